@@ -1,0 +1,100 @@
+'use strict'
+// The JS side of the benchmarks, one process for each role, disk to disk over loopback TCP:
+//   node bench.js make DIR FEEDS COUNT SIZE     a store of FEEDS feeds with COUNT blocks of SIZE bytes each
+//   node bench.js append DIR COUNT SIZE BATCH   the same for one feed, timed, in batches of BATCH blocks
+//   node bench.js serve DIR [HOST:PORT]         prints {"event":"listening","address"}, serves one peer, exits
+//   node bench.js pull DIR HOST:PORT            syncs into DIR, exits
+// Each prints one line {"event":"done", …} at its end: `seconds` is the work alone (append; connected to ended),
+// `process` the whole process up to here, `cpu` its user and system seconds, `rss` its peak in bytes.
+
+const net = require('net')
+const pump = require('pump')
+const multifeed = require('multifeed')
+const lib = require('./lib')
+const { promise, print } = lib
+
+const roles = {
+  async make (dir, feeds, count, size) {
+    const multi = await open(dir)
+    for (let i = 0; i < Number(feeds); i++) {
+      const feed = await promise((cb) => multi.writer(`writer-${i}`, cb))
+      await appendAll(feed, Number(count), Number(size), Math.min(1000, Math.ceil(4e6 / Number(size))), i)
+    }
+    await finish(multi, performance.now())
+  },
+
+  async append (dir, count, size, batch) {
+    const multi = await open(dir)
+    const feed = await promise((cb) => multi.writer('writer', cb))
+    const start = performance.now()
+    await appendAll(feed, Number(count), Number(size), Number(batch), 1)
+    await finish(multi, start)
+  },
+
+  async serve (dir, address = '127.0.0.1:0') {
+    const multi = await open(dir)
+    const { host, port } = lib.address(address)
+    const server = net.createServer((socket) => {
+      server.close()
+      sync(multi, socket, false)
+    })
+    server.listen(port, host, () => {
+      const bound = server.address()
+      print({ event: 'listening', address: `${bound.address}:${bound.port}` })
+    })
+  },
+
+  async pull (dir, address) {
+    const multi = await open(dir)
+    const socket = net.connect(lib.address(address), () => sync(multi, socket, true))
+  }
+}
+
+function sync (multi, socket, initiator) {
+  const start = performance.now()
+  socket.setNoDelay(true)
+  const stream = multi.replicate(initiator)
+  pump(stream, socket, stream, (err) => {
+    if (err) fail(err)
+    finish(multi, start).catch(fail)
+  })
+}
+
+async function appendAll (feed, count, size, batch, seed) {
+  for (let from = 0; from < count; from += batch) {
+    const blocks = lib.blocks({ count: Math.min(batch, count - from), size, seed, from })
+    await promise((cb) => feed.append(blocks, cb))
+  }
+}
+
+async function open (dir) {
+  const multi = multifeed(dir)
+  await new Promise((resolve, reject) => multi.on('error', reject).ready(resolve))
+  return multi
+}
+
+async function finish (multi, start) {
+  const seconds = (performance.now() - start) / 1000
+  const sum = (field) => multi.feeds().reduce((total, feed) => total + field(feed), 0)
+  const totals = { feeds: multi.feeds().length, blocks: sum((feed) => feed.downloaded()), bytes: sum((feed) => feed.byteLength) }
+  await promise((cb) => multi.close(cb))
+  const used = process.resourceUsage()
+  print({
+    event: 'done',
+    ...totals,
+    seconds,
+    process: performance.now() / 1000,
+    cpu: (used.userCPUTime + used.systemCPUTime) / 1e6,
+    rss: used.maxRSS * 1024
+  })
+  process.exit(0)
+}
+
+function fail (err) {
+  console.error(err.stack)
+  process.exit(1)
+}
+
+const [role, ...args] = process.argv.slice(2)
+if (!Object.hasOwn(roles, role)) fail(new Error('usage: node bench.js make|append|serve|pull DIR …, see the file'))
+roles[role](...args).catch(fail)
