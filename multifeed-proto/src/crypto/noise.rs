@@ -1,0 +1,293 @@
+//! The Noise handshake: `Noise_XX_25519_ChaChaPoly_BLAKE2b`, each message with its length as a varint in front, each with
+//! the sender's stream nonce as payload (simple-hypercore-protocol's `lib/handshake.js`).
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec;
+
+use bytes::{Buf, Bytes, BytesMut};
+use rand_core::CryptoRng;
+use snow::HandshakeState;
+use snow::params::{
+    BaseChoice, CipherChoice, DHChoice, HandshakeChoice, HandshakeModifierList, HandshakePattern, HashChoice, NoiseParams,
+};
+use snow::resolvers::{CryptoResolver, DefaultResolver};
+use snow::types::{Cipher, Dh, Hash, Random};
+use subtle::ConstantTimeEq;
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::config::{Role, StaticKeyPair};
+use crate::crypto::capability::Split;
+use crate::error::HandshakeError;
+use crate::wire::{message, schema, varint};
+
+/// The longest handshake message that Noise allows.
+const MESSAGE_MAX: usize = 65_535;
+
+/// A handshake that is under way.
+pub struct Handshake {
+    noise: Box<HandshakeState>,
+    role: Role,
+    nonce: [u8; 24],
+    /// The last payload of the remote that was not empty.
+    remote_payload: Option<Bytes>,
+    /// Length of the message that is arriving, once known.
+    length: Option<usize>,
+    /// An all-zero shared secret is told apart from other failures.
+    broken: Option<HandshakeError>,
+}
+
+/// What a handshake ends in.
+#[derive(Debug)]
+pub struct Established {
+    /// The remote's static key.
+    pub remote_public_key: [u8; 32],
+    /// Noise's handshake hash.
+    pub handshake_hash: [u8; 64],
+    /// The keys of the two directions.
+    pub split: Split,
+    /// The nonce of what we send.
+    pub nonce: [u8; 24],
+    /// The nonce of what the remote sends.
+    pub remote_nonce: [u8; 24],
+}
+
+/// The public key of an X25519 secret key.
+pub(crate) fn public_key(secret: &[u8; 32]) -> [u8; 32] {
+    let mut public = [0; 32];
+    if let Some(mut dh) = DefaultResolver.resolve_dh(&DHChoice::Curve25519) {
+        dh.set(secret);
+        public.copy_from_slice(dh.pubkey());
+    }
+    public
+}
+
+impl Handshake {
+    /// Starts a handshake. Draws from `rng`, in this order: the static secret key (32 bytes) where none is given, the ephemeral
+    /// one (32), the stream nonce (24).
+    pub fn new(role: Role, static_key: Option<&StaticKeyPair>, rng: &mut impl CryptoRng) -> Result<Self, HandshakeError> {
+        let mut secret = Zeroizing::new([0; 32]);
+        match static_key {
+            Some(pair) => secret.copy_from_slice(pair.secret_key()),
+            None => rng.fill_bytes(&mut secret[..]),
+        }
+        let mut ephemeral = [0; 32];
+        rng.fill_bytes(&mut ephemeral);
+        let mut nonce = [0; 24];
+        rng.fill_bytes(&mut nonce);
+        let builder = snow::Builder::with_resolver(params(), Box::new(Resolver { ephemeral }))
+            .local_private_key(&secret[..])
+            .map_err(|_| HandshakeError::Decrypt)?;
+        ephemeral.zeroize();
+        let noise = match role {
+            Role::Initiator => builder.build_initiator(),
+            Role::Responder => builder.build_responder(),
+        };
+        let noise = Box::new(noise.map_err(|_| HandshakeError::Decrypt)?);
+        Ok(Self { noise, role, nonce, remote_payload: None, length: None, broken: None })
+    }
+
+    /// Sends what is due before anything arrived: the initiator's first message.
+    pub fn start(&mut self, out: &mut BytesMut) -> Result<(), HandshakeError> {
+        if self.role == Role::Initiator { self.write(out) } else { Ok(()) }
+    }
+
+    /// Takes handshake messages off the start of `input` and answers them in `out`. Once it is done, what is left in `input` is
+    /// the ciphertext that follows.
+    pub fn receive(&mut self, input: &mut BytesMut, out: &mut BytesMut) -> Result<Option<Established>, HandshakeError> {
+        if let Some(error) = self.broken {
+            return Err(error);
+        }
+        let result = self.advance(input, out);
+        self.broken = result.as_ref().err().copied();
+        result
+    }
+
+    fn advance(&mut self, input: &mut BytesMut, out: &mut BytesMut) -> Result<Option<Established>, HandshakeError> {
+        loop {
+            // JS reads nothing, neither a length nor a message, from fewer than three bytes.
+            if input.len() < 3 {
+                return Ok(None);
+            }
+            let Some(length) = self.length else {
+                let (length, len) = varint::decode(input, 3)
+                    .ok()
+                    .flatten()
+                    .and_then(|(length, len)| Some((usize::try_from(length).ok()?, len)))
+                    .filter(|&(length, _)| length <= MESSAGE_MAX)
+                    .ok_or(HandshakeError::TooLong)?;
+                input.advance(len);
+                self.length = Some(length).filter(|&length| length > 0);
+                continue;
+            };
+            if input.len() < length {
+                return Ok(None);
+            }
+            let message = input.split_to(length);
+            self.length = None;
+            self.read(&message)?;
+            if !self.noise.is_handshake_finished() {
+                self.write(out)?;
+            }
+            if self.noise.is_handshake_finished() {
+                return self.finish().map(Some);
+            }
+        }
+    }
+
+    fn read(&mut self, message: &[u8]) -> Result<(), HandshakeError> {
+        let mut payload = vec![0; message.len()];
+        let len = self.noise.read_message(message, &mut payload).map_err(failure)?;
+        payload.truncate(len);
+        if !payload.is_empty() {
+            self.remote_payload = Some(payload.into());
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, out: &mut BytesMut) -> Result<(), HandshakeError> {
+        let mut payload = BytesMut::with_capacity(26);
+        message::put(&schema::NoisePayload { nonce: Some(self.nonce.to_vec()) }, &mut payload);
+        // Two keys with a tag and a payload with a tag are the most that XX sends.
+        let mut message = [0; 32 + 48 + 26 + 16];
+        let len = self.noise.write_message(&payload, &mut message).map_err(failure)?;
+        varint::encode(len as u64, out);
+        out.extend_from_slice(message.get(..len).unwrap_or_default());
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<Established, HandshakeError> {
+        let payload = self.remote_payload.take().ok_or(HandshakeError::NoPayload)?;
+        let payload: schema::NoisePayload =
+            message::parse("NoisePayload", &payload).map_err(|_| HandshakeError::BadPayload)?;
+        let remote_nonce =
+            payload.nonce.and_then(|nonce| nonce.as_slice().try_into().ok()).ok_or(HandshakeError::BadPayload)?;
+        let remote_public_key = self.noise.get_remote_static().and_then(|key| key.try_into().ok());
+        let handshake_hash = self.noise.get_handshake_hash().try_into().ok();
+        let (k1, k2) = self.noise.dangerously_get_raw_split();
+        let split = match self.role {
+            Role::Initiator => Split { tx: k1, rx: k2 },
+            Role::Responder => Split { tx: k2, rx: k1 },
+        };
+        Ok(Established {
+            remote_public_key: remote_public_key.ok_or(HandshakeError::Decrypt)?,
+            handshake_hash: handshake_hash.ok_or(HandshakeError::Decrypt)?,
+            split,
+            nonce: self.nonce,
+            remote_nonce,
+        })
+    }
+}
+
+impl core::fmt::Debug for Handshake {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Handshake").field("role", &self.role).finish_non_exhaustive()
+    }
+}
+
+fn failure(error: snow::Error) -> HandshakeError {
+    match error {
+        snow::Error::Dh => HandshakeError::LowOrderKey,
+        _ => HandshakeError::Decrypt,
+    }
+}
+
+fn params() -> NoiseParams {
+    NoiseParams::new(
+        String::from("Noise_XX_25519_ChaChaPoly_BLAKE2b"),
+        BaseChoice::Noise,
+        HandshakeChoice { pattern: HandshakePattern::XX, modifiers: HandshakeModifierList { list: vec![] } },
+        DHChoice::Curve25519,
+        CipherChoice::ChaChaPoly,
+        HashChoice::Blake2b,
+    )
+}
+
+/// snow's primitives, but with the one random value drawn beforehand, and a Diffie-Hellman that refuses an all-zero result,
+/// as libsodium's does.
+struct Resolver {
+    ephemeral: [u8; 32],
+}
+
+impl CryptoResolver for Resolver {
+    fn resolve_rng(&self) -> Option<Box<dyn Random>> {
+        Some(Box::new(Drawn(Some(self.ephemeral))))
+    }
+
+    fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
+        Some(Box::new(StrictDh(DefaultResolver.resolve_dh(choice)?)))
+    }
+
+    fn resolve_hash(&self, choice: &HashChoice) -> Option<Box<dyn Hash>> {
+        DefaultResolver.resolve_hash(choice)
+    }
+
+    fn resolve_cipher(&self, choice: &CipherChoice) -> Option<Box<dyn Cipher>> {
+        DefaultResolver.resolve_cipher(choice)
+    }
+}
+
+impl Drop for Resolver {
+    fn drop(&mut self) {
+        self.ephemeral.zeroize();
+    }
+}
+
+/// Gives out the ephemeral secret, once.
+struct Drawn(Option<[u8; 32]>);
+
+impl Random for Drawn {
+    fn try_fill_bytes(&mut self, dest: &mut [u8]) -> Result<(), snow::Error> {
+        let mut secret = self.0.take().ok_or(snow::Error::Rng)?;
+        if dest.len() != secret.len() {
+            return Err(snow::Error::Rng);
+        }
+        dest.copy_from_slice(&secret);
+        secret.zeroize();
+        Ok(())
+    }
+}
+
+impl Drop for Drawn {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+struct StrictDh(Box<dyn Dh>);
+
+impl Dh for StrictDh {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn pub_len(&self) -> usize {
+        self.0.pub_len()
+    }
+
+    fn priv_len(&self) -> usize {
+        self.0.priv_len()
+    }
+
+    fn set(&mut self, privkey: &[u8]) {
+        self.0.set(privkey);
+    }
+
+    fn generate(&mut self, rng: &mut dyn Random) -> Result<(), snow::Error> {
+        self.0.generate(rng)
+    }
+
+    fn pubkey(&self) -> &[u8] {
+        self.0.pubkey()
+    }
+
+    fn privkey(&self) -> &[u8] {
+        self.0.privkey()
+    }
+
+    fn dh(&self, pubkey: &[u8], out: &mut [u8]) -> Result<(), snow::Error> {
+        self.0.dh(pubkey, out)?;
+        let secret = out.get(..32).ok_or(snow::Error::Dh)?;
+        if bool::from(secret.ct_eq(&[0; 32])) { Err(snow::Error::Dh) } else { Ok(()) }
+    }
+}

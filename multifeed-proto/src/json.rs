@@ -1,0 +1,43 @@
+//! A piece of JSON, kept as its text.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use core::fmt;
+
+use serde_json::value::RawValue;
+
+/// A JSON value as its text: what a handshake's `userData` holds. It is checked to be JSON, but never expanded, so a
+/// remote's costs what its text costs.
+#[derive(Clone)]
+pub struct Json(Box<RawValue>);
+
+impl Json {
+    /// A value from its JSON text; `None` where that is not one JSON value.
+    pub fn new(text: impl Into<String>) -> Option<Self> {
+        RawValue::from_string(text.into()).ok().map(Self)
+    }
+
+    /// The JSON text.
+    pub fn as_str(&self) -> &str {
+        self.0.get()
+    }
+
+    pub(crate) fn from_raw(raw: &RawValue) -> Self {
+        Self(raw.to_owned())
+    }
+}
+
+impl fmt::Debug for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl PartialEq for Json {
+    /// Equal texts; two ways to write one value are not equal.
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for Json {}

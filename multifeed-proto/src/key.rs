@@ -1,0 +1,127 @@
+//! Public keys of feeds, and the discovery keys that stand for them on the wire.
+
+use core::fmt;
+use core::str::FromStr;
+
+/// The public key of a feed (ed25519, 32 bytes); also the shape of the root key, that a session's two sides must share.
+///
+/// Whoever knows it can read the feed, so the wire only carries its [`DiscoveryKey`]. Displayed as 64 lower-case hex
+/// digits, parsed from either case.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FeedKey([u8; 32]);
+
+/// The root key of a multifeed that was given none: JS multifeed's built-in `encryptionKey` (its `index.js`).
+pub const DEFAULT_ROOT_KEY: FeedKey = FeedKey([
+    0xbe, 0xe8, 0x0f, 0xf3, 0xa4, 0xee, 0x5e, 0x72, 0x7d, 0xc4, 0x41, 0x97, 0xcb, 0x9d, 0x25, 0xbf, 0x8f, 0x19, 0xd5, 0x0b,
+    0x0f, 0x3a, 0xd2, 0x98, 0x4c, 0xfe, 0x5b, 0x7d, 0x14, 0xe7, 0x5d, 0xe7,
+]);
+
+/// What names a feed's channel on the wire without giving its key away: BLAKE2b-256 over `hypercore`, keyed with the
+/// feed's public key (hypercore-crypto's `discoveryKey`).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DiscoveryKey([u8; 32]);
+
+impl FeedKey {
+    /// A key from its 32 bytes. Any bytes are a key; whether they are a point on the curve shows when a signature is checked.
+    pub const fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The key's 32 bytes.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The discovery key that belongs to this key.
+    pub fn discovery_key(&self) -> DiscoveryKey {
+        DiscoveryKey(crate::crypto::blake2b_256(&self.0, &[b"hypercore"]))
+    }
+
+    /// A key from its 64 hex digits, as the feed lists carry it.
+    pub(crate) fn from_hex(text: &[u8]) -> Result<Self, ParseKeyError> {
+        parse(text).map(Self)
+    }
+}
+
+impl DiscoveryKey {
+    /// A discovery key from its 32 bytes.
+    pub const fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The discovery key's 32 bytes.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+/// A text is not 64 hex digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a key is written as 64 hex digits")]
+pub struct ParseKeyError;
+
+fn parse(text: &[u8]) -> Result<[u8; 32], ParseKeyError> {
+    let mut bytes = [0; 32];
+    hex::decode_to_slice(text, &mut bytes).map_err(|_| ParseKeyError)?;
+    Ok(bytes)
+}
+
+fn display(bytes: &[u8; 32], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut text = [0; 64];
+    hex::encode_to_slice(bytes, &mut text).map_err(|_| fmt::Error)?;
+    f.write_str(core::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+}
+
+macro_rules! text_forms {
+    ($name:ident) => {
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                display(&self.0, f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                display(&self.0, f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ParseKeyError;
+
+            fn from_str(text: &str) -> Result<Self, ParseKeyError> {
+                parse(text.as_bytes()).map(Self)
+            }
+        }
+
+        impl From<[u8; 32]> for $name {
+            fn from(bytes: [u8; 32]) -> Self {
+                Self(bytes)
+            }
+        }
+
+        impl AsRef<[u8]> for $name {
+            fn as_ref(&self) -> &[u8] {
+                &self.0
+            }
+        }
+    };
+}
+
+text_forms!(FeedKey);
+text_forms!(DiscoveryKey);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+
+    #[test]
+    fn text_forms_round_trip_in_either_case() {
+        let text = "bee80ff3a4ee5e727dc44197cb9d25bf8f19d50b0f3ad2984cfe5b7d14e75de7";
+        assert_eq!(DEFAULT_ROOT_KEY.to_string(), text);
+        assert_eq!(text.to_uppercase().parse(), Ok(DEFAULT_ROOT_KEY));
+        assert_eq!(text[1..].parse::<FeedKey>(), Err(ParseKeyError));
+        assert_eq!(text.replace('b', "x").parse::<FeedKey>(), Err(ParseKeyError));
+    }
+}

@@ -1,0 +1,57 @@
+//! Every bound of a session, by name.
+
+/// What a remote may make a session hold or do. Passing one ends the session with
+/// [`SessionError::Limit`](crate::SessionError::Limit), except where a field says that it pauses reading instead. The defaults leave room for
+/// what real JS peers do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Largest message body in bytes, without the header. JS refuses more than 8,388,608 (simple-message-channels).
+    pub message_bytes: usize,
+    /// Channels that are open, or that the remote opened and we did not (yet). Default 65,536.
+    pub channels: usize,
+    /// Messages on channels that are not open on both sides, or of unknown types: they are dropped as in JS, but not without
+    /// end. Default 1,000,000.
+    pub stray_messages: u64,
+    /// Proof nodes in one Data message. A feed of 2^53 blocks needs fewer than 110. Default 128.
+    pub proof_nodes: usize,
+    /// Extension names in one Options message. Default 256.
+    pub extensions: usize,
+    /// Bytes of an Options message. Default 65,536.
+    pub options_bytes: usize,
+    /// Bytes of the handshake JSON, user data included. Default 1 MiB.
+    pub handshake_bytes: usize,
+    /// Keys in one MANIFEST, REQUEST_FEEDS or REPLICATE_FEEDS message. Default 100,000.
+    pub manifest_keys: usize,
+    /// Keys in all MANIFEST messages of a session. Default 1,000,000.
+    pub offers_total: u64,
+    /// Feed-list messages that may come before the remote's handshake. Default 64.
+    pub early_messages: usize,
+    /// Events not yet polled; more input is not parsed, and no more is read, while this many wait. Default 512.
+    pub events: usize,
+    /// Bytes of commands that [`send_credit`](crate::Session::send_credit) leaves room for. Default 1 MiB.
+    pub output_bytes: usize,
+    /// Bytes of our own answers to the remote that it has not read; reading pauses above it. Default 16 MiB, which is
+    /// twice the largest message, so that two sessions that answer each other's largest lists cannot both pause.
+    pub reply_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            message_bytes: 8 * 1024 * 1024,
+            channels: 65_536,
+            stray_messages: 1_000_000,
+            proof_nodes: 128,
+            extensions: 256,
+            options_bytes: 65_536,
+            handshake_bytes: 1024 * 1024,
+            manifest_keys: 100_000,
+            offers_total: 1_000_000,
+            early_messages: 64,
+            events: 512,
+            output_bytes: 1024 * 1024,
+            reply_bytes: 16 * 1024 * 1024,
+        }
+    }
+}
