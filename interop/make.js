@@ -54,7 +54,7 @@ async function copy (multi, key, spec) {
     multi.on('feed', (feed) => feed.ready(() => feed.key.equals(feedKey) && resolve(feed)))
   })
   for (const [start, end] of spec.have || [[0, length]]) {
-    for (let index = start; index < end; index++) await promise((cb) => feed.get(index, cb))
+    for (let index = start; index < end; index++) await lib.get(feed, index, {})
   }
   stream.finalize()
   await ended

@@ -23,7 +23,8 @@ const HELP = `node peer.js [--store DIR|memory] [--listen HOST:PORT | --connect 
   --extension NAME    one more extension on channel 0; repeatable
   --delay-reads MS    each read of a block or tree node waits up to MS milliseconds,
   --reorder SEED      drawn from this seed (default 1): answers overtake each other
-  --corestore         speak corestore-multifeed 0.0.1 instead (always live)
+  --corestore         speak corestore-multifeed 0.0.1 instead: always live, without --user-data, --version,
+                      --client, --sparse and the event handshake
 
 Commands, one JSON object a line, run one after another; each is answered by {"event":"reply","id":…} with the
 command's id and its results, or {"event":"failed","id":…,"message"}. The end of stdin closes the peer.
@@ -64,7 +65,6 @@ async function main () {
     seed: Number(opts.reorder || 1)
   })
   if (opts.corestore) {
-    // It opens folders through a function only where it is given one: a path as it is, is missing its slash.
     multi = require('@frando/corestore-multifeed')(store, { rootKey: opts.key })
   } else {
     multi = require('multifeed')(store, { encryptionKey: opts.key, sparse: !!opts.sparse })
@@ -125,7 +125,7 @@ const commands = {
   },
 
   async get ({ key, index, wait = false }) {
-    const value = await promise((cb) => feedOf(key).get(index, { wait }, cb))
+    const value = await lib.get(feedOf(key), index, { wait })
     return { value: value.toString('base64') }
   },
 
@@ -169,7 +169,7 @@ function replicate (socket, initiator) {
   const connection = ++connections
   socket.setNoDelay(true)
   const stream = multi.replicate(initiator, {
-    live: !!opts.live,
+    live: !!opts.live || !!opts.corestore,
     download: flag(opts.download),
     upload: flag(opts.upload),
     userData: opts['user-data'] && JSON.parse(opts['user-data'])
@@ -254,6 +254,9 @@ async function exit (code) {
   exiting = true
   if (server) server.close()
   await promise((cb) => multi.close(cb))
+  // Closing has finalized every stream; their last bytes, and the remotes' ends, want a moment.
+  const until = Date.now() + 1000
+  while (open.size > 0 && Date.now() < until) await new Promise((resolve) => setTimeout(resolve, 5))
   print({ event: 'closed' })
   process.exit(code)
 }

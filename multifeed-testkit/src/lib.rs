@@ -1,0 +1,9 @@
+//! What multifeed's own tests stand on, and nothing else uses:
+//!
+//! - [`js`]: real JS peers (npm `multifeed` 6.0.0) as child processes, and their view of a folder;
+//! - [`blocks`]: made-up blocks and digests over them that JS computes as well;
+//! - [`net`]: a simulated network on virtual time that delays, splits, joins and cuts;
+//! - [`disk`]: storage that fails where a test wants it to, and stores cut off at any write.
+
+pub mod blocks;
+pub mod js;
