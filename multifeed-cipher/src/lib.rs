@@ -1,4 +1,61 @@
-#![doc = "XSalsa20"]
+//! XSalsa20 in place, continuous over any chunking: the stream cipher of hypercore's wire protocol.
+//!
+//! ```
+//! use multifeed_cipher::XSalsa20;
+//!
+//! let (key, nonce) = ([7; 32], [9; 24]);
+//! let mut message = *b"in two pieces there, in one piece here";
+//!
+//! let mut sender = XSalsa20::new(&key, &nonce);
+//! let (first, second) = message.split_at_mut(13);
+//! sender.apply(first);
+//! sender.apply(second);
+//! assert_ne!(&message, b"in two pieces there, in one piece here");
+//!
+//! let mut receiver = XSalsa20::new(&key, &nonce);
+//! receiver.apply(&mut message);
+//! assert_eq!(&message, b"in two pieces there, in one piece here");
+//! ```
+//!
+//! A stream cipher hides, it does not authenticate: whoever flips a bit on the way flips that bit of the message. What
+//! is received has to be checked by other means.
+//!
+//! # Where the rules come from
+//!
+//! - Salsa20, its rounds and its layout of key, nonce and 64-bit block counter: D. J. Bernstein, [*The Salsa20 family
+//!   of stream ciphers*](https://cr.yp.to/snuffle/salsafamily-20071225.pdf) (2007), and the
+//!   [specification](https://cr.yp.to/snuffle/spec.pdf) (2005).
+//! - XSalsa20 with its 24-byte nonce, and HSalsa20, which derives its key: D. J. Bernstein, [*Extending the Salsa20
+//!   nonce*](https://cr.yp.to/snuffle/xsalsa-20110204.pdf) (2011).
+//!
+//! The tests hold every path against the crate `salsa20`, and against the example of *Cryptography in NaCl* (2009).
+//! Time and memory accesses depend on lengths alone, never on the key, the nonce or the data.
+//!
+//! # Speed
+//!
+//! Eight blocks are made at a time: with AVX2 where the processor has it, else in plain Rust of a shape that compilers
+//! turn into the target's vectors. Calls of 512 bytes or more XOR straight into the caller's bytes; what is left of
+//! eight blocks is kept for the next call, so that no keystream is wasted between short messages.
+//!
+//! One core of an AMD EPYC with AVX2, rustc 1.95, the shortest of 40 runs, in ns a call and GB/s:
+//!
+//! | bytes a call | AVX2 | plain Rust (SSE2) | `salsa20` 0.11 |
+//! |---:|---:|---:|---:|
+//! | 16 | 12 ns, 1.3 | 17 ns, 0.95 | 38 ns, 0.42 |
+//! | 64 | 37 ns, 1.7 | 55 ns, 1.2 | 110 ns, 0.58 |
+//! | 100 | 57 ns, 1.7 | 85 ns, 1.2 | 197 ns, 0.51 |
+//! | 300 | 167 ns, 1.8 | 248 ns, 1.2 | 530 ns, 0.57 |
+//! | 1,024 | 0.47 µs, 2.2 | 0.82 µs, 1.3 | 1.7 µs, 0.59 |
+//! | 65,536 | 24 µs, 2.8 | 51 µs, 1.3 | 109 µs, 0.60 |
+//!
+//! The price is paid by a keystream that ends after a few bytes: making one and using 64 bytes of it takes 0.47 µs
+//! here and 0.23 µs there. `cargo bench -p multifeed-cipher` measures the first and the last column anew.
+//!
+//! # Features
+//!
+//! - `std` (default): whether there is AVX2 is asked of the processor, at run time. Without it the crate is `no_std`,
+//!   and uses AVX2 where it is compiled with `-C target-feature=+avx2`.
+
 #![no_std]
 
 #[cfg(any(feature = "std", test))]
@@ -136,15 +193,10 @@ impl Path {
     }
 }
 
-/// XORs `keystream` into `data`, as far as both go.
+/// XORs `keystream` into `data`, which are as long as each other.
 fn xor(data: &mut [u8], keystream: &[u8]) {
-    // In words first: the loop over bytes alone would take up to 31 turns after its last vector.
-    let (data, data_rest) = data.as_chunks_mut::<8>();
-    let (keystream, keystream_rest) = keystream.as_chunks::<8>();
-    for (word, keystream) in data.iter_mut().zip(keystream) {
-        *word = (u64::from_ne_bytes(*word) ^ u64::from_ne_bytes(*keystream)).to_ne_bytes();
-    }
-    for (byte, keystream) in data_rest.iter_mut().zip(keystream_rest) {
+    // The compiler makes vectors of this; eight bytes at a time by hand measured slower.
+    for (byte, keystream) in data.iter_mut().zip(keystream) {
         *byte ^= keystream;
     }
 }

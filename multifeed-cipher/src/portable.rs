@@ -21,6 +21,8 @@ pub(crate) fn xor(input: &Input, mut counter: u64, batches: &mut [[u8; BATCH]]) 
     }
 }
 
+// Loops over lane numbers are the shape that the vectoriser takes.
+#[allow(clippy::needless_range_loop)]
 fn keystream(input: &Input, counter: u64) -> [[u32; LANES]; 16] {
     let mut start = input.map(|word| [word; LANES]);
     for lane in 0..LANES {

@@ -1,6 +1,6 @@
 //! Every path against the crate `salsa20`, and known answers from the papers' author.
 
-use std::{format, println, vec, vec::Vec};
+use std::{eprintln, format, vec, vec::Vec};
 
 use proptest::prelude::*;
 use salsa20::cipher::{KeyIvInit, StreamCipher, StreamCipherSeek, consts::U10};
@@ -14,9 +14,8 @@ const NONCE: [u8; 24] = *b"twenty-four bytes' nonce";
 fn paths() -> Vec<(&'static str, Path)> {
     let mut paths = vec![("portable", Path::Portable)];
     #[cfg(target_arch = "x86_64")]
-    match avx2::Avx2::detect() {
-        Some(avx2) => paths.push(("avx2", Path::Avx2(avx2))),
-        None => println!("no AVX2 here: its path is not tested"),
+    if let Some(avx2) = avx2::Avx2::detect() {
+        paths.push(("avx2", Path::Avx2(avx2)));
     }
     paths
 }
@@ -171,8 +170,18 @@ fn known_answers_of_nacl() {
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn avx2_is_chosen_where_it_is() {
-    let chosen = matches!(XSalsa20::new(&KEY, &NONCE).path, Path::Avx2(_));
-    assert_eq!(chosen, avx2::Avx2::detect().is_some());
+    let detected = avx2::Avx2::detect().is_some();
+    assert_eq!(
+        matches!(XSalsa20::new(&KEY, &NONCE).path, Path::Avx2(_)),
+        detected
+    );
+    assert_eq!(paths().len(), 1 + usize::from(detected));
+    if cfg!(feature = "std") {
+        assert_eq!(detected, std::is_x86_feature_detected!("avx2"));
+    }
+    if !detected {
+        eprintln!("no AVX2 here: its path is not tested");
+    }
 }
 
 #[test]
