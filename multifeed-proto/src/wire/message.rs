@@ -463,6 +463,11 @@ pub(crate) fn array<const N: usize>(
     bytes.try_into().map_err(|_| MessageError::Size(name, field, bytes.len()))
 }
 
+/// A required field is missing.
+pub(crate) fn missing(name: &'static str, field: &'static str) -> MessageError {
+    MessageError::Missing(name, field)
+}
+
 fn range(name: &'static str, body: &Bytes, default: u64) -> Result<(u64, u64), MessageError> {
     let range: schema::Range = parse(name, body)?;
     let start = range.start.ok_or(MessageError::Missing(name, "start"))?;

@@ -1,0 +1,252 @@
+//! Multifeed's own conversation (multifeed's `mux.js`): a handshake, and then, each way on its own, what is offered
+//! (MANIFEST), what of it is requested (REQUEST_FEEDS), and what will be replicated (REPLICATE_FEEDS).
+
+mod json;
+
+use alloc::collections::{BTreeSet, VecDeque};
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::config::Config;
+use crate::error::SessionError;
+use crate::event::{Event, Origin, RemoteHandshake};
+use crate::json::Json;
+use crate::key::FeedKey;
+use crate::limits::Limits;
+
+pub(crate) use json::put_keys;
+
+/// Keys in one message of ours; longer lists are sent as several. Half of what a default peer of ours takes in one.
+const KEYS_IN_MESSAGE: usize = 50_000;
+
+/// The four stream extensions of multifeed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Handshake,
+    Manifest,
+    Request,
+    Replicate,
+}
+
+/// Where what the exchange says goes to.
+pub(crate) trait Sink {
+    /// Our handshake, to be sent.
+    fn handshake(&mut self, json: &[u8]);
+    /// A feed list, to be sent.
+    fn keys(&mut self, kind: Kind, keys: &[FeedKey]);
+    /// An event for the caller.
+    fn event(&mut self, event: Event);
+}
+
+/// The exchange on one stream.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    client: String,
+    version: String,
+    user_data: Option<Json>,
+    live: bool,
+    /// The remote proved that it knows the root key.
+    verified: bool,
+    handshake: Remote,
+    /// What we offered: what the remote may request.
+    offered: BTreeSet<FeedKey>,
+    /// What we requested: what the remote may say that it replicates.
+    requested: BTreeSet<FeedKey>,
+    /// A REQUEST_FEEDS of ours went out.
+    asked: bool,
+    /// An empty answer waits for it.
+    held_answer: bool,
+    /// The caller's lists, until the session is ready.
+    waiting: VecDeque<(Kind, Vec<FeedKey>)>,
+    waiting_keys: usize,
+    /// The remote's lists, until the session is ready.
+    early: VecDeque<(Kind, Vec<FeedKey>)>,
+    early_keys: usize,
+    /// Keys in all of the remote's manifests.
+    offers: u64,
+}
+
+#[derive(Debug)]
+enum Remote {
+    Awaited,
+    /// It came before the root key's channel was verified.
+    Early(RemoteHandshake),
+    Accepted,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 4] = [Self::Handshake, Self::Manifest, Self::Request, Self::Replicate];
+
+    /// The extension's name.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Handshake => "MULTIFEED_HANDSHAKE",
+            Self::Manifest => "MULTIFEED_MANIFEST",
+            Self::Request => "MULTIFEED_REQUEST_FEEDS",
+            Self::Replicate => "MULTIFEED_REPLICATE_FEEDS",
+        }
+    }
+
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+impl Exchange {
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            client: config.client.clone(),
+            version: config.version.clone(),
+            user_data: config.user_data.clone(),
+            live: config.live,
+            verified: false,
+            handshake: Remote::Awaited,
+            offered: BTreeSet::new(),
+            requested: BTreeSet::new(),
+            asked: false,
+            held_answer: false,
+            waiting: VecDeque::new(),
+            waiting_keys: 0,
+            early: VecDeque::new(),
+            early_keys: 0,
+            offers: 0,
+        }
+    }
+
+    /// Whether the root key's channel is verified and the remote's handshake was accepted.
+    pub(crate) fn is_ready(&self) -> bool {
+        matches!(self.handshake, Remote::Accepted)
+    }
+
+    /// Keys of the caller's that wait for the session to be ready.
+    pub(crate) fn waiting_keys(&self) -> usize {
+        self.waiting_keys
+    }
+
+    /// The remote proved that it knows the root key: our handshake goes out.
+    pub(crate) fn verified(&mut self, sink: &mut impl Sink) {
+        self.verified = true;
+        sink.handshake(&json::handshake(&self.client, &self.version, self.live, self.user_data.as_ref()));
+        if let Remote::Early(handshake) = core::mem::replace(&mut self.handshake, Remote::Awaited) {
+            self.accept(handshake, sink);
+        }
+    }
+
+    /// A message of the remote's.
+    pub(crate) fn receive(&mut self, kind: Kind, body: &[u8], limits: &Limits, sink: &mut impl Sink) -> Result<(), SessionError> {
+        if kind == Kind::Handshake {
+            if body.len() > limits.handshake_bytes {
+                return Err(SessionError::limit("handshake_bytes", limits.handshake_bytes));
+            }
+            // A second one is checked as in JS, and otherwise means nothing.
+            let handshake = json::parse_handshake(body, &self.client, &self.version)?;
+            match (&self.handshake, self.verified) {
+                (Remote::Accepted, _) => {}
+                (_, true) => self.accept(handshake, sink),
+                (_, false) => self.handshake = Remote::Early(handshake),
+            }
+            return Ok(());
+        }
+        let keys = json::parse_keys(kind, body, limits.manifest_keys)?;
+        if kind == Kind::Manifest {
+            self.offers = self.offers.saturating_add(keys.len() as u64);
+            if self.offers > limits.offers_total {
+                return Err(SessionError::Limit { what: "offers_total", limit: limits.offers_total });
+            }
+        }
+        if self.is_ready() {
+            self.handle(kind, keys, sink);
+            return Ok(());
+        }
+        // A JS peer may send MANIFEST before HANDSHAKE.
+        self.early_keys += keys.len();
+        if self.early.len() >= limits.early_messages {
+            return Err(SessionError::limit("early_messages", limits.early_messages));
+        }
+        if self.early_keys > limits.manifest_keys {
+            return Err(SessionError::limit("manifest_keys", limits.manifest_keys));
+        }
+        self.early.push_back((kind, keys));
+        Ok(())
+    }
+
+    /// The caller offers feeds.
+    pub(crate) fn offer(&mut self, keys: &[FeedKey], sink: &mut impl Sink) {
+        if self.is_ready() {
+            self.offered.extend(keys);
+            send(Kind::Manifest, keys, sink);
+        } else {
+            self.wait(Kind::Manifest, keys);
+        }
+    }
+
+    /// The caller requests feeds.
+    pub(crate) fn request(&mut self, keys: &[FeedKey], sink: &mut impl Sink) {
+        if !self.is_ready() {
+            return self.wait(Kind::Request, keys);
+        }
+        self.requested.extend(keys);
+        send(Kind::Request, keys, sink);
+        self.asked = true;
+        if core::mem::take(&mut self.held_answer) {
+            sink.keys(Kind::Replicate, &[]);
+        }
+    }
+
+    fn wait(&mut self, kind: Kind, keys: &[FeedKey]) {
+        self.waiting_keys += keys.len();
+        self.waiting.push_back((kind, keys.to_vec()));
+    }
+
+    fn accept(&mut self, handshake: RemoteHandshake, sink: &mut impl Sink) {
+        self.handshake = Remote::Accepted;
+        sink.event(Event::Ready(handshake));
+        self.waiting_keys = 0;
+        for (kind, keys) in core::mem::take(&mut self.waiting) {
+            match kind {
+                Kind::Manifest => self.offer(&keys, sink),
+                _ => self.request(&keys, sink),
+            }
+        }
+        self.early_keys = 0;
+        for (kind, keys) in core::mem::take(&mut self.early) {
+            self.handle(kind, keys, sink);
+        }
+    }
+
+    /// A feed list of the remote's; `keys` is sorted and without duplicates.
+    fn handle(&mut self, kind: Kind, mut keys: Vec<FeedKey>, sink: &mut impl Sink) {
+        match kind {
+            Kind::Handshake => {}
+            Kind::Manifest => sink.event(Event::Manifest { keys }),
+            Kind::Request => {
+                keys.retain(|key| self.offered.contains(key));
+                // JS closes and ends when it gets an empty answer before its own manifest was answered; a peer that asks
+                // for the same nothing over and over is answered once.
+                if keys.is_empty() && !self.asked {
+                    self.held_answer = true;
+                } else {
+                    send(Kind::Replicate, &keys, sink);
+                }
+                sink.event(Event::Replicate { keys, origin: Origin::Local });
+            }
+            Kind::Replicate => {
+                keys.retain(|key| self.requested.contains(key));
+                sink.event(Event::Replicate { keys, origin: Origin::Remote });
+            }
+        }
+    }
+}
+
+/// Sends a list, as several messages where it is long, and also when it is empty.
+fn send(kind: Kind, keys: &[FeedKey], sink: &mut impl Sink) {
+    if keys.is_empty() {
+        sink.keys(kind, keys);
+    }
+    for keys in keys.chunks(KEYS_IN_MESSAGE) {
+        sink.keys(kind, keys);
+    }
+}
+
+#[cfg(test)]
+mod tests;

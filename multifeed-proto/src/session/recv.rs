@@ -1,0 +1,200 @@
+//! The way in: bytes are decrypted where they were read to, once, and cut into whole frames.
+
+use bytes::{Bytes, BytesMut};
+
+use crate::crypto::cipher::Keystream;
+use crate::error::FrameError;
+use crate::wire::frame::{self, Frame, Scanner};
+
+/// Room that a new session's buffer has for a read; it doubles while reads fill it, up to [`READ_MAX`].
+const READ_MIN: usize = 4 * 1024;
+const READ_MAX: usize = 256 * 1024;
+
+/// What was received.
+#[derive(Debug)]
+pub(crate) struct Input {
+    /// What was read and is not part of `span`.
+    pub(crate) buf: BytesMut,
+    /// Bytes at the start of `buf` that were counted, and are decrypted if there is a cipher.
+    seen: usize,
+    cipher: Option<Keystream>,
+    scanner: Scanner,
+    /// Whole frames, not parsed yet.
+    span: Bytes,
+    /// What follows the span is not a frame.
+    bad: Option<FrameError>,
+    /// How much room the next read gets.
+    room: usize,
+    pub(crate) messages: u64,
+    pub(crate) bytes: u64,
+}
+
+impl Input {
+    pub(crate) fn new() -> Self {
+        Self {
+            buf: BytesMut::new(),
+            seen: 0,
+            cipher: None,
+            scanner: Scanner::default(),
+            span: Bytes::new(),
+            bad: None,
+            room: READ_MIN,
+            messages: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Where to read to, with some room at its end. The room does not depend on what the remote claims will come.
+    pub(crate) fn buffer(&mut self) -> &mut BytesMut {
+        if self.buf.capacity() - self.buf.len() < self.room / 2 {
+            self.buf.reserve(self.room);
+        }
+        &mut self.buf
+    }
+
+    /// The rest of the stream is encrypted, from the buffer's start on.
+    pub(crate) fn decrypt_with(&mut self, cipher: Keystream) {
+        self.cipher = Some(cipher);
+        self.seen = 0;
+    }
+
+    /// Counts what was appended to the buffer, and returns how much that was.
+    pub(crate) fn count(&mut self) -> usize {
+        let new = self.buf.len().saturating_sub(self.seen);
+        self.bytes += new as u64;
+        if new >= self.room {
+            self.room = (self.room * 2).min(READ_MAX);
+        } else if new < self.room / 8 {
+            self.room = (self.room / 2).max(READ_MIN);
+        }
+        new
+    }
+
+    /// The handshake took what it could; what is left was counted.
+    pub(crate) fn counted(&mut self) {
+        self.seen = self.buf.len();
+    }
+
+    /// Decrypts what was appended, and cuts off what is whole.
+    pub(crate) fn take_frames(&mut self, message_bytes: usize) {
+        let new = self.buf.get_mut(self.seen..).unwrap_or_default();
+        if let Some(cipher) = &mut self.cipher {
+            cipher.apply(new);
+        }
+        self.seen = self.buf.len();
+        self.cut(message_bytes);
+    }
+
+    /// The next whole frame.
+    pub(crate) fn next(&mut self, message_bytes: usize) -> Result<Option<Frame>, FrameError> {
+        if let Some(frame) = frame::next(&mut self.span, message_bytes)? {
+            self.messages += 1;
+            return Ok(Some(frame));
+        }
+        self.cut(message_bytes);
+        match frame::next(&mut self.span, message_bytes)? {
+            Some(frame) => {
+                self.messages += 1;
+                Ok(Some(frame))
+            }
+            None => self.bad.map_or(Ok(None), Err),
+        }
+    }
+
+    /// Whether whole frames wait.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.span.is_empty()
+    }
+
+    /// Whether the buffer ends in the middle of a frame.
+    pub(crate) fn is_partial(&self) -> bool {
+        !self.buf.is_empty()
+    }
+
+    /// Nothing of it is needed any more.
+    pub(crate) fn clear(&mut self) {
+        self.buf = BytesMut::new();
+        self.span = Bytes::new();
+        self.seen = 0;
+        self.bad = None;
+    }
+
+    fn cut(&mut self, message_bytes: usize) {
+        if !self.span.is_empty() || self.bad.is_some() {
+            return;
+        }
+        // Only what is decrypted: a caller may have appended more.
+        let clear = self.buf.get(..self.seen).unwrap_or_default();
+        self.bad = self.scanner.scan(clear, message_bytes).err();
+        let whole = self.scanner.whole();
+        if whole > 0 {
+            self.span = self.buf.split_to(whole).freeze();
+            self.seen -= whole;
+            self.scanner.taken();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAX: usize = 8 * 1024 * 1024;
+
+    fn input() -> Input {
+        let mut input = Input::new();
+        input.decrypt_with(Keystream::new(&[0; 32], &[0; 24]));
+        input
+    }
+
+    #[test]
+    fn values_are_slices_of_the_buffer_that_was_read_to() {
+        let mut input = input();
+        let mut wire = BytesMut::new();
+        frame::put_header(&mut wire, 3, 9, 1000);
+        wire.resize(wire.len() + 1000, 7);
+        wire.extend_from_slice(&[5, 5]);
+        Keystream::new(&[0; 32], &[0; 24]).apply(&mut wire);
+        input.buffer().extend_from_slice(&wire);
+        let start = input.buf.as_ptr() as usize;
+        input.count();
+        input.take_frames(MAX);
+        let body = input.next(MAX).unwrap().unwrap().body;
+        assert_eq!(body, [7; 1000][..]);
+        assert!((start..start + 1010).contains(&(body.as_ptr() as usize)));
+        assert_eq!(input.next(MAX), Ok(None));
+        assert!(input.is_partial());
+    }
+
+    #[test]
+    fn a_claimed_length_allocates_nothing() {
+        let mut input = input();
+        let mut wire = BytesMut::new();
+        frame::put_header(&mut wire, 3, 9, MAX);
+        Keystream::new(&[0; 32], &[0; 24]).apply(&mut wire);
+        input.buffer().extend_from_slice(&wire);
+        input.count();
+        input.take_frames(MAX);
+        assert_eq!(input.next(MAX), Ok(None));
+        assert!(input.buffer().capacity() < 2 * READ_MIN);
+    }
+
+    #[test]
+    fn room_follows_what_is_read() {
+        let mut input = input();
+        for _ in 0..20 {
+            let room = input.room;
+            let buf = input.buffer();
+            buf.resize(buf.len() + room, 0);
+            input.count();
+            input.clear();
+        }
+        assert_eq!(input.room, READ_MAX);
+        for _ in 0..20 {
+            input.buffer().extend_from_slice(&[0]);
+            input.count();
+            input.clear();
+        }
+        assert_eq!(input.room, READ_MIN);
+    }
+}

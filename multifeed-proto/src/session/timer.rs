@@ -1,0 +1,134 @@
+//! When a session wants to be woken, and for what. All times are on the caller's clock.
+
+use core::time::Duration;
+
+use crate::config::Config;
+use crate::error::Phase;
+
+/// The clocks of a session.
+#[derive(Debug)]
+pub(crate) struct Timers {
+    /// The latest time that the caller told.
+    now: Duration,
+    received: Duration,
+    sent: Duration,
+    idle: Option<Duration>,
+    keep_alive: Option<Duration>,
+    /// Until the session is ready.
+    handshake: Option<Duration>,
+}
+
+/// What time it is for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// The session is not ready in time.
+    Handshake,
+    /// Nothing came for too long.
+    Idle,
+    /// Nothing went out for a while.
+    KeepAlive,
+}
+
+impl Timers {
+    pub(crate) fn new(config: &Config, now: Duration) -> Self {
+        Self {
+            now,
+            received: now,
+            sent: now,
+            idle: config.idle_timeout,
+            keep_alive: config.keep_alive,
+            handshake: config.handshake_timeout.map(|timeout| now.saturating_add(timeout)),
+        }
+    }
+
+    /// The caller told the time. It does not run backwards.
+    pub(crate) fn set(&mut self, now: Duration) {
+        self.now = self.now.max(now);
+    }
+
+    pub(crate) fn received(&mut self) {
+        self.received = self.now;
+    }
+
+    pub(crate) fn sent(&mut self) {
+        self.sent = self.now;
+    }
+
+    /// The session is ready.
+    pub(crate) fn ready(&mut self) {
+        self.handshake = None;
+    }
+
+    /// The remote ended its half: nothing more is expected.
+    pub(crate) fn ended(&mut self) {
+        self.idle = None;
+    }
+
+    /// When something is due next. There are no keep-alives during the Noise handshake, as in JS.
+    pub(crate) fn next(&self, phase: Phase) -> Option<Duration> {
+        [self.handshake, self.idle_at(), self.keep_alive_at(phase)].into_iter().flatten().min()
+    }
+
+    /// What is due now, the most serious first.
+    pub(crate) fn due(&self, phase: Phase) -> Option<Due> {
+        let past = |at: Option<Duration>| at.is_some_and(|at| at <= self.now);
+        if past(self.handshake) {
+            Some(Due::Handshake)
+        } else if past(self.idle_at()) {
+            Some(Due::Idle)
+        } else if past(self.keep_alive_at(phase)) {
+            Some(Due::KeepAlive)
+        } else {
+            None
+        }
+    }
+
+    fn idle_at(&self) -> Option<Duration> {
+        self.idle.map(|timeout| self.received.saturating_add(timeout))
+    }
+
+    fn keep_alive_at(&self, phase: Phase) -> Option<Duration> {
+        let interval = self.keep_alive.filter(|_| phase != Phase::Noise)?;
+        Some(self.sent.saturating_add(interval))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn secs(secs: u64) -> Duration {
+        Duration::from_secs(secs)
+    }
+
+    #[test]
+    fn each_deadline_comes_in_its_time() {
+        let mut timers = Timers::new(&Config::default(), secs(100));
+        assert_eq!(timers.next(Phase::Noise), Some(secs(120)));
+        assert_eq!(timers.next(Phase::Exchange), Some(secs(110)));
+        timers.set(secs(110));
+        assert_eq!((timers.due(Phase::Noise), timers.due(Phase::Exchange)), (None, Some(Due::KeepAlive)));
+        timers.sent();
+        timers.received();
+        assert_eq!(timers.due(Phase::Exchange), None);
+        timers.set(secs(120));
+        assert_eq!(timers.due(Phase::Exchange), Some(Due::Handshake));
+        timers.ready();
+        assert_eq!(timers.due(Phase::Ready), Some(Due::KeepAlive));
+        timers.set(secs(130));
+        timers.set(secs(1));
+        assert_eq!(timers.due(Phase::Ready), Some(Due::Idle));
+        timers.ended();
+        timers.sent();
+        assert_eq!((timers.due(Phase::Ready), timers.next(Phase::Ready)), (None, Some(secs(140))));
+    }
+
+    #[test]
+    fn none_and_the_far_future_never_come() {
+        let mut config = Config::default();
+        (config.idle_timeout, config.keep_alive, config.handshake_timeout) = (None, None, None);
+        assert_eq!(Timers::new(&config, secs(0)).next(Phase::Ready), None);
+        config.idle_timeout = Some(Duration::MAX);
+        assert_eq!(Timers::new(&config, secs(9)).next(Phase::Ready), Some(Duration::MAX));
+    }
+}
