@@ -3,7 +3,11 @@
 //! - [`js`]: real JS peers (npm `multifeed` 6.0.0) as child processes, and their view of a folder;
 //! - [`blocks`]: made-up blocks and digests over them that JS computes as well;
 //! - [`net`]: a simulated network on virtual time that delays, splits, joins and cuts;
-//! - [`disk`]: storage that fails where a test wants it to, and stores cut off at any write.
+//! - [`disk`]: storage that fails where a test wants it to, and what a disk holds after a crash at any moment;
+//! - [`random`]: randomness that a seed repeats.
 
 pub mod blocks;
+pub mod disk;
 pub mod js;
+pub mod net;
+pub mod random;
