@@ -1,0 +1,147 @@
+//! Multifeed on `futures-io` streams: sets of signed append-only feeds that sync as one, with npm's `multifeed` 6.0.0 too.
+//!
+//! Tasks and timers are async-std's (feature `async-std`, the default) or smol's (feature `smol`). Where both features are on,
+//! [`Multifeed::replicate`] takes smol's; [`replicate_on`](multifeed_driver::Multifeed::replicate_on) takes the one that it is told.
+//!
+//! ```no_run
+//! use multifeed_async_std::{Multifeed, Options, Replicate, Role};
+//!
+//! # async fn example<S>(stream: S) -> Result<(), Box<dyn std::error::Error>>
+//! # where S: futures_io::AsyncRead + futures_io::AsyncWrite + Unpin + Send + 'static {
+//! let multi = Multifeed::open("./db", Options::default()).await?;
+//! let writer = multi.writer("local").await?;
+//! writer.append("foo").await?;
+//! let mut sync = multi.replicate(stream, Role::Initiator, Replicate::live());
+//! while let Some(event) = sync.next().await {
+//!     println!("{event:?}");
+//! }
+//! sync.finish().await?;
+//! for feed in multi.feeds() {
+//!     println!("{} {}", feed.key(), feed.len());
+//! }
+//! multi.close().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! This crate brings tasks and timers; everything else, and all other documentation, is
+//! [`multifeed-driver`](multifeed_driver)'s, re-exported here.
+
+#[cfg(not(any(feature = "async-std", feature = "smol")))]
+compile_error!("one of the features `async-std` and `smol` has to be on");
+
+use std::future::Future;
+use std::ops::Deref;
+use std::path::Path;
+use std::time::Duration;
+
+use futures_io::{AsyncRead, AsyncWrite};
+
+pub use multifeed_driver::*;
+
+/// A set of feeds that syncs as one; see [`multifeed_driver::Multifeed`], whose methods it has.
+#[derive(Debug, Clone)]
+pub struct Multifeed(multifeed_driver::Multifeed);
+
+impl Multifeed {
+    /// Opens the multifeed in a folder; the folder is made where there is none.
+    ///
+    /// # Errors
+    /// [`Error::Store`] where another process has the folder open, or it cannot be made or read.
+    pub async fn open(path: impl AsRef<Path>, options: Options) -> Result<Self, Error> {
+        multifeed_driver::Multifeed::open(path, options)
+            .await
+            .map(Self)
+    }
+
+    /// A new multifeed that lives in memory.
+    ///
+    /// # Errors
+    /// [`Error::Thread`].
+    pub async fn in_memory(options: Options) -> Result<Self, Error> {
+        multifeed_driver::Multifeed::in_memory(options)
+            .await
+            .map(Self)
+    }
+
+    /// Opens the multifeed in any storage.
+    ///
+    /// # Errors
+    /// [`Error::Store`] where it cannot be read.
+    pub async fn with_storage(
+        storage: impl Storage + Send + 'static,
+        options: Options,
+    ) -> Result<Self, Error> {
+        multifeed_driver::Multifeed::with_storage(storage, options)
+            .await
+            .map(Self)
+    }
+
+    /// Syncs with the multifeed at the other end of a stream, in a task of the runtime. The two ends of a stream must have
+    /// different roles: by custom the side that connected is the initiator.
+    pub fn replicate(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        role: Role,
+        options: Replicate,
+    ) -> Sync {
+        self.0.replicate_on::<DefaultRuntime>(stream, role, options)
+    }
+}
+
+impl From<multifeed_driver::Multifeed> for Multifeed {
+    fn from(multifeed: multifeed_driver::Multifeed) -> Self {
+        Self(multifeed)
+    }
+}
+
+impl Deref for Multifeed {
+    type Target = multifeed_driver::Multifeed;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+#[cfg(feature = "smol")]
+type DefaultRuntime = Smol;
+#[cfg(not(feature = "smol"))]
+type DefaultRuntime = AsyncStd;
+
+/// async-std's tasks and timers.
+#[cfg(feature = "async-std")]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AsyncStd;
+
+#[cfg(feature = "async-std")]
+impl Runtime for AsyncStd {
+    type Sleep = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
+    fn sleep(duration: Duration) -> Self::Sleep {
+        Box::pin(async_std::task::sleep(duration))
+    }
+
+    fn spawn(future: impl Future<Output = ()> + Send + 'static) {
+        drop(async_std::task::spawn(future));
+    }
+}
+
+/// smol's tasks, on its global executor, and timers.
+#[cfg(feature = "smol")]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Smol;
+
+#[cfg(feature = "smol")]
+impl Runtime for Smol {
+    type Sleep = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
+    fn sleep(duration: Duration) -> Self::Sleep {
+        Box::pin(async move {
+            smol::Timer::after(duration).await;
+        })
+    }
+
+    fn spawn(future: impl Future<Output = ()> + Send + 'static) {
+        smol::spawn(future).detach();
+    }
+}

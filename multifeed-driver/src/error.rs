@@ -1,0 +1,50 @@
+//! What can go wrong with a multifeed's calls.
+
+use std::io;
+
+use multifeed_core::{AppendError, StoreError};
+use multifeed_proto::FeedKey;
+
+/// Why a call on a multifeed or a feed failed. Errors of a session are [`SyncError`](multifeed_core::SyncError)s.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The multifeed was closed before: by its `close`, or because its thread failed.
+    #[error("the multifeed is closed")]
+    Closed,
+    /// The store failed, or another process has it open.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The blocks could not be appended; the feed is as it was.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    /// A block could not be read.
+    #[error("block {index} of feed {feed} cannot be read: {source}")]
+    Read {
+        /// The feed.
+        feed: FeedKey,
+        /// The block's index.
+        index: u64,
+        /// Why.
+        source: StoreError,
+    },
+    /// The operating system gave no randomness for a key.
+    #[error("the system gives no random bytes: {0}")]
+    Random(String),
+    /// The store's thread could not be started.
+    #[error("the store's thread cannot be started: {0}")]
+    Thread(io::Error),
+}
+
+impl Error {
+    /// A stable name for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Closed => "ERR_CLOSED",
+            Self::Store(error) | Self::Read { source: error, .. } => error.code(),
+            Self::Append(error) => error.code(),
+            Self::Random(_) => "ERR_RANDOM",
+            Self::Thread(_) => "ERR_THREAD",
+        }
+    }
+}

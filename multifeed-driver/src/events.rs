@@ -1,0 +1,130 @@
+//! What happens to a multifeed's feeds, as a stream.
+
+use std::collections::{HashSet, VecDeque};
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+
+use futures_core::Stream;
+use multifeed_core::FeedId;
+
+use crate::feed::Feed;
+use crate::lock;
+use crate::multifeed::Guard;
+use crate::table::FeedState;
+
+/// Something happened to a multifeed's feeds.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum MultifeedEvent {
+    /// A feed is new: one of our writers, or one that a session brought. Once for each feed.
+    Feed(Feed),
+    /// A feed has more blocks than before: appended by us, or received and written. While this waits untaken, no other is
+    /// added: ask the feed for its length.
+    Blocks(Feed),
+}
+
+/// The events of a multifeed from the time on when this was made; it ends when the multifeed is closed.
+///
+/// What waits is bounded by the number of feeds: a feed that grows again while its event waits adds no other.
+#[derive(Debug)]
+pub struct Events {
+    queue: Arc<EventQueue>,
+    guard: Arc<Guard>,
+}
+
+impl Events {
+    pub(crate) fn new(queue: Arc<EventQueue>, guard: Arc<Guard>) -> Self {
+        Self { queue, guard }
+    }
+
+    /// The next event; `None` once the multifeed is closed.
+    pub async fn next(&mut self) -> Option<MultifeedEvent> {
+        poll_fn(|cx| self.poll(cx)).await
+    }
+
+    fn poll(&self, cx: &Context<'_>) -> Poll<Option<MultifeedEvent>> {
+        let news = match self.queue.poll(cx) {
+            Poll::Ready(Some(news)) => news,
+            Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Pending => return Poll::Pending,
+        };
+        Poll::Ready(Some(match news {
+            News::Feed(state) => MultifeedEvent::Feed(Feed::new(state, self.guard.clone())),
+            News::Blocks(state) => MultifeedEvent::Blocks(Feed::new(state, self.guard.clone())),
+        }))
+    }
+}
+
+impl Stream for Events {
+    type Item = MultifeedEvent;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<MultifeedEvent>> {
+        self.poll(cx)
+    }
+}
+
+/// One subscriber's events.
+#[derive(Debug, Default)]
+pub(crate) struct EventQueue(Mutex<Queue>);
+
+#[derive(Debug, Default)]
+struct Queue {
+    feeds: VecDeque<Arc<FeedState>>,
+    /// The feeds that grew, each once, in the order in which each first did.
+    grown: VecDeque<Arc<FeedState>>,
+    waiting: HashSet<FeedId>,
+    closed: bool,
+    waker: Option<Waker>,
+}
+
+#[derive(Debug)]
+enum News {
+    Feed(Arc<FeedState>),
+    Blocks(Arc<FeedState>),
+}
+
+impl EventQueue {
+    pub(crate) fn feed(&self, feed: &Arc<FeedState>) {
+        self.change(|queue| queue.feeds.push_back(feed.clone()));
+    }
+
+    pub(crate) fn blocks(&self, feed: &Arc<FeedState>) {
+        self.change(|queue| {
+            if queue.waiting.insert(feed.id) {
+                queue.grown.push_back(feed.clone());
+            }
+        });
+    }
+
+    pub(crate) fn close(&self) {
+        self.change(|queue| queue.closed = true);
+    }
+
+    /// New feeds come before growth, so no one hears of a feed's blocks before the feed.
+    fn poll(&self, cx: &Context<'_>) -> Poll<Option<News>> {
+        let mut queue = lock(&self.0);
+        if let Some(feed) = queue.feeds.pop_front() {
+            return Poll::Ready(Some(News::Feed(feed)));
+        }
+        if let Some(feed) = queue.grown.pop_front() {
+            queue.waiting.remove(&feed.id);
+            return Poll::Ready(Some(News::Blocks(feed)));
+        }
+        if queue.closed {
+            return Poll::Ready(None);
+        }
+        queue.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Queue)) {
+        let waker = {
+            let mut queue = lock(&self.0);
+            change(&mut queue);
+            queue.waker.take()
+        };
+        waker.into_iter().for_each(Waker::wake);
+    }
+}

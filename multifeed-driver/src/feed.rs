@@ -1,0 +1,203 @@
+//! A feed, as the application sees it.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use multifeed_core::{VerifyCursor, VerifyStep};
+use multifeed_proto::{DiscoveryKey, FeedKey};
+
+use crate::call::Call;
+use crate::error::Error;
+use crate::multifeed::Guard;
+use crate::table::FeedState;
+
+/// One feed of a multifeed: an append-only log of blocks, that only the holder of its secret key extends. Clones are the
+/// same feed.
+///
+/// Numbers are as of the last thing that the store did; what was awaited (an append, say) is always in them.
+#[derive(Clone)]
+pub struct Feed {
+    state: Arc<FeedState>,
+    guard: Arc<Guard>,
+}
+
+/// A check of a feed, under way: see [`Feed::verify`].
+#[derive(Debug)]
+pub struct Verification {
+    feed: Feed,
+    cursor: Option<VerifyCursor>,
+}
+
+impl Feed {
+    pub(crate) fn new(state: Arc<FeedState>, guard: Arc<Guard>) -> Self {
+        Self { state, guard }
+    }
+
+    /// The feed's public key. Who knows it can read the feed.
+    pub fn key(&self) -> FeedKey {
+        self.state.key
+    }
+
+    /// What stands for the key where it must not be given away.
+    pub fn discovery_key(&self) -> DiscoveryKey {
+        self.state.discovery_key
+    }
+
+    /// The writer's name; a remote's feed is named by the number of its folder.
+    pub fn name(&self) -> &str {
+        &self.state.name
+    }
+
+    /// The length in blocks, as the newest known signature has it, whether or not all of them are held.
+    pub fn len(&self) -> u64 {
+        self.state.len()
+    }
+
+    /// Whether the length is 0.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bytes of all blocks of the length.
+    pub fn byte_len(&self) -> u64 {
+        self.state.byte_len()
+    }
+
+    /// How many of the blocks are held.
+    pub fn downloaded(&self) -> u64 {
+        self.state.downloaded()
+    }
+
+    /// Whether we have its secret key.
+    pub fn writable(&self) -> bool {
+        self.state.writable
+    }
+
+    /// Whether a block is held.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn has(&self, index: u64) -> Result<bool, Error> {
+        self.guard
+            .ask(|answer| Call::Has {
+                feed: self.state.id,
+                index,
+                answer,
+            })
+            .await
+    }
+
+    /// Appends one block, and tells its index. Any bytes are a block, none too.
+    ///
+    /// # Errors
+    /// [`Error::Append`] where the feed is not ours to write, the block is too large to be served, or the store failed: the
+    /// feed is then as it was.
+    pub async fn append(&self, block: impl AsRef<[u8]>) -> Result<u64, Error> {
+        let blocks = vec![Bytes::copy_from_slice(block.as_ref())];
+        Ok(self.append_bytes(blocks).await?.start)
+    }
+
+    /// Appends blocks as one batch, with one signature, and tells their indexes.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append); of a batch all blocks are appended, or none.
+    pub async fn append_batch(
+        &self,
+        blocks: impl IntoIterator<Item = impl AsRef<[u8]>>,
+    ) -> Result<Range<u64>, Error> {
+        let blocks = blocks
+            .into_iter()
+            .map(|block| Bytes::copy_from_slice(block.as_ref()))
+            .collect();
+        self.append_bytes(blocks).await
+    }
+
+    /// As [`append_batch`](Self::append_batch), of blocks that need no copy.
+    ///
+    /// # Errors
+    /// As [`append_batch`](Self::append_batch).
+    pub async fn append_bytes(&self, blocks: Vec<Bytes>) -> Result<Range<u64>, Error> {
+        self.guard
+            .ask(|answer| Call::Append {
+                feed: self.state.id,
+                blocks,
+                answer,
+            })
+            .await?
+    }
+
+    /// A block's bytes; `None` where it is not held.
+    ///
+    /// # Errors
+    /// [`Error::Read`] where the store fails, with the block's index.
+    pub async fn get(&self, index: u64) -> Result<Option<Bytes>, Error> {
+        self.guard
+            .ask(|answer| Call::Get {
+                feed: self.state.id,
+                index,
+                answer,
+            })
+            .await?
+    }
+
+    /// The newest block's bytes; `None` where the feed is empty, or that block is not held.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn head(&self) -> Result<Option<Bytes>, Error> {
+        match self.len().checked_sub(1) {
+            Some(index) => self.get(index).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Checks every block, tree node and signature of the feed again, in steps, between which the store does its other work:
+    /// `while let Some(step) = verification.next().await? { … }`.
+    pub fn verify(&self) -> Verification {
+        Verification {
+            feed: self.clone(),
+            cursor: Some(VerifyCursor::default()),
+        }
+    }
+}
+
+impl fmt::Debug for Feed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.state.fmt(f)
+    }
+}
+
+impl PartialEq for Feed {
+    /// The same feed of the same multifeed.
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.state, &other.state)
+    }
+}
+
+impl Eq for Feed {}
+
+impl Verification {
+    /// Checks some more, and tells what this step found; `None` when everything was checked.
+    ///
+    /// # Errors
+    /// [`Error::Store`] where reading fails. What does not verify is a finding of the step, not an error.
+    pub async fn next(&mut self) -> Result<Option<VerifyStep>, Error> {
+        let Some(cursor) = self.cursor.take() else {
+            return Ok(None);
+        };
+        let feed = self.feed.state.id;
+        let step = self
+            .feed
+            .guard
+            .ask(|answer| Call::Verify {
+                feed,
+                cursor,
+                answer,
+            })
+            .await??;
+        self.cursor = step.next.clone();
+        Ok(Some(step))
+    }
+}

@@ -1,0 +1,55 @@
+//! What the multifeed adapters share: the store's thread, the pump of a stream, and the handles that applications touch.
+//!
+//! An application uses an adapter, `multifeed-tokio` or `multifeed-async-std`, which re-export all of this. A new adapter
+//! brings timers and tasks as a [`Runtime`], streams as `futures-io` traits, and nothing else.
+//!
+//! ```text
+//! stream ⇄ pump (a task; proto's session: cipher, frames) ⇄ link ⇄ store (a thread; core's multifeed: checks, writes) ⇄ handles
+//! ```
+//!
+//! The link between a pump and the store is bounded in both directions, and neither side ever waits for the other: while the
+//! store is behind, the pump does not read its stream, but still writes; while the stream is slow, the store hands that
+//! session no commands, and serves the others.
+
+mod call;
+mod clock;
+mod error;
+mod events;
+mod feed;
+mod link;
+mod mailbox;
+mod multifeed;
+mod oneshot;
+mod options;
+mod pump;
+mod runtime;
+mod store;
+mod sync;
+mod table;
+
+pub use error::Error;
+pub use events::{Events, MultifeedEvent};
+pub use feed::{Feed, Verification};
+pub use multifeed::{FeedRef, Multifeed};
+pub use options::{Options, PumpOptions};
+pub use runtime::Runtime;
+pub use sync::{Sync, SyncCloser, SyncEvent, SyncId, Totals};
+
+pub use multifeed_core as core;
+pub use multifeed_proto as proto;
+
+pub use multifeed_core::{
+    AppendError, FileStorage, KeyPair, MemoryStorage, Progress, Recovered, Replicate, Storage,
+    StoreError, SyncError, SyncTotals, VerifyStep,
+};
+pub use multifeed_proto::{
+    DEFAULT_ROOT_KEY, DiscoveryKey, Fault, FeedKey, Json, RemoteHandshake, Role, SessionError,
+    StaticKeyPair,
+};
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks, also where a thread died while it held the lock: what is guarded here is whole between any two statements.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,225 @@
+//! Where one session and the store meet.
+
+use std::sync::{Arc, Mutex, OnceLock};
+use std::task::{Context, Waker};
+
+use multifeed_core::{PeerId, Replicate};
+use multifeed_proto::{Command, Event, Message, Totals};
+
+use crate::lock;
+use crate::mailbox::Mailbox;
+use crate::sync::SyncQueue;
+
+/// What a session's pump and the store's thread pass each other: events and credit one way, commands the other. Each side
+/// takes all that is there at once, and neither ever waits for the other: the pump stops reading its stream while the
+/// events are full, and the store hands out commands only inside the credit.
+#[derive(Debug)]
+pub(crate) struct Link {
+    state: Mutex<State>,
+    mailbox: Arc<Mailbox>,
+    /// Where the session's events for the application go.
+    pub(crate) sync: Arc<SyncQueue>,
+    /// The store's name for the session, once it heard of it.
+    pub(crate) peer: OnceLock<PeerId>,
+    /// How the session replicates.
+    pub(crate) options: Replicate,
+    max_events: usize,
+    max_event_bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    // From the pump to the store.
+    events: Vec<Event>,
+    event_bytes: usize,
+    credit: usize,
+    left: Option<Totals>,
+    /// The link stands in the mailbox.
+    rung: bool,
+    /// The pump holds events back until these are taken.
+    full: bool,
+    // From the store, or the application, to the pump.
+    commands: Vec<Command>,
+    cancelled: bool,
+    abandoned: bool,
+    waker: Option<Waker>,
+}
+
+/// What the pump finds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Orders {
+    /// The application, or the store, wants the session to end.
+    pub(crate) cancelled: bool,
+    /// There is no store any more.
+    pub(crate) abandoned: bool,
+    /// How many events the store has room for.
+    pub(crate) events: usize,
+    /// How many bytes of blocks in events the store has room for; one block more is accepted.
+    pub(crate) event_bytes: usize,
+}
+
+/// What the store finds.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    /// Bytes of commands that the session can take now.
+    pub(crate) credit: usize,
+    /// The session is over, and its stream is closed.
+    pub(crate) left: Option<Totals>,
+}
+
+impl Link {
+    pub(crate) fn new(
+        mailbox: Arc<Mailbox>,
+        sync: Arc<SyncQueue>,
+        options: Replicate,
+        max_events: usize,
+        max_event_bytes: usize,
+    ) -> Self {
+        Self {
+            state: Mutex::default(),
+            mailbox,
+            sync,
+            peer: OnceLock::new(),
+            options,
+            max_events: max_events.max(1),
+            max_event_bytes: max_event_bytes.max(1),
+        }
+    }
+
+    // The pump's side.
+
+    /// Takes the commands, and leaves word where to wake the pump when there is more of anything.
+    pub(crate) fn orders(&self, cx: &Context<'_>, commands: &mut Vec<Command>) -> Orders {
+        let mut state = lock(&self.state);
+        if commands.is_empty() {
+            std::mem::swap(commands, &mut state.commands);
+        } else {
+            commands.append(&mut state.commands);
+        }
+        match &mut state.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+        let events = self.max_events.saturating_sub(state.events.len());
+        let event_bytes = self.max_event_bytes.saturating_sub(state.event_bytes);
+        state.full = events == 0 || event_bytes == 0;
+        Orders {
+            cancelled: state.cancelled,
+            abandoned: state.abandoned,
+            events,
+            event_bytes,
+        }
+    }
+
+    /// Hands the store these events, and credit for commands. Leaves `events` empty.
+    pub(crate) fn deliver(
+        self: &Arc<Self>,
+        events: &mut Vec<Event>,
+        event_bytes: usize,
+        credit: usize,
+    ) {
+        self.put(|state| {
+            if state.events.is_empty() {
+                std::mem::swap(&mut state.events, events);
+            } else {
+                state.events.append(events);
+            }
+            state.event_bytes += event_bytes;
+            state.credit += credit;
+            state.full =
+                state.events.len() >= self.max_events || state.event_bytes >= self.max_event_bytes;
+        });
+    }
+
+    /// The session is over, and its stream is closed.
+    pub(crate) fn leave(self: &Arc<Self>, totals: Totals) {
+        self.put(|state| state.left = Some(totals));
+    }
+
+    fn put(self: &Arc<Self>, change: impl FnOnce(&mut State)) {
+        let ring = {
+            let mut state = lock(&self.state);
+            change(&mut state);
+            !std::mem::replace(&mut state.rung, true)
+        };
+        if ring && !self.mailbox.ring(self.clone()) {
+            self.abandon();
+        }
+    }
+
+    // The store's side.
+
+    /// Takes what the session has for the store. `events` has to be empty.
+    pub(crate) fn collect(&self, events: &mut Vec<Event>) -> Delivery {
+        let (delivery, waker) = {
+            let mut state = lock(&self.state);
+            state.rung = false;
+            std::mem::swap(events, &mut state.events);
+            state.event_bytes = 0;
+            let waker = if std::mem::take(&mut state.full) {
+                state.waker.take()
+            } else {
+                None
+            };
+            (
+                Delivery {
+                    credit: std::mem::take(&mut state.credit),
+                    left: state.left.take(),
+                },
+                waker,
+            )
+        };
+        waker.into_iter().for_each(Waker::wake);
+        delivery
+    }
+
+    /// Hands the session commands. Leaves `commands` empty.
+    pub(crate) fn command(&self, commands: &mut Vec<Command>) {
+        self.tell(|state| {
+            if state.commands.is_empty() {
+                std::mem::swap(&mut state.commands, commands);
+            } else {
+                state.commands.append(commands);
+            }
+        });
+    }
+
+    /// Ends the session cleanly.
+    pub(crate) fn cancel(&self) {
+        self.tell(|state| state.cancelled = true);
+    }
+
+    /// There is no store any more.
+    pub(crate) fn abandon(&self) {
+        self.tell(|state| state.abandoned = true);
+    }
+
+    fn tell(&self, change: impl FnOnce(&mut State)) {
+        let waker = {
+            let mut state = lock(&self.state);
+            change(&mut state);
+            state.waker.take()
+        };
+        waker.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// The bytes that an event pins: what it counts against the events' bytes.
+pub(crate) fn pinned_bytes(event: &Event) -> usize {
+    match event {
+        Event::Message {
+            message: Message::Data(data),
+            ..
+        } => data.value.as_ref().map_or(0, |value| value.len()),
+        Event::Message {
+            message: Message::Have(have),
+            ..
+        } => have.bitfield.as_ref().map_or(0, |bits| bits.len()),
+        Event::Message {
+            message: Message::Extension { body, .. },
+            ..
+        } => body.len(),
+        Event::Manifest { keys } | Event::Replicate { keys, .. } => 32 * keys.len(),
+        _ => 0,
+    }
+}

@@ -1,0 +1,153 @@
+//! The store's thread's mailbox: the application's calls, and the sessions that have something for it.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use crate::call::Call;
+use crate::error::Error;
+use crate::link::Link;
+use crate::lock;
+
+/// Calls wait here in one bounded queue. Sessions do not: each [`Link`] stands in the list at most once, and holds its own
+/// bounded events, so that a busy session cannot fill the mailbox for the others.
+#[derive(Debug)]
+pub(crate) struct Mailbox {
+    inner: Mutex<Inner>,
+    something: Condvar,
+    limit: usize,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    calls: VecDeque<Call>,
+    /// Callers that found the queue full. All are woken when it is emptied, so one that gave up costs nobody its turn.
+    callers: Vec<Waker>,
+    links: Vec<Arc<Link>>,
+    /// The last handle was dropped.
+    deserted: bool,
+    /// No calls are accepted any more.
+    closed: bool,
+    /// The thread is gone.
+    gone: bool,
+    /// The thread waits: only then is a wake-up worth a system call.
+    asleep: bool,
+}
+
+impl Mailbox {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self {
+            inner: Mutex::default(),
+            something: Condvar::new(),
+            limit: limit.max(1),
+        }
+    }
+
+    /// Puts a call into the queue, waiting while it is full. Once this is ready the call is accepted, and will be done.
+    pub(crate) async fn call(&self, call: Call) -> Result<(), Error> {
+        let mut call = Some(call);
+        poll_fn(|cx| {
+            let mut inner = lock(&self.inner);
+            if inner.closed {
+                return Poll::Ready(Err(Error::Closed));
+            }
+            if inner.calls.len() >= self.limit {
+                inner.callers.push(cx.waker().clone());
+                return Poll::Pending;
+            }
+            inner.calls.extend(call.take());
+            self.wake(inner);
+            Poll::Ready(Ok(()))
+        })
+        .await
+    }
+
+    /// A session has events, credit, or its end for the store. False where there is no store any more.
+    pub(crate) fn ring(&self, link: Arc<Link>) -> bool {
+        let mut inner = lock(&self.inner);
+        if inner.gone {
+            return false;
+        }
+        inner.links.push(link);
+        self.wake(inner);
+        true
+    }
+
+    /// The last handle was dropped.
+    pub(crate) fn desert(&self) {
+        let mut inner = lock(&self.inner);
+        inner.deserted = true;
+        self.wake(inner);
+    }
+
+    /// Waits until something is there, at most for this long, and takes all of it. True where no handle is left.
+    pub(crate) fn take(
+        &self,
+        timeout: Option<Duration>,
+        calls: &mut VecDeque<Call>,
+        links: &mut Vec<Arc<Link>>,
+    ) -> bool {
+        let mut inner = lock(&self.inner);
+        if timeout != Some(Duration::ZERO) && inner.calls.is_empty() && inner.links.is_empty() {
+            inner.asleep = true;
+            inner = match timeout {
+                Some(timeout) => match self
+                    .something
+                    .wait_timeout_while(inner, timeout, |inner| inner.asleep)
+                {
+                    Ok((inner, _)) => inner,
+                    Err(poisoned) => poisoned.into_inner().0,
+                },
+                None => match self.something.wait_while(inner, |inner| inner.asleep) {
+                    Ok(inner) => inner,
+                    Err(poisoned) => poisoned.into_inner(),
+                },
+            };
+            inner.asleep = false;
+        }
+        calls.append(&mut inner.calls);
+        links.append(&mut inner.links);
+        let callers = std::mem::take(&mut inner.callers);
+        let deserted = inner.deserted;
+        drop(inner);
+        callers.into_iter().for_each(Waker::wake);
+        deserted
+    }
+
+    /// Whether calls wait.
+    pub(crate) fn has_calls(&self) -> bool {
+        !lock(&self.inner).calls.is_empty()
+    }
+
+    /// Accepts no further call. What was accepted stays in the queue.
+    pub(crate) fn close(&self) {
+        let mut inner = lock(&self.inner);
+        inner.closed = true;
+        let callers = std::mem::take(&mut inner.callers);
+        drop(inner);
+        callers.into_iter().for_each(Waker::wake);
+    }
+
+    /// The thread ends. What still waits is dropped, which tells its callers; the sessions are handed back.
+    pub(crate) fn leave(&self) -> Vec<Arc<Link>> {
+        self.close();
+        let mut inner = lock(&self.inner);
+        inner.gone = true;
+        let calls = std::mem::take(&mut inner.calls);
+        let links = std::mem::take(&mut inner.links);
+        drop(inner);
+        drop(calls);
+        links
+    }
+
+    /// Lets the thread sleep no longer.
+    fn wake(&self, mut inner: MutexGuard<'_, Inner>) {
+        if inner.asleep {
+            inner.asleep = false;
+            drop(inner);
+            self.something.notify_one();
+        }
+    }
+}

@@ -1,0 +1,408 @@
+//! A multifeed, as the application sees it.
+
+use std::future::poll_fn;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::task::{Context, Poll, Waker};
+use std::{fmt, thread};
+
+use futures_io::{AsyncRead, AsyncWrite};
+use multifeed_core::{
+    FileStorage, KeyPair, MemoryStorage, Recovered, Replicate, Storage, StoreError, SyncError,
+};
+use multifeed_proto::{DiscoveryKey, FeedKey, Role, Session, SessionError};
+use rand::SeedableRng;
+use rand::rngs::{StdRng, SysRng};
+
+use crate::call::Call;
+use crate::clock::Clock;
+use crate::error::Error;
+use crate::events::{EventQueue, Events};
+use crate::feed::Feed;
+use crate::link::Link;
+use crate::lock;
+use crate::mailbox::Mailbox;
+use crate::oneshot::{self, Answer};
+use crate::options::Options;
+use crate::pump::Pump;
+use crate::runtime::Runtime;
+use crate::store::Store;
+use crate::sync::{Sync, SyncId, SyncQueue};
+use crate::table::FeedTable;
+
+/// A set of feeds that syncs as one: ours, each with a writer's name, and those that others share with us.
+///
+/// The feeds live on a thread of their own, which does all reading, writing and checking. Clones are the same multifeed;
+/// when the last of them, and of its feeds and sessions, is dropped, it is closed.
+#[derive(Clone)]
+pub struct Multifeed {
+    guard: Arc<Guard>,
+}
+
+/// What the handles and the store's thread share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) table: FeedTable,
+    pub(crate) clock: Clock,
+    subscribers: Mutex<Vec<Weak<EventQueue>>>,
+    closed: Mutex<Closed>,
+    options: Options,
+    syncs: AtomicU64,
+    problems: Mutex<Vec<StoreError>>,
+    recovered: Mutex<Vec<Recovered>>,
+}
+
+#[derive(Debug, Default)]
+struct Closed {
+    closed: bool,
+    wakers: Vec<Waker>,
+}
+
+/// Held by every handle; the last one dropped closes the store.
+#[derive(Debug)]
+pub(crate) struct Guard(pub(crate) Arc<Shared>);
+
+impl Multifeed {
+    /// Opens the multifeed in a folder; the folder is made where there is none.
+    ///
+    /// # Errors
+    /// [`Error::Store`] where another process has the folder open, or it cannot be made or read.
+    pub async fn open(path: impl AsRef<Path>, options: Options) -> Result<Self, Error> {
+        let path: PathBuf = path.as_ref().to_owned();
+        Self::start(move || Ok(FileStorage::open(&path)?), options).await
+    }
+
+    /// A new multifeed that lives in memory.
+    ///
+    /// # Errors
+    /// [`Error::Thread`].
+    pub async fn in_memory(options: Options) -> Result<Self, Error> {
+        Self::with_storage(MemoryStorage::default(), options).await
+    }
+
+    /// Opens the multifeed in any storage.
+    ///
+    /// # Errors
+    /// [`Error::Store`] where it cannot be read.
+    pub async fn with_storage(
+        storage: impl Storage + Send + 'static,
+        options: Options,
+    ) -> Result<Self, Error> {
+        Self::start(move || Ok(storage), options).await
+    }
+
+    async fn start<S: Storage + 'static>(
+        storage: impl FnOnce() -> Result<S, Error> + Send + 'static,
+        options: Options,
+    ) -> Result<Self, Error> {
+        let shared = Arc::new(Shared {
+            mailbox: Arc::new(Mailbox::new(options.calls)),
+            table: FeedTable::default(),
+            clock: Clock::start(),
+            subscribers: Mutex::default(),
+            closed: Mutex::default(),
+            options,
+            syncs: AtomicU64::new(0),
+            problems: Mutex::default(),
+            recovered: Mutex::default(),
+        });
+        let guard = Arc::new(Guard(shared.clone()));
+        let (answer, opened) = oneshot::channel();
+        // Opening reads the disk: it too is the thread's work.
+        let body = move || match open(storage, &shared) {
+            Ok(store) => {
+                answer.send(Ok(()));
+                store.run();
+            }
+            Err(error) => answer.send(Err(error)),
+        };
+        thread::Builder::new()
+            .name("multifeed-store".into())
+            .spawn(body)
+            .map_err(Error::Thread)?;
+        opened.await.map_err(|_| Error::Closed)??;
+        Ok(Self { guard })
+    }
+
+    /// The writer of this name: found, or made with a new key pair. Without a name it is named by the number of its folder.
+    ///
+    /// # Errors
+    /// [`Error::Store`], [`Error::Random`], [`Error::Closed`].
+    pub async fn writer<'a>(&self, name: impl Into<Option<&'a str>>) -> Result<Feed, Error> {
+        self.writer_of(name.into().map(str::to_owned), None).await
+    }
+
+    /// The writer of this name: found, or made with this key pair.
+    ///
+    /// # Errors
+    /// As [`writer`](Self::writer).
+    pub async fn writer_with<'a>(
+        &self,
+        name: impl Into<Option<&'a str>>,
+        key_pair: KeyPair,
+    ) -> Result<Feed, Error> {
+        self.writer_of(name.into().map(str::to_owned), Some(key_pair))
+            .await
+    }
+
+    async fn writer_of(
+        &self,
+        name: Option<String>,
+        key_pair: Option<KeyPair>,
+    ) -> Result<Feed, Error> {
+        let state = self
+            .guard
+            .ask(|answer| Call::Writer {
+                name,
+                key_pair,
+                answer,
+            })
+            .await??;
+        Ok(Feed::new(state, self.guard.clone()))
+    }
+
+    /// All feeds, ours and others', in the order of their folders. None after [`close`](Self::close).
+    pub fn feeds(&self) -> Vec<Feed> {
+        self.shared()
+            .table
+            .all()
+            .into_iter()
+            .map(|state| Feed::new(state, self.guard.clone()))
+            .collect()
+    }
+
+    /// The feed of this key, where it is known: a [`FeedKey`], a [`DiscoveryKey`], or 64 hex digits, which may be either.
+    pub fn feed(&self, key: impl Into<FeedRef>) -> Option<Feed> {
+        let table = &self.shared().table;
+        let state = match key.into().0 {
+            Reference::Key(key) => table.by_key(&key),
+            Reference::DiscoveryKey(key) => table.by_discovery_key(&key),
+            Reference::Either(bytes) => table
+                .by_key(&FeedKey::new(bytes))
+                .or_else(|| table.by_discovery_key(&DiscoveryKey::new(bytes))),
+            Reference::Neither => None,
+        }?;
+        Some(Feed::new(state, self.guard.clone()))
+    }
+
+    /// The feed of this name, where there is one.
+    pub fn feed_by_name(&self, name: &str) -> Option<Feed> {
+        Some(Feed::new(
+            self.shared().table.by_name(name)?,
+            self.guard.clone(),
+        ))
+    }
+
+    /// What happens to the feeds from now on.
+    pub fn events(&self) -> Events {
+        let queue = Arc::new(EventQueue::default());
+        if self.is_closed() {
+            queue.close();
+        }
+        let mut subscribers = lock(&self.shared().subscribers);
+        subscribers.retain(|subscriber| subscriber.strong_count() > 0);
+        subscribers.push(Arc::downgrade(&queue));
+        drop(subscribers);
+        Events::new(queue, self.guard.clone())
+    }
+
+    /// Syncs with the multifeed at the other end of a stream, in the background, on this runtime. The two ends of a stream must
+    /// have different roles. The adapters' `replicate` is this, with their runtime and their streams.
+    pub fn replicate_on<R: Runtime>(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        role: Role,
+        options: Replicate,
+    ) -> Sync {
+        let shared = self.shared();
+        let pump_options = shared.options.pump.clone();
+        let mut config = shared.options.session.clone();
+        config.live = options.live;
+        config.user_data = options.user_data.clone();
+        let queue = Arc::new(SyncQueue::default());
+        let link = Arc::new(Link::new(
+            shared.mailbox.clone(),
+            queue.clone(),
+            options,
+            pump_options.events,
+            pump_options.event_bytes,
+        ));
+        match StdRng::try_from_rng(&mut SysRng) {
+            Ok(mut rng) => {
+                let session = Session::new(role, config, shared.clock.now(), &mut rng);
+                R::spawn(Pump::<_, R>::new(
+                    stream,
+                    session,
+                    link.clone(),
+                    shared.clock,
+                    pump_options,
+                ));
+            }
+            Err(error) => queue.end(Err(SyncError::Session(SessionError::Local(
+                Error::Random(error.to_string()).to_string(),
+            )))),
+        }
+        let id = SyncId(shared.syncs.fetch_add(1, Ordering::Relaxed));
+        Sync::new(link, id, self.guard.clone())
+    }
+
+    /// The feeds that could not be opened; the others are unharmed.
+    pub fn problems(&self) -> Vec<StoreError> {
+        lock(&self.shared().problems).clone()
+    }
+
+    /// What opening had to cut off after a crash.
+    pub fn recovered(&self) -> Vec<Recovered> {
+        lock(&self.shared().recovered).clone()
+    }
+
+    /// Ends all sessions, cleanly, writes what is not written, and releases the store. Calls that were accepted before are done.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] where it was closed before; [`Error::Store`] where the last writes fail.
+    pub async fn close(&self) -> Result<(), Error> {
+        let result = self.guard.ask(|answer| Call::Close { answer }).await?;
+        self.closed().await;
+        result
+    }
+
+    /// Waits until the multifeed is closed, by whomever.
+    pub async fn closed(&self) {
+        poll_fn(|cx| self.shared().poll_closed(cx)).await;
+    }
+
+    /// Whether the multifeed is closed.
+    pub fn is_closed(&self) -> bool {
+        lock(&self.shared().closed).closed
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.guard.0
+    }
+}
+
+impl fmt::Debug for Multifeed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Multifeed")
+            .field("feeds", &self.shared().table.all().len())
+            .field("closed", &self.is_closed())
+            .finish()
+    }
+}
+
+fn open<S: Storage>(
+    storage: impl FnOnce() -> Result<S, Error>,
+    shared: &Arc<Shared>,
+) -> Result<Store<S>, Error> {
+    let options = shared.options.clone();
+    let multi = multifeed_core::Multifeed::open(storage()?, options.multifeed)?;
+    *lock(&shared.problems) = multi.problems().to_vec();
+    *lock(&shared.recovered) = multi.recovered().to_vec();
+    Ok(Store::new(multi, shared.clone(), options.quantum_bytes))
+}
+
+impl Shared {
+    /// Gives this to every subscriber.
+    pub(crate) fn publish(&self, tell: impl Fn(&EventQueue)) {
+        lock(&self.subscribers)
+            .iter()
+            .filter_map(Weak::upgrade)
+            .for_each(|queue| tell(&queue));
+    }
+
+    /// The store is released: nothing will happen any more.
+    pub(crate) fn close(&self) {
+        self.table.clear();
+        let wakers = {
+            let mut closed = lock(&self.closed);
+            closed.closed = true;
+            std::mem::take(&mut closed.wakers)
+        };
+        wakers.into_iter().for_each(Waker::wake);
+        self.publish(EventQueue::close);
+    }
+
+    fn poll_closed(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut closed = lock(&self.closed);
+        if closed.closed {
+            return Poll::Ready(());
+        }
+        if !closed
+            .wakers
+            .iter()
+            .any(|waker| waker.will_wake(cx.waker()))
+        {
+            closed.wakers.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+impl Guard {
+    /// Has the store's thread do a call, and waits for its answer.
+    pub(crate) async fn ask<T>(&self, call: impl FnOnce(Answer<T>) -> Call) -> Result<T, Error> {
+        let (answer, waiting) = oneshot::channel();
+        self.0.mailbox.call(call(answer)).await?;
+        waiting.await.map_err(|_| Error::Closed)
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.mailbox.desert();
+    }
+}
+
+/// What a feed can be looked up by: see [`Multifeed::feed`].
+#[derive(Debug, Clone, Copy)]
+pub struct FeedRef(Reference);
+
+#[derive(Debug, Clone, Copy)]
+enum Reference {
+    Key(FeedKey),
+    DiscoveryKey(DiscoveryKey),
+    Either([u8; 32]),
+    /// A text that is no key: no feed has it.
+    Neither,
+}
+
+impl From<FeedKey> for FeedRef {
+    fn from(key: FeedKey) -> Self {
+        Self(Reference::Key(key))
+    }
+}
+
+impl From<&FeedKey> for FeedRef {
+    fn from(key: &FeedKey) -> Self {
+        Self(Reference::Key(*key))
+    }
+}
+
+impl From<DiscoveryKey> for FeedRef {
+    fn from(key: DiscoveryKey) -> Self {
+        Self(Reference::DiscoveryKey(key))
+    }
+}
+
+impl From<&DiscoveryKey> for FeedRef {
+    fn from(key: &DiscoveryKey) -> Self {
+        Self(Reference::DiscoveryKey(*key))
+    }
+}
+
+impl From<&str> for FeedRef {
+    fn from(text: &str) -> Self {
+        Self(
+            text.parse::<FeedKey>()
+                .map_or(Reference::Neither, |key| Reference::Either(*key.as_bytes())),
+        )
+    }
+}
+
+impl From<&String> for FeedRef {
+    fn from(text: &String) -> Self {
+        Self::from(text.as_str())
+    }
+}

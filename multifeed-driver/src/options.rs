@@ -1,0 +1,76 @@
+//! How a multifeed is opened.
+
+use std::time::Duration;
+
+use multifeed_proto::{Config, FeedKey};
+
+/// How a multifeed is opened: its root key, and every bound of it.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Options {
+    /// What each session is told at its start: root key, client name, version, static key, timeouts and limits.
+    /// `live` and `user_data` are set from what each session's own options say.
+    pub session: Config,
+    /// The bounds of the store and of its syncing.
+    pub multifeed: multifeed_core::Options,
+    /// The buffers between a stream and the store.
+    pub pump: PumpOptions,
+    /// Calls of the application that may wait for the store's thread; further ones wait to be accepted. Default 256.
+    pub calls: usize,
+    /// Bytes of commands that a session is handed before it is another session's turn. Default 256 KiB.
+    pub quantum_bytes: usize,
+}
+
+/// The buffers between one stream and the store. Memory for a session is about the sum of the byte counts.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct PumpOptions {
+    /// Most bytes that one read takes from the stream. Reads start small, and grow while they come back full.
+    /// Default 256 KiB.
+    pub read_bytes: usize,
+    /// Bytes gathered for one write, where messages are small. Default 64 KiB.
+    pub write_bytes: usize,
+    /// Bytes of commands that the store may have under way to the session: its credit. Default 512 KiB.
+    pub credit_bytes: usize,
+    /// Events that may wait for the store; while there are as many, the stream is not read. Default 1,024.
+    pub events: usize,
+    /// Bytes of blocks in events that wait for the store; as `events`. One block more than that is accepted. Default 2 MiB.
+    pub event_bytes: usize,
+    /// How long an ending session waits for a remote that takes no bytes, or that does not end its half. Default 5 s.
+    pub linger: Duration,
+}
+
+impl Options {
+    /// The defaults, with this root key.
+    pub fn new(root_key: FeedKey) -> Self {
+        Self {
+            session: Config::new(root_key),
+            ..Self::default()
+        }
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            session: Config::default(),
+            multifeed: multifeed_core::Options::default(),
+            pump: PumpOptions::default(),
+            calls: 256,
+            quantum_bytes: 256 * 1024,
+        }
+    }
+}
+
+impl Default for PumpOptions {
+    fn default() -> Self {
+        Self {
+            read_bytes: 256 * 1024,
+            write_bytes: 64 * 1024,
+            credit_bytes: 512 * 1024,
+            events: 1024,
+            event_bytes: 2 * 1024 * 1024,
+            linger: Duration::from_secs(5),
+        }
+    }
+}

@@ -1,0 +1,385 @@
+//! The store's thread.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use multifeed_core::{AppendError, KeyPair};
+use multifeed_core::{
+    FeedId, Multifeed, MultifeedEvent, PeerEvent, PeerId, Storage, SyncError, SyncTotals,
+};
+use multifeed_proto::{Command, Event, SessionError};
+use rand::SeedableRng;
+use rand::rngs::{StdRng, SysRng};
+
+use crate::call::Call;
+use crate::error::Error;
+use crate::link::Link;
+use crate::multifeed::Shared;
+use crate::oneshot::Answer;
+use crate::sync::{SyncEvent, Totals};
+use crate::table::FeedState;
+
+/// Bytes of blocks that one step of a check reads before the thread looks at its mailbox again.
+const VERIFY_STEP_BYTES: usize = 1024 * 1024;
+
+/// Quanta of commands handed out before the thread looks at its mailbox again.
+const QUANTA_IN_A_ROW: usize = 8;
+
+/// The thread's state. The application's calls go first: they are done between any two sessions' turns.
+pub(crate) struct Store<S: Storage> {
+    multi: Multifeed<S>,
+    peers: BTreeMap<PeerId, Connected>,
+    /// Commands were left when the thread's turn was over.
+    unfinished: bool,
+    quantum_bytes: usize,
+    closing: bool,
+    closers: Vec<Answer<Result<(), Error>>>,
+    // Buffers that are kept for their memory.
+    calls: VecDeque<Call>,
+    links: Vec<Arc<Link>>,
+    events: Vec<Event>,
+    commands: Vec<Command>,
+    // Last: dropped after everything above.
+    shared: Leaving,
+}
+
+/// A session, from its first sign of life until its stream is closed.
+struct Connected {
+    link: Arc<Link>,
+    end: Option<Result<SyncTotals, SyncError>>,
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        // Where the thread dies of a bug, nobody may wait for it for ever.
+        self.link.abandon();
+    }
+}
+
+/// Tells everyone that the thread is gone, however it went.
+struct Leaving(Arc<Shared>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.0
+            .mailbox
+            .leave()
+            .iter()
+            .for_each(|link| link.abandon());
+        self.0.close();
+    }
+}
+
+impl<S: Storage> Store<S> {
+    pub(crate) fn new(multi: Multifeed<S>, shared: Arc<Shared>, quantum_bytes: usize) -> Self {
+        let feeds: Vec<FeedId> = multi.feeds().collect();
+        for feed in feeds {
+            shared.table.update(multi.info(feed));
+        }
+        Self {
+            multi,
+            peers: BTreeMap::new(),
+            unfinished: false,
+            quantum_bytes: quantum_bytes.max(1),
+            closing: false,
+            closers: Vec::new(),
+            calls: VecDeque::new(),
+            links: Vec::new(),
+            events: Vec::new(),
+            commands: Vec::new(),
+            shared: Leaving(shared),
+        }
+    }
+
+    /// Works until the multifeed is closed, or its last handle is dropped.
+    pub(crate) fn run(mut self) {
+        while !(self.closing && self.peers.is_empty()) {
+            let timeout = self.timeout();
+            self.take(timeout);
+            let mut links = std::mem::take(&mut self.links);
+            for link in links.drain(..) {
+                self.take_calls();
+                self.serve(&link);
+            }
+            // What rang in the meantime stands behind.
+            links.append(&mut self.links);
+            self.links = links;
+            let now = self.shared.0.clock.now();
+            if self.multi.poll_timeout().is_some_and(|due| due <= now) {
+                self.multi.handle_timeout(now);
+            }
+            self.hand_out();
+            self.tell();
+        }
+        self.close();
+    }
+
+    /// How long there is nothing to do, as far as is known.
+    fn timeout(&mut self) -> Option<Duration> {
+        if self.unfinished || !self.links.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        self.multi
+            .poll_timeout()
+            .map(|due| due.saturating_sub(self.shared.0.clock.now()))
+    }
+
+    /// Takes what the mailbox holds, and does the calls in it.
+    fn take(&mut self, timeout: Option<Duration>) {
+        let deserted = self
+            .shared
+            .0
+            .mailbox
+            .take(timeout, &mut self.calls, &mut self.links);
+        if !self.calls.is_empty() {
+            while let Some(call) = self.calls.pop_front() {
+                self.call(call);
+            }
+            // Sessions hear of what was appended.
+            self.multi.commit(self.shared.0.clock.now());
+        }
+        if deserted {
+            self.begin_closing();
+        }
+    }
+
+    fn take_calls(&mut self) {
+        if self.shared.0.mailbox.has_calls() {
+            self.take(Some(Duration::ZERO));
+        }
+    }
+
+    fn call(&mut self, call: Call) {
+        match call {
+            _ if self.closing => {} // Dropping it answers that the multifeed is closed.
+            Call::Writer {
+                name,
+                key_pair,
+                answer,
+            } => {
+                let result = self.writer(name.as_deref(), key_pair);
+                self.tell();
+                answer.send(result);
+            }
+            Call::Append {
+                feed,
+                blocks,
+                answer,
+            } => {
+                let result = self
+                    .multi
+                    .append(feed, &blocks)
+                    .map_err(|error| match error {
+                        AppendError::Store(error) => Error::Store(error),
+                        error => Error::Append(error),
+                    });
+                self.tell();
+                self.state(feed);
+                answer.send(result);
+            }
+            Call::Get {
+                feed,
+                index,
+                answer,
+            } => {
+                let result = self.multi.get(feed, index);
+                let key = self.state(feed).key;
+                answer.send(result.map_err(|source| Error::Read {
+                    feed: key,
+                    index,
+                    source,
+                }));
+            }
+            Call::Has {
+                feed,
+                index,
+                answer,
+            } => answer.send(self.multi.has(feed, index)),
+            Call::Verify {
+                feed,
+                cursor,
+                answer,
+            } => {
+                let step = self.multi.verify_step(feed, cursor, VERIFY_STEP_BYTES);
+                answer.send(step.map_err(Error::Store));
+            }
+            Call::Close { answer } => {
+                self.closers.push(answer);
+                self.begin_closing();
+            }
+        }
+    }
+
+    fn writer(
+        &mut self,
+        name: Option<&str>,
+        key_pair: Option<KeyPair>,
+    ) -> Result<Arc<FeedState>, Error> {
+        let feed = match key_pair {
+            Some(key_pair) => self.multi.writer(name, || key_pair)?,
+            None => {
+                let mut rng = StdRng::try_from_rng(&mut SysRng)
+                    .map_err(|error| Error::Random(error.to_string()))?;
+                self.multi.writer(name, || KeyPair::generate(&mut rng))?
+            }
+        };
+        Ok(self.state(feed))
+    }
+
+    /// A feed's numbers, as they are now, for all handles.
+    fn state(&self, feed: FeedId) -> Arc<FeedState> {
+        self.shared.0.table.update(self.multi.info(feed))
+    }
+
+    /// A session rang: takes its events and its credit, or its end.
+    fn serve(&mut self, link: &Arc<Link>) {
+        let peer = match link.peer.get() {
+            Some(&peer) => peer,
+            None => self.connect(link),
+        };
+        let delivery = link.collect(&mut self.events);
+        if !self.peers.contains_key(&peer) {
+            self.events.clear();
+            return;
+        }
+        if !self.events.is_empty() {
+            let now = self.shared.0.clock.now();
+            for event in self.events.drain(..) {
+                self.multi.handle(peer, event, now);
+            }
+            self.multi.commit(now);
+        }
+        if delivery.credit > 0 {
+            self.multi.grant(peer, delivery.credit);
+        }
+        if let Some(stream) = delivery.left {
+            self.pass_events(peer);
+            self.multi.disconnect(peer);
+            self.tell();
+            let end = self
+                .peers
+                .remove(&peer)
+                .and_then(|mut connected| connected.end.take());
+            let end = end.unwrap_or_else(|| {
+                Err(SyncError::Session(SessionError::Local(
+                    "the session's task was dropped".into(),
+                )))
+            });
+            link.sync.end(end.map(|moved| Totals { moved, stream }));
+        }
+    }
+
+    fn connect(&mut self, link: &Arc<Link>) -> PeerId {
+        if self.closing {
+            link.cancel();
+        }
+        let peer = self.multi.connect(link.options.clone());
+        self.peers.insert(
+            peer,
+            Connected {
+                link: link.clone(),
+                end: None,
+            },
+        );
+        *link.peer.get_or_init(|| peer)
+    }
+
+    /// Hands out commands, each session at most its quantum in its turn.
+    fn hand_out(&mut self) {
+        let mut total = 0;
+        self.unfinished = false;
+        while let Some(peer) = self.multi.poll_ready() {
+            let mut bytes = 0;
+            while bytes < self.quantum_bytes
+                && let Some(command) = self.multi.poll_command(peer)
+            {
+                bytes = bytes.saturating_add(command.size());
+                self.commands.push(command);
+            }
+            self.pass_events(peer);
+            match self.peers.get(&peer) {
+                Some(connected) if !self.commands.is_empty() => {
+                    connected.link.command(&mut self.commands)
+                }
+                _ => self.commands.clear(),
+            }
+            self.take_calls();
+            total += bytes;
+            if total >= QUANTA_IN_A_ROW * self.quantum_bytes {
+                self.unfinished = true;
+                break;
+            }
+        }
+    }
+
+    /// Passes on what a session has for the application.
+    fn pass_events(&mut self, peer: PeerId) {
+        while let Some(event) = self.multi.poll_peer_event(peer) {
+            let Some(connected) = self.peers.get_mut(&peer) else {
+                continue;
+            };
+            let event = match event {
+                PeerEvent::Connected { remote_public_key } => {
+                    SyncEvent::Connected { remote_public_key }
+                }
+                PeerEvent::Ready(handshake) => SyncEvent::Ready(handshake),
+                PeerEvent::RemoteFeeds { keys } => SyncEvent::RemoteFeeds { keys },
+                PeerEvent::Feed { key, name } => SyncEvent::Feed { key, name },
+                PeerEvent::TooLarge { key, index, size } => {
+                    SyncEvent::TooLarge { key, index, size }
+                }
+                PeerEvent::Conflict { key, conflict } => SyncEvent::Conflict { key, conflict },
+                PeerEvent::Progress(progress) => SyncEvent::Progress(progress),
+                PeerEvent::Closed(end) => {
+                    connected.end = Some(end);
+                    continue;
+                }
+                _ => continue,
+            };
+            connected.link.sync.push(event);
+        }
+    }
+
+    /// Tells the handles what happened to the feeds.
+    fn tell(&mut self) {
+        while let Some(event) = self.multi.poll_event() {
+            match event {
+                MultifeedEvent::Feed { id, .. } => {
+                    let feed = self.state(id);
+                    self.shared.0.publish(|queue| queue.feed(&feed));
+                }
+                MultifeedEvent::Blocks { id } => {
+                    let feed = self.state(id);
+                    self.shared.0.publish(|queue| queue.blocks(&feed));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// No more calls; the sessions end, and take their time for it, which each of them bounds.
+    fn begin_closing(&mut self) {
+        self.closing = true;
+        self.shared.0.mailbox.close();
+        self.peers
+            .values()
+            .for_each(|connected| connected.link.cancel());
+    }
+
+    fn close(mut self) {
+        self.multi.commit(self.shared.0.clock.now());
+        self.tell();
+        let Self {
+            multi,
+            closers,
+            shared,
+            ..
+        } = self;
+        let result = multi.close();
+        drop(shared);
+        for closer in closers {
+            closer.send(result.clone().map_err(Error::Store));
+        }
+    }
+}

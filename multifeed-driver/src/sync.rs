@@ -1,0 +1,246 @@
+//! One session, as the application sees it.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+
+use futures_core::Stream;
+use multifeed_core::{Conflict, Progress, SyncError, SyncTotals};
+use multifeed_proto::{FeedKey, RemoteHandshake};
+
+use crate::link::Link;
+use crate::lock;
+use crate::multifeed::Guard;
+
+/// A session's number, unique in its multifeed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SyncId(pub(crate) u64);
+
+impl std::fmt::Display for SyncId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What happens in a session.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum SyncEvent {
+    /// Noise's handshake is done.
+    Connected {
+        /// The remote's static key. Anyone can have made one up: compare it where identity matters.
+        remote_public_key: [u8; 32],
+    },
+    /// The remote knows the root key, and speaks a version of multifeed that we do.
+    Ready(RemoteHandshake),
+    /// The remote's list of what it will replicate of what we asked for arrived (JS's `remote-feeds`). It may be empty.
+    RemoteFeeds {
+        /// The feeds.
+        keys: Vec<FeedKey>,
+    },
+    /// A feed that was not known before came with this session.
+    Feed {
+        /// Its key.
+        key: FeedKey,
+        /// Its name in this multifeed.
+        name: String,
+    },
+    /// A block that is too large for any message was asked for, and not sent.
+    TooLarge {
+        /// The feed.
+        key: FeedKey,
+        /// The block's index.
+        index: u64,
+        /// Its bytes.
+        size: u64,
+    },
+    /// A feed's writer signed two histories, and the remote holds the other one. Its channel closed, the session goes on.
+    Conflict {
+        /// The feed.
+        key: FeedKey,
+        /// Both signed roots.
+        conflict: Box<Conflict>,
+    },
+    /// What was moved so far. Only the newest is kept until it is taken.
+    Progress(Progress),
+}
+
+/// What a session moved.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Totals {
+    /// Feeds and blocks.
+    pub moved: SyncTotals,
+    /// Bytes and messages on the stream, both ways.
+    pub stream: multifeed_proto::Totals,
+}
+
+/// One session: a stream of its events, and its end.
+///
+/// Dropping it ends the session, cleanly and in the background; what was received stays.
+#[derive(Debug)]
+#[must_use = "dropping a Sync ends its session"]
+pub struct Sync {
+    link: Arc<Link>,
+    id: SyncId,
+    /// Keeps the store open while the session runs.
+    _guard: Arc<Guard>,
+}
+
+impl Sync {
+    pub(crate) fn new(link: Arc<Link>, id: SyncId, guard: Arc<Guard>) -> Self {
+        Self {
+            link,
+            id,
+            _guard: guard,
+        }
+    }
+
+    /// The session's number.
+    pub fn id(&self) -> SyncId {
+        self.id
+    }
+
+    /// The next event; `None` once the session is over, and its stream closed. Why it ended is what
+    /// [`finish`](Self::finish) tells.
+    pub async fn next(&mut self) -> Option<SyncEvent> {
+        poll_fn(|cx| self.link.sync.poll_next(cx)).await
+    }
+
+    /// Waits until the session is over and its stream closed, and tells what was moved.
+    ///
+    /// A session that is not live ends by itself, when both sides have everything. A live one ends when the remote leaves, or
+    /// after [`close`](Self::close).
+    ///
+    /// # Errors
+    /// Why the session ended before its time.
+    pub async fn finish(self) -> Result<Totals, SyncError> {
+        poll_fn(|cx| self.link.sync.poll_end(cx)).await
+    }
+
+    /// Ends the session cleanly: what was received is kept, what waits to be sent is sent. [`finish`](Self::finish) waits for it.
+    pub fn close(&self) {
+        self.link.cancel();
+    }
+
+    /// What ends the session from elsewhere, while this one waits for events.
+    pub fn closer(&self) -> SyncCloser {
+        SyncCloser(self.link.clone())
+    }
+}
+
+impl Stream for Sync {
+    type Item = SyncEvent;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<SyncEvent>> {
+        self.link.sync.poll_next(cx)
+    }
+}
+
+impl Drop for Sync {
+    fn drop(&mut self) {
+        self.link.cancel();
+    }
+}
+
+/// Ends a session from elsewhere than where its events are taken.
+#[derive(Debug, Clone)]
+pub struct SyncCloser(Arc<Link>);
+
+impl SyncCloser {
+    /// As [`Sync::close`].
+    pub fn close(&self) {
+        self.0.cancel();
+    }
+}
+
+/// Lists of the remote's feeds that wait untaken; further ones are merged into the newest.
+const REMOTE_FEEDS_WAITING: usize = 64;
+
+/// The events that wait for the application. Bounded: a feed comes once in a session, progress is kept only where it is the
+/// newest, and lists of remote feeds are merged when many wait.
+#[derive(Debug, Default)]
+pub(crate) struct SyncQueue(Mutex<Queue>);
+
+#[derive(Debug, Default)]
+struct Queue {
+    events: VecDeque<SyncEvent>,
+    progress: Option<Progress>,
+    remote_feeds: usize,
+    end: Option<Result<Totals, SyncError>>,
+    over: bool,
+    waker: Option<Waker>,
+}
+
+impl SyncQueue {
+    pub(crate) fn push(&self, event: SyncEvent) {
+        let mut queue = lock(&self.0);
+        if queue.over {
+            return;
+        }
+        match event {
+            SyncEvent::Progress(progress) => queue.progress = Some(progress),
+            SyncEvent::RemoteFeeds { keys } if queue.remote_feeds >= REMOTE_FEEDS_WAITING => {
+                let newest = queue.events.iter_mut().rev().find_map(|event| match event {
+                    SyncEvent::RemoteFeeds { keys } => Some(keys),
+                    _ => None,
+                });
+                if let Some(newest) = newest {
+                    newest.extend(keys);
+                    newest.sort_unstable();
+                    newest.dedup();
+                }
+            }
+            event => {
+                queue.remote_feeds += usize::from(matches!(event, SyncEvent::RemoteFeeds { .. }));
+                queue.events.push_back(event);
+            }
+        }
+        wake(queue);
+    }
+
+    /// The session is over. Only the first end counts.
+    pub(crate) fn end(&self, end: Result<Totals, SyncError>) {
+        let mut queue = lock(&self.0);
+        if !queue.over {
+            queue.over = true;
+            queue.end = Some(end);
+        }
+        wake(queue);
+    }
+
+    fn poll_next(&self, cx: &Context<'_>) -> Poll<Option<SyncEvent>> {
+        let mut queue = lock(&self.0);
+        if let Some(event) = queue.events.pop_front() {
+            queue.remote_feeds -= usize::from(matches!(event, SyncEvent::RemoteFeeds { .. }));
+            return Poll::Ready(Some(event));
+        }
+        if let Some(progress) = queue.progress.take() {
+            return Poll::Ready(Some(SyncEvent::Progress(progress)));
+        }
+        if queue.over {
+            return Poll::Ready(None);
+        }
+        queue.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    fn poll_end(&self, cx: &Context<'_>) -> Poll<Result<Totals, SyncError>> {
+        let mut queue = lock(&self.0);
+        match queue.end.take() {
+            Some(end) => Poll::Ready(end),
+            None => {
+                queue.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+fn wake(mut queue: std::sync::MutexGuard<'_, Queue>) {
+    let waker = queue.waker.take();
+    drop(queue);
+    waker.into_iter().for_each(Waker::wake);
+}
