@@ -1,0 +1,87 @@
+//! A session and the multifeed on one thread: for simulators, fuzzers, tests and small embedders.
+
+use std::time::Duration;
+
+use multifeed_proto::{Config, Role, Session};
+use rand_core::CryptoRng;
+
+use crate::multifeed::{Multifeed, PeerId};
+use crate::replicate::{PeerEvent, Replicate};
+use crate::storage::Storage;
+
+/// One stream to a remote, joined to a [`Multifeed`] that is lent for each call.
+///
+/// Read the stream into [`Session::recv_buf`], then call [`handle_input`](Self::handle_input); send what
+/// [`Session::poll_output`] gives, then call [`pump`](Self::pump). Where several connections share a multifeed, pump each of them
+/// after any of them was given something.
+#[derive(Debug)]
+pub struct Connection {
+    session: Session,
+    peer: PeerId,
+}
+
+impl Connection {
+    /// Joins a new stream to a multifeed. `config`'s `live` and `user_data` are taken from `options`.
+    pub fn new<S: Storage>(
+        multifeed: &mut Multifeed<S>,
+        role: Role,
+        mut config: Config,
+        options: Replicate,
+        now: Duration,
+        rng: &mut impl CryptoRng,
+    ) -> Self {
+        config.live = options.live;
+        config.user_data = options.user_data.clone();
+        let peer = multifeed.connect(options);
+        Self { session: Session::new(role, config, now, rng), peer }
+    }
+
+    /// The session: for its buffers, timers, totals and end of stream.
+    pub fn session(&mut self) -> &mut Session {
+        &mut self.session
+    }
+
+    /// The session's name in the multifeed.
+    pub fn peer(&self) -> PeerId {
+        self.peer
+    }
+
+    /// Takes what was read into [`Session::recv_buf`].
+    pub fn handle_input<S: Storage>(&mut self, multifeed: &mut Multifeed<S>, now: Duration) {
+        // The error is sticky, and comes as the last event.
+        let _ = self.session.handle_input(now);
+        self.pump(multifeed, now);
+    }
+
+    /// Moves events to the multifeed and commands from it, as far as the session's output has room. Whether anything moved.
+    pub fn pump<S: Storage>(&mut self, multifeed: &mut Multifeed<S>, now: Duration) -> bool {
+        let mut moved = false;
+        loop {
+            let mut turn = false;
+            while let Some(event) = self.session.poll_event() {
+                multifeed.handle(self.peer, event, now);
+                turn = true;
+            }
+            multifeed.commit(now);
+            multifeed.set_grant(self.peer, self.session.send_credit());
+            while let Some(command) = multifeed.poll_command(self.peer) {
+                self.session.apply(command);
+                turn = true;
+            }
+            if !turn {
+                return moved;
+            }
+            moved = true;
+        }
+    }
+
+    /// The next thing that happened on the session.
+    pub fn poll_event<S: Storage>(&mut self, multifeed: &mut Multifeed<S>) -> Option<PeerEvent> {
+        multifeed.poll_peer_event(self.peer)
+    }
+
+    /// Forgets the session.
+    pub fn close<S: Storage>(self, multifeed: &mut Multifeed<S>) {
+        multifeed.disconnect(self.peer);
+    }
+}

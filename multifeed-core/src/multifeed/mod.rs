@@ -1,0 +1,328 @@
+//! The set of feeds: stored together, found by key or name, and replicated with any number of remotes.
+
+mod catalog;
+mod sessions;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+use std::time::Duration;
+
+use bytes::Bytes;
+use multifeed_proto::FeedKey;
+
+use self::catalog::Catalog;
+use crate::error::{AppendError, StoreError};
+use crate::feed::{Feed, Recovered, VerifyCursor, VerifyStep};
+use crate::key_pair::KeyPair;
+use crate::limits::Limits;
+use crate::peering::Peering;
+use crate::sparse_bits::SparseBits;
+use crate::storage::Storage;
+
+/// A feed of a [`Multifeed`]: good while that is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FeedId(pub(crate) u32);
+
+/// A session of a [`Multifeed`], never given twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerId(u64);
+
+/// How a multifeed is opened.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// What remotes may make it hold.
+    pub limits: Limits,
+}
+
+/// What a feed is and holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FeedInfo {
+    /// Its place among the feeds.
+    pub id: FeedId,
+    /// Its key.
+    pub key: FeedKey,
+    /// The writer's name, or the number of its folder for a feed that came from a remote.
+    pub name: String,
+    /// Its length in blocks, holes included.
+    pub len: u64,
+    /// Its length in bytes, holes included.
+    pub byte_len: u64,
+    /// Blocks held.
+    pub downloaded: u64,
+    /// Whether its secret key is here.
+    pub writable: bool,
+}
+
+/// Something happened to the feeds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MultifeedEvent {
+    /// A feed was created, by [`Multifeed::writer`] or because a remote brought it (JS's `feed`).
+    Feed {
+        /// The feed.
+        id: FeedId,
+        /// Its key.
+        key: FeedKey,
+        /// Its name in this store.
+        name: String,
+    },
+    /// A feed has more blocks than before: appended, or received and written.
+    Blocks {
+        /// The feed.
+        id: FeedId,
+    },
+}
+
+/// Many feeds, stored together and synced with remotes.
+///
+/// It has one owner, and does nothing by itself: it reads no clock, opens no socket and starts no thread. Sessions are driven with
+/// [`connect`](Self::connect), then for each batch of a session's events [`handle`](Self::handle) and [`commit`](Self::commit); what is
+/// to be sent comes from [`poll_ready`](Self::poll_ready) and [`poll_command`](Self::poll_command), within what
+/// [`grant`](Self::grant) allowed. Any order of calls is safe.
+#[derive(Debug)]
+pub struct Multifeed<S> {
+    storage: S,
+    limits: Limits,
+    feeds: Vec<FeedSlot>,
+    catalog: Catalog,
+    peerings: BTreeMap<PeerId, Peering>,
+    next_peer: u64,
+    /// Sessions that have something to send or to tell, each once.
+    ready: VecDeque<PeerId>,
+    /// Feeds with blocks that are not written or not announced, each once.
+    dirty: Vec<FeedId>,
+    events: VecDeque<MultifeedEvent>,
+    problems: Vec<StoreError>,
+    recovered: Vec<Recovered>,
+    next_check: Option<Duration>,
+    /// The newest time that any call told.
+    now: Duration,
+}
+
+/// A feed, and what its sessions share.
+#[derive(Debug)]
+struct FeedSlot {
+    feed: Feed,
+    /// Blocks that some remote was asked for.
+    reserved: SparseBits,
+    /// New blocks that nobody was told of, and the session that brought them.
+    fresh: Vec<(Range<u64>, Option<PeerId>)>,
+    dirty: bool,
+    /// Whether the application was told of blocks that it did not take note of yet.
+    told: bool,
+    /// Sessions that have this feed's channel open.
+    subscribers: Vec<PeerId>,
+}
+
+impl<S: Storage> Multifeed<S> {
+    /// Opens the feeds of a store, and repairs what a crash tore.
+    ///
+    /// A folder that can't be opened is left as it is and told by [`problems`](Self::problems); the other feeds are not harmed.
+    ///
+    /// # Errors
+    ///
+    /// Where the store as a whole can't be read, or a feed of it is locked by another process.
+    pub fn open(mut storage: S, options: Options) -> Result<Self, StoreError> {
+        let slots = storage.list().map_err(|error| StoreError::from_store("list", error))?;
+        let mut multifeed = Self {
+            storage,
+            limits: options.limits,
+            feeds: Vec::new(),
+            catalog: Catalog::default(),
+            peerings: BTreeMap::new(),
+            next_peer: 0,
+            ready: VecDeque::new(),
+            dirty: Vec::new(),
+            events: VecDeque::new(),
+            problems: Vec::new(),
+            recovered: Vec::new(),
+            next_check: None,
+            now: Duration::ZERO,
+        };
+        for slot in slots {
+            multifeed.catalog.occupy(slot);
+            match Feed::open(&mut multifeed.storage, slot) {
+                Ok(feed) if multifeed.catalog.find(&feed.key()).is_some() => {
+                    multifeed.problems.push(StoreError::Occupied { slot });
+                }
+                Ok(feed) => {
+                    multifeed.recovered.extend(feed.recovered().cloned());
+                    multifeed.insert(feed);
+                }
+                Err(error @ (StoreError::Locked { .. } | StoreError::Io { .. } | StoreError::Full { .. })) => return Err(error),
+                Err(error) => multifeed.problems.push(error),
+            }
+        }
+        Ok(multifeed)
+    }
+
+    /// The folders that could not be opened, and why. They were left as they are.
+    pub fn problems(&self) -> &[StoreError] {
+        &self.problems
+    }
+
+    /// What opening had to cut from feeds that a crash tore.
+    pub fn recovered(&self) -> &[Recovered] {
+        &self.recovered
+    }
+
+    /// The feed of a local writer: found by name, or created with the key pair that `key_pair` gives.
+    ///
+    /// Without a name a new feed is made each time, named by its folder's number as in JS.
+    ///
+    /// # Errors
+    ///
+    /// Where the name is empty or too long, the store is full, or writing fails.
+    pub fn writer(&mut self, name: Option<&str>, key_pair: impl FnOnce() -> KeyPair) -> Result<FeedId, StoreError> {
+        if let Some(name) = name {
+            if name.is_empty() || name.len() > self.limits.name_bytes {
+                return Err(StoreError::BadName { size: name.len(), max: self.limits.name_bytes });
+            }
+            if let Some(id) = self.catalog.writer(name) {
+                return Ok(id);
+            }
+        }
+        let key_pair = key_pair();
+        if let Some(id) = self.catalog.find(&key_pair.public_key()) {
+            return Err(StoreError::Occupied { slot: self.feeds[id.0 as usize].feed.slot() });
+        }
+        let number = self.catalog.next_slot().to_string();
+        self.create(key_pair.public_key(), Some(&key_pair), Some(name.unwrap_or(&number)))
+    }
+
+    /// The storage, to be looked at.
+    pub fn storage(&self) -> &S {
+        &self.storage
+    }
+
+    /// The feeds, in the order of their folders.
+    pub fn feeds(&self) -> impl Iterator<Item = FeedId> + use<S> {
+        (0..self.feeds.len() as u32).map(FeedId)
+    }
+
+    /// What a feed is and holds.
+    pub fn info(&self, id: FeedId) -> FeedInfo {
+        let feed = &self.slot(id).feed;
+        FeedInfo {
+            id,
+            key: feed.key(),
+            name: feed_name(feed),
+            len: feed.len(),
+            byte_len: feed.byte_len(),
+            downloaded: feed.downloaded(),
+            writable: feed.writable(),
+        }
+    }
+
+    /// The feed of a key.
+    pub fn find(&self, key: &FeedKey) -> Option<FeedId> {
+        self.catalog.find(key)
+    }
+
+    /// The feed of a name: a local writer's, or else the number of a remote feed's folder.
+    pub fn find_name(&self, name: &str) -> Option<FeedId> {
+        self.catalog.writer(name).or_else(|| self.feeds().find(|&id| self.info(id).name == name))
+    }
+
+    /// Appends blocks as one batch under one signature, and returns their indexes. Sessions hear of them at the next
+    /// [`commit`](Self::commit).
+    ///
+    /// # Errors
+    ///
+    /// As [`Feed::append`]; the feed is then as it was before.
+    pub fn append(&mut self, id: FeedId, blocks: &[Bytes]) -> Result<Range<u64>, AppendError> {
+        let slot = &mut self.feeds[id.0 as usize];
+        let range = slot.feed.append(&mut self.storage, blocks)?;
+        if !range.is_empty() {
+            slot.fresh.push((range.clone(), None));
+            self.mark_dirty(id);
+        }
+        Ok(range)
+    }
+
+    /// A block's bytes, or `None` where it is not held.
+    ///
+    /// # Errors
+    ///
+    /// Where reading fails, or the block is damaged.
+    pub fn get(&mut self, id: FeedId, index: u64) -> Result<Option<Bytes>, StoreError> {
+        self.feeds[id.0 as usize].feed.get(&mut self.storage, index)
+    }
+
+    /// Whether a block is held.
+    pub fn has(&self, id: FeedId, index: u64) -> bool {
+        self.slot(id).feed.has(index)
+    }
+
+    /// Checks a slice of a feed again: about `max_bytes` of its blocks, its nodes and its signatures, from `cursor` on.
+    ///
+    /// # Errors
+    ///
+    /// Where reading fails. What does not verify is a finding of the step, not an error.
+    pub fn verify_step(&mut self, id: FeedId, cursor: VerifyCursor, max_bytes: usize) -> Result<VerifyStep, StoreError> {
+        self.feeds[id.0 as usize].feed.verify_step(&mut self.storage, cursor, max_bytes)
+    }
+
+    /// What happened to the feeds since the last call.
+    pub fn poll_event(&mut self) -> Option<MultifeedEvent> {
+        let event = self.events.pop_front();
+        if let Some(MultifeedEvent::Blocks { id }) = &event {
+            self.feeds[id.0 as usize].told = false;
+        }
+        event
+    }
+
+    /// Writes what is staged and gives the storage back to its owner's locks.
+    ///
+    /// # Errors
+    ///
+    /// Where writing or closing fails; blocks that were staged and not written will be fetched again.
+    pub fn close(mut self) -> Result<(), StoreError> {
+        let mut result = Ok(());
+        for slot in &mut self.feeds {
+            result = result.and(slot.feed.flush(&mut self.storage));
+        }
+        result.and(self.storage.close().map_err(|error| StoreError::from_store("close", error)))
+    }
+
+    fn slot(&self, id: FeedId) -> &FeedSlot {
+        &self.feeds[id.0 as usize]
+    }
+
+    fn create(&mut self, key: FeedKey, key_pair: Option<&KeyPair>, name: Option<&str>) -> Result<FeedId, StoreError> {
+        if self.feeds.len() >= self.limits.feeds {
+            return Err(StoreError::TooManyFeeds { max: self.limits.feeds });
+        }
+        let slot = self.catalog.next_slot();
+        let feed = Feed::create(&mut self.storage, slot, key, key_pair, name)?;
+        self.catalog.occupy(slot);
+        let name = feed_name(&feed);
+        let id = self.insert(feed);
+        self.events.push_back(MultifeedEvent::Feed { id, key, name });
+        Ok(id)
+    }
+
+    fn insert(&mut self, feed: Feed) -> FeedId {
+        let id = FeedId(self.feeds.len() as u32);
+        self.catalog.insert(id, feed.key(), feed.local_name());
+        self.feeds.push(FeedSlot {
+            feed,
+            reserved: SparseBits::default(),
+            fresh: Vec::new(),
+            dirty: false,
+            told: false,
+            subscribers: Vec::new(),
+        });
+        id
+    }
+
+    fn mark_dirty(&mut self, id: FeedId) {
+        if !std::mem::replace(&mut self.feeds[id.0 as usize].dirty, true) {
+            self.dirty.push(id);
+        }
+    }
+}
+
+fn feed_name(feed: &Feed) -> String {
+    feed.local_name().map_or_else(|| feed.slot().to_string(), str::to_owned)
+}

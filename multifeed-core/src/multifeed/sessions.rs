@@ -1,0 +1,422 @@
+//! The multifeed's side of its sessions: events in, commands out.
+
+use std::time::Duration;
+
+use multifeed_proto::{Command, Event, FeedKey, Message, Origin, Token};
+
+use super::{FeedId, FeedSlot, Multifeed, MultifeedEvent, PeerId};
+use crate::error::StoreError;
+use crate::limits::Limits;
+use crate::peer::{Peer, PeerFault, Work};
+use crate::peering::Peering;
+use crate::replicate::{PeerEvent, Replicate};
+use crate::storage::Storage;
+
+/// How often overdue answers are looked for.
+const CHECK_EVERY: Duration = Duration::from_secs(2);
+
+impl<S: Storage> Multifeed<S> {
+    /// Adds a session. Its events are then given to [`handle`](Self::handle).
+    pub fn connect(&mut self, options: Replicate) -> PeerId {
+        let id = PeerId(self.next_peer);
+        self.next_peer += 1;
+        self.peerings.insert(id, Peering::new(options));
+        id
+    }
+
+    /// Takes an event of a session. It never fails: a fault of the remote's, or of our storage, ends that session by a
+    /// [`Command::Abort`], and is told by [`PeerEvent::Closed`].
+    pub fn handle(&mut self, id: PeerId, event: Event, now: Duration) {
+        self.now = self.now.max(now);
+        let Some(peering) = self.peerings.get_mut(&id) else { return };
+        match event {
+            Event::Connected { remote_public_key, .. } => {
+                peering.events.push_back(PeerEvent::Connected { remote_public_key });
+            }
+            Event::Ready(handshake) => {
+                peering.ready(&handshake);
+                peering.events.push_back(PeerEvent::Ready(handshake));
+                let keys = self.feeds.iter().map(|slot| slot.feed.key()).collect();
+                (0..self.feeds.len() as u64).for_each(|feed| _ = peering.known.insert(feed));
+                peering.offer(keys);
+            }
+            Event::Manifest { keys } => self.manifest(id, keys),
+            Event::Replicate { keys, origin } => self.replicate(id, keys, origin),
+            Event::Opened { token } => self.with_peer(id, token, |peer, work| {
+                peer.open(work);
+                Ok(())
+            }),
+            Event::Message { token, message } => self.message(id, token, message),
+            Event::ChannelClosed { token } => {
+                self.drop_peer(id, FeedId(token.0));
+                self.settle(id);
+            }
+            Event::RemoteEnded => peering.remote_ended(),
+            Event::Closed(result) => {
+                let holes = self.holes(id);
+                self.drop_peers(id);
+                if let Some(peering) = self.peerings.get_mut(&id) {
+                    peering.totals.holes = holes;
+                    peering.closed(result);
+                }
+            }
+            // The root's Close ends nothing; an event that is not known yet is one that asks for nothing.
+            _ => {}
+        }
+        self.wake(id);
+    }
+
+    /// Lets a session be sent `bytes` more.
+    pub fn grant(&mut self, id: PeerId, bytes: usize) {
+        if let Some(peering) = self.peerings.get_mut(&id) {
+            peering.grant(bytes);
+            self.wake(id);
+        }
+    }
+
+    /// Lets a session be sent `bytes`, whatever it was allowed before.
+    pub(crate) fn set_grant(&mut self, id: PeerId, bytes: usize) {
+        if let Some(peering) = self.peerings.get_mut(&id) {
+            peering.set_grant(bytes);
+            self.wake(id);
+        }
+    }
+
+    /// The next session with commands that its grant allows, or with events, in turn. It is not told again until something is
+    /// new, or until [`poll_command`](Self::poll_command) was called and left something.
+    pub fn poll_ready(&mut self) -> Option<PeerId> {
+        while let Some(id) = self.ready.pop_front() {
+            if let Some(peering) = self.peerings.get_mut(&id) {
+                peering.queued = false;
+                if peering.has_output() {
+                    return Some(id);
+                }
+            }
+        }
+        None
+    }
+
+    /// The next command for a session, or `None` where there is none now, or the grant is used up.
+    pub fn poll_command(&mut self, id: PeerId) -> Option<Command> {
+        loop {
+            let peering = self.peerings.get_mut(&id)?;
+            if let Some(command) = peering.poll_command() {
+                self.wake(id);
+                return Some(command);
+            }
+            let feed = peering.poll_active()?;
+            let slot = &mut self.feeds[feed.0 as usize];
+            let key = slot.feed.key();
+            let Some(peer) = peering.peers.get_mut(&feed) else { continue };
+            let mut work = work(slot, &mut self.storage, &self.limits, self.now);
+            match peer.poll(&mut work) {
+                Ok(Some(sent)) => {
+                    let closes = matches!(sent, crate::peer::Sent::Close);
+                    let command = peering.command(feed, key, sent);
+                    peering.activate(feed);
+                    if closes {
+                        self.drop_peer(id, feed);
+                        self.settle(id);
+                    }
+                    self.wake(id);
+                    return Some(command);
+                }
+                Ok(None) => peering.activate(feed),
+                Err(fault) => self.fault(id, fault),
+            }
+        }
+    }
+
+    /// The next thing that happened on a session.
+    pub fn poll_peer_event(&mut self, id: PeerId) -> Option<PeerEvent> {
+        self.peerings.get_mut(&id)?.poll_event()
+    }
+
+    /// Writes the blocks that came, then tells the other sessions and the application of them. To be called after each
+    /// batch of events, and after appends.
+    ///
+    /// Where writing fails, the sessions that were downloading that feed end with that error, and the blocks count as not received.
+    pub fn commit(&mut self, now: Duration) {
+        self.now = self.now.max(now);
+        for id in std::mem::take(&mut self.dirty) {
+            self.feeds[id.0 as usize].dirty = false;
+            self.commit_feed(id);
+        }
+        self.announce_feeds();
+    }
+
+    /// Ends what is overdue. To be called when [`poll_timeout`](Self::poll_timeout) says so; any other time does no harm.
+    pub fn handle_timeout(&mut self, now: Duration) {
+        self.now = self.now.max(now);
+        if self.next_check.is_none_or(|at| now < at) {
+            return;
+        }
+        self.next_check = None;
+        let patience = self.limits.request_timeout;
+        let overdue: Vec<(PeerId, FeedId)> = self
+            .peerings
+            .iter()
+            .flat_map(|(&id, peering)| peering.peers.iter().map(move |(&feed, peer)| (id, feed, peer)))
+            .filter(|(_, _, peer)| peer.expires(patience).is_some_and(|at| at <= now))
+            .map(|(id, feed, _)| (id, feed))
+            .collect();
+        for (id, feed) in overdue {
+            let mut released = false;
+            self.with_peer(id, crate::peering::token(feed), |peer, work| {
+                released = peer.expire(work);
+                Ok(())
+            });
+            if released {
+                self.rewind(feed);
+            }
+            self.wake(id);
+        }
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is to be called.
+    pub fn poll_timeout(&mut self) -> Option<Duration> {
+        if self.peerings.is_empty() {
+            self.next_check = None;
+        } else if self.next_check.is_none() {
+            self.next_check = Some(self.now + CHECK_EVERY);
+        }
+        self.next_check
+    }
+
+    /// Ends a session cleanly: what is queued goes out first.
+    pub fn finish(&mut self, id: PeerId) {
+        if let Some(peering) = self.peerings.get_mut(&id) {
+            peering.finish();
+            self.wake(id);
+        }
+    }
+
+    /// Forgets a session. What it was asked for can be asked of others.
+    pub fn disconnect(&mut self, id: PeerId) {
+        self.drop_peers(id);
+        self.peerings.remove(&id);
+    }
+
+    fn manifest(&mut self, id: PeerId, keys: Vec<FeedKey>) {
+        let Some(peering) = self.peerings.get_mut(&id) else { return };
+        for feed in keys.iter().filter_map(|key| self.catalog.find(key)) {
+            peering.known.insert(u64::from(feed.0));
+        }
+        peering.request(keys);
+    }
+
+    fn replicate(&mut self, id: PeerId, keys: Vec<FeedKey>, origin: Origin) {
+        for &key in &keys {
+            if let Err(error) = self.replicate_feed(id, key) {
+                if let Some(peering) = self.peerings.get_mut(&id) {
+                    peering.fail(error);
+                }
+                return;
+            }
+        }
+        let Some(peering) = self.peerings.get_mut(&id) else { return };
+        match origin {
+            Origin::Local => peering.offer_answered(),
+            Origin::Remote => {
+                peering.request_answered();
+                peering.events.push_back(PeerEvent::RemoteFeeds { keys });
+            }
+        }
+        peering.settle();
+    }
+
+    fn replicate_feed(&mut self, id: PeerId, key: FeedKey) -> Result<(), StoreError> {
+        let feed = match self.catalog.find(&key) {
+            Some(feed) => feed,
+            None => {
+                let feed = self.create(key, None, None)?;
+                let name = self.info(feed).name;
+                if let Some(peering) = self.peerings.get_mut(&id) {
+                    peering.known.insert(u64::from(feed.0));
+                    peering.events.push_back(PeerEvent::Feed { key, name });
+                }
+                feed
+            }
+        };
+        let Some(peering) = self.peerings.get_mut(&id) else { return Ok(()) };
+        if !peering.peers.contains_key(&feed) && peering.is_running() {
+            let slot = &mut self.feeds[feed.0 as usize];
+            peering.open(feed, key, Peer::new(&slot.feed, peering.peer_options(), self.now));
+            slot.subscribers.push(id);
+        }
+        Ok(())
+    }
+
+    fn message(&mut self, id: PeerId, token: Token, message: Message) {
+        let feed = FeedId(token.0);
+        let mut effect = crate::peer::Effect::default();
+        self.with_peer(id, token, |peer, work| {
+            effect = peer.handle(message, work)?;
+            Ok(())
+        });
+        if let Some(conflict) = effect.conflict
+            && let Some(peering) = self.peerings.get_mut(&id)
+        {
+            let key = self.feeds[feed.0 as usize].feed.key();
+            peering.events.push_back(PeerEvent::Conflict { key, conflict });
+        }
+        if let Some((index, size)) = effect.stored {
+            self.feeds[feed.0 as usize].stored(index, id);
+            if let Some(peering) = self.peerings.get_mut(&id) {
+                peering.received(size);
+            }
+            self.mark_dirty(feed);
+            if self.feeds[feed.0 as usize].feed.staged_bytes() > self.limits.staged_bytes {
+                self.commit_feed(feed);
+            }
+        }
+        if effect.released {
+            self.rewind(feed);
+        }
+    }
+
+    /// Runs a call on the machine of a feed on a session, and deals with what it leaves.
+    fn with_peer(
+        &mut self,
+        id: PeerId,
+        token: Token,
+        call: impl FnOnce(&mut Peer, &mut Work<'_, S>) -> Result<(), PeerFault>,
+    ) {
+        let feed = FeedId(token.0);
+        let Some(peering) = self.peerings.get_mut(&id) else { return };
+        let Some(slot) = self.feeds.get_mut(feed.0 as usize) else { return };
+        let Some(peer) = peering.peers.get_mut(&feed) else { return };
+        let mut work = work(slot, &mut self.storage, &self.limits, self.now);
+        match call(peer, &mut work) {
+            Ok(()) => peering.activate(feed),
+            Err(fault) => self.fault(id, fault),
+        }
+    }
+
+    fn fault(&mut self, id: PeerId, fault: PeerFault) {
+        let Some(peering) = self.peerings.get_mut(&id) else { return };
+        match fault {
+            PeerFault::Remote(error) => peering.abort(error),
+            PeerFault::Store(error) => peering.fail(error),
+        }
+        self.wake(id);
+    }
+
+    fn commit_feed(&mut self, id: FeedId) {
+        let slot = &mut self.feeds[id.0 as usize];
+        if let Err(error) = slot.feed.flush(&mut self.storage) {
+            slot.feed.discard_staged();
+            slot.fresh.retain(|(_, from)| from.is_none());
+            for peer in slot.subscribers.clone() {
+                self.fault(peer, PeerFault::Store(error.clone()));
+            }
+        }
+        let slot = &mut self.feeds[id.0 as usize];
+        let fresh = std::mem::take(&mut slot.fresh);
+        if fresh.is_empty() {
+            return;
+        }
+        if !std::mem::replace(&mut slot.told, true) {
+            self.events.push_back(MultifeedEvent::Blocks { id });
+        }
+        for peer_id in slot.subscribers.clone() {
+            let Some(peering) = self.peerings.get_mut(&peer_id) else { continue };
+            let slot = &mut self.feeds[id.0 as usize];
+            if let Some(peer) = peering.peers.get_mut(&id) {
+                for (blocks, _) in fresh.iter().filter(|(_, from)| *from != Some(peer_id)) {
+                    peer.announce(blocks.clone(), &self.limits);
+                }
+                peer.advance(&mut work(slot, &mut self.storage, &self.limits, self.now));
+                peering.activate(id);
+            }
+            self.wake(peer_id);
+        }
+    }
+
+    /// Offers feeds that are new here to every session that does not know them.
+    fn announce_feeds(&mut self) {
+        let count = self.feeds.len() as u64;
+        let mut offered = Vec::new();
+        for (&id, peering) in self.peerings.iter_mut().filter(|(_, peering)| peering.is_running()) {
+            if peering.known.count() == count {
+                continue;
+            }
+            let new: Vec<FeedKey> = (0..count)
+                .filter(|&feed| peering.known.insert(feed))
+                .map(|feed| self.feeds[feed as usize].feed.key())
+                .collect();
+            peering.offer(new);
+            offered.push(id);
+        }
+        offered.into_iter().for_each(|id| self.wake(id));
+    }
+
+    /// A remote gave blocks back that it was asked for: the others are asked.
+    fn rewind(&mut self, feed: FeedId) {
+        for id in self.feeds[feed.0 as usize].subscribers.clone() {
+            self.with_peer(id, crate::peering::token(feed), |peer, work| {
+                peer.rewind(work);
+                Ok(())
+            });
+            self.wake(id);
+        }
+    }
+
+    fn drop_peer(&mut self, id: PeerId, feed: FeedId) {
+        let Some(peering) = self.peerings.get_mut(&id) else { return };
+        let Some(mut peer) = peering.peers.remove(&feed) else { return };
+        let slot = &mut self.feeds[feed.0 as usize];
+        slot.subscribers.retain(|&subscriber| subscriber != id);
+        if peer.release(&mut slot.reserved) {
+            self.rewind(feed);
+        }
+    }
+
+    fn drop_peers(&mut self, id: PeerId) {
+        let Some(peering) = self.peerings.get(&id) else { return };
+        for feed in peering.peers.keys().copied().collect::<Vec<_>>() {
+            self.drop_peer(id, feed);
+        }
+    }
+
+    /// The feeds of a session that still have holes.
+    fn holes(&self, id: PeerId) -> Vec<(FeedKey, u64)> {
+        let known = self.peerings.get(&id).map(|peering| &peering.known);
+        let shared = |feed: &u64| known.is_some_and(|known| known.get(*feed));
+        (0..self.feeds.len() as u64)
+            .filter(shared)
+            .map(|feed| &self.feeds[feed as usize].feed)
+            .filter(|feed| feed.downloaded() < feed.len())
+            .map(|feed| (feed.key(), feed.len() - feed.downloaded()))
+            .collect()
+    }
+
+    fn settle(&mut self, id: PeerId) {
+        if let Some(peering) = self.peerings.get_mut(&id) {
+            peering.settle();
+        }
+    }
+
+    fn wake(&mut self, id: PeerId) {
+        if let Some(peering) = self.peerings.get_mut(&id)
+            && peering.has_output()
+            && !std::mem::replace(&mut peering.queued, true)
+        {
+            self.ready.push_back(id);
+        }
+    }
+}
+
+impl FeedSlot {
+    /// Notes a block that a session brought, joined to the run that it continues.
+    fn stored(&mut self, index: u64, from: PeerId) {
+        match self.fresh.last_mut() {
+            Some((blocks, source)) if blocks.end == index && *source == Some(from) => blocks.end += 1,
+            _ => self.fresh.push((index..index + 1, Some(from))),
+        }
+    }
+}
+
+fn work<'a, S>(slot: &'a mut FeedSlot, storage: &'a mut S, limits: &'a Limits, now: Duration) -> Work<'a, S> {
+    Work { feed: &mut slot.feed, reserved: &mut slot.reserved, storage, limits, now }
+}

@@ -1,0 +1,295 @@
+//! What a remote has of a feed, what we ask it for, and when there is nothing left to ask.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use multifeed_proto::{Have, Message, Request};
+
+use super::PeerFault;
+use crate::bitfield::rle;
+use crate::feed::Feed;
+use crate::sparse_bits::{SparseBits, words_of};
+
+/// Blocks that one Want covers: hypercore asks for 1 Mi at a time, and answers only multiples of 8192.
+pub(super) const WANT_BLOCKS: u64 = 1 << 20;
+/// Wants on their way at once; hypercore has 16, and one window is in use at a time.
+const WANTS_IN_FLIGHT: u32 = 2;
+/// The fewest requests in flight: hypercore's own number, fit for blocks of any size.
+const FEWEST_REQUESTS: usize = 16;
+/// The most requests in flight: past this, the longer proofs cost more than the round trips saved.
+const MOST_REQUESTS: usize = 256;
+/// Answers on their way at once, in bytes of blocks; what the remote may have to queue for us.
+const BYTES_IN_FLIGHT: u64 = 4 << 20;
+
+/// The downloading half of a [`Peer`](super::Peer).
+#[derive(Debug, Default)]
+pub(super) struct Download {
+    /// One past the highest block that the remote spoke of.
+    remote_len: u64,
+    /// What the remote has and we did not when it said so, in the windows that were wanted.
+    has: SparseBits,
+    /// Windows of [`WANT_BLOCKS`] below this one were wanted, or are whole here.
+    next_window: u64,
+    /// Wants that have no answer yet.
+    unanswered: u32,
+    /// Whether the remote ever told what it has.
+    heard: bool,
+    /// No word of `has` below this one holds a block that can be requested now.
+    cursor: u64,
+    /// Blocks asked for, oldest first.
+    in_flight: VecDeque<u64>,
+    /// How far the Wants must reach at least, in blocks: where our own blocks are compared with the remote's.
+    reach: u64,
+    /// When the remote last answered, or was first asked.
+    progress_at: Duration,
+}
+
+/// All that the remote has in a range.
+pub(super) struct Told {
+    start: u64,
+    end: u64,
+    bits: Vec<u8>,
+}
+
+impl Told {
+    /// The words of the range, each with the remote's blocks in it, the first in the most significant bit.
+    pub(super) fn words(&self) -> impl Iterator<Item = (u64, u64)> {
+        let none: &[u8] = &[];
+        let bytes = self.bits.chunks(8).chain(std::iter::repeat(none));
+        (self.start / 64..self.end.div_ceil(64)).zip(bytes.map(word_from_wire))
+    }
+}
+
+impl Download {
+    /// Blocks that the remote has and we lack, those asked for included.
+    pub(super) fn missing(&self) -> u64 {
+        self.has.count()
+    }
+
+    pub(super) fn start(&mut self, now: Duration) {
+        self.progress_at = now;
+    }
+
+    /// The remote says what it has; a bitfield tells all of a range.
+    pub(super) fn have(&mut self, feed: &Feed, have: &Have) -> Result<Option<Told>, PeerFault> {
+        let length = have.length.max(1);
+        let end = have.start.checked_add(length).ok_or_else(|| {
+            PeerFault::message(feed, format!("Have of {length} blocks from {} passes 2^64", have.start))
+        })?;
+        if have.length == WANT_BLOCKS && self.unanswered > 0 {
+            self.unanswered -= 1;
+        }
+        self.heard = true;
+        match &have.bitfield {
+            Some(bitfield) => self.have_bitfield(feed, have.start, end, bitfield).map(Some),
+            None => {
+                self.have_range(feed, have.start, end);
+                Ok(None)
+            }
+        }
+    }
+
+    fn have_bitfield(&mut self, feed: &Feed, start: u64, end: u64, bitfield: &[u8]) -> Result<Told, PeerFault> {
+        // A bitfield for the whole feed (length 0 or 1, an older hypercore's answer) speaks of the first window too.
+        let end = if end - start == 1 { start.saturating_add(WANT_BLOCKS) } else { end };
+        if start % 64 != 0 || end - start > WANT_BLOCKS {
+            let blocks = end - start;
+            return Err(PeerFault::message(feed, format!("Have with a bitfield of {blocks} blocks from {start}")));
+        }
+        let bits = rle::decode(bitfield, (WANT_BLOCKS / 8) as usize)
+            .map_err(|why| PeerFault::message(feed, format!("Have with a malformed bitfield: {why}")))?;
+        if start / WANT_BLOCKS < self.next_window {
+            self.has.remove_range(start, end);
+        }
+        let told = Told { start, end, bits };
+        for (word, members) in told.words().take(told.bits.len().div_ceil(8)) {
+            if members != 0 {
+                let last = word * 64 + 63 - u64::from(members.trailing_zeros());
+                self.remote_len = self.remote_len.max(last + 1);
+                self.add(feed, word, members);
+            }
+        }
+        self.cursor = self.cursor.min(start / 64);
+        Ok(told)
+    }
+
+    fn have_range(&mut self, feed: &Feed, start: u64, end: u64) {
+        self.remote_len = self.remote_len.max(end);
+        if end - start > WANT_BLOCKS {
+            // Cheaper for both to hear it as bitfields, window by window, as they are needed.
+            self.next_window = self.next_window.min(start / WANT_BLOCKS);
+            return;
+        }
+        for (word, mask) in words_of(start, end) {
+            self.add(feed, word, mask);
+        }
+        self.cursor = self.cursor.min(start / 64);
+    }
+
+    /// Notes blocks of the remote's that we lack, in the windows that were wanted.
+    fn add(&mut self, feed: &Feed, word: u64, members: u64) {
+        let missing = members & !feed.bitfield().word(word);
+        if missing != 0 && word * 64 / WANT_BLOCKS < self.next_window {
+            self.has.set_word(word, self.has.word(word) | missing);
+        }
+    }
+
+    /// The remote lost blocks. What was asked for among them comes back, to be asked of others.
+    pub(super) fn unhave(&mut self, start: u64, length: u64) -> Vec<u64> {
+        let end = start.saturating_add(length.max(1));
+        if start == 0 && end >= self.remote_len {
+            self.remote_len = 0;
+        }
+        self.has.remove_range(start, end);
+        let (lost, kept) = self.in_flight.iter().partition(|&&index| (start..end).contains(&index));
+        self.in_flight = kept;
+        Vec::from_iter(lost)
+    }
+
+    /// The Wants to send now: window after window, as the requests come to need them.
+    ///
+    /// `reach` is how far they must go at least, in blocks, whatever the remote has.
+    pub(super) fn wants(&mut self, feed: &Feed, reach: u64, now: Duration, out: &mut VecDeque<Message>) {
+        self.reach = reach;
+        while self.unanswered < WANTS_IN_FLIGHT && !self.all_wanted() {
+            let start = self.next_window.saturating_mul(WANT_BLOCKS);
+            // The remote announces new blocks only to those who wanted something: the first window always is.
+            if start > 0 && reach == 0 {
+                let requested = self.has.is_empty() || self.cursor >= (start - WANT_BLOCKS) / 64;
+                if !requested {
+                    return;
+                }
+                if start + WANT_BLOCKS <= feed.len() && feed.bitfield().next_missing(start, start + WANT_BLOCKS).is_none() {
+                    self.next_window += 1;
+                    continue;
+                }
+            }
+            self.next_window += 1;
+            self.unanswered += 1;
+            self.progress_at = now;
+            out.push_back(Message::Want { start, length: WANT_BLOCKS });
+        }
+    }
+
+    /// Whether every window that matters was wanted, the first one in any case.
+    fn all_wanted(&self) -> bool {
+        self.next_window.saturating_mul(WANT_BLOCKS) >= self.remote_len.max(self.reach).max(1)
+    }
+
+    /// Whether the remote has told everything that it was asked about.
+    pub(super) fn told(&self) -> bool {
+        self.heard && self.unanswered == 0 && self.all_wanted()
+    }
+
+    /// The next Request, where one more may be in flight and the remote has a block that nobody was asked for.
+    pub(super) fn request(&mut self, feed: &Feed, reserved: &mut SparseBits, now: Duration) -> Option<Request> {
+        if self.in_flight.len() >= self.window(feed) {
+            return None;
+        }
+        let mut at = self.cursor;
+        while let Some(word) = self.has.next_word(at) {
+            self.prune(feed, word);
+            let free = self.has.word(word) & !reserved.word(word);
+            if free != 0 {
+                self.cursor = word;
+                let index = word * 64 + u64::from(free.leading_zeros());
+                reserved.insert(index);
+                if self.in_flight.is_empty() {
+                    self.progress_at = now;
+                }
+                self.in_flight.push_back(index);
+                return Some(Request { index, bytes: 0, hash: false, nodes: feed.digest(index) });
+            }
+            at = word + 1;
+        }
+        self.cursor = u64::MAX;
+        None
+    }
+
+    /// How many requests may be in flight: a few until a proof told the size of the blocks, and verified roots keep later proofs short.
+    fn window(&self, feed: &Feed) -> usize {
+        match feed.byte_len().checked_div(feed.len()) {
+            None if self.remote_len > FEWEST_REQUESTS as u64 => 1,
+            None => FEWEST_REQUESTS,
+            Some(mean) => usize::try_from(BYTES_IN_FLIGHT / mean.max(1)).unwrap_or(MOST_REQUESTS).clamp(FEWEST_REQUESTS, MOST_REQUESTS),
+        }
+    }
+
+    /// A block came. Whether it was asked for here.
+    pub(super) fn answered(&mut self, index: u64, now: Duration) -> bool {
+        let Some(at) = self.in_flight.iter().position(|&asked| asked == index) else { return false };
+        self.in_flight.remove(at);
+        self.progress_at = now;
+        true
+    }
+
+    /// A block that came is held now.
+    pub(super) fn stored(&mut self, index: u64) {
+        self.has.remove(index);
+    }
+
+    /// Blocks that others were asked for can be asked for again.
+    pub(super) fn rewind(&mut self) {
+        self.cursor = 0;
+    }
+
+    /// Takes back everything that is asked for.
+    pub(super) fn release(&mut self) -> VecDeque<u64> {
+        std::mem::take(&mut self.in_flight)
+    }
+
+    /// The remote serves nothing any more: forgets what it has, and gives back what was asked for.
+    pub(super) fn stop(&mut self) -> VecDeque<u64> {
+        self.has.clear();
+        self.unanswered = 0;
+        self.heard = true;
+        self.next_window = u64::MAX;
+        self.release()
+    }
+
+    /// When the oldest request will have waited too long.
+    pub(super) fn expires(&self, patience: Duration) -> Option<Duration> {
+        (!self.in_flight.is_empty() || self.unanswered > 0).then(|| self.progress_at + patience)
+    }
+
+    /// The remote answered nothing for too long: what it was asked for counts as not there.
+    pub(super) fn expire(&mut self) -> VecDeque<u64> {
+        self.unanswered = 0;
+        self.heard = true;
+        let lost = self.release();
+        for &index in &lost {
+            self.has.remove(index);
+        }
+        lost
+    }
+
+    /// Whether the remote has told everything, and has nothing that we lack.
+    pub(super) fn finished(&mut self, feed: &Feed) -> bool {
+        if !self.told() || !self.in_flight.is_empty() {
+            return false;
+        }
+        while let Some(word) = self.has.next_word(0) {
+            self.prune(feed, word);
+            if self.has.word(word) != 0 {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Forgets what came from elsewhere meanwhile.
+    fn prune(&mut self, feed: &Feed, word: u64) {
+        let members = self.has.word(word);
+        let missing = members & !feed.bitfield().word(word);
+        if missing != members {
+            self.has.set_word(word, missing);
+        }
+    }
+}
+
+/// Up to eight bytes of a bitfield as a word, the first block in the most significant bit.
+fn word_from_wire(bytes: &[u8]) -> u64 {
+    let mut word = [0; 8];
+    word[..bytes.len()].copy_from_slice(bytes);
+    u64::from_be_bytes(word)
+}

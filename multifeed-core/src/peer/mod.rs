@@ -1,0 +1,372 @@
+//! One feed on one connection: want, have, request, data, and the end of it.
+//!
+//! The rules are those of hypercore 9's `lib/replicate.js`; where two of ours meet, they keep to the same ones.
+
+mod download;
+mod upload;
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::time::Duration;
+
+use multifeed_proto::{Data, Have, Message, SessionError};
+
+use self::download::Download;
+use self::upload::{Upload, Uploaded};
+use crate::error::{Conflict, ProofError, PutError, StoreError};
+use crate::feed::{Feed, Put};
+use crate::limits::Limits;
+use crate::prepared::prepare;
+use crate::sparse_bits::SparseBits;
+use crate::storage::Storage;
+
+/// Why a peer's machine can't go on.
+#[derive(Debug)]
+pub(crate) enum PeerFault {
+    /// The remote broke the rules: its session ends.
+    Remote(SessionError),
+    /// Our storage failed.
+    Store(StoreError),
+}
+
+impl PeerFault {
+    fn message(feed: &Feed, reason: String) -> Self {
+        Self::Remote(SessionError::Feed { feed: feed.key(), reason })
+    }
+
+    fn limit(what: &'static str, limit: usize) -> Self {
+        Self::Remote(SessionError::Limit { what, limit: limit as u64 })
+    }
+}
+
+/// What both sides of a session told about it, as a feed's machine needs it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PeerOptions {
+    /// Neither side ends when everything is there.
+    pub(crate) live: bool,
+    /// The remote never says that it is done: it is live, and we are not.
+    pub(crate) one_sided: bool,
+    /// Whether to fetch blocks; by default unless the feed is writable here.
+    pub(crate) download: Option<bool>,
+    /// Whether to serve blocks; by default yes.
+    pub(crate) upload: Option<bool>,
+}
+
+/// The feed that a machine works on: lent for the time of a call.
+pub(crate) struct Work<'a, S> {
+    pub(crate) feed: &'a mut Feed,
+    /// Blocks that some session was asked for.
+    pub(crate) reserved: &'a mut SparseBits,
+    pub(crate) storage: &'a mut S,
+    pub(crate) limits: &'a Limits,
+    pub(crate) now: Duration,
+}
+
+/// What handling a message did.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Effect {
+    /// The block that was stored, and its size in bytes.
+    pub(crate) stored: Option<(u64, u64)>,
+    /// Blocks that were asked for here are free to be asked of others.
+    pub(crate) released: bool,
+    /// Evidence that the feed's writer signed two histories; the channel closes.
+    pub(crate) conflict: Option<Box<Conflict>>,
+}
+
+/// What a machine wants sent.
+#[derive(Debug)]
+pub(crate) enum Sent {
+    /// A message on the feed's channel.
+    Message(Message),
+    /// A block that is too large to be sent, reported by name; the remote is told by `message`.
+    TooLarge { message: Message, index: u64, size: u64 },
+    /// The channel's Close: nothing follows it.
+    Close,
+}
+
+/// The machine of one feed on one connection.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    /// Whether it stands in its session's queue of those with something to send.
+    pub(crate) queued: bool,
+    options: PeerOptions,
+    opened: bool,
+    downloading: bool,
+    uploading: bool,
+    /// Whether this side would download at all: one that does not says so again when it ends.
+    reader: bool,
+    remote_downloading: bool,
+    remote_uploading: bool,
+    remote_acks: bool,
+    /// When the channel was opened here.
+    since: Duration,
+    close: Closing,
+    download: Download,
+    upload: Upload,
+    out: VecDeque<Message>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Closing {
+    Open,
+    /// Close is to be sent, after what is in `out`.
+    Due,
+    Sent,
+}
+
+impl Peer {
+    pub(crate) fn new(feed: &Feed, options: PeerOptions, now: Duration) -> Self {
+        let downloading = options.download.unwrap_or(!feed.writable());
+        Self {
+            queued: false,
+            options,
+            opened: false,
+            downloading,
+            uploading: options.upload.unwrap_or(true),
+            reader: downloading,
+            remote_downloading: true,
+            remote_uploading: true,
+            remote_acks: false,
+            since: now,
+            close: Closing::Open,
+            download: Download::default(),
+            upload: Upload::default(),
+            out: VecDeque::new(),
+        }
+    }
+
+    /// Blocks that the remote has and we lack.
+    pub(crate) fn missing(&self) -> u64 {
+        if self.downloading { self.download.missing() } else { 0 }
+    }
+
+    /// Whether there is something for [`Peer::poll`].
+    pub(crate) fn has_output(&self) -> bool {
+        self.close != Closing::Sent
+            && (!self.out.is_empty() || self.close == Closing::Due || (self.opened && !self.upload.is_idle()))
+    }
+
+    /// The remote opened the channel too.
+    pub(crate) fn open<S: Storage>(&mut self, work: &mut Work<'_, S>) {
+        self.opened = true;
+        self.download.start(work.now);
+        if !self.uploading || !self.downloading {
+            self.send_status(self.uploading, self.downloading);
+        }
+        self.advance(work);
+    }
+
+    /// Takes a message of the remote's.
+    pub(crate) fn handle<S: Storage>(&mut self, message: Message, work: &mut Work<'_, S>) -> Result<Effect, PeerFault> {
+        let mut effect = Effect::default();
+        if self.close != Closing::Open {
+            return Ok(effect);
+        }
+        match message {
+            Message::Options(options) => self.remote_acks = options.ack,
+            Message::Status { uploading, downloading } => {
+                effect.released = self.status(uploading, downloading, work);
+            }
+            Message::Have(have) if have.ack => {}
+            Message::Have(have) => {
+                let told = self.download.have(work.feed, &have)?;
+                if self.options.one_sided {
+                    match told {
+                        Some(told) => self.upload.owe(work.feed, &told),
+                        None => self.upload.paid(have.start, have.length),
+                    }
+                }
+            }
+            Message::Unhave { start, length } => {
+                for index in self.download.unhave(start, length) {
+                    work.reserved.remove(index);
+                    effect.released = true;
+                }
+            }
+            Message::Want { start, length } if self.uploading => self.upload.want(start, length, work.limits)?,
+            Message::Request(request) if self.uploading => self.upload.request(request, work.limits)?,
+            Message::Cancel { index, .. } => self.upload.cancel(index),
+            Message::Data(data) => self.data(data, work, &mut effect)?,
+            // Unwant, extensions that nobody registered, and what a remote asks that is not served.
+            _ => {}
+        }
+        self.advance(work);
+        Ok(effect)
+    }
+
+    fn status<S: Storage>(&mut self, uploading: bool, downloading: bool, work: &mut Work<'_, S>) -> bool {
+        if uploading && !self.remote_uploading {
+            self.download = Download::default();
+        }
+        self.remote_uploading = uploading;
+        self.remote_downloading = downloading;
+        if !downloading {
+            self.upload.stop();
+        }
+        let mut released = false;
+        if !uploading {
+            for index in self.download.stop() {
+                released |= work.reserved.remove(index);
+            }
+        }
+        if !downloading && !self.options.live && !self.wants_more(work.feed) {
+            self.end();
+        }
+        released
+    }
+
+    fn data<S: Storage>(&mut self, data: Data, work: &mut Work<'_, S>, effect: &mut Effect) -> Result<(), PeerFault> {
+        let index = data.index;
+        if !self.download.answered(index, work.now) {
+            // Not stored, and the remote is told so as hypercore does; one that sends without end and reads nothing is not.
+            if data.value.is_some() && !work.feed.has(index) && self.out.len() < work.limits.requests_queued {
+                self.out.push_back(Message::Unhave { start: index, length: 1 });
+            }
+            return Ok(());
+        }
+        work.reserved.remove(index);
+        self.download.stored(index);
+        let Some(size) = data.value.as_ref().map(|value| value.len() as u64) else {
+            // The remote has the hash alone: not to be asked for again.
+            return Ok(());
+        };
+        match work.feed.put(work.storage, prepare(data)) {
+            Ok(Put::Stored { .. }) => effect.stored = Some((index, size)),
+            Ok(Put::Known) => {}
+            Err(PutError::Proof(ProofError::Conflict(conflict))) => {
+                effect.conflict = Some(conflict);
+                self.end();
+                return Ok(());
+            }
+            Err(PutError::Proof(error)) => {
+                let reason = error.to_string();
+                return Err(PeerFault::Remote(SessionError::Proof { feed: work.feed.key(), index, reason }));
+            }
+            Err(PutError::Store(error)) => return Err(PeerFault::Store(error)),
+        }
+        if self.remote_acks {
+            self.out.push_back(Message::Have(Have { start: index, length: 1, bitfield: None, ack: true }));
+        }
+        Ok(())
+    }
+
+    /// Blocks came from elsewhere or were appended here.
+    pub(crate) fn announce(&mut self, blocks: Range<u64>, limits: &Limits) {
+        if self.uploading {
+            self.upload.announce(blocks, limits);
+        }
+    }
+
+    /// Blocks that others were asked for are free again.
+    pub(crate) fn rewind<S: Storage>(&mut self, work: &mut Work<'_, S>) {
+        self.download.rewind();
+        self.advance(work);
+    }
+
+    /// Asks for what can be asked for, and ends where there is nothing left to do.
+    pub(crate) fn advance<S: Storage>(&mut self, work: &mut Work<'_, S>) {
+        if !self.opened || self.close != Closing::Open {
+            return;
+        }
+        if self.remote_uploading && (self.downloading || self.options.one_sided) {
+            let reach = if self.options.one_sided { work.feed.len() } else { 0 };
+            self.download.wants(work.feed, reach, work.now, &mut self.out);
+        }
+        if self.remote_uploading && self.downloading {
+            while let Some(request) = self.download.request(work.feed, work.reserved, work.now) {
+                self.out.push_back(Message::Request(request));
+            }
+        }
+        if self.options.live || self.wants_more(work.feed) {
+            return;
+        }
+        if self.downloading {
+            self.downloading = false;
+            self.send_status(true, false);
+            if !self.remote_uploading && !self.remote_downloading {
+                self.end();
+            }
+        }
+        if self.options.one_sided && self.serves_nothing_more() {
+            self.end();
+        }
+    }
+
+    /// When the remote will have kept us waiting for too long.
+    pub(crate) fn expires(&self, patience: Duration) -> Option<Duration> {
+        if self.opened { self.download.expires(patience) } else { (!self.options.live).then(|| self.since + patience) }
+    }
+
+    /// The remote did not answer in time: what it was asked for is free for others. Whether any was.
+    pub(crate) fn expire<S: Storage>(&mut self, work: &mut Work<'_, S>) -> bool {
+        if !self.opened {
+            self.end();
+            return false;
+        }
+        let lost = self.download.expire();
+        for index in &lost {
+            work.reserved.remove(*index);
+        }
+        self.advance(work);
+        !lost.is_empty()
+    }
+
+    /// The channel is gone: frees what was asked for. Whether any was.
+    pub(crate) fn release(&mut self, reserved: &mut SparseBits) -> bool {
+        self.close = Closing::Sent;
+        let asked = self.download.release();
+        for &index in &asked {
+            reserved.remove(index);
+        }
+        !asked.is_empty()
+    }
+
+    /// The next thing to send. Blocks are read here, one for each call.
+    pub(crate) fn poll<S: Storage>(&mut self, work: &mut Work<'_, S>) -> Result<Option<Sent>, PeerFault> {
+        if self.close == Closing::Sent {
+            return Ok(None);
+        }
+        if let Some(message) = self.out.pop_front() {
+            return Ok(Some(Sent::Message(message)));
+        }
+        if self.close == Closing::Due {
+            self.close = Closing::Sent;
+            return Ok(Some(Sent::Close));
+        }
+        if !self.opened {
+            return Ok(None);
+        }
+        let uploaded = self.upload.poll(work.feed, work.storage)?;
+        if self.options.one_sided {
+            self.advance(work);
+        }
+        Ok(uploaded.map(|uploaded| match uploaded {
+            Uploaded::Message(message) => Sent::Message(message),
+            Uploaded::TooLarge { message, index, size } => Sent::TooLarge { message, index, size },
+        }))
+    }
+
+    fn wants_more(&mut self, feed: &Feed) -> bool {
+        self.downloading && !(self.opened && self.download.finished(feed))
+    }
+
+    /// Whether a remote that never says that it is done holds all that we do.
+    fn serves_nothing_more(&self) -> bool {
+        !self.remote_downloading || !self.uploading || (self.download.told() && self.upload.is_idle() && self.upload.owes_nothing())
+    }
+
+    fn end(&mut self) {
+        if self.close != Closing::Open {
+            return;
+        }
+        if !self.reader {
+            self.send_status(false, false);
+        }
+        self.downloading = false;
+        self.close = Closing::Due;
+    }
+
+    fn send_status(&mut self, uploading: bool, downloading: bool) {
+        self.out.push_back(Message::Status { uploading, downloading });
+    }
+}

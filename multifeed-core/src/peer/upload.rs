@@ -1,0 +1,153 @@
+//! What a remote asked of a feed, answered as its session can take it.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use multifeed_proto::{Have, Message, Request};
+
+use super::PeerFault;
+use super::download::{Told, WANT_BLOCKS};
+use crate::feed::{Answer, Feed};
+use crate::limits::Limits;
+use crate::sparse_bits::SparseBits;
+use crate::storage::Storage;
+
+/// A Want is answered only where its start and length are multiples of this (hypercore's bits of a page).
+const WANT_ALIGN: u64 = 8192;
+
+/// The uploading half of a [`Peer`](super::Peer): requests are queued, never answers.
+#[derive(Debug, Default)]
+pub(super) struct Upload {
+    /// Ranges that the remote wants to hear about, in the order of their coming, without repeats.
+    wants: VecDeque<(u64, u64)>,
+    /// Blocks that the remote asked for.
+    requests: VecDeque<Request>,
+    /// New blocks, not announced yet.
+    news: VecDeque<Range<u64>>,
+    /// Whether the remote wanted anything: only then is it told what is new.
+    told: bool,
+    /// Blocks that we hold and the remote lacks, as far as it said so; kept only where our end hangs on it.
+    owed: SparseBits,
+}
+
+/// What a poll of the uploads gave.
+pub(super) enum Uploaded {
+    /// A message to send.
+    Message(Message),
+    /// A block that is too large for any Data message; the remote is told that it is not here.
+    TooLarge { message: Message, index: u64, size: u64 },
+}
+
+impl Upload {
+    pub(super) fn is_idle(&self) -> bool {
+        self.wants.is_empty() && self.requests.is_empty() && self.news.is_empty()
+    }
+
+    /// The remote wants to hear what we have in a range.
+    pub(super) fn want(&mut self, start: u64, length: u64, limits: &Limits) -> Result<(), PeerFault> {
+        let aligned = start % WANT_ALIGN == 0 && length % WANT_ALIGN == 0;
+        if !aligned || self.wants.contains(&(start, length)) {
+            return Ok(());
+        }
+        if self.wants.len() >= limits.wants_queued {
+            return Err(PeerFault::limit("wants_queued", limits.wants_queued));
+        }
+        self.wants.push_back((start, length));
+        Ok(())
+    }
+
+    /// The remote asks for a block.
+    pub(super) fn request(&mut self, request: Request, limits: &Limits) -> Result<(), PeerFault> {
+        if self.requests.len() >= limits.requests_queued {
+            return Err(PeerFault::limit("requests_queued", limits.requests_queued));
+        }
+        self.requests.push_back(request);
+        Ok(())
+    }
+
+    /// The remote does not want a block any more.
+    pub(super) fn cancel(&mut self, index: u64) {
+        self.requests.retain(|request| request.index != index);
+    }
+
+    /// The remote will ask for nothing any more.
+    pub(super) fn stop(&mut self) {
+        self.requests.clear();
+        self.news.clear();
+    }
+
+    /// Blocks are new here, which the remote did not send itself.
+    pub(super) fn announce(&mut self, blocks: Range<u64>, limits: &Limits) {
+        if !self.told {
+            return;
+        }
+        match self.news.back_mut() {
+            Some(last) if last.end == blocks.start => last.end = blocks.end,
+            _ => self.news.push_back(blocks),
+        }
+        if self.news.len() > limits.announcements_queued {
+            self.summarise();
+        }
+    }
+
+    /// Turns a long list of small news into answers to Wants that the remote did not need to repeat.
+    fn summarise(&mut self) {
+        let windows: std::collections::BTreeSet<u64> =
+            self.news.drain(..).flat_map(|blocks| blocks.start / WANT_BLOCKS..=(blocks.end - 1) / WANT_BLOCKS).collect();
+        for window in windows {
+            let want = (window * WANT_BLOCKS, WANT_BLOCKS);
+            if !self.wants.contains(&want) {
+                self.wants.push_back(want);
+            }
+        }
+    }
+
+    /// The remote told all that it has in a range; so it lacks the rest of what we hold there.
+    pub(super) fn owe(&mut self, feed: &Feed, told: &Told) {
+        for (word, members) in told.words().take_while(|(word, _)| word * 64 < feed.len()) {
+            self.owed.set_word(word, feed.bitfield().word(word) & !members);
+        }
+    }
+
+    /// The remote has blocks.
+    pub(super) fn paid(&mut self, start: u64, length: u64) {
+        self.owed.remove_range(start, start.saturating_add(length.max(1)));
+    }
+
+    pub(super) fn owes_nothing(&self) -> bool {
+        self.owed.is_empty()
+    }
+
+    /// The next message to send: what we have before what is new, and both before blocks.
+    pub(super) fn poll<S: Storage>(&mut self, feed: &mut Feed, storage: &mut S) -> Result<Option<Uploaded>, PeerFault> {
+        if let Some(have) = self.answer_want(feed) {
+            return Ok(Some(Uploaded::Message(Message::Have(have))));
+        }
+        if let Some(blocks) = self.news.pop_front() {
+            let have = Have { start: blocks.start, length: blocks.end - blocks.start, bitfield: None, ack: false };
+            return Ok(Some(Uploaded::Message(Message::Have(have))));
+        }
+        let Some(request) = self.requests.pop_front() else { return Ok(None) };
+        let index = request.index;
+        let gone = Message::Unhave { start: index, length: 1 };
+        self.owed.remove(index);
+        Ok(Some(match feed.answer(storage, &request).map_err(PeerFault::Store)? {
+            Answer::Data(data) => Uploaded::Message(Message::Data(data)),
+            Answer::Nothing => Uploaded::Message(gone),
+            Answer::TooLarge { index, size } => Uploaded::TooLarge { message: gone, index, size },
+        }))
+    }
+
+    fn answer_want(&mut self, feed: &Feed) -> Option<Have> {
+        let &(start, length) = self.wants.front()?;
+        if !std::mem::replace(&mut self.told, true) {
+            // The first Want is also told the length, where the last block is held.
+            if let Some(last) = feed.len().checked_sub(1).filter(|&last| feed.has(last)) {
+                return Some(Have { start: last, length: 1, bitfield: None, ack: false });
+            }
+        }
+        self.wants.pop_front();
+        let bitfield = Some(feed.bitfield().rle_range(start, length).into());
+        Some(Have { start, length, bitfield, ack: false })
+    }
+}

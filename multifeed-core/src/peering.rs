@@ -1,0 +1,315 @@
+//! One connection: the feeds that both sides agreed on, each with its machine, and what is sent in which order.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use multifeed_proto::{Command, FeedKey, RemoteHandshake, SessionError, Token};
+
+use crate::error::StoreError;
+use crate::multifeed::FeedId;
+use crate::peer::{Peer, PeerOptions, Sent};
+use crate::replicate::{PeerEvent, Progress, Replicate, SyncError, SyncTotals};
+use crate::sparse_bits::SparseBits;
+
+/// The machine of one connection. It owns the order of what is sent; the feeds belong to the multifeed.
+#[derive(Debug)]
+pub(crate) struct Peering {
+    pub(crate) options: Replicate,
+    /// Feeds that the remote offered or that were offered to it.
+    pub(crate) known: SparseBits,
+    pub(crate) peers: BTreeMap<FeedId, Peer>,
+    pub(crate) totals: SyncTotals,
+    pub(crate) events: VecDeque<PeerEvent>,
+    /// Whether it stands in the multifeed's queue of those with something to send or to tell.
+    pub(crate) queued: bool,
+    commands: VecDeque<Command>,
+    /// Feeds whose machines have something to send, each once, the next one first.
+    active: VecDeque<FeedId>,
+    /// Bytes of commands that the session takes now; negative after a large one.
+    grant: i64,
+    exchange: Exchange,
+    /// The live flag of the remote, once it is known.
+    remote_live: Option<bool>,
+    stage: Stage,
+    progress_due: bool,
+    /// Why it is to end, where our own storage failed.
+    failure: Option<StoreError>,
+}
+
+/// Counts of what the feed exchange still owes either side.
+#[derive(Debug, Default)]
+struct Exchange {
+    manifest_seen: bool,
+    offers_unanswered: u64,
+    requests_unanswered: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Until the remote's handshake was accepted.
+    Greeting,
+    Running,
+    /// Finish or Abort is queued.
+    Ending,
+    /// The session told its end.
+    Closed,
+}
+
+impl Peering {
+    pub(crate) fn new(options: Replicate) -> Self {
+        Self {
+            options,
+            known: SparseBits::default(),
+            peers: BTreeMap::new(),
+            totals: SyncTotals::default(),
+            events: VecDeque::new(),
+            queued: false,
+            commands: VecDeque::new(),
+            active: VecDeque::new(),
+            grant: 0,
+            exchange: Exchange::default(),
+            remote_live: None,
+            stage: Stage::Greeting,
+            progress_due: false,
+            failure: None,
+        }
+    }
+
+    /// Whether feeds are exchanged: the handshake is done, and no end is near.
+    pub(crate) fn is_running(&self) -> bool {
+        self.stage == Stage::Running
+    }
+
+    /// Whether this session goes on after both sides have everything.
+    pub(crate) fn is_live(&self) -> bool {
+        self.options.live && self.remote_live != Some(false)
+    }
+
+    /// The remote's handshake was accepted.
+    pub(crate) fn ready(&mut self, handshake: &RemoteHandshake) {
+        if self.stage == Stage::Greeting {
+            self.stage = Stage::Running;
+            // JS tells the option only where it was given.
+            self.remote_live = Some(handshake.live.unwrap_or(false));
+        }
+    }
+
+    pub(crate) fn peer_options(&self) -> PeerOptions {
+        PeerOptions {
+            live: self.is_live(),
+            one_sided: !self.options.live && self.remote_live == Some(true),
+            download: self.options.download,
+            upload: self.options.upload,
+        }
+    }
+
+    /// Offers feeds to the remote.
+    pub(crate) fn offer(&mut self, keys: Vec<FeedKey>) {
+        self.exchange.offers_unanswered += 1;
+        self.commands.push_back(Command::Offer(keys));
+    }
+
+    /// Answers the remote's offer.
+    pub(crate) fn request(&mut self, keys: Vec<FeedKey>) {
+        self.exchange.manifest_seen = true;
+        self.exchange.requests_unanswered += 1;
+        self.commands.push_back(Command::Request(keys));
+    }
+
+    /// The remote requested feeds of ours.
+    pub(crate) fn offer_answered(&mut self) {
+        self.exchange.offers_unanswered = self.exchange.offers_unanswered.saturating_sub(1);
+    }
+
+    /// The remote named the feeds that it replicates.
+    pub(crate) fn request_answered(&mut self) {
+        self.exchange.requests_unanswered = self.exchange.requests_unanswered.saturating_sub(1);
+    }
+
+    /// Opens a feed's channel.
+    pub(crate) fn open(&mut self, feed: FeedId, key: FeedKey, peer: Peer) {
+        self.totals.feeds += 1;
+        self.peers.insert(feed, peer);
+        self.commands.push_back(Command::Open { token: token(feed), key });
+    }
+
+    /// Notes that a feed's machine has something to send.
+    pub(crate) fn activate(&mut self, feed: FeedId) {
+        if let Some(peer) = self.peers.get_mut(&feed)
+            && peer.has_output()
+            && !std::mem::replace(&mut peer.queued, true)
+        {
+            self.active.push_back(feed);
+        }
+    }
+
+    pub(crate) fn received(&mut self, bytes: u64) {
+        self.totals.blocks_received += 1;
+        self.totals.bytes_received += bytes;
+        self.progress_due = true;
+    }
+
+    pub(crate) fn fail(&mut self, error: StoreError) {
+        let reason = error.to_string();
+        if self.failure.is_none() {
+            self.failure = Some(error);
+        }
+        self.abort(SessionError::Local(reason));
+    }
+
+    pub(crate) fn abort(&mut self, error: SessionError) {
+        if self.stage != Stage::Closed {
+            self.stage = Stage::Ending;
+            self.commands.clear();
+            self.active.clear();
+            self.commands.push_back(Command::Abort(error));
+        }
+    }
+
+    /// The remote ended its half. A live session, or one that is through, ends well; otherwise it was too early.
+    pub(crate) fn remote_ended(&mut self) {
+        if self.stage != Stage::Running {
+            return;
+        }
+        if self.options.live || (self.settled() && self.peers.is_empty()) {
+            self.finish();
+        } else {
+            self.abort(SessionError::Disconnected(multifeed_proto::Phase::Ready));
+        }
+    }
+
+    /// Ends the session cleanly where nothing is left to do: both lists were exchanged, and every channel was closed.
+    pub(crate) fn settle(&mut self) {
+        if self.stage == Stage::Running && !self.is_live() && self.peers.is_empty() && self.settled() {
+            self.commands.push_back(Command::CloseRoot);
+            self.finish();
+        }
+    }
+
+    /// Ends the session after what is queued.
+    pub(crate) fn finish(&mut self) {
+        if self.stage != Stage::Closed && self.stage != Stage::Ending {
+            self.stage = Stage::Ending;
+            self.commands.push_back(Command::Finish);
+        }
+    }
+
+    fn settled(&self) -> bool {
+        let exchange = &self.exchange;
+        exchange.manifest_seen && exchange.offers_unanswered == 0 && exchange.requests_unanswered == 0
+    }
+
+    /// The session told its end: the application is told too.
+    pub(crate) fn closed(&mut self, result: Result<(), SessionError>) {
+        if self.stage == Stage::Closed {
+            return;
+        }
+        self.stage = Stage::Closed;
+        self.commands.clear();
+        self.active.clear();
+        if self.progress_due {
+            self.progress_due = false;
+            self.events.push_back(PeerEvent::Progress(self.progress()));
+        }
+        let result = match (self.failure.take(), result) {
+            (Some(error), _) => Err(SyncError::Store(error)),
+            (None, Err(error)) => Err(SyncError::Session(error)),
+            (None, Ok(())) => Ok(std::mem::take(&mut self.totals)),
+        };
+        self.events.push_back(PeerEvent::Closed(result));
+    }
+
+    pub(crate) fn grant(&mut self, bytes: usize) {
+        self.grant = self.grant.saturating_add(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn set_grant(&mut self, bytes: usize) {
+        self.grant = i64::try_from(bytes).unwrap_or(i64::MAX);
+    }
+
+    /// Whether the session should be polled.
+    pub(crate) fn has_output(&self) -> bool {
+        let commands = self.grant > 0 && !(self.commands.is_empty() && self.active.is_empty());
+        commands || self.progress_due || !self.events.is_empty()
+    }
+
+    /// The next command that stands ready, within the grant.
+    pub(crate) fn poll_command(&mut self) -> Option<Command> {
+        if self.grant <= 0 {
+            return None;
+        }
+        let command = self.commands.pop_front()?;
+        self.charge(&command);
+        Some(command)
+    }
+
+    /// The feed whose turn it is to send, within the grant.
+    pub(crate) fn poll_active(&mut self) -> Option<FeedId> {
+        if self.grant <= 0 || !self.commands.is_empty() {
+            return None;
+        }
+        let feed = self.active.pop_front()?;
+        if let Some(peer) = self.peers.get_mut(&feed) {
+            peer.queued = false;
+        }
+        Some(feed)
+    }
+
+    /// What a feed's machine gave, as the command that sends it.
+    pub(crate) fn command(&mut self, feed: FeedId, key: FeedKey, sent: Sent) -> Command {
+        let message = match sent {
+            Sent::Close => {
+                let command = Command::Close { token: token(feed) };
+                self.charge(&command);
+                return command;
+            }
+            Sent::TooLarge { message, index, size } => {
+                self.events.push_back(PeerEvent::TooLarge { key, index, size });
+                message
+            }
+            Sent::Message(message) => message,
+        };
+        if let multifeed_proto::Message::Data(data) = &message
+            && let Some(value) = &data.value
+        {
+            self.totals.blocks_sent += 1;
+            self.totals.bytes_sent += value.len() as u64;
+            self.progress_due = true;
+        }
+        let command = Command::Send { token: token(feed), message };
+        self.charge(&command);
+        command
+    }
+
+    fn charge(&mut self, command: &Command) {
+        self.grant = self.grant.saturating_sub(i64::try_from(command.size()).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn poll_event(&mut self) -> Option<PeerEvent> {
+        if let Some(event) = self.events.pop_front() {
+            return Some(event);
+        }
+        std::mem::take(&mut self.progress_due).then(|| PeerEvent::Progress(self.progress()))
+    }
+
+    fn progress(&self) -> Progress {
+        Progress {
+            feeds: self.peers.len() as u64,
+            blocks_received: self.totals.blocks_received,
+            bytes_received: self.totals.bytes_received,
+            blocks_sent: self.totals.blocks_sent,
+            bytes_sent: self.totals.bytes_sent,
+            missing: self.peers.values().map(Peer::missing).sum(),
+        }
+    }
+
+    /// When the first of the remote's answers will be overdue.
+    pub(crate) fn expires(&self, patience: Duration) -> Option<Duration> {
+        self.peers.values().filter_map(|peer| peer.expires(patience)).min()
+    }
+}
+
+/// A feed's channel is named by the feed.
+pub(crate) fn token(feed: FeedId) -> Token {
+    Token(feed.0)
+}

@@ -1,0 +1,144 @@
+//! What an application asks of a session, and what it is told of it.
+
+use multifeed_proto::{FeedKey, Json, RemoteHandshake, SessionError};
+
+use crate::error::{Conflict, StoreError};
+
+/// How to replicate over one session.
+#[derive(Debug, Clone, Default)]
+pub struct Replicate {
+    /// Goes on after both sides have everything, with what is new; ended by either side. By default the session ends when
+    /// there is nothing left to move. Where the sides differ, the session ends as if neither were live.
+    pub live: bool,
+    /// Whether to fetch blocks. By default those of every feed that is not written here, as hypercore does.
+    pub download: Option<bool>,
+    /// Whether to serve blocks. By default yes.
+    pub upload: Option<bool>,
+    /// What the remote's application is told in the multifeed handshake.
+    pub user_data: Option<Json>,
+}
+
+impl Replicate {
+    /// Replication that goes on until one side ends it.
+    pub fn live() -> Self {
+        Self { live: true, ..Self::default() }
+    }
+}
+
+/// What happened on one session, in the order in which it happened.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum PeerEvent {
+    /// The Noise handshake is done.
+    Connected {
+        /// The remote's static key.
+        remote_public_key: [u8; 32],
+    },
+    /// The remote knows the root key and speaks our version.
+    Ready(RemoteHandshake),
+    /// The remote named the feeds that both sides now replicate (JS's `remote-feeds`).
+    RemoteFeeds {
+        /// The feeds of this turn, sorted.
+        keys: Vec<FeedKey>,
+    },
+    /// A feed of the remote's was new here, and has its place in the store now.
+    Feed {
+        /// The feed's key.
+        key: FeedKey,
+        /// Its name in this store: its folder's number.
+        name: String,
+    },
+    /// A block that no Data message can carry was asked for, and not sent.
+    TooLarge {
+        /// The feed.
+        key: FeedKey,
+        /// The block.
+        index: u64,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// The feed's writer signed two histories, and the remote holds the other one: the feed's channel closes, the session goes
+    /// on. Not the remote's fault.
+    Conflict {
+        /// The feed.
+        key: FeedKey,
+        /// Both signed roots.
+        conflict: Box<Conflict>,
+    },
+    /// What moved so far; the newest figures only.
+    Progress(Progress),
+    /// The session is over. Once, and last.
+    Closed(Result<SyncTotals, SyncError>),
+}
+
+/// What a session moved so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Feeds whose channels are open.
+    pub feeds: u64,
+    /// Blocks that came and were stored.
+    pub blocks_received: u64,
+    /// Their bytes.
+    pub bytes_received: u64,
+    /// Blocks that were sent.
+    pub blocks_sent: u64,
+    /// Their bytes.
+    pub bytes_sent: u64,
+    /// Blocks that the remote has told us of, and that we lack.
+    pub missing: u64,
+}
+
+/// What a session moved in all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SyncTotals {
+    /// Feeds that were replicated, counted once each.
+    pub feeds: u64,
+    /// Blocks that came and were stored.
+    pub blocks_received: u64,
+    /// Their bytes.
+    pub bytes_received: u64,
+    /// Blocks that were sent.
+    pub blocks_sent: u64,
+    /// Their bytes.
+    pub bytes_sent: u64,
+    /// Feeds with holes that the remote could not fill, and how many blocks each still lacks.
+    pub holes: Vec<(FeedKey, u64)>,
+}
+
+/// Why a session ended before its time.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum SyncError {
+    /// The remote, the network, or a limit: what the session says.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// Our own storage failed. Blocks that were written before are kept.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl SyncError {
+    /// A stable name for programs, as [`SessionError::code`] and [`StoreError::code`] give it.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Session(error) => error.code(),
+            Self::Store(error) => error.code(),
+        }
+    }
+
+    /// Our value, where two sides' values did not agree.
+    pub fn us(&self) -> Option<String> {
+        match self {
+            Self::Session(error) => error.us(),
+            Self::Store(_) => None,
+        }
+    }
+
+    /// The remote's value, where two sides' values did not agree and it sent one.
+    pub fn them(&self) -> Option<String> {
+        match self {
+            Self::Session(error) => error.them(),
+            Self::Store(_) => None,
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! A set of block indexes that costs memory only where it has members.
+
+use std::collections::BTreeMap;
+
+/// Words of a page: 2048 bits, so that a lone member costs 256 bytes and a full run of 1 Mi bits 512 pages.
+const PAGE_WORDS: usize = 32;
+const PAGE_BITS: u64 = PAGE_WORDS as u64 * 64;
+
+/// What a remote has, what is asked for, what a remote still lacks: sets of block indexes with few, clustered members.
+///
+/// Pages that become empty are dropped, so an idle set is one empty map.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct SparseBits {
+    pages: BTreeMap<u64, Box<[u64; PAGE_WORDS]>>,
+    count: u64,
+}
+
+impl SparseBits {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.pages.is_empty()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.pages.clear();
+        self.count = 0;
+    }
+
+    pub(crate) fn get(&self, index: u64) -> bool {
+        self.word(index / 64) & bit(index) != 0
+    }
+
+    /// The 64 members from `64 * word` on, the first in the most significant bit, as in a bitfield.
+    pub(crate) fn word(&self, word: u64) -> u64 {
+        let (page, at) = (word / PAGE_WORDS as u64, (word % PAGE_WORDS as u64) as usize);
+        self.pages.get(&page).map_or(0, |words| words[at])
+    }
+
+    /// Adds an index; false where it was a member already.
+    pub(crate) fn insert(&mut self, index: u64) -> bool {
+        let members = self.word(index / 64);
+        self.set_word(index / 64, members | bit(index));
+        members & bit(index) == 0
+    }
+
+    /// Takes an index out; false where it was none.
+    pub(crate) fn remove(&mut self, index: u64) -> bool {
+        let members = self.word(index / 64);
+        self.set_word(index / 64, members & !bit(index));
+        members & bit(index) != 0
+    }
+
+    /// Takes every index of `start..end` out, at a cost that follows the pages held and not the range.
+    pub(crate) fn remove_range(&mut self, start: u64, end: u64) {
+        if start >= end {
+            return;
+        }
+        let pages = start / PAGE_BITS..=(end - 1) / PAGE_BITS;
+        let mut empty = Vec::new();
+        for (&number, page) in self.pages.range_mut(pages) {
+            let first = number * PAGE_BITS;
+            let (from, to) = (start.max(first), end.min(first + PAGE_BITS));
+            for (word, mask) in words_of(from, to) {
+                let members = &mut page[(word % PAGE_WORDS as u64) as usize];
+                self.count -= u64::from((*members & mask).count_ones());
+                *members &= !mask;
+            }
+            if page.iter().all(|&word| word == 0) {
+                empty.push(number);
+            }
+        }
+        for number in empty {
+            self.pages.remove(&number);
+        }
+    }
+
+    /// Sets the members among the 64 from `64 * word` on.
+    pub(crate) fn set_word(&mut self, word: u64, members: u64) {
+        let (number, at) = (word / PAGE_WORDS as u64, (word % PAGE_WORDS as u64) as usize);
+        if members != 0 {
+            let page = self.pages.entry(number).or_insert_with(|| Box::new([0; PAGE_WORDS]));
+            let before = std::mem::replace(&mut page[at], members);
+            self.count = self.count - u64::from(before.count_ones()) + u64::from(members.count_ones());
+        } else if let Some(page) = self.pages.get_mut(&number) {
+            let before = std::mem::take(&mut page[at]);
+            self.count -= u64::from(before.count_ones());
+            if before != 0 && page.iter().all(|&word| word == 0) {
+                self.pages.remove(&number);
+            }
+        }
+    }
+
+    /// The lowest word number from `word` on that has a member.
+    pub(crate) fn next_word(&self, word: u64) -> Option<u64> {
+        let first = word / PAGE_WORDS as u64;
+        for (&number, page) in self.pages.range(first..) {
+            let skip = if number == first { (word % PAGE_WORDS as u64) as usize } else { 0 };
+            if let Some(at) = page.iter().skip(skip).position(|&word| word != 0) {
+                return Some(number * PAGE_WORDS as u64 + (skip + at) as u64);
+            }
+        }
+        None
+    }
+
+    /// The number of members.
+    pub(crate) fn count(&self) -> u64 {
+        self.count
+    }
+}
+
+fn bit(index: u64) -> u64 {
+    1 << (63 - index % 64)
+}
+
+/// The words that `start..end` touches, each with the mask of its members.
+pub(crate) fn words_of(start: u64, end: u64) -> impl Iterator<Item = (u64, u64)> {
+    let words = if start < end { start / 64..(end - 1) / 64 + 1 } else { 0..0 };
+    words.map(move |word| {
+        let from = start.saturating_sub(word * 64).min(63);
+        let to = (end - word * 64).min(64);
+        (word, (u64::MAX >> from) & (u64::MAX << (64 - to)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    fn members(bits: &SparseBits) -> BTreeSet<u64> {
+        let mut out = BTreeSet::new();
+        let mut at = 0;
+        while let Some(word) = bits.next_word(at) {
+            out.extend((0..64).filter(|b| bits.word(word) >> (63 - b) & 1 == 1).map(|b| word * 64 + b));
+            at = word + 1;
+        }
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn behaves_as_a_set(ops in prop::collection::vec((0..5u8, 0..9000u64, 0..5000u64), 1..60)) {
+            let (mut bits, mut set) = (SparseBits::default(), BTreeSet::new());
+            for (op, a, len) in ops {
+                match op {
+                    0 => prop_assert_eq!(bits.insert(a), set.insert(a)),
+                    1 => prop_assert_eq!(bits.remove(a), set.remove(&a)),
+                    2 => { for (word, mask) in words_of(a, a + len) { let had = bits.word(word); bits.set_word(word, had | mask); } set.extend(a..a + len); }
+                    3 => { bits.remove_range(a, a + len); set.retain(|i| !(a..a + len).contains(i)); }
+                    _ => {
+                        bits.set_word(a / 64, len);
+                        set.retain(|i| i / 64 != a / 64);
+                        set.extend((0..64).filter(|b| len >> (63 - b) & 1 == 1).map(|b| a / 64 * 64 + b));
+                    }
+                }
+                prop_assert_eq!(bits.get(a), set.contains(&a));
+            }
+            prop_assert_eq!(bits.count(), set.len() as u64);
+            prop_assert_eq!(bits.is_empty(), set.is_empty());
+            prop_assert_eq!(members(&bits), set);
+        }
+    }
+
+    #[test]
+    fn indexes_at_the_end_of_u64_do_not_overflow() {
+        let mut bits = SparseBits::default();
+        assert!(bits.insert(u64::MAX));
+        bits.insert(u64::MAX - 70);
+        bits.remove_range(0, u64::MAX);
+        assert_eq!(members_near_end(&bits), [u64::MAX]);
+    }
+
+    fn members_near_end(bits: &SparseBits) -> Vec<u64> {
+        (u64::MAX - 128..=u64::MAX).filter(|&index| bits.get(index)).collect()
+    }
+}

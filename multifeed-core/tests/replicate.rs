@@ -1,0 +1,398 @@
+//! Two multifeeds and more on one thread and virtual time, joined by their sessions' bytes.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use multifeed_core::{
+    Connection, FeedId, KeyPair, MemoryStorage, Multifeed, MultifeedEvent, Options, PeerEvent, Replicate, SyncError,
+    SyncTotals,
+};
+use multifeed_proto::{Config, FeedKey, Fault, Role};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+type Store = Multifeed<MemoryStorage>;
+
+fn store() -> Store {
+    Multifeed::open(MemoryStorage::default(), Options::default()).unwrap()
+}
+
+fn writer(store: &mut Store, name: &str, seed: u8) -> FeedId {
+    store.writer(Some(name), || KeyPair::from_seed([seed; 32])).unwrap()
+}
+
+fn blocks(from: u64, count: u64, size: usize) -> Vec<Bytes> {
+    (from..from + count).map(|index| index.to_le_bytes().iter().copied().cycle().take(size).collect()).collect()
+}
+
+fn contents(store: &mut Store) -> BTreeMap<FeedKey, Vec<Option<Bytes>>> {
+    let ids: Vec<FeedId> = store.feeds().collect();
+    ids.into_iter()
+        .map(|id| {
+            let info = store.info(id);
+            (info.key, (0..info.len).map(|index| store.get(id, index).unwrap()).collect())
+        })
+        .collect()
+}
+
+/// A stream between two stores, its bytes moved a chunk at a time.
+struct Link {
+    ends: [(usize, Connection); 2],
+    chunk: usize,
+    wires: [BytesMut; 2],
+    ended: [bool; 2],
+    events: [Vec<PeerEvent>; 2],
+}
+
+impl Link {
+    fn new(stores: &mut [Store], [a, b]: [usize; 2], options: [Replicate; 2], configs: [Config; 2]) -> Self {
+        let mut rng = StdRng::seed_from_u64(7 + a as u64 * 10 + b as u64);
+        let [options_a, options_b] = options;
+        let [config_a, config_b] = configs;
+        let start = Duration::ZERO;
+        let first = Connection::new(&mut stores[a], Role::Initiator, config_a, options_a, start, &mut rng);
+        let second = Connection::new(&mut stores[b], Role::Responder, config_b, options_b, start, &mut rng);
+        Self { ends: [(a, first), (b, second)], chunk: 1 << 20, wires: Default::default(), ended: [false; 2], events: Default::default() }
+    }
+
+    fn plain(stores: &mut [Store], ends: [usize; 2], options: Replicate) -> Self {
+        Self::new(stores, ends, [options.clone(), options], [Config::default(), Config::default()])
+    }
+
+    /// Moves bytes and events once, in both directions. Whether anything happened.
+    fn turn(&mut self, stores: &mut [Store], now: Duration) -> bool {
+        let mut moved = false;
+        for side in 0..2 {
+            let (store, connection) = &mut self.ends[side];
+            moved |= connection.pump(&mut stores[*store], now);
+            while let Some(event) = connection.poll_event(&mut stores[*store]) {
+                moved |= !matches!(event, PeerEvent::Progress(_));
+                self.events[side].push(event);
+            }
+            while connection.session().poll_output(&mut self.wires[side]) {}
+            let over = connection.session().output_finished();
+            let other = 1 - side;
+            let (store, connection) = &mut self.ends[other];
+            if let Some(buffer) = connection.session().recv_buf() {
+                let chunk = self.wires[side].split_to(self.chunk.min(self.wires[side].len()));
+                if !chunk.is_empty() {
+                    moved = true;
+                    buffer.extend_from_slice(&chunk);
+                    connection.handle_input(&mut stores[*store], now);
+                }
+            }
+            if over && self.wires[side].is_empty() && !std::mem::replace(&mut self.ended[side], true) {
+                moved = true;
+                connection.session().handle_eof();
+            }
+        }
+        moved
+    }
+
+    fn result(&self, side: usize) -> Option<&Result<SyncTotals, SyncError>> {
+        let closed = |event| match event {
+            &PeerEvent::Closed(ref result) => Some(result),
+            _ => None,
+        };
+        let ends: Vec<_> = self.events[side].iter().filter_map(closed).collect();
+        assert!(ends.len() <= 1, "more than one end: {ends:?}");
+        ends.first().copied()
+    }
+
+    fn totals(&self, side: usize) -> &SyncTotals {
+        self.result(side).expect("the session goes on").as_ref().expect("the session failed")
+    }
+
+    fn error(&self, side: usize) -> &SyncError {
+        self.result(side).expect("the session goes on").as_ref().expect_err("the session ended well")
+    }
+}
+
+/// Runs the links until nothing moves.
+fn run(stores: &mut [Store], links: &mut [Link], now: Duration) {
+    for _ in 0..1_000_000 {
+        if !links.iter_mut().fold(false, |moved, link| link.turn(stores, now) | moved) {
+            return;
+        }
+    }
+    panic!("it never comes to rest");
+}
+
+fn sync(stores: &mut [Store], options: Replicate) -> Link {
+    let mut link = Link::plain(stores, [0, 1], options);
+    run(stores, std::slice::from_mut(&mut link), Duration::ZERO);
+    link
+}
+
+fn assert_equal(stores: &mut [Store]) {
+    let first = contents(&mut stores[0]);
+    assert!(first.values().flatten().all(Option::is_some), "the first store has holes");
+    for (number, store) in stores.iter_mut().enumerate().skip(1) {
+        assert_eq!(contents(store), first, "store {number}");
+    }
+}
+
+#[test]
+fn two_empty_stores_end() {
+    let mut stores = [store(), store()];
+    let link = sync(&mut stores, Replicate::default());
+    assert_eq!(link.totals(0), &SyncTotals::default());
+    assert_eq!(link.totals(1), &SyncTotals::default());
+}
+
+#[test]
+fn every_number_of_blocks_arrives_and_both_sides_end() {
+    for count in [0, 1, 2, 3, 7, 8, 16, 17, 64, 65, 1000, 9000] {
+        let mut stores = [store(), store()];
+        let id = writer(&mut stores[0], "local", 1);
+        stores[0].append(id, &blocks(0, count, 50)).unwrap();
+        let link = sync(&mut stores, Replicate::default());
+        assert_equal(&mut stores);
+        assert_eq!(link.totals(0).blocks_sent, count);
+        assert_eq!((link.totals(1).blocks_received, link.totals(1).bytes_received), (count, count * 50));
+        assert_eq!(link.totals(1).feeds, 1);
+    }
+}
+
+#[test]
+fn writers_on_both_sides_and_every_chunking() {
+    for chunk in [1, 7, 100, 5000, 1 << 20] {
+        let mut stores = [store(), store()];
+        for side in 0..2 {
+            for (number, name) in ["a", "b", "c"].into_iter().enumerate() {
+                let id = writer(&mut stores[side], name, (side * 3 + number) as u8);
+                stores[side].append(id, &blocks(0, 5 * number as u64, 300)).unwrap();
+                stores[side].append(id, &blocks(100, 1, 0)).unwrap();
+            }
+        }
+        let mut link = Link::plain(&mut stores, [1, 0], Replicate::default());
+        link.chunk = chunk;
+        run(&mut stores, std::slice::from_mut(&mut link), Duration::ZERO);
+        assert_equal(&mut stores);
+        assert_eq!(link.totals(0).blocks_received, 18);
+        assert_eq!(link.totals(1).blocks_received, 18);
+    }
+}
+
+#[test]
+fn a_live_session_carries_late_writers_and_late_blocks() {
+    let mut stores = [store(), store()];
+    let id = writer(&mut stores[0], "early", 1);
+    stores[0].append(id, &blocks(0, 3, 10)).unwrap();
+    let mut links = [Link::plain(&mut stores, [0, 1], Replicate::live())];
+    run(&mut stores, &mut links, Duration::ZERO);
+    assert_equal(&mut stores);
+    for turn in 1..20 {
+        stores[0].append(id, &blocks(turn * 10, turn, 10)).unwrap();
+        let late = writer(&mut stores[1], &format!("late {turn}"), 100 + turn as u8);
+        run(&mut stores, &mut links, Duration::ZERO);
+        stores[1].append(late, &blocks(0, 2, 20)).unwrap();
+        run(&mut stores, &mut links, Duration::ZERO);
+        assert_equal(&mut stores);
+    }
+    assert!(links[0].result(0).is_none() && links[0].result(1).is_none(), "a live session ended");
+    let peer = links[0].ends[0].1.peer();
+    stores[0].finish(peer);
+    run(&mut stores, &mut links, Duration::ZERO);
+    assert_eq!(links[0].totals(1).feeds, 20);
+    links[0].totals(0);
+}
+
+#[test]
+fn a_session_that_is_live_on_one_side_only_ends() {
+    for live in [0, 1] {
+        for writing in [0, 1] {
+            let mut stores = [store(), store()];
+            let id = writer(&mut stores[writing], "local", 1);
+            stores[writing].append(id, &blocks(0, 300, 100)).unwrap();
+            let mut options = [Replicate::default(), Replicate::default()];
+            options[live].live = true;
+            let mut links = [Link::new(&mut stores, [0, 1], options, Default::default())];
+            run(&mut stores, &mut links, Duration::ZERO);
+            assert_equal(&mut stores);
+            assert_eq!(links[0].totals(0).feeds, 1, "live side {live}, writer {writing}");
+            assert_eq!(links[0].totals(1).feeds, 1);
+        }
+    }
+}
+
+#[test]
+fn blocks_go_on_from_store_to_store() {
+    let mut stores = [store(), store(), store()];
+    let live = Replicate::live();
+    let mut links = [Link::plain(&mut stores, [0, 1], live.clone()), Link::plain(&mut stores, [1, 2], live)];
+    run(&mut stores, &mut links, Duration::ZERO);
+    let id = writer(&mut stores[0], "first", 1);
+    let last = writer(&mut stores[2], "last", 2);
+    for turn in 0..10 {
+        stores[0].append(id, &blocks(turn * 40, 40, 10)).unwrap();
+        stores[2].append(last, &blocks(turn, 1, 10)).unwrap();
+        run(&mut stores, &mut links, Duration::ZERO);
+        assert_equal(&mut stores);
+    }
+}
+
+#[test]
+fn two_remotes_share_the_work_and_one_that_vanishes_is_replaced() {
+    let mut stores = [store(), store(), store()];
+    let id = writer(&mut stores[0], "first", 1);
+    stores[0].append(id, &blocks(0, 3000, 100)).unwrap();
+    sync(&mut stores[..2], Replicate::default());
+    let mut links = vec![Link::plain(&mut stores, [0, 2], Replicate::live()), Link::plain(&mut stores, [1, 2], Replicate::live())];
+    let received = |stores: &[Store]| stores[2].feeds().map(|id| stores[2].info(id).downloaded).sum::<u64>();
+    while received(&stores) < 500 {
+        assert!(links.iter_mut().fold(false, |moved, link| link.turn(&mut stores, Duration::ZERO) | moved));
+    }
+    // The first remote is gone without a word: what it was asked for is asked of the second.
+    let gone = links.remove(0);
+    for (store, connection) in gone.ends {
+        connection.close(&mut stores[store]);
+    }
+    run(&mut stores, &mut links, Duration::ZERO);
+    assert_equal(&mut stores);
+}
+
+#[test]
+fn a_remote_that_does_not_answer_is_passed_over_in_time() {
+    let mut stores = [store(), store(), store()];
+    let id = writer(&mut stores[0], "first", 1);
+    stores[0].append(id, &blocks(0, 200, 100)).unwrap();
+    sync(&mut stores[..2], Replicate::default());
+    let mut links = vec![Link::plain(&mut stores, [0, 2], Replicate::live()), Link::plain(&mut stores, [1, 2], Replicate::live())];
+    while stores[2].feeds().all(|id| stores[2].info(id).downloaded < 10) {
+        assert!(links.iter_mut().fold(false, |moved, link| link.turn(&mut stores, Duration::ZERO) | moved));
+    }
+    let _silent = links.remove(0);
+    run(&mut stores, &mut links, Duration::ZERO);
+    assert_eq!(stores[2].poll_timeout(), Some(Duration::from_secs(2)));
+    for second in (2..40).step_by(2) {
+        stores[2].handle_timeout(Duration::from_secs(second));
+        stores[2].poll_timeout();
+        run(&mut stores, &mut links, Duration::from_secs(second));
+    }
+    assert_equal(&mut stores);
+}
+
+#[test]
+fn holes_that_nobody_can_fill_do_not_keep_a_session_open_and_are_named() {
+    let mut stores = [store(), store(), store()];
+    let id = writer(&mut stores[0], "first", 1);
+    stores[0].append(id, &blocks(0, 300, 1000)).unwrap();
+    // The second store gets a part only: its session is cut.
+    let mut links = [Link::plain(&mut stores, [0, 1], Replicate::default())];
+    while stores[1].feeds().all(|id| stores[1].info(id).downloaded < 100) {
+        links[0].turn(&mut stores, Duration::ZERO);
+    }
+    let [link] = links;
+    for (store, connection) in link.ends {
+        connection.close(&mut stores[store]);
+    }
+    let partial = stores[1].info(stores[1].feeds().next().unwrap());
+    assert!((100..300).contains(&partial.downloaded));
+    let mut links = [Link::plain(&mut stores, [1, 2], Replicate::default())];
+    run(&mut stores, &mut links, Duration::ZERO);
+    let lacking = 300 - partial.downloaded;
+    assert_eq!(links[0].totals(1).blocks_received, partial.downloaded);
+    assert_eq!(links[0].totals(1).holes, [(partial.key, lacking)]);
+    assert_eq!(links[0].totals(0).holes, [(partial.key, lacking)]);
+}
+
+#[test]
+fn another_root_key_ends_both_without_harm() {
+    let mut stores = [store(), store()];
+    writer(&mut stores[0], "local", 1);
+    let configs = [Config::default(), Config::new("42".repeat(32).parse().unwrap())];
+    let mut links = [Link::new(&mut stores, [0, 1], Default::default(), configs)];
+    run(&mut stores, &mut links, Duration::ZERO);
+    for side in 0..2 {
+        assert_eq!(links[0].error(side).code(), "ERR_ROOT_KEY_MISMATCH");
+        assert_ne!(links[0].error(side).us(), links[0].error(side).them());
+        assert_eq!(stores[side].feeds().count(), 1 - side);
+    }
+}
+
+#[test]
+fn download_and_upload_can_be_refused() {
+    for (download, upload) in [(Some(false), None), (None, Some(false))] {
+        let mut stores = [store(), store()];
+        let id = writer(&mut stores[0], "local", 1);
+        stores[0].append(id, &blocks(0, 30, 10)).unwrap();
+        let sender = Replicate { upload, ..Replicate::default() };
+        let receiver = Replicate { download, ..Replicate::default() };
+        let mut links = [Link::new(&mut stores, [0, 1], [sender, receiver], Default::default())];
+        run(&mut stores, &mut links, Duration::ZERO);
+        assert_eq!(links[0].totals(1).blocks_received, 0);
+        assert_eq!(links[0].totals(0).blocks_sent, 0);
+        assert_eq!(stores[1].info(stores[1].feeds().next().unwrap()).downloaded, 0);
+    }
+}
+
+#[test]
+fn a_tampered_block_ends_the_session_by_name_and_harms_no_store() {
+    let mut stores = [store(), store()];
+    let id = writer(&mut stores[0], "local", 1);
+    let block: Bytes = vec![0x5a; 4000].into();
+    stores[0].append(id, &[block]).unwrap();
+    let mut link = Link::plain(&mut stores, [0, 1], Replicate::default());
+    let mut flipped = false;
+    for _ in 0..100 {
+        // The cipher has no MAC: a bit flipped inside the block's bytes arrives as such.
+        if !flipped && link.wires[0].len() > 3000 {
+            link.wires[0][2000] ^= 1;
+            flipped = true;
+        }
+        // The wire is filled and drained within a turn, so it is slowed down.
+        link.chunk = if flipped { 1 << 20 } else { 50 };
+        link.turn(&mut stores, Duration::ZERO);
+    }
+    assert!(flipped);
+    let error = link.error(1);
+    assert_eq!(error.code(), "ERR_PROOF");
+    assert!(matches!(error, SyncError::Session(error) if error.fault() == Fault::Remote));
+    let feed = stores[1].feeds().next().unwrap();
+    assert_eq!(stores[1].info(feed).downloaded, 0);
+    sync(&mut stores, Replicate::default());
+    assert_equal(&mut stores);
+}
+
+#[test]
+fn events_name_new_feeds_and_tell_progress() {
+    let mut stores = [store(), store()];
+    let id = writer(&mut stores[0], "local", 1);
+    let key = stores[0].info(id).key;
+    stores[0].append(id, &blocks(0, 3, 10)).unwrap();
+    let link = sync(&mut stores, Replicate::default());
+    let told: Vec<_> = link.events[1]
+        .iter()
+        .filter(|event| matches!(event, PeerEvent::Feed { .. } | PeerEvent::RemoteFeeds { .. }))
+        .collect();
+    assert!(matches!(told[0], PeerEvent::Feed { key: k, name } if *k == key && name == "0"), "{told:?}");
+    assert!(told[1..].iter().any(|event| matches!(event, PeerEvent::RemoteFeeds { keys } if keys == &[key])), "{told:?}");
+    let last = link.events[1].iter().rev().find_map(|event| match event {
+        PeerEvent::Progress(progress) => Some(*progress),
+        _ => None,
+    });
+    let last = last.expect("progress");
+    assert_eq!((last.blocks_received, last.bytes_received, last.missing), (3, 30, 0));
+    let mut events = Vec::new();
+    while let Some(event) = stores[1].poll_event() {
+        events.push(event);
+    }
+    let id = stores[1].find(&key).unwrap();
+    assert_eq!(events, [MultifeedEvent::Feed { id, key, name: "0".into() }, MultifeedEvent::Blocks { id }]);
+}
+
+#[test]
+fn a_store_closed_and_opened_again_is_the_same() {
+    let mut stores = [store(), store()];
+    let id = writer(&mut stores[0], "local", 1);
+    stores[0].append(id, &blocks(0, 100, 10)).unwrap();
+    sync(&mut stores, Replicate::default());
+    let before = contents(&mut stores[1]);
+    let disk = stores[1].storage().clone();
+    let mut again = Multifeed::open(disk, Options::default()).unwrap();
+    assert!(again.problems().is_empty() && again.recovered().is_empty());
+    assert_eq!(contents(&mut again), before);
+}
+
