@@ -6,10 +6,9 @@
 #![allow(unsafe_code)]
 
 use core::arch::x86_64::{
-    __m256i, _mm256_add_epi32, _mm256_loadu_si256, _mm256_permute2x128_si256, _mm256_set1_epi32,
-    _mm256_setr_epi32, _mm256_slli_epi32, _mm256_srli_epi32, _mm256_storeu_si256,
-    _mm256_unpackhi_epi32, _mm256_unpackhi_epi64, _mm256_unpacklo_epi32, _mm256_unpacklo_epi64,
-    _mm256_xor_si256,
+    __m256i, _mm256_add_epi32, _mm256_loadu_si256, _mm256_permute2x128_si256, _mm256_set1_epi32, _mm256_setr_epi32,
+    _mm256_slli_epi32, _mm256_srli_epi32, _mm256_storeu_si256, _mm256_unpackhi_epi32, _mm256_unpackhi_epi64,
+    _mm256_unpacklo_epi32, _mm256_unpacklo_epi64, _mm256_xor_si256,
 };
 
 use crate::salsa::{BATCH, Input, LANES, double_round};
@@ -44,24 +43,7 @@ fn xor(input: &Input, mut counter: u64, batches: &mut [[u8; BATCH]]) {
         start[9] = high;
         let x = rounds(start);
         let (halves, _) = batch.as_chunks_mut::<32>();
-        let [
-            x0,
-            x1,
-            x2,
-            x3,
-            x4,
-            x5,
-            x6,
-            x7,
-            x8,
-            x9,
-            xa,
-            xb,
-            xc,
-            xd,
-            xe,
-            xf,
-        ] = x;
+        let [x0, x1, x2, x3, x4, x5, x6, x7, x8, x9, xa, xb, xc, xd, xe, xf] = x;
         let front = transpose([x0, x1, x2, x3, x4, x5, x6, x7]);
         for (half, keystream) in halves.iter_mut().step_by(2).zip(front) {
             xor_into(half, keystream);
@@ -77,31 +59,12 @@ fn xor(input: &Input, mut counter: u64, batches: &mut [[u8; BATCH]]) {
 /// The low and the high words of eight block numbers from `counter` on.
 #[target_feature(enable = "avx2")]
 fn counters(counter: u64) -> [__m256i; 2] {
-    let [a, b, c, d, e, f, g, h] =
-        core::array::from_fn::<u64, LANES, _>(|lane| counter.wrapping_add(lane as u64));
+    let [a, b, c, d, e, f, g, h] = core::array::from_fn::<u64, LANES, _>(|lane| counter.wrapping_add(lane as u64));
     let low = |block: u64| block as i32;
     let high = |block: u64| (block >> 32) as i32;
     [
-        _mm256_setr_epi32(
-            low(a),
-            low(b),
-            low(c),
-            low(d),
-            low(e),
-            low(f),
-            low(g),
-            low(h),
-        ),
-        _mm256_setr_epi32(
-            high(a),
-            high(b),
-            high(c),
-            high(d),
-            high(e),
-            high(f),
-            high(g),
-            high(h),
-        ),
+        _mm256_setr_epi32(low(a), low(b), low(c), low(d), low(e), low(f), low(g), low(h)),
+        _mm256_setr_epi32(high(a), high(b), high(c), high(d), high(e), high(f), high(g), high(h)),
     ]
 }
 

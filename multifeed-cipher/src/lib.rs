@@ -124,11 +124,7 @@ impl XSalsa20 {
         }
         // The start of one more batch, of which the rest is for the calls to come.
         self.ahead.fill(0);
-        self.path.xor(
-            &self.input,
-            self.counter,
-            core::slice::from_mut(&mut self.ahead),
-        );
+        self.path.xor(&self.input, self.counter, core::slice::from_mut(&mut self.ahead));
         self.counter = self.counter.wrapping_add(LANES as u64);
         xor(tail, &self.ahead[..tail.len()]);
         self.used = tail.len();
@@ -137,13 +133,7 @@ impl XSalsa20 {
     fn with_path(key: &[u8; 32], nonce: &[u8; 24], path: Path) -> Self {
         let [n0, n1, n2, n3, n4, n5] = salsa::words(nonce);
         let key = salsa::hsalsa20(key, [n0, n1, n2, n3]);
-        Self {
-            input: salsa::layout(&key, [n4, n5, 0, 0]),
-            counter: 0,
-            ahead: [0; BATCH],
-            used: BATCH,
-            path,
-        }
+        Self { input: salsa::layout(&key, [n4, n5, 0, 0]), counter: 0, ahead: [0; BATCH], used: BATCH, path }
     }
 
     fn wipe(&mut self) {

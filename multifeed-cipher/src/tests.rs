@@ -44,10 +44,7 @@ fn every_length_at_every_offset() {
     let (offsets, lengths) = if cfg!(miri) {
         (vec![0, 1, 511, 512], vec![0, 1, 513, 1030])
     } else {
-        (
-            (0..=600).collect::<Vec<usize>>(),
-            (0..=1100).collect::<Vec<usize>>(),
-        )
+        ((0..=600).collect::<Vec<usize>>(), (0..=1100).collect::<Vec<usize>>())
     };
     let keystream = reference(&KEY, &NONCE, 0, 4096);
     let text = text(2048);
@@ -56,11 +53,7 @@ fn every_length_at_every_offset() {
             let mut start = XSalsa20::with_path(&KEY, &NONCE, path);
             let mut skipped = text[..offset].to_vec();
             start.apply(&mut skipped);
-            assert_eq!(
-                skipped,
-                xored(&text, &keystream[..offset]),
-                "{name}, first {offset}"
-            );
+            assert_eq!(skipped, xored(&text, &keystream[..offset]), "{name}, first {offset}");
             for &len in &lengths {
                 let mut cipher = start.clone();
                 let mut data = [0; 1100];
@@ -72,16 +65,10 @@ fn every_length_at_every_offset() {
                 cipher.apply(&mut next);
                 let expected = &keystream[offset..];
                 assert!(
-                    data.iter()
-                        .zip(&text)
-                        .zip(expected)
-                        .all(|((data, text), key)| *data == text ^ key),
+                    data.iter().zip(&text).zip(expected).all(|((data, text), key)| *data == text ^ key),
                     "{name}: {len} bytes from {offset}"
                 );
-                assert_eq!(
-                    next[0], expected[len],
-                    "{name}: after {len} bytes from {offset}"
-                );
+                assert_eq!(next[0], expected[len], "{name}: after {len} bytes from {offset}");
             }
         }
     }
@@ -95,19 +82,9 @@ fn neighbours_of_the_data_are_left_alone() {
         for margin in 0..64 {
             let mut buffer = vec![0xa5; margin + 1024 + 64];
             XSalsa20::with_path(&KEY, &NONCE, path).apply(&mut buffer[margin..margin + 1024]);
-            assert!(
-                buffer[..margin].iter().all(|byte| *byte == 0xa5),
-                "{name}, {margin}"
-            );
-            assert!(
-                buffer[margin + 1024..].iter().all(|byte| *byte == 0xa5),
-                "{name}, {margin}"
-            );
-            assert_eq!(
-                buffer[margin..margin + 1024],
-                xored(&[0xa5; 1024], &keystream),
-                "{name}, {margin}"
-            );
+            assert!(buffer[..margin].iter().all(|byte| *byte == 0xa5), "{name}, {margin}");
+            assert!(buffer[margin + 1024..].iter().all(|byte| *byte == 0xa5), "{name}, {margin}");
+            assert_eq!(buffer[margin..margin + 1024], xored(&[0xa5; 1024], &keystream), "{name}, {margin}");
         }
     }
 }
@@ -117,9 +94,7 @@ fn counter_beyond_32_bits() {
     // Every place of the carry among a batch's eight lanes, within one batch and between two; then the second half
     // of the counter alone, and its end.
     let carry = 1 << 32;
-    let starts = (carry - 20..carry + 3)
-        .chain((7 << 32) - 9..(7 << 32) + 1)
-        .chain([u64::MAX - 100, u64::MAX - 48]);
+    let starts = (carry - 20..carry + 3).chain((7 << 32) - 9..(7 << 32) + 1).chain([u64::MAX - 100, u64::MAX - 48]);
     for (name, path) in paths() {
         for block in starts.clone() {
             let mut cipher = XSalsa20::with_path(&KEY, &NONCE, path);
@@ -128,10 +103,7 @@ fn counter_beyond_32_bits() {
             cipher.apply(&mut data[..100]);
             cipher.apply(&mut []);
             cipher.apply(&mut data[100..]);
-            assert!(
-                data == reference(&KEY, &NONCE, block, 3 * BATCH - 10),
-                "{name}, block {block}"
-            );
+            assert!(data == reference(&KEY, &NONCE, block, 3 * BATCH - 10), "{name}, block {block}");
         }
     }
 }
@@ -171,10 +143,7 @@ fn known_answers_of_nacl() {
 #[cfg(target_arch = "x86_64")]
 fn avx2_is_chosen_where_it_is() {
     let detected = avx2::Avx2::detect().is_some();
-    assert_eq!(
-        matches!(XSalsa20::new(&KEY, &NONCE).path, Path::Avx2(_)),
-        detected
-    );
+    assert_eq!(matches!(XSalsa20::new(&KEY, &NONCE).path, Path::Avx2(_)), detected);
     assert_eq!(paths().len(), 1 + usize::from(detected));
     if cfg!(feature = "std") {
         assert_eq!(detected, std::is_x86_feature_detected!("avx2"));
