@@ -1,0 +1,380 @@
+//! The command line: what a user can say, and the help that teaches it.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+use multifeed_tokio::FeedKey;
+
+use crate::error::{CliError, code};
+
+/// The variable that holds the root key where neither `--key` nor `--key-file` is given.
+pub(crate) const KEY_VARIABLE: &str = "MULTIFEED_KEY";
+
+const ABOUT: &str = "Append-only feeds of many writers, in one folder, in sync with peers";
+
+const LONG_ABOUT: &str = "\
+Append-only feeds of many writers, in one folder, in sync with peers.
+
+A store is a folder of feeds. A feed is a list of blocks (any bytes) that one writer extends and signs; nobody can \
+change what is in it. Two stores that are in sync hold the same feeds: each side's own, and those it got from others. \
+The folder and the wire are those of npm's multifeed 6, so either side of a sync, and either user of a folder (one \
+at a time), may be JavaScript.";
+
+const EXAMPLES: &str = "\
+Examples:
+  multifeed demo                                  two stores, made and synced before your eyes
+  multifeed append notes 'first' 'second'         two blocks for the writer \"notes\"
+  dmesg | multifeed append log -                  each line a block
+  multifeed append photos --file a.jpg b.jpg      each file a block
+  multifeed feeds                                 what this store holds
+  multifeed cat notes 0..1                        the first block of \"notes\"
+
+  multifeed --store a serve 127.0.0.1:7000        one side waits for peers,
+  multifeed --store b sync 127.0.0.1:7000         the other connects: now both hold the same
+
+Exit codes:
+  0    done; also when Ctrl-C or SIGTERM ended `serve` or `sync --live`
+  1    it failed: the message says why, and --json gives a code for it
+  2    the command line is wrong
+  130  Ctrl-C ended it before it was done (143: SIGTERM did); what was received is on disk
+
+The variable RUST_LOG (for example RUST_LOG=debug) writes a log to stderr.";
+
+/// All that was said on the command line.
+#[derive(Parser, Debug)]
+#[command(name = "multifeed", version, about = ABOUT, long_about = LONG_ABOUT, after_help = EXAMPLES)]
+#[command(subcommand_required = true, arg_required_else_help = true, max_term_width = 100)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(ClapArgs, Debug)]
+pub(crate) struct Global {
+    /// The folder with the feeds; made if it is not there
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Options of every command",
+        value_name = "DIR",
+        default_value = "./multifeed"
+    )]
+    pub(crate) store: PathBuf,
+
+    /// The root key, 64 hex digits: only peers with the same one can sync
+    ///
+    /// Without one, a key that everyone knows is used. It is never written to disk. Other users of this machine can see
+    /// it here: --key-file or the variable MULTIFEED_KEY (which these two options win over) hide it.
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Options of every command",
+        value_name = "HEX",
+        conflicts_with = "key_file"
+    )]
+    pub(crate) key: Option<String>,
+
+    /// A file with the root key in it, as 64 hex digits
+    #[arg(long, global = true, help_heading = "Options of every command", value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+
+    /// Print one JSON object a line, for programs
+    ///
+    /// A failure is then {"event":"error","code","message","us","them"}, with an exit code that is not 0.
+    #[arg(long, global = true, help_heading = "Options of every command")]
+    pub(crate) json: bool,
+}
+
+/// The commands.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Append blocks to a writer of this store
+    ///
+    /// The writer is made where there is none of that name. One run is one batch, with one signature; input over
+    /// 16 MiB is a batch for each 16 MiB. A block that peers could not be sent (a little under 8 MiB) is refused.
+    ///
+    /// With --json: {"key","name","start","length"}: the index of the first block appended, and the feed's length in
+    /// blocks after it.
+    #[command(after_help = "\
+Examples:
+  multifeed append notes 'first' 'second'       two blocks
+  multifeed append photos --file a.jpg b.jpg    a file is a block
+  printf 'a\\n\\nb' | multifeed append log -      three blocks: a, an empty one, b
+  multifeed append notes -- -v                  a text that looks like an option")]
+    Append(Append),
+
+    /// List the feeds: key, name, length, bytes, blocks held, writable
+    ///
+    /// With --json, for each feed: {"key","name","length","bytes","downloaded","writable"}. A length is in blocks, and
+    /// `downloaded` counts those that this store holds. Writers have the name that they were made with; feeds
+    /// from peers are named by a number.
+    Feeds,
+
+    /// Write a feed's blocks to stdout, one after another
+    ///
+    /// Nothing is put between the blocks. A block that this store does not hold ends it with an error that names the
+    /// block; those before it are written. Stdout is for blocks alone, so with --json a failure's object goes to stderr.
+    #[command(after_help = "\
+Examples:
+  multifeed cat notes            the whole feed of the writer \"notes\"
+  multifeed cat 5af3 2..5        blocks 2, 3 and 4 of the feed whose key starts with 5af3
+  multifeed cat notes 7          block 7 alone
+  multifeed cat notes 7..        from block 7 to the end")]
+    Cat(Cat),
+
+    /// Accept peers, and sync with each of them
+    ///
+    /// Any number of peers can be connected at once; what one brings goes on to the others that are live. A peer
+    /// that fails is reported and does not end the server; Ctrl-C does.
+    ///
+    /// With --json: {"event":"listening","address"} with the real port where 0 was asked for, and the events of
+    /// `sync` for each peer.
+    #[command(after_help = "\
+Examples:
+  multifeed serve 127.0.0.1:7000            each peer until both sides have everything
+  multifeed serve 127.0.0.1:7000 --live     each peer for as long as it stays, news included
+  multifeed serve 127.0.0.1:0 --once        one peer, on a port that the system picks")]
+    Serve(Serve),
+
+    /// Connect to a peer, and sync with it
+    ///
+    /// Ends when both sides have everything, or, with --live, stays connected: blocks and feeds that either side adds
+    /// later go over at once.
+    ///
+    /// With --json: {"event":"connected"}, {"event":"feed","key","name"} for each feed that is new here,
+    /// {"event":"remote-feeds","feeds":[key,…]}, and {"event":"progress","feeds","blocks_received","bytes_received",
+    /// "blocks_sent","bytes_sent","missing"}. In the end {"event":"closed",…} with the same numbers and
+    /// "holes":[{"key","blocks"},…], the blocks that neither side has; or {"event":"error","code","message","us","them"}.
+    #[command(after_help = "\
+Examples:
+  multifeed sync 127.0.0.1:7000             fetch and give what is missing, then end
+  multifeed sync example.org:7000 --live    until Ctrl-C")]
+    Sync(Sync),
+
+    /// Check every block and every signature of the store again
+    ///
+    /// A damaged block is named, and the exit code is then 1.
+    ///
+    /// With --json, for each feed {"event":"verified","key","name","blocks"} or
+    /// {"event":"damaged","key","name","block","message"}.
+    Verify,
+
+    /// Show what this does: two stores with a writer each, synced over a loopback socket
+    ///
+    /// The stores are in a temporary folder, which is removed at the end. --store is not touched.
+    Demo,
+}
+
+#[derive(ClapArgs, Debug)]
+pub(crate) struct Append {
+    /// The writer's name in this store; peers do not see it
+    pub(crate) writer: String,
+
+    /// A block's text each; or - alone: each line of stdin is a block, without its newline
+    #[arg(value_name = "TEXT", required_unless_present = "file", conflicts_with = "file")]
+    pub(crate) text: Vec<OsString>,
+
+    /// Files, each of which becomes a block
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub(crate) file: Vec<PathBuf>,
+}
+
+#[derive(ClapArgs, Debug)]
+pub(crate) struct Cat {
+    /// The feed: its key, its name, or the start of its key where no other key starts so (a name wins over a start)
+    pub(crate) feed: String,
+
+    /// The blocks, counted from 0: A..B (without B), A.., ..B, or A alone; all where it is left out
+    #[arg(value_name = "A..B")]
+    pub(crate) range: Option<BlockRange>,
+}
+
+#[derive(ClapArgs, Debug)]
+pub(crate) struct Serve {
+    /// Where to listen, as HOST:PORT; port 0 takes a free one
+    #[arg(value_name = "ADDR", value_parser = address)]
+    pub(crate) address: String,
+
+    /// Stay in sync with each peer until it leaves
+    #[arg(long)]
+    pub(crate) live: bool,
+
+    /// End after the first peer; the exit code is then that sync's
+    #[arg(long)]
+    pub(crate) once: bool,
+}
+
+#[derive(ClapArgs, Debug)]
+pub(crate) struct Sync {
+    /// The peer, as HOST:PORT
+    #[arg(value_name = "ADDR", value_parser = address)]
+    pub(crate) address: String,
+
+    /// Stay in sync until the peer leaves
+    #[arg(long)]
+    pub(crate) live: bool,
+}
+
+/// Which blocks `cat` writes: from `start` up to, and without, `end`; to the feed's end where that is `None`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BlockRange {
+    pub(crate) start: u64,
+    pub(crate) end: Option<u64>,
+}
+
+impl FromStr for BlockRange {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |part: &str| {
+            part.parse::<u64>().map_err(|_| format!("{part:?} is not the number of a block; write A..B, A.., ..B or A"))
+        };
+        let Some((start, end)) = text.split_once("..") else {
+            let start = number(text)?;
+            let end = start.checked_add(1).ok_or_else(|| format!("no feed has a block {start}"))?;
+            return Ok(BlockRange { start, end: Some(end) });
+        };
+        let start = if start.is_empty() { 0 } else { number(start)? };
+        let end = if end.is_empty() { None } else { Some(number(end)?) };
+        if end.is_some_and(|end| end < start) {
+            return Err(format!("{text} ends before it starts"));
+        }
+        Ok(BlockRange { start, end })
+    }
+}
+
+impl Global {
+    /// The root key that was given, from the first of `--key`, `--key-file` and the variable; `None` for the one that
+    /// everyone knows. `variable` is what `MULTIFEED_KEY` holds.
+    ///
+    /// # Errors
+    ///
+    /// `ERR_KEY`, naming the source, where that is not 64 hex digits or cannot be read. The key itself is not in the
+    /// message: it may be all but right.
+    pub(crate) fn root_key(&self, variable: Option<OsString>) -> Result<Option<FeedKey>, CliError> {
+        if let Some(text) = &self.key {
+            return parse_key(text, "--key").map(Some);
+        }
+        if let Some(path) = &self.key_file {
+            return read_key(path).map(Some);
+        }
+        match variable {
+            None => Ok(None),
+            // `MULTIFEED_KEY= multifeed …` is how a shell user says "without it".
+            Some(text) if text.is_empty() => Ok(None),
+            Some(text) => parse_key(&text.to_string_lossy(), &format!("the variable {KEY_VARIABLE}")).map(Some),
+        }
+    }
+}
+
+fn read_key(path: &Path) -> Result<FeedKey, CliError> {
+    let source = format!("the key file {}", path.display());
+    let text = std::fs::read(path).map_err(|error| CliError::new(code::KEY, format!("{source}: {error}")))?;
+    parse_key(&String::from_utf8_lossy(&text), &source)
+}
+
+fn parse_key(text: &str, source: &str) -> Result<FeedKey, CliError> {
+    let text = text.trim();
+    let wrong = |what: String| CliError::new(code::KEY, format!("{source}: a root key is 64 hex digits, {what}"));
+    if let Some(at) = text.chars().position(|digit| !digit.is_ascii_hexdigit()) {
+        return Err(wrong(format!("and character {} of this one is not a hex digit", at + 1)));
+    }
+    text.parse().map_err(|_| wrong(format!("this one has {}", text.len())))
+}
+
+fn address(text: &str) -> Result<String, String> {
+    let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
+    match port {
+        Some(Ok(_)) => Ok(text.to_owned()),
+        _ => Err("an address is HOST:PORT, for example 127.0.0.1:7000 or [::1]:7000".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn block_ranges() {
+        let range = |start, end| Ok(BlockRange { start, end });
+        for (text, expected) in [
+            ("2..5", range(2, Some(5))),
+            ("2..", range(2, None)),
+            ("..5", range(0, Some(5))),
+            ("..", range(0, None)),
+            ("7", range(7, Some(8))),
+            ("3..3", range(3, Some(3))),
+        ] {
+            assert_eq!(text.parse(), expected, "{text}");
+        }
+        for text in ["", "a", "-1", "5..2", "1..2..3", "1...3", "18446744073709551615", "1 ..2"] {
+            assert!(text.parse::<BlockRange>().is_err(), "{text:?} was taken");
+        }
+    }
+
+    #[test]
+    fn the_root_key_comes_from_the_option_before_the_variable() {
+        let (one, two) = ("11".repeat(32), "22".repeat(32));
+        let global = |args: &[&str]| {
+            Args::try_parse_from(["multifeed", "feeds"].iter().chain(args)).expect("these arguments are right").global
+        };
+        let key = |text: &str| text.parse::<FeedKey>().expect("64 hex digits");
+
+        assert_eq!(global(&[]).root_key(None).unwrap(), None);
+        assert_eq!(global(&[]).root_key(Some("".into())).unwrap(), None);
+        assert_eq!(global(&[]).root_key(Some(two.clone().into())).unwrap(), Some(key(&two)));
+        assert_eq!(global(&["--key", &one]).root_key(Some(two.clone().into())).unwrap(), Some(key(&one)));
+
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("key");
+        std::fs::write(&file, format!("{one}\n")).unwrap();
+        let from_file = global(&["--key-file", file.to_str().unwrap()]);
+        assert_eq!(from_file.root_key(Some(two.into())).unwrap(), Some(key(&one)));
+    }
+
+    #[test]
+    fn a_wrong_root_key_names_its_source_and_not_itself() {
+        let mut text = "11".repeat(32);
+        text.replace_range(9..10, "x");
+        let global = |args: &[&str]| Args::try_parse_from(["multifeed", "feeds"].iter().chain(args)).unwrap().global;
+
+        let error = global(&["--key", &text]).root_key(None).unwrap_err();
+        assert_eq!(error.code(), code::KEY);
+        assert!(error.message().contains("--key") && error.message().contains("character 10"), "{error}");
+        assert!(!error.message().contains(&text), "{error}");
+
+        let error = global(&[]).root_key(Some("abc".into())).unwrap_err();
+        assert!(error.message().contains(KEY_VARIABLE) && error.message().contains("has 3"), "{error}");
+
+        let error = global(&["--key-file", "/nowhere/at/all"]).root_key(None).unwrap_err();
+        assert!(error.message().contains("/nowhere/at/all"), "{error}");
+    }
+
+    #[test]
+    fn the_key_and_the_key_file_exclude_each_other() {
+        let result = Args::try_parse_from(["multifeed", "--key", "aa", "--key-file", "f", "feeds"]);
+        assert_eq!(result.unwrap_err().kind(), clap::error::ErrorKind::ArgumentConflict);
+    }
+
+    #[test]
+    fn addresses() {
+        for good in ["127.0.0.1:0", "[::1]:7000", "example.org:80"] {
+            assert_eq!(address(good).as_deref(), Ok(good));
+        }
+        for bad in ["7000", ":7000", "host", "host:", "host:99999", "host:http"] {
+            assert!(address(bad).is_err(), "{bad:?} was taken");
+        }
+    }
+}

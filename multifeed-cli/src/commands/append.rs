@@ -1,0 +1,69 @@
+//! `multifeed append`: blocks for a writer.
+
+use multifeed_tokio::{Feed, Multifeed, Options};
+
+use super::{close, open};
+use crate::args::{Append, Global};
+use crate::error::{CliError, code};
+use crate::input::Input;
+use crate::output::{AppendLine, Output, Unit, count};
+use crate::stop::Stop;
+
+pub(super) async fn run(args: Append, global: &Global, options: Options, mut output: Output) -> Result<(), CliError> {
+    let input = Input::new(args.text, args.file)?;
+    let mut stop = Stop::listen()?;
+    let multi = open(global, options).await?;
+    output.start_bar(Unit::Bytes);
+    let result = append(&multi, &args.writer, input, &mut stop, &output).await;
+    output.end_bar();
+    let line = close(&multi, result).await?;
+    let people = || {
+        let blocks = count(line.length - line.start, "block");
+        format!("{blocks} appended to {} ({}), which now has {}", line.name, line.key, line.length)
+    };
+    output.print(people, &line)
+}
+
+async fn append(
+    multi: &Multifeed,
+    writer: &str,
+    mut input: Input,
+    stop: &mut Stop,
+    output: &Output,
+) -> Result<AppendLine, CliError> {
+    let feed = multi.writer(writer).await?;
+    let start = feed.len();
+    let mut bytes = 0_u64;
+    loop {
+        // Reading may wait for a file or for whoever writes to stdin, so a thread does it, and a signal ends the wait.
+        let read = tokio::task::spawn_blocking(move || {
+            let batch = input.next_batch();
+            (input, batch)
+        });
+        let read = tokio::select! {
+            read = read => read,
+            signal = stop.wait() => {
+                let failure = CliError::new(code::INTERRUPTED, "interrupted").with_exit(signal.exit());
+                return Err(so_far(failure, &feed, start));
+            }
+        };
+        let (rest, batch) = read.map_err(|error| CliError::new(code::IO, format!("reading failed: {error}")))?;
+        input = rest;
+        let batch = batch.map_err(|failure| so_far(failure, &feed, start))?;
+        if batch.is_empty() {
+            break;
+        }
+        bytes += batch.iter().map(|block| block.len() as u64).sum::<u64>();
+        feed.append_bytes(batch).await.map_err(|error| so_far(error.into(), &feed, start))?;
+        output.set_bar(Unit::Bytes, bytes, 0);
+    }
+    Ok(AppendLine { key: feed.key().to_string(), name: feed.name().to_owned(), start, length: feed.len() })
+}
+
+/// The failure, with what was appended before it, where that is something.
+fn so_far(failure: CliError, feed: &Feed, start: u64) -> CliError {
+    match feed.len().saturating_sub(start) {
+        0 => failure,
+        done => failure.after(&format!("{} appended before that", count(done, "block"))),
+    }
+}

@@ -1,0 +1,84 @@
+//! `multifeed cat`: a feed's blocks on stdout.
+
+use std::io::Write;
+
+use multifeed_tokio::{Feed, Multifeed, Options};
+
+use super::{close, open_existing};
+use crate::args::{BlockRange, Cat, Global};
+use crate::error::{CliError, code};
+
+/// Hex digits of a key.
+const KEY_DIGITS: usize = 64;
+
+/// Bytes gathered for one write to stdout.
+const WRITE_BYTES: usize = 1 << 18;
+
+pub(super) async fn run(args: Cat, global: &Global, options: Options) -> Result<(), CliError> {
+    let Some(multi) = open_existing(global, options).await? else {
+        let message = format!("no feed {}: there is no store at {}", args.feed, global.store.display());
+        return Err(CliError::new(code::FEED, message));
+    };
+    let result = match find(&multi, &args.feed) {
+        Ok(feed) => write_blocks(&feed, args.range).await,
+        Err(error) => Err(error),
+    };
+    close(&multi, result).await
+}
+
+async fn write_blocks(feed: &Feed, range: Option<BlockRange>) -> Result<(), CliError> {
+    let range = range.unwrap_or(BlockRange { start: 0, end: None });
+    let stdio = |error| CliError::stdio("stdout", &error);
+    // Stdout itself writes at each newline, which blocks may be full of.
+    let mut out = std::io::BufWriter::with_capacity(WRITE_BYTES, std::io::stdout());
+    let mut failure = None;
+    for index in range.start..range.end.unwrap_or_else(|| feed.len()) {
+        match feed.get(index).await {
+            Ok(Some(block)) => out.write_all(&block).map_err(stdio)?,
+            Ok(None) => {
+                failure = Some(not_held(feed, index));
+                break;
+            }
+            Err(error) => {
+                failure = Some(error.into());
+                break;
+            }
+        }
+    }
+    out.flush().map_err(stdio)?;
+    failure.map_or(Ok(()), Err)
+}
+
+fn not_held(feed: &Feed, index: u64) -> CliError {
+    let why = match feed.len() {
+        length if index < length => "is not in this store".to_owned(),
+        length => format!("is past its end: it has {length} blocks"),
+    };
+    CliError::new(code::NOT_HELD, format!("block {index} of feed {} {why}", feed.key()))
+}
+
+/// The feed that is meant: by its whole key, by its name, or by how its key starts.
+fn find(multi: &Multifeed, text: &str) -> Result<Feed, CliError> {
+    let start = text.to_ascii_lowercase();
+    let feeds = multi.feeds();
+    let by_key = feeds.iter().find(|feed| start.len() == KEY_DIGITS && feed.key().to_string() == start);
+    if let Some(feed) = by_key.or_else(|| feeds.iter().find(|feed| feed.name() == text)) {
+        return Ok(feed.clone());
+    }
+    let mut starting = feeds.iter().filter(|feed| !start.is_empty() && feed.key().to_string().starts_with(&start));
+    let Some(feed) = starting.next() else {
+        return Err(CliError::new(
+            code::FEED,
+            format!("no feed has the key or the name {text}, or a key that starts so"),
+        ));
+    };
+    let others: Vec<&Feed> = starting.collect();
+    if others.is_empty() {
+        return Ok(feed.clone());
+    }
+    let mut message = format!("the keys of {} feeds start with {text}:", others.len() + 1);
+    for feed in std::iter::once(feed).chain(others) {
+        message.push_str(&format!("\n  {}  {}", feed.key(), feed.name()));
+    }
+    Err(CliError::new(code::AMBIGUOUS, message))
+}

@@ -1,0 +1,22 @@
+//! `multifeed feeds`: what the store holds.
+
+use multifeed_tokio::Options;
+
+use super::{close, feed_line, open_existing};
+use crate::args::Global;
+use crate::error::{CliError, code};
+use crate::output::{FeedLine, Output, table};
+
+pub(super) async fn run(global: &Global, options: Options, output: &Output) -> Result<(), CliError> {
+    let Some(multi) = open_existing(global, options).await? else {
+        return output.say(&format!("no feeds: there is no store at {}", global.store.display()));
+    };
+    let feeds: Vec<FeedLine> = multi.feeds().iter().map(feed_line).collect();
+    let problems = multi.problems();
+    let result = output.say(&table(&feeds)).and_then(|()| feeds.iter().try_for_each(|feed| output.print_object(feed)));
+    close(&multi, result).await?;
+    match problems.is_empty() {
+        true => Ok(()),
+        false => Err(CliError::new(code::DAMAGED, format!("the list is not whole: {}", problems.join("; ")))),
+    }
+}

@@ -1,0 +1,75 @@
+//! The commands, each in its own file, and what they share.
+
+mod append;
+mod cat;
+mod demo;
+mod feeds;
+mod peer;
+mod serve;
+mod sync;
+mod verify;
+
+use multifeed_tokio::{Feed, Multifeed, Options};
+
+use crate::args::{Args, Command, Global, KEY_VARIABLE};
+use crate::error::CliError;
+use crate::output::{FeedLine, Output};
+
+/// Does what the command line says.
+pub(crate) async fn run(args: Args, output: Output) -> Result<(), CliError> {
+    let Args { global, command } = args;
+    // A wrong root key is told of by each command, also by those that need none.
+    let options = options(&global)?;
+    match command {
+        Command::Append(args) => append::run(args, &global, options, output).await,
+        Command::Feeds => feeds::run(&global, options, &output).await,
+        Command::Cat(args) => cat::run(args, &global, options).await,
+        Command::Serve(args) => serve::run(args, &global, options, output).await,
+        Command::Sync(args) => sync::run(args, &global, options, output).await,
+        Command::Verify => verify::run(&global, options, output).await,
+        Command::Demo => demo::run(options, &output).await,
+    }
+}
+
+fn options(global: &Global) -> Result<Options, CliError> {
+    let key = global.root_key(std::env::var_os(KEY_VARIABLE))?;
+    Ok(key.map_or_else(Options::default, Options::new))
+}
+
+/// Opens the store, and makes it where there is none. Feeds in it that cannot be opened are told of on stderr; the
+/// others are unharmed.
+async fn open(global: &Global, options: Options) -> Result<Multifeed, CliError> {
+    let multi = Multifeed::open(&global.store, options).await?;
+    for problem in multi.problems() {
+        tracing::warn!("{problem}");
+    }
+    Ok(multi)
+}
+
+/// As [`open`], for commands that only read: `None` where there is no store, and none is made.
+async fn open_existing(global: &Global, options: Options) -> Result<Option<Multifeed>, CliError> {
+    match global.store.try_exists() {
+        Ok(false) => Ok(None),
+        // What is in the way, opening will tell.
+        Ok(true) | Err(_) => open(global, options).await.map(Some),
+    }
+}
+
+/// Closes the store after a command. Where both failed, the command's own failure is what the user has to know.
+async fn close<T>(multi: &Multifeed, result: Result<T, CliError>) -> Result<T, CliError> {
+    let closed = multi.close().await.map_err(CliError::from);
+    let value = result?;
+    closed?;
+    Ok(value)
+}
+
+fn feed_line(feed: &Feed) -> FeedLine {
+    FeedLine {
+        key: feed.key().to_string(),
+        name: feed.name().to_owned(),
+        length: feed.len(),
+        bytes: feed.byte_len(),
+        downloaded: feed.downloaded(),
+        writable: feed.writable(),
+    }
+}

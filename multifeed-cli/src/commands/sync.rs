@@ -1,0 +1,39 @@
+//! `multifeed sync`: connect to a peer, and sync with it.
+
+use multifeed_tokio::{Options, Replicate, Role};
+use tokio::net::TcpStream;
+
+use super::{close, open, peer};
+use crate::args::{Global, Sync};
+use crate::error::{CliError, code};
+use crate::output::{Output, Unit};
+use crate::stop::Stop;
+
+pub(super) async fn run(args: Sync, global: &Global, options: Options, mut output: Output) -> Result<(), CliError> {
+    let mut stop = Stop::listen()?;
+    let multi = open(global, options).await?;
+    output.start_bar(Unit::Blocks);
+    let result = connect_and_sync(&multi, &args, &mut stop, &output).await;
+    output.end_bar();
+    close(&multi, result).await
+}
+
+async fn connect_and_sync(
+    multi: &multifeed_tokio::Multifeed,
+    args: &Sync,
+    stop: &mut Stop,
+    output: &Output,
+) -> Result<(), CliError> {
+    let stream = tokio::select! {
+        stream = TcpStream::connect(&args.address) => stream,
+        signal = stop.wait() => {
+            return Err(CliError::new(code::INTERRUPTED, "interrupted before it was connected").with_exit(signal.exit()));
+        }
+    };
+    let stream = stream
+        .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
+        .map_err(|error| CliError::new(code::CONNECT, format!("cannot connect to {}: {error}", args.address)))?;
+    let replicate = if args.live { Replicate::live() } else { Replicate::default() };
+    let sync = multi.replicate(stream, Role::Initiator, replicate);
+    peer::follow(sync, args.live, "", stop, output).await
+}

@@ -1,0 +1,137 @@
+//! What a command can fail with, and the codes that programs tell failures by.
+
+use std::fmt;
+use std::io;
+
+use multifeed_tokio::{Error, SyncError};
+
+/// The codes of failures that arise in this program; those of a sync and a store come from the layers below.
+pub(crate) mod code {
+    /// The command line is wrong.
+    pub(crate) const USAGE: &str = "ERR_USAGE";
+    /// The root key is not one.
+    pub(crate) const KEY: &str = "ERR_KEY";
+    /// No feed, or more than one, is meant by what was given.
+    pub(crate) const FEED: &str = "ERR_FEED_NOT_FOUND";
+    /// More than one feed's key starts as was given.
+    pub(crate) const AMBIGUOUS: &str = "ERR_FEED_AMBIGUOUS";
+    /// A block that no peer could be sent.
+    pub(crate) const TOO_LARGE: &str = "ERR_BLOCK_TOO_LARGE";
+    /// A block is not held by this store.
+    pub(crate) const NOT_HELD: &str = "ERR_BLOCK_NOT_HELD";
+    /// A file, stdin or stdout failed.
+    pub(crate) const IO: &str = "ERR_IO";
+    /// The address cannot be listened on.
+    pub(crate) const LISTEN: &str = "ERR_LISTEN";
+    /// The peer cannot be reached, or refused the connection.
+    pub(crate) const CONNECT: &str = "ERR_CONNECT";
+    /// Blocks are damaged.
+    pub(crate) const DAMAGED: &str = "ERR_STORE_DAMAGED";
+    /// This program is wrong.
+    pub(crate) const INTERNAL: &str = "ERR_INTERNAL";
+    /// A signal ended it before it was done.
+    pub(crate) const INTERRUPTED: &str = "ERR_INTERRUPTED";
+}
+
+/// The exit code of a command line that is wrong, as clap has it.
+pub(crate) const EXIT_USAGE: u8 = 2;
+
+/// Why a command failed.
+#[derive(Debug)]
+pub(crate) struct CliError {
+    code: &'static str,
+    message: String,
+    us: Option<String>,
+    them: Option<String>,
+    exit: u8,
+    told: bool,
+    stdio: bool,
+}
+
+impl CliError {
+    pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Self {
+        CliError { code, message: message.into(), us: None, them: None, exit: 1, told: false, stdio: false }
+    }
+
+    /// The same with another exit code than 1.
+    pub(crate) fn with_exit(self, exit: u8) -> Self {
+        CliError { exit, ..self }
+    }
+
+    /// The same, of which the user need not be told.
+    fn untold(self) -> Self {
+        CliError { told: true, ..self }
+    }
+
+    /// The same, saying what was done before.
+    pub(crate) fn after(self, done: &str) -> Self {
+        CliError { message: format!("{} ({done})", self.message), ..self }
+    }
+
+    /// The same, saying with which of several peers.
+    pub(crate) fn of_peer(self, who: &str) -> Self {
+        CliError { message: format!("{who}{}", self.message), ..self }
+    }
+
+    /// Stdout or stdin failed. Where stdout's reader has gone (`| head`), that is no failure, and nothing is said.
+    pub(crate) fn stdio(what: &str, error: &io::Error) -> Self {
+        let failure = CliError { stdio: true, ..CliError::new(code::IO, format!("{what}: {error}")) };
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => failure.with_exit(0).untold(),
+            _ => failure,
+        }
+    }
+
+    pub(crate) fn code(&self) -> &'static str {
+        self.code
+    }
+
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
+    pub(crate) fn us(&self) -> Option<&str> {
+        self.us.as_deref()
+    }
+
+    pub(crate) fn them(&self) -> Option<&str> {
+        self.them.as_deref()
+    }
+
+    pub(crate) fn exit(&self) -> u8 {
+        self.exit
+    }
+
+    /// Whether stdout or stdin failed.
+    pub(crate) fn is_stdio(&self) -> bool {
+        self.stdio
+    }
+
+    pub(crate) fn was_told(&self) -> bool {
+        self.told
+    }
+}
+
+impl fmt::Display for CliError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl From<Error> for CliError {
+    fn from(error: Error) -> Self {
+        CliError::new(error.code(), error.to_string())
+    }
+}
+
+impl From<SyncError> for CliError {
+    fn from(error: SyncError) -> Self {
+        CliError { us: error.us(), them: error.them(), ..CliError::new(error.code(), error.to_string()) }
+    }
+}
+
+impl From<io::Error> for CliError {
+    fn from(error: io::Error) -> Self {
+        CliError::new(code::IO, error.to_string())
+    }
+}

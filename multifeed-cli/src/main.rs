@@ -1,0 +1,70 @@
+//! The `multifeed` command: the feeds of a folder, in sync with peers. `multifeed --help` tells how to use it.
+
+mod args;
+mod commands;
+mod error;
+mod input;
+mod output;
+mod stop;
+
+use std::io::{self, IsTerminal};
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use crate::args::{Args, Command};
+use crate::error::{CliError, code};
+use crate::output::Output;
+
+fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return wrong_command_line(&error),
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn")))
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
+
+    let output = Output::new(args.global.json);
+    let stdout_has_blocks = matches!(args.command, Command::Cat(_));
+    let result = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::new(code::IO, format!("the runtime cannot be started: {error}")))
+        .and_then(|runtime| {
+            let result = runtime.block_on(commands::run(args, output.clone()));
+            // A thread that waits for stdin cannot be stopped, and nothing waits for it.
+            runtime.shutdown_background();
+            result
+        });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            if !error.was_told() {
+                match stdout_has_blocks {
+                    true => output.fail_on_stderr(&error),
+                    false => output.fail(&error),
+                }
+            }
+            ExitCode::from(error.exit())
+        }
+    }
+}
+
+/// Tells what clap has to say: help that was asked for, or what is wrong with the command line.
+fn wrong_command_line(error: &clap::Error) -> ExitCode {
+    // It could not be parsed, so whether it says --json has to be looked for.
+    let json = std::env::args_os().skip(1).take_while(|arg| arg != "--").any(|arg| arg == "--json");
+    if json && error.use_stderr() {
+        let message = error.to_string();
+        let message = message.trim_end().trim_start_matches("error: ");
+        Output::new(true).fail(&CliError::new(code::USAGE, message));
+    } else {
+        // Where its reader has gone there is nobody left to tell.
+        let _ = error.print();
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(error::EXIT_USAGE))
+}

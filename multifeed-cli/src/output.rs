@@ -1,0 +1,335 @@
+//! What goes to stdout and stderr: readable lines for people, or one JSON object a line for programs.
+
+use std::fmt::Write as _;
+use std::io;
+use std::time::Duration;
+
+use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use multifeed_tokio::{Progress, Totals};
+use serde::Serialize;
+
+use crate::error::CliError;
+
+/// Where a command writes to. In both forms stdout has the results, and stderr the failures, except that a failure's
+/// JSON object is a result.
+#[derive(Clone)]
+pub(crate) struct Output {
+    json: bool,
+    bar: ProgressBar,
+}
+
+/// A feed, as `feeds` and `demo` print it.
+#[derive(Serialize)]
+pub(crate) struct FeedLine {
+    pub(crate) key: String,
+    pub(crate) name: String,
+    pub(crate) length: u64,
+    pub(crate) bytes: u64,
+    pub(crate) downloaded: u64,
+    pub(crate) writable: bool,
+}
+
+/// What `append` did: `length` is the feed's after it.
+#[derive(Serialize)]
+pub(crate) struct AppendLine {
+    pub(crate) key: String,
+    pub(crate) name: String,
+    pub(crate) start: u64,
+    pub(crate) length: u64,
+}
+
+/// What happens while a store is served, synced or verified, as programs see it.
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub(crate) enum Event<'a> {
+    Listening {
+        address: String,
+    },
+    Connected,
+    Feed {
+        key: String,
+        name: &'a str,
+    },
+    RemoteFeeds {
+        feeds: Vec<String>,
+    },
+    Progress(Moved),
+    Closed {
+        #[serde(flatten)]
+        moved: Moved,
+        holes: Vec<Hole>,
+    },
+    Verified {
+        key: String,
+        name: &'a str,
+        blocks: u64,
+    },
+    Damaged {
+        key: String,
+        name: &'a str,
+        block: Option<u64>,
+        message: &'a str,
+    },
+    DamagedFolder {
+        message: &'a str,
+    },
+    Error {
+        code: &'a str,
+        message: &'a str,
+        us: Option<&'a str>,
+        them: Option<&'a str>,
+    },
+}
+
+/// What one sync has moved. Blocks and bytes are those of the feeds, not of the wire.
+#[derive(Serialize, Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(crate) struct Moved {
+    pub(crate) feeds: u64,
+    pub(crate) blocks_received: u64,
+    pub(crate) bytes_received: u64,
+    pub(crate) blocks_sent: u64,
+    pub(crate) bytes_sent: u64,
+    /// Blocks that are known to be there and that this store still lacks; after the end, those that the peer lacks too.
+    pub(crate) missing: u64,
+}
+
+/// How many blocks of a feed neither side has.
+#[derive(Serialize)]
+pub(crate) struct Hole {
+    pub(crate) key: String,
+    pub(crate) blocks: u64,
+}
+
+impl From<Progress> for Moved {
+    fn from(progress: Progress) -> Self {
+        let Progress { feeds, blocks_received, bytes_received, blocks_sent, bytes_sent, missing, .. } = progress;
+        Moved { feeds, blocks_received, bytes_received, blocks_sent, bytes_sent, missing }
+    }
+}
+
+impl From<&Totals> for Moved {
+    fn from(totals: &Totals) -> Self {
+        Moved {
+            feeds: totals.feeds,
+            blocks_received: totals.blocks_received,
+            bytes_received: totals.bytes_received,
+            blocks_sent: totals.blocks_sent,
+            bytes_sent: totals.bytes_sent,
+            missing: totals.holes.iter().map(|(_, blocks)| blocks).sum(),
+        }
+    }
+}
+
+impl Output {
+    pub(crate) fn new(json: bool) -> Self {
+        Output { json, bar: ProgressBar::hidden() }
+    }
+
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Prints `text` for people, or `object` for programs.
+    pub(crate) fn print(&self, text: impl FnOnce() -> String, object: &impl Serialize) -> Result<(), CliError> {
+        let line = if self.json { to_json(object) } else { printable(&text()) };
+        self.bar.suspend(|| write_line(&mut io::stdout().lock(), &line)).map_err(|e| CliError::stdio("stdout", &e))
+    }
+
+    /// Prints what is for programs alone.
+    pub(crate) fn print_object(&self, object: &impl Serialize) -> Result<(), CliError> {
+        if !self.json {
+            return Ok(());
+        }
+        self.print(String::new, object)
+    }
+
+    /// Prints what is for people alone.
+    pub(crate) fn say(&self, text: &str) -> Result<(), CliError> {
+        if self.json {
+            return Ok(());
+        }
+        self.bar
+            .suspend(|| write_line(&mut io::stdout().lock(), &printable(text)))
+            .map_err(|e| CliError::stdio("stdout", &e))
+    }
+
+    /// Tells of a failure. What cannot be told (stdout and stderr are gone) is dropped: the exit code still says it.
+    pub(crate) fn fail(&self, error: &CliError) {
+        self.bar.suspend(|| {
+            let _ = if self.json {
+                write_line(&mut io::stdout().lock(), &error_object(error))
+            } else {
+                write_line(&mut io::stderr().lock(), &error_text(error))
+            };
+        });
+    }
+
+    /// Tells of a failure on stderr, in either form, where stdout holds blocks.
+    pub(crate) fn fail_on_stderr(&self, error: &CliError) {
+        let line = if self.json { error_object(error) } else { error_text(error) };
+        let _ = write_line(&mut io::stderr().lock(), &line);
+    }
+
+    /// Shows a bar on stderr from now on, where that is a terminal with a person in front of it. `unit` names what is
+    /// counted.
+    pub(crate) fn start_bar(&mut self, unit: Unit) {
+        if self.json {
+            return;
+        }
+        // A target on stderr draws nothing where stderr is not a terminal.
+        self.bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        self.bar.set_style(unit.spinner());
+        self.bar.enable_steady_tick(Duration::from_millis(200));
+    }
+
+    /// Moves the bar. A `total` of 0 is one that is not known.
+    pub(crate) fn set_bar(&self, unit: Unit, done: u64, total: u64) {
+        if total > 0 && self.bar.length() != Some(total) {
+            if self.bar.length().is_none() {
+                self.bar.set_style(unit.bar());
+            }
+            self.bar.set_length(total);
+        }
+        self.bar.set_position(done);
+    }
+
+    pub(crate) fn end_bar(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// What a bar counts.
+#[derive(Clone, Copy)]
+pub(crate) enum Unit {
+    Blocks,
+    Bytes,
+}
+
+impl Unit {
+    fn spinner(self) -> ProgressStyle {
+        style(match self {
+            Unit::Blocks => "{spinner} {human_pos} blocks  {per_sec}  {elapsed}",
+            Unit::Bytes => "{spinner} {bytes}  {bytes_per_sec}  {elapsed}",
+        })
+    }
+
+    fn bar(self) -> ProgressStyle {
+        style(match self {
+            Unit::Blocks => "{bar:30} {human_pos}/{human_len} blocks  {per_sec}  {eta} left",
+            Unit::Bytes => "{bar:30} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left",
+        })
+    }
+}
+
+impl Moved {
+    /// A line for people, such as "3 feeds, 20 blocks (1.5 KiB) received, nothing sent".
+    pub(crate) fn text(&self) -> String {
+        let way = |blocks, bytes, done: &str| match blocks {
+            0 => format!("nothing {done}"),
+            _ => format!("{} ({}) {done}", count(blocks, "block"), HumanBytes(bytes)),
+        };
+        let mut text = format!(
+            "{}, {}, {}",
+            count(self.feeds, "feed"),
+            way(self.blocks_received, self.bytes_received, "received"),
+            way(self.blocks_sent, self.bytes_sent, "sent"),
+        );
+        if self.missing > 0 {
+            let _ = write!(text, ", {} still missing", count(self.missing, "block"));
+        }
+        text
+    }
+}
+
+/// "1 block", "2,000 blocks".
+pub(crate) fn count(number: u64, what: &str) -> String {
+    format!("{} {what}{}", HumanCount(number), if number == 1 { "" } else { "s" })
+}
+
+/// A table of feeds for people, its columns aligned; with what to say where there are none.
+pub(crate) fn table(feeds: &[FeedLine]) -> String {
+    if feeds.is_empty() {
+        return "no feeds".to_owned();
+    }
+    let name = feeds.iter().map(|feed| feed.name.chars().count()).max().unwrap_or(0).max("NAME".len());
+    let mut out = format!("{:64}  {:name$}  {:>10}  {:>14}  {:>10}", "KEY", "NAME", "BLOCKS", "BYTES", "HELD");
+    for feed in feeds {
+        let FeedLine { key, name: own, length, bytes, downloaded, writable } = feed;
+        let writer = if *writable { "  writable" } else { "" };
+        let _ = write!(out, "\n{key:64}  {own:name$}  {length:>10}  {bytes:>14}  {downloaded:>10}{writer}");
+    }
+    out
+}
+
+/// What is written to a terminal has no control characters in it but newlines and tabs: names come from folders, and
+/// parts of messages from peers.
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|char| if char.is_control() && !matches!(char, '\n' | '\t') { char::REPLACEMENT_CHARACTER } else { char })
+        .collect()
+}
+
+fn error_text(error: &CliError) -> String {
+    printable(&format!("multifeed: {error}"))
+}
+
+fn error_object(error: &CliError) -> String {
+    let (code, message) = (error.code(), error.message());
+    to_json(&Event::Error { code, message, us: error.us(), them: error.them() })
+}
+
+fn to_json(object: &impl Serialize) -> String {
+    // These objects hold strings, numbers and lists of them, which JSON can always hold.
+    serde_json::to_string(object).unwrap_or_default()
+}
+
+/// One write for one line, so that lines of two threads do not mix.
+fn write_line(out: &mut impl io::Write, text: &str) -> io::Result<()> {
+    out.write_all(format!("{text}\n").as_bytes())?;
+    out.flush()
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_have_exactly_the_fields_that_the_help_names() {
+        let moved =
+            Moved { feeds: 1, blocks_received: 2, bytes_received: 3, blocks_sent: 4, bytes_sent: 5, missing: 6 };
+        let numbers = r#""feeds":1,"blocks_received":2,"bytes_received":3,"blocks_sent":4,"bytes_sent":5,"missing":6"#;
+        let (key, name) = ("aa".to_owned(), "n");
+        for (event, expected) in [
+            (Event::Listening { address: "127.0.0.1:7".into() }, r#"{"event":"listening","address":"127.0.0.1:7"}"#),
+            (Event::Connected, r#"{"event":"connected"}"#),
+            (Event::Feed { key: key.clone(), name }, r#"{"event":"feed","key":"aa","name":"n"}"#),
+            (Event::RemoteFeeds { feeds: vec![key] }, r#"{"event":"remote-feeds","feeds":["aa"]}"#),
+            (Event::Progress(moved), &format!(r#"{{"event":"progress",{numbers}}}"#)),
+            (
+                Event::Closed { moved, holes: vec![Hole { key: "bb".into(), blocks: 6 }] },
+                &format!(r#"{{"event":"closed",{numbers},"holes":[{{"key":"bb","blocks":6}}]}}"#),
+            ),
+            (
+                Event::Error { code: "ERR_X", message: "m", us: Some("1"), them: None },
+                r#"{"event":"error","code":"ERR_X","message":"m","us":"1","them":null}"#,
+            ),
+        ] {
+            assert_eq!(to_json(&event), expected);
+        }
+    }
+
+    #[test]
+    fn a_peer_cannot_steer_the_terminal() {
+        assert_eq!(printable("a\u{1b}[2Jb\r\n\tc\u{9b}"), "a\u{fffd}[2Jb\u{fffd}\n\tc\u{fffd}");
+    }
+
+    #[test]
+    fn what_moved_in_words() {
+        let moved = Moved { feeds: 2, blocks_received: 1, bytes_received: 1536, ..Moved::default() };
+        assert_eq!(moved.text(), "2 feeds, 1 block (1.50 KiB) received, nothing sent");
+    }
+}

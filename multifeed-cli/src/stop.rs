@@ -1,0 +1,93 @@
+//! Ctrl-C and SIGTERM: the first asks for a clean end, a second one ends at once.
+
+use std::io;
+
+use tokio::sync::watch;
+
+/// Which signal asked for the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Signal {
+    Interrupt,
+    Terminate,
+}
+
+impl Signal {
+    /// The exit code that a shell gives to a program which the signal ended.
+    pub(crate) fn exit(self) -> u8 {
+        match self {
+            Signal::Interrupt => 130,
+            Signal::Terminate => 143,
+        }
+    }
+}
+
+/// Tells, any number of times, whether the end was asked for.
+#[derive(Clone)]
+pub(crate) struct Stop(watch::Receiver<Option<Signal>>);
+
+impl Stop {
+    /// Listens for the signals from now on.
+    ///
+    /// # Errors
+    ///
+    /// Where the system refuses to.
+    pub(crate) fn listen() -> io::Result<Self> {
+        let (sender, receiver) = watch::channel(None);
+        let mut signals = Signals::new()?;
+        tokio::spawn(async move {
+            let first = signals.next().await;
+            sender.send_replace(Some(first));
+            let second = signals.next().await;
+            std::process::exit(second.exit().into());
+        });
+        Ok(Stop(receiver))
+    }
+
+    /// Waits for a signal.
+    pub(crate) async fn wait(&mut self) -> Signal {
+        let signal = self.0.wait_for(Option::is_some).await.ok().and_then(|signal| *signal);
+        match signal {
+            Some(signal) => signal,
+            // The task that listens never ends before it sent one.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+#[cfg(unix)]
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Signals { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) -> Signal {
+        tokio::select! {
+            _ = self.interrupt.recv() => Signal::Interrupt,
+            _ = self.terminate.recv() => Signal::Terminate,
+        }
+    }
+}
+
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Signals)
+    }
+
+    async fn next(&mut self) -> Signal {
+        match tokio::signal::ctrl_c().await {
+            Ok(()) => Signal::Interrupt,
+            Err(_) => std::future::pending().await,
+        }
+    }
+}

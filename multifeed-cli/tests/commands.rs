@@ -1,0 +1,386 @@
+//! The commands that work on one store, through the built binary: what they print, in both forms, and how they end.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::process::Stdio;
+
+use anyhow::{Context, Result, ensure};
+use common::{Running, Store, command, failure_of, fields, run};
+use multifeed_testkit::blocks::blocks;
+use multifeed_testkit::js;
+use serde_json::{Value, json};
+
+fn line(object: &Value) -> (&str, u64, u64) {
+    let number = |name: &str| object[name].as_u64().unwrap_or(u64::MAX);
+    (object["name"].as_str().unwrap_or_default(), number("start"), number("length"))
+}
+
+#[test]
+fn append_feeds_and_cat() -> Result<()> {
+    let store = Store::new()?;
+    let first = store.run(&["--json", "append", "notes", "one", "two"])?.one_object(0)?;
+    ensure!(fields(&first) == ["key", "length", "name", "start"], "{first}");
+    assert_eq!(line(&first), ("notes", 0, 2));
+    let second = store.run(&["append", "notes", "three", "--json"])?.one_object(0)?;
+    assert_eq!(line(&second), ("notes", 2, 3));
+    assert_eq!(first["key"], second["key"]);
+
+    let feed = store.run(&["--json", "feeds"])?.one_object(0)?;
+    assert_eq!(
+        feed,
+        json!({"key": first["key"], "name": "notes", "length": 3, "bytes": 11, "downloaded": 3, "writable": true})
+    );
+    let key = first["key"].as_str().context("no key")?;
+    for (args, expected) in [
+        (&["cat", "notes"][..], "onetwothree"),
+        (&["cat", key], "onetwothree"),
+        (&["cat", &key.to_uppercase()], "onetwothree"),
+        (&["cat", &key[..6]], "onetwothree"),
+        (&["cat", "notes", "1..2"], "two"),
+        (&["cat", "notes", "1.."], "twothree"),
+        (&["cat", "notes", "..1"], "one"),
+        (&["cat", "notes", "2"], "three"),
+        (&["cat", "notes", "3..3"], ""),
+    ] {
+        let done = store.run(args)?.ok()?;
+        assert_eq!((done.text(), done.stderr), (expected.to_owned(), String::new()), "{args:?}");
+    }
+
+    let people = store.run(&["feeds"])?.ok()?.text();
+    ensure!(people.contains(key) && people.contains("notes") && people.contains("writable"), "{people}");
+    store.checked()?;
+    Ok(())
+}
+
+#[test]
+fn one_run_is_one_batch() -> Result<()> {
+    let store = Store::new()?;
+    store.run(&["append", "w", "a", "b", "c"])?.ok()?;
+    store.run(&["append", "w", "d"])?.ok()?;
+    // A signature stands where a batch ended, zeros elsewhere: 64 bytes each, after 32 bytes of header.
+    let signatures = std::fs::read(store.path().join("0/signatures"))?;
+    let signed: Vec<bool> = signatures[32..].chunks(64).map(|one| one.iter().any(|byte| *byte != 0)).collect();
+    assert_eq!(signed, [false, false, true, true]);
+    Ok(())
+}
+
+#[test]
+fn lines_of_stdin_become_blocks() -> Result<()> {
+    for (stdin, expected) in [
+        (&b""[..], vec![]),
+        (b"\n", vec![&b""[..]]),
+        (b"a", vec![b"a"]),
+        (b"a\n", vec![b"a"]),
+        (b"a\n\nb", vec![b"a", b"", b"b"]),
+        (b"\xff\xfe\r\n\0\n\n", vec![b"\xff\xfe\r", b"\0", b""]),
+    ] {
+        let store = Store::new()?;
+        let object = store.run_with(&["--json", "append", "w", "-"], stdin)?.one_object(0)?;
+        assert_eq!(line(&object), ("w", 0, expected.len() as u64), "{stdin:?}");
+        for (index, block) in expected.iter().enumerate() {
+            let done = store.run(&["cat", "w", &index.to_string()])?.ok()?;
+            assert_eq!(done.stdout, *block, "block {index} of {stdin:?}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn long_input_is_several_batches() -> Result<()> {
+    let store = Store::new()?;
+    let line = [vec![b'x'; (1 << 20) - 1], vec![b'\n']].concat();
+    let stdin = line.repeat(35);
+    let object = store.run_with(&["--json", "append", "w", "-"], &stdin)?.one_object(0)?;
+    assert_eq!(self::line(&object), ("w", 0, 35));
+    let signatures = std::fs::read(store.path().join("0/signatures"))?;
+    let signed = signatures[32..].chunks(64).filter(|one| one.iter().any(|byte| *byte != 0)).count();
+    assert_eq!(signed, 3);
+    store.checked()?;
+    Ok(())
+}
+
+#[test]
+fn files_become_blocks() -> Result<()> {
+    let store = Store::new()?;
+    let files = tempfile::tempdir()?;
+    let file = |name: &str, bytes: &[u8]| -> Result<String> {
+        let path = files.path().join(name);
+        std::fs::write(&path, bytes)?;
+        Ok(path.to_str().context("not UTF-8")?.to_owned())
+    };
+    let (one, two, none) = (file("1", b"one\n")?, file("2", &[0, 255])?, file("3", b"")?);
+    let object = store.run(&["--json", "append", "w", "--file", &one, "--file", &two, &none])?.one_object(0)?;
+    assert_eq!(line(&object), ("w", 0, 3));
+    assert_eq!(store.run(&["cat", "w"])?.ok()?.stdout, b"one\n\0\xff");
+
+    let missing = files.path().join("missing");
+    let missing = missing.to_str().context("not UTF-8")?;
+    let (code, message) = store.run(&["--json", "append", "w", "--file", missing])?.failure()?;
+    ensure!(code == "ERR_IO" && message.contains(missing), "{code}: {message}");
+    let done = store.run(&["append", "w", "--file", missing])?.ended(1)?;
+    ensure!(done.stdout.is_empty() && done.stderr.contains(missing), "{done:?}");
+    Ok(())
+}
+
+#[test]
+fn a_block_that_no_peer_could_be_sent_is_refused() -> Result<()> {
+    let store = Store::new()?;
+    store.run(&["append", "w", "small"])?.ok()?;
+    let files = tempfile::tempdir()?;
+    let path = files.path().join("large");
+    // The first is stopped as it is read; the second only where its proof is counted too.
+    for size in [(8 << 20) + 1, 8 << 20] {
+        std::fs::write(&path, vec![1; size])?;
+        let file = path.to_str().context("not UTF-8")?;
+        let (code, message) = store.run(&["--json", "append", "w", "--file", file])?.failure()?;
+        ensure!(code == "ERR_BLOCK_TOO_LARGE", "{size}: {code}: {message}");
+    }
+    let feed = store.run(&["--json", "feeds"])?.one_object(0)?;
+    assert_eq!(feed["length"], 1);
+    std::fs::write(&path, vec![1; (8 << 20) - 16384])?;
+    store.run(&["append", "w", "--file", path.to_str().context("not UTF-8")?])?.ok()?;
+    store.checked()?;
+    Ok(())
+}
+
+#[test]
+fn cat_names_what_it_cannot_find() -> Result<()> {
+    let store = Store::new()?;
+    let spec = json!({"copies": [{"append": [{"count": 6, "size": 4, "seed": 9}], "have": [[0, 2], [4, 6]]}]});
+    let key = js::make(store.path(), &spec)?[0].key.clone();
+    let held = blocks(6, 4, 9);
+
+    let done = store.run(&["cat", &key])?.ended(1)?;
+    assert_eq!(done.stdout, held[..2].concat(), "what stands before the hole is written");
+    ensure!(done.stderr.contains("block 2") && done.stderr.contains(&key), "{}", done.stderr);
+    let done = store.run(&["--json", "cat", &key, "3"])?.ended(1)?;
+    ensure!(done.stdout.is_empty(), "stdout is for blocks");
+    let (code, message) = failure_of(&serde_json::from_str(&done.stderr)?)?;
+    ensure!(code == "ERR_BLOCK_NOT_HELD" && message.contains("block 3"), "{code}: {message}");
+    assert_eq!(store.run(&["cat", &key, "4.."])?.ok()?.stdout, held[4..].concat());
+
+    let done = store.run(&["cat", &key, "4..8"])?.ended(1)?;
+    assert_eq!(done.stdout, held[4..].concat());
+    ensure!(done.stderr.contains("block 6"), "{}", done.stderr);
+
+    for feed in ["nobody", "zz", &"0".repeat(64)] {
+        let done = store.run(&["--json", "cat", feed])?.ended(1)?;
+        let (code, message) = failure_of(&serde_json::from_str(&done.stderr)?)?;
+        ensure!(code == "ERR_FEED_NOT_FOUND" && message.contains(feed), "{code}: {message}");
+    }
+    Ok(())
+}
+
+#[test]
+fn an_ambiguous_start_of_a_key_lists_the_feeds() -> Result<()> {
+    let store = Store::new()?;
+    // Of 17 keys two have the same first digit; names are longer than one character.
+    for writer in 0..17 {
+        store.run(&["append", &format!("writer-{writer}"), &format!("{writer}")])?.ok()?;
+    }
+    let keys: BTreeSet<String> = store
+        .run(&["--json", "feeds"])?
+        .objects()?
+        .iter()
+        .filter_map(|feed| feed["key"].as_str().map(str::to_owned))
+        .collect();
+    assert_eq!(keys.len(), 17);
+    let same = |digit: char| keys.iter().filter(move |key| key.starts_with(digit)).collect::<Vec<_>>();
+    let digit = "0123456789abcdef".chars().find(|digit| same(*digit).len() > 1).context("no two keys")?;
+    let done = store.run(&["cat", &digit.to_string()])?.ended(1)?;
+    for key in same(digit) {
+        ensure!(done.stderr.contains(key.as_str()), "{key} is not in {}", done.stderr);
+    }
+    let done = store.run(&["--json", "cat", &digit.to_string()])?.ended(1)?;
+    assert_eq!(failure_of(&serde_json::from_str(&done.stderr)?)?.0, "ERR_FEED_AMBIGUOUS");
+    Ok(())
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() -> Result<()> {
+    let store = Store::new()?;
+    store.append("w", &blocks(64, 1 << 16, 1))?;
+    for args in [&["cat", "w"][..], &["feeds"], &["--json", "feeds"]] {
+        let mut child = command(&[&store.option(), args].concat())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let mut out = child.stdout.take().context("no stdout")?;
+        let mut stderr = child.stderr.take().context("no stderr")?;
+        if args[0] == "cat" {
+            out.read_exact(&mut [0; 10])?;
+        }
+        drop(out);
+        let mut said = String::new();
+        stderr.read_to_string(&mut said)?;
+        let status = child.wait()?;
+        ensure!(said.is_empty() && status.code() == Some(0), "{args:?}: {status}: {said}");
+    }
+    Ok(())
+}
+
+#[test]
+fn verify_names_the_damaged_block() -> Result<()> {
+    let store = Store::new()?;
+    let good = store.append("good", &blocks(10, 100, 1))?;
+    let bad = store.append("bad", &blocks(10, 100, 2))?;
+    let done = store.run(&["verify"])?.ok()?;
+    ensure!(done.text().contains(&good) && done.text().contains(&bad), "{}", done.text());
+    let objects = store.run(&["--json", "verify"])?.ok()?.objects()?;
+    ensure!(objects.len() == 2 && objects.iter().all(|object| object["event"] == "verified"), "{objects:?}");
+
+    let path = store.path().join("1/data");
+    let mut data = std::fs::read(&path)?;
+    data[350] ^= 1;
+    std::fs::write(&path, data)?;
+    let done = store.run(&["verify"])?.ended(1)?;
+    ensure!(format!("{}{}", done.text(), done.stderr).contains("block 3"), "{done:?}");
+    let done = store.run(&["--json", "verify"])?.ended(1)?;
+    let objects = done.objects()?;
+    let damaged: Vec<&Value> = objects.iter().filter(|object| object["event"] == "damaged").collect();
+    ensure!(damaged.len() == 1 && damaged[0]["block"] == 3 && damaged[0]["key"] == *bad, "{objects:?}");
+    ensure!(objects.iter().any(|object| object["event"] == "verified" && object["key"] == *good), "{objects:?}");
+    assert_eq!(failure_of(objects.last().context("none")?)?.0, "ERR_STORE_DAMAGED");
+    Ok(())
+}
+
+#[test]
+fn a_store_in_use_is_locked() -> Result<()> {
+    let store = Store::new()?;
+    store.run(&["append", "w", "a"])?.ok()?;
+    let (server, _) = store.serve(&[])?;
+    for args in
+        [&["append", "w", "b"][..], &["feeds"], &["verify"], &["sync", "127.0.0.1:1"], &["serve", "127.0.0.1:0"]]
+    {
+        let (code, message) = store.run(&[&["--json"], args].concat())?.failure()?;
+        ensure!(code == "ERR_STORE_LOCKED" && message.contains(store.text()), "{args:?}: {code}: {message}");
+    }
+    server.signal("INT")?;
+    server.ended(0)?;
+    store.run(&["append", "w", "b"])?.ok()?;
+    Ok(())
+}
+
+#[test]
+fn reading_makes_no_store() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("none");
+    let store = path.to_str().context("not UTF-8")?;
+    assert_eq!(run(&["--store", store, "--json", "feeds"], b"")?.ok()?.text(), "");
+    ensure!(run(&["--store", store, "feeds"], b"")?.ok()?.text().contains("no feeds"), "people are told");
+    run(&["--store", store, "verify"], b"")?.ok()?;
+    run(&["--store", store, "cat", "w"], b"")?.ended(1)?;
+    ensure!(!path.exists(), "{store} was made");
+    Ok(())
+}
+
+#[test]
+fn a_store_that_is_a_file() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("file");
+    std::fs::write(&path, b"not a folder")?;
+    let done = run(&["--store", path.to_str().context("not UTF-8")?, "--json", "append", "w", "a"], b"")?;
+    let (_, message) = done.failure()?;
+    ensure!(message.contains("file"), "{message}");
+    assert_eq!(std::fs::read(&path)?, b"not a folder");
+    Ok(())
+}
+
+#[test]
+fn wrong_command_lines() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("key");
+    std::fs::write(&file, "xyz")?;
+    let file = file.to_str().context("not UTF-8")?;
+    let key = "11".repeat(32);
+    for (args, exit, word) in [
+        (&["append", "w"][..], 2, "TEXT"),
+        (&["append", "w", "-", "a"], 2, "stdin"),
+        (&["append", "w", "a", "--file", "f"], 2, "cannot be used with"),
+        (&["cat", "w", "5..2"], 2, "ends before it starts"),
+        (&["serve", "7000"], 2, "HOST:PORT"),
+        (&["--key", &key, "--key-file", file, "feeds"], 2, "cannot be used with"),
+        (&["nonsense"], 2, "nonsense"),
+        (&["--key", "abc", "feeds"], 1, "64 hex digits"),
+        (&["--key-file", file, "feeds"], 1, "64 hex digits"),
+        (&["--key-file", "/nowhere/key", "feeds"], 1, "/nowhere/key"),
+    ] {
+        let store = Store::new()?;
+        let done = store.run(args)?.ended(exit)?;
+        ensure!(done.stdout.is_empty() && done.stderr.contains(word), "{args:?}: {done:?}");
+        let done = store.run(&[&["--json"], args].concat())?.ended(exit)?;
+        let objects = done.objects()?;
+        ensure!(objects.len() == 1, "{args:?}: {objects:?}");
+        let (code, message) = failure_of(&objects[0])?;
+        ensure!(code == if exit == 2 { "ERR_USAGE" } else { "ERR_KEY" } && message.contains(word), "{code}: {message}");
+    }
+    let output = command(&["feeds"]).env("MULTIFEED_KEY", "12").current_dir(folder.path()).output()?;
+    ensure!(String::from_utf8_lossy(&output.stderr).contains("MULTIFEED_KEY"), "{output:?}");
+    Ok(())
+}
+
+#[test]
+fn help_teaches() -> Result<()> {
+    let all = run(&["--help"], b"")?.ok()?.text();
+    for word in [
+        "append",
+        "feeds",
+        "cat",
+        "serve",
+        "sync",
+        "verify",
+        "demo",
+        "--store",
+        "MULTIFEED_KEY",
+        "Examples:",
+        "Exit codes:",
+    ] {
+        ensure!(all.contains(word), "{word} is not in the help");
+    }
+    for name in ["append", "feeds", "cat", "serve", "sync", "verify", "demo"] {
+        let help = run(&["help", name], b"")?.ok()?.text();
+        ensure!(help.contains("Usage:") && help.contains("--json"), "{help}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_demo_shows_two_stores_in_sync() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let output = command(&["demo"]).current_dir(folder.path()).output()?;
+    let text = String::from_utf8(output.stdout)?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // Each of the two feeds is listed in both stores.
+    let keys: Vec<&str> = text
+        .split_whitespace()
+        .filter(|word| word.len() == 64 && word.bytes().all(|b| b.is_ascii_hexdigit()))
+        .collect();
+    let different: BTreeSet<&&str> = keys.iter().collect();
+    ensure!(different.len() == 2, "{text}");
+    for key in different {
+        ensure!(keys.iter().filter(|other| *other == key).count() >= 2, "{key} is not in both stores: {text}");
+    }
+    ensure!(std::fs::read_dir(folder.path())?.next().is_none(), "the demo left something behind");
+    Ok(())
+}
+
+#[test]
+fn stdin_is_not_read_into_memory_whole() -> Result<()> {
+    let store = Store::new()?;
+    let mut append = Running::start_with_input(&[&store.option()[..], &["--json", "append", "w", "-"]].concat())?;
+    let mut stdin = append.take_input().context("no stdin")?;
+    let line = [vec![b'x'; (1 << 20) - 1], vec![b'\n']].concat();
+    // While input is open, the first batches are in the store already.
+    for _ in 0..40 {
+        stdin.write_all(&line)?;
+    }
+    let data = store.path().join("0/data");
+    append.until(|| data.metadata().is_ok_and(|data| data.len() >= 16 << 20))?;
+    drop(stdin);
+    let events = append.ended(0)?;
+    assert_eq!(events.last().map(|object| object["length"].as_u64()), Some(Some(40)));
+    Ok(())
+}

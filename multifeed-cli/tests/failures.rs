@@ -1,0 +1,452 @@
+//! Syncs that cannot work, or that are cut: which error says so on which side, and what is on disk afterwards.
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::thread;
+
+use anyhow::{Context, Result, ensure};
+use common::{Store, TIMEOUT, block_on, failure_of, js_facts, run};
+use multifeed_testkit::blocks::blocks;
+use multifeed_testkit::js::JsPeer;
+use multifeed_tokio::{FeedKey, Multifeed, Options, Replicate, Role};
+use serde_json::{Value, json};
+use tokio::net::TcpListener as AsyncListener;
+use tokio::net::TcpStream as AsyncStream;
+
+/// The root key's discovery keys, as `us` and `them` give them where root keys differ.
+fn discovery_key(root_key: &str) -> Result<String> {
+    Ok(root_key.parse::<FeedKey>()?.discovery_key().to_string())
+}
+
+#[test]
+fn a_js_peer_of_another_version_client_or_root_key() -> Result<()> {
+    let (one, two) = ("11".repeat(32), "22".repeat(32));
+    let (us, them) = (discovery_key(&one)?, discovery_key(&two)?);
+    let version: &[&str] = &["--version", "5.1.0", "--key", &one];
+    let old: &[&str] = &["--version", "3.9.9", "--key", &one];
+    let client: &[&str] = &["--client", "CABAL", "--key", &one];
+    let key: &[&str] = &["--key", &two];
+    for (options, code, us, them) in [
+        (version, "ERR_VERSION_MISMATCH", "4.0.0", "5.1.0"),
+        (old, "ERR_VERSION_MISMATCH", "4.0.0", "3.9.9"),
+        (client, "ERR_CLIENT_MISMATCH", "MULTIFEED", "CABAL"),
+        (key, "ERR_ROOT_KEY_MISMATCH", &us, &them),
+    ] {
+        for rust_connects in [true, false] {
+            let store = Store::new()?;
+            store.append("rust", &blocks(2, 2, 1))?;
+            let error = if rust_connects {
+                let (_js, address) = JsPeer::listen(options)?;
+                store.sync(address, &["--key", &one])?.failed()?
+            } else {
+                let (ours, address) = store.serve(&["--once", "--key", &one])?;
+                let mut js = JsPeer::spawn(options)?;
+                js.connect(address)?;
+                ours.failed()?
+            };
+            ensure!(
+                error["code"] == code && error["us"] == us && error["them"] == them,
+                "{options:?}, Rust connects: {rust_connects}: {error}"
+            );
+            ensure!(store.facts()?.len() == 1, "{options:?}: a feed came over");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_minor_version_is_no_mismatch() -> Result<()> {
+    let store = Store::new()?;
+    let (mut js, address) = JsPeer::listen(&["--version", "4.9.1"])?;
+    js.append("js", 3, 3, 1)?;
+    store.sync(address, &[])?.ended(0)?;
+    ensure!(store.facts()?.iter().map(|feed| feed.downloaded).sum::<u64>() == 3, "nothing came");
+    Ok(())
+}
+
+#[test]
+fn js_tells_what_it_finds_wrong_with_us() -> Result<()> {
+    for rust_connects in [true, false] {
+        for (change, code) in [
+            (Change::Version("3.0.0"), Some("ERR_VERSION_MISMATCH")),
+            (Change::Client("OTHER"), Some("ERR_CLIENT_MISMATCH")),
+            (Change::RootKey, None),
+        ] {
+            let error = js_error(&change, rust_connects).with_context(|| format!("{change:?}, {rust_connects}"))?;
+            let (us, them) = match change {
+                Change::Version(theirs) => ("4.0.0", theirs),
+                Change::Client(theirs) => ("MULTIFEED", theirs),
+                // JS has neither a code nor values for it.
+                Change::RootKey => {
+                    ensure!(error["message"] == "Exchange key did not match remote", "{error}");
+                    continue;
+                }
+            };
+            ensure!(error["code"] == json!(code) && error["us"] == us && error["them"] == them, "{error}");
+        }
+    }
+    Ok(())
+}
+
+#[derive(Debug)]
+enum Change {
+    Version(&'static str),
+    Client(&'static str),
+    RootKey,
+}
+
+/// What JS reports after a session with a peer of ours that is changed so.
+fn js_error(change: &Change, rust_connects: bool) -> Result<Value> {
+    let mut options = match change {
+        Change::RootKey => Options::new(FeedKey::new([7; 32])),
+        _ => Options::default(),
+    };
+    match change {
+        Change::Version(version) => options.session.version = (*version).to_owned(),
+        Change::Client(client) => options.session.client = (*client).to_owned(),
+        Change::RootKey => {}
+    }
+    let (mut js, address) = JsPeer::listen(&[])?;
+    let (listener, ours) = block_on(async {
+        let listener = AsyncListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        Ok((listener.into_std()?, address))
+    })?;
+    if !rust_connects {
+        js.connect(ours)?;
+    }
+    block_on(async move {
+        let multi = Multifeed::in_memory(options).await?;
+        let sync = if rust_connects {
+            multi.replicate(AsyncStream::connect(address).await?, Role::Initiator, Replicate::default())
+        } else {
+            let listener = AsyncListener::from_std(listener)?;
+            multi.replicate(listener.accept().await?.0, Role::Responder, Replicate::default())
+        };
+        ensure!(sync.finish().await.is_err(), "it worked");
+        multi.close().await?;
+        Ok(())
+    })?;
+    js.event("error")
+}
+
+#[test]
+fn what_is_no_multifeed() -> Result<()> {
+    // A first message whose length is that of Noise's, and whose key is of low order; one that is no handshake at
+    // all; one that is cut; nothing.
+    let zeros = [&[58][..], &[0; 32], &[0x0a, 0x18], &[1; 24]].concat();
+    for (bytes, code) in [
+        (&b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"[..], "ERR_HANDSHAKE"),
+        (&[0xff; 400], "ERR_HANDSHAKE"),
+        (&zeros, "ERR_HANDSHAKE"),
+        (&[58, 1, 2, 3], "ERR_DISCONNECTED"),
+        (&[], "ERR_DISCONNECTED"),
+    ] {
+        let store = Store::new()?;
+        let (ours, address) = store.serve(&["--once"])?;
+        let mut stream = TcpStream::connect(address)?;
+        stream.write_all(bytes)?;
+        stream.shutdown(std::net::Shutdown::Write)?;
+        let error = ours.failed()?;
+        ensure!(error["code"] == code, "serve, {bytes:?}: {error}");
+
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let address = listener.local_addr()?;
+        let ours = store.sync(address, &[])?;
+        let (mut stream, _) = listener.accept()?;
+        // The initiator speaks first; what comes back is to be an answer, and is not.
+        stream.write_all(bytes)?;
+        stream.shutdown(std::net::Shutdown::Write)?;
+        let error = ours.failed()?;
+        ensure!(error["code"] == code, "sync, {bytes:?}: {error}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_peer_that_says_nothing() -> Result<()> {
+    let store = Store::new()?;
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let ours = store.sync(listener.local_addr()?, &[])?;
+    let (mut stream, _) = listener.accept()?;
+    let error = ours.failed()?;
+    ensure!(error["code"] == "ERR_TIMEOUT", "{error}");
+    stream.read_to_end(&mut Vec::new())?;
+    Ok(())
+}
+
+#[test]
+fn nobody_listens() -> Result<()> {
+    let store = Store::new()?;
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?.to_string();
+    drop(listener);
+    let (code, message) = store.run(&["--json", "sync", &address])?.failure()?;
+    ensure!(code == "ERR_CONNECT" && message.contains(&address), "{code}: {message}");
+    let done = store.run(&["sync", &address])?.ended(1)?;
+    ensure!(done.stderr.contains(&format!("cannot connect to {address}")), "{done:?}");
+
+    let taken = TcpListener::bind("127.0.0.1:0")?;
+    let address = taken.local_addr()?.to_string();
+    let (code, message) = store.run(&["--json", "serve", &address])?.failure()?;
+    ensure!(code == "ERR_LISTEN" && message.contains(&address), "{code}: {message}");
+    Ok(())
+}
+
+#[test]
+fn one_peers_fault_does_not_end_the_server() -> Result<()> {
+    let store = Store::new()?;
+    store.append("rust", &blocks(5, 5, 1))?;
+    let (mut server, address) = store.serve(&[])?;
+    let mut waiting = JsPeer::spawn(&["--live"])?;
+    waiting.connect(address)?;
+    waiting.wait(1, 5, TIMEOUT)?;
+
+    let mut garbage = TcpStream::connect(address)?;
+    garbage.write_all(&[0xff; 400])?;
+    let error = server.event("error")?;
+    ensure!(failure_of(&error)?.0 == "ERR_HANDSHAKE", "{error}");
+    let mut wrong = JsPeer::spawn(&["--key", &"33".repeat(32)])?;
+    wrong.connect(address)?;
+    let error = server.event("error")?;
+    ensure!(failure_of(&error)?.0 == "ERR_ROOT_KEY_MISMATCH", "{error}");
+
+    // The one that was there still is, and another can come.
+    waiting.append("js", 5, 5, 2)?;
+    server.received(5)?;
+    let mut js = JsPeer::spawn(&[])?;
+    js.connect(address)?;
+    js.wait(2, 10, TIMEOUT)?;
+    ensure!(js.event("ended")?["clean"] == true, "{}", js.history());
+    server.signal("TERM")?;
+    server.ended(0)?;
+    ensure!(store.checked()?.len() == 2, "a feed is missing");
+    Ok(())
+}
+
+/// Blocks that take long enough to be cut in the middle of.
+const MANY: u32 = 1500;
+const SIZE: usize = 20_000;
+
+#[test]
+fn a_js_peer_that_vanishes_and_comes_back() -> Result<()> {
+    let (store, js_store) = (Store::new()?, Store::new()?);
+    let mut js = JsPeer::spawn(&["--store", js_store.text()])?;
+    js.append("js", MANY, SIZE, 1)?;
+    store.append("rust", &blocks(30, 30, 2))?;
+    let (mut server, address) = store.serve(&[])?;
+    js.connect(address)?;
+    server.received(50)?;
+    js.kill()?;
+    let error = server.event("error")?;
+    ensure!(["ERR_DISCONNECTED", "ERR_NETWORK"].contains(&failure_of(&error)?.0.as_str()), "{error}");
+
+    let mut js = JsPeer::spawn(&["--store", js_store.text()])?;
+    js.connect(address)?;
+    ensure!(js.event_within("ended", TIMEOUT)?["clean"] == true, "{}", js.history());
+    let closed = server.event("closed")?;
+    ensure!(closed["blocks_received"].as_u64().is_some_and(|blocks| blocks <= u64::from(MANY) - 50), "{closed}");
+    server.signal("INT")?;
+    server.ended(0)?;
+    let theirs = js_facts(&js.feeds()?)?;
+    js.close()?;
+    ensure!(store.checked()? == theirs && theirs.len() == 2, "{theirs:?}");
+    Ok(())
+}
+
+#[test]
+fn our_process_is_killed_and_comes_back() -> Result<()> {
+    let store = Store::new()?;
+    let (mut js, address) = JsPeer::listen(&[])?;
+    js.append("js", MANY, SIZE, 1)?;
+    store.append("rust", &blocks(30, 30, 2))?;
+    let mut ours = store.sync(address, &[])?;
+    ours.received(50)?;
+    ours.kill()?;
+    store.run(&["verify"])?.ok()?;
+    let before = store.facts()?;
+
+    store.sync(address, &[])?.ended(0)?;
+    let after = store.checked()?;
+    ensure!(after == js_facts(&js.feeds()?)? && after.len() == 2, "{before:?}\n{after:?}");
+    Ok(())
+}
+
+#[test]
+fn a_signal_in_the_middle_loses_nothing_that_was_received() -> Result<()> {
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+        let store = Store::new()?;
+        let (mut js, address) = JsPeer::listen(&["--delay-reads", "5"])?;
+        js.append("js", MANY, 1000, 1)?;
+        let mut ours = store.sync(address, &[])?;
+        let progress = ours.received(20)?;
+        ours.signal(signal)?;
+        let events = ours.ended(code)?;
+        let (last, closed) = (events.last().context("none")?, events.iter().find(|event| event["event"] == "closed"));
+        ensure!(failure_of(last)?.0 == "ERR_INTERRUPTED", "{last}");
+        let held: u64 = store.checked()?.iter().map(|feed| feed.downloaded).sum();
+        let said = closed.unwrap_or(&progress)["blocks_received"].as_u64().context("no number")?;
+        ensure!(held >= said && held < u64::from(MANY), "{signal}: {held} blocks held, {said} received");
+        // It goes on where it was.
+        store.sync(address, &[])?.ended(0)?;
+        ensure!(store.checked()? == js_facts(&js.feeds()?)?, "{signal}: not in sync");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_signal_while_connecting_listening_or_reading() -> Result<()> {
+    let store = Store::new()?;
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let ours = store.sync(listener.local_addr()?, &["--live"])?;
+    // Accepted: it is in the middle of the handshake.
+    let (_stream, _) = listener.accept()?;
+    ours.signal("INT")?;
+    let events = ours.ended(0)?;
+    ensure!(events.last().is_none_or(|event| event["event"] == "closed"), "{events:?}");
+
+    let (server, _) = store.serve(&["--once"])?;
+    server.signal("INT")?;
+    server.ended(0)?;
+
+    let mut append =
+        common::Running::start_with_input(&[&store.option()[..], &["--json", "append", "w", "-"]].concat())?;
+    let stdin = append.take_input();
+    append.until(|| store.path().join("0/key").exists())?;
+    append.signal("INT")?;
+    let events = append.ended(130)?;
+    ensure!(events.last().is_some_and(|event| event["code"] == "ERR_INTERRUPTED"), "{events:?}");
+    drop(stdin);
+    Ok(())
+}
+
+#[test]
+fn two_rust_processes() -> Result<()> {
+    for live in [false, true] {
+        let (one, other) = (Store::new()?, Store::new()?);
+        one.append("one", &blocks(300, 100, 1))?;
+        one.append("empty", &blocks(0, 0, 0))?;
+        other.append("other", &blocks(200, 5000, 2))?;
+        let live: &[&str] = if live { &["--live"] } else { &[] };
+        let (mut server, address) = one.serve(&[&["--once"], live].concat())?;
+        let mut client = other.sync(address, live)?;
+        client.received(300)?;
+        server.received(200)?;
+        if !live.is_empty() {
+            client.signal("INT")?;
+        }
+        client.ended(0)?;
+        server.ended(0)?;
+        let feeds = one.checked()?;
+        ensure!(feeds.len() == 3 && feeds == other.checked()?, "live {live:?}: {feeds:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn events_of_a_sync_have_their_fields() -> Result<()> {
+    let (one, other) = (Store::new()?, Store::new()?);
+    let key = one.append("one", &blocks(3, 7, 1))?;
+    let (server, address) = one.serve(&["--once"])?;
+    let events = other.sync(address, &[])?.ended(0)?;
+    let served = server.ended(0)?;
+    let find = |events: &[Value], name: &str| -> Result<Value> {
+        events.iter().find(|event| event["event"] == name).cloned().with_context(|| format!("no {name} in {events:?}"))
+    };
+    assert_eq!(find(&served, "listening")?, json!({"event": "listening", "address": address.to_string()}));
+    assert_eq!(find(&events, "connected")?, json!({"event": "connected"}));
+    assert_eq!(find(&events, "feed")?, json!({"event": "feed", "key": key, "name": "0"}));
+    assert_eq!(find(&events, "remote-feeds")?, json!({"event": "remote-feeds", "feeds": [key]}));
+    assert_eq!(
+        find(&events, "closed")?,
+        json!({
+            "event": "closed", "feeds": 1, "blocks_received": 3, "bytes_received": 21, "blocks_sent": 0, "bytes_sent": 0,
+            "missing": 0, "holes": []
+        })
+    );
+    let progress = find(&events, "progress")?;
+    assert_eq!(
+        common::fields(&progress),
+        ["blocks_received", "blocks_sent", "bytes_received", "bytes_sent", "event", "feeds", "missing"]
+    );
+    ensure!(events.last().is_some_and(|event| event["event"] == "closed"), "{events:?}");
+    Ok(())
+}
+
+#[test]
+fn people_get_lines() -> Result<()> {
+    let (one, other) = (Store::new()?, Store::new()?);
+    let key = one.append("one", &blocks(3, 7, 1))?;
+    let (server, address) = one.serve(&["--once"])?;
+    let done = other.run(&["sync", &address.to_string()])?.ok()?;
+    server.ended(0)?;
+    let text = done.text();
+    for words in ["connected", &key, "3 blocks (21 B) received", "nothing sent"] {
+        ensure!(text.contains(words), "{words} is not in {text}");
+    }
+    ensure!(done.stderr.is_empty(), "a bar where there is no terminal: {}", done.stderr);
+    Ok(())
+}
+
+#[test]
+fn a_hole_that_nobody_can_fill_is_told_of() -> Result<()> {
+    let (one, other) = (Store::new()?, Store::new()?);
+    let spec = json!({"copies": [{"append": [{"count": 9, "size": 4, "seed": 9}], "have": [[0, 2], [5, 9]]}]});
+    let key = multifeed_testkit::js::make(one.path(), &spec)?[0].key.clone();
+    let (server, address) = one.serve(&["--once"])?;
+    let events = other.sync(address, &[])?.ended(0)?;
+    server.ended(0)?;
+    let closed = events.last().context("none")?;
+    ensure!(closed["missing"] == 3 && closed["holes"] == json!([{"key": key, "blocks": 3}]), "{closed}");
+    ensure!(closed["blocks_received"] == 6, "{closed}");
+    ensure!(one.checked()? == other.checked()?, "not in sync");
+    Ok(())
+}
+
+#[test]
+fn many_peers_at_once() -> Result<()> {
+    let store = Store::new()?;
+    store.append("rust", &blocks(100, 1000, 1))?;
+    let (server, address) = store.serve(&[])?;
+    let others: Result<Vec<Store>> = (0..8).map(|_| Store::new()).collect();
+    let others = others?;
+    for (seed, other) in (2..).zip(&others) {
+        other.append("own", &blocks(20, 100, seed))?;
+    }
+    thread::scope(|scope| {
+        let syncs: Vec<_> =
+            others.iter().map(|other| scope.spawn(move || other.sync(address, &[])?.ended(0))).collect();
+        syncs.into_iter().try_for_each(|sync| sync.join().map_err(|_| anyhow::anyhow!("a panic"))?.map(drop))
+    })?;
+    // Once more, for what came to the server after a peer had gone.
+    for other in &others {
+        other.sync(address, &[])?.ended(0)?;
+    }
+    server.signal("INT")?;
+    server.ended(0)?;
+    let feeds = store.facts()?;
+    ensure!(feeds.len() == 9, "{feeds:?}");
+    for other in &others {
+        ensure!(other.facts()? == feeds, "not in sync");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_log_goes_to_stderr() -> Result<()> {
+    let (one, other) = (Store::new()?, Store::new()?);
+    one.append("one", &blocks(1, 1, 1))?;
+    let (server, address) = one.serve(&["--once"])?;
+    let output = common::command(&[&other.option()[..], &["--json", "sync", &address.to_string()]].concat())
+        .env("RUST_LOG", "debug")
+        .output()?;
+    server.ended(0)?;
+    ensure!(output.status.success() && !output.stderr.is_empty(), "{output:?}");
+    for line in String::from_utf8(output.stdout)?.lines() {
+        serde_json::from_str::<Value>(line).with_context(|| line.to_owned())?;
+    }
+    drop(run(&["--version"], b"")?.ok()?);
+    Ok(())
+}
