@@ -1,7 +1,6 @@
 //! One connection: the feeds that both sides agreed on, each with its machine, and what is sent in which order.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
 
 use multifeed_proto::{Command, FeedKey, RemoteHandshake, SessionError, Token};
 
@@ -301,11 +300,6 @@ impl Peering {
             bytes_sent: self.totals.bytes_sent,
             missing: self.peers.values().map(Peer::missing).sum(),
         }
-    }
-
-    /// When the first of the remote's answers will be overdue.
-    pub(crate) fn expires(&self, patience: Duration) -> Option<Duration> {
-        self.peers.values().filter_map(|peer| peer.expires(patience)).min()
     }
 }
 

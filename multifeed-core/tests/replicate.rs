@@ -19,7 +19,7 @@ fn store() -> Store {
 }
 
 fn writer(store: &mut Store, name: &str, seed: u8) -> FeedId {
-    store.writer(Some(name), || KeyPair::from_seed([seed; 32])).unwrap()
+    store.writer(Some(name), || KeyPair::from_seed(&[seed; 32])).unwrap()
 }
 
 fn blocks(from: u64, count: u64, size: usize) -> Vec<Bytes> {

@@ -259,7 +259,7 @@ impl<S: Storage> Multifeed<S> {
     /// # Errors
     ///
     /// Where reading fails. What does not verify is a finding of the step, not an error.
-    pub fn verify_step(&mut self, id: FeedId, cursor: VerifyCursor, max_bytes: usize) -> Result<VerifyStep, StoreError> {
+    pub fn verify_step(&mut self, id: FeedId, cursor: &mut VerifyCursor, max_bytes: usize) -> Result<VerifyStep, StoreError> {
         self.feeds[id.0 as usize].feed.verify_step(&mut self.storage, cursor, max_bytes)
     }
 

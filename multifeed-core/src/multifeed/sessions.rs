@@ -135,7 +135,7 @@ impl<S: Storage> Multifeed<S> {
     /// Writes the blocks that came, then tells the other sessions and the application of them. To be called after each
     /// batch of events, and after appends.
     ///
-    /// Where writing fails, the sessions that were downloading that feed end with that error, and the blocks count as not received.
+    /// Where writing fails, the sessions that were downloading that feed end with that error; the blocks wait for the next call.
     pub fn commit(&mut self, now: Duration) {
         self.now = self.now.max(now);
         for id in std::mem::take(&mut self.dirty) {
@@ -305,13 +305,17 @@ impl<S: Storage> Multifeed<S> {
     fn commit_feed(&mut self, id: FeedId) {
         let slot = &mut self.feeds[id.0 as usize];
         if let Err(error) = slot.feed.flush(&mut self.storage) {
-            slot.feed.discard_staged();
-            slot.fresh.retain(|(_, from)| from.is_none());
-            for peer in slot.subscribers.clone() {
-                self.fault(peer, PeerFault::Store(error.clone()));
+            // The blocks stay staged, and are tried again with the next batch; whoever brings more of them has to stop.
+            let subscribers = slot.subscribers.clone();
+            self.mark_dirty(id);
+            for peer in subscribers {
+                let downloads = |peering: &Peering| peering.peers.get(&id).is_some_and(Peer::is_downloading);
+                if self.peerings.get(&peer).is_some_and(downloads) {
+                    self.fault(peer, PeerFault::Store(error.clone()));
+                }
             }
+            return;
         }
-        let slot = &mut self.feeds[id.0 as usize];
         let fresh = std::mem::take(&mut slot.fresh);
         if fresh.is_empty() {
             return;

@@ -76,7 +76,7 @@ impl Download {
         let end = have.start.checked_add(length).ok_or_else(|| {
             PeerFault::message(feed, format!("Have of {length} blocks from {} passes 2^64", have.start))
         })?;
-        if have.length == WANT_BLOCKS && self.unanswered > 0 {
+        if have.bitfield.is_some() && self.unanswered > 0 {
             self.unanswered -= 1;
         }
         self.heard = true;

@@ -140,6 +140,11 @@ impl Peer {
         if self.downloading { self.download.missing() } else { 0 }
     }
 
+    /// Whether blocks are to come.
+    pub(crate) fn is_downloading(&self) -> bool {
+        self.downloading
+    }
+
     /// Whether there is something for [`Peer::poll`].
     pub(crate) fn has_output(&self) -> bool {
         self.close != Closing::Sent
@@ -232,7 +237,7 @@ impl Peer {
         };
         match work.feed.put(work.storage, prepare(data)) {
             Ok(Put::Stored { .. }) => effect.stored = Some((index, size)),
-            Ok(Put::Known) => {}
+            Ok(_) => {}
             Err(PutError::Proof(ProofError::Conflict(conflict))) => {
                 effect.conflict = Some(conflict);
                 self.end();
