@@ -1,0 +1,438 @@
+//! Which blocks and tree nodes of a feed are held, paged as hypercore 9 keeps them in `bitfield`.
+//!
+//! A page is 1024 bytes of block bits, 2048 of node bits, and an index over the block bits (512 in today's stores); bits are
+//! most significant first. Only pages in use take memory.
+
+mod index;
+pub mod rle;
+
+use crate::merkle::{HeldNodes, index as flat};
+
+/// The size of the pages that JS writes today.
+pub const DEFAULT_PAGE_BYTES: usize = DATA_BYTES + TREE_BYTES + 512;
+
+const DATA_BYTES: usize = 1024;
+const TREE_BYTES: usize = 2048;
+/// Blocks that a page tells of.
+const BLOCKS: u64 = DATA_BYTES as u64 * 8;
+const NODES: u64 = TREE_BYTES as u64 * 8;
+
+/// Which blocks of a feed are held; inside the crate, also which nodes.
+#[derive(Debug, Clone)]
+pub struct Bitfield {
+    pages: Vec<Option<Page>>,
+    page_bytes: usize,
+    /// Numbers of the pages that changed since they were last written, each once.
+    dirty: Vec<usize>,
+    count: u64,
+    /// JS's idea of each part's length in bytes: whole pages when a feed is opened, then the last byte written. Its
+    /// digests and its index depend on it.
+    data_len: u64,
+    tree_len: u64,
+    index_len: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Page {
+    bytes: Box<[u8]>,
+    dirty: bool,
+}
+
+/// The three parts of a page.
+#[derive(Debug, Clone, Copy)]
+enum Part {
+    Data,
+    Tree,
+    Index,
+}
+
+impl Bitfield {
+    /// Nothing held.
+    pub fn new() -> Self {
+        Self::with_page_bytes(DEFAULT_PAGE_BYTES)
+    }
+
+    fn with_page_bytes(page_bytes: usize) -> Self {
+        Self { pages: Vec::new(), page_bytes, dirty: Vec::new(), count: 0, data_len: 0, tree_len: 0, index_len: 0 }
+    }
+
+    /// Whether pages can have this size: beside block and node bits, an index whose size is a power of two.
+    pub(crate) fn is_page_size(page_bytes: usize) -> bool {
+        page_bytes.checked_sub(DATA_BYTES + TREE_BYTES).is_some_and(usize::is_power_of_two)
+    }
+
+    /// The bitfield that a file's pages hold, before any was taken up.
+    pub(crate) fn load(page_bytes: usize) -> Self {
+        debug_assert!(Self::is_page_size(page_bytes));
+        Self::with_page_bytes(page_bytes)
+    }
+
+    /// Takes up the next page of the file; one that was cut short is taken as far as it goes.
+    pub(crate) fn load_page(&mut self, stored: &[u8]) {
+        let page = stored.iter().any(|byte| *byte != 0).then(|| {
+            let mut bytes = vec![0; self.page_bytes].into_boxed_slice();
+            let count = stored.len().min(self.page_bytes);
+            bytes[..count].copy_from_slice(&stored[..count]);
+            Page { bytes, dirty: false }
+        });
+        if let Some(page) = &page {
+            self.count += page.bytes[..DATA_BYTES].iter().map(|byte| u64::from(byte.count_ones())).sum::<u64>();
+        }
+        self.pages.push(page);
+        self.data_len += DATA_BYTES as u64;
+        self.tree_len += TREE_BYTES as u64;
+        self.index_len += self.index_bytes() as u64;
+    }
+
+    /// Whether a block is held.
+    pub fn get(&self, block: u64) -> bool {
+        self.bit(Part::Data, block)
+    }
+
+    /// How many blocks are held.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// A number past every block that is held, a multiple of 8192.
+    pub fn end(&self) -> u64 {
+        self.pages.len() as u64 * BLOCKS
+    }
+
+    /// The 64 blocks from `64 * number` on, the first in the most significant bit.
+    pub fn word(&self, number: u64) -> u64 {
+        self.word_of(Part::Data, number)
+    }
+
+    /// The first block in `from..to` that is not held.
+    pub fn next_missing(&self, from: u64, to: u64) -> Option<u64> {
+        self.scan(Part::Data, from, to, true)
+    }
+
+    /// The first block in `from..to` that is held.
+    pub fn next_held(&self, from: u64, to: u64) -> Option<u64> {
+        self.scan(Part::Data, from, to.min(self.end()), false)
+    }
+
+    /// The last block before `end` that is held.
+    pub fn last_held(&self, end: u64) -> Option<u64> {
+        let mut end = end.min(self.end());
+        while end > 0 {
+            let number = (end - 1) / 64;
+            let word = self.word(number) & !u64::MAX.checked_shr((end - number * 64) as u32).unwrap_or(0);
+            if word != 0 {
+                return Some(number * 64 + 63 - u64::from(word.trailing_zeros()));
+            }
+            end = number * 64;
+            if self.page(end.saturating_sub(1) / BLOCKS).is_none() {
+                end = end.saturating_sub(1) / BLOCKS * BLOCKS;
+            }
+        }
+        None
+    }
+
+    /// The run-length encoded bits of a range, as a Have answers a Want of it: JS's very bytes. Both numbers are taken
+    /// as multiples of 8, as a Want's are; length 0 from 0 on is the whole.
+    ///
+    /// A range where nothing is held gives no bytes.
+    pub fn rle_range(&self, start: u64, length: u64) -> Vec<u8> {
+        let first = start / 8;
+        let last = if start == 0 && length == 0 { u64::MAX } else { start.saturating_add(length).div_ceil(8) };
+        let last = last.min(self.end() / 8);
+        let mut plain = Vec::with_capacity(usize::try_from(last.saturating_sub(first)).unwrap_or(0));
+        let mut at = first;
+        while at < last {
+            let within = (at % DATA_BYTES as u64) as usize;
+            let count = (DATA_BYTES - within).min((last - at) as usize);
+            match self.page(at / DATA_BYTES as u64) {
+                Some(page) => plain.extend_from_slice(&page.bytes[within..within + count]),
+                None => plain.resize(plain.len() + count, 0),
+            }
+            at += count as u64;
+        }
+        rle::encode(&plain)
+    }
+
+    /// Marks a block held or not. Gives whether that changed anything.
+    pub(crate) fn set(&mut self, block: u64, held: bool) -> bool {
+        if !held && self.page(block / BLOCKS).is_none() {
+            return false;
+        }
+        let at = block / 8;
+        let mask = 128u8 >> (block % 8);
+        let old = self.byte(Part::Data, at);
+        let new = if held { old | mask } else { old & !mask };
+        if !self.set_byte(Part::Data, at, new) {
+            return false;
+        }
+        if held {
+            self.count += 1;
+        } else {
+            self.count -= 1;
+        }
+        self.update_index(at, new);
+        true
+    }
+
+    /// Whether a tree node is held.
+    pub(crate) fn node(&self, node: u64) -> bool {
+        self.bit(Part::Tree, node)
+    }
+
+    /// Marks a node held, and each parent whose two children then are.
+    pub(crate) fn set_node(&mut self, node: u64) {
+        let mut node = node;
+        while self.set_node_bit(node, true) && self.node(flat::sibling(node)) {
+            node = flat::parent(node);
+        }
+    }
+
+    pub(crate) fn clear_node(&mut self, node: u64) -> bool {
+        self.page(node / NODES).is_some() && self.set_node_bit(node, false)
+    }
+
+    /// The first node in `from..to` that is held.
+    pub(crate) fn next_node(&self, from: u64, to: u64) -> Option<u64> {
+        self.scan(Part::Tree, from, to.min(self.pages.len() as u64 * NODES), false)
+    }
+
+    /// A position past every node that is held: whole pages.
+    pub(crate) fn nodes_end(&self) -> u64 {
+        self.pages.len() as u64 * NODES
+    }
+
+    /// The size of a page, and of the header's entry.
+    pub(crate) fn page_bytes(&self) -> usize {
+        self.page_bytes
+    }
+
+    /// The pages that changed since they were last written, last ones first.
+    pub(crate) fn dirty_pages(&self) -> Vec<usize> {
+        let mut pages = self.dirty.clone();
+        pages.sort_unstable_by(|a, b| b.cmp(a));
+        pages
+    }
+
+    /// A page as it stands in the file.
+    pub(crate) fn page_as_stored(&self, number: usize) -> Option<&[u8]> {
+        self.pages.get(number)?.as_ref().map(|page| &*page.bytes)
+    }
+
+    /// Every changed page was written.
+    pub(crate) fn mark_clean(&mut self) {
+        for number in self.dirty.drain(..) {
+            if let Some(Some(page)) = self.pages.get_mut(number) {
+                page.dirty = false;
+            }
+        }
+    }
+
+    pub(crate) fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    fn set_node_bit(&mut self, node: u64, held: bool) -> bool {
+        let at = node / 8;
+        let mask = 128u8 >> (node % 8);
+        let old = self.byte(Part::Tree, at);
+        self.set_byte(Part::Tree, at, if held { old | mask } else { old & !mask })
+    }
+
+    fn index_bytes(&self) -> usize {
+        self.page_bytes - DATA_BYTES - TREE_BYTES
+    }
+
+    /// Where a part begins in a page, and its size there.
+    fn place(&self, part: Part) -> (usize, usize) {
+        match part {
+            Part::Data => (0, DATA_BYTES),
+            Part::Tree => (DATA_BYTES, TREE_BYTES),
+            Part::Index => (DATA_BYTES + TREE_BYTES, self.index_bytes()),
+        }
+    }
+
+    fn page(&self, number: u64) -> Option<&Page> {
+        self.pages.get(usize::try_from(number).ok()?)?.as_ref()
+    }
+
+    fn bit(&self, part: Part, number: u64) -> bool {
+        self.byte(part, number / 8) & (128 >> (number % 8)) != 0
+    }
+
+    fn byte(&self, part: Part, at: u64) -> u8 {
+        let (start, size) = self.place(part);
+        let Some(page) = self.page(at / size as u64) else { return 0 };
+        page.bytes[start + (at % size as u64) as usize]
+    }
+
+    /// Writes a byte of a part, whose callers bound `at` by the feed's largest length. Gives whether it changed.
+    fn set_byte(&mut self, part: Part, at: u64, byte: u8) -> bool {
+        let (start, size) = self.place(part);
+        let number = (at / size as u64) as usize;
+        if number >= self.pages.len() {
+            self.pages.resize_with(number + 1, || None);
+        }
+        let page_bytes = self.page_bytes;
+        let page = self.pages[number]
+            .get_or_insert_with(|| Page { bytes: vec![0; page_bytes].into_boxed_slice(), dirty: false });
+        let place = &mut page.bytes[start + (at % size as u64) as usize];
+        if *place == byte {
+            return false;
+        }
+        *place = byte;
+        if !page.dirty {
+            page.dirty = true;
+            self.dirty.push(number);
+        }
+        let len = match part {
+            Part::Data => &mut self.data_len,
+            Part::Tree => &mut self.tree_len,
+            Part::Index => &mut self.index_len,
+        };
+        *len = (*len).max(at + 1);
+        true
+    }
+
+    fn word_of(&self, part: Part, number: u64) -> u64 {
+        let (start, size) = self.place(part);
+        let per_page = (size / 8) as u64;
+        let Some(page) = self.page(number / per_page) else { return 0 };
+        let at = start + (number % per_page) as usize * 8;
+        page.bytes.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes)
+    }
+
+    /// The first bit in `from..to` that is set, or with `unset` the first that is not.
+    fn scan(&self, part: Part, from: u64, to: u64, unset: bool) -> Option<u64> {
+        let per_page = self.place(part).1 as u64 * 8;
+        let mut at = from;
+        while at < to {
+            if at.is_multiple_of(per_page) && !unset && self.page(at / per_page).is_none() {
+                at = at.saturating_add(per_page);
+                continue;
+            }
+            let word = self.word_of(part, at / 64);
+            let word = (if unset { !word } else { word }) & (u64::MAX >> (at % 64));
+            if word != 0 {
+                let found = at / 64 * 64 + u64::from(word.leading_zeros());
+                return (found < to).then_some(found);
+            }
+            at = (at / 64 + 1).saturating_mul(64);
+        }
+        None
+    }
+}
+
+impl Default for Bitfield {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl HeldNodes for Bitfield {
+    fn holds(&self, node: u64) -> bool {
+        self.node(node)
+    }
+
+    fn end(&self) -> u64 {
+        self.tree_len * 8
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    fn load(stored: &[u8]) -> Bitfield {
+        let mut bitfield = Bitfield::load(DEFAULT_PAGE_BYTES);
+        for page in stored.chunks(DEFAULT_PAGE_BYTES) {
+            bitfield.load_page(page);
+        }
+        bitfield
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_a_set_of_blocks(
+            steps in prop::collection::vec((0u64..40_000, any::<bool>(), 1u64..100), 1..40),
+            from in 0u64..40_000,
+            length in 0u64..40_000,
+        ) {
+            let mut bitfield = Bitfield::new();
+            let mut model = BTreeSet::new();
+            for (start, held, count) in steps {
+                for block in start..start + count {
+                    let changed = if held { model.insert(block) } else { model.remove(&block) };
+                    prop_assert_eq!(bitfield.set(block, held), changed);
+                }
+            }
+            let to = from + length;
+            prop_assert_eq!(bitfield.count(), model.len() as u64);
+            prop_assert_eq!(bitfield.next_held(from, to), model.range(from..to).next().copied());
+            prop_assert_eq!(bitfield.last_held(to), model.range(..to).next_back().copied());
+            let missing = (from..to).find(|block| !model.contains(block));
+            prop_assert_eq!(bitfield.next_missing(from, to), missing);
+            for block in from..to.min(from + 200) {
+                prop_assert_eq!(bitfield.get(block), model.contains(&block));
+                prop_assert_eq!(bitfield.word(block / 64) << (block % 64) >> 63 == 1, model.contains(&block));
+            }
+            // What is stored is what is loaded.
+            let mut stored = vec![0; bitfield.pages.len() * bitfield.page_bytes()];
+            for page in bitfield.dirty_pages() {
+                let at = page * bitfield.page_bytes();
+                stored[at..at + bitfield.page_bytes()].copy_from_slice(bitfield.page_as_stored(page).unwrap());
+            }
+            let loaded = load(&stored);
+            prop_assert_eq!(loaded.count(), bitfield.count());
+            prop_assert_eq!(loaded.rle_range(0, 0), bitfield.rle_range(0, 0));
+            let start = from / 8 * 8;
+            let range = bitfield.rle_range(start, 8192);
+            let plain = rle::decode(&range, 1024).unwrap();
+            for block in start..start + 8192 {
+                let at = (block - start) as usize;
+                let bit = plain.get(at / 8).is_some_and(|byte| byte & (128 >> (at % 8)) != 0);
+                prop_assert_eq!(bit, model.contains(&block));
+            }
+        }
+    }
+
+    #[test]
+    fn a_parent_follows_its_children() {
+        let mut bitfield = Bitfield::new();
+        for node in [0, 4, 6, 2] {
+            bitfield.set_node(node);
+        }
+        let held: Vec<u64> = (0..16).filter(|node| bitfield.node(*node)).collect();
+        assert_eq!(held, [0, 1, 2, 3, 4, 5, 6]);
+        assert_eq!(bitfield.next_node(4, 100), Some(4));
+        assert_eq!(bitfield.next_node(7, 100), None);
+    }
+
+    #[test]
+    fn a_range_past_the_end_is_empty() {
+        let mut bitfield = Bitfield::new();
+        assert_eq!(bitfield.rle_range(0, 1 << 20), []);
+        bitfield.set(0, true);
+        bitfield.set(1, true);
+        bitfield.set(2, true);
+        assert_eq!(bitfield.rle_range(0, 1 << 20), [2, 0xe0]);
+        assert_eq!(bitfield.rle_range(0, 0), [2, 0xe0]);
+        assert_eq!(bitfield.rle_range(8192, 8192), []);
+        assert_eq!(bitfield.rle_range(u64::MAX - 7, u64::MAX), []);
+    }
+
+    #[test]
+    fn a_short_page_is_taken_as_far_as_it_goes() {
+        let bitfield = load(&[0xff; 10]);
+        assert_eq!(bitfield.count(), 80);
+        assert_eq!(bitfield.next_missing(0, 200), Some(80));
+    }
+
+    #[test]
+    fn page_sizes_are_checked() {
+        for (size, fits) in [(3584, true), (3328, true), (3073, true), (3072, false), (0, false), (3500, false)] {
+            assert_eq!(Bitfield::is_page_size(size), fits, "{size}");
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! What can go wrong with a feed and its storage, and whose fault it is.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use multifeed_proto::FeedKey;
+use thiserror::Error;
+
+use crate::storage::{FileError, FileId, FileKind, Slot};
+
+/// The store failed, or what it holds is not what a feed should be. Never a peer's fault.
+///
+/// Cloning is cheap, so that one failure can be told to everyone who waits.
+#[derive(Debug, Clone, Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// Reading or writing failed.
+    #[error("could not {op} {}: {source}", place(*.slot, *.file, .path))]
+    Io {
+        /// The folder, where one is concerned.
+        slot: Option<Slot>,
+        /// The file, where one is concerned.
+        file: Option<FileKind>,
+        /// The path, where the storage has paths.
+        path: Option<PathBuf>,
+        /// What was tried, as a verb: "read", "write", …
+        op: &'static str,
+        /// What the storage said.
+        source: Arc<io::Error>,
+    },
+    /// A disk or a quota is full.
+    #[error("no space left to {op} {}", place(*.slot, *.file, .path))]
+    Full {
+        /// The folder, where one is concerned.
+        slot: Option<Slot>,
+        /// The file, where one is concerned.
+        file: Option<FileKind>,
+        /// The path, where the storage has paths.
+        path: Option<PathBuf>,
+        /// What was tried, as a verb.
+        op: &'static str,
+        /// What the storage said.
+        source: Arc<io::Error>,
+    },
+    /// Another process holds the store, or this feed of it.
+    #[error("{} is in use by another process", place(*.slot, *.file, .path))]
+    Locked {
+        /// The folder, where one feed is concerned.
+        slot: Option<Slot>,
+        /// The file that is locked, where it is one of a feed's.
+        file: Option<FileKind>,
+        /// The path of the lock.
+        path: Option<PathBuf>,
+    },
+    /// A file does not hold what it must. The folder was left as it is.
+    #[error("{} is damaged: {why}", place(Some(*.slot), Some(*.file), &None))]
+    Damaged {
+        /// The folder.
+        slot: Slot,
+        /// The file.
+        file: FileKind,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A feed was to be created in a folder that already holds something.
+    #[error("folder {slot} already holds a feed, or what is left of one")]
+    Occupied {
+        /// The folder.
+        slot: Slot,
+    },
+    /// A feed was to be created with a key pair of another key.
+    #[error("the key pair is not that of feed {key}")]
+    KeyMismatch {
+        /// The feed's key.
+        key: FeedKey,
+    },
+    /// A writer's name is empty or too long.
+    #[error("a writer's name has 1 to {max} bytes, this one {size}")]
+    BadName {
+        /// Its size in bytes.
+        size: usize,
+        /// [`Limits::name_bytes`](crate::limits::Limits::name_bytes).
+        max: usize,
+    },
+    /// The store holds as many feeds as it may.
+    #[error("the store is full: it has {max} feeds")]
+    TooManyFeeds {
+        /// [`Limits::feeds`](crate::limits::Limits::feeds).
+        max: usize,
+    },
+}
+
+impl StoreError {
+    /// A name for the kind of failure, in the style of the JS error codes.
+    pub fn code(&self) -> &'static str {
+        match self {
+            StoreError::Io { .. } => "ERR_STORE_IO",
+            StoreError::Full { .. } => "ERR_STORE_FULL",
+            StoreError::Locked { .. } => "ERR_STORE_LOCKED",
+            StoreError::Damaged { .. } => "ERR_STORE_DAMAGED",
+            StoreError::Occupied { .. } => "ERR_STORE_OCCUPIED",
+            StoreError::KeyMismatch { .. } => "ERR_KEY_MISMATCH",
+            StoreError::BadName { .. } => "ERR_BAD_NAME",
+            StoreError::TooManyFeeds { .. } => "ERR_LIMIT",
+        }
+    }
+
+    /// The folder that the failure is about, where it is about one.
+    pub fn slot(&self) -> Option<Slot> {
+        match self {
+            StoreError::Io { slot, .. } | StoreError::Full { slot, .. } | StoreError::Locked { slot, .. } => *slot,
+            StoreError::Damaged { slot, .. } | StoreError::Occupied { slot } => Some(*slot),
+            StoreError::KeyMismatch { .. } | StoreError::BadName { .. } | StoreError::TooManyFeeds { .. } => None,
+        }
+    }
+
+    /// An error of one file of a feed, told apart by what it is.
+    pub fn from_file(file: FileId, op: &'static str, source: io::Error) -> Self {
+        Self::new(Some(file.slot), Some(file.kind), op, source)
+    }
+
+    /// An error of the store as a whole.
+    pub fn from_store(op: &'static str, source: io::Error) -> Self {
+        Self::new(None, None, op, source)
+    }
+
+    /// An error of one folder as a whole.
+    pub fn from_slot(slot: Slot, op: &'static str, source: io::Error) -> Self {
+        Self::new(Some(slot), None, op, source)
+    }
+
+    fn new(slot: Option<Slot>, file: Option<FileKind>, op: &'static str, source: io::Error) -> Self {
+        let told = source.get_ref().and_then(|inner| inner.downcast_ref::<FileError>());
+        let path = told.map(|told| told.path().to_path_buf());
+        if told.is_some_and(FileError::is_locked) {
+            return StoreError::Locked { slot, file, path };
+        }
+        let full = matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        let source = Arc::new(source);
+        if full {
+            StoreError::Full { slot, file, path, op, source }
+        } else {
+            StoreError::Io { slot, file, path, op, source }
+        }
+    }
+
+    pub(crate) fn damaged(slot: Slot, file: FileKind, why: impl Into<String>) -> Self {
+        StoreError::Damaged { slot, file, why: why.into() }
+    }
+}
+
+fn place(slot: Option<Slot>, file: Option<FileKind>, path: &Option<PathBuf>) -> String {
+    match (path, slot, file) {
+        (Some(path), _, _) => path.display().to_string(),
+        (None, Some(slot), Some(file)) => format!("`{}` of folder {slot}", file.name()),
+        (None, Some(slot), None) => format!("folder {slot}"),
+        (None, None, _) => "the store".to_owned(),
+    }
+}
+
+/// Blocks could not be appended. The feed is as it was before.
+#[derive(Debug, Clone, Error)]
+#[non_exhaustive]
+pub enum AppendError {
+    /// The feed's secret key is not here.
+    #[error("feed {key} cannot be appended to: its secret key is not here")]
+    ReadOnly {
+        /// The feed.
+        key: FeedKey,
+    },
+    /// A block could not be served: its message, with the largest proof, could pass what JS peers accept.
+    #[error("block {position} of the batch has {size} bytes, more than the {max} that peers accept")]
+    BlockTooLarge {
+        /// Its place in the batch, from 0.
+        position: usize,
+        /// Its size in bytes.
+        size: usize,
+        /// The largest size, [`MAX_BLOCK_BYTES`](crate::limits::MAX_BLOCK_BYTES).
+        max: usize,
+    },
+    /// The feed would pass [`MAX_FEED_BLOCKS`](crate::limits::MAX_FEED_BLOCKS) or
+    /// [`MAX_FEED_BYTES`](crate::limits::MAX_FEED_BYTES).
+    #[error("the feed would be too long: {blocks} blocks, {bytes} bytes")]
+    FeedTooLong {
+        /// Blocks that it would have.
+        blocks: u64,
+        /// Bytes that it would have.
+        bytes: u64,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl AppendError {
+    /// A name for the kind of failure, in the style of the JS error codes.
+    pub fn code(&self) -> &'static str {
+        match self {
+            AppendError::ReadOnly { .. } => "ERR_READ_ONLY",
+            AppendError::BlockTooLarge { .. } => "ERR_BLOCK_TOO_LARGE",
+            AppendError::FeedTooLong { .. } => "ERR_FEED_TOO_LONG",
+            AppendError::Store(error) => error.code(),
+        }
+    }
+}
+
+/// A Data message did not prove what it claims. Nothing of it was kept.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ProofError {
+    /// The block or a node of the proof does not lead to what is known of the feed.
+    #[error("block {index} does not match: node {node} has another hash than the one held")]
+    Mismatch {
+        /// The block.
+        index: u64,
+        /// The tree node (a flat-tree index) where it showed.
+        node: u64,
+    },
+    /// The proof ends in roots, and one of them is neither in it nor held.
+    #[error("the proof of block {index} lacks root {node}")]
+    MissingRoot {
+        /// The block.
+        index: u64,
+        /// The root (a flat-tree index).
+        node: u64,
+    },
+    /// The proof ends in roots, and there is no signature.
+    #[error("the proof of block {index} lacks the signature of length {length}")]
+    MissingSignature {
+        /// The block.
+        index: u64,
+        /// The length that the roots span, in blocks.
+        length: u64,
+    },
+    /// The signature is not that of the roots.
+    #[error("the signature of length {length}, in the proof of block {index}, is not valid")]
+    BadSignature {
+        /// The block.
+        index: u64,
+        /// The length that the roots span, in blocks.
+        length: u64,
+    },
+    /// An index, a size or the number of nodes is past what a feed can have, or a hash-only answer has no hash.
+    #[error("the proof of block {index} is not one: {why}")]
+    Malformed {
+        /// The block.
+        index: u64,
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// The writer signed two histories. Not the peer's fault: the proof is valid, and contradicts what is held.
+    #[error("the writer signed another history of {} blocks than the one held", .0.length)]
+    Conflict(Box<Conflict>),
+}
+
+/// A valid signature over roots that contradict nodes which are held: evidence that one writer signed two histories.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conflict {
+    /// The length that the other history's roots span, in blocks.
+    pub length: u64,
+    /// The other history's root hash.
+    pub root_hash: [u8; 32],
+    /// The writer's signature of it.
+    pub signature: [u8; 64],
+    /// The first tree node found to differ (a flat-tree index).
+    pub node: u64,
+    /// The length held here, in blocks.
+    pub held_length: u64,
+    /// The root hash of the length held here.
+    pub held_root_hash: [u8; 32],
+    /// The signature of the length held here, where it was found.
+    pub held_signature: Option<[u8; 64]>,
+}
+
+/// A Data message could not be stored.
+#[derive(Debug, Clone, Error)]
+#[non_exhaustive]
+pub enum PutError {
+    /// It does not prove what it claims: the peer's fault, or ([`ProofError::Conflict`]) the writer's.
+    #[error(transparent)]
+    Proof(#[from] ProofError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl PutError {
+    /// A name for the kind of failure, in the style of the JS error codes.
+    pub fn code(&self) -> &'static str {
+        match self {
+            PutError::Proof(ProofError::Conflict(_)) => "ERR_CONFLICT",
+            PutError::Proof(_) => "ERR_PROOF",
+            PutError::Store(error) => error.code(),
+        }
+    }
+}

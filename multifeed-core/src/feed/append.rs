@@ -1,0 +1,199 @@
+//! Appending blocks to a feed whose secret key is here.
+
+use core::ops::Range;
+
+use bytes::Bytes;
+use multifeed_proto::Node;
+
+use super::cache::{Window, encode};
+use super::{Feed, Files, NODE, node_offset, signature_offset};
+use crate::error::{AppendError, StoreError};
+use crate::limits::{MAX_BLOCK_BYTES, MAX_FEED_BLOCKS, MAX_FEED_BYTES};
+use crate::merkle::{self, MAX_HASHED_TOGETHER, index};
+use crate::storage::{FileKind, Storage};
+
+/// Blocks of a batch are written together up to this many bytes.
+const MAX_WRITE: usize = 1 << 20;
+
+impl Feed {
+    /// Appends blocks as one batch, under one signature, and writes them: data, nodes, signature, then the bitfield. Gives
+    /// the blocks' numbers.
+    ///
+    /// An empty block is a block. An empty batch changes nothing. What [`put`](Self::put) staged is flushed first.
+    ///
+    /// # Errors
+    /// [`AppendError`], with the feed as it was before.
+    pub fn append<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        blocks: &[Bytes],
+    ) -> Result<Range<u64>, AppendError> {
+        let Some(pair) = &self.key_pair else {
+            return Err(AppendError::ReadOnly { key: self.key });
+        };
+        let start = self.length;
+        for (position, block) in blocks.iter().enumerate() {
+            if block.len() > MAX_BLOCK_BYTES {
+                return Err(AppendError::BlockTooLarge { position, size: block.len(), max: MAX_BLOCK_BYTES });
+            }
+        }
+        let end = start.saturating_add(blocks.len() as u64);
+        let bytes = blocks.iter().fold(self.byte_length, |sum, block| sum.saturating_add(block.len() as u64));
+        if end > MAX_FEED_BLOCKS || bytes > MAX_FEED_BYTES {
+            return Err(AppendError::FeedTooLong { blocks: end, bytes });
+        }
+        if blocks.is_empty() {
+            return Ok(start..start);
+        }
+
+        let grown = Grown::new(&self.roots, start, blocks);
+        let signature = pair.sign(&merkle::signable(&merkle::root_hash(&grown.roots), end));
+        self.flush(storage)?;
+        self.write_batch(storage, blocks, &grown, &signature)?;
+
+        for block in start..end {
+            self.bitfield.set(block, true);
+            self.bitfield.set_node(2 * block);
+        }
+        if let Err(error) = self.write_bitfield(storage) {
+            // It was not appended. Should the page have reached the disk after all, opening the feed finds all of the
+            // batch there, and signed.
+            self.forget_after(start);
+            return Err(error.into());
+        }
+        for (node, bytes) in grown.tree.chunks_exact(NODE).enumerate() {
+            if let Ok(bytes) = bytes.try_into() {
+                self.nodes.wrote(2 * start + node as u64, bytes);
+            }
+        }
+        for node in &grown.left {
+            self.nodes.wrote(node.index, &encode(node));
+        }
+        self.window = Window::default();
+        self.length = end;
+        self.byte_length = bytes;
+        self.roots = grown.roots;
+        Ok(start..end)
+    }
+
+    fn write_batch<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        blocks: &[Bytes],
+        grown: &Grown,
+        signature: &[u8; 64],
+    ) -> Result<(), StoreError> {
+        let mut files = Files { storage, slot: self.slot };
+        let mut offset = self.byte_length;
+        let mut run = Vec::new();
+        for block in blocks {
+            if !run.is_empty() && run.len() + block.len() > MAX_WRITE {
+                files.write(FileKind::Data, offset, &run)?;
+                offset += run.len() as u64;
+                run.clear();
+            }
+            if block.len() >= MAX_WRITE || (blocks.len() == 1 && !block.is_empty()) {
+                files.write(FileKind::Data, offset, block)?;
+                offset += block.len() as u64;
+            } else {
+                run.extend_from_slice(block);
+            }
+        }
+        if !run.is_empty() || offset == 0 {
+            // JS makes the file with the first append, empty or not.
+            files.write(FileKind::Data, offset, &run)?;
+        }
+        files.write(FileKind::Tree, node_offset(2 * self.length), &grown.tree)?;
+        for node in &grown.left {
+            files.write(FileKind::Tree, node_offset(node.index), &encode(node))?;
+        }
+        let last = self.length + blocks.len() as u64 - 1;
+        files.write(FileKind::Signatures, signature_offset(last), signature)
+    }
+
+    /// Unmarks all blocks from this length on, and all nodes that reach past it.
+    pub(super) fn forget_after(&mut self, length: u64) -> (u64, u64) {
+        let (mut blocks, mut nodes) = (0, 0);
+        let end = self.bitfield.end();
+        let mut from = length;
+        while let Some(block) = self.bitfield.next_held(from, end) {
+            blocks += u64::from(self.bitfield.set(block, false));
+            from = block + 1;
+        }
+        let end = self.bitfield.nodes_end();
+        let mut from = (2 * length).saturating_sub(1);
+        while let Some(node) = self.bitfield.next_node(from, end) {
+            nodes += u64::from(self.bitfield.clear_node(node));
+            from = node + 1;
+        }
+        // Those that begin before the end and reach past it lie above the first block after it.
+        let mut node = 2 * length;
+        while node < 4 * MAX_FEED_BLOCKS {
+            node = index::parent(node);
+            if node < 2 * length {
+                nodes += u64::from(self.bitfield.clear_node(node));
+            }
+        }
+        (blocks, nodes)
+    }
+}
+
+/// The tree after a batch.
+struct Grown {
+    /// What is to be written from node `2 * old length` on: 40 bytes each, zeros where a node's last block is to come.
+    tree: Vec<u8>,
+    /// Finished nodes further left.
+    left: Vec<Node>,
+    roots: Vec<Node>,
+}
+
+impl Grown {
+    fn new(roots: &[Node], start: u64, blocks: &[Bytes]) -> Self {
+        let mut hashes = Vec::with_capacity(blocks.len());
+        for group in blocks.chunk_by(|a, b| (a.len() <= MAX_HASHED_TOGETHER) == (b.len() <= MAX_HASHED_TOGETHER)) {
+            match group {
+                [block] => hashes.push(merkle::leaf_hash(block)),
+                [first, ..] if first.len() <= MAX_HASHED_TOGETHER => {
+                    merkle::leaf_hashes(group.iter().map(|block| &block[..]), &mut hashes);
+                }
+                _ => hashes.extend(group.iter().map(|block| merkle::leaf_hash(block))),
+            }
+        }
+        let leaves = hashes.into_iter().zip(blocks).map(|(hash, block)| (hash, block.len() as u64));
+        Self::from_leaves(roots, start, blocks.len(), leaves)
+    }
+
+    fn from_leaves(
+        roots: &[Node],
+        start: u64,
+        count: usize,
+        leaves: impl Iterator<Item = ([u8; 32], u64)>,
+    ) -> Self {
+        let first = 2 * start;
+        let mut grown = Self { tree: vec![0; (2 * count - 1) * NODE], left: Vec::new(), roots: roots.to_vec() };
+        for (number, (hash, size)) in leaves.enumerate() {
+            let mut node = Node { index: first + 2 * number as u64, hash, size };
+            grown.keep(first, &node);
+            while let Some(left) = grown.roots.last()
+                && left.index == index::sibling(node.index)
+                && let Some(parent) = merkle::parent(left, &node)
+            {
+                grown.roots.pop();
+                node = parent;
+                grown.keep(first, &node);
+            }
+            grown.roots.push(node);
+        }
+        grown
+    }
+
+    fn keep(&mut self, first: u64, node: &Node) {
+        match node.index.checked_sub(first) {
+            Some(position) => {
+                let at = position as usize * NODE;
+                self.tree[at..at + NODE].copy_from_slice(&encode(node));
+            }
+            None => self.left.push(*node),
+        }
+    }
+}

@@ -1,0 +1,422 @@
+//! A feed: blocks that one writer appends, each provable to lie under the writer's signature.
+
+mod append;
+mod cache;
+mod put;
+mod read;
+mod recover;
+mod stage;
+mod verify;
+
+use std::cell::OnceCell;
+
+use ed25519_dalek::{Signature, VerifyingKey};
+use multifeed_proto::{DiscoveryKey, FeedKey, Node};
+
+use crate::bitfield::{Bitfield, DEFAULT_PAGE_BYTES};
+use crate::error::StoreError;
+use crate::key_pair::KeyPair;
+use crate::limits::MAX_FEED_BLOCKS;
+use crate::merkle;
+use crate::storage::{FileId, FileKind, Slot, Storage};
+use cache::{NodeCache, Window};
+use stage::Staged;
+
+pub use put::Put;
+pub use read::Answer;
+pub use recover::Recovered;
+pub use verify::{Finding, Problem, VerifyCursor, VerifyStep};
+
+/// Bytes in front of `tree`, `signatures` and `bitfield`.
+const HEADER: usize = 32;
+/// Bytes of a node in `tree`: its hash and its size.
+const NODE: usize = 40;
+/// Bytes of a signature.
+const SIGNATURE: usize = 64;
+
+/// A feed whose files are in a [`Storage`], which is passed to every call that needs it.
+///
+/// One owner, no locks: what it holds in memory is the bitfield, the roots of its length, what [`put`](Self::put) staged and
+/// [`flush`](Self::flush) has not written yet, and caches that [`trim`](Self::trim) drops.
+#[derive(Debug)]
+pub struct Feed {
+    slot: Slot,
+    key: FeedKey,
+    key_pair: Option<KeyPair>,
+    local_name: Option<String>,
+    /// `None` inside where the key is no point on the curve: no signature is then valid.
+    verifying: OnceCell<Option<Box<VerifyingKey>>>,
+    /// The roots of the length, from left to right; the length and the byte length follow from them.
+    roots: Vec<Node>,
+    length: u64,
+    byte_length: u64,
+    bitfield: Bitfield,
+    staged: Staged,
+    nodes: NodeCache,
+    window: Window,
+    /// Where the block after the one last read begins, and after the one last put.
+    read_cursor: Cursor,
+    put_cursor: Cursor,
+    recovered: Option<Recovered>,
+}
+
+/// The place of a block in `data`.
+#[derive(Debug, Clone, Copy, Default)]
+struct Cursor {
+    block: u64,
+    offset: u64,
+}
+
+impl Feed {
+    /// Makes a feed in an empty folder, with JS's very bytes: writable with a key pair, else a copy of a remote one.
+    ///
+    /// The `key` file is written last: a folder without one is no feed.
+    ///
+    /// # Errors
+    /// [`StoreError::Occupied`] where the folder holds a feed, or blocks of one that lost its key;
+    /// [`StoreError::KeyMismatch`] where the key pair is another's; else what the storage says.
+    pub fn create<S: Storage + ?Sized>(
+        storage: &mut S,
+        slot: Slot,
+        key: FeedKey,
+        key_pair: Option<&KeyPair>,
+        name: Option<&str>,
+    ) -> Result<Feed, StoreError> {
+        if key_pair.is_some_and(|pair| pair.public_key() != key) {
+            return Err(StoreError::KeyMismatch { key });
+        }
+        let mut files = Files { storage, slot };
+        let mut leftover = false;
+        for kind in FileKind::ALL {
+            let len = files.len(kind)?;
+            leftover |= len.is_some();
+            let harmless = match kind {
+                FileKind::Key | FileKind::Data => 0,
+                FileKind::Tree | FileKind::Signatures | FileKind::Bitfield => HEADER as u64,
+                // Of a creation that was cut short: nobody knows its key.
+                FileKind::SecretKey | FileKind::LocalName => u64::MAX,
+            };
+            if len.is_some_and(|len| len > harmless) {
+                return Err(StoreError::Occupied { slot });
+            }
+        }
+        if leftover {
+            files.storage.remove(slot).map_err(|error| StoreError::from_slot(slot, "clear", error))?;
+        }
+
+        if let Some(name) = name {
+            files.replace(FileKind::LocalName, name.as_bytes())?;
+        }
+        if let Some(pair) = key_pair {
+            files.replace(FileKind::SecretKey, &*pair.secret_key())?;
+        }
+        for (kind, header) in headers(DEFAULT_PAGE_BYTES) {
+            files.write(kind, 0, &header)?;
+        }
+        files.replace(FileKind::Key, key.as_bytes())?;
+
+        let name = key_pair.and(name).map(str::to_owned);
+        Ok(Self::new(slot, key, key_pair.cloned(), name, Bitfield::new()))
+    }
+
+    /// Opens the feed in a folder, and sets right what a crash left behind; [`recovered`](Self::recovered) then tells what.
+    ///
+    /// This is cheap. Checked are: the keys; that `tree` reaches as far as the bitfield says; the newest signature
+    /// against its roots; the last held block against its leaf, and that leaf's path upward. [`verify`](Self::verify_step)
+    /// checks everything. A writable feed where that fails returns to its newest length that is signed and whole, and
+    /// takes up blocks that were signed and written but not yet marked. A remote feed loses the marks of blocks that are
+    /// not there, and length only where its signature or roots are gone.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] where the keys or headers are not what they must be, with the folder untouched;
+    /// [`StoreError::Locked`] where a JS hypercore has it; else what the storage says.
+    pub fn open<S: Storage + ?Sized>(storage: &mut S, slot: Slot) -> Result<Feed, StoreError> {
+        let mut files = Files { storage, slot };
+        let key = FeedKey::new(files.read_exactly(FileKind::Key)?.ok_or_else(|| {
+            StoreError::damaged(slot, FileKind::Key, "it is missing")
+        })?);
+        let key_pair = match files.read_exactly::<64>(FileKind::SecretKey)? {
+            None => None,
+            Some(secret) => {
+                let secret = zeroize::Zeroizing::new(secret);
+                let damaged = |why| StoreError::damaged(slot, FileKind::SecretKey, why);
+                let pair = KeyPair::from_secret_key(&secret)
+                    .map_err(|_| damaged("its two halves do not belong together"))?;
+                if pair.public_key() != key {
+                    return Err(damaged("it is not that of `key`"));
+                }
+                Some(pair)
+            }
+        };
+        // A remote feed's folder can hold the name of a writer that stood there before; JS would believe it.
+        let local_name = match &key_pair {
+            Some(_) => files.read_text(FileKind::LocalName)?,
+            None => None,
+        };
+        let (bitfield, missing) = files.load_bitfield()?;
+        for (kind, header) in missing {
+            files.write(kind, 0, &header)?;
+        }
+        let mut feed = Self::new(slot, key, key_pair, local_name, bitfield);
+        feed.recover(storage)?;
+        feed.trim();
+        Ok(feed)
+    }
+
+    fn new(slot: Slot, key: FeedKey, key_pair: Option<KeyPair>, local_name: Option<String>, bitfield: Bitfield) -> Feed {
+        Feed {
+            slot,
+            key,
+            key_pair,
+            local_name,
+            verifying: OnceCell::new(),
+            roots: Vec::new(),
+            length: 0,
+            byte_length: 0,
+            bitfield,
+            staged: Staged::default(),
+            nodes: NodeCache::default(),
+            window: Window::default(),
+            read_cursor: Cursor::default(),
+            put_cursor: Cursor::default(),
+            recovered: None,
+        }
+    }
+
+    /// The public key.
+    pub fn key(&self) -> FeedKey {
+        self.key
+    }
+
+    /// The discovery key, which names the feed's channel on the wire.
+    pub fn discovery_key(&self) -> DiscoveryKey {
+        self.key.discovery_key()
+    }
+
+    /// The folder.
+    pub fn slot(&self) -> Slot {
+        self.slot
+    }
+
+    /// Whether the secret key is here.
+    pub fn writable(&self) -> bool {
+        self.key_pair.is_some()
+    }
+
+    /// The writer's local name; a remote feed has none.
+    pub fn local_name(&self) -> Option<&str> {
+        self.local_name.as_deref()
+    }
+
+    /// The length in blocks, as far as a signature is known.
+    pub fn len(&self) -> u64 {
+        self.length
+    }
+
+    /// Whether the length is 0.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// The length in bytes.
+    pub fn byte_len(&self) -> u64 {
+        self.byte_length
+    }
+
+    /// Whether a block is held.
+    pub fn has(&self, index: u64) -> bool {
+        self.bitfield.get(index)
+    }
+
+    /// How many blocks are held.
+    pub fn downloaded(&self) -> u64 {
+        self.bitfield.count()
+    }
+
+    /// Which blocks are held.
+    pub fn bitfield(&self) -> &Bitfield {
+        &self.bitfield
+    }
+
+    /// What [`open`](Self::open) had to set right; `None` after a clean one.
+    pub fn recovered(&self) -> Option<&Recovered> {
+        self.recovered.as_ref()
+    }
+
+    /// What a request for this block tells about the nodes that are held: the `nodes` of a Request.
+    pub fn digest(&self, index: u64) -> u64 {
+        index.checked_mul(2).map_or(0, |node| merkle::digest(&self.bitfield, node))
+    }
+
+    /// Drops all caches. Nothing is lost but time.
+    pub fn trim(&mut self) {
+        self.nodes = NodeCache::default();
+        self.window = Window::default();
+    }
+
+    /// Whether this is the writer's signature of a tree: over root hash and length, or, as older feeds have it, over the
+    /// root hash alone.
+    fn signature_is_valid(&self, root_hash: &[u8; 32], blocks: u64, signature: &[u8; SIGNATURE]) -> bool {
+        let key = self.verifying.get_or_init(|| VerifyingKey::from_bytes(self.key.as_bytes()).ok().map(Box::new));
+        let Some(key) = key else { return false };
+        let signature = Signature::from_bytes(signature);
+        key.verify_strict(&merkle::signable(root_hash, blocks), &signature).is_ok()
+            || key.verify_strict(root_hash, &signature).is_ok()
+    }
+
+    /// A node that is held: staged, or read from `tree`.
+    fn node<S: Storage + ?Sized>(&mut self, storage: &mut S, index: u64) -> Result<Node, StoreError> {
+        self.find_node(storage, index)?.ok_or_else(|| {
+            StoreError::damaged(self.slot, FileKind::Tree, format!("node {index} is marked as held, and is not there"))
+        })
+    }
+
+    /// A node, where there is one: zeros are none.
+    fn find_node<S: Storage + ?Sized>(&mut self, storage: &mut S, index: u64) -> Result<Option<Node>, StoreError> {
+        if let Some(node) = self.staged.node(index) {
+            return Ok(Some(node));
+        }
+        self.nodes.get(storage, self.slot, index)
+    }
+
+    /// The signature of a length, where there is one: zeros are none.
+    fn signature<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        blocks: u64,
+    ) -> Result<Option<[u8; SIGNATURE]>, StoreError> {
+        let Some(position) = blocks.checked_sub(1).filter(|position| *position < MAX_FEED_BLOCKS) else {
+            return Ok(None);
+        };
+        if let Some(signature) = self.staged.signature(position) {
+            return Ok(Some(signature));
+        }
+        let mut signature = [0; SIGNATURE];
+        let mut files = Files { storage, slot: self.slot };
+        let count = files.read(FileKind::Signatures, signature_offset(position), &mut signature)?;
+        Ok((count == SIGNATURE && signature != [0; SIGNATURE]).then_some(signature))
+    }
+}
+
+fn node_offset(index: u64) -> u64 {
+    HEADER as u64 + index * NODE as u64
+}
+
+fn signature_offset(position: u64) -> u64 {
+    HEADER as u64 + position * SIGNATURE as u64
+}
+
+/// The headers that JS writes: `05 02 57`, type, version 0, entry size as u16 BE, and the algorithm's name with its length.
+fn headers(page_bytes: usize) -> [(FileKind, [u8; HEADER]); 3] {
+    let header = |kind: u8, size: usize, name: &[u8]| {
+        let mut header = [0; HEADER];
+        header[..4].copy_from_slice(&[5, 2, 0x57, kind]);
+        header[5..7].copy_from_slice(&(size as u16).to_be_bytes());
+        header[7] = name.len() as u8;
+        header[8..8 + name.len()].copy_from_slice(name);
+        header
+    };
+    [
+        (FileKind::Bitfield, header(0, page_bytes, b"")),
+        (FileKind::Signatures, header(1, SIGNATURE, b"Ed25519")),
+        (FileKind::Tree, header(2, NODE, b"BLAKE2b")),
+    ]
+}
+
+/// The files of one feed, with typed errors.
+struct Files<'a, S: ?Sized> {
+    storage: &'a mut S,
+    slot: Slot,
+}
+
+impl<S: Storage + ?Sized> Files<'_, S> {
+    fn id(&self, kind: FileKind) -> FileId {
+        FileId::new(self.slot, kind)
+    }
+
+    fn len(&mut self, kind: FileKind) -> Result<Option<u64>, StoreError> {
+        let id = self.id(kind);
+        self.storage.len(id).map_err(|error| StoreError::from_file(id, "look at", error))
+    }
+
+    fn read(&mut self, kind: FileKind, offset: u64, buf: &mut [u8]) -> Result<usize, StoreError> {
+        let id = self.id(kind);
+        self.storage.read_at(id, offset, buf).map_err(|error| StoreError::from_file(id, "read", error))
+    }
+
+    fn write(&mut self, kind: FileKind, offset: u64, data: &[u8]) -> Result<(), StoreError> {
+        let id = self.id(kind);
+        self.storage.write_at(id, offset, data).map_err(|error| StoreError::from_file(id, "write", error))
+    }
+
+    fn replace(&mut self, kind: FileKind, data: &[u8]) -> Result<(), StoreError> {
+        let id = self.id(kind);
+        self.storage.replace(id, data).map_err(|error| StoreError::from_file(id, "write", error))
+    }
+
+    /// A file of exactly so many bytes, or `None` where it is absent.
+    fn read_exactly<const N: usize>(&mut self, kind: FileKind) -> Result<Option<[u8; N]>, StoreError> {
+        let Some(len) = self.len(kind)? else { return Ok(None) };
+        let mut bytes = [0; N];
+        if len != N as u64 || self.read(kind, 0, &mut bytes)? != N {
+            let why = format!("it has {len} bytes where {N} belong");
+            return Err(StoreError::damaged(self.slot, kind, why));
+        }
+        Ok(Some(bytes))
+    }
+
+    /// A short file as text, with what is no UTF-8 replaced; `None` where it is absent or empty.
+    fn read_text(&mut self, kind: FileKind) -> Result<Option<String>, StoreError> {
+        let mut bytes = vec![0; 4096];
+        let count = self.read(kind, 0, &mut bytes)?;
+        bytes.truncate(count);
+        Ok((count > 0).then(|| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    /// The bitfield, and the headers that are to be written because their files have none.
+    #[allow(clippy::type_complexity)]
+    fn load_bitfield(&mut self) -> Result<(Bitfield, Vec<(FileKind, [u8; HEADER])>), StoreError> {
+        let mut page_bytes = DEFAULT_PAGE_BYTES;
+        let mut missing = Vec::new();
+        for (kind, ours) in headers(DEFAULT_PAGE_BYTES) {
+            let mut theirs = [0; HEADER];
+            let count = self.read(kind, 0, &mut theirs)?;
+            if theirs == [0; HEADER] || (count < HEADER && ours.starts_with(&theirs[..count])) {
+                missing.push((kind, ours));
+                continue;
+            }
+            if theirs[..4] != ours[..4] {
+                return Err(StoreError::damaged(self.slot, kind, "its header is not that of such a file"));
+            }
+            let size = usize::from(u16::from_be_bytes([theirs[5], theirs[6]]));
+            let fits = match kind {
+                FileKind::Bitfield => Bitfield::is_page_size(size),
+                _ => theirs[5..7] == ours[5..7],
+            };
+            if !fits {
+                return Err(StoreError::damaged(self.slot, kind, format!("its entries cannot have {size} bytes")));
+            }
+            if kind == FileKind::Bitfield {
+                page_bytes = size;
+            }
+        }
+
+        let mut bitfield = Bitfield::load(page_bytes);
+        let mut buffer = vec![0; page_bytes * 16];
+        let mut offset = HEADER as u64;
+        loop {
+            let count = self.read(FileKind::Bitfield, offset, &mut buffer)?;
+            for page in buffer[..count].chunks(page_bytes) {
+                bitfield.load_page(page);
+            }
+            if bitfield.end() > MAX_FEED_BLOCKS {
+                let why = "it tells of more blocks than a feed can have";
+                return Err(StoreError::damaged(self.slot, FileKind::Bitfield, why));
+            }
+            if count < buffer.len() {
+                return Ok((bitfield, missing));
+            }
+            offset += count as u64;
+        }
+    }
+}

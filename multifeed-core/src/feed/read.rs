@@ -1,0 +1,193 @@
+//! Reading blocks, and answering requests for them.
+
+use bytes::Bytes;
+use multifeed_proto::{Data, Request};
+
+use super::cache::Window;
+use super::{Cursor, Feed, Files};
+use crate::error::StoreError;
+use crate::limits::{MAX_FEED_BLOCKS, MAX_MESSAGE_BYTES, data_message_bytes};
+use crate::merkle::{self, index as flat};
+use crate::storage::{FileKind, Storage};
+
+/// Bytes that are read at once when blocks are read in order.
+const WINDOW: usize = 64 * 1024;
+/// Larger blocks are read by themselves.
+const MAX_WINDOWED: usize = 16 * 1024;
+
+/// The answer to a Request.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// The message to send.
+    Data(Data),
+    /// The block is not held, or no node that would prove it, or no signature. JS sends nothing either.
+    Nothing,
+    /// The message would pass what JS peers accept: a block of a JS store that was too large from the start.
+    TooLarge {
+        /// The block.
+        index: u64,
+        /// Its size in bytes.
+        size: u64,
+    },
+}
+
+impl Feed {
+    /// The block, or `None` where it is not held. What is staged is held.
+    ///
+    /// A small block can be a slice of a 64 KiB buffer that was read ahead: copy what is kept for long.
+    ///
+    /// # Errors
+    /// What the storage says; [`StoreError::Damaged`] where the block is marked as held and is not there.
+    pub fn get<S: Storage + ?Sized>(&mut self, storage: &mut S, index: u64) -> Result<Option<Bytes>, StoreError> {
+        if !self.has(index) {
+            return Ok(None);
+        }
+        let size = self.node(storage, 2 * index)?.size;
+        let in_order = self.read_cursor.block == index;
+        let cursor = self.read_cursor;
+        let offset = self.offset_of(storage, index, cursor)?;
+        self.read_cursor = Cursor { block: index + 1, offset: offset.saturating_add(size) };
+        self.read_block(storage, offset, size, in_order).map(Some)
+    }
+
+    /// The answer to a request, by its digest alone: nothing is remembered of what was sent before.
+    ///
+    /// A request with `bytes` is a seek: it is answered for the block at that offset where that can be told, else for its
+    /// index. That JS drops an immediate repeat of the same offset is the channel's matter.
+    ///
+    /// # Errors
+    /// What the storage says; [`StoreError::Damaged`] where something is marked as held and is not there.
+    pub fn answer<S: Storage + ?Sized>(&mut self, storage: &mut S, request: &Request) -> Result<Answer, StoreError> {
+        let mut index = request.index;
+        let mut digest = request.nodes;
+        if request.bytes > 0
+            && let Some(found) = self.seek(storage, request.bytes)?
+        {
+            index = found;
+            digest = 0;
+        }
+        if index >= MAX_FEED_BLOCKS || (!request.hash && !self.has(index)) {
+            return Ok(Answer::Nothing);
+        }
+        let Some(proof) = merkle::proof(&self.bitfield, 2 * index, digest, request.hash) else {
+            return Ok(Answer::Nothing);
+        };
+        let mut nodes = Vec::with_capacity(proof.nodes.len());
+        for node in proof.nodes {
+            // A full root that the tree has no mark for: JS has an error here.
+            if !self.bitfield.node(node) {
+                return Ok(Answer::Nothing);
+            }
+            nodes.push(self.node(storage, node)?);
+        }
+        let mut signature = None;
+        if proof.signed_length > 0 {
+            signature = self.signature(storage, proof.signed_length)?;
+            if signature.is_none() && !self.is_static() {
+                return Ok(Answer::Nothing);
+            }
+        }
+        let value = if request.hash {
+            None
+        } else {
+            let size = self.node(storage, 2 * index)?.size;
+            let wanted = usize::try_from(size).unwrap_or(usize::MAX);
+            if data_message_bytes(index, Some(wanted), &nodes, signature.is_some()) > MAX_MESSAGE_BYTES {
+                return Ok(Answer::TooLarge { index, size });
+            }
+            self.get(storage, index)?
+        };
+        Ok(Answer::Data(Data { index, value, nodes, signature }))
+    }
+
+    /// The block that holds the byte at this offset, where the held nodes tell (hypercore 9's `_seek`).
+    ///
+    /// # Errors
+    /// What the storage says.
+    pub fn seek<S: Storage + ?Sized>(&mut self, storage: &mut S, offset: u64) -> Result<Option<u64>, StoreError> {
+        let Some(root) = self.roots.iter().try_fold(offset, |left, root| {
+            // Breaks with the root that holds the offset.
+            if left < root.size { Err((root.index, left)) } else { Ok(left - root.size) }
+        }).err() else {
+            // JS takes the end for the block after the last.
+            return Ok((offset == self.byte_length).then_some(self.length));
+        };
+        let (mut node, mut left) = root;
+        while let Some((low, high)) = flat::children(node) {
+            if !self.bitfield.node(low) {
+                return Ok(None);
+            }
+            let size = self.node(storage, low)?.size;
+            if left < size {
+                node = low;
+            } else {
+                left -= size;
+                node = high;
+            }
+        }
+        Ok(Some(node / 2))
+    }
+
+    /// Where a block begins in `data`, told by the roots of what stands before it.
+    pub(super) fn offset_of<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        index: u64,
+        cursor: Cursor,
+    ) -> Result<u64, StoreError> {
+        if cursor.block == index {
+            return Ok(cursor.offset);
+        }
+        let mut offset = 0u64;
+        for root in flat::full_roots(index) {
+            offset = offset.saturating_add(self.node(storage, root)?.size);
+        }
+        Ok(offset)
+    }
+
+    pub(super) fn read_block<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        offset: u64,
+        size: u64,
+        in_order: bool,
+    ) -> Result<Bytes, StoreError> {
+        if size == 0 {
+            return Ok(Bytes::new());
+        }
+        let slot = self.slot;
+        let short = move || StoreError::damaged(slot, FileKind::Data, format!("it ends before {size} bytes at {offset}"));
+        let wanted = usize::try_from(size).map_err(|_| short())?;
+        if let Some(block) = self.staged.block(offset, wanted) {
+            return Ok(block);
+        }
+        if let Some(block) = self.window.get(offset, wanted) {
+            return Ok(block);
+        }
+        let mut files = Files { storage, slot };
+        // A size that only a damaged node can tell must not be allocated.
+        if wanted > MAX_MESSAGE_BYTES && files.len(FileKind::Data)?.unwrap_or(0) < offset.saturating_add(size) {
+            return Err(short());
+        }
+        let ahead = in_order && wanted <= MAX_WINDOWED;
+        let mut bytes = vec![0; if ahead { WINDOW } else { wanted }];
+        let count = files.read(FileKind::Data, offset, &mut bytes)?;
+        if count < wanted {
+            return Err(short());
+        }
+        bytes.truncate(count);
+        let bytes = Bytes::from(bytes);
+        if ahead {
+            let block = bytes.slice(..wanted);
+            self.window = Window::new(offset, bytes);
+            return Ok(block);
+        }
+        Ok(bytes)
+    }
+
+    /// Whether the feed is one of JS's unsigned ones, whose key is its root hash.
+    pub(super) fn is_static(&self) -> bool {
+        self.length > 0 && merkle::root_hash(&self.roots) == *self.key.as_bytes()
+    }
+}
+

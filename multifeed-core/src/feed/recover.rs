@@ -1,0 +1,252 @@
+//! Opening a feed after whatever happened to it.
+
+use multifeed_proto::Node;
+
+use super::{Cursor, Feed, Files, HEADER, NODE, SIGNATURE, signature_offset};
+use crate::error::StoreError;
+use crate::limits::{MAX_FEED_BLOCKS, MAX_FEED_BYTES, MAX_MESSAGE_BYTES};
+use crate::merkle::{self, index as flat};
+use crate::storage::{FileKind, Storage};
+
+/// Signatures that are read at once when a signed length is searched for.
+const SIGNATURES_AT_ONCE: u64 = 1024;
+
+/// What opening a feed had to set right.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Recovered {
+    /// The length in blocks that the bitfield told.
+    pub marked_length: u64,
+    /// The length in blocks that the feed has now.
+    pub length: u64,
+    /// Blocks that were marked as held and are not there, or lie past the length.
+    pub blocks_unmarked: u64,
+    /// Tree nodes that were marked as held and are not there, or lie past the length.
+    pub nodes_unmarked: u64,
+    /// Blocks of a writable feed that were there, whole and signed, and not marked.
+    pub blocks_regained: u64,
+}
+
+impl Feed {
+    /// Finds the length, and makes marks and files agree. See [`Feed::open`] for what is looked at.
+    pub(super) fn recover<S: Storage + ?Sized>(&mut self, storage: &mut S) -> Result<(), StoreError> {
+        let mut files = Files { storage, slot: self.slot };
+        let tree_len = files.len(FileKind::Tree)?.unwrap_or(0);
+        let mut report = Recovered { marked_length: merkle::length(&self.bitfield), ..Recovered::default() };
+
+        let nodes = tree_len.saturating_sub(HEADER as u64) / NODE as u64;
+        report.nodes_unmarked += self.unmark_nodes_from(nodes);
+        self.mark_parents_between_pages(storage)?;
+        let marked = merkle::length(&self.bitfield);
+        match self.signed_roots(storage, marked)? {
+            Some(roots) => self.set_roots(roots),
+            None => self.find_signed_length(storage, marked)?,
+        }
+
+        loop {
+            let (blocks, nodes) = self.forget_after(self.length);
+            report.blocks_unmarked += blocks;
+            report.nodes_unmarked += nodes;
+            let Some(last) = self.bitfield.last_held(self.length) else { break };
+            if self.is_whole(storage, last)? {
+                break;
+            }
+            if self.writable() {
+                self.find_signed_length(storage, last)?;
+            } else {
+                self.bitfield.set(last, false);
+                report.blocks_unmarked += 1;
+                if self.find_node(storage, 2 * last)?.is_none() {
+                    report.nodes_unmarked += u64::from(self.bitfield.clear_node(2 * last));
+                }
+            }
+        }
+
+        if self.writable() {
+            report.blocks_regained = self.regain(storage)?;
+        }
+        report.length = self.length;
+        if self.bitfield.is_dirty() || report.marked_length != report.length {
+            self.flush(storage)?;
+            self.recovered = Some(report);
+        }
+        Ok(())
+    }
+
+    fn set_roots(&mut self, roots: Vec<Node>) {
+        self.length = roots.last().map_or(0, |last| flat::right_span(last.index) / 2 + 1);
+        self.byte_length = roots.iter().map(|root| root.size).sum();
+        self.roots = roots;
+        self.read_cursor = Cursor::default();
+    }
+
+    /// Unmarks the nodes past the end of `tree`.
+    fn unmark_nodes_from(&mut self, nodes: u64) -> u64 {
+        let end = self.bitfield.nodes_end();
+        let mut from = nodes;
+        let mut unmarked = 0;
+        while let Some(node) = self.bitfield.next_node(from, end) {
+            unmarked += u64::from(self.bitfield.clear_node(node));
+            from = node + 1;
+        }
+        unmarked
+    }
+
+    /// A node over two pages of the bitfield is marked in the first of them, which may be the one that was not written.
+    fn mark_parents_between_pages<S: Storage + ?Sized>(&mut self, storage: &mut S) -> Result<(), StoreError> {
+        const PAGE_NODES: u64 = 2048 * 8;
+        for page in 1..self.bitfield.nodes_end() / PAGE_NODES {
+            let node = page * PAGE_NODES - 1;
+            let both = flat::children(node)
+                .is_some_and(|(left, right)| self.bitfield.node(left) && self.bitfield.node(right));
+            if both && !self.bitfield.node(node) && self.find_node(storage, node)?.is_some() {
+                self.bitfield.set_node(node);
+            }
+        }
+        Ok(())
+    }
+
+    /// The roots of a length, where all are there and the signature of that length is theirs.
+    fn signed_roots<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        length: u64,
+    ) -> Result<Option<Vec<Node>>, StoreError> {
+        let Some(roots) = self.roots_of(storage, length)? else { return Ok(None) };
+        if length == 0 {
+            return Ok(Some(roots));
+        }
+        let root_hash = merkle::root_hash(&roots);
+        let valid = match self.signature(storage, length)? {
+            Some(signature) => self.signature_is_valid(&root_hash, length, &signature),
+            // An unsigned feed of JS's.
+            None => root_hash == *self.key.as_bytes(),
+        };
+        Ok(valid.then_some(roots))
+    }
+
+    fn roots_of<S: Storage + ?Sized>(&mut self, storage: &mut S, length: u64) -> Result<Option<Vec<Node>>, StoreError> {
+        if length > MAX_FEED_BLOCKS {
+            return Ok(None);
+        }
+        let mut roots = Vec::new();
+        let mut bytes = 0u64;
+        for root in flat::full_roots(length) {
+            let node = if self.bitfield.node(root) { self.find_node(storage, root)? } else { None };
+            let Some(node) = node else { return Ok(None) };
+            bytes = bytes.saturating_add(node.size);
+            roots.push(node);
+        }
+        Ok((bytes <= MAX_FEED_BYTES).then_some(roots))
+    }
+
+    /// Takes the greatest length up to this one that is signed and whose roots are there.
+    fn find_signed_length<S: Storage + ?Sized>(&mut self, storage: &mut S, most: u64) -> Result<(), StoreError> {
+        let mut files = Files { storage, slot: self.slot };
+        let stored = files.len(FileKind::Signatures)?.unwrap_or(0).saturating_sub(HEADER as u64) / SIGNATURE as u64;
+        let mut end = most.min(stored);
+        let mut buffer = vec![0; SIGNATURES_AT_ONCE as usize * SIGNATURE];
+        while end > 0 {
+            let start = end.saturating_sub(SIGNATURES_AT_ONCE);
+            let buffer = &mut buffer[..(end - start) as usize * SIGNATURE];
+            let count = Files { storage, slot: self.slot }.read(
+                FileKind::Signatures,
+                signature_offset(start),
+                buffer,
+            )?;
+            for (position, signature) in buffer[..count].chunks_exact(SIGNATURE).enumerate().rev() {
+                if signature.iter().all(|byte| *byte == 0) {
+                    continue;
+                }
+                if let Some(roots) = self.signed_roots(storage, start + position as u64 + 1)? {
+                    self.set_roots(roots);
+                    return Ok(());
+                }
+            }
+            end = start;
+        }
+        self.set_roots(Vec::new());
+        Ok(())
+    }
+
+    /// Whether a block is in `data` as its leaf says, and the leaf under what is held above it.
+    fn is_whole<S: Storage + ?Sized>(&mut self, storage: &mut S, block: u64) -> Result<bool, StoreError> {
+        let Some(leaf) = self.marked_node(storage, 2 * block)? else { return Ok(false) };
+        let mut offset = 0u64;
+        for root in flat::full_roots(block) {
+            let Some(node) = self.marked_node(storage, root)? else { return Ok(false) };
+            offset = offset.saturating_add(node.size);
+        }
+        if !self.has_block(storage, offset, &leaf)? {
+            return Ok(false);
+        }
+        let mut node = leaf;
+        loop {
+            let Some(parent) = self.marked_node(storage, flat::parent(node.index))? else { return Ok(true) };
+            let Some(sibling) = self.marked_node(storage, flat::sibling(node.index))? else { return Ok(true) };
+            let (left, right) = if node.index < sibling.index { (node, sibling) } else { (sibling, node) };
+            if merkle::parent(&left, &right).as_ref() != Some(&parent) {
+                return Ok(false);
+            }
+            node = parent;
+        }
+    }
+
+    fn marked_node<S: Storage + ?Sized>(&mut self, storage: &mut S, node: u64) -> Result<Option<Node>, StoreError> {
+        if self.bitfield.node(node) { self.find_node(storage, node) } else { Ok(None) }
+    }
+
+    /// Whether `data` has the leaf's block at this offset.
+    fn has_block<S: Storage + ?Sized>(&mut self, storage: &mut S, offset: u64, leaf: &Node) -> Result<bool, StoreError> {
+        if leaf.size > 2 * MAX_MESSAGE_BYTES as u64 {
+            return Ok(false);
+        }
+        match self.read_block(storage, offset, leaf.size, false) {
+            Ok(block) => Ok(merkle::leaf_hash(&block) == leaf.hash),
+            Err(StoreError::Damaged { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes up blocks after the length of a writable feed that are in `data` and `tree`, as far as one of the signatures
+    /// after it covers them. Only leaves are read, everything above them is computed again.
+    fn regain<S: Storage + ?Sized>(&mut self, storage: &mut S) -> Result<u64, StoreError> {
+        let mut files = Files { storage, slot: self.slot };
+        let stored = files.len(FileKind::Signatures)?.unwrap_or(0).saturating_sub(HEADER as u64) / SIGNATURE as u64;
+        let start = self.length;
+        let mut roots = self.roots.clone();
+        let mut offset = self.byte_length;
+        let mut pending = Vec::new();
+        for block in start..stored.min(MAX_FEED_BLOCKS) {
+            let Some(leaf) = self.nodes.get(storage, self.slot, 2 * block)? else { break };
+            if leaf.size > MAX_FEED_BYTES - offset || !self.has_block(storage, offset, &leaf)? {
+                break;
+            }
+            offset += leaf.size;
+            let mut node = leaf;
+            pending.push(node);
+            while let Some(left) = roots.last()
+                && left.index == flat::sibling(node.index)
+                && let Some(parent) = merkle::parent(left, &node)
+            {
+                roots.pop();
+                pending.push(parent);
+                node = parent;
+            }
+            roots.push(node);
+            let Some(signature) = self.signature(storage, block + 1)? else { continue };
+            if !self.signature_is_valid(&merkle::root_hash(&roots), block + 1, &signature) {
+                continue;
+            }
+            for node in pending.drain(..) {
+                self.staged.put_node(&node);
+                self.bitfield.set_node(node.index);
+            }
+            for regained in self.length..=block {
+                self.bitfield.set(regained, true);
+            }
+            self.set_roots(roots.clone());
+        }
+        Ok(self.length - start)
+    }
+}

@@ -1,0 +1,192 @@
+//! What was verified and not written yet, and writing it.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use multifeed_proto::Node;
+
+use super::cache::{Window, encode};
+use super::{Feed, Files, NODE, SIGNATURE, node_offset, signature_offset};
+use crate::error::StoreError;
+use crate::storage::{FileKind, Storage};
+
+/// Blocks below this size are gathered, so that a run of them is one write and none pins the buffer it came in.
+const GATHERED: usize = 16 * 1024;
+/// A run of gathered blocks is no longer than this.
+const MAX_RUN: usize = 1 << 20;
+
+/// Verified blocks, nodes and signatures on their way to the files. What is in here counts as held.
+#[derive(Debug, Default)]
+pub(super) struct Staged {
+    /// By flat-tree index: hash and size.
+    nodes: BTreeMap<u64, ([u8; 32], u64)>,
+    /// By length less one.
+    signatures: BTreeMap<u64, [u8; SIGNATURE]>,
+    /// By offset in `data`.
+    data: BTreeMap<u64, Chunk>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+enum Chunk {
+    Run(Vec<u8>),
+    Block(Bytes),
+}
+
+impl Chunk {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Chunk::Run(bytes) => bytes,
+            Chunk::Block(bytes) => bytes,
+        }
+    }
+}
+
+impl Staged {
+    pub(super) fn is_empty(&self) -> bool {
+        self.nodes.is_empty() && self.signatures.is_empty() && self.data.is_empty()
+    }
+
+    pub(super) fn node(&self, index: u64) -> Option<Node> {
+        self.nodes.get(&index).map(|(hash, size)| Node { index, hash: *hash, size: *size })
+    }
+
+    pub(super) fn put_node(&mut self, node: &Node) {
+        if self.nodes.insert(node.index, (node.hash, node.size)).is_none() {
+            self.bytes += NODE;
+        }
+    }
+
+    pub(super) fn signature(&self, position: u64) -> Option<[u8; SIGNATURE]> {
+        self.signatures.get(&position).copied()
+    }
+
+    pub(super) fn put_signature(&mut self, position: u64, signature: [u8; SIGNATURE]) {
+        if self.signatures.insert(position, signature).is_none() {
+            self.bytes += SIGNATURE;
+        }
+    }
+
+    pub(super) fn block(&self, offset: u64, size: usize) -> Option<Bytes> {
+        let (start, chunk) = self.data.range(..=offset).next_back()?;
+        let start = usize::try_from(offset - start).ok()?;
+        match chunk {
+            Chunk::Run(bytes) => bytes.get(start..start.checked_add(size)?).map(Bytes::copy_from_slice),
+            Chunk::Block(bytes) => (start == 0 && bytes.len() == size).then(|| bytes.clone()),
+        }
+    }
+
+    pub(super) fn put_block(&mut self, offset: u64, block: &Bytes) {
+        if block.is_empty() {
+            return;
+        }
+        self.bytes += block.len();
+        if block.len() >= GATHERED {
+            self.data.insert(offset, Chunk::Block(block.clone()));
+            return;
+        }
+        if let Some((start, Chunk::Run(run))) = self.data.range_mut(..offset).next_back()
+            && *start + run.len() as u64 == offset
+            && run.len() + block.len() <= MAX_RUN
+        {
+            run.extend_from_slice(block);
+            return;
+        }
+        self.data.insert(offset, Chunk::Run(block.to_vec()));
+    }
+}
+
+impl Feed {
+    /// About how much memory waits for [`flush`](Self::flush), in bytes.
+    pub fn staged_bytes(&self) -> usize {
+        self.staged.bytes
+    }
+
+    /// Writes what was staged: blocks, nodes, signatures, and last the bitfield that says they are there. Neighbours go
+    /// in one write.
+    ///
+    /// # Errors
+    /// What the storage says. All stays staged then, and the next call tries again.
+    pub fn flush<S: Storage + ?Sized>(&mut self, storage: &mut S) -> Result<(), StoreError> {
+        let mut files = Files { storage, slot: self.slot };
+        if !self.staged.is_empty() {
+            for (offset, chunk) in &self.staged.data {
+                files.write(FileKind::Data, *offset, chunk.bytes())?;
+            }
+            write_runs(&mut files, FileKind::Tree, node_offset, self.staged.nodes.iter().map(|(index, (hash, size))| {
+                (*index, encode(&Node { index: *index, hash: *hash, size: *size }))
+            }))?;
+            let signatures = self.staged.signatures.iter().map(|(position, signature)| (*position, *signature));
+            write_runs(&mut files, FileKind::Signatures, signature_offset, signatures)?;
+        }
+        self.write_bitfield(storage)?;
+        let staged = std::mem::take(&mut self.staged);
+        for (index, (hash, size)) in staged.nodes {
+            self.nodes.wrote(index, &encode(&Node { index, hash, size }));
+        }
+        if !staged.data.is_empty() {
+            // It may have been read before these blocks were there.
+            self.window = Window::default();
+        }
+        Ok(())
+    }
+
+    /// Writes the pages of the bitfield that changed.
+    pub(super) fn write_bitfield<S: Storage + ?Sized>(&mut self, storage: &mut S) -> Result<(), StoreError> {
+        if !self.bitfield.is_dirty() {
+            return Ok(());
+        }
+        let mut files = Files { storage, slot: self.slot };
+        let size = self.bitfield.page_bytes() as u64;
+        for number in self.bitfield.dirty_pages() {
+            let Some(page) = self.bitfield.page_as_stored(number) else { continue };
+            files.write(FileKind::Bitfield, super::HEADER as u64 + number as u64 * size, page)?;
+        }
+        self.bitfield.mark_clean();
+        Ok(())
+    }
+}
+
+/// Writes entries in ascending order, neighbours together.
+fn write_runs<S: Storage + ?Sized, const N: usize>(
+    files: &mut Files<'_, S>,
+    kind: FileKind,
+    offset_of: fn(u64) -> u64,
+    entries: impl Iterator<Item = (u64, [u8; N])>,
+) -> Result<(), StoreError> {
+    let mut run: Vec<u8> = Vec::new();
+    let mut first = 0;
+    for (position, entry) in entries {
+        if !run.is_empty() && (position != first + (run.len() / N) as u64 || run.len() >= MAX_RUN) {
+            files.write(kind, offset_of(first), &run)?;
+            run.clear();
+        }
+        if run.is_empty() {
+            first = position;
+        }
+        run.extend_from_slice(&entry);
+    }
+    if run.is_empty() { Ok(()) } else { files.write(kind, offset_of(first), &run) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_found_where_they_are_staged() {
+        let mut staged = Staged::default();
+        staged.put_block(100, &Bytes::from_static(b"abc"));
+        staged.put_block(103, &Bytes::from_static(b"de"));
+        staged.put_block(105, &Bytes::from(vec![1; GATHERED]));
+        staged.put_block(10, &Bytes::from_static(b"x"));
+        assert_eq!(staged.data.len(), 3);
+        assert_eq!(staged.block(103, 2).unwrap(), "de");
+        assert_eq!(staged.block(100, 3).unwrap(), "abc");
+        assert_eq!(staged.block(105, GATHERED).unwrap().len(), GATHERED);
+        assert_eq!(staged.block(10, 1).unwrap(), "x");
+        assert_eq!(staged.block(11, 1), None);
+        assert_eq!(staged.block(99, 1), None);
+        assert_eq!(staged.block(104, 2), None);
+    }
+}

@@ -1,0 +1,290 @@
+//! Checking a whole feed again, in slices.
+
+use core::fmt;
+
+use multifeed_proto::FeedKey;
+
+use super::{Cursor, Feed, SIGNATURE};
+use crate::error::StoreError;
+use crate::limits::MAX_FEED_BYTES;
+use crate::merkle::{self, index as flat};
+use crate::storage::{FileKind, Slot, Storage};
+
+/// What checking a node or looking for a signature counts against a slice's bytes.
+const NODE_COST: usize = 256;
+/// What checking a signature counts.
+const SIGNATURE_COST: usize = 32 * 1024;
+
+/// How far [`Feed::verify_step`] has come. A new one starts at the beginning.
+#[derive(Debug, Clone, Default)]
+pub struct VerifyCursor {
+    stage: Stage,
+    position: u64,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Blocks,
+    Nodes,
+    Signatures,
+    Done,
+}
+
+/// What one slice found.
+#[derive(Debug, Clone, Default)]
+pub struct VerifyStep {
+    /// Blocks checked.
+    pub blocks: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// What is wrong.
+    pub findings: Vec<Finding>,
+    /// Whether all was checked.
+    pub done: bool,
+}
+
+/// Something in a feed that is not as it must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// The feed.
+    pub key: FeedKey,
+    /// Its folder.
+    pub slot: Slot,
+    /// What is wrong.
+    pub problem: Problem,
+}
+
+/// What can be wrong in a feed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Problem {
+    /// A block does not have the hash that its leaf tells.
+    BlockDamaged {
+        /// The block.
+        block: u64,
+    },
+    /// A block is marked as held, and `data` ends before it.
+    BlockMissing {
+        /// The block.
+        block: u64,
+    },
+    /// A block is marked as held, and no leaf of it is, or a node that tells where it begins is not.
+    BlockUnproven {
+        /// The block.
+        block: u64,
+    },
+    /// A node is marked as held, and `tree` has none.
+    NodeMissing {
+        /// The node (a flat-tree index).
+        node: u64,
+    },
+    /// A node is not the parent of its children.
+    NodeDamaged {
+        /// The node (a flat-tree index).
+        node: u64,
+    },
+    /// A signature is not that of the roots of its length.
+    SignatureInvalid {
+        /// The length in blocks.
+        length: u64,
+    },
+    /// The feed's length has no signature.
+    SignatureMissing {
+        /// The length in blocks.
+        length: u64,
+    },
+}
+
+impl Finding {
+    /// The file that it is in.
+    pub fn file(&self) -> FileKind {
+        match self.problem {
+            Problem::BlockDamaged { .. } | Problem::BlockMissing { .. } => FileKind::Data,
+            Problem::BlockUnproven { .. } => FileKind::Bitfield,
+            Problem::NodeMissing { .. } | Problem::NodeDamaged { .. } => FileKind::Tree,
+            Problem::SignatureInvalid { .. } | Problem::SignatureMissing { .. } => FileKind::Signatures,
+        }
+    }
+
+    /// The block that it is about, or the first of those under the node or before the signature that it is about.
+    pub fn block(&self) -> u64 {
+        match self.problem {
+            Problem::BlockDamaged { block } | Problem::BlockMissing { block } | Problem::BlockUnproven { block } => block,
+            Problem::NodeMissing { node } | Problem::NodeDamaged { node } => flat::left_span(node) / 2,
+            Problem::SignatureInvalid { length } | Problem::SignatureMissing { length } => length.saturating_sub(1),
+        }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "feed {} (`{}` of folder {}): ", self.key, self.file(), self.slot)?;
+        match self.problem {
+            Problem::BlockDamaged { block } => write!(f, "block {block} does not have its hash"),
+            Problem::BlockMissing { block } => write!(f, "block {block} is marked as held, and not there"),
+            Problem::BlockUnproven { block } => write!(f, "block {block} is marked as held, and nothing proves it"),
+            Problem::NodeMissing { node } => {
+                write!(f, "block {}: tree node {node} is marked as held, and not there", self.block())
+            }
+            Problem::NodeDamaged { node } => {
+                write!(f, "block {}: tree node {node} is not that of its children", self.block())
+            }
+            Problem::SignatureInvalid { length } => {
+                write!(f, "block {}: the signature of length {length} is not valid", self.block())
+            }
+            Problem::SignatureMissing { length } => {
+                write!(f, "block {}: the signature of length {length} is missing", self.block())
+            }
+        }
+    }
+}
+
+impl Feed {
+    /// Checks on from a cursor, for about this many bytes of work: every held block against its leaf, every held node
+    /// against its children where both are held, every signature against its roots where all are held. At least one thing is
+    /// checked, so that calling until [`VerifyStep::done`] ends.
+    ///
+    /// The feed may grow meanwhile. Staged blocks are checked as if they were written.
+    ///
+    /// # Errors
+    /// What the storage says; what it holds that is wrong is a finding, not an error.
+    pub fn verify_step<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        cursor: &mut VerifyCursor,
+        max_bytes: usize,
+    ) -> Result<VerifyStep, StoreError> {
+        let mut step = VerifyStep::default();
+        let mut work = 0;
+        while work < max_bytes.max(1) && cursor.stage != Stage::Done {
+            let cost = match cursor.stage {
+                Stage::Blocks => self.verify_next_block(storage, cursor, &mut step)?,
+                Stage::Nodes => self.verify_next_node(storage, cursor, &mut step)?,
+                Stage::Signatures => self.verify_next_signature(storage, cursor, &mut step)?,
+                Stage::Done => None,
+            };
+            match cost {
+                Some(cost) => work = work.saturating_add(cost),
+                None => {
+                    cursor.position = 0;
+                    cursor.stage = match cursor.stage {
+                        Stage::Blocks => Stage::Nodes,
+                        Stage::Nodes => Stage::Signatures,
+                        Stage::Signatures | Stage::Done => Stage::Done,
+                    };
+                }
+            }
+        }
+        step.done = cursor.stage == Stage::Done;
+        Ok(step)
+    }
+
+    fn find(&self, step: &mut VerifyStep, problem: Problem) {
+        step.findings.push(Finding { key: self.key, slot: self.slot, problem });
+    }
+
+    /// `None`: there are no more.
+    fn verify_next_block<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        cursor: &mut VerifyCursor,
+        step: &mut VerifyStep,
+    ) -> Result<Option<usize>, StoreError> {
+        let Some(block) = self.bitfield.next_held(cursor.position, self.bitfield.end()) else { return Ok(None) };
+        cursor.position = block + 1;
+        step.blocks += 1;
+        if block >= self.length || !self.bitfield.node(2 * block) {
+            self.find(step, Problem::BlockUnproven { block });
+            return Ok(Some(NODE_COST));
+        }
+        let Some(leaf) = self.find_node(storage, 2 * block)? else {
+            // The node itself is found in its turn.
+            self.find(step, Problem::BlockUnproven { block });
+            return Ok(Some(NODE_COST));
+        };
+        let at = self.read_cursor;
+        let found = self.offset_of(storage, block, at).and_then(|offset| {
+            let in_order = at.block == block;
+            self.read_cursor = Cursor { block: block + 1, offset: offset.saturating_add(leaf.size) };
+            // The end of the feed bounds what is read for a size that only damage can tell.
+            if leaf.size > MAX_FEED_BYTES || offset.saturating_add(leaf.size) > self.byte_length {
+                return Ok(None);
+            }
+            self.read_block(storage, offset, leaf.size, in_order).map(Some)
+        });
+        match found {
+            Ok(Some(bytes)) if merkle::leaf_hash(&bytes) == leaf.hash => {
+                step.bytes += leaf.size;
+                return Ok(Some(NODE_COST + bytes.len()));
+            }
+            Ok(_) => self.find(step, Problem::BlockDamaged { block }),
+            Err(StoreError::Damaged { file: FileKind::Data, .. }) => self.find(step, Problem::BlockMissing { block }),
+            Err(StoreError::Damaged { .. }) => self.find(step, Problem::BlockUnproven { block }),
+            Err(error) => return Err(error),
+        }
+        // A wrong size must not shift what comes after.
+        self.read_cursor = Cursor::default();
+        Ok(Some(NODE_COST + usize::try_from(leaf.size.min(1 << 23)).unwrap_or(0)))
+    }
+
+    fn verify_next_node<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        cursor: &mut VerifyCursor,
+        step: &mut VerifyStep,
+    ) -> Result<Option<usize>, StoreError> {
+        let Some(index) = self.bitfield.next_node(cursor.position, self.bitfield.nodes_end()) else { return Ok(None) };
+        cursor.position = index + 1;
+        let Some(node) = self.find_node(storage, index)? else {
+            self.find(step, Problem::NodeMissing { node: index });
+            return Ok(Some(NODE_COST));
+        };
+        let Some((left, right)) = flat::children(index) else { return Ok(Some(NODE_COST / 8)) };
+        if !self.bitfield.node(left) || !self.bitfield.node(right) {
+            return Ok(Some(NODE_COST / 8));
+        }
+        // A child that is missing was found already, or will be.
+        if let Some(left) = self.find_node(storage, left)?
+            && let Some(right) = self.find_node(storage, right)?
+            && merkle::parent(&left, &right).as_ref() != Some(&node)
+        {
+            self.find(step, Problem::NodeDamaged { node: index });
+        }
+        Ok(Some(NODE_COST))
+    }
+
+    fn verify_next_signature<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        cursor: &mut VerifyCursor,
+        step: &mut VerifyStep,
+    ) -> Result<Option<usize>, StoreError> {
+        let length = cursor.position + 1;
+        if length > self.length {
+            return Ok(None);
+        }
+        cursor.position += 1;
+        let signature = self.signature(storage, length)?;
+        let last = length == self.length;
+        let Some(signature) = signature else {
+            if last && !self.is_static() {
+                self.find(step, Problem::SignatureMissing { length });
+            }
+            return Ok(Some(SIGNATURE));
+        };
+        let mut roots = Vec::new();
+        for root in flat::full_roots(length) {
+            let node = if self.bitfield.node(root) { self.find_node(storage, root)? } else { None };
+            match node {
+                Some(node) => roots.push(node),
+                // Nothing to hold it against; a node that should be there is found in its turn.
+                None => return Ok(Some(NODE_COST)),
+            }
+        }
+        if !self.signature_is_valid(&merkle::root_hash(&roots), length, &signature) {
+            self.find(step, Problem::SignatureInvalid { length });
+        }
+        Ok(Some(SIGNATURE_COST))
+    }
+}

@@ -1,0 +1,98 @@
+//! The ed25519 key pair of a writable feed.
+
+use core::fmt;
+
+use ed25519_dalek::{Signer, SigningKey};
+use multifeed_proto::FeedKey;
+use rand_core::CryptoRng;
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+/// An ed25519 key pair: the public half is the feed's key, the secret one signs its length.
+///
+/// It is wiped from memory when dropped, and prints without its secret.
+#[derive(Clone)]
+pub struct KeyPair(SigningKey);
+
+impl KeyPair {
+    /// A new key pair from this randomness.
+    pub fn generate(rng: &mut impl CryptoRng) -> Self {
+        let mut seed = Zeroizing::new([0; 32]);
+        rng.fill_bytes(&mut *seed);
+        Self::from_seed(&seed)
+    }
+
+    /// The key pair of a 32-byte seed, as libsodium's `crypto_sign_seed_keypair` makes it.
+    pub fn from_seed(seed: &[u8; 32]) -> Self {
+        Self(SigningKey::from_bytes(seed))
+    }
+
+    /// The key pair of a JS secret key: the seed, then the public key.
+    ///
+    /// # Errors
+    /// [`KeyPairError`] where the public half is not that of the seed.
+    pub fn from_secret_key(secret: &[u8; 64]) -> Result<Self, KeyPairError> {
+        SigningKey::from_keypair_bytes(secret).map(Self).map_err(|_| KeyPairError)
+    }
+
+    /// The public key: the feed's name.
+    pub fn public_key(&self) -> FeedKey {
+        FeedKey::new(self.0.verifying_key().to_bytes())
+    }
+
+    /// The secret key in JS's layout: the seed, then the public key.
+    pub fn secret_key(&self) -> Zeroizing<[u8; 64]> {
+        Zeroizing::new(self.0.to_keypair_bytes())
+    }
+
+    pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
+        self.0.sign(message).to_bytes()
+    }
+}
+
+impl fmt::Debug for KeyPair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyPair").field("public_key", &self.public_key()).finish_non_exhaustive()
+    }
+}
+
+/// The two halves of a secret key do not belong together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the public half of the secret key is not that of its seed")]
+pub struct KeyPairError;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_gives_libsodiums_key_pair() {
+        // RFC 8032, test 1.
+        let seed: [u8; 32] = hex::decode("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")
+            .unwrap()
+            .try_into()
+            .unwrap();
+        let pair = KeyPair::from_seed(&seed);
+        assert_eq!(
+            pair.public_key().to_string(),
+            "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
+        );
+        let secret = pair.secret_key();
+        assert_eq!(secret[..32], seed);
+        assert_eq!(KeyPair::from_secret_key(&secret).unwrap().public_key(), pair.public_key());
+    }
+
+    #[test]
+    fn halves_that_do_not_match_are_refused() {
+        let mut secret = *KeyPair::from_seed(&[7; 32]).secret_key();
+        secret[63] ^= 1;
+        assert!(KeyPair::from_secret_key(&secret).is_err());
+    }
+
+    #[test]
+    fn the_secret_is_not_printed() {
+        let pair = KeyPair::from_seed(&[0xab; 32]);
+        assert!(!format!("{pair:?}").contains("abab"));
+        assert!(!format!("{pair:?}").contains("171"));
+    }
+}

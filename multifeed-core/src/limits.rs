@@ -1,0 +1,106 @@
+//! The bounds of a feed, each with its name, and why it stands where it stands.
+
+use std::time::Duration;
+
+use multifeed_proto::Node;
+
+/// The most blocks that a feed can have, 2^30.
+///
+/// A bitfield costs 3584 bytes for 8192 blocks, in memory only for pages in use, but on disk at its true offset, and it is
+/// read whole when the feed is opened. A writer that signs an absurd length cannot make a reader pay for it. Index
+/// arithmetic is safe far beyond this.
+pub const MAX_FEED_BLOCKS: u64 = 1 << 30;
+
+/// The most bytes that a feed can have, 2^53: what JS peers can count exactly.
+pub const MAX_FEED_BYTES: u64 = 1 << 53;
+
+/// The largest message body on the wire, in bytes, without its header varint: JS ends a stream at one byte more.
+pub const MAX_MESSAGE_BYTES: usize = 8_388_608;
+
+/// The most nodes that a proof can have: a sibling on each level, a full root for each level left, and the leaf.
+pub const MAX_PROOF_NODES: usize = 2 * 53 + 1;
+
+/// The most bytes that one node of a proof takes in a Data message: its tag and length, and index, hash and size each
+/// with its tag.
+const MAX_NODE_BYTES: usize = 2 + (1 + 8) + (2 + 32) + (1 + 8);
+
+/// The largest block that can be appended, in bytes: its Data message, with the largest proof and a signature, still
+/// passes as one message.
+pub const MAX_BLOCK_BYTES: usize =
+    MAX_MESSAGE_BYTES - (1 + 8) - (1 + 4) - MAX_PROOF_NODES * MAX_NODE_BYTES - (2 + 64);
+
+/// What remotes may make a multifeed hold. The defaults leave room for what real JS peers do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Feeds in one store, those that remotes brought included. Offers past it are not taken. Default 65,536.
+    pub feeds: usize,
+    /// Requests that a remote may have waiting for one feed. JS has up to 32 in flight, we 256. Default 4,096; one more ends its session.
+    pub requests_queued: usize,
+    /// Wants that a remote may have waiting for one feed. JS has up to 16. Default 64; one more ends its session.
+    pub wants_queued: usize,
+    /// Runs of new blocks waiting to be announced for one feed to one remote; past it, it is sent the bitfield instead. Default 256.
+    pub announcements_queued: usize,
+    /// Bytes of verified blocks held before they are written. Default 4 MiB.
+    pub staged_bytes: usize,
+    /// How long a remote may leave requests unanswered before its blocks count as not there. Default 20 s, as in JS.
+    pub request_timeout: Duration,
+    /// Bytes of a writer's name. Default 255.
+    pub name_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            feeds: 65_536,
+            requests_queued: 4_096,
+            wants_queued: 64,
+            announcements_queued: 256,
+            staged_bytes: 4 << 20,
+            request_timeout: Duration::from_secs(20),
+            name_bytes: 255,
+        }
+    }
+}
+
+/// The bytes that the body of a Data message takes (simple-hypercore-protocol's schema).
+pub(crate) fn data_message_bytes(index: u64, value: Option<usize>, nodes: &[Node], signed: bool) -> usize {
+    let mut total = 1 + varint_bytes(index);
+    if let Some(value) = value {
+        total = total.saturating_add(1 + varint_bytes(value as u64)).saturating_add(value);
+    }
+    for node in nodes {
+        // The inner message is at most 52 bytes, so its length takes one.
+        total += 2 + (1 + varint_bytes(node.index)) + (2 + 32) + (1 + varint_bytes(node.size));
+    }
+    if signed {
+        total += 2 + 64;
+    }
+    total
+}
+
+fn varint_bytes(value: u64) -> usize {
+    let bits = 64 - value.leading_zeros() as usize;
+    bits.div_ceil(7).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_block_with_the_largest_proof_is_one_message() {
+        let node = Node { index: (1 << 54) - 1, hash: [1; 32], size: (1 << 54) - 1 };
+        let nodes = vec![node; MAX_PROOF_NODES];
+        let size = data_message_bytes((1 << 53) - 1, Some(MAX_BLOCK_BYTES), &nodes, true);
+        assert!(size <= MAX_MESSAGE_BYTES, "{size}");
+        assert!(size + 16 > MAX_MESSAGE_BYTES, "the bound gives room away: {size}");
+    }
+
+    #[test]
+    fn varints_are_counted() {
+        for (value, bytes) in [(0, 1), (127, 1), (128, 2), (16383, 2), (16384, 3), (u64::MAX, 10)] {
+            assert_eq!(varint_bytes(value), bytes);
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! The tree over a feed's blocks: positions in it, hashes of it, proofs and digests from it.
+
+pub mod index;
+mod node;
+mod proof;
+
+pub use node::{leaf_hash, parent, root_hash, signable};
+pub(crate) use node::{MAX_HASHED_TOGETHER, leaf_hashes};
+pub use proof::{Proof, digest, length, proof, verified_by};
+
+/// Which nodes of a tree are held. Positions are flat-tree indexes.
+pub trait HeldNodes {
+    /// Whether this node is held.
+    fn holds(&self, node: u64) -> bool;
+    /// A position past every held node: JS's count of the bits that its tree bitfield has room for.
+    fn end(&self) -> u64;
+}

@@ -1,0 +1,137 @@
+//! Hashes of blocks, nodes and roots (hypercore-crypto's `data`, `parent`, `tree` and `signable`).
+
+use blake2b_simd::many::{HashManyJob, hash_many};
+use blake2b_simd::{Hash, Params};
+use multifeed_proto::Node;
+
+use super::index;
+use crate::limits::MAX_FEED_BYTES;
+
+/// What stands in front of a leaf's, a parent's and a root's preimage, so that none passes for another.
+const LEAF: u8 = 0;
+const PARENT: u8 = 1;
+const ROOT: u8 = 2;
+
+/// Blocks up to this size are hashed several at a time: beyond it there is nothing left to gain.
+pub(crate) const MAX_HASHED_TOGETHER: usize = 4096;
+
+fn params() -> Params {
+    let mut params = Params::new();
+    params.hash_length(32);
+    params
+}
+
+fn bytes(hash: Hash) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    for (to, from) in bytes.iter_mut().zip(hash.as_bytes()) {
+        *to = *from;
+    }
+    bytes
+}
+
+/// A block's hash: BLAKE2b-256 of 0, its length as u64 BE, and the block.
+pub fn leaf_hash(block: &[u8]) -> [u8; 32] {
+    let mut head = [LEAF; 9];
+    head[1..].copy_from_slice(&(block.len() as u64).to_be_bytes());
+    if block.len() <= 256 - 9 {
+        // Whole in one call: no copy into the hasher's own buffer.
+        let mut whole = [0; 256];
+        whole[..9].copy_from_slice(&head);
+        whole[9..9 + block.len()].copy_from_slice(block);
+        return bytes(params().hash(&whole[..9 + block.len()]));
+    }
+    bytes(params().to_state().update(&head).update(block).finalize())
+}
+
+/// The hashes of many small blocks, several at a time.
+pub(crate) fn leaf_hashes<'a>(blocks: impl Iterator<Item = &'a [u8]> + Clone, hashes: &mut Vec<[u8; 32]>) {
+    const LANES: usize = 16;
+    let params = params();
+    let mut blocks = blocks.peekable();
+    let mut preimages = Vec::new();
+    let mut ends = Vec::with_capacity(LANES);
+    while blocks.peek().is_some() {
+        preimages.clear();
+        ends.clear();
+        for block in blocks.by_ref().take(LANES) {
+            preimages.push(LEAF);
+            preimages.extend_from_slice(&(block.len() as u64).to_be_bytes());
+            preimages.extend_from_slice(block);
+            ends.push(preimages.len());
+        }
+        let mut start = 0;
+        let mut jobs: Vec<HashManyJob<'_>> = ends
+            .iter()
+            .map(|&end| {
+                let job = HashManyJob::new(&params, &preimages[start..end]);
+                start = end;
+                job
+            })
+            .collect();
+        hash_many(jobs.iter_mut());
+        hashes.extend(jobs.iter().map(|job| bytes(job.to_hash())));
+    }
+}
+
+/// The node above two siblings, left one first: BLAKE2b-256 of 1, their summed size as u64 BE, and both hashes.
+///
+/// `None` where the size passes [`MAX_FEED_BYTES`]: no feed has such a node.
+pub fn parent(left: &Node, right: &Node) -> Option<Node> {
+    let size = left.size.checked_add(right.size).filter(|size| *size <= MAX_FEED_BYTES)?;
+    let mut preimage = [PARENT; 73];
+    preimage[1..9].copy_from_slice(&size.to_be_bytes());
+    preimage[9..41].copy_from_slice(&left.hash);
+    preimage[41..].copy_from_slice(&right.hash);
+    Some(Node { index: index::parent(left.index), hash: bytes(params().hash(&preimage)), size })
+}
+
+/// The hash of a whole tree: BLAKE2b-256 of 2, and each root's hash, index and size as u64 BE.
+pub fn root_hash(roots: &[Node]) -> [u8; 32] {
+    let mut state = params().to_state();
+    state.update(&[ROOT]);
+    for root in roots {
+        state.update(&root.hash).update(&root.index.to_be_bytes()).update(&root.size.to_be_bytes());
+    }
+    bytes(state.finalize())
+}
+
+/// What the writer signs: the root hash, and the length in blocks as u64 BE.
+pub fn signable(root_hash: &[u8; 32], blocks: u64) -> [u8; 40] {
+    let mut message = [0; 40];
+    message[..32].copy_from_slice(root_hash);
+    message[32..].copy_from_slice(&blocks.to_be_bytes());
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_at_a_time_are_as_one_by_one() {
+        let blocks: Vec<Vec<u8>> = (0..50usize).map(|i| vec![i as u8; i * 37 % 600]).collect();
+        let mut hashes = Vec::new();
+        leaf_hashes(blocks.iter().map(Vec::as_slice), &mut hashes);
+        let single: Vec<_> = blocks.iter().map(|block| leaf_hash(block)).collect();
+        assert_eq!(hashes, single);
+    }
+
+    #[test]
+    fn short_and_long_blocks_hash_alike() {
+        for size in [0, 1, 119, 120, 246, 247, 248, 249, 1000] {
+            let block = vec![7; size];
+            let mut whole = vec![0];
+            whole.extend_from_slice(&(size as u64).to_be_bytes());
+            whole.extend_from_slice(&block);
+            assert_eq!(leaf_hash(&block)[..], *params().hash(&whole).as_bytes(), "{size}");
+        }
+    }
+
+    #[test]
+    fn a_size_past_all_feeds_has_no_parent() {
+        let node = |index, size| Node { index, hash: [0; 32], size };
+        assert!(parent(&node(0, u64::MAX), &node(2, 1)).is_none());
+        assert!(parent(&node(0, MAX_FEED_BYTES), &node(2, 1)).is_none());
+        assert!(parent(&node(0, MAX_FEED_BYTES), &node(2, 0)).is_some());
+    }
+}

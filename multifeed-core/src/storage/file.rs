@@ -1,0 +1,385 @@
+//! A store in a folder on disk, laid out as multifeed 6 lays it out.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use super::pool::{self, Pool};
+use super::{FileError, FileId, FileKind, Slot, Storage};
+use crate::error::StoreError;
+
+/// The name of the lock beside the numbered folders. JS does not look at it.
+const LOCK: &str = "multifeed.lock";
+
+/// How a [`FileStorage`] is opened.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct FileStorageOptions {
+    /// The most files that are open at once, 128 by default; at least 1.
+    pub max_open_files: usize,
+}
+
+impl Default for FileStorageOptions {
+    fn default() -> Self {
+        Self { max_open_files: 128 }
+    }
+}
+
+/// A store in a folder: a numbered folder for each feed, either side's (JS's or ours), one at a time.
+///
+/// While it is open it holds `multifeed.lock`, which keeps a second process of ours out, and, while a feed's
+/// `bitfield` is open, the lock on it that hypercore 9 and Corestore take. multifeed 6 itself takes no lock, and so cannot
+/// be kept out.
+#[derive(Debug)]
+pub struct FileStorage {
+    root: PathBuf,
+    pool: Pool,
+    /// `None` once closed.
+    lock: Option<File>,
+}
+
+impl FileStorage {
+    /// Opens the folder, made where it is missing (mode 0700), and locks it.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] where another process has it open, else what the disk says.
+    pub fn open(root: impl Into<PathBuf>) -> Result<Self, StoreError> {
+        Self::open_with(root, FileStorageOptions::default())
+    }
+
+    /// [`open`](Self::open), with options.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with(root: impl Into<PathBuf>, options: FileStorageOptions) -> Result<Self, StoreError> {
+        let root = root.into();
+        let lock = Self::lock(&root).map_err(|error| StoreError::from_store("open", error))?;
+        Ok(Self { root, pool: Pool::new(options.max_open_files), lock: Some(lock) })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.root
+    }
+
+    /// The path of one file.
+    pub fn path_of(&self, file: FileId) -> PathBuf {
+        path_of(&self.root, file)
+    }
+
+    fn lock(root: &Path) -> io::Result<File> {
+        pool::make_folder(root).map_err(|error| FileError::wrap(root, error))?;
+        let path = root.join(LOCK);
+        let file = pool::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(|error| FileError::wrap(&path, error))?;
+        pool::lock(&file, &path)?;
+        Ok(file)
+    }
+
+    fn check(&self) -> io::Result<()> {
+        if self.lock.is_some() { Ok(()) } else { Err(io::Error::other("the store is closed")) }
+    }
+
+    fn file(&mut self, id: FileId, create: bool) -> io::Result<Option<&File>> {
+        self.check()?;
+        let Self { root, pool, .. } = self;
+        pool.get(id, create, || path_of(root, id))
+    }
+
+    /// The open file, made if it was missing.
+    fn made(&mut self, id: FileId) -> io::Result<&File> {
+        self.file(id, true)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+    }
+
+    fn named(&self, id: FileId, error: io::Error) -> io::Error {
+        // Opening has named its error already.
+        if error.get_ref().is_some_and(|inner| inner.is::<FileError>()) {
+            return error;
+        }
+        FileError::wrap(&self.path_of(id), error)
+    }
+
+    fn folder(&self, slot: Slot) -> PathBuf {
+        self.root.join(slot.to_string())
+    }
+}
+
+impl Storage for FileStorage {
+    fn list(&mut self) -> io::Result<Vec<Slot>> {
+        self.check()?;
+        let wrap = |error| FileError::wrap(&self.root, error);
+        let mut slots = Vec::new();
+        for entry in fs::read_dir(&self.root).map_err(wrap)? {
+            let entry = entry.map_err(wrap)?;
+            let Some(slot) = entry.file_name().to_str().and_then(slot_of) else { continue };
+            if entry.path().is_dir() {
+                slots.push(slot);
+            }
+        }
+        slots.sort_unstable();
+        Ok(slots)
+    }
+
+    fn read_at(&mut self, file: FileId, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let read = match self.file(file, false) {
+            Ok(None) => return Ok(0),
+            Ok(Some(open)) => read_full_at(open, offset, buf),
+            Err(error) => Err(error),
+        };
+        read.map_err(|error| self.named(file, error))
+    }
+
+    fn write_at(&mut self, file: FileId, offset: u64, data: &[u8]) -> io::Result<()> {
+        let wrote = self.made(file).and_then(|open| write_all_at(open, offset, data));
+        wrote.map_err(|error| self.named(file, error))
+    }
+
+    fn len(&mut self, file: FileId) -> io::Result<Option<u64>> {
+        let len = match self.file(file, false) {
+            Ok(None) => return Ok(None),
+            Ok(Some(open)) => open.metadata().map(|metadata| Some(metadata.len())),
+            Err(error) => Err(error),
+        };
+        len.map_err(|error| self.named(file, error))
+    }
+
+    fn truncate(&mut self, file: FileId, len: u64) -> io::Result<()> {
+        let cut = self.made(file).and_then(|open| open.set_len(len));
+        cut.map_err(|error| self.named(file, error))
+    }
+
+    fn replace(&mut self, file: FileId, data: &[u8]) -> io::Result<()> {
+        self.check()?;
+        let folder = self.folder(file.slot);
+        let path = self.path_of(file);
+        let temporary = folder.join(format!("{}.tmp", file.kind.name()));
+        self.pool.forget(file);
+        let replaced = (|| {
+            pool::make_folder(&folder)?;
+            // Not reused: an old one may be readable by others.
+            match fs::remove_file(&temporary) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            let mut new = pool::options().write(true).create_new(true).open(&temporary)?;
+            new.write_all(data)?;
+            new.sync_all()?;
+            drop(new);
+            fs::rename(&temporary, &path)?;
+            sync_folder(&folder)?;
+            sync_folder(&self.root)
+        })();
+        replaced.map_err(|error| {
+            let _ = fs::remove_file(&temporary);
+            FileError::wrap(&path, error)
+        })
+    }
+
+    fn sync(&mut self, file: FileId) -> io::Result<()> {
+        let synced = match self.file(file, false) {
+            Ok(None) => return Ok(()),
+            // `sync_data` also writes what is needed to find the data again: the length.
+            Ok(Some(open)) => open.sync_data(),
+            Err(error) => Err(error),
+        };
+        synced.and_then(|()| sync_folder(&self.folder(file.slot))).map_err(|error| self.named(file, error))
+    }
+
+    fn remove(&mut self, slot: Slot) -> io::Result<()> {
+        self.check()?;
+        for kind in FileKind::ALL {
+            let id = FileId::new(slot, kind);
+            self.pool.forget(id);
+            let path = self.path_of(id);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(FileError::wrap(&path, error)),
+                _ => {}
+            }
+        }
+        // Somebody else's file in it keeps the folder.
+        let _ = fs::remove_dir(self.folder(slot));
+        Ok(())
+    }
+
+    fn close(&mut self) -> io::Result<()> {
+        self.pool.clear();
+        self.lock = None;
+        Ok(())
+    }
+}
+
+fn path_of(root: &Path, file: FileId) -> PathBuf {
+    let mut path = root.join(file.slot.to_string());
+    path.push(file.kind.name());
+    path
+}
+
+/// `0`, `1`, … but not `01` or `+1`: those are somebody else's.
+fn slot_of(name: &str) -> Option<Slot> {
+    let slot: u32 = name.parse().ok()?;
+    (slot.to_string() == name).then_some(Slot(slot))
+}
+
+fn read_full_at(file: &File, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+    let mut done = 0;
+    while done < buf.len() {
+        match read_some_at(file, offset.saturating_add(done as u64), &mut buf[done..]) {
+            Ok(0) => break,
+            Ok(count) => done += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
+}
+
+#[cfg(unix)]
+fn read_some_at(file: &File, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+    std::os::unix::fs::FileExt::read_at(file, buf, offset)
+}
+
+#[cfg(unix)]
+fn write_all_at(file: &File, offset: u64, data: &[u8]) -> io::Result<()> {
+    std::os::unix::fs::FileExt::write_all_at(file, data, offset)
+}
+
+#[cfg(windows)]
+fn read_some_at(file: &File, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+    std::os::windows::fs::FileExt::seek_read(file, buf, offset)
+}
+
+#[cfg(windows)]
+fn write_all_at(file: &File, offset: u64, data: &[u8]) -> io::Result<()> {
+    let mut done = 0;
+    while done < data.len() {
+        match std::os::windows::fs::FileExt::seek_write(file, &data[done..], offset + done as u64) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => done += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Makes a rename outlive a power cut.
+#[cfg(unix)]
+fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Folders cannot be opened as files here; the system keeps renames in order by itself.
+#[cfg(not(unix))]
+fn sync_folder(_path: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(slot: u32, kind: FileKind) -> FileId {
+        FileId::new(Slot(slot), kind)
+    }
+
+    #[test]
+    fn a_second_opener_is_told_which_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut first = FileStorage::open(folder.path()).unwrap();
+        let error = FileStorage::open(folder.path()).unwrap_err();
+        assert_eq!(error.code(), "ERR_STORE_LOCKED");
+        assert!(error.to_string().contains(LOCK), "{error}");
+        first.close().unwrap();
+        assert!(first.list().is_err());
+        FileStorage::open(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn a_bitfield_locked_as_hypercore_locks_it_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = FileStorage::open(folder.path()).unwrap();
+        let file = id(0, FileKind::Bitfield);
+        store.write_at(file, 0, b"x").unwrap();
+        store.close().unwrap();
+        let mut store = FileStorage::open(folder.path()).unwrap();
+        let theirs = File::open(folder.path().join("0/bitfield")).unwrap();
+        theirs.try_lock().unwrap();
+        let error = store.read_at(file, 0, &mut [0]).unwrap_err();
+        let error = StoreError::from_file(file, "read", error);
+        assert!(matches!(&error, StoreError::Locked { slot: Some(Slot(0)), .. }), "{error:?}");
+        theirs.unlock().unwrap();
+        assert_eq!(store.read_at(file, 0, &mut [0]).unwrap(), 1);
+        assert!(theirs.try_lock().is_err());
+    }
+
+    #[test]
+    fn handles_are_bounded_and_come_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = FileStorageOptions { max_open_files: 3 };
+        let mut store = FileStorage::open_with(folder.path(), options).unwrap();
+        for slot in 0..10 {
+            store.write_at(id(slot, FileKind::Data), 2, &[slot as u8]).unwrap();
+            assert!(store.pool.len() <= 3);
+        }
+        for slot in 0..10 {
+            let mut buf = [9; 5];
+            assert_eq!(store.read_at(id(slot, FileKind::Data), 1, &mut buf).unwrap(), 2);
+            assert_eq!(buf[..2], [0, slot as u8]);
+        }
+        assert_eq!(store.len(id(3, FileKind::Data)).unwrap(), Some(3));
+        assert_eq!(store.len(id(3, FileKind::Tree)).unwrap(), None);
+        assert_eq!(store.read_at(id(3, FileKind::Tree), 0, &mut [0]).unwrap(), 0);
+        store.truncate(id(3, FileKind::Data), 1).unwrap();
+        store.sync(id(3, FileKind::Data)).unwrap();
+        assert_eq!(store.len(id(3, FileKind::Data)).unwrap(), Some(1));
+    }
+
+    #[test]
+    fn foreign_names_are_ignored() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = FileStorage::open(folder.path()).unwrap();
+        for name in ["0", "7", "07", "+1", "x", "4294967296", "-1"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        fs::write(folder.path().join("3"), b"a file").unwrap();
+        assert_eq!(store.list().unwrap(), [Slot(0), Slot(7)]);
+    }
+
+    #[test]
+    fn a_folder_with_somebody_elses_file_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = FileStorage::open(folder.path()).unwrap();
+        store.write_at(id(0, FileKind::Key), 0, b"k").unwrap();
+        store.write_at(id(1, FileKind::Key), 0, b"k").unwrap();
+        fs::write(folder.path().join("1/notes"), b"mine").unwrap();
+        store.remove(Slot(0)).unwrap();
+        store.remove(Slot(1)).unwrap();
+        assert_eq!(store.list().unwrap(), [Slot(1)]);
+        assert_eq!(fs::read(folder.path().join("1/notes")).unwrap(), b"mine");
+        assert_eq!(store.len(id(1, FileKind::Key)).unwrap(), None);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn files_are_for_their_owner_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("new/store");
+        let mut store = FileStorage::open(&root).unwrap();
+        store.replace(id(0, FileKind::SecretKey), &[1; 64]).unwrap();
+        store.replace(id(0, FileKind::SecretKey), &[2; 64]).unwrap();
+        store.write_at(id(0, FileKind::Data), 0, b"x").unwrap();
+        let mode = |path: PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(root.clone()), 0o700);
+        assert_eq!(mode(root.join("0")), 0o700);
+        assert_eq!(mode(root.join("0/secret_key")), 0o600);
+        assert_eq!(mode(root.join("0/data")), 0o600);
+        assert_eq!(fs::read(root.join("0/secret_key")).unwrap(), [2; 64]);
+        assert!(!root.join("0/secret_key.tmp").exists());
+    }
+}

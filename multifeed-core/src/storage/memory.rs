@@ -1,0 +1,196 @@
+//! A store in memory, sparse as files are.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use super::{FileId, Slot, Storage};
+
+/// Bytes of a page. A page holds only as many as were written to it.
+const PAGE: u64 = 64 * 1024;
+
+/// A store in memory: for tests, and for multifeeds that need not outlive the process.
+///
+/// A clone is a copy of the contents, as of a disk at one moment. Gaps cost nothing.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryStorage {
+    files: BTreeMap<FileId, MemoryFile>,
+    closed: bool,
+}
+
+#[derive(Debug, Clone, Default)]
+struct MemoryFile {
+    len: u64,
+    pages: BTreeMap<u64, Vec<u8>>,
+}
+
+impl MemoryStorage {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The bytes of a file, gaps as zeros; `None` where it is absent.
+    pub fn contents(&self, file: FileId) -> Option<Vec<u8>> {
+        let file = self.files.get(&file)?;
+        let mut bytes = vec![0; usize::try_from(file.len).ok()?];
+        file.read(0, &mut bytes);
+        Some(bytes)
+    }
+
+    /// Opens the store again after [`close`](Storage::close), as a new process would.
+    pub fn reopen(&mut self) {
+        self.closed = false;
+    }
+
+    fn check(&self) -> io::Result<()> {
+        if self.closed { Err(io::Error::other("the store is closed")) } else { Ok(()) }
+    }
+}
+
+impl Storage for MemoryStorage {
+    fn list(&mut self) -> io::Result<Vec<Slot>> {
+        self.check()?;
+        let mut slots: Vec<Slot> = self.files.keys().map(|file| file.slot).collect();
+        slots.dedup();
+        Ok(slots)
+    }
+
+    fn read_at(&mut self, file: FileId, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        self.check()?;
+        Ok(self.files.get(&file).map_or(0, |file| file.read(offset, buf)))
+    }
+
+    fn write_at(&mut self, file: FileId, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.check()?;
+        self.files.entry(file).or_default().write(offset, data)
+    }
+
+    fn len(&mut self, file: FileId) -> io::Result<Option<u64>> {
+        self.check()?;
+        Ok(self.files.get(&file).map(|file| file.len))
+    }
+
+    fn truncate(&mut self, file: FileId, len: u64) -> io::Result<()> {
+        self.check()?;
+        self.files.entry(file).or_default().truncate(len);
+        Ok(())
+    }
+
+    fn replace(&mut self, file: FileId, data: &[u8]) -> io::Result<()> {
+        self.check()?;
+        let mut new = MemoryFile::default();
+        new.write(0, data)?;
+        self.files.insert(file, new);
+        Ok(())
+    }
+
+    fn sync(&mut self, _file: FileId) -> io::Result<()> {
+        self.check()
+    }
+
+    fn remove(&mut self, slot: Slot) -> io::Result<()> {
+        self.check()?;
+        self.files.retain(|file, _| file.slot != slot);
+        Ok(())
+    }
+
+    fn close(&mut self) -> io::Result<()> {
+        self.closed = true;
+        Ok(())
+    }
+}
+
+impl MemoryFile {
+    fn read(&self, offset: u64, buf: &mut [u8]) -> usize {
+        let left = self.len.saturating_sub(offset);
+        let total = usize::try_from(left).unwrap_or(usize::MAX).min(buf.len());
+        let mut done = 0;
+        while done < total {
+            let at = offset + done as u64;
+            let within = (at % PAGE) as usize;
+            let count = (PAGE as usize - within).min(total - done);
+            let out = &mut buf[done..done + count];
+            let page = self.pages.get(&(at / PAGE)).map_or(&[][..], Vec::as_slice);
+            let have = page.get(within..).unwrap_or(&[]);
+            let have = &have[..have.len().min(count)];
+            out[..have.len()].copy_from_slice(have);
+            out[have.len()..].fill(0);
+            done += count;
+        }
+        total
+    }
+
+    fn write(&mut self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let end = offset
+            .checked_add(data.len() as u64)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::FileTooLarge, "past the largest offset"))?;
+        let mut done = 0;
+        while done < data.len() {
+            let at = offset + done as u64;
+            let within = (at % PAGE) as usize;
+            let count = (PAGE as usize - within).min(data.len() - done);
+            let page = self.pages.entry(at / PAGE).or_default();
+            if page.len() < within + count {
+                page.resize(within + count, 0);
+            }
+            page[within..within + count].copy_from_slice(&data[done..done + count]);
+            done += count;
+        }
+        self.len = self.len.max(end);
+        Ok(())
+    }
+
+    fn truncate(&mut self, len: u64) {
+        if len < self.len {
+            self.pages.split_off(&len.div_ceil(PAGE));
+            if let Some(page) = self.pages.get_mut(&(len / PAGE)) {
+                page.truncate((len % PAGE) as usize);
+            }
+        }
+        self.len = len;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::FileKind;
+
+    const FILE: FileId = FileId { slot: Slot(3), kind: FileKind::Data };
+
+    #[test]
+    fn gaps_read_as_zeros_and_cost_nothing() {
+        let mut store = MemoryStorage::new();
+        store.write_at(FILE, 1 << 50, b"far").unwrap();
+        store.write_at(FILE, PAGE - 1, b"ab").unwrap();
+        let mut buf = [9; 4];
+        assert_eq!(store.read_at(FILE, PAGE - 2, &mut buf).unwrap(), 4);
+        assert_eq!(&buf, b"\0ab\0");
+        assert_eq!(store.read_at(FILE, (1 << 50) + 1, &mut buf).unwrap(), 2);
+        assert_eq!(store.len(FILE).unwrap(), Some((1 << 50) + 3));
+        assert!(store.files[&FILE].pages.values().map(Vec::capacity).sum::<usize>() < 1 << 20);
+    }
+
+    #[test]
+    fn a_cut_file_has_no_memory_of_what_it_held() {
+        let mut store = MemoryStorage::new();
+        store.write_at(FILE, 0, &[7; 100_000]).unwrap();
+        store.truncate(FILE, 10).unwrap();
+        store.truncate(FILE, 20).unwrap();
+        assert_eq!(store.contents(FILE).unwrap(), [[7; 10], [0; 10]].concat());
+        store.write_at(FILE, 70_000, &[1]).unwrap();
+        assert_eq!(store.contents(FILE).unwrap()[10..70_000], [0; 69_990]);
+    }
+
+    #[test]
+    fn folders_are_listed_in_order() {
+        let mut store = MemoryStorage::new();
+        for slot in [10, 2, 0] {
+            store.write_at(FileId::new(Slot(slot), FileKind::Key), 0, &[1]).unwrap();
+            store.write_at(FileId::new(Slot(slot), FileKind::Tree), 0, &[1]).unwrap();
+        }
+        assert_eq!(store.list().unwrap(), [Slot(0), Slot(2), Slot(10)]);
+        store.remove(Slot(2)).unwrap();
+        assert_eq!(store.list().unwrap(), [Slot(0), Slot(10)]);
+    }
+}

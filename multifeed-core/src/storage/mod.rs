@@ -1,0 +1,227 @@
+//! The files of a store: numbered folders, a feed in each, laid out as hypercore 9 in a multifeed folder lays them out.
+//!
+//! The trait is synchronous, so that a replay is exact; whoever owns a store keeps it off an executor's threads.
+
+use core::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+mod file;
+mod memory;
+mod pool;
+
+pub use file::{FileStorage, FileStorageOptions};
+pub use memory::MemoryStorage;
+
+/// The number of a feed's folder, from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot(pub u32);
+
+impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The files that a feed consists of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FileKind {
+    /// The feed's public key, 32 bytes.
+    Key,
+    /// The secret key, 64 bytes: seed, then public key. Only where the feed can be appended to.
+    SecretKey,
+    /// Tree nodes: a header of 32 bytes, then 40 for each flat-tree index.
+    Tree,
+    /// Signatures: a header of 32 bytes, then 64 for each length.
+    Signatures,
+    /// Which blocks and nodes are held: a header of 32 bytes, then pages.
+    Bitfield,
+    /// The blocks, end to end.
+    Data,
+    /// The writer's local name, in UTF-8, without a newline.
+    LocalName,
+}
+
+impl FileKind {
+    /// All of them.
+    pub const ALL: [FileKind; 7] = [
+        FileKind::Key,
+        FileKind::SecretKey,
+        FileKind::Tree,
+        FileKind::Signatures,
+        FileKind::Bitfield,
+        FileKind::Data,
+        FileKind::LocalName,
+    ];
+
+    /// The file's name in its folder.
+    pub fn name(self) -> &'static str {
+        match self {
+            FileKind::Key => "key",
+            FileKind::SecretKey => "secret_key",
+            FileKind::Tree => "tree",
+            FileKind::Signatures => "signatures",
+            FileKind::Bitfield => "bitfield",
+            FileKind::Data => "data",
+            FileKind::LocalName => "localname",
+        }
+    }
+}
+
+impl fmt::Display for FileKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One file of a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileId {
+    /// The folder.
+    pub slot: Slot,
+    /// The file in it.
+    pub kind: FileKind,
+}
+
+impl FileId {
+    /// The file of this kind in this folder.
+    pub fn new(slot: Slot, kind: FileKind) -> Self {
+        Self { slot, kind }
+    }
+}
+
+impl fmt::Display for FileId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.slot, self.kind)
+    }
+}
+
+/// All that a store needs of its disk.
+///
+/// Errors are plain [`io::Error`]s; a storage with paths wraps them in a [`FileError`], so that they name the file.
+pub trait Storage {
+    /// The numbered folders that exist, ascending. Whatever else stands beside them is ignored.
+    fn list(&mut self) -> io::Result<Vec<Slot>>;
+    /// Reads at an offset. Gives how much there was: less than asked for at the file's end, 0 for an absent file.
+    fn read_at(&mut self, file: FileId, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
+    /// Writes all of it at an offset. Makes folder and file where they are missing; a gap before it reads as zeros.
+    fn write_at(&mut self, file: FileId, offset: u64, data: &[u8]) -> io::Result<()>;
+    /// The file's length in bytes, or `None` where it is absent.
+    fn len(&mut self, file: FileId) -> io::Result<Option<u64>>;
+    /// Cuts the file, or lengthens it with zeros. An absent file is made.
+    fn truncate(&mut self, file: FileId, len: u64) -> io::Result<()>;
+    /// Replaces the whole file: afterwards, also after a crash, it holds the old bytes or the new ones, nothing between.
+    fn replace(&mut self, file: FileId, data: &[u8]) -> io::Result<()>;
+    /// Returns once what was written to the file would outlive a power cut.
+    fn sync(&mut self, file: FileId) -> io::Result<()>;
+    /// Removes a feed's files, and its folder where nothing else is in it.
+    fn remove(&mut self, slot: Slot) -> io::Result<()>;
+    /// Gives up file handles and locks. Every later call fails.
+    fn close(&mut self) -> io::Result<()>;
+}
+
+impl<S: Storage + ?Sized> Storage for &mut S {
+    fn list(&mut self) -> io::Result<Vec<Slot>> {
+        (**self).list()
+    }
+    fn read_at(&mut self, file: FileId, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        (**self).read_at(file, offset, buf)
+    }
+    fn write_at(&mut self, file: FileId, offset: u64, data: &[u8]) -> io::Result<()> {
+        (**self).write_at(file, offset, data)
+    }
+    fn len(&mut self, file: FileId) -> io::Result<Option<u64>> {
+        (**self).len(file)
+    }
+    fn truncate(&mut self, file: FileId, len: u64) -> io::Result<()> {
+        (**self).truncate(file, len)
+    }
+    fn replace(&mut self, file: FileId, data: &[u8]) -> io::Result<()> {
+        (**self).replace(file, data)
+    }
+    fn sync(&mut self, file: FileId) -> io::Result<()> {
+        (**self).sync(file)
+    }
+    fn remove(&mut self, slot: Slot) -> io::Result<()> {
+        (**self).remove(slot)
+    }
+    fn close(&mut self) -> io::Result<()> {
+        (**self).close()
+    }
+}
+
+impl<S: Storage + ?Sized> Storage for Box<S> {
+    fn list(&mut self) -> io::Result<Vec<Slot>> {
+        (**self).list()
+    }
+    fn read_at(&mut self, file: FileId, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        (**self).read_at(file, offset, buf)
+    }
+    fn write_at(&mut self, file: FileId, offset: u64, data: &[u8]) -> io::Result<()> {
+        (**self).write_at(file, offset, data)
+    }
+    fn len(&mut self, file: FileId) -> io::Result<Option<u64>> {
+        (**self).len(file)
+    }
+    fn truncate(&mut self, file: FileId, len: u64) -> io::Result<()> {
+        (**self).truncate(file, len)
+    }
+    fn replace(&mut self, file: FileId, data: &[u8]) -> io::Result<()> {
+        (**self).replace(file, data)
+    }
+    fn sync(&mut self, file: FileId) -> io::Result<()> {
+        (**self).sync(file)
+    }
+    fn remove(&mut self, slot: Slot) -> io::Result<()> {
+        (**self).remove(slot)
+    }
+    fn close(&mut self) -> io::Result<()> {
+        (**self).close()
+    }
+}
+
+/// An [`io::Error`] with the path it is about.
+#[derive(Debug)]
+pub struct FileError {
+    path: PathBuf,
+    source: Option<io::Error>,
+}
+
+impl FileError {
+    /// Wraps an error, keeping its kind.
+    pub fn wrap(path: &Path, source: io::Error) -> io::Error {
+        let kind = source.kind();
+        io::Error::new(kind, FileError { path: path.to_path_buf(), source: Some(source) })
+    }
+
+    /// Another process holds the lock at this path.
+    pub fn locked(path: &Path) -> io::Error {
+        io::Error::new(io::ErrorKind::WouldBlock, FileError { path: path.to_path_buf(), source: None })
+    }
+
+    /// The path that the error is about.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the error is that another process holds the lock.
+    pub fn is_locked(&self) -> bool {
+        self.source.is_none()
+    }
+}
+
+impl fmt::Display for FileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.source {
+            // The path stands beside it where it is shown.
+            Some(source) => source.fmt(f),
+            None => f.write_str("locked by another process"),
+        }
+    }
+}
+
+impl std::error::Error for FileError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_ref().map(|source| source as _)
+    }
+}

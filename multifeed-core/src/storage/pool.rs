@@ -1,0 +1,130 @@
+//! Open file handles, a bounded number of them: a thousand feeds have seven thousand files.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::path::Path;
+
+use super::{FileError, FileId, FileKind};
+
+/// Open files by name, the least recently used closed first.
+#[derive(Debug)]
+pub(super) struct Pool {
+    open: BTreeMap<FileId, Handle>,
+    max: usize,
+    clock: u64,
+}
+
+#[derive(Debug)]
+struct Handle {
+    file: File,
+    used: u64,
+}
+
+impl Pool {
+    pub(super) fn new(max: usize) -> Self {
+        Self { open: BTreeMap::new(), max: max.max(1), clock: 0 }
+    }
+
+    /// The open file, opened now if it was not. `None` where it does not exist and is not to be made.
+    ///
+    /// `bitfield` is locked as hypercore locks it, for as long as it is open.
+    pub(super) fn get(
+        &mut self,
+        id: FileId,
+        create: bool,
+        path: impl FnOnce() -> std::path::PathBuf,
+    ) -> io::Result<Option<&File>> {
+        self.clock += 1;
+        let clock = self.clock;
+        if !self.open.contains_key(&id) {
+            let path = path();
+            let Some(file) = open(&path, create).map_err(|error| FileError::wrap(&path, error))? else {
+                return Ok(None);
+            };
+            if id.kind == FileKind::Bitfield {
+                lock(&file, &path)?;
+            }
+            self.make_room();
+            self.open.insert(id, Handle { file, used: clock });
+        }
+        Ok(self.open.get_mut(&id).map(|handle| {
+            handle.used = clock;
+            &handle.file
+        }))
+    }
+
+    pub(super) fn forget(&mut self, id: FileId) {
+        self.open.remove(&id);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.open.clear();
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    fn make_room(&mut self) {
+        while self.open.len() >= self.max {
+            let Some(oldest) = self.open.iter().min_by_key(|(_, handle)| handle.used).map(|(id, _)| *id) else {
+                return;
+            };
+            self.open.remove(&oldest);
+        }
+    }
+}
+
+/// Takes the lock that no second process can have, or says that another one has it.
+pub(super) fn lock(file: &File, path: &Path) -> io::Result<()> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(FileError::locked(path)),
+        Err(TryLockError::Error(error)) => Err(FileError::wrap(path, error)),
+    }
+}
+
+fn open(path: &Path, create: bool) -> io::Result<Option<File>> {
+    match options().read(true).write(true).open(path) {
+        Ok(file) => return Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        // What cannot be written can still be read; a write then says why not.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !create => {
+            return options().read(true).open(path).map(Some);
+        }
+        Err(error) => return Err(error),
+    }
+    if !create {
+        return Ok(None);
+    }
+    match options().read(true).write(true).create(true).truncate(false).open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if let Some(folder) = path.parent() {
+                make_folder(folder)?;
+            }
+            options().read(true).write(true).create(true).truncate(false).open(path).map(Some)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Options that make a file for its owner alone.
+pub(super) fn options() -> OpenOptions {
+    #[cfg_attr(not(unix), allow(unused_mut))]
+    let mut options = OpenOptions::new();
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+/// Makes a folder, and those above it, for their owner alone.
+pub(super) fn make_folder(path: &Path) -> io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
