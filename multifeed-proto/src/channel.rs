@@ -330,7 +330,7 @@ mod tests {
         assert_eq!(remote_open(&mut channels, 2, KEY, &ours, &theirs), Ok(None));
         assert_eq!(remote_open(&mut channels, 3, KEY, &ours, &theirs), twice);
         for n in 3..9 {
-            assert_eq!(remote_open(&mut channels, n, FeedKey::new([n as u8; 32]), &ours, &theirs), Ok(None));
+            assert_eq!(remote_open(&mut channels, n, FeedKey::new([100 + n as u8; 32]), &ours, &theirs), Ok(None));
         }
         let full = Err(SessionError::limit("channels", 8));
         assert_eq!(remote_open(&mut channels, 9, FeedKey::new([9; 32]), &ours, &theirs), full);

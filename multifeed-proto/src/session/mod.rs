@@ -2,8 +2,6 @@
 
 mod recv;
 mod send;
-#[cfg(test)]
-mod tests;
 mod timer;
 
 use alloc::collections::VecDeque;
