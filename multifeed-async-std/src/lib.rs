@@ -37,6 +37,8 @@ use std::time::Duration;
 
 use futures_io::{AsyncRead, AsyncWrite};
 
+#[doc(no_inline)]
+pub use multifeed_driver as driver;
 pub use multifeed_driver::*;
 
 /// A set of feeds that syncs as one; see [`multifeed_driver::Multifeed`], whose methods it has.
@@ -49,9 +51,7 @@ impl Multifeed {
     /// # Errors
     /// [`Error::Store`] where another process has the folder open, or it cannot be made or read.
     pub async fn open(path: impl AsRef<Path>, options: Options) -> Result<Self, Error> {
-        multifeed_driver::Multifeed::open(path, options)
-            .await
-            .map(Self)
+        multifeed_driver::Multifeed::open(path, options).await.map(Self)
     }
 
     /// A new multifeed that lives in memory.
@@ -59,22 +59,15 @@ impl Multifeed {
     /// # Errors
     /// [`Error::Thread`].
     pub async fn in_memory(options: Options) -> Result<Self, Error> {
-        multifeed_driver::Multifeed::in_memory(options)
-            .await
-            .map(Self)
+        multifeed_driver::Multifeed::in_memory(options).await.map(Self)
     }
 
     /// Opens the multifeed in any storage.
     ///
     /// # Errors
     /// [`Error::Store`] where it cannot be read.
-    pub async fn with_storage(
-        storage: impl Storage + Send + 'static,
-        options: Options,
-    ) -> Result<Self, Error> {
-        multifeed_driver::Multifeed::with_storage(storage, options)
-            .await
-            .map(Self)
+    pub async fn with_storage(storage: impl Storage + Send + 'static, options: Options) -> Result<Self, Error> {
+        multifeed_driver::Multifeed::with_storage(storage, options).await.map(Self)
     }
 
     /// Syncs with the multifeed at the other end of a stream, in a task of the runtime. The two ends of a stream must have

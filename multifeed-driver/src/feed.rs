@@ -80,13 +80,7 @@ impl Feed {
     /// # Errors
     /// [`Error::Closed`].
     pub async fn has(&self, index: u64) -> Result<bool, Error> {
-        self.guard
-            .ask(|answer| Call::Has {
-                feed: self.state.id,
-                index,
-                answer,
-            })
-            .await
+        self.guard.ask(|answer| Call::Has { feed: self.state.id, index, answer }).await
     }
 
     /// Appends one block, and tells its index. Any bytes are a block, none too.
@@ -103,14 +97,8 @@ impl Feed {
     ///
     /// # Errors
     /// As [`append`](Self::append); of a batch all blocks are appended, or none.
-    pub async fn append_batch(
-        &self,
-        blocks: impl IntoIterator<Item = impl AsRef<[u8]>>,
-    ) -> Result<Range<u64>, Error> {
-        let blocks = blocks
-            .into_iter()
-            .map(|block| Bytes::copy_from_slice(block.as_ref()))
-            .collect();
+    pub async fn append_batch(&self, blocks: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Result<Range<u64>, Error> {
+        let blocks = blocks.into_iter().map(|block| Bytes::copy_from_slice(block.as_ref())).collect();
         self.append_bytes(blocks).await
     }
 
@@ -119,13 +107,7 @@ impl Feed {
     /// # Errors
     /// As [`append_batch`](Self::append_batch).
     pub async fn append_bytes(&self, blocks: Vec<Bytes>) -> Result<Range<u64>, Error> {
-        self.guard
-            .ask(|answer| Call::Append {
-                feed: self.state.id,
-                blocks,
-                answer,
-            })
-            .await?
+        self.guard.ask(|answer| Call::Append { feed: self.state.id, blocks, answer }).await?
     }
 
     /// A block's bytes; `None` where it is not held.
@@ -133,13 +115,7 @@ impl Feed {
     /// # Errors
     /// [`Error::Read`] where the store fails, with the block's index.
     pub async fn get(&self, index: u64) -> Result<Option<Bytes>, Error> {
-        self.guard
-            .ask(|answer| Call::Get {
-                feed: self.state.id,
-                index,
-                answer,
-            })
-            .await?
+        self.guard.ask(|answer| Call::Get { feed: self.state.id, index, answer }).await?
     }
 
     /// The newest block's bytes; `None` where the feed is empty, or that block is not held.
@@ -156,10 +132,7 @@ impl Feed {
     /// Checks every block, tree node and signature of the feed again, in steps, between which the store does its other work:
     /// `while let Some(step) = verification.next().await? { … }`.
     pub fn verify(&self) -> Verification {
-        Verification {
-            feed: self.clone(),
-            cursor: Some(VerifyCursor::default()),
-        }
+        Verification { feed: self.clone(), cursor: Some(VerifyCursor::default()) }
     }
 }
 
@@ -188,16 +161,8 @@ impl Verification {
             return Ok(None);
         };
         let feed = self.feed.state.id;
-        let step = self
-            .feed
-            .guard
-            .ask(|answer| Call::Verify {
-                feed,
-                cursor,
-                answer,
-            })
-            .await??;
-        self.cursor = step.next.clone();
+        let (cursor, step) = self.feed.guard.ask(|answer| Call::Verify { feed, cursor, answer }).await??;
+        self.cursor = (!step.done).then_some(cursor);
         Ok(Some(step))
     }
 }

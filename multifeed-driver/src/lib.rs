@@ -39,12 +39,11 @@ pub use multifeed_core as core;
 pub use multifeed_proto as proto;
 
 pub use multifeed_core::{
-    AppendError, FileStorage, KeyPair, MemoryStorage, Progress, Recovered, Replicate, Storage,
-    StoreError, SyncError, SyncTotals, VerifyStep,
+    AppendError, FileStorage, KeyPair, MemoryStorage, Progress, Recovered, Replicate, Storage, StoreError, SyncError,
+    SyncTotals, VerifyStep,
 };
 pub use multifeed_proto::{
-    DEFAULT_ROOT_KEY, DiscoveryKey, Fault, FeedKey, Json, RemoteHandshake, Role, SessionError,
-    StaticKeyPair,
+    DEFAULT_ROOT_KEY, DiscoveryKey, Fault, FeedKey, Json, RemoteHandshake, Role, SessionError, StaticKeyPair,
 };
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Waker};
 
-use multifeed_core::{PeerId, Replicate};
-use multifeed_proto::{Command, Event, Message, Totals};
+use multifeed_core::{PeerId, Replicate, SyncError};
+use multifeed_proto::{Command, Event, Message, SessionError, Totals};
 
 use crate::lock;
 use crate::mailbox::Mailbox;
@@ -103,21 +103,11 @@ impl Link {
         let events = self.max_events.saturating_sub(state.events.len());
         let event_bytes = self.max_event_bytes.saturating_sub(state.event_bytes);
         state.full = events == 0 || event_bytes == 0;
-        Orders {
-            cancelled: state.cancelled,
-            abandoned: state.abandoned,
-            events,
-            event_bytes,
-        }
+        Orders { cancelled: state.cancelled, abandoned: state.abandoned, events, event_bytes }
     }
 
     /// Hands the store these events, and credit for commands. Leaves `events` empty.
-    pub(crate) fn deliver(
-        self: &Arc<Self>,
-        events: &mut Vec<Event>,
-        event_bytes: usize,
-        credit: usize,
-    ) {
+    pub(crate) fn deliver(self: &Arc<Self>, events: &mut Vec<Event>, event_bytes: usize, credit: usize) {
         self.put(|state| {
             if state.events.is_empty() {
                 std::mem::swap(&mut state.events, events);
@@ -126,8 +116,7 @@ impl Link {
             }
             state.event_bytes += event_bytes;
             state.credit += credit;
-            state.full =
-                state.events.len() >= self.max_events || state.event_bytes >= self.max_event_bytes;
+            state.full = state.events.len() >= self.max_events || state.event_bytes >= self.max_event_bytes;
         });
     }
 
@@ -156,18 +145,8 @@ impl Link {
             state.rung = false;
             std::mem::swap(events, &mut state.events);
             state.event_bytes = 0;
-            let waker = if std::mem::take(&mut state.full) {
-                state.waker.take()
-            } else {
-                None
-            };
-            (
-                Delivery {
-                    credit: std::mem::take(&mut state.credit),
-                    left: state.left.take(),
-                },
-                waker,
-            )
+            let waker = if std::mem::take(&mut state.full) { state.waker.take() } else { None };
+            (Delivery { credit: std::mem::take(&mut state.credit), left: state.left.take() }, waker)
         };
         waker.into_iter().for_each(Waker::wake);
         delivery
@@ -191,6 +170,7 @@ impl Link {
 
     /// There is no store any more.
     pub(crate) fn abandon(&self) {
+        self.sync.end(Err(SyncError::Session(SessionError::Local("the multifeed is closed".into()))));
         self.tell(|state| state.abandoned = true);
     }
 
@@ -207,18 +187,9 @@ impl Link {
 /// The bytes that an event pins: what it counts against the events' bytes.
 pub(crate) fn pinned_bytes(event: &Event) -> usize {
     match event {
-        Event::Message {
-            message: Message::Data(data),
-            ..
-        } => data.value.as_ref().map_or(0, |value| value.len()),
-        Event::Message {
-            message: Message::Have(have),
-            ..
-        } => have.bitfield.as_ref().map_or(0, |bits| bits.len()),
-        Event::Message {
-            message: Message::Extension { body, .. },
-            ..
-        } => body.len(),
+        Event::Message { message: Message::Data(data), .. } => data.value.as_ref().map_or(0, |value| value.len()),
+        Event::Message { message: Message::Have(have), .. } => have.bitfield.as_ref().map_or(0, |bits| bits.len()),
+        Event::Message { message: Message::Extension { body, .. }, .. } => body.len(),
         Event::Manifest { keys } | Event::Replicate { keys, .. } => 32 * keys.len(),
         _ => 0,
     }

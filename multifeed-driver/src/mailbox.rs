@@ -38,11 +38,7 @@ struct Inner {
 
 impl Mailbox {
     pub(crate) fn new(limit: usize) -> Self {
-        Self {
-            inner: Mutex::default(),
-            something: Condvar::new(),
-            limit: limit.max(1),
-        }
+        Self { inner: Mutex::default(), something: Condvar::new(), limit: limit.max(1) }
     }
 
     /// Puts a call into the queue, waiting while it is full. Once this is ready the call is accepted, and will be done.
@@ -93,10 +89,7 @@ impl Mailbox {
         if timeout != Some(Duration::ZERO) && inner.calls.is_empty() && inner.links.is_empty() {
             inner.asleep = true;
             inner = match timeout {
-                Some(timeout) => match self
-                    .something
-                    .wait_timeout_while(inner, timeout, |inner| inner.asleep)
-                {
+                Some(timeout) => match self.something.wait_timeout_while(inner, timeout, |inner| inner.asleep) {
                     Ok((inner, _)) => inner,
                     Err(poisoned) => poisoned.into_inner().0,
                 },

@@ -8,9 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::{fmt, thread};
 
 use futures_io::{AsyncRead, AsyncWrite};
-use multifeed_core::{
-    FileStorage, KeyPair, MemoryStorage, Recovered, Replicate, Storage, StoreError, SyncError,
-};
+use multifeed_core::{FileStorage, KeyPair, MemoryStorage, Recovered, Replicate, Storage, StoreError, SyncError};
 use multifeed_proto::{DiscoveryKey, FeedKey, Role, Session, SessionError};
 use rand::SeedableRng;
 use rand::rngs::{StdRng, SysRng};
@@ -86,10 +84,7 @@ impl Multifeed {
     ///
     /// # Errors
     /// [`Error::Store`] where it cannot be read.
-    pub async fn with_storage(
-        storage: impl Storage + Send + 'static,
-        options: Options,
-    ) -> Result<Self, Error> {
+    pub async fn with_storage(storage: impl Storage + Send + 'static, options: Options) -> Result<Self, Error> {
         Self::start(move || Ok(storage), options).await
     }
 
@@ -118,10 +113,7 @@ impl Multifeed {
             }
             Err(error) => answer.send(Err(error)),
         };
-        thread::Builder::new()
-            .name("multifeed-store".into())
-            .spawn(body)
-            .map_err(Error::Thread)?;
+        thread::Builder::new().name("multifeed-store".into()).spawn(body).map_err(Error::Thread)?;
         opened.await.map_err(|_| Error::Closed)??;
         Ok(Self { guard })
     }
@@ -138,39 +130,18 @@ impl Multifeed {
     ///
     /// # Errors
     /// As [`writer`](Self::writer).
-    pub async fn writer_with<'a>(
-        &self,
-        name: impl Into<Option<&'a str>>,
-        key_pair: KeyPair,
-    ) -> Result<Feed, Error> {
-        self.writer_of(name.into().map(str::to_owned), Some(key_pair))
-            .await
+    pub async fn writer_with<'a>(&self, name: impl Into<Option<&'a str>>, key_pair: KeyPair) -> Result<Feed, Error> {
+        self.writer_of(name.into().map(str::to_owned), Some(key_pair)).await
     }
 
-    async fn writer_of(
-        &self,
-        name: Option<String>,
-        key_pair: Option<KeyPair>,
-    ) -> Result<Feed, Error> {
-        let state = self
-            .guard
-            .ask(|answer| Call::Writer {
-                name,
-                key_pair,
-                answer,
-            })
-            .await??;
+    async fn writer_of(&self, name: Option<String>, key_pair: Option<KeyPair>) -> Result<Feed, Error> {
+        let state = self.guard.ask(|answer| Call::Writer { name, key_pair, answer }).await??;
         Ok(Feed::new(state, self.guard.clone()))
     }
 
     /// All feeds, ours and others', in the order of their folders. None after [`close`](Self::close).
     pub fn feeds(&self) -> Vec<Feed> {
-        self.shared()
-            .table
-            .all()
-            .into_iter()
-            .map(|state| Feed::new(state, self.guard.clone()))
-            .collect()
+        self.shared().table.all().into_iter().map(|state| Feed::new(state, self.guard.clone())).collect()
     }
 
     /// The feed of this key, where it is known: a [`FeedKey`], a [`DiscoveryKey`], or 64 hex digits, which may be either.
@@ -179,9 +150,9 @@ impl Multifeed {
         let state = match key.into().0 {
             Reference::Key(key) => table.by_key(&key),
             Reference::DiscoveryKey(key) => table.by_discovery_key(&key),
-            Reference::Either(bytes) => table
-                .by_key(&FeedKey::new(bytes))
-                .or_else(|| table.by_discovery_key(&DiscoveryKey::new(bytes))),
+            Reference::Either(bytes) => {
+                table.by_key(&FeedKey::new(bytes)).or_else(|| table.by_discovery_key(&DiscoveryKey::new(bytes)))
+            }
             Reference::Neither => None,
         }?;
         Some(Feed::new(state, self.guard.clone()))
@@ -189,22 +160,19 @@ impl Multifeed {
 
     /// The feed of this name, where there is one.
     pub fn feed_by_name(&self, name: &str) -> Option<Feed> {
-        Some(Feed::new(
-            self.shared().table.by_name(name)?,
-            self.guard.clone(),
-        ))
+        Some(Feed::new(self.shared().table.by_name(name)?, self.guard.clone()))
     }
 
     /// What happens to the feeds from now on.
     pub fn events(&self) -> Events {
         let queue = Arc::new(EventQueue::default());
-        if self.is_closed() {
-            queue.close();
-        }
         let mut subscribers = lock(&self.shared().subscribers);
         subscribers.retain(|subscriber| subscriber.strong_count() > 0);
         subscribers.push(Arc::downgrade(&queue));
         drop(subscribers);
+        if self.is_closed() {
+            queue.close();
+        }
         Events::new(queue, self.guard.clone())
     }
 
@@ -232,17 +200,11 @@ impl Multifeed {
         match StdRng::try_from_rng(&mut SysRng) {
             Ok(mut rng) => {
                 let session = Session::new(role, config, shared.clock.now(), &mut rng);
-                R::spawn(Pump::<_, R>::new(
-                    stream,
-                    session,
-                    link.clone(),
-                    shared.clock,
-                    pump_options,
-                ));
+                R::spawn(Pump::<_, R>::new(stream, session, link.clone(), shared.clock, pump_options));
             }
-            Err(error) => queue.end(Err(SyncError::Session(SessionError::Local(
-                Error::Random(error.to_string()).to_string(),
-            )))),
+            Err(error) => {
+                queue.end(Err(SyncError::Session(SessionError::Local(Error::Random(error.to_string()).to_string()))))
+            }
         }
         let id = SyncId(shared.syncs.fetch_add(1, Ordering::Relaxed));
         Sync::new(link, id, self.guard.clone())
@@ -292,10 +254,7 @@ impl fmt::Debug for Multifeed {
     }
 }
 
-fn open<S: Storage>(
-    storage: impl FnOnce() -> Result<S, Error>,
-    shared: &Arc<Shared>,
-) -> Result<Store<S>, Error> {
+fn open<S: Storage>(storage: impl FnOnce() -> Result<S, Error>, shared: &Arc<Shared>) -> Result<Store<S>, Error> {
     let options = shared.options.clone();
     let multi = multifeed_core::Multifeed::open(storage()?, options.multifeed)?;
     *lock(&shared.problems) = multi.problems().to_vec();
@@ -306,10 +265,7 @@ fn open<S: Storage>(
 impl Shared {
     /// Gives this to every subscriber.
     pub(crate) fn publish(&self, tell: impl Fn(&EventQueue)) {
-        lock(&self.subscribers)
-            .iter()
-            .filter_map(Weak::upgrade)
-            .for_each(|queue| tell(&queue));
+        lock(&self.subscribers).iter().filter_map(Weak::upgrade).for_each(|queue| tell(&queue));
     }
 
     /// The store is released: nothing will happen any more.
@@ -329,11 +285,7 @@ impl Shared {
         if closed.closed {
             return Poll::Ready(());
         }
-        if !closed
-            .wakers
-            .iter()
-            .any(|waker| waker.will_wake(cx.waker()))
-        {
+        if !closed.wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
             closed.wakers.push(cx.waker().clone());
         }
         Poll::Pending
@@ -394,10 +346,7 @@ impl From<&DiscoveryKey> for FeedRef {
 
 impl From<&str> for FeedRef {
     fn from(text: &str) -> Self {
-        Self(
-            text.parse::<FeedKey>()
-                .map_or(Reference::Neither, |key| Reference::Either(*key.as_bytes())),
-        )
+        Self(text.parse::<FeedKey>().map_or(Reference::Neither, |key| Reference::Either(*key.as_bytes())))
     }
 }
 

@@ -27,11 +27,7 @@ struct Slot<T> {
 }
 
 pub(crate) fn channel<T>() -> (Answer<T>, Waiting<T>) {
-    let slot = Arc::new(Mutex::new(Slot {
-        value: None,
-        over: false,
-        waker: None,
-    }));
+    let slot = Arc::new(Mutex::new(Slot { value: None, over: false, waker: None }));
     (Answer(slot.clone()), Waiting(slot))
 }
 

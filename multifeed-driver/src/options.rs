@@ -25,10 +25,9 @@ pub struct Options {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct PumpOptions {
-    /// Most bytes that one read takes from the stream. Reads start small, and grow while they come back full.
-    /// Default 256 KiB.
+    /// Most bytes that one read takes from the stream. Default 64 KiB.
     pub read_bytes: usize,
-    /// Bytes gathered for one write, where messages are small. Default 64 KiB.
+    /// Bytes written in a row before reading has its turn. Default 256 KiB.
     pub write_bytes: usize,
     /// Bytes of commands that the store may have under way to the session: its credit. Default 512 KiB.
     pub credit_bytes: usize,
@@ -43,10 +42,7 @@ pub struct PumpOptions {
 impl Options {
     /// The defaults, with this root key.
     pub fn new(root_key: FeedKey) -> Self {
-        Self {
-            session: Config::new(root_key),
-            ..Self::default()
-        }
+        Self { session: Config::new(root_key), ..Self::default() }
     }
 }
 
@@ -65,8 +61,8 @@ impl Default for Options {
 impl Default for PumpOptions {
     fn default() -> Self {
         Self {
-            read_bytes: 256 * 1024,
-            write_bytes: 64 * 1024,
+            read_bytes: 64 * 1024,
+            write_bytes: 256 * 1024,
             credit_bytes: 512 * 1024,
             events: 1024,
             event_bytes: 2 * 1024 * 1024,

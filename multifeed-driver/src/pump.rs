@@ -17,10 +17,7 @@ use crate::options::PumpOptions;
 use crate::runtime::Runtime;
 
 /// Turns in one poll before the executor's other tasks have theirs.
-const TURNS: usize = 16;
-
-/// The first read asks for this much.
-const FIRST_READ_BYTES: usize = 8 * 1024;
+const TURNS: usize = 8;
 
 /// A stream's task. It is ready once the session is over and its stream is closed.
 ///
@@ -39,8 +36,6 @@ pub(crate) struct Pump<T, R: Runtime> {
     events: Vec<Event>,
     /// Bytes to write.
     out: BytesMut,
-    /// Bytes to ask the stream for.
-    read_bytes: usize,
     /// Bytes of commands that the store may still send on what it was granted; negative after a large one.
     granted: i64,
     read: Half,
@@ -77,13 +72,7 @@ enum Turn {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
-    pub(crate) fn new(
-        stream: T,
-        session: Session,
-        link: Arc<Link>,
-        clock: Clock,
-        options: PumpOptions,
-    ) -> Self {
+    pub(crate) fn new(stream: T, session: Session, link: Arc<Link>, clock: Clock, options: PumpOptions) -> Self {
         Self {
             stream,
             session,
@@ -92,7 +81,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
             commands: Vec::new(),
             events: Vec::new(),
             out: BytesMut::new(),
-            read_bytes: FIRST_READ_BYTES.min(options.read_bytes).max(1),
             granted: 0,
             read: Half::Open,
             write: Half::Open,
@@ -125,19 +113,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
         let moved = !self.commands.is_empty();
         for command in self.commands.drain(..) {
             self.granted = self.granted.saturating_sub_unsigned(command.size() as u64);
-            if matches!(command, Command::Finish | Command::Abort(_))
-                && self.stage == Stage::Running
-            {
+            if matches!(command, Command::Finish | Command::Abort(_)) && self.stage == Stage::Running {
                 self.stage = Stage::Ending;
                 self.patience = now.saturating_add(self.options.linger);
             }
             self.session.apply(command);
         }
         if orders.abandoned && self.stage != Stage::Closed {
-            self.end(
-                Some(SessionError::Local("the multifeed is closed".into())),
-                now,
-            );
+            self.end(Some(SessionError::Local("the multifeed is closed".into())), now);
         } else if orders.cancelled && self.stage == Stage::Running {
             self.end(None, now);
             return true;
@@ -163,17 +146,18 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
             self.session.handle_timeout(now);
             moved = true;
         }
-        if self.stage == Stage::Ending && self.patience <= now {
-            // The remote takes no bytes, or does not end its half: it had its time.
+        if self.stage == Stage::Ending && self.patience <= now && self.read == Half::Open {
+            // The remote takes no bytes, and does not end its half either: it had its time.
             self.write = Half::Over;
             self.read = Half::Over;
             self.session.handle_eof();
+            self.session.abort(SessionError::Network("the remote takes no more bytes".into()));
             moved = true;
         }
         let due = match (self.session.poll_timeout(), self.stage) {
             (due, Stage::Running) => due,
-            (Some(due), _) => Some(due.min(self.patience)),
-            (None, _) => Some(self.patience),
+            (Some(due), Stage::Ending) => Some(due.min(self.patience)),
+            _ => Some(self.patience),
         };
         self.timer.poll(cx, due, now) || moved
     }
@@ -193,13 +177,15 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
             return false;
         };
         let start = buf.len();
-        buf.resize(start + self.read_bytes, 0);
+        // The session made room by what earlier reads brought. It has to be zeroed for each try, so not all of it is used.
+        let room = (buf.capacity() - start).min(self.options.read_bytes).max(1);
+        buf.resize(start + room, 0);
         let Some(space) = buf.get_mut(start..) else {
             return false;
         };
         let read = Pin::new(&mut self.stream).poll_read(cx, space);
         let count = match &read {
-            Poll::Ready(Ok(count)) => (*count).min(self.read_bytes),
+            Poll::Ready(Ok(count)) => (*count).min(room),
             _ => 0,
         };
         buf.truncate(start + count);
@@ -210,12 +196,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
                 self.session.handle_eof();
             }
             Poll::Ready(Ok(_)) => {
-                if count == self.read_bytes {
-                    self.read_bytes = (self.read_bytes * 2).min(self.options.read_bytes.max(1));
-                } else if count < self.read_bytes / 4 {
-                    self.read_bytes = (self.read_bytes / 2)
-                        .max(FIRST_READ_BYTES.min(self.options.read_bytes).max(1));
-                }
                 // Its error is sticky, and comes as the session's last event.
                 let _ = self.session.handle_input(now);
             }
@@ -244,10 +224,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
     /// Passes the session's events to the store, as many as it has room for, and credit.
     fn pass_events(&mut self, orders: Orders, now: Duration) -> bool {
         let mut bytes = 0;
-        while self.stage != Stage::Closed
-            && self.events.len() < orders.events
-            && bytes < orders.event_bytes
-        {
+        let room =
+            |events: usize, bytes: usize| (events < orders.events && bytes < orders.event_bytes) || orders.abandoned;
+        while self.stage != Stage::Closed && room(self.events.len(), bytes) {
             let Some(event) = self.session.poll_event() else {
                 break;
             };
@@ -255,10 +234,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
             if let Event::Closed(result) = &event {
                 self.stage = Stage::Closed;
                 self.patience = now.saturating_add(self.options.linger);
-                if result
-                    .as_ref()
-                    .is_err_and(|error| error.fault() == multifeed_proto::Fault::Network)
-                {
+                if result.as_ref().is_err_and(|error| error.fault() == multifeed_proto::Fault::Network) {
                     // Nobody is there to wait for.
                     self.read = Half::Over;
                 }
@@ -267,7 +243,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
         }
         let credit = self.credit();
         let moved = !self.events.is_empty();
-        if moved || credit > 0 {
+        if orders.abandoned {
+            self.events.clear();
+        } else if moved || credit > 0 {
             self.link.deliver(&mut self.events, bytes, credit);
         }
         moved
@@ -279,9 +257,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
             return 0;
         }
         let window = self.options.credit_bytes.max(1);
-        let free = window
-            .min(self.session.send_credit())
-            .saturating_sub(self.out.len());
+        let free = window.min(self.session.send_credit()).saturating_sub(self.out.len());
         let free = i64::try_from(free).unwrap_or(i64::MAX);
         let credit = free.saturating_sub(self.granted);
         let quarter = i64::try_from(window / 4).unwrap_or(i64::MAX);
@@ -305,11 +281,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
         }
         let mut moved = false;
         let mut burst = 0;
-        while burst < 4 * self.options.write_bytes.max(1) {
-            while self.out.len() < self.options.write_bytes.max(1)
-                && self.session.poll_output(&mut self.out)
-            {}
-            if self.out.is_empty() {
+        while burst < self.options.write_bytes.max(1) {
+            // Only into an empty buffer: then the session hands over its own.
+            if self.out.is_empty() && !self.session.poll_output(&mut self.out) {
                 break;
             }
             match Pin::new(&mut self.stream).poll_write(cx, &self.out) {
@@ -325,9 +299,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
                 }
                 Poll::Ready(Err(error)) if is_retry(&error) => moved = true,
                 Poll::Ready(result) => {
-                    let error = result
-                        .err()
-                        .unwrap_or_else(|| io::ErrorKind::WriteZero.into());
+                    let error = result.err().unwrap_or_else(|| io::ErrorKind::WriteZero.into());
                     self.write_failed(&error, now);
                     return true;
                 }
@@ -437,10 +409,7 @@ impl<R: Runtime> Timer<R> {
         if self.armed.as_ref().is_none_or(|(at, _)| *at > due) {
             self.armed = Some((due, Box::pin(R::sleep(due - now))));
         }
-        let fired = self
-            .armed
-            .as_mut()
-            .is_some_and(|(_, sleep)| sleep.as_mut().poll(cx).is_ready());
+        let fired = self.armed.as_mut().is_some_and(|(_, sleep)| sleep.as_mut().poll(cx).is_ready());
         if fired {
             self.armed = None;
         }

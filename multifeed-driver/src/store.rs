@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use multifeed_core::{AppendError, KeyPair};
-use multifeed_core::{
-    FeedId, Multifeed, MultifeedEvent, PeerEvent, PeerId, Storage, SyncError, SyncTotals,
-};
+use multifeed_core::{FeedId, Multifeed, MultifeedEvent, PeerEvent, PeerId, Storage, SyncError, SyncTotals};
 use multifeed_proto::{Command, Event, SessionError};
 use rand::SeedableRng;
 use rand::rngs::{StdRng, SysRng};
@@ -48,12 +46,16 @@ pub(crate) struct Store<S: Storage> {
 struct Connected {
     link: Arc<Link>,
     end: Option<Result<SyncTotals, SyncError>>,
+    /// Its stream is closed.
+    left: bool,
 }
 
 impl Drop for Connected {
     fn drop(&mut self) {
         // Where the thread dies of a bug, nobody may wait for it for ever.
-        self.link.abandon();
+        if !self.left {
+            self.link.abandon();
+        }
     }
 }
 
@@ -62,11 +64,7 @@ struct Leaving(Arc<Shared>);
 
 impl Drop for Leaving {
     fn drop(&mut self) {
-        self.0
-            .mailbox
-            .leave()
-            .iter()
-            .for_each(|link| link.abandon());
+        self.0.mailbox.leave().iter().for_each(|link| link.abandon());
         self.0.close();
     }
 }
@@ -120,18 +118,12 @@ impl<S: Storage> Store<S> {
         if self.unfinished || !self.links.is_empty() {
             return Some(Duration::ZERO);
         }
-        self.multi
-            .poll_timeout()
-            .map(|due| due.saturating_sub(self.shared.0.clock.now()))
+        self.multi.poll_timeout().map(|due| due.saturating_sub(self.shared.0.clock.now()))
     }
 
     /// Takes what the mailbox holds, and does the calls in it.
     fn take(&mut self, timeout: Option<Duration>) {
-        let deserted = self
-            .shared
-            .0
-            .mailbox
-            .take(timeout, &mut self.calls, &mut self.links);
+        let deserted = self.shared.0.mailbox.take(timeout, &mut self.calls, &mut self.links);
         if !self.calls.is_empty() {
             while let Some(call) = self.calls.pop_front() {
                 self.call(call);
@@ -153,56 +145,29 @@ impl<S: Storage> Store<S> {
     fn call(&mut self, call: Call) {
         match call {
             _ if self.closing => {} // Dropping it answers that the multifeed is closed.
-            Call::Writer {
-                name,
-                key_pair,
-                answer,
-            } => {
+            Call::Writer { name, key_pair, answer } => {
                 let result = self.writer(name.as_deref(), key_pair);
                 self.tell();
                 answer.send(result);
             }
-            Call::Append {
-                feed,
-                blocks,
-                answer,
-            } => {
-                let result = self
-                    .multi
-                    .append(feed, &blocks)
-                    .map_err(|error| match error {
-                        AppendError::Store(error) => Error::Store(error),
-                        error => Error::Append(error),
-                    });
+            Call::Append { feed, blocks, answer } => {
+                let result = self.multi.append(feed, &blocks).map_err(|error| match error {
+                    AppendError::Store(error) => Error::Store(error),
+                    error => Error::Append(error),
+                });
                 self.tell();
                 self.state(feed);
                 answer.send(result);
             }
-            Call::Get {
-                feed,
-                index,
-                answer,
-            } => {
+            Call::Get { feed, index, answer } => {
                 let result = self.multi.get(feed, index);
                 let key = self.state(feed).key;
-                answer.send(result.map_err(|source| Error::Read {
-                    feed: key,
-                    index,
-                    source,
-                }));
+                answer.send(result.map_err(|source| Error::Read { feed: key, index, source }));
             }
-            Call::Has {
-                feed,
-                index,
-                answer,
-            } => answer.send(self.multi.has(feed, index)),
-            Call::Verify {
-                feed,
-                cursor,
-                answer,
-            } => {
-                let step = self.multi.verify_step(feed, cursor, VERIFY_STEP_BYTES);
-                answer.send(step.map_err(Error::Store));
+            Call::Has { feed, index, answer } => answer.send(self.multi.has(feed, index)),
+            Call::Verify { feed, mut cursor, answer } => {
+                let step = self.multi.verify_step(feed, &mut cursor, VERIFY_STEP_BYTES);
+                answer.send(step.map(|step| (cursor, step)).map_err(Error::Store));
             }
             Call::Close { answer } => {
                 self.closers.push(answer);
@@ -211,16 +176,11 @@ impl<S: Storage> Store<S> {
         }
     }
 
-    fn writer(
-        &mut self,
-        name: Option<&str>,
-        key_pair: Option<KeyPair>,
-    ) -> Result<Arc<FeedState>, Error> {
+    fn writer(&mut self, name: Option<&str>, key_pair: Option<KeyPair>) -> Result<Arc<FeedState>, Error> {
         let feed = match key_pair {
             Some(key_pair) => self.multi.writer(name, || key_pair)?,
             None => {
-                let mut rng = StdRng::try_from_rng(&mut SysRng)
-                    .map_err(|error| Error::Random(error.to_string()))?;
+                let mut rng = StdRng::try_from_rng(&mut SysRng).map_err(|error| Error::Random(error.to_string()))?;
                 self.multi.writer(name, || KeyPair::generate(&mut rng))?
             }
         };
@@ -257,14 +217,12 @@ impl<S: Storage> Store<S> {
             self.pass_events(peer);
             self.multi.disconnect(peer);
             self.tell();
-            let end = self
-                .peers
-                .remove(&peer)
-                .and_then(|mut connected| connected.end.take());
+            let end = self.peers.remove(&peer).and_then(|mut connected| {
+                connected.left = true;
+                connected.end.take()
+            });
             let end = end.unwrap_or_else(|| {
-                Err(SyncError::Session(SessionError::Local(
-                    "the session's task was dropped".into(),
-                )))
+                Err(SyncError::Session(SessionError::Local("the session's task was dropped by its runtime".into())))
             });
             link.sync.end(end.map(|moved| Totals { moved, stream }));
         }
@@ -275,13 +233,7 @@ impl<S: Storage> Store<S> {
             link.cancel();
         }
         let peer = self.multi.connect(link.options.clone());
-        self.peers.insert(
-            peer,
-            Connected {
-                link: link.clone(),
-                end: None,
-            },
-        );
+        self.peers.insert(peer, Connected { link: link.clone(), end: None, left: false });
         *link.peer.get_or_init(|| peer)
     }
 
@@ -299,9 +251,7 @@ impl<S: Storage> Store<S> {
             }
             self.pass_events(peer);
             match self.peers.get(&peer) {
-                Some(connected) if !self.commands.is_empty() => {
-                    connected.link.command(&mut self.commands)
-                }
+                Some(connected) if !self.commands.is_empty() => connected.link.command(&mut self.commands),
                 _ => self.commands.clear(),
             }
             self.take_calls();
@@ -320,15 +270,11 @@ impl<S: Storage> Store<S> {
                 continue;
             };
             let event = match event {
-                PeerEvent::Connected { remote_public_key } => {
-                    SyncEvent::Connected { remote_public_key }
-                }
+                PeerEvent::Connected { remote_public_key } => SyncEvent::Connected { remote_public_key },
                 PeerEvent::Ready(handshake) => SyncEvent::Ready(handshake),
                 PeerEvent::RemoteFeeds { keys } => SyncEvent::RemoteFeeds { keys },
                 PeerEvent::Feed { key, name } => SyncEvent::Feed { key, name },
-                PeerEvent::TooLarge { key, index, size } => {
-                    SyncEvent::TooLarge { key, index, size }
-                }
+                PeerEvent::TooLarge { key, index, size } => SyncEvent::TooLarge { key, index, size },
                 PeerEvent::Conflict { key, conflict } => SyncEvent::Conflict { key, conflict },
                 PeerEvent::Progress(progress) => SyncEvent::Progress(progress),
                 PeerEvent::Closed(end) => {
@@ -362,20 +308,13 @@ impl<S: Storage> Store<S> {
     fn begin_closing(&mut self) {
         self.closing = true;
         self.shared.0.mailbox.close();
-        self.peers
-            .values()
-            .for_each(|connected| connected.link.cancel());
+        self.peers.values().for_each(|connected| connected.link.cancel());
     }
 
     fn close(mut self) {
         self.multi.commit(self.shared.0.clock.now());
         self.tell();
-        let Self {
-            multi,
-            closers,
-            shared,
-            ..
-        } = self;
+        let Self { multi, closers, shared, .. } = self;
         let result = multi.close();
         drop(shared);
         for closer in closers {

@@ -91,11 +91,7 @@ pub struct Sync {
 
 impl Sync {
     pub(crate) fn new(link: Arc<Link>, id: SyncId, guard: Arc<Guard>) -> Self {
-        Self {
-            link,
-            id,
-            _guard: guard,
-        }
+        Self { link, id, _guard: guard }
     }
 
     /// The session's number.

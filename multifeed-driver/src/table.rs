@@ -91,45 +91,29 @@ impl FeedTable {
 
     pub(crate) fn by_id(&self, id: FeedId) -> Option<Arc<FeedState>> {
         let rows = self.read();
-        rows.by_id
-            .get(&id)
-            .and_then(|&row| rows.feeds.get(row))
-            .cloned()
+        rows.by_id.get(&id).and_then(|&row| rows.feeds.get(row)).cloned()
     }
 
     pub(crate) fn by_key(&self, key: &FeedKey) -> Option<Arc<FeedState>> {
         let rows = self.read();
-        rows.by_key
-            .get(key)
-            .and_then(|&row| rows.feeds.get(row))
-            .cloned()
+        rows.by_key.get(key).and_then(|&row| rows.feeds.get(row)).cloned()
     }
 
     pub(crate) fn by_discovery_key(&self, key: &DiscoveryKey) -> Option<Arc<FeedState>> {
         let rows = self.read();
-        rows.by_discovery_key
-            .get(key)
-            .and_then(|&row| rows.feeds.get(row))
-            .cloned()
+        rows.by_discovery_key.get(key).and_then(|&row| rows.feeds.get(row)).cloned()
     }
 
     pub(crate) fn by_name(&self, name: &str) -> Option<Arc<FeedState>> {
         let rows = self.read();
-        rows.by_name
-            .get(name)
-            .and_then(|&row| rows.feeds.get(row))
-            .cloned()
+        rows.by_name.get(name).and_then(|&row| rows.feeds.get(row)).cloned()
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Rows> {
-        self.0
-            .read()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Rows> {
-        self.0
-            .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

@@ -1,0 +1,83 @@
+//! The conformance suite on async-std and on smol.
+
+use std::future::Future;
+use std::net::TcpStream;
+use std::time::Duration;
+
+use multifeed_async_std::{Replicate, Role, Sync, driver};
+use multifeed_testkit::conformance::Adapter;
+
+/// The adapter with its default features: `Multifeed::replicate` is async-std's.
+#[cfg(all(feature = "async-std", not(feature = "smol")))]
+fn replicate_by_default<S>(multi: &driver::Multifeed, stream: S, role: Role, options: Replicate) -> Sync
+where
+    S: futures_io::AsyncRead + futures_io::AsyncWrite + Unpin + Send + 'static,
+{
+    multifeed_async_std::Multifeed::from(multi.clone()).replicate(stream, role, options)
+}
+
+#[cfg(feature = "async-std")]
+mod async_std_ {
+    use super::*;
+
+    struct AsyncStd;
+
+    impl Adapter for AsyncStd {
+        type Stream = async_std::net::TcpStream;
+
+        fn run(test: impl Future<Output = ()> + Send + 'static) {
+            async_std::task::block_on(test);
+        }
+
+        fn sleep(duration: Duration) -> impl Future<Output = ()> + Send {
+            async_std::task::sleep(duration)
+        }
+
+        fn stream(tcp: TcpStream) -> Self::Stream {
+            tcp.into()
+        }
+
+        #[cfg(not(feature = "smol"))]
+        fn replicate(multi: &driver::Multifeed, stream: Self::Stream, role: Role, options: Replicate) -> Sync {
+            replicate_by_default(multi, stream, role, options)
+        }
+
+        #[cfg(feature = "smol")]
+        fn replicate(multi: &driver::Multifeed, stream: Self::Stream, role: Role, options: Replicate) -> Sync {
+            multi.replicate_on::<multifeed_async_std::AsyncStd>(stream, role, options)
+        }
+    }
+
+    multifeed_testkit::conformance!(AsyncStd);
+}
+
+#[cfg(feature = "smol")]
+mod smol_ {
+    use super::*;
+
+    struct Smol;
+
+    impl Adapter for Smol {
+        type Stream = smol::Async<TcpStream>;
+
+        fn run(test: impl Future<Output = ()> + Send + 'static) {
+            smol::block_on(test);
+        }
+
+        fn sleep(duration: Duration) -> impl Future<Output = ()> + Send {
+            async move {
+                smol::Timer::after(duration).await;
+            }
+        }
+
+        fn stream(tcp: TcpStream) -> Self::Stream {
+            tcp.try_into().unwrap()
+        }
+
+        fn replicate(multi: &driver::Multifeed, stream: Self::Stream, role: Role, options: Replicate) -> Sync {
+            multifeed_async_std::Multifeed::from(multi.clone()).replicate(stream, role, options)
+        }
+    }
+
+    multifeed_testkit::conformance!(Smol);
+}

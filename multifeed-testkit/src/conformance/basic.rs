@@ -1,0 +1,200 @@
+//! Syncs that end by themselves, and what handles do.
+
+use multifeed_driver::{DiscoveryKey, Error, Json, KeyPair, Multifeed, Options, Replicate, SyncEvent};
+
+use super::{Adapter, assert_same, connect_with, ends, fill, filled, memory, sync};
+use crate::blocks::block;
+
+/// Nothing to sync is no reason to hang.
+pub async fn two_empty_ones_end_with_nothing<A: Adapter>() {
+    let (a, b) = (memory().await, memory().await);
+    let (left, right) = sync::<A>(&a, &b).await;
+    assert_eq!((left.moved.feeds, right.moved.feeds), (0, 0));
+    assert!(a.feeds().is_empty() && b.feeds().is_empty());
+}
+
+/// A writer's feed comes to the other side, in either role.
+pub async fn one_writer<A: Adapter>() {
+    let (a, b) = (memory().await, memory().await);
+    let feed = filled(&a, "a", 1, 100, 50).await;
+    let (left, right) = sync::<A>(&a, &b).await;
+    assert_same(&feed, &b).await;
+    assert_eq!((left.moved.blocks_sent, left.moved.bytes_sent), (100, 5000));
+    assert_eq!((right.moved.blocks_received, right.moved.bytes_received), (100, 5000));
+    assert!(right.moved.holes.is_empty());
+    assert_eq!(left.stream.bytes_out, right.stream.bytes_in);
+    assert_eq!(left.stream.bytes_in, right.stream.bytes_out);
+
+    let c = memory().await;
+    sync::<A>(&c, &b).await;
+    assert_same(&feed, &c).await;
+    assert!(!c.feed(feed.key()).unwrap().writable());
+}
+
+/// Both sides end with both feeds.
+pub async fn both_write<A: Adapter>() {
+    let (a, b) = (memory().await, memory().await);
+    let ours = filled(&a, "a", 1, 40, 1000).await;
+    let theirs = filled(&b, "b", 2, 60, 500).await;
+    sync::<A>(&a, &b).await;
+    assert_same(&ours, &b).await;
+    assert_same(&theirs, &a).await;
+    assert_eq!((a.feeds().len(), b.feeds().len()), (2, 2));
+}
+
+/// Every size that a message can carry.
+pub async fn blocks_of_0_bytes_to_4_mib<A: Adapter>() {
+    let (a, b) = (memory().await, memory().await);
+    let feed = a.writer("sizes").await.unwrap();
+    for (index, size) in [0, 1, 2, 127, 128, 65_535, 65_536, 1 << 20, 0, 4 << 20].into_iter().enumerate() {
+        feed.append(block(3, index as u32, size)).await.unwrap();
+    }
+    sync::<A>(&a, &b).await;
+    assert_same(&feed, &b).await;
+}
+
+/// More blocks than any window.
+pub async fn thousands_of_blocks<A: Adapter>() {
+    let (a, b) = (memory().await, memory().await);
+    let feed = filled(&a, "many", 4, 5_000, 20).await;
+    let short = filled(&b, "few", 5, 10, 20).await;
+    sync::<A>(&a, &b).await;
+    assert_same(&feed, &b).await;
+    assert_same(&short, &a).await;
+}
+
+/// Keys, hex, discovery keys and names name the same feed.
+pub async fn feeds_are_found_by_key_and_name<A: Adapter>() {
+    let multi = memory().await;
+    let feed = multi.writer("named").await.unwrap();
+    let hex = feed.key().to_string();
+    assert_eq!(multi.feed(feed.key()), Some(feed.clone()));
+    assert_eq!(multi.feed(hex.as_str()), Some(feed.clone()));
+    assert_eq!(multi.feed(&hex.to_uppercase()), Some(feed.clone()));
+    assert_eq!(multi.feed(feed.discovery_key()), Some(feed.clone()));
+    assert_eq!(multi.feed(feed.discovery_key().to_string().as_str()), Some(feed.clone()));
+    assert_eq!(multi.feed_by_name("named"), Some(feed.clone()));
+    assert_eq!(multi.feeds(), [feed]);
+    assert_eq!(multi.feed("no key"), None);
+    assert_eq!(multi.feed(DiscoveryKey::new([7; 32])), None);
+    assert_eq!(multi.feed_by_name("other"), None);
+}
+
+/// A name is one writer, however often and however concurrently it is asked for.
+pub async fn writers_are_found_again<A: Adapter>() {
+    let multi = memory().await;
+    let (first, second) = futures_lite::future::zip(multi.writer("x"), multi.writer("x")).await;
+    assert_eq!(first.unwrap(), second.unwrap());
+    let nameless = multi.writer(None).await.unwrap();
+    assert_eq!(nameless.name(), "1");
+    let constructor = multi.writer("constructor").await.unwrap();
+    assert!(constructor.writable() && constructor.is_empty());
+    assert_eq!(multi.feeds().len(), 3);
+}
+
+/// A writer with a given key pair has its key, and syncs as any other.
+pub async fn own_key_pairs<A: Adapter>() {
+    let (a, b) = (memory().await, memory().await);
+    let pair = KeyPair::from_seed(&[9; 32]);
+    let feed = a.writer_with("mine", pair.clone()).await.unwrap();
+    assert_eq!(feed.key(), pair.public_key());
+    fill(&feed, 6, 3, 10).await;
+    sync::<A>(&a, &b).await;
+    assert_same(&feed, &b).await;
+}
+
+/// What is not held is `None`; what cannot be done is an error.
+pub async fn reads_and_errors<A: Adapter>() {
+    let (a, b) = (memory().await, memory().await);
+    let feed = filled(&a, "a", 7, 4, 9).await;
+    assert_eq!(feed.get(4).await.unwrap(), None);
+    assert_eq!(feed.get(u64::MAX).await.unwrap(), None);
+    assert_eq!(feed.head().await.unwrap().unwrap(), block(7, 3, 9));
+    assert_eq!((feed.has(3).await.unwrap(), feed.has(4).await.unwrap()), (true, false));
+    assert_eq!((feed.len(), feed.byte_len(), feed.downloaded()), (4, 36, 4));
+    sync::<A>(&a, &b).await;
+    let copy = b.feed(feed.key()).unwrap();
+    let refused = copy.append("not ours").await;
+    assert!(matches!(&refused, Err(Error::Append(_))), "{refused:?}");
+    assert_eq!(refused.unwrap_err().code(), "ERR_READ_ONLY");
+    let refused = feed.append(vec![0; 9 << 20]).await;
+    assert_eq!(refused.unwrap_err().code(), "ERR_BLOCK_TOO_LARGE");
+    assert_eq!(feed.append_batch(Vec::<String>::new()).await.unwrap(), 4..4);
+    let mut verification = copy.verify();
+    let mut blocks = 0;
+    while let Some(step) = verification.next().await.unwrap() {
+        assert!(step.findings.is_empty(), "{:?}", step.findings);
+        blocks += step.blocks;
+    }
+    assert_eq!(blocks, 4);
+}
+
+/// A folder is one multifeed's at a time, and holds everything afterwards.
+pub async fn files_outlive_their_multifeed<A: Adapter>() {
+    let folder = tempfile::tempdir().unwrap();
+    let multi = Multifeed::open(folder.path(), Options::default()).await.unwrap();
+    let feed = filled(&multi, "disk", 8, 20, 1000).await;
+    let other = memory().await;
+    let theirs = filled(&other, "theirs", 9, 5, 10).await;
+    sync::<A>(&multi, &other).await;
+
+    let second = Multifeed::open(folder.path(), Options::default()).await;
+    assert_eq!(second.unwrap_err().code(), "ERR_STORE_LOCKED");
+
+    let key = feed.key();
+    multi.close().await.unwrap();
+    let multi = Multifeed::open(folder.path(), Options::default()).await.unwrap();
+    assert!(multi.problems().is_empty() && multi.recovered().is_empty());
+    let again = multi.writer("disk").await.unwrap();
+    assert_eq!((again.key(), again.len()), (key, 20));
+    assert_eq!(again.get(19).await.unwrap().unwrap(), block(8, 19, 1000));
+    assert_same(&theirs, &multi).await;
+    fill(&again, 8, 1, 1000).await;
+    multi.close().await.unwrap();
+    drop(folder);
+}
+
+/// The second sync of the same two moves what is new, and tells of the remote's feeds again.
+pub async fn sync_twice<A: Adapter>() {
+    let (a, b) = (memory().await, memory().await);
+    let feed = filled(&a, "a", 1, 10, 10).await;
+    let (left, _) = sync::<A>(&a, &b).await;
+    assert_eq!(left.moved.blocks_sent, 10);
+    fill(&feed, 1, 5, 10).await;
+
+    let (left, mut right) = connect_with::<A>(&a, Replicate::default(), &b, Replicate::default());
+    let mut remote_feeds = Vec::new();
+    while let Some(event) = right.next().await {
+        if let SyncEvent::RemoteFeeds { keys } = event {
+            remote_feeds.push(keys);
+        }
+    }
+    assert!(remote_feeds.contains(&vec![feed.key()]), "{remote_feeds:?}");
+    let (left, right) = ends(left, right).await;
+    assert_eq!((left.unwrap().moved.blocks_sent, right.unwrap().moved.blocks_received), (5, 5));
+    assert_same(&feed, &b).await;
+}
+
+/// What an application says in the handshake, the other hears; and both hear the handshake's facts.
+pub async fn user_data_arrives<A: Adapter>() {
+    let (a, b) = (memory().await, memory().await);
+    let mut for_a = Replicate::default();
+    for_a.user_data = Json::new(r#"{"name":"a"}"#);
+    let (left, mut right) = connect_with::<A>(&a, for_a, &b, Replicate::default());
+    let (mut connected, mut ready) = (false, false);
+    while let Some(event) = right.next().await {
+        match event {
+            SyncEvent::Connected { remote_public_key } => connected = remote_public_key != [0; 32],
+            SyncEvent::Ready(handshake) => {
+                ready = true;
+                assert_eq!(handshake.user_data.unwrap().as_str(), r#"{"name":"a"}"#);
+                assert_eq!((handshake.client.as_str(), handshake.version.as_str()), ("MULTIFEED", "4.0.0"));
+            }
+            _ => {}
+        }
+    }
+    assert!(connected && ready);
+    let (left, right) = ends(left, right).await;
+    left.unwrap();
+    right.unwrap();
+}

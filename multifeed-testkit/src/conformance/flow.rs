@@ -1,0 +1,125 @@
+//! Nobody waits for anybody.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+
+use multifeed_driver::{Options, Replicate, Role};
+
+use super::{Adapter, Proxy, assert_same, connect, ends, fill, filled, held, memory, memory_with, sync};
+
+/// Channels of one slot, and more in both directions than any socket holds.
+pub async fn both_directions_full_with_one_slot<A: Adapter>() {
+    let one_slot = || {
+        let mut options = Options::default();
+        options.calls = 1;
+        options.quantum_bytes = 1;
+        options.pump.events = 1;
+        options.pump.event_bytes = 1;
+        options.pump.credit_bytes = 1;
+        options.session.limits.events = 1;
+        options.session.limits.output_bytes = 1;
+        options
+    };
+    let (a, b) = (memory_with(one_slot()).await, memory_with(one_slot()).await);
+    let ours = filled(&a, "a", 1, 40, 1 << 20).await;
+    let theirs = filled(&b, "b", 2, 40, 1 << 20).await;
+    let small = filled(&a, "small", 3, 1000, 10).await;
+    sync::<A>(&a, &b).await;
+    assert_same(&ours, &b).await;
+    assert_same(&theirs, &a).await;
+    assert_same(&small, &b).await;
+}
+
+/// A remote that stops reading holds up itself, and nobody else; it goes on when it reads again.
+pub async fn a_stuck_reader_stops_nobody_else<A: Adapter>() {
+    let hub = memory().await;
+    let feed = filled(&hub, "hub", 1, 64, 256 * 1024).await;
+    let stuck = memory().await;
+    let (left, proxy, right) = Proxy::new(u64::MAX);
+    let hub_side = A::replicate(&hub, A::stream(left), Role::Initiator, Replicate::default());
+    let stuck_side = A::replicate(&stuck, A::stream(right), Role::Responder, Replicate::default());
+    held(&stuck, feed.key(), 1).await;
+    proxy.rightward.shut();
+
+    for _ in 0..3 {
+        let other = memory().await;
+        sync::<A>(&hub, &other).await;
+        assert_same(&feed, &other).await;
+    }
+    let late = filled(&hub, "late", 2, 10, 10).await;
+    assert_eq!(late.len(), 10);
+    assert!(stuck.feed(feed.key()).unwrap().downloaded() < 64);
+
+    proxy.rightward.open();
+    let (hub_side, stuck_side) = ends(hub_side, stuck_side).await;
+    hub_side.unwrap();
+    stuck_side.unwrap();
+    assert_same(&feed, &stuck).await;
+}
+
+/// The application's calls are answered while a session is busy.
+pub async fn calls_go_on_during_a_sync<A: Adapter>() {
+    let (a, b) = (memory().await, memory().await);
+    let feed = filled(&a, "a", 1, 3000, 1000).await;
+    let local = filled(&b, "local", 2, 1, 1).await;
+    let (left, right) = connect::<A>(&a, &b, &Replicate::live());
+    held(&b, feed.key(), 1).await;
+    for _ in 0..200 {
+        fill(&local, 2, 1, 1).await;
+        assert!(local.head().await.unwrap().is_some());
+    }
+    held(&b, feed.key(), 3000).await;
+    held(&a, local.key(), 201).await;
+    drop(left);
+    right.finish().await.unwrap();
+    assert_same(&local, &a).await;
+}
+
+/// Dropping the future of a call that was accepted drops its answer, not the call.
+pub async fn an_accepted_call_completes<A: Adapter>() {
+    let multi = memory().await;
+    let feed = multi.writer("a").await.unwrap();
+    {
+        let mut append = pin!(feed.append("first"));
+        // The first poll hands the call over.
+        poll_fn(|cx| {
+            let _ = append.as_mut().poll(cx);
+            Poll::Ready(())
+        })
+        .await;
+    }
+    assert_eq!(feed.append("second").await.unwrap(), 1);
+    assert_eq!(feed.get(0).await.unwrap().unwrap(), "first");
+    multi.close().await.unwrap();
+}
+
+/// Many remotes on one store, all at once.
+pub async fn many_sessions_at_once<A: Adapter>() {
+    let hub = memory().await;
+    let feed = filled(&hub, "hub", 1, 200, 1000).await;
+    let mut sessions = Vec::new();
+    for seed in 0..12 {
+        let other = memory().await;
+        let theirs = filled(&other, "theirs", 100 + seed, 20, 100).await;
+        let (left, right) = connect::<A>(&hub, &other, &Replicate::live());
+        sessions.push((other, theirs, left, right));
+    }
+    for (_, theirs, ..) in &sessions {
+        held(&hub, theirs.key(), 20).await;
+        for (other, ..) in &sessions {
+            held(other, theirs.key(), 20).await;
+        }
+    }
+    for (other, ..) in &sessions {
+        held(other, feed.key(), 200).await;
+        assert_eq!(other.feeds().len(), 13);
+    }
+    hub.close().await.unwrap();
+    for (other, _, left, right) in sessions {
+        let (left, right) = ends(left, right).await;
+        left.unwrap();
+        right.unwrap();
+        other.close().await.unwrap();
+    }
+}

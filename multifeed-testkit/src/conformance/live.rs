@@ -1,0 +1,105 @@
+//! Sessions that stay.
+
+use multifeed_driver::{MultifeedEvent, Replicate};
+
+use super::{Adapter, assert_same, connect, connect_with, ends, fill, filled, held, memory};
+
+/// Blocks and writers that come while a session runs, on either side.
+pub async fn late_writers_and_late_blocks<A: Adapter>() {
+    let (a, b) = (memory().await, memory().await);
+    let early = filled(&a, "early", 1, 10, 100).await;
+    let (left, right) = connect::<A>(&a, &b, &Replicate::live());
+    held(&b, early.key(), 10).await;
+
+    fill(&early, 1, 1, 100).await;
+    held(&b, early.key(), 11).await;
+    fill(&early, 1, 500, 100).await;
+    held(&b, early.key(), 511).await;
+
+    let late = filled(&b, "late", 2, 20, 100).await;
+    held(&a, late.key(), 20).await;
+    let empty = a.writer("empty at first").await.unwrap();
+    held(&b, empty.key(), 0).await;
+    fill(&empty, 3, 3, 100).await;
+    held(&b, empty.key(), 3).await;
+
+    left.close();
+    let (left, right) = ends(left, right).await;
+    assert_eq!(left.unwrap().moved.blocks_sent, 514);
+    assert_eq!(right.unwrap().moved.blocks_sent, 20);
+    assert_same(&early, &b).await;
+    assert_same(&late, &a).await;
+    assert_same(&empty, &b).await;
+}
+
+/// A, B and C in a row: what A and C write comes to both.
+pub async fn gossip_over_a_middle<A: Adapter>() {
+    let (a, b, c) = (memory().await, memory().await, memory().await);
+    let (ab, ba) = connect::<A>(&a, &b, &Replicate::live());
+    let (bc, cb) = connect::<A>(&b, &c, &Replicate::live());
+    let left = filled(&a, "left", 1, 30, 100).await;
+    held(&c, left.key(), 30).await;
+    let right = filled(&c, "right", 2, 30, 100).await;
+    held(&a, right.key(), 30).await;
+    fill(&left, 1, 100, 100).await;
+    held(&c, left.key(), 130).await;
+    fill(&right, 2, 1, 100).await;
+    held(&a, right.key(), 31).await;
+    assert_same(&left, &c).await;
+    assert_same(&right, &a).await;
+
+    b.close().await.unwrap();
+    for sync in [ab, ba, bc, cb] {
+        sync.finish().await.unwrap();
+    }
+}
+
+/// The multifeed's own events: each feed once, then its growth.
+pub async fn events_tell_of_feeds_and_blocks<A: Adapter>() {
+    let (a, b) = (memory().await, memory().await);
+    let mut events = b.events();
+    let feed = filled(&a, "a", 1, 5, 10).await;
+    let (left, right) = connect::<A>(&a, &b, &Replicate::live());
+    match events.next().await {
+        Some(MultifeedEvent::Feed(new)) => assert_eq!(new.key(), feed.key()),
+        other => panic!("{other:?}"),
+    }
+    loop {
+        match events.next().await {
+            Some(MultifeedEvent::Blocks(grown)) if grown.downloaded() == 5 => break,
+            Some(MultifeedEvent::Blocks(_)) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    // A thousand appends that nobody takes note of are one event.
+    let local = b.writer("local").await.unwrap();
+    for _ in 0..100 {
+        local.append("x").await.unwrap();
+    }
+    match events.next().await {
+        Some(MultifeedEvent::Feed(new)) => assert_eq!(new, local),
+        other => panic!("{other:?}"),
+    }
+    match events.next().await {
+        Some(MultifeedEvent::Blocks(grown)) => assert_eq!((grown == local, local.len()), (true, 100)),
+        other => panic!("{other:?}"),
+    }
+    b.close().await.unwrap();
+    assert!(events.next().await.is_none());
+    let (left, right) = ends(left, right).await;
+    left.unwrap();
+    right.unwrap();
+}
+
+/// One side stays, the other does not: the session ends when everything is there.
+pub async fn one_live_side<A: Adapter>() {
+    let (a, b) = (memory().await, memory().await);
+    let ours = filled(&a, "a", 1, 10, 100).await;
+    let theirs = filled(&b, "b", 2, 10, 100).await;
+    let (left, right) = connect_with::<A>(&a, Replicate::live(), &b, Replicate::default());
+    let (left, right) = ends(left, right).await;
+    left.unwrap();
+    right.unwrap();
+    assert_same(&ours, &b).await;
+    assert_same(&theirs, &a).await;
+}

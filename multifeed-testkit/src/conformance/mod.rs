@@ -1,0 +1,146 @@
+//! What every adapter has to do alike, as tests over real sockets on loopback.
+//!
+//! An adapter's tests say how to run, sleep and replicate ([`Adapter`]), and [`conformance!`](crate::conformance!) makes each scenario
+//! a test of theirs. The scenarios wait for events, never for time; one time-out for each, far off, ends a test that hangs.
+
+pub mod basic;
+pub mod ends;
+pub mod flow;
+pub mod live;
+mod wire;
+
+use std::future::Future;
+use std::net::TcpStream;
+use std::time::Duration;
+
+use multifeed_driver::{Error, Feed, Multifeed, Options, Replicate, Role, Sync, SyncError, Totals};
+
+pub use wire::{Gate, Proxy, pair};
+
+use crate::blocks::block;
+
+/// What an adapter's tests bring.
+pub trait Adapter: 'static {
+    /// The adapter's kind of TCP stream.
+    type Stream: Send + 'static;
+
+    /// Runs a test to its end on the adapter's runtime.
+    fn run(test: impl Future<Output = ()> + Send + 'static);
+
+    /// Waits.
+    fn sleep(duration: Duration) -> impl Future<Output = ()> + Send;
+
+    /// Makes a TCP stream one of the adapter's. Called inside [`run`](Self::run).
+    fn stream(tcp: TcpStream) -> Self::Stream;
+
+    /// The adapter's own `replicate`.
+    fn replicate(multi: &Multifeed, stream: Self::Stream, role: Role, options: Replicate) -> Sync;
+}
+
+/// How long a scenario may take. Only a hang comes near it.
+const HANG: Duration = Duration::from_secs(120);
+
+/// Runs a scenario, and fails it when it hangs.
+pub fn run<A: Adapter>(scenario: impl Future<Output = ()> + Send + 'static) {
+    A::run(futures_lite::future::or(scenario, async {
+        A::sleep(HANG).await;
+        panic!("the scenario hangs");
+    }));
+}
+
+/// Makes each scenario a test of an [`Adapter`].
+#[macro_export]
+macro_rules! conformance {
+    ($adapter:ty) => {
+        $crate::conformance!($adapter, basic: two_empty_ones_end_with_nothing, one_writer, both_write, blocks_of_0_bytes_to_4_mib,
+            thousands_of_blocks, feeds_are_found_by_key_and_name, writers_are_found_again, own_key_pairs, reads_and_errors, files_outlive_their_multifeed, sync_twice, user_data_arrives);
+        $crate::conformance!($adapter, live: late_writers_and_late_blocks, gossip_over_a_middle, events_tell_of_feeds_and_blocks, one_live_side);
+        $crate::conformance!($adapter, flow: both_directions_full_with_one_slot, a_stuck_reader_stops_nobody_else, calls_go_on_during_a_sync, an_accepted_call_completes, many_sessions_at_once);
+        $crate::conformance!($adapter, ends: peers_vanish_and_come_back, another_root_key, another_version, another_client,
+            dropping_a_sync_ends_it, closing_during_a_sync, closing_twice, garbage_instead_of_a_handshake, silence_instead_of_a_handshake, silence_later, replicating_when_closed, dropping_all_handles_closes);
+    };
+    ($adapter:ty, $module:ident: $($scenario:ident),+ $(,)?) => {
+        $(
+            #[test]
+            fn $scenario() {
+                $crate::conformance::run::<$adapter>($crate::conformance::$module::$scenario::<$adapter>());
+            }
+        )+
+    };
+}
+
+/// A new multifeed in memory.
+pub(crate) async fn memory() -> Multifeed {
+    memory_with(Options::default()).await
+}
+
+pub(crate) async fn memory_with(options: Options) -> Multifeed {
+    Multifeed::in_memory(options).await.expect("memory opens")
+}
+
+/// A writer with this many made-up blocks.
+pub(crate) async fn filled(multi: &Multifeed, name: &str, seed: u32, count: u32, size: usize) -> Feed {
+    let feed = multi.writer(name).await.expect("a writer");
+    fill(&feed, seed, count, size).await;
+    feed
+}
+
+/// Appends made-up blocks, which go on where the feed ends.
+pub(crate) async fn fill(feed: &Feed, seed: u32, count: u32, size: usize) {
+    let start = u32::try_from(feed.len()).expect("a short feed");
+    let blocks: Vec<_> = (start..start + count).map(|index| block(seed, index, size)).collect();
+    let range = feed.append_batch(blocks).await.expect("an append");
+    assert_eq!(range, u64::from(start)..u64::from(start + count));
+}
+
+/// Starts a session between two multifeeds: ours is the initiator.
+pub(crate) fn connect<A: Adapter>(a: &Multifeed, b: &Multifeed, options: &Replicate) -> (Sync, Sync) {
+    connect_with::<A>(a, options.clone(), b, options.clone())
+}
+
+pub(crate) fn connect_with<A: Adapter>(a: &Multifeed, for_a: Replicate, b: &Multifeed, for_b: Replicate) -> (Sync, Sync) {
+    let (left, right) = pair();
+    (
+        A::replicate(a, A::stream(left), Role::Initiator, for_a),
+        A::replicate(b, A::stream(right), Role::Responder, for_b),
+    )
+}
+
+/// Syncs two multifeeds until both have everything.
+pub(crate) async fn sync<A: Adapter>(a: &Multifeed, b: &Multifeed) -> (Totals, Totals) {
+    let (left, right) = connect::<A>(a, b, &Replicate::default());
+    let (left, right) = futures_lite::future::zip(left.finish(), right.finish()).await;
+    (left.expect("a clean end of the initiator"), right.expect("a clean end of the responder"))
+}
+
+/// Waits for both ends of a session.
+pub(crate) async fn ends(a: Sync, b: Sync) -> (Result<Totals, SyncError>, Result<Totals, SyncError>) {
+    futures_lite::future::zip(a.finish(), b.finish()).await
+}
+
+/// Checks that a multifeed holds all blocks of a feed, byte for byte.
+pub(crate) async fn assert_same(feed: &Feed, there: &Multifeed) {
+    let copy = there.feed(feed.key()).expect("the feed is there");
+    assert_eq!((copy.len(), copy.downloaded(), copy.byte_len()), (feed.len(), feed.len(), feed.byte_len()));
+    for index in 0..feed.len() {
+        let (ours, theirs) = (feed.get(index).await.expect("a read"), copy.get(index).await.expect("a read"));
+        assert!(ours.is_some() && ours == theirs, "block {index} differs");
+    }
+}
+
+/// Waits until a multifeed holds this many blocks of a feed, by its events.
+pub(crate) async fn held(there: &Multifeed, key: multifeed_driver::FeedKey, blocks: u64) -> Feed {
+    let mut events = there.events();
+    loop {
+        if let Some(feed) = there.feed(key)
+            && feed.downloaded() >= blocks
+        {
+            return feed;
+        }
+        events.next().await.expect("the multifeed is open");
+    }
+}
+
+pub(crate) fn is_closed<T>(result: &Result<T, Error>) -> bool {
+    matches!(result, Err(Error::Closed))
+}

@@ -1,0 +1,51 @@
+//! The conformance suite on tokio, on a runtime with threads and on one without.
+
+use std::future::Future;
+use std::net::TcpStream;
+use std::time::Duration;
+
+use multifeed_testkit::conformance::Adapter;
+use multifeed_tokio::{Multifeed, Replicate, Role, Sync};
+
+struct Threads;
+struct OneThread;
+
+macro_rules! adapter {
+    ($name:ident, $builder:ident) => {
+        impl Adapter for $name {
+            type Stream = tokio::net::TcpStream;
+
+            fn run(test: impl Future<Output = ()> + Send + 'static) {
+                tokio::runtime::Builder::$builder().enable_all().build().unwrap().block_on(test);
+            }
+
+            fn sleep(duration: Duration) -> impl Future<Output = ()> + Send {
+                tokio::time::sleep(duration)
+            }
+
+            fn stream(tcp: TcpStream) -> Self::Stream {
+                tokio::net::TcpStream::from_std(tcp).unwrap()
+            }
+
+            fn replicate(
+                multi: &multifeed_tokio::driver::Multifeed,
+                stream: Self::Stream,
+                role: Role,
+                options: Replicate,
+            ) -> Sync {
+                Multifeed::from(multi.clone()).replicate(stream, role, options)
+            }
+        }
+    };
+}
+
+adapter!(Threads, new_multi_thread);
+adapter!(OneThread, new_current_thread);
+
+mod threads {
+    multifeed_testkit::conformance!(super::Threads);
+}
+
+mod one_thread {
+    multifeed_testkit::conformance!(super::OneThread);
+}
