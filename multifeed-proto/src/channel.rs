@@ -247,7 +247,13 @@ mod tests {
         (channels, ours, theirs)
     }
 
-    fn remote_open(channels: &mut Channels, id: u32, key: FeedKey, split: &Split, theirs: &Split) -> Result<Option<Owner>, SessionError> {
+    fn remote_open(
+        channels: &mut Channels,
+        id: u32,
+        key: FeedKey,
+        split: &Split,
+        theirs: &Split,
+    ) -> Result<Option<Owner>, SessionError> {
         channels.remote_open(id, key.discovery_key(), Some(theirs.capability(&key).to_vec()), split, 8)
     }
 

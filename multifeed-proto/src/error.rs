@@ -199,7 +199,9 @@ impl SessionError {
     /// Whose fault it is.
     pub fn fault(&self) -> Fault {
         match self {
-            Self::VersionMismatch { .. } | Self::ClientMismatch { .. } | Self::RootKeyMismatch { .. } => Fault::Incompatible,
+            Self::VersionMismatch { .. } | Self::ClientMismatch { .. } | Self::RootKeyMismatch { .. } => {
+                Fault::Incompatible
+            }
             Self::Timeout(_) | Self::Disconnected(_) | Self::Network(_) => Fault::Network,
             Self::Limit { .. } => Fault::Limit,
             Self::Local(_) => Fault::Local,

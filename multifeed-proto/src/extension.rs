@@ -97,7 +97,10 @@ mod tests {
         assert_eq!((extensions.id("a"), extensions.id("d"), extensions.id("c")), (Some(0), Some(2), None));
         assert_eq!(extensions.name(0), None, "before the remote's Options");
         extensions.update(names(&["0", "a", "c", "d"]));
-        assert_eq!([0, 1, 2, 3, 4, u64::MAX].map(|id| extensions.name(id)), [None, Some("a"), None, Some("d"), None, None]);
+        assert_eq!(
+            [0, 1, 2, 3, 4, u64::MAX].map(|id| extensions.name(id)),
+            [None, Some("a"), None, Some("d"), None, None]
+        );
         extensions.add("c");
         assert_eq!(extensions.name(2), Some("c"), "a name added later matches names that came before");
     }

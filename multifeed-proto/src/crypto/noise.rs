@@ -5,11 +5,12 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BytesMut};
 use rand_core::CryptoRng;
 use snow::HandshakeState;
 use snow::params::{
-    BaseChoice, CipherChoice, DHChoice, HandshakeChoice, HandshakeModifierList, HandshakePattern, HashChoice, NoiseParams,
+    BaseChoice, CipherChoice, DHChoice, HandshakeChoice, HandshakeModifierList, HandshakePattern, HashChoice,
+    NoiseParams,
 };
 use snow::resolvers::{CryptoResolver, DefaultResolver};
 use snow::types::{Cipher, Dh, Hash, Random};
@@ -29,11 +30,11 @@ pub struct Handshake {
     noise: Box<HandshakeState>,
     role: Role,
     nonce: [u8; 24],
-    /// The last payload of the remote that was not empty.
-    remote_payload: Option<Bytes>,
+    /// From the last payload of the remote that was not empty.
+    remote_nonce: Option<[u8; 24]>,
     /// Length of the message that is arriving, once known.
     length: Option<usize>,
-    /// An all-zero shared secret is told apart from other failures.
+    /// Failed before, and stays so.
     broken: Option<HandshakeError>,
 }
 
@@ -65,7 +66,11 @@ pub(crate) fn public_key(secret: &[u8; 32]) -> [u8; 32] {
 impl Handshake {
     /// Starts a handshake. Draws from `rng`, in this order: the static secret key (32 bytes) where none is given, the ephemeral
     /// one (32), the stream nonce (24).
-    pub fn new(role: Role, static_key: Option<&StaticKeyPair>, rng: &mut impl CryptoRng) -> Result<Self, HandshakeError> {
+    pub fn new(
+        role: Role,
+        static_key: Option<&StaticKeyPair>,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Self, HandshakeError> {
         let mut secret = Zeroizing::new([0; 32]);
         match static_key {
             Some(pair) => secret.copy_from_slice(pair.secret_key()),
@@ -84,7 +89,7 @@ impl Handshake {
             Role::Responder => builder.build_responder(),
         };
         let noise = Box::new(noise.map_err(|_| HandshakeError::Decrypt)?);
-        Ok(Self { noise, role, nonce, remote_payload: None, length: None, broken: None })
+        Ok(Self { noise, role, nonce, remote_nonce: None, length: None, broken: None })
     }
 
     /// Sends what is due before anything arrived: the initiator's first message.
@@ -140,7 +145,12 @@ impl Handshake {
         let len = self.noise.read_message(message, &mut payload).map_err(failure)?;
         payload.truncate(len);
         if !payload.is_empty() {
-            self.remote_payload = Some(payload.into());
+            // The first message is not authenticated, so that any garbage of the right length passes for one; JS looks at
+            // payloads only when all is done, but its own are always sound, and here garbage is found out at once.
+            let payload: schema::NoisePayload =
+                message::parse("NoisePayload", &payload.into()).map_err(|_| HandshakeError::BadPayload)?;
+            let nonce = payload.nonce.and_then(|nonce| nonce.as_slice().try_into().ok());
+            self.remote_nonce = Some(nonce.ok_or(HandshakeError::BadPayload)?);
         }
         Ok(())
     }
@@ -157,11 +167,7 @@ impl Handshake {
     }
 
     fn finish(&mut self) -> Result<Established, HandshakeError> {
-        let payload = self.remote_payload.take().ok_or(HandshakeError::NoPayload)?;
-        let payload: schema::NoisePayload =
-            message::parse("NoisePayload", &payload).map_err(|_| HandshakeError::BadPayload)?;
-        let remote_nonce =
-            payload.nonce.and_then(|nonce| nonce.as_slice().try_into().ok()).ok_or(HandshakeError::BadPayload)?;
+        let remote_nonce = self.remote_nonce.ok_or(HandshakeError::NoPayload)?;
         let remote_public_key = self.noise.get_remote_static().and_then(|key| key.try_into().ok());
         let handshake_hash = self.noise.get_handshake_hash().try_into().ok();
         let (k1, k2) = self.noise.dangerously_get_raw_split();

@@ -133,7 +133,13 @@ impl Exchange {
     }
 
     /// A message of the remote's.
-    pub(crate) fn receive(&mut self, kind: Kind, body: &[u8], limits: &Limits, sink: &mut impl Sink) -> Result<(), SessionError> {
+    pub(crate) fn receive(
+        &mut self,
+        kind: Kind,
+        body: &[u8],
+        limits: &Limits,
+        sink: &mut impl Sink,
+    ) -> Result<(), SessionError> {
         if kind == Kind::Handshake {
             if body.len() > limits.handshake_bytes {
                 return Err(SessionError::limit("handshake_bytes", limits.handshake_bytes));

@@ -67,17 +67,26 @@ fn our_handshake() {
 
 #[test]
 fn handshakes_are_compared_as_js_does() {
-    let accepted = parse(r#"{"version":"4.0.0","client":"MULTIFEED","userData":[1, 2],"live":false,"maxFeeds":3}"#).unwrap();
+    let accepted =
+        parse(r#"{"version":"4.0.0","client":"MULTIFEED","userData":[1, 2],"live":false,"maxFeeds":3}"#).unwrap();
     assert_eq!((accepted.user_data, accepted.live), (Json::new("[1, 2]"), Some(false)));
     for same in ["4", "4.9.1", " 4", "+4.", "0x4", "04", "4abc", "\\t4"] {
         assert!(parse(&format!(r#"{{"version":"{same}","client":"MULTIFEED"}}"#)).is_ok(), "{same}");
     }
-    for (other, them) in [("\"5.0.0\"", "5.0.0"), ("\"\"", ""), ("\"x\"", "x"), ("4", "4"), ("\"-4\"", "-4"), ("\"40\"", "40")] {
+    for (other, them) in
+        [("\"5.0.0\"", "5.0.0"), ("\"\"", ""), ("\"x\"", "x"), ("4", "4"), ("\"-4\"", "-4"), ("\"40\"", "40")]
+    {
         let error = parse(&format!(r#"{{"version":{other},"client":"MULTIFEED"}}"#)).unwrap_err();
-        assert_eq!((error.code(), error.us().unwrap(), error.them().unwrap()), ("ERR_VERSION_MISMATCH", "4.0.0".into(), them.into()));
+        assert_eq!(
+            (error.code(), error.us().unwrap(), error.them().unwrap()),
+            ("ERR_VERSION_MISMATCH", "4.0.0".into(), them.into())
+        );
     }
     let error = parse(r#"{"version":"4.0.0","client":"OTHER"}"#).unwrap_err();
-    assert_eq!((error.code(), error.us().unwrap(), error.them().unwrap()), ("ERR_CLIENT_MISMATCH", "MULTIFEED".into(), "OTHER".into()));
+    assert_eq!(
+        (error.code(), error.us().unwrap(), error.them().unwrap()),
+        ("ERR_CLIENT_MISMATCH", "MULTIFEED".into(), "OTHER".into())
+    );
     assert_eq!(parse("{}"), Err(SessionError::VersionMismatch { us: "4.0.0".into(), them: None }));
     // The version is compared first.
     assert_eq!(parse(r#"{"version":"3.0.0","client":"OTHER"}"#).unwrap_err().code(), "ERR_VERSION_MISMATCH");
@@ -100,7 +109,9 @@ fn lists_are_read_in_either_case_sorted_and_once_each() {
 #[test]
 fn bad_lists() {
     let text = |entry: &str| format!(r#"["{}",{entry}]"#, key(1));
-    for entry in ["null", "5", "\"\"", "\"ab\"", "[]", "{}", "true", &format!("\"{}x\"", &key(1).to_string()[1..]), "\"é\""] {
+    for entry in
+        ["null", "5", "\"\"", "\"ab\"", "[]", "{}", "true", &format!("\"{}x\"", &key(1).to_string()[1..]), "\"é\""]
+    {
         let list = text(entry);
         let expected = ExchangeError::Key(Kind::Request.name());
         assert_eq!(json::parse_keys(Kind::Request, list.as_bytes(), 10), Err(expected.into()), "{entry}");
@@ -110,7 +121,11 @@ fn bad_lists() {
     }
     for body in ["", "null", "{}", "[", "[]]", "{\"keys\":null}", "{\"keys\":{}}", "\"x\"", "\u{0}"] {
         for kind in [Kind::Manifest, Kind::Request, Kind::Replicate] {
-            assert_eq!(json::parse_keys(kind, body.as_bytes(), 10), Err(ExchangeError::Json(kind.name()).into()), "{body}");
+            assert_eq!(
+                json::parse_keys(kind, body.as_bytes(), 10),
+                Err(ExchangeError::Json(kind.name()).into()),
+                "{body}"
+            );
         }
     }
     // Deeper than serde_json goes: an error, not a stack that overflows.
@@ -148,11 +163,10 @@ fn a_request_is_cut_to_what_was_offered() {
     exchange.request(&[key(9)], &mut log);
     receive(&mut exchange, &mut log, Kind::Request, &list(&[key(3), key(2), key(1), key(3)])).unwrap();
     let cut = vec![key(1), key(3)];
-    assert_eq!(log.sent, [
-        (Kind::Manifest, vec![key(3), key(1)]),
-        (Kind::Request, vec![key(9)]),
-        (Kind::Replicate, cut.clone())
-    ]);
+    assert_eq!(
+        log.sent,
+        [(Kind::Manifest, vec![key(3), key(1)]), (Kind::Request, vec![key(9)]), (Kind::Replicate, cut.clone())]
+    );
     assert_eq!(log.events, [Event::Replicate { keys: cut, origin: Origin::Local }]);
 }
 
@@ -162,10 +176,13 @@ fn a_replicate_is_cut_to_what_was_requested_and_told_also_when_empty() {
     exchange.request(&[key(2), key(1)], &mut log);
     receive(&mut exchange, &mut log, Kind::Replicate, &list(&[key(5), key(2)])).unwrap();
     receive(&mut exchange, &mut log, Kind::Replicate, b"[]").unwrap();
-    assert_eq!(log.events, [
-        Event::Replicate { keys: vec![key(2)], origin: Origin::Remote },
-        Event::Replicate { keys: vec![], origin: Origin::Remote }
-    ]);
+    assert_eq!(
+        log.events,
+        [
+            Event::Replicate { keys: vec![key(2)], origin: Origin::Remote },
+            Event::Replicate { keys: vec![], origin: Origin::Remote }
+        ]
+    );
 }
 
 #[test]
@@ -191,11 +208,10 @@ fn lists_before_the_handshake_come_after_ready() {
     exchange.verified(&mut log);
     assert_eq!(log.handshakes, 1);
     assert_eq!(log.sent, [(Kind::Manifest, vec![key(1)]), (Kind::Replicate, vec![key(1)])]);
-    assert!(matches!(log.events[..], [
-        Event::Ready(_),
-        Event::Manifest { .. },
-        Event::Replicate { origin: Origin::Local, .. }
-    ]));
+    assert!(matches!(
+        log.events[..],
+        [Event::Ready(_), Event::Manifest { .. }, Event::Replicate { origin: Origin::Local, .. }]
+    ));
 }
 
 #[test]
@@ -209,10 +225,8 @@ fn a_second_handshake_is_checked_and_means_nothing() {
 
 #[test]
 fn bounds() {
-    let mut limits = Limits::default();
-    limits.offers_total = 5;
-    limits.handshake_bytes = HANDSHAKE.len();
-    limits.early_messages = 2;
+    let mut limits =
+        Limits { offers_total: 5, handshake_bytes: HANDSHAKE.len(), early_messages: 2, ..Limits::default() };
     let (mut exchange, mut log) = ready();
     for n in 0..3 {
         let result = exchange.receive(Kind::Manifest, &manifest(&[key(1), key(2)]), &limits, &mut log);

@@ -271,7 +271,9 @@ impl Session {
             }
             LocalOpen::KeyInUse => self.io.events.push_back(Event::ChannelClosed { token }),
             LocalOpen::TokenInUse => {}
-            LocalOpen::Exhausted => self.fail(SessionError::limit("channel ids", crate::wire::frame::CHANNELS as usize)),
+            LocalOpen::Exhausted => {
+                self.fail(SessionError::limit("channel ids", crate::wire::frame::CHANNELS as usize))
+            }
         }
     }
 

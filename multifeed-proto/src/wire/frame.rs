@@ -90,7 +90,11 @@ pub fn next(span: &mut Bytes, message_bytes: usize) -> Result<Option<Frame>, Fra
             Start::KeepAlive(len) => span.advance(len),
             Start::Message(header) if header.start + header.body <= span.len() => {
                 span.advance(header.start);
-                return Ok(Some(Frame { channel: header.channel, kind: header.kind, body: span.split_to(header.body) }));
+                return Ok(Some(Frame {
+                    channel: header.channel,
+                    kind: header.kind,
+                    body: span.split_to(header.body),
+                }));
             }
             Start::Partial | Start::Message(_) => return Ok(None),
         }
@@ -200,7 +204,10 @@ mod tests {
             Scanner::default().scan(&buf, MAX)
         };
         assert_eq!(frame(MAX as u64, &[0x19]), Ok(0));
-        assert_eq!(frame(MAX as u64 + 1, &[0x19]), Err(FrameError::TooLong { size: MAX as u64 + 1, limit: MAX as u64 }));
+        assert_eq!(
+            frame(MAX as u64 + 1, &[0x19]),
+            Err(FrameError::TooLong { size: MAX as u64 + 1, limit: MAX as u64 })
+        );
         // A header of two bytes does not count against the body.
         assert_eq!(frame(MAX as u64, &[0x99, 0x01]), Ok(0));
         assert_eq!(Scanner::default().scan(&[0x01, 0x99, 0x01], MAX), Err(FrameError::TooShort(1)));

@@ -213,7 +213,8 @@ impl Message {
                 put(&schema::Range { start: Some(*start), length: Some(*length) }, buf);
             }
             Self::Cancel { index, bytes, hash } => {
-                let cancel = schema::Cancel { index: Some(*index), bytes: Some(*bytes), hash: Some(*hash), nodes: None };
+                let cancel =
+                    schema::Cancel { index: Some(*index), bytes: Some(*bytes), hash: Some(*hash), nodes: None };
                 put(&cancel, buf);
             }
         }
@@ -596,3 +597,6 @@ impl<'a> Field<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,413 @@
+//! Two sessions on a pipe, on virtual time.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use common::*;
+use multifeed_proto::*;
+use rand::rngs::ChaCha8Rng;
+use rand::{RngExt, SeedableRng};
+
+fn shared() -> [FeedKey; 3] {
+    [key(1), key(2), key(3)]
+}
+
+/// Both sides offer, request, open, and send a block each way on each feed.
+fn converse(mut sizes: impl FnMut() -> usize) -> Pair {
+    let [x, y, z] = shared();
+    let mut pair = Pair::offering(&[x, y], &[y, z]);
+    pair.run_chunked(&mut sizes);
+    for feed in shared() {
+        for side in [&mut pair.a, &mut pair.b] {
+            let token = side.token(feed);
+            side.session.send(token, &have(5));
+            side.session.send(token, &data(5, Bytes::from(vec![feed.as_bytes()[0]; 3000])));
+            side.session.send(token, &data(6, Bytes::new()));
+        }
+    }
+    pair.run_chunked(&mut sizes);
+    let token = pair.a.token(x);
+    pair.a.session.close_channel(token);
+    pair.run_chunked(&mut sizes);
+    pair.b.session.close_root();
+    pair.run_chunked(&mut sizes);
+    pair.a.session.finish();
+    pair.run_chunked(&mut sizes);
+    assert!(pair.a.session.output_finished());
+    pair.b.session.handle_eof();
+    pair.run_chunked(&mut sizes);
+    pair.b.session.finish();
+    pair.run_chunked(&mut sizes);
+    pair
+}
+
+#[test]
+fn a_whole_conversation() {
+    let [x, y, z] = shared();
+    let pair = converse(|| usize::MAX);
+    let Event::Connected { handshake_hash, .. } = pair.a.events[0] else { panic!("{:?}", pair.a.events) };
+    let connected =
+        |event: &Event| matches!(event, Event::Connected { handshake_hash: hash, .. } if *hash == handshake_hash);
+    assert!(connected(&pair.b.events[0]));
+    assert!(matches!(&pair.a.events[1], Event::Ready(remote) if remote.live == Some(false)));
+
+    for (side, theirs, ours) in [(&pair.a, vec![y, z], vec![x, y]), (&pair.b, vec![x, y], vec![y, z])] {
+        let has = |event: Event| assert!(side.events.contains(&event), "{event:?} in {:?}", side.events);
+        has(Event::Manifest { keys: theirs.clone() });
+        has(Event::Replicate { keys: theirs, origin: Origin::Remote });
+        has(Event::Replicate { keys: ours, origin: Origin::Local });
+        for feed in shared() {
+            let token = side.token(feed);
+            let at = |event: Event| side.events.iter().position(|other| *other == event).expect("an event");
+            let opened = at(Event::Opened { token });
+            let message = |message| at(Event::Message { token, message });
+            let value = Bytes::from(vec![feed.as_bytes()[0]; 3000]);
+            assert!(opened < message(have(5)));
+            assert!(message(have(5)) < message(data(5, value)));
+            has(Event::Message { token, message: data(6, Bytes::new()) });
+        }
+        has(Event::RootClosed);
+        assert_eq!(side.closed(), Some(&Ok(())));
+        assert_eq!(side.events.iter().filter(|event| matches!(event, Event::Closed(_) | Event::RootClosed)).count(), 2);
+    }
+    let closed = Event::ChannelClosed { token: pair.b.token(x) };
+    assert!(pair.b.events.contains(&closed) && !pair.a.events.contains(&closed));
+    assert!(pair.b.events.contains(&Event::RemoteEnded));
+
+    let (a, b) = (pair.a.session.totals(), pair.b.session.totals());
+    assert_eq!((a.bytes_out, a.messages_out), (b.bytes_in, b.messages_in));
+    assert!(b.bytes_out >= a.bytes_in && a.messages_in > 10);
+}
+
+#[test]
+fn the_same_events_at_any_chunking() {
+    let whole = converse(|| usize::MAX);
+    let mut rng = ChaCha8Rng::seed_from_u64(9);
+    let sizes: [&mut dyn FnMut() -> usize; 4] = [&mut || 1, &mut || 2, &mut || 61, &mut || rng.random_range(1..4000)];
+    for sizes in sizes {
+        let pair = converse(sizes);
+        // What depends on which of two crossing messages is handled first may change places.
+        for (one, other) in [(&whole.a, &pair.a), (&whole.b, &pair.b)] {
+            let sorted = |events: &[Event]| {
+                let mut texts: Vec<_> = events.iter().map(|event| format!("{event:?}")).collect();
+                texts.sort();
+                texts
+            };
+            assert_eq!(one.events.len(), other.events.len());
+            if one.opened == other.opened {
+                assert_eq!(sorted(&one.events), sorted(&other.events));
+            }
+        }
+    }
+}
+
+#[test]
+fn the_same_bytes_for_the_same_seed() {
+    let run = || {
+        let mut pair = Pair::offering(&shared(), &[]);
+        pair.a.poll();
+        let mut out = BytesMut::new();
+        pair.a.session.poll_output(&mut out);
+        pair.b.inbox.extend_from_slice(&out);
+        pair.run();
+        out.extend_from_slice(format!("{:?}{:?}", pair.a.events, pair.b.events).as_bytes());
+        out
+    };
+    assert_eq!(run(), run());
+}
+
+#[test]
+fn a_large_message_in_small_pieces_is_not_parsed_over_and_over() {
+    let mut pair = Pair::offering(&[key(1)], &[]);
+    pair.run();
+    let value = Bytes::from(vec![9; 4 << 20]);
+    let token = pair.a.token(key(1));
+    pair.a.session.send(token, &data(0, value.clone()));
+    assert_eq!(pair.a.session.send_credit(), 0);
+    let start = std::time::Instant::now();
+    pair.run_chunked(|| 100);
+    // 42,000 pieces; parsing or copying the message anew for each of them would move 88 GB.
+    assert!(start.elapsed() < Duration::from_secs(20));
+    let token = pair.b.token(key(1));
+    assert_eq!(pair.b.events.last(), Some(&Event::Message { token, message: data(0, value) }));
+}
+
+#[test]
+fn a_message_that_peers_refuse_is_our_own_mistake() {
+    let mut pair = Pair::offering(&[key(1)], &[]);
+    pair.run();
+    let token = pair.a.token(key(1));
+    // 6 bytes for the index, and the value's tag and length.
+    pair.a.session.send(token, &data(0, Bytes::from(vec![9; MAX - 7])));
+    pair.run();
+    assert!(matches!(pair.b.events.last(), Some(Event::Message { .. })));
+    pair.a.session.send(token, &data(0, Bytes::from(vec![9; MAX])));
+    pair.run();
+    assert_eq!(pair.a.closed().unwrap().as_ref().unwrap_err().fault(), Fault::Local);
+}
+
+#[test]
+fn the_callers_pace_is_the_sessions_pace() {
+    let mut config = Config::default();
+    config.limits.events = 4;
+    let mut pair = Pair::new(Config::default(), config);
+    pair.a.offers = Some(vec![key(1)]);
+    pair.b.offers = Some(vec![]);
+    pair.run();
+    let token = pair.a.token(key(1));
+    for index in 0..100 {
+        pair.a.session.send(token, &have(index));
+    }
+    pair.a.session.poll_output(&mut pair.b.inbox);
+    assert!(pair.b.read(usize::MAX, Duration::ZERO));
+    assert!(pair.b.session.recv_buf().is_none(), "paused");
+    // The remote is not silent while we do not listen.
+    pair.b.session.handle_timeout(Duration::from_secs(1000));
+    let before = pair.b.events.len();
+    for _ in 0..3 {
+        pair.b.events.push(pair.b.session.poll_event().unwrap());
+    }
+    assert!(pair.b.session.recv_buf().is_none(), "still paused");
+    pair.b.poll();
+    assert!(pair.b.session.recv_buf().is_some());
+    let token = pair.b.token(key(1));
+    let expected: Vec<_> = (0..100).map(|index| Event::Message { token, message: have(index) }).collect();
+    assert_eq!(pair.b.events[before..], expected);
+}
+
+#[test]
+fn the_output_goes_without_a_copy_where_there_is_room_for_it() {
+    let mut pair = Pair::offering(&[key(1)], &[]);
+    pair.run();
+    let credit = pair.a.session.send_credit();
+    let token = pair.a.token(key(1));
+    let message = data(0, Bytes::from(vec![7; 100_000]));
+    let command = Command::Send { token, message };
+    let size = command.size();
+    pair.a.session.apply(command);
+    let used = credit - pair.a.session.send_credit();
+    assert!(used <= size && size < used + 32, "{used} and {size}");
+    let (mut empty, mut full) = (BytesMut::new(), BytesMut::from(&b"x"[..]));
+    assert!(pair.a.session.poll_output(&mut empty));
+    assert_eq!(empty.len(), used);
+    assert!(!pair.a.session.poll_output(&mut empty));
+    assert_eq!(pair.a.session.send_credit(), credit);
+    pair.a.session.send(token, &have(1));
+    assert!(pair.a.session.poll_output(&mut full) && full[0] == b'x' && full.len() == 5);
+}
+
+#[test]
+fn commands_before_the_handshake_and_after_the_end() {
+    let mut pair = Pair::new(Config::default(), Config::default());
+    for side in [&mut pair.a, &mut pair.b] {
+        side.session.offer_feeds(&[key(1)]);
+        side.session.request_feeds(&[key(1)]);
+        side.session.open_channel(Token(1), key(1));
+        side.session.open_channel(Token(2), key(2));
+        side.session.close_channel(Token(2));
+        side.session.send(Token(1), &have(3));
+        side.session.send(Token(9), &have(3));
+        side.session.close_root();
+    }
+    pair.run();
+    for side in [&mut pair.a, &mut pair.b] {
+        let has = |event: Event| assert!(side.events.contains(&event), "{event:?} in {:?}", side.events);
+        has(Event::Manifest { keys: vec![key(1)] });
+        has(Event::Replicate { keys: vec![key(1)], origin: Origin::Remote });
+        has(Event::Opened { token: Token(1) });
+        has(Event::RootClosed);
+        side.session.abort(SessionError::Local("enough".into()));
+        side.session.finish();
+        side.session.abort(SessionError::Local("more than enough".into()));
+        let mut out = BytesMut::new();
+        side.session.poll_output(&mut out);
+        side.session.offer_feeds(&[key(1)]);
+        side.session.request_feeds(&[key(1)]);
+        side.session.open_channel(Token(5), key(5));
+        side.session.send(Token(1), &have(3));
+        side.session.close_channel(Token(1));
+        side.session.close_root();
+        side.session.handle_eof();
+        assert_eq!(side.session.handle_input(Duration::ZERO), Err(SessionError::Local("enough".into())));
+        assert!(side.session.output_finished() && !side.session.poll_output(&mut out));
+        assert_eq!((side.session.poll_timeout(), side.session.send_credit()), (None, 0));
+        assert!(side.session.recv_buf().is_none());
+        side.session.handle_timeout(Duration::MAX);
+        assert_eq!(side.session.poll_event(), Some(Event::Closed(Err(SessionError::Local("enough".into())))));
+        assert_eq!(side.session.poll_event(), None);
+    }
+}
+
+#[test]
+fn a_channels_key_and_token_are_used_once() {
+    let mut pair = Pair::offering(&[key(1)], &[]);
+    pair.run();
+    let before = pair.a.events.len();
+    pair.a.session.open_channel(Token(7), key(1));
+    pair.a.session.open_channel(Token(8), DEFAULT_ROOT_KEY);
+    pair.a.session.open_channel(pair.a.token(key(1)), key(2));
+    pair.run();
+    assert_eq!(
+        pair.a.events[before..],
+        [Event::ChannelClosed { token: Token(7) }, Event::ChannelClosed { token: Token(8) }]
+    );
+    // Closed, it can be opened again, under any token.
+    pair.a.session.close_channel(pair.a.token(key(1)));
+    pair.run();
+    pair.b.session.open_channel(Token(3), key(1));
+    pair.a.session.open_channel(Token(4), key(1));
+    pair.run();
+    assert_eq!(pair.a.events.last(), Some(&Event::Opened { token: Token(4) }));
+    assert_eq!(pair.b.events.last(), Some(&Event::Opened { token: Token(3) }));
+}
+
+#[test]
+fn user_data_and_other_values_are_told() {
+    let (mut a, b) = (Config::default(), Config::default());
+    a.user_data = Json::new(r#"{"name": "a", "n": [1, 2.50]}"#);
+    a.live = true;
+    let mut pair = Pair::new(a.clone(), b);
+    pair.run();
+    let Event::Ready(remote) = &pair.b.events[1] else { panic!() };
+    assert_eq!((&remote.user_data, remote.live), (&a.user_data, Some(true)));
+    let Event::Ready(remote) = &pair.a.events[1] else { panic!() };
+    assert_eq!((&remote.user_data, remote.live), (&None, Some(false)));
+}
+
+#[test]
+fn mismatches_are_told_with_both_values() {
+    let default = Config::default();
+    let mut version = default.clone();
+    version.version = "5.1.0".into();
+    let mut client = default.clone();
+    client.client = "OTHER".into();
+    let root = Config::new(key(9));
+    let keys = [DEFAULT_ROOT_KEY, key(9)].map(|key| key.discovery_key().to_string());
+    let cases = [
+        (version, "ERR_VERSION_MISMATCH", "4.0.0", "5.1.0"),
+        (client, "ERR_CLIENT_MISMATCH", "MULTIFEED", "OTHER"),
+        (root, "ERR_ROOT_KEY_MISMATCH", keys[0].as_str(), keys[1].as_str()),
+    ];
+    for (config, code, ours, theirs) in cases {
+        let mut pair = Pair::new(default.clone(), config);
+        pair.run();
+        for (side, us, them) in [(&pair.a, ours, theirs), (&pair.b, theirs, ours)] {
+            let Some(Err(error)) = side.closed() else { panic!("{code}: {:?}", side.events) };
+            assert_eq!((error.code(), error.us().as_deref(), error.them().as_deref()), (code, Some(us), Some(them)));
+            assert_eq!(error.fault(), Fault::Incompatible);
+            assert!(side.session.output_finished());
+        }
+    }
+}
+
+#[test]
+fn keep_alives_keep_a_quiet_session_alive() {
+    let mut pair = Pair::offering(&[], &[]);
+    pair.run_until(Duration::from_secs(3600));
+    assert!(pair.a.closed().is_none() && pair.b.closed().is_none());
+    let before = pair.a.session.totals();
+    pair.run_until(Duration::from_secs(7200));
+    // One byte each ten seconds, and no message.
+    let after = pair.a.session.totals();
+    assert_eq!((after.bytes_in - before.bytes_in, after.messages_in), (360, before.messages_in));
+}
+
+#[test]
+fn silence_ends_a_session_in_each_phase() {
+    let config = Config::default();
+    let mut alone = Side::new(Role::Initiator, config.clone());
+    assert_eq!(alone.session.poll_timeout(), Some(Duration::from_secs(20)));
+    alone.session.handle_timeout(Duration::from_millis(19_999));
+    assert!(!alone.poll());
+    alone.session.handle_timeout(Duration::from_secs(20));
+    alone.poll();
+    assert_eq!(alone.closed(), Some(&Err(SessionError::Timeout(Phase::Noise))));
+
+    // Bytes that lead nowhere do not help: the handshake has its own time.
+    let mut peer = Peer::connect(Role::Responder, config.clone());
+    for second in 0..19 {
+        peer.raw(&[0]).unwrap();
+        peer.session.handle_timeout(Duration::from_secs(second));
+    }
+    peer.session.handle_timeout(Duration::from_secs(20));
+    assert_eq!(peer.events().last(), Some(&Event::Closed(Err(SessionError::Timeout(Phase::Exchange)))));
+
+    let mut peer = Peer::ready(Role::Responder, config);
+    peer.session.handle_timeout(Duration::from_secs(10));
+    assert!(peer.events().is_empty());
+    let mut out = BytesMut::new();
+    assert!(peer.session.poll_output(&mut out) && out.len() == 1);
+    peer.session.handle_timeout(Duration::from_secs(20));
+    let error = SessionError::Timeout(Phase::Ready);
+    assert_eq!((error.code(), error.fault()), ("ERR_TIMEOUT", Fault::Network));
+    assert_eq!(peer.events(), [Event::Closed(Err(error))]);
+}
+
+#[test]
+fn an_end_in_the_middle_is_an_error_and_at_a_boundary_is_not() {
+    let config = Config::default();
+    let mut alone = Side::new(Role::Responder, config.clone());
+    push(&mut alone.session, &[0x3a, 1, 2]).unwrap();
+    alone.session.handle_eof();
+    alone.poll();
+    assert_eq!(alone.closed(), Some(&Err(SessionError::Disconnected(Phase::Noise))));
+
+    let mut peer = Peer::connect(Role::Responder, config.clone());
+    peer.session.handle_eof();
+    assert_eq!(peer.events().last(), Some(&Event::Closed(Err(SessionError::Disconnected(Phase::Exchange)))));
+
+    let mut peer = Peer::ready(Role::Responder, config.clone());
+    peer.raw(&wire(2, 9, &[0; 20])[..10]).unwrap();
+    peer.session.handle_eof();
+    let error = SessionError::Disconnected(Phase::Ready);
+    assert_eq!(error.code(), "ERR_DISCONNECTED");
+    assert_eq!(peer.events(), [Event::Closed(Err(error))]);
+
+    let mut peer = Peer::ready(Role::Responder, config);
+    peer.session.handle_eof();
+    peer.session.handle_eof();
+    assert_eq!(peer.events(), [Event::RemoteEnded]);
+    assert_eq!(peer.session.recv_buf(), None);
+    // We may still send; nobody waits for bytes that cannot come.
+    peer.session.handle_timeout(Duration::from_secs(100));
+    assert!(peer.events().is_empty());
+    peer.session.finish();
+    assert_eq!(peer.events(), [Event::Closed(Ok(()))]);
+}
+
+#[test]
+fn an_end_is_told_after_what_came_before_it() {
+    let mut config = Config::default();
+    config.limits.events = 2;
+    let mut peer = Peer::ready(Role::Initiator, config);
+    peer.session.open_channel(Token(1), key(1));
+    peer.open(5, key(1)).unwrap();
+    let haves: Vec<u8> = (0..10u8).flat_map(|index| wire(5, 3, &[8, index])).collect();
+    peer.raw(&haves).unwrap();
+    peer.session.handle_eof();
+    let events = peer.events();
+    assert_eq!((events.len(), &events[0], &events[11]), (12, &Event::Opened { token: Token(1) }, &Event::RemoteEnded));
+}
+
+#[test]
+fn last_bytes_are_flushed_after_an_error() {
+    let mut peer = Peer::ready(Role::Initiator, Config::default());
+    peer.session.open_channel(Token(1), key(1));
+    peer.session.send(Token(1), &have(1));
+    assert!(peer.frame(1, 0, b"\x0a\x01\x01").is_err());
+    assert!(!peer.session.output_finished());
+    peer.session.send(Token(1), &have(2));
+    assert_eq!(peer.frames().len(), 2);
+    assert!(peer.session.output_finished());
+}
+
+#[test]
+fn sessions_can_be_sent_to_other_threads() {
+    fn is_send<T: Send>() {}
+    is_send::<Session>();
+    is_send::<Event>();
+    is_send::<Command>();
+}
