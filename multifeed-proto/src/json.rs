@@ -1,5 +1,6 @@
 //! A piece of JSON, kept as its text.
 
+use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
 use alloc::string::String;
 use core::fmt;

@@ -122,8 +122,7 @@ impl Session {
     /// The buffer to whose end bytes from the stream are to be appended, with room for a read. `None` while the session is
     /// paused, until events are polled or output is taken, and after its end.
     pub fn recv_buf(&mut self) -> Option<&mut BytesMut> {
-        self.process();
-        if self.closed.is_some() || self.ended || self.is_paused() || self.input.is_waiting() {
+        if self.closed.is_some() || self.ended || self.is_paused() {
             return None;
         }
         Some(self.input.buffer())
@@ -168,7 +167,7 @@ impl Session {
             match due {
                 Due::Handshake => self.fail(SessionError::Timeout(phase)),
                 // While we do not read, the remote's silence is our own.
-                Due::Idle if self.is_paused() || self.input.is_waiting() => self.timers.received(),
+                Due::Idle if self.is_paused() => self.timers.received(),
                 Due::Idle => self.fail(SessionError::Timeout(phase)),
                 Due::KeepAlive => {
                     // What waits already will do as one.
@@ -347,8 +346,13 @@ impl Session {
         }
     }
 
+    /// Nothing more is read until the caller took events, or output.
     fn is_paused(&self) -> bool {
-        self.io.events.len() >= self.io.limits.events || self.io.output.answers() > self.io.limits.reply_bytes
+        self.input.is_waiting() || self.is_full() || self.io.output.answers() > self.io.limits.reply_bytes
+    }
+
+    fn is_full(&self) -> bool {
+        self.io.events.len() >= self.io.limits.events
     }
 
     fn fail(&mut self, error: SessionError) {
@@ -395,7 +399,9 @@ impl Session {
         if let State::Noise(_) = &self.state {
             return self.handle_end();
         }
-        while self.closed.is_none() && !self.is_paused() {
+        // Output does not stop it: answers are no longer than what they answer, and what arrived is bounded. So polling events
+        // is all that it takes to go on.
+        while self.closed.is_none() && !self.is_full() {
             match self.input.next(self.io.limits.message_bytes) {
                 Ok(Some(frame)) => {
                     let before = self.io.output.len();

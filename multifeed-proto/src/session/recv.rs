@@ -46,6 +46,10 @@ impl Input {
 
     /// Where to read to, with some room at its end. The room does not depend on what the remote claims will come.
     pub(crate) fn buffer(&mut self) -> &mut BytesMut {
+        if self.buf.is_empty() && self.buf.capacity() > 4 * self.room {
+            // A stream that has become quiet does not keep the room of a busy one.
+            self.buf = BytesMut::new();
+        }
         if self.buf.capacity() - self.buf.len() < self.room / 2 {
             self.buf.reserve(self.room);
         }
@@ -190,11 +194,13 @@ mod tests {
             input.clear();
         }
         assert_eq!(input.room, READ_MAX);
+        assert!(input.buffer().capacity() >= READ_MAX);
         for _ in 0..20 {
             input.buffer().extend_from_slice(&[0]);
             input.count();
-            input.clear();
+            input.buf.clear();
         }
         assert_eq!(input.room, READ_MIN);
+        assert!(input.buffer().capacity() <= 4 * READ_MIN);
     }
 }
