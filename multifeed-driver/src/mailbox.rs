@@ -78,7 +78,7 @@ impl Mailbox {
         self.wake(inner);
     }
 
-    /// Waits until something is there, at most for this long, and takes all of it. True where no handle is left.
+    /// Waits until something is there, at most for this long, and takes all of it. True once, when no handle is left.
     pub(crate) fn take(
         &self,
         timeout: Option<Duration>,
@@ -86,7 +86,8 @@ impl Mailbox {
         links: &mut Vec<Arc<Link>>,
     ) -> bool {
         let mut inner = lock(&self.inner);
-        if timeout != Some(Duration::ZERO) && inner.calls.is_empty() && inner.links.is_empty() {
+        let idle = inner.calls.is_empty() && inner.links.is_empty() && !inner.deserted;
+        if idle && timeout != Some(Duration::ZERO) {
             inner.asleep = true;
             inner = match timeout {
                 Some(timeout) => match self.something.wait_timeout_while(inner, timeout, |inner| inner.asleep) {
@@ -103,7 +104,7 @@ impl Mailbox {
         calls.append(&mut inner.calls);
         links.append(&mut inner.links);
         let callers = std::mem::take(&mut inner.callers);
-        let deserted = inner.deserted;
+        let deserted = std::mem::take(&mut inner.deserted);
         drop(inner);
         callers.into_iter().for_each(Waker::wake);
         deserted

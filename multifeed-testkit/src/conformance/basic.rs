@@ -22,8 +22,9 @@ pub async fn one_writer<A: Adapter>() {
     assert_eq!((left.moved.blocks_sent, left.moved.bytes_sent), (100, 5000));
     assert_eq!((right.moved.blocks_received, right.moved.bytes_received), (100, 5000));
     assert!(right.moved.holes.is_empty());
-    assert_eq!(left.stream.bytes_out, right.stream.bytes_in);
-    assert_eq!(left.stream.bytes_in, right.stream.bytes_out);
+    // Whoever ends first takes no note of the other's last bytes.
+    let (there, back) = (left.stream.bytes_out - right.stream.bytes_in, right.stream.bytes_out - left.stream.bytes_in);
+    assert!(there < 100 && back < 100 && right.stream.bytes_in > 5000, "{left:?} {right:?}");
 
     let c = memory().await;
     sync::<A>(&c, &b).await;

@@ -98,7 +98,12 @@ pub(crate) fn connect<A: Adapter>(a: &Multifeed, b: &Multifeed, options: &Replic
     connect_with::<A>(a, options.clone(), b, options.clone())
 }
 
-pub(crate) fn connect_with<A: Adapter>(a: &Multifeed, for_a: Replicate, b: &Multifeed, for_b: Replicate) -> (Sync, Sync) {
+pub(crate) fn connect_with<A: Adapter>(
+    a: &Multifeed,
+    for_a: Replicate,
+    b: &Multifeed,
+    for_b: Replicate,
+) -> (Sync, Sync) {
     let (left, right) = pair();
     (
         A::replicate(a, A::stream(left), Role::Initiator, for_a),
