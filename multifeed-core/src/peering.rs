@@ -255,16 +255,12 @@ impl Peering {
     }
 
     /// What a feed's machine gave, as the command that sends it.
-    pub(crate) fn command(&mut self, feed: FeedId, key: FeedKey, sent: Sent) -> Command {
+    pub(crate) fn command(&mut self, feed: FeedId, sent: Sent) -> Command {
         let message = match sent {
             Sent::Close => {
                 let command = Command::Close { token: token(feed) };
                 self.charge(&command);
                 return command;
-            }
-            Sent::TooLarge { message, index, size } => {
-                self.events.push_back(PeerEvent::TooLarge { key, index, size });
-                message
             }
             Sent::Message(message) => message,
         };

@@ -6,7 +6,7 @@ use multifeed_proto::{Command, Event, FeedKey, Message, Origin, Token};
 
 use super::{FeedId, FeedSlot, Multifeed, MultifeedEvent, PeerId};
 use crate::error::StoreError;
-use crate::limits::Limits;
+use crate::limits::{Limits, MAX_BLOCK_BYTES};
 use crate::peer::{Peer, PeerFault, Work};
 use crate::peering::Peering;
 use crate::replicate::{PeerEvent, Replicate};
@@ -109,10 +109,13 @@ impl<S: Storage> Multifeed<S> {
             let key = slot.feed.key();
             let Some(peer) = peering.peers.get_mut(&feed) else { continue };
             let mut work = work(slot, &mut self.storage, &self.limits, self.now);
-            match peer.poll(&mut work) {
+            let sent = peer.poll(&mut work);
+            let too_large = work.too_large.drain(..);
+            peering.events.extend(too_large.map(|(index, size)| PeerEvent::TooLarge { key, index, size }));
+            match sent {
                 Ok(Some(sent)) => {
                     let closes = matches!(sent, crate::peer::Sent::Close);
-                    let command = peering.command(feed, key, sent);
+                    let command = peering.command(feed, sent);
                     peering.activate(feed);
                     if closes {
                         self.drop_peer(id, feed);
@@ -261,7 +264,10 @@ impl<S: Storage> Multifeed<S> {
             peering.events.push_back(PeerEvent::Conflict { key, conflict });
         }
         if let Some((index, size)) = effect.stored {
-            self.feeds[feed.0 as usize].stored(index, id);
+            // One that no message can carry is kept, and nobody is told of it.
+            if size <= MAX_BLOCK_BYTES as u64 {
+                self.feeds[feed.0 as usize].stored(index, id);
+            }
             if let Some(peering) = self.peerings.get_mut(&id) {
                 peering.received(size);
             }
@@ -317,9 +323,6 @@ impl<S: Storage> Multifeed<S> {
             return;
         }
         let fresh = std::mem::take(&mut slot.fresh);
-        if fresh.is_empty() {
-            return;
-        }
         if !std::mem::replace(&mut slot.told, true) {
             self.events.push_back(MultifeedEvent::Blocks { id });
         }
@@ -422,5 +425,5 @@ impl FeedSlot {
 }
 
 fn work<'a, S>(slot: &'a mut FeedSlot, storage: &'a mut S, limits: &'a Limits, now: Duration) -> Work<'a, S> {
-    Work { feed: &mut slot.feed, reserved: &mut slot.reserved, storage, limits, now }
+    Work { feed: &mut slot.feed, reserved: &mut slot.reserved, storage, limits, now, too_large: Vec::new() }
 }

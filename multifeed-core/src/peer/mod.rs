@@ -12,7 +12,7 @@ use std::time::Duration;
 use multifeed_proto::{Data, Have, Message, SessionError};
 
 use self::download::Download;
-use self::upload::{Upload, Uploaded};
+use self::upload::Upload;
 use crate::error::{Conflict, ProofError, PutError, StoreError};
 use crate::feed::{Feed, Put};
 use crate::limits::Limits;
@@ -60,6 +60,8 @@ pub(crate) struct Work<'a, S> {
     pub(crate) storage: &'a mut S,
     pub(crate) limits: &'a Limits,
     pub(crate) now: Duration,
+    /// Where blocks that are too large to be sent are noted, each with its size, to be told by name.
+    pub(crate) too_large: Vec<(u64, u64)>,
 }
 
 /// What handling a message did.
@@ -78,8 +80,6 @@ pub(crate) struct Effect {
 pub(crate) enum Sent {
     /// A message on the feed's channel.
     Message(Message),
-    /// A block that is too large to be sent, reported by name; the remote is told by `message`.
-    TooLarge { message: Message, index: u64, size: u64 },
     /// The channel's Close: nothing follows it.
     Close,
 }
@@ -341,14 +341,11 @@ impl Peer {
         if !self.opened {
             return Ok(None);
         }
-        let uploaded = self.upload.poll(work.feed, work.storage)?;
+        let uploaded = self.upload.poll(work)?;
         if self.options.one_sided {
             self.advance(work);
         }
-        Ok(uploaded.map(|uploaded| match uploaded {
-            Uploaded::Message(message) => Sent::Message(message),
-            Uploaded::TooLarge { message, index, size } => Sent::TooLarge { message, index, size },
-        }))
+        Ok(uploaded.map(Sent::Message))
     }
 
     fn wants_more(&mut self, feed: &Feed) -> bool {

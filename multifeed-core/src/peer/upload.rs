@@ -5,8 +5,10 @@ use std::ops::Range;
 
 use multifeed_proto::{Have, Message, Request};
 
-use super::PeerFault;
 use super::download::{Told, WANT_BLOCKS};
+use super::{PeerFault, Work};
+use crate::bitfield::rle;
+use crate::error::StoreError;
 use crate::feed::{Answer, Feed};
 use crate::limits::Limits;
 use crate::sparse_bits::SparseBits;
@@ -28,14 +30,6 @@ pub(super) struct Upload {
     told: bool,
     /// Blocks that we hold and the remote lacks, as far as it said so; kept only where our end hangs on it.
     owed: SparseBits,
-}
-
-/// What a poll of the uploads gave.
-pub(super) enum Uploaded {
-    /// A message to send.
-    Message(Message),
-    /// A block that is too large for any Data message; the remote is told that it is not here.
-    TooLarge { message: Message, index: u64, size: u64 },
 }
 
 impl Upload {
@@ -119,35 +113,47 @@ impl Upload {
     }
 
     /// The next message to send: what we have before what is new, and both before blocks.
-    pub(super) fn poll<S: Storage>(&mut self, feed: &mut Feed, storage: &mut S) -> Result<Option<Uploaded>, PeerFault> {
-        if let Some(have) = self.answer_want(feed) {
-            return Ok(Some(Uploaded::Message(Message::Have(have))));
+    pub(super) fn poll<S: Storage>(&mut self, work: &mut Work<'_, S>) -> Result<Option<Message>, PeerFault> {
+        if let Some(&(start, length)) = self.wants.front() {
+            return self.answer_want(start, length, work).map(|have| Some(Message::Have(have))).map_err(PeerFault::Store);
         }
         if let Some(blocks) = self.news.pop_front() {
             let have = Have { start: blocks.start, length: blocks.end - blocks.start, bitfield: None, ack: false };
-            return Ok(Some(Uploaded::Message(Message::Have(have))));
+            return Ok(Some(Message::Have(have)));
         }
         let Some(request) = self.requests.pop_front() else { return Ok(None) };
-        let index = request.index;
-        let gone = Message::Unhave { start: index, length: 1 };
-        self.owed.remove(index);
-        Ok(Some(match feed.answer(storage, &request).map_err(PeerFault::Store)? {
-            Answer::Data(data) => Uploaded::Message(Message::Data(data)),
-            Answer::Nothing => Uploaded::Message(gone),
-            Answer::TooLarge { index, size } => Uploaded::TooLarge { message: gone, index, size },
-        }))
+        self.owed.remove(request.index);
+        match work.feed.answer(work.storage, &request).map_err(PeerFault::Store)? {
+            Answer::Data(data) => return Ok(Some(Message::Data(data))),
+            Answer::TooLarge { index, size } => work.too_large.push((index, size)),
+            Answer::Nothing => {}
+        }
+        Ok(Some(Message::Unhave { start: request.index, length: 1 }))
     }
 
-    fn answer_want(&mut self, feed: &Feed) -> Option<Have> {
-        let &(start, length) = self.wants.front()?;
+    fn answer_want<S: Storage>(&mut self, start: u64, length: u64, work: &mut Work<'_, S>) -> Result<Have, StoreError> {
+        // A JS peer that asks for a block and gets no answer ends its stream: it must not hear of one that can't be sent.
+        let oversized = work.feed.oversized(work.storage)?;
         if !std::mem::replace(&mut self.told, true) {
+            work.too_large.extend(&oversized);
             // The first Want is also told the length, where the last block is held.
-            if let Some(last) = feed.len().checked_sub(1).filter(|&last| feed.has(last)) {
-                return Some(Have { start: last, length: 1, bitfield: None, ack: false });
+            let served = |last| work.feed.has(last) && oversized.last().is_none_or(|&(index, _)| index != last);
+            if let Some(last) = work.feed.len().checked_sub(1).filter(|&last| served(last)) {
+                return Ok(Have { start: last, length: 1, bitfield: None, ack: false });
             }
         }
         self.wants.pop_front();
-        let bitfield = Some(feed.bitfield().rle_range(start, length).into());
-        Some(Have { start, length, bitfield, ack: false })
+        let mut bitfield = work.feed.bitfield().rle_range(start, length);
+        if !oversized.is_empty()
+            && let Ok(mut bits) = rle::decode(&bitfield, usize::MAX)
+        {
+            for at in oversized.iter().filter_map(|(index, _)| index.checked_sub(start)) {
+                if let Some(byte) = usize::try_from(at / 8).ok().and_then(|byte| bits.get_mut(byte)) {
+                    *byte &= !(0x80 >> (at % 8));
+                }
+            }
+            bitfield = rle::encode(&bits);
+        }
+        Ok(Have { start, length, bitfield: Some(bitfield.into()), ack: false })
     }
 }

@@ -1,0 +1,315 @@
+//! The exact messages of one feed on one connection, in hypercore's order: the other side is played by hand.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use multifeed_core::{FeedId, KeyPair, MemoryStorage, Multifeed, Options, PeerEvent, PeerId, Replicate};
+use multifeed_proto::{Command, Config, Data, Event, FeedKey, Have, Message, Origin, Request, Role, Session, SessionError, Token};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+type Store = Multifeed<MemoryStorage>;
+
+const MI: u64 = 1 << 20;
+
+/// A store, and one session of it whose other side is the test.
+struct Played {
+    store: Store,
+    peer: PeerId,
+}
+
+impl Played {
+    fn new(options: Replicate, remote_live: bool) -> Self {
+        let mut store: Store = Multifeed::open(MemoryStorage::default(), Options::default()).unwrap();
+        let peer = store.connect(options);
+        store.grant(peer, 1 << 30);
+        let mut played = Self { store, peer };
+        let ready = ready(remote_live);
+        played.event(ready);
+        assert_eq!(played.commands(), [Command::Offer(vec![])]);
+        played
+    }
+
+    fn with_writer(count: usize, options: Replicate, remote_live: bool) -> (Self, FeedId, FeedKey) {
+        let mut played = Self::new(options, remote_live);
+        let id = played.store.writer(Some("w"), || KeyPair::from_seed(&[1; 32])).unwrap();
+        let key = played.store.info(id).key;
+        played.store.append(id, &blocks(count)).unwrap();
+        played.store.commit(Duration::ZERO);
+        assert_eq!(played.commands(), [Command::Offer(vec![key])]);
+        (played, id, key)
+    }
+
+    fn event(&mut self, event: Event) {
+        self.store.handle(self.peer, event, Duration::ZERO);
+        self.store.commit(Duration::ZERO);
+    }
+
+    fn message(&mut self, message: Message) -> Vec<Command> {
+        self.event(Event::Message { token: Token(0), message });
+        self.commands()
+    }
+
+    fn commands(&mut self) -> Vec<Command> {
+        std::iter::from_fn(|| self.store.poll_command(self.peer)).collect()
+    }
+
+    /// The messages that answer a message, which must be no other commands.
+    fn answers(&mut self, message: Message) -> Vec<Message> {
+        messages(self.message(message))
+    }
+
+    /// Both sides open the channel of the one feed.
+    fn open(&mut self, key: FeedKey) -> Vec<Command> {
+        self.event(Event::Replicate { keys: vec![key], origin: Origin::Local });
+        assert_eq!(self.commands(), [Command::Open { token: Token(0), key }]);
+        self.event(Event::Opened { token: Token(0) });
+        self.commands()
+    }
+}
+
+/// A remote's accepted handshake, as a real session tells it.
+fn ready(live: bool) -> Event {
+    let mut rng = StdRng::seed_from_u64(3);
+    let mut config = Config::default();
+    config.live = live;
+    let mut ends = [Role::Initiator, Role::Responder]
+        .map(|role| Session::new(role, config.clone(), Duration::ZERO, &mut rng));
+    loop {
+        for side in 0..2 {
+            let mut wire = bytes::BytesMut::new();
+            while ends[side].poll_output(&mut wire) {}
+            ends[1 - side].recv_buf().unwrap().extend_from_slice(&wire);
+            ends[1 - side].handle_input(Duration::ZERO).unwrap();
+        }
+        while let Some(event) = ends[0].poll_event() {
+            if matches!(event, Event::Ready(_)) {
+                return event;
+            }
+        }
+    }
+}
+
+fn blocks(count: usize) -> Vec<Bytes> {
+    (0..count).map(|index| Bytes::from(vec![index as u8; 10])).collect()
+}
+
+fn messages(commands: Vec<Command>) -> Vec<Message> {
+    let message = |command| match command {
+        Command::Send { token: Token(0), message } => message,
+        other => panic!("not a message: {other:?}"),
+    };
+    commands.into_iter().map(message).collect()
+}
+
+fn status(uploading: bool, downloading: bool) -> Message {
+    Message::Status { uploading, downloading }
+}
+
+fn have(start: u64, length: u64, bitfield: Option<&'static [u8]>) -> Message {
+    Message::Have(Have { start, length, bitfield: bitfield.map(Bytes::from_static), ack: false })
+}
+
+fn request(index: u64, nodes: u64) -> Message {
+    Message::Request(Request { index, bytes: 0, hash: false, nodes })
+}
+
+fn data(message: &Message) -> &Data {
+    match message {
+        Message::Data(data) => data,
+        other => panic!("not Data: {other:?}"),
+    }
+}
+
+/// What a second store with the same writer answers, as the remote's blocks.
+fn served(count: usize, request: &Message) -> Data {
+    let (mut server, _, key) = Played::with_writer(count, Replicate::live(), true);
+    server.open(key);
+    data(&server.answers(request.clone())[0]).clone()
+}
+
+#[test]
+fn a_writer_serves_and_closes_when_the_reader_is_done() {
+    let (mut played, _, key) = Played::with_writer(3, Replicate::default(), false);
+    assert_eq!(messages(played.open(key)), [status(true, false)]);
+    // The last block first, then the answer to the Want itself.
+    let want = Message::Want { start: 0, length: MI };
+    assert_eq!(played.answers(want), [have(2, 1, None), have(0, MI, Some(&[0x02, 0xe0]))]);
+    let first = played.answers(request(0, 0));
+    let first = data(&first[0]);
+    assert_eq!((first.index, first.value.as_deref()), (0, Some(&[0u8; 10][..])));
+    assert_eq!(first.nodes.iter().map(|node| node.index).collect::<Vec<_>>(), [2, 4]);
+    assert!(first.signature.is_some());
+    // The sibling's hash is held: nothing has to be proven.
+    let second = played.answers(request(1, 1));
+    assert!(data(&second[0]).nodes.is_empty() && data(&second[0]).signature.is_none());
+    // Not there: the remote is told so.
+    assert_eq!(played.answers(request(7, 0)), [Message::Unhave { start: 7, length: 1 }]);
+    let end = played.message(status(true, false));
+    assert_eq!(messages(end[..1].to_vec()), [status(false, false)]);
+    assert_eq!(end[1..], [Command::Close { token: Token(0) }]);
+    // The lists are not exchanged yet: no end before that.
+    assert_eq!(played.commands(), []);
+    played.event(Event::Manifest { keys: vec![] });
+    assert_eq!(played.commands(), [Command::Request(vec![])]);
+    played.event(Event::Replicate { keys: vec![], origin: Origin::Remote });
+    // Two offers went out, one of them was answered.
+    assert_eq!(played.commands(), []);
+    played.event(Event::Replicate { keys: vec![], origin: Origin::Local });
+    assert_eq!(played.commands(), [Command::CloseRoot, Command::Finish]);
+}
+
+#[test]
+fn a_reader_wants_requests_stores_and_says_that_it_is_done() {
+    let mut played = Played::new(Replicate::default(), false);
+    let key = KeyPair::from_seed(&[1; 32]).public_key();
+    played.event(Event::Manifest { keys: vec![key] });
+    assert_eq!(played.commands(), [Command::Request(vec![key])]);
+    let opened = played.open(key);
+    assert_eq!(messages(opened), [Message::Want { start: 0, length: MI }]);
+    assert_eq!(played.answers(status(true, false)), []);
+    assert_eq!(played.answers(have(2, 1, None)), [request(2, 0)]);
+    assert_eq!(played.answers(have(0, MI, Some(&[0x02, 0xe0]))), [request(0, 0), request(1, 0)]);
+    for index in [0, 2] {
+        assert_eq!(played.answers(Message::Data(served(3, &request(index, 0)))), []);
+    }
+    assert_eq!(played.store.info(played.store.find(&key).unwrap()).downloaded, 2);
+    assert_eq!(played.answers(Message::Data(served(3, &request(1, 0)))), [status(true, false)]);
+    // The writer is done too: whoever hears it last closes, and so may both.
+    assert_eq!(played.message(status(false, false)), [Command::Close { token: Token(0) }]);
+    played.event(Event::ChannelClosed { token: Token(0) });
+    assert_eq!(played.commands(), []);
+}
+
+#[test]
+fn what_was_not_asked_for_is_not_stored_and_said_so() {
+    let mut played = Played::new(Replicate::live(), true);
+    let key = KeyPair::from_seed(&[1; 32]).public_key();
+    played.open(key);
+    let block = served(3, &request(1, 0));
+    assert_eq!(played.answers(Message::Data(block)), [Message::Unhave { start: 1, length: 1 }]);
+    assert_eq!(played.store.info(played.store.find(&key).unwrap()).downloaded, 0);
+}
+
+#[test]
+fn acks_are_sent_to_those_who_want_them() {
+    let mut played = Played::new(Replicate::live(), true);
+    let key = KeyPair::from_seed(&[1; 32]).public_key();
+    played.open(key);
+    let options = multifeed_proto::Options { extensions: vec![], ack: true };
+    assert_eq!(played.answers(Message::Options(options)), []);
+    assert_eq!(played.answers(have(1, 1, None)), [request(1, 0)]);
+    let ack = Message::Have(Have { start: 1, length: 1, bitfield: None, ack: true });
+    assert_eq!(played.answers(Message::Data(served(2, &request(1, 0)))), [ack]);
+}
+
+#[test]
+fn new_blocks_are_announced_as_runs_to_those_who_wanted_any() {
+    let (mut played, id, key) = Played::with_writer(1, Replicate::live(), true);
+    played.open(key);
+    let append = |played: &mut Played, count| {
+        played.store.append(id, &blocks(count)).unwrap();
+        played.store.commit(Duration::ZERO);
+        messages(played.commands())
+    };
+    assert_eq!(append(&mut played, 2), []);
+    // Past the end of what there is, and not on a page's border.
+    assert_eq!(played.answers(Message::Want { start: 3, length: MI }), []);
+    let empty = played.answers(Message::Want { start: MI, length: MI });
+    assert_eq!(empty, [have(2, 1, None), have(MI, MI, Some(&[]))]);
+    assert_eq!(append(&mut played, 1), [have(3, 1, None)]);
+    assert_eq!(append(&mut played, 5), [have(4, 5, None)]);
+    // One who does not listen is told the whole, in the end, not every run.
+    for _ in 0..3 {
+        played.store.append(id, &blocks(1)).unwrap();
+        played.store.append(id, &blocks(2)).unwrap();
+        played.store.commit(Duration::ZERO);
+    }
+    assert_eq!(messages(played.commands()), [have(9, 9, None)]);
+}
+
+#[test]
+fn a_live_remote_that_has_everything_is_left() {
+    // JS's live side never says that it is done; a side that is not live ends by what it knows.
+    let (mut played, _, key) = Played::with_writer(3, Replicate::default(), true);
+    let opened = messages(played.open(key));
+    assert_eq!(opened, [status(true, false), Message::Want { start: 0, length: MI }]);
+    assert_eq!(played.answers(have(0, MI, Some(&[0x02, 0x80]))), []);
+    assert!(matches!(played.answers(request(1, 0))[..], [Message::Data(_)]));
+    let last = played.message(request(2, 0));
+    assert!(matches!(last[0], Command::Send { message: Message::Data(_), .. }));
+    let end = played.commands();
+    let rest = [&last[1..], &end[..]].concat();
+    assert_eq!(messages(rest[..1].to_vec()), [status(false, false)]);
+    assert_eq!(rest[1..], [Command::Close { token: Token(0) }]);
+}
+
+#[test]
+fn messages_that_cannot_be_end_the_session_by_name() {
+    let key = KeyPair::from_seed(&[1; 32]).public_key();
+    let hostile = [
+        have(0, MI, Some(&[0x80])),                                     // a literal of 64 bytes, of which none came
+        have(0, MI, Some(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f])), // a run past all windows
+        have(0, 1 << 40, Some(&[0x02, 0xe0])),
+        have(3, MI, Some(&[0x02, 0xe0])),
+        have(u64::MAX, 5, None),
+    ];
+    for message in hostile {
+        let mut played = Played::new(Replicate::live(), true);
+        played.open(key);
+        let ended = played.message(message.clone());
+        assert!(
+            matches!(&ended[..], [Command::Abort(SessionError::Feed { feed, .. })] if *feed == key),
+            "{message:?}: {ended:?}"
+        );
+    }
+}
+
+#[test]
+fn claims_without_end_cost_nothing() {
+    let mut played = Played::new(Replicate::live(), true);
+    let key = KeyPair::from_seed(&[1; 32]).public_key();
+    played.open(key);
+    // 2^53 blocks in one Have: heard window by window, which are asked for one after the other.
+    let asked = played.answers(have(0, 1 << 53, None));
+    assert!(asked.len() <= 2, "{asked:?}");
+    assert_eq!(played.answers(Message::Unhave { start: 0, length: u64::MAX }), []);
+    assert_eq!(played.answers(have((1 << 53) - 1, 1, None)).len(), 0);
+}
+
+#[test]
+fn queues_of_a_remote_that_does_not_read_are_bounded() {
+    let (mut played, _, key) = Played::with_writer(3, Replicate::live(), true);
+    played.open(key);
+    played.store.grant(played.peer, 0);
+    let mut sent = 0;
+    let abort = loop {
+        played.event(Event::Message { token: Token(0), message: request(sent % 3, 0) });
+        sent += 1;
+        assert!(sent < 10_000);
+        if played.store.poll_peer_event(played.peer).is_none() && sent > 4_096 {
+            break played.commands();
+        }
+    };
+    assert!(
+        matches!(&abort[..], [Command::Abort(SessionError::Limit { what: "requests_queued", limit: 4_096 })]),
+        "{sent}: {:?}",
+        abort.first()
+    );
+}
+
+#[test]
+fn events_after_the_end_do_nothing() {
+    let (mut played, _, key) = Played::with_writer(3, Replicate::live(), true);
+    played.open(key);
+    played.event(Event::Closed(Ok(())));
+    for event in [Event::Opened { token: Token(0) }, Event::RemoteEnded, Event::ChannelClosed { token: Token(9) }] {
+        played.event(event);
+    }
+    assert_eq!(played.message(request(0, 0)), []);
+    let mut ends = 0;
+    while let Some(event) = played.store.poll_peer_event(played.peer) {
+        ends += usize::from(matches!(event, PeerEvent::Closed(Ok(_))));
+    }
+    assert_eq!(ends, 1);
+}
