@@ -156,6 +156,9 @@ impl Bitfield {
     /// Marks a block held or not. Gives whether that changed anything.
     pub(crate) fn set(&mut self, block: u64, held: bool) -> bool {
         if !held && self.page(block / BLOCKS).is_none() {
+            // As in JS, pages up to this one then count; how far its index reaches depends on that.
+            let pages = (block / BLOCKS) as usize + 1;
+            self.pages.resize_with(self.pages.len().max(pages), || None);
             return false;
         }
         let at = block / 8;
@@ -189,6 +192,22 @@ impl Bitfield {
 
     pub(crate) fn clear_node(&mut self, node: u64) -> bool {
         self.page(node / NODES).is_some() && self.set_node_bit(node, false)
+    }
+
+    /// The first block from this one on that is held while its leaf is not: a page was written in part.
+    pub(crate) fn next_without_leaf(&self, from: u64) -> Option<u64> {
+        let mut block = from;
+        while let Some(held) = self.next_held(block, self.end()) {
+            let number = held / 64;
+            let blocks = self.word(number) & (u64::MAX >> (held % 64));
+            let leaves = |half: u64| evens(self.word_of(Part::Tree, 2 * number + half));
+            let missing = blocks & !(leaves(0) << 32 | leaves(1));
+            if missing != 0 {
+                return Some(number * 64 + u64::from(missing.leading_zeros()));
+            }
+            block = (number + 1) * 64;
+        }
+        None
     }
 
     /// The first node in `from..to` that is held.
@@ -322,6 +341,21 @@ impl Bitfield {
     }
 }
 
+/// Every other bit of a word, from the most significant one on, moved together into the low half.
+fn evens(word: u64) -> u64 {
+    let mut bits = word >> 1 & 0x5555_5555_5555_5555;
+    for (shift, mask) in [
+        (1, 0x3333_3333_3333_3333),
+        (2, 0x0f0f_0f0f_0f0f_0f0f),
+        (4, 0x00ff_00ff_00ff_00ff),
+        (8, 0x0000_ffff_0000_ffff),
+        (16, 0x0000_0000_ffff_ffff),
+    ] {
+        bits = (bits | bits >> shift) & mask;
+    }
+    bits
+}
+
 impl Default for Bitfield {
     fn default() -> Self {
         Self::new()
@@ -410,16 +444,33 @@ mod tests {
     }
 
     #[test]
+    fn blocks_without_leaves_are_found() {
+        let mut bitfield = Bitfield::new();
+        for block in 0..9000 {
+            bitfield.set(block, true);
+            bitfield.set_node(2 * block);
+        }
+        assert_eq!(bitfield.next_without_leaf(0), None);
+        for block in [0, 31, 32, 63, 64, 8191, 8192, 8999] {
+            bitfield.clear_node(2 * block);
+            assert_eq!(bitfield.next_without_leaf(0), Some(block));
+            assert_eq!(bitfield.next_without_leaf(block), Some(block));
+            assert_eq!(bitfield.next_without_leaf(block + 1), None);
+            bitfield.set_node(2 * block);
+        }
+    }
+
+    #[test]
     fn a_range_past_the_end_is_empty() {
         let mut bitfield = Bitfield::new();
-        assert_eq!(bitfield.rle_range(0, 1 << 20), []);
+        assert!(bitfield.rle_range(0, 1 << 20).is_empty());
         bitfield.set(0, true);
         bitfield.set(1, true);
         bitfield.set(2, true);
         assert_eq!(bitfield.rle_range(0, 1 << 20), [2, 0xe0]);
         assert_eq!(bitfield.rle_range(0, 0), [2, 0xe0]);
-        assert_eq!(bitfield.rle_range(8192, 8192), []);
-        assert_eq!(bitfield.rle_range(u64::MAX - 7, u64::MAX), []);
+        assert!(bitfield.rle_range(8192, 8192).is_empty());
+        assert!(bitfield.rle_range(u64::MAX - 7, u64::MAX).is_empty());
     }
 
     #[test]
@@ -433,6 +484,51 @@ mod tests {
     fn page_sizes_are_checked() {
         for (size, fits) in [(3584, true), (3328, true), (3073, true), (3072, false), (0, false), (3500, false)] {
             assert_eq!(Bitfield::is_page_size(size), fits, "{size}");
+        }
+    }
+
+    /// xorshift32, as in `interop/vectors/folders.js`.
+    struct Random(u32);
+
+    impl Random {
+        fn below(&mut self, below: u32) -> u64 {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 17;
+            self.0 ^= self.0 << 5;
+            u64::from(self.0 % below)
+        }
+    }
+
+    #[test]
+    fn pages_and_ranges_are_jss_to_the_byte() {
+        let vectors: serde_json::Value =
+            serde_json::from_str(include_str!("../../tests/vectors/bitfield.json")).unwrap();
+        for case in vectors["bitfields"].as_array().unwrap() {
+            let seed = case["seed"].as_u64().unwrap() as u32;
+            let mut random = Random(seed);
+            let mut bitfield = Bitfield::new();
+            for _ in 0..40 {
+                let start = random.below(40_000);
+                let count = 1 + random.below(if seed % 2 == 1 { 20 } else { 3000 });
+                let held = random.below(5) != 0;
+                for block in start..start + count {
+                    bitfield.set(block, held);
+                }
+            }
+            for (number, page) in case["pages"].as_array().unwrap().iter().enumerate() {
+                let ours = bitfield.page_as_stored(number);
+                let ours = ours.map(|page| blake2b_simd::Params::new().hash_length(32).hash(page).to_hex());
+                assert_eq!(ours.as_deref(), page.as_str(), "seed {seed}, page {number}");
+            }
+            for range in case["ranges"].as_array().unwrap() {
+                let ours = bitfield.rle_range(range[0].as_u64().unwrap(), range[1].as_u64().unwrap());
+                assert_eq!(hex::encode(ours), range[2], "seed {seed}, {range}");
+            }
+        }
+        for run in vectors["runs"].as_array().unwrap() {
+            let [plain, encoded, decoded] = [0, 1, 2].map(|part| hex::decode(run[part].as_str().unwrap()).unwrap());
+            assert_eq!(rle::encode(&plain), encoded);
+            assert_eq!(rle::decode(&encoded, plain.len()).unwrap(), decoded);
         }
     }
 }

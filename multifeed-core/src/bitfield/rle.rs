@@ -145,14 +145,9 @@ mod tests {
 
     #[test]
     fn jss_own_bytes() {
-        for (plain, encoded) in [
-            ("", ""),
-            ("00", ""),
-            ("e0", "02e0"),
-            ("ffff", "0b"),
-            ("ff00ff00", "070507"),
-            ("ffffffff80", "130280"),
-        ] {
+        for (plain, encoded) in
+            [("", ""), ("00", ""), ("e0", "02e0"), ("ffff", "0b"), ("ff00ff00", "070507"), ("ffffffff80", "130280")]
+        {
             assert_eq!(hex::encode(encode(&hex::decode(plain).unwrap())), encoded, "{plain}");
         }
     }

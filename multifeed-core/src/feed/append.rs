@@ -49,8 +49,11 @@ impl Feed {
         let grown = Grown::new(&self.roots, start, blocks);
         let signature = pair.sign(&merkle::signable(&merkle::root_hash(&grown.roots), end));
         self.flush(storage)?;
+        if self.append_failed {
+            self.cut_signatures(storage)?;
+        }
+        self.append_failed = true;
         self.write_batch(storage, blocks, &grown, &signature)?;
-
         for block in start..end {
             self.bitfield.set(block, true);
             self.bitfield.set_node(2 * block);
@@ -69,6 +72,7 @@ impl Feed {
         for node in &grown.left {
             self.nodes.wrote(node.index, &encode(node));
         }
+        self.append_failed = false;
         self.window = Window::default();
         self.length = end;
         self.byte_length = bytes;
@@ -163,12 +167,7 @@ impl Grown {
         Self::from_leaves(roots, start, blocks.len(), leaves)
     }
 
-    fn from_leaves(
-        roots: &[Node],
-        start: u64,
-        count: usize,
-        leaves: impl Iterator<Item = ([u8; 32], u64)>,
-    ) -> Self {
+    fn from_leaves(roots: &[Node], start: u64, count: usize, leaves: impl Iterator<Item = ([u8; 32], u64)>) -> Self {
         let first = 2 * start;
         let mut grown = Self { tree: vec![0; (2 * count - 1) * NODE], left: Vec::new(), roots: roots.to_vec() };
         for (number, (hash, size)) in leaves.enumerate() {

@@ -2,6 +2,7 @@
 
 mod append;
 mod cache;
+mod oversized;
 mod put;
 mod read;
 mod recover;
@@ -58,6 +59,8 @@ pub struct Feed {
     read_cursor: Cursor,
     put_cursor: Cursor,
     recovered: Option<Recovered>,
+    /// An append failed, and may have left its signature past the length.
+    append_failed: bool,
 }
 
 /// The place of a block in `data`.
@@ -132,16 +135,18 @@ impl Feed {
     /// [`StoreError::Locked`] where a JS hypercore has it; else what the storage says.
     pub fn open<S: Storage + ?Sized>(storage: &mut S, slot: Slot) -> Result<Feed, StoreError> {
         let mut files = Files { storage, slot };
-        let key = FeedKey::new(files.read_exactly(FileKind::Key)?.ok_or_else(|| {
-            StoreError::damaged(slot, FileKind::Key, "it is missing")
-        })?);
+        let key = FeedKey::new(
+            files
+                .read_exactly(FileKind::Key)?
+                .ok_or_else(|| StoreError::damaged(slot, FileKind::Key, "it is missing"))?,
+        );
         let key_pair = match files.read_exactly::<64>(FileKind::SecretKey)? {
             None => None,
             Some(secret) => {
                 let secret = zeroize::Zeroizing::new(secret);
                 let damaged = |why| StoreError::damaged(slot, FileKind::SecretKey, why);
-                let pair = KeyPair::from_secret_key(&secret)
-                    .map_err(|_| damaged("its two halves do not belong together"))?;
+                let pair =
+                    KeyPair::from_secret_key(&secret).map_err(|_| damaged("its two halves do not belong together"))?;
                 if pair.public_key() != key {
                     return Err(damaged("it is not that of `key`"));
                 }
@@ -163,7 +168,13 @@ impl Feed {
         Ok(feed)
     }
 
-    fn new(slot: Slot, key: FeedKey, key_pair: Option<KeyPair>, local_name: Option<String>, bitfield: Bitfield) -> Feed {
+    fn new(
+        slot: Slot,
+        key: FeedKey,
+        key_pair: Option<KeyPair>,
+        local_name: Option<String>,
+        bitfield: Bitfield,
+    ) -> Feed {
         Feed {
             slot,
             key,
@@ -180,6 +191,7 @@ impl Feed {
             read_cursor: Cursor::default(),
             put_cursor: Cursor::default(),
             recovered: None,
+            append_failed: false,
         }
     }
 
@@ -347,6 +359,11 @@ impl<S: Storage + ?Sized> Files<'_, S> {
     fn write(&mut self, kind: FileKind, offset: u64, data: &[u8]) -> Result<(), StoreError> {
         let id = self.id(kind);
         self.storage.write_at(id, offset, data).map_err(|error| StoreError::from_file(id, "write", error))
+    }
+
+    fn truncate(&mut self, kind: FileKind, len: u64) -> Result<(), StoreError> {
+        let id = self.id(kind);
+        self.storage.truncate(id, len).map_err(|error| StoreError::from_file(id, "cut", error))
     }
 
     fn replace(&mut self, kind: FileKind, data: &[u8]) -> Result<(), StoreError> {

@@ -6,7 +6,7 @@ use multifeed_proto::{Data, Request};
 use super::cache::Window;
 use super::{Cursor, Feed, Files};
 use crate::error::StoreError;
-use crate::limits::{MAX_FEED_BLOCKS, MAX_MESSAGE_BYTES, data_message_bytes};
+use crate::limits::{MAX_BLOCK_BYTES, MAX_FEED_BLOCKS, MAX_MESSAGE_BYTES};
 use crate::merkle::{self, index as flat};
 use crate::storage::{FileKind, Storage};
 
@@ -91,8 +91,7 @@ impl Feed {
             None
         } else {
             let size = self.node(storage, 2 * index)?.size;
-            let wanted = usize::try_from(size).unwrap_or(usize::MAX);
-            if data_message_bytes(index, Some(wanted), &nodes, signature.is_some()) > MAX_MESSAGE_BYTES {
+            if size > MAX_BLOCK_BYTES as u64 {
                 return Ok(Answer::TooLarge { index, size });
             }
             self.get(storage, index)?
@@ -105,10 +104,15 @@ impl Feed {
     /// # Errors
     /// What the storage says.
     pub fn seek<S: Storage + ?Sized>(&mut self, storage: &mut S, offset: u64) -> Result<Option<u64>, StoreError> {
-        let Some(root) = self.roots.iter().try_fold(offset, |left, root| {
-            // Breaks with the root that holds the offset.
-            if left < root.size { Err((root.index, left)) } else { Ok(left - root.size) }
-        }).err() else {
+        let Some(root) = self
+            .roots
+            .iter()
+            .try_fold(offset, |left, root| {
+                // Breaks with the root that holds the offset.
+                if left < root.size { Err((root.index, left)) } else { Ok(left - root.size) }
+            })
+            .err()
+        else {
             // JS takes the end for the block after the last.
             return Ok((offset == self.byte_length).then_some(self.length));
         };
@@ -156,7 +160,8 @@ impl Feed {
             return Ok(Bytes::new());
         }
         let slot = self.slot;
-        let short = move || StoreError::damaged(slot, FileKind::Data, format!("it ends before {size} bytes at {offset}"));
+        let short =
+            move || StoreError::damaged(slot, FileKind::Data, format!("it ends before {size} bytes at {offset}"));
         let wanted = usize::try_from(size).map_err(|_| short())?;
         if let Some(block) = self.staged.block(offset, wanted) {
             return Ok(block);
@@ -190,4 +195,3 @@ impl Feed {
         self.length > 0 && merkle::root_hash(&self.roots) == *self.key.as_bytes()
     }
 }
-

@@ -27,6 +27,15 @@ pub struct Recovered {
     pub blocks_regained: u64,
 }
 
+/// What the last block held tells of `data`.
+enum State {
+    /// It is there, and so `data` goes as far as any block before it.
+    Whole,
+    /// It is empty, and lies past the end of `data`: whether those before it are there it does not tell.
+    SaysNothing,
+    Missing,
+}
+
 impl Feed {
     /// Finds the length, and makes marks and files agree. See [`Feed::open`] for what is looked at.
     pub(super) fn recover<S: Storage + ?Sized>(&mut self, storage: &mut S) -> Result<(), StoreError> {
@@ -43,34 +52,99 @@ impl Feed {
             None => self.find_signed_length(storage, marked)?,
         }
 
-        loop {
-            let (blocks, nodes) = self.forget_after(self.length);
-            report.blocks_unmarked += blocks;
-            report.nodes_unmarked += nodes;
-            let Some(last) = self.bitfield.last_held(self.length) else { break };
-            if self.is_whole(storage, last)? {
-                break;
-            }
-            if self.writable() {
-                self.find_signed_length(storage, last)?;
-            } else {
-                self.bitfield.set(last, false);
-                report.blocks_unmarked += 1;
-                if self.find_node(storage, 2 * last)?.is_none() {
-                    report.nodes_unmarked += u64::from(self.bitfield.clear_node(2 * last));
-                }
-            }
-        }
-
+        self.check_leaves(storage, &mut report)?;
+        self.check_tail(storage, &mut report)?;
         if self.writable() {
             report.blocks_regained = self.regain(storage)?;
         }
         report.length = self.length;
-        if self.bitfield.is_dirty() || report.marked_length != report.length {
+        if self.bitfield.is_dirty() || !self.staged.is_empty() || report.marked_length != report.length {
             self.flush(storage)?;
             self.recovered = Some(report);
         }
+        // Of an append that was cut: what comes to stand there will not be what it signed.
+        self.cut_signatures(storage)
+    }
+
+    /// Cuts signatures past the length.
+    pub(super) fn cut_signatures<S: Storage + ?Sized>(&mut self, storage: &mut S) -> Result<(), StoreError> {
+        let end = signature_offset(self.length);
+        let mut files = Files { storage, slot: self.slot };
+        if files.len(FileKind::Signatures)?.is_some_and(|len| len > end) {
+            files.truncate(FileKind::Signatures, end)?;
+        }
         Ok(())
+    }
+
+    /// Blocks that are marked while their leaves are not: a page was written in part, or `tree` ends too early.
+    fn check_leaves<S: Storage + ?Sized>(&mut self, storage: &mut S, report: &mut Recovered) -> Result<(), StoreError> {
+        let mut from = 0;
+        while let Some(block) = self.bitfield.next_without_leaf(from) {
+            from = block + 1;
+            if block < self.length && self.regain_leaf(storage, block)? {
+                continue;
+            }
+            report.blocks_unmarked += u64::from(self.bitfield.set(block, false));
+            if self.writable() && block < self.length {
+                self.find_signed_length(storage, block)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds a leaf in `tree`, or makes it again from its block, where what is held above and beside it proves it.
+    fn regain_leaf<S: Storage + ?Sized>(&mut self, storage: &mut S, block: u64) -> Result<bool, StoreError> {
+        let index = 2 * block;
+        let Some(parent) = self.marked_node(storage, flat::parent(index))? else { return Ok(false) };
+        let Some(sibling) = self.find_node(storage, flat::sibling(index))? else { return Ok(false) };
+        let Some(size) = parent.size.checked_sub(sibling.size) else { return Ok(false) };
+        let hash = match self.find_node(storage, index)? {
+            Some(leaf) => leaf.hash,
+            None if size > 2 * MAX_MESSAGE_BYTES as u64 => return Ok(false),
+            None => {
+                let Ok(offset) = self.offset_of(storage, block, Cursor::default()) else { return Ok(false) };
+                match self.read_block(storage, offset, size, false) {
+                    Ok(block) => merkle::leaf_hash(&block),
+                    Err(StoreError::Damaged { .. }) => return Ok(false),
+                    Err(error) => return Err(error),
+                }
+            }
+        };
+        let leaf = Node { index, hash, size };
+        let (left, right) = if index < sibling.index { (&leaf, &sibling) } else { (&sibling, &leaf) };
+        if merkle::parent(left, right).as_ref() != Some(&parent) {
+            return Ok(false);
+        }
+        for node in [leaf, sibling] {
+            self.staged.put_node(&node);
+            self.bitfield.set_node(node.index);
+        }
+        Ok(true)
+    }
+
+    /// Unmarks what lies past the length, and makes sure that the last block held is there: then those before it are.
+    fn check_tail<S: Storage + ?Sized>(&mut self, storage: &mut S, report: &mut Recovered) -> Result<(), StoreError> {
+        let data_len = Files { storage, slot: self.slot }.len(FileKind::Data)?.unwrap_or(0);
+        let mut end = u64::MAX;
+        loop {
+            let (blocks, nodes) = self.forget_after(self.length);
+            report.blocks_unmarked += blocks;
+            report.nodes_unmarked += nodes;
+            let Some(last) = self.bitfield.last_held(end.min(self.length)) else { return Ok(()) };
+            end = last;
+            match self.state_of(storage, last, data_len)? {
+                State::Whole => return Ok(()),
+                State::SaysNothing => {}
+                State::Missing if self.writable() => self.find_signed_length(storage, last)?,
+                State::Missing => {
+                    self.bitfield.set(last, false);
+                    report.blocks_unmarked += 1;
+                    if self.find_node(storage, 2 * last)?.is_none() {
+                        report.nodes_unmarked += u64::from(self.bitfield.clear_node(2 * last));
+                    }
+                }
+            }
+        }
     }
 
     fn set_roots(&mut self, roots: Vec<Node>) {
@@ -97,8 +171,8 @@ impl Feed {
         const PAGE_NODES: u64 = 2048 * 8;
         for page in 1..self.bitfield.nodes_end() / PAGE_NODES {
             let node = page * PAGE_NODES - 1;
-            let both = flat::children(node)
-                .is_some_and(|(left, right)| self.bitfield.node(left) && self.bitfield.node(right));
+            let both =
+                flat::children(node).is_some_and(|(left, right)| self.bitfield.node(left) && self.bitfield.node(right));
             if both && !self.bitfield.node(node) && self.find_node(storage, node)?.is_some() {
                 self.bitfield.set_node(node);
             }
@@ -149,11 +223,8 @@ impl Feed {
         while end > 0 {
             let start = end.saturating_sub(SIGNATURES_AT_ONCE);
             let buffer = &mut buffer[..(end - start) as usize * SIGNATURE];
-            let count = Files { storage, slot: self.slot }.read(
-                FileKind::Signatures,
-                signature_offset(start),
-                buffer,
-            )?;
+            let count =
+                Files { storage, slot: self.slot }.read(FileKind::Signatures, signature_offset(start), buffer)?;
             for (position, signature) in buffer[..count].chunks_exact(SIGNATURE).enumerate().rev() {
                 if signature.iter().all(|byte| *byte == 0) {
                     continue;
@@ -170,16 +241,26 @@ impl Feed {
     }
 
     /// Whether a block is in `data` as its leaf says, and the leaf under what is held above it.
-    fn is_whole<S: Storage + ?Sized>(&mut self, storage: &mut S, block: u64) -> Result<bool, StoreError> {
-        let Some(leaf) = self.marked_node(storage, 2 * block)? else { return Ok(false) };
+    fn state_of<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        block: u64,
+        data_len: u64,
+    ) -> Result<State, StoreError> {
+        let Some(leaf) = self.marked_node(storage, 2 * block)? else { return Ok(State::Missing) };
         let mut offset = 0u64;
         for root in flat::full_roots(block) {
-            let Some(node) = self.marked_node(storage, root)? else { return Ok(false) };
+            let Some(node) = self.marked_node(storage, root)? else { return Ok(State::Missing) };
             offset = offset.saturating_add(node.size);
         }
-        if !self.has_block(storage, offset, &leaf)? {
-            return Ok(false);
+        if !self.has_block(storage, offset, &leaf)? || !self.is_under_held(storage, leaf)? {
+            return Ok(State::Missing);
         }
+        Ok(if leaf.size == 0 && offset > data_len { State::SaysNothing } else { State::Whole })
+    }
+
+    /// Whether the held nodes above a leaf are made of it.
+    fn is_under_held<S: Storage + ?Sized>(&mut self, storage: &mut S, leaf: Node) -> Result<bool, StoreError> {
         let mut node = leaf;
         loop {
             let Some(parent) = self.marked_node(storage, flat::parent(node.index))? else { return Ok(true) };
@@ -197,7 +278,12 @@ impl Feed {
     }
 
     /// Whether `data` has the leaf's block at this offset.
-    fn has_block<S: Storage + ?Sized>(&mut self, storage: &mut S, offset: u64, leaf: &Node) -> Result<bool, StoreError> {
+    fn has_block<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        offset: u64,
+        leaf: &Node,
+    ) -> Result<bool, StoreError> {
         if leaf.size > 2 * MAX_MESSAGE_BYTES as u64 {
             return Ok(false);
         }

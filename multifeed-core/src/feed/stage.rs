@@ -113,9 +113,15 @@ impl Feed {
             for (offset, chunk) in &self.staged.data {
                 files.write(FileKind::Data, *offset, chunk.bytes())?;
             }
-            write_runs(&mut files, FileKind::Tree, node_offset, self.staged.nodes.iter().map(|(index, (hash, size))| {
-                (*index, encode(&Node { index: *index, hash: *hash, size: *size }))
-            }))?;
+            write_runs(
+                &mut files,
+                FileKind::Tree,
+                node_offset,
+                self.staged
+                    .nodes
+                    .iter()
+                    .map(|(index, (hash, size))| (*index, encode(&Node { index: *index, hash: *hash, size: *size }))),
+            )?;
             let signatures = self.staged.signatures.iter().map(|(position, signature)| (*position, *signature));
             write_runs(&mut files, FileKind::Signatures, signature_offset, signatures)?;
         }

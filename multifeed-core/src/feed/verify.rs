@@ -110,7 +110,9 @@ impl Finding {
     /// The block that it is about, or the first of those under the node or before the signature that it is about.
     pub fn block(&self) -> u64 {
         match self.problem {
-            Problem::BlockDamaged { block } | Problem::BlockMissing { block } | Problem::BlockUnproven { block } => block,
+            Problem::BlockDamaged { block } | Problem::BlockMissing { block } | Problem::BlockUnproven { block } => {
+                block
+            }
             Problem::NodeMissing { node } | Problem::NodeDamaged { node } => flat::left_span(node) / 2,
             Problem::SignatureInvalid { length } | Problem::SignatureMissing { length } => length.saturating_sub(1),
         }

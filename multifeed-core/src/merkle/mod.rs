@@ -4,8 +4,8 @@ pub mod index;
 mod node;
 mod proof;
 
-pub use node::{leaf_hash, parent, root_hash, signable};
 pub(crate) use node::{MAX_HASHED_TOGETHER, leaf_hashes};
+pub use node::{leaf_hash, parent, root_hash, signable};
 pub use proof::{Proof, digest, length, proof, verified_by};
 
 /// Which nodes of a tree are held. Positions are flat-tree indexes.

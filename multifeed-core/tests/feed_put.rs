@@ -1,0 +1,425 @@
+//! Blocks from peers: what is proven is kept, what is not leaves no trace.
+
+mod common;
+
+use bytes::Bytes;
+use common::{Random, block, blocks, create, create_copy, file, key_pair, pull, verify};
+use multifeed_core::limits::{MAX_BLOCK_BYTES, MAX_FEED_BLOCKS, MAX_MESSAGE_BYTES};
+use multifeed_core::merkle;
+use multifeed_core::{
+    Answer, AppendError, Feed, FileKind, KeyPair, MemoryStorage, ProofError, Put, PutError, Slot, Storage, prepare,
+};
+use multifeed_proto::{Data, Node, Request};
+
+/// A writer with so many blocks, and an empty copy.
+struct Pair {
+    disk: MemoryStorage,
+    writer: Feed,
+    copy_disk: MemoryStorage,
+    copy: Feed,
+}
+
+fn pair(n: u8, length: u64) -> Pair {
+    let mut disk = MemoryStorage::new();
+    let mut writer = create(&mut disk, 0, n, None);
+    writer.append(&mut disk, &blocks(n, 0..length)).unwrap();
+    let mut copy_disk = MemoryStorage::new();
+    let copy = create_copy(&mut copy_disk, 0, n);
+    Pair { disk, writer, copy_disk, copy }
+}
+
+impl Pair {
+    fn answer(&mut self, request: Request) -> Data {
+        match self.writer.answer(&mut self.disk, &request).unwrap() {
+            Answer::Data(data) => data,
+            other => panic!("{request:?}: {other:?}"),
+        }
+    }
+
+    fn data(&mut self, index: u64) -> Data {
+        let nodes = self.copy.digest(index);
+        self.answer(Request { index, bytes: 0, hash: false, nodes })
+    }
+
+    fn put(&mut self, data: Data) -> Result<Put, PutError> {
+        self.copy.put(&mut self.copy_disk, prepare(data))
+    }
+
+    fn pull(&mut self, index: u64) -> Put {
+        pull((&mut self.writer, &mut self.disk), (&mut self.copy, &mut self.copy_disk), index)
+    }
+
+    /// What the copy is, to be compared.
+    fn state(&self) -> (u64, u64, u64, usize, Vec<u8>, Vec<u64>) {
+        let copy = &self.copy;
+        let digests = (0..64).map(|index| copy.digest(index)).collect();
+        (copy.len(), copy.byte_len(), copy.downloaded(), copy.staged_bytes(), copy.bitfield().rle_range(0, 0), digests)
+    }
+
+    fn refused(&mut self, data: Data) -> ProofError {
+        let before = self.state();
+        match self.put(data.clone()) {
+            Err(PutError::Proof(error)) => {
+                assert!(self.state() == before, "{error}: something was kept");
+                error
+            }
+            other => panic!("{other:?}: {data:?}"),
+        }
+    }
+}
+
+#[test]
+fn any_order_fills_a_copy() {
+    for seed in 1..30 {
+        let mut random = Random(seed);
+        let length = 1 + u64::from(random.below(80));
+        let mut pair = pair(seed as u8, length);
+        let mut grew = 0;
+        while let Some(missing) = pair.copy.bitfield().next_missing(0, length) {
+            let index = match random.below(2) {
+                0 => missing,
+                _ => u64::from(random.below(length as u32)),
+            };
+            if pair.copy.has(index) {
+                continue;
+            }
+            match pair.pull(index) {
+                Put::Stored { grew: true } => grew += 1,
+                Put::Stored { grew: false } => {}
+                other => panic!("{other:?}"),
+            }
+            assert_eq!(pair.copy.get(&mut pair.copy_disk, index).unwrap().unwrap(), block(seed as u8, index));
+            if random.below(5) == 0 {
+                pair.copy.flush(&mut pair.copy_disk).unwrap();
+            }
+        }
+        assert_eq!(grew, 1, "the first proof has the whole length");
+        pair.copy.flush(&mut pair.copy_disk).unwrap();
+        for kind in [FileKind::Data, FileKind::Tree] {
+            assert_eq!(pair.disk.contents(file(0, kind)), pair.copy_disk.contents(file(0, kind)));
+        }
+        assert_eq!(verify(&mut pair.copy, &mut pair.copy_disk), []);
+        // And it can serve in its turn.
+        let mut third_disk = MemoryStorage::new();
+        let mut third = create_copy(&mut third_disk, 0, seed as u8);
+        for index in 0..length {
+            pull((&mut pair.copy, &mut pair.copy_disk), (&mut third, &mut third_disk), index);
+        }
+        assert_eq!(third.downloaded(), length);
+    }
+}
+
+#[test]
+fn sparse_copies_serve_each_other_while_the_feed_grows() {
+    let n = 31;
+    for seed in 1..20 {
+        let mut random = Random(seed);
+        let mut pair = pair(n, 1);
+        let mut third_disk = MemoryStorage::new();
+        let mut third = create_copy(&mut third_disk, 0, n);
+        let mut answered = 0;
+        for _ in 0..60 {
+            let length = pair.writer.len();
+            if random.below(3) == 0 {
+                let more = 1 + u64::from(random.below(6));
+                pair.writer.append(&mut pair.disk, &blocks(n, length..length + more)).unwrap();
+                continue;
+            }
+            let index = u64::from(random.below(length as u32));
+            if !pair.copy.has(index) {
+                pair.pull(index);
+            }
+            let index = u64::from(random.below(length as u32));
+            let request = Request { index, bytes: 0, hash: false, nodes: third.digest(index) };
+            if let Answer::Data(data) = pair.copy.answer(&mut pair.copy_disk, &request).unwrap() {
+                third.put(&mut third_disk, prepare(data)).unwrap();
+                assert_eq!(third.get(&mut third_disk, index).unwrap().unwrap(), block(n, index));
+                answered += 1;
+            }
+        }
+        assert!(answered > 3);
+        third.flush(&mut third_disk).unwrap();
+        let mut third = Feed::open(&mut third_disk, Slot(0)).unwrap();
+        assert_eq!(third.recovered(), None);
+        assert_eq!(verify(&mut third, &mut third_disk), []);
+    }
+}
+
+#[test]
+fn every_altered_part_is_refused() {
+    for held in [&[][..], &[0], &[5, 20]] {
+        let mut pair = pair(32, 37);
+        for index in held {
+            pair.pull(*index);
+        }
+        for index in [0, 7, 31, 36] {
+            if pair.copy.has(index) {
+                continue;
+            }
+            let good = pair.data(index);
+            let mut bad = Vec::new();
+            let mut value = good.value.clone().unwrap().to_vec();
+            value.push(1);
+            bad.push(Data { value: Some(value.into()), ..good.clone() });
+            bad.push(Data { value: Some(Bytes::new()), ..good.clone() });
+            bad.push(Data { index: index ^ 1, ..good.clone() });
+            bad.push(Data { index: index + 64, ..good.clone() });
+            for position in 0..good.nodes.len() {
+                let change = |change: fn(&mut Node)| {
+                    let mut data = good.clone();
+                    change(&mut data.nodes[position]);
+                    data
+                };
+                bad.push(change(|node| node.hash[31] ^= 1));
+                bad.push(change(|node| node.size += 1));
+                bad.push(change(|node| node.index += 2));
+                bad.push(change(|node| node.size = u64::MAX));
+                bad.push(change(|node| node.index = u64::MAX));
+                let mut data = good.clone();
+                data.nodes.remove(position);
+                bad.push(data);
+            }
+            if let Some(mut signature) = good.signature {
+                bad.push(Data { signature: None, ..good.clone() });
+                signature[0] ^= 1;
+                bad.push(Data { signature: Some(signature), ..good.clone() });
+            }
+            for data in bad {
+                pair.refused(data);
+            }
+            assert!(matches!(pair.put(good).unwrap(), Put::Stored { .. }));
+        }
+        pair.copy.flush(&mut pair.copy_disk).unwrap();
+        assert_eq!(verify(&mut pair.copy, &mut pair.copy_disk), []);
+    }
+}
+
+#[test]
+fn what_no_feed_can_have_is_refused() {
+    let mut pair = pair(33, 4);
+    let good = pair.data(1);
+    let node = good.nodes[0];
+    for data in [
+        Data { index: MAX_FEED_BLOCKS, ..good.clone() },
+        Data { index: u64::MAX, ..good.clone() },
+        Data { nodes: vec![node; 10_000], ..good.clone() },
+        Data { value: None, nodes: vec![], ..good.clone() },
+        Data { nodes: vec![Node { index: 2 * MAX_FEED_BLOCKS, ..node }], ..good.clone() },
+    ] {
+        assert!(matches!(pair.refused(data), ProofError::Malformed { .. }));
+    }
+}
+
+/// Valid roots and their signature, beside a block that is under none of them. JS takes it.
+#[test]
+fn a_signature_over_other_blocks_proves_nothing() {
+    let mut pair = pair(34, 8);
+    let whole = pair.answer(Request { index: 0, bytes: 0, hash: true, nodes: 0 });
+    let mut path = Node { index: 0, ..whole.nodes[0] };
+    for sibling in &whole.nodes[1..] {
+        path = merkle::parent(&path, sibling).unwrap();
+    }
+    assert_eq!(path.index, 7);
+    let forged = Data { index: 0, value: Some("forged".into()), nodes: vec![path], signature: whole.signature };
+    assert!(matches!(pair.refused(forged), ProofError::MissingRoot { node: 0, .. }));
+}
+
+#[test]
+fn a_second_history_is_the_writers_fault() {
+    let n = 35;
+    let mut pair = pair(n, 10);
+    for index in 0..10 {
+        pair.pull(index);
+    }
+    pair.copy.flush(&mut pair.copy_disk).unwrap();
+    // The same key pair, elsewhere, went another way after 6 blocks.
+    let mut fork_disk = MemoryStorage::new();
+    let mut fork = create(&mut fork_disk, 0, n, None);
+    fork.append(&mut fork_disk, &blocks(n, 0..6)).unwrap();
+    fork.append(&mut fork_disk, &vec![Bytes::from_static(b"otherwise"); 8]).unwrap();
+    let request = Request { index: 7, bytes: 0, hash: false, nodes: 0 };
+    let Answer::Data(data) = fork.answer(&mut fork_disk, &request).unwrap() else { panic!() };
+    let ProofError::Conflict(conflict) = pair.refused(data.clone()) else { panic!() };
+    assert_eq!((conflict.length, conflict.held_length, conflict.node), (14, 10, 14));
+    assert!(conflict.held_signature.is_some());
+    assert_eq!(Some(conflict.signature), data.signature);
+    // Without its signature it is the peer's.
+    assert!(matches!(pair.refused(Data { signature: None, ..data }), ProofError::Mismatch { .. }));
+    // And what both histories have in common is no conflict.
+    let request = Request { index: 1, bytes: 0, hash: false, nodes: 1 };
+    let Answer::Data(data) = fork.answer(&mut fork_disk, &request).unwrap() else { panic!() };
+    assert_eq!(pair.put(data).unwrap(), Put::Known);
+}
+
+#[test]
+fn a_hash_alone_grows_the_feed_and_poisons_nothing() {
+    let mut pair = pair(36, 20);
+    let mut data = pair.answer(Request { index: 8, bytes: 0, hash: true, nodes: 0 });
+    assert_eq!(data.value, None);
+    assert_eq!((data.nodes[0].index, data.nodes[1].index), (16, 18));
+    // A parent's hash covers the sum of the sizes: this passes as well as the true one, in JS too.
+    data.nodes[0].size += 1;
+    data.nodes[1].size -= 1;
+    assert_eq!(pair.put(data).unwrap(), Put::Proven { grew: true });
+    assert_eq!(pair.copy.len(), 20);
+    assert_eq!(pair.copy.downloaded(), 0);
+    for index in [8, 9, 0, 19] {
+        assert_eq!(pair.pull(index), Put::Stored { grew: false });
+    }
+    // The last leaf here is certain: its neighbour is held.
+    let nodes = pair.copy.digest(1);
+    let data = pair.answer(Request { index: 1, bytes: 0, hash: true, nodes });
+    assert_eq!(pair.put(data).unwrap(), Put::Known);
+    pair.copy.flush(&mut pair.copy_disk).unwrap();
+    assert_eq!(verify(&mut pair.copy, &mut pair.copy_disk), []);
+}
+
+#[test]
+fn nothing_is_answered_for_what_is_not_here() {
+    let mut pair = pair(37, 12);
+    pair.pull(4);
+    let ask = |pair: &mut Pair, index, hash| {
+        let request = Request { index, bytes: 0, hash, nodes: 0 };
+        pair.copy.answer(&mut pair.copy_disk, &request).unwrap()
+    };
+    assert!(matches!(ask(&mut pair, 4, false), Answer::Data(_)));
+    assert!(matches!(ask(&mut pair, 5, false), Answer::Nothing));
+    assert!(matches!(ask(&mut pair, 5, true), Answer::Data(Data { value: None, .. })));
+    assert!(matches!(ask(&mut pair, 0, true), Answer::Nothing));
+    for index in [12, MAX_FEED_BLOCKS, u64::MAX / 2 + 1, u64::MAX] {
+        assert!(matches!(ask(&mut pair, index, false), Answer::Nothing));
+        assert!(matches!(ask(&mut pair, index, true), Answer::Nothing));
+    }
+    for nodes in [u64::MAX, u64::MAX - 1, 3, 1 << 63] {
+        pair.copy.answer(&mut pair.copy_disk, &Request { index: 4, bytes: 0, hash: false, nodes }).unwrap();
+    }
+}
+
+#[test]
+fn a_seek_finds_the_block_that_holds_the_byte() {
+    let mut pair = pair(38, 30);
+    let mut offset = 0;
+    for i in 0..30 {
+        let size = block(38, i).len() as u64;
+        for at in [offset, offset + size.saturating_sub(1)] {
+            if size > 0 {
+                assert_eq!(pair.writer.seek(&mut pair.disk, at).unwrap(), Some(i));
+            }
+        }
+        offset += size;
+    }
+    assert_eq!(pair.writer.seek(&mut pair.disk, offset).unwrap(), Some(30));
+    assert_eq!(pair.writer.seek(&mut pair.disk, offset + 1).unwrap(), None);
+    let data = pair.answer(Request { index: 3, bytes: 1, hash: false, nodes: 1 });
+    assert_eq!(data.index, 0);
+    assert!(!data.nodes.is_empty());
+    let data = pair.answer(Request { index: 3, bytes: offset + 9, hash: false, nodes: 1 });
+    assert_eq!((data.index, data.nodes.len()), (3, 0));
+}
+
+#[test]
+fn a_block_that_could_not_be_served_is_not_appended() {
+    let mut pair = pair(39, 1);
+    let largest = Bytes::from(vec![7; MAX_BLOCK_BYTES]);
+    let too_large = Bytes::from(vec![7; MAX_BLOCK_BYTES + 1]);
+    let error = pair.writer.append(&mut pair.disk, &[Bytes::new(), too_large]).unwrap_err();
+    assert_eq!(error.code(), "ERR_BLOCK_TOO_LARGE");
+    assert!(matches!(error, AppendError::BlockTooLarge { position: 1, .. }));
+    assert_eq!(pair.writer.len(), 1);
+    pair.writer.append(&mut pair.disk, &[largest.clone(), Bytes::from_static(b"x")]).unwrap();
+    assert_eq!(pair.pull(1), Put::Stored { grew: true });
+    assert_eq!(pair.copy.get(&mut pair.copy_disk, 1).unwrap().unwrap(), largest);
+    let error = pair.copy.append(&mut pair.copy_disk, &[]).unwrap_err();
+    assert_eq!(error.code(), "ERR_READ_ONLY");
+}
+
+/// JS appends blocks of up to 8 MiB, whose message then ends a peer's stream.
+#[test]
+fn a_block_of_a_js_store_that_is_too_large_is_named() {
+    let mut pair = pair(40, 0);
+    let block = vec![1; MAX_MESSAGE_BYTES];
+    // As JS writes it: append refuses, so the files are made by hand.
+    let leaf = Node { index: 0, hash: merkle::leaf_hash(&block), size: block.len() as u64 };
+    let secret = key_pair(40).secret_key();
+    let signing = ed25519_dalek::SigningKey::from_keypair_bytes(&secret).unwrap();
+    let message = merkle::signable(&merkle::root_hash(&[leaf]), 1);
+    let signature = ed25519_dalek::Signer::sign(&signing, &message).to_bytes();
+    pair.disk.write_at(file(0, FileKind::Data), 0, &block).unwrap();
+    let node = [&leaf.hash[..], &leaf.size.to_be_bytes()].concat();
+    pair.disk.write_at(file(0, FileKind::Tree), 32, &node).unwrap();
+    pair.disk.write_at(file(0, FileKind::Signatures), 32, &signature).unwrap();
+    let mut writer = Feed::open(&mut pair.disk, Slot(0)).unwrap();
+    assert_eq!(writer.recovered().unwrap().blocks_regained, 1);
+    let request = Request { index: 0, bytes: 0, hash: false, nodes: 0 };
+    let size = block.len() as u64;
+    match writer.answer(&mut pair.disk, &request).unwrap() {
+        Answer::TooLarge { index: 0, size: told } => assert_eq!(told, size),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(writer.get(&mut pair.disk, 0).unwrap().unwrap().len() as u64, size);
+    assert_eq!(verify(&mut writer, &mut pair.disk), []);
+}
+
+#[test]
+fn signatures_of_the_root_hash_alone_count_too() {
+    let mut pair = pair(41, 3);
+    let mut data = pair.answer(Request { index: 1, bytes: 0, hash: false, nodes: 0 });
+    let leaf = |i: u64| Node { index: 2 * i, hash: merkle::leaf_hash(&block(41, i)), size: block(41, i).len() as u64 };
+    let roots = [merkle::parent(&leaf(0), &leaf(1)).unwrap(), leaf(2)];
+    let signing = ed25519_dalek::SigningKey::from_keypair_bytes(&key_pair(41).secret_key()).unwrap();
+    let signature = ed25519_dalek::Signer::sign(&signing, &merkle::root_hash(&roots)).to_bytes();
+    assert_ne!(data.signature, Some(signature));
+    data.signature = Some(signature);
+    assert_eq!(pair.put(data).unwrap(), Put::Stored { grew: true });
+    pair.copy.flush(&mut pair.copy_disk).unwrap();
+    let mut copy = Feed::open(&mut pair.copy_disk, Slot(0)).unwrap();
+    assert_eq!((copy.recovered(), copy.len()), (None, 3));
+    assert_eq!(verify(&mut copy, &mut pair.copy_disk), []);
+}
+
+#[test]
+fn damage_is_named_by_feed_file_and_block() {
+    let mut pair = pair(42, 30);
+    for (kind, offset, expected) in [
+        (FileKind::Data, 40, "data"),
+        (FileKind::Tree, 32 + 40 * 9, "tree"),
+        (FileKind::Tree, 32 + 40 * 7, "tree"),
+        (FileKind::Signatures, 32 + 64 * 29, "signatures"),
+    ] {
+        let mut disk = pair.disk.clone();
+        let mut writer = Feed::open(&mut disk, Slot(0)).unwrap();
+        let mut byte = [0];
+        disk.read_at(file(0, kind), offset, &mut byte).unwrap();
+        disk.write_at(file(0, kind), offset, &[byte[0] ^ 1]).unwrap();
+        let findings = verify(&mut writer, &mut disk);
+        assert!(!findings.is_empty(), "{kind}");
+        assert!(findings.iter().any(|finding| finding.file().name() == expected), "{findings:?}");
+        let text = findings[0].to_string();
+        assert!(text.contains(&writer.key().to_string()) && text.contains("block"), "{text}");
+        if kind == FileKind::Data {
+            assert_eq!(findings.len(), 1);
+            let offset = |i: u64| (0..i).map(|i| block(42, i).len()).sum::<usize>();
+            let damaged = findings[0].block();
+            assert!((offset(damaged)..offset(damaged + 1)).contains(&40));
+        }
+    }
+    pair.disk.truncate(file(0, FileKind::Data), 50).unwrap();
+    let findings = verify(&mut pair.writer, &mut pair.disk);
+    assert!(findings.len() > 10);
+}
+
+#[test]
+fn a_key_that_is_no_point_proves_nothing_and_does_not_panic() {
+    let mut disk = MemoryStorage::new();
+    let key = multifeed_proto::FeedKey::new([0xff; 32]);
+    let mut copy = Feed::create(&mut disk, Slot(0), key, None, None).unwrap();
+    let mut pair = pair(43, 3);
+    let data = pair.data(0);
+    assert!(matches!(
+        copy.put(&mut disk, prepare(data)),
+        Err(PutError::Proof(ProofError::BadSignature { length: 3, .. }))
+    ));
+    let other = KeyPair::from_seed(&[1; 32]);
+    let error = Feed::create(&mut disk, Slot(1), key, Some(&other), None).unwrap_err();
+    assert_eq!(error.code(), "ERR_KEY_MISMATCH");
+}
