@@ -244,15 +244,37 @@ fn another_root_key() {
 
 #[test]
 fn a_root_key_known_by_its_discovery_key_only() {
-    for capability in [None, Some(&[0; 32][..]), Some(&[0; 5])] {
-        let mut peer = Peer::connect(Role::Responder, Config::default());
-        peer.events();
-        let result = peer.open_with(1, DEFAULT_ROOT_KEY, capability);
-        let error = ends(&mut peer, result);
-        assert_eq!(error.code(), "ERR_CAPABILITY");
-        // Nothing but our own Open was said to it.
-        assert_eq!(peer.frames().len(), 1);
+    for role in [Role::Initiator, Role::Responder] {
+        for capability in [None, Some(&[0; 32][..]), Some(&[0; 5])] {
+            let mut peer = Peer::connect(role, Config::default());
+            peer.events();
+            let result = peer.open_with(1, DEFAULT_ROOT_KEY, capability);
+            let error = ends(&mut peer, result);
+            assert_eq!(error.code(), "ERR_CAPABILITY");
+            // At most our own Open was said to it: an initiator waits for the responder's.
+            assert_eq!(peer.frames().len(), usize::from(role == Role::Responder));
+        }
     }
+}
+
+#[test]
+fn an_initiator_waits_for_the_responders_open_but_not_for_long() {
+    let mut peer = Peer::connect(Role::Initiator, Config::default());
+    peer.session.open_channel(Token(1), key(1));
+    assert!(peer.frames().is_empty());
+    let wake = peer.session.poll_timeout().unwrap();
+    assert_eq!(wake, Duration::from_millis(100));
+    peer.session.handle_timeout(wake);
+    let opens: Vec<_> = peer.frames().iter().map(|frame| (frame.channel, frame.kind)).collect();
+    assert_eq!(opens, [(1, kind::OPEN), (2, kind::OPEN)]);
+    peer.open(1, DEFAULT_ROOT_KEY).unwrap();
+    assert_eq!(peer.frames().len(), 2, "Options and handshake");
+
+    let mut peer = Peer::connect(Role::Initiator, Config::default());
+    peer.session.open_channel(Token(1), key(1));
+    peer.open(1, DEFAULT_ROOT_KEY).unwrap();
+    let kinds: Vec<_> = peer.frames().iter().map(|frame| (frame.channel, frame.kind)).collect();
+    assert_eq!(kinds, [(1, kind::OPEN), (0, kind::OPTIONS), (0, kind::EXTENSION), (2, kind::OPEN)]);
 }
 
 #[test]

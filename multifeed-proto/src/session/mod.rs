@@ -29,6 +29,11 @@ use recv::Input;
 use send::Output;
 use timer::{Due, Timers};
 
+/// How long an initiator waits for the remote's Open of the root key's channel before it sends its own. A JS responder that
+/// reads a foreign Open together with the last handshake message drops the stream before it ever says which root key it has;
+/// one that is left to open first tells, so that we can too. A peer that waits for our Open is kept waiting no longer than this.
+const ROOT_HOLD: Duration = Duration::from_millis(100);
+
 /// One stream between two multifeeds.
 ///
 /// A caller reads from its socket to the end of [`recv_buf`](Self::recv_buf), calls [`handle_input`](Self::handle_input), takes
@@ -37,14 +42,17 @@ use timer::{Due, Timers};
 /// none is lost: what the caller does not take makes the session pause, not drop. Errors stick: after one, every
 /// call tells the same, and the last event is [`Event::Closed`].
 pub struct Session {
+    role: Role,
     root_key: FeedKey,
+    /// We opened the root key's channel, so that others may follow.
+    root_opened: bool,
     state: State,
     input: Input,
     channels: Channels,
     exchange: Exchange,
     timers: Timers,
     strays: u64,
-    /// The caller's commands during the Noise handshake.
+    /// The caller's commands until the root key's channel is opened.
     waiting: Vec<Command>,
     waiting_bytes: usize,
     /// The caller wants the root key's channel closed, once the session is ready.
@@ -101,7 +109,9 @@ impl Session {
             Err(error) => (State::Over, Some(Err(SessionError::Handshake(error)))),
         };
         Self {
+            role,
             root_key: config.root_key,
+            root_opened: false,
             state,
             input: Input::new(),
             channels: Channels::new(config.root_key.discovery_key()),
@@ -169,6 +179,11 @@ impl Session {
                 // While we do not read, the remote's silence is our own.
                 Due::Idle if self.is_paused() => self.timers.received(),
                 Due::Idle => self.fail(SessionError::Timeout(phase)),
+                Due::OpenRoot => {
+                    if let Err(error) = self.open_root() {
+                        self.fail(error);
+                    }
+                }
                 Due::KeepAlive => {
                     // What waits already will do as one.
                     if self.io.output.len() == 0 {
@@ -256,7 +271,10 @@ impl Session {
     /// [`Event::ChannelClosed`] where it did not prove it, or where the key's channel is open already under another token. A token
     /// in use is the caller's mistake, and the call does nothing.
     pub fn open_channel(&mut self, token: Token, key: FeedKey) {
-        let State::Open(split) = &self.state else { return self.wait(Command::Open { token, key }) };
+        if !self.root_opened {
+            return self.wait(Command::Open { token, key });
+        }
+        let State::Open(split) = &self.state else { return };
         match self.channels.open(Owner::Feed(token), key, split) {
             LocalOpen::Open { id, discovery_key, complete } => {
                 self.io.open(id, discovery_key, split.capability(&key));
@@ -278,7 +296,7 @@ impl Session {
 
     /// Closes a channel. Nothing more comes from it, and the token is free.
     pub fn close_channel(&mut self, token: Token) {
-        if let State::Noise(_) = &self.state {
+        if !self.root_opened {
             return self.wait(Command::Close { token });
         }
         if let Some(id) = self.channels.close(Owner::Feed(token)) {
@@ -289,7 +307,7 @@ impl Session {
     /// Sends a message on a channel. On one that we have not open it is dropped: the remote may just have closed it. One
     /// that JS peers would refuse for its size ends the session with a local error.
     pub fn send(&mut self, token: Token, message: &Message) {
-        if let State::Noise(_) = &self.state {
+        if !self.root_opened {
             return self.wait(Command::Send { token, message: message.clone() });
         }
         let Some(id) = self.channels.local_id(token) else { return };
@@ -332,7 +350,7 @@ impl Session {
     }
 
     fn wait(&mut self, command: Command) {
-        if let State::Noise(_) = &self.state {
+        if self.closed.is_none() {
             self.waiting_bytes += command.size();
             self.waiting.push(command);
         }
@@ -383,15 +401,45 @@ impl Session {
         self.io.output.encrypt_with(Keystream::new(&split.tx, &nonce));
         self.input.decrypt_with(Keystream::new(&split.rx, &remote_nonce));
         self.io.events.push_back(Event::Connected { remote_public_key, handshake_hash });
-        // Before anything else: JS takes any other channel that it has not opened for another root key.
-        if let LocalOpen::Open { id, discovery_key, .. } = self.channels.open(Owner::Root, self.root_key, &split) {
-            self.io.open(id, discovery_key, split.capability(&self.root_key));
-        }
         self.state = State::Open(split);
+        let opened = match self.role {
+            Role::Initiator => {
+                self.timers.hold_root(ROOT_HOLD);
+                Ok(())
+            }
+            Role::Responder => self.open_root(),
+        };
+        if let Err(error) = opened {
+            self.fail(error);
+        }
+    }
+
+    /// Opens the root key's channel, before any other: JS takes a channel that it has not opened itself for another root key.
+    fn open_root(&mut self) -> Result<(), SessionError> {
+        let State::Open(split) = &self.state else { return Ok(()) };
+        self.root_opened = true;
+        self.timers.root_opened();
+        match self.channels.open(Owner::Root, self.root_key, split) {
+            LocalOpen::Open { id, discovery_key, complete } => {
+                self.io.open(id, discovery_key, split.capability(&self.root_key));
+                if complete {
+                    self.verify_root();
+                }
+            }
+            LocalOpen::Unproven { discovery_key, .. } => return Err(SessionError::Capability(discovery_key)),
+            LocalOpen::TokenInUse | LocalOpen::KeyInUse | LocalOpen::Exhausted => {}
+        }
         self.waiting_bytes = 0;
         for command in core::mem::take(&mut self.waiting) {
             self.apply(command);
         }
+        Ok(())
+    }
+
+    /// The remote proved that it knows the root key.
+    fn verify_root(&mut self) {
+        self.exchange.verified(&mut self.io);
+        self.check_ready();
     }
 
     /// Handles what has arrived, as far as the caller has room for what comes of it.
@@ -460,12 +508,18 @@ impl Session {
         let discovery_key = open.discovery_key.ok_or(message::missing("Open", "discoveryKey"))?;
         let discovery_key = DiscoveryKey::new(message::array("Open", "discoveryKey", &discovery_key)?);
         let limit = self.io.limits.channels;
-        match self.channels.remote_open(id, discovery_key, open.capability, split, limit)? {
-            Some(Owner::Root) => {
-                self.exchange.verified(&mut self.io);
-                self.check_ready();
-            }
+        let opened = self.channels.remote_open(id, discovery_key, open.capability, split, limit);
+        if let Err(SessionError::RootKeyMismatch { .. }) = &opened
+            && !self.root_opened
+        {
+            // So that the remote can tell as well.
+            self.waiting.clear();
+            self.open_root()?;
+        }
+        match opened? {
+            Some(Owner::Root) => self.verify_root(),
             Some(Owner::Feed(token)) => self.io.events.push_back(Event::Opened { token }),
+            None if !self.root_opened => return self.open_root(),
             None => {}
         }
         Ok(())

@@ -16,6 +16,8 @@ pub(crate) struct Timers {
     keep_alive: Option<Duration>,
     /// Until the session is ready.
     handshake: Option<Duration>,
+    /// Until we open the root key's channel without the remote's Open.
+    root: Option<Duration>,
 }
 
 /// What time it is for.
@@ -25,6 +27,8 @@ pub(crate) enum Due {
     Handshake,
     /// Nothing came for too long.
     Idle,
+    /// The remote does not open the root key's channel before us.
+    OpenRoot,
     /// Nothing went out for a while.
     KeepAlive,
 }
@@ -38,6 +42,7 @@ impl Timers {
             idle: config.idle_timeout,
             keep_alive: config.keep_alive,
             handshake: config.handshake_timeout.map(|timeout| now.saturating_add(timeout)),
+            root: None,
         }
     }
 
@@ -54,6 +59,16 @@ impl Timers {
         self.sent = self.now;
     }
 
+    /// The remote is given this long to open the root key's channel first.
+    pub(crate) fn hold_root(&mut self, hold: Duration) {
+        self.root = Some(self.now.saturating_add(hold));
+    }
+
+    /// We opened the root key's channel.
+    pub(crate) fn root_opened(&mut self) {
+        self.root = None;
+    }
+
     /// The session is ready.
     pub(crate) fn ready(&mut self) {
         self.handshake = None;
@@ -66,7 +81,7 @@ impl Timers {
 
     /// When something is due next. There are no keep-alives during the Noise handshake, as in JS.
     pub(crate) fn next(&self, phase: Phase) -> Option<Duration> {
-        [self.handshake, self.idle_at(), self.keep_alive_at(phase)].into_iter().flatten().min()
+        [self.handshake, self.root, self.idle_at(), self.keep_alive_at(phase)].into_iter().flatten().min()
     }
 
     /// What is due now, the most serious first.
@@ -76,6 +91,8 @@ impl Timers {
             Some(Due::Handshake)
         } else if past(self.idle_at()) {
             Some(Due::Idle)
+        } else if past(self.root) {
+            Some(Due::OpenRoot)
         } else if past(self.keep_alive_at(phase)) {
             Some(Due::KeepAlive)
         } else {
@@ -121,6 +138,17 @@ mod tests {
         timers.ended();
         timers.sent();
         assert_eq!((timers.due(Phase::Ready), timers.next(Phase::Ready)), (None, Some(secs(140))));
+    }
+
+    #[test]
+    fn the_hold_of_the_root() {
+        let mut timers = Timers::new(&Config::default(), secs(100));
+        timers.hold_root(secs(1));
+        assert_eq!((timers.next(Phase::Exchange), timers.due(Phase::Exchange)), (Some(secs(101)), None));
+        timers.set(secs(101));
+        assert_eq!(timers.due(Phase::Exchange), Some(Due::OpenRoot));
+        timers.root_opened();
+        assert_eq!(timers.due(Phase::Exchange), None);
     }
 
     #[test]
