@@ -161,7 +161,7 @@ Examples:
     /// A damaged block is named, and the exit code is then 1.
     ///
     /// With --json, for each feed {"event":"verified","key","name","blocks"} or
-    /// {"event":"damaged","key","name","block","message"}.
+    /// {"event":"damaged","key","name","block","message"}, where what is not known is null.
     Verify,
 
     /// Show what this does: two stores with a writer each, synced over a loopback socket

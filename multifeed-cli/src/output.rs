@@ -65,12 +65,9 @@ pub(crate) enum Event<'a> {
         blocks: u64,
     },
     Damaged {
-        key: String,
-        name: &'a str,
+        key: Option<String>,
+        name: Option<&'a str>,
         block: Option<u64>,
-        message: &'a str,
-    },
-    DamagedFolder {
         message: &'a str,
     },
     Error {
@@ -110,12 +107,12 @@ impl From<Progress> for Moved {
 impl From<&Totals> for Moved {
     fn from(totals: &Totals) -> Self {
         Moved {
-            feeds: totals.feeds,
-            blocks_received: totals.blocks_received,
-            bytes_received: totals.bytes_received,
-            blocks_sent: totals.blocks_sent,
-            bytes_sent: totals.bytes_sent,
-            missing: totals.holes.iter().map(|(_, blocks)| blocks).sum(),
+            feeds: totals.moved.feeds,
+            blocks_received: totals.moved.blocks_received,
+            bytes_received: totals.moved.bytes_received,
+            blocks_sent: totals.moved.blocks_sent,
+            bytes_sent: totals.moved.bytes_sent,
+            missing: totals.moved.holes.iter().map(|(_, blocks)| blocks).sum(),
         }
     }
 }

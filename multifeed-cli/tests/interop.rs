@@ -81,7 +81,10 @@ impl Case {
         if self.live {
             // A live sync has no end of its own.
             js.wait((self.rust.len() + self.js.len()) as u64, from_rust + from_js, TIMEOUT)?;
-            ours.received(from_js)?;
+            match from_js {
+                0 => ours.event("remote-feeds")?,
+                _ => ours.received(from_js)?,
+            };
             ours.signal("INT")?;
         }
         js_ended_cleanly(&mut js)?;

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use common::{Store, TIMEOUT, block_on, js_facts, multi_facts};
 use multifeed_testkit::blocks::{block, blocks};
 use multifeed_testkit::js::{self, JsPeer};
-use multifeed_tokio::{Multifeed, Options, Replicate, Role, SyncEvent};
+use multifeed_tokio::{Json, Multifeed, Options, Replicate, Role, SyncEvent};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::spawn_blocking;
@@ -73,7 +73,7 @@ async fn late(role: Role) -> Result<()> {
 
     sync.close();
     let totals = sync.finish().await?;
-    ensure!(totals.blocks_sent == 16 && totals.blocks_received == 7, "{totals:?}");
+    ensure!(totals.moved.blocks_sent == 16 && totals.moved.blocks_received == 7, "{totals:?}");
     ensure!(js.event("ended")?["clean"] == true, "{}", js.history());
     multi.close().await?;
     Ok(())
@@ -108,7 +108,7 @@ fn user_data_goes_both_ways() -> Result<()> {
     block_on(async {
         let multi = Multifeed::in_memory(Options::default()).await?;
         let (mut js, address) = JsPeer::listen(&["--user-data", r#"{"from":"js"}"#])?;
-        let options = Replicate { user_data: Some(r#"{"from":["rust",1]}"#.parse()?), ..Replicate::default() };
+        let options = Replicate { user_data: Json::new(r#"{"from":["rust",1]}"#), ..Replicate::default() };
         let mut sync = multi.replicate(TcpStream::connect(address).await?, Role::Initiator, options);
         let mut remote = None;
         while let Some(event) = sync.next().await {
@@ -117,7 +117,7 @@ fn user_data_goes_both_ways() -> Result<()> {
             }
         }
         sync.finish().await?;
-        let remote: Value = serde_json::from_str(&remote.context("no user data")?.to_string())?;
+        let remote: Value = serde_json::from_str(remote.context("no user data")?.as_str())?;
         assert_eq!(remote, json!({"from": "js"}));
         assert_eq!(js.event("handshake")?["header"]["userData"], json!({"from": ["rust", 1]}));
         multi.close().await?;

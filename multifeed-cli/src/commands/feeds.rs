@@ -12,7 +12,7 @@ pub(super) async fn run(global: &Global, options: Options, output: &Output) -> R
         return output.say(&format!("no feeds: there is no store at {}", global.store.display()));
     };
     let feeds: Vec<FeedLine> = multi.feeds().iter().map(feed_line).collect();
-    let problems = multi.problems();
+    let problems: Vec<String> = multi.problems().iter().map(ToString::to_string).collect();
     let result = output.say(&table(&feeds)).and_then(|()| feeds.iter().try_for_each(|feed| output.print_object(feed)));
     close(&multi, result).await?;
     match problems.is_empty() {

@@ -59,9 +59,9 @@ pub(super) async fn follow(
 
     let totals = sync.finish().await?;
     let moved = Moved::from(&totals);
-    let holes = totals.holes.iter().map(|(key, blocks)| Hole { key: key.to_string(), blocks: *blocks }).collect();
+    let holes = totals.moved.holes.iter().map(|(key, blocks)| Hole { key: key.to_string(), blocks: *blocks }).collect();
     output.print(|| format!("{who}in sync: {}", moved.text()), &Event::Closed { moved, holes })?;
-    for (key, blocks) in &totals.holes {
+    for (key, blocks) in &totals.moved.holes {
         output.say(&format!(
             "{who}feed {key}: the peer does not have {} of it either",
             count(*blocks, "missing block")

@@ -28,33 +28,14 @@ async fn verify(multi: &Multifeed, output: &Output) -> Result<(), CliError> {
     let (mut done, mut damaged) = (0, 0);
     for problem in multi.problems() {
         damaged += 1;
-        output.print(|| format!("damaged: {problem}"), &Event::DamagedFolder { message: &problem })?;
+        let message = problem.to_string();
+        let object = Event::Damaged { key: None, name: None, block: None, message: &message };
+        output.print(|| format!("damaged: {message}"), &object)?;
     }
     for feed in &feeds {
-        let (key, name) = (feed.key().to_string(), feed.name());
-        let mut verification = feed.verify();
-        let mut blocks = 0;
-        let failure = loop {
-            match verification.next().await {
-                Ok(Some(verified)) => blocks = verified.blocks,
-                Ok(None) => break None,
-                Err(error) => break Some(error),
-            }
-            output.set_bar(Unit::Blocks, done + blocks, total);
-        };
+        let found = verify_feed(feed, done, total, output).await?;
+        damaged += u64::from(found > 0);
         done += feed.downloaded();
-        match failure {
-            None => {
-                let people = || format!("{key}  {name}: {} and their signatures are sound", count(blocks, "block"));
-                output.print(people, &Event::Verified { key: key.clone(), name, blocks })?;
-            }
-            Some(error) => {
-                damaged += 1;
-                let message = error.to_string();
-                let people = || format!("{key}  {name}: damaged: {message}");
-                output.print(people, &Event::Damaged { key: key.clone(), name, block: None, message: &message })?;
-            }
-        }
     }
     match damaged {
         0 => Ok(()),
@@ -63,4 +44,36 @@ async fn verify(multi: &Multifeed, output: &Output) -> Result<(), CliError> {
             format!("{} of this store {} damaged", count(damaged, "feed"), if damaged == 1 { "is" } else { "are" }),
         )),
     }
+}
+
+/// Checks one feed, and prints what is wrong with it: how many things. `done` blocks of `total` were checked before.
+async fn verify_feed(feed: &Feed, done: u64, total: u64, output: &Output) -> Result<u64, CliError> {
+    let (key, name) = (feed.key().to_string(), feed.name());
+    let tell = |block, message: &str| {
+        let people = || format!("damaged: {message}");
+        output.print(people, &Event::Damaged { key: Some(key.clone()), name: Some(name), block, message })
+    };
+    let mut verification = feed.verify();
+    let (mut blocks, mut found) = (0, 0);
+    loop {
+        let step = match verification.next().await {
+            Ok(Some(step)) => step,
+            Ok(None) => break,
+            Err(error) => {
+                tell(None, &format!("feed {key}: {error}"))?;
+                return Ok(found + 1);
+            }
+        };
+        for finding in &step.findings {
+            found += 1;
+            tell(Some(finding.block()), &finding.to_string())?;
+        }
+        blocks += step.blocks;
+        output.set_bar(Unit::Blocks, done + blocks, total);
+    }
+    if found == 0 {
+        let people = || format!("sound: feed {key}, named {name}: {} and their signatures", count(blocks, "block"));
+        output.print(people, &Event::Verified { key: key.clone(), name, blocks })?;
+    }
+    Ok(found)
 }

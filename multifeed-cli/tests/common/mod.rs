@@ -82,7 +82,9 @@ impl Store {
     /// Appends made blocks, each a file, in one batch, and returns the feed's key.
     pub fn append<B: AsRef<[u8]>>(&self, writer: &str, blocks: &[B]) -> Result<String> {
         let files = tempfile::tempdir()?;
-        let mut args = vec!["--json".to_owned(), "append".to_owned(), writer.to_owned(), "--file".to_owned()];
+        // No file at all is no command line; no line on stdin is no block.
+        let from = if blocks.is_empty() { "-" } else { "--file" };
+        let mut args = ["--json", "append", writer, from].map(str::to_owned).to_vec();
         for (index, block) in blocks.iter().enumerate() {
             let path = files.path().join(index.to_string());
             std::fs::write(&path, block)?;
@@ -310,12 +312,10 @@ impl Running {
     /// Waits for its end, which has to come with this code: all of its events.
     pub fn ended(mut self, code: i32) -> Result<Vec<Value>> {
         let status = self.wait()?;
-        ensure!(
-            status.code() == Some(code),
-            "ended with {status}, not {code}; seen: {:#?}\nstderr: {}",
-            self.seen,
-            self.stderr()
-        );
+        if status.code() != Some(code) {
+            let stderr = self.stderr();
+            bail!("ended with {status}, not {code}; seen: {:#?}\nstderr: {stderr}", self.seen);
+        }
         Ok(std::mem::take(&mut self.seen))
     }
 

@@ -1,0 +1,50 @@
+//! What the README shows is what is compiled and run.
+
+mod common;
+
+#[allow(dead_code, unreachable_pub, missing_docs)]
+#[path = "../examples/sync.rs"]
+mod example;
+
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use common::{Store, block_on};
+
+const README: &str = include_str!("../../README.md");
+
+/// The README's code blocks of a language.
+fn code(language: &str) -> Vec<&'static str> {
+    README.split("\n```").filter_map(|block| block.strip_prefix(language)?.strip_prefix('\n')).collect()
+}
+
+#[test]
+fn the_scripts_are_those_in_the_readme() -> Result<()> {
+    let rust = include_str!("../examples/sync.rs");
+    let shown = code("rust").pop().context("no Rust in the README")?;
+    ensure!(rust.starts_with(shown), "the README's Rust is not that of examples/sync.rs");
+    let js = std::fs::read_to_string(multifeed_testkit::js::interop_dir().join("example.js"))?;
+    let shown = code("js").pop().context("no JS in the README")?;
+    ensure!(js.trim_end() == shown.trim_end(), "the README's JS is not interop/example.js");
+    Ok(())
+}
+
+#[test]
+fn the_rust_of_the_readme_syncs() -> Result<()> {
+    let (store, other) = (Store::new()?, Store::new()?);
+    store.append("served", &[b"one", b"two"])?;
+    let (server, address) = store.serve(&["--once"])?;
+    block_on(async { example::sync(&address.to_string(), other.text()).await.map_err(|error| anyhow!("{error}")) })?;
+    server.ended(0)?;
+    ensure!(store.checked()? == other.checked()? && store.facts()?.len() == 2, "not in sync");
+    Ok(())
+}
+
+#[test]
+fn the_files_that_the_readme_links_to_are_there() -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no parent")?;
+    for link in README.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link) {
+        ensure!(link.starts_with("https://") || root.join(link).exists(), "{link} is not there");
+    }
+    Ok(())
+}
