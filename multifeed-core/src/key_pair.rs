@@ -73,10 +73,7 @@ mod tests {
             .try_into()
             .unwrap();
         let pair = KeyPair::from_seed(&seed);
-        assert_eq!(
-            pair.public_key().to_string(),
-            "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
-        );
+        assert_eq!(pair.public_key().to_string(), "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a");
         let secret = pair.secret_key();
         assert_eq!(secret[..32], seed);
         assert_eq!(KeyPair::from_secret_key(&secret).unwrap().public_key(), pair.public_key());

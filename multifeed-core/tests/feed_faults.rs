@@ -239,7 +239,7 @@ fn files_that_end_too_early() {
             if kind == FileKind::Bitfield {
                 assert_eq!(length, 60, "{case}: all was there, and signed");
             }
-            assert!(length % 4 == 0, "{case}: {length}");
+            assert!(length.is_multiple_of(4), "{case}: {length}");
 
             let mut disk = copied.clone();
             let len = disk.contents(file(0, kind)).unwrap().len() as u64;

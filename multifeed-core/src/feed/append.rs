@@ -14,6 +14,8 @@ use crate::storage::{FileKind, Storage};
 
 /// Blocks of a batch are written together up to this many bytes.
 const MAX_WRITE: usize = 1 << 20;
+/// Blocks of at least this size are written as they are, without a copy.
+const MIN_DIRECT: usize = 32 * 1024;
 
 impl Feed {
     /// Appends blocks as one batch, under one signature, and writes them: data, nodes, signature, then the bitfield. Gives
@@ -91,12 +93,13 @@ impl Feed {
         let mut offset = self.byte_length;
         let mut run = Vec::new();
         for block in blocks {
-            if !run.is_empty() && run.len() + block.len() > MAX_WRITE {
+            let direct = block.len() >= MIN_DIRECT || blocks.len() == 1;
+            if !run.is_empty() && (direct || run.len() + block.len() > MAX_WRITE) {
                 files.write(FileKind::Data, offset, &run)?;
                 offset += run.len() as u64;
                 run.clear();
             }
-            if block.len() >= MAX_WRITE || (blocks.len() == 1 && !block.is_empty()) {
+            if direct && !block.is_empty() {
                 files.write(FileKind::Data, offset, block)?;
                 offset += block.len() as u64;
             } else {
