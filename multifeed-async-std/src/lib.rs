@@ -1,7 +1,7 @@
 //! Multifeed on `futures-io` streams: sets of signed append-only feeds that sync as one, with npm's `multifeed` 6.0.0 too.
 //!
 //! Tasks and timers are async-std's (feature `async-std`, the default) or smol's (feature `smol`). Where both features are on,
-//! [`Multifeed::replicate`] takes smol's; [`replicate_on`](multifeed_driver::Multifeed::replicate_on) takes the one that it is told.
+//! [`Multifeed::replicate`] takes smol's; [`Multifeed::replicate_on`] takes the one that it is told.
 //!
 //! ```no_run
 //! use multifeed_async_std::{Multifeed, Options, Replicate, Role};
@@ -30,12 +30,16 @@
 #[cfg(not(any(feature = "async-std", feature = "smol")))]
 compile_error!("one of the features `async-std` and `smol` has to be on");
 
+mod half_close;
+
 use std::future::Future;
 use std::ops::Deref;
 use std::path::Path;
 use std::time::Duration;
 
 use futures_io::{AsyncRead, AsyncWrite};
+
+use half_close::HalfClose;
 
 #[doc(no_inline)]
 pub use multifeed_driver as driver;
@@ -78,7 +82,17 @@ impl Multifeed {
         role: Role,
         options: Replicate,
     ) -> Sync {
-        self.0.replicate_on::<DefaultRuntime>(stream, role, options)
+        self.replicate_on::<DefaultRuntime>(stream, role, options)
+    }
+
+    /// As [`replicate`](Self::replicate), on the runtime that is told.
+    pub fn replicate_on<R: Runtime>(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        role: Role,
+        options: Replicate,
+    ) -> Sync {
+        self.0.replicate_on::<R>(HalfClose::new(stream), role, options)
     }
 }
 

@@ -4,17 +4,8 @@ use std::future::Future;
 use std::net::TcpStream;
 use std::time::Duration;
 
-use multifeed_async_std::{Replicate, Role, Sync, driver};
+use multifeed_async_std::{Multifeed, Replicate, Role, Sync, driver};
 use multifeed_testkit::conformance::Adapter;
-
-/// The adapter with its default features: `Multifeed::replicate` is async-std's.
-#[cfg(all(feature = "async-std", not(feature = "smol")))]
-fn replicate_by_default<S>(multi: &driver::Multifeed, stream: S, role: Role, options: Replicate) -> Sync
-where
-    S: futures_io::AsyncRead + futures_io::AsyncWrite + Unpin + Send + 'static,
-{
-    multifeed_async_std::Multifeed::from(multi.clone()).replicate(stream, role, options)
-}
 
 #[cfg(feature = "async-std")]
 mod async_std_ {
@@ -37,14 +28,14 @@ mod async_std_ {
             tcp.into()
         }
 
-        #[cfg(not(feature = "smol"))]
         fn replicate(multi: &driver::Multifeed, stream: Self::Stream, role: Role, options: Replicate) -> Sync {
-            replicate_by_default(multi, stream, role, options)
-        }
-
-        #[cfg(feature = "smol")]
-        fn replicate(multi: &driver::Multifeed, stream: Self::Stream, role: Role, options: Replicate) -> Sync {
-            multi.replicate_on::<multifeed_async_std::AsyncStd>(stream, role, options)
+            let multi = Multifeed::from(multi.clone());
+            // With both features on, the default is smol.
+            if cfg!(feature = "smol") {
+                multi.replicate_on::<multifeed_async_std::AsyncStd>(stream, role, options)
+            } else {
+                multi.replicate(stream, role, options)
+            }
         }
     }
 
@@ -75,7 +66,7 @@ mod smol_ {
         }
 
         fn replicate(multi: &driver::Multifeed, stream: Self::Stream, role: Role, options: Replicate) -> Sync {
-            multifeed_async_std::Multifeed::from(multi.clone()).replicate(stream, role, options)
+            Multifeed::from(multi.clone()).replicate(stream, role, options)
         }
     }
 

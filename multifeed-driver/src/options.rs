@@ -35,8 +35,11 @@ pub struct PumpOptions {
     pub events: usize,
     /// Bytes of blocks in events that wait for the store; as `events`. One block more than that is accepted. Default 2 MiB.
     pub event_bytes: usize,
-    /// How long an ending session waits for a remote that takes no bytes, or that does not end its half. Default 5 s.
+    /// How long an ending session waits for a remote that takes no bytes. Default 5 s.
     pub linger: Duration,
+    /// How long a session that ended, and whose last byte was taken, waits for the remote to end its half too. To close the
+    /// stream at once could destroy bytes that are still under way. Default 1 s.
+    pub farewell: Duration,
 }
 
 impl Options {
@@ -67,6 +70,7 @@ impl Default for PumpOptions {
             events: 1024,
             event_bytes: 2 * 1024 * 1024,
             linger: Duration::from_secs(5),
+            farewell: Duration::from_secs(1),
         }
     }
 }

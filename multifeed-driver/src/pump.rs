@@ -43,7 +43,7 @@ pub(crate) struct Pump<T, R: Runtime> {
     /// Something was written since the last flush.
     unflushed: bool,
     stage: Stage,
-    /// When a session that is ending has waited long enough.
+    /// When a session that is ending, or has ended, has waited long enough.
     patience: Duration,
     timer: Timer<R>,
     left: bool,
@@ -322,6 +322,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
             // Its errors change nothing: every byte was taken.
             if Pin::new(&mut self.stream).poll_close(cx).is_ready() {
                 self.write = Half::Over;
+                self.patience = now.saturating_add(self.options.farewell);
                 return true;
             }
         }
