@@ -138,7 +138,10 @@ fn what_is_no_multifeed() -> Result<()> {
     // all; one that is cut; nothing.
     let zeros = [&[58][..], &[0; 32], &[0x0a, 0x18], &[1; 24]].concat();
     for (bytes, code) in [
-        (&b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"[..], "ERR_HANDSHAKE"),
+        (
+            &b"GET /index.html HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\nUser-Agent: somebody's browser\r\n\r\n"[..],
+            "ERR_HANDSHAKE",
+        ),
         (&[0xff; 400], "ERR_HANDSHAKE"),
         (&zeros, "ERR_HANDSHAKE"),
         (&[58, 1, 2, 3], "ERR_DISCONNECTED"),
@@ -199,7 +202,7 @@ fn nobody_listens() -> Result<()> {
 fn one_peers_fault_does_not_end_the_server() -> Result<()> {
     let store = Store::new()?;
     store.append("rust", &blocks(5, 5, 1))?;
-    let (mut server, address) = store.serve(&[])?;
+    let (mut server, address) = store.serve(&["--live"])?;
     let mut waiting = JsPeer::spawn(&["--live"])?;
     waiting.connect(address)?;
     waiting.wait(1, 5, TIMEOUT)?;
