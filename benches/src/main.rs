@@ -35,36 +35,15 @@ struct Workload {
 }
 
 const WORKLOADS: &[Workload] = &[
-    Workload {
-        name: "small",
-        feeds: 1,
-        blocks: 20_000,
-        size: 100,
-        target: 10.0,
-    },
-    Workload {
-        name: "large",
-        feeds: 1,
-        blocks: 1_024,
-        size: 64 << 10,
-        target: 2.5,
-    },
-    Workload {
-        name: "feeds",
-        feeds: 200,
-        blocks: 10,
-        size: 100,
-        target: 1.0,
-    },
+    Workload { name: "small", feeds: 1, blocks: 20_000, size: 100, target: 10.0 },
+    Workload { name: "large", feeds: 1, blocks: 1_024, size: 64 << 10, target: 2.5 },
+    Workload { name: "feeds", feeds: 200, blocks: 10, size: 100, target: 1.0 },
 ];
 
 fn main() -> Result<()> {
     let args = Args::parse();
     js::install()?;
-    let bench = Bench {
-        binary: build()?,
-        script: js::interop_dir().join("bench.js"),
-    };
+    let bench = Bench { binary: build()?, script: js::interop_dir().join("bench.js") };
     println!("| workload | JS, s | Rust, s | times as fast | wanted |");
     println!("|---|---|---|---|---|");
     for workload in WORKLOADS {
@@ -82,21 +61,9 @@ struct Bench {
 
 impl Bench {
     fn run(&self, workload: &Workload, rounds: usize) -> Result<()> {
-        let Workload {
-            name,
-            feeds,
-            blocks,
-            size,
-            target,
-        } = workload;
+        let Workload { name, feeds, blocks, size, target } = workload;
         let source = tempfile::tempdir()?;
-        let make = [
-            "make".to_owned(),
-            path(source.path()),
-            feeds.to_string(),
-            blocks.to_string(),
-            size.to_string(),
-        ];
+        let make = ["make".to_owned(), path(source.path()), feeds.to_string(), blocks.to_string(), size.to_string()];
         let made = self.js().args(make).stdout(Stdio::null()).status()?;
         ensure!(made.success(), "the JS maker failed: {made}");
         // A round for the caches, not counted.
@@ -104,21 +71,12 @@ impl Bench {
         self.pull_rust(source.path(), workload)?;
         let mut times = Vec::new();
         for _ in 0..rounds {
-            times.push((
-                self.pull_js(source.path())?,
-                self.pull_rust(source.path(), workload)?,
-            ));
+            times.push((self.pull_js(source.path())?, self.pull_rust(source.path(), workload)?));
         }
         let js = median(times.iter().map(|(js, _)| js.as_secs_f64()));
         let rust = median(times.iter().map(|(_, rust)| rust.as_secs_f64()));
-        let ratio = median(
-            times
-                .iter()
-                .map(|(js, rust)| js.as_secs_f64() / rust.as_secs_f64()),
-        );
-        println!(
-            "| {name}: {feeds} × {blocks} × {size} B | {js:.3} | {rust:.3} | {ratio:.1} | {target} |"
-        );
+        let ratio = median(times.iter().map(|(js, rust)| js.as_secs_f64() / rust.as_secs_f64()));
+        println!("| {name}: {feeds} × {blocks} × {size} B | {js:.3} | {rust:.3} | {ratio:.1} | {target} |");
         Ok(())
     }
 
@@ -129,11 +87,7 @@ impl Bench {
         let start = Instant::now();
         let pulled = self
             .js()
-            .args([
-                "pull".to_owned(),
-                path(target.path()),
-                server.address.clone(),
-            ])
+            .args(["pull".to_owned(), path(target.path()), server.address.clone()])
             .stdout(Stdio::null())
             .status()?;
         let time = start.elapsed();
@@ -146,11 +100,7 @@ impl Bench {
         let target = tempfile::tempdir()?;
         let mut server = Server::spawn(self.rust(source).args(["serve", "127.0.0.1:0", "--once"]))?;
         let start = Instant::now();
-        let pulled = self
-            .rust(target.path())
-            .args(["sync", &server.address])
-            .stdout(Stdio::null())
-            .status()?;
+        let pulled = self.rust(target.path()).args(["sync", &server.address]).stdout(Stdio::null()).status()?;
         let time = start.elapsed();
         ensure!(pulled.success(), "multifeed sync failed: {pulled}");
         server.end()?;
@@ -167,14 +117,8 @@ impl Bench {
             .filter(|line| !line.is_empty())
             .map(serde_json::from_slice)
             .collect::<Result<_, _>>()?;
-        let blocks: u64 = feeds
-            .iter()
-            .filter_map(|feed| feed["downloaded"].as_u64())
-            .sum();
-        ensure!(
-            blocks == u64::from(workload.feeds) * u64::from(workload.blocks),
-            "{blocks} blocks arrived"
-        );
+        let blocks: u64 = feeds.iter().filter_map(|feed| feed["downloaded"].as_u64()).sum();
+        ensure!(blocks == u64::from(workload.feeds) * u64::from(workload.blocks), "{blocks} blocks arrived");
         Ok(())
     }
 
@@ -208,11 +152,7 @@ impl Server {
             let event: Value = serde_json::from_str(&line)?;
             if event["event"] == "listening" {
                 let address = event["address"].as_str().context("no address")?.to_owned();
-                return Ok(Self {
-                    child,
-                    address,
-                    stdout: stdout,
-                });
+                return Ok(Self { child, address, stdout: stdout });
             }
             line.clear();
         }
@@ -236,23 +176,13 @@ impl Drop for Server {
 /// Builds the command as its users do, and gives its path.
 fn build() -> Result<PathBuf> {
     let output = Command::new(env!("CARGO"))
-        .args([
-            "build",
-            "--release",
-            "-p",
-            "multifeed-cli",
-            "--message-format=json-render-diagnostics",
-        ])
+        .args(["build", "--release", "-p", "multifeed-cli", "--message-format=json-render-diagnostics"])
         .stderr(Stdio::inherit())
         .output()?;
     ensure!(output.status.success(), "the build failed");
-    let messages = output
-        .stdout
-        .split(|&byte| byte == b'\n')
-        .filter_map(|line| serde_json::from_slice::<Value>(line).ok());
-    let executable = messages
-        .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
-        .last();
+    let messages =
+        output.stdout.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice::<Value>(line).ok());
+    let executable = messages.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).last();
     executable.context("cargo named no executable")
 }
 

@@ -45,7 +45,8 @@ impl KeyPair {
         Zeroizing::new(self.0.to_keypair_bytes())
     }
 
-    pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
+    /// The signature of a message, 64 bytes.
+    pub fn sign(&self, message: &[u8]) -> [u8; 64] {
         self.0.sign(message).to_bytes()
     }
 }

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use multifeed_proto::Node;
-
 /// The most blocks that a feed can have, 2^30.
 ///
 /// A bitfield costs 3584 bytes for 8192 blocks, in memory only for pages in use, but on disk at its true offset, and it is
@@ -26,8 +24,7 @@ const MAX_NODE_BYTES: usize = 2 + (1 + 8) + (2 + 32) + (1 + 8);
 
 /// The largest block that can be appended, in bytes: its Data message, with the largest proof and a signature, still
 /// passes as one message.
-pub const MAX_BLOCK_BYTES: usize =
-    MAX_MESSAGE_BYTES - (1 + 8) - (1 + 4) - MAX_PROOF_NODES * MAX_NODE_BYTES - (2 + 64);
+pub const MAX_BLOCK_BYTES: usize = MAX_MESSAGE_BYTES - (1 + 8) - (1 + 4) - MAX_PROOF_NODES * MAX_NODE_BYTES - (2 + 64);
 
 /// What remotes may make a multifeed hold. The defaults leave room for what real JS peers do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,30 +60,31 @@ impl Default for Limits {
     }
 }
 
-/// The bytes that the body of a Data message takes (simple-hypercore-protocol's schema).
-pub(crate) fn data_message_bytes(index: u64, value: Option<usize>, nodes: &[Node], signed: bool) -> usize {
-    let mut total = 1 + varint_bytes(index);
-    if let Some(value) = value {
-        total = total.saturating_add(1 + varint_bytes(value as u64)).saturating_add(value);
-    }
-    for node in nodes {
-        // The inner message is at most 52 bytes, so its length takes one.
-        total += 2 + (1 + varint_bytes(node.index)) + (2 + 32) + (1 + varint_bytes(node.size));
-    }
-    if signed {
-        total += 2 + 64;
-    }
-    total
-}
-
-fn varint_bytes(value: u64) -> usize {
-    let bits = 64 - value.leading_zeros() as usize;
-    bits.div_ceil(7).max(1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use multifeed_proto::Node;
+
+    /// The bytes that the body of a Data message takes (simple-hypercore-protocol's schema).
+    fn data_message_bytes(index: u64, value: Option<usize>, nodes: &[Node], signed: bool) -> usize {
+        let mut total = 1 + varint_bytes(index);
+        if let Some(value) = value {
+            total = total.saturating_add(1 + varint_bytes(value as u64)).saturating_add(value);
+        }
+        for node in nodes {
+            // The inner message is at most 52 bytes, so its length takes one.
+            total += 2 + (1 + varint_bytes(node.index)) + (2 + 32) + (1 + varint_bytes(node.size));
+        }
+        if signed {
+            total += 2 + 64;
+        }
+        total
+    }
+
+    fn varint_bytes(value: u64) -> usize {
+        let bits = 64 - value.leading_zeros() as usize;
+        bits.div_ceil(7).max(1)
+    }
 
     #[test]
     fn the_largest_block_with_the_largest_proof_is_one_message() {

@@ -58,7 +58,7 @@ impl SparseBits {
         let mut empty = Vec::new();
         for (&number, page) in self.pages.range_mut(pages) {
             let first = number * PAGE_BITS;
-            let (from, to) = (start.max(first), end.min(first + PAGE_BITS));
+            let (from, to) = (start.max(first), end.min(first.saturating_add(PAGE_BITS)));
             for (word, mask) in words_of(from, to) {
                 let members = &mut page[(word % PAGE_WORDS as u64) as usize];
                 self.count -= u64::from((*members & mask).count_ones());

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use multifeed_core::{FeedId, KeyPair, MemoryStorage, Multifeed, Options, PeerEvent, PeerId, Replicate};
-use multifeed_proto::{Command, Config, Data, Event, FeedKey, Have, Message, Origin, Request, Role, Session, SessionError, Token};
+use multifeed_proto::{
+    Command, Config, Data, Event, FeedKey, Have, Message, Origin, Request, Role, Session, SessionError, Token,
+};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
@@ -73,8 +75,8 @@ fn ready(live: bool) -> Event {
     let mut rng = StdRng::seed_from_u64(3);
     let mut config = Config::default();
     config.live = live;
-    let mut ends = [Role::Initiator, Role::Responder]
-        .map(|role| Session::new(role, config.clone(), Duration::ZERO, &mut rng));
+    let mut ends =
+        [Role::Initiator, Role::Responder].map(|role| Session::new(role, config.clone(), Duration::ZERO, &mut rng));
     loop {
         for side in 0..2 {
             let mut wire = bytes::BytesMut::new();
@@ -248,7 +250,7 @@ fn a_live_remote_that_has_everything_is_left() {
 fn messages_that_cannot_be_end_the_session_by_name() {
     let key = KeyPair::from_seed(&[1; 32]).public_key();
     let hostile = [
-        have(0, MI, Some(&[0x80])),                                     // a literal of 64 bytes, of which none came
+        have(0, MI, Some(&[0x80])), // a literal of 64 bytes, of which none came
         have(0, MI, Some(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f])), // a run past all windows
         have(0, 1 << 40, Some(&[0x02, 0xe0])),
         have(3, MI, Some(&[0x02, 0xe0])),

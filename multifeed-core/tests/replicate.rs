@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use multifeed_core::limits::MAX_BLOCK_BYTES;
+use multifeed_core::merkle::{self, leaf_hash};
 use multifeed_core::{
-    Connection, FeedId, KeyPair, MemoryStorage, Multifeed, MultifeedEvent, Options, PeerEvent, Replicate, SyncError,
-    SyncTotals,
+    Connection, FeedId, FileId, FileKind, KeyPair, MemoryStorage, Multifeed, MultifeedEvent, Options, PeerEvent,
+    Replicate, Slot, Storage, SyncError, SyncTotals,
 };
-use multifeed_proto::{Config, FeedKey, Fault, Role};
+use multifeed_proto::{Config, Fault, FeedKey, Node, Role};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
@@ -53,7 +55,13 @@ impl Link {
         let start = Duration::ZERO;
         let first = Connection::new(&mut stores[a], Role::Initiator, config_a, options_a, start, &mut rng);
         let second = Connection::new(&mut stores[b], Role::Responder, config_b, options_b, start, &mut rng);
-        Self { ends: [(a, first), (b, second)], chunk: 1 << 20, wires: Default::default(), ended: [false; 2], events: Default::default() }
+        Self {
+            ends: [(a, first), (b, second)],
+            chunk: 1 << 20,
+            wires: Default::default(),
+            ended: [false; 2],
+            events: Default::default(),
+        }
     }
 
     fn plain(stores: &mut [Store], ends: [usize; 2], options: Replicate) -> Self {
@@ -239,7 +247,8 @@ fn two_remotes_share_the_work_and_one_that_vanishes_is_replaced() {
     let id = writer(&mut stores[0], "first", 1);
     stores[0].append(id, &blocks(0, 3000, 100)).unwrap();
     sync(&mut stores[..2], Replicate::default());
-    let mut links = vec![Link::plain(&mut stores, [0, 2], Replicate::live()), Link::plain(&mut stores, [1, 2], Replicate::live())];
+    let mut links =
+        vec![Link::plain(&mut stores, [0, 2], Replicate::live()), Link::plain(&mut stores, [1, 2], Replicate::live())];
     let received = |stores: &[Store]| stores[2].feeds().map(|id| stores[2].info(id).downloaded).sum::<u64>();
     while received(&stores) < 500 {
         assert!(links.iter_mut().fold(false, |moved, link| link.turn(&mut stores, Duration::ZERO) | moved));
@@ -259,7 +268,8 @@ fn a_remote_that_does_not_answer_is_passed_over_in_time() {
     let id = writer(&mut stores[0], "first", 1);
     stores[0].append(id, &blocks(0, 200, 100)).unwrap();
     sync(&mut stores[..2], Replicate::default());
-    let mut links = vec![Link::plain(&mut stores, [0, 2], Replicate::live()), Link::plain(&mut stores, [1, 2], Replicate::live())];
+    let mut links =
+        vec![Link::plain(&mut stores, [0, 2], Replicate::live()), Link::plain(&mut stores, [1, 2], Replicate::live())];
     while stores[2].feeds().all(|id| stores[2].info(id).downloaded < 10) {
         assert!(links.iter_mut().fold(false, |moved, link| link.turn(&mut stores, Duration::ZERO) | moved));
     }
@@ -368,7 +378,10 @@ fn events_name_new_feeds_and_tell_progress() {
         .filter(|event| matches!(event, PeerEvent::Feed { .. } | PeerEvent::RemoteFeeds { .. }))
         .collect();
     assert!(matches!(told[0], PeerEvent::Feed { key: k, name } if *k == key && name == "0"), "{told:?}");
-    assert!(told[1..].iter().any(|event| matches!(event, PeerEvent::RemoteFeeds { keys } if keys == &[key])), "{told:?}");
+    assert!(
+        told[1..].iter().any(|event| matches!(event, PeerEvent::RemoteFeeds { keys } if keys == &[key])),
+        "{told:?}"
+    );
     let last = link.events[1].iter().rev().find_map(|event| match event {
         PeerEvent::Progress(progress) => Some(*progress),
         _ => None,
@@ -396,3 +409,62 @@ fn a_store_closed_and_opened_again_is_the_same() {
     assert_eq!(contents(&mut again), before);
 }
 
+#[test]
+fn a_feed_of_empty_blocks_has_its_data_file() {
+    // JS reads an empty block from `data` all the same, and takes the block for damaged where there is no such file.
+    let mut stores = [store(), store()];
+    let id = writer(&mut stores[0], "local", 1);
+    stores[0].append(id, &[Bytes::new()]).unwrap();
+    sync(&mut stores, Replicate::default());
+    let mut disk = stores[1].storage().clone();
+    assert_eq!(disk.len(FileId::new(Slot(0), FileKind::Data)).unwrap(), Some(0));
+}
+
+#[test]
+fn blocks_that_no_message_can_carry_are_not_announced_and_told_by_name() {
+    // JS appends up to 8 MiB; the message with its proof would pass what JS itself accepts.
+    let mut stores = [store(), store()];
+    let id = writer(&mut stores[0], "local", 1);
+    let key = stores[0].info(id).key;
+    stores[0].append(id, &blocks(0, 2, 10)).unwrap();
+    let error = stores[0].append(id, &[vec![0; MAX_BLOCK_BYTES + 1].into()]).unwrap_err();
+    assert_eq!(error.code(), "ERR_BLOCK_TOO_LARGE");
+    let mut disk = stores[0].storage().clone();
+    write_oversized(&mut disk);
+    stores[0] = Multifeed::open(disk, Options::default()).unwrap();
+    assert_eq!(stores[0].info(id).len, 3);
+    let link = sync(&mut stores, Replicate::default());
+    let told = link.events[0].iter().find_map(|event| match event {
+        PeerEvent::TooLarge { key, index, size } => Some((*key, *index, *size)),
+        _ => None,
+    });
+    assert_eq!(told, Some((key, 2, MAX_BLOCK_BYTES as u64 + 1)));
+    assert_eq!(link.totals(1).blocks_received, 2);
+    assert_eq!(link.totals(1).holes, [(key, 1)]);
+}
+
+/// Appends a block as JS would that ours refuses: the files of the feed with one more leaf, root and signature.
+fn write_oversized(disk: &mut MemoryStorage) {
+    let file = |kind| FileId::new(Slot(0), kind);
+    let block = vec![7; MAX_BLOCK_BYTES + 1];
+    let mut nodes = [0; 2 * 40];
+    let mut read = |kind, offset, buf: &mut [u8]| assert_eq!(disk.read_at(file(kind), offset, buf).unwrap(), buf.len());
+    read(FileKind::Tree, 32 + 40, &mut nodes[..40]);
+    let mut secret = [0; 64];
+    read(FileKind::SecretKey, 0, &mut secret);
+    let node = |index, bytes: &[u8]| Node {
+        index,
+        hash: bytes[..32].try_into().unwrap(),
+        size: u64::from_be_bytes(bytes[32..40].try_into().unwrap()),
+    };
+    let leaf = Node { index: 4, hash: leaf_hash(&block), size: block.len() as u64 };
+    let root = merkle::root_hash(&[node(1, &nodes), leaf.clone()]);
+    let pair = KeyPair::from_secret_key(&secret).unwrap();
+    let signature = pair.sign(&merkle::signable(&root, 3));
+    disk.write_at(file(FileKind::Data), 20, &block).unwrap();
+    disk.write_at(file(FileKind::Tree), 32 + 4 * 40, &[&leaf.hash[..], &leaf.size.to_be_bytes()].concat()).unwrap();
+    disk.write_at(file(FileKind::Signatures), 32 + 2 * 64, &signature).unwrap();
+    // Blocks 0 to 2; nodes 0 to 2 and 4; the index's first byte stays "mixed".
+    disk.write_at(file(FileKind::Bitfield), 32, &[0b1110_0000]).unwrap();
+    disk.write_at(file(FileKind::Bitfield), 32 + 1024, &[0b1110_1000]).unwrap();
+}

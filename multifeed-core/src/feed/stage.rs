@@ -25,6 +25,8 @@ pub(super) struct Staged {
     /// By offset in `data`.
     data: BTreeMap<u64, Chunk>,
     bytes: usize,
+    /// A block of no bytes is among them: `data` must be there all the same, or JS can't read that block.
+    empty_block: bool,
 }
 
 #[derive(Debug)]
@@ -44,7 +46,7 @@ impl Chunk {
 
 impl Staged {
     pub(super) fn is_empty(&self) -> bool {
-        self.nodes.is_empty() && self.signatures.is_empty() && self.data.is_empty()
+        self.nodes.is_empty() && self.signatures.is_empty() && self.data.is_empty() && !self.empty_block
     }
 
     pub(super) fn node(&self, index: u64) -> Option<Node> {
@@ -78,6 +80,7 @@ impl Staged {
 
     pub(super) fn put_block(&mut self, offset: u64, block: &Bytes) {
         if block.is_empty() {
+            self.empty_block = true;
             return;
         }
         self.bytes += block.len();
@@ -110,6 +113,9 @@ impl Feed {
     pub fn flush<S: Storage + ?Sized>(&mut self, storage: &mut S) -> Result<(), StoreError> {
         let mut files = Files { storage, slot: self.slot };
         if !self.staged.is_empty() {
+            if self.staged.empty_block && files.len(FileKind::Data)?.is_none() {
+                files.write(FileKind::Data, 0, &[])?;
+            }
             for (offset, chunk) in &self.staged.data {
                 files.write(FileKind::Data, *offset, chunk.bytes())?;
             }

@@ -149,7 +149,9 @@ impl<S: Storage> Multifeed<S> {
                     multifeed.recovered.extend(feed.recovered().cloned());
                     multifeed.insert(feed);
                 }
-                Err(error @ (StoreError::Locked { .. } | StoreError::Io { .. } | StoreError::Full { .. })) => return Err(error),
+                Err(error @ (StoreError::Locked { .. } | StoreError::Io { .. } | StoreError::Full { .. })) => {
+                    return Err(error);
+                }
                 Err(error) => multifeed.problems.push(error),
             }
         }
@@ -259,7 +261,12 @@ impl<S: Storage> Multifeed<S> {
     /// # Errors
     ///
     /// Where reading fails. What does not verify is a finding of the step, not an error.
-    pub fn verify_step(&mut self, id: FeedId, cursor: &mut VerifyCursor, max_bytes: usize) -> Result<VerifyStep, StoreError> {
+    pub fn verify_step(
+        &mut self,
+        id: FeedId,
+        cursor: &mut VerifyCursor,
+        max_bytes: usize,
+    ) -> Result<VerifyStep, StoreError> {
         self.feeds[id.0 as usize].feed.verify_step(&mut self.storage, cursor, max_bytes)
     }
 

@@ -92,7 +92,7 @@ impl Download {
     fn have_bitfield(&mut self, feed: &Feed, start: u64, end: u64, bitfield: &[u8]) -> Result<Told, PeerFault> {
         // A bitfield for the whole feed (length 0 or 1, an older hypercore's answer) speaks of the first window too.
         let end = if end - start == 1 { start.saturating_add(WANT_BLOCKS) } else { end };
-        if start % 64 != 0 || end - start > WANT_BLOCKS {
+        if !start.is_multiple_of(64) || end - start > WANT_BLOCKS {
             let blocks = end - start;
             return Err(PeerFault::message(feed, format!("Have with a bitfield of {blocks} blocks from {start}")));
         }
@@ -159,7 +159,9 @@ impl Download {
                 if !requested {
                     return;
                 }
-                if start + WANT_BLOCKS <= feed.len() && feed.bitfield().next_missing(start, start + WANT_BLOCKS).is_none() {
+                if start + WANT_BLOCKS <= feed.len()
+                    && feed.bitfield().next_missing(start, start + WANT_BLOCKS).is_none()
+                {
                     self.next_window += 1;
                     continue;
                 }
@@ -211,7 +213,9 @@ impl Download {
         match feed.byte_len().checked_div(feed.len()) {
             None if self.remote_len > FEWEST_REQUESTS as u64 => 1,
             None => FEWEST_REQUESTS,
-            Some(mean) => usize::try_from(BYTES_IN_FLIGHT / mean.max(1)).unwrap_or(MOST_REQUESTS).clamp(FEWEST_REQUESTS, MOST_REQUESTS),
+            Some(mean) => usize::try_from(BYTES_IN_FLIGHT / mean.max(1))
+                .unwrap_or(MOST_REQUESTS)
+                .clamp(FEWEST_REQUESTS, MOST_REQUESTS),
         }
     }
 

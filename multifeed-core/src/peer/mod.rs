@@ -354,7 +354,9 @@ impl Peer {
 
     /// Whether a remote that never says that it is done holds all that we do.
     fn serves_nothing_more(&self) -> bool {
-        !self.remote_downloading || !self.uploading || (self.download.told() && self.upload.is_idle() && self.upload.owes_nothing())
+        !self.remote_downloading
+            || !self.uploading
+            || (self.download.told() && self.upload.is_idle() && self.upload.owes_nothing())
     }
 
     fn end(&mut self) {

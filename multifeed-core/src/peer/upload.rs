@@ -39,7 +39,7 @@ impl Upload {
 
     /// The remote wants to hear what we have in a range.
     pub(super) fn want(&mut self, start: u64, length: u64, limits: &Limits) -> Result<(), PeerFault> {
-        let aligned = start % WANT_ALIGN == 0 && length % WANT_ALIGN == 0;
+        let aligned = start.is_multiple_of(WANT_ALIGN) && length.is_multiple_of(WANT_ALIGN);
         if !aligned || self.wants.contains(&(start, length)) {
             return Ok(());
         }
@@ -86,8 +86,11 @@ impl Upload {
 
     /// Turns a long list of small news into answers to Wants that the remote did not need to repeat.
     fn summarise(&mut self) {
-        let windows: std::collections::BTreeSet<u64> =
-            self.news.drain(..).flat_map(|blocks| blocks.start / WANT_BLOCKS..=(blocks.end - 1) / WANT_BLOCKS).collect();
+        let windows: std::collections::BTreeSet<u64> = self
+            .news
+            .drain(..)
+            .flat_map(|blocks| blocks.start / WANT_BLOCKS..=(blocks.end - 1) / WANT_BLOCKS)
+            .collect();
         for window in windows {
             let want = (window * WANT_BLOCKS, WANT_BLOCKS);
             if !self.wants.contains(&want) {
@@ -115,7 +118,10 @@ impl Upload {
     /// The next message to send: what we have before what is new, and both before blocks.
     pub(super) fn poll<S: Storage>(&mut self, work: &mut Work<'_, S>) -> Result<Option<Message>, PeerFault> {
         if let Some(&(start, length)) = self.wants.front() {
-            return self.answer_want(start, length, work).map(|have| Some(Message::Have(have))).map_err(PeerFault::Store);
+            return self
+                .answer_want(start, length, work)
+                .map(|have| Some(Message::Have(have)))
+                .map_err(PeerFault::Store);
         }
         if let Some(blocks) = self.news.pop_front() {
             let have = Have { start: blocks.start, length: blocks.end - blocks.start, bitfield: None, ack: false };
