@@ -139,8 +139,6 @@ impl Bench {
 struct Server {
     child: Child,
     address: String,
-    // Kept open, so that what the server prints at its end has somewhere to go.
-    stdout: BufReader<ChildStdout>,
 }
 
 impl Server {
@@ -152,7 +150,9 @@ impl Server {
             let event: Value = serde_json::from_str(&line)?;
             if event["event"] == "listening" {
                 let address = event["address"].as_str().context("no address")?.to_owned();
-                return Ok(Self { child, address, stdout: stdout });
+                // What it prints from here on is nobody's business, but must not fill its pipe.
+                std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
+                return Ok(Self { child, address });
             }
             line.clear();
         }
@@ -180,9 +180,9 @@ fn build() -> Result<PathBuf> {
         .stderr(Stdio::inherit())
         .output()?;
     ensure!(output.status.success(), "the build failed");
-    let messages =
-        output.stdout.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice::<Value>(line).ok());
-    let executable = messages.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).last();
+    let mut messages =
+        output.stdout.rsplit(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice::<Value>(line).ok());
+    let executable = messages.find_map(|message| message["executable"].as_str().map(PathBuf::from));
     executable.context("cargo named no executable")
 }
 

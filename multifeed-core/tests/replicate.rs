@@ -99,11 +99,13 @@ impl Link {
     }
 
     fn result(&self, side: usize) -> Option<&Result<SyncTotals, SyncError>> {
-        let closed = |event| match event {
-            &PeerEvent::Closed(ref result) => Some(result),
-            _ => None,
-        };
-        let ends: Vec<_> = self.events[side].iter().filter_map(closed).collect();
+        let ends: Vec<_> = self.events[side]
+            .iter()
+            .filter_map(|event| match event {
+                PeerEvent::Closed(result) => Some(result),
+                _ => None,
+            })
+            .collect();
         assert!(ends.len() <= 1, "more than one end: {ends:?}");
         ends.first().copied()
     }
@@ -167,11 +169,11 @@ fn every_number_of_blocks_arrives_and_both_sides_end() {
 fn writers_on_both_sides_and_every_chunking() {
     for chunk in [1, 7, 100, 5000, 1 << 20] {
         let mut stores = [store(), store()];
-        for side in 0..2 {
+        for (side, store) in stores.iter_mut().enumerate() {
             for (number, name) in ["a", "b", "c"].into_iter().enumerate() {
-                let id = writer(&mut stores[side], name, (side * 3 + number) as u8);
-                stores[side].append(id, &blocks(0, 5 * number as u64, 300)).unwrap();
-                stores[side].append(id, &blocks(100, 1, 0)).unwrap();
+                let id = writer(store, name, (side * 3 + number) as u8);
+                store.append(id, &blocks(0, 5 * number as u64, 300)).unwrap();
+                store.append(id, &blocks(100, 1, 0)).unwrap();
             }
         }
         let mut link = Link::plain(&mut stores, [1, 0], Replicate::default());
@@ -315,10 +317,10 @@ fn another_root_key_ends_both_without_harm() {
     let configs = [Config::default(), Config::new("42".repeat(32).parse().unwrap())];
     let mut links = [Link::new(&mut stores, [0, 1], Default::default(), configs)];
     run(&mut stores, &mut links, Duration::ZERO);
-    for side in 0..2 {
+    for (side, store) in stores.iter().enumerate() {
         assert_eq!(links[0].error(side).code(), "ERR_ROOT_KEY_MISMATCH");
         assert_ne!(links[0].error(side).us(), links[0].error(side).them());
-        assert_eq!(stores[side].feeds().count(), 1 - side);
+        assert_eq!(store.feeds().count(), 1 - side);
     }
 }
 
@@ -458,7 +460,7 @@ fn write_oversized(disk: &mut MemoryStorage) {
         size: u64::from_be_bytes(bytes[32..40].try_into().unwrap()),
     };
     let leaf = Node { index: 4, hash: leaf_hash(&block), size: block.len() as u64 };
-    let root = merkle::root_hash(&[node(1, &nodes), leaf.clone()]);
+    let root = merkle::root_hash(&[node(1, &nodes), leaf]);
     let pair = KeyPair::from_secret_key(&secret).unwrap();
     let signature = pair.sign(&merkle::signable(&root, 3));
     disk.write_at(file(FileKind::Data), 20, &block).unwrap();
