@@ -55,10 +55,8 @@ mod smol_ {
             smol::block_on(test);
         }
 
-        fn sleep(duration: Duration) -> impl Future<Output = ()> + Send {
-            async move {
-                smol::Timer::after(duration).await;
-            }
+        async fn sleep(duration: Duration) {
+            smol::Timer::after(duration).await;
         }
 
         fn stream(tcp: TcpStream) -> Self::Stream {

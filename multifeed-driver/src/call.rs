@@ -13,7 +13,7 @@ use crate::table::FeedState;
 /// One call, and where its answer goes.
 #[derive(Debug)]
 pub(crate) enum Call {
-    Writer { name: Option<String>, key_pair: Option<KeyPair>, answer: Answer<Result<Arc<FeedState>, Error>> },
+    Writer { name: Option<String>, key_pair: Option<Box<KeyPair>>, answer: Answer<Result<Arc<FeedState>, Error>> },
     Append { feed: FeedId, blocks: Vec<Bytes>, answer: Answer<Result<Range<u64>, Error>> },
     Get { feed: FeedId, index: u64, answer: Answer<Result<Option<Bytes>, Error>> },
     Has { feed: FeedId, index: u64, answer: Answer<bool> },

@@ -145,3 +145,42 @@ impl Mailbox {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::Context;
+
+    use super::*;
+    use crate::oneshot;
+
+    fn close_call() -> Call {
+        Call::Close { answer: oneshot::channel().0 }
+    }
+
+    #[test]
+    fn calls_are_bounded_and_told_of_the_end() {
+        let mailbox = Mailbox::new(1);
+        let mut cx = Context::from_waker(Waker::noop());
+        let (mut first, mut second) = (Box::pin(mailbox.call(close_call())), Box::pin(mailbox.call(close_call())));
+        assert!(matches!(first.as_mut().poll(&mut cx), Poll::Ready(Ok(()))));
+        assert!(second.as_mut().poll(&mut cx).is_pending());
+        let (mut calls, mut links) = (VecDeque::new(), Vec::new());
+        mailbox.take(None, &mut calls, &mut links);
+        assert_eq!(calls.len(), 1);
+        assert!(matches!(second.as_mut().poll(&mut cx), Poll::Ready(Ok(()))));
+        mailbox.close();
+        let mut third = Box::pin(mailbox.call(close_call()));
+        assert!(matches!(third.as_mut().poll(&mut cx), Poll::Ready(Err(Error::Closed))));
+        mailbox.take(None, &mut calls, &mut links);
+        assert_eq!(calls.len(), 2, "what was accepted is still there");
+    }
+
+    #[test]
+    fn being_deserted_wakes_once() {
+        let mailbox = Mailbox::new(1);
+        let (mut calls, mut links) = (VecDeque::new(), Vec::new());
+        mailbox.desert();
+        assert!(mailbox.take(None, &mut calls, &mut links));
+        assert!(!mailbox.take(Some(Duration::from_millis(1)), &mut calls, &mut links));
+    }
+}

@@ -131,10 +131,10 @@ impl Multifeed {
     /// # Errors
     /// As [`writer`](Self::writer).
     pub async fn writer_with<'a>(&self, name: impl Into<Option<&'a str>>, key_pair: KeyPair) -> Result<Feed, Error> {
-        self.writer_of(name.into().map(str::to_owned), Some(key_pair)).await
+        self.writer_of(name.into().map(str::to_owned), Some(Box::new(key_pair))).await
     }
 
-    async fn writer_of(&self, name: Option<String>, key_pair: Option<KeyPair>) -> Result<Feed, Error> {
+    async fn writer_of(&self, name: Option<String>, key_pair: Option<Box<KeyPair>>) -> Result<Feed, Error> {
         let state = self.guard.ask(|answer| Call::Writer { name, key_pair, answer }).await??;
         Ok(Feed::new(state, self.guard.clone()))
     }

@@ -19,10 +19,13 @@ use crate::runtime::Runtime;
 /// Turns in one poll before the executor's other tasks have theirs.
 const TURNS: usize = 8;
 
+/// The most that is read while the store has no room.
+const SIGN_OF_LIFE_BYTES: usize = 1024;
+
 /// A stream's task. It is ready once the session is over and its stream is closed.
 ///
-/// Each turn gives every direction its share, in a fixed order: commands in, at most one read, events out, one burst of
-/// writes, credit. A turn in which nothing moved left its waker with all that can move again: the stream's halves, the link,
+/// Each turn gives every direction its share, in a fixed order: commands in, at most one read, timers, events out with
+/// credit, one burst of writes. A turn in which nothing moved left its waker with all that can move again: the stream's halves, the link,
 /// and the timer.
 pub(crate) struct Pump<T, R: Runtime> {
     stream: T,
@@ -97,8 +100,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
         let now = self.clock.now();
         let orders = self.link.orders(cx, &mut self.commands);
         let mut moved = self.obey(orders, now);
-        moved |= self.run_timers(cx, now);
+        // Before the timers: what came in time counts, however late it is looked at.
         moved |= self.poll_read(cx, orders, now);
+        moved |= self.run_timers(cx, now);
         moved |= self.pass_events(orders, now);
         moved |= self.poll_write(cx, now);
         if self.is_done(now) {
@@ -162,7 +166,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
         self.timer.poll(cx, due, now) || moved
     }
 
-    /// At most one read. While the store has no room for events the stream is not read.
+    /// At most one read. While the store has no room for events the stream is not read, except for a few bytes when the
+    /// remote's silence is about to end the session: a store that is slow must not make a remote look dead.
     fn poll_read(&mut self, cx: &mut Context<'_>, orders: Orders, now: Duration) -> bool {
         if self.read == Half::Over {
             return false;
@@ -170,15 +175,17 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
         if self.stage == Stage::Closed {
             return self.poll_discard(cx);
         }
-        if orders.events == 0 || orders.event_bytes == 0 {
+        let is_full = orders.events == 0 || orders.event_bytes == 0;
+        if is_full && self.session.poll_timeout().is_none_or(|due| due > now) {
             return false;
         }
+        let most = if is_full { SIGN_OF_LIFE_BYTES } else { self.options.read_bytes };
         let Some(buf) = self.session.recv_buf() else {
             return false;
         };
         let start = buf.len();
         // The session made room by what earlier reads brought. It has to be zeroed for each try, so not all of it is used.
-        let room = (buf.capacity() - start).min(self.options.read_bytes).max(1);
+        let room = (buf.capacity() - start).min(most).max(1);
         buf.resize(start + room, 0);
         let Some(space) = buf.get_mut(start..) else {
             return false;

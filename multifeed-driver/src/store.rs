@@ -146,7 +146,7 @@ impl<S: Storage> Store<S> {
         match call {
             _ if self.closing => {} // Dropping it answers that the multifeed is closed.
             Call::Writer { name, key_pair, answer } => {
-                let result = self.writer(name.as_deref(), key_pair);
+                let result = self.writer(name.as_deref(), key_pair.map(|pair| *pair));
                 self.tell();
                 answer.send(result);
             }

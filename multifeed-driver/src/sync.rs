@@ -240,3 +240,39 @@ fn wake(mut queue: std::sync::MutexGuard<'_, Queue>) {
     drop(queue);
     waker.into_iter().for_each(Waker::wake);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_is_bounded() {
+        let queue = SyncQueue::default();
+        for number in 0..1000u16 {
+            let mut key = [0; 32];
+            key[..2].copy_from_slice(&number.to_be_bytes());
+            queue.push(SyncEvent::RemoteFeeds { keys: vec![FeedKey::new(key), FeedKey::new([9; 32])] });
+            queue.push(SyncEvent::Progress(Progress { feeds: number.into(), ..Progress::default() }));
+        }
+        queue.end(Ok(Totals::default()));
+        queue.end(Err(SyncError::Session(multifeed_proto::SessionError::Local("later".into()))));
+        queue.push(SyncEvent::RemoteFeeds { keys: Vec::new() });
+
+        let cx = Context::from_waker(Waker::noop());
+        let mut events = Vec::new();
+        while let Poll::Ready(Some(event)) = queue.poll_next(&cx) {
+            events.push(event);
+        }
+        assert_eq!(events.len(), REMOTE_FEEDS_WAITING + 1);
+        assert_eq!(events.pop(), Some(SyncEvent::Progress(Progress { feeds: 999, ..Progress::default() })));
+        let keys: usize = events
+            .iter()
+            .map(|event| match event {
+                SyncEvent::RemoteFeeds { keys } => keys.iter().filter(|key| **key != FeedKey::new([9; 32])).count(),
+                _ => 0,
+            })
+            .sum();
+        assert_eq!(keys, 1000, "merging loses no feed");
+        assert!(matches!(queue.poll_end(&cx), Poll::Ready(Ok(_))), "the first end counts");
+    }
+}

@@ -179,8 +179,7 @@ pub async fn sync_twice<A: Adapter>() {
 /// What an application says in the handshake, the other hears; and both hear the handshake's facts.
 pub async fn user_data_arrives<A: Adapter>() {
     let (a, b) = (memory().await, memory().await);
-    let mut for_a = Replicate::default();
-    for_a.user_data = Json::new(r#"{"name":"a"}"#);
+    let for_a = Replicate { user_data: Json::new(r#"{"name":"a"}"#), ..Replicate::default() };
     let (left, mut right) = connect_with::<A>(&a, for_a, &b, Replicate::default());
     let (mut connected, mut ready) = (false, false);
     while let Some(event) = right.next().await {

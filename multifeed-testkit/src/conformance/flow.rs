@@ -1,12 +1,18 @@
 //! Nobody waits for anybody.
 
 use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::pin;
 use std::task::Poll;
+use std::time::Duration;
 
-use multifeed_driver::{Options, Replicate, Role};
+use multifeed_core::{FileId, Slot};
+use multifeed_driver::{MemoryStorage, Multifeed, Options, Replicate, Role, Storage};
 
-use super::{Adapter, Proxy, assert_same, connect, ends, fill, filled, held, memory, memory_with, sync};
+use super::{
+    Adapter, Gate, Proxy, assert_same, connect, connect_with, ends, fill, filled, held, memory, memory_with, sync,
+};
+use crate::disk::FaultyStorage;
 
 /// Channels of one slot, and more in both directions than any socket holds.
 pub async fn both_directions_full_with_one_slot<A: Adapter>() {
@@ -56,6 +62,92 @@ pub async fn a_stuck_reader_stops_nobody_else<A: Adapter>() {
     hub_side.unwrap();
     stuck_side.unwrap();
     assert_same(&feed, &stuck).await;
+}
+
+/// A store that is stuck for longer than the time-out makes neither side give up: keep-alives go on, and silence that is our own
+/// is not the remote's.
+pub async fn a_stuck_store_times_nobody_out<A: Adapter>() {
+    let options = || {
+        let mut options = Options::default();
+        options.session.idle_timeout = Some(Duration::from_millis(600));
+        options.session.keep_alive = Some(Duration::from_millis(100));
+        options.pump.event_bytes = 256 * 1024;
+        options
+    };
+    let a = memory_with(options()).await;
+    let feed = filled(&a, "a", 1, 64, 256 * 1024).await;
+    let gate = Gate::default();
+    let storage = Gated(MemoryStorage::default(), gate.clone());
+    let b = Multifeed::with_storage(storage, options()).await.unwrap();
+    let (left, right) = connect::<A>(&a, &b, &Replicate::default());
+    held(&b, feed.key(), 1).await;
+    gate.shut();
+    A::sleep(Duration::from_millis(2000)).await;
+    assert!(b.feed(feed.key()).unwrap().downloaded() < 64);
+    gate.open();
+    let (left, right) = ends(left, right).await;
+    left.unwrap();
+    right.unwrap();
+    assert_same(&feed, &b).await;
+}
+
+/// A disk that is full ends the session that wanted to write, says so, and leaves everyone else alone.
+pub async fn a_full_disk_is_our_own_fault<A: Adapter>() {
+    let (storage, faults) = FaultyStorage::new(MemoryStorage::default());
+    let hub = Multifeed::with_storage(storage, Options::default()).await.unwrap();
+    let ours = filled(&hub, "ours", 1, 50, 1000).await;
+    let (giver, taker) = (memory().await, memory().await);
+    let theirs = filled(&giver, "theirs", 2, 200, 10_000).await;
+    faults.limit_space(500_000);
+
+    let (left, right) = connect::<A>(&hub, &giver, &Replicate::default());
+    let (left, right) = ends(left, right).await;
+    assert_eq!(left.unwrap_err().code(), "ERR_STORE_FULL");
+    assert!(right.is_err());
+    // It still serves what it has, and takes the rest when there is room.
+    let only_serve = Replicate { download: Some(false), ..Replicate::default() };
+    let (left, right) = connect_with::<A>(&hub, only_serve, &taker, Replicate::default());
+    let (left, right) = ends(left, right).await;
+    left.unwrap();
+    right.unwrap();
+    assert_same(&ours, &taker).await;
+    faults.heal();
+    sync::<A>(&hub, &giver).await;
+    assert_same(&theirs, &hub).await;
+}
+
+/// Memory behind a gate: while that is shut, writing does not return.
+struct Gated(MemoryStorage, Gate);
+
+impl Storage for Gated {
+    fn list(&mut self) -> io::Result<Vec<Slot>> {
+        self.0.list()
+    }
+    fn read_at(&mut self, file: FileId, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        self.0.read_at(file, offset, buf)
+    }
+    fn write_at(&mut self, file: FileId, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.1.pass();
+        self.0.write_at(file, offset, data)
+    }
+    fn len(&mut self, file: FileId) -> io::Result<Option<u64>> {
+        self.0.len(file)
+    }
+    fn truncate(&mut self, file: FileId, len: u64) -> io::Result<()> {
+        self.0.truncate(file, len)
+    }
+    fn replace(&mut self, file: FileId, data: &[u8]) -> io::Result<()> {
+        self.0.replace(file, data)
+    }
+    fn sync(&mut self, file: FileId) -> io::Result<()> {
+        self.0.sync(file)
+    }
+    fn remove(&mut self, slot: Slot) -> io::Result<()> {
+        self.0.remove(slot)
+    }
+    fn close(&mut self) -> io::Result<()> {
+        self.0.close()
+    }
 }
 
 /// The application's calls are answered while a session is busy.

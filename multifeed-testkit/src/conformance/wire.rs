@@ -40,7 +40,8 @@ impl Gate {
         self.0.1.notify_all();
     }
 
-    fn pass(&self) {
+    /// Waits while it is shut.
+    pub(crate) fn pass(&self) {
         let shut = self.shut_flag();
         drop(self.0.1.wait_while(shut, |shut| *shut));
     }
