@@ -248,6 +248,32 @@ fn verify_names_the_damaged_block() -> Result<()> {
 }
 
 #[test]
+fn a_damaged_folder_harms_no_other() -> Result<()> {
+    let store = Store::new()?;
+    let good = store.append("good", &blocks(3, 3, 1))?;
+    store.append("bad", &blocks(3, 3, 2))?;
+    std::fs::write(store.path().join("1/key"), [1; 7])?;
+    let done = store.run(&["--json", "feeds"])?.ended(1)?;
+    let objects = done.objects()?;
+    ensure!(objects.len() == 2 && objects[0]["key"] == *good, "{objects:?}");
+    assert_eq!(failure_of(&objects[1])?.0, "ERR_STORE_DAMAGED");
+    let objects = store.run(&["--json", "verify"])?.ended(1)?.objects()?;
+    let damaged = objects.iter().find(|object| object["event"] == "damaged").context("nothing is damaged")?;
+    ensure!(damaged["message"].as_str().is_some_and(|message| message.contains('1')), "{damaged}");
+    assert_eq!(store.run(&["cat", "good"])?.ok()?.stdout, blocks(3, 3, 1).concat());
+
+    // A new writer must not take its place, and what is in it stays.
+    store.run(&["append", "new", "a"])?.ok()?;
+    assert_eq!(std::fs::read(store.path().join("1/key"))?, [1; 7]);
+    let (server, address) = store.serve(&["--once"])?;
+    let other = Store::new()?;
+    other.sync(address, &[])?.ended(0)?;
+    server.ended(0)?;
+    assert_eq!(other.facts()?.len(), 2);
+    Ok(())
+}
+
+#[test]
 fn a_store_in_use_is_locked() -> Result<()> {
     let store = Store::new()?;
     store.run(&["append", "w", "a"])?.ok()?;

@@ -218,6 +218,52 @@ fn empty_blocks_alone() -> Result<()> {
 }
 
 #[test]
+fn empty_blocks_go_on_from_a_copy_of_ours() -> Result<()> {
+    // JS makes no `data` file for such a copy, and then cannot serve it. Ours makes one, for whoever opens the folder.
+    let (store, js_store, third) = (Store::new()?, Store::new()?, Store::new()?);
+    let mut js = JsPeer::spawn(&["--store", js_store.text()])?;
+    js.append("js", 5, 0, 1)?;
+    let ours = connect(Js, false, &store, &mut js)?;
+    js_ended_cleanly(&mut js)?;
+    ours.ended(0)?;
+    js.close()?;
+    for folder in [&store, &js_store] {
+        // Ours reads and serves either.
+        let (server, address) = folder.serve(&["--once"])?;
+        third.sync(address, &[])?.ended(0)?;
+        server.ended(0)?;
+    }
+    let (_js, address) = JsPeer::listen(&["--store", store.text()])?;
+    let fourth = Store::new()?;
+    fourth.sync(address, &[])?.ended(0)?;
+    equal(&fourth.checked()?, &third.checked()?)
+}
+
+/// Where one side is live and the other is not, JS with JS would go on for ever. Ours ends once nothing is left to move.
+#[test]
+fn one_live_side() -> Result<()> {
+    for initiator in [Rust, Js] {
+        for ours_is_live in [true, false] {
+            one_live(initiator, ours_is_live).with_context(|| format!("{initiator:?}, ours live: {ours_is_live}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn one_live(initiator: Initiator, ours_is_live: bool) -> Result<()> {
+    let store = Store::new()?;
+    store.append("rust", &blocks(40, 10, 1))?;
+    let mut js = JsPeer::spawn(if ours_is_live { &[] } else { &["--live"] })?;
+    js.append("js", 50, 10, 2)?;
+    let ours = connect(initiator, ours_is_live, &store, &mut js)?;
+    js_ended_cleanly(&mut js)?;
+    ours.ended(0)?;
+    let feeds = store.checked()?;
+    ensure!(feeds.len() == 2, "{feeds:?}");
+    equal(&feeds, &js_facts(&js.feeds()?)?)
+}
+
+#[test]
 fn feeds_of_thousands_of_blocks() -> Result<()> {
     // Past 8,192 blocks a bitfield takes more than one page.
     for initiator in [Rust, Js] {
@@ -376,6 +422,17 @@ fn a_root_key_of_their_own() -> Result<()> {
     js.wait(1, 3, TIMEOUT)?;
     js_ended_cleanly(&mut js)?;
     server.ended(0)?;
+
+    // The same key by the other two ways.
+    let file = tempfile::NamedTempFile::new()?;
+    std::fs::write(file.path(), format!("{}\n", key.to_uppercase()))?;
+    let (server, address) = store.serve(&["--once", "--key-file", file.path().to_str().context("not UTF-8")?])?;
+    let other = Store::new()?;
+    let sync = [&other.option()[..], &["sync", &address.to_string()]].concat();
+    let output = common::command(&sync).env("MULTIFEED_KEY", &key).output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    server.ended(0)?;
+    equal(&store.facts()?, &other.facts()?)?;
     for entry in std::fs::read_dir(store.path())? {
         let path = entry?.path();
         let files = if path.is_dir() {
