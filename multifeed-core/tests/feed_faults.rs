@@ -274,8 +274,7 @@ fn keys_that_are_not_keys_leave_the_folder_as_it_is() {
     let mut torn = *key_pair(n).secret_key();
     torn[5] ^= 1;
     for (kind, bytes) in [
-        (FileKind::Key, &[][..]),
-        (FileKind::Key, &[1; 31]),
+        (FileKind::Key, &[1; 31][..]),
         (FileKind::Key, &[b'a'; 64]),
         (FileKind::SecretKey, &[]),
         (FileKind::SecretKey, &other[..40]),
@@ -304,6 +303,17 @@ fn keys_that_are_not_keys_leave_the_folder_as_it_is() {
         Feed::open(&mut MemoryStorage::new(), Slot(0)),
         Err(StoreError::Damaged { file: FileKind::Key, .. })
     ));
+}
+
+#[test]
+fn a_writer_whose_key_is_gone_has_it_back_from_its_secret_key() {
+    let mut whole = MemoryStorage::new();
+    create(&mut whole, 0, 29, Some("me")).append(&mut whole, &blocks(29, 0..10)).unwrap();
+    let mut disk = whole.clone();
+    disk.replace(file(0, FileKind::Key), &[]).unwrap();
+    let feed = Feed::open(&mut disk, Slot(0)).unwrap();
+    assert_eq!((feed.key(), feed.len(), feed.local_name()), (key_pair(29).public_key(), 10, Some("me")));
+    assert_eq!(disk.contents(file(0, FileKind::Key)), whole.contents(file(0, FileKind::Key)));
 }
 
 #[test]

@@ -470,3 +470,38 @@ fn write_oversized(disk: &mut MemoryStorage) {
     disk.write_at(file(FileKind::Bitfield), 32, &[0b1110_0000]).unwrap();
     disk.write_at(file(FileKind::Bitfield), 32 + 1024, &[0b1110_1000]).unwrap();
 }
+
+#[test]
+fn a_folder_without_a_key_is_told_and_filled_by_the_next_feed() {
+    // A crash in the middle of a creation. JS would take the folder for the end of the store, and overwrite what follows.
+    let mut stores = [store(), store()];
+    for (name, seed) in [("a", 1), ("b", 2)] {
+        writer(&mut stores[0], name, seed);
+    }
+    sync(&mut stores, Replicate::default());
+    let mut disk = stores[1].storage().clone();
+    disk.truncate(FileId::new(Slot(0), FileKind::Key), 0).unwrap();
+    let mut again = Multifeed::open(disk, Options::default()).unwrap();
+    assert_eq!(again.problems().iter().map(|problem| problem.code()).collect::<Vec<_>>(), ["ERR_STORE_DAMAGED"]);
+    assert_eq!(again.feeds().map(|id| again.info(id).name).collect::<Vec<_>>(), ["1"]);
+    let id = writer(&mut again, "c", 3);
+    again.append(id, &blocks(0, 1, 10)).unwrap();
+    let again = Multifeed::open(again.storage().clone(), Options::default()).unwrap();
+    assert!(again.problems().is_empty());
+    assert_eq!(again.feeds().map(|id| again.info(id).name).collect::<Vec<_>>(), ["c", "1"]);
+}
+
+#[test]
+fn a_folder_without_a_key_that_holds_blocks_is_left_alone() {
+    let mut stores = [store(), store()];
+    let id = writer(&mut stores[0], "a", 1);
+    stores[0].append(id, &blocks(0, 1, 10)).unwrap();
+    sync(&mut stores, Replicate::default());
+    let mut disk = stores[1].storage().clone();
+    disk.truncate(FileId::new(Slot(0), FileKind::Key), 0).unwrap();
+    let mut again = Multifeed::open(disk, Options::default()).unwrap();
+    let id = writer(&mut again, "b", 2);
+    assert_eq!(again.storage().clone().list().unwrap(), [Slot(0), Slot(1)]);
+    assert_eq!(again.info(id).name, "b");
+    assert_eq!(again.storage().clone().len(FileId::new(Slot(0), FileKind::Data)).unwrap(), Some(10));
+}

@@ -73,7 +73,7 @@ struct Cursor {
 impl Feed {
     /// Makes a feed in an empty folder, with JS's very bytes: writable with a key pair, else a copy of a remote one.
     ///
-    /// The `key` file is written last: a folder without one is no feed.
+    /// The `key` file is written last: a folder without one, and without a secret key, is no feed.
     ///
     /// # Errors
     /// [`StoreError::Occupied`] where the folder holds a feed, or blocks of one that lost its key;
@@ -96,8 +96,9 @@ impl Feed {
             let harmless = match kind {
                 FileKind::Key | FileKind::Data => 0,
                 FileKind::Tree | FileKind::Signatures | FileKind::Bitfield => HEADER as u64,
-                // Of a creation that was cut short: nobody knows its key.
-                FileKind::SecretKey | FileKind::LocalName => u64::MAX,
+                // Whole, as it is always written, it is a writer's, which `open` knows without `key`.
+                FileKind::SecretKey => 0,
+                FileKind::LocalName => u64::MAX,
             };
             if len.is_some_and(|len| len > harmless) {
                 return Err(StoreError::Occupied { slot });
@@ -116,7 +117,11 @@ impl Feed {
         for (kind, header) in headers(DEFAULT_PAGE_BYTES) {
             files.write(kind, 0, &header)?;
         }
-        files.replace(FileKind::Key, key.as_bytes())?;
+        // A lost copy is fetched again; a lost writer is not, and it is worth the wait for the disk.
+        match key_pair {
+            Some(_) => files.replace(FileKind::Key, key.as_bytes())?,
+            None => files.write(FileKind::Key, 0, key.as_bytes())?,
+        }
 
         let name = key_pair.and(name).map(str::to_owned);
         Ok(Self::new(slot, key, key_pair.cloned(), name, Bitfield::new()))
@@ -135,24 +140,29 @@ impl Feed {
     /// [`StoreError::Locked`] where a JS hypercore has it; else what the storage says.
     pub fn open<S: Storage + ?Sized>(storage: &mut S, slot: Slot) -> Result<Feed, StoreError> {
         let mut files = Files { storage, slot };
-        let key = FeedKey::new(
-            files
-                .read_exactly(FileKind::Key)?
-                .ok_or_else(|| StoreError::damaged(slot, FileKind::Key, "it is missing"))?,
-        );
         let key_pair = match files.read_exactly::<64>(FileKind::SecretKey)? {
             None => None,
             Some(secret) => {
                 let secret = zeroize::Zeroizing::new(secret);
-                let damaged = |why| StoreError::damaged(slot, FileKind::SecretKey, why);
-                let pair =
-                    KeyPair::from_secret_key(&secret).map_err(|_| damaged("its two halves do not belong together"))?;
-                if pair.public_key() != key {
-                    return Err(damaged("it is not that of `key`"));
-                }
-                Some(pair)
+                let why = "its two halves do not belong together";
+                let damaged = |_| StoreError::damaged(slot, FileKind::SecretKey, why);
+                Some(KeyPair::from_secret_key(&secret).map_err(damaged)?)
             }
         };
+        let key = match &key_pair {
+            // A crash in the middle of a creation, or a lost file: the secret key tells it.
+            Some(pair) if files.len(FileKind::Key)?.unwrap_or(0) == 0 => {
+                files.replace(FileKind::Key, pair.public_key().as_bytes())?;
+                pair.public_key()
+            }
+            _ => files
+                .read_exactly(FileKind::Key)?
+                .map(FeedKey::new)
+                .ok_or_else(|| StoreError::damaged(slot, FileKind::Key, "it is missing"))?,
+        };
+        if key_pair.as_ref().is_some_and(|pair| pair.public_key() != key) {
+            return Err(StoreError::damaged(slot, FileKind::SecretKey, "it is not that of `key`"));
+        }
         // A remote feed's folder can hold the name of a writer that stood there before; JS would believe it.
         let local_name = match &key_pair {
             Some(_) => files.read_text(FileKind::LocalName)?,

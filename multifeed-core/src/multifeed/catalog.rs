@@ -1,6 +1,6 @@
 //! Which feed has which key, name and folder.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use multifeed_proto::FeedKey;
 
@@ -13,6 +13,8 @@ pub(super) struct Catalog {
     by_key: BTreeMap<FeedKey, FeedId>,
     writers: BTreeMap<String, FeedId>,
     next_slot: u32,
+    /// Folders whose creation was cut short: without a key, nobody can say whose they were.
+    vacant: BTreeSet<Slot>,
 }
 
 impl Catalog {
@@ -25,13 +27,20 @@ impl Catalog {
         self.writers.get(name).copied()
     }
 
-    /// The folder for the next feed: past every one there is, so that nothing is ever overwritten.
+    /// The folder for the next feed: one that never became a feed, or past every one there is, so that nothing is ever
+    /// overwritten.
     pub(super) fn next_slot(&self) -> Slot {
-        Slot(self.next_slot)
+        self.vacant.first().copied().unwrap_or(Slot(self.next_slot))
+    }
+
+    /// Notes that a folder has no key: JS takes it for the end of the store, so the next feed had better go there.
+    pub(super) fn vacate(&mut self, slot: Slot) {
+        self.vacant.insert(slot);
     }
 
     /// Notes that a folder is taken, whatever it holds.
     pub(super) fn occupy(&mut self, slot: Slot) {
+        self.vacant.remove(&slot);
         self.next_slot = self.next_slot.max(slot.0.saturating_add(1));
     }
 

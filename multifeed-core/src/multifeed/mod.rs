@@ -17,7 +17,7 @@ use crate::key_pair::KeyPair;
 use crate::limits::Limits;
 use crate::peering::Peering;
 use crate::sparse_bits::SparseBits;
-use crate::storage::Storage;
+use crate::storage::{FileId, FileKind, Slot, Storage};
 
 /// A feed of a [`Multifeed`]: good while that is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -152,7 +152,14 @@ impl<S: Storage> Multifeed<S> {
                 Err(error @ (StoreError::Locked { .. } | StoreError::Io { .. } | StoreError::Full { .. })) => {
                     return Err(error);
                 }
-                Err(error) => multifeed.problems.push(error),
+                Err(error) => {
+                    if matches!(error, StoreError::Damaged { file: FileKind::Key, .. })
+                        && multifeed.len_of(slot, FileKind::Key)? == 0
+                    {
+                        multifeed.catalog.vacate(slot);
+                    }
+                    multifeed.problems.push(error);
+                }
             }
         }
         Ok(multifeed)
@@ -300,13 +307,27 @@ impl<S: Storage> Multifeed<S> {
         if self.feeds.len() >= self.limits.feeds {
             return Err(StoreError::TooManyFeeds { max: self.limits.feeds });
         }
-        let slot = self.catalog.next_slot();
-        let feed = Feed::create(&mut self.storage, slot, key, key_pair, name)?;
-        self.catalog.occupy(slot);
+        let feed = loop {
+            let slot = self.catalog.next_slot();
+            let created = Feed::create(&mut self.storage, slot, key, key_pair, name);
+            // A folder without a key that holds blocks is somebody's all the same.
+            if !matches!(created, Err(StoreError::Occupied { .. })) {
+                let feed = created?;
+                self.catalog.occupy(slot);
+                break feed;
+            }
+            self.catalog.occupy(slot);
+        };
         let name = feed_name(&feed);
         let id = self.insert(feed);
         self.events.push_back(MultifeedEvent::Feed { id, key, name });
         Ok(id)
+    }
+
+    fn len_of(&mut self, slot: Slot, kind: FileKind) -> Result<u64, StoreError> {
+        let file = FileId::new(slot, kind);
+        let len = self.storage.len(file).map_err(|error| StoreError::from_file(file, "measure", error))?;
+        Ok(len.unwrap_or(0))
     }
 
     fn insert(&mut self, feed: Feed) -> FeedId {
