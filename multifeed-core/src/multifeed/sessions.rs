@@ -312,11 +312,16 @@ impl<S: Storage> Multifeed<S> {
         let slot = &mut self.feeds[id.0 as usize];
         if let Err(error) = slot.feed.flush(&mut self.storage) {
             // The blocks stay staged, and are tried again with the next batch; whoever brings more of them has to stop.
-            let subscribers = slot.subscribers.clone();
+            // Those who brought the staged ones hear of it even where their channel was closed since: nothing may end well that
+            // was not written.
+            let sources: Vec<PeerId> = slot.fresh.iter().filter_map(|(_, from)| *from).collect();
+            let mut concerned: Vec<PeerId> = slot.subscribers.iter().chain(&sources).copied().collect();
+            concerned.sort_unstable();
+            concerned.dedup();
             self.mark_dirty(id);
-            for peer in subscribers {
+            for peer in concerned {
                 let downloads = |peering: &Peering| peering.peers.get(&id).is_some_and(Peer::is_downloading);
-                if self.peerings.get(&peer).is_some_and(downloads) {
+                if sources.contains(&peer) || self.peerings.get(&peer).is_some_and(downloads) {
                     self.fault(peer, PeerFault::Store(error.clone()));
                 }
             }
