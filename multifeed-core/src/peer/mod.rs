@@ -175,7 +175,7 @@ impl Peer {
             Message::Have(have) if have.ack => {}
             Message::Have(have) => {
                 let told = self.download.have(work.feed, &have)?;
-                if self.options.one_sided {
+                if !self.options.live {
                     match told {
                         Some(told) => self.upload.owe(work.feed, &told),
                         None => self.upload.paid(have.start, have.length),
@@ -273,8 +273,9 @@ impl Peer {
         if !self.opened || self.close != Closing::Open {
             return;
         }
-        if self.remote_uploading && (self.downloading || self.options.one_sided) {
-            let reach = if self.options.one_sided { work.feed.len() } else { 0 };
+        let alone = self.ends_alone(work.feed);
+        if self.remote_uploading && (self.downloading || alone) {
+            let reach = if alone { work.feed.len() } else { 0 };
             self.download.wants(work.feed, reach, work.now, &mut self.out);
         }
         if self.remote_uploading && self.downloading {
@@ -292,7 +293,7 @@ impl Peer {
                 self.end();
             }
         }
-        if self.options.one_sided && self.serves_nothing_more() {
+        if alone && self.serves_nothing_more() {
             self.end();
         }
     }
@@ -342,7 +343,7 @@ impl Peer {
             return Ok(None);
         }
         let uploaded = self.upload.poll(work)?;
-        if self.options.one_sided {
+        if self.ends_alone(work.feed) {
             self.advance(work);
         }
         Ok(uploaded.map(Sent::Message))
@@ -350,6 +351,12 @@ impl Peer {
 
     fn wants_more(&mut self, feed: &Feed) -> bool {
         self.downloading && !(self.opened && self.download.finished(feed))
+    }
+
+    /// Whether the remote may never say that it is done, so that we have to find it out: it is live and we are not, or
+    /// there are holes here, which it then may have too. With hypercore the channel stays open for ever in both cases.
+    fn ends_alone(&self, feed: &Feed) -> bool {
+        !self.options.live && (self.options.one_sided || feed.downloaded() < feed.len())
     }
 
     /// Whether a remote that never says that it is done holds all that we do.
