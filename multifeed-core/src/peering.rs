@@ -229,17 +229,22 @@ impl Peering {
     /// Whether the session should be polled.
     pub(crate) fn has_output(&self) -> bool {
         let commands = self.grant > 0 && !(self.commands.is_empty() && self.active.is_empty());
-        commands || self.progress_due || !self.events.is_empty()
+        commands || self.ends_now() || self.progress_due || !self.events.is_empty()
     }
 
     /// The next command that stands ready, within the grant.
     pub(crate) fn poll_command(&mut self) -> Option<Command> {
-        if self.grant <= 0 {
+        if self.grant <= 0 && !self.ends_now() {
             return None;
         }
         let command = self.commands.pop_front()?;
         self.charge(&command);
         Some(command)
+    }
+
+    /// Whether the next command is an end: it takes no room, and a remote that reads nothing must not put it off.
+    fn ends_now(&self) -> bool {
+        matches!(self.commands.front(), Some(Command::Finish | Command::Abort(_)))
     }
 
     /// The feed whose turn it is to send, within the grant.

@@ -21,6 +21,12 @@ use crate::table::FeedState;
 /// Bytes of blocks that one step of a check reads before the thread looks at its mailbox again.
 const VERIFY_STEP_BYTES: usize = 1024 * 1024;
 
+/// Bytes of received blocks that are written at the latest, though more events are waiting.
+const COMMIT_BYTES: usize = 1024 * 1024;
+
+/// How long received blocks wait for others at the most, before they are written and told of.
+const COMMIT_WAIT: Duration = Duration::from_millis(10);
+
 /// Quanta of commands handed out before the thread looks at its mailbox again.
 const QUANTA_IN_A_ROW: usize = 8;
 
@@ -30,6 +36,8 @@ pub(crate) struct Store<S: Storage> {
     peers: BTreeMap<PeerId, Connected>,
     /// Commands were left when the thread's turn was over.
     unfinished: bool,
+    /// When the oldest blocks that are not written came.
+    uncommitted_since: Option<Duration>,
     quantum_bytes: usize,
     closing: bool,
     closers: Vec<Answer<Result<(), Error>>>,
@@ -79,6 +87,7 @@ impl<S: Storage> Store<S> {
             multi,
             peers: BTreeMap::new(),
             unfinished: false,
+            uncommitted_since: None,
             quantum_bytes: quantum_bytes.max(1),
             closing: false,
             closers: Vec::new(),
@@ -95,6 +104,7 @@ impl<S: Storage> Store<S> {
         while !(self.closing && self.peers.is_empty()) {
             let timeout = self.timeout();
             self.take(timeout);
+            self.commit(self.links.is_empty());
             let mut links = std::mem::take(&mut self.links);
             for link in links.drain(..) {
                 self.take_calls();
@@ -115,7 +125,7 @@ impl<S: Storage> Store<S> {
 
     /// How long there is nothing to do, as far as is known.
     fn timeout(&mut self) -> Option<Duration> {
-        if self.unfinished || !self.links.is_empty() {
+        if self.unfinished || !self.links.is_empty() || self.multi.uncommitted().is_some() {
             return Some(Duration::ZERO);
         }
         self.multi.poll_timeout().map(|due| due.saturating_sub(self.shared.0.clock.now()))
@@ -133,6 +143,20 @@ impl<S: Storage> Store<S> {
         }
         if deserted {
             self.begin_closing();
+        }
+    }
+
+    /// Writes what was received, where there is nothing else to do, or it is much, or waited long.
+    fn commit(&mut self, idle: bool) {
+        let Some(bytes) = self.multi.uncommitted() else {
+            self.uncommitted_since = None;
+            return;
+        };
+        let now = self.shared.0.clock.now();
+        let since = *self.uncommitted_since.get_or_insert(now);
+        if idle || bytes >= COMMIT_BYTES || now.saturating_sub(since) >= COMMIT_WAIT {
+            self.multi.commit(now);
+            self.uncommitted_since = None;
         }
     }
 
@@ -208,7 +232,7 @@ impl<S: Storage> Store<S> {
             for event in self.events.drain(..) {
                 self.multi.handle(peer, event, now);
             }
-            self.multi.commit(now);
+            self.commit(false);
         }
         if delivery.credit > 0 {
             self.multi.grant(peer, delivery.credit);

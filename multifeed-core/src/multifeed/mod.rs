@@ -91,6 +91,12 @@ pub struct Multifeed<S> {
     ready: VecDeque<PeerId>,
     /// Feeds with blocks that are not written or not announced, each once.
     dirty: Vec<FeedId>,
+    /// Feeds whose blocks could not be written by the last commit: the next one tries again.
+    unwritten: Vec<FeedId>,
+    /// Feeds were created that sessions may not know.
+    unannounced: bool,
+    /// Bytes of blocks that came since the last commit.
+    uncommitted_bytes: usize,
     events: VecDeque<MultifeedEvent>,
     problems: Vec<StoreError>,
     recovered: Vec<Recovered>,
@@ -133,6 +139,9 @@ impl<S: Storage> Multifeed<S> {
             next_peer: 0,
             ready: VecDeque::new(),
             dirty: Vec::new(),
+            unwritten: Vec::new(),
+            unannounced: false,
+            uncommitted_bytes: 0,
             events: VecDeque::new(),
             problems: Vec::new(),
             recovered: Vec::new(),
@@ -320,6 +329,7 @@ impl<S: Storage> Multifeed<S> {
         };
         let name = feed_name(&feed);
         let id = self.insert(feed);
+        self.unannounced = true;
         self.events.push_back(MultifeedEvent::Feed { id, key, name });
         Ok(id)
     }

@@ -53,6 +53,8 @@ impl<S: Storage> Multifeed<S> {
             }
             Event::RemoteEnded => peering.remote_ended(),
             Event::Closed(result) => {
+                // A session ends well only where all that it brought is written.
+                self.commit(now);
                 let holes = self.holes(id);
                 self.drop_peers(id);
                 if let Some(peering) = self.peerings.get_mut(&id) {
@@ -135,17 +137,26 @@ impl<S: Storage> Multifeed<S> {
         self.peerings.get_mut(&id)?.poll_event()
     }
 
-    /// Writes the blocks that came, then tells the other sessions and the application of them. To be called after each
-    /// batch of events, and after appends.
+    /// Whether [`commit`](Self::commit) has something to do, and how many bytes of blocks wait for it.
+    pub fn uncommitted(&self) -> Option<usize> {
+        (!self.dirty.is_empty() || self.unannounced).then_some(self.uncommitted_bytes)
+    }
+
+    /// Writes the blocks that came, then tells the other sessions and the application of them. To be called after a batch of
+    /// events, or after several where more are waiting (a feed's blocks then go out in fewer writes), and after appends.
     ///
     /// Where writing fails, the sessions that were downloading that feed end with that error; the blocks wait for the next call.
     pub fn commit(&mut self, now: Duration) {
         self.now = self.now.max(now);
-        for id in std::mem::take(&mut self.dirty) {
+        self.uncommitted_bytes = 0;
+        let unwritten = std::mem::take(&mut self.unwritten);
+        for id in std::mem::take(&mut self.dirty).into_iter().chain(unwritten) {
             self.feeds[id.0 as usize].dirty = false;
             self.commit_feed(id);
         }
-        self.announce_feeds();
+        if std::mem::take(&mut self.unannounced) {
+            self.announce_feeds();
+        }
     }
 
     /// Ends what is overdue. To be called when [`poll_timeout`](Self::poll_timeout) says so; any other time does no harm.
@@ -272,6 +283,7 @@ impl<S: Storage> Multifeed<S> {
                 peering.received(size);
             }
             self.mark_dirty(feed);
+            self.uncommitted_bytes += size as usize;
             if self.feeds[feed.0 as usize].feed.staged_bytes() > self.limits.staged_bytes {
                 self.commit_feed(feed);
             }
@@ -311,19 +323,14 @@ impl<S: Storage> Multifeed<S> {
     fn commit_feed(&mut self, id: FeedId) {
         let slot = &mut self.feeds[id.0 as usize];
         if let Err(error) = slot.feed.flush(&mut self.storage) {
-            // The blocks stay staged, and are tried again with the next batch; whoever brings more of them has to stop.
-            // Those who brought the staged ones hear of it even where their channel was closed since: nothing may end well that
-            // was not written.
-            let sources: Vec<PeerId> = slot.fresh.iter().filter_map(|(_, from)| *from).collect();
-            let mut concerned: Vec<PeerId> = slot.subscribers.iter().chain(&sources).copied().collect();
-            concerned.sort_unstable();
-            concerned.dedup();
-            self.mark_dirty(id);
-            for peer in concerned {
-                let downloads = |peering: &Peering| peering.peers.get(&id).is_some_and(Peer::is_downloading);
-                if sources.contains(&peer) || self.peerings.get(&peer).is_some_and(downloads) {
-                    self.fault(peer, PeerFault::Store(error.clone()));
-                }
+            // The blocks stay staged, and are tried again with the next batch. Whoever brought them has to stop, and hears of it
+            // even where its channel was closed since: nothing ends well that was not written.
+            let mut sources: Vec<PeerId> = slot.fresh.iter().filter_map(|(_, from)| *from).collect();
+            sources.sort_unstable();
+            sources.dedup();
+            self.unwritten.push(id);
+            for peer in sources {
+                self.fault(peer, PeerFault::Store(error.clone()));
             }
             return;
         }

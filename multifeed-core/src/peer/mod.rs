@@ -140,11 +140,6 @@ impl Peer {
         if self.downloading { self.download.missing() } else { 0 }
     }
 
-    /// Whether blocks are to come.
-    pub(crate) fn is_downloading(&self) -> bool {
-        self.downloading
-    }
-
     /// Whether there is something for [`Peer::poll`].
     pub(crate) fn has_output(&self) -> bool {
         self.close != Closing::Sent
