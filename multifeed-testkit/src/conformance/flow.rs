@@ -105,8 +105,7 @@ pub async fn a_full_disk_is_our_own_fault<A: Adapter>() {
     assert_eq!(left.unwrap_err().code(), "ERR_STORE_FULL");
     assert!(right.is_err());
     // It still serves what it has, and takes the rest when there is room.
-    let only_serve = Replicate { download: Some(false), ..Replicate::default() };
-    let (left, right) = connect_with::<A>(&hub, only_serve, &taker, Replicate::default());
+    let (left, right) = connect::<A>(&hub, &taker, &Replicate::default());
     let (left, right) = ends(left, right).await;
     left.unwrap();
     right.unwrap();
