@@ -1,3 +1,5 @@
+//! The README's example: `cargo run -p multifeed-cli --example sync -- 127.0.0.1:7000 ./db`, with `multifeed serve 127.0.0.1:7000`.
+
 use multifeed_tokio::{Multifeed, Options, Replicate, Role, SyncEvent};
 use tokio::net::TcpStream;
 

@@ -258,6 +258,8 @@ fn one_live(initiator: Initiator, ours_is_live: bool) -> Result<()> {
     let ours = connect(initiator, ours_is_live, &store, &mut js)?;
     js_ended_cleanly(&mut js)?;
     ours.ended(0)?;
+    // Where ours ends it, JS's stream can be gone before its last blocks are stored.
+    js.wait(2, 90, TIMEOUT)?;
     let feeds = store.checked()?;
     ensure!(feeds.len() == 2, "{feeds:?}");
     equal(&feeds, &js_facts(&js.feeds()?)?)
@@ -428,7 +430,8 @@ fn a_root_key_of_their_own() -> Result<()> {
     std::fs::write(file.path(), format!("{}\n", key.to_uppercase()))?;
     let (server, address) = store.serve(&["--once", "--key-file", file.path().to_str().context("not UTF-8")?])?;
     let other = Store::new()?;
-    let sync = [&other.option()[..], &["sync", &address.to_string()]].concat();
+    let address = address.to_string();
+    let sync = [&other.option()[..], &["sync", &address]].concat();
     let output = common::command(&sync).env("MULTIFEED_KEY", &key).output()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     server.ended(0)?;
