@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::time::Duration;
 
-use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use multifeed_tokio::{Progress, Totals};
 use serde::Serialize;
 
@@ -205,14 +205,14 @@ pub(crate) enum Unit {
 impl Unit {
     fn spinner(self) -> ProgressStyle {
         style(match self {
-            Unit::Blocks => "{spinner} {human_pos} blocks  {per_sec}  {elapsed}",
+            Unit::Blocks => "{spinner} {human_pos} blocks  {rate}  {elapsed}",
             Unit::Bytes => "{spinner} {bytes}  {bytes_per_sec}  {elapsed}",
         })
     }
 
     fn bar(self) -> ProgressStyle {
         style(match self {
-            Unit::Blocks => "{bar:30} {human_pos}/{human_len} blocks  {per_sec}  {eta} left",
+            Unit::Blocks => "{bar:30} {human_pos}/{human_len} blocks  {rate}  {eta} left",
             Unit::Bytes => "{bar:30} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left",
         })
     }
@@ -287,7 +287,11 @@ fn write_line(out: &mut impl io::Write, text: &str) -> io::Result<()> {
 }
 
 fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+    // Indicatif's own rate has four decimals.
+    let rate = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+        let _ = write!(out, "{}/s", HumanCount(state.per_sec() as u64));
+    };
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).with_key("rate", rate)
 }
 
 #[cfg(test)]

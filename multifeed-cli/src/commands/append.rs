@@ -19,7 +19,7 @@ pub(super) async fn run(args: Append, global: &Global, options: Options, mut out
     let line = close(&multi, result).await?;
     let people = || {
         let blocks = count(line.length - line.start, "block");
-        format!("{blocks} appended to {} ({}), which now has {}", line.name, line.key, line.length)
+        format!("{blocks} appended to {} ({}), which has {} now", line.name, line.key, count(line.length, "block"))
     };
     output.print(people, &line)
 }
