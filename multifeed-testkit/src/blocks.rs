@@ -5,10 +5,7 @@
 ///
 /// Blocks of four bytes and more differ for every index of one seed.
 pub fn block(seed: u32, index: u32, size: usize) -> Vec<u8> {
-    let start = seed
-        .wrapping_mul(0x9e37_79b1)
-        .wrapping_add(index.wrapping_mul(0x85eb_ca77))
-        .wrapping_add(1);
+    let start = seed.wrapping_mul(0x9e37_79b1).wrapping_add(index.wrapping_mul(0x85eb_ca77)).wrapping_add(1);
     let mut state = start.max(1);
     let mut block = Vec::with_capacity(size.next_multiple_of(4));
     while block.len() < size {
@@ -68,10 +65,7 @@ mod tests {
     fn blocks_are_those_of_js() {
         assert_eq!(hex::encode(block(1, 0, 10)), "7227215135ef24cc549d");
         assert_eq!(hex::encode(block(7, 3, 5)), "0d4f2377ec");
-        assert_eq!(
-            hex::encode(block(u32::MAX, u32::MAX, 9)),
-            "ca0c50d8ee25ede006"
-        );
+        assert_eq!(hex::encode(block(u32::MAX, u32::MAX, 9)), "ca0c50d8ee25ede006");
         assert!(block(0, 0, 0).is_empty());
     }
 

@@ -20,13 +20,7 @@ impl<S: Storage> FaultyStorage<S> {
     /// Wraps a storage; no faults yet. The [`Faults`] stay with the test while the storage goes to its owner.
     pub fn new(inner: S) -> (FaultyStorage<S>, Faults) {
         let faults = Faults::default();
-        (
-            FaultyStorage {
-                inner,
-                faults: faults.clone(),
-            },
-            faults,
-        )
+        (FaultyStorage { inner, faults: faults.clone() }, faults)
     }
 
     /// The storage in it.
@@ -81,28 +75,17 @@ pub struct Failure {
 impl Failure {
     /// Just the call after `after` good ones fails; nothing of it reaches the disk.
     pub fn once(after: u64, kind: io::ErrorKind) -> Failure {
-        Failure {
-            after,
-            kind,
-            torn: 0,
-            lasting: false,
-        }
+        Failure { after, kind, torn: 0, lasting: false }
     }
 
     /// Everything fails after `after` good calls.
     pub fn lasting(after: u64, kind: io::ErrorKind) -> Failure {
-        Failure {
-            lasting: true,
-            ..Failure::once(after, kind)
-        }
+        Failure { lasting: true, ..Failure::once(after, kind) }
     }
 
     /// As it is, but up to `bytes` bytes of a failing write reach the file.
     pub fn torn(self, bytes: usize) -> Failure {
-        Failure {
-            torn: bytes,
-            ..self
-        }
+        Failure { torn: bytes, ..self }
     }
 }
 
@@ -136,11 +119,7 @@ impl Faults {
     /// Ends all faults. A recording goes on.
     pub fn heal(&self) {
         let mut plan = self.plan();
-        *plan = Plan {
-            counts: plan.counts,
-            record: plan.record.take(),
-            ..Plan::default()
-        };
+        *plan = Plan { counts: plan.counts, record: plan.record.take(), ..Plan::default() };
     }
 
     /// What was asked of the storage so far.
@@ -187,10 +166,7 @@ impl Faults {
             } else if let Some(space) = plan.space
                 && space < len as u64
             {
-                outcome = (
-                    usize::try_from(space).unwrap_or(len),
-                    Some(injected(io::ErrorKind::StorageFull)),
-                );
+                outcome = (usize::try_from(space).unwrap_or(len), Some(injected(io::ErrorKind::StorageFull)));
             }
             if let Some(space) = &mut plan.space {
                 *space -= outcome.0 as u64;
@@ -224,11 +200,7 @@ impl<S: Storage> Storage for FaultyStorage<S> {
         if reaches > 0 || error.is_none() {
             let data = &data[..reaches];
             self.inner.write_at(file, offset, data)?;
-            self.faults.keep(|| Change::Write {
-                file,
-                offset,
-                data: data.to_vec(),
-            });
+            self.faults.keep(|| Change::Write { file, offset, data: data.to_vec() });
         }
         error.map_or(Ok(()), Err)
     }
@@ -253,10 +225,7 @@ impl<S: Storage> Storage for FaultyStorage<S> {
             return Err(error);
         }
         self.inner.replace(file, data)?;
-        self.faults.keep(|| Change::Replace {
-            file,
-            data: data.to_vec(),
-        });
+        self.faults.keep(|| Change::Replace { file, data: data.to_vec() });
         Ok(())
     }
 
@@ -348,12 +317,7 @@ impl Record {
     /// # Errors
     ///
     /// The storage's own.
-    pub fn after_crash(
-        &self,
-        base: &MemoryStorage,
-        at: usize,
-        torn: usize,
-    ) -> io::Result<MemoryStorage> {
+    pub fn after_crash(&self, base: &MemoryStorage, at: usize, torn: usize) -> io::Result<MemoryStorage> {
         let mut disk = reopened(base);
         for change in &self.0[..at.min(self.0.len())] {
             apply(&mut disk, change, usize::MAX)?;
@@ -371,12 +335,7 @@ impl Record {
     /// # Errors
     ///
     /// The storage's own.
-    pub fn after_power_cut(
-        &self,
-        base: &MemoryStorage,
-        at: usize,
-        seed: u64,
-    ) -> io::Result<MemoryStorage> {
+    pub fn after_power_cut(&self, base: &MemoryStorage, at: usize, seed: u64) -> io::Result<MemoryStorage> {
         let done = &self.0[..at.min(self.0.len())];
         let mut random = Random::new(seed);
         // From one step in five that is lost, to four in five.
@@ -390,11 +349,7 @@ impl Record {
             if synced {
                 apply(&mut disk, change, usize::MAX)?;
             } else if !lost {
-                let most = if torn {
-                    usize::try_from(keep % (change.len() + 1)).unwrap_or(0)
-                } else {
-                    usize::MAX
-                };
+                let most = if torn { usize::try_from(keep % (change.len() + 1)).unwrap_or(0) } else { usize::MAX };
                 apply(&mut disk, change, most)?;
             }
         }
@@ -476,35 +431,19 @@ mod tests {
     use io::ErrorKind::{Other, StorageFull};
     use multifeed_core::FileKind;
 
-    const DATA: FileId = FileId {
-        slot: Slot(0),
-        kind: FileKind::Data,
-    };
-    const TREE: FileId = FileId {
-        slot: Slot(0),
-        kind: FileKind::Tree,
-    };
+    const DATA: FileId = FileId { slot: Slot(0), kind: FileKind::Data };
+    const TREE: FileId = FileId { slot: Slot(0), kind: FileKind::Tree };
 
     #[test]
     fn the_chosen_call_fails_and_the_next_does_not() -> io::Result<()> {
         let (mut disk, faults) = FaultyStorage::new(MemoryStorage::new());
         faults.fail_change(Failure::once(1, Other).torn(2));
         disk.write_at(DATA, 0, b"abc")?;
-        assert_eq!(
-            disk.write_at(DATA, 3, b"def").map_err(|err| err.kind()),
-            Err(Other)
-        );
+        assert_eq!(disk.write_at(DATA, 3, b"def").map_err(|err| err.kind()), Err(Other));
         assert_eq!(disk.inner.contents(DATA).as_deref(), Some(&b"abcde"[..]));
         disk.write_at(DATA, 3, b"def")?;
         assert_eq!(disk.inner.contents(DATA).as_deref(), Some(&b"abcdef"[..]));
-        assert_eq!(
-            faults.counts(),
-            Counts {
-                changes: 3,
-                bytes_written: 9,
-                ..Counts::default()
-            }
-        );
+        assert_eq!(faults.counts(), Counts { changes: 3, bytes_written: 9, ..Counts::default() });
         Ok(())
     }
 
@@ -514,10 +453,7 @@ mod tests {
         faults.limit_space(4);
         disk.write_at(DATA, 0, b"abc")?;
         for _ in 0..2 {
-            assert_eq!(
-                disk.replace(TREE, b"xy").map_err(|err| err.kind()),
-                Err(StorageFull)
-            );
+            assert_eq!(disk.replace(TREE, b"xy").map_err(|err| err.kind()), Err(StorageFull));
         }
         assert_eq!(disk.inner.contents(TREE), None);
         faults.heal();
@@ -574,16 +510,12 @@ mod tests {
             assert!(data.starts_with(b"abc"));
             seen.insert((data, disk.contents(TREE)));
         }
-        let has = |data: &[u8], tree: Option<&[u8]>| {
-            seen.contains(&(data.to_vec(), tree.map(<[u8]>::to_vec)))
-        };
+        let has = |data: &[u8], tree: Option<&[u8]>| seen.contains(&(data.to_vec(), tree.map(<[u8]>::to_vec)));
         assert!(has(b"abc", None) && has(b"abcdef", Some(b"tree")));
         assert!(has(b"abc", Some(b"tree")) && has(b"abcde", None) && has(b"abcdef", Some(b"tr")));
         // The sync came after this moment, so that nothing is safe yet.
         let lost = (0..50).any(|seed| {
-            record
-                .after_power_cut(&MemoryStorage::new(), 1, seed)
-                .is_ok_and(|disk| disk.contents(DATA).is_none())
+            record.after_power_cut(&MemoryStorage::new(), 1, seed).is_ok_and(|disk| disk.contents(DATA).is_none())
         });
         assert!(lost);
         Ok(())

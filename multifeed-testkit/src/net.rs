@@ -55,28 +55,17 @@ impl Shape {
 
     /// Delays of up to 100 ms, and pieces from one byte on, that are sometimes joined.
     pub fn rough() -> Shape {
-        Shape {
-            delay: Duration::ZERO..=Duration::from_millis(100),
-            piece: 1..=1500,
-            join: true,
-            capacity: 256 * 1024,
-        }
+        Shape { delay: Duration::ZERO..=Duration::from_millis(100), piece: 1..=1500, join: true, capacity: 256 * 1024 }
     }
 
     /// A byte at a time.
     pub fn trickle() -> Shape {
-        Shape {
-            piece: 1..=1,
-            ..Shape::plain()
-        }
+        Shape { piece: 1..=1, ..Shape::plain() }
     }
 
     /// Takes no more than `capacity` bytes in each direction until they are read.
     pub fn narrow(capacity: usize) -> Shape {
-        Shape {
-            capacity,
-            ..Shape::plain()
-        }
+        Shape { capacity, ..Shape::plain() }
     }
 }
 
@@ -123,13 +112,7 @@ struct Piece {
 impl Link {
     /// A connection at time zero.
     pub fn new(shape: Shape, seed: u64) -> Link {
-        Link {
-            now: Duration::ZERO,
-            shape,
-            random: Random::new(seed),
-            lanes: Default::default(),
-            cut: false,
-        }
+        Link { now: Duration::ZERO, shape, random: Random::new(seed), lanes: Default::default(), cut: false }
     }
 
     /// The time now.
@@ -145,11 +128,7 @@ impl Link {
     /// How many bytes [`Link::send`] would take.
     pub fn room(&self, from: Side) -> usize {
         let lane = &self.lanes[from.other() as usize];
-        if self.cut || lane.ended {
-            0
-        } else {
-            self.shape.capacity.saturating_sub(lane.held)
-        }
+        if self.cut || lane.ended { 0 } else { self.shape.capacity.saturating_sub(lane.held) }
     }
 
     /// Sends what there is room for, from the front of `bytes`: how many it took.
@@ -165,25 +144,14 @@ impl Link {
             }
         }
         while !left.is_empty() {
-            let (low, high) = (
-                *self.shape.piece.start() as u64,
-                *self.shape.piece.end() as u64,
-            );
-            let size = usize::try_from(self.random.between(low, high))
-                .unwrap_or(usize::MAX)
-                .clamp(1, left.len());
+            let (low, high) = (*self.shape.piece.start() as u64, *self.shape.piece.end() as u64);
+            let size = usize::try_from(self.random.between(low, high)).unwrap_or(usize::MAX).clamp(1, left.len());
             let (piece, rest) = left.split_at(size);
             left = rest;
-            let (low, high) = (
-                self.shape.delay.start().as_nanos() as u64,
-                self.shape.delay.end().as_nanos() as u64,
-            );
+            let (low, high) = (self.shape.delay.start().as_nanos() as u64, self.shape.delay.end().as_nanos() as u64);
             let delay = Duration::from_nanos(self.random.between(low, high));
             lane.last_arrival = lane.last_arrival.max(self.now + delay);
-            lane.pieces.push_back(Piece {
-                arrives: lane.last_arrival,
-                bytes: piece.to_vec(),
-            });
+            lane.pieces.push_back(Piece { arrives: lane.last_arrival, bytes: piece.to_vec() });
             lane.held += size;
             lane.sent += size as u64;
         }
@@ -199,11 +167,7 @@ impl Link {
     pub fn cut(&mut self) {
         self.cut = true;
         for lane in &mut self.lanes {
-            let arrived = lane
-                .pieces
-                .iter()
-                .take_while(|piece| piece.arrives <= self.now)
-                .count();
+            let arrived = lane.pieces.iter().take_while(|piece| piece.arrives <= self.now).count();
             lane.pieces.truncate(arrived);
         }
     }
@@ -235,11 +199,7 @@ impl Link {
     pub fn poll(&mut self, to: Side) -> Option<Arrival> {
         let lane = &mut self.lanes[to as usize];
         let mut read: Option<Vec<u8>> = None;
-        while lane
-            .pieces
-            .front()
-            .is_some_and(|piece| piece.arrives <= self.now)
-        {
+        while lane.pieces.front().is_some_and(|piece| piece.arrives <= self.now) {
             let Some(piece) = lane.pieces.pop_front() else {
                 break;
             };
@@ -268,11 +228,7 @@ impl Link {
 
     /// When the next bytes arrive that have not yet.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        self.lanes
-            .iter()
-            .filter_map(|lane| lane.pieces.front())
-            .map(|piece| piece.arrives)
-            .min()
+        self.lanes.iter().filter_map(|lane| lane.pieces.front()).map(|piece| piece.arrives).min()
     }
 }
 
@@ -313,12 +269,7 @@ const MOST_STEPS_AT_ONCE: usize = 1_000_000;
 /// # Panics
 ///
 /// The endpoints go on and on without time passing.
-pub fn run(
-    link: &mut Link,
-    a: &mut dyn Endpoint,
-    b: &mut dyn Endpoint,
-    deadline: Duration,
-) -> Stopped {
+pub fn run(link: &mut Link, a: &mut dyn Endpoint, b: &mut dyn Endpoint, deadline: Duration) -> Stopped {
     let mut unsent = [Vec::new(), Vec::new()];
     let mut steps = 0;
     loop {
@@ -348,21 +299,12 @@ pub fn run(
             }
         }
         steps += 1;
-        assert!(
-            steps < MOST_STEPS_AT_ONCE,
-            "busy for ever at {:?}",
-            link.now
-        );
+        assert!(steps < MOST_STEPS_AT_ONCE, "busy for ever at {:?}", link.now);
         if busy {
             continue;
         }
         let times = [link.poll_timeout(), a.poll_timeout(), b.poll_timeout()];
-        let Some(next) = times
-            .into_iter()
-            .flatten()
-            .filter(|at| *at > link.now)
-            .min()
-        else {
+        let Some(next) = times.into_iter().flatten().filter(|at| *at > link.now).min() else {
             return Stopped::Idle;
         };
         if next > deadline {
@@ -401,10 +343,7 @@ mod tests {
                 link.advance(link.now() + Duration::from_millis(3));
             }
             link.shut(Side::A);
-            assert_eq!(
-                read_all(&mut link, Side::B),
-                (sent.clone(), Some(Arrival::End))
-            );
+            assert_eq!(read_all(&mut link, Side::B), (sent.clone(), Some(Arrival::End)));
             assert_eq!(link.poll(Side::B), None);
         }
     }
@@ -441,26 +380,15 @@ mod tests {
         link.cut_after(Side::A, 5);
         assert_eq!(link.send(Side::A, b"123"), 3);
         assert_eq!(link.send(Side::A, b"4567"), 4);
-        assert_eq!(
-            read_all(&mut link, Side::B),
-            (b"12345".to_vec(), Some(Arrival::Cut))
-        );
-        assert_eq!(
-            read_all(&mut link, Side::A),
-            (Vec::new(), Some(Arrival::Cut))
-        );
+        assert_eq!(read_all(&mut link, Side::B), (b"12345".to_vec(), Some(Arrival::Cut)));
+        assert_eq!(read_all(&mut link, Side::A), (Vec::new(), Some(Arrival::Cut)));
         assert_eq!(link.send(Side::B, b"x"), 0);
     }
 
     #[test]
     fn bytes_on_their_way_can_be_changed() {
-        let mut link = Link::new(
-            Shape {
-                delay: Duration::from_secs(1)..=Duration::from_secs(1),
-                ..Shape::trickle()
-            },
-            0,
-        );
+        let mut link =
+            Link::new(Shape { delay: Duration::from_secs(1)..=Duration::from_secs(1), ..Shape::trickle() }, 0);
         link.send(Side::A, b"hello");
         link.tamper(Side::A, |at, bytes| {
             if at == 1 {
@@ -505,30 +433,13 @@ mod tests {
 
     #[test]
     fn two_endpoints_run_until_both_are_done() {
-        let sender = |left, wake| Sender {
-            left,
-            got: 0,
-            ended: false,
-            wake,
-        };
+        let sender = |left, wake| Sender { left, got: 0, ended: false, wake };
         let mut a = sender(100_000, None);
         let mut b = sender(33, Some(Duration::from_secs(60)));
-        let mut link = Link::new(
-            Shape {
-                capacity: 700,
-                ..Shape::rough()
-            },
-            9,
-        );
-        assert_eq!(
-            run(&mut link, &mut a, &mut b, Duration::from_secs(50)),
-            Stopped::Deadline
-        );
+        let mut link = Link::new(Shape { capacity: 700, ..Shape::rough() }, 9);
+        assert_eq!(run(&mut link, &mut a, &mut b, Duration::from_secs(50)), Stopped::Deadline);
         assert_eq!((b.got, a.got, a.ended), (100_000, 33, false));
-        assert_eq!(
-            run(&mut link, &mut a, &mut b, Duration::from_secs(70)),
-            Stopped::Idle
-        );
+        assert_eq!(run(&mut link, &mut a, &mut b, Duration::from_secs(70)), Stopped::Idle);
         assert!(a.ended && b.ended);
         assert!(link.now() >= Duration::from_secs(60));
     }

@@ -9,9 +9,7 @@ use std::time::Duration;
 use multifeed_core::{FileId, Slot};
 use multifeed_driver::{MemoryStorage, Multifeed, Options, Replicate, Role, Storage};
 
-use super::{
-    Adapter, Gate, Proxy, assert_same, connect, connect_with, ends, fill, filled, held, memory, memory_with, sync,
-};
+use super::{Adapter, Gate, Proxy, assert_same, connect, ends, fill, filled, held, memory, memory_with, sync};
 use crate::disk::FaultyStorage;
 
 /// Channels of one slot, and more in both directions than any socket holds.

@@ -44,15 +44,8 @@ fn install_in(dir: &Path) -> Result<()> {
         .output()
         .map_err(|err| missing(npm, err))?;
     if !run.status.success() {
-        let (out, err) = (
-            String::from_utf8_lossy(&run.stdout),
-            String::from_utf8_lossy(&run.stderr),
-        );
-        bail!(
-            "`npm ci` in {} ended with {}:\n{out}{err}",
-            dir.display(),
-            run.status
-        );
+        let (out, err) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+        bail!("`npm ci` in {} ended with {}:\n{out}{err}", dir.display(), run.status);
     }
     Ok(())
 }
@@ -60,9 +53,7 @@ fn install_in(dir: &Path) -> Result<()> {
 /// What to say where a program does not start.
 pub(super) fn missing(program: &str, err: io::Error) -> anyhow::Error {
     if err.kind() == io::ErrorKind::NotFound {
-        anyhow!(
-            "`{program}` is not installed: the tests against JS peers need Node.js 20 or newer, with npm"
-        )
+        anyhow!("`{program}` is not installed: the tests against JS peers need Node.js 20 or newer, with npm")
     } else {
         anyhow::Error::new(err).context(format!("cannot run `{program}`"))
     }
@@ -70,8 +61,7 @@ pub(super) fn missing(program: &str, err: io::Error) -> anyhow::Error {
 
 // npm writes node_modules/.package-lock.json last.
 fn is_current(dir: &Path) -> Result<bool> {
-    let wanted = modified(&dir.join("package-lock.json"))?
-        .context("interop/package-lock.json is missing")?;
+    let wanted = modified(&dir.join("package-lock.json"))?.context("interop/package-lock.json is missing")?;
     let installed = modified(&dir.join("node_modules/.package-lock.json"))?;
     Ok(installed.is_some_and(|installed| installed >= wanted))
 }

@@ -129,9 +129,7 @@ fn run(script: &str, args: &[&str], allowed: &[i32]) -> Result<Value> {
     let deadline = Instant::now() + SCRIPT_TIMEOUT;
     let line = process.line(deadline)?;
     process.exit(allowed, deadline)?;
-    let Some(line) = line else {
-        bail!("{script} printed nothing")
-    };
+    let Some(line) = line else { bail!("{script} printed nothing") };
     serde_json::from_str(&line).with_context(|| format!("{script} printed {line}"))
 }
 
@@ -151,36 +149,24 @@ mod tests {
     fn js_syncs_with_js_in_both_roles() -> Result<()> {
         let dir = tempfile::tempdir()?;
         let store = dir.path().join("a");
-        let (mut listener, address) =
-            JsPeer::listen(&["--store", store.to_str().context("UTF-8")?])?;
+        let (mut listener, address) = JsPeer::listen(&["--store", store.to_str().context("UTF-8")?])?;
         let mut dialer = JsPeer::spawn(&["--user-data", r#"{"hello":1}"#])?;
         let alice = listener.append("alice", 30, 50, 1)?;
         let bob = dialer.append("bob", 3, 0, 2)?;
         dialer.connect(address)?;
 
-        assert_eq!(
-            listener.event("handshake")?["header"]["userData"],
-            json!({"hello": 1})
-        );
+        assert_eq!(listener.event("handshake")?["header"]["userData"], json!({"hello": 1}));
         for peer in [&mut listener, &mut dialer] {
             assert_eq!(peer.event("ended")?["clean"], json!(true));
             let feeds = peer.feeds()?;
             assert_eq!(feeds.len(), 2);
-            let hash = |key: &str| {
-                feeds
-                    .iter()
-                    .find(|feed| feed.key == key)
-                    .and_then(|feed| feed.hash.clone())
-            };
+            let hash = |key: &str| feeds.iter().find(|feed| feed.key == key).and_then(|feed| feed.hash.clone());
             assert_eq!(hash(&alice), Some(digest(blocks(30, 50, 1))));
             assert_eq!(hash(&bob), Some(digest(blocks(3, 0, 2))));
         }
         listener.close()?;
         let audited = audit(&store)?;
-        assert!(
-            audited.len() == 2 && audited.iter().all(JsFeed::is_sound),
-            "{audited:?}"
-        );
+        assert!(audited.len() == 2 && audited.iter().all(JsFeed::is_sound), "{audited:?}");
         Ok(())
     }
 
@@ -194,10 +180,7 @@ mod tests {
         dialer.connect(address)?;
         assert_eq!(dialer.event("ended")?["clean"], json!(true));
         let feeds = dialer.feeds()?;
-        let copy = feeds
-            .iter()
-            .find(|feed| feed.key == alice)
-            .context("no copy")?;
+        let copy = feeds.iter().find(|feed| feed.key == alice).context("no copy")?;
         assert_eq!(copy.hash, Some(digest(blocks(100, 30, 1))));
         Ok(())
     }
@@ -216,10 +199,7 @@ mod tests {
         for (made, audited) in made.iter().zip(&audited) {
             assert_eq!((&made.key, &made.hash), (&audited.key, &audited.hash));
         }
-        let sparse = audited
-            .iter()
-            .find(|feed| !feed.writable)
-            .context("no copy")?;
+        let sparse = audited.iter().find(|feed| !feed.writable).context("no copy")?;
         assert_eq!((sparse.length, sparse.downloaded), (20, 3));
         let mut expected = FeedDigest::new();
         for index in [0, 1, 19] {
@@ -232,19 +212,13 @@ mod tests {
     #[test]
     fn audit_finds_a_changed_byte() -> Result<()> {
         let dir = tempfile::tempdir()?;
-        make(
-            dir.path(),
-            &json!({"writers": [{"name": "w", "append": [{"count": 4, "size": 10}]}]}),
-        )?;
+        make(dir.path(), &json!({"writers": [{"name": "w", "append": [{"count": 4, "size": 10}]}]}))?;
         let data = dir.path().join("0/data");
         let mut bytes = std::fs::read(&data)?;
         bytes[25] ^= 1;
         std::fs::write(&data, bytes)?;
         let audited = audit(dir.path())?;
-        assert_eq!(
-            audited[0].audit.map(|audit| (audit.valid, audit.invalid)),
-            Some((3, 1))
-        );
+        assert_eq!(audited[0].audit.map(|audit| (audit.valid, audit.invalid)), Some((3, 1)));
         assert!(!audited[0].is_sound());
         Ok(())
     }
@@ -252,14 +226,10 @@ mod tests {
     #[test]
     fn a_silent_peer_is_an_error_that_tells_what_it_did() -> Result<()> {
         let mut peer = JsPeer::spawn(&[])?;
-        let error = peer
-            .event_within("ended", Duration::from_millis(50))
-            .expect_err("nothing ended");
+        let error = peer.event_within("ended", Duration::from_millis(50)).expect_err("nothing ended");
         let error = format!("{error:#}");
         assert!(error.contains(r#""event":"ready""#), "{error}");
-        let error = peer
-            .call(json!({"cmd": "get", "key": "00", "index": 0}))
-            .expect_err("no such feed");
+        let error = peer.call(json!({"cmd": "get", "key": "00", "index": 0})).expect_err("no such feed");
         let error = format!("{error:#}");
         assert!(error.contains("no feed 00"), "{error}");
         Ok(())

@@ -30,11 +30,7 @@ impl JsPeer {
     /// JS cannot be run, or cannot open the store.
     pub fn spawn(options: &[&str]) -> Result<JsPeer> {
         let process = Process::spawn("peer.js", options)?;
-        let mut peer = JsPeer {
-            process,
-            events: VecDeque::new(),
-            next_id: 1,
-        };
+        let mut peer = JsPeer { process, events: VecDeque::new(), next_id: 1 };
         peer.event("ready")?;
         Ok(peer)
     }
@@ -66,8 +62,7 @@ impl JsPeer {
     ///
     /// As [`JsPeer::event`].
     pub fn event_within(&mut self, name: &str, time: Duration) -> Result<Value> {
-        self.find(|event| event["event"] == name, time)
-            .with_context(|| format!("waiting for `{name}`"))
+        self.find(|event| event["event"] == name, time).with_context(|| format!("waiting for `{name}`"))
     }
 
     /// The first event of this name that was not taken yet, if it is there already.
@@ -102,15 +97,10 @@ impl JsPeer {
     ///
     /// The command failed, did not end in time, or the peer ended first.
     pub fn reply(&mut self, id: u64, time: Duration) -> Result<Value> {
-        let is_reply = |event: &Value| {
-            event["id"] == id && (event["event"] == "reply" || event["event"] == "failed")
-        };
+        let is_reply = |event: &Value| event["id"] == id && (event["event"] == "reply" || event["event"] == "failed");
         let reply = self.find(is_reply, time)?;
         if reply["event"] == "failed" {
-            bail!(
-                "command {id} failed: {}",
-                reply["message"].as_str().unwrap_or_default()
-            );
+            bail!("command {id} failed: {}", reply["message"].as_str().unwrap_or_default());
         }
         Ok(reply)
     }
@@ -132,8 +122,7 @@ impl JsPeer {
     ///
     /// As [`JsPeer::reply`].
     pub fn connect(&mut self, address: SocketAddr) -> Result<()> {
-        self.call(json!({"cmd": "connect", "address": address.to_string()}))
-            .map(drop)
+        self.call(json!({"cmd": "connect", "address": address.to_string()})).map(drop)
     }
 
     /// Appends `count` made [`blocks`](crate::blocks::blocks) in one batch to a writer, which is made where it is
@@ -143,8 +132,7 @@ impl JsPeer {
     ///
     /// As [`JsPeer::reply`].
     pub fn append(&mut self, name: &str, count: u32, size: usize, seed: u32) -> Result<String> {
-        let command =
-            json!({"cmd": "append", "name": name, "count": count, "size": size, "seed": seed});
+        let command = json!({"cmd": "append", "name": name, "count": count, "size": size, "seed": seed});
         let id = self.send(command)?;
         let reply = self.reply(id, TIMEOUT * 3)?;
         Ok(reply["key"].as_str().context("no key")?.to_owned())
@@ -168,9 +156,7 @@ impl JsPeer {
     pub fn wait(&mut self, feeds: u64, blocks: u64, time: Duration) -> Result<()> {
         let ms = u64::try_from(time.as_millis())?;
         let id = self.send(json!({"cmd": "wait", "feeds": feeds, "blocks": blocks, "ms": ms}))?;
-        self.reply(id, time + TIMEOUT)
-            .map(drop)
-            .with_context(|| self.process.history())
+        self.reply(id, time + TIMEOUT).map(drop).with_context(|| self.process.history())
     }
 
     /// Cuts every connection: the sockets are destroyed, with nothing said on them.
@@ -222,9 +208,7 @@ impl JsPeer {
             return self.events.remove(at).context("gone");
         }
         loop {
-            let Some(line) = self.process.line(deadline)? else {
-                bail!("the JS peer ended{}", self.process.history())
-            };
+            let Some(line) = self.process.line(deadline)? else { bail!("the JS peer ended{}", self.process.history()) };
             let event = parse(&line)?;
             if wanted(&event) {
                 return Ok(event);
@@ -236,10 +220,7 @@ impl JsPeer {
 
 impl fmt::Debug for JsPeer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JsPeer")
-            .field("id", &self.process.id())
-            .field("events", &self.events)
-            .finish_non_exhaustive()
+        f.debug_struct("JsPeer").field("id", &self.process.id()).field("events", &self.events).finish_non_exhaustive()
     }
 }
 

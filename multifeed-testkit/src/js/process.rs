@@ -56,37 +56,21 @@ impl Process {
             let mut chunk = [0; 4096];
             while let Ok(n @ 1..) = stderr.read(&mut chunk) {
                 let text = String::from_utf8_lossy(&chunk[..n]);
-                sink.lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .push_str(&text);
+                sink.lock().unwrap_or_else(PoisonError::into_inner).push_str(&text);
             }
         });
-        Ok(Process {
-            script: script.to_owned(),
-            child,
-            stdin,
-            lines,
-            log: Vec::new(),
-            errors,
-        })
+        Ok(Process { script: script.to_owned(), child, stdin, lines, log: Vec::new(), errors })
     }
 
     /// The next line that it prints, `None` at the end of its output.
     pub(super) fn line(&mut self, deadline: Instant) -> Result<Option<String>> {
-        match self
-            .lines
-            .recv_timeout(deadline.saturating_duration_since(Instant::now()))
-        {
+        match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(line) => {
                 self.log.push(line.clone());
                 Ok(Some(line))
             }
             Err(RecvTimeoutError::Disconnected) => Ok(None),
-            Err(RecvTimeoutError::Timeout) => bail!(
-                "{} printed nothing more in time{}",
-                self.script,
-                self.history()
-            ),
+            Err(RecvTimeoutError::Timeout) => bail!("{} printed nothing more in time{}", self.script, self.history()),
         }
     }
 
@@ -99,13 +83,8 @@ impl Process {
 
     /// Sends one line to it.
     pub(super) fn send(&mut self, line: &str) -> Result<()> {
-        let Some(stdin) = &mut self.stdin else {
-            bail!("{} has no input any more", self.script)
-        };
-        let sent = stdin
-            .write_all(line.as_bytes())
-            .and_then(|()| stdin.write_all(b"\n"))
-            .and_then(|()| stdin.flush());
+        let Some(stdin) = &mut self.stdin else { bail!("{} has no input any more", self.script) };
+        let sent = stdin.write_all(line.as_bytes()).and_then(|()| stdin.write_all(b"\n")).and_then(|()| stdin.flush());
         sent.with_context(|| format!("{} takes no input{}", self.script, self.history()))
     }
 
@@ -146,11 +125,7 @@ impl Process {
     /// What it printed so far, for error messages.
     pub(super) fn history(&self) -> String {
         let errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
-        let lines: String = self
-            .log
-            .iter()
-            .map(|line| format!("\n  {}", shorten(line)))
-            .collect();
+        let lines: String = self.log.iter().map(|line| format!("\n  {}", shorten(line))).collect();
         format!("; printed:{lines}\nerrors:\n{errors}")
     }
 }
