@@ -106,6 +106,9 @@ Examples:
   multifeed append photos --file a.jpg b.jpg    a file is a block
   printf 'a\\n\\nb' | multifeed append log -      three blocks: a, an empty one, b
   multifeed append notes -- -v                  a text that looks like an option")]
+    #[command(
+        override_usage = "multifeed append [OPTIONS] <WRITER> <TEXT>...\n       multifeed append [OPTIONS] <WRITER> --file <FILE>..."
+    )]
     Append(Append),
 
     /// List the feeds: key, name, length, bytes, blocks held, writable
@@ -148,8 +151,9 @@ Examples:
     ///
     /// With --json: {"event":"connected"}, {"event":"feed","key","name"} for each feed that is new here,
     /// {"event":"remote-feeds","feeds":[key,…]}, and {"event":"progress","feeds","blocks_received","bytes_received",
-    /// "blocks_sent","bytes_sent","missing"}. In the end {"event":"closed",…} with the same numbers and
-    /// "holes":[{"key","blocks"},…], the blocks that neither side has; or {"event":"error","code","message","us","them"}.
+    /// "blocks_sent","bytes_sent","missing"}, and {"event":"too-large","key","block","bytes"} for a block of a JS store that
+    /// no message can carry. In the end {"event":"closed",…} with the same numbers and
+    /// "holes":[{"key","blocks"},…], the blocks that neither side has ("missing" counts them too); or {"event":"error","code","message","us","them"}.
     #[command(after_help = "\
 Examples:
   multifeed sync 127.0.0.1:7000             fetch and give what is missing, then end

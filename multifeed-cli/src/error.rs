@@ -26,6 +26,8 @@ pub(crate) mod code {
     /// The peer cannot be reached, or refused the connection.
     pub(crate) const CONNECT: &str = "ERR_CONNECT";
     /// Blocks are damaged.
+    pub(crate) const NO_STORE: &str = "ERR_NO_STORE";
+    /// Something of the store is not as it was written.
     pub(crate) const DAMAGED: &str = "ERR_STORE_DAMAGED";
     /// This program is wrong.
     pub(crate) const INTERNAL: &str = "ERR_INTERNAL";

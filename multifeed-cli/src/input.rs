@@ -6,6 +6,7 @@ use std::io::{self, BufRead, Read};
 use std::path::PathBuf;
 
 use bytes::Bytes;
+use multifeed_tokio::driver::core::limits::MAX_BLOCK_BYTES;
 
 use crate::error::{CliError, code};
 
@@ -15,9 +16,8 @@ const BATCH_BYTES: usize = 16 << 20;
 /// What a block counts as, at the least, towards [`BATCH_BYTES`]: memory is used for empty ones too.
 const LEAST_BLOCK: usize = 16;
 
-/// Bytes past which a line or a file cannot become a block, since no peer could be sent it. The exact bound depends
-/// on the feed's length, is a little lower, and is checked by the store.
-const MOST_BLOCK: usize = 8 << 20;
+/// Bytes past which a line or a file cannot become a block, since no peer could be sent it.
+const MOST_BLOCK: usize = MAX_BLOCK_BYTES;
 
 /// Blocks to append, read as they are asked for.
 pub(crate) enum Input {
@@ -108,7 +108,7 @@ fn read_line(stdin: &mut impl BufRead, line: u64) -> Result<Option<Bytes>, CliEr
 }
 
 fn too_large(what: &str) -> CliError {
-    CliError::new(code::TOO_LARGE, format!("{what} is over 8 MiB: no peer could be sent such a block"))
+    CliError::new(code::TOO_LARGE, format!("{what} is over {MOST_BLOCK} bytes: no peer could be sent such a block"))
 }
 
 #[cfg(test)]

@@ -59,6 +59,11 @@ pub(crate) enum Event<'a> {
         moved: Moved,
         holes: Vec<Hole>,
     },
+    TooLarge {
+        key: String,
+        block: u64,
+        bytes: u64,
+    },
     Verified {
         key: String,
         name: &'a str,
@@ -86,7 +91,7 @@ pub(crate) struct Moved {
     pub(crate) bytes_received: u64,
     pub(crate) blocks_sent: u64,
     pub(crate) bytes_sent: u64,
-    /// Blocks that are known to be there and that this store still lacks; after the end, those that the peer lacks too.
+    /// Blocks that are known to be there and that this store still lacks; after the end, the holes included.
     pub(crate) missing: u64,
 }
 
@@ -112,7 +117,7 @@ impl From<&Totals> for Moved {
             bytes_received: totals.moved.bytes_received,
             blocks_sent: totals.moved.blocks_sent,
             bytes_sent: totals.moved.bytes_sent,
-            missing: totals.moved.holes.iter().map(|(_, blocks)| blocks).sum(),
+            missing: totals.moved.missing + totals.moved.holes.iter().map(|(_, blocks)| blocks).sum::<u64>(),
         }
     }
 }
@@ -248,14 +253,19 @@ pub(crate) fn table(feeds: &[FeedLine]) -> String {
     if feeds.is_empty() {
         return "no feeds".to_owned();
     }
-    let name = feeds.iter().map(|feed| feed.name.chars().count()).max().unwrap_or(0).max("NAME".len());
+    let name = feeds.iter().map(|feed| one_line(&feed.name).chars().count()).max().unwrap_or(0).max("NAME".len());
     let mut out = format!("{:64}  {:name$}  {:>10}  {:>14}  {:>10}", "KEY", "NAME", "BLOCKS", "BYTES", "HELD");
     for feed in feeds {
         let FeedLine { key, name: own, length, bytes, downloaded, writable } = feed;
-        let writer = if *writable { "  writable" } else { "" };
+        let (own, writer) = (one_line(own), if *writable { "  writable" } else { "" });
         let _ = write!(out, "\n{key:64}  {own:name$}  {length:>10}  {bytes:>14}  {downloaded:>10}{writer}");
     }
     out
+}
+
+/// A name in a table: a newline or tab in it is told by its escape.
+fn one_line(name: &str) -> String {
+    name.replace('\n', "\\n").replace('\t', "\\t")
 }
 
 /// What is written to a terminal has no control characters in it but newlines and tabs: names come from folders, and

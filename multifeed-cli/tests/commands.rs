@@ -297,7 +297,11 @@ fn reading_makes_no_store() -> Result<()> {
     let store = path.to_str().context("not UTF-8")?;
     assert_eq!(run(&["--store", store, "--json", "feeds"], b"")?.ok()?.text(), "");
     ensure!(run(&["--store", store, "feeds"], b"")?.ok()?.text().contains("no feeds"), "people are told");
-    run(&["--store", store, "verify"], b"")?.ok()?;
+    // A store that was mistyped is not sound.
+    let verified = run(&["--store", store, "--json", "verify"], b"")?;
+    assert_eq!(verified.failure()?.0, "ERR_NO_STORE");
+    // What cannot be read makes no store either.
+    run(&["--store", store, "append", "w", "--file", "/nowhere/at/all"], b"")?.ended(1)?;
     run(&["--store", store, "cat", "w"], b"")?.ended(1)?;
     ensure!(!path.exists(), "{store} was made");
     Ok(())

@@ -101,6 +101,8 @@ pub struct SyncTotals {
     pub blocks_sent: u64,
     /// Their bytes.
     pub bytes_sent: u64,
+    /// Blocks that the remote has and that did not come: it left, or was left, before its time. Only in a live session.
+    pub missing: u64,
     /// Feeds with holes that the remote could not fill, and how many blocks each still lacks.
     pub holes: Vec<(FeedKey, u64)>,
 }

@@ -18,6 +18,7 @@ const MI: u64 = 1 << 20;
 struct Played {
     store: Store,
     peer: PeerId,
+    now: Duration,
 }
 
 impl Played {
@@ -25,7 +26,7 @@ impl Played {
         let mut store: Store = Multifeed::open(MemoryStorage::default(), Options::default()).unwrap();
         let peer = store.connect(options);
         store.grant(peer, 1 << 30);
-        let mut played = Self { store, peer };
+        let mut played = Self { store, peer, now: Duration::ZERO };
         let ready = ready(remote_live);
         played.event(ready);
         assert_eq!(played.commands(), [Command::Offer(vec![])]);
@@ -43,8 +44,17 @@ impl Played {
     }
 
     fn event(&mut self, event: Event) {
-        self.store.handle(self.peer, event, Duration::ZERO);
-        self.store.commit(Duration::ZERO);
+        self.store.handle(self.peer, event, self.now);
+        self.store.commit(self.now);
+    }
+
+    /// Lets the clock come to a second, looking at the timers on the way as a driver does.
+    fn time(&mut self, seconds: u64) {
+        while self.now < Duration::from_secs(seconds) {
+            self.now = self.store.poll_timeout().unwrap().min(Duration::from_secs(seconds)).max(self.now);
+            self.store.handle_timeout(self.now);
+            self.store.commit(self.now);
+        }
     }
 
     fn message(&mut self, message: Message) -> Vec<Command> {
@@ -244,6 +254,47 @@ fn a_live_remote_that_has_everything_is_left() {
     let rest = [&last[1..], &end[..]].concat();
     assert_eq!(messages(rest[..1].to_vec()), [status(false, false)]);
     assert_eq!(rest[1..], [Command::Close { token: Token(0) }]);
+}
+
+#[test]
+fn a_live_remote_that_had_the_rest_from_elsewhere_is_left() {
+    let (mut played, _, key) = Played::with_writer(3, Replicate::default(), true);
+    played.open(key);
+    assert_eq!(played.answers(have(0, MI, Some(&[0x02, 0x80]))), []);
+    let end = played.message(have(1, 2, None));
+    assert_eq!(messages(end[..1].to_vec()), [status(false, false)]);
+    assert_eq!(end[1..], [Command::Close { token: Token(0) }]);
+}
+
+#[test]
+fn a_live_remote_that_serves_nothing_is_served_until_it_is_quiet() {
+    // It does not say what it has, and never that it is done.
+    let (mut played, _, key) = Played::with_writer(3, Replicate::default(), true);
+    played.open(key);
+    assert_eq!(played.message(status(false, true)), []);
+    assert_eq!(played.answers(Message::Want { start: 0, length: MI }).len(), 2);
+    assert!(matches!(played.answers(request(0, 0))[..], [Message::Data(_)]));
+    played.time(4);
+    assert!(matches!(played.answers(request(1, 1))[..], [Message::Data(_)]));
+    played.time(8);
+    assert_eq!(played.commands(), []);
+    played.time(12);
+    let end = played.commands();
+    assert_eq!(messages(end[..1].to_vec()), [status(false, false)]);
+    assert_eq!(end[1..], [Command::Close { token: Token(0) }]);
+}
+
+#[test]
+fn a_remote_that_does_not_answer_is_done_with_in_time() {
+    let mut played = Played::new(Replicate::default(), false);
+    let key = KeyPair::from_seed(&[1; 32]).public_key();
+    played.open(key);
+    assert_eq!(played.answers(have(0, MI, Some(&[0x02, 0xe0]))).len(), 3);
+    played.time(10);
+    assert_eq!(played.commands(), []);
+    // Its blocks count as not there, and are not asked for again.
+    played.time(30);
+    assert_eq!(messages(played.commands()), [status(true, false)]);
 }
 
 #[test]

@@ -472,7 +472,7 @@ fn write_oversized(disk: &mut MemoryStorage) {
 }
 
 #[test]
-fn a_folder_without_a_key_is_told_and_filled_by_the_next_feed() {
+fn a_folder_whose_creation_was_cut_is_filled_by_the_next_feed() {
     // A crash in the middle of a creation. JS would take the folder for the end of the store, and overwrite what follows.
     let mut stores = [store(), store()];
     for (name, seed) in [("a", 1), ("b", 2)] {
@@ -482,7 +482,7 @@ fn a_folder_without_a_key_is_told_and_filled_by_the_next_feed() {
     let mut disk = stores[1].storage().clone();
     disk.truncate(FileId::new(Slot(0), FileKind::Key), 0).unwrap();
     let mut again = Multifeed::open(disk, Options::default()).unwrap();
-    assert_eq!(again.problems().iter().map(|problem| problem.code()).collect::<Vec<_>>(), ["ERR_STORE_DAMAGED"]);
+    assert!(again.problems().is_empty(), "nothing was lost with it: {:?}", again.problems());
     assert_eq!(again.feeds().map(|id| again.info(id).name).collect::<Vec<_>>(), ["1"]);
     let id = writer(&mut again, "c", 3);
     again.append(id, &blocks(0, 1, 10)).unwrap();
@@ -500,8 +500,69 @@ fn a_folder_without_a_key_that_holds_blocks_is_left_alone() {
     let mut disk = stores[1].storage().clone();
     disk.truncate(FileId::new(Slot(0), FileKind::Key), 0).unwrap();
     let mut again = Multifeed::open(disk, Options::default()).unwrap();
+    assert_eq!(again.problems().iter().map(|problem| problem.code()).collect::<Vec<_>>(), ["ERR_STORE_DAMAGED"]);
     let id = writer(&mut again, "b", 2);
     assert_eq!(again.storage().clone().list().unwrap(), [Slot(0), Slot(1)]);
     assert_eq!(again.info(id).name, "b");
     assert_eq!(again.storage().clone().len(FileId::new(Slot(0), FileKind::Data)).unwrap(), Some(10));
+}
+
+#[test]
+fn a_writer_that_cannot_be_opened_is_not_replaced_by_another_of_its_name() {
+    let mut first = store();
+    let id = writer(&mut first, "w", 1);
+    first.append(id, &blocks(0, 3, 10)).unwrap();
+    let mut disk = first.storage().clone();
+    disk.truncate(FileId::new(Slot(0), FileKind::SecretKey), 10).unwrap();
+    let mut again = Multifeed::open(disk, Options::default()).unwrap();
+    let error = again.writer(Some("w"), || KeyPair::from_seed(&[2; 32])).unwrap_err();
+    assert_eq!(error.code(), "ERR_STORE_DAMAGED");
+    assert_eq!(again.feeds().count(), 0);
+    writer(&mut again, "another", 2);
+}
+
+#[test]
+fn remotes_cannot_keep_the_owner_from_writing() {
+    let mut options = Options::default();
+    options.limits.feeds = 3;
+    let mut stores = [store(), Multifeed::open(MemoryStorage::default(), options).unwrap()];
+    for seed in 0..5 {
+        writer(&mut stores[0], &format!("w{seed}"), seed);
+    }
+    let link = sync(&mut stores, Replicate::default());
+    assert_eq!(link.error(1).code(), "ERR_LIMIT");
+    assert_eq!(stores[1].feeds().count(), 3);
+    writer(&mut stores[1], "own", 99);
+}
+
+#[test]
+fn a_block_that_rotted_is_our_own_fault_and_is_neither_read_nor_served() {
+    let mut stores = [store(), store()];
+    let id = writer(&mut stores[0], "w", 1);
+    stores[0].append(id, &blocks(0, 30, 100)).unwrap();
+    let mut disk = stores[0].storage().clone();
+    disk.write_at(FileId::new(Slot(0), FileKind::Data), 1_550, b"?").unwrap();
+    stores[0] = Multifeed::open(disk, Options::default()).unwrap();
+    assert_eq!(stores[0].get(id, 15).unwrap_err().code(), "ERR_STORE_DAMAGED");
+    assert_eq!(stores[0].get(id, 14).unwrap().unwrap().len(), 100);
+    let link = sync(&mut stores, Replicate::default());
+    assert_eq!(link.error(0).code(), "ERR_STORE_DAMAGED");
+    assert_eq!(link.error(1).code(), "ERR_DISCONNECTED");
+}
+
+#[test]
+fn a_live_remote_that_leaves_early_leaves_blocks_missing_and_no_holes() {
+    let mut stores = [store(), store()];
+    let id = writer(&mut stores[0], "w", 1);
+    stores[0].append(id, &blocks(0, 3000, 1000)).unwrap();
+    let mut links = [Link::plain(&mut stores, [0, 1], Replicate::live())];
+    while stores[1].feeds().all(|id| stores[1].info(id).downloaded < 100) {
+        links[0].turn(&mut stores, Duration::ZERO);
+    }
+    let peer = links[0].ends[0].1.peer();
+    stores[0].finish(peer);
+    run(&mut stores, &mut links, Duration::ZERO);
+    let totals = links[0].totals(1);
+    assert_eq!((totals.blocks_received + totals.missing, &totals.holes[..]), (3000, &[][..]));
+    assert!(totals.missing > 0);
 }

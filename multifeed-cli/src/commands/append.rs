@@ -1,5 +1,6 @@
 //! `multifeed append`: blocks for a writer.
 
+use bytes::Bytes;
 use multifeed_tokio::{Feed, Multifeed, Options};
 
 use super::{close, open};
@@ -10,11 +11,12 @@ use crate::output::{AppendLine, Output, Unit, count};
 use crate::stop::Stop;
 
 pub(super) async fn run(args: Append, global: &Global, options: Options, mut output: Output) -> Result<(), CliError> {
-    let input = Input::new(args.text, args.file)?;
     let mut stop = Stop::listen()?;
+    // Where there is nothing to append, no store and no writer is made for it.
+    let first = next_batch(Input::new(args.text, args.file)?, &mut stop).await?;
     let multi = open(global, options).await?;
     output.start_bar(Unit::Bytes);
-    let result = append(&multi, &args.writer, input, &mut stop, &output).await;
+    let result = append(&multi, &args.writer, first, &mut stop, &output).await;
     output.end_bar();
     let line = close(&multi, result).await?;
     let people = || {
@@ -27,37 +29,29 @@ pub(super) async fn run(args: Append, global: &Global, options: Options, mut out
 async fn append(
     multi: &Multifeed,
     writer: &str,
-    mut input: Input,
+    (mut input, mut batch): (Input, Vec<Bytes>),
     stop: &mut Stop,
     output: &Output,
 ) -> Result<AppendLine, CliError> {
     let feed = multi.writer(writer).await?;
     let start = feed.len();
     let mut bytes = 0_u64;
-    loop {
-        // Reading may wait for a file or for whoever writes to stdin, so a thread does it, and a signal ends the wait.
-        let read = tokio::task::spawn_blocking(move || {
-            let batch = input.next_batch();
-            (input, batch)
-        });
-        let read = tokio::select! {
-            read = read => read,
-            signal = stop.wait() => {
-                let failure = CliError::new(code::INTERRUPTED, "interrupted").with_exit(signal.exit());
-                return Err(so_far(failure, &feed, start));
-            }
-        };
-        let (rest, batch) = read.map_err(|error| CliError::new(code::IO, format!("reading failed: {error}")))?;
-        input = rest;
-        let batch = batch.map_err(|failure| so_far(failure, &feed, start))?;
-        if batch.is_empty() {
-            break;
-        }
+    while !batch.is_empty() {
         bytes += batch.iter().map(|block| block.len() as u64).sum::<u64>();
         feed.append_bytes(batch).await.map_err(|error| so_far(error.into(), &feed, start))?;
         output.set_bar(Unit::Bytes, bytes, 0);
+        (input, batch) = next_batch(input, stop).await.map_err(|failure| so_far(failure, &feed, start))?;
     }
     Ok(AppendLine { key: feed.key().to_string(), name: feed.name().to_owned(), start, length: feed.len() })
+}
+
+/// Reads a batch. That may wait for a file or for whoever writes to stdin, so a thread does it, and a signal ends the wait.
+async fn next_batch(mut input: Input, stop: &mut Stop) -> Result<(Input, Vec<Bytes>), CliError> {
+    let read = tokio::task::spawn_blocking(move || input.next_batch().map(|batch| (input, batch)));
+    tokio::select! {
+        read = read => read.map_err(|error| CliError::new(code::IO, format!("reading failed: {error}")))?,
+        signal = stop.wait() => Err(CliError::new(code::INTERRUPTED, "interrupted").with_exit(signal.exit())),
+    }
 }
 
 /// The failure, with what was appended before it, where that is something.

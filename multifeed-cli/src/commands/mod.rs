@@ -43,6 +43,9 @@ async fn open(global: &Global, options: Options) -> Result<Multifeed, CliError> 
     for problem in multi.problems() {
         tracing::warn!("{problem}");
     }
+    for recovered in multi.recovered() {
+        tracing::warn!("a crash or damage was repaired: {recovered}");
+    }
     Ok(multi)
 }
 

@@ -60,7 +60,12 @@ pub(super) async fn follow(
     let totals = sync.finish().await?;
     let moved = Moved::from(&totals);
     let holes = totals.moved.holes.iter().map(|(key, blocks)| Hole { key: key.to_string(), blocks: *blocks }).collect();
-    output.print(|| format!("{who}in sync: {}", moved.text()), &Event::Closed { moved, holes })?;
+    let early = totals.moved.missing;
+    let state = if early == 0 { "in sync" } else { "ended early" };
+    output.print(|| format!("{who}{state}: {}", moved.text()), &Event::Closed { moved, holes })?;
+    if early > 0 {
+        output.say(&format!("{who}the session ended before {} came that the peer has", count(early, "block")))?;
+    }
     for (key, blocks) in &totals.moved.holes {
         output.say(&format!(
             "{who}feed {key}: the peer does not have {} of it either",
@@ -86,6 +91,10 @@ fn print(event: &SyncEvent, who: &str, output: &Output) -> Result<(), CliError> 
             let feeds: Vec<String> = keys.iter().map(ToString::to_string).collect();
             let people = || format!("{who}the peer shares {}", count(feeds.len() as u64, "feed"));
             output.print(people, &Event::RemoteFeeds { feeds: feeds.clone() })
+        }
+        SyncEvent::TooLarge { key, index, size } => {
+            let people = || format!("{who}feed {key}: block {index} has {size} bytes, too many to be sent to any peer");
+            output.print(people, &Event::TooLarge { key: key.to_string(), block: *index, bytes: *size })
         }
         other => {
             tracing::debug!("{who}{other:?}");

@@ -10,7 +10,8 @@ use crate::stop::Stop;
 
 pub(super) async fn run(global: &Global, options: Options, mut output: Output) -> Result<(), CliError> {
     let Some(multi) = open_existing(global, options).await? else {
-        return output.say(&format!("nothing to verify: there is no store at {}", global.store.display()));
+        let message = format!("nothing to verify: there is no store at {}", global.store.display());
+        return Err(CliError::new(code::NO_STORE, message));
     };
     let mut stop = Stop::listen()?;
     output.start_bar(Unit::Blocks);

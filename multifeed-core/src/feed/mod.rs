@@ -89,23 +89,12 @@ impl Feed {
             return Err(StoreError::KeyMismatch { key });
         }
         let mut files = Files { storage, slot };
-        let mut leftover = false;
-        for kind in FileKind::ALL {
-            let len = files.len(kind)?;
-            leftover |= len.is_some();
-            let harmless = match kind {
-                FileKind::Key | FileKind::Data => 0,
-                FileKind::Tree | FileKind::Signatures | FileKind::Bitfield => HEADER as u64,
-                // Whole, as it is always written, it is a writer's, which `open` knows without `key`.
-                FileKind::SecretKey => 0,
-                FileKind::LocalName => u64::MAX,
-            };
-            if len.is_some_and(|len| len > harmless) {
-                return Err(StoreError::Occupied { slot });
+        match files.leftovers()? {
+            None => return Err(StoreError::Occupied { slot }),
+            Some(false) => {}
+            Some(true) => {
+                files.storage.remove(slot).map_err(|error| StoreError::from_slot(slot, "clear", error))?;
             }
-        }
-        if leftover {
-            files.storage.remove(slot).map_err(|error| StoreError::from_slot(slot, "clear", error))?;
         }
 
         if let Some(name) = name {
@@ -127,12 +116,29 @@ impl Feed {
         Ok(Self::new(slot, key, key_pair.cloned(), name, Bitfield::new()))
     }
 
+    /// Whether a folder is what a creation left that was cut short, so that another feed can be created there.
+    ///
+    /// # Errors
+    /// What the storage says.
+    pub fn is_vacant<S: Storage + ?Sized>(storage: &mut S, slot: Slot) -> Result<bool, StoreError> {
+        Ok(Files { storage, slot }.leftovers()?.is_some())
+    }
+
+    /// The name of the writer in a folder, whether it can be opened or not.
+    ///
+    /// # Errors
+    /// What the storage says.
+    pub fn name_in<S: Storage + ?Sized>(storage: &mut S, slot: Slot) -> Result<Option<String>, StoreError> {
+        Files { storage, slot }.read_text(FileKind::LocalName)
+    }
+
     /// Opens the feed in a folder, and sets right what a crash left behind; [`recovered`](Self::recovered) then tells what.
     ///
     /// This is cheap. Checked are: the keys; that `tree` reaches as far as the bitfield says; the newest signature
     /// against its roots; the last held block against its leaf, and that leaf's path upward. [`verify`](Self::verify_step)
-    /// checks everything. A writable feed where that fails returns to its newest length that is signed and whole, and
-    /// takes up blocks that were signed and written but not yet marked. A remote feed loses the marks of blocks that are
+    /// checks everything. A writable feed whose last append was torn returns to the length before it, and takes up blocks
+    /// that were signed and written but not yet marked; where its newest signature is gone and every block is there, it is signed
+    /// again. Where more is gone than one append the folder is damaged: a shorter feed would sign a second history. A remote feed loses the marks of blocks that are
     /// not there, and length only where its signature or roots are gone.
     ///
     /// # Errors
@@ -169,11 +175,11 @@ impl Feed {
             None => None,
         };
         let (bitfield, missing) = files.load_bitfield()?;
-        for (kind, header) in missing {
-            files.write(kind, 0, &header)?;
-        }
         let mut feed = Self::new(slot, key, key_pair, local_name, bitfield);
         feed.recover(storage)?;
+        for (kind, header) in missing {
+            Files { storage, slot }.write(kind, 0, &header)?;
+        }
         feed.trim();
         Ok(feed)
     }
@@ -390,6 +396,26 @@ impl<S: Storage + ?Sized> Files<'_, S> {
             return Err(StoreError::damaged(self.slot, kind, why));
         }
         Ok(Some(bytes))
+    }
+
+    /// What a creation that was cut short left in the folder: whether anything, or `None` where it is more than that.
+    fn leftovers(&mut self) -> Result<Option<bool>, StoreError> {
+        let mut any = false;
+        for kind in FileKind::ALL {
+            let len = self.len(kind)?;
+            any |= len.is_some();
+            let harmless = match kind {
+                FileKind::Key | FileKind::Data => 0,
+                FileKind::Tree | FileKind::Signatures | FileKind::Bitfield => HEADER as u64,
+                // Whole, as it is always written, it is a writer's, which `open` knows without `key`.
+                FileKind::SecretKey => 0,
+                FileKind::LocalName => u64::MAX,
+            };
+            if len.is_some_and(|len| len > harmless) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(any))
     }
 
     /// A short file as text, with what is no UTF-8 replaced; `None` where it is absent or empty.

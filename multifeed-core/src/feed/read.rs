@@ -50,6 +50,23 @@ impl Feed {
         self.read_block(storage, offset, size, in_order).map(Some)
     }
 
+    /// As [`get`](Self::get), and checked against the block's leaf: bits can rot on a disk.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get); [`StoreError::Damaged`] also where the block has another hash.
+    pub fn get_verified<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        index: u64,
+    ) -> Result<Option<Bytes>, StoreError> {
+        let Some(block) = self.get(storage, index)? else { return Ok(None) };
+        if self.node(storage, 2 * index)?.hash != merkle::leaf_hash(&block) {
+            let why = format!("block {index} does not have the hash that the tree tells");
+            return Err(StoreError::damaged(self.slot, FileKind::Data, why));
+        }
+        Ok(Some(block))
+    }
+
     /// The answer to a request, by its digest alone: nothing is remembered of what was sent before.
     ///
     /// A request with `bytes` is a seek: it is answered for the block at that offset where that can be told, else for its
@@ -94,7 +111,8 @@ impl Feed {
             if size > MAX_BLOCK_BYTES as u64 {
                 return Ok(Answer::TooLarge { index, size });
             }
-            self.get(storage, index)?
+            // What rotted on our disk would look like a fault of ours to the remote, and rightly.
+            self.get_verified(storage, index)?
         };
         Ok(Answer::Data(Data { index, value, nodes, signature }))
     }

@@ -1,12 +1,14 @@
 //! Opening a feed after whatever happened to it.
 
+use core::fmt;
+
 use multifeed_proto::Node;
 
 use super::{Cursor, Feed, Files, HEADER, NODE, SIGNATURE, signature_offset};
 use crate::error::StoreError;
 use crate::limits::{MAX_FEED_BLOCKS, MAX_FEED_BYTES, MAX_MESSAGE_BYTES};
 use crate::merkle::{self, index as flat};
-use crate::storage::{FileKind, Storage};
+use crate::storage::{FileKind, Slot, Storage};
 
 /// Signatures that are read at once when a signed length is searched for.
 const SIGNATURES_AT_ONCE: u64 = 1024;
@@ -15,6 +17,8 @@ const SIGNATURES_AT_ONCE: u64 = 1024;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Recovered {
+    /// The folder.
+    pub slot: Slot,
     /// The length in blocks that the bitfield told.
     pub marked_length: u64,
     /// The length in blocks that the feed has now.
@@ -25,6 +29,22 @@ pub struct Recovered {
     pub nodes_unmarked: u64,
     /// Blocks of a writable feed that were there, whole and signed, and not marked.
     pub blocks_regained: u64,
+    /// Whether a writable feed, found whole block for block, was signed again because its newest signature was gone.
+    pub signed_again: bool,
+}
+
+impl fmt::Display for Recovered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { slot, marked_length, length, blocks_unmarked, blocks_regained, signed_again, .. } = self;
+        write!(f, "folder {slot} told a length of {marked_length} blocks, and has {length} now")?;
+        for (count, what) in [(blocks_unmarked, "were not there"), (blocks_regained, "were not marked, and are there")]
+        {
+            if *count > 0 {
+                write!(f, "; blocks that {what}: {count}")?;
+            }
+        }
+        if *signed_again { f.write_str("; its newest signature was made again") } else { Ok(()) }
+    }
 }
 
 /// What the last block held tells of `data`.
@@ -41,7 +61,8 @@ impl Feed {
     pub(super) fn recover<S: Storage + ?Sized>(&mut self, storage: &mut S) -> Result<(), StoreError> {
         let mut files = Files { storage, slot: self.slot };
         let tree_len = files.len(FileKind::Tree)?.unwrap_or(0);
-        let mut report = Recovered { marked_length: merkle::length(&self.bitfield), ..Recovered::default() };
+        let mut report =
+            Recovered { slot: self.slot, marked_length: merkle::length(&self.bitfield), ..Recovered::default() };
 
         let nodes = tree_len.saturating_sub(HEADER as u64) / NODE as u64;
         report.nodes_unmarked += self.unmark_nodes_from(nodes);
@@ -49,7 +70,10 @@ impl Feed {
         let marked = merkle::length(&self.bitfield);
         match self.signed_roots(storage, marked)? {
             Some(roots) => self.set_roots(roots),
-            None => self.find_signed_length(storage, marked)?,
+            None => report.signed_again = self.sign_again(storage, marked)?,
+        }
+        if self.length != marked {
+            self.find_signed_length(storage, marked)?;
         }
 
         self.check_leaves(storage, &mut report)?;
@@ -58,12 +82,63 @@ impl Feed {
             report.blocks_regained = self.regain(storage)?;
         }
         report.length = self.length;
+        if self.writable() && self.length < report.marked_length {
+            self.refuse_to_fork(storage, report.marked_length)?;
+        }
         if self.bitfield.is_dirty() || !self.staged.is_empty() || report.marked_length != report.length {
             self.flush(storage)?;
             self.recovered = Some(report);
         }
         // Of an append that was cut: what comes to stand there will not be what it signed.
         self.cut_signatures(storage)
+    }
+
+    /// Signs a writable feed again whose newest signature is gone, where every block is there: it is the history that was
+    /// signed before.
+    fn sign_again<S: Storage + ?Sized>(&mut self, storage: &mut S, length: u64) -> Result<bool, StoreError> {
+        let Some(pair) = self.key_pair.clone() else { return Ok(false) };
+        let Some(held) = self.roots_of(storage, length)? else { return Ok(false) };
+        let mut roots: Vec<Node> = Vec::new();
+        let mut offset = 0u64;
+        for block in 0..length {
+            let Some(leaf) = self.marked_node(storage, 2 * block)? else { return Ok(false) };
+            if !self.bitfield.get(block) || !self.has_block(storage, offset, &leaf)? {
+                return Ok(false);
+            }
+            offset = offset.saturating_add(leaf.size);
+            climb(&mut roots, leaf, |_| {});
+        }
+        if length == 0 || roots != held {
+            return Ok(false);
+        }
+        // What is left of a signature that was cut would look like a wrong one.
+        let mut files = Files { storage, slot: self.slot };
+        let stored = files.len(FileKind::Signatures)?.unwrap_or(0).saturating_sub(HEADER as u64) / SIGNATURE as u64;
+        if files.len(FileKind::Signatures)?.is_some_and(|len| len > signature_offset(stored)) {
+            files.truncate(FileKind::Signatures, signature_offset(stored))?;
+        }
+        let signature = pair.sign(&merkle::signable(&merkle::root_hash(&roots), length));
+        self.staged.put_signature(length - 1, signature);
+        self.set_roots(roots);
+        Ok(true)
+    }
+
+    /// A crash tears the last append. Where more is gone, the folder is damaged: going on from a shorter length would sign a
+    /// second history, and write over blocks that may still be saved.
+    fn refuse_to_fork<S: Storage + ?Sized>(&mut self, storage: &mut S, marked: u64) -> Result<(), StoreError> {
+        let mut before = marked - 1;
+        while before > self.length {
+            if self.signature(storage, before)?.is_some() {
+                let length = self.length;
+                let why = format!(
+                    "it tells {marked} blocks of this writer, and no more than {length} are whole and signed; \
+                     nothing was changed, and nothing can be appended to it"
+                );
+                return Err(StoreError::damaged(self.slot, FileKind::Bitfield, why));
+            }
+            before -= 1;
+        }
+        Ok(())
     }
 
     /// Cuts signatures past the length.
@@ -309,17 +384,7 @@ impl Feed {
                 break;
             }
             offset += leaf.size;
-            let mut node = leaf;
-            pending.push(node);
-            while let Some(left) = roots.last()
-                && left.index == flat::sibling(node.index)
-                && let Some(parent) = merkle::parent(left, &node)
-            {
-                roots.pop();
-                pending.push(parent);
-                node = parent;
-            }
-            roots.push(node);
+            climb(&mut roots, leaf, |node| pending.push(node));
             let Some(signature) = self.signature(storage, block + 1)? else { continue };
             if !self.signature_is_valid(&merkle::root_hash(&roots), block + 1, &signature) {
                 continue;
@@ -335,4 +400,19 @@ impl Feed {
         }
         Ok(self.length - start)
     }
+}
+
+/// Adds a leaf to the roots of the blocks before it; `made` is told the leaf, and each parent that comes to be.
+fn climb(roots: &mut Vec<Node>, leaf: Node, mut made: impl FnMut(Node)) {
+    let mut node = leaf;
+    made(node);
+    while let Some(left) = roots.last()
+        && left.index == flat::sibling(node.index)
+        && let Some(parent) = merkle::parent(left, &node)
+    {
+        roots.pop();
+        made(parent);
+        node = parent;
+    }
+    roots.push(node);
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use multifeed_proto::FeedKey;
 
 use super::FeedId;
+use crate::error::StoreError;
 use crate::storage::Slot;
 
 /// The index of the set of feeds.
@@ -15,6 +16,8 @@ pub(super) struct Catalog {
     next_slot: u32,
     /// Folders whose creation was cut short: without a key, nobody can say whose they were.
     vacant: BTreeSet<Slot>,
+    /// Writers whose folders could not be opened: another one must not take their name.
+    lost: BTreeMap<String, StoreError>,
 }
 
 impl Catalog {
@@ -25,6 +28,16 @@ impl Catalog {
     /// The local writer of that name.
     pub(super) fn writer(&self, name: &str) -> Option<FeedId> {
         self.writers.get(name).copied()
+    }
+
+    /// Notes that a folder which could not be opened holds the writer of that name.
+    pub(super) fn lose_writer(&mut self, name: String, why: StoreError) {
+        self.lost.insert(name, why);
+    }
+
+    /// Why the writer of that name could not be opened, where it is there and could not.
+    pub(super) fn lost_writer(&self, name: &str) -> Option<&StoreError> {
+        self.lost.get(name)
     }
 
     /// The folder for the next feed: one that never became a feed, or past every one there is, so that nothing is ever

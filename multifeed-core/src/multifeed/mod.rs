@@ -17,7 +17,7 @@ use crate::key_pair::KeyPair;
 use crate::limits::Limits;
 use crate::peering::Peering;
 use crate::sparse_bits::SparseBits;
-use crate::storage::{FileId, FileKind, Slot, Storage};
+use crate::storage::{FileKind, Storage};
 
 /// A feed of a [`Multifeed`]: good while that is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -162,12 +162,15 @@ impl<S: Storage> Multifeed<S> {
                     return Err(error);
                 }
                 Err(error) => {
-                    if matches!(error, StoreError::Damaged { file: FileKind::Key, .. })
-                        && multifeed.len_of(slot, FileKind::Key)? == 0
-                    {
+                    let keyless = matches!(error, StoreError::Damaged { file: FileKind::Key, .. });
+                    if keyless && Feed::is_vacant(&mut multifeed.storage, slot)? {
                         multifeed.catalog.vacate(slot);
+                    } else {
+                        if let Some(name) = Feed::name_in(&mut multifeed.storage, slot)? {
+                            multifeed.catalog.lose_writer(name, error.clone());
+                        }
+                        multifeed.problems.push(error);
                     }
-                    multifeed.problems.push(error);
                 }
             }
         }
@@ -190,7 +193,7 @@ impl<S: Storage> Multifeed<S> {
     ///
     /// # Errors
     ///
-    /// Where the name is empty or too long, the store is full, or writing fails.
+    /// Where the name is empty or too long, the folder of that writer could not be opened, or writing fails.
     pub fn writer(&mut self, name: Option<&str>, key_pair: impl FnOnce() -> KeyPair) -> Result<FeedId, StoreError> {
         if let Some(name) = name {
             if name.is_empty() || name.len() > self.limits.name_bytes {
@@ -198,6 +201,9 @@ impl<S: Storage> Multifeed<S> {
             }
             if let Some(id) = self.catalog.writer(name) {
                 return Ok(id);
+            }
+            if let Some(why) = self.catalog.lost_writer(name) {
+                return Err(why.clone());
             }
         }
         let key_pair = key_pair();
@@ -258,13 +264,13 @@ impl<S: Storage> Multifeed<S> {
         Ok(range)
     }
 
-    /// A block's bytes, or `None` where it is not held.
+    /// A block's bytes, or `None` where it is not held. They are checked against the block's hash.
     ///
     /// # Errors
     ///
     /// Where reading fails, or the block is damaged.
     pub fn get(&mut self, id: FeedId, index: u64) -> Result<Option<Bytes>, StoreError> {
-        self.feeds[id.0 as usize].feed.get(&mut self.storage, index)
+        self.feeds[id.0 as usize].feed.get_verified(&mut self.storage, index)
     }
 
     /// Whether a block is held.
@@ -313,31 +319,32 @@ impl<S: Storage> Multifeed<S> {
     }
 
     fn create(&mut self, key: FeedKey, key_pair: Option<&KeyPair>, name: Option<&str>) -> Result<FeedId, StoreError> {
-        if self.feeds.len() >= self.limits.feeds {
+        // Remotes must not be able to keep the store's owner from writing.
+        if key_pair.is_none() && self.feeds.len() >= self.limits.feeds {
             return Err(StoreError::TooManyFeeds { max: self.limits.feeds });
         }
         let feed = loop {
             let slot = self.catalog.next_slot();
             let created = Feed::create(&mut self.storage, slot, key, key_pair, name);
             // A folder without a key that holds blocks is somebody's all the same.
-            if !matches!(created, Err(StoreError::Occupied { .. })) {
-                let feed = created?;
-                self.catalog.occupy(slot);
-                break feed;
+            match created {
+                Ok(feed) => {
+                    self.catalog.occupy(slot);
+                    break feed;
+                }
+                Err(StoreError::Occupied { .. }) => self.catalog.occupy(slot),
+                Err(error) => {
+                    // A disk that is full, most likely: what is there of the folder goes, so that the store is as it was.
+                    let _ = self.storage.remove(slot);
+                    return Err(error);
+                }
             }
-            self.catalog.occupy(slot);
         };
         let name = feed_name(&feed);
         let id = self.insert(feed);
         self.unannounced = true;
         self.events.push_back(MultifeedEvent::Feed { id, key, name });
         Ok(id)
-    }
-
-    fn len_of(&mut self, slot: Slot, kind: FileKind) -> Result<u64, StoreError> {
-        let file = FileId::new(slot, kind);
-        let len = self.storage.len(file).map_err(|error| StoreError::from_file(file, "measure", error))?;
-        Ok(len.unwrap_or(0))
     }
 
     fn insert(&mut self, feed: Feed) -> FeedId {

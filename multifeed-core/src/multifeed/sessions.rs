@@ -55,10 +55,12 @@ impl<S: Storage> Multifeed<S> {
             Event::Closed(result) => {
                 // A session ends well only where all that it brought is written.
                 self.commit(now);
-                let holes = self.holes(id);
+                let Some(peering) = self.peerings.get(&id) else { return };
+                let (holes, missing) = (self.holes(peering), peering.peers.values().map(Peer::missing).sum());
                 self.drop_peers(id);
                 if let Some(peering) = self.peerings.get_mut(&id) {
                     peering.totals.holes = holes;
+                    peering.totals.missing = missing;
                     peering.closed(result);
                 }
             }
@@ -398,15 +400,17 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
-    /// The feeds of a session that still have holes.
-    fn holes(&self, id: PeerId) -> Vec<(FeedKey, u64)> {
-        let known = self.peerings.get(&id).map(|peering| &peering.known);
-        let shared = |feed: &u64| known.is_some_and(|known| known.get(*feed));
-        (0..self.feeds.len() as u64)
-            .filter(shared)
-            .map(|feed| &self.feeds[feed as usize].feed)
-            .filter(|feed| feed.downloaded() < feed.len())
-            .map(|feed| (feed.key(), feed.len() - feed.downloaded()))
+    /// The feeds of a session with holes that its remote could not fill.
+    fn holes(&self, peering: &Peering) -> Vec<(FeedKey, u64)> {
+        let lacks = |id: FeedId| {
+            let feed = &self.slot(id).feed;
+            let to_come = peering.peers.get(&id).map_or(0, Peer::missing);
+            (feed.key(), (feed.len() - feed.downloaded()).saturating_sub(to_come))
+        };
+        self.feeds()
+            .filter(|id| peering.known.get(u64::from(id.0)))
+            .map(lacks)
+            .filter(|&(_, blocks)| blocks > 0)
             .collect()
     }
 

@@ -20,6 +20,10 @@ use crate::prepared::prepare;
 use crate::sparse_bits::SparseBits;
 use crate::storage::Storage;
 
+/// How long a remote that tells nothing asks for nothing until it seems to have everything: far longer than between two requests
+/// of a remote that goes on, which always has several waiting.
+const QUIET: Duration = Duration::from_secs(5);
+
 /// Why a peer's machine can't go on.
 #[derive(Debug)]
 pub(crate) enum PeerFault {
@@ -183,8 +187,10 @@ impl Peer {
                     effect.released = true;
                 }
             }
-            Message::Want { start, length } if self.uploading => self.upload.want(start, length, work.limits)?,
-            Message::Request(request) if self.uploading => self.upload.request(request, work.limits)?,
+            Message::Want { start, length } if self.uploading => {
+                self.upload.want(start, length, work.limits, work.now)?
+            }
+            Message::Request(request) if self.uploading => self.upload.request(request, work.limits, work.now)?,
             Message::Cancel { index, .. } => self.upload.cancel(index),
             Message::Data(data) => self.data(data, work, &mut effect)?,
             // Unwant, extensions that nobody registered, and what a remote asks that is not served.
@@ -295,12 +301,19 @@ impl Peer {
 
     /// When the remote will have kept us waiting for too long.
     pub(crate) fn expires(&self, patience: Duration) -> Option<Duration> {
-        if self.opened { self.download.expires(patience) } else { (!self.options.live).then(|| self.since + patience) }
+        if !self.opened {
+            return (!self.options.live).then(|| self.since + patience);
+        }
+        self.download.expires(patience).or_else(|| self.is_kept_in_the_dark().then(|| self.quiet_at()))
     }
 
     /// The remote did not answer in time: what it was asked for is free for others. Whether any was.
     pub(crate) fn expire<S: Storage>(&mut self, work: &mut Work<'_, S>) -> bool {
         if !self.opened {
+            self.end();
+            return false;
+        }
+        if self.is_kept_in_the_dark() && work.now >= self.quiet_at() && self.upload.is_idle() {
             self.end();
             return false;
         }
@@ -358,7 +371,19 @@ impl Peer {
     fn serves_nothing_more(&self) -> bool {
         !self.remote_downloading
             || !self.uploading
-            || (self.download.told() && self.upload.is_idle() && self.upload.owes_nothing())
+            || (self.remote_uploading && self.download.told() && self.upload.is_idle() && self.upload.owes_nothing())
+    }
+
+    /// Whether only its silence can tell that the remote has everything: it is live, so it never says so, and it serves nothing,
+    /// so it does not say what it has.
+    fn is_kept_in_the_dark(&self) -> bool {
+        let serves = self.uploading && self.remote_downloading && !self.remote_uploading;
+        self.options.one_sided && serves && self.close == Closing::Open
+    }
+
+    /// When the remote will have asked for nothing for so long that it seems to have everything.
+    fn quiet_at(&self) -> Duration {
+        self.upload.asked_at().unwrap_or(self.since) + QUIET
     }
 
     fn end(&mut self) {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::time::Duration;
 
 use multifeed_proto::{Have, Message, Request};
 
@@ -28,17 +29,25 @@ pub(super) struct Upload {
     news: VecDeque<Range<u64>>,
     /// Whether the remote wanted anything: only then is it told what is new.
     told: bool,
+    /// When the remote last asked for anything.
+    asked_at: Duration,
     /// Blocks that we hold and the remote lacks, as far as it said so; kept only where our end hangs on it.
     owed: SparseBits,
 }
 
 impl Upload {
+    /// When the remote last asked for anything, if ever.
+    pub(super) fn asked_at(&self) -> Option<Duration> {
+        self.told.then_some(self.asked_at)
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         self.wants.is_empty() && self.requests.is_empty() && self.news.is_empty()
     }
 
     /// The remote wants to hear what we have in a range.
-    pub(super) fn want(&mut self, start: u64, length: u64, limits: &Limits) -> Result<(), PeerFault> {
+    pub(super) fn want(&mut self, start: u64, length: u64, limits: &Limits, now: Duration) -> Result<(), PeerFault> {
+        self.asked_at = now;
         let aligned = start.is_multiple_of(WANT_ALIGN) && length.is_multiple_of(WANT_ALIGN);
         if !aligned || self.wants.contains(&(start, length)) {
             return Ok(());
@@ -51,7 +60,8 @@ impl Upload {
     }
 
     /// The remote asks for a block.
-    pub(super) fn request(&mut self, request: Request, limits: &Limits) -> Result<(), PeerFault> {
+    pub(super) fn request(&mut self, request: Request, limits: &Limits, now: Duration) -> Result<(), PeerFault> {
+        self.asked_at = now;
         if self.requests.len() >= limits.requests_queued {
             return Err(PeerFault::limit("requests_queued", limits.requests_queued));
         }

@@ -14,7 +14,7 @@ pub use file::{FileStorage, FileStorageOptions};
 pub use memory::MemoryStorage;
 
 /// The number of a feed's folder, from 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot(pub u32);
 
 impl fmt::Display for Slot {

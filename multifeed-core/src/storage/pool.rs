@@ -39,9 +39,17 @@ impl Pool {
         let clock = self.clock;
         if !self.open.contains_key(&id) {
             let path = path();
-            let Some(file) = open(&path, create).map_err(|error| FileError::wrap(&path, error))? else {
-                return Ok(None);
+            let opened = loop {
+                match open(&path, create) {
+                    // The process has as many files open as it may: fewer of ours, then.
+                    Err(error) if is_exhausted(&error) && !self.open.is_empty() => {
+                        self.max = (self.open.len() / 2).max(1);
+                        self.make_room();
+                    }
+                    opened => break opened.map_err(|error| FileError::wrap(&path, error))?,
+                }
             };
+            let Some(file) = opened else { return Ok(None) };
             if id.kind == FileKind::Bitfield {
                 lock(&file, &path)?;
             }
@@ -75,6 +83,13 @@ impl Pool {
             self.open.remove(&oldest);
         }
     }
+}
+
+/// Whether the process, or the system, has no file handle left.
+fn is_exhausted(error: &io::Error) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    cfg!(unix) && matches!(error.raw_os_error(), Some(EMFILE | ENFILE))
 }
 
 /// Takes the lock that no second process can have, or says that another one has it.
