@@ -177,6 +177,8 @@ impl Pair {
 pub struct Peer {
     pub session: Session,
     pub split: Split,
+    /// What was sent to the session until Noise was done.
+    pub handshake: Vec<u8>,
     tx: Keystream,
     rx: Keystream,
     input: BytesMut,
@@ -191,18 +193,21 @@ impl Peer {
         let mut handshake = Handshake::new(ours, None, &mut ChaCha8Rng::seed_from_u64(3)).unwrap();
         let (mut to_us, mut to_session) = (BytesMut::new(), BytesMut::new());
         handshake.start(&mut to_session).unwrap();
+        let mut sent = Vec::new();
         let established = loop {
+            sent.extend_from_slice(&to_session);
             push(&mut session, &to_session.split()).unwrap();
             session.poll_output(&mut to_us);
             if let Some(established) = handshake.receive(&mut to_us, &mut to_session).unwrap() {
                 break established;
             }
         };
+        sent.extend_from_slice(&to_session);
         push(&mut session, &to_session).unwrap();
         let Established { split, nonce, remote_nonce, .. } = established;
         let (tx, mut rx) = (Keystream::new(&split.tx, &nonce), Keystream::new(&split.rx, &remote_nonce));
         rx.apply(&mut to_us);
-        Self { session, split, tx, rx, input: to_us, scanner: Scanner::default() }
+        Self { session, split, handshake: sent, tx, rx, input: to_us, scanner: Scanner::default() }
     }
 
     /// Goes on until the session is ready.
@@ -219,9 +224,15 @@ impl Peer {
 
     /// Sends bytes, as they are before they are encrypted.
     pub fn raw(&mut self, bytes: &[u8]) -> Result<(), SessionError> {
+        let bytes = self.encrypt(bytes);
+        push(&mut self.session, &bytes)
+    }
+
+    /// The next bytes of the remote's stream, as they stand on the wire.
+    pub fn encrypt(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut bytes = bytes.to_vec();
         self.tx.apply(&mut bytes);
-        push(&mut self.session, &bytes)
+        bytes
     }
 
     pub fn frame(&mut self, channel: u32, kind: u8, body: &[u8]) -> Result<(), SessionError> {
@@ -240,12 +251,7 @@ impl Peer {
     }
 
     pub fn options(&mut self) -> Result<(), SessionError> {
-        let mut body = Vec::new();
-        for name in NAMES {
-            body.extend_from_slice(&[0x0a, name.len() as u8]);
-            body.extend_from_slice(name.as_bytes());
-        }
-        self.frame(0, kind::OPTIONS, &body)
+        self.frame(0, kind::OPTIONS, &options_body())
     }
 
     pub fn extension(&mut self, id: u8, json: &str) -> Result<(), SessionError> {
@@ -267,6 +273,15 @@ impl Peer {
         let mut span = self.input.split_to(whole).freeze();
         std::iter::from_fn(|| frame::next(&mut span, MAX).unwrap()).collect()
     }
+}
+
+pub fn options_body() -> Vec<u8> {
+    let mut body = Vec::new();
+    for name in NAMES {
+        body.extend_from_slice(&[0x0a, name.len() as u8]);
+        body.extend_from_slice(name.as_bytes());
+    }
+    body
 }
 
 pub fn open_body(key: FeedKey, capability: Option<&[u8]>) -> Vec<u8> {
