@@ -40,8 +40,9 @@ pub(crate) struct Channels {
 struct Channel {
     ours: Option<Ours>,
     remote: Option<u32>,
-    /// What the remote's Open carried, while we have no key to check it with.
-    capability: Option<Vec<u8>>,
+    /// What the remote's Open carried, while we have no key to check it with. None where it has not the size of one: that is
+    /// as wrong, and must not cost what the remote likes.
+    capability: Option<[u8; 32]>,
 }
 
 #[derive(Debug)]
@@ -120,7 +121,7 @@ impl Channels {
             return LocalOpen::Exhausted;
         }
         self.next += 1;
-        if known.is_some_and(|channel| !split.verify(&key, channel.capability.as_deref())) {
+        if known.is_some_and(|channel| !split.verify(&key, channel.capability.as_ref().map(<[u8; 32]>::as_slice))) {
             self.forget(&discovery_key);
             return LocalOpen::Unproven { id, discovery_key };
         }
@@ -170,7 +171,7 @@ impl Channels {
         let channel =
             self.channels.entry(discovery_key).or_insert(Channel { ours: None, remote: None, capability: None });
         channel.remote = Some(id);
-        channel.capability = capability.filter(|_| owner.is_none());
+        channel.capability = capability.filter(|_| owner.is_none()).and_then(|bytes| bytes.try_into().ok());
         Ok(owner)
     }
 
