@@ -110,6 +110,8 @@ pub(super) fn parse_keys(kind: Kind, body: &[u8], limit: usize) -> Result<Vec<Fe
     })?;
     keys.sort_unstable();
     keys.dedup();
+    // A list that waits costs what it means, not what was sent.
+    keys.shrink_to_fit();
     Ok(keys)
 }
 

@@ -226,7 +226,7 @@ impl Exchange {
             Kind::Handshake => {}
             Kind::Manifest => sink.event(Event::Manifest { keys }),
             Kind::Request => {
-                keys.retain(|key| self.offered.contains(key));
+                cut(&mut keys, &self.offered);
                 // JS closes and ends when it gets an empty answer before its own manifest was answered; a peer that asks
                 // for the same nothing over and over is answered once.
                 if keys.is_empty() && !self.asked {
@@ -237,11 +237,17 @@ impl Exchange {
                 sink.event(Event::Replicate { keys, origin: Origin::Local });
             }
             Kind::Replicate => {
-                keys.retain(|key| self.requested.contains(key));
+                cut(&mut keys, &self.requested);
                 sink.event(Event::Replicate { keys, origin: Origin::Remote });
             }
         }
     }
+}
+
+/// Leaves what is known, and gives the rest's memory back: the list waits until the caller polls it.
+fn cut(keys: &mut Vec<FeedKey>, known: &BTreeSet<FeedKey>) {
+    keys.retain(|key| known.contains(key));
+    keys.shrink_to_fit();
 }
 
 /// Sends a list, as several messages where it is long, and also when it is empty.
