@@ -3,6 +3,21 @@
 /// What a remote may make a session hold or do. Passing one ends the session with
 /// [`SessionError::Limit`](crate::SessionError::Limit), except where a field says that it pauses reading instead. The defaults leave room for
 /// what real JS peers do.
+///
+/// # Memory
+///
+/// However hostile the remote, a session holds no more at its doing than the sum of
+///
+/// - 3 × `message_bytes` for the message that is arriving (its buffer doubles, and is copied when it does), and as much again
+///   while one is parsed;
+/// - 2 × (`event_bytes` + `message_bytes`) for events not yet polled: one may pass the bound, and a buffer may be twice as
+///   large as what was read into it;
+/// - 3 × (`reply_bytes` + `output_bytes` + `message_bytes`) for what waits to be sent;
+/// - 400 bytes × `channels`; 96 bytes × `manifest_keys` for the lists that came before the handshake and the one that is read;
+///   2 × `handshake_bytes`; 4 × `options_bytes`; and 1 MiB for all the rest.
+///
+/// What the caller offered and requested, and its commands that wait, come on top: 100 bytes or less for each key. Events that
+/// were polled are the caller's. `tests/limits.rs` measures it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
@@ -21,7 +36,8 @@ pub struct Limits {
     pub options_bytes: usize,
     /// Bytes of the handshake JSON, user data included. Default 1 MiB.
     pub handshake_bytes: usize,
-    /// Keys in one MANIFEST, REQUEST_FEEDS or REPLICATE_FEEDS message. Default 100,000.
+    /// Keys in one MANIFEST, REQUEST_FEEDS or REPLICATE_FEEDS message, and in all that come before the remote's handshake.
+    /// Default 100,000.
     pub manifest_keys: usize,
     /// Keys in all MANIFEST messages of a session. Default 1,000,000.
     pub offers_total: u64,
@@ -29,6 +45,9 @@ pub struct Limits {
     pub early_messages: usize,
     /// Events not yet polled; more input is not parsed, and no more is read, while this many wait. Default 512.
     pub events: usize,
+    /// Bytes of events not yet polled, with the pieces of read buffers that they pin; as with [`events`](Self::events), nothing
+    /// is parsed or read while more wait. Default 16 MiB, twice the largest message.
+    pub event_bytes: usize,
     /// Bytes of commands that [`send_credit`](crate::Session::send_credit) leaves room for. Default 1 MiB.
     pub output_bytes: usize,
     /// Bytes of our own answers to the remote that it has not read; reading pauses above it. Default 16 MiB, which is
@@ -50,6 +69,7 @@ impl Default for Limits {
             offers_total: 1_000_000,
             early_messages: 64,
             events: 512,
+            event_bytes: 16 * 1024 * 1024,
             output_bytes: 1024 * 1024,
             reply_bytes: 16 * 1024 * 1024,
         }

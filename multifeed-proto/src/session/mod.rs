@@ -1,10 +1,10 @@
 //! The session: it routes between the machines, each of which owns its own data in its own file.
 
+mod events;
 mod recv;
 mod send;
 mod timer;
 
-use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -25,6 +25,7 @@ use crate::limits::Limits;
 use crate::wire::frame::Frame;
 use crate::wire::message::{self, Message, kind};
 use crate::wire::{schema, varint};
+use events::Events;
 use recv::Input;
 use send::Output;
 use timer::{Due, Timers};
@@ -68,7 +69,7 @@ pub struct Session {
 /// What the machines speak to: the remote and the caller.
 struct Io {
     output: Output,
-    events: VecDeque<Event>,
+    events: Events,
     extensions: Extensions,
     limits: Limits,
 }
@@ -125,7 +126,7 @@ impl Session {
             ended_told: false,
             closed,
             closed_told: false,
-            io: Io { output, events: VecDeque::new(), extensions, limits: config.limits },
+            io: Io { output, events: Events::default(), extensions, limits: config.limits },
         }
     }
 
@@ -209,7 +210,7 @@ impl Session {
         if self.io.events.is_empty() {
             self.process();
         }
-        if let Some(event) = self.io.events.pop_front() {
+        if let Some(event) = self.io.events.pop() {
             return Some(event);
         }
         let result = self.closed.clone()?;
@@ -279,14 +280,14 @@ impl Session {
             LocalOpen::Open { id, discovery_key, complete } => {
                 self.io.open(id, discovery_key, split.capability(&key));
                 if complete {
-                    self.io.events.push_back(Event::Opened { token });
+                    self.io.events.push(Event::Opened { token });
                 }
             }
             LocalOpen::Unproven { id, discovery_key } => {
                 self.io.close(id, Some(discovery_key));
-                self.io.events.push_back(Event::ChannelClosed { token });
+                self.io.events.push(Event::ChannelClosed { token });
             }
-            LocalOpen::KeyInUse => self.io.events.push_back(Event::ChannelClosed { token }),
+            LocalOpen::KeyInUse => self.io.events.push(Event::ChannelClosed { token }),
             LocalOpen::TokenInUse => {}
             LocalOpen::Exhausted => {
                 self.fail(SessionError::limit("channel ids", crate::wire::frame::CHANNELS as usize))
@@ -370,7 +371,7 @@ impl Session {
     }
 
     fn is_full(&self) -> bool {
-        self.io.events.len() >= self.io.limits.events
+        self.io.events.len() >= self.io.limits.events || self.io.events.bytes() > self.io.limits.event_bytes
     }
 
     fn fail(&mut self, error: SessionError) {
@@ -400,7 +401,7 @@ impl Session {
         let Established { remote_public_key, handshake_hash, split, nonce, remote_nonce } = established;
         self.io.output.encrypt_with(Keystream::new(&split.tx, &nonce));
         self.input.decrypt_with(Keystream::new(&split.rx, &remote_nonce));
-        self.io.events.push_back(Event::Connected { remote_public_key, handshake_hash });
+        self.io.events.push(Event::Connected { remote_public_key, handshake_hash });
         self.state = State::Open(split);
         let opened = match self.role {
             Role::Initiator => {
@@ -452,6 +453,7 @@ impl Session {
         while self.closed.is_none() && !self.is_full() {
             match self.input.next(self.io.limits.message_bytes) {
                 Ok(Some(frame)) => {
+                    self.io.events.read(self.input.consumed);
                     let before = self.io.output.len();
                     if let Err(error) = self.handle_frame(frame) {
                         self.fail(error);
@@ -473,7 +475,7 @@ impl Session {
         match self.phase() {
             Phase::Ready if !self.input.is_partial() => {
                 self.timers.ended();
-                self.io.events.push_back(Event::RemoteEnded);
+                self.io.events.push(Event::RemoteEnded);
             }
             phase => self.fail(SessionError::Disconnected(phase)),
         }
@@ -496,7 +498,7 @@ impl Session {
             (id, kind) => {
                 let Some(Owner::Feed(token)) = self.channels.route(id) else { return self.stray() };
                 let Some(message) = Message::decode(kind, frame.body, &self.io.limits)? else { return self.stray() };
-                self.io.events.push_back(Event::Message { token, message });
+                self.io.events.push(Event::Message { token, message });
                 Ok(())
             }
         }
@@ -518,7 +520,7 @@ impl Session {
         }
         match opened? {
             Some(Owner::Root) => self.verify_root(),
-            Some(Owner::Feed(token)) => self.io.events.push_back(Event::Opened { token }),
+            Some(Owner::Feed(token)) => self.io.events.push(Event::Opened { token }),
             None if !self.root_opened => return self.open_root(),
             None => {}
         }
@@ -536,8 +538,8 @@ impl Session {
             self.io.close(id, None);
         }
         match closed.owner {
-            Some(Owner::Root) => self.io.events.push_back(Event::RootClosed),
-            Some(Owner::Feed(token)) => self.io.events.push_back(Event::ChannelClosed { token }),
+            Some(Owner::Root) => self.io.events.push(Event::RootClosed),
+            Some(Owner::Feed(token)) => self.io.events.push(Event::ChannelClosed { token }),
             None => {}
         }
         Ok(())
@@ -626,6 +628,6 @@ impl exchange::Sink for Io {
     }
 
     fn event(&mut self, event: Event) {
-        self.events.push_back(event);
+        self.events.push(event);
     }
 }

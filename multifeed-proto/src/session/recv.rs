@@ -21,6 +21,8 @@ pub(crate) struct Input {
     scanner: Scanner,
     /// Whole frames, not parsed yet.
     span: Bytes,
+    /// Bytes that the last frame took off the span, with the keep-alives in front of it.
+    pub(crate) consumed: usize,
     /// What follows the span is not a frame.
     bad: Option<FrameError>,
     /// How much room the next read gets.
@@ -37,6 +39,7 @@ impl Input {
             cipher: None,
             scanner: Scanner::default(),
             span: Bytes::new(),
+            consumed: 0,
             bad: None,
             room: READ_MIN,
             messages: 0,
@@ -91,16 +94,12 @@ impl Input {
 
     /// The next whole frame.
     pub(crate) fn next(&mut self, message_bytes: usize) -> Result<Option<Frame>, FrameError> {
-        if let Some(frame) = frame::next(&mut self.span, message_bytes)? {
-            self.messages += 1;
+        if let Some(frame) = self.next_of_span(message_bytes)? {
             return Ok(Some(frame));
         }
         self.cut(message_bytes);
-        match frame::next(&mut self.span, message_bytes)? {
-            Some(frame) => {
-                self.messages += 1;
-                Ok(Some(frame))
-            }
+        match self.next_of_span(message_bytes)? {
+            Some(frame) => Ok(Some(frame)),
             None => self.bad.map_or(Ok(None), Err),
         }
     }
@@ -121,6 +120,16 @@ impl Input {
         self.span = Bytes::new();
         self.seen = 0;
         self.bad = None;
+    }
+
+    fn next_of_span(&mut self, message_bytes: usize) -> Result<Option<Frame>, FrameError> {
+        let before = self.span.len();
+        let frame = frame::next(&mut self.span, message_bytes)?;
+        if frame.is_some() {
+            self.messages += 1;
+            self.consumed = before - self.span.len();
+        }
+        Ok(frame)
     }
 
     fn cut(&mut self, message_bytes: usize) {

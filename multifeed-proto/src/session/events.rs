@@ -1,0 +1,127 @@
+//! Events that the caller has not polled yet, and what they hold on to.
+
+use alloc::collections::VecDeque;
+use core::mem::size_of;
+
+use crate::event::Event;
+use crate::json::Json;
+use crate::key::FeedKey;
+use crate::wire::message::{Message, Node};
+
+/// What a buffer of the input holds at the least; more than this is not charged for what came before a message.
+const BUFFER: usize = 256 * 1024;
+
+/// A queue of events, each with the bytes that it pins.
+#[derive(Debug, Default)]
+pub(crate) struct Events {
+    queue: VecDeque<(Event, usize)>,
+    bytes: usize,
+    /// Bytes of the read buffers that no event was charged for.
+    read: usize,
+}
+
+impl Events {
+    /// A frame of so many bytes was read, with what was skipped in front of it. The next message that is a slice of the buffer
+    /// pays for them: however small it is, it pins what it came in.
+    pub(crate) fn read(&mut self, bytes: usize) {
+        self.read = self.read.min(BUFFER).saturating_add(bytes);
+    }
+
+    pub(crate) fn push(&mut self, event: Event) {
+        let pinned = if is_slice(&event) { core::mem::take(&mut self.read) } else { owned(&event) };
+        let bytes = size_of::<(Event, usize)>() + pinned;
+        self.bytes += bytes;
+        self.queue.push_back((event, bytes));
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Event> {
+        let (event, bytes) = self.queue.pop_front()?;
+        self.bytes = self.bytes.saturating_sub(bytes);
+        Some(event)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Bytes that the events hold on to.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+/// Whether an event holds slices of the buffer that it was read into.
+fn is_slice(event: &Event) -> bool {
+    let Event::Message { message, .. } = event else { return false };
+    match message {
+        Message::Data(data) => data.value.is_some(),
+        Message::Have(have) => have.bitfield.is_some(),
+        Message::Extension { .. } => true,
+        _ => false,
+    }
+}
+
+/// Bytes on the heap that are an event's own.
+fn owned(event: &Event) -> usize {
+    match event {
+        Event::Manifest { keys } | Event::Replicate { keys, .. } => keys.capacity() * size_of::<FeedKey>(),
+        Event::Ready(remote) => {
+            let user_data = remote.user_data.as_ref().map_or(0, |json: &Json| json.as_str().len());
+            remote.version.capacity() + remote.client.capacity() + user_data
+        }
+        Event::Message { message: Message::Data(data), .. } => data.nodes.capacity() * size_of::<Node>(),
+        Event::Message { message: Message::Options(options), .. } => {
+            options.extensions.iter().map(|name| size_of::<alloc::string::String>() + name.capacity()).sum()
+        }
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Token;
+    use crate::wire::message::Have;
+    use bytes::Bytes;
+
+    const EACH: usize = size_of::<(Event, usize)>();
+
+    fn extension() -> Event {
+        Event::Message { token: Token(1), message: Message::Extension { id: 0, body: Bytes::new() } }
+    }
+
+    #[test]
+    fn slices_pay_for_what_was_read_and_lists_for_what_they_hold() {
+        let mut events = Events::default();
+        events.read(100);
+        events.push(Event::RootClosed);
+        assert_eq!(events.bytes(), EACH);
+        let keys = alloc::vec![FeedKey::new([1; 32]); 10];
+        events.push(Event::Manifest { keys });
+        assert_eq!(events.bytes(), 2 * EACH + 320);
+        events.read(20);
+        events.push(extension());
+        events.push(extension());
+        assert_eq!(events.bytes(), 4 * EACH + 440);
+        let have = Have { start: 0, length: 1, bitfield: None, ack: false };
+        events.read(50);
+        events.push(Event::Message { token: Token(1), message: Message::Have(have) });
+        assert_eq!((events.bytes(), events.len()), (5 * EACH + 440, 5));
+        while events.pop().is_some() {}
+        assert_eq!((events.bytes(), events.len(), events.is_empty()), (0, 0, true));
+    }
+
+    #[test]
+    fn what_was_read_long_ago_is_not_charged() {
+        let mut events = Events::default();
+        for _ in 0..100 {
+            events.read(BUFFER);
+        }
+        events.push(extension());
+        assert_eq!(events.bytes(), EACH + 2 * BUFFER);
+    }
+}
