@@ -231,8 +231,12 @@ impl Peer {
     /// The next bytes of the remote's stream, as they stand on the wire.
     pub fn encrypt(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut bytes = bytes.to_vec();
-        self.tx.apply(&mut bytes);
+        self.encrypt_in_place(&mut bytes);
         bytes
+    }
+
+    pub fn encrypt_in_place(&mut self, bytes: &mut [u8]) {
+        self.tx.apply(bytes);
     }
 
     pub fn frame(&mut self, channel: u32, kind: u8, body: &[u8]) -> Result<(), SessionError> {
