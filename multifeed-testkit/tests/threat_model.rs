@@ -1,0 +1,43 @@
+//! The tests that docs/threat-model.md names are there.
+#![allow(missing_docs)]
+
+use std::fs;
+use std::path::Path;
+
+/// The tests that a line names: what stands in backticks and has a file and a function.
+fn named(line: &str) -> impl Iterator<Item = (&str, &str)> {
+    line.split('`').skip(1).step_by(2).filter_map(|code| code.split_once(".rs::"))
+}
+
+fn is_there(root: &Path, file: &str, test: &str) -> bool {
+    let Ok(text) = fs::read_to_string(root.join(file).with_extension("rs")) else { return false };
+    // Scenarios are generic over the adapter.
+    let starts = [format!("fn {test}("), format!("fn {test}<")];
+    let Some(before) = starts.iter().find_map(|start| Some(text.split_once(start)?.0)) else { return false };
+    if file.contains("/conformance/") {
+        // A scenario, which the macro makes a test of in each adapter.
+        let scenarios = fs::read_to_string(root.join("multifeed-testkit/src/conformance/mod.rs")).unwrap();
+        return scenarios.matches(test).count() > 0;
+    }
+    // Its own attributes, not those of the function in front of it.
+    before.rsplit('}').next().is_some_and(|attributes| attributes.contains("#[test]"))
+}
+
+#[test]
+fn every_act_names_tests_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let text = fs::read_to_string(root.join("docs/threat-model.md")).unwrap();
+    let rows: Vec<_> = text
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| act") && !line.starts_with("| bug"))
+        .collect();
+    assert!(rows.len() > 50, "{} acts", rows.len());
+    for row in rows {
+        assert!(named(row).count() > 0, "no test: {row}");
+        for (file, test) in named(row) {
+            assert!(is_there(root, file, test), "there is no test {test} in {file}.rs");
+        }
+    }
+    assert!(!is_there(root, "multifeed-proto/tests/hostile", "no_such_test"));
+    assert!(!is_there(root, "multifeed-proto/tests/hostile", "ends"), "a helper is no test");
+}
