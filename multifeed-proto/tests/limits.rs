@@ -1,6 +1,6 @@
 //! A remote that does its worst, measured with an allocator that counts: what a session holds at its doing stays under the
 //! bounds that its [`Limits`] name.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! Two sessions on a pipe, on virtual time.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod common;
 
