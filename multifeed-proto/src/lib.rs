@@ -7,6 +7,101 @@
 //!
 //! The wire is that of npm's `multifeed` 6.0.0 (hypercore-protocol 8): Noise XX, XSalsa20, length-prefixed messages on
 //! numbered channels, and multifeed's handshake and feed lists as stream extensions.
+//!
+//! # The driver loop
+//!
+//! Whoever owns the socket turns this wheel, on one thread or several, blocking or not:
+//!
+//! 1. **Read** to the end of [`recv_buf`](Session::recv_buf), then call [`handle_input`](Session::handle_input) with the time. `None`
+//!    instead of a buffer means: read nothing now, the session is paused until you took events or output. That is the
+//!    back-pressure; it passes on to the remote by itself, since its bytes then wait in the socket. At the end of the stream, call
+//!    [`handle_eof`](Session::handle_eof).
+//! 2. **Take events** with [`poll_event`](Session::poll_event) until there is none, and answer them with calls, or with [`Command`]s
+//!    from elsewhere. [`send_credit`](Session::send_credit) tells how much the session will still queue for a remote that reads
+//!    slowly.
+//! 3. **Write** what [`poll_output`](Session::poll_output) gives. When [`output_finished`](Session::output_finished), shut your half.
+//! 4. **Wait** for the socket, for a command, or until [`poll_timeout`](Session::poll_timeout), and then call
+//!    [`handle_timeout`](Session::handle_timeout).
+//!
+//! Any order of these calls is safe, and none has to come at once: a caller that is late loses nothing. After an error every
+//! call tells the same one, what was queued still goes out, and the last event is [`Event::Closed`].
+//!
+//! Here the two ends of a stream are driven in memory. A real driver does the same with a socket between them; `examples/threads.rs`
+//! does it with blocking sockets, `examples/poll_loop.rs` with a thousand sessions on one thread.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use bytes::{Bytes, BytesMut};
+//! use multifeed_proto::{Config, Data, Event, FeedKey, Message, Role, Session, Token};
+//!
+//! /// One turn of the wheel: what `from` has to say goes to `to`, and what `to` makes of it is told.
+//! fn turn(from: &mut Session, to: &mut Session, now: Duration) -> Vec<Event> {
+//!     let mut wire = BytesMut::new();
+//!     from.poll_output(&mut wire);
+//!     if let Some(buf) = to.recv_buf() {
+//!         buf.extend_from_slice(&wire);
+//!         to.handle_input(now).expect("an honest remote");
+//!     }
+//!     std::iter::from_fn(|| to.poll_event()).collect()
+//! }
+//!
+//! let now = Duration::ZERO; // on any clock that does not run backwards
+//! let mut alice = Session::new(Role::Initiator, Config::default(), now, &mut rand::rng());
+//! let mut bob = Session::new(Role::Responder, Config::default(), now, &mut rand::rng());
+//!
+//! let feed = FeedKey::new([7; 32]);
+//! let mut block = None;
+//! while block.is_none() {
+//!     // Alice has the feed: she offers it, opens its channel once both agreed, and sends a block.
+//!     for event in turn(&mut bob, &mut alice, now) {
+//!         match event {
+//!             Event::Ready(_) => alice.offer_feeds(&[feed]),
+//!             Event::Manifest { .. } => alice.request_feeds(&[]),
+//!             Event::Replicate { keys, .. } if keys == [feed] => alice.open_channel(Token(0), feed),
+//!             Event::Opened { token } => {
+//!                 // Proofs and signatures are made by whoever holds the feed (the crate `multifeed-core`).
+//!                 let value = Some(Bytes::from_static(b"hello"));
+//!                 alice.send(token, &Message::Data(Data { index: 0, value, nodes: vec![], signature: None }));
+//!             }
+//!             _ => {}
+//!         }
+//!     }
+//!     // Bob wants whatever is offered.
+//!     for event in turn(&mut alice, &mut bob, now) {
+//!         match event {
+//!             Event::Ready(_) => bob.offer_feeds(&[]),
+//!             Event::Manifest { keys } => bob.request_feeds(&keys),
+//!             Event::Replicate { keys, .. } => {
+//!                 for (token, key) in (0..).zip(keys) {
+//!                     bob.open_channel(Token(token), key);
+//!                 }
+//!             }
+//!             Event::Message { message: Message::Data(data), .. } => block = data.value,
+//!             _ => {}
+//!         }
+//!     }
+//! }
+//! assert_eq!(block.as_deref(), Some(&b"hello"[..]));
+//!
+//! // The end: what is queued still goes out, then each side shuts its half.
+//! bob.finish();
+//! bob.poll_output(&mut BytesMut::new());
+//! assert!(bob.output_finished());
+//! assert_eq!(bob.poll_event(), Some(Event::Closed(Ok(()))));
+//! alice.handle_eof();
+//! assert_eq!(alice.poll_event(), Some(Event::RemoteEnded));
+//! ```
+//!
+//! # What is bounded
+//!
+//! Everything that a remote can make a session hold has a name in [`Limits`], and the sum of them is documented there.
+//! `docs/threat-model.md` of the repository lists what a hostile remote may try, each act with the test that holds it.
+//!
+//! # Features
+//!
+//! `std` (default): errors implement `std::error::Error` by way of std's own crates, and the cipher asks the processor at run time
+//! what it can. Without it the crate needs `alloc` alone.
 #![cfg_attr(not(feature = "std"), no_std)]
 
 extern crate alloc;
