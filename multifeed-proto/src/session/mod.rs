@@ -97,11 +97,6 @@ pub struct Totals {
 impl Session {
     /// Starts a session at the time `now`. Everything random that it will ever need is drawn from `rng` here.
     pub fn new(role: Role, config: Config, now: Duration, rng: &mut impl CryptoRng) -> Self {
-        let mut extensions = Extensions::default();
-        for kind in Kind::ALL {
-            extensions.add(kind.name());
-        }
-        let timers = Timers::new(&config, now);
         let mut output = Output::default();
         let handshake = Handshake::new(role, config.static_key.as_ref(), rng)
             .and_then(|mut handshake| handshake.start(&mut output.handshake).map(|()| handshake));
@@ -109,6 +104,23 @@ impl Session {
             Ok(handshake) => (State::Noise(handshake), None),
             Err(error) => (State::Over, Some(Err(SessionError::Handshake(error)))),
         };
+        Self { closed, ..Self::start(role, config, now, state, output) }
+    }
+
+    /// Starts a session whose Noise handshake is done, so that fuzzers get past it.
+    #[cfg(feature = "fuzzing")]
+    #[doc(hidden)]
+    pub fn past_noise(role: Role, config: Config, now: Duration, established: Established) -> Self {
+        let mut session = Self::start(role, config, now, State::Over, Output::default());
+        session.establish(established);
+        session
+    }
+
+    fn start(role: Role, config: Config, now: Duration, state: State, output: Output) -> Self {
+        let mut extensions = Extensions::default();
+        for kind in Kind::ALL {
+            extensions.add(kind.name());
+        }
         Self {
             role,
             root_key: config.root_key,
@@ -117,14 +129,14 @@ impl Session {
             input: Input::new(),
             channels: Channels::new(config.root_key.discovery_key()),
             exchange: Exchange::new(&config),
-            timers,
+            timers: Timers::new(&config, now),
             strays: 0,
             waiting: Vec::new(),
             waiting_bytes: 0,
             close_root: false,
             ended: false,
             ended_told: false,
-            closed,
+            closed: None,
             closed_told: false,
             io: Io { output, events: Events::default(), extensions, limits: config.limits },
         }
