@@ -1,0 +1,267 @@
+//! Calls of the API in any order, on two sessions joined by a pipe that changes nothing, against a model of what they must tell.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use arbitrary::{Arbitrary, Unstructured};
+use bytes::BytesMut;
+use multifeed_proto::{
+    Command, Event, Fault, FeedKey, Have, Message, Origin, Phase, Role, Session, SessionError, Token,
+};
+
+use crate::sides::{Told, Watch, key, session};
+
+#[derive(Debug, Arbitrary)]
+struct Input {
+    events: [u8; 2],
+    calls: Vec<(bool, Call)>,
+}
+
+#[derive(Debug, Arbitrary)]
+enum Call {
+    Told(Told),
+    /// Moves so many bytes of what is on its way.
+    Read(u8),
+    ReadAll,
+    Poll(u8),
+    Output,
+    Seconds(u8),
+    Finish,
+    /// Until nothing moves any more.
+    Settle,
+}
+
+/// A session, and the model of what it was told.
+struct Side {
+    session: Session,
+    watch: Watch,
+    inbox: BytesMut,
+    offers: Vec<BTreeSet<FeedKey>>,
+    offered: BTreeSet<FeedKey>,
+    requested: BTreeSet<FeedKey>,
+    /// Keys of channels that were opened here at some time.
+    opened: Vec<FeedKey>,
+    keys: Vec<(Token, FeedKey)>,
+    /// Manifests that came.
+    manifests: usize,
+    sent: u64,
+    received: Option<u64>,
+    finished: bool,
+    closed: bool,
+    shut: bool,
+}
+
+impl Side {
+    fn new(role: Role, events: u8) -> Self {
+        Self {
+            session: session(role, usize::from(events).max(1)),
+            watch: Watch::default(),
+            inbox: BytesMut::new(),
+            offers: Vec::new(),
+            offered: BTreeSet::new(),
+            requested: BTreeSet::new(),
+            opened: Vec::new(),
+            keys: Vec::new(),
+            manifests: 0,
+            sent: 0,
+            received: None,
+            finished: false,
+            closed: false,
+            shut: false,
+        }
+    }
+
+    fn tell(&mut self, told: &Told) {
+        if self.closed || self.finished {
+            return self.session.apply(told.command());
+        }
+        let mut command = told.command();
+        match &mut command {
+            Command::Offer(keys) => {
+                self.offers.push(keys.iter().copied().collect());
+                self.offered.extend(keys.iter().copied());
+            }
+            Command::Request(keys) => self.requested.extend(keys.iter().copied()),
+            Command::Open { token, key } => {
+                self.opened.push(*key);
+                if !self.keys.iter().any(|(known, _)| known == token) {
+                    self.keys.push((*token, *key));
+                }
+            }
+            Command::Close { token } => {
+                self.watch.closed(*token);
+                self.keys.retain(|(known, _)| known != token);
+            }
+            // Numbered, so that their order can be told.
+            Command::Send { message: Message::Have(Have { start, .. }), .. } => {
+                self.sent += 1;
+                *start = self.sent;
+            }
+            Command::Send { message: Message::Request(request), .. } => {
+                request.index >>= 11;
+                request.nodes >>= 11;
+            }
+            Command::Send { message: Message::Extension { id, .. }, .. } => *id >>= 8,
+            _ => {}
+        }
+        self.session.apply(command);
+    }
+
+    fn poll(&mut self, remote: &Model) -> bool {
+        let Some(event) = self.session.poll_event() else { return false };
+        self.watch.event(&event);
+        match event {
+            Event::Manifest { keys } => {
+                let offer = remote.offers.get(self.manifests).expect("an offer of the remote's");
+                assert!(keys.iter().eq(offer), "{keys:?} is not {offer:?}");
+                self.manifests += 1;
+            }
+            Event::Replicate { keys, origin: Origin::Local } => {
+                assert!(keys.iter().all(|key| self.offered.contains(key) && remote.requested.contains(key)));
+            }
+            Event::Replicate { keys, origin: Origin::Remote } => {
+                assert!(keys.iter().all(|key| self.requested.contains(key) && remote.offered.contains(key)));
+            }
+            Event::Opened { token } => {
+                let key = self.keys.iter().find(|(known, _)| *known == token).expect("a token of ours").1;
+                assert!(remote.opened.contains(&key), "the remote never opened {key}");
+            }
+            Event::ChannelClosed { token } => self.keys.retain(|(known, _)| *known != token),
+            Event::Message { message: Message::Have(have), .. } => {
+                assert!(self.received < Some(have.start) && have.start <= remote.sent, "out of order");
+                self.received = Some(have.start);
+            }
+            Event::Closed(result) => {
+                self.closed = true;
+                match result {
+                    Ok(()) => assert!(self.finished),
+                    // Nobody broke a rule; time may be over, and the other side may have gone.
+                    Err(error) => assert!(error.fault() == Fault::Network, "{error}"),
+                }
+            }
+            _ => {}
+        }
+        true
+    }
+
+    fn read(&mut self, size: usize, now: Duration) -> bool {
+        let size = size.min(self.inbox.len());
+        if size == 0 {
+            return false;
+        }
+        let Some(buf) = self.session.recv_buf() else { return false };
+        buf.extend_from_slice(&self.inbox.split_to(size));
+        if let Err(error) = self.session.handle_input(now) {
+            assert_eq!(error.fault(), Fault::Network, "{error}");
+        }
+        true
+    }
+
+    fn model(&self) -> Model {
+        Model {
+            offers: self.offers.clone(),
+            offered: self.offered.clone(),
+            requested: self.requested.clone(),
+            opened: self.opened.clone(),
+            sent: self.sent,
+        }
+    }
+}
+
+/// What the other side was told.
+struct Model {
+    offers: Vec<BTreeSet<FeedKey>>,
+    offered: BTreeSet<FeedKey>,
+    requested: BTreeSet<FeedKey>,
+    opened: Vec<FeedKey>,
+    sent: u64,
+}
+
+/// Calls in any order.
+pub fn calls(data: &[u8]) {
+    let Ok(input) = Input::arbitrary_take_rest(Unstructured::new(data)) else { return };
+    let mut sides = [Side::new(Role::Initiator, input.events[0]), Side::new(Role::Responder, input.events[1])];
+    let mut now = Duration::ZERO;
+    let mut timed_out = false;
+    for (first, call) in &input.calls {
+        if !first {
+            sides.swap(0, 1);
+        }
+        let [this, that] = &mut sides;
+        match call {
+            Call::Told(told) => this.tell(told),
+            Call::Read(size) => drop(this.read((*size).into(), now)),
+            Call::ReadAll => drop(this.read(usize::MAX, now)),
+            Call::Poll(count) => drop((0..*count).all(|_| this.poll(&that.model()))),
+            Call::Output => output(this, that),
+            Call::Seconds(seconds) => {
+                now += Duration::from_secs((*seconds).into());
+                this.session.handle_timeout(now);
+                timed_out = true;
+            }
+            Call::Finish => {
+                this.finished |= !this.closed;
+                this.session.finish();
+            }
+            Call::Settle => settle(this, that, now),
+        }
+        if !first {
+            sides.swap(0, 1);
+        }
+    }
+    let [a, b] = &mut sides;
+    settle(a, b, now);
+    // Without the other's Open an initiator waits for a moment.
+    now += Duration::from_millis(100);
+    a.session.handle_timeout(now);
+    settle(a, b, now);
+    if !timed_out && !a.finished && !b.finished {
+        assert!(!a.closed && !b.closed);
+        assert_eq!((a.manifests, b.manifests), (b.offers.len(), a.offers.len()), "every offer arrived");
+    }
+    for side in [a, b] {
+        side.finished |= !side.closed;
+        side.session.finish();
+        while side.session.poll_output(&mut BytesMut::new()) {}
+        assert!(side.session.output_finished());
+        let expected = SessionError::Disconnected(Phase::Ready).fault();
+        assert_eq!(expected, Fault::Network);
+        let mut last = None;
+        while let Some(event) = side.session.poll_event() {
+            last = Some(event);
+        }
+        assert!(side.closed != matches!(last, Some(Event::Closed(_))), "one Closed");
+    }
+    assert_ne!(key(0), key(7));
+}
+
+fn output(from: &mut Side, to: &mut Side) {
+    from.session.poll_output(&mut to.inbox);
+    if from.session.output_finished() {
+        from.shut = true;
+    }
+}
+
+/// Moves everything, until nothing moves.
+fn settle(a: &mut Side, b: &mut Side, now: Duration) {
+    for turn in 0.. {
+        assert!(turn < 10_000, "it does not come to rest");
+        let mut moved = false;
+        for first in [true, false] {
+            let (this, that) = if first { (&mut *a, &mut *b) } else { (&mut *b, &mut *a) };
+            let before = that.inbox.len();
+            output(this, that);
+            moved |= that.inbox.len() > before;
+            moved |= this.read(usize::MAX, now);
+            while this.poll(&that.model()) {
+                moved = true;
+            }
+            if that.shut && this.inbox.is_empty() {
+                this.session.handle_eof();
+            }
+        }
+        if !moved {
+            return;
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! Sessions with fixed keys, what the remote may say to them, and what holds whatever it says.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use arbitrary::Arbitrary;
+use bytes::{BufMut, Bytes, BytesMut};
+use multifeed_proto::crypto::capability::Split;
+use multifeed_proto::crypto::cipher::Keystream;
+use multifeed_proto::crypto::noise::Established;
+use multifeed_proto::wire::frame;
+use multifeed_proto::wire::message::kind;
+use multifeed_proto::{
+    Command, Config, DEFAULT_ROOT_KEY, Event, Fault, FeedKey, Have, Message, Request, Role, Session, SessionError,
+    Token,
+};
+
+const NAMES: [&str; 4] =
+    ["MULTIFEED_HANDSHAKE", "MULTIFEED_MANIFEST", "MULTIFEED_REPLICATE_FEEDS", "MULTIFEED_REQUEST_FEEDS"];
+const HANDSHAKE: &str = r#"{"live":true,"_id":"ff","client":"MULTIFEED","version":"4.0.0"}"#;
+
+/// Bytes that are not random at all.
+pub(crate) struct Counter(pub(crate) u8);
+
+impl rand_core::TryRng for Counter {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        Ok(4)
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        Ok(4)
+    }
+
+    fn try_fill_bytes(&mut self, dst: &mut [u8]) -> Result<(), Infallible> {
+        for byte in dst {
+            self.0 = self.0.wrapping_add(1);
+            *byte = self.0;
+        }
+        Ok(())
+    }
+}
+
+impl rand_core::TryCryptoRng for Counter {}
+
+/// One of a few feeds, or the root key.
+pub(crate) fn key(n: u8) -> FeedKey {
+    if n & 7 == 7 { DEFAULT_ROOT_KEY } else { FeedKey::new([n & 7; 32]) }
+}
+
+pub(crate) fn split(role: Role) -> Split {
+    match role {
+        Role::Initiator => Split { tx: [1; 32], rx: [2; 32] },
+        Role::Responder => Split { tx: [2; 32], rx: [1; 32] },
+    }
+}
+
+fn nonce(role: Role) -> [u8; 24] {
+    [role as u8 + 1; 24]
+}
+
+pub(crate) fn other(role: Role) -> Role {
+    match role {
+        Role::Initiator => Role::Responder,
+        Role::Responder => Role::Initiator,
+    }
+}
+
+/// A session whose Noise handshake is done.
+pub(crate) fn session(role: Role, events: usize) -> Session {
+    let mut config = Config::default();
+    config.limits.events = events.max(1);
+    let established = Established {
+        remote_public_key: [3; 32],
+        handshake_hash: [4; 64],
+        split: split(role),
+        nonce: nonce(role),
+        remote_nonce: nonce(other(role)),
+    };
+    Session::past_noise(role, config, Duration::ZERO, established)
+}
+
+/// The keystream that a session in this role encrypts with.
+pub(crate) fn keystream(role: Role) -> Keystream {
+    Keystream::new(&split(role).tx, &nonce(role))
+}
+
+/// What a remote says: something that means something, or anything.
+#[derive(Debug, Clone, Arbitrary)]
+pub(crate) enum Said {
+    Open { id: u8, key: u8, proves: bool },
+    Close { id: u8, key: Option<u8> },
+    Options,
+    Handshake,
+    List { kind: u8, keys: Vec<u8> },
+    Json { id: u8, text: Vec<u8> },
+    Frame { channel: u32, kind: u8, body: Vec<u8> },
+    Have { id: u8, start: u64, length: u64 },
+    Block { id: u8, size: u16 },
+    KeepAlives(u8),
+    Bytes(Vec<u8>),
+}
+
+impl Said {
+    /// Its bytes, from a remote in this role, before they are encrypted.
+    pub(crate) fn put(&self, role: Role, wire: &mut Vec<u8>) {
+        match self {
+            Self::Open { id, key: n, proves } => {
+                let mut body = vec![0x0a, 32];
+                body.extend_from_slice(key(*n).discovery_key().as_bytes());
+                body.extend_from_slice(&[0x12, 32]);
+                body.extend_from_slice(&split(role).capability(&key(n.wrapping_add(u8::from(!proves)))));
+                put(wire, (*id).into(), kind::OPEN, &body);
+            }
+            Self::Close { id, key: n } => {
+                let mut body = Vec::new();
+                if let Some(n) = n {
+                    body.extend_from_slice(&[0x0a, 32]);
+                    body.extend_from_slice(key(*n).discovery_key().as_bytes());
+                }
+                put(wire, (*id).into(), kind::CLOSE, &body);
+            }
+            Self::Options => {
+                let mut body = Vec::new();
+                for name in NAMES {
+                    body.extend_from_slice(&[0x0a, name.len() as u8]);
+                    body.extend_from_slice(name.as_bytes());
+                }
+                put(wire, 0, kind::OPTIONS, &body);
+            }
+            Self::Handshake => put(wire, 0, kind::EXTENSION, &[&[0], HANDSHAKE.as_bytes()].concat()),
+            Self::List { kind, keys } => {
+                let keys: Vec<_> = keys.iter().map(|n| format!("\"{}\"", key(*n))).collect();
+                let id = kind % 3 + 1;
+                let list = format!("[{}]", keys.join(","));
+                let text = if id == 1 { format!("{{\"keys\":{list}}}") } else { list };
+                put(wire, 0, kind::EXTENSION, &[&[id], text.as_bytes()].concat());
+            }
+            Self::Json { id, text } => put(wire, 0, kind::EXTENSION, &[&[id & 3], &text[..]].concat()),
+            Self::Frame { channel, kind, body } => put(wire, channel % frame::CHANNELS, *kind, body),
+            Self::Have { id, start, length } => {
+                put_message(
+                    wire,
+                    *id,
+                    &Message::Have(Have { start: *start, length: *length, bitfield: None, ack: false }),
+                );
+            }
+            Self::Block { id, size } => {
+                let value = Some(Bytes::from(vec![7; usize::from(*size)]));
+                let data = multifeed_proto::Data { index: 1, value, nodes: Vec::new(), signature: Some([1; 64]) };
+                put_message(wire, *id, &Message::Data(data));
+            }
+            Self::KeepAlives(count) => wire.resize(wire.len() + usize::from(*count), 0),
+            Self::Bytes(bytes) => wire.extend_from_slice(bytes),
+        }
+    }
+
+    /// What a sound remote says first, its root channel being `id`.
+    pub(crate) fn greeting(id: u8) -> [Self; 3] {
+        [Self::Open { id, key: 7, proves: true }, Self::Options, Self::Handshake]
+    }
+}
+
+fn put(wire: &mut Vec<u8>, channel: u32, kind: u8, body: &[u8]) {
+    frame::put_header(wire, channel, kind, body.len());
+    wire.put_slice(body);
+}
+
+fn put_message(wire: &mut Vec<u8>, id: u8, message: &Message) {
+    let mut body = BytesMut::new();
+    message.encode(&mut body);
+    put(wire, id.into(), message.kind(), &body);
+}
+
+/// What a caller tells a session.
+#[derive(Debug, Clone, Arbitrary)]
+pub(crate) enum Told {
+    Offer(Vec<u8>),
+    Request(Vec<u8>),
+    Open { token: u8, key: u8 },
+    Close { token: u8 },
+    Have { token: u8, start: u64, bitfield: Option<Vec<u8>> },
+    Ask { token: u8, index: u64, nodes: u64 },
+    Extension { token: u8, id: u64, body: Vec<u8> },
+    CloseRoot,
+}
+
+impl Told {
+    pub(crate) fn command(&self) -> Command {
+        let keys = |keys: &[u8]| keys.iter().map(|n| key(*n)).collect();
+        let send = |token: u8, message| Command::Send { token: Token((token & 7).into()), message };
+        match self {
+            Self::Offer(n) => Command::Offer(keys(n)),
+            Self::Request(n) => Command::Request(keys(n)),
+            Self::Open { token, key: n } => Command::Open { token: Token((token & 7).into()), key: key(*n) },
+            Self::Close { token } => Command::Close { token: Token((token & 7).into()) },
+            Self::Have { token, start, bitfield } => {
+                let bitfield = bitfield.clone().map(Bytes::from);
+                send(*token, Message::Have(Have { start: *start, length: 1, bitfield, ack: false }))
+            }
+            Self::Ask { token, index, nodes } => {
+                send(*token, Message::Request(Request { index: *index, bytes: 0, hash: false, nodes: *nodes }))
+            }
+            Self::Extension { token, id, body } => {
+                send(*token, Message::Extension { id: *id, body: Bytes::copy_from_slice(body) })
+            }
+            Self::CloseRoot => Command::CloseRoot,
+        }
+    }
+}
+
+/// What holds for the events of any session.
+#[derive(Debug, Default)]
+pub(crate) struct Watch {
+    ready: bool,
+    over: bool,
+    open: Vec<Token>,
+}
+
+impl Watch {
+    pub(crate) fn event(&mut self, event: &Event) {
+        assert!(!self.over, "{event:?} after Closed");
+        match event {
+            Event::Ready(_) => assert!(!std::mem::replace(&mut self.ready, true), "ready twice"),
+            Event::Manifest { keys } | Event::Replicate { keys, .. } => {
+                assert!(self.ready, "{event:?} before Ready");
+                assert!(keys.is_sorted_by(|a, b| a < b), "{event:?}");
+            }
+            Event::Opened { token } => {
+                assert!(!self.open.contains(token), "opened twice");
+                self.open.push(*token);
+            }
+            Event::Message { token, .. } => assert!(self.open.contains(token), "{event:?} on no open channel"),
+            Event::ChannelClosed { token } => self.open.retain(|open| open != token),
+            Event::Closed(result) => {
+                self.over = true;
+                if let Err(error) = result {
+                    assert!(!error.code().is_empty() && !error.to_string().is_empty());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The caller closed a channel: it may open it again under the same token.
+    pub(crate) fn closed(&mut self, token: Token) {
+        self.open.retain(|open| *open != token);
+    }
+}
+
+/// An error that the remote can be blamed for, or the time.
+pub(crate) fn is_no_fault_of_ours(error: &SessionError) -> bool {
+    error.fault() != Fault::Local
+}
