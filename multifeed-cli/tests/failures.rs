@@ -365,7 +365,13 @@ fn a_signal_while_connecting_listening_or_reading() -> Result<()> {
 
     let mut append =
         common::Running::start_with_input(&[&store.option()[..], &["--json", "append", "w", "-"]].concat())?;
-    let stdin = append.take_input();
+    let mut stdin = append.take_input().context("no stdin")?;
+    // A batch is appended, and the next one is waited for.
+    let mut line = vec![b'a'; 1 << 20];
+    line.push(b'\n');
+    for _ in 0..17 {
+        stdin.write_all(&line)?;
+    }
     append.until(|| store.path().join("0/key").exists())?;
     append.signal("INT")?;
     let events = append.ended(130)?;
