@@ -1,7 +1,7 @@
 //! What multifeed's own tests stand on, and nothing else uses:
 //!
 //! - [`js`]: real JS peers (npm `multifeed` 6.0.0) as child processes, and their view of a folder;
-//! - [`conformance`]: what every adapter has to do alike, as tests that an adapter runs;
+//! - [`mod@conformance`]: what every adapter has to do alike, as tests that an adapter runs;
 //! - [`blocks`]: made-up blocks and digests over them that JS computes as well;
 //! - [`net`]: a simulated network on virtual time that delays, splits, joins and cuts;
 //! - [`disk`]: storage that fails where a test wants it to, and what a disk holds after a crash at any moment;
