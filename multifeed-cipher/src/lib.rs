@@ -130,6 +130,16 @@ impl XSalsa20 {
         self.used = tail.len();
     }
 
+    /// The keystream from one of its blocks of 64 bytes on, in plain Rust where `portable`, so that fuzzers reach every place of it
+    /// on every path.
+    #[cfg(feature = "fuzzing")]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn from_block(key: &[u8; 32], nonce: &[u8; 24], block: u64, portable: bool) -> Self {
+        let path = if portable { Path::Portable } else { Path::best() };
+        Self { counter: block, ..Self::with_path(key, nonce, path) }
+    }
+
     fn with_path(key: &[u8; 32], nonce: &[u8; 24], path: Path) -> Self {
         let [n0, n1, n2, n3, n4, n5] = salsa::words(nonce);
         let key = salsa::hsalsa20(key, [n0, n1, n2, n3]);

@@ -2,6 +2,7 @@
 //! libfuzzer's, and the ordinary tests the committed seeds.
 
 mod calls;
+mod cipher;
 mod handshake;
 mod middle;
 mod session;
@@ -9,6 +10,7 @@ mod sides;
 mod wire;
 
 pub use calls::calls;
+pub use cipher::cipher;
 pub use handshake::{handshake_initiator, handshake_responder};
 pub use middle::middle;
 pub use session::session;
@@ -18,7 +20,8 @@ pub use wire::{bitfield_rle, frames, messages};
 pub type Target = fn(&[u8]);
 
 /// All targets.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 9] = [
+    ("cipher", cipher),
     ("frames", frames),
     ("messages", messages),
     ("bitfield_rle", bitfield_rle),
