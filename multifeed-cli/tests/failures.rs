@@ -104,8 +104,8 @@ fn js_error(change: &Change, rust_connects: bool) -> Result<Value> {
         _ => Options::default(),
     };
     match change {
-        Change::Version(version) => options.session.version = (*version).to_owned(),
-        Change::Client(client) => options.session.client = (*client).to_owned(),
+        Change::Version(version) => options.session.root.as_mut().unwrap().version = (*version).to_owned(),
+        Change::Client(client) => options.session.root.as_mut().unwrap().client = (*client).to_owned(),
         Change::RootKey => {}
     }
     let (mut js, address) = JsPeer::listen(&[])?;

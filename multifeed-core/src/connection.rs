@@ -30,8 +30,9 @@ impl Connection {
         now: Duration,
         rng: &mut impl CryptoRng,
     ) -> Self {
-        config.live = options.live;
-        config.user_data = options.user_data.clone();
+        if let Some(root) = &mut config.root {
+            (root.live, root.user_data) = (options.live, options.user_data.clone());
+        }
         let peer = multifeed.connect(options);
         Self { session: Session::new(role, config, now, rng), peer }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use multifeed_proto::{Command, FeedKey, RemoteHandshake, SessionError, Token};
+use multifeed_proto::{Command, FeedKey, RemoteHandshake, Root, SessionError, Token};
 
 use crate::error::StoreError;
 use crate::multifeed::FeedId;
@@ -105,14 +105,14 @@ impl Peering {
     /// Offers feeds to the remote.
     pub(crate) fn offer(&mut self, keys: Vec<FeedKey>) {
         self.exchange.offers_unanswered += 1;
-        self.commands.push_back(Command::Offer(keys));
+        self.commands.push_back(Command::Offer { root: Root::FIRST, keys });
     }
 
     /// Answers the remote's offer.
     pub(crate) fn request(&mut self, keys: Vec<FeedKey>) {
         self.exchange.manifest_seen = true;
         self.exchange.requests_unanswered += 1;
-        self.commands.push_back(Command::Request(keys));
+        self.commands.push_back(Command::Request { root: Root::FIRST, keys });
     }
 
     /// The remote requested feeds of ours.
@@ -180,7 +180,7 @@ impl Peering {
     /// Ends the session cleanly where nothing is left to do: both lists were exchanged, and every channel was closed.
     pub(crate) fn settle(&mut self) {
         if self.stage == Stage::Running && !self.is_live() && self.peers.is_empty() && self.settled() {
-            self.commands.push_back(Command::CloseRoot);
+            self.commands.push_back(Command::CloseRoot { root: Root::FIRST });
             self.finish();
         }
     }

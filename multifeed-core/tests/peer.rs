@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use multifeed_core::{FeedId, KeyPair, MemoryStorage, Multifeed, Options, PeerEvent, PeerId, Replicate};
 use multifeed_proto::{
-    Command, Config, Data, Event, FeedKey, Have, Message, Origin, Request, Role, Session, SessionError, Token,
+    Command, Config, Data, Event, FeedKey, Have, Message, Origin, Request, Role, Root, Session, SessionError, Token,
 };
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -29,7 +29,7 @@ impl Played {
         let mut played = Self { store, peer, now: Duration::ZERO };
         let ready = ready(remote_live);
         played.event(ready);
-        assert_eq!(played.commands(), [Command::Offer(vec![])]);
+        assert_eq!(played.commands(), [Command::Offer { root: Root::FIRST, keys: vec![] }]);
         played
     }
 
@@ -39,7 +39,7 @@ impl Played {
         let key = played.store.info(id).key;
         played.store.append(id, &blocks(count)).unwrap();
         played.store.commit(Duration::ZERO);
-        assert_eq!(played.commands(), [Command::Offer(vec![key])]);
+        assert_eq!(played.commands(), [Command::Offer { root: Root::FIRST, keys: vec![key] }]);
         (played, id, key)
     }
 
@@ -73,7 +73,7 @@ impl Played {
 
     /// Both sides open the channel of the one feed.
     fn open(&mut self, key: FeedKey) -> Vec<Command> {
-        self.event(Event::Replicate { keys: vec![key], origin: Origin::Local });
+        self.event(Event::Replicate { root: Root::FIRST, keys: vec![key], origin: Origin::Local });
         assert_eq!(self.commands(), [Command::Open { token: Token(0), key }]);
         self.event(Event::Opened { token: Token(0) });
         self.commands()
@@ -84,7 +84,7 @@ impl Played {
 fn ready(live: bool) -> Event {
     let mut rng = StdRng::seed_from_u64(3);
     let mut config = Config::default();
-    config.live = live;
+    config.root.as_mut().unwrap().live = live;
     let mut ends =
         [Role::Initiator, Role::Responder].map(|role| Session::new(role, config.clone(), Duration::ZERO, &mut rng));
     loop {
@@ -95,7 +95,7 @@ fn ready(live: bool) -> Event {
             ends[1 - side].handle_input(Duration::ZERO).unwrap();
         }
         while let Some(event) = ends[0].poll_event() {
-            if matches!(event, Event::Ready(_)) {
+            if matches!(event, Event::Ready { .. }) {
                 return event;
             }
         }
@@ -162,21 +162,21 @@ fn a_writer_serves_and_closes_when_the_reader_is_done() {
     assert_eq!(end[1..], [Command::Close { token: Token(0) }]);
     // The lists are not exchanged yet: no end before that.
     assert_eq!(played.commands(), []);
-    played.event(Event::Manifest { keys: vec![] });
-    assert_eq!(played.commands(), [Command::Request(vec![])]);
-    played.event(Event::Replicate { keys: vec![], origin: Origin::Remote });
+    played.event(Event::Manifest { root: Root::FIRST, keys: vec![] });
+    assert_eq!(played.commands(), [Command::Request { root: Root::FIRST, keys: vec![] }]);
+    played.event(Event::Replicate { root: Root::FIRST, keys: vec![], origin: Origin::Remote });
     // Two offers went out, one of them was answered.
     assert_eq!(played.commands(), []);
-    played.event(Event::Replicate { keys: vec![], origin: Origin::Local });
-    assert_eq!(played.commands(), [Command::CloseRoot, Command::Finish]);
+    played.event(Event::Replicate { root: Root::FIRST, keys: vec![], origin: Origin::Local });
+    assert_eq!(played.commands(), [Command::CloseRoot { root: Root::FIRST }, Command::Finish]);
 }
 
 #[test]
 fn a_reader_wants_requests_stores_and_says_that_it_is_done() {
     let mut played = Played::new(Replicate::default(), false);
     let key = KeyPair::from_seed(&[1; 32]).public_key();
-    played.event(Event::Manifest { keys: vec![key] });
-    assert_eq!(played.commands(), [Command::Request(vec![key])]);
+    played.event(Event::Manifest { root: Root::FIRST, keys: vec![key] });
+    assert_eq!(played.commands(), [Command::Request { root: Root::FIRST, keys: vec![key] }]);
     let opened = played.open(key);
     assert_eq!(messages(opened), [Message::Want { start: 0, length: MI }]);
     assert_eq!(played.answers(status(true, false)), []);

@@ -187,8 +187,9 @@ impl Multifeed {
         let shared = self.shared();
         let pump_options = shared.options.pump.clone();
         let mut config = shared.options.session.clone();
-        config.live = options.live;
-        config.user_data = options.user_data.clone();
+        if let Some(root) = &mut config.root {
+            (root.live, root.user_data) = (options.live, options.user_data.clone());
+        }
         let queue = Arc::new(SyncQueue::default());
         let link = Arc::new(Link::new(
             shared.mailbox.clone(),

@@ -114,12 +114,12 @@ fn session_is_paused(session: &mut Session) -> bool {
 /// Offers a feed, and sends its one block to who opens it.
 fn writer(feed: FeedKey) -> Handler {
     Box::new(move |session, event| match event {
-        Event::Ready(remote) => {
+        Event::Ready { root, remote } => {
             println!("writer: {} {} is there", remote.client, remote.version);
-            session.offer_feeds(&[feed]);
+            session.offer_feeds(*root, &[feed]);
         }
         // It offers nothing, and waits for our request nevertheless.
-        Event::Manifest { .. } => session.request_feeds(&[]),
+        Event::Manifest { root, .. } => session.request_feeds(*root, &[]),
         Event::Replicate { keys, .. } if keys.contains(&feed) => session.open_channel(Token(0), feed),
         Event::Opened { token } => {
             let value = Some(Bytes::from_static(b"the first block"));
@@ -133,10 +133,10 @@ fn writer(feed: FeedKey) -> Handler {
 /// Requests what is offered, and ends when the first block is there.
 fn reader() -> Handler {
     Box::new(move |session, event| match event {
-        Event::Ready(_) => session.offer_feeds(&[]),
-        Event::Manifest { keys } => {
+        Event::Ready { root, .. } => session.offer_feeds(*root, &[]),
+        Event::Manifest { root, keys } => {
             println!("reader: {} feeds are offered", keys.len());
-            session.request_feeds(keys);
+            session.request_feeds(*root, keys);
         }
         Event::Replicate { keys, .. } => {
             for (token, key) in (0..).zip(keys) {

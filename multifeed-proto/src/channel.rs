@@ -1,48 +1,90 @@
 //! Channels: which are open on which side, under which numbers, and whether the remote proved that it knows their keys
 //! (hypercore-protocol's `Channelizer`).
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use crate::crypto::capability::Split;
 use crate::error::{MessageError, SessionError};
-use crate::event::Token;
+use crate::event::{Root, Token};
+use crate::extension::Extensions;
 use crate::key::{DiscoveryKey, FeedKey};
+use crate::machine::Machine;
 use crate::wire::frame;
 
 /// Whose a channel is on our side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Owner {
-    /// The session's own: the root key's.
-    Root,
-    /// The caller's.
+    /// A multifeed's: a root key's channel.
+    Root(Root),
+    /// The caller's: a feed's channel.
     Feed(Token),
 }
 
 /// The channels of a stream.
 #[derive(Debug)]
 pub(crate) struct Channels {
-    root: DiscoveryKey,
-    /// The remote opened the root key's channel once.
-    root_came: bool,
-    /// The root key's channel on the remote's side, while our Close of it is not answered.
-    root_closing: Option<u32>,
-    root_local: Option<u32>,
     /// The next local id. They are never used again.
     next: u32,
     channels: BTreeMap<DiscoveryKey, Channel>,
     remote: BTreeMap<u32, Remote>,
     tokens: BTreeMap<Token, Local>,
+    roots: BTreeMap<Root, Local>,
+    /// Root keys' channels that we closed, by the remote's ids, until it answers.
+    closing: BTreeMap<u32, Root>,
 }
 
 /// A channel that at least one side opened.
 #[derive(Debug)]
 struct Channel {
+    side: Side,
     ours: Option<Ours>,
     remote: Option<u32>,
     /// What the remote's Open carried, while we have no key to check it with. None where it has not the size of one: that is
     /// as wrong, and must not cost what the remote likes.
     capability: Option<[u8; 32]>,
+}
+
+/// Who has opened a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    Nobody,
+    Ours,
+    Theirs,
+    Both,
+}
+
+/// What changes that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// We open it; the remote's Open, where there is one, proves that it knows the key.
+    Open,
+    /// We would open it, and the remote's Open does not prove it; or we tell that we will not.
+    Refuse,
+    /// We close it.
+    Close,
+    /// The remote opens it, and proves that it knows the key, where we have one to check with.
+    RemoteOpen,
+    /// The remote closes it.
+    RemoteClose,
+}
+
+impl Machine for Side {
+    type Input = Step;
+    const START: Self = Self::Nobody;
+    const MOVES: &'static [(Self, Step, Self)] = &[
+        (Self::Nobody, Step::Open, Self::Ours),
+        (Self::Nobody, Step::RemoteOpen, Self::Theirs),
+        (Self::Ours, Step::RemoteOpen, Self::Both),
+        (Self::Theirs, Step::Open, Self::Both),
+        (Self::Theirs, Step::Refuse, Self::Nobody),
+        (Self::Theirs, Step::RemoteClose, Self::Nobody),
+        (Self::Ours, Step::Close, Self::Nobody),
+        (Self::Ours, Step::RemoteClose, Self::Nobody),
+        (Self::Both, Step::Close, Self::Nobody),
+        (Self::Both, Step::RemoteClose, Self::Nobody),
+    ];
 }
 
 #[derive(Debug)]
@@ -64,6 +106,18 @@ struct Remote {
 struct Local {
     id: u32,
     discovery_key: DiscoveryKey,
+    /// Both sides opened it.
+    both: bool,
+    /// The application's own, where it has any on this channel.
+    extensions: Option<Box<Options>>,
+}
+
+/// What our Options on a feed's channel say.
+#[derive(Debug, Default)]
+pub(crate) struct Options {
+    pub(crate) extensions: Extensions,
+    /// As the caller's own Options message set it.
+    pub(crate) ack: bool,
 }
 
 /// What opening a channel ourselves leads to.
@@ -91,54 +145,50 @@ pub(crate) struct RemoteClose {
 }
 
 impl Channels {
-    pub(crate) fn new(root: DiscoveryKey) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
-            root,
-            root_came: false,
-            root_closing: None,
-            root_local: None,
             next: 1,
             channels: BTreeMap::new(),
             remote: BTreeMap::new(),
             tokens: BTreeMap::new(),
+            roots: BTreeMap::new(),
+            closing: BTreeMap::new(),
         }
     }
 
     /// We open a channel.
     pub(crate) fn open(&mut self, owner: Owner, key: FeedKey, split: &Split) -> LocalOpen {
-        if let Owner::Feed(token) = owner
-            && self.tokens.contains_key(&token)
-        {
+        if self.local(owner).is_some() {
             return LocalOpen::TokenInUse;
         }
         let discovery_key = key.discovery_key();
         let known = self.channels.get(&discovery_key);
-        if known.is_some_and(|channel| channel.ours.is_some()) || (owner != Owner::Root && discovery_key == self.root) {
-            return LocalOpen::KeyInUse;
-        }
-        let id = self.next;
-        if id >= frame::CHANNELS {
-            return LocalOpen::Exhausted;
-        }
-        self.next += 1;
+        let side = known.map_or(Side::START, |channel| channel.side);
+        let Some(next) = side.next(Step::Open) else { return LocalOpen::KeyInUse };
+        let Some(id) = self.take_id() else { return LocalOpen::Exhausted };
+        let known = self.channels.get(&discovery_key);
         if known.is_some_and(|channel| !split.verify(&key, channel.capability.as_ref().map(<[u8; 32]>::as_slice))) {
-            self.forget(&discovery_key);
+            self.forget(&discovery_key, Step::Refuse);
             return LocalOpen::Unproven { id, discovery_key };
         }
-        let channel =
-            self.channels.entry(discovery_key).or_insert(Channel { ours: None, remote: None, capability: None });
+        let channel = self.channels.entry(discovery_key).or_insert(Channel::START);
+        channel.side = next;
         channel.ours = Some(Ours { id, owner, key });
         channel.capability = None;
-        let remote = channel.remote.and_then(|remote| self.remote.get_mut(&remote));
-        let complete = remote.map(|remote| remote.owner = Some(owner)).is_some();
+        if let Some(remote) = channel.remote.and_then(|remote| self.remote.get_mut(&remote)) {
+            remote.owner = Some(owner);
+        }
+        let complete = next == Side::Both;
+        let local = Local { id, discovery_key, both: complete, extensions: None };
         match owner {
-            Owner::Root => self.root_local = Some(id),
-            Owner::Feed(token) => drop(self.tokens.insert(token, Local { id, discovery_key })),
+            Owner::Root(root) => drop(self.roots.insert(root, local)),
+            Owner::Feed(token) => drop(self.tokens.insert(token, local)),
         }
         LocalOpen::Open { id, discovery_key, complete }
     }
 
-    /// The remote opened a channel: whose it is, where we had opened it too. At most `limit` of the remote's stay open.
+    /// The remote opened a channel: whose it is, where we had opened it too. One that we have not opened has to be admitted. At
+    /// most `limit` of the remote's stay open.
     pub(crate) fn remote_open(
         &mut self,
         id: u32,
@@ -146,56 +196,61 @@ impl Channels {
         capability: Option<Vec<u8>>,
         split: &Split,
         limit: usize,
+        admit: impl FnOnce() -> Result<(), SessionError>,
     ) -> Result<Option<Owner>, SessionError> {
         let known = self.channels.get(&discovery_key);
-        if id == 0 || self.remote.contains_key(&id) || known.is_some_and(|channel| channel.remote.is_some()) {
-            return Err(MessageError::OpenTwice.into());
-        }
+        let side = known.map_or(Side::START, |channel| channel.side);
+        let next = side.next(Step::RemoteOpen).filter(|_| id != 0 && !self.remote.contains_key(&id));
+        let next = next.ok_or(MessageError::OpenTwice)?;
         let ours = known.and_then(|channel| channel.ours.as_ref());
-        if let Some(ours) = ours
-            && !split.verify(&ours.key, capability.as_deref())
-        {
-            return Err(SessionError::Capability(discovery_key));
-        }
-        // As in JS: what we opened ourselves may come at any time, anything else only after the root key's channel.
-        let is_root = discovery_key == self.root;
-        if ours.is_none() && !is_root && !self.root_came {
-            return Err(SessionError::RootKeyMismatch { us: self.root, them: discovery_key });
+        match ours {
+            Some(ours) if !split.verify(&ours.key, capability.as_deref()) => {
+                return Err(SessionError::Capability(discovery_key));
+            }
+            Some(_) => {}
+            None => admit()?,
         }
         if self.remote.len() >= limit {
             return Err(SessionError::limit("channels", limit));
         }
         let owner = ours.map(|ours| ours.owner);
-        self.root_came |= is_root;
         self.remote.insert(id, Remote { discovery_key, owner });
-        let channel =
-            self.channels.entry(discovery_key).or_insert(Channel { ours: None, remote: None, capability: None });
+        let channel = self.channels.entry(discovery_key).or_insert(Channel::START);
+        channel.side = next;
         channel.remote = Some(id);
         channel.capability = capability.filter(|_| owner.is_none()).and_then(|bytes| bytes.try_into().ok());
+        if let Some(local) = owner.and_then(|owner| self.local_mut(owner)) {
+            local.both = true;
+        }
         Ok(owner)
     }
 
     /// We close a channel: its local id, where it was open.
     pub(crate) fn close(&mut self, owner: Owner) -> Option<u32> {
-        let (id, discovery_key) = match owner {
-            Owner::Root => (self.root_local?, self.root),
-            Owner::Feed(token) => self.tokens.get(&token).map(|local| (local.id, local.discovery_key))?,
-        };
-        let channel = self.forget(&discovery_key)?;
-        if owner == Owner::Root {
-            self.root_closing = channel.remote;
+        let local = self.local(owner)?;
+        let (id, discovery_key) = (local.id, local.discovery_key);
+        let channel = self.forget(&discovery_key, Step::Close)?;
+        if let (Owner::Root(root), Some(remote)) = (owner, channel.remote) {
+            self.closing.insert(remote, root);
         }
+        Some(id)
+    }
+
+    /// We tell that we will not open a channel of the remote's: the local id that this uses up, where there is such a channel.
+    pub(crate) fn refuse(&mut self, discovery_key: &DiscoveryKey) -> Option<u32> {
+        self.channels.get(discovery_key)?.side.next(Step::Refuse)?;
+        let id = self.take_id()?;
+        self.forget(discovery_key, Step::Refuse)?;
         Some(id)
     }
 
     /// The remote closed a channel, by its id or by its discovery key.
     pub(crate) fn remote_close(&mut self, id: u32, discovery_key: Option<DiscoveryKey>) -> RemoteClose {
-        if self.root_closing == Some(id) {
-            self.root_closing = None;
-            return RemoteClose { answer: None, owner: Some(Owner::Root) };
+        if let Some(root) = self.closing.remove(&id) {
+            return RemoteClose { answer: None, owner: Some(Owner::Root(root)) };
         }
         let named = self.remote.get(&id).map(|remote| remote.discovery_key);
-        let channel = named.or(discovery_key).and_then(|discovery_key| self.forget(&discovery_key));
+        let channel = named.or(discovery_key).and_then(|discovery_key| self.forget(&discovery_key, Step::RemoteClose));
         let ours = channel.and_then(|channel| channel.ours);
         RemoteClose { answer: ours.as_ref().map(|ours| ours.id), owner: ours.map(|ours| ours.owner) }
     }
@@ -206,22 +261,55 @@ impl Channels {
     }
 
     /// The local id of a channel that we opened.
-    pub(crate) fn local_id(&self, token: Token) -> Option<u32> {
-        self.tokens.get(&token).map(|local| local.id)
+    pub(crate) fn local_id(&self, owner: Owner) -> Option<u32> {
+        self.local(owner).map(|local| local.id)
     }
 
-    fn forget(&mut self, discovery_key: &DiscoveryKey) -> Option<Channel> {
+    /// The local id of a feed's channel, and whether both sides opened it, with what our Options there say.
+    pub(crate) fn options(&mut self, token: Token) -> Option<(u32, bool, &mut Option<Box<Options>>)> {
+        self.tokens.get_mut(&token).map(|local| (local.id, local.both, &mut local.extensions))
+    }
+
+    fn local(&self, owner: Owner) -> Option<&Local> {
+        match owner {
+            Owner::Root(root) => self.roots.get(&root),
+            Owner::Feed(token) => self.tokens.get(&token),
+        }
+    }
+
+    fn local_mut(&mut self, owner: Owner) -> Option<&mut Local> {
+        match owner {
+            Owner::Root(root) => self.roots.get_mut(&root),
+            Owner::Feed(token) => self.tokens.get_mut(&token),
+        }
+    }
+
+    fn take_id(&mut self) -> Option<u32> {
+        let id = self.next;
+        if id >= frame::CHANNELS {
+            return None;
+        }
+        self.next += 1;
+        Some(id)
+    }
+
+    fn forget(&mut self, discovery_key: &DiscoveryKey, step: Step) -> Option<Channel> {
+        self.channels.get(discovery_key)?.side.next(step)?;
         let channel = self.channels.remove(discovery_key)?;
         if let Some(id) = channel.remote {
             self.remote.remove(&id);
         }
         match channel.ours.as_ref().map(|ours| ours.owner) {
-            Some(Owner::Root) => self.root_local = None,
+            Some(Owner::Root(root)) => drop(self.roots.remove(&root)),
             Some(Owner::Feed(token)) => drop(self.tokens.remove(&token)),
             None => {}
         }
         Some(channel)
     }
+}
+
+impl Channel {
+    const START: Self = Self { side: Side::START, ours: None, remote: None, capability: None };
 }
 
 #[cfg(test)]
@@ -231,6 +319,7 @@ mod tests {
 
     const KEY: FeedKey = FeedKey::new([7; 32]);
     const FEED: Owner = Owner::Feed(Token(1));
+    const ROOT: Owner = Owner::Root(Root::FIRST);
 
     fn splits() -> (Split, Split) {
         (Split { tx: [1; 32], rx: [2; 32] }, Split { tx: [2; 32], rx: [1; 32] })
@@ -240,11 +329,11 @@ mod tests {
     fn channels() -> (Channels, Split, Split) {
         let (ours, theirs) = splits();
         let root = DEFAULT_ROOT_KEY;
-        let mut channels = Channels::new(root.discovery_key());
-        assert!(matches!(channels.open(Owner::Root, root, &ours), LocalOpen::Open { id: 1, complete: false, .. }));
+        let mut channels = Channels::new();
+        assert!(matches!(channels.open(ROOT, root, &ours), LocalOpen::Open { id: 1, complete: false, .. }));
         let capability = Some(theirs.capability(&root).to_vec());
-        let owner = channels.remote_open(1, root.discovery_key(), capability, &ours, 8);
-        assert_eq!(owner, Ok(Some(Owner::Root)));
+        let owner = channels.remote_open(1, root.discovery_key(), capability, &ours, 8, || Ok(()));
+        assert_eq!(owner, Ok(Some(ROOT)));
         (channels, ours, theirs)
     }
 
@@ -255,7 +344,7 @@ mod tests {
         split: &Split,
         theirs: &Split,
     ) -> Result<Option<Owner>, SessionError> {
-        channels.remote_open(id, key.discovery_key(), Some(theirs.capability(&key).to_vec()), split, 8)
+        channels.remote_open(id, key.discovery_key(), Some(theirs.capability(&key).to_vec()), split, 8, || Ok(()))
     }
 
     fn is_empty(channels: &Channels) -> bool {
@@ -268,7 +357,7 @@ mod tests {
         assert!(matches!(channels.open(FEED, KEY, &ours), LocalOpen::Open { id: 2, complete: false, .. }));
         assert_eq!(channels.route(5), None);
         assert_eq!(remote_open(&mut channels, 5, KEY, &ours, &theirs), Ok(Some(FEED)));
-        assert_eq!((channels.route(5), channels.local_id(Token(1))), (Some(FEED), Some(2)));
+        assert_eq!((channels.route(5), channels.local_id(FEED)), (Some(FEED), Some(2)));
 
         let other = FeedKey::new([8; 32]);
         assert_eq!(remote_open(&mut channels, 6, other, &ours, &theirs), Ok(None));
@@ -311,7 +400,7 @@ mod tests {
         let dk = KEY.discovery_key();
         // Ours sent back to us is wrong too: the two sides' capabilities differ.
         for capability in [None, Some(Vec::new()), Some(alloc::vec![0; 32]), Some(ours.capability(&KEY).to_vec())] {
-            assert_eq!(channels.remote_open(5, dk, capability, &ours, 8), Err(SessionError::Capability(dk)));
+            assert_eq!(channels.remote_open(5, dk, capability, &ours, 8, || Ok(())), Err(SessionError::Capability(dk)));
             assert_eq!(channels.route(5), None);
         }
     }
@@ -320,7 +409,7 @@ mod tests {
     fn a_wrong_capability_is_told_where_the_remote_opened_first() {
         let (mut channels, ours, _) = channels();
         let discovery_key = KEY.discovery_key();
-        assert_eq!(channels.remote_open(5, discovery_key, None, &ours, 8), Ok(None));
+        assert_eq!(channels.remote_open(5, discovery_key, None, &ours, 8, || Ok(())), Ok(None));
         assert_eq!(channels.open(FEED, KEY, &ours), LocalOpen::Unproven { id: 2, discovery_key });
         assert!(is_empty(&channels));
         // Its answer means nothing any more, and the id that the Close used up is gone.
@@ -348,22 +437,39 @@ mod tests {
     }
 
     #[test]
-    fn the_root_must_come_first() {
+    fn what_is_not_ours_has_to_be_admitted() {
         let (ours, theirs) = splits();
-        let root = DEFAULT_ROOT_KEY.discovery_key();
-        let mut channels = Channels::new(root);
-        channels.open(Owner::Root, DEFAULT_ROOT_KEY, &ours);
-        let them = KEY.discovery_key();
-        let error = SessionError::RootKeyMismatch { us: root, them };
-        assert_eq!(remote_open(&mut channels, 1, KEY, &ours, &theirs), Err(error));
+        let mut channels = Channels::new();
+        channels.open(FEED, KEY, &ours);
+        let refuse = || Err(SessionError::Local("no".into()));
+        let capability = |key: FeedKey| Some(theirs.capability(&key).to_vec());
+        let other = FeedKey::new([8; 32]);
+        let refused = channels.remote_open(1, other.discovery_key(), capability(other), &ours, 8, refuse);
+        assert_eq!(refused, Err(SessionError::Local("no".into())));
+        let known = channels.remote_open(1, KEY.discovery_key(), capability(KEY), &ours, 8, refuse);
+        assert_eq!(known, Ok(Some(FEED)));
+    }
+
+    #[test]
+    fn only_what_the_remote_alone_opened_can_be_refused() {
+        let (mut channels, ours, theirs) = channels();
+        let discovery_key = KEY.discovery_key();
+        assert_eq!(channels.refuse(&discovery_key), None);
+        remote_open(&mut channels, 5, KEY, &ours, &theirs).unwrap();
+        assert_eq!(channels.refuse(&discovery_key), Some(2));
+        assert!(is_empty(&channels));
+        channels.open(FEED, KEY, &ours);
+        assert_eq!(channels.refuse(&discovery_key), None);
+        remote_open(&mut channels, 6, KEY, &ours, &theirs).unwrap();
+        assert_eq!((channels.refuse(&discovery_key), channels.local_id(FEED)), (None, Some(3)));
     }
 
     #[test]
     fn the_root_closes_once() {
         let (mut channels, ..) = channels();
-        assert_eq!(channels.close(Owner::Root), Some(1));
-        assert_eq!(channels.close(Owner::Root), None);
-        assert_eq!(channels.remote_close(1, None), RemoteClose { answer: None, owner: Some(Owner::Root) });
+        assert_eq!(channels.close(ROOT), Some(1));
+        assert_eq!(channels.close(ROOT), None);
+        assert_eq!(channels.remote_close(1, None), RemoteClose { answer: None, owner: Some(ROOT) });
         assert_eq!(channels.remote_close(1, None), RemoteClose::default());
     }
 }

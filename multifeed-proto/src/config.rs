@@ -24,26 +24,42 @@ pub enum Role {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Config {
-    /// The key that both sides must know; the first channel is its.
-    pub root_key: FeedKey,
+    /// The multifeed to sync, named [`Root::FIRST`](crate::Root::FIRST). With one and no other the remote must know its key, or the
+    /// session ends. `None` for a stream that others use as well: multifeeds join it by
+    /// [`open_root`](crate::Session::open_root), and it is nobody's fault when the remote opens other channels first.
+    pub root: Option<RootConfig>,
+    /// Whether the session stops once it knows the remote's static key, after the Noise handshake and before anything else is
+    /// read or said, until [`accept`](crate::Session::accept) or [`refuse`](crate::Session::refuse) is called.
+    pub authenticate: bool,
+    /// Whether [`Event::Discovered`](crate::Event::Discovered) tells of channels that the remote opens and we have not.
+    pub discover: bool,
+    /// Our X25519 key pair for Noise; one is drawn for this session where there is none.
+    pub static_key: Option<StaticKeyPair>,
+    /// How long the remote may send nothing at all. JS: 20 s.
+    pub idle_timeout: Option<Duration>,
+    /// After how long without sending a keep-alive goes out. JS: half of the timeout, 10 s.
+    pub keep_alive: Option<Duration>,
+    /// How long the Noise handshake may take, and each root key until its [`Event::Ready`](crate::Event::Ready), counted from the
+    /// session's start or from when it was opened later. JS multifeed has none, corestore-multifeed 10 s; ours is 20 s.
+    pub handshake_timeout: Option<Duration>,
+    /// The session's bounds.
+    pub limits: Limits,
+}
+
+/// A multifeed on a stream: the key that both sides must know, and what our handshake says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RootConfig {
+    /// The root key.
+    pub key: FeedKey,
     /// Told to the remote in our handshake as `userData`.
     pub user_data: Option<Json>,
     /// Our client name, which must equal the remote's: `MULTIFEED` in JS.
     pub client: String,
     /// Our multifeed protocol version, whose major number must equal the remote's: `4.0.0` in multifeed 6.
     pub version: String,
-    /// Our X25519 key pair for Noise; one is drawn for this session where there is none.
-    pub static_key: Option<StaticKeyPair>,
     /// Whether we say in our handshake that we stay after everything is synced. The session itself does not act on it.
     pub live: bool,
-    /// How long the remote may send nothing at all. JS: 20 s.
-    pub idle_timeout: Option<Duration>,
-    /// After how long without sending a keep-alive goes out. JS: half of the timeout, 10 s.
-    pub keep_alive: Option<Duration>,
-    /// How long it may take until [`Event::Ready`](crate::Event::Ready). JS has none; ours is 20 s.
-    pub handshake_timeout: Option<Duration>,
-    /// The session's bounds.
-    pub limits: Limits,
 }
 
 /// A static X25519 key pair, by which Noise authenticates a side. Zeroized when dropped, redacted when printed.
@@ -56,13 +72,16 @@ pub struct StaticKeyPair {
 impl Config {
     /// The defaults of JS, with this root key.
     pub fn new(root_key: FeedKey) -> Self {
+        Self { root: Some(RootConfig::new(root_key)), discover: false, ..Self::plain() }
+    }
+
+    /// The defaults of JS, without a root key: a plain stream of hypercore-protocol.
+    pub fn plain() -> Self {
         Self {
-            root_key,
-            user_data: None,
-            client: String::from("MULTIFEED"),
-            version: String::from("4.0.0"),
+            root: None,
+            authenticate: false,
+            discover: true,
             static_key: None,
-            live: false,
             idle_timeout: Some(Duration::from_secs(20)),
             keep_alive: Some(Duration::from_secs(10)),
             handshake_timeout: Some(Duration::from_secs(20)),
@@ -75,6 +94,13 @@ impl Default for Config {
     /// [`Config::new`] with [`DEFAULT_ROOT_KEY`].
     fn default() -> Self {
         Self::new(DEFAULT_ROOT_KEY)
+    }
+}
+
+impl RootConfig {
+    /// What JS multifeed 6 says, with this root key.
+    pub fn new(key: FeedKey) -> Self {
+        Self { key, user_data: None, client: String::from("MULTIFEED"), version: String::from("4.0.0"), live: false }
     }
 }
 

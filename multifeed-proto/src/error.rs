@@ -3,6 +3,7 @@
 use alloc::string::{String, ToString};
 
 use crate::key::{DiscoveryKey, FeedKey};
+use crate::machine::Machine;
 
 /// Why a session ended before its time. Sticky: once a session failed, every call tells the same error.
 ///
@@ -34,6 +35,12 @@ pub enum SessionError {
         us: DiscoveryKey,
         /// The discovery key of the channel that the remote opened first.
         them: DiscoveryKey,
+    },
+    /// The caller refused the remote for its static key.
+    #[error("the remote was refused: its static key is {}", hex::encode(.remote_public_key))]
+    Refused {
+        /// The remote's static key.
+        remote_public_key: [u8; 32],
     },
     /// The Noise handshake failed.
     #[error("the Noise handshake failed: {0}")]
@@ -112,10 +119,46 @@ pub enum Fault {
 pub enum Phase {
     /// The Noise handshake is running.
     Noise,
-    /// Noise is done; the root key's channel and multifeed's handshake are not.
+    /// Noise is done; the caller has not said yet whether the remote's static key will do.
+    Held,
+    /// The root key's channel and multifeed's handshake are under way.
     Exchange,
     /// The session is up.
     Ready,
+    /// The session has ended.
+    Over,
+}
+
+/// What moves a session from one phase to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Noise is done, and the caller is to judge the remote's key.
+    NoiseToBeAccepted,
+    /// Noise is done, or the caller accepted the remote's key; there is a root key.
+    RootsFollow,
+    /// The same, and there is none.
+    NoRootFollows,
+    /// A root key's exchange is ready.
+    RootReady,
+    /// The session ended, well or not.
+    End,
+}
+
+impl Machine for Phase {
+    type Input = Step;
+    const START: Self = Self::Noise;
+    const MOVES: &'static [(Self, Step, Self)] = &[
+        (Self::Noise, Step::NoiseToBeAccepted, Self::Held),
+        (Self::Noise, Step::RootsFollow, Self::Exchange),
+        (Self::Noise, Step::NoRootFollows, Self::Ready),
+        (Self::Held, Step::RootsFollow, Self::Exchange),
+        (Self::Held, Step::NoRootFollows, Self::Ready),
+        (Self::Exchange, Step::RootReady, Self::Ready),
+        (Self::Noise, Step::End, Self::Over),
+        (Self::Held, Step::End, Self::Over),
+        (Self::Exchange, Step::End, Self::Over),
+        (Self::Ready, Step::End, Self::Over),
+    ];
 }
 
 /// How a Noise handshake failed.
@@ -204,7 +247,7 @@ impl SessionError {
             }
             Self::Timeout(_) | Self::Disconnected(_) | Self::Network(_) => Fault::Network,
             Self::Limit { .. } => Fault::Limit,
-            Self::Local(_) => Fault::Local,
+            Self::Local(_) | Self::Refused { .. } => Fault::Local,
             Self::Handshake(_)
             | Self::Frame(_)
             | Self::Message(_)
@@ -221,6 +264,7 @@ impl SessionError {
             Self::VersionMismatch { .. } => "ERR_VERSION_MISMATCH",
             Self::ClientMismatch { .. } => "ERR_CLIENT_MISMATCH",
             Self::RootKeyMismatch { .. } => "ERR_ROOT_KEY_MISMATCH",
+            Self::Refused { .. } => "ERR_REFUSED",
             Self::Handshake(_) => "ERR_HANDSHAKE",
             Self::Timeout(_) => "ERR_TIMEOUT",
             Self::Frame(_) => "ERR_FRAME",
@@ -263,8 +307,10 @@ impl Phase {
     fn waited_for(self) -> &'static str {
         match self {
             Self::Noise => "the Noise handshake was not done",
+            Self::Held => "the remote's key was not accepted yet",
             Self::Exchange => "the multifeed handshake was not done",
             Self::Ready => "the session was running",
+            Self::Over => "the session was over",
         }
     }
 }

@@ -1,17 +1,32 @@
 //! What a session tells its caller, and what it is told.
 
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use bytes::Bytes;
+
+use crate::config::RootConfig;
 use crate::error::SessionError;
 use crate::json::Json;
-use crate::key::FeedKey;
+use crate::key::{DiscoveryKey, FeedKey};
+use crate::trace::Scope;
 use crate::wire::message::Message;
 
 /// A channel's name between a session and its caller, chosen by the caller when it opens the channel, and unique among
 /// its open channels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token(pub u32);
+
+/// A multifeed's name between a session and its caller, chosen by the caller when it opens the root key, and used once in a
+/// session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Root(pub u32);
+
+impl Root {
+    /// The one that a session's [`Config`](crate::Config) names.
+    pub const FIRST: Self = Self(0);
+}
 
 /// What happened on a stream, in the order in which it happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,16 +40,25 @@ pub enum Event {
         handshake_hash: [u8; 64],
     },
     /// The remote knows the root key, and its handshake was accepted: offers may go.
-    Ready(RemoteHandshake),
+    Ready {
+        /// The multifeed.
+        root: Root,
+        /// What the remote said.
+        remote: RemoteHandshake,
+    },
     /// MULTIFEED_MANIFEST: the remote offers these feeds. Sorted, without duplicates. Answer it with
     /// [`request_feeds`](crate::Session::request_feeds), also when nothing is wanted: a peer waits for it.
     Manifest {
+        /// The multifeed.
+        root: Root,
         /// The offered feeds.
         keys: Vec<FeedKey>,
     },
     /// Both sides agreed to replicate these feeds: open their channels. Sorted, without duplicates; it comes also when empty
     /// (JS's `remote-feeds` event is the one of [`Origin::Remote`]).
     Replicate {
+        /// The multifeed.
+        root: Root,
         /// The feeds.
         keys: Vec<FeedKey>,
         /// Whose wish it was.
@@ -57,9 +81,30 @@ pub enum Event {
         /// The channel.
         token: Token,
     },
-    /// The root key's channel is closed, by the remote or as an answer to [`close_root`](crate::Session::close_root). Not the end
-    /// of a session: feeds and feed lists go on.
-    RootClosed,
+    /// A message of an [extension](crate::Session::register_extension) of ours.
+    Extension {
+        /// Where it came.
+        scope: Scope,
+        /// The extension's name.
+        name: Arc<str>,
+        /// The message, a slice of the buffer that it was read into; [`Json::from_bytes`] reads one that is JSON.
+        body: Bytes,
+    },
+    /// The remote opened a channel that we have not opened (where [`Config::discover`](crate::Config::discover) asks for it). Whoever
+    /// knows the key may open it as well; [`refuse_channel`](crate::Session::refuse_channel) tells that we will not.
+    Discovered {
+        /// The channel's.
+        discovery_key: DiscoveryKey,
+    },
+    /// A root key's channel is closed, by the remote or as an answer to [`close_root`](crate::Session::close_root). Not the end
+    /// of a session: feeds go on, and so do feed lists with a multifeed 6, whose lists go over channel 0. Where there are several
+    /// multifeeds, it comes also for one that failed by itself.
+    RootClosed {
+        /// The multifeed.
+        root: Root,
+        /// Why, where it failed: the remote has not this root key (a timeout), or another version or client.
+        error: Option<SessionError>,
+    },
     /// The remote ended its half of the stream, after whole messages. Not an error in itself; nothing more will come.
     RemoteEnded,
     /// The session is over. Once, and last.
@@ -93,10 +138,31 @@ pub struct RemoteHandshake {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Command {
+    /// [`Session::accept`](crate::Session::accept)
+    Accept,
+    /// [`Session::refuse`](crate::Session::refuse)
+    Refuse,
+    /// [`Session::open_root`](crate::Session::open_root)
+    OpenRoot {
+        /// The multifeed's name.
+        root: Root,
+        /// Its key, and what our handshake says.
+        config: RootConfig,
+    },
     /// [`Session::offer_feeds`](crate::Session::offer_feeds)
-    Offer(Vec<FeedKey>),
+    Offer {
+        /// The multifeed.
+        root: Root,
+        /// The feeds.
+        keys: Vec<FeedKey>,
+    },
     /// [`Session::request_feeds`](crate::Session::request_feeds)
-    Request(Vec<FeedKey>),
+    Request {
+        /// The multifeed.
+        root: Root,
+        /// The feeds.
+        keys: Vec<FeedKey>,
+    },
     /// [`Session::open_channel`](crate::Session::open_channel)
     Open {
         /// The channel's name.
@@ -116,8 +182,34 @@ pub enum Command {
         /// The channel.
         token: Token,
     },
+    /// [`Session::refuse_channel`](crate::Session::refuse_channel)
+    RefuseChannel {
+        /// The channel's.
+        discovery_key: DiscoveryKey,
+    },
+    /// [`Session::register_extension`](crate::Session::register_extension)
+    RegisterExtension {
+        /// Where it is to be spoken.
+        scope: Scope,
+        /// Its name.
+        name: String,
+    },
+    /// [`Session::send_extension`](crate::Session::send_extension)
+    SendExtension {
+        /// Where it is spoken.
+        scope: Scope,
+        /// Its name.
+        name: Arc<str>,
+        /// The message.
+        body: Bytes,
+    },
+    /// [`Session::ping`](crate::Session::ping)
+    Ping,
     /// [`Session::close_root`](crate::Session::close_root)
-    CloseRoot,
+    CloseRoot {
+        /// The multifeed.
+        root: Root,
+    },
     /// [`Session::finish`](crate::Session::finish)
     Finish,
     /// [`Session::abort`](crate::Session::abort)
@@ -128,11 +220,16 @@ impl Command {
     /// About how many bytes it takes in the output; what it counts against [`send_credit`](crate::Session::send_credit).
     pub fn size(&self) -> usize {
         match self {
-            Self::Offer(keys) | Self::Request(keys) => 32 + 67 * keys.len(),
+            Self::Offer { keys, .. } | Self::Request { keys, .. } => 32 + 67 * keys.len(),
             Self::Open { .. } => 80,
+            Self::OpenRoot { config, .. } => 256 + config.user_data.as_ref().map_or(0, |json| json.as_str().len()),
             Self::Send { message, .. } => 16 + message.encoded_len(),
-            Self::Close { .. } | Self::CloseRoot => 8,
-            Self::Finish | Self::Abort(_) => 0,
+            Self::RegisterExtension { name, .. } => 16 + name.len(),
+            Self::SendExtension { body, .. } => 16 + body.len(),
+            Self::RefuseChannel { .. } => 48,
+            Self::Close { .. } | Self::CloseRoot { .. } => 8,
+            Self::Ping => 1,
+            Self::Accept | Self::Refuse | Self::Finish | Self::Abort(_) => 0,
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Extension names and their numbers (abstract-extension): each side sends its names sorted, and then uses a name's
 //! index in its own list as the id.
 
-use alloc::string::String;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 
@@ -9,49 +10,91 @@ use core::cmp::Ordering;
 #[derive(Debug, Default)]
 pub struct Extensions {
     /// Ours, sorted.
-    names: Vec<String>,
+    ours: Vec<Own>,
     /// The remote's, as its Options gave them.
     remote: Vec<String>,
     /// For each of the remote's, its index in ours.
     ids: Vec<Option<usize>>,
-    /// Whether our names changed since they were announced.
+    /// Whether the names that we announce changed since they were announced.
     changed: bool,
+}
+
+#[derive(Debug)]
+struct Own {
+    name: Arc<str>,
+    /// We say that we speak it; otherwise it is only understood.
+    announced: bool,
 }
 
 impl Extensions {
     /// Registers a name of ours. `false` where it was there already.
     pub fn add(&mut self, name: &str) -> bool {
-        match self.names.binary_search_by(|known| compare(known, name)) {
-            Ok(_) => false,
-            Err(at) => {
-                self.names.insert(at, name.into());
-                self.changed = true;
-                self.ids = matches(&self.names, &self.remote);
-                true
-            }
+        let at = self.listen(name);
+        let Some(own) = self.ours.get_mut(at).filter(|own| !own.announced) else { return false };
+        own.announced = true;
+        self.changed = true;
+        true
+    }
+
+    /// Understands a name, without saying so to the remote. Returns its place.
+    pub(crate) fn listen(&mut self, name: &str) -> usize {
+        let found = self.find(name);
+        if let Err(at) = found {
+            self.ours.insert(at, Own { name: name.into(), announced: false });
+            self.ids = matches(&self.ours, &self.remote);
         }
+        found.unwrap_or_else(|at| at)
+    }
+
+    /// Whether a name of ours is announced, or is to be.
+    pub fn contains(&self, name: &str) -> bool {
+        self.announced(name).is_some()
     }
 
     /// Our names, where they must go out in an Options message before the next use: once after each change.
-    pub fn announce(&mut self) -> Option<&[String]> {
-        core::mem::take(&mut self.changed).then_some(self.names.as_slice())
+    pub fn announce(&mut self) -> Option<Vec<String>> {
+        core::mem::take(&mut self.changed).then(|| self.names())
+    }
+
+    /// The names that we announce, sorted.
+    pub fn names(&self) -> Vec<String> {
+        self.ours.iter().filter(|own| own.announced).map(|own| own.name.to_string()).collect()
     }
 
     /// The id that we use for a name of ours.
     pub fn id(&self, name: &str) -> Option<u64> {
-        self.names.binary_search_by(|known| compare(known, name)).ok().map(|at| at as u64)
+        let at = self.announced(name)?;
+        Some(self.ours.iter().take(at).filter(|own| own.announced).count() as u64)
     }
 
     /// The remote's Options came, in place of those before.
     pub fn update(&mut self, remote: Vec<String>) {
-        self.ids = matches(&self.names, &remote);
+        self.ids = matches(&self.ours, &remote);
         self.remote = remote;
     }
 
     /// The name of ours that a remote's id means. `None` for what we do not know, and before its Options.
-    pub fn name(&self, id: u64) -> Option<&str> {
+    pub fn name(&self, id: u64) -> Option<&Arc<str>> {
         let at = (*self.ids.get(usize::try_from(id).ok()?)?)?;
-        self.names.get(at).map(String::as_str)
+        self.ours.get(at).map(|own| &own.name)
+    }
+
+    /// Whether the remote's id stands for a name at all, be it one that we do not know.
+    pub(crate) fn is_named(&self, id: u64) -> bool {
+        usize::try_from(id).is_ok_and(|id| id < self.ids.len())
+    }
+
+    /// Whether the remote said that it speaks a name of ours.
+    pub fn remote_speaks(&self, name: &str) -> bool {
+        self.find(name).is_ok_and(|at| self.ids.contains(&Some(at)))
+    }
+
+    fn find(&self, name: &str) -> Result<usize, usize> {
+        self.ours.binary_search_by(|own| compare(&own.name, name))
+    }
+
+    fn announced(&self, name: &str) -> Option<usize> {
+        self.find(name).ok().filter(|&at| self.ours.get(at).is_some_and(|own| own.announced))
     }
 }
 
@@ -61,14 +104,14 @@ fn compare(a: &str, b: &str) -> Ordering {
 }
 
 /// Merges two sorted lists as the reference does, so that a name which the remote has out of order gets lost here too.
-fn matches(ours: &[String], remote: &[String]) -> Vec<Option<usize>> {
+fn matches(ours: &[Own], remote: &[String]) -> Vec<Option<usize>> {
     let mut ids = Vec::with_capacity(remote.len());
     let mut at = 0;
     for name in remote {
-        while ours.get(at).is_some_and(|own| compare(own, name).is_lt()) {
+        while ours.get(at).is_some_and(|own| compare(&own.name, name).is_lt()) {
             at += 1;
         }
-        ids.push(ours.get(at).filter(|own| *own == name).map(|_| at));
+        ids.push(ours.get(at).filter(|own| *own.name == **name).map(|_| at));
     }
     ids
 }
@@ -77,7 +120,6 @@ fn matches(ours: &[String], remote: &[String]) -> Vec<Option<usize>> {
 mod tests {
     use super::*;
     use alloc::borrow::ToOwned;
-    use alloc::vec;
 
     fn extensions(names: &[&str]) -> Extensions {
         let mut extensions = Extensions::default();
@@ -91,38 +133,60 @@ mod tests {
         names.iter().map(|&name| name.to_owned()).collect()
     }
 
+    fn name(extensions: &Extensions, id: u64) -> Option<&str> {
+        extensions.name(id).map(|name| &**name)
+    }
+
     #[test]
     fn ids_are_indices_in_the_senders_list() {
         let mut extensions = extensions(&["b", "d", "a"]);
         assert_eq!((extensions.id("a"), extensions.id("d"), extensions.id("c")), (Some(0), Some(2), None));
-        assert_eq!(extensions.name(0), None, "before the remote's Options");
+        assert_eq!(name(&extensions, 0), None, "before the remote's Options");
         extensions.update(names(&["0", "a", "c", "d"]));
         assert_eq!(
-            [0, 1, 2, 3, 4, u64::MAX].map(|id| extensions.name(id)),
+            [0, 1, 2, 3, 4, u64::MAX].map(|id| name(&extensions, id)),
             [None, Some("a"), None, Some("d"), None, None]
         );
+        assert_eq!([0, 3, 4, u64::MAX].map(|id| extensions.is_named(id)), [true, true, false, false]);
         extensions.add("c");
-        assert_eq!(extensions.name(2), Some("c"), "a name added later matches names that came before");
+        assert_eq!(name(&extensions, 2), Some("c"), "a name added later matches names that came before");
+        assert_eq!(["a", "b", "c"].map(|name| extensions.remote_speaks(name)), [true, false, true]);
+    }
+
+    #[test]
+    fn what_is_only_understood_is_not_announced_and_takes_no_id() {
+        let mut extensions = extensions(&["b", "d"]);
+        extensions.listen("a");
+        extensions.listen("c");
+        extensions.listen("d");
+        assert_eq!(extensions.announce(), Some(names(&["b", "d"])));
+        assert_eq!(["a", "b", "c", "d"].map(|name| extensions.id(name)), [None, Some(0), None, Some(1)]);
+        assert_eq!(["a", "b"].map(|name| extensions.contains(name)), [false, true]);
+        extensions.update(names(&["a", "c", "d"]));
+        assert_eq!([0, 1, 2].map(|id| name(&extensions, id)), [Some("a"), Some("c"), Some("d")]);
+        assert_eq!(extensions.announce(), None);
+        assert!(extensions.add("a"));
+        assert_eq!((extensions.announce(), extensions.id("d")), (Some(names(&["a", "b", "d"])), Some(2)));
     }
 
     #[test]
     fn unsorted_names_get_lost_as_in_js() {
         let mut extensions = extensions(&["a", "b", "c"]);
         extensions.update(names(&["b", "a", "c", "c"]));
-        assert_eq!([0, 1, 2, 3].map(|id| extensions.name(id)), [Some("b"), None, Some("c"), Some("c")]);
+        assert_eq!([0, 1, 2, 3].map(|id| name(&extensions, id)), [Some("b"), None, Some("c"), Some("c")]);
     }
 
     #[test]
     fn the_order_is_that_of_utf16() {
         // U+FF5E is above the surrogates in UTF-16, U+1F600 above U+FF5E as a code point.
         let mut extensions = extensions(&["\u{ff5e}", "\u{1f600}"]);
-        assert_eq!(extensions.announce(), Some(&names(&["\u{1f600}", "\u{ff5e}"])[..]));
+        assert_eq!(extensions.announce(), Some(names(&["\u{1f600}", "\u{ff5e}"])));
     }
 
     #[test]
     fn announced_once_after_each_change() {
         let mut extensions = extensions(&["a"]);
-        assert_eq!(extensions.announce(), Some(&vec!["a".to_owned()][..]));
+        assert_eq!(extensions.announce(), Some(names(&["a"])));
         assert_eq!(extensions.announce(), None);
         assert!(!extensions.add("a"));
         assert_eq!(extensions.announce(), None);

@@ -18,6 +18,11 @@ impl Json {
         RawValue::from_string(text.into()).ok().map(Self)
     }
 
+    /// A value from the bytes of its text, such as an extension's message; `None` where they are not one JSON value.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        Self::new(core::str::from_utf8(bytes).ok()?)
+    }
+
     /// The JSON text.
     pub fn as_str(&self) -> &str {
         self.0.get()

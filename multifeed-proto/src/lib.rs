@@ -56,8 +56,8 @@
 //!     // Alice has the feed: she offers it, opens its channel once both agreed, and sends a block.
 //!     for event in turn(&mut bob, &mut alice, now) {
 //!         match event {
-//!             Event::Ready(_) => alice.offer_feeds(&[feed]),
-//!             Event::Manifest { .. } => alice.request_feeds(&[]),
+//!             Event::Ready { root, .. } => alice.offer_feeds(root, &[feed]),
+//!             Event::Manifest { root, .. } => alice.request_feeds(root, &[]),
 //!             Event::Replicate { keys, .. } if keys == [feed] => alice.open_channel(Token(0), feed),
 //!             Event::Opened { token } => {
 //!                 // Proofs and signatures are made by whoever holds the feed (the crate `multifeed-core`).
@@ -70,8 +70,8 @@
 //!     // Bob wants whatever is offered.
 //!     for event in turn(&mut alice, &mut bob, now) {
 //!         match event {
-//!             Event::Ready(_) => bob.offer_feeds(&[]),
-//!             Event::Manifest { keys } => bob.request_feeds(&keys),
+//!             Event::Ready { root, .. } => bob.offer_feeds(root, &[]),
+//!             Event::Manifest { root, keys } => bob.request_feeds(root, &keys),
 //!             Event::Replicate { keys, .. } => {
 //!                 for (token, key) in (0..).zip(keys) {
 //!                     bob.open_channel(Token(token), key);
@@ -116,14 +116,18 @@ pub mod extension;
 mod json;
 mod key;
 mod limits;
+mod machine;
+mod roots;
 mod session;
+mod trace;
 pub mod wire;
 
-pub use config::{Config, Role, StaticKeyPair};
+pub use config::{Config, Role, RootConfig, StaticKeyPair};
 pub use error::{ExchangeError, Fault, FrameError, HandshakeError, MessageError, Phase, SessionError};
-pub use event::{Command, Event, Origin, RemoteHandshake, Token};
+pub use event::{Command, Event, Origin, RemoteHandshake, Root, Token};
 pub use json::Json;
 pub use key::{DEFAULT_ROOT_KEY, DiscoveryKey, FeedKey, ParseKeyError};
 pub use limits::Limits;
 pub use session::{Session, Totals};
+pub use trace::{Direction, Record, Scope, Tracer};
 pub use wire::message::{Data, Have, Message, Node, Options, Request};

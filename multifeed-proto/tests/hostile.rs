@@ -356,7 +356,10 @@ fn a_manifest_before_the_handshake_and_extensions_before_options() {
     assert!(matches!(peer.events()[..], [Event::Connected { .. }]));
     peer.open(1, DEFAULT_ROOT_KEY).unwrap();
     let events = peer.events();
-    assert!(matches!(&events[..], [Event::Ready(_), Event::Manifest { keys }] if keys[..] == [key(1)]), "{events:?}");
+    assert!(
+        matches!(&events[..], [Event::Ready { .. }, Event::Manifest { root: Root::FIRST, keys }] if keys[..] == [key(1)]),
+        "{events:?}"
+    );
 }
 
 #[test]
@@ -389,7 +392,7 @@ fn a_remote_that_makes_us_answer_and_does_not_read() {
     config.limits.reply_bytes = 10_000;
     config.limits.events = 1_000_000;
     let mut peer = Peer::ready(Role::Responder, config);
-    peer.session.request_feeds(&[]);
+    peer.session.request_feeds(Root::FIRST, &[]);
     let mut sent = 0;
     let requests = wire(0, kind::EXTENSION, b"\x03[]").repeat(100);
     while peer.session.recv_buf().is_some() {

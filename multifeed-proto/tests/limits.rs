@@ -176,8 +176,8 @@ fn events_that_are_not_polled() {
         ];
         for (name, act) in acts {
             let mut flood = unpolled(Flood::with_channel(Config::default()));
-            flood.peer.session.offer_feeds(&keys);
-            flood.peer.session.request_feeds(&[]);
+            flood.peer.session.offer_feeds(Root::FIRST, &keys);
+            flood.peer.session.request_feeds(Root::FIRST, &[]);
             flood.peer.frames();
             let (_, peak, _) = measure(|| {
                 for _ in 0..100_000 {
@@ -300,8 +300,8 @@ fn a_remote_that_never_reads() {
         let keys: Vec<_> = (0..20_000u32).map(numbered).collect();
         let request = wire(0, kind::EXTENSION, &[b"\x03", json_list(&keys).as_bytes()].concat());
         let mut flood = Flood::ready(config);
-        flood.peer.session.offer_feeds(&keys);
-        flood.peer.session.request_feeds(&[]);
+        flood.peer.session.offer_feeds(Root::FIRST, &keys);
+        flood.peer.session.request_feeds(Root::FIRST, &[]);
         flood.peer.frames();
         let (_, peak, _) = measure(|| (0..1000).any(|_| !flood.send(&request)));
         assert!(flood.paused);

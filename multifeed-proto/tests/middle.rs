@@ -68,7 +68,7 @@ impl Middle {
         }
         self.run();
         self.pair.a.session.close_channel(Token(0));
-        self.pair.b.session.close_root();
+        self.pair.b.session.close_root(Root::FIRST);
         self.run();
         // A length that was made longer is waited for: until the rest of the conversation fills it, or the time is over.
         for second in [10, 20, 30, 40, 50, 60] {
@@ -90,7 +90,7 @@ fn is_connected(side: &Side) -> bool {
 }
 
 fn is_ready(side: &Side) -> bool {
-    side.events.iter().any(|event| matches!(event, Event::Ready(_)))
+    side.events.iter().any(|event| matches!(event, Event::Ready { .. }))
 }
 
 #[test]

@@ -164,12 +164,12 @@ fn remote_frames(role: Role) -> impl Strategy<Value = Step> {
 fn commands() -> impl Strategy<Value = Command> {
     let keys = || prop::collection::vec((1u8..5).prop_map(key), 0..4);
     prop_oneof![
-        2 => keys().prop_map(Command::Offer),
-        2 => keys().prop_map(Command::Request),
+        2 => keys().prop_map(|keys| Command::Offer { root: Root::FIRST, keys }),
+        2 => keys().prop_map(|keys| Command::Request { root: Root::FIRST, keys }),
         4 => (0u32..4, 1u8..5).prop_map(|(token, n)| Command::Open { token: Token(token), key: key(n) }),
         4 => (0u32..4, 0u64..9).prop_map(|(token, n)| Command::Send { token: Token(token), message: have(n) }),
         1 => (0u32..4).prop_map(|token| Command::Close { token: Token(token) }),
-        1 => Just(Command::CloseRoot),
+        1 => Just(Command::CloseRoot { root: Root::FIRST }),
     ]
 }
 
@@ -243,7 +243,7 @@ fn scripts_reach_what_they_are_for() {
         let script = scripts(Role::Responder).new_tree(&mut runner).unwrap().current();
         for event in play(Role::Responder, &script, &Pace::whole()).events {
             match event {
-                Event::Ready(_) => ready += 1,
+                Event::Ready { .. } => ready += 1,
                 Event::Opened { .. } => opened += 1,
                 Event::Message { .. } => messages += 1,
                 Event::Replicate { .. } => replicated += 1,

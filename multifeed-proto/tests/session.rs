@@ -32,7 +32,7 @@ fn converse(mut sizes: impl FnMut() -> usize) -> Pair {
     let token = pair.a.token(x);
     pair.a.session.close_channel(token);
     pair.run_chunked(&mut sizes);
-    pair.b.session.close_root();
+    pair.b.session.close_root(Root::FIRST);
     pair.run_chunked(&mut sizes);
     pair.a.session.finish();
     pair.run_chunked(&mut sizes);
@@ -52,13 +52,13 @@ fn a_whole_conversation() {
     let connected =
         |event: &Event| matches!(event, Event::Connected { handshake_hash: hash, .. } if *hash == handshake_hash);
     assert!(connected(&pair.b.events[0]));
-    assert!(matches!(&pair.a.events[1], Event::Ready(remote) if remote.live == Some(false)));
+    assert!(matches!(&pair.a.events[1], Event::Ready { remote, .. } if remote.live == Some(false)));
 
     for (side, theirs, ours) in [(&pair.a, vec![y, z], vec![x, y]), (&pair.b, vec![x, y], vec![y, z])] {
         let has = |event: Event| assert!(side.events.contains(&event), "{event:?} in {:?}", side.events);
-        has(Event::Manifest { keys: theirs.clone() });
-        has(Event::Replicate { keys: theirs, origin: Origin::Remote });
-        has(Event::Replicate { keys: ours, origin: Origin::Local });
+        has(Event::Manifest { root: Root::FIRST, keys: theirs.clone() });
+        has(Event::Replicate { root: Root::FIRST, keys: theirs, origin: Origin::Remote });
+        has(Event::Replicate { root: Root::FIRST, keys: ours, origin: Origin::Local });
         for feed in shared() {
             let token = side.token(feed);
             let at = |event: Event| side.events.iter().position(|other| *other == event).expect("an event");
@@ -69,9 +69,18 @@ fn a_whole_conversation() {
             assert!(message(have(5)) < message(data(5, value)));
             has(Event::Message { token, message: data(6, Bytes::new()) });
         }
-        has(Event::RootClosed);
+        has(Event::RootClosed { root: Root::FIRST, error: None });
         assert_eq!(side.closed(), Some(&Ok(())));
-        assert_eq!(side.events.iter().filter(|event| matches!(event, Event::Closed(_) | Event::RootClosed)).count(), 2);
+        assert_eq!(
+            side.events
+                .iter()
+                .filter(|event| matches!(
+                    event,
+                    Event::Closed(_) | Event::RootClosed { root: Root::FIRST, error: None }
+                ))
+                .count(),
+            2
+        );
     }
     let closed = Event::ChannelClosed { token: pair.b.token(x) };
     assert!(pair.b.events.contains(&closed) && !pair.a.events.contains(&closed));
@@ -203,33 +212,33 @@ fn the_output_goes_without_a_copy_where_there_is_room_for_it() {
 fn commands_before_the_handshake_and_after_the_end() {
     let mut pair = Pair::new(Config::default(), Config::default());
     for side in [&mut pair.a, &mut pair.b] {
-        side.session.offer_feeds(&[key(1)]);
-        side.session.request_feeds(&[key(1)]);
+        side.session.offer_feeds(Root::FIRST, &[key(1)]);
+        side.session.request_feeds(Root::FIRST, &[key(1)]);
         side.session.open_channel(Token(1), key(1));
         side.session.open_channel(Token(2), key(2));
         side.session.close_channel(Token(2));
         side.session.send(Token(1), &have(3));
         side.session.send(Token(9), &have(3));
-        side.session.close_root();
+        side.session.close_root(Root::FIRST);
     }
     pair.run();
     for side in [&mut pair.a, &mut pair.b] {
         let has = |event: Event| assert!(side.events.contains(&event), "{event:?} in {:?}", side.events);
-        has(Event::Manifest { keys: vec![key(1)] });
-        has(Event::Replicate { keys: vec![key(1)], origin: Origin::Remote });
+        has(Event::Manifest { root: Root::FIRST, keys: vec![key(1)] });
+        has(Event::Replicate { root: Root::FIRST, keys: vec![key(1)], origin: Origin::Remote });
         has(Event::Opened { token: Token(1) });
-        has(Event::RootClosed);
+        has(Event::RootClosed { root: Root::FIRST, error: None });
         side.session.abort(SessionError::Local("enough".into()));
         side.session.finish();
         side.session.abort(SessionError::Local("more than enough".into()));
         let mut out = BytesMut::new();
         side.session.poll_output(&mut out);
-        side.session.offer_feeds(&[key(1)]);
-        side.session.request_feeds(&[key(1)]);
+        side.session.offer_feeds(Root::FIRST, &[key(1)]);
+        side.session.request_feeds(Root::FIRST, &[key(1)]);
         side.session.open_channel(Token(5), key(5));
         side.session.send(Token(1), &have(3));
         side.session.close_channel(Token(1));
-        side.session.close_root();
+        side.session.close_root(Root::FIRST);
         side.session.handle_eof();
         assert_eq!(side.session.handle_input(Duration::ZERO), Err(SessionError::Local("enough".into())));
         assert!(side.session.output_finished() && !side.session.poll_output(&mut out));
@@ -267,13 +276,14 @@ fn a_channels_key_and_token_are_used_once() {
 #[test]
 fn user_data_and_other_values_are_told() {
     let (mut a, b) = (Config::default(), Config::default());
-    a.user_data = Json::new(r#"{"name": "a", "n": [1, 2.50]}"#);
-    a.live = true;
+    let user_data = Json::new(r#"{"name": "a", "n": [1, 2.50]}"#);
+    let root = a.root.as_mut().unwrap();
+    (root.user_data, root.live) = (user_data.clone(), true);
     let mut pair = Pair::new(a.clone(), b);
     pair.run();
-    let Event::Ready(remote) = &pair.b.events[1] else { panic!() };
-    assert_eq!((&remote.user_data, remote.live), (&a.user_data, Some(true)));
-    let Event::Ready(remote) = &pair.a.events[1] else { panic!() };
+    let Event::Ready { remote, .. } = &pair.b.events[1] else { panic!() };
+    assert_eq!((&remote.user_data, remote.live), (&user_data, Some(true)));
+    let Event::Ready { remote, .. } = &pair.a.events[1] else { panic!() };
     assert_eq!((&remote.user_data, remote.live), (&None, Some(false)));
 }
 
@@ -281,9 +291,9 @@ fn user_data_and_other_values_are_told() {
 fn mismatches_are_told_with_both_values() {
     let default = Config::default();
     let mut version = default.clone();
-    version.version = "5.1.0".into();
+    version.root.as_mut().unwrap().version = "5.1.0".into();
     let mut client = default.clone();
-    client.client = "OTHER".into();
+    client.root.as_mut().unwrap().client = "OTHER".into();
     let root = Config::new(key(9));
     let keys = [DEFAULT_ROOT_KEY, key(9)].map(|key| key.discovery_key().to_string());
     let cases = [

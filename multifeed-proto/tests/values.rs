@@ -189,7 +189,7 @@ fn deeply_nested_json() {
             match peer.extension(0, &json) {
                 Ok(()) => {
                     let events = peer.events();
-                    let Some(Event::Ready(remote)) = events.first() else { panic!("{events:?}") };
+                    let Some(Event::Ready { remote, .. }) = events.first() else { panic!("{events:?}") };
                     assert_eq!(remote.user_data.as_ref().unwrap().as_str(), nested);
                 }
                 Err(error) => assert_eq!(error.code(), "ERR_LIMIT", "{depth}: {error}"),
@@ -201,7 +201,7 @@ fn deeply_nested_json() {
             // Beside a list it is passed over.
             let mut peer = Peer::ready(Role::Responder, Config::default());
             peer.extension(1, &format!(r#"{{"x":{nested},"keys":[]}}"#)).unwrap();
-            assert_eq!(peer.events(), [Event::Manifest { keys: vec![] }]);
+            assert_eq!(peer.events(), [Event::Manifest { root: Root::FIRST, keys: vec![] }]);
         }
     }
 }
@@ -212,23 +212,23 @@ fn keys_in_the_wrong_case_and_twice() {
     let (lower, other) = (key(0xab).to_string(), key(0xcd).to_string());
     let (upper, mixed) = (lower.to_uppercase(), lower.replacen('a', "A", 7));
     peer.extension(1, &format!(r#"{{"keys":["{upper}","{other}","{lower}","{mixed}","{other}"]}}"#)).unwrap();
-    assert_eq!(peer.events(), [Event::Manifest { keys: vec![key(0xab), key(0xcd)] }]);
+    assert_eq!(peer.events(), [Event::Manifest { root: Root::FIRST, keys: vec![key(0xab), key(0xcd)] }]);
     // Each of them is the same feed to whom it was offered.
-    peer.session.offer_feeds(&[key(0xab)]);
+    peer.session.offer_feeds(Root::FIRST, &[key(0xab)]);
     peer.extension(3, &format!(r#"["{upper}","{lower}"]"#)).unwrap();
-    assert_eq!(peer.events(), [Event::Replicate { keys: vec![key(0xab)], origin: Origin::Local }]);
+    assert_eq!(peer.events(), [Event::Replicate { root: Root::FIRST, keys: vec![key(0xab)], origin: Origin::Local }]);
 }
 
 #[test]
 fn lists_that_are_repeated_change_nothing() {
     let mut peer = Peer::ready(Role::Responder, Config::default());
-    peer.session.offer_feeds(&[key(1)]);
-    peer.session.request_feeds(&[key(2)]);
+    peer.session.offer_feeds(Root::FIRST, &[key(1)]);
+    peer.session.request_feeds(Root::FIRST, &[key(2)]);
     for _ in 0..3 {
         peer.extension(3, &format!(r#"["{}"]"#, key(1))).unwrap();
         peer.extension(2, &format!(r#"["{}"]"#, key(2))).unwrap();
     }
-    let replicate = |n, origin| Event::Replicate { keys: vec![key(n)], origin };
+    let replicate = |n, origin| Event::Replicate { root: Root::FIRST, keys: vec![key(n)], origin };
     let both = [replicate(1, Origin::Local), replicate(2, Origin::Remote)];
     assert_eq!(peer.events(), [both.clone(), both.clone(), both].concat());
     // A channel is one channel nevertheless.

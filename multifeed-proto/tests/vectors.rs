@@ -90,14 +90,14 @@ fn replay(role: Role) {
                 session.send(Token(7), &message);
             }
             session.close_channel(Token(7));
-            session.close_root();
+            session.close_root(Root::FIRST);
         }
         push(&mut session, chunk).unwrap();
         while let Some(event) = session.poll_event() {
             match &event {
-                Event::Ready(_) => session.offer_feeds(&[feed]),
-                Event::Manifest { keys } => session.request_feeds(keys),
-                Event::Replicate { origin: Origin::Remote, keys } => session.open_channel(Token(7), keys[0]),
+                Event::Ready { .. } => session.offer_feeds(Root::FIRST, &[feed]),
+                Event::Manifest { root: Root::FIRST, keys } => session.request_feeds(Root::FIRST, keys),
+                Event::Replicate { origin: Origin::Remote, keys, .. } => session.open_channel(Token(7), keys[0]),
                 _ => {}
             }
             events.push(event);
@@ -115,17 +115,19 @@ fn replay(role: Role) {
         handshake_hash: array(&ours["handshake_hash"]),
     }];
     let ready = events[1].clone();
-    let Event::Ready(RemoteHandshake { version, client, user_data: None, live: Some(false), .. }) = &ready else {
+    let Event::Ready { remote: RemoteHandshake { version, client, user_data: None, live: Some(false), .. }, .. } =
+        &ready
+    else {
         panic!("{ready:?}")
     };
     assert_eq!((version.as_str(), client.as_str()), ("4.0.0", "MULTIFEED"));
     expected.push(ready);
-    expected.push(Event::Manifest { keys: vec![feed] });
-    expected.push(Event::Replicate { keys: vec![feed], origin: Origin::Local });
-    expected.push(Event::Replicate { keys: vec![feed], origin: Origin::Remote });
+    expected.push(Event::Manifest { root: Root::FIRST, keys: vec![feed] });
+    expected.push(Event::Replicate { root: Root::FIRST, keys: vec![feed], origin: Origin::Local });
+    expected.push(Event::Replicate { root: Root::FIRST, keys: vec![feed], origin: Origin::Remote });
     expected.push(Event::Opened { token: Token(7) });
     expected.extend(messages().into_iter().map(|message| Event::Message { token: Token(7), message }));
-    expected.push(Event::RootClosed);
+    expected.push(Event::RootClosed { root: Root::FIRST, error: None });
     assert_eq!(events, expected);
 }
 

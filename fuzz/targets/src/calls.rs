@@ -6,7 +6,7 @@ use std::time::Duration;
 use arbitrary::{Arbitrary, Unstructured};
 use bytes::BytesMut;
 use multifeed_proto::{
-    Command, Event, Fault, FeedKey, Have, Message, Origin, Phase, Role, Session, SessionError, Token,
+    Command, Event, Fault, FeedKey, Have, Message, Origin, Phase, Role, Root, Session, SessionError, Token,
 };
 
 use crate::sides::{Told, Watch, key, session};
@@ -77,11 +77,11 @@ impl Side {
         }
         let mut command = told.command();
         match &mut command {
-            Command::Offer(keys) => {
+            Command::Offer { root: Root::FIRST, keys } => {
                 self.offers.push(keys.iter().copied().collect());
                 self.offered.extend(keys.iter().copied());
             }
-            Command::Request(keys) => self.requested.extend(keys.iter().copied()),
+            Command::Request { root: Root::FIRST, keys } => self.requested.extend(keys.iter().copied()),
             Command::Open { token, key } => {
                 self.opened.push(*key);
                 if !self.keys.iter().any(|(known, _)| known == token) {
@@ -111,15 +111,15 @@ impl Side {
         let Some(event) = self.session.poll_event() else { return false };
         self.watch.event(&event);
         match event {
-            Event::Manifest { keys } => {
+            Event::Manifest { root: Root::FIRST, keys } => {
                 let offer = remote.offers.get(self.manifests).expect("an offer of the remote's");
                 assert!(keys.iter().eq(offer), "{keys:?} is not {offer:?}");
                 self.manifests += 1;
             }
-            Event::Replicate { keys, origin: Origin::Local } => {
+            Event::Replicate { root: Root::FIRST, keys, origin: Origin::Local } => {
                 assert!(keys.iter().all(|key| self.offered.contains(key) && remote.requested.contains(key)));
             }
-            Event::Replicate { keys, origin: Origin::Remote } => {
+            Event::Replicate { root: Root::FIRST, keys, origin: Origin::Remote } => {
                 assert!(keys.iter().all(|key| self.requested.contains(key) && remote.offered.contains(key)));
             }
             Event::Opened { token } => {

@@ -11,8 +11,8 @@ use multifeed_proto::crypto::noise::Established;
 use multifeed_proto::wire::frame;
 use multifeed_proto::wire::message::kind;
 use multifeed_proto::{
-    Command, Config, DEFAULT_ROOT_KEY, Event, Fault, FeedKey, Have, Message, Request, Role, Session, SessionError,
-    Token,
+    Command, Config, DEFAULT_ROOT_KEY, Event, Fault, FeedKey, Have, Message, Request, Role, Root, Session,
+    SessionError, Token,
 };
 
 const NAMES: [&str; 4] =
@@ -191,8 +191,8 @@ impl Told {
         let keys = |keys: &[u8]| keys.iter().map(|n| key(*n)).collect();
         let send = |token: u8, message| Command::Send { token: Token((token & 7).into()), message };
         match self {
-            Self::Offer(n) => Command::Offer(keys(n)),
-            Self::Request(n) => Command::Request(keys(n)),
+            Self::Offer(n) => Command::Offer { root: Root::FIRST, keys: keys(n) },
+            Self::Request(n) => Command::Request { root: Root::FIRST, keys: keys(n) },
             Self::Open { token, key: n } => Command::Open { token: Token((token & 7).into()), key: key(*n) },
             Self::Close { token } => Command::Close { token: Token((token & 7).into()) },
             Self::Have { token, start, bitfield } => {
@@ -205,7 +205,7 @@ impl Told {
             Self::Extension { token, id, body } => {
                 send(*token, Message::Extension { id: *id, body: Bytes::copy_from_slice(body) })
             }
-            Self::CloseRoot => Command::CloseRoot,
+            Self::CloseRoot => Command::CloseRoot { root: Root::FIRST },
         }
     }
 }
@@ -222,8 +222,8 @@ impl Watch {
     pub(crate) fn event(&mut self, event: &Event) {
         assert!(!self.over, "{event:?} after Closed");
         match event {
-            Event::Ready(_) => assert!(!std::mem::replace(&mut self.ready, true), "ready twice"),
-            Event::Manifest { keys } | Event::Replicate { keys, .. } => {
+            Event::Ready { .. } => assert!(!std::mem::replace(&mut self.ready, true), "ready twice"),
+            Event::Manifest { root: Root::FIRST, keys } | Event::Replicate { root: Root::FIRST, keys, .. } => {
                 assert!(self.ready, "{event:?} before Ready");
                 assert!(keys.is_sorted_by(|a, b| a < b), "{event:?}");
             }

@@ -33,15 +33,15 @@ impl<S: Storage> Multifeed<S> {
             Event::Connected { remote_public_key, .. } => {
                 peering.events.push_back(PeerEvent::Connected { remote_public_key });
             }
-            Event::Ready(handshake) => {
+            Event::Ready { remote: handshake, .. } => {
                 peering.ready(&handshake);
                 peering.events.push_back(PeerEvent::Ready(handshake));
                 let keys = self.feeds.iter().map(|slot| slot.feed.key()).collect();
                 (0..self.feeds.len() as u64).for_each(|feed| _ = peering.known.insert(feed));
                 peering.offer(keys);
             }
-            Event::Manifest { keys } => self.manifest(id, keys),
-            Event::Replicate { keys, origin } => self.replicate(id, keys, origin),
+            Event::Manifest { keys, .. } => self.manifest(id, keys),
+            Event::Replicate { keys, origin, .. } => self.replicate(id, keys, origin),
             Event::Opened { token } => self.with_peer(id, token, |peer, work| {
                 peer.open(work);
                 Ok(())

@@ -4,22 +4,21 @@
 mod json;
 
 use alloc::collections::{BTreeSet, VecDeque};
-use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::config::Config;
+use crate::config::RootConfig;
 use crate::error::SessionError;
-use crate::event::{Event, Origin, RemoteHandshake};
-use crate::json::Json;
+use crate::event::{Event, Origin, RemoteHandshake, Root};
 use crate::key::FeedKey;
 use crate::limits::Limits;
+use crate::machine::Machine;
 
 pub(crate) use json::put_keys;
 
 /// Keys in one message of ours; longer lists are sent as several. Half of what a default peer of ours takes in one.
 const KEYS_IN_MESSAGE: usize = 50_000;
 
-/// The four stream extensions of multifeed.
+/// The four extensions of multifeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Handshake,
@@ -38,16 +37,16 @@ pub(crate) trait Sink {
     fn event(&mut self, event: Event);
 }
 
-/// The exchange on one stream.
+/// The exchange of one multifeed on one stream.
 #[derive(Debug)]
 pub(crate) struct Exchange {
-    client: String,
-    version: String,
-    user_data: Option<Json>,
-    live: bool,
-    /// The remote proved that it knows the root key.
-    verified: bool,
-    handshake: Remote,
+    root: Root,
+    config: RootConfig,
+    stage: Stage,
+    /// It ended with an error.
+    failed: bool,
+    /// The remote's handshake, where it came before the root key's channel was verified.
+    early_handshake: Option<RemoteHandshake>,
     /// What we offered: what the remote may request.
     offered: BTreeSet<FeedKey>,
     /// What we requested: what the remote may say that it replicates.
@@ -56,22 +55,50 @@ pub(crate) struct Exchange {
     asked: bool,
     /// An empty answer waits for it.
     held_answer: bool,
-    /// The caller's lists, until the session is ready.
+    /// The caller's lists, until it is ready.
     waiting: VecDeque<(Kind, Vec<FeedKey>)>,
     waiting_keys: usize,
-    /// The remote's lists, until the session is ready.
+    /// The remote's lists, until it is ready.
     early: VecDeque<(Kind, Vec<FeedKey>)>,
     early_keys: usize,
     /// Keys in all of the remote's manifests.
     offers: u64,
 }
 
-#[derive(Debug)]
-enum Remote {
-    Awaited,
-    /// It came before the root key's channel was verified.
-    Early(RemoteHandshake),
+/// How far an exchange has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// The remote has not proved that it knows the root key.
+    Waiting,
+    /// It has, and our handshake went out.
+    Greeted,
+    /// Its handshake was accepted.
+    Ready,
+    /// Nothing more is said.
+    Over,
+}
+
+/// What brings it on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// The remote's Open of the root key's channel is there, and so is ours.
+    Verified,
+    /// The remote's handshake agrees with ours.
     Accepted,
+    /// The root key's channel closed, in the dialect of corestore-multifeed; or time, a version or a client did not agree.
+    End,
+}
+
+impl Machine for Stage {
+    type Input = Step;
+    const START: Self = Self::Waiting;
+    const MOVES: &'static [(Self, Step, Self)] = &[
+        (Self::Waiting, Step::Verified, Self::Greeted),
+        (Self::Greeted, Step::Accepted, Self::Ready),
+        (Self::Waiting, Step::End, Self::Over),
+        (Self::Greeted, Step::End, Self::Over),
+        (Self::Ready, Step::End, Self::Over),
+    ];
 }
 
 impl Kind {
@@ -93,14 +120,13 @@ impl Kind {
 }
 
 impl Exchange {
-    pub(crate) fn new(config: &Config) -> Self {
+    pub(crate) fn new(root: Root, config: RootConfig) -> Self {
         Self {
-            client: config.client.clone(),
-            version: config.version.clone(),
-            user_data: config.user_data.clone(),
-            live: config.live,
-            verified: false,
-            handshake: Remote::Awaited,
+            root,
+            config,
+            stage: Stage::START,
+            failed: false,
+            early_handshake: None,
             offered: BTreeSet::new(),
             requested: BTreeSet::new(),
             asked: false,
@@ -113,23 +139,62 @@ impl Exchange {
         }
     }
 
-    /// Whether the root key's channel is verified and the remote's handshake was accepted.
-    pub(crate) fn is_ready(&self) -> bool {
-        matches!(self.handshake, Remote::Accepted)
+    pub(crate) fn stage(&self) -> Stage {
+        self.stage
     }
 
-    /// Keys of the caller's that wait for the session to be ready.
+    /// Whether the root key's channel is verified and the remote's handshake was accepted.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.stage == Stage::Ready
+    }
+
+    /// Whether it is still to become ready.
+    pub(crate) fn is_waiting(&self) -> bool {
+        matches!(self.stage, Stage::Waiting | Stage::Greeted)
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.stage == Stage::Over
+    }
+
+    /// Whether it ended with an error.
+    pub(crate) fn is_failed(&self) -> bool {
+        self.failed
+    }
+
+    /// Keys of the caller's that wait for it to be ready.
     pub(crate) fn waiting_keys(&self) -> usize {
         self.waiting_keys
     }
 
     /// The remote proved that it knows the root key: our handshake goes out.
     pub(crate) fn verified(&mut self, sink: &mut impl Sink) {
-        self.verified = true;
-        sink.handshake(&json::handshake(&self.client, &self.version, self.live, self.user_data.as_ref()));
-        if let Remote::Early(handshake) = core::mem::replace(&mut self.handshake, Remote::Awaited) {
+        if !self.stage.on(Step::Verified) {
+            return;
+        }
+        self.greet(sink);
+        if let Some(handshake) = self.early_handshake.take() {
             self.accept(handshake, sink);
         }
+    }
+
+    /// Sends our handshake.
+    pub(crate) fn greet(&mut self, sink: &mut impl Sink) {
+        let RootConfig { client, version, live, user_data, .. } = &self.config;
+        sink.handshake(&json::handshake(client, version, *live, user_data.as_ref()));
+    }
+
+    /// Nothing more is said.
+    pub(crate) fn end(&mut self) {
+        self.stage.on(Step::End);
+        (self.offered, self.requested) = (BTreeSet::new(), BTreeSet::new());
+        (self.waiting, self.waiting_keys) = (VecDeque::new(), 0);
+        (self.early, self.early_keys, self.early_handshake) = (VecDeque::new(), 0, None);
+    }
+
+    /// It is about to end with an error.
+    pub(crate) fn fail(&mut self) {
+        self.failed = true;
     }
 
     /// A message of the remote's.
@@ -140,16 +205,19 @@ impl Exchange {
         limits: &Limits,
         sink: &mut impl Sink,
     ) -> Result<(), SessionError> {
+        if self.is_over() {
+            return Ok(());
+        }
         if kind == Kind::Handshake {
             if body.len() > limits.handshake_bytes {
                 return Err(SessionError::limit("handshake_bytes", limits.handshake_bytes));
             }
             // A second one is checked as in JS, and otherwise means nothing.
-            let handshake = json::parse_handshake(body, &self.client, &self.version)?;
-            match (&self.handshake, self.verified) {
-                (Remote::Accepted, _) => {}
-                (_, true) => self.accept(handshake, sink),
-                (_, false) => self.handshake = Remote::Early(handshake),
+            let handshake = json::parse_handshake(body, &self.config.client, &self.config.version)?;
+            match self.stage {
+                Stage::Waiting => self.early_handshake = Some(handshake),
+                Stage::Greeted => self.accept(handshake, sink),
+                Stage::Ready | Stage::Over => {}
             }
             return Ok(());
         }
@@ -200,13 +268,16 @@ impl Exchange {
     }
 
     fn wait(&mut self, kind: Kind, keys: &[FeedKey]) {
+        if self.is_over() {
+            return;
+        }
         self.waiting_keys += keys.len();
         self.waiting.push_back((kind, keys.to_vec()));
     }
 
     fn accept(&mut self, handshake: RemoteHandshake, sink: &mut impl Sink) {
-        self.handshake = Remote::Accepted;
-        sink.event(Event::Ready(handshake));
+        self.stage.on(Step::Accepted);
+        sink.event(Event::Ready { root: self.root, remote: handshake });
         self.waiting_keys = 0;
         for (kind, keys) in core::mem::take(&mut self.waiting) {
             match kind {
@@ -224,7 +295,7 @@ impl Exchange {
     fn handle(&mut self, kind: Kind, mut keys: Vec<FeedKey>, sink: &mut impl Sink) {
         match kind {
             Kind::Handshake => {}
-            Kind::Manifest => sink.event(Event::Manifest { keys }),
+            Kind::Manifest => sink.event(Event::Manifest { root: self.root, keys }),
             Kind::Request => {
                 cut(&mut keys, &self.offered);
                 // JS closes and ends when it gets an empty answer before its own manifest was answered; a peer that asks
@@ -234,11 +305,11 @@ impl Exchange {
                 } else {
                     send(Kind::Replicate, &keys, sink);
                 }
-                sink.event(Event::Replicate { keys, origin: Origin::Local });
+                sink.event(Event::Replicate { root: self.root, keys, origin: Origin::Local });
             }
             Kind::Replicate => {
                 cut(&mut keys, &self.requested);
-                sink.event(Event::Replicate { keys, origin: Origin::Remote });
+                sink.event(Event::Replicate { root: self.root, keys, origin: Origin::Remote });
             }
         }
     }

@@ -3,6 +3,8 @@ use alloc::vec;
 
 use super::*;
 use crate::error::ExchangeError;
+use crate::json::Json;
+use crate::key::DEFAULT_ROOT_KEY;
 use proptest::prelude::*;
 
 #[derive(Default)]
@@ -41,10 +43,10 @@ fn manifest(keys: &[FeedKey]) -> Vec<u8> {
 }
 
 fn ready() -> (Exchange, Log) {
-    let (mut exchange, mut log) = (Exchange::new(&Config::default()), Log::default());
+    let (mut exchange, mut log) = (Exchange::new(Root::FIRST, RootConfig::new(DEFAULT_ROOT_KEY)), Log::default());
     exchange.verified(&mut log);
     receive(&mut exchange, &mut log, Kind::Handshake, HANDSHAKE).unwrap();
-    assert!(exchange.is_ready() && matches!(log.events[..], [Event::Ready(_)]));
+    assert!(exchange.is_ready() && matches!(log.events[..], [Event::Ready { .. }]));
     log.events.clear();
     (exchange, log)
 }
@@ -167,7 +169,7 @@ fn a_request_is_cut_to_what_was_offered() {
         log.sent,
         [(Kind::Manifest, vec![key(3), key(1)]), (Kind::Request, vec![key(9)]), (Kind::Replicate, cut.clone())]
     );
-    assert_eq!(log.events, [Event::Replicate { keys: cut, origin: Origin::Local }]);
+    assert_eq!(log.events, [Event::Replicate { root: Root::FIRST, keys: cut, origin: Origin::Local }]);
 }
 
 #[test]
@@ -179,8 +181,8 @@ fn a_replicate_is_cut_to_what_was_requested_and_told_also_when_empty() {
     assert_eq!(
         log.events,
         [
-            Event::Replicate { keys: vec![key(2)], origin: Origin::Remote },
-            Event::Replicate { keys: vec![], origin: Origin::Remote }
+            Event::Replicate { root: Root::FIRST, keys: vec![key(2)], origin: Origin::Remote },
+            Event::Replicate { root: Root::FIRST, keys: vec![], origin: Origin::Remote }
         ]
     );
 }
@@ -199,7 +201,7 @@ fn an_empty_answer_waits_for_our_own_request() {
 
 #[test]
 fn lists_before_the_handshake_come_after_ready() {
-    let (mut exchange, mut log) = (Exchange::new(&Config::default()), Log::default());
+    let (mut exchange, mut log) = (Exchange::new(Root::FIRST, RootConfig::new(DEFAULT_ROOT_KEY)), Log::default());
     exchange.offer(&[key(1)], &mut log);
     receive(&mut exchange, &mut log, Kind::Manifest, &manifest(&[key(2)])).unwrap();
     receive(&mut exchange, &mut log, Kind::Request, &list(&[key(1)])).unwrap();
@@ -210,7 +212,7 @@ fn lists_before_the_handshake_come_after_ready() {
     assert_eq!(log.sent, [(Kind::Manifest, vec![key(1)]), (Kind::Replicate, vec![key(1)])]);
     assert!(matches!(
         log.events[..],
-        [Event::Ready(_), Event::Manifest { .. }, Event::Replicate { origin: Origin::Local, .. }]
+        [Event::Ready { .. }, Event::Manifest { .. }, Event::Replicate { origin: Origin::Local, .. }]
     ));
 }
 
@@ -236,12 +238,12 @@ fn bounds() {
     let too_long = exchange.receive(Kind::Handshake, &long, &limits, &mut log);
     assert_eq!(too_long, Err(SessionError::limit("handshake_bytes", HANDSHAKE.len())));
 
-    let mut early = Exchange::new(&Config::default());
+    let mut early = Exchange::new(Root::FIRST, RootConfig::new(DEFAULT_ROOT_KEY));
     for n in 0..3 {
         assert_eq!(early.receive(Kind::Request, b"[]", &limits, &mut log).is_ok(), n < 2);
     }
     limits.manifest_keys = 3;
-    let mut early = Exchange::new(&Config::default());
+    let mut early = Exchange::new(Root::FIRST, RootConfig::new(DEFAULT_ROOT_KEY));
     for n in 0..2 {
         let two = list(&[key(1), key(2)]);
         assert_eq!(early.receive(Kind::Request, &two, &limits, &mut log).is_ok(), n < 1);

@@ -56,11 +56,14 @@ impl Events {
 
 /// Whether an event holds slices of the buffer that it was read into.
 fn is_slice(event: &Event) -> bool {
-    let Event::Message { message, .. } = event else { return false };
-    match message {
-        Message::Data(data) => data.value.is_some(),
-        Message::Have(have) => have.bitfield.is_some(),
-        Message::Extension { .. } => true,
+    match event {
+        Event::Extension { .. } => true,
+        Event::Message { message, .. } => match message {
+            Message::Data(data) => data.value.is_some(),
+            Message::Have(have) => have.bitfield.is_some(),
+            Message::Extension { .. } => true,
+            _ => false,
+        },
         _ => false,
     }
 }
@@ -68,8 +71,8 @@ fn is_slice(event: &Event) -> bool {
 /// Bytes on the heap that are an event's own.
 fn owned(event: &Event) -> usize {
     match event {
-        Event::Manifest { keys } | Event::Replicate { keys, .. } => keys.capacity() * size_of::<FeedKey>(),
-        Event::Ready(remote) => {
+        Event::Manifest { keys, .. } | Event::Replicate { keys, .. } => keys.capacity() * size_of::<FeedKey>(),
+        Event::Ready { remote, .. } => {
             let user_data = remote.user_data.as_ref().map_or(0, |json: &Json| json.as_str().len());
             remote.version.capacity() + remote.client.capacity() + user_data
         }
@@ -84,7 +87,7 @@ fn owned(event: &Event) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Token;
+    use crate::event::{Root, Token};
     use crate::wire::message::Have;
     use bytes::Bytes;
 
@@ -98,10 +101,10 @@ mod tests {
     fn slices_pay_for_what_was_read_and_lists_for_what_they_hold() {
         let mut events = Events::default();
         events.read(100);
-        events.push(Event::RootClosed);
+        events.push(Event::RemoteEnded);
         assert_eq!(events.bytes(), EACH);
         let keys = alloc::vec![FeedKey::new([1; 32]); 10];
-        events.push(Event::Manifest { keys });
+        events.push(Event::Manifest { root: Root::FIRST, keys });
         assert_eq!(events.bytes(), 2 * EACH + 320);
         events.read(20);
         events.push(extension());

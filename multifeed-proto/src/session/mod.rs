@@ -1,39 +1,39 @@
 //! The session: it routes between the machines, each of which owns its own data in its own file.
 
 mod events;
+mod io;
 mod recv;
+mod route;
 mod send;
 mod timer;
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use bytes::{BufMut, BytesMut};
+use bytes::BytesMut;
 use rand_core::CryptoRng;
 
 use crate::channel::{Channels, LocalOpen, Owner};
-use crate::config::{Config, Role};
+use crate::config::{Config, Role, RootConfig};
 use crate::crypto::capability::Split;
-use crate::crypto::cipher::Keystream;
-use crate::crypto::noise::{Established, Handshake};
-use crate::error::{Phase, SessionError};
-use crate::event::{Command, Event, Token};
-use crate::exchange::{self, Exchange, Kind};
+#[cfg(feature = "fuzzing")]
+use crate::crypto::noise::Established;
+use crate::crypto::noise::Handshake;
+use crate::error::{self, Phase, SessionError};
+use crate::event::{Command, Event, Root, Token};
+use crate::exchange::Kind;
 use crate::extension::Extensions;
 use crate::key::{DiscoveryKey, FeedKey};
-use crate::limits::Limits;
-use crate::wire::frame::Frame;
-use crate::wire::message::{self, Message, kind};
-use crate::wire::{schema, varint};
+use crate::machine::Machine;
+use crate::roots::Roots;
+use crate::trace::{Scope, Tracer};
+use crate::wire::message::Message;
 use events::Events;
+use io::Io;
 use recv::Input;
 use send::Output;
 use timer::{Due, Timers};
-
-/// How long an initiator waits for the remote's Open of the root key's channel before it sends its own. A JS responder that
-/// reads a foreign Open together with the last handshake message drops the stream before it ever says which root key it has;
-/// one that is left to open first tells, so that we can too. A peer that waits for our Open is kept waiting no longer than this.
-const ROOT_HOLD: Duration = Duration::from_millis(100);
 
 /// One stream between two multifeeds.
 ///
@@ -44,34 +44,27 @@ const ROOT_HOLD: Duration = Duration::from_millis(100);
 /// call tells the same, and the last event is [`Event::Closed`].
 pub struct Session {
     role: Role,
-    root_key: FeedKey,
-    /// We opened the root key's channel, so that others may follow.
-    root_opened: bool,
     state: State,
+    phase: Phase,
     input: Input,
     channels: Channels,
-    exchange: Exchange,
+    roots: Roots,
     timers: Timers,
+    /// How long a multifeed may take to be ready.
+    patience: Option<Duration>,
+    authenticate: bool,
+    discover: bool,
+    remote_public_key: Option<[u8; 32]>,
     strays: u64,
-    /// The caller's commands until the root key's channel is opened.
+    /// The caller's commands until channels may be opened.
     waiting: Vec<Command>,
     waiting_bytes: usize,
-    /// The caller wants the root key's channel closed, once the session is ready.
-    close_root: bool,
     /// The remote ended its half.
     ended: bool,
     ended_told: bool,
     closed: Option<Result<(), SessionError>>,
     closed_told: bool,
     io: Io,
-}
-
-/// What the machines speak to: the remote and the caller.
-struct Io {
-    output: Output,
-    events: Events,
-    extensions: Extensions,
-    limits: Limits,
 }
 
 enum State {
@@ -117,28 +110,35 @@ impl Session {
     }
 
     fn start(role: Role, config: Config, now: Duration, state: State, output: Output) -> Self {
-        let mut extensions = Extensions::default();
-        for kind in Kind::ALL {
-            extensions.add(kind.name());
-        }
+        let timers = Timers::new(&config, now);
+        let deadline = config.handshake_timeout.map(|timeout| now.saturating_add(timeout));
+        let extensions = {
+            let mut extensions = Extensions::default();
+            for kind in Kind::ALL {
+                extensions.listen(kind.name());
+            }
+            extensions
+        };
         Self {
             role,
-            root_key: config.root_key,
-            root_opened: false,
             state,
+            phase: Phase::START,
             input: Input::new(),
-            channels: Channels::new(config.root_key.discovery_key()),
-            exchange: Exchange::new(&config),
-            timers: Timers::new(&config, now),
+            channels: Channels::new(),
+            roots: Roots::new(config.root, deadline),
+            timers,
+            patience: config.handshake_timeout,
+            authenticate: config.authenticate,
+            discover: config.discover,
+            remote_public_key: None,
             strays: 0,
             waiting: Vec::new(),
             waiting_bytes: 0,
-            close_root: false,
             ended: false,
             ended_told: false,
             closed: None,
             closed_told: false,
-            io: Io { output, events: Events::default(), extensions, limits: config.limits },
+            io: Io { output, events: Events::default(), extensions, limits: config.limits, tracer: None, now },
         }
     }
 
@@ -154,7 +154,7 @@ impl Session {
     /// Bytes were appended to [`recv_buf`](Self::recv_buf) by the time `now`: decrypts them in place and parses what is whole.
     /// An error is the session's end, and told by [`Event::Closed`] as well.
     pub fn handle_input(&mut self, now: Duration) -> Result<(), SessionError> {
-        self.timers.set(now);
+        self.set_time(now);
         if self.closed.is_some() {
             self.input.clear();
         } else {
@@ -182,20 +182,20 @@ impl Session {
 
     /// It is `now`: does what is due. Never too early, and late is harmless.
     pub fn handle_timeout(&mut self, now: Duration) {
-        self.timers.set(now);
-        let phase = self.phase();
+        self.set_time(now);
         while self.closed.is_none()
-            && let Some(due) = self.timers.due(phase)
+            && let Some(due) = self.timers.due(self.phase, self.roots.deadline())
         {
             match due {
-                Due::Handshake => self.fail(SessionError::Timeout(phase)),
+                Due::Handshake => self.fail(SessionError::Timeout(self.phase)),
+                Due::Root => self.fail_late_roots(),
                 // While we do not read, the remote's silence is our own.
                 Due::Idle if self.is_paused() => self.timers.received(),
-                Due::Idle => self.fail(SessionError::Timeout(phase)),
-                Due::OpenRoot => {
-                    if let Err(error) = self.open_root() {
-                        self.fail(error);
-                    }
+                Due::Idle => self.fail(SessionError::Timeout(self.phase)),
+                Due::Hold => {
+                    self.timers.held();
+                    self.roots.waited();
+                    self.open_roots();
                 }
                 Due::KeepAlive => {
                     // What waits already will do as one.
@@ -206,7 +206,7 @@ impl Session {
                 }
             }
             // A timeout of zero would be due again at once.
-            if self.timers.due(phase) == Some(due) {
+            if self.timers.due(self.phase, self.roots.deadline()) == Some(due) {
                 break;
             }
         }
@@ -214,7 +214,7 @@ impl Session {
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called, on the caller's clock.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        if self.closed.is_some() { None } else { self.timers.next(self.phase()) }
+        if self.closed.is_some() { None } else { self.timers.next(self.phase, self.roots.deadline()) }
     }
 
     /// The next event. After [`Event::Closed`] there is none.
@@ -250,7 +250,7 @@ impl Session {
         if self.closed.is_some() {
             return 0;
         }
-        let queued = self.io.output.len() + self.waiting_bytes + 67 * self.exchange.waiting_keys();
+        let queued = self.io.output.len() + self.waiting_bytes + 67 * self.roots.waiting_keys();
         self.io.limits.output_bytes.saturating_sub(queued)
     }
 
@@ -264,19 +264,45 @@ impl Session {
         }
     }
 
-    /// Offers feeds to the remote (MANIFEST), once the session is ready. An empty offer is sent too. What was offered
+    /// The remote's static key will do: the session goes on, where [`Config::authenticate`] made it wait.
+    pub fn accept(&mut self) {
+        if self.phase == Phase::Held {
+            self.begin();
+        }
+    }
+
+    /// The remote's static key will not do: the session ends with [`SessionError::Refused`]. The remote is told nothing else. Before
+    /// [`Event::Connected`] there is nothing to refuse, and the call does nothing.
+    pub fn refuse(&mut self) {
+        if let Some(remote_public_key) = self.remote_public_key {
+            self.fail(SessionError::Refused { remote_public_key });
+        }
+    }
+
+    /// Syncs one more multifeed over this stream, with an exchange of its own; corestore-multifeed does so. [`Event::Ready`]
+    /// tells when the remote proved that it knows the root key, [`Event::RootClosed`] if it does not in the time that
+    /// [`Config::handshake_timeout`] gives: the others, and the stream, go on. A name used before, or a key that is open already, is
+    /// the caller's mistake, and the call does nothing.
+    pub fn open_root(&mut self, root: Root, config: RootConfig) {
+        let deadline = self.patience.map(|timeout| self.timers.now().saturating_add(timeout));
+        if self.closed.is_none() && self.roots.add(root, config, deadline) {
+            self.open_roots();
+        }
+    }
+
+    /// Offers feeds of a multifeed to the remote (MANIFEST), once that is ready. An empty offer is sent too. What was offered
     /// once can be requested until the end.
-    pub fn offer_feeds(&mut self, keys: &[FeedKey]) {
+    pub fn offer_feeds(&mut self, root: Root, keys: &[FeedKey]) {
         if self.closed.is_none() {
-            self.exchange.offer(keys, &mut self.io);
+            self.with_voice(root, |exchange, voice| exchange.offer(keys, voice));
         }
     }
 
     /// Requests feeds that the remote offered (REQUEST_FEEDS). An empty request is sent too: JS peers wait for it, and
     /// so does our own answer to a remote that requests nothing.
-    pub fn request_feeds(&mut self, keys: &[FeedKey]) {
+    pub fn request_feeds(&mut self, root: Root, keys: &[FeedKey]) {
         if self.closed.is_none() {
-            self.exchange.request(keys, &mut self.io);
+            self.with_voice(root, |exchange, voice| exchange.request(keys, voice));
         }
     }
 
@@ -284,58 +310,153 @@ impl Session {
     /// [`Event::ChannelClosed`] where it did not prove it, or where the key's channel is open already under another token. A token
     /// in use is the caller's mistake, and the call does nothing.
     pub fn open_channel(&mut self, token: Token, key: FeedKey) {
-        if !self.root_opened {
+        if !self.roots.others_may_follow() {
             return self.wait(Command::Open { token, key });
         }
         let State::Open(split) = &self.state else { return };
-        match self.channels.open(Owner::Feed(token), key, split) {
+        if self.roots.find(&key.discovery_key()).is_some() {
+            return self.io.events.push(Event::ChannelClosed { token });
+        }
+        let owner = Owner::Feed(token);
+        match self.channels.open(owner, key, split) {
             LocalOpen::Open { id, discovery_key, complete } => {
-                self.io.open(id, discovery_key, split.capability(&key));
+                self.io.open(owner, id, discovery_key, split.capability(&key));
                 if complete {
-                    self.io.events.push(Event::Opened { token });
+                    self.channel_opened(token);
                 }
             }
             LocalOpen::Unproven { id, discovery_key } => {
-                self.io.close(id, Some(discovery_key));
+                self.io.close(None, id, Some(discovery_key));
                 self.io.events.push(Event::ChannelClosed { token });
             }
             LocalOpen::KeyInUse => self.io.events.push(Event::ChannelClosed { token }),
             LocalOpen::TokenInUse => {}
-            LocalOpen::Exhausted => {
-                self.fail(SessionError::limit("channel ids", crate::wire::frame::CHANNELS as usize))
-            }
+            LocalOpen::Exhausted => self.fail(route::exhausted()),
         }
     }
 
     /// Closes a channel. Nothing more comes from it, and the token is free.
     pub fn close_channel(&mut self, token: Token) {
-        if !self.root_opened {
+        if !self.roots.others_may_follow() {
             return self.wait(Command::Close { token });
         }
-        if let Some(id) = self.channels.close(Owner::Feed(token)) {
-            self.io.close(id, None);
+        let owner = Owner::Feed(token);
+        if let Some(id) = self.channels.close(owner) {
+            self.io.close(Some(owner), id, None);
         }
     }
 
     /// Sends a message on a channel. On one that we have not open it is dropped: the remote may just have closed it. One
     /// that JS peers would refuse for its size ends the session with a local error.
     pub fn send(&mut self, token: Token, message: &Message) {
-        if !self.root_opened {
+        if !self.roots.others_may_follow() {
             return self.wait(Command::Send { token, message: message.clone() });
         }
-        let Some(id) = self.channels.local_id(token) else { return };
-        let len = message.encoded_len();
-        if len > self.io.limits.message_bytes {
-            let text = alloc::format!("a message of {len} bytes is more than peers accept");
-            return self.fail(SessionError::Local(text));
+        if let Message::Options(options) = message
+            && let Some((_, _, Some(ours))) = self.channels.options(token)
+        {
+            // One message says both: the names are those that were registered.
+            ours.ack = options.ack;
+            return self.send_options(token);
         }
-        message.encode(self.io.output.message(id, message.kind(), len));
+        let owner = Owner::Feed(token);
+        let Some(id) = self.channels.local_id(owner) else { return };
+        let Some(len) = self.fitting(message.encoded_len()) else { return };
+        message.encode(self.io.message(Some(owner), id, message.kind(), len));
     }
 
-    /// Closes the root key's channel, once the session is ready: what a JS side that is not live does when it ends.
-    pub fn close_root(&mut self) {
-        self.close_root = true;
-        self.close_root_when_ready();
+    /// Speaks an extension of the application's own on the stream, or on a feed's channel that we have open. The remote hears of
+    /// it before its first use; messages of the same name come as [`Event::Extension`]. What a message holds is the application's
+    /// business: JSON by custom ([`Json`](crate::Json) reads and writes it), or any bytes. Multifeed's own four names are not for
+    /// sale, and the call does nothing for them.
+    pub fn register_extension(&mut self, scope: Scope, name: &str) {
+        if Kind::from_name(name).is_some() || self.closed.is_some() {
+            return;
+        }
+        match scope {
+            Scope::Stream => {
+                if self.io.extensions.add(name) && self.roots.others_may_follow() {
+                    self.io.announce();
+                }
+            }
+            Scope::Channel(_) if !self.roots.others_may_follow() => {
+                self.wait(Command::RegisterExtension { scope, name: name.into() });
+            }
+            Scope::Channel(token) => {
+                if let Some((_, both, ours)) = self.channels.options(token)
+                    && ours.get_or_insert_default().extensions.add(name)
+                    && both
+                {
+                    self.send_options(token);
+                }
+            }
+        }
+    }
+
+    /// Sends a message of an extension that was registered. Where it was not, or on a channel that we have not open, nothing is
+    /// sent. A remote that does not speak it drops it.
+    pub fn send_extension(&mut self, scope: Scope, name: &str, body: &[u8]) {
+        if !self.roots.others_may_follow() {
+            return self.wait(Command::SendExtension { scope, name: name.into(), body: body.to_vec().into() });
+        }
+        if self.closed.is_some() || self.fitting(body.len() + 8).is_none() {
+            return;
+        }
+        match scope {
+            Scope::Stream => {
+                self.io.announce();
+                if let Some(id) = self.io.extensions.id(name) {
+                    self.io.extension(None, 0, id, name, body);
+                }
+            }
+            Scope::Channel(token) => {
+                if let Some((channel, _, Some(ours))) = self.channels.options(token)
+                    && let Some(id) = ours.extensions.id(name)
+                {
+                    self.io.extension(Some(Owner::Feed(token)), channel, id, name, body);
+                }
+            }
+        }
+    }
+
+    /// Whether the remote said that it speaks an extension of ours.
+    pub fn remote_speaks(&mut self, scope: Scope, name: &str) -> bool {
+        match scope {
+            Scope::Stream => self.io.extensions.remote_speaks(name),
+            Scope::Channel(token) => {
+                let options = self.channels.options(token);
+                options
+                    .is_some_and(|(_, _, ours)| ours.as_ref().is_some_and(|ours| ours.extensions.remote_speaks(name)))
+            }
+        }
+    }
+
+    /// Tells the remote that a channel which it opened will not be opened here: see [`Event::Discovered`].
+    pub fn refuse_channel(&mut self, discovery_key: DiscoveryKey) {
+        if let Some(id) = self.channels.refuse(&discovery_key) {
+            self.io.close(None, id, Some(discovery_key));
+        }
+    }
+
+    /// Sends a keep-alive now, whenever the next one would be due. There are none during the handshake.
+    pub fn ping(&mut self) {
+        if matches!(self.phase, Phase::Exchange | Phase::Ready) {
+            self.io.output.keep_alive();
+        }
+    }
+
+    /// Closes a root key's channel, once its multifeed is ready: what a JS side that is not live does when it ends. Feeds go on,
+    /// and so do the lists with a multifeed 6.
+    pub fn close_root(&mut self, root: Root) {
+        if let Some(entry) = self.roots.get(root) {
+            entry.close = true;
+            self.close_root_when_ready(root);
+        }
+    }
+
+    /// Gives each message, in and out, to a tracer, or to none.
+    pub fn set_tracer(&mut self, tracer: Option<Box<dyn Tracer>>) {
+        self.io.tracer = tracer;
     }
 
     /// Ends the session cleanly: what is queued still goes out, nothing more is taken in.
@@ -351,12 +472,19 @@ impl Session {
     /// Does what a command says.
     pub fn apply(&mut self, command: Command) {
         match command {
-            Command::Offer(keys) => self.offer_feeds(&keys),
-            Command::Request(keys) => self.request_feeds(&keys),
+            Command::Accept => self.accept(),
+            Command::Refuse => self.refuse(),
+            Command::OpenRoot { root, config } => self.open_root(root, config),
+            Command::Offer { root, keys } => self.offer_feeds(root, &keys),
+            Command::Request { root, keys } => self.request_feeds(root, &keys),
             Command::Open { token, key } => self.open_channel(token, key),
             Command::Send { token, message } => self.send(token, &message),
             Command::Close { token } => self.close_channel(token),
-            Command::CloseRoot => self.close_root(),
+            Command::RefuseChannel { discovery_key } => self.refuse_channel(discovery_key),
+            Command::RegisterExtension { scope, name } => self.register_extension(scope, &name),
+            Command::SendExtension { scope, name, body } => self.send_extension(scope, &name, &body),
+            Command::Ping => self.ping(),
+            Command::CloseRoot { root } => self.close_root(root),
             Command::Finish => self.finish(),
             Command::Abort(error) => self.abort(error),
         }
@@ -369,17 +497,27 @@ impl Session {
         }
     }
 
-    fn phase(&self) -> Phase {
-        match &self.state {
-            State::Noise(_) => Phase::Noise,
-            _ if self.exchange.is_ready() => Phase::Ready,
-            _ => Phase::Exchange,
+    /// A message's length, where peers accept it; a longer one is the caller's mistake, and ends the session.
+    fn fitting(&mut self, len: usize) -> Option<usize> {
+        if len > self.io.limits.message_bytes {
+            let text = alloc::format!("a message of {len} bytes is more than peers accept");
+            self.fail(SessionError::Local(text));
+            return None;
         }
+        Some(len)
     }
 
-    /// Nothing more is read until the caller took events, or output.
+    fn set_time(&mut self, now: Duration) {
+        self.timers.set(now);
+        self.io.now = self.timers.now();
+    }
+
+    /// Nothing more is read until the caller took events, or output, or accepted the remote.
     fn is_paused(&self) -> bool {
-        self.input.is_waiting() || self.is_full() || self.io.output.answers() > self.io.limits.reply_bytes
+        self.phase == Phase::Held
+            || self.input.is_waiting()
+            || self.is_full()
+            || self.io.output.answers() > self.io.limits.reply_bytes
     }
 
     fn is_full(&self) -> bool {
@@ -393,253 +531,22 @@ impl Session {
     fn end(&mut self, result: Result<(), SessionError>) {
         if self.closed.is_none() {
             self.closed = Some(result);
+            self.phase.on(error::Step::End);
             self.state = State::Over;
-            self.channels = Channels::new(self.root_key.discovery_key());
+            self.channels = Channels::new();
+            self.roots = Roots::new(None, None);
             self.waiting = Vec::new();
             self.input.clear();
         }
-    }
-
-    fn advance_handshake(&mut self) {
-        let State::Noise(handshake) = &mut self.state else { return };
-        match handshake.receive(&mut self.input.buf, &mut self.io.output.handshake) {
-            Ok(None) => self.input.counted(),
-            Ok(Some(established)) => self.establish(established),
-            Err(error) => self.fail(error.into()),
-        }
-    }
-
-    fn establish(&mut self, established: Established) {
-        let Established { remote_public_key, handshake_hash, split, nonce, remote_nonce } = established;
-        self.io.output.encrypt_with(Keystream::new(&split.tx, &nonce));
-        self.input.decrypt_with(Keystream::new(&split.rx, &remote_nonce));
-        self.io.events.push(Event::Connected { remote_public_key, handshake_hash });
-        self.state = State::Open(split);
-        let opened = match self.role {
-            Role::Initiator => {
-                self.timers.hold_root(ROOT_HOLD);
-                Ok(())
-            }
-            Role::Responder => self.open_root(),
-        };
-        if let Err(error) = opened {
-            self.fail(error);
-        }
-    }
-
-    /// Opens the root key's channel, before any other: JS takes a channel that it has not opened itself for another root key.
-    fn open_root(&mut self) -> Result<(), SessionError> {
-        let State::Open(split) = &self.state else { return Ok(()) };
-        self.root_opened = true;
-        self.timers.root_opened();
-        match self.channels.open(Owner::Root, self.root_key, split) {
-            LocalOpen::Open { id, discovery_key, complete } => {
-                self.io.open(id, discovery_key, split.capability(&self.root_key));
-                if complete {
-                    self.verify_root();
-                }
-            }
-            LocalOpen::Unproven { discovery_key, .. } => return Err(SessionError::Capability(discovery_key)),
-            LocalOpen::TokenInUse | LocalOpen::KeyInUse | LocalOpen::Exhausted => {}
-        }
-        self.waiting_bytes = 0;
-        for command in core::mem::take(&mut self.waiting) {
-            self.apply(command);
-        }
-        Ok(())
-    }
-
-    /// The remote proved that it knows the root key.
-    fn verify_root(&mut self) {
-        self.exchange.verified(&mut self.io);
-        self.check_ready();
-    }
-
-    /// Handles what has arrived, as far as the caller has room for what comes of it.
-    fn process(&mut self) {
-        if let State::Noise(_) = &self.state {
-            return self.handle_end();
-        }
-        // Output does not stop it: answers are no longer than what they answer, and what arrived is bounded. So polling events
-        // is all that it takes to go on.
-        while self.closed.is_none() && !self.is_full() {
-            match self.input.next(self.io.limits.message_bytes) {
-                Ok(Some(frame)) => {
-                    self.io.events.read(self.input.consumed);
-                    let before = self.io.output.len();
-                    if let Err(error) = self.handle_frame(frame) {
-                        self.fail(error);
-                    }
-                    self.io.output.answered(before);
-                }
-                Ok(None) => return self.handle_end(),
-                Err(error) => self.fail(error.into()),
-            }
-        }
-    }
-
-    /// Everything that arrived was handled; was it all there is?
-    fn handle_end(&mut self) {
-        if !self.ended || self.ended_told {
-            return;
-        }
-        self.ended_told = true;
-        match self.phase() {
-            Phase::Ready if !self.input.is_partial() => {
-                self.timers.ended();
-                self.io.events.push(Event::RemoteEnded);
-            }
-            phase => self.fail(SessionError::Disconnected(phase)),
-        }
-    }
-
-    fn handle_frame(&mut self, frame: Frame) -> Result<(), SessionError> {
-        match (frame.channel, frame.kind) {
-            (id, kind::OPEN) => self.handle_open(id, &frame),
-            (id, kind::CLOSE) => self.handle_close(id, &frame),
-            (0, kind::OPTIONS) => {
-                let options = message::Options::decode(&frame.body, &self.io.limits)?;
-                self.io.extensions.update(options.extensions);
-                Ok(())
-            }
-            (0, kind::EXTENSION) => {
-                let (id, body) = message::extension(frame.body)?;
-                let Some(kind) = self.io.extensions.name(id).and_then(Kind::from_name) else { return self.stray() };
-                self.handle_exchange(kind, &body)
-            }
-            (id, kind) => {
-                let Some(Owner::Feed(token)) = self.channels.route(id) else { return self.stray() };
-                let Some(message) = Message::decode(kind, frame.body, &self.io.limits)? else { return self.stray() };
-                self.io.events.push(Event::Message { token, message });
-                Ok(())
-            }
-        }
-    }
-
-    fn handle_open(&mut self, id: u32, frame: &Frame) -> Result<(), SessionError> {
-        let State::Open(split) = &self.state else { return Ok(()) };
-        let open: schema::Open = message::parse("Open", &frame.body)?;
-        let discovery_key = open.discovery_key.ok_or(message::missing("Open", "discoveryKey"))?;
-        let discovery_key = DiscoveryKey::new(message::array("Open", "discoveryKey", &discovery_key)?);
-        let limit = self.io.limits.channels;
-        let opened = self.channels.remote_open(id, discovery_key, open.capability, split, limit);
-        if let Err(SessionError::RootKeyMismatch { .. }) = &opened
-            && !self.root_opened
-        {
-            // So that the remote can tell as well.
-            self.waiting.clear();
-            self.open_root()?;
-        }
-        match opened? {
-            Some(Owner::Root) => self.verify_root(),
-            Some(Owner::Feed(token)) => self.io.events.push(Event::Opened { token }),
-            None if !self.root_opened => return self.open_root(),
-            None => {}
-        }
-        Ok(())
-    }
-
-    fn handle_close(&mut self, id: u32, frame: &Frame) -> Result<(), SessionError> {
-        let close: schema::Close = message::parse("Close", &frame.body)?;
-        let discovery_key = match close.discovery_key {
-            Some(bytes) => Some(DiscoveryKey::new(message::array("Close", "discoveryKey", &bytes)?)),
-            None => None,
-        };
-        let closed = self.channels.remote_close(id, discovery_key);
-        if let Some(id) = closed.answer {
-            self.io.close(id, None);
-        }
-        match closed.owner {
-            Some(Owner::Root) => self.io.events.push(Event::RootClosed),
-            Some(Owner::Feed(token)) => self.io.events.push(Event::ChannelClosed { token }),
-            None => {}
-        }
-        Ok(())
-    }
-
-    fn handle_exchange(&mut self, kind: Kind, body: &[u8]) -> Result<(), SessionError> {
-        let limits = self.io.limits.clone();
-        self.exchange.receive(kind, body, &limits, &mut self.io)?;
-        self.check_ready();
-        Ok(())
-    }
-
-    fn check_ready(&mut self) {
-        if self.exchange.is_ready() {
-            self.timers.ready();
-            self.close_root_when_ready();
-        }
-    }
-
-    fn close_root_when_ready(&mut self) {
-        if self.close_root && self.exchange.is_ready() {
-            self.close_root = false;
-            if let Some(id) = self.channels.close(Owner::Root) {
-                self.io.close(id, None);
-            }
-        }
-    }
-
-    /// A message that means nothing to us: JS drops it, and so do we, but not without end.
-    fn stray(&mut self) -> Result<(), SessionError> {
-        self.strays += 1;
-        let limit = self.io.limits.stray_messages;
-        if self.strays > limit { Err(SessionError::Limit { what: "stray_messages", limit }) } else { Ok(()) }
     }
 }
 
 impl core::fmt::Debug for Session {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Session")
-            .field("phase", &self.phase())
+            .field("phase", &self.phase)
             .field("closed", &self.closed)
             .field("totals", &self.totals())
             .finish_non_exhaustive()
-    }
-}
-
-impl Io {
-    fn open(&mut self, id: u32, discovery_key: DiscoveryKey, capability: [u8; 32]) {
-        let open = schema::Open {
-            discovery_key: Some(discovery_key.as_bytes().to_vec()),
-            capability: Some(capability.to_vec()),
-        };
-        self.output.put(id, kind::OPEN, &open);
-    }
-
-    fn close(&mut self, id: u32, discovery_key: Option<DiscoveryKey>) {
-        let close = schema::Close { discovery_key: discovery_key.map(|key| key.as_bytes().to_vec()) };
-        self.output.put(id, kind::CLOSE, &close);
-    }
-
-    /// The id of a stream extension of ours, whose name the remote has heard by then.
-    fn extension(&mut self, kind: Kind) -> u64 {
-        if let Some(names) = self.extensions.announce() {
-            let options = schema::Options { extensions: names.to_vec(), ack: None };
-            self.output.put(0, kind::OPTIONS, &options);
-        }
-        // All four were added in the constructor.
-        self.extensions.id(kind.name()).unwrap_or(u64::MAX >> 8)
-    }
-}
-
-impl exchange::Sink for Io {
-    fn handshake(&mut self, json: &[u8]) {
-        let id = self.extension(Kind::Handshake);
-        let buf = self.output.message(0, kind::EXTENSION, varint::len(id) + json.len());
-        varint::encode(id, buf);
-        buf.put_slice(json);
-    }
-
-    fn keys(&mut self, kind: Kind, keys: &[FeedKey]) {
-        let id = self.extension(kind);
-        exchange::put_keys(kind, keys, self.output.frames(), |buf, len| {
-            crate::wire::frame::put_header(buf, 0, kind::EXTENSION, varint::len(id) + len);
-            varint::encode(id, buf);
-        });
-    }
-
-    fn event(&mut self, event: Event) {
-        self.events.push(event);
     }
 }

@@ -50,12 +50,6 @@ impl Output {
         &mut self.frames
     }
 
-    /// Writes a message.
-    pub(crate) fn put(&mut self, channel: u32, kind: u8, message: &impl prost::Message) {
-        let buf = self.message(channel, kind, message.encoded_len());
-        crate::wire::message::put(message, buf);
-    }
-
     /// Starts a message whose length its writer knows.
     pub(crate) fn frames(&mut self) -> &mut BytesMut {
         self.messages += 1;

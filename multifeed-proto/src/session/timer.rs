@@ -14,21 +14,23 @@ pub(crate) struct Timers {
     sent: Duration,
     idle: Option<Duration>,
     keep_alive: Option<Duration>,
-    /// Until the session is ready.
+    /// Until the Noise handshake is done, and the remote's key accepted.
     handshake: Option<Duration>,
-    /// Until we open the root key's channel without the remote's Open.
-    root: Option<Duration>,
+    /// Until we open a root key's channel without an Open of the remote's.
+    hold: Option<Duration>,
 }
 
 /// What time it is for.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Due {
-    /// The session is not ready in time.
+    /// The Noise handshake is not done in time.
     Handshake,
+    /// A multifeed is not ready in time.
+    Root,
     /// Nothing came for too long.
     Idle,
-    /// The remote does not open the root key's channel before us.
-    OpenRoot,
+    /// The remote opens no channel before us.
+    Hold,
     /// Nothing went out for a while.
     KeepAlive,
 }
@@ -42,7 +44,7 @@ impl Timers {
             idle: config.idle_timeout,
             keep_alive: config.keep_alive,
             handshake: config.handshake_timeout.map(|timeout| now.saturating_add(timeout)),
-            root: None,
+            hold: None,
         }
     }
 
@@ -59,18 +61,23 @@ impl Timers {
         self.sent = self.now;
     }
 
-    /// The remote is given this long to open the root key's channel first.
-    pub(crate) fn hold_root(&mut self, hold: Duration) {
-        self.root = Some(self.now.saturating_add(hold));
+    /// The latest time that the caller told.
+    pub(crate) fn now(&self) -> Duration {
+        self.now
     }
 
-    /// We opened the root key's channel.
-    pub(crate) fn root_opened(&mut self) {
-        self.root = None;
+    /// The remote is given this long to open a channel first.
+    pub(crate) fn hold(&mut self, hold: Duration) {
+        self.hold = Some(self.now.saturating_add(hold));
     }
 
-    /// The session is ready.
-    pub(crate) fn ready(&mut self) {
+    /// There is no more need to wait for that.
+    pub(crate) fn held(&mut self) {
+        self.hold = None;
+    }
+
+    /// The Noise handshake is done.
+    pub(crate) fn established(&mut self) {
         self.handshake = None;
     }
 
@@ -79,20 +86,23 @@ impl Timers {
         self.idle = None;
     }
 
-    /// When something is due next. There are no keep-alives during the Noise handshake, as in JS.
-    pub(crate) fn next(&self, phase: Phase) -> Option<Duration> {
-        [self.handshake, self.root, self.idle_at(), self.keep_alive_at(phase)].into_iter().flatten().min()
+    /// When something is due next; `roots` is when a multifeed has to be ready. There are no keep-alives during the Noise
+    /// handshake, as in JS.
+    pub(crate) fn next(&self, phase: Phase, roots: Option<Duration>) -> Option<Duration> {
+        [self.handshake, roots, self.hold, self.idle_at(), self.keep_alive_at(phase)].into_iter().flatten().min()
     }
 
     /// What is due now, the most serious first.
-    pub(crate) fn due(&self, phase: Phase) -> Option<Due> {
+    pub(crate) fn due(&self, phase: Phase, roots: Option<Duration>) -> Option<Due> {
         let past = |at: Option<Duration>| at.is_some_and(|at| at <= self.now);
         if past(self.handshake) {
             Some(Due::Handshake)
+        } else if past(roots) {
+            Some(Due::Root)
         } else if past(self.idle_at()) {
             Some(Due::Idle)
-        } else if past(self.root) {
-            Some(Due::OpenRoot)
+        } else if past(self.hold) {
+            Some(Due::Hold)
         } else if past(self.keep_alive_at(phase)) {
             Some(Due::KeepAlive)
         } else {
@@ -105,7 +115,7 @@ impl Timers {
     }
 
     fn keep_alive_at(&self, phase: Phase) -> Option<Duration> {
-        let interval = self.keep_alive.filter(|_| phase != Phase::Noise)?;
+        let interval = self.keep_alive.filter(|_| !matches!(phase, Phase::Noise | Phase::Held))?;
         Some(self.sent.saturating_add(interval))
     }
 }
@@ -121,42 +131,52 @@ mod tests {
     #[test]
     fn each_deadline_comes_in_its_time() {
         let mut timers = Timers::new(&Config::default(), secs(100));
-        assert_eq!(timers.next(Phase::Noise), Some(secs(120)));
-        assert_eq!(timers.next(Phase::Exchange), Some(secs(110)));
+        assert_eq!(timers.next(Phase::Noise, None), Some(secs(120)));
+        assert_eq!(timers.next(Phase::Exchange, None), Some(secs(110)));
         timers.set(secs(110));
-        assert_eq!((timers.due(Phase::Noise), timers.due(Phase::Exchange)), (None, Some(Due::KeepAlive)));
+        assert_eq!((timers.due(Phase::Noise, None), timers.due(Phase::Exchange, None)), (None, Some(Due::KeepAlive)));
         timers.sent();
         timers.received();
-        assert_eq!(timers.due(Phase::Exchange), None);
+        assert_eq!(timers.due(Phase::Exchange, None), None);
         timers.set(secs(120));
-        assert_eq!(timers.due(Phase::Exchange), Some(Due::Handshake));
-        timers.ready();
-        assert_eq!(timers.due(Phase::Ready), Some(Due::KeepAlive));
+        assert_eq!(timers.due(Phase::Noise, None), Some(Due::Handshake));
+        timers.established();
+        assert_eq!(timers.due(Phase::Ready, None), Some(Due::KeepAlive));
         timers.set(secs(130));
         timers.set(secs(1));
-        assert_eq!(timers.due(Phase::Ready), Some(Due::Idle));
+        assert_eq!(timers.due(Phase::Ready, None), Some(Due::Idle));
         timers.ended();
         timers.sent();
-        assert_eq!((timers.due(Phase::Ready), timers.next(Phase::Ready)), (None, Some(secs(140))));
+        assert_eq!((timers.due(Phase::Ready, None), timers.next(Phase::Ready, None)), (None, Some(secs(140))));
+    }
+
+    #[test]
+    fn a_multifeeds_deadline_counts_among_them() {
+        let mut timers = Timers::new(&Config::default(), secs(100));
+        timers.established();
+        assert_eq!(timers.next(Phase::Exchange, Some(secs(105))), Some(secs(105)));
+        timers.set(secs(105));
+        assert_eq!(timers.due(Phase::Exchange, Some(secs(105))), Some(Due::Root));
+        assert_eq!(timers.due(Phase::Exchange, Some(secs(106))), None);
     }
 
     #[test]
     fn the_hold_of_the_root() {
         let mut timers = Timers::new(&Config::default(), secs(100));
-        timers.hold_root(secs(1));
-        assert_eq!((timers.next(Phase::Exchange), timers.due(Phase::Exchange)), (Some(secs(101)), None));
+        timers.hold(secs(1));
+        assert_eq!((timers.next(Phase::Exchange, None), timers.due(Phase::Exchange, None)), (Some(secs(101)), None));
         timers.set(secs(101));
-        assert_eq!(timers.due(Phase::Exchange), Some(Due::OpenRoot));
-        timers.root_opened();
-        assert_eq!(timers.due(Phase::Exchange), None);
+        assert_eq!(timers.due(Phase::Exchange, None), Some(Due::Hold));
+        timers.held();
+        assert_eq!(timers.due(Phase::Exchange, None), None);
     }
 
     #[test]
     fn none_and_the_far_future_never_come() {
         let mut config = Config::default();
         (config.idle_timeout, config.keep_alive, config.handshake_timeout) = (None, None, None);
-        assert_eq!(Timers::new(&config, secs(0)).next(Phase::Ready), None);
+        assert_eq!(Timers::new(&config, secs(0)).next(Phase::Ready, None), None);
         config.idle_timeout = Some(Duration::MAX);
-        assert_eq!(Timers::new(&config, secs(9)).next(Phase::Ready), Some(Duration::MAX));
+        assert_eq!(Timers::new(&config, secs(9)).next(Phase::Ready, None), Some(Duration::MAX));
     }
 }

@@ -38,6 +38,25 @@ pub mod kind {
     pub const CLOSE: u8 = 10;
     /// An extension's message.
     pub const EXTENSION: u8 = 15;
+
+    /// A type's name, as in simple-hypercore-protocol.
+    pub const fn name(kind: u8) -> &'static str {
+        match kind {
+            OPEN => "Open",
+            OPTIONS => "Options",
+            STATUS => "Status",
+            HAVE => "Have",
+            UNHAVE => "Unhave",
+            WANT => "Want",
+            UNWANT => "Unwant",
+            REQUEST => "Request",
+            CANCEL => "Cancel",
+            DATA => "Data",
+            CLOSE => "Close",
+            EXTENSION => "Extension",
+            _ => "unknown",
+        }
+    }
 }
 
 /// A message on a feed's channel. Opening and closing are the session's own business.

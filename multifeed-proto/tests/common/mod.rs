@@ -92,9 +92,9 @@ impl Side {
     fn react(&mut self, event: &Event) {
         let Some(offers) = &self.offers else { return };
         match event {
-            Event::Ready(_) => self.session.offer_feeds(offers),
-            Event::Manifest { keys } => self.session.request_feeds(keys),
-            Event::Replicate { keys, .. } => {
+            Event::Ready { .. } => self.session.offer_feeds(Root::FIRST, offers),
+            Event::Manifest { root: Root::FIRST, keys } => self.session.request_feeds(Root::FIRST, keys),
+            Event::Replicate { root: Root::FIRST, keys, .. } => {
                 for key in keys {
                     if !self.opened.contains(key) {
                         self.session.open_channel(Token(self.opened.len() as u32), *key);
@@ -217,7 +217,7 @@ impl Peer {
         peer.options().unwrap();
         peer.extension(0, HANDSHAKE).unwrap();
         let events = peer.events();
-        assert!(matches!(events[..], [Event::Connected { .. }, Event::Ready(_)]), "{events:?}");
+        assert!(matches!(events[..], [Event::Connected { .. }, Event::Ready { .. }]), "{events:?}");
         peer.frames();
         peer
     }

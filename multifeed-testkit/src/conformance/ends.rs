@@ -50,7 +50,7 @@ pub async fn another_root_key<A: Adapter>() {
 pub async fn another_version<A: Adapter>() {
     let a = memory().await;
     let mut options = Options::default();
-    options.session.version = "5.1.0".into();
+    options.session.root.as_mut().unwrap().version = "5.1.0".into();
     let b = memory_with(options).await;
     let feed = filled(&b, "b", 1, 1, 1).await;
     for error in mismatch::<A>(&a, &b, "ERR_VERSION_MISMATCH").await {
@@ -65,7 +65,7 @@ pub async fn another_version<A: Adapter>() {
 pub async fn another_client<A: Adapter>() {
     let a = memory().await;
     let mut options = Options::default();
-    options.session.client = "OTHER".into();
+    options.session.root.as_mut().unwrap().client = "OTHER".into();
     let b = memory_with(options).await;
     for error in mismatch::<A>(&a, &b, "ERR_CLIENT_MISMATCH").await {
         let mut values = [error.us().unwrap(), error.them().unwrap()];

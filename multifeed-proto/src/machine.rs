@@ -1,0 +1,126 @@
+//! Small machines whose moves stand in a table: the code looks its next state up in it, and the diagrams of
+//! `docs/state-machines.md` are drawn from it.
+
+use core::fmt::Debug;
+
+/// A machine: a state, and the moves that there are.
+pub(crate) trait Machine: Copy + PartialEq + Debug + Sized + 'static {
+    /// What makes it move.
+    type Input: Copy + PartialEq + Debug;
+    /// Where it starts.
+    const START: Self;
+    /// From which state, by which input, to which state. What is not in it does not happen.
+    const MOVES: &'static [(Self, Self::Input, Self)];
+
+    /// The state after an input; `None` where that means nothing in this one.
+    fn next(self, input: Self::Input) -> Option<Self> {
+        Self::MOVES.iter().find(|(from, by, _)| (*from, *by) == (self, input)).map(|&(_, _, to)| to)
+    }
+
+    /// Moves; `false` where the input means nothing in this state, and nothing happened.
+    fn on(&mut self, input: Self::Input) -> bool {
+        self.next(input).map(|next| *self = next).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::collections::BTreeSet;
+    use alloc::format;
+    use alloc::string::String;
+    use std::path::Path;
+
+    use crate::channel::Side;
+    use crate::error::Phase;
+    use crate::exchange::Stage;
+    use crate::roots::Turn;
+
+    /// A section with a Mermaid diagram, with the moves of one input between the same states on one line.
+    fn draw<M: Machine>(title: &str, text: &str) -> String {
+        let mut out = format!("\n## {title}\n\n{text}\n\n```mermaid\nstateDiagram-v2\n    [*] --> {:?}\n", M::START);
+        let mut seen = alloc::vec::Vec::new();
+        for (from, _, to) in M::MOVES {
+            if seen.contains(&(*from, *to)) {
+                continue;
+            }
+            seen.push((*from, *to));
+            let same = M::MOVES.iter().filter(|(a, _, b)| (a, b) == (from, to));
+            let inputs: alloc::vec::Vec<_> = same.map(|(_, input, _)| format!("{input:?}")).collect();
+            out += &format!("    {from:?} --> {to:?}: {}\n", inputs.join(", "));
+        }
+        out + "```\n"
+    }
+
+    /// Moves are told once each, and every state can be reached.
+    fn check<M: Machine>() {
+        for (at, (from, input, _)) in M::MOVES.iter().enumerate() {
+            let again = M::MOVES.iter().skip(at + 1).any(|(a, b, _)| (a, b) == (from, input));
+            assert!(!again, "{from:?} on {input:?} stands in the table twice");
+        }
+        let mut reached = alloc::vec![M::START];
+        let mut at = 0;
+        while let Some(state) = reached.get(at).copied() {
+            for (from, _, to) in M::MOVES {
+                if *from == state && !reached.contains(to) {
+                    reached.push(*to);
+                }
+            }
+            at += 1;
+        }
+        for (from, _, to) in M::MOVES {
+            assert!(reached.contains(from) && reached.contains(to), "{from:?} or {to:?} cannot be reached");
+        }
+    }
+
+    fn diagrams() -> String {
+        let head = "# The state machines of a session\n\n\
+            Drawn from the transition tables in `multifeed-proto/src` by a test, which fails where this file is not what they say;\n\
+            `UPDATE_DOCS=1 cargo test -p multifeed-proto machine` writes it anew. An input that a state has no arrow for does\n\
+            nothing there, or is an error that ends the session.\n";
+        [
+            head.into(),
+            draw::<Phase>(
+                "The session",
+                "From the first byte to the last (`error.rs`, moved by `session/`). `Held` is passed through only where \
+                 `Config::authenticate` asks\nfor it; a session without a root key is `Ready` once Noise is done.",
+            ),
+            draw::<Turn>(
+                "When root keys' channels are opened",
+                "JS takes an Open that is not for its own root key, before that key's, for another root key (`roots.rs`). So a side \
+                 with\nseveral opens one and waits, or waits to be told which.",
+            ),
+            draw::<Stage>(
+                "The exchange of one root key",
+                "Multifeed's handshake and feed lists (`exchange/`). Its channel may close early; that ends the exchange only in the \
+                 dialect of\ncorestore-multifeed, whose lists go over that channel.",
+            ),
+            draw::<Side>(
+                "A channel",
+                "Who opened it (`channel.rs`). An Open of the remote's whose capability is wrong, where we opened first, ends the \
+                 session;\nwhere the remote opened first, it is told by a Close.",
+            ),
+        ]
+        .concat()
+    }
+
+    #[test]
+    fn tables_are_sound() {
+        check::<Phase>();
+        check::<Turn>();
+        check::<Stage>();
+        check::<Side>();
+        let names: BTreeSet<_> = Side::MOVES.iter().map(|(from, ..)| format!("{from:?}")).collect();
+        assert_eq!(names.len(), 4);
+    }
+
+    #[test]
+    fn the_diagrams_are_current() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/state-machines.md");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(&path, diagrams()).unwrap();
+        }
+        let written = std::fs::read_to_string(&path).expect("docs/state-machines.md");
+        assert!(written == diagrams(), "docs/state-machines.md is not current: UPDATE_DOCS=1 writes it anew");
+    }
+}

@@ -1,0 +1,272 @@
+//! The multifeeds of a stream: one exchange for each root key, and the order in which their channels are opened.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::config::{Role, RootConfig};
+use crate::event::Root;
+use crate::exchange::{Exchange, Kind, Stage};
+use crate::extension::Extensions;
+use crate::key::{DiscoveryKey, FeedKey};
+use crate::machine::Machine;
+
+/// The multifeeds of a stream.
+#[derive(Debug)]
+pub(crate) struct Roots {
+    entries: BTreeMap<Root, Box<Entry>>,
+    keys: BTreeMap<DiscoveryKey, Root>,
+    turn: Turn,
+    /// The caller named one for the session's start, and the remote must have it as long as there is no other.
+    strict: bool,
+    /// The first channel of the remote's that was not a root key's of ours, while none that was had come.
+    foreign: Option<DiscoveryKey>,
+    /// The one that the remote opened first: lists on channel 0 are its.
+    first: Option<Root>,
+}
+
+/// A multifeed on a stream.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) key: FeedKey,
+    pub(crate) discovery_key: DiscoveryKey,
+    pub(crate) exchange: Exchange,
+    /// Over which channel we send our lists; known once we had to send something, or heard the remote.
+    pub(crate) dialect: Option<Dialect>,
+    /// The extensions of the root key's own channel.
+    pub(crate) extensions: Extensions,
+    /// Until when the exchange has to be ready.
+    deadline: Option<Duration>,
+    /// We opened its channel.
+    opened: bool,
+    /// The caller wants its channel closed, once it is ready.
+    pub(crate) close: bool,
+}
+
+/// Where multifeed's four extensions are spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// On channel 0: multifeed 6. A stream has one multifeed.
+    Stream,
+    /// On the root key's own channel: corestore-multifeed.
+    Channel,
+}
+
+/// How far the opening of root keys' channels has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// Noise is not done.
+    Noise,
+    /// An initiator gives the remote a moment to open its own first. A JS responder that reads a foreign Open together with the
+    /// last handshake message drops the stream before it ever says which root key it has; one that is left to open first
+    /// tells, so that we can too.
+    Hold,
+    /// A responder with several waits to hear which one the remote names.
+    Listen,
+    /// One is open, the others wait for an Open of the remote's.
+    One,
+    /// Whatever there is may be opened.
+    All,
+}
+
+/// What goes on with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Noise is done, there is a root key, and we are the initiator.
+    Initiator,
+    /// Noise is done, there is one root key, and we are the responder.
+    Responder,
+    /// Noise is done, there are several, and we are the responder.
+    ResponderOfSeveral,
+    /// Noise is done, and there is no root key.
+    Plain,
+    /// The initiator waited long enough.
+    Waited,
+    /// The remote opened a channel.
+    RemoteOpen,
+}
+
+impl Machine for Turn {
+    type Input = Step;
+    const START: Self = Self::Noise;
+    const MOVES: &'static [(Self, Step, Self)] = &[
+        (Self::Noise, Step::Initiator, Self::Hold),
+        (Self::Noise, Step::Responder, Self::One),
+        (Self::Noise, Step::ResponderOfSeveral, Self::Listen),
+        (Self::Noise, Step::Plain, Self::All),
+        (Self::Hold, Step::Waited, Self::One),
+        (Self::Hold, Step::RemoteOpen, Self::All),
+        (Self::Listen, Step::RemoteOpen, Self::All),
+        (Self::One, Step::RemoteOpen, Self::All),
+    ];
+}
+
+impl Roots {
+    pub(crate) fn new(config: Option<RootConfig>, deadline: Option<Duration>) -> Self {
+        let mut roots = Self {
+            entries: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            turn: Turn::START,
+            strict: config.is_some(),
+            foreign: None,
+            first: None,
+        };
+        if let Some(config) = config {
+            roots.add(Root::FIRST, config, deadline);
+        }
+        roots
+    }
+
+    /// Adds a multifeed. `false` where its name was used before, or its key is there already.
+    pub(crate) fn add(&mut self, root: Root, config: RootConfig, deadline: Option<Duration>) -> bool {
+        let (key, discovery_key) = (config.key, config.key.discovery_key());
+        if self.entries.contains_key(&root) || self.keys.contains_key(&discovery_key) {
+            return false;
+        }
+        let exchange = Exchange::new(root, config);
+        let mut extensions = Extensions::default();
+        for kind in Kind::ALL {
+            extensions.add(kind.name());
+        }
+        let entry =
+            Entry { key, discovery_key, exchange, dialect: None, extensions, deadline, opened: false, close: false };
+        self.entries.insert(root, Box::new(entry));
+        self.keys.insert(discovery_key, root);
+        true
+    }
+
+    pub(crate) fn get(&mut self, root: Root) -> Option<&mut Entry> {
+        self.entries.get_mut(&root).map(|entry| &mut **entry)
+    }
+
+    /// The multifeed whose root key a discovery key belongs to.
+    pub(crate) fn find(&self, discovery_key: &DiscoveryKey) -> Option<Root> {
+        self.keys.get(discovery_key).copied()
+    }
+
+    /// Noise is done.
+    pub(crate) fn established(&mut self, role: Role) -> Turn {
+        let step = match (role, self.entries.len()) {
+            (_, 0) => Step::Plain,
+            (Role::Initiator, _) => Step::Initiator,
+            (Role::Responder, 1) => Step::Responder,
+            (Role::Responder, _) => Step::ResponderOfSeveral,
+        };
+        self.turn.on(step);
+        self.turn
+    }
+
+    /// The initiator waited long enough.
+    pub(crate) fn waited(&mut self) {
+        self.turn.on(Step::Waited);
+    }
+
+    /// The remote opened a channel that is `root`'s, or no root key's.
+    pub(crate) fn remote_opened(&mut self, discovery_key: DiscoveryKey, root: Option<Root>) {
+        if root.is_some() {
+            self.first = self.first.or(root);
+        } else if self.first.is_none() {
+            self.foreign = self.foreign.or(Some(discovery_key));
+        }
+        self.turn.on(Step::RemoteOpen);
+    }
+
+    /// The next root key to be opened, if one may be now: the one that the remote named before others.
+    pub(crate) fn next(&mut self) -> Option<(Root, FeedKey)> {
+        let may = match self.turn {
+            Turn::Noise | Turn::Hold | Turn::Listen => false,
+            Turn::One => !self.any_opened(),
+            Turn::All => true,
+        };
+        if !may {
+            return None;
+        }
+        let closed =
+            |root: &Root| self.entries.get(root).is_some_and(|entry| !entry.opened && !entry.exchange.is_over());
+        let named = self.first.filter(closed);
+        let root = named.or_else(|| self.entries.keys().copied().find(closed))?;
+        let entry = self.entries.get_mut(&root)?;
+        entry.opened = true;
+        Some((root, entry.key))
+    }
+
+    /// Whether other channels may be opened: not before a root key's, where there is one.
+    pub(crate) fn others_may_follow(&self) -> bool {
+        match self.turn {
+            Turn::Noise | Turn::Hold | Turn::Listen => false,
+            Turn::One | Turn::All => true,
+        }
+    }
+
+    /// The root key that the remote has to open before anything else, where it has not.
+    pub(crate) fn due(&self) -> Option<DiscoveryKey> {
+        let only = self.entries.values().next().filter(|_| self.strict && self.entries.len() == 1);
+        only.filter(|_| self.first.is_none()).map(|entry| entry.discovery_key)
+    }
+
+    /// Our first root key and the remote's, where the remote has opened another and none of ours.
+    pub(crate) fn mismatch(&self) -> Option<(DiscoveryKey, DiscoveryKey)> {
+        Some((self.entries.values().next()?.discovery_key, self.foreign.filter(|_| self.first.is_none())?))
+    }
+
+    /// Whose the lists on channel 0 are: the root key's that the remote opened first, or ours while it opened none.
+    pub(crate) fn of_stream(&mut self) -> Option<(Root, &mut Entry)> {
+        let root = self.first.or_else(|| self.entries.keys().next().copied())?;
+        self.get(root).map(|entry| (root, entry))
+    }
+
+    /// How a multifeed speaks as long as the remote has not shown how it does: as multifeed 6, unless there are several.
+    pub(crate) fn default_dialect(&self) -> Dialect {
+        if self.entries.len() > 1 { Dialect::Channel } else { Dialect::Stream }
+    }
+
+    /// Whether a multifeed that fails ends the session: it is the only one left, and was there from the start.
+    pub(crate) fn is_last(&self, root: Root) -> bool {
+        self.strict && self.entries.iter().all(|(other, entry)| *other == root || entry.exchange.is_failed())
+    }
+
+    /// A multifeed is over: its key may be opened again, under another name.
+    pub(crate) fn over(&mut self, root: Root) {
+        if let Some(entry) = self.entries.get_mut(&root) {
+            entry.exchange.end();
+            if self.keys.get(&entry.discovery_key) == Some(&root) {
+                self.keys.remove(&entry.discovery_key);
+            }
+        }
+    }
+
+    /// When the next of those that are not ready has to be.
+    pub(crate) fn deadline(&self) -> Option<Duration> {
+        let waiting = self.entries.values().filter(|entry| entry.exchange.is_waiting());
+        waiting.filter_map(|entry| entry.deadline).min()
+    }
+
+    /// Those that should have been ready by `now`.
+    pub(crate) fn late(&self, now: Duration) -> Vec<Root> {
+        let late =
+            |entry: &Entry| entry.exchange.is_waiting() && entry.deadline.is_some_and(|deadline| deadline <= now);
+        self.entries.iter().filter(|(_, entry)| late(entry)).map(|(root, _)| *root).collect()
+    }
+
+    /// Keys of the caller's that wait until their exchange is ready.
+    pub(crate) fn waiting_keys(&self) -> usize {
+        self.entries.values().map(|entry| entry.exchange.waiting_keys()).sum()
+    }
+
+    fn any_opened(&self) -> bool {
+        self.entries.values().any(|entry| entry.opened && !entry.exchange.is_over())
+    }
+}
+
+impl Entry {
+    /// The remote was heard to speak a dialect; whether our handshake has to be said again in it.
+    pub(crate) fn hear(&mut self, dialect: Dialect) -> bool {
+        // Once it is ready the remote has understood us.
+        if self.exchange.stage() == Stage::Ready || self.dialect == Some(dialect) {
+            return false;
+        }
+        self.dialect = Some(dialect);
+        self.exchange.stage() == Stage::Greeted
+    }
+}
