@@ -270,6 +270,11 @@ impl Channels {
         self.tokens.get_mut(&token).map(|local| (local.id, local.both, &mut local.extensions))
     }
 
+    /// The extensions of a feed's channel, where the application registered any.
+    pub(crate) fn extensions(&self, token: Token) -> Option<&Extensions> {
+        self.tokens.get(&token)?.extensions.as_ref().map(|ours| &ours.extensions)
+    }
+
     fn local(&self, owner: Owner) -> Option<&Local> {
         match owner {
             Owner::Root(root) => self.roots.get(&root),

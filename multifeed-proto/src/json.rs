@@ -5,6 +5,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use core::fmt;
 
+use bytes::Bytes;
 use serde_json::value::RawValue;
 
 /// A JSON value as its text: what a handshake's `userData` holds. It is checked to be JSON, but never expanded, so a
@@ -30,6 +31,13 @@ impl Json {
 
     pub(crate) fn from_raw(raw: &RawValue) -> Self {
         Self(raw.to_owned())
+    }
+}
+
+impl From<Json> for Bytes {
+    /// The JSON text: an extension's message, say.
+    fn from(json: Json) -> Self {
+        Self::copy_from_slice(json.as_str().as_bytes())
     }
 }
 

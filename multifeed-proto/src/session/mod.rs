@@ -399,7 +399,8 @@ impl Session {
         if !self.roots.others_may_follow() {
             return self.wait(Command::SendExtension { scope, name: name.into(), body: body.to_vec().into() });
         }
-        if self.closed.is_some() || self.fitting(body.len() + 8).is_none() {
+        let is_ours = Kind::from_name(name).is_some();
+        if is_ours || self.closed.is_some() || self.fitting(body.len() + 8).is_none() {
             return;
         }
         match scope {
@@ -420,13 +421,11 @@ impl Session {
     }
 
     /// Whether the remote said that it speaks an extension of ours.
-    pub fn remote_speaks(&mut self, scope: Scope, name: &str) -> bool {
+    pub fn remote_speaks(&self, scope: Scope, name: &str) -> bool {
         match scope {
             Scope::Stream => self.io.extensions.remote_speaks(name),
             Scope::Channel(token) => {
-                let options = self.channels.options(token);
-                options
-                    .is_some_and(|(_, _, ours)| ours.as_ref().is_some_and(|ours| ours.extensions.remote_speaks(name)))
+                self.channels.extensions(token).is_some_and(|extensions| extensions.remote_speaks(name))
             }
         }
     }

@@ -92,9 +92,9 @@ impl Side {
     fn react(&mut self, event: &Event) {
         let Some(offers) = &self.offers else { return };
         match event {
-            Event::Ready { .. } => self.session.offer_feeds(Root::FIRST, offers),
-            Event::Manifest { root: Root::FIRST, keys } => self.session.request_feeds(Root::FIRST, keys),
-            Event::Replicate { root: Root::FIRST, keys, .. } => {
+            Event::Ready { root, .. } => self.session.offer_feeds(*root, offers),
+            Event::Manifest { root, keys } => self.session.request_feeds(*root, keys),
+            Event::Replicate { keys, .. } => {
                 for key in keys {
                     if !self.opened.contains(key) {
                         self.session.open_channel(Token(self.opened.len() as u32), *key);

@@ -1,0 +1,392 @@
+//! Several multifeeds on one stream, and both dialects.
+#![allow(missing_docs, clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use common::*;
+use multifeed_proto::wire::message::kind;
+use multifeed_proto::*;
+
+const MISSING: Duration = Duration::from_secs(21);
+
+/// A session with these root keys, named by their place: the first is the configuration's.
+fn with_roots(role: Role, roots: &[u8]) -> Session {
+    let mut session = session(role, Config::new(key(roots[0])));
+    for (at, n) in roots.iter().enumerate().skip(1) {
+        session.open_root(Root(at as u32), RootConfig::new(key(*n)));
+    }
+    session
+}
+
+fn pair(a: &[u8], b: &[u8]) -> Pair {
+    let mut pair = Pair::new(Config::default(), Config::default());
+    pair.a.session = with_roots(Role::Initiator, a);
+    pair.b.session = with_roots(Role::Responder, b);
+    pair
+}
+
+fn ready(side: &Side) -> Vec<u32> {
+    let mut roots: Vec<_> = side
+        .events
+        .iter()
+        .filter_map(|event| if let Event::Ready { root, .. } = event { Some(root.0) } else { None })
+        .collect();
+    roots.sort_unstable();
+    roots
+}
+
+fn root_closed(side: &Side) -> BTreeMap<u32, Option<SessionError>> {
+    let closed = side.events.iter().filter_map(|event| match event {
+        Event::RootClosed { root, error } => Some((root.0, error.clone())),
+        _ => None,
+    });
+    closed.collect()
+}
+
+/// The places in `ours` of the roots that are in `theirs` too, or are not.
+fn places(ours: &[u8], theirs: &[u8], shared: bool) -> Vec<u32> {
+    (0..).zip(ours).filter(|(_, n)| theirs.contains(n) == shared).map(|(at, _)| at).collect()
+}
+
+#[test]
+fn what_both_have_is_synced_and_the_rest_ends_by_itself() {
+    let sets: [&[u8]; 7] = [&[1], &[1, 2], &[2, 1], &[3, 2, 1], &[4, 1], &[1, 2, 3, 4, 5], &[5, 1]];
+    for ours in sets {
+        for theirs in sets {
+            let mut pair = pair(ours, theirs);
+            pair.run_until(Duration::from_secs(1));
+            for (side, ours, theirs) in [(&pair.a, ours, theirs), (&pair.b, theirs, ours)] {
+                assert_eq!(ready(side), places(ours, theirs, true), "{ours:?} with {theirs:?}: {:?}", side.events);
+                assert_eq!(root_closed(side), BTreeMap::new(), "{ours:?} with {theirs:?}");
+            }
+            pair.run_until(MISSING);
+            for (side, ours, theirs) in [(&mut pair.a, ours, theirs), (&mut pair.b, theirs, ours)] {
+                let missing = places(ours, theirs, false);
+                let closed = root_closed(side);
+                assert_eq!(closed.keys().copied().collect::<Vec<_>>(), missing, "{ours:?} with {theirs:?}");
+                let late = |error: &Option<SessionError>| *error == Some(SessionError::Timeout(Phase::Exchange));
+                assert!(closed.values().all(late), "{closed:?}");
+                assert!(side.closed().is_none());
+            }
+        }
+    }
+}
+
+#[test]
+fn lists_of_different_multifeeds_do_not_mix() {
+    let mut pair = pair(&[1, 2], &[2, 1]);
+    pair.run_until(Duration::from_secs(1));
+    // The same multifeeds under different names: 0 here is 1 there.
+    let Pair { a, b, .. } = &mut pair;
+    a.session.offer_feeds(Root(0), &[key(10), key(11)]);
+    a.session.offer_feeds(Root(1), &[key(20)]);
+    b.session.offer_feeds(Root(0), &[]);
+    b.session.request_feeds(Root(1), &[key(10), key(20)]);
+    b.session.request_feeds(Root(0), &[key(11), key(20)]);
+    a.session.request_feeds(Root(0), &[]);
+    a.session.request_feeds(Root(1), &[]);
+    pair.run();
+    let has = |side: &Side, event: Event| assert!(side.events.contains(&event), "{event:?} in {:?}", side.events);
+    has(&pair.b, Event::Manifest { root: Root(1), keys: vec![key(10), key(11)] });
+    has(&pair.b, Event::Manifest { root: Root(0), keys: vec![key(20)] });
+    has(&pair.a, Event::Replicate { root: Root(0), keys: vec![key(10)], origin: Origin::Local });
+    has(&pair.a, Event::Replicate { root: Root(1), keys: vec![key(20)], origin: Origin::Local });
+    has(&pair.b, Event::Replicate { root: Root(1), keys: vec![key(10)], origin: Origin::Remote });
+    has(&pair.b, Event::Replicate { root: Root(0), keys: vec![key(20)], origin: Origin::Remote });
+    // One channel for a feed, whoever's it is.
+    pair.a.session.open_channel(Token(1), key(10));
+    pair.b.session.open_channel(Token(2), key(10));
+    pair.run();
+    has(&pair.a, Event::Opened { token: Token(1) });
+    has(&pair.b, Event::Opened { token: Token(2) });
+}
+
+/// What a session said: kind, channel, and for an Open the key.
+fn said(peer: &mut Peer, keys: &[FeedKey]) -> Vec<(u8, u32, Option<FeedKey>)> {
+    let frames = peer.frames();
+    let opened = |body: &[u8]| keys.iter().copied().find(|key| body.get(2..34) == Some(key.discovery_key().as_bytes()));
+    frames.iter().map(|frame| (frame.kind, frame.channel, opened(&frame.body))).collect()
+}
+
+fn join(peer: &mut Peer, roots: &[u8]) {
+    for (at, n) in roots.iter().enumerate() {
+        peer.session.open_root(Root(at as u32 + 1), RootConfig::new(key(*n)));
+    }
+}
+
+#[test]
+fn an_initiator_with_several_opens_one_and_waits() {
+    let mut peer = Peer::connect(Role::Initiator, Config::new(key(1)));
+    join(&mut peer, &[2, 3]);
+    let keys = [1, 2, 3].map(key);
+    assert_eq!(said(&mut peer, &keys), []);
+    peer.session.handle_timeout(Duration::from_millis(100));
+    assert_eq!(said(&mut peer, &keys), [(kind::OPEN, 1, Some(keys[0]))]);
+    peer.session.handle_timeout(Duration::from_secs(5));
+    assert_eq!(said(&mut peer, &keys), []);
+    // The remote names one of ours, and would have ended the stream at any other.
+    peer.open(1, key(3)).unwrap();
+    let opens = [(kind::OPEN, 2, Some(keys[2])), (kind::OPTIONS, 2, None), (kind::EXTENSION, 2, None)];
+    assert_eq!(said(&mut peer, &keys), [&opens[..], &[(kind::OPEN, 3, Some(keys[1]))]].concat());
+}
+
+#[test]
+fn an_initiator_answers_the_root_that_is_named_first() {
+    let mut peer = Peer::connect(Role::Initiator, Config::new(key(1)));
+    join(&mut peer, &[2, 3]);
+    peer.open(1, key(2)).unwrap();
+    let keys = [1, 2, 3].map(key);
+    let opens: Vec<_> = said(&mut peer, &keys).into_iter().filter_map(|(_, _, key)| key).collect();
+    assert_eq!(opens, [keys[1], keys[0], keys[2]]);
+}
+
+#[test]
+fn a_responder_with_several_waits_to_be_told_which() {
+    let mut config = Config::plain();
+    config.authenticate = true;
+    let mut peer = Peer::connect(Role::Responder, config);
+    join(&mut peer, &[1, 2, 3]);
+    peer.session.accept();
+    let keys = [1, 2, 3].map(key);
+    peer.session.handle_timeout(Duration::from_secs(5));
+    assert_eq!(said(&mut peer, &keys), []);
+    peer.open(1, key(2)).unwrap();
+    let opens: Vec<_> = said(&mut peer, &keys).into_iter().filter_map(|(_, _, key)| key).collect();
+    assert_eq!(opens, [keys[1], keys[0], keys[2]]);
+}
+
+#[test]
+fn the_only_root_key_still_has_to_come_first() {
+    let mut peer = Peer::connect(Role::Responder, Config::new(key(1)));
+    let error = peer.open(1, key(2)).unwrap_err();
+    assert_eq!(error.code(), "ERR_ROOT_KEY_MISMATCH");
+}
+
+#[test]
+fn several_that_the_remote_has_none_of() {
+    let mut peer = Peer::connect(Role::Initiator, Config::new(key(1)));
+    join(&mut peer, &[2]);
+    peer.open(1, key(9)).unwrap();
+    // JS ends the stream now: it was ours that did not come first.
+    peer.session.handle_eof();
+    let events = peer.events();
+    let Some(Event::Closed(Err(error))) = events.last() else { panic!("{events:?}") };
+    let expected = SessionError::RootKeyMismatch { us: key(1).discovery_key(), them: key(9).discovery_key() };
+    assert_eq!(*error, expected);
+
+    // One that stays has until the time is over.
+    let mut pair = pair(&[1, 2], &[3, 4]);
+    pair.run_until(Duration::from_secs(19));
+    assert!(pair.a.closed().is_none() && pair.b.closed().is_none());
+    pair.run_until(MISSING);
+    assert_eq!(pair.a.closed(), Some(&Err(SessionError::Timeout(Phase::Exchange))));
+    assert!(matches!(pair.b.closed(), Some(Err(_))));
+}
+
+/// Greets on the root key's channel, as corestore-multifeed does: with nothing on channel 0.
+fn greet_on_channel(peer: &mut Peer, channel: u32) {
+    peer.frame(channel, kind::OPTIONS, &options_body()).unwrap();
+    peer.frame(channel, kind::EXTENSION, &[&[0], HANDSHAKE.as_bytes()].concat()).unwrap();
+}
+
+#[test]
+fn a_corestore_multifeed_is_answered_on_its_channel() {
+    for role in [Role::Initiator, Role::Responder] {
+        let mut peer = Peer::connect(role, Config::default());
+        peer.open(1, DEFAULT_ROOT_KEY).unwrap();
+        peer.frames();
+        greet_on_channel(&mut peer, 1);
+        let frames = peer.frames();
+        let [options, handshake] = &frames[..] else { panic!("{frames:?}") };
+        assert_eq!((options.kind, options.channel, &options.body[..]), (kind::OPTIONS, 1, &options_body()[..]));
+        assert_eq!((handshake.kind, handshake.channel, handshake.body[0]), (kind::EXTENSION, 1, 0));
+        let json = std::str::from_utf8(&handshake.body[1..]).unwrap();
+        assert_eq!(json, r#"{"client":"MULTIFEED","version":"4.0.0","live":false}"#);
+
+        peer.session.offer_feeds(Root::FIRST, &[key(5)]);
+        let manifest = format!(r#"{{"keys":["{}"]}}"#, key(5));
+        let frames = peer.frames();
+        assert_eq!(frames.len(), 1);
+        assert_eq!((frames[0].channel, &frames[0].body[..]), (1, &[&[1], manifest.as_bytes()].concat()[..]));
+        peer.frame(1, kind::EXTENSION, &[&[3], format!(r#"["{}"]"#, key(5)).as_bytes()].concat()).unwrap();
+        let replicate = Event::Replicate { root: Root::FIRST, keys: vec![key(5)], origin: Origin::Local };
+        assert_eq!(peer.events().last(), Some(&replicate));
+        // Its lists went over that channel, so they end with it.
+        peer.session.close_root(Root::FIRST);
+        peer.frames();
+        peer.session.offer_feeds(Root::FIRST, &[key(6)]);
+        assert_eq!(peer.frames(), []);
+        peer.frame(1, kind::CLOSE, &[]).unwrap();
+        assert_eq!(peer.events(), [Event::RootClosed { root: Root::FIRST, error: None }]);
+    }
+}
+
+#[test]
+fn a_multifeed_6_is_answered_on_channel_0_also_where_we_have_several() {
+    let mut peer = Peer::connect(Role::Responder, Config::new(key(1)));
+    join(&mut peer, &[2]);
+    peer.open(1, key(2)).unwrap();
+    let frames = peer.frames();
+    assert!(frames.iter().all(|frame| frame.channel != 0), "several speak on their own channels: {frames:?}");
+    peer.options().unwrap();
+    peer.extension(0, HANDSHAKE).unwrap();
+    let frames = peer.frames();
+    assert_eq!(frames.iter().map(|frame| (frame.channel, frame.kind)).collect::<Vec<_>>(), [(0, 1), (0, 15)]);
+    assert!(matches!(peer.events().last(), Some(Event::Ready { root: Root(1), .. })));
+    peer.session.offer_feeds(Root(1), &[key(5)]);
+    assert_eq!(peer.frames()[0].channel, 0);
+    peer.extension(1, &format!(r#"{{"keys":["{}"]}}"#, key(7))).unwrap();
+    assert_eq!(peer.events(), [Event::Manifest { root: Root(1), keys: vec![key(7)] }]);
+}
+
+#[test]
+fn another_version_ends_one_of_several() {
+    let mut a = RootConfig::new(key(2));
+    a.version = "5.0.0".into();
+    let mut pair = Pair::new(Config::new(key(1)), Config::new(key(1)));
+    pair.a.session.open_root(Root(7), a);
+    pair.b.session.open_root(Root(8), RootConfig::new(key(2)));
+    pair.run_until(Duration::from_secs(60));
+    for (side, root, us, them) in [(&pair.a, 7, "5.0.0", "4.0.0"), (&pair.b, 8, "4.0.0", "5.0.0")] {
+        assert_eq!(ready(side), [0]);
+        let us = us.to_owned();
+        let error = SessionError::VersionMismatch { us, them: Some(them.to_owned()) };
+        assert_eq!(root_closed(side), BTreeMap::from([(root, Some(error))]));
+        assert!(side.closed().is_none());
+    }
+}
+
+#[test]
+fn one_of_several_can_be_closed_and_opened_again() {
+    let mut pair = pair(&[1, 2], &[1, 2]);
+    pair.run_until(Duration::from_secs(1));
+    pair.a.session.close_root(Root(1));
+    pair.run();
+    let closed = BTreeMap::from([(1, None)]);
+    assert_eq!((root_closed(&pair.a), root_closed(&pair.b)), (closed.clone(), closed));
+    // A name is used once; the key is free.
+    pair.a.session.open_root(Root(1), RootConfig::new(key(2)));
+    pair.run();
+    assert_eq!(ready(&pair.a), [0, 1]);
+    pair.a.session.open_root(Root(5), RootConfig::new(key(2)));
+    pair.b.session.open_root(Root(6), RootConfig::new(key(2)));
+    pair.run();
+    assert_eq!((ready(&pair.a), ready(&pair.b)), (vec![0, 1, 5], vec![0, 1, 6]));
+    // The other one never noticed.
+    pair.a.session.offer_feeds(Root(0), &[key(9)]);
+    pair.run();
+    assert_eq!(pair.b.events.last(), Some(&Event::Manifest { root: Root(0), keys: vec![key(9)] }));
+}
+
+#[test]
+fn a_multifeed_joins_a_stream_that_others_use() {
+    for role in [Role::Initiator, Role::Responder] {
+        let mut peer = Peer::connect(role, Config::plain());
+        assert!(matches!(peer.events()[..], [Event::Connected { .. }]));
+        // Other channels, before any root key's.
+        peer.session.open_channel(Token(3), key(3));
+        peer.open(1, key(4)).unwrap();
+        peer.open(2, key(5)).unwrap();
+        let discovered = |n| Event::Discovered { discovery_key: key(n).discovery_key() };
+        assert_eq!(peer.events(), [discovered(4), discovered(5)]);
+        peer.frames();
+        peer.session.refuse_channel(key(5).discovery_key());
+        let frames = peer.frames();
+        assert_eq!((frames[0].kind, &frames[0].body[2..]), (kind::CLOSE, &key(5).discovery_key().as_bytes()[..]));
+        peer.session.open_channel(Token(4), key(4));
+        assert_eq!(peer.events(), [Event::Opened { token: Token(4) }]);
+
+        peer.open(9, DEFAULT_ROOT_KEY).unwrap();
+        peer.session.open_root(Root(2), RootConfig::new(DEFAULT_ROOT_KEY));
+        peer.options().unwrap();
+        peer.extension(0, HANDSHAKE).unwrap();
+        assert!(matches!(peer.events().last(), Some(Event::Ready { root: Root(2), .. })));
+        // One that the remote has not ends by itself.
+        peer.session.handle_timeout(Duration::from_secs(9));
+        peer.session.open_root(Root(3), RootConfig::new(key(8)));
+        peer.session.handle_timeout(Duration::from_secs(19));
+        peer.raw(&[0]).unwrap();
+        peer.session.handle_timeout(Duration::from_secs(28));
+        assert_eq!(peer.events(), []);
+        peer.session.handle_timeout(Duration::from_secs(29));
+        let error = Some(SessionError::Timeout(Phase::Exchange));
+        assert_eq!(peer.events(), [Event::RootClosed { root: Root(3), error }]);
+        peer.raw(&[0]).unwrap();
+    }
+}
+
+#[test]
+fn a_multifeed_that_joined_later_has_its_own_time() {
+    let mut pair = Pair::new(Config::plain(), Config::plain());
+    pair.run_until(Duration::from_secs(100));
+    pair.a.session.open_root(Root(1), RootConfig::new(key(1)));
+    pair.run_until(Duration::from_secs(119));
+    assert_eq!(root_closed(&pair.a), BTreeMap::new());
+    pair.run_until(Duration::from_secs(121));
+    assert_eq!(root_closed(&pair.a), BTreeMap::from([(1, Some(SessionError::Timeout(Phase::Exchange)))]));
+    // The remote that comes too late finds nobody; one that comes in time does.
+    pair.b.session.open_root(Root(1), RootConfig::new(key(1)));
+    pair.run_until(Duration::from_secs(130));
+    assert!(ready(&pair.b).is_empty());
+    pair.a.session.open_root(Root(2), RootConfig::new(key(1)));
+    pair.run_until(Duration::from_secs(131));
+    assert_eq!((ready(&pair.a), ready(&pair.b)), (vec![2], vec![1]));
+    assert!(pair.a.closed().is_none() && pair.b.closed().is_none());
+}
+
+#[test]
+fn a_root_key_known_by_its_discovery_key_only_ends_one_of_several() {
+    let mut peer = Peer::connect(Role::Responder, Config::new(key(1)));
+    join(&mut peer, &[2]);
+    peer.open(1, key(1)).unwrap();
+    peer.frames();
+    peer.events();
+    // We opened it first: as in JS, that is an attack on the stream.
+    let error = peer.open_with(2, key(2), None).unwrap_err();
+    assert_eq!(error.code(), "ERR_CAPABILITY");
+
+    let mut peer = Peer::connect(Role::Responder, Config::new(key(1)));
+    join(&mut peer, &[2]);
+    peer.open_with(1, key(2), None).unwrap();
+    assert!(
+        peer.events().contains(&Event::RootClosed {
+            root: Root(1),
+            error: Some(SessionError::Capability(key(2).discovery_key()))
+        })
+    );
+    peer.open(2, key(1)).unwrap();
+    greet_on_channel(&mut peer, 2);
+    assert!(matches!(peer.events().last(), Some(Event::Ready { root: Root(0), .. })));
+}
+
+#[test]
+fn a_root_key_that_is_a_feeds_too() {
+    let mut pair = Pair::new(Config::plain(), Config::plain());
+    pair.a.session.open_channel(Token(1), key(1));
+    pair.a.session.open_root(Root(1), RootConfig::new(key(1)));
+    pair.a.session.open_root(Root(2), RootConfig::new(key(2)));
+    pair.a.session.open_channel(Token(2), key(2));
+    pair.run_until(Duration::from_secs(1));
+    assert!(pair.a.closed().is_none());
+    let closed = root_closed(&pair.a);
+    assert!(pair.a.events.contains(&Event::ChannelClosed { token: Token(2) }), "{:?}", pair.a.events);
+    assert!(
+        closed.contains_key(&1) != pair.a.events.contains(&Event::ChannelClosed { token: Token(1) }),
+        "one of them"
+    );
+}
+
+#[test]
+fn a_hundred_multifeeds() {
+    let roots: Vec<u8> = (1..=100).collect();
+    let mut backwards = roots.clone();
+    backwards.reverse();
+    let mut pair = pair(&roots, &backwards);
+    pair.run_until(Duration::from_secs(1));
+    for side in [&pair.a, &pair.b] {
+        assert_eq!(ready(side), (0..100).collect::<Vec<_>>());
+    }
+}
