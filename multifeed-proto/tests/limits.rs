@@ -148,6 +148,16 @@ fn claimed_lengths_cost_what_has_arrived() {
         // The buffer doubles as bytes arrive, and the old one stands until the new one is filled.
         under("a message of 8 MiB", peak, 3 * 8 * MIB + BASE);
         under("after it", after, BASE);
+
+        for (name, next) in [("the first byte of another", 0x40), ("a keep-alive", 0)] {
+            let mut flood = Flood::with_channel(Config::default());
+            let (sent, _, after) = measure(|| {
+                let act = [&whole[..], &[next]].concat();
+                flood.send(&act) && flood.peer.session.recv_buf().is_some()
+            });
+            assert!(sent);
+            under(name, after, BASE);
+        }
     });
 }
 

@@ -27,6 +27,8 @@ pub(crate) struct Input {
     bad: Option<FrameError>,
     /// How much room the next read gets.
     room: usize,
+    /// The size of the allocation that `buf` is in, or more.
+    held: usize,
     pub(crate) messages: u64,
     pub(crate) bytes: u64,
 }
@@ -42,6 +44,7 @@ impl Input {
             consumed: 0,
             bad: None,
             room: READ_MIN,
+            held: 0,
             messages: 0,
             bytes: 0,
         }
@@ -49,12 +52,17 @@ impl Input {
 
     /// Where to read to, with some room at its end. The room does not depend on what the remote claims will come.
     pub(crate) fn buffer(&mut self) -> &mut BytesMut {
-        if self.buf.is_empty() && self.buf.capacity() > 4 * self.room {
-            // A stream that has become quiet does not keep the room of a busy one.
-            self.buf = BytesMut::new();
+        if self.held > 4 * self.room && self.buf.len() <= READ_MIN {
+            // A stream that has become quiet does not keep the room of a busy one, nor that of a large message for the first
+            // bytes of what follows it.
+            let mut fresh = BytesMut::with_capacity(self.buf.len() + self.room);
+            fresh.extend_from_slice(&self.buf);
+            self.buf = fresh;
+            self.held = self.buf.capacity();
         }
         if self.buf.capacity() - self.buf.len() < self.room / 2 {
             self.buf.reserve(self.room);
+            self.held = self.held.max(self.buf.capacity());
         }
         &mut self.buf
     }
@@ -69,6 +77,8 @@ impl Input {
     pub(crate) fn count(&mut self) -> usize {
         let new = self.buf.len().saturating_sub(self.seen);
         self.bytes += new as u64;
+        // The caller may have made it larger.
+        self.held = self.held.max(self.buf.capacity());
         if new >= self.room {
             self.room = (self.room * 2).min(READ_MAX);
         } else if new < self.room / 8 {
@@ -119,6 +129,7 @@ impl Input {
         self.buf = BytesMut::new();
         self.span = Bytes::new();
         self.seen = 0;
+        self.held = 0;
         self.bad = None;
     }
 
@@ -128,6 +139,9 @@ impl Input {
         if frame.is_some() {
             self.messages += 1;
             self.consumed = before - self.span.len();
+        } else if self.span.is_empty() {
+            // Even with nothing left of it, it would hold on to the buffer.
+            self.span = Bytes::new();
         }
         Ok(frame)
     }
@@ -190,6 +204,32 @@ mod tests {
         input.take_frames(MAX);
         assert_eq!(input.next(MAX), Ok(None));
         assert!(input.buffer().capacity() < 2 * READ_MIN);
+    }
+
+    #[test]
+    fn the_start_of_a_frame_moves_out_of_a_large_buffer() {
+        let mut input = input();
+        let mut wire = BytesMut::new();
+        frame::put_header(&mut wire, 3, 9, MAX);
+        wire.resize(wire.len() + MAX, 7);
+        frame::put_header(&mut wire, 3, 9, 4);
+        let (first, second) = (wire.split_to(wire.len() - 1), wire);
+        let mut cipher = Keystream::new(&[0; 32], &[0; 24]);
+        for (mut piece, frames) in [(first, 1), (second, 0), (BytesMut::from(&[1, 2, 3, 4][..]), 1)] {
+            cipher.apply(&mut piece);
+            input.buffer().extend_from_slice(&piece);
+            input.count();
+            input.take_frames(MAX);
+            for _ in 0..frames {
+                let body = input.next(MAX).unwrap().unwrap().body;
+                assert!(body == [7; MAX][..] || body == [1, 2, 3, 4][..]);
+            }
+            assert_eq!(input.next(MAX), Ok(None));
+            let held = input.held;
+            input.buffer();
+            assert!(held <= 4 * input.room || input.held <= READ_MIN + input.room);
+        }
+        assert!(input.held < READ_MAX);
     }
 
     #[test]

@@ -417,7 +417,13 @@ impl Data {
                 3 if data.nodes.len() >= limits.proof_nodes => {
                     return Err(SessionError::limit("proof_nodes", limits.proof_nodes));
                 }
-                3 => data.nodes.push(Node::decode(value.fields(NAME, Node::NAME)?)?),
+                3 => {
+                    if data.nodes.is_empty() {
+                        // Room for all of them at once: there can be no more than this many.
+                        data.nodes.reserve_exact((1 + fields.left() / Node::LEAST).min(limits.proof_nodes));
+                    }
+                    data.nodes.push(Node::decode(value.fields(NAME, Node::NAME)?)?);
+                }
                 4 => data.signature = Some(value.array(NAME, "signature")?),
                 _ => {}
             }
@@ -429,6 +435,9 @@ impl Data {
 
 impl Node {
     const NAME: &str = "Node";
+
+    /// Bytes that one takes in a Data message at the least.
+    const LEAST: usize = 40;
 
     fn encoded_len(&self) -> usize {
         2 + varint::len(self.index) + field_len(self.hash.len()) + varint::len(self.size)
@@ -554,6 +563,11 @@ impl<'a> Fields<'a> {
             _ => return Err(self.bad()),
         };
         Ok(Some((tag, field)))
+    }
+
+    /// Bytes that were not read yet.
+    fn left(&self) -> usize {
+        self.end - self.at
     }
 
     fn varint(&mut self) -> Result<u64, MessageError> {

@@ -1,0 +1,156 @@
+//! What a message costs once a feed's channel is open: allocations, counted for the side that sends and the side that receives.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::time::Duration;
+
+use allocation_counter::{AllocationInfo, measure};
+use bytes::{Buf, Bytes, BytesMut};
+use common::*;
+use multifeed_proto::*;
+
+const NOW: Duration = Duration::ZERO;
+
+/// Bursts of messages that are measured.
+const ROUNDS: usize = 20;
+
+/// Messages of a burst, which is handed on at once.
+const COUNTS: [usize; 4] = [1, 3, 16, 100];
+
+/// The most that a buffer to read into has room for, where no single message is larger.
+const READ_MAX: usize = 256 * 1024;
+
+/// One direction of a stream.
+struct Way {
+    from: Session,
+    to: Session,
+    token: Token,
+    wire: BytesMut,
+    /// Events that the receiver's caller holds on to, where it does.
+    kept: Vec<Event>,
+    keeps: bool,
+}
+
+impl Way {
+    fn new(keeps: bool) -> Self {
+        let mut pair = Pair::offering(&[key(1)], &[]);
+        pair.run();
+        let token = pair.a.token(key(1));
+        assert_eq!(pair.b.token(key(1)), token);
+        Self { from: pair.a.session, to: pair.b.session, token, wire: BytesMut::new(), kept: Vec::new(), keeps }
+    }
+
+    fn send(&mut self, message: &Message, count: usize) {
+        for _ in 0..count {
+            self.from.send(self.token, message);
+        }
+        self.from.poll_output(&mut self.wire);
+    }
+
+    /// Reads as a socket gives: no more than there is room for.
+    fn receive(&mut self) -> usize {
+        let mut messages = 0;
+        while !self.wire.is_empty() {
+            let buf = self.to.recv_buf().expect("events were taken");
+            let part = (buf.capacity() - buf.len()).min(self.wire.len());
+            buf.extend_from_slice(&self.wire[..part]);
+            self.wire.advance(part);
+            self.to.handle_input(NOW).unwrap();
+            while let Some(event) = self.to.poll_event() {
+                messages += 1;
+                if self.keeps {
+                    self.kept.push(event);
+                }
+            }
+        }
+        messages
+    }
+
+    /// What it costs each side, once their buffers have grown, that a message goes over `count` times, [`ROUNDS`] times.
+    fn cost(&mut self, message: &Message, count: usize) -> [AllocationInfo; 2] {
+        self.kept.reserve(2 * count * ROUNDS);
+        for _ in 0..ROUNDS {
+            self.send(message, count);
+            assert_eq!(self.receive(), count);
+        }
+        let mut cost = [AllocationInfo::default(); 2];
+        for _ in 0..ROUNDS {
+            cost[0] += measure(|| self.send(message, count));
+            cost[1] += measure(|| assert_eq!(self.receive(), count));
+        }
+        cost
+    }
+}
+
+/// Messages without anything that has to live on its own.
+fn plain() -> Vec<(&'static str, Message)> {
+    let have = |bitfield| Message::Have(Have { start: 0, length: 8192, bitfield, ack: false });
+    vec![
+        ("a request", Message::Request(Request { index: 1000, nodes: 5, ..Request::default() })),
+        ("a Have", have(None)),
+        ("a Have with a bitfield", have(Some(Bytes::from_static(&[7; 40])))),
+        ("an extension's message", Message::Extension { id: 0, body: Bytes::from_static(&[7; 50]) }),
+        ("an empty block", data(1000, Bytes::new())),
+        ("a block of 100 B", data(1000, vec![7; 100].into())),
+        ("a block of 64 KiB", data(1000, vec![7; 64 * 1024].into())),
+    ]
+}
+
+/// A block of 100 B with a proof.
+fn proven(nodes: usize) -> Message {
+    let nodes = (0..nodes as u64).map(|n| Node { index: (1 << n) - 1, hash: [7; 32], size: 100 << n }).collect();
+    let value = Some(Bytes::from_static(&[7; 100]));
+    Message::Data(Data { index: 1000, value, nodes, signature: Some([7; 64]) })
+}
+
+#[test]
+fn a_message_that_is_handled_at_once_costs_none() {
+    for (name, message) in plain() {
+        for count in COUNTS {
+            let [sent, received] = Way::new(false).cost(&message, count);
+            assert_eq!(sent.count_total, 0, "{name}, {count} at a time, sent");
+            assert_eq!(received.count_total, 0, "{name}, {count} at a time, received");
+        }
+    }
+}
+
+#[test]
+fn a_proof_costs_one() {
+    for nodes in [1, 2, 5, 17, 40] {
+        for count in COUNTS {
+            let [sent, received] = Way::new(false).cost(&proven(nodes), count);
+            assert_eq!(sent.count_total, 0, "{nodes} nodes, {count} at a time, sent");
+            assert_eq!(received.count_total, (ROUNDS * count) as u64, "{nodes} nodes, {count} at a time, received");
+            let bytes = received.bytes_total as usize / (ROUNDS * count);
+            let each = size_of::<Node>();
+            assert!(bytes <= each * (nodes + nodes / 4 + 3), "{bytes} bytes for {nodes} nodes");
+        }
+    }
+}
+
+/// Where the caller keeps the values, it keeps the buffers that they came in, and others have to be read to.
+#[test]
+fn values_that_are_kept_cost_read_buffers() {
+    for (name, message) in plain() {
+        for count in COUNTS {
+            let mut way = Way::new(true);
+            let [sent, received] = way.cost(&message, count);
+            assert_eq!(sent.count_total, 0, "{name}, {count} at a time, sent");
+            let wire = ROUNDS * count * (message.encoded_len() + 8);
+            let at_once = (count * (message.encoded_len() + 8)).min(READ_MAX);
+            // A buffer, and the count of those who hold on to it; each takes a burst, or as much as is read at a time.
+            let buffers = 2 * wire.div_ceil(at_once) as u64;
+            println!(
+                "{name}, {count} at a time: {} allocations, {} bytes for {wire}",
+                received.count_total, received.bytes_total
+            );
+            assert!(received.count_total <= buffers, "{name}, {count} at a time: {} allocations", received.count_total);
+            assert!(
+                received.bytes_total as usize <= 2 * wire + ROUNDS * 8192,
+                "{name}, {count} at a time: {} bytes for {wire}",
+                received.bytes_total
+            );
+        }
+    }
+}
