@@ -14,13 +14,14 @@ const HELP = `node peer.js [--store DIR|memory] [--listen HOST:PORT | --connect 
   --connect ADDR      connect as initiator
   --once              exit when the first connection has ended: 0 if cleanly, else 1
   --no-stdin          read no commands, and do not exit at their end
-  --key HEX           the root key
+  --key HEX           the root key; with --corestore repeatable: a multifeed each, on one corestore, sharing each stream
   --live              replicate live
   --sparse            blocks only as they are asked for (command "get")
   --download false    --upload false
   --user-data JSON    for the handshake
   --version X         --client X    what the handshake claims, for mismatches
   --extension NAME    one more extension on channel 0; repeatable
+  --feed-extension NAME  an extension on each feed's own channel; repeatable
   --delay-reads MS    each read of a block or tree node waits up to MS milliseconds,
   --reorder SEED      drawn from this seed (default 1): answers overtake each other
   --corestore         speak corestore-multifeed 0.0.1 instead: always live, without --user-data, --version,
@@ -29,30 +30,35 @@ const HELP = `node peer.js [--store DIR|memory] [--listen HOST:PORT | --connect 
 Commands, one JSON object a line, run one after another; each is answered by {"event":"reply","id":…} with the
 command's id and its results, or {"event":"failed","id":…,"message"}. The end of stdin closes the peer.
 
-  {"cmd":"writer","name","seed"?}              finds or makes a writer; seed: 64 hex digits of its key pair
-  {"cmd":"append","name", …}                   blocks: [base64…], or count, size, seed, from, batch (see lib.js)
-  {"cmd":"feeds","hash"?}                      lists the feeds; "hash":false leaves the digests out
-  {"cmd":"wait","blocks","feeds"?,"key"?,"ms"?} until so many blocks are held, in all or in one feed
+  {"cmd":"writer","name","key"?,"seed"?}       finds or makes a writer; key: the root key of its multifeed, where there
+                                               are several; seed: 64 hex digits of its key pair
+  {"cmd":"append","name","key"?, …}            blocks: [base64…], or count, size, seed, from, batch (see lib.js)
+  {"cmd":"feeds","key"?,"hash"?}               lists the feeds, all or those of one root key, which stands in each as root;
+                                               "hash":false leaves the digests out
+  {"cmd":"wait","blocks","feeds"?,"key"?,"ms"?} until so many blocks are held: in all, in one feed, or for one root key
   {"cmd":"get","key","index","wait"?}          one block; with wait, from the remote
   {"cmd":"clear","key","start","end"}          forgets blocks
   {"cmd":"listen","address"} {"cmd":"connect","address"}
   {"cmd":"finish"}                             ends every stream cleanly (even a live one)
   {"cmd":"destroy","reset"?}                   cuts every socket; with reset, by RST
   {"cmd":"extension","name","data"}            sends a message (base64) of an --extension to every remote
+  {"cmd":"feed-extension","key","name","data"} sends a message (base64) of a --feed-extension to every peer of a feed
   {"cmd":"close"}                              closes the multifeed, and exits
 
-Events: ready, listening, connected, handshake, feed, remote-feeds, extension, error, ended, closed, crashed.`
+Events: ready, listening, connected, handshake, feed, remote-feeds, extension, feed-extension, error, ended, closed,
+crashed.`
 
 const opts = lib.options(process.argv.slice(2), {
   flags: ['help', 'once', 'no-stdin', 'live', 'sparse', 'corestore'],
-  lists: ['extension']
+  lists: ['extension', 'feed-extension', 'key']
 })
 
-let multi
+let multis = [] // one for each root key
 let server = null
 let connections = 0
 let closing = false
 const open = new Map() // connection number → { stream, socket, extensions }
+const feedExtensions = new Map() // feed → name → extension
 
 if (opts.help) console.log(HELP)
 else main().catch(crash)
@@ -64,17 +70,24 @@ async function main () {
     delay: Number(opts['delay-reads'] || 0),
     seed: Number(opts.reorder || 1)
   })
+  const keys = opts.key || [undefined]
   if (opts.corestore) {
-    multi = require('@frando/corestore-multifeed')(store, { rootKey: opts.key })
+    const corestoreMultifeed = require('@frando/corestore-multifeed')
+    const corestore = corestoreMultifeed.defaultCorestore(store, {})
+    multis = keys.map((rootKey) => corestoreMultifeed(corestore, { rootKey }))
   } else {
-    multi = require('multifeed')(store, { encryptionKey: opts.key, sparse: !!opts.sparse })
+    if (keys.length > 1) throw new Error('several root keys want --corestore')
+    multis = [require('multifeed')(store, { encryptionKey: keys[0], sparse: !!opts.sparse })]
   }
-  multi.on('error', (err) => print({ event: 'error', connection: null, message: err.message }))
-  multi.on('feed', (feed, name) => {
-    feed.ready(() => print({ event: 'feed', key: feed.key.toString('hex'), name }))
-  })
-  await promise((cb) => multi.ready(cb))
-  print({ event: 'ready', feeds: multi.feeds().length })
+  for (const multi of multis) {
+    multi.on('error', (err) => print({ event: 'error', connection: null, message: err.message }))
+    multi.on('feed', (feed, name) => {
+      extend(feed)
+      feed.ready(() => print({ event: 'feed', key: feed.key.toString('hex'), name, root: rootOf(multi) }))
+    })
+    await promise((cb) => multi.ready(cb))
+  }
+  print({ event: 'ready', feeds: allFeeds().length })
 
   if (opts.listen) await commands.listen({ address: opts.listen })
   if (opts.connect) await commands.connect({ address: opts.connect })
@@ -98,25 +111,29 @@ async function readCommands () {
 }
 
 const commands = {
-  async writer ({ name, seed }) {
-    const feed = await writer(name, seed)
+  async writer ({ name, key, seed }) {
+    const feed = await writer(name, key, seed)
     return { key: feed.key.toString('hex'), length: feed.length }
   },
 
   async append (command) {
-    return lib.append(await writer(command.name), command)
+    return lib.append(await writer(command.name, command.key), command)
   },
 
-  async feeds ({ hash }) {
-    const feeds = []
-    for (const feed of multi.feeds()) feeds.push(await lib.describe(multi, feed, { hash }))
-    return { feeds }
+  async feeds ({ key, hash }) {
+    const all = []
+    for (const multi of key ? [multiOf(key)] : multis) {
+      for (const feed of multi.feeds()) all.push({ ...await lib.describe(multi, feed, { hash }), root: rootOf(multi) })
+    }
+    return { feeds: all }
   },
 
   async wait ({ blocks = 0, feeds = 0, key, ms = 20000 }) {
     const until = Date.now() + ms
     for (;;) {
-      const all = multi.feeds().filter((feed) => feed.opened && (!key || feed.key.toString('hex') === key))
+      const root = multis.find((multi) => rootOf(multi) === key)
+      const all = (root ? root.feeds() : allFeeds())
+        .filter((feed) => feed.opened && (!key || root || feed.key.toString('hex') === key))
       const held = all.reduce((sum, feed) => sum + feed.downloaded(), 0)
       if (held >= blocks && all.length >= feeds) return { blocks: held, feeds: all.length }
       if (Date.now() > until) throw new Error(`${held} of ${blocks} blocks in ${all.length} feeds after ${ms} ms`)
@@ -160,6 +177,10 @@ const commands = {
     for (const { extensions } of open.values()) extensions[name].send(Buffer.from(data, 'base64'))
   },
 
+  async 'feed-extension' ({ key, name, data }) {
+    feedExtensions.get(feedOf(key))[name].broadcast(Buffer.from(data, 'base64'))
+  },
+
   async close () {
     closing = true
   }
@@ -168,8 +189,8 @@ const commands = {
 function replicate (socket, initiator) {
   const connection = ++connections
   socket.setNoDelay(true)
-  const stream = multi.replicate(initiator, {
-    live: !!opts.live || !!opts.corestore,
+  const stream = opts.corestore ? replicateAll(initiator) : multis[0].replicate(initiator, {
+    live: !!opts.live,
     download: flag(opts.download),
     upload: flag(opts.upload),
     userData: opts['user-data'] && JSON.parse(opts['user-data'])
@@ -191,7 +212,7 @@ function replicate (socket, initiator) {
     })
   }
   stream.on('error', tell)
-  stream.on('remote-feeds', () => print({ event: 'remote-feeds', connection, feeds: multi.feeds().length }))
+  stream.on('remote-feeds', () => print({ event: 'remote-feeds', connection, feeds: allFeeds().length }))
 
   // Neither the handshake that goes out nor the one that comes in is in multifeed's API; both pass this extension.
   const handshake = stream.extensions.get('MULTIFEED_HANDSHAKE')
@@ -233,15 +254,54 @@ function replicate (socket, initiator) {
   return connection
 }
 
-async function writer (name, seed) {
+/** One stream with every multifeed on it. */
+function replicateAll (initiator) {
+  const options = { live: true, download: flag(opts.download), upload: flag(opts.upload) }
+  const stream = new (require('hypercore-protocol'))(initiator, options)
+  for (const multi of multis) multi.replicate(initiator, { ...options, stream })
+  return stream
+}
+
+/** Registers the --feed-extensions, before the feed's channel is opened anywhere. */
+function extend (feed) {
+  const extensions = {}
+  for (const name of opts['feed-extension'] || []) {
+    extensions[name] = feed.registerExtension(name, {
+      onmessage: (data) => print({
+        event: 'feed-extension',
+        key: feed.key.toString('hex'),
+        name,
+        data: data.toString('base64')
+      })
+    })
+  }
+  feedExtensions.set(feed, extensions)
+}
+
+async function writer (name, key, seed) {
   const keypair = seed && require('hypercore-crypto').keyPair(Buffer.from(seed, 'hex'))
-  return promise((cb) => multi.writer(name, keypair ? { keypair } : {}, cb))
+  return promise((cb) => multiOf(key).writer(name, keypair ? { keypair } : {}, cb))
+}
+
+function multiOf (key) {
+  const multi = key === undefined ? multis[0] : multis.find((multi) => rootOf(multi) === key)
+  if (!multi) throw new Error(`no multifeed with the root key ${key}`)
+  return multi
+}
+
+/** The root key, where there may be several. */
+function rootOf (multi) {
+  return opts.corestore && multi.key ? multi.key.toString('hex') : undefined
+}
+
+function allFeeds () {
+  return multis.flatMap((multi) => multi.feeds())
 }
 
 function feedOf (key) {
-  const feed = multi.feed(key)
-  if (!feed) throw new Error(`no feed ${key}`)
-  return feed
+  const multi = multis.find((multi) => multi.feed(key))
+  if (!multi) throw new Error(`no feed ${key}`)
+  return multi.feed(key)
 }
 
 function flag (text) {
@@ -253,7 +313,7 @@ async function exit (code) {
   if (exiting) return
   exiting = true
   if (server) server.close()
-  await promise((cb) => multi.close(cb))
+  for (const multi of multis) await promise((cb) => multi.close(cb))
   // Closing has finalized every stream; their last bytes, and the remotes' ends, want a moment.
   const until = Date.now() + 1000
   while (open.size > 0 && Date.now() < until) await new Promise((resolve) => setTimeout(resolve, 5))

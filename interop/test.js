@@ -51,6 +51,51 @@ test('a folder with a whole and a sparse copy', (t) => {
   assert.deepStrictEqual(hashes(run('audit.js', dir).feeds), hashes(made.feeds))
 })
 
+test('several multifeeds of corestore-multifeed share a stream', async (t) => {
+  const [one, two, three] = ['11', '22', '33'].map((byte) => byte.repeat(32))
+  const a = new Peer(t, 'a', '--corestore', '--key', one, '--key', two, '--listen', '127.0.0.1:0')
+  const b = new Peer(t, 'b', '--corestore', '--key', two, '--key', one)
+  const { address } = await a.event('listening')
+  await a.call({ cmd: 'append', name: 'alice', key: one, count: 3, size: 10, seed: 1 })
+  await a.call({ cmd: 'append', name: 'alice', key: two, count: 4, size: 10, seed: 2 })
+  // A side without any feed would answer with an empty list, at which the other closes that root key's channel.
+  await b.call({ cmd: 'append', name: 'bob', key: one, count: 2, size: 10, seed: 3 })
+  await b.call({ cmd: 'append', name: 'bob', key: two, count: 5, size: 10, seed: 4 })
+  await b.call({ cmd: 'connect', address })
+  for (const peer of [a, b]) {
+    assert.deepStrictEqual(fields(await peer.call({ cmd: 'wait', key: one, blocks: 5 })), { blocks: 5, feeds: 2 })
+    assert.deepStrictEqual(fields(await peer.call({ cmd: 'wait', key: two, blocks: 9 })), { blocks: 9, feeds: 2 })
+  }
+  for (const key of [one, two]) {
+    const [ours, theirs] = [await a.call({ cmd: 'feeds', key }), await b.call({ cmd: 'feeds', key })]
+    assert.deepStrictEqual(hashes(ours.feeds), hashes(theirs.feeds))
+    assert.ok(ours.feeds.every((feed) => feed.root === key))
+  }
+  a.child.stdin.write(JSON.stringify({ cmd: 'writer', name: 'carol', key: three }) + '\n')
+  assert.match((await a.event('failed')).message, /no multifeed/)
+  for (const peer of [a, b]) assert.strictEqual(await peer.close(), 0)
+})
+
+for (const flags of [['--live'], ['--corestore']]) {
+  test(`extensions on the stream and on a feed's channel, ${flags}`, async (t) => {
+    const args = [...flags, '--extension', 'peer-id', '--feed-extension', 'hello']
+    const [a, b] = [new Peer(t, 'a', ...args, '--listen', '127.0.0.1:0'), new Peer(t, 'b', ...args)]
+    const { address } = await a.event('listening')
+    const { key } = await a.call({ cmd: 'append', name: 'alice', count: 1 })
+    await b.call({ cmd: 'append', name: 'bob', count: 1 })
+    await b.call({ cmd: 'connect', address })
+    await b.call({ cmd: 'wait', blocks: 1, key })
+    const [id, hello] = ['{"id":"somebody"}', 'hi'].map((text) => Buffer.from(text).toString('base64'))
+    for (const [from, to] of [[a, b], [b, a]]) {
+      await from.call({ cmd: 'extension', name: 'peer-id', data: id })
+      assert.deepStrictEqual(fields(await to.event('extension')), { connection: 1, name: 'peer-id', data: id })
+      await from.call({ cmd: 'feed-extension', key, name: 'hello', data: hello })
+      assert.deepStrictEqual(fields(await to.event('feed-extension')), { key, name: 'hello', data: hello })
+    }
+    for (const peer of [a, b]) assert.strictEqual(await peer.close(), 0)
+  })
+}
+
 class Peer {
   constructor (t, name, ...args) {
     this.dir = temporary(t)
@@ -70,6 +115,8 @@ class Peer {
 
   async event (name) {
     for (;;) {
+      const failed = this.events.find((event) => event.event === 'failed')
+      if (failed && name === 'reply') throw new Error(failed.message)
       const at = this.events.findIndex((event) => event.event === name)
       if (at >= 0) return this.events.splice(at, 1)[0]
       await new Promise((resolve) => this.waiting.push(resolve))
@@ -95,6 +142,11 @@ function temporary (t) {
 
 function run (script, ...args) {
   return JSON.parse(execFileSync(process.execPath, [script, ...args], { cwd: __dirname }))
+}
+
+/** What an event or a reply tells, without its name. */
+function fields ({ event, id, ...rest }) {
+  return rest
 }
 
 function hashes (feeds) {
