@@ -7,8 +7,8 @@
 
 use core::arch::x86_64::{
     __m256i, _mm256_add_epi32, _mm256_loadu_si256, _mm256_permute2x128_si256, _mm256_set1_epi32, _mm256_setr_epi32,
-    _mm256_slli_epi32, _mm256_srli_epi32, _mm256_storeu_si256, _mm256_unpackhi_epi32, _mm256_unpackhi_epi64,
-    _mm256_unpacklo_epi32, _mm256_unpacklo_epi64, _mm256_xor_si256,
+    _mm256_setzero_si256, _mm256_slli_epi32, _mm256_srli_epi32, _mm256_storeu_si256, _mm256_unpackhi_epi32,
+    _mm256_unpackhi_epi64, _mm256_unpacklo_epi32, _mm256_unpacklo_epi64, _mm256_xor_si256,
 };
 
 use crate::salsa::{BATCH, Input, LANES, double_round};
@@ -36,7 +36,11 @@ impl Avx2 {
 
 #[target_feature(enable = "avx2")]
 fn xor(input: &Input, mut counter: u64, batches: &mut [[u8; BATCH]]) {
-    let mut start = input.map(|word| _mm256_set1_epi32(word.cast_signed()));
+    // A closure would be compiled for AVX2 as well, and so not be inlined where `map` calls it.
+    let mut start = [_mm256_setzero_si256(); 16];
+    for (words, word) in start.iter_mut().zip(input) {
+        *words = _mm256_set1_epi32(word.cast_signed());
+    }
     for batch in batches {
         let [low, high] = counters(counter);
         start[8] = low;
@@ -59,7 +63,11 @@ fn xor(input: &Input, mut counter: u64, batches: &mut [[u8; BATCH]]) {
 /// The low and the high words of eight block numbers from `counter` on.
 #[target_feature(enable = "avx2")]
 fn counters(counter: u64) -> [__m256i; 2] {
-    let [a, b, c, d, e, f, g, h] = core::array::from_fn::<u64, LANES, _>(|lane| counter.wrapping_add(lane as u64));
+    let mut blocks = [counter; LANES];
+    for (lane, block) in blocks.iter_mut().enumerate() {
+        *block = block.wrapping_add(lane as u64);
+    }
+    let [a, b, c, d, e, f, g, h] = blocks;
     let low = |block: u64| block as i32;
     let high = |block: u64| (block >> 32) as i32;
     [
