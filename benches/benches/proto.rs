@@ -41,7 +41,7 @@ impl Joined {
         let mut ready = 0;
         while ready < 2 {
             for from in [0, 1] {
-                joined.carry(from, |event| ready += usize::from(matches!(event, Event::Ready(_))));
+                joined.carry(from, |event| ready += usize::from(matches!(event, Event::Ready { .. })));
             }
         }
         joined

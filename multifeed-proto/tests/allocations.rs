@@ -21,6 +21,24 @@ const COUNTS: [usize; 4] = [1, 3, 16, 100];
 /// The most that a buffer to read into has room for, where no single message is larger.
 const READ_MAX: usize = 256 * 1024;
 
+/// An extension of the application's own, on the stream and on the feed's channel.
+const NAME: &str = "peer-id";
+
+/// What is said again and again.
+enum Say {
+    Message(Message),
+    Extension(Scope),
+}
+
+/// Has a look at each message.
+struct Look(usize);
+
+impl Tracer for Look {
+    fn message(&mut self, record: &Record<'_>) {
+        self.0 += record.size;
+    }
+}
+
 /// One direction of a stream.
 struct Way {
     from: Session,
@@ -38,12 +56,21 @@ impl Way {
         pair.run();
         let token = pair.a.token(key(1));
         assert_eq!(pair.b.token(key(1)), token);
+        for side in [&mut pair.a, &mut pair.b] {
+            for scope in [Scope::Stream, Scope::Channel(token)] {
+                side.session.register_extension(scope, NAME);
+            }
+        }
+        pair.run();
         Self { from: pair.a.session, to: pair.b.session, token, wire: BytesMut::new(), kept: Vec::new(), keeps }
     }
 
-    fn send(&mut self, message: &Message, count: usize) {
+    fn send(&mut self, say: &Say, count: usize) {
         for _ in 0..count {
-            self.from.send(self.token, message);
+            match say {
+                Say::Message(message) => self.from.send(self.token, message),
+                Say::Extension(scope) => self.from.send_extension(*scope, NAME, &[7; 50]),
+            }
         }
         self.from.poll_output(&mut self.wire);
     }
@@ -68,15 +95,15 @@ impl Way {
     }
 
     /// What it costs each side, once their buffers have grown, that a message goes over `count` times, [`ROUNDS`] times.
-    fn cost(&mut self, message: &Message, count: usize) -> [AllocationInfo; 2] {
+    fn cost(&mut self, say: &Say, count: usize) -> [AllocationInfo; 2] {
         self.kept.reserve(2 * count * ROUNDS);
         for _ in 0..ROUNDS {
-            self.send(message, count);
+            self.send(say, count);
             assert_eq!(self.receive(), count);
         }
         let mut cost = [AllocationInfo::default(); 2];
         for _ in 0..ROUNDS {
-            cost[0] += measure(|| self.send(message, count));
+            cost[0] += measure(|| self.send(say, count));
             cost[1] += measure(|| assert_eq!(self.receive(), count));
         }
         cost
@@ -84,34 +111,55 @@ impl Way {
 }
 
 /// Messages without anything that has to live on its own.
-fn plain() -> Vec<(&'static str, Message)> {
+fn plain() -> Vec<(&'static str, Say)> {
     let have = |bitfield| Message::Have(Have { start: 0, length: 8192, bitfield, ack: false });
-    vec![
+    let messages = [
         ("a request", Message::Request(Request { index: 1000, nodes: 5, ..Request::default() })),
         ("a Have", have(None)),
         ("a Have with a bitfield", have(Some(Bytes::from_static(&[7; 40])))),
-        ("an extension's message", Message::Extension { id: 0, body: Bytes::from_static(&[7; 50]) }),
         ("an empty block", data(1000, Bytes::new())),
         ("a block of 100 B", data(1000, vec![7; 100].into())),
         ("a block of 64 KiB", data(1000, vec![7; 64 * 1024].into())),
-    ]
+    ];
+    let mut all: Vec<_> = messages.into_iter().map(|(name, message)| (name, Say::Message(message))).collect();
+    all.push(("an extension's message on the stream", Say::Extension(Scope::Stream)));
+    all.push(("an extension's message on the channel", Say::Extension(Scope::Channel(Token(0)))));
+    all
+}
+
+/// Bytes of a message on the wire, and some to spare.
+fn wire_bytes(say: &Say) -> usize {
+    8 + match say {
+        Say::Message(message) => message.encoded_len(),
+        Say::Extension(_) => 51,
+    }
 }
 
 /// A block of 100 B with a proof.
-fn proven(nodes: usize) -> Message {
+fn proven(nodes: usize) -> Say {
     let nodes = (0..nodes as u64).map(|n| Node { index: (1 << n) - 1, hash: [7; 32], size: 100 << n }).collect();
     let value = Some(Bytes::from_static(&[7; 100]));
-    Message::Data(Data { index: 1000, value, nodes, signature: Some([7; 64]) })
+    Say::Message(Message::Data(Data { index: 1000, value, nodes, signature: Some([7; 64]) }))
 }
 
 #[test]
 fn a_message_that_is_handled_at_once_costs_none() {
-    for (name, message) in plain() {
+    for (name, say) in plain() {
         for count in COUNTS {
-            let [sent, received] = Way::new(false).cost(&message, count);
+            let [sent, received] = Way::new(false).cost(&say, count);
             assert_eq!(sent.count_total, 0, "{name}, {count} at a time, sent");
             assert_eq!(received.count_total, 0, "{name}, {count} at a time, received");
         }
+    }
+}
+
+#[test]
+fn a_trace_adds_none() {
+    for (name, say) in plain() {
+        let mut way = Way::new(false);
+        way.from.set_tracer(Some(Box::new(Look(0))));
+        way.to.set_tracer(Some(Box::new(Look(0))));
+        assert_eq!(way.cost(&say, 16).map(|cost| cost.count_total), [0, 0], "{name}");
     }
 }
 
@@ -132,19 +180,15 @@ fn a_proof_costs_one() {
 /// Where the caller keeps the values, it keeps the buffers that they came in, and others have to be read to.
 #[test]
 fn values_that_are_kept_cost_read_buffers() {
-    for (name, message) in plain() {
+    for (name, say) in plain() {
         for count in COUNTS {
             let mut way = Way::new(true);
-            let [sent, received] = way.cost(&message, count);
+            let [sent, received] = way.cost(&say, count);
             assert_eq!(sent.count_total, 0, "{name}, {count} at a time, sent");
-            let wire = ROUNDS * count * (message.encoded_len() + 8);
-            let at_once = (count * (message.encoded_len() + 8)).min(READ_MAX);
+            let wire = ROUNDS * count * wire_bytes(&say);
+            let at_once = (count * wire_bytes(&say)).min(READ_MAX);
             // A buffer, and the count of those who hold on to it; each takes a burst, or as much as is read at a time.
             let buffers = 2 * wire.div_ceil(at_once) as u64;
-            println!(
-                "{name}, {count} at a time: {} allocations, {} bytes for {wire}",
-                received.count_total, received.bytes_total
-            );
             assert!(received.count_total <= buffers, "{name}, {count} at a time: {} allocations", received.count_total);
             assert!(
                 received.bytes_total as usize <= 2 * wire + ROUNDS * 8192,
