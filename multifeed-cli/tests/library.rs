@@ -27,15 +27,18 @@ async fn with_js<T: Send + 'static>(
 
 #[test]
 fn blocks_and_writers_of_ours_that_come_late() -> Result<()> {
-    for role in [Role::Initiator, Role::Responder] {
-        block_on(late(role)).with_context(|| format!("{role:?}"))?;
+    // multifeed 6, and corestore-multifeed, which speaks on another channel.
+    for dialect in ["--live", "--corestore"] {
+        for role in [Role::Initiator, Role::Responder] {
+            block_on(late(role, dialect)).with_context(|| format!("{role:?} {dialect}"))?;
+        }
     }
     Ok(())
 }
 
-async fn late(role: Role) -> Result<()> {
+async fn late(role: Role, dialect: &str) -> Result<()> {
     let multi = Multifeed::in_memory(Options::default()).await?;
-    let (mut js, address) = JsPeer::listen(&["--live"])?;
+    let (mut js, address) = JsPeer::listen(&[dialect])?;
     let stream = match role {
         Role::Initiator => TcpStream::connect(address).await?,
         Role::Responder => {

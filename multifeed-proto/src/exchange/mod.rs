@@ -33,6 +33,8 @@ pub(crate) trait Sink {
     fn handshake(&mut self, json: &[u8]);
     /// A feed list, to be sent.
     fn keys(&mut self, kind: Kind, keys: &[FeedKey]);
+    /// Whether what is sent goes over the root key's own channel, as corestore-multifeed's does.
+    fn on_channel(&self) -> bool;
     /// An event for the caller.
     fn event(&mut self, event: Event);
 }
@@ -55,6 +57,9 @@ pub(crate) struct Exchange {
     asked: bool,
     /// An empty answer waits for it.
     held_answer: bool,
+    /// The remote is a corestore-multifeed of JS: it closes the root key's channel when it gets an empty REQUEST_FEEDS or
+    /// REPLICATE_FEEDS while no feed is open, and needs neither.
+    shy: bool,
     /// The caller's lists, until it is ready.
     waiting: VecDeque<(Kind, Vec<FeedKey>)>,
     waiting_keys: usize,
@@ -131,6 +136,7 @@ impl Exchange {
             requested: BTreeSet::new(),
             asked: false,
             held_answer: false,
+            shy: false,
             waiting: VecDeque::new(),
             waiting_keys: 0,
             early: VecDeque::new(),
@@ -260,8 +266,11 @@ impl Exchange {
             return self.wait(Kind::Request, keys);
         }
         self.requested.extend(keys);
-        send(Kind::Request, keys, sink);
         self.asked = true;
+        if self.shy && keys.is_empty() {
+            return sink.event(Event::Replicate { root: self.root, keys: Vec::new(), origin: Origin::Remote });
+        }
+        send(Kind::Request, keys, sink);
         if core::mem::take(&mut self.held_answer) {
             sink.keys(Kind::Replicate, &[]);
         }
@@ -275,8 +284,13 @@ impl Exchange {
         self.waiting.push_back((kind, keys.to_vec()));
     }
 
-    fn accept(&mut self, handshake: RemoteHandshake, sink: &mut impl Sink) {
+    fn accept(&mut self, mut handshake: RemoteHandshake, sink: &mut impl Sink) {
         self.stage.on(Step::Accepted);
+        if sink.on_channel() && handshake.live.is_none() {
+            // Ours says it; corestore-multifeed does not, and always is.
+            self.shy = true;
+            handshake.live = Some(true);
+        }
         sink.event(Event::Ready { root: self.root, remote: handshake });
         self.waiting_keys = 0;
         for (kind, keys) in core::mem::take(&mut self.waiting) {
@@ -300,10 +314,10 @@ impl Exchange {
                 cut(&mut keys, &self.offered);
                 // JS closes and ends when it gets an empty answer before its own manifest was answered; a peer that asks
                 // for the same nothing over and over is answered once.
-                if keys.is_empty() && !self.asked {
-                    self.held_answer = true;
-                } else {
-                    send(Kind::Replicate, &keys, sink);
+                match (keys.is_empty(), self.shy, self.asked) {
+                    (true, true, _) => {}
+                    (true, false, false) => self.held_answer = true,
+                    _ => send(Kind::Replicate, &keys, sink),
                 }
                 sink.event(Event::Replicate { root: self.root, keys, origin: Origin::Local });
             }

@@ -11,6 +11,7 @@ use proptest::prelude::*;
 struct Log {
     sent: Vec<(Kind, Vec<FeedKey>)>,
     handshakes: usize,
+    on_channel: bool,
     events: Vec<Event>,
 }
 
@@ -23,12 +24,17 @@ impl Sink for Log {
         self.sent.push((kind, keys.to_vec()));
     }
 
+    fn on_channel(&self) -> bool {
+        self.on_channel
+    }
+
     fn event(&mut self, event: Event) {
         self.events.push(event);
     }
 }
 
-const HANDSHAKE: &[u8] = br#"{"live":true,"_id":"ff","client":"MULTIFEED","version":"4.0.0"}"#;
+const HANDSHAKE_TEXT: &str = r#"{"live":true,"_id":"ff","client":"MULTIFEED","version":"4.0.0"}"#;
+const HANDSHAKE: &[u8] = HANDSHAKE_TEXT.as_bytes();
 
 fn key(n: u8) -> FeedKey {
     FeedKey::new([n; 32])
@@ -262,4 +268,30 @@ fn long_lists_go_out_in_parts() {
         .collect();
     exchange.offer(&keys, &mut log);
     assert_eq!(log.sent.iter().map(|(_, keys)| keys.len()).collect::<Vec<_>>(), [KEYS_IN_MESSAGE, 1]);
+}
+
+#[test]
+fn a_corestore_multifeed_gets_no_empty_lists() {
+    for (handshake, shy) in [(r#"{"client":"MULTIFEED","version":"4.0.0"}"#, true), (HANDSHAKE_TEXT, false)] {
+        let mut log = Log { on_channel: true, ..Log::default() };
+        let mut exchange = Exchange::new(Root::FIRST, RootConfig::new(DEFAULT_ROOT_KEY));
+        exchange.verified(&mut log);
+        receive(&mut exchange, &mut log, Kind::Handshake, handshake.as_bytes()).unwrap();
+        let [Event::Ready { remote, .. }] = &log.events[..] else { panic!() };
+        assert_eq!(remote.live, Some(true), "it is, and does not say so");
+        log.events.clear();
+        exchange.offer(&[], &mut log);
+        exchange.request(&[], &mut log);
+        receive(&mut exchange, &mut log, Kind::Request, b"[]").unwrap();
+        exchange.request(&[key(1)], &mut log);
+        let told = |origin| Event::Replicate { root: Root::FIRST, keys: vec![], origin };
+        if shy {
+            assert_eq!(log.sent, [(Kind::Manifest, vec![]), (Kind::Request, vec![key(1)])]);
+            assert_eq!(log.events, [told(Origin::Remote), told(Origin::Local)]);
+        } else {
+            let kinds = [Kind::Manifest, Kind::Request, Kind::Replicate, Kind::Request];
+            assert_eq!(log.sent.iter().map(|(kind, _)| *kind).collect::<Vec<_>>(), kinds);
+            assert_eq!(log.events, [told(Origin::Local)]);
+        }
+    }
 }

@@ -150,6 +150,10 @@ impl exchange::Sink for Voice<'_> {
         self.io.trace(Direction::Out, channel, owner, kind::EXTENSION, Some(kind.name()), size);
     }
 
+    fn on_channel(&self) -> bool {
+        self.dialect == Dialect::Channel
+    }
+
     fn event(&mut self, event: Event) {
         self.io.events.push(event);
     }
