@@ -450,3 +450,46 @@ fn a_root_key_of_their_own() -> Result<()> {
     }
     Ok(())
 }
+
+/// corestore-multifeed speaks on another channel, never says that it is live, and always is.
+#[test]
+fn corestore_multifeed_in_both_roles() -> Result<()> {
+    for initiator in [Rust, Js] {
+        for live in [false, true] {
+            // With nothing on one side it closes its lists' channel as soon as it gets an empty one.
+            for (from_rust, from_js) in [(30, 20), (0, 20), (30, 0)] {
+                corestore(initiator, live, from_rust, from_js)
+                    .with_context(|| format!("{initiator:?}, live: {live}, {from_rust} and {from_js} blocks"))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn corestore(initiator: Initiator, live: bool, from_rust: u64, from_js: u64) -> Result<()> {
+    let store = Store::new()?;
+    if from_rust > 0 {
+        store.append("rust", &blocks(from_rust as u32, 1000, 1))?;
+    }
+    let mut js = JsPeer::spawn(&["--corestore"])?;
+    if from_js > 0 {
+        js.append("js", from_js as u32, 100, 2)?;
+    }
+    let mut ours = connect(initiator, live, &store, &mut js)?;
+    if live {
+        js.wait(u64::from(from_rust > 0) + u64::from(from_js > 0), from_rust + from_js, TIMEOUT)?;
+        if from_js > 0 {
+            ours.received(from_js)?;
+        }
+        ours.signal("INT")?;
+    }
+    js_ended_cleanly(&mut js)?;
+    let events = ours.ended(0)?;
+    let closed = events.last().context("no events")?;
+    ensure!(closed["blocks_received"] == from_js && closed["blocks_sent"] == from_rust, "totals: {closed}");
+    let theirs = js_facts(&js.feeds()?)?;
+    js.close()?;
+    equal(&store.checked()?, &theirs)?;
+    ensure!(theirs.iter().map(|feed| feed.downloaded).sum::<u64>() == from_rust + from_js, "blocks: {theirs:?}");
+    Ok(())
+}
