@@ -1,6 +1,6 @@
 //! Calls of the API in any order, on two sessions joined by a pipe that changes nothing, against a model of what they must tell.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use arbitrary::{Arbitrary, Unstructured};
@@ -36,19 +36,22 @@ struct Side {
     session: Session,
     watch: Watch,
     inbox: BytesMut,
-    offers: Vec<BTreeSet<FeedKey>>,
-    offered: BTreeSet<FeedKey>,
-    requested: BTreeSet<FeedKey>,
+    offers: BTreeMap<Root, Vec<BTreeSet<FeedKey>>>,
+    offered: BTreeSet<(Root, FeedKey)>,
+    requested: BTreeSet<(Root, FeedKey)>,
     /// Keys of channels that were opened here at some time.
     opened: Vec<FeedKey>,
     keys: Vec<(Token, FeedKey)>,
     /// Manifests that came.
-    manifests: usize,
+    manifests: BTreeMap<Root, usize>,
+    /// A root key's channel was closed: its lists may end.
+    closes: bool,
     sent: u64,
     received: Option<u64>,
     finished: bool,
     closed: bool,
     shut: bool,
+    roots: BTreeSet<Root>,
 }
 
 impl Side {
@@ -57,17 +60,19 @@ impl Side {
             session: session(role, usize::from(events).max(1)),
             watch: Watch::default(),
             inbox: BytesMut::new(),
-            offers: Vec::new(),
+            offers: BTreeMap::new(),
             offered: BTreeSet::new(),
             requested: BTreeSet::new(),
             opened: Vec::new(),
             keys: Vec::new(),
-            manifests: 0,
+            manifests: BTreeMap::new(),
+            closes: false,
             sent: 0,
             received: None,
             finished: false,
             closed: false,
             shut: false,
+            roots: BTreeSet::new(),
         }
     }
 
@@ -77,11 +82,14 @@ impl Side {
         }
         let mut command = told.command();
         match &mut command {
-            Command::Offer { root: Root::FIRST, keys } => {
-                self.offers.push(keys.iter().copied().collect());
-                self.offered.extend(keys.iter().copied());
+            // What is offered to a multifeed that is not there yet is nobody's.
+            Command::Offer { root, keys } if *root == Root::FIRST || self.roots.contains(root) => {
+                self.offers.entry(*root).or_default().push(keys.iter().copied().collect());
+                self.offered.extend(keys.iter().map(|key| (*root, *key)));
             }
-            Command::Request { root: Root::FIRST, keys } => self.requested.extend(keys.iter().copied()),
+            Command::Request { root, keys } => self.requested.extend(keys.iter().map(|key| (*root, *key))),
+            Command::OpenRoot { root, .. } => drop(self.roots.insert(*root)),
+            Command::CloseRoot { .. } => self.closes = true,
             Command::Open { token, key } => {
                 self.opened.push(*key);
                 if !self.keys.iter().any(|(known, _)| known == token) {
@@ -111,16 +119,22 @@ impl Side {
         let Some(event) = self.session.poll_event() else { return false };
         self.watch.event(&event);
         match event {
-            Event::Manifest { root: Root::FIRST, keys } => {
-                let offer = remote.offers.get(self.manifests).expect("an offer of the remote's");
+            Event::Manifest { root, keys } => {
+                let count = self.manifests.entry(root).or_default();
+                let offer =
+                    remote.offers.get(&root).and_then(|offers| offers.get(*count)).expect("an offer of the remote's");
                 assert!(keys.iter().eq(offer), "{keys:?} is not {offer:?}");
-                self.manifests += 1;
+                *count += 1;
             }
-            Event::Replicate { root: Root::FIRST, keys, origin: Origin::Local } => {
-                assert!(keys.iter().all(|key| self.offered.contains(key) && remote.requested.contains(key)));
+            Event::Replicate { root, keys, origin: Origin::Local } => {
+                let agreed =
+                    |key: &FeedKey| self.offered.contains(&(root, *key)) && remote.requested.contains(&(root, *key));
+                assert!(keys.iter().all(agreed));
             }
-            Event::Replicate { root: Root::FIRST, keys, origin: Origin::Remote } => {
-                assert!(keys.iter().all(|key| self.requested.contains(key) && remote.offered.contains(key)));
+            Event::Replicate { root, keys, origin: Origin::Remote } => {
+                let agreed =
+                    |key: &FeedKey| self.requested.contains(&(root, *key)) && remote.offered.contains(&(root, *key));
+                assert!(keys.iter().all(agreed));
             }
             Event::Opened { token } => {
                 let key = self.keys.iter().find(|(known, _)| *known == token).expect("a token of ours").1;
@@ -170,9 +184,9 @@ impl Side {
 
 /// What the other side was told.
 struct Model {
-    offers: Vec<BTreeSet<FeedKey>>,
-    offered: BTreeSet<FeedKey>,
-    requested: BTreeSet<FeedKey>,
+    offers: BTreeMap<Root, Vec<BTreeSet<FeedKey>>>,
+    offered: BTreeSet<(Root, FeedKey)>,
+    requested: BTreeSet<(Root, FeedKey)>,
     opened: Vec<FeedKey>,
     sent: u64,
 }
@@ -217,7 +231,16 @@ pub fn calls(data: &[u8]) {
     settle(a, b, now);
     if !timed_out && !a.finished && !b.finished {
         assert!(!a.closed && !b.closed);
-        assert_eq!((a.manifests, b.manifests), (b.offers.len(), a.offers.len()), "every offer arrived");
+        if !a.closes && !b.closes {
+            for root in
+                (0..4).map(Root).filter(|root| *root == Root::FIRST || a.roots.contains(root) && b.roots.contains(root))
+            {
+                for (from, to) in [(&*a, &*b), (&*b, &*a)] {
+                    let sent = from.offers.get(&root).map_or(0, Vec::len);
+                    assert_eq!(to.manifests.get(&root).copied().unwrap_or(0), sent, "every offer of {root:?} arrived");
+                }
+            }
+        }
     }
     for side in [a, b] {
         side.finished |= !side.closed;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use arbitrary::{Arbitrary, Unstructured};
 use bytes::{Bytes, BytesMut};
-use multifeed_proto::{Data, Event, FeedKey, Message, Role, Root, Session, Token};
+use multifeed_proto::{Data, Event, FeedKey, Message, Role, Session, Token};
 
 use crate::sides::{Told, Watch, is_no_fault_of_ours, key, session};
 
@@ -92,9 +92,9 @@ impl Side {
         let Some(event) = self.session.poll_event() else { return false };
         self.watch.event(&event);
         match event {
-            Event::Ready { .. } => self.session.offer_feeds(Root::FIRST, &self.offers),
-            Event::Manifest { root: Root::FIRST, keys } => self.session.request_feeds(Root::FIRST, &keys),
-            Event::Replicate { root: Root::FIRST, keys, .. } => {
+            Event::Ready { root, .. } => self.session.offer_feeds(root, &self.offers),
+            Event::Manifest { root, keys } => self.session.request_feeds(root, &keys),
+            Event::Replicate { keys, .. } => {
                 for key in keys {
                     if !self.opened.contains(&key) {
                         // Tokens of the caller's own calls are below 8.

@@ -11,8 +11,8 @@ use multifeed_proto::crypto::noise::Established;
 use multifeed_proto::wire::frame;
 use multifeed_proto::wire::message::kind;
 use multifeed_proto::{
-    Command, Config, DEFAULT_ROOT_KEY, Event, Fault, FeedKey, Have, Message, Request, Role, Root, Session,
-    SessionError, Token,
+    Command, Config, DEFAULT_ROOT_KEY, Event, Fault, FeedKey, Have, Message, Request, Role, Root, RootConfig, Scope,
+    Session, SessionError, Token,
 };
 
 const NAMES: [&str; 4] =
@@ -89,15 +89,46 @@ pub(crate) fn keystream(role: Role) -> Keystream {
 /// What a remote says: something that means something, or anything.
 #[derive(Debug, Clone, Arbitrary)]
 pub(crate) enum Said {
-    Open { id: u8, key: u8, proves: bool },
-    Close { id: u8, key: Option<u8> },
-    Options,
-    Handshake,
-    List { kind: u8, keys: Vec<u8> },
-    Json { id: u8, text: Vec<u8> },
-    Frame { channel: u32, kind: u8, body: Vec<u8> },
-    Have { id: u8, start: u64, length: u64 },
-    Block { id: u8, size: u16 },
+    Open {
+        id: u8,
+        key: u8,
+        proves: bool,
+    },
+    Close {
+        id: u8,
+        key: Option<u8>,
+    },
+    /// On channel 0, or on a root key's.
+    Options {
+        on: u8,
+    },
+    Handshake {
+        on: u8,
+    },
+    List {
+        on: u8,
+        kind: u8,
+        keys: Vec<u8>,
+    },
+    Json {
+        on: u8,
+        id: u8,
+        text: Vec<u8>,
+    },
+    Frame {
+        channel: u32,
+        kind: u8,
+        body: Vec<u8>,
+    },
+    Have {
+        id: u8,
+        start: u64,
+        length: u64,
+    },
+    Block {
+        id: u8,
+        size: u16,
+    },
     KeepAlives(u8),
     Bytes(Vec<u8>),
 }
@@ -121,23 +152,23 @@ impl Said {
                 }
                 put(wire, (*id).into(), kind::CLOSE, &body);
             }
-            Self::Options => {
+            Self::Options { on } => {
                 let mut body = Vec::new();
                 for name in NAMES {
                     body.extend_from_slice(&[0x0a, name.len() as u8]);
                     body.extend_from_slice(name.as_bytes());
                 }
-                put(wire, 0, kind::OPTIONS, &body);
+                put(wire, channel(*on), kind::OPTIONS, &body);
             }
-            Self::Handshake => put(wire, 0, kind::EXTENSION, &[&[0], HANDSHAKE.as_bytes()].concat()),
-            Self::List { kind, keys } => {
+            Self::Handshake { on } => put(wire, channel(*on), kind::EXTENSION, &[&[0], HANDSHAKE.as_bytes()].concat()),
+            Self::List { on, kind, keys } => {
                 let keys: Vec<_> = keys.iter().map(|n| format!("\"{}\"", key(*n))).collect();
                 let id = kind % 3 + 1;
                 let list = format!("[{}]", keys.join(","));
                 let text = if id == 1 { format!("{{\"keys\":{list}}}") } else { list };
-                put(wire, 0, kind::EXTENSION, &[&[id], text.as_bytes()].concat());
+                put(wire, channel(*on), kind::EXTENSION, &[&[id], text.as_bytes()].concat());
             }
-            Self::Json { id, text } => put(wire, 0, kind::EXTENSION, &[&[id & 3], &text[..]].concat()),
+            Self::Json { on, id, text } => put(wire, channel(*on), kind::EXTENSION, &[&[id & 7], &text[..]].concat()),
             Self::Frame { channel, kind, body } => put(wire, channel % frame::CHANNELS, *kind, body),
             Self::Have { id, start, length } => {
                 put_message(
@@ -158,8 +189,13 @@ impl Said {
 
     /// What a sound remote says first, its root channel being `id`.
     pub(crate) fn greeting(id: u8) -> [Self; 3] {
-        [Self::Open { id, key: 7, proves: true }, Self::Options, Self::Handshake]
+        [Self::Open { id, key: 7, proves: true }, Self::Options { on: 0 }, Self::Handshake { on: 0 }]
     }
+}
+
+/// Mostly channel 0, and else one of the first.
+fn channel(on: u8) -> u32 {
+    if on < 128 { 0 } else { (on & 7).into() }
 }
 
 fn put(wire: &mut Vec<u8>, channel: u32, kind: u8, body: &[u8]) {
@@ -176,14 +212,37 @@ fn put_message(wire: &mut Vec<u8>, id: u8, message: &Message) {
 /// What a caller tells a session.
 #[derive(Debug, Clone, Arbitrary)]
 pub(crate) enum Told {
-    Offer(Vec<u8>),
-    Request(Vec<u8>),
+    Offer { root: u8, keys: Vec<u8> },
+    Request { root: u8, keys: Vec<u8> },
     Open { token: u8, key: u8 },
     Close { token: u8 },
     Have { token: u8, start: u64, bitfield: Option<Vec<u8>> },
     Ask { token: u8, index: u64, nodes: u64 },
     Extension { token: u8, id: u64, body: Vec<u8> },
-    CloseRoot,
+    OpenRoot { root: u8 },
+    CloseRoot { root: u8 },
+    Register { on: u8, name: u8 },
+    Speak { on: u8, name: u8, body: Vec<u8> },
+    Refuse { key: u8 },
+    Ping,
+}
+
+/// One of a few multifeeds: each name has its key, the first the configuration's.
+pub(crate) fn root(n: u8) -> Root {
+    Root((n & 3).into())
+}
+
+fn root_key(n: u8) -> FeedKey {
+    if n & 3 == 0 { DEFAULT_ROOT_KEY } else { FeedKey::new([100 + (n & 3); 32]) }
+}
+
+fn scope(on: u8) -> Scope {
+    if on < 128 { Scope::Stream } else { Scope::Channel(Token((on & 7).into())) }
+}
+
+fn name(n: u8) -> String {
+    // One of them is multifeed's own.
+    if n & 7 == 7 { NAMES[1].to_owned() } else { format!("x{}", n & 7) }
 }
 
 impl Told {
@@ -191,8 +250,8 @@ impl Told {
         let keys = |keys: &[u8]| keys.iter().map(|n| key(*n)).collect();
         let send = |token: u8, message| Command::Send { token: Token((token & 7).into()), message };
         match self {
-            Self::Offer(n) => Command::Offer { root: Root::FIRST, keys: keys(n) },
-            Self::Request(n) => Command::Request { root: Root::FIRST, keys: keys(n) },
+            Self::Offer { root: n, keys: list } => Command::Offer { root: root(*n), keys: keys(list) },
+            Self::Request { root: n, keys: list } => Command::Request { root: root(*n), keys: keys(list) },
             Self::Open { token, key: n } => Command::Open { token: Token((token & 7).into()), key: key(*n) },
             Self::Close { token } => Command::Close { token: Token((token & 7).into()) },
             Self::Have { token, start, bitfield } => {
@@ -205,7 +264,14 @@ impl Told {
             Self::Extension { token, id, body } => {
                 send(*token, Message::Extension { id: *id, body: Bytes::copy_from_slice(body) })
             }
-            Self::CloseRoot => Command::CloseRoot { root: Root::FIRST },
+            Self::OpenRoot { root: n } => Command::OpenRoot { root: root(*n), config: RootConfig::new(root_key(*n)) },
+            Self::CloseRoot { root: n } => Command::CloseRoot { root: root(*n) },
+            Self::Register { on, name: n } => Command::RegisterExtension { scope: scope(*on), name: name(*n) },
+            Self::Speak { on, name: n, body } => {
+                Command::SendExtension { scope: scope(*on), name: name(*n).into(), body: Bytes::copy_from_slice(body) }
+            }
+            Self::Refuse { key: n } => Command::RefuseChannel { discovery_key: key(*n).discovery_key() },
+            Self::Ping => Command::Ping,
         }
     }
 }
@@ -213,7 +279,8 @@ impl Told {
 /// What holds for the events of any session.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
-    ready: bool,
+    ready: Vec<Root>,
+    failed: Vec<Root>,
     over: bool,
     open: Vec<Token>,
 }
@@ -222,9 +289,16 @@ impl Watch {
     pub(crate) fn event(&mut self, event: &Event) {
         assert!(!self.over, "{event:?} after Closed");
         match event {
-            Event::Ready { .. } => assert!(!std::mem::replace(&mut self.ready, true), "ready twice"),
-            Event::Manifest { root: Root::FIRST, keys } | Event::Replicate { root: Root::FIRST, keys, .. } => {
-                assert!(self.ready, "{event:?} before Ready");
+            Event::Ready { root, .. } => {
+                assert!(!self.ready.contains(root) && !self.failed.contains(root), "ready twice");
+                self.ready.push(*root);
+            }
+            Event::RootClosed { root, error: Some(_) } => {
+                assert!(!self.failed.contains(root), "failed twice");
+                self.failed.push(*root);
+            }
+            Event::Manifest { root, keys } | Event::Replicate { root, keys, .. } => {
+                assert!(self.ready.contains(root) && !self.failed.contains(root), "{event:?} before Ready");
                 assert!(keys.is_sorted_by(|a, b| a < b), "{event:?}");
             }
             Event::Opened { token } => {
