@@ -6,6 +6,8 @@ mod common;
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use common::{Facts, Running, Store, TIMEOUT, js_facts};
 use multifeed_testkit::blocks::{block, blocks};
 use multifeed_testkit::js::{self, JsPeer};
@@ -115,7 +117,7 @@ fn js_append(js: &mut JsPeer, writer: &str, blocks: &[Vec<u8>]) -> Result<()> {
             size <= 5 << 20
         });
         let (batch, after) = rest.split_at(fit.count().max(1));
-        let encoded: Vec<String> = batch.iter().map(|block| base64(block)).collect();
+        let encoded: Vec<String> = batch.iter().map(|block| STANDARD.encode(block)).collect();
         js.call(json!({"cmd": "append", "name": writer, "blocks": encoded}))?;
         rest = after;
     }
@@ -148,22 +150,6 @@ fn js_ended_cleanly(js: &mut JsPeer) -> Result<()> {
 fn equal(one: &[Facts], other: &[Facts]) -> Result<()> {
     ensure!(one == other, "not in sync:\n{one:#?}\n{other:#?}");
     Ok(())
-}
-
-/// Standard base64; JS takes it in commands.
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let mut group = [0; 3];
-        group[..chunk.len()].copy_from_slice(chunk);
-        let bits = u32::from_be_bytes([0, group[0], group[1], group[2]]);
-        for digit in 0..4 {
-            let index = (bits >> (18 - 6 * digit)) & 63;
-            out.push(if digit <= chunk.len() { char::from(DIGITS[index as usize]) } else { '=' });
-        }
-    }
-    out
 }
 
 /// Every combination of writers on either, both or neither side.

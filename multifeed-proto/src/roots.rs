@@ -34,6 +34,8 @@ pub(crate) struct Entry {
     pub(crate) exchange: Exchange,
     /// Over which channel we send our lists; known once we had to send something, or heard the remote.
     pub(crate) dialect: Option<Dialect>,
+    /// Our handshake went out in two dialects: that is all there are.
+    greeted_twice: bool,
     /// The extensions of the root key's own channel.
     pub(crate) extensions: Extensions,
     /// Until when the exchange has to be ready.
@@ -129,8 +131,17 @@ impl Roots {
         for kind in Kind::ALL {
             extensions.add(kind.name());
         }
-        let entry =
-            Entry { key, discovery_key, exchange, dialect: None, extensions, deadline, opened: false, close: false };
+        let entry = Entry {
+            key,
+            discovery_key,
+            exchange,
+            dialect: None,
+            greeted_twice: false,
+            extensions,
+            deadline,
+            opened: false,
+            close: false,
+        };
         self.entries.insert(root, Box::new(entry));
         self.keys.insert(discovery_key, root);
         true
@@ -267,6 +278,6 @@ impl Entry {
             return false;
         }
         self.dialect = Some(dialect);
-        self.exchange.stage() == Stage::Greeted
+        self.exchange.stage() == Stage::Greeted && !core::mem::replace(&mut self.greeted_twice, true)
     }
 }

@@ -390,3 +390,50 @@ fn a_hundred_multifeeds() {
         assert_eq!(ready(side), (0..100).collect::<Vec<_>>());
     }
 }
+
+#[test]
+fn a_remote_that_cannot_decide_on_a_dialect_is_greeted_once_in_each() {
+    let mut peer = Peer::connect(Role::Responder, Config::default());
+    peer.open(1, DEFAULT_ROOT_KEY).unwrap();
+    let greetings = |peer: &mut Peer| peer.frames().iter().filter(|frame| frame.kind == kind::EXTENSION).count();
+    assert_eq!(greetings(&mut peer), 1);
+    let mut count = 0;
+    for _ in 0..1000 {
+        peer.frame(1, kind::OPTIONS, &options_body()).unwrap();
+        peer.options().unwrap();
+        count += greetings(&mut peer);
+    }
+    assert_eq!(count, 1);
+    // Whatever it said last is what it hears.
+    peer.extension(0, HANDSHAKE).unwrap();
+    peer.session.offer_feeds(Root::FIRST, &[]);
+    assert_eq!(peer.frames()[0].channel, 0);
+    // Once it understood us, that is how it stays.
+    peer.frame(1, kind::OPTIONS, &options_body()).unwrap();
+    peer.session.offer_feeds(Root::FIRST, &[]);
+    assert_eq!(peer.frames()[0].channel, 0);
+}
+
+#[test]
+fn lists_of_one_multifeed_on_the_channel_of_another() {
+    // What comes on a root key's channel is that multifeed's, whatever channel 0 says.
+    let mut peer = Peer::connect(Role::Responder, Config::new(key(1)));
+    join(&mut peer, &[2]);
+    for (channel, n) in [(1, 1), (2, 2)] {
+        peer.open(channel, key(n)).unwrap();
+        greet_on_channel(&mut peer, channel);
+    }
+    peer.options().unwrap();
+    let manifest = |n| format!(r#"{{"keys":["{}"]}}"#, key(n));
+    peer.events();
+    peer.extension(1, &manifest(30)).unwrap();
+    peer.frame(2, kind::EXTENSION, &[&[1], manifest(40).as_bytes()].concat()).unwrap();
+    let told = |n, key| Event::Manifest { root: Root(n), keys: vec![key] };
+    assert_eq!(peer.events(), [told(0, key(30)), told(1, key(40))]);
+    // And nobody's on the channel of a feed, or on none.
+    peer.open(3, key(9)).unwrap();
+    peer.session.open_channel(Token(0), key(9));
+    peer.frame(3, kind::EXTENSION, &[&[1], manifest(50).as_bytes()].concat()).unwrap();
+    peer.frame(77, kind::EXTENSION, &[&[1], manifest(50).as_bytes()].concat()).unwrap();
+    assert!(!peer.events().iter().any(|event| matches!(event, Event::Manifest { .. })));
+}
