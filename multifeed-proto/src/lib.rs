@@ -5,8 +5,8 @@
 //! that the caller chose, randomness is drawn once, in the constructor. Given the same seed, inputs and times it emits
 //! the same bytes and events.
 //!
-//! The wire is that of npm's `multifeed` 6.0.0 (hypercore-protocol 8): Noise XX, XSalsa20, length-prefixed messages on
-//! numbered channels, and multifeed's handshake and feed lists as stream extensions.
+//! The wire is that of npm's `multifeed` 6.0.0 and `@frando/corestore-multifeed` 0.0.1 (hypercore-protocol 8): Noise XX,
+//! XSalsa20, length-prefixed messages on numbered channels, and multifeed's handshake and feed lists as extensions.
 //!
 //! # The driver loop
 //!
@@ -92,6 +92,39 @@
 //! alice.handle_eof();
 //! assert_eq!(alice.poll_event(), Some(Event::RemoteEnded));
 //! ```
+//!
+//! # Several multifeeds, and both dialects
+//!
+//! A stream can carry many multifeeds: [`Session::open_root`] joins one more, at any time, and every list is told with the
+//! [`Root`] that it belongs to. Feeds' channels are the stream's: a feed that two multifeeds share has one. A root key that only one
+//! side has ends by itself, by [`Event::RootClosed`]. With the one root key of its [`Config`] and no other, a session insists that the
+//! remote knows it, as JS does.
+//!
+//! multifeed 6 speaks its lists on channel 0, corestore-multifeed on the root key's own channel. A session hears both, and answers
+//! in the one that the remote speaks.
+//!
+//! ```
+//! # use std::time::Duration;
+//! use multifeed_proto::{Config, FeedKey, Role, Root, RootConfig, Scope, Session};
+//!
+//! // A stream that several share, and that nobody has to be the first on.
+//! let mut session = Session::new(Role::Initiator, Config::plain(), Duration::ZERO, &mut rand::rng());
+//! session.open_root(Root(1), RootConfig::new(FeedKey::new([1; 32])));
+//! session.open_root(Root(2), RootConfig::new(FeedKey::new([2; 32])));
+//! // An extension of the application's own, as Cabal has one; the remote's messages come as `Event::Extension`.
+//! session.register_extension(Scope::Stream, "peer-id");
+//! session.send_extension(Scope::Stream, "peer-id", br#"{"id":"abc"}"#);
+//! ```
+//!
+//! # Who the remote is
+//!
+//! [`Event::Connected`] tells the remote's static key and the handshake hash. With [`Config::authenticate`] nothing else is read or
+//! said until [`Session::accept`] or [`Session::refuse`] is called. Give [`Config::static_key`] to be known again yourself.
+//!
+//! # What goes on
+//!
+//! [`Session::totals`] counts bytes and messages. [`Session::set_tracer`] gives every message, in and out, to a [`Tracer`] as a
+//! [`Record`]; without one it costs a comparison. The state machines are drawn in `docs/state-machines.md` of the repository.
 //!
 //! # What is bounded
 //!

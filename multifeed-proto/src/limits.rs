@@ -16,7 +16,9 @@
 /// - 400 bytes × `channels`; 96 bytes × `manifest_keys` for the lists that came before the handshake and the one that is read;
 ///   2 × `handshake_bytes`; 4 × `options_bytes`; and 1 MiB for all the rest.
 ///
-/// What the caller offered and requested, and its commands that wait, come on top: 100 bytes or less for each key. Events that
+/// What the caller offered and requested, and its commands that wait, come on top: 100 bytes or less for each key. So do, for each
+/// multifeed after the first, 4 × `options_bytes`, `handshake_bytes` and 96 bytes × `manifest_keys` for what came before its
+/// handshake; and 4 × `options_bytes` for each feed's channel with an extension of the application's. Events that
 /// were polled are the caller's. `tests/limits.rs` measures it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
