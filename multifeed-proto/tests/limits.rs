@@ -381,6 +381,59 @@ fn lists_and_handshakes_before_the_handshake_counts() {
     });
 }
 
+/// What comes early, for each of several multifeeds, on their own channels; and Options on feeds' channels that the application
+/// speaks an extension on.
+#[test]
+fn each_multifeed_and_each_channel_with_an_extension_has_its_own_bounds() {
+    alone(|| {
+        const ROOTS: u32 = 8;
+        let limits = Limits::default();
+        let mut peer = Peer::connect(Role::Responder, Config::new(key(1)));
+        for n in 2..=ROOTS as u8 {
+            peer.session.open_root(Root(n.into()), RootConfig::new(key(n)));
+        }
+        for n in 1..=ROOTS {
+            peer.open(n, key(n as u8)).unwrap();
+        }
+        peer.events();
+        peer.frames();
+        let mut flood = Flood::new(peer);
+        let keys: Vec<_> = (0..90_000u32).map(numbered).collect();
+        let body = [b"\x03", json_list(&keys).as_bytes()].concat();
+        let (_, peak, _) = measure(|| {
+            for n in 1..=ROOTS {
+                assert!(flood.send(&wire(n, kind::OPTIONS, &options_body())));
+                assert!(flood.send(&wire(n, kind::EXTENSION, &body)));
+            }
+        });
+        let each = 96 * limits.manifest_keys + 4 * limits.options_bytes + limits.handshake_bytes;
+        under("early lists of eight", peak, ROOTS as usize * each + 5 * body.len() + BASE);
+        assert!(!flood.send(&wire(1, kind::EXTENSION, &body[..1])), "no JSON");
+
+        const CHANNELS: u32 = 50;
+        let mut peer = Peer::ready(Role::Responder, Config::default());
+        for n in 0..CHANNELS {
+            peer.session.open_channel(Token(n), key(n as u8));
+            peer.session.register_extension(Scope::Channel(Token(n)), "x");
+            peer.open(n + 2, key(n as u8)).unwrap();
+        }
+        peer.events();
+        peer.frames();
+        let mut flood = Flood::new(peer);
+        // As many names as are allowed, as long as fits.
+        let options: Vec<u8> = (0..limits.extensions)
+            .flat_map(|n| [&[0x0a, 0xf8, 0x01][..], format!("{n:0248}").as_bytes()].concat())
+            .collect();
+        let (_, _, after) = measure(|| {
+            for _ in 0..3 {
+                (0..CHANNELS).for_each(|n| assert!(flood.send(&wire(n + 2, kind::OPTIONS, &options))));
+            }
+        });
+        assert!(options.len() <= limits.options_bytes && after > CHANNELS as usize * options.len());
+        under("names on fifty channels", after, CHANNELS as usize * 4 * limits.options_bytes + BASE);
+    });
+}
+
 #[test]
 fn manifests_of_many_keys() {
     alone(|| {
