@@ -44,6 +44,10 @@ pub struct Limits {
     pub request_timeout: Duration,
     /// Bytes of a writer's name. Default 255.
     pub name_bytes: usize,
+    /// Things that the application may wait for at once, in the whole store. Default 65,536; one more is refused.
+    pub wants: usize,
+    /// Events of a watched feed that wait to be taken; when there are more, the oldest are lost and counted. Default 1,024.
+    pub feed_events: usize,
 }
 
 impl Default for Limits {
@@ -56,6 +60,8 @@ impl Default for Limits {
             staged_bytes: 4 << 20,
             request_timeout: Duration::from_secs(20),
             name_bytes: 255,
+            wants: 65_536,
+            feed_events: 1_024,
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::multifeed::FeedId;
 use crate::peer::{Peer, PeerOptions, Sent};
 use crate::replicate::{PeerEvent, Progress, Replicate, SyncError, SyncTotals};
 use crate::sparse_bits::SparseBits;
+use crate::wants::{WantId, Wants};
 
 /// The machine of one connection. It owns the order of what is sent; the feeds belong to the multifeed.
 #[derive(Debug)]
@@ -99,6 +100,22 @@ impl Peering {
             one_sided: !self.options.live && self.remote_live == Some(true),
             download: self.options.download,
             upload: self.options.upload,
+            sparse: self.is_sparse(),
+        }
+    }
+
+    /// Whether only what is asked for is fetched.
+    pub(crate) fn is_sparse(&self) -> bool {
+        self.options.sparse.unwrap_or(false)
+    }
+
+    /// Whether this session may still bring what is waited for.
+    pub(crate) fn may_bring(&self, feed: FeedId, wants: &Wants, id: WantId) -> bool {
+        match (self.stage, self.peers.get(&feed)) {
+            (Stage::Greeting, _) => true,
+            (Stage::Running, Some(peer)) => peer.may_bring(wants, id),
+            (Stage::Running, None) => !self.settled(),
+            (Stage::Ending | Stage::Closed, _) => false,
         }
     }
 

@@ -14,6 +14,9 @@ pub struct Replicate {
     pub download: Option<bool>,
     /// Whether to serve blocks. By default yes.
     pub upload: Option<bool>,
+    /// Whether only those blocks are fetched that the application asks for. By default as the store's
+    /// [`Options::sparse`](crate::Options::sparse) says. Unless live, such a session ends when what is asked for is there.
+    pub sparse: Option<bool>,
     /// What the remote's application is told in the multifeed handshake.
     pub user_data: Option<Json>,
 }

@@ -101,6 +101,25 @@ impl SparseBits {
         None
     }
 
+    /// The first member of a range that is not in `except` too.
+    pub(crate) fn first_in(&self, range: std::ops::Range<u64>, except: Option<&SparseBits>) -> Option<u64> {
+        let mut at = range.start / 64;
+        while let Some(word) = self.next_word(at) {
+            let first = word * 64;
+            if first >= range.end {
+                return None;
+            }
+            let (from, to) = (range.start.max(first), range.end.min(first.saturating_add(64)));
+            let mask = words_of(from, to).next().map_or(0, |(_, mask)| mask);
+            let free = self.word(word) & mask & !except.map_or(0, |except| except.word(word));
+            if free != 0 {
+                return Some(first + u64::from(free.leading_zeros()));
+            }
+            at = word + 1;
+        }
+        None
+    }
+
     /// The number of members.
     pub(crate) fn count(&self) -> u64 {
         self.count
@@ -154,6 +173,10 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(bits.get(a), set.contains(&a));
+                prop_assert_eq!(bits.first_in(a..a + len, None), set.range(a..a + len).next().copied());
+                let mut except = SparseBits::default();
+                let naive = set.range(a..).copied().find(|&index| !(index % 3 == 0 && except.insert(index)));
+                prop_assert_eq!(bits.first_in(a..u64::MAX, Some(&except)), naive);
             }
             prop_assert_eq!(bits.count(), set.len() as u64);
             prop_assert_eq!(bits.is_empty(), set.is_empty());

@@ -1,14 +1,17 @@
 //! The application's calls, as the store's thread gets them.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
-use multifeed_core::{FeedId, KeyPair, VerifyCursor, VerifyStep};
+use multifeed_core::{Audit, FeedId, KeyPair, Place, VerifyCursor, VerifyStep, Want};
 
 use crate::error::Error;
 use crate::oneshot::Answer;
+use crate::reads::{FeedPeer, Wait};
 use crate::table::FeedState;
+use crate::waits::Ticket;
+use crate::watch::FeedQueue;
 
 /// One call, and where its answer goes.
 #[derive(Debug)]
@@ -18,5 +21,86 @@ pub(crate) enum Call {
     Get { feed: FeedId, index: u64, answer: Answer<Result<Option<Bytes>, Error>> },
     Has { feed: FeedId, index: u64, answer: Answer<bool> },
     Verify { feed: FeedId, cursor: VerifyCursor, answer: Answer<Result<(VerifyCursor, VerifyStep), Error>> },
+    Read(ReadCall),
     Close { answer: Answer<Result<(), Error>> },
+}
+
+/// A call about what is held, fetched, given up or watched of one feed.
+#[derive(Debug)]
+pub(crate) enum ReadCall {
+    /// Blocks from `index` on, as many as are there, `until` and a bound: at least the first, which is waited for.
+    Fetch {
+        feed: FeedId,
+        index: u64,
+        until: u64,
+        wait: Wait,
+        ticket: Ticket,
+        answer: Answer<Result<Vec<Bytes>, Error>>,
+    },
+    /// As `Fetch`, of what is held now.
+    Held {
+        feed: FeedId,
+        index: u64,
+        until: u64,
+        answer: Answer<Result<Vec<Bytes>, Error>>,
+    },
+    Download {
+        feed: FeedId,
+        want: Want,
+        wait: Wait,
+        ticket: Ticket,
+        answer: Answer<Result<(), Error>>,
+    },
+    Update {
+        feed: FeedId,
+        len: Option<u64>,
+        wait: Wait,
+        ticket: Ticket,
+        answer: Answer<Result<u64, Error>>,
+    },
+    Seek {
+        feed: FeedId,
+        offset: u64,
+        wait: Wait,
+        ticket: Ticket,
+        answer: Answer<Result<Place, Error>>,
+    },
+    Locate {
+        feed: FeedId,
+        offset: u64,
+        answer: Answer<Result<Option<Place>, Error>>,
+    },
+    Cancel {
+        feed: FeedId,
+        range: Range<u64>,
+        answer: Answer<()>,
+    },
+    Clear {
+        feed: FeedId,
+        range: Range<u64>,
+        answer: Answer<Result<u64, Error>>,
+    },
+    Audit {
+        feed: FeedId,
+        from: u64,
+        answer: Answer<Result<Audit, Error>>,
+    },
+    CountHeld {
+        feed: FeedId,
+        range: Range<u64>,
+        answer: Answer<u64>,
+    },
+    Peers {
+        feed: FeedId,
+        answer: Answer<Vec<FeedPeer>>,
+    },
+    KeyPair {
+        feed: FeedId,
+        answer: Answer<Option<Box<KeyPair>>>,
+    },
+    Watch {
+        feed: FeedId,
+        queue: Weak<FeedQueue>,
+        answer: Answer<()>,
+    },
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use multifeed_core::{AppendError, StoreError};
+use multifeed_core::{AppendError, StoreError, WantError};
 use multifeed_proto::FeedKey;
 
 /// Why a call on a multifeed or a feed failed. Errors of a session are [`SyncError`](multifeed_core::SyncError)s.
@@ -28,6 +28,34 @@ pub enum Error {
         /// Why.
         source: StoreError,
     },
+    /// What was waited for did not come in time.
+    #[error("it did not come in time")]
+    TimedOut,
+    /// No session that is there can bring what was waited for.
+    #[error("no peer has it")]
+    Unavailable,
+    /// [`Feed::cancel`](crate::Feed::cancel) ended the waiting.
+    #[error("it was cancelled")]
+    Cancelled,
+    /// A block of a feed of ours is not held, and no session fetches that feed: nobody else can have it.
+    #[error("block {index} of feed {feed} was cleared here, and no session fetches it")]
+    Cleared {
+        /// The feed.
+        feed: FeedKey,
+        /// The block's index.
+        index: u64,
+    },
+    /// A block is not held, and was not to be waited for.
+    #[error("block {index} of feed {feed} is not held")]
+    NotHeld {
+        /// The feed.
+        feed: FeedKey,
+        /// The block's index.
+        index: u64,
+    },
+    /// No feed can have what was asked for, or too much is waited for.
+    #[error(transparent)]
+    Want(#[from] WantError),
     /// The operating system gave no randomness for a key.
     #[error("the system gives no random bytes: {0}")]
     Random(String),
@@ -43,6 +71,12 @@ impl Error {
             Self::Closed => "ERR_CLOSED",
             Self::Store(error) | Self::Read { source: error, .. } => error.code(),
             Self::Append(error) => error.code(),
+            Self::TimedOut => "ERR_TIMEOUT",
+            Self::Unavailable => "ERR_UNAVAILABLE",
+            Self::Cancelled => "ERR_CANCELLED",
+            Self::Cleared { .. } => "ERR_CLEARED",
+            Self::NotHeld { .. } => "ERR_NOT_HELD",
+            Self::Want(error) => error.code(),
             Self::Random(_) => "ERR_RANDOM",
             Self::Thread(_) => "ERR_THREAD",
         }

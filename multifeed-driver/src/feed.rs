@@ -19,8 +19,8 @@ use crate::table::FeedState;
 /// Numbers are as of the last thing that the store did; what was awaited (an append, say) is always in them.
 #[derive(Clone)]
 pub struct Feed {
-    state: Arc<FeedState>,
-    guard: Arc<Guard>,
+    pub(crate) state: Arc<FeedState>,
+    pub(crate) guard: Arc<Guard>,
 }
 
 /// A check of a feed, under way: see [`Feed::verify`].
@@ -110,7 +110,7 @@ impl Feed {
         self.guard.ask(|answer| Call::Append { feed: self.state.id, blocks, answer }).await?
     }
 
-    /// A block's bytes; `None` where it is not held.
+    /// A block's bytes; `None` where it is not held. [`fetch`](Self::fetch) waits for it.
     ///
     /// # Errors
     /// [`Error::Read`] where the store fails, with the block's index.

@@ -11,6 +11,7 @@
 //! store is behind, the pump does not read its stream, but still writes; while the stream is slow, the store hands that
 //! session no commands, and serves the others.
 
+mod blocks;
 mod call;
 mod clock;
 mod error;
@@ -22,25 +23,31 @@ mod multifeed;
 mod oneshot;
 mod options;
 mod pump;
+mod reads;
 mod runtime;
 mod store;
 mod sync;
 mod table;
+mod waits;
+mod watch;
 
+pub use blocks::{Blocks, ReadOptions};
 pub use error::Error;
 pub use events::{Events, MultifeedEvent};
 pub use feed::{Feed, Verification};
-pub use multifeed::{FeedRef, Multifeed};
+pub use multifeed::{FeedRef, Multifeed, generate_key_pair};
 pub use options::{Options, PumpOptions};
+pub use reads::{Download, FeedPeer, Selection, Wait};
 pub use runtime::Runtime;
 pub use sync::{Sync, SyncCloser, SyncEvent, SyncId, Totals};
+pub use watch::{FeedEvent, FeedEvents};
 
 pub use multifeed_core as core;
 pub use multifeed_proto as proto;
 
 pub use multifeed_core::{
-    AppendError, FileStorage, KeyPair, MemoryStorage, Progress, Recovered, Replicate, Storage, StoreError, SyncError,
-    SyncTotals, VerifyStep,
+    AppendError, Audit, FileStorage, KeyPair, MemoryStorage, Place, Progress, Recovered, Replicate, Storage,
+    StoreError, SyncError, SyncTotals, VerifyStep, WantError,
 };
 pub use multifeed_proto::{
     DEFAULT_ROOT_KEY, DiscoveryKey, Fault, FeedKey, Json, RemoteHandshake, Role, SessionError, StaticKeyPair,

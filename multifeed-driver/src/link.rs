@@ -8,7 +8,7 @@ use multifeed_proto::{Command, Event, Message, SessionError, Totals};
 
 use crate::lock;
 use crate::mailbox::Mailbox;
-use crate::sync::SyncQueue;
+use crate::sync::{SyncId, SyncQueue};
 
 /// What a session's pump and the store's thread pass each other: events and credit one way, commands the other. Each side
 /// takes all that is there at once, and neither ever waits for the other: the pump stops reading its stream while the
@@ -19,6 +19,8 @@ pub(crate) struct Link {
     mailbox: Arc<Mailbox>,
     /// Where the session's events for the application go.
     pub(crate) sync: Arc<SyncQueue>,
+    /// The session's number for the application.
+    pub(crate) id: SyncId,
     /// The store's name for the session, once it heard of it.
     pub(crate) peer: OnceLock<PeerId>,
     /// How the session replicates.
@@ -69,6 +71,7 @@ pub(crate) struct Delivery {
 
 impl Link {
     pub(crate) fn new(
+        id: SyncId,
         mailbox: Arc<Mailbox>,
         sync: Arc<SyncQueue>,
         options: Replicate,
@@ -77,6 +80,7 @@ impl Link {
     ) -> Self {
         Self {
             state: Mutex::default(),
+            id,
             mailbox,
             sync,
             peer: OnceLock::new(),

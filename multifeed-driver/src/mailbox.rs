@@ -10,6 +10,7 @@ use crate::call::Call;
 use crate::error::Error;
 use crate::link::Link;
 use crate::lock;
+use crate::waits::Ticket;
 
 /// Calls wait here in one bounded queue. Sessions do not: each [`Link`] stands in the list at most once, and holds its own
 /// bounded events, so that a busy session cannot fill the mailbox for the others.
@@ -26,6 +27,8 @@ struct Inner {
     /// Callers that found the queue full. All are woken when it is emptied, so one that gave up costs nobody its turn.
     callers: Vec<Waker>,
     links: Vec<Arc<Link>>,
+    /// Accepted calls whose answers nobody waits for any more: at most as many as are unanswered.
+    given_up: Vec<Ticket>,
     /// The last handle was dropped.
     deserted: bool,
     /// No calls are accepted any more.
@@ -60,6 +63,15 @@ impl Mailbox {
         .await
     }
 
+    /// Nobody waits any more for what a call asked for. What is done is done; what waits for a peer is asked for no longer.
+    pub(crate) fn give_up(&self, ticket: Ticket) {
+        let mut inner = lock(&self.inner);
+        if !inner.gone {
+            inner.given_up.push(ticket);
+            self.wake(inner);
+        }
+    }
+
     /// A session has events, credit, or its end for the store. False where there is no store any more.
     pub(crate) fn ring(&self, link: Arc<Link>) -> bool {
         let mut inner = lock(&self.inner);
@@ -84,9 +96,11 @@ impl Mailbox {
         timeout: Option<Duration>,
         calls: &mut VecDeque<Call>,
         links: &mut Vec<Arc<Link>>,
+        given_up: &mut Vec<Ticket>,
     ) -> bool {
         let mut inner = lock(&self.inner);
-        let idle = inner.calls.is_empty() && inner.links.is_empty() && !inner.deserted;
+        let nothing = inner.calls.is_empty() && inner.links.is_empty() && inner.given_up.is_empty();
+        let idle = nothing && !inner.deserted;
         if idle && timeout != Some(Duration::ZERO) {
             inner.asleep = true;
             inner = match timeout {
@@ -103,6 +117,7 @@ impl Mailbox {
         }
         calls.append(&mut inner.calls);
         links.append(&mut inner.links);
+        given_up.append(&mut inner.given_up);
         let callers = std::mem::take(&mut inner.callers);
         let deserted = std::mem::take(&mut inner.deserted);
         drop(inner);
@@ -165,13 +180,13 @@ mod tests {
         assert!(matches!(first.as_mut().poll(&mut cx), Poll::Ready(Ok(()))));
         assert!(second.as_mut().poll(&mut cx).is_pending());
         let (mut calls, mut links) = (VecDeque::new(), Vec::new());
-        mailbox.take(None, &mut calls, &mut links);
+        mailbox.take(None, &mut calls, &mut links, &mut Vec::new());
         assert_eq!(calls.len(), 1);
         assert!(matches!(second.as_mut().poll(&mut cx), Poll::Ready(Ok(()))));
         mailbox.close();
         let mut third = Box::pin(mailbox.call(close_call()));
         assert!(matches!(third.as_mut().poll(&mut cx), Poll::Ready(Err(Error::Closed))));
-        mailbox.take(None, &mut calls, &mut links);
+        mailbox.take(None, &mut calls, &mut links, &mut Vec::new());
         assert_eq!(calls.len(), 2, "what was accepted is still there");
     }
 
@@ -180,7 +195,7 @@ mod tests {
         let mailbox = Mailbox::new(1);
         let (mut calls, mut links) = (VecDeque::new(), Vec::new());
         mailbox.desert();
-        assert!(mailbox.take(None, &mut calls, &mut links));
-        assert!(!mailbox.take(Some(Duration::from_millis(1)), &mut calls, &mut links));
+        assert!(mailbox.take(None, &mut calls, &mut links, &mut Vec::new()));
+        assert!(!mailbox.take(Some(Duration::from_millis(1)), &mut calls, &mut links, &mut Vec::new()));
     }
 }

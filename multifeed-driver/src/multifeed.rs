@@ -28,6 +28,7 @@ use crate::runtime::Runtime;
 use crate::store::Store;
 use crate::sync::{Sync, SyncId, SyncQueue};
 use crate::table::FeedTable;
+use crate::waits::{Ticket, Waiting};
 
 /// A set of feeds that syncs as one: ours, each with a writer's name, and those that others share with us.
 ///
@@ -46,8 +47,9 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     subscribers: Mutex<Vec<Weak<EventQueue>>>,
     closed: Mutex<Closed>,
-    options: Options,
+    pub(crate) options: Options,
     syncs: AtomicU64,
+    tickets: AtomicU64,
     problems: Mutex<Vec<StoreError>>,
     recovered: Mutex<Vec<Recovered>>,
 }
@@ -100,6 +102,7 @@ impl Multifeed {
             closed: Mutex::default(),
             options,
             syncs: AtomicU64::new(0),
+            tickets: AtomicU64::new(0),
             problems: Mutex::default(),
             recovered: Mutex::default(),
         });
@@ -191,7 +194,9 @@ impl Multifeed {
             (root.live, root.user_data) = (options.live, options.user_data.clone());
         }
         let queue = Arc::new(SyncQueue::default());
+        let id = SyncId(shared.syncs.fetch_add(1, Ordering::Relaxed));
         let link = Arc::new(Link::new(
+            id,
             shared.mailbox.clone(),
             queue.clone(),
             options,
@@ -207,7 +212,6 @@ impl Multifeed {
                 queue.end(Err(SyncError::Session(SessionError::Local(Error::Random(error.to_string()).to_string()))))
             }
         }
-        let id = SyncId(shared.syncs.fetch_add(1, Ordering::Relaxed));
         Sync::new(link, id, self.guard.clone())
     }
 
@@ -300,12 +304,40 @@ impl Guard {
         self.0.mailbox.call(call(answer)).await?;
         waiting.await.map_err(|_| Error::Closed)
     }
+
+    /// As [`ask`](Self::ask), for what may have to wait for a peer: whoever drops the future is waited for no longer.
+    pub(crate) async fn ask_waiting<T>(
+        self: &Arc<Self>,
+        call: impl FnOnce(Ticket, Answer<Result<T, Error>>) -> Call,
+    ) -> Result<T, Error> {
+        self.begin(call).await?.await
+    }
+
+    /// Puts a call that may have to wait into the queue. What it gives is a future of the answer.
+    pub(crate) async fn begin<T>(
+        self: &Arc<Self>,
+        call: impl FnOnce(Ticket, Answer<Result<T, Error>>) -> Call,
+    ) -> Result<Waiting<T>, Error> {
+        let ticket = Ticket(self.0.tickets.fetch_add(1, Ordering::Relaxed));
+        let (answer, waiting) = oneshot::channel();
+        self.0.mailbox.call(call(ticket, answer)).await?;
+        Ok(Waiting::new(self.clone(), ticket, waiting))
+    }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
         self.0.mailbox.desert();
     }
+}
+
+/// A new key pair, from the system's randomness: for a writer whose key is to be known before, or kept elsewhere.
+///
+/// # Errors
+/// [`Error::Random`].
+pub fn generate_key_pair() -> Result<KeyPair, Error> {
+    let mut rng = StdRng::try_from_rng(&mut SysRng).map_err(|error| Error::Random(error.to_string()))?;
+    Ok(KeyPair::generate(&mut rng))
 }
 
 /// What a feed can be looked up by: see [`Multifeed::feed`].

@@ -7,16 +7,16 @@ use std::time::Duration;
 use multifeed_core::{AppendError, KeyPair};
 use multifeed_core::{FeedId, Multifeed, MultifeedEvent, PeerEvent, PeerId, Storage, SyncError, SyncTotals};
 use multifeed_proto::{Command, Event, SessionError};
-use rand::SeedableRng;
-use rand::rngs::{StdRng, SysRng};
 
 use crate::call::Call;
 use crate::error::Error;
 use crate::link::Link;
-use crate::multifeed::Shared;
+use crate::multifeed::{Shared, generate_key_pair};
 use crate::oneshot::Answer;
-use crate::sync::{SyncEvent, Totals};
+use crate::sync::{SyncEvent, SyncId, Totals};
 use crate::table::FeedState;
+use crate::waits::{Ticket, Waits};
+use crate::watch::Watchers;
 
 /// Bytes of blocks that one step of a check reads before the thread looks at its mailbox again.
 const VERIFY_STEP_BYTES: usize = 1024 * 1024;
@@ -32,18 +32,23 @@ const QUANTA_IN_A_ROW: usize = 8;
 
 /// The thread's state. The application's calls go first: they are done between any two sessions' turns.
 pub(crate) struct Store<S: Storage> {
-    multi: Multifeed<S>,
+    pub(crate) multi: Multifeed<S>,
     peers: BTreeMap<PeerId, Connected>,
     /// Commands were left when the thread's turn was over.
     unfinished: bool,
     /// When the oldest blocks that are not written came.
     uncommitted_since: Option<Duration>,
     quantum_bytes: usize,
+    /// Calls that wait for peers.
+    pub(crate) waits: Waits,
+    /// Who watches which feed.
+    pub(crate) watchers: Watchers,
     closing: bool,
     closers: Vec<Answer<Result<(), Error>>>,
     // Buffers that are kept for their memory.
     calls: VecDeque<Call>,
     links: Vec<Arc<Link>>,
+    given_up: Vec<Ticket>,
     events: Vec<Event>,
     commands: Vec<Command>,
     // Last: dropped after everything above.
@@ -89,10 +94,13 @@ impl<S: Storage> Store<S> {
             unfinished: false,
             uncommitted_since: None,
             quantum_bytes: quantum_bytes.max(1),
+            waits: Waits::default(),
+            watchers: Watchers::default(),
             closing: false,
             closers: Vec::new(),
             calls: VecDeque::new(),
             links: Vec::new(),
+            given_up: Vec::new(),
             events: Vec::new(),
             commands: Vec::new(),
             shared: Leaving(shared),
@@ -133,7 +141,9 @@ impl<S: Storage> Store<S> {
 
     /// Takes what the mailbox holds, and does the calls in it.
     fn take(&mut self, timeout: Option<Duration>) {
-        let deserted = self.shared.0.mailbox.take(timeout, &mut self.calls, &mut self.links);
+        let deserted = self.shared.0.mailbox.take(timeout, &mut self.calls, &mut self.links, &mut self.given_up);
+        // What is given up makes room for what comes; what is given up of what comes is so afterwards.
+        self.give_up();
         if !self.calls.is_empty() {
             while let Some(call) = self.calls.pop_front() {
                 self.call(call);
@@ -141,9 +151,23 @@ impl<S: Storage> Store<S> {
             // Sessions hear of what was appended.
             self.multi.commit(self.shared.0.clock.now());
         }
+        self.give_up();
+        self.given_up.clear();
         if deserted {
             self.begin_closing();
         }
+    }
+
+    /// Waits no longer for what nobody waits for.
+    fn give_up(&mut self) {
+        let (waits, multi) = (&mut self.waits, &mut self.multi);
+        self.given_up.retain(|&ticket| match waits.give_up(ticket) {
+            Some(want) => {
+                multi.unwant(want);
+                false
+            }
+            None => true,
+        });
     }
 
     /// Writes what was received, where there is nothing else to do, or it is much, or waited long.
@@ -193,6 +217,7 @@ impl<S: Storage> Store<S> {
                 let step = self.multi.verify_step(feed, &mut cursor, VERIFY_STEP_BYTES);
                 answer.send(step.map(|step| (cursor, step)).map_err(Error::Store));
             }
+            Call::Read(call) => self.read(call),
             Call::Close { answer } => {
                 self.closers.push(answer);
                 self.begin_closing();
@@ -204,15 +229,24 @@ impl<S: Storage> Store<S> {
         let feed = match key_pair {
             Some(key_pair) => self.multi.writer(name, || key_pair)?,
             None => {
-                let mut rng = StdRng::try_from_rng(&mut SysRng).map_err(|error| Error::Random(error.to_string()))?;
-                self.multi.writer(name, || KeyPair::generate(&mut rng))?
+                let key_pair = generate_key_pair()?;
+                self.multi.writer(name, || key_pair)?
             }
         };
         Ok(self.state(feed))
     }
 
+    /// The application's number of a session.
+    pub(crate) fn sync_of(&self, peer: PeerId) -> Option<SyncId> {
+        Some(self.peers.get(&peer)?.link.id)
+    }
+
+    pub(crate) fn now(&self) -> Duration {
+        self.shared.0.clock.now()
+    }
+
     /// A feed's numbers, as they are now, for all handles.
-    fn state(&self, feed: FeedId) -> Arc<FeedState> {
+    pub(crate) fn state(&self, feed: FeedId) -> Arc<FeedState> {
         self.shared.0.table.update(self.multi.info(feed))
     }
 
@@ -326,12 +360,22 @@ impl<S: Storage> Store<S> {
                 _ => {}
             }
         }
+        self.end_waits();
+        while let Some((feed, event)) = self.multi.poll_feed_event() {
+            let peers = &self.peers;
+            let event = event.map_peer(|peer| peers.get(&peer).map(|connected| connected.link.id));
+            if !self.watchers.tell(feed, event) {
+                self.multi.watch(feed, false);
+            }
+        }
     }
 
     /// No more calls; the sessions end, and take their time for it, which each of them bounds.
     fn begin_closing(&mut self) {
         self.closing = true;
         self.shared.0.mailbox.close();
+        // Whoever waits for a peer is told that the multifeed is closed.
+        self.waits = Waits::default();
         self.peers.values().for_each(|connected| connected.link.cancel());
     }
 

@@ -2,6 +2,7 @@
 
 mod append;
 mod cache;
+mod clear;
 mod oversized;
 mod put;
 mod read;
@@ -23,8 +24,9 @@ use crate::storage::{FileId, FileKind, Slot, Storage};
 use cache::{NodeCache, Window};
 use stage::Staged;
 
+pub use clear::Audit;
 pub use put::Put;
-pub use read::Answer;
+pub use read::{Answer, Located, Place};
 pub use recover::Recovered;
 pub use verify::{Finding, Problem, VerifyCursor, VerifyStep};
 
@@ -229,6 +231,11 @@ impl Feed {
     /// Whether the secret key is here.
     pub fn writable(&self) -> bool {
         self.key_pair.is_some()
+    }
+
+    /// The key pair, where the feed is writable.
+    pub fn key_pair(&self) -> Option<&KeyPair> {
+        self.key_pair.as_ref()
     }
 
     /// The writer's local name; a remote feed has none.

@@ -1,5 +1,7 @@
 //! Reading blocks, and answering requests for them.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use multifeed_proto::{Data, Request};
 
@@ -8,12 +10,31 @@ use super::{Cursor, Feed, Files};
 use crate::error::StoreError;
 use crate::limits::{MAX_BLOCK_BYTES, MAX_FEED_BLOCKS, MAX_MESSAGE_BYTES};
 use crate::merkle::{self, index as flat};
+use crate::sparse_bits::words_of;
 use crate::storage::{FileKind, Storage};
 
 /// Bytes that are read at once when blocks are read in order.
 const WINDOW: usize = 64 * 1024;
 /// Larger blocks are read by themselves.
 const MAX_WINDOWED: usize = 16 * 1024;
+
+/// The place of a byte of a feed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The block that it is in; the length for the feed's very end.
+    pub block: u64,
+    /// Its offset in that block.
+    pub offset: u64,
+}
+
+/// What the held nodes tell of the place of a byte.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Located {
+    /// Its place.
+    At(Place),
+    /// It is in one of these blocks; past the length where they are.
+    Within(Range<u64>),
+}
 
 /// The answer to a Request.
 #[derive(Debug, Clone)]
@@ -122,6 +143,20 @@ impl Feed {
     /// # Errors
     /// What the storage says.
     pub fn seek<S: Storage + ?Sized>(&mut self, storage: &mut S, offset: u64) -> Result<Option<u64>, StoreError> {
+        Ok(match self.locate(storage, offset)? {
+            Located::At(place) => Some(place.block),
+            Located::Within(_) => None,
+        })
+    }
+
+    /// Where the byte at this offset is, as exactly as the held nodes tell.
+    ///
+    /// # Errors
+    /// What the storage says.
+    pub fn locate<S: Storage + ?Sized>(&mut self, storage: &mut S, offset: u64) -> Result<Located, StoreError> {
+        if offset == 0 {
+            return Ok(Located::At(Place { block: 0, offset: 0 }));
+        }
         let Some(root) = self
             .roots
             .iter()
@@ -132,12 +167,16 @@ impl Feed {
             .err()
         else {
             // JS takes the end for the block after the last.
-            return Ok((offset == self.byte_length).then_some(self.length));
+            return Ok(if offset == self.byte_length {
+                Located::At(Place { block: self.length, offset: 0 })
+            } else {
+                Located::Within(self.length..u64::MAX)
+            });
         };
         let (mut node, mut left) = root;
         while let Some((low, high)) = flat::children(node) {
             if !self.bitfield.node(low) {
-                return Ok(None);
+                return Ok(Located::Within(flat::left_span(node) / 2..flat::right_span(node) / 2 + 1));
             }
             let size = self.node(storage, low)?.size;
             if left < size {
@@ -147,7 +186,14 @@ impl Feed {
                 node = high;
             }
         }
-        Ok(Some(node / 2))
+        Ok(Located::At(Place { block: node / 2, offset: left }))
+    }
+
+    /// How many blocks of a range are held.
+    pub fn count_held(&self, range: Range<u64>) -> u64 {
+        words_of(range.start, range.end.min(self.bitfield.end()))
+            .map(|(word, mask)| u64::from((self.bitfield.word(word) & mask).count_ones()))
+            .sum()
     }
 
     /// Where a block begins in `data`, told by the roots of what stands before it.

@@ -1,9 +1,10 @@
 //! The set of feeds: stored together, found by key or name, and replicated with any number of remotes.
 
 mod catalog;
+mod reads;
 mod sessions;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -15,9 +16,11 @@ use crate::error::{AppendError, StoreError};
 use crate::feed::{Feed, Recovered, VerifyCursor, VerifyStep};
 use crate::key_pair::KeyPair;
 use crate::limits::Limits;
+use crate::news::FeedNews;
 use crate::peering::Peering;
 use crate::sparse_bits::SparseBits;
 use crate::storage::{FileKind, Storage};
+use crate::wants::{WantEnd, WantId, Wants};
 
 /// A feed of a [`Multifeed`]: good while that is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,6 +35,8 @@ pub struct PeerId(u64);
 pub struct Options {
     /// What remotes may make it hold.
     pub limits: Limits,
+    /// Whether sessions fetch only those blocks that the application asks for, unless they say otherwise.
+    pub sparse: bool,
 }
 
 /// What a feed is and holds.
@@ -101,6 +106,18 @@ pub struct Multifeed<S> {
     problems: Vec<StoreError>,
     recovered: Vec<Recovered>,
     next_check: Option<Duration>,
+    sparse: bool,
+    next_want: u64,
+    /// Whose feed each want is of.
+    wants: BTreeMap<WantId, FeedId>,
+    /// Those that are given up in time.
+    deadlines: BTreeSet<(Duration, WantId)>,
+    /// Feeds with wants that only a session which is there can fulfil.
+    if_available: BTreeSet<FeedId>,
+    /// How waiting ended, to be told.
+    ended: VecDeque<(WantId, WantEnd)>,
+    /// Watched feeds with events that were not taken, each once.
+    newsy: VecDeque<FeedId>,
     /// The newest time that any call told.
     now: Duration,
 }
@@ -118,6 +135,15 @@ struct FeedSlot {
     told: bool,
     /// Sessions that have this feed's channel open.
     subscribers: Vec<PeerId>,
+    /// What the application waits for.
+    wants: Wants,
+    /// What happened, where somebody watches.
+    news: Option<Box<FeedNews>>,
+    /// It stands among those with news.
+    newsy: bool,
+    /// The length and whether every block was held, as of the last event that told.
+    told_len: u64,
+    synced: bool,
 }
 
 impl<S: Storage> Multifeed<S> {
@@ -146,6 +172,13 @@ impl<S: Storage> Multifeed<S> {
             problems: Vec::new(),
             recovered: Vec::new(),
             next_check: None,
+            sparse: options.sparse,
+            next_want: 0,
+            wants: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            if_available: BTreeSet::new(),
+            ended: VecDeque::new(),
+            newsy: VecDeque::new(),
             now: Duration::ZERO,
         };
         for slot in slots {
@@ -350,6 +383,8 @@ impl<S: Storage> Multifeed<S> {
     fn insert(&mut self, feed: Feed) -> FeedId {
         let id = FeedId(self.feeds.len() as u32);
         self.catalog.insert(id, feed.key(), feed.local_name());
+        let told_len = feed.len();
+        let synced = feed.downloaded() == told_len;
         self.feeds.push(FeedSlot {
             feed,
             reserved: SparseBits::default(),
@@ -357,6 +392,11 @@ impl<S: Storage> Multifeed<S> {
             dirty: false,
             told: false,
             subscribers: Vec::new(),
+            wants: Wants::default(),
+            news: None,
+            newsy: false,
+            told_len,
+            synced,
         });
         id
     }

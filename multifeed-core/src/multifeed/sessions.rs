@@ -7,6 +7,7 @@ use multifeed_proto::{Command, Event, FeedKey, Message, Origin, Token};
 use super::{FeedId, FeedSlot, Multifeed, MultifeedEvent, PeerId};
 use crate::error::StoreError;
 use crate::limits::{Limits, MAX_BLOCK_BYTES};
+use crate::news::FeedEvent;
 use crate::peer::{Peer, PeerFault, Work};
 use crate::peering::Peering;
 use crate::replicate::{PeerEvent, Replicate};
@@ -17,7 +18,8 @@ const CHECK_EVERY: Duration = Duration::from_secs(2);
 
 impl<S: Storage> Multifeed<S> {
     /// Adds a session. Its events are then given to [`handle`](Self::handle).
-    pub fn connect(&mut self, options: Replicate) -> PeerId {
+    pub fn connect(&mut self, mut options: Replicate) -> PeerId {
+        options.sparse.get_or_insert(self.sparse);
         let id = PeerId(self.next_peer);
         self.next_peer += 1;
         self.peerings.insert(id, Peering::new(options));
@@ -42,10 +44,13 @@ impl<S: Storage> Multifeed<S> {
             }
             Event::Manifest { keys, .. } => self.manifest(id, keys),
             Event::Replicate { keys, origin, .. } => self.replicate(id, keys, origin),
-            Event::Opened { token } => self.with_peer(id, token, |peer, work| {
-                peer.open(work);
-                Ok(())
-            }),
+            Event::Opened { token } => {
+                self.tell(FeedId(token.0), FeedEvent::PeerOpen { peer: id });
+                self.with_peer(id, token, |peer, work| {
+                    peer.open(work);
+                    Ok(())
+                });
+            }
             Event::Message { token, message } => self.message(id, token, message),
             Event::ChannelClosed { token } => {
                 self.drop_peer(id, FeedId(token.0));
@@ -67,6 +72,7 @@ impl<S: Storage> Multifeed<S> {
             // The root's Close ends nothing; an event that is not known yet is one that asks for nothing.
             _ => {}
         }
+        self.give_up_unavailable();
         self.wake(id);
     }
 
@@ -118,6 +124,11 @@ impl<S: Storage> Multifeed<S> {
             peering.events.extend(too_large.map(|(index, size)| PeerEvent::TooLarge { key, index, size }));
             match sent {
                 Ok(Some(sent)) => {
+                    if let Some(index) = sent.block()
+                        && slot.news.is_some()
+                    {
+                        slot.tell(feed, FeedEvent::Upload { blocks: index..index + 1 }, &mut self.newsy);
+                    }
                     let closes = matches!(sent, crate::peer::Sent::Close);
                     let command = peering.command(feed, sent);
                     peering.activate(feed);
@@ -159,11 +170,13 @@ impl<S: Storage> Multifeed<S> {
         if std::mem::take(&mut self.unannounced) {
             self.announce_feeds();
         }
+        self.give_up_unavailable();
     }
 
     /// Ends what is overdue. To be called when [`poll_timeout`](Self::poll_timeout) says so; any other time does no harm.
     pub fn handle_timeout(&mut self, now: Duration) {
         self.now = self.now.max(now);
+        self.give_up_late();
         if self.next_check.is_none_or(|at| now < at) {
             return;
         }
@@ -187,6 +200,7 @@ impl<S: Storage> Multifeed<S> {
             }
             self.wake(id);
         }
+        self.give_up_unavailable();
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called.
@@ -196,7 +210,8 @@ impl<S: Storage> Multifeed<S> {
         } else if self.next_check.is_none() {
             self.next_check = Some(self.now + CHECK_EVERY);
         }
-        self.next_check
+        let deadline = self.deadlines.first().map(|&(at, _)| at);
+        [self.next_check, deadline].into_iter().flatten().min()
     }
 
     /// Ends a session cleanly: what is queued goes out first.
@@ -211,6 +226,7 @@ impl<S: Storage> Multifeed<S> {
     pub fn disconnect(&mut self, id: PeerId) {
         self.drop_peers(id);
         self.peerings.remove(&id);
+        self.give_up_unavailable();
     }
 
     fn manifest(&mut self, id: PeerId, keys: Vec<FeedKey>) {
@@ -276,6 +292,12 @@ impl<S: Storage> Multifeed<S> {
             let key = self.feeds[feed.0 as usize].feed.key();
             peering.events.push_back(PeerEvent::Conflict { key, conflict });
         }
+        if let Some(len) = effect.remote_len {
+            self.tell(feed, FeedEvent::RemoteUpdate { peer: id, len });
+        }
+        if effect.proven {
+            self.mark_dirty(feed);
+        }
         if let Some((index, size)) = effect.stored {
             // One that no message can carry is kept, and nobody is told of it.
             if size <= MAX_BLOCK_BYTES as u64 {
@@ -296,7 +318,7 @@ impl<S: Storage> Multifeed<S> {
     }
 
     /// Runs a call on the machine of a feed on a session, and deals with what it leaves.
-    fn with_peer(
+    pub(super) fn with_peer(
         &mut self,
         id: PeerId,
         token: Token,
@@ -322,7 +344,7 @@ impl<S: Storage> Multifeed<S> {
         self.wake(id);
     }
 
-    fn commit_feed(&mut self, id: FeedId) {
+    pub(super) fn commit_feed(&mut self, id: FeedId) {
         let slot = &mut self.feeds[id.0 as usize];
         if let Err(error) = slot.feed.flush(&mut self.storage) {
             // The blocks stay staged, and are tried again with the next batch. Whoever brought them has to stop, and hears of it
@@ -340,7 +362,8 @@ impl<S: Storage> Multifeed<S> {
         if !std::mem::replace(&mut slot.told, true) {
             self.events.push_back(MultifeedEvent::Blocks { id });
         }
-        for peer_id in slot.subscribers.clone() {
+        self.committed(id, &fresh);
+        for peer_id in self.slot(id).subscribers.clone() {
             let Some(peering) = self.peerings.get_mut(&peer_id) else { continue };
             let slot = &mut self.feeds[id.0 as usize];
             if let Some(peer) = peering.peers.get_mut(&id) {
@@ -388,6 +411,7 @@ impl<S: Storage> Multifeed<S> {
         let Some(mut peer) = peering.peers.remove(&feed) else { return };
         let slot = &mut self.feeds[feed.0 as usize];
         slot.subscribers.retain(|&subscriber| subscriber != id);
+        slot.tell(feed, FeedEvent::PeerClose { peer: id }, &mut self.newsy);
         if peer.release(&mut slot.reserved) {
             self.rewind(feed);
         }
@@ -403,9 +427,10 @@ impl<S: Storage> Multifeed<S> {
     /// The feeds of a session with holes that its remote could not fill.
     fn holes(&self, peering: &Peering) -> Vec<(FeedKey, u64)> {
         let lacks = |id: FeedId| {
-            let feed = &self.slot(id).feed;
+            let FeedSlot { feed, wants, .. } = self.slot(id);
             let to_come = peering.peers.get(&id).map_or(0, Peer::missing);
-            (feed.key(), (feed.len() - feed.downloaded()).saturating_sub(to_come))
+            let lacking = if peering.is_sparse() { wants.missing(feed) } else { feed.len() - feed.downloaded() };
+            (feed.key(), lacking.saturating_sub(to_come))
         };
         self.feeds()
             .filter(|id| peering.known.get(u64::from(id.0)))
@@ -420,7 +445,7 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
-    fn wake(&mut self, id: PeerId) {
+    pub(super) fn wake(&mut self, id: PeerId) {
         if let Some(peering) = self.peerings.get_mut(&id)
             && peering.has_output()
             && !std::mem::replace(&mut peering.queued, true)
@@ -440,6 +465,12 @@ impl FeedSlot {
     }
 }
 
-fn work<'a, S>(slot: &'a mut FeedSlot, storage: &'a mut S, limits: &'a Limits, now: Duration) -> Work<'a, S> {
-    Work { feed: &mut slot.feed, reserved: &mut slot.reserved, storage, limits, now, too_large: Vec::new() }
+pub(super) fn work<'a, S>(
+    slot: &'a mut FeedSlot,
+    storage: &'a mut S,
+    limits: &'a Limits,
+    now: Duration,
+) -> Work<'a, S> {
+    let FeedSlot { feed, reserved, wants, .. } = slot;
+    Work { feed, reserved, wants, storage, limits, now, too_large: Vec::new() }
 }

@@ -1,14 +1,18 @@
 //! What a remote has of a feed, what we ask it for, and when there is nothing left to ask.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
+use std::ops::Range;
 use std::time::Duration;
 
 use multifeed_proto::{Have, Message, Request};
 
 use super::PeerFault;
+use super::questions::Questions;
 use crate::bitfield::rle;
 use crate::feed::Feed;
+use crate::limits::MAX_FEED_BLOCKS;
 use crate::sparse_bits::{SparseBits, words_of};
+use crate::wants::{WantId, Wants};
 
 /// Blocks that one Want covers: hypercore asks for 1 Mi at a time, and answers only multiples of 8192.
 pub(super) const WANT_BLOCKS: u64 = 1 << 20;
@@ -18,6 +22,8 @@ const WANTS_IN_FLIGHT: u32 = 2;
 const FEWEST_REQUESTS: usize = 16;
 /// The most requests in flight: past this, the longer proofs cost more than the round trips saved.
 const MOST_REQUESTS: usize = 256;
+/// Requests in flight beyond those, for blocks that somebody waits for: hypercore's own number.
+const URGENT_REQUESTS: usize = 16;
 /// Answers on their way at once, in bytes of blocks; what the remote may have to queue for us.
 const BYTES_IN_FLIGHT: u64 = 4 << 20;
 
@@ -30,6 +36,10 @@ pub(super) struct Download {
     has: SparseBits,
     /// Windows of [`WANT_BLOCKS`] below this one were wanted, or are whole here.
     next_window: u64,
+    /// Windows past those that were wanted for what is asked for in them.
+    ahead: BTreeSet<u64>,
+    /// Windows in which blocks were given up here: the remote may have those, and has told so when they were held.
+    stale: BTreeSet<u64>,
     /// Wants that have no answer yet.
     unanswered: u32,
     /// Whether the remote ever told what it has.
@@ -38,10 +48,23 @@ pub(super) struct Download {
     cursor: u64,
     /// Blocks asked for, oldest first.
     in_flight: VecDeque<u64>,
-    /// How far the Wants must reach at least, in blocks: where our own blocks are compared with the remote's.
-    reach: u64,
+    /// What is asked without a block.
+    questions: Questions,
+    /// How far the Wants have to go, in blocks.
+    limit: u64,
     /// When the remote last answered, or was first asked.
     progress_at: Duration,
+}
+
+/// What is to be downloaded, as a call needs to know it.
+#[derive(Clone, Copy)]
+pub(super) struct Scope<'a> {
+    /// What is asked for.
+    pub(super) wants: &'a Wants,
+    /// Nothing else is.
+    pub(super) sparse: bool,
+    /// How far our own blocks are compared with the remote's, whatever it has.
+    pub(super) reach: u64,
 }
 
 /// All that the remote has in a range.
@@ -98,7 +121,7 @@ impl Download {
         }
         let bits = rle::decode(bitfield, (WANT_BLOCKS / 8) as usize)
             .map_err(|why| PeerFault::message(feed, format!("Have with a malformed bitfield: {why}")))?;
-        if start / WANT_BLOCKS < self.next_window {
+        if self.covers(start / WANT_BLOCKS) {
             self.has.remove_range(start, end);
         }
         let told = Told { start, end, bits };
@@ -118,6 +141,7 @@ impl Download {
         if end - start > WANT_BLOCKS {
             // Cheaper for both to hear it as bitfields, window by window, as they are needed.
             self.next_window = self.next_window.min(start / WANT_BLOCKS);
+            self.ahead.retain(|window| *window < start / WANT_BLOCKS);
             return;
         }
         for (word, mask) in words_of(start, end) {
@@ -129,7 +153,7 @@ impl Download {
     /// Notes blocks of the remote's that we lack, in the windows that were wanted.
     fn add(&mut self, feed: &Feed, word: u64, members: u64) {
         let missing = members & !feed.bitfield().word(word);
-        if missing != 0 && word * 64 / WANT_BLOCKS < self.next_window {
+        if missing != 0 && self.covers(word * 64 / WANT_BLOCKS) {
             self.has.set_word(word, self.has.word(word) | missing);
         }
     }
@@ -141,20 +165,31 @@ impl Download {
             self.remote_len = 0;
         }
         self.has.remove_range(start, end);
+        self.questions.lost(start..end);
         let (lost, kept) = self.in_flight.iter().partition(|&&index| (start..end).contains(&index));
         self.in_flight = kept;
         Vec::from_iter(lost)
     }
 
-    /// The Wants to send now: window after window, as the requests come to need them.
+    /// The Wants to send now: window after window, as the requests come to need them, and before those the windows of what
+    /// somebody waits for.
     ///
     /// `reach` is how far they must go at least, in blocks, whatever the remote has.
-    pub(super) fn wants(&mut self, feed: &Feed, reach: u64, now: Duration, out: &mut VecDeque<Message>) {
-        self.reach = reach;
+    pub(super) fn wants(&mut self, scope: Scope<'_>, feed: &Feed, now: Duration, out: &mut VecDeque<Message>) {
+        while self.unanswered < WANTS_IN_FLIGHT
+            && let Some(window) = self.window_asked_for(scope, feed)
+        {
+            self.stale.remove(&window);
+            if window >= self.next_window {
+                self.ahead.insert(window);
+            }
+            self.want(window * WANT_BLOCKS, now, out);
+        }
+        self.limit = if scope.sparse { scope.reach } else { self.remote_len.max(scope.reach) }.max(1);
         while self.unanswered < WANTS_IN_FLIGHT && !self.all_wanted() {
             let start = self.next_window.saturating_mul(WANT_BLOCKS);
             // The remote announces new blocks only to those who wanted something: the first window always is.
-            if start > 0 && reach == 0 {
+            if start > 0 && scope.reach == 0 {
                 let requested = self.has.is_empty() || self.cursor >= (start - WANT_BLOCKS) / 64;
                 if !requested {
                     return;
@@ -167,15 +202,70 @@ impl Download {
                 }
             }
             self.next_window += 1;
-            self.unanswered += 1;
-            self.progress_at = now;
-            out.push_back(Message::Want { start, length: WANT_BLOCKS });
+            if !self.ahead.remove(&(self.next_window - 1)) {
+                self.want(start, now, out);
+            }
         }
+    }
+
+    fn want(&mut self, start: u64, now: Duration, out: &mut VecDeque<Message>) {
+        self.unanswered += 1;
+        self.progress_at = now;
+        out.push_back(Message::Want { start, length: WANT_BLOCKS });
+    }
+
+    /// The first window that was not wanted, and in which somebody waits for something.
+    fn window_asked_for(&self, scope: Scope<'_>, feed: &Feed) -> Option<u64> {
+        let wants = scope.wants;
+        if wants.is_empty() {
+            return None;
+        }
+        let mut from = 0;
+        while let Some(index) = wants.urgent(from).next() {
+            let window = index / WANT_BLOCKS;
+            if self.is_due(window) && !feed.has(index) {
+                return Some(window);
+            }
+            from = (window + 1) * WANT_BLOCKS;
+        }
+        // Those of ranges and questions, as far as the remote has blocks; one at a time, as they are needed.
+        let end = self.remote_len.min(MAX_FEED_BLOCKS);
+        let spans = wants.questions().values().map(|question| question.span.clone());
+        let ranges = wants.ranges().iter().filter(|_| scope.sparse || !self.stale.is_empty());
+        for range in ranges.chain(spans).filter(|range| self.first_of(range, None).is_none()) {
+            let mut at = range.start;
+            while at < range.end.min(end) {
+                let window = at / WANT_BLOCKS;
+                let stop = range.end.min((window + 1) * WANT_BLOCKS);
+                if self.is_due(window) && feed.bitfield().next_missing(at, stop).is_some() {
+                    return Some(window);
+                }
+                at = stop;
+            }
+        }
+        None
+    }
+
+    /// Blocks were given up here, which the remote may have.
+    pub(super) fn given_up(&mut self, blocks: &Range<u64>) {
+        if blocks.start < blocks.end {
+            self.stale.extend(blocks.start / WANT_BLOCKS..=(blocks.end - 1) / WANT_BLOCKS);
+        }
+    }
+
+    /// Whether a window is to be wanted for what somebody waits for in it.
+    fn is_due(&self, window: u64) -> bool {
+        !self.covers(window) || self.stale.contains(&window)
+    }
+
+    /// Whether a window was wanted.
+    fn covers(&self, window: u64) -> bool {
+        window < self.next_window || self.ahead.contains(&window)
     }
 
     /// Whether every window that matters was wanted, the first one in any case.
     fn all_wanted(&self) -> bool {
-        self.next_window.saturating_mul(WANT_BLOCKS) >= self.remote_len.max(self.reach).max(1)
+        self.next_window.saturating_mul(WANT_BLOCKS) >= self.limit.max(1)
     }
 
     /// Whether the remote has told everything that it was asked about.
@@ -183,9 +273,33 @@ impl Download {
         self.heard && self.unanswered == 0 && self.all_wanted()
     }
 
-    /// The next Request, where one more may be in flight and the remote has a block that nobody was asked for.
-    pub(super) fn request(&mut self, feed: &Feed, reserved: &mut SparseBits, now: Duration) -> Option<Request> {
-        if self.in_flight.len() >= self.window(feed) {
+    /// The next Request, where one more may be in flight and the remote has a block that nobody was asked for: what somebody
+    /// waits for, then what is asked for, then, unless the session is sparse, whatever it has.
+    pub(super) fn request(
+        &mut self,
+        scope: Scope<'_>,
+        feed: &Feed,
+        reserved: &mut SparseBits,
+        now: Duration,
+    ) -> Option<Request> {
+        let room = self.window(feed);
+        if self.in_flight.len() < room + URGENT_REQUESTS && !scope.wants.is_empty() {
+            if let Some((index, seek)) = self.questions.next(scope.wants, &self.has, self.remote_len) {
+                self.note_request(now);
+                return Some(Request { index, bytes: seek, hash: true, nodes: feed.digest(index) });
+            }
+            if let Some(index) = self.awaited(scope.wants, feed, reserved) {
+                return Some(self.ask_for(index, feed, reserved, now));
+            }
+        }
+        if self.in_flight.len() >= room {
+            return None;
+        }
+        let asked_for = scope.wants.ranges().iter().find_map(|range| self.free_in(feed, reserved, &range));
+        if let Some(index) = asked_for {
+            return Some(self.ask_for(index, feed, reserved, now));
+        }
+        if scope.sparse {
             return None;
         }
         let mut at = self.cursor;
@@ -195,17 +309,89 @@ impl Download {
             if free != 0 {
                 self.cursor = word;
                 let index = word * 64 + u64::from(free.leading_zeros());
-                reserved.insert(index);
-                if self.in_flight.is_empty() {
-                    self.progress_at = now;
-                }
-                self.in_flight.push_back(index);
-                return Some(Request { index, bytes: 0, hash: false, nodes: feed.digest(index) });
+                return Some(self.ask_for(index, feed, reserved, now));
             }
             at = word + 1;
         }
         self.cursor = u64::MAX;
         None
+    }
+
+    /// A block that somebody waits for by itself, and the remote has.
+    fn awaited(&self, wants: &Wants, feed: &Feed, reserved: &SparseBits) -> Option<u64> {
+        let free = |index: &u64| self.has.get(*index) && !reserved.get(*index) && !feed.has(*index);
+        let seeks = wants.questions().values().filter(|question| question.needs_block());
+        // Of a pair of leaves either tells the place.
+        let pairs = seeks
+            .filter(|question| !question.span.clone().any(|index| reserved.get(index) || feed.has(index)))
+            .filter_map(|question| question.span.clone().find(free));
+        wants.urgent(0).find(free).or_else(|| pairs.min())
+    }
+
+    fn ask_for(&mut self, index: u64, feed: &Feed, reserved: &mut SparseBits, now: Duration) -> Request {
+        reserved.insert(index);
+        self.note_request(now);
+        self.in_flight.push_back(index);
+        Request { index, bytes: 0, hash: false, nodes: feed.digest(index) }
+    }
+
+    fn note_request(&mut self, now: Duration) {
+        if self.in_flight.is_empty() {
+            self.progress_at = now;
+        }
+    }
+
+    /// The first block of a range that the remote has, that is not held, and that nobody was asked for.
+    fn free_in(&mut self, feed: &Feed, reserved: &SparseBits, range: &Range<u64>) -> Option<u64> {
+        loop {
+            let index = self.first_of(range, Some(reserved))?;
+            if !feed.has(index) {
+                return Some(index);
+            }
+            self.prune(feed, index / 64);
+        }
+    }
+
+    /// The first block of a range that the remote has, and that is not in `except`.
+    fn first_of(&self, range: &Range<u64>, except: Option<&SparseBits>) -> Option<u64> {
+        self.has.first_in(range.clone(), except)
+    }
+
+    /// Takes back the requests for blocks that nobody waits for.
+    pub(super) fn cancel(&mut self, wants: &Wants) -> Vec<u64> {
+        let (kept, cancelled) = self.in_flight.iter().partition(|&&index| wants.wants(index));
+        self.in_flight = kept;
+        cancelled.into()
+    }
+
+    /// Whether a want may still be fulfilled by this remote.
+    pub(super) fn may_bring(&self, wants: &Wants, id: WantId) -> bool {
+        if !self.told() || self.questions.is_asked(id) {
+            return true;
+        }
+        if let Some(index) = wants.block_of(id) {
+            return self.is_due(index / WANT_BLOCKS) || self.has.get(index) || self.in_flight.contains(&index);
+        }
+        self.questions.is_open(wants, id, &self.has, self.remote_len)
+    }
+
+    /// A message without a block answers a question. Whether there was one.
+    pub(super) fn answered_question(&mut self, index: u64, now: Duration) -> bool {
+        let answered = self.questions.answered(index);
+        if answered {
+            self.progress_at = now;
+        }
+        answered
+    }
+
+    /// One past the highest block that the remote spoke of.
+    pub(super) fn remote_len(&self) -> u64 {
+        self.remote_len
+    }
+
+    /// Blocks asked for.
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.len()
     }
 
     /// How many requests may be in flight: a few until a proof told the size of the blocks, and verified roots keep later proofs short.
@@ -248,18 +434,21 @@ impl Download {
         self.unanswered = 0;
         self.heard = true;
         self.next_window = u64::MAX;
+        self.questions = Questions::default();
         self.release()
     }
 
     /// When the oldest request will have waited too long.
     pub(super) fn expires(&self, patience: Duration) -> Option<Duration> {
-        (!self.in_flight.is_empty() || self.unanswered > 0).then(|| self.progress_at + patience)
+        let waits = !self.in_flight.is_empty() || self.unanswered > 0 || self.questions.is_waiting();
+        waits.then(|| self.progress_at + patience)
     }
 
     /// The remote answered nothing for too long: what it was asked for counts as not there.
     pub(super) fn expire(&mut self) -> VecDeque<u64> {
         self.unanswered = 0;
         self.heard = true;
+        self.questions.lost(0..u64::MAX);
         let lost = self.release();
         for &index in &lost {
             self.has.remove(index);
@@ -267,10 +456,18 @@ impl Download {
         lost
     }
 
-    /// Whether the remote has told everything, and has nothing that we lack.
-    pub(super) fn finished(&mut self, feed: &Feed) -> bool {
-        if !self.told() || !self.in_flight.is_empty() {
+    /// Whether the remote has told everything, and has nothing that we lack; in a sparse session, nothing that is asked for.
+    pub(super) fn finished(&mut self, scope: Scope<'_>, feed: &Feed) -> bool {
+        if !self.told() || !self.in_flight.is_empty() || self.questions.is_waiting() {
             return false;
+        }
+        if scope.sparse {
+            let wants = scope.wants;
+            let open = |id| self.questions.is_open(wants, id, &self.has, self.remote_len);
+            return self.window_asked_for(scope, feed).is_none()
+                && !wants.urgent(0).any(|index| self.has.get(index) && !feed.has(index))
+                && !wants.ranges().iter().any(|range| self.lacks(feed, range))
+                && !wants.questions().keys().any(|&id| open(id));
         }
         while let Some(word) = self.has.next_word(0) {
             self.prune(feed, word);
@@ -279,6 +476,18 @@ impl Download {
             }
         }
         true
+    }
+
+    /// Whether the remote has a block of a range that is not held.
+    fn lacks(&self, feed: &Feed, range: Range<u64>) -> bool {
+        let mut at = range.start;
+        while let Some(index) = self.first_of(&(at..range.end), None) {
+            if !feed.has(index) {
+                return true;
+            }
+            at = index + 1;
+        }
+        false
     }
 
     /// Forgets what came from elsewhere meanwhile.

@@ -3,6 +3,7 @@
 //! The rules are those of hypercore 9's `lib/replicate.js`; where two of ours meet, they keep to the same ones.
 
 mod download;
+mod questions;
 mod upload;
 
 use std::collections::VecDeque;
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use multifeed_proto::{Data, Have, Message, SessionError};
 
-use self::download::Download;
+use self::download::{Download, Scope};
 use self::upload::Upload;
 use crate::error::{Conflict, ProofError, PutError, StoreError};
 use crate::feed::{Feed, Put};
@@ -19,6 +20,7 @@ use crate::limits::Limits;
 use crate::prepared::prepare;
 use crate::sparse_bits::SparseBits;
 use crate::storage::Storage;
+use crate::wants::{WantId, Wants};
 
 /// How long a remote that tells nothing asks for nothing until it seems to have everything: far longer than between two requests
 /// of a remote that goes on, which always has several waiting.
@@ -54,6 +56,8 @@ pub(crate) struct PeerOptions {
     pub(crate) download: Option<bool>,
     /// Whether to serve blocks; by default yes.
     pub(crate) upload: Option<bool>,
+    /// Only what is asked for is fetched.
+    pub(crate) sparse: bool,
 }
 
 /// The feed that a machine works on: lent for the time of a call.
@@ -61,6 +65,8 @@ pub(crate) struct Work<'a, S> {
     pub(crate) feed: &'a mut Feed,
     /// Blocks that some session was asked for.
     pub(crate) reserved: &'a mut SparseBits,
+    /// What the application waits for.
+    pub(crate) wants: &'a Wants,
     pub(crate) storage: &'a mut S,
     pub(crate) limits: &'a Limits,
     pub(crate) now: Duration,
@@ -73,10 +79,36 @@ pub(crate) struct Work<'a, S> {
 pub(crate) struct Effect {
     /// The block that was stored, and its size in bytes.
     pub(crate) stored: Option<(u64, u64)>,
+    /// Nodes or a longer length were proven without a block.
+    pub(crate) proven: bool,
     /// Blocks that were asked for here are free to be asked of others.
     pub(crate) released: bool,
+    /// The remote told of more blocks than before: one past the highest.
+    pub(crate) remote_len: Option<u64>,
     /// Evidence that the feed's writer signed two histories; the channel closes.
     pub(crate) conflict: Option<Box<Conflict>>,
+}
+
+/// A feed on one session, as it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PeerInfo {
+    /// Both sides opened the channel.
+    pub opened: bool,
+    /// One past the highest block that the remote has told of.
+    pub remote_len: u64,
+    /// Blocks that it is to bring: in a sparse session those that were requested.
+    pub missing: u64,
+    /// Blocks that it was asked for and that did not come yet.
+    pub in_flight: u64,
+    /// Whether we fetch blocks of it.
+    pub downloading: bool,
+    /// Whether we serve it blocks.
+    pub uploading: bool,
+    /// Whether it fetches blocks.
+    pub remote_downloading: bool,
+    /// Whether it serves blocks.
+    pub remote_uploading: bool,
 }
 
 /// What a machine wants sent.
@@ -86,6 +118,16 @@ pub(crate) enum Sent {
     Message(Message),
     /// The channel's Close: nothing follows it.
     Close,
+}
+
+impl Sent {
+    /// The block that is sent.
+    pub(crate) fn block(&self) -> Option<u64> {
+        match self {
+            Self::Message(Message::Data(data)) if data.value.is_some() => Some(data.index),
+            _ => None,
+        }
+    }
 }
 
 /// The machine of one feed on one connection.
@@ -141,7 +183,11 @@ impl Peer {
 
     /// Blocks that the remote has and we lack.
     pub(crate) fn missing(&self) -> u64 {
-        if self.downloading { self.download.missing() } else { 0 }
+        match (self.downloading, self.options.sparse) {
+            (false, _) => 0,
+            (true, false) => self.download.missing(),
+            (true, true) => self.download.in_flight() as u64,
+        }
     }
 
     /// Whether there is something for [`Peer::poll`].
@@ -173,7 +219,9 @@ impl Peer {
             }
             Message::Have(have) if have.ack => {}
             Message::Have(have) => {
+                let before = self.download.remote_len();
                 let told = self.download.have(work.feed, &have)?;
+                effect.remote_len = Some(self.download.remote_len()).filter(|&len| len > before);
                 if !self.options.live {
                     match told {
                         Some(told) => self.upload.owe(work.feed, &told),
@@ -215,7 +263,7 @@ impl Peer {
                 released |= work.reserved.remove(index);
             }
         }
-        if !downloading && !self.options.live && !self.wants_more(work.feed) {
+        if !downloading && !self.options.live && !self.wants_more(work.feed, work.wants) {
             self.end();
         }
         released
@@ -223,6 +271,10 @@ impl Peer {
 
     fn data<S: Storage>(&mut self, data: Data, work: &mut Work<'_, S>, effect: &mut Effect) -> Result<(), PeerFault> {
         let index = data.index;
+        if data.value.is_none() && self.download.answered_question(index, work.now) {
+            effect.proven = !matches!(self.put(data, work, effect)?, None | Some(Put::Known));
+            return Ok(());
+        }
         if !self.download.answered(index, work.now) {
             // Not stored, and the remote is told so as hypercore does; one that sends without end and reads nothing is not.
             if data.value.is_some() && !work.feed.has(index) && self.out.len() < work.limits.requests_queued {
@@ -236,24 +288,83 @@ impl Peer {
             // The remote has the hash alone: not to be asked for again.
             return Ok(());
         };
-        match work.feed.put(work.storage, prepare(data)) {
-            Ok(Put::Stored { .. }) => effect.stored = Some((index, size)),
-            Ok(_) => {}
-            Err(PutError::Proof(ProofError::Conflict(conflict))) => {
-                effect.conflict = Some(conflict);
-                self.end();
-                return Ok(());
-            }
-            Err(PutError::Proof(error)) => {
-                let reason = error.to_string();
-                return Err(PeerFault::Remote(SessionError::Proof { feed: work.feed.key(), index, reason }));
-            }
-            Err(PutError::Store(error)) => return Err(PeerFault::Store(error)),
+        match self.put(data, work, effect)? {
+            Some(Put::Stored { .. }) => effect.stored = Some((index, size)),
+            Some(_) => {}
+            None => return Ok(()),
         }
         if self.remote_acks {
             self.out.push_back(Message::Have(Have { start: index, length: 1, bitfield: None, ack: true }));
         }
         Ok(())
+    }
+
+    /// Proves and stages a message's block or nodes; `None` where they are another history's, and the channel closes.
+    fn put<S: Storage>(
+        &mut self,
+        data: Data,
+        work: &mut Work<'_, S>,
+        effect: &mut Effect,
+    ) -> Result<Option<Put>, PeerFault> {
+        let index = data.index;
+        match work.feed.put(work.storage, prepare(data)) {
+            Ok(put) => Ok(Some(put)),
+            Err(PutError::Proof(ProofError::Conflict(conflict))) => {
+                effect.conflict = Some(conflict);
+                self.end();
+                Ok(None)
+            }
+            Err(PutError::Proof(error)) => {
+                let reason = error.to_string();
+                Err(PeerFault::Remote(SessionError::Proof { feed: work.feed.key(), index, reason }))
+            }
+            Err(PutError::Store(error)) => Err(PeerFault::Store(error)),
+        }
+    }
+
+    /// Blocks were given up here.
+    pub(crate) fn retract(&mut self, blocks: Range<u64>, limits: &Limits) {
+        self.download.given_up(&blocks);
+        if self.uploading {
+            self.upload.retract(blocks, limits);
+        }
+    }
+
+    /// Somebody waits no longer: in a sparse session, what was requested only for that is taken back.
+    pub(crate) fn cancel<S: Storage>(&mut self, work: &mut Work<'_, S>) {
+        if !self.options.sparse {
+            return;
+        }
+        for index in self.download.cancel(work.wants) {
+            work.reserved.remove(index);
+            self.out.push_back(Message::Cancel { index, bytes: 0, hash: false });
+        }
+        self.advance(work);
+    }
+
+    /// Whether this remote may still bring what is waited for.
+    pub(crate) fn may_bring(&self, wants: &Wants, id: WantId) -> bool {
+        let expected = self.close == Closing::Open && self.downloading && self.remote_uploading;
+        expected && (!self.opened || self.download.may_bring(wants, id))
+    }
+
+    /// Whether it fetches blocks, as far as this side is concerned.
+    pub(crate) fn is_downloading(&self) -> bool {
+        self.downloading
+    }
+
+    /// What can be told of it.
+    pub(crate) fn info(&self) -> PeerInfo {
+        PeerInfo {
+            opened: self.opened,
+            remote_len: self.download.remote_len(),
+            missing: self.missing(),
+            in_flight: self.download.in_flight() as u64,
+            downloading: self.downloading,
+            uploading: self.uploading,
+            remote_downloading: self.remote_downloading,
+            remote_uploading: self.remote_uploading,
+        }
     }
 
     /// Blocks came from elsewhere or were appended here.
@@ -275,16 +386,17 @@ impl Peer {
             return;
         }
         let alone = self.ends_alone(work.feed);
+        let reach = if alone { work.feed.len() } else { 0 };
+        let scope = Scope { wants: work.wants, sparse: self.options.sparse, reach };
         if self.remote_uploading && (self.downloading || alone) {
-            let reach = if alone { work.feed.len() } else { 0 };
-            self.download.wants(work.feed, reach, work.now, &mut self.out);
+            self.download.wants(scope, work.feed, work.now, &mut self.out);
         }
         if self.remote_uploading && self.downloading {
-            while let Some(request) = self.download.request(work.feed, work.reserved, work.now) {
+            while let Some(request) = self.download.request(scope, work.feed, work.reserved, work.now) {
                 self.out.push_back(Message::Request(request));
             }
         }
-        if self.options.live || self.wants_more(work.feed) {
+        if self.options.live || self.wants_more(work.feed, work.wants) {
             return;
         }
         if self.downloading {
@@ -357,8 +469,9 @@ impl Peer {
         Ok(uploaded.map(Sent::Message))
     }
 
-    fn wants_more(&mut self, feed: &Feed) -> bool {
-        self.downloading && !(self.opened && self.download.finished(feed))
+    fn wants_more(&mut self, feed: &Feed, wants: &Wants) -> bool {
+        let scope = Scope { wants, sparse: self.options.sparse, reach: 0 };
+        self.downloading && !(self.opened && self.download.finished(scope, feed))
     }
 
     /// Whether the remote may never say that it is done, so that we have to find it out: it is live and we are not, or

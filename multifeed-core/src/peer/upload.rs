@@ -27,6 +27,8 @@ pub(super) struct Upload {
     requests: VecDeque<Request>,
     /// New blocks, not announced yet.
     news: VecDeque<Range<u64>>,
+    /// Blocks that were given up, which the remote was not told of yet.
+    retracted: VecDeque<Range<u64>>,
     /// Whether the remote wanted anything: only then is it told what is new.
     told: bool,
     /// When the remote last asked for anything.
@@ -42,7 +44,7 @@ impl Upload {
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.wants.is_empty() && self.requests.is_empty() && self.news.is_empty()
+        self.wants.is_empty() && self.requests.is_empty() && self.news.is_empty() && self.retracted.is_empty()
     }
 
     /// The remote wants to hear what we have in a range.
@@ -78,6 +80,7 @@ impl Upload {
     pub(super) fn stop(&mut self) {
         self.requests.clear();
         self.news.clear();
+        self.retracted.clear();
     }
 
     /// Blocks are new here, which the remote did not send itself.
@@ -90,6 +93,30 @@ impl Upload {
             _ => self.news.push_back(blocks),
         }
         if self.news.len() > limits.announcements_queued {
+            self.summarise();
+        }
+    }
+
+    /// Blocks are no longer here.
+    pub(super) fn retract(&mut self, blocks: Range<u64>, limits: &Limits) {
+        self.owed.remove_range(blocks.start, blocks.end);
+        if !self.told {
+            return;
+        }
+        let news = std::mem::take(&mut self.news);
+        let left =
+            news.into_iter().flat_map(|new| [new.start..new.end.min(blocks.start), new.start.max(blocks.end)..new.end]);
+        self.news = left.filter(|new| new.start < new.end).collect();
+        match self.retracted.back_mut() {
+            Some(last) if last.end == blocks.start => last.end = blocks.end,
+            _ => self.retracted.push_back(blocks),
+        }
+        if self.retracted.len() > limits.announcements_queued {
+            // One range over all of it, after which the remote hears again what is there.
+            let start = self.retracted.iter().map(|blocks| blocks.start).min().unwrap_or(0);
+            let end = self.retracted.iter().map(|blocks| blocks.end).max().unwrap_or(0);
+            self.retracted = VecDeque::from([start..end]);
+            self.news.push_back(start..end);
             self.summarise();
         }
     }
@@ -127,6 +154,11 @@ impl Upload {
 
     /// The next message to send: what we have before what is new, and both before blocks.
     pub(super) fn poll<S: Storage>(&mut self, work: &mut Work<'_, S>) -> Result<Option<Message>, PeerFault> {
+        // Before what is there: a Have that comes later counts.
+        if let Some(blocks) = self.retracted.pop_front() {
+            let unhave = Message::Unhave { start: blocks.start, length: blocks.end - blocks.start };
+            return Ok(Some(unhave));
+        }
         if let Some(&(start, length)) = self.wants.front() {
             return self
                 .answer_want(start, length, work)

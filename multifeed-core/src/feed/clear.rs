@@ -1,0 +1,121 @@
+//! Giving blocks up: what is cleared, and what an audit finds damaged. Their hashes stay, so that the feed stays provable.
+
+use std::ops::Range;
+
+use super::cache::Window;
+use super::{Cursor, Feed, Files};
+use crate::error::StoreError;
+use crate::merkle;
+use crate::storage::{FileKind, Storage};
+
+/// What checking a block counts against a slice's bytes, besides its own.
+const BLOCK_COST: usize = 256;
+
+/// What an audit of held blocks found (hypercore's `audit`).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Audit {
+    /// Blocks that have their hash.
+    pub valid: u64,
+    /// Blocks that were marked as held and have not: they are no longer held, and can be fetched again.
+    pub invalid: u64,
+    /// Those, as ranges, ascending.
+    pub dropped: Vec<Range<u64>>,
+    /// The block to go on with; `None` when all were checked.
+    pub next: Option<u64>,
+}
+
+impl Feed {
+    /// Forgets blocks: afterwards they are not held, and can be fetched again. Gives the ranges that were held.
+    ///
+    /// As hypercore does, bytes are given back to the disk only where nothing of `data` follows them; others stay where they
+    /// are, unread.
+    ///
+    /// # Errors
+    /// What the storage says; the blocks then count as not held, and the next write of the bitfield says so on disk.
+    pub fn clear<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        range: Range<u64>,
+    ) -> Result<Vec<Range<u64>>, StoreError> {
+        self.flush(storage)?;
+        let end = range.end.min(self.length);
+        let mut cleared: Vec<Range<u64>> = Vec::new();
+        let mut from = range.start;
+        while let Some(start) = self.bitfield.next_held(from, end) {
+            let stop = self.bitfield.next_missing(start, end).unwrap_or(end);
+            for block in start..stop {
+                self.bitfield.set(block, false);
+            }
+            cleared.push(start..stop);
+            from = stop;
+        }
+        if cleared.is_empty() {
+            return Ok(cleared);
+        }
+        self.forget_reads();
+        // First the marks, then the bytes: a mark without its block would be damage.
+        self.write_bitfield(storage)?;
+        let data_end = Files { storage, slot: self.slot }.len(FileKind::Data)?.unwrap_or(0);
+        let first = cleared.first().map_or(0, |range| range.start);
+        if let (Ok(start), Ok(stop)) =
+            (self.offset_of(storage, first, Cursor::default()), self.offset_of(storage, end, Cursor::default()))
+            && stop >= data_end
+            && start < data_end
+            && self.bitfield.next_held(first, self.length).is_none()
+        {
+            Files { storage, slot: self.slot }.truncate(FileKind::Data, start)?;
+        }
+        Ok(cleared)
+    }
+
+    /// Checks held blocks against their hashes, from `from` on, for about this many bytes of work, and forgets those that do not have them.
+    ///
+    /// # Errors
+    /// What the storage says; what it holds that is wrong is what an audit finds, not an error.
+    pub fn audit_step<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        from: u64,
+        max_bytes: usize,
+    ) -> Result<Audit, StoreError> {
+        let mut audit = Audit::default();
+        let mut work = 0;
+        let mut at = from;
+        while let Some(block) = self.bitfield.next_held(at, self.length) {
+            if work >= max_bytes.max(1) {
+                audit.next = Some(block);
+                break;
+            }
+            at = block + 1;
+            let found = match self.get(storage, block) {
+                Ok(Some(bytes)) => {
+                    work = work.saturating_add(bytes.len());
+                    self.find_node(storage, 2 * block)?.is_some_and(|leaf| leaf.hash == merkle::leaf_hash(&bytes))
+                }
+                Ok(None) | Err(StoreError::Damaged { .. }) => false,
+                Err(error) => return Err(error),
+            };
+            work = work.saturating_add(BLOCK_COST);
+            if found {
+                audit.valid += 1;
+                continue;
+            }
+            audit.invalid += 1;
+            self.bitfield.set(block, false);
+            self.forget_reads();
+            match audit.dropped.last_mut() {
+                Some(last) if last.end == block => last.end += 1,
+                _ => audit.dropped.push(block..block + 1),
+            }
+        }
+        if audit.invalid > 0 {
+            self.write_bitfield(storage)?;
+        }
+        Ok(audit)
+    }
+
+    fn forget_reads(&mut self) {
+        self.window = Window::default();
+        self.read_cursor = Cursor::default();
+    }
+}

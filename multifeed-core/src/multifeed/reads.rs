@@ -1,0 +1,293 @@
+//! What an application waits for, gives up and watches.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use super::{FeedId, FeedSlot, Multifeed, PeerId};
+use crate::error::StoreError;
+use crate::feed::{Audit, Located};
+use crate::key_pair::KeyPair;
+use crate::news::{FeedEvent, FeedNews};
+use crate::peer::PeerInfo;
+use crate::storage::Storage;
+use crate::wants::{Want, WantEnd, WantError, WantId, WantOptions};
+
+impl<S: Storage> Multifeed<S> {
+    /// Waits for something of a feed: sessions that are there, and those that come, are asked for it. How it ends is told by
+    /// [`poll_want`](Self::poll_want): at once where it is there already.
+    ///
+    /// # Errors
+    ///
+    /// Where no feed has such a block, or as much is waited for as may be.
+    pub fn want(&mut self, id: FeedId, want: Want, options: WantOptions) -> Result<WantId, WantError> {
+        want.check()?;
+        if self.wants.len() >= self.limits.wants {
+            return Err(WantError::TooMany { max: self.limits.wants });
+        }
+        let number = WantId(self.next_want);
+        self.next_want += 1;
+        self.wants.insert(number, id);
+        self.deadlines.extend(options.deadline.map(|at| (at, number)));
+        if options.if_available {
+            self.if_available.insert(id);
+        }
+        self.slot_mut(id).wants.add(number, want, options);
+        self.end_fulfilled(id);
+        self.ask(id);
+        self.give_up_unavailable();
+        Ok(number)
+    }
+
+    /// Waits no longer for something. What was requested for it alone is taken back where the session is sparse. False where it
+    /// ended before.
+    pub fn unwant(&mut self, want: WantId) -> bool {
+        let Some(id) = self.forget(want) else { return false };
+        self.take_back(id);
+        true
+    }
+
+    /// Ends what is waited for in a range: single blocks of it, and ranges that lie within it (hypercore's `cancel`).
+    pub fn cancel(&mut self, id: FeedId, range: Range<u64>) {
+        for want in self.slot(id).wants.within(&range) {
+            self.end(want, WantEnd::Cancelled);
+        }
+        self.take_back(id);
+    }
+
+    /// How waiting for something ended: each want ends once, unless [`unwant`](Self::unwant) came first.
+    pub fn poll_want(&mut self) -> Option<(WantId, WantEnd)> {
+        self.ended.pop_front()
+    }
+
+    /// Gives up blocks of a feed; sessions are told. Their hashes stay. Gives how many were held.
+    ///
+    /// As with hypercore, bytes are given back to the disk where nothing of the feed follows them.
+    ///
+    /// # Errors
+    ///
+    /// Where writing fails. The blocks then count as not held.
+    pub fn clear(&mut self, id: FeedId, range: Range<u64>) -> Result<u64, StoreError> {
+        let slot = slot_of(&mut self.feeds, id);
+        let cleared = slot.feed.clear(&mut self.storage, range)?;
+        let blocks = cleared.iter().map(|range| range.end - range.start).sum();
+        self.retract(id, &cleared);
+        Ok(blocks)
+    }
+
+    /// Checks held blocks against their hashes, from `from` on, for about `max_bytes` of work, and gives up those that are not
+    /// what they must be; sessions are told. Repeated with [`Audit::next`] until that is `None`, it has looked at all.
+    ///
+    /// # Errors
+    ///
+    /// Where reading or writing fails.
+    pub fn audit_step(&mut self, id: FeedId, from: u64, max_bytes: usize) -> Result<Audit, StoreError> {
+        let slot = slot_of(&mut self.feeds, id);
+        slot.feed.flush(&mut self.storage)?;
+        let audit = slot.feed.audit_step(&mut self.storage, from, max_bytes)?;
+        self.retract(id, &audit.dropped);
+        Ok(audit)
+    }
+
+    /// Where the byte at an offset is, as exactly as is known here.
+    ///
+    /// # Errors
+    ///
+    /// Where reading fails.
+    pub fn locate(&mut self, id: FeedId, offset: u64) -> Result<Located, StoreError> {
+        slot_of(&mut self.feeds, id).feed.locate(&mut self.storage, offset)
+    }
+
+    /// How many blocks of a range are held.
+    pub fn count_held(&self, id: FeedId, range: Range<u64>) -> u64 {
+        self.slot(id).feed.count_held(range)
+    }
+
+    /// The key pair of a feed that is ours.
+    pub fn key_pair(&self, id: FeedId) -> Option<KeyPair> {
+        self.slot(id).feed.key_pair().cloned()
+    }
+
+    /// The sessions of a feed, and how it stands on each.
+    pub fn peers(&self, id: FeedId) -> Vec<(PeerId, PeerInfo)> {
+        let info = |peer: &PeerId| Some((*peer, self.peerings.get(peer)?.peers.get(&id)?.info()));
+        self.slot(id).subscribers.iter().filter_map(info).collect()
+    }
+
+    /// Whether any session fetches blocks of a feed.
+    pub fn is_fetched(&self, id: FeedId) -> bool {
+        let fetches = |peer: &PeerId| {
+            self.peerings.get(peer).and_then(|peering| peering.peers.get(&id)).is_some_and(|peer| peer.is_downloading())
+        };
+        self.slot(id).subscribers.iter().any(fetches)
+    }
+
+    /// Begins, or ends, to note what happens to a feed, for [`poll_feed_event`](Self::poll_feed_event).
+    pub fn watch(&mut self, id: FeedId, watched: bool) {
+        let limit = self.limits.feed_events;
+        let slot = self.slot_mut(id);
+        match (watched, &slot.news) {
+            (true, None) => slot.news = Some(Box::new(FeedNews::new(limit))),
+            (false, Some(_)) => slot.news = None,
+            _ => {}
+        }
+    }
+
+    /// What happened to the feeds that are watched. What is not taken is bounded, for each feed, by
+    /// [`Limits::feed_events`](crate::Limits::feed_events).
+    pub fn poll_feed_event(&mut self) -> Option<(FeedId, FeedEvent)> {
+        loop {
+            let id = *self.newsy.front()?;
+            let slot = self.slot_mut(id);
+            if let Some(event) = slot.news.as_mut().and_then(|news| news.pop()) {
+                return Some((id, event));
+            }
+            slot.newsy = false;
+            self.newsy.pop_front();
+        }
+    }
+
+    /// Blocks of a feed were written.
+    pub(super) fn committed(&mut self, id: FeedId, fresh: &[(Range<u64>, Option<PeerId>)]) {
+        let slot = slot_of(&mut self.feeds, id);
+        let (len, synced) = (slot.feed.len(), slot.feed.downloaded() == slot.feed.len());
+        if len > std::mem::replace(&mut slot.told_len, len) {
+            slot.tell(id, FeedEvent::Append { len }, &mut self.newsy);
+        }
+        for (blocks, from) in fresh {
+            if from.is_some() {
+                slot.tell(id, FeedEvent::Download { blocks: blocks.clone() }, &mut self.newsy);
+            }
+        }
+        let before = std::mem::replace(&mut slot.synced, synced);
+        let grew = fresh.iter().any(|(_, from)| from.is_some());
+        if synced && !slot.feed.writable() && (!before || grew) {
+            slot.tell(id, FeedEvent::Sync, &mut self.newsy);
+        }
+        self.end_fulfilled(id);
+    }
+
+    /// Notes an event of a feed that is watched.
+    pub(super) fn tell(&mut self, id: FeedId, event: FeedEvent) {
+        if let Some(slot) = self.feeds.get_mut(id.0 as usize) {
+            slot.tell(id, event, &mut self.newsy);
+        }
+    }
+
+    /// Ends what is waited for beyond its deadline.
+    pub(super) fn give_up_late(&mut self) {
+        while let Some(&(at, want)) = self.deadlines.first()
+            && at <= self.now
+        {
+            self.deadlines.pop_first();
+            let feed = self.wants.get(&want).copied();
+            self.end(want, WantEnd::TimedOut);
+            feed.into_iter().for_each(|id| self.take_back(id));
+        }
+    }
+
+    /// Ends what no session can bring, where it was to be given up then.
+    pub(super) fn give_up_unavailable(&mut self) {
+        for id in self.if_available.clone() {
+            // What came and is not written yet may be what is waited for.
+            if self.slot(id).dirty {
+                continue;
+            }
+            let wants = &self.slot(id).wants;
+            let waiting = wants.if_available();
+            if waiting.is_empty() {
+                self.if_available.remove(&id);
+                continue;
+            }
+            let hopeless = |want: &WantId| !self.peerings.values().any(|peering| peering.may_bring(id, wants, *want));
+            let given_up: Vec<WantId> = waiting.into_iter().filter(hopeless).collect();
+            given_up.into_iter().for_each(|want| self.end(want, WantEnd::Unavailable));
+        }
+    }
+
+    fn retract(&mut self, id: FeedId, cleared: &[Range<u64>]) {
+        for blocks in cleared {
+            self.tell(id, FeedEvent::Clear { blocks: blocks.clone() });
+        }
+        let limits = self.limits.clone();
+        for peer_id in self.slot(id).subscribers.clone() {
+            self.with_peer(peer_id, crate::peering::token(id), |peer, work| {
+                cleared.iter().for_each(|blocks| peer.retract(blocks.clone(), &limits));
+                peer.advance(work);
+                Ok(())
+            });
+            self.wake(peer_id);
+        }
+    }
+
+    /// Has the sessions of a feed request what is new to be requested.
+    fn ask(&mut self, id: FeedId) {
+        for peer_id in self.slot(id).subscribers.clone() {
+            self.with_peer(peer_id, crate::peering::token(id), |peer, work| {
+                peer.rewind(work);
+                Ok(())
+            });
+            self.wake(peer_id);
+        }
+    }
+
+    /// Has the sessions of a feed take back what nobody waits for.
+    fn take_back(&mut self, id: FeedId) {
+        for peer_id in self.slot(id).subscribers.clone() {
+            self.with_peer(peer_id, crate::peering::token(id), |peer, work| {
+                peer.cancel(work);
+                Ok(())
+            });
+            self.wake(peer_id);
+        }
+    }
+
+    fn end_fulfilled(&mut self, id: FeedId) {
+        let slot = slot_of(&mut self.feeds, id);
+        if slot.wants.is_empty() {
+            return;
+        }
+        let FeedSlot { feed, wants, .. } = slot;
+        // Where the tree cannot be read, a seek goes on waiting; whoever reads the feed next is told why.
+        let ended = wants.fulfilled(feed, &mut self.storage).unwrap_or_default();
+        for (want, end) in ended {
+            self.end(want, end);
+        }
+    }
+
+    fn end(&mut self, want: WantId, end: WantEnd) {
+        if self.forget(want).is_some() {
+            self.ended.push_back((want, end));
+        }
+    }
+
+    /// Whose feed it was.
+    fn forget(&mut self, want: WantId) -> Option<FeedId> {
+        let id = self.wants.remove(&want)?;
+        let slot = slot_of(&mut self.feeds, id);
+        if let Some(at) = slot.wants.deadline(want) {
+            self.deadlines.remove(&(at, want));
+        }
+        slot.wants.remove(want);
+        Some(id)
+    }
+
+    fn slot_mut(&mut self, id: FeedId) -> &mut FeedSlot {
+        slot_of(&mut self.feeds, id)
+    }
+}
+
+impl FeedSlot {
+    /// Notes an event, where somebody watches.
+    pub(super) fn tell(&mut self, id: FeedId, event: FeedEvent, newsy: &mut VecDeque<FeedId>) {
+        if let Some(news) = &mut self.news {
+            news.push(event);
+            if !std::mem::replace(&mut self.newsy, true) {
+                newsy.push_back(id);
+            }
+        }
+    }
+}
+
+fn slot_of(feeds: &mut [FeedSlot], id: FeedId) -> &mut FeedSlot {
+    &mut feeds[id.0 as usize]
+}

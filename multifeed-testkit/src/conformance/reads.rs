@@ -1,0 +1,381 @@
+//! What an application fetches, waits for, gives up and watches.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_lite::future::{poll_once, zip};
+use multifeed_driver::{
+    Error, Feed, FeedEvent, KeyPair, Multifeed, Options, Place, ReadOptions, Replicate, Wait, generate_key_pair,
+};
+
+use super::{Adapter, assert_same, connect, ends, fill, filled, held, is_closed, memory, memory_with, sync};
+use crate::blocks::block;
+
+/// A multifeed that fetches only what it is asked for.
+async fn sparse() -> Multifeed {
+    let mut options = Options::default();
+    options.multifeed.sparse = true;
+    memory_with(options).await
+}
+
+/// Waits until a multifeed knows a feed.
+async fn known(multi: &Multifeed, feed: &Feed) -> Feed {
+    held(multi, feed.key(), 0).await
+}
+
+/// A block is fetched from whoever has it, now or later; what is held is told at once.
+pub async fn fetching_waits_for_a_block<A: Adapter>() {
+    let (a, b, c) = (memory().await, sparse().await, sparse().await);
+    let feed = filled(&a, "a", 1, 10, 100).await;
+    assert_eq!(feed.fetch(3).await.unwrap(), block(1, 3, 100));
+    let (left, right) = connect::<A>(&a, &b, &Replicate::live());
+    let copy = known(&b, &feed).await;
+    assert_eq!(copy.fetch(7).await.unwrap(), block(1, 7, 100));
+    assert_eq!((copy.downloaded(), copy.len()), (1, 10));
+
+    // C knows the feed from B alone, which lacks the block; A comes later.
+    let (bc, cb) = connect::<A>(&b, &c, &Replicate::live());
+    let far = known(&c, &feed).await;
+    assert_eq!(far.fetch(7).await.unwrap(), block(1, 7, 100));
+    let waiting = far.fetch(2);
+    let (block_2, (ac, ca)) = zip(waiting, async {
+        A::sleep(Duration::from_millis(20)).await;
+        connect::<A>(&a, &c, &Replicate::live())
+    })
+    .await;
+    assert_eq!(block_2.unwrap(), block(1, 2, 100));
+    // What is yet to be written.
+    let (later, ()) = zip(far.fetch(10), fill(&feed, 1, 1, 100)).await;
+    assert_eq!(later.unwrap(), block(1, 10, 100));
+    for sync in [left, right, bc, cb, ac, ca] {
+        drop(sync);
+    }
+}
+
+/// Each way in which waiting ends without the block has its own error.
+pub async fn fetching_ends_with_typed_errors<A: Adapter>() {
+    let (a, b) = (memory().await, sparse().await);
+    let feed = filled(&a, "a", 1, 10, 100).await;
+    let short = Wait::at_most(Duration::from_millis(20));
+    assert_eq!(feed.fetch_with(10, short).await.unwrap_err().code(), "ERR_TIMEOUT");
+    assert_eq!(feed.fetch_with(10, Wait::if_available()).await.unwrap_err().code(), "ERR_UNAVAILABLE");
+    assert_eq!(feed.fetch(u64::MAX).await.unwrap_err().code(), "ERR_OUT_OF_RANGE");
+    feed.clear(4..6).await.unwrap();
+    assert!(matches!(feed.fetch(5).await, Err(Error::Cleared { index: 5, .. })));
+
+    let (left, right) = connect::<A>(&a, &b, &Replicate::live());
+    let copy = known(&b, &feed).await;
+    assert_eq!(copy.fetch_with(5, short).await.unwrap_err().code(), "ERR_TIMEOUT");
+    assert_eq!(copy.fetch_with(5, Wait::if_available()).await.unwrap_err().code(), "ERR_UNAVAILABLE");
+    assert_eq!(copy.fetch_with(6, Wait::if_available()).await.unwrap(), block(1, 6, 100));
+    let (cancelled, ()) = zip(copy.fetch(5), async { copy.cancel(3..6).await.unwrap() }).await;
+    assert_eq!(cancelled.unwrap_err().code(), "ERR_CANCELLED");
+    let (closed, result) = zip(copy.fetch(5), b.close()).await;
+    result.unwrap();
+    assert!(is_closed(&closed));
+    let (left, right) = ends(left, right).await;
+    left.unwrap();
+    right.unwrap();
+}
+
+/// Whoever drops a fetch or a download waits no longer, and nothing is kept for it.
+pub async fn dropping_a_fetch_ends_it<A: Adapter>() {
+    let mut options = Options::default();
+    options.multifeed.limits.wants = 3;
+    let multi = memory_with(options).await;
+    let feed = filled(&multi, "a", 1, 1, 1).await;
+    for _ in 0..50 {
+        let mut first = pin!(feed.fetch(5));
+        let mut second = pin!(feed.fetch(6));
+        assert!(poll_once(first.as_mut()).await.is_none());
+        assert!(poll_once(second.as_mut()).await.is_none());
+        let download = feed.download(7..9).await.unwrap();
+        assert!(feed.has(0).await.unwrap());
+        let refused = feed.fetch(8).await;
+        assert_eq!(refused.unwrap_err().code(), "ERR_LIMIT");
+        drop(download);
+    }
+    // One that was let go goes on, and counts.
+    feed.download(7..9).await.unwrap().detach();
+    let (first, second) = (feed.download(7).await.unwrap(), feed.download(8).await.unwrap());
+    assert_eq!(feed.fetch(8).await.unwrap_err().code(), "ERR_LIMIT");
+    fill(&feed, 1, 9, 1).await;
+    first.await.unwrap();
+    second.await.unwrap();
+    let _none = (feed.download(20).await.unwrap(), feed.download(21).await.unwrap(), feed.download(22).await.unwrap());
+}
+
+/// Ranges, single blocks and lists are downloaded, and no other; a dropped download is taken back.
+pub async fn downloads_of_ranges_and_blocks<A: Adapter>() {
+    let (a, b) = (memory().await, sparse().await);
+    let feed = filled(&a, "a", 1, 2_000, 50).await;
+    let (left, right) = connect::<A>(&a, &b, &Replicate::live());
+    let copy = known(&b, &feed).await;
+    copy.download(10..20).await.unwrap().await.unwrap();
+    copy.download(1_999).await.unwrap().await.unwrap();
+    copy.download(vec![3, 700, 3]).await.unwrap().await.unwrap();
+    copy.download(30..=31).await.unwrap().await.unwrap();
+    copy.download(..2).await.unwrap().await.unwrap();
+    assert_eq!(copy.downloaded(), 17);
+    assert_eq!(copy.downloaded_in(5..25).await.unwrap(), 10);
+    assert_eq!(copy.downloaded_in(..).await.unwrap(), 17);
+    assert!(copy.has_all(10..20).await.unwrap() && !copy.has_all(9..20).await.unwrap());
+    assert_eq!(copy.fetch_range(695..703, Wait::default()).await.unwrap().len(), 8);
+
+    let mut open = copy.download(1_990..).await.unwrap();
+    copy.update_to(2_000, Wait::default()).await.unwrap();
+    fill(&feed, 1, 5, 50).await;
+    held(&b, feed.key(), 38).await;
+    assert!(poll_once(&mut open).await.is_none());
+    drop(open);
+    fill(&feed, 1, 5, 50).await;
+    copy.update_to(2_010, Wait::default()).await.unwrap();
+    assert_eq!(copy.downloaded(), 24 + 9 + 5);
+    copy.cancel(..).await.unwrap();
+    let all = copy.download(0..2_010).await.unwrap();
+    all.await.unwrap();
+    assert_same(&feed, &b).await;
+    drop((left, right));
+}
+
+/// The blocks of a feed as a stream: from anywhere to anywhere, of what is there, of what comes, of what is elsewhere.
+pub async fn streams_of_blocks<A: Adapter>() {
+    let (a, b) = (memory().await, sparse().await);
+    let feed = filled(&a, "a", 1, 600, 10).await;
+    let (left, right) = connect::<A>(&a, &b, &Replicate::live());
+    let copy = known(&b, &feed).await;
+    copy.update(Wait::default()).await.unwrap();
+
+    let mut all = copy.blocks(..);
+    let mut count = 0;
+    while let Some(read) = all.next().await {
+        assert_eq!((read.unwrap(), all.index()), (block(1, count, 10).into(), u64::from(count) + 1));
+        count += 1;
+    }
+    assert_eq!((count, all.next().await.is_none()), (600, true));
+    let mut some = feed.blocks(590..595);
+    for index in 590..595 {
+        assert_eq!(some.next().await.unwrap().unwrap(), block(1, index, 10));
+    }
+    assert!(some.next().await.is_none() && feed.blocks(7..7).next().await.is_none());
+    assert!(feed.blocks(601..).next().await.is_none());
+
+    // Live, and only what is new.
+    let (mut live, mut tail) = (
+        copy.stream(ReadOptions { start: 598, ..ReadOptions::live() }),
+        copy.stream(ReadOptions { tail: true, ..ReadOptions::live() }),
+    );
+    for index in 598..600 {
+        assert_eq!(live.next().await.unwrap().unwrap(), block(1, index, 10));
+    }
+    assert!(poll_once(pin!(live.next())).await.is_none());
+    let (first, ()) = zip(live.next(), fill(&feed, 1, 3, 10)).await;
+    assert_eq!(first.unwrap().unwrap(), block(1, 600, 10));
+    assert_eq!(tail.next().await.unwrap().unwrap(), block(1, 600, 10));
+    assert_eq!(tail.next().await.unwrap().unwrap(), block(1, 601, 10));
+
+    // Its length now, or when it comes there.
+    let mut snapshot = feed.blocks(600..);
+    let mut growing = feed.stream(ReadOptions { start: 600, snapshot: false, ..ReadOptions::default() });
+    fill(&feed, 1, 2, 10).await;
+    let (mut snapshots, mut grown) = (0, 0);
+    while let Some(read) = snapshot.next().await {
+        read.unwrap();
+        snapshots += 1;
+    }
+    while let Some(read) = growing.next().await {
+        read.unwrap();
+        grown += 1;
+    }
+    assert_eq!((snapshots, grown), (3, 5));
+
+    // Without waiting a hole is an error, and the end.
+    feed.clear(2..3).await.unwrap();
+    let mut strict = feed.stream(ReadOptions { wait: None, ..ReadOptions::default() });
+    assert!(strict.next().await.unwrap().is_ok() && strict.next().await.unwrap().is_ok());
+    assert!(matches!(strict.next().await, Some(Err(Error::NotHeld { index: 2, .. }))));
+    assert!(strict.next().await.is_none());
+    drop((left, right));
+}
+
+/// A stream that nobody takes from fetches nothing ahead.
+pub async fn a_stream_waits_for_its_reader<A: Adapter>() {
+    let (a, b) = (memory().await, sparse().await);
+    let feed = filled(&a, "a", 1, 100, 1000).await;
+    let (left, right) = connect::<A>(&a, &b, &Replicate::live());
+    let copy = known(&b, &feed).await;
+    copy.update(Wait::default()).await.unwrap();
+    let mut blocks = copy.blocks(..);
+    for _ in 0..3 {
+        blocks.next().await.unwrap().unwrap();
+    }
+    A::sleep(Duration::from_millis(50)).await;
+    assert_eq!(copy.downloaded(), 3);
+    drop((left, right));
+}
+
+/// Bytes are found, here and with the help of peers.
+pub async fn seeks<A: Adapter>() {
+    let (a, b) = (memory().await, sparse().await);
+    let feed = a.writer("a").await.unwrap();
+    feed.append_batch(["one", "", "three", "fourteen"]).await.unwrap();
+    let places = [(0, 0, 0), (2, 0, 2), (3, 2, 0), (7, 2, 4), (8, 3, 0), (15, 3, 7), (16, 4, 0)];
+    for (byte, block, offset) in places {
+        assert_eq!(feed.seek(byte).await.unwrap(), Some(Place { block, offset }), "byte {byte}");
+    }
+    assert_eq!(feed.seek(17).await.unwrap(), None);
+    assert_eq!(feed.seek_with(17, Wait::if_available()).await.unwrap_err().code(), "ERR_UNAVAILABLE");
+    let (left, right) = connect::<A>(&a, &b, &Replicate::live());
+    let copy = known(&b, &feed).await;
+    assert_eq!(copy.seek(7).await.unwrap(), None);
+    for (byte, block, offset) in places {
+        assert_eq!(copy.seek_with(byte, Wait::default()).await.unwrap(), Place { block, offset }, "byte {byte}");
+    }
+    drop((left, right));
+}
+
+/// A feed's length is waited for, with or without its blocks.
+pub async fn updates<A: Adapter>() {
+    let (a, b) = (memory().await, sparse().await);
+    let feed = filled(&a, "a", 1, 5, 10).await;
+    let nobody = feed.update(Wait::if_available()).await;
+    assert_eq!(nobody.unwrap_err().code(), "ERR_UNAVAILABLE");
+    assert_eq!(feed.update_to(5, Wait::default()).await.unwrap(), 5);
+    let (left, right) = connect::<A>(&a, &b, &Replicate::live());
+    let copy = known(&b, &feed).await;
+    assert_eq!(copy.update(Wait::if_available()).await.unwrap(), 5);
+    assert_eq!((copy.len(), copy.byte_len(), copy.downloaded()), (5, 50, 0));
+    assert_eq!(copy.update(Wait::if_available()).await.unwrap_err().code(), "ERR_UNAVAILABLE");
+    let (grown, ()) = zip(copy.update_to(7, Wait::default()), fill(&feed, 1, 3, 10)).await;
+    assert_eq!((grown.unwrap(), copy.downloaded()), (8, 0));
+    assert_eq!(copy.remote_len().await.unwrap(), 8);
+    drop((left, right));
+}
+
+/// Blocks are given up, peers hear of it, an audit gives up what is damaged, and the next sync brings it back.
+pub async fn clearing_and_auditing<A: Adapter>() {
+    let folder = tempfile::tempdir().unwrap();
+    let a = memory().await;
+    let b = Multifeed::open(folder.path(), Options::default()).await.unwrap();
+    let feed = filled(&a, "a", 1, 100, 100).await;
+    sync::<A>(&a, &b).await;
+    let copy = b.feed(feed.key()).unwrap();
+    assert_eq!(copy.clear(10..30).await.unwrap(), 20);
+    assert_eq!((copy.downloaded(), copy.len(), copy.get(15).await.unwrap()), (80, 100, None));
+    assert_eq!(copy.audit().await.unwrap().valid, 80);
+    b.close().await.unwrap();
+
+    let data = folder.path().join("0/data");
+    let mut bytes = std::fs::read(&data).unwrap();
+    assert_eq!(bytes.len(), 10_000);
+    bytes[4_250] ^= 1;
+    bytes[4_350] ^= 1;
+    std::fs::write(&data, bytes).unwrap();
+    let b = Multifeed::open(folder.path(), Options::default()).await.unwrap();
+    assert!(b.problems().is_empty() && b.recovered().is_empty());
+    let copy = b.feed(feed.key()).unwrap();
+    assert_eq!(copy.downloaded(), 80);
+    let audit = copy.audit().await.unwrap();
+    assert_eq!((audit.valid, audit.invalid, audit.dropped), (78, 2, vec![42..44]));
+    assert_eq!(copy.downloaded(), 78);
+    sync::<A>(&a, &b).await;
+    assert_same(&feed, &b).await;
+    assert_eq!(copy.audit().await.unwrap().invalid, 0);
+    b.close().await.unwrap();
+}
+
+/// A feed's own events, in order, for whoever asks for them.
+pub async fn events_of_a_feed<A: Adapter>() {
+    let (a, b) = (memory().await, sparse().await);
+    let feed = filled(&a, "a", 1, 5, 10).await;
+    let mut ours = feed.events().await.unwrap();
+    let (left, right) = connect::<A>(&a, &b, &Replicate::live());
+    let copy = known(&b, &feed).await;
+    let mut theirs = copy.events().await.unwrap();
+    assert_eq!(ours.next().await, Some(FeedEvent::PeerOpen { peer: Some(left.id()) }));
+    copy.fetch(2).await.unwrap();
+    assert_eq!(ours.next().await, Some(FeedEvent::Upload { blocks: 2..3 }));
+    loop {
+        match theirs.next().await.unwrap() {
+            FeedEvent::Download { blocks } => break assert_eq!(blocks, 2..3),
+            FeedEvent::Append { len } => assert_eq!(len, 5),
+            FeedEvent::RemoteUpdate { peer, len } => assert_eq!((peer, len), (Some(right.id()), 5)),
+            FeedEvent::PeerOpen { peer } => assert_eq!(peer, Some(right.id())),
+            other => panic!("{other:?}"),
+        }
+    }
+    copy.download(0..5).await.unwrap().await.unwrap();
+    loop {
+        match theirs.next().await.unwrap() {
+            FeedEvent::Sync => break,
+            FeedEvent::Download { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    let peers = copy.peers().await.unwrap();
+    assert_eq!((peers.len(), peers[0].sync, peers[0].info.remote_len), (1, right.id(), 5));
+
+    // Who does not take them loses the oldest, and is told how many.
+    for _ in 0..2_000 {
+        feed.append("x").await.unwrap();
+        feed.clear(feed.len() - 1..).await.unwrap();
+    }
+    let (mut missed, mut came) = (0, 0);
+    while let Some(event) = poll_once(pin!(ours.next())).await {
+        match event.unwrap() {
+            FeedEvent::Lagged { missed: more } => missed += more,
+            _ => came += 1,
+        }
+    }
+    assert!(missed >= 2_900 && came <= 1_024, "{missed} missed, {came} came");
+    a.close().await.unwrap();
+    drop((left, right));
+}
+
+/// Key pairs are made, exported, imported, and write the same feed elsewhere once the blocks are there.
+pub async fn key_pairs_come_and_go<A: Adapter>() {
+    let (a, b) = (memory().await, memory().await);
+    let pair = generate_key_pair().unwrap();
+    let feed = a.writer_with("mine", pair.clone()).await.unwrap();
+    assert_eq!(feed.key(), pair.public_key());
+    fill(&feed, 1, 3, 10).await;
+    let exported = feed.key_pair().await.unwrap().unwrap();
+    let imported = KeyPair::from_secret_key(&exported.secret_key()).unwrap();
+    assert_eq!(imported.public_key(), feed.key());
+    sync::<A>(&a, &b).await;
+    let copy = b.feed(feed.key()).unwrap();
+    assert!(feed.writable() && !copy.writable() && copy.key_pair().await.unwrap().is_none());
+    // A folder that is there is not made writable by that: its writer may be at work elsewhere.
+    assert_eq!(b.writer_with("mine", imported).await.unwrap_err().code(), "ERR_STORE_OCCUPIED");
+}
+
+/// Handles are for any thread, and clones are the same feed.
+pub async fn handles_cross_threads<A: Adapter>() {
+    fn shared<T: Send + Sync + Clone + 'static>(value: &T) -> T {
+        value.clone()
+    }
+    fn sendable<T: Send>(value: T) -> T {
+        value
+    }
+    let multi = memory().await;
+    let feed = filled(&multi, "a", 1, 100, 10).await;
+    let mut threads = Vec::new();
+    for thread in 0..4 {
+        let (multi, feed) = (shared(&multi), shared(&feed));
+        threads.push(std::thread::spawn(move || {
+            futures_lite::future::block_on(async {
+                assert_eq!(multi.feed(feed.key()), Some(feed.clone()));
+                for index in 0..100 {
+                    assert_eq!(feed.fetch(index).await.unwrap(), block(1, index as u32, 10));
+                }
+                multi.writer(format!("t{thread}").as_str()).await.unwrap().append("x").await.unwrap();
+            });
+        }));
+    }
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    assert_eq!(multi.feeds().len(), 5);
+    drop(sendable(feed.blocks(..)));
+    drop(sendable(feed.fetch(0)));
+    drop(sendable(multi.events()));
+    drop(sendable(feed.events().await.unwrap()));
+}
