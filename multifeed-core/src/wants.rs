@@ -169,7 +169,7 @@ impl Wants {
                 What::Ranges { ranges, held_below: 0 }
             }
             Want::Range { start, end } => {
-                What::Ranges { ranges: RangeSet::union([start..end.unwrap_or(u64::MAX)]), held_below: 0 }
+                What::Ranges { ranges: RangeSet::union(Some(start..end.unwrap_or(u64::MAX))), held_below: 0 }
             }
             Want::Byte(offset) => {
                 self.questions.insert(id, Question { byte: offset, span: 0..u64::MAX });

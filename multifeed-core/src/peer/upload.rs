@@ -115,7 +115,8 @@ impl Upload {
             // One range over all of it, after which the remote hears again what is there.
             let start = self.retracted.iter().map(|blocks| blocks.start).min().unwrap_or(0);
             let end = self.retracted.iter().map(|blocks| blocks.end).max().unwrap_or(0);
-            self.retracted = VecDeque::from([start..end]);
+            self.retracted.clear();
+            self.retracted.push_back(start..end);
             self.news.push_back(start..end);
             self.summarise();
         }
