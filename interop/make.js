@@ -3,11 +3,16 @@
 // {
 //   "key": HEX,                               the root key for the copies' sync (optional)
 //   "writers": [{ "name", "seed"?, "append": [BLOCKS…], "clear": [[start, end]…] }…],
+//   "cores":   [{ "slot", "kind", "append": [BLOCKS…] }…]  hypercores as no multifeed makes them, put into folders: kind
+//                                             "static" (the key is the root hash, nothing is signed) or "old" (root hashes
+//                                             are signed without the length, as hypercore 8 and older did)
 //   "copies":  [{ "seed"?, "append": [BLOCKS…], "have": [[start, end]…] }…]
 // }
 // A writer is found or made; `seed` (64 hex digits) gives its key pair, BLOCKS is what lib.js's `blocks` takes. A copy
 // is a feed of somebody else's, downloaded here: all of it, or only the ranges in `have`.
 
+const path = require('path')
+const hypercore = require('hypercore')
 const ram = require('random-access-memory')
 const crypto = require('hypercore-crypto')
 const pump = require('pump')
@@ -17,7 +22,8 @@ const { promise } = lib
 
 async function main (dir, text) {
   if (!dir || !text) throw new Error('usage: node make.js DIR SPEC')
-  const { key, writers = [], copies = [] } = JSON.parse(text)
+  const { key, writers = [], copies = [], cores = [] } = JSON.parse(text)
+  for (const spec of cores) await core(dir, spec)
   const multi = await open(dir, { encryptionKey: key, sparse: copies.some((copy) => copy.have) })
   for (const spec of writers) {
     const feed = await write(multi, spec)
@@ -42,6 +48,19 @@ async function write (multi, { name, seed, append = [] }) {
   const feed = await promise((cb) => multi.writer(name, opts, cb))
   for (const spec of append) await lib.append(feed, spec)
   return feed
+}
+
+async function core (dir, { slot, kind, append }) {
+  const old = {
+    sign: (data, secretKey, cb) => cb(null, crypto.sign(data.subarray(0, 32), secretKey)),
+    verify: (signature, data, key, cb) => cb(null, crypto.verify(signature, data, key))
+  }
+  const opts = kind === 'static' ? { live: false } : { crypto: old }
+  const feed = hypercore(path.join(dir, String(slot)), opts)
+  await promise((cb) => feed.ready(cb))
+  for (const spec of append) for (const block of lib.blocks(spec)) await promise((cb) => feed.append(block, cb))
+  if (kind === 'static') await promise((cb) => feed.finalize(cb))
+  await promise((cb) => feed.close(cb))
 }
 
 async function copy (multi, key, spec) {

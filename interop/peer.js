@@ -38,6 +38,10 @@ command's id and its results, or {"event":"failed","id":…,"message"}. The end 
   {"cmd":"wait","blocks","feeds"?,"key"?,"ms"?} until so many blocks are held: in all, in one feed, or for one root key
   {"cmd":"get","key","index","wait"?}          one block; with wait, from the remote
   {"cmd":"clear","key","start","end"}          forgets blocks
+  {"cmd":"download","key","start","end"}       blocks of a range, from the remote
+  {"cmd":"seek","key","bytes"}                 the place of a byte, asked of the remote where it has to be
+  {"cmd":"update","key","length"?}             waits until the feed is longer, or as long
+  {"cmd":"remote-has","key","index"}           whether a remote has told of a block that is not held here
   {"cmd":"listen","address"} {"cmd":"connect","address"}
   {"cmd":"finish"}                             ends every stream cleanly (even a live one)
   {"cmd":"destroy","reset"?}                   cuts every socket; with reset, by RST
@@ -148,6 +152,26 @@ const commands = {
 
   async clear ({ key, start, end }) {
     await promise((cb) => feedOf(key).clear(start, end, cb))
+  },
+
+  async download ({ key, start, end }) {
+    await promise((cb) => feedOf(key).download({ start, end }, cb))
+  },
+
+  async seek ({ key, bytes }) {
+    return new Promise((resolve, reject) => {
+      feedOf(key).seek(bytes, (err, index, offset) => err ? reject(err) : resolve({ index, offset }))
+    })
+  },
+
+  async update ({ key, length }) {
+    const feed = feedOf(key)
+    await promise((cb) => feed.update(length === undefined ? {} : { minLength: length }, cb))
+    return { length: feed.length, downloaded: feed.downloaded() }
+  },
+
+  async 'remote-has' ({ key, index }) {
+    return { has: feedOf(key).peers.some((peer) => peer.remoteBitfield.get(index)) }
   },
 
   async listen ({ address }) {

@@ -128,7 +128,7 @@ fn a_block_that_somebody_waits_for_comes_before_the_rest() {
     source.append(writer, &blocks([100; 5_000])).unwrap();
     source.commit(START);
     let mut stores = [source, store()];
-    let mut links = vec![Link::plain(&mut stores, [0, 1], Replicate::live())];
+    let mut links = [Link::plain(&mut stores, [0, 1], Replicate::live())];
     links[0].chunk = 2_000;
     let mut waited = None;
     for _ in 0..1_000_000 {

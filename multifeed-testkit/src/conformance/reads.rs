@@ -276,7 +276,8 @@ pub async fn clearing_and_auditing<A: Adapter>() {
     let copy = b.feed(feed.key()).unwrap();
     assert_eq!(copy.downloaded(), 80);
     let audit = copy.audit().await.unwrap();
-    assert_eq!((audit.valid, audit.invalid, audit.dropped), (78, 2, vec![42..44]));
+    assert_eq!((audit.valid, audit.invalid), (78, 2));
+    assert_eq!(audit.dropped.into_iter().flatten().collect::<Vec<_>>(), [42, 43]);
     assert_eq!(copy.downloaded(), 78);
     sync::<A>(&a, &b).await;
     assert_same(&feed, &b).await;
