@@ -11,10 +11,10 @@ use link::{Link, Store, run, store};
 use multifeed_core::limits::MAX_BLOCK_BYTES;
 use multifeed_core::merkle::{self, leaf_hash};
 use multifeed_core::{
-    Connection, FeedId, FileId, FileKind, KeyPair, MemoryStorage, Multifeed, MultifeedEvent, Options, PeerEvent,
-    Replicate, Slot, Storage, SyncError, SyncTotals,
+    FeedId, FileId, FileKind, KeyPair, MemoryStorage, Multifeed, MultifeedEvent, Options, PeerEvent, Replicate, Slot,
+    Storage, SyncError, SyncTotals,
 };
-use multifeed_proto::{Config, Fault, FeedKey, Node, Role};
+use multifeed_proto::{Config, Fault, FeedKey, Node};
 
 fn writer(store: &mut Store, name: &str, seed: u8) -> FeedId {
     store.writer(Some(name), || KeyPair::from_seed(&[seed; 32])).unwrap()

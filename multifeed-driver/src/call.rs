@@ -6,6 +6,8 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 use multifeed_core::{Audit, FeedId, KeyPair, Place, VerifyCursor, VerifyStep, Want};
 
+use multifeed_proto::Node;
+
 use crate::error::Error;
 use crate::oneshot::Answer;
 use crate::reads::{FeedPeer, Wait};
@@ -93,6 +95,28 @@ pub(crate) enum ReadCall {
     Peers {
         feed: FeedId,
         answer: Answer<Vec<FeedPeer>>,
+    },
+    Roots {
+        feed: FeedId,
+        blocks: u64,
+        answer: Answer<Result<Option<Vec<Node>>, Error>>,
+    },
+    Signature {
+        feed: FeedId,
+        block: u64,
+        answer: Answer<Result<Option<(u64, [u8; 64])>, Error>>,
+    },
+    VerifySignature {
+        feed: FeedId,
+        blocks: u64,
+        signature: Box<[u8; 64]>,
+        answer: Answer<Result<Option<bool>, Error>>,
+    },
+    Transfer {
+        feed: FeedId,
+        download: Option<bool>,
+        upload: Option<bool>,
+        answer: Answer<()>,
     },
     KeyPair {
         feed: FeedId,

@@ -50,7 +50,7 @@ pub use multifeed_core::{
     StoreError, SyncError, SyncTotals, VerifyStep, WantError,
 };
 pub use multifeed_proto::{
-    DEFAULT_ROOT_KEY, DiscoveryKey, Fault, FeedKey, Json, RemoteHandshake, Role, SessionError, StaticKeyPair,
+    DEFAULT_ROOT_KEY, DiscoveryKey, Fault, FeedKey, Json, Node, RemoteHandshake, Role, SessionError, StaticKeyPair,
 };
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -11,6 +11,8 @@ use bytes::Bytes;
 use multifeed_core::limits::MAX_FEED_BLOCKS;
 use multifeed_core::{Audit, FeedId, KeyPair, Located, PeerInfo, Place, Storage, Want, WantEnd, WantOptions};
 
+use multifeed_proto::Node;
+
 use crate::call::{Call, ReadCall};
 use crate::error::Error;
 use crate::feed::Feed;
@@ -249,6 +251,52 @@ impl Feed {
         Ok(self.peers().await?.iter().map(|peer| peer.info.remote_len).max().unwrap_or(0))
     }
 
+    /// The roots of the tree of this many blocks, from left to right; `None` where the feed is shorter, or one is not held.
+    ///
+    /// # Errors
+    /// [`Error::Store`], [`Error::Closed`].
+    pub async fn root_hashes(&self, blocks: u64) -> Result<Option<Vec<Node>>, Error> {
+        let feed = self.state.id;
+        self.guard.ask(|answer| Call::Read(ReadCall::Roots { feed, blocks, answer })).await?
+    }
+
+    /// The first signature of the writer's that covers a block, with the length in blocks that it signs.
+    ///
+    /// # Errors
+    /// [`Error::Store`], [`Error::Closed`].
+    pub async fn signature(&self, block: u64) -> Result<Option<(u64, [u8; 64])>, Error> {
+        let feed = self.state.id;
+        self.guard.ask(|answer| Call::Read(ReadCall::Signature { feed, block, answer })).await?
+    }
+
+    /// Whether this is the writer's signature of a length in blocks; `None` where it cannot be told, because roots of that length
+    /// are not held.
+    ///
+    /// # Errors
+    /// [`Error::Store`], [`Error::Closed`].
+    pub async fn verify_signature(&self, blocks: u64, signature: &[u8; 64]) -> Result<Option<bool>, Error> {
+        let (feed, signature) = (self.state.id, Box::new(*signature));
+        self.guard.ask(|answer| Call::Read(ReadCall::VerifySignature { feed, blocks, signature, answer })).await?
+    }
+
+    /// Begins or ends to fetch this feed's blocks, on every session, whatever its options say.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn set_downloading(&self, download: bool) -> Result<(), Error> {
+        let (feed, download) = (self.state.id, Some(download));
+        self.guard.ask(|answer| Call::Read(ReadCall::Transfer { feed, download, upload: None, answer })).await
+    }
+
+    /// Begins or ends to serve this feed's blocks, on every session, whatever its options say.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn set_uploading(&self, upload: bool) -> Result<(), Error> {
+        let (feed, upload) = (self.state.id, Some(upload));
+        self.guard.ask(|answer| Call::Read(ReadCall::Transfer { feed, download: None, upload, answer })).await
+    }
+
     /// The key pair of a feed that is ours, to be kept elsewhere. Whoever has it can write the feed; two that do so apart sign two
     /// histories, and peers refuse both.
     ///
@@ -399,6 +447,19 @@ impl<S: Storage> Store<S> {
                 answer.send(
                     peers.filter_map(|(peer, info)| Some(FeedPeer { sync: self.sync_of(peer)?, info })).collect(),
                 );
+            }
+            ReadCall::Roots { feed, blocks, answer } => {
+                answer.send(self.multi.roots_at(feed, blocks).map_err(Error::Store));
+            }
+            ReadCall::Signature { feed, block, answer } => {
+                answer.send(self.multi.signature_over(feed, block).map_err(Error::Store));
+            }
+            ReadCall::VerifySignature { feed, blocks, signature, answer } => {
+                answer.send(self.multi.verify_signature(feed, blocks, &signature).map_err(Error::Store));
+            }
+            ReadCall::Transfer { feed, download, upload, answer } => {
+                self.multi.set_transfer(feed, download, upload);
+                answer.send(());
             }
             ReadCall::KeyPair { feed, answer } => answer.send(self.multi.key_pair(feed).map(Box::new)),
             ReadCall::Watch { feed, queue, answer } => {

@@ -29,7 +29,7 @@ async fn setup(multi: &Multifeed, text: &str) -> Feed {
     let writer = multi.writer(None).await.unwrap();
     writer.append(text).await.unwrap();
     assert_eq!(writer.get(0).await.unwrap().unwrap(), text);
-    assert_eq!(multi.feeds(), [writer.clone()]);
+    assert_eq!(multi.feeds(), std::slice::from_ref(&writer));
     writer
 }
 

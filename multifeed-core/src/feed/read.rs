@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use multifeed_proto::{Data, Request};
+use multifeed_proto::{Data, Node, Request};
 
 use super::cache::Window;
 use super::{Cursor, Feed, Files};
@@ -187,6 +187,56 @@ impl Feed {
             }
         }
         Ok(Located::At(Place { block: node / 2, offset: left }))
+    }
+
+    /// The roots of a length, from left to right (hypercore's `rootHashes`); `None` where one of them is not held.
+    ///
+    /// # Errors
+    /// What the storage says.
+    pub fn roots_at<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        blocks: u64,
+    ) -> Result<Option<Vec<Node>>, StoreError> {
+        let mut roots = Vec::new();
+        for root in flat::full_roots(blocks.min(MAX_FEED_BLOCKS)) {
+            if !self.bitfield.node(root) {
+                return Ok(None);
+            }
+            roots.push(self.node(storage, root)?);
+        }
+        Ok((blocks <= self.length).then_some(roots))
+    }
+
+    /// The first signature that covers a block, and the length that it signs (hypercore's `signature`).
+    ///
+    /// # Errors
+    /// What the storage says.
+    pub fn signature_over<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        block: u64,
+    ) -> Result<Option<(u64, [u8; 64])>, StoreError> {
+        for blocks in block.saturating_add(1)..=self.length {
+            if let Some(signature) = self.signature(storage, blocks)? {
+                return Ok(Some((blocks, signature)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether this is the writer's signature of a length (hypercore's `verify`); `None` where the roots of that length are not held.
+    ///
+    /// # Errors
+    /// What the storage says.
+    pub fn verify_signature<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        blocks: u64,
+        signature: &[u8; 64],
+    ) -> Result<Option<bool>, StoreError> {
+        let roots = self.roots_at(storage, blocks)?.filter(|roots| !roots.is_empty());
+        Ok(roots.map(|roots| self.signature_is_valid(&merkle::root_hash(&roots), blocks, signature)))
     }
 
     /// How many blocks of a range are held.

@@ -141,6 +141,9 @@ struct FeedSlot {
     news: Option<Box<FeedNews>>,
     /// It stands among those with news.
     newsy: bool,
+    /// What the application said of fetching and serving this feed, on all sessions.
+    download: Option<bool>,
+    upload: Option<bool>,
     /// The length and whether every block was held, as of the last event that told.
     told_len: u64,
     synced: bool,
@@ -395,6 +398,8 @@ impl<S: Storage> Multifeed<S> {
             wants: Wants::default(),
             news: None,
             newsy: false,
+            download: None,
+            upload: None,
             told_len,
             synced,
         });

@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use multifeed_proto::Node;
+
 use super::{FeedId, FeedSlot, Multifeed, PeerId};
 use crate::error::StoreError;
 use crate::feed::{Audit, Located};
@@ -100,6 +102,54 @@ impl<S: Storage> Multifeed<S> {
     /// How many blocks of a range are held.
     pub fn count_held(&self, id: FeedId, range: Range<u64>) -> u64 {
         self.slot(id).feed.count_held(range)
+    }
+
+    /// The roots of a length, from left to right; `None` where one of them is not held.
+    ///
+    /// # Errors
+    ///
+    /// Where reading fails.
+    pub fn roots_at(&mut self, id: FeedId, blocks: u64) -> Result<Option<Vec<Node>>, StoreError> {
+        slot_of(&mut self.feeds, id).feed.roots_at(&mut self.storage, blocks)
+    }
+
+    /// The first signature that covers a block, and the length that it signs.
+    ///
+    /// # Errors
+    ///
+    /// Where reading fails.
+    pub fn signature_over(&mut self, id: FeedId, block: u64) -> Result<Option<(u64, [u8; 64])>, StoreError> {
+        slot_of(&mut self.feeds, id).feed.signature_over(&mut self.storage, block)
+    }
+
+    /// Whether this is the writer's signature of a length; `None` where the roots of that length are not held.
+    ///
+    /// # Errors
+    ///
+    /// Where reading fails.
+    pub fn verify_signature(
+        &mut self,
+        id: FeedId,
+        blocks: u64,
+        signature: &[u8; 64],
+    ) -> Result<Option<bool>, StoreError> {
+        slot_of(&mut self.feeds, id).feed.verify_signature(&mut self.storage, blocks, signature)
+    }
+
+    /// Begins or ends to fetch a feed's blocks and to serve them, on every session that has the feed and on later ones, whatever
+    /// those were told; `None` leaves it as it is (hypercore's `setDownloading` and `setUploading`).
+    pub fn set_transfer(&mut self, id: FeedId, download: Option<bool>, upload: Option<bool>) {
+        let slot = self.slot_mut(id);
+        slot.download = download.or(slot.download);
+        slot.upload = upload.or(slot.upload);
+        for peer_id in slot.subscribers.clone() {
+            self.with_peer(peer_id, crate::peering::token(id), |peer, work| {
+                peer.set_transfer(download, upload, work);
+                Ok(())
+            });
+            self.wake(peer_id);
+        }
+        self.give_up_unavailable();
     }
 
     /// The key pair of a feed that is ours.

@@ -273,7 +273,10 @@ impl<S: Storage> Multifeed<S> {
         let Some(peering) = self.peerings.get_mut(&id) else { return Ok(()) };
         if !peering.peers.contains_key(&feed) && peering.is_running() {
             let slot = &mut self.feeds[feed.0 as usize];
-            peering.open(feed, key, Peer::new(&slot.feed, peering.peer_options(), self.now));
+            let mut options = peering.peer_options();
+            options.download = slot.download.or(options.download);
+            options.upload = slot.upload.or(options.upload);
+            peering.open(feed, key, Peer::new(&slot.feed, options, self.now));
             slot.subscribers.push(id);
         }
         Ok(())

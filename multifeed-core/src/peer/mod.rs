@@ -342,6 +342,28 @@ impl Peer {
         self.advance(work);
     }
 
+    /// Begins or ends to fetch and to serve; `None` leaves it as it is.
+    pub(crate) fn set_transfer<S: Storage>(
+        &mut self,
+        download: Option<bool>,
+        upload: Option<bool>,
+        work: &mut Work<'_, S>,
+    ) {
+        if self.close != Closing::Open {
+            return;
+        }
+        let before = (self.uploading, self.downloading);
+        self.uploading = upload.unwrap_or(self.uploading);
+        self.downloading = download.unwrap_or(self.downloading);
+        if !self.uploading {
+            self.upload.stop();
+        }
+        if self.opened && before != (self.uploading, self.downloading) {
+            self.send_status(self.uploading, self.downloading);
+        }
+        self.rewind(work);
+    }
+
     /// Whether this remote may still bring what is waited for.
     pub(crate) fn may_bring(&self, wants: &Wants, id: WantId) -> bool {
         let expected = self.close == Closing::Open && self.downloading && self.remote_uploading;

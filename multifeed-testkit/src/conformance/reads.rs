@@ -333,6 +333,55 @@ pub async fn events_of_a_feed<A: Adapter>() {
     drop((left, right));
 }
 
+/// Fetching and serving a feed can end and begin on sessions that run.
+pub async fn transfers_can_be_switched<A: Adapter>() {
+    let (a, b) = (memory().await, memory().await);
+    let feed = filled(&a, "a", 1, 10, 100).await;
+    let (left, right) = connect::<A>(&a, &b, &Replicate::live());
+    let copy = held(&b, feed.key(), 10).await;
+
+    copy.set_downloading(false).await.unwrap();
+    fill(&feed, 1, 5, 100).await;
+    A::sleep(Duration::from_millis(30)).await;
+    assert_eq!(copy.downloaded(), 10);
+    copy.set_downloading(true).await.unwrap();
+    held(&b, feed.key(), 15).await;
+
+    feed.set_uploading(false).await.unwrap();
+    fill(&feed, 1, 5, 100).await;
+    A::sleep(Duration::from_millis(30)).await;
+    assert_eq!(copy.downloaded(), 15);
+    feed.set_uploading(true).await.unwrap();
+    held(&b, feed.key(), 20).await;
+    assert_same(&feed, &b).await;
+    // What was said holds for later sessions too.
+    copy.set_downloading(false).await.unwrap();
+    drop((left, right));
+    fill(&feed, 1, 5, 100).await;
+    let (_, there) = sync::<A>(&a, &b).await;
+    assert_eq!((there.moved.blocks_received, copy.downloaded()), (0, 20));
+}
+
+/// Signatures and roots are for everyone to check.
+pub async fn signatures_and_roots<A: Adapter>() {
+    let (a, b) = (memory().await, memory().await);
+    let feed = filled(&a, "a", 1, 3, 10).await;
+    fill(&feed, 1, 4, 10).await;
+    let (blocks, first) = feed.signature(0).await.unwrap().unwrap();
+    let (all, last) = feed.signature(5).await.unwrap().unwrap();
+    assert_eq!((blocks, all), (3, 7));
+    assert_eq!(feed.signature(7).await.unwrap(), None);
+    sync::<A>(&a, &b).await;
+    let copy = b.feed(feed.key()).unwrap();
+    assert_eq!(copy.verify_signature(3, &first).await.unwrap(), Some(true));
+    assert_eq!(copy.verify_signature(7, &last).await.unwrap(), Some(true));
+    assert_eq!(copy.verify_signature(7, &first).await.unwrap(), Some(false));
+    assert_eq!(copy.verify_signature(8, &last).await.unwrap(), None);
+    let roots = copy.root_hashes(7).await.unwrap().unwrap();
+    assert_eq!(roots.iter().map(|root| (root.index, root.size)).collect::<Vec<_>>(), [(3, 40), (9, 20), (12, 10)]);
+    assert_eq!(copy.root_hashes(8).await.unwrap(), None);
+}
+
 /// Key pairs are made, exported, imported, and write the same feed elsewhere once the blocks are there.
 pub async fn key_pairs_come_and_go<A: Adapter>() {
     let (a, b) = (memory().await, memory().await);
