@@ -15,6 +15,9 @@ use crate::table::FeedState;
 use crate::waits::Ticket;
 use crate::watch::FeedQueue;
 
+/// A length in blocks, and its signature.
+type Signed = (u64, [u8; 64]);
+
 /// One call, and where its answer goes.
 #[derive(Debug)]
 pub(crate) enum Call {
@@ -104,7 +107,7 @@ pub(crate) enum ReadCall {
     Signature {
         feed: FeedId,
         block: u64,
-        answer: Answer<Result<Option<(u64, [u8; 64])>, Error>>,
+        answer: Answer<Result<Option<Signed>, Error>>,
     },
     VerifySignature {
         feed: FeedId,
