@@ -1,11 +1,14 @@
 //! The protocol alone: two sessions back to back in memory, on one core, without feeds, proofs, sockets or tasks.
 //!
-//! `cargo bench -p multifeed-benches --bench proto`; on Linux `taskset -c 1` in front of it keeps it on one core.
+//! `cargo bench -p multifeed-benches --bench proto`. Times are those of the one thread that does it all, by the processor's clock for it:
+//! what else runs on the machine costs it its caches, but is not counted.
 
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use cpu_time::ThreadTime;
+use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use multifeed_cipher::XSalsa20;
 use multifeed_proto::{Config, Data, Event, FeedKey, Message, Request, Role, Session, Token};
@@ -63,7 +66,6 @@ impl Joined {
 
     /// Moves what one side has to say to the other, as a socket would.
     fn carry(&mut self, from: usize, mut event: impl FnMut(Event)) {
-        // An initiator waits a moment for the remote to open the root key's channel first; here no time goes by.
         self.sides[from].poll_output(&mut self.wire);
         let to = &mut self.sides[1 - from];
         while !self.wire.is_empty() {
@@ -115,7 +117,7 @@ impl Ciphers {
     }
 }
 
-fn handshakes(c: &mut Criterion) {
+fn handshakes(c: &mut Criterion<ProcessorTime>) {
     let mut group = c.benchmark_group("handshake");
     group.throughput(Throughput::Elements(1));
     let mut seed = 0;
@@ -128,7 +130,7 @@ fn handshakes(c: &mut Criterion) {
     group.finish();
 }
 
-fn messages(c: &mut Criterion) {
+fn messages(c: &mut Criterion<ProcessorTime>) {
     for (name, message, size) in [
         ("data of 100 B", data(100), 100),
         ("data of 64 KiB", data(64 << 10), 64 << 10),
@@ -148,7 +150,7 @@ fn messages(c: &mut Criterion) {
 }
 
 /// Large messages beside the cipher alone, in turn, so that both meet the same machine.
-fn ratio(_: &mut Criterion) {
+fn ratio(_: &mut Criterion<ProcessorTime>) {
     const ROUNDS: usize = 201;
     let (message, count) = (data(64 << 10), BURST >> 16);
     let (mut joined, mut ciphers) = (Joined::open(), Ciphers::new(64 << 10));
@@ -169,10 +171,46 @@ fn ratio(_: &mut Criterion) {
 }
 
 fn time(act: impl FnOnce()) -> f64 {
-    let start = Instant::now();
+    let start = ThreadTime::now();
     act();
     start.elapsed().as_secs_f64()
 }
 
-criterion_group!(benches, handshakes, messages, ratio);
+/// The time that the thread had a processor.
+struct ProcessorTime;
+
+impl Measurement for ProcessorTime {
+    type Intermediate = ThreadTime;
+    type Value = Duration;
+
+    fn start(&self) -> ThreadTime {
+        ThreadTime::now()
+    }
+
+    fn end(&self, start: ThreadTime) -> Duration {
+        start.elapsed()
+    }
+
+    fn add(&self, a: &Duration, b: &Duration) -> Duration {
+        *a + *b
+    }
+
+    fn zero(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn to_f64(&self, value: &Duration) -> f64 {
+        WallTime.to_f64(value)
+    }
+
+    fn formatter(&self) -> &dyn ValueFormatter {
+        WallTime.formatter()
+    }
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().with_measurement(ProcessorTime);
+    targets = handshakes, messages, ratio
+}
 criterion_main!(benches);
