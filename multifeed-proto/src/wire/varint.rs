@@ -13,7 +13,16 @@ pub struct TooLong;
 
 /// Reads a varint of at most `max` bytes from the start of `bytes`: its value and its length, or `None` where more bytes are
 /// needed.
+#[inline]
 pub fn decode(bytes: &[u8], max: usize) -> Result<Option<(u64, usize)>, TooLong> {
+    // Most are one byte.
+    match bytes.first() {
+        Some(&byte) if byte < 0x80 => Ok(Some((byte.into(), 1))),
+        _ => decode_long(bytes, max),
+    }
+}
+
+fn decode_long(bytes: &[u8], max: usize) -> Result<Option<(u64, usize)>, TooLong> {
     let mut value = 0u64;
     for (at, &byte) in bytes.iter().take(max.min(PROTOBUF_MAX)).enumerate() {
         if at == 9 && byte > 1 {
@@ -28,7 +37,11 @@ pub fn decode(bytes: &[u8], max: usize) -> Result<Option<(u64, usize)>, TooLong>
 }
 
 /// Writes a varint.
+#[inline]
 pub fn encode(value: u64, buf: &mut impl BufMut) {
+    if value < 0x80 {
+        return buf.put_u8(value as u8);
+    }
     prost::encoding::encode_varint(value, buf);
 }
 
