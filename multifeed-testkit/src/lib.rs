@@ -5,6 +5,7 @@
 //! - [`blocks`]: made-up blocks and digests over them that JS computes as well;
 //! - [`net`]: a simulated network on virtual time that delays, splits, joins and cuts;
 //! - [`disk`]: storage that fails where a test wants it to, and what a disk holds after a crash at any moment;
+//! - [`simulation`]: many stores on such a network, with bad disks and crashes, from one seed;
 //! - [`random`]: randomness that a seed repeats.
 
 pub mod blocks;
@@ -13,3 +14,4 @@ pub mod disk;
 pub mod js;
 pub mod net;
 pub mod random;
+pub mod simulation;

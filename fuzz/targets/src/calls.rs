@@ -92,9 +92,8 @@ impl Side {
             Command::CloseRoot { .. } => self.closes = true,
             Command::Open { token, key } => {
                 self.opened.push(*key);
-                if !self.keys.iter().any(|(known, _)| known == token) {
-                    self.keys.push((*token, *key));
-                }
+                // Also one that is there already: it may be free again, and the event that tells so not polled.
+                self.keys.push((*token, *key));
             }
             Command::Close { token } => {
                 self.watch.closed(*token);
@@ -137,10 +136,14 @@ impl Side {
                 assert!(keys.iter().all(agreed));
             }
             Event::Opened { token } => {
-                let key = self.keys.iter().find(|(known, _)| *known == token).expect("a token of ours").1;
-                assert!(remote.opened.contains(&key), "the remote never opened {key}");
+                let mut ours = self.keys.iter().filter(|(known, _)| *known == token);
+                assert!(ours.any(|(_, key)| remote.opened.contains(key)), "the remote never opened what {token:?} is");
             }
-            Event::ChannelClosed { token } => self.keys.retain(|(known, _)| *known != token),
+            Event::ChannelClosed { token } => {
+                if let Some(at) = self.keys.iter().position(|(known, _)| *known == token) {
+                    self.keys.remove(at);
+                }
+            }
             Event::Message { message: Message::Have(have), .. } => {
                 assert!(self.received < Some(have.start) && have.start <= remote.sent, "out of order");
                 self.received = Some(have.start);
