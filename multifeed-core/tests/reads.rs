@@ -527,4 +527,48 @@ proptest! {
             }
         }
     }
+
+    /// Of several remotes, each of which has a part: what is asked for comes once, from whoever has it, though they leave and come.
+    #[test]
+    fn what_is_asked_for_comes_from_whoever_has_it(
+        count in 1..50usize,
+        cleared in prop::collection::vec((0..50u64, 0..30u64), 2),
+        wanted in prop::collection::vec(wants_strategy(), 1..8),
+        leaves in any::<bool>(),
+    ) {
+        let ([source, _], id) = pair(&blocks(vec![3; count]));
+        let mut stores = [source, store(), sparse()];
+        run_once(&mut stores, [0, 1]);
+        let there = |store: &Store| (0..count as u64).filter(|&index| store.has(id, index)).collect::<BTreeSet<u64>>();
+        for (store, (start, length)) in stores.iter_mut().zip(&cleared) {
+            store.clear(id, *start..start + length).unwrap();
+        }
+        let expected: BTreeSet<u64> = &there(&stores[0]) | &there(&stores[1]);
+        let mut links: Vec<Link> =
+            [0, 1].map(|side| Link::plain(&mut stores, [side, 2], Replicate::live())).into_iter().collect();
+        run(&mut stores, &mut links, START);
+        let target = stores[2].feeds().next().unwrap();
+        for what in &wanted {
+            want(&mut stores[2], target, what.clone());
+        }
+        if leaves {
+            // The requests to the first one are free for the other, and what only the first one had comes when it is back.
+            let (peer, _) = stores[2].peers(target)[0];
+            stores[2].disconnect(peer);
+            links.remove(0);
+            run(&mut stores, &mut links, START);
+            links.push(Link::plain(&mut stores, [0, 2], Replicate::live()));
+        }
+        run(&mut stores, &mut links, START);
+        let asked: BTreeSet<u64> = wanted.iter().flat_map(asked).collect();
+        let held: BTreeSet<u64> = (0..100).filter(|&index| stores[2].has(target, index)).collect();
+        prop_assert_eq!(held, &asked & &expected);
+    }
+}
+
+/// One session of two of the stores, until it ends by itself.
+fn run_once(stores: &mut [Store], ends: [usize; 2]) {
+    let mut links = [Link::plain(stores, ends, Replicate::default())];
+    run(stores, &mut links, START);
+    links[0].totals(0);
 }

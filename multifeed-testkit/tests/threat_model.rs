@@ -1,4 +1,4 @@
-//! The tests that docs/threat-model.md names are there.
+//! The tests that docs/threat-model.md and README.md name are there.
 #![allow(missing_docs)]
 
 use std::fs;
@@ -40,4 +40,39 @@ fn every_act_names_tests_that_exist() {
     }
     assert!(!is_there(root, "multifeed-proto/tests/hostile", "no_such_test"));
     assert!(!is_there(root, "multifeed-proto/tests/hostile", "ends"), "a helper is no test");
+}
+
+/// The tables that map JS's methods to ours: each row has a test, or says in words that there is none.
+#[test]
+fn every_method_names_a_test_that_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let text = fs::read_to_string(root.join("README.md")).unwrap();
+    let tables = text.split_once("## From the JS README to ours").unwrap().1.split_once("\n## ").unwrap().0;
+    let suites = ["js_suite", "js_reads", "js_bugs"].map(|name| (name, format!("multifeed-tokio/tests/{name}")));
+    let scenarios = ["basic", "live", "flow", "reads", "ends"];
+    let (mut rows, mut without) = (0, 0);
+    for row in tables.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| npm")) {
+        rows += 1;
+        let shown = row.trim_end_matches('|').rsplit_once('|').unwrap().1.trim();
+        if !shown.contains('`') {
+            assert!(shown.ends_with("missing") || shown == "not planned", "no test: {row}");
+            without += 1;
+            continue;
+        }
+        let mut file = None;
+        for name in shown.split('`').skip(1).step_by(2) {
+            if let Some((_, path)) = suites.iter().find(|(suite, _)| *suite == name) {
+                file = Some(path);
+                continue;
+            }
+            let found = match file {
+                Some(path) => is_there(root, path, name),
+                None => scenarios
+                    .iter()
+                    .any(|module| is_there(root, &format!("multifeed-testkit/src/conformance/{module}"), name)),
+            };
+            assert!(found, "there is no test {name}: {row}");
+        }
+    }
+    assert!(rows > 40 && without < 10, "{rows} rows, {without} without a test");
 }
