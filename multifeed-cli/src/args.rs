@@ -3,9 +3,10 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
-use multifeed_tokio::FeedKey;
+use multifeed_tokio::{Durability, FeedKey};
 
 use crate::error::{CliError, code};
 
@@ -82,6 +83,21 @@ pub(crate) struct Global {
     /// A file with the root key in it, as 64 hex digits
     #[arg(long, global = true, help_heading = "Options of every command", value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,
+
+    /// What a power cut may take: none, interval, interval:SECONDS or always
+    ///
+    /// none: as JS, nothing is synced to the disk before the command ends; then what was appended is. interval: what is
+    /// new is synced every so often (each second), and peers see no block before that. always: every append
+    /// is synced before it counts as done.
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Options of every command",
+        value_name = "LEVEL",
+        default_value = "none",
+        value_parser = durability
+    )]
+    pub(crate) durability: Durability,
 
     /// Print one JSON object a line, for programs
     ///
@@ -291,6 +307,19 @@ fn parse_key(text: &str, source: &str) -> Result<FeedKey, CliError> {
     text.parse().map_err(|_| wrong(format!("this one has {}", text.len())))
 }
 
+fn durability(text: &str) -> Result<Durability, String> {
+    match text.split_once(':') {
+        None if text == "none" => Ok(Durability::None),
+        None if text == "always" => Ok(Durability::Always),
+        None if text == "interval" => Ok(Durability::Interval(Duration::from_secs(1))),
+        Some(("interval", seconds)) => match seconds.parse().map(Duration::try_from_secs_f64) {
+            Ok(Ok(interval)) => Ok(Durability::Interval(interval)),
+            _ => Err(format!("{seconds:?} is not a number of seconds")),
+        },
+        _ => Err("a durability is none, interval, interval:SECONDS or always".to_owned()),
+    }
+}
+
 fn address(text: &str) -> Result<String, String> {
     let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
     match port {
@@ -325,6 +354,17 @@ mod tests {
         }
         for text in ["", "a", "-1", "5..2", "1..2..3", "1...3", "18446744073709551615", "1 ..2"] {
             assert!(text.parse::<BlockRange>().is_err(), "{text:?} was taken");
+        }
+    }
+
+    #[test]
+    fn durabilities() {
+        assert_eq!(durability("none"), Ok(Durability::None));
+        assert_eq!(durability("always"), Ok(Durability::Always));
+        assert_eq!(durability("interval"), Ok(Durability::Interval(Duration::from_secs(1))));
+        assert_eq!(durability("interval:0.5"), Ok(Durability::Interval(Duration::from_millis(500))));
+        for text in ["", "None", "interval:", "interval:-1", "interval:1e99", "always:1", "sometimes"] {
+            assert!(durability(text).is_err(), "{text:?} was taken");
         }
     }
 

@@ -402,6 +402,8 @@ fn a_folder_without_a_key_that_holds_blocks_is_left_alone() {
     let id = writer(&mut stores[0], "a", 1);
     stores[0].append(id, &blocks(0, 1, 10)).unwrap();
     sync(&mut stores, Replicate::default());
+    // Else it would be what a power cut left of a feed that was new.
+    stores[1].sync().unwrap();
     let mut disk = stores[1].storage().clone();
     disk.truncate(FileId::new(Slot(0), FileKind::Key), 0).unwrap();
     let mut again = Multifeed::open(disk, Options::default()).unwrap();
@@ -445,6 +447,8 @@ fn a_block_that_rotted_is_our_own_fault_and_is_neither_read_nor_served() {
     let mut stores = [store(), store()];
     let id = writer(&mut stores[0], "w", 1);
     stores[0].append(id, &blocks(0, 30, 100)).unwrap();
+    // What is not synced would be cut off, as after a crash.
+    stores[0].sync().unwrap();
     let mut disk = stores[0].storage().clone();
     disk.write_at(FileId::new(Slot(0), FileKind::Data), 1_550, b"?").unwrap();
     stores[0] = Multifeed::open(disk, Options::default()).unwrap();

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use futures_core::Stream;
-use multifeed_core::FeedId;
+use multifeed_core::{Conflict, FeedId};
 
 use crate::feed::Feed;
 use crate::lock;
@@ -23,7 +23,18 @@ pub enum MultifeedEvent {
     /// A feed has more blocks than before: appended by us, or received and written. While this waits untaken, no other is
     /// added: ask the feed for its length.
     Blocks(Feed),
+    /// The feed's writer signed two histories, and a remote holds the other one: the same key on two devices, or a restored copy of
+    /// one. What is held here stays, and the evidence is kept beside the feeds (`multifeed.conflicts`).
+    Conflict {
+        /// The feed.
+        feed: Feed,
+        /// Both signed roots.
+        conflict: Box<Conflict>,
+    },
 }
+
+/// Conflicts that wait for one subscriber; later ones are only kept as evidence.
+const CONFLICTS: usize = 64;
 
 /// The events of a multifeed from the time on when this was made; it ends when the multifeed is closed.
 ///
@@ -53,6 +64,9 @@ impl Events {
         Poll::Ready(Some(match news {
             News::Feed(state) => MultifeedEvent::Feed(Feed::new(state, self.guard.clone())),
             News::Blocks(state) => MultifeedEvent::Blocks(Feed::new(state, self.guard.clone())),
+            News::Conflict(state, conflict) => {
+                MultifeedEvent::Conflict { feed: Feed::new(state, self.guard.clone()), conflict }
+            }
         }))
     }
 }
@@ -75,6 +89,7 @@ struct Queue {
     /// The feeds that grew, each once, in the order in which each first did.
     grown: VecDeque<Arc<FeedState>>,
     waiting: HashSet<FeedId>,
+    conflicts: VecDeque<(Arc<FeedState>, Box<Conflict>)>,
     closed: bool,
     waker: Option<Waker>,
 }
@@ -83,6 +98,7 @@ struct Queue {
 enum News {
     Feed(Arc<FeedState>),
     Blocks(Arc<FeedState>),
+    Conflict(Arc<FeedState>, Box<Conflict>),
 }
 
 impl EventQueue {
@@ -94,6 +110,14 @@ impl EventQueue {
         self.change(|queue| {
             if queue.waiting.insert(feed.id) {
                 queue.grown.push_back(feed.clone());
+            }
+        });
+    }
+
+    pub(crate) fn conflict(&self, feed: &Arc<FeedState>, conflict: &Conflict) {
+        self.change(|queue| {
+            if queue.conflicts.len() < CONFLICTS {
+                queue.conflicts.push_back((feed.clone(), Box::new(conflict.clone())));
             }
         });
     }
@@ -111,6 +135,9 @@ impl EventQueue {
         if let Some(feed) = queue.grown.pop_front() {
             queue.waiting.remove(&feed.id);
             return Poll::Ready(Some(News::Blocks(feed)));
+        }
+        if let Some((feed, conflict)) = queue.conflicts.pop_front() {
+            return Poll::Ready(Some(News::Conflict(feed, conflict)));
         }
         if queue.closed {
             return Poll::Ready(None);

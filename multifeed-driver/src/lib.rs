@@ -46,8 +46,8 @@ pub use multifeed_core as core;
 pub use multifeed_proto as proto;
 
 pub use multifeed_core::{
-    AppendError, Audit, FileStorage, KeyPair, MemoryStorage, Place, Progress, Recovered, Replicate, Storage,
-    StoreError, SyncError, SyncTotals, VerifyStep, WantError,
+    AppendError, Audit, Conflict, Durability, FileStorage, KeyPair, MemoryStorage, Place, Progress, Recovered,
+    Replicate, Storage, StoreError, SyncError, SyncTotals, VerifyStep, WantError,
 };
 pub use multifeed_proto::{
     DEFAULT_ROOT_KEY, DiscoveryKey, Fault, FeedKey, Json, Node, RemoteHandshake, Role, SessionError, StaticKeyPair,

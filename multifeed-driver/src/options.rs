@@ -11,7 +11,7 @@ pub struct Options {
     /// What each session is told at its start: root key, client name, version, static key, timeouts and limits.
     /// `live` and `user_data` are set from what each session's own options say.
     pub session: Config,
-    /// The bounds of the store and of its syncing.
+    /// The bounds of the store and of its syncing, and its [`Durability`](multifeed_core::Durability).
     pub multifeed: multifeed_core::Options,
     /// The buffers between a stream and the store.
     pub pump: PumpOptions,
@@ -46,6 +46,12 @@ impl Options {
     /// The defaults, with this root key.
     pub fn new(root_key: FeedKey) -> Self {
         Self { session: Config::new(root_key), ..Self::default() }
+    }
+
+    /// As they are, with this durability: what a power cut may take.
+    pub fn with_durability(mut self, durability: multifeed_core::Durability) -> Self {
+        self.multifeed.durability = durability;
+        self
     }
 }
 

@@ -1,10 +1,11 @@
 //! The store's thread.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use multifeed_core::{AppendError, KeyPair};
+use multifeed_core::{AppendError, Durability, KeyPair};
 use multifeed_core::{FeedId, Multifeed, MultifeedEvent, PeerEvent, PeerId, Storage, SyncError, SyncTotals};
 use multifeed_proto::{Command, Event, SessionError};
 
@@ -43,6 +44,8 @@ pub(crate) struct Store<S: Storage> {
     pub(crate) waits: Waits,
     /// Who watches which feed.
     pub(crate) watchers: Watchers,
+    /// Appends that are answered when they are synced.
+    appended: Vec<Appended>,
     closing: bool,
     closers: Vec<Answer<Result<(), Error>>>,
     // Buffers that are kept for their memory.
@@ -53,6 +56,13 @@ pub(crate) struct Store<S: Storage> {
     commands: Vec<Command>,
     // Last: dropped after everything above.
     shared: Leaving,
+}
+
+/// An append that is not synced, and where its answer goes.
+struct Appended {
+    feed: FeedId,
+    blocks: Range<u64>,
+    answer: Answer<Result<Range<u64>, Error>>,
 }
 
 /// A session, from its first sign of life until its stream is closed.
@@ -96,6 +106,7 @@ impl<S: Storage> Store<S> {
             quantum_bytes: quantum_bytes.max(1),
             waits: Waits::default(),
             watchers: Watchers::default(),
+            appended: Vec::new(),
             closing: false,
             closers: Vec::new(),
             calls: VecDeque::new(),
@@ -150,6 +161,7 @@ impl<S: Storage> Store<S> {
             }
             // Sessions hear of what was appended.
             self.multi.commit(self.shared.0.clock.now());
+            self.answer_appended();
         }
         self.give_up();
         self.given_up.clear();
@@ -205,7 +217,13 @@ impl<S: Storage> Store<S> {
                 });
                 self.tell();
                 self.state(feed);
-                answer.send(result);
+                match result {
+                    // All that wait in the mailbox are synced together.
+                    Ok(range) if self.multi.durability() == Durability::Always && !range.is_empty() => {
+                        self.appended.push(Appended { feed, blocks: range, answer });
+                    }
+                    result => answer.send(result),
+                }
             }
             Call::Get { feed, index, answer } => {
                 let result = self.multi.get(feed, index);
@@ -222,6 +240,18 @@ impl<S: Storage> Store<S> {
                 self.closers.push(answer);
                 self.begin_closing();
             }
+        }
+    }
+
+    /// Answers the appends that wait for their sync, which was tried.
+    fn answer_appended(&mut self) {
+        for Appended { feed, blocks, answer } in std::mem::take(&mut self.appended) {
+            let failed = (self.multi.synced_len(feed) < blocks.end).then(|| self.multi.sync_error(feed).cloned());
+            answer.send(match failed {
+                None => Ok(blocks),
+                Some(Some(error)) => Err(Error::Store(error)),
+                Some(None) => Err(Error::Closed),
+            });
         }
     }
 
@@ -356,6 +386,10 @@ impl<S: Storage> Store<S> {
                 MultifeedEvent::Blocks { id } => {
                     let feed = self.state(id);
                     self.shared.0.publish(|queue| queue.blocks(&feed));
+                }
+                MultifeedEvent::Conflict { id, conflict, .. } => {
+                    let feed = self.state(id);
+                    self.shared.0.publish(|queue| queue.conflict(&feed, &conflict));
                 }
                 _ => {}
             }

@@ -1,5 +1,6 @@
 //! Storage that fails where a test wants it to, and what a disk holds after a crash at any moment.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -21,6 +22,11 @@ impl<S: Storage> FaultyStorage<S> {
     pub fn new(inner: S) -> (FaultyStorage<S>, Faults) {
         let faults = Faults::default();
         (FaultyStorage { inner, faults: faults.clone() }, faults)
+    }
+
+    /// Wraps a storage that others were wrapped by before, with the same faults and the same record.
+    pub fn over(inner: S, faults: Faults) -> FaultyStorage<S> {
+        FaultyStorage { inner, faults }
     }
 
     /// The storage in it.
@@ -130,6 +136,11 @@ impl Faults {
     /// From now on, keeps every change and every sync, for [`Faults::take_record`].
     pub fn record(&self) {
         self.plan().record = Some(Record::default());
+    }
+
+    /// How many changes and syncs were kept since [`Faults::record`].
+    pub fn recorded(&self) -> usize {
+        self.plan().record.as_ref().map_or(0, |record| record.0.len())
     }
 
     /// What was kept since [`Faults::record`]; keeps no more.
@@ -329,32 +340,63 @@ impl Record {
     }
 
     /// What is on the disk after the power went before the step `at`: every earlier step that a sync of its file
-    /// followed in time; of the others, some, whole or torn, whichever `seed` picks. Steps that survive keep their order.
-    /// A replacement is there or not, never torn.
+    /// followed in time; of the others, some, whole or torn, whichever `seed` picks. A write is torn at its end, or by the sector:
+    /// some of its 512 bytes are there and others not. A replacement is there, as its caller was told.
     ///
     /// # Errors
     ///
     /// The storage's own.
     pub fn after_power_cut(&self, base: &MemoryStorage, at: usize, seed: u64) -> io::Result<MemoryStorage> {
         let done = &self.0[..at.min(self.0.len())];
+        let mut secured: BTreeMap<FileId, usize> = BTreeMap::new();
+        for (index, change) in done.iter().enumerate() {
+            if let Change::Sync { file } | Change::Replace { file, .. } = change {
+                secured.insert(*file, index);
+            }
+        }
         let mut random = Random::new(seed);
         // From one step in five that is lost, to four in five.
         let odds = random.between(1, 4);
         let mut disk = reopened(base);
         for (index, change) in done.iter().enumerate() {
-            let synced = done[index + 1..].iter().any(|later| secures(later, change));
+            let synced = change.file().and_then(|file| secured.get(&file)).is_some_and(|last| *last >= index);
             let lost = random.between(0, 4) < odds;
-            let torn = random.one_in(4);
+            let torn = random.between(0, 7);
             let keep = random.number();
             if synced {
                 apply(&mut disk, change, usize::MAX)?;
             } else if !lost {
-                let most = if torn { usize::try_from(keep % (change.len() + 1)).unwrap_or(0) } else { usize::MAX };
-                apply(&mut disk, change, most)?;
+                match change {
+                    Change::Write { file, offset, data } if torn == 0 => {
+                        apply_sectors(&mut disk, *file, *offset, data, keep)?
+                    }
+                    _ if torn == 1 => {
+                        let most = usize::try_from(keep % (change.len() + 1)).unwrap_or(0);
+                        apply(&mut disk, change, most)?;
+                    }
+                    _ => apply(&mut disk, change, usize::MAX)?,
+                }
             }
         }
         Ok(disk)
     }
+}
+
+/// Applies those sectors of a write whose bits are set in `keep`, in turn.
+fn apply_sectors(disk: &mut MemoryStorage, file: FileId, offset: u64, data: &[u8], keep: u64) -> io::Result<()> {
+    const SECTOR: u64 = 512;
+    let mut at = offset;
+    let mut rest = data;
+    while !rest.is_empty() {
+        let count = usize::try_from(SECTOR - at % SECTOR).unwrap_or(rest.len()).min(rest.len());
+        let (sector, after) = rest.split_at(count);
+        if keep >> (at / SECTOR % 64) & 1 == 1 {
+            disk.write_at(file, at, sector)?;
+        }
+        at += count as u64;
+        rest = after;
+    }
+    Ok(())
 }
 
 impl Change {
@@ -375,10 +417,6 @@ impl Change {
             Change::Remove { .. } => None,
         }
     }
-}
-
-fn secures(later: &Change, change: &Change) -> bool {
-    matches!(later, Change::Sync { file } if change.file() == Some(*file))
 }
 
 /// Applies one step, of a write only its first bytes.

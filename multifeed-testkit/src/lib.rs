@@ -6,10 +6,12 @@
 //! - [`net`]: a simulated network on virtual time that delays, splits, joins and cuts;
 //! - [`disk`]: storage that fails where a test wants it to, and what a disk holds after a crash at any moment;
 //! - [`simulation`]: many stores on such a network, with bad disks and crashes, from one seed;
+//! - [`cuts`]: random histories of a store, cut at every moment;
 //! - [`random`]: randomness that a seed repeats.
 
 pub mod blocks;
 pub mod conformance;
+pub mod cuts;
 pub mod disk;
 pub mod js;
 pub mod net;

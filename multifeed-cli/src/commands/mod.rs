@@ -33,7 +33,7 @@ pub(crate) async fn run(args: Args, output: Output) -> Result<(), CliError> {
 
 fn options(global: &Global) -> Result<Options, CliError> {
     let key = global.root_key(std::env::var_os(KEY_VARIABLE))?;
-    Ok(key.map_or_else(Options::default, Options::new))
+    Ok(key.map_or_else(Options::default, Options::new).with_durability(global.durability))
 }
 
 /// Opens the store, and makes it where there is none. Feeds in it that cannot be opened are told of on stderr; the

@@ -25,6 +25,43 @@ impl Bitfield {
         }
     }
 
+    /// Takes back what the index says falsely, where a page was written in part: blocks that it hides from JS.
+    pub(crate) fn mend_index(&mut self) {
+        let size = self.index_bytes() as u64;
+        for node in 0..self.pages.len() as u64 * size {
+            if self.page(node / size).is_none() {
+                continue;
+            }
+            let old = self.byte(Part::Index, node);
+            // As many bytes of block bits for each of the four, from the first one on.
+            let span = 1 << flat::depth(node);
+            let first = flat::left_span(node) / 2 * 4;
+            let mut byte = old;
+            for part in 0..4 {
+                let shift = 6 - 2 * part;
+                let (from, to) = ((first + part * span) * 8, (first + (part + 1) * span) * 8);
+                let wrong = match old >> shift & 3 {
+                    0b11 => self.next_missing(from, to).is_some(),
+                    0 if span == 1 => self.next_held(from, to).is_some(),
+                    _ => false,
+                };
+                if wrong {
+                    byte &= !(3 << shift);
+                    // Whole bytes on the lowest level, else mixed or nothing.
+                    let state = match (self.next_missing(from, to), self.next_held(from, to)) {
+                        (None, _) => 0b11,
+                        (_, Some(_)) => 0b01,
+                        (_, None) => 0,
+                    };
+                    byte |= state << shift;
+                }
+            }
+            if byte != old {
+                self.set_byte(Part::Index, node, byte);
+            }
+        }
+    }
+
     /// The byte above one, from it and its sibling.
     fn index_parent(&self, node: u64, byte: u8) -> (u64, u8) {
         let other = reduce(self.byte(Part::Index, flat::sibling(node)));
@@ -99,6 +136,36 @@ mod tests {
         }
         let bytes: Vec<u8> = (0..4).map(|at| bitfield.byte(Part::Index, at)).collect();
         assert_eq!(bytes, [0xff, 0xf4, 0xc0, 0xd0]);
+    }
+
+    #[test]
+    fn an_index_that_was_torn_from_its_blocks_is_mended() {
+        let mut whole = Bitfield::new();
+        (0..20_000).for_each(|block| _ = whole.set(block, true));
+        let mut mended = whole.clone();
+        mended.mend_index();
+        assert!(
+            mended
+                .pages
+                .iter()
+                .zip(&whole.pages)
+                .all(|(a, b)| { a.as_ref().map(|page| &page.bytes) == b.as_ref().map(|page| &page.bytes) })
+        );
+        // The blocks as they were before, the index as it came to be: and the other way around.
+        let mut before = Bitfield::new();
+        (0..20_000).filter(|block| block % 1000 != 7).for_each(|block| _ = before.set(block, true));
+        for (blocks, index) in [(&before, &whole), (&whole, &before)] {
+            let mut torn = blocks.clone();
+            for (page, other) in torn.pages.iter_mut().flatten().zip(index.pages.iter().flatten()) {
+                page.bytes[3072..].copy_from_slice(&other.bytes[3072..]);
+            }
+            torn.mend_index();
+            no_hole_is_hidden(&torn);
+            for at in 0..20_000 / 8 {
+                let state = torn.byte(Part::Index, at / 4 * 2) >> (6 - 2 * (at % 4)) & 3;
+                assert_eq!(state == 0, torn.byte(Part::Data, at) == 0);
+            }
+        }
     }
 
     proptest! {

@@ -6,6 +6,8 @@
 mod index;
 pub mod rle;
 
+use std::collections::BTreeMap;
+
 use crate::merkle::{HeldNodes, index as flat};
 
 /// The size of the pages that JS writes today.
@@ -248,6 +250,69 @@ impl Bitfield {
 
     pub(crate) fn is_dirty(&self) -> bool {
         !self.dirty.is_empty()
+    }
+
+    /// The blocks and nodes that are held, for each page that has any, run-length encoded.
+    pub(crate) fn marks(&self) -> BTreeMap<u32, Box<[u8]>> {
+        let pages = self.pages.iter().zip(0u32..).filter_map(|(page, number)| Some((number, page.as_ref()?)));
+        let marks = pages.map(|(number, page)| (number, rle::encode(&page.bytes[..DATA_BYTES + TREE_BYTES])));
+        marks.filter(|(_, marks)| !marks.is_empty()).map(|(number, marks)| (number, marks.into())).collect()
+    }
+
+    /// Unmarks all blocks and nodes that are not in `marks` too.
+    pub(crate) fn keep_only(&mut self, marks: &BTreeMap<u32, Box<[u8]>>) {
+        for number in 0..self.pages.len() as u64 {
+            let Some(page) = self.page(number) else { continue };
+            let marks = u32::try_from(number).ok().and_then(|number| marks.get(&number));
+            let kept = marks.and_then(|marks| rle::decode(marks, DATA_BYTES + TREE_BYTES).ok()).unwrap_or_default();
+            let lost = |(at, byte): (usize, &u8)| (at, byte & !kept.get(at).copied().unwrap_or(0));
+            let lost: Vec<(usize, u8)> = page.bytes[..DATA_BYTES + TREE_BYTES]
+                .iter()
+                .enumerate()
+                .map(lost)
+                .filter(|(_, bits)| *bits != 0)
+                .collect();
+            for (at, bits) in lost {
+                for bit in (0..8).filter(|bit| bits & (128 >> bit) != 0) {
+                    match at.checked_sub(DATA_BYTES) {
+                        None => self.set(number * BLOCKS + at as u64 * 8 + bit, false),
+                        Some(at) => self.clear_node(number * NODES + at as u64 * 8 + bit),
+                    };
+                }
+            }
+        }
+    }
+
+    /// How many nodes are marked here and not there.
+    pub(crate) fn nodes_besides(&self, other: &Bitfield) -> u64 {
+        let ours =
+            |number: &usize| self.page(*number as u64).map(|page| &page.bytes[DATA_BYTES..DATA_BYTES + TREE_BYTES]);
+        let theirs =
+            |number: usize| other.page(number as u64).map(|page| &page.bytes[DATA_BYTES..DATA_BYTES + TREE_BYTES]);
+        let besides = |number: usize| -> u64 {
+            let theirs = theirs(number);
+            let bytes = ours(&number).unwrap_or_default().iter().enumerate();
+            let mask = |at: usize| theirs.and_then(|bytes| bytes.get(at)).copied().unwrap_or(0);
+            bytes.map(|(at, byte)| u64::from((byte & !mask(at)).count_ones())).sum()
+        };
+        (0..self.pages.len()).map(besides).sum()
+    }
+
+    /// Marks a node held, and nothing above it.
+    pub(crate) fn set_node_alone(&mut self, node: u64) {
+        self.set_node_bit(node, true);
+    }
+
+    /// Takes the pages that are as they were in `before`, and not to be written there, for written.
+    pub(crate) fn settle(&mut self, before: &Bitfield) {
+        let Self { pages, dirty, .. } = self;
+        dirty.retain(|&number| {
+            let (Some(Some(page)), Some(Some(old))) = (pages.get_mut(number), before.pages.get(number)) else {
+                return true;
+            };
+            page.dirty = old.dirty || page.bytes != old.bytes;
+            page.dirty
+        });
     }
 
     fn set_node_bit(&mut self, node: u64, held: bool) -> bool {

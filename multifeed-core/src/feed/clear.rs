@@ -63,7 +63,10 @@ impl Feed {
             && start < data_end
             && self.bitfield.next_held(first, self.length).is_none()
         {
-            Files { storage, slot: self.slot }.truncate(FileKind::Data, start)?;
+            // The order has to hold in a power cut too.
+            let mut files = Files { storage, slot: self.slot };
+            files.sync(FileKind::Bitfield)?;
+            files.truncate(FileKind::Data, start)?;
         }
         Ok(cleared)
     }

@@ -6,7 +6,9 @@ mod clear;
 mod oversized;
 mod put;
 mod read;
+mod recheck;
 mod recover;
+mod served;
 mod stage;
 mod verify;
 
@@ -17,6 +19,7 @@ use multifeed_proto::{DiscoveryKey, FeedKey, Node};
 
 use crate::bitfield::{Bitfield, DEFAULT_PAGE_BYTES};
 use crate::error::StoreError;
+use crate::journal::{Journal, Mark};
 use crate::key_pair::KeyPair;
 use crate::limits::MAX_FEED_BLOCKS;
 use crate::merkle;
@@ -63,6 +66,10 @@ pub struct Feed {
     recovered: Option<Recovered>,
     /// An append failed, and may have left its signature past the length.
     append_failed: bool,
+    /// How much of it remotes may see, where that is not all.
+    served: Option<u64>,
+    /// Whether `key` is known to be on the disk.
+    key_synced: bool,
 }
 
 /// The place of a block in `data`.
@@ -147,6 +154,16 @@ impl Feed {
     /// [`StoreError::Damaged`] where the keys or headers are not what they must be, with the folder untouched;
     /// [`StoreError::Locked`] where a JS hypercore has it; else what the storage says.
     pub fn open<S: Storage + ?Sized>(storage: &mut S, slot: Slot) -> Result<Feed, StoreError> {
+        Self::open_known(storage, slot, &Journal::default())
+    }
+
+    /// As [`open`](Self::open), with what a journal knows of the feed: where the store was not closed, all that it does not know is
+    /// checked, and a writable feed goes back to the newest length that is signed and whole, but not below the one that it knows.
+    pub(crate) fn open_known<S: Storage + ?Sized>(
+        storage: &mut S,
+        slot: Slot,
+        journal: &Journal,
+    ) -> Result<Feed, StoreError> {
         let mut files = Files { storage, slot };
         let key_pair = match files.read_exactly::<64>(FileKind::SecretKey)? {
             None => None,
@@ -178,7 +195,7 @@ impl Feed {
         };
         let (bitfield, missing) = files.load_bitfield()?;
         let mut feed = Self::new(slot, key, key_pair, local_name, bitfield);
-        feed.recover(storage)?;
+        feed.recover(storage, journal.mark(slot, &key), journal.is_unclean())?;
         for (kind, header) in missing {
             Files { storage, slot }.write(kind, 0, &header)?;
         }
@@ -210,6 +227,8 @@ impl Feed {
             put_cursor: Cursor::default(),
             recovered: None,
             append_failed: false,
+            served: None,
+            key_synced: false,
         }
     }
 
@@ -276,6 +295,32 @@ impl Feed {
     /// What [`open`](Self::open) had to set right; `None` after a clean one.
     pub fn recovered(&self) -> Option<&Recovered> {
         self.recovered.as_ref()
+    }
+
+    /// Makes all that was written outlive a power cut. What is staged is not written by it.
+    ///
+    /// # Errors
+    /// What the storage says. Nobody knows then what of it is on the disk, also not where a second try goes well.
+    pub fn sync<S: Storage + ?Sized>(&mut self, storage: &mut S) -> Result<(), StoreError> {
+        let mut files = Files { storage, slot: self.slot };
+        if !self.key_synced {
+            files.sync(FileKind::Key)?;
+            self.key_synced = true;
+        }
+        // The bitfield last, as it is written: most of what is cut in the middle of this is then whole without it.
+        [FileKind::Data, FileKind::Tree, FileKind::Signatures, FileKind::Bitfield]
+            .into_iter()
+            .try_for_each(|kind| files.sync(kind))
+    }
+
+    /// What is held now, for the journal; nothing of it may be staged.
+    pub(crate) fn mark(&self, synced: bool) -> Mark {
+        let mut mark = Mark::new(&self.key, self.length, &merkle::root_hash(&self.roots));
+        mark.synced = synced;
+        if !self.writable() {
+            mark.pages = self.bitfield.marks();
+        }
+        mark
     }
 
     /// What a request for this block tells about the nodes that are held: the `nodes` of a Request.
@@ -389,6 +434,11 @@ impl<S: Storage + ?Sized> Files<'_, S> {
         self.storage.truncate(id, len).map_err(|error| StoreError::from_file(id, "cut", error))
     }
 
+    fn sync(&mut self, kind: FileKind) -> Result<(), StoreError> {
+        let id = self.id(kind);
+        self.storage.sync(id).map_err(|error| StoreError::from_file(id, "sync", error))
+    }
+
     fn replace(&mut self, kind: FileKind, data: &[u8]) -> Result<(), StoreError> {
         let id = self.id(kind);
         self.storage.replace(id, data).map_err(|error| StoreError::from_file(id, "write", error))
@@ -416,7 +466,7 @@ impl<S: Storage + ?Sized> Files<'_, S> {
                 FileKind::Tree | FileKind::Signatures | FileKind::Bitfield => HEADER as u64,
                 // Whole, as it is always written, it is a writer's, which `open` knows without `key`.
                 FileKind::SecretKey => 0,
-                FileKind::LocalName => u64::MAX,
+                FileKind::LocalName | FileKind::Journal | FileKind::Conflicts => u64::MAX,
             };
             if len.is_some_and(|len| len > harmless) {
                 return Ok(None);
@@ -441,7 +491,9 @@ impl<S: Storage + ?Sized> Files<'_, S> {
         for (kind, ours) in headers(DEFAULT_PAGE_BYTES) {
             let mut theirs = [0; HEADER];
             let count = self.read(kind, 0, &mut theirs)?;
-            if theirs == [0; HEADER] || (count < HEADER && ours.starts_with(&theirs[..count])) {
+            // Not there, or torn: then zeros stand where it ends.
+            let end = theirs[..count].iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+            if theirs != ours && ours.starts_with(&theirs[..end]) {
                 missing.push((kind, ours));
                 continue;
             }

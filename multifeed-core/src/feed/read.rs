@@ -104,10 +104,10 @@ impl Feed {
             index = found;
             digest = 0;
         }
-        if index >= MAX_FEED_BLOCKS || (!request.hash && !self.has(index)) {
+        if index >= MAX_FEED_BLOCKS || (!request.hash && !self.serves(index)) {
             return Ok(Answer::Nothing);
         }
-        let Some(proof) = merkle::proof(&self.bitfield, 2 * index, digest, request.hash) else {
+        let Some(proof) = merkle::proof(&self.served_nodes(), 2 * index, digest, request.hash) else {
             return Ok(Answer::Nothing);
         };
         let mut nodes = Vec::with_capacity(proof.nodes.len());

@@ -2,10 +2,11 @@
 
 use core::fmt;
 
-use multifeed_proto::Node;
+use multifeed_proto::{FeedKey, Node};
 
 use super::{Cursor, Feed, Files, HEADER, NODE, SIGNATURE, signature_offset};
 use crate::error::StoreError;
+use crate::journal::Mark;
 use crate::limits::{MAX_FEED_BLOCKS, MAX_FEED_BYTES, MAX_MESSAGE_BYTES};
 use crate::merkle::{self, index as flat};
 use crate::storage::{FileKind, Slot, Storage};
@@ -14,11 +15,20 @@ use crate::storage::{FileKind, Slot, Storage};
 const SIGNATURES_AT_ONCE: u64 = 1024;
 
 /// What opening a feed had to set right.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Recovered {
+    /// The feed.
+    pub key: FeedKey,
     /// The folder.
     pub slot: Slot,
+    /// Whether the store was left without being closed, by a kill or a power cut; else somebody else changed the files, or they
+    /// are damaged.
+    pub unclean: bool,
+    /// The length in blocks up to which the feed was known to be synced, where it was.
+    pub synced_length: Option<u64>,
+    /// Blocks that were marked since, and so were read and checked.
+    pub blocks_checked: u64,
     /// The length in blocks that the bitfield told.
     pub marked_length: u64,
     /// The length in blocks that the feed has now.
@@ -29,8 +39,29 @@ pub struct Recovered {
     pub nodes_unmarked: u64,
     /// Blocks of a writable feed that were there, whole and signed, and not marked.
     pub blocks_regained: u64,
+    /// Signatures that were torn: those of a writable feed were made again, those of a remote one were dropped.
+    pub signatures_mended: u64,
     /// Whether a writable feed, found whole block for block, was signed again because its newest signature was gone.
     pub signed_again: bool,
+}
+
+impl Recovered {
+    fn new(key: FeedKey, slot: Slot) -> Self {
+        Self {
+            key,
+            slot,
+            unclean: false,
+            synced_length: None,
+            blocks_checked: 0,
+            marked_length: 0,
+            length: 0,
+            blocks_unmarked: 0,
+            nodes_unmarked: 0,
+            blocks_regained: 0,
+            signatures_mended: 0,
+            signed_again: false,
+        }
+    }
 }
 
 impl fmt::Display for Recovered {
@@ -58,15 +89,31 @@ enum State {
 
 impl Feed {
     /// Finds the length, and makes marks and files agree. See [`Feed::open`] for what is looked at.
-    pub(super) fn recover<S: Storage + ?Sized>(&mut self, storage: &mut S) -> Result<(), StoreError> {
+    pub(super) fn recover<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        known: Option<&Mark>,
+        unclean: bool,
+    ) -> Result<(), StoreError> {
         let mut files = Files { storage, slot: self.slot };
         let tree_len = files.len(FileKind::Tree)?.unwrap_or(0);
-        let mut report =
-            Recovered { slot: self.slot, marked_length: merkle::length(&self.bitfield), ..Recovered::default() };
+        let mut report = Recovered::new(self.key, self.slot);
+        report.marked_length = merkle::length(&self.bitfield);
+        report.unclean = unclean;
+        report.synced_length = known.filter(|mark| mark.synced).map(|mark| mark.length);
 
         let nodes = tree_len.saturating_sub(HEADER as u64) / NODE as u64;
         report.nodes_unmarked += self.unmark_nodes_from(nodes);
         self.mark_parents_between_pages(storage)?;
+        if unclean {
+            self.bitfield.mend_index();
+            match known {
+                Some(known) if self.writable() => self.return_to(storage, known, &mut report)?,
+                // Who it was that made the feed nobody knows: a crash of JS's is not to be told from damage.
+                None if self.writable() => {}
+                _ => self.recheck(storage, known, &mut report)?,
+            }
+        }
         let marked = merkle::length(&self.bitfield);
         match self.signed_roots(storage, marked)? {
             Some(roots) => self.set_roots(roots),
@@ -79,12 +126,21 @@ impl Feed {
         self.check_leaves(storage, &mut report)?;
         self.check_tail(storage, &mut report)?;
         if self.writable() {
-            report.blocks_regained = self.regain(storage)?;
+            report.blocks_regained += self.regain(storage, 0, &mut report.signatures_mended)?;
         }
         report.length = self.length;
-        if self.writable() && self.length < report.marked_length {
-            self.refuse_to_fork(storage, report.marked_length)?;
+        if self.writable() {
+            match known {
+                Some(known) if self.length < known.length => {
+                    return Err(self.shorter(known.length, FileKind::Tree));
+                }
+                // Nobody saw what was not synced, or the application took that upon itself.
+                Some(_) if unclean => {}
+                _ if self.length < report.marked_length => self.refuse_to_fork(storage, report.marked_length)?,
+                _ => {}
+            }
         }
+        self.keep_data_file(storage)?;
         if self.bitfield.is_dirty() || !self.staged.is_empty() || report.marked_length != report.length {
             self.flush(storage)?;
             self.recovered = Some(report);
@@ -129,14 +185,63 @@ impl Feed {
         let mut before = marked - 1;
         while before > self.length {
             if self.signature(storage, before)?.is_some() {
-                let length = self.length;
-                let why = format!(
-                    "it tells {marked} blocks of this writer, and no more than {length} are whole and signed; \
-                     nothing was changed, and nothing can be appended to it"
-                );
-                return Err(StoreError::damaged(self.slot, FileKind::Bitfield, why));
+                return Err(self.shorter(marked, FileKind::Bitfield));
             }
             before -= 1;
+        }
+        Ok(())
+    }
+
+    /// The error for a writable feed that has lost more than a crash takes.
+    fn shorter(&self, told: u64, file: FileKind) -> StoreError {
+        let length = self.length;
+        let why = format!(
+            "there were {told} blocks of this writer, and no more than {length} are whole and signed; \
+             nothing was changed, and nothing can be appended to it"
+        );
+        StoreError::damaged(self.slot, file, why)
+    }
+
+    /// Takes a writable feed back to what is known of it, and from there to the newest length that is whole and signed.
+    ///
+    /// Nothing is done where the tree does not have that length with that root: another history, or damage, for the checks that
+    /// follow to tell.
+    fn return_to<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        known: &Mark,
+        report: &mut Recovered,
+    ) -> Result<(), StoreError> {
+        let Some(roots) = self.roots_of(storage, known.length)? else { return Ok(()) };
+        let root_hash = merkle::root_hash(&roots);
+        if !known.has_root(&root_hash) {
+            return Ok(());
+        }
+        let valid = match self.signature(storage, known.length)? {
+            Some(signature) => self.signature_is_valid(&root_hash, known.length, &signature),
+            None => known.length == 0 || root_hash == *self.key.as_bytes(),
+        };
+        if !valid && let Some(pair) = &self.key_pair {
+            // The root is known to be that of the history that was signed: so the same signature.
+            self.staged.put_signature(known.length - 1, pair.sign(&merkle::signable(&root_hash, known.length)));
+            report.signed_again = true;
+        }
+        let before = self.bitfield.clone();
+        let marked = report.marked_length;
+        self.forget_after(known.length);
+        self.set_roots(roots);
+        report.blocks_checked += self.regain(storage, marked, &mut report.signatures_mended)?;
+        report.blocks_unmarked += marked.saturating_sub(self.length);
+        report.blocks_regained += self.length.saturating_sub(marked);
+        self.bitfield.settle(&before);
+        Ok(())
+    }
+
+    /// JS cannot read an empty block where there is no `data` at all, which a feed of empty blocks alone may have lost.
+    fn keep_data_file<S: Storage + ?Sized>(&mut self, storage: &mut S) -> Result<(), StoreError> {
+        let mut files = Files { storage, slot: self.slot };
+        if self.bitfield.count() > 0 && files.len(FileKind::Data)?.is_none() {
+            files.write(FileKind::Data, 0, &[])?;
         }
         Ok(())
     }
@@ -222,7 +327,7 @@ impl Feed {
         }
     }
 
-    fn set_roots(&mut self, roots: Vec<Node>) {
+    pub(super) fn set_roots(&mut self, roots: Vec<Node>) {
         self.length = roots.last().map_or(0, |last| flat::right_span(last.index) / 2 + 1);
         self.byte_length = roots.iter().map(|root| root.size).sum();
         self.roots = roots;
@@ -348,12 +453,16 @@ impl Feed {
         }
     }
 
-    fn marked_node<S: Storage + ?Sized>(&mut self, storage: &mut S, node: u64) -> Result<Option<Node>, StoreError> {
+    pub(super) fn marked_node<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        node: u64,
+    ) -> Result<Option<Node>, StoreError> {
         if self.bitfield.node(node) { self.find_node(storage, node) } else { Ok(None) }
     }
 
     /// Whether `data` has the leaf's block at this offset.
-    fn has_block<S: Storage + ?Sized>(
+    pub(super) fn has_block<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
         offset: u64,
@@ -371,27 +480,52 @@ impl Feed {
 
     /// Takes up blocks after the length of a writable feed that are in `data` and `tree`, as far as one of the signatures
     /// after it covers them. Only leaves are read, everything above them is computed again.
-    fn regain<S: Storage + ?Sized>(&mut self, storage: &mut S) -> Result<u64, StoreError> {
+    ///
+    /// `marked` is a length that the bitfield told, or 0: marks are the last that an append writes, so that all up to it was
+    /// signed. Where every block up to it is whole and its signature is not there, it is signed again. So are signatures on
+    /// the way that are torn (counted in `mended`).
+    fn regain<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        marked: u64,
+        mended: &mut u64,
+    ) -> Result<u64, StoreError> {
+        let Some(pair) = self.key_pair.clone() else { return Ok(0) };
         let mut files = Files { storage, slot: self.slot };
-        let stored = files.len(FileKind::Signatures)?.unwrap_or(0).saturating_sub(HEADER as u64) / SIGNATURE as u64;
+        let stored =
+            files.len(FileKind::Signatures)?.unwrap_or(0).saturating_sub(HEADER as u64).div_ceil(SIGNATURE as u64);
         let start = self.length;
         let mut roots = self.roots.clone();
         let mut offset = self.byte_length;
         let mut pending = Vec::new();
-        for block in start..stored.min(MAX_FEED_BLOCKS) {
+        let mut torn = Vec::new();
+        for block in start..stored.max(marked).min(MAX_FEED_BLOCKS) {
             let Some(leaf) = self.nodes.get(storage, self.slot, 2 * block)? else { break };
             if leaf.size > MAX_FEED_BYTES - offset || !self.has_block(storage, offset, &leaf)? {
                 break;
             }
             offset += leaf.size;
             climb(&mut roots, leaf, |node| pending.push(node));
-            let Some(signature) = self.signature(storage, block + 1)? else { continue };
-            if !self.signature_is_valid(&merkle::root_hash(&roots), block + 1, &signature) {
-                continue;
+            let root_hash = merkle::root_hash(&roots);
+            let sign = || pair.sign(&merkle::signable(&root_hash, block + 1));
+            match self.stored_signature(storage, block + 1)? {
+                Some(signature) if self.signature_is_valid(&root_hash, block + 1, &signature) => {}
+                stored if block + 1 == marked => torn.push((block, sign(), stored.is_some())),
+                Some(_) => {
+                    torn.push((block, sign(), true));
+                    continue;
+                }
+                None => continue,
             }
             for node in pending.drain(..) {
-                self.staged.put_node(&node);
+                if self.nodes.get(storage, self.slot, node.index)? != Some(node) {
+                    self.staged.put_node(&node);
+                }
                 self.bitfield.set_node(node.index);
+            }
+            for (position, signature, torn) in torn.drain(..) {
+                self.staged.put_signature(position, signature);
+                *mended += u64::from(torn);
             }
             for regained in self.length..=block {
                 self.bitfield.set(regained, true);
@@ -399,6 +533,18 @@ impl Feed {
             self.set_roots(roots.clone());
         }
         Ok(self.length - start)
+    }
+
+    /// What stands in the place of a length's signature, also where the file ends in it; `None` where that is nothing but zeros.
+    fn stored_signature<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        length: u64,
+    ) -> Result<Option<[u8; SIGNATURE]>, StoreError> {
+        let mut signature = [0; SIGNATURE];
+        let offset = signature_offset(length.saturating_sub(1));
+        Files { storage, slot: self.slot }.read(FileKind::Signatures, offset, &mut signature)?;
+        Ok((signature != [0; SIGNATURE]).then_some(signature))
     }
 }
 

@@ -105,6 +105,11 @@ impl Feed {
         self.staged.bytes
     }
 
+    /// Whether anything waits for [`flush`](Self::flush).
+    pub fn is_staged(&self) -> bool {
+        !self.staged.is_empty() || self.bitfield.is_dirty()
+    }
+
     /// Writes what was staged: blocks, nodes, signatures, and last the bitfield that says they are there. Neighbours go
     /// in one write.
     ///

@@ -46,6 +46,11 @@ impl Catalog {
         self.vacant.first().copied().unwrap_or(Slot(self.next_slot))
     }
 
+    /// A number past those of all folders.
+    pub(super) fn end(&self) -> u32 {
+        self.next_slot
+    }
+
     /// Notes that a folder has no key: JS takes it for the end of the store, so the next feed had better go there.
     pub(super) fn vacate(&mut self, slot: Slot) {
         self.vacant.insert(slot);

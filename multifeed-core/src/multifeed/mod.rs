@@ -1,6 +1,8 @@
 //! The set of feeds: stored together, found by key or name, and replicated with any number of remotes.
 
 mod catalog;
+mod durability;
+mod evidence;
 mod reads;
 mod sessions;
 
@@ -12,8 +14,12 @@ use bytes::Bytes;
 use multifeed_proto::FeedKey;
 
 use self::catalog::Catalog;
-use crate::error::{AppendError, StoreError};
+pub use self::durability::Durability;
+use self::durability::SyncFailure;
+use self::evidence::Evidence;
+use crate::error::{AppendError, Conflict, StoreError};
 use crate::feed::{Feed, Recovered, VerifyCursor, VerifyStep};
+use crate::journal::Journal;
 use crate::key_pair::KeyPair;
 use crate::limits::Limits;
 use crate::news::FeedNews;
@@ -37,6 +43,8 @@ pub struct Options {
     pub limits: Limits,
     /// Whether sessions fetch only those blocks that the application asks for, unless they say otherwise.
     pub sparse: bool,
+    /// What a power cut may take. By default what JS may lose.
+    pub durability: Durability,
 }
 
 /// What a feed is and holds.
@@ -76,6 +84,18 @@ pub enum MultifeedEvent {
         /// The feed.
         id: FeedId,
     },
+    /// Opening a feed had to set something right: what was found, and what was done. See [`Multifeed::recovered`].
+    Recovered(Recovered),
+    /// The feed's writer signed two histories, and a remote holds the other one: the same key on two devices, or a restored copy of one.
+    /// What is held here stays. Once for each other history; the evidence is kept beside the feeds (`multifeed.conflicts`).
+    Conflict {
+        /// The feed.
+        id: FeedId,
+        /// Its key.
+        key: FeedKey,
+        /// Both signed roots.
+        conflict: Box<Conflict>,
+    },
 }
 
 /// Many feeds, stored together and synced with remotes.
@@ -88,6 +108,9 @@ pub enum MultifeedEvent {
 pub struct Multifeed<S> {
     storage: S,
     limits: Limits,
+    durability: Durability,
+    journal: Journal,
+    evidence: Evidence,
     feeds: Vec<FeedSlot>,
     catalog: Catalog,
     peerings: BTreeMap<PeerId, Peering>,
@@ -98,6 +121,10 @@ pub struct Multifeed<S> {
     dirty: Vec<FeedId>,
     /// Feeds whose blocks could not be written by the last commit: the next one tries again.
     unwritten: Vec<FeedId>,
+    /// Feeds with changes that the journal does not know of.
+    unsynced: BTreeSet<FeedId>,
+    /// When they are to be synced.
+    next_sync: Option<Duration>,
     /// Feeds were created that sessions may not know.
     unannounced: bool,
     /// Bytes of blocks that came since the last commit.
@@ -147,6 +174,8 @@ struct FeedSlot {
     /// The length and whether every block was held, as of the last event that told.
     told_len: u64,
     synced: bool,
+    /// Why it could not be synced.
+    sync_failure: Option<SyncFailure>,
 }
 
 impl<S: Storage> Multifeed<S> {
@@ -159,9 +188,13 @@ impl<S: Storage> Multifeed<S> {
     /// Where the store as a whole can't be read, or a feed of it is locked by another process.
     pub fn open(mut storage: S, options: Options) -> Result<Self, StoreError> {
         let slots = storage.list().map_err(|error| StoreError::from_store("list", error))?;
+        let journal = Journal::read(&mut storage)?;
         let mut multifeed = Self {
             storage,
             limits: options.limits,
+            durability: options.durability,
+            journal,
+            evidence: Evidence::default(),
             feeds: Vec::new(),
             catalog: Catalog::default(),
             peerings: BTreeMap::new(),
@@ -169,6 +202,8 @@ impl<S: Storage> Multifeed<S> {
             ready: VecDeque::new(),
             dirty: Vec::new(),
             unwritten: Vec::new(),
+            unsynced: BTreeSet::new(),
+            next_sync: None,
             unannounced: false,
             uncommitted_bytes: 0,
             events: VecDeque::new(),
@@ -186,20 +221,26 @@ impl<S: Storage> Multifeed<S> {
         };
         for slot in slots {
             multifeed.catalog.occupy(slot);
-            match Feed::open(&mut multifeed.storage, slot) {
+            match Feed::open_known(&mut multifeed.storage, slot, &multifeed.journal) {
                 Ok(feed) if multifeed.catalog.find(&feed.key()).is_some() => {
                     multifeed.problems.push(StoreError::Occupied { slot });
                 }
                 Ok(feed) => {
                     multifeed.recovered.extend(feed.recovered().cloned());
-                    multifeed.insert(feed);
+                    let id = multifeed.insert(feed);
+                    multifeed.adopt(id);
                 }
                 Err(error @ (StoreError::Locked { .. } | StoreError::Io { .. } | StoreError::Full { .. })) => {
                     return Err(error);
                 }
                 Err(error) => {
                     let keyless = matches!(error, StoreError::Damaged { file: FileKind::Key, .. });
-                    if keyless && Feed::is_vacant(&mut multifeed.storage, slot)? {
+                    if keyless && multifeed.journal.is_leftover(slot) {
+                        // Of a feed that was new when the power went, and nobody can say whose it was.
+                        let removed = multifeed.storage.remove(slot);
+                        removed.map_err(|error| StoreError::from_slot(slot, "clear", error))?;
+                        multifeed.catalog.vacate(slot);
+                    } else if keyless && Feed::is_vacant(&mut multifeed.storage, slot)? {
                         multifeed.catalog.vacate(slot);
                     } else {
                         if let Some(name) = Feed::name_in(&mut multifeed.storage, slot)? {
@@ -210,6 +251,7 @@ impl<S: Storage> Multifeed<S> {
                 }
             }
         }
+        multifeed.events.extend(multifeed.recovered.iter().cloned().map(MultifeedEvent::Recovered));
         Ok(multifeed)
     }
 
@@ -291,6 +333,10 @@ impl<S: Storage> Multifeed<S> {
     ///
     /// As [`Feed::append`]; the feed is then as it was before.
     pub fn append(&mut self, id: FeedId, blocks: &[Bytes]) -> Result<Range<u64>, AppendError> {
+        if let Some(error) = self.lasting_failure(id) {
+            return Err(error.into());
+        }
+        self.touch(id)?;
         let slot = &mut self.feeds[id.0 as usize];
         let range = slot.feed.append(&mut self.storage, blocks)?;
         if !range.is_empty() {
@@ -337,16 +383,13 @@ impl<S: Storage> Multifeed<S> {
         event
     }
 
-    /// Writes what is staged and gives the storage back to its owner's locks.
+    /// Writes what is staged, syncs what [`Durability`] promises, and gives the storage back to its owner's locks.
     ///
     /// # Errors
     ///
     /// Where writing or closing fails; blocks that were staged and not written will be fetched again.
     pub fn close(mut self) -> Result<(), StoreError> {
-        let mut result = Ok(());
-        for slot in &mut self.feeds {
-            result = result.and(slot.feed.flush(&mut self.storage));
-        }
+        let result = self.close_feeds();
         result.and(self.storage.close().map_err(|error| StoreError::from_store("close", error)))
     }
 
@@ -361,6 +404,7 @@ impl<S: Storage> Multifeed<S> {
         }
         let feed = loop {
             let slot = self.catalog.next_slot();
+            self.expect_feed(slot, &key, key_pair.is_some())?;
             let created = Feed::create(&mut self.storage, slot, key, key_pair, name);
             // A folder without a key that holds blocks is somebody's all the same.
             match created {
@@ -378,6 +422,10 @@ impl<S: Storage> Multifeed<S> {
         };
         let name = feed_name(&feed);
         let id = self.insert(feed);
+        self.unsynced.insert(id);
+        if self.durability.syncs() && key_pair.is_some() {
+            self.feeds[id.0 as usize].feed.serve(Some(0));
+        }
         self.unannounced = true;
         self.events.push_back(MultifeedEvent::Feed { id, key, name });
         Ok(id)
@@ -402,6 +450,7 @@ impl<S: Storage> Multifeed<S> {
             upload: None,
             told_len,
             synced,
+            sync_failure: None,
         });
         id
     }

@@ -69,6 +69,7 @@ impl<S: Storage> Multifeed<S> {
     ///
     /// Where writing fails. The blocks then count as not held.
     pub fn clear(&mut self, id: FeedId, range: Range<u64>) -> Result<u64, StoreError> {
+        self.sync_before_clearing(id)?;
         let slot = slot_of(&mut self.feeds, id);
         let cleared = slot.feed.clear(&mut self.storage, range)?;
         let blocks = cleared.iter().map(|range| range.end - range.start).sum();
@@ -83,6 +84,7 @@ impl<S: Storage> Multifeed<S> {
     ///
     /// Where reading or writing fails.
     pub fn audit_step(&mut self, id: FeedId, from: u64, max_bytes: usize) -> Result<Audit, StoreError> {
+        self.sync_before_clearing(id)?;
         let slot = slot_of(&mut self.feeds, id);
         slot.feed.flush(&mut self.storage)?;
         let audit = slot.feed.audit_step(&mut self.storage, from, max_bytes)?;

@@ -162,6 +162,7 @@ impl<S: Storage> Multifeed<S> {
     pub fn commit(&mut self, now: Duration) {
         self.now = self.now.max(now);
         self.uncommitted_bytes = 0;
+        self.sync_appended();
         let unwritten = std::mem::take(&mut self.unwritten);
         for id in std::mem::take(&mut self.dirty).into_iter().chain(unwritten) {
             self.feeds[id.0 as usize].dirty = false;
@@ -171,12 +172,14 @@ impl<S: Storage> Multifeed<S> {
             self.announce_feeds();
         }
         self.give_up_unavailable();
+        self.plan_sync();
     }
 
-    /// Ends what is overdue. To be called when [`poll_timeout`](Self::poll_timeout) says so; any other time does no harm.
+    /// Syncs what is due, and ends what is overdue. To be called when [`poll_timeout`](Self::poll_timeout) says so; any other time does no harm.
     pub fn handle_timeout(&mut self, now: Duration) {
         self.now = self.now.max(now);
         self.give_up_late();
+        self.sync_due();
         if self.next_check.is_none_or(|at| now < at) {
             return;
         }
@@ -211,7 +214,7 @@ impl<S: Storage> Multifeed<S> {
             self.next_check = Some(self.now + CHECK_EVERY);
         }
         let deadline = self.deadlines.first().map(|&(at, _)| at);
-        [self.next_check, deadline].into_iter().flatten().min()
+        [self.next_check, deadline, self.next_sync].into_iter().flatten().min()
     }
 
     /// Ends a session cleanly: what is queued goes out first.
@@ -270,6 +273,7 @@ impl<S: Storage> Multifeed<S> {
                 feed
             }
         };
+        self.sync_before_serving(feed);
         let Some(peering) = self.peerings.get_mut(&id) else { return Ok(()) };
         if !peering.peers.contains_key(&feed) && peering.is_running() {
             let slot = &mut self.feeds[feed.0 as usize];
@@ -289,11 +293,12 @@ impl<S: Storage> Multifeed<S> {
             effect = peer.handle(message, work)?;
             Ok(())
         });
-        if let Some(conflict) = effect.conflict
-            && let Some(peering) = self.peerings.get_mut(&id)
-        {
+        if let Some(conflict) = effect.conflict {
+            self.note_conflict(feed, &conflict);
             let key = self.feeds[feed.0 as usize].feed.key();
-            peering.events.push_back(PeerEvent::Conflict { key, conflict });
+            if let Some(peering) = self.peerings.get_mut(&id) {
+                peering.events.push_back(PeerEvent::Conflict { key, conflict });
+            }
         }
         if let Some(len) = effect.remote_len {
             self.tell(feed, FeedEvent::RemoteUpdate { peer: id, len });
@@ -348,8 +353,9 @@ impl<S: Storage> Multifeed<S> {
     }
 
     pub(super) fn commit_feed(&mut self, id: FeedId) {
+        let begun = if self.slot(id).feed.is_staged() { self.touch(id) } else { Ok(()) };
         let slot = &mut self.feeds[id.0 as usize];
-        if let Err(error) = slot.feed.flush(&mut self.storage) {
+        if let Err(error) = begun.and_then(|()| slot.feed.flush(&mut self.storage)) {
             // The blocks stay staged, and are tried again with the next batch. Whoever brought them has to stop, and hears of it
             // even where its channel was closed since: nothing ends well that was not written.
             let mut sources: Vec<PeerId> = slot.fresh.iter().filter_map(|(_, from)| *from).collect();
@@ -361,10 +367,15 @@ impl<S: Storage> Multifeed<S> {
             }
             return;
         }
-        let fresh = std::mem::take(&mut slot.fresh);
         if !std::mem::replace(&mut slot.told, true) {
             self.events.push_back(MultifeedEvent::Blocks { id });
         }
+        if slot.feed.is_held_back() {
+            // Announced when it is synced.
+            self.committed(id, &[]);
+            return;
+        }
+        let fresh = std::mem::take(&mut slot.fresh);
         self.committed(id, &fresh);
         for peer_id in self.slot(id).subscribers.clone() {
             let Some(peering) = self.peerings.get_mut(&peer_id) else { continue };

@@ -9,6 +9,7 @@ use multifeed_proto::{Have, Message, Request};
 use super::PeerFault;
 use super::questions::Questions;
 use crate::bitfield::rle;
+use crate::error::ProofError;
 use crate::feed::Feed;
 use crate::limits::MAX_FEED_BLOCKS;
 use crate::sparse_bits::{SparseBits, words_of};
@@ -48,6 +49,8 @@ pub(super) struct Download {
     cursor: u64,
     /// Blocks asked for, oldest first.
     in_flight: VecDeque<u64>,
+    /// Those of them that were asked for again, with a proof that builds on nothing that is held.
+    in_full: BTreeSet<u64>,
     /// What is asked without a block.
     questions: Questions,
     /// How far the Wants have to go, in blocks.
@@ -65,6 +68,16 @@ pub(super) struct Scope<'a> {
     pub(super) sparse: bool,
     /// How far our own blocks are compared with the remote's, whatever it has.
     pub(super) reach: u64,
+}
+
+/// Which block is to be asked for first, where the remote has more than we.
+enum Continuation {
+    /// This one.
+    Block(u64),
+    /// It did not tell yet whether it has it, or was asked for a whole proof of it.
+    Unknown,
+    /// It does not have it.
+    Nobodys,
 }
 
 /// All that the remote has in a range.
@@ -168,6 +181,7 @@ impl Download {
         self.questions.lost(start..end);
         let (lost, kept) = self.in_flight.iter().partition(|&&index| (start..end).contains(&index));
         self.in_flight = kept;
+        self.in_full.retain(|index| !(start..end).contains(index));
         Vec::from_iter(lost)
     }
 
@@ -302,6 +316,12 @@ impl Download {
         if scope.sparse {
             return None;
         }
+        match self.continuation(feed) {
+            Continuation::Unknown => return None,
+            Continuation::Block(index) if reserved.get(index) => return None,
+            Continuation::Block(index) => return Some(self.ask_for(index, feed, reserved, now)),
+            Continuation::Nobodys => {}
+        }
         let mut at = self.cursor;
         while let Some(word) = self.has.next_word(at) {
             self.prune(feed, word);
@@ -315,6 +335,20 @@ impl Download {
         }
         self.cursor = u64::MAX;
         None
+    }
+
+    /// The block after the length that is held. Its proof is built on all roots of that length, and so proves that what the remote has
+    /// is the same history, grown. A block further on could be of another one and not show it: until this one came, none
+    /// is asked for.
+    fn continuation(&self, feed: &Feed) -> Continuation {
+        let next = feed.len();
+        if next == 0 || next >= self.remote_len {
+            return Continuation::Nobodys;
+        }
+        if self.has.get(next) && !feed.has(next) {
+            return Continuation::Block(next);
+        }
+        if self.unanswered > 0 || !self.in_full.is_empty() { Continuation::Unknown } else { Continuation::Nobodys }
     }
 
     /// A block that somebody waits for by itself, and the remote has.
@@ -413,6 +447,23 @@ impl Download {
         true
     }
 
+    /// A block came whose proof does not fit what is held. Whether it is to be asked for once more, with a whole proof.
+    pub(super) fn asks_in_full(&mut self, feed: &Feed, error: &ProofError, index: u64, now: Duration) -> bool {
+        let builds_on_held = !matches!(error, ProofError::Malformed { .. }) && feed.digest(index) != 0;
+        if self.in_full.remove(&index) || !builds_on_held {
+            return false;
+        }
+        self.in_full.insert(index);
+        self.in_flight.push_back(index);
+        self.progress_at = now;
+        true
+    }
+
+    /// A block came whose proof holds.
+    pub(super) fn proved(&mut self, index: u64) {
+        self.in_full.remove(&index);
+    }
+
     /// A block that came is held now.
     pub(super) fn stored(&mut self, index: u64) {
         self.has.remove(index);
@@ -425,6 +476,7 @@ impl Download {
 
     /// Takes back everything that is asked for.
     pub(super) fn release(&mut self) -> VecDeque<u64> {
+        self.in_full.clear();
         std::mem::take(&mut self.in_flight)
     }
 

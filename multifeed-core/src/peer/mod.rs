@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
 
-use multifeed_proto::{Data, Have, Message, SessionError};
+use multifeed_proto::{Data, Have, Message, Request, SessionError};
 
 use self::download::{Download, Scope};
 use self::upload::Upload;
@@ -299,7 +299,8 @@ impl Peer {
         Ok(())
     }
 
-    /// Proves and stages a message's block or nodes; `None` where they are another history's, and the channel closes.
+    /// Proves and stages a message's block or nodes; `None` where they are another history's, and the channel closes, or where a whole
+    /// proof is asked for first.
     fn put<S: Storage>(
         &mut self,
         data: Data,
@@ -307,11 +308,21 @@ impl Peer {
         effect: &mut Effect,
     ) -> Result<Option<Put>, PeerFault> {
         let index = data.index;
+        let block = data.value.is_some();
         match work.feed.put(work.storage, prepare(data)) {
-            Ok(put) => Ok(Some(put)),
+            Ok(put) => {
+                self.download.proved(index);
+                Ok(Some(put))
+            }
             Err(PutError::Proof(ProofError::Conflict(conflict))) => {
                 effect.conflict = Some(conflict);
                 self.end();
+                Ok(None)
+            }
+            // It left out what is held here; where that is of another history, only a whole proof tells whose fault it is.
+            Err(PutError::Proof(error)) if block && self.download.asks_in_full(work.feed, &error, index, work.now) => {
+                work.reserved.insert(index);
+                self.out.push_back(Message::Request(Request { index, bytes: 0, hash: false, nodes: 0 }));
                 Ok(None)
             }
             Err(PutError::Proof(error)) => {

@@ -140,7 +140,7 @@ impl Upload {
     /// The remote told all that it has in a range; so it lacks the rest of what we hold there.
     pub(super) fn owe(&mut self, feed: &Feed, told: &Told) {
         for (word, members) in told.words().take_while(|(word, _)| word * 64 < feed.len()) {
-            self.owed.set_word(word, feed.bitfield().word(word) & !members);
+            self.owed.set_word(word, feed.served_word(word) & !members);
         }
     }
 
@@ -186,13 +186,13 @@ impl Upload {
         if !std::mem::replace(&mut self.told, true) {
             work.too_large.extend(&oversized);
             // The first Want is also told the length, where the last block is held.
-            let served = |last| work.feed.has(last) && oversized.last().is_none_or(|&(index, _)| index != last);
-            if let Some(last) = work.feed.len().checked_sub(1).filter(|&last| served(last)) {
+            let served = |last| work.feed.serves(last) && oversized.last().is_none_or(|&(index, _)| index != last);
+            if let Some(last) = work.feed.served_len().checked_sub(1).filter(|&last| served(last)) {
                 return Ok(Have { start: last, length: 1, bitfield: None, ack: false });
             }
         }
         self.wants.pop_front();
-        let mut bitfield = work.feed.bitfield().rle_range(start, length);
+        let mut bitfield = work.feed.served_range(start, length);
         if !oversized.is_empty()
             && let Ok(mut bits) = rle::decode(&bitfield, usize::MAX)
         {

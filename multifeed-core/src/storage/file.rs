@@ -1,5 +1,6 @@
 //! A store in a folder on disk, laid out as multifeed 6 lays it out.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -34,6 +35,8 @@ impl Default for FileStorageOptions {
 pub struct FileStorage {
     root: PathBuf,
     pool: Pool,
+    /// Files whose entries in their folders are on the disk too.
+    entered: BTreeSet<FileId>,
     /// `None` once closed.
     lock: Option<File>,
 }
@@ -54,7 +57,7 @@ impl FileStorage {
     pub fn open_with(root: impl Into<PathBuf>, options: FileStorageOptions) -> Result<Self, StoreError> {
         let root = root.into();
         let lock = Self::lock(&root).map_err(|error| StoreError::from_store("open", error))?;
-        Ok(Self { root, pool: Pool::new(options.max_open_files), lock: Some(lock) })
+        Ok(Self { root, pool: Pool::new(options.max_open_files), entered: BTreeSet::new(), lock: Some(lock) })
     }
 
     /// The folder.
@@ -104,8 +107,28 @@ impl FileStorage {
         FileError::wrap(&self.path_of(id), error)
     }
 
-    fn folder(&self, slot: Slot) -> PathBuf {
-        self.root.join(slot.to_string())
+    fn folder(&self, file: FileId) -> PathBuf {
+        if file.kind.is_beside() { self.root.clone() } else { self.root.join(file.slot.to_string()) }
+    }
+
+    /// Makes a file's entry in its folder, and the folder's own, outlive a power cut: once, for all files that are there now.
+    fn enter(&mut self, file: FileId) -> io::Result<()> {
+        if self.entered.contains(&file) {
+            return Ok(());
+        }
+        let folder = self.folder(file);
+        sync_folder(&folder)?;
+        if folder != self.root {
+            sync_folder(&self.root)?;
+            for kind in FileKind::ALL {
+                let other = FileId::new(file.slot, kind);
+                if self.path_of(other).exists() {
+                    self.entered.insert(other);
+                }
+            }
+        }
+        self.entered.insert(file);
+        Ok(())
     }
 }
 
@@ -155,10 +178,11 @@ impl Storage for FileStorage {
 
     fn replace(&mut self, file: FileId, data: &[u8]) -> io::Result<()> {
         self.check()?;
-        let folder = self.folder(file.slot);
+        let folder = self.folder(file);
         let path = self.path_of(file);
         let temporary = folder.join(format!("{}.tmp", file.kind.name()));
         self.pool.forget(file);
+        self.entered.remove(&file);
         let replaced = (|| {
             pool::make_folder(&folder)?;
             // Not reused: an old one may be readable by others.
@@ -171,8 +195,7 @@ impl Storage for FileStorage {
             new.sync_all()?;
             drop(new);
             fs::rename(&temporary, &path)?;
-            sync_folder(&folder)?;
-            sync_folder(&self.root)
+            self.enter(file)
         })();
         replaced.map_err(|error| {
             let _ = fs::remove_file(&temporary);
@@ -187,7 +210,7 @@ impl Storage for FileStorage {
             Ok(Some(open)) => open.sync_data(),
             Err(error) => Err(error),
         };
-        synced.and_then(|()| sync_folder(&self.folder(file.slot))).map_err(|error| self.named(file, error))
+        synced.and_then(|()| self.enter(file)).map_err(|error| self.named(file, error))
     }
 
     fn remove(&mut self, slot: Slot) -> io::Result<()> {
@@ -195,6 +218,7 @@ impl Storage for FileStorage {
         for kind in FileKind::ALL {
             let id = FileId::new(slot, kind);
             self.pool.forget(id);
+            self.entered.remove(&id);
             let path = self.path_of(id);
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(FileError::wrap(&path, error)),
@@ -202,7 +226,7 @@ impl Storage for FileStorage {
             }
         }
         // Somebody else's file in it keeps the folder.
-        let _ = fs::remove_dir(self.folder(slot));
+        let _ = fs::remove_dir(self.root.join(slot.to_string()));
         Ok(())
     }
 
@@ -214,6 +238,9 @@ impl Storage for FileStorage {
 }
 
 fn path_of(root: &Path, file: FileId) -> PathBuf {
+    if file.kind.is_beside() {
+        return root.join(file.kind.name());
+    }
     let mut path = root.join(file.slot.to_string());
     path.push(file.kind.name());
     path

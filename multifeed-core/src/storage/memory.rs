@@ -50,7 +50,8 @@ impl MemoryStorage {
 impl Storage for MemoryStorage {
     fn list(&mut self) -> io::Result<Vec<Slot>> {
         self.check()?;
-        let mut slots: Vec<Slot> = self.files.keys().map(|file| file.slot).collect();
+        let feeds = self.files.keys().filter(|file| !file.kind.is_beside());
+        let mut slots: Vec<Slot> = feeds.map(|file| file.slot).collect();
         slots.dedup();
         Ok(slots)
     }
@@ -90,7 +91,7 @@ impl Storage for MemoryStorage {
 
     fn remove(&mut self, slot: Slot) -> io::Result<()> {
         self.check()?;
-        self.files.retain(|file, _| file.slot != slot);
+        self.files.retain(|file, _| file.slot != slot || file.kind.is_beside());
         Ok(())
     }
 

@@ -23,7 +23,7 @@ impl fmt::Display for Slot {
     }
 }
 
-/// The files that a feed consists of.
+/// The files that a feed consists of, and those of ours that stand beside the folders of all feeds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FileKind {
     /// The feed's public key, 32 bytes.
@@ -40,10 +40,14 @@ pub enum FileKind {
     Data,
     /// The writer's local name, in UTF-8, without a newline.
     LocalName,
+    /// What is known to be whole on the disk. One for the store, beside its folders: see [`FileId::beside`].
+    Journal,
+    /// Evidence of writers that signed two histories, a JSON object a line. One for the store, beside its folders.
+    Conflicts,
 }
 
 impl FileKind {
-    /// All of them.
+    /// Those of a feed.
     pub const ALL: [FileKind; 7] = [
         FileKind::Key,
         FileKind::SecretKey,
@@ -64,7 +68,14 @@ impl FileKind {
             FileKind::Bitfield => "bitfield",
             FileKind::Data => "data",
             FileKind::LocalName => "localname",
+            FileKind::Journal => "multifeed.journal",
+            FileKind::Conflicts => "multifeed.conflicts",
         }
+    }
+
+    /// Whether the file stands beside the folders, one for the whole store.
+    pub fn is_beside(self) -> bool {
+        matches!(self, FileKind::Journal | FileKind::Conflicts)
     }
 }
 
@@ -88,10 +99,18 @@ impl FileId {
     pub fn new(slot: Slot, kind: FileKind) -> Self {
         Self { slot, kind }
     }
+
+    /// A file that stands beside the folders. Its `slot` says nothing, and is 0.
+    pub fn beside(kind: FileKind) -> Self {
+        Self { slot: Slot(0), kind }
+    }
 }
 
 impl fmt::Display for FileId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.kind.is_beside() {
+            return self.kind.fmt(f);
+        }
         write!(f, "{}/{}", self.slot, self.kind)
     }
 }
@@ -110,11 +129,13 @@ pub trait Storage {
     fn len(&mut self, file: FileId) -> io::Result<Option<u64>>;
     /// Cuts the file, or lengthens it with zeros. An absent file is made.
     fn truncate(&mut self, file: FileId, len: u64) -> io::Result<()>;
-    /// Replaces the whole file: afterwards, also after a crash, it holds the old bytes or the new ones, nothing between.
+    /// Replaces the whole file: also after a crash it holds the old bytes or the new ones, nothing between. Returns once the new
+    /// ones would outlive a power cut.
     fn replace(&mut self, file: FileId, data: &[u8]) -> io::Result<()>;
-    /// Returns once what was written to the file would outlive a power cut.
+    /// Returns once what was written to the file, and the file itself, would outlive a power cut. After an error nobody knows
+    /// what of it would, also not where a second try goes well.
     fn sync(&mut self, file: FileId) -> io::Result<()>;
-    /// Removes a feed's files, and its folder where nothing else is in it.
+    /// Removes a feed's files, and its folder where nothing else is in it. Those beside the folders stay.
     fn remove(&mut self, slot: Slot) -> io::Result<()>;
     /// Gives up file handles and locks. Every later call fails.
     fn close(&mut self) -> io::Result<()>;

@@ -1,0 +1,80 @@
+//! What remotes may see of a feed: of one that is written here, nothing that a power cut could still take back.
+//!
+//! A block that nobody saw can be cut off after a crash, and another one signed in its place. One that somebody saw cannot:
+//! there would be two histories. So until it is synced an appended block is not announced, not served, and no proof or
+//! signature that covers it is sent.
+
+use super::Feed;
+use crate::bitfield::{Bitfield, rle};
+use crate::merkle::{HeldNodes, index as flat};
+
+impl Feed {
+    /// The length in blocks that remotes may see.
+    pub fn served_len(&self) -> u64 {
+        self.served.map_or(self.length, |served| served.min(self.length))
+    }
+
+    /// Lets remotes see no more than this length; `None` for all that there will ever be.
+    pub(crate) fn serve(&mut self, length: Option<u64>) {
+        self.served = length;
+    }
+
+    /// Whether there are blocks that remotes may not see yet.
+    pub(crate) fn is_held_back(&self) -> bool {
+        self.served_len() < self.length
+    }
+
+    /// Whether a block is held, and remotes may see it.
+    pub(crate) fn serves(&self, index: u64) -> bool {
+        index < self.served_len() && self.has(index)
+    }
+
+    /// As [`Bitfield::word`], of the blocks that remotes may see.
+    pub(crate) fn served_word(&self, number: u64) -> u64 {
+        let word = self.bitfield.word(number);
+        match self.served_len().checked_sub(number.saturating_mul(64)) {
+            Some(64..) => word,
+            Some(blocks) => word & !(u64::MAX >> blocks),
+            None => 0,
+        }
+    }
+
+    /// As [`Bitfield::rle_range`], of the blocks that remotes may see.
+    pub(crate) fn served_range(&self, start: u64, length: u64) -> Vec<u8> {
+        let encoded = self.bitfield.rle_range(start, length);
+        if !self.is_held_back() {
+            return encoded;
+        }
+        let Ok(mut bits) = rle::decode(&encoded, usize::MAX) else { return encoded };
+        let kept = self.served_len().saturating_sub(start / 8 * 8);
+        for (at, byte) in bits.iter_mut().enumerate() {
+            match kept.saturating_sub(at as u64 * 8) {
+                0 => *byte = 0,
+                blocks @ 1..8 => *byte &= !(0xff >> blocks),
+                _ => {}
+            }
+        }
+        rle::encode(&bits)
+    }
+
+    /// The nodes that proofs for remotes are made of.
+    pub(super) fn served_nodes(&self) -> Served<'_> {
+        Served { bitfield: &self.bitfield, end: if self.is_held_back() { self.served_len() } else { u64::MAX } }
+    }
+}
+
+/// The held nodes that lie within a length.
+pub(super) struct Served<'a> {
+    bitfield: &'a Bitfield,
+    end: u64,
+}
+
+impl HeldNodes for Served<'_> {
+    fn holds(&self, node: u64) -> bool {
+        flat::right_span(node) / 2 < self.end && self.bitfield.holds(node)
+    }
+
+    fn end(&self) -> u64 {
+        self.bitfield.end().min(self.end.saturating_mul(2))
+    }
+}

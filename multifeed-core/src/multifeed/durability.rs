@@ -1,0 +1,284 @@
+//! What outlives a power cut, and when: syncing, the journal, and what remotes may see meanwhile.
+
+use std::time::Duration;
+
+use super::{FeedId, Multifeed};
+use crate::error::StoreError;
+use crate::feed::Feed;
+use crate::journal::Mark;
+use crate::merkle;
+use crate::storage::{Slot, Storage};
+
+/// How often received blocks are synced with [`Durability::Always`].
+const RECEIVED_EVERY: Duration = Duration::from_secs(1);
+
+/// Feeds that are synced in one go before others have their turn.
+const SYNCED_AT_ONCE: usize = 64;
+
+/// What a power cut or a crash of the system may take.
+///
+/// Whatever the level: a process that is killed loses nothing that was written (an append that returned, a block that was told
+/// of), and what [`Multifeed::close`] left of feeds that are written here is on the disk. After a crash every feed opens with a
+/// newest length that is signed and whole; blocks of others come again with the next sync.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// As JS: nothing is synced before the store is closed. A power cut may take all that was appended since. Where remotes have
+    /// some of it already, what is appended next is a second history, and ends in [`MultifeedEvent::Conflict`](super::MultifeedEvent::Conflict)
+    /// there. The fastest, and the default.
+    #[default]
+    None,
+    /// What was appended and received is synced this long after it at the latest. Remotes hear of an appended block when it is
+    /// synced, and are served nothing that is not: a power cut takes only what nobody has seen.
+    Interval(Duration),
+    /// What was appended is synced by the next [`Multifeed::commit`], and only then announced and served. Several appends before it
+    /// are one group, and cost no more than one. The adapters answer an append after that. What was received is
+    /// synced every second.
+    Always,
+}
+
+impl Durability {
+    /// Whether anything is synced before the store is closed.
+    pub(super) fn syncs(self) -> bool {
+        self != Durability::None
+    }
+
+    fn interval(self) -> Option<Duration> {
+        match self {
+            Durability::None => None,
+            Durability::Interval(interval) => Some(interval),
+            Durability::Always => Some(RECEIVED_EVERY),
+        }
+    }
+}
+
+/// A sync that failed.
+#[derive(Debug)]
+pub(super) struct SyncFailure {
+    error: StoreError,
+    /// Of the feed's own files nobody knows what is on the disk after that: only opening it again tells.
+    lasting: bool,
+}
+
+impl<S: Storage> Multifeed<S> {
+    /// What a power cut may take.
+    pub fn durability(&self) -> Durability {
+        self.durability
+    }
+
+    /// How much of a feed is known to be on the disk, in blocks. With [`Durability::None`] what was synced when it was opened, or by
+    /// [`sync`](Self::sync).
+    pub fn synced_len(&self, id: FeedId) -> u64 {
+        let feed = &self.slot(id).feed;
+        let mark = self.journal.mark(feed.slot(), &feed.key());
+        mark.filter(|mark| mark.synced).map_or(0, |mark| mark.length.min(feed.len()))
+    }
+
+    /// Why what is new in a feed could not be synced. Where one of its own files could not be, nothing can be appended to it until
+    /// the store is opened again: nobody knows what is on the disk then, and a second sync would not tell.
+    pub fn sync_error(&self, id: FeedId) -> Option<&StoreError> {
+        self.slot(id).sync_failure.as_ref().map(|failure| &failure.error)
+    }
+
+    /// Writes and syncs all that is new, now, whatever the [`Durability`].
+    ///
+    /// # Errors
+    ///
+    /// The first of what [`sync_error`](Self::sync_error) then tells.
+    pub fn sync(&mut self) -> Result<(), StoreError> {
+        let staged = self.feeds().filter(|id| self.slot(*id).feed.is_staged());
+        let ids: Vec<FeedId> = self.unsynced.iter().copied().chain(staged.collect::<Vec<_>>()).collect();
+        self.sync_feeds(&ids);
+        self.commit(self.now);
+        match ids.into_iter().find_map(|id| self.sync_error(id)) {
+            Some(error) => Err(error.clone()),
+            None => Ok(()),
+        }
+    }
+
+    /// To be called before the first change of a feed: the journal says that the store is in use.
+    pub(super) fn touch(&mut self, id: FeedId) -> Result<(), StoreError> {
+        let sync = self.durability.syncs() || self.slot(id).feed.writable();
+        self.begin(sync)?;
+        self.unsynced.insert(id);
+        Ok(())
+    }
+
+    fn begin(&mut self, sync: bool) -> Result<(), StoreError> {
+        self.journal.begin(&mut self.storage, self.catalog.end(), sync)
+    }
+
+    /// Why nothing can be appended to a feed.
+    pub(super) fn lasting_failure(&self, id: FeedId) -> Option<StoreError> {
+        self.slot(id).sync_failure.as_ref().filter(|failure| failure.lasting).map(|failure| failure.error.clone())
+    }
+
+    /// A feed was opened: what remotes may see of it, and whether it is still to be synced.
+    pub(super) fn adopt(&mut self, id: FeedId) {
+        let feed = &self.slot(id).feed;
+        let mark = self.journal.mark(feed.slot(), &feed.key());
+        let synced = mark.is_some_and(|mark| mark.synced && *mark == feed.mark(true));
+        if !synced && (self.journal.is_unclean() || self.durability.syncs()) {
+            self.unsynced.insert(id);
+        }
+        if self.durability.syncs() && self.slot(id).feed.writable() {
+            let length = self.synced_len(id);
+            self.feeds[id.0 as usize].feed.serve(Some(length));
+        }
+    }
+
+    /// A feed is about to be made in a folder. The journal has to know it first where it is a writer's, or else after a
+    /// crash it would be taken for one of somebody else's; and where another one was there before.
+    pub(super) fn expect_feed(
+        &mut self,
+        slot: Slot,
+        feed: &multifeed_proto::FeedKey,
+        ours: bool,
+    ) -> Result<(), StoreError> {
+        let sync = ours || self.durability.syncs();
+        self.begin(sync)?;
+        if ours || self.journal.must_know(slot) {
+            let mut mark = Mark::new(feed, 0, &merkle::root_hash(&[]));
+            mark.synced = true;
+            self.journal.note(slot, mark);
+            self.journal.write(&mut self.storage, sync)?;
+        }
+        Ok(())
+    }
+
+    /// With [`Durability::Always`]: syncs the feeds that were appended to and are to be announced.
+    pub(super) fn sync_appended(&mut self) {
+        if self.durability != Durability::Always {
+            return;
+        }
+        let due = self.dirty.iter().chain(&self.unwritten).copied();
+        let due: Vec<FeedId> = due.filter(|id| self.slot(*id).feed.is_held_back()).collect();
+        self.sync_feeds(&due);
+    }
+
+    /// Syncs a feed of ours now, where a remote that comes is to see all of it.
+    pub(super) fn sync_before_serving(&mut self, id: FeedId) {
+        if self.slot(id).feed.is_held_back() {
+            self.sync_feeds(&[id]);
+        }
+    }
+
+    /// A feed is to have holes. One of ours is synced first: after a crash a hole beyond what is known of it would be taken for its end.
+    pub(super) fn sync_before_clearing(&mut self, id: FeedId) -> Result<(), StoreError> {
+        self.touch(id)?;
+        if !self.slot(id).feed.writable() || self.synced_len(id) == self.slot(id).feed.len() {
+            return Ok(());
+        }
+        self.sync_feeds(&[id]);
+        self.unsynced.insert(id);
+        self.sync_error(id).map_or(Ok(()), |error| Err(error.clone()))
+    }
+
+    /// Sets the time of the next sync, where one is due.
+    pub(super) fn plan_sync(&mut self) {
+        if let Some(interval) = self.durability.interval()
+            && !self.unsynced.is_empty()
+        {
+            self.next_sync.get_or_insert(self.now + interval);
+        }
+    }
+
+    /// Syncs what is due, a part of it at a time.
+    pub(super) fn sync_due(&mut self) {
+        let Some(interval) = self.durability.interval() else { return };
+        if self.next_sync.is_none_or(|at| self.now < at) {
+            return;
+        }
+        let ids: Vec<FeedId> = self.unsynced.iter().copied().take(SYNCED_AT_ONCE).collect();
+        self.sync_feeds(&ids);
+        let left = ids.iter().any(|id| self.unsynced.contains(id));
+        self.next_sync = match self.unsynced.is_empty() {
+            true => None,
+            // Those that failed are tried again in time.
+            false if left => Some(self.now + interval),
+            false => Some(self.now),
+        };
+        self.commit(self.now);
+    }
+
+    /// Writes and syncs feeds, then notes them in the journal, and then lets remotes see them.
+    fn sync_feeds(&mut self, ids: &[FeedId]) {
+        let mut synced = Vec::with_capacity(ids.len());
+        for &id in ids {
+            if self.lasting_failure(id).is_some() {
+                self.unsynced.remove(&id);
+                continue;
+            }
+            match self.sync_files(id) {
+                Ok(()) => {
+                    let feed = &self.slot(id).feed;
+                    self.journal.note(feed.slot(), feed.mark(true));
+                    synced.push(id);
+                }
+                Err(failure) => self.feeds[id.0 as usize].sync_failure = Some(failure),
+            }
+        }
+        if synced.is_empty() {
+            return;
+        }
+        let written = self.begin(true);
+        let written = written.and_then(|()| self.journal.write(&mut self.storage, true));
+        for id in synced {
+            let serves_all = !self.durability.syncs();
+            let slot = &mut self.feeds[id.0 as usize];
+            if let Err(error) = &written {
+                slot.sync_failure = Some(SyncFailure { error: error.clone(), lasting: false });
+                continue;
+            }
+            slot.sync_failure = None;
+            self.unsynced.remove(&id);
+            if slot.feed.writable() && !serves_all {
+                slot.feed.serve(Some(slot.feed.len()));
+            }
+            if !slot.fresh.is_empty() {
+                self.mark_dirty(id);
+            }
+        }
+    }
+
+    fn sync_files(&mut self, id: FeedId) -> Result<(), SyncFailure> {
+        let staged = self.slot(id).feed.is_staged();
+        let begun = if staged { self.touch(id) } else { Ok(()) };
+        let feed = &mut self.feeds[id.0 as usize].feed;
+        let written = begun.and_then(|()| if staged { feed.flush(&mut self.storage) } else { Ok(()) });
+        written.map_err(|error| SyncFailure { error, lasting: false })?;
+        feed.sync(&mut self.storage).map_err(|error| SyncFailure { error, lasting: true })
+    }
+
+    /// Writes what is staged, syncs what [`Durability`] promises of a closed store, and says in the journal that it is closed.
+    pub(super) fn close_feeds(&mut self) -> Result<(), StoreError> {
+        let mut result = Ok(());
+        let mut any_synced = self.durability.syncs();
+        for id in self.feeds().collect::<Vec<_>>() {
+            if self.slot(id).feed.is_staged() {
+                result = result.and(self.touch(id));
+                result = result.and(self.feeds[id.0 as usize].feed.flush(&mut self.storage));
+            }
+            let feed = &self.slot(id).feed;
+            let unknown = self.journal.mark(feed.slot(), &feed.key()).is_none();
+            if !self.journal.is_open() || !(unknown || self.unsynced.contains(&id)) {
+                continue;
+            }
+            let syncs = self.durability.syncs() || feed.writable();
+            any_synced |= syncs;
+            if let Some(error) = self.lasting_failure(id) {
+                result = result.and(Err(error));
+            } else if syncs {
+                result = result.and(self.feeds[id.0 as usize].feed.sync(&mut self.storage));
+            }
+            if result.is_ok() {
+                let feed: &Feed = &self.slot(id).feed;
+                self.journal.note(feed.slot(), feed.mark(syncs));
+            }
+        }
+        // Else it is as after a crash: the next one to open it has a look.
+        if result.is_ok() && self.journal.is_open() {
+            result = self.journal.close(&mut self.storage, any_synced);
+        }
+        result
+    }
+}

@@ -1,0 +1,366 @@
+//! What is synced when, what remotes see before that, and two histories of one writer: through the multifeed, on virtual time.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use multifeed_core::{
+    Connection, Durability, FeedId, FileId, FileKind, KeyPair, MemoryStorage, Multifeed, MultifeedEvent, Options,
+    PeerEvent, Replicate, Slot, Storage, VerifyCursor,
+};
+use multifeed_proto::{Config, Role};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+type Store = Multifeed<MemoryStorage>;
+
+const START: Duration = Duration::ZERO;
+
+fn open(disk: MemoryStorage, durability: Durability) -> Store {
+    Multifeed::open(disk, Options { durability, ..Options::default() }).unwrap()
+}
+
+fn pair(seed: u8) -> KeyPair {
+    KeyPair::from_seed(&[seed; 32])
+}
+
+fn writer(store: &mut Store, seed: u8) -> FeedId {
+    store.writer(Some("w"), || pair(seed)).unwrap()
+}
+
+fn append(store: &mut Store, id: FeedId, text: &str) {
+    store.append(id, &[Bytes::copy_from_slice(text.as_bytes())]).unwrap();
+}
+
+fn events(store: &mut Store) -> Vec<MultifeedEvent> {
+    std::iter::from_fn(|| store.poll_event()).collect()
+}
+
+fn conflicts(store: &mut Store) -> usize {
+    events(store).iter().filter(|event| matches!(event, MultifeedEvent::Conflict { .. })).count()
+}
+
+/// A session between two stores.
+struct Link {
+    ends: [Connection; 2],
+    events: [Vec<PeerEvent>; 2],
+    ended: [bool; 2],
+}
+
+impl Link {
+    fn new(stores: [&mut Store; 2], options: [Replicate; 2]) -> Self {
+        let mut rng = StdRng::seed_from_u64(5);
+        let [a, b] = stores;
+        let [for_a, for_b] = options;
+        let first = Connection::new(a, Role::Initiator, Config::default(), for_a, START, &mut rng);
+        let second = Connection::new(b, Role::Responder, Config::default(), for_b, START, &mut rng);
+        Self { ends: [first, second], events: Default::default(), ended: [false; 2] }
+    }
+
+    fn run(&mut self, stores: [&mut Store; 2], now: Duration) {
+        for _ in 0..10_000 {
+            let mut moved = false;
+            for side in 0..2 {
+                moved |= self.ends[side].pump(stores[side], now);
+                while let Some(event) = self.ends[side].poll_event(stores[side]) {
+                    self.events[side].push(event);
+                }
+                let mut wire = BytesMut::new();
+                while self.ends[side].session().poll_output(&mut wire) {}
+                let over = self.ends[side].session().output_finished();
+                let other = 1 - side;
+                if let Some(buffer) = self.ends[other].session().recv_buf()
+                    && !wire.is_empty()
+                {
+                    moved = true;
+                    buffer.extend_from_slice(&wire);
+                    self.ends[other].handle_input(stores[other], now);
+                }
+                if over && !std::mem::replace(&mut self.ended[side], true) {
+                    moved = true;
+                    self.ends[other].session().handle_eof();
+                }
+            }
+            if !moved {
+                return;
+            }
+        }
+        panic!("it never comes to rest");
+    }
+
+    fn conflicts(&self, side: usize) -> usize {
+        self.events[side].iter().filter(|event| matches!(event, PeerEvent::Conflict { .. })).count()
+    }
+
+    fn ended_well(&self) {
+        for events in &self.events {
+            let ends: Vec<_> = events.iter().filter(|event| matches!(event, PeerEvent::Closed(_))).collect();
+            assert!(matches!(ends[..], [PeerEvent::Closed(Ok(_))]), "{ends:?}");
+        }
+    }
+}
+
+fn sync(a: &mut Store, b: &mut Store, options: [Replicate; 2]) -> Link {
+    let mut link = Link::new([&mut *a, &mut *b], options);
+    link.run([a, b], START);
+    link
+}
+
+fn plain() -> [Replicate; 2] {
+    [Replicate::default(), Replicate::default()]
+}
+
+fn len(store: &Store, seed: u8) -> u64 {
+    store.find(&pair(seed).public_key()).map_or(0, |id| store.info(id).len)
+}
+
+#[test]
+fn with_an_interval_a_live_remote_hears_of_a_block_when_it_is_synced() {
+    let interval = Duration::from_millis(300);
+    let mut ours = open(MemoryStorage::new(), Durability::Interval(interval));
+    let mut theirs = open(MemoryStorage::new(), Durability::None);
+    let id = writer(&mut ours, 1);
+    append(&mut ours, id, "before");
+    let mut link = Link::new([&mut ours, &mut theirs], [Replicate::live(), Replicate::live()]);
+    link.run([&mut ours, &mut theirs], START);
+    // A session does not wait for the interval.
+    assert_eq!((ours.synced_len(id), len(&theirs, 1)), (1, 1));
+
+    append(&mut ours, id, "one");
+    append(&mut ours, id, "two");
+    link.run([&mut ours, &mut theirs], START);
+    assert_eq!((ours.info(id).len, ours.synced_len(id), len(&theirs, 1)), (3, 1, 1));
+    assert_eq!(ours.get(id, 2).unwrap().unwrap(), "two");
+    let due = ours.poll_timeout().unwrap();
+    assert!(due <= interval);
+    ours.handle_timeout(due - Duration::from_nanos(1));
+    link.run([&mut ours, &mut theirs], due);
+    assert_eq!(len(&theirs, 1), 1);
+    ours.handle_timeout(due);
+    assert_eq!(ours.synced_len(id), 3);
+    link.run([&mut ours, &mut theirs], due);
+    assert_eq!(len(&theirs, 1), 3);
+}
+
+#[test]
+fn what_is_not_synced_is_not_served_however_it_is_asked_for() {
+    let mut ours = open(MemoryStorage::new(), Durability::Interval(Duration::from_secs(9)));
+    let id = writer(&mut ours, 1);
+    for at in 0..20 {
+        append(&mut ours, id, &format!("block {at}"));
+    }
+    let mut theirs = open(MemoryStorage::new(), Durability::None);
+    let mut link = Link::new([&mut ours, &mut theirs], [Replicate::live(), Replicate::live()]);
+    link.run([&mut ours, &mut theirs], START);
+    // A second remote, which wants to know while blocks wait: the first session synced before it was served.
+    (0..5).for_each(|at| append(&mut ours, id, &format!("late {at}")));
+    assert_eq!((ours.info(id).len, ours.synced_len(id), len(&theirs, 1)), (25, 20, 20));
+    link.run([&mut ours, &mut theirs], START);
+    assert_eq!(len(&theirs, 1), 20);
+    let mut third = open(MemoryStorage::new(), Durability::None);
+    let mut other = Link::new([&mut ours, &mut third], plain());
+    other.run([&mut ours, &mut third], START);
+    other.ended_well();
+    assert_eq!((ours.synced_len(id), len(&third, 1)), (25, 25));
+    link.run([&mut ours, &mut theirs], START);
+    assert_eq!(len(&theirs, 1), 25);
+}
+
+#[test]
+fn always_syncs_a_group_of_appends_at_once() {
+    let mut ours = open(MemoryStorage::new(), Durability::Always);
+    let mut theirs = open(MemoryStorage::new(), Durability::None);
+    let id = writer(&mut ours, 1);
+    let mut link = Link::new([&mut ours, &mut theirs], [Replicate::live(), Replicate::live()]);
+    link.run([&mut ours, &mut theirs], START);
+    (0..10).for_each(|at| append(&mut ours, id, &format!("{at}")));
+    assert_eq!(ours.synced_len(id), 0);
+    ours.commit(START);
+    assert_eq!(ours.synced_len(id), 10);
+    link.run([&mut ours, &mut theirs], START);
+    assert_eq!(len(&theirs, 1), 10);
+}
+
+#[test]
+fn a_writer_shorter_than_what_was_synced_is_damaged_and_left_alone() {
+    let mut disk = MemoryStorage::new();
+    let mut store =
+        Multifeed::open(&mut disk, Options { durability: Durability::Always, ..Options::default() }).unwrap();
+    let id = store.writer(Some("w"), || pair(1)).unwrap();
+    for at in 0..10 {
+        store.append(id, &[Bytes::from(format!("block {at}"))]).unwrap();
+        store.commit(START);
+    }
+    drop(store);
+    let file = |kind| FileId::new(Slot(0), kind);
+    // The last three appends, cut off as if they had never been: without the journal nothing would tell.
+    for (kind, size) in [(FileKind::Data, 7 * 7), (FileKind::Tree, 32 + 13 * 40), (FileKind::Signatures, 32 + 7 * 64)] {
+        disk.truncate(file(kind), size).unwrap();
+    }
+    disk.truncate(file(FileKind::Bitfield), 32).unwrap();
+    let before = FileKind::ALL.map(|kind| disk.contents(file(kind)));
+    let store = open(disk.clone(), Durability::Always);
+    assert_eq!(store.problems().iter().map(|problem| problem.code()).collect::<Vec<_>>(), ["ERR_STORE_DAMAGED"]);
+    assert!(before == FileKind::ALL.map(|kind| store.storage().contents(file(kind))));
+
+    disk.truncate(FileId::beside(FileKind::Journal), 0).unwrap();
+    let store = open(disk, Durability::Always);
+    assert_eq!((store.problems().len(), len(&store, 1)), (0, 7));
+}
+
+#[test]
+fn what_js_wrote_since_is_taken_as_it_is() {
+    // Closed well; then somebody who knows no journal appends, and fetches.
+    let mut disk = MemoryStorage::new();
+    let mut store = Multifeed::open(&mut disk, Options::default()).unwrap();
+    let id = store.writer(Some("w"), || pair(1)).unwrap();
+    store.append(id, &[Bytes::from("a")]).unwrap();
+    store.close().unwrap();
+    disk.reopen();
+    let journal = disk.contents(FileId::beside(FileKind::Journal)).unwrap();
+    disk.truncate(FileId::beside(FileKind::Journal), 0).unwrap();
+    let mut js = Multifeed::open(&mut disk, Options::default()).unwrap();
+    let id = js.find_name("w").unwrap();
+    (0..20).for_each(|at| _ = js.append(id, &[Bytes::from(format!("{at}"))]).unwrap());
+    js.close().unwrap();
+    disk.reopen();
+    for unclean in [false, true] {
+        let mut disk = disk.clone();
+        let mut journal = journal.clone();
+        journal[20] = if unclean { b'o' } else { b'c' };
+        disk.replace(FileId::beside(FileKind::Journal), &journal).unwrap();
+        let mut store = open(disk, Durability::None);
+        assert!(store.problems().is_empty() && store.recovered().is_empty(), "{:?}", store.recovered());
+        assert_eq!(len(&store, 1), 21);
+        let mut cursor = VerifyCursor::default();
+        assert_eq!(store.verify_step(FeedId::clone(&id), &mut cursor, usize::MAX).unwrap().findings, []);
+    }
+}
+
+#[test]
+fn recovery_is_told_by_an_event_and_by_feed() {
+    let mut store = open(MemoryStorage::new(), Durability::None);
+    let id = writer(&mut store, 1);
+    append(&mut store, id, "one");
+    store.sync().unwrap();
+    append(&mut store, id, "two");
+    let mut disk = store.storage().clone();
+    disk.write_at(FileId::new(Slot(0), FileKind::Data), 4, b"!").unwrap();
+    let mut again = open(disk, Durability::None);
+    let told = events(&mut again);
+    let [MultifeedEvent::Recovered(recovered)] = &told[..] else { panic!("{told:?}") };
+    assert_eq!(recovered.key, pair(1).public_key());
+    assert_eq!((recovered.unclean, recovered.synced_length), (true, Some(1)));
+    assert_eq!((recovered.marked_length, recovered.length, recovered.blocks_unmarked), (2, 1, 1));
+    assert_eq!(again.recovered(), &[recovered.clone()]);
+}
+
+/// The evidence beside the folders, a line each.
+fn evidence(store: &Store) -> Vec<serde_json::Value> {
+    let bytes = store.storage().contents(FileId::beside(FileKind::Conflicts)).unwrap_or_default();
+    String::from_utf8(bytes).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn a_secret_key_on_two_devices_ends_in_a_conflict_and_not_in_loss() {
+    // Whatever the lengths: the shorter, the longer and the equally long history come second.
+    for (shared, first_more, second_more) in
+        [(3, 2, 4), (3, 4, 2), (3, 3, 3), (0, 1, 1), (8, 1, 9), (5, 30, 1), (1, 200, 300)]
+    {
+        let case = format!("{shared}+{first_more} and {shared}+{second_more}");
+        let mut first = open(MemoryStorage::new(), Durability::Always);
+        let id = writer(&mut first, 1);
+        (0..shared).for_each(|at| append(&mut first, id, &format!("shared {at}")));
+        first.commit(START);
+        // The folder is copied, key and all, and both go on.
+        let mut second = open(first.storage().clone(), Durability::Always);
+        (0..first_more).for_each(|at| append(&mut first, id, &format!("first {at}")));
+        (0..second_more).for_each(|at| append(&mut second, id, &format!("second {at}")));
+
+        let mut reader = open(MemoryStorage::new(), Durability::None);
+        sync(&mut reader, &mut first, plain()).ended_well();
+        assert_eq!(len(&reader, 1), shared + first_more, "{case}");
+        let mut also = second.writer(Some("another"), || pair(3)).unwrap();
+        append(&mut second, also, "of the same peer");
+        let link = sync(&mut reader, &mut second, plain());
+        // The session goes on, and brings the peer's other feeds; it is not the peer's fault.
+        link.ended_well();
+        assert_eq!(len(&reader, 3), 1, "{case}");
+        // A history that is no longer than the one held has no block to ask for, and so is not seen.
+        let seen = usize::from(second_more > first_more);
+        assert_eq!(link.conflicts(0), seen, "{case}: {:?}", link.events[0]);
+        assert_eq!(conflicts(&mut reader), seen, "{case}");
+        // Nothing is lost, nor mixed.
+        also = reader.find(&pair(1).public_key()).unwrap();
+        for (store, name) in [(&mut reader, "first"), (&mut first, "first")] {
+            let id = store.find(&pair(1).public_key()).unwrap();
+            assert_eq!(store.info(id).downloaded, shared + first_more, "{case}");
+            let last = store.get(id, shared + first_more - 1).unwrap().unwrap();
+            assert_eq!(last, format!("{name} {}", first_more - 1), "{case}");
+        }
+        assert_eq!(len(&second, 1), shared + second_more, "{case}");
+        let kept = evidence(&reader);
+        assert_eq!(kept.len(), seen, "{case}");
+        if seen == 0 {
+            continue;
+        }
+        assert_eq!(kept[0]["key"], pair(1).public_key().to_string());
+        assert_eq!(kept[0]["held_length"], shared + first_more);
+        assert!(
+            kept[0]["signature"].as_str().unwrap().len() == 128 && kept[0]["signature"] != kept[0]["held_signature"]
+        );
+        // Again: told by the session, and not kept twice.
+        let link = sync(&mut reader, &mut second, plain());
+        link.ended_well();
+        assert_eq!((link.conflicts(0), conflicts(&mut reader), evidence(&reader).len()), (1, 0, 1), "{case}");
+        let mut cursor = VerifyCursor::default();
+        assert_eq!(reader.verify_step(also, &mut cursor, usize::MAX).unwrap().findings, []);
+    }
+}
+
+#[test]
+fn the_two_devices_find_out_by_themselves_where_they_also_read() {
+    let both = || Replicate { download: Some(true), ..Replicate::default() };
+    let mut first = open(MemoryStorage::new(), Durability::Always);
+    let id = writer(&mut first, 1);
+    append(&mut first, id, "shared");
+    first.commit(START);
+    let mut second = open(first.storage().clone(), Durability::Always);
+    append(&mut second, id, "second");
+    second.commit(START);
+    // One is only behind: it catches up, and goes on from there.
+    sync(&mut first, &mut second, [both(), both()]).ended_well();
+    assert_eq!((len(&first, 1), first.get(id, 1).unwrap().unwrap()), (2, Bytes::from("second")));
+    append(&mut first, id, "a");
+    append(&mut second, id, "b");
+    append(&mut second, id, "c");
+    let link = sync(&mut first, &mut second, [both(), both()]);
+    assert!(link.conflicts(0) == 1, "{:?}", link.events);
+    assert_eq!((first.get(id, 2).unwrap().unwrap(), second.get(id, 2).unwrap().unwrap()), ("a".into(), "b".into()));
+    assert_eq!(evidence(&first).len(), 1);
+}
+
+#[test]
+fn evidence_is_bounded() {
+    let mut options = Options::default();
+    options.limits.conflicts = 6;
+    let mut reader = Multifeed::open(MemoryStorage::new(), options).unwrap();
+    let mut told = 0;
+    for seed in 1..4 {
+        let mut first = open(MemoryStorage::new(), Durability::None);
+        let id = writer(&mut first, seed);
+        append(&mut first, id, "first");
+        sync(&mut reader, &mut first, plain()).ended_well();
+        let mut second = open(MemoryStorage::new(), Durability::None);
+        let id = writer(&mut second, seed);
+        for at in 0..7 {
+            append(&mut second, id, &format!("second {at}"));
+            sync(&mut reader, &mut second, plain()).ended_well();
+            assert_eq!(len(&reader, seed), 1);
+            told += conflicts(&mut reader);
+        }
+    }
+    assert_eq!(told, 18);
+    let keys: Vec<_> = evidence(&reader).into_iter().map(|line| line["key"].to_string()).collect();
+    assert_eq!(keys.len(), 6);
+    assert!(keys[..4].iter().all(|key| *key == keys[0]) && keys[4] != keys[0], "{keys:?}");
+}
