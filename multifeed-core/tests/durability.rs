@@ -251,7 +251,7 @@ fn recovery_is_told_by_an_event_and_by_feed() {
     assert_eq!(recovered.key, pair(1).public_key());
     assert_eq!((recovered.unclean, recovered.synced_length), (true, Some(1)));
     assert_eq!((recovered.marked_length, recovered.length, recovered.blocks_unmarked), (2, 1, 1));
-    assert_eq!(again.recovered(), &[recovered.clone()]);
+    assert_eq!(again.recovered(), std::slice::from_ref(recovered));
 }
 
 /// The evidence beside the folders, a line each.
