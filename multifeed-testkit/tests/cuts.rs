@@ -8,7 +8,7 @@ use multifeed_testkit::cuts::try_histories;
 fn every_cut_of_random_histories() -> Result<()> {
     let asked = std::env::var("MULTIFEED_CUTS").unwrap_or_default();
     let mut numbers = asked.split(',').map(str::parse::<u64>);
-    let count = numbers.next().and_then(Result::ok).unwrap_or(100);
+    let count = numbers.next().and_then(Result::ok).unwrap_or(200);
     let first = numbers.next().and_then(Result::ok).unwrap_or(0);
     let tried = try_histories(first, count, 29)?;
     println!("{tried:?}");

@@ -24,7 +24,8 @@ const SYNCED_AT_ONCE: usize = 64;
 pub enum Durability {
     /// As JS: nothing is synced before the store is closed. A power cut may take all that was appended since. Where remotes have
     /// some of it already, what is appended next is a second history, and ends in [`MultifeedEvent::Conflict`](super::MultifeedEvent::Conflict)
-    /// there. The fastest, and the default.
+    /// there. What was received is not synced at all: a power cut may take it until the system has written it, also after a close,
+    /// and that may show only when it is read or verified. The fastest, and the default.
     #[default]
     None,
     /// What was appended and received is synced this long after it at the latest. Remotes hear of an appended block when it is
