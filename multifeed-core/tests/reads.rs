@@ -350,6 +350,80 @@ fn what_is_cleared_is_unheld_everywhere_and_can_come_back() {
     assert_eq!(gone, [0, 1, 2], "a writer does not fetch its own");
 }
 
+/// What is appended while a remote fetches nothing is fetched when it does again, however the messages meet.
+#[test]
+fn fetching_and_serving_can_end_and_begin_again() {
+    let (mut stores, source) = pair(&blocks([10; 5]));
+    stores[1] = store();
+    // The reader's messages go first, so that they meet news that were not sent yet.
+    let mut links = vec![Link::plain(&mut stores, [1, 0], Replicate::live())];
+    run(&mut stores, &mut links, START);
+    let id = stores[1].feeds().next().unwrap();
+    let grow = |stores: &mut [Store], links: &mut [Link], turns: usize| {
+        stores[0].append(source, &blocks([10; 5])).unwrap();
+        stores[0].commit(START);
+        for link in links.iter_mut() {
+            (0..turns).for_each(|_| _ = link.turn(stores, START));
+        }
+    };
+    for turns in [0, 1, 2, 3, 20] {
+        stores[1].set_transfer(id, Some(false), None);
+        (0..turns / 2).for_each(|_| _ = links[0].turn(&mut stores, START));
+        grow(&mut stores, &mut links, turns);
+        stores[1].set_transfer(id, Some(true), None);
+        run(&mut stores, &mut links, START);
+        assert_eq!(stores[1].info(id).downloaded, stores[0].info(source).len, "{turns} turns");
+        stores[0].set_transfer(source, None, Some(false));
+        grow(&mut stores, &mut links, turns);
+        stores[0].set_transfer(source, None, Some(true));
+        run(&mut stores, &mut links, START);
+        assert_eq!(stores[1].info(id).downloaded, stores[0].info(source).len, "{turns} turns");
+    }
+    // At rest, nothing is fetched or served that was switched off.
+    let before = stores[1].info(id).downloaded;
+    stores[1].set_transfer(id, Some(false), None);
+    run(&mut stores, &mut links, START);
+    grow(&mut stores, &mut links, 0);
+    run(&mut stores, &mut links, START);
+    assert_eq!(stores[1].info(id).downloaded, before);
+    stores[0].set_transfer(source, None, Some(false));
+    stores[1].set_transfer(id, Some(true), None);
+    run(&mut stores, &mut links, START);
+    assert_eq!(stores[1].info(id).downloaded, before);
+}
+
+/// More runs of cleared blocks than are told one by one: the remote ends with the same picture all the same.
+#[test]
+fn many_scattered_blocks_are_given_up_in_few_messages() {
+    let mut options = Options::default();
+    options.limits.announcements_queued = 4;
+    let mut source: Store = Multifeed::open(MemoryStorage::default(), options).unwrap();
+    let writer = source.writer(Some("w"), || KeyPair::from_seed(&[1; 32])).unwrap();
+    source.append(writer, &blocks(vec![3; 200])).unwrap();
+    source.commit(START);
+    let mut stores = [source, sparse()];
+    let mut links = live(&mut stores);
+    let id = stores[1].feeds().next().unwrap();
+    let longer = want(&mut stores[1], id, Want::Length(200));
+    run(&mut stores, &mut links, START);
+    assert_eq!(stores[1].poll_want(), Some((longer, WantEnd::Done)));
+    for index in (0..200).filter(|index| index % 3 == 0) {
+        stores[0].clear(writer, index..index + 1).unwrap();
+    }
+    // New blocks that go again before anyone was told of them.
+    stores[0].append(writer, &blocks(vec![3; 10])).unwrap();
+    stores[0].commit(START);
+    stores[0].clear(writer, 203..208).unwrap();
+    run(&mut stores, &mut links, START);
+    for index in 0..210 {
+        let asked = if_available(&mut stores[1], id, Want::Block(index));
+        run(&mut stores, &mut links, START);
+        let end = if stores[0].has(writer, index) { WantEnd::Done } else { WantEnd::Unavailable };
+        assert_eq!(stores[1].poll_want(), Some((asked, end)), "block {index}");
+    }
+    assert_eq!(held(&stores[1], id, 0..210), held(&stores[0], writer, 0..210));
+}
+
 #[test]
 fn bytes_at_the_end_of_a_cleared_feed_go_back_and_it_opens_and_grows() {
     let mut writer = store();

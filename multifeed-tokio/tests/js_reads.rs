@@ -45,6 +45,30 @@ fn blocks_are_fetched_from_js() {
     });
 }
 
+/// JS does not know Cancel: what it sends all the same is not stored, and harms nobody.
+#[test]
+fn a_fetch_that_was_dropped_leaves_the_session_with_js_as_it_is() {
+    run(async {
+        let (mut peer, address) = js(|| JsPeer::listen(&["--live", "--delay-reads", "150"]));
+        let key = js(|| peer.append("js", 50, 100, 1));
+        let multi = sparse().await;
+        let sync = join_js(&multi, address, Replicate::live()).await;
+        let feed = held(&multi, &key, 0).await;
+        assert_eq!(feed.update(Wait::default()).await.unwrap(), 50);
+        for index in 10..20 {
+            let impatient = Wait::at_most(Duration::from_millis(10));
+            let _ = feed.fetch_with(index, impatient).await;
+            drop(tokio::time::timeout(Duration::from_millis(10), feed.fetch(index + 20)).await);
+        }
+        assert_eq!(feed.fetch(15).await.unwrap(), block(1, 15, 100));
+        assert_eq!(feed.fetch(45).await.unwrap(), block(1, 45, 100));
+        assert!(feed.downloaded() < 15, "{} blocks", feed.downloaded());
+        sync.close();
+        sync.finish().await.unwrap();
+        assert_eq!(js(|| peer.event("ended"))["clean"], true, "{}", peer.history());
+    });
+}
+
 #[test]
 fn bytes_are_sought_with_the_help_of_js() {
     run(async {

@@ -255,7 +255,7 @@ impl Peer {
         self.remote_uploading = uploading;
         self.remote_downloading = downloading;
         if !downloading {
-            self.upload.stop();
+            self.upload.stop(self.options.live);
         }
         let mut released = false;
         if !uploading {
@@ -367,7 +367,7 @@ impl Peer {
         self.uploading = upload.unwrap_or(self.uploading);
         self.downloading = download.unwrap_or(self.downloading);
         if !self.uploading {
-            self.upload.stop();
+            self.upload.stop(self.options.live);
         }
         if self.opened && before != (self.uploading, self.downloading) {
             self.send_status(self.uploading, self.downloading);

@@ -76,11 +76,13 @@ impl Upload {
         self.requests.retain(|request| request.index != index);
     }
 
-    /// The remote will ask for nothing any more.
-    pub(super) fn stop(&mut self) {
+    /// The remote asks for nothing any more. In a live session it can begin again, and goes on being told what is new.
+    pub(super) fn stop(&mut self, live: bool) {
         self.requests.clear();
-        self.news.clear();
-        self.retracted.clear();
+        if !live {
+            self.news.clear();
+            self.retracted.clear();
+        }
     }
 
     /// Blocks are new here, which the remote did not send itself.
