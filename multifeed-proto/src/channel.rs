@@ -108,14 +108,14 @@ struct Local {
     discovery_key: DiscoveryKey,
     /// Both sides opened it.
     both: bool,
-    /// The application's own, where it has any on this channel.
-    extensions: Option<Box<Options>>,
+    options: Options,
 }
 
 /// What our Options on a feed's channel say.
 #[derive(Debug, Default)]
 pub(crate) struct Options {
-    pub(crate) extensions: Extensions,
+    /// The application's own, and the remote's, where there are any.
+    pub(crate) extensions: Option<Box<Extensions>>,
     /// As the caller's own Options message set it.
     pub(crate) ack: bool,
 }
@@ -179,7 +179,7 @@ impl Channels {
             remote.owner = Some(owner);
         }
         let complete = next == Side::Both;
-        let local = Local { id, discovery_key, both: complete, extensions: None };
+        let local = Local { id, discovery_key, both: complete, options: Options::default() };
         match owner {
             Owner::Root(root) => drop(self.roots.insert(root, local)),
             Owner::Feed(token) => drop(self.tokens.insert(token, local)),
@@ -215,6 +215,7 @@ impl Channels {
         }
         let owner = ours.map(|ours| ours.owner);
         self.remote.insert(id, Remote { discovery_key, owner });
+        self.closing.remove(&id);
         let channel = self.channels.entry(discovery_key).or_insert(Channel::START);
         channel.side = next;
         channel.remote = Some(id);
@@ -266,13 +267,13 @@ impl Channels {
     }
 
     /// The local id of a feed's channel, and whether both sides opened it, with what our Options there say.
-    pub(crate) fn options(&mut self, token: Token) -> Option<(u32, bool, &mut Option<Box<Options>>)> {
-        self.tokens.get_mut(&token).map(|local| (local.id, local.both, &mut local.extensions))
+    pub(crate) fn options(&mut self, token: Token) -> Option<(u32, bool, &mut Options)> {
+        self.tokens.get_mut(&token).map(|local| (local.id, local.both, &mut local.options))
     }
 
     /// The extensions of a feed's channel, where the application registered any.
     pub(crate) fn extensions(&self, token: Token) -> Option<&Extensions> {
-        self.tokens.get(&token)?.extensions.as_ref().map(|ours| &ours.extensions)
+        self.tokens.get(&token)?.options.extensions.as_deref().filter(|extensions| extensions.is_spoken())
     }
 
     fn local(&self, owner: Owner) -> Option<&Local> {

@@ -6,6 +6,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 
+use crate::limits::Limits;
+
 /// The extensions of a stream or a channel, ours and the remote's.
 #[derive(Debug, Default)]
 pub struct Extensions {
@@ -46,9 +48,18 @@ impl Extensions {
         found.unwrap_or_else(|at| at)
     }
 
-    /// Whether a name of ours is announced, or is to be.
-    pub fn contains(&self, name: &str) -> bool {
-        self.announced(name).is_some()
+    /// Whether any name is announced, or is to be.
+    pub(crate) fn is_spoken(&self) -> bool {
+        self.ours.iter().any(|own| own.announced)
+    }
+
+    /// Whether peers with such limits as ours take the Options that say one more name.
+    pub(crate) fn has_room_for(&self, name: &str, limits: &Limits) -> bool {
+        // Each with a tag and a length; and room for the four that are multifeed's, and for what else Options say.
+        let bytes = |name: &str| name.len() + 4;
+        let announced = || self.ours.iter().filter(|own| own.announced);
+        let sum: usize = announced().map(|own| bytes(&own.name)).sum();
+        announced().count() + 4 < limits.extensions && sum + bytes(name) + 200 < limits.options_bytes
     }
 
     /// Our names, where they must go out in an Options message before the next use: once after each change.
@@ -161,7 +172,6 @@ mod tests {
         extensions.listen("d");
         assert_eq!(extensions.announce(), Some(names(&["b", "d"])));
         assert_eq!(["a", "b", "c", "d"].map(|name| extensions.id(name)), [None, Some(0), None, Some(1)]);
-        assert_eq!(["a", "b"].map(|name| extensions.contains(name)), [false, true]);
         extensions.update(names(&["a", "c", "d"]));
         assert_eq!([0, 1, 2].map(|id| name(&extensions, id)), [Some("a"), Some("c"), Some("d")]);
         assert_eq!(extensions.announce(), None);

@@ -13,7 +13,7 @@
 /// - 2 × (`event_bytes` + `message_bytes`) for events not yet polled: one may pass the bound, and a buffer may be twice as
 ///   large as what was read into it;
 /// - 3 × (`reply_bytes` + `output_bytes` + `message_bytes`) for what waits to be sent;
-/// - 400 bytes × `channels`; 96 bytes × `manifest_keys` for the lists that came before the handshake and the one that is read;
+/// - 400 bytes × `channels`, and as much again for those that we opened too; 96 bytes × `manifest_keys` for the lists that came before the handshake and the one that is read;
 ///   2 × `handshake_bytes`; 4 × `options_bytes`; and 1 MiB for all the rest.
 ///
 /// What the caller offered and requested, and its commands that wait, come on top: 100 bytes or less for each key. So do, for each
@@ -41,7 +41,7 @@ pub struct Limits {
     /// Keys in one MANIFEST, REQUEST_FEEDS or REPLICATE_FEEDS message, and in all that come before the remote's handshake.
     /// Default 100,000.
     pub manifest_keys: usize,
-    /// Keys in all MANIFEST messages of a session. Default 1,000,000.
+    /// Keys in all MANIFEST messages of a session, for each multifeed. Default 1,000,000.
     pub offers_total: u64,
     /// Feed-list messages that may come before the remote's handshake. Default 64.
     pub early_messages: usize,

@@ -83,7 +83,7 @@ mod tests {
             draw::<Phase>(
                 "The session",
                 "From the first byte to the last (`error.rs`, moved by `session/`). `Held` is passed through only where \
-                 `Config::authenticate` asks\nfor it; a session without a root key is `Ready` once Noise is done.",
+                 `Config::authenticate` asks\nfor it; a session whose\n`Config` names no root key is `Ready` once Noise is done.",
             ),
             draw::<Turn>(
                 "When root keys' channels are opened",

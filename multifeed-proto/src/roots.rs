@@ -1,7 +1,7 @@
 //! The multifeeds of a stream: one exchange for each root key, and the order in which their channels are opened.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -22,8 +22,14 @@ pub(crate) struct Roots {
     strict: bool,
     /// The first channel of the remote's that was not a root key's of ours, while none that was had come.
     foreign: Option<DiscoveryKey>,
-    /// The one that the remote opened first: lists on channel 0 are its.
-    first: Option<Root>,
+    /// Whether the remote opened one of ours.
+    came: bool,
+    /// Those that the remote opened and that are not over, in that order: lists on channel 0 are the first one's.
+    named: Vec<Root>,
+    /// Those whose channels we have not opened.
+    unopened: BTreeSet<Root>,
+    /// Those that are still to become ready.
+    waiting: BTreeSet<Root>,
 }
 
 /// A multifeed on a stream.
@@ -40,8 +46,8 @@ pub(crate) struct Entry {
     pub(crate) extensions: Extensions,
     /// Until when the exchange has to be ready.
     deadline: Option<Duration>,
-    /// We opened its channel.
-    opened: bool,
+    /// It was ready once.
+    was_ready: bool,
     /// The caller wants its channel closed, once it is ready.
     pub(crate) close: bool,
 }
@@ -87,6 +93,8 @@ pub(crate) enum Step {
     Waited,
     /// The remote opened a channel.
     RemoteOpen,
+    /// There is no root key left to be opened.
+    NoneLeft,
 }
 
 impl Machine for Turn {
@@ -101,6 +109,9 @@ impl Machine for Turn {
         (Self::Hold, Step::RemoteOpen, Self::All),
         (Self::Listen, Step::RemoteOpen, Self::All),
         (Self::One, Step::RemoteOpen, Self::All),
+        (Self::Hold, Step::NoneLeft, Self::All),
+        (Self::Listen, Step::NoneLeft, Self::All),
+        (Self::One, Step::NoneLeft, Self::All),
     ];
 }
 
@@ -112,7 +123,10 @@ impl Roots {
             turn: Turn::START,
             strict: config.is_some(),
             foreign: None,
-            first: None,
+            came: false,
+            named: Vec::new(),
+            unopened: BTreeSet::new(),
+            waiting: BTreeSet::new(),
         };
         if let Some(config) = config {
             roots.add(Root::FIRST, config, deadline);
@@ -139,11 +153,13 @@ impl Roots {
             greeted_twice: false,
             extensions,
             deadline,
-            opened: false,
+            was_ready: false,
             close: false,
         };
         self.entries.insert(root, Box::new(entry));
         self.keys.insert(discovery_key, root);
+        self.unopened.insert(root);
+        self.waiting.insert(root);
         true
     }
 
@@ -175,10 +191,13 @@ impl Roots {
 
     /// The remote opened a channel that is `root`'s, or no root key's.
     pub(crate) fn remote_opened(&mut self, discovery_key: DiscoveryKey, root: Option<Root>) {
-        if root.is_some() {
-            self.first = self.first.or(root);
-        } else if self.first.is_none() {
-            self.foreign = self.foreign.or(Some(discovery_key));
+        match root {
+            Some(root) => {
+                self.came = true;
+                self.named.push(root);
+            }
+            None if !self.came => self.foreign = self.foreign.or(Some(discovery_key)),
+            None => {}
         }
         self.turn.on(Step::RemoteOpen);
     }
@@ -193,13 +212,10 @@ impl Roots {
         if !may {
             return None;
         }
-        let closed =
-            |root: &Root| self.entries.get(root).is_some_and(|entry| !entry.opened && !entry.exchange.is_over());
-        let named = self.first.filter(closed);
-        let root = named.or_else(|| self.entries.keys().copied().find(closed))?;
-        let entry = self.entries.get_mut(&root)?;
-        entry.opened = true;
-        Some((root, entry.key))
+        let named = self.named.first().filter(|root| self.unopened.contains(root));
+        let root = named.or(self.unopened.first()).copied()?;
+        self.unopened.remove(&root);
+        Some((root, self.entries.get(&root)?.key))
     }
 
     /// Whether other channels may be opened: not before a root key's, where there is one.
@@ -213,17 +229,24 @@ impl Roots {
     /// The root key that the remote has to open before anything else, where it has not.
     pub(crate) fn due(&self) -> Option<DiscoveryKey> {
         let only = self.entries.values().next().filter(|_| self.strict && self.entries.len() == 1);
-        only.filter(|_| self.first.is_none()).map(|entry| entry.discovery_key)
+        only.filter(|_| !self.came).map(|entry| entry.discovery_key)
     }
 
     /// Our first root key and the remote's, where the remote has opened another and none of ours.
     pub(crate) fn mismatch(&self) -> Option<(DiscoveryKey, DiscoveryKey)> {
-        Some((self.entries.values().next()?.discovery_key, self.foreign.filter(|_| self.first.is_none())?))
+        Some((self.entries.values().next()?.discovery_key, self.foreign.filter(|_| !self.came)?))
     }
 
-    /// Whose the lists on channel 0 are: the root key's that the remote opened first, or ours while it opened none.
+    /// Whether the remote has to know our root key: there is one from the start, and no other.
+    pub(crate) fn is_strict(&self) -> bool {
+        self.strict
+    }
+
+    /// Whose the lists on channel 0 are: the root key's that the remote opened first, of those that are not over; while it opened
+    /// none, our only one's.
     pub(crate) fn of_stream(&mut self) -> Option<(Root, &mut Entry)> {
-        let root = self.first.or_else(|| self.entries.keys().next().copied())?;
+        let only = || self.keys.values().next().filter(|_| self.keys.len() == 1);
+        let root = *self.named.first().or_else(only)?;
         self.get(root).map(|entry| (root, entry))
     }
 
@@ -232,9 +255,18 @@ impl Roots {
         if self.entries.len() > 1 { Dialect::Channel } else { Dialect::Stream }
     }
 
-    /// Whether a multifeed that fails ends the session: it is the only one left, and was there from the start.
+    /// Whether a multifeed that fails ends the session: the caller named one for its start, and no other is there or ever was ready.
     pub(crate) fn is_last(&self, root: Root) -> bool {
-        self.strict && self.entries.iter().all(|(other, entry)| *other == root || entry.exchange.is_failed())
+        let is_nothing = |entry: &Entry| entry.exchange.is_over() && !entry.was_ready;
+        self.strict && self.entries.iter().all(|(other, entry)| *other == root || is_nothing(entry))
+    }
+
+    /// A multifeed's exchange is ready.
+    pub(crate) fn ready(&mut self, root: Root) {
+        self.waiting.remove(&root);
+        if let Some(entry) = self.get(root) {
+            entry.was_ready = true;
+        }
     }
 
     /// A multifeed is over: its key may be opened again, under another name.
@@ -244,29 +276,47 @@ impl Roots {
             if self.keys.get(&entry.discovery_key) == Some(&root) {
                 self.keys.remove(&entry.discovery_key);
             }
+            self.unopened.remove(&root);
+            self.waiting.remove(&root);
+            self.named.retain(|named| *named != root);
+        }
+        if self.keys.is_empty() {
+            self.turn.on(Step::NoneLeft);
         }
     }
 
     /// When the next of those that are not ready has to be.
     pub(crate) fn deadline(&self) -> Option<Duration> {
-        let waiting = self.entries.values().filter(|entry| entry.exchange.is_waiting());
-        waiting.filter_map(|entry| entry.deadline).min()
+        self.waiting().filter_map(|(_, entry)| entry.deadline).min()
+    }
+
+    /// All that are not ready have until then.
+    pub(crate) fn wait_until(&mut self, deadline: Option<Duration>) {
+        for root in &self.waiting {
+            if let Some(entry) = self.entries.get_mut(root) {
+                entry.deadline = deadline;
+            }
+        }
     }
 
     /// Those that should have been ready by `now`.
     pub(crate) fn late(&self, now: Duration) -> Vec<Root> {
-        let late =
-            |entry: &Entry| entry.exchange.is_waiting() && entry.deadline.is_some_and(|deadline| deadline <= now);
-        self.entries.iter().filter(|(_, entry)| late(entry)).map(|(root, _)| *root).collect()
+        let late = |entry: &Entry| entry.deadline.is_some_and(|deadline| deadline <= now);
+        self.waiting().filter(|(_, entry)| late(entry)).map(|(root, _)| root).collect()
     }
 
     /// Keys of the caller's that wait until their exchange is ready.
     pub(crate) fn waiting_keys(&self) -> usize {
-        self.entries.values().map(|entry| entry.exchange.waiting_keys()).sum()
+        self.waiting().map(|(_, entry)| entry.exchange.waiting_keys()).sum()
     }
 
+    fn waiting(&self) -> impl Iterator<Item = (Root, &Entry)> {
+        self.waiting.iter().filter_map(|root| Some((*root, &**self.entries.get(root)?)))
+    }
+
+    /// Whether a root key's channel is open that may yet be answered, or was.
     fn any_opened(&self) -> bool {
-        self.entries.values().any(|entry| entry.opened && !entry.exchange.is_over())
+        self.keys.values().any(|root| !self.unopened.contains(root))
     }
 }
 

@@ -186,8 +186,12 @@ impl Exchange {
 
     /// Sends our handshake.
     pub(crate) fn greet(&mut self, sink: &mut impl Sink) {
-        let RootConfig { client, version, live, user_data, .. } = &self.config;
-        sink.handshake(&json::handshake(client, version, *live, user_data.as_ref()));
+        sink.handshake(&self.handshake());
+    }
+
+    /// Bytes of our handshake.
+    pub(crate) fn handshake_len(&self) -> usize {
+        self.handshake().len()
     }
 
     /// Nothing more is said.
@@ -274,6 +278,11 @@ impl Exchange {
         if core::mem::take(&mut self.held_answer) {
             sink.keys(Kind::Replicate, &[]);
         }
+    }
+
+    fn handshake(&self) -> Vec<u8> {
+        let RootConfig { client, version, live, user_data, .. } = &self.config;
+        json::handshake(client, version, *live, user_data.as_ref())
     }
 
     fn wait(&mut self, kind: Kind, keys: &[FeedKey]) {

@@ -3,9 +3,10 @@
 use alloc::collections::VecDeque;
 use core::mem::size_of;
 
-use crate::event::Event;
+use crate::event::{Event, Token};
 use crate::json::Json;
 use crate::key::FeedKey;
+use crate::trace::Scope;
 use crate::wire::message::{Message, Node};
 
 /// What a buffer of the input holds at the least; more than this is not charged for what came before a message.
@@ -38,6 +39,21 @@ impl Events {
         let (event, bytes) = self.queue.pop_front()?;
         self.bytes = self.bytes.saturating_sub(bytes);
         Some(event)
+    }
+
+    /// The caller closed a channel: nothing more comes from it.
+    pub(crate) fn forget(&mut self, token: Token) {
+        let is_its = |event: &Event| match event {
+            Event::Opened { token: of } | Event::Message { token: of, .. } => *of == token,
+            Event::Extension { scope: Scope::Channel(of), .. } => *of == token,
+            _ => false,
+        };
+        let bytes = &mut self.bytes;
+        self.queue.retain(|(event, held)| {
+            let keep = !is_its(event);
+            *bytes -= if keep { 0 } else { (*held).min(*bytes) };
+            keep
+        });
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -87,7 +103,7 @@ fn owned(event: &Event) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Root, Token};
+    use crate::event::Root;
     use crate::wire::message::Have;
     use bytes::Bytes;
 

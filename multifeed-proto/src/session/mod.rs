@@ -264,9 +264,11 @@ impl Session {
         }
     }
 
-    /// The remote's static key will do: the session goes on, where [`Config::authenticate`] made it wait.
+    /// The remote's static key will do: the session goes on, where [`Config::authenticate`] made it wait. The time that multifeeds
+    /// have to become ready begins anew.
     pub fn accept(&mut self) {
         if self.phase == Phase::Held {
+            self.roots.wait_until(self.patience.map(|timeout| self.timers.now().saturating_add(timeout)));
             self.begin();
         }
     }
@@ -308,16 +310,20 @@ impl Session {
 
     /// Opens a feed's channel. [`Event::Opened`] follows when the remote opened it too, and proved that it knows the key;
     /// [`Event::ChannelClosed`] where it did not prove it, or where the key's channel is open already under another token. A token
-    /// in use is the caller's mistake, and the call does nothing.
+    /// in use is the caller's mistake, and the call does nothing; use one again when its [`Event::ChannelClosed`] was polled, or after
+    /// [`close_channel`](Self::close_channel).
     pub fn open_channel(&mut self, token: Token, key: FeedKey) {
         if !self.roots.others_may_follow() {
             return self.wait(Command::Open { token, key });
         }
         let State::Open(split) = &self.state else { return };
+        let owner = Owner::Feed(token);
+        if self.channels.local_id(owner).is_some() {
+            return;
+        }
         if self.roots.find(&key.discovery_key()).is_some() {
             return self.io.events.push(Event::ChannelClosed { token });
         }
-        let owner = Owner::Feed(token);
         match self.channels.open(owner, key, split) {
             LocalOpen::Open { id, discovery_key, complete } => {
                 self.io.open(owner, id, discovery_key, split.capability(&key));
@@ -342,22 +348,25 @@ impl Session {
         }
         let owner = Owner::Feed(token);
         if let Some(id) = self.channels.close(owner) {
+            self.io.events.forget(token);
             self.io.close(Some(owner), id, None);
         }
     }
 
     /// Sends a message on a channel. On one that we have not open it is dropped: the remote may just have closed it. One
-    /// that JS peers would refuse for its size ends the session with a local error.
+    /// that JS peers would refuse for its size ends the session with a local error. Where extensions are registered on the channel,
+    /// the names in an Options message are theirs.
     pub fn send(&mut self, token: Token, message: &Message) {
         if !self.roots.others_may_follow() {
             return self.wait(Command::Send { token, message: message.clone() });
         }
         if let Message::Options(options) = message
-            && let Some((_, _, Some(ours))) = self.channels.options(token)
+            && let Some((_, _, ours)) = self.channels.options(token)
         {
-            // One message says both: the names are those that were registered.
             ours.ack = options.ack;
-            return self.send_options(token);
+            if ours.extensions.as_ref().is_some_and(|extensions| extensions.is_spoken()) {
+                return self.send_options(token);
+            }
         }
         let owner = Owner::Feed(token);
         let Some(id) = self.channels.local_id(owner) else { return };
@@ -368,14 +377,17 @@ impl Session {
     /// Speaks an extension of the application's own on the stream, or on a feed's channel that we have open. The remote hears of
     /// it before its first use; messages of the same name come as [`Event::Extension`]. What a message holds is the application's
     /// business: JSON by custom ([`Json`](crate::Json) reads and writes it), or any bytes. Multifeed's own four names are not for
-    /// sale, and the call does nothing for them.
+    /// sale, and peers take no more names than [`Limits::extensions`](crate::Limits::extensions): for those the call does nothing.
+    /// On a feed's channel register when it opens or before: of what the remote said of its own extensions there no more than 256 bytes
+    /// are kept until then.
     pub fn register_extension(&mut self, scope: Scope, name: &str) {
         if Kind::from_name(name).is_some() || self.closed.is_some() {
             return;
         }
         match scope {
             Scope::Stream => {
-                if self.io.extensions.add(name) && self.roots.others_may_follow() {
+                let room = self.io.extensions.has_room_for(name, &self.io.limits);
+                if room && self.io.extensions.add(name) && self.roots.others_may_follow() {
                     self.io.announce();
                 }
             }
@@ -383,8 +395,10 @@ impl Session {
                 self.wait(Command::RegisterExtension { scope, name: name.into() });
             }
             Scope::Channel(token) => {
+                let limits = &self.io.limits;
                 if let Some((_, both, ours)) = self.channels.options(token)
-                    && ours.get_or_insert_default().extensions.add(name)
+                    && ours.extensions.as_ref().is_none_or(|extensions| extensions.has_room_for(name, limits))
+                    && ours.extensions.get_or_insert_default().add(name)
                     && both
                 {
                     self.send_options(token);
@@ -411,8 +425,8 @@ impl Session {
                 }
             }
             Scope::Channel(token) => {
-                if let Some((channel, _, Some(ours))) = self.channels.options(token)
-                    && let Some(id) = ours.extensions.id(name)
+                if let Some(channel) = self.channels.local_id(Owner::Feed(token))
+                    && let Some(id) = self.channels.extensions(token).and_then(|extensions| extensions.id(name))
                 {
                     self.io.extension(Some(Owner::Feed(token)), channel, id, name, body);
                 }

@@ -1,5 +1,6 @@
 //! How what arrives finds its machine, and how channels come to be.
 
+use alloc::string::String;
 use core::time::Duration;
 
 use super::io::Voice;
@@ -22,6 +23,9 @@ use crate::wire::schema;
 /// How long an initiator waits for an Open of the remote's before it sends its first. A peer that waits for ours is kept waiting
 /// no longer than this.
 const HOLD: Duration = Duration::from_millis(100);
+
+/// Bytes of a remote's extension names that are kept for a channel on which we speak none (yet).
+const NAMES_KEPT: usize = 256;
 
 impl Session {
     pub(super) fn advance_handshake(&mut self) {
@@ -52,7 +56,7 @@ impl Session {
     pub(super) fn begin(&mut self) {
         self.timers.established();
         let turn = self.roots.established(self.role);
-        self.phase.on(if turn == Turn::All { Step::NoRootFollows } else { Step::RootsFollow });
+        self.phase.on(if self.roots.is_strict() { Step::RootsFollow } else { Step::NoRootFollows });
         if self.role == Role::Initiator && turn == Turn::Hold {
             self.timers.hold(HOLD);
         }
@@ -104,8 +108,12 @@ impl Session {
     /// The remote proved that it knows a root key.
     fn verify_root(&mut self, root: Root) {
         let default = self.roots.default_dialect();
-        if let Some(entry) = self.roots.get(root) {
-            entry.dialect.get_or_insert(default);
+        let limit = self.io.limits.message_bytes;
+        let Some(entry) = self.roots.get(root) else { return };
+        entry.dialect.get_or_insert(default);
+        if entry.exchange.handshake_len() >= limit {
+            let text = alloc::format!("our own handshake, with its user data, is more than {limit} bytes");
+            return self.fail_root(root, SessionError::Local(text));
         }
         self.with_voice(root, |exchange, voice| exchange.verified(voice));
         self.io.announce();
@@ -126,13 +134,13 @@ impl Session {
             self.io.close(Some(owner), id, None);
         }
         self.io.events.push(Event::RootClosed { root, error: Some(error) });
-        self.open_roots();
     }
 
     pub(super) fn fail_late_roots(&mut self) {
         for root in self.roots.late(self.timers.now()) {
             self.fail_root(root, SessionError::Timeout(Phase::Exchange));
         }
+        self.open_roots();
     }
 
     /// Lets a multifeed speak.
@@ -151,6 +159,7 @@ impl Session {
 
     fn check_ready(&mut self, root: Root) {
         if self.roots.get(root).is_some_and(|entry| entry.exchange.is_ready()) {
+            self.roots.ready(root);
             self.phase.on(Step::RootReady);
             self.close_root_when_ready(root);
         }
@@ -177,9 +186,11 @@ impl Session {
 
     /// Tells the remote our extensions and wishes on a feed's channel, where we have any.
     pub(super) fn send_options(&mut self, token: Token) {
-        if let Some((id, true, Some(ours))) = self.channels.options(token) {
-            let (names, ack) = (ours.extensions.names(), ours.ack);
-            ours.extensions.announce();
+        if let Some((id, true, ours)) = self.channels.options(token)
+            && let Some(extensions) = ours.extensions.as_mut().filter(|extensions| extensions.is_spoken())
+        {
+            let (names, ack) = (extensions.names(), ours.ack);
+            extensions.announce();
             self.io.options(Some(Owner::Feed(token)), id, names, Some(ack));
         }
     }
@@ -235,9 +246,13 @@ impl Session {
             (kind, Some(Owner::Feed(token))) => {
                 let Some(message) = Message::decode(kind, frame.body, &self.io.limits)? else { return self.stray() };
                 if let Message::Options(options) = &message
-                    && let Some((_, _, Some(ours))) = self.channels.options(token)
+                    && let Some((_, _, ours)) = self.channels.options(token)
                 {
-                    ours.extensions.update(options.extensions.clone());
+                    // The application may register its own when it hears that the channel is open, after this was read.
+                    let size: usize = options.extensions.iter().map(String::len).sum();
+                    if ours.extensions.is_some() || (1..=NAMES_KEPT).contains(&size) {
+                        ours.extensions.get_or_insert_default().update(options.extensions.clone());
+                    }
                 }
                 self.io.events.push(Event::Message { token, message });
                 Ok(())
@@ -275,10 +290,10 @@ impl Session {
             None if channel == 0 => Some(&self.io.extensions),
             None => None,
             Some(Owner::Root(root)) => self.roots.get(root).map(|entry| &entry.extensions),
-            Some(Owner::Feed(token)) => match self.channels.options(token) {
-                Some((_, _, Some(ours))) => Some(&ours.extensions),
+            Some(Owner::Feed(token)) => match self.channels.extensions(token) {
+                Some(extensions) => Some(extensions),
                 // The caller numbers on its own.
-                _ => {
+                None => {
                     self.io.trace(Direction::In, channel, owner, kind::EXTENSION, None, size);
                     self.io.events.push(Event::Message { token, message: Message::Extension { id, body } });
                     return Ok(());
@@ -331,6 +346,11 @@ impl Session {
         }
         let opened = opened?;
         self.roots.remote_opened(discovery_key, root);
+        // Its Options may have come before we knew whose they are.
+        let spoken = Kind::ALL.iter().any(|kind| self.io.extensions.remote_speaks(kind.name()));
+        if let Some((_, entry)) = self.roots.of_stream().filter(|(stream, _)| spoken && Some(*stream) == root) {
+            entry.hear(Dialect::Stream);
+        }
         match opened {
             Some(Owner::Root(root)) => self.verify_root(root),
             Some(Owner::Feed(token)) => self.channel_opened(token),
@@ -381,6 +401,7 @@ impl Session {
         match received.unwrap_or(Ok(())) {
             Err(error @ (SessionError::VersionMismatch { .. } | SessionError::ClientMismatch { .. })) => {
                 self.fail_root(root, error);
+                self.open_roots();
             }
             received => received?,
         }
