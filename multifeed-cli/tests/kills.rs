@@ -1,0 +1,241 @@
+//! A process that appends and syncs, killed (`SIGKILL`) at any moment, over and over on the same store. After each kill the store
+//! opens, verifies, has every block whose append returned, is not shorter than what a peer saw, syncs on until both hold the same, and
+//! JS opens it too. `MULTIFEED_KILLS=COUNT` kills more often.
+//!
+//! The process is this test program itself, run once more with a variable that tells it to be the one that is killed.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use multifeed_testkit::js;
+use multifeed_testkit::random::Random;
+use multifeed_tokio::driver::core::{self, FileStorage, VerifyCursor};
+use multifeed_tokio::{Durability, FeedKey, Multifeed, Options, Replicate, Role};
+use tokio::net::{TcpListener, TcpStream};
+
+/// What the killed process is told: folder, durability, the peer's address, and what makes its blocks different from other runs'.
+const VARIABLE: &str = "MULTIFEED_KILLED";
+/// How often it is killed where nothing else is asked for.
+const KILLS: u64 = 24;
+/// JS looks at the store after one kill in so many; after each where more kills are asked for.
+const JS_EVERY: u64 = 6;
+
+fn main_of_the_killed(told: &str) -> Result<()> {
+    let mut words = told.split('\n');
+    let mut word = || words.next().context("a word is missing");
+    let (folder, level, address, run) = (word()?, word()?, word()?, word()?);
+    let durability = match level {
+        "none" => Durability::None,
+        "interval" => Durability::Interval(Duration::from_millis(20)),
+        _ => Durability::Always,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let multi = Multifeed::open(folder, Options::default().with_durability(durability)).await?;
+        let feed = multi.writer("ours").await?;
+        let stream = TcpStream::connect(address).await?;
+        let _sync = multi.replicate(stream, Role::Initiator, Replicate::live());
+        let mut random = Random::new(run.parse()?);
+        for number in 0u64.. {
+            let text =
+                |number: u64, pad: u64| format!("{run} {number} {}", "x".repeat(usize::try_from(pad).unwrap_or(0)));
+            let blocks: Vec<String> =
+                (0..random.between(1, 3)).map(|at| text(number * 10 + at, random.number() % 300)).collect();
+            let appended = feed.append_batch(blocks.clone()).await?;
+            let mut out = std::io::stdout().lock();
+            for (index, block) in appended.zip(blocks) {
+                writeln!(out, "appended {index} {block}")?;
+            }
+            out.flush()?;
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn killed_at_any_moment() -> Result<()> {
+    if let Ok(told) = std::env::var(VARIABLE) {
+        return main_of_the_killed(&told);
+    }
+    let asked = std::env::var("MULTIFEED_KILLS").ok().and_then(|text| text.parse().ok());
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    for (at, level) in ["none", "interval", "always"].into_iter().enumerate() {
+        let kills = asked.unwrap_or(KILLS) / 3;
+        let js_every = if asked.is_some() { 1 } else { JS_EVERY };
+        runtime.block_on(kill(level, kills, js_every, at as u64)).with_context(|| format!("durability {level}"))?;
+    }
+    Ok(())
+}
+
+/// Kills as often on one store, with one peer that lives on.
+async fn kill(level: &str, kills: u64, js_every: u64, seed: u64) -> Result<()> {
+    let folders = tempfile::tempdir()?;
+    let ours = folders.path().join("ours");
+    let peer = Multifeed::open(folders.path().join("peer"), Options::default()).await?;
+    let theirs = peer.writer("theirs").await?;
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    let server = tokio::spawn({
+        let peer = peer.clone();
+        async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let mut sync = peer.replicate(stream, Role::Responder, Replicate::live());
+                tokio::spawn(async move { while sync.next().await.is_some() {} });
+            }
+        }
+    });
+    let writing = tokio::spawn({
+        let theirs = theirs.clone();
+        async move {
+            for number in 0u64.. {
+                if theirs.append(format!("theirs {number}")).await.is_err() {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        }
+    });
+
+    let mut random = Random::new(seed);
+    let mut appended = BTreeMap::new();
+    for run in 0..kills {
+        let told = format!("{}\n{level}\n{address}\n{}", ours.display(), seed * 100_000 + run);
+        let wait = Duration::from_micros(random.between(0, 60_000));
+        let (acknowledged, before) = {
+            let before = appended.len();
+            let lines = tokio::task::spawn_blocking(move || run_and_kill(&told, wait)).await??;
+            (lines, before)
+        };
+        for line in acknowledged {
+            let (index, block) = line.split_once(' ').context("a line without a block")?;
+            appended.insert(index.parse::<u64>()?, block.to_owned());
+        }
+        ensure!(appended.len() > before, "nothing was appended in run {run}");
+        // What the peer has seen by now it may have more of in a moment: first it, then ours.
+        let seen: BTreeMap<FeedKey, u64> =
+            peer.feeds().iter().filter(|feed| !feed.writable()).map(|feed| (feed.key(), feed.len())).collect();
+        if run % js_every == 0 {
+            audit_copy(&ours, &folders.path().join(format!("js{run}"))).with_context(|| format!("JS, kill {run}"))?;
+        }
+        check(&ours, &appended, &seen).with_context(|| format!("kill {run}"))?;
+        sync_on(&ours, level, &peer, address).await.with_context(|| format!("sync after kill {run}"))?;
+    }
+    writing.abort();
+    server.abort();
+    peer.close().await?;
+    Ok(())
+}
+
+/// Runs the process until it was acknowledged a block and some time has passed; the lines of the blocks it appended.
+fn run_and_kill(told: &str, wait: Duration) -> Result<Vec<String>> {
+    let mut child = Command::new(std::env::current_exe()?)
+        .args(["killed_at_any_moment", "--exact", "--nocapture"])
+        .env(VARIABLE, told)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let mut lines = BufReader::new(child.stdout.take().context("no stdout")?).lines();
+    let mut appended = Vec::new();
+    let mut kill_at = None;
+    // A line cut by the kill was not told.
+    while let Some(Ok(line)) = lines.next() {
+        if let Some(block) = line.strip_prefix("appended ") {
+            appended.push(block.to_owned());
+            kill_at.get_or_insert_with(|| Instant::now() + wait);
+        }
+        if kill_at.is_some_and(|at| at <= Instant::now()) {
+            break;
+        }
+    }
+    child.kill()?;
+    let status = child.wait()?;
+    if appended.is_empty() {
+        let mut text = String::new();
+        if let Some(mut stderr) = child.stderr.take() {
+            std::io::Read::read_to_string(&mut stderr, &mut text)?;
+        }
+        bail!("it ended by itself ({status}): {text}");
+    }
+    // What was in the pipe is not read to its end: the last line may be half a one.
+    Ok(appended)
+}
+
+fn check(folder: &Path, appended: &BTreeMap<u64, String>, seen: &BTreeMap<FeedKey, u64>) -> Result<()> {
+    let mut store = core::Multifeed::open(FileStorage::open(folder)?, core::Options::default())?;
+    ensure!(store.problems().is_empty(), "{:?}", store.problems());
+    for id in store.feeds().collect::<Vec<_>>() {
+        let mut cursor = VerifyCursor::default();
+        loop {
+            let step = store.verify_step(id, &mut cursor, 1 << 20)?;
+            ensure!(step.findings.is_empty(), "{:?}", step.findings);
+            if step.done {
+                break;
+            }
+        }
+        let info = store.info(id);
+        if let Some(length) = seen.get(&info.key) {
+            ensure!(info.len >= *length, "the peer saw {length} blocks, and {} are left", info.len);
+        }
+    }
+    let ours = store.find_name("ours").context("the writer is gone")?;
+    for (index, block) in appended {
+        let held = store.get(ours, *index)?.with_context(|| format!("block {index} is gone"))?;
+        ensure!(held == *block, "block {index} is another one");
+    }
+    Ok(())
+    // And not closed: the next one finds it as the kill left it.
+}
+
+/// JS checks a copy: its audit writes.
+fn audit_copy(folder: &Path, copy: &Path) -> Result<()> {
+    copy_folder(folder, copy)?;
+    let audited = js::audit(copy)?;
+    // The kill may have come before there was anything of the peer's.
+    ensure!(!audited.is_empty() && audited.iter().all(js::JsFeed::is_sound), "{audited:?}");
+    std::fs::remove_dir_all(copy)?;
+    Ok(())
+}
+
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_folder(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
+
+/// Syncs until our feed is the same on both sides, and ours has all that theirs had when it began.
+async fn sync_on(folder: &Path, level: &str, peer: &Multifeed, address: std::net::SocketAddr) -> Result<()> {
+    let durability = if level == "none" { Durability::None } else { Durability::Always };
+    let multi = Multifeed::open(folder, Options::default().with_durability(durability)).await?;
+    let ours = multi.feed_by_name("ours").context("the writer is gone")?;
+    let theirs = peer.feed_by_name("theirs").context("the peer's writer is gone")?.len();
+    let stream = TcpStream::connect(address).await?;
+    let totals = multi.replicate(stream, Role::Initiator, Replicate::default()).finish().await?;
+    ensure!(totals.moved.holes.is_empty(), "{:?}", totals.moved.holes);
+    let copy = peer.feed(ours.key()).context("the peer does not have our feed")?;
+    // It was sent all; it may still be writing.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while copy.downloaded() < ours.len() && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    ensure!(copy.len() == ours.len() && copy.downloaded() == ours.len(), "{} of {}", copy.downloaded(), ours.len());
+    for index in 0..ours.len() {
+        ensure!(ours.get(index).await? == copy.get(index).await?, "block {index} differs");
+    }
+    let read = multi.feeds().into_iter().find(|feed| !feed.writable()).context("their feed is not here")?;
+    ensure!(read.downloaded() >= theirs && read.downloaded() == read.len(), "{} of {theirs}", read.downloaded());
+    multi.close().await?;
+    Ok(())
+}
