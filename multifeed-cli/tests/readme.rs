@@ -44,7 +44,16 @@ fn the_rust_of_the_readme_syncs() -> Result<()> {
 fn the_files_that_the_readme_links_to_are_there() -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no parent")?;
     for link in README.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link) {
-        ensure!(link.starts_with("https://") || root.join(link).exists(), "{link} is not there");
+        if link.starts_with("https://") {
+            continue;
+        }
+        let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+        ensure!(root.join(file).exists(), "{link} is not there");
+        // As the pages of the repository name their headings.
+        let anchor = |line: &str| line.trim_start_matches(['#', ' ']).to_lowercase().replace(' ', "-").replace(',', "");
+        let text = std::fs::read_to_string(root.join(file)).unwrap_or_default();
+        let is_there = text.lines().any(|line| line.starts_with('#') && anchor(line) == heading);
+        ensure!(heading.is_empty() || is_there, "{file} has no heading {heading}");
     }
     Ok(())
 }

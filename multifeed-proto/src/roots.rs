@@ -26,6 +26,8 @@ pub(crate) struct Roots {
     came: bool,
     /// Those that the remote opened and that are not over, in that order: lists on channel 0 are the first one's.
     named: Vec<Root>,
+    /// The one whose they are was ready, and is over: what may still come is nobody's, and not the next one's.
+    spent: bool,
     /// Those whose channels we have not opened.
     unopened: BTreeSet<Root>,
     /// Those that are still to become ready.
@@ -125,6 +127,7 @@ impl Roots {
             foreign: None,
             came: false,
             named: Vec::new(),
+            spent: false,
             unopened: BTreeSet::new(),
             waiting: BTreeSet::new(),
         };
@@ -245,8 +248,8 @@ impl Roots {
     /// Whose the lists on channel 0 are: the root key's that the remote opened first, of those that are not over; while it opened
     /// none, our only one's.
     pub(crate) fn of_stream(&mut self) -> Option<(Root, &mut Entry)> {
-        let only = || self.keys.values().next().filter(|_| self.keys.len() == 1);
-        let root = *self.named.first().or_else(only)?;
+        let only = || self.keys.values().next().filter(|_| !self.came && self.keys.len() == 1);
+        let root = *self.named.first().or_else(only).filter(|_| !self.spent)?;
         self.get(root).map(|entry| (root, entry))
     }
 
@@ -278,6 +281,7 @@ impl Roots {
             }
             self.unopened.remove(&root);
             self.waiting.remove(&root);
+            self.spent |= entry.was_ready && self.named.first() == Some(&root);
             self.named.retain(|named| *named != root);
         }
         if self.keys.is_empty() {

@@ -500,3 +500,20 @@ fn thousands_of_multifeeds_fail_one_after_the_other() {
     let error = peer.raw(&opens).unwrap_err();
     assert_eq!(error.code(), "ERR_CAPABILITY");
 }
+
+#[test]
+fn lists_on_channel_0_are_not_the_next_ones_when_the_first_is_closed() {
+    let mut peer = Peer::connect(Role::Responder, Config::new(key(1)));
+    join(&mut peer, &[2]);
+    for (channel, n) in [(1, 1), (2, 2)] {
+        peer.open(channel, key(n)).unwrap();
+        peer.frame(channel, kind::OPTIONS, &options_body()).unwrap();
+        peer.frame(channel, kind::EXTENSION, &[&[0], HANDSHAKE.as_bytes()].concat()).unwrap();
+    }
+    peer.options().unwrap();
+    peer.frame(1, kind::CLOSE, &[]).unwrap();
+    peer.events();
+    // The remote may have heard us on channel 0, and go on there.
+    peer.extension(1, r#"{"keys":[]}"#).unwrap();
+    assert_eq!(peer.events(), []);
+}
