@@ -237,7 +237,10 @@ impl Roots {
 
     /// Our first root key and the remote's, where the remote has opened another and none of ours.
     pub(crate) fn mismatch(&self) -> Option<(DiscoveryKey, DiscoveryKey)> {
-        Some((self.entries.values().next()?.discovery_key, self.foreign.filter(|_| !self.came)?))
+        let them = self.foreign.filter(|_| !self.came)?;
+        // It may have come too late for one that had failed.
+        let is_ours = self.entries.values().any(|entry| entry.discovery_key == them);
+        Some((self.entries.values().next()?.discovery_key, them)).filter(|_| !is_ours)
     }
 
     /// Whether the remote has to know our root key: there is one from the start, and no other.

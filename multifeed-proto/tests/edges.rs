@@ -517,3 +517,16 @@ fn lists_on_channel_0_are_not_the_next_ones_when_the_first_is_closed() {
     peer.extension(1, r#"{"keys":[]}"#).unwrap();
     assert_eq!(peer.events(), []);
 }
+
+#[test]
+fn a_root_key_that_comes_too_late_is_no_mismatch() {
+    let mut peer = Peer::connect(Role::Initiator, Config::new(key(1)));
+    peer.session.handle_timeout(secs(10));
+    join(&mut peer, &[2]);
+    peer.raw(&[0]).unwrap();
+    peer.session.handle_timeout(secs(20));
+    peer.open(1, key(1)).unwrap();
+    peer.session.handle_eof();
+    let events = peer.events();
+    assert_eq!(events.last(), Some(&Event::Closed(Err(SessionError::Disconnected(Phase::Exchange)))));
+}

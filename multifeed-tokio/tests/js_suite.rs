@@ -10,7 +10,7 @@ use std::future::Future;
 use std::io;
 use std::path::Path;
 use std::pin::pin;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use common::{facts, finish, held, join, join_js, js, js_facts, memory, remote_feeds, run, sync, sync_js};
@@ -487,8 +487,10 @@ mod regression {
         run(async {
             // There is nothing to replicate before `open` has ended; afterwards, and once it is closed, a session tells why.
             let mut opening = pin!(Multifeed::in_memory(Options::default()));
-            let _ = opening.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-            let multi = opening.await.unwrap();
+            let multi = match opening.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(multi) => multi.unwrap(),
+                Poll::Pending => opening.await.unwrap(),
+            };
             let other = memory().await;
             multi.close().await.unwrap();
             let (left, right) = join(&multi, &other, &Replicate::default());
