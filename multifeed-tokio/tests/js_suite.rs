@@ -29,7 +29,8 @@ async fn setup(multi: &Multifeed, text: &str) -> Feed {
     let writer = multi.writer(None).await.unwrap();
     writer.append(text).await.unwrap();
     assert_eq!(writer.get(0).await.unwrap().unwrap(), text);
-    assert_eq!(multi.feeds(), std::slice::from_ref(&writer));
+    // Others' may have come already, where a session runs.
+    assert!(multi.feeds().contains(&writer));
     writer
 }
 
