@@ -26,8 +26,10 @@ pub(crate) struct Roots {
     came: bool,
     /// Those that the remote opened and that are not over, in that order: lists on channel 0 are the first one's.
     named: Vec<Root>,
-    /// The one whose they are was ready, and is over: what may still come is nobody's, and not the next one's.
+    /// The one whose they are heard our handshake, and is over: what may still come is nobody's, and not the next one's.
     spent: bool,
+    /// Keys of those that are over.
+    dead: BTreeSet<DiscoveryKey>,
     /// Those whose channels we have not opened.
     unopened: BTreeSet<Root>,
     /// Those that are still to become ready.
@@ -128,6 +130,7 @@ impl Roots {
             came: false,
             named: Vec::new(),
             spent: false,
+            dead: BTreeSet::new(),
             unopened: BTreeSet::new(),
             waiting: BTreeSet::new(),
         };
@@ -199,6 +202,8 @@ impl Roots {
                 self.came = true;
                 self.named.push(root);
             }
+            // A remote whose lists are on channel 0 has one multifeed, and opened it first: this one, that is over here.
+            None if self.named.is_empty() && self.dead.contains(&discovery_key) => self.spent = true,
             None if !self.came => self.foreign = self.foreign.or(Some(discovery_key)),
             None => {}
         }
@@ -278,13 +283,15 @@ impl Roots {
     /// A multifeed is over: its key may be opened again, under another name.
     pub(crate) fn over(&mut self, root: Root) {
         if let Some(entry) = self.entries.get_mut(&root) {
+            self.dead.insert(entry.discovery_key);
+            let was_greeted = entry.exchange.stage() != Stage::Waiting;
             entry.exchange.end();
             if self.keys.get(&entry.discovery_key) == Some(&root) {
                 self.keys.remove(&entry.discovery_key);
             }
             self.unopened.remove(&root);
             self.waiting.remove(&root);
-            self.spent |= entry.was_ready && self.named.first() == Some(&root);
+            self.spent |= was_greeted && self.named.first() == Some(&root);
             self.named.retain(|named| *named != root);
         }
         if self.keys.is_empty() {
