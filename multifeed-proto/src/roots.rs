@@ -200,7 +200,10 @@ impl Roots {
         match root {
             Some(root) => {
                 self.came = true;
-                self.named.push(root);
+                // It may close its channel and open it again, without end.
+                if !self.named.contains(&root) {
+                    self.named.push(root);
+                }
             }
             // A remote whose lists are on channel 0 has one multifeed, and opened it first: this one, that is over here.
             None if self.named.is_empty() && self.dead.contains(&discovery_key) => self.spent = true,
@@ -248,7 +251,7 @@ impl Roots {
         Some((self.entries.values().next()?.discovery_key, them)).filter(|_| !is_ours)
     }
 
-    /// Whether the remote has to know our root key: there is one from the start, and no other.
+    /// Whether the caller named a root key for the session's start.
     pub(crate) fn is_strict(&self) -> bool {
         self.strict
     }
@@ -343,5 +346,20 @@ impl Entry {
         }
         self.dialect = Some(dialect);
         self.exchange.stage() == Stage::Greeted && !core::mem::replace(&mut self.greeted_twice, true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::DEFAULT_ROOT_KEY;
+
+    #[test]
+    fn a_root_key_that_is_opened_over_and_over_leaves_nothing_behind() {
+        let mut roots = Roots::new(Some(RootConfig::new(DEFAULT_ROOT_KEY)), None);
+        for _ in 0..1000 {
+            roots.remote_opened(DEFAULT_ROOT_KEY.discovery_key(), Some(Root::FIRST));
+        }
+        assert_eq!(roots.named, [Root::FIRST]);
     }
 }
