@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
 
 use bytes::BytesMut;
-use multifeed_proto::{Config, DEFAULT_ROOT_KEY, Role, Session, Token};
+use multifeed_proto::{Config, DEFAULT_ROOT_KEY, Role, Root, Session, Token};
 
 const HEAP_BYTES: usize = 1 << 20;
 
