@@ -1,7 +1,7 @@
 //! The multifeeds of a stream: one exchange for each root key, and the order in which their channels are opened.
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -24,8 +24,8 @@ pub(crate) struct Roots {
     foreign: Option<DiscoveryKey>,
     /// Whether the remote opened one of ours.
     came: bool,
-    /// Those that the remote opened and that are not over, in that order: lists on channel 0 are the first one's.
-    named: Vec<Root>,
+    /// Those that the remote opened, in that order, from the first that is not over: lists on channel 0 are its.
+    named: VecDeque<Root>,
     /// The one whose they are heard our handshake, and is over: what may still come is nobody's, and not the next one's.
     spent: bool,
     /// Keys of those that are over.
@@ -50,6 +50,8 @@ pub(crate) struct Entry {
     pub(crate) extensions: Extensions,
     /// Until when the exchange has to be ready.
     deadline: Option<Duration>,
+    /// The remote opened it.
+    named: bool,
     /// It was ready once.
     was_ready: bool,
     /// The caller wants its channel closed, once it is ready.
@@ -128,7 +130,7 @@ impl Roots {
             strict: config.is_some(),
             foreign: None,
             came: false,
-            named: Vec::new(),
+            named: VecDeque::new(),
             spent: false,
             dead: BTreeSet::new(),
             unopened: BTreeSet::new(),
@@ -159,6 +161,7 @@ impl Roots {
             greeted_twice: false,
             extensions,
             deadline,
+            named: false,
             was_ready: false,
             close: false,
         };
@@ -201,8 +204,10 @@ impl Roots {
             Some(root) => {
                 self.came = true;
                 // It may close its channel and open it again, without end.
-                if !self.named.contains(&root) {
-                    self.named.push(root);
+                if let Some(entry) = self.get(root)
+                    && !core::mem::replace(&mut entry.named, true)
+                {
+                    self.named.push_back(root);
                 }
             }
             // A remote whose lists are on channel 0 has one multifeed, and opened it first: this one, that is over here.
@@ -223,7 +228,7 @@ impl Roots {
         if !may {
             return None;
         }
-        let named = self.named.first().filter(|root| self.unopened.contains(root));
+        let named = self.named.front().filter(|root| self.unopened.contains(root));
         let root = named.or(self.unopened.first()).copied()?;
         self.unopened.remove(&root);
         Some((root, self.entries.get(&root)?.key))
@@ -260,7 +265,7 @@ impl Roots {
     /// none, our only one's.
     pub(crate) fn of_stream(&mut self) -> Option<(Root, &mut Entry)> {
         let only = || self.keys.values().next().filter(|_| !self.came && self.keys.len() == 1);
-        let root = *self.named.first().or_else(only).filter(|_| !self.spent)?;
+        let root = *self.named.front().or_else(only).filter(|_| !self.spent)?;
         self.get(root).map(|entry| (root, entry))
     }
 
@@ -294,8 +299,11 @@ impl Roots {
             }
             self.unopened.remove(&root);
             self.waiting.remove(&root);
-            self.spent |= was_greeted && self.named.first() == Some(&root);
-            self.named.retain(|named| *named != root);
+            self.spent |= was_greeted && self.named.front() == Some(&root);
+        }
+        while self.named.front().and_then(|first| self.entries.get(first)).is_some_and(|entry| entry.exchange.is_over())
+        {
+            self.named.pop_front();
         }
         if self.keys.is_empty() {
             self.turn.on(Step::NoneLeft);

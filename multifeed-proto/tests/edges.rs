@@ -307,6 +307,12 @@ fn nothing_comes_from_a_closed_channel() {
     peer.session.close_channel(Token(1));
     peer.session.open_channel(Token(1), key(6));
     assert_eq!(peer.events(), [], "a message of feed 5 under the token that is feed 6's now");
+    peer.open(6, key(6)).unwrap();
+    assert_eq!(peer.events(), [Event::Opened { token: Token(1) }]);
+    peer.frame(6, kind::CLOSE, b"").unwrap();
+    peer.session.close_channel(Token(1));
+    peer.session.open_channel(Token(1), key(7));
+    assert_eq!(peer.events(), [], "the end of feed 6 under the token that is feed 7's now");
 }
 
 #[test]

@@ -209,6 +209,20 @@ fn events_that_are_not_polled() {
 }
 
 #[test]
+fn reading_pauses_at_the_bound_of_events() {
+    let mut config = Config::default();
+    config.limits.events = 3;
+    let mut peer = Flood::with_channel(config).peer;
+    for n in 0..3 {
+        assert!(peer.session.recv_buf().is_some(), "after {n}");
+        peer.frame(2, kind::HAVE, &[8, 1]).unwrap();
+    }
+    assert!(peer.session.recv_buf().is_none());
+    assert!(peer.session.poll_event().is_some());
+    assert!(peer.session.recv_buf().is_some());
+}
+
+#[test]
 fn a_hundred_thousand_opens() {
     alone(|| {
         let limits = Limits::default();
@@ -388,7 +402,9 @@ fn each_multifeed_and_each_channel_with_an_extension_has_its_own_bounds() {
     alone(|| {
         const ROOTS: u32 = 8;
         let limits = Limits::default();
-        let mut peer = Peer::connect(Role::Responder, Config::new(key(1)));
+        let mut config = Config::new(key(1));
+        config.idle_timeout = None;
+        let mut peer = Peer::connect(Role::Responder, config);
         for n in 2..=ROOTS as u8 {
             peer.session.open_root(Root(n.into()), RootConfig::new(key(n)));
         }
@@ -400,14 +416,25 @@ fn each_multifeed_and_each_channel_with_an_extension_has_its_own_bounds() {
         let mut flood = Flood::new(peer);
         let keys: Vec<_> = (0..90_000u32).map(numbered).collect();
         let body = [b"\x03", json_list(&keys).as_bytes()].concat();
-        let (_, peak, _) = measure(|| {
-            for n in 1..=ROOTS {
-                assert!(flood.send(&wire(n, kind::OPTIONS, &options_body())));
-                assert!(flood.send(&wire(n, kind::EXTENSION, &body)));
-            }
-        });
+        let handshake = [b"\x00", &br#"{"client":"MULTIFEED","version":"4.0.0"}"#[..]].concat();
         let each = 96 * limits.manifest_keys + 4 * limits.options_bytes + limits.handshake_bytes;
+        let (peak, _, after) = measure(|| {
+            let (_, peak, _) = measure(|| {
+                for n in 1..=ROOTS {
+                    assert!(flood.send(&wire(n, kind::OPTIONS, &options_body())));
+                    assert!(flood.send(&wire(n, kind::EXTENSION, &body)));
+                }
+            });
+            // One goes on, the others are over, and so are their lists.
+            assert!(flood.send(&wire(1, kind::EXTENSION, &handshake)));
+            flood.peer.session.handle_timeout(Duration::from_secs(3600));
+            let events: Vec<_> = std::iter::from_fn(|| flood.peer.session.poll_event()).collect();
+            assert_eq!(events.len(), ROOTS as usize - 1, "{events:?}");
+            assert!(events.iter().all(|event| matches!(event, Event::RootClosed { error: Some(_), .. })), "{events:?}");
+            peak
+        });
         under("early lists of eight", peak, ROOTS as usize * each + 5 * body.len() + BASE);
+        under("after the end of seven", after, BASE + 4 * ROOTS as usize * limits.options_bytes);
         assert!(!flood.send(&wire(1, kind::EXTENSION, &body[..1])), "no JSON");
 
         const CHANNELS: u32 = 50;

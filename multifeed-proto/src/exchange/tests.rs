@@ -234,7 +234,7 @@ fn a_second_handshake_is_checked_and_means_nothing() {
 #[test]
 fn bounds() {
     let mut limits =
-        Limits { offers_total: 5, handshake_bytes: HANDSHAKE.len(), early_messages: 2, ..Limits::default() };
+        Limits { offers_total: 4, handshake_bytes: HANDSHAKE.len(), early_messages: 2, ..Limits::default() };
     let (mut exchange, mut log) = ready();
     for n in 0..3 {
         let result = exchange.receive(Kind::Manifest, &manifest(&[key(1), key(2)]), &limits, &mut log);
@@ -248,7 +248,7 @@ fn bounds() {
     for n in 0..3 {
         assert_eq!(early.receive(Kind::Request, b"[]", &limits, &mut log).is_ok(), n < 2);
     }
-    limits.manifest_keys = 3;
+    limits.manifest_keys = 2;
     let mut early = Exchange::new(Root::FIRST, RootConfig::new(DEFAULT_ROOT_KEY));
     for n in 0..2 {
         let two = list(&[key(1), key(2)]);

@@ -44,7 +44,9 @@ impl Events {
     /// The caller closed a channel: nothing more comes from it.
     pub(crate) fn forget(&mut self, token: Token) {
         let is_its = |event: &Event| match event {
-            Event::Opened { token: of } | Event::Message { token: of, .. } => *of == token,
+            Event::Opened { token: of } | Event::ChannelClosed { token: of } | Event::Message { token: of, .. } => {
+                *of == token
+            }
             Event::Extension { scope: Scope::Channel(of), .. } => *of == token,
             _ => false,
         };

@@ -347,8 +347,9 @@ impl Session {
             return self.wait(Command::Close { token });
         }
         let owner = Owner::Feed(token);
+        // Also where the remote closed it first: what tells so would come under the token's next feed.
+        self.io.events.forget(token);
         if let Some(id) = self.channels.close(owner) {
-            self.io.events.forget(token);
             self.io.close(Some(owner), id, None);
         }
     }
