@@ -6,7 +6,8 @@ use std::time::Duration;
 use arbitrary::{Arbitrary, Unstructured};
 use bytes::BytesMut;
 use multifeed_proto::{
-    Command, Event, Fault, FeedKey, Have, Message, Origin, Phase, Role, Root, Session, SessionError, Token,
+    Command, DEFAULT_ROOT_KEY, Event, Fault, FeedKey, Have, Message, Origin, Phase, Role, Root, Session, SessionError,
+    Token,
 };
 
 use crate::sides::{Told, Watch, key, session};
@@ -39,7 +40,7 @@ struct Side {
     offers: BTreeMap<Root, Vec<BTreeSet<FeedKey>>>,
     offered: BTreeSet<(Root, FeedKey)>,
     requested: BTreeSet<(Root, FeedKey)>,
-    /// Keys of channels that were opened here at some time.
+    /// Keys of channels that were opened here at some time, those of root keys too: one that is over for the remote may be its feed's.
     opened: Vec<FeedKey>,
     keys: Vec<(Token, FeedKey)>,
     /// Manifests that came.
@@ -63,7 +64,7 @@ impl Side {
             offers: BTreeMap::new(),
             offered: BTreeSet::new(),
             requested: BTreeSet::new(),
-            opened: Vec::new(),
+            opened: vec![DEFAULT_ROOT_KEY],
             keys: Vec::new(),
             manifests: BTreeMap::new(),
             closes: false,
@@ -88,7 +89,10 @@ impl Side {
                 self.offered.extend(keys.iter().map(|key| (*root, *key)));
             }
             Command::Request { root, keys } => self.requested.extend(keys.iter().map(|key| (*root, *key))),
-            Command::OpenRoot { root, .. } => drop(self.roots.insert(*root)),
+            Command::OpenRoot { root, config } => {
+                self.roots.insert(*root);
+                self.opened.push(config.key);
+            }
             Command::CloseRoot { .. } => self.closes = true,
             Command::Open { token, key } => {
                 self.opened.push(*key);
