@@ -1,6 +1,7 @@
 //! What a session is told at its start.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
@@ -33,6 +34,10 @@ pub struct Config {
     pub authenticate: bool,
     /// Whether [`Event::Discovered`](crate::Event::Discovered) tells of channels that the remote opens and we have not.
     pub discover: bool,
+    /// Names of [extensions](crate::Session::register_extension) that are spoken on the stream from the start: the remote hears of
+    /// them no later than of multifeed's own, and [`RemoteHandshake::extensions`](crate::RemoteHandshake) tells which of
+    /// them it speaks as well.
+    pub extensions: Vec<String>,
     /// Our X25519 key pair for Noise; one is drawn for this session where there is none.
     pub static_key: Option<StaticKeyPair>,
     /// How long the remote may send nothing at all. JS: 20 s.
@@ -81,6 +86,7 @@ impl Config {
             root: None,
             authenticate: false,
             discover: true,
+            extensions: Vec::new(),
             static_key: None,
             idle_timeout: Some(Duration::from_secs(20)),
             keep_alive: Some(Duration::from_secs(10)),

@@ -95,6 +95,12 @@ impl Extensions {
         usize::try_from(id).is_ok_and(|id| id < self.ids.len())
     }
 
+    /// The names that both sides announced.
+    pub(crate) fn shared(&self) -> impl Iterator<Item = &Arc<str>> {
+        let both = |at: &usize| self.ours.get(*at).filter(|own| own.announced);
+        self.ids.iter().flatten().filter_map(both).map(|own| &own.name)
+    }
+
     /// Whether the remote said that it speaks a name of ours.
     pub fn remote_speaks(&self, name: &str) -> bool {
         self.find(name).is_ok_and(|at| self.ids.contains(&Some(at)))

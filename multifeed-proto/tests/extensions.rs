@@ -61,6 +61,27 @@ fn an_extension_of_the_stream() {
 }
 
 #[test]
+fn what_both_speak_from_the_start_is_known_when_they_are_ready() {
+    let config = |names: &[&str]| {
+        let mut config = Config::default();
+        config.extensions = names.iter().map(ToString::to_string).collect();
+        config
+    };
+    let mut pair = Pair::new(config(&["c", "Ours", "MULTIFEED_MANIFEST"]), config(&["a", "c", "Ours"]));
+    pair.run_until(Duration::from_secs(1));
+    for side in [&pair.a, &pair.b] {
+        let told = side.events.iter().find_map(|event| match event {
+            Event::Ready { remote, .. } => Some(remote.extensions.iter().map(|name| &**name).collect::<Vec<_>>()),
+            _ => None,
+        });
+        assert_eq!(told, Some(vec!["Ours", "c"]));
+    }
+    pair.a.session.send_extension(Scope::Stream, "Ours", b"hello");
+    pair.run();
+    assert_eq!(heard(&pair.b), [(Scope::Stream, "Ours", &b"hello"[..])]);
+}
+
+#[test]
 fn what_is_not_spoken_is_dropped_and_no_fault() {
     let mut config = Config::default();
     config.limits.stray_messages = 3;

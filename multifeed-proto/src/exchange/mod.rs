@@ -4,6 +4,7 @@
 mod json;
 
 use alloc::collections::{BTreeSet, VecDeque};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::config::RootConfig;
@@ -35,6 +36,8 @@ pub(crate) trait Sink {
     fn keys(&mut self, kind: Kind, keys: &[FeedKey]);
     /// Whether what is sent goes over the root key's own channel, as corestore-multifeed's does.
     fn on_channel(&self) -> bool;
+    /// The extensions that both sides speak on the stream, multifeed's own left out.
+    fn shared_extensions(&self) -> Vec<Arc<str>>;
     /// An event for the caller.
     fn event(&mut self, event: Event);
 }
@@ -300,6 +303,7 @@ impl Exchange {
             self.shy = true;
             handshake.live = Some(true);
         }
+        handshake.extensions = sink.shared_extensions();
         sink.event(Event::Ready { root: self.root, remote: handshake });
         self.waiting_keys = 0;
         for (kind, keys) in core::mem::take(&mut self.waiting) {

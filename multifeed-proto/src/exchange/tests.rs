@@ -28,6 +28,10 @@ impl Sink for Log {
         self.on_channel
     }
 
+    fn shared_extensions(&self) -> Vec<Arc<str>> {
+        Vec::new()
+    }
+
     fn event(&mut self, event: Event) {
         self.events.push(event);
     }

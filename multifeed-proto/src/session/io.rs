@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -152,6 +153,10 @@ impl exchange::Sink for Voice<'_> {
 
     fn on_channel(&self) -> bool {
         self.dialect == Dialect::Channel
+    }
+
+    fn shared_extensions(&self) -> Vec<Arc<str>> {
+        self.io.extensions.shared().filter(|name| Kind::from_name(name).is_none()).cloned().collect()
     }
 
     fn event(&mut self, event: Event) {

@@ -117,6 +117,11 @@ impl Session {
             for kind in Kind::ALL {
                 extensions.listen(kind.name());
             }
+            for name in &config.extensions {
+                if Kind::from_name(name).is_none() && extensions.has_room_for(name, &config.limits) {
+                    extensions.add(name);
+                }
+            }
             extensions
         };
         Self {
