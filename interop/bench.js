@@ -2,9 +2,10 @@
 // The JS side of the benchmarks, one process for each role, disk to disk over loopback TCP:
 //   node bench.js make DIR FEEDS COUNT SIZE     a store of FEEDS feeds with COUNT blocks of SIZE bytes each
 //   node bench.js append DIR COUNT SIZE BATCH   the same for one feed, timed, in batches of BATCH blocks
+//   node bench.js open DIR                      opens the store until it is ready, and closes it
 //   node bench.js serve DIR [HOST:PORT]         prints {"event":"listening","address"}, serves until blocks went out, exits
 //   node bench.js pull DIR HOST:PORT            syncs into DIR, exits
-// Each prints one line {"event":"done", …} at its end: `seconds` is the work alone (append; connected to ended),
+// Each prints one line {"event":"done", …} at its end: `seconds` is the work alone (open; append; connected to ended),
 // `process` the whole process up to here, `cpu` its user and system seconds, `rss` its peak in bytes.
 
 const net = require('net')
@@ -28,6 +29,12 @@ const roles = {
     const feed = await promise((cb) => multi.writer('writer', cb))
     const start = performance.now()
     await appendAll(feed, Number(count), Number(size), Number(batch), 1)
+    await finish(multi, start)
+  },
+
+  async open (dir) {
+    const start = performance.now()
+    const multi = await open(dir)
     await finish(multi, start)
   },
 

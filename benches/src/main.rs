@@ -4,13 +4,13 @@
 //! pair, one after the other for each round, and prints medians and the median of the rounds' ratios. Only ratios carry over
 //! to another machine.
 
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, ensure};
 use clap::Parser;
+use multifeed_benches::processes::{Server, build_command, text};
 use multifeed_testkit::js;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -43,7 +43,7 @@ const WORKLOADS: &[Workload] = &[
 fn main() -> Result<()> {
     let args = Args::parse();
     js::install()?;
-    let bench = Bench { binary: build()?, script: js::interop_dir().join("bench.js") };
+    let bench = Bench { binary: build_command()?, script: js::interop_dir().join("bench.js") };
     println!("| workload | JS, s | Rust, s | times as fast | wanted |");
     println!("|---|---|---|---|---|");
     for workload in WORKLOADS {
@@ -63,7 +63,7 @@ impl Bench {
     fn run(&self, workload: &Workload, rounds: usize) -> Result<()> {
         let Workload { name, feeds, blocks, size, target } = workload;
         let source = tempfile::tempdir()?;
-        let make = ["make".to_owned(), path(source.path()), feeds.to_string(), blocks.to_string(), size.to_string()];
+        let make = ["make".to_owned(), text(source.path()), feeds.to_string(), blocks.to_string(), size.to_string()];
         let made = self.js().args(make).stdout(Stdio::null()).status()?;
         ensure!(made.success(), "the JS maker failed: {made}");
         // A round for the caches, not counted.
@@ -83,11 +83,11 @@ impl Bench {
     /// The whole life of the pulling process, against a server that listens already.
     fn pull_js(&self, source: &Path) -> Result<Duration> {
         let target = tempfile::tempdir()?;
-        let mut server = Server::spawn(self.js().args(["serve".to_owned(), path(source)]))?;
+        let mut server = Server::spawn(self.js().args(["serve".to_owned(), text(source)]))?;
         let start = Instant::now();
         let pulled = self
             .js()
-            .args(["pull".to_owned(), path(target.path()), server.address.clone()])
+            .args(["pull".to_owned(), text(target.path()), server.address().to_owned()])
             .stdout(Stdio::null())
             .status()?;
         let time = start.elapsed();
@@ -100,7 +100,7 @@ impl Bench {
         let target = tempfile::tempdir()?;
         let mut server = Server::spawn(self.rust(source).args(["serve", "127.0.0.1:0", "--once"]))?;
         let start = Instant::now();
-        let pulled = self.rust(target.path()).args(["sync", &server.address]).stdout(Stdio::null()).status()?;
+        let pulled = self.rust(target.path()).args(["sync", server.address()]).stdout(Stdio::null()).status()?;
         let time = start.elapsed();
         ensure!(pulled.success(), "multifeed sync failed: {pulled}");
         server.end()?;
@@ -133,61 +133,6 @@ impl Bench {
         command.arg("--json").arg("--store").arg(store);
         command
     }
-}
-
-/// A process that told the address it listens on.
-struct Server {
-    child: Child,
-    address: String,
-}
-
-impl Server {
-    fn spawn(command: &mut Command) -> Result<Self> {
-        let mut child = command.stdout(Stdio::piped()).spawn()?;
-        let mut stdout = BufReader::new(child.stdout.take().context("no stdout")?);
-        let mut line = String::new();
-        while stdout.read_line(&mut line)? > 0 {
-            let event: Value = serde_json::from_str(&line)?;
-            if event["event"] == "listening" {
-                let address = event["address"].as_str().context("no address")?.to_owned();
-                // What it prints from here on is nobody's business, but must not fill its pipe.
-                std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
-                return Ok(Self { child, address });
-            }
-            line.clear();
-        }
-        bail!("the server ended before it listened: {}", child.wait()?);
-    }
-
-    fn end(&mut self) -> Result<()> {
-        let status = self.child.wait()?;
-        ensure!(status.success(), "the server failed: {status}");
-        Ok(())
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Builds the command as its users do, and gives its path.
-fn build() -> Result<PathBuf> {
-    let output = Command::new(env!("CARGO"))
-        .args(["build", "--release", "-p", "multifeed-cli", "--message-format=json-render-diagnostics"])
-        .stderr(Stdio::inherit())
-        .output()?;
-    ensure!(output.status.success(), "the build failed");
-    let mut messages =
-        output.stdout.rsplit(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice::<Value>(line).ok());
-    let executable = messages.find_map(|message| message["executable"].as_str().map(PathBuf::from));
-    executable.context("cargo named no executable")
-}
-
-fn path(path: &Path) -> String {
-    path.to_string_lossy().into_owned()
 }
 
 fn median(values: impl Iterator<Item = f64>) -> f64 {

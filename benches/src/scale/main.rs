@@ -1,0 +1,39 @@
+//! What feeds and blocks cost as they become many: time, memory and open files of whole processes.
+//!
+//! `cargo run --release -p multifeed-benches --bin scale -- feeds` makes stores of more and more feeds, opens and syncs them, and writes
+//! the table and the plot of docs/scale.md; `… -- long` does so with one long feed. Each measured process is one of its own, and its
+//! memory is the highest that its kernel saw (`VmHWM`). Linux only.
+
+mod feeds;
+mod long;
+mod plot;
+mod roles;
+mod watch;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Stores of many feeds: opened, pulled whole, pulled again.
+    Feeds(feeds::Feeds),
+    /// One feed of many blocks: appended, opened, read, pulled.
+    Long(long::Long),
+    /// What one measured process does.
+    #[command(subcommand, hide = true)]
+    Role(roles::Role),
+}
+
+fn main() -> Result<()> {
+    match Args::parse().command {
+        Command::Feeds(feeds) => feeds.run(),
+        Command::Long(long) => long.run(),
+        Command::Role(role) => role.run(),
+    }
+}
