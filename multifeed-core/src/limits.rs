@@ -48,6 +48,9 @@ pub struct Limits {
     pub wants: usize,
     /// Events of a watched feed that wait to be taken; when there are more, the oldest are lost and counted. Default 1,024.
     pub feed_events: usize,
+    /// Feeds that keep what was read of their files, about 230 KB each at the most; the others keep what they hold, and no more.
+    /// Default 64.
+    pub feeds_in_use: usize,
     /// Second histories of which the evidence is kept, about half a kilobyte each; those found after them are told, and not kept.
     /// Default 256.
     pub conflicts: usize,
@@ -65,6 +68,7 @@ impl Default for Limits {
             name_bytes: 255,
             wants: 65_536,
             feed_events: 1_024,
+            feeds_in_use: 64,
             conflicts: 256,
         }
     }

@@ -2,17 +2,55 @@
 
 use std::collections::BTreeMap;
 
-/// Words of a page: 2048 bits, so that a lone member costs 256 bytes and a full run of 1 Mi bits 512 pages.
+/// Words of a page: 2048 bits, so that a lone member costs 256 bytes. A page of nothing but members costs none.
 const PAGE_WORDS: usize = 32;
 const PAGE_BITS: u64 = PAGE_WORDS as u64 * 64;
 
 /// What a remote has, what is asked for, what a remote still lacks: sets of block indexes with few, clustered members.
 ///
-/// Pages that become empty are dropped, so an idle set is one empty map.
+/// Pages that become empty are dropped, so an idle set is one empty map; and runs of members cost no more than some 30 bytes for each
+/// 2048 of them.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct SparseBits {
-    pages: BTreeMap<u64, Box<[u64; PAGE_WORDS]>>,
+    pages: BTreeMap<u64, Page>,
     count: u64,
+}
+
+#[derive(Debug, Clone)]
+enum Page {
+    /// Some are members.
+    Mixed(Box<[u64; PAGE_WORDS]>),
+    /// All are.
+    Full,
+}
+
+impl Page {
+    fn word(&self, at: usize) -> u64 {
+        match self {
+            Self::Mixed(words) => words[at],
+            Self::Full => u64::MAX,
+        }
+    }
+
+    /// Changes a word, and gives it as it was.
+    fn replace(&mut self, at: usize, members: u64) -> u64 {
+        if let Self::Full = self {
+            if members == u64::MAX {
+                return members;
+            }
+            *self = Self::Mixed(Box::new([u64::MAX; PAGE_WORDS]));
+        }
+        let Self::Mixed(words) = self else { return u64::MAX };
+        let before = std::mem::replace(&mut words[at], members);
+        if members == u64::MAX && words.iter().all(|&word| word == u64::MAX) {
+            *self = Self::Full;
+        }
+        before
+    }
+
+    fn is_empty(&self) -> bool {
+        matches!(self, Self::Mixed(words) if words.iter().all(|&word| word == 0))
+    }
 }
 
 impl SparseBits {
@@ -32,7 +70,7 @@ impl SparseBits {
     /// The 64 members from `64 * word` on, the first in the most significant bit, as in a bitfield.
     pub(crate) fn word(&self, word: u64) -> u64 {
         let (page, at) = (word / PAGE_WORDS as u64, (word % PAGE_WORDS as u64) as usize);
-        self.pages.get(&page).map_or(0, |words| words[at])
+        self.pages.get(&page).map_or(0, |page| page.word(at))
     }
 
     /// Adds an index; false where it was a member already.
@@ -60,11 +98,12 @@ impl SparseBits {
             let first = number * PAGE_BITS;
             let (from, to) = (start.max(first), end.min(first.saturating_add(PAGE_BITS)));
             for (word, mask) in words_of(from, to) {
-                let members = &mut page[(word % PAGE_WORDS as u64) as usize];
-                self.count -= u64::from((*members & mask).count_ones());
-                *members &= !mask;
+                let at = (word % PAGE_WORDS as u64) as usize;
+                let members = page.word(at);
+                self.count -= u64::from((members & mask).count_ones());
+                page.replace(at, members & !mask);
             }
-            if page.iter().all(|&word| word == 0) {
+            if page.is_empty() {
                 empty.push(number);
             }
         }
@@ -77,13 +116,13 @@ impl SparseBits {
     pub(crate) fn set_word(&mut self, word: u64, members: u64) {
         let (number, at) = (word / PAGE_WORDS as u64, (word % PAGE_WORDS as u64) as usize);
         if members != 0 {
-            let page = self.pages.entry(number).or_insert_with(|| Box::new([0; PAGE_WORDS]));
-            let before = std::mem::replace(&mut page[at], members);
+            let page = self.pages.entry(number).or_insert_with(|| Page::Mixed(Box::new([0; PAGE_WORDS])));
+            let before = page.replace(at, members);
             self.count = self.count - u64::from(before.count_ones()) + u64::from(members.count_ones());
         } else if let Some(page) = self.pages.get_mut(&number) {
-            let before = std::mem::take(&mut page[at]);
+            let before = page.replace(at, 0);
             self.count -= u64::from(before.count_ones());
-            if before != 0 && page.iter().all(|&word| word == 0) {
+            if before != 0 && page.is_empty() {
                 self.pages.remove(&number);
             }
         }
@@ -94,8 +133,8 @@ impl SparseBits {
         let first = word / PAGE_WORDS as u64;
         for (&number, page) in self.pages.range(first..) {
             let skip = if number == first { (word % PAGE_WORDS as u64) as usize } else { 0 };
-            if let Some(at) = page.iter().skip(skip).position(|&word| word != 0) {
-                return Some(number * PAGE_WORDS as u64 + (skip + at) as u64);
+            if let Some(at) = (skip..PAGE_WORDS).find(|&at| page.word(at) != 0) {
+                return Some(number * PAGE_WORDS as u64 + at as u64);
             }
         }
         None

@@ -1,14 +1,16 @@
 //! Which blocks and tree nodes of a feed are held, paged as hypercore 9 keeps them in `bitfield`.
 //!
 //! A page is 1024 bytes of block bits, 2048 of node bits, and an index over the block bits (512 in today's stores); bits are
-//! most significant first. Only pages in use take memory.
+//! most significant first. In memory only what is neither all zeros nor all ones takes room.
 
 mod index;
+mod page;
 pub mod rle;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::merkle::{HeldNodes, index as flat};
+use page::{MAX_PAGE_BYTES, Page};
 
 /// The size of the pages that JS writes today.
 pub const DEFAULT_PAGE_BYTES: usize = DATA_BYTES + TREE_BYTES + 512;
@@ -22,22 +24,16 @@ const NODES: u64 = TREE_BYTES as u64 * 8;
 /// Which blocks of a feed are held; inside the crate, also which nodes.
 #[derive(Debug, Clone)]
 pub struct Bitfield {
-    pages: Vec<Option<Page>>,
+    pages: Vec<Option<Box<Page>>>,
     page_bytes: usize,
-    /// Numbers of the pages that changed since they were last written, each once.
-    dirty: Vec<usize>,
+    /// Numbers of the pages that changed since they were last written.
+    dirty: BTreeSet<usize>,
     count: u64,
     /// JS's idea of each part's length in bytes: whole pages when a feed is opened, then the last byte written. Its
     /// digests and its index depend on it.
     data_len: u64,
     tree_len: u64,
     index_len: u64,
-}
-
-#[derive(Debug, Clone)]
-struct Page {
-    bytes: Box<[u8]>,
-    dirty: bool,
 }
 
 /// The three parts of a page.
@@ -55,12 +51,14 @@ impl Bitfield {
     }
 
     fn with_page_bytes(page_bytes: usize) -> Self {
-        Self { pages: Vec::new(), page_bytes, dirty: Vec::new(), count: 0, data_len: 0, tree_len: 0, index_len: 0 }
+        Self { pages: Vec::new(), page_bytes, dirty: BTreeSet::new(), count: 0, data_len: 0, tree_len: 0, index_len: 0 }
     }
 
-    /// Whether pages can have this size: beside block and node bits, an index whose size is a power of two.
+    /// Whether pages can have this size: beside block and node bits, an index whose size is a power of two, at most 1024 bytes (JS
+    /// has written 256 and 512).
     pub(crate) fn is_page_size(page_bytes: usize) -> bool {
-        page_bytes.checked_sub(DATA_BYTES + TREE_BYTES).is_some_and(usize::is_power_of_two)
+        let index = page_bytes.checked_sub(DATA_BYTES + TREE_BYTES);
+        page_bytes <= MAX_PAGE_BYTES && index.is_some_and(usize::is_power_of_two)
     }
 
     /// The bitfield that a file's pages hold, before any was taken up.
@@ -71,15 +69,9 @@ impl Bitfield {
 
     /// Takes up the next page of the file; one that was cut short is taken as far as it goes.
     pub(crate) fn load_page(&mut self, stored: &[u8]) {
-        let page = stored.iter().any(|byte| *byte != 0).then(|| {
-            let mut bytes = vec![0; self.page_bytes].into_boxed_slice();
-            let count = stored.len().min(self.page_bytes);
-            bytes[..count].copy_from_slice(&stored[..count]);
-            Page { bytes, dirty: false }
-        });
-        if let Some(page) = &page {
-            self.count += page.bytes[..DATA_BYTES].iter().map(|byte| u64::from(byte.count_ones())).sum::<u64>();
-        }
+        let stored = stored.get(..self.page_bytes).unwrap_or(stored);
+        let page = stored.iter().any(|byte| *byte != 0).then(|| Box::new(Page::new(stored)));
+        self.count += stored.iter().take(DATA_BYTES).map(|byte| u64::from(byte.count_ones())).sum::<u64>();
         self.pages.push(page);
         self.data_len += DATA_BYTES as u64;
         self.tree_len += TREE_BYTES as u64;
@@ -147,7 +139,7 @@ impl Bitfield {
             let within = (at % DATA_BYTES as u64) as usize;
             let count = (DATA_BYTES - within).min((last - at) as usize);
             match self.page(at / DATA_BYTES as u64) {
-                Some(page) => plain.extend_from_slice(&page.bytes[within..within + count]),
+                Some(page) => page.copy(within..within + count, &mut plain),
                 None => plain.resize(plain.len() + count, 0),
             }
             at += count as u64;
@@ -228,24 +220,24 @@ impl Bitfield {
     }
 
     /// The pages that changed since they were last written, last ones first.
-    pub(crate) fn dirty_pages(&self) -> Vec<usize> {
-        let mut pages = self.dirty.clone();
-        pages.sort_unstable_by(|a, b| b.cmp(a));
-        pages
+    pub(crate) fn dirty_pages(&self) -> impl Iterator<Item = usize> {
+        self.dirty.iter().rev().copied()
     }
 
     /// A page as it stands in the file.
-    pub(crate) fn page_as_stored(&self, number: usize) -> Option<&[u8]> {
-        self.pages.get(number)?.as_ref().map(|page| &*page.bytes)
+    pub(crate) fn page_as_stored(&self, number: usize) -> Option<Vec<u8>> {
+        self.pages.get(number)?.as_ref().map(|page| page.bytes(0..self.page_bytes))
     }
 
     /// Every changed page was written.
     pub(crate) fn mark_clean(&mut self) {
-        for number in self.dirty.drain(..) {
-            if let Some(Some(page)) = self.pages.get_mut(number) {
-                page.dirty = false;
-            }
-        }
+        self.dirty.clear();
+    }
+
+    /// Gives back memory that is kept for what may come.
+    pub(crate) fn shrink(&mut self) {
+        self.pages.shrink_to_fit();
+        self.pages.iter_mut().flatten().for_each(|page| page.shrink());
     }
 
     pub(crate) fn is_dirty(&self) -> bool {
@@ -255,7 +247,7 @@ impl Bitfield {
     /// The blocks and nodes that are held, for each page that has any, run-length encoded.
     pub(crate) fn marks(&self) -> BTreeMap<u32, Box<[u8]>> {
         let pages = self.pages.iter().zip(0u32..).filter_map(|(page, number)| Some((number, page.as_ref()?)));
-        let marks = pages.map(|(number, page)| (number, rle::encode(&page.bytes[..DATA_BYTES + TREE_BYTES])));
+        let marks = pages.map(|(number, page)| (number, rle::encode(&page.bytes(0..DATA_BYTES + TREE_BYTES))));
         marks.filter(|(_, marks)| !marks.is_empty()).map(|(number, marks)| (number, marks.into())).collect()
     }
 
@@ -266,12 +258,8 @@ impl Bitfield {
             let marks = u32::try_from(number).ok().and_then(|number| marks.get(&number));
             let kept = marks.and_then(|marks| rle::decode(marks, DATA_BYTES + TREE_BYTES).ok()).unwrap_or_default();
             let lost = |(at, byte): (usize, &u8)| (at, byte & !kept.get(at).copied().unwrap_or(0));
-            let lost: Vec<(usize, u8)> = page.bytes[..DATA_BYTES + TREE_BYTES]
-                .iter()
-                .enumerate()
-                .map(lost)
-                .filter(|(_, bits)| *bits != 0)
-                .collect();
+            let bytes = page.bytes(0..DATA_BYTES + TREE_BYTES);
+            let lost: Vec<(usize, u8)> = bytes.iter().enumerate().map(lost).filter(|(_, bits)| *bits != 0).collect();
             for (at, bits) in lost {
                 for bit in (0..8).filter(|bit| bits & (128 >> bit) != 0) {
                     match at.checked_sub(DATA_BYTES) {
@@ -285,15 +273,13 @@ impl Bitfield {
 
     /// How many nodes are marked here and not there.
     pub(crate) fn nodes_besides(&self, other: &Bitfield) -> u64 {
-        let ours =
-            |number: &usize| self.page(*number as u64).map(|page| &page.bytes[DATA_BYTES..DATA_BYTES + TREE_BYTES]);
-        let theirs =
-            |number: usize| other.page(number as u64).map(|page| &page.bytes[DATA_BYTES..DATA_BYTES + TREE_BYTES]);
+        let bytes = |of: &Bitfield, number: usize| match of.page(number as u64) {
+            Some(page) => page.bytes(DATA_BYTES..DATA_BYTES + TREE_BYTES),
+            None => vec![0; TREE_BYTES],
+        };
         let besides = |number: usize| -> u64 {
-            let theirs = theirs(number);
-            let bytes = ours(&number).unwrap_or_default().iter().enumerate();
-            let mask = |at: usize| theirs.and_then(|bytes| bytes.get(at)).copied().unwrap_or(0);
-            bytes.map(|(at, byte)| u64::from((byte & !mask(at)).count_ones())).sum()
+            let pairs = bytes(self, number).into_iter().zip(bytes(other, number));
+            pairs.map(|(ours, theirs)| u64::from((ours & !theirs).count_ones())).sum()
         };
         (0..self.pages.len()).map(besides).sum()
     }
@@ -307,11 +293,10 @@ impl Bitfield {
     pub(crate) fn settle(&mut self, before: &Bitfield) {
         let Self { pages, dirty, .. } = self;
         dirty.retain(|&number| {
-            let (Some(Some(page)), Some(Some(old))) = (pages.get_mut(number), before.pages.get(number)) else {
+            let (Some(Some(page)), Some(Some(old))) = (pages.get(number), before.pages.get(number)) else {
                 return true;
             };
-            page.dirty = old.dirty || page.bytes != old.bytes;
-            page.dirty
+            before.dirty.contains(&number) || page != old
         });
     }
 
@@ -336,7 +321,7 @@ impl Bitfield {
     }
 
     fn page(&self, number: u64) -> Option<&Page> {
-        self.pages.get(usize::try_from(number).ok()?)?.as_ref()
+        self.pages.get(usize::try_from(number).ok()?)?.as_deref()
     }
 
     fn bit(&self, part: Part, number: u64) -> bool {
@@ -346,7 +331,7 @@ impl Bitfield {
     fn byte(&self, part: Part, at: u64) -> u8 {
         let (start, size) = self.place(part);
         let Some(page) = self.page(at / size as u64) else { return 0 };
-        page.bytes[start + (at % size as u64) as usize]
+        page.get(start + (at % size as u64) as usize)
     }
 
     /// Writes a byte of a part, whose callers bound `at` by the feed's largest length. Gives whether it changed.
@@ -356,18 +341,11 @@ impl Bitfield {
         if number >= self.pages.len() {
             self.pages.resize_with(number + 1, || None);
         }
-        let page_bytes = self.page_bytes;
-        let page = self.pages[number]
-            .get_or_insert_with(|| Page { bytes: vec![0; page_bytes].into_boxed_slice(), dirty: false });
-        let place = &mut page.bytes[start + (at % size as u64) as usize];
-        if *place == byte {
+        let page = self.pages[number].get_or_insert_default();
+        if !page.set(start + (at % size as u64) as usize, byte) {
             return false;
         }
-        *place = byte;
-        if !page.dirty {
-            page.dirty = true;
-            self.dirty.push(number);
-        }
+        self.dirty.insert(number);
         let len = match part {
             Part::Data => &mut self.data_len,
             Part::Tree => &mut self.tree_len,
@@ -381,8 +359,7 @@ impl Bitfield {
         let (start, size) = self.place(part);
         let per_page = (size / 8) as u64;
         let Some(page) = self.page(number / per_page) else { return 0 };
-        let at = start + (number % per_page) as usize * 8;
-        page.bytes.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes)
+        page.word(start + (number % per_page) as usize * 8)
     }
 
     /// The first bit in `from..to` that is set, or with `unset` the first that is not.
@@ -480,7 +457,7 @@ mod tests {
             let mut stored = vec![0; bitfield.pages.len() * bitfield.page_bytes()];
             for page in bitfield.dirty_pages() {
                 let at = page * bitfield.page_bytes();
-                stored[at..at + bitfield.page_bytes()].copy_from_slice(bitfield.page_as_stored(page).unwrap());
+                stored[at..at + bitfield.page_bytes()].copy_from_slice(&bitfield.page_as_stored(page).unwrap());
             }
             let loaded = load(&stored);
             prop_assert_eq!(loaded.count(), bitfield.count());
@@ -547,7 +524,16 @@ mod tests {
 
     #[test]
     fn page_sizes_are_checked() {
-        for (size, fits) in [(3584, true), (3328, true), (3073, true), (3072, false), (0, false), (3500, false)] {
+        for (size, fits) in [
+            (3584, true),
+            (3328, true),
+            (3073, true),
+            (3072, false),
+            (0, false),
+            (3500, false),
+            (4096, true),
+            (5120, false),
+        ] {
             assert_eq!(Bitfield::is_page_size(size), fits, "{size}");
         }
     }
@@ -582,7 +568,7 @@ mod tests {
             }
             for (number, page) in case["pages"].as_array().unwrap().iter().enumerate() {
                 let ours = bitfield.page_as_stored(number);
-                let ours = ours.map(|page| blake2b_simd::Params::new().hash_length(32).hash(page).to_hex());
+                let ours = ours.map(|page| blake2b_simd::Params::new().hash_length(32).hash(&page).to_hex());
                 assert_eq!(ours.as_deref(), page.as_str(), "seed {seed}, page {number}");
             }
             for range in case["ranges"].as_array().unwrap() {

@@ -48,7 +48,7 @@ const SIGNATURE: usize = 64;
 pub struct Feed {
     slot: Slot,
     key: FeedKey,
-    key_pair: Option<KeyPair>,
+    key_pair: Option<Box<KeyPair>>,
     local_name: Option<String>,
     /// `None` inside where the key is no point on the curve: no signature is then valid.
     verifying: OnceCell<Option<Box<VerifyingKey>>>,
@@ -63,7 +63,7 @@ pub struct Feed {
     /// Where the block after the one last read begins, and after the one last put.
     read_cursor: Cursor,
     put_cursor: Cursor,
-    recovered: Option<Recovered>,
+    recovered: Option<Box<Recovered>>,
     /// An append failed, and may have left its signature past the length.
     append_failed: bool,
     /// How much of it remotes may see, where that is not all.
@@ -213,7 +213,7 @@ impl Feed {
         Feed {
             slot,
             key,
-            key_pair,
+            key_pair: key_pair.map(Box::new),
             local_name,
             verifying: OnceCell::new(),
             roots: Vec::new(),
@@ -254,7 +254,7 @@ impl Feed {
 
     /// The key pair, where the feed is writable.
     pub fn key_pair(&self) -> Option<&KeyPair> {
-        self.key_pair.as_ref()
+        self.key_pair.as_deref()
     }
 
     /// The writer's local name; a remote feed has none.
@@ -294,7 +294,7 @@ impl Feed {
 
     /// What [`open`](Self::open) had to set right; `None` after a clean one.
     pub fn recovered(&self) -> Option<&Recovered> {
-        self.recovered.as_ref()
+        self.recovered.as_deref()
     }
 
     /// Makes all that was written outlive a power cut. What is staged is not written by it.
@@ -328,10 +328,13 @@ impl Feed {
         index.checked_mul(2).map_or(0, |node| merkle::digest(&self.bitfield, node))
     }
 
-    /// Drops all caches. Nothing is lost but time.
+    /// Drops all caches, and memory that is kept for what may come. Nothing is lost but time.
     pub fn trim(&mut self) {
         self.nodes = NodeCache::default();
         self.window = Window::default();
+        self.verifying = OnceCell::new();
+        self.roots.shrink_to_fit();
+        self.bitfield.shrink();
     }
 
     /// Whether this is the writer's signature of a tree: over root hash and length, or, as older feeds have it, over the

@@ -289,7 +289,9 @@ impl Feed {
             return Err(short());
         }
         let ahead = in_order && wanted <= MAX_WINDOWED;
-        let mut bytes = vec![0; if ahead { WINDOW } else { wanted }];
+        // No further than the feed goes: of short feeds there may be very many.
+        let left = usize::try_from(self.byte_length.saturating_sub(offset)).unwrap_or(WINDOW);
+        let mut bytes = vec![0; if ahead { WINDOW.min(left).max(wanted) } else { wanted }];
         let count = files.read(FileKind::Data, offset, &mut bytes)?;
         if count < wanted {
             return Err(short());

@@ -143,7 +143,7 @@ impl Feed {
         self.keep_data_file(storage)?;
         if self.bitfield.is_dirty() || !self.staged.is_empty() || report.marked_length != report.length {
             self.flush(storage)?;
-            self.recovered = Some(report);
+            self.recovered = Some(Box::new(report));
         }
         // Of an append that was cut: what comes to stand there will not be what it signed.
         self.cut_signatures(storage)

@@ -157,7 +157,7 @@ impl Feed {
         let size = self.bitfield.page_bytes() as u64;
         for number in self.bitfield.dirty_pages() {
             let Some(page) = self.bitfield.page_as_stored(number) else { continue };
-            files.write(FileKind::Bitfield, super::HEADER as u64 + number as u64 * size, page)?;
+            files.write(FileKind::Bitfield, super::HEADER as u64 + number as u64 * size, &page)?;
         }
         self.bitfield.mark_clean();
         Ok(())

@@ -215,7 +215,7 @@ impl<S: Storage> Multifeed<S> {
                     self.journal.note(feed.slot(), feed.mark(true));
                     synced.push(id);
                 }
-                Err(failure) => self.feeds[id.0 as usize].sync_failure = Some(failure),
+                Err(failure) => self.feeds[id.0 as usize].sync_failure = Some(Box::new(failure)),
             }
         }
         if synced.is_empty() {
@@ -227,7 +227,7 @@ impl<S: Storage> Multifeed<S> {
             let serves_all = !self.durability.syncs();
             let slot = &mut self.feeds[id.0 as usize];
             if let Err(error) = &written {
-                slot.sync_failure = Some(SyncFailure { error: error.clone(), lasting: false });
+                slot.sync_failure = Some(Box::new(SyncFailure { error: error.clone(), lasting: false }));
                 continue;
             }
             slot.sync_failure = None;

@@ -3,6 +3,7 @@
 mod catalog;
 mod durability;
 mod evidence;
+mod in_use;
 mod reads;
 mod sessions;
 
@@ -17,6 +18,7 @@ use self::catalog::Catalog;
 pub use self::durability::Durability;
 use self::durability::SyncFailure;
 use self::evidence::Evidence;
+use self::in_use::InUse;
 use crate::error::{AppendError, Conflict, StoreError};
 use crate::feed::{Feed, Recovered, VerifyCursor, VerifyStep};
 use crate::journal::Journal;
@@ -112,6 +114,7 @@ pub struct Multifeed<S> {
     journal: Journal,
     evidence: Evidence,
     feeds: Vec<FeedSlot>,
+    in_use: InUse,
     catalog: Catalog,
     peerings: BTreeMap<PeerId, Peering>,
     next_peer: u64,
@@ -168,6 +171,8 @@ struct FeedSlot {
     news: Option<Box<FeedNews>>,
     /// It stands among those with news.
     newsy: bool,
+    /// It stands among those in use.
+    in_use: bool,
     /// What the application said of fetching and serving this feed, on all sessions.
     download: Option<bool>,
     upload: Option<bool>,
@@ -175,7 +180,7 @@ struct FeedSlot {
     told_len: u64,
     synced: bool,
     /// Why it could not be synced.
-    sync_failure: Option<SyncFailure>,
+    sync_failure: Option<Box<SyncFailure>>,
 }
 
 impl<S: Storage> Multifeed<S> {
@@ -196,6 +201,7 @@ impl<S: Storage> Multifeed<S> {
             journal,
             evidence: Evidence::default(),
             feeds: Vec::new(),
+            in_use: InUse::default(),
             catalog: Catalog::default(),
             peerings: BTreeMap::new(),
             next_peer: 0,
@@ -337,6 +343,7 @@ impl<S: Storage> Multifeed<S> {
             return Err(error.into());
         }
         self.touch(id)?;
+        self.begin_use(id);
         let slot = &mut self.feeds[id.0 as usize];
         let range = slot.feed.append(&mut self.storage, blocks)?;
         if !range.is_empty() {
@@ -352,6 +359,7 @@ impl<S: Storage> Multifeed<S> {
     ///
     /// Where reading fails, or the block is damaged.
     pub fn get(&mut self, id: FeedId, index: u64) -> Result<Option<Bytes>, StoreError> {
+        self.begin_use(id);
         self.feeds[id.0 as usize].feed.get_verified(&mut self.storage, index)
     }
 
@@ -371,6 +379,7 @@ impl<S: Storage> Multifeed<S> {
         cursor: &mut VerifyCursor,
         max_bytes: usize,
     ) -> Result<VerifyStep, StoreError> {
+        self.begin_use(id);
         self.feeds[id.0 as usize].feed.verify_step(&mut self.storage, cursor, max_bytes)
     }
 
@@ -446,6 +455,7 @@ impl<S: Storage> Multifeed<S> {
             wants: Wants::default(),
             news: None,
             newsy: false,
+            in_use: false,
             download: None,
             upload: None,
             told_len,

@@ -115,6 +115,8 @@ impl<S: Storage> Multifeed<S> {
                 return Some(command);
             }
             let feed = peering.poll_active()?;
+            self.begin_use(feed);
+            let peering = self.peerings.get_mut(&id)?;
             let slot = &mut self.feeds[feed.0 as usize];
             let key = slot.feed.key();
             let Some(peer) = peering.peers.get_mut(&feed) else { continue };
@@ -333,6 +335,7 @@ impl<S: Storage> Multifeed<S> {
         call: impl FnOnce(&mut Peer, &mut Work<'_, S>) -> Result<(), PeerFault>,
     ) {
         let feed = FeedId(token.0);
+        self.begin_use(feed);
         let Some(peering) = self.peerings.get_mut(&id) else { return };
         let Some(slot) = self.feeds.get_mut(feed.0 as usize) else { return };
         let Some(peer) = peering.peers.get_mut(&feed) else { return };
@@ -353,6 +356,7 @@ impl<S: Storage> Multifeed<S> {
     }
 
     pub(super) fn commit_feed(&mut self, id: FeedId) {
+        self.begin_use(id);
         let begun = if self.slot(id).feed.is_staged() { self.touch(id) } else { Ok(()) };
         let slot = &mut self.feeds[id.0 as usize];
         if let Err(error) = begun.and_then(|()| slot.feed.flush(&mut self.storage)) {

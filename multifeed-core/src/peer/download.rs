@@ -102,6 +102,11 @@ impl Download {
         self.has.count()
     }
 
+    /// Gives back memory that is kept for what may come.
+    pub(super) fn shrink(&mut self) {
+        self.in_flight.shrink_to_fit();
+    }
+
     pub(super) fn start(&mut self, now: Duration) {
         self.progress_at = now;
     }

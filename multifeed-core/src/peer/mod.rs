@@ -407,6 +407,13 @@ impl Peer {
         }
     }
 
+    /// Gives back memory that is kept for what may come.
+    pub(crate) fn shrink(&mut self) {
+        self.out.shrink_to_fit();
+        self.download.shrink();
+        self.upload.shrink();
+    }
+
     /// Blocks that others were asked for are free again.
     pub(crate) fn rewind<S: Storage>(&mut self, work: &mut Work<'_, S>) {
         self.download.rewind();

@@ -47,6 +47,14 @@ impl Upload {
         self.wants.is_empty() && self.requests.is_empty() && self.news.is_empty() && self.retracted.is_empty()
     }
 
+    /// Gives back memory that is kept for what may come.
+    pub(super) fn shrink(&mut self) {
+        self.wants.shrink_to_fit();
+        self.requests.shrink_to_fit();
+        self.news.shrink_to_fit();
+        self.retracted.shrink_to_fit();
+    }
+
     /// The remote wants to hear what we have in a range.
     pub(super) fn want(&mut self, start: u64, length: u64, limits: &Limits, now: Duration) -> Result<(), PeerFault> {
         self.asked_at = now;

@@ -1,0 +1,174 @@
+//! A page of a bitfield in memory: a stretch that is all zeros or all ones takes no room.
+//!
+//! So a feed that is held whole costs some ten bytes for each 8192 blocks however long it is, and a short one a few stretches. The most
+//! that a page takes, where holes are everywhere, is its size on disk and a little.
+
+/// Bytes that are kept, or left out, together.
+const CHUNK: usize = 32;
+/// The largest page, in bytes: each chunk has a bit in a `u128`.
+pub(super) const MAX_PAGE_BYTES: usize = 128 * CHUNK;
+
+/// The bytes of a page. Equal bytes make equal pages.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Page {
+    /// Which chunks are kept: those that have zeros and ones.
+    mixed: u128,
+    /// Which of the others are all ones.
+    ones: u128,
+    /// What is kept, in the order of the page.
+    chunks: Vec<[u8; CHUNK]>,
+}
+
+impl Page {
+    /// The page with these bytes, at most [`MAX_PAGE_BYTES`] of them; zeros follow.
+    pub(super) fn new(bytes: &[u8]) -> Self {
+        let mut page = Self::default();
+        for (number, bytes) in bytes.chunks(CHUNK).enumerate().take(128) {
+            let mut chunk = [0; CHUNK];
+            chunk[..bytes.len()].copy_from_slice(bytes);
+            match uniform(&chunk) {
+                Some(0) => {}
+                Some(_) => page.ones |= 1 << number,
+                None => {
+                    page.mixed |= 1 << number;
+                    page.chunks.push(chunk);
+                }
+            }
+        }
+        page.chunks.shrink_to_fit();
+        page
+    }
+
+    /// A byte.
+    pub(super) fn get(&self, at: usize) -> u8 {
+        match self.place(at / CHUNK) {
+            Ok(place) => self.chunks[place][at % CHUNK],
+            Err(uniform) => uniform,
+        }
+    }
+
+    /// Eight bytes, the first one the most significant; `at` is a multiple of 8.
+    pub(super) fn word(&self, at: usize) -> u64 {
+        match self.place(at / CHUNK) {
+            Ok(place) => {
+                let word = self.chunks[place].get(at % CHUNK..).and_then(|rest| rest.first_chunk());
+                word.copied().map_or(0, u64::from_be_bytes)
+            }
+            Err(0) => 0,
+            Err(_) => u64::MAX,
+        }
+    }
+
+    /// Sets a byte. Gives whether that changed it.
+    pub(super) fn set(&mut self, at: usize, byte: u8) -> bool {
+        let number = at / CHUNK;
+        match self.place(number) {
+            Ok(place) => {
+                let chunk = &mut self.chunks[place];
+                if std::mem::replace(&mut chunk[at % CHUNK], byte) == byte {
+                    return false;
+                }
+                if let Some(uniform) = uniform(chunk) {
+                    self.chunks.remove(place);
+                    self.mixed &= !(1 << number);
+                    self.ones |= u128::from(uniform != 0) << number;
+                }
+            }
+            Err(uniform) if uniform == byte => return false,
+            Err(uniform) => {
+                let mut chunk = [uniform; CHUNK];
+                chunk[at % CHUNK] = byte;
+                self.chunks.insert(self.rank(number), chunk);
+                self.mixed |= 1 << number;
+                self.ones &= !(1 << number);
+            }
+        }
+        true
+    }
+
+    /// Adds the bytes of a range to `out`.
+    pub(super) fn copy(&self, range: std::ops::Range<usize>, out: &mut Vec<u8>) {
+        let mut at = range.start;
+        while at < range.end {
+            let within = at % CHUNK;
+            let count = (CHUNK - within).min(range.end - at);
+            match self.place(at / CHUNK) {
+                Ok(place) => out.extend_from_slice(&self.chunks[place][within..within + count]),
+                Err(uniform) => out.resize(out.len() + count, uniform),
+            }
+            at += count;
+        }
+    }
+
+    /// The bytes of a range.
+    pub(super) fn bytes(&self, range: std::ops::Range<usize>) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(range.len());
+        self.copy(range, &mut bytes);
+        bytes
+    }
+
+    /// Gives back memory that is kept for what may come.
+    pub(super) fn shrink(&mut self) {
+        self.chunks.shrink_to_fit();
+    }
+
+    /// Where a chunk is kept, or else the value of its bytes.
+    fn place(&self, number: usize) -> Result<usize, u8> {
+        if self.mixed >> number & 1 == 1 {
+            Ok(self.rank(number))
+        } else if self.ones >> number & 1 == 1 {
+            Err(0xff)
+        } else {
+            Err(0)
+        }
+    }
+
+    /// How many chunks are kept before this one.
+    fn rank(&self, number: usize) -> usize {
+        (self.mixed & !(u128::MAX << number)).count_ones() as usize
+    }
+}
+
+/// The value of all bytes of a chunk, where they are all zeros or all ones.
+fn uniform(chunk: &[u8; CHUNK]) -> Option<u8> {
+    match chunk[0] {
+        0 if *chunk == [0; CHUNK] => Some(0),
+        0xff if *chunk == [0xff; CHUNK] => Some(0xff),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn behaves_as_its_bytes(
+            start in prop::collection::vec(prop_oneof![Just(0u8), Just(0xffu8), any::<u8>()], 0..200),
+            writes in prop::collection::vec((0usize..3500, prop_oneof![Just(0u8), Just(0xffu8), any::<u8>()], 1usize..100), 1..40),
+            range in (0usize..3500, 0usize..3500),
+        ) {
+            let mut bytes = vec![0; 3584];
+            bytes[..start.len()].copy_from_slice(&start);
+            let mut page = Page::new(&start);
+            for (from, value, count) in writes {
+                for (at, byte) in bytes.iter_mut().enumerate().skip(from).take(count) {
+                    let changed = std::mem::replace(byte, value) != value;
+                    prop_assert_eq!(page.set(at, value), changed);
+                }
+            }
+            prop_assert_eq!(page.bytes(0..3584), &bytes[..]);
+            prop_assert_eq!(&page, &Page::new(&bytes));
+            let range = range.0.min(range.1)..range.0.max(range.1);
+            prop_assert_eq!(page.bytes(range.clone()), &bytes[range]);
+            for at in (0..3584).step_by(8) {
+                prop_assert_eq!(page.get(at), bytes[at]);
+                prop_assert_eq!(page.word(at), u64::from_be_bytes(bytes[at..at + 8].try_into().unwrap()));
+            }
+            let mixed = bytes.chunks(CHUNK).filter(|chunk| chunk.iter().any(|&byte| byte != chunk[0] || !matches!(byte, 0 | 0xff)));
+            prop_assert_eq!(page.chunks.len(), mixed.count());
+        }
+    }
+}
