@@ -20,7 +20,7 @@ pub(crate) struct Roots {
     turn: Turn,
     /// The caller named one for the session's start, and the remote must have it as long as there is no other.
     strict: bool,
-    /// The first channel of the remote's that was not a root key's of ours, while none that was had come.
+    /// The remote's first channel, where that was not a root key's of ours, or of one that is over.
     foreign: Option<DiscoveryKey>,
     /// Whether the remote opened one of ours.
     came: bool,
@@ -210,10 +210,13 @@ impl Roots {
                     self.named.push_back(root);
                 }
             }
-            // A remote whose lists are on channel 0 has one multifeed, and opened it first: this one, that is over here.
-            None if self.named.is_empty() && self.dead.contains(&discovery_key) => self.spent = true,
-            None if !self.came => self.foreign = self.foreign.or(Some(discovery_key)),
-            None => {}
+            None => {
+                // A remote whose lists are on channel 0 has one multifeed, and opened it first: this one, that is over here.
+                self.spent |= self.named.is_empty() && self.dead.contains(&discovery_key);
+                if !self.came {
+                    self.foreign.get_or_insert(discovery_key);
+                }
+            }
         }
         self.turn.on(Step::RemoteOpen);
     }

@@ -532,6 +532,8 @@ fn a_root_key_that_comes_too_late_is_no_mismatch() {
     peer.raw(&[0]).unwrap();
     peer.session.handle_timeout(secs(20));
     peer.open(1, key(1)).unwrap();
+    // Nor is what it opens after that.
+    peer.open(2, key(9)).unwrap();
     peer.session.handle_eof();
     let events = peer.events();
     assert_eq!(events.last(), Some(&Event::Closed(Err(SessionError::Disconnected(Phase::Exchange)))));
