@@ -21,7 +21,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Joins a new stream to a multifeed. `config`'s `live` and `user_data` are taken from `options`.
+    /// Joins a new stream to a multifeed. What `config` says of the session's first words is taken from `options`.
     pub fn new<S: Storage>(
         multifeed: &mut Multifeed<S>,
         role: Role,
@@ -30,9 +30,7 @@ impl Connection {
         now: Duration,
         rng: &mut impl CryptoRng,
     ) -> Self {
-        if let Some(root) = &mut config.root {
-            (root.live, root.user_data) = (options.live, options.user_data.clone());
-        }
+        options.configure(&mut config);
         let peer = multifeed.connect(options);
         Self { session: Session::new(role, config, now, rng), peer }
     }

@@ -54,6 +54,12 @@ pub struct Limits {
     /// Second histories of which the evidence is kept, about half a kilobyte each; those found after them are told, and not kept.
     /// Default 256.
     pub conflicts: usize,
+    /// Bytes of one message of a [reconciliation](crate::reconcile). Default 1 MiB, which ours never pass.
+    pub reconcile_bytes: usize,
+    /// Ranges in one such message. Default 16,384, which ours never pass.
+    pub reconcile_ranges: usize,
+    /// Such messages that a remote may send in a session. Two stores of 10^9 feeds need fewer than 20 each. Default 32.
+    pub reconcile_messages: usize,
 }
 
 impl Default for Limits {
@@ -70,6 +76,9 @@ impl Default for Limits {
             feed_events: 1_024,
             feeds_in_use: 64,
             conflicts: 256,
+            reconcile_bytes: 1 << 20,
+            reconcile_ranges: 16_384,
+            reconcile_messages: 32,
         }
     }
 }

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use multifeed_proto::{Command, FeedKey, RemoteHandshake, Root, SessionError, Token};
+use bytes::Bytes;
+use multifeed_proto::{Command, FeedKey, RemoteHandshake, Root, Scope, SessionError, Token};
 
 use crate::error::StoreError;
+use crate::in_step::InStep;
 use crate::multifeed::FeedId;
 use crate::peer::{Peer, PeerOptions, Sent};
 use crate::replicate::{PeerEvent, Progress, Replicate, SyncError, SyncTotals};
@@ -18,6 +20,12 @@ pub(crate) struct Peering {
     /// Feeds that the remote offered or that were offered to it.
     pub(crate) known: SparseBits,
     pub(crate) peers: BTreeMap<FeedId, Peer>,
+    /// Feeds that both sides hold alike, of which nothing has to be said.
+    pub(crate) in_step: InStep,
+    /// Whether the application was told of those.
+    pub(crate) in_step_told: bool,
+    /// Until the session is ready.
+    pub(crate) handshake_hash: Option<[u8; 64]>,
     pub(crate) totals: SyncTotals,
     pub(crate) events: VecDeque<PeerEvent>,
     /// Whether it stands in the multifeed's queue of those with something to send or to tell.
@@ -61,6 +69,9 @@ impl Peering {
             options,
             known: SparseBits::default(),
             peers: BTreeMap::new(),
+            in_step: InStep::default(),
+            in_step_told: false,
+            handshake_hash: None,
             totals: SyncTotals::default(),
             events: VecDeque::new(),
             queued: false,
@@ -142,8 +153,24 @@ impl Peering {
         self.exchange.requests_unanswered = self.exchange.requests_unanswered.saturating_sub(1);
     }
 
+    /// Sends a message of an extension of ours on the stream.
+    pub(crate) fn send_extension(&mut self, name: &str, body: Bytes) {
+        self.commands.push_back(Command::SendExtension { scope: Scope::Stream, name: name.into(), body });
+    }
+
+    /// A feed is not in step with the remote's any more. Whether it was.
+    pub(crate) fn fall_out_of_step(&mut self, feed: FeedId) -> bool {
+        let was = self.in_step.remove(feed);
+        if was {
+            self.totals.in_step = self.totals.in_step.saturating_sub(1);
+            self.totals.feeds = self.totals.feeds.saturating_sub(1);
+        }
+        was
+    }
+
     /// Opens a feed's channel.
     pub(crate) fn open(&mut self, feed: FeedId, key: FeedKey, peer: Peer) {
+        self.fall_out_of_step(feed);
         self.totals.feeds += 1;
         self.peers.insert(feed, peer);
         self.commands.push_back(Command::Open { token: token(feed), key });

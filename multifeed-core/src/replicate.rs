@@ -1,8 +1,9 @@
 //! What an application asks of a session, and what it is told of it.
 
-use multifeed_proto::{FeedKey, Json, RemoteHandshake, SessionError};
+use multifeed_proto::{Config, FeedKey, Json, RemoteHandshake, SessionError};
 
 use crate::error::{Conflict, StoreError};
+use crate::reconcile::EXTENSION;
 
 /// How to replicate over one session.
 #[derive(Debug, Clone, Default)]
@@ -17,6 +18,9 @@ pub struct Replicate {
     /// Whether only those blocks are fetched that the application asks for. By default as the store's
     /// [`Options::sparse`](crate::Options::sparse) says. Unless live, such a session ends when what is asked for is there.
     pub sparse: Option<bool>,
+    /// Whether to find out first, with a remote that does so too, which feeds differ, and to speak of those alone (see
+    /// [`reconcile`](crate::reconcile)). By default yes, unless nothing is served. JS peers do not notice.
+    pub reconcile: Option<bool>,
     /// What the remote's application is told in the multifeed handshake.
     pub user_data: Option<Json>,
 }
@@ -25,6 +29,21 @@ impl Replicate {
     /// Replication that goes on until one side ends it.
     pub fn live() -> Self {
         Self { live: true, ..Self::default() }
+    }
+
+    /// Sets in a session's configuration what is to be said of it from the start.
+    pub fn configure(&self, config: &mut Config) {
+        if let Some(root) = &mut config.root {
+            (root.live, root.user_data) = (self.live, self.user_data.clone());
+            if self.reconciles() {
+                config.extensions.push(EXTENSION.into());
+            }
+        }
+    }
+
+    /// Whether it is found out first what differs, where the remote does so too.
+    pub(crate) fn reconciles(&self) -> bool {
+        self.reconcile.unwrap_or(self.upload != Some(false))
     }
 }
 
@@ -96,6 +115,8 @@ pub struct Progress {
 pub struct SyncTotals {
     /// Feeds that were replicated, counted once each.
     pub feeds: u64,
+    /// Those of them that both sides turned out to hold alike, so that nothing was said of them.
+    pub in_step: u64,
     /// Blocks that came and were stored.
     pub blocks_received: u64,
     /// Their bytes.

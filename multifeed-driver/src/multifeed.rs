@@ -190,9 +190,7 @@ impl Multifeed {
         let shared = self.shared();
         let pump_options = shared.options.pump.clone();
         let mut config = shared.options.session.clone();
-        if let Some(root) = &mut config.root {
-            (root.live, root.user_data) = (options.live, options.user_data.clone());
-        }
+        options.configure(&mut config);
         let queue = Arc::new(SyncQueue::default());
         let id = SyncId(shared.syncs.fetch_add(1, Ordering::Relaxed));
         let link = Arc::new(Link::new(

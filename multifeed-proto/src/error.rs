@@ -89,6 +89,14 @@ pub enum SessionError {
         /// What was wrong with it.
         reason: String,
     },
+    /// A message of an extension breaks its rules.
+    #[error("bad message of the extension {name}: {reason}")]
+    Extension {
+        /// The extension.
+        name: String,
+        /// What was wrong with it.
+        reason: String,
+    },
     /// The socket or stream below failed.
     #[error("the stream failed: {0}")]
     Network(String),
@@ -254,6 +262,7 @@ impl SessionError {
             | Self::Capability(_)
             | Self::Exchange(_)
             | Self::Feed { .. }
+            | Self::Extension { .. }
             | Self::Proof { .. } => Fault::Remote,
         }
     }
@@ -268,7 +277,7 @@ impl SessionError {
             Self::Handshake(_) => "ERR_HANDSHAKE",
             Self::Timeout(_) => "ERR_TIMEOUT",
             Self::Frame(_) => "ERR_FRAME",
-            Self::Message(_) | Self::Feed { .. } => "ERR_MESSAGE",
+            Self::Message(_) | Self::Feed { .. } | Self::Extension { .. } => "ERR_MESSAGE",
             Self::Capability(_) => "ERR_CAPABILITY",
             Self::Limit { .. } => "ERR_LIMIT",
             Self::Disconnected(_) => "ERR_DISCONNECTED",

@@ -4,6 +4,8 @@
 //! there would be two histories. So until it is synced an appended block is not announced, not served, and no proof or
 //! signature that covers it is sent.
 
+use std::ops::Range;
+
 use super::Feed;
 use crate::bitfield::{Bitfield, rle};
 use crate::merkle::{HeldNodes, index as flat};
@@ -55,6 +57,19 @@ impl Feed {
             }
         }
         rle::encode(&bits)
+    }
+
+    /// The runs of blocks that are held and that remotes may see, ascending.
+    pub(crate) fn served_runs(&self) -> impl Iterator<Item = Range<u64>> + use<'_> {
+        let end = self.served_len();
+        let is_whole = self.downloaded() == end && !self.is_held_back();
+        let mut from = 0;
+        std::iter::from_fn(move || {
+            let start = if is_whole { from } else { self.bitfield.next_held(from, end)? };
+            let stop = if is_whole { end } else { self.bitfield.next_missing(start, end).unwrap_or(end) };
+            from = stop;
+            (start < stop).then_some(start..stop)
+        })
     }
 
     /// The nodes that proofs for remotes are made of.

@@ -163,6 +163,15 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
+    /// As [`sync_before_serving`](Self::sync_before_serving), of all feeds in one go.
+    pub(super) fn sync_all_before_serving(&mut self) {
+        let due: Vec<FeedId> = self.feeds().filter(|&id| self.slot(id).feed.is_held_back()).collect();
+        if !due.is_empty() {
+            self.sync_feeds(&due);
+            self.commit(self.now);
+        }
+    }
+
     /// A feed is to have holes. One of ours is synced first: after a crash a hole beyond what is known of it would be taken for its end.
     pub(super) fn sync_before_clearing(&mut self, id: FeedId) -> Result<(), StoreError> {
         self.touch(id)?;

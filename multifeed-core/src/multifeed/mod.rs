@@ -3,6 +3,7 @@
 mod catalog;
 mod durability;
 mod evidence;
+mod exchange;
 mod in_use;
 mod reads;
 mod sessions;

@@ -260,6 +260,9 @@ impl<S: Storage> Multifeed<S> {
         for blocks in cleared {
             self.tell(id, FeedEvent::Clear { blocks: blocks.clone() });
         }
+        if !cleared.is_empty() {
+            self.leave_step(id);
+        }
         let limits = self.limits.clone();
         for peer_id in self.slot(id).subscribers.clone() {
             self.with_peer(peer_id, crate::peering::token(id), |peer, work| {

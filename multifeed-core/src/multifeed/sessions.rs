@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use multifeed_proto::{Command, Event, FeedKey, Message, Origin, Token};
+use multifeed_proto::{Command, Event, FeedKey, Message, Origin, Scope, Token};
 
 use super::{FeedId, FeedSlot, Multifeed, MultifeedEvent, PeerId};
 use crate::error::StoreError;
@@ -10,6 +10,7 @@ use crate::limits::{Limits, MAX_BLOCK_BYTES};
 use crate::news::FeedEvent;
 use crate::peer::{Peer, PeerFault, Work};
 use crate::peering::Peering;
+use crate::reconcile::EXTENSION;
 use crate::replicate::{PeerEvent, Replicate};
 use crate::storage::Storage;
 
@@ -32,16 +33,15 @@ impl<S: Storage> Multifeed<S> {
         self.now = self.now.max(now);
         let Some(peering) = self.peerings.get_mut(&id) else { return };
         match event {
-            Event::Connected { remote_public_key, .. } => {
+            Event::Connected { remote_public_key, handshake_hash } => {
+                peering.handshake_hash = Some(handshake_hash);
                 peering.events.push_back(PeerEvent::Connected { remote_public_key });
             }
             Event::Ready { remote: handshake, .. } => {
-                peering.ready(&handshake);
-                peering.events.push_back(PeerEvent::Ready(handshake));
-                let keys = self.feeds.iter().map(|slot| slot.feed.key()).collect();
-                (0..self.feeds.len() as u64).for_each(|feed| _ = peering.known.insert(feed));
-                peering.offer(keys);
+                peering.events.push_back(PeerEvent::Ready(handshake.clone()));
+                self.begin_exchange(id, &handshake);
             }
+            Event::Extension { scope: Scope::Stream, name, body } if *name == *EXTENSION => self.reconcile(id, &body),
             Event::Manifest { keys, .. } => self.manifest(id, keys),
             Event::Replicate { keys, origin, .. } => self.replicate(id, keys, origin),
             Event::Opened { token } => {
@@ -235,6 +235,7 @@ impl<S: Storage> Multifeed<S> {
     }
 
     fn manifest(&mut self, id: PeerId, keys: Vec<FeedKey>) {
+        self.give_up_reconciling(id);
         let Some(peering) = self.peerings.get_mut(&id) else { return };
         for feed in keys.iter().filter_map(|key| self.catalog.find(key)) {
             peering.known.insert(u64::from(feed.0));
@@ -242,7 +243,7 @@ impl<S: Storage> Multifeed<S> {
         peering.request(keys);
     }
 
-    fn replicate(&mut self, id: PeerId, keys: Vec<FeedKey>, origin: Origin) {
+    fn replicate(&mut self, id: PeerId, mut keys: Vec<FeedKey>, origin: Origin) {
         for &key in &keys {
             if let Err(error) = self.replicate_feed(id, key) {
                 if let Some(peering) = self.peerings.get_mut(&id) {
@@ -251,11 +252,17 @@ impl<S: Storage> Multifeed<S> {
                 return;
             }
         }
+        let in_step = if origin == Origin::Remote { self.tell_in_step(id) } else { Vec::new() };
         let Some(peering) = self.peerings.get_mut(&id) else { return };
         match origin {
             Origin::Local => peering.offer_answered(),
             Origin::Remote => {
                 peering.request_answered();
+                if !in_step.is_empty() {
+                    keys.extend(in_step);
+                    keys.sort_unstable();
+                    keys.dedup();
+                }
                 peering.events.push_back(PeerEvent::RemoteFeeds { keys });
             }
         }
@@ -381,6 +388,9 @@ impl<S: Storage> Multifeed<S> {
         }
         let fresh = std::mem::take(&mut slot.fresh);
         self.committed(id, &fresh);
+        if !fresh.is_empty() {
+            self.leave_step(id);
+        }
         for peer_id in self.slot(id).subscribers.clone() {
             let Some(peering) = self.peerings.get_mut(&peer_id) else { continue };
             let slot = &mut self.feeds[id.0 as usize];
@@ -400,7 +410,7 @@ impl<S: Storage> Multifeed<S> {
         let count = self.feeds.len() as u64;
         let mut offered = Vec::new();
         for (&id, peering) in self.peerings.iter_mut().filter(|(_, peering)| peering.is_running()) {
-            if peering.known.count() == count {
+            if peering.known.count() == count || peering.in_step.is_running() {
                 continue;
             }
             let new: Vec<FeedKey> = (0..count)
