@@ -1,13 +1,14 @@
 //! What feeds and blocks cost as they become many: time, memory and open files of whole processes.
 //!
 //! `cargo run --release -p multifeed-benches --bin scale -- feeds` makes stores of more and more feeds, opens and syncs them, and writes
-//! the table and the plot of docs/scale.md; `… -- long` does so with one long feed. Each measured process is one of its own, and its
+//! the table and the plot of docs/scale.md; `… -- long` does so with one long feed, `… -- syncs` tells what a sync costs that finds little to do. Each measured process is one of its own, and its
 //! memory is the highest that its kernel saw (`VmHWM`). Linux only.
 
 mod feeds;
 mod long;
 mod plot;
 mod roles;
+mod syncs;
 mod watch;
 
 use anyhow::Result;
@@ -25,6 +26,8 @@ enum Command {
     Feeds(feeds::Feeds),
     /// One feed of many blocks: appended, opened, read, pulled.
     Long(long::Long),
+    /// Stores that differ in few of many feeds: what finding that out costs, with reconciliation and by full key lists.
+    Syncs(syncs::Syncs),
     /// What one measured process does.
     #[command(subcommand, hide = true)]
     Role(roles::Role),
@@ -34,6 +37,7 @@ fn main() -> Result<()> {
     match Args::parse().command {
         Command::Feeds(feeds) => feeds.run(),
         Command::Long(long) => long.run(),
+        Command::Syncs(syncs) => syncs.run(),
         Command::Role(role) => role.run(),
     }
 }

@@ -6,6 +6,7 @@ use anyhow::{Result, anyhow};
 use plotters::prelude::*;
 
 use crate::feeds::Row;
+use crate::syncs;
 
 /// A curve: its name, its colour, its points.
 type Curve = (&'static str, RGBColor, Vec<(f64, f64)>);
@@ -30,6 +31,23 @@ pub(crate) fn feeds(folder: &Path, rows: &[Row]) -> Result<()> {
         curve("pulls", BLACK, &|row| bytes(row.puller.bytes)),
     ];
     draw(&folder.join("scale-memory.svg"), "MB resident at the most", &memory)
+}
+
+/// `scale-syncs.svg`: bytes over the number of feeds.
+pub(crate) fn syncs(folder: &Path, rows: &[syncs::Row]) -> Result<()> {
+    let curve = |name, colour, differing, reconcile| -> Curve {
+        let of_it = rows.iter().filter(|row| row.differing == differing && row.reconcile == reconcile);
+        (name, colour, of_it.map(|row| (row.feeds as f64, row.bytes as f64)).collect())
+    };
+    let curves = [
+        curve("full key lists, none differ", RED, 0, false),
+        curve("full key lists, 1,000 differ", MAGENTA, 1_000, false),
+        curve("reconciled, 1,000 differ", BLACK, 1_000, true),
+        curve("reconciled, 10 differ", GREEN, 10, true),
+        curve("reconciled, 1 differs", CYAN, 1, true),
+        curve("reconciled, none differ", BLUE, 0, true),
+    ];
+    draw(&folder.join("scale-syncs.svg"), "bytes on the wire, both ways", &curves)
 }
 
 fn draw(path: &Path, unit: &str, curves: &[Curve]) -> Result<()> {

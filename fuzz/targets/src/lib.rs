@@ -5,6 +5,7 @@ mod calls;
 mod cipher;
 mod handshake;
 mod middle;
+mod reconcile;
 mod session;
 mod sides;
 mod wire;
@@ -13,6 +14,7 @@ pub use calls::calls;
 pub use cipher::cipher;
 pub use handshake::{handshake_initiator, handshake_responder};
 pub use middle::middle;
+pub use reconcile::reconcile;
 pub use session::session;
 pub use wire::{bitfield_rle, frames, messages};
 
@@ -20,7 +22,7 @@ pub use wire::{bitfield_rle, frames, messages};
 pub type Target = fn(&[u8]);
 
 /// All targets.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("cipher", cipher),
     ("frames", frames),
     ("messages", messages),
@@ -30,4 +32,5 @@ pub const TARGETS: [(&str, Target); 9] = [
     ("session", session),
     ("calls", calls),
     ("middle", middle),
+    ("reconcile", reconcile),
 ];

@@ -45,20 +45,17 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
-    /// A feed is not as it was: sessions whose remote held it alike are offered it, as if it were new. One that is not live was about
-    /// what there was when it began.
+    /// A feed is not as it was: sessions whose remote held it alike are offered it by the next commit, as if it were new. One that is
+    /// not live was about what there was when it began.
     pub(super) fn leave_step(&mut self, feed: FeedId) {
-        let key = self.slot(feed).feed.key();
-        let mut offered = Vec::new();
-        for (&id, peering) in self.peerings.iter_mut().filter(|(_, peering)| peering.is_running()) {
+        for peering in self.peerings.values_mut().filter(|peering| peering.is_running()) {
             if peering.in_step.is_running() {
                 peering.in_step.remove(feed);
             } else if peering.is_live() && peering.fall_out_of_step(feed) {
-                peering.offer(vec![key]);
-                offered.push(id);
+                peering.known.remove(u64::from(feed.0));
+                self.unannounced = true;
             }
         }
-        offered.into_iter().for_each(|id| self.wake(id));
     }
 
     /// The feeds that both sides of a session hold alike, where the application was not told of them yet.

@@ -1,3 +1,5 @@
+#![allow(clippy::single_range_in_vec_init, reason = "runs of blocks")]
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
@@ -301,7 +303,7 @@ fn what_breaks_the_rules_is_the_remotes_fault() {
     }
     // After the end.
     let mut done = greeted(true);
-    assert_eq!(done.handle(&ranges(&[to_the_end.clone()])), Ok(None));
+    assert_eq!(done.handle(&ranges(std::slice::from_ref(&to_the_end))), Ok(None));
     assert!(done.is_done());
     assert_eq!(done.handle(&ranges(&[to_the_end])), Err(broken(E::Late)));
     assert_eq!(broken(E::Late).fault(), multifeed_proto::Fault::Remote);

@@ -176,6 +176,39 @@ pub async fn sync_twice<A: Adapter>() {
     assert_same(&feed, &b).await;
 }
 
+/// Two that hold the same find out without a word of any feed; what one of them appends later reaches the other all the same.
+pub async fn equal_ones_say_next_to_nothing<A: Adapter>() {
+    let (a, b) = (memory().await, memory().await);
+    for number in 0..40 {
+        filled(&a, &format!("a{number}"), number, 2, 10).await;
+    }
+    let feed = filled(&b, "b", 100, 3, 10).await;
+    sync::<A>(&a, &b).await;
+
+    let (left, right) = sync::<A>(&a, &b).await;
+    for totals in [left, right] {
+        assert_eq!((totals.moved.feeds, totals.moved.in_step), (41, 41));
+        let stream = totals.stream;
+        assert!(stream.messages_out <= 8 && stream.bytes_out < 1000, "{stream:?}");
+    }
+    let plain = Replicate { reconcile: Some(false), ..Replicate::default() };
+    let (left, right) = connect::<A>(&a, &b, &plain);
+    let (left, right) = ends(left, right).await;
+    for totals in [left.unwrap(), right.unwrap()] {
+        assert_eq!((totals.moved.feeds, totals.moved.in_step), (41, 0));
+        assert!(totals.stream.messages_out > 41);
+    }
+
+    let (left, right) = connect::<A>(&a, &b, &Replicate::live());
+    fill(&feed, 100, 4, 10).await;
+    held(&a, feed.key(), 7).await;
+    left.close();
+    let (left, right) = ends(left, right).await;
+    left.unwrap();
+    right.unwrap();
+    assert_same(&feed, &a).await;
+}
+
 /// What an application says in the handshake, the other hears; and both hear the handshake's facts.
 pub async fn user_data_arrives<A: Adapter>() {
     let (a, b) = (memory().await, memory().await);
