@@ -47,7 +47,8 @@ impl Syncs {
         println!("|---|---|---|---|---|---|");
         let mut rows = Vec::new();
         for &feeds in &self.feeds {
-            let limits = Limits { feeds: feeds.max(65_536), ..Limits::default() };
+            let mut limits = Limits::default();
+            limits.feeds = feeds.max(limits.feeds);
             let mut stores = [(); 2].map(|()| {
                 let options = Options { limits: limits.clone(), ..Options::default() };
                 Multifeed::open(MemoryStorage::new(), options)

@@ -73,9 +73,6 @@ fn talk(sets: &[BTreeMap<FeedKey, u64>; 2], alterations: &[u8]) -> [Option<Vec<F
 
 /// A state is a length, and odd ones have a hole.
 fn runs(state: u64) -> Vec<Range<u64>> {
-    if state.is_multiple_of(2) {
-        Vec::from_iter([0..state])
-    } else {
-        Vec::from_iter([0..state / 2, state / 2 + 1..state])
-    }
+    let hole = if state.is_multiple_of(2) { state } else { state / 2 };
+    Vec::from_iter([0..hole, hole + 1..state].into_iter().filter(|run| !run.is_empty()))
 }

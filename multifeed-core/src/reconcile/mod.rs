@@ -124,8 +124,8 @@ impl<T> Reconciler<T> {
             Item { discovery_key, mark, name, differs: false }
         };
         let mut items: Vec<Item<T>> = feeds.into_iter().map(item).collect();
-        items.sort_unstable_by(|a, b| a.discovery_key.cmp(&b.discovery_key));
-        items.dedup_by(|a, b| a.discovery_key == b.discovery_key);
+        items.sort_unstable_by_key(|item| item.discovery_key);
+        items.dedup_by_key(|item| item.discovery_key);
         Self {
             secret: handshake_hash,
             items,

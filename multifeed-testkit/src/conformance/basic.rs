@@ -2,7 +2,7 @@
 
 use multifeed_driver::{DiscoveryKey, Error, Json, KeyPair, Multifeed, Options, Replicate, SyncEvent};
 
-use super::{Adapter, assert_same, connect_with, ends, fill, filled, memory, sync};
+use super::{Adapter, assert_same, connect, connect_with, ends, fill, filled, held, memory, sync};
 use crate::blocks::block;
 
 /// Nothing to sync is no reason to hang.
