@@ -35,6 +35,24 @@ impl Connection {
         Self { session: Session::new(role, config, now, rng), peer }
     }
 
+    /// Joins a stream whose Noise handshake is done, so that simulators need not wait for it.
+    #[cfg(feature = "fuzzing")]
+    #[doc(hidden)]
+    pub fn past_noise<S: Storage>(
+        multifeed: &mut Multifeed<S>,
+        role: Role,
+        mut config: Config,
+        options: Replicate,
+        now: Duration,
+        established: multifeed_proto::crypto::noise::Established,
+    ) -> Self {
+        if let Some(root) = &mut config.root {
+            (root.live, root.user_data) = (options.live, options.user_data.clone());
+        }
+        let peer = multifeed.connect(options);
+        Self { session: Session::past_noise(role, config, now, established), peer }
+    }
+
     /// The session: for its buffers, timers, totals and end of stream.
     pub fn session(&mut self) -> &mut Session {
         &mut self.session

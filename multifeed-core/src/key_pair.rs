@@ -8,6 +8,9 @@ use rand_core::CryptoRng;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+#[cfg(feature = "fuzzing")]
+use crate::signatures;
+
 /// An ed25519 key pair: the public half is the feed's key, the secret one signs its length.
 ///
 /// It is wiped from memory when dropped, and prints without its secret.
@@ -47,7 +50,10 @@ impl KeyPair {
 
     /// The signature of a message, 64 bytes.
     pub fn sign(&self, message: &[u8]) -> [u8; 64] {
-        self.0.sign(message).to_bytes()
+        let signature = self.0.sign(message).to_bytes();
+        #[cfg(feature = "fuzzing")]
+        signatures::remember(self.0.verifying_key(), message, &signature);
+        signature
     }
 }
 

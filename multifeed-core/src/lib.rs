@@ -8,6 +8,9 @@ mod connection;
 mod error;
 pub mod feed;
 mod in_step;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod journal;
 mod key_pair;
 pub mod limits;
@@ -20,6 +23,7 @@ mod prepared;
 mod range_set;
 pub mod reconcile;
 mod replicate;
+mod signatures;
 mod sparse_bits;
 pub mod storage;
 mod wants;

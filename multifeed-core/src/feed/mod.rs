@@ -14,7 +14,7 @@ mod verify;
 
 use std::cell::OnceCell;
 
-use ed25519_dalek::{Signature, VerifyingKey};
+use ed25519_dalek::VerifyingKey;
 use multifeed_proto::{DiscoveryKey, FeedKey, Node};
 
 use crate::bitfield::{Bitfield, DEFAULT_PAGE_BYTES};
@@ -23,6 +23,7 @@ use crate::journal::{Journal, Mark};
 use crate::key_pair::KeyPair;
 use crate::limits::MAX_FEED_BLOCKS;
 use crate::merkle;
+use crate::signatures;
 use crate::storage::{FileId, FileKind, Slot, Storage};
 use cache::{NodeCache, Window};
 use stage::Staged;
@@ -342,9 +343,8 @@ impl Feed {
     fn signature_is_valid(&self, root_hash: &[u8; 32], blocks: u64, signature: &[u8; SIGNATURE]) -> bool {
         let key = self.verifying.get_or_init(|| VerifyingKey::from_bytes(self.key.as_bytes()).ok().map(Box::new));
         let Some(key) = key else { return false };
-        let signature = Signature::from_bytes(signature);
-        key.verify_strict(&merkle::signable(root_hash, blocks), &signature).is_ok()
-            || key.verify_strict(root_hash, &signature).is_ok()
+        signatures::is_valid(key, &merkle::signable(root_hash, blocks), signature)
+            || signatures::is_valid(key, root_hash, signature)
     }
 
     /// A node that is held: staged, or read from `tree`.

@@ -1,0 +1,95 @@
+//! What fuzzers and simulators reach, and nothing else: no part of the API.
+
+use std::ops::Range;
+
+use crate::bitfield::Bitfield;
+pub use crate::signatures::Remembered;
+use crate::sparse_bits::SparseBits;
+
+/// Marks a block held or not. Gives whether that changed anything.
+pub fn set(bits: &mut Bitfield, block: u64, held: bool) -> bool {
+    bits.set(block, held)
+}
+
+/// Marks a tree node held, and each parent whose two children then are.
+pub fn set_node(bits: &mut Bitfield, node: u64) {
+    bits.set_node(node);
+}
+
+/// Takes the mark of a node away.
+pub fn clear_node(bits: &mut Bitfield, node: u64) {
+    bits.clear_node(node);
+}
+
+/// Whether a tree node is held.
+pub fn node(bits: &Bitfield, node: u64) -> bool {
+    bits.node(node)
+}
+
+/// The first node in `from..to` that is held.
+pub fn next_node(bits: &Bitfield, from: u64, to: u64) -> Option<u64> {
+    bits.next_node(from, to)
+}
+
+/// The first block from this one on that is held while its leaf is not.
+pub fn next_without_leaf(bits: &Bitfield, from: u64) -> Option<u64> {
+    bits.next_without_leaf(from)
+}
+
+/// A page as it stands in the file.
+pub fn page(bits: &Bitfield, number: usize) -> Option<&[u8]> {
+    bits.page_as_stored(number)
+}
+
+/// The bitfield that is read back from the pages of another one.
+pub fn reload(bits: &Bitfield, pages: usize) -> Bitfield {
+    let mut read = Bitfield::load(bits.page_bytes());
+    for number in 0..pages {
+        match bits.page_as_stored(number) {
+            Some(page) => read.load_page(page),
+            None => read.load_page(&vec![0; bits.page_bytes()]),
+        }
+    }
+    read
+}
+
+/// The set in which sessions keep what a remote has, and what is asked for.
+#[derive(Debug, Default)]
+pub struct Wanted(SparseBits);
+
+impl Wanted {
+    /// Adds an index; false where it was a member already.
+    pub fn insert(&mut self, index: u64) -> bool {
+        self.0.insert(index)
+    }
+
+    /// Takes an index out; false where it was none.
+    pub fn remove(&mut self, index: u64) -> bool {
+        self.0.remove(index)
+    }
+
+    /// Takes every index of a range out.
+    pub fn remove_range(&mut self, range: Range<u64>) {
+        self.0.remove_range(range.start, range.end);
+    }
+
+    /// Sets the members among the 64 from `64 * word` on, the first in the most significant bit.
+    pub fn set_word(&mut self, word: u64, members: u64) {
+        self.0.set_word(word, members);
+    }
+
+    /// Whether an index is a member.
+    pub fn contains(&self, index: u64) -> bool {
+        self.0.get(index)
+    }
+
+    /// The first member of a range that is not in `except` too.
+    pub fn first_in(&self, range: Range<u64>, except: Option<&Wanted>) -> Option<u64> {
+        self.0.first_in(range, except.map(|except| &except.0))
+    }
+
+    /// The number of members.
+    pub fn count(&self) -> u64 {
+        self.0.count()
+    }
+}
