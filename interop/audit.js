@@ -1,5 +1,5 @@
 'use strict'
-// node audit.js DIR: opens a multifeed folder with the real packages and checks all of it. Prints
+// node audit.js DIR…: opens multifeed folders with the real packages, one after the other, and checks all of them. Prints a line each,
 // {"feeds":[{key,name,length,bytes,downloaded,writable,hash,valid,invalid,nodes,signatures}]}, where `valid` and
 // `invalid` count blocks, and `nodes` and `signatures` are {valid,invalid}. Exits with 1 where anything is invalid.
 // Beware: hypercore's own audit writes; it takes the bits of bad blocks out of the folder's bitfield.
@@ -9,8 +9,18 @@ const crypto = require('hypercore-crypto')
 const lib = require('./lib')
 const { promise } = lib
 
-async function main (dir) {
-  if (!dir) throw new Error('usage: node audit.js DIR')
+async function main (dirs) {
+  if (!dirs.length) throw new Error('usage: node audit.js DIR…')
+  let sound = true
+  for (const dir of dirs) {
+    const feeds = await audit(dir).catch((err) => { throw new Error(`${dir}: ${err.stack}`) })
+    lib.print({ feeds })
+    sound = sound && !feeds.some((f) => f.invalid || f.nodes.invalid || f.signatures.invalid || f.hash === null)
+  }
+  process.exitCode = sound ? 0 : 1
+}
+
+async function audit (dir) {
   const multi = require('multifeed')(dir)
   await new Promise((resolve, reject) => multi.on('error', reject).ready(resolve))
   const feeds = []
@@ -24,8 +34,7 @@ async function main (dir) {
     feeds.push({ ...facts, valid, invalid, nodes, signatures })
   }
   await promise((cb) => multi.close(cb))
-  lib.print({ feeds })
-  process.exitCode = feeds.some((f) => f.invalid || f.nodes.invalid || f.signatures.invalid || f.hash === null) ? 1 : 0
+  return feeds
 }
 
 // Each node that the bitfield has must be there, and a parent must be the hash of its children where both are held.
@@ -60,7 +69,7 @@ async function auditSignatures (feed) {
   return count
 }
 
-main(process.argv[2]).catch((err) => {
+main(process.argv.slice(2)).catch((err) => {
   console.error(err.stack)
   process.exit(70)
 })

@@ -1,12 +1,12 @@
 //! A process that appends and syncs, killed (`SIGKILL`) at any moment, over and over on the same store. After each kill the store
 //! opens, verifies, has every block whose append returned, is not shorter than what a peer saw, syncs on until both hold the same, and
-//! JS opens it too. `MULTIFEED_KILLS=COUNT` kills more often.
+//! JS opens what each of them left, too. `MULTIFEED_KILLS=COUNT` kills more often.
 //!
 //! The process is this test program itself, run once more with a variable that tells it to be the one that is killed.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -21,8 +21,8 @@ use tokio::net::{TcpListener, TcpStream};
 const VARIABLE: &str = "MULTIFEED_KILLED";
 /// How often it is killed where nothing else is asked for.
 const KILLS: u64 = 24;
-/// JS looks at the store after one kill in so many; after each where more kills are asked for.
-const JS_EVERY: u64 = 6;
+/// How many stores one JS process looks at.
+const JS_AT_ONCE: usize = 25;
 
 fn main_of_the_killed(told: &str) -> Result<()> {
     let mut words = told.split('\n');
@@ -66,14 +66,13 @@ fn killed_at_any_moment() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     for (at, level) in ["none", "interval", "always"].into_iter().enumerate() {
         let kills = asked.unwrap_or(KILLS) / 3;
-        let js_every = if asked.is_some() { 1 } else { JS_EVERY };
-        runtime.block_on(kill(level, kills, js_every, at as u64)).with_context(|| format!("durability {level}"))?;
+        runtime.block_on(kill(level, kills, at as u64)).with_context(|| format!("durability {level}"))?;
     }
     Ok(())
 }
 
 /// Kills as often on one store, with one peer that lives on.
-async fn kill(level: &str, kills: u64, js_every: u64, seed: u64) -> Result<()> {
+async fn kill(level: &str, kills: u64, seed: u64) -> Result<()> {
     let folders = tempfile::tempdir()?;
     let ours = folders.path().join("ours");
     let peer = Multifeed::open(folders.path().join("peer"), Options::default()).await?;
@@ -103,6 +102,7 @@ async fn kill(level: &str, kills: u64, js_every: u64, seed: u64) -> Result<()> {
 
     let mut random = Random::new(seed);
     let mut appended = BTreeMap::new();
+    let mut copies = Vec::new();
     for run in 0..kills {
         let told = format!("{}\n{level}\n{address}\n{}", ours.display(), seed * 100_000 + run);
         let wait = Duration::from_micros(random.between(0, 60_000));
@@ -119,11 +119,18 @@ async fn kill(level: &str, kills: u64, js_every: u64, seed: u64) -> Result<()> {
         // What the peer has seen by now it may have more of in a moment: first it, then ours.
         let seen: BTreeMap<FeedKey, u64> =
             peer.feeds().iter().filter(|feed| !feed.writable()).map(|feed| (feed.key(), feed.len())).collect();
-        if run % js_every == 0 {
-            audit_copy(&ours, &folders.path().join(format!("js{run}"))).with_context(|| format!("JS, kill {run}"))?;
-        }
+        // As the kill left it.
+        let copy = folders.path().join(format!("js{run}"));
+        copy_folder(&ours, &copy)?;
+        copies.push(copy);
         check(&ours, &appended, &seen).with_context(|| format!("kill {run}"))?;
         sync_on(&ours, level, &peer, address).await.with_context(|| format!("sync after kill {run}"))?;
+        if copies.len() == JS_AT_ONCE || run + 1 == kills {
+            audit(std::mem::take(&mut copies)).await.with_context(|| format!("JS, up to kill {run}"))?;
+        }
+        if kills >= 100 && (run + 1) % 25 == 0 {
+            println!("{level}: {} kills, {} blocks", run + 1, appended.len());
+        }
     }
     writing.abort();
     server.abort();
@@ -191,13 +198,20 @@ fn check(folder: &Path, appended: &BTreeMap<u64, String>, seen: &BTreeMap<FeedKe
     // And not closed: the next one finds it as the kill left it.
 }
 
-/// JS checks a copy: its audit writes.
-fn audit_copy(folder: &Path, copy: &Path) -> Result<()> {
-    copy_folder(folder, copy)?;
-    let audited = js::audit(copy)?;
-    // The kill may have come before there was anything of the peer's.
-    ensure!(!audited.is_empty() && audited.iter().all(js::JsFeed::is_sound), "{audited:?}");
-    std::fs::remove_dir_all(copy)?;
+/// JS checks copies: its audit writes.
+async fn audit(copies: Vec<PathBuf>) -> Result<()> {
+    let audited = tokio::task::spawn_blocking(move || {
+        let audited = js::audit_all(&copies);
+        // What it did not take stays to be looked at.
+        if audited.as_ref().is_ok_and(|stores| stores.iter().flatten().all(js::JsFeed::is_sound)) {
+            copies.iter().try_for_each(std::fs::remove_dir_all)?;
+        }
+        audited
+    });
+    for feeds in audited.await?? {
+        // The kill may have come before there was anything of the peer's.
+        ensure!(!feeds.is_empty() && feeds.iter().all(js::JsFeed::is_sound), "{feeds:?}");
+    }
     Ok(())
 }
 

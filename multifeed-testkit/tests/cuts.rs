@@ -2,7 +2,7 @@
 //! far it has come.
 
 use anyhow::Result;
-use multifeed_testkit::cuts::try_histories;
+use multifeed_testkit::cuts::{js_opens_a_sample, try_histories};
 
 #[test]
 fn every_cut_of_random_histories() -> Result<()> {
@@ -16,5 +16,16 @@ fn every_cut_of_random_histories() -> Result<()> {
     // All of it came to pass.
     assert!(tried.cuts > 100 * count && tried.synced_on > count && tried.recovered > count, "{tried:?}");
     assert!(tried.cut_back > 0, "{tried:?}");
+    Ok(())
+}
+
+/// `MULTIFEED_CUTS_JS=COUNT` looks at more.
+#[test]
+fn js_opens_what_is_left_after_a_cut() -> Result<()> {
+    let asked = std::env::var("MULTIFEED_CUTS_JS").ok().and_then(|text| text.parse().ok());
+    let count = asked.unwrap_or(60);
+    let feeds = js_opens_a_sample(0, count)?;
+    println!("{feeds} feeds of {count} stores");
+    assert!(feeds > count);
     Ok(())
 }

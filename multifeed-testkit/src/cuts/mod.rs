@@ -1,0 +1,332 @@
+//! Random histories of a store, cut at every moment: what is left on the disk opens, verifies, holds what was promised, and syncs
+//! on with a peer that saw the store before the cut.
+//!
+//! A history is made of a seed. The store under test has writers of its own, syncs with a peer that has a feed too, is closed and
+//! opened again; its storage notes every change and every sync. Then, for each moment of that record, the disk is put together as
+//! a kill at that moment leaves it, and as a power cut does: of what was not synced, anything may be gone or torn.
+
+mod js;
+mod link;
+mod maker;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use multifeed_core::fuzzing::Remembered;
+use multifeed_core::{
+    Durability, FeedId, MemoryStorage, Multifeed, MultifeedEvent, Options, Storage, StoreError, VerifyCursor,
+};
+use multifeed_proto::FeedKey;
+
+use crate::disk::{Record, Replay};
+use crate::random::Random;
+use link::Link;
+use maker::Maker;
+
+pub use js::js_opens_a_sample;
+
+/// How the disk came to be what it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// The process was killed: every change before it is there, in order.
+    Kill,
+    /// The power went: what was synced is there, of the rest anything.
+    Power,
+}
+
+/// How much was tried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tried {
+    /// Histories.
+    pub histories: u64,
+    /// Disks that were opened.
+    pub cuts: u64,
+    /// Of these, those after which it was synced on with the peer.
+    pub synced_on: u64,
+    /// Disks on which something had to be set right.
+    pub recovered: u64,
+    /// Blocks that were cut back, since nobody had been promised them.
+    pub cut_back: u64,
+}
+
+impl std::ops::Add for Tried {
+    type Output = Tried;
+
+    fn add(self, other: Tried) -> Tried {
+        Tried {
+            histories: self.histories + other.histories,
+            cuts: self.cuts + other.cuts,
+            synced_on: self.synced_on + other.synced_on,
+            recovered: self.recovered + other.recovered,
+            cut_back: self.cut_back + other.cut_back,
+        }
+    }
+}
+
+/// What was true of a feed of the store under test at a moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Held {
+    length: u64,
+    blocks: Vec<bool>,
+}
+
+type Promise = BTreeMap<FeedKey, Held>;
+
+/// A history, and what was promised in its course.
+pub struct History {
+    seed: u64,
+    durability: Durability,
+    record: Record,
+    /// All blocks that were ever appended anywhere, those of an append that was cut included.
+    blocks: BTreeMap<FeedKey, Vec<Vec<u8>>>,
+    /// From which moment on a kill may take nothing of this; and a power cut.
+    written: Vec<(usize, Promise)>,
+    synced: Vec<(usize, Promise)>,
+    /// What the peer held from a moment on, and what it knew of our writers' lengths.
+    peer: Vec<(usize, MemoryStorage, BTreeMap<FeedKey, u64>)>,
+}
+
+impl fmt::Debug for History {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "history {} ({:?}, {} changes)", self.seed, self.durability, self.record.changes().len())
+    }
+}
+
+/// Makes the histories of `count` seeds from `first` on, and tries all their cuts. After one cut in `sync_every` of each kind it is
+/// synced on.
+///
+/// # Errors
+///
+/// The first cut after which something does not hold, with all that it takes to replay it.
+pub fn try_histories(first: u64, count: u64, sync_every: u64) -> Result<Tried> {
+    let _once = Remembered::begin();
+    let mut tried = Tried::default();
+    for seed in first..first + count {
+        let history = History::new(seed).with_context(|| format!("making history {seed}"))?;
+        history.try_all(sync_every, &mut tried)?;
+        tried.histories += 1;
+    }
+    Ok(tried)
+}
+
+impl History {
+    /// Makes the history of a seed.
+    ///
+    /// # Errors
+    ///
+    /// Where the store fails without any fault of its disk.
+    pub fn new(seed: u64) -> Result<History> {
+        Maker::new(seed)?.make()
+    }
+
+    /// What the storage was asked for.
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// The disk after a cut.
+    ///
+    /// # Errors
+    ///
+    /// The storage's own.
+    pub fn disk(&self, cut: Cut, at: usize) -> io::Result<MemoryStorage> {
+        self.disk_at(&mut self.record.replay(&MemoryStorage::new()), cut, at)
+    }
+
+    fn disk_at(&self, replay: &mut Replay<'_>, cut: Cut, at: usize) -> io::Result<MemoryStorage> {
+        let variant = Random::new(self.seed ^ (at as u64).rotate_left(32)).number();
+        match cut {
+            Cut::Kill => replay.after_crash(at, usize::try_from(variant % 200).unwrap_or(0)),
+            Cut::Power => self.record.after_power_cut(&MemoryStorage::new(), at, variant),
+        }
+    }
+
+    fn try_all(&self, sync_every: u64, tried: &mut Tried) -> Result<()> {
+        let mut replay = self.record.replay(&MemoryStorage::new());
+        for at in self.record.moments() {
+            for cut in [Cut::Kill, Cut::Power] {
+                let syncs = (at as u64 + self.seed).is_multiple_of(sync_every.max(1));
+                let disk = self.disk_at(&mut replay, cut, at)?;
+                self.try_disk(disk, cut, at, syncs, tried).with_context(|| {
+                    format!(
+                        "seed {}, {:?}: {cut:?} at {at} of {}",
+                        self.seed,
+                        self.durability,
+                        self.record.changes().len()
+                    )
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens the disk after one cut, and checks it.
+    ///
+    /// # Errors
+    ///
+    /// What does not hold.
+    pub fn try_cut(&self, cut: Cut, at: usize, syncs: bool, tried: &mut Tried) -> Result<()> {
+        self.try_disk(self.disk(cut, at)?, cut, at, syncs, tried)
+    }
+
+    fn try_disk(&self, mut disk: MemoryStorage, cut: Cut, at: usize, syncs: bool, tried: &mut Tried) -> Result<()> {
+        tried.cuts += 1;
+        // Without any sync a power cut may take anything, the key of a feed too.
+        let as_js = cut == Cut::Power && self.durability == Durability::None;
+        let options = Options { durability: self.durability, ..Options::default() };
+        let mut store = Multifeed::open(&mut disk, options)?;
+        ensure!(as_js || store.problems().is_empty(), "{:?}", store.problems());
+        tried.recovered += u64::from(!store.recovered().is_empty());
+        verify(&mut store, as_js)?;
+        let kept = self.check_contents(&mut store, as_js)?;
+
+        let promises = if cut == Cut::Kill { &self.written } else { &self.synced };
+        if let Some((_, promise)) = promises.iter().rev().find(|(moment, _)| *moment <= at) {
+            check_promise(promise, &kept)?;
+        }
+        let peer = self.peer.iter().rev().find(|(moment, ..)| *moment <= at);
+        if let Some((_, _, seen)) = peer
+            && !as_js
+        {
+            for (key, length) in seen {
+                let ours = kept.get(key).map_or(0, |held| held.length);
+                ensure!(ours >= *length, "{key} had {length} blocks that a peer knew of, and has {ours}");
+            }
+        }
+        if cut == Cut::Power {
+            let most = self.written.iter().rev().find(|(moment, _)| *moment <= at);
+            let lost = |(key, held): (&FeedKey, &Held)| {
+                held.length.saturating_sub(kept.get(key).map_or(0, |held| held.length))
+            };
+            tried.cut_back += most.map_or(0, |(_, most)| most.iter().map(lost).sum());
+        }
+        if !syncs {
+            return Ok(());
+        }
+
+        // On, with a block that is not the one that was cut off.
+        tried.synced_on += 1;
+        let ours: Vec<FeedId> = store.feeds().filter(|id| store.info(*id).writable).collect();
+        for id in &ours {
+            store.append(*id, &[format!("after the cut at {at}").into_bytes().into()])?;
+        }
+        store.commit(Duration::ZERO);
+        let mut peer_disk = peer.map_or_else(MemoryStorage::new, |(_, disk, _)| disk.clone());
+        peer_disk.reopen();
+        let mut peer = Multifeed::open(&mut peer_disk, Options::default())?;
+        ensure!(peer.problems().is_empty(), "the peer: {:?}", peer.problems());
+        let mut link = Link::new(&mut store, &mut peer, Duration::ZERO, self.seed);
+        link.run(&mut store, &mut peer, Duration::ZERO, usize::MAX)?;
+        if as_js {
+            return Ok(());
+        }
+        link.ended_well()?;
+        ensure!(
+            events(&mut store).iter().chain(&events(&mut peer)).all(|event| !is_conflict(event)),
+            "a second history"
+        );
+        let (a, b) = (contents(&mut store)?, contents(&mut peer)?);
+        ensure!(a == b, "the two differ after a sync: {} and {}", told(&a), told(&b));
+        ensure!(a.values().flatten().all(Option::is_some), "blocks are missing after a sync: {}", told(&a));
+        verify(&mut store, false)?;
+        verify(&mut peer, false)?;
+        store.close()?;
+        disk.reopen();
+        let options = Options { durability: self.durability, ..Options::default() };
+        let mut store = Multifeed::open(&mut disk, options)?;
+        ensure!(store.recovered().is_empty(), "closed well, and yet {:?}", store.recovered());
+        ensure!(contents(&mut store)? == a, "closed well, and opened as another one");
+        Ok(())
+    }
+
+    /// Every block that is held is the one that was appended. What is held of each feed.
+    fn check_contents<S: Storage>(&self, store: &mut Multifeed<S>, as_js: bool) -> Result<Promise> {
+        let mut kept = Promise::new();
+        for id in store.feeds().collect::<Vec<_>>() {
+            let info = store.info(id);
+            let appended =
+                self.blocks.get(&info.key).with_context(|| format!("a feed that never was: {}", info.key))?;
+            ensure!(info.len <= appended.len() as u64, "{} is longer than ever", info.key);
+            ensure!(!info.writable || info.downloaded == info.len, "a writer with holes: {info:?}");
+            let mut held = Held { length: info.len, blocks: Vec::new() };
+            for (index, block) in appended.iter().enumerate().take(usize::try_from(info.len)?) {
+                let ours = match store.get(id, index as u64) {
+                    // What was received is not even synced when the store is closed: it may be gone, and show only when it is read.
+                    Err(StoreError::Damaged { .. }) if as_js && !info.writable => None,
+                    read => read?,
+                };
+                if let Some(ours) = &ours {
+                    ensure!(ours == block, "block {index} of {} is another one", info.key);
+                }
+                held.blocks.push(ours.is_some());
+            }
+            kept.insert(info.key, held);
+        }
+        Ok(kept)
+    }
+}
+
+fn check_promise(promise: &Promise, kept: &Promise) -> Result<()> {
+    let nothing = Held::default();
+    for (key, promised) in promise {
+        let held = kept.get(key).unwrap_or(&nothing);
+        ensure!(held.length >= promised.length, "{key} had {} blocks, and has {}", promised.length, held.length);
+        let lost = |(index, promised): (usize, &bool)| *promised && !held.blocks.get(index).is_some_and(|held| *held);
+        if let Some(index) = promised.blocks.iter().enumerate().position(lost) {
+            bail!("block {index} of {key} is gone");
+        }
+    }
+    Ok(())
+}
+
+/// Everything in the store is what it must be; or, with `ours`, what was appended here.
+fn verify<S: Storage>(store: &mut Multifeed<S>, ours: bool) -> Result<()> {
+    for id in store.feeds().filter(|id| !ours || store.info(*id).writable).collect::<Vec<_>>() {
+        let mut cursor = VerifyCursor::default();
+        loop {
+            let step = store.verify_step(id, &mut cursor, 1 << 20)?;
+            ensure!(
+                step.findings.is_empty(),
+                "{}",
+                step.findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+            );
+            if step.done {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+type Contents = BTreeMap<FeedKey, Vec<Option<Vec<u8>>>>;
+
+fn contents<S: Storage>(store: &mut Multifeed<S>) -> Result<Contents> {
+    let mut all = BTreeMap::new();
+    for id in store.feeds().collect::<Vec<_>>() {
+        let info = store.info(id);
+        let mut blocks = Vec::new();
+        for index in 0..info.len {
+            blocks.push(store.get(id, index)?.map(|block| block.to_vec()));
+        }
+        all.insert(info.key, blocks);
+    }
+    Ok(all)
+}
+
+fn told(contents: &Contents) -> String {
+    let feed = |(key, blocks): (&FeedKey, &Vec<Option<Vec<u8>>>)| {
+        format!("{}…: {} of {}", &key.to_string()[..6], blocks.iter().flatten().count(), blocks.len())
+    };
+    contents.iter().map(feed).collect::<Vec<_>>().join(", ")
+}
+
+fn events<S: Storage>(store: &mut Multifeed<S>) -> Vec<MultifeedEvent> {
+    std::iter::from_fn(|| store.poll_event()).collect()
+}
+
+fn is_conflict(event: &MultifeedEvent) -> bool {
+    matches!(event, MultifeedEvent::Conflict { .. })
+}
