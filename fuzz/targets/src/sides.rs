@@ -67,18 +67,22 @@ pub(crate) fn other(role: Role) -> Role {
     }
 }
 
-/// A session whose Noise handshake is done.
-pub(crate) fn session(role: Role, events: usize) -> Session {
-    let mut config = Config::default();
-    config.limits.events = events.max(1);
-    let established = Established {
+/// What a Noise handshake would have left.
+pub(crate) fn established(role: Role) -> Established {
+    Established {
         remote_public_key: [3; 32],
         handshake_hash: [4; 64],
         split: split(role),
         nonce: nonce(role),
         remote_nonce: nonce(other(role)),
-    };
-    Session::past_noise(role, config, Duration::ZERO, established)
+    }
+}
+
+/// A session whose Noise handshake is done.
+pub(crate) fn session(role: Role, events: usize) -> Session {
+    let mut config = Config::default();
+    config.limits.events = events.max(1);
+    Session::past_noise(role, config, Duration::ZERO, established(role))
 }
 
 /// The keystream that a session in this role encrypts with.
