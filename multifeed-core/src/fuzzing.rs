@@ -37,7 +37,7 @@ pub fn next_without_leaf(bits: &Bitfield, from: u64) -> Option<u64> {
 }
 
 /// A page as it stands in the file.
-pub fn page(bits: &Bitfield, number: usize) -> Option<&[u8]> {
+pub fn page(bits: &Bitfield, number: usize) -> Option<Vec<u8>> {
     bits.page_as_stored(number)
 }
 
@@ -46,7 +46,7 @@ pub fn reload(bits: &Bitfield, pages: usize) -> Bitfield {
     let mut read = Bitfield::load(bits.page_bytes());
     for number in 0..pages {
         match bits.page_as_stored(number) {
-            Some(page) => read.load_page(page),
+            Some(page) => read.load_page(&page),
             None => read.load_page(&vec![0; bits.page_bytes()]),
         }
     }

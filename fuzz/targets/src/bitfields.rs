@@ -289,7 +289,7 @@ impl Both {
         let pages: Vec<_> =
             (0..BLOCKS.div_ceil(PAGE_BLOCKS) as usize).map(|at| fuzzing::page(&self.bits, at)).collect();
         let byte = |node: u64| -> Option<u8> {
-            let page = pages.get((node / PAGE[2] as u64) as usize).copied().flatten()?;
+            let page = pages.get((node / PAGE[2] as u64) as usize)?.as_ref()?;
             page.get(PAGE[0] + PAGE[1] + (node % PAGE[2] as u64) as usize).copied()
         };
         let held = |at: u64| self.blocks.get(at as usize).copied().unwrap_or(false);
