@@ -7,10 +7,10 @@ pub mod bitfield;
 mod connection;
 mod error;
 pub mod feed;
-mod in_step;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod in_step;
 mod journal;
 mod key_pair;
 pub mod limits;
