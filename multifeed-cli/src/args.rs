@@ -167,9 +167,13 @@ Examples:
     ///
     /// With --json: {"event":"connected"}, {"event":"feed","key","name"} for each feed that is new here,
     /// {"event":"remote-feeds","feeds":[key,…]}, and {"event":"progress","feeds","blocks_received","bytes_received",
-    /// "blocks_sent","bytes_sent","missing"}, and {"event":"too-large","key","block","bytes"} for a block of a JS store that
-    /// no message can carry. In the end {"event":"closed",…} with the same numbers and
-    /// "holes":[{"key","blocks"},…], the blocks that neither side has ("missing" counts them too); or {"event":"error","code","message","us","them"}.
+    /// "blocks_sent","bytes_sent","missing","missing_there","in_flight","requested","in_sync","per_second":{…}}, at most ten
+    /// a second: "missing" here and there are blocks that the other side has, "in_flight" those that were requested,
+    /// "requested" those that the peer waits for, "per_second" the rates of the last ten seconds ("missing_there" and
+    /// "in_sync" are known with --live), and {"event":"too-large","key","block","bytes"} for a block of a JS store that
+    /// no message can carry. In the end {"event":"closed",…} with the numbers up to "missing" and
+    /// "holes":[{"key","blocks","ranges":[[start,end],…],"unlisted"},…], the blocks that neither side has, by feed: "ranges" names
+    /// them, the end not included, but for the "unlisted" ones where there are too many ("missing" counts them too); or {"event":"error","code","message","us","them"}.
     #[command(after_help = "\
 Examples:
   multifeed sync 127.0.0.1:7000             fetch and give what is missing, then end

@@ -5,7 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
-use multifeed_tokio::{Progress, Totals};
+use multifeed_tokio::{FeedHoles, SyncState, Totals};
 use serde::Serialize;
 
 use crate::error::CliError;
@@ -53,7 +53,7 @@ pub(crate) enum Event<'a> {
     RemoteFeeds {
         feeds: Vec<String>,
     },
-    Progress(Moved),
+    Progress(Standing),
     Closed {
         #[serde(flatten)]
         moved: Moved,
@@ -95,17 +95,96 @@ pub(crate) struct Moved {
     pub(crate) missing: u64,
 }
 
-/// How many blocks of a feed neither side has.
+/// The blocks of a feed that neither side has.
 #[derive(Serialize)]
 pub(crate) struct Hole {
-    pub(crate) key: String,
-    pub(crate) blocks: u64,
+    key: String,
+    blocks: u64,
+    /// The first block of each range, and the one past its last.
+    ranges: Vec<[u64; 2]>,
+    /// Blocks in ranges that are not listed.
+    unlisted: u64,
 }
 
-impl From<Progress> for Moved {
-    fn from(progress: Progress) -> Self {
-        let Progress { feeds, blocks_received, bytes_received, blocks_sent, bytes_sent, missing, .. } = progress;
-        Moved { feeds, blocks_received, bytes_received, blocks_sent, bytes_sent, missing }
+/// Ranges of missing blocks that are named to people for one feed, at the most.
+const RANGES_SAID: usize = 8;
+
+impl Hole {
+    /// Words for people, such as "3 missing blocks of feed ab…: 2..5".
+    pub(crate) fn text(&self) -> String {
+        let range = |[start, end]: &[u64; 2]| match end - start {
+            1 => start.to_string(),
+            _ => format!("{start}..{end}"),
+        };
+        let ranges: Vec<String> = self.ranges.iter().take(RANGES_SAID).map(range).collect();
+        let said: u64 = self.ranges.iter().take(RANGES_SAID).map(|[start, end]| end - start).sum();
+        let mut text = format!("{} of feed {}: {}", count(self.blocks, "missing block"), self.key, ranges.join(", "));
+        if self.blocks > said {
+            let _ = write!(text, ", and {} more", HumanCount(self.blocks - said));
+        }
+        text
+    }
+}
+
+impl From<&FeedHoles> for Hole {
+    fn from(holes: &FeedHoles) -> Self {
+        Hole {
+            key: holes.key.to_string(),
+            blocks: holes.blocks,
+            ranges: holes.ranges.iter().map(|range| [range.start, range.end]).collect(),
+            unlisted: holes.unlisted,
+        }
+    }
+}
+
+/// How a sync stands.
+#[derive(Serialize, Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(crate) struct Standing {
+    #[serde(flatten)]
+    pub(crate) moved: Moved,
+    /// Blocks that are here and that the peer is known to lack.
+    pub(crate) missing_there: u64,
+    /// Blocks that the peer was asked for, and those that it asked for.
+    pub(crate) in_flight: u64,
+    pub(crate) requested: u64,
+    /// Whether both sides hold the same.
+    pub(crate) in_sync: bool,
+    pub(crate) per_second: Rates,
+}
+
+/// What moves in a second, over the last ten.
+#[derive(Serialize, Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(crate) struct Rates {
+    pub(crate) blocks_received: u64,
+    pub(crate) bytes_received: u64,
+    pub(crate) blocks_sent: u64,
+    pub(crate) bytes_sent: u64,
+}
+
+impl From<SyncState> for Standing {
+    fn from(state: SyncState) -> Self {
+        let SyncState { feeds, moved, per_second, missing_here, missing_there, in_flight, requested, in_sync, .. } =
+            state;
+        Standing {
+            moved: Moved {
+                feeds,
+                blocks_received: moved.blocks_received,
+                bytes_received: moved.bytes_received,
+                blocks_sent: moved.blocks_sent,
+                bytes_sent: moved.bytes_sent,
+                missing: missing_here,
+            },
+            missing_there,
+            in_flight,
+            requested,
+            in_sync,
+            per_second: Rates {
+                blocks_received: per_second.blocks_received,
+                bytes_received: per_second.bytes_received,
+                blocks_sent: per_second.blocks_sent,
+                bytes_sent: per_second.bytes_sent,
+            },
+        }
     }
 }
 
@@ -117,7 +196,7 @@ impl From<&Totals> for Moved {
             bytes_received: totals.moved.bytes_received,
             blocks_sent: totals.moved.blocks_sent,
             bytes_sent: totals.moved.bytes_sent,
-            missing: totals.moved.missing + totals.moved.holes.iter().map(|(_, blocks)| blocks).sum::<u64>(),
+            missing: totals.moved.missing + totals.moved.holes.iter().map(|holes| holes.blocks).sum::<u64>(),
         }
     }
 }
@@ -195,6 +274,20 @@ impl Output {
         self.bar.set_position(done);
     }
 
+    /// Whether somebody sees a bar.
+    pub(crate) fn shows_bar(&self) -> bool {
+        !self.bar.is_hidden()
+    }
+
+    /// Shows how a sync without an end stands, instead of a bar.
+    pub(crate) fn set_standing(&self, standing: &Standing) {
+        if self.bar.length().is_some() || self.bar.message().is_empty() {
+            self.bar.unset_length();
+            self.bar.set_style(style("{spinner} {msg}"));
+        }
+        self.bar.set_message(standing.text());
+    }
+
     pub(crate) fn end_bar(&self) {
         self.bar.finish_and_clear();
     }
@@ -220,6 +313,31 @@ impl Unit {
             Unit::Blocks => "{bar:30} {human_pos}/{human_len} blocks  {rate}  {eta} left",
             Unit::Bytes => "{bar:30} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left",
         })
+    }
+}
+
+impl Standing {
+    /// A line for people, such as "3 feeds, in sync" or "3 feeds, 20 blocks missing here, 5 there, receiving 7/s (1.5 KiB/s)".
+    pub(crate) fn text(&self) -> String {
+        let mut text = count(self.moved.feeds, "feed");
+        if self.in_sync {
+            text.push_str(", in sync");
+        }
+        match (self.moved.missing, self.missing_there) {
+            (0, 0) => {}
+            (here, 0) => _ = write!(text, ", {} missing here", count(here, "block")),
+            (0, there) => _ = write!(text, ", {} missing there", count(there, "block")),
+            (here, there) => _ = write!(text, ", {} missing here, {} there", count(here, "block"), HumanCount(there)),
+        }
+        let Rates { blocks_received, bytes_received, blocks_sent, bytes_sent } = self.per_second;
+        for (blocks, bytes, doing) in
+            [(blocks_received, bytes_received, "receiving"), (blocks_sent, bytes_sent, "sending")]
+        {
+            if blocks > 0 || bytes > 0 {
+                let _ = write!(text, ", {doing} {}/s ({}/s)", HumanCount(blocks), HumanBytes(bytes));
+            }
+        }
+        text
     }
 }
 
@@ -313,16 +431,34 @@ mod tests {
         let moved =
             Moved { feeds: 1, blocks_received: 2, bytes_received: 3, blocks_sent: 4, bytes_sent: 5, missing: 6 };
         let numbers = r#""feeds":1,"blocks_received":2,"bytes_received":3,"blocks_sent":4,"bytes_sent":5,"missing":6"#;
+        let rates = r#"{"blocks_received":1,"bytes_received":2,"blocks_sent":3,"bytes_sent":4}"#;
         let (key, name) = ("aa".to_owned(), "n");
         for (event, expected) in [
             (Event::Listening { address: "127.0.0.1:7".into() }, r#"{"event":"listening","address":"127.0.0.1:7"}"#),
             (Event::Connected, r#"{"event":"connected"}"#),
             (Event::Feed { key: key.clone(), name }, r#"{"event":"feed","key":"aa","name":"n"}"#),
             (Event::RemoteFeeds { feeds: vec![key] }, r#"{"event":"remote-feeds","feeds":["aa"]}"#),
-            (Event::Progress(moved), &format!(r#"{{"event":"progress",{numbers}}}"#)),
             (
-                Event::Closed { moved, holes: vec![Hole { key: "bb".into(), blocks: 6 }] },
-                &format!(r#"{{"event":"closed",{numbers},"holes":[{{"key":"bb","blocks":6}}]}}"#),
+                Event::Progress(Standing {
+                    moved,
+                    missing_there: 7,
+                    in_flight: 8,
+                    requested: 9,
+                    in_sync: false,
+                    per_second: Rates { blocks_received: 1, bytes_received: 2, blocks_sent: 3, bytes_sent: 4 },
+                }),
+                &format!(
+                    r#"{{"event":"progress",{numbers},"missing_there":7,"in_flight":8,"requested":9,"in_sync":false,"per_second":{rates}}}"#
+                ),
+            ),
+            (
+                Event::Closed {
+                    moved,
+                    holes: vec![Hole { key: "bb".into(), blocks: 6, ranges: vec![[0, 2], [5, 8]], unlisted: 1 }],
+                },
+                &format!(
+                    r#"{{"event":"closed",{numbers},"holes":[{{"key":"bb","blocks":6,"ranges":[[0,2],[5,8]],"unlisted":1}}]}}"#
+                ),
             ),
             (
                 Event::Error { code: "ERR_X", message: "m", us: Some("1"), them: None },
@@ -331,6 +467,29 @@ mod tests {
         ] {
             assert_eq!(to_json(&event), expected);
         }
+    }
+
+    #[test]
+    fn a_sync_without_an_end_in_words() {
+        let mut standing =
+            Standing { moved: Moved { feeds: 3, missing: 2000, ..Moved::default() }, ..Standing::default() };
+        standing.missing_there = 5;
+        standing.per_second = Rates { blocks_received: 7, bytes_received: 1536, ..Rates::default() };
+        let text = "3 feeds, 2,000 blocks missing here, 5 there, receiving 7/s (1.50 KiB/s)";
+        assert_eq!(standing.text(), text);
+        let done = Standing { moved: Moved { feeds: 1, ..Moved::default() }, in_sync: true, ..Standing::default() };
+        assert_eq!(done.text(), "1 feed, in sync");
+    }
+
+    #[test]
+    fn holes_in_words() {
+        let hole = |ranges: Vec<[u64; 2]>, blocks| Hole { key: "bb".into(), blocks, ranges, unlisted: 0 }.text();
+        assert_eq!(hole(vec![[2, 5], [9, 10]], 4), "4 missing blocks of feed bb: 2..5, 9");
+        let many = (0..10).map(|at| [at * 10, at * 10 + 2]).collect();
+        assert_eq!(
+            hole(many, 1025),
+            "1,025 missing blocks of feed bb: 0..2, 10..12, 20..22, 30..32, 40..42, 50..52, 60..62, 70..72, and 1,009 more"
+        );
     }
 
     #[test]

@@ -414,3 +414,24 @@ fn stdin_is_not_read_into_memory_whole() -> Result<()> {
     assert_eq!(events.last().map(|object| object["length"].as_u64()), Some(Some(40)));
     Ok(())
 }
+
+#[test]
+fn a_live_sync_tells_when_both_sides_hold_the_same() -> Result<()> {
+    let (one, other) = (Store::new()?, Store::new()?);
+    one.append("one", &blocks(50, 100, 1))?;
+    other.append("other", &blocks(20, 100, 2))?;
+    let (mut server, address) = one.serve(&["--live"])?;
+    let mut client = other.sync(address, &["--live"])?;
+    for (side, received) in [(&mut server, 20), (&mut client, 50)] {
+        let state = side.wait_for("a sync", |event| event["in_sync"] == true)?;
+        ensure!(state["event"] == "progress" && state["blocks_received"] == received, "{state}");
+        ensure!(state["missing"] == 0 && state["missing_there"] == 0 && state["in_flight"] == 0, "{state}");
+        ensure!(state["per_second"]["blocks_received"] == received, "younger than a second: {state}");
+    }
+    client.signal("INT")?;
+    client.ended(0)?;
+    server.signal("INT")?;
+    server.ended(0)?;
+    ensure!(one.checked()? == other.checked()?, "not in sync");
+    Ok(())
+}

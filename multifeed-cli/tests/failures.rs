@@ -427,7 +427,20 @@ fn events_of_a_sync_have_their_fields() -> Result<()> {
     let progress = find(&events, "progress")?;
     assert_eq!(
         common::fields(&progress),
-        ["blocks_received", "blocks_sent", "bytes_received", "bytes_sent", "event", "feeds", "missing"]
+        [
+            "blocks_received",
+            "blocks_sent",
+            "bytes_received",
+            "bytes_sent",
+            "event",
+            "feeds",
+            "in_flight",
+            "in_sync",
+            "missing",
+            "missing_there",
+            "per_second",
+            "requested"
+        ]
     );
     ensure!(events.last().is_some_and(|event| event["event"] == "closed"), "{events:?}");
     Ok(())
@@ -457,9 +470,16 @@ fn a_hole_that_nobody_can_fill_is_told_of() -> Result<()> {
     let events = other.sync(address, &[])?.ended(0)?;
     server.ended(0)?;
     let closed = events.last().context("none")?;
-    ensure!(closed["missing"] == 3 && closed["holes"] == json!([{"key": key, "blocks": 3}]), "{closed}");
+    let holes = json!([{"key": key, "blocks": 3, "ranges": [[2, 5]], "unlisted": 0}]);
+    ensure!(closed["missing"] == 3 && closed["holes"] == holes, "{closed}");
     ensure!(closed["blocks_received"] == 6, "{closed}");
     ensure!(one.checked()? == other.checked()?, "not in sync");
+
+    let (server, address) = one.serve(&["--once"])?;
+    let done = other.run(&["sync", &address.to_string()])?.ok()?;
+    server.ended(0)?;
+    let words = format!("3 missing blocks of feed {key}: 2..5");
+    ensure!(done.text().contains(&words), "{words} is not in {}", done.text());
     Ok(())
 }
 

@@ -74,6 +74,11 @@ impl InStep {
         self.feeds.get(u64::from(feed.0))
     }
 
+    /// Whether both sides hold a feed alike.
+    pub(crate) fn holds(&self, feed: FeedId) -> bool {
+        !self.is_running() && self.contains(feed)
+    }
+
     /// A feed is not in step any more. Whether it was, or seemed so.
     pub(crate) fn remove(&mut self, feed: FeedId) -> bool {
         self.feeds.remove(u64::from(feed.0))

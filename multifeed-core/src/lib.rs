@@ -10,6 +10,7 @@ pub mod feed;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod holes;
 mod in_step;
 mod journal;
 mod key_pair;
@@ -25,6 +26,7 @@ pub mod reconcile;
 mod replicate;
 mod signatures;
 mod sparse_bits;
+mod state;
 pub mod storage;
 mod wants;
 
@@ -32,12 +34,14 @@ pub use bitfield::Bitfield;
 pub use connection::Connection;
 pub use error::{AppendError, Conflict, ProofError, PutError, StoreError};
 pub use feed::{Answer, Audit, Feed, Located, Place, Put, Recovered, VerifyCursor, VerifyStep};
+pub use holes::FeedHoles;
 pub use key_pair::{KeyPair, KeyPairError};
 pub use limits::Limits;
 pub use multifeed::{Durability, FeedId, FeedInfo, Multifeed, MultifeedEvent, Options, PeerId};
 pub use news::{FeedEvent, FeedNews};
 pub use peer::PeerInfo;
 pub use prepared::{PreparedData, prepare};
-pub use replicate::{PeerEvent, Progress, Replicate, SyncError, SyncTotals};
+pub use replicate::{PeerEvent, Replicate, SyncError, SyncTotals};
+pub use state::{FeedSyncState, Moved, RATE_WINDOW, StoreSyncState, SyncState};
 pub use storage::{FileId, FileKind, FileStorage, MemoryStorage, Slot, Storage};
 pub use wants::{Want, WantEnd, WantError, WantId, WantOptions};

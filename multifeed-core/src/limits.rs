@@ -60,6 +60,8 @@ pub struct Limits {
     pub reconcile_ranges: usize,
     /// Such messages that a remote may send in a session. Two stores of 10^9 feeds need fewer than 20 each. Default 32.
     pub reconcile_messages: usize,
+    /// Ranges of missing blocks that are listed in the totals of a session; those after them are counted. Default 256.
+    pub hole_ranges: usize,
 }
 
 impl Default for Limits {
@@ -79,6 +81,7 @@ impl Default for Limits {
             reconcile_bytes: 1 << 20,
             reconcile_ranges: 16_384,
             reconcile_messages: 32,
+            hole_ranges: 256,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! One connection: the feeds that both sides agreed on, each with its machine, and what is sent in which order.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use bytes::Bytes;
 use multifeed_proto::{Command, FeedKey, RemoteHandshake, Root, Scope, SessionError, Token};
@@ -8,9 +9,10 @@ use multifeed_proto::{Command, FeedKey, RemoteHandshake, Root, Scope, SessionErr
 use crate::error::StoreError;
 use crate::in_step::InStep;
 use crate::multifeed::FeedId;
-use crate::peer::{Peer, PeerOptions, Sent};
-use crate::replicate::{PeerEvent, Progress, Replicate, SyncError, SyncTotals};
+use crate::peer::{Peer, PeerOptions, Sent, Standing};
+use crate::replicate::{PeerEvent, Replicate, SyncError, SyncTotals};
 use crate::sparse_bits::SparseBits;
+use crate::state::{Meter, Moved, SyncState};
 use crate::wants::{WantId, Wants};
 
 /// The machine of one connection. It owns the order of what is sent; the feeds belong to the multifeed.
@@ -40,6 +42,16 @@ pub(crate) struct Peering {
     remote_live: Option<bool>,
     stage: Stage,
     progress_due: bool,
+    /// It is to be known what the remote has of every feed.
+    observed: bool,
+    /// The sum of how the feeds stand.
+    sums: Standing,
+    /// What moved lately.
+    meter: Meter,
+    /// It came to its end because nothing was left to do.
+    through: bool,
+    /// Whether it was in sync when it was last told.
+    told_in_sync: bool,
     /// Why it is to end, where our own storage failed.
     failure: Option<StoreError>,
 }
@@ -82,6 +94,11 @@ impl Peering {
             remote_live: None,
             stage: Stage::Greeting,
             progress_due: false,
+            observed: false,
+            sums: Standing::default(),
+            meter: Meter::default(),
+            through: false,
+            told_in_sync: false,
             failure: None,
         }
     }
@@ -112,6 +129,7 @@ impl Peering {
             download: self.options.download,
             upload: self.options.upload,
             sparse: self.is_sparse(),
+            observed: self.observed,
         }
     }
 
@@ -186,10 +204,63 @@ impl Peering {
         }
     }
 
-    pub(crate) fn received(&mut self, bytes: u64) {
-        self.totals.blocks_received += 1;
-        self.totals.bytes_received += bytes;
+    /// Takes a feed's machine out.
+    pub(crate) fn remove(&mut self, feed: FeedId) -> Option<Peer> {
+        let peer = self.peers.remove(&feed)?;
+        self.sums.remove(peer.standing);
+        self.progress_due |= self.observed;
+        Some(peer)
+    }
+
+    /// Notes how a feed stands.
+    pub(crate) fn count(&mut self, feed: FeedId, standing: Standing) {
+        let Some(peer) = self.peers.get_mut(&feed) else { return };
+        let before = std::mem::replace(&mut peer.standing, standing);
+        if before != standing {
+            self.sums.remove(before);
+            self.sums.add(standing);
+            self.progress_due |= self.observed;
+        }
+    }
+
+    /// Notes what moved of a feed.
+    pub(crate) fn note_moved(&mut self, feed: FeedId, moved: Moved, now: Duration) {
+        let totals = &mut self.totals;
+        totals.blocks_received += moved.blocks_received;
+        totals.bytes_received += moved.bytes_received;
+        totals.blocks_sent += moved.blocks_sent;
+        totals.bytes_sent += moved.bytes_sent;
+        self.meter.add(moved, now);
         self.progress_due = true;
+        if let Some(peer) = self.peers.get_mut(&feed) {
+            peer.moved.add(moved);
+        }
+    }
+
+    /// It is to be known from now on what the remote has. False where it was so already.
+    pub(crate) fn observe(&mut self) -> bool {
+        !std::mem::replace(&mut self.observed, true)
+    }
+
+    pub(crate) fn is_observed(&self) -> bool {
+        self.observed
+    }
+
+    /// Whether both sides hold the same, apart from what is not written here yet.
+    pub(crate) fn is_in_sync(&self) -> bool {
+        let all = self.sums.in_sync == self.peers.len() as u64;
+        let listed = self.settled() && !self.in_step.is_running();
+        self.through || (self.observed && self.stage == Stage::Running && listed && all)
+    }
+
+    /// Has progress told where it is in sync now, and was not when that was last told, or the other way round.
+    pub(crate) fn note_in_sync(&mut self, in_sync: bool) {
+        self.progress_due |= self.observed && in_sync != self.told_in_sync && self.stage != Stage::Closed;
+    }
+
+    /// Whether its end was told, or is near.
+    pub(crate) fn is_over(&self) -> bool {
+        self.stage == Stage::Closed
     }
 
     pub(crate) fn fail(&mut self, error: StoreError) {
@@ -225,6 +296,7 @@ impl Peering {
     pub(crate) fn settle(&mut self) {
         if self.stage == Stage::Running && !self.is_live() && self.peers.is_empty() && self.settled() {
             self.commands.push_back(Command::CloseRoot { root: Root::FIRST });
+            self.through = true;
             self.finish();
         }
     }
@@ -243,16 +315,17 @@ impl Peering {
     }
 
     /// The session told its end: the application is told too.
-    pub(crate) fn closed(&mut self, result: Result<(), SessionError>) {
+    pub(crate) fn closed(&mut self, result: Result<(), SessionError>, now: Duration) {
         if self.stage == Stage::Closed {
             return;
         }
         self.stage = Stage::Closed;
+        self.through &= result.is_ok() && self.failure.is_none();
         self.commands.clear();
         self.active.clear();
         if self.progress_due {
             self.progress_due = false;
-            self.events.push_back(PeerEvent::Progress(self.progress()));
+            self.events.push_back(PeerEvent::Progress(self.state(true, now)));
         }
         let result = match (self.failure.take(), result) {
             (Some(error), _) => Err(SyncError::Store(error)),
@@ -313,13 +386,6 @@ impl Peering {
             }
             Sent::Message(message) => message,
         };
-        if let multifeed_proto::Message::Data(data) = &message
-            && let Some(value) = &data.value
-        {
-            self.totals.blocks_sent += 1;
-            self.totals.bytes_sent += value.len() as u64;
-            self.progress_due = true;
-        }
         let command = Command::Send { token: token(feed), message };
         self.charge(&command);
         command
@@ -329,21 +395,39 @@ impl Peering {
         self.grant = self.grant.saturating_sub(i64::try_from(command.size()).unwrap_or(i64::MAX));
     }
 
-    pub(crate) fn poll_event(&mut self) -> Option<PeerEvent> {
+    /// `clean` says that all that came is written and told.
+    pub(crate) fn poll_event(&mut self, clean: bool, now: Duration) -> Option<PeerEvent> {
         if let Some(event) = self.events.pop_front() {
             return Some(event);
         }
-        std::mem::take(&mut self.progress_due).then(|| PeerEvent::Progress(self.progress()))
+        if !std::mem::take(&mut self.progress_due) {
+            return None;
+        }
+        let state = self.state(clean, now);
+        self.told_in_sync = state.in_sync;
+        Some(PeerEvent::Progress(state))
     }
 
-    fn progress(&self) -> Progress {
-        Progress {
-            feeds: self.peers.len() as u64,
-            blocks_received: self.totals.blocks_received,
-            bytes_received: self.totals.bytes_received,
-            blocks_sent: self.totals.blocks_sent,
-            bytes_sent: self.totals.bytes_sent,
-            missing: self.peers.values().map(Peer::missing).sum(),
+    /// How it stands.
+    pub(crate) fn state(&self, clean: bool, now: Duration) -> SyncState {
+        let Standing { missing_here, missing_there, in_flight, bytes_in_flight, requested, in_sync } = self.sums;
+        let totals = &self.totals;
+        SyncState {
+            feeds: self.peers.len() as u64 + self.in_step.count(),
+            feeds_in_sync: in_sync + self.in_step.count(),
+            moved: Moved {
+                blocks_received: totals.blocks_received,
+                bytes_received: totals.bytes_received,
+                blocks_sent: totals.blocks_sent,
+                bytes_sent: totals.bytes_sent,
+            },
+            per_second: self.meter.per_second(now),
+            missing_here,
+            missing_there,
+            in_flight,
+            bytes_in_flight,
+            requested,
+            in_sync: clean && self.is_in_sync(),
         }
     }
 }

@@ -3,7 +3,9 @@
 use multifeed_proto::{Config, FeedKey, Json, RemoteHandshake, SessionError};
 
 use crate::error::{Conflict, StoreError};
+use crate::holes::FeedHoles;
 use crate::reconcile::EXTENSION;
+use crate::state::SyncState;
 
 /// How to replicate over one session.
 #[derive(Debug, Clone, Default)]
@@ -87,27 +89,11 @@ pub enum PeerEvent {
         /// Both signed roots.
         conflict: Box<Conflict>,
     },
-    /// What moved so far; the newest figures only.
-    Progress(Progress),
+    /// How the session stands: after blocks moved, and in an [observed](crate::Multifeed::observe) session after any other change of
+    /// it. The newest only.
+    Progress(SyncState),
     /// The session is over. Once, and last.
     Closed(Result<SyncTotals, SyncError>),
-}
-
-/// What a session moved so far.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// Feeds whose channels are open.
-    pub feeds: u64,
-    /// Blocks that came and were stored.
-    pub blocks_received: u64,
-    /// Their bytes.
-    pub bytes_received: u64,
-    /// Blocks that were sent.
-    pub blocks_sent: u64,
-    /// Their bytes.
-    pub bytes_sent: u64,
-    /// Blocks that the remote has told us of, and that we lack.
-    pub missing: u64,
 }
 
 /// What a session moved in all.
@@ -127,8 +113,9 @@ pub struct SyncTotals {
     pub bytes_sent: u64,
     /// Blocks that the remote has and that did not come: it left, or was left, before its time. Only in a live session.
     pub missing: u64,
-    /// Feeds with holes that the remote could not fill, and how many blocks each still lacks.
-    pub holes: Vec<(FeedKey, u64)>,
+    /// Feeds with holes that the remote could not fill, and which blocks each still lacks; of a sparse session, those that were asked
+    /// for.
+    pub holes: Vec<FeedHoles>,
 }
 
 /// Why a session ended before its time.

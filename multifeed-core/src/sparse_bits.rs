@@ -159,6 +159,19 @@ impl SparseBits {
         None
     }
 
+    /// The first index from `index` on that is no member, `end` at the most.
+    pub(crate) fn run_end(&self, index: u64, end: u64) -> u64 {
+        let mut at = index;
+        while at < end {
+            let run = (self.word(at / 64) << (at % 64)).leading_ones();
+            at = at.saturating_add(u64::from(run));
+            if !at.is_multiple_of(64) || run == 0 {
+                break;
+            }
+        }
+        at.min(end)
+    }
+
     /// The number of members.
     pub(crate) fn count(&self) -> u64 {
         self.count
@@ -213,6 +226,8 @@ mod tests {
                 }
                 prop_assert_eq!(bits.get(a), set.contains(&a));
                 prop_assert_eq!(bits.first_in(a..a + len, None), set.range(a..a + len).next().copied());
+                let naive_end = (a..a + len).find(|index| !set.contains(index)).unwrap_or(a + len);
+                prop_assert_eq!(bits.run_end(a, a + len), naive_end);
                 let mut except = SparseBits::default();
                 let naive = set.range(a..).copied().find(|&index| !(index % 3 == 0 && except.insert(index)));
                 prop_assert_eq!(bits.first_in(a..u64::MAX, Some(&except)), naive);

@@ -262,15 +262,9 @@ impl Wants {
         self.blocks.contains_key(&index) || self.ranges.contains(index) || self.questions.values().any(tells)
     }
 
-    /// How many blocks below the feed's length are asked for and not held.
-    pub(crate) fn missing(&self, feed: &Feed) -> u64 {
-        let lacks = |range: Range<u64>| {
-            let end = range.end.min(feed.len());
-            (end.saturating_sub(range.start)) - feed.count_held(range.start..end)
-        };
-        let alone = self.urgent(0).take_while(|index| *index < feed.len());
-        self.ranges.iter().map(lacks).sum::<u64>()
-            + alone.filter(|&index| !feed.has(index) && !self.ranges.contains(index)).count() as u64
+    /// All blocks that are asked for, by themselves and in ranges.
+    pub(crate) fn selection(&self) -> RangeSet {
+        RangeSet::union(self.ranges.iter().chain(self.urgent(0).map(|index| index..index + 1)))
     }
 
     /// What is there by now. What is left of a seek is narrowed to where the held nodes say that the byte is.

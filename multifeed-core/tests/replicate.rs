@@ -211,8 +211,14 @@ fn holes_that_nobody_can_fill_do_not_keep_a_session_open_and_are_named() {
     run(&mut stores, &mut links, Duration::ZERO);
     let lacking = 300 - partial.downloaded;
     assert_eq!(links[0].totals(1).blocks_received, partial.downloaded);
-    assert_eq!(links[0].totals(1).holes, [(partial.key, lacking)]);
-    assert_eq!(links[0].totals(0).holes, [(partial.key, lacking)]);
+    for side in [0, 1] {
+        let [holes] = &links[0].totals(side).holes[..] else { panic!("{:?}", links[0].totals(side)) };
+        assert_eq!((holes.key, holes.blocks, holes.unlisted), (partial.key, lacking, 0));
+        let named: Vec<u64> = holes.ranges.iter().cloned().flatten().collect();
+        let id = stores[1 + side].feeds().next().unwrap();
+        let missing: Vec<u64> = (0..300).filter(|&index| !stores[1 + side].has(id, index)).collect();
+        assert_eq!(named, missing);
+    }
 }
 
 #[test]
@@ -294,7 +300,7 @@ fn events_name_new_feeds_and_tell_progress() {
         _ => None,
     });
     let last = last.expect("progress");
-    assert_eq!((last.blocks_received, last.bytes_received, last.missing), (3, 30, 0));
+    assert_eq!((last.moved.blocks_received, last.moved.bytes_received, last.missing_here), (3, 30, 0));
     let mut events = Vec::new();
     while let Some(event) = stores[1].poll_event() {
         events.push(event);
@@ -347,7 +353,8 @@ fn blocks_that_no_message_can_carry_are_not_announced_and_told_by_name() {
     });
     assert_eq!(told, Some((key, 2, MAX_BLOCK_BYTES as u64 + 1)));
     assert_eq!(link.totals(1).blocks_received, 2);
-    assert_eq!(link.totals(1).holes, [(key, 1)]);
+    let [holes] = &link.totals(1).holes[..] else { panic!("{:?}", link.totals(1)) };
+    assert_eq!((holes.key, holes.blocks, holes.ranges.len(), holes.ranges[0].start), (key, 1, 1, 2));
 }
 
 /// Appends a block as JS would that ours refuses: the files of the feed with one more leaf, root and signature.

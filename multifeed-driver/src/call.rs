@@ -4,11 +4,14 @@ use std::ops::Range;
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
-use multifeed_core::{Audit, FeedId, KeyPair, Place, VerifyCursor, VerifyStep, Want};
+use multifeed_core::{
+    Audit, FeedId, FeedSyncState, KeyPair, Place, StoreError, StoreSyncState, SyncState, VerifyCursor, VerifyStep, Want,
+};
 
 use multifeed_proto::Node;
 
 use crate::error::Error;
+use crate::link::Link;
 use crate::oneshot::Answer;
 use crate::reads::{FeedPeer, Wait};
 use crate::table::FeedState;
@@ -21,13 +24,41 @@ type Signed = (u64, [u8; 64]);
 /// One call, and where its answer goes.
 #[derive(Debug)]
 pub(crate) enum Call {
-    Writer { name: Option<String>, key_pair: Option<Box<KeyPair>>, answer: Answer<Result<Arc<FeedState>, Error>> },
-    Append { feed: FeedId, blocks: Vec<Bytes>, answer: Answer<Result<Range<u64>, Error>> },
-    Get { feed: FeedId, index: u64, answer: Answer<Result<Option<Bytes>, Error>> },
-    Has { feed: FeedId, index: u64, answer: Answer<bool> },
-    Verify { feed: FeedId, cursor: VerifyCursor, answer: Answer<Result<(VerifyCursor, VerifyStep), Error>> },
+    Writer {
+        name: Option<String>,
+        key_pair: Option<Box<KeyPair>>,
+        answer: Answer<Result<Arc<FeedState>, Error>>,
+    },
+    Append {
+        feed: FeedId,
+        blocks: Vec<Bytes>,
+        answer: Answer<Result<Range<u64>, Error>>,
+    },
+    Get {
+        feed: FeedId,
+        index: u64,
+        answer: Answer<Result<Option<Bytes>, Error>>,
+    },
+    Has {
+        feed: FeedId,
+        index: u64,
+        answer: Answer<bool>,
+    },
+    Verify {
+        feed: FeedId,
+        cursor: VerifyCursor,
+        answer: Answer<Result<(VerifyCursor, VerifyStep), Error>>,
+    },
     Read(ReadCall),
-    Close { answer: Answer<Result<(), Error>> },
+    State(StateCall),
+    /// Writes and syncs some feeds: where to go on, and the first error.
+    SyncToDisk {
+        from: Option<FeedId>,
+        answer: Answer<(Option<FeedId>, Result<(), StoreError>)>,
+    },
+    Close {
+        answer: Answer<Result<(), Error>>,
+    },
 }
 
 /// A call about what is held, fetched, given up or watched of one feed.
@@ -129,5 +160,27 @@ pub(crate) enum ReadCall {
         feed: FeedId,
         queue: Weak<FeedQueue>,
         answer: Answer<()>,
+    },
+}
+
+/// A call about how far syncing is.
+#[derive(Debug)]
+pub(crate) enum StateCall {
+    Session {
+        link: Arc<Link>,
+        answer: Answer<Result<SyncState, Error>>,
+    },
+    Store {
+        answer: Answer<StoreSyncState>,
+    },
+    Feed {
+        feed: FeedId,
+        answer: Answer<FeedSyncState>,
+    },
+    /// Waits until a session is in sync; without one, until all are.
+    InSync {
+        link: Option<Arc<Link>>,
+        ticket: Ticket,
+        answer: Answer<Result<(), Error>>,
     },
 }

@@ -34,6 +34,9 @@ pub enum Error {
     /// No session that is there can bring what was waited for.
     #[error("no peer has it")]
     Unavailable,
+    /// The session was over before it was in sync. Why it ended, [`Sync::finish`](crate::Sync::finish) tells.
+    #[error("the session ended before it was in sync")]
+    SessionEnded,
     /// [`Feed::cancel`](crate::Feed::cancel) ended the waiting.
     #[error("it was cancelled")]
     Cancelled,
@@ -73,6 +76,7 @@ impl Error {
             Self::Append(error) => error.code(),
             Self::TimedOut => "ERR_TIMEOUT",
             Self::Unavailable => "ERR_UNAVAILABLE",
+            Self::SessionEnded => "ERR_SESSION_ENDED",
             Self::Cancelled => "ERR_CANCELLED",
             Self::Cleared { .. } => "ERR_CLEARED",
             Self::NotHeld { .. } => "ERR_NOT_HELD",

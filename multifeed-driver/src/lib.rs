@@ -25,6 +25,7 @@ mod options;
 mod pump;
 mod reads;
 mod runtime;
+mod state;
 mod store;
 mod sync;
 mod table;
@@ -46,8 +47,9 @@ pub use multifeed_core as core;
 pub use multifeed_proto as proto;
 
 pub use multifeed_core::{
-    AppendError, Audit, Conflict, Durability, FileStorage, KeyPair, MemoryStorage, Place, Progress, Recovered,
-    Replicate, Storage, StoreError, SyncError, SyncTotals, VerifyStep, WantError,
+    AppendError, Audit, Conflict, Durability, FeedHoles, FeedSyncState, FileStorage, KeyPair, MemoryStorage, Moved,
+    Place, Recovered, Replicate, Storage, StoreError, StoreSyncState, SyncError, SyncState, SyncTotals, VerifyStep,
+    WantError,
 };
 pub use multifeed_proto::{
     DEFAULT_ROOT_KEY, DiscoveryKey, Fault, FeedKey, Json, Node, RemoteHandshake, Role, SessionError, StaticKeyPair,

@@ -1,5 +1,6 @@
 //! Where one session and the store meet.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Waker};
 
@@ -25,6 +26,10 @@ pub(crate) struct Link {
     pub(crate) peer: OnceLock<PeerId>,
     /// How the session replicates.
     pub(crate) options: Replicate,
+    /// It is to be known what the remote has.
+    observed: AtomicBool,
+    /// It ended in sync.
+    ended_in_sync: AtomicBool,
     max_events: usize,
     max_event_bytes: usize,
 }
@@ -85,6 +90,8 @@ impl Link {
             sync,
             peer: OnceLock::new(),
             options,
+            observed: AtomicBool::new(false),
+            ended_in_sync: AtomicBool::new(false),
             max_events: max_events.max(1),
             max_event_bytes: max_event_bytes.max(1),
         }
@@ -124,6 +131,11 @@ impl Link {
         });
     }
 
+    /// Lets the store know that there is this session.
+    pub(crate) fn begin(self: &Arc<Self>) {
+        self.put(|_| {});
+    }
+
     /// The session is over, and its stream is closed.
     pub(crate) fn leave(self: &Arc<Self>, totals: Totals) {
         self.put(|state| state.left = Some(totals));
@@ -141,6 +153,24 @@ impl Link {
     }
 
     // The store's side.
+
+    /// It is to be known what the remote has, also where the store did not hear of the session yet.
+    pub(crate) fn set_observed(&self) {
+        self.observed.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_observed(&self) -> bool {
+        self.observed.load(Ordering::Relaxed)
+    }
+
+    /// The session is over, and was in sync.
+    pub(crate) fn set_ended_in_sync(&self) {
+        self.ended_in_sync.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn ended_in_sync(&self) -> bool {
+        self.ended_in_sync.load(Ordering::Relaxed)
+    }
 
     /// Takes what the session has for the store. `events` has to be empty.
     pub(crate) fn collect(&self, events: &mut Vec<Event>) -> Delivery {

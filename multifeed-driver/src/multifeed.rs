@@ -204,6 +204,8 @@ impl Multifeed {
         match StdRng::try_from_rng(&mut SysRng) {
             Ok(mut rng) => {
                 let session = Session::new(role, config, shared.clock.now(), &mut rng);
+                // Before any call that comes after this one.
+                link.begin();
                 R::spawn(Pump::<_, R>::new(stream, session, link.clone(), shared.clock, pump_options));
             }
             Err(error) => {
@@ -211,6 +213,23 @@ impl Multifeed {
             }
         }
         Sync::new(link, id, self.guard.clone())
+    }
+
+    /// Writes all that was appended and received before this call, and syncs it to the disk, whatever the
+    /// [`Durability`](multifeed_core::Durability): what is there when this returns, a power cut does not take. The store does its other work
+    /// in between. (JS has no such call.)
+    ///
+    /// # Errors
+    /// [`Error::Store`], the first one: the other feeds are synced all the same. [`Error::Closed`].
+    pub async fn sync_to_disk(&self) -> Result<(), Error> {
+        let (mut from, mut result) = (None, Ok(()));
+        loop {
+            let (next, step) = self.guard.ask(|answer| Call::SyncToDisk { from, answer }).await?;
+            (from, result) = (next, result.and(step));
+            if from.is_none() {
+                return Ok(result?);
+            }
+        }
     }
 
     /// The feeds that could not be opened; the others are unharmed.
@@ -241,6 +260,10 @@ impl Multifeed {
     /// Whether the multifeed is closed.
     pub fn is_closed(&self) -> bool {
         lock(&self.shared().closed).closed
+    }
+
+    pub(crate) fn guard(&self) -> &Arc<Guard> {
+        &self.guard
     }
 
     fn shared(&self) -> &Arc<Shared> {

@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::link::Link;
 use crate::multifeed::{Shared, generate_key_pair};
 use crate::oneshot::Answer;
+use crate::state::InSync;
 use crate::sync::{SyncEvent, SyncId, Totals};
 use crate::table::FeedState;
 use crate::waits::{Ticket, Waits};
@@ -42,6 +43,10 @@ pub(crate) struct Store<S: Storage> {
     quantum_bytes: usize,
     /// Calls that wait for peers.
     pub(crate) waits: Waits,
+    /// Calls that wait until sessions are in sync.
+    pub(crate) in_sync: InSync,
+    /// It is to be known of every session what its remote has.
+    pub(crate) observes_all: bool,
     /// Who watches which feed.
     pub(crate) watchers: Watchers,
     /// Appends that are answered when they are synced.
@@ -105,6 +110,8 @@ impl<S: Storage> Store<S> {
             uncommitted_since: None,
             quantum_bytes: quantum_bytes.max(1),
             waits: Waits::default(),
+            in_sync: InSync::default(),
+            observes_all: false,
             watchers: Watchers::default(),
             appended: Vec::new(),
             closing: false,
@@ -138,6 +145,7 @@ impl<S: Storage> Store<S> {
             }
             self.hand_out();
             self.tell();
+            self.answer_in_sync();
         }
         self.close();
     }
@@ -172,8 +180,9 @@ impl<S: Storage> Store<S> {
 
     /// Waits no longer for what nobody waits for.
     fn give_up(&mut self) {
-        let (waits, multi) = (&mut self.waits, &mut self.multi);
+        let (waits, in_sync, multi) = (&mut self.waits, &mut self.in_sync, &mut self.multi);
         self.given_up.retain(|&ticket| match waits.give_up(ticket) {
+            _ if in_sync.give_up(ticket) => false,
             Some(want) => {
                 multi.unwant(want);
                 false
@@ -236,6 +245,12 @@ impl<S: Storage> Store<S> {
                 answer.send(step.map(|step| (cursor, step)).map_err(Error::Store));
             }
             Call::Read(call) => self.read(call),
+            Call::State(call) => self.answer_state(call),
+            Call::SyncToDisk { from, answer } => {
+                let step = self.multi.sync_step(from);
+                self.tell();
+                answer.send(step);
+            }
             Call::Close { answer } => {
                 self.closers.push(answer);
                 self.begin_closing();
@@ -303,6 +318,10 @@ impl<S: Storage> Store<S> {
         }
         if let Some(stream) = delivery.left {
             self.pass_events(peer);
+            if self.multi.in_sync(peer) {
+                link.set_ended_in_sync();
+            }
+            self.answer_in_sync();
             self.multi.disconnect(peer);
             self.tell();
             let end = self.peers.remove(&peer).and_then(|mut connected| {
@@ -322,7 +341,18 @@ impl<S: Storage> Store<S> {
         }
         let peer = self.multi.connect(link.options.clone());
         self.peers.insert(peer, Connected { link: link.clone(), end: None, left: false });
-        *link.peer.get_or_init(|| peer)
+        link.peer.get_or_init(|| peer);
+        self.observe_new(link);
+        peer
+    }
+
+    pub(crate) fn is_connected(&self, peer: PeerId) -> bool {
+        self.peers.contains_key(&peer)
+    }
+
+    /// The sessions that are there.
+    pub(crate) fn links(&self) -> Vec<Arc<Link>> {
+        self.peers.values().map(|connected| connected.link.clone()).collect()
     }
 
     /// Hands out commands, each session at most its quantum in its turn.
@@ -410,6 +440,7 @@ impl<S: Storage> Store<S> {
         self.shared.0.mailbox.close();
         // Whoever waits for a peer is told that the multifeed is closed.
         self.waits = Waits::default();
+        self.in_sync = InSync::default();
         self.peers.values().for_each(|connected| connected.link.cancel());
     }
 

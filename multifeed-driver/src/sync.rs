@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use futures_core::Stream;
-use multifeed_core::{Conflict, Progress, SyncError, SyncTotals};
+use multifeed_core::{Conflict, SyncError, SyncState, SyncTotals};
 use multifeed_proto::{FeedKey, RemoteHandshake};
 
 use crate::link::Link;
@@ -63,8 +63,9 @@ pub enum SyncEvent {
         /// Both signed roots.
         conflict: Box<Conflict>,
     },
-    /// What was moved so far. Only the newest is kept until it is taken.
-    Progress(Progress),
+    /// How the session stands: after blocks moved, and, once [`Sync::state`] or [`Sync::in_sync`] was called, after any other change of it.
+    /// Only the newest is kept until it is taken.
+    Progress(SyncState),
 }
 
 /// What a session moved.
@@ -86,12 +87,20 @@ pub struct Sync {
     link: Arc<Link>,
     id: SyncId,
     /// Keeps the store open while the session runs.
-    _guard: Arc<Guard>,
+    guard: Arc<Guard>,
 }
 
 impl Sync {
     pub(crate) fn new(link: Arc<Link>, id: SyncId, guard: Arc<Guard>) -> Self {
-        Self { link, id, _guard: guard }
+        Self { link, id, guard }
+    }
+
+    pub(crate) fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+
+    pub(crate) fn guard(&self) -> &Arc<Guard> {
+        &self.guard
     }
 
     /// The session's number.
@@ -163,7 +172,7 @@ pub(crate) struct SyncQueue(Mutex<Queue>);
 #[derive(Debug, Default)]
 struct Queue {
     events: VecDeque<SyncEvent>,
-    progress: Option<Progress>,
+    progress: Option<SyncState>,
     remote_feeds: usize,
     end: Option<Result<Totals, SyncError>>,
     over: bool,
@@ -207,6 +216,10 @@ impl SyncQueue {
         wake(queue);
     }
 
+    pub(crate) fn is_over(&self) -> bool {
+        lock(&self.0).over
+    }
+
     fn poll_next(&self, cx: &Context<'_>) -> Poll<Option<SyncEvent>> {
         let mut queue = lock(&self.0);
         if let Some(event) = queue.events.pop_front() {
@@ -245,6 +258,12 @@ fn wake(mut queue: std::sync::MutexGuard<'_, Queue>) {
 mod tests {
     use super::*;
 
+    fn state(feeds: u16) -> SyncState {
+        let mut state = SyncState::default();
+        state.feeds = feeds.into();
+        state
+    }
+
     #[test]
     fn what_waits_is_bounded() {
         let queue = SyncQueue::default();
@@ -252,7 +271,7 @@ mod tests {
             let mut key = [0; 32];
             key[..2].copy_from_slice(&number.to_be_bytes());
             queue.push(SyncEvent::RemoteFeeds { keys: vec![FeedKey::new(key), FeedKey::new([9; 32])] });
-            queue.push(SyncEvent::Progress(Progress { feeds: number.into(), ..Progress::default() }));
+            queue.push(SyncEvent::Progress(state(number)));
         }
         queue.end(Ok(Totals::default()));
         queue.end(Err(SyncError::Session(multifeed_proto::SessionError::Local("later".into()))));
@@ -264,7 +283,7 @@ mod tests {
             events.push(event);
         }
         assert_eq!(events.len(), REMOTE_FEEDS_WAITING + 1);
-        assert_eq!(events.pop(), Some(SyncEvent::Progress(Progress { feeds: 999, ..Progress::default() })));
+        assert_eq!(events.pop(), Some(SyncEvent::Progress(state(999))));
         let keys: usize = events
             .iter()
             .map(|event| match event {

@@ -1,16 +1,21 @@
 //! One sync, followed to its end: what it reports, and how a signal ends it.
 
+use std::future::Future;
+use std::pin::pin;
 use std::time::Duration;
 
-use multifeed_tokio::{Sync, SyncEvent};
-use tokio::time::{Instant, sleep_until};
+use multifeed_tokio::{Multifeed, Sync, SyncEvent};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::error::{CliError, code};
-use crate::output::{Event, Hole, Moved, Output, Unit, count};
+use crate::output::{Event, Hole, Moved, Output, Standing, Unit, count};
 use crate::stop::Stop;
 
 /// How often progress is told of, at the most. What came between is not lost: the newest is told at the end.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+
+/// How often the terminal is told how a sync without an end stands.
+const SHOW_EVERY: Duration = Duration::from_millis(500);
 
 /// Prints what happens in a sync until it is over. `who` stands before lines for people, where there are several peers.
 ///
@@ -27,23 +32,30 @@ pub(super) async fn follow(
     output: &Output,
 ) -> Result<(), CliError> {
     let mut stopped = None;
-    let mut waiting: Option<Moved> = None;
+    let mut waiting: Option<Standing> = None;
     let mut next_progress = Instant::now();
+    if live {
+        // From now on it is known what the peer lacks. Where it is gone already, the end tells.
+        let _ = sync.state().await;
+    }
     loop {
         tokio::select! {
             event = sync.next() => match event {
                 Some(SyncEvent::Progress(progress)) => {
-                    let moved = Moved::from(progress);
-                    let done = moved.blocks_received + moved.blocks_sent;
-                    output.set_bar(Unit::Blocks, done, if moved.missing > 0 { done + moved.missing } else { 0 });
-                    waiting = Some(moved);
+                    let standing = Standing::from(progress);
+                    if !live {
+                        let moved = &standing.moved;
+                        let done = moved.blocks_received + moved.blocks_sent;
+                        output.set_bar(Unit::Blocks, done, if moved.missing > 0 { done + moved.missing } else { 0 });
+                    }
+                    waiting = Some(standing);
                 }
                 Some(event) => print(&event, who, output)?,
                 None => break,
             },
             () = sleep_until(next_progress), if waiting.is_some() => {
-                if let Some(moved) = waiting.take() {
-                    output.print_object(&Event::Progress(moved))?;
+                if let Some(standing) = waiting.take() {
+                    output.print_object(&Event::Progress(standing))?;
                 }
                 next_progress = Instant::now() + PROGRESS_EVERY;
             }
@@ -53,30 +65,48 @@ pub(super) async fn follow(
             }
         }
     }
-    if let Some(moved) = waiting {
-        output.print_object(&Event::Progress(moved))?;
+    if let Some(standing) = waiting {
+        output.print_object(&Event::Progress(standing))?;
     }
 
     let totals = sync.finish().await?;
     let moved = Moved::from(&totals);
-    let holes = totals.moved.holes.iter().map(|(key, blocks)| Hole { key: key.to_string(), blocks: *blocks }).collect();
+    let holes: Vec<Hole> = totals.moved.holes.iter().map(Hole::from).collect();
+    let named: Vec<String> = holes.iter().map(Hole::text).collect();
     let early = totals.moved.missing;
     let state = if early == 0 { "in sync" } else { "ended early" };
     output.print(|| format!("{who}{state}: {}", moved.text()), &Event::Closed { moved, holes })?;
     if early > 0 {
         output.say(&format!("{who}the session ended before {} came that the peer has", count(early, "block")))?;
     }
-    for (key, blocks) in &totals.moved.holes {
-        output.say(&format!(
-            "{who}feed {key}: the peer does not have {} of it either",
-            count(*blocks, "missing block")
-        ))?;
+    for holes in named {
+        output.say(&format!("{who}the peer does not have these either: {holes}"))?;
     }
     match stopped {
         Some(signal) if !live => {
             Err(CliError::new(code::INTERRUPTED, "interrupted before it was done").with_exit(signal.exit()))
         }
         _ => Ok(()),
+    }
+}
+
+/// Shows how the store stands with all its peers, where somebody sees it, until this is done.
+pub(super) async fn show<T>(multi: &Multifeed, output: &Output, work: impl Future<Output = T>) -> T {
+    if !output.shows_bar() {
+        return work.await;
+    }
+    let mut work = pin!(work);
+    let mut look = interval(SHOW_EVERY);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            _ = look.tick() => {
+                if let Ok(state) = multi.sync_state().await {
+                    output.set_standing(&Standing::from(state.all));
+                }
+            }
+        }
     }
 }
 

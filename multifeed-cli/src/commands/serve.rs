@@ -22,10 +22,11 @@ const PAUSE: Duration = Duration::from_millis(200);
 pub(super) async fn run(args: Serve, global: &Global, options: Options, mut output: Output) -> Result<(), CliError> {
     let stop = Stop::listen()?;
     let multi = open(global, options).await?;
-    if args.once {
+    if args.once || args.live {
         output.start_bar(Unit::Blocks);
     }
-    let result = serve(&multi, &args, stop, &output).await;
+    let work = serve(&multi, &args, stop, &output);
+    let result = if args.live { peer::show(&multi, &output, work).await } else { work.await };
     output.end_bar();
     close(&multi, result).await
 }

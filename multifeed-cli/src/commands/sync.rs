@@ -35,5 +35,9 @@ async fn connect_and_sync(
         .map_err(|error| CliError::new(code::CONNECT, format!("cannot connect to {}: {error}", args.address)))?;
     let replicate = if args.live { Replicate::live() } else { Replicate::default() };
     let sync = multi.replicate(stream, Role::Initiator, replicate);
-    peer::follow(sync, args.live, "", stop, output).await
+    if args.live {
+        peer::show(multi, output, peer::follow(sync, true, "", stop, output)).await
+    } else {
+        peer::follow(sync, false, "", stop, output).await
+    }
 }

@@ -1,5 +1,6 @@
 //! What outlives a power cut, and when: syncing, the journal, and what remotes may see meanwhile.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::{FeedId, Multifeed};
@@ -86,14 +87,29 @@ impl<S: Storage> Multifeed<S> {
     ///
     /// The first of what [`sync_error`](Self::sync_error) then tells.
     pub fn sync(&mut self) -> Result<(), StoreError> {
-        let staged = self.feeds().filter(|id| self.slot(*id).feed.is_staged());
-        let ids: Vec<FeedId> = self.unsynced.iter().copied().chain(staged.collect::<Vec<_>>()).collect();
+        let (mut next, mut result) = self.sync_step(None);
+        while next.is_some() {
+            let step;
+            (next, step) = self.sync_step(next);
+            result = result.and(step);
+        }
+        result
+    }
+
+    /// As [`sync`](Self::sync), of some feeds: where to go on, `None` after the last one, and the first error of these. A feed
+    /// that failed stops no other.
+    pub fn sync_step(&mut self, from: Option<FeedId>) -> (Option<FeedId>, Result<(), StoreError>) {
+        let from = from.unwrap_or(FeedId(0));
+        // What is staged is written first.
+        self.commit(self.now);
+        let unwritten = self.unwritten.iter().copied().filter(|&id| id >= from);
+        let due: BTreeSet<FeedId> = self.unsynced.range(from..).copied().chain(unwritten).collect();
+        let next = due.iter().nth(SYNCED_AT_ONCE).copied();
+        let ids: Vec<FeedId> = due.into_iter().take(SYNCED_AT_ONCE).collect();
         self.sync_feeds(&ids);
         self.commit(self.now);
-        match ids.into_iter().find_map(|id| self.sync_error(id)) {
-            Some(error) => Err(error.clone()),
-            None => Ok(()),
-        }
+        let failed = ids.into_iter().find_map(|id| self.sync_error(id));
+        (next, failed.map_or(Ok(()), |error| Err(error.clone())))
     }
 
     /// To be called before the first change of a feed: the journal says that the store is in use.

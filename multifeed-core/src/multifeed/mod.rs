@@ -7,6 +7,7 @@ mod exchange;
 mod in_use;
 mod reads;
 mod sessions;
+mod state;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
@@ -20,6 +21,7 @@ pub use self::durability::Durability;
 use self::durability::SyncFailure;
 use self::evidence::Evidence;
 use self::in_use::InUse;
+use self::state::Traffic;
 use crate::error::{AppendError, Conflict, StoreError};
 use crate::feed::{Feed, Recovered, VerifyCursor, VerifyStep};
 use crate::journal::Journal;
@@ -28,6 +30,7 @@ use crate::limits::Limits;
 use crate::news::FeedNews;
 use crate::peering::Peering;
 use crate::sparse_bits::SparseBits;
+use crate::state::Moved;
 use crate::storage::{FileKind, Storage};
 use crate::wants::{WantEnd, WantId, Wants};
 
@@ -149,6 +152,8 @@ pub struct Multifeed<S> {
     ended: VecDeque<(WantId, WantEnd)>,
     /// Watched feeds with events that were not taken, each once.
     newsy: VecDeque<FeedId>,
+    /// What moved, in all and lately.
+    traffic: Traffic,
     /// The newest time that any call told.
     now: Duration,
 }
@@ -180,6 +185,8 @@ struct FeedSlot {
     /// The length and whether every block was held, as of the last event that told.
     told_len: u64,
     synced: bool,
+    /// What moved of it since the store was opened.
+    moved: Moved,
     /// Why it could not be synced.
     sync_failure: Option<Box<SyncFailure>>,
 }
@@ -224,6 +231,7 @@ impl<S: Storage> Multifeed<S> {
             if_available: BTreeSet::new(),
             ended: VecDeque::new(),
             newsy: VecDeque::new(),
+            traffic: Traffic::default(),
             now: Duration::ZERO,
         };
         for slot in slots {
@@ -350,6 +358,7 @@ impl<S: Storage> Multifeed<S> {
         if !range.is_empty() {
             slot.fresh.push((range.clone(), None));
             self.mark_dirty(id);
+            self.gained(id, range.clone(), None);
         }
         Ok(range)
     }
@@ -461,6 +470,7 @@ impl<S: Storage> Multifeed<S> {
             upload: None,
             told_len,
             synced,
+            moved: Moved::default(),
             sync_failure: None,
         });
         id

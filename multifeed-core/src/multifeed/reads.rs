@@ -161,7 +161,8 @@ impl<S: Storage> Multifeed<S> {
 
     /// The sessions of a feed, and how it stands on each.
     pub fn peers(&self, id: FeedId) -> Vec<(PeerId, PeerInfo)> {
-        let info = |peer: &PeerId| Some((*peer, self.peerings.get(peer)?.peers.get(&id)?.info()));
+        let feed = &self.slot(id).feed;
+        let info = |peer: &PeerId| Some((*peer, self.peerings.get(peer)?.peers.get(&id)?.info(feed)));
         self.slot(id).subscribers.iter().filter_map(info).collect()
     }
 

@@ -6,12 +6,14 @@ use multifeed_proto::{Command, Event, FeedKey, Message, Origin, Scope, Token};
 
 use super::{FeedId, FeedSlot, Multifeed, MultifeedEvent, PeerId};
 use crate::error::StoreError;
+use crate::holes::{self, FeedHoles};
 use crate::limits::{Limits, MAX_BLOCK_BYTES};
 use crate::news::FeedEvent;
 use crate::peer::{Peer, PeerFault, Work};
 use crate::peering::Peering;
 use crate::reconcile::EXTENSION;
 use crate::replicate::{PeerEvent, Replicate};
+use crate::state::Moved;
 use crate::storage::Storage;
 
 /// How often overdue answers are looked for.
@@ -66,7 +68,7 @@ impl<S: Storage> Multifeed<S> {
                 if let Some(peering) = self.peerings.get_mut(&id) {
                     peering.totals.holes = holes;
                     peering.totals.missing = missing;
-                    peering.closed(result);
+                    peering.closed(result, self.now);
                 }
             }
             // The root's Close ends nothing; an event that is not known yet is one that asks for nothing.
@@ -122,13 +124,17 @@ impl<S: Storage> Multifeed<S> {
             let Some(peer) = peering.peers.get_mut(&feed) else { continue };
             let mut work = work(slot, &mut self.storage, &self.limits, self.now);
             let sent = peer.poll(&mut work);
+            let standing = peer.assess(&mut work);
             let too_large = work.too_large.drain(..);
             peering.events.extend(too_large.map(|(index, size)| PeerEvent::TooLarge { key, index, size }));
+            peering.count(feed, standing);
             match sent {
                 Ok(Some(sent)) => {
-                    if let Some(index) = sent.block()
-                        && slot.news.is_some()
-                    {
+                    if let Some((index, size)) = sent.block() {
+                        let moved = Moved::sent(size);
+                        peering.note_moved(feed, moved, self.now);
+                        slot.moved.add(moved);
+                        self.traffic.note(feed, moved, self.now);
                         slot.tell(feed, FeedEvent::Upload { blocks: index..index + 1 }, &mut self.newsy);
                     }
                     let closes = matches!(sent, crate::peer::Sent::Close);
@@ -149,7 +155,8 @@ impl<S: Storage> Multifeed<S> {
 
     /// The next thing that happened on a session.
     pub fn poll_peer_event(&mut self, id: PeerId) -> Option<PeerEvent> {
-        self.peerings.get_mut(&id)?.poll_event()
+        let (clean, now) = (self.is_clean(), self.now);
+        self.peerings.get_mut(&id)?.poll_event(clean, now)
     }
 
     /// Whether [`commit`](Self::commit) has something to do, and how many bytes of blocks wait for it.
@@ -175,6 +182,7 @@ impl<S: Storage> Multifeed<S> {
         }
         self.give_up_unavailable();
         self.plan_sync();
+        self.note_in_sync();
     }
 
     /// Syncs what is due, and ends what is overdue. To be called when [`poll_timeout`](Self::poll_timeout) says so; any other time does no harm.
@@ -205,6 +213,8 @@ impl<S: Storage> Multifeed<S> {
             }
             self.wake(id);
         }
+        self.look_at_the_silent();
+        self.traffic.forget_idle(now);
         self.give_up_unavailable();
     }
 
@@ -319,10 +329,14 @@ impl<S: Storage> Multifeed<S> {
             // One that no message can carry is kept, and nobody is told of it.
             if size <= MAX_BLOCK_BYTES as u64 {
                 self.feeds[feed.0 as usize].stored(index, id);
+                self.gained(feed, index..index + 1, Some(id));
             }
+            let moved = Moved::received(size);
             if let Some(peering) = self.peerings.get_mut(&id) {
-                peering.received(size);
+                peering.note_moved(feed, moved, self.now);
             }
+            self.feeds[feed.0 as usize].moved.add(moved);
+            self.traffic.note(feed, moved, self.now);
             self.mark_dirty(feed);
             self.uncommitted_bytes += size as usize;
             if self.feeds[feed.0 as usize].feed.staged_bytes() > self.limits.staged_bytes {
@@ -348,7 +362,11 @@ impl<S: Storage> Multifeed<S> {
         let Some(peer) = peering.peers.get_mut(&feed) else { return };
         let mut work = work(slot, &mut self.storage, &self.limits, self.now);
         match call(peer, &mut work) {
-            Ok(()) => peering.activate(feed),
+            Ok(()) => {
+                let standing = peer.assess(&mut work);
+                peering.count(feed, standing);
+                peering.activate(feed);
+            }
             Err(fault) => self.fault(id, fault),
         }
     }
@@ -398,7 +416,10 @@ impl<S: Storage> Multifeed<S> {
                 for (blocks, _) in fresh.iter().filter(|(_, from)| *from != Some(peer_id)) {
                     peer.announce(blocks.clone(), &self.limits);
                 }
-                peer.advance(&mut work(slot, &mut self.storage, &self.limits, self.now));
+                let mut work = work(slot, &mut self.storage, &self.limits, self.now);
+                peer.advance(&mut work);
+                let standing = peer.assess(&mut work);
+                peering.count(id, standing);
                 peering.activate(id);
             }
             self.wake(peer_id);
@@ -436,7 +457,7 @@ impl<S: Storage> Multifeed<S> {
 
     fn drop_peer(&mut self, id: PeerId, feed: FeedId) {
         let Some(peering) = self.peerings.get_mut(&id) else { return };
-        let Some(mut peer) = peering.peers.remove(&feed) else { return };
+        let Some(mut peer) = peering.remove(feed) else { return };
         let slot = &mut self.feeds[feed.0 as usize];
         slot.subscribers.retain(|&subscriber| subscriber != id);
         slot.tell(feed, FeedEvent::PeerClose { peer: id }, &mut self.newsy);
@@ -453,18 +474,20 @@ impl<S: Storage> Multifeed<S> {
     }
 
     /// The feeds of a session with holes that its remote could not fill.
-    fn holes(&self, peering: &Peering) -> Vec<(FeedKey, u64)> {
-        let lacks = |id: FeedId| {
+    fn holes(&self, peering: &Peering) -> Vec<FeedHoles> {
+        let mut room = self.limits.hole_ranges;
+        let mut found = Vec::new();
+        for id in self.feeds().filter(|id| peering.known.get(u64::from(id.0))) {
             let FeedSlot { feed, wants, .. } = self.slot(id);
-            let to_come = peering.peers.get(&id).map_or(0, Peer::missing);
-            let lacking = if peering.is_sparse() { wants.missing(feed) } else { feed.len() - feed.downloaded() };
-            (feed.key(), lacking.saturating_sub(to_come))
-        };
-        self.feeds()
-            .filter(|id| peering.known.get(u64::from(id.0)))
-            .map(lacks)
-            .filter(|&(_, blocks)| blocks > 0)
-            .collect()
+            let to_come = peering.peers.get(&id).and_then(Peer::to_come);
+            let holes = match peering.is_sparse() {
+                true => holes::find(feed, wants.selection().iter(), to_come, &mut room),
+                false if feed.downloaded() == feed.len() => None,
+                false => holes::find(feed, std::iter::once(0..feed.len()), to_come, &mut room),
+            };
+            found.extend(holes);
+        }
+        found
     }
 
     fn settle(&mut self, id: PeerId) {

@@ -45,6 +45,8 @@ pub(super) struct Download {
     unanswered: u32,
     /// Whether the remote ever told what it has.
     heard: bool,
+    /// Whether it left a Want without an answer.
+    ignored: bool,
     /// No word of `has` below this one holds a block that can be requested now.
     cursor: u64,
     /// Blocks asked for, oldest first.
@@ -66,6 +68,8 @@ pub(super) struct Scope<'a> {
     pub(super) wants: &'a Wants,
     /// Nothing else is.
     pub(super) sparse: bool,
+    /// Whatever the remote has is to be fetched.
+    pub(super) fetches: bool,
     /// How far our own blocks are compared with the remote's, whatever it has.
     pub(super) reach: u64,
 }
@@ -105,6 +109,11 @@ impl Download {
     /// Gives back memory that is kept for what may come.
     pub(super) fn shrink(&mut self) {
         self.in_flight.shrink_to_fit();
+    }
+
+    /// The blocks that the remote has, and that were not held here when it said so.
+    pub(super) fn to_come(&self) -> &SparseBits {
+        &self.has
     }
 
     pub(super) fn start(&mut self, now: Duration) {
@@ -204,11 +213,17 @@ impl Download {
             }
             self.want(window * WANT_BLOCKS, now, out);
         }
-        self.limit = if scope.sparse { scope.reach } else { self.remote_len.max(scope.reach) }.max(1);
+        self.limit = if scope.fetches { self.remote_len.max(scope.reach) } else { scope.reach }.max(1);
         while self.unanswered < WANTS_IN_FLIGHT && !self.all_wanted() {
             let start = self.next_window.saturating_mul(WANT_BLOCKS);
             // The remote announces new blocks only to those who wanted something: the first window always is.
-            if start > 0 && scope.reach == 0 {
+            let end = start.saturating_add(WANT_BLOCKS);
+            let ours = start < scope.reach && feed.bitfield().next_held(start, end).is_some();
+            if start > 0 && !ours {
+                if !scope.fetches {
+                    self.next_window += 1;
+                    continue;
+                }
                 let requested = self.has.is_empty() || self.cursor >= (start - WANT_BLOCKS) / 64;
                 if !requested {
                     return;
@@ -225,6 +240,22 @@ impl Download {
                 self.want(start, now, out);
             }
         }
+    }
+
+    /// Forgets what was wanted, so that the remote is asked again what it has.
+    pub(super) fn ask_again(&mut self) {
+        (self.next_window, self.ignored) = (0, false);
+        self.ahead.clear();
+    }
+
+    /// Whether a Want waits for its answer.
+    pub(super) fn is_asking(&self) -> bool {
+        self.unanswered > 0
+    }
+
+    /// Whether the remote left a Want without an answer: it may have more than it told.
+    pub(super) fn was_ignored(&self) -> bool {
+        self.ignored
     }
 
     fn want(&mut self, start: u64, now: Duration, out: &mut VecDeque<Message>) {
@@ -474,6 +505,11 @@ impl Download {
         self.has.remove(index);
     }
 
+    /// Blocks are held now that came from elsewhere.
+    pub(super) fn gained(&mut self, blocks: Range<u64>) {
+        self.has.remove_range(blocks.start, blocks.end);
+    }
+
     /// Blocks that others were asked for can be asked for again.
     pub(super) fn rewind(&mut self) {
         self.cursor = 0;
@@ -503,6 +539,7 @@ impl Download {
 
     /// The remote answered nothing for too long: what it was asked for counts as not there.
     pub(super) fn expire(&mut self) -> VecDeque<u64> {
+        self.ignored |= self.unanswered > 0;
         self.unanswered = 0;
         self.heard = true;
         self.questions.lost(0..u64::MAX);

@@ -3,7 +3,9 @@
 //! The rules are those of hypercore 9's `lib/replicate.js`; where two of ours meet, they keep to the same ones.
 
 mod download;
+mod owed;
 mod questions;
+mod standing;
 mod upload;
 
 use std::collections::VecDeque;
@@ -12,13 +14,16 @@ use std::time::Duration;
 
 use multifeed_proto::{Data, Have, Message, Request, SessionError};
 
-use self::download::{Download, Scope};
+use self::download::{Download, Scope, WANT_BLOCKS};
+use self::owed::Owed;
+pub(crate) use self::standing::Standing;
 use self::upload::Upload;
 use crate::error::{Conflict, ProofError, PutError, StoreError};
 use crate::feed::{Feed, Put};
 use crate::limits::Limits;
 use crate::prepared::prepare;
 use crate::sparse_bits::SparseBits;
+use crate::state::Moved;
 use crate::storage::Storage;
 use crate::wants::{WantId, Wants};
 
@@ -58,6 +63,8 @@ pub(crate) struct PeerOptions {
     pub(crate) upload: Option<bool>,
     /// Only what is asked for is fetched.
     pub(crate) sparse: bool,
+    /// It is to be known what the remote has.
+    pub(crate) observed: bool,
 }
 
 /// The feed that a machine works on: lent for the time of a call.
@@ -97,10 +104,25 @@ pub struct PeerInfo {
     pub opened: bool,
     /// One past the highest block that the remote has told of.
     pub remote_len: u64,
+    /// How many blocks it has; `None` where it did not tell all of it, and before the session is
+    /// [observed](crate::Multifeed::observe).
+    pub remote_blocks: Option<u64>,
+    /// Whether it has told all that it has, as far as that was asked. One that serves nothing tells nothing.
+    pub told: bool,
     /// Blocks that it is to bring: in a sparse session those that were requested.
     pub missing: u64,
+    /// Blocks that we hold and it lacks, as far as it told. What was sent counts as its own.
+    pub missing_there: u64,
     /// Blocks that it was asked for and that did not come yet.
     pub in_flight: u64,
+    /// About as many bytes, by the mean size of the feed's blocks.
+    pub bytes_in_flight: u64,
+    /// Blocks that it asked for and that were not sent yet.
+    pub requested: u64,
+    /// What moved on this session.
+    pub moved: Moved,
+    /// Whether both sides hold the same of it: see [`Multifeed::in_sync`](crate::Multifeed::in_sync).
+    pub in_sync: bool,
     /// Whether we fetch blocks of it.
     pub downloading: bool,
     /// Whether we serve it blocks.
@@ -121,10 +143,10 @@ pub(crate) enum Sent {
 }
 
 impl Sent {
-    /// The block that is sent.
-    pub(crate) fn block(&self) -> Option<u64> {
+    /// The block that is sent, and its size in bytes.
+    pub(crate) fn block(&self) -> Option<(u64, u64)> {
         match self {
-            Self::Message(Message::Data(data)) if data.value.is_some() => Some(data.index),
+            Self::Message(Message::Data(data)) => Some((data.index, data.value.as_ref()?.len() as u64)),
             _ => None,
         }
     }
@@ -135,7 +157,13 @@ impl Sent {
 pub(crate) struct Peer {
     /// Whether it stands in its session's queue of those with something to send.
     pub(crate) queued: bool,
+    /// What moved.
+    pub(crate) moved: Moved,
+    /// How it stood when its session last looked.
+    pub(crate) standing: Standing,
     options: PeerOptions,
+    /// It is to be known what the remote has, whether or not we need it.
+    observed: bool,
     opened: bool,
     downloading: bool,
     uploading: bool,
@@ -149,6 +177,8 @@ pub(crate) struct Peer {
     close: Closing,
     download: Download,
     upload: Upload,
+    /// What the remote lacks; kept where somebody wants to know, or our end hangs on it.
+    owed: Owed,
     out: VecDeque<Message>,
 }
 
@@ -165,7 +195,10 @@ impl Peer {
         let downloading = options.download.unwrap_or(!feed.writable());
         Self {
             queued: false,
+            moved: Moved::default(),
+            standing: Standing::default(),
             options,
+            observed: options.observed,
             opened: false,
             downloading,
             uploading: options.upload.unwrap_or(true),
@@ -177,6 +210,7 @@ impl Peer {
             close: Closing::Open,
             download: Download::default(),
             upload: Upload::default(),
+            owed: Owed::default(),
             out: VecDeque::new(),
         }
     }
@@ -188,6 +222,11 @@ impl Peer {
             (true, false) => self.download.missing(),
             (true, true) => self.download.in_flight() as u64,
         }
+    }
+
+    /// The blocks that the remote has and that are still to be fetched, some of which may be held by now.
+    pub(crate) fn to_come(&self) -> Option<&SparseBits> {
+        self.downloading.then(|| self.download.to_come())
     }
 
     /// Whether there is something for [`Peer::poll`].
@@ -222,10 +261,10 @@ impl Peer {
                 let before = self.download.remote_len();
                 let told = self.download.have(work.feed, &have)?;
                 effect.remote_len = Some(self.download.remote_len()).filter(|&len| len > before);
-                if !self.options.live {
+                if self.keeps_account() {
                     match told {
-                        Some(told) => self.upload.owe(work.feed, &told),
-                        None => self.upload.paid(have.start, have.length),
+                        Some(told) => self.note_told(&told, work)?,
+                        None => self.owed.has(have.start, have.length),
                     }
                 }
             }
@@ -233,6 +272,13 @@ impl Peer {
                 for index in self.download.unhave(start, length) {
                     work.reserved.remove(index);
                     effect.released = true;
+                }
+                if self.observed {
+                    match length.max(1) {
+                        // Cheaper to be told again what is left; all else counts as missing there.
+                        WANT_BLOCKS.. => self.download.ask_again(),
+                        length => self.owed.lost(work.feed, start..start.saturating_add(length)),
+                    }
                 }
             }
             Message::Want { start, length } if self.uploading => {
@@ -284,6 +330,7 @@ impl Peer {
         }
         work.reserved.remove(index);
         self.download.stored(index);
+        self.owed.received(index);
         let Some(size) = data.value.as_ref().map(|value| value.len() as u64) else {
             // The remote has the hash alone: not to be asked for again.
             return Ok(());
@@ -336,6 +383,11 @@ impl Peer {
     /// Blocks were given up here.
     pub(crate) fn retract(&mut self, blocks: Range<u64>, limits: &Limits) {
         self.download.given_up(&blocks);
+        if self.observed {
+            self.owed.cleared(&blocks);
+        } else {
+            self.owed.forget(&blocks);
+        }
         if self.uploading {
             self.upload.retract(blocks, limits);
         }
@@ -386,20 +438,6 @@ impl Peer {
         self.downloading
     }
 
-    /// What can be told of it.
-    pub(crate) fn info(&self) -> PeerInfo {
-        PeerInfo {
-            opened: self.opened,
-            remote_len: self.download.remote_len(),
-            missing: self.missing(),
-            in_flight: self.download.in_flight() as u64,
-            downloading: self.downloading,
-            uploading: self.uploading,
-            remote_downloading: self.remote_downloading,
-            remote_uploading: self.remote_uploading,
-        }
-    }
-
     /// Blocks came from elsewhere or were appended here.
     pub(crate) fn announce(&mut self, blocks: Range<u64>, limits: &Limits) {
         if self.uploading {
@@ -426,9 +464,10 @@ impl Peer {
             return;
         }
         let alone = self.ends_alone(work.feed);
-        let reach = if alone { work.feed.len() } else { 0 };
-        let scope = Scope { wants: work.wants, sparse: self.options.sparse, reach };
-        if self.remote_uploading && (self.downloading || alone) {
+        let reach = if alone || self.observed { work.feed.len() } else { 0 };
+        let fetches = self.downloading && !self.options.sparse;
+        let scope = Scope { wants: work.wants, sparse: self.options.sparse, fetches, reach };
+        if self.remote_uploading && (self.downloading || alone || self.observed) {
             self.download.wants(scope, work.feed, work.now, &mut self.out);
         }
         if self.remote_uploading && self.downloading {
@@ -503,6 +542,12 @@ impl Peer {
             return Ok(None);
         }
         let uploaded = self.upload.poll(work)?;
+        match &uploaded {
+            Some(Message::Data(data)) if data.value.is_some() => self.owed.sent(data.index, self.download.is_asking()),
+            // Given up here, or asked for and not to be had.
+            Some(Message::Unhave { start, length }) => self.owed.forget(&(*start..start.saturating_add(*length))),
+            _ => {}
+        }
         if self.ends_alone(work.feed) {
             self.advance(work);
         }
@@ -510,7 +555,7 @@ impl Peer {
     }
 
     fn wants_more(&mut self, feed: &Feed, wants: &Wants) -> bool {
-        let scope = Scope { wants, sparse: self.options.sparse, reach: 0 };
+        let scope = Scope { wants, sparse: self.options.sparse, fetches: self.downloading, reach: 0 };
         self.downloading && !(self.opened && self.download.finished(scope, feed))
     }
 
@@ -524,14 +569,13 @@ impl Peer {
     fn serves_nothing_more(&self) -> bool {
         !self.remote_downloading
             || !self.uploading
-            || (self.remote_uploading && self.download.told() && self.upload.is_idle() && self.upload.owes_nothing())
+            || (self.remote_uploading && self.download.told() && self.upload.is_idle() && self.owed.is_empty())
     }
 
     /// Whether only its silence can tell that the remote has everything: it is live, so it never says so, and it serves nothing,
     /// so it does not say what it has.
     fn is_kept_in_the_dark(&self) -> bool {
-        let serves = self.uploading && self.remote_downloading && !self.remote_uploading;
-        self.options.one_sided && serves && self.close == Closing::Open
+        self.options.one_sided && self.is_served_in_the_dark()
     }
 
     /// When the remote will have asked for nothing for so long that it seems to have everything.

@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use multifeed_proto::{Have, Message, Request};
 
-use super::download::{Told, WANT_BLOCKS};
+use super::download::WANT_BLOCKS;
 use super::{PeerFault, Work};
 use crate::bitfield::rle;
 use crate::error::StoreError;
-use crate::feed::{Answer, Feed};
+use crate::feed::Answer;
 use crate::limits::Limits;
-use crate::sparse_bits::SparseBits;
 use crate::storage::Storage;
 
 /// A Want is answered only where its start and length are multiples of this (hypercore's bits of a page).
@@ -31,14 +30,12 @@ pub(super) struct Upload {
     retracted: VecDeque<Range<u64>>,
     /// Whether the remote wanted anything: only then is it told what is new.
     told: bool,
-    /// When the remote last asked for anything.
+    /// When the remote last asked for anything, or was told of something new.
     asked_at: Duration,
-    /// Blocks that we hold and the remote lacks, as far as it said so; kept only where our end hangs on it.
-    owed: SparseBits,
 }
 
 impl Upload {
-    /// When the remote last asked for anything, if ever.
+    /// When the remote last asked for anything, or was told of something new, if ever.
     pub(super) fn asked_at(&self) -> Option<Duration> {
         self.told.then_some(self.asked_at)
     }
@@ -109,7 +106,6 @@ impl Upload {
 
     /// Blocks are no longer here.
     pub(super) fn retract(&mut self, blocks: Range<u64>, limits: &Limits) {
-        self.owed.remove_range(blocks.start, blocks.end);
         if !self.told {
             return;
         }
@@ -147,20 +143,9 @@ impl Upload {
         }
     }
 
-    /// The remote told all that it has in a range; so it lacks the rest of what we hold there.
-    pub(super) fn owe(&mut self, feed: &Feed, told: &Told) {
-        for (word, members) in told.words().take_while(|(word, _)| word * 64 < feed.len()) {
-            self.owed.set_word(word, feed.served_word(word) & !members);
-        }
-    }
-
-    /// The remote has blocks.
-    pub(super) fn paid(&mut self, start: u64, length: u64) {
-        self.owed.remove_range(start, start.saturating_add(length.max(1)));
-    }
-
-    pub(super) fn owes_nothing(&self) -> bool {
-        self.owed.is_empty()
+    /// Blocks that the remote asked for and that were not sent yet.
+    pub(super) fn requested(&self) -> u64 {
+        self.requests.len() as u64
     }
 
     /// The next message to send: what we have before what is new, and both before blocks.
@@ -177,11 +162,12 @@ impl Upload {
                 .map_err(PeerFault::Store);
         }
         if let Some(blocks) = self.news.pop_front() {
+            // The remote may have nothing to ask for until it hears of this.
+            self.asked_at = work.now;
             let have = Have { start: blocks.start, length: blocks.end - blocks.start, bitfield: None, ack: false };
             return Ok(Some(Message::Have(have)));
         }
         let Some(request) = self.requests.pop_front() else { return Ok(None) };
-        self.owed.remove(request.index);
         match work.feed.answer(work.storage, &request).map_err(PeerFault::Store)? {
             Answer::Data(data) => return Ok(Some(Message::Data(data))),
             Answer::TooLarge { index, size } => work.too_large.push((index, size)),

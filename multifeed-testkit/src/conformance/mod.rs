@@ -8,6 +8,7 @@ pub mod ends;
 pub mod flow;
 pub mod live;
 pub mod reads;
+pub mod state;
 mod wire;
 
 use std::future::Future;
@@ -59,6 +60,8 @@ macro_rules! conformance {
         $crate::conformance!($adapter, flow: both_directions_full_with_one_slot, a_stuck_reader_stops_nobody_else, a_stuck_store_times_nobody_out, a_full_disk_is_our_own_fault, calls_go_on_during_a_sync, an_accepted_call_completes, many_sessions_at_once);
         $crate::conformance!($adapter, reads: fetching_waits_for_a_block, fetching_ends_with_typed_errors, dropping_a_fetch_ends_it,
             downloads_of_ranges_and_blocks, streams_of_blocks, a_stream_waits_for_its_reader, seeks, updates, clearing_and_auditing, events_of_a_feed, transfers_can_be_switched, signatures_and_roots, key_pairs_come_and_go, handles_cross_threads);
+        $crate::conformance!($adapter, state: in_sync_again_and_again, waiting_for_in_sync_ends, holes_are_named,
+            what_is_synced_to_disk_outlives_a_power_cut);
         $crate::conformance!($adapter, ends: peers_vanish_and_come_back, another_root_key, another_version, another_client,
             dropping_a_sync_ends_it, closing_during_a_sync, closing_twice, garbage_instead_of_a_handshake, silence_instead_of_a_handshake, silence_later, replicating_when_closed, dropping_all_handles_closes);
     };

@@ -1,0 +1,157 @@
+//! What a remote lacks of what we hold.
+//!
+//! It is the difference between what it told and what we hold, kept as blocks come and go on either side. What we sent counts as the
+//! remote's at once: the stream is in order, so that a session that ends well has delivered it, and no remote tells
+//! its source what it got.
+
+use std::ops::Range;
+
+use super::download::Told;
+use crate::feed::Feed;
+use crate::sparse_bits::{SparseBits, words_of};
+
+/// Blocks sent that are remembered at the least: far more than any remote has asked for at a time.
+const RECENT: u64 = 4096;
+
+/// The blocks that we hold and the remote lacks, as far as it told what it has. Where nothing moved it takes no room.
+#[derive(Debug, Default)]
+pub(super) struct Owed(Option<Box<Account>>);
+
+#[derive(Debug, Default)]
+struct Account {
+    /// What it lacks.
+    blocks: SparseBits,
+    /// Of what we hold, what the remote gave up: it lacks that and did not ask for it again.
+    given_up: SparseBits,
+    /// What the remote has and we gave up.
+    left: SparseBits,
+    /// Blocks that were sent lately, the older ones apart. A remote that says what it has may not have stored them when it says so.
+    recent: SparseBits,
+    older: SparseBits,
+}
+
+impl Owed {
+    pub(super) fn count(&self) -> u64 {
+        self.0.as_ref().map_or(0, |account| account.blocks.count())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.count() == 0
+    }
+
+    /// How many blocks the remote has, where we hold `ours` and lack `missing` of it.
+    pub(super) fn remote_blocks(&self, ours: u64, missing: u64) -> u64 {
+        let Some(account) = &self.0 else { return ours + missing };
+        (ours + missing + account.left.count()).saturating_sub(account.blocks.count() + account.given_up.count())
+    }
+
+    /// The remote told all that it has in a range; so it lacks the rest of what we hold there.
+    ///
+    /// `held` gives the words of what we hold, and `never_sent` is not counted: blocks that no message can carry.
+    pub(super) fn told(&mut self, feed: &Feed, told: &Told, held: impl Fn(u64) -> u64, never_sent: &[(u64, u64)]) {
+        for (word, members) in told.words().take_while(|(word, _)| word * 64 < feed.len()) {
+            let lacks = held(word) & !members;
+            if lacks != 0 || self.0.is_some() {
+                self.account().told(word, lacks);
+            }
+        }
+        if let Some(account) = &mut self.0 {
+            never_sent.iter().for_each(|(index, _)| _ = account.blocks.remove(*index));
+        }
+    }
+
+    /// The remote has blocks.
+    pub(super) fn has(&mut self, start: u64, length: u64) {
+        self.forget(&(start..start.saturating_add(length.max(1))));
+    }
+
+    /// The remote gave blocks up, or did not take what was sent.
+    pub(super) fn lost(&mut self, feed: &Feed, blocks: Range<u64>) {
+        for (word, mask) in words_of(blocks.start, blocks.end.min(feed.len())) {
+            self.account().lost(word, mask, feed.bitfield().word(word) & mask);
+        }
+    }
+
+    /// Blocks are held here now, of which the remote has those in `theirs`.
+    pub(super) fn gained(&mut self, blocks: Range<u64>, theirs: &SparseBits) {
+        for (word, mask) in words_of(blocks.start, blocks.end) {
+            self.account().gained(word, mask, theirs.word(word));
+        }
+    }
+
+    /// Blocks that were held are given up here.
+    pub(super) fn cleared(&mut self, blocks: &Range<u64>) {
+        for (word, mask) in words_of(blocks.start, blocks.end) {
+            self.account().cleared(word, mask);
+        }
+        self.forget(blocks);
+    }
+
+    /// Blocks count no more: they are not held here, or are there.
+    pub(super) fn forget(&mut self, blocks: &Range<u64>) {
+        if let Some(account) = &mut self.0 {
+            account.blocks.remove_range(blocks.start, blocks.end);
+            account.given_up.remove_range(blocks.start, blocks.end);
+        }
+    }
+
+    /// The remote sent a block.
+    pub(super) fn received(&mut self, index: u64) {
+        if let Some(account) = &mut self.0 {
+            account.left.remove(index);
+        }
+    }
+
+    /// A block was sent. `asking` while the remote was asked what it has, and did not answer yet.
+    pub(super) fn sent(&mut self, index: u64, asking: bool) {
+        let account = self.account();
+        account.blocks.remove(index);
+        account.given_up.remove(index);
+        if account.recent.count() >= RECENT && !asking {
+            account.older = std::mem::take(&mut account.recent);
+        }
+        account.recent.insert(index);
+    }
+
+    fn account(&mut self) -> &mut Account {
+        self.0.get_or_insert_default()
+    }
+}
+
+impl Account {
+    fn told(&mut self, word: u64, lacks: u64) {
+        let lacks = lacks & !self.recent.word(word) & !self.older.word(word);
+        let given_up = lacks & self.given_up.word(word);
+        self.given_up.set_word(word, given_up);
+        self.left.set_word(word, 0);
+        self.blocks.set_word(word, lacks & !given_up);
+    }
+
+    fn lost(&mut self, word: u64, mask: u64, held: u64) {
+        self.forget_sent(word, mask);
+        self.blocks.set_word(word, self.blocks.word(word) & !mask);
+        self.left.set_word(word, self.left.word(word) & !mask);
+        self.given_up.set_word(word, self.given_up.word(word) | held);
+    }
+
+    fn gained(&mut self, word: u64, mask: u64, theirs: u64) {
+        self.forget_sent(word, mask);
+        let theirs = theirs | self.left.word(word);
+        self.blocks.set_word(word, self.blocks.word(word) | (mask & !theirs));
+        self.left.set_word(word, self.left.word(word) & !mask);
+    }
+
+    fn cleared(&mut self, word: u64, mask: u64) {
+        let theirs = mask & !self.blocks.word(word) & !self.given_up.word(word);
+        self.left.set_word(word, self.left.word(word) | theirs);
+    }
+
+    fn forget_sent(&mut self, word: u64, mask: u64) {
+        for sent in [&mut self.recent, &mut self.older] {
+            let members = sent.word(word);
+            if members & mask != 0 {
+                sent.set_word(word, members & !mask);
+            }
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! How a feed stands on a session: what is missing on either side, and whether both hold the same.
+
+use super::download::{Scope, Told};
+use super::{Closing, Peer, PeerFault, PeerInfo, Work};
+use crate::feed::Feed;
+use crate::storage::Storage;
+
+/// The numbers of one feed on one session, which its session sums up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// Blocks that the remote is to bring.
+    pub(crate) missing_here: u64,
+    /// Blocks that it lacks and we hold, as far as it told.
+    pub(crate) missing_there: u64,
+    /// Blocks that it was asked for.
+    pub(crate) in_flight: u64,
+    /// Their bytes, by the mean of the feed.
+    pub(crate) bytes_in_flight: u64,
+    /// Blocks that it asked for.
+    pub(crate) requested: u64,
+    /// 1 where both sides hold the same.
+    pub(crate) in_sync: u64,
+}
+
+impl Standing {
+    pub(crate) fn add(&mut self, other: Standing) {
+        self.missing_here += other.missing_here;
+        self.missing_there += other.missing_there;
+        self.in_flight += other.in_flight;
+        self.bytes_in_flight += other.bytes_in_flight;
+        self.requested += other.requested;
+        self.in_sync += other.in_sync;
+    }
+
+    /// Takes out what was added before.
+    pub(crate) fn remove(&mut self, other: Standing) {
+        self.missing_here -= other.missing_here;
+        self.missing_there -= other.missing_there;
+        self.in_flight -= other.in_flight;
+        self.bytes_in_flight -= other.bytes_in_flight;
+        self.requested -= other.requested;
+        self.in_sync -= other.in_sync;
+    }
+}
+
+impl Peer {
+    /// From now on it is to be known what the remote has, of feeds too that are not fetched from it: it is asked.
+    pub(crate) fn observe<S: Storage>(&mut self, work: &mut Work<'_, S>) {
+        if !std::mem::replace(&mut self.observed, true) && self.opened {
+            self.download.ask_again();
+            self.advance(work);
+        }
+    }
+
+    /// Blocks came from elsewhere, or were appended.
+    pub(crate) fn gained(&mut self, blocks: std::ops::Range<u64>) {
+        self.owed.gained(blocks.clone(), self.download.to_come());
+        self.download.gained(blocks);
+    }
+
+    /// How things stand now.
+    pub(crate) fn assess<S: Storage>(&mut self, work: &mut Work<'_, S>) -> Standing {
+        let in_flight = self.download.in_flight() as u64;
+        Standing {
+            missing_here: self.missing(),
+            missing_there: self.missing_there(),
+            in_flight,
+            bytes_in_flight: bytes_of(work.feed, in_flight),
+            requested: self.upload.requested(),
+            in_sync: u64::from(self.is_in_sync(work)),
+        }
+    }
+
+    /// Whether only time tells that the remote has everything.
+    pub(crate) fn waits_for_silence(&self) -> bool {
+        self.observed && self.standing.in_sync == 0 && self.is_served_in_the_dark()
+    }
+
+    /// What can be told of it.
+    pub(crate) fn info(&self, feed: &Feed) -> PeerInfo {
+        let in_flight = self.download.in_flight() as u64;
+        let told = self.has_told();
+        let theirs = self.owed.remote_blocks(feed.downloaded(), self.download.missing());
+        PeerInfo {
+            opened: self.opened,
+            remote_len: self.download.remote_len(),
+            remote_blocks: (told && self.observed).then_some(theirs),
+            told,
+            missing: self.missing(),
+            missing_there: self.missing_there(),
+            in_flight,
+            bytes_in_flight: bytes_of(feed, in_flight),
+            requested: self.upload.requested(),
+            moved: self.moved,
+            in_sync: self.standing.in_sync == 1,
+            downloading: self.downloading,
+            uploading: self.uploading,
+            remote_downloading: self.remote_downloading,
+            remote_uploading: self.remote_uploading,
+        }
+    }
+
+    /// Whether what the remote lacks is kept account of.
+    pub(super) fn keeps_account(&self) -> bool {
+        self.observed || !self.options.live
+    }
+
+    /// The remote told all that it has in a range.
+    pub(super) fn note_told<S: Storage>(&mut self, told: &Told, work: &mut Work<'_, S>) -> Result<(), PeerFault> {
+        let never_sent = work.feed.oversized(work.storage).map_err(PeerFault::Store)?;
+        let feed = &*work.feed;
+        // What is held back until it is synced will be sent too; an end is not put off for it.
+        let all = self.observed;
+        let held = |word| if all { feed.bitfield().word(word) } else { feed.served_word(word) };
+        self.owed.told(feed, told, held, &never_sent);
+        Ok(())
+    }
+
+    fn missing_there(&self) -> u64 {
+        if self.uploading && self.remote_downloading && self.remote_uploading { self.owed.count() } else { 0 }
+    }
+
+    /// Whether the remote has told all that it has, as far as it serves blocks.
+    fn has_told(&self) -> bool {
+        self.opened && self.remote_uploading && self.download.told() && !self.download.was_ignored()
+    }
+
+    fn is_in_sync<S: Storage>(&mut self, work: &mut Work<'_, S>) -> bool {
+        let open = self.observed && self.opened && self.close == Closing::Open;
+        open && !work.feed.is_held_back() && self.holds_all(work) && self.remote_holds_all(work)
+    }
+
+    fn holds_all<S: Storage>(&mut self, work: &mut Work<'_, S>) -> bool {
+        let scope = Scope { wants: work.wants, sparse: self.options.sparse, fetches: self.downloading, reach: 0 };
+        !self.downloading || !self.remote_uploading || self.download.finished(scope, work.feed)
+    }
+
+    fn remote_holds_all<S: Storage>(&self, work: &Work<'_, S>) -> bool {
+        if !self.uploading || !self.remote_downloading {
+            return true;
+        }
+        let known =
+            if self.remote_uploading { self.has_told() && self.owed.is_empty() } else { work.now >= self.quiet_at() };
+        known && self.upload.is_idle()
+    }
+
+    /// Whether the remote fetches, and does not say what it has.
+    pub(super) fn is_served_in_the_dark(&self) -> bool {
+        self.uploading && self.remote_downloading && !self.remote_uploading && self.close == Closing::Open
+    }
+}
+
+/// About as many bytes as these blocks have.
+fn bytes_of(feed: &Feed, blocks: u64) -> u64 {
+    feed.byte_len().checked_div(feed.len()).unwrap_or(0).saturating_mul(blocks)
+}
