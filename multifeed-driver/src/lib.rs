@@ -25,6 +25,7 @@ mod options;
 mod pump;
 mod reads;
 mod runtime;
+mod sink;
 mod state;
 mod store;
 mod sync;
@@ -40,6 +41,7 @@ pub use multifeed::{FeedRef, Multifeed, generate_key_pair};
 pub use options::{Options, PumpOptions};
 pub use reads::{Download, FeedPeer, Selection, Wait};
 pub use runtime::Runtime;
+pub use sink::{BlockSink, WriteOptions};
 pub use sync::{Sync, SyncCloser, SyncEvent, SyncId, Totals};
 pub use watch::{FeedEvent, FeedEvents};
 

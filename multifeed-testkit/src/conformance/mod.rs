@@ -59,7 +59,7 @@ macro_rules! conformance {
         $crate::conformance!($adapter, live: late_writers_and_late_blocks, gossip_over_a_middle, events_tell_of_feeds_and_blocks, one_live_side);
         $crate::conformance!($adapter, flow: both_directions_full_with_one_slot, a_stuck_reader_stops_nobody_else, a_stuck_store_times_nobody_out, a_full_disk_is_our_own_fault, calls_go_on_during_a_sync, an_accepted_call_completes, many_sessions_at_once);
         $crate::conformance!($adapter, reads: fetching_waits_for_a_block, fetching_ends_with_typed_errors, dropping_a_fetch_ends_it,
-            downloads_of_ranges_and_blocks, streams_of_blocks, a_stream_waits_for_its_reader, seeks, updates, clearing_and_auditing, events_of_a_feed, transfers_can_be_switched, signatures_and_roots, key_pairs_come_and_go, handles_cross_threads);
+            downloads_of_ranges_and_blocks, streams_of_blocks, a_stream_waits_for_its_reader, a_sink_splits_and_batches, seeks, updates, clearing_and_auditing, events_of_a_feed, transfers_can_be_switched, signatures_and_roots, key_pairs_come_and_go, handles_cross_threads);
         $crate::conformance!($adapter, state: in_sync_again_and_again, waiting_for_in_sync_ends, holes_are_named,
             what_is_synced_to_disk_outlives_a_power_cut);
         $crate::conformance!($adapter, ends: peers_vanish_and_come_back, another_root_key, another_version, another_client,

@@ -1,11 +1,14 @@
 //! What an application fetches, waits for, gives up and watches.
 
-use std::pin::pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use futures_lite::future::{poll_once, zip};
+use futures_sink::Sink;
 use multifeed_driver::{
-    Error, Feed, FeedEvent, KeyPair, Multifeed, Options, Place, ReadOptions, Replicate, Wait, generate_key_pair,
+    Error, Feed, FeedEvent, KeyPair, Multifeed, Options, Place, ReadOptions, Replicate, Wait, WriteOptions,
+    generate_key_pair,
 };
 
 use super::{Adapter, assert_same, connect, ends, fill, filled, held, is_closed, memory, memory_with, sync};
@@ -428,4 +431,44 @@ pub async fn handles_cross_threads<A: Adapter>() {
     drop(sendable(feed.fetch(0)));
     drop(sendable(multi.events()));
     drop(sendable(feed.events().await.unwrap()));
+}
+
+/// A sink splits what is too long, appends in batches, and tells of a batch that failed.
+pub async fn a_sink_splits_and_batches<A: Adapter>() {
+    let multi = memory().await;
+    let feed = multi.writer("sink").await.unwrap();
+    let mut sink = feed.sink(WriteOptions { max_block_bytes: Some(100) });
+    let items: Vec<Vec<u8>> = (0..3000usize).map(|n| vec![n as u8; n % 350]).collect();
+    for item in &items {
+        poll_fn(|cx| Sink::<Vec<u8>>::poll_ready(Pin::new(&mut sink), cx)).await.unwrap();
+        Pin::new(&mut sink).start_send(item.clone()).unwrap();
+    }
+    // Full batches went by themselves, and the rest waits.
+    let before = feed.len();
+    assert!(before > 0, "nothing was appended before the flush");
+    poll_fn(|cx| Sink::<Vec<u8>>::poll_close(Pin::new(&mut sink), cx)).await.unwrap();
+    let expected: Vec<&[u8]> = items
+        .iter()
+        .flat_map(|item| if item.is_empty() { vec![&item[..]] } else { item.chunks(100).collect() })
+        .collect();
+    assert!(before < feed.len());
+    assert_eq!(feed.len(), expected.len() as u64);
+    for (index, block) in (0..).zip(&expected) {
+        assert_eq!(feed.get(index).await.unwrap().as_deref(), Some(*block), "block {index}");
+    }
+    // Batches of many, not one signature for each block.
+    assert_eq!(feed.signature(0).await.unwrap().map(|(len, _)| len > 100), Some(true));
+
+    // A block that no peer could be sent: of its batch nothing is appended, and what comes later is.
+    let mut whole = feed.sink(WriteOptions::default());
+    for item in [vec![1], vec![0; 8 << 20]] {
+        poll_fn(|cx| Sink::<Vec<u8>>::poll_ready(Pin::new(&mut whole), cx)).await.unwrap();
+        Pin::new(&mut whole).start_send(item).unwrap();
+    }
+    let failed = poll_fn(|cx| Sink::<Vec<u8>>::poll_flush(Pin::new(&mut whole), cx)).await;
+    assert!(matches!(failed, Err(Error::Append(_))), "{failed:?}");
+    assert_eq!(feed.len(), expected.len() as u64);
+    Pin::new(&mut whole).start_send("text".to_owned()).unwrap();
+    poll_fn(|cx| Sink::<String>::poll_flush(Pin::new(&mut whole), cx)).await.unwrap();
+    assert_eq!(feed.head().await.unwrap().as_deref(), Some(&b"text"[..]));
 }
