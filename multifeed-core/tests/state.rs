@@ -407,3 +407,75 @@ fn feeds_that_need_no_channel_are_in_sync() {
     let state = state(&stores, &link, 0, START);
     assert_eq!((state.feeds, state.feeds_in_sync, state.moved.blocks_sent), (5, 5, 1));
 }
+
+/// xorshift32
+struct Random(u32);
+
+impl Random {
+    fn below(&mut self, below: u32) -> u32 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 17;
+        self.0 ^= self.0 << 5;
+        self.0 % below
+    }
+}
+
+/// What is said of a remote at rest is what it holds, whatever came and went before, and whenever somebody began to ask.
+#[test]
+fn what_is_said_of_a_remote_is_true() {
+    for seed in 1..=30u32 {
+        let mut random = Random(seed.wrapping_mul(2_654_435_761) | 1);
+        let mut stores: Vec<Store> = (0..3).map(|_| store()).collect();
+        let ids: Vec<FeedId> = (0..3).map(|n| writer(&mut stores[n as usize], n)).collect();
+        let mut links: Vec<Link> = [[0, 1], [1, 2], [2, 0]]
+            .into_iter()
+            .map(|ends| Link::plain(&mut stores, ends, Replicate::live()))
+            .collect();
+        links.iter_mut().for_each(|link| link.chunk = 500 + 200 * random.below(20) as usize);
+        let clears = seed % 2 == 0;
+        for _ in 0..60 {
+            let n = random.below(3) as usize;
+            match random.below(8) {
+                0 | 1 => {
+                    let from = stores[n].info(ids[n]).len;
+                    let count = u64::from(random.below(40));
+                    stores[n].append(ids[n], &blocks(from, count, 60)).unwrap();
+                    stores[n].commit(START);
+                }
+                2 if clears => {
+                    let feeds: Vec<FeedId> = stores[n].feeds().collect();
+                    let id = feeds[random.below(feeds.len() as u32) as usize];
+                    let start = u64::from(random.below(60));
+                    stores[n].clear(id, start..start + u64::from(random.below(30))).unwrap();
+                }
+                3 => observe(&mut stores, &links[n]),
+                _ => {
+                    for _ in 0..random.below(6) {
+                        links[n].turn(&mut stores, START);
+                    }
+                }
+            }
+        }
+        links.iter().for_each(|link| observe(&mut stores, link));
+        run(&mut stores, &mut links, START);
+        for link in &links {
+            if !clears {
+                let states = [0, 1].map(|side| state(&stores, link, side, START));
+                assert_eq!(in_sync(&stores, link), [true, true], "seed {seed}: {states:#?}");
+            }
+            for side in [0, 1] {
+                let (here, there) = (link.ends[side].0, link.ends[1 - side].0);
+                for id in stores[here].feeds().collect::<Vec<_>>() {
+                    let key = stores[here].info(id).key;
+                    let theirs = stores[there].info(stores[there].find(&key).unwrap()).downloaded;
+                    let infos = stores[here].peers(id);
+                    let here = infos.iter().find(|(peer, _)| *peer == link.ends[side].1.peer());
+                    // Without a channel both turned out to hold the same.
+                    let Some((_, info)) = here else { continue };
+                    assert!(info.told, "seed {seed}: {info:?}");
+                    assert_eq!(info.remote_blocks, Some(theirs), "seed {seed}: {info:?}");
+                }
+            }
+        }
+    }
+}

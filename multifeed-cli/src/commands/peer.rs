@@ -101,10 +101,8 @@ pub(super) async fn show<T>(multi: &Multifeed, output: &Output, work: impl Futur
     loop {
         tokio::select! {
             done = &mut work => return done,
-            _ = look.tick() => {
-                if let Ok(state) = multi.sync_state().await {
-                    output.set_standing(&Standing::from(state.all));
-                }
+            Ok(state) = async { look.tick().await; multi.sync_state().await } => {
+                output.set_standing(&Standing::from(state.all));
             }
         }
     }

@@ -47,6 +47,8 @@ pub(super) struct Download {
     heard: bool,
     /// Whether it left a Want without an answer.
     ignored: bool,
+    /// Whether it is to be asked for all of it once more.
+    again: bool,
     /// No word of `has` below this one holds a block that can be requested now.
     cursor: u64,
     /// Blocks asked for, oldest first.
@@ -204,6 +206,7 @@ impl Download {
     ///
     /// `reach` is how far they must go at least, in blocks, whatever the remote has.
     pub(super) fn wants(&mut self, scope: Scope<'_>, feed: &Feed, now: Duration, out: &mut VecDeque<Message>) {
+        self.begin_again();
         while self.unanswered < WANTS_IN_FLIGHT
             && let Some(window) = self.window_asked_for(scope, feed)
         {
@@ -242,10 +245,18 @@ impl Download {
         }
     }
 
-    /// Forgets what was wanted, so that the remote is asked again what it has.
+    /// Has the remote asked again what it has.
     pub(super) fn ask_again(&mut self) {
-        (self.next_window, self.ignored) = (0, false);
-        self.ahead.clear();
+        self.again = true;
+    }
+
+    /// Forgets what was wanted, where that is due. While a Want waits for its answer it is not: a remote may answer two that are alike
+    /// once.
+    fn begin_again(&mut self) {
+        if self.again && self.unanswered == 0 {
+            (self.next_window, self.ignored, self.again) = (0, false, false);
+            self.ahead.clear();
+        }
     }
 
     /// Whether a Want waits for its answer.
@@ -320,7 +331,7 @@ impl Download {
 
     /// Whether the remote has told everything that it was asked about.
     pub(super) fn told(&self) -> bool {
-        self.heard && self.unanswered == 0 && self.all_wanted()
+        self.heard && self.unanswered == 0 && !self.again && self.all_wanted()
     }
 
     /// The next Request, where one more may be in flight and the remote has a block that nobody was asked for: what somebody
@@ -524,7 +535,7 @@ impl Download {
     /// The remote serves nothing any more: forgets what it has, and gives back what was asked for.
     pub(super) fn stop(&mut self) -> VecDeque<u64> {
         self.has.clear();
-        self.unanswered = 0;
+        (self.unanswered, self.again) = (0, false);
         self.heard = true;
         self.next_window = u64::MAX;
         self.questions = Questions::default();
