@@ -7,7 +7,7 @@ use std::time::Duration;
 use common::{facts, held, join_js, js, js_facts, memory, run, sparse, sync_js};
 use multifeed_testkit::blocks::{block, blocks, digest};
 use multifeed_testkit::js::{self as testkit, JsFeed, JsPeer};
-use multifeed_tokio::{Error, Multifeed, Options, Place, ReadOptions, Replicate, Wait};
+use multifeed_tokio::{Error, Multifeed, Options, Place, ReadOptions, Replicate, Role, Wait};
 use serde_json::json;
 
 #[test]
@@ -249,4 +249,35 @@ fn base64(bytes: &[u8]) -> String {
             four
         })
         .collect()
+}
+
+/// The name of our extension is all that JS sees of it, in either role: feeds that both have are listed and opened as ever.
+#[test]
+fn js_does_not_notice_that_we_would_reconcile() {
+    run(async {
+        let (mut peer, address) = js(|| JsPeer::listen(&[]));
+        js(|| peer.append("js", 3, 100, 1));
+        let multi = memory().await;
+        for name in ["a", "b"] {
+            multi.writer(name).await.unwrap().append(name).await.unwrap();
+        }
+        sync_js(&multi, &mut peer, address).await;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        for initiator in [true, false] {
+            for reconcile in [None, Some(false)] {
+                let options = Replicate { reconcile, ..Replicate::default() };
+                let sync = if initiator {
+                    join_js(&multi, address, options).await
+                } else {
+                    js(|| peer.connect(listener.local_addr()?));
+                    multi.replicate(listener.accept().await.unwrap().0, Role::Responder, options)
+                };
+                let totals = sync.finish().await.unwrap();
+                assert_eq!((totals.moved.feeds, totals.moved.in_step), (3, 0), "{initiator} {reconcile:?}");
+                assert!(totals.stream.messages_out > 2 * 3, "{:?}", totals.stream);
+                assert_eq!(js(|| peer.event("ended"))["clean"], true, "{}", peer.history());
+            }
+        }
+        assert_eq!(facts(&multi).await, js_facts(&js(|| peer.feeds())));
+    });
 }
