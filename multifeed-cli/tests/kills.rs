@@ -1,4 +1,4 @@
-//! A process that appends and syncs, killed (`SIGKILL`) at any moment, over and over on the same store. After each kill the store
+//! A process that appends and syncs, killed (`SIGKILL`) at any moment, over and over on the same stores. After each kill the store
 //! opens, verifies, has every block whose append returned, is not shorter than what a peer saw, syncs on until both hold the same, and
 //! JS opens what each of them left, too. `MULTIFEED_KILLS=COUNT` kills more often.
 //!
@@ -21,8 +21,8 @@ use tokio::net::{TcpListener, TcpStream};
 const VARIABLE: &str = "MULTIFEED_KILLED";
 /// How often it is killed where nothing else is asked for.
 const KILLS: u64 = 24;
-/// How many stores one JS process looks at.
-const JS_AT_ONCE: usize = 25;
+/// Kills of one store, before a new one is begun; one JS process then looks at what each of them left.
+const KILLS_OF_A_STORE: u64 = 25;
 
 fn main_of_the_killed(told: &str) -> Result<()> {
     let mut words = told.split('\n');
@@ -65,8 +65,14 @@ fn killed_at_any_moment() -> Result<()> {
     let asked = std::env::var("MULTIFEED_KILLS").ok().and_then(|text| text.parse().ok());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     for (at, level) in ["none", "interval", "always"].into_iter().enumerate() {
-        let kills = asked.unwrap_or(KILLS) / 3;
-        runtime.block_on(kill(level, kills, at as u64)).with_context(|| format!("durability {level}"))?;
+        let (mut left, mut store) = (asked.unwrap_or(KILLS).div_ceil(3), 0);
+        while left > 0 {
+            let kills = left.min(KILLS_OF_A_STORE);
+            let seed = at as u64 + 3 * store;
+            runtime.block_on(kill(level, kills, seed)).with_context(|| format!("durability {level}, store {store}"))?;
+            (left, store) = (left - kills, store + 1);
+            println!("{level}: {kills} kills of store {store}, {left} left");
+        }
     }
     Ok(())
 }
@@ -125,13 +131,8 @@ async fn kill(level: &str, kills: u64, seed: u64) -> Result<()> {
         copies.push(copy);
         check(&ours, &appended, &seen).with_context(|| format!("kill {run}"))?;
         sync_on(&ours, level, &peer, address).await.with_context(|| format!("sync after kill {run}"))?;
-        if copies.len() == JS_AT_ONCE || run + 1 == kills {
-            audit(std::mem::take(&mut copies)).await.with_context(|| format!("JS, up to kill {run}"))?;
-        }
-        if kills >= 100 && (run + 1) % 25 == 0 {
-            println!("{level}: {} kills, {} blocks", run + 1, appended.len());
-        }
     }
+    audit(copies).await.context("JS")?;
     writing.abort();
     server.abort();
     peer.close().await?;

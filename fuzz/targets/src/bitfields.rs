@@ -237,7 +237,7 @@ impl Both {
         } else {
             let mut node = leaf;
             let mut bits = ours >> 1;
-            let last = 63 - ours.leading_zeros();
+            let last = ours.checked_ilog2().unwrap_or(0);
             let mut level = 0;
             while bits > 0 {
                 level += 1;

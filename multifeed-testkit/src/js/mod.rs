@@ -25,6 +25,9 @@ pub const TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a script has that does one thing and ends.
 const SCRIPT_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// How long a script has for one of many things.
+const MANY_TIMEOUT: Duration = Duration::from_secs(600);
+
 /// A feed as JS sees it: a peer's `feeds`, `make` and `audit`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct JsFeed {
@@ -108,7 +111,7 @@ pub fn audit_all(dirs: &[std::path::PathBuf]) -> Result<Vec<Vec<JsFeed>>> {
     let names: Option<Vec<&str>> = dirs.iter().map(|dir| dir.to_str()).collect();
     let mut process = Process::spawn("audit.js", &names.context("a folder's name is not UTF-8")?)?;
     let mut all = Vec::new();
-    while let Some(line) = process.line(Instant::now() + SCRIPT_TIMEOUT)? {
+    while let Some(line) = process.line(Instant::now() + MANY_TIMEOUT)? {
         all.push(feeds_of(serde_json::from_str(&line).with_context(|| format!("audit.js printed {line}"))?)?);
     }
     process.exit(&[0, 1], Instant::now() + SCRIPT_TIMEOUT)?;
