@@ -18,6 +18,8 @@ use crate::wants::{WantId, Wants};
 /// The machine of one connection. It owns the order of what is sent; the feeds belong to the multifeed.
 #[derive(Debug)]
 pub(crate) struct Peering {
+    /// This multifeed's name on the stream.
+    root: Root,
     pub(crate) options: Replicate,
     /// Feeds that the remote offered or that were offered to it.
     pub(crate) known: SparseBits,
@@ -76,8 +78,9 @@ enum Stage {
 }
 
 impl Peering {
-    pub(crate) fn new(options: Replicate) -> Self {
+    pub(crate) fn new(root: Root, options: Replicate) -> Self {
         Self {
+            root,
             options,
             known: SparseBits::default(),
             peers: BTreeMap::new(),
@@ -151,14 +154,14 @@ impl Peering {
     /// Offers feeds to the remote.
     pub(crate) fn offer(&mut self, keys: Vec<FeedKey>) {
         self.exchange.offers_unanswered += 1;
-        self.commands.push_back(Command::Offer { root: Root::FIRST, keys });
+        self.commands.push_back(Command::Offer { root: self.root, keys });
     }
 
     /// Answers the remote's offer.
     pub(crate) fn request(&mut self, keys: Vec<FeedKey>) {
         self.exchange.manifest_seen = true;
         self.exchange.requests_unanswered += 1;
-        self.commands.push_back(Command::Request { root: Root::FIRST, keys });
+        self.commands.push_back(Command::Request { root: self.root, keys });
     }
 
     /// The remote requested feeds of ours.
@@ -191,7 +194,7 @@ impl Peering {
         self.fall_out_of_step(feed);
         self.totals.feeds += 1;
         self.peers.insert(feed, peer);
-        self.commands.push_back(Command::Open { token: token(feed), key });
+        self.commands.push_back(Command::Open { token: self.token(feed), key });
     }
 
     /// Notes that a feed's machine has something to send.
@@ -295,7 +298,7 @@ impl Peering {
     /// Ends the session cleanly where nothing is left to do: both lists were exchanged, and every channel was closed.
     pub(crate) fn settle(&mut self) {
         if self.stage == Stage::Running && !self.is_live() && self.peers.is_empty() && self.settled() {
-            self.commands.push_back(Command::CloseRoot { root: Root::FIRST });
+            self.commands.push_back(Command::CloseRoot { root: self.root });
             self.through = true;
             self.finish();
         }
@@ -333,6 +336,11 @@ impl Peering {
             (None, Ok(())) => Ok(std::mem::take(&mut self.totals)),
         };
         self.events.push_back(PeerEvent::Closed(result));
+    }
+
+    /// A feed's channel is named by the feed, and by the multifeed, which is not the stream's only one everywhere.
+    pub(crate) fn token(&self, feed: FeedId) -> Token {
+        Token::new(self.root, feed.0)
     }
 
     pub(crate) fn grant(&mut self, bytes: usize) {
@@ -380,13 +388,13 @@ impl Peering {
     pub(crate) fn command(&mut self, feed: FeedId, sent: Sent) -> Command {
         let message = match sent {
             Sent::Close => {
-                let command = Command::Close { token: token(feed) };
+                let command = Command::Close { token: self.token(feed) };
                 self.charge(&command);
                 return command;
             }
             Sent::Message(message) => message,
         };
-        let command = Command::Send { token: token(feed), message };
+        let command = Command::Send { token: self.token(feed), message };
         self.charge(&command);
         command
     }
@@ -430,9 +438,4 @@ impl Peering {
             in_sync: clean && self.is_in_sync(),
         }
     }
-}
-
-/// A feed's channel is named by the feed.
-pub(crate) fn token(feed: FeedId) -> Token {
-    Token(feed.0)
 }

@@ -4,6 +4,7 @@
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::ops::RangeInclusive;
 
 use crate::crypto::capability::Split;
 use crate::error::{MessageError, SessionError};
@@ -274,6 +275,11 @@ impl Channels {
     /// The extensions of a feed's channel, where the application registered any.
     pub(crate) fn extensions(&self, token: Token) -> Option<&Extensions> {
         self.tokens.get(&token)?.options.extensions.as_deref().filter(|extensions| extensions.is_spoken())
+    }
+
+    /// The feeds' channels that we opened, of those in a range.
+    pub(crate) fn tokens(&self, range: RangeInclusive<Token>) -> Vec<Token> {
+        if range.is_empty() { Vec::new() } else { self.tokens.range(range).map(|(token, _)| *token).collect() }
     }
 
     fn local(&self, owner: Owner) -> Option<&Local> {

@@ -3,6 +3,7 @@
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::RangeInclusive;
 
 use bytes::Bytes;
 
@@ -14,9 +15,31 @@ use crate::trace::Scope;
 use crate::wire::message::Message;
 
 /// A channel's name between a session and its caller, chosen by the caller when it opens the channel, and unique among
-/// its open channels.
+/// its open channels. Where several multifeeds share a stream, give each a range of its own: [`Token::new`] does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Token(pub u32);
+pub struct Token(pub u64);
+
+impl Token {
+    /// The name of a multifeed's feed: the multifeed's in the upper half, the feed's own number in the lower one.
+    pub const fn new(root: Root, feed: u32) -> Self {
+        Self((root.0 as u64) << 32 | feed as u64)
+    }
+
+    /// The multifeed, where [`new`](Self::new) made it.
+    pub const fn root(self) -> Root {
+        Root((self.0 >> 32) as u32)
+    }
+
+    /// The feed's number, where [`new`](Self::new) made it.
+    pub const fn feed(self) -> u32 {
+        (self.0 & 0xffff_ffff) as u32
+    }
+
+    /// The names of all feeds of a multifeed.
+    pub const fn all(root: Root) -> RangeInclusive<Self> {
+        Self::new(root, 0)..=Self::new(root, u32::MAX)
+    }
+}
 
 /// A multifeed's name between a session and its caller, chosen by the caller when it opens the root key, and used once in a
 /// session.
@@ -214,6 +237,13 @@ pub enum Command {
         /// The multifeed.
         root: Root,
     },
+    /// [`Session::leave_root`](crate::Session::leave_root)
+    LeaveRoot {
+        /// The multifeed.
+        root: Root,
+        /// The names of its feeds' channels.
+        feeds: RangeInclusive<Token>,
+    },
     /// [`Session::finish`](crate::Session::finish)
     Finish,
     /// [`Session::abort`](crate::Session::abort)
@@ -231,7 +261,7 @@ impl Command {
             Self::RegisterExtension { name, .. } => 16 + name.len(),
             Self::SendExtension { body, .. } => 16 + body.len(),
             Self::RefuseChannel { .. } => 48,
-            Self::Close { .. } | Self::CloseRoot { .. } => 8,
+            Self::Close { .. } | Self::CloseRoot { .. } | Self::LeaveRoot { .. } => 8,
             Self::Ping => 1,
             Self::Accept | Self::Refuse | Self::Finish | Self::Abort(_) => 0,
         }

@@ -272,9 +272,10 @@ impl Roots {
         self.get(root).map(|entry| (root, entry))
     }
 
-    /// How a multifeed speaks as long as the remote has not shown how it does: as multifeed 6, unless there are several.
+    /// How a multifeed speaks as long as the remote has not shown how it does: as multifeed 6 where the stream is its own. Where others
+    /// are on it, or may come, in the dialect that can say that one of them leaves.
     pub(crate) fn default_dialect(&self) -> Dialect {
-        if self.entries.len() > 1 { Dialect::Channel } else { Dialect::Stream }
+        if self.strict && self.entries.len() == 1 { Dialect::Stream } else { Dialect::Channel }
     }
 
     /// Whether a multifeed that fails ends the session: the caller named one for its start, and no other is there or ever was ready.
@@ -311,6 +312,11 @@ impl Roots {
         if self.keys.is_empty() {
             self.turn.on(Step::NoneLeft);
         }
+    }
+
+    /// Whether a multifeed is over, or never was there.
+    pub(crate) fn is_over(&self, root: Root) -> bool {
+        self.entries.get(&root).is_none_or(|entry| entry.exchange.is_over())
     }
 
     /// When the next of those that are not ready has to be.

@@ -97,7 +97,7 @@ fn replay(conversation: &Value, role: Role) {
                 Event::Manifest { root, keys } => session.request_feeds(*root, keys),
                 Event::Replicate { keys, .. } => {
                     for key in keys {
-                        session.open_channel(Token(opened.len() as u32), *key);
+                        session.open_channel(Token(opened.len() as u64), *key);
                         opened.push(*key);
                     }
                 }
@@ -120,11 +120,11 @@ fn replay(conversation: &Value, role: Role) {
         has(Event::Replicate { root, keys: vec![feed(&their_feeds, root)], origin: Origin::Remote });
     }
     for (token, key) in opened.iter().enumerate() {
-        has(Event::Opened { token: Token(token as u32) });
+        has(Event::Opened { token: Token(token as u64) });
         let theirs = their_feeds.values().any(|feed| feed == key);
         let received = events.iter().filter(|event| match event {
             Event::Message { token: at, message } => {
-                at.0 == token as u32 && matches!(message, Message::Data(_)) == theirs
+                at.0 == token as u64 && matches!(message, Message::Data(_)) == theirs
             }
             _ => false,
         });

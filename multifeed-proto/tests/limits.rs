@@ -440,8 +440,8 @@ fn each_multifeed_and_each_channel_with_an_extension_has_its_own_bounds() {
         const CHANNELS: u32 = 50;
         let mut peer = Peer::ready(Role::Responder, Config::default());
         for n in 0..CHANNELS {
-            peer.session.open_channel(Token(n), key(n as u8));
-            peer.session.register_extension(Scope::Channel(Token(n)), "x");
+            peer.session.open_channel(Token(n.into()), key(n as u8));
+            peer.session.register_extension(Scope::Channel(Token(n.into())), "x");
             peer.open(n + 2, key(n as u8)).unwrap();
         }
         peer.events();

@@ -166,9 +166,10 @@ fn commands() -> impl Strategy<Value = Command> {
     prop_oneof![
         2 => keys().prop_map(|keys| Command::Offer { root: Root::FIRST, keys }),
         2 => keys().prop_map(|keys| Command::Request { root: Root::FIRST, keys }),
-        4 => (0u32..4, 1u8..5).prop_map(|(token, n)| Command::Open { token: Token(token), key: key(n) }),
-        4 => (0u32..4, 0u64..9).prop_map(|(token, n)| Command::Send { token: Token(token), message: have(n) }),
-        1 => (0u32..4).prop_map(|token| Command::Close { token: Token(token) }),
+        4 => (0u64..4, 1u8..5).prop_map(|(token, n)| Command::Open { token: Token(token), key: key(n) }),
+        4 => (0u64..4, 0u64..9).prop_map(|(token, n)| Command::Send { token: Token(token), message: have(n) }),
+        1 => (0u64..4).prop_map(|token| Command::Close { token: Token(token) }),
+        1 => (0u64..8).prop_map(|n| Command::LeaveRoot { root: Root(u32::from(n != 7)), feeds: Token(n)..=Token(n) }),
         1 => Just(Command::CloseRoot { root: Root::FIRST }),
     ]
 }
@@ -272,7 +273,7 @@ enum Call {
     Timeout(u64),
     Eof,
     Apply(Command),
-    Message(u32, Message),
+    Message(u64, Message),
     Abort,
     Ask,
     /// Changes a byte on its way.
@@ -312,7 +313,7 @@ fn calls() -> impl Strategy<Value = Call> {
         2 => prop_oneof![0u64..15, any::<u64>()].prop_map(Call::Timeout),
         1 => Just(Call::Eof),
         20 => commands().prop_map(Call::Apply),
-        10 => (0u32..4, messages()).prop_map(|(token, message)| Call::Message(token, message)),
+        10 => (0u64..4, messages()).prop_map(|(token, message)| Call::Message(token, message)),
         1 => prop_oneof![Just(Call::Apply(Command::Finish)), Just(Call::Abort)],
         4 => Just(Call::Ask),
         1 => (any::<Index>(), any::<u8>()).prop_map(|(at, bits)| Call::Tamper(at, bits)),

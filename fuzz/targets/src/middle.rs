@@ -98,7 +98,7 @@ impl Side {
                 for key in keys {
                     if !self.opened.contains(&key) {
                         // Tokens of the caller's own calls are below 8.
-                        self.session.open_channel(Token(8 + self.opened.len() as u32), key);
+                        self.session.open_channel(Token(8 + self.opened.len() as u64), key);
                         self.opened.push(key);
                     }
                 }

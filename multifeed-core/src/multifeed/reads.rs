@@ -145,7 +145,7 @@ impl<S: Storage> Multifeed<S> {
         slot.download = download.or(slot.download);
         slot.upload = upload.or(slot.upload);
         for peer_id in slot.subscribers.clone() {
-            self.with_peer(peer_id, crate::peering::token(id), |peer, work| {
+            self.with_peer(peer_id, id, |peer, work| {
                 peer.set_transfer(download, upload, work);
                 Ok(())
             });
@@ -266,7 +266,7 @@ impl<S: Storage> Multifeed<S> {
         }
         let limits = self.limits.clone();
         for peer_id in self.slot(id).subscribers.clone() {
-            self.with_peer(peer_id, crate::peering::token(id), |peer, work| {
+            self.with_peer(peer_id, id, |peer, work| {
                 cleared.iter().for_each(|blocks| peer.retract(blocks.clone(), &limits));
                 peer.advance(work);
                 Ok(())
@@ -278,7 +278,7 @@ impl<S: Storage> Multifeed<S> {
     /// Has the sessions of a feed request what is new to be requested.
     fn ask(&mut self, id: FeedId) {
         for peer_id in self.slot(id).subscribers.clone() {
-            self.with_peer(peer_id, crate::peering::token(id), |peer, work| {
+            self.with_peer(peer_id, id, |peer, work| {
                 peer.rewind(work);
                 Ok(())
             });
@@ -289,7 +289,7 @@ impl<S: Storage> Multifeed<S> {
     /// Has the sessions of a feed take back what nobody waits for.
     fn take_back(&mut self, id: FeedId) {
         for peer_id in self.slot(id).subscribers.clone() {
-            self.with_peer(peer_id, crate::peering::token(id), |peer, work| {
+            self.with_peer(peer_id, id, |peer, work| {
                 peer.cancel(work);
                 Ok(())
             });

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use multifeed_proto::{Command, Event, FeedKey, Message, Origin, Scope, Token};
+use multifeed_proto::{Command, Event, FeedKey, Message, Origin, Root, Scope, Token};
 
 use super::{FeedId, FeedSlot, Multifeed, MultifeedEvent, PeerId};
 use crate::error::StoreError;
@@ -21,11 +21,17 @@ const CHECK_EVERY: Duration = Duration::from_secs(2);
 
 impl<S: Storage> Multifeed<S> {
     /// Adds a session. Its events are then given to [`handle`](Self::handle).
-    pub fn connect(&mut self, mut options: Replicate) -> PeerId {
+    pub fn connect(&mut self, options: Replicate) -> PeerId {
+        self.connect_as(Root::FIRST, options)
+    }
+
+    /// Adds a session on a stream that others use as well, on which this multifeed is named `root`. Its channels are named by
+    /// [`Token::new`] with that, and of the stream's events it is given its own, and those that are for all.
+    pub fn connect_as(&mut self, root: Root, mut options: Replicate) -> PeerId {
         options.sparse.get_or_insert(self.sparse);
         let id = PeerId(self.next_peer);
         self.next_peer += 1;
-        self.peerings.insert(id, Peering::new(options));
+        self.peerings.insert(id, Peering::new(root, options));
         id
     }
 
@@ -47,15 +53,15 @@ impl<S: Storage> Multifeed<S> {
             Event::Manifest { keys, .. } => self.manifest(id, keys),
             Event::Replicate { keys, origin, .. } => self.replicate(id, keys, origin),
             Event::Opened { token } => {
-                self.tell(FeedId(token.0), FeedEvent::PeerOpen { peer: id });
-                self.with_peer(id, token, |peer, work| {
+                self.tell(FeedId(token.feed()), FeedEvent::PeerOpen { peer: id });
+                self.with_peer(id, FeedId(token.feed()), |peer, work| {
                     peer.open(work);
                     Ok(())
                 });
             }
             Event::Message { token, message } => self.message(id, token, message),
             Event::ChannelClosed { token } => {
-                self.drop_peer(id, FeedId(token.0));
+                self.drop_peer(id, FeedId(token.feed()));
                 self.settle(id);
             }
             Event::RemoteEnded => peering.remote_ended(),
@@ -204,7 +210,7 @@ impl<S: Storage> Multifeed<S> {
             .collect();
         for (id, feed) in overdue {
             let mut released = false;
-            self.with_peer(id, crate::peering::token(feed), |peer, work| {
+            self.with_peer(id, feed, |peer, work| {
                 released = peer.expire(work);
                 Ok(())
             });
@@ -306,9 +312,9 @@ impl<S: Storage> Multifeed<S> {
     }
 
     fn message(&mut self, id: PeerId, token: Token, message: Message) {
-        let feed = FeedId(token.0);
+        let feed = FeedId(token.feed());
         let mut effect = crate::peer::Effect::default();
-        self.with_peer(id, token, |peer, work| {
+        self.with_peer(id, feed, |peer, work| {
             effect = peer.handle(message, work)?;
             Ok(())
         });
@@ -352,10 +358,9 @@ impl<S: Storage> Multifeed<S> {
     pub(super) fn with_peer(
         &mut self,
         id: PeerId,
-        token: Token,
+        feed: FeedId,
         call: impl FnOnce(&mut Peer, &mut Work<'_, S>) -> Result<(), PeerFault>,
     ) {
-        let feed = FeedId(token.0);
         self.begin_use(feed);
         let Some(peering) = self.peerings.get_mut(&id) else { return };
         let Some(slot) = self.feeds.get_mut(feed.0 as usize) else { return };
@@ -447,7 +452,7 @@ impl<S: Storage> Multifeed<S> {
     /// A remote gave blocks back that it was asked for: the others are asked.
     fn rewind(&mut self, feed: FeedId) {
         for id in self.feeds[feed.0 as usize].subscribers.clone() {
-            self.with_peer(id, crate::peering::token(feed), |peer, work| {
+            self.with_peer(id, feed, |peer, work| {
                 peer.rewind(work);
                 Ok(())
             });

@@ -3,7 +3,7 @@
 use alloc::collections::VecDeque;
 use core::mem::size_of;
 
-use crate::event::{Event, Token};
+use crate::event::{Event, Root, Token};
 use crate::json::Json;
 use crate::key::FeedKey;
 use crate::trace::Scope;
@@ -50,6 +50,21 @@ impl Events {
             Event::Extension { scope: Scope::Channel(of), .. } => *of == token,
             _ => false,
         };
+        self.drop_all(is_its);
+    }
+
+    /// The caller took a multifeed off the stream: nothing more comes of it.
+    pub(crate) fn forget_root(&mut self, root: Root) {
+        self.drop_all(|event| match event {
+            Event::Ready { root: of, .. }
+            | Event::Manifest { root: of, .. }
+            | Event::Replicate { root: of, .. }
+            | Event::RootClosed { root: of, .. } => *of == root,
+            _ => false,
+        });
+    }
+
+    fn drop_all(&mut self, is_its: impl Fn(&Event) -> bool) {
         let bytes = &mut self.bytes;
         self.queue.retain(|(event, held)| {
             let keep = !is_its(event);
@@ -105,7 +120,6 @@ fn owned(event: &Event) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Root;
     use crate::wire::message::Have;
     use bytes::Bytes;
 

@@ -9,6 +9,7 @@ mod timer;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::ops::RangeInclusive;
 use core::time::Duration;
 
 use bytes::BytesMut;
@@ -473,6 +474,36 @@ impl Session {
         }
     }
 
+    /// Takes a multifeed off the stream: its root key's channel is closed, and those of `feeds` that are open; of neither anything
+    /// more is told. The others go on, and so does the stream. A remote of ours takes it for that multifeed's end; one that speaks as
+    /// multifeed 6 has no word for it, and stays until the stream ends. The key can be opened again, under another name.
+    pub fn leave_root(&mut self, root: Root, feeds: RangeInclusive<Token>) {
+        if self.closed.is_some() {
+            return;
+        }
+        self.forget_waiting(&feeds);
+        if let Some(entry) = self.roots.get(root) {
+            // The remote's answer to the Close is nobody's.
+            entry.exchange.fail();
+        }
+        self.roots.over(root);
+        self.io.events.forget_root(root);
+        let owner = Owner::Root(root);
+        if let Some(id) = self.channels.close(owner) {
+            self.io.close(Some(owner), id, None);
+        }
+        for token in self.channels.tokens(feeds) {
+            self.close_channel(token);
+        }
+        self.open_roots();
+    }
+
+    /// Whether nothing more comes of a multifeed's lists: it failed, it was left, or the remote closed the channel that they went
+    /// over. With a multifeed 6 they go on when the root key's channel is closed.
+    pub fn root_is_over(&self, root: Root) -> bool {
+        self.roots.is_over(root)
+    }
+
     /// Gives each message, in and out, to a tracer, or to none.
     pub fn set_tracer(&mut self, tracer: Option<Box<dyn Tracer>>) {
         self.io.tracer = tracer;
@@ -504,6 +535,7 @@ impl Session {
             Command::SendExtension { scope, name, body } => self.send_extension(scope, &name, &body),
             Command::Ping => self.ping(),
             Command::CloseRoot { root } => self.close_root(root),
+            Command::LeaveRoot { root, feeds } => self.leave_root(root, feeds),
             Command::Finish => self.finish(),
             Command::Abort(error) => self.abort(error),
         }
@@ -514,6 +546,22 @@ impl Session {
             self.waiting_bytes += command.size();
             self.waiting.push(command);
         }
+    }
+
+    /// The caller's commands for channels that are not to be opened any more.
+    fn forget_waiting(&mut self, feeds: &RangeInclusive<Token>) {
+        let bytes = &mut self.waiting_bytes;
+        self.waiting.retain(|command| {
+            let token = match command {
+                Command::Open { token, .. } | Command::Send { token, .. } | Command::Close { token } => token,
+                Command::RegisterExtension { scope: Scope::Channel(token), .. }
+                | Command::SendExtension { scope: Scope::Channel(token), .. } => token,
+                _ => return true,
+            };
+            let keep = !feeds.contains(token);
+            *bytes -= if keep { 0 } else { command.size().min(*bytes) };
+            keep
+        });
     }
 
     /// A message's length, where peers accept it; a longer one is the caller's mistake, and ends the session.

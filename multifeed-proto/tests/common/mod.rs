@@ -69,7 +69,7 @@ impl Side {
     }
 
     pub fn token(&self, key: FeedKey) -> Token {
-        Token(self.opened.iter().position(|opened| *opened == key).expect("an opened feed") as u32)
+        Token(self.opened.iter().position(|opened| *opened == key).expect("an opened feed") as u64)
     }
 
     pub fn closed(&self) -> Option<&Result<(), SessionError>> {
@@ -97,7 +97,7 @@ impl Side {
             Event::Replicate { keys, .. } => {
                 for key in keys {
                     if !self.opened.contains(key) {
-                        self.session.open_channel(Token(self.opened.len() as u32), *key);
+                        self.session.open_channel(Token(self.opened.len() as u64), *key);
                         self.opened.push(*key);
                     }
                 }
