@@ -24,6 +24,7 @@ const HELP = `node peer.js [--store DIR|memory] [--listen HOST:PORT | --connect 
   --feed-extension NAME  an extension on each feed's own channel; repeatable
   --delay-reads MS    each read of a block or tree node waits up to MS milliseconds,
   --reorder SEED      drawn from this seed (default 1): answers overtake each other
+  --existing          replicate over a hypercore-protocol stream that is made before
   --corestore         speak corestore-multifeed 0.0.1 instead: always live, without --user-data, --version,
                       --client, --sparse and the event handshake
 
@@ -53,7 +54,7 @@ Events: ready, listening, connected, handshake, feed, remote-feeds, extension, f
 crashed.`
 
 const opts = lib.options(process.argv.slice(2), {
-  flags: ['help', 'once', 'no-stdin', 'live', 'sparse', 'corestore'],
+  flags: ['help', 'once', 'no-stdin', 'live', 'sparse', 'corestore', 'existing'],
   lists: ['extension', 'feed-extension', 'key']
 })
 
@@ -213,7 +214,8 @@ const commands = {
 function replicate (socket, initiator) {
   const connection = ++connections
   socket.setNoDelay(true)
-  const stream = opts.corestore ? replicateAll(initiator) : multis[0].replicate(initiator, {
+  const first = opts.existing ? new (require('hypercore-protocol'))(initiator) : initiator
+  const stream = opts.corestore ? replicateAll(initiator) : multis[0].replicate(first, {
     live: !!opts.live,
     download: flag(opts.download),
     upload: flag(opts.upload),

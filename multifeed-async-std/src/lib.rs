@@ -96,6 +96,40 @@ impl Multifeed {
     }
 }
 
+/// Opens a stream that several multifeeds share, in a task of the runtime: see [`ProtocolStream`]. The two ends of a stream must have
+/// different roles.
+///
+/// ```no_run
+/// use multifeed_async_std::{Multifeed, Replicate, Role, StreamOptions, open_stream};
+///
+/// # async fn example<S>(socket: S, notes: Multifeed, chat: Multifeed) -> Result<(), Box<dyn std::error::Error>>
+/// # where S: futures_io::AsyncRead + futures_io::AsyncWrite + Unpin + Send + 'static {
+/// let stream = open_stream(socket, Role::Initiator, StreamOptions::default());
+/// let notes = notes.replicate_over(&stream, Replicate::default());
+/// let chat = chat.replicate_over(&stream, Replicate::default());
+/// notes.finish().await?; // each has its own end
+/// chat.finish().await?;
+/// stream.finish().await?;
+/// # Ok(())
+/// # }
+/// ```
+pub fn open_stream(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    role: Role,
+    options: StreamOptions,
+) -> ProtocolStream {
+    open_stream_on::<DefaultRuntime>(stream, role, options)
+}
+
+/// As [`open_stream`], on the runtime that is told.
+pub fn open_stream_on<R: Runtime>(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    role: Role,
+    options: StreamOptions,
+) -> ProtocolStream {
+    ProtocolStream::open_on::<R>(HalfClose::new(stream), role, options)
+}
+
 impl From<multifeed_driver::Multifeed> for Multifeed {
     fn from(multifeed: multifeed_driver::Multifeed) -> Self {
         Self(multifeed)

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::net::TcpStream;
 use std::time::Duration;
 
-use multifeed_async_std::{Multifeed, Replicate, Role, Sync, driver};
+use multifeed_async_std::{Multifeed, ProtocolStream, Replicate, Role, StreamOptions, Sync, driver};
 use multifeed_testkit::conformance::Adapter;
 
 #[cfg(feature = "async-std")]
@@ -37,6 +37,14 @@ mod async_std_ {
                 multi.replicate(stream, role, options)
             }
         }
+
+        fn open_stream(stream: Self::Stream, role: Role, options: StreamOptions) -> ProtocolStream {
+            if cfg!(feature = "smol") {
+                multifeed_async_std::open_stream_on::<multifeed_async_std::AsyncStd>(stream, role, options)
+            } else {
+                multifeed_async_std::open_stream(stream, role, options)
+            }
+        }
     }
 
     multifeed_testkit::conformance!(AsyncStd);
@@ -65,6 +73,10 @@ mod smol_ {
 
         fn replicate(multi: &driver::Multifeed, stream: Self::Stream, role: Role, options: Replicate) -> Sync {
             Multifeed::from(multi.clone()).replicate(stream, role, options)
+        }
+
+        fn open_stream(stream: Self::Stream, role: Role, options: StreamOptions) -> ProtocolStream {
+            multifeed_async_std::open_stream(stream, role, options)
         }
     }
 

@@ -285,6 +285,10 @@ impl Peering {
 
     /// The remote ended its half. A live session, or one that is through, ends well; otherwise it was too early.
     pub(crate) fn remote_ended(&mut self) {
+        if self.stage == Stage::Greeting {
+            // On a stream that others use as well; on one of its own the session itself fails.
+            return self.abort(SessionError::Disconnected(multifeed_proto::Phase::Exchange));
+        }
         if self.stage != Stage::Running {
             return;
         }

@@ -1,11 +1,11 @@
-//! Where one session and the store meet.
+//! Where a stream and one store meet.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Waker};
 
 use multifeed_core::{PeerId, Replicate, SyncError};
-use multifeed_proto::{Command, Event, Message, SessionError, Totals};
+use multifeed_proto::{Command, Event, Message, Root, SessionError, Totals};
 
 use crate::lock;
 use crate::mailbox::Mailbox;
@@ -20,6 +20,8 @@ pub(crate) struct Link {
     mailbox: Arc<Mailbox>,
     /// Where the session's events for the application go.
     pub(crate) sync: Arc<SyncQueue>,
+    /// The multifeed's name on the stream.
+    pub(crate) root: Root,
     /// The session's number for the application.
     pub(crate) id: SyncId,
     /// The store's name for the session, once it heard of it.
@@ -53,7 +55,7 @@ struct State {
 }
 
 /// What the pump finds.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Orders {
     /// The application, or the store, wants the session to end.
     pub(crate) cancelled: bool,
@@ -76,6 +78,7 @@ pub(crate) struct Delivery {
 
 impl Link {
     pub(crate) fn new(
+        root: Root,
         id: SyncId,
         mailbox: Arc<Mailbox>,
         sync: Arc<SyncQueue>,
@@ -85,6 +88,7 @@ impl Link {
     ) -> Self {
         Self {
             state: Mutex::default(),
+            root,
             id,
             mailbox,
             sync,

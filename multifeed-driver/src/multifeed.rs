@@ -9,7 +9,7 @@ use std::{fmt, thread};
 
 use futures_io::{AsyncRead, AsyncWrite};
 use multifeed_core::{FileStorage, KeyPair, MemoryStorage, Recovered, Replicate, Storage, StoreError, SyncError};
-use multifeed_proto::{DiscoveryKey, FeedKey, Role, Session, SessionError};
+use multifeed_proto::{DEFAULT_ROOT_KEY, DiscoveryKey, FeedKey, Role, Root, RootConfig, Session, SessionError};
 use rand::SeedableRng;
 use rand::rngs::{StdRng, SysRng};
 
@@ -18,15 +18,18 @@ use crate::clock::Clock;
 use crate::error::Error;
 use crate::events::{EventQueue, Events};
 use crate::feed::Feed;
+use crate::hub::Join;
 use crate::link::Link;
 use crate::lock;
 use crate::mailbox::Mailbox;
+use crate::member::Member;
 use crate::oneshot::{self, Answer};
-use crate::options::Options;
+use crate::options::{Options, PumpOptions};
 use crate::pump::Pump;
 use crate::runtime::Runtime;
 use crate::store::Store;
-use crate::sync::{Sync, SyncId, SyncQueue};
+use crate::stream::ProtocolStream;
+use crate::sync::{Sync, SyncId};
 use crate::table::FeedTable;
 use crate::waits::{Ticket, Waiting};
 
@@ -188,31 +191,48 @@ impl Multifeed {
         options: Replicate,
     ) -> Sync {
         let shared = self.shared();
-        let pump_options = shared.options.pump.clone();
         let mut config = shared.options.session.clone();
         options.configure(&mut config);
-        let queue = Arc::new(SyncQueue::default());
-        let id = SyncId(shared.syncs.fetch_add(1, Ordering::Relaxed));
-        let link = Arc::new(Link::new(
-            id,
-            shared.mailbox.clone(),
-            queue.clone(),
-            options,
-            pump_options.events,
-            pump_options.event_bytes,
-        ));
+        let key = config.root.as_ref().map_or(DEFAULT_ROOT_KEY, |root| root.key);
+        let link = self.link(Root::FIRST, options);
         match StdRng::try_from_rng(&mut SysRng) {
             Ok(mut rng) => {
                 let session = Session::new(role, config, shared.clock.now(), &mut rng);
                 // Before any call that comes after this one.
                 link.begin();
-                R::spawn(Pump::<_, R>::new(stream, session, link.clone(), shared.clock, pump_options));
+                let member = Member::new(link.clone(), key);
+                R::spawn(Pump::<_, R>::own(stream, session, member, shared.clock, shared.options.pump.clone()));
             }
             Err(error) => {
-                queue.end(Err(SyncError::Session(SessionError::Local(Error::Random(error.to_string()).to_string()))))
+                let error = SessionError::Local(Error::Random(error.to_string()).to_string());
+                link.sync.end(Err(SyncError::Session(error)));
             }
         }
-        Sync::new(link, id, self.guard.clone())
+        Sync::new(link, self.guard.clone())
+    }
+
+    /// Syncs over a stream that is there already, and that others may use as well, with the multifeed of the same root key at its other
+    /// end. See [`ProtocolStream`]. The root key, and what our handshake says, are those of [`Options::session`].
+    ///
+    /// It fails by [`SessionError::Local`] where the stream is over, or a multifeed of the same root key is synced over it already, and
+    /// by [`SessionError::Timeout`] where the remote does not have the root key in time.
+    pub fn replicate_over(&self, stream: &ProtocolStream, options: Replicate) -> Sync {
+        let mut session = self.shared().options.session.clone();
+        options.configure(&mut session);
+        let config = session.root.unwrap_or_else(|| RootConfig::new(DEFAULT_ROOT_KEY));
+        let link = self.link(stream.hub().next_root(), options);
+        // Before any call that comes after this one.
+        link.begin();
+        stream.hub().join(Join { link: link.clone(), config });
+        Sync::new(link, self.guard.clone())
+    }
+
+    /// A link to the store, for a stream on which this multifeed is named `root`.
+    fn link(&self, root: Root, options: Replicate) -> Arc<Link> {
+        let shared = self.shared();
+        let id = SyncId(shared.syncs.fetch_add(1, Ordering::Relaxed));
+        let PumpOptions { events, event_bytes, .. } = shared.options.pump;
+        Arc::new(Link::new(root, id, shared.mailbox.clone(), Arc::default(), options, events, event_bytes))
     }
 
     /// Writes all that was appended and received before this call, and syncs it to the disk, whatever the

@@ -35,6 +35,13 @@ pub struct PumpOptions {
     pub events: usize,
     /// Bytes of blocks in events that wait for the store; as `events`. One block more than that is accepted. Default 2 MiB.
     pub event_bytes: usize,
+    /// Events that are kept for a store that is behind while other multifeeds share the stream, beyond [`events`](Self::events). Default
+    /// 4,096.
+    pub backlog_events: usize,
+    /// Bytes of blocks in them. What an honest remote has under way to us, since we asked for it, is less. Default 8 MiB.
+    pub backlog_bytes: usize,
+    /// How long a store that is further behind holds up the multifeeds that it shares the stream with. Default 5 s.
+    pub backlog_time: Duration,
     /// How long an ending session waits for a remote that takes no bytes. Default 5 s.
     pub linger: Duration,
     /// How long a session that ended, and whose last byte was taken, waits for the remote to end its half too. To close the
@@ -75,6 +82,9 @@ impl Default for PumpOptions {
             credit_bytes: 512 * 1024,
             events: 1024,
             event_bytes: 2 * 1024 * 1024,
+            backlog_events: 4096,
+            backlog_bytes: 8 * 1024 * 1024,
+            backlog_time: Duration::from_secs(5),
             linger: Duration::from_secs(5),
             farewell: Duration::from_secs(1),
         }

@@ -1,4 +1,4 @@
-//! The pump of one stream: bytes, time and wake-ups, between the stream, its session, and the store.
+//! The pump of one stream: bytes, time and wake-ups, between the stream, its session, and the stores of the multifeeds on it.
 
 use std::future::Future;
 use std::io;
@@ -9,38 +9,48 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use futures_io::{AsyncRead, AsyncWrite};
-use multifeed_proto::{Command, Event, Session, SessionError};
+use multifeed_proto::{Command, Event, Root, Session, SessionError, Token};
 
 use crate::clock::Clock;
-use crate::link::{Link, Orders, pinned_bytes};
+use crate::hub::{Hub, Join, Wishes};
+use crate::member::{self, Member};
 use crate::options::PumpOptions;
 use crate::runtime::Runtime;
+use crate::stream::StreamEvent;
 
 /// Turns in one poll before the executor's other tasks have theirs.
 const TURNS: usize = 8;
 
-/// The most that is read while the store has no room.
+/// The most that is read while a store has no room.
 const SIGN_OF_LIFE_BYTES: usize = 1024;
 
 /// A stream's task. It is ready once the session is over and its stream is closed.
 ///
-/// Each turn gives every direction its share, in a fixed order: commands in, at most one read, timers, events out with
-/// credit, one burst of writes. A turn in which nothing moved left its waker with all that can move again: the stream's halves, the link,
-/// and the timer.
+/// Each turn gives every direction its share, in a fixed order: handles and commands in, at most one read, timers, events out with
+/// credit, one burst of writes. A turn in which nothing moved left its waker with all that can move again: the stream's halves, the hub, the
+/// links, and the timer.
 pub(crate) struct Pump<T, R: Runtime> {
     stream: T,
     session: Session,
-    link: Arc<Link>,
+    /// Where the stream's handles are heard.
+    hub: Arc<Hub>,
+    /// The stream is one multifeed's own: it ends with it, and its errors are the stream's.
+    is_own: bool,
+    /// The multifeeds on the stream, by their names, which ascend.
+    members: Vec<Member>,
+    wishes: Wishes,
+    /// Noise's handshake is done: what whoever joins is told first.
+    connected: Option<Event>,
+    remote_ended: bool,
+    /// How the session ended.
+    result: Option<Result<(), SessionError>>,
     clock: Clock,
     options: PumpOptions,
-    /// Commands taken from the link; kept for its memory.
+    /// Kept for its memory.
     commands: Vec<Command>,
-    /// Events on their way to the link; kept for its memory.
-    events: Vec<Event>,
+    joins: Vec<Join>,
     /// Bytes to write.
     out: BytesMut,
-    /// Bytes of commands that the store may still send on what it was granted; negative after a large one.
-    granted: i64,
     read: Half,
     write: Half,
     /// Something was written since the last flush.
@@ -75,16 +85,31 @@ enum Turn {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
-    pub(crate) fn new(stream: T, session: Session, link: Arc<Link>, clock: Clock, options: PumpOptions) -> Self {
+    /// The pump of a stream that is one multifeed's own.
+    pub(crate) fn own(stream: T, session: Session, member: Member, clock: Clock, options: PumpOptions) -> Self {
+        let mut pump = Self::shared(stream, session, Arc::default(), clock, options);
+        pump.is_own = true;
+        pump.members.push(member);
+        pump
+    }
+
+    /// The pump of a stream that multifeeds join by its handles.
+    pub(crate) fn shared(stream: T, session: Session, hub: Arc<Hub>, clock: Clock, options: PumpOptions) -> Self {
         Self {
             stream,
             session,
-            link,
+            hub,
+            is_own: false,
+            members: Vec::new(),
+            wishes: Wishes { is_held: true, closing: false },
+            connected: None,
+            remote_ended: false,
+            result: None,
             clock,
+            options,
             commands: Vec::new(),
-            events: Vec::new(),
+            joins: Vec::new(),
             out: BytesMut::new(),
-            granted: 0,
             read: Half::Open,
             write: Half::Open,
             unflushed: false,
@@ -92,18 +117,17 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
             patience: Duration::MAX,
             timer: Timer::default(),
             left: false,
-            options,
         }
     }
 
     fn turn(&mut self, cx: &mut Context<'_>) -> Turn {
         let now = self.clock.now();
-        let orders = self.link.orders(cx, &mut self.commands);
-        let mut moved = self.obey(orders, now);
+        let mut moved = !self.is_own && self.hear(cx, now);
+        moved |= self.obey(cx, now);
         // Before the timers: what came in time counts, however late it is looked at.
-        moved |= self.poll_read(cx, orders, now);
+        moved |= self.poll_read(cx, now);
         moved |= self.run_timers(cx, now);
-        moved |= self.pass_events(orders, now);
+        moved |= self.pass_events(now);
         moved |= self.poll_write(cx, now);
         if self.is_done(now) {
             self.leave();
@@ -112,24 +136,91 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
         if moved { Turn::Moved } else { Turn::Still }
     }
 
-    /// Applies the store's commands, and the wish to end.
-    fn obey(&mut self, orders: Orders, now: Duration) -> bool {
-        let moved = !self.commands.is_empty();
-        for command in self.commands.drain(..) {
-            self.granted = self.granted.saturating_sub_unsigned(command.size() as u64);
-            if matches!(command, Command::Finish | Command::Abort(_)) && self.stage == Stage::Running {
-                self.stage = Stage::Ending;
-                self.patience = now.saturating_add(self.options.linger);
-            }
-            self.session.apply(command);
+    /// What the stream's handles want.
+    fn hear(&mut self, cx: &Context<'_>, now: Duration) -> bool {
+        let Self { hub, session, joins, commands, .. } = self;
+        self.wishes = hub.wishes(cx, session.totals(), joins, commands);
+        let moved = !(joins.is_empty() && commands.is_empty());
+        for command in commands.drain(..) {
+            session.apply(command);
         }
-        if orders.abandoned && self.stage != Stage::Closed {
-            self.end(Some(SessionError::Local("the multifeed is closed".into())), now);
-        } else if orders.cancelled && self.stage == Stage::Running {
+        for join in std::mem::take(&mut self.joins) {
+            self.join(join);
+        }
+        if self.wishes.closing && self.stage == Stage::Running {
             self.end(None, now);
             return true;
         }
         moved
+    }
+
+    fn join(&mut self, join: Join) {
+        let is_there = |member: &Member| member.is_synced() && member.key == join.config.key;
+        if self.stage != Stage::Running || self.remote_ended {
+            return join.refuse(self.result.clone().and_then(Result::err));
+        }
+        if self.members.iter().any(is_there) {
+            let text = "a multifeed of this root key is synced over the stream already";
+            return join.refuse(Some(SessionError::Local(text.into())));
+        }
+        let mut member = Member::new(join.link, join.config.key);
+        self.connected.iter().for_each(|event| member.push(event.clone()));
+        self.session.open_root(member.root, join.config);
+        // Names were given in order, but may come in another.
+        let at = self.members.partition_point(|other| other.root < member.root);
+        self.members.insert(at, member);
+    }
+
+    /// Applies the stores' commands, and their wishes to end.
+    fn obey(&mut self, cx: &Context<'_>, now: Duration) -> bool {
+        let mut moved = false;
+        let mut commands = std::mem::take(&mut self.commands);
+        for at in 0..self.members.len() {
+            let Some(member) = self.members.get_mut(at) else { break };
+            member.orders = member.link.orders(cx, &mut commands);
+            let orders = member.orders;
+            let mut end = None;
+            if !member.is_synced() {
+                commands.clear();
+            }
+            for command in commands.drain(..) {
+                moved = true;
+                member.granted = member.granted.saturating_sub_unsigned(command.size() as u64);
+                match command {
+                    Command::Finish => end = end.or(Some(Ok(()))),
+                    Command::Abort(error) => end = end.or(Some(Err(error))),
+                    command => self.session.apply(command),
+                }
+            }
+            if orders.abandoned {
+                end = Some(Err(SessionError::Local("the multifeed is closed".into())));
+            } else if orders.cancelled && self.stage == Stage::Running {
+                end = end.or(Some(Ok(())));
+            }
+            if let Some(result) = end.filter(|_| member.is_synced()) {
+                moved |= self.part(at, result, now);
+            }
+        }
+        self.commands = commands;
+        let is_empty = !self.members.iter().any(Member::is_synced);
+        if is_empty && !self.is_own && self.stage == Stage::Running && (self.remote_ended || !self.wishes.is_held) {
+            self.end(None, now);
+            moved = true;
+        }
+        moved
+    }
+
+    /// A multifeed is through. Its own stream ends with it; one that others may use goes on without it.
+    fn part(&mut self, at: usize, result: Result<(), SessionError>, now: Duration) -> bool {
+        if self.is_own {
+            let was_running = self.stage == Stage::Running;
+            self.end(result.err(), now);
+            return was_running;
+        }
+        let Some(member) = self.members.get_mut(at) else { return false };
+        self.session.leave_root(member.root, Token::all(member.root));
+        member.end(result, member::Stage::Left);
+        true
     }
 
     /// Ends the session, with an error or without.
@@ -158,24 +249,52 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
             self.session.abort(SessionError::Network("the remote takes no more bytes".into()));
             moved = true;
         }
+        moved |= self.part_from_the_slowest(now);
+        let behind = self.members.iter().filter_map(|member| member.full_since).min();
+        let behind = behind.map(|since| since.saturating_add(self.options.backlog_time));
         let due = match (self.session.poll_timeout(), self.stage) {
-            (due, Stage::Running) => due,
+            (due, Stage::Running) => due.into_iter().chain(behind).min(),
             (Some(due), Stage::Ending) => Some(due.min(self.patience)),
             _ => Some(self.patience),
         };
         self.timer.poll(cx, due, now) || moved
     }
 
-    /// At most one read. While the store has no room for events the stream is not read, except for a few bytes when the
+    /// A store that holds up others for too long is taken off their stream.
+    fn part_from_the_slowest(&mut self, now: Duration) -> bool {
+        let mut moved = false;
+        let shares = self.is_shared();
+        for at in 0..self.members.len() {
+            let Some(member) = self.members.get_mut(at) else { break };
+            if member.has_room(shares, &self.options) || !shares {
+                member.full_since = None;
+                continue;
+            }
+            let since = *member.full_since.get_or_insert(now);
+            let waited = now.saturating_sub(since);
+            if waited >= self.options.backlog_time {
+                member.full_since = None;
+                moved |= self.part(at, Err(SessionError::Behind { waited }), now);
+            }
+        }
+        moved
+    }
+
+    /// Whether more than one multifeed is on the stream now.
+    fn is_shared(&self) -> bool {
+        self.members.iter().filter(|member| member.is_synced()).nth(1).is_some()
+    }
+
+    /// At most one read. While a store has no room for events the stream is not read, except for a few bytes when the
     /// remote's silence is about to end the session: a store that is slow must not make a remote look dead.
-    fn poll_read(&mut self, cx: &mut Context<'_>, orders: Orders, now: Duration) -> bool {
+    fn poll_read(&mut self, cx: &mut Context<'_>, now: Duration) -> bool {
         if self.read == Half::Over {
             return false;
         }
         if self.stage == Stage::Closed {
             return self.poll_discard(cx);
         }
-        let is_full = orders.events == 0 || orders.event_bytes == 0;
+        let is_full = !self.has_room();
         if is_full && self.session.poll_timeout().is_none_or(|due| due > now) {
             return false;
         }
@@ -228,52 +347,99 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
         true
     }
 
-    /// Passes the session's events to the store, as many as it has room for, and credit.
-    fn pass_events(&mut self, orders: Orders, now: Duration) -> bool {
-        let mut bytes = 0;
-        let room =
-            |events: usize, bytes: usize| (events < orders.events && bytes < orders.event_bytes) || orders.abandoned;
-        while self.stage != Stage::Closed && room(self.events.len(), bytes) {
+    /// Whether every multifeed can be given an event.
+    fn has_room(&self) -> bool {
+        let shares = self.is_shared();
+        self.members.iter().all(|member| member.has_room(shares, &self.options))
+    }
+
+    /// Passes the session's events to the stores, as many as all of them have room for, and credit.
+    fn pass_events(&mut self, now: Duration) -> bool {
+        let mut moved = false;
+        while self.stage != Stage::Closed && self.has_room() {
             let Some(event) = self.session.poll_event() else {
                 break;
             };
-            bytes += pinned_bytes(&event);
-            if let Event::Closed(result) = &event {
+            moved = true;
+            self.route(event, now);
+        }
+        let share = self.members.iter().filter(|member| member.is_synced()).count().max(1);
+        let window = self.options.credit_bytes.max(1).min(self.session.send_credit());
+        let free = window.saturating_sub(self.out.len()) / share;
+        for member in &mut self.members {
+            let credit = if member.is_synced() && self.stage != Stage::Closed {
+                member.credit(free, self.options.credit_bytes / share)
+            } else {
+                0
+            };
+            moved |= member.deliver(credit);
+        }
+        let totals = self.session.totals();
+        self.members.retain(|member| {
+            let gone = member.stage == member::Stage::Left && member.is_delivered();
+            if gone {
+                member.link.leave(totals);
+            }
+            !gone
+        });
+        moved
+    }
+
+    /// Gives an event to the multifeed that it is for, or to all.
+    fn route(&mut self, event: Event, now: Duration) {
+        match event {
+            Event::Connected { remote_public_key, handshake_hash } => {
+                self.connected = Some(event.clone());
+                self.hub.push(StreamEvent::Connected { remote_public_key, handshake_hash });
+                self.members.iter_mut().for_each(|member| member.push(event.clone()));
+            }
+            Event::Discovered { discovery_key } => self.hub.push(StreamEvent::Discovered { discovery_key }),
+            Event::RemoteEnded => {
+                self.remote_ended = true;
+                self.members.iter_mut().for_each(|member| member.push(Event::RemoteEnded));
+            }
+            Event::Closed(result) => {
                 self.stage = Stage::Closed;
                 self.patience = now.saturating_add(self.options.linger);
                 if result.as_ref().is_err_and(|error| error.fault() == multifeed_proto::Fault::Network) {
                     // Nobody is there to wait for.
                     self.read = Half::Over;
                 }
+                for member in &mut self.members {
+                    member.end(result.clone(), member::Stage::Over);
+                }
+                self.result = Some(result);
             }
-            self.events.push(event);
+            Event::RootClosed { root, error } => {
+                let is_over = self.session.root_is_over(root);
+                let Some(at) = self.find(root) else { return };
+                match error {
+                    Some(error) => _ = self.part(at, Err(error), now),
+                    // To this multifeed it is as if the remote had ended the stream.
+                    None if is_over => self.give(root, Event::RemoteEnded),
+                    None => self.give(root, Event::RootClosed { root, error: None }),
+                }
+            }
+            Event::Ready { root, .. } | Event::Manifest { root, .. } | Event::Replicate { root, .. } => {
+                self.give(root, event);
+            }
+            Event::Opened { token } | Event::ChannelClosed { token } | Event::Message { token, .. } => {
+                self.give(token.root(), event);
+            }
+            // What is said on the stream itself is nobody's where it is shared.
+            event if self.is_own => self.members.iter_mut().for_each(|member| member.push(event.clone())),
+            _ => {}
         }
-        let credit = self.credit();
-        let moved = !self.events.is_empty();
-        if orders.abandoned {
-            self.events.clear();
-        } else if moved || credit > 0 {
-            self.link.deliver(&mut self.events, bytes, credit);
-        }
-        moved
     }
 
-    /// The credit to give the store now: what is free of the session's output and the buffer, less what it still has.
-    fn credit(&mut self) -> usize {
-        if self.stage == Stage::Closed {
-            return 0;
+    fn give(&mut self, root: Root, event: Event) {
+        if let Some(member) = self.find(root).and_then(|at| self.members.get_mut(at)) {
+            member.push(event);
         }
-        let window = self.options.credit_bytes.max(1);
-        let free = window.min(self.session.send_credit()).saturating_sub(self.out.len());
-        let free = i64::try_from(free).unwrap_or(i64::MAX);
-        let credit = free.saturating_sub(self.granted);
-        let quarter = i64::try_from(window / 4).unwrap_or(i64::MAX);
-        // Not for every few bytes: each grant wakes the store's thread.
-        if free > 0 && credit > 0 && (self.granted <= 0 || credit >= quarter) {
-            self.granted = self.granted.saturating_add(credit);
-            return usize::try_from(credit).unwrap_or(usize::MAX);
-        }
-        0
+    }
+
+    fn find(&self, root: Root) -> Option<usize> {
+        self.members.binary_search_by_key(&root, |member| member.root).ok()
     }
 
     /// Writes what there is, one buffer at least, then flushes; ends the half after the last byte.
@@ -350,7 +516,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
 
     fn is_done(&self, now: Duration) -> bool {
         self.stage == Stage::Closed
-            && self.events.is_empty()
+            && self.members.iter().all(|member| member.orders.abandoned || member.is_delivered())
             && ((self.read == Half::Over && self.write == Half::Over) || self.patience <= now)
     }
 }
@@ -358,7 +524,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
 impl<T, R: Runtime> Pump<T, R> {
     fn leave(&mut self) {
         if !std::mem::replace(&mut self.left, true) {
-            self.link.leave(self.session.totals());
+            let totals = self.session.totals();
+            self.members.iter().for_each(|member| member.link.leave(totals));
+            let dropped = || Err(SessionError::Local("the stream's task was dropped by its runtime".into()));
+            self.hub.end(self.result.take().unwrap_or_else(dropped), totals);
         }
     }
 }
@@ -382,7 +551,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Future for Pump<T, R> {
 
 impl<T, R: Runtime> Drop for Pump<T, R> {
     fn drop(&mut self) {
-        // A runtime that shuts down drops its tasks: the store has to know.
+        // A runtime that shuts down drops its tasks: the stores have to know.
         self.leave();
     }
 }

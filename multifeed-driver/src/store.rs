@@ -339,7 +339,7 @@ impl<S: Storage> Store<S> {
         if self.closing {
             link.cancel();
         }
-        let peer = self.multi.connect(link.options.clone());
+        let peer = self.multi.connect_as(link.root, link.options.clone());
         self.peers.insert(peer, Connected { link: link.clone(), end: None, left: false });
         link.peer.get_or_init(|| peer);
         self.observe_new(link);

@@ -74,7 +74,7 @@ pub enum SyncEvent {
 pub struct Totals {
     /// Feeds and blocks.
     pub moved: SyncTotals,
-    /// Bytes and messages on the stream, both ways.
+    /// Bytes and messages on the stream, both ways: all of them, where others share it, up to this session's end.
     pub stream: multifeed_proto::Totals,
 }
 
@@ -85,14 +85,13 @@ pub struct Totals {
 #[must_use = "dropping a Sync ends its session"]
 pub struct Sync {
     link: Arc<Link>,
-    id: SyncId,
     /// Keeps the store open while the session runs.
     guard: Arc<Guard>,
 }
 
 impl Sync {
-    pub(crate) fn new(link: Arc<Link>, id: SyncId, guard: Arc<Guard>) -> Self {
-        Self { link, id, guard }
+    pub(crate) fn new(link: Arc<Link>, guard: Arc<Guard>) -> Self {
+        Self { link, guard }
     }
 
     pub(crate) fn link(&self) -> &Arc<Link> {
@@ -105,7 +104,7 @@ impl Sync {
 
     /// The session's number.
     pub fn id(&self) -> SyncId {
-        self.id
+        self.link.id
     }
 
     /// The next event; `None` once the session is over, and its stream closed. Why it ended is what

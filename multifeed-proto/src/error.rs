@@ -1,6 +1,7 @@
 //! Why a session ended, and whose fault it was.
 
 use alloc::string::{String, ToString};
+use core::time::Duration;
 
 use crate::key::{DiscoveryKey, FeedKey};
 use crate::machine::Machine;
@@ -100,6 +101,12 @@ pub enum SessionError {
     /// The socket or stream below failed.
     #[error("the stream failed: {0}")]
     Network(String),
+    /// Our own store did not take what came for it for so long, and others share the stream: it was taken off.
+    #[error("our store was behind for {} ms, and others share the stream", .waited.as_millis())]
+    Behind {
+        /// How long it held up the stream.
+        waited: Duration,
+    },
     /// Our own side failed (a store's error, say), or was closed while the session ran.
     #[error("{0}")]
     Local(String),
@@ -255,7 +262,7 @@ impl SessionError {
             }
             Self::Timeout(_) | Self::Disconnected(_) | Self::Network(_) => Fault::Network,
             Self::Limit { .. } => Fault::Limit,
-            Self::Local(_) | Self::Refused { .. } => Fault::Local,
+            Self::Local(_) | Self::Behind { .. } | Self::Refused { .. } => Fault::Local,
             Self::Handshake(_)
             | Self::Frame(_)
             | Self::Message(_)
@@ -284,6 +291,7 @@ impl SessionError {
             Self::Exchange(_) => "ERR_FEED_EXCHANGE",
             Self::Proof { .. } => "ERR_PROOF",
             Self::Network(_) => "ERR_NETWORK",
+            Self::Behind { .. } => "ERR_BEHIND",
             Self::Local(_) => "ERR_LOCAL",
         }
     }

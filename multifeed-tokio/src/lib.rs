@@ -81,6 +81,33 @@ impl Multifeed {
     }
 }
 
+/// Opens a stream that several multifeeds share, in a task of this runtime: see [`ProtocolStream`]. The two ends of a stream must have
+/// different roles.
+///
+/// ```no_run
+/// use multifeed_tokio::{Multifeed, Replicate, Role, StreamOptions, open_stream};
+///
+/// # async fn example(socket: tokio::net::TcpStream, notes: Multifeed, chat: Multifeed) -> Result<(), Box<dyn std::error::Error>> {
+/// let stream = open_stream(socket, Role::Initiator, StreamOptions::default());
+/// let notes = notes.replicate_over(&stream, Replicate::default());
+/// let chat = chat.replicate_over(&stream, Replicate::default());
+/// notes.finish().await?; // each has its own end
+/// chat.finish().await?;
+/// stream.finish().await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Panics
+/// Outside a tokio runtime with timers, as tokio's `spawn` does.
+pub fn open_stream(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    role: Role,
+    options: StreamOptions,
+) -> ProtocolStream {
+    ProtocolStream::open_on::<Tokio>(stream.compat(), role, options)
+}
+
 impl From<multifeed_driver::Multifeed> for Multifeed {
     fn from(multifeed: multifeed_driver::Multifeed) -> Self {
         Self(multifeed)

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use multifeed_testkit::conformance::Adapter;
-use multifeed_tokio::{Multifeed, Replicate, Role, Sync};
+use multifeed_tokio::{Multifeed, ProtocolStream, Replicate, Role, StreamOptions, Sync};
 
 struct Threads;
 struct OneThread;
@@ -34,6 +34,10 @@ macro_rules! adapter {
                 options: Replicate,
             ) -> Sync {
                 Multifeed::from(multi.clone()).replicate(stream, role, options)
+            }
+
+            fn open_stream(stream: Self::Stream, role: Role, options: StreamOptions) -> ProtocolStream {
+                multifeed_tokio::open_stream(stream, role, options)
             }
         }
     };

@@ -1,8 +1,7 @@
 //! The tests of npm's multifeed 6 (kappa-db/multifeed, `test/`), under their names: between two of ours, and, where there are two
 //! sides, with JS as the other one.
 //!
-//! `basic.js`, `mux.js` and `regression.js` are here. The two of `existing-protocol.js` wait for replication over a stream that is
-//! in use already.
+//! `basic.js`, `existing-protocol.js`, `mux.js` and `regression.js` are here.
 
 mod common;
 
@@ -18,8 +17,8 @@ use multifeed_testkit::js::{self as testkit, JsPeer};
 use multifeed_tokio::core::{FileId, Slot};
 use multifeed_tokio::proto::{Command, Config, Event, FeedKey, Origin, Root, Session};
 use multifeed_tokio::{
-    DEFAULT_ROOT_KEY, Error, Fault, Feed, Json, KeyPair, MemoryStorage, Multifeed, MultifeedEvent, Options, Replicate,
-    Role, Storage, SyncError, SyncEvent,
+    DEFAULT_ROOT_KEY, Error, Fault, Feed, Json, KeyPair, MemoryStorage, Multifeed, MultifeedEvent, Options,
+    ProtocolStream, Replicate, Role, Storage, StreamOptions, SyncError, SyncEvent, open_stream,
 };
 use rand::SeedableRng;
 use serde_json::json;
@@ -296,6 +295,100 @@ mod basic {
             assert_eq!(theirs["key"], SECOND[64..]);
             sync_js(&m1, &mut peer, address).await;
             assert!(m1.feed(w2.key()).is_some());
+        });
+    }
+}
+
+mod existing_protocol {
+    use super::*;
+
+    /// Two streams, joined, that are there before any multifeed replicates.
+    fn protocols() -> [ProtocolStream; 2] {
+        let (left, right) = tokio::io::duplex(64 * 1024);
+        [
+            open_stream(left, Role::Initiator, StreamOptions::default()),
+            open_stream(right, Role::Responder, StreamOptions::default()),
+        ]
+    }
+
+    /// A stream to a JS peer, whose own was made before its multifeed replicates too.
+    async fn protocol_to_js(address: std::net::SocketAddr) -> ProtocolStream {
+        let socket = tokio::net::TcpStream::connect(address).await.unwrap();
+        open_stream(socket, Role::Initiator, StreamOptions::default())
+    }
+
+    #[test]
+    fn replicate_from_existing_protocols() {
+        run(async {
+            let (m1, m2) = (memory().await, memory().await);
+            let (told_1, told_2) = (m1.events(), m2.events());
+            setup(&m1, "foo").await;
+            setup(&m2, "bar").await;
+            let [p1, p2] = protocols();
+            let r1 = m1.replicate_over(&p1, Replicate::default());
+            let r2 = m2.replicate_over(&p2, Replicate::default());
+            let (r1, r2) = tokio::join!(finish(r1), finish(r2));
+            assert!(remote_feeds(&r1) > 0 && remote_feeds(&r2) > 0);
+            p1.finish().await.unwrap();
+            p2.finish().await.unwrap();
+            assert_eq!((m1.feeds().len(), m2.feeds().len()), (2, 2));
+            assert_eq!(m1.feeds()[1].get(0).await.unwrap().unwrap(), "bar");
+            assert_eq!(m2.feeds()[1].get(0).await.unwrap().unwrap(), "foo");
+            assert_eq!(feed_events(told_2, &m2).await, ["0", "1"]);
+
+            let (mut peer, address) = js(|| JsPeer::listen(&["--existing"]));
+            setup_js(&mut peer, "bar");
+            let protocol = protocol_to_js(address).await;
+            let events = finish(m1.replicate_over(&protocol, Replicate::default())).await;
+            assert!(remote_feeds(&events) > 0);
+            protocol.finish().await.unwrap();
+            assert_eq!(js(|| peer.event("ended"))["clean"], true, "{}", peer.history());
+            js(|| peer.event("remote-feeds"));
+            assert_eq!(facts(&m1).await, js_facts(&js(|| peer.feeds())));
+            assert_eq!(m1.feeds()[2].get(0).await.unwrap().unwrap(), "bar");
+            assert_eq!(feed_events(told_1, &m1).await, ["0", "1", "2"]);
+        });
+    }
+
+    #[test]
+    fn live_replicate_from_existing_protocols() {
+        run(async {
+            let (m1, m2) = (memory().await, memory().await);
+            let (told_1, told_2) = (m1.events(), m2.events());
+            let (w1, w2) = (setup(&m1, "foo").await, setup(&m2, "bar").await);
+            let [p1, p2] = protocols();
+            let r1 = m1.replicate_over(&p1, Replicate::live());
+            let r2 = m2.replicate_over(&p2, Replicate::live());
+            held(&m1, &w2.key().to_string(), 1).await;
+            held(&m2, &w1.key().to_string(), 1).await;
+            assert_eq!((m1.feeds().len(), m2.feeds().len()), (2, 2));
+            assert_eq!(m1.feeds()[1].get(0).await.unwrap().unwrap(), "bar");
+            assert_eq!(m2.feeds()[1].get(0).await.unwrap().unwrap(), "foo");
+            w1.append("more").await.unwrap();
+            held(&m2, &w1.key().to_string(), 2).await;
+            p1.close();
+            finish(r1).await;
+            finish(r2).await;
+            p2.finish().await.unwrap();
+            assert_eq!(feed_events(told_2, &m2).await, ["0", "1"]);
+
+            let (mut peer, address) = js(|| JsPeer::listen(&["--live", "--existing"]));
+            let key = setup_js(&mut peer, "bar");
+            let protocol = protocol_to_js(address).await;
+            let live = m1.replicate_over(&protocol, Replicate::live());
+            held(&m1, &key, 1).await;
+            js(|| peer.wait(4, 3, testkit::TIMEOUT));
+            // Appends go on, either way.
+            js(|| peer.call(json!({"cmd": "append", "name": "0", "blocks": ["Zm9v"]})));
+            held(&m1, &key, 2).await;
+            w1.append("and more").await.unwrap();
+            js(|| peer.wait(6, 3, testkit::TIMEOUT));
+            assert_eq!(facts(&m1).await, js_facts(&js(|| peer.feeds())));
+            protocol.close();
+            finish(live).await;
+            protocol.finish().await.unwrap();
+            assert_eq!(js(|| peer.event("ended"))["clean"], true, "{}", peer.history());
+            assert_eq!(feed_events(told_1, &m1).await, ["0", "1", "2"]);
         });
     }
 }

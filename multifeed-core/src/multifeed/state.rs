@@ -5,7 +5,6 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::{FeedId, Multifeed, PeerId};
-use crate::peering::token;
 use crate::state::{FeedSyncState, Meter, Moved, StoreSyncState, SyncState};
 use crate::storage::Storage;
 
@@ -40,7 +39,7 @@ impl<S: Storage> Multifeed<S> {
             return;
         }
         for feed in peering.peers.keys().copied().collect::<Vec<_>>() {
-            self.with_peer(id, token(feed), |peer, work| {
+            self.with_peer(id, feed, |peer, work| {
                 peer.observe(work);
                 Ok(())
             });
@@ -145,7 +144,7 @@ impl<S: Storage> Multifeed<S> {
         let others: Vec<PeerId> =
             self.slot(feed).subscribers.iter().copied().filter(|id| Some(*id) != from && observing(id)).collect();
         for id in others {
-            self.with_peer(id, token(feed), |peer, _| {
+            self.with_peer(id, feed, |peer, _| {
                 peer.gained(blocks.clone());
                 Ok(())
             });
@@ -162,7 +161,7 @@ impl<S: Storage> Multifeed<S> {
             .map(|(id, feed, _)| (id, feed))
             .collect();
         for (id, feed) in silent {
-            self.with_peer(id, token(feed), |_, _| Ok(()));
+            self.with_peer(id, feed, |_, _| Ok(()));
         }
         self.note_in_sync();
     }

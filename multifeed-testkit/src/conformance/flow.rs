@@ -114,7 +114,7 @@ pub async fn a_full_disk_is_our_own_fault<A: Adapter>() {
 }
 
 /// Memory behind a gate: while that is shut, writing does not return.
-struct Gated(MemoryStorage, Gate);
+pub(super) struct Gated(pub(super) MemoryStorage, pub(super) Gate);
 
 impl Storage for Gated {
     fn list(&mut self) -> io::Result<Vec<Slot>> {

@@ -9,13 +9,16 @@ pub mod flow;
 pub mod live;
 pub mod reads;
 pub mod state;
+pub mod streams;
 mod wire;
 
 use std::future::Future;
 use std::net::TcpStream;
 use std::time::Duration;
 
-use multifeed_driver::{Error, Feed, Multifeed, Options, Replicate, Role, Sync, SyncError, Totals};
+use multifeed_driver::{
+    Error, Feed, Multifeed, Options, ProtocolStream, Replicate, Role, StreamOptions, Sync, SyncError, Totals,
+};
 
 pub use wire::{Gate, Proxy, pair};
 
@@ -37,6 +40,9 @@ pub trait Adapter: 'static {
 
     /// The adapter's own `replicate`.
     fn replicate(multi: &Multifeed, stream: Self::Stream, role: Role, options: Replicate) -> Sync;
+
+    /// The adapter's own `open_stream`.
+    fn open_stream(stream: Self::Stream, role: Role, options: StreamOptions) -> ProtocolStream;
 }
 
 /// How long a scenario may take. Only a hang comes near it.
@@ -62,6 +68,9 @@ macro_rules! conformance {
             downloads_of_ranges_and_blocks, streams_of_blocks, a_stream_waits_for_its_reader, a_sink_splits_and_batches, seeks, updates, clearing_and_auditing, events_of_a_feed, transfers_can_be_switched, signatures_and_roots, key_pairs_come_and_go, handles_cross_threads);
         $crate::conformance!($adapter, state: in_sync_again_and_again, waiting_for_in_sync_ends, holes_are_named,
             what_is_synced_to_disk_outlives_a_power_cut);
+        $crate::conformance!($adapter, streams: several_multifeeds_on_one_stream, a_root_key_that_one_side_lacks_ends_alone, late_joins_and_leaves,
+            a_stream_of_ones_own_meets_a_shared_one, a_stuck_store_holds_up_others_for_a_while, a_store_that_is_behind_catches_up, a_failing_store_fails_alone, joining_what_cannot_be_joined,
+            remotes_are_judged_by_their_key, a_stream_that_is_watched);
         $crate::conformance!($adapter, ends: peers_vanish_and_come_back, another_root_key, another_version, another_client,
             dropping_a_sync_ends_it, closing_during_a_sync, closing_twice, garbage_instead_of_a_handshake, silence_instead_of_a_handshake, silence_later, replicating_when_closed, dropping_all_handles_closes);
     };

@@ -1,0 +1,82 @@
+//! Streams that several multifeeds share, with corestore-multifeed as the other side.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{held, js, run};
+use multifeed_testkit::js::{JsPeer, TIMEOUT};
+use multifeed_tokio::{FeedKey, Multifeed, Options, Replicate, Role, StreamOptions, open_stream};
+use serde_json::json;
+use tokio::net::{TcpListener, TcpStream};
+
+/// A JS peer and a socket to it; ours has this role.
+async fn join(peer: &mut JsPeer, role: Role) -> TcpStream {
+    match role {
+        Role::Initiator => {
+            let reply = js(|| peer.call(json!({"cmd": "listen", "address": "127.0.0.1:0"})));
+            TcpStream::connect(reply["address"].as_str().unwrap()).await.unwrap()
+        }
+        Role::Responder => {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            js(|| peer.connect(address));
+            listener.accept().await.unwrap().0
+        }
+    }
+}
+
+/// Each has its own root key, writers and end. One that only we have ends alone.
+#[test]
+fn several_multifeeds_with_corestore_multifeed() {
+    run(async {
+        for role in [Role::Initiator, Role::Responder] {
+            let keys = [1, 2, 3].map(|n| FeedKey::new([n; 32]));
+            let texts = keys.map(|key| key.to_string());
+            let mut peer =
+                js(|| JsPeer::spawn(&["--corestore", "--key", &texts[0], "--key", &texts[1], "--key", &texts[2]]));
+            let mut theirs = Vec::new();
+            for key in &texts {
+                let reply = js(|| {
+                    peer.call(json!({"cmd": "append", "name": "writer", "key": key, "count": 5, "size": 100, "seed": 1}))
+                });
+                theirs.push(reply["key"].as_str().unwrap().to_owned());
+            }
+            let mut options = StreamOptions::default();
+            options.session.handshake_timeout = Some(Duration::from_secs(5));
+            let stream = open_stream(join(&mut peer, role).await, role, options);
+            let lone = Multifeed::in_memory(Options::new(FeedKey::new([9; 32]))).await.unwrap();
+            let mut ours = Vec::new();
+            for at in [2, 0, 1] {
+                let multi = Multifeed::in_memory(Options::new(keys[at])).await.unwrap();
+                let writer = multi.writer("writer").await.unwrap();
+                writer.append_batch(["a", "b"]).await.unwrap();
+                let sync = multi.replicate_over(&stream, Replicate::live());
+                ours.push((at, multi, writer, sync));
+            }
+            let lone = lone.replicate_over(&stream, Replicate::live());
+            for (at, multi, ..) in &ours {
+                assert_eq!(held(multi, &theirs[*at], 5).await.len(), 5);
+                assert_eq!(multi.feeds().len(), 2, "no feed of another root key");
+            }
+            js(|| peer.wait(21, 6, TIMEOUT));
+            assert_eq!(lone.finish().await.unwrap_err().code(), "ERR_TIMEOUT");
+            // The others go on.
+            for (at, multi, writer, _) in &ours {
+                writer.append("late").await.unwrap();
+                js(|| {
+                    peer.call(json!({"cmd": "append", "name": "writer", "key": texts[*at], "count": 1, "size": 9, "seed": 2}))
+                });
+                held(multi, &theirs[*at], 6).await;
+            }
+            js(|| peer.wait(27, 6, TIMEOUT));
+            stream.close();
+            for (.., sync) in ours {
+                sync.finish().await.unwrap();
+            }
+            stream.finish().await.unwrap();
+            js(|| peer.event("ended"));
+        }
+    });
+}
