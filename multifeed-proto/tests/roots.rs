@@ -282,6 +282,58 @@ fn one_of_several_can_be_closed_and_opened_again() {
 }
 
 #[test]
+fn one_that_leaves_takes_its_feeds_along_and_the_remote_is_told() {
+    let mut pair = Pair::new(Config::plain(), Config::plain());
+    for side in [&mut pair.a, &mut pair.b] {
+        side.session.open_root(Root(1), RootConfig::new(key(1)));
+    }
+    pair.run_until(Duration::from_secs(1));
+    // One alone on each side speaks on its own channel too, so that its Close can tell that it leaves.
+    for (side, root) in [(&mut pair.a, Root(2)), (&mut pair.b, Root(3))] {
+        side.session.open_root(root, RootConfig::new(key(2)));
+        side.session.open_channel(Token::new(Root(1), 7), key(10));
+        side.session.open_channel(Token::new(root, 7), key(20));
+        side.session.open_channel(Token::new(root, u32::MAX), key(30));
+    }
+    pair.run();
+    assert_eq!((ready(&pair.a), ready(&pair.b)), (vec![1, 2], vec![1, 3]));
+    pair.b.session.offer_feeds(Root(3), &[key(9)]);
+    pair.a.session.leave_root(Root(2), Token::all(Root(2)));
+    assert!(pair.a.session.root_is_over(Root(2)) && !pair.a.session.root_is_over(Root(1)));
+    let told = pair.a.events.len();
+    pair.run();
+    assert_eq!(pair.a.events[told..], [], "whoever left is told nothing more");
+    let closed = |feed| Event::ChannelClosed { token: Token::new(Root(3), feed) };
+    let told: Vec<_> = pair.b.events.iter().rev().take(3).rev().cloned().collect();
+    assert_eq!(told, [Event::RootClosed { root: Root(3), error: None }, closed(7), closed(u32::MAX)]);
+    assert!(pair.b.session.root_is_over(Root(3)));
+    // The other one goes on, and the key can come back.
+    pair.a.session.offer_feeds(Root(1), &[key(10)]);
+    let have = Message::Have(Have { start: 3, length: 1, bitfield: None, ack: false });
+    pair.a.session.send(Token::new(Root(1), 7), &have);
+    pair.a.session.open_root(Root(4), RootConfig::new(key(2)));
+    pair.b.session.open_root(Root(5), RootConfig::new(key(2)));
+    pair.run();
+    assert!(pair.b.events.contains(&Event::Manifest { root: Root(1), keys: vec![key(10)] }));
+    assert!(pair.b.events.contains(&Event::Message { token: Token::new(Root(1), 7), message: have }));
+    assert_eq!((ready(&pair.a), ready(&pair.b)), (vec![1, 2, 4], vec![1, 3, 5]));
+}
+
+#[test]
+fn one_that_leaves_before_anything_was_said_leaves_nothing_behind() {
+    let mut pair = Pair::new(Config::plain(), Config::plain());
+    let root = Root(1);
+    pair.a.session.open_root(root, RootConfig::new(key(1)));
+    pair.a.session.open_channel(Token::new(root, 0), key(10));
+    pair.a.session.leave_root(root, Token::all(root));
+    pair.a.session.leave_root(root, Token::all(root));
+    pair.b.session.open_channel(Token(3), key(10));
+    pair.run_until(Duration::from_secs(1));
+    assert!(matches!(pair.a.events[..], [Event::Connected { .. }, Event::Discovered { .. }]), "{:?}", pair.a.events);
+    assert!(matches!(pair.b.events[..], [Event::Connected { .. }]), "{:?}", pair.b.events);
+}
+
+#[test]
 fn a_multifeed_joins_a_stream_that_others_use() {
     for role in [Role::Initiator, Role::Responder] {
         let mut peer = Peer::connect(role, Config::plain());

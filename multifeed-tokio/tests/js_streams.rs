@@ -60,7 +60,7 @@ fn several_multifeeds_with_corestore_multifeed() {
                 assert_eq!(held(multi, &theirs[*at], 5).await.len(), 5);
                 assert_eq!(multi.feeds().len(), 2, "no feed of another root key");
             }
-            js(|| peer.wait(21, 6, TIMEOUT));
+            js(|| peer.wait(6, 21, TIMEOUT));
             assert_eq!(lone.finish().await.unwrap_err().code(), "ERR_TIMEOUT");
             // The others go on.
             for (at, multi, writer, _) in &ours {
@@ -70,7 +70,7 @@ fn several_multifeeds_with_corestore_multifeed() {
                 });
                 held(multi, &theirs[*at], 6).await;
             }
-            js(|| peer.wait(27, 6, TIMEOUT));
+            js(|| peer.wait(6, 27, TIMEOUT));
             stream.close();
             for (.., sync) in ours {
                 sync.finish().await.unwrap();

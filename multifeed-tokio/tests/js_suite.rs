@@ -377,12 +377,12 @@ mod existing_protocol {
             let protocol = protocol_to_js(address).await;
             let live = m1.replicate_over(&protocol, Replicate::live());
             held(&m1, &key, 1).await;
-            js(|| peer.wait(4, 3, testkit::TIMEOUT));
+            js(|| peer.wait(3, 4, testkit::TIMEOUT));
             // Appends go on, either way.
             js(|| peer.call(json!({"cmd": "append", "name": "0", "blocks": ["Zm9v"]})));
             held(&m1, &key, 2).await;
             w1.append("and more").await.unwrap();
-            js(|| peer.wait(6, 3, testkit::TIMEOUT));
+            js(|| peer.wait(3, 6, testkit::TIMEOUT));
             assert_eq!(facts(&m1).await, js_facts(&js(|| peer.feeds())));
             protocol.close();
             finish(live).await;
