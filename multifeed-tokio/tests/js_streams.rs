@@ -39,7 +39,9 @@ fn several_multifeeds_with_corestore_multifeed() {
             let mut theirs = Vec::new();
             for key in &texts {
                 let reply = js(|| {
-                    peer.call(json!({"cmd": "append", "name": "writer", "key": key, "count": 5, "size": 100, "seed": 1}))
+                    peer.call(
+                        json!({"cmd": "append", "name": "writer", "key": key, "count": 5, "size": 100, "seed": 1}),
+                    )
                 });
                 theirs.push(reply["key"].as_str().unwrap().to_owned());
             }
@@ -66,7 +68,9 @@ fn several_multifeeds_with_corestore_multifeed() {
             for (at, multi, writer, _) in &ours {
                 writer.append("late").await.unwrap();
                 js(|| {
-                    peer.call(json!({"cmd": "append", "name": "writer", "key": texts[*at], "count": 1, "size": 9, "seed": 2}))
+                    peer.call(
+                        json!({"cmd": "append", "name": "writer", "key": texts[*at], "count": 1, "size": 9, "seed": 2}),
+                    )
                 });
                 held(multi, &theirs[*at], 6).await;
             }
