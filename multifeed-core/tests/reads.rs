@@ -582,8 +582,8 @@ proptest! {
     ) {
         let (mut stores, source) = pair(&blocks(vec![3; count]));
         stores[0].clear(source, cleared.0..cleared.0 + cleared.1).unwrap();
+        let id = stores[1].add(stores[0].info(source).key).unwrap();
         let mut links = live(&mut stores);
-        let id = stores[1].feeds().next().unwrap();
         let there: BTreeSet<u64> = (0..count as u64).filter(|&index| stores[0].has(source, index)).collect();
         let mut open: Vec<(WantId, Want)> = Vec::new();
         let mut expected = BTreeSet::new();
@@ -628,10 +628,10 @@ proptest! {
             store.clear(id, *start..start + length).unwrap();
         }
         let expected: BTreeSet<u64> = &there(&stores[0]) | &there(&stores[1]);
+        let target = stores[2].add(stores[0].info(id).key).unwrap();
         let mut links: Vec<Link> =
             [0, 1].map(|side| Link::plain(&mut stores, [side, 2], Replicate::live())).into_iter().collect();
         run(&mut stores, &mut links, START);
-        let target = stores[2].feeds().next().unwrap();
         for what in &wanted {
             want(&mut stores[2], target, what.clone());
         }

@@ -337,6 +337,16 @@ impl<S: Storage> Multifeed<S> {
         self.create(key_pair.public_key(), Some(&key_pair), Some(name.unwrap_or(&number)))
     }
 
+    /// The feed of a key: found, or given its folder now, before anything of it came. Without this a feed of somebody else's is here
+    /// once its first block came from a session (or its length, where the session is sparse).
+    ///
+    /// # Errors
+    ///
+    /// Where the store has as many feeds as it may, or writing fails.
+    pub fn add(&mut self, key: FeedKey) -> Result<FeedId, StoreError> {
+        self.catalog.find(&key).map_or_else(|| self.create(key, None, None), Ok)
+    }
+
     /// The storage, to be looked at.
     pub fn storage(&self) -> &S {
         &self.storage

@@ -443,6 +443,10 @@ impl Download {
         }
         if scope.sparse {
             let wants = scope.wants;
+            if feed.is_staged() && !wants.questions().is_empty() {
+                // What came is looked at when it is written, and may lead to more.
+                return false;
+            }
             let open = |id| self.questions.is_open(wants, id, &self.has, self.remote_len);
             return self.window_asked_for(scope, feed).is_none()
                 && !wants.urgent(0).any(|index| self.has.get(index) && !feed.has(index))
