@@ -203,7 +203,10 @@ fn junk_offers_cost_nothing_that_lasts() {
                 store = played.store;
             });
             let most = limits.feeds_offered * 400 + limits.feeds_asked * 4096 + (16 << 20);
-            println!("behaviour {behaviour}: {} bytes at the most, {} after it", during.bytes_max, during.bytes_current);
+            println!(
+                "behaviour {behaviour}: {} bytes at the most, {} after it",
+                during.bytes_max, during.bytes_current
+            );
             assert!(during.bytes_max < most as u64, "{} bytes while it lasts", during.bytes_max);
         });
         assert!(lasting.bytes_current < 64 << 10, "{} bytes stay", lasting.bytes_current);
@@ -220,7 +223,9 @@ fn an_offered_feed_gets_its_folder_with_its_first_block() {
     let mut link = Link::plain(&mut stores, [0, 1], Replicate::live());
     run(&mut stores, std::slice::from_mut(&mut link), Duration::ZERO);
     assert_eq!((held(&stores[1]), folders(&stores[1])), (vec![], 0));
-    assert!(link.events[1].iter().any(|event| matches!(event, PeerEvent::RemoteFeeds { keys } if keys[..] == [key_of(1)])));
+    assert!(
+        link.events[1].iter().any(|event| matches!(event, PeerEvent::RemoteFeeds { keys } if keys[..] == [key_of(1)]))
+    );
     assert!(stores[1].poll_event().is_none());
 
     // Long after it was asked for.

@@ -218,7 +218,10 @@ fn an_update_tells_the_length_without_a_block() {
     assert_eq!(stores[1].poll_want(), Some((longer, WantEnd::Done)));
     assert_eq!((stores[1].info(id).len, stores[1].info(id).byte_len, stores[1].info(id).downloaded), (10, 100, 0));
     let events = events(&mut stores[1]);
-    assert_eq!(events.iter().filter(|event| matches!(event, FeedEvent::Append { .. })).collect::<Vec<_>>(), [&FeedEvent::Append { len: 10 }]);
+    assert_eq!(
+        events.iter().filter(|event| matches!(event, FeedEvent::Append { .. })).collect::<Vec<_>>(),
+        [&FeedEvent::Append { len: 10 }]
+    );
     let longer = want(&mut stores[1], id, Want::Length(12));
     for count in [1, 5] {
         run(&mut stores, &mut links, START);
@@ -637,9 +640,8 @@ proptest! {
         }
         if leaves {
             // The requests to the first one are free for the other, and what only the first one had comes when it is back.
-            let (peer, _) = stores[2].peers(target)[0];
-            stores[2].disconnect(peer);
-            links.remove(0);
+            let link = links.remove(0);
+            stores[2].disconnect(link.ends[1].1.peer());
             run(&mut stores, &mut links, START);
             links.push(Link::plain(&mut stores, [0, 2], Replicate::live()));
         }

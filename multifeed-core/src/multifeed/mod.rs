@@ -457,9 +457,8 @@ impl<S: Storage> Multifeed<S> {
     }
 
     fn create(&mut self, key: FeedKey, key_pair: Option<&KeyPair>, name: Option<&str>) -> Result<FeedId, StoreError> {
-        let feed = self.find_folder(&key, key_pair.is_some(), |storage, slot| {
-            Feed::create(storage, slot, key, key_pair, name)
-        })?;
+        let feed = self
+            .find_folder(&key, key_pair.is_some(), |storage, slot| Feed::create(storage, slot, key, key_pair, name))?;
         let name = feed_name(&feed);
         let id = match self.catalog.offered(&key) {
             // Remotes are asked for it. What they have of it came from here once, and is to come back.
