@@ -169,7 +169,7 @@ fn several(role: Role, ours: &[u8]) -> Result<()> {
         stream.ready(root)?;
         stream.session.offer_feeds(root, &[]);
         ensure!(stream.manifest(root)? == [*writer], "the manifest of {n}: {:?}", stream.events);
-        let block = stream.first_block(root, Token(at), *writer)?;
+        let block = stream.first_block(root, Token(at.into()), *writer)?;
         ensure!(block == format!("a block of {n}").as_bytes(), "{block:?}");
     }
     // What only we have ends by itself.
