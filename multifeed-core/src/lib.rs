@@ -18,7 +18,6 @@ pub mod limits;
 pub mod merkle;
 mod multifeed;
 mod news;
-mod offers;
 mod peer;
 mod peering;
 mod prepared;

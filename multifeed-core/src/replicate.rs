@@ -65,14 +65,7 @@ pub enum PeerEvent {
         /// The feeds of this turn, sorted.
         keys: Vec<FeedKey>,
     },
-    /// The remote offered more feeds than it may: these were not requested.
-    OffersRefused {
-        /// How many.
-        feeds: u64,
-        /// [`Limits::feeds_offered`](crate::Limits::feeds_offered).
-        limit: usize,
-    },
-    /// A feed of the remote's was new here, and has its place in the store now: its first block came.
+    /// A feed of the remote's was new here, and has its place in the store now.
     Feed {
         /// The feed's key.
         key: FeedKey,

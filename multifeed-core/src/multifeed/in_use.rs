@@ -26,8 +26,7 @@ impl<S: Storage> Multifeed<S> {
 
     /// Drops what can be read again, and memory that is kept for what may come.
     fn rest(&mut self, id: FeedId) {
-        // One that was only offered may be forgotten by now.
-        let Some(slot) = self.feeds.get_mut(id.0 as usize) else { return };
+        let slot = &mut self.feeds[id.0 as usize];
         slot.in_use = false;
         slot.feed.trim();
         slot.fresh.shrink_to_fit();

@@ -5,7 +5,6 @@ mod durability;
 mod evidence;
 mod exchange;
 mod in_use;
-mod offered;
 mod reads;
 mod sessions;
 mod state;
@@ -32,7 +31,7 @@ use crate::news::FeedNews;
 use crate::peering::Peering;
 use crate::sparse_bits::SparseBits;
 use crate::state::Moved;
-use crate::storage::{FileKind, Slot, Storage};
+use crate::storage::{FileKind, Storage};
 use crate::wants::{WantEnd, WantId, Wants};
 
 /// A feed of a [`Multifeed`]: good while that is open.
@@ -133,10 +132,8 @@ pub struct Multifeed<S> {
     unsynced: BTreeSet<FeedId>,
     /// When they are to be synced.
     next_sync: Option<Duration>,
-    /// Places of feeds that were offered and are forgotten.
-    vacant: BTreeSet<FeedId>,
-    /// Feeds that were created and that sessions may not know.
-    unannounced: Vec<FeedId>,
+    /// Feeds were created that sessions may not know.
+    unannounced: bool,
     /// Bytes of blocks that came since the last commit.
     uncommitted_bytes: usize,
     events: VecDeque<MultifeedEvent>,
@@ -194,31 +191,6 @@ struct FeedSlot {
     sync_failure: Option<Box<SyncFailure>>,
 }
 
-impl FeedSlot {
-    fn new(feed: Feed) -> Self {
-        let told_len = feed.len();
-        let synced = feed.downloaded() == told_len;
-        Self {
-            feed,
-            reserved: SparseBits::default(),
-            fresh: Vec::new(),
-            dirty: false,
-            told: false,
-            subscribers: Vec::new(),
-            wants: Wants::default(),
-            news: None,
-            newsy: false,
-            in_use: false,
-            download: None,
-            upload: None,
-            told_len,
-            synced,
-            moved: Moved::default(),
-            sync_failure: None,
-        }
-    }
-}
-
 impl<S: Storage> Multifeed<S> {
     /// Opens the feeds of a store, and repairs what a crash tore.
     ///
@@ -246,8 +218,7 @@ impl<S: Storage> Multifeed<S> {
             unwritten: Vec::new(),
             unsynced: BTreeSet::new(),
             next_sync: None,
-            vacant: BTreeSet::new(),
-            unannounced: Vec::new(),
+            unannounced: false,
             uncommitted_bytes: 0,
             events: VecDeque::new(),
             problems: Vec::new(),
@@ -263,7 +234,7 @@ impl<S: Storage> Multifeed<S> {
             traffic: Traffic::default(),
             now: Duration::ZERO,
         };
-        for slot in slots.into_iter().filter(|slot| *slot != Slot::NOWHERE) {
+        for slot in slots {
             multifeed.catalog.occupy(slot);
             match Feed::open_known(&mut multifeed.storage, slot, &multifeed.journal) {
                 Ok(feed) if multifeed.catalog.find(&feed.key()).is_some() => {
@@ -272,7 +243,6 @@ impl<S: Storage> Multifeed<S> {
                 Ok(feed) => {
                     multifeed.recovered.extend(feed.recovered().cloned());
                     let id = multifeed.insert(feed);
-                    multifeed.index(id);
                     multifeed.adopt(id);
                 }
                 Err(error @ (StoreError::Locked { .. } | StoreError::Io { .. } | StoreError::Full { .. })) => {
@@ -337,16 +307,6 @@ impl<S: Storage> Multifeed<S> {
         self.create(key_pair.public_key(), Some(&key_pair), Some(name.unwrap_or(&number)))
     }
 
-    /// The feed of a key: found, or given its folder now, before anything of it came. Without this a feed of somebody else's is here
-    /// once its first block came from a session (or its length, where the session is sparse).
-    ///
-    /// # Errors
-    ///
-    /// Where the store has as many feeds as it may, or writing fails.
-    pub fn add(&mut self, key: FeedKey) -> Result<FeedId, StoreError> {
-        self.catalog.find(&key).map_or_else(|| self.create(key, None, None), Ok)
-    }
-
     /// The storage, to be looked at.
     pub fn storage(&self) -> &S {
         &self.storage
@@ -354,7 +314,7 @@ impl<S: Storage> Multifeed<S> {
 
     /// The feeds, in the order of their folders.
     pub fn feeds(&self) -> impl Iterator<Item = FeedId> + use<S> {
-        self.catalog.feeds().collect::<Vec<_>>().into_iter()
+        (0..self.feeds.len() as u32).map(FeedId)
     }
 
     /// What a feed is and holds.
@@ -457,49 +417,19 @@ impl<S: Storage> Multifeed<S> {
     }
 
     fn create(&mut self, key: FeedKey, key_pair: Option<&KeyPair>, name: Option<&str>) -> Result<FeedId, StoreError> {
-        let feed = self
-            .find_folder(&key, key_pair.is_some(), |storage, slot| Feed::create(storage, slot, key, key_pair, name))?;
-        let name = feed_name(&feed);
-        let id = match self.catalog.offered(&key) {
-            // Remotes are asked for it. What they have of it came from here once, and is to come back.
-            Some(id) => {
-                let slot = &mut self.feeds[id.0 as usize];
-                (slot.feed, slot.wants) = (feed, Wants::default());
-                id
-            }
-            None => self.insert(feed),
-        };
-        self.index(id);
-        if self.durability.syncs() && key_pair.is_some() {
-            self.feeds[id.0 as usize].feed.serve(Some(0));
-        }
-        self.created(id, key, name);
-        self.adopt_offers(id, key);
-        Ok(id)
-    }
-
-    /// Makes a feed in the next folder that it can be made in.
-    fn find_folder<T>(
-        &mut self,
-        key: &FeedKey,
-        ours: bool,
-        mut make: impl FnMut(&mut S, Slot) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
         // Remotes must not be able to keep the store's owner from writing.
-        if !ours && self.catalog.len() >= self.limits.feeds {
+        if key_pair.is_none() && self.feeds.len() >= self.limits.feeds {
             return Err(StoreError::TooManyFeeds { max: self.limits.feeds });
         }
-        loop {
+        let feed = loop {
             let slot = self.catalog.next_slot();
-            if slot == Slot::NOWHERE {
-                return Err(StoreError::TooManyFeeds { max: u32::MAX as usize });
-            }
-            self.expect_feed(slot, key, ours)?;
+            self.expect_feed(slot, &key, key_pair.is_some())?;
+            let created = Feed::create(&mut self.storage, slot, key, key_pair, name);
             // A folder without a key that holds blocks is somebody's all the same.
-            match make(&mut self.storage, slot) {
-                Ok(made) => {
+            match created {
+                Ok(feed) => {
                     self.catalog.occupy(slot);
-                    return Ok(made);
+                    break feed;
                 }
                 Err(StoreError::Occupied { .. }) => self.catalog.occupy(slot),
                 Err(error) => {
@@ -508,25 +438,42 @@ impl<S: Storage> Multifeed<S> {
                     return Err(error);
                 }
             }
-        }
-    }
-
-    /// A feed has its folder: it is synced in time, and everyone is told of it.
-    fn created(&mut self, id: FeedId, key: FeedKey, name: String) {
+        };
+        let name = feed_name(&feed);
+        let id = self.insert(feed);
         self.unsynced.insert(id);
-        self.unannounced.push(id);
+        if self.durability.syncs() && key_pair.is_some() {
+            self.feeds[id.0 as usize].feed.serve(Some(0));
+        }
+        self.unannounced = true;
         self.events.push_back(MultifeedEvent::Feed { id, key, name });
+        Ok(id)
     }
 
     fn insert(&mut self, feed: Feed) -> FeedId {
-        self.feeds.push(FeedSlot::new(feed));
-        FeedId(self.feeds.len() as u32 - 1)
-    }
-
-    /// A feed can be found by its key, name and folder.
-    fn index(&mut self, id: FeedId) {
-        let feed = &self.feeds[id.0 as usize].feed;
-        self.catalog.insert(id, feed.key(), feed.slot(), feed.local_name());
+        let id = FeedId(self.feeds.len() as u32);
+        self.catalog.insert(id, feed.key(), feed.local_name());
+        let told_len = feed.len();
+        let synced = feed.downloaded() == told_len;
+        self.feeds.push(FeedSlot {
+            feed,
+            reserved: SparseBits::default(),
+            fresh: Vec::new(),
+            dirty: false,
+            told: false,
+            subscribers: Vec::new(),
+            wants: Wants::default(),
+            news: None,
+            newsy: false,
+            in_use: false,
+            download: None,
+            upload: None,
+            told_len,
+            synced,
+            moved: Moved::default(),
+            sync_failure: None,
+        });
+        id
     }
 
     fn mark_dirty(&mut self, id: FeedId) {
