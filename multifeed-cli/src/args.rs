@@ -172,7 +172,7 @@ Examples:
     /// "requested" those that the peer waits for, "per_second" the rates of the last ten seconds ("missing_there" and
     /// "in_sync" are known with --live), and {"event":"too-large","key","block","bytes"} for a block of a JS store that
     /// no message can carry. In the end {"event":"closed",…} with the numbers up to "missing" and
-    /// "holes":[{"key","blocks","ranges":[[start,end],…],"unlisted"},…], the blocks that neither side has, by feed: "ranges" names
+    /// "holes":[{"key","blocks","ranges":[["start","end"],…],"unlisted"},…], the blocks that neither side has, by feed: "ranges" names
     /// them, the end not included, but for the "unlisted" ones where there are too many ("missing" counts them too); or {"event":"error","code","message","us","them"}.
     #[command(after_help = "\
 Examples:

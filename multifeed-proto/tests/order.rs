@@ -169,7 +169,7 @@ fn commands() -> impl Strategy<Value = Command> {
         4 => (0u64..4, 1u8..5).prop_map(|(token, n)| Command::Open { token: Token(token), key: key(n) }),
         4 => (0u64..4, 0u64..9).prop_map(|(token, n)| Command::Send { token: Token(token), message: have(n) }),
         1 => (0u64..4).prop_map(|token| Command::Close { token: Token(token) }),
-        1 => (0u64..8).prop_map(|n| Command::LeaveRoot { root: Root(u32::from(n != 7)), feeds: Token(n)..=Token(n) }),
+        1 => (0u64..32).prop_map(|n| Command::LeaveRoot { root: Root(u32::from(n != 31)), feeds: Token(n)..=Token(n) }),
         1 => Just(Command::CloseRoot { root: Root::FIRST }),
     ]
 }
@@ -240,7 +240,7 @@ fn scripts_reach_what_they_are_for() {
     use proptest::test_runner::TestRunner;
     let mut runner = TestRunner::deterministic();
     let (mut ready, mut opened, mut messages, mut replicated, mut closed) = (0, 0, 0, 0, 0);
-    for _ in 0..100 {
+    for _ in 0..500 {
         let script = scripts(Role::Responder).new_tree(&mut runner).unwrap().current();
         for event in play(Role::Responder, &script, &Pace::whole()).events {
             match event {
@@ -254,7 +254,7 @@ fn scripts_reach_what_they_are_for() {
         }
     }
     assert!(
-        ready > 30 && opened > 10 && messages > 10 && replicated > 10 && closed > 3,
+        ready > 150 && opened > 50 && messages > 15 && replicated > 100 && closed > 15,
         "{ready} ready, {opened} opened, {messages} messages, {replicated} replicated, {closed} closed"
     );
 }

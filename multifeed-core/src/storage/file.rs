@@ -38,7 +38,7 @@ pub struct FileStorage {
     /// Files whose entries in their folders are on the disk too.
     entered: BTreeSet<FileId>,
     /// `None` once closed.
-    lock: Option<File>,
+    lock: Option<pool::OpenFile>,
 }
 
 impl FileStorage {
@@ -70,7 +70,7 @@ impl FileStorage {
         path_of(&self.root, file)
     }
 
-    fn lock(root: &Path) -> io::Result<File> {
+    fn lock(root: &Path) -> io::Result<pool::OpenFile> {
         pool::make_folder(root).map_err(|error| FileError::wrap(root, error))?;
         let path = root.join(LOCK);
         let file = pool::options()
@@ -80,8 +80,7 @@ impl FileStorage {
             .truncate(false)
             .open(&path)
             .map_err(|error| FileError::wrap(&path, error))?;
-        pool::lock(&file, &path)?;
-        Ok(file)
+        pool::OpenFile::locked(file, &path)
     }
 
     fn check(&self) -> io::Result<()> {
@@ -323,6 +322,15 @@ mod tests {
         assert!(error.to_string().contains(LOCK), "{error}");
         first.close().unwrap();
         assert!(first.list().is_err());
+        FileStorage::open(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn a_lock_ends_with_its_store_though_a_new_process_has_the_file_open_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut first = FileStorage::open(folder.path()).unwrap();
+        let _inherited = first.lock.as_ref().unwrap().file.try_clone().unwrap();
+        first.close().unwrap();
         FileStorage::open(folder.path()).unwrap();
     }
 

@@ -17,8 +17,15 @@ pub(super) struct Pool {
 
 #[derive(Debug)]
 struct Handle {
-    file: File,
+    file: OpenFile,
     used: u64,
+}
+
+/// An open file, with a lock on it or without.
+#[derive(Debug)]
+pub(super) struct OpenFile {
+    pub(super) file: File,
+    locked: bool,
 }
 
 impl Pool {
@@ -50,15 +57,16 @@ impl Pool {
                 }
             };
             let Some(file) = opened else { return Ok(None) };
-            if id.kind == FileKind::Bitfield {
-                lock(&file, &path)?;
-            }
+            let file = match id.kind {
+                FileKind::Bitfield => OpenFile::locked(file, &path)?,
+                _ => OpenFile { file, locked: false },
+            };
             self.make_room();
             self.open.insert(id, Handle { file, used: clock });
         }
         Ok(self.open.get_mut(&id).map(|handle| {
             handle.used = clock;
-            &handle.file
+            &handle.file.file
         }))
     }
 
@@ -85,20 +93,31 @@ impl Pool {
     }
 }
 
+impl OpenFile {
+    /// Takes the lock that no second process can have, or says that another one has it.
+    pub(super) fn locked(file: File, path: &Path) -> io::Result<Self> {
+        match file.try_lock() {
+            Ok(()) => Ok(Self { file, locked: true }),
+            Err(TryLockError::WouldBlock) => Err(FileError::locked(path)),
+            Err(TryLockError::Error(error)) => Err(FileError::wrap(path, error)),
+        }
+    }
+}
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        // A child process that somebody is starting has the file open as well, for a moment: closing ours would leave it locked.
+        if self.locked {
+            let _ = self.file.unlock();
+        }
+    }
+}
+
 /// Whether the process, or the system, has no file handle left.
 fn is_exhausted(error: &io::Error) -> bool {
     const ENFILE: i32 = 23;
     const EMFILE: i32 = 24;
     cfg!(unix) && matches!(error.raw_os_error(), Some(EMFILE | ENFILE))
-}
-
-/// Takes the lock that no second process can have, or says that another one has it.
-pub(super) fn lock(file: &File, path: &Path) -> io::Result<()> {
-    match file.try_lock() {
-        Ok(()) => Ok(()),
-        Err(TryLockError::WouldBlock) => Err(FileError::locked(path)),
-        Err(TryLockError::Error(error)) => Err(FileError::wrap(path, error)),
-    }
 }
 
 fn open(path: &Path, create: bool) -> io::Result<Option<File>> {
