@@ -36,7 +36,7 @@ pub struct Config {
     pub discover: bool,
     /// Names of [extensions](crate::Session::register_extension) that are spoken on the stream from the start: the remote hears of
     /// them no later than of multifeed's own, and [`RemoteHandshake::extensions`](crate::RemoteHandshake) tells which of
-    /// them it speaks as well.
+    /// them it speaks as well. Those that `register_extension` would not take are left out.
     pub extensions: Vec<String>,
     /// Our X25519 key pair for Noise; one is drawn for this session where there is none.
     pub static_key: Option<StaticKeyPair>,

@@ -97,8 +97,9 @@ impl Extensions {
 
     /// The names that both sides announced.
     pub(crate) fn shared(&self) -> impl Iterator<Item = &Arc<str>> {
-        let both = |at: &usize| self.ours.get(*at).filter(|own| own.announced);
-        self.ids.iter().flatten().filter_map(both).map(|own| &own.name)
+        // The remote may say one several times.
+        let both = |(at, own): &(usize, &Own)| own.announced && self.ids.contains(&Some(*at));
+        self.ours.iter().enumerate().filter(both).map(|(_, own)| &own.name)
     }
 
     /// Whether the remote said that it speaks a name of ours.
@@ -168,6 +169,8 @@ mod tests {
         extensions.add("c");
         assert_eq!(name(&extensions, 2), Some("c"), "a name added later matches names that came before");
         assert_eq!(["a", "b", "c"].map(|name| extensions.remote_speaks(name)), [true, false, true]);
+        extensions.update(names(&["a", "c", "c", "c"]));
+        assert_eq!(Vec::from_iter(extensions.shared().map(|name| &**name)), ["a", "c"]);
     }
 
     #[test]

@@ -183,7 +183,7 @@ impl Roots {
 
     /// Noise is done.
     pub(crate) fn established(&mut self, role: Role) -> Turn {
-        let step = match (role, self.entries.len()) {
+        let step = match (role, self.keys.len()) {
             (_, 0) => Step::Plain,
             (Role::Initiator, _) => Step::Initiator,
             (Role::Responder, 1) => Step::Responder,
@@ -248,7 +248,7 @@ impl Roots {
     /// The root key that the remote has to open before anything else, where it has not.
     pub(crate) fn due(&self) -> Option<DiscoveryKey> {
         let only = self.entries.values().next().filter(|_| self.strict && self.entries.len() == 1);
-        only.filter(|_| !self.came).map(|entry| entry.discovery_key)
+        only.filter(|entry| !self.came && !entry.exchange.is_over()).map(|entry| entry.discovery_key)
     }
 
     /// Our first root key and the remote's, where the remote has opened another and none of ours.
@@ -256,7 +256,8 @@ impl Roots {
         let them = self.foreign.filter(|_| !self.came)?;
         // It may have come too late for one that had failed.
         let is_ours = self.entries.values().any(|entry| entry.discovery_key == them);
-        Some((self.entries.values().next()?.discovery_key, them)).filter(|_| !is_ours)
+        let ours = self.entries.values().find(|entry| !entry.exchange.is_over())?;
+        Some((ours.discovery_key, them)).filter(|_| !is_ours)
     }
 
     /// Whether the caller named a root key for the session's start.
@@ -298,6 +299,7 @@ impl Roots {
             self.dead.insert(entry.discovery_key);
             let was_greeted = entry.exchange.stage() != Stage::Waiting;
             entry.exchange.end();
+            entry.extensions = Extensions::default();
             if self.keys.get(&entry.discovery_key) == Some(&root) {
                 self.keys.remove(&entry.discovery_key);
             }

@@ -320,6 +320,77 @@ fn one_that_leaves_takes_its_feeds_along_and_the_remote_is_told() {
 }
 
 #[test]
+fn nothing_that_waited_is_told_of_one_that_left() {
+    let mut peer = Peer::ready(Role::Responder, Config::default());
+    peer.session.open_channel(Token(1), key(5));
+    peer.open(5, key(5)).unwrap();
+    peer.events();
+    peer.extension(1, r#"{"keys":[]}"#).unwrap();
+    peer.frame(5, kind::HAVE, &[8, 1]).unwrap();
+    peer.frame(5, kind::CLOSE, b"").unwrap();
+    peer.session.leave_root(Root::FIRST, Token(0)..=Token(9));
+    peer.session.open_channel(Token(1), key(6));
+    assert_eq!(peer.events(), []);
+    peer.open(6, key(6)).unwrap();
+    assert_eq!(peer.events(), [Event::Opened { token: Token(1) }]);
+}
+
+#[test]
+fn the_only_one_can_leave_before_the_remote_opens_it() {
+    for came_as in [key(1), key(2)] {
+        let mut peer = Peer::connect(Role::Responder, Config::new(key(1)));
+        peer.session.leave_root(Root::FIRST, Token(0)..=Token(9));
+        peer.open(1, came_as).unwrap();
+        peer.session.open_channel(Token(1), key(6));
+        peer.open(2, key(6)).unwrap();
+        assert_eq!(peer.events().last(), Some(&Event::Opened { token: Token(1) }));
+        peer.session.handle_eof();
+        let error = SessionError::Disconnected(Phase::Exchange);
+        assert_eq!(peer.events(), [Event::Closed(Err(error))]);
+    }
+}
+
+#[test]
+fn two_that_left_before_noise_was_done_keep_nobody_waiting() {
+    for (left, joins) in [(0, 2), (1, 1)] {
+        let mut pair = Pair::new(Config::plain(), Config::plain());
+        for n in 1..=2 {
+            pair.b.session.open_root(Root(n), RootConfig::new(key(n as u8)));
+        }
+        for n in 1..=2 - left {
+            pair.b.session.leave_root(Root(n), Token::all(Root(n)));
+        }
+        pair.b.session.open_channel(Token(3), key(10));
+        pair.run_until(Duration::from_secs(1));
+        let discovered = pair.a.events.iter().filter(|event| matches!(event, Event::Discovered { .. })).count();
+        assert_eq!(discovered, if joins == 2 { 1 } else { 2 }, "{:?}", pair.a.events);
+    }
+}
+
+#[test]
+fn extensions_from_the_start_are_known_when_a_multifeed_on_its_own_channel_is_ready() {
+    let config = |mut config: Config| {
+        config.extensions = vec!["x".into()];
+        config
+    };
+    for (a, b) in [(Config::new(key(1)), Config::plain()), (Config::plain(), Config::plain())] {
+        let mut pair = Pair::new(config(a.clone()), config(b));
+        if a.root.is_none() {
+            pair.a.session.open_root(Root(0), RootConfig::new(key(1)));
+        }
+        pair.b.session.open_root(Root(0), RootConfig::new(key(1)));
+        pair.run_until(Duration::from_secs(1));
+        for side in [&pair.a, &pair.b] {
+            let names = side.events.iter().find_map(|event| match event {
+                Event::Ready { remote, .. } => Some(remote.extensions.iter().map(|name| name.to_string()).collect()),
+                _ => None,
+            });
+            assert_eq!(names, Some(vec!["x".to_owned()]));
+        }
+    }
+}
+
+#[test]
 fn one_that_leaves_before_anything_was_said_leaves_nothing_behind() {
     let mut pair = Pair::new(Config::plain(), Config::plain());
     let root = Root(1);

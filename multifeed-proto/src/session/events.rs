@@ -2,6 +2,7 @@
 
 use alloc::collections::VecDeque;
 use core::mem::size_of;
+use core::ops::RangeInclusive;
 
 use crate::event::{Event, Root, Token};
 use crate::json::Json;
@@ -41,16 +42,15 @@ impl Events {
         Some(event)
     }
 
-    /// The caller closed a channel: nothing more comes from it.
-    pub(crate) fn forget(&mut self, token: Token) {
-        let is_its = |event: &Event| match event {
-            Event::Opened { token: of } | Event::ChannelClosed { token: of } | Event::Message { token: of, .. } => {
-                *of == token
+    /// The caller closed channels: nothing more comes from them.
+    pub(crate) fn forget(&mut self, tokens: &RangeInclusive<Token>) {
+        self.drop_all(|event| match event {
+            Event::Opened { token } | Event::ChannelClosed { token } | Event::Message { token, .. } => {
+                tokens.contains(token)
             }
-            Event::Extension { scope: Scope::Channel(of), .. } => *of == token,
+            Event::Extension { scope: Scope::Channel(token), .. } => tokens.contains(token),
             _ => false,
-        };
-        self.drop_all(is_its);
+        });
     }
 
     /// The caller took a multifeed off the stream: nothing more comes of it.

@@ -354,7 +354,7 @@ impl Session {
         }
         let owner = Owner::Feed(token);
         // Also where the remote closed it first: what tells so would come under the token's next feed.
-        self.io.events.forget(token);
+        self.io.events.forget(&(token..=token));
         if let Some(id) = self.channels.close(owner) {
             self.io.close(Some(owner), id, None);
         }
@@ -475,8 +475,10 @@ impl Session {
     }
 
     /// Takes a multifeed off the stream: its root key's channel is closed, and those of `feeds` that are open; of neither anything
-    /// more is told. The others go on, and so does the stream. A remote of ours takes it for that multifeed's end; one that speaks as
-    /// multifeed 6 has no word for it, and stays until the stream ends. The key can be opened again, under another name.
+    /// more is told. The others go on, and so does the stream. A remote whose lists of it go over the root key's own channel takes it
+    /// for that multifeed's end; one that speaks as multifeed 6 has no word for it, and stays until the stream ends. The key can be
+    /// opened again under another name, where it is over for the remote too. A stream that ends before any multifeed was ready ends with
+    /// an error, where [`Config::root`] named one, also if that one was left.
     pub fn leave_root(&mut self, root: Root, feeds: RangeInclusive<Token>) {
         if self.closed.is_some() {
             return;
@@ -488,12 +490,16 @@ impl Session {
         }
         self.roots.over(root);
         self.io.events.forget_root(root);
+        // Those of channels that the remote has closed, too.
+        self.io.events.forget(&feeds);
         let owner = Owner::Root(root);
         if let Some(id) = self.channels.close(owner) {
             self.io.close(Some(owner), id, None);
         }
-        for token in self.channels.tokens(feeds) {
-            self.close_channel(token);
+        for owner in self.channels.tokens(feeds).into_iter().map(Owner::Feed) {
+            if let Some(id) = self.channels.close(owner) {
+                self.io.close(Some(owner), id, None);
+            }
         }
         self.open_roots();
     }

@@ -115,6 +115,10 @@ impl Session {
             let text = alloc::format!("our own handshake, with its user data, is more than {limit} bytes");
             return self.fail_root(root, SessionError::Local(text));
         }
+        if entry.dialect == Some(Dialect::Channel) {
+            // Before our handshake, so that the remote knows them when it is ready.
+            self.io.announce();
+        }
         self.with_voice(root, |exchange, voice| exchange.verified(voice));
         self.io.announce();
         self.check_ready(root);
