@@ -213,8 +213,8 @@ impl Both {
     fn run_length(&self, start: u64, length: u64) {
         let start = start / 8 * 8;
         let encoded = self.bits.rle_range(start, length);
-        // Without a length it is all that follows.
-        let limit = if length == 0 { 3 * PAGE[0] } else { length.div_ceil(8) as usize };
+        // Without both numbers it is the whole.
+        let limit = if (start, length) == (0, 0) { 3 * PAGE[0] } else { length.div_ceil(8) as usize };
         let decoded = rle::decode(&encoded, limit);
         let decoded = decoded.unwrap_or_else(|error| panic!("what it wrote is refused: {error}"));
         let plain: Vec<u8> = (0..limit as u64)
