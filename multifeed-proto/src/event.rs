@@ -156,8 +156,8 @@ pub struct RemoteHandshake {
     /// Whether the remote stays after everything is synced, where it says so (JS does where its option was given).
     pub live: Option<bool>,
     /// The extensions of ours that the remote speaks on the stream too, as far as it said so by then; multifeed's own four are
-    /// left out. Where both speak multifeed 6's dialect, each names those of its [`Config::extensions`](crate::Config::extensions)
-    /// before its handshake, so that both sides know.
+    /// left out. Each side of ours names those of its [`Config::extensions`](crate::Config::extensions) before its handshake, so that
+    /// both know.
     pub extensions: Vec<Arc<str>>,
 }
 

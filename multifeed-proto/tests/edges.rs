@@ -10,6 +10,18 @@ use common::*;
 use multifeed_proto::wire::message::kind;
 use multifeed_proto::*;
 
+/// A session with two multifeeds, which the remote speaks on their own channels, 1 and 2.
+fn two_on_their_channels() -> Peer {
+    let mut peer = Peer::connect(Role::Responder, Config::new(key(1)));
+    join(&mut peer, &[2]);
+    for (channel, n) in [(1, 1), (2, 2)] {
+        peer.open(channel, key(n)).unwrap();
+        peer.frame(channel, kind::OPTIONS, &options_body()).unwrap();
+        peer.frame(channel, kind::EXTENSION, &[&[0], HANDSHAKE.as_bytes()].concat()).unwrap();
+    }
+    peer
+}
+
 fn join(peer: &mut Peer, roots: &[u8]) {
     for (at, n) in roots.iter().enumerate() {
         peer.session.open_root(Root(at as u32 + 1), RootConfig::new(key(*n)));
@@ -130,13 +142,7 @@ fn a_remote_with_another_root_key_hears_of_no_feed() {
 
 #[test]
 fn the_late_answer_to_a_close_does_not_take_the_key_from_its_next_name() {
-    let mut peer = Peer::connect(Role::Responder, Config::new(key(1)));
-    join(&mut peer, &[2]);
-    for (channel, n) in [(1, 1), (2, 2)] {
-        peer.open(channel, key(n)).unwrap();
-        peer.frame(channel, kind::OPTIONS, &options_body()).unwrap();
-        peer.frame(channel, kind::EXTENSION, &[&[0], HANDSHAKE.as_bytes()].concat()).unwrap();
-    }
+    let mut peer = two_on_their_channels();
     peer.session.close_root(Root(1));
     peer.session.open_root(Root(5), RootConfig::new(key(2)));
     peer.frame(2, kind::CLOSE, &[]).unwrap();
@@ -509,13 +515,7 @@ fn thousands_of_multifeeds_fail_one_after_the_other() {
 
 #[test]
 fn lists_on_channel_0_are_not_the_next_ones_when_the_first_is_closed() {
-    let mut peer = Peer::connect(Role::Responder, Config::new(key(1)));
-    join(&mut peer, &[2]);
-    for (channel, n) in [(1, 1), (2, 2)] {
-        peer.open(channel, key(n)).unwrap();
-        peer.frame(channel, kind::OPTIONS, &options_body()).unwrap();
-        peer.frame(channel, kind::EXTENSION, &[&[0], HANDSHAKE.as_bytes()].concat()).unwrap();
-    }
+    let mut peer = two_on_their_channels();
     peer.options().unwrap();
     peer.frame(1, kind::CLOSE, &[]).unwrap();
     peer.events();

@@ -17,17 +17,6 @@ use crate::sides::established;
 
 /// Two writers of the store's own, a remote feed that it has all of, and one with holes.
 const FOLDERS: u32 = 4;
-const KINDS: [FileKind; 9] = [
-    FileKind::Key,
-    FileKind::SecretKey,
-    FileKind::Tree,
-    FileKind::Signatures,
-    FileKind::Bitfield,
-    FileKind::Data,
-    FileKind::LocalName,
-    FileKind::Journal,
-    FileKind::Conflicts,
-];
 /// Turns that a sync of so little may take.
 const TURNS: usize = 2000;
 
@@ -385,8 +374,8 @@ fn open(disk: &mut MemoryStorage, durability: Durability) -> Multifeed<&mut Memo
 }
 
 fn files(disk: &&mut MemoryStorage) -> Files {
-    let folders = (0..FOLDERS).flat_map(|slot| KINDS.map(|kind| FileId::new(Slot(slot), kind)));
-    let beside = KINDS.into_iter().filter(|kind| kind.is_beside()).map(FileId::beside);
+    let folders = (0..FOLDERS).flat_map(|slot| FileKind::EVERY.map(|kind| FileId::new(Slot(slot), kind)));
+    let beside = FileKind::EVERY.into_iter().filter(|kind| kind.is_beside()).map(FileId::beside);
     let all = folders.filter(|file| !file.kind.is_beside()).chain(beside);
     all.filter_map(|file| Some((file, disk.contents(file)?))).collect()
 }
@@ -405,7 +394,7 @@ fn in_folder(files: &Files, slot: Slot) -> Vec<(&FileId, &Vec<u8>)> {
 
 impl Place {
     fn file(self) -> FileId {
-        match KINDS[usize::from(self.kind) % KINDS.len()] {
+        match FileKind::EVERY[usize::from(self.kind) % FileKind::EVERY.len()] {
             kind if kind.is_beside() => FileId::beside(kind),
             kind => FileId::new(Slot(u32::from(self.slot) % FOLDERS), kind),
         }
@@ -474,7 +463,7 @@ fn apply(edit: &Edit, files: &mut Files, base: &Base) {
             files.extend(stale.map(|(file, bytes)| (*file, bytes.clone())));
         }
         Edit::Stray { slot, file, bytes } => {
-            let kind = KINDS[usize::from(*file) % 7];
+            let kind = FileKind::ALL[usize::from(*file) % FileKind::ALL.len()];
             files.insert(FileId::new(Slot(FOLDERS + u32::from(*slot) % 3), kind), bytes.clone());
         }
     }

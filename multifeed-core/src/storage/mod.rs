@@ -58,6 +58,12 @@ impl FileKind {
         FileKind::LocalName,
     ];
 
+    /// Those of a feed, and those beside the folders.
+    pub const EVERY: [FileKind; 9] = {
+        let [key, secret_key, tree, signatures, bitfield, data, local_name] = Self::ALL;
+        [key, secret_key, tree, signatures, bitfield, data, local_name, FileKind::Journal, FileKind::Conflicts]
+    };
+
     /// The file's name in its folder.
     pub fn name(self) -> &'static str {
         match self {

@@ -6,9 +6,9 @@ mod recv;
 mod route;
 mod send;
 mod timer;
+mod waiting;
 
 use alloc::boxed::Box;
-use alloc::vec::Vec;
 use core::ops::RangeInclusive;
 use core::time::Duration;
 
@@ -35,6 +35,7 @@ use io::Io;
 use recv::Input;
 use send::Output;
 use timer::{Due, Timers};
+use waiting::Waiting;
 
 /// One stream between two multifeeds.
 ///
@@ -58,8 +59,7 @@ pub struct Session {
     remote_public_key: Option<[u8; 32]>,
     strays: u64,
     /// The caller's commands until channels may be opened.
-    waiting: Vec<Command>,
-    waiting_bytes: usize,
+    waiting: Waiting,
     /// The remote ended its half.
     ended: bool,
     ended_told: bool,
@@ -138,8 +138,7 @@ impl Session {
             discover: config.discover,
             remote_public_key: None,
             strays: 0,
-            waiting: Vec::new(),
-            waiting_bytes: 0,
+            waiting: Waiting::default(),
             ended: false,
             ended_told: false,
             closed: None,
@@ -256,7 +255,7 @@ impl Session {
         if self.closed.is_some() {
             return 0;
         }
-        let queued = self.io.output.len() + self.waiting_bytes + 67 * self.roots.waiting_keys();
+        let queued = self.io.output.len() + self.waiting.bytes() + 67 * self.roots.waiting_keys();
         self.io.limits.output_bytes.saturating_sub(queued)
     }
 
@@ -483,7 +482,7 @@ impl Session {
         if self.closed.is_some() {
             return;
         }
-        self.forget_waiting(&feeds);
+        self.waiting.forget(&feeds);
         if let Some(entry) = self.roots.get(root) {
             // The remote's answer to the Close is nobody's.
             entry.exchange.fail();
@@ -549,25 +548,8 @@ impl Session {
 
     fn wait(&mut self, command: Command) {
         if self.closed.is_none() {
-            self.waiting_bytes += command.size();
             self.waiting.push(command);
         }
-    }
-
-    /// The caller's commands for channels that are not to be opened any more.
-    fn forget_waiting(&mut self, feeds: &RangeInclusive<Token>) {
-        let bytes = &mut self.waiting_bytes;
-        self.waiting.retain(|command| {
-            let token = match command {
-                Command::Open { token, .. } | Command::Send { token, .. } | Command::Close { token } => token,
-                Command::RegisterExtension { scope: Scope::Channel(token), .. }
-                | Command::SendExtension { scope: Scope::Channel(token), .. } => token,
-                _ => return true,
-            };
-            let keep = !feeds.contains(token);
-            *bytes -= if keep { 0 } else { command.size().min(*bytes) };
-            keep
-        });
     }
 
     /// A message's length, where peers accept it; a longer one is the caller's mistake, and ends the session.
@@ -608,7 +590,7 @@ impl Session {
             self.state = State::Over;
             self.channels = Channels::new();
             self.roots = Roots::new(None, None);
-            self.waiting = Vec::new();
+            self.waiting = Waiting::default();
             self.input.clear();
         }
     }

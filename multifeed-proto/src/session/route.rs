@@ -74,8 +74,7 @@ impl Session {
             self.open_root_channel(root, key);
         }
         if !self.waiting.is_empty() && self.roots.others_may_follow() {
-            self.waiting_bytes = 0;
-            for command in core::mem::take(&mut self.waiting) {
+            for command in self.waiting.take() {
                 self.apply(command);
             }
         }
@@ -344,7 +343,7 @@ impl Session {
             self.channels.remote_open(id, discovery_key, open.capability, split, self.io.limits.channels, admit);
         if let Err(SessionError::RootKeyMismatch { .. }) = &opened {
             // So that the remote can tell as well.
-            self.waiting.clear();
+            self.waiting.take();
             self.roots.waited();
             self.open_roots();
         }

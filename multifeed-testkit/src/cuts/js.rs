@@ -11,18 +11,6 @@ use crate::blocks::FeedDigest;
 use crate::js::{self, JsFeed};
 use crate::random::Random;
 
-/// Every file that a store can have, of a feed and beside the feeds.
-const FILES: [FileKind; 9] = [
-    FileKind::Key,
-    FileKind::SecretKey,
-    FileKind::Tree,
-    FileKind::Signatures,
-    FileKind::Bitfield,
-    FileKind::Data,
-    FileKind::LocalName,
-    FileKind::Journal,
-    FileKind::Conflicts,
-];
 /// Stores that one JS process opens.
 const AT_ONCE: usize = 100;
 
@@ -96,11 +84,11 @@ fn write(mut disk: MemoryStorage, dir: &Path) -> Result<()> {
     std::fs::create_dir_all(dir)?;
     for slot in disk.list()? {
         std::fs::create_dir_all(dir.join(slot.to_string()))?;
-        for kind in FILES.into_iter().filter(|kind| !kind.is_beside()) {
+        for kind in FileKind::ALL {
             put(&disk, FileId::new(slot, kind), dir.join(slot.to_string()).join(kind.name()))?;
         }
     }
-    for kind in FILES.into_iter().filter(|kind| kind.is_beside()) {
+    for kind in FileKind::EVERY.into_iter().filter(|kind| kind.is_beside()) {
         put(&disk, FileId::beside(kind), dir.join(kind.name()))?;
     }
     Ok(())
