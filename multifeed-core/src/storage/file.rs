@@ -1,6 +1,6 @@
 //! A store in a folder on disk, laid out as multifeed 6 lays it out.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -16,13 +16,14 @@ const LOCK: &str = "multifeed.lock";
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct FileStorageOptions {
-    /// The most files that are open at once, 128 by default; at least 1.
+    /// The most files that are open at once, the lock and whatever is open for a moment alone included: 240 by default, so that a
+    /// process with a few sockets beside them stays below 256. At least 3.
     pub max_open_files: usize,
 }
 
 impl Default for FileStorageOptions {
     fn default() -> Self {
-        Self { max_open_files: 128 }
+        Self { max_open_files: 240 }
     }
 }
 
@@ -35,8 +36,8 @@ impl Default for FileStorageOptions {
 pub struct FileStorage {
     root: PathBuf,
     pool: Pool,
-    /// Files whose entries in their folders are on the disk too.
-    entered: BTreeSet<FileId>,
+    /// Files whose entries in their folders are on the disk too: a bit for each kind.
+    entered: BTreeMap<Slot, u16>,
     /// `None` once closed.
     lock: Option<pool::OpenFile>,
 }
@@ -57,12 +58,19 @@ impl FileStorage {
     pub fn open_with(root: impl Into<PathBuf>, options: FileStorageOptions) -> Result<Self, StoreError> {
         let root = root.into();
         let lock = Self::lock(&root).map_err(|error| StoreError::from_store("open", error))?;
-        Ok(Self { root, pool: Pool::new(options.max_open_files), entered: BTreeSet::new(), lock: Some(lock) })
+        // One is the lock, and one is a folder that is synced, or a file that replaces another.
+        let pool = Pool::new(options.max_open_files.saturating_sub(2));
+        Ok(Self { root, pool, entered: BTreeMap::new(), lock: Some(lock) })
     }
 
     /// The folder.
     pub fn path(&self) -> &Path {
         &self.root
+    }
+
+    /// How many files are open, the lock included.
+    pub fn open_files(&self) -> usize {
+        self.pool.len() + usize::from(self.lock.is_some())
     }
 
     /// The path of one file.
@@ -110,9 +118,18 @@ impl FileStorage {
         if file.kind.is_beside() { self.root.clone() } else { self.root.join(file.slot.to_string()) }
     }
 
+    fn forget_entry(&mut self, file: FileId) {
+        if let Some(kinds) = self.entered.get_mut(&file.slot) {
+            *kinds &= !bit(file.kind);
+            if *kinds == 0 {
+                self.entered.remove(&file.slot);
+            }
+        }
+    }
+
     /// Makes a file's entry in its folder, and the folder's own, outlive a power cut: once, for all files that are there now.
     fn enter(&mut self, file: FileId) -> io::Result<()> {
-        if self.entered.contains(&file) {
+        if self.entered.get(&file.slot).is_some_and(|kinds| kinds & bit(file.kind) != 0) {
             return Ok(());
         }
         let folder = self.folder(file);
@@ -122,11 +139,11 @@ impl FileStorage {
             for kind in FileKind::ALL {
                 let other = FileId::new(file.slot, kind);
                 if self.path_of(other).exists() {
-                    self.entered.insert(other);
+                    *self.entered.entry(file.slot).or_default() |= bit(other.kind);
                 }
             }
         }
-        self.entered.insert(file);
+        *self.entered.entry(file.slot).or_default() |= bit(file.kind);
         Ok(())
     }
 }
@@ -181,7 +198,7 @@ impl Storage for FileStorage {
         let path = self.path_of(file);
         let temporary = folder.join(format!("{}.tmp", file.kind.name()));
         self.pool.forget(file);
-        self.entered.remove(&file);
+        self.forget_entry(file);
         let replaced = (|| {
             pool::make_folder(&folder)?;
             // Not reused: an old one may be readable by others.
@@ -217,7 +234,7 @@ impl Storage for FileStorage {
         for kind in FileKind::ALL {
             let id = FileId::new(slot, kind);
             self.pool.forget(id);
-            self.entered.remove(&id);
+            self.forget_entry(id);
             let path = self.path_of(id);
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(FileError::wrap(&path, error)),
@@ -234,6 +251,10 @@ impl Storage for FileStorage {
         self.lock = None;
         Ok(())
     }
+}
+
+fn bit(kind: FileKind) -> u16 {
+    1 << kind as u16
 }
 
 fn path_of(root: &Path, file: FileId) -> PathBuf {
@@ -355,11 +376,11 @@ mod tests {
     #[test]
     fn handles_are_bounded_and_come_back() {
         let folder = tempfile::tempdir().unwrap();
-        let options = FileStorageOptions { max_open_files: 3 };
+        let options = FileStorageOptions { max_open_files: 5 };
         let mut store = FileStorage::open_with(folder.path(), options).unwrap();
         for slot in 0..10 {
             store.write_at(id(slot, FileKind::Data), 2, &[slot as u8]).unwrap();
-            assert!(store.pool.len() <= 3);
+            assert!(store.pool.len() <= 3 && store.open_files() <= 4);
         }
         for slot in 0..10 {
             let mut buf = [9; 5];

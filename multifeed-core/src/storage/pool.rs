@@ -46,6 +46,7 @@ impl Pool {
         let clock = self.clock;
         if !self.open.contains_key(&id) {
             let path = path();
+            self.make_room();
             let opened = loop {
                 match open(&path, create) {
                     // The process has as many files open as it may: fewer of ours, then.
@@ -61,7 +62,6 @@ impl Pool {
                 FileKind::Bitfield => OpenFile::locked(file, &path)?,
                 _ => OpenFile { file, locked: false },
             };
-            self.make_room();
             self.open.insert(id, Handle { file, used: clock });
         }
         Ok(self.open.get_mut(&id).map(|handle| {
@@ -78,7 +78,6 @@ impl Pool {
         self.open.clear();
     }
 
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.open.len()
     }
