@@ -23,7 +23,7 @@ pub(crate) struct Peering {
     pub(crate) options: Replicate,
     /// Feeds that the remote offered or that were offered to it.
     pub(crate) known: SparseBits,
-    pub(crate) peers: BTreeMap<FeedId, Peer>,
+    pub(crate) peers: BTreeMap<FeedId, Box<Peer>>,
     /// Feeds that both sides hold alike, of which nothing has to be said.
     pub(crate) in_step: InStep,
     /// Whether the application was told of those.
@@ -193,7 +193,7 @@ impl Peering {
     pub(crate) fn open(&mut self, feed: FeedId, key: FeedKey, peer: Peer) {
         self.fall_out_of_step(feed);
         self.totals.feeds += 1;
-        self.peers.insert(feed, peer);
+        self.peers.insert(feed, Box::new(peer));
         self.commands.push_back(Command::Open { token: self.token(feed), key });
     }
 
@@ -212,7 +212,7 @@ impl Peering {
         let peer = self.peers.remove(&feed)?;
         self.sums.remove(peer.standing);
         self.progress_due |= self.observed;
-        Some(peer)
+        Some(*peer)
     }
 
     /// Notes how a feed stands.

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-/// Words of a page: 2048 bits, so that a lone member costs 256 bytes. A page of nothing but members costs none.
-const PAGE_WORDS: usize = 32;
+/// Words of a page: 512 bits, so that a lone member costs 64 bytes. A page of nothing but members costs none.
+const PAGE_WORDS: usize = 8;
 const PAGE_BITS: u64 = PAGE_WORDS as u64 * 64;
 
 /// What a remote has, what is asked for, what a remote still lacks: sets of block indexes with few, clustered members.
 ///
-/// Pages that become empty are dropped, so an idle set is one empty map; and runs of members cost no more than some 30 bytes for each
-/// 2048 of them.
+/// Pages that become empty are dropped, so an idle set is one empty map; and runs of members cost no more than some 40 bytes for each
+/// 512 of them.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct SparseBits {
     pages: BTreeMap<u64, Page>,

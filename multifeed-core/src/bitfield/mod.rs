@@ -474,6 +474,28 @@ mod tests {
     }
 
     #[test]
+    fn ten_million_blocks_take_next_to_no_memory() {
+        const PAGES: u64 = 10_000_000 / BLOCKS;
+        let full = [0xff; DEFAULT_PAGE_BYTES];
+        let mut bitfield = Bitfield::load(DEFAULT_PAGE_BYTES);
+        let memory = allocation_counter::measure(|| (0..PAGES).for_each(|_| bitfield.load_page(&full)));
+        assert_eq!(bitfield.count(), PAGES * BLOCKS);
+        assert!(memory.bytes_max < 150_000, "{memory:?}");
+        // Block after block, as they come, and some that are missing.
+        let memory = allocation_counter::measure(|| {
+            for block in bitfield.end()..bitfield.end() + 200_000 {
+                bitfield.set(block, true);
+                bitfield.set_node(2 * block);
+                bitfield.mark_clean();
+            }
+        });
+        assert!(memory.bytes_current < 40_000, "{memory:?}");
+        let memory = allocation_counter::measure(|| (0..1000).for_each(|at| _ = bitfield.set(at * 9_999, false)));
+        assert!(memory.bytes_current < 400_000, "{memory:?}");
+        assert_eq!(bitfield.next_missing(9_999 * 7 + 1, u64::MAX), Some(9_999 * 8));
+    }
+
+    #[test]
     fn a_parent_follows_its_children() {
         let mut bitfield = Bitfield::new();
         for node in [0, 4, 6, 2] {

@@ -34,6 +34,9 @@ use crate::state::Moved;
 use crate::storage::{FileKind, Storage};
 use crate::wants::{WantEnd, WantId, Wants};
 
+/// About what it takes to stage anything for a feed, beside the bytes of its blocks: of very many feeds with few bytes each, that is most.
+const STAGED_FEED_BYTES: usize = 1600;
+
 /// A feed of a [`Multifeed`]: good while that is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FeedId(pub(crate) u32);
@@ -117,7 +120,11 @@ pub struct Multifeed<S> {
     durability: Durability,
     journal: Journal,
     evidence: Evidence,
-    feeds: Vec<FeedSlot>,
+    #[expect(
+        clippy::vec_box,
+        reason = "ten thousand of them are not to be moved, and kept twice meanwhile, for one more"
+    )]
+    feeds: Vec<Box<FeedSlot>>,
     in_use: InUse,
     catalog: Catalog,
     peerings: BTreeMap<PeerId, Peering>,
@@ -455,7 +462,7 @@ impl<S: Storage> Multifeed<S> {
         self.catalog.insert(id, feed.key(), feed.local_name());
         let told_len = feed.len();
         let synced = feed.downloaded() == told_len;
-        self.feeds.push(FeedSlot {
+        self.feeds.push(Box::new(FeedSlot {
             feed,
             reserved: SparseBits::default(),
             fresh: Vec::new(),
@@ -472,12 +479,13 @@ impl<S: Storage> Multifeed<S> {
             synced,
             moved: Moved::default(),
             sync_failure: None,
-        });
+        }));
         id
     }
 
     fn mark_dirty(&mut self, id: FeedId) {
         if !std::mem::replace(&mut self.feeds[id.0 as usize].dirty, true) {
+            self.uncommitted_bytes += STAGED_FEED_BYTES;
             self.dirty.push(id);
         }
     }

@@ -344,6 +344,6 @@ impl FeedSlot {
     }
 }
 
-fn slot_of(feeds: &mut [FeedSlot], id: FeedId) -> &mut FeedSlot {
+fn slot_of(feeds: &mut [Box<FeedSlot>], id: FeedId) -> &mut FeedSlot {
     &mut feeds[id.0 as usize]
 }

@@ -69,7 +69,7 @@ impl<S: Storage> Multifeed<S> {
                 // A session ends well only where all that it brought is written.
                 self.commit(now);
                 let Some(peering) = self.peerings.get(&id) else { return };
-                let (holes, missing) = (self.holes(peering), peering.peers.values().map(Peer::missing).sum());
+                let (holes, missing) = (self.holes(peering), peering.peers.values().map(|peer| peer.missing()).sum());
                 self.drop_peers(id);
                 if let Some(peering) = self.peerings.get_mut(&id) {
                     peering.totals.holes = holes;
@@ -165,7 +165,7 @@ impl<S: Storage> Multifeed<S> {
         self.peerings.get_mut(&id)?.poll_event(clean, now)
     }
 
-    /// Whether [`commit`](Self::commit) has something to do, and how many bytes of blocks wait for it.
+    /// Whether [`commit`](Self::commit) has something to do, and about how many bytes wait for it.
     pub fn uncommitted(&self) -> Option<usize> {
         (!self.dirty.is_empty() || self.unannounced).then_some(self.uncommitted_bytes)
     }
@@ -484,7 +484,7 @@ impl<S: Storage> Multifeed<S> {
         let mut found = Vec::new();
         for id in self.feeds().filter(|id| peering.known.get(u64::from(id.0))) {
             let FeedSlot { feed, wants, .. } = self.slot(id);
-            let to_come = peering.peers.get(&id).and_then(Peer::to_come);
+            let to_come = peering.peers.get(&id).and_then(|peer| peer.to_come());
             let holes = match peering.is_sparse() {
                 true => holes::find(feed, wants.selection().iter(), to_come, &mut room),
                 false if feed.downloaded() == feed.len() => None,

@@ -1,0 +1,214 @@
+//! What many feeds and long ones cost in files, memory and reads. Nothing here hangs on time; docs/scale.md has the times.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use allocation_counter::measure;
+use bytes::{Bytes, BytesMut};
+use multifeed_core::storage::FileStorageOptions;
+use multifeed_core::{
+    Connection, FileId, FileKind, FileStorage, KeyPair, Multifeed, Options, PeerEvent, Replicate, Slot, Storage,
+};
+use multifeed_proto::{Config, Role};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+const BLOCKS: u64 = 3;
+
+/// Files that are never synced, and that count.
+struct Counted {
+    files: FileStorage,
+    most_open: usize,
+    /// Calls and bytes.
+    reads: BTreeMap<FileKind, (u64, u64)>,
+}
+
+impl Counted {
+    fn open(folder: &Path, max_open_files: usize) -> Self {
+        let mut options = FileStorageOptions::default();
+        options.max_open_files = max_open_files;
+        let files = FileStorage::open_with(folder, options).unwrap();
+        Self { files, most_open: 0, reads: BTreeMap::new() }
+    }
+
+    fn count<T>(&mut self, result: T) -> T {
+        self.most_open = self.most_open.max(self.files.open_files());
+        result
+    }
+}
+
+impl Storage for Counted {
+    fn list(&mut self) -> io::Result<Vec<Slot>> {
+        self.files.list()
+    }
+    fn read_at(&mut self, file: FileId, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let read = self.files.read_at(file, offset, buf);
+        let (calls, bytes) = self.reads.entry(file.kind).or_default();
+        *calls += 1;
+        *bytes += *read.as_ref().unwrap_or(&0) as u64;
+        self.count(read)
+    }
+    fn write_at(&mut self, file: FileId, offset: u64, data: &[u8]) -> io::Result<()> {
+        let wrote = self.files.write_at(file, offset, data);
+        self.count(wrote)
+    }
+    fn len(&mut self, file: FileId) -> io::Result<Option<u64>> {
+        let len = self.files.len(file);
+        self.count(len)
+    }
+    fn truncate(&mut self, file: FileId, len: u64) -> io::Result<()> {
+        let cut = self.files.truncate(file, len);
+        self.count(cut)
+    }
+    fn replace(&mut self, file: FileId, data: &[u8]) -> io::Result<()> {
+        self.truncate(file, data.len() as u64)?;
+        self.write_at(file, 0, data)
+    }
+    fn sync(&mut self, _: FileId) -> io::Result<()> {
+        Ok(())
+    }
+    fn remove(&mut self, slot: Slot) -> io::Result<()> {
+        self.files.remove(slot)
+    }
+    fn close(&mut self) -> io::Result<()> {
+        self.files.close()
+    }
+}
+
+fn open(storage: &mut Counted) -> Multifeed<&mut Counted> {
+    Multifeed::open(storage, Options::default()).unwrap()
+}
+
+/// Makes writers with some blocks each.
+fn make(storage: &mut Counted, feeds: u32, blocks: u64) {
+    let mut multi = open(storage);
+    for number in 0..feeds {
+        let mut seed = [9; 32];
+        seed[..4].copy_from_slice(&number.to_le_bytes());
+        let feed = multi.writer(Some(&format!("writer-{number}")), || KeyPair::from_seed(&seed)).unwrap();
+        let blocks: Vec<Bytes> = (0..blocks).map(|block| Bytes::from(format!("{number} {block}"))).collect();
+        multi.append(feed, &blocks).unwrap();
+        multi.commit(Duration::ZERO);
+        while multi.poll_event().is_some() {}
+    }
+    multi.close().unwrap();
+}
+
+/// Two stores that are joined.
+struct Joined<'a> {
+    stores: [Multifeed<&'a mut Counted>; 2],
+    ends: [Connection; 2],
+}
+
+impl<'a> Joined<'a> {
+    fn new(stores: [Multifeed<&'a mut Counted>; 2], options: &Replicate) -> Self {
+        let [mut a, mut b] = stores;
+        let mut rng = StdRng::seed_from_u64(1);
+        let mut join = |store: &mut Multifeed<&'a mut Counted>, role| {
+            Connection::new(store, role, Config::default(), options.clone(), Duration::ZERO, &mut rng)
+        };
+        let ends = [join(&mut a, Role::Initiator), join(&mut b, Role::Responder)];
+        Self { stores: [a, b], ends }
+    }
+
+    /// Moves bytes until none are left.
+    fn run(&mut self) {
+        let mut wires = [BytesMut::new(), BytesMut::new()];
+        let mut moved = true;
+        while moved {
+            moved = false;
+            for (side, wire) in wires.iter_mut().enumerate() {
+                let (store, end) = (&mut self.stores[side], &mut self.ends[side]);
+                moved |= end.pump(store, Duration::ZERO);
+                while let Some(event) = end.poll_event(store) {
+                    assert!(!matches!(event, PeerEvent::Closed(Err(_))), "{event:?}");
+                }
+                while store.poll_event().is_some() {}
+                while end.session().poll_output(wire) {}
+                let (store, end) = (&mut self.stores[1 - side], &mut self.ends[1 - side]);
+                let bytes = wire.len().min(1 << 16);
+                if bytes > 0
+                    && let Some(buffer) = end.session().recv_buf()
+                {
+                    buffer.extend_from_slice(&wire.split_to(bytes));
+                    end.handle_input(store, Duration::ZERO);
+                    moved = true;
+                }
+            }
+        }
+    }
+
+    fn blocks(&self, side: usize) -> u64 {
+        self.stores[side].feeds().map(|feed| self.stores[side].info(feed).downloaded).sum()
+    }
+}
+
+#[test]
+fn many_feeds_open_no_more_files_than_they_may() {
+    const FEEDS: u32 = 500;
+    const FILES: usize = 20;
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    make(&mut Counted::open(folders[0].path(), FILES), FEEDS, 1);
+    let [mut a, mut b] = [0, 1].map(|side: usize| Counted::open(folders[side].path(), FILES));
+    let mut joined = Joined::new([open(&mut a), open(&mut b)], &Replicate::default());
+    joined.run();
+    assert_eq!(joined.blocks(1), u64::from(FEEDS));
+    joined.stores.into_iter().for_each(|store| store.close().unwrap());
+    // One more is for what is open for a moment alone.
+    assert_eq!([a.most_open, b.most_open], [FILES - 1, FILES - 1]);
+}
+
+#[test]
+fn a_feed_that_rests_costs_little() {
+    const FEEDS: u32 = 300;
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    make(&mut Counted::open(folders[0].path(), 240), FEEDS, BLOCKS);
+    let mut storages = [0, 1].map(|side: usize| Counted::open(folders[side].path(), 240));
+    let [a, b] = &mut storages;
+
+    let mut opened = None;
+    let memory = measure(|| opened = Some(open(a)));
+    let each = memory.bytes_current / i64::from(FEEDS);
+    println!("{each} bytes for each open feed");
+    assert!(each < 2_000, "{each} bytes for each open feed");
+
+    // Live, so that every feed's machines stay, on both sides.
+    let live = Replicate::live();
+    let mut joined = None;
+    let memory = measure(|| {
+        let pair = joined.insert(Joined::new([opened.take().unwrap(), open(b)], &live));
+        pair.run();
+        assert_eq!(pair.blocks(1), u64::from(FEEDS) * BLOCKS);
+    });
+    // Feeds in use keep caches; and buffers do not grow with the feeds.
+    let each = (memory.bytes_current - (2 << 20)) / i64::from(FEEDS);
+    println!("{each} bytes for each feed that two stores keep in sync, {memory:?}");
+    assert!(each < 10_000, "{each} bytes for each feed that two stores keep in sync");
+}
+
+#[test]
+fn opening_reads_little() {
+    const FEEDS: u32 = 50;
+    let folder = tempfile::tempdir().unwrap();
+    make(&mut Counted::open(folder.path(), 240), FEEDS, 200);
+    let mut storage = Counted::open(folder.path(), 240);
+    drop(open(&mut storage));
+    let each = |kind| {
+        let (calls, bytes) = storage.reads.get(&kind).copied().unwrap_or_default();
+        (calls as f64 / f64::from(FEEDS), bytes as f64 / f64::from(FEEDS))
+    };
+    println!("{:?}", storage.reads);
+    // The last block and its path; the page of the newest signature; the marks.
+    for (kind, calls, bytes) in [
+        (FileKind::Key, 1.0, 32.0),
+        (FileKind::Data, 1.0, 10.0),
+        (FileKind::Signatures, 2.0, 32.0 + 64.0),
+        (FileKind::Bitfield, 2.0, 32.0 + 3584.0),
+        (FileKind::Tree, 6.0, 200.0 * 2.0 * 40.0 + 32.0),
+    ] {
+        let (was_calls, was_bytes) = each(kind);
+        assert!(was_calls <= calls && was_bytes <= bytes, "{kind:?}: {was_calls} reads of {was_bytes} bytes");
+    }
+}
