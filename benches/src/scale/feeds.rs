@@ -17,7 +17,7 @@ use crate::watch::{Peak, report, wait, wait_for};
 #[derive(Args)]
 pub(crate) struct Feeds {
     /// How many feeds the stores have.
-    #[arg(long, value_delimiter = ',', default_value = "100,1000,10000,100000")]
+    #[arg(long, value_delimiter = ',', default_value = "100,1000,10000,50000,100000")]
     counts: Vec<u32>,
     /// Blocks of each feed.
     #[arg(long, default_value_t = 3)]
@@ -25,7 +25,7 @@ pub(crate) struct Feeds {
     /// Bytes of each block.
     #[arg(long, default_value_t = 100)]
     size: usize,
-    /// JS opens stores of at most so many feeds; 0 leaves it out.
+    /// JS opens and pulls stores of at most so many feeds; 0 leaves it out.
     #[arg(long, default_value_t = 1000)]
     js: u32,
     /// Both sides stay connected: what was seen while they were is told, until everything is there.
@@ -39,6 +39,9 @@ pub(crate) struct Feeds {
     plots: Option<PathBuf>,
 }
 
+/// The command takes no more feeds from peers (`Limits::feeds`).
+const MOST_PULLED: u32 = 65_536;
+
 /// One line of the table.
 pub(crate) struct Row {
     pub(crate) feeds: u32,
@@ -47,8 +50,10 @@ pub(crate) struct Row {
     pub(crate) open_js: Option<f64>,
     pub(crate) open_bytes: u64,
     /// Pulling everything, and then once more with nothing new.
-    pub(crate) pull: Duration,
+    pub(crate) pull: Option<Duration>,
     pub(crate) again: Option<Duration>,
+    /// JS pulling everything from ours.
+    pub(crate) pull_js: Option<Duration>,
     pub(crate) server: Peak,
     pub(crate) puller: Peak,
 }
@@ -63,9 +68,9 @@ impl Feeds {
             js::install()?;
         }
         println!(
-            "| feeds | open, s | JS, s | times as fast | open, MB | pull, s | again, s | server, MB | puller, MB | server, files | puller, files |"
+            "| feeds | open, s | JS, s | times as fast | open, MB | pull, s | again, s | JS pulls, s | server, MB | puller, MB | server, files | puller, files |"
         );
-        println!("|---|---|---|---|---|---|---|---|---|---|---|");
+        println!("|---|---|---|---|---|---|---|---|---|---|---|---|");
         let mut rows = Vec::new();
         for &feeds in &self.counts {
             let row = self.measure(&command, feeds).with_context(|| format!("with {feeds} feeds"))?;
@@ -90,16 +95,37 @@ impl Feeds {
             open: opened["seconds"].as_f64().unwrap_or_default(),
             open_js,
             open_bytes: opened["bytes"].as_u64().unwrap_or_default(),
-            pull: Duration::ZERO,
+            pull: None,
             again: None,
+            pull_js: None,
             server: Peak::default(),
             puller: Peak::default(),
         };
-        row.pull = self.pull(command, source.path(), target.path(), &mut row)?;
+        if feeds > MOST_PULLED {
+            return Ok(row);
+        }
+        row.pull = Some(self.pull(command, source.path(), target.path(), &mut row)?);
         if !self.live {
             row.again = Some(self.pull(command, source.path(), target.path(), &mut row)?);
         }
+        if feeds <= self.js {
+            row.pull_js = Some(self.pull_js(command, source.path(), &mut row)?);
+        }
         Ok(row)
+    }
+
+    /// JS pulls from ours: it lists all keys, and opens all feeds.
+    fn pull_js(&self, command: &Path, source: &Path, row: &mut Row) -> Result<Duration> {
+        let target = tempfile::tempdir()?;
+        let mut server = Command::new(command);
+        server.arg("--json").arg("--store").arg(source).args(["serve", "127.0.0.1:0", "--once"]);
+        let mut server = Server::spawn(&mut server)?;
+        let script = js::interop_dir().join("bench.js");
+        let arguments = ["pull".to_owned(), text(target.path()), server.address().to_owned()];
+        let mut puller = Command::new("node").arg(script).args(arguments).stdout(Stdio::null()).spawn()?;
+        let time = wait(&mut puller, &mut Peak::default(), Some((server.id(), &mut row.server)))?;
+        server.end()?;
+        Ok(time)
     }
 
     fn open_js(&self, store: &Path) -> Result<f64> {
@@ -147,12 +173,13 @@ impl Row {
             or_none(self.open_js, 3),
             or_none(self.open_js.map(|js| js / self.open), 1),
             mb(self.open_bytes),
-            format!("{:.2}", self.pull.as_secs_f64()),
+            or_none(self.pull.map(|time| time.as_secs_f64()), 2),
             or_none(self.again.map(|time| time.as_secs_f64()), 2),
-            mb(self.server.bytes),
-            mb(self.puller.bytes),
-            self.server.files.to_string(),
-            self.puller.files.to_string(),
+            or_none(self.pull_js.map(|time| time.as_secs_f64()), 2),
+            or_none(self.pull.map(|_| self.server.bytes as f64 / 1e6), 1),
+            or_none(self.pull.map(|_| self.puller.bytes as f64 / 1e6), 1),
+            or_none(self.pull.map(|_| self.server.files as f64), 0),
+            or_none(self.pull.map(|_| self.puller.files as f64), 0),
         ];
         format!("| {} |", cells.join(" | "))
     }

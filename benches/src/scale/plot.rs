@@ -20,15 +20,16 @@ pub(crate) fn feeds(folder: &Path, rows: &[Row]) -> Result<()> {
     let times = [
         curve("JS opens", RED, &|row| row.open_js),
         curve("opens", BLUE, &|row| Some(row.open)),
-        curve("pulls all, by full key lists", BLACK, &|row| Some(row.pull.as_secs_f64())),
-        curve("pulls nothing, by full key lists", MAGENTA, &|row| row.again.map(|time| time.as_secs_f64())),
+        curve("pulls all", BLACK, &|row| row.pull.map(|time| time.as_secs_f64())),
+        curve("pulls nothing", MAGENTA, &|row| row.again.map(|time| time.as_secs_f64())),
+        curve("JS pulls all", GREEN, &|row| row.pull_js.map(|time| time.as_secs_f64())),
     ];
     draw(&folder.join("scale-time.svg"), "seconds", &times)?;
     let bytes = |bytes: u64| Some(bytes as f64 / 1e6);
     let memory = [
         curve("opens", BLUE, &|row| bytes(row.open_bytes)),
-        curve("serves", RED, &|row| bytes(row.server.bytes)),
-        curve("pulls", BLACK, &|row| bytes(row.puller.bytes)),
+        curve("serves", RED, &|row| row.pull.and_then(|_| bytes(row.server.bytes))),
+        curve("pulls", BLACK, &|row| row.pull.and_then(|_| bytes(row.puller.bytes))),
     ];
     draw(&folder.join("scale-memory.svg"), "MB resident at the most", &memory)
 }
