@@ -82,6 +82,7 @@ impl Side {
             return self.session.apply(told.command());
         }
         let mut command = told.command();
+        self.watch.told(&command);
         match &mut command {
             // What is offered to a multifeed that is not there yet is nobody's.
             Command::Offer { root, keys } if *root == Root::FIRST || self.roots.contains(root) => {
@@ -94,15 +95,16 @@ impl Side {
                 self.opened.push(config.key);
             }
             Command::CloseRoot { .. } => self.closes = true,
+            Command::LeaveRoot { feeds, .. } => {
+                self.closes = true;
+                self.keys.retain(|(token, _)| !feeds.contains(token));
+            }
             Command::Open { token, key } => {
                 self.opened.push(*key);
                 // Also one that is there already: it may be free again, and the event that tells so not polled.
                 self.keys.push((*token, *key));
             }
-            Command::Close { token } => {
-                self.watch.closed(*token);
-                self.keys.retain(|(known, _)| known != token);
-            }
+            Command::Close { token } => self.keys.retain(|(known, _)| known != token),
             // Numbered, so that their order can be told.
             Command::Send { message: Message::Have(Have { start, .. }), .. } => {
                 self.sent += 1;

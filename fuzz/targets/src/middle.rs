@@ -152,10 +152,9 @@ pub fn middle(data: &[u8]) {
         }
         if let Some((first, told)) = calls.next() {
             let side = if *first { &mut a } else { &mut b };
-            if let Told::Close { token } = told {
-                side.watch.closed(Token((token & 7).into()));
-            }
-            side.session.apply(told.command());
+            let command = told.command();
+            side.watch.told(&command);
+            side.session.apply(command);
         } else if now < Duration::from_secs(60) {
             // What was made longer is waited for until the time is over.
             now += Duration::from_secs(5);

@@ -56,10 +56,9 @@ fn play(input: &Input, pieces: &[usize], events: usize) -> (Vec<Event>, BytesMut
         match step {
             Step::Remote(_) => {}
             Step::Caller(told) => {
-                if let Told::Close { token } = told {
-                    player.watch.closed(multifeed_proto::Token((token & 7).into()));
-                }
-                player.session.apply(told.command());
+                let command = told.command();
+                player.watch.told(&command);
+                player.session.apply(command);
             }
             Step::Eof => {
                 player.session.handle_eof();

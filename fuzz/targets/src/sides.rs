@@ -216,18 +216,55 @@ fn put_message(wire: &mut Vec<u8>, id: u8, message: &Message) {
 /// What a caller tells a session.
 #[derive(Debug, Clone, Arbitrary)]
 pub(crate) enum Told {
-    Offer { root: u8, keys: Vec<u8> },
-    Request { root: u8, keys: Vec<u8> },
-    Open { token: u8, key: u8 },
-    Close { token: u8 },
-    Have { token: u8, start: u64, bitfield: Option<Vec<u8>> },
-    Ask { token: u8, index: u64, nodes: u64 },
-    Extension { token: u8, id: u64, body: Vec<u8> },
-    OpenRoot { root: u8 },
-    CloseRoot { root: u8 },
-    Register { on: u8, name: u8 },
-    Speak { on: u8, name: u8, body: Vec<u8> },
-    Refuse { key: u8 },
+    Offer {
+        root: u8,
+        keys: Vec<u8>,
+    },
+    Request {
+        root: u8,
+        keys: Vec<u8>,
+    },
+    Open {
+        token: u8,
+        key: u8,
+    },
+    Close {
+        token: u8,
+    },
+    Have {
+        token: u8,
+        start: u64,
+        bitfield: Option<Vec<u8>>,
+    },
+    Ask {
+        token: u8,
+        index: u64,
+        nodes: u64,
+    },
+    Extension {
+        token: u8,
+        id: u64,
+        body: Vec<u8>,
+    },
+    OpenRoot {
+        root: u8,
+    },
+    /// From 128 on it is left, and with it the channels of two tokens.
+    CloseRoot {
+        root: u8,
+    },
+    Register {
+        on: u8,
+        name: u8,
+    },
+    Speak {
+        on: u8,
+        name: u8,
+        body: Vec<u8>,
+    },
+    Refuse {
+        key: u8,
+    },
     Ping,
 }
 
@@ -269,6 +306,10 @@ impl Told {
                 send(*token, Message::Extension { id: *id, body: Bytes::copy_from_slice(body) })
             }
             Self::OpenRoot { root: n } => Command::OpenRoot { root: root(*n), config: RootConfig::new(root_key(*n)) },
+            Self::CloseRoot { root: n @ 128.. } => {
+                let first = u64::from(n >> 2 & 7);
+                Command::LeaveRoot { root: root(*n), feeds: Token(first)..=Token(first + 1) }
+            }
             Self::CloseRoot { root: n } => Command::CloseRoot { root: root(*n) },
             Self::Register { on, name: n } => Command::RegisterExtension { scope: scope(*on), name: name(*n) },
             Self::Speak { on, name: n, body } => {
@@ -285,6 +326,7 @@ impl Told {
 pub(crate) struct Watch {
     ready: Vec<Root>,
     failed: Vec<Root>,
+    left: Vec<Root>,
     over: bool,
     open: Vec<Token>,
 }
@@ -292,6 +334,13 @@ pub(crate) struct Watch {
 impl Watch {
     pub(crate) fn event(&mut self, event: &Event) {
         assert!(!self.over, "{event:?} after Closed");
+        if let Event::Ready { root, .. }
+        | Event::Manifest { root, .. }
+        | Event::Replicate { root, .. }
+        | Event::RootClosed { root, .. } = event
+        {
+            assert!(!self.left.contains(root), "{event:?} of a multifeed that was left");
+        }
         match event {
             Event::Ready { root, .. } => {
                 assert!(!self.ready.contains(root) && !self.failed.contains(root), "ready twice");
@@ -321,9 +370,16 @@ impl Watch {
         }
     }
 
-    /// The caller closed a channel: it may open it again under the same token.
-    pub(crate) fn closed(&mut self, token: Token) {
-        self.open.retain(|open| *open != token);
+    /// The caller closed a channel, which it may open again under the same token, or left a multifeed, and with it channels.
+    pub(crate) fn told(&mut self, command: &Command) {
+        match command {
+            Command::Close { token } => self.open.retain(|open| open != token),
+            Command::LeaveRoot { root, feeds } => {
+                self.left.push(*root);
+                self.open.retain(|open| !feeds.contains(open));
+            }
+            _ => {}
+        }
     }
 }
 
