@@ -37,7 +37,9 @@ pub use feed::{Answer, Audit, Feed, Located, Place, Put, Recovered, VerifyCursor
 pub use holes::FeedHoles;
 pub use key_pair::{KeyPair, KeyPairError};
 pub use limits::Limits;
-pub use multifeed::{Durability, FeedId, FeedInfo, Multifeed, MultifeedEvent, Options, PeerId};
+pub use multifeed::{
+    Durability, ExtensionError, FeedId, FeedInfo, FeedMessage, Multifeed, MultifeedEvent, Options, PeerId, message_cost,
+};
 pub use news::{FeedEvent, FeedNews};
 pub use peer::PeerInfo;
 pub use prepared::{PreparedData, prepare};

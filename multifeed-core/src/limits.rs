@@ -51,6 +51,13 @@ pub struct Limits {
     /// Feeds that keep what was read of their files, about 230 KB each at the most; the others keep what they hold, and no more.
     /// Default 64.
     pub feeds_in_use: usize,
+    /// Names of the application's own extensions on one feed's channel, of at most 256 bytes each. Default 64.
+    pub extensions: usize,
+    /// Bytes of messages of such extensions that wait for one peer, or for the application, each with 64 bytes for itself. One message is
+    /// always taken. Default 1 MiB.
+    pub extension_bytes: usize,
+    /// Such messages that wait for the application; later ones are lost. Default 1,024.
+    pub extension_messages: usize,
     /// Second histories of which the evidence is kept, about half a kilobyte each; those found after them are told, and not kept.
     /// Default 256.
     pub conflicts: usize,
@@ -77,6 +84,9 @@ impl Default for Limits {
             wants: 65_536,
             feed_events: 1_024,
             feeds_in_use: 64,
+            extensions: 64,
+            extension_bytes: 1024 * 1024,
+            extension_messages: 1024,
             conflicts: 256,
             reconcile_bytes: 1 << 20,
             reconcile_ranges: 16_384,

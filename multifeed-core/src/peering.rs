@@ -8,7 +8,7 @@ use multifeed_proto::{Command, FeedKey, RemoteHandshake, Root, Scope, SessionErr
 
 use crate::error::StoreError;
 use crate::in_step::InStep;
-use crate::multifeed::FeedId;
+use crate::multifeed::{FeedId, message_cost};
 use crate::peer::{Peer, PeerOptions, Sent, Standing};
 use crate::replicate::{PeerEvent, Replicate, SyncError, SyncTotals};
 use crate::sparse_bits::SparseBits;
@@ -195,6 +195,22 @@ impl Peering {
         self.totals.feeds += 1;
         self.peers.insert(feed, Box::new(peer));
         self.commands.push_back(Command::Open { token: self.token(feed), key });
+    }
+
+    /// Has a command of the application's extensions done.
+    pub(crate) fn extend(&mut self, command: Command) {
+        if self.is_running() {
+            self.commands.push_back(command);
+        }
+    }
+
+    /// The memory of messages of the application's extensions that were not sent.
+    pub(crate) fn extension_bytes(&self) -> usize {
+        let size = |command: &Command| match command {
+            Command::SendExtension { scope: Scope::Channel(_), body, .. } => message_cost(body.len()),
+            _ => 0,
+        };
+        self.commands.iter().map(size).sum()
     }
 
     /// Notes that a feed's machine has something to send.

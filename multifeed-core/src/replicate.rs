@@ -57,6 +57,8 @@ pub enum PeerEvent {
     Connected {
         /// The remote's static key.
         remote_public_key: [u8; 32],
+        /// Noise's handshake hash, equal on both sides of this stream and nowhere else.
+        handshake_hash: [u8; 64],
     },
     /// The remote knows the root key and speaks our version.
     Ready(RemoteHandshake),

@@ -11,9 +11,11 @@ use multifeed_core::{
 use multifeed_proto::Node;
 
 use crate::error::Error;
+use crate::extension::{FeedMessage, Inbox};
 use crate::link::Link;
 use crate::oneshot::Answer;
 use crate::reads::{FeedPeer, Wait};
+use crate::sync::SyncId;
 use crate::table::FeedState;
 use crate::waits::Ticket;
 use crate::watch::FeedQueue;
@@ -50,6 +52,7 @@ pub(crate) enum Call {
         answer: Answer<Result<(VerifyCursor, VerifyStep), Error>>,
     },
     Read(ReadCall),
+    Extension(ExtensionCall),
     State(StateCall),
     /// Writes and syncs some feeds: where to go on, and the first error.
     SyncToDisk {
@@ -58,6 +61,24 @@ pub(crate) enum Call {
     },
     Close {
         answer: Answer<Result<(), Error>>,
+    },
+}
+
+/// A call about the application's extensions on a feed's channels.
+#[derive(Debug)]
+pub(crate) enum ExtensionCall {
+    Register {
+        feed: FeedId,
+        name: Arc<str>,
+        answer: Answer<Result<Arc<Inbox<FeedMessage>>, Error>>,
+    },
+    /// To the peer on one session, or to all: how many it went to.
+    Send {
+        feed: FeedId,
+        to: Option<SyncId>,
+        name: Arc<str>,
+        body: Bytes,
+        answer: Answer<Result<usize, Error>>,
     },
 }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use multifeed_core::{AppendError, StoreError, WantError};
+use multifeed_core::{AppendError, ExtensionError, StoreError, WantError};
 use multifeed_proto::FeedKey;
 
 /// Why a call on a multifeed or a feed failed. Errors of a session are [`SyncError`](multifeed_core::SyncError)s.
@@ -59,6 +59,9 @@ pub enum Error {
     /// No feed can have what was asked for, or too much is waited for.
     #[error(transparent)]
     Want(#[from] WantError),
+    /// An extension could not be registered, or a message of it not be sent.
+    #[error(transparent)]
+    Extension(#[from] ExtensionError),
     /// The operating system gave no randomness for a key.
     #[error("the system gives no random bytes: {0}")]
     Random(String),
@@ -81,6 +84,7 @@ impl Error {
             Self::Cleared { .. } => "ERR_CLEARED",
             Self::NotHeld { .. } => "ERR_NOT_HELD",
             Self::Want(error) => error.code(),
+            Self::Extension(error) => error.code(),
             Self::Random(_) => "ERR_RANDOM",
             Self::Thread(_) => "ERR_THREAD",
         }

@@ -10,6 +10,7 @@ use multifeed_proto::{DiscoveryKey, FeedKey};
 
 use crate::call::Call;
 use crate::error::Error;
+use crate::extension::FeedExtension;
 use crate::multifeed::Guard;
 use crate::table::FeedState;
 
@@ -127,6 +128,15 @@ impl Feed {
             Some(index) => self.get(index).await,
             None => Ok(None),
         }
+    }
+
+    /// Speaks an extension of the application's own on this feed's channel, with whoever has it open or opens it later: hypercore's
+    /// `registerExtension`. Messages come and go while sessions replicate the feed.
+    ///
+    /// # Errors
+    /// [`Error::Extension`] where the name is multifeed's own, or taken, or there are too many; [`Error::Closed`].
+    pub async fn register_extension(&self, name: &str) -> Result<FeedExtension, Error> {
+        FeedExtension::register(self, name).await
     }
 
     /// Checks every block, tree node and signature of the feed again, in steps, between which the store does its other work:

@@ -1,22 +1,30 @@
 //! Where the handles of a stream and its pump meet.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Waker};
 
-use multifeed_core::SyncError;
-use multifeed_proto::{Command, Root, RootConfig, SessionError, Totals};
+use bytes::Bytes;
+use multifeed_core::{ExtensionError, SyncError, message_cost};
+use multifeed_proto::{Command, Root, RootConfig, Scope, SessionError, Totals};
 
+use crate::extension::{Inbox, Room};
 use crate::link::Link;
 use crate::lock;
+use crate::options::PumpOptions;
 use crate::stream::StreamEvent;
 
 /// Events that may wait for an application that does not take them; later ones are dropped, and that is told.
 const EVENTS_WAITING: usize = 1024;
 
 /// What the handles of a stream and its pump pass each other. Neither waits for the other.
-#[derive(Debug, Default)]
-pub(crate) struct Hub(Mutex<State>);
+#[derive(Debug)]
+pub(crate) struct Hub {
+    state: Mutex<State>,
+    /// [`PumpOptions::extensions`](crate::PumpOptions::extensions).
+    names: usize,
+    room: Room,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -24,6 +32,10 @@ struct State {
     handles: usize,
     joins: Vec<Join>,
     commands: Vec<Command>,
+    /// Messages of extensions, until the session has room for them.
+    messages: VecDeque<Command>,
+    message_bytes: usize,
+    extensions: BTreeMap<Arc<str>, Weak<Inbox<Bytes>>>,
     closing: bool,
     next_root: u32,
     waker: Option<Waker>,
@@ -51,11 +63,16 @@ pub(crate) struct Wishes {
 }
 
 impl Hub {
+    pub(crate) fn new(options: &PumpOptions) -> Self {
+        let room = Room { messages: options.extension_messages, bytes: options.extension_bytes };
+        Self { state: Mutex::default(), names: options.extensions, room }
+    }
+
     // The handles' side.
 
     /// One handle more.
     pub(crate) fn hold(&self) {
-        lock(&self.0).handles += 1;
+        lock(&self.state).handles += 1;
     }
 
     /// One handle less.
@@ -65,7 +82,7 @@ impl Hub {
 
     /// A name for a multifeed that is about to join.
     pub(crate) fn next_root(&self) -> Root {
-        let mut state = lock(&self.0);
+        let mut state = lock(&self.state);
         let root = Root(state.next_root);
         state.next_root = state.next_root.saturating_add(1);
         root
@@ -93,16 +110,68 @@ impl Hub {
         });
     }
 
+    /// Speaks an extension on the stream; what comes goes to this inbox.
+    pub(crate) fn register(&self, name: &Arc<str>) -> Result<Arc<Inbox<Bytes>>, ExtensionError> {
+        let inbox = Arc::new(Inbox::new(self.room));
+        self.tell(|state| {
+            if state.end.is_some() {
+                return Err(ExtensionError::Gone);
+            }
+            let is_new = !state.extensions.contains_key(name);
+            if is_new && state.extensions.len() >= self.names {
+                return Err(ExtensionError::TooMany { max: self.names });
+            }
+            let slot = state.extensions.entry(name.clone()).or_default();
+            if slot.strong_count() > 0 {
+                return Err(ExtensionError::Taken(name.as_ref().to_owned()));
+            }
+            *slot = Arc::downgrade(&inbox);
+            if is_new {
+                let name = name.as_ref().to_owned();
+                state.commands.push(Command::RegisterExtension { scope: Scope::Stream, name });
+            }
+            Ok(inbox)
+        })
+    }
+
+    /// Accepts a message of an extension, once there is room.
+    pub(crate) fn poll_send(
+        &self,
+        cx: &Context<'_>,
+        name: &Arc<str>,
+        body: &Bytes,
+    ) -> Poll<Result<(), ExtensionError>> {
+        let waker = {
+            let mut state = lock(&self.state);
+            if state.end.is_some() {
+                return Poll::Ready(Err(ExtensionError::Gone));
+            }
+            let bytes = state.message_bytes.saturating_add(message_cost(body.len()));
+            if !state.messages.is_empty() && bytes > self.room.bytes {
+                return state.wait(cx);
+            }
+            state.message_bytes = bytes;
+            state.messages.push_back(Command::SendExtension {
+                scope: Scope::Stream,
+                name: name.clone(),
+                body: body.clone(),
+            });
+            state.waker.take()
+        };
+        waker.into_iter().for_each(Waker::wake);
+        Poll::Ready(Ok(()))
+    }
+
     pub(crate) fn close(&self) {
         self.tell(|state| state.closing = true);
     }
 
     pub(crate) fn totals(&self) -> Totals {
-        lock(&self.0).totals
+        lock(&self.state).totals
     }
 
     pub(crate) fn poll_next(&self, cx: &Context<'_>) -> Poll<Option<StreamEvent>> {
-        let mut state = lock(&self.0);
+        let mut state = lock(&self.state);
         match state.events.pop_front() {
             Some(event) => Poll::Ready(Some(event)),
             None if state.end.is_some() => Poll::Ready(None),
@@ -111,7 +180,7 @@ impl Hub {
     }
 
     pub(crate) fn poll_end(&self, cx: &Context<'_>) -> Poll<Result<Totals, SessionError>> {
-        let mut state = lock(&self.0);
+        let mut state = lock(&self.state);
         match &state.end {
             Some(end) => Poll::Ready(end.clone()),
             None => state.wait(cx),
@@ -120,7 +189,7 @@ impl Hub {
 
     fn tell<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let (result, waker) = {
-            let mut state = lock(&self.0);
+            let mut state = lock(&self.state);
             let result = change(&mut state);
             (result, state.waker.take())
         };
@@ -135,23 +204,49 @@ impl Hub {
         &self,
         cx: &Context<'_>,
         totals: Totals,
+        credit: usize,
         joins: &mut Vec<Join>,
         commands: &mut Vec<Command>,
     ) -> Wishes {
-        let mut state = lock(&self.0);
+        let mut state = lock(&self.state);
         state.totals = totals;
         joins.append(&mut state.joins);
         commands.append(&mut state.commands);
+        let mut free = credit;
+        let mut waiters = Vec::new();
+        while free > 0
+            && let Some(message) = state.messages.pop_front()
+        {
+            free = free.saturating_sub(message.size());
+            if let Command::SendExtension { body, .. } = &message {
+                state.message_bytes = state.message_bytes.saturating_sub(message_cost(body.len()));
+            }
+            commands.push(message);
+            waiters.append(&mut state.waiters);
+        }
         match &mut state.waker {
             Some(waker) => waker.clone_from(cx.waker()),
             none => *none = Some(cx.waker().clone()),
         }
-        Wishes { is_held: state.handles > 0, closing: state.closing }
+        let wishes = Wishes { is_held: state.handles > 0, closing: state.closing };
+        drop(state);
+        waiters.into_iter().for_each(Waker::wake);
+        wishes
+    }
+
+    /// A message of an extension of the application's; false where it registered none of that name.
+    pub(crate) fn message(&self, name: &str, body: &Bytes) -> bool {
+        let inbox = match lock(&self.state).extensions.get(name) {
+            Some(inbox) => inbox.upgrade(),
+            None => return false,
+        };
+        inbox.into_iter().for_each(|inbox| inbox.push(Bytes::copy_from_slice(body), body.len()));
+        true
     }
 
     pub(crate) fn push(&self, event: StreamEvent) {
         let waiters = {
-            let mut state = lock(&self.0);
+            let mut state = lock(&self.state);
             if state.events.len() < EVENTS_WAITING {
                 state.events.push_back(event);
             } else if state.events.back() != Some(&StreamEvent::Lagged) {
@@ -165,9 +260,11 @@ impl Hub {
     /// The stream is over. Only the first end counts.
     pub(crate) fn end(&self, end: Result<(), SessionError>, totals: Totals) {
         let (waiters, joins) = {
-            let mut state = lock(&self.0);
+            let mut state = lock(&self.state);
             state.totals = totals;
             state.end.get_or_insert(end.clone().map(|()| totals));
+            state.messages.clear();
+            state.extensions.values().filter_map(Weak::upgrade).for_each(|inbox| inbox.close());
             (std::mem::take(&mut state.waiters), std::mem::take(&mut state.joins))
         };
         joins.into_iter().for_each(|join| join.refuse(end.clone().err()));

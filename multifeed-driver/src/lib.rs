@@ -16,6 +16,7 @@ mod call;
 mod clock;
 mod error;
 mod events;
+mod extension;
 mod feed;
 mod hub;
 mod link;
@@ -39,6 +40,7 @@ mod watch;
 pub use blocks::{Blocks, ReadOptions};
 pub use error::Error;
 pub use events::{Events, MultifeedEvent};
+pub use extension::{FeedExtension, FeedMessage, StreamExtension};
 pub use feed::{Feed, Verification};
 pub use multifeed::{FeedRef, Multifeed, generate_key_pair};
 pub use options::{Options, PumpOptions};
@@ -53,9 +55,9 @@ pub use multifeed_core as core;
 pub use multifeed_proto as proto;
 
 pub use multifeed_core::{
-    AppendError, Audit, Conflict, Durability, FeedHoles, FeedSyncState, FileStorage, KeyPair, MemoryStorage, Moved,
-    Place, Recovered, Replicate, Storage, StoreError, StoreSyncState, SyncError, SyncState, SyncTotals, VerifyStep,
-    WantError,
+    AppendError, Audit, Conflict, Durability, ExtensionError, FeedHoles, FeedSyncState, FileStorage, KeyPair,
+    MemoryStorage, Moved, Place, Recovered, Replicate, Storage, StoreError, StoreSyncState, SyncError, SyncState,
+    SyncTotals, VerifyStep, WantError,
 };
 pub use multifeed_proto::{
     DEFAULT_ROOT_KEY, DiscoveryKey, Fault, FeedKey, Json, Node, RemoteHandshake, Role, SessionError, StaticKeyPair,

@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::error::Error;
 use crate::events::{EventQueue, Events};
 use crate::feed::Feed;
-use crate::hub::Join;
+use crate::hub::{Hub, Join};
 use crate::link::Link;
 use crate::lock;
 use crate::mailbox::Mailbox;
@@ -195,20 +195,23 @@ impl Multifeed {
         options.configure(&mut config);
         let key = config.root.as_ref().map_or(DEFAULT_ROOT_KEY, |root| root.key);
         let link = self.link(Root::FIRST, options);
+        let hub = Arc::new(Hub::new(&shared.options.pump));
         match StdRng::try_from_rng(&mut SysRng) {
             Ok(mut rng) => {
                 let session = Session::new(role, config, shared.clock.now(), &mut rng);
                 // Before any call that comes after this one.
                 link.begin();
                 let member = Member::new(link.clone(), key);
-                R::spawn(Pump::<_, R>::own(stream, session, member, shared.clock, shared.options.pump.clone()));
+                let options = shared.options.pump.clone();
+                R::spawn(Pump::<_, R>::own(stream, session, member, hub.clone(), shared.clock, options));
             }
             Err(error) => {
                 let error = SessionError::Local(Error::Random(error.to_string()).to_string());
+                hub.end(Err(error.clone()), Default::default());
                 link.sync.end(Err(SyncError::Session(error)));
             }
         }
-        Sync::new(link, self.guard.clone())
+        Sync::new(link, hub, self.guard.clone())
     }
 
     /// Syncs over a stream that is there already, and that others may use as well, with the multifeed of the same root key at its other
@@ -224,7 +227,7 @@ impl Multifeed {
         // Before any call that comes after this one.
         link.begin();
         stream.hub().join(Join { link: link.clone(), config });
-        Sync::new(link, self.guard.clone())
+        Sync::new(link, stream.hub().clone(), self.guard.clone())
     }
 
     /// A link to the store, for a stream on which this multifeed is named `root`.

@@ -42,6 +42,14 @@ pub struct PumpOptions {
     pub backlog_bytes: usize,
     /// How long a store that is further behind holds up the multifeeds that it shares the stream with. Default 5 s.
     pub backlog_time: Duration,
+    /// Names of the application's own extensions on the stream, of at most 256 bytes each; JS peers take 256, and multifeed has some of its
+    /// own. Default 200.
+    pub extensions: usize,
+    /// Messages of one such extension that wait for the application; later ones are lost, and counted. Default 1,024.
+    pub extension_messages: usize,
+    /// Bytes of messages of one such extension that wait for the application, and of all of them that wait to be sent, each with 64 bytes for
+    /// itself. One message is always taken. Default 1 MiB.
+    pub extension_bytes: usize,
     /// How long an ending session waits for a remote that takes no bytes. Default 5 s.
     pub linger: Duration,
     /// How long a session that ended, and whose last byte was taken, waits for the remote to end its half too. To close the
@@ -85,6 +93,9 @@ impl Default for PumpOptions {
             backlog_events: 4096,
             backlog_bytes: 8 * 1024 * 1024,
             backlog_time: Duration::from_secs(5),
+            extensions: 200,
+            extension_messages: 1024,
+            extension_bytes: 1024 * 1024,
             linger: Duration::from_secs(5),
             farewell: Duration::from_secs(1),
         }

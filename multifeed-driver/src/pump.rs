@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use futures_io::{AsyncRead, AsyncWrite};
-use multifeed_proto::{Command, Event, Root, Session, SessionError, Token};
+use multifeed_proto::{Command, Event, Root, Scope, Session, SessionError, Token};
 
 use crate::clock::Clock;
 use crate::hub::{Hub, Join, Wishes};
@@ -86,8 +86,15 @@ enum Turn {
 
 impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
     /// The pump of a stream that is one multifeed's own.
-    pub(crate) fn own(stream: T, session: Session, member: Member, clock: Clock, options: PumpOptions) -> Self {
-        let mut pump = Self::shared(stream, session, Arc::default(), clock, options);
+    pub(crate) fn own(
+        stream: T,
+        session: Session,
+        member: Member,
+        hub: Arc<Hub>,
+        clock: Clock,
+        options: PumpOptions,
+    ) -> Self {
+        let mut pump = Self::shared(stream, session, hub, clock, options);
         pump.is_own = true;
         pump.members.push(member);
         pump
@@ -122,7 +129,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
 
     fn turn(&mut self, cx: &mut Context<'_>) -> Turn {
         let now = self.clock.now();
-        let mut moved = !self.is_own && self.hear(cx, now);
+        let mut moved = self.hear(cx, now);
         moved |= self.obey(cx, now);
         // Before the timers: what came in time counts, however late it is looked at.
         moved |= self.poll_read(cx, now);
@@ -139,7 +146,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
     /// What the stream's handles want.
     fn hear(&mut self, cx: &Context<'_>, now: Duration) -> bool {
         let Self { hub, session, joins, commands, .. } = self;
-        self.wishes = hub.wishes(cx, session.totals(), joins, commands);
+        self.wishes = hub.wishes(cx, session.totals(), session.send_credit(), joins, commands);
         let moved = !(joins.is_empty() && commands.is_empty());
         for command in commands.drain(..) {
             session.apply(command);
@@ -426,7 +433,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
             Event::Opened { token } | Event::ChannelClosed { token } | Event::Message { token, .. } => {
                 self.give(token.root(), event);
             }
-            // What is said on the stream itself is nobody's where it is shared.
+            Event::Extension { scope: Scope::Channel(token), .. } => self.give(token.root(), event),
+            Event::Extension { ref name, ref body, .. } if self.hub.message(name, body) => {}
+            // What else is said on the stream itself is nobody's where it is shared.
             event if self.is_own => self.members.iter_mut().for_each(|member| member.push(event.clone())),
             _ => {}
         }

@@ -5,12 +5,13 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use multifeed_core::{AppendError, Durability, KeyPair};
+use multifeed_core::{AppendError, Durability, ExtensionError, KeyPair};
 use multifeed_core::{FeedId, Multifeed, MultifeedEvent, PeerEvent, PeerId, Storage, SyncError, SyncTotals};
 use multifeed_proto::{Command, Event, SessionError};
 
-use crate::call::Call;
+use crate::call::{Call, ExtensionCall};
 use crate::error::Error;
+use crate::extension::{self, FeedInboxes};
 use crate::link::Link;
 use crate::multifeed::{Shared, generate_key_pair};
 use crate::oneshot::Answer;
@@ -49,6 +50,8 @@ pub(crate) struct Store<S: Storage> {
     pub(crate) observes_all: bool,
     /// Who watches which feed.
     pub(crate) watchers: Watchers,
+    /// Who hears which extension on which feed's channels.
+    inboxes: FeedInboxes,
     /// Appends that are answered when they are synced.
     appended: Vec<Appended>,
     closing: bool,
@@ -103,6 +106,7 @@ impl<S: Storage> Store<S> {
         for feed in feeds {
             shared.table.update(multi.info(feed));
         }
+        let inboxes = FeedInboxes::new(&shared.options.multifeed.limits);
         Self {
             multi,
             peers: BTreeMap::new(),
@@ -113,6 +117,7 @@ impl<S: Storage> Store<S> {
             in_sync: InSync::default(),
             observes_all: false,
             watchers: Watchers::default(),
+            inboxes,
             appended: Vec::new(),
             closing: false,
             closers: Vec::new(),
@@ -251,9 +256,29 @@ impl<S: Storage> Store<S> {
                 self.tell();
                 answer.send(step);
             }
+            Call::Extension(call) => self.extend(call),
             Call::Close { answer } => {
                 self.closers.push(answer);
                 self.begin_closing();
+            }
+        }
+    }
+
+    fn extend(&mut self, call: ExtensionCall) {
+        match call {
+            ExtensionCall::Register { feed, name, answer } => {
+                let registered = self.multi.register_extension(feed, &name).and_then(|()| {
+                    let inbox = self.inboxes.register(feed, name.clone());
+                    inbox.ok_or_else(|| ExtensionError::Taken(name.as_ref().to_owned()))
+                });
+                answer.send(registered.map_err(Error::Extension));
+            }
+            ExtensionCall::Send { feed, to, name, body, answer } => {
+                let peer = |id: SyncId| {
+                    self.peers.iter().find(|(_, connected)| connected.link.id == id).map(|(&peer, _)| peer)
+                };
+                let to = to.map(peer);
+                answer.send(extension::send(&mut self.multi, feed, to, &name, &body).map_err(Error::Extension));
             }
         }
     }
@@ -308,9 +333,12 @@ impl<S: Storage> Store<S> {
         }
         if !self.events.is_empty() {
             let now = self.shared.0.clock.now();
-            for event in self.events.drain(..) {
+            let mut events = std::mem::take(&mut self.events);
+            for event in events.drain(..) {
                 self.multi.handle(peer, event, now);
+                self.pass_messages();
             }
+            self.events = events;
             self.commit(false);
         }
         if delivery.credit > 0 {
@@ -388,7 +416,9 @@ impl<S: Storage> Store<S> {
                 continue;
             };
             let event = match event {
-                PeerEvent::Connected { remote_public_key } => SyncEvent::Connected { remote_public_key },
+                PeerEvent::Connected { remote_public_key, handshake_hash } => {
+                    SyncEvent::Connected { remote_public_key, handshake_hash }
+                }
                 PeerEvent::Ready(handshake) => SyncEvent::Ready(handshake),
                 PeerEvent::RemoteFeeds { keys } => SyncEvent::RemoteFeeds { keys },
                 PeerEvent::Feed { key, name } => SyncEvent::Feed { key, name },
@@ -431,6 +461,14 @@ impl<S: Storage> Store<S> {
             if !self.watchers.tell(feed, event) {
                 self.multi.watch(feed, false);
             }
+        }
+    }
+
+    /// Passes on what extensions say on feeds' channels: at once, so that what is lost is lost, and counted, where the application takes it.
+    fn pass_messages(&mut self) {
+        while let Some(message) = self.multi.poll_extension() {
+            let from = self.sync_of(message.from);
+            self.inboxes.deliver(message, from);
         }
     }
 

@@ -8,12 +8,14 @@ use std::task::{Context, Poll};
 
 use futures_core::Stream;
 use futures_io::{AsyncRead, AsyncWrite};
+use multifeed_core::ExtensionError;
 use multifeed_proto::{Command, Config, DiscoveryKey, Role, Session, SessionError, Totals, Tracer};
 use rand::SeedableRng;
 use rand::rngs::{StdRng, SysRng};
 
 use crate::clock::Clock;
 use crate::error::Error;
+use crate::extension::StreamExtension;
 use crate::hub::Hub;
 use crate::options::PumpOptions;
 use crate::pump::Pump;
@@ -81,7 +83,7 @@ impl ProtocolStream {
         role: Role,
         options: StreamOptions,
     ) -> Self {
-        let hub = Arc::new(Hub::default());
+        let hub = Arc::new(Hub::new(&options.pump));
         let stream = Self { hub: hub.clone() };
         hub.hold();
         let StreamOptions { mut session, pump, tracer } = options;
@@ -113,6 +115,14 @@ impl ProtocolStream {
     /// The remote's static key will not do: the stream ends with [`SessionError::Refused`].
     pub fn refuse(&self) {
         self.hub.command(Command::Refuse);
+    }
+
+    /// Speaks an extension of the application's own on the stream: see [`Sync::register_extension`](crate::Sync::register_extension).
+    ///
+    /// # Errors
+    /// Where the name is multifeed's own, or taken, there are too many, or the stream is over.
+    pub fn register_extension(&self, name: &str) -> Result<StreamExtension, ExtensionError> {
+        StreamExtension::register(&self.hub, name)
     }
 
     /// Sends a keep-alive now, whenever the next one would be due.

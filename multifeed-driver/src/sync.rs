@@ -7,9 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use futures_core::Stream;
-use multifeed_core::{Conflict, SyncError, SyncState, SyncTotals};
-use multifeed_proto::{FeedKey, RemoteHandshake};
+use multifeed_core::{Conflict, ExtensionError, SyncError, SyncState, SyncTotals};
+use multifeed_proto::{Command, FeedKey, RemoteHandshake};
 
+use crate::extension::StreamExtension;
+use crate::hub::Hub;
 use crate::link::Link;
 use crate::lock;
 use crate::multifeed::Guard;
@@ -32,6 +34,8 @@ pub enum SyncEvent {
     Connected {
         /// The remote's static key. Anyone can have made one up: compare it where identity matters.
         remote_public_key: [u8; 32],
+        /// Equal on both sides of this stream and nowhere else (for channel binding).
+        handshake_hash: [u8; 64],
     },
     /// The remote knows the root key, and speaks a version of multifeed that we do.
     Ready(RemoteHandshake),
@@ -85,13 +89,14 @@ pub struct Totals {
 #[must_use = "dropping a Sync ends its session"]
 pub struct Sync {
     link: Arc<Link>,
+    hub: Arc<Hub>,
     /// Keeps the store open while the session runs.
     guard: Arc<Guard>,
 }
 
 impl Sync {
-    pub(crate) fn new(link: Arc<Link>, guard: Arc<Guard>) -> Self {
-        Self { link, guard }
+    pub(crate) fn new(link: Arc<Link>, hub: Arc<Hub>, guard: Arc<Guard>) -> Self {
+        Self { link, hub, guard }
     }
 
     pub(crate) fn link(&self) -> &Arc<Link> {
@@ -122,6 +127,37 @@ impl Sync {
     /// Why the session ended before its time.
     pub async fn finish(self) -> Result<Totals, SyncError> {
         poll_fn(|cx| self.link.sync.poll_end(cx)).await
+    }
+
+    /// Speaks an extension of the application's own on the session's stream (channel 0), as Cabal does with `peer-id`: JS's
+    /// `stream.registerExtension`. Messages of the same name come as its items. On a stream that is shared it is the stream's.
+    ///
+    /// # Errors
+    /// Where the name is multifeed's own, or taken, there are too many, or the stream is over.
+    pub fn register_extension(&self, name: &str) -> Result<StreamExtension, ExtensionError> {
+        StreamExtension::register(&self.hub, name)
+    }
+
+    /// The remote's static key, which [`SyncEvent::Connected`] told, will do: for sessions that
+    /// [authenticate](multifeed_proto::Config::authenticate) it. Nothing is said before.
+    pub fn accept(&self) {
+        self.hub.command(Command::Accept);
+    }
+
+    /// The remote's static key will not do: the session ends with [`SessionError::Refused`](multifeed_proto::SessionError::Refused), and
+    /// so does the stream.
+    pub fn refuse(&self) {
+        self.hub.command(Command::Refuse);
+    }
+
+    /// Sends a keep-alive now, whenever the next one would be due.
+    pub fn ping(&self) {
+        self.hub.command(Command::Ping);
+    }
+
+    /// What went over the stream so far.
+    pub fn stream_totals(&self) -> multifeed_proto::Totals {
+        self.hub.totals()
     }
 
     /// Ends the session cleanly: what was received is kept, what waits to be sent is sent. [`finish`](Self::finish) waits for it.

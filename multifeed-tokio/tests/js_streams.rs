@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::{held, js, run};
 use multifeed_testkit::js::{JsPeer, TIMEOUT};
-use multifeed_tokio::{FeedKey, Multifeed, Options, Replicate, Role, StreamOptions, open_stream};
+use multifeed_tokio::{FeedKey, Json, Multifeed, Options, Replicate, Role, StreamOptions, open_stream};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -25,6 +25,50 @@ async fn join(peer: &mut JsPeer, role: Role) -> TcpStream {
             listener.accept().await.unwrap().0
         }
     }
+}
+
+/// Cabal's extension on the stream, and one on a feed's channel, with stores behind them, while feeds are synced.
+#[test]
+fn extensions_with_js() {
+    run(async {
+        for role in [Role::Initiator, Role::Responder] {
+            let options = ["--live", "--extension", "peer-id", "--feed-extension", "typing"];
+            let mut peer = js(|| JsPeer::spawn(&options));
+            let key = js(|| peer.append("writer", 3, 10, 1));
+            let multi = Multifeed::in_memory(Options::default()).await.unwrap();
+            let ours = multi.writer("ours").await.unwrap();
+            ours.append("a block").await.unwrap();
+            let sync = multi.replicate(join(&mut peer, role).await, role, Replicate::live());
+            let mut peer_id = sync.register_extension("peer-id").unwrap();
+            let unheard = sync.register_extension("unheard").unwrap();
+            peer_id.send_json(&Json::new(r#"{"id":"ours"}"#).unwrap()).await.unwrap();
+            unheard.send("dropped, as in JS").await.unwrap();
+            let theirs = held(&multi, &key, 3).await;
+            js(|| peer.wait(2, 4, TIMEOUT));
+            let heard = js(|| peer.event("extension"));
+            assert_eq!((&heard["name"], &heard["data"]), (&json!("peer-id"), &json!("eyJpZCI6Im91cnMifQ==")));
+            js(|| peer.call(json!({"cmd": "extension", "name": "peer-id", "data": "eyJpZCI6InRoZWlycyJ9"})));
+            assert_eq!(peer_id.next().await.unwrap(), r#"{"id":"theirs"}"#);
+
+            for feed in [theirs, ours] {
+                let key = feed.key().to_string();
+                let mut typing = feed.register_extension("typing").await.unwrap();
+                // It is told as soon as both have the channel open.
+                while typing.broadcast([0, 1, 2]).await.unwrap() == 0 {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                let heard = js(|| peer.event("feed-extension"));
+                assert_eq!((&heard["key"], &heard["data"]), (&json!(key), &json!("AAEC")));
+                let data = json!({"cmd": "feed-extension", "key": key, "name": "typing", "data": "aGk="});
+                js(|| peer.call(data));
+                let message = typing.next().await.unwrap();
+                assert_eq!((message.from, &message.body[..]), (sync.id(), &b"hi"[..]));
+            }
+            sync.close();
+            sync.finish().await.unwrap();
+            js(|| peer.close());
+        }
+    });
 }
 
 /// Each has its own root key, writers and end. One that only we have ends alone.

@@ -4,6 +4,7 @@ mod catalog;
 mod durability;
 mod evidence;
 mod exchange;
+mod extensions;
 mod in_use;
 mod reads;
 mod sessions;
@@ -20,6 +21,8 @@ use self::catalog::Catalog;
 pub use self::durability::Durability;
 use self::durability::SyncFailure;
 use self::evidence::Evidence;
+use self::extensions::Extensions;
+pub use self::extensions::{ExtensionError, FeedMessage, message_cost};
 use self::in_use::InUse;
 use self::state::Traffic;
 use crate::error::{AppendError, Conflict, StoreError};
@@ -125,6 +128,7 @@ pub struct Multifeed<S> {
         reason = "ten thousand of them are not to be moved, and kept twice meanwhile, for one more"
     )]
     feeds: Vec<Box<FeedSlot>>,
+    extensions: Extensions,
     in_use: InUse,
     catalog: Catalog,
     peerings: BTreeMap<PeerId, Peering>,
@@ -216,6 +220,7 @@ impl<S: Storage> Multifeed<S> {
             journal,
             evidence: Evidence::default(),
             feeds: Vec::new(),
+            extensions: Extensions::default(),
             in_use: InUse::default(),
             catalog: Catalog::default(),
             peerings: BTreeMap::new(),

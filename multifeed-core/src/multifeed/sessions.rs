@@ -43,11 +43,14 @@ impl<S: Storage> Multifeed<S> {
         match event {
             Event::Connected { remote_public_key, handshake_hash } => {
                 peering.handshake_hash = Some(handshake_hash);
-                peering.events.push_back(PeerEvent::Connected { remote_public_key });
+                peering.events.push_back(PeerEvent::Connected { remote_public_key, handshake_hash });
             }
             Event::Ready { remote: handshake, .. } => {
                 peering.events.push_back(PeerEvent::Ready(handshake.clone()));
                 self.begin_exchange(id, &handshake);
+            }
+            Event::Extension { scope: Scope::Channel(token), name, body } => {
+                self.hear(id, FeedId(token.feed()), name, &body);
             }
             Event::Extension { scope: Scope::Stream, name, body } if *name == *EXTENSION => self.reconcile(id, &body),
             Event::Manifest { keys, .. } => self.manifest(id, keys),
@@ -307,6 +310,7 @@ impl<S: Storage> Multifeed<S> {
             options.upload = slot.upload.or(options.upload);
             peering.open(feed, key, Peer::new(&slot.feed, options, self.now));
             slot.subscribers.push(id);
+            self.speak(id, feed);
         }
         Ok(())
     }

@@ -235,6 +235,11 @@ impl Peer {
             && (!self.out.is_empty() || self.close == Closing::Due || (self.opened && !self.upload.is_idle()))
     }
 
+    /// Whether both sides opened the channel.
+    pub(crate) fn is_opened(&self) -> bool {
+        self.opened
+    }
+
     /// The remote opened the channel too.
     pub(crate) fn open<S: Storage>(&mut self, work: &mut Work<'_, S>) {
         self.opened = true;

@@ -1,0 +1,214 @@
+//! Messages of the application's own on feeds' channels: hypercore's `registerExtension`.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use multifeed_proto::{Command, Scope};
+
+use super::{FeedId, Multifeed, PeerId};
+use crate::limits::MAX_MESSAGE_BYTES;
+use crate::storage::Storage;
+
+/// Bytes of a message's own name and id, at the most, before its body.
+const HEADER_BYTES: usize = 8;
+
+/// The longest name: as many as [`Limits::extensions`](crate::Limits::extensions) of them fit into the one message that tells them all.
+const NAME_BYTES: usize = 256;
+
+/// What a message that waits takes beside its body, at the most.
+const MESSAGE_OVERHEAD: usize = 64;
+
+/// Why an extension cannot be registered, or a message of it not be sent. Always the caller's side; what a remote does not understand
+/// it drops, and nobody is told, as in JS.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExtensionError {
+    /// The name is multifeed's own, or it is registered there already.
+    #[error("the extension's name {0} is taken")]
+    Taken(String),
+    /// Peers take no more names.
+    #[error("more than {max} extensions in one place")]
+    TooMany {
+        /// [`Limits::extensions`](crate::Limits::extensions).
+        max: usize,
+    },
+    /// The name is too long: all names of one place are told in one message.
+    #[error("a name of {size} bytes, {max} are allowed")]
+    NameTooLong {
+        /// Its bytes.
+        size: usize,
+        /// The bound.
+        max: usize,
+    },
+    /// No peer would take a message of this size.
+    #[error("a message of {size} bytes, {max} are allowed")]
+    TooLarge {
+        /// Its bytes.
+        size: usize,
+        /// The bound: JS ends a stream at a larger one.
+        max: usize,
+    },
+    /// So much waits for that peer that this does not fit.
+    #[error("more than {max} bytes of messages wait for the peer")]
+    Full {
+        /// [`Limits::extension_bytes`](crate::Limits::extension_bytes).
+        max: usize,
+    },
+    /// The peer has not that feed's channel open (any more), or the stream is over.
+    #[error("the peer is gone")]
+    Gone,
+}
+
+impl ExtensionError {
+    /// A stable name for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Taken(_) => "ERR_EXTENSION_TAKEN",
+            Self::TooMany { .. } => "ERR_EXTENSIONS",
+            Self::NameTooLong { .. } => "ERR_EXTENSION_NAME",
+            Self::TooLarge { .. } => "ERR_MESSAGE_TOO_LARGE",
+            Self::Full { .. } => "ERR_EXTENSION_FULL",
+            Self::Gone => "ERR_PEER_GONE",
+        }
+    }
+
+    /// Whether a name is the application's to use, and a body one that peers take.
+    pub fn check(name: &str, body: &[u8]) -> Result<(), Self> {
+        let max = MAX_MESSAGE_BYTES - HEADER_BYTES;
+        if name.starts_with("MULTIFEED_") || name == crate::reconcile::EXTENSION {
+            return Err(Self::Taken(name.to_owned()));
+        }
+        if name.len() > NAME_BYTES {
+            return Err(Self::NameTooLong { size: name.len(), max: NAME_BYTES });
+        }
+        if body.len() > max { Err(Self::TooLarge { size: body.len(), max }) } else { Ok(()) }
+    }
+}
+
+/// The memory of a message of this size that waits.
+pub fn message_cost(body: usize) -> usize {
+    body.saturating_add(MESSAGE_OVERHEAD)
+}
+
+/// A message of an extension on a feed's channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FeedMessage {
+    /// The feed.
+    pub feed: FeedId,
+    /// Who sent it.
+    pub from: PeerId,
+    /// The extension's name.
+    pub name: Arc<str>,
+    /// What it says.
+    pub body: Bytes,
+}
+
+/// The extensions of all feeds.
+#[derive(Debug, Default)]
+pub(super) struct Extensions {
+    names: BTreeMap<FeedId, BTreeSet<Arc<str>>>,
+    /// What came and was not taken. Each body is its own memory, not a part of the buffer that it was read into.
+    messages: VecDeque<FeedMessage>,
+    bytes: usize,
+}
+
+impl<S: Storage> Multifeed<S> {
+    /// Speaks an extension on a feed's channel, with every peer that has it open or opens it later, until the end. A name that was
+    /// registered before is spoken already.
+    ///
+    /// # Errors
+    ///
+    /// Where the name is multifeed's own, or there are too many.
+    pub fn register_extension(&mut self, feed: FeedId, name: &str) -> Result<(), ExtensionError> {
+        ExtensionError::check(name, &[])?;
+        let Some(slot) = self.feeds.get(feed.0 as usize) else { return Err(ExtensionError::Gone) };
+        let names = self.extensions.names.entry(feed).or_default();
+        if names.contains(name) {
+            return Ok(());
+        }
+        if names.len() >= self.limits.extensions {
+            return Err(ExtensionError::TooMany { max: self.limits.extensions });
+        }
+        names.insert(name.into());
+        for peer in slot.subscribers.clone() {
+            if let Some(peering) = self.peerings.get_mut(&peer) {
+                let scope = Scope::Channel(peering.token(feed));
+                peering.extend(Command::RegisterExtension { scope, name: name.to_owned() });
+                self.wake(peer);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends a message of an extension to one peer of a feed. One that does not speak it drops it.
+    ///
+    /// # Errors
+    ///
+    /// Where the peer has not the feed's channel open, the message is too large, or too much waits for that peer.
+    pub fn send_extension(
+        &mut self,
+        feed: FeedId,
+        peer: PeerId,
+        name: &str,
+        body: Bytes,
+    ) -> Result<(), ExtensionError> {
+        ExtensionError::check(name, &body)?;
+        let max = self.limits.extension_bytes;
+        let peering = self.peerings.get_mut(&peer).ok_or(ExtensionError::Gone)?;
+        if !peering.peers.get(&feed).is_some_and(|peer| peer.is_opened()) || !peering.is_running() {
+            return Err(ExtensionError::Gone);
+        }
+        let waiting = peering.extension_bytes();
+        // One that is larger than the bound goes alone.
+        if waiting > 0 && waiting.saturating_add(message_cost(body.len())) > max {
+            return Err(ExtensionError::Full { max });
+        }
+        let scope = Scope::Channel(peering.token(feed));
+        peering.extend(Command::SendExtension { scope, name: name.into(), body });
+        self.wake(peer);
+        Ok(())
+    }
+
+    /// The peers that have a feed's channel open.
+    pub fn extension_peers(&self, feed: FeedId) -> Vec<PeerId> {
+        let subscribers = self.feeds.get(feed.0 as usize).map(|slot| slot.subscribers.as_slice()).unwrap_or_default();
+        let is_open = |id: &&PeerId| {
+            let peer = self.peerings.get(id).and_then(|peering| peering.peers.get(&feed));
+            peer.is_some_and(|peer| peer.is_opened())
+        };
+        subscribers.iter().filter(is_open).copied().collect()
+    }
+
+    /// The next message of an extension that was registered.
+    pub fn poll_extension(&mut self) -> Option<FeedMessage> {
+        let message = self.extensions.messages.pop_front()?;
+        self.extensions.bytes = self.extensions.bytes.saturating_sub(message_cost(message.body.len()));
+        Some(message)
+    }
+
+    /// A feed's channel was opened: its extensions are spoken on it.
+    pub(super) fn speak(&mut self, peer: PeerId, feed: FeedId) {
+        let Some(names) = self.extensions.names.get(&feed) else { return };
+        let Some(peering) = self.peerings.get_mut(&peer) else { return };
+        for name in names {
+            let scope = Scope::Channel(peering.token(feed));
+            peering.extend(Command::RegisterExtension { scope, name: name.as_ref().to_owned() });
+        }
+    }
+
+    /// A message came. While more wait than there is room for, it is lost: extensions promise nothing.
+    pub(super) fn hear(&mut self, from: PeerId, feed: FeedId, name: Arc<str>, body: &[u8]) {
+        let (extensions, limits) = (&mut self.extensions, &self.limits);
+        let is_spoken = extensions.names.get(&feed).is_some_and(|names| names.contains(&name));
+        let bytes = extensions.bytes.saturating_add(message_cost(body.len()));
+        let has_room = extensions.messages.len() < limits.extension_messages
+            && (extensions.messages.is_empty() || bytes <= limits.extension_bytes);
+        if is_spoken && has_room {
+            extensions.bytes = bytes;
+            let body = Bytes::copy_from_slice(body);
+            extensions.messages.push_back(FeedMessage { feed, from, name, body });
+        }
+    }
+}
