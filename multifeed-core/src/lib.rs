@@ -18,6 +18,7 @@ pub mod limits;
 pub mod merkle;
 mod multifeed;
 mod news;
+mod offers;
 mod peer;
 mod peering;
 mod prepared;

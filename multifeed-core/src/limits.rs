@@ -32,6 +32,12 @@ pub const MAX_BLOCK_BYTES: usize = MAX_MESSAGE_BYTES - (1 + 8) - (1 + 4) - MAX_P
 pub struct Limits {
     /// Feeds in one store, those that remotes brought included. Offers past it are not taken. Default 65,536.
     pub feeds: usize,
+    /// Feeds that are not here and that the remote of one session may offer; more are not requested, and told by
+    /// [`PeerEvent::OffersRefused`](crate::PeerEvent::OffersRefused). About 200 bytes each while the session lasts. Default 65,536.
+    pub feeds_offered: usize,
+    /// Of those, how many the remote is asked for at once: about 2 kB each, and what of one was proven. The others wait until a block of one
+    /// came, or the remote turns out to have none. Default 1,024.
+    pub feeds_asked: usize,
     /// Requests that a remote may have waiting for one feed. JS has up to 32 in flight, we 256. Default 4,096; one more ends its session.
     pub requests_queued: usize,
     /// Wants that a remote may have waiting for one feed. JS has up to 16. Default 64; one more ends its session.
@@ -75,6 +81,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             feeds: 65_536,
+            feeds_offered: 65_536,
+            feeds_asked: 1_024,
             requests_queued: 4_096,
             wants_queued: 64,
             announcements_queued: 256,

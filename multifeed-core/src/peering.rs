@@ -9,6 +9,7 @@ use multifeed_proto::{Command, FeedKey, RemoteHandshake, Root, Scope, SessionErr
 use crate::error::StoreError;
 use crate::in_step::InStep;
 use crate::multifeed::{FeedId, message_cost};
+use crate::offers::{Offers, Quiet};
 use crate::peer::{Peer, PeerOptions, Sent, Standing};
 use crate::replicate::{PeerEvent, Replicate, SyncError, SyncTotals};
 use crate::sparse_bits::SparseBits;
@@ -30,11 +31,16 @@ pub(crate) struct Peering {
     pub(crate) in_step_told: bool,
     /// Until the session is ready.
     pub(crate) handshake_hash: Option<[u8; 64]>,
+    /// What the remote offered and nobody here holds.
+    pub(crate) offers: Offers,
     pub(crate) totals: SyncTotals,
     pub(crate) events: VecDeque<PeerEvent>,
     /// Whether it stands in the multifeed's queue of those with something to send or to tell.
     pub(crate) queued: bool,
     commands: VecDeque<Command>,
+    /// What each channel is of. A name is used once: what the session told of a channel that was closed is nobody's.
+    channels: BTreeMap<Token, Channel>,
+    next_token: u32,
     /// Feeds whose machines have something to send, each once, the next one first.
     active: VecDeque<FeedId>,
     /// Bytes of commands that the session takes now; negative after a large one.
@@ -56,6 +62,15 @@ pub(crate) struct Peering {
     told_in_sync: bool,
     /// Why it is to end, where our own storage failed.
     failure: Option<StoreError>,
+}
+
+/// What a channel is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Channel {
+    /// A feed with a machine.
+    Feed(FeedId),
+    /// A feed that was only offered, and has none.
+    Offer(FeedKey),
 }
 
 /// Counts of what the feed exchange still owes either side.
@@ -87,10 +102,13 @@ impl Peering {
             in_step: InStep::default(),
             in_step_told: false,
             handshake_hash: None,
+            offers: Offers::default(),
             totals: SyncTotals::default(),
             events: VecDeque::new(),
             queued: false,
             commands: VecDeque::new(),
+            channels: BTreeMap::new(),
+            next_token: 0,
             active: VecDeque::new(),
             grant: 0,
             exchange: Exchange::default(),
@@ -189,12 +207,48 @@ impl Peering {
         was
     }
 
-    /// Opens a feed's channel.
-    pub(crate) fn open(&mut self, feed: FeedId, key: FeedKey, peer: Peer) {
+    /// Gives a feed a machine, on the quiet channel that its offer left or on one that is opened. What was known of a quiet one.
+    pub(crate) fn open(&mut self, feed: FeedId, key: FeedKey, mut peer: Peer) -> Option<Quiet> {
         self.fall_out_of_step(feed);
-        self.totals.feeds += 1;
+        let quiet = self.offers.forget(&key);
+        peer.token = match &quiet {
+            Some(quiet) => quiet.token,
+            None => {
+                let token = Token::new(self.root, self.next_token);
+                self.next_token = self.next_token.wrapping_add(1);
+                self.totals.feeds += 1;
+                self.commands.push_back(Command::Open { token, key });
+                token
+            }
+        };
+        self.channels.insert(peer.token, Channel::Feed(feed));
         self.peers.insert(feed, Box::new(peer));
-        self.commands.push_back(Command::Open { token: self.token(feed), key });
+        quiet
+    }
+
+    /// The name of a feed's channel, where the feed has a machine.
+    pub(crate) fn token(&self, feed: FeedId) -> Option<Token> {
+        Some(self.peers.get(&feed)?.token)
+    }
+
+    /// What a channel is of, where it is not closed.
+    pub(crate) fn channel(&self, token: Token) -> Option<Channel> {
+        self.channels.get(&token).copied()
+    }
+
+    /// Takes a feed's machine away, and leaves its channel open and quiet.
+    pub(crate) fn hush(&mut self, feed: FeedId, key: FeedKey) -> Option<Peer> {
+        let peer = self.remove(feed)?;
+        self.offers.hush(key, Quiet { token: peer.token, opened: peer.is_opened(), wants: peer.remote_wants() });
+        self.channels.insert(peer.token, Channel::Offer(key));
+        Some(peer)
+    }
+
+    /// The remote closed a quiet channel.
+    pub(crate) fn forget(&mut self, key: &FeedKey) {
+        if let Some(quiet) = self.offers.forget(key) {
+            self.channels.remove(&quiet.token);
+        }
     }
 
     /// Has a command of the application's extensions done.
@@ -223,9 +277,11 @@ impl Peering {
         }
     }
 
-    /// Takes a feed's machine out.
+    /// Takes a feed's machine out: the channel is closed.
     pub(crate) fn remove(&mut self, feed: FeedId) -> Option<Peer> {
         let peer = self.peers.remove(&feed)?;
+        self.offers.settle(feed);
+        self.channels.remove(&peer.token);
         self.sums.remove(peer.standing);
         self.progress_due |= self.observed;
         Some(*peer)
@@ -268,7 +324,7 @@ impl Peering {
     /// Whether both sides hold the same, apart from what is not written here yet.
     pub(crate) fn is_in_sync(&self) -> bool {
         let all = self.sums.in_sync == self.peers.len() as u64;
-        let listed = self.settled() && !self.in_step.is_running();
+        let listed = self.settled() && !self.in_step.is_running() && !self.offers.is_waiting();
         self.through || (self.observed && self.stage == Stage::Running && listed && all)
     }
 
@@ -308,7 +364,7 @@ impl Peering {
         if self.stage != Stage::Running {
             return;
         }
-        if self.options.live || (self.settled() && self.peers.is_empty()) {
+        if self.options.live || (self.settled() && self.is_idle()) {
             self.finish();
         } else {
             self.abort(SessionError::Disconnected(multifeed_proto::Phase::Ready));
@@ -317,7 +373,7 @@ impl Peering {
 
     /// Ends the session cleanly where nothing is left to do: both lists were exchanged, and every channel was closed.
     pub(crate) fn settle(&mut self) {
-        if self.stage == Stage::Running && !self.is_live() && self.peers.is_empty() && self.settled() {
+        if self.stage == Stage::Running && !self.is_live() && self.is_idle() && self.settled() {
             self.commands.push_back(Command::CloseRoot { root: self.root });
             self.through = true;
             self.finish();
@@ -330,6 +386,11 @@ impl Peering {
             self.stage = Stage::Ending;
             self.commands.push_back(Command::Finish);
         }
+    }
+
+    /// Whether no channel is open, and none is to be opened.
+    fn is_idle(&self) -> bool {
+        self.peers.is_empty() && self.offers.is_empty()
     }
 
     fn settled(&self) -> bool {
@@ -356,11 +417,6 @@ impl Peering {
             (None, Ok(())) => Ok(std::mem::take(&mut self.totals)),
         };
         self.events.push_back(PeerEvent::Closed(result));
-    }
-
-    /// A feed's channel is named by the feed, and by the multifeed, which is not the stream's only one everywhere.
-    pub(crate) fn token(&self, feed: FeedId) -> Token {
-        Token::new(self.root, feed.0)
     }
 
     pub(crate) fn grant(&mut self, bytes: usize) {
@@ -405,16 +461,16 @@ impl Peering {
     }
 
     /// What a feed's machine gave, as the command that sends it.
-    pub(crate) fn command(&mut self, feed: FeedId, sent: Sent) -> Command {
+    pub(crate) fn command(&mut self, token: Token, sent: Sent) -> Command {
         let message = match sent {
             Sent::Close => {
-                let command = Command::Close { token: self.token(feed) };
+                let command = Command::Close { token };
                 self.charge(&command);
                 return command;
             }
             Sent::Message(message) => message,
         };
-        let command = Command::Send { token: self.token(feed), message };
+        let command = Command::Send { token, message };
         self.charge(&command);
         command
     }
@@ -441,8 +497,8 @@ impl Peering {
         let Standing { missing_here, missing_there, in_flight, bytes_in_flight, requested, in_sync } = self.sums;
         let totals = &self.totals;
         SyncState {
-            feeds: self.peers.len() as u64 + self.in_step.count(),
-            feeds_in_sync: in_sync + self.in_step.count(),
+            feeds: self.peers.len() as u64 + self.in_step.count() + self.offers.quiet(),
+            feeds_in_sync: in_sync + self.in_step.count() + self.offers.empty(),
             moved: Moved {
                 blocks_received: totals.blocks_received,
                 bytes_received: totals.bytes_received,

@@ -67,7 +67,14 @@ pub enum PeerEvent {
         /// The feeds of this turn, sorted.
         keys: Vec<FeedKey>,
     },
-    /// A feed of the remote's was new here, and has its place in the store now.
+    /// The remote offered more feeds than it may: these were not requested.
+    OffersRefused {
+        /// How many.
+        feeds: u64,
+        /// [`Limits::feeds_offered`](crate::Limits::feeds_offered).
+        limit: usize,
+    },
+    /// A feed of the remote's was new here, and has its place in the store now: its first block came.
     Feed {
         /// The feed's key.
         key: FeedKey,

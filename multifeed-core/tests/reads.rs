@@ -74,7 +74,7 @@ fn a_sparse_session_fetches_what_is_asked_for() {
     let (mut stores, _) = pair(&blocks([10; 40]));
     let mut links = live(&mut stores);
     let id = stores[1].feeds().next().unwrap();
-    assert_eq!((stores[1].info(id).len, stores[1].info(id).downloaded), (0, 0));
+    assert_eq!((stores[1].info(id).len, stores[1].info(id).downloaded), (40, 0));
 
     let single = want(&mut stores[1], id, Want::Block(7));
     let some = want(&mut stores[1], id, Want::Blocks(vec![30, 20, 20, 7]));
@@ -208,13 +208,22 @@ fn an_update_tells_the_length_without_a_block() {
     let mut links = live(&mut stores);
     let id = stores[1].feeds().next().unwrap();
     stores[1].watch(id, true);
-    let longer = want(&mut stores[1], id, Want::Length(1));
+    assert_eq!((stores[1].info(id).len, stores[1].info(id).byte_len, stores[1].info(id).downloaded), (9, 90, 0));
+    stores[0].append(source, &blocks([10])).unwrap();
+    stores[0].commit(START);
+    run(&mut stores, &mut links, START);
+    assert_eq!(stores[1].info(id).len, 9);
+    let longer = want(&mut stores[1], id, Want::Length(10));
     run(&mut stores, &mut links, START);
     assert_eq!(stores[1].poll_want(), Some((longer, WantEnd::Done)));
-    assert_eq!((stores[1].info(id).len, stores[1].info(id).byte_len, stores[1].info(id).downloaded), (9, 90, 0));
-    assert_eq!(events(&mut stores[1]), [FeedEvent::Append { len: 9 }]);
+    assert_eq!((stores[1].info(id).len, stores[1].info(id).byte_len, stores[1].info(id).downloaded), (10, 100, 0));
+    let events = events(&mut stores[1]);
+    assert_eq!(
+        events.iter().filter(|event| matches!(event, FeedEvent::Append { .. })).collect::<Vec<_>>(),
+        [&FeedEvent::Append { len: 10 }]
+    );
     let longer = want(&mut stores[1], id, Want::Length(12));
-    for count in [1, 1, 5] {
+    for count in [1, 5] {
         run(&mut stores, &mut links, START);
         assert_eq!(stores[1].poll_want(), None);
         stores[0].append(source, &blocks(vec![10; count])).unwrap();
@@ -287,12 +296,13 @@ fn waiting_ends_in_time_and_where_nobody_has_it() {
 
     // With a session: not before it has told what it has, and then what it lacks.
     let (mut stores, _) = pair(&blocks([10; 8]));
+    live(&mut stores);
+    hang_up(&mut stores);
+    let id = stores[1].feeds().next().unwrap();
     let mut links = vec![Link::plain(&mut stores, [0, 1], Replicate::live())];
-    let key = KeyPair::from_seed(&[1; 32]).public_key();
-    while stores[1].find(&key).is_none() {
+    while stores[1].peers(id).is_empty() {
         links[0].turn(&mut stores, START);
     }
-    let id = stores[1].find(&key).unwrap();
     let there = if_available(&mut stores[1], id, Want::Block(3));
     let missing = if_available(&mut stores[1], id, Want::Block(8));
     let longer = if_available(&mut stores[1], id, Want::Length(9));
@@ -575,8 +585,8 @@ proptest! {
     ) {
         let (mut stores, source) = pair(&blocks(vec![3; count]));
         stores[0].clear(source, cleared.0..cleared.0 + cleared.1).unwrap();
+        let id = stores[1].add(stores[0].info(source).key).unwrap();
         let mut links = live(&mut stores);
-        let id = stores[1].feeds().next().unwrap();
         let there: BTreeSet<u64> = (0..count as u64).filter(|&index| stores[0].has(source, index)).collect();
         let mut open: Vec<(WantId, Want)> = Vec::new();
         let mut expected = BTreeSet::new();
@@ -621,18 +631,17 @@ proptest! {
             store.clear(id, *start..start + length).unwrap();
         }
         let expected: BTreeSet<u64> = &there(&stores[0]) | &there(&stores[1]);
+        let target = stores[2].add(stores[0].info(id).key).unwrap();
         let mut links: Vec<Link> =
             [0, 1].map(|side| Link::plain(&mut stores, [side, 2], Replicate::live())).into_iter().collect();
         run(&mut stores, &mut links, START);
-        let target = stores[2].feeds().next().unwrap();
         for what in &wanted {
             want(&mut stores[2], target, what.clone());
         }
         if leaves {
             // The requests to the first one are free for the other, and what only the first one had comes when it is back.
-            let (peer, _) = stores[2].peers(target)[0];
-            stores[2].disconnect(peer);
-            links.remove(0);
+            let link = links.remove(0);
+            stores[2].disconnect(link.ends[1].1.peer());
             run(&mut stores, &mut links, START);
             links.push(Link::plain(&mut stores, [0, 2], Replicate::live()));
         }

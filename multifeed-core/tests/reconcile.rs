@@ -144,7 +144,7 @@ fn what_differs_is_synced_and_nothing_else_is_spoken_of() {
     let id = find(&stores[1], 11);
     append(&mut stores[1], id, 1);
     writer(&mut stores[0], 100, 5);
-    writer(&mut stores[1], 101, 0);
+    writer(&mut stores[1], 101, 1);
     for (side, number) in [(0, 21), (1, 22)] {
         let id = find(&stores[side], number);
         assert_eq!(stores[side].clear(id, 1..2).unwrap(), 1);
@@ -177,7 +177,7 @@ fn what_is_new_in_a_live_session_reaches_the_other_side() {
                 run(&mut stores, &mut links, Duration::ZERO);
             }
         }
-        (0..2).for_each(|side| _ = writer(&mut stores[side], 200 + round * 2 + side, round));
+        (0..2).for_each(|side| _ = writer(&mut stores[side], 200 + round * 2 + side, round + 1));
         run(&mut stores, &mut links, Duration::ZERO);
         assert_eq!(held(&stores[0]), held(&stores[1]));
         assert!(held(&stores[0]).values().flatten().all(|held| *held));

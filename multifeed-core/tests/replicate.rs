@@ -63,7 +63,11 @@ fn every_number_of_blocks_arrives_and_both_sides_end() {
         let id = writer(&mut stores[0], "local", 1);
         stores[0].append(id, &blocks(0, count, 50)).unwrap();
         let link = sync(&mut stores, Replicate::default());
-        assert_equal(&mut stores);
+        match count {
+            // Of an empty feed nothing is kept.
+            0 => assert_eq!(stores[1].feeds().count(), 0),
+            _ => assert_equal(&mut stores),
+        }
         assert_eq!(link.totals(0).blocks_sent, count);
         assert_eq!((link.totals(1).blocks_received, link.totals(1).bytes_received), (count, count * 50));
         assert_eq!(link.totals(1).feeds, 1);
@@ -247,7 +251,7 @@ fn download_and_upload_can_be_refused() {
         run(&mut stores, &mut links, Duration::ZERO);
         assert_eq!(links[0].totals(1).blocks_received, 0);
         assert_eq!(links[0].totals(0).blocks_sent, 0);
-        assert_eq!(stores[1].info(stores[1].feeds().next().unwrap()).downloaded, 0);
+        assert_eq!(stores[1].feeds().count(), 0);
     }
 }
 
@@ -273,8 +277,7 @@ fn a_tampered_block_ends_the_session_by_name_and_harms_no_store() {
     let error = link.error(1);
     assert_eq!(error.code(), "ERR_PROOF");
     assert!(matches!(error, SyncError::Session(error) if error.fault() == Fault::Remote));
-    let feed = stores[1].feeds().next().unwrap();
-    assert_eq!(stores[1].info(feed).downloaded, 0);
+    assert_eq!(stores[1].feeds().count(), 0);
     sync(&mut stores, Replicate::default());
     assert_equal(&mut stores);
 }
@@ -290,11 +293,8 @@ fn events_name_new_feeds_and_tell_progress() {
         .iter()
         .filter(|event| matches!(event, PeerEvent::Feed { .. } | PeerEvent::RemoteFeeds { .. }))
         .collect();
-    assert!(matches!(told[0], PeerEvent::Feed { key: k, name } if *k == key && name == "0"), "{told:?}");
-    assert!(
-        told[1..].iter().any(|event| matches!(event, PeerEvent::RemoteFeeds { keys } if keys == &[key])),
-        "{told:?}"
-    );
+    assert!(matches!(told[0], PeerEvent::RemoteFeeds { keys } if keys == &[key]), "{told:?}");
+    assert!(matches!(told[1], PeerEvent::Feed { key: k, name } if *k == key && name == "0"), "{told:?}");
     let last = link.events[1].iter().rev().find_map(|event| match event {
         PeerEvent::Progress(progress) => Some(*progress),
         _ => None,
@@ -388,10 +388,12 @@ fn a_folder_whose_creation_was_cut_is_filled_by_the_next_feed() {
     // A crash in the middle of a creation. JS would take the folder for the end of the store, and overwrite what follows.
     let mut stores = [store(), store()];
     for (name, seed) in [("a", 1), ("b", 2)] {
-        writer(&mut stores[0], name, seed);
+        let id = writer(&mut stores[0], name, seed);
+        stores[0].append(id, &blocks(0, 1, 10)).unwrap();
     }
     sync(&mut stores, Replicate::default());
     let mut disk = stores[1].storage().clone();
+    disk.remove(Slot(0)).unwrap();
     disk.truncate(FileId::new(Slot(0), FileKind::Key), 0).unwrap();
     let mut again = Multifeed::open(disk, Options::default()).unwrap();
     assert!(again.problems().is_empty(), "nothing was lost with it: {:?}", again.problems());
@@ -441,7 +443,8 @@ fn remotes_cannot_keep_the_owner_from_writing() {
     options.limits.feeds = 3;
     let mut stores = [store(), Multifeed::open(MemoryStorage::default(), options).unwrap()];
     for seed in 0..5 {
-        writer(&mut stores[0], &format!("w{seed}"), seed);
+        let id = writer(&mut stores[0], &format!("w{seed}"), seed);
+        stores[0].append(id, &blocks(0, 1, 10)).unwrap();
     }
     let link = sync(&mut stores, Replicate::default());
     assert_eq!(link.error(1).code(), "ERR_LIMIT");

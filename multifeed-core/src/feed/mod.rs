@@ -98,32 +98,32 @@ impl Feed {
         if key_pair.is_some_and(|pair| pair.public_key() != key) {
             return Err(StoreError::KeyMismatch { key });
         }
-        let mut files = Files { storage, slot };
-        match files.leftovers()? {
-            None => return Err(StoreError::Occupied { slot }),
-            Some(false) => {}
-            Some(true) => {
-                files.storage.remove(slot).map_err(|error| StoreError::from_slot(slot, "clear", error))?;
-            }
-        }
-
-        if let Some(name) = name {
-            files.replace(FileKind::LocalName, name.as_bytes())?;
-        }
-        if let Some(pair) = key_pair {
-            files.replace(FileKind::SecretKey, &*pair.secret_key())?;
-        }
-        for (kind, header) in headers(DEFAULT_PAGE_BYTES) {
-            files.write(kind, 0, &header)?;
-        }
-        // A lost copy is fetched again; a lost writer is not, and it is worth the wait for the disk.
-        match key_pair {
-            Some(_) => files.replace(FileKind::Key, key.as_bytes())?,
-            None => files.write(FileKind::Key, 0, key.as_bytes())?,
-        }
-
+        Files { storage, slot }.make(&key, key_pair, name)?;
         let name = key_pair.and(name).map(str::to_owned);
         Ok(Self::new(slot, key, key_pair.cloned(), name, Bitfield::new()))
+    }
+
+    /// A feed of which nothing is held, and that has no folder: what is put into it stays staged until it has
+    /// [settled](Self::settle) in one.
+    pub(crate) fn offered(key: FeedKey) -> Feed {
+        Self::new(Slot::NOWHERE, key, None, None, Bitfield::new())
+    }
+
+    /// Whether it has a folder.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.slot != Slot::NOWHERE
+    }
+
+    /// Makes the folder of a feed that has none, as [`create`](Self::create) does; what is staged can then be written.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub(crate) fn settle<S: Storage + ?Sized>(&mut self, storage: &mut S, slot: Slot) -> Result<(), StoreError> {
+        Files { storage, slot }.make(&self.key, None, None)?;
+        self.slot = slot;
+        // What was read was read of no files.
+        self.trim();
+        Ok(())
     }
 
     /// Whether a folder is what a creation left that was cut short, so that another feed can be created there.
@@ -417,12 +417,43 @@ impl<S: Storage + ?Sized> Files<'_, S> {
         FileId::new(self.slot, kind)
     }
 
+    /// Makes a feed in an empty folder; its key comes last.
+    fn make(&mut self, key: &FeedKey, key_pair: Option<&KeyPair>, name: Option<&str>) -> Result<(), StoreError> {
+        let slot = self.slot;
+        match self.leftovers()? {
+            None => return Err(StoreError::Occupied { slot }),
+            Some(false) => {}
+            Some(true) => self.storage.remove(slot).map_err(|error| StoreError::from_slot(slot, "clear", error))?,
+        }
+
+        if let Some(name) = name {
+            self.replace(FileKind::LocalName, name.as_bytes())?;
+        }
+        if let Some(pair) = key_pair {
+            self.replace(FileKind::SecretKey, &*pair.secret_key())?;
+        }
+        for (kind, header) in headers(DEFAULT_PAGE_BYTES) {
+            self.write(kind, 0, &header)?;
+        }
+        // A lost copy is fetched again; a lost writer is not, and it is worth the wait for the disk.
+        match key_pair {
+            Some(_) => self.replace(FileKind::Key, key.as_bytes()),
+            None => self.write(FileKind::Key, 0, key.as_bytes()),
+        }
+    }
+
     fn len(&mut self, kind: FileKind) -> Result<Option<u64>, StoreError> {
+        if self.slot == Slot::NOWHERE {
+            return Ok(None);
+        }
         let id = self.id(kind);
         self.storage.len(id).map_err(|error| StoreError::from_file(id, "look at", error))
     }
 
     fn read(&mut self, kind: FileKind, offset: u64, buf: &mut [u8]) -> Result<usize, StoreError> {
+        if self.slot == Slot::NOWHERE {
+            return Ok(0);
+        }
         let id = self.id(kind);
         self.storage.read_at(id, offset, buf).map_err(|error| StoreError::from_file(id, "read", error))
     }

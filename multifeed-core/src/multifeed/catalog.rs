@@ -12,7 +12,10 @@ use crate::storage::Slot;
 #[derive(Debug, Default)]
 pub(super) struct Catalog {
     by_key: BTreeMap<FeedKey, FeedId>,
+    by_slot: BTreeMap<Slot, FeedId>,
     writers: BTreeMap<String, FeedId>,
+    /// Feeds that remotes are asked for, and of which nothing came: they have no folder, and nobody sees them.
+    offered: BTreeMap<FeedKey, FeedId>,
     next_slot: u32,
     /// Folders whose creation was cut short: without a key, nobody can say whose they were.
     vacant: BTreeSet<Slot>,
@@ -23,6 +26,16 @@ pub(super) struct Catalog {
 impl Catalog {
     pub(super) fn find(&self, key: &FeedKey) -> Option<FeedId> {
         self.by_key.get(key).copied()
+    }
+
+    /// The feeds, in the order of their folders.
+    pub(super) fn feeds(&self) -> impl Iterator<Item = FeedId> + '_ {
+        self.by_slot.values().copied()
+    }
+
+    /// How many feeds there are.
+    pub(super) fn len(&self) -> usize {
+        self.by_slot.len()
     }
 
     /// The local writer of that name.
@@ -63,10 +76,27 @@ impl Catalog {
     }
 
     /// Adds a feed. Of two local writers with one name (two calls of JS's `writer` at once make such) the first has it.
-    pub(super) fn insert(&mut self, id: FeedId, key: FeedKey, writer: Option<&str>) {
+    pub(super) fn insert(&mut self, id: FeedId, key: FeedKey, slot: Slot, writer: Option<&str>) {
+        self.offered.remove(&key);
         self.by_key.insert(key, id);
+        self.by_slot.insert(slot, id);
         if let Some(name) = writer {
             self.writers.entry(name.to_owned()).or_insert(id);
         }
+    }
+
+    /// The feed of a key that remotes are asked for and of which nothing came.
+    pub(super) fn offered(&self, key: &FeedKey) -> Option<FeedId> {
+        self.offered.get(key).copied()
+    }
+
+    /// Adds a feed that remotes are asked for.
+    pub(super) fn offer(&mut self, id: FeedId, key: FeedKey) {
+        self.offered.insert(key, id);
+    }
+
+    /// Nobody is asked for a feed any more.
+    pub(super) fn withdraw(&mut self, key: &FeedKey) {
+        self.offered.remove(key);
     }
 }

@@ -53,7 +53,7 @@ impl<S: Storage> Multifeed<S> {
                 peering.in_step.remove(feed);
             } else if peering.is_live() && peering.fall_out_of_step(feed) {
                 peering.known.remove(u64::from(feed.0));
-                self.unannounced = true;
+                self.unannounced.push(feed);
             }
         }
     }
@@ -64,7 +64,7 @@ impl<S: Storage> Multifeed<S> {
         if std::mem::replace(&mut peering.in_step_told, true) {
             return Vec::new();
         }
-        let in_step = (0..self.feeds.len() as u32).map(FeedId).filter(|&feed| peering.in_step.contains(feed));
+        let in_step = self.catalog.feeds().filter(|&feed| peering.in_step.contains(feed));
         in_step.map(|feed| self.feeds[feed.0 as usize].feed.key()).collect()
     }
 
@@ -87,10 +87,10 @@ impl<S: Storage> Multifeed<S> {
     fn offer_rest(&mut self, id: PeerId) {
         let Some(peering) = self.peerings.get_mut(&id) else { return };
         let mut keys = Vec::new();
-        for (feed, slot) in (0..).map(FeedId).zip(&self.feeds) {
+        for feed in self.catalog.feeds() {
             peering.known.insert(u64::from(feed.0));
             if !peering.in_step.contains(feed) {
-                keys.push(slot.feed.key());
+                keys.push(self.feeds[feed.0 as usize].feed.key());
             }
         }
         peering.offer(keys);

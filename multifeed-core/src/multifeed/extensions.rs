@@ -133,8 +133,10 @@ impl<S: Storage> Multifeed<S> {
         }
         names.insert(name.into());
         for peer in slot.subscribers.clone() {
-            if let Some(peering) = self.peerings.get_mut(&peer) {
-                let scope = Scope::Channel(peering.token(feed));
+            if let Some(peering) = self.peerings.get_mut(&peer)
+                && let Some(token) = peering.token(feed)
+            {
+                let scope = Scope::Channel(token);
                 peering.extend(Command::RegisterExtension { scope, name: name.to_owned() });
                 self.wake(peer);
             }
@@ -165,7 +167,7 @@ impl<S: Storage> Multifeed<S> {
         if waiting > 0 && waiting.saturating_add(message_cost(body.len())) > max {
             return Err(ExtensionError::Full { max });
         }
-        let scope = Scope::Channel(peering.token(feed));
+        let scope = Scope::Channel(peering.token(feed).ok_or(ExtensionError::Gone)?);
         peering.extend(Command::SendExtension { scope, name: name.into(), body });
         self.wake(peer);
         Ok(())
@@ -192,8 +194,9 @@ impl<S: Storage> Multifeed<S> {
     pub(super) fn speak(&mut self, peer: PeerId, feed: FeedId) {
         let Some(names) = self.extensions.names.get(&feed) else { return };
         let Some(peering) = self.peerings.get_mut(&peer) else { return };
+        let Some(token) = peering.token(feed) else { return };
         for name in names {
-            let scope = Scope::Channel(peering.token(feed));
+            let scope = Scope::Channel(token);
             peering.extend(Command::RegisterExtension { scope, name: name.as_ref().to_owned() });
         }
     }

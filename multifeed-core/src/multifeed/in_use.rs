@@ -26,7 +26,8 @@ impl<S: Storage> Multifeed<S> {
 
     /// Drops what can be read again, and memory that is kept for what may come.
     fn rest(&mut self, id: FeedId) {
-        let slot = &mut self.feeds[id.0 as usize];
+        // One that was only offered may be forgotten by now.
+        let Some(slot) = self.feeds.get_mut(id.0 as usize) else { return };
         slot.in_use = false;
         slot.feed.trim();
         slot.fresh.shrink_to_fit();

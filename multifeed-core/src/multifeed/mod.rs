@@ -6,6 +6,7 @@ mod evidence;
 mod exchange;
 mod extensions;
 mod in_use;
+mod offered;
 mod reads;
 mod sessions;
 mod state;
@@ -34,7 +35,7 @@ use crate::news::FeedNews;
 use crate::peering::Peering;
 use crate::sparse_bits::SparseBits;
 use crate::state::Moved;
-use crate::storage::{FileKind, Storage};
+use crate::storage::{FileKind, Slot, Storage};
 use crate::wants::{WantEnd, WantId, Wants};
 
 /// About what it takes to stage anything for a feed, beside the bytes of its blocks: of very many feeds with few bytes each, that is most.
@@ -143,8 +144,10 @@ pub struct Multifeed<S> {
     unsynced: BTreeSet<FeedId>,
     /// When they are to be synced.
     next_sync: Option<Duration>,
-    /// Feeds were created that sessions may not know.
-    unannounced: bool,
+    /// Places of feeds that were offered and are forgotten.
+    vacant: BTreeSet<FeedId>,
+    /// Feeds that were created and that sessions may not know.
+    unannounced: Vec<FeedId>,
     /// Bytes of blocks that came since the last commit.
     uncommitted_bytes: usize,
     events: VecDeque<MultifeedEvent>,
@@ -202,6 +205,31 @@ struct FeedSlot {
     sync_failure: Option<Box<SyncFailure>>,
 }
 
+impl FeedSlot {
+    fn new(feed: Feed) -> Self {
+        let told_len = feed.len();
+        let synced = feed.downloaded() == told_len;
+        Self {
+            feed,
+            reserved: SparseBits::default(),
+            fresh: Vec::new(),
+            dirty: false,
+            told: false,
+            subscribers: Vec::new(),
+            wants: Wants::default(),
+            news: None,
+            newsy: false,
+            in_use: false,
+            download: None,
+            upload: None,
+            told_len,
+            synced,
+            moved: Moved::default(),
+            sync_failure: None,
+        }
+    }
+}
+
 impl<S: Storage> Multifeed<S> {
     /// Opens the feeds of a store, and repairs what a crash tore.
     ///
@@ -230,7 +258,8 @@ impl<S: Storage> Multifeed<S> {
             unwritten: Vec::new(),
             unsynced: BTreeSet::new(),
             next_sync: None,
-            unannounced: false,
+            vacant: BTreeSet::new(),
+            unannounced: Vec::new(),
             uncommitted_bytes: 0,
             events: VecDeque::new(),
             problems: Vec::new(),
@@ -246,7 +275,7 @@ impl<S: Storage> Multifeed<S> {
             traffic: Traffic::default(),
             now: Duration::ZERO,
         };
-        for slot in slots {
+        for slot in slots.into_iter().filter(|slot| *slot != Slot::NOWHERE) {
             multifeed.catalog.occupy(slot);
             match Feed::open_known(&mut multifeed.storage, slot, &multifeed.journal) {
                 Ok(feed) if multifeed.catalog.find(&feed.key()).is_some() => {
@@ -255,6 +284,7 @@ impl<S: Storage> Multifeed<S> {
                 Ok(feed) => {
                     multifeed.recovered.extend(feed.recovered().cloned());
                     let id = multifeed.insert(feed);
+                    multifeed.index(id);
                     multifeed.adopt(id);
                 }
                 Err(error @ (StoreError::Locked { .. } | StoreError::Io { .. } | StoreError::Full { .. })) => {
@@ -319,6 +349,16 @@ impl<S: Storage> Multifeed<S> {
         self.create(key_pair.public_key(), Some(&key_pair), Some(name.unwrap_or(&number)))
     }
 
+    /// The feed of a key: found, or given its folder now, before anything of it came. Without this a feed of somebody else's is here
+    /// once its first block came from a session (or its length, where the session is sparse).
+    ///
+    /// # Errors
+    ///
+    /// Where the store has as many feeds as it may, or writing fails.
+    pub fn add(&mut self, key: FeedKey) -> Result<FeedId, StoreError> {
+        self.catalog.find(&key).map_or_else(|| self.create(key, None, None), Ok)
+    }
+
     /// The storage, to be looked at.
     pub fn storage(&self) -> &S {
         &self.storage
@@ -326,7 +366,7 @@ impl<S: Storage> Multifeed<S> {
 
     /// The feeds, in the order of their folders.
     pub fn feeds(&self) -> impl Iterator<Item = FeedId> + use<S> {
-        (0..self.feeds.len() as u32).map(FeedId)
+        self.catalog.feeds().collect::<Vec<_>>().into_iter()
     }
 
     /// What a feed is and holds.
@@ -429,19 +469,49 @@ impl<S: Storage> Multifeed<S> {
     }
 
     fn create(&mut self, key: FeedKey, key_pair: Option<&KeyPair>, name: Option<&str>) -> Result<FeedId, StoreError> {
+        let feed = self
+            .find_folder(&key, key_pair.is_some(), |storage, slot| Feed::create(storage, slot, key, key_pair, name))?;
+        let name = feed_name(&feed);
+        let id = match self.catalog.offered(&key) {
+            // Remotes are asked for it. What they have of it came from here once, and is to come back.
+            Some(id) => {
+                let slot = &mut self.feeds[id.0 as usize];
+                (slot.feed, slot.wants) = (feed, Wants::default());
+                id
+            }
+            None => self.insert(feed),
+        };
+        self.index(id);
+        if self.durability.syncs() && key_pair.is_some() {
+            self.feeds[id.0 as usize].feed.serve(Some(0));
+        }
+        self.created(id, key, name);
+        self.adopt_offers(id, key);
+        Ok(id)
+    }
+
+    /// Makes a feed in the next folder that it can be made in.
+    fn find_folder<T>(
+        &mut self,
+        key: &FeedKey,
+        ours: bool,
+        mut make: impl FnMut(&mut S, Slot) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         // Remotes must not be able to keep the store's owner from writing.
-        if key_pair.is_none() && self.feeds.len() >= self.limits.feeds {
+        if !ours && self.catalog.len() >= self.limits.feeds {
             return Err(StoreError::TooManyFeeds { max: self.limits.feeds });
         }
-        let feed = loop {
+        loop {
             let slot = self.catalog.next_slot();
-            self.expect_feed(slot, &key, key_pair.is_some())?;
-            let created = Feed::create(&mut self.storage, slot, key, key_pair, name);
+            if slot == Slot::NOWHERE {
+                return Err(StoreError::TooManyFeeds { max: u32::MAX as usize });
+            }
+            self.expect_feed(slot, key, ours)?;
             // A folder without a key that holds blocks is somebody's all the same.
-            match created {
-                Ok(feed) => {
+            match make(&mut self.storage, slot) {
+                Ok(made) => {
                     self.catalog.occupy(slot);
-                    break feed;
+                    return Ok(made);
                 }
                 Err(StoreError::Occupied { .. }) => self.catalog.occupy(slot),
                 Err(error) => {
@@ -450,42 +520,25 @@ impl<S: Storage> Multifeed<S> {
                     return Err(error);
                 }
             }
-        };
-        let name = feed_name(&feed);
-        let id = self.insert(feed);
-        self.unsynced.insert(id);
-        if self.durability.syncs() && key_pair.is_some() {
-            self.feeds[id.0 as usize].feed.serve(Some(0));
         }
-        self.unannounced = true;
+    }
+
+    /// A feed has its folder: it is synced in time, and everyone is told of it.
+    fn created(&mut self, id: FeedId, key: FeedKey, name: String) {
+        self.unsynced.insert(id);
+        self.unannounced.push(id);
         self.events.push_back(MultifeedEvent::Feed { id, key, name });
-        Ok(id)
     }
 
     fn insert(&mut self, feed: Feed) -> FeedId {
-        let id = FeedId(self.feeds.len() as u32);
-        self.catalog.insert(id, feed.key(), feed.local_name());
-        let told_len = feed.len();
-        let synced = feed.downloaded() == told_len;
-        self.feeds.push(Box::new(FeedSlot {
-            feed,
-            reserved: SparseBits::default(),
-            fresh: Vec::new(),
-            dirty: false,
-            told: false,
-            subscribers: Vec::new(),
-            wants: Wants::default(),
-            news: None,
-            newsy: false,
-            in_use: false,
-            download: None,
-            upload: None,
-            told_len,
-            synced,
-            moved: Moved::default(),
-            sync_failure: None,
-        }));
-        id
+        self.feeds.push(Box::new(FeedSlot::new(feed)));
+        FeedId(self.feeds.len() as u32 - 1)
+    }
+
+    /// A feed can be found by its key, name and folder.
+    fn index(&mut self, id: FeedId) {
+        let feed = &self.feeds[id.0 as usize].feed;
+        self.catalog.insert(id, feed.key(), feed.slot(), feed.local_name());
     }
 
     fn mark_dirty(&mut self, id: FeedId) {

@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
-use multifeed_proto::{Command, Event, FeedKey, Message, Origin, Root, Scope, Token};
+use multifeed_proto::{Command, Event, FeedKey, Message, Root, Scope};
 
 use super::{FeedId, FeedSlot, Multifeed, MultifeedEvent, PeerId};
-use crate::error::StoreError;
 use crate::holes::{self, FeedHoles};
 use crate::limits::{Limits, MAX_BLOCK_BYTES};
 use crate::news::FeedEvent;
 use crate::peer::{Peer, PeerFault, Work};
-use crate::peering::Peering;
+use crate::peering::{Channel, Peering};
 use crate::reconcile::EXTENSION;
 use crate::replicate::{PeerEvent, Replicate};
 use crate::state::Moved;
@@ -50,21 +49,36 @@ impl<S: Storage> Multifeed<S> {
                 self.begin_exchange(id, &handshake);
             }
             Event::Extension { scope: Scope::Channel(token), name, body } => {
-                self.hear(id, FeedId(token.feed()), name, &body);
+                if let Some(Channel::Feed(feed)) = self.channel(id, token) {
+                    self.hear(id, feed, name, &body);
+                }
             }
             Event::Extension { scope: Scope::Stream, name, body } if *name == *EXTENSION => self.reconcile(id, &body),
             Event::Manifest { keys, .. } => self.manifest(id, keys),
             Event::Replicate { keys, origin, .. } => self.replicate(id, keys, origin),
-            Event::Opened { token } => {
-                self.tell(FeedId(token.feed()), FeedEvent::PeerOpen { peer: id });
-                self.with_peer(id, FeedId(token.feed()), |peer, work| {
-                    peer.open(work);
-                    Ok(())
-                });
-            }
-            Event::Message { token, message } => self.message(id, token, message),
+            Event::Opened { token } => match self.channel(id, token) {
+                Some(Channel::Feed(feed)) => {
+                    self.tell(feed, FeedEvent::PeerOpen { peer: id });
+                    self.with_peer(id, feed, |peer, work| {
+                        peer.open(work);
+                        Ok(())
+                    });
+                }
+                Some(Channel::Offer(key)) => self.offer_heard(id, key, None),
+                None => {}
+            },
+            Event::Message { token, message } => match self.channel(id, token) {
+                Some(Channel::Feed(feed)) => self.message(id, feed, message),
+                Some(Channel::Offer(key)) => self.offer_heard(id, key, Some(&message)),
+                None => {}
+            },
             Event::ChannelClosed { token } => {
-                self.drop_peer(id, FeedId(token.feed()));
+                match peering.channel(token) {
+                    Some(Channel::Feed(feed)) => self.drop_peer(id, feed),
+                    Some(Channel::Offer(key)) => peering.forget(&key),
+                    None => {}
+                }
+                self.ask_for_offers(id);
                 self.settle(id);
             }
             Event::RemoteEnded => peering.remote_ended(),
@@ -128,12 +142,13 @@ impl<S: Storage> Multifeed<S> {
             let feed = peering.poll_active()?;
             self.begin_use(feed);
             let peering = self.peerings.get_mut(&id)?;
-            let slot = &mut self.feeds[feed.0 as usize];
-            let key = slot.feed.key();
             let Some(peer) = peering.peers.get_mut(&feed) else { continue };
+            let Some(slot) = self.feeds.get_mut(feed.0 as usize) else { continue };
+            let key = slot.feed.key();
             let mut work = work(slot, &mut self.storage, &self.limits, self.now);
             let sent = peer.poll(&mut work);
             let standing = peer.assess(&mut work);
+            let token = peer.token;
             let too_large = work.too_large.drain(..);
             peering.events.extend(too_large.map(|(index, size)| PeerEvent::TooLarge { key, index, size }));
             peering.count(feed, standing);
@@ -147,11 +162,16 @@ impl<S: Storage> Multifeed<S> {
                         slot.tell(feed, FeedEvent::Upload { blocks: index..index + 1 }, &mut self.newsy);
                     }
                     let closes = matches!(sent, crate::peer::Sent::Close);
-                    let command = peering.command(feed, sent);
+                    let command = peering.command(token, sent);
                     peering.activate(feed);
+                    let only_offered = !slot.feed.is_settled();
                     if closes {
                         self.drop_peer(id, feed);
+                        self.ask_for_offers(id);
                         self.settle(id);
+                    }
+                    if only_offered {
+                        self.hush_offer(id, feed);
                     }
                     self.wake(id);
                     return Some(command);
@@ -170,7 +190,7 @@ impl<S: Storage> Multifeed<S> {
 
     /// Whether [`commit`](Self::commit) has something to do, and about how many bytes wait for it.
     pub fn uncommitted(&self) -> Option<usize> {
-        (!self.dirty.is_empty() || self.unannounced).then_some(self.uncommitted_bytes)
+        (!self.dirty.is_empty() || !self.unannounced.is_empty()).then_some(self.uncommitted_bytes)
     }
 
     /// Writes the blocks that came, then tells the other sessions and the application of them. To be called after a batch of
@@ -186,9 +206,7 @@ impl<S: Storage> Multifeed<S> {
             self.feeds[id.0 as usize].dirty = false;
             self.commit_feed(id);
         }
-        if std::mem::take(&mut self.unannounced) {
-            self.announce_feeds();
-        }
+        self.announce_feeds();
         self.give_up_unavailable();
         self.plan_sync();
         self.note_in_sync();
@@ -222,6 +240,10 @@ impl<S: Storage> Multifeed<S> {
             }
             self.wake(id);
         }
+        for id in self.peerings.keys().copied().collect::<Vec<_>>() {
+            self.hush_offers(id);
+            self.wake(id);
+        }
         self.look_at_the_silent();
         self.traffic.forget_idle(now);
         self.give_up_unavailable();
@@ -253,70 +275,7 @@ impl<S: Storage> Multifeed<S> {
         self.give_up_unavailable();
     }
 
-    fn manifest(&mut self, id: PeerId, keys: Vec<FeedKey>) {
-        self.give_up_reconciling(id);
-        let Some(peering) = self.peerings.get_mut(&id) else { return };
-        for feed in keys.iter().filter_map(|key| self.catalog.find(key)) {
-            peering.known.insert(u64::from(feed.0));
-        }
-        peering.request(keys);
-    }
-
-    fn replicate(&mut self, id: PeerId, mut keys: Vec<FeedKey>, origin: Origin) {
-        for &key in &keys {
-            if let Err(error) = self.replicate_feed(id, key) {
-                if let Some(peering) = self.peerings.get_mut(&id) {
-                    peering.fail(error);
-                }
-                return;
-            }
-        }
-        let in_step = if origin == Origin::Remote { self.tell_in_step(id) } else { Vec::new() };
-        let Some(peering) = self.peerings.get_mut(&id) else { return };
-        match origin {
-            Origin::Local => peering.offer_answered(),
-            Origin::Remote => {
-                peering.request_answered();
-                if !in_step.is_empty() {
-                    keys.extend(in_step);
-                    keys.sort_unstable();
-                    keys.dedup();
-                }
-                peering.events.push_back(PeerEvent::RemoteFeeds { keys });
-            }
-        }
-        peering.settle();
-    }
-
-    fn replicate_feed(&mut self, id: PeerId, key: FeedKey) -> Result<(), StoreError> {
-        let feed = match self.catalog.find(&key) {
-            Some(feed) => feed,
-            None => {
-                let feed = self.create(key, None, None)?;
-                let name = self.info(feed).name;
-                if let Some(peering) = self.peerings.get_mut(&id) {
-                    peering.known.insert(u64::from(feed.0));
-                    peering.events.push_back(PeerEvent::Feed { key, name });
-                }
-                feed
-            }
-        };
-        self.sync_before_serving(feed);
-        let Some(peering) = self.peerings.get_mut(&id) else { return Ok(()) };
-        if !peering.peers.contains_key(&feed) && peering.is_running() {
-            let slot = &mut self.feeds[feed.0 as usize];
-            let mut options = peering.peer_options();
-            options.download = slot.download.or(options.download);
-            options.upload = slot.upload.or(options.upload);
-            peering.open(feed, key, Peer::new(&slot.feed, options, self.now));
-            slot.subscribers.push(id);
-            self.speak(id, feed);
-        }
-        Ok(())
-    }
-
-    fn message(&mut self, id: PeerId, token: Token, message: Message) {
-        let feed = FeedId(token.feed());
+    fn message(&mut self, id: PeerId, feed: FeedId, message: Message) {
         let mut effect = crate::peer::Effect::default();
         self.with_peer(id, feed, |peer, work| {
             effect = peer.handle(message, work)?;
@@ -331,6 +290,11 @@ impl<S: Storage> Multifeed<S> {
         }
         if let Some(len) = effect.remote_len {
             self.tell(feed, FeedEvent::RemoteUpdate { peer: id, len });
+        }
+        let proven = effect.proven || effect.stored.is_some();
+        let only_offered = !self.slot(feed).feed.is_settled();
+        if only_offered && proven && !self.settle_offered(feed, id) {
+            return;
         }
         if effect.proven {
             self.mark_dirty(feed);
@@ -356,6 +320,9 @@ impl<S: Storage> Multifeed<S> {
         if effect.released {
             self.rewind(feed);
         }
+        if only_offered && !proven {
+            self.hush_offer(id, feed);
+        }
     }
 
     /// Runs a call on the machine of a feed on a session, and deals with what it leaves.
@@ -380,7 +347,7 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
-    fn fault(&mut self, id: PeerId, fault: PeerFault) {
+    pub(super) fn fault(&mut self, id: PeerId, fault: PeerFault) {
         let Some(peering) = self.peerings.get_mut(&id) else { return };
         match fault {
             PeerFault::Remote(error) => peering.abort(error),
@@ -437,18 +404,22 @@ impl<S: Storage> Multifeed<S> {
 
     /// Offers feeds that are new here to every session that does not know them.
     fn announce_feeds(&mut self) {
-        let count = self.feeds.len() as u64;
+        let new = std::mem::take(&mut self.unannounced);
+        if new.is_empty() {
+            return;
+        }
         let mut offered = Vec::new();
         for (&id, peering) in self.peerings.iter_mut().filter(|(_, peering)| peering.is_running()) {
-            if peering.known.count() == count || peering.in_step.is_running() {
+            if peering.in_step.is_running() {
+                // They are offered with all others, when that is done.
                 continue;
             }
-            let new: Vec<FeedKey> = (0..count)
-                .filter(|&feed| peering.known.insert(feed))
-                .map(|feed| self.feeds[feed as usize].feed.key())
-                .collect();
-            peering.offer(new);
-            offered.push(id);
+            let unknown = new.iter().filter(|feed| peering.known.insert(u64::from(feed.0)));
+            let keys: Vec<FeedKey> = unknown.map(|feed| self.feeds[feed.0 as usize].feed.key()).collect();
+            if !keys.is_empty() {
+                peering.offer(keys);
+                offered.push(id);
+            }
         }
         offered.into_iter().for_each(|id| self.wake(id));
     }
@@ -465,14 +436,19 @@ impl<S: Storage> Multifeed<S> {
     }
 
     fn drop_peer(&mut self, id: PeerId, feed: FeedId) {
-        let Some(peering) = self.peerings.get_mut(&id) else { return };
-        let Some(mut peer) = peering.remove(feed) else { return };
+        let Some(peer) = self.peerings.get_mut(&id).and_then(|peering| peering.remove(feed)) else { return };
+        self.unsubscribe(id, feed, peer);
+    }
+
+    /// A session's machine of a feed is gone.
+    pub(super) fn unsubscribe(&mut self, id: PeerId, feed: FeedId, mut peer: Peer) {
         let slot = &mut self.feeds[feed.0 as usize];
         slot.subscribers.retain(|&subscriber| subscriber != id);
         slot.tell(feed, FeedEvent::PeerClose { peer: id }, &mut self.newsy);
         if peer.release(&mut slot.reserved) {
             self.rewind(feed);
         }
+        self.forget_offered(feed);
     }
 
     fn drop_peers(&mut self, id: PeerId) {

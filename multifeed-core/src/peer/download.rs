@@ -202,6 +202,11 @@ impl Download {
         Vec::from_iter(lost)
     }
 
+    /// Whether the remote has told everything, and nothing can be asked of it.
+    pub(super) fn has_nothing(&self) -> bool {
+        self.told() && self.has.is_empty() && self.in_flight.is_empty() && !self.questions.is_waiting()
+    }
+
     /// The next Request, where one more may be in flight and the remote has a block that nobody was asked for: what somebody
     /// waits for, then what is asked for, then, unless the session is sparse, whatever it has.
     pub(super) fn request(
@@ -215,7 +220,9 @@ impl Download {
         if self.in_flight.len() < room + URGENT_REQUESTS && !scope.wants.is_empty() {
             if let Some((index, seek)) = self.questions.next(scope.wants, &self.has, self.remote_len) {
                 self.note_request(now);
-                return Some(Request { index, bytes: seek, hash: true, nodes: feed.digest(index) });
+                // What is held of the proof of this block says nothing of the one where the byte turns out to be.
+                let nodes = if seek > 0 { 0 } else { feed.digest(index) };
+                return Some(Request { index, bytes: seek, hash: true, nodes });
             }
             if let Some(index) = self.awaited(scope.wants, feed, reserved) {
                 return Some(self.ask_for(index, feed, reserved, now));
@@ -436,6 +443,10 @@ impl Download {
         }
         if scope.sparse {
             let wants = scope.wants;
+            if feed.is_staged() && !wants.questions().is_empty() {
+                // What came is looked at when it is written, and may lead to more.
+                return false;
+            }
             let open = |id| self.questions.is_open(wants, id, &self.has, self.remote_len);
             return self.window_asked_for(scope, feed).is_none()
                 && !wants.urgent(0).any(|index| self.has.get(index) && !feed.has(index))

@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
 
-use multifeed_proto::{Data, Have, Message, Request, SessionError};
+use multifeed_proto::{Data, Have, Message, Request, SessionError, Token};
 
 use self::download::{Download, Scope, WANT_BLOCKS};
 use self::owed::Owed;
@@ -155,6 +155,8 @@ impl Sent {
 /// The machine of one feed on one connection.
 #[derive(Debug)]
 pub(crate) struct Peer {
+    /// The channel's name on its session, which gives it.
+    pub(crate) token: Token,
     /// Whether it stands in its session's queue of those with something to send.
     pub(crate) queued: bool,
     /// What moved.
@@ -194,6 +196,7 @@ impl Peer {
     pub(crate) fn new(feed: &Feed, options: PeerOptions, now: Duration) -> Self {
         let downloading = options.download.unwrap_or(!feed.writable());
         Self {
+            token: Token(0),
             queued: false,
             moved: Moved::default(),
             standing: Standing::default(),
@@ -238,6 +241,23 @@ impl Peer {
     /// Whether both sides opened the channel.
     pub(crate) fn is_opened(&self) -> bool {
         self.opened
+    }
+
+    /// What the remote is to hear again, where another machine takes over: it wants to know what is new.
+    pub(crate) fn remote_wants(&self) -> Option<(u64, u64)> {
+        self.upload.asked_at().map(|_| (0, WANT_BLOCKS))
+    }
+
+    /// Whether, in a live session, nothing is to come or to go until the remote says something: it told what it has and that is nothing, or it
+    /// did not open the channel for so long.
+    pub(crate) fn is_quiet(&self, now: Duration, patience: Duration) -> bool {
+        if !self.options.live || self.close != Closing::Open || !self.out.is_empty() || !self.upload.is_idle() {
+            return false;
+        }
+        match self.opened {
+            false => now >= self.since + patience,
+            true => !self.downloading || self.download.has_nothing(),
+        }
     }
 
     /// The remote opened the channel too.

@@ -17,6 +17,11 @@ pub use memory::MemoryStorage;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot(pub u32);
 
+impl Slot {
+    /// The number of no folder: that of a feed of which nothing is held yet.
+    pub(crate) const NOWHERE: Slot = Slot(u32::MAX);
+}
+
 impl fmt::Display for Slot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

@@ -19,7 +19,7 @@ pub async fn late_writers_and_late_blocks<A: Adapter>() {
     let late = filled(&b, "late", 2, 20, 100).await;
     held(&a, late.key(), 20).await;
     let empty = a.writer("empty at first").await.unwrap();
-    held(&b, empty.key(), 0).await;
+    assert!(b.feed(empty.key()).is_none(), "a feed of nothing is here");
     fill(&empty, 3, 3, 100).await;
     held(&b, empty.key(), 3).await;
 

@@ -87,7 +87,7 @@ pub async fn held(multi: &Multifeed, key: &str, blocks: u64) -> Feed {
     }
 }
 
-/// Key, length, blocks held and a digest of them, of each feed.
+/// Key, length, blocks held and a digest of them, of each feed that has any: JS keeps others' feeds of nothing, and we do not.
 pub type Facts = Vec<(String, u64, u64, String)>;
 
 pub async fn facts(multi: &Multifeed) -> Facts {
@@ -99,6 +99,9 @@ pub async fn facts(multi: &Multifeed) -> Facts {
                 digest.update(index, &block);
             }
         }
+        if feed.is_empty() {
+            continue;
+        }
         facts.push((feed.key().to_string(), feed.len(), feed.downloaded(), digest.finish()));
     }
     facts.sort();
@@ -108,6 +111,7 @@ pub async fn facts(multi: &Multifeed) -> Facts {
 pub fn js_facts(feeds: &[JsFeed]) -> Facts {
     let mut facts: Facts = feeds
         .iter()
+        .filter(|feed| feed.length > 0)
         .map(|feed| (feed.key.clone(), feed.length, feed.downloaded, feed.hash.clone().unwrap_or_default()))
         .collect();
     facts.sort();

@@ -1,0 +1,249 @@
+//! Feeds that remotes offer: asked for without a trace in the store, and given a folder with the first block that is proven.
+
+use multifeed_proto::{FeedKey, Message, Origin, Token};
+
+use super::{FeedId, FeedSlot, Multifeed, PeerId, feed_name};
+use crate::error::StoreError;
+use crate::feed::Feed;
+use crate::peer::Peer;
+use crate::peering::Channel;
+use crate::replicate::PeerEvent;
+use crate::storage::Storage;
+use crate::wants::{Want, WantId, WantOptions};
+
+impl<S: Storage> Multifeed<S> {
+    /// The remote offers feeds: those that may be taken are requested.
+    pub(super) fn manifest(&mut self, id: PeerId, mut keys: Vec<FeedKey>) {
+        self.give_up_reconciling(id);
+        let Some(peering) = self.peerings.get_mut(&id) else { return };
+        let (catalog, limit) = (&self.catalog, self.limits.feeds_offered);
+        let mut refused = 0;
+        keys.retain(|key| {
+            if let Some(feed) = catalog.find(key) {
+                peering.known.insert(u64::from(feed.0));
+                return true;
+            }
+            let taken = peering.offers.has(key) || peering.offers.take(limit);
+            refused += u64::from(!taken);
+            taken
+        });
+        if refused > 0 {
+            peering.events.push_back(PeerEvent::OffersRefused { feeds: refused, limit });
+        }
+        peering.request(keys);
+    }
+
+    /// Both sides agreed on feeds.
+    pub(super) fn replicate(&mut self, id: PeerId, mut keys: Vec<FeedKey>, origin: Origin) {
+        for &key in &keys {
+            match self.catalog.find(&key) {
+                Some(feed) => self.replicate_feed(id, feed),
+                // What they requested was here when it was offered to them.
+                None if origin == Origin::Local => {}
+                None => {
+                    let asked = self.catalog.offered(&key);
+                    if let Some(peering) = self.peerings.get_mut(&id).filter(|peering| peering.is_running())
+                        && !asked.is_some_and(|feed| peering.peers.contains_key(&feed))
+                        && !peering.offers.has(&key)
+                    {
+                        peering.offers.wait(key);
+                    }
+                }
+            }
+        }
+        self.ask_for_offers(id);
+        let in_step = if origin == Origin::Remote { self.tell_in_step(id) } else { Vec::new() };
+        let Some(peering) = self.peerings.get_mut(&id) else { return };
+        match origin {
+            Origin::Local => peering.offer_answered(),
+            Origin::Remote => {
+                peering.request_answered();
+                if !in_step.is_empty() {
+                    keys.extend(in_step);
+                    keys.sort_unstable();
+                    keys.dedup();
+                }
+                peering.events.push_back(PeerEvent::RemoteFeeds { keys });
+            }
+        }
+        peering.settle();
+    }
+
+    /// Opens a feed's channel on a session.
+    fn replicate_feed(&mut self, id: PeerId, feed: FeedId) {
+        self.sync_before_serving(feed);
+        let Some(peering) = self.peerings.get_mut(&id) else { return };
+        if peering.peers.contains_key(&feed) || !peering.is_running() {
+            return;
+        }
+        let slot = &mut self.feeds[feed.0 as usize];
+        let mut options = peering.peer_options();
+        options.download = slot.download.or(options.download);
+        options.upload = slot.upload.or(options.upload);
+        slot.subscribers.push(id);
+        let quiet = peering.open(feed, slot.feed.key(), Peer::new(&slot.feed, options, self.now));
+        self.speak(id, feed);
+        let Some(quiet) = quiet else { return };
+        self.with_peer(id, feed, |peer, work| {
+            if let Some((start, length)) = quiet.wants {
+                let _ = peer.handle(Message::Want { start, length }, work)?;
+            }
+            if quiet.opened {
+                peer.open(work);
+            }
+            Ok(())
+        });
+    }
+
+    /// Asks for the offers of a session whose turn it is.
+    pub(super) fn ask_for_offers(&mut self, id: PeerId) {
+        while let Some(peering) = self.peerings.get_mut(&id).filter(|peering| peering.is_running())
+            && let Some(key) = peering.offers.next(self.limits.feeds_asked)
+        {
+            let sparse = peering.is_sparse();
+            let feed = match self.catalog.offered(&key) {
+                Some(feed) => feed,
+                None => self.insert_offered(key),
+            };
+            if let Some(peering) = self.peerings.get_mut(&id) {
+                peering.offers.ask(feed);
+            }
+            let wants = &mut self.feeds[feed.0 as usize].wants;
+            if sparse && wants.is_empty() {
+                // Nobody can wait for anything of a feed that is not there yet: its length has to do.
+                wants.add(WantId(self.next_want), Want::Length(1), WantOptions::default());
+                self.next_want += 1;
+            }
+            self.replicate_feed(id, feed);
+        }
+    }
+
+    /// Something on a channel whose feed has no machine.
+    pub(super) fn offer_heard(&mut self, id: PeerId, key: FeedKey, message: Option<&Message>) {
+        let Some(peering) = self.peerings.get_mut(&id) else { return };
+        match message {
+            Some(message) => peering.offers.heard(key, message),
+            None => peering.offers.opened(key),
+        }
+        self.ask_for_offers(id);
+    }
+
+    /// What a channel is of, where it is open.
+    pub(super) fn channel(&self, id: PeerId, token: Token) -> Option<Channel> {
+        self.peerings.get(&id)?.channel(token)
+    }
+
+    /// Takes machines away whose remotes do not open their channels, or do not answer.
+    pub(super) fn hush_offers(&mut self, id: PeerId) {
+        let Some(peering) = self.peerings.get(&id) else { return };
+        for feed in peering.offers.asked().collect::<Vec<_>>() {
+            self.hush_offer(id, feed);
+        }
+    }
+
+    /// Takes a machine away whose remote has nothing (yet).
+    pub(super) fn hush_offer(&mut self, id: PeerId, feed: FeedId) {
+        let (now, patience) = (self.now, self.limits.request_timeout);
+        let Some(peering) = self.peerings.get_mut(&id) else { return };
+        if peering.peers.get(&feed).is_some_and(|peer| peer.is_quiet(now, patience))
+            && let Some(slot) = self.feeds.get(feed.0 as usize)
+            && let Some(peer) = peering.hush(feed, slot.feed.key())
+        {
+            self.unsubscribe(id, feed, peer);
+            self.ask_for_offers(id);
+        }
+    }
+
+    /// Something of an offered feed was proven: it gets its folder, and is a feed like any other. Where it cannot have one, nothing of it is
+    /// kept, and false is returned.
+    pub(super) fn settle_offered(&mut self, id: FeedId, by: PeerId) -> bool {
+        let key = self.slot(id).feed.key();
+        let mut feed = std::mem::replace(&mut self.feeds[id.0 as usize].feed, Feed::offered(key));
+        match self.find_folder(&key, false, |storage, slot| feed.settle(storage, slot)) {
+            Ok(()) => {}
+            Err(error) => {
+                self.drop_offered(id, &error);
+                return false;
+            }
+        }
+        let name = feed_name(&feed);
+        let slot = &mut self.feeds[id.0 as usize];
+        slot.feed = feed;
+        slot.wants = Default::default();
+        let subscribers = slot.subscribers.clone();
+        let folder = self.slot(id).feed.slot();
+        self.catalog.insert(id, key, folder, None);
+        self.created(id, key, name.clone());
+        for peer in subscribers {
+            if let Some(peering) = self.peerings.get_mut(&peer) {
+                peering.offers.settle(id);
+                peering.known.insert(u64::from(id.0));
+            }
+        }
+        if let Some(peering) = self.peerings.get_mut(&by) {
+            peering.events.push_back(PeerEvent::Feed { key, name });
+        }
+        self.adopt_offers(id, key);
+        self.ask_for_offers(by);
+        true
+    }
+
+    /// Sessions on which a feed was only offered get a machine for it: it is here now.
+    pub(super) fn adopt_offers(&mut self, id: FeedId, key: FeedKey) {
+        let waits = |(&peer, peering): (&PeerId, &crate::peering::Peering)| peering.offers.has(&key).then_some(peer);
+        for peer in self.peerings.iter().filter_map(waits).collect::<Vec<_>>() {
+            if let Some(peering) = self.peerings.get_mut(&peer) {
+                peering.known.insert(u64::from(id.0));
+            }
+            self.replicate_feed(peer, id);
+            self.wake(peer);
+        }
+    }
+
+    /// An offered feed cannot have a folder: what came of it is dropped, and whoever is asked for it hears why.
+    fn drop_offered(&mut self, id: FeedId, error: &StoreError) {
+        let slot = &mut self.feeds[id.0 as usize];
+        slot.reserved.clear();
+        slot.fresh.clear();
+        for peer in slot.subscribers.clone() {
+            self.fault(peer, crate::peer::PeerFault::Store(error.clone()));
+        }
+    }
+
+    fn insert_offered(&mut self, key: FeedKey) -> FeedId {
+        let slot = Box::new(FeedSlot::new(Feed::offered(key)));
+        let id = match self.vacant.pop_first() {
+            Some(id) => {
+                self.feeds[id.0 as usize] = slot;
+                id
+            }
+            None => {
+                self.feeds.push(slot);
+                FeedId(self.feeds.len() as u32 - 1)
+            }
+        };
+        self.catalog.offer(id, key);
+        id
+    }
+
+    /// Nobody is asked for an offered feed any more: nothing is left of it.
+    pub(super) fn forget_offered(&mut self, id: FeedId) {
+        let slot = &self.feeds[id.0 as usize];
+        if slot.feed.is_settled() || !slot.subscribers.is_empty() {
+            return;
+        }
+        let key = slot.feed.key();
+        self.catalog.withdraw(&key);
+        let in_use = slot.in_use;
+        *self.feeds[id.0 as usize] = FeedSlot::new(Feed::offered(FeedKey::new([0; 32])));
+        self.feeds[id.0 as usize].in_use = in_use;
+        self.vacant.insert(id);
+        while self.vacant.last().is_some_and(|last| last.0 as usize + 1 == self.feeds.len()) {
+            self.vacant.pop_last();
+            self.feeds.pop();
+        }
+        if self.feeds.capacity() > 2 * self.feeds.len() + 64 {
+            self.feeds.shrink_to_fit();
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! What the remote of one session offered and nobody here holds: keys, until something of them is proven.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use multifeed_proto::{FeedKey, Message, Token};
+
+use crate::multifeed::FeedId;
+
+/// The offers of one session.
+///
+/// An offered feed has a machine while it is *asked* for: its channel is being opened, the remote tells what it has, a block is on its
+/// way. Only so many are at once; the others wait, as keys. Where a live remote has nothing of a feed (yet), its machine is taken
+/// away, and the channel stays, *quiet*, until the remote says something there.
+#[derive(Debug, Default)]
+pub(crate) struct Offers {
+    /// Feeds with machines and without a block.
+    asked: BTreeSet<FeedId>,
+    /// Keys whose turn is to come.
+    waiting: BTreeSet<FeedKey>,
+    /// Open channels without a machine.
+    quiet: BTreeMap<FeedKey, Quiet>,
+    /// Those of them that the remote did not open.
+    unopened: usize,
+    /// Offers of feeds that were not here, in all.
+    taken: usize,
+}
+
+/// A channel of which nothing is remembered but that it is there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Quiet {
+    pub(crate) token: Token,
+    /// Both sides opened it.
+    pub(crate) opened: bool,
+    /// What the remote wants to hear of it: the start and length of a Want.
+    pub(crate) wants: Option<(u64, u64)>,
+}
+
+impl Offers {
+    /// Whether nothing is asked for or waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.asked.is_empty() && self.waiting.is_empty() && self.quiet.is_empty()
+    }
+
+    /// Whether the remote offered a feed that has no machine on its session.
+    pub(crate) fn has(&self, key: &FeedKey) -> bool {
+        self.waiting.contains(key) || self.quiet.contains_key(key)
+    }
+
+    /// Counts an offer of a feed that is not here; false where there were as many as may be.
+    pub(crate) fn take(&mut self, limit: usize) -> bool {
+        let room = self.taken < limit;
+        self.taken += usize::from(room);
+        room
+    }
+
+    /// A feed waits for its turn.
+    pub(crate) fn wait(&mut self, key: FeedKey) {
+        self.waiting.insert(key);
+    }
+
+    /// The feed whose turn it is, where fewer than `limit` are asked for.
+    pub(crate) fn next(&mut self, limit: usize) -> Option<FeedKey> {
+        (self.asked.len() < limit).then(|| self.waiting.pop_first()).flatten()
+    }
+
+    /// A feed's machine begins to ask.
+    pub(crate) fn ask(&mut self, feed: FeedId) {
+        self.asked.insert(feed);
+    }
+
+    /// A feed's machine is gone, or something of the feed came.
+    pub(crate) fn settle(&mut self, feed: FeedId) {
+        self.asked.remove(&feed);
+    }
+
+    /// Feeds that are asked for.
+    pub(crate) fn asked(&self) -> impl Iterator<Item = FeedId> + '_ {
+        self.asked.iter().copied()
+    }
+
+    /// A machine is taken away, and its channel stays.
+    pub(crate) fn hush(&mut self, key: FeedKey, quiet: Quiet) {
+        self.unopened += usize::from(!quiet.opened);
+        self.quiet.insert(key, quiet);
+    }
+
+    /// Channels that are quiet.
+    pub(crate) fn quiet(&self) -> u64 {
+        self.quiet.len() as u64
+    }
+
+    /// Those of them whose remotes have nothing.
+    pub(crate) fn empty(&self) -> u64 {
+        (self.quiet.len() - self.unopened) as u64
+    }
+
+    /// Whether something is still to be asked, or to be opened by the remote.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty() || self.unopened > 0
+    }
+
+    /// The remote opened a quiet channel too: it may have something.
+    pub(crate) fn opened(&mut self, key: FeedKey) {
+        if let Some(quiet) = self.quiet.get_mut(&key) {
+            self.unopened -= usize::from(!std::mem::replace(&mut quiet.opened, true));
+            self.waiting.insert(key);
+        }
+    }
+
+    /// The remote said something on a quiet channel. It is asked again where it may have something now, or wants an answer.
+    pub(crate) fn heard(&mut self, key: FeedKey, message: &Message) {
+        let Some(quiet) = self.quiet.get_mut(&key) else { return };
+        match message {
+            Message::Want { start, length } => quiet.wants = Some((*start, *length)),
+            Message::Have(have) if !have.ack => {}
+            Message::Status { uploading: true, .. } => {}
+            // Of a feed without a block there is nothing to be requested, lost or cancelled.
+            _ => return,
+        }
+        self.waiting.insert(key);
+    }
+
+    /// A feed gets a machine, or is gone: what is known of its channel.
+    pub(crate) fn forget(&mut self, key: &FeedKey) -> Option<Quiet> {
+        self.waiting.remove(key);
+        let quiet = self.quiet.remove(key)?;
+        self.unopened -= usize::from(!quiet.opened);
+        Some(quiet)
+    }
+}
