@@ -33,6 +33,10 @@ pub(crate) struct Quiet {
     pub(crate) opened: bool,
     /// What the remote wants to hear of it: the start and length of a Want.
     pub(crate) wants: Option<(u64, u64)>,
+    /// Whether the remote serves and fetches blocks of it, as it said last.
+    pub(crate) remote_transfers: (bool, bool),
+    /// Whether it is fetched where the remote has something of it.
+    pub(crate) downloading: bool,
 }
 
 impl Offers {
@@ -112,8 +116,13 @@ impl Offers {
         let Some(quiet) = self.quiet.get_mut(&key) else { return };
         match message {
             Message::Want { start, length } => quiet.wants = Some((*start, *length)),
-            Message::Have(have) if !have.ack => {}
-            Message::Status { uploading: true, .. } => {}
+            Message::Have(have) if !have.ack && quiet.downloading => {}
+            Message::Status { uploading, downloading } => {
+                quiet.remote_transfers = (*uploading, *downloading);
+                if !(*uploading && quiet.downloading) {
+                    return;
+                }
+            }
             // Of a feed without a block there is nothing to be requested, lost or cancelled.
             _ => return,
         }

@@ -239,7 +239,7 @@ impl Peering {
     /// Takes a feed's machine away, and leaves its channel open and quiet.
     pub(crate) fn hush(&mut self, feed: FeedId, key: FeedKey) -> Option<Peer> {
         let peer = self.remove(feed)?;
-        self.offers.hush(key, Quiet { token: peer.token, opened: peer.is_opened(), wants: peer.remote_wants() });
+        self.offers.hush(key, peer.quiet());
         self.channels.insert(peer.token, Channel::Offer(key));
         Some(peer)
     }

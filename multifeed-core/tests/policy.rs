@@ -241,6 +241,51 @@ fn an_offered_feed_gets_its_folder_with_its_first_block() {
 }
 
 #[test]
+fn a_feed_of_nothing_is_in_sync_until_it_is_more() {
+    for first_observed in [0, 1] {
+        let mut stores = [store(), store()];
+        writer(&mut stores[0], 1, 5);
+        let empty = stores[0].writer(Some("empty"), || KeyPair::from_seed(&[2; 32])).unwrap();
+        let mut links = [Link::plain(&mut stores, [0, 1], Replicate::live())];
+        let peers = [0, 1].map(|side| links[0].ends[side].1.peer());
+        let in_sync = |stores: &[Store; 2]| [0, 1].map(|side| stores[side].in_sync(peers[side]));
+        // Asked for from the start, or when the feed of nothing has no machine any more.
+        stores[first_observed].observe(peers[first_observed]);
+        run(&mut stores, &mut links, Duration::ZERO);
+        assert!(in_sync(&stores)[first_observed]);
+        stores[1 - first_observed].observe(peers[1 - first_observed]);
+        run(&mut stores, &mut links, Duration::ZERO);
+        assert_eq!(in_sync(&stores), [true, true]);
+        for side in 0..2 {
+            let state = stores[side].sync_state(peers[side], Duration::ZERO).unwrap();
+            assert_eq!((state.feeds, state.feeds_in_sync, state.missing_here, state.missing_there), (2, 2, 0, 0));
+        }
+        append(&mut stores[0], empty, 3);
+        assert!(!in_sync(&stores)[0]);
+        stores[0].commit(Duration::ZERO);
+        run(&mut stores, &mut links, Duration::ZERO);
+        assert_eq!((in_sync(&stores), held(&stores[1]).len()), ([true, true], 2));
+    }
+}
+
+#[test]
+fn a_remote_that_serves_nothing_is_not_asked_again_and_again() {
+    // Each offers a feed to the other, which cannot get it; what comes of either is told by nobody.
+    for (download, upload) in [(Some(false), None), (None, Some(false))] {
+        let mut stores = [store(), store()];
+        writer(&mut stores[0], 1, 5);
+        writer(&mut stores[1], 2, 5);
+        let options = [Replicate { download, upload, ..Replicate::live() }, Replicate::live()];
+        let mut links = [Link::new(&mut stores, [0, 1], options, [Config::default(), Config::default()])];
+        for side in 0..2 {
+            stores[side].observe(links[0].ends[side].1.peer());
+        }
+        run(&mut stores, &mut links, Duration::ZERO);
+        assert_eq!([held(&stores[0]).len(), held(&stores[1]).len()], if upload.is_some() { [2, 1] } else { [1, 2] });
+    }
+}
+
+#[test]
 fn a_feed_that_comes_by_another_session_goes_out_where_it_was_only_offered() {
     // The first has the writer's key, and lost its blocks. The third hears of the feed from it before the second brings them.
     let mut stores = [store(), store(), store()];
@@ -273,7 +318,8 @@ fn feeds_are_asked_for_in_turn() {
         run(&mut stores, std::slice::from_mut(&mut link), Duration::ZERO);
         let mut expected: Vec<_> = held(&stores[0]).into_iter().filter(|(_, blocks)| *blocks > 0).collect();
         let mut feeds = held(&stores[1]);
-        (expected.sort(), feeds.sort());
+        expected.sort();
+        feeds.sort();
         assert_eq!(feeds, expected, "live: {live}");
         assert_eq!(link.result(1).is_some(), !live);
     }

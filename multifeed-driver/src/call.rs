@@ -8,7 +8,7 @@ use multifeed_core::{
     Audit, FeedId, FeedSyncState, KeyPair, Place, StoreError, StoreSyncState, SyncState, VerifyCursor, VerifyStep, Want,
 };
 
-use multifeed_proto::Node;
+use multifeed_proto::{FeedKey, Node};
 
 use crate::error::Error;
 use crate::extension::{FeedMessage, Inbox};
@@ -29,6 +29,10 @@ pub(crate) enum Call {
     Writer {
         name: Option<String>,
         key_pair: Option<Box<KeyPair>>,
+        answer: Answer<Result<Arc<FeedState>, Error>>,
+    },
+    Add {
+        key: FeedKey,
         answer: Answer<Result<Arc<FeedState>, Error>>,
     },
     Append {

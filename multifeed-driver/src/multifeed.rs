@@ -145,6 +145,17 @@ impl Multifeed {
         Ok(Feed::new(state, self.guard.clone()))
     }
 
+    /// The feed of this key: found, or given its folder now, before anything of it came. Without this, a feed of somebody else's is here
+    /// once its first block came (in a sparse session its length), and until then known by its key alone, which
+    /// [`SyncEvent::RemoteFeeds`](crate::SyncEvent::RemoteFeeds) tells.
+    ///
+    /// # Errors
+    /// [`Error::Store`] where there are as many feeds as there may be, or writing fails; [`Error::Closed`].
+    pub async fn add(&self, key: FeedKey) -> Result<Feed, Error> {
+        let state = self.guard.ask(|answer| Call::Add { key, answer }).await??;
+        Ok(Feed::new(state, self.guard.clone()))
+    }
+
     /// All feeds, ours and others', in the order of their folders. None after [`close`](Self::close).
     pub fn feeds(&self) -> Vec<Feed> {
         self.shared().table.all().into_iter().map(|state| Feed::new(state, self.guard.clone())).collect()

@@ -224,6 +224,11 @@ impl<S: Storage> Store<S> {
                 self.tell();
                 answer.send(result);
             }
+            Call::Add { key, answer } => {
+                let result = self.multi.add(key).map(|feed| self.state(feed)).map_err(Error::Store);
+                self.tell();
+                answer.send(result);
+            }
             Call::Append { feed, blocks, answer } => {
                 let result = self.multi.append(feed, &blocks).map_err(|error| match error {
                     AppendError::Store(error) => Error::Store(error),
@@ -422,6 +427,7 @@ impl<S: Storage> Store<S> {
                 PeerEvent::Ready(handshake) => SyncEvent::Ready(handshake),
                 PeerEvent::RemoteFeeds { keys } => SyncEvent::RemoteFeeds { keys },
                 PeerEvent::Feed { key, name } => SyncEvent::Feed { key, name },
+                PeerEvent::OffersRefused { feeds, limit } => SyncEvent::OffersRefused { feeds, limit },
                 PeerEvent::TooLarge { key, index, size } => SyncEvent::TooLarge { key, index, size },
                 PeerEvent::Conflict { key, conflict } => SyncEvent::Conflict { key, conflict },
                 PeerEvent::Progress(progress) => SyncEvent::Progress(progress),

@@ -44,12 +44,20 @@ pub enum SyncEvent {
         /// The feeds.
         keys: Vec<FeedKey>,
     },
-    /// A feed that was not known before came with this session.
+    /// A feed that was not known before came with this session: its first block did, or in a sparse session its length. One that is only
+    /// offered has no place in the multifeed.
     Feed {
         /// Its key.
         key: FeedKey,
         /// Its name in this multifeed.
         name: String,
+    },
+    /// The remote offered more feeds than it may: these were not requested. Those that wait untaken are added up.
+    OffersRefused {
+        /// How many.
+        feeds: u64,
+        /// [`Limits::feeds_offered`](multifeed_core::Limits::feeds_offered).
+        limit: usize,
     },
     /// A block that is too large for any message was asked for, and not sent.
     TooLarge {
@@ -233,6 +241,16 @@ impl SyncQueue {
                     newest.dedup();
                 }
             }
+            SyncEvent::OffersRefused { feeds: more, limit } => {
+                let waiting = queue.events.iter_mut().find_map(|event| match event {
+                    SyncEvent::OffersRefused { feeds, .. } => Some(feeds),
+                    _ => None,
+                });
+                match waiting {
+                    Some(feeds) => *feeds += more,
+                    None => queue.events.push_back(SyncEvent::OffersRefused { feeds: more, limit }),
+                }
+            }
             event => {
                 queue.remote_feeds += usize::from(matches!(event, SyncEvent::RemoteFeeds { .. }));
                 queue.events.push_back(event);
@@ -307,6 +325,7 @@ mod tests {
             key[..2].copy_from_slice(&number.to_be_bytes());
             queue.push(SyncEvent::RemoteFeeds { keys: vec![FeedKey::new(key), FeedKey::new([9; 32])] });
             queue.push(SyncEvent::Progress(state(number)));
+            queue.push(SyncEvent::OffersRefused { feeds: 3, limit: 5 });
         }
         queue.end(Ok(Totals::default()));
         queue.end(Err(SyncError::Session(multifeed_proto::SessionError::Local("later".into()))));
@@ -317,8 +336,9 @@ mod tests {
         while let Poll::Ready(Some(event)) = queue.poll_next(&cx) {
             events.push(event);
         }
-        assert_eq!(events.len(), REMOTE_FEEDS_WAITING + 1);
+        assert_eq!(events.len(), REMOTE_FEEDS_WAITING + 2);
         assert_eq!(events.pop(), Some(SyncEvent::Progress(state(999))));
+        assert!(events.contains(&SyncEvent::OffersRefused { feeds: 3000, limit: 5 }));
         let keys: usize = events
             .iter()
             .map(|event| match event {

@@ -84,15 +84,7 @@ impl<S: Storage> Multifeed<S> {
         let quiet = peering.open(feed, slot.feed.key(), Peer::new(&slot.feed, options, self.now));
         self.speak(id, feed);
         let Some(quiet) = quiet else { return };
-        self.with_peer(id, feed, |peer, work| {
-            if let Some((start, length)) = quiet.wants {
-                let _ = peer.handle(Message::Want { start, length }, work)?;
-            }
-            if quiet.opened {
-                peer.open(work);
-            }
-            Ok(())
-        });
+        self.with_peer(id, feed, |peer, work| peer.take_over(&quiet, work));
     }
 
     /// Asks for the offers of a session whose turn it is.

@@ -21,6 +21,7 @@ use self::upload::Upload;
 use crate::error::{Conflict, ProofError, PutError, StoreError};
 use crate::feed::{Feed, Put};
 use crate::limits::Limits;
+use crate::offers::Quiet;
 use crate::prepared::prepare;
 use crate::sparse_bits::SparseBits;
 use crate::state::Moved;
@@ -238,14 +239,30 @@ impl Peer {
             && (!self.out.is_empty() || self.close == Closing::Due || (self.opened && !self.upload.is_idle()))
     }
 
-    /// Whether both sides opened the channel.
-    pub(crate) fn is_opened(&self) -> bool {
-        self.opened
+    /// What another machine needs to know of the channel, where it takes over.
+    pub(crate) fn quiet(&self) -> Quiet {
+        Quiet {
+            token: self.token,
+            opened: self.opened,
+            wants: self.upload.asked_at().map(|_| (0, WANT_BLOCKS)),
+            remote_transfers: (self.remote_uploading, self.remote_downloading),
+            downloading: self.downloading,
+        }
     }
 
-    /// What the remote is to hear again, where another machine takes over: it wants to know what is new.
-    pub(crate) fn remote_wants(&self) -> Option<(u64, u64)> {
-        self.upload.asked_at().map(|_| (0, WANT_BLOCKS))
+    /// Takes over a channel of which another machine left this.
+    pub(crate) fn take_over<S: Storage>(&mut self, quiet: &Quiet, work: &mut Work<'_, S>) -> Result<(), PeerFault> {
+        let (uploading, downloading) = quiet.remote_transfers;
+        if !(uploading && downloading) {
+            let _ = self.handle(Message::Status { uploading, downloading }, work)?;
+        }
+        if let Some((start, length)) = quiet.wants {
+            let _ = self.handle(Message::Want { start, length }, work)?;
+        }
+        if quiet.opened {
+            self.open(work);
+        }
+        Ok(())
     }
 
     /// Whether, in a live session, nothing is to come or to go until the remote says something: it told what it has and that is nothing, or it
@@ -256,7 +273,7 @@ impl Peer {
         }
         match self.opened {
             false => now >= self.since + patience,
-            true => !self.downloading || self.download.has_nothing(),
+            true => self.download.has_nothing() || (!self.downloading && !self.download.is_asking()),
         }
     }
 
