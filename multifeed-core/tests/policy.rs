@@ -256,8 +256,8 @@ fn a_feed_of_nothing_is_in_sync_until_it_is_more() {
         stores[1 - first_observed].observe(peers[1 - first_observed]);
         run(&mut stores, &mut links, Duration::ZERO);
         assert_eq!(in_sync(&stores), [true, true]);
-        for side in 0..2 {
-            let state = stores[side].sync_state(peers[side], Duration::ZERO).unwrap();
+        for (store, peer) in stores.iter().zip(peers) {
+            let state = store.sync_state(peer, Duration::ZERO).unwrap();
             assert_eq!((state.feeds, state.feeds_in_sync, state.missing_here, state.missing_there), (2, 2, 0, 0));
         }
         append(&mut stores[0], empty, 3);
@@ -277,8 +277,8 @@ fn a_remote_that_serves_nothing_is_not_asked_again_and_again() {
         writer(&mut stores[1], 2, 5);
         let options = [Replicate { download, upload, ..Replicate::live() }, Replicate::live()];
         let mut links = [Link::new(&mut stores, [0, 1], options, [Config::default(), Config::default()])];
-        for side in 0..2 {
-            stores[side].observe(links[0].ends[side].1.peer());
+        for (store, (_, connection)) in stores.iter_mut().zip(&links[0].ends) {
+            store.observe(connection.peer());
         }
         run(&mut stores, &mut links, Duration::ZERO);
         assert_eq!([held(&stores[0]).len(), held(&stores[1]).len()], if upload.is_some() { [2, 1] } else { [1, 2] });
