@@ -239,6 +239,11 @@ impl Peer {
             && (!self.out.is_empty() || self.close == Closing::Due || (self.opened && !self.upload.is_idle()))
     }
 
+    /// Whether both sides opened the channel.
+    pub(crate) fn is_opened(&self) -> bool {
+        self.opened
+    }
+
     /// What another machine needs to know of the channel, where it takes over.
     pub(crate) fn quiet(&self) -> Quiet {
         Quiet {
