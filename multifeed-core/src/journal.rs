@@ -7,6 +7,10 @@
 //! that syncs, *known* means synced before the mark was written. A feed only grows, so a mark stays true whatever is appended after
 //! it: an old one costs time when the feed is opened, and nothing else. And one byte says whether the store was closed since.
 //!
+//! A mark is also sealed where the newest signature was held against the key, and the secret key against the public one: with a checksum
+//! of each. While the files still have these very bytes, and the roots and the key are those of the mark, the signature need not be
+//! verified anew when the feed is opened; that is most of what opening it costs. Where anything differs it is.
+//!
 //! # Why that is enough
 //!
 //! Where that byte says that it was not closed, what a feed has marked beyond its mark is checked block by block against hashes
@@ -66,8 +70,31 @@ pub(crate) struct Mark {
     pub(crate) root: [u8; 8],
     /// Whether all of it was synced; else it was written when the store was closed.
     pub(crate) synced: bool,
+    /// What was verified then.
+    pub(crate) seal: Option<Seal>,
     /// Of a remote feed, the blocks and nodes that are held, for each page of its bitfield that has any.
     pub(crate) pages: BTreeMap<u32, Box<[u8]>>,
+}
+
+/// What was verified of a feed, to be known again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Seal {
+    /// A checksum of the signature of its length.
+    pub(crate) signature: [u8; 8],
+    /// Of a feed that is written here, a checksum of its secret key. It tells less of that than the public key.
+    pub(crate) secret: [u8; 8],
+}
+
+impl Seal {
+    /// Whether this is the signature that was verified.
+    pub(crate) fn is_over(&self, signature: &[u8; 64]) -> bool {
+        self.signature == Self::checksum(signature)
+    }
+
+    /// The checksum of a signature or a secret key: eight bytes of BLAKE2b.
+    pub(crate) fn checksum(bytes: &[u8; 64]) -> [u8; 8] {
+        start(blake2b_simd::Params::new().hash_length(8).personal(b"multifeed seal").hash(bytes).as_bytes())
+    }
 }
 
 /// The journal of one store.
@@ -160,6 +187,12 @@ impl Journal {
     /// What is known of the feed in a folder.
     pub(crate) fn mark(&self, slot: Slot, key: &FeedKey) -> Option<&Mark> {
         self.marks.get(&slot).filter(|mark| mark.is_of(key))
+    }
+
+    /// Whether a secret key in a folder is the one that was held against its public half before the store was closed.
+    pub(crate) fn knows_secret(&self, slot: Slot, secret: &[u8; 64]) -> bool {
+        let seal = self.marks.get(&slot).filter(|_| !self.unclean).and_then(|mark| mark.seal);
+        seal.is_some_and(|seal| seal.secret == Seal::checksum(secret))
     }
 
     /// Whether a folder was made after the store was opened that was not closed, and none of it was ever known to be on the disk.
@@ -274,7 +307,8 @@ impl Journal {
     /// About the size of the file that says no more than what is known now.
     fn size(&self) -> u64 {
         let pages = |mark: &Mark| mark.pages.values().map(|page| page.len() as u64 + 6).sum::<u64>();
-        (HEADER + RECORD) as u64 + self.marks.values().map(|mark| 33 + pages(mark)).sum::<u64>()
+        let seal = |mark: &Mark| if mark.seal.is_some() { 16 } else { 0 };
+        (HEADER + RECORD) as u64 + self.marks.values().map(|mark| 33 + seal(mark) + pages(mark)).sum::<u64>()
     }
 
     /// Takes up a record. `None` where it is none of ours, whatever its checksum says.
@@ -285,6 +319,10 @@ impl Journal {
             let key = take(&mut body)?;
             let length = u64::from_le_bytes(take(&mut body)?);
             let root = take(&mut body)?;
+            let seal = match flags & SEALED {
+                0 => None,
+                _ => Some(Seal { signature: take(&mut body)?, secret: take(&mut body)? }),
+            };
             let count = u32::from_le_bytes(take(&mut body)?);
             let mut pages = match self.marks.remove(&slot) {
                 Some(old) if flags & WHOLE == 0 && old.key == key => old.pages,
@@ -304,7 +342,7 @@ impl Journal {
                     pages.insert(page, bytes.into())
                 };
             }
-            let mark = Mark { key, length, root, synced: flags & SYNCED != 0, pages };
+            let mark = Mark { key, length, root, synced: flags & SYNCED != 0, seal, pages };
             (length <= MAX_FEED_BLOCKS).then(|| self.marks.insert(slot, mark))?;
         }
         Some(())
@@ -315,17 +353,25 @@ impl Journal {
 const WHOLE: u8 = 1;
 /// The entry is of a feed that was synced.
 const SYNCED: u8 = 2;
+/// The entry has a seal.
+const SEALED: u8 = 4;
 
-/// An entry: folder (u32), flags (1 byte), start of the key (8), length (u64), start of the root hash (8), number of pages (u32), and
-/// for each its number (u32), its size (u16) and that many bytes. Numbers are little-endian. Of an entry that replaces one, only the
+/// An entry: folder (u32), flags (1 byte), start of the key (8), length (u64), start of the root hash (8), the seal where there is one
+/// (checksums of the signature and of the secret key, 8 each), number of pages (u32), and for each its number (u32), its size (u16) and that many bytes. Numbers are little-endian. Of an entry that replaces one, only the
 /// pages that differ are written.
 fn encode(slot: Slot, mark: &Mark, old: Option<&Mark>, out: &mut Vec<u8>) {
-    let flags = if old.is_none() { WHOLE } else { 0 } | if mark.synced { SYNCED } else { 0 };
+    let flags = if old.is_none() { WHOLE } else { 0 }
+        | if mark.synced { SYNCED } else { 0 }
+        | if mark.seal.is_some() { SEALED } else { 0 };
     out.extend_from_slice(&slot.0.to_le_bytes());
     out.push(flags);
     out.extend_from_slice(&mark.key);
     out.extend_from_slice(&mark.length.to_le_bytes());
     out.extend_from_slice(&mark.root);
+    if let Some(Seal { signature, secret }) = &mark.seal {
+        out.extend_from_slice(signature);
+        out.extend_from_slice(secret);
+    }
     let none: &[u8] = &[];
     let was = |page: &u32| old.and_then(|old| old.pages.get(page)).map(|page| &**page);
     let changed = mark.pages.iter().filter(|(page, bytes)| was(page) != Some(&***bytes));
@@ -398,6 +444,7 @@ mod tests {
         let mut mark = Mark::new(&FeedKey::new([key; 32]), length, &[key ^ 1; 32]);
         mark.pages = pages.iter().map(|(page, bytes)| (*page, Box::from(*bytes))).collect();
         mark.synced = key.is_multiple_of(2);
+        mark.seal = key.is_multiple_of(3).then(|| Seal { signature: [key; 8], secret: length.to_le_bytes() });
         mark
     }
 

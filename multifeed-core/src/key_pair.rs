@@ -1,6 +1,7 @@
 //! The ed25519 key pair of a writable feed.
 
 use core::fmt;
+use std::sync::OnceLock;
 
 use ed25519_dalek::{Signer, SigningKey};
 use multifeed_proto::FeedKey;
@@ -15,7 +16,12 @@ use crate::signatures;
 ///
 /// It is wiped from memory when dropped, and prints without its secret.
 #[derive(Clone)]
-pub struct KeyPair(SigningKey);
+pub struct KeyPair {
+    /// In JS's layout: the seed, then the public key.
+    secret: Zeroizing<[u8; 64]>,
+    /// Made when something is signed first: of the key pairs of ten thousand feeds few are used.
+    signing: OnceLock<Box<SigningKey>>,
+}
 
 impl KeyPair {
     /// A new key pair from this randomness.
@@ -27,7 +33,7 @@ impl KeyPair {
 
     /// The key pair of a 32-byte seed, as libsodium's `crypto_sign_seed_keypair` makes it.
     pub fn from_seed(seed: &[u8; 32]) -> Self {
-        Self(SigningKey::from_bytes(seed))
+        Self::from_signing(SigningKey::from_bytes(seed))
     }
 
     /// The key pair of a JS secret key: the seed, then the public key.
@@ -35,26 +41,54 @@ impl KeyPair {
     /// # Errors
     /// [`KeyPairError`] where the public half is not that of the seed.
     pub fn from_secret_key(secret: &[u8; 64]) -> Result<Self, KeyPairError> {
-        SigningKey::from_keypair_bytes(secret).map(Self).map_err(|_| KeyPairError)
+        let (seed, public) = halves(secret);
+        let pair = Self::from_seed(&seed);
+        if pair.public_key().as_bytes() == public { Ok(pair) } else { Err(KeyPairError) }
+    }
+
+    /// As [`from_secret_key`](Self::from_secret_key), of one that passed it before.
+    pub(crate) fn from_known(secret: Zeroizing<[u8; 64]>) -> Self {
+        Self { secret, signing: OnceLock::new() }
+    }
+
+    /// Drops what the next signature makes again.
+    pub(crate) fn rest(&mut self) {
+        self.signing = OnceLock::new();
+    }
+
+    fn from_signing(signing: SigningKey) -> Self {
+        Self { secret: Zeroizing::new(signing.to_keypair_bytes()), signing: OnceLock::from(Box::new(signing)) }
     }
 
     /// The public key: the feed's name.
     pub fn public_key(&self) -> FeedKey {
-        FeedKey::new(self.0.verifying_key().to_bytes())
+        FeedKey::new(*halves(&self.secret).1)
     }
 
     /// The secret key in JS's layout: the seed, then the public key.
     pub fn secret_key(&self) -> Zeroizing<[u8; 64]> {
-        Zeroizing::new(self.0.to_keypair_bytes())
+        self.secret.clone()
     }
 
     /// The signature of a message, 64 bytes.
     pub fn sign(&self, message: &[u8]) -> [u8; 64] {
-        let signature = self.0.sign(message).to_bytes();
+        let signing = self.signing.get_or_init(|| Box::new(SigningKey::from_bytes(&halves(&self.secret).0)));
+        let signature = signing.sign(message).to_bytes();
         #[cfg(feature = "fuzzing")]
-        signatures::remember(self.0.verifying_key(), message, &signature);
+        signatures::remember(signing.verifying_key(), message, &signature);
         signature
     }
+}
+
+/// The seed and the public key of a secret key.
+fn halves(secret: &[u8; 64]) -> (Zeroizing<[u8; 32]>, &[u8; 32]) {
+    let mut seed = Zeroizing::new([0; 32]);
+    let mut public = &[0; 32];
+    if let (Some(first), Some(last)) = (secret.first_chunk(), secret.last_chunk()) {
+        *seed = *first;
+        public = last;
+    }
+    (seed, public)
 }
 
 impl fmt::Debug for KeyPair {
@@ -91,6 +125,15 @@ mod tests {
         let mut secret = *KeyPair::from_seed(&[7; 32]).secret_key();
         secret[63] ^= 1;
         assert!(KeyPair::from_secret_key(&secret).is_err());
+    }
+
+    #[test]
+    fn one_that_rested_or_was_known_signs_as_before() {
+        let mut pair = KeyPair::from_seed(&[7; 32]);
+        let signature = pair.sign(b"block");
+        pair.rest();
+        assert_eq!(pair.sign(b"block"), signature);
+        assert_eq!(KeyPair::from_known(pair.secret_key()).sign(b"block"), signature);
     }
 
     #[test]

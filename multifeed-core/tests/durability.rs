@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use multifeed_core::{
     Connection, Durability, FeedId, FileId, FileKind, KeyPair, MemoryStorage, Multifeed, MultifeedEvent, Options,
-    PeerEvent, Replicate, Slot, Storage, VerifyCursor,
+    PeerEvent, Replicate, Slot, Storage, StoreError, VerifyCursor,
 };
 use multifeed_proto::{Config, Role};
 use rand::SeedableRng;
@@ -255,6 +255,62 @@ fn recovery_is_told_by_an_event_and_by_feed() {
 }
 
 /// The evidence beside the folders, a line each.
+/// Opens a store again, and closes it.
+fn closed(store: Store) -> MemoryStorage {
+    let mut disk = store.storage().clone();
+    drop(store);
+    Multifeed::open(&mut disk, Options::default()).unwrap().close().unwrap();
+    disk.reopen();
+    disk
+}
+
+/// Opens a store with one byte of a file changed.
+fn with_rot(disk: &MemoryStorage, kind: FileKind, at: u64) -> Store {
+    let (mut disk, file) = (disk.clone(), FileId::new(Slot(0), kind));
+    let mut byte = [0];
+    assert_eq!(disk.read_at(file, at, &mut byte).unwrap(), 1);
+    disk.write_at(file, at, &[byte[0] ^ 4]).unwrap();
+    open(disk, Durability::None)
+}
+
+#[test]
+fn what_rotted_since_the_store_was_closed_is_noticed_when_it_is_opened() {
+    let [mut a, mut b] = [(); 2].map(|()| open(MemoryStorage::new(), Durability::None));
+    let id = writer(&mut a, 1);
+    append(&mut a, id, "one");
+    sync(&mut a, &mut b, plain()).ended_well();
+    append(&mut a, id, "two");
+    append(&mut a, id, "three");
+    sync(&mut a, &mut b, plain()).ended_well();
+    let [ours, copy] = [a, b].map(closed);
+    for disk in [&ours, &copy] {
+        let store = open(disk.clone(), Durability::None);
+        assert!(store.recovered().is_empty() && store.problems().is_empty());
+        assert_eq!(len(&store, 1), 3);
+    }
+
+    let newest = 32 + 2 * 64 + 9;
+    let store = with_rot(&ours, FileKind::Signatures, newest);
+    assert_eq!((len(&store, 1), store.recovered().len()), (3, 1));
+    assert!(store.recovered()[0].signed_again && !store.recovered()[0].unclean);
+    // Nobody can sign a copy again; of what it has the first block alone is signed.
+    let store = with_rot(&copy, FileKind::Signatures, newest);
+    assert_eq!((len(&store, 1), store.recovered().len()), (1, 1));
+
+    for at in [3, 32 + 3] {
+        let store = with_rot(&ours, FileKind::SecretKey, at);
+        let [StoreError::Damaged { file, slot, .. }] = store.problems() else { panic!("{:?}", store.problems()) };
+        assert_eq!((*file, *slot, len(&store, 1)), (FileKind::SecretKey, Slot(0), 0));
+    }
+    // A root, and the last block.
+    for (kind, at) in [(FileKind::Tree, 32 + 40 + 9), (FileKind::Data, 8)] {
+        for disk in [&ours, &copy] {
+            let store = with_rot(disk, kind, at);
+            assert_eq!(store.recovered().len() + store.problems().len(), 1, "{kind:?}");
+        }
+    }
+}
+
 fn evidence(store: &Store) -> Vec<serde_json::Value> {
     let bytes = store.storage().contents(FileId::beside(FileKind::Conflicts)).unwrap_or_default();
     String::from_utf8(bytes).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()

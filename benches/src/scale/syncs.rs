@@ -26,6 +26,9 @@ pub(crate) struct Syncs {
     /// Feeds with a block more on one side.
     #[arg(long, value_delimiter = ',', default_values_t = [0, 1, 10, 1_000])]
     differing: Vec<usize>,
+    /// Both sides observe the session: they want to know what the remote has of every feed, and what is missing.
+    #[arg(long)]
+    observed: bool,
     /// A folder for the plot; by default none is made.
     #[arg(long)]
     plots: Option<PathBuf>,
@@ -58,7 +61,7 @@ impl Syncs {
                 let id = from.writer(Some(&format!("writer {number}")), || key_pair(number))?;
                 from.append(id, &[Bytes::from_static(b"a block")])?;
             }
-            sync(from, to, false)?;
+            sync(from, to, false, false)?;
             for reconcile in [true, false] {
                 for &differing in self.differing.iter().filter(|&&differing| differing <= feeds) {
                     for number in 0..differing {
@@ -67,7 +70,7 @@ impl Syncs {
                         from.append(id, &[Bytes::from_static(b"another block")])?;
                     }
                     let start = Instant::now();
-                    let (messages, bytes, totals) = sync(from, to, reconcile)?;
+                    let (messages, bytes, totals) = sync(from, to, reconcile, self.observed)?;
                     let time = start.elapsed();
                     ensure!(totals.blocks_received == differing as u64, "{} blocks came", totals.blocks_received);
                     let exchange = if reconcile { "reconciled" } else { "plain" };
@@ -91,7 +94,7 @@ fn key_pair(number: usize) -> KeyPair {
 }
 
 /// Syncs the second store with the first: messages and bytes in both directions, and what came.
-fn sync(from: &mut Store, to: &mut Store, reconcile: bool) -> Result<(u64, u64, SyncTotals)> {
+fn sync(from: &mut Store, to: &mut Store, reconcile: bool, observed: bool) -> Result<(u64, u64, SyncTotals)> {
     let mut rng = StdRng::seed_from_u64(1);
     let mut config = Config::default();
     config.limits.channels = 1 << 20;
@@ -103,6 +106,9 @@ fn sync(from: &mut Store, to: &mut Store, reconcile: bool) -> Result<(u64, u64, 
         Connection::new(to, Role::Responder, config, options, now, &mut rng),
     ];
     let mut stores = [from, to];
+    for (store, end) in stores.iter_mut().zip(&ends).filter(|_| observed) {
+        store.observe(end.peer());
+    }
     let mut wires = [BytesMut::new(), BytesMut::new()];
     let mut ended = [false; 2];
     let mut totals = None;
@@ -111,6 +117,9 @@ fn sync(from: &mut Store, to: &mut Store, reconcile: bool) -> Result<(u64, u64, 
         let mut moved = false;
         for side in 0..2 {
             moved |= ends[side].pump(stores[side], now);
+            if observed {
+                stores[side].sync_state(ends[side].peer(), now);
+            }
             while let Some(event) = ends[side].poll_event(stores[side]) {
                 if let PeerEvent::Closed(result) = event {
                     let result = result?;

@@ -79,6 +79,7 @@ impl Feed {
         self.length = end;
         self.byte_length = bytes;
         self.roots = grown.roots;
+        self.verified(end, &signature);
         Ok(start..end)
     }
 

@@ -19,7 +19,7 @@ use multifeed_proto::{DiscoveryKey, FeedKey, Node};
 
 use crate::bitfield::{Bitfield, DEFAULT_PAGE_BYTES};
 use crate::error::StoreError;
-use crate::journal::{Journal, Mark};
+use crate::journal::{Journal, Mark, Seal};
 use crate::key_pair::KeyPair;
 use crate::limits::MAX_FEED_BLOCKS;
 use crate::merkle;
@@ -58,6 +58,8 @@ pub struct Feed {
     length: u64,
     byte_length: u64,
     bitfield: Bitfield,
+    /// A length, and the checksum of a signature that was held against the key over it.
+    verified: Option<(u64, [u8; 8])>,
     staged: Staged,
     nodes: NodeCache,
     window: Window,
@@ -170,9 +172,13 @@ impl Feed {
             None => None,
             Some(secret) => {
                 let secret = zeroize::Zeroizing::new(secret);
-                let why = "its two halves do not belong together";
-                let damaged = |_| StoreError::damaged(slot, FileKind::SecretKey, why);
-                Some(KeyPair::from_secret_key(&secret).map_err(damaged)?)
+                if journal.knows_secret(slot, &secret) {
+                    Some(KeyPair::from_known(secret))
+                } else {
+                    let why = "its two halves do not belong together";
+                    let damaged = |_| StoreError::damaged(slot, FileKind::SecretKey, why);
+                    Some(KeyPair::from_secret_key(&secret).map_err(damaged)?)
+                }
             }
         };
         let key = match &key_pair {
@@ -221,6 +227,7 @@ impl Feed {
             length: 0,
             byte_length: 0,
             bitfield,
+            verified: None,
             staged: Staged::default(),
             nodes: NodeCache::default(),
             window: Window::default(),
@@ -318,6 +325,10 @@ impl Feed {
     pub(crate) fn mark(&self, synced: bool) -> Mark {
         let mut mark = Mark::new(&self.key, self.length, &merkle::root_hash(&self.roots));
         mark.synced = synced;
+        mark.seal = self.verified.filter(|(length, _)| *length == self.length).map(|(_, signature)| Seal {
+            signature,
+            secret: self.key_pair.as_ref().map_or([0; 8], |pair| Seal::checksum(&pair.secret_key())),
+        });
         if !self.writable() {
             mark.pages = self.bitfield.marks();
         }
@@ -334,6 +345,9 @@ impl Feed {
         self.nodes = NodeCache::default();
         self.window = Window::default();
         self.verifying = OnceCell::new();
+        if let Some(pair) = &mut self.key_pair {
+            pair.rest();
+        }
         self.roots.shrink_to_fit();
         self.bitfield.shrink();
     }
@@ -345,6 +359,11 @@ impl Feed {
         let Some(key) = key else { return false };
         signatures::is_valid(key, &merkle::signable(root_hash, blocks), signature)
             || signatures::is_valid(key, root_hash, signature)
+    }
+
+    /// Notes the signature of a length, which was held against the key.
+    fn verified(&mut self, length: u64, signature: &[u8; SIGNATURE]) {
+        self.verified = Some((length, Seal::checksum(signature)));
     }
 
     /// A node that is held: staged, or read from `tree`.

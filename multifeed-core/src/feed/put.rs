@@ -97,6 +97,9 @@ impl Feed {
                 self.length = length;
                 self.byte_length = roots.iter().map(|root| root.size).sum();
                 self.roots = roots;
+                if let Some(signature) = &signature {
+                    self.verified(length, signature);
+                }
             }
         }
         let (Some(value), Some(offset)) = (new_block, offset) else {

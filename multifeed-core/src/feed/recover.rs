@@ -115,7 +115,7 @@ impl Feed {
             }
         }
         let marked = merkle::length(&self.bitfield);
-        match self.signed_roots(storage, marked)? {
+        match self.signed_roots(storage, marked, known.filter(|_| !unclean))? {
             Some(roots) => self.set_roots(roots),
             None => report.signed_again = self.sign_again(storage, marked)?,
         }
@@ -175,6 +175,7 @@ impl Feed {
         }
         let signature = pair.sign(&merkle::signable(&merkle::root_hash(&roots), length));
         self.staged.put_signature(length - 1, signature);
+        self.verified(length, &signature);
         self.set_roots(roots);
         Ok(true)
     }
@@ -360,19 +361,29 @@ impl Feed {
         Ok(())
     }
 
-    /// The roots of a length, where all are there and the signature of that length is theirs.
+    /// The roots of a length, where all are there and the signature of that length is theirs. The signature that a mark of this very length
+    /// and root is sealed with was verified before.
     fn signed_roots<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
         length: u64,
+        known: Option<&Mark>,
     ) -> Result<Option<Vec<Node>>, StoreError> {
         let Some(roots) = self.roots_of(storage, length)? else { return Ok(None) };
         if length == 0 {
             return Ok(Some(roots));
         }
         let root_hash = merkle::root_hash(&roots);
+        let known = known.filter(|mark| mark.length == length && mark.has_root(&root_hash));
         let valid = match self.signature(storage, length)? {
-            Some(signature) => self.signature_is_valid(&root_hash, length, &signature),
+            Some(signature) => {
+                let sealed = known.and_then(|mark| mark.seal).is_some_and(|seal| seal.is_over(&signature));
+                let valid = sealed || self.signature_is_valid(&root_hash, length, &signature);
+                if valid {
+                    self.verified(length, &signature);
+                }
+                valid
+            }
             // An unsigned feed of JS's.
             None => root_hash == *self.key.as_bytes(),
         };
@@ -409,7 +420,7 @@ impl Feed {
                 if signature.iter().all(|byte| *byte == 0) {
                     continue;
                 }
-                if let Some(roots) = self.signed_roots(storage, start + position as u64 + 1)? {
+                if let Some(roots) = self.signed_roots(storage, start + position as u64 + 1, None)? {
                     self.set_roots(roots);
                     return Ok(());
                 }
@@ -561,4 +572,46 @@ fn climb(roots: &mut Vec<Node>, leaf: Node, mut made: impl FnMut(Node)) {
         node = parent;
     }
     roots.push(node);
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::journal::{Journal, Seal};
+    use crate::key_pair::KeyPair;
+    use crate::storage::{FileId, MemoryStorage};
+
+    #[test]
+    fn a_sealed_signature_is_not_verified_anew_and_any_other_is() {
+        let (slot, pair) = (Slot(0), KeyPair::from_seed(&[1; 32]));
+        let mut disk = MemoryStorage::new();
+        let mut feed = Feed::create(&mut disk, slot, pair.public_key(), Some(&pair), None).unwrap();
+        feed.append(&mut disk, &[Bytes::from("block")]).unwrap();
+        let good = feed.mark(true);
+        assert!(good.seal.is_some());
+        // Something that is no signature, which only a seal can make pass for one.
+        disk.write_at(FileId::new(slot, FileKind::Signatures), HEADER as u64, &[7; SIGNATURE]).unwrap();
+        let believed = good.seal.map(|seal| Seal { signature: Seal::checksum(&[7; SIGNATURE]), ..seal });
+        let sealed = Mark { seal: believed, ..good.clone() };
+        let reopen = |mark: Mark| {
+            let mut journal = Journal::default();
+            journal.note(slot, mark);
+            Feed::open_known(&mut disk.clone(), slot, &journal).unwrap()
+        };
+        assert_eq!(reopen(sealed.clone()).recovered(), None);
+        let others = [
+            good.clone(),
+            Mark { seal: None, ..good.clone() },
+            Mark { length: 0, ..sealed.clone() },
+            Mark { root: [0; 8], ..sealed.clone() },
+            Mark { key: [0; 8], ..sealed },
+        ];
+        for mark in others {
+            let feed = reopen(mark);
+            assert!(feed.recovered().is_some_and(|recovered| recovered.signed_again));
+            assert_eq!(feed.mark(true), good);
+        }
+    }
 }

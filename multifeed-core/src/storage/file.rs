@@ -156,7 +156,8 @@ impl Storage for FileStorage {
         for entry in fs::read_dir(&self.root).map_err(wrap)? {
             let entry = entry.map_err(wrap)?;
             let Some(slot) = entry.file_name().to_str().and_then(slot_of) else { continue };
-            if entry.path().is_dir() {
+            let kind = entry.file_type().map_err(wrap)?;
+            if kind.is_dir() || (kind.is_symlink() && entry.path().is_dir()) {
                 slots.push(slot);
             }
         }

@@ -11,6 +11,8 @@ use super::{FileError, FileId, FileKind};
 #[derive(Debug)]
 pub(super) struct Pool {
     open: BTreeMap<FileId, Handle>,
+    /// By when they were used last.
+    order: BTreeMap<u64, FileId>,
     max: usize,
     clock: u64,
 }
@@ -30,7 +32,7 @@ pub(super) struct OpenFile {
 
 impl Pool {
     pub(super) fn new(max: usize) -> Self {
-        Self { open: BTreeMap::new(), max: max.max(1), clock: 0 }
+        Self { open: BTreeMap::new(), order: BTreeMap::new(), max: max.max(1), clock: 0 }
     }
 
     /// The open file, opened now if it was not. `None` where it does not exist and is not to be made.
@@ -65,17 +67,22 @@ impl Pool {
             self.open.insert(id, Handle { file, used: clock });
         }
         Ok(self.open.get_mut(&id).map(|handle| {
+            self.order.remove(&handle.used);
+            self.order.insert(clock, id);
             handle.used = clock;
             &handle.file.file
         }))
     }
 
     pub(super) fn forget(&mut self, id: FileId) {
-        self.open.remove(&id);
+        if let Some(handle) = self.open.remove(&id) {
+            self.order.remove(&handle.used);
+        }
     }
 
     pub(super) fn clear(&mut self) {
         self.open.clear();
+        self.order.clear();
     }
 
     pub(super) fn len(&self) -> usize {
@@ -84,9 +91,7 @@ impl Pool {
 
     fn make_room(&mut self) {
         while self.open.len() >= self.max {
-            let Some(oldest) = self.open.iter().min_by_key(|(_, handle)| handle.used).map(|(id, _)| *id) else {
-                return;
-            };
+            let Some((_, oldest)) = self.order.pop_first() else { return };
             self.open.remove(&oldest);
         }
     }
