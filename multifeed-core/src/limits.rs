@@ -46,7 +46,8 @@ pub struct Limits {
     pub announcements_queued: usize,
     /// Bytes of verified blocks held before they are written. Default 4 MiB.
     pub staged_bytes: usize,
-    /// How long a remote may leave requests unanswered before its blocks count as not there. Default 20 s, as in JS.
+    /// How long a remote may leave what it was asked about a feed unanswered, while it answers nothing else that was asked at about that
+    /// time or before, until its blocks count as not there. Default 20 s, as in JS.
     pub request_timeout: Duration,
     /// Bytes of a writer's name. Default 255.
     pub name_bytes: usize,

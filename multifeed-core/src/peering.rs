@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use multifeed_proto::{Command, FeedKey, RemoteHandshake, Root, Scope, SessionError, Token};
 
+use crate::answers::Answers;
 use crate::error::StoreError;
 use crate::in_step::InStep;
 use crate::multifeed::{FeedId, message_cost};
@@ -34,6 +35,8 @@ pub(crate) struct Peering {
     /// What the remote offered and nobody here holds.
     pub(crate) offers: Offers,
     pub(crate) totals: SyncTotals,
+    /// When the remote answered, of whatever feed.
+    pub(crate) answers: Answers,
     pub(crate) events: VecDeque<PeerEvent>,
     /// Whether it stands in the multifeed's queue of those with something to send or to tell.
     pub(crate) queued: bool,
@@ -104,6 +107,7 @@ impl Peering {
             handshake_hash: None,
             offers: Offers::default(),
             totals: SyncTotals::default(),
+            answers: Answers::default(),
             events: VecDeque::new(),
             queued: false,
             commands: VecDeque::new(),

@@ -81,14 +81,14 @@ fn open(storage: &mut Counted) -> Multifeed<&mut Counted> {
     Multifeed::open(storage, Options::default()).unwrap()
 }
 
-/// Makes writers with some blocks each.
-fn make(storage: &mut Counted, feeds: u32, blocks: u64) {
+/// Makes writers with some blocks each, of at least so many bytes.
+fn make(storage: &mut Counted, feeds: u32, blocks: u64, size: usize) {
     let mut multi = open(storage);
     for number in 0..feeds {
         let mut seed = [9; 32];
         seed[..4].copy_from_slice(&number.to_le_bytes());
         let feed = multi.writer(Some(&format!("writer-{number}")), || KeyPair::from_seed(&seed)).unwrap();
-        let blocks: Vec<Bytes> = (0..blocks).map(|block| Bytes::from(format!("{number} {block}"))).collect();
+        let blocks: Vec<Bytes> = (0..blocks).map(|block| Bytes::from(format!("{number} {block:size$}"))).collect();
         multi.append(feed, &blocks).unwrap();
         multi.commit(Duration::ZERO);
         while multi.poll_event().is_some() {}
@@ -115,29 +115,40 @@ impl<'a> Joined<'a> {
 
     /// Moves bytes until none are left.
     fn run(&mut self) {
+        self.run_at(Duration::ZERO);
+    }
+
+    /// The same over a connection on which 16 KiB each way take so long. Gives how long all took.
+    fn run_at(&mut self, pace: Duration) -> Duration {
+        let mut now = Duration::ZERO;
         let mut wires = [BytesMut::new(), BytesMut::new()];
         let mut moved = true;
         while moved {
             moved = false;
+            now += pace;
             for (side, wire) in wires.iter_mut().enumerate() {
                 let (store, end) = (&mut self.stores[side], &mut self.ends[side]);
-                moved |= end.pump(store, Duration::ZERO);
+                if store.poll_timeout().is_some_and(|at| at <= now) {
+                    store.handle_timeout(now);
+                }
+                moved |= end.pump(store, now);
                 while let Some(event) = end.poll_event(store) {
                     assert!(!matches!(event, PeerEvent::Closed(Err(_))), "{event:?}");
                 }
                 while store.poll_event().is_some() {}
                 while end.session().poll_output(wire) {}
                 let (store, end) = (&mut self.stores[1 - side], &mut self.ends[1 - side]);
-                let bytes = wire.len().min(1 << 16);
+                let bytes = wire.len().min(if pace.is_zero() { 1 << 16 } else { 1 << 14 });
                 if bytes > 0
                     && let Some(buffer) = end.session().recv_buf()
                 {
                     buffer.extend_from_slice(&wire.split_to(bytes));
-                    end.handle_input(store, Duration::ZERO);
+                    end.handle_input(store, now);
                     moved = true;
                 }
             }
         }
+        now
     }
 
     fn blocks(&self, side: usize) -> u64 {
@@ -150,7 +161,7 @@ fn many_feeds_open_no_more_files_than_they_may() {
     const FEEDS: u32 = 500;
     const FILES: usize = 20;
     let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-    make(&mut Counted::open(folders[0].path(), FILES), FEEDS, 1);
+    make(&mut Counted::open(folders[0].path(), FILES), FEEDS, 1, 1);
     let [mut a, mut b] = [0, 1].map(|side: usize| Counted::open(folders[side].path(), FILES));
     let mut joined = Joined::new([open(&mut a), open(&mut b)], &Replicate::default());
     joined.run();
@@ -164,7 +175,7 @@ fn many_feeds_open_no_more_files_than_they_may() {
 fn a_feed_that_rests_costs_little() {
     const FEEDS: u32 = 300;
     let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-    make(&mut Counted::open(folders[0].path(), 240), FEEDS, BLOCKS);
+    make(&mut Counted::open(folders[0].path(), 240), FEEDS, BLOCKS, 1);
     let mut storages = [0, 1].map(|side: usize| Counted::open(folders[side].path(), 240));
     let [a, b] = &mut storages;
 
@@ -189,10 +200,23 @@ fn a_feed_that_rests_costs_little() {
 }
 
 #[test]
+fn a_slow_connection_takes_its_time_and_brings_all() {
+    const FEEDS: u32 = 100;
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    make(&mut Counted::open(folders[0].path(), 240), FEEDS, BLOCKS, 20_000);
+    let [mut a, mut b] = [0, 1].map(|side: usize| Counted::open(folders[side].path(), 240));
+    let mut joined = Joined::new([open(&mut a), open(&mut b)], &Replicate::default());
+    let took = joined.run_at(Duration::from_secs(1));
+    // Far longer than a remote may leave anything unanswered, all of which was asked at once.
+    assert!(took > Duration::from_secs(100), "{took:?}");
+    assert_eq!(joined.blocks(1), u64::from(FEEDS) * BLOCKS);
+}
+
+#[test]
 fn opening_reads_little() {
     const FEEDS: u32 = 50;
     let folder = tempfile::tempdir().unwrap();
-    make(&mut Counted::open(folder.path(), 240), FEEDS, 200);
+    make(&mut Counted::open(folder.path(), 240), FEEDS, 200, 1);
     let mut storage = Counted::open(folder.path(), 240);
     drop(open(&mut storage));
     let each = |kind| {

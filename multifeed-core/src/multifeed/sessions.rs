@@ -1,5 +1,6 @@
 //! The multifeed's side of its sessions: events in, commands out.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use multifeed_proto::{Command, Event, FeedKey, Message, Root, Scope};
@@ -59,7 +60,7 @@ impl<S: Storage> Multifeed<S> {
             Event::Opened { token } => match self.channel(id, token) {
                 Some(Channel::Feed(feed)) => {
                     self.tell(feed, FeedEvent::PeerOpen { peer: id });
-                    self.with_peer(id, feed, |peer, work| {
+                    self.answered_by(id, feed, |peer, work| {
                         peer.open(work);
                         Ok(())
                     });
@@ -222,13 +223,14 @@ impl<S: Storage> Multifeed<S> {
         }
         self.next_check = None;
         let patience = self.limits.request_timeout;
-        let overdue: Vec<(PeerId, FeedId)> = self
-            .peerings
-            .iter()
-            .flat_map(|(&id, peering)| peering.peers.iter().map(move |(&feed, peer)| (id, feed, peer)))
-            .filter(|(_, _, peer)| peer.expires(patience).is_some_and(|at| at <= now))
-            .map(|(id, feed, _)| (id, feed))
-            .collect();
+        let mut overdue = Vec::new();
+        for (&id, peering) in &self.peerings {
+            let due = |peer: &Peer| match peer.waits_since() {
+                Some(since) => peering.answers.are_overdue(since, now, patience),
+                None => peer.is_silent(now),
+            };
+            overdue.extend(peering.peers.iter().filter(|(_, peer)| due(peer)).map(|(&feed, _)| (id, feed)));
+        }
         for (id, feed) in overdue {
             let mut released = false;
             self.with_peer(id, feed, |peer, work| {
@@ -277,7 +279,7 @@ impl<S: Storage> Multifeed<S> {
 
     fn message(&mut self, id: PeerId, feed: FeedId, message: Message) {
         let mut effect = crate::peer::Effect::default();
-        self.with_peer(id, feed, |peer, work| {
+        self.answered_by(id, feed, |peer, work| {
             effect = peer.handle(message, work)?;
             Ok(())
         });
@@ -322,6 +324,24 @@ impl<S: Storage> Multifeed<S> {
         }
         if only_offered && !proven {
             self.hush_offer(id, feed);
+        }
+    }
+
+    /// As [`with_peer`](Self::with_peer), of something that came: it may be what was waited for.
+    fn answered_by(
+        &mut self,
+        id: PeerId,
+        feed: FeedId,
+        call: impl FnOnce(&mut Peer, &mut Work<'_, S>) -> Result<(), PeerFault>,
+    ) {
+        let since = |peerings: &BTreeMap<PeerId, Peering>| peerings.get(&id)?.peers.get(&feed)?.waits_since();
+        let waited = since(&self.peerings);
+        self.with_peer(id, feed, call);
+        if let Some(waited) = waited
+            && since(&self.peerings) != Some(waited)
+            && let Some(peering) = self.peerings.get_mut(&id)
+        {
+            peering.answers.came(waited, self.now);
         }
     }
 

@@ -417,10 +417,10 @@ impl Download {
         self.release()
     }
 
-    /// When the oldest request will have waited too long.
-    pub(super) fn expires(&self, patience: Duration) -> Option<Duration> {
+    /// Where something is asked for: since when nothing of that was answered.
+    pub(super) fn waits_since(&self) -> Option<Duration> {
         let waits = !self.in_flight.is_empty() || self.unanswered > 0 || self.questions.is_waiting();
-        waits.then(|| self.progress_at + patience)
+        waits.then_some(self.progress_at)
     }
 
     /// The remote answered nothing for too long: what it was asked for counts as not there.

@@ -537,12 +537,17 @@ impl Peer {
         }
     }
 
-    /// When the remote will have kept us waiting for too long.
-    pub(crate) fn expires(&self, patience: Duration) -> Option<Duration> {
+    /// Where the remote is to open the channel or to answer something: since when it did not.
+    pub(crate) fn waits_since(&self) -> Option<Duration> {
         if !self.opened {
-            return (!self.options.live).then(|| self.since + patience);
+            return (!self.options.live).then_some(self.since);
         }
-        self.download.expires(patience).or_else(|| self.is_kept_in_the_dark().then(|| self.quiet_at()))
+        self.download.waits_since()
+    }
+
+    /// Whether the remote's silence is to be looked at.
+    pub(crate) fn is_silent(&self, now: Duration) -> bool {
+        self.opened && self.download.waits_since().is_none() && self.is_kept_in_the_dark() && self.quiet_at() <= now
     }
 
     /// The remote did not answer in time: what it was asked for is free for others. Whether any was.
