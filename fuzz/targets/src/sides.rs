@@ -326,6 +326,7 @@ impl Told {
 pub(crate) struct Watch {
     ready: Vec<Root>,
     failed: Vec<Root>,
+    opened: Vec<Root>,
     left: Vec<Root>,
     over: bool,
     open: Vec<Token>,
@@ -374,8 +375,12 @@ impl Watch {
     pub(crate) fn told(&mut self, command: &Command) {
         match command {
             Command::Close { token } => self.open.retain(|open| open != token),
+            Command::OpenRoot { root, .. } => self.opened.push(*root),
             Command::LeaveRoot { root, feeds } => {
-                self.left.push(*root);
+                // One that is not there yet can come later.
+                if *root == Root::FIRST || self.opened.contains(root) {
+                    self.left.push(*root);
+                }
                 self.open.retain(|open| !feeds.contains(open));
             }
             _ => {}

@@ -479,6 +479,9 @@ impl Session {
     /// opened again under another name, where it is over for the remote too. A stream that ends before any multifeed was ready ends with
     /// an error, where [`Config::root`] named one, also if that one was left.
     pub fn leave_root(&mut self, root: Root, feeds: RangeInclusive<Token>) {
+        self.io.events.forget_root(root);
+        // Those of channels that the remote has closed, too.
+        self.io.events.forget(&feeds);
         if self.closed.is_some() {
             return;
         }
@@ -488,9 +491,6 @@ impl Session {
             entry.exchange.fail();
         }
         self.roots.over(root);
-        self.io.events.forget_root(root);
-        // Those of channels that the remote has closed, too.
-        self.io.events.forget(&feeds);
         let owner = Owner::Root(root);
         if let Some(id) = self.channels.close(owner) {
             self.io.close(Some(owner), id, None);
