@@ -43,6 +43,8 @@ command's id and its results, or {"event":"failed","id":…,"message"}. The end 
   {"cmd":"seek","key","bytes"}                 the place of a byte, asked of the remote where it has to be
   {"cmd":"update","key","length"?}             waits until the feed is longer, or as long
   {"cmd":"remote-has","key","index"}           whether a remote has told of a block that is not held here
+  {"cmd":"alone","key"}                        streams from now on carry this feed alone, as hypercore's; one that no
+                                               multifeed has is kept in memory
   {"cmd":"listen","address"} {"cmd":"connect","address"}
   {"cmd":"finish"}                             ends every stream cleanly (even a live one)
   {"cmd":"destroy","reset"?}                   cuts every socket; with reset, by RST
@@ -59,6 +61,7 @@ const opts = lib.options(process.argv.slice(2), {
 })
 
 let multis = [] // one for each root key
+let lone = null // the feed that streams carry alone
 let server = null
 let connections = 0
 let closing = false
@@ -136,7 +139,7 @@ const commands = {
   async wait ({ blocks = 0, feeds = 0, key, ms = 20000 }) {
     const until = Date.now() + ms
     for (;;) {
-      const root = multis.find((multi) => rootOf(multi) === key)
+      const root = key && multis.find((multi) => rootOf(multi) === key)
       const all = (root ? root.feeds() : allFeeds())
         .filter((feed) => feed.opened && (!key || root || feed.key.toString('hex') === key))
       const held = all.reduce((sum, feed) => sum + feed.downloaded(), 0)
@@ -173,6 +176,11 @@ const commands = {
 
   async 'remote-has' ({ key, index }) {
     return { has: feedOf(key).peers.some((peer) => peer.remoteBitfield.get(index)) }
+  },
+
+  async alone ({ key }) {
+    lone = multis[0].feed(key) || require('hypercore')(require('random-access-memory'), key)
+    await promise((cb) => lone.ready(cb))
   },
 
   async listen ({ address }) {
@@ -214,13 +222,7 @@ const commands = {
 function replicate (socket, initiator) {
   const connection = ++connections
   socket.setNoDelay(true)
-  const first = opts.existing ? new (require('hypercore-protocol'))(initiator) : initiator
-  const stream = opts.corestore ? replicateAll(initiator) : multis[0].replicate(first, {
-    live: !!opts.live,
-    download: flag(opts.download),
-    upload: flag(opts.upload),
-    userData: opts['user-data'] && JSON.parse(opts['user-data'])
-  })
+  const stream = replicateOn(initiator)
   print({ event: 'connected', connection, initiator })
 
   // A failure comes up to four times: by multifeed, by the stream that it destroys, and by each end of the pump.
@@ -241,7 +243,7 @@ function replicate (socket, initiator) {
   stream.on('remote-feeds', () => print({ event: 'remote-feeds', connection, feeds: allFeeds().length }))
 
   // Neither the handshake that goes out nor the one that comes in is in multifeed's API; both pass this extension.
-  const handshake = stream.extensions.get('MULTIFEED_HANDSHAKE')
+  const handshake = !lone && stream.extensions.get('MULTIFEED_HANDSHAKE')
   if (handshake) {
     const { send, handlers } = handshake
     handshake.send = function (message) {
@@ -278,6 +280,15 @@ function replicate (socket, initiator) {
     if (opts.once) exit(told.size === 0 ? 0 : 1)
   })
   return connection
+}
+
+function replicateOn (initiator) {
+  const options = { live: !!opts.live, download: flag(opts.download), upload: flag(opts.upload) }
+  if (lone) return lone.replicate(initiator, options)
+  if (opts.corestore) return replicateAll(initiator)
+  const userData = opts['user-data'] && JSON.parse(opts['user-data'])
+  const first = opts.existing ? new (require('hypercore-protocol'))(initiator) : initiator
+  return multis[0].replicate(first, { ...options, userData })
 }
 
 /** One stream with every multifeed on it. */
@@ -321,13 +332,14 @@ function rootOf (multi) {
 }
 
 function allFeeds () {
-  return multis.flatMap((multi) => multi.feeds())
+  const feeds = multis.flatMap((multi) => multi.feeds())
+  return lone && !feeds.includes(lone) ? [...feeds, lone] : feeds
 }
 
 function feedOf (key) {
-  const multi = multis.find((multi) => multi.feed(key))
-  if (!multi) throw new Error(`no feed ${key}`)
-  return multi.feed(key)
+  const feed = allFeeds().find((feed) => feed.key && feed.key.toString('hex') === key)
+  if (!feed) throw new Error(`no feed ${key}`)
+  return feed
 }
 
 function flag (text) {

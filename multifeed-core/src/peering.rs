@@ -22,6 +22,8 @@ use crate::wants::{WantId, Wants};
 pub(crate) struct Peering {
     /// This multifeed's name on the stream.
     root: Root,
+    /// The feed that it is about, where that is one alone: then there are no lists.
+    lone: Option<FeedKey>,
     pub(crate) options: Replicate,
     /// Feeds that the remote offered or that were offered to it.
     pub(crate) known: SparseBits,
@@ -99,6 +101,7 @@ impl Peering {
     pub(crate) fn new(root: Root, options: Replicate) -> Self {
         Self {
             root,
+            lone: None,
             options,
             known: SparseBits::default(),
             peers: BTreeMap::new(),
@@ -128,7 +131,30 @@ impl Peering {
         }
     }
 
-    /// Whether feeds are exchanged: the handshake is done, and no end is near.
+    /// A session of one feed alone.
+    pub(crate) fn of_one(root: Root, options: Replicate, key: FeedKey) -> Self {
+        Self { lone: Some(key), ..Self::new(root, options) }
+    }
+
+    /// The stream is there: a session of one feed alone needs nothing more, and tells which feed that is.
+    pub(crate) fn begin_lone(&mut self) -> Option<FeedKey> {
+        let key = self.lone.filter(|_| self.stage == Stage::Greeting)?;
+        self.stage = Stage::Running;
+        self.exchange.manifest_seen = true;
+        Some(key)
+    }
+
+    /// The feed that it is about, where that is one alone.
+    pub(crate) fn lone(&self) -> Option<FeedKey> {
+        self.lone
+    }
+
+    /// Whether lists of feeds are exchanged, now or later.
+    pub(crate) fn lists(&self) -> bool {
+        self.is_running() && self.lone.is_none()
+    }
+
+    /// Whether feeds are replicated: the handshake is done, and no end is near.
     pub(crate) fn is_running(&self) -> bool {
         self.stage == Stage::Running
     }
@@ -150,7 +176,8 @@ impl Peering {
     pub(crate) fn peer_options(&self) -> PeerOptions {
         PeerOptions {
             live: self.is_live(),
-            one_sided: !self.options.live && self.remote_live == Some(true),
+            // Nothing tells of one feed alone whether the remote stays.
+            one_sided: !self.options.live && (self.remote_live == Some(true) || self.lone.is_some()),
             download: self.options.download,
             upload: self.options.upload,
             sparse: self.is_sparse(),
@@ -377,8 +404,11 @@ impl Peering {
 
     /// Ends the session cleanly where nothing is left to do: both lists were exchanged, and every channel was closed.
     pub(crate) fn settle(&mut self) {
-        if self.stage == Stage::Running && !self.is_live() && self.is_idle() && self.settled() {
-            self.commands.push_back(Command::CloseRoot { root: self.root });
+        let ends = self.lone.is_some() || !self.is_live();
+        if self.stage == Stage::Running && ends && self.is_idle() && self.settled() {
+            if self.lone.is_none() {
+                self.commands.push_back(Command::CloseRoot { root: self.root });
+            }
             self.through = true;
             self.finish();
         }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use multifeed_core::{ExtensionError, SyncError, message_cost};
-use multifeed_proto::{Command, Root, RootConfig, Scope, SessionError, Totals};
+use multifeed_proto::{Command, FeedKey, Root, RootConfig, Scope, SessionError, Totals};
 
 use crate::extension::{Inbox, Room};
 use crate::link::Link;
@@ -46,11 +46,20 @@ struct State {
     waiters: Vec<Waker>,
 }
 
-/// A multifeed that is to be synced over the stream.
+/// A multifeed, or one feed of it, that is to be synced over the stream.
 #[derive(Debug)]
 pub(crate) struct Join {
     pub(crate) link: Arc<Link>,
-    pub(crate) config: RootConfig,
+    pub(crate) subject: Subject,
+}
+
+/// What is synced.
+#[derive(Debug, Clone)]
+pub(crate) enum Subject {
+    /// A multifeed, and what our handshake says.
+    Multifeed(RootConfig),
+    /// One feed alone.
+    Feed(FeedKey),
 }
 
 /// What the pump finds.

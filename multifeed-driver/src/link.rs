@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Waker};
 
 use multifeed_core::{PeerId, Replicate, SyncError};
-use multifeed_proto::{Command, Event, Message, Root, SessionError, Totals};
+use multifeed_proto::{Command, Event, FeedKey, Message, Root, SessionError, Totals};
 
 use crate::lock;
 use crate::mailbox::Mailbox;
@@ -22,6 +22,8 @@ pub(crate) struct Link {
     pub(crate) sync: Arc<SyncQueue>,
     /// The multifeed's name on the stream.
     pub(crate) root: Root,
+    /// The feed that the session is about, where that is one alone.
+    pub(crate) lone: Option<FeedKey>,
     /// The session's number for the application.
     pub(crate) id: SyncId,
     /// The store's name for the session, once it heard of it.
@@ -79,9 +81,9 @@ pub(crate) struct Delivery {
 impl Link {
     pub(crate) fn new(
         root: Root,
+        lone: Option<FeedKey>,
         id: SyncId,
         mailbox: Arc<Mailbox>,
-        sync: Arc<SyncQueue>,
         options: Replicate,
         max_events: usize,
         max_event_bytes: usize,
@@ -89,9 +91,10 @@ impl Link {
         Self {
             state: Mutex::default(),
             root,
+            lone,
             id,
             mailbox,
-            sync,
+            sync: Arc::default(),
             peer: OnceLock::new(),
             options,
             observed: AtomicBool::new(false),

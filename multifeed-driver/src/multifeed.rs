@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::error::Error;
 use crate::events::{EventQueue, Events};
 use crate::feed::Feed;
-use crate::hub::{Hub, Join};
+use crate::hub::{Hub, Join, Subject};
 use crate::link::Link;
 use crate::lock;
 use crate::mailbox::Mailbox;
@@ -205,7 +205,7 @@ impl Multifeed {
         let mut config = shared.options.session.clone();
         options.configure(&mut config);
         let key = config.root.as_ref().map_or(DEFAULT_ROOT_KEY, |root| root.key);
-        let link = self.link(Root::FIRST, options);
+        let link = self.link(Root::FIRST, None, options);
         let hub = Arc::new(Hub::new(&shared.options.pump));
         match StdRng::try_from_rng(&mut SysRng) {
             Ok(mut rng) => {
@@ -234,19 +234,43 @@ impl Multifeed {
         let mut session = self.shared().options.session.clone();
         options.configure(&mut session);
         let config = session.root.unwrap_or_else(|| RootConfig::new(DEFAULT_ROOT_KEY));
-        let link = self.link(stream.hub().next_root(), options);
+        let link = self.link(stream.hub().next_root(), None, options);
         // Before any call that comes after this one.
         link.begin();
-        stream.hub().join(Join { link: link.clone(), config });
+        stream.hub().join(Join { link: link.clone(), subject: Subject::Multifeed(config) });
+        Sync::new(link, stream.hub().clone(), self.guard.clone())
+    }
+
+    /// Syncs one feed alone over a stream that is there already, and that others may use as well: what hypercore's own `feed.replicate` does, which
+    /// may be at the other end. There is no root key and no list: both sides name the feed by its key. One that is new here has its
+    /// place in the store from then on.
+    ///
+    /// A session that is not live ends when both sides hold the same; a live one when the remote closes the feed's channel, or the
+    /// stream. It fails by [`SessionError::NoFeed`] where the remote does not have the feed, or, unless live, has not
+    /// opened it in [`request_timeout`](multifeed_core::Limits::request_timeout); and by [`SessionError::Local`] where the stream is over, or that
+    /// key is synced over it already. Where a multifeed on the same stream has the feed too, whichever opens it first syncs it there.
+    ///
+    /// ```no_run
+    /// # use multifeed_driver::{FeedKey, Multifeed, ProtocolStream, Replicate};
+    /// # async fn example(multi: Multifeed, stream: ProtocolStream, key: FeedKey) -> Result<(), Box<dyn std::error::Error>> {
+    /// multi.replicate_feed(&stream, key, Replicate::default()).finish().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn replicate_feed(&self, stream: &ProtocolStream, key: FeedKey, options: Replicate) -> Sync {
+        let link = self.link(stream.hub().next_root(), Some(key), options);
+        // Before any call that comes after this one.
+        link.begin();
+        stream.hub().join(Join { link: link.clone(), subject: Subject::Feed(key) });
         Sync::new(link, stream.hub().clone(), self.guard.clone())
     }
 
     /// A link to the store, for a stream on which this multifeed is named `root`.
-    fn link(&self, root: Root, options: Replicate) -> Arc<Link> {
+    fn link(&self, root: Root, lone: Option<FeedKey>, options: Replicate) -> Arc<Link> {
         let shared = self.shared();
         let id = SyncId(shared.syncs.fetch_add(1, Ordering::Relaxed));
         let PumpOptions { events, event_bytes, .. } = shared.options.pump;
-        Arc::new(Link::new(root, id, shared.mailbox.clone(), Arc::default(), options, events, event_bytes))
+        Arc::new(Link::new(root, lone, id, shared.mailbox.clone(), options, events, event_bytes))
     }
 
     /// Writes all that was appended and received before this call, and syncs it to the disk, whatever the

@@ -12,7 +12,7 @@ use futures_io::{AsyncRead, AsyncWrite};
 use multifeed_proto::{Command, Event, Root, Scope, Session, SessionError, Token};
 
 use crate::clock::Clock;
-use crate::hub::{Hub, Join, Wishes};
+use crate::hub::{Hub, Join, Subject, Wishes};
 use crate::member::{self, Member};
 use crate::options::PumpOptions;
 use crate::runtime::Runtime;
@@ -162,17 +162,27 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
     }
 
     fn join(&mut self, join: Join) {
-        let is_there = |member: &Member| member.is_synced() && member.key == join.config.key;
+        // The same key may be a multifeed's and a feed's, with one channel between them.
+        let key = match &join.subject {
+            Subject::Multifeed(config) => config.key,
+            Subject::Feed(key) => *key,
+        };
+        let is_there = |member: &Member| member.is_synced() && member.key == key;
         if self.stage != Stage::Running || self.remote_ended {
             return join.refuse(self.result.clone().and_then(Result::err));
         }
         if self.members.iter().any(is_there) {
-            let text = "a multifeed of this root key is synced over the stream already";
+            let text = match &join.subject {
+                Subject::Multifeed(_) => "a multifeed of this root key is synced over the stream already",
+                Subject::Feed(_) => "a feed of this key is synced over the stream already",
+            };
             return join.refuse(Some(SessionError::Local(text.into())));
         }
-        let mut member = Member::new(join.link, join.config.key);
+        let mut member = Member::new(join.link, key);
         self.connected.iter().for_each(|event| member.push(event.clone()));
-        self.session.open_root(member.root, join.config);
+        if let Subject::Multifeed(config) = join.subject {
+            self.session.open_root(member.root, config);
+        }
         // Names were given in order, but may come in another.
         let at = self.members.partition_point(|other| other.root < member.root);
         self.members.insert(at, member);

@@ -372,7 +372,11 @@ impl<S: Storage> Store<S> {
         if self.closing {
             link.cancel();
         }
-        let peer = self.multi.connect_as(link.root, link.options.clone());
+        let options = link.options.clone();
+        let peer = match link.lone {
+            None => self.multi.connect_as(link.root, options),
+            Some(key) => self.multi.connect_feed(link.root, key, options),
+        };
         self.peers.insert(peer, Connected { link: link.clone(), end: None, left: false });
         link.peer.get_or_init(|| peer);
         self.observe_new(link);

@@ -82,6 +82,12 @@ pub enum SessionError {
         /// What did not agree.
         reason: String,
     },
+    /// The remote does not open the feed that a session of one feed alone is about: it does not have it, or does not give it away.
+    #[error("the remote does not have the feed {feed}")]
+    NoFeed {
+        /// The feed.
+        feed: FeedKey,
+    },
     /// A message on a feed's channel says what can't be (a bitfield that does not decode, say).
     #[error("bad message on the channel of feed {feed}: {reason}")]
     Feed {
@@ -257,9 +263,10 @@ impl SessionError {
     /// Whose fault it is.
     pub fn fault(&self) -> Fault {
         match self {
-            Self::VersionMismatch { .. } | Self::ClientMismatch { .. } | Self::RootKeyMismatch { .. } => {
-                Fault::Incompatible
-            }
+            Self::VersionMismatch { .. }
+            | Self::ClientMismatch { .. }
+            | Self::RootKeyMismatch { .. }
+            | Self::NoFeed { .. } => Fault::Incompatible,
             Self::Timeout(_) | Self::Disconnected(_) | Self::Network(_) => Fault::Network,
             Self::Limit { .. } => Fault::Limit,
             Self::Local(_) | Self::Behind { .. } | Self::Refused { .. } => Fault::Local,
@@ -280,6 +287,7 @@ impl SessionError {
             Self::VersionMismatch { .. } => "ERR_VERSION_MISMATCH",
             Self::ClientMismatch { .. } => "ERR_CLIENT_MISMATCH",
             Self::RootKeyMismatch { .. } => "ERR_ROOT_KEY_MISMATCH",
+            Self::NoFeed { .. } => "ERR_NO_FEED",
             Self::Refused { .. } => "ERR_REFUSED",
             Self::Handshake(_) => "ERR_HANDSHAKE",
             Self::Timeout(_) => "ERR_TIMEOUT",

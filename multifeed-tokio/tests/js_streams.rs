@@ -128,3 +128,50 @@ fn several_multifeeds_with_corestore_multifeed() {
         }
     });
 }
+
+/// What hypercore's own `feed.replicate` speaks: no root key, no lists.
+#[test]
+fn one_feed_alone_with_hypercore() {
+    run(async {
+        for role in [Role::Initiator, Role::Responder] {
+            for live in [&[][..], &["--live"]] {
+                let options = Replicate { live: !live.is_empty(), ..Replicate::default() };
+                // Theirs comes here; what else they have does not.
+                let mut peer = js(|| JsPeer::spawn(live));
+                let theirs = js(|| peer.append("theirs", 20, 100, 1));
+                js(|| peer.append("other", 5, 100, 2));
+                js(|| peer.call(json!({"cmd": "alone", "key": theirs})));
+                let multi = Multifeed::in_memory(Options::default()).await.unwrap();
+                let ours = multi.writer("ours").await.unwrap();
+                ours.append_batch(["a", "b", "c"]).await.unwrap();
+                let stream = open_stream(join(&mut peer, role).await, role, StreamOptions::default());
+                let sync = multi.replicate_feed(&stream, theirs.parse().unwrap(), options.clone());
+                held(&multi, &theirs, 20).await;
+                assert_eq!(multi.feeds().len(), 2);
+                if options.live {
+                    js(|| peer.append("theirs", 1, 100, 3));
+                    held(&multi, &theirs, 21).await;
+                    stream.close();
+                }
+                sync.finish().await.unwrap();
+                stream.finish().await.unwrap();
+                assert_eq!(js(|| peer.event("ended"))["clean"], true, "{}", peer.history());
+
+                // Ours goes there, which knows its key alone.
+                let mut peer = js(|| JsPeer::spawn(live));
+                js(|| peer.call(json!({"cmd": "alone", "key": ours.key().to_string()})));
+                let stream = open_stream(join(&mut peer, role).await, role, StreamOptions::default());
+                let sync = multi.replicate_feed(&stream, ours.key(), options.clone());
+                js(|| peer.wait(1, 3, TIMEOUT));
+                if options.live {
+                    ours.append("late").await.unwrap();
+                    js(|| peer.wait(1, 4, TIMEOUT));
+                    js(|| peer.call(json!({"cmd": "finish"})));
+                }
+                sync.finish().await.unwrap();
+                stream.finish().await.unwrap();
+                assert_eq!(js(|| peer.event("ended"))["clean"], true, "{}", peer.history());
+            }
+        }
+    });
+}

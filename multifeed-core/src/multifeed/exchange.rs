@@ -48,7 +48,7 @@ impl<S: Storage> Multifeed<S> {
     /// A feed is not as it was: sessions whose remote held it alike are offered it by the next commit, as if it were new. One that is
     /// not live was about what there was when it began.
     pub(super) fn leave_step(&mut self, feed: FeedId) {
-        for peering in self.peerings.values_mut().filter(|peering| peering.is_running()) {
+        for peering in self.peerings.values_mut().filter(|peering| peering.lists()) {
             if peering.in_step.is_running() {
                 peering.in_step.remove(feed);
             } else if peering.is_live() && peering.fall_out_of_step(feed) {

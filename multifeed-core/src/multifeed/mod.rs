@@ -6,6 +6,7 @@ mod evidence;
 mod exchange;
 mod extensions;
 mod in_use;
+mod lone;
 mod offered;
 mod reads;
 mod sessions;

@@ -70,7 +70,7 @@ impl<S: Storage> Multifeed<S> {
     }
 
     /// Opens a feed's channel on a session.
-    fn replicate_feed(&mut self, id: PeerId, feed: FeedId) {
+    pub(super) fn replicate_feed(&mut self, id: PeerId, feed: FeedId) {
         self.sync_before_serving(feed);
         let Some(peering) = self.peerings.get_mut(&id) else { return };
         if peering.peers.contains_key(&feed) || !peering.is_running() {

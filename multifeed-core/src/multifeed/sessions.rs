@@ -27,11 +27,15 @@ impl<S: Storage> Multifeed<S> {
 
     /// Adds a session on a stream that others use as well, on which this multifeed is named `root`. Its channels are named by
     /// [`Token::new`] with that, and of the stream's events it is given its own, and those that are for all.
-    pub fn connect_as(&mut self, root: Root, mut options: Replicate) -> PeerId {
+    pub fn connect_as(&mut self, root: Root, options: Replicate) -> PeerId {
+        self.add_peering(options, |options| Peering::new(root, options))
+    }
+
+    pub(super) fn add_peering(&mut self, mut options: Replicate, new: impl FnOnce(Replicate) -> Peering) -> PeerId {
         options.sparse.get_or_insert(self.sparse);
         let id = PeerId(self.next_peer);
         self.next_peer += 1;
-        self.peerings.insert(id, Peering::new(root, options));
+        self.peerings.insert(id, new(options));
         id
     }
 
@@ -44,6 +48,7 @@ impl<S: Storage> Multifeed<S> {
             Event::Connected { remote_public_key, handshake_hash } => {
                 peering.handshake_hash = Some(handshake_hash);
                 peering.events.push_back(PeerEvent::Connected { remote_public_key, handshake_hash });
+                self.begin_lone(id);
             }
             Event::Ready { remote: handshake, .. } => {
                 peering.events.push_back(PeerEvent::Ready(handshake.clone()));
@@ -74,9 +79,10 @@ impl<S: Storage> Multifeed<S> {
                 None => {}
             },
             Event::ChannelClosed { token } => {
-                match peering.channel(token) {
+                self.miss_lone(id);
+                match self.channel(id, token) {
                     Some(Channel::Feed(feed)) => self.drop_peer(id, feed),
-                    Some(Channel::Offer(key)) => peering.forget(&key),
+                    Some(Channel::Offer(key)) => _ = self.peerings.get_mut(&id).map(|peering| peering.forget(&key)),
                     None => {}
                 }
                 self.ask_for_offers(id);
@@ -232,6 +238,9 @@ impl<S: Storage> Multifeed<S> {
             overdue.extend(peering.peers.iter().filter(|(_, peer)| due(peer)).map(|(&feed, _)| (id, feed)));
         }
         for (id, feed) in overdue {
+            if self.miss_lone(id) {
+                continue;
+            }
             let mut released = false;
             self.with_peer(id, feed, |peer, work| {
                 released = peer.expire(work);
@@ -429,7 +438,7 @@ impl<S: Storage> Multifeed<S> {
             return;
         }
         let mut offered = Vec::new();
-        for (&id, peering) in self.peerings.iter_mut().filter(|(_, peering)| peering.is_running()) {
+        for (&id, peering) in self.peerings.iter_mut().filter(|(_, peering)| peering.lists()) {
             if peering.in_step.is_running() {
                 // They are offered with all others, when that is done.
                 continue;

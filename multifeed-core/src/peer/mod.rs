@@ -480,6 +480,11 @@ impl Peer {
         expected && (!self.opened || self.download.may_bring(wants, id))
     }
 
+    /// Whether both sides opened the channel.
+    pub(crate) fn is_open(&self) -> bool {
+        self.opened
+    }
+
     /// Whether it fetches blocks, as far as this side is concerned.
     pub(crate) fn is_downloading(&self) -> bool {
         self.downloading

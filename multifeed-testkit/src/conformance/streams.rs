@@ -349,3 +349,64 @@ pub async fn a_stream_that_is_watched<A: Adapter>() {
     let data = trace.iter().filter(|entry| **entry == (Direction::Out, "Data")).count();
     assert_eq!(data, 3);
 }
+
+/// No root key and no list: each side names the feed, beside a multifeed that both have.
+pub async fn one_feed_alone<A: Adapter>() {
+    let (left, right) = open::<A>();
+    let (ours, theirs) = (memory(1).await, memory(2).await);
+    let feed = filled(&ours, "a", 1, 30, 1000).await;
+    filled(&ours, "b", 2, 5, 100).await;
+    let (our_shared, their_shared) = (memory(3).await, memory(3).await);
+    let shared = filled(&our_shared, "shared", 3, 5, 100).await;
+    let our_multi = our_shared.replicate_over(&left, Replicate::live());
+    let their_multi = their_shared.replicate_over(&right, Replicate::live());
+
+    let our_sync = ours.replicate_feed(&left, feed.key(), Replicate::default());
+    let twice = ours.replicate_feed(&left, feed.key(), Replicate::default());
+    assert!(matches!(twice.finish().await, Err(SyncError::Session(error)) if error.fault() == Fault::Local));
+    let their_sync = theirs.replicate_feed(&right, feed.key(), Replicate::default());
+    let (our_end, their_end) = ends(our_sync, their_sync).await;
+    let (our_end, their_end) = (our_end.unwrap().moved, their_end.unwrap().moved);
+    assert_eq!((our_end.feeds, our_end.blocks_sent), (1, 30));
+    assert_eq!((their_end.feeds, their_end.blocks_received), (1, 30));
+    assert_same(&feed, &theirs).await;
+    assert_eq!(theirs.feeds().len(), 1, "not the other one");
+
+    // Again, live: what is new goes over, until one side has enough. The other ends with it.
+    let our_sync = ours.replicate_feed(&left, feed.key(), Replicate::live());
+    let mut their_sync = theirs.replicate_feed(&right, feed.key(), Replicate::live());
+    their_sync.in_sync().await.unwrap();
+    fill(&feed, 4, 1, 100).await;
+    held(&theirs, feed.key(), 31).await;
+    assert!(their_sync.state().await.unwrap().feeds == 1);
+    drop(our_sync);
+    while their_sync.next().await.is_some() {}
+    their_sync.finish().await.unwrap();
+
+    fill(&shared, 5, 1, 100).await;
+    held(&their_shared, shared.key(), 6).await;
+    drop((our_multi, their_multi));
+    finish_both(left, right).await;
+}
+
+/// Who asks for a feed that the remote never opens is told so, in time. What is live waits for it.
+pub async fn a_feed_that_the_remote_lacks<A: Adapter>() {
+    let (left, right) = open::<A>();
+    let mut options = Options::new(root(1));
+    options.multifeed.limits.request_timeout = Duration::from_millis(500);
+    let (ours, theirs) = (memory_with(options).await, memory(1).await);
+    let feed = filled(&theirs, "a", 1, 3, 10).await;
+    let waiting = ours.replicate_feed(&left, feed.key(), Replicate::live());
+    let missing = ours.replicate_feed(&left, root(9), Replicate::default());
+    match missing.finish().await {
+        Err(error) => {
+            assert_eq!((error.code(), error.to_string().contains(&root(9).to_string())), ("ERR_NO_FEED", true))
+        }
+        Ok(totals) => panic!("{totals:?}"),
+    }
+    let late = theirs.replicate_feed(&right, feed.key(), Replicate::default());
+    held(&ours, feed.key(), 3).await;
+    late.finish().await.unwrap();
+    waiting.finish().await.unwrap();
+    finish_both(left, right).await;
+}
