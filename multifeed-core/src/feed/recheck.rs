@@ -54,9 +54,8 @@ impl Feed {
         let stored = len.div_ceil(SIGNATURE as u64).min(MAX_FEED_BLOCKS);
         let mut start = 0;
         while start < stored {
-            let count = SIGNATURES_AT_ONCE.min(stored - start);
-            // One that ends too early is as good as one that ends in zeros.
-            let mut buffer = vec![0; count as usize * SIGNATURE];
+            // One that ends too early is as good as one that ends in zeros, and one past the end as none.
+            let mut buffer = vec![0; SIGNATURES_AT_ONCE as usize * SIGNATURE];
             Files { storage, slot: self.slot }.read(FileKind::Signatures, signature_offset(start), &mut buffer)?;
             for (position, bytes) in (start..).zip(buffer.chunks_exact(SIGNATURE)) {
                 let Ok(signature) = <[u8; SIGNATURE]>::try_from(bytes) else { continue };
@@ -75,7 +74,7 @@ impl Feed {
                     }
                 }
             }
-            start += count;
+            start += SIGNATURES_AT_ONCE;
         }
         // An unsigned feed of JS's is proven by its key.
         let length = merkle::length(marked);
@@ -96,7 +95,7 @@ impl Feed {
             // Up to what is proven, and down again.
             let mut path = Vec::new();
             let mut top = node;
-            while !self.bitfield.node(top) && marked.node(top) && top < 4 * MAX_FEED_BLOCKS {
+            while !self.bitfield.node(top) && marked.node(top) {
                 path.push(top);
                 top = flat::parent(top);
             }
@@ -104,7 +103,7 @@ impl Feed {
                 continue;
             }
             while let Some(below) = path.pop() {
-                if !self.prove_children(storage, marked, top)? {
+                if !self.prove_children(storage, top)? {
                     break;
                 }
                 top = below;
@@ -114,16 +113,8 @@ impl Feed {
     }
 
     /// Marks the children of a node that is proven, where they are there and it is made of them.
-    fn prove_children<S: Storage + ?Sized>(
-        &mut self,
-        storage: &mut S,
-        marked: &Bitfield,
-        parent: u64,
-    ) -> Result<bool, StoreError> {
+    fn prove_children<S: Storage + ?Sized>(&mut self, storage: &mut S, parent: u64) -> Result<bool, StoreError> {
         let Some((left, right)) = flat::children(parent) else { return Ok(false) };
-        if !marked.node(left) || !marked.node(right) {
-            return Ok(false);
-        }
         let nodes = (self.find_node(storage, parent)?, self.find_node(storage, left)?, self.find_node(storage, right)?);
         let (Some(parent), Some(left), Some(right)) = nodes else { return Ok(false) };
         if merkle::parent(&left, &right) != Some(parent) {

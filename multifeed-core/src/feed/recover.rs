@@ -7,12 +7,14 @@ use multifeed_proto::{FeedKey, Node};
 use super::{Cursor, Feed, Files, HEADER, NODE, SIGNATURE, signature_offset};
 use crate::error::StoreError;
 use crate::journal::Mark;
-use crate::limits::{MAX_FEED_BLOCKS, MAX_FEED_BYTES, MAX_MESSAGE_BYTES};
+use crate::limits::{MAX_FEED_BLOCKS, MAX_FEED_BYTES};
 use crate::merkle::{self, index as flat};
 use crate::storage::{FileKind, Slot, Storage};
 
 /// Signatures that are read at once when a signed length is searched for.
 const SIGNATURES_AT_ONCE: u64 = 1024;
+/// Bytes of a block that are read at once when it is checked.
+const PIECE: u64 = 64 << 10;
 
 /// What opening a feed had to set right.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -152,7 +154,7 @@ impl Feed {
     /// Signs a writable feed again whose newest signature is gone, where every block is there: it is the history that was
     /// signed before.
     fn sign_again<S: Storage + ?Sized>(&mut self, storage: &mut S, length: u64) -> Result<bool, StoreError> {
-        let Some(pair) = self.key_pair.clone() else { return Ok(false) };
+        let (Some(pair), Some(last)) = (self.key_pair.clone(), length.checked_sub(1)) else { return Ok(false) };
         let Some(held) = self.roots_of(storage, length)? else { return Ok(false) };
         let mut roots: Vec<Node> = Vec::new();
         let mut offset = 0u64;
@@ -164,17 +166,14 @@ impl Feed {
             offset = offset.saturating_add(leaf.size);
             climb(&mut roots, leaf, |_| {});
         }
-        if length == 0 || roots != held {
+        if roots != held {
             return Ok(false);
         }
         // What is left of a signature that was cut would look like a wrong one.
-        let mut files = Files { storage, slot: self.slot };
-        let stored = files.len(FileKind::Signatures)?.unwrap_or(0).saturating_sub(HEADER as u64) / SIGNATURE as u64;
-        if files.len(FileKind::Signatures)?.is_some_and(|len| len > signature_offset(stored)) {
-            files.truncate(FileKind::Signatures, signature_offset(stored))?;
-        }
+        let whole = self.whole_signatures(storage)?;
+        self.cut_signatures_after(storage, whole)?;
         let signature = pair.sign(&merkle::signable(&merkle::root_hash(&roots), length));
-        self.staged.put_signature(length - 1, signature);
+        self.staged.put_signature(last, signature);
         self.verified(length, &signature);
         self.set_roots(roots);
         Ok(true)
@@ -183,12 +182,10 @@ impl Feed {
     /// A crash tears the last append. Where more is gone, the folder is damaged: going on from a shorter length would sign a
     /// second history, and write over blocks that may still be saved.
     fn refuse_to_fork<S: Storage + ?Sized>(&mut self, storage: &mut S, marked: u64) -> Result<(), StoreError> {
-        let mut before = marked - 1;
-        while before > self.length {
-            if self.signature(storage, before)?.is_some() {
+        for length in self.length + 1..marked {
+            if self.signature(storage, length)?.is_some() {
                 return Err(self.shorter(marked, FileKind::Bitfield));
             }
-            before -= 1;
         }
         Ok(())
     }
@@ -220,7 +217,7 @@ impl Feed {
         }
         let valid = match self.signature(storage, known.length)? {
             Some(signature) => self.signature_is_valid(&root_hash, known.length, &signature),
-            None => known.length == 0 || root_hash == *self.key.as_bytes(),
+            None => known.length == 0,
         };
         if !valid && let Some(pair) = &self.key_pair {
             // The root is known to be that of the history that was signed: so the same signature.
@@ -233,6 +230,7 @@ impl Feed {
         self.set_roots(roots);
         report.blocks_checked += self.regain(storage, marked, &mut report.signatures_mended)?;
         report.blocks_unmarked += marked.saturating_sub(self.length);
+        report.nodes_unmarked += before.nodes_besides(&self.bitfield);
         report.blocks_regained += self.length.saturating_sub(marked);
         self.bitfield.settle(&before);
         Ok(())
@@ -247,9 +245,19 @@ impl Feed {
         Ok(())
     }
 
+    /// How many signatures have their place in the file whole.
+    fn whole_signatures<S: Storage + ?Sized>(&mut self, storage: &mut S) -> Result<u64, StoreError> {
+        let len = Files { storage, slot: self.slot }.len(FileKind::Signatures)?.unwrap_or(0);
+        Ok(len.saturating_sub(HEADER as u64) / SIGNATURE as u64)
+    }
+
     /// Cuts signatures past the length.
     pub(super) fn cut_signatures<S: Storage + ?Sized>(&mut self, storage: &mut S) -> Result<(), StoreError> {
-        let end = signature_offset(self.length);
+        self.cut_signatures_after(storage, self.length)
+    }
+
+    fn cut_signatures_after<S: Storage + ?Sized>(&mut self, storage: &mut S, length: u64) -> Result<(), StoreError> {
+        let end = signature_offset(length);
         let mut files = Files { storage, slot: self.slot };
         if files.len(FileKind::Signatures)?.is_some_and(|len| len > end) {
             files.truncate(FileKind::Signatures, end)?;
@@ -261,8 +269,9 @@ impl Feed {
     fn check_leaves<S: Storage + ?Sized>(&mut self, storage: &mut S, report: &mut Recovered) -> Result<(), StoreError> {
         let mut from = 0;
         while let Some(block) = self.bitfield.next_without_leaf(from) {
-            from = block + 1;
-            if block < self.length && self.regain_leaf(storage, block)? {
+            // It is marked no more after this, or its leaf is.
+            from = block;
+            if self.regain_leaf(storage, block)? {
                 continue;
             }
             report.blocks_unmarked += u64::from(self.bitfield.set(block, false));
@@ -281,14 +290,10 @@ impl Feed {
         let Some(size) = parent.size.checked_sub(sibling.size) else { return Ok(false) };
         let hash = match self.find_node(storage, index)? {
             Some(leaf) => leaf.hash,
-            None if size > 2 * MAX_MESSAGE_BYTES as u64 => return Ok(false),
             None => {
                 let Ok(offset) = self.offset_of(storage, block, Cursor::default()) else { return Ok(false) };
-                match self.read_block(storage, offset, size, false) {
-                    Ok(block) => merkle::leaf_hash(&block),
-                    Err(StoreError::Damaged { .. }) => return Ok(false),
-                    Err(error) => return Err(error),
-                }
+                let Some(hash) = self.hash_in_data(storage, offset, size)? else { return Ok(false) };
+                hash
             }
         };
         let leaf = Node { index, hash, size };
@@ -342,7 +347,7 @@ impl Feed {
         let mut unmarked = 0;
         while let Some(node) = self.bitfield.next_node(from, end) {
             unmarked += u64::from(self.bitfield.clear_node(node));
-            from = node + 1;
+            from = node;
         }
         unmarked
     }
@@ -391,9 +396,6 @@ impl Feed {
     }
 
     fn roots_of<S: Storage + ?Sized>(&mut self, storage: &mut S, length: u64) -> Result<Option<Vec<Node>>, StoreError> {
-        if length > MAX_FEED_BLOCKS {
-            return Ok(None);
-        }
         let mut roots = Vec::new();
         let mut bytes = 0u64;
         for root in flat::full_roots(length) {
@@ -407,9 +409,7 @@ impl Feed {
 
     /// Takes the greatest length up to this one that is signed and whose roots are there.
     fn find_signed_length<S: Storage + ?Sized>(&mut self, storage: &mut S, most: u64) -> Result<(), StoreError> {
-        let mut files = Files { storage, slot: self.slot };
-        let stored = files.len(FileKind::Signatures)?.unwrap_or(0).saturating_sub(HEADER as u64) / SIGNATURE as u64;
-        let mut end = most.min(stored);
+        let mut end = most.min(self.whole_signatures(storage)?);
         let mut buffer = vec![0; SIGNATURES_AT_ONCE as usize * SIGNATURE];
         while end > 0 {
             let start = end.saturating_sub(SIGNATURES_AT_ONCE);
@@ -479,14 +479,33 @@ impl Feed {
         offset: u64,
         leaf: &Node,
     ) -> Result<bool, StoreError> {
-        if leaf.size > 2 * MAX_MESSAGE_BYTES as u64 {
-            return Ok(false);
+        Ok(self.hash_in_data(storage, offset, leaf.size)? == Some(leaf.hash))
+    }
+
+    /// The hash of a block of this size at this offset of `data`; `None` where the file ends before it. It is read in pieces: JS
+    /// writes blocks of any size, and damage tells of any.
+    fn hash_in_data<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        offset: u64,
+        size: u64,
+    ) -> Result<Option<[u8; 32]>, StoreError> {
+        let mut files = Files { storage, slot: self.slot };
+        let mut hasher = merkle::LeafHasher::new(size);
+        let mut at = offset;
+        let mut left = size;
+        let mut buffer = vec![0; PIECE.min(size) as usize];
+        while left > 0 {
+            let wanted = PIECE.min(left);
+            let piece = &mut buffer[..wanted as usize];
+            if at > MAX_FEED_BYTES || files.read(FileKind::Data, at, piece)? < piece.len() {
+                return Ok(None);
+            }
+            hasher.update(piece);
+            at += wanted;
+            left -= wanted;
         }
-        match self.read_block(storage, offset, leaf.size, false) {
-            Ok(block) => Ok(merkle::leaf_hash(&block) == leaf.hash),
-            Err(StoreError::Damaged { .. }) => Ok(false),
-            Err(error) => Err(error),
-        }
+        Ok(Some(hasher.finish()))
     }
 
     /// Takes up blocks after the length of a writable feed that are in `data` and `tree`, as far as one of the signatures
@@ -512,7 +531,7 @@ impl Feed {
         let mut torn = Vec::new();
         for block in start..stored.max(marked).min(MAX_FEED_BLOCKS) {
             let Some(leaf) = self.nodes.get(storage, self.slot, 2 * block)? else { break };
-            if leaf.size > MAX_FEED_BYTES - offset || !self.has_block(storage, offset, &leaf)? {
+            if !self.has_block(storage, offset, &leaf)? {
                 break;
             }
             offset += leaf.size;

@@ -196,7 +196,7 @@ impl Feed {
         let Some(block) = self.bitfield.next_held(cursor.position, self.bitfield.end()) else { return Ok(None) };
         cursor.position = block + 1;
         step.blocks += 1;
-        if block >= self.length || !self.bitfield.node(2 * block) {
+        if !self.bitfield.node(2 * block) {
             self.find(step, Problem::BlockUnproven { block });
             return Ok(Some(NODE_COST));
         }

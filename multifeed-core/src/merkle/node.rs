@@ -1,7 +1,7 @@
 //! Hashes of blocks, nodes and roots (hypercore-crypto's `data`, `parent`, `tree` and `signable`).
 
 use blake2b_simd::many::{HashManyJob, hash_many};
-use blake2b_simd::{Hash, Params};
+use blake2b_simd::{Hash, Params, State};
 use multifeed_proto::Node;
 
 use super::index;
@@ -41,6 +41,26 @@ pub fn leaf_hash(block: &[u8]) -> [u8; 32] {
         return bytes(params().hash(&whole[..9 + block.len()]));
     }
     bytes(params().to_state().update(&head).update(block).finalize())
+}
+
+/// [`leaf_hash`] of a block that comes in pieces.
+pub(crate) struct LeafHasher(State);
+
+impl LeafHasher {
+    /// Of a block of so many bytes.
+    pub(crate) fn new(size: u64) -> Self {
+        let mut state = params().to_state();
+        state.update(&[LEAF]).update(&size.to_be_bytes());
+        Self(state)
+    }
+
+    pub(crate) fn update(&mut self, piece: &[u8]) {
+        self.0.update(piece);
+    }
+
+    pub(crate) fn finish(self) -> [u8; 32] {
+        bytes(self.0.finalize())
+    }
 }
 
 /// The hashes of many small blocks, several at a time.

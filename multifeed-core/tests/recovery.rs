@@ -1,0 +1,455 @@
+//! Damages made by hand, one at a time: what opening the feed sets right, what it tells of it, and what it leaves alone.
+
+mod common;
+
+use common::{Faulty, block, blocks, create, create_copy, file, key_pair, pull, verify};
+use multifeed_core::feed::Problem;
+use multifeed_core::{
+    Feed, FileKind, MemoryStorage, Multifeed, Options, Recovered, Slot, Storage, StoreError, merkle, prepare,
+};
+use multifeed_proto::{Data, FeedKey, Node};
+
+const N: u8 = 60;
+const HEADER: u64 = 32;
+const NODE: u64 = 40;
+const SIGNATURE: u64 = 64;
+
+/// A writer's folder: blocks 0 to 100, by four in an append.
+fn written() -> MemoryStorage {
+    let mut disk = MemoryStorage::new();
+    let mut feed = create(&mut disk, 0, N, Some("w"));
+    for start in (0..100).step_by(4) {
+        feed.append(&mut disk, &blocks(N, start..start + 4)).unwrap();
+    }
+    disk
+}
+
+/// A copy of a feed that grew to these lengths one after the other, with all blocks up to `held`, and the last one of each length.
+fn copied(lengths: &[u64], held: u64) -> MemoryStorage {
+    let (mut disk, mut copied) = (MemoryStorage::new(), MemoryStorage::new());
+    let mut feed = create(&mut disk, 0, N, None);
+    let mut copy = create_copy(&mut copied, 0, N);
+    for length in lengths {
+        feed.append(&mut disk, &blocks(N, feed.len()..*length)).unwrap();
+        for index in (copy.len()..held.min(*length)).chain([length - 1]) {
+            pull((&mut feed, &mut disk), (&mut copy, &mut copied), index);
+        }
+    }
+    copy.flush(&mut copied).unwrap();
+    copied
+}
+
+fn flip(disk: &mut MemoryStorage, kind: FileKind, at: u64) {
+    let byte = disk.contents(file(0, kind)).unwrap()[at as usize];
+    disk.write_at(file(0, kind), at, &[byte ^ 1]).unwrap();
+}
+
+fn cut(disk: &mut MemoryStorage, kind: FileKind, less: u64) {
+    let len = disk.contents(file(0, kind)).unwrap().len() as u64;
+    disk.truncate(file(0, kind), len - less).unwrap();
+}
+
+/// Marks a tree node, or takes its mark away.
+fn flip_mark(disk: &mut MemoryStorage, node: u64) {
+    let (page, within) = (node / 16384, node % 16384);
+    let at = HEADER + page * 3328 + 1024 + within / 8;
+    let byte = disk.contents(file(0, FileKind::Bitfield)).unwrap()[at as usize];
+    disk.write_at(file(0, FileKind::Bitfield), at, &[byte ^ (128 >> (within % 8))]).unwrap();
+}
+
+/// The start of a block in `data`.
+fn offset(index: u64) -> u64 {
+    (0..index).map(|i| block(N, i).len() as u64).sum()
+}
+
+fn leaf(index: u64, block: &[u8]) -> Node {
+    Node { index: 2 * index, hash: merkle::leaf_hash(block), size: block.len() as u64 }
+}
+
+fn write_node(disk: &mut MemoryStorage, node: &Node) {
+    let bytes = [&node.hash[..], &node.size.to_be_bytes()].concat();
+    disk.write_at(file(0, FileKind::Tree), HEADER + node.index * NODE, &bytes).unwrap();
+}
+
+/// Another block of the same size in a block's place, with its leaf: they fit each other, and nothing else.
+fn forge(disk: &mut MemoryStorage, index: u64) -> Node {
+    let other = vec![b'!'; block(N, index).len()];
+    disk.write_at(file(0, FileKind::Data), offset(index), &other).unwrap();
+    let leaf = leaf(index, &other);
+    write_node(disk, &leaf);
+    leaf
+}
+
+/// The folder in a store that was left without being closed, and whose journal knows nothing of it.
+fn left_open(mut disk: MemoryStorage) -> MemoryStorage {
+    let mut store = Multifeed::open(&mut disk, Options::default()).unwrap();
+    store.writer(Some("another"), || key_pair(99)).unwrap();
+    drop(store);
+    disk.reopen();
+    disk
+}
+
+fn opened(disk: &mut MemoryStorage) -> Multifeed<&mut MemoryStorage> {
+    disk.reopen();
+    Multifeed::open(disk, Options::default()).unwrap()
+}
+
+/// The numbers of a report, in the order of its fields: checked, marked, length, unmarked blocks and nodes, regained, mended.
+fn numbers(report: &Recovered) -> [u64; 7] {
+    [
+        report.blocks_checked,
+        report.marked_length,
+        report.length,
+        report.blocks_unmarked,
+        report.nodes_unmarked,
+        report.blocks_regained,
+        report.signatures_mended,
+    ]
+}
+
+/// Opens the feed, sees that all that it has now is right and stays so, and gives what was told.
+fn set_right(disk: &mut MemoryStorage) -> (Feed, Option<Recovered>) {
+    let mut feed = Feed::open(disk, Slot(0)).unwrap();
+    assert_eq!(verify(&mut feed, disk), []);
+    assert_eq!(Feed::open(disk, Slot(0)).unwrap().recovered(), None);
+    let told = feed.recovered().cloned();
+    (feed, told)
+}
+
+#[test]
+fn a_clean_feed_is_opened_without_a_write() {
+    let mut empty_blocks = MemoryStorage::new();
+    create(&mut empty_blocks, 0, N, None).append(&mut empty_blocks, &["".into(), "".into()]).unwrap();
+    // In the place of a node that the feed does not have: what an append that was cut left.
+    let mut large = copied(&[10_000], 3);
+    write_node(&mut large, &Node { index: 16383, hash: [7; 32], size: 7 });
+    for disk in [written(), copied(&[30, 90], 90), copied(&[30, 90], 5), large, empty_blocks] {
+        let mut disk = Faulty::new(disk, 0, 4);
+        let feed = Feed::open(&mut disk, Slot(0)).unwrap();
+        assert!(!disk.failed && feed.recovered().is_none() && !feed.is_empty());
+    }
+}
+
+#[test]
+fn what_was_set_right_is_told_in_numbers() {
+    // All marks are gone.
+    let mut disk = written();
+    disk.truncate(file(0, FileKind::Bitfield), HEADER).unwrap();
+    let told = set_right(&mut disk).1.unwrap();
+    assert_eq!(numbers(&told), [0, 0, 100, 0, 0, 100, 0]);
+    let text = "folder 0 told a length of 0 blocks, and has 100 now; blocks that were not marked, and are there: 100";
+    assert_eq!(told.to_string(), text);
+    // The last byte of the last append: all of it goes.
+    let mut disk = written();
+    cut(&mut disk, FileKind::Data, 1);
+    let told = set_right(&mut disk).1.unwrap();
+    assert_eq!(numbers(&told), [0, 100, 96, 4, 7, 0, 0]);
+    assert_eq!(told.to_string(), "folder 0 told a length of 100 blocks, and has 96 now; blocks that were not there: 4");
+    // The last leaf, which its parent proves; and that too.
+    let mut disk = written();
+    cut(&mut disk, FileKind::Tree, 1);
+    assert_eq!(numbers(&set_right(&mut disk).1.unwrap()), [0, 100, 100, 0, 1, 0, 0]);
+    let mut disk = written();
+    cut(&mut disk, FileKind::Tree, NODE + 1);
+    assert_eq!(numbers(&set_right(&mut disk).1.unwrap()), [0, 100, 96, 4, 7, 0, 0]);
+    // The newest signature.
+    let mut disk = written();
+    cut(&mut disk, FileKind::Signatures, SIGNATURE);
+    let told = set_right(&mut disk).1.unwrap();
+    assert_eq!((numbers(&told), told.signed_again), ([0, 100, 100, 0, 0, 0, 0], true));
+    let text = "folder 0 told a length of 100 blocks, and has 100 now; its newest signature was made again";
+    assert_eq!(told.to_string(), text);
+
+    // Of a copy: blocks are lost one by one, and the length stays.
+    let mut disk = copied(&[90], 90);
+    cut(&mut disk, FileKind::Data, block(N, 89).len() as u64 + 1);
+    let (copy, told) = set_right(&mut disk);
+    assert_eq!((numbers(&told.unwrap()), copy.downloaded()), ([0, 90, 90, 2, 0, 0, 0], 88));
+    // Its last leaf: zeros stand in its place.
+    let mut disk = copied(&[90], 90);
+    write_node(&mut disk, &Node { index: 2 * 89, hash: [0; 32], size: 0 });
+    let (copy, told) = set_right(&mut disk);
+    assert_eq!((numbers(&told.unwrap()), copy.downloaded()), ([0, 90, 90, 1, 1, 0, 0], 89));
+}
+
+#[test]
+fn the_last_block_says_nothing_of_those_before_it_where_it_is_empty() {
+    assert!(block(N, 20).is_empty());
+    let mut disk = copied(&[21], 21);
+    cut(&mut disk, FileKind::Data, 1);
+    let (copy, _) = set_right(&mut disk);
+    assert!(copy.has(20) && !copy.has(19) && copy.has(18));
+}
+
+#[test]
+fn js_can_read_empty_blocks_whose_data_file_is_gone() {
+    let mut whole = MemoryStorage::new();
+    create(&mut whole, 0, N, None).append(&mut whole, &["".into(), "".into()]).unwrap();
+    let mut disk = MemoryStorage::new();
+    for kind in FileKind::ALL.into_iter().filter(|kind| *kind != FileKind::Data) {
+        if let Some(bytes) = whole.contents(file(0, kind)) {
+            disk.replace(file(0, kind), &bytes).unwrap();
+        }
+    }
+    Feed::open(&mut disk, Slot(0)).unwrap();
+    assert_eq!(disk.contents(file(0, FileKind::Data)), Some(Vec::new()));
+}
+
+#[test]
+fn a_block_that_fits_nothing_but_its_leaf_is_not_held() {
+    let mut disk = copied(&[90], 90);
+    forge(&mut disk, 89);
+    let copy = Feed::open(&mut disk, Slot(0)).unwrap();
+    // Nor is the one beside it, which no leaf proves now.
+    assert_eq!((copy.downloaded(), copy.has(89)), (88, false));
+}
+
+#[test]
+fn a_leaf_that_is_not_marked_is_found_again_where_it_can_be_proven() {
+    for index in [40, 41] {
+        let node = 2 * index;
+        let whole = copied(&[90], 90);
+        // It is in its place.
+        let mut disk = whole.clone();
+        flip_mark(&mut disk, node);
+        let (copy, told) = set_right(&mut disk);
+        assert_eq!((numbers(&told.unwrap()), copy.downloaded()), ([0, 90, 90, 0, 0, 0, 0], 90), "{index}");
+        // It is made again from its block.
+        let mut disk = whole.clone();
+        flip_mark(&mut disk, node);
+        write_node(&mut disk, &Node { index: node, hash: [0; 32], size: 0 });
+        let (copy, told) = set_right(&mut disk);
+        assert!(told.is_some() && copy.downloaded() == 90, "{index}");
+        assert!(disk.contents(file(0, FileKind::Tree)) == whole.contents(file(0, FileKind::Tree)), "{index}");
+        // That is another block.
+        flip_mark(&mut disk, node);
+        write_node(&mut disk, &Node { index: node, hash: [0; 32], size: 0 });
+        flip(&mut disk, FileKind::Data, offset(index));
+        let copy = Feed::open(&mut disk, Slot(0)).unwrap();
+        assert_eq!(numbers(copy.recovered().unwrap()), [0, 90, 90, 1, 0, 0, 0], "{index}");
+        assert!(!copy.has(index) && copy.downloaded() == 89, "{index}");
+        // It is another leaf.
+        let mut disk = whole.clone();
+        flip_mark(&mut disk, node);
+        forge(&mut disk, index);
+        assert!(!Feed::open(&mut disk, Slot(0)).unwrap().has(index), "{index}");
+    }
+}
+
+#[test]
+fn a_node_over_two_pages_of_the_bitfield_is_marked_again() {
+    let mut disk = MemoryStorage::new();
+    let ones = vec!["1".into(); 16390];
+    create(&mut disk, 0, N, None).append(&mut disk, &ones).unwrap();
+    let before = disk.contents(file(0, FileKind::Bitfield));
+    flip_mark(&mut disk, 16383);
+    assert!(disk.contents(file(0, FileKind::Bitfield)) != before);
+    let feed = Feed::open(&mut disk, Slot(0)).unwrap();
+    assert_eq!((feed.len(), feed.downloaded()), (16390, 16390));
+    assert!(disk.contents(file(0, FileKind::Bitfield)) == before);
+}
+
+#[test]
+fn a_copy_goes_back_to_the_newest_length_that_is_signed() {
+    for older in [[3, 7], [3, 1100], [1020, 1026]] {
+        let whole = copied(&[older[0], older[1], 1200], 3);
+        let mut disk = whole.clone();
+        flip(&mut disk, FileKind::Signatures, HEADER + 1199 * SIGNATURE);
+        let (copy, _) = set_right(&mut disk);
+        assert_eq!(copy.len(), older[1]);
+        // What is past it is cut off: a signature that comes to stand after it would not be of one history with it.
+        let len = HEADER + older[1] * SIGNATURE;
+        assert_eq!(disk.contents(file(0, FileKind::Signatures)).unwrap().len() as u64, len);
+        let mut disk = whole.clone();
+        flip(&mut disk, FileKind::Signatures, HEADER + 1199 * SIGNATURE);
+        flip(&mut disk, FileKind::Signatures, HEADER + (older[1] - 1) * SIGNATURE);
+        assert_eq!(set_right(&mut disk).0.len(), older[0]);
+    }
+}
+
+#[test]
+fn a_writer_is_signed_again_only_where_all_of_it_is_there() {
+    for damage in [0, 1] {
+        let mut disk = written();
+        flip(&mut disk, FileKind::Signatures, HEADER + 99 * SIGNATURE);
+        match damage {
+            0 => flip(&mut disk, FileKind::Data, 3),
+            // A root of length 100, over blocks 64 to 96.
+            _ => flip(&mut disk, FileKind::Tree, HEADER + 159 * NODE),
+        }
+        match Feed::open(&mut disk, Slot(0)) {
+            Ok(feed) => assert_eq!((feed.len(), feed.recovered().unwrap().signed_again), (96, false), "{damage}"),
+            Err(error) => assert!(matches!(error, StoreError::Damaged { .. }), "{damage}: {error}"),
+        }
+    }
+}
+
+#[test]
+fn a_block_of_any_size_that_js_wrote_is_there_after_opening() {
+    // No append of ours takes such a block: the files are made by hand.
+    let block = vec![1; 2 * multifeed_core::limits::MAX_MESSAGE_BYTES + 1];
+    let leaf = leaf(0, &block);
+    let message = merkle::signable(&merkle::root_hash(&[leaf]), 1);
+    let signing = ed25519_dalek::SigningKey::from_keypair_bytes(&key_pair(N).secret_key()).unwrap();
+    let mut disk = MemoryStorage::new();
+    create(&mut disk, 0, N, None);
+    disk.write_at(file(0, FileKind::Data), 0, &block).unwrap();
+    write_node(&mut disk, &leaf);
+    let signature = ed25519_dalek::Signer::sign(&signing, &message).to_bytes();
+    disk.write_at(file(0, FileKind::Signatures), HEADER, &signature).unwrap();
+    let (mut feed, told) = set_right(&mut disk);
+    assert_eq!((feed.len(), told.unwrap().blocks_regained), (1, 1));
+    // Now that it is marked, too.
+    let (_, told) = set_right(&mut disk);
+    assert_eq!(told, None);
+    assert!(feed.get(&mut disk, 0).unwrap().unwrap() == block);
+}
+
+#[test]
+fn what_was_signed_after_a_clean_end_is_not_cut_back() {
+    // Closed at five blocks; then somebody who knows no journal appends ten; then the disk loses the last three.
+    let mut disk = MemoryStorage::new();
+    let mut store = Multifeed::open(&mut disk, Options::default()).unwrap();
+    let id = store.writer(Some("w"), || key_pair(N)).unwrap();
+    store.append(id, &blocks(N, 0..5)).unwrap();
+    store.close().unwrap();
+    disk.reopen();
+    let mut feed = Feed::open(&mut disk, Slot(0)).unwrap();
+    (5..15).for_each(|at| _ = feed.append(&mut disk, &blocks(N, at..at + 1)).unwrap());
+    disk.truncate(file(0, FileKind::Data), offset(12)).unwrap();
+    let before = FileKind::ALL.map(|kind| disk.contents(file(0, kind)));
+    let store = opened(&mut disk);
+    assert_eq!(store.problems().iter().map(|problem| problem.code()).collect::<Vec<_>>(), ["ERR_STORE_DAMAGED"]);
+    assert!(before == FileKind::ALL.map(|kind| store.storage().contents(file(0, kind))));
+}
+
+/// A store with a writer of ten synced blocks and three that are not, which is left without being closed.
+fn synced_and_left() -> MemoryStorage {
+    let mut disk = MemoryStorage::new();
+    let mut store = Multifeed::open(&mut disk, Options::default()).unwrap();
+    let id = store.writer(Some("w"), || key_pair(N)).unwrap();
+    (0..10).for_each(|at| _ = store.append(id, &blocks(N, at..at + 1)).unwrap());
+    store.sync().unwrap();
+    (10..13).for_each(|at| _ = store.append(id, &blocks(N, at..at + 1)).unwrap());
+    drop(store);
+    disk
+}
+
+#[test]
+fn signatures_of_a_writer_that_are_torn_are_made_again() {
+    let whole = synced_and_left();
+    let signatures = whole.contents(file(0, FileKind::Signatures)).unwrap();
+    // The newest one, that of the length that was synced, one before and one after it.
+    for (length, mended, again) in [(13, 1, false), (10, 0, true), (11, 1, false)] {
+        let mut disk = whole.clone();
+        flip(&mut disk, FileKind::Signatures, HEADER + (length - 1) * SIGNATURE);
+        let store = opened(&mut disk);
+        let [told] = store.recovered() else { panic!("{length}: {:?}", store.recovered()) };
+        assert_eq!((numbers(told), told.signed_again), ([3, 13, 13, 0, 0, 0, mended], again), "{length}");
+        assert_eq!((told.unclean, told.synced_length), (true, Some(10)));
+        drop(store);
+        assert!(disk.contents(file(0, FileKind::Signatures)).unwrap() == signatures, "{length}");
+        set_right(&mut disk);
+    }
+}
+
+#[test]
+fn what_was_not_synced_of_a_writer_is_told_in_numbers() {
+    let mut disk = synced_and_left();
+    cut(&mut disk, FileKind::Data, 1);
+    let store = opened(&mut disk);
+    assert_eq!(numbers(&store.recovered()[0]), [2, 13, 12, 1, 1, 0, 0]);
+    drop(store);
+    // Of the marks, those that came last are gone; and all.
+    let mut shorter = MemoryStorage::new();
+    create(&mut shorter, 0, N, None).append(&mut shorter, &blocks(N, 0..10)).unwrap();
+    let mut disk = synced_and_left();
+    disk.replace(file(0, FileKind::Bitfield), &shorter.contents(file(0, FileKind::Bitfield)).unwrap()).unwrap();
+    assert_eq!(numbers(&opened(&mut disk).recovered()[0]), [3, 10, 13, 0, 0, 3, 0]);
+    let mut disk = synced_and_left();
+    disk.truncate(file(0, FileKind::Bitfield), HEADER).unwrap();
+    assert_eq!(numbers(&opened(&mut disk).recovered()[0]), [0, 0, 13, 0, 0, 13, 0]);
+}
+
+#[test]
+fn a_writer_that_no_journal_knows_is_not_searched_for_damage() {
+    // A crash of JS's is not to be told from bit rot: what is marked stays marked, and verifying it tells.
+    let mut disk = left_open(written());
+    flip(&mut disk, FileKind::Data, offset(50));
+    let store = opened(&mut disk);
+    assert_eq!((store.recovered().len(), store.problems().len()), (0, 0));
+    drop(store);
+    let mut feed = Feed::open(&mut disk, Slot(0)).unwrap();
+    let found: Vec<_> = verify(&mut feed, &mut disk).into_iter().map(|finding| finding.problem).collect();
+    assert_eq!(found, [Problem::BlockDamaged { block: 50 }]);
+}
+
+#[test]
+fn a_copy_whose_writes_all_came_to_the_disk_loses_nothing() {
+    for lengths in [&[30, 90][..], &[1020, 1026, 1100]] {
+        let length = *lengths.last().unwrap();
+        let mut disk = left_open(copied(lengths, length));
+        let store = opened(&mut disk);
+        assert_eq!(store.recovered(), []);
+        drop(store);
+        let (copy, _) = set_right(&mut disk);
+        assert_eq!((copy.len(), copy.downloaded()), (length, length));
+    }
+}
+
+#[test]
+fn a_copy_keeps_what_its_signatures_prove() {
+    let whole = left_open(copied(&[30, 60, 90], 90));
+    let told = |damage: &dyn Fn(&mut MemoryStorage)| {
+        let mut disk = whole.clone();
+        damage(&mut disk);
+        let store = opened(&mut disk);
+        let [told] = store.recovered() else { panic!("{:?}", store.recovered()) };
+        assert!(told.unclean && told.synced_length.is_none());
+        let told = numbers(told);
+        drop(store);
+        let (mut copy, _) = set_right(&mut disk);
+        for index in 0..90 {
+            if let Some(held) = copy.get(&mut disk, index).unwrap() {
+                assert_eq!(held, block(N, index));
+            }
+        }
+        told
+    };
+    // A block; a signature that was torn; a leaf, and so its block and its neighbour's leaf, which it would prove.
+    assert_eq!(told(&|disk| flip(disk, FileKind::Data, offset(50))), [90, 90, 90, 1, 0, 0, 0]);
+    assert_eq!(told(&|disk| flip(disk, FileKind::Signatures, HEADER + 59 * SIGNATURE)), [90, 90, 90, 0, 0, 0, 1]);
+    assert_eq!(told(&|disk| flip(disk, FileKind::Tree, HEADER + 80 * NODE)), [90, 90, 90, 2, 2, 0, 0]);
+    // Two blocks that fit their leaves, and these the node above them, which does not fit the rest.
+    let forged = told(&|disk| {
+        let (left, right) = (forge(disk, 52), forge(disk, 53));
+        write_node(disk, &merkle::parent(&left, &right).unwrap());
+    });
+    assert_eq!(forged, [90, 90, 90, 4, 6, 0, 0]);
+}
+
+#[test]
+fn an_unsigned_feed_is_proven_by_its_key() {
+    // JS makes such feeds: the key is the root hash, and nothing is signed.
+    let leaves = [0, 1].map(|index| leaf(index, &block(N, index)));
+    let key = FeedKey::new(merkle::root_hash(&[merkle::parent(&leaves[0], &leaves[1]).unwrap()]));
+    let mut disk = MemoryStorage::new();
+    let mut feed = Feed::create(&mut disk, Slot(0), key, None, None).unwrap();
+    for index in 0..2 {
+        let nodes = if index == 0 { vec![leaves[1]] } else { Vec::new() };
+        let data = Data { index, value: Some(block(N, index)), nodes, signature: None };
+        feed.put(&mut disk, prepare(data)).unwrap();
+    }
+    feed.flush(&mut disk).unwrap();
+    let mut disk = left_open(disk);
+    let store = opened(&mut disk);
+    assert_eq!((store.recovered().len(), store.problems().len()), (0, 0));
+    drop(store);
+    let feed = Feed::open(&mut disk, Slot(0)).unwrap();
+    assert_eq!((feed.len(), feed.downloaded()), (2, 2));
+    // Nothing proves another feed that is not signed.
+    let mut disk = left_open(copied(&[2], 2));
+    disk.truncate(file(0, FileKind::Signatures), HEADER).unwrap();
+    drop(opened(&mut disk));
+    assert_eq!(Feed::open(&mut disk, Slot(0)).unwrap().downloaded(), 0);
+}
