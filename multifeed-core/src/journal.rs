@@ -325,7 +325,7 @@ impl Journal {
             };
             let count = u32::from_le_bytes(take(&mut body)?);
             let mut pages = match self.marks.remove(&slot) {
-                Some(old) if flags & WHOLE == 0 && old.key == key => old.pages,
+                Some(old) if flags & WHOLE == 0 => old.pages,
                 _ => BTreeMap::new(),
             };
             for _ in 0..count {
@@ -408,7 +408,7 @@ fn next_record(bytes: &[u8], number: u64) -> Option<(&[u8], &[u8])> {
     let size = usize::try_from(u32::from_le_bytes(take(&mut rest)?)).ok()?;
     let sum: [u8; 8] = take(&mut rest)?;
     let (body, rest) = rest.split_at_checked(size)?;
-    (size > 0 && sum == checksum(number, body)).then_some((body, rest))
+    (sum == checksum(number, body)).then_some((body, rest))
 }
 
 /// BLAKE2b of eight bytes over the record's number and its body.
@@ -547,6 +547,64 @@ mod tests {
         read.note(Slot(0), mark(1, 9, &[]));
         read.write(&mut disk, true).unwrap();
         assert_eq!(Journal::read(&mut disk).unwrap().marks[&Slot(0)].length, 9);
+    }
+
+    #[test]
+    fn of_a_feed_only_what_changed_is_written_again_and_of_another_feed_all() {
+        let mut disk = MemoryStorage::new();
+        let mut journal = Journal::default();
+        journal.begin(&mut disk, 0, false).unwrap();
+        for mark in [
+            mark(1, 10, &[(0, &[7; 1000]), (7, b"x")]),
+            mark(1, 12, &[(0, &[7; 1000]), (8, b"y")]),
+            mark(2, 3, &[(9, b"z")]),
+            mark(2, 0, &[]),
+        ] {
+            journal.note(Slot(3), mark.clone());
+            journal.write(&mut disk, false).unwrap();
+            assert_eq!(Journal::read(&mut disk).unwrap().marks[&Slot(3)], mark);
+        }
+        assert!(bytes(&disk).len() < 1500);
+        assert!(!mark(1, 10, &[]).has_root(&[7; 32]) && mark(1, 10, &[]).has_root(&[0; 32]));
+    }
+
+    #[test]
+    fn a_new_file_has_the_size_and_the_header_that_it_should() {
+        let mut disk = MemoryStorage::new();
+        let mut journal = Journal::default();
+        journal.note(Slot(1), mark(1, 10, &[(0, b"abc"), (7, b"x")]));
+        journal.note(Slot(2), mark(2, 10, &[]));
+        journal.begin(&mut disk, 0x0102, true).unwrap();
+        let written = bytes(&disk);
+        assert_eq!(written[..HEADER], *b"multifeed-journal 1\no\n\0\0\x02\x01\0\0\0\0\0\0");
+        // What is written anew, once it is worth that, is measured by this.
+        assert_eq!(journal.size(), written.len() as u64);
+        assert_eq!(Journal::read(&mut disk).unwrap().size(), written.len() as u64);
+    }
+
+    #[test]
+    fn folders_that_were_made_since_are_told_from_those_that_were_there() {
+        let mut disk = MemoryStorage::new();
+        let mut journal = Journal::default();
+        journal.begin(&mut disk, 5, false).unwrap();
+        journal.note(Slot(6), mark(1, 10, &[]));
+        journal.write(&mut disk, false).unwrap();
+        // Made now: those before 5 are not told by their number, and 6 was another's.
+        assert_eq!([4, 5, 6, 7].map(|slot| journal.must_know(Slot(slot))), [true, false, true, false]);
+        assert_eq!([4, 5, 6, 7].map(|slot| journal.is_leftover(Slot(slot))), [false; 4]);
+        let mut read = Journal::read(&mut disk).unwrap();
+        assert_eq!([4, 5, 6, 7].map(|slot| read.is_leftover(Slot(slot))), [false, true, false, true]);
+        assert!(read.is_open());
+        // Of a store that is open already, the first number stays.
+        read.begin(&mut disk, 9, false).unwrap();
+        assert!(read.is_leftover(Slot(5)));
+        read.close(&mut disk, false).unwrap();
+        let closed = Journal::read(&mut disk).unwrap();
+        assert!(!closed.is_open() && !closed.is_leftover(Slot(5)));
+        // Nothing counts as left over where the file cannot be made out.
+        disk.replace(FILE, b"something else").unwrap();
+        let torn = Journal::read(&mut disk).unwrap();
+        assert!(torn.is_unclean() && torn.is_open() && !torn.is_leftover(Slot(5)));
     }
 
     #[test]

@@ -5,7 +5,8 @@ mod common;
 use common::{Faulty, block, blocks, create, create_copy, file, key_pair, pull, verify};
 use multifeed_core::feed::Problem;
 use multifeed_core::{
-    Feed, FileKind, MemoryStorage, Multifeed, Options, Recovered, Slot, Storage, StoreError, merkle, prepare,
+    Feed, FileKind, MemoryStorage, Multifeed, Options, Recovered, Slot, Storage, StoreError, VerifyCursor, VerifyStep,
+    merkle, prepare,
 };
 use multifeed_proto::{Data, FeedKey, Node};
 
@@ -238,14 +239,12 @@ fn a_leaf_that_is_not_marked_is_found_again_where_it_can_be_proven() {
 
 #[test]
 fn a_node_over_two_pages_of_the_bitfield_is_marked_again() {
-    let mut disk = MemoryStorage::new();
-    let ones = vec!["1".into(); 16390];
-    create(&mut disk, 0, N, None).append(&mut disk, &ones).unwrap();
+    let mut disk = copied(&[16390], 1);
     let before = disk.contents(file(0, FileKind::Bitfield));
     flip_mark(&mut disk, 16383);
     assert!(disk.contents(file(0, FileKind::Bitfield)) != before);
-    let feed = Feed::open(&mut disk, Slot(0)).unwrap();
-    assert_eq!((feed.len(), feed.downloaded()), (16390, 16390));
+    let (copy, _) = set_right(&mut disk);
+    assert_eq!((copy.len(), copy.downloaded()), (16390, 2));
     assert!(disk.contents(file(0, FileKind::Bitfield)) == before);
 }
 
@@ -452,4 +451,57 @@ fn an_unsigned_feed_is_proven_by_its_key() {
     disk.truncate(file(0, FileKind::Signatures), HEADER).unwrap();
     drop(opened(&mut disk));
     assert_eq!(Feed::open(&mut disk, Slot(0)).unwrap().downloaded(), 0);
+}
+
+#[test]
+fn findings_name_the_first_block_they_are_about() {
+    let problems = |disk: &mut MemoryStorage, damage: &dyn Fn(&mut MemoryStorage)| {
+        let mut feed = Feed::open(disk, Slot(0)).unwrap();
+        damage(disk);
+        let found = verify(&mut feed, disk);
+        let text: Vec<_> = found.iter().map(|finding| finding.to_string()).collect();
+        let found: Vec<_> = found.iter().map(|finding| (finding.problem, finding.file(), finding.block())).collect();
+        (found, text.concat())
+    };
+    // The node over blocks 44 to 47, which is not that of its children, nor a child of its parent.
+    let (found, text) = problems(&mut written(), &|disk| flip(disk, FileKind::Tree, HEADER + 91 * NODE));
+    let damaged = |node, block| (Problem::NodeDamaged { node }, FileKind::Tree, block);
+    assert_eq!(found, [damaged(87, 40), damaged(91, 44)]);
+    assert!(text.contains("block 44: tree node 91 is not that of its children"), "{text}");
+    let (found, _) = problems(&mut written(), &|disk| write_node(disk, &Node { index: 91, hash: [0; 32], size: 0 }));
+    assert!(found.contains(&(Problem::NodeMissing { node: 91 }, FileKind::Tree, 44)), "{found:?}");
+    let (found, _) = problems(&mut written(), &|disk| flip(disk, FileKind::Signatures, HEADER + 59 * SIGNATURE));
+    assert_eq!(found, [(Problem::SignatureInvalid { length: 60 }, FileKind::Signatures, 59)]);
+    // What is not marked is not held, whatever stands in its place.
+    let mut disk = copied(&[30], 1);
+    flip_mark(&mut disk, 5);
+    let other = Node { index: 5, hash: [7; 32], size: 7 };
+    assert_eq!(problems(&mut disk, &|disk| write_node(disk, &other)).0, []);
+}
+
+#[test]
+fn a_slice_of_verifying_is_about_as_long_as_it_was_told() {
+    let mut disk = MemoryStorage::new();
+    let mut feed = create(&mut disk, 0, N, None);
+    let large: Vec<_> = (0..20).map(|i| vec![i; 50_000].into()).collect();
+    feed.append(&mut disk, &large).unwrap();
+    for damaged in [false, true] {
+        if damaged {
+            (0..20).for_each(|i| flip(&mut disk, FileKind::Data, i * 50_000));
+            feed.trim();
+        }
+        let (mut cursor, mut steps) = (VerifyCursor::default(), Vec::new());
+        while steps.last().is_none_or(|step: &VerifyStep| !step.done) {
+            steps.push(feed.verify_step(&mut disk, &mut cursor, 200_000).unwrap());
+        }
+        assert!(steps[..4].iter().all(|step| step.blocks == 4), "{steps:?}");
+        assert_eq!(steps.iter().map(|step| step.blocks).sum::<u64>(), 20);
+        assert_eq!(steps.iter().map(|step| step.bytes).sum::<u64>(), if damaged { 0 } else { 1_000_000 });
+    }
+    // However little that is, it comes to an end.
+    let (mut cursor, mut steps) = (VerifyCursor::default(), 1);
+    while !feed.verify_step(&mut disk, &mut cursor, 0).unwrap().done {
+        steps += 1;
+    }
+    assert!(steps > 40, "{steps}");
 }

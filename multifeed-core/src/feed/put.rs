@@ -148,8 +148,7 @@ impl Feed {
                 // No way further up: it must be a root.
                 None => break,
             };
-            let (left, right) = if top.index < sibling.index { (&top, &sibling) } else { (&sibling, &top) };
-            let Some(parent) = merkle::parent(left, right).filter(|node| node.index < 2 * MAX_FEED_BLOCKS) else {
+            let Some(parent) = merkle::parent_of(top, sibling).filter(|node| node.index < 2 * MAX_FEED_BLOCKS) else {
                 let why = "a node is past all feeds";
                 return Err(ProofError::Malformed { index: data.index, why }.into());
             };

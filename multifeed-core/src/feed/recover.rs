@@ -297,8 +297,7 @@ impl Feed {
             }
         };
         let leaf = Node { index, hash, size };
-        let (left, right) = if index < sibling.index { (&leaf, &sibling) } else { (&sibling, &leaf) };
-        if merkle::parent(left, right).as_ref() != Some(&parent) {
+        if merkle::parent_of(leaf, sibling) != Some(parent) {
             return Ok(false);
         }
         for node in [leaf, sibling] {
@@ -409,7 +408,7 @@ impl Feed {
 
     /// Takes the greatest length up to this one that is signed and whose roots are there.
     fn find_signed_length<S: Storage + ?Sized>(&mut self, storage: &mut S, most: u64) -> Result<(), StoreError> {
-        let mut end = most.min(self.whole_signatures(storage)?);
+        let mut end = most;
         let mut buffer = vec![0; SIGNATURES_AT_ONCE as usize * SIGNATURE];
         while end > 0 {
             let start = end.saturating_sub(SIGNATURES_AT_ONCE);
@@ -456,8 +455,7 @@ impl Feed {
         loop {
             let Some(parent) = self.marked_node(storage, flat::parent(node.index))? else { return Ok(true) };
             let Some(sibling) = self.marked_node(storage, flat::sibling(node.index))? else { return Ok(true) };
-            let (left, right) = if node.index < sibling.index { (node, sibling) } else { (sibling, node) };
-            if merkle::parent(&left, &right).as_ref() != Some(&parent) {
+            if merkle::parent_of(node, sibling) != Some(parent) {
                 return Ok(false);
             }
             node = parent;

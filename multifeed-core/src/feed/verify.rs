@@ -6,12 +6,13 @@ use multifeed_proto::FeedKey;
 
 use super::{Cursor, Feed, SIGNATURE};
 use crate::error::StoreError;
-use crate::limits::MAX_FEED_BYTES;
 use crate::merkle::{self, index as flat};
 use crate::storage::{FileKind, Slot, Storage};
 
 /// What checking a node or looking for a signature counts against a slice's bytes.
 const NODE_COST: usize = 256;
+/// What looking at a node counts that has nothing below it.
+const LEAF_COST: usize = 32;
 /// What checking a signature counts.
 const SIGNATURE_COST: usize = 32 * 1024;
 
@@ -210,7 +211,7 @@ impl Feed {
             let in_order = at.block == block;
             self.read_cursor = Cursor { block: block + 1, offset: offset.saturating_add(leaf.size) };
             // The end of the feed bounds what is read for a size that only damage can tell.
-            if leaf.size > MAX_FEED_BYTES || offset.saturating_add(leaf.size) > self.byte_length {
+            if offset.saturating_add(leaf.size) > self.byte_length {
                 return Ok(None);
             }
             self.read_block(storage, offset, leaf.size, in_order).map(Some)
@@ -242,9 +243,9 @@ impl Feed {
             self.find(step, Problem::NodeMissing { node: index });
             return Ok(Some(NODE_COST));
         };
-        let Some((left, right)) = flat::children(index) else { return Ok(Some(NODE_COST / 8)) };
+        let Some((left, right)) = flat::children(index) else { return Ok(Some(LEAF_COST)) };
         if !self.bitfield.node(left) || !self.bitfield.node(right) {
-            return Ok(Some(NODE_COST / 8));
+            return Ok(Some(LEAF_COST));
         }
         // A child that is missing was found already, or will be.
         if let Some(left) = self.find_node(storage, left)?

@@ -4,7 +4,7 @@ pub mod index;
 mod node;
 mod proof;
 
-pub(crate) use node::{LeafHasher, MAX_HASHED_TOGETHER, leaf_hashes};
+pub(crate) use node::{LeafHasher, MAX_HASHED_TOGETHER, leaf_hashes, parent_of};
 pub use node::{leaf_hash, parent, root_hash, signable};
 pub use proof::{Proof, digest, length, proof, verified_by};
 

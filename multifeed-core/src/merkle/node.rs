@@ -105,6 +105,11 @@ pub fn parent(left: &Node, right: &Node) -> Option<Node> {
     Some(Node { index: index::parent(left.index), hash: bytes(params().hash(&preimage)), size })
 }
 
+/// The node above two siblings, in any order.
+pub(crate) fn parent_of(one: Node, other: Node) -> Option<Node> {
+    if one.index < other.index { parent(&one, &other) } else { parent(&other, &one) }
+}
+
 /// The hash of a whole tree: BLAKE2b-256 of 2, and each root's hash, index and size as u64 BE.
 pub fn root_hash(roots: &[Node]) -> [u8; 32] {
     let mut state = params().to_state();
