@@ -4,7 +4,7 @@ mod common;
 
 use bytes::Bytes;
 use common::{Random, block, blocks, create, create_copy, file, key_pair, pull, verify};
-use multifeed_core::limits::{MAX_BLOCK_BYTES, MAX_FEED_BLOCKS, MAX_MESSAGE_BYTES};
+use multifeed_core::limits::{MAX_BLOCK_BYTES, MAX_FEED_BLOCKS, MAX_FEED_BYTES, MAX_MESSAGE_BYTES, MAX_PROOF_NODES};
 use multifeed_core::merkle;
 use multifeed_core::{
     Answer, AppendError, Feed, FileKind, KeyPair, MemoryStorage, ProofError, Put, PutError, Slot, Storage, prepare,
@@ -432,4 +432,68 @@ fn a_key_that_is_no_point_proves_nothing_and_does_not_panic() {
     let other = KeyPair::from_seed(&[1; 32]);
     let error = Feed::create(&mut disk, Slot(1), key, Some(&other), None).unwrap_err();
     assert_eq!(error.code(), "ERR_KEY_MISMATCH");
+}
+
+#[test]
+fn what_a_proof_brought_is_told() {
+    let mut pair = pair(44, 9);
+    let hash = |pair: &mut Pair, index| pair.answer(Request { index, bytes: 0, hash: true, nodes: 0 });
+    let whole = |pair: &mut Pair, index| pair.answer(Request { index, bytes: 0, hash: false, nodes: 0 });
+    let data = hash(&mut pair, 8);
+    assert_eq!(pair.put(data).unwrap(), Put::Proven { grew: true });
+    // The length and its signature are known: only blocks are new.
+    let data = whole(&mut pair, 3);
+    assert_eq!(pair.put(data).unwrap(), Put::Stored { grew: false });
+    let data = whole(&mut pair, 3);
+    assert_eq!(pair.put(data).unwrap(), Put::Known);
+    let data = pair.answer(Request { index: 5, bytes: 0, hash: true, nodes: pair.copy.digest(5) });
+    assert!(matches!(pair.put(data).unwrap(), Put::Proven { grew: false } | Put::Known));
+    // A block that was cleared comes again, to the same place.
+    pair.copy.flush(&mut pair.copy_disk).unwrap();
+    pair.copy.clear(&mut pair.copy_disk, 3..4).unwrap();
+    let data = whole(&mut pair, 3);
+    assert_eq!(pair.put(data).unwrap(), Put::Stored { grew: false });
+    pair.copy.flush(&mut pair.copy_disk).unwrap();
+    let mut copy = Feed::open(&mut pair.copy_disk, Slot(0)).unwrap();
+    assert_eq!(copy.get(&mut pair.copy_disk, 3).unwrap().unwrap(), block(44, 3));
+    assert_eq!(verify(&mut copy, &mut pair.copy_disk), []);
+}
+
+#[test]
+fn sizes_of_two_leaves_that_nothing_proves_do_not_make_a_true_block_look_false() {
+    let mut pair = pair(45, 9);
+    let mut data = pair.answer(Request { index: 2, bytes: 0, hash: true, nodes: 0 });
+    let [first, second] = &mut data.nodes[..2] else { panic!("{data:?}") };
+    assert_eq!((first.index, second.index), (4, 6));
+    // The node above them covers the sum only.
+    (first.size, second.size) = (first.size + 1, second.size - 1);
+    assert_eq!(pair.put(data).unwrap(), Put::Proven { grew: true });
+    for index in [2, 3] {
+        assert_eq!(pair.pull(index), Put::Stored { grew: false });
+        assert_eq!(pair.copy.get(&mut pair.copy_disk, index).unwrap().unwrap(), block(45, index));
+    }
+}
+
+#[test]
+fn nodes_past_all_feeds_are_named_before_anything_is_looked_at() {
+    let mut pair = pair(46, 9);
+    let whole = pair.data(2);
+    let with = |nodes: Vec<Node>| Data { nodes, ..whole.clone() };
+    let mut why = |data: Data| match pair.put(data) {
+        Err(PutError::Proof(ProofError::Malformed { index: 2, why })) => why,
+        Err(PutError::Proof(_)) => "",
+        other => panic!("{other:?}"),
+    };
+    let node = |index, size| Node { index, hash: [1; 32], size };
+    let last = 2 * MAX_FEED_BLOCKS - 2;
+    for (nodes, expected) in [
+        (vec![node(6, MAX_FEED_BYTES - 1000)], ""),
+        (vec![node(6, MAX_FEED_BYTES + 1)], "a node is past all feeds"),
+        (vec![node(last, 1)], ""),
+        (vec![node(last + 2, 1)], "a node is past all feeds"),
+        (vec![node(9, 1); MAX_PROOF_NODES], ""),
+        (vec![node(9, 1); MAX_PROOF_NODES + 1], "it has more nodes than any proof"),
+    ] {
+        assert_eq!(why(with(nodes.clone())), expected, "{:?}", nodes[0]);
+    }
 }

@@ -45,6 +45,7 @@ struct Signed {
 struct Climb<'a> {
     /// Nodes of the message that were not used yet.
     rest: &'a [Node],
+    /// Nodes to be kept, where none differs.
     fresh: Vec<Node>,
     /// The first node found that differs from the one held.
     differs: Option<u64>,
@@ -138,7 +139,7 @@ impl Feed {
             let sibling_index = flat::sibling(top.index);
             let sibling = match climb.take(sibling_index) {
                 Some(theirs) => {
-                    if !self.is_held(storage, theirs, &mut climb)? && !self.bitfield.node(sibling_index) {
+                    if !self.is_held(storage, theirs, &mut climb)? {
                         pair_unproven |= top.index == leaf_index && !block;
                         climb.fresh.push(*theirs);
                     }
@@ -189,7 +190,7 @@ impl Feed {
                 }
                 top
             } else if let Some(theirs) = climb.take(root) {
-                if !self.is_held(storage, theirs, climb)? && !self.bitfield.node(root) {
+                if !self.is_held(storage, theirs, climb)? {
                     climb.fresh.push(*theirs);
                 }
                 *theirs
