@@ -117,13 +117,15 @@ impl Offers {
         match message {
             Message::Want { start, length } => quiet.wants = Some((*start, *length)),
             Message::Have(have) if !have.ack && quiet.downloading => {}
+            // The answer to a request that was given up: it was only slow.
+            Message::Data(_) if quiet.downloading => {}
             Message::Status { uploading, downloading } => {
                 quiet.remote_transfers = (*uploading, *downloading);
                 if !(*uploading && quiet.downloading) {
                     return;
                 }
             }
-            // Of a feed without a block there is nothing to be requested, lost or cancelled.
+            // Of a feed without a block there is nothing to be requested or lost.
             _ => return,
         }
         self.waiting.insert(key);

@@ -299,6 +299,35 @@ fn a_remote_that_does_not_answer_is_done_with_in_time() {
     assert_eq!(messages(played.commands()), [status(true, false)]);
 }
 
+/// Where all streams stood still for longer than the patience lasts, nothing of what then comes is lost.
+#[test]
+fn a_remote_that_was_only_slow_brings_it_all() {
+    let mut played = Played::new(Replicate::live(), true);
+    let key = KeyPair::from_seed(&[1; 32]).public_key();
+    played.open(key);
+    let asked = played.answers(have(0, MI, Some(&[0x02, 0xe0])));
+    assert_eq!(asked, [request(0, 0), request(1, 0), request(2, 0)]);
+    // Of a feed that is not here yet nothing is kept, and all is asked for again.
+    played.time(30);
+    assert_eq!(played.commands(), []);
+    let late = played.answers(Message::Data(served(3, &request(0, 0))));
+    assert_eq!(late, [Message::Want { start: 0, length: MI }]);
+    let asked = played.answers(have(0, MI, Some(&[0x02, 0xe0])));
+    assert_eq!(asked, [request(0, 0), request(1, 0), request(2, 0)]);
+    let at_hand = |played: &Played| played.store.find(&key).map_or(0, |id| played.store.info(id).downloaded);
+    assert_eq!(played.answers(Message::Data(served(3, &request(0, 0)))), []);
+    assert_eq!(at_hand(&played), 1);
+
+    played.time(60);
+    assert_eq!(played.answers(Message::Data(served(3, &request(1, 0)))), []);
+    assert_eq!(at_hand(&played), 2);
+    // The others are waited for again, and where that is in vain too they are still welcome; but not what was never asked for.
+    played.time(90);
+    assert_eq!(played.answers(Message::Data(served(3, &request(2, 0)))), []);
+    assert_eq!(played.answers(Message::Data(served(4, &request(3, 0)))), [Message::Unhave { start: 3, length: 1 }]);
+    assert_eq!(at_hand(&played), 3);
+}
+
 #[test]
 fn messages_that_cannot_be_end_the_session_by_name() {
     let key = KeyPair::from_seed(&[1; 32]).public_key();

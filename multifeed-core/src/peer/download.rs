@@ -26,6 +26,8 @@ const FEWEST_REQUESTS: usize = 16;
 const MOST_REQUESTS: usize = 256;
 /// Requests in flight beyond those, for blocks that somebody waits for: hypercore's own number.
 const URGENT_REQUESTS: usize = 16;
+/// Requests given up, of which answers may still come: many times those in flight, but a remote that never answers is not to fill memory.
+const MOST_LATE: usize = 16 * MOST_REQUESTS;
 /// Answers on their way at once, in bytes of blocks; what the remote may have to queue for us.
 const BYTES_IN_FLIGHT: u64 = 4 << 20;
 
@@ -56,6 +58,8 @@ pub(super) struct Download {
     in_flight: VecDeque<u64>,
     /// Those of them that were asked for again, with a proof that builds on nothing that is held.
     in_full: BTreeSet<u64>,
+    /// Blocks that were asked for in vain, [`MOST_LATE`] of them: the remote may only be slow.
+    late: BTreeSet<u64>,
     /// What is asked without a block.
     questions: Questions,
     /// How far the Wants have to go, in blocks.
@@ -195,6 +199,7 @@ impl Download {
             self.remote_len = 0;
         }
         self.has.remove_range(start, end);
+        self.late.retain(|index| !(start..end).contains(index));
         self.questions.lost(start..end);
         let (lost, kept) = self.in_flight.iter().partition(|&&index| (start..end).contains(&index));
         self.in_flight = kept;
@@ -315,6 +320,7 @@ impl Download {
 
     /// Takes back the requests for blocks that nobody waits for.
     pub(super) fn cancel(&mut self, wants: &Wants) -> Vec<u64> {
+        self.late.retain(|&index| wants.wants(index));
         let (kept, cancelled) = self.in_flight.iter().partition(|&&index| wants.wants(index));
         self.in_flight = kept;
         cancelled.into()
@@ -369,6 +375,22 @@ impl Download {
         true
     }
 
+    /// A block came that was given up. Whether it was: then the remote was only slow, and what else it was asked for then is asked for again, as
+    /// far as it is not here, or asked of others, by now.
+    pub(super) fn came_late(&mut self, index: u64, feed: &Feed, reserved: &mut SparseBits, now: Duration) -> bool {
+        if !self.late.remove(&index) || feed.has(index) {
+            return false;
+        }
+        for index in std::mem::take(&mut self.late).into_iter().filter(|&index| !feed.has(index)) {
+            self.has.insert(index);
+            if reserved.insert(index) {
+                self.in_flight.push_back(index);
+            }
+        }
+        self.progress_at = now;
+        true
+    }
+
     /// A block came whose proof does not fit what is held. Whether it is to be asked for once more, with a whole proof.
     pub(super) fn asks_in_full(&mut self, feed: &Feed, error: &ProofError, index: u64, now: Duration) -> bool {
         let builds_on_held = !matches!(error, ProofError::Malformed { .. }) && feed.digest(index) != 0;
@@ -410,6 +432,7 @@ impl Download {
     /// The remote serves nothing any more: forgets what it has, and gives back what was asked for.
     pub(super) fn stop(&mut self) -> VecDeque<u64> {
         self.has.clear();
+        self.late.clear();
         (self.unanswered, self.again) = (0, false);
         self.heard = true;
         self.next_window = u64::MAX;
@@ -433,6 +456,8 @@ impl Download {
         for &index in &lost {
             self.has.remove(index);
         }
+        let room = MOST_LATE.saturating_sub(self.late.len());
+        self.late.extend(lost.iter().take(room));
         lost
     }
 

@@ -368,7 +368,9 @@ impl Peer {
             effect.proven = !matches!(self.put(data, work, effect)?, None | Some(Put::Known));
             return Ok(());
         }
-        if !self.download.answered(index, work.now) {
+        let answers = self.download.answered(index, work.now)
+            || (data.value.is_some() && self.download.came_late(index, work.feed, work.reserved, work.now));
+        if !answers {
             // Not stored, and the remote is told so as hypercore does; one that sends without end and reads nothing is not.
             if data.value.is_some() && !work.feed.has(index) && self.out.len() < work.limits.requests_queued {
                 self.out.push_back(Message::Unhave { start: index, length: 1 });
