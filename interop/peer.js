@@ -19,6 +19,7 @@ const HELP = `node peer.js [--store DIR|memory] [--listen HOST:PORT | --connect 
   --sparse            blocks only as they are asked for (command "get")
   --download false    --upload false
   --user-data JSON    for the handshake
+  --manifest-fields JSON  members of each manifest beside its keys
   --version X         --client X    what the handshake claims, for mismatches
   --extension NAME    one more extension on channel 0; repeatable
   --feed-extension NAME  an extension on each feed's own channel; repeatable
@@ -52,7 +53,7 @@ command's id and its results, or {"event":"failed","id":…,"message"}. The end 
   {"cmd":"feed-extension","key","name","data"} sends a message (base64) of a --feed-extension to every peer of a feed
   {"cmd":"close"}                              closes the multifeed, and exits
 
-Events: ready, listening, connected, handshake, feed, remote-feeds, extension, feed-extension, error, ended, closed,
+Events: ready, listening, connected, handshake, manifest (where it has more than keys), feed, remote-feeds, extension, feed-extension, error, ended, closed,
 crashed.`
 
 const opts = lib.options(process.argv.slice(2), {
@@ -256,6 +257,23 @@ function replicate (socket, initiator) {
       onmessage (header) {
         print({ event: 'handshake', connection, header })
         handlers.onmessage(header)
+      }
+    }
+  }
+  // What an application gives to offerFeeds beside the keys, and what its remote's mux tells it.
+  const manifest = stream.extensions.get('MULTIFEED_MANIFEST')
+  if (manifest) {
+    const { send, handlers } = manifest
+    const said = JSON.parse(opts['manifest-fields'] || '{}')
+    manifest.send = function (message) {
+      return send.call(this, { ...said, ...message })
+    }
+    manifest.handlers = {
+      ...handlers,
+      onmessage (message) {
+        const { keys, ...fields } = message
+        if (Object.keys(fields).length > 0) print({ event: 'manifest', connection, keys, fields })
+        handlers.onmessage(message)
       }
     }
   }

@@ -22,6 +22,7 @@ mod news;
 mod offers;
 mod peer;
 mod peering;
+mod policy;
 mod prepared;
 mod range_set;
 pub mod reconcile;
@@ -38,12 +39,13 @@ pub use error::{AppendError, Conflict, ProofError, PutError, StoreError};
 pub use feed::{Answer, Audit, Feed, Located, Place, Put, Recovered, VerifyCursor, VerifyStep};
 pub use holes::FeedHoles;
 pub use key_pair::{KeyPair, KeyPairError};
-pub use limits::Limits;
+pub use limits::{Limits, PeerLimits};
 pub use multifeed::{
     Durability, ExtensionError, FeedId, FeedInfo, FeedMessage, Multifeed, MultifeedEvent, Options, PeerId, message_cost,
 };
 pub use news::{FeedEvent, FeedNews};
 pub use peer::PeerInfo;
+pub use policy::{Policy, Remote};
 pub use prepared::{PreparedData, prepare};
 pub use replicate::{PeerEvent, Replicate, SyncError, SyncTotals};
 pub use state::{FeedSyncState, Moved, RATE_WINDOW, StoreSyncState, SyncState};

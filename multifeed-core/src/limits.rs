@@ -38,6 +38,8 @@ pub struct Limits {
     /// Of those, how many the remote is asked for at once: about 2 kB each, and what of one was proven. The others wait until a block of one
     /// came, or the remote turns out to have none. Default 1,024.
     pub feeds_asked: usize,
+    /// What one session may bring, unless its [`Policy`](crate::Policy) says otherwise.
+    pub peer: PeerLimits,
     /// Requests that a remote may have waiting for one feed. JS has up to 32 in flight, we 256. Default 4,096; one more ends its session.
     pub requests_queued: usize,
     /// Wants that a remote may have waiting for one feed. JS has up to 16. Default 64; one more ends its session.
@@ -78,12 +80,31 @@ pub struct Limits {
     pub hole_ranges: usize,
 }
 
+/// What a remote may bring in one session. At either bound the session goes on: the remote is served, and nothing more is fetched from
+/// it that the bound is for. [`PeerEvent::LimitReached`](crate::PeerEvent::LimitReached) tells it once, as an error whose fault is
+/// [`Fault::Limit`](multifeed_proto::Fault::Limit).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerLimits {
+    /// Feeds that were not in the store, and get their place there by its blocks (`peer.feeds`). Those that are here by then go on.
+    /// Default 65,536.
+    pub feeds: usize,
+    /// Bytes of blocks, of all feeds together (`peer.bytes`): the block that reaches it is the last one that is kept. No bound by default.
+    pub bytes: u64,
+}
+
+impl Default for PeerLimits {
+    fn default() -> Self {
+        Self { feeds: 65_536, bytes: u64::MAX }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
             feeds: 65_536,
             feeds_offered: 65_536,
             feeds_asked: 1_024,
+            peer: PeerLimits::default(),
             requests_queued: 4_096,
             wants_queued: 64,
             announcements_queued: 256,

@@ -62,6 +62,14 @@ impl Offers {
         self.waiting.insert(key);
     }
 
+    /// Nothing that waits is to have its turn: what that was.
+    pub(crate) fn take_waiting(&mut self) -> BTreeSet<FeedKey> {
+        let mut waiting = std::mem::take(&mut self.waiting);
+        // What is quiet was open before, and may be answered.
+        waiting.retain(|key| !self.quiet.contains_key(key));
+        waiting
+    }
+
     /// The feed whose turn it is, where fewer than `limit` are asked for.
     pub(crate) fn next(&mut self, limit: usize) -> Option<FeedKey> {
         (self.asked.len() < limit).then(|| self.waiting.pop_first()).flatten()

@@ -9,9 +9,11 @@ use multifeed_proto::{Command, FeedKey, RemoteHandshake, Root, Scope, SessionErr
 use crate::answers::Answers;
 use crate::error::StoreError;
 use crate::in_step::InStep;
+use crate::limits::PeerLimits;
 use crate::multifeed::{FeedId, message_cost};
 use crate::offers::{Offers, Quiet};
 use crate::peer::{Peer, PeerOptions, Sent, Standing};
+use crate::policy::Remote;
 use crate::replicate::{PeerEvent, Replicate, SyncError, SyncTotals};
 use crate::sparse_bits::SparseBits;
 use crate::state::{Meter, Moved, SyncState};
@@ -36,6 +38,19 @@ pub(crate) struct Peering {
     pub(crate) handshake_hash: Option<[u8; 64]>,
     /// What the remote offered and nobody here holds.
     pub(crate) offers: Offers,
+    /// The remote, once it is known.
+    pub(crate) remote: Option<Box<Remote>>,
+    pub(crate) remote_public_key: [u8; 32],
+    /// What it may bring.
+    pub(crate) limits: PeerLimits,
+    /// Feeds of its that were new here.
+    pub(crate) feeds_brought: usize,
+    /// The application was told that it brought as many bytes as it may.
+    pub(crate) told_sated: bool,
+    /// And as many feeds.
+    pub(crate) told_full: bool,
+    /// Feeds that were left out of the list that the remote told them in last.
+    pub(crate) declined: SparseBits,
     pub(crate) totals: SyncTotals,
     /// When the remote answered, of whatever feed.
     pub(crate) answers: Answers,
@@ -109,6 +124,13 @@ impl Peering {
             in_step_told: false,
             handshake_hash: None,
             offers: Offers::default(),
+            remote: None,
+            remote_public_key: [0; 32],
+            limits: PeerLimits::default(),
+            feeds_brought: 0,
+            told_sated: false,
+            told_full: false,
+            declined: SparseBits::default(),
             totals: SyncTotals::default(),
             answers: Answers::default(),
             events: VecDeque::new(),
@@ -170,6 +192,11 @@ impl Peering {
             self.stage = Stage::Running;
             // JS tells the option only where it was given.
             self.remote_live = Some(handshake.live.unwrap_or(false));
+            let remote = Remote { public_key: self.remote_public_key, handshake: handshake.clone() };
+            if let Some(limits) = self.options.policy.as_ref().and_then(|policy| policy.limits(&remote)) {
+                self.limits = limits;
+            }
+            self.remote = Some(Box::new(remote));
         }
     }
 
@@ -203,7 +230,11 @@ impl Peering {
     /// Offers feeds to the remote.
     pub(crate) fn offer(&mut self, keys: Vec<FeedKey>) {
         self.exchange.offers_unanswered += 1;
-        self.commands.push_back(Command::Offer { root: self.root, keys });
+        let fields = match (&self.options.policy, &self.remote) {
+            (Some(policy), Some(remote)) => policy.fields(&keys, remote),
+            _ => None,
+        };
+        self.commands.push_back(Command::Offer { root: self.root, keys, fields });
     }
 
     /// Answers the remote's offer.
@@ -275,11 +306,26 @@ impl Peering {
         Some(peer)
     }
 
-    /// The remote closed a quiet channel.
-    pub(crate) fn forget(&mut self, key: &FeedKey) {
-        if let Some(quiet) = self.offers.forget(key) {
-            self.channels.remove(&quiet.token);
-        }
+    /// A quiet channel is closed. Its name, where there is one.
+    pub(crate) fn forget(&mut self, key: &FeedKey) -> Option<Token> {
+        let token = self.offers.forget(key)?.token;
+        self.channels.remove(&token);
+        Some(token)
+    }
+
+    /// Has a command done before anything of the feeds.
+    pub(crate) fn command_now(&mut self, command: Command) {
+        self.commands.push_back(command);
+    }
+
+    /// Whether the remote brought as many bytes as it may.
+    pub(crate) fn is_sated(&self) -> bool {
+        self.totals.bytes_received >= self.limits.bytes
+    }
+
+    /// Whether it brought as many new feeds as it may.
+    pub(crate) fn is_full(&self) -> bool {
+        self.feeds_brought >= self.limits.feeds
     }
 
     /// Has a command of the application's extensions done.

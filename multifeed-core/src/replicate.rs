@@ -1,9 +1,12 @@
 //! What an application asks of a session, and what it is told of it.
 
+use std::sync::Arc;
+
 use multifeed_proto::{Config, FeedKey, Json, RemoteHandshake, SessionError};
 
 use crate::error::{Conflict, StoreError};
 use crate::holes::FeedHoles;
+use crate::policy::Policy;
 use crate::reconcile::EXTENSION;
 use crate::state::SyncState;
 
@@ -23,6 +26,8 @@ pub struct Replicate {
     /// Whether to find out first, with a remote that does so too, which feeds differ, and to speak of those alone (see
     /// [`reconcile`](crate::reconcile)). By default yes, unless nothing is served. JS peers do not notice.
     pub reconcile: Option<bool>,
+    /// What this session tells and takes, in place of what the store's [`Options::policy`](crate::Options::policy) says.
+    pub policy: Option<Arc<dyn Policy>>,
     /// What the remote's application is told in the multifeed handshake.
     pub user_data: Option<Json>,
 }
@@ -31,6 +36,21 @@ impl Replicate {
     /// Replication that goes on until one side ends it.
     pub fn live() -> Self {
         Self { live: true, ..Self::default() }
+    }
+
+    /// As it is, with nothing served: blocks are only fetched.
+    pub fn download_only(self) -> Self {
+        Self { upload: Some(false), ..self }
+    }
+
+    /// As it is, with nothing fetched: blocks are only served.
+    pub fn upload_only(self) -> Self {
+        Self { download: Some(false), ..self }
+    }
+
+    /// As it is, with this policy in place of the store's.
+    pub fn with_policy(self, policy: impl Policy + 'static) -> Self {
+        Self { policy: Some(Arc::new(policy)), ..self }
     }
 
     /// Sets in a session's configuration what is to be said of it from the start.
@@ -74,6 +94,9 @@ pub enum PeerEvent {
         /// [`Limits::feeds_offered`](crate::Limits::feeds_offered).
         limit: usize,
     },
+    /// The remote brought as much as it may ([`PeerLimits`](crate::PeerLimits)), and nothing more that this bound is for is fetched from
+    /// it. A [`SessionError::Limit`], though the session goes on.
+    LimitReached(SessionError),
     /// A feed of the remote's was new here, and has its place in the store now: its first block came.
     Feed {
         /// The feed's key.

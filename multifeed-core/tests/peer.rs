@@ -29,7 +29,7 @@ impl Played {
         let mut played = Self { store, peer, now: Duration::ZERO };
         let ready = ready(remote_live);
         played.event(ready);
-        assert_eq!(played.commands(), [Command::Offer { root: Root::FIRST, keys: vec![] }]);
+        assert_eq!(played.commands(), [Command::Offer { root: Root::FIRST, keys: vec![], fields: None }]);
         played
     }
 
@@ -39,7 +39,7 @@ impl Played {
         let key = played.store.info(id).key;
         played.store.append(id, &blocks(count)).unwrap();
         played.store.commit(Duration::ZERO);
-        assert_eq!(played.commands(), [Command::Offer { root: Root::FIRST, keys: vec![key] }]);
+        assert_eq!(played.commands(), [Command::Offer { root: Root::FIRST, keys: vec![key], fields: None }]);
         (played, id, key)
     }
 
@@ -164,7 +164,7 @@ fn a_writer_serves_and_closes_when_the_reader_is_done() {
     assert_eq!(end[1..], [Command::Close { token: Token(0) }]);
     // The lists are not exchanged yet: no end before that.
     assert_eq!(played.commands(), []);
-    played.event(Event::Manifest { root: Root::FIRST, keys: vec![] });
+    played.event(Event::Manifest { root: Root::FIRST, keys: vec![], fields: None });
     assert_eq!(played.commands(), [Command::Request { root: Root::FIRST, keys: vec![] }]);
     played.event(Event::Replicate { root: Root::FIRST, keys: vec![], origin: Origin::Remote });
     // Two offers went out, one of them was answered.
@@ -177,7 +177,7 @@ fn a_writer_serves_and_closes_when_the_reader_is_done() {
 fn a_reader_wants_requests_stores_and_says_that_it_is_done() {
     let mut played = Played::new(Replicate::default(), false);
     let key = KeyPair::from_seed(&[1; 32]).public_key();
-    played.event(Event::Manifest { root: Root::FIRST, keys: vec![key] });
+    played.event(Event::Manifest { root: Root::FIRST, keys: vec![key], fields: None });
     assert_eq!(played.commands(), [Command::Request { root: Root::FIRST, keys: vec![key] }]);
     let opened = played.open(key);
     assert_eq!(messages(opened), [Message::Want { start: 0, length: MI }]);

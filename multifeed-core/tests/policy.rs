@@ -96,7 +96,7 @@ impl Played {
 
     /// The remote offers feeds, and agrees to what is requested of them: how many those are.
     fn offer(&mut self, keys: Vec<FeedKey>) -> usize {
-        self.event(Event::Manifest { root: Root::FIRST, keys });
+        self.event(Event::Manifest { root: Root::FIRST, keys, fields: None });
         let commands = self.commands();
         let [Command::Request { keys, .. }] = &commands[..] else { panic!("{commands:?}") };
         let requested = keys.len();

@@ -20,8 +20,15 @@ use multifeed_proto::{
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-const PLAIN: Replicate =
-    Replicate { live: false, download: None, upload: None, sparse: None, reconcile: Some(false), user_data: None };
+const PLAIN: Replicate = Replicate {
+    live: false,
+    download: None,
+    upload: None,
+    sparse: None,
+    reconcile: Some(false),
+    policy: None,
+    user_data: None,
+};
 
 /// What a side sent: messages by their kind or extension, and how many.
 #[derive(Debug, Clone, Default)]
@@ -294,6 +301,7 @@ fn it_changes_nothing_of_what_is_synced() {
                 upload: flag(&mut rng),
                 sparse: Some(rng.random_range(0..4) == 0),
                 reconcile: Some(reconcile),
+                policy: None,
                 user_data: None,
             });
             let mut link = Link::new(&mut stores, [0, 1], options.clone(), Default::default());

@@ -56,11 +56,12 @@ pub use multifeed_proto as proto;
 
 pub use multifeed_core::{
     AppendError, Audit, Conflict, Durability, ExtensionError, FeedHoles, FeedSyncState, FileStorage, KeyPair,
-    MemoryStorage, Moved, Place, Recovered, Replicate, Storage, StoreError, StoreSyncState, SyncError, SyncState,
-    SyncTotals, VerifyStep, WantError,
+    MemoryStorage, Moved, PeerLimits, Place, Policy, Recovered, Remote, Replicate, Storage, StoreError, StoreSyncState,
+    SyncError, SyncState, SyncTotals, VerifyStep, WantError,
 };
 pub use multifeed_proto::{
-    DEFAULT_ROOT_KEY, DiscoveryKey, Fault, FeedKey, Json, Node, RemoteHandshake, Role, SessionError, StaticKeyPair,
+    DEFAULT_ROOT_KEY, DiscoveryKey, Fault, FeedKey, Json, ManifestFields, Node, RemoteHandshake, Role, SessionError,
+    StaticKeyPair,
 };
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

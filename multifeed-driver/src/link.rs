@@ -231,7 +231,10 @@ pub(crate) fn pinned_bytes(event: &Event) -> usize {
         Event::Message { message: Message::Data(data), .. } => data.value.as_ref().map_or(0, |value| value.len()),
         Event::Message { message: Message::Have(have), .. } => have.bitfield.as_ref().map_or(0, |bits| bits.len()),
         Event::Message { message: Message::Extension { body, .. }, .. } | Event::Extension { body, .. } => body.len(),
-        Event::Manifest { keys, .. } | Event::Replicate { keys, .. } => 32 * keys.len(),
+        Event::Manifest { keys, fields, .. } => {
+            32 * keys.len() + fields.as_ref().map_or(0, |fields| fields.json().as_str().len())
+        }
+        Event::Replicate { keys, .. } => 32 * keys.len(),
         _ => 0,
     }
 }

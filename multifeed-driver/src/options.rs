@@ -68,6 +68,12 @@ impl Options {
         self.multifeed.durability = durability;
         self
     }
+
+    /// As they are, with this policy: what sessions tell and take, where they have none of their own.
+    pub fn with_policy(mut self, policy: impl multifeed_core::Policy + 'static) -> Self {
+        self.multifeed.policy = Some(std::sync::Arc::new(policy));
+        self
+    }
 }
 
 impl Default for Options {

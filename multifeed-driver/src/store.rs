@@ -432,6 +432,7 @@ impl<S: Storage> Store<S> {
                 PeerEvent::RemoteFeeds { keys } => SyncEvent::RemoteFeeds { keys },
                 PeerEvent::Feed { key, name } => SyncEvent::Feed { key, name },
                 PeerEvent::OffersRefused { feeds, limit } => SyncEvent::OffersRefused { feeds, limit },
+                PeerEvent::LimitReached(error) => SyncEvent::LimitReached(error),
                 PeerEvent::TooLarge { key, index, size } => SyncEvent::TooLarge { key, index, size },
                 PeerEvent::Conflict { key, conflict } => SyncEvent::Conflict { key, conflict },
                 PeerEvent::Progress(progress) => SyncEvent::Progress(progress),

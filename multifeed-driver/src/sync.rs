@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 
 use futures_core::Stream;
 use multifeed_core::{Conflict, ExtensionError, SyncError, SyncState, SyncTotals};
-use multifeed_proto::{Command, FeedKey, RemoteHandshake};
+use multifeed_proto::{Command, FeedKey, RemoteHandshake, SessionError};
 
 use crate::extension::StreamExtension;
 use crate::hub::Hub;
@@ -59,6 +59,9 @@ pub enum SyncEvent {
         /// [`Limits::feeds_offered`](multifeed_core::Limits::feeds_offered).
         limit: usize,
     },
+    /// The remote brought as much as it may ([`PeerLimits`](crate::PeerLimits)): nothing more that this bound is for is fetched from it, and
+    /// the session goes on. Once for each bound.
+    LimitReached(SessionError),
     /// A block that is too large for any message was asked for, and not sent.
     TooLarge {
         /// The feed.

@@ -94,7 +94,7 @@ impl Peer {
     fn handle(&mut self, event: Event) {
         match event {
             Event::Ready { root, .. } => self.session.offer_feeds(root, self.offers.as_slice()),
-            Event::Manifest { root, keys } => self.session.request_feeds(root, &keys),
+            Event::Manifest { root, keys, .. } => self.session.request_feeds(root, &keys),
             Event::Replicate { keys, .. } => keys.iter().for_each(|key| self.session.open_channel(Token(0), *key)),
             Event::Opened { token } if self.offers.is_some() => {
                 for start in 0..MESSAGES {

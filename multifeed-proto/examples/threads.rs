@@ -134,7 +134,7 @@ fn writer(feed: FeedKey) -> Handler {
 fn reader() -> Handler {
     Box::new(move |session, event| match event {
         Event::Ready { root, .. } => session.offer_feeds(*root, &[]),
-        Event::Manifest { root, keys } => {
+        Event::Manifest { root, keys, .. } => {
             println!("reader: {} feeds are offered", keys.len());
             session.request_feeds(*root, keys);
         }

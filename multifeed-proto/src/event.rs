@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use crate::config::RootConfig;
 use crate::error::SessionError;
+use crate::exchange::ManifestFields;
 use crate::json::Json;
 use crate::key::{DiscoveryKey, FeedKey};
 use crate::trace::Scope;
@@ -76,6 +77,8 @@ pub enum Event {
         root: Root,
         /// The offered feeds.
         keys: Vec<FeedKey>,
+        /// What the remote's application says of them.
+        fields: Option<ManifestFields>,
     },
     /// Both sides agreed to replicate these feeds: open their channels. Sorted, without duplicates; it comes also when empty
     /// (JS's `remote-feeds` event is the one of [`Origin::Remote`]).
@@ -176,12 +179,14 @@ pub enum Command {
         /// Its key, and what our handshake says.
         config: RootConfig,
     },
-    /// [`Session::offer_feeds`](crate::Session::offer_feeds)
+    /// [`Session::offer_feeds_with`](crate::Session::offer_feeds_with)
     Offer {
         /// The multifeed.
         root: Root,
         /// The feeds.
         keys: Vec<FeedKey>,
+        /// What is said of them.
+        fields: Option<ManifestFields>,
     },
     /// [`Session::request_feeds`](crate::Session::request_feeds)
     Request {
@@ -254,7 +259,8 @@ impl Command {
     /// About how many bytes it takes in the output; what it counts against [`send_credit`](crate::Session::send_credit).
     pub fn size(&self) -> usize {
         match self {
-            Self::Offer { keys, .. } | Self::Request { keys, .. } => 32 + 67 * keys.len(),
+            Self::Offer { keys, fields, .. } => 32 + 67 * keys.len() + fields.as_ref().map_or(0, ManifestFields::len),
+            Self::Request { keys, .. } => 32 + 67 * keys.len(),
             Self::Open { .. } => 80,
             Self::OpenRoot { config, .. } => 256 + config.user_data.as_ref().map_or(0, |json| json.as_str().len()),
             Self::Send { message, .. } => 16 + message.encoded_len(),

@@ -32,6 +32,11 @@ impl Json {
     pub(crate) fn from_raw(raw: &RawValue) -> Self {
         Self(raw.to_owned())
     }
+
+    /// An object that was put together of names and values; null where it is none after all.
+    pub(crate) fn object(text: &str) -> Self {
+        Self::new(text).unwrap_or_else(|| Self(RawValue::NULL.to_owned()))
+    }
 }
 
 impl From<Json> for Bytes {

@@ -71,7 +71,7 @@
 //!     for event in turn(&mut alice, &mut bob, now) {
 //!         match event {
 //!             Event::Ready { root, .. } => bob.offer_feeds(root, &[]),
-//!             Event::Manifest { root, keys } => bob.request_feeds(root, &keys),
+//!             Event::Manifest { root, keys, .. } => bob.request_feeds(root, &keys),
 //!             Event::Replicate { keys, .. } => {
 //!                 for (token, key) in (0..).zip(keys) {
 //!                     bob.open_channel(Token(token), key);
@@ -158,6 +158,7 @@ pub mod wire;
 pub use config::{Config, Role, RootConfig, StaticKeyPair};
 pub use error::{ExchangeError, Fault, FrameError, HandshakeError, MessageError, Phase, SessionError};
 pub use event::{Command, Event, Origin, RemoteHandshake, Root, Token};
+pub use exchange::ManifestFields;
 pub use json::Json;
 pub use key::{DEFAULT_ROOT_KEY, DiscoveryKey, FeedKey, ParseKeyError};
 pub use limits::Limits;

@@ -14,11 +14,11 @@
 ///   large as what was read into it;
 /// - 3 × (`reply_bytes` + `output_bytes` + `message_bytes`) for what waits to be sent;
 /// - 400 bytes × `channels`, and as much again for those that we opened too; 96 bytes × `manifest_keys` for the lists that came before the handshake and the one that is read;
-///   2 × `handshake_bytes`; 4 × `options_bytes`; and 1 MiB for all the rest.
+///   2 × `handshake_bytes`; 4 × `options_bytes`; 16 × `manifest_fields_bytes`, since each may be a letter and a digit; and 1 MiB for all the rest.
 ///
 /// What the caller offered and requested, and its commands that wait, come on top: 100 bytes or less for each key. So do, for each
-/// multifeed after the first, 4 × `options_bytes`, `handshake_bytes` and 96 bytes × `manifest_keys` for what came before its
-/// handshake; and 4 × `options_bytes` for each feed's channel with an extension of the application's. Events that
+/// multifeed after the first, 4 × `options_bytes`, `handshake_bytes`, 2 × `manifest_fields_bytes` and 96 bytes × `manifest_keys` for
+/// what came before its handshake; and 4 × `options_bytes` for each feed's channel with an extension of the application's. Events that
 /// were polled are the caller's. `tests/limits.rs` measures it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -41,6 +41,9 @@ pub struct Limits {
     /// Keys in one MANIFEST, REQUEST_FEEDS or REPLICATE_FEEDS message, and in all that come before the remote's handshake.
     /// Default 100,000.
     pub manifest_keys: usize,
+    /// Bytes of what a MANIFEST says beside its keys, names and values, and of all that comes before the remote's handshake. Default
+    /// 256 KiB.
+    pub manifest_fields_bytes: usize,
     /// Keys in all MANIFEST messages of a session, for each multifeed. Default 1,000,000.
     pub offers_total: u64,
     /// Feed-list messages that may come before the remote's handshake. Default 64.
@@ -68,6 +71,7 @@ impl Default for Limits {
             options_bytes: 65_536,
             handshake_bytes: 1024 * 1024,
             manifest_keys: 100_000,
+            manifest_fields_bytes: 262_144,
             offers_total: 1_000_000,
             early_messages: 64,
             events: 512,

@@ -94,7 +94,7 @@ fn replay(conversation: &Value, role: Role) {
         while let Some(event) = session.poll_event() {
             match &event {
                 Event::Ready { root, .. } => session.offer_feeds(*root, &[feed(&our_feeds, *root)]),
-                Event::Manifest { root, keys } => session.request_feeds(*root, keys),
+                Event::Manifest { root, keys, .. } => session.request_feeds(*root, keys),
                 Event::Replicate { keys, .. } => {
                     for key in keys {
                         session.open_channel(Token(opened.len() as u64), *key);
@@ -115,7 +115,7 @@ fn replay(conversation: &Value, role: Role) {
     for root in (0..).map(Root).take(roots.len()) {
         let ready = |event: &Event| matches!(event, Event::Ready { root: of, .. } if *of == root);
         assert!(events.iter().any(ready), "{name}: {root:?} is not ready");
-        has(Event::Manifest { root, keys: vec![feed(&their_feeds, root)] });
+        has(Event::Manifest { root, keys: vec![feed(&their_feeds, root)], fields: None });
         has(Event::Replicate { root, keys: vec![feed(&our_feeds, root)], origin: Origin::Local });
         has(Event::Replicate { root, keys: vec![feed(&their_feeds, root)], origin: Origin::Remote });
     }

@@ -57,7 +57,7 @@ fn an_extension_of_the_stream() {
     pair.a.session.offer_feeds(Root::FIRST, &[key(2)]);
     pair.run();
     assert_eq!(heard(&pair.b)[1..], [(Scope::Stream, "A", &[0, 255][..]), (Scope::Stream, "peer-id", &[])]);
-    assert!(pair.b.events.contains(&Event::Manifest { root: Root::FIRST, keys: vec![key(2)] }));
+    assert!(pair.b.events.contains(&Event::Manifest { root: Root::FIRST, keys: vec![key(2)], fields: None }));
 }
 
 #[test]
@@ -203,7 +203,7 @@ fn the_remotes_key_is_accepted_or_not() {
     assert_eq!(sent, 1 + 58 + 1 + 90);
     pair.a.session.accept();
     pair.run_until(Duration::from_secs(2));
-    assert!(pair.b.events.contains(&Event::Manifest { root: Root::FIRST, keys: vec![key(1)] }));
+    assert!(pair.b.events.contains(&Event::Manifest { root: Root::FIRST, keys: vec![key(1)], fields: None }));
     pair.a.session.accept();
     pair.run_until(Duration::from_secs(60));
     assert!(pair.a.closed().is_none());

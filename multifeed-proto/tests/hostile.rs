@@ -357,7 +357,7 @@ fn a_manifest_before_the_handshake_and_extensions_before_options() {
     peer.open(1, DEFAULT_ROOT_KEY).unwrap();
     let events = peer.events();
     assert!(
-        matches!(&events[..], [Event::Ready { .. }, Event::Manifest { root: Root::FIRST, keys }] if keys[..] == [key(1)]),
+        matches!(&events[..], [Event::Ready { .. }, Event::Manifest { root: Root::FIRST, keys, .. }] if keys[..] == [key(1)]),
         "{events:?}"
     );
 }

@@ -482,6 +482,26 @@ fn manifests_of_many_keys() {
 }
 
 #[test]
+fn manifests_of_many_fields() {
+    alone(|| {
+        let limits = Limits::default();
+        let manifest = |count: usize| {
+            let members: String = (0..count).map(|n| format!(",\"{n:x}\":1")).collect();
+            wire(0, kind::EXTENSION, format!("\x01{{\"keys\":[]{members}}}").as_bytes())
+        };
+        // Short names and short values: what is kept most of beside them.
+        let mut flood = Flood::ready(Config::default());
+        let fits = manifest(28_000);
+        let (sent, peak, _) = measure(|| flood.send(&fits));
+        assert!(sent);
+        under("28,000 fields", peak, 16 * limits.manifest_fields_bytes + BASE);
+        let mut flood = Flood::ready(Config::default());
+        assert!(!flood.send(&manifest(40_000)));
+        assert_eq!(flood.limit(), "manifest_fields_bytes");
+    });
+}
+
+#[test]
 fn a_manifest_takes_time_in_proportion() {
     alone(|| {
         let time = |count: u32| {

@@ -164,7 +164,7 @@ fn remote_frames(role: Role) -> impl Strategy<Value = Step> {
 fn commands() -> impl Strategy<Value = Command> {
     let keys = || prop::collection::vec((1u8..5).prop_map(key), 0..4);
     prop_oneof![
-        2 => keys().prop_map(|keys| Command::Offer { root: Root::FIRST, keys }),
+        2 => keys().prop_map(|keys| Command::Offer { root: Root::FIRST, keys, fields: None }),
         2 => keys().prop_map(|keys| Command::Request { root: Root::FIRST, keys }),
         4 => (0u64..4, 1u8..5).prop_map(|(token, n)| Command::Open { token: Token(token), key: key(n) }),
         4 => (0u64..4, 0u64..9).prop_map(|(token, n)| Command::Send { token: Token(token), message: have(n) }),

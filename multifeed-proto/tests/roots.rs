@@ -90,8 +90,8 @@ fn lists_of_different_multifeeds_do_not_mix() {
     a.session.request_feeds(Root(1), &[]);
     pair.run();
     let has = |side: &Side, event: Event| assert!(side.events.contains(&event), "{event:?} in {:?}", side.events);
-    has(&pair.b, Event::Manifest { root: Root(1), keys: vec![key(10), key(11)] });
-    has(&pair.b, Event::Manifest { root: Root(0), keys: vec![key(20)] });
+    has(&pair.b, Event::Manifest { root: Root(1), keys: vec![key(10), key(11)], fields: None });
+    has(&pair.b, Event::Manifest { root: Root(0), keys: vec![key(20)], fields: None });
     has(&pair.a, Event::Replicate { root: Root(0), keys: vec![key(10)], origin: Origin::Local });
     has(&pair.a, Event::Replicate { root: Root(1), keys: vec![key(20)], origin: Origin::Local });
     has(&pair.b, Event::Replicate { root: Root(1), keys: vec![key(10)], origin: Origin::Remote });
@@ -239,7 +239,7 @@ fn a_multifeed_6_is_answered_on_channel_0_also_where_we_have_several() {
     peer.session.offer_feeds(Root(1), &[key(5)]);
     assert_eq!(peer.frames()[0].channel, 0);
     peer.extension(1, &format!(r#"{{"keys":["{}"]}}"#, key(7))).unwrap();
-    assert_eq!(peer.events(), [Event::Manifest { root: Root(1), keys: vec![key(7)] }]);
+    assert_eq!(peer.events(), [Event::Manifest { root: Root(1), keys: vec![key(7)], fields: None }]);
 }
 
 #[test]
@@ -278,7 +278,7 @@ fn one_of_several_can_be_closed_and_opened_again() {
     // The other one never noticed.
     pair.a.session.offer_feeds(Root(0), &[key(9)]);
     pair.run();
-    assert_eq!(pair.b.events.last(), Some(&Event::Manifest { root: Root(0), keys: vec![key(9)] }));
+    assert_eq!(pair.b.events.last(), Some(&Event::Manifest { root: Root(0), keys: vec![key(9)], fields: None }));
 }
 
 #[test]
@@ -314,7 +314,7 @@ fn one_that_leaves_takes_its_feeds_along_and_the_remote_is_told() {
     pair.a.session.open_root(Root(4), RootConfig::new(key(2)));
     pair.b.session.open_root(Root(5), RootConfig::new(key(2)));
     pair.run();
-    assert!(pair.b.events.contains(&Event::Manifest { root: Root(1), keys: vec![key(10)] }));
+    assert!(pair.b.events.contains(&Event::Manifest { root: Root(1), keys: vec![key(10)], fields: None }));
     assert!(pair.b.events.contains(&Event::Message { token: Token::new(Root(1), 7), message: have }));
     assert_eq!((ready(&pair.a), ready(&pair.b)), (vec![1, 2, 4], vec![1, 3, 5]));
 }
@@ -551,7 +551,7 @@ fn lists_of_one_multifeed_on_the_channel_of_another() {
     peer.events();
     peer.extension(1, &manifest(30)).unwrap();
     peer.frame(2, kind::EXTENSION, &[&[1], manifest(40).as_bytes()].concat()).unwrap();
-    let told = |n, key| Event::Manifest { root: Root(n), keys: vec![key] };
+    let told = |n, key| Event::Manifest { root: Root(n), keys: vec![key], fields: None };
     assert_eq!(peer.events(), [told(0, key(30)), told(1, key(40))]);
     // And nobody's on the channel of a feed, or on none.
     peer.open(3, key(9)).unwrap();

@@ -56,7 +56,7 @@ fn a_whole_conversation() {
 
     for (side, theirs, ours) in [(&pair.a, vec![y, z], vec![x, y]), (&pair.b, vec![x, y], vec![y, z])] {
         let has = |event: Event| assert!(side.events.contains(&event), "{event:?} in {:?}", side.events);
-        has(Event::Manifest { root: Root::FIRST, keys: theirs.clone() });
+        has(Event::Manifest { root: Root::FIRST, keys: theirs.clone(), fields: None });
         has(Event::Replicate { root: Root::FIRST, keys: theirs, origin: Origin::Remote });
         has(Event::Replicate { root: Root::FIRST, keys: ours, origin: Origin::Local });
         for feed in shared() {
@@ -224,7 +224,7 @@ fn commands_before_the_handshake_and_after_the_end() {
     pair.run();
     for side in [&mut pair.a, &mut pair.b] {
         let has = |event: Event| assert!(side.events.contains(&event), "{event:?} in {:?}", side.events);
-        has(Event::Manifest { root: Root::FIRST, keys: vec![key(1)] });
+        has(Event::Manifest { root: Root::FIRST, keys: vec![key(1)], fields: None });
         has(Event::Replicate { root: Root::FIRST, keys: vec![key(1)], origin: Origin::Remote });
         has(Event::Opened { token: Token(1) });
         has(Event::RootClosed { root: Root::FIRST, error: None });

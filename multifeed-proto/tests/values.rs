@@ -199,10 +199,16 @@ fn deeply_nested_json() {
             let mut peer = Peer::ready(Role::Responder, Config::default());
             let error = peer.extension(3, &nested).unwrap_err();
             assert_eq!(error.code(), "ERR_FEED_EXCHANGE");
-            // Beside a list it is passed over.
+            // Beside a list it is the application's.
             let mut peer = Peer::ready(Role::Responder, Config::default());
-            peer.extension(1, &format!(r#"{{"x":{nested},"keys":[]}}"#)).unwrap();
-            assert_eq!(peer.events(), [Event::Manifest { root: Root::FIRST, keys: vec![] }]);
+            match peer.extension(1, &format!(r#"{{"x":{nested},"keys":[]}}"#)) {
+                Ok(()) => {
+                    let events = peer.events();
+                    let [Event::Manifest { fields: Some(fields), .. }] = &events[..] else { panic!("{events:?}") };
+                    assert_eq!(fields.get("x").unwrap().as_str(), nested);
+                }
+                Err(error) => assert_eq!(error.code(), "ERR_LIMIT", "{depth}: {error}"),
+            }
         }
     }
 }
@@ -213,7 +219,7 @@ fn keys_in_the_wrong_case_and_twice() {
     let (lower, other) = (key(0xab).to_string(), key(0xcd).to_string());
     let (upper, mixed) = (lower.to_uppercase(), lower.replacen('a', "A", 7));
     peer.extension(1, &format!(r#"{{"keys":["{upper}","{other}","{lower}","{mixed}","{other}"]}}"#)).unwrap();
-    assert_eq!(peer.events(), [Event::Manifest { root: Root::FIRST, keys: vec![key(0xab), key(0xcd)] }]);
+    assert_eq!(peer.events(), [Event::Manifest { root: Root::FIRST, keys: vec![key(0xab), key(0xcd)], fields: None }]);
     // Each of them is the same feed to whom it was offered.
     peer.session.offer_feeds(Root::FIRST, &[key(0xab)]);
     peer.extension(3, &format!(r#"["{upper}","{lower}"]"#)).unwrap();

@@ -96,7 +96,7 @@ fn replay(role: Role) {
         while let Some(event) = session.poll_event() {
             match &event {
                 Event::Ready { .. } => session.offer_feeds(Root::FIRST, &[feed]),
-                Event::Manifest { root: Root::FIRST, keys } => session.request_feeds(Root::FIRST, keys),
+                Event::Manifest { root: Root::FIRST, keys, .. } => session.request_feeds(Root::FIRST, keys),
                 Event::Replicate { origin: Origin::Remote, keys, .. } => session.open_channel(Token(7), keys[0]),
                 _ => {}
             }
@@ -122,7 +122,7 @@ fn replay(role: Role) {
     };
     assert_eq!((version.as_str(), client.as_str()), ("4.0.0", "MULTIFEED"));
     expected.push(ready);
-    expected.push(Event::Manifest { root: Root::FIRST, keys: vec![feed] });
+    expected.push(Event::Manifest { root: Root::FIRST, keys: vec![feed], fields: None });
     expected.push(Event::Replicate { root: Root::FIRST, keys: vec![feed], origin: Origin::Local });
     expected.push(Event::Replicate { root: Root::FIRST, keys: vec![feed], origin: Origin::Remote });
     expected.push(Event::Opened { token: Token(7) });

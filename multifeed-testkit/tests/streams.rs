@@ -98,7 +98,7 @@ impl Stream {
     /// The feeds that the remote offers, once it does.
     fn manifest(&mut self, root: Root) -> Result<Vec<FeedKey>> {
         let is_it =
-            |event: &Event| matches!(event, Event::Manifest { root: at, keys } if *at == root && !keys.is_empty());
+            |event: &Event| matches!(event, Event::Manifest { root: at, keys, .. } if *at == root && !keys.is_empty());
         match self.until("Manifest", is_it)? {
             Event::Manifest { keys, .. } => Ok(keys),
             other => bail!("{other:?}"),
@@ -185,7 +185,7 @@ fn several(role: Role, ours: &[u8]) -> Result<()> {
     let late = write(&mut js, key(ours[1]), "late", "x");
     if writers.contains_key(&ours[1]) {
         let late = late?;
-        let is_it = |event: &Event| *event == Event::Manifest { root: Root(1), keys: vec![late] };
+        let is_it = |event: &Event| *event == Event::Manifest { root: Root(1), keys: vec![late], fields: None };
         stream.until("the late writer", is_it)?;
     }
     ensure!(!stream.is_closed(), "{:?}", stream.events);

@@ -430,8 +430,8 @@ mod mux {
         let [a, b, c, x] = [1, 2, 3, 9].map(|byte| FeedKey::new([byte; 32]));
         let mut replicated = [None, None];
         pump(&mut sessions(), |side, event| match (side, event) {
-            (0, Event::Ready { root, .. }) => Some(Command::Offer { root, keys: vec![a, b, c] }),
-            (1, Event::Manifest { root, keys }) => {
+            (0, Event::Ready { root, .. }) => Some(Command::Offer { root, keys: vec![a, b, c], fields: None }),
+            (1, Event::Manifest { root, keys, .. }) => {
                 assert_eq!(keys, [a, b, c]);
                 Some(Command::Request { root, keys: vec![a, c, x] })
             }

@@ -88,7 +88,7 @@ impl Side {
         self.watch.told(&command);
         match &mut command {
             // What is offered to a multifeed that is not there yet is nobody's.
-            Command::Offer { root, keys } if *root == Root::FIRST || self.roots.contains(root) => {
+            Command::Offer { root, keys, .. } if *root == Root::FIRST || self.roots.contains(root) => {
                 self.offers.entry(*root).or_default().push(keys.iter().copied().collect());
                 self.offered.extend(keys.iter().map(|key| (*root, *key)));
             }
@@ -127,7 +127,7 @@ impl Side {
         let Some(event) = self.session.poll_event() else { return false };
         self.watch.event(&event);
         match event {
-            Event::Manifest { root, keys } => {
+            Event::Manifest { root, keys, .. } => {
                 let count = self.manifests.entry(root).or_default();
                 let offer =
                     remote.offers.get(&root).and_then(|offers| offers.get(*count)).expect("an offer of the remote's");

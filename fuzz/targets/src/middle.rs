@@ -93,7 +93,7 @@ impl Side {
         self.watch.event(&event);
         match event {
             Event::Ready { root, .. } => self.session.offer_feeds(root, &self.offers),
-            Event::Manifest { root, keys } => self.session.request_feeds(root, &keys),
+            Event::Manifest { root, keys, .. } => self.session.request_feeds(root, &keys),
             Event::Replicate { keys, .. } => {
                 for key in keys {
                     if !self.opened.contains(&key) {

@@ -291,7 +291,7 @@ impl Told {
         let keys = |keys: &[u8]| keys.iter().map(|n| key(*n)).collect();
         let send = |token: u8, message| Command::Send { token: Token((token & 7).into()), message };
         match self {
-            Self::Offer { root: n, keys: list } => Command::Offer { root: root(*n), keys: keys(list) },
+            Self::Offer { root: n, keys: list } => Command::Offer { root: root(*n), keys: keys(list), fields: None },
             Self::Request { root: n, keys: list } => Command::Request { root: root(*n), keys: keys(list) },
             Self::Open { token, key: n } => Command::Open { token: Token((token & 7).into()), key: key(*n) },
             Self::Close { token } => Command::Close { token: Token((token & 7).into()) },
@@ -351,7 +351,7 @@ impl Watch {
                 assert!(!self.failed.contains(root), "failed twice");
                 self.failed.push(*root);
             }
-            Event::Manifest { root, keys } | Event::Replicate { root, keys, .. } => {
+            Event::Manifest { root, keys, .. } | Event::Replicate { root, keys, .. } => {
                 assert!(self.ready.contains(root) && !self.failed.contains(root), "{event:?} before Ready");
                 assert!(keys.is_sorted_by(|a, b| a < b), "{event:?}");
             }

@@ -70,8 +70,9 @@ impl<S: Storage> Multifeed<S> {
 
     fn begin_reconciling(&mut self, id: PeerId, handshake_hash: [u8; 64]) {
         self.sync_all_before_serving();
-        // What is not served to anyone is offered as ever, and not compared.
-        let compared = self.feeds().filter(|&feed| self.slot(feed).upload != Some(false));
+        // What is not served to anyone is offered as ever, and not compared; what is not offered to this remote is neither.
+        let offered = |feed: FeedId| self.slot(feed).upload != Some(false) && self.may_feed(id, feed).offer;
+        let compared = self.feeds().filter(|&feed| offered(feed));
         let state = |feed: FeedId| {
             let slot = &self.slot(feed).feed;
             (feed, slot.discovery_key(), slot.served_len(), slot.served_runs())
@@ -85,9 +86,10 @@ impl<S: Storage> Multifeed<S> {
 
     /// Offers what the remote does not know to be here. An empty offer goes too: the remote waits for it.
     fn offer_rest(&mut self, id: PeerId) {
+        let offered: Vec<FeedId> = self.catalog.feeds().filter(|&feed| self.may_feed(id, feed).offer).collect();
         let Some(peering) = self.peerings.get_mut(&id) else { return };
         let mut keys = Vec::new();
-        for feed in self.catalog.feeds() {
+        for feed in offered {
             peering.known.insert(u64::from(feed.0));
             if !peering.in_step.contains(feed) {
                 keys.push(self.feeds[feed.0 as usize].feed.key());

@@ -8,12 +8,14 @@ mod extensions;
 mod in_use;
 mod lone;
 mod offered;
+mod policy;
 mod reads;
 mod sessions;
 mod state;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -34,6 +36,7 @@ use crate::key_pair::KeyPair;
 use crate::limits::Limits;
 use crate::news::FeedNews;
 use crate::peering::Peering;
+use crate::policy::Policy;
 use crate::sparse_bits::SparseBits;
 use crate::state::Moved;
 use crate::storage::{FileKind, Slot, Storage};
@@ -59,6 +62,8 @@ pub struct Options {
     pub sparse: bool,
     /// What a power cut may take. By default what JS may lose.
     pub durability: Durability,
+    /// What sessions tell and take, where they have no policy of their own. By default everything, as in JS.
+    pub policy: Option<Arc<dyn Policy>>,
 }
 
 /// What a feed is and holds.
@@ -123,6 +128,7 @@ pub struct Multifeed<S> {
     storage: S,
     limits: Limits,
     durability: Durability,
+    policy: Option<Arc<dyn Policy>>,
     journal: Journal,
     evidence: Evidence,
     #[expect(
@@ -246,6 +252,7 @@ impl<S: Storage> Multifeed<S> {
             storage,
             limits: options.limits,
             durability: options.durability,
+            policy: options.policy,
             journal,
             evidence: Evidence::default(),
             feeds: Vec::new(),

@@ -1,6 +1,6 @@
 //! Feeds that remotes offer: asked for without a trace in the store, and given a folder with the first block that is proven.
 
-use multifeed_proto::{FeedKey, Message, Origin, Token};
+use multifeed_proto::{FeedKey, ManifestFields, Message, Origin, Token};
 
 use super::{FeedId, FeedSlot, Multifeed, PeerId, feed_name};
 use crate::error::StoreError;
@@ -13,8 +13,9 @@ use crate::wants::{Want, WantId, WantOptions};
 
 impl<S: Storage> Multifeed<S> {
     /// The remote offers feeds: those that may be taken are requested.
-    pub(super) fn manifest(&mut self, id: PeerId, mut keys: Vec<FeedKey>) {
+    pub(super) fn manifest(&mut self, id: PeerId, mut keys: Vec<FeedKey>, fields: Option<&ManifestFields>) {
         self.give_up_reconciling(id);
+        self.choose(id, &mut keys, fields);
         let Some(peering) = self.peerings.get_mut(&id) else { return };
         let (catalog, limit) = (&self.catalog, self.limits.feeds_offered);
         let mut refused = 0;
@@ -40,6 +41,7 @@ impl<S: Storage> Multifeed<S> {
                 Some(feed) => self.replicate_feed(id, feed),
                 // What they requested was here when it was offered to them.
                 None if origin == Origin::Local => {}
+                None if self.may(id, &key, None).refuses() => self.refuse_feed(id, &key),
                 None => {
                     let asked = self.catalog.offered(&key);
                     if let Some(peering) = self.peerings.get_mut(&id).filter(|peering| peering.is_running())
@@ -72,14 +74,18 @@ impl<S: Storage> Multifeed<S> {
     /// Opens a feed's channel on a session.
     pub(super) fn replicate_feed(&mut self, id: PeerId, feed: FeedId) {
         self.sync_before_serving(feed);
-        let Some(peering) = self.peerings.get_mut(&id) else { return };
+        let Some(peering) = self.peerings.get(&id) else { return };
         if peering.peers.contains_key(&feed) || !peering.is_running() {
             return;
         }
+        if self.may_feed(id, feed).refuses() {
+            return self.refuse_feed(id, &self.slot(feed).feed.key());
+        }
+        let (download, upload) = self.transfers(id, feed);
+        let Some(peering) = self.peerings.get_mut(&id) else { return };
         let slot = &mut self.feeds[feed.0 as usize];
         let mut options = peering.peer_options();
-        options.download = slot.download.or(options.download);
-        options.upload = slot.upload.or(options.upload);
+        (options.download, options.upload) = (download, upload);
         slot.subscribers.push(id);
         let quiet = peering.open(feed, slot.feed.key(), Peer::new(&slot.feed, options, self.now));
         self.speak(id, feed);
@@ -93,6 +99,9 @@ impl<S: Storage> Multifeed<S> {
             && let Some(key) = peering.offers.next(self.limits.feeds_asked)
         {
             let sparse = peering.is_sparse();
+            if !self.may(id, &key, self.catalog.offered(&key)).want {
+                continue;
+            }
             let feed = match self.catalog.offered(&key) {
                 Some(feed) => feed,
                 None => self.insert_offered(key),
@@ -174,6 +183,17 @@ impl<S: Storage> Multifeed<S> {
         }
         if let Some(peering) = self.peerings.get_mut(&by) {
             peering.events.push_back(PeerEvent::Feed { key, name });
+        }
+        self.count_feed(by);
+        for peer in self.slot(id).subscribers.clone() {
+            // It is served now, and fetched even from those that may bring no new one.
+            if peer != by && self.peerings.get(&peer).is_some_and(|peering| peering.is_full()) {
+                self.with_peer(peer, id, |peer, work| {
+                    peer.begin_again(work);
+                    Ok(())
+                });
+                self.apply(peer, id);
+            }
         }
         self.adopt_offers(id, key);
         self.ask_for_offers(by);

@@ -139,12 +139,14 @@ impl<S: Storage> Multifeed<S> {
     }
 
     /// Begins or ends to fetch a feed's blocks and to serve them, on every session that has the feed and on later ones, whatever
-    /// those were told; `None` leaves it as it is (hypercore's `setDownloading` and `setUploading`).
+    /// those were told, as far as their policies allow; `None` leaves it as it is (hypercore's `setDownloading` and `setUploading`).
     pub fn set_transfer(&mut self, id: FeedId, download: Option<bool>, upload: Option<bool>) {
         let slot = self.slot_mut(id);
         slot.download = download.or(slot.download);
         slot.upload = upload.or(slot.upload);
         for peer_id in slot.subscribers.clone() {
+            let may = self.may_feed(peer_id, id);
+            let (download, upload) = (download.map(|on| on && may.want), upload.map(|on| on && may.offer));
             self.with_peer(peer_id, id, |peer, work| {
                 peer.set_transfer(download, upload, work);
                 Ok(())

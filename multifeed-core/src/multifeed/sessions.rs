@@ -33,9 +33,12 @@ impl<S: Storage> Multifeed<S> {
 
     pub(super) fn add_peering(&mut self, mut options: Replicate, new: impl FnOnce(Replicate) -> Peering) -> PeerId {
         options.sparse.get_or_insert(self.sparse);
+        options.policy = options.policy.or_else(|| self.policy.clone());
         let id = PeerId(self.next_peer);
         self.next_peer += 1;
-        self.peerings.insert(id, new(options));
+        let mut peering = new(options);
+        peering.limits = self.limits.peer;
+        self.peerings.insert(id, peering);
         id
     }
 
@@ -47,6 +50,7 @@ impl<S: Storage> Multifeed<S> {
         match event {
             Event::Connected { remote_public_key, handshake_hash } => {
                 peering.handshake_hash = Some(handshake_hash);
+                peering.remote_public_key = remote_public_key;
                 peering.events.push_back(PeerEvent::Connected { remote_public_key, handshake_hash });
                 self.begin_lone(id);
             }
@@ -60,7 +64,7 @@ impl<S: Storage> Multifeed<S> {
                 }
             }
             Event::Extension { scope: Scope::Stream, name, body } if *name == *EXTENSION => self.reconcile(id, &body),
-            Event::Manifest { keys, .. } => self.manifest(id, keys),
+            Event::Manifest { keys, fields, .. } => self.manifest(id, keys, fields.as_ref()),
             Event::Replicate { keys, origin, .. } => self.replicate(id, keys, origin),
             Event::Opened { token } => match self.channel(id, token) {
                 Some(Channel::Feed(feed)) => {
@@ -93,7 +97,8 @@ impl<S: Storage> Multifeed<S> {
                 // A session ends well only where all that it brought is written.
                 self.commit(now);
                 let Some(peering) = self.peerings.get(&id) else { return };
-                let (holes, missing) = (self.holes(peering), peering.peers.values().map(|peer| peer.missing()).sum());
+                let (holes, missing) =
+                    (self.holes(id, peering), peering.peers.values().map(|peer| peer.missing()).sum());
                 self.drop_peers(id);
                 if let Some(peering) = self.peerings.get_mut(&id) {
                     peering.totals.holes = holes;
@@ -323,6 +328,7 @@ impl<S: Storage> Multifeed<S> {
             self.feeds[feed.0 as usize].moved.add(moved);
             self.traffic.note(feed, moved, self.now);
             self.mark_dirty(feed);
+            self.mind_limits(id);
             self.uncommitted_bytes += size as usize;
             if self.feeds[feed.0 as usize].feed.staged_bytes() > self.limits.staged_bytes {
                 self.commit_feed(feed);
@@ -437,24 +443,22 @@ impl<S: Storage> Multifeed<S> {
         if new.is_empty() {
             return;
         }
-        let mut offered = Vec::new();
-        for (&id, peering) in self.peerings.iter_mut().filter(|(_, peering)| peering.lists()) {
-            if peering.in_step.is_running() {
-                // They are offered with all others, when that is done.
-                continue;
-            }
-            let unknown = new.iter().filter(|feed| peering.known.insert(u64::from(feed.0)));
+        // Where the feeds are being compared they are offered with all others, when that is done.
+        let running = self.peerings.iter().filter(|(_, peering)| peering.lists() && !peering.in_step.is_running());
+        for id in running.map(|(&id, _)| id).collect::<Vec<_>>() {
+            let may: Vec<FeedId> = new.iter().copied().filter(|&feed| self.may_feed(id, feed).offer).collect();
+            let Some(peering) = self.peerings.get_mut(&id) else { continue };
+            let unknown = may.iter().filter(|feed| peering.known.insert(u64::from(feed.0)));
             let keys: Vec<FeedKey> = unknown.map(|feed| self.feeds[feed.0 as usize].feed.key()).collect();
             if !keys.is_empty() {
                 peering.offer(keys);
-                offered.push(id);
+                self.wake(id);
             }
         }
-        offered.into_iter().for_each(|id| self.wake(id));
     }
 
     /// A remote gave blocks back that it was asked for: the others are asked.
-    fn rewind(&mut self, feed: FeedId) {
+    pub(super) fn rewind(&mut self, feed: FeedId) {
         for id in self.feeds[feed.0 as usize].subscribers.clone() {
             self.with_peer(id, feed, |peer, work| {
                 peer.rewind(work);
@@ -488,10 +492,11 @@ impl<S: Storage> Multifeed<S> {
     }
 
     /// The feeds of a session with holes that its remote could not fill.
-    fn holes(&self, peering: &Peering) -> Vec<FeedHoles> {
+    fn holes(&self, peer: PeerId, peering: &Peering) -> Vec<FeedHoles> {
         let mut room = self.limits.hole_ranges;
         let mut found = Vec::new();
-        for id in self.feeds().filter(|id| peering.known.get(u64::from(id.0))) {
+        let fetched = |&id: &FeedId| peering.known.get(u64::from(id.0)) && self.may_feed(peer, id).want;
+        for id in self.feeds().filter(fetched) {
             let FeedSlot { feed, wants, .. } = self.slot(id);
             let to_come = peering.peers.get(&id).and_then(|peer| peer.to_come());
             let holes = match peering.is_sparse() {

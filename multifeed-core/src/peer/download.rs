@@ -429,6 +429,14 @@ impl Download {
         std::mem::take(&mut self.in_flight)
     }
 
+    /// Asks for nothing more, and waits for the answers that are under way: to what.
+    pub(super) fn drain(&mut self) -> VecDeque<u64> {
+        let in_flight = std::mem::take(&mut self.in_flight);
+        let _ = self.stop();
+        self.in_flight = in_flight;
+        self.in_flight.clone()
+    }
+
     /// The remote serves nothing any more: forgets what it has, and gives back what was asked for.
     pub(super) fn stop(&mut self) -> VecDeque<u64> {
         self.has.clear();

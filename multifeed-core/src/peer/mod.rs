@@ -172,6 +172,8 @@ pub(crate) struct Peer {
     uploading: bool,
     /// Whether this side would download at all: one that does not says so again when it ends.
     reader: bool,
+    /// Nothing more is asked for, and what comes of what was is not taken.
+    drains: bool,
     remote_downloading: bool,
     remote_uploading: bool,
     remote_acks: bool,
@@ -207,6 +209,7 @@ impl Peer {
             downloading,
             uploading: options.upload.unwrap_or(true),
             reader: downloading,
+            drains: false,
             remote_downloading: true,
             remote_uploading: true,
             remote_acks: false,
@@ -221,7 +224,7 @@ impl Peer {
 
     /// Blocks that the remote has and we lack.
     pub(crate) fn missing(&self) -> u64 {
-        match (self.downloading, self.options.sparse) {
+        match (self.downloading && !self.drains, self.options.sparse) {
             (false, _) => 0,
             (true, false) => self.download.missing(),
             (true, true) => self.download.in_flight() as u64,
@@ -377,6 +380,9 @@ impl Peer {
             }
             return Ok(());
         }
+        if self.drains {
+            return Ok(());
+        }
         work.reserved.remove(index);
         self.download.stored(index);
         self.owed.received(index);
@@ -464,6 +470,9 @@ impl Peer {
         if self.close != Closing::Open {
             return;
         }
+        let drains = self.drains && download == Some(false);
+        self.drains &= download != Some(true);
+        let download = if drains { None } else { download };
         let before = (self.uploading, self.downloading);
         self.uploading = upload.unwrap_or(self.uploading);
         self.downloading = download.unwrap_or(self.downloading);
@@ -476,9 +485,32 @@ impl Peer {
         self.rewind(work);
     }
 
+    /// Takes nothing that was asked for any more. Whether anything was.
+    ///
+    /// In a session that is not live the remote hears of it only when it answered all that it was asked: JS closes the channel at once when it
+    /// does, and what it is reading from its disk then follows on a channel that is closed, as bytes that are no frame.
+    pub(crate) fn give_up<S: Storage>(&mut self, work: &mut Work<'_, S>) -> bool {
+        let asked = if self.options.live { self.download.stop() } else { self.download.drain() };
+        self.drains |= !self.options.live;
+        let mut released = false;
+        for index in asked {
+            released |= work.reserved.remove(index);
+        }
+        self.advance(work);
+        released
+    }
+
+    /// Forgets what the remote has, to ask it anew.
+    pub(crate) fn begin_again<S: Storage>(&mut self, work: &mut Work<'_, S>) {
+        let _ = self.give_up(work);
+        self.drains = false;
+        self.download = Download::default();
+        self.download.start(work.now);
+    }
+
     /// Whether this remote may still bring what is waited for.
     pub(crate) fn may_bring(&self, wants: &Wants, id: WantId) -> bool {
-        let expected = self.close == Closing::Open && self.downloading && self.remote_uploading;
+        let expected = self.close == Closing::Open && self.is_downloading() && self.remote_uploading;
         expected && (!self.opened || self.download.may_bring(wants, id))
     }
 
@@ -489,7 +521,7 @@ impl Peer {
 
     /// Whether it fetches blocks, as far as this side is concerned.
     pub(crate) fn is_downloading(&self) -> bool {
-        self.downloading
+        self.downloading && !self.drains
     }
 
     /// Blocks came from elsewhere or were appended here.
@@ -519,12 +551,13 @@ impl Peer {
         }
         let alone = self.ends_alone(work.feed);
         let reach = if alone || self.observed { work.feed.len() } else { 0 };
-        let fetches = self.downloading && !self.options.sparse;
+        let downloading = self.downloading && !self.drains;
+        let fetches = downloading && !self.options.sparse;
         let scope = Scope { wants: work.wants, sparse: self.options.sparse, fetches, reach };
-        if self.remote_uploading && (self.downloading || alone || self.observed) {
+        if self.remote_uploading && (downloading || alone || self.observed) && !self.drains {
             self.download.wants(scope, work.feed, work.now, &mut self.out);
         }
-        if self.remote_uploading && self.downloading {
+        if self.remote_uploading && downloading {
             while let Some(request) = self.download.request(scope, work.feed, work.reserved, work.now) {
                 self.out.push_back(Message::Request(request));
             }
@@ -578,7 +611,11 @@ impl Peer {
     /// The channel is gone: frees what was asked for. Whether any was.
     pub(crate) fn release(&mut self, reserved: &mut SparseBits) -> bool {
         self.close = Closing::Sent;
-        let asked = self.download.release();
+        let mut asked = self.download.release();
+        if self.drains {
+            // Others may be asked for it by now.
+            asked.clear();
+        }
         for &index in &asked {
             reserved.remove(index);
         }
@@ -614,6 +651,9 @@ impl Peer {
     }
 
     fn wants_more(&mut self, feed: &Feed, wants: &Wants) -> bool {
+        if self.drains {
+            return self.downloading && self.download.in_flight() > 0;
+        }
         let scope = Scope { wants, sparse: self.options.sparse, fetches: self.downloading, reach: 0 };
         self.downloading && !(self.opened && self.download.finished(scope, feed))
     }

@@ -1,5 +1,6 @@
 //! The JSON of multifeed's messages, read without building more than the keys that it holds.
 
+use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::cell::Cell;
@@ -7,14 +8,15 @@ use core::fmt;
 
 use bytes::{BufMut, BytesMut};
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::Kind;
+use super::{Kind, List, ManifestFields};
 use crate::error::{ExchangeError, SessionError};
 use crate::event::RemoteHandshake;
 use crate::json::Json;
 use crate::key::FeedKey;
+use crate::limits::Limits;
 
 /// Characters of a remote's value that an error keeps.
 const VALUE_CHARS: usize = 256;
@@ -34,12 +36,24 @@ pub(super) fn handshake(client: &str, version: &str, live: bool, user_data: Opti
     json.into_bytes()
 }
 
-/// Writes a feed list: `{"keys":[…]}` for a manifest, `[…]` for the others. Its length is known beforehand, so that `head` can
-/// write what stands in front.
-pub(crate) fn put_keys(kind: Kind, keys: &[FeedKey], out: &mut BytesMut, head: impl FnOnce(&mut BytesMut, usize)) {
-    let (open, close): (&[u8], &[u8]) = if kind == Kind::Manifest { (b"{\"keys\":[", b"]}") } else { (b"[", b"]") };
+/// Writes a feed list: `{"keys":[…]}` for a manifest, with its fields behind, `[…]` for the others. Its length is known beforehand, so
+/// that `head` can write what stands in front.
+pub(crate) fn put_keys(
+    kind: Kind,
+    keys: &[FeedKey],
+    fields: Option<&ManifestFields>,
+    out: &mut BytesMut,
+    head: impl FnOnce(&mut BytesMut, usize),
+) {
+    let members = fields.map_or("", ManifestFields::members);
+    let (open, close): (&[u8], &[u8]) = match (kind, members) {
+        (Kind::Manifest, "") => (b"{\"keys\":[", b"]}"),
+        (Kind::Manifest, _) => (b"{\"keys\":[", b"],"),
+        _ => (b"[", b"]"),
+    };
+    let end: &[u8] = if members.is_empty() { b"" } else { b"}" };
     // 64 digits and two quotes each, and commas between.
-    let len = open.len() + close.len() + (67 * keys.len()).saturating_sub(1);
+    let len = open.len() + close.len() + (67 * keys.len()).saturating_sub(1) + members.len() + end.len();
     out.reserve(len + 16);
     head(out, len);
     out.put_slice(open);
@@ -55,6 +69,8 @@ pub(crate) fn put_keys(kind: Kind, keys: &[FeedKey], out: &mut BytesMut, head: i
         out.put_slice(&text);
     }
     out.put_slice(close);
+    out.put_slice(members.as_bytes());
+    out.put_slice(end);
 }
 
 /// Reads and checks a remote's handshake: versions agree when their major numbers do, then the clients must be equal.
@@ -95,25 +111,26 @@ pub(super) fn parse_handshake(body: &[u8], client: &str, version: &str) -> Resul
 }
 
 /// Reads a feed list, sorted and without duplicates. Any entry that is not a key refuses it whole.
-pub(super) fn parse_keys(kind: Kind, body: &[u8], limit: usize) -> Result<Vec<FeedKey>, SessionError> {
+pub(super) fn parse_list(kind: Kind, body: &[u8], limits: &Limits) -> Result<List, SessionError> {
     let failure = Cell::new(Failure::Json);
     let mut json = serde_json::Deserializer::from_slice(body);
-    let list = List { limit, failure: &failure };
-    let keys = match kind {
-        Kind::Manifest => json.deserialize_map(Manifest(list)),
-        _ => list.deserialize(&mut json),
+    let list = Keys { limit: limits.manifest_keys, failure: &failure };
+    let read = match kind {
+        Kind::Manifest => json.deserialize_map(Manifest { keys: list, fields_bytes: limits.manifest_fields_bytes }),
+        _ => list.deserialize(&mut json).map(|keys| (keys, None)),
     };
-    let keys = keys.and_then(|keys| json.end().map(|()| keys));
-    let mut keys = keys.map_err(|error| match failure.get() {
+    let read = read.and_then(|read| json.end().map(|()| read));
+    let (mut keys, fields) = read.map_err(|error| match failure.get() {
         Failure::Key if error.is_data() => ExchangeError::Key(kind.name()).into(),
-        Failure::Limit => SessionError::limit("manifest_keys", limit),
+        Failure::Limit => SessionError::limit("manifest_keys", limits.manifest_keys),
+        Failure::Fields => SessionError::limit("manifest_fields_bytes", limits.manifest_fields_bytes),
         Failure::Json | Failure::Key => ExchangeError::Json(kind.name()).into(),
     })?;
     keys.sort_unstable();
     keys.dedup();
     // A list that waits costs what it means, not what was sent.
     keys.shrink_to_fit();
-    Ok(keys)
+    Ok(List { kind, keys, fields })
 }
 
 /// The major number as JS's `parseInt(version.split('.')[0])` reads it: leading white space, a sign, `0x`, and as many digits
@@ -152,15 +169,17 @@ enum Failure {
     Json,
     Key,
     Limit,
+    Fields,
 }
 
 /// A list of keys.
-struct List<'a> {
+#[derive(Clone, Copy)]
+struct Keys<'a> {
     limit: usize,
     failure: &'a Cell<Failure>,
 }
 
-impl<'de> DeserializeSeed<'de> for List<'_> {
+impl<'de> DeserializeSeed<'de> for Keys<'_> {
     type Value = Vec<FeedKey>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -168,7 +187,7 @@ impl<'de> DeserializeSeed<'de> for List<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for List<'_> {
+impl<'de> Visitor<'de> for Keys<'_> {
     type Value = Vec<FeedKey>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -215,49 +234,37 @@ impl<'de> Visitor<'de> for Entry<'_> {
     }
 }
 
-/// An object with a list under `keys`; whatever else applications put there is passed over.
-struct Manifest<'a>(List<'a>);
+/// An object with a list under `keys`; whatever else applications put there are its fields.
+struct Manifest<'a> {
+    keys: Keys<'a>,
+    fields_bytes: usize,
+}
 
 impl<'de> Visitor<'de> for Manifest<'_> {
-    type Value = Vec<FeedKey>;
+    type Value = (Vec<FeedKey>, Option<ManifestFields>);
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object with keys")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut keys = None;
-        while let Some(IsKeys(is_keys)) = map.next_key()? {
-            if is_keys {
+        let (mut keys, mut fields, mut bytes) = (None, BTreeMap::new(), 0);
+        while let Some(name) = map.next_key::<String>()? {
+            if name == "keys" {
                 // As in JS, the last one counts.
-                let List { limit, failure } = self.0;
-                keys = Some(map.next_value_seed(List { limit, failure })?);
-            } else {
-                map.next_value::<IgnoredAny>()?;
+                keys = Some(map.next_value_seed(self.keys)?);
+                continue;
             }
+            let value: &'de RawValue = map.next_value()?;
+            // With its quotes, its colon and a comma.
+            bytes += name.len() + value.get().len() + 4;
+            if bytes > self.fields_bytes {
+                self.keys.failure.set(Failure::Fields);
+                return Err(A::Error::custom("too many bytes of fields"));
+            }
+            fields.insert(name, value);
         }
-        keys.ok_or_else(|| A::Error::missing_field("keys"))
-    }
-}
-
-struct IsKeys(bool);
-
-impl<'de> Deserialize<'de> for IsKeys {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Name;
-
-        impl Visitor<'_> for Name {
-            type Value = IsKeys;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a name")
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<IsKeys, E> {
-                Ok(IsKeys(text == "keys"))
-            }
-        }
-
-        deserializer.deserialize_identifier(Name)
+        let keys = keys.ok_or_else(|| A::Error::missing_field("keys"))?;
+        Ok((keys, ManifestFields::of(&fields)))
     }
 }

@@ -1,6 +1,7 @@
 //! Multifeed's own conversation (multifeed's `mux.js`): a handshake, and then, each way on its own, what is offered
 //! (MANIFEST), what of it is requested (REQUEST_FEEDS), and what will be replicated (REPLICATE_FEEDS).
 
+mod fields;
 mod json;
 
 use alloc::collections::{BTreeSet, VecDeque};
@@ -14,6 +15,7 @@ use crate::key::FeedKey;
 use crate::limits::Limits;
 use crate::machine::Machine;
 
+pub use fields::ManifestFields;
 pub(crate) use json::put_keys;
 
 /// Keys in one message of ours; longer lists are sent as several. Half of what a default peer of ours takes in one.
@@ -32,8 +34,8 @@ pub(crate) enum Kind {
 pub(crate) trait Sink {
     /// Our handshake, to be sent.
     fn handshake(&mut self, json: &[u8]);
-    /// A feed list, to be sent.
-    fn keys(&mut self, kind: Kind, keys: &[FeedKey]);
+    /// A feed list, to be sent, and what a manifest says beside it.
+    fn keys(&mut self, kind: Kind, keys: &[FeedKey], fields: Option<&ManifestFields>);
     /// Whether what is sent goes over the root key's own channel, as corestore-multifeed's does.
     fn on_channel(&self) -> bool;
     /// The extensions that both sides speak on the stream, multifeed's own left out.
@@ -64,13 +66,23 @@ pub(crate) struct Exchange {
     /// REPLICATE_FEEDS while no feed is open, and needs neither.
     shy: bool,
     /// The caller's lists, until it is ready.
-    waiting: VecDeque<(Kind, Vec<FeedKey>)>,
+    waiting: VecDeque<List>,
     waiting_keys: usize,
     /// The remote's lists, until it is ready.
-    early: VecDeque<(Kind, Vec<FeedKey>)>,
+    early: VecDeque<List>,
     early_keys: usize,
+    early_fields: usize,
     /// Keys in all of the remote's manifests.
     offers: u64,
+}
+
+/// A feed list.
+#[derive(Debug)]
+struct List {
+    kind: Kind,
+    keys: Vec<FeedKey>,
+    /// What a manifest says beside it.
+    fields: Option<ManifestFields>,
 }
 
 /// How far an exchange has come.
@@ -144,6 +156,7 @@ impl Exchange {
             waiting_keys: 0,
             early: VecDeque::new(),
             early_keys: 0,
+            early_fields: 0,
             offers: 0,
         }
     }
@@ -202,7 +215,7 @@ impl Exchange {
         self.stage.on(Step::End);
         (self.offered, self.requested) = (BTreeSet::new(), BTreeSet::new());
         (self.waiting, self.waiting_keys) = (VecDeque::new(), 0);
-        (self.early, self.early_keys, self.early_handshake) = (VecDeque::new(), 0, None);
+        (self.early, self.early_keys, self.early_fields, self.early_handshake) = (VecDeque::new(), 0, 0, None);
     }
 
     /// It is about to end with an error.
@@ -234,7 +247,8 @@ impl Exchange {
             }
             return Ok(());
         }
-        let keys = json::parse_keys(kind, body, limits.manifest_keys)?;
+        let list = json::parse_list(kind, body, limits)?;
+        let (keys, fields) = (&list.keys, list.fields.as_ref().map_or(0, ManifestFields::len));
         if kind == Kind::Manifest {
             self.offers = self.offers.saturating_add(keys.len() as u64);
             if self.offers > limits.offers_total {
@@ -242,44 +256,48 @@ impl Exchange {
             }
         }
         if self.is_ready() {
-            self.handle(kind, keys, sink);
+            self.handle(list, sink);
             return Ok(());
         }
         // A JS peer may send MANIFEST before HANDSHAKE.
         self.early_keys += keys.len();
+        self.early_fields += fields;
         if self.early.len() >= limits.early_messages {
             return Err(SessionError::limit("early_messages", limits.early_messages));
         }
         if self.early_keys > limits.manifest_keys {
             return Err(SessionError::limit("manifest_keys", limits.manifest_keys));
         }
-        self.early.push_back((kind, keys));
+        if self.early_fields > limits.manifest_fields_bytes {
+            return Err(SessionError::limit("manifest_fields_bytes", limits.manifest_fields_bytes));
+        }
+        self.early.push_back(list);
         Ok(())
     }
 
     /// The caller offers feeds.
-    pub(crate) fn offer(&mut self, keys: &[FeedKey], sink: &mut impl Sink) {
+    pub(crate) fn offer(&mut self, keys: &[FeedKey], fields: Option<&ManifestFields>, sink: &mut impl Sink) {
         if self.is_ready() {
             self.offered.extend(keys);
-            send(Kind::Manifest, keys, sink);
+            send(Kind::Manifest, keys, fields, sink);
         } else {
-            self.wait(Kind::Manifest, keys);
+            self.wait(Kind::Manifest, keys, fields);
         }
     }
 
     /// The caller requests feeds.
     pub(crate) fn request(&mut self, keys: &[FeedKey], sink: &mut impl Sink) {
         if !self.is_ready() {
-            return self.wait(Kind::Request, keys);
+            return self.wait(Kind::Request, keys, None);
         }
         self.requested.extend(keys);
         self.asked = true;
         if self.shy && keys.is_empty() {
             return sink.event(Event::Replicate { root: self.root, keys: Vec::new(), origin: Origin::Remote });
         }
-        send(Kind::Request, keys, sink);
+        send(Kind::Request, keys, None, sink);
         if core::mem::take(&mut self.held_answer) {
-            sink.keys(Kind::Replicate, &[]);
+            sink.keys(Kind::Replicate, &[], None);
         }
     }
 
@@ -288,12 +306,12 @@ impl Exchange {
         json::handshake(client, version, *live, user_data.as_ref())
     }
 
-    fn wait(&mut self, kind: Kind, keys: &[FeedKey]) {
+    fn wait(&mut self, kind: Kind, keys: &[FeedKey], fields: Option<&ManifestFields>) {
         if self.is_over() {
             return;
         }
         self.waiting_keys += keys.len();
-        self.waiting.push_back((kind, keys.to_vec()));
+        self.waiting.push_back(List { kind, keys: keys.to_vec(), fields: fields.cloned() });
     }
 
     fn accept(&mut self, mut handshake: RemoteHandshake, sink: &mut impl Sink) {
@@ -306,23 +324,23 @@ impl Exchange {
         handshake.extensions = sink.shared_extensions();
         sink.event(Event::Ready { root: self.root, remote: handshake });
         self.waiting_keys = 0;
-        for (kind, keys) in core::mem::take(&mut self.waiting) {
+        for List { kind, keys, fields } in core::mem::take(&mut self.waiting) {
             match kind {
-                Kind::Manifest => self.offer(&keys, sink),
+                Kind::Manifest => self.offer(&keys, fields.as_ref(), sink),
                 _ => self.request(&keys, sink),
             }
         }
-        self.early_keys = 0;
-        for (kind, keys) in core::mem::take(&mut self.early) {
-            self.handle(kind, keys, sink);
+        (self.early_keys, self.early_fields) = (0, 0);
+        for list in core::mem::take(&mut self.early) {
+            self.handle(list, sink);
         }
     }
 
-    /// A feed list of the remote's; `keys` is sorted and without duplicates.
-    fn handle(&mut self, kind: Kind, mut keys: Vec<FeedKey>, sink: &mut impl Sink) {
+    /// A feed list of the remote's; its keys are sorted and without duplicates.
+    fn handle(&mut self, List { kind, mut keys, fields }: List, sink: &mut impl Sink) {
         match kind {
             Kind::Handshake => {}
-            Kind::Manifest => sink.event(Event::Manifest { root: self.root, keys }),
+            Kind::Manifest => sink.event(Event::Manifest { root: self.root, keys, fields }),
             Kind::Request => {
                 cut(&mut keys, &self.offered);
                 // JS closes and ends when it gets an empty answer before its own manifest was answered; a peer that asks
@@ -330,7 +348,7 @@ impl Exchange {
                 match (keys.is_empty(), self.shy, self.asked) {
                     (true, true, _) => {}
                     (true, false, false) => self.held_answer = true,
-                    _ => send(Kind::Replicate, &keys, sink),
+                    _ => send(Kind::Replicate, &keys, None, sink),
                 }
                 sink.event(Event::Replicate { root: self.root, keys, origin: Origin::Local });
             }
@@ -348,13 +366,13 @@ fn cut(keys: &mut Vec<FeedKey>, known: &BTreeSet<FeedKey>) {
     keys.shrink_to_fit();
 }
 
-/// Sends a list, as several messages where it is long, and also when it is empty.
-fn send(kind: Kind, keys: &[FeedKey], sink: &mut impl Sink) {
+/// Sends a list, as several messages where it is long, each with the fields, and also when it is empty.
+fn send(kind: Kind, keys: &[FeedKey], fields: Option<&ManifestFields>, sink: &mut impl Sink) {
     if keys.is_empty() {
-        sink.keys(kind, keys);
+        sink.keys(kind, keys, fields);
     }
     for keys in keys.chunks(KEYS_IN_MESSAGE) {
-        sink.keys(kind, keys);
+        sink.keys(kind, keys, fields);
     }
 }
 

@@ -5,11 +5,13 @@ use super::*;
 use crate::error::ExchangeError;
 use crate::json::Json;
 use crate::key::DEFAULT_ROOT_KEY;
+use bytes::BytesMut;
 use proptest::prelude::*;
 
 #[derive(Default)]
 struct Log {
     sent: Vec<(Kind, Vec<FeedKey>)>,
+    fields: Vec<ManifestFields>,
     handshakes: usize,
     on_channel: bool,
     events: Vec<Event>,
@@ -20,8 +22,9 @@ impl Sink for Log {
         self.handshakes += 1;
     }
 
-    fn keys(&mut self, kind: Kind, keys: &[FeedKey]) {
+    fn keys(&mut self, kind: Kind, keys: &[FeedKey], fields: Option<&ManifestFields>) {
         self.sent.push((kind, keys.to_vec()));
+        self.fields.extend(fields.cloned());
     }
 
     fn on_channel(&self) -> bool {
@@ -63,6 +66,15 @@ fn ready() -> (Exchange, Log) {
 
 fn receive(exchange: &mut Exchange, log: &mut Log, kind: Kind, body: &[u8]) -> Result<(), SessionError> {
     exchange.receive(kind, body, &Limits::default(), log)
+}
+
+fn keys_of(kind: Kind, body: &[u8], limit: usize) -> Result<Vec<FeedKey>, SessionError> {
+    let limits = Limits { manifest_keys: limit, ..Limits::default() };
+    json::parse_list(kind, body, &limits).map(|list| list.keys)
+}
+
+fn fields(text: &str) -> Option<ManifestFields> {
+    ManifestFields::new(&Json::new(text).unwrap())
 }
 
 fn parse(body: &str) -> Result<RemoteHandshake, SessionError> {
@@ -113,9 +125,57 @@ fn handshakes_are_compared_as_js_does() {
 #[test]
 fn lists_are_read_in_either_case_sorted_and_once_each() {
     let text = format!(r#"["{}","{}", "{}"]"#, key(0xbb), key(0xaa), key(0xbb).to_string().to_uppercase());
-    assert_eq!(json::parse_keys(Kind::Request, text.as_bytes(), 3), Ok(vec![key(0xaa), key(0xbb)]));
+    assert_eq!(keys_of(Kind::Request, text.as_bytes(), 3), Ok(vec![key(0xaa), key(0xbb)]));
     let text = format!(r#" {{"x":[{{}}],"keys":[],"keys":["{}"],"y":null}} "#, key(1));
-    assert_eq!(json::parse_keys(Kind::Manifest, text.as_bytes(), 3), Ok(vec![key(1)]));
+    assert_eq!(keys_of(Kind::Manifest, text.as_bytes(), 3), Ok(vec![key(1)]));
+}
+
+#[test]
+fn a_manifest_says_more_than_keys() {
+    let limits = Limits { manifest_fields_bytes: 40, ..Limits::default() };
+    let read = |text: &str| json::parse_list(Kind::Manifest, text.as_bytes(), &limits).map(|list| list.fields);
+    assert_eq!(read(r#"{"keys":[]}"#), Ok(None));
+    assert_eq!(read(r#"{"a" : [1, 2],"keys":[],"b":{}}"#), Ok(fields(r#"{"a":[1, 2],"b":{}}"#)));
+    let member = |bytes: usize| format!(r#"{{"a":"{}","keys":[]}}"#, "x".repeat(bytes));
+    // A name of one byte, two quotes of the value, and four bytes for each member.
+    assert!(read(&member(33)).unwrap().is_some());
+    assert_eq!(read(&member(34)), Err(SessionError::limit("manifest_fields_bytes", 40)));
+    assert_eq!(
+        json::parse_list(Kind::Manifest, b"{\"a\":\"\xff\",\"keys\":[]}", &limits).map(|_| ()),
+        Err(ExchangeError::Json(Kind::Manifest.name()).into())
+    );
+
+    // What is written is what is read.
+    for sent in [None, fields("{}"), fields(r#"{"a":1}"#), fields(r#"{"a":1,"b\"":[{}]}"#)] {
+        let mut out = BytesMut::new();
+        let mut told = 0;
+        put_keys(Kind::Manifest, &[key(1)], sent.as_ref(), &mut out, |_, len| told = len);
+        assert_eq!(told, out.len());
+        let list = json::parse_list(Kind::Manifest, &out, &limits).unwrap();
+        assert_eq!((list.keys, list.fields), (vec![key(1)], sent.filter(|fields| !fields.members().is_empty())));
+    }
+}
+
+#[test]
+fn fields_are_told_with_their_manifest() {
+    let (mut exchange, mut log) = (Exchange::new(Root::FIRST, RootConfig::new(DEFAULT_ROOT_KEY)), Log::default());
+    let said = fields(r#"{"kind":"chat"}"#);
+    exchange.offer(&[key(1)], said.as_ref(), &mut log);
+    exchange.verified(&mut log);
+    let early = br#"{"kind":"media","keys":[]}"#;
+    receive(&mut exchange, &mut log, Kind::Manifest, early).unwrap();
+    receive(&mut exchange, &mut log, Kind::Handshake, HANDSHAKE).unwrap();
+    assert_eq!(log.fields, [said.unwrap()]);
+    let told = Event::Manifest { root: Root::FIRST, keys: vec![], fields: fields(r#"{"kind":"media"}"#) };
+    assert_eq!(log.events[1..], [told]);
+
+    // All that come before the handshake are bounded together.
+    let mut exchange = Exchange::new(Root::FIRST, RootConfig::new(DEFAULT_ROOT_KEY));
+    let limits = Limits { manifest_fields_bytes: 40, ..Limits::default() };
+    exchange.receive(Kind::Manifest, early, &limits, &mut log).unwrap();
+    exchange.receive(Kind::Manifest, early, &limits, &mut log).unwrap();
+    let error = exchange.receive(Kind::Manifest, early, &limits, &mut log).unwrap_err();
+    assert_eq!(error, SessionError::limit("manifest_fields_bytes", 40));
 }
 
 #[test]
@@ -126,25 +186,21 @@ fn bad_lists() {
     {
         let list = text(entry);
         let expected = ExchangeError::Key(Kind::Request.name());
-        assert_eq!(json::parse_keys(Kind::Request, list.as_bytes(), 10), Err(expected.into()), "{entry}");
+        assert_eq!(keys_of(Kind::Request, list.as_bytes(), 10), Err(expected.into()), "{entry}");
         let manifest = format!("{{\"keys\":{list}}}");
         let expected = ExchangeError::Key(Kind::Manifest.name());
-        assert_eq!(json::parse_keys(Kind::Manifest, manifest.as_bytes(), 10), Err(expected.into()), "{entry}");
+        assert_eq!(keys_of(Kind::Manifest, manifest.as_bytes(), 10), Err(expected.into()), "{entry}");
     }
     for body in ["", "null", "{}", "[", "[]]", "{\"keys\":null}", "{\"keys\":{}}", "\"x\"", "\u{0}"] {
         for kind in [Kind::Manifest, Kind::Request, Kind::Replicate] {
-            assert_eq!(
-                json::parse_keys(kind, body.as_bytes(), 10),
-                Err(ExchangeError::Json(kind.name()).into()),
-                "{body}"
-            );
+            assert_eq!(keys_of(kind, body.as_bytes(), 10), Err(ExchangeError::Json(kind.name()).into()), "{body}");
         }
     }
     // Deeper than serde_json goes: an error, not a stack that overflows.
     let deep = format!("{{\"x\":{}", "[".repeat(100_000));
-    assert!(json::parse_keys(Kind::Manifest, deep.as_bytes(), 10).is_err());
+    assert!(keys_of(Kind::Manifest, deep.as_bytes(), 10).is_err());
     let many = list(&[key(1), key(2), key(3)]);
-    assert_eq!(json::parse_keys(Kind::Request, &many, 2), Err(SessionError::limit("manifest_keys", 2)));
+    assert_eq!(keys_of(Kind::Request, &many, 2), Err(SessionError::limit("manifest_keys", 2)));
 }
 
 proptest! {
@@ -154,16 +210,16 @@ proptest! {
         for kind in [Kind::Manifest, Kind::Request] {
             let mut out = bytes::BytesMut::new();
             let mut expected = 0;
-            put_keys(kind, &keys, &mut out, |_, len| expected = len);
+            put_keys(kind, &keys, None, &mut out, |_, len| expected = len);
             prop_assert_eq!(out.len(), expected);
-            prop_assert_eq!(json::parse_keys(kind, &out, 20), Ok(keys.clone()));
+            prop_assert_eq!(keys_of(kind, &out, 20), Ok(keys.clone()));
         }
     }
 
     #[test]
     fn any_json_text_is_read_or_refused(body in ".{0,80}") {
-        let _ = json::parse_keys(Kind::Manifest, body.as_bytes(), 4);
-        let _ = json::parse_keys(Kind::Request, body.as_bytes(), 4);
+        let _ = keys_of(Kind::Manifest, body.as_bytes(), 4);
+        let _ = keys_of(Kind::Request, body.as_bytes(), 4);
         let _ = parse(&body);
     }
 }
@@ -171,7 +227,7 @@ proptest! {
 #[test]
 fn a_request_is_cut_to_what_was_offered() {
     let (mut exchange, mut log) = ready();
-    exchange.offer(&[key(3), key(1)], &mut log);
+    exchange.offer(&[key(3), key(1)], None, &mut log);
     exchange.request(&[key(9)], &mut log);
     receive(&mut exchange, &mut log, Kind::Request, &list(&[key(3), key(2), key(1), key(3)])).unwrap();
     let cut = vec![key(1), key(3)];
@@ -200,7 +256,7 @@ fn a_replicate_is_cut_to_what_was_requested_and_told_also_when_empty() {
 #[test]
 fn an_empty_answer_waits_for_our_own_request() {
     let (mut exchange, mut log) = ready();
-    exchange.offer(&[], &mut log);
+    exchange.offer(&[], None, &mut log);
     receive(&mut exchange, &mut log, Kind::Request, b"[]").unwrap();
     assert_eq!(log.sent, [(Kind::Manifest, vec![])]);
     exchange.request(&[], &mut log);
@@ -212,7 +268,7 @@ fn an_empty_answer_waits_for_our_own_request() {
 #[test]
 fn lists_before_the_handshake_come_after_ready() {
     let (mut exchange, mut log) = (Exchange::new(Root::FIRST, RootConfig::new(DEFAULT_ROOT_KEY)), Log::default());
-    exchange.offer(&[key(1)], &mut log);
+    exchange.offer(&[key(1)], None, &mut log);
     receive(&mut exchange, &mut log, Kind::Manifest, &manifest(&[key(2)])).unwrap();
     receive(&mut exchange, &mut log, Kind::Request, &list(&[key(1)])).unwrap();
     receive(&mut exchange, &mut log, Kind::Handshake, HANDSHAKE).unwrap();
@@ -270,7 +326,7 @@ fn long_lists_go_out_in_parts() {
             FeedKey::new(bytes)
         })
         .collect();
-    exchange.offer(&keys, &mut log);
+    exchange.offer(&keys, None, &mut log);
     assert_eq!(log.sent.iter().map(|(_, keys)| keys.len()).collect::<Vec<_>>(), [KEYS_IN_MESSAGE, 1]);
 }
 
@@ -284,7 +340,7 @@ fn a_corestore_multifeed_gets_no_empty_lists() {
         let [Event::Ready { remote, .. }] = &log.events[..] else { panic!() };
         assert_eq!(remote.live, Some(true), "it is, and does not say so");
         log.events.clear();
-        exchange.offer(&[], &mut log);
+        exchange.offer(&[], None, &mut log);
         exchange.request(&[], &mut log);
         receive(&mut exchange, &mut log, Kind::Request, b"[]").unwrap();
         exchange.request(&[key(1)], &mut log);

@@ -5,6 +5,7 @@ use core::mem::size_of;
 use core::ops::RangeInclusive;
 
 use crate::event::{Event, Root, Token};
+use crate::exchange::ManifestFields;
 use crate::json::Json;
 use crate::key::FeedKey;
 use crate::trace::Scope;
@@ -104,7 +105,10 @@ fn is_slice(event: &Event) -> bool {
 /// Bytes on the heap that are an event's own.
 fn owned(event: &Event) -> usize {
     match event {
-        Event::Manifest { keys, .. } | Event::Replicate { keys, .. } => keys.capacity() * size_of::<FeedKey>(),
+        Event::Manifest { keys, fields, .. } => {
+            keys.capacity() * size_of::<FeedKey>() + fields.as_ref().map_or(0, ManifestFields::len)
+        }
+        Event::Replicate { keys, .. } => keys.capacity() * size_of::<FeedKey>(),
         Event::Ready { remote, .. } => {
             let user_data = remote.user_data.as_ref().map_or(0, |json: &Json| json.as_str().len());
             remote.version.capacity() + remote.client.capacity() + user_data
@@ -136,7 +140,7 @@ mod tests {
         events.push(Event::RemoteEnded);
         assert_eq!(events.bytes(), EACH);
         let keys = alloc::vec![FeedKey::new([1; 32]); 10];
-        events.push(Event::Manifest { root: Root::FIRST, keys });
+        events.push(Event::Manifest { root: Root::FIRST, keys, fields: None });
         assert_eq!(events.bytes(), 2 * EACH + 320);
         events.read(20);
         events.push(extension());

@@ -12,7 +12,7 @@ use super::events::Events;
 use super::send::Output;
 use crate::channel::Owner;
 use crate::event::{Event, Root};
-use crate::exchange::{self, Kind};
+use crate::exchange::{self, Kind, ManifestFields};
 use crate::extension::Extensions;
 use crate::key::{DiscoveryKey, FeedKey};
 use crate::limits::Limits;
@@ -139,10 +139,10 @@ impl exchange::Sink for Voice<'_> {
         }
     }
 
-    fn keys(&mut self, kind: Kind, keys: &[FeedKey]) {
+    fn keys(&mut self, kind: Kind, keys: &[FeedKey], fields: Option<&ManifestFields>) {
         let Some((channel, id)) = self.place(kind) else { return };
         let mut size = 0;
-        exchange::put_keys(kind, keys, self.io.output.frames(), |buf, len| {
+        exchange::put_keys(kind, keys, fields, self.io.output.frames(), |buf, len| {
             size = varint::len(id) + len;
             frame::put_header(buf, channel, kind::EXTENSION, size);
             varint::encode(id, buf);

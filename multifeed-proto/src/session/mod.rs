@@ -23,7 +23,7 @@ use crate::crypto::noise::Established;
 use crate::crypto::noise::Handshake;
 use crate::error::{self, Phase, SessionError};
 use crate::event::{Command, Event, Root, Token};
-use crate::exchange::Kind;
+use crate::exchange::{Kind, ManifestFields};
 use crate::extension::Extensions;
 use crate::key::{DiscoveryKey, FeedKey};
 use crate::machine::Machine;
@@ -300,8 +300,14 @@ impl Session {
     /// Offers feeds of a multifeed to the remote (MANIFEST), once that is ready. An empty offer is sent too. What was offered
     /// once can be requested until the end.
     pub fn offer_feeds(&mut self, root: Root, keys: &[FeedKey]) {
+        self.offer_feeds_with(root, keys, None);
+    }
+
+    /// As [`offer_feeds`](Self::offer_feeds), with what the remote's application is told of the feeds. A list that takes several
+    /// messages has it in each.
+    pub fn offer_feeds_with(&mut self, root: Root, keys: &[FeedKey], fields: Option<&ManifestFields>) {
         if self.closed.is_none() {
-            self.with_voice(root, |exchange, voice| exchange.offer(keys, voice));
+            self.with_voice(root, |exchange, voice| exchange.offer(keys, fields, voice));
         }
     }
 
@@ -530,7 +536,7 @@ impl Session {
             Command::Accept => self.accept(),
             Command::Refuse => self.refuse(),
             Command::OpenRoot { root, config } => self.open_root(root, config),
-            Command::Offer { root, keys } => self.offer_feeds(root, &keys),
+            Command::Offer { root, keys, fields } => self.offer_feeds_with(root, &keys, fields.as_ref()),
             Command::Request { root, keys } => self.request_feeds(root, &keys),
             Command::Open { token, key } => self.open_channel(token, key),
             Command::Send { token, message } => self.send(token, &message),

@@ -93,7 +93,7 @@ impl Side {
         let Some(offers) = &self.offers else { return };
         match event {
             Event::Ready { root, .. } => self.session.offer_feeds(*root, offers),
-            Event::Manifest { root, keys } => self.session.request_feeds(*root, keys),
+            Event::Manifest { root, keys, .. } => self.session.request_feeds(*root, keys),
             Event::Replicate { keys, .. } => {
                 for key in keys {
                     if !self.opened.contains(key) {

@@ -2,9 +2,104 @@
 
 use std::time::Duration;
 
-use multifeed_driver::{Options, Replicate, SyncEvent};
+use multifeed_driver::{FeedKey, Json, ManifestFields, Options, PeerLimits, Policy, Remote, Replicate, SyncEvent};
 
-use super::{Adapter, assert_same, connect, ends, fill, filled, held, memory, memory_with};
+use super::{Adapter, assert_same, connect, connect_with, ends, fill, filled, held, memory, memory_with};
+
+/// Offers what is said to be public, takes what the remote says is, and no more than so many feeds.
+#[derive(Debug, Clone)]
+struct Public {
+    writers: &'static [&'static str],
+    feeds: usize,
+}
+
+impl Policy for Public {
+    fn offers(&self, _: &FeedKey, writer: Option<&str>, remote: &Remote) -> bool {
+        let friend = remote.handshake.user_data.as_ref().is_some_and(|said| said.as_str() == "\"friend\"");
+        friend || writer.is_some_and(|name| self.writers.contains(&name))
+    }
+
+    fn choose(&self, keys: &mut Vec<FeedKey>, fields: Option<&ManifestFields>, _: &Remote) {
+        if fields.and_then(|fields| fields.get("public")).is_none_or(|public| public.as_str() != "true") {
+            keys.clear();
+        }
+    }
+
+    fn fields(&self, _: &[FeedKey], _: &Remote) -> Option<ManifestFields> {
+        ManifestFields::new(&Json::new(r#"{"public":true}"#)?)
+    }
+
+    fn limits(&self, _: &Remote) -> Option<PeerLimits> {
+        Some(PeerLimits { feeds: self.feeds, ..PeerLimits::default() })
+    }
+}
+
+/// A store offers only some feeds, by who the remote says that it is, and takes only what is offered as the policy has it; a session's own
+/// policy goes before the store's.
+pub async fn a_policy_says_what_is_told_and_taken<A: Adapter>() {
+    let rules = Public { writers: &["public"], feeds: 100 };
+    let a = memory_with(Options::default().with_policy(rules.clone())).await;
+    let public = filled(&a, "public", 1, 5, 100).await;
+    let private = filled(&a, "private", 2, 5, 100).await;
+    let b = memory_with(Options::default().with_policy(rules)).await;
+    let silent = memory().await;
+    let other = filled(&silent, "other", 3, 5, 100).await;
+
+    for _ in 0..2 {
+        let (left, right) = connect::<A>(&a, &b, &Replicate::default());
+        let (left, right) = ends(left, right).await;
+        assert_eq!((left.unwrap().moved.holes.len(), right.unwrap().moved.holes.len()), (0, 0));
+        assert_eq!(b.feeds().len(), 1);
+        assert_same(&public, &b).await;
+    }
+    // Nothing is said of what this one offers; it is served all the same.
+    let (left, right) = connect::<A>(&b, &silent, &Replicate::default());
+    let (left, right) = ends(left, right).await;
+    assert_eq!((left.unwrap().moved.blocks_received, right.unwrap().moved.blocks_received), (0, 0));
+    let open = Replicate::default().with_policy(Public { writers: &[], feeds: 100 });
+    let (left, right) = connect_with::<A>(&a, Replicate::default(), &silent, open);
+    let (left, right) = ends(left, right).await;
+    assert_eq!((left.unwrap().moved.blocks_received, right.unwrap().moved.blocks_received), (0, 5));
+    assert!(a.feed(other.key()).is_none());
+    assert_same(&public, &silent).await;
+
+    let friend = Replicate { user_data: Json::new("\"friend\""), ..Replicate::default() };
+    let (left, right) = connect_with::<A>(&a, Replicate::default(), &b, friend);
+    let (left, right) = ends(left, right).await;
+    assert_eq!((left.unwrap().moved.blocks_sent, right.unwrap().moved.blocks_received), (5, 5));
+    assert_same(&private, &b).await;
+}
+
+/// A remote brings as many feeds and bytes as it may, and is served all the same; a session can be told to fetch, or to serve, nothing.
+pub async fn what_a_remote_brings_is_bounded<A: Adapter>() {
+    let a = memory().await;
+    for number in 0..5 {
+        filled(&a, &number.to_string(), number, 3, 1000).await;
+    }
+    let mut options = Options::default();
+    options.multifeed.limits.peer.feeds = 2;
+    let b = memory_with(options).await;
+    let ours = filled(&b, "ours", 9, 4, 100).await;
+    let (left, mut right) = connect::<A>(&a, &b, &Replicate::default());
+    let mut reached = Vec::new();
+    while let Some(event) = right.next().await {
+        if let SyncEvent::LimitReached(error) = event {
+            reached.push(error.to_string());
+        }
+    }
+    let (left, right) = ends(left, right).await;
+    assert_eq!((left.unwrap().moved.blocks_received, right.unwrap().moved.holes.len()), (4, 0));
+    assert_eq!((b.feeds().len(), reached.len()), (3, 1), "{reached:?}");
+    assert_same(&ours, &a).await;
+
+    let c = memory().await;
+    let (left, right) = connect_with::<A>(&a, Replicate::default().download_only(), &c, Replicate::default());
+    let (left, right) = ends(left, right).await;
+    assert_eq!((left.unwrap().moved.blocks_sent, right.unwrap().moved.blocks_received), (0, 0));
+    let (left, right) = connect_with::<A>(&a, Replicate::default(), &c, Replicate::default().upload_only());
+    let (left, right) = ends(left, right).await;
+    assert_eq!((left.unwrap().moved.blocks_sent, right.unwrap().moved.blocks_received), (0, 0));
+}
 
 /// A feed of nothing is in sync, is not here, and comes at once when there is something of it, whoever wants to know how far the
 /// sync is; where it is added, it is here before that.

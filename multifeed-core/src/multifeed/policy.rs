@@ -1,0 +1,172 @@
+//! What may be done with which feed on which session: decided here, and nowhere else.
+
+use multifeed_proto::{Command, FeedKey, ManifestFields, SessionError};
+
+use super::{FeedId, Multifeed, PeerId};
+use crate::replicate::PeerEvent;
+use crate::storage::Storage;
+
+/// What may be done with a feed on a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct May {
+    /// The remote may hear of it, and is served.
+    pub(super) offer: bool,
+    /// It is fetched from the remote.
+    pub(super) want: bool,
+}
+
+impl May {
+    const NOTHING: Self = Self { offer: false, want: false };
+
+    /// Whether its channel is not to be opened at all.
+    pub(super) fn refuses(self) -> bool {
+        self == Self::NOTHING
+    }
+}
+
+impl<S: Storage> Multifeed<S> {
+    /// What may be done with a feed on a session, where it is here (`feed`) and where it is not. Whoever offers, requests, opens, fetches or
+    /// compares a feed asks this first.
+    pub(super) fn may(&self, id: PeerId, key: &FeedKey, feed: Option<FeedId>) -> May {
+        let Some(peering) = self.peerings.get(&id) else { return May::NOTHING };
+        let slot = feed.and_then(|feed| self.feeds.get(feed.0 as usize)).filter(|slot| slot.feed.is_settled());
+        let declined = feed.is_some_and(|feed| peering.declined.get(u64::from(feed.0)));
+        let taken = !peering.is_sated() && (slot.is_some() || !peering.is_full());
+        // Where a session is about one feed alone, the application named it.
+        let Some(policy) = peering.options.policy.as_ref().filter(|_| peering.lone().is_none()) else {
+            return May { offer: true, want: taken };
+        };
+        let Some(remote) = &peering.remote else { return May::NOTHING };
+        let writer = slot.and_then(|slot| slot.feed.local_name().filter(|_| slot.feed.writable()));
+        May { offer: policy.offers(key, writer, remote), want: taken && !declined && policy.wants(key, remote) }
+    }
+
+    /// As [`may`](Self::may), of a feed that is here.
+    pub(super) fn may_feed(&self, id: PeerId, feed: FeedId) -> May {
+        self.may(id, &self.slot(feed).feed.key(), Some(feed))
+    }
+
+    /// Takes out of a list of the remote's what is not wanted, and stops fetching what of that was fetched.
+    pub(super) fn choose(&mut self, id: PeerId, keys: &mut Vec<FeedKey>, fields: Option<&ManifestFields>) {
+        let Some(peering) = self.peerings.get(&id) else { return };
+        if let (Some(policy), Some(remote)) = (&peering.options.policy, &peering.remote) {
+            let mut chosen = keys.clone();
+            policy.choose(&mut chosen, fields, remote);
+            chosen.sort_unstable();
+            for key in keys.iter() {
+                if let Some(feed) = self.catalog.find(key) {
+                    self.decline(id, feed, chosen.binary_search(key).is_err());
+                }
+            }
+            keys.retain(|key| chosen.binary_search(key).is_ok());
+        }
+        keys.retain(|key| self.may(id, key, self.catalog.find(key)).want);
+        // One that may bring nothing at all comes here first.
+        self.mind_limits(id);
+    }
+
+    /// Notes whether a feed was left out of the list that the remote told it in last.
+    fn decline(&mut self, id: PeerId, feed: FeedId, declined: bool) {
+        let Some(peering) = self.peerings.get_mut(&id) else { return };
+        let changed = match declined {
+            true => peering.declined.insert(u64::from(feed.0)),
+            false => peering.declined.remove(u64::from(feed.0)),
+        };
+        if changed {
+            // The remote has it all the same.
+            peering.known.insert(u64::from(feed.0));
+            self.apply(id, feed);
+        }
+    }
+
+    /// Whether a feed is to be fetched and served on a session: what the application said of the feed, or else of the session, as
+    /// far as it may be.
+    pub(super) fn transfers(&self, id: PeerId, feed: FeedId) -> (Option<bool>, Option<bool>) {
+        let may = self.may_feed(id, feed);
+        let Some(peering) = self.peerings.get(&id) else { return (Some(false), Some(false)) };
+        let slot = self.slot(feed);
+        let options = peering.peer_options();
+        let download = if may.want { slot.download.or(options.download) } else { Some(false) };
+        let upload = if may.offer { slot.upload.or(options.upload) } else { Some(false) };
+        (download, upload)
+    }
+
+    /// Has a feed's open channel go on as it may now.
+    pub(super) fn apply(&mut self, id: PeerId, feed: FeedId) {
+        let (download, upload) = self.transfers(id, feed);
+        let download = download.unwrap_or(!self.slot(feed).feed.writable());
+        self.with_peer(id, feed, |peer, work| {
+            peer.set_transfer(Some(download), Some(upload.unwrap_or(true)), work);
+            Ok(())
+        });
+        self.wake(id);
+    }
+
+    /// A feed that both sides agreed on before is not to be opened after all: the remote is told, and nothing of it stays.
+    pub(super) fn refuse_feed(&mut self, id: PeerId, key: &FeedKey) {
+        if let Some(peering) = self.peerings.get_mut(&id) {
+            peering.refuse(key);
+        }
+    }
+
+    /// A session brought a feed that was new here.
+    pub(super) fn count_feed(&mut self, id: PeerId) {
+        if let Some(peering) = self.peerings.get_mut(&id) {
+            peering.feeds_brought += 1;
+            self.mind_limits(id);
+        }
+    }
+
+    /// Where a session brought as much as it may, no more is fetched on it, and the application is told so, once for each bound.
+    pub(super) fn mind_limits(&mut self, id: PeerId) {
+        let Some(peering) = self.peerings.get_mut(&id) else { return };
+        let full = peering.is_full() && !std::mem::replace(&mut peering.told_full, true);
+        let sated = peering.is_sated() && !std::mem::replace(&mut peering.told_sated, true);
+        let limits = peering.limits;
+        if full {
+            let limit = u64::try_from(limits.feeds).unwrap_or(u64::MAX);
+            peering.events.push_back(PeerEvent::LimitReached(SessionError::Limit { what: "peer.feeds", limit }));
+        }
+        if sated {
+            let error = SessionError::Limit { what: "peer.bytes", limit: limits.bytes };
+            peering.events.push_back(PeerEvent::LimitReached(error));
+        }
+        if full || sated {
+            self.stop_fetching(id);
+        }
+    }
+
+    /// Fetches no more of what may not be fetched; what was asked for is not taken, and others are asked for it.
+    fn stop_fetching(&mut self, id: PeerId) {
+        let Some(peering) = self.peerings.get_mut(&id) else { return };
+        let feeds: Vec<FeedId> = peering.peers.keys().copied().collect();
+        for key in peering.offers.take_waiting() {
+            peering.refuse(&key);
+        }
+        for feed in feeds {
+            if self.may_feed(id, feed).want {
+                continue;
+            }
+            let mut released = false;
+            self.with_peer(id, feed, |peer, work| {
+                released = peer.give_up(work);
+                Ok(())
+            });
+            self.apply(id, feed);
+            if released {
+                self.rewind(feed);
+            }
+        }
+        self.hush_offers(id);
+    }
+}
+
+impl crate::peering::Peering {
+    /// Tells the remote that a feed's channel is not to be, and forgets it.
+    fn refuse(&mut self, key: &FeedKey) {
+        match self.forget(key) {
+            Some(token) => self.command_now(Command::Close { token }),
+            None => self.command_now(Command::RefuseChannel { discovery_key: key.discovery_key() }),
+        }
+    }
+}

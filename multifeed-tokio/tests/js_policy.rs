@@ -1,0 +1,151 @@
+//! What a policy tells and takes, with multifeed 6 as the other side, in both roles.
+#![allow(missing_docs)]
+
+mod common;
+
+use common::{finish, held, js, run};
+use multifeed_testkit::js::JsPeer;
+use multifeed_tokio::{
+    FeedKey, Json, ManifestFields, Multifeed, Options, PeerLimits, Policy, Remote, Replicate, Role, Sync, SyncEvent,
+};
+use serde_json::json;
+use tokio::net::{TcpListener, TcpStream};
+
+/// Offers the writers of some names, and takes of a remote's feeds those of a kind.
+#[derive(Debug, Clone, Default)]
+struct Rules {
+    hidden: Option<&'static str>,
+    kind: Option<&'static str>,
+    limits: PeerLimits,
+}
+
+impl Policy for Rules {
+    fn offers(&self, _: &FeedKey, writer: Option<&str>, _: &Remote) -> bool {
+        writer.is_none() || writer != self.hidden
+    }
+
+    fn choose(&self, keys: &mut Vec<FeedKey>, fields: Option<&ManifestFields>, _: &Remote) {
+        let Some(kind) = self.kind else { return };
+        // As a JS application might say it: {"kinds": {"chat": [key…]}}
+        let kinds = fields.and_then(|fields| fields.get("kinds"));
+        let kinds: serde_json::Value =
+            kinds.map(|kinds| serde_json::from_str(kinds.as_str()).unwrap()).unwrap_or_default();
+        let wanted = kinds[kind].as_array().cloned().unwrap_or_default();
+        keys.retain(|key| wanted.contains(&json!(key.to_string())));
+    }
+
+    fn fields(&self, keys: &[FeedKey], _: &Remote) -> Option<ManifestFields> {
+        let said =
+            json!({"kinds": {"ours": keys.iter().map(FeedKey::to_string).collect::<Vec<_>>()}, "ö": [1.5, null]});
+        ManifestFields::new(&Json::new(said.to_string())?)
+    }
+
+    fn limits(&self, _: &Remote) -> Option<PeerLimits> {
+        Some(self.limits)
+    }
+}
+
+/// A session with a JS peer, in which ours has this role.
+async fn meet(multi: &Multifeed, peer: &mut JsPeer, role: Role, options: Replicate) -> Sync {
+    let stream = match role {
+        Role::Initiator => {
+            let reply = js(|| peer.call(json!({"cmd": "listen", "address": "127.0.0.1:0"})));
+            TcpStream::connect(reply["address"].as_str().unwrap()).await.unwrap()
+        }
+        Role::Responder => {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            js(|| peer.connect(address));
+            listener.accept().await.unwrap().0
+        }
+    };
+    multi.replicate(stream, role, options)
+}
+
+async fn with_policy(rules: Rules) -> Multifeed {
+    Multifeed::in_memory(Options::default().with_policy(rules)).await.unwrap()
+}
+
+const ROLES: [Role; 2] = [Role::Initiator, Role::Responder];
+
+/// JS gets what is offered to it and nothing else, and what is said beside it; it is taken from as the policy has it.
+#[test]
+fn js_gets_what_it_is_offered_and_gives_what_is_wanted() {
+    run(async {
+        for role in ROLES {
+            // JS says of its feeds what they are, by their keys, which are known beforehand.
+            let seeds = ["11", "22", "33"].map(|seed| seed.repeat(32));
+            let mut namer = js(|| JsPeer::spawn(&[]));
+            let keys = seeds.clone().map(|seed| {
+                let reply = js(|| namer.call(json!({"cmd": "writer", "name": seed, "seed": seed})));
+                reply["key"].as_str().unwrap().to_owned()
+            });
+            drop(namer);
+            let said = json!({"kinds": {"chat": [keys[0], keys[2]], "media": [keys[1]]}}).to_string();
+            for live in [false, true] {
+                let mut options = vec!["--manifest-fields", &said];
+                options.extend(live.then_some("--live"));
+                let mut peer = js(|| JsPeer::spawn(&options));
+                for seed in &seeds {
+                    js(|| peer.call(json!({"cmd": "writer", "name": seed, "seed": seed})));
+                    js(|| peer.append(seed, 4, 50, 1));
+                }
+                let multi = with_policy(Rules { hidden: Some("hidden"), kind: Some("chat"), ..Rules::default() }).await;
+                let shown = multi.writer("shown").await.unwrap();
+                shown.append_batch(["a", "b", "c"]).await.unwrap();
+                let hidden = multi.writer("hidden").await.unwrap();
+                hidden.append("secret").await.unwrap();
+
+                let sync = meet(&multi, &mut peer, role, Replicate { live, ..Replicate::default() }).await;
+                if live {
+                    held(&multi, &keys[0], 4).await;
+                    held(&multi, &keys[2], 4).await;
+                    js(|| peer.wait(4, 15, multifeed_testkit::js::TIMEOUT));
+                    hidden.append("another").await.unwrap();
+                    shown.append("d").await.unwrap();
+                    js(|| peer.wait(4, 16, multifeed_testkit::js::TIMEOUT));
+                    sync.close();
+                }
+                finish(sync).await;
+                assert_eq!(js(|| peer.event("ended"))["clean"], true, "{}", peer.history());
+
+                let told = js(|| peer.event("manifest"));
+                assert_eq!(told["keys"], json!([shown.key().to_string()]));
+                assert_eq!(told["fields"], json!({"kinds": {"ours": [shown.key().to_string()]}, "ö": [1.5, null]}));
+                let theirs: Vec<String> = js(|| peer.feeds()).into_iter().map(|feed| feed.key).collect();
+                assert!(theirs.contains(&shown.key().to_string()) && !theirs.contains(&hidden.key().to_string()));
+                let ours: Vec<String> = multi.feeds().iter().map(|feed| feed.key().to_string()).collect();
+                assert_eq!(ours.len(), 4, "{ours:?}");
+                assert!(ours.contains(&keys[0]) && ours.contains(&keys[2]) && !ours.contains(&keys[1]));
+            }
+        }
+    });
+}
+
+/// A JS peer brings no more than it may, is served all the same, and its session ends well.
+#[test]
+fn js_brings_as_much_as_it_may() {
+    run(async {
+        for role in ROLES {
+            for limits in
+                [PeerLimits { feeds: 2, ..PeerLimits::default() }, PeerLimits { bytes: 2000, ..PeerLimits::default() }]
+            {
+                let mut peer = js(|| JsPeer::spawn(&[]));
+                for name in ["a", "b", "c", "d"] {
+                    js(|| peer.append(name, 10, 1000, 1));
+                }
+                let multi = with_policy(Rules { limits, ..Rules::default() }).await;
+                multi.writer("ours").await.unwrap().append_batch(["a", "b", "c"]).await.unwrap();
+                let events = finish(meet(&multi, &mut peer, role, Replicate::default()).await).await;
+                let reached: Vec<_> =
+                    events.iter().filter(|event| matches!(event, SyncEvent::LimitReached(_))).collect();
+                assert_eq!(reached.len(), 1, "{reached:?}");
+                assert_eq!(js(|| peer.event("ended"))["clean"], true, "{}", peer.history());
+                js(|| peer.wait(5, 43, multifeed_testkit::js::TIMEOUT));
+                let theirs: u64 =
+                    multi.feeds().iter().filter(|feed| !feed.writable()).map(|feed| feed.downloaded()).sum();
+                assert_eq!(theirs, if limits.feeds == 2 { 20 } else { 2 });
+            }
+        }
+    });
+}
