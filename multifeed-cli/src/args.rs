@@ -131,8 +131,33 @@ Examples:
     ///
     /// With --json, for each feed: {"key","name","length","bytes","downloaded","writable"}. A length is in blocks, and
     /// `downloaded` counts those that this store holds. Writers have the name that they were made with; feeds
-    /// from peers are named by a number.
+    /// from peers are named by a number. After them, for each feed that is blocked: {"key","blocked":true}.
     Feeds,
+
+    /// Remove a feed from this store: its folder is gone
+    ///
+    /// A peer that has the feed brings it again with the next sync, unless it is blocked too. The last folder takes the number of the one
+    /// that is gone, and with it the feed its name, where that is a number.
+    ///
+    /// With --json: the feed as it was, as `feeds` prints it.
+    #[command(after_help = "\
+Examples:
+  multifeed remove 5af3 --block     the feed whose key starts with 5af3, for good
+  multifeed remove notes --writer   a writer of this store, with its secret key")]
+    Remove(Remove),
+
+    /// Block a feed: it is never offered, fetched or served again
+    ///
+    /// What is here of it stays, and can be read; `remove` takes it away. The keys are kept beside the feeds, in
+    /// `multifeed.blocked`; JavaScript does not look at them.
+    ///
+    /// With --json: {"key","blocked":true}.
+    Block(Block),
+
+    /// Unblock a feed
+    ///
+    /// With --json: {"key","blocked":false}.
+    Unblock(Block),
 
     /// Write a feed's blocks to stdout, one after another
     ///
@@ -206,6 +231,26 @@ pub(crate) struct Append {
     /// Files, each of which becomes a block
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub(crate) file: Vec<PathBuf>,
+}
+
+#[derive(ClapArgs, Debug)]
+pub(crate) struct Remove {
+    /// The feed: its key, its name, or the start of its key where no other key starts so (a name wins over a start)
+    pub(crate) feed: String,
+
+    /// Block it too, so that no peer brings it again
+    #[arg(long)]
+    pub(crate) block: bool,
+
+    /// Remove it also where it is a writer of this store: its secret key is destroyed, and it is blocked
+    #[arg(long)]
+    pub(crate) writer: bool,
+}
+
+#[derive(ClapArgs, Debug)]
+pub(crate) struct Block {
+    /// The feed: a whole key, whether the feed is here or not; or, of one that is here, its name or the start of its key
+    pub(crate) feed: String,
 }
 
 #[derive(ClapArgs, Debug)]

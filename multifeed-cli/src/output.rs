@@ -29,6 +29,13 @@ pub(crate) struct FeedLine {
     pub(crate) writable: bool,
 }
 
+/// A feed that is blocked, or is not any more.
+#[derive(Serialize)]
+pub(crate) struct BlockedLine {
+    pub(crate) key: String,
+    pub(crate) blocked: bool,
+}
+
 /// What `append` did: `length` is the feed's after it.
 #[derive(Serialize)]
 pub(crate) struct AppendLine {

@@ -435,3 +435,56 @@ fn a_live_sync_tells_when_both_sides_hold_the_same() -> Result<()> {
     ensure!(one.checked()? == other.checked()?, "not in sync");
     Ok(())
 }
+
+#[test]
+fn removed_and_blocked_feeds() -> Result<()> {
+    let store = Store::new()?;
+    let key = |name: &str| -> Result<String> {
+        let object = store.run(&["--json", "append", name, "a block"])?.one_object(0)?;
+        Ok(object["key"].as_str().context("no key")?.to_owned())
+    };
+    let (first, second, third) = (key("first")?, key("second")?, key("third")?);
+    let (code, message) = store.run(&["--json", "remove", "first"])?.failure()?;
+    ensure!(code == "ERR_OWN_WRITER" && message.contains("--writer"), "{code}: {message}");
+    let gone = store.run(&["--json", "remove", "first", "--writer"])?.one_object(0)?;
+    assert_eq!((gone["key"].as_str(), gone["name"].as_str()), (Some(&first[..]), Some("first")));
+    ensure!(store.path().join("1/key").exists() && !store.path().join("2").exists());
+    let (code, _) = store.run(&["--json", "remove", &first])?.failure()?;
+    assert_eq!(code, "ERR_FEED_NOT_FOUND");
+
+    // By name, by the start of a key, and by a whole key that is nowhere here.
+    let elsewhere = "ab".repeat(32);
+    for feed in ["second", &third[..8], &elsewhere] {
+        store.run(&["block", feed])?.ok()?;
+    }
+    let again = store.run(&["block", &elsewhere])?.ok()?.text();
+    ensure!(again.contains("was blocked before"), "{again}");
+    let blocked = || -> Result<BTreeSet<String>> {
+        let lines = store.run(&["--json", "feeds"])?.objects()?;
+        let lines = lines.iter().filter(|line| line["blocked"] == true);
+        Ok(lines.filter_map(|line| line["key"].as_str().map(str::to_owned)).collect())
+    };
+    let all: BTreeSet<String> = [&first, &second, &third, &elsewhere].into_iter().cloned().collect();
+    assert_eq!(blocked()?, all);
+    let people = store.run(&["feeds"])?.ok()?.text();
+    ensure!(people.contains(&format!("blocked: {elsewhere}")), "{people}");
+    let line = store.run(&["--json", "unblock", "second"])?.one_object(0)?;
+    assert_eq!(line, json!({"key": second, "blocked": false}));
+    assert_eq!(blocked()?.len(), 3);
+    // A sync neither gives nor takes what is blocked, and `--block` is both in one.
+    let other = Store::new()?;
+    let theirs = other.run(&["--json", "append", "theirs", "a block"])?.one_object(0)?;
+    let theirs = theirs["key"].as_str().context("no key")?;
+    let sync = || -> Result<()> {
+        let (server, address) = store.serve(&["--once"])?;
+        other.sync(address, &[])?.ended(0)?;
+        server.ended(0).map(drop)
+    };
+    sync()?;
+    assert_eq!((other.facts()?.len(), store.facts()?.len()), (2, 3));
+    store.run(&["remove", theirs, "--block"])?.ok()?;
+    sync()?;
+    assert_eq!((other.facts()?.len(), store.facts()?.len()), (2, 2));
+    store.checked()?;
+    Ok(())
+}

@@ -89,6 +89,30 @@ pub enum StoreError {
         /// [`Limits::feeds`](crate::limits::Limits::feeds).
         max: usize,
     },
+    /// The feed was removed from the store.
+    #[error("feed {key} was removed")]
+    Removed {
+        /// The feed's key.
+        key: FeedKey,
+    },
+    /// The feed is blocked: it is not to be in this store.
+    #[error("feed {key} is blocked")]
+    Blocked {
+        /// The feed's key.
+        key: FeedKey,
+    },
+    /// A feed was to be removed that is written here: its secret key would be lost for good, which has to be asked for by name.
+    #[error("feed {key} is written here: to remove it would destroy its secret key")]
+    OwnWriter {
+        /// The feed's key.
+        key: FeedKey,
+    },
+    /// As many feeds are blocked as may be.
+    #[error("{max} feeds are blocked already")]
+    TooManyBlocked {
+        /// [`Limits::blocked`](crate::limits::Limits::blocked).
+        max: usize,
+    },
 }
 
 impl StoreError {
@@ -102,7 +126,10 @@ impl StoreError {
             StoreError::Occupied { .. } => "ERR_STORE_OCCUPIED",
             StoreError::KeyMismatch { .. } => "ERR_KEY_MISMATCH",
             StoreError::BadName { .. } => "ERR_BAD_NAME",
-            StoreError::TooManyFeeds { .. } => "ERR_LIMIT",
+            StoreError::TooManyFeeds { .. } | StoreError::TooManyBlocked { .. } => "ERR_LIMIT",
+            StoreError::Removed { .. } => "ERR_REMOVED",
+            StoreError::Blocked { .. } => "ERR_BLOCKED",
+            StoreError::OwnWriter { .. } => "ERR_OWN_WRITER",
         }
     }
 
@@ -111,7 +138,13 @@ impl StoreError {
         match self {
             StoreError::Io { slot, .. } | StoreError::Full { slot, .. } | StoreError::Locked { slot, .. } => *slot,
             StoreError::Damaged { slot, .. } | StoreError::Occupied { slot } => Some(*slot),
-            StoreError::KeyMismatch { .. } | StoreError::BadName { .. } | StoreError::TooManyFeeds { .. } => None,
+            StoreError::KeyMismatch { .. }
+            | StoreError::BadName { .. }
+            | StoreError::TooManyFeeds { .. }
+            | StoreError::Removed { .. }
+            | StoreError::Blocked { .. }
+            | StoreError::OwnWriter { .. }
+            | StoreError::TooManyBlocked { .. } => None,
         }
     }
 

@@ -24,6 +24,11 @@
 //! as it is when it has grown far past what it says. What is overwritten in place are the byte that says whether the store is in use and
 //! the number of folders then, and these may be torn apart: an older number only makes more folders count as new.
 //!
+//! # Removals
+//!
+//! A feed's removal is noted, and synced, before its first step, with the folder that is to take the number; whoever opens the store finishes
+//! what was begun. An entry about the folder that follows ends it.
+//!
 //! # Other hands
 //!
 //! JS knows nothing of the file. A mark names its feed by the key and the history by its root, and is passed over where the
@@ -35,6 +40,7 @@ use multifeed_proto::FeedKey;
 
 use crate::error::StoreError;
 use crate::limits::MAX_FEED_BLOCKS;
+use crate::merkle;
 use crate::storage::{FileId, FileKind, Slot, Storage};
 
 /// What the file begins with: its version, whether it is open, and room.
@@ -97,10 +103,22 @@ impl Seal {
     }
 }
 
+/// A feed that is being taken out of the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Removal {
+    /// Its folder.
+    pub(crate) slot: Slot,
+    key: [u8; 8],
+    /// The folder that is to have its number, and the start of the key in it.
+    last: Option<(Slot, [u8; 8])>,
+}
+
 /// The journal of one store.
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
     marks: BTreeMap<Slot, Mark>,
+    /// The one that is under way.
+    removal: Option<Removal>,
     /// Whether the file says that the store is in use.
     open: bool,
     /// Whether it said so when it was read: the store was not closed.
@@ -135,6 +153,29 @@ impl Mark {
 
     pub(crate) fn has_root(&self, root_hash: &[u8; 32]) -> bool {
         self.root == start(root_hash)
+    }
+}
+
+impl Removal {
+    /// Of the feed in a folder; `last` is the last folder of the store, where it is another one.
+    pub(crate) fn new(slot: Slot, key: &FeedKey, last: Option<(Slot, FeedKey)>) -> Self {
+        let last = last.map(|(slot, key)| (slot, start(key.as_bytes())));
+        Self { slot, key: start(key.as_bytes()), last }
+    }
+
+    /// As it is, with another folder to take the number.
+    pub(crate) fn with_last(self, last: Option<(Slot, FeedKey)>) -> Self {
+        Self { last: last.map(|(slot, key)| (slot, start(key.as_bytes()))), ..self }
+    }
+
+    /// Whether this is the key of the feed that is to go.
+    pub(crate) fn is_of(&self, key: &FeedKey) -> bool {
+        start(key.as_bytes()) == self.key
+    }
+
+    /// The folder that is to take the number, where this is the key in it.
+    pub(crate) fn last_with(&self, key: &FeedKey) -> Option<Slot> {
+        self.last.filter(|(_, last)| *last == start(key.as_bytes())).map(|(slot, _)| slot)
     }
 }
 
@@ -197,7 +238,12 @@ impl Journal {
 
     /// Whether a folder was made after the store was opened that was not closed, and none of it was ever known to be on the disk.
     pub(crate) fn is_leftover(&self, slot: Slot) -> bool {
-        self.unclean && slot.0 >= self.first_new && !self.has_mark(slot)
+        let is_new = match self.marks.get(&slot) {
+            None => slot.0 >= self.first_new,
+            // It was noted because another feed had been there before.
+            Some(mark) => mark.length == 0 && mark.pages.is_empty(),
+        };
+        self.unclean && is_new
     }
 
     /// Whether a folder made now has to be noted at once: its number does not tell when it was made, or something else is known of it.
@@ -247,6 +293,62 @@ impl Journal {
         self.marks.insert(slot, mark);
     }
 
+    /// The removal that was begun and not ended.
+    pub(crate) fn removal(&self) -> Option<Removal> {
+        self.removal
+    }
+
+    /// Says, for good, that a feed is about to be removed. The file says before that the store is in use.
+    pub(crate) fn begin_removal<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        removal: Removal,
+    ) -> Result<(), StoreError> {
+        if self.removal == Some(removal) {
+            return Ok(());
+        }
+        let before = self.removal.replace(removal);
+        encode_removal(&removal, &mut self.pending);
+        let written = self.write(storage, true);
+        if written.is_err() {
+            // Nobody knows whether the file says it. If it can be written at all, it is to say that it was not begun.
+            self.removal = before;
+            let _ = self.rewrite(storage);
+        }
+        written
+    }
+
+    /// Says, for good, that the removal is done: nothing is known of the folder, or, where another one took its number, what was known of
+    /// that.
+    pub(crate) fn end_removal<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        moved: Option<(Slot, FeedKey)>,
+    ) -> Result<(), StoreError> {
+        let Some(removal) = self.removal.take() else { return Ok(()) };
+        self.forget(removal.slot);
+        if let Some((from, key)) = moved {
+            let known = self.marks.get(&from).filter(|mark| mark.is_of(&key)).cloned();
+            if known.is_some() {
+                self.forget(from);
+            }
+            // Of a feed of which nothing was known, nothing is; but its folder is not one that was made since the store was opened.
+            let mark = known.unwrap_or_else(|| {
+                let mut none = Mark::new(&key, 0, &merkle::root_hash(&[]));
+                none.synced = true;
+                none
+            });
+            self.note(removal.slot, mark);
+        }
+        self.write(storage, true)
+    }
+
+    /// Notes that nothing is known of a folder.
+    fn forget(&mut self, slot: Slot) {
+        self.marks.remove(&slot);
+        encode_gone(slot, &mut self.pending);
+    }
+
     /// Whether anything is known of a folder, whosever feed is in it.
     pub(crate) fn has_mark(&self, slot: Slot) -> bool {
         self.marks.contains_key(&slot)
@@ -290,6 +392,9 @@ impl Journal {
         for (slot, mark) in &self.marks {
             encode(*slot, mark, None, &mut body);
         }
+        if let Some(removal) = &self.removal {
+            encode_removal(removal, &mut body);
+        }
         let mut bytes = header(if self.open { OPEN } else { CLOSED }, self.first_new).to_vec();
         let records = u64::from(!body.is_empty());
         if !body.is_empty() {
@@ -324,6 +429,16 @@ impl Journal {
                 _ => Some(Seal { signature: take(&mut body)?, secret: take(&mut body)? }),
             };
             let count = u32::from_le_bytes(take(&mut body)?);
+            if flags & REMOVAL != 0 {
+                let last = if length == u64::MAX { None } else { Some((Slot(u32::try_from(length).ok()?), root)) };
+                self.removal = Some(Removal { slot, key, last });
+                continue;
+            }
+            self.removal = self.removal.filter(|removal| removal.slot != slot);
+            if flags & GONE != 0 {
+                self.marks.remove(&slot);
+                continue;
+            }
             let mut pages = match self.marks.remove(&slot) {
                 Some(old) if flags & WHOLE == 0 => old.pages,
                 _ => BTreeMap::new(),
@@ -355,6 +470,11 @@ const WHOLE: u8 = 1;
 const SYNCED: u8 = 2;
 /// The entry has a seal.
 const SEALED: u8 = 4;
+/// The entry says that nothing is known of the folder.
+const GONE: u8 = 8;
+/// The entry is a removal that begins: instead of a length it has the number of the last folder, or only ones, and instead of a root the start
+/// of the key in that.
+const REMOVAL: u8 = 16;
 
 /// An entry: folder (u32), flags (1 byte), start of the key (8), length (u64), start of the root hash (8), the seal where there is one
 /// (checksums of the signature and of the secret key, 8 each), number of pages (u32), and for each its number (u32), its size (u16) and that many bytes. Numbers are little-endian. Of an entry that replaces one, only the
@@ -384,6 +504,25 @@ fn encode(slot: Slot, mark: &Mark, old: Option<&Mark>, out: &mut Vec<u8>) {
         out.extend_from_slice(&(bytes.len() as u16).to_le_bytes());
         out.extend_from_slice(bytes);
     }
+}
+
+fn encode_removal(removal: &Removal, out: &mut Vec<u8>) {
+    let (last, root) = removal.last.map_or((u64::MAX, [0; 8]), |(slot, key)| (u64::from(slot.0), key));
+    encode_bare(removal.slot, REMOVAL, removal.key, last, root, out);
+}
+
+fn encode_gone(slot: Slot, out: &mut Vec<u8>) {
+    encode_bare(slot, GONE, [0; 8], 0, [0; 8], out);
+}
+
+/// An entry without pages.
+fn encode_bare(slot: Slot, flags: u8, key: [u8; 8], length: u64, root: [u8; 8], out: &mut Vec<u8>) {
+    out.extend_from_slice(&slot.0.to_le_bytes());
+    out.push(flags);
+    out.extend_from_slice(&key);
+    out.extend_from_slice(&length.to_le_bytes());
+    out.extend_from_slice(&root);
+    out.extend_from_slice(&0u32.to_le_bytes());
 }
 
 fn header(state: u8, first_new: u32) -> [u8; HEADER] {
@@ -605,6 +744,40 @@ mod tests {
         disk.replace(FILE, b"something else").unwrap();
         let torn = Journal::read(&mut disk).unwrap();
         assert!(torn.is_unclean() && torn.is_open() && !torn.is_leftover(Slot(5)));
+    }
+
+    #[test]
+    fn a_removal_stands_until_it_ends() {
+        let mut disk = MemoryStorage::new();
+        let mut journal = Journal::default();
+        journal.begin(&mut disk, 3, true).unwrap();
+        for slot in 0..3 {
+            journal.note(Slot(slot), mark(slot as u8, 4, &[(0, &[slot as u8])]));
+        }
+        journal.write(&mut disk, true).unwrap();
+        let key = |byte: u8| FeedKey::new([byte; 32]);
+        let removal = Removal::new(Slot(0), &key(0), Some((Slot(2), key(2))));
+        journal.begin_removal(&mut disk, removal).unwrap();
+        for rewrite in [false, true] {
+            if rewrite {
+                journal.rewrite(&mut disk).unwrap();
+            }
+            let read = Journal::read(&mut disk).unwrap();
+            assert_eq!((read.removal(), &read.marks), (Some(removal), &journal.marks));
+        }
+        journal.end_removal(&mut disk, Some((Slot(2), key(2)))).unwrap();
+        let read = Journal::read(&mut disk).unwrap();
+        assert_eq!((read.removal(), &read.marks), (None, &journal.marks));
+        assert_eq!(read.mark(Slot(0), &key(2)), Some(&mark(2, 4, &[(0, &[2])])));
+        assert!(!read.has_mark(Slot(2)) && read.has_mark(Slot(1)));
+        // The last folder's own; and one of which nothing was known.
+        journal.begin_removal(&mut disk, Removal::new(Slot(1), &key(1), None)).unwrap();
+        journal.end_removal(&mut disk, None).unwrap();
+        journal.begin_removal(&mut disk, Removal::new(Slot(0), &key(2), Some((Slot(9), key(9))))).unwrap();
+        journal.end_removal(&mut disk, Some((Slot(9), key(9)))).unwrap();
+        let read = Journal::read(&mut disk).unwrap();
+        assert_eq!((read.removal(), read.marks.len()), (None, 1));
+        assert_eq!(read.mark(Slot(0), &key(9)).map(|mark| (mark.length, mark.pages.len())), Some((0, 0)));
     }
 
     #[test]

@@ -67,6 +67,8 @@ pub struct Limits {
     pub extension_bytes: usize,
     /// Such messages that wait for the application; later ones are lost. Default 1,024.
     pub extension_messages: usize,
+    /// Feeds that are blocked, about 40 bytes of memory each. Default 65,536.
+    pub blocked: usize,
     /// Second histories of which the evidence is kept, about half a kilobyte each; those found after them are told, and not kept.
     /// Default 256.
     pub conflicts: usize,
@@ -117,6 +119,7 @@ impl Default for Limits {
             extensions: 64,
             extension_bytes: 1024 * 1024,
             extension_messages: 1024,
+            blocked: 65_536,
             conflicts: 256,
             reconcile_bytes: 1 << 20,
             reconcile_ranges: 16_384,

@@ -328,6 +328,21 @@ impl Peering {
         self.feeds_brought >= self.limits.feeds
     }
 
+    /// An offer is of no use any more: its channel closes, where it has one that is quiet.
+    pub(crate) fn leave(&mut self, key: &FeedKey) {
+        if let Some(token) = self.forget(key) {
+            self.extend(Command::Close { token });
+        }
+    }
+
+    /// The remote opens a channel that is not wanted (any more): it is opened too, and closed.
+    pub(crate) fn turn_away(&mut self, key: FeedKey) {
+        let token = Token::new(self.root, self.next_token);
+        self.next_token = self.next_token.wrapping_add(1);
+        self.extend(Command::Open { token, key });
+        self.extend(Command::Close { token });
+    }
+
     /// Has a command of the application's extensions done.
     pub(crate) fn extend(&mut self, command: Command) {
         if self.is_running() {

@@ -61,6 +61,8 @@ pub enum WantEnd {
     Unavailable,
     /// [`Multifeed::cancel`](crate::Multifeed::cancel) ended it.
     Cancelled,
+    /// The feed was removed from the store.
+    Removed,
 }
 
 /// Why something cannot be waited for.
@@ -73,6 +75,9 @@ pub enum WantError {
         /// The block.
         index: u64,
     },
+    /// The feed was removed from the store.
+    #[error("the feed was removed")]
+    Removed,
     /// As much is waited for as may be.
     #[error("{max} things are waited for already")]
     TooMany {
@@ -86,6 +91,7 @@ impl WantError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::OutOfRange { .. } => "ERR_OUT_OF_RANGE",
+            Self::Removed => "ERR_REMOVED",
             Self::TooMany { .. } => "ERR_LIMIT",
         }
     }

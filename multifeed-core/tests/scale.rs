@@ -72,6 +72,9 @@ impl Storage for Counted {
     fn remove(&mut self, slot: Slot) -> io::Result<()> {
         self.files.remove(slot)
     }
+    fn rename(&mut self, from: Slot, to: Slot) -> io::Result<()> {
+        self.files.rename(from, to)
+    }
     fn close(&mut self) -> io::Result<()> {
         self.files.close()
     }

@@ -58,6 +58,21 @@ pub(crate) enum Call {
     Read(ReadCall),
     Extension(ExtensionCall),
     State(StateCall),
+    /// Takes a feed out of the store, with its secret key where that is said.
+    Remove {
+        feed: FeedId,
+        writer: bool,
+        answer: Answer<Result<(), Error>>,
+    },
+    /// Blocks or unblocks a feed: whether that changed anything.
+    Block {
+        key: FeedKey,
+        blocks: bool,
+        answer: Answer<Result<bool, Error>>,
+    },
+    Blocked {
+        answer: Answer<Vec<FeedKey>>,
+    },
     /// Writes and syncs some feeds: where to go on, and the first error.
     SyncToDisk {
         from: Option<FeedId>,

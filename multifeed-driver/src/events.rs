@@ -23,6 +23,8 @@ pub enum MultifeedEvent {
     /// A feed has more blocks than before: appended by us, or received and written. While this waits untaken, no other is
     /// added: ask the feed for its length.
     Blocks(Feed),
+    /// A feed was removed from the store: [`Feed::remove`]. Calls on it fail.
+    Removed(Feed),
     /// The feed's writer signed two histories, and a remote holds the other one: the same key on two devices, or a restored copy of
     /// one. What is held here stays, and the evidence is kept beside the feeds (`multifeed.conflicts`).
     Conflict {
@@ -64,6 +66,7 @@ impl Events {
         Poll::Ready(Some(match news {
             News::Feed(state) => MultifeedEvent::Feed(Feed::new(state, self.guard.clone())),
             News::Blocks(state) => MultifeedEvent::Blocks(Feed::new(state, self.guard.clone())),
+            News::Removed(state) => MultifeedEvent::Removed(Feed::new(state, self.guard.clone())),
             News::Conflict(state, conflict) => {
                 MultifeedEvent::Conflict { feed: Feed::new(state, self.guard.clone()), conflict }
             }
@@ -89,6 +92,7 @@ struct Queue {
     /// The feeds that grew, each once, in the order in which each first did.
     grown: VecDeque<Arc<FeedState>>,
     waiting: HashSet<FeedId>,
+    removed: VecDeque<Arc<FeedState>>,
     conflicts: VecDeque<(Arc<FeedState>, Box<Conflict>)>,
     closed: bool,
     waker: Option<Waker>,
@@ -98,6 +102,7 @@ struct Queue {
 enum News {
     Feed(Arc<FeedState>),
     Blocks(Arc<FeedState>),
+    Removed(Arc<FeedState>),
     Conflict(Arc<FeedState>, Box<Conflict>),
 }
 
@@ -110,6 +115,20 @@ impl EventQueue {
         self.change(|queue| {
             if queue.waiting.insert(feed.id) {
                 queue.grown.push_back(feed.clone());
+            }
+        });
+    }
+
+    /// What waits of the feed is not told any more, but that it was there, where that was told.
+    pub(crate) fn removed(&self, feed: &Arc<FeedState>) {
+        self.change(|queue| {
+            if queue.waiting.remove(&feed.id) {
+                queue.grown.retain(|grown| grown.id != feed.id);
+            }
+            let known = queue.feeds.len();
+            queue.feeds.retain(|new| new.id != feed.id);
+            if queue.feeds.len() == known {
+                queue.removed.push_back(feed.clone());
             }
         });
     }
@@ -135,6 +154,9 @@ impl EventQueue {
         if let Some(feed) = queue.grown.pop_front() {
             queue.waiting.remove(&feed.id);
             return Poll::Ready(Some(News::Blocks(feed)));
+        }
+        if let Some(feed) = queue.removed.pop_front() {
+            return Poll::Ready(Some(News::Removed(feed)));
         }
         if let Some((feed, conflict)) = queue.conflicts.pop_front() {
             return Poll::Ready(Some(News::Conflict(feed, conflict)));

@@ -138,7 +138,7 @@ impl FeedExtension {
         self.feed.guard.ask(|answer| Call::Extension(ExtensionCall::Send { feed, to, name, body, answer })).await?
     }
 
-    /// The next message, of any peer; `None` once the multifeed is closed.
+    /// The next message, of any peer; `None` once the multifeed is closed, or the feed removed.
     pub async fn next(&mut self) -> Option<FeedMessage> {
         poll_fn(|cx| self.inbox.poll(cx)).await
     }
@@ -262,6 +262,16 @@ impl FeedInboxes {
         let inbox = Arc::new(Inbox::new(self.room));
         *slot = Arc::downgrade(&inbox);
         Some(inbox)
+    }
+
+    /// A feed was removed: its extensions hear nothing any more.
+    pub(crate) fn forget(&mut self, feed: FeedId) {
+        self.inboxes.retain(|(of, _), inbox| {
+            if *of == feed {
+                inbox.upgrade().into_iter().for_each(|inbox| inbox.close());
+            }
+            *of != feed
+        });
     }
 
     pub(crate) fn deliver(&self, message: multifeed_core::FeedMessage, from: Option<SyncId>) {

@@ -46,7 +46,8 @@ impl Feed {
         self.state.discovery_key
     }
 
-    /// The writer's name; a remote's feed is named by the number of its folder.
+    /// The writer's name; a remote's feed is named by the number of its folder. The one that it had when this handle was asked for: a
+    /// [removal](Self::remove) of another feed can change a number.
     pub fn name(&self) -> &str {
         &self.state.name
     }
@@ -139,6 +140,31 @@ impl Feed {
         FeedExtension::register(self, name).await
     }
 
+    /// Takes a remote's feed out of the store: its folder is gone when this returns, also after a power cut (hypercore's `destroyStorage`).
+    /// Sessions close its channel and go on, and every call on the feed ends with [`StoreError::Removed`](multifeed_core::StoreError::Removed).
+    ///
+    /// A remote that has the feed brings it again: [`block`](crate::Multifeed::block) it before, where that is not to be. The last folder takes
+    /// the number of the one that is gone, as JS knows no gaps, and the feed in it is named by that, where its name is a number.
+    ///
+    /// # Errors
+    /// [`Error::Store`]: [`OwnWriter`](multifeed_core::StoreError::OwnWriter) where the feed is written here,
+    /// [`Removed`](multifeed_core::StoreError::Removed) where it was removed before, or what the disk says: the feed may be gone then all the
+    /// same, and what is left to do is done before the next feed is made or removed, or when the store is opened again. [`Error::Closed`].
+    pub async fn remove(&self) -> Result<(), Error> {
+        let (feed, writer) = (self.state.id, false);
+        self.guard.ask(|answer| Call::Remove { feed, writer, answer }).await?
+    }
+
+    /// As [`remove`](Self::remove), of a feed that is written here: its secret key is destroyed, and the feed is blocked first, so that nobody
+    /// goes on with a copy of the key from a shorter length and signs a second history.
+    ///
+    /// # Errors
+    /// As [`remove`](Self::remove), and [`TooManyBlocked`](multifeed_core::StoreError::TooManyBlocked).
+    pub async fn remove_writer(&self) -> Result<(), Error> {
+        let (feed, writer) = (self.state.id, true);
+        self.guard.ask(|answer| Call::Remove { feed, writer, answer }).await?
+    }
+
     /// Checks every block, tree node and signature of the feed again, in steps, between which the store does its other work:
     /// `while let Some(step) = verification.next().await? { … }`.
     pub fn verify(&self) -> Verification {
@@ -155,7 +181,7 @@ impl fmt::Debug for Feed {
 impl PartialEq for Feed {
     /// The same feed of the same multifeed.
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.state, &other.state)
+        self.state.is(&other.state)
     }
 }
 

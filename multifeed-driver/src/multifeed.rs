@@ -290,6 +290,37 @@ impl Multifeed {
         }
     }
 
+    /// Blocks a feed, whether it is here or not: it is not offered, not asked for, not opened for a remote and not fetched, on any session,
+    /// until it is [unblocked](Self::unblock); sessions that sync it close its channel, and go on. The blocked keys are kept beside the
+    /// feeds (`multifeed.blocked`). False where it was blocked before.
+    ///
+    /// What is here of the feed stays, and can be read; [`Feed::remove`] takes it away. A key pair of a blocked feed that is not here is not
+    /// taken for a new writer.
+    ///
+    /// # Errors
+    /// [`Error::Store`] where as many are blocked as [may be](multifeed_core::Limits::blocked), or the disk fails; it is not blocked then.
+    /// [`Error::Closed`].
+    pub async fn block(&self, key: FeedKey) -> Result<bool, Error> {
+        self.guard.ask(|answer| Call::Block { key, blocks: true, answer }).await?
+    }
+
+    /// Unblocks a feed. What is here of it is offered to the sessions that are there; what their remotes have of it comes with the next
+    /// ones. False where it was not blocked.
+    ///
+    /// # Errors
+    /// [`Error::Store`] where the disk fails, [`Error::Closed`].
+    pub async fn unblock(&self, key: FeedKey) -> Result<bool, Error> {
+        self.guard.ask(|answer| Call::Block { key, blocks: false, answer }).await?
+    }
+
+    /// The blocked feeds, ascending.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn blocked(&self) -> Result<Vec<FeedKey>, Error> {
+        self.guard.ask(|answer| Call::Blocked { answer }).await
+    }
+
     /// The feeds that could not be opened; the others are unharmed.
     pub fn problems(&self) -> Vec<StoreError> {
         lock(&self.shared().problems).clone()

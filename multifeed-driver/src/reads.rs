@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use multifeed_core::limits::MAX_FEED_BLOCKS;
-use multifeed_core::{Audit, FeedId, KeyPair, Located, PeerInfo, Place, Storage, Want, WantEnd, WantOptions};
+use multifeed_core::{
+    Audit, FeedId, KeyPair, Located, PeerInfo, Place, Storage, Want, WantEnd, WantError, WantOptions,
+};
 
 use multifeed_proto::Node;
 
@@ -478,6 +480,7 @@ impl<S: Storage> Store<S> {
                 WantEnd::TimedOut => Some(Error::TimedOut),
                 WantEnd::Unavailable => Some(Error::Unavailable),
                 WantEnd::Cancelled => Some(Error::Cancelled),
+                WantEnd::Removed => Some(Error::Want(WantError::Removed)),
                 _ => None,
             };
             match (waiter, failed, end) {

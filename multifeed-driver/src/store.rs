@@ -17,7 +17,7 @@ use crate::multifeed::{Shared, generate_key_pair};
 use crate::oneshot::Answer;
 use crate::state::InSync;
 use crate::sync::{SyncEvent, SyncId, Totals};
-use crate::table::FeedState;
+use crate::table::{FeedState, FeedTable};
 use crate::waits::{Ticket, Waits};
 use crate::watch::Watchers;
 
@@ -261,6 +261,16 @@ impl<S: Storage> Store<S> {
                 self.tell();
                 answer.send(step);
             }
+            Call::Remove { feed, writer, answer } => {
+                let removed = if writer { self.multi.remove_writer(feed) } else { self.multi.remove(feed) };
+                self.tell();
+                answer.send(removed.map_err(Error::Store));
+            }
+            Call::Block { key, blocks, answer } => {
+                let changed = if blocks { self.multi.block(key) } else { self.multi.unblock(key) };
+                answer.send(changed.map_err(Error::Store));
+            }
+            Call::Blocked { answer } => answer.send(self.multi.blocked().collect()),
             Call::Extension(call) => self.extend(call),
             Call::Close { answer } => {
                 self.closers.push(answer);
@@ -322,6 +332,9 @@ impl<S: Storage> Store<S> {
 
     /// A feed's numbers, as they are now, for all handles.
     pub(crate) fn state(&self, feed: FeedId) -> Arc<FeedState> {
+        if self.multi.is_removed(feed) {
+            return FeedTable::unlisted(self.multi.info(feed));
+        }
         self.shared.0.table.update(self.multi.info(feed))
     }
 
@@ -458,6 +471,14 @@ impl<S: Storage> Store<S> {
                     let feed = self.state(id);
                     self.shared.0.publish(|queue| queue.blocks(&feed));
                 }
+                MultifeedEvent::Removed { id, .. } => {
+                    self.watchers.forget(id);
+                    self.inboxes.forget(id);
+                    if let Some(feed) = self.shared.0.table.remove(self.multi.info(id)) {
+                        self.shared.0.publish(|queue| queue.removed(&feed));
+                    }
+                }
+                MultifeedEvent::Renamed { id, .. } => self.shared.0.table.rename(&self.multi.info(id)),
                 MultifeedEvent::Conflict { id, conflict, .. } => {
                     let feed = self.state(id);
                     self.shared.0.publish(|queue| queue.conflict(&feed, &conflict));

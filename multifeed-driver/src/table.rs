@@ -7,7 +7,7 @@ use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use multifeed_core::{FeedId, FeedInfo};
 use multifeed_proto::{DiscoveryKey, FeedKey};
 
-/// One feed's key and name, and its numbers as of the last thing that the store's thread did.
+/// One feed's key and name as of the time when a handle asked for it, and its numbers as of the last thing that the store's thread did.
 #[derive(Debug)]
 pub(crate) struct FeedState {
     pub(crate) id: FeedId,
@@ -15,39 +15,56 @@ pub(crate) struct FeedState {
     pub(crate) discovery_key: DiscoveryKey,
     pub(crate) name: String,
     pub(crate) writable: bool,
+    numbers: Arc<Numbers>,
+}
+
+#[derive(Debug, Default)]
+struct Numbers {
     len: AtomicU64,
     byte_len: AtomicU64,
     downloaded: AtomicU64,
 }
 
+impl Numbers {
+    fn set(&self, info: &FeedInfo) {
+        self.len.store(info.len, Ordering::Release);
+        self.byte_len.store(info.byte_len, Ordering::Release);
+        self.downloaded.store(info.downloaded, Ordering::Release);
+    }
+}
+
 impl FeedState {
-    fn new(info: FeedInfo) -> Self {
+    fn new(info: FeedInfo, numbers: Arc<Numbers>) -> Self {
+        numbers.set(&info);
         Self {
             id: info.id,
             key: info.key,
             discovery_key: info.key.discovery_key(),
             name: info.name,
             writable: info.writable,
-            len: AtomicU64::new(info.len),
-            byte_len: AtomicU64::new(info.byte_len),
-            downloaded: AtomicU64::new(info.downloaded),
+            numbers,
         }
     }
 
+    /// Whether this is the same feed of the same multifeed.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.numbers, &other.numbers)
+    }
+
     pub(crate) fn len(&self) -> u64 {
-        self.len.load(Ordering::Acquire)
+        self.numbers.len.load(Ordering::Acquire)
     }
 
     pub(crate) fn byte_len(&self) -> u64 {
-        self.byte_len.load(Ordering::Acquire)
+        self.numbers.byte_len.load(Ordering::Acquire)
     }
 
     pub(crate) fn downloaded(&self) -> u64 {
-        self.downloaded.load(Ordering::Acquire)
+        self.numbers.downloaded.load(Ordering::Acquire)
     }
 }
 
-/// All feeds, in the order of their folders.
+/// All feeds, in the order of their folders as the store was opened, then those that are newer.
 #[derive(Debug, Default)]
 pub(crate) struct FeedTable(RwLock<Rows>);
 
@@ -60,24 +77,57 @@ struct Rows {
     by_name: HashMap<String, usize>,
 }
 
+impl Rows {
+    fn add(&mut self, feed: Arc<FeedState>) {
+        let row = self.feeds.len();
+        self.by_id.insert(feed.id, row);
+        self.by_key.insert(feed.key, row);
+        self.by_discovery_key.insert(feed.discovery_key, row);
+        self.by_name.entry(feed.name.clone()).or_insert(row);
+        self.feeds.push(feed);
+    }
+}
+
 impl FeedTable {
     /// Sets a feed's numbers, and adds the feed where it is not known.
     pub(crate) fn update(&self, info: FeedInfo) -> Arc<FeedState> {
         if let Some(feed) = self.by_id(info.id) {
-            feed.len.store(info.len, Ordering::Release);
-            feed.byte_len.store(info.byte_len, Ordering::Release);
-            feed.downloaded.store(info.downloaded, Ordering::Release);
+            feed.numbers.set(&info);
             return feed;
         }
-        let feed = Arc::new(FeedState::new(info));
-        let mut rows = self.write();
-        let row = rows.feeds.len();
-        rows.feeds.push(feed.clone());
-        rows.by_id.insert(feed.id, row);
-        rows.by_key.insert(feed.key, row);
-        rows.by_discovery_key.insert(feed.discovery_key, row);
-        rows.by_name.entry(feed.name.clone()).or_insert(row);
+        let feed = Arc::new(FeedState::new(info, Arc::default()));
+        self.write().add(feed.clone());
         feed
+    }
+
+    /// What is left of a feed that was removed.
+    pub(crate) fn unlisted(info: FeedInfo) -> Arc<FeedState> {
+        Arc::new(FeedState::new(info, Arc::default()))
+    }
+
+    /// A feed was removed: these are the numbers of what is left of it.
+    pub(crate) fn remove(&self, info: FeedInfo) -> Option<Arc<FeedState>> {
+        let feed = self.by_id(info.id)?;
+        feed.numbers.set(&info);
+        self.rebuild(|feeds| feeds.retain(|feed| feed.id != info.id));
+        Some(feed)
+    }
+
+    /// A feed has another name.
+    pub(crate) fn rename(&self, info: &FeedInfo) {
+        self.rebuild(|feeds| {
+            for feed in feeds.iter_mut().filter(|feed| feed.id == info.id) {
+                *feed = Arc::new(FeedState::new(info.clone(), feed.numbers.clone()));
+            }
+        });
+    }
+
+    fn rebuild(&self, change: impl FnOnce(&mut Vec<Arc<FeedState>>)) {
+        let mut rows = self.write();
+        let mut feeds = std::mem::take(&mut rows.feeds);
+        change(&mut feeds);
+        *rows = Rows::default();
+        feeds.into_iter().for_each(|feed| rows.add(feed));
     }
 
     /// Forgets all feeds.

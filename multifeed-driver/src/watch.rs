@@ -31,7 +31,7 @@ impl FeedEvents {
         Self { queue, _guard: guard }
     }
 
-    /// The next event; `None` once the multifeed is closed.
+    /// The next event; `None` once the multifeed is closed, or the feed removed.
     pub async fn next(&mut self) -> Option<FeedEvent> {
         poll_fn(|cx| self.queue.poll(cx)).await
     }
@@ -107,6 +107,14 @@ impl Watchers {
             self.0.remove(&feed);
         }
         watched
+    }
+}
+
+impl Watchers {
+    /// A feed was removed: its subscribers are told that nothing more comes.
+    pub(crate) fn forget(&mut self, feed: FeedId) {
+        let queues = self.0.remove(&feed).unwrap_or_default();
+        queues.iter().filter_map(Weak::upgrade).for_each(|queue| queue.change(|queue| queue.closed = true));
     }
 }
 

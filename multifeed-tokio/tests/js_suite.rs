@@ -747,6 +747,9 @@ impl Storage for Slow {
     fn remove(&mut self, slot: Slot) -> io::Result<()> {
         self.inner().remove(slot)
     }
+    fn rename(&mut self, from: Slot, to: Slot) -> io::Result<()> {
+        self.inner().rename(from, to)
+    }
     fn close(&mut self) -> io::Result<()> {
         self.inner().close()
     }

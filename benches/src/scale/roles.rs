@@ -146,6 +146,9 @@ impl Storage for Hasty {
     fn remove(&mut self, slot: Slot) -> io::Result<()> {
         self.0.remove(slot)
     }
+    fn rename(&mut self, from: Slot, to: Slot) -> io::Result<()> {
+        self.0.rename(from, to)
+    }
     fn close(&mut self) -> io::Result<()> {
         self.0.close()
     }

@@ -2,14 +2,11 @@
 
 use std::io::Write;
 
-use multifeed_tokio::{Feed, Multifeed, Options};
+use multifeed_tokio::{Feed, Options};
 
-use super::{close, open_existing};
+use super::{close, find, open_existing};
 use crate::args::{BlockRange, Cat, Global};
 use crate::error::{CliError, code};
-
-/// Hex digits of a key.
-const KEY_DIGITS: usize = 64;
 
 /// Bytes gathered for one write to stdout.
 const WRITE_BYTES: usize = 1 << 18;
@@ -55,30 +52,4 @@ fn not_held(feed: &Feed, index: u64) -> CliError {
         length => format!("is past its end: it has {length} blocks"),
     };
     CliError::new(code::NOT_HELD, format!("block {index} of feed {} {why}", feed.key()))
-}
-
-/// The feed that is meant: by its whole key, by its name, or by how its key starts.
-fn find(multi: &Multifeed, text: &str) -> Result<Feed, CliError> {
-    let start = text.to_ascii_lowercase();
-    let feeds = multi.feeds();
-    let by_key = feeds.iter().find(|feed| start.len() == KEY_DIGITS && feed.key().to_string() == start);
-    if let Some(feed) = by_key.or_else(|| feeds.iter().find(|feed| feed.name() == text)) {
-        return Ok(feed.clone());
-    }
-    let mut starting = feeds.iter().filter(|feed| !start.is_empty() && feed.key().to_string().starts_with(&start));
-    let Some(feed) = starting.next() else {
-        return Err(CliError::new(
-            code::FEED,
-            format!("no feed has the key or the name {text}, or a key that starts so"),
-        ));
-    };
-    let others: Vec<&Feed> = starting.collect();
-    if others.is_empty() {
-        return Ok(feed.clone());
-    }
-    let mut message = format!("the keys of {} feeds start with {text}:", others.len() + 1);
-    for feed in std::iter::once(feed).chain(others) {
-        message.push_str(&format!("\n  {}  {}", feed.key(), feed.name()));
-    }
-    Err(CliError::new(code::AMBIGUOUS, message))
 }

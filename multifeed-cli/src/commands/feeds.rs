@@ -1,11 +1,11 @@
 //! `multifeed feeds`: what the store holds.
 
-use multifeed_tokio::Options;
+use multifeed_tokio::{FeedKey, Options};
 
 use super::{close, feed_line, open_existing};
 use crate::args::Global;
 use crate::error::{CliError, code};
-use crate::output::{FeedLine, Output, table};
+use crate::output::{BlockedLine, FeedLine, Output, table};
 
 pub(super) async fn run(global: &Global, options: Options, output: &Output) -> Result<(), CliError> {
     let Some(multi) = open_existing(global, options).await? else {
@@ -13,10 +13,22 @@ pub(super) async fn run(global: &Global, options: Options, output: &Output) -> R
     };
     let feeds: Vec<FeedLine> = multi.feeds().iter().map(feed_line).collect();
     let problems: Vec<String> = multi.problems().iter().map(ToString::to_string).collect();
-    let result = output.say(&table(&feeds)).and_then(|()| feeds.iter().try_for_each(|feed| output.print_object(feed)));
+    let result = match multi.blocked().await {
+        Ok(blocked) => list(&feeds, &blocked, output),
+        Err(error) => Err(error.into()),
+    };
     close(&multi, result).await?;
     match problems.is_empty() {
         true => Ok(()),
         false => Err(CliError::new(code::DAMAGED, format!("the list is not whole: {}", problems.join("; ")))),
     }
+}
+
+fn list(feeds: &[FeedLine], blocked: &[FeedKey], output: &Output) -> Result<(), CliError> {
+    output.say(&table(feeds))?;
+    feeds.iter().try_for_each(|feed| output.print_object(feed))?;
+    blocked.iter().try_for_each(|key| {
+        output.say(&format!("blocked: {key}"))?;
+        output.print_object(&BlockedLine { key: key.to_string(), blocked: true })
+    })
 }

@@ -1,10 +1,12 @@
 //! The commands, each in its own file, and what they share.
 
 mod append;
+mod block;
 mod cat;
 mod demo;
 mod feeds;
 mod peer;
+mod remove;
 mod serve;
 mod sync;
 mod verify;
@@ -12,8 +14,11 @@ mod verify;
 use multifeed_tokio::{Feed, Multifeed, Options};
 
 use crate::args::{Args, Command, Global, KEY_VARIABLE};
-use crate::error::CliError;
+use crate::error::{CliError, code};
 use crate::output::{FeedLine, Output};
+
+/// Hex digits of a key.
+const KEY_DIGITS: usize = 64;
 
 /// Does what the command line says.
 pub(crate) async fn run(args: Args, output: Output) -> Result<(), CliError> {
@@ -24,6 +29,9 @@ pub(crate) async fn run(args: Args, output: Output) -> Result<(), CliError> {
         Command::Append(args) => append::run(args, &global, options, output).await,
         Command::Feeds => feeds::run(&global, options, &output).await,
         Command::Cat(args) => cat::run(args, &global, options).await,
+        Command::Remove(args) => remove::run(args, &global, options, &output).await,
+        Command::Block(args) => block::run(&args, true, &global, options, &output).await,
+        Command::Unblock(args) => block::run(&args, false, &global, options, &output).await,
         Command::Serve(args) => serve::run(args, &global, options, output).await,
         Command::Sync(args) => sync::run(args, &global, options, output).await,
         Command::Verify => verify::run(&global, options, output).await,
@@ -75,4 +83,30 @@ fn feed_line(feed: &Feed) -> FeedLine {
         downloaded: feed.downloaded(),
         writable: feed.writable(),
     }
+}
+
+/// The feed that is meant: by its whole key, by its name, or by how its key starts.
+fn find(multi: &Multifeed, text: &str) -> Result<Feed, CliError> {
+    let start = text.to_ascii_lowercase();
+    let feeds = multi.feeds();
+    let by_key = feeds.iter().find(|feed| start.len() == KEY_DIGITS && feed.key().to_string() == start);
+    if let Some(feed) = by_key.or_else(|| feeds.iter().find(|feed| feed.name() == text)) {
+        return Ok(feed.clone());
+    }
+    let mut starting = feeds.iter().filter(|feed| !start.is_empty() && feed.key().to_string().starts_with(&start));
+    let Some(feed) = starting.next() else {
+        return Err(CliError::new(
+            code::FEED,
+            format!("no feed has the key or the name {text}, or a key that starts so"),
+        ));
+    };
+    let others: Vec<&Feed> = starting.collect();
+    if others.is_empty() {
+        return Ok(feed.clone());
+    }
+    let mut message = format!("the keys of {} feeds start with {text}:", others.len() + 1);
+    for feed in std::iter::once(feed).chain(others) {
+        message.push_str(&format!("\n  {}  {}", feed.key(), feed.name()));
+    }
+    Err(CliError::new(code::AMBIGUOUS, message))
 }

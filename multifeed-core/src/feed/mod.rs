@@ -128,6 +128,19 @@ impl Feed {
         Ok(())
     }
 
+    /// What stands for a feed that is in no folder any more: it holds nothing, and cannot be appended to.
+    pub(crate) fn gone(key: FeedKey, name: String) -> Feed {
+        Self::new(Slot::NOWHERE, key, None, Some(name), Bitfield::new())
+    }
+
+    /// Its folder has another number now, and perhaps the writer another name.
+    pub(crate) fn move_to(&mut self, slot: Slot, name: Option<String>) {
+        self.slot = slot;
+        if self.writable() && name.is_some() {
+            self.local_name = name;
+        }
+    }
+
     /// Whether a folder is what a creation left that was cut short, so that another feed can be created there.
     ///
     /// # Errors
@@ -519,7 +532,7 @@ impl<S: Storage + ?Sized> Files<'_, S> {
                 FileKind::Tree | FileKind::Signatures | FileKind::Bitfield => HEADER as u64,
                 // Whole, as it is always written, it is a writer's, which `open` knows without `key`.
                 FileKind::SecretKey => 0,
-                FileKind::LocalName | FileKind::Journal | FileKind::Conflicts => u64::MAX,
+                FileKind::LocalName | FileKind::Journal | FileKind::Conflicts | FileKind::Blocked => u64::MAX,
             };
             if len.is_some_and(|len| len > harmless) {
                 return Ok(None);

@@ -69,10 +69,51 @@ impl Catalog {
         self.vacant.insert(slot);
     }
 
+    /// Whether a folder is known to have no key, and to be nobody's.
+    pub(super) fn is_vacant(&self, slot: Slot) -> bool {
+        self.vacant.contains(&slot)
+    }
+
     /// Notes that a folder is taken, whatever it holds.
     pub(super) fn occupy(&mut self, slot: Slot) {
         self.vacant.remove(&slot);
         self.next_slot = self.next_slot.max(slot.0.saturating_add(1));
+    }
+
+    /// Notes that a folder is gone.
+    pub(super) fn release(&mut self, slot: Slot) {
+        self.vacant.remove(&slot);
+        if slot.0.checked_add(1) == Some(self.next_slot) {
+            self.next_slot = slot.0;
+        } else if slot.0 < self.next_slot {
+            self.vacant.insert(slot);
+        }
+    }
+
+    /// Forgets a feed.
+    pub(super) fn remove(&mut self, id: FeedId, key: &FeedKey) {
+        self.by_key.remove(key);
+        self.by_slot.retain(|_, feed| *feed != id);
+        self.writers.retain(|_, writer| *writer != id);
+    }
+
+    /// The feed in a folder.
+    pub(super) fn at(&self, slot: Slot) -> Option<FeedId> {
+        self.by_slot.get(&slot).copied()
+    }
+
+    /// A feed's folder has another number now.
+    pub(super) fn renumber(&mut self, id: FeedId, from: Slot, to: Slot) {
+        self.by_slot.remove(&from);
+        self.by_slot.insert(to, id);
+    }
+
+    /// A writer has another name now.
+    pub(super) fn rename_writer(&mut self, id: FeedId, old: &str, new: &str) {
+        if self.writers.get(old) == Some(&id) {
+            self.writers.remove(old);
+        }
+        self.writers.entry(new.to_owned()).or_insert(id);
     }
 
     /// Adds a feed. Of two local writers with one name (two calls of JS's `writer` at once make such) the first has it.

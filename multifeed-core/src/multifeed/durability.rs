@@ -120,7 +120,7 @@ impl<S: Storage> Multifeed<S> {
         Ok(())
     }
 
-    fn begin(&mut self, sync: bool) -> Result<(), StoreError> {
+    pub(super) fn begin(&mut self, sync: bool) -> Result<(), StoreError> {
         self.journal.begin(&mut self.storage, self.catalog.end(), sync)
     }
 

@@ -91,8 +91,9 @@ impl<S: Storage> Multifeed<S> {
         let mut keys = Vec::new();
         for feed in offered {
             peering.known.insert(u64::from(feed.0));
+            let key = self.feeds[feed.0 as usize].feed.key();
             if !peering.in_step.contains(feed) {
-                keys.push(self.feeds[feed.0 as usize].feed.key());
+                keys.push(key);
             }
         }
         peering.offer(keys);

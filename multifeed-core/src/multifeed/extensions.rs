@@ -55,8 +55,8 @@ pub enum ExtensionError {
         /// [`Limits::extension_bytes`](crate::Limits::extension_bytes).
         max: usize,
     },
-    /// The peer has not that feed's channel open (any more), or the stream is over.
-    #[error("the peer is gone")]
+    /// The peer has not that feed's channel open (any more), the feed was removed, or the stream is over.
+    #[error("the peer, or the feed, is gone")]
     Gone,
 }
 
@@ -114,6 +114,16 @@ pub(super) struct Extensions {
     bytes: usize,
 }
 
+impl Extensions {
+    /// A feed was removed.
+    pub(super) fn forget(&mut self, feed: FeedId) {
+        self.names.remove(&feed);
+        let messages = std::mem::take(&mut self.messages);
+        self.messages = messages.into_iter().filter(|message| message.feed != feed).collect();
+        self.bytes = self.messages.iter().map(|message| message_cost(message.body.len())).sum();
+    }
+}
+
 impl<S: Storage> Multifeed<S> {
     /// Speaks an extension on a feed's channel, with every peer that has it open or opens it later, until the end. A name that was
     /// registered before is spoken already.
@@ -123,7 +133,9 @@ impl<S: Storage> Multifeed<S> {
     /// Where the name is multifeed's own, or there are too many.
     pub fn register_extension(&mut self, feed: FeedId, name: &str) -> Result<(), ExtensionError> {
         ExtensionError::check(name, &[])?;
-        let Some(slot) = self.feeds.get(feed.0 as usize) else { return Err(ExtensionError::Gone) };
+        let Some(slot) = self.feeds.get(feed.0 as usize).filter(|slot| !slot.removed) else {
+            return Err(ExtensionError::Gone);
+        };
         let names = self.extensions.names.entry(feed).or_default();
         if names.contains(name) {
             return Ok(());

@@ -3,6 +3,7 @@
 use multifeed_proto::{FeedKey, Root, SessionError};
 
 use super::{Multifeed, PeerId};
+use crate::error::StoreError;
 use crate::peering::Peering;
 use crate::replicate::{PeerEvent, Replicate};
 use crate::storage::Storage;
@@ -23,7 +24,8 @@ impl<S: Storage> Multifeed<S> {
     pub(super) fn begin_lone(&mut self, id: PeerId) {
         let Some(key) = self.peerings.get_mut(&id).and_then(Peering::begin_lone) else { return };
         let is_new = self.catalog.find(&key).is_none();
-        let added = self.add(key).map(|feed| (feed, self.info(feed).name));
+        let blocked = self.blocked.contains(&key).then_some(StoreError::Blocked { key });
+        let added = blocked.map_or_else(|| self.add(key), Err).map(|feed| (feed, self.info(feed).name));
         let Some(peering) = self.peerings.get_mut(&id) else { return };
         match added {
             Ok((feed, name)) => {

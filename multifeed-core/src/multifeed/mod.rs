@@ -1,5 +1,6 @@
 //! The set of feeds: stored together, found by key or name, and replicated with any number of remotes.
 
+mod blocked;
 mod catalog;
 mod durability;
 mod evidence;
@@ -10,6 +11,7 @@ mod lone;
 mod offered;
 mod policy;
 mod reads;
+mod removal;
 mod sessions;
 mod state;
 
@@ -21,6 +23,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use multifeed_proto::FeedKey;
 
+use self::blocked::Blocked;
 use self::catalog::Catalog;
 pub use self::durability::Durability;
 use self::durability::SyncFailure;
@@ -45,7 +48,7 @@ use crate::wants::{WantEnd, WantId, Wants};
 /// About what it takes to stage anything for a feed, beside the bytes of its blocks: of very many feeds with few bytes each, that is most.
 const STAGED_FEED_BYTES: usize = 1600;
 
-/// A feed of a [`Multifeed`]: good while that is open.
+/// A feed of a [`Multifeed`]: good while that is open, and never given twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FeedId(pub(crate) u32);
 
@@ -103,6 +106,22 @@ pub enum MultifeedEvent {
         /// The feed.
         id: FeedId,
     },
+    /// A feed was taken out of the store, by [`Multifeed::remove`] or [`Multifeed::remove_writer`].
+    Removed {
+        /// What stood for the feed.
+        id: FeedId,
+        /// Its key.
+        key: FeedKey,
+        /// The name that it had.
+        name: String,
+    },
+    /// A feed has another name: its folder took the number of one that was removed.
+    Renamed {
+        /// The feed.
+        id: FeedId,
+        /// Its name now.
+        name: String,
+    },
     /// Opening a feed had to set something right: what was found, and what was done. See [`Multifeed::recovered`].
     Recovered(Recovered),
     /// The feed's writer signed two histories, and a remote holds the other one: the same key on two devices, or a restored copy of one.
@@ -136,6 +155,7 @@ pub struct Multifeed<S> {
         reason = "ten thousand of them are not to be moved, and kept twice meanwhile, for one more"
     )]
     feeds: Vec<Box<FeedSlot>>,
+    blocked: Blocked,
     extensions: Extensions,
     in_use: InUse,
     catalog: Catalog,
@@ -183,6 +203,8 @@ pub struct Multifeed<S> {
 #[derive(Debug)]
 struct FeedSlot {
     feed: Feed,
+    /// It was taken out of the store: `feed` is an empty one that stands for it.
+    removed: bool,
     /// Blocks that some remote was asked for.
     reserved: SparseBits,
     /// New blocks that nobody was told of, and the session that brought them.
@@ -218,6 +240,7 @@ impl FeedSlot {
         let synced = feed.downloaded() == told_len;
         Self {
             feed,
+            removed: false,
             reserved: SparseBits::default(),
             fresh: Vec::new(),
             dirty: false,
@@ -246,8 +269,8 @@ impl<S: Storage> Multifeed<S> {
     ///
     /// Where the store as a whole can't be read, or a feed of it is locked by another process.
     pub fn open(mut storage: S, options: Options) -> Result<Self, StoreError> {
-        let slots = storage.list().map_err(|error| StoreError::from_store("list", error))?;
         let journal = Journal::read(&mut storage)?;
+        let (blocked, damage) = Blocked::read(&mut storage, &options.limits)?;
         let mut multifeed = Self {
             storage,
             limits: options.limits,
@@ -256,6 +279,7 @@ impl<S: Storage> Multifeed<S> {
             journal,
             evidence: Evidence::default(),
             feeds: Vec::new(),
+            blocked,
             extensions: Extensions::default(),
             in_use: InUse::default(),
             catalog: Catalog::default(),
@@ -270,7 +294,7 @@ impl<S: Storage> Multifeed<S> {
             unannounced: Vec::new(),
             uncommitted_bytes: 0,
             events: VecDeque::new(),
-            problems: Vec::new(),
+            problems: damage.into_iter().collect(),
             recovered: Vec::new(),
             next_check: None,
             sparse: options.sparse,
@@ -283,6 +307,10 @@ impl<S: Storage> Multifeed<S> {
             traffic: Traffic::default(),
             now: Duration::ZERO,
         };
+        if let Some(removal) = multifeed.journal.removal() {
+            multifeed.finish_removal(removal)?;
+        }
+        let slots = multifeed.storage.list().map_err(|error| StoreError::from_store("list", error))?;
         for slot in slots.into_iter().filter(|slot| *slot != Slot::NOWHERE) {
             multifeed.catalog.occupy(slot);
             match Feed::open_known(&mut multifeed.storage, slot, &multifeed.journal) {
@@ -316,6 +344,7 @@ impl<S: Storage> Multifeed<S> {
                 }
             }
         }
+        multifeed.close_gaps()?;
         multifeed.events.extend(multifeed.recovered.iter().cloned().map(MultifeedEvent::Recovered));
         Ok(multifeed)
     }
@@ -336,7 +365,8 @@ impl<S: Storage> Multifeed<S> {
     ///
     /// # Errors
     ///
-    /// Where the name is empty or too long, the folder of that writer could not be opened, or writing fails.
+    /// Where the name is empty or too long, the folder of that writer could not be opened, the key pair is of a [blocked](Self::block) feed, or
+    /// writing fails.
     pub fn writer(&mut self, name: Option<&str>, key_pair: impl FnOnce() -> KeyPair) -> Result<FeedId, StoreError> {
         if let Some(name) = name {
             if name.is_empty() || name.len() > self.limits.name_bytes {
@@ -391,6 +421,11 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
+    /// The folder of a feed, which changes where a [removal](Self::remove) closes a gap.
+    pub fn slot_of(&self, id: FeedId) -> Slot {
+        self.slot(id).feed.slot()
+    }
+
     /// The feed of a key.
     pub fn find(&self, key: &FeedKey) -> Option<FeedId> {
         self.catalog.find(key)
@@ -408,6 +443,7 @@ impl<S: Storage> Multifeed<S> {
     ///
     /// As [`Feed::append`]; the feed is then as it was before.
     pub fn append(&mut self, id: FeedId, blocks: &[Bytes]) -> Result<Range<u64>, AppendError> {
+        self.live(id)?;
         if let Some(error) = self.lasting_failure(id) {
             return Err(error.into());
         }
@@ -429,6 +465,7 @@ impl<S: Storage> Multifeed<S> {
     ///
     /// Where reading fails, or the block is damaged.
     pub fn get(&mut self, id: FeedId, index: u64) -> Result<Option<Bytes>, StoreError> {
+        self.live(id)?;
         self.begin_use(id);
         self.feeds[id.0 as usize].feed.get_verified(&mut self.storage, index)
     }
@@ -449,6 +486,7 @@ impl<S: Storage> Multifeed<S> {
         cursor: &mut VerifyCursor,
         max_bytes: usize,
     ) -> Result<VerifyStep, StoreError> {
+        self.live(id)?;
         self.begin_use(id);
         self.feeds[id.0 as usize].feed.verify_step(&mut self.storage, cursor, max_bytes)
     }
@@ -477,6 +515,9 @@ impl<S: Storage> Multifeed<S> {
     }
 
     fn create(&mut self, key: FeedKey, key_pair: Option<&KeyPair>, name: Option<&str>) -> Result<FeedId, StoreError> {
+        if self.blocked.contains(&key) {
+            return Err(StoreError::Blocked { key });
+        }
         let feed = self
             .find_folder(&key, key_pair.is_some(), |storage, slot| Feed::create(storage, slot, key, key_pair, name))?;
         let name = feed_name(&feed);
@@ -505,6 +546,8 @@ impl<S: Storage> Multifeed<S> {
         ours: bool,
         mut make: impl FnMut(&mut S, Slot) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
+        // Where a removal was cut short by an error there may be a gap, which the feed must not close.
+        self.resume_removal()?;
         // Remotes must not be able to keep the store's owner from writing.
         if !ours && self.catalog.len() >= self.limits.feeds {
             return Err(StoreError::TooManyFeeds { max: self.limits.feeds });

@@ -38,9 +38,11 @@ impl<S: Storage> Multifeed<S> {
     pub(super) fn replicate(&mut self, id: PeerId, mut keys: Vec<FeedKey>, origin: Origin) {
         for &key in &keys {
             match self.catalog.find(&key) {
+                // It was blocked since it was offered or requested.
+                _ if self.blocked.contains(&key) => self.turn_away(id, key),
                 Some(feed) => self.replicate_feed(id, feed),
                 // What they requested was here when it was offered to them.
-                None if origin == Origin::Local => {}
+                None if origin == Origin::Local => self.turn_away(id, key),
                 None if self.may(id, &key, None).refuses() => self.refuse_feed(id, &key),
                 None => {
                     let asked = self.catalog.offered(&key);
@@ -241,7 +243,7 @@ impl<S: Storage> Multifeed<S> {
     /// Nobody is asked for an offered feed any more: nothing is left of it.
     pub(super) fn forget_offered(&mut self, id: FeedId) {
         let slot = &self.feeds[id.0 as usize];
-        if slot.feed.is_settled() || !slot.subscribers.is_empty() {
+        if slot.feed.is_settled() || slot.removed || !slot.subscribers.is_empty() {
             return;
         }
         let key = slot.feed.key();

@@ -28,7 +28,7 @@ impl<S: Storage> Multifeed<S> {
     /// What may be done with a feed on a session, where it is here (`feed`) and where it is not. Whoever offers, requests, opens, fetches or
     /// compares a feed asks this first.
     pub(super) fn may(&self, id: PeerId, key: &FeedKey, feed: Option<FeedId>) -> May {
-        let Some(peering) = self.peerings.get(&id) else { return May::NOTHING };
+        let Some(peering) = self.peerings.get(&id).filter(|_| !self.blocked.contains(key)) else { return May::NOTHING };
         let slot = feed.and_then(|feed| self.feeds.get(feed.0 as usize)).filter(|slot| slot.feed.is_settled());
         let declined = feed.is_some_and(|feed| peering.declined.get(u64::from(feed.0)));
         let taken = !peering.is_sated() && (slot.is_some() || !peering.is_full());

@@ -20,9 +20,10 @@ impl<S: Storage> Multifeed<S> {
     ///
     /// # Errors
     ///
-    /// Where no feed has such a block, or as much is waited for as may be.
+    /// Where no feed has such a block, the feed was removed, or as much is waited for as may be.
     pub fn want(&mut self, id: FeedId, want: Want, options: WantOptions) -> Result<WantId, WantError> {
         want.check()?;
+        self.live(id).map_err(|_| WantError::Removed)?;
         if self.wants.len() >= self.limits.wants {
             return Err(WantError::TooMany { max: self.limits.wants });
         }
@@ -69,6 +70,7 @@ impl<S: Storage> Multifeed<S> {
     ///
     /// Where writing fails. The blocks then count as not held.
     pub fn clear(&mut self, id: FeedId, range: Range<u64>) -> Result<u64, StoreError> {
+        self.live(id)?;
         self.sync_before_clearing(id)?;
         let slot = slot_of(&mut self.feeds, id);
         let cleared = slot.feed.clear(&mut self.storage, range)?;
@@ -84,6 +86,7 @@ impl<S: Storage> Multifeed<S> {
     ///
     /// Where reading or writing fails.
     pub fn audit_step(&mut self, id: FeedId, from: u64, max_bytes: usize) -> Result<Audit, StoreError> {
+        self.live(id)?;
         self.sync_before_clearing(id)?;
         let slot = slot_of(&mut self.feeds, id);
         slot.feed.flush(&mut self.storage)?;
@@ -98,6 +101,7 @@ impl<S: Storage> Multifeed<S> {
     ///
     /// Where reading fails.
     pub fn locate(&mut self, id: FeedId, offset: u64) -> Result<Located, StoreError> {
+        self.live(id)?;
         slot_of(&mut self.feeds, id).feed.locate(&mut self.storage, offset)
     }
 
@@ -112,6 +116,7 @@ impl<S: Storage> Multifeed<S> {
     ///
     /// Where reading fails.
     pub fn roots_at(&mut self, id: FeedId, blocks: u64) -> Result<Option<Vec<Node>>, StoreError> {
+        self.live(id)?;
         slot_of(&mut self.feeds, id).feed.roots_at(&mut self.storage, blocks)
     }
 
@@ -121,6 +126,7 @@ impl<S: Storage> Multifeed<S> {
     ///
     /// Where reading fails.
     pub fn signature_over(&mut self, id: FeedId, block: u64) -> Result<Option<(u64, [u8; 64])>, StoreError> {
+        self.live(id)?;
         slot_of(&mut self.feeds, id).feed.signature_over(&mut self.storage, block)
     }
 
@@ -135,6 +141,7 @@ impl<S: Storage> Multifeed<S> {
         blocks: u64,
         signature: &[u8; 64],
     ) -> Result<Option<bool>, StoreError> {
+        self.live(id)?;
         slot_of(&mut self.feeds, id).feed.verify_signature(&mut self.storage, blocks, signature)
     }
 
@@ -312,7 +319,7 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
-    fn end(&mut self, want: WantId, end: WantEnd) {
+    pub(super) fn end(&mut self, want: WantId, end: WantEnd) {
         if self.forget(want).is_some() {
             self.ended.push_back((want, end));
         }

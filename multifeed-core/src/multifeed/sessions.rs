@@ -446,7 +446,10 @@ impl<S: Storage> Multifeed<S> {
         // Where the feeds are being compared they are offered with all others, when that is done.
         let running = self.peerings.iter().filter(|(_, peering)| peering.lists() && !peering.in_step.is_running());
         for id in running.map(|(&id, _)| id).collect::<Vec<_>>() {
-            let may: Vec<FeedId> = new.iter().copied().filter(|&feed| self.may_feed(id, feed).offer).collect();
+            let may = |feed: FeedId| {
+                self.feeds.get(feed.0 as usize).is_some_and(|slot| !slot.removed) && self.may_feed(id, feed).offer
+            };
+            let may: Vec<FeedId> = new.iter().copied().filter(|&feed| may(feed)).collect();
             let Some(peering) = self.peerings.get_mut(&id) else { continue };
             let unknown = may.iter().filter(|feed| peering.known.insert(u64::from(feed.0)));
             let keys: Vec<FeedKey> = unknown.map(|feed| self.feeds[feed.0 as usize].feed.key()).collect();
@@ -468,7 +471,7 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
-    fn drop_peer(&mut self, id: PeerId, feed: FeedId) {
+    pub(super) fn drop_peer(&mut self, id: PeerId, feed: FeedId) {
         let Some(peer) = self.peerings.get_mut(&id).and_then(|peering| peering.remove(feed)) else { return };
         self.unsubscribe(id, feed, peer);
     }
@@ -509,7 +512,7 @@ impl<S: Storage> Multifeed<S> {
         found
     }
 
-    fn settle(&mut self, id: PeerId) {
+    pub(super) fn settle(&mut self, id: PeerId) {
         if let Some(peering) = self.peerings.get_mut(&id) {
             peering.settle();
         }

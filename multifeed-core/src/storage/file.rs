@@ -127,6 +127,15 @@ impl FileStorage {
         }
     }
 
+    /// Closes all files of a folder.
+    fn forget_folder(&mut self, slot: Slot) {
+        for kind in FileKind::ALL {
+            let id = FileId::new(slot, kind);
+            self.pool.forget(id);
+            self.forget_entry(id);
+        }
+    }
+
     /// Makes a file's entry in its folder, and the folder's own, outlive a power cut: once, for all files that are there now.
     fn enter(&mut self, file: FileId) -> io::Result<()> {
         if self.entered.get(&file.slot).is_some_and(|kinds| kinds & bit(file.kind) != 0) {
@@ -232,19 +241,43 @@ impl Storage for FileStorage {
 
     fn remove(&mut self, slot: Slot) -> io::Result<()> {
         self.check()?;
-        for kind in FileKind::ALL {
-            let id = FileId::new(slot, kind);
-            self.pool.forget(id);
-            self.forget_entry(id);
-            let path = self.path_of(id);
+        self.forget_folder(slot);
+        let folder = self.root.join(slot.to_string());
+        // The key last: until then JS finds a feed there, and all that follow it.
+        for kind in FileKind::ALL.into_iter().rev() {
+            let path = self.path_of(FileId::new(slot, kind));
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(FileError::wrap(&path, error)),
                 _ => {}
             }
         }
         // Somebody else's file in it keeps the folder.
-        let _ = fs::remove_dir(self.root.join(slot.to_string()));
-        Ok(())
+        let synced = match fs::remove_dir(&folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => sync_folder(&folder),
+            _ => sync_folder(&self.root),
+        };
+        synced.map_err(|error| FileError::wrap(&folder, error))
+    }
+
+    fn rename(&mut self, from: Slot, to: Slot) -> io::Result<()> {
+        self.check()?;
+        // A folder with an open file in it cannot be renamed everywhere.
+        self.forget_folder(from);
+        self.forget_folder(to);
+        let (old, new) = (self.root.join(from.to_string()), self.root.join(to.to_string()));
+        let renamed = (|| {
+            if new.exists() {
+                // Somebody else's files: they are put aside.
+                let aside = self.root.join(format!("{to}.left"));
+                if aside.exists() {
+                    return Err(io::ErrorKind::AlreadyExists.into());
+                }
+                fs::rename(&new, aside)?;
+            }
+            fs::rename(&old, &new)?;
+            sync_folder(&self.root)
+        })();
+        renamed.map_err(|error| FileError::wrap(&new, error))
     }
 
     fn close(&mut self) -> io::Result<()> {
@@ -419,6 +452,29 @@ mod tests {
         assert_eq!(store.list().unwrap(), [Slot(1)]);
         assert_eq!(fs::read(folder.path().join("1/notes")).unwrap(), b"mine");
         assert_eq!(store.len(id(1, FileKind::Key)).unwrap(), None);
+    }
+
+    #[test]
+    fn a_folder_takes_the_number_of_one_that_was_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = FileStorage::open(folder.path()).unwrap();
+        for slot in 0..3 {
+            store.write_at(id(slot, FileKind::Bitfield), 0, &[slot as u8]).unwrap();
+            store.sync(id(slot, FileKind::Bitfield)).unwrap();
+        }
+        fs::write(folder.path().join("1/notes"), b"mine").unwrap();
+        store.remove(Slot(1)).unwrap();
+        store.rename(Slot(2), Slot(1)).unwrap();
+        assert_eq!(store.list().unwrap(), [Slot(0), Slot(1)]);
+        assert_eq!(fs::read(folder.path().join("1.left/notes")).unwrap(), b"mine");
+        let mut byte = [9];
+        assert_eq!(store.read_at(id(2, FileKind::Bitfield), 0, &mut byte).unwrap(), 0);
+        assert_eq!((store.read_at(id(1, FileKind::Bitfield), 0, &mut byte).unwrap(), byte), (1, [2]));
+        // What is written there is synced there.
+        store.write_at(id(1, FileKind::Bitfield), 0, b"x").unwrap();
+        store.sync(id(1, FileKind::Bitfield)).unwrap();
+        assert_eq!(fs::read(folder.path().join("1/bitfield")).unwrap(), b"x");
+        assert!(store.rename(Slot(7), Slot(8)).is_err());
     }
 
     #[cfg(unix)]

@@ -37,6 +37,11 @@ impl MemoryStorage {
         Some(bytes)
     }
 
+    /// Takes one file away, as a removal of its folder that is cut short does.
+    pub fn lose(&mut self, file: FileId) {
+        self.files.remove(&file);
+    }
+
     /// Opens the store again after [`close`](Storage::close), as a new process would.
     pub fn reopen(&mut self) {
         self.closed = false;
@@ -91,7 +96,21 @@ impl Storage for MemoryStorage {
 
     fn remove(&mut self, slot: Slot) -> io::Result<()> {
         self.check()?;
-        self.files.retain(|file, _| file.slot != slot || file.kind.is_beside());
+        self.files.retain(|file, _| !is_in(file, slot));
+        Ok(())
+    }
+
+    fn rename(&mut self, from: Slot, to: Slot) -> io::Result<()> {
+        self.check()?;
+        let moved: Vec<FileId> = self.files.keys().copied().filter(|file| is_in(file, from)).collect();
+        if moved.is_empty() || self.files.keys().any(|file| is_in(file, to)) {
+            return Err(if moved.is_empty() { io::ErrorKind::NotFound } else { io::ErrorKind::AlreadyExists }.into());
+        }
+        for file in moved {
+            if let Some(contents) = self.files.remove(&file) {
+                self.files.insert(FileId::new(to, file.kind), contents);
+            }
+        }
         Ok(())
     }
 
@@ -99,6 +118,11 @@ impl Storage for MemoryStorage {
         self.closed = true;
         Ok(())
     }
+}
+
+/// Whether a file is in a folder, and not beside them all.
+fn is_in(file: &FileId, slot: Slot) -> bool {
+    file.slot == slot && !file.kind.is_beside()
 }
 
 impl MemoryFile {

@@ -49,6 +49,8 @@ pub enum FileKind {
     Journal,
     /// Evidence of writers that signed two histories, a JSON object a line. One for the store, beside its folders.
     Conflicts,
+    /// The keys of feeds that are never to be synced, in hex, a line for each. One for the store, beside its folders.
+    Blocked,
 }
 
 impl FileKind {
@@ -64,9 +66,10 @@ impl FileKind {
     ];
 
     /// Those of a feed, and those beside the folders.
-    pub const EVERY: [FileKind; 9] = {
+    pub const EVERY: [FileKind; 10] = {
         let [key, secret_key, tree, signatures, bitfield, data, local_name] = Self::ALL;
-        [key, secret_key, tree, signatures, bitfield, data, local_name, FileKind::Journal, FileKind::Conflicts]
+        let [journal, conflicts, blocked] = [FileKind::Journal, FileKind::Conflicts, FileKind::Blocked];
+        [key, secret_key, tree, signatures, bitfield, data, local_name, journal, conflicts, blocked]
     };
 
     /// The file's name in its folder.
@@ -81,12 +84,13 @@ impl FileKind {
             FileKind::LocalName => "localname",
             FileKind::Journal => "multifeed.journal",
             FileKind::Conflicts => "multifeed.conflicts",
+            FileKind::Blocked => "multifeed.blocked",
         }
     }
 
     /// Whether the file stands beside the folders, one for the whole store.
     pub fn is_beside(self) -> bool {
-        matches!(self, FileKind::Journal | FileKind::Conflicts)
+        matches!(self, FileKind::Journal | FileKind::Conflicts | FileKind::Blocked)
     }
 }
 
@@ -146,8 +150,12 @@ pub trait Storage {
     /// Returns once what was written to the file, and the file itself, would outlive a power cut. After an error nobody knows
     /// what of it would, also not where a second try goes well.
     fn sync(&mut self, file: FileId) -> io::Result<()>;
-    /// Removes a feed's files, and its folder where nothing else is in it. Those beside the folders stay.
+    /// Removes a feed's files, and its folder where nothing else is in it. Those beside the folders stay. Where it is cut short, any of
+    /// them may be gone, but `key` goes last; it returns once all of it would outlive a power cut.
     fn remove(&mut self, slot: Slot) -> io::Result<()>;
+    /// Gives a folder, with all that is in it, the number of one that was [removed](Self::remove) or never was. Also after a crash it has
+    /// the one number or the other. Returns once the new one would outlive a power cut.
+    fn rename(&mut self, from: Slot, to: Slot) -> io::Result<()>;
     /// Gives up file handles and locks. Every later call fails.
     fn close(&mut self) -> io::Result<()>;
 }
@@ -176,6 +184,9 @@ impl<S: Storage + ?Sized> Storage for &mut S {
     }
     fn remove(&mut self, slot: Slot) -> io::Result<()> {
         (**self).remove(slot)
+    }
+    fn rename(&mut self, from: Slot, to: Slot) -> io::Result<()> {
+        (**self).rename(from, to)
     }
     fn close(&mut self) -> io::Result<()> {
         (**self).close()
@@ -206,6 +217,9 @@ impl<S: Storage + ?Sized> Storage for Box<S> {
     }
     fn remove(&mut self, slot: Slot) -> io::Result<()> {
         (**self).remove(slot)
+    }
+    fn rename(&mut self, from: Slot, to: Slot) -> io::Result<()> {
+        (**self).rename(from, to)
     }
     fn close(&mut self) -> io::Result<()> {
         (**self).close()

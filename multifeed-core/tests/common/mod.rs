@@ -142,6 +142,10 @@ impl Storage for Faulty {
         self.up()?;
         self.disk.remove(slot)
     }
+    fn rename(&mut self, from: Slot, to: Slot) -> io::Result<()> {
+        self.up()?;
+        self.disk.rename(from, to)
+    }
     fn close(&mut self) -> io::Result<()> {
         self.disk.close()
     }

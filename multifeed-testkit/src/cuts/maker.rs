@@ -8,7 +8,7 @@ use multifeed_core::{Durability, KeyPair, Multifeed, Options};
 use multifeed_proto::FeedKey;
 
 use super::link::Link;
-use super::{Held, History, Promise};
+use super::{Held, History, Promise, Removed};
 use crate::disk::{Faults, FaultyStorage, Record, SharedDisk};
 use crate::random::Random;
 
@@ -22,6 +22,8 @@ pub(super) struct Maker {
     peer: Multifeed<SharedDisk>,
     peer_disk: SharedDisk,
     now: Duration,
+    /// How often each of our writers was removed: the next one of that name has another key.
+    generations: [u8; 2],
 }
 
 impl Maker {
@@ -42,10 +44,21 @@ impl Maker {
             blocks: BTreeMap::new(),
             written: Vec::new(),
             synced: Vec::new(),
+            removed: Vec::new(),
             peer: Vec::new(),
         };
         let peer = Multifeed::open(peer_disk.clone(), Options::default())?;
-        let mut maker = Self { random, history, faults, disk, store: None, peer, peer_disk, now: Duration::ZERO };
+        let mut maker = Self {
+            random,
+            history,
+            faults,
+            disk,
+            store: None,
+            peer,
+            peer_disk,
+            now: Duration::ZERO,
+            generations: [0; 2],
+        };
         maker.store = Some(maker.open(storage)?);
         Ok(maker)
     }
@@ -60,7 +73,7 @@ impl Maker {
         self.append(true)?;
         for _ in 0..steps {
             self.now += Duration::from_millis(self.random.between(0, 700));
-            match self.random.between(0, 11) {
+            match self.random.between(0, 12) {
                 0..4 => self.append(true)?,
                 4 | 5 => self.append(false)?,
                 6..8 => self.sync(usize::MAX)?,
@@ -69,6 +82,7 @@ impl Maker {
                     self.sync(turns)?;
                 }
                 9 => self.reopen()?,
+                10 => self.remove()?,
                 _ => self.now += Duration::from_secs(1),
             }
             self.tick()?;
@@ -87,8 +101,7 @@ impl Maker {
     /// Appends to a writer of the store's, or of the peer's.
     fn append(&mut self, ours: bool) -> Result<()> {
         let number = self.random.between(0, if ours { 1 } else { 0 });
-        let seed = if ours { number as u8 + 1 } else { 100 };
-        let pair = KeyPair::from_seed(&[seed; 32]);
+        let pair = if ours { self.pair(number as u8) } else { KeyPair::from_seed(&[100; 32]) };
         let count = self.random.between(1, 4);
         let mut blocks: Vec<Vec<u8>> = Vec::new();
         for _ in 0..count {
@@ -126,6 +139,37 @@ impl Maker {
                 self.note_synced(false)?;
             }
         }
+        Ok(())
+    }
+
+    /// The key pair of one of our writers.
+    fn pair(&self, number: u8) -> KeyPair {
+        let generation = self.generations.get(usize::from(number)).copied().unwrap_or(0);
+        KeyPair::from_seed(&[1 + number + 2 * generation; 32])
+    }
+
+    /// Removes a feed, ours or the peer's, where the store has it.
+    fn remove(&mut self) -> Result<()> {
+        let number = self.random.between(0, 2) as u8;
+        let own = number < 2;
+        let key = if own { self.pair(number).public_key() } else { KeyPair::from_seed(&[100; 32]).public_key() };
+        let Some(id) = self.store()?.find(&key) else { return Ok(()) };
+        self.note_written()?;
+        let begin = self.moment();
+        if own {
+            self.store()?.remove_writer(id)?;
+            if let Some(generation) = self.generations.get_mut(usize::from(number)) {
+                *generation += 1;
+            }
+        } else {
+            self.store()?.remove(id)?;
+        }
+        let end = self.moment();
+        self.history.removed.push(Removed { key, begin, end, own });
+        self.note_written()?;
+        let mut synced = self.history.synced.last().map(|(_, promise)| promise.clone()).unwrap_or_default();
+        synced.remove(&key);
+        self.history.synced.push((end, synced));
         Ok(())
     }
 
@@ -173,7 +217,7 @@ impl Maker {
         if let Some(store) = self.store.take() {
             store.close()?;
         }
-        let ours = |key: &FeedKey| [1u8, 2].iter().any(|seed| KeyPair::from_seed(&[*seed; 32]).public_key() == *key);
+        let ours = |key: &FeedKey| [0, 1].into_iter().any(|number| self.pair(number).public_key() == *key);
         let promise = closed.into_iter().filter(|(key, _)| durability != Durability::None || ours(key)).collect();
         let moment = self.moment();
         self.history.synced.push((moment, promise));

@@ -75,6 +75,16 @@ struct Held {
 
 type Promise = BTreeMap<FeedKey, Held>;
 
+/// The removal of a feed of the store under test: a cut in between leaves all of it, or nothing.
+#[derive(Clone, Copy, Debug)]
+struct Removed {
+    key: FeedKey,
+    begin: usize,
+    end: usize,
+    /// It was written here, and so is blocked, and never comes back.
+    own: bool,
+}
+
 /// A history, and what was promised in its course.
 pub struct History {
     seed: u64,
@@ -85,6 +95,8 @@ pub struct History {
     /// From which moment on a kill may take nothing of this; and a power cut.
     written: Vec<(usize, Promise)>,
     synced: Vec<(usize, Promise)>,
+    /// The feeds that were removed.
+    removed: Vec<Removed>,
     /// What the peer held from a moment on, and what it knew of our writers' lengths.
     peer: Vec<(usize, MemoryStorage, BTreeMap<FeedKey, u64>)>,
 }
@@ -183,15 +195,26 @@ impl History {
         verify(&mut store, as_js)?;
         let kept = self.check_contents(&mut store, as_js)?;
 
+        if !as_js {
+            check_numbers(&mut store)?;
+        }
+        let between = |key: &FeedKey| self.removed.iter().any(|it| it.key == *key && it.begin <= at && at < it.end);
+        for Removed { key, .. } in self.removed.iter().filter(|it| it.own && it.end <= at) {
+            ensure!(!kept.contains_key(key) && store.is_blocked(key), "{key} was removed, and is there again");
+        }
+
         let promises = if cut == Cut::Kill { &self.written } else { &self.synced };
         if let Some((_, promise)) = promises.iter().rev().find(|(moment, _)| *moment <= at) {
-            check_promise(promise, &kept)?;
+            let mut promise = promise.clone();
+            promise.retain(|key, _| kept.contains_key(key) || !between(key));
+            check_promise(&promise, &kept)?;
         }
         let peer = self.peer.iter().rev().find(|(moment, ..)| *moment <= at);
         if let Some((_, _, seen)) = peer
             && !as_js
         {
-            for (key, length) in seen {
+            let gone = |key: &FeedKey| self.removed.iter().any(|it| it.key == *key && it.begin <= at);
+            for (key, length) in seen.iter().filter(|(key, _)| !gone(key)) {
                 let ours = kept.get(key).map_or(0, |held| held.length);
                 ensure!(ours >= *length, "{key} had {length} blocks that a peer knew of, and has {ours}");
             }
@@ -228,7 +251,11 @@ impl History {
             events(&mut store).iter().chain(&events(&mut peer)).all(|event| !is_conflict(event)),
             "a second history"
         );
-        let (a, b) = (contents(&mut store)?, contents(&mut peer)?);
+        let (all, mut b) = (contents(&mut store)?, contents(&mut peer)?);
+        let mut a = all.clone();
+        // What is blocked is not synced, also where it was not removed yet.
+        a.retain(|key, _| !store.is_blocked(key));
+        b.retain(|key, _| !store.is_blocked(key));
         ensure!(a == b, "the two differ after a sync: {} and {}", told(&a), told(&b));
         ensure!(a.values().flatten().all(Option::is_some), "blocks are missing after a sync: {}", told(&a));
         verify(&mut store, false)?;
@@ -238,7 +265,7 @@ impl History {
         let options = Options { durability: self.durability, ..Options::default() };
         let mut store = Multifeed::open(&mut disk, options)?;
         ensure!(store.recovered().is_empty(), "closed well, and yet {:?}", store.recovered());
-        ensure!(contents(&mut store)? == a, "closed well, and opened as another one");
+        ensure!(contents(&mut store)? == all, "closed well, and opened as another one");
         Ok(())
     }
 
@@ -267,6 +294,17 @@ impl History {
         }
         Ok(kept)
     }
+}
+
+/// The folders are numbered without a gap, as JS needs them to be.
+fn check_numbers<S: Storage>(store: &mut Multifeed<S>) -> Result<()> {
+    let mut slots: Vec<u32> = Vec::new();
+    for id in store.feeds() {
+        slots.push(store.slot_of(id).0);
+    }
+    slots.sort_unstable();
+    ensure!((0..).zip(&slots).all(|(number, slot)| number == *slot), "feeds in folders {slots:?}");
+    Ok(())
 }
 
 fn check_promise(promise: &Promise, kept: &Promise) -> Result<()> {

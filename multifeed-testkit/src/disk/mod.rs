@@ -40,7 +40,7 @@ impl<S: Storage> FaultyStorage<S> {
 
 /// What a [`FaultyStorage`] does wrong, and what was asked of it.
 ///
-/// A change is a write, a truncation, a replacement or a removal.
+/// A change is a write, a truncation, a replacement, a removal or a renaming.
 #[derive(Clone, Debug, Default)]
 pub struct Faults(Arc<Mutex<Plan>>);
 
@@ -60,7 +60,7 @@ struct Plan {
 pub struct Counts {
     /// Reads of bytes, lengths and the list of folders.
     pub reads: u64,
-    /// Writes, truncations, replacements and removals.
+    /// Writes, truncations, replacements, removals and renamings.
     pub changes: u64,
     /// Syncs.
     pub syncs: u64,
@@ -264,6 +264,15 @@ impl<S: Storage> Storage for FaultyStorage<S> {
         }
         self.inner.remove(slot)?;
         self.faults.keep(|| Change::Remove { slot });
+        Ok(())
+    }
+
+    fn rename(&mut self, from: Slot, to: Slot) -> io::Result<()> {
+        if let (_, Some(error)) = self.faults.before_change(0) {
+            return Err(error);
+        }
+        self.inner.rename(from, to)?;
+        self.faults.keep(|| Change::Rename { from, to });
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use multifeed_core::{FileId, MemoryStorage, Slot, Storage};
+use multifeed_core::{FileId, FileKind, MemoryStorage, Slot, Storage};
 
 use crate::random::Random;
 
@@ -37,6 +37,13 @@ pub enum Change {
     Remove {
         /// The folder.
         slot: Slot,
+    },
+    /// A folder has another number.
+    Rename {
+        /// The old one.
+        from: Slot,
+        /// The new one.
+        to: Slot,
     },
     /// All earlier steps on the file are on the disk now.
     Sync {
@@ -80,16 +87,20 @@ impl Record {
 
     /// What is on the disk after the power went before the step `at`: every earlier step that a sync of its file
     /// followed in time; of the others, some, whole or torn, whichever `seed` picks. A write is torn at its end, or by the sector:
-    /// some of its 512 bytes are there and others not. A replacement is there, as its caller was told.
+    /// some of its 512 bytes are there and others not. A replacement is there, as its caller was told, and so are a removal and a renaming; of
+    /// a removal at `at` itself some files may be gone.
     ///
     /// # Errors
     ///
     /// The storage's own.
     pub fn after_power_cut(&self, base: &MemoryStorage, at: usize, seed: u64) -> io::Result<MemoryStorage> {
         let done = &self.0[..at.min(self.0.len())];
-        let mut secured: BTreeMap<FileId, usize> = BTreeMap::new();
-        for (index, change) in done.iter().enumerate() {
-            if let Change::Sync { file } | Change::Replace { file, .. } = change {
+        // A file that is synced may have had its folder renamed since it was written.
+        let mut folders = Folders::default();
+        let files: Vec<Option<(u32, FileKind)>> = done.iter().map(|change| folders.file_of(change)).collect();
+        let mut secured: BTreeMap<(u32, FileKind), usize> = BTreeMap::new();
+        for (index, (change, file)) in done.iter().zip(&files).enumerate() {
+            if let (Change::Sync { .. } | Change::Replace { .. }, Some(file)) = (change, file) {
                 secured.insert(*file, index);
             }
         }
@@ -98,7 +109,8 @@ impl Record {
         let odds = random.between(1, 4);
         let mut disk = reopened(base);
         for (index, change) in done.iter().enumerate() {
-            let synced = change.file().and_then(|file| secured.get(&file)).is_some_and(|last| *last >= index);
+            let file = files.get(index).copied().flatten();
+            let synced = file.is_none_or(|file| secured.get(&file).is_some_and(|last| *last >= index));
             let lost = random.between(0, 4) < odds;
             let torn = random.between(0, 7);
             let keep = random.number();
@@ -117,7 +129,52 @@ impl Record {
                 }
             }
         }
+        if let Some(Change::Remove { slot }) = self.0.get(at) {
+            let keep = random.number();
+            let lost = FileKind::ALL.into_iter().enumerate().filter(|(bit, _)| keep >> bit & 1 == 0);
+            lost.for_each(|(_, kind)| disk.lose(FileId::new(*slot, kind)));
+        }
         Ok(disk)
+    }
+}
+
+/// Which folder each number stood for, in the course of a record.
+#[derive(Default)]
+struct Folders {
+    numbers: BTreeMap<Slot, u32>,
+    next: u32,
+}
+
+impl Folders {
+    /// The file that a step is about, however its folder is called then. None for what is on the disk in any case.
+    fn file_of(&mut self, change: &Change) -> Option<(u32, FileKind)> {
+        match change {
+            Change::Remove { slot } => {
+                self.numbers.remove(slot);
+                None
+            }
+            Change::Rename { from, to } => {
+                let number = self.number(*from);
+                self.numbers.remove(from);
+                self.numbers.insert(*to, number);
+                None
+            }
+            Change::Write { file, .. }
+            | Change::Truncate { file, .. }
+            | Change::Replace { file, .. }
+            | Change::Sync { file } => {
+                let number = if file.kind.is_beside() { u32::MAX } else { self.number(file.slot) };
+                Some((number, file.kind))
+            }
+        }
+    }
+
+    fn number(&mut self, slot: Slot) -> u32 {
+        let Self { numbers, next } = self;
+        *numbers.entry(slot).or_insert_with(|| {
+            *next += 1;
+            *next
+        })
     }
 }
 
@@ -146,8 +203,13 @@ impl Replay<'_> {
         }
         self.at = at;
         let mut disk = self.disk.clone();
-        if let Some(write @ Change::Write { .. }) = self.record.0.get(at) {
-            apply(&mut disk, write, torn)?;
+        match self.record.0.get(at) {
+            Some(write @ Change::Write { .. }) => apply(&mut disk, write, torn)?,
+            Some(Change::Remove { slot }) => {
+                let lost = FileKind::ALL.into_iter().rev().take(torn % (FileKind::ALL.len() + 1));
+                lost.for_each(|kind| disk.lose(FileId::new(*slot, kind)));
+            }
+            _ => {}
         }
         Ok(disk)
     }
@@ -178,16 +240,6 @@ impl Change {
             _ => 0,
         }
     }
-
-    fn file(&self) -> Option<FileId> {
-        match self {
-            Change::Write { file, .. }
-            | Change::Truncate { file, .. }
-            | Change::Replace { file, .. }
-            | Change::Sync { file } => Some(*file),
-            Change::Remove { .. } => None,
-        }
-    }
 }
 
 /// Applies one step, of a write only its first bytes.
@@ -200,6 +252,11 @@ fn apply(disk: &mut MemoryStorage, change: &Change, most: usize) -> io::Result<(
         Change::Truncate { file, len } => disk.truncate(*file, *len),
         Change::Replace { file, data } => disk.replace(*file, data),
         Change::Remove { slot } => disk.remove(*slot),
+        Change::Rename { from, to } => match disk.rename(*from, *to) {
+            // All that was in it is lost.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            renamed => renamed,
+        },
         Change::Sync { .. } => Ok(()),
     }
 }
@@ -214,7 +271,6 @@ fn reopened(base: &MemoryStorage) -> MemoryStorage {
 mod tests {
     use super::*;
     use crate::disk::FaultyStorage;
-    use multifeed_core::FileKind;
 
     const DATA: FileId = FileId { slot: Slot(0), kind: FileKind::Data };
     const TREE: FileId = FileId { slot: Slot(0), kind: FileKind::Tree };

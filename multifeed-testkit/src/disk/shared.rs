@@ -48,6 +48,9 @@ impl Storage for SharedDisk {
     fn remove(&mut self, slot: Slot) -> io::Result<()> {
         self.lock().remove(slot)
     }
+    fn rename(&mut self, from: Slot, to: Slot) -> io::Result<()> {
+        self.lock().rename(from, to)
+    }
     fn close(&mut self) -> io::Result<()> {
         self.lock().close()
     }

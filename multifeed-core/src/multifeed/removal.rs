@@ -1,0 +1,272 @@
+//! Taking a feed out of the store for good.
+//!
+//! JS opens the folders from 0 on until one has no `key`, and numbers the next writer by how many there are: there may be no gap. So the last
+//! folder takes the number of the one that goes. The journal says what is about to happen before the first step, and after a crash, or an
+//! error, it is done to its end: each step is harmless where it was done before.
+
+use multifeed_proto::{Command, FeedKey};
+
+use super::{FeedId, Multifeed, MultifeedEvent, PeerId};
+use crate::error::StoreError;
+use crate::feed::Feed;
+use crate::journal::Removal;
+use crate::peering::Peering;
+use crate::sparse_bits::SparseBits;
+use crate::storage::{FileId, FileKind, Slot, Storage};
+use crate::wants::{WantEnd, WantId};
+
+impl<S: Storage> Multifeed<S> {
+    /// Takes a remote's feed out of the store: its folder is gone when this returns, also after a power cut. Sessions close its channel, and
+    /// go on; what is waited for of it ends; its [`FeedId`] stands for nothing any more.
+    ///
+    /// A remote that has it brings it again. [`block`](Self::block) it before, where that is not to be.
+    ///
+    /// The last folder takes the number of the one that is gone, as JS knows no gaps: the feed in it, where it has no name of a writer's, is
+    /// named by that number then.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::OwnWriter`] where the feed is written here, [`StoreError::Removed`] where it was removed before; else what the storage
+    /// says. Where that comes from the disk the feed may be gone all the same, and what is left to do is done before the next feed is
+    /// made or removed, or when the store is opened again.
+    pub fn remove(&mut self, id: FeedId) -> Result<(), StoreError> {
+        let feed = self.live(id)?;
+        if feed.writable() {
+            return Err(StoreError::OwnWriter { key: feed.key() });
+        }
+        self.take_out(id)
+    }
+
+    /// As [`remove`](Self::remove), of a feed that is written here too: its secret key is destroyed. Whoever has a copy of that could go on
+    /// from a shorter length, and sign a second history; so the feed is [blocked](Self::block) first, and its key pair is not taken for a
+    /// new writer.
+    ///
+    /// # Errors
+    ///
+    /// As [`remove`](Self::remove) and [`block`](Self::block).
+    pub fn remove_writer(&mut self, id: FeedId) -> Result<(), StoreError> {
+        let key = self.live(id)?.key();
+        self.block(key)?;
+        self.take_out(id)
+    }
+
+    /// Whether a feed was removed: its [`FeedId`] stands for nothing any more.
+    pub fn is_removed(&self, id: FeedId) -> bool {
+        self.slot(id).removed
+    }
+
+    /// The feed, unless it was removed.
+    pub(super) fn live(&self, id: FeedId) -> Result<&Feed, StoreError> {
+        let slot = self.slot(id);
+        if slot.removed { Err(StoreError::Removed { key: slot.feed.key() }) } else { Ok(&slot.feed) }
+    }
+
+    fn take_out(&mut self, id: FeedId) -> Result<(), StoreError> {
+        self.resume_removal()?;
+        let feed = self.live(id)?;
+        let (slot, key) = (feed.slot(), feed.key());
+        self.begin(true)?;
+        let last = self.last_folder()?.filter(|(last, _)| *last != slot);
+        self.journal.begin_removal(&mut self.storage, Removal::new(slot, &key, last))?;
+        self.leave_sessions(id);
+        self.forget_feed(id);
+        self.resume_removal()
+    }
+
+    /// Does what is left to do of a removal, where one was begun.
+    pub(super) fn resume_removal(&mut self) -> Result<(), StoreError> {
+        let Some(removal) = self.journal.removal() else { return Ok(()) };
+        let moved = self.finish_removal(removal)?;
+        self.catalog.release(moved.as_ref().map_or(removal.slot, |moved| moved.from));
+        let Some(Moved { from, name }) = moved else { return Ok(()) };
+        self.catalog.occupy(removal.slot);
+        let Some(id) = self.catalog.at(from) else { return Ok(()) };
+        self.catalog.renumber(id, from, removal.slot);
+        let feed = &mut self.feeds[id.0 as usize].feed;
+        let before = super::feed_name(feed);
+        feed.move_to(removal.slot, name);
+        let after = super::feed_name(feed);
+        if before != after {
+            if feed.writable() {
+                self.catalog.rename_writer(id, &before, &after);
+            }
+            self.events.push_back(MultifeedEvent::Renamed { id, name: after });
+        }
+        Ok(())
+    }
+
+    /// The steps on the disk, from wherever they were left.
+    pub(super) fn finish_removal(&mut self, mut removal: Removal) -> Result<Option<Moved>, StoreError> {
+        let slot = removal.slot;
+        let there = self.key_in(slot)?;
+        // Where JS was here since, and made a feed in the gap, that one stays.
+        if there.is_none_or(|there| removal.is_of(&there)) {
+            self.storage.remove(slot).map_err(|error| StoreError::from_slot(slot, "remove", error))?;
+            if let Some((last, key)) = self.last_folder()?.filter(|(last, _)| *last > slot) {
+                // JS may have made others after the one that was the last.
+                removal = removal.with_last(Some((last, key)));
+                self.journal.begin_removal(&mut self.storage, removal)?;
+                let file = FileId::new(last, FileKind::Key);
+                self.storage.sync(file).map_err(|error| StoreError::from_file(file, "sync", error))?;
+                self.storage.rename(last, slot).map_err(|error| StoreError::from_slot(last, "rename", error))?;
+            }
+        }
+        let there = self.key_in(slot)?;
+        let moved = there.and_then(|key| Some((removal.last_with(&key)?, key)));
+        let mut name = None;
+        if let Some((from, _)) = moved {
+            name = self.rename_unnamed(slot, from)?;
+        }
+        self.journal.end_removal(&mut self.storage, moved)?;
+        Ok(moved.map(|(from, _)| Moved { from, name }))
+    }
+
+    /// After a crash: of folders that were made one after another the first may be gone, and the next not. JS would not find those behind it.
+    pub(super) fn close_gaps(&mut self) -> Result<(), StoreError> {
+        if !self.journal.is_unclean() {
+            return Ok(());
+        }
+        let slots = self.storage.list().map_err(|error| StoreError::from_store("list", error))?;
+        let mut with_key = 0;
+        for slot in &slots {
+            with_key += u32::from(self.key_in(*slot)?.is_some());
+        }
+        let gaps =
+            (0..with_key).map(Slot).filter(|slot| slots.binary_search(slot).is_err() || self.catalog.is_vacant(*slot));
+        for slot in gaps.collect::<Vec<_>>() {
+            let Some((last, key)) = self.last_folder()?.filter(|(last, _)| *last > slot) else { break };
+            self.begin(true)?;
+            let nobody = FeedKey::new([0; 32]);
+            self.journal.begin_removal(&mut self.storage, Removal::new(slot, &nobody, Some((last, key))))?;
+            self.resume_removal()?;
+        }
+        Ok(())
+    }
+
+    /// A writer without a name is named by its folder's number: one that has another number now gets that. JS counts names, and two equal
+    /// ones would make it take a folder that is taken.
+    fn rename_unnamed(&mut self, slot: Slot, from: Slot) -> Result<Option<String>, StoreError> {
+        if Feed::name_in(&mut self.storage, slot)?.is_none_or(|name| name != from.to_string()) {
+            return Ok(None);
+        }
+        let file = FileId::new(slot, FileKind::LocalName);
+        let name = slot.to_string();
+        self.storage.replace(file, name.as_bytes()).map_err(|error| StoreError::from_file(file, "write", error))?;
+        Ok(Some(name))
+    }
+
+    /// The last folder that JS would take for a feed's, and the key in it.
+    fn last_folder(&mut self) -> Result<Option<(Slot, FeedKey)>, StoreError> {
+        let slots = self.storage.list().map_err(|error| StoreError::from_store("list", error))?;
+        for slot in slots.into_iter().rev() {
+            if let Some(key) = self.key_in(slot)? {
+                return Ok(Some((slot, key)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn key_in(&mut self, slot: Slot) -> Result<Option<FeedKey>, StoreError> {
+        let file = FileId::new(slot, FileKind::Key);
+        let mut key = [0; 32];
+        let count = self.storage.read_at(file, 0, &mut key);
+        let count = count.map_err(|error| StoreError::from_file(file, "read", error))?;
+        Ok((count == key.len()).then(|| FeedKey::new(key)))
+    }
+
+    /// Closes a feed's channel on every session, and says no more of it on any.
+    pub(super) fn leave_sessions(&mut self, id: FeedId) {
+        for peer in self.slot(id).subscribers.clone() {
+            self.leave_channel(peer, id);
+        }
+        for peering in self.peerings.values_mut() {
+            peering.known.insert(u64::from(id.0));
+            if peering.in_step.is_running() {
+                peering.in_step.remove(id);
+            } else {
+                peering.fall_out_of_step(id);
+            }
+        }
+    }
+
+    /// The remote was told that a feed is replicated, and opens its channel: it is closed again.
+    pub(super) fn turn_away(&mut self, peer: PeerId, key: FeedKey) {
+        if let Some(peering) = self.peerings.get_mut(&peer) {
+            peering.turn_away(key);
+            self.wake(peer);
+        }
+    }
+
+    /// No session asks for a feed any more that was only offered.
+    pub(super) fn leave_offers(&mut self, key: &FeedKey) {
+        let asked = self.catalog.offered(key).map(|id| (id, self.slot(id).subscribers.clone()));
+        let (id, peers) = asked.unzip();
+        for peer in peers.unwrap_or_default() {
+            if let Some(id) = id {
+                self.leave_channel(peer, id);
+                self.ask_for_offers(peer);
+            }
+        }
+        let waits = |(&peer, peering): (&PeerId, &Peering)| peering.offers.has(key).then_some(peer);
+        for peer in self.peerings.iter().filter_map(waits).collect::<Vec<_>>() {
+            if let Some(peering) = self.peerings.get_mut(&peer) {
+                peering.leave(key);
+            }
+            self.settle(peer);
+            self.wake(peer);
+        }
+    }
+
+    fn leave_channel(&mut self, peer: PeerId, id: FeedId) {
+        let Some(peering) = self.peerings.get_mut(&peer) else { return };
+        if let Some(token) = peering.token(id) {
+            peering.extend(Command::Close { token });
+        }
+        self.drop_peer(peer, id);
+        self.settle(peer);
+        self.wake(peer);
+    }
+
+    fn forget_feed(&mut self, id: FeedId) {
+        let waiting: Vec<WantId> = self.wants.iter().filter(|(_, feed)| **feed == id).map(|(&want, _)| want).collect();
+        for want in waiting {
+            self.end(want, WantEnd::Removed);
+        }
+        self.dirty.retain(|dirty| *dirty != id);
+        self.unwritten.retain(|unwritten| *unwritten != id);
+        self.unsynced.remove(&id);
+        self.if_available.remove(&id);
+        self.extensions.forget(id);
+        let slot = &mut self.feeds[id.0 as usize];
+        let key = slot.feed.key();
+        let name = super::feed_name(&slot.feed);
+        let others = slot.feed.local_name().filter(|_| slot.feed.writable()).map(str::to_owned);
+        slot.feed = Feed::gone(key, name.clone());
+        slot.removed = true;
+        slot.dirty = false;
+        slot.reserved = SparseBits::default();
+        slot.fresh = Vec::new();
+        slot.sync_failure = None;
+        self.catalog.remove(id, &key);
+        // Of two writers with one name the other one has it now.
+        let same = |other: &FeedId| {
+            let feed = &self.slot(*other).feed;
+            feed.writable() && feed.local_name() == others.as_deref()
+        };
+        if let Some(others) = &others
+            && let Some(other) = self.feeds().find(same)
+        {
+            let feed = &self.slot(other).feed;
+            self.catalog.insert(other, feed.key(), feed.slot(), Some(others));
+        }
+        self.events.push_back(MultifeedEvent::Removed { id, key, name });
+    }
+}
+
+/// A folder that took the number of one that was removed.
+#[derive(Debug)]
+pub(super) struct Moved {
+    pub(super) from: Slot,
+    /// The name of a writer's that it has now, where that changed.
+    name: Option<String>,
+}

@@ -1,0 +1,504 @@
+//! Feeds that are taken out of a store, and feeds that are blocked: on the disk, after a cut at any step, and on sessions.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use multifeed_core::{
+    Connection, Durability, FeedId, FileId, FileKind, KeyPair, Limits, MemoryStorage, Multifeed, MultifeedEvent,
+    Options, PeerEvent, Replicate, Slot, Storage, StoreError, Want, WantEnd, WantError, WantOptions,
+};
+use multifeed_proto::{Config, FeedKey, Role};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+const START: Duration = Duration::ZERO;
+
+fn pair(seed: u8) -> KeyPair {
+    KeyPair::from_seed(&[seed; 32])
+}
+
+fn key(seed: u8) -> FeedKey {
+    pair(seed).public_key()
+}
+
+fn open<S: Storage>(disk: S) -> Multifeed<S> {
+    Multifeed::open(disk, Options::default()).unwrap()
+}
+
+fn fill<S: Storage>(store: &mut Multifeed<S>, name: Option<&str>, seed: u8, blocks: u64) -> FeedId {
+    let id = store.writer(name, || pair(seed)).unwrap();
+    for index in 0..blocks {
+        store.append(id, &[Bytes::from(format!("{seed}/{index}"))]).unwrap();
+    }
+    id
+}
+
+/// Two stores, and what joins them.
+struct Link {
+    ends: [Connection; 2],
+    closed: [Option<bool>; 2],
+}
+
+impl Link {
+    fn new<A: Storage, B: Storage>(a: &mut Multifeed<A>, b: &mut Multifeed<B>, options: Replicate) -> Self {
+        let mut rng = StdRng::seed_from_u64(7);
+        let first = Connection::new(a, Role::Initiator, Config::default(), options.clone(), START, &mut rng);
+        let second = Connection::new(b, Role::Responder, Config::default(), options, START, &mut rng);
+        Self { ends: [first, second], closed: [None; 2] }
+    }
+
+    fn run<A: Storage, B: Storage>(&mut self, a: &mut Multifeed<A>, b: &mut Multifeed<B>) {
+        for _ in 0..10_000 {
+            let moved = self.side(0, a) | self.side(1, b) | self.carry(0, b) | self.carry(1, a);
+            if !moved {
+                return;
+            }
+        }
+        panic!("it never comes to rest");
+    }
+
+    fn side<S: Storage>(&mut self, side: usize, store: &mut Multifeed<S>) -> bool {
+        let mut moved = self.ends[side].pump(store, START);
+        while let Some(event) = self.ends[side].poll_event(store) {
+            moved = true;
+            if let PeerEvent::Closed(result) = event {
+                self.closed[side] = Some(result.is_ok());
+            }
+        }
+        moved
+    }
+
+    /// Carries what one side has for the other, whose store this is.
+    fn carry<S: Storage>(&mut self, from: usize, store: &mut Multifeed<S>) -> bool {
+        let mut wire = BytesMut::new();
+        while self.ends[from].session().poll_output(&mut wire) {}
+        let to = &mut self.ends[1 - from];
+        let Some(buffer) = to.session().recv_buf().filter(|_| !wire.is_empty()) else { return false };
+        buffer.extend_from_slice(&wire);
+        to.handle_input(store, START);
+        true
+    }
+}
+
+fn sync<A: Storage, B: Storage>(a: &mut Multifeed<A>, b: &mut Multifeed<B>) {
+    let mut link = Link::new(a, b, Replicate::default());
+    link.run(a, b);
+    assert_eq!(link.closed, [Some(true); 2]);
+}
+
+/// What JS finds in a store: it opens folders until one has no key, and names a feed by its `localname`, or else by its number.
+fn as_js(disk: &MemoryStorage) -> BTreeMap<String, FeedKey> {
+    let file = |slot, kind| disk.contents(FileId::new(Slot(slot), kind));
+    let mut feeds = BTreeMap::new();
+    let mut slot = 0;
+    while let Some(key) = file(slot, FileKind::Key) {
+        let name = file(slot, FileKind::LocalName).map(|name| String::from_utf8(name).unwrap());
+        let key = FeedKey::new(key.try_into().unwrap());
+        assert_eq!(feeds.insert(name.unwrap_or_else(|| slot.to_string()), key), None, "two feeds with one name");
+        slot += 1;
+    }
+    let mut open = disk.clone();
+    open.reopen();
+    assert!(open.list().unwrap().iter().all(|found| found.0 < slot), "a gap at {slot}");
+    feeds
+}
+
+/// A store with remotes' feeds, named writers and unnamed ones: their keys, in the order of their folders.
+fn mixed(durability: Durability) -> (MemoryStorage, Vec<FeedKey>) {
+    let mut disk = MemoryStorage::new();
+    let mut store = Multifeed::open(&mut disk, Options { durability, ..Options::default() }).unwrap();
+    fill(&mut store, Some("first"), 1, 3);
+    let mut others = open(MemoryStorage::new());
+    fill(&mut others, Some("x"), 11, 4);
+    sync(&mut store, &mut others);
+    fill(&mut store, None, 2, 2);
+    fill(&mut store, Some("second"), 3, 5);
+    let mut others = open(MemoryStorage::new());
+    fill(&mut others, Some("x"), 12, 2);
+    sync(&mut store, &mut others);
+    fill(&mut store, None, 4, 1);
+    let keys = store.feeds().map(|id| store.info(id).key).collect();
+    store.close().unwrap();
+    disk.reopen();
+    (disk, keys)
+}
+
+fn remove<S: Storage>(store: &mut Multifeed<S>, key: &FeedKey) -> Result<(), StoreError> {
+    let id = store.find(key).unwrap();
+    if store.info(id).writable { store.remove_writer(id) } else { store.remove(id) }
+}
+
+/// Every block of every feed, by key, and the names.
+fn contents<S: Storage>(store: &mut Multifeed<S>) -> BTreeMap<FeedKey, (String, Vec<Bytes>)> {
+    let mut all = BTreeMap::new();
+    for id in store.feeds().collect::<Vec<_>>() {
+        let info = store.info(id);
+        let blocks = (0..info.len).map(|index| store.get(id, index).unwrap().unwrap()).collect();
+        all.insert(info.key, (info.name, blocks));
+    }
+    all
+}
+
+fn names<S: Storage>(store: &Multifeed<S>) -> BTreeMap<String, FeedKey> {
+    store.feeds().map(|id| store.info(id)).map(|info| (info.name, info.key)).collect()
+}
+
+#[test]
+fn any_feed_can_go_and_js_finds_the_others_under_their_names() {
+    for durability in [Durability::None, Durability::Always] {
+        for at in 0..6 {
+            let (mut disk, mut keys) = mixed(durability);
+            let gone = keys.remove(at);
+            let mut store = Multifeed::open(&mut disk, Options { durability, ..Options::default() }).unwrap();
+            let before = contents(&mut store);
+            let id = store.find(&gone).unwrap();
+            remove(&mut store, &gone).unwrap();
+            assert!(store.is_removed(id) && store.find(&gone).is_none());
+            let after = contents(&mut store);
+            assert_eq!(after.keys().copied().collect::<BTreeSet<_>>(), keys.iter().copied().collect());
+            for (key, (_, blocks)) in &after {
+                assert_eq!(&before[key].1, blocks);
+            }
+            for (name, key) in names(&store) {
+                assert_eq!(store.find_name(&name), store.find(&key));
+            }
+            let told = names(&store);
+            // It goes on, in memory and on the disk: feeds that were there, and new ones.
+            for (seed, name) in [(1, "first"), (3, "second"), (5, "third")] {
+                if !store.is_blocked(&key(seed)) {
+                    fill(&mut store, Some(name), seed, 2);
+                }
+            }
+            fill(&mut store, None, 6, 1);
+            let (ours, now) = (contents(&mut store), names(&store));
+            assert!(told.iter().all(|(name, key)| now.get(name) == Some(key)));
+            store.close().unwrap();
+            assert_eq!(as_js(&disk), now);
+            disk.reopen();
+            let mut store = Multifeed::open(&mut disk, Options { durability, ..Options::default() }).unwrap();
+            assert!(store.problems().is_empty() && store.recovered().is_empty());
+            assert_eq!(contents(&mut store), ours);
+            // One after another, from the front, until none is left.
+            for key in store.feeds().map(|id| store.info(id).key).collect::<Vec<_>>() {
+                remove(&mut store, &key).unwrap();
+            }
+            assert_eq!(store.feeds().count(), 0);
+            store.close().unwrap();
+            assert_eq!(as_js(&disk).len(), 0);
+        }
+    }
+}
+
+#[test]
+fn a_removed_feeds_calls_fail_by_a_typed_error() {
+    let (mut disk, keys) = mixed(Durability::None);
+    let mut store = open(&mut disk);
+    let remote = store.find(&keys[1]).unwrap();
+    let own = store.find(&keys[0]).unwrap();
+    assert!(matches!(store.remove(own), Err(StoreError::OwnWriter { key }) if key == keys[0]));
+    let waiting = store.want(remote, Want::Block(99), WantOptions::default()).unwrap();
+    while store.poll_event().is_some() {}
+    store.remove(remote).unwrap();
+    assert_eq!(store.poll_want(), Some((waiting, WantEnd::Removed)));
+    let events: Vec<_> = std::iter::from_fn(|| store.poll_event()).collect();
+    assert!(
+        matches!(&events[..], [MultifeedEvent::Removed { key, name, .. }, MultifeedEvent::Renamed { name: new, .. }]
+            if *key == keys[1] && name == "1" && new == "1"),
+        "{events:?}"
+    );
+    let removed = |error: StoreError| assert_eq!(error.code(), "ERR_REMOVED");
+    removed(store.get(remote, 0).unwrap_err());
+    removed(store.remove(remote).unwrap_err());
+    removed(store.remove_writer(remote).unwrap_err());
+    removed(store.clear(remote, 0..1).unwrap_err());
+    removed(store.locate(remote, 0).unwrap_err());
+    assert_eq!(store.append(remote, &[Bytes::new()]).unwrap_err().code(), "ERR_REMOVED");
+    assert_eq!(store.want(remote, Want::Block(0), WantOptions::default()), Err(WantError::Removed));
+    assert_eq!((store.info(remote).len, store.has(remote, 0)), (0, false));
+    assert_eq!(store.register_extension(remote, "x").unwrap_err().code(), "ERR_PEER_GONE");
+    store.sync().unwrap();
+    store.close().unwrap();
+}
+
+#[test]
+fn a_blocked_writers_key_is_not_taken_up_again() {
+    let (mut disk, _) = mixed(Durability::None);
+    let mut store = open(&mut disk);
+    let id = store.find(&key(1)).unwrap();
+    store.remove_writer(id).unwrap();
+    for again in 0..2 {
+        let error = store.writer(Some("first"), || pair(1)).unwrap_err();
+        assert!(matches!(error, StoreError::Blocked { key: blocked } if blocked == key(1)), "{error}");
+        assert!(store.is_blocked(&key(1)) && !store.is_blocked(&key(2)));
+        assert_eq!(store.blocked().collect::<Vec<_>>(), [key(1)]);
+        if again == 0 {
+            store.close().unwrap();
+            disk.reopen();
+            store = open(&mut disk);
+        }
+    }
+    // The name is free for another one; and who says so may have the old one back.
+    let other = fill(&mut store, Some("first"), 9, 1);
+    assert_eq!(store.info(other).len, 1);
+    assert!(store.unblock(key(1)).unwrap() && !store.unblock(key(1)).unwrap());
+    fill(&mut store, Some("again"), 1, 1);
+}
+
+#[test]
+fn blocked_keys_are_bounded_and_their_file_is_text() {
+    let mut disk = MemoryStorage::new();
+    let mut limits = Limits::default();
+    limits.blocked = 2;
+    let mut store = Multifeed::open(&mut disk, Options { limits, ..Options::default() }).unwrap();
+    assert!(store.block(key(1)).unwrap() && !store.block(key(1)).unwrap());
+    assert!(store.block(key(2)).unwrap());
+    assert!(matches!(store.block(key(3)), Err(StoreError::TooManyBlocked { max: 2 })));
+    store.close().unwrap();
+    disk.reopen();
+    let file = FileId::beside(FileKind::Blocked);
+    let mut text = String::from_utf8(disk.contents(file).unwrap()).unwrap();
+    let mut lines: Vec<_> = text.lines().collect();
+    lines.sort_unstable();
+    let (one, two) = (key(1).to_string(), key(2).to_string());
+    let mut expected = [one.as_str(), two.as_str()];
+    expected.sort_unstable();
+    assert_eq!(lines, expected);
+    // Somebody's hand: what is no key is told, and the rest counts.
+    text.push_str("what is this\n");
+    disk.replace(file, text.as_bytes()).unwrap();
+    let store = open(&mut disk);
+    assert!(
+        matches!(store.problems(), [StoreError::Damaged { file: FileKind::Blocked, .. }]),
+        "{:?}",
+        store.problems()
+    );
+    assert_eq!(store.blocked().count(), 2);
+}
+
+/// A disk that is gone from its n-th change or sync on; of a removal of a folder, so many files were gone first.
+struct Cut {
+    disk: MemoryStorage,
+    steps: usize,
+    files: usize,
+}
+
+impl Cut {
+    fn step(&mut self) -> io::Result<()> {
+        let left = self.steps.checked_sub(1).ok_or_else(|| io::Error::other("the power is off"))?;
+        self.steps = left;
+        Ok(())
+    }
+}
+
+impl Storage for Cut {
+    fn list(&mut self) -> io::Result<Vec<Slot>> {
+        self.disk.list()
+    }
+    fn read_at(&mut self, file: FileId, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        self.disk.read_at(file, offset, buf)
+    }
+    fn write_at(&mut self, file: FileId, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.step()?;
+        self.disk.write_at(file, offset, data)
+    }
+    fn len(&mut self, file: FileId) -> io::Result<Option<u64>> {
+        self.disk.len(file)
+    }
+    fn truncate(&mut self, file: FileId, len: u64) -> io::Result<()> {
+        self.step()?;
+        self.disk.truncate(file, len)
+    }
+    fn replace(&mut self, file: FileId, data: &[u8]) -> io::Result<()> {
+        self.step()?;
+        self.disk.replace(file, data)
+    }
+    fn sync(&mut self, file: FileId) -> io::Result<()> {
+        self.step()?;
+        self.disk.sync(file)
+    }
+    fn remove(&mut self, slot: Slot) -> io::Result<()> {
+        if self.steps == 0 {
+            let lost = FileKind::ALL.into_iter().rev().take(self.files);
+            lost.for_each(|kind| self.disk.lose(FileId::new(slot, kind)));
+        }
+        self.step()?;
+        self.disk.remove(slot)
+    }
+    fn rename(&mut self, from: Slot, to: Slot) -> io::Result<()> {
+        self.step()?;
+        self.disk.rename(from, to)
+    }
+    fn close(&mut self) -> io::Result<()> {
+        self.disk.close()
+    }
+}
+
+#[test]
+fn a_removal_that_is_cut_anywhere_is_done_or_was_never_begun() {
+    let (start, keys) = mixed(Durability::None);
+    let all = contents(&mut open(start.clone()));
+    for gone in &keys {
+        let (mut undone, mut done) = (0, 0);
+        for steps in 0.. {
+            let mut finished = true;
+            for files in 0..=7 {
+                let mut store = open(Cut { disk: start.clone(), steps, files });
+                finished = remove(&mut store, gone).is_ok();
+                let mut disk = store.storage().disk.clone();
+                let js = as_js_until_cut(&disk);
+                let mut store = open(&mut disk);
+                assert!(store.problems().is_empty(), "{steps}: {:?}", store.problems());
+                let mut ours = contents(&mut store);
+                let mut expected = all.clone();
+                match store.find(gone) {
+                    Some(_) => undone += 1,
+                    None => {
+                        done += 1;
+                        expected.remove(gone);
+                    }
+                }
+                // Their numbers may have changed, and so may their names, and nothing else.
+                let bare = |all: &BTreeMap<FeedKey, (String, Vec<Bytes>)>| {
+                    all.iter().map(|(key, (_, blocks))| (*key, blocks.clone())).collect::<Vec<_>>()
+                };
+                assert_eq!(bare(&ours), bare(&expected), "{steps}");
+                assert!(!finished || store.find(gone).is_none());
+                // Whatever the moment, JS found no feed that is not one of these.
+                assert!(js.iter().all(|key| all.contains_key(key)));
+                let id = fill(&mut store, None, 77, 1);
+                ours.insert(key(77), (store.info(id).name, vec![Bytes::from("77/0")]));
+                assert_eq!(contents(&mut store), ours);
+                let now = names(&store);
+                store.close().unwrap();
+                assert_eq!(as_js(&disk), now, "{steps}");
+            }
+            if finished {
+                break;
+            }
+        }
+        assert!(undone > 0 && done > 8, "{undone} {done}");
+    }
+}
+
+fn as_js_until_cut(disk: &MemoryStorage) -> Vec<FeedKey> {
+    let key = |slot| disk.contents(FileId::new(Slot(slot), FileKind::Key));
+    (0..).map_while(key).map(|key| FeedKey::new(key.try_into().unwrap())).collect()
+}
+
+#[test]
+fn what_js_makes_in_the_gap_stays() {
+    // The removal of folder 1 was cut between its last file and the renaming of the last folder; then JS was here, saw one feed, and made
+    // its next writer in folder 1; or it saw them all, since `key` was still there, and made one after the last.
+    let (start, keys) = mixed(Durability::None);
+    let gone = keys[1];
+    for in_gap in [true, false] {
+        let mut steps = 0;
+        let cut = loop {
+            let mut store = open(Cut { disk: start.clone(), steps, files: if in_gap { 7 } else { 6 } });
+            assert!(remove(&mut store, &gone).is_err());
+            let disk = store.storage().disk.clone();
+            let has = |kind| disk.contents(FileId::new(Slot(1), kind)).is_some();
+            if !has(FileKind::Tree) && has(FileKind::Key) != in_gap {
+                break disk;
+            }
+            steps += 1;
+        };
+        let mut disk = cut;
+        let slot = if in_gap { 1 } else { 6 };
+        let mut js = MemoryStorage::new();
+        let mut theirs = open(&mut js);
+        fill(&mut theirs, Some("js"), 50, 2);
+        theirs.close().unwrap();
+        for kind in FileKind::ALL {
+            if let Some(bytes) = js.contents(FileId::new(Slot(0), kind)) {
+                disk.replace(FileId::new(Slot(slot), kind), &bytes).unwrap();
+            }
+        }
+        let mut store = open(&mut disk);
+        assert!(store.problems().is_empty(), "{:?}", store.problems());
+        let mut expected: BTreeSet<FeedKey> = keys.iter().copied().filter(|key| *key != gone).collect();
+        expected.insert(key(50));
+        assert_eq!(contents(&mut store).keys().copied().collect::<BTreeSet<_>>(), expected);
+        let now = names(&store);
+        store.close().unwrap();
+        assert_eq!(as_js(&disk), now);
+    }
+}
+
+#[test]
+fn sessions_leave_a_removed_feed_and_go_on() {
+    for blocked in [false, true] {
+        let (mut disk, mut other) = (MemoryStorage::new(), MemoryStorage::new());
+        let (mut ours, mut theirs) = (open(&mut disk), open(&mut other));
+        let mine = fill(&mut ours, Some("mine"), 1, 3);
+        let first = fill(&mut theirs, Some("first"), 2, 3);
+        let second = fill(&mut theirs, Some("second"), 3, 3);
+        let mut link = Link::new(&mut ours, &mut theirs, Replicate::live());
+        link.run(&mut ours, &mut theirs);
+        let here = ours.find(&key(2)).unwrap();
+        assert_eq!((ours.info(here).len, theirs.peers(first).len()), (3, 1));
+        if blocked {
+            assert!(ours.block(key(2)).unwrap());
+        }
+        ours.remove(here).unwrap();
+        link.run(&mut ours, &mut theirs);
+        assert_eq!((link.closed, theirs.peers(first).len(), theirs.peers(second).len()), ([None; 2], 0, 1));
+        // The other feeds go on, and what comes of this one goes nowhere.
+        for id in [first, second] {
+            theirs.append(id, &[Bytes::from("more")]).unwrap();
+            theirs.commit(START);
+        }
+        ours.append(mine, &[Bytes::from("more")]).unwrap();
+        ours.commit(START);
+        link.run(&mut ours, &mut theirs);
+        let len = |store: &Multifeed<&mut MemoryStorage>, seed| store.find(&key(seed)).map(|id| store.info(id).len);
+        assert_eq!((len(&ours, 2), len(&ours, 3), len(&theirs, 1)), (None, Some(4), Some(4)));
+        link.ends[0].session().finish();
+        link.run(&mut ours, &mut theirs);
+
+        // The next session brings it again, unless it is blocked; and a third one does, which neither offers nor asks before.
+        sync(&mut ours, &mut theirs);
+        assert_eq!(len(&ours, 2), (!blocked).then_some(4));
+        assert_eq!(ours.storage().contents(FileId::new(Slot(2), FileKind::Key)).is_some(), !blocked);
+        if blocked {
+            assert!(ours.unblock(key(2)).unwrap());
+            sync(&mut ours, &mut theirs);
+            assert_eq!(len(&ours, 2), Some(4));
+        }
+    }
+}
+
+#[test]
+fn a_blocked_feed_is_neither_offered_nor_asked_for() {
+    let (mut disk, mut other) = (MemoryStorage::new(), MemoryStorage::new());
+    let (mut ours, mut theirs) = (open(&mut disk), open(&mut other));
+    let kept = fill(&mut ours, Some("kept"), 1, 2);
+    fill(&mut ours, Some("secret"), 2, 2);
+    fill(&mut theirs, Some("junk"), 3, 2);
+    ours.block(key(2)).unwrap();
+    ours.block(key(3)).unwrap();
+    for options in [Replicate::default(), Replicate { reconcile: Some(false), ..Replicate::default() }] {
+        let mut link = Link::new(&mut ours, &mut theirs, options);
+        link.run(&mut ours, &mut theirs);
+        assert_eq!(link.closed, [Some(true); 2]);
+        assert_eq!((theirs.feeds().count(), ours.feeds().count()), (2, 2));
+        assert!(theirs.find(&key(2)).is_none() && ours.find(&key(3)).is_none());
+    }
+    // While a session runs: what was synced is not any more, and is again later.
+    let mut link = Link::new(&mut ours, &mut theirs, Replicate::live());
+    link.run(&mut ours, &mut theirs);
+    ours.block(key(1)).unwrap();
+    ours.append(kept, &[Bytes::from("not for them")]).unwrap();
+    ours.commit(START);
+    link.run(&mut ours, &mut theirs);
+    let there = theirs.find(&key(1)).unwrap();
+    assert_eq!((theirs.info(there).len, ours.get(kept, 2).unwrap().unwrap()), (2, Bytes::from("not for them")));
+    ours.unblock(key(1)).unwrap();
+    ours.unblock(key(2)).unwrap();
+    ours.commit(START);
+    link.run(&mut ours, &mut theirs);
+    let secret = theirs.find(&key(2)).map(|id| theirs.info(id).len);
+    assert_eq!((theirs.info(there).len, secret, link.closed), (3, Some(2), [None; 2]));
+}

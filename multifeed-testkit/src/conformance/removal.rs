@@ -1,0 +1,117 @@
+//! Feeds that are removed from a store, and feeds that are blocked.
+
+use multifeed_driver::{Error, MultifeedEvent, Replicate, StoreError, Wait, generate_key_pair};
+
+use super::{Adapter, assert_same, connect, ends, fill, filled, held, memory, sync};
+
+fn is_removed<T>(result: Result<T, Error>) -> bool {
+    result.is_err_and(|error| error.code() == "ERR_REMOVED")
+}
+
+/// A feed that goes while it is synced: the sessions leave it and go on, its handles say so, and the next session brings it again.
+pub async fn a_removed_feed_is_gone_until_somebody_brings_it<A: Adapter>() {
+    let (a, b) = (memory().await, memory().await);
+    let (first, second) = (filled(&a, "first", 1, 20, 100).await, filled(&a, "second", 2, 20, 100).await);
+    let (left, right) = connect::<A>(&a, &b, &Replicate::live());
+    let copy = held(&b, first.key(), 20).await;
+    let other = held(&b, second.key(), 20).await;
+    let mut events = b.events();
+    let mut of_feed = copy.events().await.unwrap();
+    let mut extension = copy.register_extension("x").await.unwrap();
+    let waiting = copy.clone();
+    let waiting = async move { waiting.fetch(99).await };
+    let removing = async {
+        // The fetch goes first, and is ended by the removal.
+        copy.has(0).await.unwrap();
+        copy.remove().await.unwrap();
+    };
+    let (fetched, ()) = futures_lite::future::zip(waiting, removing).await;
+    assert!(is_removed(fetched));
+    assert!(is_removed(copy.get(0).await) && is_removed(copy.append("x").await) && is_removed(copy.remove().await));
+    assert!(is_removed(copy.fetch_with(0, Wait::if_available()).await) && is_removed(copy.clear(0..1).await));
+    assert_eq!((b.feed(first.key()), b.feeds().len(), copy.len(), copy.downloaded()), (None, 1, 0, 0));
+    while let Some(event) = of_feed.next().await {
+        drop(event);
+    }
+    assert_eq!(extension.next().await, None);
+    loop {
+        match events.next().await {
+            Some(MultifeedEvent::Removed(gone)) => break assert_eq!(gone, copy),
+            Some(_) => {}
+            None => panic!("it was not told"),
+        }
+    }
+    // The folder of the other one is the first now, and so it has that number for a name; handles stay good.
+    assert_eq!(b.feed_by_name("0").as_ref(), Some(&other));
+    fill(&second, 2, 5, 100).await;
+    fill(&first, 1, 5, 100).await;
+    held(&b, second.key(), 25).await;
+    assert_eq!((other.len(), b.feed(first.key())), (25, None));
+    left.close();
+    let (left, right) = ends(left, right).await;
+    left.unwrap();
+    right.unwrap();
+
+    sync::<A>(&a, &b).await;
+    assert_same(&first, &b).await;
+    assert_same(&second, &b).await;
+    assert!(is_removed(copy.get(0).await));
+}
+
+/// A feed that is blocked goes nowhere, whoever offers or asks, until it is unblocked.
+pub async fn blocked_feeds_are_not_synced<A: Adapter>() {
+    let (a, b) = (memory().await, memory().await);
+    let (junk, good) = (filled(&a, "junk", 1, 5, 100).await, filled(&a, "good", 2, 5, 100).await);
+    let secret = filled(&b, "secret", 3, 5, 100).await;
+    assert!(b.block(junk.key()).await.unwrap() && !b.block(junk.key()).await.unwrap());
+    assert!(b.block(secret.key()).await.unwrap());
+    let mut blocked = [junk.key(), secret.key()];
+    blocked.sort_unstable();
+    assert_eq!(b.blocked().await.unwrap(), blocked);
+    for _ in 0..2 {
+        sync::<A>(&a, &b).await;
+        assert_eq!((b.feed(junk.key()), a.feed(secret.key())), (None, None));
+        assert_same(&good, &b).await;
+    }
+    // While it is synced.
+    let (left, right) = connect::<A>(&a, &b, &Replicate::live());
+    b.block(good.key()).await.unwrap();
+    fill(&good, 2, 1, 100).await;
+    let late = filled(&a, "late", 4, 1, 100).await;
+    held(&b, late.key(), 1).await;
+    assert_eq!(b.feed(good.key()).unwrap().len(), 5);
+    for key in [junk.key(), secret.key(), good.key()] {
+        assert!(b.unblock(key).await.unwrap() && !b.unblock(key).await.unwrap());
+    }
+    held(&a, secret.key(), 5).await;
+    held(&b, good.key(), 6).await;
+    left.close();
+    let (left, right) = ends(left, right).await;
+    left.unwrap();
+    right.unwrap();
+    sync::<A>(&a, &b).await;
+    assert_same(&junk, &b).await;
+}
+
+/// A writer goes only where that is asked for by name, and its key pair is not taken up again.
+pub async fn own_writers_are_removed_by_name<A: Adapter>() {
+    let (a, b) = (memory().await, memory().await);
+    let pair = generate_key_pair().unwrap();
+    let feed = a.writer_with("mine", pair.clone()).await.unwrap();
+    feed.append("a block").await.unwrap();
+    sync::<A>(&a, &b).await;
+    match feed.remove().await {
+        Err(Error::Store(StoreError::OwnWriter { key })) => assert_eq!(key, feed.key()),
+        other => panic!("{other:?}"),
+    }
+    feed.remove_writer().await.unwrap();
+    assert_eq!((a.feeds().len(), a.blocked().await.unwrap()), (0, vec![feed.key()]));
+    sync::<A>(&a, &b).await;
+    assert_eq!((a.feeds().len(), b.feed(feed.key()).unwrap().len()), (0, 1));
+    match a.writer_with("mine", pair).await {
+        Err(Error::Store(StoreError::Blocked { key })) => assert_eq!(key, feed.key()),
+        other => panic!("{other:?}"),
+    }
+    let new = a.writer("mine").await.unwrap();
+    assert!(new.key() != feed.key() && new.is_empty() && new.name() == "mine");
+}

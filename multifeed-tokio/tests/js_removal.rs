@@ -1,0 +1,165 @@
+//! Stores from which feeds were removed, and JS, which opens them afterwards and goes on.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use common::{facts, js, js_facts, run, sync_js};
+use multifeed_testkit::js::{self as testkit, JsFeed, JsPeer};
+use multifeed_tokio::{Feed, Multifeed, Options, Replicate, Role};
+use serde_json::json;
+
+async fn open(path: &Path) -> Multifeed {
+    let multi = Multifeed::open(path, Options::default()).await.unwrap();
+    assert!(multi.problems().is_empty() && multi.recovered().is_empty(), "{:?}", multi.problems());
+    multi
+}
+
+/// Writers of a store in memory, which a folder's store gets as a remote's feeds.
+async fn bring(multi: &Multifeed, writers: &[&str]) {
+    let other = Multifeed::in_memory(Options::default()).await.unwrap();
+    for name in writers {
+        let feed = other.writer(*name).await.unwrap();
+        feed.append_batch(["one", "two", "three"]).await.unwrap();
+    }
+    let (left, right) = tokio::io::duplex(64 * 1024);
+    let ours = multi.replicate(left, Role::Initiator, Replicate::default());
+    let theirs = other.replicate(right, Role::Responder, Replicate::default());
+    let (ours, theirs) = tokio::join!(ours.finish(), theirs.finish());
+    ours.unwrap();
+    theirs.unwrap();
+}
+
+async fn remove(feed: &Feed) {
+    match feed.writable() {
+        true => feed.remove_writer().await.unwrap(),
+        false => feed.remove().await.unwrap(),
+    }
+}
+
+fn names(multi: &Multifeed) -> BTreeMap<String, String> {
+    multi.feeds().iter().map(|feed| (feed.name().to_owned(), feed.key().to_string())).collect()
+}
+
+fn js_names(feeds: &[JsFeed]) -> BTreeMap<String, String> {
+    feeds.iter().map(|feed| (feed.name.clone().unwrap_or_default(), feed.key.clone())).collect()
+}
+
+/// The first, a middle and the last folder; a remote's feed, a named writer and an unnamed one.
+#[test]
+fn js_opens_what_is_left_and_goes_on() {
+    run(async {
+        // 0 and 1 are writers, the second one unnamed; 2 and 3 are a remote's; 4 is unnamed again, 5 a remote's.
+        for gone in [vec![0], vec![1], vec![2], vec![4], vec![5], vec![0, 3, 5], vec![5, 4, 3], vec![0, 1, 2, 3]] {
+            let dir = tempfile::tempdir().unwrap();
+            let multi = open(dir.path()).await;
+            multi.writer("named").await.unwrap().append("a").await.unwrap();
+            multi.writer(None).await.unwrap().append("b").await.unwrap();
+            bring(&multi, &["x", "y"]).await;
+            multi.writer(None).await.unwrap().append("c").await.unwrap();
+            bring(&multi, &["z"]).await;
+            let feeds = multi.feeds();
+            assert_eq!(feeds.len(), 6);
+            for &at in &gone {
+                remove(&feeds[at]).await;
+            }
+            let (ours, told) = (facts(&multi).await, names(&multi));
+            assert_eq!((ours.len(), told.len()), (6 - gone.len(), 6 - gone.len()));
+            multi.close().await.unwrap();
+            for slot in 0..6 {
+                assert_eq!(dir.path().join(slot.to_string()).exists(), slot < ours.len(), "{gone:?}");
+            }
+
+            // JS finds exactly the rest, sound, under the same names; appends, adds a writer of each kind, and syncs.
+            let audited = js(|| testkit::audit(dir.path()));
+            assert!(audited.iter().all(JsFeed::is_sound), "{audited:?}");
+            assert_eq!((js_facts(&audited), js_names(&audited)), (ours.clone(), told.clone()), "{gone:?}");
+            let store = dir.path().to_str().unwrap().to_owned();
+            let (mut peer, address) = js(|| JsPeer::listen(&["--store", &store]));
+            for (name, key) in &told {
+                let writable = audited.iter().any(|feed| feed.key == *key && feed.writable);
+                if writable {
+                    assert_eq!(js(|| peer.append(name, 2, 30, 5)), *key);
+                }
+            }
+            js(|| peer.append("of js", 3, 30, 6));
+            js(|| peer.call(json!({"cmd": "writer"})));
+            let other = Multifeed::in_memory(Options::default()).await.unwrap();
+            other.writer("other").await.unwrap().append("d").await.unwrap();
+            sync_js(&other, &mut peer, address).await;
+            let theirs = js(|| peer.feeds());
+            assert_eq!((theirs.len(), js_names(&theirs).len()), (ours.len() + 3, ours.len() + 3), "{theirs:?}");
+            js(|| peer.close());
+
+            // And ours again: the same feeds and names, and on.
+            let multi = open(dir.path()).await;
+            assert_eq!((facts(&multi).await, names(&multi)), (js_facts(&theirs), js_names(&theirs)));
+            let first = multi.feeds()[0].clone();
+            remove(&first).await;
+            multi.writer("of ours").await.unwrap().append("e").await.unwrap();
+            let ours = facts(&multi).await;
+            multi.close().await.unwrap();
+            let audited = js(|| testkit::audit(dir.path()));
+            assert!(audited.iter().all(JsFeed::is_sound), "{audited:?}");
+            assert_eq!(js_facts(&audited), ours);
+        }
+    });
+}
+
+/// A JS peer whose feed is blocked here: its other feeds are synced, and its session ends well.
+#[test]
+fn what_js_offers_of_a_blocked_feed_is_not_taken() {
+    run(async {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut peer, address) = js(|| JsPeer::listen(&[]));
+        let junk = js(|| peer.append("junk", 4, 20, 1));
+        let good = js(|| peer.append("good", 4, 20, 2));
+        let multi = open(dir.path()).await;
+        let secret = multi.writer("secret").await.unwrap();
+        secret.append("not for JS").await.unwrap();
+        multi.block(junk.parse().unwrap()).await.unwrap();
+        multi.block(secret.key()).await.unwrap();
+        for _ in 0..2 {
+            let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            multi.replicate(stream, Role::Initiator, Replicate::default()).finish().await.unwrap();
+            assert_eq!(js(|| peer.event("ended"))["clean"], true, "{}", peer.history());
+            assert_eq!((multi.feeds().len(), multi.feed(&good).unwrap().downloaded()), (2, 4));
+            assert_eq!(js(|| peer.feeds()).len(), 2);
+        }
+        multi.unblock(junk.parse().unwrap()).await.unwrap();
+        multi.unblock(secret.key()).await.unwrap();
+        sync_js(&multi, &mut peer, address).await;
+        assert_eq!(multi.feeds().len(), 3);
+        js(|| peer.close());
+        multi.close().await.unwrap();
+        let audited = js(|| testkit::audit(dir.path()));
+        assert!(audited.len() == 3 && audited.iter().all(JsFeed::is_sound), "{audited:?}");
+    });
+}
+
+/// A feed that is removed while a JS peer syncs it, live: the channel closes, the others go on.
+#[test]
+fn a_feed_is_removed_while_js_syncs_it() {
+    run(async {
+        let (mut peer, address) = js(|| JsPeer::listen(&["--live"]));
+        let (first, second) = (js(|| peer.append("first", 4, 20, 1)), js(|| peer.append("second", 4, 20, 2)));
+        let multi = Multifeed::in_memory(Options::default()).await.unwrap();
+        let mine = multi.writer("mine").await.unwrap();
+        mine.append("a").await.unwrap();
+        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let sync = multi.replicate(stream, Role::Initiator, Replicate::live());
+        common::held(&multi, &first, 4).await.remove().await.unwrap();
+        common::held(&multi, &second, 4).await;
+        js(|| peer.append("first", 2, 20, 1));
+        js(|| peer.append("second", 2, 20, 2));
+        common::held(&multi, &second, 6).await;
+        mine.append("b").await.unwrap();
+        js(|| peer.wait(3, 14, testkit::TIMEOUT));
+        assert_eq!(multi.feed(&first), None);
+        sync.close();
+        sync.finish().await.unwrap();
+        js(|| peer.close());
+    });
+}
