@@ -30,9 +30,7 @@ pub async fn a_removed_feed_is_gone_until_somebody_brings_it<A: Adapter>() {
     assert!(is_removed(copy.get(0).await) && is_removed(copy.append("x").await) && is_removed(copy.remove().await));
     assert!(is_removed(copy.fetch_with(0, Wait::if_available()).await) && is_removed(copy.clear(0..1).await));
     assert_eq!((b.feed(first.key()), b.feeds().len(), copy.len(), copy.downloaded()), (None, 1, 0, 0));
-    while let Some(event) = of_feed.next().await {
-        drop(event);
-    }
+    while of_feed.next().await.is_some() {}
     assert_eq!(extension.next().await, None);
     loop {
         match events.next().await {
