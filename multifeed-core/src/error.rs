@@ -136,6 +136,13 @@ impl StoreError {
     /// The folder that the failure is about, where it is about one.
     pub fn slot(&self) -> Option<Slot> {
         match self {
+            StoreError::Io { file: Some(file), .. }
+            | StoreError::Full { file: Some(file), .. }
+            | StoreError::Damaged { file, .. }
+                if file.is_beside() =>
+            {
+                None
+            }
             StoreError::Io { slot, .. } | StoreError::Full { slot, .. } | StoreError::Locked { slot, .. } => *slot,
             StoreError::Damaged { slot, .. } | StoreError::Occupied { slot } => Some(*slot),
             StoreError::KeyMismatch { .. }
@@ -186,6 +193,7 @@ impl StoreError {
 fn place(slot: Option<Slot>, file: Option<FileKind>, path: &Option<PathBuf>) -> String {
     match (path, slot, file) {
         (Some(path), _, _) => path.display().to_string(),
+        (None, _, Some(file)) if file.is_beside() => format!("`{}`", file.name()),
         (None, Some(slot), Some(file)) => format!("`{}` of folder {slot}", file.name()),
         (None, Some(slot), None) => format!("folder {slot}"),
         (None, None, _) => "the store".to_owned(),

@@ -274,7 +274,8 @@ fn blocked_keys_are_bounded_and_their_file_is_text() {
         "{:?}",
         store.problems()
     );
-    assert_eq!(store.blocked().count(), 2);
+    assert_eq!((store.problems()[0].slot(), store.blocked().count()), (None, 2));
+    assert_eq!(store.problems()[0].to_string(), "`multifeed.blocked` is damaged: its line 3 is no key");
 }
 
 /// A disk that is gone from its n-th change or sync on; of a removal of a folder, so many files were gone first.
