@@ -26,7 +26,7 @@ impl<S: Storage> Multifeed<S> {
     }
 
     /// Adds a session on a stream that others use as well, on which this multifeed is named `root`. Its channels are named by
-    /// [`Token::new`] with that, and of the stream's events it is given its own, and those that are for all.
+    /// [`Token::new`](multifeed_proto::Token::new) with that, and of the stream's events it is given its own, and those that are for all.
     pub fn connect_as(&mut self, root: Root, options: Replicate) -> PeerId {
         self.add_peering(options, |options| Peering::new(root, options))
     }
