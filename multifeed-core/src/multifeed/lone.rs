@@ -42,7 +42,7 @@ impl<S: Storage> Multifeed<S> {
     /// A session of one feed alone has lost it, or waited for it long enough. Whether it ends because the remote never opened it.
     pub(super) fn miss_lone(&mut self, id: PeerId) -> bool {
         let Some(peering) = self.peerings.get_mut(&id) else { return false };
-        let missed = peering.is_running() && !peering.peers.values().any(|peer| peer.is_open());
+        let missed = peering.is_running() && !peering.peers.values().any(|peer| peer.is_opened());
         let Some(feed) = peering.lone().filter(|_| missed) else {
             return false;
         };

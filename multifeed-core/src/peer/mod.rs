@@ -3,8 +3,10 @@
 //! The rules are those of hypercore 9's `lib/replicate.js`; where two of ours meet, they keep to the same ones.
 
 mod download;
+mod ends;
 mod owed;
 mod questions;
+mod quiet;
 mod standing;
 mod upload;
 
@@ -21,16 +23,11 @@ use self::upload::Upload;
 use crate::error::{Conflict, ProofError, PutError, StoreError};
 use crate::feed::{Feed, Put};
 use crate::limits::Limits;
-use crate::offers::Quiet;
 use crate::prepared::prepare;
 use crate::sparse_bits::SparseBits;
 use crate::state::Moved;
 use crate::storage::Storage;
 use crate::wants::{WantId, Wants};
-
-/// How long a remote that tells nothing asks for nothing until it seems to have everything: far longer than between two requests
-/// of a remote that goes on, which always has several waiting.
-const QUIET: Duration = Duration::from_secs(5);
 
 /// Why a peer's machine can't go on.
 #[derive(Debug)]
@@ -245,44 +242,6 @@ impl Peer {
     /// Whether both sides opened the channel.
     pub(crate) fn is_opened(&self) -> bool {
         self.opened
-    }
-
-    /// What another machine needs to know of the channel, where it takes over.
-    pub(crate) fn quiet(&self) -> Quiet {
-        Quiet {
-            token: self.token,
-            opened: self.opened,
-            wants: self.upload.asked_at().map(|_| (0, WANT_BLOCKS)),
-            remote_transfers: (self.remote_uploading, self.remote_downloading),
-            downloading: self.downloading,
-        }
-    }
-
-    /// Takes over a channel of which another machine left this.
-    pub(crate) fn take_over<S: Storage>(&mut self, quiet: &Quiet, work: &mut Work<'_, S>) -> Result<(), PeerFault> {
-        let (uploading, downloading) = quiet.remote_transfers;
-        if !(uploading && downloading) {
-            let _ = self.handle(Message::Status { uploading, downloading }, work)?;
-        }
-        if let Some((start, length)) = quiet.wants {
-            let _ = self.handle(Message::Want { start, length }, work)?;
-        }
-        if quiet.opened {
-            self.open(work);
-        }
-        Ok(())
-    }
-
-    /// Whether, in a live session, nothing is to come or to go until the remote says something: it told what it has and that is nothing, or it
-    /// did not open the channel for so long.
-    pub(crate) fn is_quiet(&self, now: Duration, patience: Duration) -> bool {
-        if !self.options.live || self.close != Closing::Open || !self.out.is_empty() || !self.upload.is_idle() {
-            return false;
-        }
-        match self.opened {
-            false => now >= self.since + patience,
-            true => self.download.has_nothing() || (!self.downloading && !self.download.is_asking()),
-        }
     }
 
     /// The remote opened the channel too.
@@ -514,11 +473,6 @@ impl Peer {
         expected && (!self.opened || self.download.may_bring(wants, id))
     }
 
-    /// Whether both sides opened the channel.
-    pub(crate) fn is_open(&self) -> bool {
-        self.opened
-    }
-
     /// Whether it fetches blocks, as far as this side is concerned.
     pub(crate) fn is_downloading(&self) -> bool {
         self.downloading && !self.drains
@@ -577,51 +531,6 @@ impl Peer {
         }
     }
 
-    /// Where the remote is to open the channel or to answer something: since when it did not.
-    pub(crate) fn waits_since(&self) -> Option<Duration> {
-        if !self.opened {
-            return (!self.options.live).then_some(self.since);
-        }
-        self.download.waits_since()
-    }
-
-    /// Whether the remote's silence is to be looked at.
-    pub(crate) fn is_silent(&self, now: Duration) -> bool {
-        self.opened && self.download.waits_since().is_none() && self.is_kept_in_the_dark() && self.quiet_at() <= now
-    }
-
-    /// The remote did not answer in time: what it was asked for is free for others. Whether any was.
-    pub(crate) fn expire<S: Storage>(&mut self, work: &mut Work<'_, S>) -> bool {
-        if !self.opened {
-            self.end();
-            return false;
-        }
-        if self.is_kept_in_the_dark() && work.now >= self.quiet_at() && self.upload.is_idle() {
-            self.end();
-            return false;
-        }
-        let lost = self.download.expire();
-        for index in &lost {
-            work.reserved.remove(*index);
-        }
-        self.advance(work);
-        !lost.is_empty()
-    }
-
-    /// The channel is gone: frees what was asked for. Whether any was.
-    pub(crate) fn release(&mut self, reserved: &mut SparseBits) -> bool {
-        self.close = Closing::Sent;
-        let mut asked = self.download.release();
-        if self.drains {
-            // Others may be asked for it by now.
-            asked.clear();
-        }
-        for &index in &asked {
-            reserved.remove(index);
-        }
-        !asked.is_empty()
-    }
-
     /// The next thing to send. Blocks are read here, one for each call.
     pub(crate) fn poll<S: Storage>(&mut self, work: &mut Work<'_, S>) -> Result<Option<Sent>, PeerFault> {
         if self.close == Closing::Sent {
@@ -648,49 +557,6 @@ impl Peer {
             self.advance(work);
         }
         Ok(uploaded.map(Sent::Message))
-    }
-
-    fn wants_more(&mut self, feed: &Feed, wants: &Wants) -> bool {
-        if self.drains {
-            return self.downloading && self.download.in_flight() > 0;
-        }
-        let scope = Scope { wants, sparse: self.options.sparse, fetches: self.downloading, reach: 0 };
-        self.downloading && !(self.opened && self.download.finished(scope, feed))
-    }
-
-    /// Whether the remote may never say that it is done, so that we have to find it out: it is live and we are not, or
-    /// there are holes here, which it then may have too. With hypercore the channel stays open for ever in both cases.
-    fn ends_alone(&self, feed: &Feed) -> bool {
-        !self.options.live && (self.options.one_sided || feed.downloaded() < feed.len())
-    }
-
-    /// Whether a remote that never says that it is done holds all that we do.
-    fn serves_nothing_more(&self) -> bool {
-        !self.remote_downloading
-            || !self.uploading
-            || (self.remote_uploading && self.download.told() && self.upload.is_idle() && self.owed.is_empty())
-    }
-
-    /// Whether only its silence can tell that the remote has everything: it is live, so it never says so, and it serves nothing,
-    /// so it does not say what it has.
-    fn is_kept_in_the_dark(&self) -> bool {
-        self.options.one_sided && self.is_served_in_the_dark()
-    }
-
-    /// When the remote will have asked for nothing for so long that it seems to have everything.
-    fn quiet_at(&self) -> Duration {
-        self.upload.asked_at().unwrap_or(self.since) + QUIET
-    }
-
-    fn end(&mut self) {
-        if self.close != Closing::Open {
-            return;
-        }
-        if !self.reader {
-            self.send_status(false, false);
-        }
-        self.downloading = false;
-        self.close = Closing::Due;
     }
 
     fn send_status(&mut self, uploading: bool, downloading: bool) {

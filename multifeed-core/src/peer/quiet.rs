@@ -1,0 +1,50 @@
+//! Channels on which nothing moves, and that need no machine until the remote says something.
+
+use std::time::Duration;
+
+use multifeed_proto::Message;
+
+use super::download::WANT_BLOCKS;
+use super::{Closing, Peer, PeerFault, Work};
+use crate::offers::Quiet;
+use crate::storage::Storage;
+
+impl Peer {
+    /// What another machine needs to know of the channel, where it takes over.
+    pub(crate) fn quiet(&self) -> Quiet {
+        Quiet {
+            token: self.token,
+            opened: self.opened,
+            wants: self.upload.asked_at().map(|_| (0, WANT_BLOCKS)),
+            remote_transfers: (self.remote_uploading, self.remote_downloading),
+            downloading: self.downloading,
+        }
+    }
+
+    /// Takes over a channel of which another machine left this.
+    pub(crate) fn take_over<S: Storage>(&mut self, quiet: &Quiet, work: &mut Work<'_, S>) -> Result<(), PeerFault> {
+        let (uploading, downloading) = quiet.remote_transfers;
+        if !(uploading && downloading) {
+            let _ = self.handle(Message::Status { uploading, downloading }, work)?;
+        }
+        if let Some((start, length)) = quiet.wants {
+            let _ = self.handle(Message::Want { start, length }, work)?;
+        }
+        if quiet.opened {
+            self.open(work);
+        }
+        Ok(())
+    }
+
+    /// Whether, in a live session, nothing is to come or to go until the remote says something: it told what it has and that is nothing, or it
+    /// did not open the channel for so long.
+    pub(crate) fn is_quiet(&self, now: Duration, patience: Duration) -> bool {
+        if !self.options.live || self.close != Closing::Open || !self.out.is_empty() || !self.upload.is_idle() {
+            return false;
+        }
+        match self.opened {
+            false => now >= self.since + patience,
+            true => self.download.has_nothing() || (!self.downloading && !self.download.is_asking()),
+        }
+    }
+}
