@@ -364,13 +364,22 @@ impl Bitfield {
 
     /// The first bit in `from..to` that is set, or with `unset` the first that is not.
     fn scan(&self, part: Part, from: u64, to: u64, unset: bool) -> Option<u64> {
-        let per_page = self.place(part).1 as u64 * 8;
+        let (start, size) = self.place(part);
+        let per_page = size as u64 * 8;
+        let skipped = if unset { 0xff } else { 0 };
         let mut at = from;
         while at < to {
-            if at.is_multiple_of(per_page) && !unset && self.page(at / per_page).is_none() {
-                at = at.saturating_add(per_page);
+            let (number, within) = (at / per_page, (at % per_page) as usize / 8);
+            let after = number.saturating_add(1).saturating_mul(per_page);
+            let next = match self.page(number) {
+                Some(page) => page.next_besides(skipped, start + within..start + size),
+                None => (skipped != 0).then_some(start + within),
+            };
+            let Some(next) = next else {
+                at = after;
                 continue;
-            }
+            };
+            at = at.max(number * per_page + (next - start) as u64 * 8);
             let word = self.word_of(part, at / 64);
             let word = (if unset { !word } else { word }) & (u64::MAX >> (at % 64));
             if word != 0 {

@@ -59,6 +59,15 @@ impl Page {
         }
     }
 
+    /// The first position in a range that is not in a stretch of nothing but `byte`: all zeros or all ones.
+    pub(super) fn next_besides(&self, byte: u8, range: std::ops::Range<usize>) -> Option<usize> {
+        let others = if byte == 0 { self.mixed | self.ones } else { !self.ones };
+        let number = range.start / CHUNK;
+        let rest = others.checked_shr(number as u32).filter(|rest| *rest != 0)?;
+        let next = range.start.max((number + rest.trailing_zeros() as usize) * CHUNK);
+        (next < range.end).then_some(next)
+    }
+
     /// Sets a byte. Gives whether that changed it.
     pub(super) fn set(&mut self, at: usize, byte: u8) -> bool {
         let number = at / CHUNK;
@@ -162,10 +171,14 @@ mod tests {
             prop_assert_eq!(page.bytes(0..3584), &bytes[..]);
             prop_assert_eq!(&page, &Page::new(&bytes));
             let range = range.0.min(range.1)..range.0.max(range.1);
-            prop_assert_eq!(page.bytes(range.clone()), &bytes[range]);
+            prop_assert_eq!(page.bytes(range.clone()), &bytes[range.clone()]);
             for at in (0..3584).step_by(8) {
                 prop_assert_eq!(page.get(at), bytes[at]);
                 prop_assert_eq!(page.word(at), u64::from_be_bytes(bytes[at..at + 8].try_into().unwrap()));
+            }
+            for byte in [0, 0xff] {
+                let besides = |at: &usize| bytes[at / CHUNK * CHUNK..][..CHUNK].iter().any(|&other| other != byte);
+                prop_assert_eq!(page.next_besides(byte, range.clone()), range.clone().find(besides));
             }
             let mixed = bytes.chunks(CHUNK).filter(|chunk| chunk.iter().any(|&byte| byte != chunk[0] || !matches!(byte, 0 | 0xff)));
             prop_assert_eq!(page.chunks.len(), mixed.count());

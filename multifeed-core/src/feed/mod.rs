@@ -580,8 +580,9 @@ impl<S: Storage + ?Sized> Files<'_, S> {
         }
 
         let mut bitfield = Bitfield::load(page_bytes);
-        let mut buffer = vec![0; page_bytes * 16];
         let mut offset = HEADER as u64;
+        let stored = self.len(FileKind::Bitfield)?.unwrap_or(0).saturating_sub(offset);
+        let mut buffer = vec![0; usize::try_from(stored).unwrap_or(usize::MAX).min(page_bytes * 16)];
         loop {
             let count = self.read(FileKind::Bitfield, offset, &mut buffer)?;
             for page in buffer[..count].chunks(page_bytes) {
@@ -591,10 +592,10 @@ impl<S: Storage + ?Sized> Files<'_, S> {
                 let why = "it tells of more blocks than a feed can have";
                 return Err(StoreError::damaged(self.slot, FileKind::Bitfield, why));
             }
-            if count < buffer.len() {
+            offset += count as u64;
+            if count < buffer.len() || offset >= HEADER as u64 + stored {
                 return Ok((bitfield, missing));
             }
-            offset += count as u64;
         }
     }
 }

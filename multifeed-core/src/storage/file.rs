@@ -95,14 +95,14 @@ impl FileStorage {
         if self.lock.is_some() { Ok(()) } else { Err(io::Error::other("the store is closed")) }
     }
 
-    fn file(&mut self, id: FileId, create: bool) -> io::Result<Option<&File>> {
+    fn file(&mut self, id: FileId, create: bool) -> io::Result<Option<&mut pool::OpenFile>> {
         self.check()?;
         let Self { root, pool, .. } = self;
         pool.get(id, create, || path_of(root, id))
     }
 
     /// The open file, made if it was missing.
-    fn made(&mut self, id: FileId) -> io::Result<&File> {
+    fn made(&mut self, id: FileId) -> io::Result<&mut pool::OpenFile> {
         self.file(id, true)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
     }
 
@@ -177,21 +177,21 @@ impl Storage for FileStorage {
     fn read_at(&mut self, file: FileId, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         let read = match self.file(file, false) {
             Ok(None) => return Ok(0),
-            Ok(Some(open)) => read_full_at(open, offset, buf),
+            Ok(Some(open)) => open.read_at(offset, buf),
             Err(error) => Err(error),
         };
         read.map_err(|error| self.named(file, error))
     }
 
     fn write_at(&mut self, file: FileId, offset: u64, data: &[u8]) -> io::Result<()> {
-        let wrote = self.made(file).and_then(|open| write_all_at(open, offset, data));
+        let wrote = self.made(file).and_then(|open| open.write_at(offset, data));
         wrote.map_err(|error| self.named(file, error))
     }
 
     fn len(&mut self, file: FileId) -> io::Result<Option<u64>> {
         let len = match self.file(file, false) {
             Ok(None) => return Ok(None),
-            Ok(Some(open)) => open.metadata().map(|metadata| Some(metadata.len())),
+            Ok(Some(open)) => open.len().map(Some),
             Err(error) => Err(error),
         };
         len.map_err(|error| self.named(file, error))
@@ -233,7 +233,7 @@ impl Storage for FileStorage {
         let synced = match self.file(file, false) {
             Ok(None) => return Ok(()),
             // `sync_data` also writes what is needed to find the data again: the length.
-            Ok(Some(open)) => open.sync_data(),
+            Ok(Some(open)) => open.file.sync_data(),
             Err(error) => Err(error),
         };
         synced.and_then(|()| self.enter(file)).map_err(|error| self.named(file, error))
@@ -304,48 +304,6 @@ fn path_of(root: &Path, file: FileId) -> PathBuf {
 fn slot_of(name: &str) -> Option<Slot> {
     let slot: u32 = name.parse().ok()?;
     (slot.to_string() == name).then_some(Slot(slot))
-}
-
-fn read_full_at(file: &File, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-    let mut done = 0;
-    while done < buf.len() {
-        match read_some_at(file, offset.saturating_add(done as u64), &mut buf[done..]) {
-            Ok(0) => break,
-            Ok(count) => done += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(done)
-}
-
-#[cfg(unix)]
-fn read_some_at(file: &File, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-    std::os::unix::fs::FileExt::read_at(file, buf, offset)
-}
-
-#[cfg(unix)]
-fn write_all_at(file: &File, offset: u64, data: &[u8]) -> io::Result<()> {
-    std::os::unix::fs::FileExt::write_all_at(file, data, offset)
-}
-
-#[cfg(windows)]
-fn read_some_at(file: &File, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-    std::os::windows::fs::FileExt::seek_read(file, buf, offset)
-}
-
-#[cfg(windows)]
-fn write_all_at(file: &File, offset: u64, data: &[u8]) -> io::Result<()> {
-    let mut done = 0;
-    while done < data.len() {
-        match std::os::windows::fs::FileExt::seek_write(file, &data[done..], offset + done as u64) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(count) => done += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
 
 /// Makes a rename outlive a power cut.

@@ -14,6 +14,7 @@ pub(super) struct Pool {
     /// By when they were used last.
     order: BTreeMap<u64, FileId>,
     max: usize,
+    /// When the last one was used; 0 is never.
     clock: u64,
 }
 
@@ -28,11 +29,13 @@ struct Handle {
 pub(super) struct OpenFile {
     pub(super) file: File,
     locked: bool,
+    /// Its length, once it is known: nobody else writes to it while the store is locked.
+    len: Option<u64>,
 }
 
 impl Pool {
     pub(super) fn new(max: usize) -> Self {
-        Self { open: BTreeMap::new(), order: BTreeMap::new(), max: max.max(1), clock: 0 }
+        Self { open: BTreeMap::new(), order: BTreeMap::new(), max: max.max(1), clock: 1 }
     }
 
     /// The open file, opened now if it was not. `None` where it does not exist and is not to be made.
@@ -43,9 +46,7 @@ impl Pool {
         id: FileId,
         create: bool,
         path: impl FnOnce() -> std::path::PathBuf,
-    ) -> io::Result<Option<&File>> {
-        self.clock += 1;
-        let clock = self.clock;
+    ) -> io::Result<Option<&mut OpenFile>> {
         if !self.open.contains_key(&id) {
             let path = path();
             self.make_room();
@@ -62,15 +63,20 @@ impl Pool {
             let Some(file) = opened else { return Ok(None) };
             let file = match id.kind {
                 FileKind::Bitfield => OpenFile::locked(file, &path)?,
-                _ => OpenFile { file, locked: false },
+                _ => OpenFile { file, locked: false, len: None },
             };
-            self.open.insert(id, Handle { file, used: clock });
+            self.open.insert(id, Handle { file, used: 0 });
         }
-        Ok(self.open.get_mut(&id).map(|handle| {
-            self.order.remove(&handle.used);
-            self.order.insert(clock, id);
-            handle.used = clock;
-            &handle.file.file
+        let Self { open, order, clock, .. } = self;
+        Ok(open.get_mut(&id).map(|handle| {
+            // What was used last is where it belongs.
+            if handle.used != *clock {
+                *clock += 1;
+                order.remove(&handle.used);
+                order.insert(*clock, id);
+                handle.used = *clock;
+            }
+            &mut handle.file
         }))
     }
 
@@ -101,10 +107,55 @@ impl OpenFile {
     /// Takes the lock that no second process can have, or says that another one has it.
     pub(super) fn locked(file: File, path: &Path) -> io::Result<Self> {
         match file.try_lock() {
-            Ok(()) => Ok(Self { file, locked: true }),
+            Ok(()) => Ok(Self { file, locked: true, len: None }),
             Err(TryLockError::WouldBlock) => Err(FileError::locked(path)),
             Err(TryLockError::Error(error)) => Err(FileError::wrap(path, error)),
         }
+    }
+
+    /// The length in bytes.
+    pub(super) fn len(&mut self) -> io::Result<u64> {
+        if let Some(len) = self.len {
+            return Ok(len);
+        }
+        let len = self.file.metadata()?.len();
+        self.len = Some(len);
+        Ok(len)
+    }
+
+    /// Reads until `buf` is full or the file ends.
+    pub(super) fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        // Where it is known that the file ends earlier, the system need not say so too.
+        let wanted = self.len.map_or(u64::MAX, |len| len.saturating_sub(offset));
+        let wanted = usize::try_from(wanted).unwrap_or(usize::MAX).min(buf.len());
+        let mut done = 0;
+        while done < wanted {
+            match read_some_at(&self.file, offset.saturating_add(done as u64), &mut buf[done..wanted]) {
+                Ok(0) => break,
+                Ok(count) => done += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
+    }
+
+    /// Writes all of it.
+    pub(super) fn write_at(&mut self, offset: u64, data: &[u8]) -> io::Result<()> {
+        // Nobody knows how much of a write is there after an error.
+        let len = self.len.take();
+        write_all_at(&self.file, offset, data)?;
+        let end = if data.is_empty() { 0 } else { offset.saturating_add(data.len() as u64) };
+        self.len = len.map(|len| len.max(end));
+        Ok(())
+    }
+
+    /// Cuts it, or lengthens it with zeros.
+    pub(super) fn set_len(&mut self, len: u64) -> io::Result<()> {
+        self.len = None;
+        self.file.set_len(len)?;
+        self.len = Some(len);
+        Ok(())
     }
 }
 
@@ -165,4 +216,33 @@ pub(super) fn make_folder(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(path)
+}
+
+#[cfg(unix)]
+fn read_some_at(file: &File, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+    std::os::unix::fs::FileExt::read_at(file, buf, offset)
+}
+
+#[cfg(unix)]
+fn write_all_at(file: &File, offset: u64, data: &[u8]) -> io::Result<()> {
+    std::os::unix::fs::FileExt::write_all_at(file, data, offset)
+}
+
+#[cfg(windows)]
+fn read_some_at(file: &File, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+    std::os::windows::fs::FileExt::seek_read(file, buf, offset)
+}
+
+#[cfg(windows)]
+fn write_all_at(file: &File, offset: u64, data: &[u8]) -> io::Result<()> {
+    let mut done = 0;
+    while done < data.len() {
+        match std::os::windows::fs::FileExt::seek_write(file, &data[done..], offset + done as u64) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => done += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
