@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use multifeed_core::{Connection, Multifeed, PeerEvent, Replicate, Storage};
+use multifeed_core::{Connection, FeedHoles, Multifeed, PeerEvent, Replicate, Storage};
 use multifeed_proto::{Config, Role};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -14,6 +14,8 @@ pub(super) struct Link {
     ended: [bool; 2],
     over: [bool; 2],
     failures: Vec<String>,
+    /// What neither had, as each side tells it.
+    holes: Vec<(usize, FeedHoles)>,
 }
 
 impl Link {
@@ -27,7 +29,7 @@ impl Link {
         let options = Replicate::default();
         let first = Connection::new(a, Role::Initiator, Config::default(), options.clone(), now, &mut rng);
         let second = Connection::new(b, Role::Responder, Config::default(), options, now, &mut rng);
-        Link { ends: [first, second], ended: [false; 2], over: [false; 2], failures: Vec::new() }
+        Link { ends: [first, second], ended: [false; 2], over: [false; 2], failures: Vec::new(), holes: Vec::new() }
     }
 
     /// Moves bytes until nothing moves, or for so many turns. Whether anything moved in the last of them.
@@ -57,9 +59,7 @@ impl Link {
                 PeerEvent::Progress(_) => continue,
                 PeerEvent::Closed(Ok(totals)) => {
                     self.over[side] = true;
-                    if !totals.holes.is_empty() {
-                        self.failures.push(format!("side {side} has holes: {:?}", totals.holes));
-                    }
+                    self.holes.extend(totals.holes.into_iter().map(|holes| (side, holes)));
                 }
                 PeerEvent::Closed(Err(error)) => self.failures.push(format!("side {side}: {error}")),
                 PeerEvent::Conflict { key, .. } => self.failures.push(format!("side {side}: two histories of {key}")),
@@ -99,8 +99,12 @@ impl Link {
         moved
     }
 
-    pub(super) fn ended_well(&self) -> Result<()> {
+    /// Both sides came to the end, and lack nothing but blocks of feeds that the first one blocks, as nobody else has them.
+    pub(super) fn ended_well<A: Storage>(&self, a: &Multifeed<A>) -> Result<()> {
         ensure!(self.failures.is_empty(), "{}", self.failures.join("; "));
+        for (side, holes) in &self.holes {
+            ensure!(a.is_blocked(&holes.key), "side {side} has holes: {holes:?}");
+        }
         ensure!(self.over == [true; 2], "the session did not end");
         Ok(())
     }

@@ -188,7 +188,7 @@ impl Maker {
             }
         }
         if turns == usize::MAX {
-            link.ended_well()?;
+            link.ended_well(&store)?;
         }
         link.part(&mut store, &mut self.peer);
         self.store = Some(store);

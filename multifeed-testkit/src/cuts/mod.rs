@@ -246,7 +246,7 @@ impl History {
         if as_js {
             return Ok(());
         }
-        link.ended_well()?;
+        link.ended_well(&store)?;
         ensure!(
             events(&mut store).iter().chain(&events(&mut peer)).all(|event| !is_conflict(event)),
             "a second history"
