@@ -87,8 +87,8 @@ pub struct Limits {
 /// [`Fault::Limit`](multifeed_proto::Fault::Limit).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerLimits {
-    /// Feeds that were not in the store, and get their place there by its blocks (`peer.feeds`). Those that are here by then go on.
-    /// Default 65,536.
+    /// Feeds that were not in the store, and get their place there by its blocks (`peer.feeds`). Those that are here by then go on. No
+    /// bound by default but the store's, [`Limits::feeds`].
     pub feeds: usize,
     /// Bytes of blocks, of all feeds together (`peer.bytes`): the block that reaches it is the last one that is kept. No bound by default.
     pub bytes: u64,
@@ -96,7 +96,7 @@ pub struct PeerLimits {
 
 impl Default for PeerLimits {
     fn default() -> Self {
-        Self { feeds: 65_536, bytes: u64::MAX }
+        Self { feeds: usize::MAX, bytes: u64::MAX }
     }
 }
 

@@ -52,6 +52,7 @@ impl Syncs {
         for &feeds in &self.feeds {
             let mut limits = Limits::default();
             limits.feeds = feeds.max(limits.feeds);
+            limits.feeds_offered = feeds.max(limits.feeds_offered);
             let mut stores = [(); 2].map(|()| {
                 let options = Options { limits: limits.clone(), ..Options::default() };
                 Multifeed::open(MemoryStorage::new(), options)
