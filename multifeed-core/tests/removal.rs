@@ -204,7 +204,7 @@ fn a_removed_feeds_calls_fail_by_a_typed_error() {
     assert_eq!(store.poll_want(), Some((waiting, WantEnd::Removed)));
     let events: Vec<_> = std::iter::from_fn(|| store.poll_event()).collect();
     assert!(
-        matches!(&events[..], [MultifeedEvent::Removed { key, name, .. }, MultifeedEvent::Renamed { name: new, .. }]
+        matches!(&events[..], [MultifeedEvent::Removed { key, name, .. }, MultifeedEvent::Moved { name: new, .. }]
             if *key == keys[1] && name == "1" && new == "1"),
         "{events:?}"
     );

@@ -25,6 +25,9 @@ pub enum MultifeedEvent {
     Blocks(Feed),
     /// A feed was removed from the store: [`Feed::remove`]. Calls on it fail.
     Removed(Feed),
+    /// A feed has another name: its folder took the number of one that was removed, and it is named by that. While this waits untaken, no
+    /// other is added: ask the feed for its name.
+    Renamed(Feed),
     /// The feed's writer signed two histories, and a remote holds the other one: the same key on two devices, or a restored copy of
     /// one. What is held here stays, and the evidence is kept beside the feeds (`multifeed.conflicts`).
     Conflict {
@@ -67,6 +70,7 @@ impl Events {
             News::Feed(state) => MultifeedEvent::Feed(Feed::new(state, self.guard.clone())),
             News::Blocks(state) => MultifeedEvent::Blocks(Feed::new(state, self.guard.clone())),
             News::Removed(state) => MultifeedEvent::Removed(Feed::new(state, self.guard.clone())),
+            News::Renamed(state) => MultifeedEvent::Renamed(Feed::new(state, self.guard.clone())),
             News::Conflict(state, conflict) => {
                 MultifeedEvent::Conflict { feed: Feed::new(state, self.guard.clone()), conflict }
             }
@@ -93,6 +97,7 @@ struct Queue {
     grown: VecDeque<Arc<FeedState>>,
     waiting: HashSet<FeedId>,
     removed: VecDeque<Arc<FeedState>>,
+    renamed: VecDeque<Arc<FeedState>>,
     conflicts: VecDeque<(Arc<FeedState>, Box<Conflict>)>,
     closed: bool,
     waker: Option<Waker>,
@@ -103,6 +108,7 @@ enum News {
     Feed(Arc<FeedState>),
     Blocks(Arc<FeedState>),
     Removed(Arc<FeedState>),
+    Renamed(Arc<FeedState>),
     Conflict(Arc<FeedState>, Box<Conflict>),
 }
 
@@ -125,10 +131,20 @@ impl EventQueue {
             if queue.waiting.remove(&feed.id) {
                 queue.grown.retain(|grown| grown.id != feed.id);
             }
+            queue.renamed.retain(|renamed| renamed.id != feed.id);
             let known = queue.feeds.len();
             queue.feeds.retain(|new| new.id != feed.id);
             if queue.feeds.len() == known {
                 queue.removed.push_back(feed.clone());
+            }
+        });
+    }
+
+    /// Whoever has not heard of the feed yet will find it with its name.
+    pub(crate) fn renamed(&self, feed: &Arc<FeedState>) {
+        self.change(|queue| {
+            if !queue.feeds.iter().chain(&queue.renamed).any(|told| told.id == feed.id) {
+                queue.renamed.push_back(feed.clone());
             }
         });
     }
@@ -157,6 +173,9 @@ impl EventQueue {
         }
         if let Some(feed) = queue.removed.pop_front() {
             return Poll::Ready(Some(News::Removed(feed)));
+        }
+        if let Some(feed) = queue.renamed.pop_front() {
+            return Poll::Ready(Some(News::Renamed(feed)));
         }
         if let Some((feed, conflict)) = queue.conflicts.pop_front() {
             return Poll::Ready(Some(News::Conflict(feed, conflict)));

@@ -46,10 +46,10 @@ impl Feed {
         self.state.discovery_key
     }
 
-    /// The writer's name; a remote's feed is named by the number of its folder. The one that it had when this handle was asked for: a
-    /// [removal](Self::remove) of another feed can change a number.
-    pub fn name(&self) -> &str {
-        &self.state.name
+    /// The writer's name; a remote's feed is named by the number of its folder, which the [removal](Self::remove) of another feed can change:
+    /// [`MultifeedEvent::Renamed`](crate::MultifeedEvent::Renamed) tells it.
+    pub fn name(&self) -> String {
+        self.state.name()
     }
 
     /// The length in blocks, as the newest known signature has it, whether or not all of them are held.
@@ -181,7 +181,7 @@ impl fmt::Debug for Feed {
 impl PartialEq for Feed {
     /// The same feed of the same multifeed.
     fn eq(&self, other: &Self) -> bool {
-        self.state.is(&other.state)
+        Arc::ptr_eq(&self.state, &other.state)
     }
 }
 

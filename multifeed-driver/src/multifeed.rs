@@ -156,7 +156,7 @@ impl Multifeed {
         Ok(Feed::new(state, self.guard.clone()))
     }
 
-    /// All feeds, ours and others', in the order of their folders as the store was opened, then those that came since. None after [`close`](Self::close).
+    /// All feeds, ours and others', in the order of their folders. None after [`close`](Self::close).
     pub fn feeds(&self) -> Vec<Feed> {
         self.shared().table.all().into_iter().map(|state| Feed::new(state, self.guard.clone())).collect()
     }

@@ -17,7 +17,7 @@ use crate::multifeed::{Shared, generate_key_pair};
 use crate::oneshot::Answer;
 use crate::state::InSync;
 use crate::sync::{SyncEvent, SyncId, Totals};
-use crate::table::{FeedState, FeedTable};
+use crate::table::FeedState;
 use crate::waits::{Ticket, Waits};
 use crate::watch::Watchers;
 
@@ -104,7 +104,7 @@ impl<S: Storage> Store<S> {
     pub(crate) fn new(multi: Multifeed<S>, shared: Arc<Shared>, quantum_bytes: usize) -> Self {
         let feeds: Vec<FeedId> = multi.feeds().collect();
         for feed in feeds {
-            shared.table.update(multi.info(feed));
+            shared.table.update(multi.info(feed), multi.slot_of(feed));
         }
         let inboxes = FeedInboxes::new(&shared.options.multifeed.limits);
         Self {
@@ -332,10 +332,11 @@ impl<S: Storage> Store<S> {
 
     /// A feed's numbers, as they are now, for all handles.
     pub(crate) fn state(&self, feed: FeedId) -> Arc<FeedState> {
+        let (info, slot) = (self.multi.info(feed), self.multi.slot_of(feed));
         if self.multi.is_removed(feed) {
-            return FeedTable::unlisted(self.multi.info(feed));
+            return Arc::new(FeedState::new(info, slot));
         }
-        self.shared.0.table.update(self.multi.info(feed))
+        self.shared.0.table.update(info, slot)
     }
 
     /// A session rang: takes its events and its credit, or its end.
@@ -478,7 +479,11 @@ impl<S: Storage> Store<S> {
                         self.shared.0.publish(|queue| queue.removed(&feed));
                     }
                 }
-                MultifeedEvent::Renamed { id, .. } => self.shared.0.table.rename(&self.multi.info(id)),
+                MultifeedEvent::Moved { id, name } => {
+                    if let Some(feed) = self.shared.0.table.move_to(id, self.multi.slot_of(id), name) {
+                        self.shared.0.publish(|queue| queue.renamed(&feed));
+                    }
+                }
                 MultifeedEvent::Conflict { id, conflict, .. } => {
                     let feed = self.state(id);
                     self.shared.0.publish(|queue| queue.conflict(&feed, &conflict));

@@ -2,69 +2,75 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use multifeed_core::{FeedId, FeedInfo};
+use multifeed_core::{FeedId, FeedInfo, Slot};
 use multifeed_proto::{DiscoveryKey, FeedKey};
 
-/// One feed's key and name as of the time when a handle asked for it, and its numbers as of the last thing that the store's thread did.
+use crate::lock;
+
+/// One feed, as of the last thing that the store's thread did: all its handles have this one.
 #[derive(Debug)]
 pub(crate) struct FeedState {
     pub(crate) id: FeedId,
     pub(crate) key: FeedKey,
     pub(crate) discovery_key: DiscoveryKey,
-    pub(crate) name: String,
     pub(crate) writable: bool,
-    numbers: Arc<Numbers>,
-}
-
-#[derive(Debug, Default)]
-struct Numbers {
+    place: Mutex<Place>,
     len: AtomicU64,
     byte_len: AtomicU64,
     downloaded: AtomicU64,
 }
 
-impl Numbers {
+/// What a removal of another feed can change.
+#[derive(Debug)]
+struct Place {
+    slot: Slot,
+    name: String,
+}
+
+impl FeedState {
+    pub(crate) fn new(info: FeedInfo, slot: Slot) -> Self {
+        Self {
+            id: info.id,
+            key: info.key,
+            discovery_key: info.key.discovery_key(),
+            writable: info.writable,
+            place: Mutex::new(Place { slot, name: info.name }),
+            len: info.len.into(),
+            byte_len: info.byte_len.into(),
+            downloaded: info.downloaded.into(),
+        }
+    }
+
     fn set(&self, info: &FeedInfo) {
         self.len.store(info.len, Ordering::Release);
         self.byte_len.store(info.byte_len, Ordering::Release);
         self.downloaded.store(info.downloaded, Ordering::Release);
     }
-}
 
-impl FeedState {
-    fn new(info: FeedInfo, numbers: Arc<Numbers>) -> Self {
-        numbers.set(&info);
-        Self {
-            id: info.id,
-            key: info.key,
-            discovery_key: info.key.discovery_key(),
-            name: info.name,
-            writable: info.writable,
-            numbers,
-        }
+    fn slot(&self) -> Slot {
+        lock(&self.place).slot
     }
 
-    /// Whether this is the same feed of the same multifeed.
-    pub(crate) fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.numbers, &other.numbers)
+    pub(crate) fn name(&self) -> String {
+        lock(&self.place).name.clone()
     }
 
     pub(crate) fn len(&self) -> u64 {
-        self.numbers.len.load(Ordering::Acquire)
+        self.len.load(Ordering::Acquire)
     }
 
     pub(crate) fn byte_len(&self) -> u64 {
-        self.numbers.byte_len.load(Ordering::Acquire)
+        self.byte_len.load(Ordering::Acquire)
     }
 
     pub(crate) fn downloaded(&self) -> u64 {
-        self.numbers.downloaded.load(Ordering::Acquire)
+        self.downloaded.load(Ordering::Acquire)
     }
 }
 
-/// All feeds, in the order of their folders as the store was opened, then those that are newer.
+/// All feeds, in the order of their folders.
 #[derive(Debug, Default)]
 pub(crate) struct FeedTable(RwLock<Rows>);
 
@@ -78,54 +84,54 @@ struct Rows {
 }
 
 impl Rows {
+    /// Adds a feed behind the others. Of two with one name the first has it.
     fn add(&mut self, feed: Arc<FeedState>) {
         let row = self.feeds.len();
         self.by_id.insert(feed.id, row);
         self.by_key.insert(feed.key, row);
         self.by_discovery_key.insert(feed.discovery_key, row);
-        self.by_name.entry(feed.name.clone()).or_insert(row);
+        self.by_name.entry(feed.name()).or_insert(row);
         self.feeds.push(feed);
     }
 }
 
 impl FeedTable {
     /// Sets a feed's numbers, and adds the feed where it is not known.
-    pub(crate) fn update(&self, info: FeedInfo) -> Arc<FeedState> {
+    pub(crate) fn update(&self, info: FeedInfo, slot: Slot) -> Arc<FeedState> {
         if let Some(feed) = self.by_id(info.id) {
-            feed.numbers.set(&info);
+            feed.set(&info);
             return feed;
         }
-        let feed = Arc::new(FeedState::new(info, Arc::default()));
-        self.write().add(feed.clone());
+        let feed = Arc::new(FeedState::new(info, slot));
+        if self.read().feeds.last().is_some_and(|last| last.slot() > slot) {
+            self.rebuild(|feeds| feeds.push(feed.clone()));
+        } else {
+            self.write().add(feed.clone());
+        }
         feed
-    }
-
-    /// What is left of a feed that was removed.
-    pub(crate) fn unlisted(info: FeedInfo) -> Arc<FeedState> {
-        Arc::new(FeedState::new(info, Arc::default()))
     }
 
     /// A feed was removed: these are the numbers of what is left of it.
     pub(crate) fn remove(&self, info: FeedInfo) -> Option<Arc<FeedState>> {
         let feed = self.by_id(info.id)?;
-        feed.numbers.set(&info);
+        feed.set(&info);
         self.rebuild(|feeds| feeds.retain(|feed| feed.id != info.id));
         Some(feed)
     }
 
-    /// A feed has another name.
-    pub(crate) fn rename(&self, info: &FeedInfo) {
-        self.rebuild(|feeds| {
-            for feed in feeds.iter_mut().filter(|feed| feed.id == info.id) {
-                *feed = Arc::new(FeedState::new(info.clone(), feed.numbers.clone()));
-            }
-        });
+    /// A feed's folder has another number. Gives the feed where its name is another one now.
+    pub(crate) fn move_to(&self, id: FeedId, slot: Slot, name: String) -> Option<Arc<FeedState>> {
+        let feed = self.by_id(id)?;
+        let before = std::mem::replace(&mut *lock(&feed.place), Place { slot, name });
+        self.rebuild(|_| {});
+        (before.name != feed.name()).then_some(feed)
     }
 
     fn rebuild(&self, change: impl FnOnce(&mut Vec<Arc<FeedState>>)) {
         let mut rows = self.write();
         let mut feeds = std::mem::take(&mut rows.feeds);
         change(&mut feeds);
+        feeds.sort_by_key(|feed| feed.slot());
         *rows = Rows::default();
         feeds.into_iter().for_each(|feed| rows.add(feed));
     }

@@ -40,7 +40,7 @@ async fn remove(feed: &Feed) {
 }
 
 fn names(multi: &Multifeed) -> BTreeMap<String, String> {
-    multi.feeds().iter().map(|feed| (feed.name().to_owned(), feed.key().to_string())).collect()
+    multi.feeds().iter().map(|feed| (feed.name(), feed.key().to_string())).collect()
 }
 
 fn js_names(feeds: &[JsFeed]) -> BTreeMap<String, String> {

@@ -51,7 +51,7 @@ async fn feed_events(mut events: multifeed_tokio::Events, multi: &Multifeed) -> 
     let mut names = Vec::new();
     while let Some(event) = events.next().await {
         if let MultifeedEvent::Feed(feed) = event {
-            names.push(feed.name().to_owned());
+            names.push(feed.name());
         }
     }
     names

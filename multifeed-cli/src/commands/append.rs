@@ -42,7 +42,7 @@ async fn append(
         output.set_bar(Unit::Bytes, bytes, 0);
         (input, batch) = next_batch(input, stop).await.map_err(|failure| so_far(failure, &feed, start))?;
     }
-    Ok(AppendLine { key: feed.key().to_string(), name: feed.name().to_owned(), start, length: feed.len() })
+    Ok(AppendLine { key: feed.key().to_string(), name: feed.name(), start, length: feed.len() })
 }
 
 /// Reads a batch. That may wait for a file or for whoever writes to stdin, so a thread does it, and a signal ends the wait.

@@ -77,7 +77,7 @@ async fn close<T>(multi: &Multifeed, result: Result<T, CliError>) -> Result<T, C
 fn feed_line(feed: &Feed) -> FeedLine {
     FeedLine {
         key: feed.key().to_string(),
-        name: feed.name().to_owned(),
+        name: feed.name(),
         length: feed.len(),
         bytes: feed.byte_len(),
         downloaded: feed.downloaded(),

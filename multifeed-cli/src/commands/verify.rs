@@ -52,7 +52,7 @@ async fn verify_feed(feed: &Feed, done: u64, total: u64, output: &Output) -> Res
     let (key, name) = (feed.key().to_string(), feed.name());
     let tell = |block, message: &str| {
         let people = || format!("damaged: {message}");
-        output.print(people, &Event::Damaged { key: Some(key.clone()), name: Some(name), block, message })
+        output.print(people, &Event::Damaged { key: Some(key.clone()), name: Some(&name), block, message })
     };
     let mut verification = feed.verify();
     let (mut blocks, mut found) = (0, 0);
@@ -74,7 +74,7 @@ async fn verify_feed(feed: &Feed, done: u64, total: u64, output: &Output) -> Res
     }
     if found == 0 {
         let people = || format!("sound: feed {key}, named {name}: {} and their signatures", count(blocks, "block"));
-        output.print(people, &Event::Verified { key: key.clone(), name, blocks })?;
+        output.print(people, &Event::Verified { key: key.clone(), name: &name, blocks })?;
     }
     Ok(found)
 }

@@ -115,8 +115,8 @@ pub enum MultifeedEvent {
         /// The name that it had.
         name: String,
     },
-    /// A feed has another name: its folder took the number of one that was removed.
-    Renamed {
+    /// A feed's folder took the number of one that was removed. Where it has no name of a writer's, that is its name now.
+    Moved {
         /// The feed.
         id: FeedId,
         /// Its name now.

@@ -86,12 +86,10 @@ impl<S: Storage> Multifeed<S> {
         let before = super::feed_name(feed);
         feed.move_to(removal.slot, name);
         let after = super::feed_name(feed);
-        if before != after {
-            if feed.writable() {
-                self.catalog.rename_writer(id, &before, &after);
-            }
-            self.events.push_back(MultifeedEvent::Renamed { id, name: after });
+        if before != after && feed.writable() {
+            self.catalog.rename_writer(id, &before, &after);
         }
+        self.events.push_back(MultifeedEvent::Moved { id, name: after });
         Ok(())
     }
 

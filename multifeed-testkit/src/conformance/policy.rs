@@ -119,7 +119,7 @@ pub async fn a_feed_of_nothing_comes_with_its_first_block<A: Adapter>() {
         assert!(b.feed(late.key()).is_none() && b.feeds().len() == 1);
         if added {
             let here = b.add(late.key()).await.unwrap();
-            assert_eq!((here.len(), here.name(), b.feeds().len()), (0, "1", 2));
+            assert_eq!((here.len(), here.name().as_str(), b.feeds().len()), (0, "1", 2));
             assert_eq!(b.add(late.key()).await.unwrap().name(), "1");
         }
         fill(&late, 2, 5, 100).await;

@@ -1,6 +1,6 @@
 //! Feeds that are removed from a store, and feeds that are blocked.
 
-use multifeed_driver::{Error, MultifeedEvent, Replicate, StoreError, Wait, generate_key_pair};
+use multifeed_driver::{Error, Multifeed, MultifeedEvent, Options, Replicate, StoreError, Wait, generate_key_pair};
 
 use super::{Adapter, assert_same, connect, ends, fill, filled, held, memory, sync};
 
@@ -54,6 +54,62 @@ pub async fn a_removed_feed_is_gone_until_somebody_brings_it<A: Adapter>() {
     assert_same(&first, &b).await;
     assert_same(&second, &b).await;
     assert!(is_removed(copy.get(0).await));
+}
+
+/// The last folder takes the number of the one that goes: names that are numbers, lookups, events and the order of the feeds follow it, and all is
+/// the same when the store is opened again.
+pub async fn removals_change_numbers_and_order<A: Adapter>() {
+    let folder = tempfile::tempdir().unwrap();
+    let (a, b) = (memory().await, Multifeed::open(folder.path(), Options::default()).await.unwrap());
+    let mine = b.writer("mine").await.unwrap();
+    for (seed, name) in ["x", "y", "z"].into_iter().enumerate() {
+        filled(&a, name, u32::try_from(seed).unwrap(), 2, 10).await;
+    }
+    sync::<A>(&a, &b).await;
+    let [first, second, third] = ["1", "2", "3"].map(|name| b.feed_by_name(name).unwrap());
+    let nameless = b.writer(None).await.unwrap();
+    let named = b.writer("named").await.unwrap();
+    assert_eq!((nameless.name().as_str(), b.feeds().len()), ("4", 6));
+    let mut events = b.events();
+
+    // A writer keeps the name that it was given.
+    first.remove().await.unwrap();
+    assert_eq!(b.feeds(), [&mine, &named, &second, &third, &nameless].map(Clone::clone));
+    assert_eq!((named.name().as_str(), b.feed_by_name("1")), ("named", None));
+    match events.next().await {
+        Some(MultifeedEvent::Removed(gone)) => assert_eq!(gone, first),
+        other => panic!("{other:?}"),
+    }
+
+    // One without a name has the new number for its name, in the handles that are there too.
+    second.remove().await.unwrap();
+    assert_eq!(b.feeds(), [&mine, &named, &nameless, &third].map(Clone::clone));
+    assert_eq!((nameless.name().as_str(), b.feed_by_name("4")), ("2", None));
+    assert_eq!((b.feed_by_name("2").as_ref(), b.writer("2").await.unwrap()), (Some(&nameless), nameless.clone()));
+
+    // Twice before anybody looks: it is told once.
+    nameless.remove_writer().await.unwrap();
+    named.remove_writer().await.unwrap();
+    assert_eq!((b.feeds(), third.name().as_str()), (vec![mine.clone(), third.clone()], "1"));
+    let again = b.add(second.key()).await.unwrap();
+    assert_eq!((b.feeds(), again.name().as_str()), (vec![mine, third.clone(), again.clone()], "2"));
+    let listed = |multi: &Multifeed| -> Vec<_> { multi.feeds().iter().map(|f| (f.key(), f.name())).collect() };
+    let before = listed(&b);
+    b.close().await.unwrap();
+    let (mut removed, mut renamed, mut new) = (Vec::new(), Vec::new(), Vec::new());
+    while let Some(event) = events.next().await {
+        match event {
+            MultifeedEvent::Removed(feed) => removed.push(feed),
+            MultifeedEvent::Renamed(feed) => renamed.push((feed.name(), feed)),
+            MultifeedEvent::Feed(feed) => new.push(feed),
+            _ => {}
+        }
+    }
+    assert_eq!((removed, renamed, new), (vec![second, nameless, named], vec![("1".to_owned(), third)], vec![again]));
+
+    let reopened = Multifeed::open(folder.path(), Options::default()).await.unwrap();
+    assert_eq!(listed(&reopened), before);
+    reopened.close().await.unwrap();
 }
 
 /// A feed that is blocked goes nowhere, whoever offers or asks, until it is unblocked.
