@@ -101,7 +101,8 @@ pub(crate) struct Global {
 
     /// Print one JSON object a line, for programs
     ///
-    /// A failure is then {"event":"error","code","message","us","them"}, with an exit code that is not 0.
+    /// A failure is then {"event":"error","code","message","us","them"}, with an exit code that is not 0. What
+    /// was repaired or is damaged when a store is opened is told by {"event":"warning","message"} on stderr.
     #[arg(long, global = true, help_heading = "Options of every command")]
     pub(crate) json: bool,
 }
@@ -196,7 +197,8 @@ Examples:
     /// a second: "missing" here and there are blocks that the other side has, "in_flight" those that were requested,
     /// "requested" those that the peer waits for, "per_second" the rates of the last ten seconds ("missing_there" and
     /// "in_sync" are known with --live), and {"event":"too-large","key","block","bytes"} for a block of a JS store that
-    /// no message can carry. In the end {"event":"closed",…} with the numbers up to "missing" and
+    /// no message can carry. In the end {"event":"closed",…} with the numbers up to "missing", "in_step" (the feeds that both
+    /// sides held alike from the start, which two of these find out at little cost), "in_sync" (whether both sides hold the same) and
     /// "holes":[{"key","blocks","ranges":[["start","end"],…],"unlisted"},…], the blocks that neither side has, by feed: "ranges" names
     /// them, the end not included, but for the "unlisted" ones where there are too many ("missing" counts them too); or {"event":"error","code","message","us","them"}.
     #[command(after_help = "\

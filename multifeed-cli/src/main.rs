@@ -10,7 +10,7 @@ mod stop;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use tracing_subscriber::EnvFilter;
 
 use crate::args::{Args, Command};
@@ -44,14 +44,24 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if !error.was_told() {
-                match stdout_has_blocks {
-                    true => output.fail_on_stderr(&error),
-                    false => output.fail(&error),
-                }
+                tell(&output, &error, stdout_has_blocks);
             }
             ExitCode::from(error.exit())
         }
     }
+}
+
+fn tell(output: &Output, error: &CliError, stdout_has_blocks: bool) {
+    match stdout_has_blocks {
+        true => output.fail_on_stderr(error),
+        false => output.fail(error),
+    }
+}
+
+/// Whether a command line that is wrong is one of `cat`.
+fn is_cat() -> bool {
+    let matches = Args::command().ignore_errors(true).try_get_matches();
+    matches.is_ok_and(|matches| matches.subcommand_name() == Some("cat"))
 }
 
 /// Tells what clap has to say: help that was asked for, or what is wrong with the command line.
@@ -61,7 +71,7 @@ fn wrong_command_line(error: &clap::Error) -> ExitCode {
     if json && error.use_stderr() {
         let message = error.to_string();
         let message = message.trim_end().trim_start_matches("error: ");
-        Output::new(true).fail(&CliError::new(code::USAGE, message));
+        tell(&Output::new(true), &CliError::new(code::USAGE, message), is_cat());
     } else {
         // Where its reader has gone there is nobody left to tell.
         let _ = error.print();

@@ -64,6 +64,10 @@ pub(crate) enum Event<'a> {
     Closed {
         #[serde(flatten)]
         moved: Moved,
+        /// Feeds that both sides held alike from the start.
+        in_step: u64,
+        /// Whether both sides held the same at the end.
+        in_sync: bool,
         holes: Vec<Hole>,
     },
     TooLarge {
@@ -80,6 +84,9 @@ pub(crate) enum Event<'a> {
         key: Option<String>,
         name: Option<&'a str>,
         block: Option<u64>,
+        message: &'a str,
+    },
+    Warning {
         message: &'a str,
     },
     Error {
@@ -252,6 +259,14 @@ impl Output {
         });
     }
 
+    /// Tells on stderr, in either form, of what is no failure of the command.
+    pub(crate) fn warn(&self, message: &str) {
+        if !self.json {
+            return tracing::warn!("{message}");
+        }
+        let _ = write_line(&mut io::stderr().lock(), &to_json(&Event::Warning { message }));
+    }
+
     /// Tells of a failure on stderr, in either form, where stdout holds blocks.
     pub(crate) fn fail_on_stderr(&self, error: &CliError) {
         let line = if self.json { error_object(error) } else { error_text(error) };
@@ -349,14 +364,19 @@ impl Standing {
 }
 
 impl Moved {
-    /// A line for people, such as "3 feeds, 20 blocks (1.5 KiB) received, nothing sent".
-    pub(crate) fn text(&self) -> String {
+    /// A line for people, such as "3 feeds (2 alike from the start), 20 blocks (1.5 KiB) received, nothing sent".
+    pub(crate) fn text(&self, in_step: u64) -> String {
         let way = |blocks, bytes, done: &str| match blocks {
             0 => format!("nothing {done}"),
             _ => format!("{} ({}) {done}", count(blocks, "block"), HumanBytes(bytes)),
         };
+        let alike = match in_step {
+            0 => String::new(),
+            all if all == self.feeds => " (all alike from the start)".to_owned(),
+            some => format!(" ({} alike from the start)", HumanCount(some)),
+        };
         let mut text = format!(
-            "{}, {}, {}",
+            "{}{alike}, {}, {}",
             count(self.feeds, "feed"),
             way(self.blocks_received, self.bytes_received, "received"),
             way(self.blocks_sent, self.bytes_sent, "sent"),
@@ -461,12 +481,15 @@ mod tests {
             (
                 Event::Closed {
                     moved,
+                    in_step: 1,
+                    in_sync: false,
                     holes: vec![Hole { key: "bb".into(), blocks: 6, ranges: vec![[0, 2], [5, 8]], unlisted: 1 }],
                 },
                 &format!(
-                    r#"{{"event":"closed",{numbers},"holes":[{{"key":"bb","blocks":6,"ranges":[[0,2],[5,8]],"unlisted":1}}]}}"#
+                    r#"{{"event":"closed",{numbers},"in_step":1,"in_sync":false,"holes":[{{"key":"bb","blocks":6,"ranges":[[0,2],[5,8]],"unlisted":1}}]}}"#
                 ),
             ),
+            (Event::Warning { message: "m" }, r#"{"event":"warning","message":"m"}"#),
             (
                 Event::Error { code: "ERR_X", message: "m", us: Some("1"), them: None },
                 r#"{"event":"error","code":"ERR_X","message":"m","us":"1","them":null}"#,
@@ -507,6 +530,9 @@ mod tests {
     #[test]
     fn what_moved_in_words() {
         let moved = Moved { feeds: 2, blocks_received: 1, bytes_received: 1536, ..Moved::default() };
-        assert_eq!(moved.text(), "2 feeds, 1 block (1.50 KiB) received, nothing sent");
+        assert_eq!(moved.text(0), "2 feeds, 1 block (1.50 KiB) received, nothing sent");
+        assert_eq!(moved.text(1), "2 feeds (1 alike from the start), 1 block (1.50 KiB) received, nothing sent");
+        let nothing = Moved { feeds: 2, ..Moved::default() };
+        assert_eq!(nothing.text(2), "2 feeds (all alike from the start), nothing received, nothing sent");
     }
 }

@@ -342,9 +342,10 @@ fn wrong_command_lines() -> Result<()> {
         let done = store.run(args)?.ended(exit)?;
         ensure!(done.stdout.is_empty() && done.stderr.contains(word), "{args:?}: {done:?}");
         let done = store.run(&[&["--json"], args].concat())?.ended(exit)?;
-        let objects = done.objects()?;
-        ensure!(objects.len() == 1, "{args:?}: {objects:?}");
-        let (code, message) = failure_of(&objects[0])?;
+        // The stdout of `cat` is for blocks.
+        let (said, silent) = if args[0] == "cat" { (&done.stderr, &done.text()) } else { (&done.text(), &done.stderr) };
+        ensure!(silent.is_empty(), "{args:?}: {done:?}");
+        let (code, message) = failure_of(&serde_json::from_str(said)?)?;
         ensure!(code == if exit == 2 { "ERR_USAGE" } else { "ERR_KEY" } && message.contains(word), "{code}: {message}");
     }
     let output = command(&["feeds"]).env("MULTIFEED_KEY", "12").current_dir(folder.path()).output()?;
@@ -486,5 +487,122 @@ fn removed_and_blocked_feeds() -> Result<()> {
     sync()?;
     assert_eq!((other.facts()?.len(), store.facts()?.len()), (2, 2));
     store.checked()?;
+    Ok(())
+}
+
+/// The command as a user who may read a folder and not write it. Root may write everything, and so becomes somebody else, with a copy of the
+/// command that everybody may run.
+#[cfg(unix)]
+struct Reader {
+    command: std::path::PathBuf,
+    is_root: bool,
+    _folder: tempfile::TempDir,
+}
+
+#[cfg(unix)]
+impl Reader {
+    fn new() -> Result<Self> {
+        use std::os::unix::fs::MetadataExt;
+        let folder = tempfile::tempdir()?;
+        allow(folder.path(), 0o755)?;
+        let command = folder.path().join("multifeed");
+        std::fs::copy(env!("CARGO_BIN_EXE_multifeed"), &command)?;
+        allow(&command, 0o755)?;
+        Ok(Self { command, is_root: folder.path().metadata()?.uid() == 0, _folder: folder })
+    }
+
+    fn run(&self, store: &Store, args: &[&str]) -> Result<common::Done> {
+        use std::os::unix::process::CommandExt;
+        let mut command = std::process::Command::new(&self.command);
+        command.args(store.option()).args(args).env_remove("MULTIFEED_KEY").env_remove("RUST_LOG").stdin(Stdio::null());
+        if self.is_root {
+            command.uid(65534).gid(65534);
+        }
+        let output = command.output()?;
+        Ok(common::Done {
+            code: output.status.code(),
+            stdout: output.stdout,
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        })
+    }
+}
+
+#[cfg(unix)]
+fn allow(path: &std::path::Path, mode: u32) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    Ok(std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?)
+}
+
+/// Lets everybody read a folder and nobody write it, or its owner alone do both.
+#[cfg(unix)]
+fn seal(path: &std::path::Path, sealed: bool) -> Result<()> {
+    let (folder, file) = if sealed { (0o555, 0o444) } else { (0o700, 0o600) };
+    allow(
+        path,
+        if path.is_dir() && !sealed {
+            0o700
+        } else if path.is_dir() {
+            0o755
+        } else {
+            file
+        },
+    )?;
+    if path.is_dir() {
+        for entry in std::fs::read_dir(path)? {
+            seal(&entry?.path(), sealed)?;
+        }
+        allow(path, folder)?;
+    }
+    Ok(())
+}
+
+#[cfg(unix)]
+#[test]
+fn a_store_that_cannot_be_written_can_be_read() -> Result<()> {
+    let (store, reader) = (Store::new()?, Reader::new()?);
+    store.run(&["append", "notes", "one"])?.ok()?;
+    store.run(&["append", "notes", "two"])?.ok()?;
+    let files = || -> Result<BTreeSet<_>> {
+        let folders = [store.path().to_owned(), store.path().join("0")];
+        let entries = folders.iter().map(std::fs::read_dir).collect::<Result<Vec<_>, _>>()?;
+        Ok(entries
+            .into_iter()
+            .flatten()
+            .map(|entry| Ok::<_, std::io::Error>(entry?.path()))
+            .collect::<Result<_, _>>()?)
+    };
+    for with_lock in [true, false] {
+        if !with_lock {
+            std::fs::remove_file(store.path().join("multifeed.lock"))?;
+        }
+        let before = files()?;
+        seal(store.path(), true)?;
+        let feed = reader.run(&store, &["--json", "feeds"])?.one_object(0)?;
+        ensure!(feed["name"] == "notes" && feed["length"] == 2, "{feed}");
+        let done = reader.run(&store, &["cat", "notes"])?.ok()?;
+        assert_eq!((done.text(), done.stderr), ("onetwo".to_owned(), String::new()));
+        reader.run(&store, &["verify"])?.ok()?;
+        // What is to write says what it cannot write.
+        for args in [&["append", "notes", "three"][..], &["remove", "notes", "--writer"], &["sync", "127.0.0.1:1"]] {
+            let (code, message) = reader.run(&store, &[&["--json"], args].concat())?.failure()?;
+            let place = store.path().join("multifeed.lock");
+            ensure!(code == "ERR_STORE_IO" && message.contains(place.to_str().context("not UTF-8")?), "{message}");
+        }
+        assert_eq!(files()?, before);
+        seal(store.path(), false)?;
+    }
+
+    // The last append is torn, as a crash of JS leaves it: that it has to be repaired first is said.
+    std::fs::remove_file(store.path().join("multifeed.journal"))?;
+    std::fs::write(store.path().join("0/data"), "onetw")?;
+    seal(store.path(), true)?;
+    let done = reader.run(&store, &["--json", "cat", "notes"])?.ended(1)?;
+    let (code, message) = failure_of(&serde_json::from_str(&done.stderr)?)?;
+    ensure!(code == "ERR_STORE_IO" && message.contains("repaired") && message.contains("0/"), "{code}: {message}");
+    seal(store.path(), false)?;
+    let done = store.run(&["--json", "cat", "notes"])?.ok()?;
+    let warning: Value = serde_json::from_str(&done.stderr)?;
+    assert_eq!((done.text(), common::fields(&warning)), ("one".to_owned(), vec!["event", "message"]));
+    ensure!(warning["event"] == "warning" && done.stderr.contains("repaired"), "{}", done.stderr);
     Ok(())
 }

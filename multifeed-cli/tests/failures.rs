@@ -337,6 +337,7 @@ fn a_signal_in_the_middle_loses_nothing_that_was_received() -> Result<()> {
         let events = ours.ended(code)?;
         let (last, closed) = (events.last().context("none")?, events.iter().find(|event| event["event"] == "closed"));
         ensure!(failure_of(last)?.0 == "ERR_INTERRUPTED", "{last}");
+        ensure!(closed.is_none_or(|closed| closed["in_sync"] == false), "{closed:?}");
         let held: u64 = store.checked()?.iter().map(|feed| feed.downloaded).sum();
         let said = closed.unwrap_or(&progress)["blocks_received"].as_u64().context("no number")?;
         ensure!(held >= said && held < u64::from(MANY), "{signal}: {held} blocks held, {said} received");
@@ -423,7 +424,7 @@ fn events_of_a_sync_have_their_fields() -> Result<()> {
         find(&events, "closed")?,
         json!({
             "event": "closed", "feeds": 1, "blocks_received": 3, "bytes_received": 21, "blocks_sent": 0, "bytes_sent": 0,
-            "missing": 0, "holes": []
+            "missing": 0, "in_step": 0, "in_sync": true, "holes": []
         })
     );
     let progress = find(&events, "progress")?;
@@ -459,7 +460,15 @@ fn people_get_lines() -> Result<()> {
     for words in ["connected", &key, "3 blocks (21 B) received", "nothing sent"] {
         ensure!(text.contains(words), "{words} is not in {text}");
     }
+    ensure!(text.contains("in sync: 1 feed, "), "{text}");
     ensure!(done.stderr.is_empty(), "a bar where there is no terminal: {}", done.stderr);
+
+    let (server, address) = one.serve(&["--once"])?;
+    let again = other.run(&["sync", &address.to_string()])?.ok()?.text();
+    ensure!(again.contains("in sync: 1 feed (all alike from the start), nothing received, nothing sent"), "{again}");
+    let served = server.ended(0)?;
+    let closed = served.last().context("none")?;
+    ensure!(closed["in_step"] == 1 && closed["in_sync"] == true, "{closed}");
     Ok(())
 }
 
@@ -474,7 +483,7 @@ fn a_hole_that_nobody_can_fill_is_told_of() -> Result<()> {
     let closed = events.last().context("none")?;
     let holes = json!([{"key": key, "blocks": 3, "ranges": [[2, 5]], "unlisted": 0}]);
     ensure!(closed["missing"] == 3 && closed["holes"] == holes, "{closed}");
-    ensure!(closed["blocks_received"] == 6, "{closed}");
+    ensure!(closed["blocks_received"] == 6 && closed["in_sync"] == true, "{closed}");
     ensure!(one.checked()? == other.checked()?, "not in sync");
 
     let (server, address) = one.serve(&["--once"])?;

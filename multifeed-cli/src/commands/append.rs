@@ -14,7 +14,7 @@ pub(super) async fn run(args: Append, global: &Global, options: Options, mut out
     let mut stop = Stop::listen()?;
     // Where there is nothing to append, no store and no writer is made for it.
     let first = next_batch(Input::new(args.text, args.file)?, &mut stop).await?;
-    let multi = open(global, options).await?;
+    let multi = open(global, options, &output).await?;
     output.start_bar(Unit::Bytes);
     let result = append(&multi, &args.writer, first, &mut stop, &output).await;
     output.end_bar();

@@ -14,7 +14,7 @@ pub(super) async fn run(
     options: Options,
     output: &Output,
 ) -> Result<(), CliError> {
-    let multi = open(global, options).await?;
+    let multi = open(global, options, output).await?;
     let result = set(&multi, &args.feed, blocks, output).await;
     close(&multi, result).await
 }

@@ -4,15 +4,16 @@ use std::io::Write;
 
 use multifeed_tokio::{Feed, Options};
 
-use super::{close, find, open_existing};
+use super::{close_read, find, open_to_read};
 use crate::args::{BlockRange, Cat, Global};
 use crate::error::{CliError, code};
+use crate::output::Output;
 
 /// Bytes gathered for one write to stdout.
 const WRITE_BYTES: usize = 1 << 18;
 
-pub(super) async fn run(args: Cat, global: &Global, options: Options) -> Result<(), CliError> {
-    let Some(multi) = open_existing(global, options).await? else {
+pub(super) async fn run(args: Cat, global: &Global, options: Options, output: &Output) -> Result<(), CliError> {
+    let Some(multi) = open_to_read(global, options, output).await? else {
         let message = format!("no feed {}: there is no store at {}", args.feed, global.store.display());
         return Err(CliError::new(code::FEED, message));
     };
@@ -20,7 +21,7 @@ pub(super) async fn run(args: Cat, global: &Global, options: Options) -> Result<
         Ok(feed) => write_blocks(&feed, args.range).await,
         Err(error) => Err(error),
     };
-    close(&multi, result).await
+    close_read(&multi, result).await
 }
 
 async fn write_blocks(feed: &Feed, range: Option<BlockRange>) -> Result<(), CliError> {

@@ -25,7 +25,7 @@ pub(super) async fn run(options: Options, output: &Output) -> Result<(), CliErro
     show(&bob, SIDES[1].0, output).await?;
 
     let moved = sync(&alice, &bob).await?;
-    output.say(&format!("bob connects to alice over a loopback socket; alice's side counts: {}.\n", moved.text()))?;
+    output.say(&format!("bob connects to alice over a loopback socket; alice's side counts: {}.\n", moved.text(0)))?;
     output.say("Now both hold both feeds, every block checked against its writer's signature:\n")?;
     show(&alice, SIDES[0].0, output).await?;
     show(&bob, SIDES[1].0, output).await?;

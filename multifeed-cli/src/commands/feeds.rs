@@ -2,13 +2,13 @@
 
 use multifeed_tokio::{FeedKey, Options};
 
-use super::{close, feed_line, open_existing};
+use super::{close_read, feed_line, open_to_read};
 use crate::args::Global;
 use crate::error::{CliError, code};
 use crate::output::{BlockedLine, FeedLine, Output, table};
 
 pub(super) async fn run(global: &Global, options: Options, output: &Output) -> Result<(), CliError> {
-    let Some(multi) = open_existing(global, options).await? else {
+    let Some(multi) = open_to_read(global, options, output).await? else {
         return output.say(&format!("no feeds: there is no store at {}", global.store.display()));
     };
     let feeds: Vec<FeedLine> = multi.feeds().iter().map(feed_line).collect();
@@ -17,7 +17,7 @@ pub(super) async fn run(global: &Global, options: Options, output: &Output) -> R
         Ok(blocked) => list(&feeds, &blocked, output),
         Err(error) => Err(error.into()),
     };
-    close(&multi, result).await?;
+    close_read(&multi, result).await?;
     match problems.is_empty() {
         true => Ok(()),
         false => Err(CliError::new(code::DAMAGED, format!("the list is not whole: {}", problems.join("; ")))),

@@ -11,7 +11,9 @@ mod serve;
 mod sync;
 mod verify;
 
-use multifeed_tokio::{Feed, Multifeed, Options};
+use std::io::ErrorKind;
+
+use multifeed_tokio::{Error, Feed, FileStorage, Multifeed, Options, StoreError};
 
 use crate::args::{Args, Command, Global, KEY_VARIABLE};
 use crate::error::{CliError, code};
@@ -28,7 +30,7 @@ pub(crate) async fn run(args: Args, output: Output) -> Result<(), CliError> {
     match command {
         Command::Append(args) => append::run(args, &global, options, output).await,
         Command::Feeds => feeds::run(&global, options, &output).await,
-        Command::Cat(args) => cat::run(args, &global, options).await,
+        Command::Cat(args) => cat::run(args, &global, options, &output).await,
         Command::Remove(args) => remove::run(args, &global, options, &output).await,
         Command::Block(args) => block::run(&args, true, &global, options, &output).await,
         Command::Unblock(args) => block::run(&args, false, &global, options, &output).await,
@@ -46,23 +48,62 @@ fn options(global: &Global) -> Result<Options, CliError> {
 
 /// Opens the store, and makes it where there is none. Feeds in it that cannot be opened are told of on stderr; the
 /// others are unharmed.
-async fn open(global: &Global, options: Options) -> Result<Multifeed, CliError> {
+async fn open(global: &Global, options: Options, output: &Output) -> Result<Multifeed, CliError> {
     let multi = Multifeed::open(&global.store, options).await?;
-    for problem in multi.problems() {
-        tracing::warn!("{problem}");
-    }
-    for recovered in multi.recovered() {
-        tracing::warn!("a crash or damage was repaired: {recovered}");
-    }
+    warn(&multi, output);
     Ok(multi)
 }
 
-/// As [`open`], for commands that only read: `None` where there is no store, and none is made.
-async fn open_existing(global: &Global, options: Options) -> Result<Option<Multifeed>, CliError> {
+fn warn(multi: &Multifeed, output: &Output) {
+    for problem in multi.problems() {
+        output.warn(&problem.to_string());
+    }
+    for recovered in multi.recovered() {
+        output.warn(&format!("a crash or damage was repaired: {recovered}"));
+    }
+}
+
+/// As [`open`], for commands that add nothing: `None` where there is no store, and none is made.
+async fn open_existing(global: &Global, options: Options, output: &Output) -> Result<Option<Multifeed>, CliError> {
     match global.store.try_exists() {
         Ok(false) => Ok(None),
         // What is in the way, opening will tell.
-        Ok(true) | Err(_) => open(global, options).await.map(Some),
+        Ok(true) | Err(_) => open(global, options, output).await.map(Some),
+    }
+}
+
+/// As [`open_existing`], for commands that only read: a folder that cannot be written is opened for reading alone.
+async fn open_to_read(global: &Global, options: Options, output: &Output) -> Result<Option<Multifeed>, CliError> {
+    if let Ok(false) = global.store.try_exists() {
+        return Ok(None);
+    }
+    let opened = match Multifeed::open(&global.store, options.clone()).await {
+        Err(error) if cannot_be_written(&error) => {
+            let storage = FileStorage::open_read_only(&global.store).map_err(Error::Store)?;
+            Multifeed::with_storage(storage, options).await.map_err(|error| match cannot_be_written(&error) {
+                true => CliError::from(error)
+                    .after("the store has to be repaired, which takes a folder that can be written"),
+                false => error.into(),
+            })
+        }
+        opened => opened.map_err(CliError::from),
+    };
+    let multi = opened?;
+    warn(&multi, output);
+    Ok(Some(multi))
+}
+
+/// Whether the disk takes no writes, or not ours.
+fn cannot_be_written(error: &Error) -> bool {
+    let Error::Store(StoreError::Io { source, .. }) = error else { return false };
+    matches!(source.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem)
+}
+
+/// As [`close`], after a command that only read: what cannot be written then is no more than a note that nothing changed.
+async fn close_read<T>(multi: &Multifeed, result: Result<T, CliError>) -> Result<T, CliError> {
+    match multi.close().await {
+        Err(error) if !cannot_be_written(&error) => result.and(Err(error.into())),
+        _ => result,
     }
 }
 

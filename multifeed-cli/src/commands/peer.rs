@@ -69,13 +69,16 @@ pub(super) async fn follow(
         output.print_object(&Event::Progress(standing))?;
     }
 
+    // Of a session that is over this is known at once.
+    let in_sync = sync.in_sync().await.is_ok();
     let totals = sync.finish().await?;
     let moved = Moved::from(&totals);
     let holes: Vec<Hole> = totals.moved.holes.iter().map(Hole::from).collect();
     let named: Vec<String> = holes.iter().map(Hole::text).collect();
-    let early = totals.moved.missing;
-    let state = if early == 0 { "in sync" } else { "ended early" };
-    output.print(|| format!("{who}{state}: {}", moved.text()), &Event::Closed { moved, holes })?;
+    let (early, in_step) = (totals.moved.missing, totals.moved.in_step);
+    let state = if in_sync { "in sync" } else { "ended early" };
+    let closed = Event::Closed { moved, in_step, in_sync, holes };
+    output.print(|| format!("{who}{state}: {}", moved.text(in_step)), &closed)?;
     if early > 0 {
         output.say(&format!("{who}the session ended before {} came that the peer has", count(early, "block")))?;
     }

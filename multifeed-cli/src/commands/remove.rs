@@ -8,7 +8,7 @@ use crate::error::{CliError, code};
 use crate::output::Output;
 
 pub(super) async fn run(args: Remove, global: &Global, options: Options, output: &Output) -> Result<(), CliError> {
-    let Some(multi) = open_existing(global, options).await? else {
+    let Some(multi) = open_existing(global, options, output).await? else {
         let message = format!("no feed {}: there is no store at {}", args.feed, global.store.display());
         return Err(CliError::new(code::FEED, message));
     };

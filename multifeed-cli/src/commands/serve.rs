@@ -21,7 +21,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 pub(super) async fn run(args: Serve, global: &Global, options: Options, mut output: Output) -> Result<(), CliError> {
     let stop = Stop::listen()?;
-    let multi = open(global, options).await?;
+    let multi = open(global, options, &output).await?;
     if args.once || args.live {
         output.start_bar(Unit::Blocks);
     }

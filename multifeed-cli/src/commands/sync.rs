@@ -11,7 +11,7 @@ use crate::stop::Stop;
 
 pub(super) async fn run(args: Sync, global: &Global, options: Options, mut output: Output) -> Result<(), CliError> {
     let mut stop = Stop::listen()?;
-    let multi = open(global, options).await?;
+    let multi = open(global, options, &output).await?;
     output.start_bar(Unit::Blocks);
     let result = connect_and_sync(&multi, &args, &mut stop, &output).await;
     output.end_bar();

@@ -38,8 +38,18 @@ pub struct FileStorage {
     pool: Pool,
     /// Files whose entries in their folders are on the disk too: a bit for each kind.
     entered: BTreeMap<Slot, u16>,
-    /// `None` once closed.
+    access: Access,
+    /// Held as long as the store is open, where there is one.
     lock: Option<pool::OpenFile>,
+}
+
+/// What may be done with the folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Access {
+    All,
+    Reading,
+    /// Nothing any more.
+    Closed,
 }
 
 impl FileStorage {
@@ -58,9 +68,32 @@ impl FileStorage {
     pub fn open_with(root: impl Into<PathBuf>, options: FileStorageOptions) -> Result<Self, StoreError> {
         let root = root.into();
         let lock = Self::lock(&root).map_err(|error| StoreError::from_store("open", error))?;
+        Ok(Self::new(root, &options, Access::All, Some(lock)))
+    }
+
+    /// Opens a folder for reading alone, such as one on a disk that cannot be written: nothing is made or changed in it, and every write fails by
+    /// [`ReadOnlyFilesystem`](io::ErrorKind::ReadOnlyFilesystem). A store that needs repair, after a crash say, so cannot be opened in it.
+    ///
+    /// Where the folder has no lock, nothing is locked but the `bitfield`s that are open: another process may change what is read.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and where there is no such folder.
+    pub fn open_read_only(root: impl Into<PathBuf>) -> Result<Self, StoreError> {
+        let root = root.into();
+        let open = || {
+            fs::read_dir(&root).map_err(|error| FileError::wrap(&root, error))?;
+            let path = root.join(LOCK);
+            let lock = pool::open_to_read(&path).map_err(|error| FileError::wrap(&path, error))?;
+            lock.map(|file| pool::OpenFile::locked(file, &path)).transpose()
+        };
+        let lock = open().map_err(|error| StoreError::from_store("open", error))?;
+        Ok(Self::new(root, &FileStorageOptions::default(), Access::Reading, lock))
+    }
+
+    fn new(root: PathBuf, options: &FileStorageOptions, access: Access, lock: Option<pool::OpenFile>) -> Self {
         // One is the lock, and one is a folder that is synced, or a file that replaces another.
-        let pool = Pool::new(options.max_open_files.saturating_sub(2));
-        Ok(Self { root, pool, entered: BTreeMap::new(), lock: Some(lock) })
+        let pool = Pool::new(options.max_open_files.saturating_sub(2), access == Access::Reading);
+        Self { root, pool, entered: BTreeMap::new(), access, lock }
     }
 
     /// The folder.
@@ -92,7 +125,17 @@ impl FileStorage {
     }
 
     fn check(&self) -> io::Result<()> {
-        if self.lock.is_some() { Ok(()) } else { Err(io::Error::other("the store is closed")) }
+        if self.access == Access::Closed { Err(io::Error::other("the store is closed")) } else { Ok(()) }
+    }
+
+    /// As [`check`](Self::check), of what changes something at a path.
+    fn check_change(&self, path: impl FnOnce() -> PathBuf) -> io::Result<()> {
+        self.check()?;
+        if self.access == Access::Reading {
+            let error = io::Error::new(io::ErrorKind::ReadOnlyFilesystem, "the store is opened for reading alone");
+            return Err(FileError::wrap(&path(), error));
+        }
+        Ok(())
     }
 
     fn file(&mut self, id: FileId, create: bool) -> io::Result<Option<&mut pool::OpenFile>> {
@@ -103,6 +146,7 @@ impl FileStorage {
 
     /// The open file, made if it was missing.
     fn made(&mut self, id: FileId) -> io::Result<&mut pool::OpenFile> {
+        self.check_change(|| self.path_of(id))?;
         self.file(id, true)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
     }
 
@@ -203,9 +247,9 @@ impl Storage for FileStorage {
     }
 
     fn replace(&mut self, file: FileId, data: &[u8]) -> io::Result<()> {
-        self.check()?;
         let folder = self.folder(file);
         let path = self.path_of(file);
+        self.check_change(|| path.clone())?;
         let temporary = folder.join(format!("{}.tmp", file.kind.name()));
         self.pool.forget(file);
         self.forget_entry(file);
@@ -230,6 +274,9 @@ impl Storage for FileStorage {
     }
 
     fn sync(&mut self, file: FileId) -> io::Result<()> {
+        if self.access == Access::Reading {
+            return Ok(());
+        }
         let synced = match self.file(file, false) {
             Ok(None) => return Ok(()),
             // `sync_data` also writes what is needed to find the data again: the length.
@@ -240,9 +287,9 @@ impl Storage for FileStorage {
     }
 
     fn remove(&mut self, slot: Slot) -> io::Result<()> {
-        self.check()?;
-        self.forget_folder(slot);
         let folder = self.root.join(slot.to_string());
+        self.check_change(|| folder.clone())?;
+        self.forget_folder(slot);
         // The key last: until then JS finds a feed there, and all that follow it.
         for kind in FileKind::ALL.into_iter().rev() {
             let path = self.path_of(FileId::new(slot, kind));
@@ -260,11 +307,11 @@ impl Storage for FileStorage {
     }
 
     fn rename(&mut self, from: Slot, to: Slot) -> io::Result<()> {
-        self.check()?;
+        let (old, new) = (self.root.join(from.to_string()), self.root.join(to.to_string()));
+        self.check_change(|| new.clone())?;
         // A folder with an open file in it cannot be renamed everywhere.
         self.forget_folder(from);
         self.forget_folder(to);
-        let (old, new) = (self.root.join(from.to_string()), self.root.join(to.to_string()));
         let renamed = (|| {
             if new.exists() {
                 // Somebody else's files: they are put aside.
@@ -283,6 +330,7 @@ impl Storage for FileStorage {
     fn close(&mut self) -> io::Result<()> {
         self.pool.clear();
         self.lock = None;
+        self.access = Access::Closed;
         Ok(())
     }
 }
@@ -345,6 +393,52 @@ mod tests {
         let _inherited = first.lock.as_ref().unwrap().file.try_clone().unwrap();
         first.close().unwrap();
         FileStorage::open(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn what_is_opened_for_reading_alone_is_not_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = id(0, FileKind::Data);
+        fs::create_dir(folder.path().join("0")).unwrap();
+        fs::write(folder.path().join("0/data"), b"abc").unwrap();
+        let mut store = FileStorage::open_read_only(folder.path()).unwrap();
+        let mut bytes = [0; 5];
+        assert_eq!((store.list().unwrap(), store.read_at(file, 1, &mut bytes).unwrap()), (vec![Slot(0)], 2));
+        assert_eq!((store.len(file).unwrap(), store.len(id(0, FileKind::Key)).unwrap()), (Some(3), None));
+        store.sync(file).unwrap();
+        let absent = id(1, FileKind::Key);
+        let changes = [
+            store.write_at(file, 0, b"x"),
+            store.write_at(absent, 0, b"x"),
+            store.truncate(file, 0),
+            store.replace(absent, b"x"),
+            store.rename(Slot(0), Slot(1)),
+            store.remove(Slot(0)),
+        ];
+        for error in changes.map(Result::unwrap_err) {
+            assert_eq!(error.kind(), io::ErrorKind::ReadOnlyFilesystem);
+            let error = StoreError::from_store("write", error).to_string();
+            let place = folder.path().to_str().unwrap();
+            assert!(error.contains(place) && error.contains("opened for reading alone"), "{error}");
+        }
+        let entries =
+            |path: &Path| fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>();
+        assert_eq!(
+            (entries(folder.path()), entries(&folder.path().join("0"))),
+            (vec!["0".into()], vec!["data".into()])
+        );
+        assert_eq!(fs::read(folder.path().join("0/data")).unwrap(), b"abc");
+        store.close().unwrap();
+        assert!(store.list().is_err());
+
+        // Where there is a lock, it counts.
+        let mut writing = FileStorage::open(folder.path()).unwrap();
+        assert_eq!(FileStorage::open_read_only(folder.path()).unwrap_err().code(), "ERR_STORE_LOCKED");
+        writing.close().unwrap();
+        let _reading = FileStorage::open_read_only(folder.path()).unwrap();
+        assert_eq!(FileStorage::open(folder.path()).unwrap_err().code(), "ERR_STORE_LOCKED");
+        let error = FileStorage::open_read_only(folder.path().join("none")).unwrap_err();
+        assert!(error.to_string().contains("none"), "{error}");
     }
 
     #[test]

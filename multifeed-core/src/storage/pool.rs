@@ -14,6 +14,8 @@ pub(super) struct Pool {
     /// By when they were used last.
     order: BTreeMap<u64, FileId>,
     max: usize,
+    /// Files are opened for reading alone.
+    read_only: bool,
     /// When the last one was used; 0 is never.
     clock: u64,
 }
@@ -34,8 +36,8 @@ pub(super) struct OpenFile {
 }
 
 impl Pool {
-    pub(super) fn new(max: usize) -> Self {
-        Self { open: BTreeMap::new(), order: BTreeMap::new(), max: max.max(1), clock: 1 }
+    pub(super) fn new(max: usize, read_only: bool) -> Self {
+        Self { open: BTreeMap::new(), order: BTreeMap::new(), max: max.max(1), read_only, clock: 1 }
     }
 
     /// The open file, opened now if it was not. `None` where it does not exist and is not to be made.
@@ -51,7 +53,8 @@ impl Pool {
             let path = path();
             self.make_room();
             let opened = loop {
-                match open(&path, create) {
+                let opened = if self.read_only { open_to_read(&path) } else { open(&path, create) };
+                match opened {
                     // The process has as many files open as it may: fewer of ours, then.
                     Err(error) if is_exhausted(&error) && !self.open.is_empty() => {
                         self.max = (self.open.len() / 2).max(1);
@@ -173,6 +176,15 @@ fn is_exhausted(error: &io::Error) -> bool {
     const ENFILE: i32 = 23;
     const EMFILE: i32 = 24;
     cfg!(unix) && matches!(error.raw_os_error(), Some(EMFILE | ENFILE))
+}
+
+/// Opens a file for reading alone. `None` where it does not exist.
+pub(super) fn open_to_read(path: &Path) -> io::Result<Option<File>> {
+    match File::open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn open(path: &Path, create: bool) -> io::Result<Option<File>> {
