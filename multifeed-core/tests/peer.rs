@@ -1,34 +1,21 @@
 //! The exact messages of one feed on one connection, in hypercore's order: the other side is played by hand.
 
+#[path = "common/played.rs"]
+mod played;
+
 use std::time::Duration;
 
 use bytes::Bytes;
-use multifeed_core::{FeedId, KeyPair, MemoryStorage, Multifeed, Options, PeerEvent, PeerId, Replicate};
-use multifeed_proto::{
-    Command, Config, Data, Event, FeedKey, Have, Message, Origin, Request, Role, Root, Session, SessionError, Token,
-};
-use rand::SeedableRng;
-use rand::rngs::StdRng;
-
-type Store = Multifeed<MemoryStorage>;
+use multifeed_core::{FeedId, KeyPair, MemoryStorage, Multifeed, Options, PeerEvent, Replicate};
+use multifeed_proto::{Command, Data, Event, FeedKey, Have, Message, Origin, Request, Root, SessionError, Token};
+use played::Played;
 
 const MI: u64 = 1 << 20;
 
-/// A store, and one session of it whose other side is the test.
-struct Played {
-    store: Store,
-    peer: PeerId,
-    now: Duration,
-}
-
 impl Played {
     fn new(options: Replicate, remote_live: bool) -> Self {
-        let mut store: Store = Multifeed::open(MemoryStorage::default(), Options::default()).unwrap();
-        let peer = store.connect(options);
-        store.grant(peer, 1 << 30);
-        let mut played = Self { store, peer, now: Duration::ZERO };
-        let ready = ready(remote_live);
-        played.event(ready);
+        let store = Multifeed::open(MemoryStorage::default(), Options::default()).unwrap();
+        let mut played = Self::start(store, options, remote_live);
         assert_eq!(played.commands(), [Command::Offer { root: Root::FIRST, keys: vec![], fields: None }]);
         played
     }
@@ -43,27 +30,9 @@ impl Played {
         (played, id, key)
     }
 
-    fn event(&mut self, event: Event) {
-        self.store.handle(self.peer, event, self.now);
-        self.store.commit(self.now);
-    }
-
-    /// Lets the clock come to a second, looking at the timers on the way as a driver does.
-    fn time(&mut self, seconds: u64) {
-        while self.now < Duration::from_secs(seconds) {
-            self.now = self.store.poll_timeout().unwrap().min(Duration::from_secs(seconds)).max(self.now);
-            self.store.handle_timeout(self.now);
-            self.store.commit(self.now);
-        }
-    }
-
     fn message(&mut self, message: Message) -> Vec<Command> {
         self.event(Event::Message { token: Token(0), message });
         self.commands()
-    }
-
-    fn commands(&mut self) -> Vec<Command> {
-        std::iter::from_fn(|| self.store.poll_command(self.peer)).collect()
     }
 
     /// The messages that answer a message, which must be no other commands.
@@ -79,28 +48,6 @@ impl Played {
         assert_eq!(self.commands(), [Command::Open { token: Token(0), key }]);
         self.event(Event::Opened { token: Token(0) });
         self.commands()
-    }
-}
-
-/// A remote's accepted handshake, as a real session tells it.
-fn ready(live: bool) -> Event {
-    let mut rng = StdRng::seed_from_u64(3);
-    let mut config = Config::default();
-    config.root.as_mut().unwrap().live = live;
-    let mut ends =
-        [Role::Initiator, Role::Responder].map(|role| Session::new(role, config.clone(), Duration::ZERO, &mut rng));
-    loop {
-        for side in 0..2 {
-            let mut wire = bytes::BytesMut::new();
-            while ends[side].poll_output(&mut wire) {}
-            ends[1 - side].recv_buf().unwrap().extend_from_slice(&wire);
-            ends[1 - side].handle_input(Duration::ZERO).unwrap();
-        }
-        while let Some(event) = ends[0].poll_event() {
-            if matches!(event, Event::Ready { .. }) {
-                return event;
-            }
-        }
     }
 }
 

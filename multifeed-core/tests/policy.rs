@@ -2,6 +2,8 @@
 
 #[path = "common/link.rs"]
 mod link;
+#[path = "common/played.rs"]
+mod played;
 
 use std::time::Duration;
 
@@ -9,12 +11,11 @@ use allocation_counter::measure;
 use bytes::Bytes;
 use link::{Link, Store, run, store};
 use multifeed_core::{
-    FeedId, KeyPair, Limits, MemoryStorage, Multifeed, MultifeedEvent, Options, PeerEvent, PeerId, Replicate, Storage,
-    Want, WantEnd, WantOptions,
+    FeedId, KeyPair, Limits, MemoryStorage, Multifeed, MultifeedEvent, Options, PeerEvent, Replicate, Storage, Want,
+    WantEnd, WantOptions,
 };
-use multifeed_proto::{Command, Config, Event, FeedKey, Have, Message, Origin, Role, Root, Session, Token};
-use rand::SeedableRng;
-use rand::rngs::StdRng;
+use multifeed_proto::{Command, Config, Event, FeedKey, Have, Message, Origin, Root, Token};
+use played::Played;
 
 fn writer(store: &mut Store, seed: u8, blocks: usize) -> FeedId {
     let id = store.writer(Some("w"), || KeyPair::from_seed(&[seed; 32])).unwrap();
@@ -54,44 +55,12 @@ fn new_feeds(link: &Link, side: usize) -> Vec<FeedKey> {
     link.events[side].iter().filter_map(key).collect()
 }
 
-/// A store whose remote is played by the test, event by event.
-struct Played {
-    store: Store,
-    peer: PeerId,
-    now: Duration,
-}
-
 impl Played {
     fn new(store: Store, options: Replicate) -> Self {
         let live = options.live;
-        let mut store = store;
-        let peer = store.connect(options);
-        store.grant(peer, usize::MAX);
-        let mut played = Self { store, peer, now: Duration::ZERO };
-        played.event(ready(live));
+        let mut played = Self::start(store, options, live);
         played.commands();
         played
-    }
-
-    fn event(&mut self, event: Event) {
-        self.store.handle(self.peer, event, self.now);
-        self.store.commit(self.now);
-    }
-
-    fn commands(&mut self) -> Vec<Command> {
-        std::iter::from_fn(|| self.store.poll_command(self.peer)).collect()
-    }
-
-    fn events(&mut self) -> Vec<PeerEvent> {
-        std::iter::from_fn(|| self.store.poll_peer_event(self.peer)).collect()
-    }
-
-    fn time(&mut self, seconds: u64) {
-        while self.now < Duration::from_secs(seconds) {
-            self.now = self.store.poll_timeout().unwrap().min(Duration::from_secs(seconds)).max(self.now);
-            self.store.handle_timeout(self.now);
-            self.store.commit(self.now);
-        }
     }
 
     /// The remote offers feeds, and agrees to what is requested of them: how many those are.
@@ -120,28 +89,6 @@ impl Played {
             other => panic!("{other:?}"),
         };
         self.commands().into_iter().map(token).collect()
-    }
-}
-
-/// What a session tells when the remote's handshake was accepted.
-fn ready(live: bool) -> Event {
-    let mut rng = StdRng::seed_from_u64(3);
-    let mut config = Config::default();
-    config.root.as_mut().unwrap().live = live;
-    let mut ends =
-        [Role::Initiator, Role::Responder].map(|role| Session::new(role, config.clone(), Duration::ZERO, &mut rng));
-    loop {
-        for side in 0..2 {
-            let mut wire = bytes::BytesMut::new();
-            while ends[side].poll_output(&mut wire) {}
-            ends[1 - side].recv_buf().unwrap().extend_from_slice(&wire);
-            ends[1 - side].handle_input(Duration::ZERO).unwrap();
-        }
-        while let Some(event) = ends[0].poll_event() {
-            if matches!(event, Event::Ready { .. }) {
-                return event;
-            }
-        }
     }
 }
 
