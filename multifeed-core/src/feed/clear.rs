@@ -105,6 +105,10 @@ impl Feed {
             }
             audit.invalid += 1;
             self.bitfield.set(block, false);
+            // A mark without its node would keep the block from coming again.
+            if self.find_node(storage, 2 * block)?.is_none() {
+                self.bitfield.clear_node(2 * block);
+            }
             self.forget_reads();
             match audit.dropped.last_mut() {
                 Some(last) if last.end == block => last.end += 1,

@@ -381,7 +381,10 @@ impl Feed {
 
     /// A node that is held: staged, or read from `tree`.
     fn node<S: Storage + ?Sized>(&mut self, storage: &mut S, index: u64) -> Result<Node, StoreError> {
-        self.find_node(storage, index)?.ok_or_else(|| {
+        if let Some(node) = self.find_node(storage, index)? {
+            return Ok(node);
+        }
+        self.regain_node(storage, index)?.ok_or_else(|| {
             StoreError::damaged(self.slot, FileKind::Tree, format!("node {index} is marked as held, and is not there"))
         })
     }

@@ -282,6 +282,36 @@ impl Feed {
         Ok(())
     }
 
+    /// Makes a node again that is marked and was lost since the feed was opened, which reads few of them: of its block or its children, where
+    /// what is held above and beside it proves it. The next write puts it back.
+    pub(super) fn regain_node<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        index: u64,
+    ) -> Result<Option<Node>, StoreError> {
+        if !self.bitfield.node(index) {
+            return Ok(None);
+        }
+        let Some((left, right)) = flat::children(index) else {
+            let regained = self.bitfield.get(index / 2) && self.regain_leaf(storage, index / 2)?;
+            return if regained { self.find_node(storage, index) } else { Ok(None) };
+        };
+        let children = (self.marked_node(storage, left)?, self.marked_node(storage, right)?);
+        let (Some(left), Some(right)) = children else { return Ok(None) };
+        let Some(node) = merkle::parent(&left, &right) else { return Ok(None) };
+        let above = self.marked_node(storage, flat::parent(index))?;
+        let beside = self.marked_node(storage, flat::sibling(index))?;
+        let proven = match (above, beside) {
+            (Some(above), Some(beside)) => merkle::parent_of(node, beside) == Some(above),
+            _ => self.roots.contains(&node),
+        };
+        if !proven {
+            return Ok(None);
+        }
+        self.staged.put_node(&node);
+        Ok(Some(node))
+    }
+
     /// Finds a leaf in `tree`, or makes it again from its block, where what is held above and beside it proves it.
     fn regain_leaf<S: Storage + ?Sized>(&mut self, storage: &mut S, block: u64) -> Result<bool, StoreError> {
         let index = 2 * block;

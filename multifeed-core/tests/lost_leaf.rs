@@ -1,0 +1,144 @@
+//! Nodes of `tree` that were lost (zeros) after the store was closed. Opening reads few of them, so that it costs the same for any length, and
+//! tells nothing then. Whoever reads a block whose place or hash such a node tells has it made again of what is held around it. Where that
+//! is damaged too, the block cannot be read until an audit gives it up and a remote brings it again.
+
+mod common;
+
+#[path = "common/link.rs"]
+mod link;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::file;
+use link::{Link, Store, run, store};
+use multifeed_core::feed::{Finding, VerifyCursor};
+use multifeed_core::{
+    FeedId, FileKind, KeyPair, MemoryStorage, Multifeed, Options, Replicate, Storage, StoreError, SyncError,
+};
+
+const BLOCKS: u64 = 20;
+
+fn block(index: u64) -> Bytes {
+    vec![index as u8; 10].into()
+}
+
+/// A session until nothing moves.
+fn sync(stores: &mut [Store], ends: [usize; 2]) -> Link {
+    let mut links = [Link::plain(stores, ends, Replicate::default())];
+    run(stores, &mut links, Duration::ZERO);
+    let [link] = links;
+    link
+}
+
+fn open(disk: MemoryStorage) -> Store {
+    let store = Multifeed::open(disk, Options::default()).unwrap();
+    assert!(store.recovered().is_empty() && store.problems().is_empty(), "{:?}", store.recovered());
+    store
+}
+
+/// The store's files after it was closed.
+fn closed(store: &Store) -> MemoryStorage {
+    let mut disk = store.storage().clone();
+    disk.reopen();
+    Multifeed::open(&mut disk, Options::default()).unwrap().close().unwrap();
+    disk.reopen();
+    disk
+}
+
+fn findings(store: &mut Store, id: FeedId) -> Vec<Finding> {
+    let mut cursor = VerifyCursor::default();
+    let step = store.verify_step(id, &mut cursor, usize::MAX).unwrap();
+    assert!(step.done);
+    step.findings
+}
+
+fn damage_of(error: &StoreError, node: u64) -> bool {
+    matches!(error, StoreError::Damaged { file: FileKind::Tree, why, .. } if why.contains(&format!("node {node} ")))
+}
+
+/// A writer's store and a copy, one of which lost a node of its tree, and an empty one.
+fn with_lost(own: bool, node: u64, rotten: Option<u64>) -> ([Store; 3], usize) {
+    let damaged = usize::from(!own);
+    let mut stores = [store(), store(), store()];
+    let id = stores[0].writer(Some("w"), || KeyPair::from_seed(&[1; 32])).unwrap();
+    stores[0].append(id, &(0..BLOCKS).map(block).collect::<Vec<_>>()).unwrap();
+    sync(&mut stores, [0, 1]).totals(1);
+    let mut disk = closed(&stores[damaged]);
+    disk.write_at(file(0, FileKind::Tree), 32 + 40 * node, &[0; 40]).unwrap();
+    if let Some(block) = rotten {
+        disk.write_at(file(0, FileKind::Data), 10 * block, b"rot").unwrap();
+    }
+    stores[damaged] = open(disk);
+    (stores, damaged)
+}
+
+/// What is whole when it is opened again.
+fn assert_whole(store: &Store, case: &str) {
+    let mut store = open(closed(store));
+    let id = store.feeds().next().unwrap();
+    assert_eq!((store.info(id).downloaded, findings(&mut store, id)), (BLOCKS, vec![]), "{case}");
+    assert!((0..BLOCKS).all(|index| store.get(id, index).unwrap() == Some(block(index))), "{case}");
+}
+
+#[test]
+fn a_lost_node_is_made_again_by_whoever_reads_it() {
+    // Leaves that tell where the next block begins, and that do not; a root of all lengths past 4, and one of the whole.
+    for (own, node) in [true, false].into_iter().flat_map(|own| [8, 10, 3, 9].map(|node| (own, node))) {
+        let case = format!("own: {own}, node {node}");
+        let (mut stores, damaged) = with_lost(own, node, None);
+        let id = stores[damaged].feeds().next().unwrap();
+        assert_ne!(findings(&mut stores[damaged], id), [], "{case}");
+        sync(&mut stores, [damaged, 2]).totals(0);
+        assert_whole(&stores[2], &case);
+        assert!((0..BLOCKS).all(|index| stores[damaged].get(id, index).unwrap() == Some(block(index))), "{case}");
+
+        // What was made again is written with whatever is written next, when the store is closed at the latest.
+        let mut disk = stores[damaged].storage().clone();
+        disk.reopen();
+        let mut store = Multifeed::open(&mut disk, Options::default()).unwrap();
+        // Where one is read after the other, no inner node is asked for its place.
+        (0..BLOCKS).rev().for_each(|index| assert_eq!(store.get(id, index).unwrap(), Some(block(index)), "{case}"));
+        store.close().unwrap();
+        let tree = file(0, FileKind::Tree);
+        assert!(disk.contents(tree) == stores[1 - damaged].storage().contents(tree), "{case}");
+        disk.reopen();
+        assert_whole(&open(disk), &case);
+    }
+}
+
+#[test]
+fn a_lost_leaf_of_a_rotten_block_is_named_and_the_block_comes_again() {
+    for (own, leaf, unreadable) in [(true, 4, 4..6), (false, 4, 4..6), (true, 5, 5..6), (false, 5, 5..6)] {
+        let case = format!("own: {own}, leaf of block {leaf}");
+        let (mut stores, damaged) = with_lost(own, 2 * leaf, Some(leaf));
+        let store = &mut stores[damaged];
+        let id = store.feeds().next().unwrap();
+        for index in 0..BLOCKS {
+            match store.get(id, index) {
+                Ok(read) => assert!(!unreadable.contains(&index) && read == Some(block(index)), "{case}: {index}"),
+                Err(error) => assert!(unreadable.contains(&index) && damage_of(&error, 2 * leaf), "{case}: {error}"),
+            }
+        }
+        let found: Vec<u64> = findings(store, id).iter().map(Finding::block).collect();
+        assert!(unreadable.clone().all(|index| found.contains(&index)), "{case}: {found:?}");
+
+        // Nothing wrong is served: the session ends by our own fault, and says which.
+        let link = sync(&mut stores, [damaged, 2]);
+        assert!(matches!(link.error(0), SyncError::Store(error) if damage_of(error, 2 * leaf)), "{case}");
+        let copy = stores[2].feeds().next().unwrap();
+        assert!(unreadable.clone().all(|index| !stores[2].has(copy, index)), "{case}");
+        assert_eq!(findings(&mut stores[2], copy), [], "{case}");
+
+        let audit = stores[damaged].audit_step(id, 0, usize::MAX).unwrap();
+        assert_eq!((audit.dropped, audit.next), (vec![unreadable], None), "{case}");
+        // Of what is written here nothing is fetched where that is not asked for.
+        stores[damaged].set_transfer(id, Some(true), None);
+        let link = sync(&mut stores, [damaged, 1 - damaged]);
+        assert_eq!((link.totals(0).blocks_received, link.totals(0).missing), (audit.invalid, 0), "{case}");
+        sync(&mut stores, [damaged, 2]).totals(0);
+        for at in [damaged, 2] {
+            assert_whole(&stores[at], &format!("{case}: {at}"));
+        }
+    }
+}
