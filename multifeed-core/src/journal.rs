@@ -781,6 +781,34 @@ mod tests {
     }
 
     #[test]
+    fn it_grows_to_twice_what_it_says_before_it_is_written_anew() {
+        let mut disk = MemoryStorage::new();
+        let mut journal = Journal::default();
+        journal.begin(&mut disk, 0, true).unwrap();
+        let full = [7; MAX_PAGE];
+        let pages: Vec<(u32, &[u8])> = (1..50).map(|page| (page, &full[..])).collect();
+        journal.note(Slot(1), mark(2, 1, &pages));
+        journal.rewrite(&mut disk).unwrap();
+        let most_allowed = 2 * journal.size() + SLACK;
+        let mut most = 0;
+        for length in 1..10_000 {
+            journal.note(Slot(0), mark(1, length, &[]));
+            journal.write(&mut disk, true).unwrap();
+            most = most.max(disk.len(FILE).unwrap().unwrap_or(0));
+        }
+        assert!(most > most_allowed - 100 && most < most_allowed + 100, "{most} of {most_allowed}");
+    }
+
+    #[test]
+    fn a_file_that_is_far_too_long_is_taken_for_that_of_a_store_that_was_not_closed() {
+        let mut disk = MemoryStorage::new();
+        disk.write_at(FILE, 0, &header(CLOSED, 3)).unwrap();
+        assert!(!Journal::read(&mut disk).unwrap().is_unclean());
+        disk.truncate(FILE, MAX_BYTES + 1).unwrap();
+        assert!(Journal::read(&mut disk).unwrap().is_unclean());
+    }
+
+    #[test]
     fn it_does_not_grow_for_ever() {
         let mut disk = MemoryStorage::new();
         let mut journal = Journal::default();

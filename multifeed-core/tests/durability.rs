@@ -166,6 +166,71 @@ fn what_is_not_synced_is_not_served_however_it_is_asked_for() {
 }
 
 #[test]
+fn a_remote_that_comes_to_a_feed_sees_all_of_it_at_once() {
+    let mut ours = open(MemoryStorage::new(), Durability::Interval(Duration::from_secs(9)));
+    let mut theirs = open(MemoryStorage::new(), Durability::None);
+    let mut link = Link::new([&mut ours, &mut theirs], [Replicate::live(), Replicate::live()]);
+    link.run([&mut ours, &mut theirs], START);
+    // It is made while the session runs: what is there when its channel opens is not waited for.
+    let id = writer(&mut ours, 1);
+    (0..3).for_each(|at| append(&mut ours, id, &format!("block {at}")));
+    link.run([&mut ours, &mut theirs], START);
+    assert_eq!((ours.synced_len(id), len(&theirs, 1)), (3, 3));
+}
+
+#[test]
+fn a_session_that_compares_lists_compares_all_that_was_appended() {
+    let mut ours = open(MemoryStorage::new(), Durability::Interval(Duration::from_secs(9)));
+    let mut theirs = open(MemoryStorage::new(), Durability::None);
+    let id = writer(&mut ours, 1);
+    for length in 1..4 {
+        append(&mut ours, id, "one more");
+        sync(&mut ours, &mut theirs, plain()).ended_well();
+        assert_eq!((ours.synced_len(id), len(&theirs, 1)), (length, length));
+    }
+}
+
+#[test]
+fn a_store_that_is_opened_serves_all_that_it_may() {
+    // A writer that promises nothing, left by a process that was killed; and a copy that was not synced.
+    let mut ours = open(MemoryStorage::new(), Durability::None);
+    let id = writer(&mut ours, 1);
+    append(&mut ours, id, "one");
+    ours.sync().unwrap();
+    append(&mut ours, id, "two");
+    let mut copy = open(MemoryStorage::new(), Durability::None);
+    sync(&mut ours, &mut copy, plain()).ended_well();
+    let again = open(ours.storage().clone(), Durability::None);
+    let copy = open(closed(copy), Durability::Interval(Duration::from_secs(9)));
+    for mut store in [again, copy] {
+        let mut theirs = open(MemoryStorage::new(), Durability::None);
+        sync(&mut store, &mut theirs, plain()).ended_well();
+        assert_eq!(len(&theirs, 1), 2);
+    }
+}
+
+#[test]
+fn what_need_not_wait_for_a_sync_does_not() {
+    let live = || [Replicate::live(), Replicate::live()];
+    let mut ours = open(MemoryStorage::new(), Durability::None);
+    let mut relay = open(MemoryStorage::new(), Durability::Interval(Duration::from_secs(9)));
+    let mut last = open(MemoryStorage::new(), Durability::None);
+    let id = writer(&mut ours, 1);
+    append(&mut ours, id, "one");
+    let mut near = Link::new([&mut ours, &mut relay], live());
+    let mut far = Link::new([&mut relay, &mut last], live());
+    near.run([&mut ours, &mut relay], START);
+    far.run([&mut relay, &mut last], START);
+    // A sync that was asked for changes nothing of that: neither where nothing is promised, nor of what others wrote.
+    ours.sync().unwrap();
+    relay.sync().unwrap();
+    append(&mut ours, id, "two");
+    near.run([&mut ours, &mut relay], START);
+    far.run([&mut relay, &mut last], START);
+    assert_eq!((ours.synced_len(id), len(&relay, 1), len(&last, 1)), (1, 2, 2));
+}
+
+#[test]
 fn always_syncs_a_group_of_appends_at_once() {
     let mut ours = open(MemoryStorage::new(), Durability::Always);
     let mut theirs = open(MemoryStorage::new(), Durability::None);

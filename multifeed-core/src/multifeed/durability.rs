@@ -284,6 +284,11 @@ impl<S: Storage> Multifeed<S> {
                 result = result.and(self.touch(id));
                 result = result.and(self.feeds[id.0 as usize].feed.flush(&mut self.storage));
             }
+            // It counts as unsynced no more, as no second sync would tell; nor was it closed.
+            if let Some(error) = self.lasting_failure(id) {
+                result = result.and(Err(error));
+                continue;
+            }
             let feed = &self.slot(id).feed;
             let unknown = self.journal.mark(feed.slot(), &feed.key()).is_none();
             if !self.journal.is_open() || !(unknown || self.unsynced.contains(&id)) {
@@ -291,9 +296,7 @@ impl<S: Storage> Multifeed<S> {
             }
             let syncs = self.durability.syncs() || feed.writable();
             any_synced |= syncs;
-            if let Some(error) = self.lasting_failure(id) {
-                result = result.and(Err(error));
-            } else if syncs {
+            if syncs {
                 result = result.and(self.feeds[id.0 as usize].feed.sync(&mut self.storage));
             }
             if result.is_ok() {
