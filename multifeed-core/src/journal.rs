@@ -712,7 +712,7 @@ mod tests {
         let mut disk = MemoryStorage::new();
         let mut journal = Journal::default();
         journal.note(Slot(1), mark(1, 10, &[(0, b"abc"), (7, b"x")]));
-        journal.note(Slot(2), mark(2, 10, &[]));
+        journal.note(Slot(2), mark(3, 10, &[]));
         journal.begin(&mut disk, 0x0102, true).unwrap();
         let written = bytes(&disk);
         assert_eq!(written[..HEADER], *b"multifeed-journal 1\no\n\0\0\x02\x01\0\0\0\0\0\0");
@@ -735,8 +735,8 @@ mod tests {
         assert_eq!([4, 5, 6, 7].map(|slot| read.is_leftover(Slot(slot))), [false, true, false, true]);
         assert!(read.is_open());
         // Of a store that is open already, the first number stays.
-        read.begin(&mut disk, 9, false).unwrap();
-        assert!(read.is_leftover(Slot(5)));
+        read.begin(&mut disk, 9, true).unwrap();
+        assert!(read.is_leftover(Slot(5)) && Journal::read(&mut disk).unwrap().is_leftover(Slot(5)));
         read.close(&mut disk, false).unwrap();
         let closed = Journal::read(&mut disk).unwrap();
         assert!(!closed.is_open() && !closed.is_leftover(Slot(5)));
