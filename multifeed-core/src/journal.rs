@@ -40,7 +40,6 @@ use multifeed_proto::FeedKey;
 
 use crate::error::StoreError;
 use crate::limits::MAX_FEED_BLOCKS;
-use crate::merkle;
 use crate::storage::{FileId, FileKind, Slot, Storage};
 
 /// What the file begins with: its version, whether it is open, and room.
@@ -291,6 +290,10 @@ impl Journal {
         }
         encode(slot, &mark, old, &mut self.pending);
         self.marks.insert(slot, mark);
+        // It would end the removal.
+        if let Some(removal) = self.removal.filter(|removal| removal.slot == slot) {
+            encode_removal(&removal, &mut self.pending);
+        }
     }
 
     /// The removal that was begun and not ended.
@@ -318,29 +321,33 @@ impl Journal {
         written
     }
 
-    /// Says, for good, that the removal is done: nothing is known of the folder, or, where another one took its number, what was known of
-    /// that.
+    /// A feed's folder has another number now: what is known of the feed is known of it there.
+    pub(crate) fn renumber(&mut self, from: Slot, to: Slot, key: &FeedKey) {
+        if let Some(mark) = self.mark(from, key).cloned() {
+            self.forget(from);
+            self.note(to, mark);
+        }
+    }
+
+    /// Says, for good, that the removal is done: nothing is known of the folder, unless it is of the feed that is `there` now. Of one of which
+    /// nothing was known, nothing is.
     pub(crate) fn end_removal<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
-        moved: Option<(Slot, FeedKey)>,
+        there: Option<&FeedKey>,
     ) -> Result<(), StoreError> {
         let Some(removal) = self.removal.take() else { return Ok(()) };
+        let known = there.and_then(|key| self.mark(removal.slot, key)).cloned();
         self.forget(removal.slot);
-        if let Some((from, key)) = moved {
-            let known = self.marks.get(&from).filter(|mark| mark.is_of(&key)).cloned();
-            if known.is_some() {
-                self.forget(from);
-            }
-            // Of a feed of which nothing was known, nothing is; but its folder is not one that was made since the store was opened.
-            let mark = known.unwrap_or_else(|| {
-                let mut none = Mark::new(&key, 0, &merkle::root_hash(&[]));
-                none.synced = true;
-                none
-            });
+        if let Some(mark) = known {
             self.note(removal.slot, mark);
         }
-        self.write(storage, true)
+        let written = self.write(storage, true);
+        if written.is_err() {
+            // It is ended once that is known to be written.
+            self.removal = Some(removal);
+        }
+        written
     }
 
     /// Notes that nothing is known of a folder.
@@ -765,19 +772,25 @@ mod tests {
             let read = Journal::read(&mut disk).unwrap();
             assert_eq!((read.removal(), &read.marks), (Some(removal), &journal.marks));
         }
-        journal.end_removal(&mut disk, Some((Slot(2), key(2)))).unwrap();
+        // The folder took the number: until all is done, the removal stands, whatever is noted of either.
+        journal.renumber(Slot(2), Slot(0), &key(2));
+        journal.note(Slot(0), mark(2, 5, &[(0, &[2])]));
+        journal.write(&mut disk, true).unwrap();
+        let read = Journal::read(&mut disk).unwrap();
+        assert_eq!((read.removal(), &read.marks), (Some(removal), &journal.marks));
+        journal.end_removal(&mut disk, Some(&key(2))).unwrap();
         let read = Journal::read(&mut disk).unwrap();
         assert_eq!((read.removal(), &read.marks), (None, &journal.marks));
-        assert_eq!(read.mark(Slot(0), &key(2)), Some(&mark(2, 4, &[(0, &[2])])));
+        assert_eq!(read.mark(Slot(0), &key(2)), Some(&mark(2, 5, &[(0, &[2])])));
         assert!(!read.has_mark(Slot(2)) && read.has_mark(Slot(1)));
         // The last folder's own; and one of which nothing was known.
         journal.begin_removal(&mut disk, Removal::new(Slot(1), &key(1), None)).unwrap();
         journal.end_removal(&mut disk, None).unwrap();
         journal.begin_removal(&mut disk, Removal::new(Slot(0), &key(2), Some((Slot(9), key(9))))).unwrap();
-        journal.end_removal(&mut disk, Some((Slot(9), key(9)))).unwrap();
+        journal.renumber(Slot(9), Slot(0), &key(9));
+        journal.end_removal(&mut disk, Some(&key(9))).unwrap();
         let read = Journal::read(&mut disk).unwrap();
-        assert_eq!((read.removal(), read.marks.len()), (None, 1));
-        assert_eq!(read.mark(Slot(0), &key(9)).map(|mark| (mark.length, mark.pages.len())), Some((0, 0)));
+        assert_eq!((read.removal(), read.marks.len()), (None, 0));
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Feeds that are taken out of a store, and feeds that are blocked: on the disk, after a cut at any step, and on sessions.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -380,6 +382,338 @@ fn a_removal_that_is_cut_anywhere_is_done_or_was_never_begun() {
             }
         }
         assert!(undone > 0 && done > 8, "{undone} {done}");
+    }
+}
+
+/// A disk some calls of which fail: so many from the n-th on, before or after they did what they were to do.
+struct Flaky<'a> {
+    disk: &'a mut MemoryStorage,
+    fault: Rc<Cell<Option<Fault>>>,
+    /// Calls that always fail.
+    stuck: Rc<Cell<Option<Stuck>>>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Stuck {
+    Remove,
+    Rename,
+}
+
+#[derive(Clone, Copy)]
+struct Fault {
+    in_calls: usize,
+    count: usize,
+    done: bool,
+}
+
+impl Flaky<'_> {
+    fn call<T>(&mut self, call: impl FnOnce(&mut MemoryStorage) -> io::Result<T>) -> io::Result<T> {
+        let Some(mut fault) = self.fault.get() else { return call(self.disk) };
+        if fault.in_calls > 0 {
+            fault.in_calls -= 1;
+            self.fault.set(Some(fault));
+            return call(self.disk);
+        }
+        fault.count -= 1;
+        self.fault.set(Some(fault).filter(|fault| fault.count > 0));
+        if fault.done {
+            call(self.disk)?;
+        }
+        Err(io::ErrorKind::StorageFull.into())
+    }
+}
+
+impl<'a> Flaky<'a> {
+    fn stuck(disk: &'a mut MemoryStorage, stuck: &Rc<Cell<Option<Stuck>>>) -> Self {
+        Self { disk, fault: Rc::default(), stuck: Rc::clone(stuck) }
+    }
+
+    fn unless(&self, stuck: Stuck) -> io::Result<()> {
+        if self.stuck.get() == Some(stuck) { Err(io::ErrorKind::PermissionDenied.into()) } else { Ok(()) }
+    }
+}
+
+impl Storage for Flaky<'_> {
+    fn list(&mut self) -> io::Result<Vec<Slot>> {
+        self.call(|disk| disk.list())
+    }
+    fn read_at(&mut self, file: FileId, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        self.call(|disk| disk.read_at(file, offset, buf))
+    }
+    fn write_at(&mut self, file: FileId, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.call(|disk| disk.write_at(file, offset, data))
+    }
+    fn len(&mut self, file: FileId) -> io::Result<Option<u64>> {
+        self.call(|disk| disk.len(file))
+    }
+    fn truncate(&mut self, file: FileId, len: u64) -> io::Result<()> {
+        self.call(|disk| disk.truncate(file, len))
+    }
+    fn replace(&mut self, file: FileId, data: &[u8]) -> io::Result<()> {
+        self.call(|disk| disk.replace(file, data))
+    }
+    fn sync(&mut self, file: FileId) -> io::Result<()> {
+        self.call(|disk| disk.sync(file))
+    }
+    fn remove(&mut self, slot: Slot) -> io::Result<()> {
+        self.unless(Stuck::Remove)?;
+        self.call(|disk| disk.remove(slot))
+    }
+    fn rename(&mut self, from: Slot, to: Slot) -> io::Result<()> {
+        self.unless(Stuck::Rename)?;
+        self.call(|disk| disk.rename(from, to))
+    }
+    fn close(&mut self) -> io::Result<()> {
+        self.call(|disk| disk.close())
+    }
+}
+
+/// A history with a call of the storage that fails in a removal, and everything well before and after: nothing that was acknowledged is gone.
+/// Whether the fault came.
+fn goes_on_after(fault: Fault, start: &MemoryStorage, gone: &FeedKey, durability: Durability) -> bool {
+    let options = || Options { durability, ..Options::default() };
+    let mut disk = start.clone();
+    let flaky = Flaky { disk: &mut disk, fault: Rc::default(), stuck: Rc::default() };
+    let faults = Rc::clone(&flaky.fault);
+    let mut store = Multifeed::open(flaky, options()).unwrap();
+    let mut expected = contents(&mut store);
+    let writable: Vec<FeedId> = store.feeds().filter(|id| store.info(*id).writable).collect();
+
+    faults.set(Some(fault));
+    let removed = remove(&mut store, gone);
+    let failed = faults.replace(None).is_none_or(|left| left.count < fault.count);
+    assert!(failed || removed.is_ok());
+    if store.find(gone).is_none() {
+        expected.remove(gone);
+    }
+    // What is there is read and appended to as if nothing had been.
+    let bare = |all: &BTreeMap<FeedKey, (String, Vec<Bytes>)>| {
+        all.iter().map(|(key, (_, blocks))| (*key, blocks.clone())).collect::<BTreeMap<_, _>>()
+    };
+    if fault.count == 1 {
+        assert_eq!(bare(&contents(&mut store)), bare(&expected));
+    }
+    for id in writable.into_iter().filter(|id| !store.is_removed(*id)).collect::<Vec<_>>() {
+        store.append(id, &[Bytes::from("after")]).unwrap();
+        let info = store.info(id);
+        expected.get_mut(&info.key).unwrap().1.push(Bytes::from("after"));
+    }
+    store.commit(START);
+    store.sync().unwrap();
+    assert_eq!(bare(&contents(&mut store)), bare(&expected));
+    // As it is left by a kill.
+    let killed = MemoryStorage::clone(store.storage().disk);
+    let mut again = Multifeed::open(killed, options()).unwrap();
+    assert!(again.problems().is_empty(), "{:?}", again.problems());
+    assert_eq!(bare(&contents(&mut again)), bare(&expected));
+    again.close().unwrap();
+
+    // And with a new feed, closed.
+    let id = fill(&mut store, None, 77, 1);
+    expected.insert(key(77), (store.info(id).name, vec![Bytes::from("77/0")]));
+    assert_eq!(store.info(id).name, store.slot_of(id).to_string());
+    let now = names(&store);
+    assert_eq!(bare(&contents(&mut store)), bare(&expected));
+    let mut told = BTreeMap::new();
+    while let Some(event) = store.poll_event() {
+        if let MultifeedEvent::Moved { id, name } = event {
+            assert_eq!(told.insert(id, name.clone()), None);
+            assert_eq!(store.info(id).name, name);
+        }
+    }
+    store.close().unwrap();
+    disk.reopen();
+    let mut again = Multifeed::open(&mut disk, options()).unwrap();
+    assert_eq!(bare(&contents(&mut again)), bare(&expected));
+    assert_eq!(names(&again), now);
+    again.close().unwrap();
+    assert_eq!(as_js(&disk), now);
+    failed
+}
+
+#[test]
+fn a_removal_in_which_a_call_of_the_storage_fails_loses_nothing() {
+    for durability in [Durability::None, Durability::Always] {
+        let (start, keys) = mixed(durability);
+        for gone in &keys {
+            for (count, done) in [(1, false), (1, true), (2, false), (2, true), (1000, false)] {
+                let mut in_calls = 0;
+                while goes_on_after(Fault { in_calls, count, done }, &start, gone, durability) {
+                    in_calls += 1;
+                }
+                assert!(in_calls > 8, "{in_calls}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_removal_that_cannot_be_done_keeps_nobody_from_the_other_feeds() {
+    for stuck in [Stuck::Remove, Stuck::Rename] {
+        let (mut disk, keys) = mixed(Durability::None);
+        let gone = keys[1];
+        let mut expected = contents(&mut open(disk.clone()));
+        expected.remove(&gone);
+        let blocks = |all: BTreeMap<FeedKey, (String, Vec<Bytes>)>| {
+            all.into_iter().map(|(key, (_, blocks))| (key, blocks)).collect::<BTreeMap<_, _>>()
+        };
+        let mut expected = blocks(expected);
+        let is_stuck = Rc::new(Cell::new(Some(stuck)));
+        let mut store = open(Flaky::stuck(&mut disk, &is_stuck));
+        assert!(remove(&mut store, &gone).is_err());
+        assert_eq!(blocks(contents(&mut store)), expected);
+        store.close().unwrap();
+        disk.reopen();
+
+        let mut store = open(Flaky::stuck(&mut disk, &is_stuck));
+        assert!(matches!(store.problems(), [StoreError::Io { .. }]), "{:?}", store.problems());
+        assert_eq!(blocks(contents(&mut store)), expected);
+        let first = store.writer(Some("first"), || unreachable!()).unwrap();
+        store.append(first, &[Bytes::from("more")]).unwrap();
+        expected.get_mut(&key(1)).unwrap().push(Bytes::from("more"));
+        // What would need its number has to wait.
+        assert!(store.writer(Some("new"), || pair(20)).is_err() && store.add(key(21)).is_err());
+        let other = store.find(&keys[4]).unwrap();
+        assert!(store.remove(other).is_err() && !store.is_removed(other));
+        assert_eq!(blocks(contents(&mut store)), expected);
+
+        is_stuck.set(None);
+        fill(&mut store, None, 20, 1);
+        expected.insert(key(20), vec![Bytes::from("20/0")]);
+        assert_eq!(blocks(contents(&mut store)), expected);
+        let now = names(&store);
+        store.close().unwrap();
+        assert_eq!(as_js(&disk), now);
+        disk.reopen();
+        let mut store = open(&mut disk);
+        assert!(store.problems().is_empty());
+        assert_eq!(blocks(contents(&mut store)), expected);
+    }
+}
+
+/// A closed store with a feed to remove, and behind it a writer of JS's, of which our journal knows nothing.
+fn with_a_writer_of_js() -> MemoryStorage {
+    let (mut disk, mut js) = (MemoryStorage::new(), MemoryStorage::new());
+    let mut store = open(&mut disk);
+    store.add(key(30)).unwrap();
+    store.close().unwrap();
+    disk.reopen();
+    let mut theirs = open(&mut js);
+    fill(&mut theirs, Some("js"), 50, 6);
+    theirs.close().unwrap();
+    for kind in FileKind::ALL {
+        let bytes = js.contents(FileId::new(Slot(0), kind));
+        bytes.into_iter().for_each(|bytes| disk.replace(FileId::new(Slot(1), kind), &bytes).unwrap());
+    }
+    disk
+}
+
+#[test]
+fn a_damaged_writer_that_is_moved_is_no_shorter_one_after_a_crash() {
+    let mut disk = with_a_writer_of_js();
+    disk.truncate(FileId::new(Slot(1), FileKind::Data), 7).unwrap();
+    let damaged = |store: &Multifeed<&mut MemoryStorage>| {
+        let refused = matches!(store.problems(), [StoreError::Damaged { file: FileKind::Bitfield, .. }]);
+        assert!(refused && store.find(&key(50)).is_none(), "{:?}", store.problems());
+    };
+    let mut store = open(&mut disk);
+    damaged(&store);
+    remove(&mut store, &key(30)).unwrap();
+    // The process is killed here.
+    drop(store);
+    assert!(disk.contents(FileId::new(Slot(0), FileKind::SecretKey)).is_some());
+    damaged(&open(&mut disk));
+}
+
+#[test]
+fn a_secret_key_is_never_taken_for_what_a_crash_left() {
+    // The writer was moved; and it was made, and nothing was appended.
+    for moved in [true, false] {
+        let mut disk = with_a_writer_of_js();
+        let mut store = open(&mut disk);
+        if moved {
+            remove(&mut store, &key(30)).unwrap();
+        } else {
+            store.writer(Some("new"), || pair(51)).unwrap();
+        }
+        drop(store);
+        let slot = Slot(if moved { 0 } else { 2 });
+        disk.truncate(FileId::new(slot, FileKind::Key), 31).unwrap();
+        let secret = FileId::new(slot, FileKind::SecretKey);
+        assert!(disk.contents(secret).is_some());
+        let store = open(&mut disk);
+        assert!(matches!(store.problems(), [StoreError::Damaged { file: FileKind::Key, .. }]));
+        drop(store);
+        assert!(disk.contents(secret).is_some());
+    }
+}
+
+#[test]
+fn a_feed_in_a_number_that_was_used_before_leaves_no_gap_when_the_power_goes() {
+    for durability in [Durability::None, Durability::Always] {
+        let (start, keys) = mixed(durability);
+        let disk = Cached { now: start.clone(), safe: start };
+        let mut store = Multifeed::open(disk, Options { durability, ..Options::default() }).unwrap();
+        remove(&mut store, &keys[1]).unwrap();
+        store.add(key(40)).unwrap();
+        store.add(key(41)).unwrap();
+        // Of the first folder's files, which were not synced, `tree` happens to be there; of the second one's perhaps the key.
+        let mut disk = store.storage().safe.clone();
+        let folder = Slot(5);
+        assert_eq!(disk.contents(FileId::new(folder, FileKind::Key)), None);
+        disk.write_at(FileId::new(folder, FileKind::Tree), 0, &[5; 32]).unwrap();
+        let mut more = disk.clone();
+        let key_of = FileId::new(Slot(6), FileKind::Key);
+        more.write_at(key_of, 0, key(41).as_bytes()).unwrap();
+        for mut disk in [disk, more] {
+            let store = open(&mut disk);
+            assert!(store.problems().is_empty(), "{:?}", store.problems());
+            let now = names(&store);
+            store.close().unwrap();
+            assert_eq!(as_js(&disk), now);
+        }
+    }
+}
+
+/// A disk, and what of it a power cut leaves: what was synced, and nothing else.
+struct Cached {
+    now: MemoryStorage,
+    safe: MemoryStorage,
+}
+
+impl Storage for Cached {
+    fn list(&mut self) -> io::Result<Vec<Slot>> {
+        self.now.list()
+    }
+    fn read_at(&mut self, file: FileId, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        self.now.read_at(file, offset, buf)
+    }
+    fn write_at(&mut self, file: FileId, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.now.write_at(file, offset, data)
+    }
+    fn len(&mut self, file: FileId) -> io::Result<Option<u64>> {
+        self.now.len(file)
+    }
+    fn truncate(&mut self, file: FileId, len: u64) -> io::Result<()> {
+        self.now.truncate(file, len)
+    }
+    fn replace(&mut self, file: FileId, data: &[u8]) -> io::Result<()> {
+        self.safe.replace(file, data)?;
+        self.now.replace(file, data)
+    }
+    fn sync(&mut self, file: FileId) -> io::Result<()> {
+        self.now.contents(file).map_or(Ok(()), |bytes| self.safe.replace(file, &bytes))
+    }
+    fn remove(&mut self, slot: Slot) -> io::Result<()> {
+        self.safe.remove(slot)?;
+        self.now.remove(slot)
+    }
+    fn rename(&mut self, from: Slot, to: Slot) -> io::Result<()> {
+        self.safe.rename(from, to)?;
+        self.now.rename(from, to)
+    }
+    fn close(&mut self) -> io::Result<()> {
+        self.now.close()
     }
 }
 

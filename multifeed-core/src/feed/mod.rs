@@ -133,12 +133,14 @@ impl Feed {
         Self::new(Slot::NOWHERE, key, None, Some(name), Bitfield::new())
     }
 
-    /// Its folder has another number now, and perhaps the writer another name.
-    pub(crate) fn move_to(&mut self, slot: Slot, name: Option<String>) {
+    /// Its folder has another number now.
+    pub(crate) fn move_to(&mut self, slot: Slot) {
         self.slot = slot;
-        if self.writable() && name.is_some() {
-            self.local_name = name;
-        }
+    }
+
+    /// The writer has another name now.
+    pub(crate) fn set_local_name(&mut self, name: String) {
+        self.local_name = Some(name);
     }
 
     /// Whether a folder is what a creation left that was cut short, so that another feed can be created there.

@@ -8,7 +8,7 @@ use crate::error::StoreError;
 use crate::feed::Feed;
 use crate::journal::Mark;
 use crate::merkle;
-use crate::storage::{Slot, Storage};
+use crate::storage::{FileId, FileKind, Slot, Storage};
 
 /// How often received blocks are synced with [`Durability::Always`].
 const RECEIVED_EVERY: Duration = Duration::from_secs(1);
@@ -114,6 +114,7 @@ impl<S: Storage> Multifeed<S> {
 
     /// To be called before the first change of a feed: the journal says that the store is in use.
     pub(super) fn touch(&mut self, id: FeedId) -> Result<(), StoreError> {
+        self.follow_removal()?;
         let sync = self.durability.syncs() || self.slot(id).feed.writable();
         self.begin(sync)?;
         self.unsynced.insert(id);
@@ -151,9 +152,12 @@ impl<S: Storage> Multifeed<S> {
         feed: &multifeed_proto::FeedKey,
         ours: bool,
     ) -> Result<(), StoreError> {
-        let sync = ours || self.durability.syncs();
+        // A number that another feed had does not tell that the feed is new: without the note, what a power cut leaves of its folder
+        // would be taken for somebody else's, and hide all that follow it from JS.
+        let noted = ours || self.journal.must_know(slot);
+        let sync = noted || self.durability.syncs();
         self.begin(sync)?;
-        if ours || self.journal.must_know(slot) {
+        if noted {
             let mut mark = Mark::new(feed, 0, &merkle::root_hash(&[]));
             mark.synced = true;
             self.journal.note(slot, mark);
@@ -197,6 +201,14 @@ impl<S: Storage> Multifeed<S> {
         self.sync_feeds(&[id]);
         self.unsynced.insert(id);
         self.sync_error(id).map_or(Ok(()), |error| Err(error.clone()))
+    }
+
+    /// Whether a folder without a key is of a feed that was new when the power went, and nobody can say whose it was. A writer's has its
+    /// secret key from the first: whatever happened to the other, that is not thrown away.
+    pub(super) fn is_leftover(&mut self, slot: Slot) -> Result<bool, StoreError> {
+        let secret = FileId::new(slot, FileKind::SecretKey);
+        let len = self.storage.len(secret).map_err(|error| StoreError::from_file(secret, "look at", error))?;
+        Ok(len.unwrap_or(0) == 0 && self.journal.is_leftover(slot))
     }
 
     /// Sets the time of the next sync, where one is due.
@@ -268,7 +280,7 @@ impl<S: Storage> Multifeed<S> {
 
     fn sync_files(&mut self, id: FeedId) -> Result<(), SyncFailure> {
         let staged = self.slot(id).feed.is_staged();
-        let begun = if staged { self.touch(id) } else { Ok(()) };
+        let begun = if staged { self.touch(id) } else { self.follow_removal() };
         let feed = &mut self.feeds[id.0 as usize].feed;
         let written = begun.and_then(|()| if staged { feed.flush(&mut self.storage) } else { Ok(()) });
         written.map_err(|error| SyncFailure { error, lasting: false })?;
@@ -277,7 +289,9 @@ impl<S: Storage> Multifeed<S> {
 
     /// Writes what is staged, syncs what [`Durability`] promises of a closed store, and says in the journal that it is closed.
     pub(super) fn close_feeds(&mut self) -> Result<(), StoreError> {
-        let mut result = Ok(());
+        // What is left of a removal can be done by the next one who opens the store, too.
+        let _ = self.resume_removal();
+        let mut result = self.follow_removal();
         let mut any_synced = self.durability.syncs();
         for id in self.feeds().collect::<Vec<_>>() {
             if self.slot(id).feed.is_staged() {

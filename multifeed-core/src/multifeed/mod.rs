@@ -307,12 +307,16 @@ impl<S: Storage> Multifeed<S> {
             traffic: Traffic::default(),
             now: Duration::ZERO,
         };
-        if let Some(removal) = multifeed.journal.removal() {
-            multifeed.finish_removal(removal)?;
+        // What cannot be done now is to be done before the next feed is made or removed.
+        if let Err(error) = multifeed.resume_removal() {
+            multifeed.problems.push(error);
         }
         let slots = multifeed.storage.list().map_err(|error| StoreError::from_store("list", error))?;
         for slot in slots.into_iter().filter(|slot| *slot != Slot::NOWHERE) {
             multifeed.catalog.occupy(slot);
+            if multifeed.is_going(slot)? {
+                continue;
+            }
             match Feed::open_known(&mut multifeed.storage, slot, &multifeed.journal) {
                 Ok(feed) if multifeed.catalog.find(&feed.key()).is_some() => {
                     multifeed.problems.push(StoreError::Occupied { slot });
@@ -328,8 +332,7 @@ impl<S: Storage> Multifeed<S> {
                 }
                 Err(error) => {
                     let keyless = matches!(error, StoreError::Damaged { file: FileKind::Key, .. });
-                    if keyless && multifeed.journal.is_leftover(slot) {
-                        // Of a feed that was new when the power went, and nobody can say whose it was.
+                    if keyless && multifeed.is_leftover(slot)? {
                         let removed = multifeed.storage.remove(slot);
                         removed.map_err(|error| StoreError::from_slot(slot, "clear", error))?;
                         multifeed.catalog.vacate(slot);
@@ -344,7 +347,9 @@ impl<S: Storage> Multifeed<S> {
                 }
             }
         }
-        multifeed.close_gaps()?;
+        if let Err(error) = multifeed.close_gaps() {
+            multifeed.problems.push(error);
+        }
         multifeed.events.extend(multifeed.recovered.iter().cloned().map(MultifeedEvent::Recovered));
         Ok(multifeed)
     }
@@ -383,8 +388,7 @@ impl<S: Storage> Multifeed<S> {
         if let Some(id) = self.catalog.find(&key_pair.public_key()) {
             return Err(StoreError::Occupied { slot: self.feeds[id.0 as usize].feed.slot() });
         }
-        let number = self.catalog.next_slot().to_string();
-        self.create(key_pair.public_key(), Some(&key_pair), Some(name.unwrap_or(&number)))
+        self.create(key_pair.public_key(), Some(&key_pair), name)
     }
 
     /// The feed of a key: found, or given its folder now, before anything of it came. Without this a feed of somebody else's is here
@@ -518,8 +522,10 @@ impl<S: Storage> Multifeed<S> {
         if self.blocked.contains(&key) {
             return Err(StoreError::Blocked { key });
         }
-        let feed = self
-            .find_folder(&key, key_pair.is_some(), |storage, slot| Feed::create(storage, slot, key, key_pair, name))?;
+        let feed = self.find_folder(&key, key_pair.is_some(), |storage, slot| {
+            let number = slot.to_string();
+            Feed::create(storage, slot, key, key_pair, key_pair.and(name.or(Some(&number))))
+        })?;
         let name = feed_name(&feed);
         let id = match self.catalog.offered(&key) {
             // Remotes are asked for it. What they have of it came from here once, and is to come back.

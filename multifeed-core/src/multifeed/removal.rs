@@ -76,52 +76,89 @@ impl<S: Storage> Multifeed<S> {
     /// Does what is left to do of a removal, where one was begun.
     pub(super) fn resume_removal(&mut self) -> Result<(), StoreError> {
         let Some(removal) = self.journal.removal() else { return Ok(()) };
-        let moved = self.finish_removal(removal)?;
-        self.catalog.release(moved.as_ref().map_or(removal.slot, |moved| moved.from));
-        let Some(Moved { from, name }) = moved else { return Ok(()) };
-        self.catalog.occupy(removal.slot);
-        let Some(id) = self.catalog.at(from) else { return Ok(()) };
-        self.catalog.renumber(id, from, removal.slot);
-        let feed = &mut self.feeds[id.0 as usize].feed;
-        let before = super::feed_name(feed);
-        feed.move_to(removal.slot, name);
-        let after = super::feed_name(feed);
-        if before != after && feed.writable() {
-            self.catalog.rename_writer(id, &before, &after);
+        let there = match self.fill_gap(removal) {
+            Ok(there) => there,
+            Err(error) => {
+                // The folder may have its new number all the same. Where the disk does not tell that now, it is asked before the next write.
+                let _ = self.follow_removal();
+                return Err(error);
+            }
+        };
+        if let Some(key) = &there {
+            self.rename_unnamed(key)?;
         }
-        self.events.push_back(MultifeedEvent::Moved { id, name: after });
+        self.journal.end_removal(&mut self.storage, there.as_ref())?;
+        if there.is_none() {
+            self.catalog.release(removal.slot);
+        }
         Ok(())
     }
 
-    /// The steps on the disk, from wherever they were left.
-    pub(super) fn finish_removal(&mut self, mut removal: Removal) -> Result<Option<Moved>, StoreError> {
+    /// While a removal is not done, the feed that takes the number is where the disk has it, also after an error of the disk: to be called
+    /// before anything is written to a feed.
+    pub(super) fn follow_removal(&mut self) -> Result<(), StoreError> {
+        let Some(removal) = self.journal.removal() else { return Ok(()) };
+        if let Some(key) = self.key_in(removal.slot)?
+            && let Some(from) = removal.last_with(&key)
+        {
+            self.take_number(from, removal.slot, &key);
+        }
+        Ok(())
+    }
+
+    /// Whether what is in a folder belongs to a feed that is being removed, and not to one that is here.
+    pub(super) fn is_going(&mut self, slot: Slot) -> Result<bool, StoreError> {
+        let Some(removal) = self.journal.removal().filter(|removal| removal.slot == slot) else { return Ok(false) };
+        Ok(self.key_in(slot)?.is_none_or(|key| removal.is_of(&key)))
+    }
+
+    /// Takes the feed's folder away, and gives the last one its number, from wherever that was left. The key of the feed that has the number
+    /// then, where one has.
+    fn fill_gap(&mut self, removal: Removal) -> Result<Option<FeedKey>, StoreError> {
         let slot = removal.slot;
-        let there = self.key_in(slot)?;
-        // Where JS was here since, and made a feed in the gap, that one stays.
-        if there.is_none_or(|there| removal.is_of(&there)) {
-            self.storage.remove(slot).map_err(|error| StoreError::from_slot(slot, "remove", error))?;
-            if let Some((last, key)) = self.last_folder()?.filter(|(last, _)| *last > slot) {
-                // JS may have made others after the one that was the last.
-                removal = removal.with_last(Some((last, key)));
-                self.journal.begin_removal(&mut self.storage, removal)?;
-                let file = FileId::new(last, FileKind::Key);
-                self.storage.sync(file).map_err(|error| StoreError::from_file(file, "sync", error))?;
-                self.storage.rename(last, slot).map_err(|error| StoreError::from_slot(last, "rename", error))?;
+        if let Some(there) = self.key_in(slot)?.filter(|there| !removal.is_of(there)) {
+            // Where JS was here since, and made a feed in the gap, that one stays.
+            if let Some(from) = removal.last_with(&there) {
+                self.take_number(from, slot, &there);
+                // The disk may have said that it failed: whether the new number outlives a power cut nobody knows.
+                self.sync_key(slot)?;
             }
+            return Ok(Some(there));
         }
-        let there = self.key_in(slot)?;
-        let moved = there.and_then(|key| Some((removal.last_with(&key)?, key)));
-        let mut name = None;
-        if let Some((from, _)) = moved {
-            name = self.rename_unnamed(slot, from)?;
+        self.storage.remove(slot).map_err(|error| StoreError::from_slot(slot, "remove", error))?;
+        let Some((last, key)) = self.last_folder()?.filter(|(last, _)| *last > slot) else { return Ok(None) };
+        // JS may have made others after the one that was the last.
+        self.journal.begin_removal(&mut self.storage, removal.with_last(Some((last, key))))?;
+        self.sync_key(last)?;
+        self.storage.rename(last, slot).map_err(|error| StoreError::from_slot(last, "rename", error))?;
+        self.take_number(last, slot, &key);
+        Ok(Some(key))
+    }
+
+    fn sync_key(&mut self, slot: Slot) -> Result<(), StoreError> {
+        let file = FileId::new(slot, FileKind::Key);
+        self.storage.sync(file).map_err(|error| StoreError::from_file(file, "sync", error))
+    }
+
+    /// A feed's folder has another number on the disk: it has it in the journal and in memory too. Nothing changes where it had before.
+    fn take_number(&mut self, from: Slot, to: Slot, key: &FeedKey) {
+        self.journal.renumber(from, to, key);
+        self.catalog.release(from);
+        self.catalog.occupy(to);
+        let Some(id) = self.catalog.at(from) else { return };
+        self.catalog.renumber(id, from, to);
+        let feed = &mut self.feeds[id.0 as usize].feed;
+        feed.move_to(to);
+        // A name that was the number is told once it has changed.
+        if feed.local_name() != Some(&*from.to_string()) {
+            let name = super::feed_name(feed);
+            self.events.push_back(MultifeedEvent::Moved { id, name });
         }
-        self.journal.end_removal(&mut self.storage, moved)?;
-        Ok(moved.map(|(from, _)| Moved { from, name }))
     }
 
     /// After a crash: of folders that were made one after another the first may be gone, and the next not. JS would not find those behind it.
     pub(super) fn close_gaps(&mut self) -> Result<(), StoreError> {
-        if !self.journal.is_unclean() {
+        if !self.journal.is_unclean() || self.journal.removal().is_some() {
             return Ok(());
         }
         let slots = self.storage.list().map_err(|error| StoreError::from_store("list", error))?;
@@ -141,16 +178,26 @@ impl<S: Storage> Multifeed<S> {
         Ok(())
     }
 
-    /// A writer without a name is named by its folder's number: one that has another number now gets that. JS counts names, and two equal
-    /// ones would make it take a folder that is taken.
-    fn rename_unnamed(&mut self, slot: Slot, from: Slot) -> Result<Option<String>, StoreError> {
-        if Feed::name_in(&mut self.storage, slot)?.is_none_or(|name| name != from.to_string()) {
-            return Ok(None);
+    /// A writer without a name is named by its folder's number: one that took another number is named by that now. JS counts names, and two
+    /// equal ones would make it take a folder that is taken.
+    fn rename_unnamed(&mut self, key: &FeedKey) -> Result<(), StoreError> {
+        let Some(removal) = self.journal.removal() else { return Ok(()) };
+        let (Some(from), slot) = (removal.last_with(key), removal.slot) else { return Ok(()) };
+        let Some(mut name) = Feed::name_in(&mut self.storage, slot)? else { return Ok(()) };
+        if name == from.to_string() {
+            name = slot.to_string();
+            let file = FileId::new(slot, FileKind::LocalName);
+            self.storage.replace(file, name.as_bytes()).map_err(|error| StoreError::from_file(file, "write", error))?;
         }
-        let file = FileId::new(slot, FileKind::LocalName);
-        let name = slot.to_string();
-        self.storage.replace(file, name.as_bytes()).map_err(|error| StoreError::from_file(file, "write", error))?;
-        Ok(Some(name))
+        let Some(id) = self.catalog.at(slot) else { return Ok(()) };
+        let feed = &mut self.feeds[id.0 as usize].feed;
+        let before = feed.local_name().map(str::to_owned);
+        if let Some(before) = before.filter(|before| *before != name) {
+            feed.set_local_name(name.clone());
+            self.catalog.rename_writer(id, &before, &name);
+            self.events.push_back(MultifeedEvent::Moved { id, name });
+        }
+        Ok(())
     }
 
     /// The last folder that JS would take for a feed's, and the key in it.
@@ -259,12 +306,4 @@ impl<S: Storage> Multifeed<S> {
         }
         self.events.push_back(MultifeedEvent::Removed { id, key, name });
     }
-}
-
-/// A folder that took the number of one that was removed.
-#[derive(Debug)]
-pub(super) struct Moved {
-    pub(super) from: Slot,
-    /// The name of a writer's that it has now, where that changed.
-    name: Option<String>,
 }

@@ -250,16 +250,13 @@ impl Storage for FileStorage {
         let folder = self.folder(file);
         let path = self.path_of(file);
         self.check_change(|| path.clone())?;
-        let temporary = folder.join(format!("{}.tmp", file.kind.name()));
+        let temporary = folder.join(temporary_name(file.kind));
         self.pool.forget(file);
         self.forget_entry(file);
         let replaced = (|| {
             pool::make_folder(&folder)?;
             // Not reused: an old one may be readable by others.
-            match fs::remove_file(&temporary) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
+            remove_file(&temporary)?;
             let mut new = pool::options().write(true).create_new(true).open(&temporary)?;
             new.write_all(data)?;
             new.sync_all()?;
@@ -292,10 +289,9 @@ impl Storage for FileStorage {
         self.forget_folder(slot);
         // The key last: until then JS finds a feed there, and all that follow it.
         for kind in FileKind::ALL.into_iter().rev() {
-            let path = self.path_of(FileId::new(slot, kind));
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(FileError::wrap(&path, error)),
-                _ => {}
+            // What a replacement left that was cut short goes with its file.
+            for path in [folder.join(temporary_name(kind)), folder.join(kind.name())] {
+                remove_file(&path).map_err(|error| FileError::wrap(&path, error))?;
             }
         }
         // Somebody else's file in it keeps the folder.
@@ -314,12 +310,11 @@ impl Storage for FileStorage {
         self.forget_folder(to);
         let renamed = (|| {
             if new.exists() {
-                // Somebody else's files: they are put aside.
-                let aside = self.root.join(format!("{to}.left"));
-                if aside.exists() {
-                    return Err(io::ErrorKind::AlreadyExists.into());
-                }
-                fs::rename(&new, aside)?;
+                // Somebody else's files: they are put aside, beside those that were before.
+                let name = |number: u32| if number == 1 { format!("{to}.left") } else { format!("{to}.left.{number}") };
+                let mut asides = (1..=u32::MAX).map(|number| self.root.join(name(number)));
+                let aside = asides.find(|aside| fs::symlink_metadata(aside).is_err());
+                fs::rename(&new, aside.ok_or(io::ErrorKind::AlreadyExists)?)?;
             }
             fs::rename(&old, &new)?;
             sync_folder(&self.root)
@@ -346,6 +341,19 @@ fn path_of(root: &Path, file: FileId) -> PathBuf {
     let mut path = root.join(file.slot.to_string());
     path.push(file.kind.name());
     path
+}
+
+/// What a file is named while it is not whole.
+fn temporary_name(kind: FileKind) -> String {
+    format!("{}.tmp", kind.name())
+}
+
+/// Removes a file, where it is there.
+fn remove_file(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// `0`, `1`, … but not `01` or `+1`: those are somebody else's.
@@ -507,6 +515,16 @@ mod tests {
     }
 
     #[test]
+    fn what_a_cut_replacement_left_goes_with_its_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = FileStorage::open(folder.path()).unwrap();
+        store.replace(id(0, FileKind::SecretKey), b"k").unwrap();
+        fs::write(folder.path().join("0/secret_key.tmp"), b"half a key").unwrap();
+        store.remove(Slot(0)).unwrap();
+        assert!(!folder.path().join("0").exists());
+    }
+
+    #[test]
     fn a_folder_takes_the_number_of_one_that_was_removed() {
         let folder = tempfile::tempdir().unwrap();
         let mut store = FileStorage::open(folder.path()).unwrap();
@@ -522,6 +540,13 @@ mod tests {
         let mut byte = [9];
         assert_eq!(store.read_at(id(2, FileKind::Bitfield), 0, &mut byte).unwrap(), 0);
         assert_eq!((store.read_at(id(1, FileKind::Bitfield), 0, &mut byte).unwrap(), byte), (1, [2]));
+        // And once more, beside those.
+        store.write_at(id(2, FileKind::Bitfield), 0, &[3]).unwrap();
+        fs::write(folder.path().join("1/notes"), b"more").unwrap();
+        store.remove(Slot(1)).unwrap();
+        store.rename(Slot(2), Slot(1)).unwrap();
+        assert_eq!(fs::read(folder.path().join("1.left/notes")).unwrap(), b"mine");
+        assert_eq!(fs::read(folder.path().join("1.left.2/notes")).unwrap(), b"more");
         // What is written there is synced there.
         store.write_at(id(1, FileKind::Bitfield), 0, b"x").unwrap();
         store.sync(id(1, FileKind::Bitfield)).unwrap();
