@@ -419,12 +419,13 @@ mod tests {
         }
     }
 
+    fn global(args: &[&str]) -> Global {
+        Args::try_parse_from(["multifeed", "feeds"].iter().chain(args)).expect("these arguments are right").global
+    }
+
     #[test]
     fn the_root_key_comes_from_the_option_before_the_variable() {
         let (one, two) = ("11".repeat(32), "22".repeat(32));
-        let global = |args: &[&str]| {
-            Args::try_parse_from(["multifeed", "feeds"].iter().chain(args)).expect("these arguments are right").global
-        };
         let key = |text: &str| text.parse::<FeedKey>().expect("64 hex digits");
 
         assert_eq!(global(&[]).root_key(None).unwrap(), None);
@@ -443,7 +444,6 @@ mod tests {
     fn a_wrong_root_key_names_its_source_and_not_itself() {
         let mut text = "11".repeat(32);
         text.replace_range(9..10, "x");
-        let global = |args: &[&str]| Args::try_parse_from(["multifeed", "feeds"].iter().chain(args)).unwrap().global;
 
         let error = global(&["--key", &text]).root_key(None).unwrap_err();
         assert_eq!(error.code(), code::KEY);

@@ -3,13 +3,12 @@
 
 mod common;
 
-use common::{finish, held, js, run};
+use common::{finish, held, js, run, socket};
 use multifeed_testkit::js::JsPeer;
 use multifeed_tokio::{
-    FeedKey, Json, ManifestFields, Multifeed, Options, PeerLimits, Policy, Remote, Replicate, Role, Sync, SyncEvent,
+    FeedKey, Json, ManifestFields, Multifeed, Options, PeerLimits, Policy, Remote, Replicate, Role, SyncEvent,
 };
 use serde_json::json;
-use tokio::net::{TcpListener, TcpStream};
 
 /// Offers the writers of some names, and takes of a remote's feeds those of a kind.
 #[derive(Debug, Clone, Default)]
@@ -43,23 +42,6 @@ impl Policy for Rules {
     fn limits(&self, _: &Remote) -> Option<PeerLimits> {
         Some(self.limits)
     }
-}
-
-/// A session with a JS peer, in which ours has this role.
-async fn meet(multi: &Multifeed, peer: &mut JsPeer, role: Role, options: Replicate) -> Sync {
-    let stream = match role {
-        Role::Initiator => {
-            let reply = js(|| peer.call(json!({"cmd": "listen", "address": "127.0.0.1:0"})));
-            TcpStream::connect(reply["address"].as_str().unwrap()).await.unwrap()
-        }
-        Role::Responder => {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let address = listener.local_addr().unwrap();
-            js(|| peer.connect(address));
-            listener.accept().await.unwrap().0
-        }
-    };
-    multi.replicate(stream, role, options)
 }
 
 async fn with_policy(rules: Rules) -> Multifeed {
@@ -96,7 +78,8 @@ fn js_gets_what_it_is_offered_and_gives_what_is_wanted() {
                 let hidden = multi.writer("hidden").await.unwrap();
                 hidden.append("secret").await.unwrap();
 
-                let sync = meet(&multi, &mut peer, role, Replicate { live, ..Replicate::default() }).await;
+                let sync =
+                    multi.replicate(socket(&mut peer, role).await, role, Replicate { live, ..Replicate::default() });
                 if live {
                     held(&multi, &keys[0], 4).await;
                     held(&multi, &keys[2], 4).await;
@@ -136,7 +119,7 @@ fn js_brings_as_much_as_it_may() {
                 }
                 let multi = with_policy(Rules { limits, ..Rules::default() }).await;
                 multi.writer("ours").await.unwrap().append_batch(["a", "b", "c"]).await.unwrap();
-                let events = finish(meet(&multi, &mut peer, role, Replicate::default()).await).await;
+                let events = finish(multi.replicate(socket(&mut peer, role).await, role, Replicate::default())).await;
                 let reached: Vec<_> =
                     events.iter().filter(|event| matches!(event, SyncEvent::LimitReached(_))).collect();
                 assert_eq!(reached.len(), 1, "{reached:?}");

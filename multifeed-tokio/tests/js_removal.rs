@@ -6,9 +6,9 @@ mod common;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use common::{facts, js, js_facts, run, sync_js};
+use common::{facts, held, join_js, js, js_facts, memory, run, sync, sync_js};
 use multifeed_testkit::js::{self as testkit, JsFeed, JsPeer};
-use multifeed_tokio::{Feed, Multifeed, Options, Replicate, Role};
+use multifeed_tokio::{Feed, Multifeed, Options, Replicate};
 use serde_json::json;
 
 async fn open(path: &Path) -> Multifeed {
@@ -19,17 +19,12 @@ async fn open(path: &Path) -> Multifeed {
 
 /// Writers of a store in memory, which a folder's store gets as a remote's feeds.
 async fn bring(multi: &Multifeed, writers: &[&str]) {
-    let other = Multifeed::in_memory(Options::default()).await.unwrap();
+    let other = memory().await;
     for name in writers {
         let feed = other.writer(*name).await.unwrap();
         feed.append_batch(["one", "two", "three"]).await.unwrap();
     }
-    let (left, right) = tokio::io::duplex(64 * 1024);
-    let ours = multi.replicate(left, Role::Initiator, Replicate::default());
-    let theirs = other.replicate(right, Role::Responder, Replicate::default());
-    let (ours, theirs) = tokio::join!(ours.finish(), theirs.finish());
-    ours.unwrap();
-    theirs.unwrap();
+    sync(multi, &other).await;
 }
 
 async fn remove(feed: &Feed) {
@@ -86,7 +81,7 @@ fn js_opens_what_is_left_and_goes_on() {
             }
             js(|| peer.append("of js", 3, 30, 6));
             js(|| peer.call(json!({"cmd": "writer"})));
-            let other = Multifeed::in_memory(Options::default()).await.unwrap();
+            let other = memory().await;
             other.writer("other").await.unwrap().append("d").await.unwrap();
             sync_js(&other, &mut peer, address).await;
             let theirs = js(|| peer.feeds());
@@ -122,8 +117,7 @@ fn what_js_offers_of_a_blocked_feed_is_not_taken() {
         multi.block(junk.parse().unwrap()).await.unwrap();
         multi.block(secret.key()).await.unwrap();
         for _ in 0..2 {
-            let stream = tokio::net::TcpStream::connect(address).await.unwrap();
-            multi.replicate(stream, Role::Initiator, Replicate::default()).finish().await.unwrap();
+            join_js(&multi, address, Replicate::default()).await.finish().await.unwrap();
             assert_eq!(js(|| peer.event("ended"))["clean"], true, "{}", peer.history());
             assert_eq!((multi.feeds().len(), multi.feed(&good).unwrap().downloaded()), (2, 4));
             assert_eq!(js(|| peer.feeds()).len(), 2);
@@ -145,16 +139,15 @@ fn a_feed_is_removed_while_js_syncs_it() {
     run(async {
         let (mut peer, address) = js(|| JsPeer::listen(&["--live"]));
         let (first, second) = (js(|| peer.append("first", 4, 20, 1)), js(|| peer.append("second", 4, 20, 2)));
-        let multi = Multifeed::in_memory(Options::default()).await.unwrap();
+        let multi = memory().await;
         let mine = multi.writer("mine").await.unwrap();
         mine.append("a").await.unwrap();
-        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
-        let sync = multi.replicate(stream, Role::Initiator, Replicate::live());
-        common::held(&multi, &first, 4).await.remove().await.unwrap();
-        common::held(&multi, &second, 4).await;
+        let sync = join_js(&multi, address, Replicate::live()).await;
+        held(&multi, &first, 4).await.remove().await.unwrap();
+        held(&multi, &second, 4).await;
         js(|| peer.append("first", 2, 20, 1));
         js(|| peer.append("second", 2, 20, 2));
-        common::held(&multi, &second, 6).await;
+        held(&multi, &second, 6).await;
         mine.append("b").await.unwrap();
         js(|| peer.wait(3, 14, testkit::TIMEOUT));
         assert_eq!(multi.feed(&first), None);

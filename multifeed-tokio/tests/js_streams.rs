@@ -5,27 +5,10 @@ mod common;
 
 use std::time::Duration;
 
-use common::{held, js, run};
+use common::{held, js, run, socket};
 use multifeed_testkit::js::{JsPeer, TIMEOUT};
 use multifeed_tokio::{FeedKey, Json, Multifeed, Options, Replicate, Role, StreamOptions, open_stream};
 use serde_json::json;
-use tokio::net::{TcpListener, TcpStream};
-
-/// A JS peer and a socket to it; ours has this role.
-async fn join(peer: &mut JsPeer, role: Role) -> TcpStream {
-    match role {
-        Role::Initiator => {
-            let reply = js(|| peer.call(json!({"cmd": "listen", "address": "127.0.0.1:0"})));
-            TcpStream::connect(reply["address"].as_str().unwrap()).await.unwrap()
-        }
-        Role::Responder => {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let address = listener.local_addr().unwrap();
-            js(|| peer.connect(address));
-            listener.accept().await.unwrap().0
-        }
-    }
-}
 
 /// Cabal's extension on the stream, and one on a feed's channel, with stores behind them, while feeds are synced.
 #[test]
@@ -38,7 +21,7 @@ fn extensions_with_js() {
             let multi = Multifeed::in_memory(Options::default()).await.unwrap();
             let ours = multi.writer("ours").await.unwrap();
             ours.append("a block").await.unwrap();
-            let sync = multi.replicate(join(&mut peer, role).await, role, Replicate::live());
+            let sync = multi.replicate(socket(&mut peer, role).await, role, Replicate::live());
             let mut peer_id = sync.register_extension("peer-id").unwrap();
             let unheard = sync.register_extension("unheard").unwrap();
             peer_id.send_json(&Json::new(r#"{"id":"ours"}"#).unwrap()).await.unwrap();
@@ -91,7 +74,7 @@ fn several_multifeeds_with_corestore_multifeed() {
             }
             let mut options = StreamOptions::default();
             options.session.handshake_timeout = Some(Duration::from_secs(5));
-            let stream = open_stream(join(&mut peer, role).await, role, options);
+            let stream = open_stream(socket(&mut peer, role).await, role, options);
             let lone = Multifeed::in_memory(Options::new(FeedKey::new([9; 32]))).await.unwrap();
             let mut ours = Vec::new();
             for at in [2, 0, 1] {
@@ -144,7 +127,7 @@ fn one_feed_alone_with_hypercore() {
                 let multi = Multifeed::in_memory(Options::default()).await.unwrap();
                 let ours = multi.writer("ours").await.unwrap();
                 ours.append_batch(["a", "b", "c"]).await.unwrap();
-                let stream = open_stream(join(&mut peer, role).await, role, StreamOptions::default());
+                let stream = open_stream(socket(&mut peer, role).await, role, StreamOptions::default());
                 let sync = multi.replicate_feed(&stream, theirs.parse().unwrap(), options.clone());
                 held(&multi, &theirs, 20).await;
                 assert_eq!(multi.feeds().len(), 2);
@@ -160,7 +143,7 @@ fn one_feed_alone_with_hypercore() {
                 // Ours goes there, which knows its key alone.
                 let mut peer = js(|| JsPeer::spawn(live));
                 js(|| peer.call(json!({"cmd": "alone", "key": ours.key().to_string()})));
-                let stream = open_stream(join(&mut peer, role).await, role, StreamOptions::default());
+                let stream = open_stream(socket(&mut peer, role).await, role, StreamOptions::default());
                 let sync = multi.replicate_feed(&stream, ours.key(), options.clone());
                 js(|| peer.wait(1, 3, TIMEOUT));
                 if options.live {

@@ -2,7 +2,7 @@
 
 use multifeed_driver::{DiscoveryKey, Error, Json, KeyPair, Multifeed, Options, Replicate, SyncEvent};
 
-use super::{Adapter, assert_same, connect, connect_with, ends, fill, filled, held, memory, sync};
+use super::{Adapter, assert_same, connect, connect_with, ends, fill, filled, hang_up, held, memory, sync};
 use crate::blocks::block;
 
 /// Nothing to sync is no reason to hang.
@@ -202,10 +202,7 @@ pub async fn equal_ones_say_next_to_nothing<A: Adapter>() {
     let (left, right) = connect::<A>(&a, &b, &Replicate::live());
     fill(&feed, 100, 4, 10).await;
     held(&a, feed.key(), 7).await;
-    left.close();
-    let (left, right) = ends(left, right).await;
-    left.unwrap();
-    right.unwrap();
+    hang_up(left, right).await;
     assert_same(&feed, &a).await;
 }
 

@@ -4,7 +4,7 @@ use multifeed_driver::{
     Error, ExtensionError, Json, Options, Replicate, Role, StaticKeyPair, StreamOptions, SyncEvent,
 };
 
-use super::{Adapter, assert_same, connect, ends, filled, held, memory, memory_with, pair};
+use super::{Adapter, assert_same, connect, ends, filled, hang_up, held, memory, memory_with, pair};
 
 /// Both ways, in order, while feeds are synced; on a stream of one's own and on a shared one.
 pub async fn extensions_on_a_stream<A: Adapter>() {
@@ -119,10 +119,7 @@ pub async fn extensions_fail_by_typed_errors<A: Adapter>() {
     drop((on_stream, on_feed));
     drop(left.register_extension("x").unwrap());
     drop(feed.register_extension("x").await.unwrap());
-    left.close();
-    let (left, right) = ends(left, right).await;
-    left.unwrap();
-    right.unwrap();
+    hang_up(left, right).await;
 }
 
 /// Who does not take what comes loses what has no room, and is told how much; nothing else waits for that.
@@ -163,10 +160,7 @@ pub async fn messages_that_nobody_takes<A: Adapter>() {
         assert_eq!(untaken.next().await.unwrap().body[..], [n; 100]);
     }
     assert_eq!(untaken.lost(), 24);
-    left.close();
-    let (left, right) = ends(left, right).await;
-    left.unwrap();
-    right.unwrap();
+    hang_up(left, right).await;
 }
 
 /// A session on a stream of its own can judge its remote too.

@@ -145,6 +145,14 @@ pub(crate) async fn ends(a: Sync, b: Sync) -> (Result<Totals, SyncError>, Result
     futures_lite::future::zip(a.finish(), b.finish()).await
 }
 
+/// Ends a session from one side, and waits for both, which have to end well.
+pub(crate) async fn hang_up(by: Sync, other: Sync) {
+    by.close();
+    let (by, other) = ends(by, other).await;
+    by.unwrap();
+    other.unwrap();
+}
+
 /// Checks that a multifeed holds all blocks of a feed, byte for byte.
 pub(crate) async fn assert_same(feed: &Feed, there: &Multifeed) {
     let copy = there.feed(feed.key()).expect("the feed is there");

@@ -2,7 +2,7 @@
 
 use multifeed_driver::{Error, Multifeed, MultifeedEvent, Options, Replicate, StoreError, Wait, generate_key_pair};
 
-use super::{Adapter, assert_same, connect, ends, fill, filled, held, memory, sync};
+use super::{Adapter, assert_same, connect, fill, filled, hang_up, held, memory, sync};
 
 fn is_removed<T>(result: Result<T, Error>) -> bool {
     result.is_err_and(|error| error.code() == "ERR_REMOVED")
@@ -45,10 +45,7 @@ pub async fn a_removed_feed_is_gone_until_somebody_brings_it<A: Adapter>() {
     fill(&first, 1, 5, 100).await;
     held(&b, second.key(), 25).await;
     assert_eq!((other.len(), b.feed(first.key())), (25, None));
-    left.close();
-    let (left, right) = ends(left, right).await;
-    left.unwrap();
-    right.unwrap();
+    hang_up(left, right).await;
 
     sync::<A>(&a, &b).await;
     assert_same(&first, &b).await;
@@ -139,10 +136,7 @@ pub async fn blocked_feeds_are_not_synced<A: Adapter>() {
     }
     held(&a, secret.key(), 5).await;
     held(&b, good.key(), 6).await;
-    left.close();
-    let (left, right) = ends(left, right).await;
-    left.unwrap();
-    right.unwrap();
+    hang_up(left, right).await;
     sync::<A>(&a, &b).await;
     assert_same(&junk, &b).await;
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use multifeed_testkit::blocks::FeedDigest;
 use multifeed_testkit::js::{JsFeed, JsPeer};
 use multifeed_tokio::{Feed, Multifeed, Options, Replicate, Role, Sync, SyncEvent};
-use tokio::net::TcpStream;
+use serde_json::json;
+use tokio::net::{TcpListener, TcpStream};
 
 /// Far off: only a hang comes near it.
 const HANG: Duration = Duration::from_secs(120);
@@ -45,6 +46,22 @@ pub async fn join_js(multi: &Multifeed, address: SocketAddr, options: Replicate)
     let stream = TcpStream::connect(address).await.unwrap();
     stream.set_nodelay(true).unwrap();
     multi.replicate(stream, Role::Initiator, options)
+}
+
+/// A socket to a JS peer, which listens where ours is the initiator, and else connects.
+pub async fn socket(peer: &mut JsPeer, role: Role) -> TcpStream {
+    match role {
+        Role::Initiator => {
+            let reply = js(|| peer.call(json!({"cmd": "listen", "address": "127.0.0.1:0"})));
+            TcpStream::connect(reply["address"].as_str().unwrap()).await.unwrap()
+        }
+        Role::Responder => {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            js(|| peer.connect(address));
+            listener.accept().await.unwrap().0
+        }
+    }
 }
 
 /// All events of a session, which has to end well.
