@@ -1,6 +1,7 @@
 //! What the remote of one session offered and nobody here holds: keys, until something of them is proven.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use multifeed_proto::{FeedKey, Message, Token};
 
@@ -29,6 +30,8 @@ pub(crate) struct Offers {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Quiet {
     pub(crate) token: Token,
+    /// When it was opened here.
+    pub(crate) since: Duration,
     /// Both sides opened it.
     pub(crate) opened: bool,
     /// What the remote wants to hear of it: the start and length of a Want.
@@ -94,6 +97,24 @@ impl Offers {
     pub(crate) fn hush(&mut self, key: FeedKey, quiet: Quiet) {
         self.unopened += usize::from(!quiet.opened);
         self.quiet.insert(key, quiet);
+    }
+
+    /// Whether a quiet channel is not opened by the remote yet.
+    pub(crate) fn is_unopened(&self, key: &FeedKey) -> bool {
+        self.quiet.get(key).is_some_and(|quiet| !quiet.opened)
+    }
+
+    /// Quiet channels that the remote has not opened, since they were opened here at that time or before.
+    pub(crate) fn unopened_since(&self, time: Duration) -> Vec<FeedKey> {
+        if self.unopened == 0 {
+            return Vec::new();
+        }
+        self.quiet.iter().filter(|(_, quiet)| !quiet.opened && quiet.since <= time).map(|(&key, _)| key).collect()
+    }
+
+    /// A feed's turn is not to come.
+    pub(crate) fn pass_over(&mut self, key: &FeedKey) {
+        self.waiting.remove(key);
     }
 
     /// Channels that are quiet.

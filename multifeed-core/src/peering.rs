@@ -1,6 +1,6 @@
 //! One connection: the feeds that both sides agreed on, each with its machine, and what is sent in which order.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -49,8 +49,8 @@ pub(crate) struct Peering {
     pub(crate) told_sated: bool,
     /// And as many feeds.
     pub(crate) told_full: bool,
-    /// Feeds that were left out of the list that the remote told them in last.
-    pub(crate) declined: SparseBits,
+    /// Feeds that were left out of the list that the remote told them in last: at the most as many as it may offer, all lists together.
+    pub(crate) declined: BTreeSet<FeedKey>,
     pub(crate) totals: SyncTotals,
     /// When the remote answered, of whatever feed.
     pub(crate) answers: Answers,
@@ -130,7 +130,7 @@ impl Peering {
             feeds_brought: 0,
             told_sated: false,
             told_full: false,
-            declined: SparseBits::default(),
+            declined: BTreeSet::new(),
             totals: SyncTotals::default(),
             answers: Answers::default(),
             events: VecDeque::new(),
@@ -313,11 +313,6 @@ impl Peering {
         Some(token)
     }
 
-    /// Has a command done before anything of the feeds.
-    pub(crate) fn command_now(&mut self, command: Command) {
-        self.commands.push_back(command);
-    }
-
     /// Whether the remote brought as many bytes as it may.
     pub(crate) fn is_sated(&self) -> bool {
         self.totals.bytes_received >= self.limits.bytes
@@ -328,19 +323,37 @@ impl Peering {
         self.feeds_brought >= self.limits.feeds
     }
 
-    /// An offer is of no use any more: its channel closes, where it has one that is quiet.
-    pub(crate) fn leave(&mut self, key: &FeedKey) {
-        if let Some(token) = self.forget(key) {
-            self.extend(Command::Close { token });
+    /// A feed that both sides agreed on is not to be (any more): its channel closes as soon as the remote has opened it. Before that it could
+    /// not tell that it is closed; so where there is none, it is opened for it, and is quiet until then.
+    pub(crate) fn refuse(&mut self, key: FeedKey, now: Duration) {
+        if self.offers.is_unopened(&key) {
+            return self.offers.pass_over(&key);
         }
-    }
-
-    /// The remote opens a channel that is not wanted (any more): it is opened too, and closed.
-    pub(crate) fn turn_away(&mut self, key: FeedKey) {
+        if let Some(token) = self.forget(&key) {
+            return self.extend(Command::Close { token });
+        }
+        if !self.is_running() {
+            return;
+        }
         let token = Token::new(self.root, self.next_token);
         self.next_token = self.next_token.wrapping_add(1);
-        self.extend(Command::Open { token, key });
-        self.extend(Command::Close { token });
+        let quiet =
+            Quiet { token, since: now, opened: false, wants: None, remote_transfers: (true, true), downloading: false };
+        self.commands.push_back(Command::Open { token, key });
+        self.channels.insert(token, Channel::Offer(key));
+        self.offers.hush(key, quiet);
+    }
+
+    /// In a session that is to end, channels that the remote left unopened since then are closed.
+    pub(crate) fn close_unopened(&mut self, since: Duration) {
+        if self.is_live() {
+            return;
+        }
+        for key in self.offers.unopened_since(since) {
+            if let Some(token) = self.forget(&key) {
+                self.extend(Command::Close { token });
+            }
+        }
     }
 
     /// Has a command of the application's extensions done.

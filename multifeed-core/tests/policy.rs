@@ -321,6 +321,43 @@ fn a_writer_can_be_made_of_a_key_that_was_offered() {
 }
 
 #[test]
+fn a_feed_that_is_added_while_it_is_asked_for_stays_one_feed() {
+    for others in [false, true] {
+        let mut stores = [store(), store(), store()];
+        let id = writer(&mut stores[0], 1, 5);
+        let mut links = vec![Link::plain(&mut stores, [0, 1], Replicate::live())];
+        if others {
+            // It waits, or is asked for, on a second session as well.
+            writer(&mut stores[2], 1, 2);
+            links.push(Link::plain(&mut stores, [2, 1], Replicate::live()));
+        }
+        let told = |link: &Link| link.events[1].iter().any(|event| matches!(event, PeerEvent::RemoteFeeds { .. }));
+        while !links.iter().all(told) {
+            links.iter_mut().filter(|link| !told(link)).for_each(|link| _ = link.turn(&mut stores, Duration::ZERO));
+        }
+        assert_eq!(held(&stores[1]), []);
+        let added = stores[1].add(key_of(1)).unwrap();
+        run(&mut stores, &mut links, Duration::ZERO);
+        assert_eq!(held(&stores[1]), [(key_of(1), 5)]);
+        for seconds in 1..=30 {
+            let now = Duration::from_secs(seconds);
+            for store in &mut stores {
+                store.poll_timeout();
+                store.handle_timeout(now);
+            }
+            run(&mut stores, &mut links, now);
+        }
+        append(&mut stores[0], id, 1);
+        stores[0].commit(Duration::from_secs(30));
+        run(&mut stores, &mut links, Duration::from_secs(30));
+        assert_eq!((held(&stores[1]), folders(&stores[1])), (vec![(key_of(1), 6)], 1));
+        assert_eq!(stores[1].find(&key_of(1)), Some(added));
+        let feeds = |event| matches!(event, MultifeedEvent::Feed { .. });
+        assert_eq!(std::iter::from_fn(|| stores[1].poll_event()).filter(|event| feeds(event.clone())).count(), 1);
+    }
+}
+
+#[test]
 fn a_sparse_session_brings_a_feed_with_its_length() {
     let mut stores = [store(), store()];
     writer(&mut stores[0], 1, 9);

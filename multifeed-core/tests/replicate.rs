@@ -446,9 +446,28 @@ fn remotes_cannot_keep_the_owner_from_writing() {
         let id = writer(&mut stores[0], &format!("w{seed}"), seed);
         stores[0].append(id, &blocks(0, 1, 10)).unwrap();
     }
-    let link = sync(&mut stores, Replicate::default());
-    assert_eq!(link.error(1).code(), "ERR_LIMIT");
-    assert_eq!(stores[1].feeds().count(), 3);
+    for live in [false, true] {
+        let mut links = [Link::plain(&mut stores, [0, 1], Replicate { live, ..Replicate::default() })];
+        run(&mut stores, &mut links, Duration::ZERO);
+        assert_eq!(stores[1].feeds().count(), 3);
+        let reached =
+            |event: &&PeerEvent| matches!(event, PeerEvent::LimitReached(error) if error.code() == "ERR_LIMIT");
+        assert_eq!(links[0].events[1].iter().filter(reached).count(), 1);
+        // The feeds that are here go on.
+        let ids: Vec<FeedId> = stores[0].feeds().collect();
+        for &id in &ids {
+            let len = stores[0].info(id).len;
+            stores[0].append(id, &blocks(len, 1, 10)).unwrap();
+        }
+        stores[0].commit(Duration::ZERO);
+        run(&mut stores, &mut links, Duration::ZERO);
+        if !live {
+            assert!((0..2).all(|side| links[0].totals(side).holes.is_empty()));
+            links = [sync(&mut stores, Replicate::default())];
+        }
+        let len = stores[0].info(ids[0]).len;
+        assert!(stores[1].feeds().all(|id| stores[1].info(id).downloaded == len), "{:?}", links[0].events[1]);
+    }
     writer(&mut stores[1], "own", 99);
 }
 

@@ -4,14 +4,16 @@
 mod link;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use link::{Link, Store, run};
 use multifeed_core::{
-    FeedId, KeyPair, MemoryStorage, Multifeed, Options, PeerEvent, PeerLimits, Policy, Remote, Replicate,
+    FeedId, KeyPair, MemoryStorage, Multifeed, Options, PeerEvent, PeerLimits, Policy, Remote, Replicate, Want,
+    WantOptions,
 };
-use multifeed_proto::{Command, Config, Event, Fault, FeedKey, Json, ManifestFields, Origin, Root};
+use multifeed_proto::{Config, Fault, FeedKey, Json, ManifestFields};
 
 const START: Duration = Duration::ZERO;
 
@@ -266,17 +268,111 @@ fn only_down_and_only_up() {
     }
 }
 
+/// Offers what is asked about first, and nothing after that.
+#[derive(Debug, Default)]
+struct Fickle(AtomicU32);
+
+impl Policy for Fickle {
+    fn offers(&self, _: &FeedKey, _: Option<&str>, _: &Remote) -> bool {
+        self.0.fetch_add(1, Ordering::Relaxed) == 0
+    }
+
+    fn wants(&self, _: &FeedKey, _: &Remote) -> bool {
+        false
+    }
+}
+
 #[test]
-fn a_feed_that_is_refused_when_it_is_to_be_opened_is_not_opened() {
-    // As where the policy changes its mind between an offer and its answer.
-    let mut store = store_with(Rules { hidden: vec![key(1)], unwanted: vec![key(1)], ..Rules::default() });
-    writer(&mut store, 1, 5);
-    let mut stores = [store, link::store()];
-    let mut links = [Link::plain(&mut stores, [0, 1], Replicate::live())];
+fn a_feed_that_is_refused_when_it_is_to_be_opened_is_closed_at_the_remote_too() {
+    // The policy changes its mind between an offer and its answer.
+    let mut stores = [link::store(), link::store()];
+    writer(&mut stores[0], 1, 5);
+    let options = Replicate { reconcile: Some(false), ..Replicate::default() };
+    let options = [options.clone().with_policy(Fickle::default()), options];
+    let mut links = [Link::new(&mut stores, [0, 1], options, [Config::default(), Config::default()])];
     run(&mut stores, &mut links, START);
-    let peer = links[0].ends[0].1.peer();
-    stores[0].grant(peer, usize::MAX);
-    stores[0].handle(peer, Event::Replicate { root: Root::FIRST, keys: vec![key(1)], origin: Origin::Local }, START);
-    let commands: Vec<Command> = std::iter::from_fn(|| stores[0].poll_command(peer)).collect();
-    assert_eq!(commands, [Command::RefuseChannel { discovery_key: key(1).discovery_key() }]);
+    assert_eq!(held(&stores[1]), []);
+    assert!((0..2).all(|side| links[0].totals(side).holes.is_empty()));
+}
+
+#[test]
+fn a_feed_that_is_blocked_while_it_waits_for_its_turn_holds_nobody_up() {
+    let mut options = Options::default();
+    options.limits.feeds_asked = 1;
+    let mut stores = [link::store(), Multifeed::open(MemoryStorage::default(), options).unwrap()];
+    (1..=3).for_each(|seed| _ = writer(&mut stores[0], seed, 5));
+    let mut links = [Link::plain(&mut stores, [0, 1], Replicate { reconcile: Some(false), ..Replicate::default() })];
+    while !links[0].events[1].iter().any(|event| matches!(event, PeerEvent::RemoteFeeds { .. })) {
+        assert!(links[0].turn(&mut stores, START));
+    }
+    let last = (1..=3).map(key).max().unwrap();
+    assert!(stores[1].block(last).unwrap());
+    run(&mut stores, &mut links, START);
+    assert_eq!(held(&stores[1]).len(), 2);
+    assert!((0..2).all(|side| links[0].totals(side).holes.is_empty()));
+}
+
+#[test]
+fn what_is_not_chosen_of_a_remotes_list_is_not_fetched_from_it_when_others_bring_it() {
+    let mut stores = [link::store(), link::store(), link::store()];
+    writer(&mut stores[0], 1, 5);
+    writer(&mut stores[2], 1, 3);
+    let nothing = Rules { kind: Some("nothing"), ..Rules::default() };
+    let options = [Replicate::live(), Replicate::live().with_policy(nothing)];
+    let mut links = vec![Link::new(&mut stores, [0, 1], options, [Config::default(), Config::default()])];
+    run(&mut stores, &mut links, START);
+    assert_eq!(held(&stores[1]), []);
+    links.push(Link::plain(&mut stores, [2, 1], Replicate::live()));
+    run(&mut stores, &mut links, START);
+    assert_eq!(held(&stores[1]), [(key(1), 3)]);
+    // It is served there all the same.
+    let ours = writer(&mut stores[1], 9, 4);
+    stores[1].append(ours, &[Bytes::from_static(b"more")]).unwrap();
+    stores[1].commit(START);
+    run(&mut stores, &mut links, START);
+    assert!(held(&stores[0]).contains(&(key(9), 5)));
+}
+
+#[test]
+fn what_a_remote_brings_too_late_and_past_its_bound_is_fetched_from_others() {
+    let blocks = |store: &mut Store| {
+        let id = writer(store, 1, 0);
+        let blocks: Vec<Bytes> = (0..20).map(|block| Bytes::from(vec![block; 1000])).collect();
+        store.append(id, &blocks).unwrap();
+        store.commit(START);
+    };
+    let mut stores = [link::store(), link::store(), link::store()];
+    blocks(&mut stores[0]);
+    blocks(&mut stores[2]);
+    // The remote lacks a block of what is fetched from it, so that the channel stays open.
+    let sparse = Replicate { sparse: Some(true), ..Replicate::default() };
+    let id = stores[1].add(key(1)).unwrap();
+    stores[1].want(id, Want::Block(0), WantOptions::default()).unwrap();
+    let mut links = vec![Link::plain(&mut stores, [2, 1], sparse)];
+    run(&mut stores, &mut links, START);
+    assert_eq!(held(&stores[1]), [(key(1), 1)]);
+    let theirs = stores[0].find(&key(1)).unwrap();
+    stores[0].clear(theirs, 0..1).unwrap();
+    stores[0].set_transfer(theirs, Some(true), None);
+
+    let limits = Some(PeerLimits { bytes: 1, ..PeerLimits::default() });
+    let options = [Replicate::default(), Replicate::default().with_policy(Rules { limits, ..Rules::default() })];
+    links.push(Link::new(&mut stores, [0, 1], options, [Config::default(), Config::default()]));
+    links[1].chunk = 300;
+    while held(&stores[1]) != [(key(1), 2)] {
+        assert!(links[1].turn(&mut stores, START));
+    }
+    // What was asked for beside that is under way, and comes when nobody waits for it any more.
+    let mut later = START;
+    while later < Duration::from_secs(25) {
+        later = stores[1].poll_timeout().unwrap();
+        stores[1].handle_timeout(later);
+    }
+    run(&mut stores, &mut links, later);
+    assert_eq!(held(&stores[1]), [(key(1), 2)]);
+    assert!(held(&stores[0]).contains(&(key(1), 20)));
+    links.push(Link::plain(&mut stores, [2, 1], Replicate::default()));
+    run(&mut stores, &mut links, later);
+    assert_eq!(held(&stores[1]), [(key(1), 20)]);
+    assert!(links[2].totals(1).holes.is_empty());
 }

@@ -541,7 +541,7 @@ impl<S: Storage> Multifeed<S> {
             self.feeds[id.0 as usize].feed.serve(Some(0));
         }
         self.created(id, key, name);
-        self.adopt_offers(id, key);
+        self.adopt_offers(id, key, None);
         Ok(id)
     }
 

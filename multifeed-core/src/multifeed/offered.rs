@@ -39,11 +39,11 @@ impl<S: Storage> Multifeed<S> {
         for &key in &keys {
             match self.catalog.find(&key) {
                 // It was blocked since it was offered or requested.
-                _ if self.blocked.contains(&key) => self.turn_away(id, key),
+                _ if self.blocked.contains(&key) => self.refuse_feed(id, key),
                 Some(feed) => self.replicate_feed(id, feed),
                 // What they requested was here when it was offered to them.
-                None if origin == Origin::Local => self.turn_away(id, key),
-                None if self.may(id, &key, None).refuses() => self.refuse_feed(id, &key),
+                None if origin == Origin::Local => self.refuse_feed(id, key),
+                None if !self.may(id, &key, None).want => self.refuse_feed(id, key),
                 None => {
                     let asked = self.catalog.offered(&key);
                     if let Some(peering) = self.peerings.get_mut(&id).filter(|peering| peering.is_running())
@@ -81,7 +81,7 @@ impl<S: Storage> Multifeed<S> {
             return;
         }
         if self.may_feed(id, feed).refuses() {
-            return self.refuse_feed(id, &self.slot(feed).feed.key());
+            return self.refuse_feed(id, self.slot(feed).feed.key());
         }
         let (download, upload) = self.transfers(id, feed);
         let Some(peering) = self.peerings.get_mut(&id) else { return };
@@ -101,7 +101,12 @@ impl<S: Storage> Multifeed<S> {
             && let Some(key) = peering.offers.next(self.limits.feeds_asked)
         {
             let sparse = peering.is_sparse();
+            if let Some(feed) = self.catalog.find(&key) {
+                self.replicate_feed(id, feed);
+                continue;
+            }
             if !self.may(id, &key, self.catalog.offered(&key)).want {
+                self.refuse_feed(id, key);
                 continue;
             }
             let feed = match self.catalog.offered(&key) {
@@ -129,6 +134,7 @@ impl<S: Storage> Multifeed<S> {
             None => peering.offers.opened(key),
         }
         self.ask_for_offers(id);
+        self.settle(id);
     }
 
     /// What a channel is of, where it is open.
@@ -173,37 +179,38 @@ impl<S: Storage> Multifeed<S> {
         let slot = &mut self.feeds[id.0 as usize];
         slot.feed = feed;
         slot.wants = Default::default();
-        let subscribers = slot.subscribers.clone();
         let folder = self.slot(id).feed.slot();
         self.catalog.insert(id, key, folder, None);
         self.created(id, key, name.clone());
-        for peer in subscribers {
-            if let Some(peering) = self.peerings.get_mut(&peer) {
-                peering.offers.settle(id);
-                peering.known.insert(u64::from(id.0));
-            }
-        }
         if let Some(peering) = self.peerings.get_mut(&by) {
+            peering.offers.settle(id);
             peering.events.push_back(PeerEvent::Feed { key, name });
         }
         self.count_feed(by);
+        self.adopt_offers(id, key, Some(by));
+        self.ask_for_offers(by);
+        true
+    }
+
+    /// A feed that was only offered is here now, brought by a session or made here: those on which it is asked for go on with it as with any
+    /// other, and those on which it waits, or is quiet, get a machine for it.
+    pub(super) fn adopt_offers(&mut self, id: FeedId, key: FeedKey, by: Option<PeerId>) {
         for peer in self.slot(id).subscribers.clone() {
+            let Some(peering) = self.peerings.get_mut(&peer) else { continue };
+            peering.offers.settle(id);
+            peering.known.insert(u64::from(id.0));
             // It is served now, and fetched even from those that may bring no new one.
-            if peer != by && self.peerings.get(&peer).is_some_and(|peering| peering.is_full()) {
+            if by != Some(peer) && peering.is_full() {
                 self.with_peer(peer, id, |peer, work| {
                     peer.begin_again(work);
                     Ok(())
                 });
                 self.apply(peer, id);
             }
+            if by != Some(peer) {
+                self.ask_for_offers(peer);
+            }
         }
-        self.adopt_offers(id, key);
-        self.ask_for_offers(by);
-        true
-    }
-
-    /// Sessions on which a feed was only offered get a machine for it: it is here now.
-    pub(super) fn adopt_offers(&mut self, id: FeedId, key: FeedKey) {
         let waits = |(&peer, peering): (&PeerId, &crate::peering::Peering)| peering.offers.has(&key).then_some(peer);
         for peer in self.peerings.iter().filter_map(waits).collect::<Vec<_>>() {
             if let Some(peering) = self.peerings.get_mut(&peer) {
@@ -214,13 +221,26 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
-    /// An offered feed cannot have a folder: what came of it is dropped, and whoever is asked for it hears why.
+    /// An offered feed cannot have a folder: what came of it is dropped. Where the store has as many feeds as it may, nobody is asked for
+    /// new ones any more, and the sessions go on; else whoever is asked for it hears why it ends.
     fn drop_offered(&mut self, id: FeedId, error: &StoreError) {
         let slot = &mut self.feeds[id.0 as usize];
         slot.reserved.clear();
         slot.fresh.clear();
         for peer in slot.subscribers.clone() {
-            self.fault(peer, crate::peer::PeerFault::Store(error.clone()));
+            match error {
+                StoreError::TooManyFeeds { .. } => {
+                    self.with_peer(peer, id, |peer, work| {
+                        peer.begin_again(work);
+                        Ok(())
+                    });
+                    self.mind_limits(peer);
+                    self.stop_fetching(peer);
+                    self.settle(peer);
+                    self.wake(peer);
+                }
+                error => self.fault(peer, crate::peer::PeerFault::Store(error.clone())),
+            }
         }
     }
 

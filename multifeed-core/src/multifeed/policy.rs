@@ -1,6 +1,6 @@
 //! What may be done with which feed on which session: decided here, and nowhere else.
 
-use multifeed_proto::{Command, FeedKey, ManifestFields, SessionError};
+use multifeed_proto::{FeedKey, ManifestFields, SessionError};
 
 use super::{FeedId, Multifeed, PeerId};
 use crate::replicate::PeerEvent;
@@ -30,15 +30,17 @@ impl<S: Storage> Multifeed<S> {
     pub(super) fn may(&self, id: PeerId, key: &FeedKey, feed: Option<FeedId>) -> May {
         let Some(peering) = self.peerings.get(&id).filter(|_| !self.blocked.contains(key)) else { return May::NOTHING };
         let slot = feed.and_then(|feed| self.feeds.get(feed.0 as usize)).filter(|slot| slot.feed.is_settled());
-        let declined = feed.is_some_and(|feed| peering.declined.get(u64::from(feed.0)));
-        let taken = !peering.is_sated() && (slot.is_some() || !peering.is_full());
+        let taken = !peering.is_sated() && (slot.is_some() || !(peering.is_full() || self.is_full()));
         // Where a session is about one feed alone, the application named it.
         let Some(policy) = peering.options.policy.as_ref().filter(|_| peering.lone().is_none()) else {
             return May { offer: true, want: taken };
         };
         let Some(remote) = &peering.remote else { return May::NOTHING };
         let writer = slot.and_then(|slot| slot.feed.local_name().filter(|_| slot.feed.writable()));
-        May { offer: policy.offers(key, writer, remote), want: taken && !declined && policy.wants(key, remote) }
+        May {
+            offer: policy.offers(key, writer, remote),
+            want: taken && !peering.declined.contains(key) && policy.wants(key, remote),
+        }
     }
 
     /// As [`may`](Self::may), of a feed that is here.
@@ -54,29 +56,33 @@ impl<S: Storage> Multifeed<S> {
             policy.choose(&mut chosen, fields, remote);
             chosen.sort_unstable();
             for key in keys.iter() {
-                if let Some(feed) = self.catalog.find(key) {
-                    self.decline(id, feed, chosen.binary_search(key).is_err());
-                }
+                self.decline(id, key, chosen.binary_search(key).is_err());
             }
             keys.retain(|key| chosen.binary_search(key).is_ok());
         }
+        let chosen = keys.len();
         keys.retain(|key| self.may(id, key, self.catalog.find(key)).want);
-        // One that may bring nothing at all comes here first.
-        self.mind_limits(id);
+        if keys.len() < chosen {
+            // One that may bring nothing at all comes here first.
+            self.mind_limits(id);
+        }
     }
 
-    /// Notes whether a feed was left out of the list that the remote told it in last.
-    fn decline(&mut self, id: PeerId, feed: FeedId, declined: bool) {
+    /// Notes whether a feed was left out of the list that the remote told it in last: it may come here by others.
+    fn decline(&mut self, id: PeerId, key: &FeedKey, declined: bool) {
         let Some(peering) = self.peerings.get_mut(&id) else { return };
         let changed = match declined {
-            true => peering.declined.insert(u64::from(feed.0)),
-            false => peering.declined.remove(u64::from(feed.0)),
+            true => peering.declined.insert(*key),
+            false => peering.declined.remove(key),
         };
-        if changed {
-            // The remote has it all the same.
-            peering.known.insert(u64::from(feed.0));
+        if changed && let Some(feed) = self.catalog.find(key).or_else(|| self.catalog.offered(key)) {
             self.apply(id, feed);
         }
+    }
+
+    /// Whether the store has as many feeds as remotes may bring.
+    fn is_full(&self) -> bool {
+        self.catalog.len() >= self.limits.feeds
     }
 
     /// Whether a feed is to be fetched and served on a session: what the application said of the feed, or else of the session, as
@@ -103,9 +109,9 @@ impl<S: Storage> Multifeed<S> {
     }
 
     /// A feed that both sides agreed on before is not to be opened after all: the remote is told, and nothing of it stays.
-    pub(super) fn refuse_feed(&mut self, id: PeerId, key: &FeedKey) {
+    pub(super) fn refuse_feed(&mut self, id: PeerId, key: FeedKey) {
         if let Some(peering) = self.peerings.get_mut(&id) {
-            peering.refuse(key);
+            peering.refuse(key, self.now);
         }
     }
 
@@ -119,13 +125,16 @@ impl<S: Storage> Multifeed<S> {
 
     /// Where a session brought as much as it may, no more is fetched on it, and the application is told so, once for each bound.
     pub(super) fn mind_limits(&mut self, id: PeerId) {
+        let store_full = self.is_full();
         let Some(peering) = self.peerings.get_mut(&id) else { return };
-        let full = peering.is_full() && !std::mem::replace(&mut peering.told_full, true);
+        let full = (peering.is_full() || store_full) && !std::mem::replace(&mut peering.told_full, true);
         let sated = peering.is_sated() && !std::mem::replace(&mut peering.told_sated, true);
         let limits = peering.limits;
         if full {
-            let limit = u64::try_from(limits.feeds).unwrap_or(u64::MAX);
-            peering.events.push_back(PeerEvent::LimitReached(SessionError::Limit { what: "peer.feeds", limit }));
+            let (what, limit) =
+                if peering.is_full() { ("peer.feeds", limits.feeds) } else { ("feeds", self.limits.feeds) };
+            let limit = u64::try_from(limit).unwrap_or(u64::MAX);
+            peering.events.push_back(PeerEvent::LimitReached(SessionError::Limit { what, limit }));
         }
         if sated {
             let error = SessionError::Limit { what: "peer.bytes", limit: limits.bytes };
@@ -137,11 +146,11 @@ impl<S: Storage> Multifeed<S> {
     }
 
     /// Fetches no more of what may not be fetched; what was asked for is not taken, and others are asked for it.
-    fn stop_fetching(&mut self, id: PeerId) {
+    pub(super) fn stop_fetching(&mut self, id: PeerId) {
         let Some(peering) = self.peerings.get_mut(&id) else { return };
         let feeds: Vec<FeedId> = peering.peers.keys().copied().collect();
         for key in peering.offers.take_waiting() {
-            peering.refuse(&key);
+            peering.refuse(key, self.now);
         }
         for feed in feeds {
             if self.may_feed(id, feed).want {
@@ -158,15 +167,5 @@ impl<S: Storage> Multifeed<S> {
             }
         }
         self.hush_offers(id);
-    }
-}
-
-impl crate::peering::Peering {
-    /// Tells the remote that a feed's channel is not to be, and forgets it.
-    fn refuse(&mut self, key: &FeedKey) {
-        match self.forget(key) {
-            Some(token) => self.command_now(Command::Close { token }),
-            None => self.command_now(Command::RefuseChannel { discovery_key: key.discovery_key() }),
-        }
     }
 }

@@ -234,14 +234,6 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
-    /// The remote was told that a feed is replicated, and opens its channel: it is closed again.
-    pub(super) fn turn_away(&mut self, peer: PeerId, key: FeedKey) {
-        if let Some(peering) = self.peerings.get_mut(&peer) {
-            peering.turn_away(key);
-            self.wake(peer);
-        }
-    }
-
     /// No session asks for a feed any more that was only offered.
     pub(super) fn leave_offers(&mut self, key: &FeedKey) {
         let asked = self.catalog.offered(key).map(|id| (id, self.slot(id).subscribers.clone()));
@@ -255,7 +247,7 @@ impl<S: Storage> Multifeed<S> {
         let waits = |(&peer, peering): (&PeerId, &Peering)| peering.offers.has(key).then_some(peer);
         for peer in self.peerings.iter().filter_map(waits).collect::<Vec<_>>() {
             if let Some(peering) = self.peerings.get_mut(&peer) {
-                peering.leave(key);
+                peering.refuse(*key, self.now);
             }
             self.settle(peer);
             self.wake(peer);

@@ -258,6 +258,10 @@ impl<S: Storage> Multifeed<S> {
         }
         for id in self.peerings.keys().copied().collect::<Vec<_>>() {
             self.hush_offers(id);
+            if let (Some(peering), Some(since)) = (self.peerings.get_mut(&id), now.checked_sub(patience)) {
+                peering.close_unopened(since);
+                self.settle(id);
+            }
             self.wake(id);
         }
         self.look_at_the_silent();

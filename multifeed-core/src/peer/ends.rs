@@ -38,25 +38,16 @@ impl Peer {
             return false;
         }
         let lost = self.download.expire();
-        for index in &lost {
-            work.reserved.remove(*index);
-        }
+        let released = self.free(lost, work.reserved);
         self.advance(work);
-        !lost.is_empty()
+        released
     }
 
     /// The channel is gone: frees what was asked for. Whether any was.
     pub(crate) fn release(&mut self, reserved: &mut SparseBits) -> bool {
         self.close = Closing::Sent;
-        let mut asked = self.download.release();
-        if self.drains {
-            // Others may be asked for it by now.
-            asked.clear();
-        }
-        for &index in &asked {
-            reserved.remove(index);
-        }
-        !asked.is_empty()
+        let asked = self.download.release();
+        self.free(asked, reserved)
     }
 
     pub(super) fn wants_more(&mut self, feed: &Feed, wants: &Wants) -> bool {

@@ -278,10 +278,8 @@ impl Peer {
                 }
             }
             Message::Unhave { start, length } => {
-                for index in self.download.unhave(start, length) {
-                    work.reserved.remove(index);
-                    effect.released = true;
-                }
+                let lost = self.download.unhave(start, length);
+                effect.released = self.free(lost, work.reserved);
                 if self.observed {
                     match length.max(1) {
                         // Cheaper to be told again what is left; all else counts as missing there.
@@ -314,9 +312,8 @@ impl Peer {
         }
         let mut released = false;
         if !uploading {
-            for index in self.download.stop() {
-                released |= work.reserved.remove(index);
-            }
+            let asked = self.download.stop();
+            released = self.free(asked, work.reserved);
         }
         if !downloading && !self.options.live && !self.wants_more(work.feed, work.wants) {
             self.end();
@@ -330,8 +327,9 @@ impl Peer {
             effect.proven = !matches!(self.put(data, work, effect)?, None | Some(Put::Known));
             return Ok(());
         }
+        let late = data.value.is_some() && !self.drains;
         let answers = self.download.answered(index, work.now)
-            || (data.value.is_some() && self.download.came_late(index, work.feed, work.reserved, work.now));
+            || (late && self.download.came_late(index, work.feed, work.reserved, work.now));
         if !answers {
             // Not stored, and the remote is told so as hypercore does; one that sends without end and reads nothing is not.
             if data.value.is_some() && !work.feed.has(index) && self.out.len() < work.limits.requests_queued {
@@ -429,9 +427,10 @@ impl Peer {
         if self.close != Closing::Open {
             return;
         }
-        let drains = self.drains && download == Some(false);
-        self.drains &= download != Some(true);
-        let download = if drains { None } else { download };
+        if self.drains && download == Some(true) {
+            self.begin_again(work);
+        }
+        let download = if self.drains && download == Some(false) { None } else { download };
         let before = (self.uploading, self.downloading);
         self.uploading = upload.unwrap_or(self.uploading);
         self.downloading = download.unwrap_or(self.downloading);
@@ -450,12 +449,19 @@ impl Peer {
     /// does, and what it is reading from its disk then follows on a channel that is closed, as bytes that are no frame.
     pub(crate) fn give_up<S: Storage>(&mut self, work: &mut Work<'_, S>) -> bool {
         let asked = if self.options.live { self.download.stop() } else { self.download.drain() };
+        let released = self.free(asked, work.reserved);
         self.drains |= !self.options.live;
-        let mut released = false;
-        for index in asked {
-            released |= work.reserved.remove(index);
-        }
         self.advance(work);
+        released
+    }
+
+    /// Others may be asked for what this remote was asked for. Whether that was anything: what is drained was free before, and somebody
+    /// else may be asked for it by now.
+    fn free(&self, asked: impl IntoIterator<Item = u64>, reserved: &mut SparseBits) -> bool {
+        let mut released = false;
+        for index in asked.into_iter().take_while(|_| !self.drains) {
+            released |= reserved.remove(index);
+        }
         released
     }
 

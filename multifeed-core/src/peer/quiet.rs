@@ -14,6 +14,7 @@ impl Peer {
     pub(crate) fn quiet(&self) -> Quiet {
         Quiet {
             token: self.token,
+            since: self.since,
             opened: self.opened,
             wants: self.upload.asked_at().map(|_| (0, WANT_BLOCKS)),
             remote_transfers: (self.remote_uploading, self.remote_downloading),
