@@ -243,10 +243,20 @@ fn a_store_that_promises_nothing_does_not_wait_for_the_disk_for_a_copy() {
         let id = store.find(&key_pair(N).public_key()).unwrap();
         store.clear(id, 0..1).unwrap();
         assert!(Disk::says_open(&store.storage().written) && syncs(&store) == 0);
-        // A writer's first change is one that has to outlive a cut.
-        store.writer(Some("another"), || key_pair(2)).unwrap();
-        assert!(Disk::says_open(&store.storage().kept));
     }
+    // A writer's first change is one that has to outlive a cut, also where a copy's came before it.
+    let mut disk = Disk::unsynced(copy.clone());
+    let mut store = open(&mut disk, Durability::None);
+    store.writer(Some("another"), || key_pair(2)).unwrap();
+    store.close().unwrap();
+    assert!(!Disk::says_open(&disk.kept));
+    let mut store = open(disk, Durability::None);
+    let id = store.find(&key_pair(N).public_key()).unwrap();
+    store.clear(id, 0..1).unwrap();
+    assert!(!Disk::says_open(&store.storage().kept));
+    let id = store.find_name("another").unwrap();
+    store.append(id, &[block(2, 0)]).unwrap();
+    assert!(Disk::says_open(&store.storage().kept));
     let mut store = open(Disk::unsynced(copy), Durability::Interval(INTERVAL));
     let id = store.find(&key_pair(N).public_key()).unwrap();
     store.clear(id, 0..1).unwrap();
