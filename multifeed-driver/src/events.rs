@@ -92,15 +92,21 @@ pub(crate) struct EventQueue(Mutex<Queue>);
 
 #[derive(Debug, Default)]
 struct Queue {
-    feeds: VecDeque<Arc<FeedState>>,
+    /// Feeds that are new, and feeds that were removed, in the order in which that happened: a feed may come again.
+    feeds: VecDeque<(Change, Arc<FeedState>)>,
     /// The feeds that grew, each once, in the order in which each first did.
     grown: VecDeque<Arc<FeedState>>,
     waiting: HashSet<FeedId>,
-    removed: VecDeque<Arc<FeedState>>,
     renamed: VecDeque<Arc<FeedState>>,
     conflicts: VecDeque<(Arc<FeedState>, Box<Conflict>)>,
     closed: bool,
     waker: Option<Waker>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Change {
+    New,
+    Removed,
 }
 
 #[derive(Debug)]
@@ -114,7 +120,7 @@ enum News {
 
 impl EventQueue {
     pub(crate) fn feed(&self, feed: &Arc<FeedState>) {
-        self.change(|queue| queue.feeds.push_back(feed.clone()));
+        self.change(|queue| queue.feeds.push_back((Change::New, feed.clone())));
     }
 
     pub(crate) fn blocks(&self, feed: &Arc<FeedState>) {
@@ -133,9 +139,9 @@ impl EventQueue {
             }
             queue.renamed.retain(|renamed| renamed.id != feed.id);
             let known = queue.feeds.len();
-            queue.feeds.retain(|new| new.id != feed.id);
+            queue.feeds.retain(|(_, new)| new.id != feed.id);
             if queue.feeds.len() == known {
-                queue.removed.push_back(feed.clone());
+                queue.feeds.push_back((Change::Removed, feed.clone()));
             }
         });
     }
@@ -143,7 +149,7 @@ impl EventQueue {
     /// Whoever has not heard of the feed yet will find it with its name.
     pub(crate) fn renamed(&self, feed: &Arc<FeedState>) {
         self.change(|queue| {
-            if !queue.feeds.iter().chain(&queue.renamed).any(|told| told.id == feed.id) {
+            if !queue.feeds.iter().map(|(_, feed)| feed).chain(&queue.renamed).any(|told| told.id == feed.id) {
                 queue.renamed.push_back(feed.clone());
             }
         });
@@ -164,15 +170,15 @@ impl EventQueue {
     /// New feeds come before growth, so no one hears of a feed's blocks before the feed.
     fn poll(&self, cx: &Context<'_>) -> Poll<Option<News>> {
         let mut queue = lock(&self.0);
-        if let Some(feed) = queue.feeds.pop_front() {
-            return Poll::Ready(Some(News::Feed(feed)));
+        if let Some((change, feed)) = queue.feeds.pop_front() {
+            return Poll::Ready(Some(match change {
+                Change::New => News::Feed(feed),
+                Change::Removed => News::Removed(feed),
+            }));
         }
         if let Some(feed) = queue.grown.pop_front() {
             queue.waiting.remove(&feed.id);
             return Poll::Ready(Some(News::Blocks(feed)));
-        }
-        if let Some(feed) = queue.removed.pop_front() {
-            return Poll::Ready(Some(News::Removed(feed)));
         }
         if let Some(feed) = queue.renamed.pop_front() {
             return Poll::Ready(Some(News::Renamed(feed)));

@@ -466,7 +466,12 @@ impl<S: Storage> Store<S> {
             ReadCall::KeyPair { feed, answer } => answer.send(self.multi.key_pair(feed).map(Box::new)),
             ReadCall::Watch { feed, queue, answer } => {
                 self.watchers.add(feed, queue);
-                self.multi.watch(feed, true);
+                if self.multi.is_removed(feed) {
+                    // Its end was told before.
+                    self.watchers.forget(feed);
+                } else {
+                    self.multi.watch(feed, true);
+                }
                 answer.send(());
             }
         }

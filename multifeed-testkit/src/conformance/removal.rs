@@ -31,6 +31,8 @@ pub async fn a_removed_feed_is_gone_until_somebody_brings_it<A: Adapter>() {
     assert!(is_removed(copy.fetch_with(0, Wait::if_available()).await) && is_removed(copy.clear(0..1).await));
     assert_eq!((b.feed(first.key()), b.feeds().len(), copy.len(), copy.downloaded()), (None, 1, 0, 0));
     while of_feed.next().await.is_some() {}
+    // Nothing comes for who asks only now, either.
+    assert!(copy.events().await.unwrap().next().await.is_none());
     assert_eq!(extension.next().await, None);
     loop {
         match events.next().await {
@@ -98,7 +100,10 @@ pub async fn removals_change_numbers_and_order<A: Adapter>() {
         match event {
             MultifeedEvent::Removed(feed) => removed.push(feed),
             MultifeedEvent::Renamed(feed) => renamed.push((feed.name(), feed)),
-            MultifeedEvent::Feed(feed) => new.push(feed),
+            MultifeedEvent::Feed(feed) => {
+                assert!(removed.contains(&second), "it is there again before it is told that it went");
+                new.push(feed);
+            }
             _ => {}
         }
     }
