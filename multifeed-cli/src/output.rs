@@ -75,6 +75,21 @@ pub(crate) enum Event<'a> {
         block: u64,
         bytes: u64,
     },
+    /// A feed's writer signed two histories.
+    Conflict {
+        key: String,
+        /// Blocks of each: what is here, and what the peer has.
+        lengths: [u64; 2],
+    },
+    /// The peer offered more feeds than it may.
+    OffersRefused {
+        feeds: u64,
+        limit: u64,
+    },
+    /// The peer brought as much as it may.
+    LimitReached {
+        message: String,
+    },
     Verified {
         key: String,
         name: &'a str,

@@ -274,6 +274,51 @@ fn a_damaged_folder_harms_no_other() -> Result<()> {
 }
 
 #[test]
+fn a_file_that_cannot_be_read_harms_no_other_feed() -> Result<()> {
+    for file in ["tree", "data", "signatures", "bitfield", "key", "secret_key"] {
+        let store = Store::new()?;
+        let good = store.append("good", &blocks(3, 3, 1))?;
+        store.append("bad", &blocks(3, 3, 2))?;
+        let path = store.path().join("1").join(file);
+        std::fs::remove_file(&path)?;
+        std::fs::create_dir(&path)?;
+        let objects = store.run(&["--json", "feeds"])?.ended(1)?.objects()?;
+        ensure!(objects.len() == 2 && objects[0]["key"] == *good, "{file}: {objects:?}");
+        let (code, message) = failure_of(&objects[1])?;
+        ensure!(code == "ERR_STORE_DAMAGED" && message.contains(file), "{code} {message}");
+        store.run(&["append", "good", "more"])?.ok()?;
+        // A second writer of that name would be another one.
+        store.run(&["append", "bad", "more"])?.ended(1)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn two_histories_of_a_writer_are_told() -> Result<()> {
+    let (first, second, reader) = (Store::new()?, Store::new()?, Store::new()?);
+    let key = first.append("w", &blocks(3, 3, 1))?;
+    std::fs::create_dir(second.path().join("0"))?;
+    for entry in std::fs::read_dir(first.path().join("0"))? {
+        let entry = entry?;
+        std::fs::copy(entry.path(), second.path().join("0").join(entry.file_name()))?;
+    }
+    first.append("w", &blocks(2, 3, 2))?;
+    second.append("w", &blocks(4, 3, 3))?;
+    let (server, address) = first.serve(&["--once"])?;
+    reader.sync(address, &[])?.ended(0)?;
+    server.ended(0)?;
+    let (server, address) = second.serve(&["--once"])?;
+    let mut client = reader.sync(address, &[])?;
+    let told = client.event("conflict")?;
+    ensure!(told["key"] == *key && told["lengths"] == json!([5, 7]), "{told}");
+    client.ended(0)?;
+    server.ended(0)?;
+    let done = reader.run(&["verify"])?.ok()?;
+    ensure!(done.stderr.contains("multifeed.conflicts"), "{done:?}");
+    Ok(())
+}
+
+#[test]
 fn a_store_in_use_is_locked() -> Result<()> {
     let store = Store::new()?;
     store.run(&["append", "w", "a"])?.ok()?;

@@ -133,6 +133,11 @@ impl StoreError {
         }
     }
 
+    /// Whether a feed's file is there and cannot be read, be it by its kind, its owner or the disk: no other feed has to suffer from it.
+    pub(crate) fn is_unreadable(&self) -> bool {
+        matches!(self, StoreError::Io { slot: Some(_), op: "read" | "look at", .. })
+    }
+
     /// The folder that the failure is about, where it is about one.
     pub fn slot(&self) -> Option<Slot> {
         match self {

@@ -113,6 +113,14 @@ pub enum PeerEvent {
         /// Its size in bytes.
         size: u64,
     },
+    /// The feed's files are damaged, which showed when the remote was to have something of it, or brought something: the feed's channel
+    /// closes, the session goes on. [`Multifeed::audit`](crate::Multifeed::audit) gives up what is not there, so that it can come again.
+    Damaged {
+        /// The feed.
+        key: FeedKey,
+        /// What is wrong with which file.
+        error: StoreError,
+    },
     /// The feed's writer signed two histories, and the remote holds the other one: the feed's channel closes, the session goes
     /// on. Not the remote's fault.
     Conflict {

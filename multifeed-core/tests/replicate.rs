@@ -483,9 +483,30 @@ fn a_block_that_rotted_is_our_own_fault_and_is_neither_read_nor_served() {
     stores[0] = Multifeed::open(disk, Options::default()).unwrap();
     assert_eq!(stores[0].get(id, 15).unwrap_err().code(), "ERR_STORE_DAMAGED");
     assert_eq!(stores[0].get(id, 14).unwrap().unwrap().len(), 100);
-    let link = sync(&mut stores, Replicate::default());
-    assert_eq!(link.error(0).code(), "ERR_STORE_DAMAGED");
-    assert_eq!(link.error(1).code(), "ERR_DISCONNECTED");
+    let other = writer(&mut stores[0], "other", 2);
+    stores[0].append(other, &blocks(0, 30, 100)).unwrap();
+    let theirs = writer(&mut stores[1], "theirs", 3);
+    stores[1].append(theirs, &blocks(0, 30, 100)).unwrap();
+    for live in [false, true] {
+        let mut links = [Link::plain(&mut stores, [0, 1], Replicate { live, ..Replicate::default() })];
+        run(&mut stores, &mut links, Duration::ZERO);
+        let told = |event: &&PeerEvent| matches!(event, PeerEvent::Damaged { error, .. } if error.code() == "ERR_STORE_DAMAGED");
+        assert_eq!(links[0].events[0].iter().filter(told).count(), 1);
+        // The other feeds are not harmed, and what was sent of this one is right.
+        assert_eq!(stores.each_ref().map(|store| store.feeds().count()), [3, 3]);
+        for (from, to, id) in [(0, 1, other), (1, 0, theirs)] {
+            let key = stores[from].info(id).key;
+            let there = stores[to].find(&key).unwrap();
+            assert_eq!(stores[to].info(there).downloaded, 30);
+        }
+        let key = stores[0].info(id).key;
+        let copy = stores[1].find(&key).unwrap();
+        assert!(!stores[1].has(copy, 15) && stores[1].has(copy, 0));
+        if !live {
+            assert!((0..2).all(|side| links[0].result(side).unwrap().is_ok()));
+            assert_eq!(links[0].totals(1).holes.len(), 1);
+        }
+    }
 }
 
 #[test]

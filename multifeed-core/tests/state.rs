@@ -114,6 +114,23 @@ fn a_live_session_comes_in_sync_and_falls_out_of_it_and_comes_back() {
 }
 
 #[test]
+fn an_old_copy_of_a_writer_is_not_in_sync_with_what_was_written_since() {
+    let mut stores = [store(), store()];
+    for (store, count) in stores.iter_mut().zip([2, 5]) {
+        let id = writer(store, 1);
+        store.append(id, &blocks(0, count, 10)).unwrap();
+    }
+    let mut link = observed(&mut stores, live());
+    run(&mut stores, std::slice::from_mut(&mut link), START);
+    assert!(!in_sync(&stores, &link)[0]);
+    // Where the old copy is told to fetch, it is in sync in the end.
+    let id = stores[0].feeds().next().unwrap();
+    stores[0].set_transfer(id, Some(true), None);
+    run(&mut stores, std::slice::from_mut(&mut link), START);
+    assert_eq!((in_sync(&stores, &link), stores[0].info(id).len), ([true, true], 5));
+}
+
+#[test]
 fn progress_tells_each_change_and_ends_with_in_sync() {
     let mut stores = [store(), store()];
     let id = writer(&mut stores[0], 1);

@@ -448,6 +448,7 @@ impl<S: Storage> Store<S> {
                 PeerEvent::OffersRefused { feeds, limit } => SyncEvent::OffersRefused { feeds, limit },
                 PeerEvent::LimitReached(error) => SyncEvent::LimitReached(error),
                 PeerEvent::TooLarge { key, index, size } => SyncEvent::TooLarge { key, index, size },
+                PeerEvent::Damaged { key, error } => SyncEvent::Damaged { key, reason: error.to_string() },
                 PeerEvent::Conflict { key, conflict } => SyncEvent::Conflict { key, conflict },
                 PeerEvent::Progress(progress) => SyncEvent::Progress(progress),
                 PeerEvent::Closed(end) => {

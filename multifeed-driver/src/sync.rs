@@ -71,6 +71,14 @@ pub enum SyncEvent {
         /// Its bytes.
         size: u64,
     },
+    /// The feed's files are damaged, which showed when the remote was to have something of it, or brought something: its channel closes, the
+    /// session goes on. [`Feed::audit`](crate::Feed::audit) gives up what is not there, so that it can come again.
+    Damaged {
+        /// The feed.
+        key: FeedKey,
+        /// What is wrong with which file.
+        reason: String,
+    },
     /// A feed's writer signed two histories, and the remote holds the other one. Its channel closed, the session goes on.
     Conflict {
         /// The feed.

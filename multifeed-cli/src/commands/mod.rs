@@ -17,7 +17,7 @@ use multifeed_tokio::{Error, Feed, FileStorage, Multifeed, Options, StoreError};
 
 use crate::args::{Args, Command, Global, KEY_VARIABLE};
 use crate::error::{CliError, code};
-use crate::output::{FeedLine, Output};
+use crate::output::{FeedLine, Output, count};
 
 /// Hex digits of a key.
 const KEY_DIGITS: usize = 64;
@@ -50,16 +50,24 @@ fn options(global: &Global) -> Result<Options, CliError> {
 /// others are unharmed.
 async fn open(global: &Global, options: Options, output: &Output) -> Result<Multifeed, CliError> {
     let multi = Multifeed::open(&global.store, options).await?;
-    warn(&multi, output);
+    warn(&multi, global, output);
     Ok(multi)
 }
 
-fn warn(multi: &Multifeed, output: &Output) {
+fn warn(multi: &Multifeed, global: &Global, output: &Output) {
     for problem in multi.problems() {
         output.warn(&problem.to_string());
     }
     for recovered in multi.recovered() {
         output.warn(&format!("a crash or damage was repaired: {recovered}"));
+    }
+    let evidence = global.store.join("multifeed.conflicts");
+    let found = std::fs::read_to_string(&evidence).map_or(0, |lines| lines.lines().count() as u64);
+    if found > 0 {
+        let (found, evidence) = (count(found, "time"), evidence.display());
+        output.warn(&format!(
+            "{found} a peer had another history of a feed, signed by its writer as well: {evidence} is the evidence"
+        ));
     }
 }
 
@@ -89,7 +97,7 @@ async fn open_to_read(global: &Global, options: Options, output: &Output) -> Res
         opened => opened.map_err(CliError::from),
     };
     let multi = opened?;
-    warn(&multi, output);
+    warn(&multi, global, output);
     Ok(Some(multi))
 }
 

@@ -127,6 +127,31 @@ fn print(event: &SyncEvent, who: &str, output: &Output) -> Result<(), CliError> 
             let people = || format!("{who}feed {key}: block {index} has {size} bytes, too many to be sent to any peer");
             output.print(people, &Event::TooLarge { key: key.to_string(), block: *index, bytes: *size })
         }
+        SyncEvent::Damaged { key, reason } => {
+            let people = || format!("{who}feed {key} is damaged here, and is not synced: {reason}");
+            output
+                .print(people, &Event::Damaged { key: Some(key.to_string()), name: None, block: None, message: reason })
+        }
+        SyncEvent::Conflict { key, conflict } => {
+            let lengths = [conflict.held_length, conflict.length];
+            let [here, there] = lengths;
+            let people = || {
+                format!(
+                    "{who}feed {key} has two histories, both signed by its writer: one of {here} blocks here, one of {there} at the \
+                     peer; it is not synced with it (multifeed.conflicts in the store is the evidence)"
+                )
+            };
+            output.print(people, &Event::Conflict { key: key.to_string(), lengths })
+        }
+        SyncEvent::OffersRefused { feeds, limit } => {
+            let (feeds, limit) = (*feeds, u64::try_from(*limit).unwrap_or(u64::MAX));
+            let people = || format!("{who}{} more than the {limit} that a peer may offer", count(feeds, "feed"));
+            output.print(people, &Event::OffersRefused { feeds, limit })
+        }
+        SyncEvent::LimitReached(error) => {
+            let message = error.to_string();
+            output.print(|| format!("{who}{message}"), &Event::LimitReached { message: message.clone() })
+        }
         other => {
             tracing::debug!("{who}{other:?}");
             Ok(())

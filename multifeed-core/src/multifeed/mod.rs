@@ -327,6 +327,12 @@ impl<S: Storage> Multifeed<S> {
                     multifeed.index(id);
                     multifeed.adopt(id);
                 }
+                Err(error) if error.is_unreadable() => {
+                    if let Ok(Some(name)) = Feed::name_in(&mut multifeed.storage, slot) {
+                        multifeed.catalog.lose_writer(name, error.clone());
+                    }
+                    multifeed.problems.push(error);
+                }
                 Err(error @ (StoreError::Locked { .. } | StoreError::Io { .. } | StoreError::Full { .. })) => {
                     return Err(error);
                 }

@@ -254,7 +254,7 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
-    fn leave_channel(&mut self, peer: PeerId, id: FeedId) {
+    pub(super) fn leave_channel(&mut self, peer: PeerId, id: FeedId) {
         let Some(peering) = self.peerings.get_mut(&peer) else { return };
         if let Some(token) = peering.token(id) {
             peering.extend(Command::Close { token });

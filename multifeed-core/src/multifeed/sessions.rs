@@ -6,6 +6,7 @@ use std::time::Duration;
 use multifeed_proto::{Command, Event, FeedKey, Message, Root, Scope};
 
 use super::{FeedId, FeedSlot, Multifeed, MultifeedEvent, PeerId};
+use crate::error::StoreError;
 use crate::holes::{self, FeedHoles};
 use crate::limits::{Limits, MAX_BLOCK_BYTES};
 use crate::news::FeedEvent;
@@ -189,7 +190,7 @@ impl<S: Storage> Multifeed<S> {
                     return Some(command);
                 }
                 Ok(None) => peering.activate(feed),
-                Err(fault) => self.fault(id, fault),
+                Err(fault) => self.feed_fault(id, feed, fault),
             }
         }
     }
@@ -382,7 +383,21 @@ impl<S: Storage> Multifeed<S> {
                 peering.count(feed, standing);
                 peering.activate(feed);
             }
-            Err(fault) => self.fault(id, fault),
+            Err(fault) => self.feed_fault(id, feed, fault),
+        }
+    }
+
+    /// Something went wrong with a feed on a session. Where that is damage in the feed's own files, only its channel closes: the others are not
+    /// harmed by it.
+    fn feed_fault(&mut self, id: PeerId, feed: FeedId, fault: PeerFault) {
+        let Some(peering) = self.peerings.get_mut(&id) else { return };
+        match fault {
+            PeerFault::Store(error @ StoreError::Damaged { .. }) if peering.lone().is_none() => {
+                let key = self.feeds[feed.0 as usize].feed.key();
+                peering.events.push_back(PeerEvent::Damaged { key, error });
+                self.leave_channel(id, feed);
+            }
+            fault => self.fault(id, fault),
         }
     }
 

@@ -127,7 +127,16 @@ impl Peer {
 
     fn is_in_sync<S: Storage>(&mut self, work: &mut Work<'_, S>) -> bool {
         let open = self.observed && self.opened && self.close == Closing::Open;
-        open && !work.feed.is_held_back() && self.holds_all(work) && self.remote_holds_all(work)
+        open && !work.feed.is_held_back()
+            && !self.is_behind(work.feed)
+            && self.holds_all(work)
+            && self.remote_holds_all(work)
+    }
+
+    /// Whether the remote tells of more than there is of a feed that is written here, as where this store is an old copy: not to be fetched, as
+    /// it may be a lie, but not the same either.
+    fn is_behind(&self, feed: &Feed) -> bool {
+        feed.writable() && self.remote_uploading && self.download.remote_len() > feed.len()
     }
 
     fn holds_all<S: Storage>(&mut self, work: &mut Work<'_, S>) -> bool {
