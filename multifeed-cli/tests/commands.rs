@@ -294,6 +294,38 @@ fn a_file_that_cannot_be_read_harms_no_other_feed() -> Result<()> {
 }
 
 #[test]
+fn a_lost_secret_key_and_a_stale_name_are_told() -> Result<()> {
+    let (store, other) = (Store::new()?, Store::new()?);
+    let key = store.append("w", &blocks(3, 3, 1))?;
+    let theirs = other.append("theirs", &blocks(3, 3, 2))?;
+    let (server, address) = other.serve(&["--once"])?;
+    store.sync(address, &[])?.ended(0)?;
+    server.ended(0)?;
+    store.run(&["verify"])?.ok()?;
+    std::fs::write(store.path().join("1/localname"), "stale")?;
+    std::fs::remove_file(store.path().join("0/secret_key"))?;
+    let objects = store.run(&["--json", "feeds"])?.ended(1)?.objects()?;
+    ensure!(objects.len() == 3 && objects[0]["key"] == *key && objects[1]["key"] == *theirs, "{objects:?}");
+    let (_, message) = failure_of(&objects[2])?;
+    ensure!(message.contains("`secret_key` of folder 0") && message.contains("`localname` of folder 1"), "{message}");
+    assert_eq!(store.run(&["cat", &key])?.ok()?.stdout, blocks(3, 3, 1).concat());
+    Ok(())
+}
+
+#[test]
+fn a_writer_whose_secret_key_is_lost_is_not_made_anew() -> Result<()> {
+    let store = Store::new()?;
+    store.append("w", &blocks(3, 3, 1))?;
+    std::fs::remove_file(store.path().join("0/secret_key"))?;
+    for _ in 0..2 {
+        let done = store.run(&["append", "w", "more"])?.ended(1)?;
+        ensure!(done.stderr.contains("`secret_key` of folder 0"), "{done:?}");
+        ensure!(!store.path().join("1").exists());
+    }
+    Ok(())
+}
+
+#[test]
 fn two_histories_of_a_writer_are_told() -> Result<()> {
     let (first, second, reader) = (Store::new()?, Store::new()?, Store::new()?);
     let key = first.append("w", &blocks(3, 3, 1))?;

@@ -150,6 +150,11 @@ impl Mark {
         Self { key: start(key.as_bytes()), length, root: start(root_hash), ..Self::default() }
     }
 
+    /// Whether the feed was written here when its newest signature was verified.
+    pub(crate) fn is_of_a_writer(&self) -> bool {
+        self.seal.is_some_and(|seal| seal.secret != [0; 8])
+    }
+
     pub(crate) fn has_root(&self, root_hash: &[u8; 32]) -> bool {
         self.root == start(root_hash)
     }

@@ -14,7 +14,7 @@ use common::file;
 use link::{Link, Store, run, store};
 use multifeed_core::feed::{Finding, VerifyCursor};
 use multifeed_core::{
-    FeedId, FileKind, KeyPair, MemoryStorage, Multifeed, Options, Replicate, Storage, StoreError, SyncError,
+    FeedId, FileKind, KeyPair, MemoryStorage, Multifeed, Options, PeerEvent, Replicate, Storage, StoreError,
 };
 
 const BLOCKS: u64 = 20;
@@ -123,9 +123,10 @@ fn a_lost_leaf_of_a_rotten_block_is_named_and_the_block_comes_again() {
         let found: Vec<u64> = findings(store, id).iter().map(Finding::block).collect();
         assert!(unreadable.clone().all(|index| found.contains(&index)), "{case}: {found:?}");
 
-        // Nothing wrong is served: the session ends by our own fault, and says which.
+        // Nothing wrong is served: the feed's channel closes, and the session says why.
         let link = sync(&mut stores, [damaged, 2]);
-        assert!(matches!(link.error(0), SyncError::Store(error) if damage_of(error, 2 * leaf)), "{case}");
+        let told = |event: &PeerEvent| matches!(event, PeerEvent::Damaged { error, .. } if damage_of(error, 2 * leaf));
+        assert!(link.events[0].iter().any(told), "{case}");
         let copy = stores[2].feeds().next().unwrap();
         assert!(unreadable.clone().all(|index| !stores[2].has(copy, index)), "{case}");
         assert_eq!(findings(&mut stores[2], copy), [], "{case}");

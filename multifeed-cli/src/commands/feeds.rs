@@ -20,7 +20,7 @@ pub(super) async fn run(global: &Global, options: Options, output: &Output) -> R
     close_read(&multi, result).await?;
     match problems.is_empty() {
         true => Ok(()),
-        false => Err(CliError::new(code::DAMAGED, format!("the list is not whole: {}", problems.join("; ")))),
+        false => Err(CliError::new(code::DAMAGED, format!("not all of this store is sound: {}", problems.join("; ")))),
     }
 }
 

@@ -34,7 +34,7 @@ use self::in_use::InUse;
 use self::state::Traffic;
 use crate::error::{AppendError, Conflict, StoreError};
 use crate::feed::{Feed, Recovered, VerifyCursor, VerifyStep};
-use crate::journal::Journal;
+use crate::journal::{Journal, Mark};
 use crate::key_pair::KeyPair;
 use crate::limits::Limits;
 use crate::news::FeedNews;
@@ -263,7 +263,8 @@ impl FeedSlot {
 impl<S: Storage> Multifeed<S> {
     /// Opens the feeds of a store, and repairs what a crash tore.
     ///
-    /// A folder that can't be opened is left as it is and told by [`problems`](Self::problems); the other feeds are not harmed.
+    /// A folder that can't be opened is left as it is and told by [`problems`](Self::problems), as is a feed without the secret key that it
+    /// had, and one that a stale `localname` gives a writer's name; the other feeds are not harmed.
     ///
     /// # Errors
     ///
@@ -323,6 +324,7 @@ impl<S: Storage> Multifeed<S> {
                 }
                 Ok(feed) => {
                     multifeed.recovered.extend(feed.recovered().cloned());
+                    multifeed.look_for_its_writer(&feed)?;
                     let id = multifeed.insert(feed);
                     multifeed.index(id);
                     multifeed.adopt(id);
@@ -591,6 +593,31 @@ impl<S: Storage> Multifeed<S> {
         self.unsynced.insert(id);
         self.unannounced.push(id);
         self.events.push_back(MultifeedEvent::Feed { id, key, name });
+    }
+
+    /// Tells of a feed that was written here and cannot be any more, and of one that has the name of a writer and never was. Neither name is
+    /// for a new writer.
+    fn look_for_its_writer(&mut self, feed: &Feed) -> Result<(), StoreError> {
+        if feed.writable() {
+            return Ok(());
+        }
+        let slot = feed.slot();
+        let name = Feed::name_in(&mut self.storage, slot)?;
+        let was_ours = self.journal.mark(slot, &feed.key()).is_some_and(Mark::is_of_a_writer);
+        let (file, why) = match was_ours {
+            true => (FileKind::SecretKey, "it is missing: the feed can be read, and nothing can be appended to it"),
+            false if name.is_none() => return Ok(()),
+            false => (
+                FileKind::LocalName,
+                "it names a writer, and there is no secret key: that is lost, or the name was left there by another feed",
+            ),
+        };
+        let error = StoreError::damaged(slot, file, why);
+        if let Some(name) = name {
+            self.catalog.lose_writer(name, error.clone());
+        }
+        self.problems.push(error);
+        Ok(())
     }
 
     fn insert(&mut self, feed: Feed) -> FeedId {
