@@ -114,7 +114,7 @@ pub enum PeerEvent {
         size: u64,
     },
     /// The feed's files are damaged, which showed when the remote was to have something of it, or brought something: the feed's channel
-    /// closes, the session goes on. [`Multifeed::audit`](crate::Multifeed::audit) gives up what is not there, so that it can come again.
+    /// closes, the session goes on. [`Multifeed::audit_step`](crate::Multifeed::audit_step) gives up what is not there, so that it can come again.
     Damaged {
         /// The feed.
         key: FeedKey,
