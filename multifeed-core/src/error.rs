@@ -83,6 +83,14 @@ pub enum StoreError {
         /// [`Limits::name_bytes`](crate::limits::Limits::name_bytes).
         max: usize,
     },
+    /// The name is that of another feed, which cannot be renamed: it is damaged, or was named by its key before.
+    #[error("the name `{name}` is that of the feed in folder {slot}")]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// The folder of the feed that has it.
+        slot: Slot,
+    },
     /// The store holds as many feeds as it may.
     #[error("the store is full: it has {max} feeds")]
     TooManyFeeds {
@@ -126,6 +134,7 @@ impl StoreError {
             StoreError::Occupied { .. } => "ERR_STORE_OCCUPIED",
             StoreError::KeyMismatch { .. } => "ERR_KEY_MISMATCH",
             StoreError::BadName { .. } => "ERR_BAD_NAME",
+            StoreError::NameTaken { .. } => "ERR_NAME_TAKEN",
             StoreError::TooManyFeeds { .. } | StoreError::TooManyBlocked { .. } => "ERR_LIMIT",
             StoreError::Removed { .. } => "ERR_REMOVED",
             StoreError::Blocked { .. } => "ERR_BLOCKED",
@@ -149,7 +158,9 @@ impl StoreError {
                 None
             }
             StoreError::Io { slot, .. } | StoreError::Full { slot, .. } | StoreError::Locked { slot, .. } => *slot,
-            StoreError::Damaged { slot, .. } | StoreError::Occupied { slot } => Some(*slot),
+            StoreError::Damaged { slot, .. } | StoreError::Occupied { slot } | StoreError::NameTaken { slot, .. } => {
+                Some(*slot)
+            }
             StoreError::KeyMismatch { .. }
             | StoreError::BadName { .. }
             | StoreError::TooManyFeeds { .. }
@@ -157,6 +168,24 @@ impl StoreError {
             | StoreError::Blocked { .. }
             | StoreError::OwnWriter { .. }
             | StoreError::TooManyBlocked { .. } => None,
+        }
+    }
+
+    /// The folder that it is about has another number now.
+    pub(crate) fn renumber(&mut self, from: Slot, to: Slot) {
+        if self.slot() != Some(from) {
+            return;
+        }
+        match self {
+            StoreError::Io { slot, path, .. }
+            | StoreError::Full { slot, path, .. }
+            | StoreError::Locked { slot, path, .. } => {
+                (*slot, *path) = (Some(to), None);
+            }
+            StoreError::Damaged { slot, .. } | StoreError::Occupied { slot } | StoreError::NameTaken { slot, .. } => {
+                *slot = to;
+            }
+            _ => {}
         }
     }
 

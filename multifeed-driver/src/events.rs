@@ -25,8 +25,8 @@ pub enum MultifeedEvent {
     Blocks(Feed),
     /// A feed was removed from the store: [`Feed::remove`]. Calls on it fail.
     Removed(Feed),
-    /// A feed has another name: its folder took the number of one that was removed, and it is named by that. While this waits untaken, no
-    /// other is added: ask the feed for its name.
+    /// A feed has another name: its folder took the number of one that was removed, and it is named by that, or its number is a writer's name
+    /// now. While this waits untaken, no other is added: ask the feed for its name.
     Renamed(Feed),
     /// The feed's writer signed two histories, and a remote holds the other one: the same key on two devices, or a restored copy of
     /// one. What is held here stays, and the evidence is kept beside the feeds (`multifeed.conflicts`).

@@ -46,8 +46,8 @@ impl Feed {
         self.state.discovery_key
     }
 
-    /// The writer's name; a remote's feed is named by the number of its folder, which the [removal](Self::remove) of another feed can change:
-    /// [`MultifeedEvent::Renamed`](crate::MultifeedEvent::Renamed) tells it.
+    /// The writer's name; a remote's feed is named by the number of its folder, which the [removal](Self::remove) of another feed can change, or by
+    /// its key, where that number is a writer's name. [`MultifeedEvent::Renamed`](crate::MultifeedEvent::Renamed) tells it.
     pub fn name(&self) -> String {
         self.state.name()
     }

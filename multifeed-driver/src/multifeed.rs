@@ -124,7 +124,9 @@ impl Multifeed {
         Ok(Self { guard })
     }
 
-    /// The writer of this name: found, or made with a new key pair. Without a name it is named by the number of its folder.
+    /// The writer of this name: found, or made with a new key pair. Without a name it is named by the number of its folder, or by
+    /// its key where that number is another writer's name. A remote's feed whose number is the name that is asked for is named by its key
+    /// from then on: no two feeds have one name, and JS would give it for the writer.
     ///
     /// # Errors
     /// [`Error::Store`], [`Error::Random`], [`Error::Closed`].

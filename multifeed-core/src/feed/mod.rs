@@ -23,6 +23,7 @@ use crate::journal::{Journal, Mark, Seal};
 use crate::key_pair::KeyPair;
 use crate::limits::MAX_FEED_BLOCKS;
 use crate::merkle;
+use crate::multifeed::is_key_name;
 use crate::signatures;
 use crate::storage::{FileId, FileKind, Slot, Storage};
 use cache::{NodeCache, Window};
@@ -83,7 +84,8 @@ struct Cursor {
 }
 
 impl Feed {
-    /// Makes a feed in an empty folder, with JS's very bytes: writable with a key pair, else a copy of a remote one.
+    /// Makes a feed in an empty folder, with JS's very bytes: writable with a key pair, else a copy of a remote one. JS names it by the name, where
+    /// one is given, else by the folder's number.
     ///
     /// The `key` file is written last: a folder without one, and without a secret key, is no feed.
     ///
@@ -101,8 +103,7 @@ impl Feed {
             return Err(StoreError::KeyMismatch { key });
         }
         Files { storage, slot }.make(&key, key_pair, name)?;
-        let name = key_pair.and(name).map(str::to_owned);
-        Ok(Self::new(slot, key, key_pair.cloned(), name, Bitfield::new()))
+        Ok(Self::new(slot, key, key_pair.cloned(), name.map(str::to_owned), Bitfield::new()))
     }
 
     /// A feed of which nothing is held, and that has no folder: what is put into it stays staged until it has
@@ -120,9 +121,15 @@ impl Feed {
     ///
     /// # Errors
     /// As [`create`](Self::create).
-    pub(crate) fn settle<S: Storage + ?Sized>(&mut self, storage: &mut S, slot: Slot) -> Result<(), StoreError> {
-        Files { storage, slot }.make(&self.key, None, None)?;
+    pub(crate) fn settle<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        slot: Slot,
+        name: Option<&str>,
+    ) -> Result<(), StoreError> {
+        Files { storage, slot }.make(&self.key, None, name)?;
         self.slot = slot;
+        self.local_name = name.map(str::to_owned);
         // What was read was read of no files.
         self.trim();
         Ok(())
@@ -138,7 +145,7 @@ impl Feed {
         self.slot = slot;
     }
 
-    /// The writer has another name now.
+    /// It has another name now.
     pub(crate) fn set_local_name(&mut self, name: String) {
         self.local_name = Some(name);
     }
@@ -211,10 +218,8 @@ impl Feed {
             return Err(StoreError::damaged(slot, FileKind::SecretKey, "it is not that of `key`"));
         }
         // A remote feed's folder can hold the name of a writer that stood there before; JS would believe it.
-        let local_name = match &key_pair {
-            Some(_) => files.read_text(FileKind::LocalName)?,
-            None => None,
-        };
+        let local_name = files.read_text(FileKind::LocalName)?;
+        let local_name = local_name.filter(|name| key_pair.is_some() || is_key_name(name, &key));
         let (bitfield, missing) = files.load_bitfield()?;
         let mut feed = Self::new(slot, key, key_pair, local_name, bitfield);
         feed.recover(storage, journal.mark(slot, &key), journal.is_unclean())?;
@@ -280,7 +285,7 @@ impl Feed {
         self.key_pair.as_deref()
     }
 
-    /// The writer's local name; a remote feed has none.
+    /// The writer's local name; a remote feed has none, unless it had to be named by its key.
     pub fn local_name(&self) -> Option<&str> {
         self.local_name.as_deref()
     }

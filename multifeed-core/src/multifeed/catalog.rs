@@ -13,7 +13,8 @@ use crate::storage::Slot;
 pub(super) struct Catalog {
     by_key: BTreeMap<FeedKey, FeedId>,
     by_slot: BTreeMap<Slot, FeedId>,
-    writers: BTreeMap<String, FeedId>,
+    /// Those that have a name of their own, writers nearly all.
+    names: BTreeMap<String, FeedId>,
     /// Feeds that remotes are asked for, and of which nothing came: they have no folder, and nobody sees them.
     offered: BTreeMap<FeedKey, FeedId>,
     next_slot: u32,
@@ -38,9 +39,14 @@ impl Catalog {
         self.by_slot.len()
     }
 
-    /// The local writer of that name.
-    pub(super) fn writer(&self, name: &str) -> Option<FeedId> {
-        self.writers.get(name).copied()
+    /// The feed that has that name of its own.
+    pub(super) fn named(&self, name: &str) -> Option<FeedId> {
+        self.names.get(name).copied()
+    }
+
+    /// Whether a feed has that name of its own, or one has it that could not be opened.
+    pub(super) fn has_name(&self, name: &str) -> bool {
+        self.names.contains_key(name) || self.lost.contains_key(name)
     }
 
     /// Notes that a folder which could not be opened holds the writer of that name.
@@ -94,7 +100,7 @@ impl Catalog {
     pub(super) fn remove(&mut self, id: FeedId, key: &FeedKey) {
         self.by_key.remove(key);
         self.by_slot.retain(|_, feed| *feed != id);
-        self.writers.retain(|_, writer| *writer != id);
+        self.names.retain(|_, named| *named != id);
     }
 
     /// The feed in a folder.
@@ -108,21 +114,40 @@ impl Catalog {
         self.by_slot.insert(to, id);
     }
 
-    /// A writer has another name now.
-    pub(super) fn rename_writer(&mut self, id: FeedId, old: &str, new: &str) {
-        if self.writers.get(old) == Some(&id) {
-            self.writers.remove(old);
+    /// A feed has another name now.
+    pub(super) fn rename(&mut self, id: FeedId, old: &str, new: &str) {
+        if self.names.get(old) == Some(&id) {
+            self.names.remove(old);
         }
-        self.writers.entry(new.to_owned()).or_insert(id);
+        self.names.entry(new.to_owned()).or_insert(id);
     }
 
-    /// Adds a feed. Of two local writers with one name (two calls of JS's `writer` at once make such) the first has it.
-    pub(super) fn insert(&mut self, id: FeedId, key: FeedKey, slot: Slot, writer: Option<&str>) {
+    /// A folder that could not be opened has another number now.
+    pub(super) fn renumber_lost(&mut self, from: Slot, to: Slot) {
+        self.lost.values_mut().for_each(|why| why.renumber(from, to));
+    }
+
+    /// A writer that could not be opened has another name now.
+    pub(super) fn rename_lost(&mut self, slot: Slot, old: &str, new: &str) {
+        if self.lost.get(old).is_some_and(|why| why.slot() == Some(slot))
+            && let Some(why) = self.lost.remove(old)
+        {
+            self.lost.insert(new.to_owned(), why);
+        }
+    }
+
+    /// A folder is gone, and the name in it is free.
+    pub(super) fn forget_lost(&mut self, slot: Slot) {
+        self.lost.retain(|_, why| why.slot() != Some(slot));
+    }
+
+    /// Adds a feed, with the name of its own that it has. Of two with one name the first has it.
+    pub(super) fn insert(&mut self, id: FeedId, key: FeedKey, slot: Slot, name: Option<&str>) {
         self.offered.remove(&key);
         self.by_key.insert(key, id);
         self.by_slot.insert(slot, id);
-        if let Some(name) = writer {
-            self.writers.entry(name.to_owned()).or_insert(id);
+        if let Some(name) = name {
+            self.names.entry(name.to_owned()).or_insert(id);
         }
     }
 

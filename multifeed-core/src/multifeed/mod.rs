@@ -8,6 +8,7 @@ mod exchange;
 mod extensions;
 mod in_use;
 mod lone;
+mod names;
 mod offered;
 mod policy;
 mod reads;
@@ -31,6 +32,7 @@ use self::evidence::Evidence;
 use self::extensions::Extensions;
 pub use self::extensions::{ExtensionError, FeedMessage, message_cost};
 use self::in_use::InUse;
+pub(crate) use self::names::is_key_name;
 use self::state::Traffic;
 use crate::error::{AppendError, Conflict, StoreError};
 use crate::feed::{Feed, Recovered, VerifyCursor, VerifyStep};
@@ -76,7 +78,7 @@ pub struct FeedInfo {
     pub id: FeedId,
     /// Its key.
     pub key: FeedKey,
-    /// The writer's name, or the number of its folder for a feed that came from a remote.
+    /// The writer's name, or the number of its folder for a feed that came from a remote (its key, where that number is a writer's name).
     pub name: String,
     /// Its length in blocks, holes included.
     pub len: u64,
@@ -115,7 +117,8 @@ pub enum MultifeedEvent {
         /// The name that it had.
         name: String,
     },
-    /// A feed's folder took the number of one that was removed. Where it has no name of a writer's, that is its name now.
+    /// A feed's folder took the number of one that was removed, and where it has no name of a writer's, that is its name now; or it had the
+    /// name of a writer, and has another one now.
     Moved {
         /// The feed.
         id: FeedId,
@@ -358,6 +361,9 @@ impl<S: Storage> Multifeed<S> {
         if let Err(error) = multifeed.close_gaps() {
             multifeed.problems.push(error);
         }
+        if let Err(error) = multifeed.part_names() {
+            multifeed.problems.push(error);
+        }
         multifeed.events.extend(multifeed.recovered.iter().cloned().map(MultifeedEvent::Recovered));
         Ok(multifeed)
     }
@@ -374,19 +380,23 @@ impl<S: Storage> Multifeed<S> {
 
     /// The feed of a local writer: found by name, or created with the key pair that `key_pair` gives.
     ///
-    /// Without a name a new feed is made each time, named by its folder's number as in JS.
+    /// Without a name a new feed is made each time, named by its folder's number as in JS, or by its key where that number is a writer's name.
+    /// A remote's feed whose number is the name that is asked for is named by its key from then on, so that no two feeds have one name: JS
+    /// would give it for the writer.
     ///
     /// # Errors
     ///
-    /// Where the name is empty or too long, the folder of that writer could not be opened, the key pair is of a [blocked](Self::block) feed, or
-    /// writing fails.
+    /// Where the name is empty or too long, the folder of that writer could not be opened, the name is that of a feed which is not written here and
+    /// cannot give way, the key pair is of a [blocked](Self::block) feed, or writing fails.
     pub fn writer(&mut self, name: Option<&str>, key_pair: impl FnOnce() -> KeyPair) -> Result<FeedId, StoreError> {
         if let Some(name) = name {
             if name.is_empty() || name.len() > self.limits.name_bytes {
                 return Err(StoreError::BadName { size: name.len(), max: self.limits.name_bytes });
             }
-            if let Some(id) = self.catalog.writer(name) {
-                return Ok(id);
+            if let Some(id) = self.catalog.named(name) {
+                let feed = &self.slot(id).feed;
+                let taken = || StoreError::NameTaken { name: name.to_owned(), slot: feed.slot() };
+                return if feed.writable() { Ok(id) } else { Err(taken()) };
             }
             if let Some(why) = self.catalog.lost_writer(name) {
                 return Err(why.clone());
@@ -445,7 +455,8 @@ impl<S: Storage> Multifeed<S> {
 
     /// The feed of a name: a local writer's, or else the number of a remote feed's folder.
     pub fn find_name(&self, name: &str) -> Option<FeedId> {
-        self.catalog.writer(name).or_else(|| self.feeds().find(|&id| self.info(id).name == name))
+        let numbered = || self.catalog.at(names::numbered(name)?);
+        self.catalog.named(name).or_else(|| numbered().filter(|id| self.slot(*id).feed.local_name().is_none()))
     }
 
     /// Appends blocks as one batch under one signature, and returns their indexes. Sessions hear of them at the next
@@ -530,9 +541,14 @@ impl<S: Storage> Multifeed<S> {
         if self.blocked.contains(&key) {
             return Err(StoreError::Blocked { key });
         }
-        let feed = self.find_folder(&key, key_pair.is_some(), |storage, slot| {
-            let number = slot.to_string();
-            Feed::create(storage, slot, key, key_pair, key_pair.and(name.or(Some(&number))))
+        if let Some(name) = name {
+            // A number may be another feed's as long as a removal is not done.
+            self.resume_removal()?;
+            self.make_way(name)?;
+        }
+        let feed = self.find_folder(&key, key_pair.is_some(), |storage, slot, instead| {
+            let number = key_pair.map(|_| slot.to_string());
+            Feed::create(storage, slot, key, key_pair, name.or(instead).or(number.as_deref()))
         })?;
         let name = feed_name(&feed);
         let id = match self.catalog.offered(&key) {
@@ -553,12 +569,12 @@ impl<S: Storage> Multifeed<S> {
         Ok(id)
     }
 
-    /// Makes a feed in the next folder that it can be made in.
+    /// Makes a feed in the next folder that it can be made in, with a name of its own where the number is not to be its name.
     fn find_folder<T>(
         &mut self,
         key: &FeedKey,
         ours: bool,
-        mut make: impl FnMut(&mut S, Slot) -> Result<T, StoreError>,
+        mut make: impl FnMut(&mut S, Slot, Option<&str>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         // Where a removal was cut short by an error there may be a gap, which the feed must not close.
         self.resume_removal()?;
@@ -573,7 +589,8 @@ impl<S: Storage> Multifeed<S> {
             }
             self.expect_feed(slot, key, ours)?;
             // A folder without a key that holds blocks is somebody's all the same.
-            match make(&mut self.storage, slot) {
+            let instead = self.name_instead(slot, key);
+            match make(&mut self.storage, slot, instead.as_deref()) {
                 Ok(made) => {
                     self.catalog.occupy(slot);
                     return Ok(made);
@@ -602,7 +619,7 @@ impl<S: Storage> Multifeed<S> {
             return Ok(());
         }
         let slot = feed.slot();
-        let name = Feed::name_in(&mut self.storage, slot)?;
+        let name = Feed::name_in(&mut self.storage, slot)?.filter(|name| !is_key_name(name, &feed.key()));
         let was_ours = self.journal.mark(slot, &feed.key()).is_some_and(Mark::is_of_a_writer);
         let (file, why) = match was_ours {
             true => (FileKind::SecretKey, "it is missing: the feed can be read, and nothing can be appended to it"),

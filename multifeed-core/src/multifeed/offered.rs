@@ -168,7 +168,7 @@ impl<S: Storage> Multifeed<S> {
     pub(super) fn settle_offered(&mut self, id: FeedId, by: PeerId) -> bool {
         let key = self.slot(id).feed.key();
         let mut feed = std::mem::replace(&mut self.feeds[id.0 as usize].feed, Feed::offered(key));
-        match self.find_folder(&key, false, |storage, slot| feed.settle(storage, slot)) {
+        match self.find_folder(&key, false, |storage, slot, name| feed.settle(storage, slot, name)) {
             Ok(()) => {}
             Err(error) => {
                 self.drop_offered(id, &error);
@@ -179,8 +179,7 @@ impl<S: Storage> Multifeed<S> {
         let slot = &mut self.feeds[id.0 as usize];
         slot.feed = feed;
         slot.wants = Default::default();
-        let folder = self.slot(id).feed.slot();
-        self.catalog.insert(id, key, folder, None);
+        self.index(id);
         self.created(id, key, name.clone());
         if let Some(peering) = self.peerings.get_mut(&by) {
             peering.offers.settle(id);

@@ -130,6 +130,7 @@ impl<S: Storage> Multifeed<S> {
         // JS may have made others after the one that was the last.
         self.journal.begin_removal(&mut self.storage, removal.with_last(Some((last, key))))?;
         self.sync_key(last)?;
+        self.mind_names(last, slot, &key)?;
         self.storage.rename(last, slot).map_err(|error| StoreError::from_slot(last, "rename", error))?;
         self.take_number(last, slot, &key);
         Ok(Some(key))
@@ -143,6 +144,9 @@ impl<S: Storage> Multifeed<S> {
     /// A feed's folder has another number on the disk: it has it in the journal and in memory too. Nothing changes where it had before.
     fn take_number(&mut self, from: Slot, to: Slot, key: &FeedKey) {
         self.journal.renumber(from, to, key);
+        self.problems.iter_mut().for_each(|problem| problem.renumber(from, to));
+        self.recovered.iter_mut().filter(|recovered| recovered.slot == from).for_each(|recovered| recovered.slot = to);
+        self.catalog.renumber_lost(from, to);
         self.catalog.release(from);
         self.catalog.occupy(to);
         let Some(id) = self.catalog.at(from) else { return };
@@ -185,17 +189,17 @@ impl<S: Storage> Multifeed<S> {
         let (Some(from), slot) = (removal.last_with(key), removal.slot) else { return Ok(()) };
         let Some(mut name) = Feed::name_in(&mut self.storage, slot)? else { return Ok(()) };
         if name == from.to_string() {
-            name = slot.to_string();
+            let old = std::mem::replace(&mut name, slot.to_string());
+            if self.catalog.has_name(&name) {
+                name = self.key_name(key);
+            }
             let file = FileId::new(slot, FileKind::LocalName);
             self.storage.replace(file, name.as_bytes()).map_err(|error| StoreError::from_file(file, "write", error))?;
+            self.catalog.rename_lost(slot, &old, &name);
         }
         let Some(id) = self.catalog.at(slot) else { return Ok(()) };
-        let feed = &mut self.feeds[id.0 as usize].feed;
-        let before = feed.local_name().map(str::to_owned);
-        if let Some(before) = before.filter(|before| *before != name) {
-            feed.set_local_name(name.clone());
-            self.catalog.rename_writer(id, &before, &name);
-            self.events.push_back(MultifeedEvent::Moved { id, name });
+        if self.slot(id).feed.local_name().is_some_and(|before| before != name) {
+            self.rename_feed(id, name);
         }
         Ok(())
     }
@@ -211,7 +215,7 @@ impl<S: Storage> Multifeed<S> {
         Ok(None)
     }
 
-    fn key_in(&mut self, slot: Slot) -> Result<Option<FeedKey>, StoreError> {
+    pub(super) fn key_in(&mut self, slot: Slot) -> Result<Option<FeedKey>, StoreError> {
         let file = FileId::new(slot, FileKind::Key);
         let mut key = [0; 32];
         let count = self.storage.read_at(file, 0, &mut key);
@@ -275,7 +279,7 @@ impl<S: Storage> Multifeed<S> {
         self.if_available.remove(&id);
         self.extensions.forget(id);
         let slot = &mut self.feeds[id.0 as usize];
-        let key = slot.feed.key();
+        let (key, folder) = (slot.feed.key(), slot.feed.slot());
         let name = super::feed_name(&slot.feed);
         let others = slot.feed.local_name().filter(|_| slot.feed.writable()).map(str::to_owned);
         slot.feed = Feed::gone(key, name.clone());
@@ -285,6 +289,9 @@ impl<S: Storage> Multifeed<S> {
         slot.fresh = Vec::new();
         slot.sync_failure = None;
         self.catalog.remove(id, &key);
+        self.catalog.forget_lost(folder);
+        self.problems.retain(|problem| problem.slot() != Some(folder));
+        self.recovered.retain(|recovered| recovered.slot != folder);
         // Of two writers with one name the other one has it now.
         let same = |other: &FeedId| {
             let feed = &self.slot(*other).feed;
