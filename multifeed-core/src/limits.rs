@@ -67,7 +67,8 @@ pub struct Limits {
     pub extension_bytes: usize,
     /// Such messages that wait for the application; later ones are lost. Default 1,024.
     pub extension_messages: usize,
-    /// Feeds that are blocked, about 40 bytes of memory each. Default 65,536.
+    /// Feeds that are blocked, about 40 bytes of memory each. Where the store has more already, by a greater limit or another hand, they stay
+    /// blocked, and no others can be. Default 65,536.
     pub blocked: usize,
     /// Second histories of which the evidence is kept, about half a kilobyte each; those found after them are told, and not kept.
     /// Default 256.

@@ -1,6 +1,7 @@
 //! Feeds that are never to be synced, whoever offers or asks for them.
 //!
-//! Their keys stand in `multifeed.blocked`, beside the folders: 64 hex digits and a newline for each, in ascending order.
+//! Their keys stand in `multifeed.blocked`, beside the folders: 64 hex digits and a newline for each. A person may write there too: a call changes
+//! the lines of its own key, and every other byte stays as it is.
 
 use std::collections::BTreeSet;
 
@@ -15,41 +16,94 @@ const FILE: FileId = FileId { slot: Slot(0), kind: FileKind::Blocked };
 
 /// Bytes of a key and its newline.
 const LINE: usize = 65;
+/// Bytes of a file that is read whole whatever [`Limits::blocked`] says: it may have been greater, and notes take room.
+const MOST: usize = 16 << 20;
 
 /// The blocked keys.
 #[derive(Debug, Default)]
 pub(super) struct Blocked(BTreeSet<FeedKey>);
 
 impl Blocked {
-    /// Reads the file. Lines that are no keys are passed over, and told.
+    /// Reads the file. Lines that are no keys are passed over, and told; those that are empty or begin with `#` are not.
     pub(super) fn read<S: Storage>(storage: &mut S, limits: &Limits) -> Result<(Self, Option<StoreError>), StoreError> {
-        let failed = |error| StoreError::from_file(FILE, "read", error);
-        let Some(len) = storage.len(FILE).map_err(failed)? else { return Ok((Self::default(), None)) };
-        let most = limits.blocked.saturating_mul(LINE);
-        let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX).min(most)];
-        let count = storage.read_at(FILE, 0, &mut bytes).map_err(failed)?;
-        bytes.truncate(count);
-        let text = String::from_utf8_lossy(&bytes);
+        let (text, mut damage) = load(storage, limits)?;
         let mut keys = BTreeSet::new();
-        let mut why = (len > most as u64).then(|| format!("it has {len} bytes, and {most} are read"));
-        for (number, line) in (1..).zip(text.lines()) {
-            match line.parse::<FeedKey>() {
-                Ok(key) => _ = keys.insert(key),
-                Err(_) => why = why.or_else(|| Some(format!("its line {number} is no key"))),
+        for (number, line) in (1..).zip(lines(&text)) {
+            match line {
+                (_, Line::Key(key)) => _ = keys.insert(key),
+                (_, Line::Note) => {}
+                (_, Line::Unknown) => damage = damage.or_else(|| Some(damaged(format!("its line {number} is no key")))),
             }
         }
-        Ok((Self(keys), why.map(|why| StoreError::damaged(FILE.slot, FILE.kind, why))))
+        Ok((Self(keys), damage))
     }
 
     pub(super) fn contains(&self, key: &FeedKey) -> bool {
         self.0.contains(key)
     }
+}
 
-    /// Replaces the file.
-    fn write<S: Storage>(&self, storage: &mut S) -> Result<(), StoreError> {
-        let lines: String = self.0.iter().map(|key| format!("{key}\n")).collect();
-        storage.replace(FILE, lines.as_bytes()).map_err(|error| StoreError::from_file(FILE, "write", error))
+/// Takes a key's lines out of the file, or adds one.
+fn write<S: Storage>(storage: &mut S, limits: &Limits, key: &FeedKey, blocked: bool) -> Result<(), StoreError> {
+    let (mut text, damage) = load(storage, limits)?;
+    // What was not read would be lost.
+    damage.map_or(Ok(()), Err)?;
+    let is_its = |line: &Line| matches!(line, Line::Key(other) if other == key);
+    if blocked {
+        if lines(&text).any(|(_, line)| is_its(&line)) {
+            return Ok(());
+        }
+        if text.last().is_some_and(|last| *last != b'\n') {
+            text.push(b'\n');
+        }
+        text.extend_from_slice(format!("{key}\n").as_bytes());
+        if text.len() > most(limits) {
+            return Err(StoreError::TooManyBlocked { max: limits.blocked });
+        }
+    } else {
+        text = lines(&text).filter(|(_, line)| !is_its(line)).flat_map(|(bytes, _)| bytes).copied().collect();
     }
+    storage.replace(FILE, &text).map_err(|error| StoreError::from_file(FILE, "write", error))
+}
+
+/// What the file holds, and whether that is not all.
+fn load<S: Storage>(storage: &mut S, limits: &Limits) -> Result<(Vec<u8>, Option<StoreError>), StoreError> {
+    let failed = |error| StoreError::from_file(FILE, "read", error);
+    let Some(len) = storage.len(FILE).map_err(failed)? else { return Ok((Vec::new(), None)) };
+    let most = most(limits);
+    let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX).min(most)];
+    let count = storage.read_at(FILE, 0, &mut bytes).map_err(failed)?;
+    bytes.truncate(count);
+    let more = len > most as u64;
+    Ok((bytes, more.then(|| damaged(format!("it has {len} bytes, and {most} are read")))))
+}
+
+fn most(limits: &Limits) -> usize {
+    limits.blocked.saturating_mul(LINE).max(MOST)
+}
+
+enum Line {
+    Key(FeedKey),
+    /// Somebody's, and not meant to be a key.
+    Note,
+    Unknown,
+}
+
+/// The lines with their ends, and what they are.
+fn lines(text: &[u8]) -> impl Iterator<Item = (&[u8], Line)> {
+    text.split_inclusive(|byte| *byte == b'\n').map(|bytes| {
+        let line = str::from_utf8(bytes).map(str::trim);
+        let kind = match line {
+            Ok(line) if line.is_empty() || line.starts_with('#') => Line::Note,
+            Ok(line) => line.parse().map_or(Line::Unknown, Line::Key),
+            Err(_) => Line::Unknown,
+        };
+        (bytes, kind)
+    })
+}
+
+fn damaged(why: String) -> StoreError {
+    StoreError::damaged(FILE.slot, FILE.kind, why)
 }
 
 impl<S: Storage> Multifeed<S> {
@@ -62,7 +116,8 @@ impl<S: Storage> Multifeed<S> {
     ///
     /// # Errors
     ///
-    /// [`StoreError::TooManyBlocked`], or what the storage says; it is not blocked then.
+    /// [`StoreError::TooManyBlocked`], [`StoreError::Damaged`] where the file is longer than what is read of it, or what the storage says; it is
+    /// not blocked then.
     pub fn block(&mut self, key: FeedKey) -> Result<bool, StoreError> {
         if self.blocked.contains(&key) {
             return Ok(false);
@@ -72,7 +127,7 @@ impl<S: Storage> Multifeed<S> {
             return Err(StoreError::TooManyBlocked { max });
         }
         self.blocked.0.insert(key);
-        if let Err(error) = self.blocked.write(&mut self.storage) {
+        if let Err(error) = write(&mut self.storage, &self.limits, &key, true) {
             self.blocked.0.remove(&key);
             return Err(error);
         }
@@ -88,12 +143,12 @@ impl<S: Storage> Multifeed<S> {
     ///
     /// # Errors
     ///
-    /// What the storage says; it is blocked then as before.
+    /// [`StoreError::Damaged`] as of [`block`](Self::block), or what the storage says; it is blocked then as before.
     pub fn unblock(&mut self, key: FeedKey) -> Result<bool, StoreError> {
         if !self.blocked.0.remove(&key) {
             return Ok(false);
         }
-        if let Err(error) = self.blocked.write(&mut self.storage) {
+        if let Err(error) = write(&mut self.storage, &self.limits, &key, false) {
             self.blocked.0.insert(key);
             return Err(error);
         }
