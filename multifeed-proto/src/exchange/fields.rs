@@ -119,5 +119,6 @@ mod tests {
         assert_eq!(fields.get("b"), Json::new("2.50"));
         assert_eq!(fields.get("a\n"), Json::new("\"1\""));
         assert_eq!(fields.get("c"), None);
+        assert!(format!("{fields:?}").contains("2.50"), "{fields:?}");
     }
 }

@@ -54,8 +54,8 @@ pub(crate) fn put_keys(
     let end: &[u8] = if members.is_empty() { b"" } else { b"}" };
     // 64 digits and two quotes each, and commas between.
     let len = open.len() + close.len() + (67 * keys.len()).saturating_sub(1) + members.len() + end.len();
-    out.reserve(len + 16);
     head(out, len);
+    out.reserve(len);
     out.put_slice(open);
     for (at, key) in keys.iter().enumerate() {
         if at > 0 {
@@ -137,9 +137,9 @@ pub(super) fn parse_list(kind: Kind, body: &[u8], limits: &Limits) -> Result<Lis
 /// as there are. None is NaN, which equals nothing.
 fn major(version: &str) -> Option<f64> {
     let text = version.split('.').next()?.trim_start_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
-    let (sign, text) = match text.strip_prefix('-') {
-        Some(rest) => (-1.0, rest),
-        None => (1.0, text.strip_prefix('+').unwrap_or(text)),
+    let (negative, text) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
     };
     let (radix, text) = match text.strip_prefix("0x").or(text.strip_prefix("0X")) {
         Some(rest) => (16, rest),
@@ -147,7 +147,8 @@ fn major(version: &str) -> Option<f64> {
     };
     let mut digits = text.chars().map_while(|c| c.to_digit(radix)).peekable();
     digits.peek()?;
-    Some(sign * digits.fold(0.0, |sum, digit| sum * f64::from(radix) + f64::from(digit)))
+    let number = digits.fold(0.0, |sum, digit| sum * f64::from(radix) + f64::from(digit));
+    Some(if negative { -number } else { number })
 }
 
 fn push_string(text: &str, json: &mut String) {
@@ -266,5 +267,22 @@ impl<'de> Visitor<'de> for Manifest<'_> {
         }
         let keys = keys.ok_or_else(|| A::Error::missing_field("keys"))?;
         Ok((keys, ManifestFields::of(&fields)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::major;
+
+    #[test]
+    fn major_numbers_are_read_as_js_reads_them() {
+        for (version, number) in
+            [("4.0.0", 4.0), ("120", 120.0), (" +0x1F.2", 31.0), ("-0X10", -16.0), ("-7-8", -7.0), ("1e3", 1.0)]
+        {
+            assert_eq!(major(version), Some(number), "{version}");
+        }
+        for version in ["", ".4", "-", "0x", "x4"] {
+            assert_eq!(major(version), None, "{version}");
+        }
     }
 }

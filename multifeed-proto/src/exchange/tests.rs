@@ -152,6 +152,10 @@ fn a_manifest_says_more_than_keys() {
         put_keys(Kind::Manifest, &[key(1)], sent.as_ref(), &mut out, |_, len| told = len);
         assert_eq!(told, out.len());
         let list = json::parse_list(Kind::Manifest, &out, &limits).unwrap();
+        if let Some(said) = &sent {
+            let object = String::from_utf8(out.to_vec()).unwrap().replace(&format!("\"keys\":[\"{}\"]", key(1)), "");
+            assert_eq!(object.replace("{,", "{"), said.json().as_str());
+        }
         assert_eq!((list.keys, list.fields), (vec![key(1)], sent.filter(|fields| !fields.members().is_empty())));
     }
 }
@@ -171,11 +175,11 @@ fn fields_are_told_with_their_manifest() {
 
     // All that come before the handshake are bounded together.
     let mut exchange = Exchange::new(Root::FIRST, RootConfig::new(DEFAULT_ROOT_KEY));
-    let limits = Limits { manifest_fields_bytes: 40, ..Limits::default() };
+    let limits = Limits { manifest_fields_bytes: 2 * r#"{"kind":"media"}"#.len(), ..Limits::default() };
     exchange.receive(Kind::Manifest, early, &limits, &mut log).unwrap();
     exchange.receive(Kind::Manifest, early, &limits, &mut log).unwrap();
     let error = exchange.receive(Kind::Manifest, early, &limits, &mut log).unwrap_err();
-    assert_eq!(error, SessionError::limit("manifest_fields_bytes", 40));
+    assert_eq!(error, SessionError::limit("manifest_fields_bytes", 32));
 }
 
 #[test]
@@ -191,7 +195,9 @@ fn bad_lists() {
         let expected = ExchangeError::Key(Kind::Manifest.name());
         assert_eq!(keys_of(Kind::Manifest, manifest.as_bytes(), 10), Err(expected.into()), "{entry}");
     }
-    for body in ["", "null", "{}", "[", "[]]", "{\"keys\":null}", "{\"keys\":{}}", "\"x\"", "\u{0}"] {
+    for body in
+        ["", "null", "{}", "[", "[]]", "[\"ab", "{\"keys\":[\"ab", "{\"keys\":null}", "{\"keys\":{}}", "\"x\"", "\u{0}"]
+    {
         for kind in [Kind::Manifest, Kind::Request, Kind::Replicate] {
             assert_eq!(keys_of(kind, body.as_bytes(), 10), Err(ExchangeError::Json(kind.name()).into()), "{body}");
         }
@@ -301,6 +307,7 @@ fn bounds() {
         assert_eq!(result.is_ok(), n < 2);
     }
     let long = [HANDSHAKE, b" "].concat();
+    assert_eq!(exchange.receive(Kind::Handshake, HANDSHAKE, &limits, &mut log), Ok(()));
     let too_long = exchange.receive(Kind::Handshake, &long, &limits, &mut log);
     assert_eq!(too_long, Err(SessionError::limit("handshake_bytes", HANDSHAKE.len())));
 
