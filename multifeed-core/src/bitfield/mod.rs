@@ -29,10 +29,9 @@ pub struct Bitfield {
     /// Numbers of the pages that changed since they were last written.
     dirty: BTreeSet<usize>,
     count: u64,
-    /// JS's idea of each part's length in bytes: whole pages when a feed is opened, then the last byte written. Its
-    /// digests and its index depend on it.
+    /// JS's idea of a part's length in bytes: whole pages when a feed is opened, then the last byte written. Its
+    /// index depends on it.
     data_len: u64,
-    tree_len: u64,
     index_len: u64,
 }
 
@@ -51,7 +50,7 @@ impl Bitfield {
     }
 
     fn with_page_bytes(page_bytes: usize) -> Self {
-        Self { pages: Vec::new(), page_bytes, dirty: BTreeSet::new(), count: 0, data_len: 0, tree_len: 0, index_len: 0 }
+        Self { pages: Vec::new(), page_bytes, dirty: BTreeSet::new(), count: 0, data_len: 0, index_len: 0 }
     }
 
     /// Whether pages can have this size: beside block and node bits, an index whose size is a power of two, at most 1024 bytes (JS
@@ -74,7 +73,6 @@ impl Bitfield {
         self.count += stored.iter().take(DATA_BYTES).map(|byte| u64::from(byte.count_ones())).sum::<u64>();
         self.pages.push(page);
         self.data_len += DATA_BYTES as u64;
-        self.tree_len += TREE_BYTES as u64;
         self.index_len += self.index_bytes() as u64;
     }
 
@@ -348,7 +346,7 @@ impl Bitfield {
         self.dirty.insert(number);
         let len = match part {
             Part::Data => &mut self.data_len,
-            Part::Tree => &mut self.tree_len,
+            Part::Tree => return true,
             Part::Index => &mut self.index_len,
         };
         *len = (*len).max(at + 1);
@@ -416,10 +414,6 @@ impl Default for Bitfield {
 impl HeldNodes for Bitfield {
     fn holds(&self, node: u64) -> bool {
         self.node(node)
-    }
-
-    fn end(&self) -> u64 {
-        self.tree_len * 8
     }
 }
 

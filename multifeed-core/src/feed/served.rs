@@ -88,8 +88,4 @@ impl HeldNodes for Served<'_> {
     fn holds(&self, node: u64) -> bool {
         flat::right_span(node) / 2 < self.end && self.bitfield.holds(node)
     }
-
-    fn end(&self) -> u64 {
-        self.bitfield.end().min(self.end.saturating_mul(2))
-    }
 }

@@ -12,6 +12,4 @@ pub use proof::{Proof, digest, length, proof, verified_by};
 pub trait HeldNodes {
     /// Whether this node is held.
     fn holds(&self, node: u64) -> bool;
-    /// A position past every held node: JS's count of the bits that its tree bitfield has room for.
-    fn end(&self) -> u64;
 }

@@ -15,29 +15,25 @@ pub struct Proof {
 /// What a requester holds on the way up from a node, so that nobody sends it again.
 ///
 /// 1: the node itself, or all that is needed. Otherwise bit `j + 1` says that the sibling on level `j` is held; bit 0, that
-/// the highest set bit is not a sibling but a held ancestor (bit `k`: `k` levels up), which implies the roots to its left.
+/// the highest set bit is not a sibling but a held ancestor (bit `k + 1`: `k` levels up), which implies the roots to its left.
 pub fn digest(held: &impl HeldNodes, node: u64) -> u64 {
-    if node > 2 * MAX_FEED_BLOCKS {
-        return 0;
-    }
     if held.holds(node) {
         return 1;
     }
     let mut digest = 0u64;
     let mut next = index::sibling(node);
-    let end = (next + 2).max(held.end()).min(4 * MAX_FEED_BLOCKS);
     let mut bit = 2u64;
-    let mut parent = index::parent(next);
-    while index::right_span(next) < end || index::left_span(parent) > 0 {
+    // A bit for each level of the largest tree. JS looks no higher than its bitfield is long, and so overlooks nodes that it holds.
+    while bit <= MAX_FEED_BLOCKS {
         if held.holds(next) {
             digest += bit;
         }
+        let parent = index::parent(next);
         if held.holds(parent) {
-            digest = (digest + 2 * bit) | 1;
+            digest += 2 * bit + 1;
             return if digest + 1 == 4 * bit { 1 } else { digest };
         }
         next = index::sibling(parent);
-        parent = index::parent(next);
         bit *= 2;
     }
     digest
@@ -48,7 +44,7 @@ pub fn digest(held: &impl HeldNodes, node: u64) -> u64 {
 /// `itself` puts the node in front, as an answer without a block needs. The digest is the requester's claim and can be
 /// anything.
 pub fn proof(held: &impl HeldNodes, node: u64, digest: u64, itself: bool) -> Option<Proof> {
-    if node > 2 * MAX_FEED_BLOCKS || !held.holds(node) {
+    if !held.holds(node) {
         return None;
     }
     let mut proof = Proof::default();
@@ -85,8 +81,7 @@ fn theirs(held: &impl HeldNodes, node: u64, digest: u64) -> Few {
     let has_root = digest & 1 == 1;
     let mut rest = digest >> 1;
     let mut next = node;
-    // Levels past those that a feed can have say nothing.
-    while rest != 0 && next < 4 * MAX_FEED_BLOCKS {
+    while rest != 0 {
         if rest == 1 && has_root {
             if held.holds(next) {
                 theirs.insert(next);
@@ -118,7 +113,7 @@ pub fn verified_by(held: &impl HeldNodes, node: u64) -> u64 {
     let mut top = node;
     loop {
         let parent = index::parent(top);
-        if top >= 4 * MAX_FEED_BLOCKS || !held.holds(parent) || !held.holds(index::sibling(top)) {
+        if !held.holds(parent) || !held.holds(index::sibling(top)) {
             break;
         }
         top = parent;
@@ -138,15 +133,8 @@ pub fn verified_by(held: &impl HeldNodes, node: u64) -> u64 {
 
 /// The length in blocks that the held nodes tell, as JS takes it when it opens a feed.
 pub fn length(held: &impl HeldNodes) -> u64 {
-    let mut top = 0;
-    let mut next = 0;
-    while index::right_span(next) < held.end().min(4 * MAX_FEED_BLOCKS) {
-        next = index::parent(next);
-        if held.holds(next) {
-            top = next;
-        }
-    }
-    verified_by(held, top) / 2
+    let mut first = (0..=MAX_FEED_BLOCKS.ilog2()).rev().map(|depth| index::node_at(depth, 0));
+    first.find(|node| held.holds(*node)).map_or(0, |top| verified_by(held, top) / 2)
 }
 
 /// A set of few nodes that, as JS's tree does, holds a parent once it holds both children.
@@ -181,9 +169,6 @@ mod tests {
         fn holds(&self, node: u64) -> bool {
             self.0.contains(&node)
         }
-        fn end(&self) -> u64 {
-            self.0.last().map_or(0, |last| (last / 8 + 1) * 8)
-        }
     }
 
     fn tree(nodes: &[u64]) -> Tree {
@@ -204,6 +189,37 @@ mod tests {
             (&[], 0),
         ] {
             assert_eq!(digest(&tree(held), 0), expected, "{held:?}");
+        }
+    }
+
+    #[test]
+    fn digests_go_up_to_the_root_of_the_largest_feed() {
+        let (block, root) = (2 * MAX_FEED_BLOCKS - 2, MAX_FEED_BLOCKS - 1);
+        for node in [0, 2, block] {
+            assert_eq!(digest(&tree(&[root]), node), 2 * MAX_FEED_BLOCKS + 1);
+            let (_, right) = index::children(root).unwrap();
+            assert_eq!(digest(&tree(&[right]), 0), MAX_FEED_BLOCKS);
+        }
+        assert_eq!(length(&tree(&[root])), MAX_FEED_BLOCKS);
+        assert_eq!(digest(&tree(&[block]), block), 1);
+        // Beyond its bitfield's end for JS, which says 0.
+        assert_eq!(digest(&tree(&[15, 23]), 0), 0b110001);
+    }
+
+    /// As in JS. Parents without both of their children are what damage leaves.
+    #[test]
+    fn a_node_is_a_part_of_what_is_held_whole_above_it() {
+        for (held, node, end) in [
+            (&[0, 1][..], 0, 2),
+            (&[0, 1], 1, 4),
+            (&[0, 2], 0, 2),
+            (&[0, 1, 2], 0, 4),
+            (&[1, 5], 1, 4),
+            (&[1, 5], 5, 8),
+            (&[1, 3, 9], 3, 12),
+            (&[1], 0, 0),
+        ] {
+            assert_eq!(verified_by(&tree(held), node), end, "{held:?}");
         }
     }
 
