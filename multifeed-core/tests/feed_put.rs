@@ -447,7 +447,7 @@ fn what_a_proof_brought_is_told() {
     let data = whole(&mut pair, 3);
     assert_eq!(pair.put(data).unwrap(), Put::Known);
     let data = pair.answer(Request { index: 5, bytes: 0, hash: true, nodes: pair.copy.digest(5) });
-    assert!(matches!(pair.put(data).unwrap(), Put::Proven { grew: false } | Put::Known));
+    assert_eq!(pair.put(data).unwrap(), Put::Proven { grew: false });
     // A block that was cleared comes again, to the same place.
     pair.copy.flush(&mut pair.copy_disk).unwrap();
     pair.copy.clear(&mut pair.copy_disk, 3..4).unwrap();
@@ -461,16 +461,24 @@ fn what_a_proof_brought_is_told() {
 
 #[test]
 fn sizes_of_two_leaves_that_nothing_proves_do_not_make_a_true_block_look_false() {
-    let mut pair = pair(45, 9);
-    let mut data = pair.answer(Request { index: 2, bytes: 0, hash: true, nodes: 0 });
-    let [first, second] = &mut data.nodes[..2] else { panic!("{data:?}") };
-    assert_eq!((first.index, second.index), (4, 6));
-    // The node above them covers the sum only.
-    (first.size, second.size) = (first.size + 1, second.size - 1);
-    assert_eq!(pair.put(data).unwrap(), Put::Proven { grew: true });
-    for index in [2, 3] {
-        assert_eq!(pair.pull(index), Put::Stored { grew: false });
-        assert_eq!(pair.copy.get(&mut pair.copy_disk, index).unwrap().unwrap(), block(45, index));
+    // With other nodes to prove above the two, and with none.
+    for length in [9, 4] {
+        let mut pair = pair(45, length);
+        let mut data = pair.answer(Request { index: 2, bytes: 0, hash: true, nodes: 0 });
+        if length == 4 {
+            // The node beside the one above them is held.
+            pair.pull(0);
+            data.nodes.truncate(2);
+        }
+        let [first, second] = &mut data.nodes[..2] else { panic!("{data:?}") };
+        assert_eq!((first.index, second.index), (4, 6));
+        // The node above them covers the sum only.
+        (first.size, second.size) = (first.size + 1, second.size - 1);
+        pair.put(data).unwrap();
+        for index in [2, 3] {
+            assert_eq!(pair.pull(index), Put::Stored { grew: false });
+            assert_eq!(pair.copy.get(&mut pair.copy_disk, index).unwrap().unwrap(), block(45, index));
+        }
     }
 }
 
@@ -490,6 +498,8 @@ fn nodes_past_all_feeds_are_named_before_anything_is_looked_at() {
         (vec![node(6, MAX_FEED_BYTES - 1000)], ""),
         (vec![node(6, MAX_FEED_BYTES + 1)], "a node is past all feeds"),
         (vec![node(last, 1)], ""),
+        // Over twice as many blocks as a feed has.
+        (vec![node(last + 1, 1)], "a node is past all feeds"),
         (vec![node(last + 2, 1)], "a node is past all feeds"),
         (vec![node(9, 1); MAX_PROOF_NODES], ""),
         (vec![node(9, 1); MAX_PROOF_NODES + 1], "it has more nodes than any proof"),

@@ -9,7 +9,8 @@ use allocation_counter::measure;
 use bytes::{Bytes, BytesMut};
 use multifeed_core::storage::FileStorageOptions;
 use multifeed_core::{
-    Connection, FileId, FileKind, FileStorage, KeyPair, Multifeed, Options, PeerEvent, Replicate, Slot, Storage,
+    Connection, Feed, FileId, FileKind, FileStorage, KeyPair, Multifeed, Options, PeerEvent, Replicate, Slot, Storage,
+    VerifyCursor,
 };
 use multifeed_proto::{Config, Role};
 use rand::SeedableRng;
@@ -238,4 +239,17 @@ fn opening_reads_little() {
         let (was_calls, was_bytes) = each(kind);
         assert!(was_calls <= calls && was_bytes <= bytes, "{kind:?}: {was_calls} reads of {was_bytes} bytes");
     }
+}
+
+#[test]
+fn verifying_reads_many_small_blocks_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    make(&mut Counted::open(folder.path(), 240), 1, 200, 100);
+    let mut storage = Counted::open(folder.path(), 240);
+    let mut feed = Feed::open(&mut storage, Slot(0)).unwrap();
+    storage.reads.clear();
+    let mut cursor = VerifyCursor::default();
+    let step = feed.verify_step(&mut storage, &mut cursor, usize::MAX).unwrap();
+    assert!(step.done && step.blocks == 200 && step.findings.is_empty());
+    assert_eq!(storage.reads[&FileKind::Data].0, 1);
 }

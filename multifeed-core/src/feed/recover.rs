@@ -138,8 +138,7 @@ impl Feed {
                 }
                 // Nobody saw what was not synced, or the application took that upon itself.
                 Some(_) if unclean => {}
-                _ if self.length < report.marked_length => self.refuse_to_fork(storage, report.marked_length)?,
-                _ => {}
+                _ => self.refuse_to_fork(storage, report.marked_length)?,
             }
         }
         self.keep_data_file(storage)?;
@@ -293,7 +292,7 @@ impl Feed {
             return Ok(None);
         }
         let Some((left, right)) = flat::children(index) else {
-            let regained = self.bitfield.get(index / 2) && self.regain_leaf(storage, index / 2)?;
+            let regained = self.regain_leaf(storage, index / 2)?;
             return if regained { self.find_node(storage, index) } else { Ok(None) };
         };
         let children = (self.marked_node(storage, left)?, self.marked_node(storage, right)?);
@@ -526,7 +525,7 @@ impl Feed {
         while left > 0 {
             let wanted = PIECE.min(left);
             let piece = &mut buffer[..wanted as usize];
-            if at > MAX_FEED_BYTES || files.read(FileKind::Data, at, piece)? < piece.len() {
+            if at >= MAX_FEED_BYTES || files.read(FileKind::Data, at, piece)? < piece.len() {
                 return Ok(None);
             }
             hasher.update(piece);
