@@ -143,6 +143,15 @@ fn equal_stores_open_nothing_and_find_out_in_a_handful_of_messages() {
 }
 
 #[test]
+fn a_feed_that_is_served_to_nobody_is_not_compared() {
+    let mut stores = synced(4);
+    let id = find(&stores[0], 1);
+    stores[0].set_transfer(id, None, Some(false));
+    let (link, _) = sync(&mut stores, Replicate::default());
+    assert_eq!([0, 1].map(|side| link.totals(side).in_step), [3, 3]);
+}
+
+#[test]
 fn what_differs_is_synced_and_nothing_else_is_spoken_of() {
     let mut stores = synced(60);
     // Longer on either side, new on either side, and holes in what came from the other.

@@ -388,6 +388,21 @@ fn what_was_not_synced_of_a_writer_is_told_in_numbers() {
 }
 
 #[test]
+fn what_a_crash_left_of_a_new_writer_is_taken_as_far_as_it_is_whole() {
+    // Its marks came to the disk, and of its blocks the second did not. Nobody saw them.
+    let mut disk = MemoryStorage::new();
+    let mut store = Multifeed::open(&mut disk, Options::default()).unwrap();
+    let id = store.writer(Some("w"), || key_pair(N)).unwrap();
+    (0..3).for_each(|at| _ = store.append(id, &blocks(N, at..at + 1)).unwrap());
+    drop(store);
+    flip(&mut disk, FileKind::Data, offset(1));
+    let store = opened(&mut disk);
+    assert_eq!((store.problems().len(), numbers(&store.recovered()[0])), (0, [1, 3, 1, 2, 3, 0, 0]));
+    drop(store);
+    assert_eq!(set_right(&mut disk).0.len(), 1);
+}
+
+#[test]
 fn a_writer_that_no_journal_knows_is_not_searched_for_damage() {
     // A crash of JS's is not to be told from bit rot: what is marked stays marked, and verifying it tells.
     let mut disk = left_open(written());

@@ -424,6 +424,7 @@ struct Flaky<'a> {
 enum Stuck {
     Remove,
     Rename,
+    Journal,
 }
 
 #[derive(Clone, Copy)]
@@ -468,6 +469,9 @@ impl Storage for Flaky<'_> {
         self.call(|disk| disk.read_at(file, offset, buf))
     }
     fn write_at(&mut self, file: FileId, offset: u64, data: &[u8]) -> io::Result<()> {
+        if file.kind == FileKind::Journal {
+            self.unless(Stuck::Journal)?;
+        }
         self.call(|disk| disk.write_at(file, offset, data))
     }
     fn len(&mut self, file: FileId) -> io::Result<Option<u64>> {
@@ -477,6 +481,9 @@ impl Storage for Flaky<'_> {
         self.call(|disk| disk.truncate(file, len))
     }
     fn replace(&mut self, file: FileId, data: &[u8]) -> io::Result<()> {
+        if file.kind == FileKind::Journal {
+            self.unless(Stuck::Journal)?;
+        }
         self.call(|disk| disk.replace(file, data))
     }
     fn sync(&mut self, file: FileId) -> io::Result<()> {
@@ -574,6 +581,31 @@ fn a_removal_in_which_a_call_of_the_storage_fails_loses_nothing() {
             }
         }
     }
+}
+
+#[test]
+fn a_sync_says_so_where_the_journal_cannot_be_written() {
+    let mut disk = MemoryStorage::new();
+    let stuck = Rc::default();
+    let mut ours = Multifeed::open(Flaky::stuck(&mut disk, &stuck), Options::default()).unwrap();
+    let mut theirs = open(MemoryStorage::new());
+    fill(&mut theirs, None, 1, 3);
+    sync(&mut ours, &mut theirs);
+    ours.close().unwrap();
+    disk.reopen();
+    // The store was closed, and blocks come: what is written first is that it is in use.
+    let mut ours = Multifeed::open(Flaky::stuck(&mut disk, &stuck), Options::default()).unwrap();
+    let id = theirs.feeds().next().unwrap();
+    theirs.append(id, &[Bytes::from("new")]).unwrap();
+    stuck.set(Some(Stuck::Journal));
+    let mut link = Link::new(&mut ours, &mut theirs, Replicate::default());
+    link.run(&mut ours, &mut theirs);
+    assert_eq!(link.closed[0], Some(false));
+    assert_eq!(ours.sync().unwrap_err().code(), "ERR_STORE_IO");
+    stuck.set(None);
+    ours.sync().unwrap();
+    let id = ours.find(&key(1)).unwrap();
+    assert_eq!((ours.info(id).downloaded, ours.synced_len(id)), (4, 4));
 }
 
 #[test]

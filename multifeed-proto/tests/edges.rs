@@ -467,14 +467,17 @@ fn a_stream_without_a_root_of_its_own_ends_well_when_its_multifeeds_failed() {
 
 #[test]
 fn a_session_does_not_outlive_its_multifeeds_where_none_was_ready() {
-    let mut peer = Peer::connect(Role::Responder, Config::new(key(1)));
-    join(&mut peer, &[2]);
-    peer.open(1, key(1)).unwrap();
-    peer.frame(1, kind::CLOSE, b"").unwrap();
-    peer.session.handle_timeout(secs(19));
-    peer.raw(&[0]).unwrap();
-    peer.session.handle_timeout(secs(20));
-    assert_eq!(peer.events().last(), Some(&Event::Closed(Err(SessionError::Timeout(Phase::Exchange)))));
+    for others in [&[2][..], &[]] {
+        let mut peer = Peer::connect(Role::Responder, Config::new(key(1)));
+        join(&mut peer, others);
+        peer.open(1, key(1)).unwrap();
+        peer.frame(1, kind::CLOSE, b"").unwrap();
+        peer.session.handle_timeout(secs(19));
+        peer.raw(&[0]).unwrap();
+        peer.session.handle_timeout(secs(20));
+        let late = Event::Closed(Err(SessionError::Timeout(Phase::Exchange)));
+        assert_eq!(peer.events().last(), Some(&late), "{others:?}");
+    }
 }
 
 #[test]

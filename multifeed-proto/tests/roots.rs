@@ -225,6 +225,20 @@ fn a_corestore_multifeed_is_answered_on_its_channel() {
 }
 
 #[test]
+fn a_root_key_can_be_opened_again_once_its_channel_and_so_its_lists_ended() {
+    let mut peer = Peer::connect(Role::Responder, Config::default());
+    peer.open(1, DEFAULT_ROOT_KEY).unwrap();
+    greet_on_channel(&mut peer, 1);
+    peer.frame(1, kind::CLOSE, &[]).unwrap();
+    assert_eq!(peer.events().last(), Some(&Event::RootClosed { root: Root::FIRST, error: None }));
+    peer.session.open_root(Root(9), RootConfig::new(DEFAULT_ROOT_KEY));
+    peer.open(1, DEFAULT_ROOT_KEY).unwrap();
+    greet_on_channel(&mut peer, 1);
+    let events = peer.events();
+    assert!(matches!(events.last(), Some(Event::Ready { root: Root(9), .. })), "{events:?}");
+}
+
+#[test]
 fn a_multifeed_6_is_answered_on_channel_0_also_where_we_have_several() {
     let mut peer = Peer::connect(Role::Responder, Config::new(key(1)));
     join(&mut peer, &[2]);

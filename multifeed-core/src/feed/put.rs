@@ -89,21 +89,7 @@ impl Feed {
             self.staged.put_node(node);
             self.bitfield.set_node(node.index);
         }
-        let mut grew = false;
-        if let Some(Signed { length, roots, signature }) = proven.signed {
-            if let Some(signature) = signature {
-                self.staged.put_signature(length - 1, signature);
-            }
-            if length > self.length {
-                grew = true;
-                self.length = length;
-                self.byte_length = roots.iter().map(|root| root.size).sum();
-                self.roots = roots;
-                if let Some(signature) = &signature {
-                    self.verified(length, signature);
-                }
-            }
-        }
+        let grew = proven.signed.is_some_and(|signed| self.keep_signed(signed));
         let (Some(value), Some(offset)) = (new_block, offset) else {
             return Ok(if known { Put::Known } else { Put::Proven { grew } });
         };
@@ -111,6 +97,23 @@ impl Feed {
         self.bitfield.set(index, true);
         self.put_cursor = Cursor { block: index + 1, offset: offset.saturating_add(value.len() as u64) };
         Ok(Put::Stored { grew })
+    }
+
+    /// Takes up a length that was proven. Whether the feed grew with it.
+    fn keep_signed(&mut self, Signed { length, roots, signature }: Signed) -> bool {
+        if let Some(signature) = signature {
+            self.staged.put_signature(length - 1, signature);
+        }
+        let grew = length > self.length;
+        if grew {
+            self.length = length;
+            self.byte_length = roots.iter().map(|root| root.size).sum();
+            self.roots = roots;
+            if let Some(signature) = &signature {
+                self.verified(length, signature);
+            }
+        }
+        grew
     }
 
     fn prove<S: Storage + ?Sized>(
