@@ -670,6 +670,45 @@ fn with_a_writer_of_js() -> MemoryStorage {
 }
 
 #[test]
+fn a_feed_that_js_adds_while_a_removal_waits_takes_the_number_and_its_name() {
+    let (start, keys) = mixed(Durability::None);
+    let last = keys.len() as u32;
+    let mut moved = 0;
+    for steps in 0.. {
+        let mut cut = Cut { disk: start.clone(), steps, files: 0 };
+        let done = remove(&mut open(&mut cut), &keys[1]).is_ok();
+        if done {
+            break;
+        }
+        let mut disk = cut.disk;
+        if as_js_until_cut(&disk).len() < keys.len() {
+            continue;
+        }
+        // JS finds them all, and makes one more, which it names by its number.
+        let mut js = MemoryStorage::new();
+        let mut theirs = open(&mut js);
+        fill(&mut theirs, None, 50, 6);
+        theirs.close().unwrap();
+        for kind in FileKind::ALL.into_iter().filter(|kind| *kind != FileKind::Journal) {
+            let bytes = js.contents(FileId::new(Slot(0), kind));
+            bytes.into_iter().for_each(|bytes| disk.replace(FileId::new(Slot(last), kind), &bytes).unwrap());
+        }
+        disk.replace(FileId::new(Slot(last), FileKind::LocalName), last.to_string().as_bytes()).unwrap();
+        // Whatever cuts that removal short.
+        for steps in 0..30 {
+            let mut cut = Cut { disk: disk.clone(), steps, files: 0 };
+            drop(Multifeed::open(&mut cut, Options::default()));
+            let store = open(&mut cut.disk);
+            assert!(store.problems().is_empty(), "{steps}: {:?}", store.problems());
+            let id = store.find(&key(50)).unwrap();
+            assert_eq!(store.info(id).name, store.slot_of(id).to_string(), "{steps}");
+            moved += u32::from(store.slot_of(id) == Slot(1));
+        }
+    }
+    assert!(moved > 0);
+}
+
+#[test]
 fn a_damaged_writer_that_is_moved_is_no_shorter_one_after_a_crash() {
     let mut disk = with_a_writer_of_js();
     disk.truncate(FileId::new(Slot(1), FileKind::Data), 7).unwrap();

@@ -147,7 +147,7 @@ impl Feed {
                 _ => self.marked_offset(storage, block)?,
             };
             let Some(offset) = offset else { continue };
-            place = (block + 1, offset.saturating_add(leaf.size));
+            place = (next, offset.saturating_add(leaf.size));
             if self.has_block(storage, offset, &leaf)? {
                 self.bitfield.set(block, true);
             }
