@@ -81,6 +81,12 @@ pub(crate) enum Event<'a> {
         /// Blocks of each: what is here, and what the peer has.
         lengths: [u64; 2],
     },
+    /// The peer has more of a feed that is written here.
+    Outgrown {
+        key: String,
+        /// Blocks: what was here, and what there is.
+        lengths: [u64; 2],
+    },
     /// The peer offered more feeds than it may.
     OffersRefused {
         feeds: u64,

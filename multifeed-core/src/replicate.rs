@@ -121,13 +121,23 @@ pub enum PeerEvent {
         /// What is wrong with which file.
         error: StoreError,
     },
-    /// The feed's writer signed two histories, and the remote holds the other one: the feed's channel closes, the session goes
-    /// on. Not the remote's fault.
+    /// The feed's writer signed two histories, and the remote holds the other one: nothing more is fetched of it, and its channel closes where
+    /// it is not written here. The session goes on. Not the remote's fault.
     Conflict {
         /// The feed.
         key: FeedKey,
         /// Both signed roots.
         conflict: Box<Conflict>,
+    },
+    /// The remote proved that a feed that is written here is longer than what was held of it: this store is an old copy, or the key is on
+    /// another device too. What is missing is fetched, where the session is not sparse.
+    Outgrown {
+        /// The feed's key.
+        key: FeedKey,
+        /// The length that was held to be all of it, in blocks.
+        held: u64,
+        /// The length that was proven, in blocks.
+        len: u64,
     },
     /// How the session stands: after blocks moved, and in an [observed](crate::Multifeed::observe) session after any other change of
     /// it. The newest only.

@@ -89,10 +89,22 @@ fn served(count: usize, request: &Message) -> Data {
     data(&server.answers(request.clone())[0]).clone()
 }
 
+/// The remote tells what it has of a feed that is written here, and shows that its history is the same.
+fn compare(played: &mut Played, bitfield: &'static [u8], len: usize) {
+    let index = len as u64 - 1;
+    let question = Message::Request(Request { index, bytes: 0, hash: true, nodes: 0 });
+    assert_eq!(played.answers(have(0, MI, Some(bitfield))), std::slice::from_ref(&question));
+    let shown = served(len, &question);
+    assert_eq!((shown.index, shown.value.is_none(), shown.signature.is_some()), (index, true, true));
+    assert_eq!(played.answers(Message::Data(shown)), [status(true, false)]);
+}
+
 #[test]
 fn a_writer_serves_and_closes_when_the_reader_is_done() {
     let (mut played, _, key) = Played::with_writer(3, Replicate::default(), false);
-    assert_eq!(messages(played.open(key)), [status(true, false)]);
+    // Whether the remote's is the same history is asked where it has any of it.
+    assert_eq!(messages(played.open(key)), [Message::Want { start: 0, length: MI }]);
+    assert_eq!(played.answers(have(0, MI, Some(&[]))), [status(true, false)]);
     // The last block first, then the answer to the Want itself.
     let want = Message::Want { start: 0, length: MI };
     assert_eq!(played.answers(want), [have(2, 1, None), have(0, MI, Some(&[0x02, 0xe0]))]);
@@ -106,9 +118,7 @@ fn a_writer_serves_and_closes_when_the_reader_is_done() {
     assert!(data(&second[0]).nodes.is_empty() && data(&second[0]).signature.is_none());
     // Not there: the remote is told so.
     assert_eq!(played.answers(request(7, 0)), [Message::Unhave { start: 7, length: 1 }]);
-    let end = played.message(status(true, false));
-    assert_eq!(messages(end[..1].to_vec()), [status(false, false)]);
-    assert_eq!(end[1..], [Command::Close { token: Token(0) }]);
+    assert_eq!(played.message(status(true, false)), [Command::Close { token: Token(0) }]);
     // The lists are not exchanged yet: no end before that.
     assert_eq!(played.commands(), []);
     played.event(Event::Manifest { root: Root::FIRST, keys: vec![], fields: None });
@@ -193,26 +203,21 @@ fn new_blocks_are_announced_as_runs_to_those_who_wanted_any() {
 fn a_live_remote_that_has_everything_is_left() {
     // JS's live side never says that it is done; a side that is not live ends by what it knows.
     let (mut played, _, key) = Played::with_writer(3, Replicate::default(), true);
-    let opened = messages(played.open(key));
-    assert_eq!(opened, [status(true, false), Message::Want { start: 0, length: MI }]);
-    assert_eq!(played.answers(have(0, MI, Some(&[0x02, 0x80]))), []);
+    assert_eq!(messages(played.open(key)), [Message::Want { start: 0, length: MI }]);
+    compare(&mut played, &[0x02, 0x80], 1);
     assert!(matches!(played.answers(request(1, 0))[..], [Message::Data(_)]));
     let last = played.message(request(2, 0));
     assert!(matches!(last[0], Command::Send { message: Message::Data(_), .. }));
     let end = played.commands();
-    let rest = [&last[1..], &end[..]].concat();
-    assert_eq!(messages(rest[..1].to_vec()), [status(false, false)]);
-    assert_eq!(rest[1..], [Command::Close { token: Token(0) }]);
+    assert_eq!([&last[1..], &end[..]].concat(), [Command::Close { token: Token(0) }]);
 }
 
 #[test]
 fn a_live_remote_that_had_the_rest_from_elsewhere_is_left() {
     let (mut played, _, key) = Played::with_writer(3, Replicate::default(), true);
     played.open(key);
-    assert_eq!(played.answers(have(0, MI, Some(&[0x02, 0x80]))), []);
-    let end = played.message(have(1, 2, None));
-    assert_eq!(messages(end[..1].to_vec()), [status(false, false)]);
-    assert_eq!(end[1..], [Command::Close { token: Token(0) }]);
+    compare(&mut played, &[0x02, 0x80], 1);
+    assert_eq!(played.message(have(1, 2, None)), [Command::Close { token: Token(0) }]);
 }
 
 #[test]
@@ -220,7 +225,7 @@ fn a_live_remote_that_serves_nothing_is_served_until_it_is_quiet() {
     // It does not say what it has, and never that it is done.
     let (mut played, _, key) = Played::with_writer(3, Replicate::default(), true);
     played.open(key);
-    assert_eq!(played.message(status(false, true)), []);
+    assert_eq!(played.answers(status(false, true)), [status(true, false)]);
     assert_eq!(played.answers(Message::Want { start: 0, length: MI }).len(), 2);
     assert!(matches!(played.answers(request(0, 0))[..], [Message::Data(_)]));
     played.time(4);
@@ -228,9 +233,7 @@ fn a_live_remote_that_serves_nothing_is_served_until_it_is_quiet() {
     played.time(8);
     assert_eq!(played.commands(), []);
     played.time(12);
-    let end = played.commands();
-    assert_eq!(messages(end[..1].to_vec()), [status(false, false)]);
-    assert_eq!(end[1..], [Command::Close { token: Token(0) }]);
+    assert_eq!(played.commands(), [Command::Close { token: Token(0) }]);
 }
 
 #[test]

@@ -36,6 +36,9 @@ pub enum MultifeedEvent {
         /// Both signed roots.
         conflict: Box<Conflict>,
     },
+    /// A remote proved that a feed that is written here is longer than what was held of it: this store is an old copy, or the key is on another
+    /// device too. Appends go after it. While this waits untaken, no other is added: ask the feed for its length.
+    Outgrown(Feed),
 }
 
 /// Conflicts that wait for one subscriber; later ones are only kept as evidence.
@@ -71,6 +74,7 @@ impl Events {
             News::Blocks(state) => MultifeedEvent::Blocks(Feed::new(state, self.guard.clone())),
             News::Removed(state) => MultifeedEvent::Removed(Feed::new(state, self.guard.clone())),
             News::Renamed(state) => MultifeedEvent::Renamed(Feed::new(state, self.guard.clone())),
+            News::Outgrown(state) => MultifeedEvent::Outgrown(Feed::new(state, self.guard.clone())),
             News::Conflict(state, conflict) => {
                 MultifeedEvent::Conflict { feed: Feed::new(state, self.guard.clone()), conflict }
             }
@@ -99,6 +103,8 @@ struct Queue {
     waiting: HashSet<FeedId>,
     renamed: VecDeque<Arc<FeedState>>,
     conflicts: VecDeque<(Arc<FeedState>, Box<Conflict>)>,
+    /// Each once.
+    outgrown: VecDeque<Arc<FeedState>>,
     closed: bool,
     waker: Option<Waker>,
 }
@@ -116,6 +122,7 @@ enum News {
     Removed(Arc<FeedState>),
     Renamed(Arc<FeedState>),
     Conflict(Arc<FeedState>, Box<Conflict>),
+    Outgrown(Arc<FeedState>),
 }
 
 impl EventQueue {
@@ -138,6 +145,7 @@ impl EventQueue {
                 queue.grown.retain(|grown| grown.id != feed.id);
             }
             queue.renamed.retain(|renamed| renamed.id != feed.id);
+            queue.outgrown.retain(|outgrown| outgrown.id != feed.id);
             let known = queue.feeds.len();
             queue.feeds.retain(|(_, new)| new.id != feed.id);
             if queue.feeds.len() == known {
@@ -159,6 +167,14 @@ impl EventQueue {
         self.change(|queue| {
             if queue.conflicts.len() < CONFLICTS {
                 queue.conflicts.push_back((feed.clone(), Box::new(conflict.clone())));
+            }
+        });
+    }
+
+    pub(crate) fn outgrown(&self, feed: &Arc<FeedState>) {
+        self.change(|queue| {
+            if !queue.outgrown.iter().any(|told| told.id == feed.id) {
+                queue.outgrown.push_back(feed.clone());
             }
         });
     }
@@ -185,6 +201,9 @@ impl EventQueue {
         }
         if let Some((feed, conflict)) = queue.conflicts.pop_front() {
             return Poll::Ready(Some(News::Conflict(feed, conflict)));
+        }
+        if let Some(feed) = queue.outgrown.pop_front() {
+            return Poll::Ready(Some(News::Outgrown(feed)));
         }
         if queue.closed {
             return Poll::Ready(None);

@@ -450,6 +450,7 @@ impl<S: Storage> Store<S> {
                 PeerEvent::TooLarge { key, index, size } => SyncEvent::TooLarge { key, index, size },
                 PeerEvent::Damaged { key, error } => SyncEvent::Damaged { key, reason: error.to_string() },
                 PeerEvent::Conflict { key, conflict } => SyncEvent::Conflict { key, conflict },
+                PeerEvent::Outgrown { key, held, len } => SyncEvent::Outgrown { key, held, len },
                 PeerEvent::Progress(progress) => SyncEvent::Progress(progress),
                 PeerEvent::Closed(end) => {
                     connected.end = Some(end);
@@ -488,6 +489,10 @@ impl<S: Storage> Store<S> {
                 MultifeedEvent::Conflict { id, conflict, .. } => {
                     let feed = self.state(id);
                     self.shared.0.publish(|queue| queue.conflict(&feed, &conflict));
+                }
+                MultifeedEvent::Outgrown { id, .. } => {
+                    let feed = self.state(id);
+                    self.shared.0.publish(|queue| queue.outgrown(&feed));
                 }
                 _ => {}
             }

@@ -79,12 +79,22 @@ pub enum SyncEvent {
         /// What is wrong with which file.
         reason: String,
     },
-    /// A feed's writer signed two histories, and the remote holds the other one. Its channel closed, the session goes on.
+    /// A feed's writer signed two histories, and the remote holds the other one: nothing more of it is fetched, the session goes on.
     Conflict {
         /// The feed.
         key: FeedKey,
         /// Both signed roots.
         conflict: Box<Conflict>,
+    },
+    /// The remote proved that a feed that is written here is longer than what was held of it: this store is an old copy, or the key is on
+    /// another device too. What is missing is fetched, where the session is not sparse, and appends go after it.
+    Outgrown {
+        /// The feed.
+        key: FeedKey,
+        /// The length that was held to be all of it, in blocks.
+        held: u64,
+        /// The length that was proven, in blocks.
+        len: u64,
     },
     /// How the session stands: after blocks moved, and, once [`Sync::state`] or [`Sync::in_sync`] was called, after any other change of it.
     /// Only the newest is kept until it is taken.

@@ -42,7 +42,7 @@ pub fn reconcile(data: &[u8]) {
 /// Lets two machines talk. What each found, where it heard nothing that broke the rules.
 fn talk(sets: &[BTreeMap<FeedKey, u64>; 2], alterations: &[u8]) -> [Option<Vec<FeedKey>>; 2] {
     let mut machines = sets.each_ref().map(|set| {
-        let feeds = set.iter().map(|(key, state)| (*key, key.discovery_key(), *state, runs(*state)));
+        let feeds = set.iter().map(|(key, state)| (*key, key.discovery_key(), *state, [[0; 32]], runs(*state)));
         Some(Reconciler::new([9; 64], feeds, &Limits::default()))
     });
     let greetings = [1, 0].map(|side: usize| machines[side].as_ref().map(Reconciler::greeting));

@@ -143,6 +143,15 @@ fn print(event: &SyncEvent, who: &str, output: &Output) -> Result<(), CliError> 
             };
             output.print(people, &Event::Conflict { key: key.to_string(), lengths })
         }
+        SyncEvent::Outgrown { key, held, len } => {
+            let people = || {
+                format!(
+                    "{who}feed {key} is written here, and the peer has more of it: {len} blocks, of which {held} were here; this store is an \
+                     old copy, or its key is on another device too"
+                )
+            };
+            output.print(people, &Event::Outgrown { key: key.to_string(), lengths: [*held, *len] })
+        }
         SyncEvent::OffersRefused { feeds, limit } => {
             let (feeds, limit) = (*feeds, u64::try_from(*limit).unwrap_or(u64::MAX));
             let people = || format!("{who}{} more than the {limit} that a peer may offer", count(feeds, "feed"));

@@ -30,6 +30,7 @@ use cache::{NodeCache, Window};
 use stage::Staged;
 
 pub use clear::Audit;
+pub(crate) use put::Compared;
 pub use put::Put;
 pub use read::{Answer, Located, Place};
 pub use recover::Recovered;

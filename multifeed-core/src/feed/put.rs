@@ -26,6 +26,17 @@ pub enum Put {
     Known,
 }
 
+/// What a remote's history of a feed turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Compared {
+    /// It is the one that is held, as far as it goes.
+    Same,
+    /// It goes on where the one that is held ends: that length is known now.
+    Grew,
+    /// It is longer, and what was shown of it does not tell of all that is held.
+    Unclear,
+}
+
 /// What a proof proves.
 #[derive(Default)]
 struct Proven {
@@ -49,6 +60,8 @@ struct Climb<'a> {
     fresh: Vec<Node>,
     /// The first node found that differs from the one held.
     differs: Option<u64>,
+    /// All is looked at, up to the signature, and nothing that is held stands in for what was left out.
+    whole: bool,
 }
 
 impl Feed {
@@ -64,19 +77,9 @@ impl Feed {
     pub fn put<S: Storage + ?Sized>(&mut self, storage: &mut S, prepared: PreparedData) -> Result<Put, PutError> {
         let PreparedData { data, leaf } = prepared;
         let index = data.index;
-        let malformed = |why| ProofError::Malformed { index, why };
-        if index >= MAX_FEED_BLOCKS {
-            return Err(malformed("its index is past all feeds").into());
-        }
-        if data.nodes.len() > MAX_PROOF_NODES {
-            return Err(malformed("it has more nodes than any proof").into());
-        }
-        // Sizes are looked at where they are added up. Above these nodes there is none that a feed cannot have.
-        if data.nodes.iter().any(|node| node.index >= 2 * MAX_FEED_BLOCKS - 1) {
-            return Err(malformed("a node is past all feeds").into());
-        }
+        check(&data)?;
 
-        let proven = self.prove(storage, &data, leaf)?;
+        let proven = self.prove(storage, &data, leaf, false)?;
         let new_block = data.value.as_ref().filter(|_| !self.has(index));
         // The one read that can still fail comes before the first change.
         let offset = match new_block {
@@ -85,11 +88,7 @@ impl Feed {
         };
 
         let known = proven.fresh.is_empty();
-        for node in &proven.fresh {
-            self.staged.put_node(node);
-            self.bitfield.set_node(node.index);
-        }
-        let grew = proven.signed.is_some_and(|signed| self.keep_signed(signed));
+        let grew = self.keep(proven);
         let (Some(value), Some(offset)) = (new_block, offset) else {
             return Ok(if known { Put::Known } else { Put::Proven { grew } });
         };
@@ -99,31 +98,57 @@ impl Feed {
         Ok(Put::Stored { grew })
     }
 
-    /// Takes up a length that was proven. Whether the feed grew with it.
-    fn keep_signed(&mut self, Signed { length, roots, signature }: Signed) -> bool {
+    /// Holds a proof without a block, which builds on nothing that is held, against the history that is held; where it goes on from there,
+    /// that is staged.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put), of which [`ProofError::Conflict`] says that there are two histories.
+    pub(crate) fn compare<S: Storage + ?Sized>(&mut self, storage: &mut S, data: &Data) -> Result<Compared, PutError> {
+        check(data)?;
+        let proven = self.prove(storage, data, None, true)?;
+        match &proven.signed {
+            Some(signed) if signed.length <= self.length => Ok(Compared::Same),
+            // What of ours is under the nodes that were shown is known only where they begin at its end.
+            Some(_) if self.length == 0 || data.index == self.length => {
+                self.keep(proven);
+                Ok(Compared::Grew)
+            }
+            _ => Ok(Compared::Unclear),
+        }
+    }
+
+    /// Stages what was proven. Whether the feed grew.
+    fn keep(&mut self, proven: Proven) -> bool {
+        for node in &proven.fresh {
+            self.staged.put_node(node);
+            self.bitfield.set_node(node.index);
+        }
+        let Some(Signed { length, roots, signature }) = proven.signed else { return false };
         if let Some(signature) = signature {
             self.staged.put_signature(length - 1, signature);
         }
-        let grew = length > self.length;
-        if grew {
-            self.length = length;
-            self.byte_length = roots.iter().map(|root| root.size).sum();
-            self.roots = roots;
-            if let Some(signature) = &signature {
-                self.verified(length, signature);
-            }
+        if length <= self.length {
+            return false;
         }
-        grew
+        self.length = length;
+        self.byte_length = roots.iter().map(|root| root.size).sum();
+        self.roots = roots;
+        if let Some(signature) = &signature {
+            self.verified(length, signature);
+        }
+        true
     }
 
+    /// Proves what a message says. Of a `whole` proof all is looked at, up to the signature; else no more than what is not known.
     fn prove<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
         data: &Data,
         leaf: Option<[u8; 32]>,
+        whole: bool,
     ) -> Result<Proven, PutError> {
         let leaf_index = 2 * data.index;
-        let mut climb = Climb { rest: &data.nodes, fresh: Vec::new(), differs: None };
+        let mut climb = Climb { rest: &data.nodes, fresh: Vec::new(), differs: None, whole };
         let mut top = match (&data.value, leaf) {
             (Some(value), Some(hash)) => Node { index: leaf_index, hash, size: value.len() as u64 },
             _ => match climb.take(leaf_index) {
@@ -135,7 +160,7 @@ impl Feed {
             },
         };
         let block = data.value.is_some();
-        if self.is_held(storage, &top, &mut climb)? {
+        if self.is_held(storage, &top, &mut climb)? && !whole {
             return Ok(Proven::default());
         }
         let mut pair_unproven = false;
@@ -149,7 +174,7 @@ impl Feed {
                     }
                     *theirs
                 }
-                None if self.bitfield.node(sibling_index) => self.node(storage, sibling_index)?,
+                None if !whole && self.bitfield.node(sibling_index) => self.node(storage, sibling_index)?,
                 // No way further up: it must be a root.
                 None => break,
             };
@@ -161,7 +186,7 @@ impl Feed {
                 climb.fresh.push(top);
             }
             top = parent;
-            if self.is_held(storage, &top, &mut climb)? {
+            if self.is_held(storage, &top, &mut climb)? && !whole {
                 return match climb.differs {
                     Some(node) => Err(ProofError::Mismatch { index: data.index, node }.into()),
                     None => Ok(Proven { fresh: settle(climb.fresh, leaf_index, pair_unproven), signed: None }),
@@ -195,7 +220,7 @@ impl Feed {
                     climb.fresh.push(*theirs);
                 }
                 *theirs
-            } else if self.bitfield.node(root) {
+            } else if !climb.whole && self.bitfield.node(root) {
                 self.node(storage, root)?
             } else {
                 return Err(ProofError::MissingRoot { index, node: root }.into());
@@ -292,6 +317,23 @@ impl<'a> Climb<'a> {
     }
 }
 
+/// Refuses what no message about a feed can be.
+fn check(data: &Data) -> Result<(), ProofError> {
+    let index = data.index;
+    let malformed = |why| Err(ProofError::Malformed { index, why });
+    if index >= MAX_FEED_BLOCKS {
+        return malformed("its index is past all feeds");
+    }
+    if data.nodes.len() > MAX_PROOF_NODES {
+        return malformed("it has more nodes than any proof");
+    }
+    // Sizes are looked at where they are added up. Above these nodes there is none that a feed cannot have.
+    if data.nodes.iter().any(|node| node.index >= 2 * MAX_FEED_BLOCKS - 1) {
+        return malformed("a node is past all feeds");
+    }
+    Ok(())
+}
+
 /// A parent's hash covers the sum of its children's sizes, not each. With a block, its own size is certain and so the other
 /// one's; of a pair of leaves that came without a block neither is, and a wrong one would make the true block look false.
 fn settle(mut fresh: Vec<Node>, leaf: u64, pair_unproven: bool) -> Vec<Node> {
@@ -299,4 +341,116 @@ fn settle(mut fresh: Vec<Node>, leaf: u64, pair_unproven: bool) -> Vec<Node> {
         fresh.retain(|node| node.index != leaf && node.index != flat::sibling(leaf));
     }
     fresh
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use multifeed_proto::Request;
+
+    use super::*;
+    use crate::feed::Answer;
+    use crate::key_pair::KeyPair;
+    use crate::storage::{MemoryStorage, Slot};
+
+    fn feed(blocks: &[&'static str]) -> (Feed, MemoryStorage) {
+        let pair = KeyPair::from_seed(&[1; 32]);
+        let mut disk = MemoryStorage::new();
+        let mut feed = Feed::create(&mut disk, Slot(0), pair.public_key(), Some(&pair), None).unwrap();
+        for block in blocks {
+            feed.append(&mut disk, &[Bytes::from(*block)]).unwrap();
+        }
+        (feed, disk)
+    }
+
+    /// What a remote with these blocks answers to the question for this one.
+    fn shown(blocks: &[&'static str], index: u64) -> Data {
+        let (mut feed, mut disk) = feed(blocks);
+        let request = Request { index, bytes: 0, hash: true, nodes: 0 };
+        let Answer::Data(data) = feed.answer(&mut disk, &request).unwrap() else { panic!("no answer") };
+        data
+    }
+
+    fn compared(ours: &[&'static str], data: &Data) -> Result<Compared, PutError> {
+        let (mut feed, mut disk) = feed(ours);
+        let before = (feed.len(), feed.byte_len(), feed.is_staged());
+        let compared = feed.compare(&mut disk, data);
+        match compared {
+            Ok(Compared::Grew) => assert!(feed.len() > before.0 && feed.is_staged()),
+            _ => assert_eq!((feed.len(), feed.byte_len(), feed.is_staged()), before),
+        }
+        compared
+    }
+
+    fn is_conflict(compared: &Result<Compared, PutError>) -> bool {
+        matches!(compared, Err(PutError::Proof(ProofError::Conflict(_))))
+    }
+
+    #[test]
+    fn a_history_is_compared_by_all_of_its_roots() {
+        let all = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
+        for ours in 1..=all.len() {
+            for theirs in 1..=all.len() {
+                let index = ours.min(theirs - 1);
+                let whole = compared(&all[..ours], &shown(&all[..theirs], index as u64));
+                let expected = if theirs > ours { Compared::Grew } else { Compared::Same };
+                assert!(matches!(whole, Ok(compared) if compared == expected), "{ours} and {theirs}: {whole:?}");
+                // Any one block that is another, in ours or theirs.
+                for other in 0..ours.min(theirs) {
+                    let mut changed = all;
+                    changed[other] = "other";
+                    let changed = compared(&changed[..ours], &shown(&all[..theirs], index as u64));
+                    assert!(is_conflict(&changed), "{ours} and {theirs}, block {other}: {changed:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_came_too_late_to_tell_is_not_believed() {
+        // When the question was asked there was one block here; since then the same one was appended that the remote has, and another.
+        let data = shown(&["a", "x", "y", "z"], 1);
+        assert!(matches!(compared(&["a"], &data), Ok(Compared::Grew)));
+        assert!(matches!(compared(&["a", "x"], &data), Ok(Compared::Unclear)));
+        assert!(matches!(compared(&["a", "x", "q"], &data), Ok(Compared::Unclear)));
+        assert!(is_conflict(&compared(&["a", "q"], &data)));
+        // Of nothing at all any block's proof tells enough.
+        assert!(matches!(compared(&[], &shown(&["a", "x", "y", "z"], 2)), Ok(Compared::Grew)));
+    }
+
+    #[test]
+    fn what_is_left_out_or_forged_tells_nothing() {
+        let all = ["a", "b", "c", "d", "e", "f", "g"];
+        let whole = shown(&all, 3);
+        let error = |data: &Data| match compared(&["a", "b", "c"], data) {
+            Err(PutError::Proof(error)) => error,
+            other => panic!("{other:?}"),
+        };
+        for gone in 0..whole.nodes.len() {
+            let mut data = whole.clone();
+            data.nodes.remove(gone);
+            assert!(
+                matches!(
+                    error(&data),
+                    ProofError::MissingRoot { .. } | ProofError::Malformed { .. } | ProofError::BadSignature { .. }
+                ),
+                "without node {gone}: {:?}",
+                error(&data)
+            );
+        }
+        let unsigned = Data { signature: None, ..whole.clone() };
+        assert!(matches!(error(&unsigned), ProofError::MissingSignature { .. }), "{:?}", error(&unsigned));
+        let mut forged = whole.clone();
+        forged.signature = Some([1; 64]);
+        assert!(matches!(error(&forged), ProofError::BadSignature { .. }));
+        for node in 0..whole.nodes.len() {
+            let mut data = whole.clone();
+            data.nodes[node].hash[5] ^= 1;
+            assert!(
+                matches!(error(&data), ProofError::BadSignature { .. } | ProofError::Mismatch { .. }),
+                "{:?}",
+                error(&data)
+            );
+        }
+    }
 }

@@ -6,6 +6,8 @@
 
 use std::ops::Range;
 
+use multifeed_proto::Node;
+
 use super::Feed;
 use crate::bitfield::{Bitfield, rle};
 use crate::merkle::{HeldNodes, index as flat};
@@ -57,6 +59,13 @@ impl Feed {
             }
         }
         rle::encode(&bits)
+    }
+
+    /// The hashes of the roots of the length that remotes may see; none where it is not the whole length, whose roots alone are known without
+    /// the disk.
+    pub(crate) fn served_roots(&self) -> impl Iterator<Item = [u8; 32]> + use<'_> {
+        let roots: &[Node] = if self.is_held_back() { &[] } else { &self.roots };
+        roots.iter().map(|root| root.hash)
     }
 
     /// The runs of blocks that are held and that remotes may see, ascending.

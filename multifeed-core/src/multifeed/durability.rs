@@ -203,6 +203,22 @@ impl<S: Storage> Multifeed<S> {
         self.sync_error(id).map_or(Ok(()), |error| Err(error.clone()))
     }
 
+    /// A feed of ours turned out to be longer than what is held of it, and is synced at once: after a crash the first block that is missing would
+    /// be taken for its end, and what was appended past it for nothing.
+    pub(super) fn outgrew(&mut self, id: FeedId) {
+        self.feeds[id.0 as usize].outgrown = true;
+        self.sync_feeds(&[id]);
+    }
+
+    /// Nothing is appended to a feed that is longer than what is held of it before that is known on the disk.
+    pub(super) fn sync_before_appending(&mut self, id: FeedId) -> Result<(), StoreError> {
+        if self.slot(id).outgrown {
+            self.sync_feeds(&[id]);
+            self.sync_error(id).map_or(Ok(()), |error| Err(error.clone()))?;
+        }
+        self.touch(id)
+    }
+
     /// Whether a folder without a key is of a feed that was new when the power went, and nobody can say whose it was. A writer's has its
     /// secret key from the first: whatever happened to the other, that is not thrown away.
     pub(super) fn is_leftover(&mut self, slot: Slot) -> Result<bool, StoreError> {
@@ -268,6 +284,7 @@ impl<S: Storage> Multifeed<S> {
                 continue;
             }
             slot.sync_failure = None;
+            slot.outgrown = false;
             self.unsynced.remove(&id);
             if slot.feed.writable() && !serves_all {
                 slot.feed.serve(Some(slot.feed.len()));

@@ -75,7 +75,7 @@ impl<S: Storage> Multifeed<S> {
         let compared = self.feeds().filter(|&feed| offered(feed));
         let state = |feed: FeedId| {
             let slot = &self.slot(feed).feed;
-            (feed, slot.discovery_key(), slot.served_len(), slot.served_runs())
+            (feed, slot.discovery_key(), slot.served_len(), slot.served_roots(), slot.served_runs())
         };
         let machine = Reconciler::new(handshake_hash, compared.map(state), &self.limits);
         if let Some(peering) = self.peerings.get_mut(&id) {

@@ -137,6 +137,19 @@ pub enum MultifeedEvent {
         /// Both signed roots.
         conflict: Box<Conflict>,
     },
+    /// A remote proved that a feed that is written here is longer than what is held of it: this store is an old copy, or the key is on another
+    /// device too. Its length is known from now on, so that what is appended next does not make a second history; the blocks
+    /// between are fetched like those of other feeds.
+    Outgrown {
+        /// The feed.
+        id: FeedId,
+        /// Its key.
+        key: FeedKey,
+        /// The length that was held to be all of it, in blocks.
+        held: u64,
+        /// The length that was proven, in blocks.
+        len: u64,
+    },
 }
 
 /// Many feeds, stored together and synced with remotes.
@@ -235,6 +248,8 @@ struct FeedSlot {
     moved: Moved,
     /// Why it could not be synced.
     sync_failure: Option<Box<SyncFailure>>,
+    /// It is one of ours, and longer than what is held of it, and that is not known on the disk yet.
+    outgrown: bool,
 }
 
 impl FeedSlot {
@@ -259,6 +274,7 @@ impl FeedSlot {
             synced,
             moved: Moved::default(),
             sync_failure: None,
+            outgrown: false,
         }
     }
 }
@@ -470,7 +486,7 @@ impl<S: Storage> Multifeed<S> {
         if let Some(error) = self.lasting_failure(id) {
             return Err(error.into());
         }
-        self.touch(id)?;
+        self.sync_before_appending(id)?;
         self.begin_use(id);
         let slot = &mut self.feeds[id.0 as usize];
         let range = slot.feed.append(&mut self.storage, blocks)?;

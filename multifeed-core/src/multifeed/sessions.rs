@@ -309,6 +309,15 @@ impl<S: Storage> Multifeed<S> {
                 peering.events.push_back(PeerEvent::Conflict { key, conflict });
             }
         }
+        if let Some(held) = effect.outgrown {
+            let slot = &self.feeds[feed.0 as usize].feed;
+            let (key, len) = (slot.key(), slot.len());
+            self.events.push_back(MultifeedEvent::Outgrown { id: feed, key, held, len });
+            self.outgrew(feed);
+            if let Some(peering) = self.peerings.get_mut(&id) {
+                peering.events.push_back(PeerEvent::Outgrown { key, held, len });
+            }
+        }
         if let Some(len) = effect.remote_len {
             self.tell(feed, FeedEvent::RemoteUpdate { peer: id, len });
         }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use multifeed_proto::{Have, Request};
 
 use super::PeerFault;
+use super::comparison::Comparison;
 use super::questions::Questions;
 use crate::bitfield::rle;
 use crate::error::ProofError;
@@ -62,6 +63,8 @@ pub(super) struct Download {
     late: BTreeSet<u64>,
     /// What is asked without a block.
     questions: Questions,
+    /// Where the feed is written here: whether the remote's is the same.
+    comparison: Comparison,
     /// How far the Wants have to go, in blocks.
     limit: u64,
     /// When the remote last answered, or was first asked.
@@ -77,6 +80,8 @@ pub(super) struct Scope<'a> {
     pub(super) sparse: bool,
     /// Whatever the remote has is to be fetched.
     pub(super) fetches: bool,
+    /// Its history is to be compared with the one that is written here.
+    pub(super) compares: bool,
     /// How far our own blocks are compared with the remote's, whatever it has.
     pub(super) reach: u64,
 }
@@ -201,6 +206,7 @@ impl Download {
         self.has.remove_range(start, end);
         self.late.retain(|index| !(start..end).contains(index));
         self.questions.lost(start..end);
+        self.comparison.lost(&(start..end));
         let (lost, kept) = self.in_flight.iter().partition(|&&index| (start..end).contains(&index));
         self.in_flight = kept;
         self.in_full.retain(|index| !(start..end).contains(index));
@@ -209,7 +215,7 @@ impl Download {
 
     /// Whether the remote has told everything, and nothing can be asked of it.
     pub(super) fn has_nothing(&self) -> bool {
-        self.told() && self.has.is_empty() && self.in_flight.is_empty() && !self.questions.is_waiting()
+        self.told() && self.has.is_empty() && self.in_flight.is_empty() && !self.is_questioned()
     }
 
     /// The next Request, where one more may be in flight and the remote has a block that nobody was asked for: what somebody
@@ -222,7 +228,7 @@ impl Download {
         now: Duration,
     ) -> Option<Request> {
         let room = self.window(feed);
-        if self.in_flight.len() < room + URGENT_REQUESTS && !scope.wants.is_empty() {
+        if self.in_flight.len() < room + URGENT_REQUESTS && !scope.wants.is_empty() && !self.comparison.is_waiting() {
             if let Some((index, seek)) = self.questions.next(scope.wants, &self.has, self.remote_len) {
                 self.note_request(now);
                 // What is held of the proof of this block says nothing of the one where the byte turns out to be.
@@ -346,6 +352,37 @@ impl Download {
         answered
     }
 
+    /// What to ask of the history, where that is due: all that its signature covers.
+    pub(super) fn compare(&mut self, feed: &Feed, now: Duration) -> Option<Request> {
+        let index = self.to_compare(feed).filter(|_| !self.is_questioned() && self.unanswered == 0)?;
+        self.note_request(now);
+        self.comparison.ask(index, self.remote_len);
+        Some(Request { index, bytes: 0, hash: true, nodes: 0 })
+    }
+
+    /// The hashes of a block came. Whether its history was asked for.
+    pub(super) fn answered_comparison(&mut self, index: u64, now: Duration) -> bool {
+        let answered = self.comparison.answered(index);
+        if answered {
+            self.progress_at = now;
+        }
+        answered
+    }
+
+    /// The feed grew while it was compared.
+    pub(super) fn was_outrun(&mut self) {
+        self.comparison.was_outrun();
+    }
+
+    fn to_compare(&self, feed: &Feed) -> Option<u64> {
+        self.comparison.subject(feed.len(), self.remote_len, &self.has)
+    }
+
+    /// Whether something was asked without a block, and not answered.
+    fn is_questioned(&self) -> bool {
+        self.questions.is_waiting() || self.comparison.is_waiting()
+    }
+
     /// One past the highest block that the remote spoke of.
     pub(super) fn remote_len(&self) -> u64 {
         self.remote_len
@@ -444,13 +481,13 @@ impl Download {
         (self.unanswered, self.again) = (0, false);
         self.heard = true;
         self.next_window = u64::MAX;
-        self.questions = Questions::default();
+        (self.questions, self.comparison) = (Questions::default(), Comparison::default());
         self.release()
     }
 
     /// Where something is asked for: since when nothing of that was answered.
     pub(super) fn waits_since(&self) -> Option<Duration> {
-        let waits = !self.in_flight.is_empty() || self.unanswered > 0 || self.questions.is_waiting();
+        let waits = !self.in_flight.is_empty() || self.unanswered > 0 || self.is_questioned();
         waits.then_some(self.progress_at)
     }
 
@@ -460,6 +497,7 @@ impl Download {
         self.unanswered = 0;
         self.heard = true;
         self.questions.lost(0..u64::MAX);
+        self.comparison.lost(&(0..u64::MAX));
         let lost = self.release();
         for &index in &lost {
             self.has.remove(index);
@@ -471,7 +509,10 @@ impl Download {
 
     /// Whether the remote has told everything, and has nothing that we lack; in a sparse session, nothing that is asked for.
     pub(super) fn finished(&mut self, scope: Scope<'_>, feed: &Feed) -> bool {
-        if !self.told() || !self.in_flight.is_empty() || self.questions.is_waiting() {
+        if !self.told() || !self.in_flight.is_empty() || self.is_questioned() {
+            return false;
+        }
+        if scope.compares && self.to_compare(feed).is_some() {
             return false;
         }
         if scope.sparse {

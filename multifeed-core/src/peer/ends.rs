@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::download::Scope;
 use super::{Closing, Peer, Work};
 use crate::feed::Feed;
 use crate::sparse_bits::SparseBits;
@@ -54,8 +53,7 @@ impl Peer {
         if self.drains {
             return self.downloading && self.download.in_flight() > 0;
         }
-        let scope = Scope { wants, sparse: self.options.sparse, fetches: self.downloading, reach: 0 };
-        self.downloading && !(self.opened && self.download.finished(scope, feed))
+        self.downloading && !(self.opened && self.download.finished(self.scope(wants, 0), feed))
     }
 
     /// Whether the remote may never say that it is done, so that we have to find it out: it is live and we are not, or

@@ -2,6 +2,7 @@
 //!
 //! The rules are those of hypercore 9's `lib/replicate.js`; where two of ours meet, they keep to the same ones.
 
+mod comparison;
 mod download;
 mod ends;
 mod owed;
@@ -21,7 +22,7 @@ use self::owed::Owed;
 pub(crate) use self::standing::Standing;
 use self::upload::Upload;
 use crate::error::{Conflict, ProofError, PutError, StoreError};
-use crate::feed::{Feed, Put};
+use crate::feed::{Compared, Feed, Put};
 use crate::limits::Limits;
 use crate::prepared::prepare;
 use crate::sparse_bits::SparseBits;
@@ -55,7 +56,8 @@ pub(crate) struct PeerOptions {
     pub(crate) live: bool,
     /// The remote never says that it is done: it is live, and we are not.
     pub(crate) one_sided: bool,
-    /// Whether to fetch blocks; by default unless the feed is writable here.
+    /// Whether to fetch blocks; by default unless the feed is writable here, of which then no more is asked than whether the remote holds the
+    /// same history.
     pub(crate) download: Option<bool>,
     /// Whether to serve blocks; by default yes.
     pub(crate) upload: Option<bool>,
@@ -90,8 +92,10 @@ pub(crate) struct Effect {
     pub(crate) released: bool,
     /// The remote told of more blocks than before: one past the highest.
     pub(crate) remote_len: Option<u64>,
-    /// Evidence that the feed's writer signed two histories; the channel closes.
+    /// Evidence that the feed's writer signed two histories; nothing of the other one is taken.
     pub(crate) conflict: Option<Box<Conflict>>,
+    /// The remote proved that there is more of a feed that is written here: the length in blocks that was held to be all of it.
+    pub(crate) outgrown: Option<u64>,
 }
 
 /// A feed on one session, as it stands.
@@ -169,6 +173,12 @@ pub(crate) struct Peer {
     uploading: bool,
     /// Whether this side would download at all: one that does not says so again when it ends.
     reader: bool,
+    /// The feed is written here: the remote's history is compared with it.
+    compares: bool,
+    /// Of such a feed no block is fetched but what is asked for, as long as nothing proves that there are more than those held.
+    own: bool,
+    /// The remote has another history of it.
+    parted: bool,
     /// Nothing more is asked for, and what comes of what was is not taken.
     drains: bool,
     remote_downloading: bool,
@@ -194,7 +204,8 @@ enum Closing {
 
 impl Peer {
     pub(crate) fn new(feed: &Feed, options: PeerOptions, now: Duration) -> Self {
-        let downloading = options.download.unwrap_or(!feed.writable());
+        let downloading = options.download.unwrap_or(true);
+        let last_held = feed.len().checked_sub(1).is_none_or(|last| feed.has(last));
         Self {
             token: Token(0),
             queued: false,
@@ -206,6 +217,9 @@ impl Peer {
             downloading,
             uploading: options.upload.unwrap_or(true),
             reader: downloading,
+            compares: feed.writable() && downloading,
+            own: feed.writable() && options.download.is_none() && last_held,
+            parted: false,
             drains: false,
             remote_downloading: true,
             remote_uploading: true,
@@ -221,7 +235,7 @@ impl Peer {
 
     /// Blocks that the remote has and we lack.
     pub(crate) fn missing(&self) -> u64 {
-        match (self.downloading && !self.drains, self.options.sparse) {
+        match (self.downloading && !self.drains, self.is_sparse()) {
             (false, _) => 0,
             (true, false) => self.download.missing(),
             (true, true) => self.download.in_flight() as u64,
@@ -323,6 +337,9 @@ impl Peer {
 
     fn data<S: Storage>(&mut self, data: Data, work: &mut Work<'_, S>, effect: &mut Effect) -> Result<(), PeerFault> {
         let index = data.index;
+        if data.value.is_none() && self.download.answered_comparison(index, work.now) {
+            return self.compare(data, work, effect);
+        }
         if data.value.is_none() && self.download.answered_question(index, work.now) {
             effect.proven = !matches!(self.put(data, work, effect)?, None | Some(Put::Known));
             return Ok(());
@@ -368,9 +385,13 @@ impl Peer {
     ) -> Result<Option<Put>, PeerFault> {
         let index = data.index;
         let block = data.value.is_some();
+        let len = work.feed.len();
         match work.feed.put(work.storage, prepare(data)) {
             Ok(put) => {
                 self.download.proved(index);
+                if work.feed.writable() && work.feed.len() > len {
+                    effect.outgrown = Some(len);
+                }
                 Ok(Some(put))
             }
             Err(PutError::Proof(ProofError::Conflict(conflict))) => {
@@ -392,6 +413,54 @@ impl Peer {
         }
     }
 
+    /// The remote showed its history of a feed that is written here. Where there is more of it than was known, the rest is fetched from it.
+    fn compare<S: Storage>(
+        &mut self,
+        data: Data,
+        work: &mut Work<'_, S>,
+        effect: &mut Effect,
+    ) -> Result<(), PeerFault> {
+        let index = data.index;
+        let len = work.feed.len();
+        match work.feed.compare(work.storage, &data) {
+            Ok(Compared::Same) => {}
+            Ok(Compared::Unclear) => self.download.was_outrun(),
+            Ok(Compared::Grew) => {
+                (effect.proven, effect.outgrown) = (true, Some(len));
+                self.own = false;
+                if !std::mem::replace(&mut self.downloading, true) {
+                    self.send_status(self.uploading, true);
+                }
+                self.download.rewind();
+            }
+            Err(PutError::Proof(ProofError::Conflict(conflict))) => {
+                effect.conflict = Some(conflict);
+                effect.released |= self.part(work);
+            }
+            // Without what it sent before, as hypercore leaves it out, nothing can be told.
+            Err(PutError::Proof(
+                ProofError::Mismatch { .. } | ProofError::MissingRoot { .. } | ProofError::MissingSignature { .. },
+            )) => {}
+            Err(PutError::Proof(error)) => {
+                let reason = error.to_string();
+                return Err(PeerFault::Remote(SessionError::Proof { feed: work.feed.key(), index, reason }));
+            }
+            Err(PutError::Store(error)) => return Err(PeerFault::Store(error)),
+        }
+        Ok(())
+    }
+
+    /// There are two histories, and one was signed here. Nothing of the other one is fetched; the remote can go on, and find it out for itself.
+    /// Whether anything was asked for.
+    fn part<S: Storage>(&mut self, work: &mut Work<'_, S>) -> bool {
+        (self.compares, self.parted) = (false, true);
+        let released = self.give_up(work);
+        if self.options.live && std::mem::replace(&mut self.downloading, false) {
+            self.send_status(self.uploading, false);
+        }
+        released
+    }
+
     /// Blocks were given up here.
     pub(crate) fn retract(&mut self, blocks: Range<u64>, limits: &Limits) {
         self.download.given_up(&blocks);
@@ -407,7 +476,7 @@ impl Peer {
 
     /// Somebody waits no longer: in a sparse session, what was requested only for that is taken back.
     pub(crate) fn cancel<S: Storage>(&mut self, work: &mut Work<'_, S>) {
-        if !self.options.sparse {
+        if !self.is_sparse() {
             return;
         }
         for index in self.download.cancel(work.wants) {
@@ -431,6 +500,9 @@ impl Peer {
             self.begin_again(work);
         }
         let download = if self.drains && download == Some(false) { None } else { download };
+        if let Some(download) = download {
+            (self.own, self.compares) = (false, download && work.feed.writable() && !self.parted);
+        }
         let before = (self.uploading, self.downloading);
         self.uploading = upload.unwrap_or(self.uploading);
         self.downloading = download.unwrap_or(self.downloading);
@@ -512,23 +584,28 @@ impl Peer {
         let alone = self.ends_alone(work.feed);
         let reach = if alone || self.observed { work.feed.len() } else { 0 };
         let downloading = self.downloading && !self.drains;
-        let fetches = downloading && !self.options.sparse;
-        let scope = Scope { wants: work.wants, sparse: self.options.sparse, fetches, reach };
-        if self.remote_uploading && (downloading || alone || self.observed) && !self.drains {
+        let scope = Scope { fetches: downloading && !self.is_sparse(), ..self.scope(work.wants, reach) };
+        if self.remote_uploading && (downloading || alone || self.observed || scope.compares) && !self.drains {
             self.download.wants(scope, work.feed, work.now, &mut self.out);
+        }
+        if scope.compares
+            && let Some(request) = self.download.compare(work.feed, work.now)
+        {
+            self.out.push_back(Message::Request(request));
         }
         if self.remote_uploading && downloading {
             while let Some(request) = self.download.request(scope, work.feed, work.reserved, work.now) {
                 self.out.push_back(Message::Request(request));
             }
         }
-        if self.options.live || self.wants_more(work.feed, work.wants) {
+        let ends = !self.options.live || self.own;
+        if !ends || self.wants_more(work.feed, work.wants) {
             return;
         }
         if self.downloading {
             self.downloading = false;
-            self.send_status(true, false);
-            if !self.remote_uploading && !self.remote_downloading {
+            self.send_status(self.uploading || !self.options.live, false);
+            if !self.options.live && !self.remote_uploading && !self.remote_downloading {
                 self.end();
             }
         }
@@ -563,6 +640,17 @@ impl Peer {
             self.advance(work);
         }
         Ok(uploaded.map(Sent::Message))
+    }
+
+    /// Whether only what is asked for is fetched.
+    fn is_sparse(&self) -> bool {
+        self.options.sparse || self.own
+    }
+
+    fn scope<'a>(&self, wants: &'a Wants, reach: u64) -> Scope<'a> {
+        let compares =
+            self.compares && self.remote_uploading && !self.drains && (self.downloading || self.options.live);
+        Scope { wants, sparse: self.is_sparse(), fetches: self.downloading, compares, reach }
     }
 
     fn send_status(&mut self, uploading: bool, downloading: bool) {

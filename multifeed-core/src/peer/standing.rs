@@ -1,6 +1,6 @@
 //! How a feed stands on a session: what is missing on either side, and whether both hold the same.
 
-use super::download::{Scope, Told};
+use super::download::Told;
 use super::{Closing, Peer, PeerFault, PeerInfo, Work};
 use crate::feed::Feed;
 use crate::storage::Storage;
@@ -93,7 +93,7 @@ impl Peer {
             requested: self.upload.requested(),
             moved: self.moved,
             in_sync: self.standing.in_sync == 1,
-            downloading: self.downloading,
+            downloading: self.downloading && !self.own,
             uploading: self.uploading,
             remote_downloading: self.remote_downloading,
             remote_uploading: self.remote_uploading,
@@ -128,6 +128,7 @@ impl Peer {
     fn is_in_sync<S: Storage>(&mut self, work: &mut Work<'_, S>) -> bool {
         let open = self.observed && self.opened && self.close == Closing::Open;
         open && !work.feed.is_held_back()
+            && !self.parted
             && !self.is_behind(work.feed)
             && self.holds_all(work)
             && self.remote_holds_all(work)
@@ -140,8 +141,8 @@ impl Peer {
     }
 
     fn holds_all<S: Storage>(&mut self, work: &mut Work<'_, S>) -> bool {
-        let scope = Scope { wants: work.wants, sparse: self.options.sparse, fetches: self.downloading, reach: 0 };
-        !self.downloading || !self.remote_uploading || self.download.finished(scope, work.feed)
+        let scope = self.scope(work.wants, 0);
+        !(self.downloading || scope.compares) || !self.remote_uploading || self.download.finished(scope, work.feed)
     }
 
     fn remote_holds_all<S: Storage>(&self, work: &Work<'_, S>) -> bool {

@@ -5,7 +5,7 @@
 //! The messages are specified in `docs/reconciliation.md` of the repository; they go as an extension ([`EXTENSION`]) that npm's multifeed
 //! does not know and ignores.
 //!
-//! A feed is known to the remote only by its *mark*, a hash of its discovery key and of the blocks that are held, keyed with the
+//! A feed is known to the remote only by its *mark*, a hash of its discovery key, its history and the blocks that are held, keyed with the
 //! session's handshake hash: whoever has not the same feed in the same state learns nothing from it, and nobody can prepare two that are
 //! alike. What was found to differ is offered by key afterwards, in an ordinary manifest.
 //!
@@ -92,15 +92,19 @@ impl<'a> Marker<'a> {
         Self { secret: handshake_hash }
     }
 
-    /// The mark of a feed of that length, of which these runs of blocks are held: ascending, with gaps between them.
+    /// The mark of a feed of that length with these roots, of which these runs of blocks are held: ascending, with gaps between them.
     pub(crate) fn mark(
         &self,
         discovery_key: &DiscoveryKey,
         len: u64,
+        roots: impl IntoIterator<Item = [u8; 32]>,
         held: impl IntoIterator<Item = Range<u64>>,
     ) -> Mark {
         let mut state = Params::new().hash_length(8).key(self.secret).personal(b"multifeed mark").to_state();
         state.update(discovery_key.as_bytes()).update(&len.to_le_bytes());
+        for root in roots {
+            state.update(&root);
+        }
         for run in held {
             state.update(&run.start.to_le_bytes()).update(&run.end.to_le_bytes());
         }
@@ -111,16 +115,16 @@ impl<'a> Marker<'a> {
 }
 
 impl<T> Reconciler<T> {
-    /// A machine for the session with this handshake hash and these feeds: name, discovery key, length, and the runs of blocks that are
-    /// held. Of two with one discovery key one is left out.
-    pub fn new<R: IntoIterator<Item = Range<u64>>>(
+    /// A machine for the session with this handshake hash and these feeds: name, discovery key, length, the hashes of the roots of that
+    /// length, and the runs of blocks that are held. Of two with one discovery key one is left out.
+    pub fn new<H: IntoIterator<Item = [u8; 32]>, R: IntoIterator<Item = Range<u64>>>(
         handshake_hash: [u8; 64],
-        feeds: impl IntoIterator<Item = (T, DiscoveryKey, u64, R)>,
+        feeds: impl IntoIterator<Item = (T, DiscoveryKey, u64, H, R)>,
         limits: &Limits,
     ) -> Self {
         let marker = Marker::new(&handshake_hash);
-        let item = |(name, discovery_key, len, held)| {
-            let mark = marker.mark(&discovery_key, len, held);
+        let item = |(name, discovery_key, len, roots, held)| {
+            let mark = marker.mark(&discovery_key, len, roots, held);
             Item { discovery_key, mark, name, differs: false }
         };
         let mut items: Vec<Item<T>> = feeds.into_iter().map(item).collect();

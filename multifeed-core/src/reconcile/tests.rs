@@ -7,12 +7,14 @@ use proptest::prelude::*;
 use super::message::{MESSAGE_BYTES, MESSAGE_RANGES};
 use super::*;
 
+/// Of each discovery key the length, which tells its one root too, and the blocks that are held.
 type Set = BTreeMap<[u8; 32], (u64, Vec<Range<u64>>)>;
 
 const HASH: [u8; 64] = [3; 64];
 
 fn machine(set: &Set, hash: [u8; 64]) -> Reconciler<[u8; 32]> {
-    let feeds = set.iter().map(|(key, (len, held))| (*key, DiscoveryKey::new(*key), *len, held.clone()));
+    let feeds =
+        set.iter().map(|(key, (len, held))| (*key, DiscoveryKey::new(*key), *len, [[*len as u8; 32]], held.clone()));
     Reconciler::new(hash, feeds, &Limits::default())
 }
 

@@ -26,6 +26,13 @@ impl Download {
             }
             self.want(window * WANT_BLOCKS, now, out);
         }
+        // Where the feed is longer there, its history is compared by the block after ours.
+        let next = feed.len() / WANT_BLOCKS;
+        let longer = scope.compares && feed.len() < self.remote_len;
+        if longer && self.comparison.is_due(feed.len(), self.remote_len) && !self.covers(next) {
+            self.ahead.insert(next);
+            self.want(next * WANT_BLOCKS, now, out);
+        }
         self.limit = if scope.fetches { self.remote_len.max(scope.reach) } else { scope.reach }.max(1);
         while self.unanswered < WANTS_IN_FLIGHT && !self.all_wanted() {
             let start = self.next_window.saturating_mul(WANT_BLOCKS);

@@ -1,0 +1,103 @@
+//! Whether a remote holds the very history that is written here: the feed's key may be on another device, or this store an old copy.
+
+use std::ops::Range;
+
+use crate::sparse_bits::SparseBits;
+
+/// What one remote is asked of the history of a feed that is written here: the hashes that its signature covers, without a block.
+///
+/// Once in a session, and again whenever the remote tells of more than there is.
+#[derive(Debug, Default)]
+pub(super) struct Comparison {
+    /// The block that was asked about and has no answer yet.
+    asked: Option<u64>,
+    /// How much the remote had told of when it was last asked, in blocks.
+    compared: Option<u64>,
+}
+
+impl Comparison {
+    /// The block to ask about, where that is due: of a feed of `ours` blocks, of which the remote told `theirs`, those that are missing here
+    /// in `has`.
+    ///
+    /// Of a longer feed it is the block after ours: its proof is built on all of our roots. Any other could leave them out.
+    pub(super) fn subject(&self, ours: u64, theirs: u64, has: &SparseBits) -> Option<u64> {
+        if !self.is_due(ours, theirs) {
+            return None;
+        }
+        match (ours, theirs.checked_sub(1)?) {
+            (0, _) => has.first_in(0..u64::MAX, None),
+            (ours, last) if last < ours => Some(last),
+            (ours, _) => Some(ours).filter(|&next| has.get(next)),
+        }
+    }
+
+    /// Whether something is to be asked of the remote, once it is known what it has.
+    pub(super) fn is_due(&self, ours: u64, theirs: u64) -> bool {
+        self.asked.is_none() && self.compared.is_none_or(|compared| theirs > ours.max(compared))
+    }
+
+    /// The remote is asked.
+    pub(super) fn ask(&mut self, index: u64, theirs: u64) {
+        (self.asked, self.compared) = (Some(index), Some(theirs));
+    }
+
+    /// Whether something was asked and not answered.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.asked.is_some()
+    }
+
+    /// The hashes of a block came. Whether they were asked for.
+    pub(super) fn answered(&mut self, index: u64) -> bool {
+        self.asked.take_if(|asked| *asked == index).is_some()
+    }
+
+    /// The feed grew here before the answer came, which says nothing of what is new: it is due again.
+    pub(super) fn was_outrun(&mut self) {
+        self.compared = None;
+    }
+
+    /// The remote does not answer for these blocks.
+    pub(super) fn lost(&mut self, blocks: &Range<u64>) {
+        self.asked.take_if(|asked| blocks.contains(asked));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn has(blocks: Range<u64>) -> SparseBits {
+        let mut bits = SparseBits::default();
+        blocks.for_each(|block| _ = bits.insert(block));
+        bits
+    }
+
+    #[test]
+    fn asked_once_and_again_where_the_remote_has_more() {
+        let mut comparison = Comparison::default();
+        assert_eq!(comparison.subject(5, 0, &has(0..0)), None);
+        assert_eq!(comparison.subject(5, 3, &has(0..0)), Some(2));
+        comparison.ask(2, 3);
+        assert!(comparison.is_waiting() && comparison.subject(5, 9, &has(5..9)).is_none());
+        assert!(!comparison.answered(1) && comparison.answered(2) && !comparison.answered(2));
+        // It only caught up.
+        assert_eq!(comparison.subject(5, 5, &has(0..0)), None);
+        assert_eq!(comparison.subject(5, 6, &has(5..6)), Some(5));
+        comparison.ask(5, 6);
+        comparison.lost(&(0..5));
+        assert!(comparison.is_waiting());
+        comparison.lost(&(5..6));
+        assert!(!comparison.is_waiting() && comparison.subject(5, 6, &has(5..6)).is_none());
+        comparison.was_outrun();
+        assert_eq!(comparison.subject(6, 6, &has(0..0)), Some(5));
+    }
+
+    #[test]
+    fn of_a_longer_feed_it_has_to_be_the_block_after_ours() {
+        let comparison = Comparison::default();
+        assert_eq!(comparison.subject(5, 9, &has(6..9)), None);
+        assert_eq!(comparison.subject(5, 9, &has(5..9)), Some(5));
+        // Where there is no history here, any of theirs can be taken.
+        assert_eq!(comparison.subject(0, 9, &has(6..9)), Some(6));
+    }
+}

@@ -1,0 +1,253 @@
+//! One writer's key in two stores that meet each other: who is behind learns of it in time, and two histories are told to both.
+#![allow(missing_docs)]
+
+#[path = "common/link.rs"]
+mod link;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use link::{Link, Store, run, store};
+use multifeed_core::{
+    FeedId, FileId, FileKind, KeyPair, MultifeedEvent, Options, PeerEvent, Replicate, Want, WantOptions,
+};
+
+const NOW: Duration = Duration::ZERO;
+
+fn pair() -> KeyPair {
+    KeyPair::from_seed(&[1; 32])
+}
+
+fn append(store: &mut Store, blocks: &[&str]) {
+    let id = feed(store);
+    let blocks: Vec<Bytes> = blocks.iter().map(|block| Bytes::copy_from_slice(block.as_bytes())).collect();
+    store.append(id, &blocks).unwrap();
+    store.commit(NOW);
+}
+
+fn feed(store: &mut Store) -> FeedId {
+    store.writer(Some("w"), pair).unwrap()
+}
+
+/// Two stores with the same key: the blocks that both begin with, and what each has appended to them since.
+fn devices(shared: &[&str], more: [&[&str]; 2]) -> Vec<Store> {
+    let mut first = store();
+    append(&mut first, shared);
+    let disk = first.storage().clone();
+    let mut stores = vec![first, multifeed_core::Multifeed::open(disk, Options::default()).unwrap()];
+    for (store, more) in stores.iter_mut().zip(more) {
+        append(store, more);
+    }
+    stores
+}
+
+fn blocks(store: &mut Store) -> Vec<String> {
+    let id = feed(store);
+    let len = store.info(id).len;
+    let text = |block: Option<Bytes>| block.map_or("-".to_owned(), |block| String::from_utf8(block.into()).unwrap());
+    (0..len).map(|index| text(store.get(id, index).unwrap())).collect()
+}
+
+fn meet(stores: &mut [Store], options: &Replicate) -> Link {
+    let mut link = Link::plain(stores, [0, 1], options.clone());
+    run(stores, std::slice::from_mut(&mut link), NOW);
+    link
+}
+
+/// The lengths of the histories of which each side was told that there are two: its own, and the remote's.
+fn conflicts(link: &Link) -> [Vec<(u64, u64)>; 2] {
+    link.events.each_ref().map(|events| {
+        let lengths = events.iter().filter_map(|event| match event {
+            PeerEvent::Conflict { conflict, .. } => Some((conflict.held_length, conflict.length)),
+            _ => None,
+        });
+        lengths.collect()
+    })
+}
+
+/// The lengths of which a side was told that its own feed had grown elsewhere: before, and now.
+fn outgrown(link: &Link) -> [Vec<(u64, u64)>; 2] {
+    link.events.each_ref().map(|events| {
+        let lengths = events.iter().filter_map(|event| match event {
+            PeerEvent::Outgrown { held, len, .. } => Some((*held, *len)),
+            _ => None,
+        });
+        lengths.collect()
+    })
+}
+
+fn once() -> Replicate {
+    Replicate { live: false, ..Replicate::default() }
+}
+
+fn live() -> Replicate {
+    Replicate { live: true, ..Replicate::default() }
+}
+
+fn listed(options: Replicate) -> Replicate {
+    Replicate { reconcile: Some(false), ..options }
+}
+
+#[test]
+fn two_histories_are_told_to_both_writers_whatever_their_lengths() {
+    let cases: [(&[&str], [&[&str]; 2]); 7] = [
+        (&["a", "b", "c"], [&["x"], &["y"]]),
+        (&["a", "b", "c"], [&["x"], &["y", "z"]]),
+        (&["a", "b", "c"], [&["x", "z"], &["y"]]),
+        // The block that ends both is the same, and so is its hash.
+        (&["a"], [&["x", "same"], &["y", "same"]]),
+        (&["a", "b", "c", "d"], [&["x", "same"], &["y", "same", "z", "same"]]),
+        (&[], [&["x"], &["y", "x"]]),
+        (&["a"], [&["x"; 40], &["x", "y", "x", "x", "x"]]),
+    ];
+    for (shared, more) in cases {
+        for options in [once(), listed(once()), live(), listed(live())] {
+            let mut stores = devices(shared, more);
+            let before = stores.iter_mut().map(blocks).collect::<Vec<_>>();
+            let [ours, theirs] = more.map(|more| (shared.len() + more.len()) as u64);
+            // What else there is, is synced.
+            stores[1].writer(Some("other"), || KeyPair::from_seed(&[2; 32])).unwrap();
+            let other = stores[1].find(&KeyPair::from_seed(&[2; 32]).public_key()).unwrap();
+            stores[1].append(other, &[Bytes::from("fine")]).unwrap();
+            stores[1].commit(NOW);
+
+            for again in [false, true] {
+                let link = meet(&mut stores, &options);
+                let case = format!("{shared:?} and {more:?}, {options:?}, again: {again}: {:?}", link.events);
+                assert_eq!(conflicts(&link), [vec![(ours, theirs)], vec![(theirs, ours)]], "{case}");
+                assert_eq!(outgrown(&link), [vec![], vec![]], "{case}");
+                for (side, store) in stores.iter_mut().enumerate() {
+                    match options.live {
+                        true => assert!(link.result(side).is_none(), "{case}"),
+                        false => assert_eq!(link.totals(side).holes, [], "{case}"),
+                    }
+                    let told = std::iter::from_fn(|| store.poll_event());
+                    let told = told.filter(|event| matches!(event, MultifeedEvent::Conflict { .. })).count();
+                    assert_eq!(told, usize::from(!again), "{case}");
+                    let kept = store.storage().contents(FileId::beside(FileKind::Conflicts)).unwrap();
+                    assert_eq!(kept.iter().filter(|&&byte| byte == b'\n').count(), 1, "{case}");
+                }
+                assert_eq!(stores.iter_mut().map(blocks).collect::<Vec<_>>(), before, "{case}");
+                let other = stores[0].find(&KeyPair::from_seed(&[2; 32]).public_key()).unwrap();
+                assert_eq!(stores[0].get(other, 0).unwrap().unwrap(), "fine");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_old_copy_learns_what_was_signed_since_and_goes_on_from_there() {
+    for (shared, more) in [(1, 1), (1, 2), (3, 1), (3, 6), (8, 8), (5, 100), (0, 1), (0, 9)] {
+        for options in [once(), listed(once()), live(), listed(live())] {
+            let shared: Vec<String> = (0..shared).map(|at| format!("shared {at}")).collect();
+            let more: Vec<String> = (0..more).map(|at| format!("more {at}")).collect();
+            let [shared, more] = [&shared, &more].map(|list| list.iter().map(String::as_str).collect::<Vec<_>>());
+            let mut stores = devices(&shared, [&more, &[]]);
+            let (held, len) = (shared.len() as u64, (shared.len() + more.len()) as u64);
+            let link = meet(&mut stores, &options);
+            let case = format!("{held} of {len}, {options:?}: {:?}", link.events);
+            assert_eq!(conflicts(&link), [vec![], vec![]], "{case}");
+            assert_eq!(outgrown(&link), [vec![], vec![(held, len)]], "{case}");
+            assert_eq!(blocks(&mut stores[0]), blocks(&mut stores[1]), "{case}");
+            let told: Vec<_> = std::iter::from_fn(|| stores[1].poll_event()).collect();
+            let outgrown = |event: &MultifeedEvent| matches!(event, MultifeedEvent::Outgrown { held: was, len: is, .. } if (*was, *is) == (held, len));
+            assert_eq!(told.iter().filter(|event| outgrown(event)).count(), 1, "{case}");
+
+            // It is one history that goes on, here and there, and after it was opened anew.
+            append(&mut stores[1], &["after"]);
+            let disk = stores[1].storage().clone();
+            stores[1] = multifeed_core::Multifeed::open(disk, Options::default()).unwrap();
+            assert!(stores[1].problems().is_empty() && stores[1].recovered().is_empty(), "{case}");
+            let link = meet(&mut stores, &options);
+            assert_eq!(conflicts(&link), [vec![], vec![]], "{case}");
+            assert_eq!(blocks(&mut stores[0]), blocks(&mut stores[1]), "{case}");
+            assert_eq!(blocks(&mut stores[0]).last().unwrap(), "after");
+        }
+    }
+}
+
+#[test]
+fn in_a_live_session_two_devices_take_turns() {
+    let mut stores = devices(&["shared"], [&[], &[]]);
+    let mut link = Link::plain(&mut stores, [0, 1], live());
+    run(&mut stores, std::slice::from_mut(&mut link), NOW);
+    for at in 0..6 {
+        append(&mut stores[at % 2], &[&format!("block {at}"), "and one more"]);
+        run(&mut stores, std::slice::from_mut(&mut link), NOW);
+        assert_eq!(blocks(&mut stores[0]), blocks(&mut stores[1]));
+    }
+    assert_eq!(blocks(&mut stores[0]).len(), 13);
+    assert_eq!(conflicts(&link), [vec![], vec![]]);
+    assert_eq!(outgrown(&link).map(|told| told.len()), [3, 3]);
+    // Both at once, which nobody can prevent: the longer history shows it at once.
+    append(&mut stores[0], &["mine"]);
+    append(&mut stores[1], &["mine, too", "and longer"]);
+    run(&mut stores, std::slice::from_mut(&mut link), NOW);
+    assert_eq!(conflicts(&link), [vec![(14, 15)], vec![]], "{:?}", link.events);
+    let ends = stores.iter_mut().map(|store| blocks(store).split_off(13)).collect::<Vec<_>>();
+    assert_eq!(ends, [vec!["mine"], vec!["mine, too", "and longer"]]);
+}
+
+#[test]
+fn a_sparse_session_tells_the_length_and_brings_what_is_asked_for() {
+    let mut stores = devices(&["a", "b"], [&["c", "d", "e"], &[]]);
+    let link = meet(&mut stores, &Replicate { sparse: Some(true), ..once() });
+    assert_eq!((conflicts(&link), outgrown(&link)), ([vec![], vec![]], [vec![], vec![(2, 5)]]));
+    assert_eq!(blocks(&mut stores[1]), ["a", "b", "-", "-", "-"]);
+    append(&mut stores[1], &["f"]);
+    let id = feed(&mut stores[1]);
+    let disk = stores[1].storage().clone();
+    stores[1] = multifeed_core::Multifeed::open(disk, Options::default()).unwrap();
+    assert_eq!(blocks(&mut stores[1]), ["a", "b", "-", "-", "-", "f"]);
+    stores[1].want(id, Want::Block(3), WantOptions::default()).unwrap();
+    let link = meet(&mut stores, &Replicate { sparse: Some(true), ..once() });
+    assert_eq!((conflicts(&link), outgrown(&link)), ([vec![], vec![]], [vec![(5, 6)], vec![]]));
+    assert_eq!(blocks(&mut stores[1]), ["a", "b", "-", "d", "-", "f"]);
+}
+
+#[test]
+fn who_fetches_nothing_asks_nothing() {
+    let mut stores = devices(&["a"], [&["x"], &["y"]]);
+    let link = meet(&mut stores, &Replicate { download: Some(false), ..once() });
+    assert_eq!(conflicts(&link), [vec![], vec![]]);
+    link.totals(0);
+    link.totals(1);
+}
+
+/// The window of a feed in which its end lies is asked for, too, where that is not the first.
+#[test]
+fn of_long_feeds_too() {
+    const WINDOW: usize = 1 << 20;
+    let mut first = store();
+    let id = feed(&mut first);
+    first.append(id, &vec![Bytes::from_static(b"x"); WINDOW + 3]).unwrap();
+    first.commit(NOW);
+    let disk = first.storage().clone();
+    let mut stores = vec![first, multifeed_core::Multifeed::open(disk, Options::default()).unwrap()];
+    append(&mut stores[0], &["more"]);
+    let link = meet(&mut stores, &once());
+    let len = WINDOW as u64 + 3;
+    assert_eq!((conflicts(&link), outgrown(&link)), ([vec![], vec![]], [vec![], vec![(len, len + 1)]]));
+    append(&mut stores[0], &["mine"]);
+    append(&mut stores[1], &["mine, too", "and longer"]);
+    let link = meet(&mut stores, &once());
+    assert_eq!(conflicts(&link), [vec![(len + 2, len + 3)], vec![(len + 3, len + 2)]]);
+}
+
+#[test]
+fn a_writer_and_who_reads_it_are_as_quiet_as_before() {
+    let mut stores = vec![store(), store()];
+    append(&mut stores[0], &["a", "b"]);
+    let link = meet(&mut stores, &once());
+    assert_eq!((conflicts(&link), outgrown(&link)), ([vec![], vec![]], [vec![], vec![]]));
+    assert_eq!(link.totals(1).blocks_received, 2);
+    // A reader that is behind, and one that has all of it, and is listed all the same.
+    append(&mut stores[0], &["c"]);
+    for received in [1, 0] {
+        let link = meet(&mut stores, &listed(once()));
+        assert_eq!((conflicts(&link), outgrown(&link)), ([vec![], vec![]], [vec![], vec![]]));
+        assert_eq!(link.totals(1).blocks_received, received);
+    }
+    let id = stores[1].find(&pair().public_key()).unwrap();
+    assert_eq!(stores[1].info(id).downloaded, 3);
+}

@@ -1,0 +1,159 @@
+//! One writer's key here and in a JS store: who of ours is behind learns it of JS, and two histories are told.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::path::Path;
+
+use common::{js, js_facts, run, socket};
+use multifeed_testkit::js::{JsPeer, audit};
+use multifeed_tokio::{Feed, Multifeed, MultifeedEvent, Options, Replicate, Role, SyncEvent};
+
+/// A store with a writer "w", made by JS: its folder, and a copy of it that is ours.
+async fn devices(shared: u32) -> (tempfile::TempDir, tempfile::TempDir, Multifeed, Feed) {
+    let [theirs, ours] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let path = theirs.path().to_str().unwrap().to_owned();
+    let mut peer = js(|| JsPeer::spawn(&["--store", &path]));
+    let key = js(|| peer.append("w", shared, 30, 1));
+    js(|| peer.close());
+    let copied = std::process::Command::new("cp").arg("-r").arg(theirs.path().join(".")).arg(ours.path()).status();
+    assert!(copied.unwrap().success());
+    let multi = Multifeed::open(ours.path(), Options::default()).await.unwrap();
+    let feed = multi.feed(&key).unwrap();
+    assert_eq!((feed.len(), feed.writable()), (u64::from(shared), true));
+    (theirs, ours, multi, feed)
+}
+
+fn spawn(path: &Path, live: bool) -> JsPeer {
+    let path = path.to_str().unwrap();
+    let options: &[&str] = if live { &["--store", path, "--live"] } else { &["--store", path] };
+    js(|| JsPeer::spawn(options))
+}
+
+/// The lengths that a session told: of two histories, and of one that had grown.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Told {
+    conflicts: Vec<(u64, u64)>,
+    outgrown: Vec<(u64, u64)>,
+}
+
+impl Told {
+    fn note(&mut self, event: &SyncEvent) {
+        match event {
+            SyncEvent::Conflict { conflict, .. } => self.conflicts.push((conflict.held_length, conflict.length)),
+            SyncEvent::Outgrown { held, len, .. } => self.outgrown.push((*held, *len)),
+            _ => {}
+        }
+    }
+}
+
+async fn meet(multi: &Multifeed, peer: &mut JsPeer, role: Role) -> Told {
+    let stream = socket(peer, role).await;
+    let mut sync = multi.replicate(stream, role, Replicate::default());
+    let mut told = Told::default();
+    while let Some(event) = sync.next().await {
+        told.note(&event);
+    }
+    sync.finish().await.unwrap();
+    assert_eq!(js(|| peer.event("ended"))["clean"], true, "{}", peer.history());
+    told
+}
+
+#[test]
+fn two_histories_are_told_whatever_their_lengths() {
+    run(async {
+        for (role, shared, theirs, ours) in [
+            (Role::Initiator, 3, 1, 1),
+            (Role::Responder, 3, 1, 1),
+            (Role::Initiator, 4, 9, 2),
+            (Role::Responder, 4, 2, 9),
+            (Role::Initiator, 1, 40, 70),
+        ] {
+            let (folder, _ours, multi, feed) = devices(shared).await;
+            let mut peer = spawn(folder.path(), false);
+            js(|| peer.append("w", theirs, 30, 2));
+            feed.append_batch((0..ours).map(|at| format!("ours {at}"))).await.unwrap();
+            let other = js(|| peer.append("other", 3, 30, 3));
+            let lengths = (u64::from(shared + ours), u64::from(shared + theirs));
+            let mut events = multi.events();
+            let told = meet(&multi, &mut peer, role).await;
+            assert_eq!(told, Told { conflicts: vec![lengths], outgrown: vec![] }, "{role:?}");
+            // The other feed came, and neither history changed.
+            assert_eq!(multi.feed(&other).unwrap().downloaded(), 3);
+            assert_eq!((feed.len(), feed.downloaded()), (lengths.0, lengths.0));
+            assert_eq!(feed.get(lengths.0 - 1).await.unwrap().unwrap(), format!("ours {}", ours - 1));
+            let theirs = js(|| peer.feeds());
+            let theirs = theirs.iter().find(|feed| feed.key != other).unwrap();
+            assert_eq!((theirs.length, theirs.downloaded), (lengths.1, lengths.1));
+            let conflict = loop {
+                if let MultifeedEvent::Conflict { conflict, .. } = events.next().await.unwrap() {
+                    break conflict;
+                }
+            };
+            assert_eq!((conflict.held_length, conflict.length), lengths);
+            js(|| peer.close());
+            multi.close().await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn an_old_copy_learns_what_js_signed_since() {
+    run(async {
+        for (role, shared, more) in [(Role::Initiator, 1, 1), (Role::Responder, 3, 8), (Role::Initiator, 8, 70)] {
+            let (folder, ours, multi, feed) = devices(shared).await;
+            let mut peer = spawn(folder.path(), false);
+            js(|| peer.append("w", more, 30, 2));
+            let lengths = (u64::from(shared), u64::from(shared + more));
+            let told = meet(&multi, &mut peer, role).await;
+            assert_eq!(told, Told { conflicts: vec![], outgrown: vec![lengths] }, "{role:?}");
+            assert_eq!((feed.len(), feed.downloaded()), (lengths.1, lengths.1));
+            assert_eq!(feed.append("after").await.unwrap(), lengths.1);
+            assert_eq!(meet(&multi, &mut peer, role).await, Told::default());
+            js(|| peer.close());
+            multi.close().await.unwrap();
+            // JS takes the store that was ours for the only one, and it is sound.
+            let audited = js(|| audit(ours.path()));
+            assert!(audited.iter().all(multifeed_testkit::js::JsFeed::is_sound), "{audited:?}");
+            assert_eq!(js_facts(&audited)[0].1, lengths.1 + 1);
+        }
+    });
+}
+
+#[test]
+fn in_a_live_session_ours_follows_what_js_appends() {
+    run(async {
+        for role in [Role::Initiator, Role::Responder] {
+            let (folder, _ours, multi, feed) = devices(2).await;
+            let mut peer = spawn(folder.path(), true);
+            let stream = socket(&mut peer, role).await;
+            let mut events = multi.events();
+            let sync = multi.replicate(stream, role, Replicate::live());
+            let mut outgrown = 0;
+            for turn in 1..=5u64 {
+                js(|| peer.append("w", 3, 30, 10 + turn as u32));
+                while feed.downloaded() < 2 + 3 * turn {
+                    match events.next().await.unwrap() {
+                        MultifeedEvent::Outgrown(_) => outgrown += 1,
+                        MultifeedEvent::Conflict { conflict, .. } => panic!("{conflict:?}"),
+                        _ => {}
+                    }
+                }
+            }
+            assert_eq!(feed.len(), 17);
+            assert!(outgrown > 0);
+            // From here on they part, and that shows.
+            feed.append("ours").await.unwrap();
+            js(|| peer.append("w", 2, 30, 20));
+            let conflict = loop {
+                if let MultifeedEvent::Conflict { conflict, .. } = events.next().await.unwrap() {
+                    break conflict;
+                }
+            };
+            assert_eq!((conflict.held_length, conflict.length), (18, 19));
+            assert_eq!(feed.get(17).await.unwrap().unwrap(), "ours");
+            drop(sync);
+            js(|| peer.close());
+        }
+    });
+}
