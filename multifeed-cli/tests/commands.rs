@@ -329,11 +329,7 @@ fn a_writer_whose_secret_key_is_lost_is_not_made_anew() -> Result<()> {
 fn two_histories_of_a_writer_are_told() -> Result<()> {
     let (first, second, reader) = (Store::new()?, Store::new()?, Store::new()?);
     let key = first.append("w", &blocks(3, 3, 1))?;
-    std::fs::create_dir(second.path().join("0"))?;
-    for entry in std::fs::read_dir(first.path().join("0"))? {
-        let entry = entry?;
-        std::fs::copy(entry.path(), second.path().join("0").join(entry.file_name()))?;
-    }
+    copy_folder(&first, &second)?;
     first.append("w", &blocks(2, 3, 2))?;
     second.append("w", &blocks(4, 3, 3))?;
     let (server, address) = first.serve(&["--once"])?;
@@ -347,6 +343,41 @@ fn two_histories_of_a_writer_are_told() -> Result<()> {
     server.ended(0)?;
     let done = reader.run(&["verify"])?.ok()?;
     ensure!(done.stderr.contains("multifeed.conflicts"), "{done:?}");
+    // The two of them, too, where they meet.
+    let (server, address) = first.serve(&["--once"])?;
+    let mut client = second.sync(address, &[])?;
+    let told = client.event("conflict")?;
+    ensure!(told["key"] == *key && told["lengths"] == json!([7, 5]), "{told}");
+    client.ended(0)?;
+    server.ended(0)?;
+    Ok(())
+}
+
+#[test]
+fn a_restored_copy_of_a_writer_goes_on_where_the_other_ended() -> Result<()> {
+    let (first, second) = (Store::new()?, Store::new()?);
+    let key = first.append("w", &blocks(3, 3, 1))?;
+    copy_folder(&first, &second)?;
+    first.append("w", &blocks(4, 3, 2))?;
+    let (server, address) = first.serve(&["--once"])?;
+    let mut client = second.sync(address, &[])?;
+    let told = client.event("outgrown")?;
+    ensure!(told["key"] == *key && told["lengths"] == json!([3, 7]), "{told}");
+    client.ended(0)?;
+    server.ended(0)?;
+    second.append("w", &blocks(1, 3, 3))?;
+    let all: Vec<u8> = [blocks(3, 3, 1), blocks(4, 3, 2), blocks(1, 3, 3)].concat().concat();
+    assert_eq!(second.run(&["cat", &key])?.ok()?.stdout, all);
+    Ok(())
+}
+
+/// The first folder, as a copy of a store has it.
+fn copy_folder(from: &Store, to: &Store) -> Result<()> {
+    std::fs::create_dir(to.path().join("0"))?;
+    for entry in std::fs::read_dir(from.path().join("0"))? {
+        let entry = entry?;
+        std::fs::copy(entry.path(), to.path().join("0").join(entry.file_name()))?;
+    }
     Ok(())
 }
 

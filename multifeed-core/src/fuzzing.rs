@@ -2,9 +2,14 @@
 
 use std::ops::Range;
 
+use multifeed_proto::Data;
+
 use crate::bitfield::Bitfield;
+use crate::error::PutError;
+use crate::feed::{Compared, Feed};
 pub use crate::signatures::Remembered;
 use crate::sparse_bits::SparseBits;
+use crate::storage::Storage;
 
 /// Marks a block held or not. Gives whether that changed anything.
 pub fn set(bits: &mut Bitfield, block: u64, held: bool) -> bool {
@@ -51,6 +56,14 @@ pub fn reload(bits: &Bitfield, pages: usize) -> Bitfield {
         }
     }
     read
+}
+
+/// Holds a proof without a block against all that is held, as of a feed that is written here. Whether the feed grew by it.
+///
+/// # Errors
+/// As [`Feed::put`].
+pub fn compare<S: Storage>(feed: &mut Feed, storage: &mut S, data: &Data) -> Result<bool, PutError> {
+    feed.compare(storage, data).map(|compared| compared == Compared::Grew)
 }
 
 /// The set in which sessions keep what a remote has, and what is asked for.

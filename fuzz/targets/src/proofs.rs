@@ -159,6 +159,12 @@ fn run(history: &History, input: &Input) {
                 history.edit(edit, &mut data);
             }
         }
+        if let Step::Answer { index: 128.., .. } | Step::Made { index: 128.., .. } = step
+            && data.value.is_none()
+        {
+            compare(history, &mut feed, &mut disk, &mut held, &data);
+            continue;
+        }
         let expected = history.accepts(&held, &data);
         assert!(!honest || expected.is_some(), "the model refuses an honest answer: {data:?}");
         let index = data.index;
@@ -191,6 +197,35 @@ fn run(history: &History, input: &Input) {
     let step = feed.verify_step(&mut disk, &mut cursor, usize::MAX);
     let step = step.unwrap_or_else(|error| panic!("{error}"));
     assert!(step.done && step.findings.is_empty(), "{:?}", step.findings);
+}
+
+/// Has a feed hold a message against its whole history, and the model the same: there is only one.
+fn compare(history: &History, feed: &mut Feed, disk: &mut MemoryStorage, held: &mut Held, data: &Data) {
+    let whole = history.accepts(&Held::default(), data);
+    let leaf = 2 * data.index;
+    // What is held of a pair of leaves tells the sizes that its parent does not.
+    let fits = |node: &Node| node.index / 4 != leaf / 4 || !held.nodes.contains(&node.index) || history.is_true(node);
+    let expected = whole.filter(|_| data.nodes.iter().take(2).all(fits));
+    let told = format!("{data:?}, with {held:?}");
+    match (fuzzing::compare(feed, disk, data), expected) {
+        (Ok(grew), Some(now)) => {
+            let grows = now.length > held.length && (held.length == 0 || data.index == held.length);
+            assert_eq!(grew, grows, "{told}");
+            if grows {
+                held.length = now.length;
+                let certain = held.nodes.contains(&flat::sibling(leaf)).then_some(leaf);
+                now.nodes.into_iter().chain(certain).for_each(|node| held.hold(node));
+            }
+        }
+        (Err(PutError::Proof(ProofError::Conflict(conflict))), _) => {
+            panic!("a conflict with one history: {conflict:?}, after {told}")
+        }
+        (Err(PutError::Store(error)), _) => panic!("{error} on a sound disk, after {told}"),
+        (Ok(grew), None) => panic!("accepted (grew: {grew}), and the model refuses it: {told}"),
+        (Err(error), Some(_)) => panic!("{error}, and the model accepts it: {told}"),
+        (Err(_), None) => {}
+    }
+    assert_eq!((feed.len(), feed.downloaded()), (held.length, held.blocks.len() as u64));
 }
 
 /// The feed holds what the model holds, and all of it is right.

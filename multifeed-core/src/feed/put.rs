@@ -186,11 +186,14 @@ impl Feed {
                 climb.fresh.push(top);
             }
             top = parent;
-            if self.is_held(storage, &top, &mut climb)? && !whole {
-                return match climb.differs {
-                    Some(node) => Err(ProofError::Mismatch { index: data.index, node }.into()),
-                    None => Ok(Proven { fresh: settle(climb.fresh, leaf_index, pair_unproven), signed: None }),
-                };
+            if self.is_held(storage, &top, &mut climb)? {
+                // Under one and the same node no history differs: the sizes of a pair were shifted.
+                if let Some(node) = climb.differs {
+                    return Err(ProofError::Mismatch { index: data.index, node }.into());
+                }
+                if !whole {
+                    return Ok(Proven { fresh: settle(climb.fresh, leaf_index, pair_unproven), signed: None });
+                }
             }
         }
         let signed = self.prove_roots(storage, data, top, &mut climb)?;
@@ -414,6 +417,11 @@ mod tests {
         assert!(matches!(compared(&["a", "x"], &data), Ok(Compared::Unclear)));
         assert!(matches!(compared(&["a", "x", "q"], &data), Ok(Compared::Unclear)));
         assert!(is_conflict(&compared(&["a", "q"], &data)));
+        // The sizes of a pair of leaves, of which their parent knows the sum alone.
+        let mut shifted = shown(&["aaa", "b", "c"], 1);
+        (shifted.nodes[0].size, shifted.nodes[1].size) = (2, 2);
+        let refused = compared(&["aaa", "b", "c"], &shifted);
+        assert!(matches!(refused, Err(PutError::Proof(ProofError::Mismatch { .. }))), "{refused:?}");
         // Of nothing at all any block's proof tells enough.
         assert!(matches!(compared(&[], &shown(&["a", "x", "y", "z"], 2)), Ok(Compared::Grew)));
     }

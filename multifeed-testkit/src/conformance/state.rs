@@ -1,8 +1,8 @@
 //! How far a sync is, and what is on the disk.
 
-use multifeed_driver::{Error, MemoryStorage, Multifeed, Options, Replicate, SyncEvent};
+use multifeed_driver::{Error, MemoryStorage, Multifeed, MultifeedEvent, Options, Replicate, SyncEvent};
 
-use super::{Adapter, assert_same, connect, ends, fill, filled, held, memory};
+use super::{Adapter, assert_same, connect, ends, fill, filled, hang_up, held, memory};
 use crate::disk::FaultyStorage;
 
 /// What was appended and received before `sync_to_disk` outlives a power cut after it, at the level that promises nothing.
@@ -37,6 +37,40 @@ pub async fn what_is_synced_to_disk_outlives_a_power_cut<A: Adapter>() {
         lost |= before.feed(theirs.key()).is_none_or(|copy| copy.downloaded() < 20);
     }
     assert!(lost);
+}
+
+/// A writer that comes back by its key pair alone has its history again before it goes on; a second history is told to both.
+pub async fn a_writer_comes_back_by_its_key_pair<A: Adapter>() {
+    let (first, second) = (memory().await, memory().await);
+    let ours = filled(&first, "w", 1, 20, 100).await;
+    let again = second.writer_with("w", ours.key_pair().await.unwrap().unwrap()).await.unwrap();
+    let mut events = second.events();
+    let (left, mut right) = connect::<A>(&first, &second, &Replicate::default());
+    let told = loop {
+        if let SyncEvent::Outgrown { key, held, len } = right.next().await.expect("it is told") {
+            break (key, held, len);
+        }
+    };
+    assert_eq!(told, (ours.key(), 0, 20));
+    let (left, right) = ends(left, right).await;
+    left.unwrap();
+    right.unwrap();
+    assert_same(&ours, &second).await;
+    while !matches!(events.next().await.expect("it is told"), MultifeedEvent::Outgrown(feed) if feed.key() == again.key()) {}
+
+    assert_eq!(again.append("on").await.unwrap(), 20);
+    ours.append("too").await.unwrap();
+    let (mut left, mut right) = connect::<A>(&first, &second, &Replicate::live());
+    for sync in [&mut left, &mut right] {
+        let conflict = loop {
+            if let SyncEvent::Conflict { conflict, .. } = sync.next().await.expect("it is told") {
+                break conflict;
+            }
+        };
+        assert_eq!((conflict.held_length, conflict.length), (21, 21));
+    }
+    hang_up(left, right).await;
+    assert_eq!((ours.get(20).await.unwrap().unwrap(), again.get(20).await.unwrap().unwrap()), ("too".into(), "on".into()));
 }
 
 /// Both sides, and each store, come in sync, fall out of it by an append, and come back.
