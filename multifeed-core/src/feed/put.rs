@@ -54,6 +54,8 @@ struct Signed {
 
 /// A climb from a block to something that is known.
 struct Climb<'a> {
+    /// The block.
+    block: u64,
     /// Nodes of the message that were not used yet.
     rest: &'a [Node],
     /// Nodes to be kept, where none differs.
@@ -148,7 +150,7 @@ impl Feed {
         whole: bool,
     ) -> Result<Proven, PutError> {
         let leaf_index = 2 * data.index;
-        let mut climb = Climb { rest: &data.nodes, fresh: Vec::new(), differs: None, whole };
+        let mut climb = Climb { block: data.index, rest: &data.nodes, fresh: Vec::new(), differs: None, whole };
         let mut top = match (&data.value, leaf) {
             (Some(value), Some(hash)) => Node { index: leaf_index, hash, size: value.len() as u64 },
             _ => match climb.take(leaf_index) {
@@ -187,7 +189,7 @@ impl Feed {
             }
             top = parent;
             if self.is_held(storage, &top, &mut climb)? {
-                // Under one and the same node no history differs: the sizes of a pair were shifted.
+                // Under one and the same node nothing can differ.
                 if let Some(node) = climb.differs {
                     return Err(ProofError::Mismatch { index: data.index, node }.into());
                 }
@@ -268,19 +270,21 @@ impl Feed {
         }
     }
 
-    /// Whether this very node is held; notes where another one is.
+    /// Whether this very node is held; notes where another one is. The same hash is never of another size: that is a lie of the message's, which
+    /// no signature shows where it moved bytes from one leaf of a pair to the other, and not a second history.
     fn is_held<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
         node: &Node,
         climb: &mut Climb<'_>,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<bool, PutError> {
         if !self.bitfield.node(node.index) {
             return Ok(false);
         }
         let held = self.node(storage, node.index)?;
-        if held.hash == node.hash && held.size == node.size {
-            return Ok(true);
+        if held.hash == node.hash {
+            let lie = ProofError::Mismatch { index: climb.block, node: node.index };
+            return if held.size == node.size { Ok(true) } else { Err(lie.into()) };
         }
         climb.differs.get_or_insert(node.index);
         Ok(false)
@@ -421,6 +425,15 @@ mod tests {
         let mut shifted = shown(&["aaa", "b", "c"], 1);
         (shifted.nodes[0].size, shifted.nodes[1].size) = (2, 2);
         let refused = compared(&["aaa", "b", "c"], &shifted);
+        assert!(matches!(refused, Err(PutError::Proof(ProofError::Mismatch { .. }))), "{refused:?}");
+        // The same where their parent is not known yet: of a writer's feed, and of a reader's.
+        let mut shifted = shown(&["a", "b", "ccc", "d"], 3);
+        assert_eq!(shifted.nodes[1].index, 4);
+        (shifted.nodes[0].size, shifted.nodes[1].size) = (2, 2);
+        let refused = compared(&["a", "b", "ccc"], &shifted);
+        assert!(matches!(refused, Err(PutError::Proof(ProofError::Mismatch { .. }))), "{refused:?}");
+        let (mut feed, mut disk) = feed(&["a", "b", "ccc"]);
+        let refused = feed.put(&mut disk, crate::prepare(shifted));
         assert!(matches!(refused, Err(PutError::Proof(ProofError::Mismatch { .. }))), "{refused:?}");
         // Of nothing at all any block's proof tells enough.
         assert!(matches!(compared(&[], &shown(&["a", "x", "y", "z"], 2)), Ok(Compared::Grew)));

@@ -56,7 +56,9 @@ pub async fn a_writer_comes_back_by_its_key_pair<A: Adapter>() {
     left.unwrap();
     right.unwrap();
     assert_same(&ours, &second).await;
-    while !matches!(events.next().await.expect("it is told"), MultifeedEvent::Outgrown(feed) if feed.key() == again.key()) {}
+    while !matches!(events.next().await.expect("it is told"), MultifeedEvent::Outgrown(feed) if feed.key() == again.key())
+    {
+    }
 
     assert_eq!(again.append("on").await.unwrap(), 20);
     ours.append("too").await.unwrap();
@@ -70,7 +72,10 @@ pub async fn a_writer_comes_back_by_its_key_pair<A: Adapter>() {
         assert_eq!((conflict.held_length, conflict.length), (21, 21));
     }
     hang_up(left, right).await;
-    assert_eq!((ours.get(20).await.unwrap().unwrap(), again.get(20).await.unwrap().unwrap()), ("too".into(), "on".into()));
+    assert_eq!(
+        (ours.get(20).await.unwrap().unwrap(), again.get(20).await.unwrap().unwrap()),
+        ("too".into(), "on".into())
+    );
 }
 
 /// Both sides, and each store, come in sync, fall out of it by an append, and come back.
