@@ -250,6 +250,11 @@ impl Journal {
         self.unclean && is_new
     }
 
+    /// Notes that what is in a folder without a key is somebody's, and not what a crash left of a feed that was made since.
+    pub(crate) fn keep(&mut self, slot: Slot) {
+        self.note(slot, Mark::new(&FeedKey::new([0; 32]), 1, &[0; 32]));
+    }
+
     /// Whether a folder made now has to be noted at once: its number does not tell when it was made, or something else is known of it.
     pub(crate) fn must_know(&self, slot: Slot) -> bool {
         slot.0 < self.first_new || self.has_mark(slot)

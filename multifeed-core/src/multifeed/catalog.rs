@@ -17,9 +17,12 @@ pub(super) struct Catalog {
     names: BTreeMap<String, FeedId>,
     /// Feeds that remotes are asked for, and of which nothing came: they have no folder, and nobody sees them.
     offered: BTreeMap<FeedKey, FeedId>,
-    next_slot: u32,
-    /// Folders whose creation was cut short: without a key, nobody can say whose they were.
-    vacant: BTreeSet<Slot>,
+    /// The folders with a key, whether they could be opened or not.
+    taken: BTreeSet<Slot>,
+    /// The least number of none of them.
+    first_free: u32,
+    /// A number past those of all folders.
+    end: u32,
     /// Writers whose folders could not be opened: another one must not take their name.
     lost: BTreeMap<String, StoreError>,
 }
@@ -59,40 +62,40 @@ impl Catalog {
         self.lost.get(name)
     }
 
-    /// The folder for the next feed: one that never became a feed, or past every one there is, so that nothing is ever
-    /// overwritten.
+    /// The folder for the next feed: JS wants no gaps.
     pub(super) fn next_slot(&self) -> Slot {
-        self.vacant.first().copied().unwrap_or(Slot(self.next_slot))
+        Slot(self.first_free)
     }
 
     /// A number past those of all folders.
     pub(super) fn end(&self) -> u32 {
-        self.next_slot
+        self.end
     }
 
-    /// Notes that a folder has no key: JS takes it for the end of the store, so the next feed had better go there.
-    pub(super) fn vacate(&mut self, slot: Slot) {
-        self.vacant.insert(slot);
+    /// The first number that no feed has, where a later one has one: JS would not find that.
+    pub(super) fn gap(&self) -> Option<Slot> {
+        let free = Slot(self.first_free);
+        self.taken.last().is_some_and(|last| *last > free).then_some(free)
     }
 
-    /// Whether a folder is known to have no key, and to be nobody's.
-    pub(super) fn is_vacant(&self, slot: Slot) -> bool {
-        self.vacant.contains(&slot)
+    /// Notes that there is a folder, whatever it holds.
+    pub(super) fn see(&mut self, slot: Slot) {
+        self.end = self.end.max(slot.0.saturating_add(1));
     }
 
-    /// Notes that a folder is taken, whatever it holds.
+    /// Notes that a folder holds a feed, whether that can be opened or not.
     pub(super) fn occupy(&mut self, slot: Slot) {
-        self.vacant.remove(&slot);
-        self.next_slot = self.next_slot.max(slot.0.saturating_add(1));
+        self.see(slot);
+        self.taken.insert(slot);
+        while self.taken.contains(&Slot(self.first_free)) {
+            self.first_free += 1;
+        }
     }
 
-    /// Notes that a folder is gone.
+    /// Notes that a folder holds no feed any more.
     pub(super) fn release(&mut self, slot: Slot) {
-        self.vacant.remove(&slot);
-        if slot.0.checked_add(1) == Some(self.next_slot) {
-            self.next_slot = slot.0;
-        } else if slot.0 < self.next_slot {
-            self.vacant.insert(slot);
+        if self.taken.remove(&slot) {
+            self.first_free = self.first_free.min(slot.0);
         }
     }
 

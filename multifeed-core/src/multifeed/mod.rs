@@ -9,6 +9,7 @@ mod extensions;
 mod in_use;
 mod lone;
 mod names;
+mod numbers;
 mod offered;
 mod policy;
 mod reads;
@@ -333,15 +334,18 @@ impl<S: Storage> Multifeed<S> {
         }
         let slots = multifeed.storage.list().map_err(|error| StoreError::from_store("list", error))?;
         for slot in slots.into_iter().filter(|slot| *slot != Slot::NOWHERE) {
-            multifeed.catalog.occupy(slot);
+            multifeed.catalog.see(slot);
             if multifeed.is_going(slot)? {
+                multifeed.catalog.occupy(slot);
                 continue;
             }
             match Feed::open_known(&mut multifeed.storage, slot, &multifeed.journal) {
                 Ok(feed) if multifeed.catalog.find(&feed.key()).is_some() => {
+                    multifeed.catalog.occupy(slot);
                     multifeed.problems.push(StoreError::Occupied { slot });
                 }
                 Ok(feed) => {
+                    multifeed.catalog.occupy(slot);
                     multifeed.recovered.extend(feed.recovered().cloned());
                     multifeed.look_for_its_writer(&feed)?;
                     let id = multifeed.insert(feed);
@@ -349,6 +353,7 @@ impl<S: Storage> Multifeed<S> {
                     multifeed.adopt(id);
                 }
                 Err(error) if error.is_unreadable() => {
+                    multifeed.catalog.occupy(slot);
                     if let Ok(Some(name)) = Feed::name_in(&mut multifeed.storage, slot) {
                         multifeed.catalog.lose_writer(name, error.clone());
                     }
@@ -362,10 +367,10 @@ impl<S: Storage> Multifeed<S> {
                     if keyless && multifeed.is_leftover(slot)? {
                         let removed = multifeed.storage.remove(slot);
                         removed.map_err(|error| StoreError::from_slot(slot, "clear", error))?;
-                        multifeed.catalog.vacate(slot);
-                    } else if keyless && Feed::is_vacant(&mut multifeed.storage, slot)? {
-                        multifeed.catalog.vacate(slot);
-                    } else {
+                    } else if !(keyless && Feed::is_vacant(&mut multifeed.storage, slot)?) {
+                        if !keyless {
+                            multifeed.catalog.occupy(slot);
+                        }
                         if let Some(name) = Feed::name_in(&mut multifeed.storage, slot)? {
                             multifeed.catalog.lose_writer(name, error.clone());
                         }
@@ -384,7 +389,8 @@ impl<S: Storage> Multifeed<S> {
         Ok(multifeed)
     }
 
-    /// The folders that could not be opened, and why. They were left as they are.
+    /// The folders that could not be opened, and why. They were left as they are, and are told by the numbers that they have now: those without a
+    /// key stand behind the feeds.
     pub fn problems(&self) -> &[StoreError] {
         &self.problems
     }
@@ -611,6 +617,7 @@ impl<S: Storage> Multifeed<S> {
                     self.catalog.occupy(slot);
                     return Ok(made);
                 }
+                Err(StoreError::Occupied { .. }) if self.key_in(slot)?.is_none() => self.set_aside(slot)?,
                 Err(StoreError::Occupied { .. }) => self.catalog.occupy(slot),
                 Err(error) => {
                     // A disk that is full, most likely: what is there of the folder goes, so that the store is as it was.

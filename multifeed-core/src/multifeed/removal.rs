@@ -144,9 +144,7 @@ impl<S: Storage> Multifeed<S> {
     /// A feed's folder has another number on the disk: it has it in the journal and in memory too. Nothing changes where it had before.
     fn take_number(&mut self, from: Slot, to: Slot, key: &FeedKey) {
         self.journal.renumber(from, to, key);
-        self.problems.iter_mut().for_each(|problem| problem.renumber(from, to));
-        self.recovered.iter_mut().filter(|recovered| recovered.slot == from).for_each(|recovered| recovered.slot = to);
-        self.catalog.renumber_lost(from, to);
+        self.renumber_told(from, to);
         self.catalog.release(from);
         self.catalog.occupy(to);
         let Some(id) = self.catalog.at(from) else { return };
@@ -158,28 +156,6 @@ impl<S: Storage> Multifeed<S> {
             let name = super::feed_name(feed);
             self.events.push_back(MultifeedEvent::Moved { id, name });
         }
-    }
-
-    /// After a crash: of folders that were made one after another the first may be gone, and the next not. JS would not find those behind it.
-    pub(super) fn close_gaps(&mut self) -> Result<(), StoreError> {
-        if !self.journal.is_unclean() || self.journal.removal().is_some() {
-            return Ok(());
-        }
-        let slots = self.storage.list().map_err(|error| StoreError::from_store("list", error))?;
-        let mut with_key = 0;
-        for slot in &slots {
-            with_key += u32::from(self.key_in(*slot)?.is_some());
-        }
-        let gaps =
-            (0..with_key).map(Slot).filter(|slot| slots.binary_search(slot).is_err() || self.catalog.is_vacant(*slot));
-        for slot in gaps.collect::<Vec<_>>() {
-            let Some((last, key)) = self.last_folder()?.filter(|(last, _)| *last > slot) else { break };
-            self.begin(true)?;
-            let nobody = FeedKey::new([0; 32]);
-            self.journal.begin_removal(&mut self.storage, Removal::new(slot, &nobody, Some((last, key))))?;
-            self.resume_removal()?;
-        }
-        Ok(())
     }
 
     /// A writer without a name is named by its folder's number: one that took another number is named by that now. JS counts names, and two
@@ -205,7 +181,7 @@ impl<S: Storage> Multifeed<S> {
     }
 
     /// The last folder that JS would take for a feed's, and the key in it.
-    fn last_folder(&mut self) -> Result<Option<(Slot, FeedKey)>, StoreError> {
+    pub(super) fn last_folder(&mut self) -> Result<Option<(Slot, FeedKey)>, StoreError> {
         let slots = self.storage.list().map_err(|error| StoreError::from_store("list", error))?;
         for slot in slots.into_iter().rev() {
             if let Some(key) = self.key_in(slot)? {
