@@ -564,3 +564,49 @@ fn a_slice_of_verifying_is_about_as_long_as_it_was_told() {
     }
     assert!(steps > 40, "{steps}");
 }
+
+/// Of a writer's feed, which is refused where it lost more than one append: the file that is told is the one that ends too early.
+#[test]
+fn a_writer_that_is_too_short_names_the_file_that_ends_too_early() {
+    let bytes_from = |block: u64| offset(100) - offset(block);
+    let cases = [
+        (FileKind::Data, bytes_from(90), Some(FileKind::Data)),
+        (FileKind::Data, bytes_from(0), Some(FileKind::Data)),
+        (FileKind::Tree, 40 * NODE, Some(FileKind::Tree)),
+        (FileKind::Tree, 199 * NODE, Some(FileKind::Tree)),
+        // These are made again of what the others hold.
+        (FileKind::Signatures, 10 * SIGNATURE, None),
+        (FileKind::Signatures, 100 * SIGNATURE, None),
+        (FileKind::Bitfield, 3328, None),
+        (FileKind::Bitfield, 3328 + HEADER, None),
+    ];
+    // As JS leaves it; known to the journal, closed, and cut after an append that it does not know.
+    for (known, closed) in [(false, true), (true, true), (true, false)] {
+        for (kind, less, named) in cases {
+            let mut disk = written();
+            if known {
+                let mut store = opened(&mut disk);
+                let id = store.find_name("w").unwrap();
+                store.sync().unwrap();
+                store.append(id, &blocks(N, 100..104)).unwrap();
+                if closed {
+                    store.close().unwrap();
+                } else {
+                    drop(store);
+                }
+                disk.reopen();
+            }
+            let appended = if known && kind == FileKind::Data { offset(104) - offset(100) } else { 0 };
+            cut(&mut disk, kind, less + appended);
+            let store = opened(&mut disk);
+            let told: Vec<_> = store.problems().iter().map(|problem| (problem.slot(), problem.to_string())).collect();
+            let case = format!("{kind} less {less}, {known}, {closed}: {told:?}");
+            assert_eq!(told.len(), usize::from(named.is_some()), "{case}");
+            for (slot, told) in told {
+                let file = named.map_or("", FileKind::name);
+                assert_eq!(slot, Some(Slot(0)), "{case}");
+                assert!(told.starts_with(&format!("`{file}` of folder 0 is damaged")), "{case}");
+            }
+        }
+    }
+}

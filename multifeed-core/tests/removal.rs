@@ -713,7 +713,7 @@ fn a_damaged_writer_that_is_moved_is_no_shorter_one_after_a_crash() {
     let mut disk = with_a_writer_of_js();
     disk.truncate(FileId::new(Slot(1), FileKind::Data), 7).unwrap();
     let damaged = |store: &Multifeed<&mut MemoryStorage>| {
-        let refused = matches!(store.problems(), [StoreError::Damaged { file: FileKind::Bitfield, .. }]);
+        let refused = matches!(store.problems(), [StoreError::Damaged { file: FileKind::Data, .. }]);
         assert!(refused && store.find(&key(50)).is_none(), "{:?}", store.problems());
     };
     let mut store = open(&mut disk);

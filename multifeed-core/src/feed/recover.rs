@@ -134,7 +134,7 @@ impl Feed {
         if self.writable() {
             match known {
                 Some(known) if self.length < known.length => {
-                    return Err(self.shorter(known.length, FileKind::Tree));
+                    return Err(self.shorter(storage, known.length, FileKind::Tree)?);
                 }
                 // Nobody saw what was not synced, or the application took that upon itself.
                 Some(_) if unclean => {}
@@ -183,20 +183,37 @@ impl Feed {
     fn refuse_to_fork<S: Storage + ?Sized>(&mut self, storage: &mut S, marked: u64) -> Result<(), StoreError> {
         for length in self.length + 1..marked {
             if self.signature(storage, length)?.is_some() {
-                return Err(self.shorter(marked, FileKind::Bitfield));
+                return Err(self.shorter(storage, marked, FileKind::Bitfield)?);
             }
         }
         Ok(())
     }
 
-    /// The error for a writable feed that has lost more than a crash takes.
-    fn shorter(&self, told: u64, file: FileKind) -> StoreError {
+    /// The error for a writable feed that has lost more than a crash takes. It names the file that ends before the length which there was, or where
+    /// none does the one that told of it.
+    fn shorter<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        told: u64,
+        teller: FileKind,
+    ) -> Result<StoreError, StoreError> {
+        let mut bytes = Some(0u64);
+        for root in flat::full_roots(told) {
+            let node = self.find_node(storage, root)?;
+            bytes = bytes.zip(node).map(|(bytes, root)| bytes.saturating_add(root.size));
+        }
+        let data_len = Files { storage, slot: self.slot }.len(FileKind::Data)?.unwrap_or(0);
+        let file = match bytes {
+            None => FileKind::Tree,
+            Some(bytes) if data_len < bytes => FileKind::Data,
+            Some(_) => teller,
+        };
         let length = self.length;
         let why = format!(
             "there were {told} blocks of this writer, and no more than {length} are whole and signed; \
              nothing was changed, and nothing can be appended to it"
         );
-        StoreError::damaged(self.slot, file, why)
+        Ok(StoreError::damaged(self.slot, file, why))
     }
 
     /// Takes a writable feed back to what is known of it, and from there to the newest length that is whole and signed.
