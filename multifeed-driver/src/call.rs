@@ -78,9 +78,8 @@ pub(crate) enum Call {
         from: Option<FeedId>,
         answer: Answer<(Option<FeedId>, Result<(), StoreError>)>,
     },
-    Close {
-        answer: Answer<Result<(), Error>>,
-    },
+    /// What comes of it is told by what all handles share.
+    Close,
 }
 
 /// A call about the application's extensions on a feed's channels.

@@ -166,17 +166,12 @@ mod tests {
     use std::task::Context;
 
     use super::*;
-    use crate::oneshot;
-
-    fn close_call() -> Call {
-        Call::Close { answer: oneshot::channel().0 }
-    }
 
     #[test]
     fn calls_are_bounded_and_told_of_the_end() {
         let mailbox = Mailbox::new(1);
         let mut cx = Context::from_waker(Waker::noop());
-        let (mut first, mut second) = (Box::pin(mailbox.call(close_call())), Box::pin(mailbox.call(close_call())));
+        let (mut first, mut second) = (Box::pin(mailbox.call(Call::Close)), Box::pin(mailbox.call(Call::Close)));
         assert!(matches!(first.as_mut().poll(&mut cx), Poll::Ready(Ok(()))));
         assert!(second.as_mut().poll(&mut cx).is_pending());
         let (mut calls, mut links) = (VecDeque::new(), Vec::new());
@@ -184,7 +179,7 @@ mod tests {
         assert_eq!(calls.len(), 1);
         assert!(matches!(second.as_mut().poll(&mut cx), Poll::Ready(Ok(()))));
         mailbox.close();
-        let mut third = Box::pin(mailbox.call(close_call()));
+        let mut third = Box::pin(mailbox.call(Call::Close));
         assert!(matches!(third.as_mut().poll(&mut cx), Poll::Ready(Err(Error::Closed))));
         mailbox.take(None, &mut calls, &mut links, &mut Vec::new());
         assert_eq!(calls.len(), 2, "what was accepted is still there");

@@ -60,6 +60,8 @@ pub(crate) struct Shared {
 #[derive(Debug, Default)]
 struct Closed {
     closed: bool,
+    /// How it went; `None` where the thread failed.
+    result: Option<Result<(), StoreError>>,
     wakers: Vec<Waker>,
 }
 
@@ -333,14 +335,17 @@ impl Multifeed {
         lock(&self.shared().recovered).clone()
     }
 
-    /// Ends all sessions, cleanly, writes what is not written, and releases the store. Calls that were accepted before are done.
+    /// Ends all sessions, cleanly, writes what is not written, and releases the store. Calls that were accepted before are done. Whoever closes
+    /// it again, meanwhile or later, is told how it went.
     ///
     /// # Errors
-    /// [`Error::Closed`] where it was closed before; [`Error::Store`] where the last writes fail.
+    /// [`Error::Store`] where the last writes fail; [`Error::Closed`] where its thread failed.
     pub async fn close(&self) -> Result<(), Error> {
-        let result = self.guard.ask(|answer| Call::Close { answer }).await?;
+        // Where it is not accepted somebody else has closed it.
+        let _ = self.shared().mailbox.call(Call::Close).await;
         self.closed().await;
-        result
+        let result = lock(&self.shared().closed).result.clone();
+        result.map_or(Err(Error::Closed), |result| result.map_err(Error::Store))
     }
 
     /// Waits until the multifeed is closed, by whomever.
@@ -374,8 +379,7 @@ impl fmt::Debug for Multifeed {
 fn open<S: Storage>(storage: impl FnOnce() -> Result<S, Error>, shared: &Arc<Shared>) -> Result<Store<S>, Error> {
     let options = shared.options.clone();
     let multi = multifeed_core::Multifeed::open(storage()?, options.multifeed)?;
-    *lock(&shared.problems) = multi.problems().to_vec();
-    *lock(&shared.recovered) = multi.recovered().to_vec();
+    shared.found(&multi);
     Ok(Store::new(multi, shared.clone(), options.quantum_bytes))
 }
 
@@ -383,6 +387,17 @@ impl Shared {
     /// Gives this to every subscriber.
     pub(crate) fn publish(&self, tell: impl Fn(&EventQueue)) {
         lock(&self.subscribers).iter().filter_map(Weak::upgrade).for_each(|queue| tell(&queue));
+    }
+
+    /// What opening found, by the numbers that the folders have now.
+    pub(crate) fn found<S: Storage>(&self, multi: &multifeed_core::Multifeed<S>) {
+        *lock(&self.problems) = multi.problems().to_vec();
+        *lock(&self.recovered) = multi.recovered().to_vec();
+    }
+
+    /// How closing the store went.
+    pub(crate) fn ended(&self, result: Result<(), StoreError>) {
+        lock(&self.closed).result = Some(result);
     }
 
     /// The store is released: nothing will happen any more.

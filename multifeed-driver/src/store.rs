@@ -55,7 +55,6 @@ pub(crate) struct Store<S: Storage> {
     /// Appends that are answered when they are synced.
     appended: Vec<Appended>,
     closing: bool,
-    closers: Vec<Answer<Result<(), Error>>>,
     // Buffers that are kept for their memory.
     calls: VecDeque<Call>,
     links: Vec<Arc<Link>>,
@@ -120,7 +119,6 @@ impl<S: Storage> Store<S> {
             inboxes,
             appended: Vec::new(),
             closing: false,
-            closers: Vec::new(),
             calls: VecDeque::new(),
             links: Vec::new(),
             given_up: Vec::new(),
@@ -272,10 +270,7 @@ impl<S: Storage> Store<S> {
             }
             Call::Blocked { answer } => answer.send(self.multi.blocked().collect()),
             Call::Extension(call) => self.extend(call),
-            Call::Close { answer } => {
-                self.closers.push(answer);
-                self.begin_closing();
-            }
+            Call::Close => self.begin_closing(),
         }
     }
 
@@ -464,7 +459,9 @@ impl<S: Storage> Store<S> {
 
     /// Tells the handles what happened to the feeds.
     fn tell(&mut self) {
+        let mut renumbered = false;
         while let Some(event) = self.multi.poll_event() {
+            renumbered |= matches!(event, MultifeedEvent::Removed { .. } | MultifeedEvent::Moved { .. });
             match event {
                 MultifeedEvent::Feed { id, .. } => {
                     let feed = self.state(id);
@@ -497,6 +494,9 @@ impl<S: Storage> Store<S> {
                 _ => {}
             }
         }
+        if renumbered {
+            self.shared.0.found(&self.multi);
+        }
         self.end_waits();
         while let Some((feed, event)) = self.multi.poll_feed_event() {
             let peers = &self.peers;
@@ -528,11 +528,7 @@ impl<S: Storage> Store<S> {
     fn close(mut self) {
         self.multi.commit(self.shared.0.clock.now());
         self.tell();
-        let Self { multi, closers, shared, .. } = self;
-        let result = multi.close();
-        drop(shared);
-        for closer in closers {
-            closer.send(result.clone().map_err(Error::Store));
-        }
+        let Self { multi, shared, .. } = self;
+        shared.0.ended(multi.close());
     }
 }
