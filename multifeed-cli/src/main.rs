@@ -35,7 +35,10 @@ fn main() -> ExitCode {
         .build()
         .map_err(|error| CliError::new(code::IO, format!("the runtime cannot be started: {error}")))
         .and_then(|runtime| {
-            let result = runtime.block_on(commands::run(args, output.clone()));
+            let result = runtime.block_on(async {
+                stop::outlive_full_files();
+                commands::run(args, output.clone()).await
+            });
             // A thread that waits for stdin cannot be stopped, and nothing waits for it.
             runtime.shutdown_background();
             result

@@ -21,6 +21,17 @@ impl Signal {
     }
 }
 
+/// Where a file may not grow any more (`ulimit -f`) the system sends SIGXFSZ, which ends who does not handle it. Handled, the write fails instead,
+/// and that is told like any failure of the disk. To be called on a runtime.
+pub(crate) fn outlive_full_files() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        // The handler stays; nobody has to listen. Where the system refuses, all is as it was.
+        let _ = signal(SignalKind::from_raw(libc::SIGXFSZ));
+    }
+}
+
 /// Tells, any number of times, whether the end was asked for.
 #[derive(Clone)]
 pub(crate) struct Stop(watch::Receiver<Option<Signal>>);

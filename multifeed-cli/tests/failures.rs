@@ -539,3 +539,40 @@ fn the_log_goes_to_stderr() -> Result<()> {
     drop(run(&["--version"], b"")?.ok()?);
     Ok(())
 }
+
+/// A file that may not grow any more is an error like a full disk: SIGXFSZ ends nobody.
+#[cfg(unix)]
+#[test]
+fn a_limit_on_the_size_of_files_is_told() -> Result<()> {
+    let store = Store::new()?;
+    store.append("w", &blocks(3, 100, 1))?;
+    let kept = store.facts()?;
+    let block = tempfile::NamedTempFile::new()?;
+    std::fs::write(block.path(), vec![7; 3 << 20])?;
+    // Of 512 or 1,024 bytes each, as the shell counts.
+    let script = "ulimit -f 512; exec \"$0\" \"$@\"";
+    let done = std::process::Command::new("sh")
+        .args([
+            "-c",
+            script,
+            env!("CARGO_BIN_EXE_multifeed"),
+            "--json",
+            "--store",
+            store.text(),
+            "append",
+            "w",
+            "--file",
+        ])
+        .arg(block.path())
+        .output()?;
+    let text = String::from_utf8(done.stdout)?;
+    ensure!(done.status.code() == Some(1), "{:?}: {text}{}", done.status, String::from_utf8_lossy(&done.stderr));
+    let told: Value = serde_json::from_str(text.lines().last().context("nothing was told")?)?;
+    let (code, message) = failure_of(&told)?;
+    ensure!(code == "ERR_STORE_IO" && message.contains("data") && message.contains("too large"), "{code}: {message}");
+    // What was there is there, and goes on where the limit is not.
+    assert_eq!(store.checked()?, kept);
+    store.append("w", &blocks(1, 100, 2))?;
+    assert_eq!(store.checked()?[0].length, 4);
+    Ok(())
+}
