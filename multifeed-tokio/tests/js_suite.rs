@@ -17,8 +17,8 @@ use multifeed_testkit::js::{self as testkit, JsPeer};
 use multifeed_tokio::core::{FileId, Slot};
 use multifeed_tokio::proto::{Command, Config, Event, FeedKey, Origin, Root, Session};
 use multifeed_tokio::{
-    DEFAULT_ROOT_KEY, Error, Fault, Feed, Json, KeyPair, MemoryStorage, Multifeed, MultifeedEvent, Options,
-    ProtocolStream, Replicate, Role, Storage, StreamOptions, SyncError, SyncEvent, open_stream,
+    DEFAULT_ROOT_KEY, Fault, Feed, Json, KeyPair, MemoryStorage, Multifeed, MultifeedEvent, Options, ProtocolStream,
+    Replicate, Role, Storage, StreamOptions, SyncError, SyncEvent, open_stream,
 };
 use rand::SeedableRng;
 use serde_json::json;
