@@ -281,7 +281,11 @@ impl Journal {
             File::Absent if !sync => write(storage, 0, &header(OPEN, next_slot)).map(|()| {
                 self.file = File::Whole { end: HEADER as u64, records: 0, size_when_new: HEADER as u64 };
             }),
-            File::Absent | File::Torn => return self.rewrite(storage),
+            File::Absent | File::Torn => {
+                let written = self.rewrite(storage);
+                self.open = was_open || written.is_ok();
+                return written;
+            }
         };
         let begun = begun.and_then(|()| if sync { sync_file(storage) } else { Ok(()) });
         if begun.is_err() {

@@ -494,9 +494,13 @@ fn nodes_past_all_feeds_are_named_before_anything_is_looked_at() {
     };
     let node = |index, size| Node { index, hash: [1; 32], size };
     let last = 2 * MAX_FEED_BLOCKS - 2;
+    let size = whole.value.as_ref().unwrap().len() as u64;
     for (nodes, expected) in [
         (vec![node(6, MAX_FEED_BYTES - 1000)], ""),
         (vec![node(6, MAX_FEED_BYTES + 1)], "a node is past all feeds"),
+        // The roots of three blocks.
+        (vec![node(1, MAX_FEED_BYTES - size)], ""),
+        (vec![node(1, MAX_FEED_BYTES - size + 1)], "its length is past all feeds"),
         (vec![node(last, 1)], ""),
         // Over twice as many blocks as a feed has.
         (vec![node(last + 1, 1)], "a node is past all feeds"),

@@ -364,6 +364,25 @@ fn signatures_of_a_writer_that_are_torn_are_made_again() {
 }
 
 #[test]
+fn a_secret_key_that_is_gone_is_told_from_a_name_that_was_left() {
+    for (journal, file_) in [(true, FileKind::SecretKey), (false, FileKind::LocalName)] {
+        let mut disk = MemoryStorage::new();
+        let mut store = Multifeed::open(&mut disk, Options::default()).unwrap();
+        let id = store.writer(Some("w"), || key_pair(N)).unwrap();
+        store.append(id, &blocks(N, 0..2)).unwrap();
+        store.close().unwrap();
+        disk.lose(file(0, FileKind::SecretKey));
+        if !journal {
+            disk.lose(file(0, FileKind::Journal));
+        }
+        let store = opened(&mut disk);
+        let [StoreError::Damaged { file, .. }] = store.problems() else { panic!("{:?}", store.problems()) };
+        assert_eq!(*file, file_);
+        assert_eq!(store.find(&key_pair(N).public_key()).map(|id| store.info(id).downloaded), Some(2));
+    }
+}
+
+#[test]
 fn what_was_not_synced_of_a_writer_is_told_in_numbers() {
     let mut disk = synced_and_left();
     cut(&mut disk, FileKind::Data, 1);
