@@ -283,7 +283,9 @@ impl Journal {
             }),
             File::Absent | File::Torn => {
                 let written = self.rewrite(storage);
-                self.open = was_open || written.is_ok();
+                if written.is_err() {
+                    self.open = was_open;
+                }
                 return written;
             }
         };

@@ -628,4 +628,10 @@ fn a_writer_that_is_too_short_names_the_file_that_ends_too_early() {
             }
         }
     }
+    // Where none does, the one that told of that length: a root is another one, and so is a block that it could be made again of.
+    let mut disk = written();
+    flip(&mut disk, FileKind::Tree, HEADER + 159 * NODE);
+    flip(&mut disk, FileKind::Data, offset(93));
+    let opened = Feed::open(&mut disk, Slot(0));
+    assert!(matches!(opened, Err(StoreError::Damaged { file: FileKind::Bitfield, .. })), "{opened:?}");
 }
