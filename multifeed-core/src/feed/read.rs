@@ -285,8 +285,12 @@ impl Feed {
         }
         let mut files = Files { storage, slot };
         // A size that only a damaged node can tell must not be allocated.
-        if wanted > MAX_MESSAGE_BYTES && files.len(FileKind::Data)?.unwrap_or(0) < offset.saturating_add(size) {
-            return Err(short());
+        if wanted > MAX_MESSAGE_BYTES {
+            let end = offset.saturating_add(size);
+            // A file with holes can be of any length.
+            if files.len(FileKind::Data)?.unwrap_or(0) < end || self.byte_length < end {
+                return Err(short());
+            }
         }
         let ahead = in_order && wanted <= MAX_WINDOWED;
         // No further than the feed goes: of short feeds there may be very many.
