@@ -770,6 +770,18 @@ mod tests {
     }
 
     #[test]
+    fn a_page_that_no_feed_has_is_not_believed() {
+        for (page, believed) in [(131_071, true), (131_072, false)] {
+            let mut disk = MemoryStorage::new();
+            let mut journal = Journal::default();
+            journal.begin(&mut disk, 0, false).unwrap();
+            journal.note(Slot(0), mark(1, 1 << 30, &[(page, b"x")]));
+            journal.write(&mut disk, false).unwrap();
+            assert_eq!(Journal::read(&mut disk).unwrap().has_mark(Slot(0)), believed);
+        }
+    }
+
+    #[test]
     fn a_removal_stands_until_it_ends() {
         let mut disk = MemoryStorage::new();
         let mut journal = Journal::default();

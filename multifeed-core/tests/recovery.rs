@@ -582,6 +582,14 @@ fn a_slice_of_verifying_is_about_as_long_as_it_was_told() {
         steps += 1;
     }
     assert!(steps > 40, "{steps}");
+    // A signature takes as long as 32 KiB, two to a slice; there are 25.
+    let mut disk = written();
+    let mut feed = Feed::open(&mut disk, Slot(0)).unwrap();
+    let (mut cursor, mut steps) = (VerifyCursor::default(), 1);
+    while !feed.verify_step(&mut disk, &mut cursor, 64 << 10).unwrap().done {
+        steps += 1;
+    }
+    assert!((12..20).contains(&steps), "{steps}");
 }
 
 /// Of a writer's feed, which is refused where it lost more than one append: the file that is told is the one that ends too early.
