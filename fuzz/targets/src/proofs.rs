@@ -202,7 +202,7 @@ fn run(history: &History, input: &Input) {
 /// Has a feed hold a message against its whole history, and the model the same: there is only one.
 fn compare(history: &History, feed: &mut Feed, disk: &mut MemoryStorage, held: &mut Held, data: &Data) {
     let whole = history.accepts(&Held::default(), data);
-    let leaf = 2 * data.index;
+    let leaf = data.index.saturating_mul(2);
     // What is held of a pair of leaves tells the sizes that its parent does not.
     let fits = |node: &Node| node.index / 4 != leaf / 4 || !held.nodes.contains(&node.index) || history.is_true(node);
     let expected = whole.filter(|_| data.nodes.iter().take(2).all(fits));
