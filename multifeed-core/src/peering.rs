@@ -78,6 +78,8 @@ pub(crate) struct Peering {
     meter: Meter,
     /// It came to its end because nothing was left to do.
     through: bool,
+    /// A feed of both sides is left as it is: damaged here, of two histories, or one of ours of which the remote has more.
+    apart: bool,
     /// Whether it was in sync when it was last told.
     told_in_sync: bool,
     /// Why it is to end, where our own storage failed.
@@ -148,6 +150,7 @@ impl Peering {
             sums: Standing::default(),
             meter: Meter::default(),
             through: false,
+            apart: false,
             told_in_sync: false,
             failure: None,
         }
@@ -430,7 +433,12 @@ impl Peering {
     pub(crate) fn is_in_sync(&self) -> bool {
         let all = self.sums.in_sync == self.peers.len() as u64;
         let listed = self.settled() && !self.in_step.is_running() && !self.offers.is_waiting();
-        self.through || (self.observed && self.stage == Stage::Running && listed && all)
+        !self.apart && (self.through || (self.observed && self.stage == Stage::Running && listed && all))
+    }
+
+    /// A feed of both sides is left as it is, though they do not hold the same of it.
+    pub(crate) fn part(&mut self) {
+        self.apart = true;
     }
 
     /// Has progress told where it is in sync now, and was not when that was last told, or the other way round.

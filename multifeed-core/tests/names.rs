@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use multifeed_core::{
-    FeedId, FileId, FileKind, KeyPair, MemoryStorage, Multifeed, MultifeedEvent, Options, Slot, Storage, StoreError,
+    FeedId, FileId, FileKind, FileStorage, KeyPair, MemoryStorage, Multifeed, MultifeedEvent, Options, Slot, Storage,
+    StoreError,
 };
 use multifeed_proto::FeedKey;
 use rand::rngs::StdRng;
@@ -228,4 +229,35 @@ fn a_damaged_folder_gives_no_name_away() {
     writer(&mut store, Some("9"), 21);
     drop(store);
     assert_eq!((disk.contents(localname(1)).unwrap(), disk.contents(localname(2))), (b"stale".to_vec(), None));
+}
+
+#[test]
+fn a_name_that_cannot_be_read_may_be_any() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let open = || Multifeed::open(FileStorage::open(dir.path()).unwrap(), Options::default()).unwrap();
+    let mut store = open();
+    for (name, seed) in [("w", 1), ("v", 2)] {
+        let id = writer(&mut store, Some(name), seed);
+        store.append(id, &[Bytes::from("block")]).unwrap();
+    }
+    store.close().unwrap();
+    std::fs::rename(path("0/localname"), path("0/aside")).unwrap();
+    std::fs::create_dir(path("0/localname")).unwrap();
+    let mut store = open();
+    assert_eq!(store.problems().len(), 1, "{:?}", store.problems());
+    // Its writer would have another key, and what is appended to it be in a feed that nobody looks for.
+    assert!(store.writer(Some("w"), || pair(3)).is_err());
+    let id = store.writer(Some("v"), || pair(4)).unwrap();
+    assert_eq!(store.info(id).key, key(2));
+    store.writer(None, || pair(5)).unwrap();
+    // Without that folder nothing is unknown.
+    store.close().unwrap();
+    std::fs::remove_dir(path("0/localname")).unwrap();
+    std::fs::rename(path("0/aside"), path("0/localname")).unwrap();
+    let mut store = open();
+    assert!(store.problems().is_empty());
+    let id = store.writer(Some("w"), || pair(6)).unwrap();
+    assert_eq!((store.info(id).key, store.info(id).len), (key(1), 1));
+    store.writer(Some("new"), || pair(7)).unwrap();
 }

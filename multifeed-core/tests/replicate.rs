@@ -491,7 +491,11 @@ fn a_block_that_rotted_is_our_own_fault_and_is_neither_read_nor_served() {
     stores[1].append(theirs, &blocks(0, 30, 100)).unwrap();
     for live in [false, true] {
         let mut links = [Link::plain(&mut stores, [0, 1], Replicate { live, ..Replicate::default() })];
+        let peer = links[0].ends[0].1.peer();
+        stores[0].observe(peer);
         run(&mut stores, &mut links, Duration::ZERO);
+        // The two do not hold the same, and the side that knows why does not say so.
+        assert!(!stores[0].in_sync(peer), "live: {live}");
         let told = |event: &&PeerEvent| matches!(event, PeerEvent::Damaged { error, .. } if error.code() == "ERR_STORE_DAMAGED");
         assert_eq!(links[0].events[0].iter().filter(told).count(), 1);
         // The other feeds are not harmed, and what was sent of this one is right.

@@ -146,6 +146,7 @@ impl EventQueue {
             }
             queue.renamed.retain(|renamed| renamed.id != feed.id);
             queue.outgrown.retain(|outgrown| outgrown.id != feed.id);
+            queue.conflicts.retain(|(of, _)| of.id != feed.id);
             let known = queue.feeds.len();
             queue.feeds.retain(|(_, new)| new.id != feed.id);
             if queue.feeds.len() == known {

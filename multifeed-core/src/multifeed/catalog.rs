@@ -25,6 +25,8 @@ pub(super) struct Catalog {
     end: u32,
     /// Writers whose folders could not be opened: another one must not take their name.
     lost: BTreeMap<String, StoreError>,
+    /// Why names of folders could not be read.
+    unread: Vec<StoreError>,
 }
 
 impl Catalog {
@@ -57,9 +59,14 @@ impl Catalog {
         self.lost.insert(name, why);
     }
 
-    /// Why the writer of that name could not be opened, where it is there and could not.
+    /// Notes that the name in a folder could not be read.
+    pub(super) fn lose_name(&mut self, why: StoreError) {
+        self.unread.push(why);
+    }
+
+    /// Why the writer of that name could not be opened, where it is there and could not. A name that could not be read may be any.
     pub(super) fn lost_writer(&self, name: &str) -> Option<&StoreError> {
-        self.lost.get(name)
+        self.lost.get(name).or_else(|| self.unread.first())
     }
 
     /// The folder for the next feed: JS wants no gaps.
@@ -127,7 +134,7 @@ impl Catalog {
 
     /// A folder that could not be opened has another number now.
     pub(super) fn renumber_lost(&mut self, from: Slot, to: Slot) {
-        self.lost.values_mut().for_each(|why| why.renumber(from, to));
+        self.lost.values_mut().chain(&mut self.unread).for_each(|why| why.renumber(from, to));
     }
 
     /// A writer that could not be opened has another name now.
@@ -142,6 +149,7 @@ impl Catalog {
     /// A folder is gone, and the name in it is free.
     pub(super) fn forget_lost(&mut self, slot: Slot) {
         self.lost.retain(|_, why| why.slot() != Some(slot));
+        self.unread.retain(|why| why.slot() != Some(slot));
     }
 
     /// Adds a feed, with the name of its own that it has. Of two with one name the first has it.

@@ -354,8 +354,10 @@ impl<S: Storage> Multifeed<S> {
                 }
                 Err(error) if error.is_unreadable() => {
                     multifeed.catalog.occupy(slot);
-                    if let Ok(Some(name)) = Feed::name_in(&mut multifeed.storage, slot) {
-                        multifeed.catalog.lose_writer(name, error.clone());
+                    match Feed::name_in(&mut multifeed.storage, slot) {
+                        Ok(Some(name)) => multifeed.catalog.lose_writer(name, error.clone()),
+                        Ok(None) => {}
+                        Err(_) => multifeed.catalog.lose_name(error.clone()),
                     }
                     multifeed.problems.push(error);
                 }

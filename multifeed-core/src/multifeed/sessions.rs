@@ -306,6 +306,7 @@ impl<S: Storage> Multifeed<S> {
             self.note_conflict(feed, &conflict);
             let key = self.feeds[feed.0 as usize].feed.key();
             if let Some(peering) = self.peerings.get_mut(&id) {
+                peering.part();
                 peering.events.push_back(PeerEvent::Conflict { key, conflict });
             }
         }
@@ -403,6 +404,7 @@ impl<S: Storage> Multifeed<S> {
         match fault {
             PeerFault::Store(error @ StoreError::Damaged { .. }) if peering.lone().is_none() => {
                 let key = self.feeds[feed.0 as usize].feed.key();
+                peering.part();
                 peering.events.push_back(PeerEvent::Damaged { key, error });
                 self.leave_channel(id, feed);
             }
@@ -507,6 +509,11 @@ impl<S: Storage> Multifeed<S> {
     /// A session's machine of a feed is gone.
     pub(super) fn unsubscribe(&mut self, id: PeerId, feed: FeedId, mut peer: Peer) {
         let slot = &mut self.feeds[feed.0 as usize];
+        if peer.is_behind(&slot.feed)
+            && let Some(peering) = self.peerings.get_mut(&id)
+        {
+            peering.part();
+        }
         slot.subscribers.retain(|&subscriber| subscriber != id);
         slot.tell(feed, FeedEvent::PeerClose { peer: id }, &mut self.newsy);
         if peer.release(&mut slot.reserved) {

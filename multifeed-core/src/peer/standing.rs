@@ -136,7 +136,7 @@ impl Peer {
 
     /// Whether the remote tells of more than there is of a feed that is written here, as where this store is an old copy: not to be fetched, as
     /// it may be a lie, but not the same either.
-    fn is_behind(&self, feed: &Feed) -> bool {
+    pub(crate) fn is_behind(&self, feed: &Feed) -> bool {
         feed.writable() && self.remote_uploading && self.download.remote_len() > feed.len()
     }
 
