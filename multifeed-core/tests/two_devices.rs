@@ -255,3 +255,23 @@ fn a_writer_and_who_reads_it_are_as_quiet_as_before() {
     let id = stores[1].find(&pair().public_key()).unwrap();
     assert_eq!(stores[1].info(id).downloaded, 3);
 }
+
+/// A remote that holds but some blocks of a longer history, none past our end, shows its length: that is asked for once, and the session ends.
+#[test]
+fn a_remote_that_holds_a_few_blocks_of_more_is_asked_once() {
+    for options in [once(), live()] {
+        let mut stores = devices(&["a", "b", "c", "d", "e"], [&["f", "g", "h", "i"], &[]]);
+        stores.push(store());
+        let mut link = Link::plain(&mut stores, [0, 2], Replicate { sparse: Some(true), ..once() });
+        run(&mut stores, std::slice::from_mut(&mut link), NOW);
+        let id = stores[2].find(&pair().public_key()).unwrap();
+        stores[2].want(id, Want::Block(3), WantOptions::default()).unwrap();
+        let mut link = Link::plain(&mut stores, [0, 2], Replicate { sparse: Some(true), ..once() });
+        run(&mut stores, std::slice::from_mut(&mut link), NOW);
+        assert_eq!((stores[2].info(id).len, stores[2].info(id).downloaded), (9, 1));
+
+        let mut link = Link::plain(&mut stores, [1, 2], listed(options));
+        run(&mut stores, std::slice::from_mut(&mut link), NOW);
+        assert_eq!(conflicts(&link), [vec![], vec![]]);
+    }
+}

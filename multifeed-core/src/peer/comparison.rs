@@ -13,6 +13,8 @@ pub(super) struct Comparison {
     asked: Option<u64>,
     /// How much the remote had told of when it was last asked, in blocks.
     compared: Option<u64>,
+    /// How much there was here then, in blocks.
+    held: u64,
 }
 
 impl Comparison {
@@ -37,8 +39,8 @@ impl Comparison {
     }
 
     /// The remote is asked.
-    pub(super) fn ask(&mut self, index: u64, theirs: u64) {
-        (self.asked, self.compared) = (Some(index), Some(theirs));
+    pub(super) fn ask(&mut self, index: u64, ours: u64, theirs: u64) {
+        (self.asked, self.compared, self.held) = (Some(index), Some(theirs), ours);
     }
 
     /// Whether something was asked and not answered.
@@ -51,9 +53,12 @@ impl Comparison {
         self.asked.take_if(|asked| *asked == index).is_some()
     }
 
-    /// The feed grew here before the answer came, which says nothing of what is new: it is due again.
-    pub(super) fn was_outrun(&mut self) {
-        self.compared = None;
+    /// The answer says nothing of all that is here. Where the feed grew before it came, it is due again; else the remote holds too little of a
+    /// longer history to tell, and would say the same again.
+    pub(super) fn was_unclear(&mut self, ours: u64) {
+        if ours > self.held {
+            self.compared = None;
+        }
     }
 
     /// The remote does not answer for these blocks.
@@ -77,18 +82,20 @@ mod tests {
         let mut comparison = Comparison::default();
         assert_eq!(comparison.subject(5, 0, &has(0..0)), None);
         assert_eq!(comparison.subject(5, 3, &has(0..0)), Some(2));
-        comparison.ask(2, 3);
+        comparison.ask(2, 5, 3);
         assert!(comparison.is_waiting() && comparison.subject(5, 9, &has(5..9)).is_none());
         assert!(!comparison.answered(1) && comparison.answered(2) && !comparison.answered(2));
         // It only caught up.
         assert_eq!(comparison.subject(5, 5, &has(0..0)), None);
         assert_eq!(comparison.subject(5, 6, &has(5..6)), Some(5));
-        comparison.ask(5, 6);
+        comparison.ask(5, 5, 6);
         comparison.lost(&(0..5));
         assert!(comparison.is_waiting());
         comparison.lost(&(5..6));
         assert!(!comparison.is_waiting() && comparison.subject(5, 6, &has(5..6)).is_none());
-        comparison.was_outrun();
+        comparison.was_unclear(5);
+        assert_eq!(comparison.subject(6, 6, &has(0..0)), None);
+        comparison.was_unclear(6);
         assert_eq!(comparison.subject(6, 6, &has(0..0)), Some(5));
     }
 

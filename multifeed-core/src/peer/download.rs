@@ -356,7 +356,7 @@ impl Download {
     pub(super) fn compare(&mut self, feed: &Feed, now: Duration) -> Option<Request> {
         let index = self.to_compare(feed).filter(|_| !self.is_questioned() && self.unanswered == 0)?;
         self.note_request(now);
-        self.comparison.ask(index, self.remote_len);
+        self.comparison.ask(index, feed.len(), self.remote_len);
         Some(Request { index, bytes: 0, hash: true, nodes: 0 })
     }
 
@@ -369,9 +369,9 @@ impl Download {
         answered
     }
 
-    /// The feed grew while it was compared.
-    pub(super) fn was_outrun(&mut self) {
-        self.comparison.was_outrun();
+    /// What the remote showed of its history does not tell of all that is here.
+    pub(super) fn was_unclear(&mut self, feed: &Feed) {
+        self.comparison.was_unclear(feed.len());
     }
 
     fn to_compare(&self, feed: &Feed) -> Option<u64> {

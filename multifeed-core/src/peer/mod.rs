@@ -424,7 +424,7 @@ impl Peer {
         let len = work.feed.len();
         match work.feed.compare(work.storage, &data) {
             Ok(Compared::Same) => {}
-            Ok(Compared::Unclear) => self.download.was_outrun(),
+            Ok(Compared::Unclear) => self.download.was_unclear(work.feed),
             Ok(Compared::Grew) => {
                 (effect.proven, effect.outgrown) = (true, Some(len));
                 self.own = false;
