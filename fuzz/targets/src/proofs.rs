@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use arbitrary::{Arbitrary, Unstructured};
 use bytes::Bytes;
 use multifeed_core::fuzzing::{self, Remembered};
-use multifeed_core::limits::{MAX_FEED_BLOCKS, MAX_FEED_BYTES, MAX_PROOF_NODES};
+use multifeed_core::limits::{MAX_FEED_BLOCKS, MAX_PROOF_NODES};
 use multifeed_core::merkle::{self, index as flat};
 use multifeed_core::{Answer, Feed, KeyPair, MemoryStorage, ProofError, PutError, Slot, VerifyCursor, prepare};
 use multifeed_proto::{Data, Node, Request};
@@ -293,7 +293,7 @@ impl History {
 
     /// What is held once this was accepted; `None`: it has to be refused.
     fn accepts(&self, held: &Held, data: &Data) -> Option<Held> {
-        let absurd = |node: &Node| node.index >= 2 * MAX_FEED_BLOCKS || node.size > MAX_FEED_BYTES;
+        let absurd = |node: &Node| node.index >= 2 * MAX_FEED_BLOCKS - 1;
         if data.index >= MAX_FEED_BLOCKS || data.nodes.len() > MAX_PROOF_NODES || data.nodes.iter().any(absurd) {
             return None;
         }

@@ -33,8 +33,8 @@ pub(crate) enum Compared {
     Same,
     /// It goes on where the one that is held ends: that length is known now.
     Grew,
-    /// It is longer, and what was shown of it does not tell of all that is held.
-    Unclear,
+    /// It has this length in blocks, which is more than that of the one that is held, and what was shown of it does not tell of all that is held.
+    Unclear(u64),
 }
 
 /// What a proof proves.
@@ -83,6 +83,11 @@ impl Feed {
 
         let proven = self.prove(storage, &data, leaf, false)?;
         let new_block = data.value.as_ref().filter(|_| !self.has(index));
+        let grows = proven.signed.as_ref().is_some_and(|signed| signed.length > self.length);
+        if grows && self.writable() && self.length > 0 && index != self.length {
+            // It is not built on all that is here, and could be of another history, which would be signed over.
+            return Ok(Put::Known);
+        }
         // The one read that can still fail comes before the first change.
         let offset = match new_block {
             Some(_) => Some(self.put_offset(storage, index, &proven)?),
@@ -115,7 +120,7 @@ impl Feed {
                 self.keep(proven);
                 Ok(Compared::Grew)
             }
-            _ => Ok(Compared::Unclear),
+            signed => Ok(Compared::Unclear(signed.as_ref().map_or(0, |signed| signed.length))),
         }
     }
 
@@ -418,8 +423,8 @@ mod tests {
         // When the question was asked there was one block here; since then the same one was appended that the remote has, and another.
         let data = shown(&["a", "x", "y", "z"], 1);
         assert!(matches!(compared(&["a"], &data), Ok(Compared::Grew)));
-        assert!(matches!(compared(&["a", "x"], &data), Ok(Compared::Unclear)));
-        assert!(matches!(compared(&["a", "x", "q"], &data), Ok(Compared::Unclear)));
+        assert!(matches!(compared(&["a", "x"], &data), Ok(Compared::Unclear(4))));
+        assert!(matches!(compared(&["a", "x", "q"], &data), Ok(Compared::Unclear(4))));
         assert!(is_conflict(&compared(&["a", "q"], &data)));
         // The sizes of a pair of leaves, of which their parent knows the sum alone.
         let mut shifted = shown(&["aaa", "b", "c"], 1);
@@ -437,6 +442,29 @@ mod tests {
         assert!(matches!(refused, Err(PutError::Proof(ProofError::Mismatch { .. }))), "{refused:?}");
         // Of nothing at all any block's proof tells enough.
         assert!(matches!(compared(&[], &shown(&["a", "x", "y", "z"], 2)), Ok(Compared::Grew)));
+    }
+
+    #[test]
+    fn a_writers_feed_grows_by_what_is_built_on_all_of_it_alone() {
+        let all = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
+        let (mut source, mut their_disk) = feed(&all);
+        let mut answer = |index| {
+            let request = Request { index, bytes: 0, hash: false, nodes: 0 };
+            let Answer::Data(data) = source.answer(&mut their_disk, &request).unwrap() else { panic!("no answer") };
+            crate::prepare(data)
+        };
+        // The last block is another one: the proof of a block after the next does not show it.
+        let (mut parted, mut disk) = feed(&["a", "b", "c", "d", "other"]);
+        assert!(matches!(parted.put(&mut disk, answer(7)), Ok(Put::Known)));
+        assert_eq!((parted.len(), parted.downloaded(), parted.is_staged()), (5, 5, false));
+        let told = parted.put(&mut disk, answer(5));
+        assert!(matches!(told, Err(PutError::Proof(ProofError::Conflict(_)))), "{told:?}");
+
+        let (mut behind, mut disk) = feed(&all[..5]);
+        assert!(matches!(behind.put(&mut disk, answer(7)), Ok(Put::Known)));
+        assert!(matches!(behind.put(&mut disk, answer(5)), Ok(Put::Stored { grew: true })));
+        assert!(matches!(behind.put(&mut disk, answer(7)), Ok(Put::Stored { grew: false })));
+        assert_eq!((behind.len(), behind.downloaded()), (9, 7));
     }
 
     #[test]

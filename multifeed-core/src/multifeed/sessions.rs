@@ -313,7 +313,10 @@ impl<S: Storage> Multifeed<S> {
         if let Some(held) = effect.outgrown {
             let slot = &self.feeds[feed.0 as usize].feed;
             let (key, len) = (slot.key(), slot.len());
-            self.events.push_back(MultifeedEvent::Outgrown { id: feed, key, held, len });
+            match self.events.back_mut() {
+                Some(MultifeedEvent::Outgrown { id, len: told, .. }) if *id == feed => *told = len,
+                _ => self.events.push_back(MultifeedEvent::Outgrown { id: feed, key, held, len }),
+            }
             self.outgrew(feed);
             if let Some(peering) = self.peerings.get_mut(&id) {
                 peering.events.push_back(PeerEvent::Outgrown { key, held, len });

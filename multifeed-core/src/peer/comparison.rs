@@ -61,6 +61,11 @@ impl Comparison {
         }
     }
 
+    /// The remote proved that there are so many blocks: what it told beyond them is to be asked for.
+    pub(super) fn grew(&mut self, ours: u64) {
+        self.compared = Some(ours);
+    }
+
     /// The remote does not answer for these blocks.
     pub(super) fn lost(&mut self, blocks: &Range<u64>) {
         self.asked.take_if(|asked| blocks.contains(asked));
@@ -97,6 +102,12 @@ mod tests {
         assert_eq!(comparison.subject(6, 6, &has(0..0)), None);
         comparison.was_unclear(6);
         assert_eq!(comparison.subject(6, 6, &has(0..0)), Some(5));
+        // It told of nine, and proved seven.
+        comparison.ask(6, 6, 9);
+        assert!(comparison.answered(6));
+        assert_eq!(comparison.subject(7, 9, &has(7..9)), None);
+        comparison.grew(7);
+        assert_eq!(comparison.subject(7, 9, &has(7..9)), Some(7));
     }
 
     #[test]

@@ -228,7 +228,7 @@ impl Download {
         now: Duration,
     ) -> Option<Request> {
         let room = self.window(feed);
-        if self.in_flight.len() < room + URGENT_REQUESTS && !scope.wants.is_empty() && !self.comparison.is_waiting() {
+        if self.in_flight.len() < room + URGENT_REQUESTS && !scope.wants.is_empty() {
             if let Some((index, seek)) = self.questions.next(scope.wants, &self.has, self.remote_len) {
                 self.note_request(now);
                 // What is held of the proof of this block says nothing of the one where the byte turns out to be.
@@ -369,9 +369,21 @@ impl Download {
         answered
     }
 
-    /// What the remote showed of its history does not tell of all that is here.
-    pub(super) fn was_unclear(&mut self, feed: &Feed) {
+    /// What the remote showed of its history of that length does not tell of all that is here.
+    pub(super) fn was_unclear(&mut self, feed: &Feed, length: u64) {
+        self.remote_len = self.remote_len.max(length);
         self.comparison.was_unclear(feed.len());
+    }
+
+    /// The feed grew by what the remote showed.
+    pub(super) fn grew(&mut self, feed: &Feed) {
+        self.comparison.grew(feed.len());
+    }
+
+    /// Whether it is not known yet that the remote's history is the same: nothing else is asked of it before.
+    pub(super) fn is_comparing(&self, feed: &Feed) -> bool {
+        let due = self.comparison.is_due(feed.len(), self.remote_len);
+        self.comparison.is_waiting() || (self.unanswered > 0 && due) || self.to_compare(feed).is_some()
     }
 
     fn to_compare(&self, feed: &Feed) -> Option<u64> {

@@ -424,9 +424,10 @@ impl Peer {
         let len = work.feed.len();
         match work.feed.compare(work.storage, &data) {
             Ok(Compared::Same) => {}
-            Ok(Compared::Unclear) => self.download.was_unclear(work.feed),
+            Ok(Compared::Unclear(length)) => self.download.was_unclear(work.feed, length),
             Ok(Compared::Grew) => {
                 (effect.proven, effect.outgrown) = (true, Some(len));
+                self.download.grew(work.feed);
                 self.own = false;
                 if !std::mem::replace(&mut self.downloading, true) {
                     self.send_status(self.uploading, true);
@@ -593,7 +594,8 @@ impl Peer {
         {
             self.out.push_back(Message::Request(request));
         }
-        if self.remote_uploading && downloading {
+        let compared = !scope.compares || !self.download.is_comparing(work.feed);
+        if self.remote_uploading && downloading && compared {
             while let Some(request) = self.download.request(scope, work.feed, work.reserved, work.now) {
                 self.out.push_back(Message::Request(request));
             }
