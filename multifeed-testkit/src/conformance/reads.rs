@@ -329,7 +329,8 @@ pub async fn events_of_a_feed<A: Adapter>() {
             _ => came += 1,
         }
     }
-    assert!(missed >= 2_900 && came <= 1_024, "{missed} missed, {came} came");
+    // Those of the last calls may come while these are taken.
+    assert!(missed >= 2_900 && came <= 1_024 + 16, "{missed} missed, {came} came");
     a.close().await.unwrap();
     drop((left, right));
 }
