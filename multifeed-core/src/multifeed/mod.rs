@@ -11,6 +11,7 @@ mod lone;
 mod names;
 mod numbers;
 mod offered;
+mod opening;
 mod policy;
 mod reads;
 mod removal;
@@ -37,7 +38,7 @@ pub(crate) use self::names::is_key_name;
 use self::state::Traffic;
 use crate::error::{AppendError, Conflict, StoreError};
 use crate::feed::{Feed, Recovered, VerifyCursor, VerifyStep};
-use crate::journal::{Journal, Mark};
+use crate::journal::Journal;
 use crate::key_pair::KeyPair;
 use crate::limits::Limits;
 use crate::news::FeedNews;
@@ -45,7 +46,7 @@ use crate::peering::Peering;
 use crate::policy::Policy;
 use crate::sparse_bits::SparseBits;
 use crate::state::Moved;
-use crate::storage::{FileKind, Slot, Storage};
+use crate::storage::{Slot, Storage};
 use crate::wants::{WantEnd, WantId, Wants};
 
 /// About what it takes to stage anything for a feed, beside the bytes of its blocks: of very many feeds with few bytes each, that is most.
@@ -281,127 +282,6 @@ impl FeedSlot {
 }
 
 impl<S: Storage> Multifeed<S> {
-    /// Opens the feeds of a store, and repairs what a crash tore.
-    ///
-    /// A folder that can't be opened is left as it is and told by [`problems`](Self::problems), as is a feed without the secret key that it
-    /// had, and one that a stale `localname` gives a writer's name; the other feeds are not harmed.
-    ///
-    /// # Errors
-    ///
-    /// Where the store as a whole can't be read, or a feed of it is locked by another process.
-    pub fn open(mut storage: S, options: Options) -> Result<Self, StoreError> {
-        let journal = Journal::read(&mut storage)?;
-        let (blocked, damage) = Blocked::read(&mut storage, &options.limits)?;
-        let mut multifeed = Self {
-            storage,
-            limits: options.limits,
-            durability: options.durability,
-            policy: options.policy,
-            journal,
-            evidence: Evidence::default(),
-            feeds: Vec::new(),
-            blocked,
-            extensions: Extensions::default(),
-            in_use: InUse::default(),
-            catalog: Catalog::default(),
-            peerings: BTreeMap::new(),
-            next_peer: 0,
-            ready: VecDeque::new(),
-            dirty: Vec::new(),
-            unwritten: Vec::new(),
-            unsynced: BTreeSet::new(),
-            next_sync: None,
-            vacant: BTreeSet::new(),
-            unannounced: Vec::new(),
-            uncommitted_bytes: 0,
-            events: VecDeque::new(),
-            problems: damage.into_iter().collect(),
-            recovered: Vec::new(),
-            next_check: None,
-            sparse: options.sparse,
-            next_want: 0,
-            wants: BTreeMap::new(),
-            deadlines: BTreeSet::new(),
-            if_available: BTreeSet::new(),
-            ended: VecDeque::new(),
-            newsy: VecDeque::new(),
-            traffic: Traffic::default(),
-            now: Duration::ZERO,
-        };
-        // What cannot be done now is to be done before the next feed is made or removed.
-        if let Err(error) = multifeed.resume_removal() {
-            multifeed.problems.push(error);
-        }
-        let slots = multifeed.storage.list().map_err(|error| StoreError::from_store("list", error))?;
-        for slot in slots.into_iter().filter(|slot| *slot != Slot::NOWHERE) {
-            multifeed.catalog.see(slot);
-            if multifeed.is_going(slot)? {
-                multifeed.catalog.occupy(slot);
-                continue;
-            }
-            match Feed::open_known(&mut multifeed.storage, slot, &multifeed.journal) {
-                Ok(feed) if multifeed.catalog.find(&feed.key()).is_some() => {
-                    multifeed.catalog.occupy(slot);
-                    multifeed.problems.push(StoreError::Occupied { slot });
-                }
-                Ok(feed) => {
-                    multifeed.catalog.occupy(slot);
-                    multifeed.recovered.extend(feed.recovered().cloned());
-                    multifeed.look_for_its_writer(&feed)?;
-                    let id = multifeed.insert(feed);
-                    multifeed.index(id);
-                    multifeed.adopt(id);
-                }
-                Err(error) if error.is_unreadable() => {
-                    multifeed.catalog.occupy(slot);
-                    match Feed::name_in(&mut multifeed.storage, slot) {
-                        Ok(Some(name)) => multifeed.catalog.lose_writer(name, error.clone()),
-                        Ok(None) => {}
-                        Err(_) => multifeed.catalog.lose_name(error.clone()),
-                    }
-                    multifeed.problems.push(error);
-                }
-                Err(error @ (StoreError::Locked { .. } | StoreError::Io { .. } | StoreError::Full { .. })) => {
-                    return Err(error);
-                }
-                Err(error) => {
-                    let keyless = matches!(error, StoreError::Damaged { file: FileKind::Key, .. });
-                    if keyless && multifeed.is_leftover(slot)? {
-                        let removed = multifeed.storage.remove(slot);
-                        removed.map_err(|error| StoreError::from_slot(slot, "clear", error))?;
-                    } else if !(keyless && Feed::is_vacant(&mut multifeed.storage, slot)?) {
-                        if !keyless {
-                            multifeed.catalog.occupy(slot);
-                        }
-                        if let Some(name) = Feed::name_in(&mut multifeed.storage, slot)? {
-                            multifeed.catalog.lose_writer(name, error.clone());
-                        }
-                        multifeed.problems.push(error);
-                    }
-                }
-            }
-        }
-        if let Err(error) = multifeed.close_gaps() {
-            multifeed.problems.push(error);
-        }
-        if let Err(error) = multifeed.part_names() {
-            multifeed.problems.push(error);
-        }
-        multifeed.events.extend(multifeed.recovered.iter().cloned().map(MultifeedEvent::Recovered));
-        Ok(multifeed)
-    }
-
-    /// The folders that could not be opened, and why. They were left as they are, and are told by the numbers that they have now: those without a
-    /// key stand behind the feeds.
-    pub fn problems(&self) -> &[StoreError] {
-        &self.problems
-    }
-
-    /// What opening had to cut from feeds that a crash tore.
-    pub fn recovered(&self) -> &[Recovered] {
-        &self.recovered
-    }
-
     /// The feed of a local writer: found by name, or created with the key pair that `key_pair` gives.
     ///
     /// Without a name a new feed is made each time, named by its folder's number as in JS, or by its key where that number is a writer's name.
@@ -635,31 +515,6 @@ impl<S: Storage> Multifeed<S> {
         self.unsynced.insert(id);
         self.unannounced.push(id);
         self.events.push_back(MultifeedEvent::Feed { id, key, name });
-    }
-
-    /// Tells of a feed that was written here and cannot be any more, and of one that has the name of a writer and never was. Neither name is
-    /// for a new writer.
-    fn look_for_its_writer(&mut self, feed: &Feed) -> Result<(), StoreError> {
-        if feed.writable() {
-            return Ok(());
-        }
-        let slot = feed.slot();
-        let name = Feed::name_in(&mut self.storage, slot)?.filter(|name| !is_key_name(name, &feed.key()));
-        let was_ours = self.journal.mark(slot, &feed.key()).is_some_and(Mark::is_of_a_writer);
-        let (file, why) = match was_ours {
-            true => (FileKind::SecretKey, "it is missing: the feed can be read, and nothing can be appended to it"),
-            false if name.is_none() => return Ok(()),
-            false => (
-                FileKind::LocalName,
-                "it names a writer, and there is no secret key: that is lost, or the name was left there by another feed",
-            ),
-        };
-        let error = StoreError::damaged(slot, file, why);
-        if let Some(name) = name {
-            self.catalog.lose_writer(name, error.clone());
-        }
-        self.problems.push(error);
-        Ok(())
     }
 
     fn insert(&mut self, feed: Feed) -> FeedId {

@@ -1,0 +1,185 @@
+//! Opening a store: each folder for itself.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use super::blocked::Blocked;
+use super::catalog::Catalog;
+use super::evidence::Evidence;
+use super::extensions::Extensions;
+use super::in_use::InUse;
+use super::names::is_key_name;
+use super::state::Traffic;
+use super::{Multifeed, MultifeedEvent, Options};
+use crate::error::StoreError;
+use crate::feed::{Feed, Recovered};
+use crate::journal::{Journal, Mark};
+use crate::storage::{FileKind, Slot, Storage};
+
+impl<S: Storage> Multifeed<S> {
+    /// Opens the feeds of a store, and repairs what a crash tore.
+    ///
+    /// A folder that can't be opened is left as it is and told by [`problems`](Self::problems), as is a feed without the secret key that it
+    /// had, and one that a stale `localname` gives a writer's name; the other feeds are not harmed.
+    ///
+    /// # Errors
+    ///
+    /// Where the store as a whole can't be read, or a feed of it is locked by another process.
+    pub fn open(mut storage: S, options: Options) -> Result<Self, StoreError> {
+        let journal = Journal::read(&mut storage)?;
+        let (blocked, damage) = Blocked::read(&mut storage, &options.limits)?;
+        let mut multifeed = Self {
+            storage,
+            limits: options.limits,
+            durability: options.durability,
+            policy: options.policy,
+            journal,
+            evidence: Evidence::default(),
+            feeds: Vec::new(),
+            blocked,
+            extensions: Extensions::default(),
+            in_use: InUse::default(),
+            catalog: Catalog::default(),
+            peerings: BTreeMap::new(),
+            next_peer: 0,
+            ready: VecDeque::new(),
+            dirty: Vec::new(),
+            unwritten: Vec::new(),
+            unsynced: BTreeSet::new(),
+            next_sync: None,
+            vacant: BTreeSet::new(),
+            unannounced: Vec::new(),
+            uncommitted_bytes: 0,
+            events: VecDeque::new(),
+            problems: damage.into_iter().collect(),
+            recovered: Vec::new(),
+            next_check: None,
+            sparse: options.sparse,
+            next_want: 0,
+            wants: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            if_available: BTreeSet::new(),
+            ended: VecDeque::new(),
+            newsy: VecDeque::new(),
+            traffic: Traffic::default(),
+            now: Duration::ZERO,
+        };
+        // What cannot be done now is to be done before the next feed is made or removed.
+        if let Err(error) = multifeed.resume_removal() {
+            multifeed.problems.push(error);
+        }
+        let slots = multifeed.storage.list().map_err(|error| StoreError::from_store("list", error))?;
+        for slot in slots.into_iter().filter(|slot| *slot != Slot::NOWHERE) {
+            multifeed.catalog.see(slot);
+            match multifeed.open_folder(slot) {
+                Err(error) if error.is_unreadable() => multifeed.leave_alone(slot, error),
+                opened => opened?,
+            }
+        }
+        if let Err(error) = multifeed.close_gaps() {
+            multifeed.problems.push(error);
+        }
+        if let Err(error) = multifeed.part_names() {
+            multifeed.problems.push(error);
+        }
+        multifeed.events.extend(multifeed.recovered.iter().cloned().map(MultifeedEvent::Recovered));
+        Ok(multifeed)
+    }
+
+    /// The folders that could not be opened, and why. They were left as they are, and are told by the numbers that they have now: those without a
+    /// key stand behind the feeds.
+    pub fn problems(&self) -> &[StoreError] {
+        &self.problems
+    }
+
+    /// What opening had to cut from feeds that a crash tore.
+    pub fn recovered(&self) -> &[Recovered] {
+        &self.recovered
+    }
+
+    /// Opens the feed of a folder; one whose files are not what they must be is told.
+    fn open_folder(&mut self, slot: Slot) -> Result<(), StoreError> {
+        if self.is_going(slot)? {
+            self.catalog.occupy(slot);
+            return Ok(());
+        }
+        match Feed::open_known(&mut self.storage, slot, &self.journal) {
+            Ok(feed) if self.catalog.find(&feed.key()).is_some() => {
+                self.catalog.occupy(slot);
+                self.problems.push(StoreError::Occupied { slot });
+            }
+            Ok(feed) => {
+                self.catalog.occupy(slot);
+                self.recovered.extend(feed.recovered().cloned());
+                self.look_for_its_writer(&feed);
+                let id = self.insert(feed);
+                self.index(id);
+                self.adopt(id);
+            }
+            Err(error @ (StoreError::Locked { .. } | StoreError::Io { .. } | StoreError::Full { .. })) => {
+                return Err(error);
+            }
+            Err(error) => {
+                let keyless = matches!(error, StoreError::Damaged { file: FileKind::Key, .. });
+                if keyless && self.is_leftover(slot)? {
+                    let removed = self.storage.remove(slot);
+                    removed.map_err(|error| StoreError::from_slot(slot, "clear", error))?;
+                } else if !(keyless && Feed::is_vacant(&mut self.storage, slot)?) {
+                    if !keyless {
+                        self.catalog.occupy(slot);
+                    }
+                    self.lose_writer_in(slot, &error);
+                    self.problems.push(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A folder that cannot be read now is left to itself. It may hold a key.
+    fn leave_alone(&mut self, slot: Slot, error: StoreError) {
+        self.catalog.occupy(slot);
+        self.lose_writer_in(slot, &error);
+        self.problems.push(error);
+    }
+
+    /// The writer in a folder cannot be used: nobody else is given its name.
+    fn lose_writer_in(&mut self, slot: Slot, why: &StoreError) {
+        match Feed::name_in(&mut self.storage, slot) {
+            Ok(Some(name)) => self.catalog.lose_writer(name, why.clone()),
+            Ok(None) => {}
+            Err(_) => self.catalog.lose_name(why.clone()),
+        }
+    }
+
+    /// Tells of a feed that was written here and cannot be any more, and of one that has the name of a writer and never was. Neither name is
+    /// for a new writer.
+    fn look_for_its_writer(&mut self, feed: &Feed) {
+        if feed.writable() {
+            return;
+        }
+        let slot = feed.slot();
+        let name = match Feed::name_in(&mut self.storage, slot) {
+            Ok(name) => name.filter(|name| !is_key_name(name, &feed.key())),
+            Err(error) => {
+                self.catalog.lose_name(error.clone());
+                self.problems.push(error);
+                None
+            }
+        };
+        let was_ours = self.journal.mark(slot, &feed.key()).is_some_and(Mark::is_of_a_writer);
+        let (file, why) = match was_ours {
+            true => (FileKind::SecretKey, "it is missing: the feed can be read, and nothing can be appended to it"),
+            false if name.is_none() => return,
+            false => (
+                FileKind::LocalName,
+                "it names a writer, and there is no secret key: that is lost, or the name was left there by another feed",
+            ),
+        };
+        let error = StoreError::damaged(slot, file, why);
+        if let Some(name) = name {
+            self.catalog.lose_writer(name, error.clone());
+        }
+        self.problems.push(error);
+    }
+}

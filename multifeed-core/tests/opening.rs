@@ -1,0 +1,162 @@
+//! Opening a store of which one folder cannot be read: it is told, and the other feeds are not harmed.
+
+mod common;
+
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use common::{block, blocks, create, create_copy, file, key_pair, pull};
+use multifeed_core::{FileId, FileKind, MemoryStorage, Multifeed, Options, Slot, Storage, StoreError};
+
+#[derive(Clone, Copy, PartialEq)]
+enum Fault {
+    Comes,
+    Came(FileId),
+    /// The disk is well again.
+    Over,
+}
+
+/// A disk that cannot read one folder, from its n-th call on, once or for good. The same of every folder where `slot` is none.
+struct Unreadable {
+    disk: MemoryStorage,
+    slot: Option<Slot>,
+    /// Calls until the one that fails.
+    calls: usize,
+    for_good: bool,
+    fault: Rc<Cell<Fault>>,
+}
+
+impl Unreadable {
+    fn look_at(&mut self, file: FileId) -> io::Result<()> {
+        let fault = self.fault.get();
+        if fault == Fault::Over || file.kind.is_beside() || self.slot.is_some_and(|slot| slot != file.slot) {
+            return Ok(());
+        }
+        if self.calls > 0 {
+            self.calls -= 1;
+        } else if self.for_good || fault == Fault::Comes {
+            self.fault.set(Fault::Came(file));
+            return Err(io::Error::other("the disk cannot read this"));
+        }
+        Ok(())
+    }
+}
+
+impl Storage for Unreadable {
+    fn list(&mut self) -> io::Result<Vec<Slot>> {
+        self.disk.list()
+    }
+    fn read_at(&mut self, file: FileId, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        self.look_at(file)?;
+        self.disk.read_at(file, offset, buf)
+    }
+    fn write_at(&mut self, file: FileId, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.disk.write_at(file, offset, data)
+    }
+    fn len(&mut self, file: FileId) -> io::Result<Option<u64>> {
+        self.look_at(file)?;
+        self.disk.len(file)
+    }
+    fn truncate(&mut self, file: FileId, len: u64) -> io::Result<()> {
+        self.disk.truncate(file, len)
+    }
+    fn replace(&mut self, file: FileId, data: &[u8]) -> io::Result<()> {
+        self.disk.replace(file, data)
+    }
+    fn sync(&mut self, file: FileId) -> io::Result<()> {
+        self.disk.sync(file)
+    }
+    fn remove(&mut self, slot: Slot) -> io::Result<()> {
+        self.disk.remove(slot)
+    }
+    fn rename(&mut self, from: Slot, to: Slot) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+    fn close(&mut self) -> io::Result<()> {
+        self.disk.close()
+    }
+}
+
+/// Two named writers, a remote's feed, one with a name that was left there, one without its secret key, one that is damaged, and a folder
+/// without a key. Feed `n` is in folder `n`.
+fn letters() -> MemoryStorage {
+    let mut disk = MemoryStorage::new();
+    for (slot, name) in [(0, "w"), (1, "v"), (4, "lost"), (5, "damaged")] {
+        let mut feed = create(&mut disk, slot, slot as u8, Some(name));
+        feed.append(&mut disk, &blocks(slot as u8, 0..3)).unwrap();
+    }
+    for slot in [2, 3] {
+        let mut other = MemoryStorage::new();
+        let mut from = create(&mut other, 0, slot as u8, None);
+        from.append(&mut other, &blocks(slot as u8, 0..3)).unwrap();
+        let mut copy = create_copy(&mut disk, slot, slot as u8);
+        for index in 0..3 {
+            pull((&mut from, &mut other), (&mut copy, &mut disk), index);
+        }
+        copy.flush(&mut disk).unwrap();
+    }
+    disk.replace(file(3, FileKind::LocalName), b"stale").unwrap();
+    disk.lose(file(4, FileKind::SecretKey));
+    disk.replace(file(5, FileKind::Tree), &[7; 64]).unwrap();
+    disk.replace(file(6, FileKind::Data), b"something").unwrap();
+    disk
+}
+
+/// Opens the store with the fault, holds it to what is said above, and opens it again without. Whether the fault came.
+fn opens(slot: Option<Slot>, calls: usize, for_good: bool) -> bool {
+    let case = format!("{slot:?}, call {calls}, for good {for_good}");
+    let fault = Rc::new(Cell::new(Fault::Comes));
+    let mut faulty = Unreadable { disk: letters(), slot, calls, for_good, fault: Rc::clone(&fault) };
+    let mut store = Multifeed::open(&mut faulty, Options::default()).unwrap_or_else(|error| panic!("{case}: {error}"));
+    let failed = match fault.replace(Fault::Over) {
+        Fault::Came(file) => {
+            let told = |error: &StoreError| matches!(error, StoreError::Io { .. }) && error.slot() == Some(file.slot);
+            // The name in a folder that is told anyway: it may be any then.
+            let in_damaged = file.kind == FileKind::LocalName && file.slot >= Slot(5);
+            assert!(in_damaged || store.problems().iter().any(told), "{case}: {:?}", store.problems());
+            true
+        }
+        _ => false,
+    };
+    let readable = |n: u8| slot.is_some_and(|slot| slot != Slot(n.into()));
+    for n in (0..5).filter(|n| readable(*n)) {
+        let id = store.find(&key_pair(n).public_key()).unwrap_or_else(|| panic!("{case}: feed {n} is not here"));
+        (0..3).for_each(|index| assert_eq!(store.get(id, index).unwrap(), Some(block(n, index)), "{case}: feed {n}"));
+    }
+    // A writer of that name is the one that it was, or none: no other takes its place.
+    for (n, name) in [(0, "w"), (1, "v")] {
+        match store.writer(Some(name), || key_pair(30 + n)) {
+            Ok(id) => {
+                assert_eq!(store.info(id).key, key_pair(n).public_key(), "{case}");
+                assert!(store.append(id, &[Bytes::from("more")]).is_ok() || !readable(n), "{case}: {name}");
+            }
+            Err(error) => assert!(failed && !readable(n), "{case}: {name}: {error}"),
+        }
+    }
+    for name in ["lost", "damaged", "stale"] {
+        assert!(store.writer(Some(name), || key_pair(40)).is_err(), "{case}: {name}");
+    }
+    store.close().unwrap();
+    // Nothing that was there is lost.
+    let mut disk = faulty.disk;
+    disk.reopen();
+    let mut store = Multifeed::open(disk, Options::default()).unwrap();
+    for n in 0..5 {
+        let id = store.find(&key_pair(n).public_key()).unwrap_or_else(|| panic!("{case}: feed {n} is gone"));
+        (0..3).for_each(|index| assert_eq!(store.get(id, index).unwrap(), Some(block(n, index)), "{case}: feed {n}"));
+    }
+    assert_eq!(store.problems().len(), 4, "{case}: {:?}", store.problems());
+    failed
+}
+
+#[test]
+fn a_folder_that_cannot_be_read_harms_no_other() {
+    for slot in (0..7).map(|slot| Some(Slot(slot))).chain([None]) {
+        for for_good in [false, true] {
+            let faults = (0..).take_while(|calls| opens(slot, *calls, for_good)).count();
+            assert!(faults > 2, "{slot:?}: {faults}");
+        }
+    }
+}
