@@ -75,6 +75,8 @@ pub(crate) struct Mark {
     pub(crate) root: [u8; 8],
     /// Whether all of it was synced; else it was written when the store was closed.
     pub(crate) synced: bool,
+    /// Whether a feed that is written here had been found to be longer than what was held of it, and is still to be fetched.
+    pub(crate) outgrown: bool,
     /// What was verified then.
     pub(crate) seal: Option<Seal>,
     /// Of a remote feed, the blocks and nodes that are held, for each page of its bitfield that has any.
@@ -480,7 +482,8 @@ impl Journal {
                     pages.insert(page, bytes.into())
                 };
             }
-            let mark = Mark { key, length, root, synced: flags & SYNCED != 0, seal, pages };
+            let (synced, outgrown) = (flags & SYNCED != 0, flags & OUTGROWN != 0);
+            let mark = Mark { key, length, root, synced, outgrown, seal, pages };
             (length <= MAX_FEED_BLOCKS).then(|| self.marks.insert(slot, mark))?;
         }
         Some(())
@@ -498,6 +501,8 @@ const GONE: u8 = 8;
 /// The entry is a removal that begins: instead of a length it has the number of the last folder, or only ones, and instead of a root the start
 /// of the key in that.
 const REMOVAL: u8 = 16;
+/// The entry is of a feed that was found to be longer than what was held of it.
+const OUTGROWN: u8 = 32;
 
 /// An entry: folder (u32), flags (1 byte), start of the key (8), length (u64), start of the root hash (8), the seal where there is one
 /// (checksums of the signature and of the secret key, 8 each), number of pages (u32), and for each its number (u32), its size (u16) and that many bytes. Numbers are little-endian. Of an entry that replaces one, only the
@@ -505,6 +510,7 @@ const REMOVAL: u8 = 16;
 fn encode(slot: Slot, mark: &Mark, old: Option<&Mark>, out: &mut Vec<u8>) {
     let flags = if old.is_none() { WHOLE } else { 0 }
         | if mark.synced { SYNCED } else { 0 }
+        | if mark.outgrown { OUTGROWN } else { 0 }
         | if mark.seal.is_some() { SEALED } else { 0 };
     out.extend_from_slice(&slot.0.to_le_bytes());
     out.push(flags);
@@ -606,6 +612,7 @@ mod tests {
         let mut mark = Mark::new(&FeedKey::new([key; 32]), length, &[key ^ 1; 32]);
         mark.pages = pages.iter().map(|(page, bytes)| (*page, Box::from(*bytes))).collect();
         mark.synced = key.is_multiple_of(2);
+        mark.outgrown = key.is_multiple_of(5);
         mark.seal = key.is_multiple_of(3).then(|| Seal { signature: [key; 8], secret: length.to_le_bytes() });
         mark
     }

@@ -210,6 +210,59 @@ fn a_sparse_session_tells_the_length_and_brings_what_is_asked_for() {
 }
 
 #[test]
+fn what_an_old_copy_had_no_time_to_fetch_comes_later() {
+    for options in [once(), listed(once()), live()] {
+        let case = format!("{options:?}");
+        let mut stores = devices(&["a", "b"], [&["c", "d", "e"], &[]]);
+        // The length is learnt, and the session over before a block came.
+        let link = meet(&mut stores, &Replicate { sparse: Some(true), ..once() });
+        assert_eq!(outgrown(&link), [vec![], vec![(2, 5)]], "{case}");
+        append(&mut stores[1], &["f"]);
+        let id = feed(&mut stores[1]);
+        assert!(stores[1].is_fetched(id), "{case}");
+        let disk = stores[1].storage().clone();
+        stores[1] = multifeed_core::Multifeed::open(disk, Options::default()).unwrap();
+        assert_eq!(blocks(&mut stores[1]), ["a", "b", "-", "-", "-", "f"], "{case}");
+        let link = meet(&mut stores, &options);
+        assert_eq!(conflicts(&link), [vec![], vec![]], "{case}");
+        for store in &mut stores {
+            assert_eq!(blocks(store), ["a", "b", "c", "d", "e", "f"], "{case}");
+        }
+        // What is cleared of a feed that was whole is not fetched again, after it was opened anew either.
+        let id = feed(&mut stores[1]);
+        stores[1].clear(id, 1..3).unwrap();
+        stores[1].commit(NOW);
+        for again in [false, true] {
+            if again {
+                let disk = stores[1].storage().clone();
+                stores[1] = multifeed_core::Multifeed::open(disk, Options::default()).unwrap();
+            }
+            meet(&mut stores, &options);
+            assert_eq!(blocks(&mut stores[1]), ["a", "-", "-", "d", "e", "f"], "{case}");
+        }
+    }
+}
+
+/// What one remote proved, another may bring: also in a session that was there before.
+#[test]
+fn the_rest_of_an_old_copy_comes_from_anyone() {
+    let mut stores = devices(&["a", "b"], [&["c", "d", "e"], &[]]);
+    stores.push(store());
+    let mut link = Link::plain(&mut stores, [0, 2], once());
+    run(&mut stores, std::slice::from_mut(&mut link), NOW);
+    let options = [Replicate { upload: Some(false), ..live() }, live()];
+    let mut reader = Link::new(&mut stores, [2, 1], options, Default::default());
+    run(&mut stores, std::slice::from_mut(&mut reader), NOW);
+    assert_eq!(blocks(&mut stores[1]), ["a", "b"]);
+    let id = stores[2].find(&pair().public_key()).unwrap();
+    let mut writer = Link::plain(&mut stores, [0, 1], Replicate { sparse: Some(true), ..once() });
+    run(&mut stores, std::slice::from_mut(&mut writer), NOW);
+    stores[2].set_transfer(id, None, Some(true));
+    run(&mut stores, std::slice::from_mut(&mut reader), NOW);
+    assert_eq!(blocks(&mut stores[1]), ["a", "b", "c", "d", "e"], "{:?}", reader.events);
+}
+
+#[test]
 fn who_fetches_nothing_asks_nothing() {
     let mut stores = devices(&["a"], [&["x"], &["y"]]);
     let link = meet(&mut stores, &Replicate { download: Some(false), ..once() });

@@ -69,6 +69,8 @@ pub struct Feed {
     read_cursor: Cursor,
     put_cursor: Cursor,
     recovered: Option<Box<Recovered>>,
+    /// It is written here, and was found to be longer than what was held of it.
+    outgrown: bool,
     /// An append failed, and may have left its signature past the length.
     append_failed: bool,
     /// How much of it remotes may see, where that is not all.
@@ -223,7 +225,10 @@ impl Feed {
         let local_name = local_name.filter(|name| key_pair.is_some() || is_key_name(name, &key));
         let (bitfield, missing) = files.load_bitfield()?;
         let mut feed = Self::new(slot, key, key_pair, local_name, bitfield);
-        feed.recover(storage, journal.mark(slot, &key), journal.is_unclean())?;
+        let mark = journal.mark(slot, &key);
+        feed.recover(storage, mark, journal.is_unclean())?;
+        feed.outgrown = feed.writable() && mark.is_some_and(|mark| mark.outgrown);
+        feed.outgrown = feed.is_outgrown();
         for (kind, header) in missing {
             Files { storage, slot }.write(kind, 0, &header)?;
         }
@@ -255,6 +260,7 @@ impl Feed {
             read_cursor: Cursor::default(),
             put_cursor: Cursor::default(),
             recovered: None,
+            outgrown: false,
             append_failed: false,
             served: None,
             key_synced: false,
@@ -279,6 +285,11 @@ impl Feed {
     /// Whether the secret key is here.
     pub fn writable(&self) -> bool {
         self.key_pair.is_some()
+    }
+
+    /// Whether a feed that is written here was found to be longer than what was held of it, as an old copy is, and not all of it is here yet.
+    pub(crate) fn is_outgrown(&self) -> bool {
+        self.outgrown && self.downloaded() < self.length
     }
 
     /// The key pair, where the feed is writable.
@@ -346,6 +357,7 @@ impl Feed {
     pub(crate) fn mark(&self, synced: bool) -> Mark {
         let mut mark = Mark::new(&self.key, self.length, &merkle::root_hash(&self.roots));
         mark.synced = synced;
+        mark.outgrown = self.is_outgrown();
         mark.seal = self.verified.filter(|(length, _)| *length == self.length).map(|(_, signature)| Seal {
             signature,
             secret: self.key_pair.as_ref().map_or([0; 8], |pair| Seal::checksum(&pair.secret_key())),

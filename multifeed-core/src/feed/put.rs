@@ -101,6 +101,7 @@ impl Feed {
         };
         self.staged.put_block(offset, value);
         self.bitfield.set(index, true);
+        self.outgrown = self.is_outgrown();
         self.put_cursor = Cursor { block: index + 1, offset: offset.saturating_add(value.len() as u64) };
         Ok(Put::Stored { grew })
     }
@@ -137,6 +138,7 @@ impl Feed {
         if length <= self.length {
             return false;
         }
+        self.outgrown = self.writable();
         self.length = length;
         self.byte_length = roots.iter().map(|root| root.size).sum();
         self.roots = roots;

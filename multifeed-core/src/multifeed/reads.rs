@@ -175,12 +175,12 @@ impl<S: Storage> Multifeed<S> {
         self.slot(id).subscribers.iter().filter_map(info).collect()
     }
 
-    /// Whether any session fetches blocks of a feed.
+    /// Whether any session fetches blocks of a feed, or the next one will.
     pub fn is_fetched(&self, id: FeedId) -> bool {
         let fetches = |peer: &PeerId| {
             self.peerings.get(peer).and_then(|peering| peering.peers.get(&id)).is_some_and(|peer| peer.is_downloading())
         };
-        self.slot(id).subscribers.iter().any(fetches)
+        self.slot(id).feed.is_outgrown() || self.slot(id).subscribers.iter().any(fetches)
     }
 
     /// Begins, or ends, to note what happens to a feed, for [`poll_feed_event`](Self::poll_feed_event).

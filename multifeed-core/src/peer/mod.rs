@@ -218,7 +218,7 @@ impl Peer {
             uploading: options.upload.unwrap_or(true),
             reader: downloading,
             compares: feed.writable() && downloading,
-            own: feed.writable() && options.download.is_none() && last_held,
+            own: feed.writable() && options.download.is_none() && last_held && !feed.is_outgrown(),
             parted: false,
             drains: false,
             remote_downloading: true,
@@ -390,7 +390,7 @@ impl Peer {
             Ok(put) => {
                 self.download.proved(index);
                 if work.feed.writable() && work.feed.len() > len {
-                    effect.outgrown = Some(len);
+                    (effect.outgrown, effect.released) = (Some(len), true);
                 }
                 Ok(Some(put))
             }
@@ -428,11 +428,8 @@ impl Peer {
             Ok(Compared::Grew) => {
                 (effect.proven, effect.outgrown) = (true, Some(len));
                 self.download.grew(work.feed);
-                self.own = false;
-                if !std::mem::replace(&mut self.downloading, true) {
-                    self.send_status(self.uploading, true);
-                }
-                self.download.rewind();
+                // Others may bring it as well.
+                effect.released = true;
             }
             Err(PutError::Proof(ProofError::Conflict(conflict))) => {
                 effect.conflict = Some(conflict);
@@ -582,6 +579,9 @@ impl Peer {
         if !self.opened || self.close != Closing::Open {
             return;
         }
+        if self.own && work.feed.is_outgrown() {
+            self.fetch_the_rest();
+        }
         let alone = self.ends_alone(work.feed);
         let reach = if alone || self.observed { work.feed.len() } else { 0 };
         let downloading = self.downloading && !self.drains;
@@ -614,6 +614,15 @@ impl Peer {
         if alone && self.serves_nothing_more() {
             self.end();
         }
+    }
+
+    /// There is more of a feed that is written here than is held of it: it is fetched as any other.
+    fn fetch_the_rest(&mut self) {
+        self.own = false;
+        if !std::mem::replace(&mut self.downloading, true) {
+            self.send_status(self.uploading, true);
+        }
+        self.download.rewind();
     }
 
     /// The next thing to send. Blocks are read here, one for each call.
