@@ -261,6 +261,81 @@ fn a_second_history_is_the_writers_fault() {
     assert_eq!(pair.put(data).unwrap(), Put::Known);
 }
 
+/// Nothing shows it when the second one comes: between the roots that are held and those that come, hashes are missing, and hypercore has no
+/// other proof of a longer feed.
+#[test]
+fn two_histories_that_came_one_after_the_other_are_told_once_they_touch() {
+    for flushed in [false, true] {
+        let mut pair = pair(3, 4);
+        let mut other_disk = pair.disk.clone();
+        let mut other = Feed::open(&mut other_disk, Slot(0)).unwrap();
+        other.append(&mut other_disk, &[Bytes::from("theirs"), Bytes::from("too")]).unwrap();
+        pair.writer.append(&mut pair.disk, &blocks(3, 4..10)).unwrap();
+        for index in 0..6 {
+            pull((&mut other, &mut other_disk), (&mut pair.copy, &mut pair.copy_disk), index);
+        }
+        assert_eq!(pair.pull(9), Put::Stored { grew: true });
+        if flushed {
+            pair.copy.flush(&mut pair.copy_disk).unwrap();
+            pair.copy = Feed::open(&mut pair.copy_disk, Slot(0)).unwrap();
+        }
+        for (index, node) in [(6, 9), (7, 9), (5, 10), (4, 8)] {
+            let before = pair.state();
+            let whole = pair.answer(Request { index, bytes: 0, hash: false, nodes: 0 });
+            let error = pair.put(whole).unwrap_err();
+            let PutError::Proof(ProofError::Conflict(conflict)) = error else { panic!("{index}: {error}") };
+            assert_eq!((conflict.length, conflict.held_length, conflict.node), (6, 10, node), "{index}");
+            let roots = |feed: &mut Feed, disk: &mut MemoryStorage, len| feed.roots_at(disk, len).unwrap().unwrap();
+            assert_eq!(conflict.root_hash, merkle::root_hash(&roots(&mut other, &mut other_disk, 6)));
+            assert_eq!(conflict.held_root_hash, merkle::root_hash(&roots(&mut pair.writer, &mut pair.disk, 10)));
+            assert!(conflict.held_signature.is_some_and(|held| held != conflict.signature));
+            assert_eq!(pair.state(), before);
+        }
+        // What is of the longer one goes on.
+        assert_eq!(pair.pull(8), Put::Stored { grew: false });
+    }
+}
+
+/// A node that rotted on the disk is nobody's lie, and no second history, whatever is signed since.
+#[test]
+fn a_damaged_node_is_not_taken_for_another_history() {
+    let (mut held_below, mut grown_past) = (0, 0);
+    for (held, len) in [(6, 6), (6, 9), (6, 16), (8, 8), (8, 20), (13, 40)] {
+        for node in 0..2 * held - 1 {
+            let mut pair = pair(3, held);
+            for index in (0..held).step_by(2) {
+                pair.pull(index);
+            }
+            pair.writer.append(&mut pair.disk, &blocks(3, held..len)).unwrap();
+            pair.copy.flush(&mut pair.copy_disk).unwrap();
+            let is_root = merkle::index::full_roots(held).any(|root| root == node);
+            let (tree, at) = (file(0, FileKind::Tree), 32 + 40 * node);
+            let mut bytes = [0; 40];
+            pair.copy_disk.read_at(tree, at, &mut bytes).unwrap();
+            if is_root || bytes == [0; 40] {
+                continue;
+            }
+            bytes[5] ^= 1;
+            pair.copy_disk.write_at(tree, at, &bytes).unwrap();
+            pair.copy = Feed::open(&mut pair.copy_disk, Slot(0)).unwrap();
+            for index in 0..len {
+                let whole = pair.answer(Request { index, bytes: 0, hash: false, nodes: 0 });
+                let case = format!("{held} of {len}, node {node}, block {index}");
+                match pair.put(whole) {
+                    Ok(_) => {}
+                    Err(PutError::Store(error)) => {
+                        assert!(error.to_string().contains(&format!("node {node} ")), "{case}: {error}");
+                        held_below += usize::from(index < held);
+                        grown_past += usize::from(index >= held);
+                    }
+                    Err(error) => panic!("{case}: {error}"),
+                }
+            }
+        }
+    }
+    assert!(held_below > 10 && grown_past == 0, "{held_below}, {grown_past}");
+}
+
 #[test]
 fn a_hash_alone_grows_the_feed_and_poisons_nothing() {
     let mut pair = pair(36, 20);

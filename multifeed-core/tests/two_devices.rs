@@ -49,7 +49,11 @@ fn blocks(store: &mut Store) -> Vec<String> {
 }
 
 fn meet(stores: &mut [Store], options: &Replicate) -> Link {
-    let mut link = Link::plain(stores, [0, 1], options.clone());
+    run_once(stores, [0, 1], options)
+}
+
+fn run_once(stores: &mut [Store], ends: [usize; 2], options: &Replicate) -> Link {
+    let mut link = Link::plain(stores, ends, options.clone());
     run(stores, std::slice::from_mut(&mut link), NOW);
     link
 }
@@ -243,20 +247,44 @@ fn what_an_old_copy_had_no_time_to_fetch_comes_later() {
     }
 }
 
+/// A reader that took in blocks of both histories, before anything showed that they are two, is told so once they touch; the session goes on.
+#[test]
+fn a_reader_that_holds_some_of_both_histories_is_told() {
+    for options in [once(), listed(once()), live()] {
+        let mut stores = devices(&["a", "b", "c", "d"], [&["x", "x", "x", "x", "x", "x"], &["y", "z"]]);
+        stores.push(store());
+        run_once(&mut stores, [1, 2], &once());
+        let id = stores[2].find(&pair().public_key()).unwrap();
+        stores[2].want(id, Want::Block(9), WantOptions::default()).unwrap();
+        let link = run_once(&mut stores, [0, 2], &Replicate { sparse: Some(true), ..once() });
+        assert_eq!(conflicts(&link), [vec![(10, 6)], vec![]]);
+        assert_eq!((stores[2].info(id).len, stores[2].info(id).downloaded), (10, 7));
+        let other = stores[0].writer(Some("other"), || KeyPair::from_seed(&[2; 32])).unwrap();
+        stores[0].append(other, &[Bytes::from("fine")]).unwrap();
+        stores[0].commit(NOW);
+        let link = run_once(&mut stores, [0, 2], &options);
+        let case = format!("{options:?}: {:?}", link.events);
+        assert_eq!(conflicts(&link), [vec![], vec![(10, 6)]], "{case}");
+        if !options.live {
+            link.totals(0);
+            link.totals(1);
+        }
+        assert!(stores[2].find(&KeyPair::from_seed(&[2; 32]).public_key()).is_some(), "{case}");
+    }
+}
+
 /// What one remote proved, another may bring: also in a session that was there before.
 #[test]
 fn the_rest_of_an_old_copy_comes_from_anyone() {
     let mut stores = devices(&["a", "b"], [&["c", "d", "e"], &[]]);
     stores.push(store());
-    let mut link = Link::plain(&mut stores, [0, 2], once());
-    run(&mut stores, std::slice::from_mut(&mut link), NOW);
+    run_once(&mut stores, [0, 2], &once());
     let options = [Replicate { upload: Some(false), ..live() }, live()];
     let mut reader = Link::new(&mut stores, [2, 1], options, Default::default());
     run(&mut stores, std::slice::from_mut(&mut reader), NOW);
     assert_eq!(blocks(&mut stores[1]), ["a", "b"]);
     let id = stores[2].find(&pair().public_key()).unwrap();
-    let mut writer = Link::plain(&mut stores, [0, 1], Replicate { sparse: Some(true), ..once() });
-    run(&mut stores, std::slice::from_mut(&mut writer), NOW);
+    run_once(&mut stores, [0, 1], &Replicate { sparse: Some(true), ..once() });
     stores[2].set_transfer(id, None, Some(true));
     run(&mut stores, std::slice::from_mut(&mut reader), NOW);
     assert_eq!(blocks(&mut stores[1]), ["a", "b", "c", "d", "e"], "{:?}", reader.events);

@@ -3,6 +3,7 @@
 mod append;
 mod cache;
 mod clear;
+mod contradiction;
 mod oversized;
 mod put;
 mod read;

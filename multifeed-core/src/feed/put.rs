@@ -3,7 +3,7 @@
 use multifeed_proto::{Data, Node};
 
 use super::{Cursor, Feed};
-use crate::error::{Conflict, ProofError, PutError, StoreError};
+use crate::error::{ProofError, PutError, StoreError};
 use crate::limits::{MAX_FEED_BLOCKS, MAX_FEED_BYTES, MAX_PROOF_NODES};
 use crate::merkle::{self, index as flat};
 use crate::prepared::PreparedData;
@@ -196,9 +196,8 @@ impl Feed {
             }
             top = parent;
             if self.is_held(storage, &top, &mut climb)? {
-                // Under one and the same node nothing can differ.
                 if let Some(node) = climb.differs {
-                    return Err(ProofError::Mismatch { index: data.index, node }.into());
+                    return Err(self.contradiction_within(storage, node));
                 }
                 if !whole {
                     return Ok(Proven { fresh: settle(climb.fresh, leaf_index, pair_unproven), signed: None });
@@ -259,19 +258,7 @@ impl Feed {
         };
         match (valid, climb.differs, data.signature) {
             (true, None, signature) => Ok(Signed { length, roots, signature }),
-            (true, Some(node), Some(signature)) => {
-                let held_length = self.length;
-                Err(ProofError::Conflict(Box::new(Conflict {
-                    length,
-                    root_hash,
-                    signature,
-                    node,
-                    held_length,
-                    held_root_hash: merkle::root_hash(&self.roots),
-                    held_signature: self.signature(storage, held_length)?,
-                }))
-                .into())
-            }
+            (true, Some(node), Some(signature)) => Err(self.contradiction(storage, node, length, root_hash, signature)),
             (_, Some(node), _) => Err(ProofError::Mismatch { index, node }.into()),
             (false, None, _) => Err(ProofError::BadSignature { index, length }.into()),
         }

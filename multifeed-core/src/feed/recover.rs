@@ -440,7 +440,11 @@ impl Feed {
         Ok(valid.then_some(roots))
     }
 
-    fn roots_of<S: Storage + ?Sized>(&mut self, storage: &mut S, length: u64) -> Result<Option<Vec<Node>>, StoreError> {
+    pub(super) fn roots_of<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        length: u64,
+    ) -> Result<Option<Vec<Node>>, StoreError> {
         let mut roots = Vec::new();
         let mut bytes = 0u64;
         for root in flat::full_roots(length) {
