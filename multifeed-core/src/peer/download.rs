@@ -228,6 +228,12 @@ impl Download {
         now: Duration,
     ) -> Option<Request> {
         let room = self.window(feed);
+        let continuation = self.continuation(feed, reserved);
+        // Up to which block anything can be asked for. A sparse session may never be told of one that shows the same history.
+        let end = match continuation {
+            Continuation::Block(_) | Continuation::Unknown if !scope.sparse => feed.len() + 1,
+            _ => u64::MAX,
+        };
         if self.in_flight.len() < room + URGENT_REQUESTS && !scope.wants.is_empty() {
             if let Some((index, seek)) = self.questions.next(scope.wants, &self.has, self.remote_len) {
                 self.note_request(now);
@@ -235,21 +241,25 @@ impl Download {
                 let nodes = if seek > 0 { 0 } else { feed.digest(index) };
                 return Some(Request { index, bytes: seek, hash: true, nodes });
             }
-            if let Some(index) = self.awaited(scope.wants, feed, reserved) {
+            if let Some(index) = self.awaited(scope.wants, feed, reserved, end) {
                 return Some(self.ask_for(index, feed, reserved, now));
             }
         }
         if self.in_flight.len() >= room {
             return None;
         }
-        let asked_for = scope.wants.ranges().iter().find_map(|range| self.free_in(feed, reserved, &range));
+        let asked_for = scope
+            .wants
+            .ranges()
+            .iter()
+            .find_map(|range| self.free_in(feed, reserved, &(range.start..range.end.min(end))));
         if let Some(index) = asked_for {
             return Some(self.ask_for(index, feed, reserved, now));
         }
         if scope.sparse {
             return None;
         }
-        match self.continuation(feed) {
+        match continuation {
             Continuation::Unknown => return None,
             Continuation::Block(index) if reserved.get(index) => return None,
             Continuation::Block(index) => return Some(self.ask_for(index, feed, reserved, now)),
@@ -272,9 +282,12 @@ impl Download {
 
     /// The block after the length that is held. Its proof is built on all roots of that length, and so proves that what the remote has
     /// is the same history, grown. A block further on could be of another one and not show it: until this one came, none
-    /// is asked for.
-    fn continuation(&self, feed: &Feed) -> Continuation {
+    /// is asked for. Of a feed of which nothing is known yet, one remote is asked alone until it has proven a length.
+    fn continuation(&self, feed: &Feed, reserved: &SparseBits) -> Continuation {
         let next = feed.len();
+        if next == 0 && self.in_flight.is_empty() && !reserved.is_empty() {
+            return Continuation::Unknown;
+        }
         if next == 0 || next >= self.remote_len {
             return Continuation::Nobodys;
         }
@@ -284,9 +297,9 @@ impl Download {
         if self.unanswered > 0 || !self.in_full.is_empty() { Continuation::Unknown } else { Continuation::Nobodys }
     }
 
-    /// A block that somebody waits for by itself, and the remote has.
-    fn awaited(&self, wants: &Wants, feed: &Feed, reserved: &SparseBits) -> Option<u64> {
-        let free = |index: &u64| self.has.get(*index) && !reserved.get(*index) && !feed.has(*index);
+    /// A block before `end` that somebody waits for by itself, and the remote has.
+    fn awaited(&self, wants: &Wants, feed: &Feed, reserved: &SparseBits, end: u64) -> Option<u64> {
+        let free = |index: &u64| *index < end && self.has.get(*index) && !reserved.get(*index) && !feed.has(*index);
         let seeks = wants.questions().values().filter(|question| question.needs_block());
         // Of a pair of leaves either tells the place.
         let pairs = seeks
