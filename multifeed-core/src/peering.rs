@@ -212,6 +212,7 @@ impl Peering {
             upload: self.options.upload,
             sparse: self.is_sparse(),
             observed: self.observed,
+            reconciles: self.remote.as_ref().is_some_and(|remote| crate::reconcile::is_told_by(&remote.handshake)),
         }
     }
 

@@ -97,6 +97,48 @@ fn two_histories_are_told_whatever_their_lengths() {
     });
 }
 
+/// A block of another history makes JS end the whole stream, or mixes the two: it gets none, and the other feeds come.
+#[test]
+fn a_js_reader_of_the_other_history_gets_no_block_of_ours() {
+    run(async {
+        for (role, shared, theirs, ours) in [
+            (Role::Initiator, 4, 2, 6),
+            (Role::Responder, 4, 2, 6),
+            (Role::Responder, 8, 3, 70),
+            (Role::Initiator, 3, 9, 2),
+        ] {
+            let (folder, _ours, multi, feed) = devices(shared).await;
+            let mut writer = spawn(folder.path(), false);
+            js(|| writer.append("w", theirs, 30, 2));
+            let between = Multifeed::in_memory(Options::default()).await.unwrap();
+            meet(&between, &mut writer, Role::Initiator).await;
+            js(|| writer.close());
+            let reader = tempfile::tempdir().unwrap();
+            let mut reader = spawn(reader.path(), false);
+            meet(&between, &mut reader, Role::Initiator).await;
+
+            feed.append_batch((0..ours).map(|at| format!("ours {at}"))).await.unwrap();
+            let other = multi.writer("other").await.unwrap();
+            other.append_batch((0..300).map(|at| format!("other {at}"))).await.unwrap();
+            let lengths = (u64::from(shared + ours), u64::from(shared + theirs));
+            for _ in 0..2 {
+                let told = meet(&multi, &mut reader, role).await;
+                assert_eq!(told, Told { conflicts: vec![lengths], outgrown: vec![] }, "{role:?}");
+            }
+            let held = js(|| reader.feeds());
+            let held = |key: multifeed_tokio::FeedKey| {
+                held.iter().find(|feed| feed.key == key.to_string()).map(|feed| (feed.length, feed.downloaded))
+            };
+            assert_eq!(
+                (held(feed.key()), held(other.key())),
+                (Some((lengths.1, lengths.1)), Some((300, 300))),
+                "{role:?}"
+            );
+            js(|| reader.close());
+        }
+    });
+}
+
 #[test]
 fn an_old_copy_learns_what_js_signed_since() {
     run(async {

@@ -3,7 +3,7 @@
 use multifeed_proto::{FeedKey, RemoteHandshake};
 
 use super::{FeedId, Multifeed, PeerId};
-use crate::reconcile::{EXTENSION, Reconciler};
+use crate::reconcile::{EXTENSION, Reconciler, is_told_by};
 use crate::storage::Storage;
 
 impl<S: Storage> Multifeed<S> {
@@ -14,8 +14,7 @@ impl<S: Storage> Multifeed<S> {
         let Some(peering) = self.peerings.get_mut(&id) else { return };
         peering.ready(remote);
         let hash = peering.handshake_hash.take();
-        let reconciles = remote.extensions.iter().any(|name| **name == *EXTENSION);
-        match hash.filter(|_| reconciles && peering.options.reconciles()) {
+        match hash.filter(|_| is_told_by(remote) && peering.options.reconciles()) {
             Some(hash) => self.begin_reconciling(id, hash),
             None => self.offer_rest(id),
         }

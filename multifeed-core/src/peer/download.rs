@@ -396,7 +396,12 @@ impl Download {
     /// Whether it is not known yet that the remote's history is the same: nothing else is asked of it before.
     pub(super) fn is_comparing(&self, feed: &Feed) -> bool {
         let due = self.comparison.is_due(feed.len(), self.remote_len);
-        self.comparison.is_waiting() || (self.unanswered > 0 && due) || self.to_compare(feed).is_some()
+        (self.unanswered > 0 && due) || self.may_differ(feed)
+    }
+
+    /// Whether what the remote told of is a history that may be another one, and is to be compared.
+    pub(super) fn may_differ(&self, feed: &Feed) -> bool {
+        self.comparison.is_waiting() || self.to_compare(feed).is_some()
     }
 
     fn to_compare(&self, feed: &Feed) -> Option<u64> {

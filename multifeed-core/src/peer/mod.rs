@@ -65,6 +65,8 @@ pub(crate) struct PeerOptions {
     pub(crate) sparse: bool,
     /// It is to be known what the remote has.
     pub(crate) observed: bool,
+    /// The remote is one of ours: it can be shown blocks of another history than its own, and tells of it.
+    pub(crate) reconciles: bool,
 }
 
 /// The feed that a machine works on: lent for the time of a call.
@@ -177,6 +179,8 @@ pub(crate) struct Peer {
     compares: bool,
     /// Of such a feed no block is fetched but what is asked for, as long as nothing proves that there are more than those held.
     own: bool,
+    /// While the histories are being compared no block is served: a JS peer that gets one of another history ends its whole stream.
+    withholds: bool,
     /// The remote has another history of it.
     parted: bool,
     /// Nothing more is asked for, and what comes of what was is not taken.
@@ -219,6 +223,7 @@ impl Peer {
             reader: downloading,
             compares: feed.writable() && downloading,
             own: feed.writable() && options.download.is_none() && last_held && !feed.is_outgrown(),
+            withholds: false,
             parted: false,
             drains: false,
             remote_downloading: true,
@@ -250,7 +255,9 @@ impl Peer {
     /// Whether there is something for [`Peer::poll`].
     pub(crate) fn has_output(&self) -> bool {
         self.close != Closing::Sent
-            && (!self.out.is_empty() || self.close == Closing::Due || (self.opened && !self.upload.is_idle()))
+            && (!self.out.is_empty()
+                || self.close == Closing::Due
+                || (self.opened && self.upload.has_output(self.withholds)))
     }
 
     /// Whether both sides opened the channel.
@@ -448,7 +455,8 @@ impl Peer {
         Ok(())
     }
 
-    /// There are two histories, and one was signed here. Nothing of the other one is fetched; the remote can go on, and find it out for itself.
+    /// There are two histories, and one was signed here. Nothing of the other one is fetched; a remote of ours can go on, and find it out for
+    /// itself. A JS peer that gets a block of it ends its whole stream, or takes it in: where it asks for one, the channel closes.
     /// Whether anything was asked for.
     fn part<S: Storage>(&mut self, work: &mut Work<'_, S>) -> bool {
         (self.compares, self.parted) = (false, true);
@@ -594,6 +602,11 @@ impl Peer {
         {
             self.out.push_back(Message::Request(request));
         }
+        self.withholds = scope.compares && self.download.may_differ(work.feed);
+        if self.parted && !self.options.reconciles && self.upload.is_asked_for_blocks() {
+            self.end();
+            return;
+        }
         let compared = !scope.compares || !self.download.is_comparing(work.feed);
         if self.remote_uploading && downloading && compared {
             while let Some(request) = self.download.request(scope, work.feed, work.reserved, work.now) {
@@ -640,7 +653,7 @@ impl Peer {
         if !self.opened {
             return Ok(None);
         }
-        let uploaded = self.upload.poll(work)?;
+        let uploaded = self.upload.poll(self.withholds, work)?;
         match &uploaded {
             Some(Message::Data(data)) if data.value.is_some() => self.owed.sent(data.index, self.download.is_asking()),
             // Given up here, or asked for and not to be had.

@@ -40,6 +40,17 @@ impl Upload {
         self.told.then_some(self.asked_at)
     }
 
+    /// Whether the remote asks for blocks, and not for hashes alone.
+    pub(super) fn is_asked_for_blocks(&self) -> bool {
+        self.requests.iter().any(|request| !request.hash)
+    }
+
+    /// Whether there is something to send, where blocks are withheld or not.
+    pub(super) fn has_output(&self, withholds: bool) -> bool {
+        let asked = self.requests.iter().any(|request| request.hash || !withholds);
+        asked || !(self.wants.is_empty() && self.news.is_empty() && self.retracted.is_empty())
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         self.wants.is_empty() && self.requests.is_empty() && self.news.is_empty() && self.retracted.is_empty()
     }
@@ -148,8 +159,13 @@ impl Upload {
         self.requests.len() as u64
     }
 
-    /// The next message to send: what we have before what is new, and both before blocks.
-    pub(super) fn poll<S: Storage>(&mut self, work: &mut Work<'_, S>) -> Result<Option<Message>, PeerFault> {
+    /// The next message to send: what we have before what is new, and both before blocks. Where blocks are withheld, requests of hashes alone
+    /// overtake those.
+    pub(super) fn poll<S: Storage>(
+        &mut self,
+        withholds: bool,
+        work: &mut Work<'_, S>,
+    ) -> Result<Option<Message>, PeerFault> {
         // Before what is there: a Have that comes later counts.
         if let Some(blocks) = self.retracted.pop_front() {
             let unhave = Message::Unhave { start: blocks.start, length: blocks.end - blocks.start };
@@ -167,7 +183,8 @@ impl Upload {
             let have = Have { start: blocks.start, length: blocks.end - blocks.start, bitfield: None, ack: false };
             return Ok(Some(Message::Have(have)));
         }
-        let Some(request) = self.requests.pop_front() else { return Ok(None) };
+        let next = self.requests.iter().position(|request| request.hash || !withholds);
+        let Some(request) = next.and_then(|at| self.requests.remove(at)) else { return Ok(None) };
         match work.feed.answer(work.storage, &request).map_err(PeerFault::Store)? {
             Answer::Data(data) => return Ok(Some(Message::Data(data))),
             Answer::TooLarge { index, size } => work.too_large.push((index, size)),

@@ -19,7 +19,7 @@ use std::ops::Range;
 
 use blake2b_simd::Params;
 use bytes::Bytes;
-use multifeed_proto::{DiscoveryKey, SessionError};
+use multifeed_proto::{DiscoveryKey, RemoteHandshake, SessionError};
 
 pub use self::message::ReconcileError;
 use self::message::{Bound, Fingerprint, Said, Writer};
@@ -27,6 +27,11 @@ use crate::limits::Limits;
 
 /// The name under which it is spoken on the stream. The number is the version of the messages.
 pub const EXTENSION: &str = "multifeed/reconcile/1";
+
+/// Whether a remote speaks it, which only ours do.
+pub(crate) fn is_told_by(remote: &RemoteHandshake) -> bool {
+    remote.extensions.iter().any(|name| **name == *EXTENSION)
+}
 
 /// Into how many ranges one is split.
 const SPLIT: usize = 16;
