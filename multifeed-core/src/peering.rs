@@ -442,6 +442,11 @@ impl Peering {
         self.apart = true;
     }
 
+    /// The remote closed a feed's channel.
+    pub(crate) fn left_by_remote(&mut self, feed: FeedId) {
+        self.apart |= self.peers.get(&feed).is_some_and(|peer| peer.is_refused());
+    }
+
     /// Has progress told where it is in sync now, and was not when that was last told, or the other way round.
     pub(crate) fn note_in_sync(&mut self, in_sync: bool) {
         self.progress_due |= self.observed && in_sync != self.told_in_sync && self.stage != Stage::Closed;

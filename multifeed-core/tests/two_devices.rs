@@ -42,7 +42,12 @@ fn devices(shared: &[&str], more: [&[&str]; 2]) -> Vec<Store> {
 }
 
 fn blocks(store: &mut Store) -> Vec<String> {
-    let id = feed(store);
+    feed(store);
+    blocks_of(store)
+}
+
+fn blocks_of(store: &mut Store) -> Vec<String> {
+    let id = store.find(&pair().public_key()).unwrap();
     let len = store.info(id).len;
     let text = |block: Option<Bytes>| block.map_or("-".to_owned(), |block| String::from_utf8(block.into()).unwrap());
     (0..len).map(|index| text(store.get(id, index).unwrap())).collect()
@@ -187,11 +192,11 @@ fn in_a_live_session_two_devices_take_turns() {
     assert_eq!(blocks(&mut stores[0]).len(), 13);
     assert_eq!(conflicts(&link), [vec![], vec![]]);
     assert_eq!(outgrown(&link).map(|told| told.len()), [3, 3]);
-    // Both at once, which nobody can prevent: the longer history shows it at once.
+    // Both at once, which nobody can prevent: it shows at once.
     append(&mut stores[0], &["mine"]);
     append(&mut stores[1], &["mine, too", "and longer"]);
     run(&mut stores, std::slice::from_mut(&mut link), NOW);
-    assert_eq!(conflicts(&link), [vec![(14, 15)], vec![]], "{:?}", link.events);
+    assert_eq!(conflicts(&link), [vec![(14, 15)], vec![(15, 14)]], "{:?}", link.events);
     let ends = stores.iter_mut().map(|store| blocks(store).split_off(13)).collect::<Vec<_>>();
     assert_eq!(ends, [vec!["mine"], vec!["mine, too", "and longer"]]);
 }
@@ -354,5 +359,62 @@ fn a_remote_that_holds_a_few_blocks_of_more_is_asked_once() {
         let mut link = Link::plain(&mut stores, [1, 2], listed(options));
         run(&mut stores, std::slice::from_mut(&mut link), NOW);
         assert_eq!(conflicts(&link), [vec![], vec![]]);
+    }
+}
+
+/// As much here as there, and at the same time: the lengths tell nothing, and what they are made of does.
+#[test]
+fn two_blocks_at_the_same_moment_are_told_in_a_live_session() {
+    for options in [live(), listed(live())] {
+        for turns in 0..4 {
+            let mut stores = devices(&["shared"], [&[], &[]]);
+            let mut link = Link::plain(&mut stores, [0, 1], options.clone());
+            let peers = link.ends.each_ref().map(|(_, end)| end.peer());
+            stores.iter_mut().zip(peers).for_each(|(store, peer)| store.observe(peer));
+            run(&mut stores, std::slice::from_mut(&mut link), NOW);
+            for at in 0..turns {
+                append(&mut stores[at % 2], &["in turn"]);
+                run(&mut stores, std::slice::from_mut(&mut link), NOW);
+            }
+            append(&mut stores[0], &["mine"]);
+            append(&mut stores[1], &["mine, too"]);
+            run(&mut stores, std::slice::from_mut(&mut link), NOW);
+            let len = turns as u64 + 2;
+            let case = format!("{turns}, {options:?}: {:?}", link.events);
+            assert_eq!(conflicts(&link), [vec![(len, len)], vec![(len, len)]], "{case}");
+            assert!(stores.iter().zip(peers).all(|(store, peer)| !store.in_sync(peer)), "{case}");
+        }
+    }
+}
+
+/// Readers of two histories, one of which may be longer: none says that it holds the same as the other, and who is behind is told why.
+#[test]
+fn readers_of_two_histories_are_not_in_sync() {
+    for (first, second) in [(1, 1), (3, 1), (1, 3), (9, 9), (70, 2)] {
+        for options in [once(), live()] {
+            let [first, second] = [first, second].map(|count| vec!["x"; count]);
+            let mut stores = devices(&["a", "b"], [&first, &second]);
+            append(&mut stores[1], &["y"]);
+            append(&mut stores[0], &["z"]);
+            let lens = [first.len() as u64 + 3, second.len() as u64 + 3];
+            stores.extend([store(), store()]);
+            run_once(&mut stores, [0, 2], &once());
+            run_once(&mut stores, [1, 3], &once());
+            let before = [2, 3].map(|at: usize| blocks_of(&mut stores[at]));
+            let mut link = Link::plain(&mut stores, [2, 3], options.clone());
+            let peers = link.ends.each_ref().map(|(_, end)| end.peer());
+            [2, 3].into_iter().zip(peers).for_each(|(at, peer): (usize, _)| stores[at].observe(peer));
+            run(&mut stores, std::slice::from_mut(&mut link), NOW);
+            let case = format!("{lens:?}, {options:?}: {:?}", link.events);
+            let [left, right] = conflicts(&link);
+            assert!(lens[0] > lens[1] || left == [(lens[0], lens[1])], "{case}");
+            assert!(lens[1] > lens[0] || right == [(lens[1], lens[0])], "{case}");
+            assert!([2, 3].into_iter().zip(peers).all(|(at, peer): (usize, _)| !stores[at].in_sync(peer)), "{case}");
+            let said = |events: &[PeerEvent]| {
+                events.iter().any(|event| matches!(event, PeerEvent::Progress(state) if state.in_sync))
+            };
+            assert!(!link.events.iter().any(|events| said(events)), "{case}");
+            assert_eq!([2, 3].map(|at: usize| blocks_of(&mut stores[at])), before, "{case}");
+        }
     }
 }

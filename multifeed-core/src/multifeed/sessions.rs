@@ -86,7 +86,12 @@ impl<S: Storage> Multifeed<S> {
             Event::ChannelClosed { token } => {
                 self.miss_lone(id);
                 match self.channel(id, token) {
-                    Some(Channel::Feed(feed)) => self.drop_peer(id, feed),
+                    Some(Channel::Feed(feed)) => {
+                        if let Some(peering) = self.peerings.get_mut(&id) {
+                            peering.left_by_remote(feed);
+                        }
+                        self.drop_peer(id, feed);
+                    }
                     Some(Channel::Offer(key)) => _ = self.peerings.get_mut(&id).map(|peering| peering.forget(&key)),
                     None => {}
                 }
@@ -543,6 +548,8 @@ impl<S: Storage> Multifeed<S> {
             let holes = match peering.is_sparse() {
                 true => holes::find(feed, wants.selection().iter(), to_come, &mut room),
                 false if feed.downloaded() == feed.len() => None,
+                // What was cleared of a feed that is written here is not fetched.
+                false if feed.writable() && !feed.is_outgrown() && peering.options.download != Some(true) => None,
                 false => holes::find(feed, std::iter::once(0..feed.len()), to_come, &mut room),
             };
             found.extend(holes);

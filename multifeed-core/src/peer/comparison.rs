@@ -1,12 +1,13 @@
-//! Whether a remote holds the very history that is written here: the feed's key may be on another device, or this store an old copy.
+//! Whether a remote holds the very history that is here: the feed's key may be on another device, or this store an old copy.
 
 use std::ops::Range;
 
 use crate::sparse_bits::SparseBits;
 
-/// What one remote is asked of the history of a feed that is written here: the hashes that its signature covers, without a block.
+/// What one remote is asked of the history of a feed that is written here, or that turned out to differ though it has the same length: the hashes
+/// that its signature covers, without a block.
 ///
-/// Once in a session, and again whenever the remote tells of more than there is.
+/// Once in a session, and again whenever the remote tells of more than before.
 #[derive(Debug, Default)]
 pub(super) struct Comparison {
     /// The block that was asked about and has no answer yet.
@@ -23,7 +24,7 @@ impl Comparison {
     ///
     /// Of a longer feed it is the block after ours: its proof is built on all of our roots. Any other could leave them out.
     pub(super) fn subject(&self, ours: u64, theirs: u64, has: &SparseBits) -> Option<u64> {
-        if !self.is_due(ours, theirs) {
+        if !self.is_due(theirs) {
             return None;
         }
         match (ours, theirs.checked_sub(1)?) {
@@ -34,8 +35,8 @@ impl Comparison {
     }
 
     /// Whether something is to be asked of the remote, once it is known what it has.
-    pub(super) fn is_due(&self, ours: u64, theirs: u64) -> bool {
-        self.asked.is_none() && self.compared.is_none_or(|compared| theirs > ours.max(compared))
+    pub(super) fn is_due(&self, theirs: u64) -> bool {
+        self.asked.is_none() && self.compared.is_none_or(|compared| theirs > compared)
     }
 
     /// The remote is asked.
@@ -90,8 +91,9 @@ mod tests {
         comparison.ask(2, 5, 3);
         assert!(comparison.is_waiting() && comparison.subject(5, 9, &has(5..9)).is_none());
         assert!(!comparison.answered(1) && comparison.answered(2) && !comparison.answered(2));
-        // It only caught up.
-        assert_eq!(comparison.subject(5, 5, &has(0..0)), None);
+        // It came to as much as there is here, by itself.
+        assert_eq!(comparison.subject(5, 3, &has(0..0)), None);
+        assert_eq!(comparison.subject(5, 5, &has(0..0)), Some(4));
         assert_eq!(comparison.subject(5, 6, &has(5..6)), Some(5));
         comparison.ask(5, 5, 6);
         comparison.lost(&(0..5));

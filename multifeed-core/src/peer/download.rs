@@ -63,7 +63,7 @@ pub(super) struct Download {
     late: BTreeSet<u64>,
     /// What is asked without a block.
     questions: Questions,
-    /// Where the feed is written here: whether the remote's is the same.
+    /// Whether the remote's history is the same.
     comparison: Comparison,
     /// How far the Wants have to go, in blocks.
     limit: u64,
@@ -80,7 +80,7 @@ pub(super) struct Scope<'a> {
     pub(super) sparse: bool,
     /// Whatever the remote has is to be fetched.
     pub(super) fetches: bool,
-    /// Its history is to be compared with the one that is written here.
+    /// Its history is to be compared with the one that is here.
     pub(super) compares: bool,
     /// How far our own blocks are compared with the remote's, whatever it has.
     pub(super) reach: u64,
@@ -395,7 +395,7 @@ impl Download {
 
     /// Whether it is not known yet that the remote's history is the same: nothing else is asked of it before.
     pub(super) fn is_comparing(&self, feed: &Feed) -> bool {
-        let due = self.comparison.is_due(feed.len(), self.remote_len);
+        let due = feed.writable() && self.comparison.is_due(self.remote_len);
         (self.unanswered > 0 && due) || self.may_differ(feed)
     }
 
@@ -404,7 +404,11 @@ impl Download {
         self.comparison.is_waiting() || self.to_compare(feed).is_some()
     }
 
+    /// Of a feed that is not written here, whatever is longer shows by its blocks whether it is the same.
     fn to_compare(&self, feed: &Feed) -> Option<u64> {
+        if !feed.writable() && self.remote_len != feed.len() {
+            return None;
+        }
         self.comparison.subject(feed.len(), self.remote_len, &self.has)
     }
 

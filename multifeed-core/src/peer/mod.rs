@@ -175,7 +175,7 @@ pub(crate) struct Peer {
     uploading: bool,
     /// Whether this side would download at all: one that does not says so again when it ends.
     reader: bool,
-    /// The feed is written here: the remote's history is compared with it.
+    /// The feed is written here, or the remote is one of ours, which knows that it differs: the remote's history is compared with it.
     compares: bool,
     /// Of such a feed no block is fetched but what is asked for, as long as nothing proves that there are more than those held.
     own: bool,
@@ -221,7 +221,7 @@ impl Peer {
             downloading,
             uploading: options.upload.unwrap_or(true),
             reader: downloading,
-            compares: feed.writable() && downloading,
+            compares: downloading && (feed.writable() || options.reconciles),
             own: feed.writable() && options.download.is_none() && last_held && !feed.is_outgrown(),
             withholds: false,
             parted: false,
@@ -396,6 +396,9 @@ impl Peer {
         match work.feed.put(work.storage, prepare(data)) {
             Ok(put) => {
                 self.download.proved(index);
+                if work.feed.len() > len {
+                    self.download.grew(work.feed);
+                }
                 if work.feed.writable() && work.feed.len() > len {
                     (effect.outgrown, effect.released) = (Some(len), true);
                 }
@@ -403,6 +406,9 @@ impl Peer {
             }
             Err(PutError::Proof(ProofError::Conflict(conflict))) => {
                 effect.conflict = Some(conflict);
+                // What it takes for ours is not.
+                let length = self.download.remote_len().saturating_sub(index).max(1);
+                self.out.push_back(Message::Unhave { start: index, length });
                 self.end();
                 Ok(None)
             }
@@ -420,7 +426,7 @@ impl Peer {
         }
     }
 
-    /// The remote showed its history of a feed that is written here. Where there is more of it than was known, the rest is fetched from it.
+    /// The remote showed its history. Where there is more of a feed that is written here than was known, the rest is fetched from it.
     fn compare<S: Storage>(
         &mut self,
         data: Data,
@@ -433,7 +439,7 @@ impl Peer {
             Ok(Compared::Same) => {}
             Ok(Compared::Unclear(length)) => self.download.was_unclear(work.feed, length),
             Ok(Compared::Grew) => {
-                (effect.proven, effect.outgrown) = (true, Some(len));
+                (effect.proven, effect.outgrown) = (true, work.feed.writable().then_some(len));
                 self.download.grew(work.feed);
                 // Others may bring it as well.
                 effect.released = true;
@@ -455,7 +461,7 @@ impl Peer {
         Ok(())
     }
 
-    /// There are two histories, and one was signed here. Nothing of the other one is fetched; a remote of ours can go on, and find it out for
+    /// There are two histories. Nothing of the other one is fetched; a remote of ours can go on, and find it out for
     /// itself. A JS peer that gets a block of it ends its whole stream, or takes it in: where it asks for one, the channel closes.
     /// Whether anything was asked for.
     fn part<S: Storage>(&mut self, work: &mut Work<'_, S>) -> bool {
@@ -507,7 +513,8 @@ impl Peer {
         }
         let download = if self.drains && download == Some(false) { None } else { download };
         if let Some(download) = download {
-            (self.own, self.compares) = (false, download && work.feed.writable() && !self.parted);
+            let compares = work.feed.writable() || self.options.reconciles;
+            (self.own, self.compares) = (false, download && compares && !self.parted);
         }
         let before = (self.uploading, self.downloading);
         self.uploading = upload.unwrap_or(self.uploading);

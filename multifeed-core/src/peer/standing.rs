@@ -134,6 +134,11 @@ impl Peer {
             && self.remote_holds_all(work)
     }
 
+    /// Whether a remote that still fetches did not take what it was sent, as where it holds another history.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.remote_downloading && self.owed.is_refused()
+    }
+
     /// Whether the remote tells of more than there is of a feed that is written here, as where this store is an old copy: not to be fetched, as
     /// it may be a lie, but not the same either.
     pub(crate) fn is_behind(&self, feed: &Feed) -> bool {
