@@ -115,6 +115,8 @@ impl Feed {
                 None if self.writable() => {}
                 _ => self.recheck(storage, known, &mut report)?,
             }
+        } else if !self.writable() {
+            self.mark_anew(storage, nodes, known, &mut report)?;
         }
         let marked = merkle::length(&self.bitfield);
         match self.signed_roots(storage, marked, known.filter(|_| !unclean))? {
@@ -138,7 +140,10 @@ impl Feed {
                 }
                 // Nobody saw what was not synced, or the application took that upon itself.
                 Some(_) if unclean => {}
-                _ => self.refuse_to_fork(storage, report.marked_length)?,
+                _ if self.length < report.marked_length => {
+                    return Err(self.shorter(storage, report.marked_length, FileKind::Bitfield)?);
+                }
+                _ => {}
             }
         }
         self.keep_data_file(storage)?;
@@ -178,14 +183,32 @@ impl Feed {
         Ok(true)
     }
 
-    /// A crash tears the last append. Where more is gone, the folder is damaged: going on from a shorter length would sign a
-    /// second history, and write over blocks that may still be saved.
-    fn refuse_to_fork<S: Storage + ?Sized>(&mut self, storage: &mut S, marked: u64) -> Result<(), StoreError> {
-        for length in self.length + 1..marked {
-            if self.signature(storage, length)?.is_some() {
-                return Err(self.shorter(storage, marked, FileKind::Bitfield)?);
+    /// Marks a remote feed's nodes and blocks again, as far as they are proven, where `bitfield` tells of fewer than were known or have
+    /// signatures: it is lost, or was cut. There are so many `nodes` in `tree`.
+    fn mark_anew<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        nodes: u64,
+        known: Option<&Mark>,
+        report: &mut Recovered,
+    ) -> Result<(), StoreError> {
+        let length = self.whole_signatures(storage)?.max(known.map_or(0, |mark| mark.length));
+        if report.marked_length >= length {
+            return Ok(());
+        }
+        for node in 0..nodes.min(2 * length) {
+            if self.find_node(storage, node)?.is_some() {
+                self.bitfield.set_node_alone(node);
+                if node % 2 == 0 {
+                    self.bitfield.set(node / 2, true);
+                }
             }
         }
+        self.bitfield.mend_index();
+        let unmarked = (report.blocks_unmarked, report.nodes_unmarked);
+        self.recheck(storage, None, report)?;
+        (report.blocks_unmarked, report.nodes_unmarked) = unmarked;
+        report.blocks_regained += self.bitfield.count();
         Ok(())
     }
 
@@ -202,10 +225,13 @@ impl Feed {
             let node = self.find_node(storage, root)?;
             bytes = bytes.zip(node).map(|(bytes, root)| bytes.saturating_add(root.size));
         }
-        let data_len = Files { storage, slot: self.slot }.len(FileKind::Data)?.unwrap_or(0);
+        let mut files = Files { storage, slot: self.slot };
+        let data_len = files.len(FileKind::Data)?.unwrap_or(0);
+        let tree_ends = files.len(FileKind::Tree)?.unwrap_or(0) < super::node_offset((2 * told).saturating_sub(1));
         let file = match bytes {
             None => FileKind::Tree,
             Some(bytes) if data_len < bytes => FileKind::Data,
+            Some(_) if tree_ends => FileKind::Tree,
             Some(_) => teller,
         };
         let length = self.length;
