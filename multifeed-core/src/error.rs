@@ -142,9 +142,9 @@ impl StoreError {
         }
     }
 
-    /// Whether a feed's file is there and cannot be read, be it by its kind, its owner or the disk: no other feed has to suffer from it.
+    /// Whether a folder cannot be read or written, be it by the kind of a file, its owner or the disk: no other feed has to suffer from it.
     pub(crate) fn is_unreadable(&self) -> bool {
-        matches!(self, StoreError::Io { slot: Some(_), op: "read" | "look at", .. })
+        matches!(self, StoreError::Io { .. }) && self.slot().is_some()
     }
 
     /// The folder that the failure is about, where it is about one.

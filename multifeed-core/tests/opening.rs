@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use common::{block, blocks, create, create_copy, file, key_pair, pull};
-use multifeed_core::{FileId, FileKind, MemoryStorage, Multifeed, Options, Slot, Storage, StoreError};
+use multifeed_core::{FileId, FileKind, FileStorage, MemoryStorage, Multifeed, Options, Slot, Storage, StoreError};
 
 #[derive(Clone, Copy, PartialEq)]
 enum Fault {
@@ -158,5 +158,41 @@ fn a_folder_that_cannot_be_read_harms_no_other() {
             let faults = (0..).take_while(|calls| opens(slot, *calls, for_good)).count();
             assert!(faults > 2, "{slot:?}: {faults}");
         }
+    }
+}
+
+/// What stands where a folder was, and is none, is told, and everything else goes on.
+#[cfg(unix)]
+#[test]
+fn what_is_no_folder_harms_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || Multifeed::open(FileStorage::open(dir.path()).unwrap(), Options::default()).unwrap();
+    let mut store = open();
+    for n in 0..3u8 {
+        let id = store.writer(Some(&format!("w{n}")), || key_pair(n)).unwrap();
+        store.append(id, &blocks(n, 0..3)).unwrap();
+    }
+    store.close().unwrap();
+    let (folder, aside) = (dir.path().join("0"), dir.path().join("aside"));
+    std::fs::rename(&folder, &aside).unwrap();
+    std::fs::write(&folder, "no folder").unwrap();
+    let bitfield = dir.path().join("2/bitfield");
+    std::fs::remove_file(&bitfield).unwrap();
+    std::os::unix::fs::symlink("/nonexistent/file", &bitfield).unwrap();
+    let mut store = open();
+    assert!(store.problems().len() >= 2, "{:?}", store.problems());
+    let id = store.writer(Some("w1"), || key_pair(9)).unwrap();
+    assert_eq!(store.append(id, &blocks(1, 3..4)).unwrap(), 3..4);
+    assert_eq!(store.get(id, 0).unwrap(), Some(block(1, 0)));
+    store.close().unwrap();
+    // Each is there again once it is what it was.
+    std::fs::remove_file(&folder).unwrap();
+    std::fs::rename(&aside, &folder).unwrap();
+    std::fs::remove_file(&bitfield).unwrap();
+    let mut store = open();
+    for (n, len) in [(0, 3), (1, 4), (2, 3)] {
+        let id = store.writer(Some(&format!("w{n}")), || key_pair(9)).unwrap();
+        assert_eq!(store.info(id).len, len);
+        (0..len).for_each(|at| assert_eq!(store.get(id, at).unwrap(), Some(block(n, at))));
     }
 }

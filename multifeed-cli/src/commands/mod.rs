@@ -62,7 +62,10 @@ fn warn(multi: &Multifeed, global: &Global, output: &Output) {
         output.warn(&format!("a crash or damage was repaired: {recovered}"));
     }
     let evidence = global.store.join("multifeed.conflicts");
-    let found = std::fs::read_to_string(&evidence).map_or(0, |lines| lines.lines().count() as u64);
+    // Anything else, as a pipe, might never end.
+    let is_file = evidence.metadata().is_ok_and(|meta| meta.is_file());
+    let lines = is_file.then(|| std::fs::read_to_string(&evidence).ok()).flatten();
+    let found = lines.map_or(0, |lines| lines.lines().count() as u64);
     if found > 0 {
         let (found, evidence) = (count(found, "time"), evidence.display());
         output.warn(&format!(

@@ -19,6 +19,8 @@ impl<S: Storage> Multifeed<S> {
                 self.set_aside(gap)?;
             }
             let Some((last, key)) = self.last_folder()?.filter(|(last, _)| *last > gap) else { break };
+            // Something that is no folder may stand there: nothing is begun that cannot be done.
+            self.key_in(gap)?;
             self.begin(true)?;
             let nobody = FeedKey::new([0; 32]);
             self.journal.begin_removal(&mut self.storage, Removal::new(gap, &nobody, Some((last, key))))?;
