@@ -91,11 +91,8 @@ async fn open_to_read(global: &Global, options: Options, output: &Output) -> Res
     let opened = match Multifeed::open(&global.store, options.clone()).await {
         Err(error) if cannot_be_written(&error) => {
             let storage = FileStorage::open_read_only(&global.store).map_err(Error::Store)?;
-            Multifeed::with_storage(storage, options).await.map_err(|error| match cannot_be_written(&error) {
-                true => CliError::from(error)
-                    .after("the store has to be repaired, which takes a folder that can be written"),
-                false => error.into(),
-            })
+            // A feed that has to be repaired first is told as one that cannot be opened.
+            Multifeed::with_storage(storage, options).await.map_err(CliError::from)
         }
         opened => opened.map_err(CliError::from),
     };

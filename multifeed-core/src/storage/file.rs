@@ -132,7 +132,10 @@ impl FileStorage {
     fn check_change(&self, path: impl FnOnce() -> PathBuf) -> io::Result<()> {
         self.check()?;
         if self.access == Access::Reading {
-            let error = io::Error::new(io::ErrorKind::ReadOnlyFilesystem, "the store is opened for reading alone");
+            let error = io::Error::new(
+                io::ErrorKind::ReadOnlyFilesystem,
+                "the store is opened for reading alone, and nothing in it can be repaired",
+            );
             return Err(FileError::wrap(&path(), error));
         }
         Ok(())
