@@ -67,7 +67,7 @@ const FILE: FileId = FileId { slot: Slot(0), kind: FileKind::Journal };
 /// What was known of a feed at some time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Mark {
-    /// The start of its key.
+    /// What stands for its key.
     pub(crate) key: [u8; 8],
     /// Its length in blocks.
     pub(crate) length: u64,
@@ -110,7 +110,7 @@ pub(crate) struct Removal {
     /// Its folder.
     pub(crate) slot: Slot,
     key: [u8; 8],
-    /// The folder that is to have its number, and the start of the key in it.
+    /// The folder that is to have its number, and what stands for the key in it.
     last: Option<(Slot, [u8; 8])>,
 }
 
@@ -145,11 +145,11 @@ enum File {
 
 impl Mark {
     pub(crate) fn is_of(&self, key: &FeedKey) -> bool {
-        start(key.as_bytes()) == self.key
+        name(key) == self.key
     }
 
     pub(crate) fn new(key: &FeedKey, length: u64, root_hash: &[u8; 32]) -> Self {
-        Self { key: start(key.as_bytes()), length, root: start(root_hash), ..Self::default() }
+        Self { key: name(key), length, root: start(root_hash), ..Self::default() }
     }
 
     /// Whether the feed was written here when its newest signature was verified.
@@ -165,23 +165,23 @@ impl Mark {
 impl Removal {
     /// Of the feed in a folder; `last` is the last folder of the store, where it is another one.
     pub(crate) fn new(slot: Slot, key: &FeedKey, last: Option<(Slot, FeedKey)>) -> Self {
-        let last = last.map(|(slot, key)| (slot, start(key.as_bytes())));
-        Self { slot, key: start(key.as_bytes()), last }
+        let last = last.map(|(slot, key)| (slot, name(&key)));
+        Self { slot, key: name(key), last }
     }
 
     /// As it is, with another folder to take the number.
     pub(crate) fn with_last(self, last: Option<(Slot, FeedKey)>) -> Self {
-        Self { last: last.map(|(slot, key)| (slot, start(key.as_bytes()))), ..self }
+        Self { last: last.map(|(slot, key)| (slot, name(&key))), ..self }
     }
 
     /// Whether this is the key of the feed that is to go.
     pub(crate) fn is_of(&self, key: &FeedKey) -> bool {
-        start(key.as_bytes()) == self.key
+        name(key) == self.key
     }
 
     /// The folder that is to take the number, where this is the key in it.
     pub(crate) fn last_with(&self, key: &FeedKey) -> Option<Slot> {
-        self.last.filter(|(_, last)| *last == start(key.as_bytes())).map(|(slot, _)| slot)
+        self.last.filter(|(_, last)| *last == name(key)).map(|(slot, _)| slot)
     }
 }
 
@@ -234,6 +234,11 @@ impl Journal {
     /// What is known of the feed in a folder.
     pub(crate) fn mark(&self, slot: Slot, key: &FeedKey) -> Option<&Mark> {
         self.marks.get(&slot).filter(|mark| mark.is_of(key))
+    }
+
+    /// What is known of a folder, where it is of another feed.
+    pub(crate) fn mark_of_another(&self, slot: Slot, key: &FeedKey) -> Option<&Mark> {
+        self.marks.get(&slot).filter(|mark| !mark.is_of(key))
     }
 
     /// Whether a secret key in a folder is the one that was held against its public half before the store was closed.
@@ -498,13 +503,13 @@ const SYNCED: u8 = 2;
 const SEALED: u8 = 4;
 /// The entry says that nothing is known of the folder.
 const GONE: u8 = 8;
-/// The entry is a removal that begins: instead of a length it has the number of the last folder, or only ones, and instead of a root the start
-/// of the key in that.
+/// The entry is a removal that begins: instead of a length it has the number of the last folder, or only ones, and instead of a root what
+/// stands for the key in that.
 const REMOVAL: u8 = 16;
 /// The entry is of a feed that was found to be longer than what was held of it.
 const OUTGROWN: u8 = 32;
 
-/// An entry: folder (u32), flags (1 byte), start of the key (8), length (u64), start of the root hash (8), the seal where there is one
+/// An entry: folder (u32), flags (1 byte), a checksum of the key (8), length (u64), start of the root hash (8), the seal where there is one
 /// (checksums of the signature and of the secret key, 8 each), number of pages (u32), and for each its number (u32), its size (u16) and that many bytes. Numbers are little-endian. Of an entry that replaces one, only the
 /// pages that differ are written.
 fn encode(slot: Slot, mark: &Mark, old: Option<&Mark>, out: &mut Vec<u8>) {
@@ -583,6 +588,11 @@ fn next_record(bytes: &[u8], number: u64) -> Option<(&[u8], &[u8])> {
 fn checksum(number: u64, body: &[u8]) -> [u8; 8] {
     let mut state = blake2b_simd::Params::new().hash_length(8).to_state();
     start(state.update(&number.to_le_bytes()).update(body).finalize().as_bytes())
+}
+
+/// What stands for a key: eight bytes of BLAKE2b over all of it, so that one in which a bit flipped is another one.
+fn name(key: &FeedKey) -> [u8; 8] {
+    start(blake2b_simd::Params::new().hash_length(8).personal(b"multifeed key").hash(key.as_bytes()).as_bytes())
 }
 
 fn start(bytes: &[u8]) -> [u8; 8] {

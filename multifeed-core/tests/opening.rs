@@ -2,13 +2,20 @@
 
 mod common;
 
+#[path = "common/link.rs"]
+mod link;
+
 use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use common::{block, blocks, create, create_copy, file, key_pair, pull};
-use multifeed_core::{FileId, FileKind, FileStorage, MemoryStorage, Multifeed, Options, Slot, Storage, StoreError};
+use link::{Link, run, store};
+use multifeed_core::{
+    FileId, FileKind, FileStorage, MemoryStorage, Multifeed, Options, Replicate, Slot, Storage, StoreError,
+};
 
 #[derive(Clone, Copy, PartialEq)]
 enum Fault {
@@ -194,5 +201,50 @@ fn what_is_no_folder_harms_no_other() {
         let id = store.writer(Some(&format!("w{n}")), || key_pair(9)).unwrap();
         assert_eq!(store.info(id).len, len);
         (0..len).for_each(|at| assert_eq!(store.get(id, at).unwrap(), Some(block(n, at))));
+    }
+}
+
+/// A bit that flips in the `key` of a remote's feed makes it another's, of whom nothing can come: it is told each time, and nothing is unmarked.
+#[test]
+fn a_bit_of_a_key_that_flips_is_damage() {
+    // Closed, left open, and without our journal, as JS writes it.
+    for (case, bit) in ["closed", "unclean", "JS"].into_iter().flat_map(|case| [3, 77, 255].map(|bit| (case, bit))) {
+        let mut stores = [store(), store()];
+        let source = stores[0].writer(None, || key_pair(2)).unwrap();
+        stores[0].append(source, &blocks(2, 0..3)).unwrap();
+        let mut links = [Link::plain(&mut stores, [0, 1], Replicate::default())];
+        run(&mut stores, &mut links, Duration::ZERO);
+        let [_, mut copy] = stores;
+        let own = copy.writer(Some("w"), || key_pair(9)).unwrap();
+        let mut disk = copy.storage().clone();
+        disk.reopen();
+        Multifeed::open(&mut disk, Options::default()).unwrap().close().unwrap();
+        disk.reopen();
+        if case == "unclean" {
+            let mut store = Multifeed::open(&mut disk, Options::default()).unwrap();
+            store.append(own, &[Bytes::from("and not closed")]).unwrap();
+            disk.reopen();
+        } else if case == "JS" {
+            disk.lose(FileId::beside(FileKind::Journal));
+        }
+        let key = file(0, FileKind::Key);
+        let whole = disk.contents(key).unwrap();
+        let mut flipped = whole.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        disk.replace(key, &flipped).unwrap();
+        let files = FileKind::ALL.map(|kind| disk.contents(file(0, kind)));
+        for _ in 0..2 {
+            let store = Multifeed::open(&mut disk, Options::default()).unwrap();
+            let problems = store.problems();
+            let told = matches!(problems, [StoreError::Damaged { slot: Slot(0), file: FileKind::Signatures, .. }]);
+            assert!(told && store.feeds().count() == 1, "{case}, bit {bit}: {problems:?}");
+            store.close().unwrap();
+            disk.reopen();
+        }
+        assert!(files == FileKind::ALL.map(|kind| disk.contents(file(0, kind))), "{case}, bit {bit}");
+        disk.replace(key, &whole).unwrap();
+        let mut store = Multifeed::open(&mut disk, Options::default()).unwrap();
+        let id = store.find(&key_pair(2).public_key()).unwrap();
+        (0..3).for_each(|at| assert_eq!(store.get(id, at).unwrap(), Some(block(2, at)), "{case}, bit {bit}"));
     }
 }

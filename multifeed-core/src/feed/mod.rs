@@ -227,6 +227,9 @@ impl Feed {
         let (bitfield, missing) = files.load_bitfield()?;
         let mut feed = Self::new(slot, key, key_pair, local_name, bitfield);
         let mark = journal.mark(slot, &key);
+        if let Some(other) = journal.mark_of_another(slot, &key) {
+            feed.check_key(storage, other)?;
+        }
         feed.recover(storage, mark, journal.is_unclean())?;
         feed.outgrown = feed.writable() && mark.is_some_and(|mark| mark.outgrown);
         feed.outgrown = feed.is_outgrown();

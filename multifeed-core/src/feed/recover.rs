@@ -126,6 +126,9 @@ impl Feed {
         if self.length != marked {
             self.find_signed_length(storage, marked)?;
         }
+        if !unclean {
+            self.check_owner(storage, marked)?;
+        }
 
         self.check_leaves(storage, &mut report)?;
         self.check_tail(storage, &mut report)?;
@@ -153,6 +156,32 @@ impl Feed {
         }
         // Of an append that was cut: what comes to stand there will not be what it signed.
         self.cut_signatures(storage)
+    }
+
+    /// Refuses a remote feed that the journal knows under another key: in `key` a bit flipped. Of a writer's feed the secret key tells.
+    pub(super) fn check_key<S: Storage + ?Sized>(&mut self, storage: &mut S, known: &Mark) -> Result<(), StoreError> {
+        if self.writable() {
+            return Ok(());
+        }
+        let roots = self.roots_of(storage, known.length)?.filter(|roots| !roots.is_empty());
+        if roots.is_some_and(|roots| known.has_root(&merkle::root_hash(&roots))) {
+            let why = "they were known by another key than that in `key`; nothing was changed";
+            return Err(StoreError::damaged(self.slot, FileKind::Signatures, why));
+        }
+        Ok(())
+    }
+
+    /// Refuses a remote feed that has roots and a signature, and no signature that is the key's: a bit flipped in `key`, or in the only
+    /// signature. To unmark all of it would be to lose it, and nothing would come again where the key is nobody's.
+    fn check_owner<S: Storage + ?Sized>(&mut self, storage: &mut S, marked: u64) -> Result<(), StoreError> {
+        if self.writable() || self.length > 0 || self.roots_of(storage, marked)?.is_none() {
+            return Ok(());
+        }
+        if self.signature(storage, marked)?.is_some() {
+            let why = "none is of the key in `key`, and there are blocks; nothing was changed";
+            return Err(StoreError::damaged(self.slot, FileKind::Signatures, why));
+        }
+        Ok(())
     }
 
     /// Signs a writable feed again whose newest signature is gone, where every block is there: it is the history that was
