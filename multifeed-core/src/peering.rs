@@ -442,9 +442,10 @@ impl Peering {
         self.apart = true;
     }
 
-    /// The remote closed a feed's channel.
-    pub(crate) fn left_by_remote(&mut self, feed: FeedId) {
-        self.apart |= self.peers.get(&feed).is_some_and(|peer| peer.is_refused());
+    /// A feed's own files are damaged.
+    pub(crate) fn damaged(&mut self, key: FeedKey, error: StoreError) {
+        self.part();
+        self.events.push_back(PeerEvent::Damaged { key, error });
     }
 
     /// Has progress told where it is in sync now, and was not when that was last told, or the other way round.

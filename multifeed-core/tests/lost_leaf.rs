@@ -143,3 +143,52 @@ fn a_lost_leaf_of_a_rotten_block_is_named_and_the_block_comes_again() {
         }
     }
 }
+
+/// What rots in a store that is open, or where opening does not look: of the blocks that it is in nothing false is served, the others go on, and so
+/// does every other feed. It is told once for a session.
+#[test]
+fn what_rotted_is_not_served_and_the_rest_is() {
+    // In the middle of a block, of a leaf, and of nodes higher up: hash and size.
+    let rot = [
+        (FileKind::Data, 45),
+        (FileKind::Data, 0),
+        (FileKind::Tree, 32 + 40 * 8 + 3),
+        (FileKind::Tree, 32 + 40 * 8 + 39),
+    ];
+    let higher =
+        [(FileKind::Tree, 32 + 40 * 9 + 3), (FileKind::Tree, 32 + 40 * 11 + 39), (FileKind::Tree, 32 + 40 * 3 + 3)];
+    for ((kind, at), own) in rot.into_iter().chain(higher).flat_map(|rot| [true, false].map(|own| (rot, own))) {
+        let case = format!("byte {at} of {kind}, own: {own}");
+        let (mut stores, damaged) = with_lost(own, 2 * BLOCKS - 1, None);
+        let mut disk = closed(&stores[damaged]);
+        let mut byte = [0];
+        disk.read_at(file(0, kind), at, &mut byte).unwrap();
+        disk.write_at(file(0, kind), at, &[byte[0] ^ 0x20]).unwrap();
+        stores[damaged] = open(disk);
+        let id = stores[damaged].writer(Some("other"), || KeyPair::from_seed(&[2; 32])).unwrap();
+        stores[damaged].append(id, &[block(1), block(2)]).unwrap();
+        stores[damaged].commit(Duration::ZERO);
+
+        let link = sync(&mut stores, [damaged, 2]);
+        let damage = |event: &&PeerEvent| matches!(event, PeerEvent::Damaged { .. });
+        assert_eq!(link.events[0].iter().filter(damage).count(), 1, "{case}: {:?}", link.events[0]);
+        assert_eq!(link.events[1].iter().filter(damage).count(), 0, "{case}: {:?}", link.events[1]);
+        for side in 0..2 {
+            link.totals(side);
+        }
+        let told = |event: &PeerEvent| matches!(event, PeerEvent::Progress(state) if state.in_sync);
+        assert!(!link.events[0].iter().any(told), "{case}");
+        let other = stores[2].find(&KeyPair::from_seed(&[2; 32]).public_key()).unwrap();
+        assert_eq!(stores[2].info(other).downloaded, 2, "{case}");
+        let copy = stores[2].find(&KeyPair::from_seed(&[1; 32]).public_key()).unwrap();
+        let held: Vec<u64> = (0..BLOCKS).filter(|&index| stores[2].has(copy, index)).collect();
+        assert!((12..BLOCKS as usize).contains(&held.len()), "{case}: {held:?}");
+        for index in held {
+            assert_eq!(stores[2].get(copy, index).unwrap(), Some(block(index)), "{case}");
+        }
+        assert_eq!(findings(&mut stores[2], copy), [], "{case}");
+        // And the rest comes of whoever is whole.
+        sync(&mut stores, [1 - damaged, 2]).totals(0);
+        assert!((0..BLOCKS).all(|index| stores[2].get(copy, index).unwrap() == Some(block(index))), "{case}");
+    }
+}

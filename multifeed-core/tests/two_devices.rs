@@ -414,6 +414,14 @@ fn readers_of_two_histories_are_not_in_sync() {
                 events.iter().any(|event| matches!(event, PeerEvent::Progress(state) if state.in_sync))
             };
             assert!(!link.events.iter().any(|events| said(events)), "{case}");
+            // Who is asked to fetch it all the same fetches nothing of the other history.
+            for (at, peer) in [2, 3].into_iter().zip(peers).filter(|_| options.live) {
+                let id = stores[at].find(&pair().public_key()).unwrap();
+                stores[at].set_transfer(id, Some(false), None);
+                stores[at].set_transfer(id, Some(true), None);
+                run(&mut stores, std::slice::from_mut(&mut link), NOW);
+                assert!(!stores[at].in_sync(peer), "{case}");
+            }
             assert_eq!([2, 3].map(|at: usize| blocks_of(&mut stores[at])), before, "{case}");
         }
     }

@@ -139,6 +139,56 @@ fn a_js_reader_of_the_other_history_gets_no_block_of_ours() {
     });
 }
 
+/// Nobody writes here, on neither side: a JS reader would take in the other history, or end its stream.
+#[test]
+fn a_js_reader_and_ours_do_not_mix_two_histories() {
+    run(async {
+        for (role, shared, theirs, ours) in [
+            (Role::Initiator, 4, 2, 13),
+            (Role::Responder, 4, 13, 2),
+            (Role::Responder, 3, 3, 3),
+            (Role::Initiator, 1, 70, 40),
+        ] {
+            let (folder, _ours, multi, feed) = devices(shared).await;
+            let mut writer = spawn(folder.path(), false);
+            js(|| writer.append("w", theirs, 30, 2));
+            feed.append_batch((0..ours).map(|at| format!("ours {at}"))).await.unwrap();
+            let [between, reader] =
+                [Multifeed::in_memory(Options::default()), Multifeed::in_memory(Options::default())];
+            let (between, reader) = (between.await.unwrap(), reader.await.unwrap());
+            meet(&between, &mut writer, Role::Initiator).await;
+            js(|| writer.close());
+            let js_reader = tempfile::tempdir().unwrap();
+            let mut js_reader = spawn(js_reader.path(), false);
+            meet(&between, &mut js_reader, Role::Initiator).await;
+            let (here, there) = tokio::io::duplex(1 << 16);
+            let first = multi.replicate(here, Role::Initiator, Replicate::default());
+            let second = reader.replicate(there, Role::Responder, Replicate::default());
+            first.finish().await.unwrap();
+            second.finish().await.unwrap();
+
+            let copy = reader.feed(&feed.key().to_string()).unwrap();
+            let other = reader.writer("other").await.unwrap();
+            other.append_batch((0..30).map(|at| format!("other {at}"))).await.unwrap();
+            let lengths = (u64::from(shared + ours), u64::from(shared + theirs));
+            assert_eq!((copy.len(), copy.downloaded(), copy.writable()), (lengths.0, lengths.0, false));
+            for _ in 0..2 {
+                let told = meet(&reader, &mut js_reader, role).await;
+                assert_eq!(told, Told { conflicts: vec![lengths], outgrown: vec![] }, "{role:?}");
+            }
+            let held = js(|| js_reader.feeds());
+            let held = |key: multifeed_tokio::FeedKey| {
+                held.iter().find(|feed| feed.key == key.to_string()).map(|feed| (feed.length, feed.downloaded))
+            };
+            let whole = (Some((lengths.1, lengths.1)), Some((30, 30)));
+            assert_eq!((held(feed.key()), held(other.key())), whole, "{role:?}");
+            assert_eq!((copy.len(), copy.downloaded()), (lengths.0, lengths.0));
+            assert_eq!(copy.get(lengths.0 - 1).await.unwrap().unwrap(), format!("ours {}", ours - 1));
+            js(|| js_reader.close());
+        }
+    });
+}
+
 #[test]
 fn an_old_copy_learns_what_js_signed_since() {
     run(async {

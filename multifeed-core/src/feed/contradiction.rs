@@ -41,6 +41,20 @@ impl Feed {
         }
     }
 
+    /// The proof of a block has the node that is held, with another size.
+    pub(super) fn contradiction_of_size<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        block: u64,
+        node: u64,
+    ) -> PutError {
+        match self.signed_over(storage, node) {
+            Ok(Some(_)) => ProofError::Mismatch { index: block, node }.into(),
+            Ok(None) => self.damaged_node(node).into(),
+            Err(error) => error.into(),
+        }
+    }
+
     fn damaged_node(&self, node: u64) -> StoreError {
         let why = format!("node {node} is not what the nodes around it are made of, and no signature covers it");
         StoreError::damaged(self.slot, FileKind::Tree, why)

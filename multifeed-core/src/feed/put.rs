@@ -264,8 +264,8 @@ impl Feed {
         }
     }
 
-    /// Whether this very node is held; notes where another one is. The same hash is never of another size: that is a lie of the message's, which
-    /// no signature shows where it moved bytes from one leaf of a pair to the other, and not a second history.
+    /// Whether this very node is held; notes where another one is. The same hash is never of another size: where the one that is held is proven
+    /// that is a lie of the message's, which no signature shows where it moved bytes from one leaf of a pair to the other, and not a second history.
     fn is_held<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
@@ -277,8 +277,8 @@ impl Feed {
         }
         let held = self.node(storage, node.index)?;
         if held.hash == node.hash {
-            let lie = ProofError::Mismatch { index: climb.block, node: node.index };
-            return if held.size == node.size { Ok(true) } else { Err(lie.into()) };
+            let same = held.size == node.size;
+            return if same { Ok(true) } else { Err(self.contradiction_of_size(storage, climb.block, node.index)) };
         }
         climb.differs.get_or_insert(node.index);
         Ok(false)
@@ -352,7 +352,7 @@ mod tests {
     use super::*;
     use crate::feed::Answer;
     use crate::key_pair::KeyPair;
-    use crate::storage::{MemoryStorage, Slot};
+    use crate::storage::{FileId, FileKind, MemoryStorage, Slot};
 
     fn feed(blocks: &[&'static str]) -> (Feed, MemoryStorage) {
         let pair = KeyPair::from_seed(&[1; 32]);
@@ -431,6 +431,24 @@ mod tests {
         assert!(matches!(refused, Err(PutError::Proof(ProofError::Mismatch { .. }))), "{refused:?}");
         // Of nothing at all any block's proof tells enough.
         assert!(matches!(compared(&[], &shown(&["a", "x", "y", "z"], 2)), Ok(Compared::Grew)));
+    }
+
+    #[test]
+    fn a_size_that_rotted_here_is_not_the_remotes_fault() {
+        let all = ["a", "b", "ccc", "d", "e"];
+        for (length, index, node) in [(3, 2, 4), (3, 0, 4), (2, 1, 0), (4, 3, 4), (5, 4, 3)] {
+            let data = shown(&all[..length], index);
+            assert!(data.nodes.iter().any(|shown| shown.index == node), "{node}: {data:?}");
+            let (mut feed, mut disk) = feed(&all);
+            assert!(matches!(feed.compare(&mut disk, &data), Ok(Compared::Same)));
+            feed.flush(&mut disk).unwrap();
+            feed.trim();
+            let size = crate::feed::node_offset(node) + 39;
+            disk.write_at(FileId::new(Slot(0), FileKind::Tree), size, &[9]).unwrap();
+            let told = feed.compare(&mut disk, &data);
+            let damaged = matches!(told, Err(PutError::Store(StoreError::Damaged { file: FileKind::Tree, .. })));
+            assert!(damaged, "{length}, {index}, {node}: {told:?}");
+        }
     }
 
     #[test]

@@ -118,6 +118,7 @@ impl Feed {
             }
             nodes.push(self.node(storage, node)?);
         }
+        self.check_proof(storage, 2 * index, &nodes)?;
         let mut signature = None;
         if proof.signed_length > 0 {
             signature = self.signature(storage, proof.signed_length)?;
@@ -136,6 +137,38 @@ impl Feed {
             self.get_verified(storage, index)?
         };
         Ok(Answer::Data(Data { index, value, nodes, signature }))
+    }
+
+    /// Holds the nodes of a proof of `node` against those that are held above them, as far up as they go: one that rotted on our disk would
+    /// look like a fault of ours, and a JS peer ends its whole stream over it.
+    fn check_proof<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        node: u64,
+        nodes: &[Node],
+    ) -> Result<(), StoreError> {
+        let Some(highest) = nodes.iter().map(|node| flat::depth(node.index)).max() else { return Ok(()) };
+        let mut top = self.node(storage, node)?;
+        while flat::depth(top.index) <= highest {
+            let (beside, above) = (flat::sibling(top.index), flat::parent(top.index));
+            if !self.bitfield.node(beside) || !self.bitfield.node(above) {
+                break;
+            }
+            let (beside, above) = (self.node(storage, beside)?, self.node(storage, above)?);
+            if merkle::parent_of(top, beside) != Some(above) {
+                let why = format!("node {} is not what the two below it make", above.index);
+                return Err(StoreError::damaged(self.slot, FileKind::Tree, why));
+            }
+            top = above;
+        }
+        let is_root = |node: &Node| self.roots.iter().all(|root| root.index != node.index || root == node);
+        match nodes.iter().chain([&top]).find(|node| !is_root(node)) {
+            Some(node) => {
+                let why = format!("node {} is not the root that the signature is over", node.index);
+                Err(StoreError::damaged(self.slot, FileKind::Tree, why))
+            }
+            None => Ok(()),
+        }
     }
 
     /// The block that holds the byte at this offset, where the held nodes tell (hypercore 9's `_seek`).

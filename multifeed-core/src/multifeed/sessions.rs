@@ -86,12 +86,7 @@ impl<S: Storage> Multifeed<S> {
             Event::ChannelClosed { token } => {
                 self.miss_lone(id);
                 match self.channel(id, token) {
-                    Some(Channel::Feed(feed)) => {
-                        if let Some(peering) = self.peerings.get_mut(&id) {
-                            peering.left_by_remote(feed);
-                        }
-                        self.drop_peer(id, feed);
-                    }
+                    Some(Channel::Feed(feed)) => self.drop_peer(id, feed),
                     Some(Channel::Offer(key)) => _ = self.peerings.get_mut(&id).map(|peering| peering.forget(&key)),
                     None => {}
                 }
@@ -167,8 +162,11 @@ impl<S: Storage> Multifeed<S> {
             let sent = peer.poll(&mut work);
             let standing = peer.assess(&mut work);
             let token = peer.token;
-            let too_large = work.too_large.drain(..);
+            let (damaged, too_large) = (work.damaged.take(), work.too_large.drain(..));
             peering.events.extend(too_large.map(|(index, size)| PeerEvent::TooLarge { key, index, size }));
+            if let Some(error) = damaged {
+                peering.damaged(key, error);
+            }
             peering.count(feed, standing);
             match sent {
                 Ok(Some(sent)) => {
@@ -412,8 +410,7 @@ impl<S: Storage> Multifeed<S> {
         match fault {
             PeerFault::Store(error @ StoreError::Damaged { .. }) if peering.lone().is_none() => {
                 let key = self.feeds[feed.0 as usize].feed.key();
-                peering.part();
-                peering.events.push_back(PeerEvent::Damaged { key, error });
+                peering.damaged(key, error);
                 self.leave_channel(id, feed);
             }
             fault => self.fault(id, fault),
@@ -517,7 +514,7 @@ impl<S: Storage> Multifeed<S> {
     /// A session's machine of a feed is gone.
     pub(super) fn unsubscribe(&mut self, id: PeerId, feed: FeedId, mut peer: Peer) {
         let slot = &mut self.feeds[feed.0 as usize];
-        if peer.is_behind(&slot.feed)
+        if (peer.is_parted() || peer.is_behind(&slot.feed))
             && let Some(peering) = self.peerings.get_mut(&id)
         {
             peering.part();
@@ -590,5 +587,5 @@ pub(super) fn work<'a, S>(
     now: Duration,
 ) -> Work<'a, S> {
     let FeedSlot { feed, reserved, wants, .. } = slot;
-    Work { feed, reserved, wants, storage, limits, now, too_large: Vec::new() }
+    Work { feed, reserved, wants, storage, limits, now, too_large: Vec::new(), damaged: None }
 }

@@ -4,12 +4,26 @@ use std::ops::Range;
 
 use crate::sparse_bits::SparseBits;
 
-/// What one remote is asked of the history of a feed that is written here, or that turned out to differ though it has the same length: the hashes
-/// that its signature covers, without a block.
-///
-/// Once in a session, and again whenever the remote tells of more than before.
+/// Of which remotes the history is looked at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Terms {
+    /// Of a feed that is written here: of all, and again whenever one tells of more than before.
+    #[default]
+    Always,
+    /// Of a reader's, where the remote is one of ours: only one as long as ours, as it turned out to differ. A longer one shows by its blocks whether it is
+    /// the same, and with a shorter one the remote finds it out.
+    AsLong,
+    /// Of a reader's, where the remote is a JS peer, which finds nothing out and takes in what it is sent: of any, once. The proofs of a
+    /// longer one's blocks leave out what was sent before, and so show no more than that something is wrong.
+    Once,
+    /// The same of one that is not longer: a sparse session fetches less than it would take to compare.
+    OnceUnlessLonger,
+}
+
+/// What one remote is asked of its history: the hashes that its signature covers, without a block.
 #[derive(Debug, Default)]
 pub(super) struct Comparison {
+    terms: Terms,
     /// The block that was asked about and has no answer yet.
     asked: Option<u64>,
     /// How much the remote had told of when it was last asked, in blocks.
@@ -19,12 +33,21 @@ pub(super) struct Comparison {
 }
 
 impl Comparison {
+    pub(super) fn new(terms: Terms) -> Self {
+        Self { terms, ..Self::default() }
+    }
+
+    /// As it was before anything was asked.
+    pub(super) fn restart(&mut self) {
+        *self = Self::new(self.terms);
+    }
+
     /// The block to ask about, where that is due: of a feed of `ours` blocks, of which the remote told `theirs`, those that are missing here
     /// in `has`.
     ///
     /// Of a longer feed it is the block after ours: its proof is built on all of our roots. Any other could leave them out.
     pub(super) fn subject(&self, ours: u64, theirs: u64, has: &SparseBits) -> Option<u64> {
-        if !self.is_due(theirs) {
+        if !self.is_due(ours, theirs) {
             return None;
         }
         match (ours, theirs.checked_sub(1)?) {
@@ -35,8 +58,14 @@ impl Comparison {
     }
 
     /// Whether something is to be asked of the remote, once it is known what it has.
-    pub(super) fn is_due(&self, theirs: u64) -> bool {
-        self.asked.is_none() && self.compared.is_none_or(|compared| theirs > compared)
+    pub(super) fn is_due(&self, ours: u64, theirs: u64) -> bool {
+        let concerns = match self.terms {
+            Terms::Always => true,
+            Terms::AsLong => theirs == ours,
+            Terms::Once => ours > 0 && self.compared.is_none(),
+            Terms::OnceUnlessLonger => theirs <= ours && self.compared.is_none(),
+        };
+        concerns && self.asked.is_none() && self.compared.is_none_or(|compared| theirs > compared)
     }
 
     /// The remote is asked.
@@ -110,6 +139,20 @@ mod tests {
         assert_eq!(comparison.subject(7, 9, &has(7..9)), None);
         comparison.grew(7);
         assert_eq!(comparison.subject(7, 9, &has(7..9)), Some(7));
+    }
+
+    #[test]
+    fn a_readers_is_compared_as_far_as_nothing_else_tells() {
+        let subject = |terms, theirs| Comparison::new(terms).subject(5, theirs, &has(5..9));
+        assert_eq!([0, 4, 5, 6].map(|theirs| subject(Terms::AsLong, theirs)), [None, None, Some(4), None]);
+        assert_eq!([0, 4, 5, 6].map(|theirs| subject(Terms::Once, theirs)), [None, Some(3), Some(4), Some(5)]);
+        assert_eq!([0, 4, 5, 6].map(|theirs| subject(Terms::OnceUnlessLonger, theirs)), [None, Some(3), Some(4), None]);
+        assert_eq!(Comparison::new(Terms::Once).subject(0, 4, &has(0..4)), None);
+        let mut once = Comparison::new(Terms::Once);
+        once.ask(2, 5, 3);
+        assert!(once.answered(2) && once.subject(5, 4, &has(0..0)).is_none());
+        once.restart();
+        assert_eq!(once.subject(5, 4, &has(0..0)), Some(3));
     }
 
     #[test]

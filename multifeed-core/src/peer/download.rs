@@ -9,7 +9,7 @@ use std::time::Duration;
 use multifeed_proto::{Have, Request};
 
 use super::PeerFault;
-use super::comparison::Comparison;
+use super::comparison::{Comparison, Terms};
 use super::questions::Questions;
 use crate::bitfield::rle;
 use crate::error::ProofError;
@@ -113,6 +113,17 @@ impl Told {
 }
 
 impl Download {
+    pub(super) fn new(terms: Terms) -> Self {
+        Self { comparison: Comparison::new(terms), ..Self::default() }
+    }
+
+    /// Forgets what the remote told, to hear it anew.
+    pub(super) fn restart(&mut self) {
+        self.comparison.restart();
+        let comparison = std::mem::take(&mut self.comparison);
+        *self = Self { comparison, ..Self::default() };
+    }
+
     /// Blocks that the remote has and we lack, those asked for included.
     pub(super) fn missing(&self) -> u64 {
         self.has.count()
@@ -395,7 +406,7 @@ impl Download {
 
     /// Whether it is not known yet that the remote's history is the same: nothing else is asked of it before.
     pub(super) fn is_comparing(&self, feed: &Feed) -> bool {
-        let due = feed.writable() && self.comparison.is_due(self.remote_len);
+        let due = feed.writable() && self.comparison.is_due(feed.len(), self.remote_len);
         (self.unanswered > 0 && due) || self.may_differ(feed)
     }
 
@@ -404,11 +415,7 @@ impl Download {
         self.comparison.is_waiting() || self.to_compare(feed).is_some()
     }
 
-    /// Of a feed that is not written here, whatever is longer shows by its blocks whether it is the same.
     fn to_compare(&self, feed: &Feed) -> Option<u64> {
-        if !feed.writable() && self.remote_len != feed.len() {
-            return None;
-        }
         self.comparison.subject(feed.len(), self.remote_len, &self.has)
     }
 
@@ -515,7 +522,8 @@ impl Download {
         (self.unanswered, self.again) = (0, false);
         self.heard = true;
         self.next_window = u64::MAX;
-        (self.questions, self.comparison) = (Questions::default(), Comparison::default());
+        self.questions = Questions::default();
+        self.comparison.restart();
         self.release()
     }
 

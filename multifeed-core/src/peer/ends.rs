@@ -69,10 +69,11 @@ impl Peer {
             || (self.remote_uploading && self.download.told() && self.upload.is_idle() && self.owed.is_empty())
     }
 
-    /// Whether only its silence can tell that the remote has everything: it is live, so it never says so, and it serves nothing,
-    /// so it does not say what it has.
+    /// Whether only its silence can tell that the remote has everything that it will get. It is live, so it never says so, and it serves nothing,
+    /// so it does not say what it has; or it is a JS peer that asked for what is damaged here, and waits for it for ever.
     pub(super) fn is_kept_in_the_dark(&self) -> bool {
-        self.options.one_sided && self.is_served_in_the_dark()
+        let hangs = self.upload.is_wounded() && !self.options.live && !self.options.reconciles;
+        hangs || (self.options.one_sided && self.is_served_in_the_dark())
     }
 
     /// When the remote will have asked for nothing for so long that it seems to have everything.

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use multifeed_proto::{Data, Have, Message, Request, SessionError, Token};
 
+use self::comparison::Terms;
 use self::download::{Download, Scope, WANT_BLOCKS};
 use self::owed::Owed;
 pub(crate) use self::standing::Standing;
@@ -29,6 +30,10 @@ use crate::sparse_bits::SparseBits;
 use crate::state::Moved;
 use crate::storage::Storage;
 use crate::wants::{WantId, Wants};
+
+/// Between peers of ours, an Unhave of so many blocks from the first tells that the sender has another history of the feed: all
+/// blocks that a number of JavaScript's can name, and so nothing but what it says to one that does not know.
+const ANOTHER_HISTORY: u64 = (1 << 53) - 1;
 
 /// Why a peer's machine can't go on.
 #[derive(Debug)]
@@ -81,6 +86,8 @@ pub(crate) struct Work<'a, S> {
     pub(crate) now: Duration,
     /// Where blocks that are too large to be sent are noted, each with its size, to be told by name.
     pub(crate) too_large: Vec<(u64, u64)>,
+    /// What was found to be damaged as it was to be served, to be told by name.
+    pub(crate) damaged: Option<StoreError>,
 }
 
 /// What handling a message did.
@@ -175,7 +182,7 @@ pub(crate) struct Peer {
     uploading: bool,
     /// Whether this side would download at all: one that does not says so again when it ends.
     reader: bool,
-    /// The feed is written here, or the remote is one of ours, which knows that it differs: the remote's history is compared with it.
+    /// The remote's history is compared with the one that is here, as its [`Terms`] are.
     compares: bool,
     /// Of such a feed no block is fetched but what is asked for, as long as nothing proves that there are more than those held.
     own: bool,
@@ -209,6 +216,12 @@ enum Closing {
 impl Peer {
     pub(crate) fn new(feed: &Feed, options: PeerOptions, now: Duration) -> Self {
         let downloading = options.download.unwrap_or(true);
+        let terms = match (feed.writable(), options.reconciles, options.sparse) {
+            (true, _, _) => Terms::Always,
+            (false, true, _) => Terms::AsLong,
+            (false, false, true) => Terms::OnceUnlessLonger,
+            (false, false, false) => Terms::Once,
+        };
         let last_held = feed.len().checked_sub(1).is_none_or(|last| feed.has(last));
         Self {
             token: Token(0),
@@ -221,7 +234,7 @@ impl Peer {
             downloading,
             uploading: options.upload.unwrap_or(true),
             reader: downloading,
-            compares: downloading && (feed.writable() || options.reconciles),
+            compares: downloading,
             own: feed.writable() && options.download.is_none() && last_held && !feed.is_outgrown(),
             withholds: false,
             parted: false,
@@ -231,7 +244,7 @@ impl Peer {
             remote_acks: false,
             since: now,
             close: Closing::Open,
-            download: Download::default(),
+            download: Download::new(terms),
             upload: Upload::default(),
             owed: Owed::default(),
             out: VecDeque::new(),
@@ -298,6 +311,8 @@ impl Peer {
                     }
                 }
             }
+            // What it has can still show which of the two is here.
+            Message::Unhave { start: 0, length: ANOTHER_HISTORY } if self.options.reconciles => self.parted = true,
             Message::Unhave { start, length } => {
                 let lost = self.download.unhave(start, length);
                 effect.released = self.free(lost, work.reserved);
@@ -324,7 +339,7 @@ impl Peer {
 
     fn status<S: Storage>(&mut self, uploading: bool, downloading: bool, work: &mut Work<'_, S>) -> bool {
         if uploading && !self.remote_uploading {
-            self.download = Download::default();
+            self.download.restart();
         }
         self.remote_uploading = uploading;
         self.remote_downloading = downloading;
@@ -406,9 +421,13 @@ impl Peer {
             }
             Err(PutError::Proof(ProofError::Conflict(conflict))) => {
                 effect.conflict = Some(conflict);
-                // What it takes for ours is not.
-                let length = self.download.remote_len().saturating_sub(index).max(1);
-                self.out.push_back(Message::Unhave { start: index, length });
+                if self.options.reconciles {
+                    self.tell_of_another_history();
+                } else {
+                    // What it takes for ours is not.
+                    let length = self.download.remote_len().saturating_sub(index).max(1);
+                    self.out.push_back(Message::Unhave { start: index, length });
+                }
                 self.end();
                 Ok(None)
             }
@@ -446,6 +465,7 @@ impl Peer {
             }
             Err(PutError::Proof(ProofError::Conflict(conflict))) => {
                 effect.conflict = Some(conflict);
+                self.tell_of_another_history();
                 effect.released |= self.part(work);
             }
             // Without what it sent before, as hypercore leaves it out, nothing can be told.
@@ -461,11 +481,18 @@ impl Peer {
         Ok(())
     }
 
-    /// There are two histories. Nothing of the other one is fetched; a remote of ours can go on, and find it out for
-    /// itself. A JS peer that gets a block of it ends its whole stream, or takes it in: where it asks for one, the channel closes.
+    /// There are two histories: a remote of ours that has the longer one does not look itself.
+    fn tell_of_another_history(&mut self) {
+        self.parted = true;
+        if self.options.reconciles {
+            self.out.push_back(Message::Unhave { start: 0, length: ANOTHER_HISTORY });
+        }
+    }
+
+    /// Nothing of the remote's other history is fetched; a remote of ours can go on, and find it out for itself. A JS peer that gets a block of it ends its whole stream, or takes it in: where it asks for one, the channel closes.
     /// Whether anything was asked for.
     fn part<S: Storage>(&mut self, work: &mut Work<'_, S>) -> bool {
-        (self.compares, self.parted) = (false, true);
+        self.compares = false;
         let released = self.give_up(work);
         if self.options.live && std::mem::replace(&mut self.downloading, false) {
             self.send_status(self.uploading, false);
@@ -508,13 +535,14 @@ impl Peer {
         if self.close != Closing::Open {
             return;
         }
-        if self.drains && download == Some(true) {
+        if self.drains && download == Some(true) && !self.parted {
             self.begin_again(work);
         }
         let download = if self.drains && download == Some(false) { None } else { download };
+        // Nothing of another history is fetched.
+        let download = download.map(|download| download && !self.parted);
         if let Some(download) = download {
-            let compares = work.feed.writable() || self.options.reconciles;
-            (self.own, self.compares) = (false, download && compares && !self.parted);
+            (self.own, self.compares) = (false, download);
         }
         let before = (self.uploading, self.downloading);
         self.uploading = upload.unwrap_or(self.uploading);
@@ -554,7 +582,7 @@ impl Peer {
     pub(crate) fn begin_again<S: Storage>(&mut self, work: &mut Work<'_, S>) {
         let _ = self.give_up(work);
         self.drains = false;
-        self.download = Download::default();
+        self.download.restart();
         self.download.start(work.now);
     }
 

@@ -39,11 +39,6 @@ impl Owed {
         self.count() == 0
     }
 
-    /// Whether the remote gave up blocks that we hold, or did not take what was sent.
-    pub(super) fn is_refused(&self) -> bool {
-        self.0.as_ref().is_some_and(|account| !account.given_up.is_empty())
-    }
-
     /// How many blocks the remote has, where we hold `ours` and lack `missing` of it.
     pub(super) fn remote_blocks(&self, ours: u64, missing: u64) -> u64 {
         let Some(account) = &self.0 else { return ours + missing };

@@ -134,9 +134,9 @@ impl Peer {
             && self.remote_holds_all(work)
     }
 
-    /// Whether a remote that still fetches did not take what it was sent, as where it holds another history.
-    pub(crate) fn is_refused(&self) -> bool {
-        self.remote_downloading && self.owed.is_refused()
+    /// Whether the remote has another history of it.
+    pub(crate) fn is_parted(&self) -> bool {
+        self.parted
     }
 
     /// Whether the remote tells of more than there is of a feed that is written here, as where this store is an old copy: not to be fetched, as

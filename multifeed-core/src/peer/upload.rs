@@ -32,12 +32,19 @@ pub(super) struct Upload {
     told: bool,
     /// When the remote last asked for anything, or was told of something new.
     asked_at: Duration,
+    /// Whether it asked for something that is damaged here.
+    wounded: bool,
 }
 
 impl Upload {
     /// When the remote last asked for anything, or was told of something new, if ever.
     pub(super) fn asked_at(&self) -> Option<Duration> {
         self.told.then_some(self.asked_at)
+    }
+
+    /// Whether the remote asked for something that is damaged here.
+    pub(super) fn is_wounded(&self) -> bool {
+        self.wounded
     }
 
     /// Whether the remote asks for blocks, and not for hashes alone.
@@ -185,10 +192,17 @@ impl Upload {
         }
         let next = self.requests.iter().position(|request| request.hash || !withholds);
         let Some(request) = next.and_then(|at| self.requests.remove(at)) else { return Ok(None) };
-        match work.feed.answer(work.storage, &request).map_err(PeerFault::Store)? {
-            Answer::Data(data) => return Ok(Some(Message::Data(data))),
-            Answer::TooLarge { index, size } => work.too_large.push((index, size)),
-            Answer::Nothing => {}
+        match work.feed.answer(work.storage, &request) {
+            Ok(Answer::Data(data)) => return Ok(Some(Message::Data(data))),
+            Ok(Answer::TooLarge { index, size }) => work.too_large.push((index, size)),
+            Ok(Answer::Nothing) => {}
+            // The other blocks are not harmed by it. It is told once for a channel.
+            Err(error @ StoreError::Damaged { .. }) => {
+                if !std::mem::replace(&mut self.wounded, true) {
+                    work.damaged = Some(error);
+                }
+            }
+            Err(error) => return Err(PeerFault::Store(error)),
         }
         Ok(Some(Message::Unhave { start: request.index, length: 1 }))
     }

@@ -29,7 +29,7 @@ impl Download {
         // Where the feed is longer there, its history is compared by the block after ours.
         let next = feed.len() / WANT_BLOCKS;
         let longer = scope.compares && feed.len() < self.remote_len;
-        if longer && self.comparison.is_due(self.remote_len) && !self.covers(next) {
+        if longer && self.comparison.is_due(feed.len(), self.remote_len) && !self.covers(next) {
             self.ahead.insert(next);
             self.want(next * WANT_BLOCKS, now, out);
         }
