@@ -209,7 +209,8 @@ Examples:
 
     /// Check every block and every signature of the store again
     ///
-    /// A damaged block is named, and the exit code is then 1.
+    /// A damaged block is named, and the exit code is then 1. A copy of a remote's feed that is damaged is made whole by `remove` and the next
+    /// `sync` with somebody who has it.
     ///
     /// With --json, for each feed {"event":"verified","key","name","blocks"} or
     /// {"event":"damaged","key","name","block","message"}, where what is not known is null.

@@ -429,8 +429,8 @@ pub(crate) fn table(feeds: &[FeedLine]) -> String {
     out
 }
 
-/// A name in a table: a newline or tab in it is told by its escape.
-fn one_line(name: &str) -> String {
+/// A name in a line: a newline or tab in it is told by its escape.
+pub(crate) fn one_line(name: &str) -> String {
     name.replace('\n', "\\n").replace('\t', "\\t")
 }
 

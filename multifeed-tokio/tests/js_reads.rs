@@ -4,10 +4,10 @@ mod common;
 
 use std::time::Duration;
 
-use common::{facts, held, join_js, js, js_facts, memory, run, sparse, sync_js};
+use common::{facts, held, join_js, js, js_facts, memory, run, socket, sparse, sync_js};
 use multifeed_testkit::blocks::{block, blocks, digest};
 use multifeed_testkit::js::{self as testkit, JsFeed, JsPeer};
-use multifeed_tokio::{Error, Multifeed, Options, Place, ReadOptions, Replicate, Role, Wait};
+use multifeed_tokio::{Error, Multifeed, Options, Place, ReadOptions, Replicate, Role, SyncEvent, Wait};
 use serde_json::json;
 
 #[test]
@@ -183,6 +183,61 @@ fn folders_that_we_cleared_open_in_js_and_the_other_way_round() {
         let audited = js(|| testkit::audit(dir.path()));
         assert!(audited.iter().all(JsFeed::is_sound), "{audited:?}");
         assert_eq!(js_facts(&audited), ours);
+    });
+}
+
+/// A block, a leaf and an inner node that rotted in a store of ours: JS gets nothing false and everything else, and the session ends well.
+#[test]
+fn js_gets_all_but_what_rotted_here() {
+    run(async {
+        for role in [Role::Initiator, Role::Responder] {
+            let dir = tempfile::tempdir().unwrap();
+            let multi = Multifeed::open(dir.path(), Options::default()).await.unwrap();
+            let (bad, good) = (multi.writer("bad").await.unwrap(), multi.writer("good").await.unwrap());
+            let kept = [bad.key(), good.key()].map(|key| key.to_string());
+            for feed in [bad, good] {
+                feed.append_batch(blocks(64, 30, 1)).await.unwrap();
+            }
+            multi.close().await.unwrap();
+            let flip = |file: &str, at: usize| {
+                let path = dir.path().join("0").join(file);
+                let mut bytes = std::fs::read(&path).unwrap();
+                bytes[at] ^= 4;
+                std::fs::write(path, bytes).unwrap();
+            };
+            // In block 10; in the hash of the leaf of block 21; in the node above the blocks 40 and 41.
+            flip("data", 10 * 30 + 7);
+            flip("tree", 32 + 40 * 42 + 5);
+            flip("tree", 32 + 40 * 81 + 5);
+
+            let multi = Multifeed::open(dir.path(), Options::default()).await.unwrap();
+            assert!(multi.problems().is_empty());
+            let reader = tempfile::tempdir().unwrap();
+            let mut peer = js(|| JsPeer::spawn(&["--store", reader.path().to_str().unwrap()]));
+            let mut sync = multi.replicate(socket(&mut peer, role).await, role, Replicate::default());
+            let mut damaged = Vec::new();
+            while let Some(event) = sync.next().await {
+                match event {
+                    SyncEvent::Damaged { key, reason } => damaged.push((key.to_string(), reason)),
+                    SyncEvent::Progress(state) => assert!(!state.in_sync || damaged.is_empty(), "{state:?}"),
+                    _ => {}
+                }
+            }
+            sync.finish().await.unwrap();
+            assert_eq!(js(|| peer.event("ended"))["clean"], true, "{}", peer.history());
+            assert_eq!(damaged.len(), 1, "{damaged:?}");
+            assert_eq!(damaged[0].0, kept[0]);
+            let feeds = js(|| peer.feeds());
+            let held = |key: &str| feeds.iter().find(|feed| feed.key == key).map(|feed| (feed.length, feed.downloaded));
+            assert_eq!(held(&kept[1]), Some((64, 64)));
+            let (length, downloaded) = held(&kept[0]).unwrap();
+            // Nothing proves the blocks 20, 21 and 40 to 43 but nodes that rotted, unless it got what is above those with another block's proof.
+            assert!(length == 64 && (57..=61).contains(&downloaded), "{downloaded} of {length}");
+            js(|| peer.close());
+            // What it got is sound, and none of what rotted is among it.
+            let audited = js(|| testkit::audit(reader.path()));
+            assert!(audited.iter().all(JsFeed::is_sound), "{audited:?}");
+        }
     });
 }
 

@@ -7,7 +7,7 @@ use super::{close, open};
 use crate::args::{Append, Global};
 use crate::error::{CliError, code};
 use crate::input::Input;
-use crate::output::{AppendLine, Output, Unit, count};
+use crate::output::{AppendLine, Output, Unit, count, one_line};
 use crate::stop::Stop;
 
 pub(super) async fn run(args: Append, global: &Global, options: Options, mut output: Output) -> Result<(), CliError> {
@@ -21,7 +21,8 @@ pub(super) async fn run(args: Append, global: &Global, options: Options, mut out
     let line = close(&multi, result).await?;
     let people = || {
         let blocks = count(line.length - line.start, "block");
-        format!("{blocks} appended to {} ({}), which has {} now", line.name, line.key, count(line.length, "block"))
+        let name = one_line(&line.name);
+        format!("{blocks} appended to {name} ({}), which has {} now", line.key, count(line.length, "block"))
     };
     output.print(people, &line)
 }

@@ -5,7 +5,7 @@ use multifeed_tokio::{Feed, Multifeed, Options};
 use super::{close_read, open_to_read};
 use crate::args::Global;
 use crate::error::{CliError, code};
-use crate::output::{Event, Output, Unit, count};
+use crate::output::{Event, Output, Unit, count, one_line};
 use crate::stop::Stop;
 
 pub(super) async fn run(global: &Global, options: Options, mut output: Output) -> Result<(), CliError> {
@@ -73,7 +73,8 @@ async fn verify_feed(feed: &Feed, done: u64, total: u64, output: &Output) -> Res
         output.set_bar(Unit::Blocks, done + blocks, total);
     }
     if found == 0 {
-        let people = || format!("sound: feed {key}, named {name}: {} and their signatures", count(blocks, "block"));
+        let sound = count(blocks, "block");
+        let people = || format!("sound: feed {key}, named {}: {sound} and their signatures", one_line(&name));
         output.print(people, &Event::Verified { key: key.clone(), name: &name, blocks })?;
     }
     Ok(found)
