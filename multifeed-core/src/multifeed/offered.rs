@@ -205,6 +205,7 @@ impl<S: Storage> Multifeed<S> {
                     Ok(())
                 });
                 self.apply(peer, id);
+                self.rewind(id, Some(peer));
             }
             if by != Some(peer) {
                 self.ask_for_offers(peer);

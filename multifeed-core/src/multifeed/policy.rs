@@ -163,7 +163,7 @@ impl<S: Storage> Multifeed<S> {
             });
             self.apply(id, feed);
             if released {
-                self.rewind(feed);
+                self.rewind(feed, Some(id));
             }
         }
         self.hush_offers(id);

@@ -298,10 +298,14 @@ impl<S: Storage> Multifeed<S> {
     /// Has the sessions of a feed take back what nobody waits for.
     fn take_back(&mut self, id: FeedId) {
         for peer_id in self.slot(id).subscribers.clone() {
+            let mut released = false;
             self.with_peer(peer_id, id, |peer, work| {
-                peer.cancel(work);
+                released = peer.cancel(work);
                 Ok(())
             });
+            if released {
+                self.rewind(id, Some(peer_id));
+            }
             self.wake(peer_id);
         }
     }

@@ -19,6 +19,9 @@ use crate::storage::Storage;
 
 /// How often overdue answers are looked for.
 const CHECK_EVERY: Duration = Duration::from_secs(2);
+/// How long others wait for what one remote alone was asked for, in [`Limits::request_timeout`]s, while that remote answers what it was asked
+/// of other feeds.
+const LONGEST_TURN: u32 = 4;
 
 impl<S: Storage> Multifeed<S> {
     /// Adds a session. Its events are then given to [`handle`](Self::handle).
@@ -244,7 +247,18 @@ impl<S: Storage> Multifeed<S> {
                 Some(since) => peering.answers.are_overdue(since, now, patience),
                 None => peer.is_silent(now),
             };
-            overdue.extend(peering.peers.iter().filter(|(_, peer)| due(peer)).map(|(&feed, _)| (id, feed)));
+            let holds_up = |feed: FeedId, peer: &Peer| {
+                let FeedSlot { feed, subscribers, .. } = self.slot(feed);
+                let since = peer.holds_up_since(feed).filter(|_| subscribers.len() > 1);
+                since.is_some_and(|since| {
+                    now >= since.saturating_add(patience.saturating_mul(LONGEST_TURN))
+                        || peering.answers.are_overdue(since, now, patience)
+                })
+            };
+            let is_overdue = |feed: FeedId, peer: &Peer| due(peer) || holds_up(feed, peer);
+            overdue.extend(
+                peering.peers.iter().filter(|(feed, peer)| is_overdue(**feed, peer)).map(|(&feed, _)| (id, feed)),
+            );
         }
         for (id, feed) in overdue {
             if self.miss_lone(id) {
@@ -256,7 +270,7 @@ impl<S: Storage> Multifeed<S> {
                 Ok(())
             });
             if released {
-                self.rewind(feed);
+                self.rewind(feed, Some(id));
             }
             self.wake(id);
         }
@@ -356,7 +370,7 @@ impl<S: Storage> Multifeed<S> {
             }
         }
         if effect.released {
-            self.rewind(feed);
+            self.rewind(feed, Some(id));
         }
         if only_offered && !proven {
             self.hush_offer(id, feed);
@@ -495,9 +509,14 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
-    /// A remote gave blocks back that it was asked for: the others are asked.
-    pub(super) fn rewind(&mut self, feed: FeedId) {
-        for id in self.feeds[feed.0 as usize].subscribers.clone() {
+    /// Blocks are free that a remote was asked for: the others are asked, those after `from` first and that one last, so that each has its turn
+    /// whatever any of them does.
+    pub(super) fn rewind(&mut self, feed: FeedId, from: Option<PeerId>) {
+        let mut subscribers = self.feeds[feed.0 as usize].subscribers.clone();
+        if let Some(at) = subscribers.iter().position(|&subscriber| Some(subscriber) == from) {
+            subscribers.rotate_left(at + 1);
+        }
+        for id in subscribers {
             self.with_peer(id, feed, |peer, work| {
                 peer.rewind(work);
                 Ok(())
@@ -519,10 +538,12 @@ impl<S: Storage> Multifeed<S> {
         {
             peering.part();
         }
+        let at = slot.subscribers.iter().position(|&subscriber| subscriber == id);
+        let before = at.and_then(|at| slot.subscribers.get(at.checked_sub(1)?).copied());
         slot.subscribers.retain(|&subscriber| subscriber != id);
         slot.tell(feed, FeedEvent::PeerClose { peer: id }, &mut self.newsy);
         if peer.release(&mut slot.reserved) {
-            self.rewind(feed);
+            self.rewind(feed, before);
         }
         self.forget_offered(feed);
     }

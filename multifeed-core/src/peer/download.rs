@@ -69,6 +69,23 @@ pub(super) struct Download {
     limit: u64,
     /// When the remote last answered, or was first asked.
     progress_at: Duration,
+    /// When it was last asked what it has.
+    wanted_at: Duration,
+    /// Since when others wait for it.
+    turn: Option<Turn>,
+}
+
+/// A remote was asked for what has to come before others can be asked: of an empty feed for anything, else for the block after its end.
+///
+/// It may never answer, or take back what it told as often as it told it. So of an empty feed its turn is over when nothing of that is on its
+/// way any more, and it has another one only after all others had theirs.
+#[derive(Debug, Clone, Copy)]
+struct Turn {
+    /// How long the feed was when it began, in blocks.
+    length: u64,
+    since: Duration,
+    /// Blocks that were asked for in it.
+    requests: usize,
 }
 
 /// What is to be downloaded, as a call needs to know it.
@@ -141,6 +158,7 @@ impl Download {
 
     pub(super) fn start(&mut self, now: Duration) {
         self.progress_at = now;
+        self.wanted_at = now;
     }
 
     /// The remote says what it has; a bitfield tells all of a range.
@@ -242,6 +260,7 @@ impl Download {
         let continuation = self.continuation(feed, reserved);
         // Up to which block anything can be asked for. A sparse session may never be told of one that shows the same history.
         let end = match continuation {
+            Continuation::Unknown if !scope.sparse && feed.is_empty() => 0,
             Continuation::Block(_) | Continuation::Unknown if !scope.sparse => feed.len() + 1,
             _ => u64::MAX,
         };
@@ -293,10 +312,10 @@ impl Download {
 
     /// The block after the length that is held. Its proof is built on all roots of that length, and so proves that what the remote has
     /// is the same history, grown. A block further on could be of another one and not show it: until this one came, none
-    /// is asked for. Of a feed of which nothing is known yet, one remote is asked alone until it has proven a length.
+    /// is asked for. Of a feed of which nothing is known yet, one remote is asked alone, in its [`Turn`], until it has proven a length.
     fn continuation(&self, feed: &Feed, reserved: &SparseBits) -> Continuation {
         let next = feed.len();
-        if next == 0 && self.in_flight.is_empty() && !reserved.is_empty() {
+        if next == 0 && !self.may_take_its_turn(reserved) {
             return Continuation::Unknown;
         }
         if next == 0 || next >= self.remote_len {
@@ -319,7 +338,30 @@ impl Download {
         wants.urgent(0).find(free).or_else(|| pairs.min())
     }
 
+    /// Whether something of an empty feed can be asked for here.
+    fn may_take_its_turn(&self, reserved: &SparseBits) -> bool {
+        match (self.in_flight.is_empty(), &self.turn) {
+            (true, turn) => reserved.is_empty() && turn.is_none(),
+            (false, turn) => turn.is_none_or(|turn| turn.requests < FEWEST_REQUESTS),
+        }
+    }
+
+    /// Since when others wait for what this remote alone was asked for.
+    pub(super) fn holds_up_since(&self, feed: &Feed) -> Option<Duration> {
+        let next = feed.len();
+        let turn = self.turn.filter(|turn| turn.length == next)?;
+        let asked = if next == 0 { !self.in_flight.is_empty() } else { self.in_flight.contains(&next) };
+        asked.then_some(turn.since)
+    }
+
     fn ask_for(&mut self, index: u64, feed: &Feed, reserved: &mut SparseBits, now: Duration) -> Request {
+        let length = feed.len();
+        if length == 0 || index == length {
+            match &mut self.turn {
+                Some(turn) if length == 0 && !self.in_flight.is_empty() => turn.requests += 1,
+                turn => *turn = Some(Turn { length, since: now, requests: 1 }),
+            }
+        }
         reserved.insert(index);
         self.note_request(now);
         self.in_flight.push_back(index);
@@ -445,11 +487,13 @@ impl Download {
         }
     }
 
-    /// A block came. Whether it was asked for here.
-    pub(super) fn answered(&mut self, index: u64, now: Duration) -> bool {
+    /// A block came, or where that is none its hash alone. Whether the block was asked for here.
+    pub(super) fn answered(&mut self, index: u64, block: bool, now: Duration) -> bool {
         let Some(at) = self.in_flight.iter().position(|&asked| asked == index) else { return false };
         self.in_flight.remove(at);
-        self.progress_at = now;
+        if block {
+            self.progress_at = now;
+        }
         true
     }
 
@@ -499,6 +543,9 @@ impl Download {
     /// Blocks that others were asked for can be asked for again.
     pub(super) fn rewind(&mut self) {
         self.cursor = 0;
+        if self.in_flight.is_empty() {
+            self.turn = None;
+        }
     }
 
     /// Takes back everything that is asked for.
@@ -529,8 +576,9 @@ impl Download {
 
     /// Where something is asked for: since when nothing of that was answered.
     pub(super) fn waits_since(&self) -> Option<Duration> {
-        let waits = !self.in_flight.is_empty() || self.unanswered > 0 || self.is_questioned();
-        waits.then_some(self.progress_at)
+        let asked = !self.in_flight.is_empty() || self.is_questioned();
+        let wanted = (self.unanswered > 0).then_some(self.wanted_at);
+        asked.then_some(self.progress_at).into_iter().chain(wanted).min()
     }
 
     /// The remote answered nothing for too long: what it was asked for counts as not there.

@@ -21,6 +21,11 @@ impl Peer {
         self.download.waits_since()
     }
 
+    /// Where others cannot be asked before this remote answers: since when it did not.
+    pub(crate) fn holds_up_since(&self, feed: &Feed) -> Option<Duration> {
+        self.download.holds_up_since(feed)
+    }
+
     /// Whether the remote's silence is to be looked at.
     pub(crate) fn is_silent(&self, now: Duration) -> bool {
         self.opened && self.download.waits_since().is_none() && self.is_kept_in_the_dark() && self.quiet_at() <= now

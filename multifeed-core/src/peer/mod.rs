@@ -367,7 +367,7 @@ impl Peer {
             return Ok(());
         }
         let late = data.value.is_some() && !self.drains;
-        let answers = self.download.answered(index, work.now)
+        let answers = self.download.answered(index, data.value.is_some(), work.now)
             || (late && self.download.came_late(index, work.feed, work.reserved, work.now));
         if !answers {
             // Not stored, and the remote is told so as hypercore does; one that sends without end and reads nothing is not.
@@ -383,7 +383,8 @@ impl Peer {
         self.download.stored(index);
         self.owed.received(index);
         let Some(size) = data.value.as_ref().map(|value| value.len() as u64) else {
-            // The remote has the hash alone: not to be asked for again.
+            // The remote has the hash alone: not to be asked for again, but others are.
+            effect.released = true;
             return Ok(());
         };
         match self.put(data, work, effect)? {
@@ -513,16 +514,18 @@ impl Peer {
         }
     }
 
-    /// Somebody waits no longer: in a sparse session, what was requested only for that is taken back.
-    pub(crate) fn cancel<S: Storage>(&mut self, work: &mut Work<'_, S>) {
+    /// Somebody waits no longer: in a sparse session, what was requested only for that is taken back. Whether anything was.
+    pub(crate) fn cancel<S: Storage>(&mut self, work: &mut Work<'_, S>) -> bool {
         if !self.is_sparse() {
-            return;
+            return false;
         }
-        for index in self.download.cancel(work.wants) {
-            work.reserved.remove(index);
+        let cancelled = self.download.cancel(work.wants);
+        for &index in &cancelled {
             self.out.push_back(Message::Cancel { index, bytes: 0, hash: false });
         }
+        let released = self.free(cancelled, work.reserved);
         self.advance(work);
+        released
     }
 
     /// Begins or ends to fetch and to serve; `None` leaves it as it is.

@@ -88,7 +88,7 @@ impl Download {
 
     fn want(&mut self, start: u64, now: Duration, out: &mut VecDeque<Message>) {
         self.unanswered += 1;
-        self.progress_at = now;
+        self.wanted_at = now;
         out.push_back(Message::Want { start, length: WANT_BLOCKS });
     }
 
