@@ -296,6 +296,34 @@ fn two_histories_that_came_one_after_the_other_are_told_once_they_touch() {
     }
 }
 
+/// As above, where the older history was signed once in thousands of blocks: the signature lies as far from what it is over.
+#[test]
+fn two_histories_are_told_however_far_away_the_older_one_is_signed() {
+    for (older, longer) in [(8192 + 5000, 20_000), (16_383, 16_385), (8193, 30_000)] {
+        for flushed in [false, true] {
+            let mut pair = pair(3, 4);
+            let mut other_disk = pair.disk.clone();
+            let mut other = Feed::open(&mut other_disk, Slot(0)).unwrap();
+            other.append(&mut other_disk, &vec![Bytes::from("theirs"); older as usize - 4]).unwrap();
+            pair.writer.append(&mut pair.disk, &vec![Bytes::from("ours"); longer as usize - 4]).unwrap();
+            pull((&mut other, &mut other_disk), (&mut pair.copy, &mut pair.copy_disk), 5);
+            assert_eq!(pair.pull(longer - 1), Put::Stored { grew: true });
+            if flushed {
+                pair.copy.flush(&mut pair.copy_disk).unwrap();
+                pair.copy = Feed::open(&mut pair.copy_disk, Slot(0)).unwrap();
+            }
+            for index in [6, 100, 8191] {
+                let before = pair.state();
+                let whole = pair.answer(Request { index, bytes: 0, hash: false, nodes: 0 });
+                let error = pair.put(whole).unwrap_err();
+                let PutError::Proof(ProofError::Conflict(conflict)) = error else { panic!("{index}: {error}") };
+                assert_eq!((conflict.length, conflict.held_length), (older, longer), "{index}");
+                assert_eq!(pair.state(), before);
+            }
+        }
+    }
+}
+
 /// A node that rotted on the disk is nobody's lie, and no second history, whatever is signed since.
 #[test]
 fn a_damaged_node_is_not_taken_for_another_history() {

@@ -72,6 +72,8 @@ pub struct Feed {
     recovered: Option<Box<Recovered>>,
     /// It is written here, and was found to be longer than what was held of it.
     outgrown: bool,
+    /// How far a signature was looked for over a node that contradicts another one.
+    searched: Option<Box<contradiction::Search>>,
     /// An append failed, and may have left its signature past the length.
     append_failed: bool,
     /// How much of it remotes may see, where that is not all.
@@ -265,6 +267,7 @@ impl Feed {
             put_cursor: Cursor::default(),
             recovered: None,
             outgrown: false,
+            searched: None,
             append_failed: false,
             served: None,
             key_synced: false,
