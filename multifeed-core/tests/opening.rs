@@ -1,4 +1,4 @@
-//! Opening a store of which one folder cannot be read: it is told, and the other feeds are not harmed.
+//! Opening a store of which one folder cannot be read, or repaired: it is told, and the other feeds are not harmed.
 
 mod common;
 
@@ -6,6 +6,7 @@ mod common;
 mod link;
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -14,8 +15,10 @@ use bytes::Bytes;
 use common::{block, blocks, create, create_copy, file, key_pair, pull};
 use link::{Link, run, store};
 use multifeed_core::{
-    FileId, FileKind, FileStorage, MemoryStorage, Multifeed, Options, Replicate, Slot, Storage, StoreError,
+    Durability, Feed, FileId, FileKind, FileStorage, MemoryStorage, Multifeed, Options, Replicate, Slot, Storage,
+    StoreError,
 };
+use multifeed_proto::FeedKey;
 
 #[derive(Clone, Copy, PartialEq)]
 enum Fault {
@@ -25,10 +28,21 @@ enum Fault {
     Over,
 }
 
-/// A disk that cannot read one folder, from its n-th call on, once or for good. The same of every folder where `slot` is none.
+/// The calls that fail.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Calls {
+    Reads,
+    /// All that change something. The one that fails leaves so many quarters of what is written behind.
+    Changes {
+        quarters: usize,
+    },
+}
+
+/// A disk that cannot read one folder, or change it, from its n-th call on, once or for good. The same of every folder where `slot` is none.
 struct Unreadable {
     disk: MemoryStorage,
     slot: Option<Slot>,
+    which: Calls,
     /// Calls until the one that fails.
     calls: usize,
     for_good: bool,
@@ -37,6 +51,15 @@ struct Unreadable {
 
 impl Unreadable {
     fn look_at(&mut self, file: FileId) -> io::Result<()> {
+        let error = || io::Error::other("the disk cannot read this");
+        if self.which == Calls::Reads { self.count(file, error) } else { Ok(()) }
+    }
+
+    fn change(&mut self, file: FileId) -> io::Result<()> {
+        if self.which == Calls::Reads { Ok(()) } else { self.count(file, || io::ErrorKind::StorageFull.into()) }
+    }
+
+    fn count(&mut self, file: FileId, error: impl FnOnce() -> io::Error) -> io::Result<()> {
         let fault = self.fault.get();
         if fault == Fault::Over || file.kind.is_beside() || self.slot.is_some_and(|slot| slot != file.slot) {
             return Ok(());
@@ -45,7 +68,7 @@ impl Unreadable {
             self.calls -= 1;
         } else if self.for_good || fault == Fault::Comes {
             self.fault.set(Fault::Came(file));
-            return Err(io::Error::other("the disk cannot read this"));
+            return Err(error());
         }
         Ok(())
     }
@@ -60,6 +83,10 @@ impl Storage for Unreadable {
         self.disk.read_at(file, offset, buf)
     }
     fn write_at(&mut self, file: FileId, offset: u64, data: &[u8]) -> io::Result<()> {
+        if let (Err(error), Calls::Changes { quarters }) = (self.change(file), self.which) {
+            self.disk.write_at(file, offset, &data[..data.len() * quarters / 4])?;
+            return Err(error);
+        }
         self.disk.write_at(file, offset, data)
     }
     fn len(&mut self, file: FileId) -> io::Result<Option<u64>> {
@@ -67,18 +94,23 @@ impl Storage for Unreadable {
         self.disk.len(file)
     }
     fn truncate(&mut self, file: FileId, len: u64) -> io::Result<()> {
+        self.change(file)?;
         self.disk.truncate(file, len)
     }
     fn replace(&mut self, file: FileId, data: &[u8]) -> io::Result<()> {
+        self.change(file)?;
         self.disk.replace(file, data)
     }
     fn sync(&mut self, file: FileId) -> io::Result<()> {
+        self.change(file)?;
         self.disk.sync(file)
     }
     fn remove(&mut self, slot: Slot) -> io::Result<()> {
+        self.change(file(slot.0, FileKind::Key))?;
         self.disk.remove(slot)
     }
     fn rename(&mut self, from: Slot, to: Slot) -> io::Result<()> {
+        self.change(file(from.0, FileKind::Key))?;
         self.disk.rename(from, to)
     }
     fn close(&mut self) -> io::Result<()> {
@@ -115,7 +147,8 @@ fn letters() -> MemoryStorage {
 fn opens(slot: Option<Slot>, calls: usize, for_good: bool) -> bool {
     let case = format!("{slot:?}, call {calls}, for good {for_good}");
     let fault = Rc::new(Cell::new(Fault::Comes));
-    let mut faulty = Unreadable { disk: letters(), slot, calls, for_good, fault: Rc::clone(&fault) };
+    let which = Calls::Reads;
+    let mut faulty = Unreadable { disk: letters(), slot, which, calls, for_good, fault: Rc::clone(&fault) };
     let mut store = Multifeed::open(&mut faulty, Options::default()).unwrap_or_else(|error| panic!("{case}: {error}"));
     let failed = match fault.replace(Fault::Over) {
         Fault::Came(file) => {
@@ -164,6 +197,135 @@ fn a_folder_that_cannot_be_read_harms_no_other() {
         for for_good in [false, true] {
             let faults = (0..).take_while(|calls| opens(slot, *calls, for_good)).count();
             assert!(faults > 2, "{slot:?}: {faults}");
+        }
+    }
+}
+
+/// What a power cut left of a store: each feed, in the folder of its number, has lost something that opening puts right.
+fn torn() -> MemoryStorage {
+    let mut disk = MemoryStorage::new();
+    let mut sources: Vec<(Feed, MemoryStorage)> = Vec::new();
+    for slot in 0..6u8 {
+        if slot % 3 != 2 {
+            let mut feed = create(&mut disk, slot.into(), slot, Some(&format!("w{slot}")));
+            feed.append(&mut disk, &blocks(slot, 0..4)).unwrap();
+            continue;
+        }
+        let mut other = MemoryStorage::new();
+        let mut from = create(&mut other, 0, slot, None);
+        from.append(&mut other, &blocks(slot, 0..9)).unwrap();
+        let mut copy = create_copy(&mut disk, slot.into(), slot);
+        (0..4).for_each(|index| _ = pull((&mut from, &mut other), (&mut copy, &mut disk), index));
+        copy.flush(&mut disk).unwrap();
+        sources.push((from, other));
+    }
+    let options = || Options { durability: Durability::Always, ..Options::default() };
+    let mut store = Multifeed::open(disk, options()).unwrap();
+    let id = store.writer(Some("late"), || key_pair(6)).unwrap();
+    store.append(id, &blocks(6, 0..3)).unwrap();
+    store.sync().unwrap();
+    let before = store.storage().clone();
+    for slot in [0, 1, 3, 4] {
+        let id = store.find(&key_pair(slot).public_key()).unwrap();
+        store.append(id, &blocks(slot, 4..7)).unwrap();
+    }
+    // It is in use, and is not closed.
+    let mut disk = store.storage().clone();
+    for (slot, (from, other)) in [2, 5].into_iter().zip(&mut sources) {
+        let mut copy = Feed::open(&mut disk, Slot(slot)).unwrap();
+        (4..9).for_each(|index| _ = pull((from, other), (&mut copy, &mut disk), index));
+        copy.flush(&mut disk).unwrap();
+    }
+    let len = |disk: &MemoryStorage, slot, kind| disk.contents(file(slot, kind)).unwrap().len() as u64;
+    let mut cut = |slot, kind, bytes| {
+        let end = len(&disk, slot, kind) - bytes;
+        disk.truncate(file(slot, kind), end).unwrap();
+    };
+    cut(1, FileKind::Data, 3);
+    cut(2, FileKind::Data, 3);
+    cut(3, FileKind::Signatures, 10);
+    cut(5, FileKind::Bitfield, 3328 - 20);
+    cut(6, FileKind::Bitfield, 3328 - 20);
+    // Its blocks are there, and not marked.
+    disk.replace(file(0, FileKind::Bitfield), &before.contents(file(0, FileKind::Bitfield)).unwrap()).unwrap();
+    // Only what was synced is there, and something half written behind it.
+    disk.replace(file(4, FileKind::Tree), &disk.contents(file(4, FileKind::Tree)).unwrap()[..32 + 40 * 7]).unwrap();
+    disk.lose(file(4, FileKind::Key));
+    // One that was made since, and has no key.
+    disk.replace(file(7, FileKind::Tree), &[5]).unwrap();
+    disk
+}
+
+/// What is held of each feed in a store.
+fn held<S: Storage>(store: &mut Multifeed<S>) -> BTreeMap<FeedKey, (u64, Vec<Option<Bytes>>)> {
+    let feeds = store.feeds().map(|id| store.info(id)).map(|info| (info.id, info.key, info.len)).collect::<Vec<_>>();
+    let mut blocks = |id, len| (0..len).map(|index| store.get(id, index).unwrap()).collect();
+    feeds.into_iter().map(|(id, key, len)| (key, (len, blocks(id, len)))).collect()
+}
+
+/// Opens the torn store with the fault, closes it, and opens it again without. Whether the fault came.
+fn repairs(slot: Option<Slot>, which: Calls, calls: usize, for_good: bool) -> bool {
+    let case = format!("{slot:?}, {which:?}, call {calls}, for good {for_good}");
+    let mut whole = Multifeed::open(torn(), Options::default()).unwrap();
+    assert!(whole.problems().is_empty() && whole.recovered().len() > 5, "{:?}", whole.recovered());
+    let expected = held(&mut whole);
+    assert_eq!(expected.len(), 7);
+
+    let fault = Rc::new(Cell::new(Fault::Comes));
+    let mut faulty = Unreadable { disk: torn(), slot, which, calls, for_good, fault: Rc::clone(&fault) };
+    let mut store = Multifeed::open(&mut faulty, Options::default()).unwrap_or_else(|error| panic!("{case}: {error}"));
+    let failed = match fault.replace(Fault::Over) {
+        Fault::Came(file) => {
+            let told = |error: &StoreError| error.slot() == Some(file.slot);
+            assert!(store.problems().iter().any(told), "{case}: {:?}", store.problems());
+            true
+        }
+        _ => false,
+    };
+    let opened = held(&mut store);
+    for n in (0..7).filter(|n| slot.is_some_and(|slot| slot != Slot(u32::from(*n)))) {
+        let key = key_pair(n).public_key();
+        assert_eq!(opened.get(&key), expected.get(&key), "{case}: feed {n}");
+    }
+    for (key, held) in &opened {
+        assert_eq!(Some(held), expected.get(key), "{case}: {key}");
+    }
+    // The others can be written, and the store closed.
+    let new = match store.writer(Some("new"), || key_pair(20)) {
+        Ok(id) => Some(store.append(id, &blocks(20, 0..2)).unwrap().end),
+        // It may be the name of the one that cannot be read.
+        Err(error) => {
+            assert!(failed && which == Calls::Reads, "{case}: {error}");
+            None
+        }
+    };
+    store.close().unwrap();
+    let mut disk = faulty.disk;
+    disk.reopen();
+    let mut store = Multifeed::open(disk, Options::default()).unwrap();
+    assert!(store.problems().is_empty(), "{case}: {:?}", store.problems());
+    let mut after = held(&mut store);
+    assert_eq!(after.remove(&key_pair(20).public_key()).map(|(len, _)| len), new, "{case}");
+    assert_eq!(after, expected, "{case}");
+    for id in store.feeds().collect::<Vec<_>>() {
+        if store.info(id).writable {
+            store.append(id, &[Bytes::from("more")]).unwrap();
+        }
+    }
+    store.close().unwrap();
+    failed
+}
+
+/// The disk may be full just when a folder is repaired: it is repaired the next time, and nothing of it is lost.
+#[test]
+fn a_folder_that_cannot_be_repaired_harms_no_other() {
+    let each = [Calls::Reads, Calls::Changes { quarters: 0 }, Calls::Changes { quarters: 2 }];
+    for slot in (0..7).map(|slot| Some(Slot(slot))).chain([None]) {
+        for which in each {
+            for for_good in [false, true] {
+                let faults = (0..).take_while(|calls| repairs(slot, which, *calls, for_good)).count();
+                assert!(faults > 0, "{slot:?}, {which:?}: {faults}");
+            }
         }
     }
 }

@@ -335,9 +335,13 @@ impl<S: Storage> Multifeed<S> {
                 self.journal.note(feed.slot(), feed.mark(syncs));
             }
         }
-        // Else it is as after a crash: the next one to open it has a look.
+        // Else it is as after a crash: the next one to open it has a look, also at what could not be looked at after the last one.
+        let looked_at = !(self.left_alone && self.journal.is_unclean());
         if result.is_ok() && self.journal.is_open() {
-            result = self.journal.close(&mut self.storage, any_synced);
+            result = match looked_at {
+                true => self.journal.close(&mut self.storage, any_synced),
+                false => self.journal.write(&mut self.storage, any_synced),
+            };
         }
         result
     }

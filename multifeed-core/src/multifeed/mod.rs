@@ -197,6 +197,8 @@ pub struct Multifeed<S> {
     uncommitted_bytes: usize,
     events: VecDeque<MultifeedEvent>,
     problems: Vec<StoreError>,
+    /// A folder could not be opened by a failure of the disk.
+    left_alone: bool,
     recovered: Vec<Recovered>,
     next_check: Option<Duration>,
     sparse: bool,

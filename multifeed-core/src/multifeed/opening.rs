@@ -52,6 +52,7 @@ impl<S: Storage> Multifeed<S> {
             uncommitted_bytes: 0,
             events: VecDeque::new(),
             problems: damage.into_iter().collect(),
+            left_alone: false,
             recovered: Vec::new(),
             next_check: None,
             sparse: options.sparse,
@@ -72,7 +73,7 @@ impl<S: Storage> Multifeed<S> {
         for slot in slots.into_iter().filter(|slot| *slot != Slot::NOWHERE) {
             multifeed.catalog.see(slot);
             match multifeed.open_folder(slot) {
-                Err(error) if error.is_unreadable() => multifeed.leave_alone(slot, error),
+                Err(error) if error.is_of_one_folder() => multifeed.leave_alone(slot, error),
                 opened => opened?,
             }
         }
@@ -136,8 +137,9 @@ impl<S: Storage> Multifeed<S> {
         Ok(())
     }
 
-    /// A folder that cannot be read now is left to itself. It may hold a key.
+    /// A folder that cannot be read now, or repaired, is left to itself. It may hold a key.
     fn leave_alone(&mut self, slot: Slot, error: StoreError) {
+        self.left_alone = true;
         self.catalog.occupy(slot);
         self.lose_writer_in(slot, &error);
         self.problems.push(error);
