@@ -47,7 +47,7 @@ pub use news::{FeedEvent, FeedNews};
 pub use peer::PeerInfo;
 pub use policy::{Policy, Remote};
 pub use prepared::{PreparedData, prepare};
-pub use replicate::{PeerEvent, Replicate, SyncError, SyncTotals};
+pub use replicate::{PeerEvent, Replicate, STALL_TIMEOUT, SyncError, SyncTotals};
 pub use state::{FeedSyncState, Moved, RATE_WINDOW, StoreSyncState, SyncState};
 pub use storage::{FileId, FileKind, FileStorage, MemoryStorage, Slot, Storage};
 pub use wants::{Want, WantEnd, WantError, WantId, WantOptions};

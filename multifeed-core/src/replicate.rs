@@ -1,6 +1,7 @@
 //! What an application asks of a session, and what it is told of it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use multifeed_proto::{Config, FeedKey, Json, RemoteHandshake, SessionError};
 
@@ -10,11 +11,18 @@ use crate::policy::Policy;
 use crate::reconcile::EXTENSION;
 use crate::state::SyncState;
 
+/// How long a session that is not live may exchange nothing but keep-alives, where [`Config::stall_timeout`] does not say: far longer than
+/// a remote whose disk is slow needs for an answer.
+pub const STALL_TIMEOUT: Duration = Duration::from_secs(600);
+
 /// How to replicate over one session.
 #[derive(Debug, Clone, Default)]
 pub struct Replicate {
     /// Goes on after both sides have everything, with what is new; ended by either side. By default the session ends when
     /// there is nothing left to move. Where the sides differ, the session ends as if neither were live.
+    ///
+    /// One that is not live fails with [`SessionError::Stalled`] where for [`Config::stall_timeout`], by default [`STALL_TIMEOUT`], nothing but
+    /// keep-alives came and went on a stream of its own: it would wait without end for what got lost. A live one has no such bound.
     pub live: bool,
     /// Whether to fetch blocks. By default those of every feed that is not written here, as hypercore does.
     pub download: Option<bool>,
@@ -53,8 +61,9 @@ impl Replicate {
         Self { policy: Some(Arc::new(policy)), ..self }
     }
 
-    /// Sets in a session's configuration what is to be said of it from the start.
+    /// Sets in a session's configuration what is to be said of it from the start, and how long it may stand still.
     pub fn configure(&self, config: &mut Config) {
+        config.stall_timeout = if self.live { None } else { config.stall_timeout.or(Some(STALL_TIMEOUT)) };
         if let Some(root) = &mut config.root {
             (root.live, root.user_data) = (self.live, self.user_data.clone());
             if self.reconciles() {

@@ -9,7 +9,8 @@ use multifeed_proto::{Config, FeedKey};
 #[non_exhaustive]
 pub struct Options {
     /// What each session is told at its start: root key, client name, version, static key, timeouts and limits.
-    /// `live` and `user_data` are set from what each session's own options say.
+    /// `live` and `user_data` are set from what each session's own options say; `stall_timeout` is for those that are not live, and without
+    /// one it is [`STALL_TIMEOUT`](multifeed_core::STALL_TIMEOUT).
     pub session: Config,
     /// The bounds of the store and of its syncing, and its [`Durability`](multifeed_core::Durability).
     pub multifeed: multifeed_core::Options,

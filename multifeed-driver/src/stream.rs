@@ -46,6 +46,7 @@ pub struct ProtocolStream {
 pub struct StreamOptions {
     /// What its session is told: whether to [authenticate](Config::authenticate) the remote by its static key, whether to tell of what it
     /// [discovers](Config::discover) (not by default), our static key, timeouts and limits. It has no root key: multifeeds bring theirs.
+    /// By default it may stand still ([`Config::stall_timeout`]): whoever opened it may have more to say later.
     pub session: Config,
     /// Its buffers. Those for events, of which each multifeed has its own, are as that multifeed's options say.
     pub pump: PumpOptions,

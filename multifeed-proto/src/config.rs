@@ -44,6 +44,11 @@ pub struct Config {
     pub idle_timeout: Option<Duration>,
     /// After how long without sending a keep-alive goes out. JS: half of the timeout, 10 s.
     pub keep_alive: Option<Duration>,
+    /// How long a session that is up may exchange nothing but keep-alives, before it ends with
+    /// [`SessionError::Stalled`](crate::SessionError::Stalled). The wire has no checksum: a bit that was flipped on its way can swallow
+    /// messages without an error, and then each side waits for the other for as long as the stream stays. Time in which events or output
+    /// of ours wait does not count. By default none, as in JS: a side that stays for what is new may have nothing to say for days.
+    pub stall_timeout: Option<Duration>,
     /// How long the Noise handshake may take, and each root key until its [`Event::Ready`](crate::Event::Ready), counted from the
     /// session's start or from when it was opened later. JS multifeed has none, corestore-multifeed 10 s; ours is 20 s.
     pub handshake_timeout: Option<Duration>,
@@ -90,6 +95,7 @@ impl Config {
             static_key: None,
             idle_timeout: Some(Duration::from_secs(20)),
             keep_alive: Some(Duration::from_secs(10)),
+            stall_timeout: None,
             handshake_timeout: Some(Duration::from_secs(20)),
             limits: Limits::default(),
         }

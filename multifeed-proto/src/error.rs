@@ -49,6 +49,13 @@ pub enum SessionError {
     /// Something did not come in time.
     #[error("timed out: {}", .0.waited_for())]
     Timeout(Phase),
+    /// For too long nothing but keep-alives came and went: something was lost on its way without an error, or the remote does nothing any
+    /// more. See [`Config::stall_timeout`](crate::Config::stall_timeout).
+    #[error("timed out: nothing but keep-alives came and went for {} ms", .waited.as_millis())]
+    Stalled {
+        /// How long.
+        waited: Duration,
+    },
     /// The remote's bytes are not frames.
     #[error("bad frame: {0}")]
     Frame(#[from] FrameError),
@@ -267,7 +274,7 @@ impl SessionError {
             | Self::ClientMismatch { .. }
             | Self::RootKeyMismatch { .. }
             | Self::NoFeed { .. } => Fault::Incompatible,
-            Self::Timeout(_) | Self::Disconnected(_) | Self::Network(_) => Fault::Network,
+            Self::Timeout(_) | Self::Stalled { .. } | Self::Disconnected(_) | Self::Network(_) => Fault::Network,
             Self::Limit { .. } => Fault::Limit,
             Self::Local(_) | Self::Behind { .. } | Self::Refused { .. } => Fault::Local,
             Self::Handshake(_)
@@ -290,7 +297,7 @@ impl SessionError {
             Self::NoFeed { .. } => "ERR_NO_FEED",
             Self::Refused { .. } => "ERR_REFUSED",
             Self::Handshake(_) => "ERR_HANDSHAKE",
-            Self::Timeout(_) => "ERR_TIMEOUT",
+            Self::Timeout(_) | Self::Stalled { .. } => "ERR_TIMEOUT",
             Self::Frame(_) => "ERR_FRAME",
             Self::Message(_) | Self::Feed { .. } | Self::Extension { .. } => "ERR_MESSAGE",
             Self::Capability(_) => "ERR_CAPABILITY",

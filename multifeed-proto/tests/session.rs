@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use common::*;
+use multifeed_proto::wire::message::kind;
 use multifeed_proto::*;
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
@@ -323,6 +324,77 @@ fn keep_alives_keep_a_quiet_session_alive() {
     // One byte each ten seconds, and no message.
     let after = pair.a.session.totals();
     assert_eq!((after.bytes_in - before.bytes_in, after.messages_in), (360, before.messages_in));
+}
+
+fn stalling(timeout: u64) -> Config {
+    let mut config = Config::default();
+    config.stall_timeout = Some(Duration::from_secs(timeout));
+    config
+}
+
+/// Time passes; the remote sends a keep-alive each second, and what the session has to send is taken.
+fn only_keep_alives(peer: &mut Peer, seconds: std::ops::Range<u64>) {
+    for second in seconds {
+        peer.session.handle_timeout(Duration::from_secs(second));
+        let keep_alive = peer.encrypt(&[0]);
+        if let Some(buf) = peer.session.recv_buf() {
+            buf.extend_from_slice(&keep_alive);
+        }
+        let _ = peer.session.handle_input(Duration::from_secs(second));
+        peer.session.poll_output(&mut BytesMut::new());
+    }
+}
+
+#[test]
+fn a_remote_that_only_keeps_the_stream_alive_ends_a_session_that_asks_for_more() {
+    let mut peer = Peer::ready(Role::Responder, stalling(60));
+    only_keep_alives(&mut peer, 1..50);
+    // What is said puts it off, and so does what is heard.
+    peer.session.offer_feeds(Root::FIRST, &[]);
+    only_keep_alives(&mut peer, 50..109);
+    assert_eq!(peer.events(), []);
+    peer.extension(1, r#"{"keys":[]}"#).unwrap();
+    assert_eq!(peer.events().len(), 1);
+    only_keep_alives(&mut peer, 109..168);
+    assert_eq!(peer.events(), []);
+    only_keep_alives(&mut peer, 168..170);
+    let error = SessionError::Stalled { waited: Duration::from_secs(60) };
+    assert_eq!(peer.events(), [Event::Closed(Err(error.clone()))]);
+    assert_eq!((error.code(), error.fault()), ("ERR_TIMEOUT", Fault::Network));
+    assert_eq!(peer.session.handle_input(Duration::from_secs(200)), Err(error));
+}
+
+/// The length of a message was altered on its way: what follows is taken for its body, keep-alives too.
+#[test]
+fn keep_alives_that_a_message_swallows_are_none_the_less_keep_alives() {
+    let mut peer = Peer::ready(Role::Responder, stalling(600));
+    let mut large = wire(0, kind::EXTENSION, &[0; 1 << 20]);
+    large.truncate(10);
+    peer.raw(&large).unwrap();
+    only_keep_alives(&mut peer, 1..600);
+    assert_eq!(peer.events(), []);
+    only_keep_alives(&mut peer, 600..601);
+    assert!(matches!(peer.events()[..], [Event::Closed(Err(SessionError::Stalled { .. }))]));
+}
+
+#[test]
+fn a_large_message_on_a_slow_stream_is_no_stall() {
+    let mut config = stalling(600);
+    config.idle_timeout = None;
+    let mut peer = Peer::ready(Role::Responder, config);
+    let large = peer.encrypt(&wire(0, kind::EXTENSION, &[9; 1 << 20]));
+    for (second, piece) in (0..).step_by(300).zip(large.chunks(16 * 1024)) {
+        peer.session.handle_timeout(Duration::from_secs(second));
+        peer.session.recv_buf().expect("a running session").extend_from_slice(piece);
+        peer.session.handle_input(Duration::from_secs(second)).unwrap();
+        peer.session.poll_output(&mut BytesMut::new());
+    }
+    // On the way out the keep-alive waits behind it until it is gone.
+    let last = Duration::from_secs(64 * 300);
+    peer.session.handle_timeout(last + Duration::from_secs(590));
+    peer.session.handle_input(last + Duration::from_secs(590)).unwrap();
+    peer.session.handle_timeout(last + Duration::from_secs(9000));
+    assert_eq!(peer.events(), []);
 }
 
 #[test]

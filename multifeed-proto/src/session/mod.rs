@@ -163,8 +163,9 @@ impl Session {
         if self.closed.is_some() {
             self.input.clear();
         } else {
-            if self.input.count() > 0 {
-                self.timers.received();
+            let new = self.input.count();
+            if new > 0 {
+                self.timers.received(new);
             }
             self.advance_handshake();
             if matches!(self.state, State::Open(_)) {
@@ -195,8 +196,11 @@ impl Session {
                 Due::Handshake => self.fail(SessionError::Timeout(self.phase)),
                 Due::Root => self.fail_late_roots(),
                 // While we do not read, the remote's silence is our own.
-                Due::Idle if self.is_paused() => self.timers.received(),
+                Due::Idle if self.is_paused() => self.timers.received(0),
                 Due::Idle => self.fail(SessionError::Timeout(self.phase)),
+                // What waits here, for the caller or for a slow stream, stands in nobody else's way.
+                Due::Stall if self.is_paused() || self.io.output.len() > 0 => self.timers.moved(),
+                Due::Stall => self.fail(SessionError::Stalled { waited: self.timers.stood_still() }),
                 Due::Hold => {
                     self.timers.held();
                     self.roots.waited();
@@ -237,6 +241,9 @@ impl Session {
     /// Moves what is to be sent to the end of `out`, without a copy where that is empty. `false` when there was nothing.
     pub fn poll_output(&mut self, out: &mut BytesMut) -> bool {
         let keep = 2 * self.io.limits.output_bytes;
+        if self.io.output.has_messages() {
+            self.timers.moved();
+        }
         let taken = self.io.output.take(out, keep);
         if taken {
             self.timers.sent();

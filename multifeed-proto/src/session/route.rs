@@ -208,6 +208,7 @@ impl Session {
         while self.closed.is_none() && !self.is_full() {
             match self.input.next(self.io.limits.message_bytes) {
                 Ok(Some(frame)) => {
+                    self.timers.moved();
                     self.io.events.read(self.input.consumed);
                     let before = self.io.output.len();
                     if let Err(error) = self.handle_frame(frame) {

@@ -17,6 +17,8 @@ pub(crate) struct Output {
     cipher: Option<Keystream>,
     /// Bytes of frames that answer the remote.
     answers: usize,
+    /// Messages that were taken.
+    taken: u64,
     pub(crate) messages: u64,
     pub(crate) bytes: u64,
 }
@@ -35,6 +37,11 @@ impl Output {
     /// Bytes that wait to be taken and answer the remote.
     pub(crate) fn answers(&self) -> usize {
         self.answers
+    }
+
+    /// Whether a message waits to be taken: more than a keep-alive.
+    pub(crate) fn has_messages(&self) -> bool {
+        self.messages > self.taken
     }
 
     /// What was written since the output had `before` bytes answers the remote.
@@ -85,6 +92,7 @@ impl Output {
             self.frames = BytesMut::new();
         }
         self.answers = 0;
+        self.taken = self.messages;
         true
     }
 }

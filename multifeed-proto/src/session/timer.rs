@@ -5,6 +5,10 @@ use core::time::Duration;
 use crate::config::Config;
 use crate::error::Phase;
 
+/// Bytes of a message under way that count as progress. The slowest stream brings as many in any time that is worth waiting for; keep-alives
+/// that are taken for the body of a message whose length was altered do not.
+const PIECE: u64 = 16 * 1024;
+
 /// The clocks of a session.
 #[derive(Debug)]
 pub(crate) struct Timers {
@@ -14,6 +18,12 @@ pub(crate) struct Timers {
     sent: Duration,
     idle: Option<Duration>,
     keep_alive: Option<Duration>,
+    /// How long nothing may move.
+    stall: Option<Duration>,
+    /// When a message last came or went, or a piece of one.
+    moved: Duration,
+    /// Bytes that came since.
+    unmoved: u64,
     /// Until the Noise handshake is done, and the remote's key accepted.
     handshake: Option<Duration>,
     /// Until we open a root key's channel without an Open of the remote's.
@@ -29,6 +39,8 @@ pub(crate) enum Due {
     Root,
     /// Nothing came for too long.
     Idle,
+    /// Nothing but keep-alives came or went for too long.
+    Stall,
     /// The remote opens no channel before us.
     Hold,
     /// Nothing went out for a while.
@@ -43,6 +55,9 @@ impl Timers {
             sent: now,
             idle: config.idle_timeout,
             keep_alive: config.keep_alive,
+            stall: config.stall_timeout,
+            moved: now,
+            unmoved: 0,
             handshake: config.handshake_timeout.map(|timeout| now.saturating_add(timeout)),
             hold: None,
         }
@@ -53,8 +68,23 @@ impl Timers {
         self.now = self.now.max(now);
     }
 
-    pub(crate) fn received(&mut self) {
+    /// Bytes came, or their absence is nobody's fault.
+    pub(crate) fn received(&mut self, bytes: usize) {
         self.received = self.now;
+        self.unmoved = self.unmoved.saturating_add(bytes as u64);
+        if self.unmoved >= PIECE {
+            self.moved();
+        }
+    }
+
+    /// A message came or went, or nothing can move because of ourselves.
+    pub(crate) fn moved(&mut self) {
+        (self.moved, self.unmoved) = (self.now, 0);
+    }
+
+    /// How long nothing has moved.
+    pub(crate) fn stood_still(&self) -> Duration {
+        self.now.saturating_sub(self.moved)
     }
 
     pub(crate) fn sent(&mut self) {
@@ -79,6 +109,7 @@ impl Timers {
     /// The Noise handshake is done.
     pub(crate) fn established(&mut self) {
         self.handshake = None;
+        self.moved();
     }
 
     /// The remote ended its half: nothing more is expected.
@@ -89,7 +120,8 @@ impl Timers {
     /// When something is due next; `roots` is when a multifeed has to be ready. There are no keep-alives during the Noise
     /// handshake, as in JS.
     pub(crate) fn next(&self, phase: Phase, roots: Option<Duration>) -> Option<Duration> {
-        [self.handshake, roots, self.hold, self.idle_at(), self.keep_alive_at(phase)].into_iter().flatten().min()
+        let times = [self.handshake, roots, self.hold, self.idle_at(), self.stall_at(phase), self.keep_alive_at(phase)];
+        times.into_iter().flatten().min()
     }
 
     /// What is due now, the most serious first.
@@ -101,6 +133,8 @@ impl Timers {
             Some(Due::Root)
         } else if past(self.idle_at()) {
             Some(Due::Idle)
+        } else if past(self.stall_at(phase)) {
+            Some(Due::Stall)
         } else if past(self.hold) {
             Some(Due::Hold)
         } else if past(self.keep_alive_at(phase)) {
@@ -112,6 +146,12 @@ impl Timers {
 
     fn idle_at(&self) -> Option<Duration> {
         self.idle.map(|timeout| self.received.saturating_add(timeout))
+    }
+
+    /// Until a session is up its handshakes have times of their own.
+    fn stall_at(&self, phase: Phase) -> Option<Duration> {
+        let timeout = self.stall.filter(|_| phase == Phase::Ready)?;
+        Some(self.moved.saturating_add(timeout))
     }
 
     fn keep_alive_at(&self, phase: Phase) -> Option<Duration> {
@@ -136,7 +176,7 @@ mod tests {
         timers.set(secs(110));
         assert_eq!((timers.due(Phase::Noise, None), timers.due(Phase::Exchange, None)), (None, Some(Due::KeepAlive)));
         timers.sent();
-        timers.received();
+        timers.received(1);
         assert_eq!(timers.due(Phase::Exchange, None), None);
         timers.set(secs(120));
         assert_eq!(timers.due(Phase::Noise, None), Some(Due::Handshake));
@@ -158,6 +198,33 @@ mod tests {
         timers.set(secs(105));
         assert_eq!(timers.due(Phase::Exchange, Some(secs(105))), Some(Due::Root));
         assert_eq!(timers.due(Phase::Exchange, Some(secs(106))), None);
+    }
+
+    #[test]
+    fn only_what_moves_something_puts_off_a_stall() {
+        let mut config = Config::default();
+        (config.stall_timeout, config.keep_alive, config.idle_timeout) = (Some(secs(60)), None, None);
+        let mut timers = Timers::new(&config, secs(100));
+        timers.set(secs(110));
+        timers.established();
+        // The handshakes have times of their own.
+        assert_eq!((timers.next(Phase::Exchange, None), timers.next(Phase::Ready, None)), (None, Some(secs(170))));
+        // Keep-alives, or such of a large message, do not.
+        timers.set(secs(150));
+        timers.received(PIECE as usize - 1);
+        timers.sent();
+        assert_eq!(timers.next(Phase::Ready, None), Some(secs(170)));
+        timers.received(1);
+        assert_eq!(timers.next(Phase::Ready, None), Some(secs(210)));
+        timers.set(secs(200));
+        timers.moved();
+        assert_eq!(timers.next(Phase::Ready, None), Some(secs(260)));
+        timers.set(secs(259));
+        timers.received(PIECE as usize - 1);
+        assert_eq!(timers.due(Phase::Ready, None), None);
+        timers.set(secs(261));
+        assert_eq!((timers.due(Phase::Ready, None), timers.stood_still()), (Some(Due::Stall), secs(61)));
+        assert_eq!(timers.due(Phase::Exchange, None), None);
     }
 
     #[test]

@@ -7,9 +7,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use multifeed_core::{FileId, Slot};
-use multifeed_driver::{MemoryStorage, Multifeed, Options, Replicate, Role, Storage};
+use multifeed_driver::{MemoryStorage, Multifeed, Options, Replicate, Role, SessionError, Storage, SyncError};
 
-use super::{Adapter, Gate, Proxy, assert_same, connect, ends, fill, filled, held, memory, memory_with, sync};
+use super::{Adapter, Gate, Proxy, assert_same, connect, ends, fill, filled, hang_up, held, memory, memory_with, sync};
 use crate::disk::FaultyStorage;
 
 /// Channels of one slot, and more in both directions than any socket holds.
@@ -87,6 +87,38 @@ pub async fn a_stuck_store_times_nobody_out<A: Adapter>() {
     left.unwrap();
     right.unwrap();
     assert_same(&feed, &b).await;
+}
+
+/// A session that is not live does not wait without end for a remote that only keeps the stream alive, here one whose store is stuck; a live
+/// one does, and gets it all later.
+pub async fn a_session_that_only_waits_ends<A: Adapter>() {
+    let options = || {
+        let mut options = Options::default();
+        options.session.stall_timeout = Some(Duration::from_millis(600));
+        options.session.keep_alive = Some(Duration::from_millis(100));
+        options.pump.linger = Duration::from_millis(50);
+        options
+    };
+    let a = memory_with(options()).await;
+    let feed = filled(&a, "a", 1, 10, 10).await;
+    let gate = Gate::default();
+    let b = Multifeed::with_storage(Gated(MemoryStorage::default(), gate.clone()), Options::default()).await.unwrap();
+
+    gate.shut();
+    let (left, right) = connect::<A>(&a, &b, &Replicate::default());
+    let error = left.finish().await.unwrap_err();
+    assert!(matches!(error, SyncError::Session(SessionError::Stalled { .. })), "{error}");
+    assert_eq!(error.code(), "ERR_TIMEOUT");
+    gate.open();
+    assert!(right.finish().await.is_err());
+
+    fill(&feed, 1, 10, 10).await;
+    gate.shut();
+    let (left, right) = connect::<A>(&a, &b, &Replicate::live());
+    A::sleep(Duration::from_millis(1500)).await;
+    gate.open();
+    held(&b, feed.key(), 20).await;
+    hang_up(left, right).await;
 }
 
 /// A disk that is full ends the session that wanted to write, says so, and leaves everyone else alone.
