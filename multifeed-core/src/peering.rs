@@ -8,6 +8,7 @@ use multifeed_proto::{Command, FeedKey, RemoteHandshake, Root, Scope, SessionErr
 
 use crate::answers::Answers;
 use crate::error::StoreError;
+use crate::feed::Feed;
 use crate::in_step::InStep;
 use crate::limits::PeerLimits;
 use crate::multifeed::{FeedId, message_cost};
@@ -78,7 +79,8 @@ pub(crate) struct Peering {
     meter: Meter,
     /// It came to its end because nothing was left to do.
     through: bool,
-    /// A feed of both sides is left as it is: damaged here, of two histories, or one of ours of which the remote has more.
+    /// A feed of both sides is left as it is: damaged here, of two histories, one of ours of which the remote has more, or one of which the remote
+    /// left something unanswered.
     apart: bool,
     /// Whether it was in sync when it was last told.
     told_in_sync: bool,
@@ -95,12 +97,14 @@ pub(crate) enum Channel {
     Offer(FeedKey),
 }
 
-/// Counts of what the feed exchange still owes either side.
+/// What the feed exchange still owes either side.
 #[derive(Debug, Default)]
 struct Exchange {
     manifest_seen: bool,
     offers_unanswered: u64,
     requests_unanswered: u64,
+    /// Feeds that were requested, and that the remote did not name in an answer: after that none, as all were offered by it.
+    requested: BTreeSet<FeedKey>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -245,6 +249,7 @@ impl Peering {
     pub(crate) fn request(&mut self, keys: Vec<FeedKey>) {
         self.exchange.manifest_seen = true;
         self.exchange.requests_unanswered += 1;
+        self.exchange.requested.extend(&keys);
         self.commands.push_back(Command::Request { root: self.root, keys });
     }
 
@@ -253,8 +258,9 @@ impl Peering {
         self.exchange.offers_unanswered = self.exchange.offers_unanswered.saturating_sub(1);
     }
 
-    /// The remote named the feeds that it replicates.
-    pub(crate) fn request_answered(&mut self) {
+    /// The remote named feeds that it replicates.
+    pub(crate) fn request_answered(&mut self, keys: &[FeedKey]) {
+        keys.iter().for_each(|key| _ = self.exchange.requested.remove(key));
         self.exchange.requests_unanswered = self.exchange.requests_unanswered.saturating_sub(1);
     }
 
@@ -434,7 +440,8 @@ impl Peering {
     pub(crate) fn is_in_sync(&self) -> bool {
         let all = self.sums.in_sync == self.peers.len() as u64;
         let listed = self.settled() && !self.in_step.is_running() && !self.offers.is_waiting();
-        !self.apart && (self.through || (self.observed && self.stage == Stage::Running && listed && all))
+        let asked_in_vain = self.apart || !self.exchange.requested.is_empty();
+        !asked_in_vain && (self.through || (self.observed && self.stage == Stage::Running && listed && all))
     }
 
     /// A feed of both sides is left as it is, though they do not hold the same of it.
@@ -446,6 +453,11 @@ impl Peering {
     pub(crate) fn damaged(&mut self, key: FeedKey, error: StoreError) {
         self.part();
         self.events.push_back(PeerEvent::Damaged { key, error });
+    }
+
+    /// A feed's channel closes: because nothing is left to do on it, because nothing more is waited for, or by the remote.
+    pub(crate) fn note_denied(&mut self, id: FeedId, feed: &Feed) {
+        self.apart |= self.peers.get_mut(&id).is_some_and(|peer| peer.is_denied(feed));
     }
 
     /// Has progress told where it is in sync now, and was not when that was last told, or the other way round.

@@ -249,6 +249,123 @@ fn a_remote_that_does_not_answer_is_done_with_in_time() {
     assert_eq!(messages(played.commands()), [status(true, false)]);
 }
 
+/// What a remote does that was asked for a feed of three blocks.
+type Remote = fn(&mut Played, FeedKey);
+
+/// It agrees to replicate the feed.
+fn agrees(played: &mut Played, key: FeedKey) {
+    played.event(Event::Replicate { root: Root::FIRST, keys: vec![key], origin: Origin::Remote });
+    assert_eq!(played.commands(), [Command::Open { token: Token(0), key }]);
+}
+
+/// It opens the channel, too.
+fn opens(played: &mut Played, key: FeedKey) {
+    agrees(played, key);
+    played.event(Event::Opened { token: Token(0) });
+    assert_eq!(messages(played.commands()), [Message::Want { start: 0, length: MI }]);
+}
+
+/// It tells of all three blocks, and brings two.
+fn brings_two(played: &mut Played, key: FeedKey) {
+    opens(played, key);
+    played.message(have(0, MI, Some(&[0x02, 0xe0])));
+    brings(played, 0..2);
+}
+
+fn brings(played: &mut Played, blocks: std::ops::Range<u64>) {
+    for index in blocks {
+        played.message(Message::Data(served(3, &request(index, 0))));
+    }
+}
+
+/// A session that offers nothing, with a remote whose one feed was requested.
+fn requested(options: Replicate, remote_live: bool) -> (Played, FeedKey) {
+    let mut played = Played::new(options, remote_live);
+    let key = KeyPair::from_seed(&[1; 32]).public_key();
+    played.event(Event::Manifest { root: Root::FIRST, keys: vec![key], fields: None });
+    played.event(Event::Replicate { root: Root::FIRST, keys: vec![], origin: Origin::Local });
+    assert_eq!(played.commands(), [Command::Request { root: Root::FIRST, keys: vec![key] }]);
+    (played, key)
+}
+
+/// A session that is not live, up to its end. Whether it is in sync then, and how many blocks are held.
+fn ended(remote: Remote) -> (bool, u64) {
+    let (mut played, key) = requested(Replicate::default(), false);
+    remote(&mut played, key);
+    // What is not answered is given up; then the remote, which lacks nothing, is done as well.
+    played.time(60);
+    played.message(status(true, false));
+    played.event(Event::Closed(Ok(())));
+    let events = played.events();
+    assert!(matches!(events.last(), Some(PeerEvent::Closed(Ok(_)))), "{events:?}");
+    let held = played.store.find(&key).map_or(0, |id| played.store.info(id).downloaded);
+    (played.store.in_sync(played.peer), held)
+}
+
+#[test]
+fn what_was_asked_in_vain_is_not_in_sync() {
+    let all: Remote = |played, key| {
+        brings_two(played, key);
+        brings(played, 2..3);
+    };
+    let hole: Remote = |played, key| {
+        opens(played, key);
+        played.message(have(0, MI, Some(&[0x02, 0xc0])));
+        brings(played, 0..2);
+    };
+    let nothing: Remote = |played, key| {
+        opens(played, key);
+        played.message(status(false, true));
+    };
+    let unnamed: Remote =
+        |played, _| played.event(Event::Replicate { root: Root::FIRST, keys: vec![], origin: Origin::Remote });
+    let hash: Remote = |played, key| {
+        brings_two(played, key);
+        played.message(Message::Data(Data { value: None, ..served(3, &request(2, 0)) }));
+    };
+    let unhave: Remote = |played, key| {
+        brings_two(played, key);
+        played.message(Message::Unhave { start: 2, length: 1 });
+    };
+    let closed: Remote = |played, key| {
+        brings_two(played, key);
+        played.event(Event::ChannelClosed { token: Token(0) });
+    };
+    let stops: Remote = |played, key| {
+        brings_two(played, key);
+        played.time(30);
+        played.message(status(false, false));
+    };
+    let cases: [(&str, Remote, (bool, u64)); 11] = [
+        ("brought all", all, (true, 3)),
+        ("has a hole", hole, (true, 2)),
+        ("serves nothing", nothing, (true, 0)),
+        ("did not agree to what it had offered", unnamed, (false, 0)),
+        ("never opened the channel", agrees, (false, 0)),
+        ("never told what it has", opens, (false, 0)),
+        ("never brought a block", brings_two, (false, 2)),
+        ("brought the hash of a block alone", hash, (false, 2)),
+        ("told of a block and took it back", unhave, (false, 2)),
+        ("closed the channel with a block left", closed, (false, 2)),
+        ("never brought a block, and serves nothing at last", stops, (false, 2)),
+    ];
+    for (name, remote, expected) in cases {
+        assert_eq!(ended(remote), expected, "a remote that {name}");
+    }
+}
+
+/// In a live session too, until it comes.
+#[test]
+fn a_block_that_a_live_remote_does_not_bring_is_waited_for() {
+    let (mut played, key) = requested(Replicate::live(), true);
+    played.store.observe(played.peer);
+    brings_two(&mut played, key);
+    played.time(30);
+    assert!(!played.store.in_sync(played.peer));
+    brings(&mut played, 2..3);
+    assert!(played.store.in_sync(played.peer));
+}
+
 /// Where all streams stood still for longer than the patience lasts, nothing of what then comes is lost.
 #[test]
 fn a_remote_that_was_only_slow_brings_it_all() {

@@ -40,7 +40,7 @@ impl Sync {
     ///
     /// It looks at how things stand: after the next append they are not in sync, and another call waits anew. What was sent
     /// may still be on its way: [`close`](Self::close) and [`finish`](Self::finish) see it through. A session that is not live ends when it
-    /// is in sync, and stays it.
+    /// is in sync, and stays it; one that ends because the remote did not answer what it was asked for is not.
     ///
     /// The future does not borrow the session: its events can be taken meanwhile. It does its work without being polled.
     ///

@@ -61,7 +61,7 @@ impl<S: Storage> Multifeed<S> {
         match origin {
             Origin::Local => peering.offer_answered(),
             Origin::Remote => {
-                peering.request_answered();
+                peering.request_answered(&keys);
                 if !in_step.is_empty() {
                     keys.extend(in_step);
                     keys.sort_unstable();

@@ -89,7 +89,13 @@ impl<S: Storage> Multifeed<S> {
             Event::ChannelClosed { token } => {
                 self.miss_lone(id);
                 match self.channel(id, token) {
-                    Some(Channel::Feed(feed)) => self.drop_peer(id, feed),
+                    Some(Channel::Feed(feed)) => {
+                        let state = self.feeds.get(feed.0 as usize).map(|slot| &slot.feed);
+                        if let (Some(peering), Some(state)) = (self.peerings.get_mut(&id), state) {
+                            peering.note_denied(feed, state);
+                        }
+                        self.drop_peer(id, feed);
+                    }
                     Some(Channel::Offer(key)) => _ = self.peerings.get_mut(&id).map(|peering| peering.forget(&key)),
                     None => {}
                 }
@@ -185,6 +191,7 @@ impl<S: Storage> Multifeed<S> {
                     peering.activate(feed);
                     let only_offered = !slot.feed.is_settled();
                     if closes {
+                        peering.note_denied(feed, &slot.feed);
                         self.drop_peer(id, feed);
                         self.ask_for_offers(id);
                         self.settle(id);

@@ -10,6 +10,7 @@ use multifeed_proto::{Have, Request};
 
 use super::PeerFault;
 use super::comparison::{Comparison, Terms};
+use super::denials::Denials;
 use super::questions::Questions;
 use crate::bitfield::rle;
 use crate::error::ProofError;
@@ -61,6 +62,8 @@ pub(super) struct Download {
     in_full: BTreeSet<u64>,
     /// Blocks that were asked for in vain, [`MOST_LATE`] of them: the remote may only be slow.
     late: BTreeSet<u64>,
+    /// What the remote was asked for in vain, whether or not that may still come.
+    denials: Denials,
     /// What is asked without a block.
     questions: Questions,
     /// Whether the remote's history is the same.
@@ -227,7 +230,9 @@ impl Download {
     }
 
     /// The remote lost blocks. What was asked for among them comes back, to be asked of others.
-    pub(super) fn unhave(&mut self, start: u64, length: u64) -> Vec<u64> {
+    ///
+    /// In a live session it may have given them up since, and nobody has them; in another one it told of them a moment ago.
+    pub(super) fn unhave(&mut self, start: u64, length: u64, live: bool) -> Vec<u64> {
         let end = start.saturating_add(length.max(1));
         if start == 0 && end >= self.remote_len {
             self.remote_len = 0;
@@ -239,7 +244,13 @@ impl Download {
         let (lost, kept) = self.in_flight.iter().partition(|&&index| (start..end).contains(&index));
         self.in_flight = kept;
         self.in_full.retain(|index| !(start..end).contains(index));
-        Vec::from_iter(lost)
+        let lost = Vec::from_iter(lost);
+        if live {
+            self.denials.forget(&(start..end));
+        } else {
+            lost.iter().for_each(|&index| self.denials.block(index));
+        }
+        lost
     }
 
     /// Whether the remote has told everything, and nothing can be asked of it.
@@ -393,6 +404,7 @@ impl Download {
     /// Takes back the requests for blocks that nobody waits for.
     pub(super) fn cancel(&mut self, wants: &Wants) -> Vec<u64> {
         self.late.retain(|&index| wants.wants(index));
+        self.denials.keep(wants);
         let (kept, cancelled) = self.in_flight.iter().partition(|&&index| wants.wants(index));
         self.in_flight = kept;
         cancelled.into()
@@ -535,6 +547,32 @@ impl Download {
         self.has.remove(index);
     }
 
+    /// A block came without its value: the remote has the hash alone. It is not to be asked for again.
+    pub(super) fn came_without_value(&mut self, index: u64) {
+        self.denials.block(index);
+    }
+
+    /// Whether the remote left a Want without an answer, or did not bring blocks that it told of and that are not here yet.
+    pub(super) fn was_denied(&mut self, feed: &Feed) -> bool {
+        self.ignored || self.denials.lacks(feed)
+    }
+
+    /// Whether it left something else without an answer.
+    pub(super) fn left_question(&self) -> bool {
+        self.denials.has_question()
+    }
+
+    /// What the remote did not bring is not wanted any more.
+    pub(super) fn excuse(&mut self) {
+        self.denials = Denials::default();
+    }
+
+    /// Whether the remote was asked what it has or for blocks and did not answer yet, or, where all is fetched, told of blocks that are not here
+    /// yet. A comparison of histories does not count: one that has everything may leave before it hears of it.
+    pub(super) fn is_owed(&mut self, feed: &Feed, sparse: bool) -> bool {
+        self.unanswered > 0 || !self.in_flight.is_empty() || (!sparse && self.lacks_any(feed))
+    }
+
     /// Blocks are held now that came from elsewhere.
     pub(super) fn gained(&mut self, blocks: Range<u64>) {
         self.has.remove_range(blocks.start, blocks.end);
@@ -584,6 +622,9 @@ impl Download {
     /// The remote answered nothing for too long: what it was asked for counts as not there.
     pub(super) fn expire(&mut self) -> VecDeque<u64> {
         self.ignored |= self.unanswered > 0;
+        if self.is_questioned() {
+            self.denials.question();
+        }
         self.unanswered = 0;
         self.heard = true;
         self.questions.lost(0..u64::MAX);
@@ -592,6 +633,7 @@ impl Download {
         for &index in &lost {
             self.has.remove(index);
         }
+        lost.iter().for_each(|&index| self.denials.block(index));
         let room = MOST_LATE.saturating_sub(self.late.len());
         self.late.extend(lost.iter().take(room));
         lost
@@ -617,13 +659,18 @@ impl Download {
                 && !wants.ranges().iter().any(|range| self.lacks(feed, range))
                 && !wants.questions().keys().any(|&id| open(id));
         }
+        !self.lacks_any(feed)
+    }
+
+    /// Whether the remote has a block that is not held.
+    fn lacks_any(&mut self, feed: &Feed) -> bool {
         while let Some(word) = self.has.next_word(0) {
             self.prune(feed, word);
             if self.has.word(word) != 0 {
-                return false;
+                return true;
             }
         }
-        true
+        false
     }
 
     /// Whether the remote has a block of a range that is not held.

@@ -3,6 +3,7 @@
 //! The rules are those of hypercore 9's `lib/replicate.js`; where two of ours meet, they keep to the same ones.
 
 mod comparison;
+mod denials;
 mod download;
 mod ends;
 mod owed;
@@ -314,7 +315,7 @@ impl Peer {
             // What it has can still show which of the two is here.
             Message::Unhave { start: 0, length: ANOTHER_HISTORY } if self.options.reconciles => self.parted = true,
             Message::Unhave { start, length } => {
-                let lost = self.download.unhave(start, length);
+                let lost = self.download.unhave(start, length, self.options.live);
                 effect.released = self.free(lost, work.reserved);
                 if self.observed {
                     match length.max(1) {
@@ -383,7 +384,8 @@ impl Peer {
         self.download.stored(index);
         self.owed.received(index);
         let Some(size) = data.value.as_ref().map(|value| value.len() as u64) else {
-            // The remote has the hash alone: not to be asked for again, but others are.
+            // The remote has the hash alone: others are asked.
+            self.download.came_without_value(index);
             effect.released = true;
             return Ok(());
         };
@@ -546,6 +548,9 @@ impl Peer {
         let download = download.map(|download| download && !self.parted);
         if let Some(download) = download {
             (self.own, self.compares) = (false, download);
+            if !download {
+                self.download.excuse();
+            }
         }
         let before = (self.uploading, self.downloading);
         self.uploading = upload.unwrap_or(self.uploading);

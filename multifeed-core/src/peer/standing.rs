@@ -130,6 +130,7 @@ impl Peer {
         open && !work.feed.is_held_back()
             && !self.parted
             && !self.is_behind(work.feed)
+            && !self.was_denied(work.feed)
             && self.holds_all(work)
             && self.remote_holds_all(work)
     }
@@ -137,6 +138,23 @@ impl Peer {
     /// Whether the remote has another history of it.
     pub(crate) fn is_parted(&self) -> bool {
         self.parted
+    }
+
+    /// Whether, in a session that is not live, the remote never opened the channel, or is rid of it with something unanswered that it was asked
+    /// for: what it has may not be here then. Asked where the channel closes.
+    pub(crate) fn is_denied(&mut self, feed: &Feed) -> bool {
+        let sparse = self.is_sparse();
+        let left = self.is_downloading() && self.remote_uploading && self.download.is_owed(feed, sparse);
+        !self.options.live && (!self.opened || left || self.was_denied(feed))
+    }
+
+    /// Whether the remote left unanswered what it was asked for, or did not bring it, as far as that is to be fetched. Where the session is not
+    /// live nothing is fetched any more when that is known, and the remote may say that it serves no more.
+    fn was_denied(&mut self, feed: &Feed) -> bool {
+        if self.options.live {
+            return self.is_downloading() && self.remote_uploading && self.download.was_denied(feed);
+        }
+        !self.drains && (self.download.was_denied(feed) || self.download.left_question())
     }
 
     /// Whether the remote tells of more than there is of a feed that is written here, as where this store is an old copy: not to be fetched, as

@@ -127,6 +127,7 @@ impl Download {
     /// Blocks were given up here, which the remote may have.
     pub(in crate::peer) fn given_up(&mut self, blocks: &Range<u64>) {
         self.late.retain(|index| !blocks.contains(index));
+        self.denials.forget(blocks);
         if blocks.start < blocks.end {
             self.stale.extend(blocks.start / WANT_BLOCKS..=(blocks.end - 1) / WANT_BLOCKS);
         }
