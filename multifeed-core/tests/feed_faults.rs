@@ -31,7 +31,7 @@ fn check_writer(disk: &mut MemoryStorage, n: u8, promised: u64, case: &str) -> u
 #[test]
 fn appends_that_are_cut_lose_nothing_that_was_promised() {
     let n = 21;
-    let mut regained = false;
+    let (mut regained, mut refused) = (false, 0);
     // From nothing, and over the end of a bitfield page.
     for start in [0, 8180] {
         let mut prepared = MemoryStorage::new();
@@ -54,6 +54,14 @@ fn appends_that_are_cut_lose_nothing_that_was_promised() {
                     }
                 }
                 let finished = !disk.failed;
+                // Where its marks would end with a page, and no journal tells more, one that goes on after them is left as it is.
+                if promised % 8192 == 0
+                    && let Err(error) = Feed::open(&mut disk.disk.clone(), Slot(0))
+                {
+                    assert!(matches!(error, StoreError::Damaged { .. }), "{case}: {error}");
+                    refused += 1;
+                    continue;
+                }
                 regained |= check_writer(&mut disk.disk, n, promised, &case) > promised;
                 if finished {
                     break;
@@ -62,7 +70,7 @@ fn appends_that_are_cut_lose_nothing_that_was_promised() {
         }
     }
     // The last cut of a batch comes when all but the bitfield is there.
-    assert!(regained);
+    assert!(regained && (1..60).contains(&refused), "{refused}");
 }
 
 #[test]

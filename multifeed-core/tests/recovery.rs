@@ -203,6 +203,94 @@ fn a_writer_that_lost_any_of_its_blocks_is_refused() {
     }
 }
 
+/// What is left of a file that had so many bytes: nothing, no header, parts of it, and where an entry, a block or a page ends.
+fn left_of(kind: FileKind, len: u64, blocks: u64) -> Vec<u64> {
+    let ends = match kind {
+        FileKind::Signatures => vec![HEADER, HEADER + SIGNATURE, HEADER + (blocks - 1) * SIGNATURE],
+        FileKind::Tree => vec![HEADER, HEADER + NODE, HEADER + (2 * blocks).saturating_sub(3) * NODE],
+        FileKind::Bitfield => vec![HEADER, HEADER + 1024, HEADER + 1030, HEADER + 3072, HEADER + 3328],
+        _ => vec![1, offset(blocks - 1)],
+    };
+    let parts = [0, 31, len / 2, len * 3 / 4, len.saturating_sub(1), len];
+    let mut left: Vec<u64> = ends.into_iter().chain(parts).filter(|left| *left <= len).collect();
+    left.sort_unstable();
+    left.dedup();
+    left
+}
+
+/// No journal knows a feed of JS's: where its marks are lost it is opened with all of its blocks, or not at all, whatever else is lost with them.
+#[test]
+fn a_writer_whose_marks_are_lost_is_never_opened_shorter() {
+    const KINDS: [FileKind; 4] = [FileKind::Bitfield, FileKind::Signatures, FileKind::Tree, FileKind::Data];
+    let (mut whole, mut refused) = (0, 0);
+    for (length, at_once) in [(1, 1), (2, 1), (7, 7), (100, 1), (100, 4), (8192, 1024)] {
+        let mut disk = MemoryStorage::new();
+        let mut feed = create(&mut disk, 0, N, Some("w"));
+        while feed.len() < length {
+            feed.append(&mut disk, &blocks(N, feed.len()..(feed.len() + at_once).min(length))).unwrap();
+        }
+        let len = |kind| disk.contents(file(0, kind)).map_or(0, |contents| contents.len() as u64);
+        // Two of the four files are cut, or one, somewhere; of a long feed the marks are among them.
+        let firsts = if length > 100 { &KINDS[..1] } else { &KINDS };
+        for &first in firsts {
+            for second in KINDS {
+                for left in left_of(first, len(first), length) {
+                    for rest in left_of(second, len(second), length) {
+                        let mut cut = disk.clone();
+                        for (kind, left) in [(first, left), (second, rest)] {
+                            match left {
+                                0 => cut.lose(file(0, kind)),
+                                left if len(kind) > left => cut.truncate(file(0, kind), left).unwrap(),
+                                _ => {}
+                            }
+                        }
+                        let before = KINDS.map(|kind| cut.contents(file(0, kind)));
+                        let case = format!("{length} by {at_once}, {first} {left}, {second} {rest}");
+                        match Feed::open(&mut cut, Slot(0)) {
+                            Ok(feed) => {
+                                whole += 1;
+                                assert_eq!(feed.len(), length, "{case}: {:?}", feed.recovered());
+                            }
+                            Err(error) => {
+                                refused += 1;
+                                assert!(matches!(error, StoreError::Damaged { slot: Slot(0), .. }), "{case}: {error}");
+                                assert!(before == KINDS.map(|kind| cut.contents(file(0, kind))), "{case}");
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        for kind in [FileKind::Signatures, FileKind::Bitfield] {
+            let mut cut = disk.clone();
+            cut.lose(file(0, kind));
+            assert_eq!(Feed::open(&mut cut, Slot(0)).unwrap().len(), length, "{kind}: the other files tell all of it");
+        }
+    }
+    assert!(whole > 100 && refused > 100, "{whole}, {refused}");
+}
+
+/// What JS makes of a writer before its first block, and what is left of a first block that was never signed.
+#[test]
+fn an_empty_writer_is_opened_where_all_of_its_files_are_empty() {
+    let mut disk = MemoryStorage::new();
+    create(&mut disk, 0, N, Some("w"));
+    let kinds = [FileKind::Bitfield, FileKind::Signatures, FileKind::Tree, FileKind::Data];
+    for gone in 0..16 {
+        let mut disk = disk.clone();
+        kinds.iter().enumerate().filter(|(at, _)| gone >> at & 1 == 1).for_each(|(_, kind)| disk.lose(file(0, *kind)));
+        let mut feed = Feed::open(&mut disk, Slot(0)).unwrap();
+        feed.append(&mut disk, &blocks(N, 0..3)).unwrap();
+        assert_eq!(feed.len(), 3);
+    }
+    for (kind, at) in [(FileKind::Data, 0), (FileKind::Tree, HEADER), (FileKind::Signatures, HEADER)] {
+        let mut disk = disk.clone();
+        disk.write_at(file(0, kind), at, &[7]).unwrap();
+        let error = Feed::open(&mut disk, Slot(0)).unwrap_err();
+        assert!(matches!(error, StoreError::Damaged { file, .. } if file == kind), "{kind}: {error}");
+    }
+}
+
 /// Whatever is left of it: what the tree, the signatures and the blocks prove of a remote's feed is marked again.
 #[test]
 fn a_copy_whose_marks_are_lost_is_there_all_the_same() {

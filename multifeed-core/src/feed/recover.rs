@@ -13,6 +13,8 @@ use crate::storage::{FileKind, Slot, Storage};
 
 /// Signatures that are read at once when a signed length is searched for.
 const SIGNATURES_AT_ONCE: u64 = 1024;
+/// Blocks that a page of the bitfield is about, in JS and here.
+const BLOCKS_OF_A_PAGE: u64 = 8192;
 /// Bytes of a block that are read at once when it is checked.
 const PIECE: u64 = 64 << 10;
 
@@ -101,6 +103,7 @@ impl Feed {
         let tree_len = files.len(FileKind::Tree)?.unwrap_or(0);
         let mut report = Recovered::new(self.key, self.slot);
         report.marked_length = merkle::length(&self.bitfield);
+        let doubtful = self.writable() && self.is_bitfield_doubtful(storage, report.marked_length)?;
         report.unclean = unclean;
         report.synced_length = known.filter(|mark| mark.synced).map(|mark| mark.length);
 
@@ -146,8 +149,14 @@ impl Feed {
                 _ if self.length < report.marked_length => {
                     return Err(self.shorter(storage, report.marked_length, FileKind::Bitfield)?);
                 }
+                _ if doubtful => self.refuse_what_is_past_the_end(storage)?,
                 _ => {}
             }
+        }
+        if report.signed_again {
+            // What is left of a signature that was cut would look like a wrong one.
+            let whole = self.whole_signatures(storage)?;
+            self.cut_signatures_after(storage, whole)?;
         }
         self.keep_data_file(storage)?;
         if self.bitfield.is_dirty() || !self.staged.is_empty() || report.marked_length != report.length {
@@ -202,9 +211,6 @@ impl Feed {
         if roots != held {
             return Ok(false);
         }
-        // What is left of a signature that was cut would look like a wrong one.
-        let whole = self.whole_signatures(storage)?;
-        self.cut_signatures_after(storage, whole)?;
         let signature = pair.sign(&merkle::signable(&merkle::root_hash(&roots), length));
         self.staged.put_signature(last, signature);
         self.verified(length, &signature);
@@ -269,6 +275,54 @@ impl Feed {
              nothing was changed, and nothing can be appended to it"
         );
         Ok(StoreError::damaged(self.slot, file, why))
+    }
+
+    /// Whether `bitfield` may be lost, or end too early, where it tells of so many blocks: more were signed, or are marked, or it ends with a page, as
+    /// it does where it is cut after one, or is empty.
+    fn is_bitfield_doubtful<S: Storage + ?Sized>(&mut self, storage: &mut S, marked: u64) -> Result<bool, StoreError> {
+        let ends_with_a_page = marked.is_multiple_of(BLOCKS_OF_A_PAGE);
+        let more_is_marked = self.bitfield.last_held(u64::MAX).is_some_and(|last| last >= marked);
+        Ok(ends_with_a_page || more_is_marked || self.is_signed_after(storage, marked)?)
+    }
+
+    /// Whether a signature is there, valid or not, that is none of a length up to this one.
+    fn is_signed_after<S: Storage + ?Sized>(&mut self, storage: &mut S, length: u64) -> Result<bool, StoreError> {
+        let end = self.whole_signatures(storage)?;
+        let mut start = length;
+        let mut buffer = Vec::new();
+        while start < end {
+            let next = end.min(start + SIGNATURES_AT_ONCE);
+            buffer.resize((next - start) as usize * SIGNATURE, 0);
+            let mut files = Files { storage, slot: self.slot };
+            let count = files.read(FileKind::Signatures, signature_offset(start), &mut buffer)?;
+            if buffer[..count].iter().any(|byte| *byte != 0) {
+                return Ok(true);
+            }
+            start = next;
+        }
+        Ok(false)
+    }
+
+    /// Where the marks of a writable feed are lost, nobody knows what was signed but its other files. Another one of them may have lost its end too:
+    /// so all of them have to end with the block that is the last one, or it would be signed over.
+    fn refuse_what_is_past_the_end<S: Storage + ?Sized>(&mut self, storage: &mut S) -> Result<(), StoreError> {
+        let length = self.length;
+        let ends = [
+            (FileKind::Signatures, signature_offset(length)),
+            (FileKind::Tree, super::node_offset((2 * length).saturating_sub(1))),
+            (FileKind::Data, self.byte_length),
+        ];
+        for (kind, end) in ends {
+            let len = Files { storage, slot: self.slot }.len(kind)?;
+            if len.is_some_and(|len| len > end) {
+                let why = format!(
+                    "`bitfield` does not tell of all blocks of this writer, {length} are whole and signed, and this goes on after them: \
+                     nothing was changed, and nothing can be appended to it"
+                );
+                return Err(StoreError::damaged(self.slot, kind, why));
+            }
+        }
+        Ok(())
     }
 
     /// Takes a writable feed back to what is known of it, and from there to the newest length that is whole and signed.
