@@ -233,6 +233,35 @@ fn the_disk_knows_that_a_writer_is_in_use_before_it_changes() {
     assert_eq!(syncs(&store), before);
 }
 
+/// Of a writer that JS made the journal knows nothing, and a power cut may leave any part of the first append: what was there before is known by
+/// then, and nothing that is left of the append makes the feed be refused.
+#[test]
+fn a_writer_that_js_made_is_known_before_the_first_append() {
+    for (before, durability) in
+        [0, 1, 3].into_iter().flat_map(|n| [Durability::None, Durability::Always].map(|d| (n, d)))
+    {
+        let (disk, result) = closed(Disk::default(), Durability::None, 0..before);
+        result.unwrap();
+        let mut made = disk.written;
+        made.lose(FileId::beside(FileKind::Journal));
+        let mut store = open(Disk { kept: made.clone(), written: made, ..Disk::default() }, durability);
+        let id = store.find_name("w").unwrap();
+        assert_eq!(store.append(id, &[block(N, before), block(N, before + 1)]).unwrap(), before..before + 2);
+        let Disk { written, kept, .. } = store.storage().clone();
+        // Every file as it was, or as it is: what the cut leaves.
+        for files in 0..16 {
+            let mut left = kept.clone();
+            let kinds = [FileKind::Data, FileKind::Tree, FileKind::Signatures, FileKind::Bitfield];
+            for (at, kind) in kinds.into_iter().enumerate().filter(|(at, _)| files >> at & 1 == 1) {
+                let contents = written.contents(common::file(0, kind)).unwrap_or_else(|| panic!("{at}"));
+                left.replace(common::file(0, kind), &contents).unwrap();
+            }
+            let (len, downloaded) = held(&left);
+            assert!(len == downloaded && len >= before, "{before}, {durability:?}, {files:b}: {len}");
+        }
+    }
+}
+
 #[test]
 fn a_store_that_promises_nothing_does_not_wait_for_the_disk_for_a_copy() {
     let copy = closed_copy();

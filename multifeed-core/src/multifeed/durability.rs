@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{FeedId, Multifeed};
+use super::{FeedId, FeedSlot, Multifeed};
 use crate::error::StoreError;
 use crate::feed::Feed;
 use crate::journal::Mark;
@@ -210,9 +210,11 @@ impl<S: Storage> Multifeed<S> {
         self.sync_feeds(&[id]);
     }
 
-    /// Nothing is appended to a feed that is longer than what is held of it before that is known on the disk.
+    /// Nothing is appended to a feed that is longer than what is held of it before that is known on the disk; nor to one of which the journal knows
+    /// nothing, as JS made it: nobody could tell what a crash left of the append from what was lost of the feed.
     pub(super) fn sync_before_appending(&mut self, id: FeedId) -> Result<(), StoreError> {
-        if self.slot(id).outgrown {
+        let FeedSlot { feed, outgrown, .. } = self.slot(id);
+        if *outgrown || self.journal.mark(feed.slot(), &feed.key()).is_none() {
             self.sync_feeds(&[id]);
             self.sync_error(id).map_or(Ok(()), |error| Err(error.clone()))?;
         }
