@@ -1,5 +1,8 @@
 //! What a remote has of a feed, what we ask it for, and when there is nothing left to ask.
 
+mod denied;
+mod history;
+mod turn;
 mod windows;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -8,6 +11,7 @@ use std::time::Duration;
 
 use multifeed_proto::{Have, Request};
 
+use self::turn::Turn;
 use super::PeerFault;
 use super::comparison::{Comparison, Terms};
 use super::denials::Denials;
@@ -76,19 +80,6 @@ pub(super) struct Download {
     wanted_at: Duration,
     /// Since when others wait for it.
     turn: Option<Turn>,
-}
-
-/// A remote was asked for what has to come before others can be asked: of an empty feed for anything, else for the block after its end.
-///
-/// It may never answer, or take back what it told as often as it told it. So of an empty feed its turn is over when nothing of that is on its
-/// way any more, and it has another one only after all others had theirs.
-#[derive(Debug, Clone, Copy)]
-struct Turn {
-    /// How long the feed was when it began, in blocks.
-    length: u64,
-    since: Duration,
-    /// Blocks that were asked for in it.
-    requests: usize,
 }
 
 /// What is to be downloaded, as a call needs to know it.
@@ -349,30 +340,8 @@ impl Download {
         wants.urgent(0).find(free).or_else(|| pairs.min())
     }
 
-    /// Whether something of an empty feed can be asked for here.
-    fn may_take_its_turn(&self, reserved: &SparseBits) -> bool {
-        match (self.in_flight.is_empty(), &self.turn) {
-            (true, turn) => reserved.is_empty() && turn.is_none(),
-            (false, turn) => turn.is_none_or(|turn| turn.requests < FEWEST_REQUESTS),
-        }
-    }
-
-    /// Since when others wait for what this remote alone was asked for.
-    pub(super) fn holds_up_since(&self, feed: &Feed) -> Option<Duration> {
-        let next = feed.len();
-        let turn = self.turn.filter(|turn| turn.length == next)?;
-        let asked = if next == 0 { !self.in_flight.is_empty() } else { self.in_flight.contains(&next) };
-        asked.then_some(turn.since)
-    }
-
     fn ask_for(&mut self, index: u64, feed: &Feed, reserved: &mut SparseBits, now: Duration) -> Request {
-        let length = feed.len();
-        if length == 0 || index == length {
-            match &mut self.turn {
-                Some(turn) if length == 0 && !self.in_flight.is_empty() => turn.requests += 1,
-                turn => *turn = Some(Turn { length, since: now, requests: 1 }),
-            }
-        }
+        self.begin_turn(index, feed, now);
         reserved.insert(index);
         self.note_request(now);
         self.in_flight.push_back(index);
@@ -428,49 +397,6 @@ impl Download {
             self.progress_at = now;
         }
         answered
-    }
-
-    /// What to ask of the history, where that is due: all that its signature covers.
-    pub(super) fn compare(&mut self, feed: &Feed, now: Duration) -> Option<Request> {
-        let index = self.to_compare(feed).filter(|_| !self.is_questioned() && self.unanswered == 0)?;
-        self.note_request(now);
-        self.comparison.ask(index, feed.len(), self.remote_len);
-        Some(Request { index, bytes: 0, hash: true, nodes: 0 })
-    }
-
-    /// The hashes of a block came. Whether its history was asked for.
-    pub(super) fn answered_comparison(&mut self, index: u64, now: Duration) -> bool {
-        let answered = self.comparison.answered(index);
-        if answered {
-            self.progress_at = now;
-        }
-        answered
-    }
-
-    /// What the remote showed of its history of that length does not tell of all that is here.
-    pub(super) fn was_unclear(&mut self, feed: &Feed, length: u64) {
-        self.remote_len = self.remote_len.max(length);
-        self.comparison.was_unclear(feed.len());
-    }
-
-    /// The feed grew by what the remote showed.
-    pub(super) fn grew(&mut self, feed: &Feed) {
-        self.comparison.grew(feed.len());
-    }
-
-    /// Whether it is not known yet that the remote's history is the same: nothing else is asked of it before.
-    pub(super) fn is_comparing(&self, feed: &Feed) -> bool {
-        let due = feed.writable() && self.comparison.is_due(feed.len(), self.remote_len);
-        (self.unanswered > 0 && due) || self.may_differ(feed)
-    }
-
-    /// Whether what the remote told of is a history that may be another one, and is to be compared.
-    pub(super) fn may_differ(&self, feed: &Feed) -> bool {
-        self.comparison.is_waiting() || self.to_compare(feed).is_some()
-    }
-
-    fn to_compare(&self, feed: &Feed) -> Option<u64> {
-        self.comparison.subject(feed.len(), self.remote_len, &self.has)
     }
 
     /// Whether something was asked without a block, and not answered.
@@ -545,32 +471,6 @@ impl Download {
     /// A block that came is held now.
     pub(super) fn stored(&mut self, index: u64) {
         self.has.remove(index);
-    }
-
-    /// A block came without its value: the remote has the hash alone. It is not to be asked for again.
-    pub(super) fn came_without_value(&mut self, index: u64) {
-        self.denials.block(index);
-    }
-
-    /// Whether the remote left a Want without an answer, or did not bring blocks that it told of and that are not here yet.
-    pub(super) fn was_denied(&mut self, feed: &Feed) -> bool {
-        self.ignored || self.denials.lacks(feed)
-    }
-
-    /// Whether it left something else without an answer.
-    pub(super) fn left_question(&self) -> bool {
-        self.denials.has_question()
-    }
-
-    /// What the remote did not bring is not wanted any more.
-    pub(super) fn excuse(&mut self) {
-        self.denials = Denials::default();
-    }
-
-    /// Whether the remote was asked what it has or for blocks and did not answer yet, or, where all is fetched, told of blocks that are not here
-    /// yet. A comparison of histories does not count: one that has everything may leave before it hears of it.
-    pub(super) fn is_owed(&mut self, feed: &Feed, sparse: bool) -> bool {
-        self.unanswered > 0 || !self.in_flight.is_empty() || (!sparse && self.lacks_any(feed))
     }
 
     /// Blocks are held now that came from elsewhere.
