@@ -239,12 +239,13 @@ async fn sync_on(folder: &Path, level: &str, peer: &Multifeed, address: std::net
     let stream = TcpStream::connect(address).await?;
     let totals = multi.replicate(stream, Role::Initiator, Replicate::default()).finish().await?;
     ensure!(totals.moved.holes.is_empty(), "{:?}", totals.moved.holes);
-    let copy = peer.feed(ours.key()).context("the peer does not have our feed")?;
-    // It was sent all; it may still be writing.
+    // It was sent all; it may still be writing, its first block of it, too.
     let deadline = Instant::now() + Duration::from_secs(20);
-    while copy.downloaded() < ours.len() && Instant::now() < deadline {
+    let has_all = || peer.feed(ours.key()).is_some_and(|copy| copy.downloaded() >= ours.len());
+    while !has_all() && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    let copy = peer.feed(ours.key()).context("the peer does not have our feed")?;
     ensure!(copy.len() == ours.len() && copy.downloaded() == ours.len(), "{} of {}", copy.downloaded(), ours.len());
     for index in 0..ours.len() {
         ensure!(ours.get(index).await? == copy.get(index).await?, "block {index} differs");
