@@ -38,6 +38,10 @@ pub struct Limits {
     /// Of those, how many the remote is asked for at once: about 2 kB each, and what of one was proven. The others wait until a block of one
     /// came, or the remote turns out to have none. Default 1,024.
     pub feeds_asked: usize,
+    /// Feeds of a session whose channels are open and on which something is under way; the others wait for their turn. It may be twice as many
+    /// while the remote opens others than we do. In a live session a channel stays open when its feed is done, and does not count then.
+    /// Default 1,024.
+    pub feeds_open: usize,
     /// What one session may bring, unless its [`Policy`](crate::Policy) says otherwise.
     pub peer: PeerLimits,
     /// Requests that a remote may have waiting for one feed. JS has up to 32 in flight, we 256. Default 4,096; one more ends its session.
@@ -107,6 +111,7 @@ impl Default for Limits {
             feeds: 65_536,
             feeds_offered: 65_536,
             feeds_asked: 1_024,
+            feeds_open: 1_024,
             peer: PeerLimits::default(),
             requests_queued: 4_096,
             wants_queued: 64,

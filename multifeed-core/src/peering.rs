@@ -10,7 +10,7 @@ use crate::answers::Answers;
 use crate::error::StoreError;
 use crate::feed::Feed;
 use crate::in_step::InStep;
-use crate::limits::PeerLimits;
+use crate::limits::{Limits, PeerLimits};
 use crate::multifeed::{FeedId, message_cost};
 use crate::offers::{Offers, Quiet};
 use crate::peer::{Peer, PeerOptions, Sent, Standing};
@@ -19,6 +19,9 @@ use crate::replicate::{PeerEvent, Replicate, SyncError, SyncTotals};
 use crate::sparse_bits::SparseBits;
 use crate::state::{Meter, Moved, SyncState};
 use crate::wants::{WantId, Wants};
+
+/// Keys in one list of what is offered. A default peer of ours takes ten times as many in one, and JS's work for a list grows faster than the list.
+const OFFERED_AT_ONCE: usize = 10_000;
 
 /// The machine of one connection. It owns the order of what is sent; the feeds belong to the multifeed.
 #[derive(Debug)]
@@ -64,6 +67,8 @@ pub(crate) struct Peering {
     next_token: u32,
     /// Feeds whose machines have something to send, each once, the next one first.
     active: VecDeque<FeedId>,
+    /// Feeds on whose channels something is under way.
+    busy: usize,
     /// Bytes of commands that the session takes now; negative after a large one.
     grant: i64,
     exchange: Exchange,
@@ -145,6 +150,7 @@ impl Peering {
             channels: BTreeMap::new(),
             next_token: 0,
             active: VecDeque::new(),
+            busy: 0,
             grant: 0,
             exchange: Exchange::default(),
             remote_live: None,
@@ -230,19 +236,45 @@ impl Peering {
         match (self.stage, self.peers.get(&feed)) {
             (Stage::Greeting, _) => true,
             (Stage::Running, Some(peer)) => peer.may_bring(wants, id),
-            (Stage::Running, None) => !self.settled(),
+            (Stage::Running, None) => !self.settled() || self.offers.is_waiting(),
             (Stage::Ending | Stage::Closed, _) => false,
         }
     }
 
     /// Offers feeds to the remote.
-    pub(crate) fn offer(&mut self, keys: Vec<FeedKey>) {
-        self.exchange.offers_unanswered += 1;
-        let fields = match (&self.options.policy, &self.remote) {
-            (Some(policy), Some(remote)) => policy.fields(&keys, remote),
-            _ => None,
-        };
-        self.commands.push_back(Command::Offer { root: self.root, keys, fields });
+    ///
+    /// A long list goes in parts, each of which is answered.
+    pub(crate) fn offer(&mut self, mut keys: Vec<FeedKey>) {
+        loop {
+            let rest = if keys.len() > OFFERED_AT_ONCE { keys.split_off(OFFERED_AT_ONCE) } else { Vec::new() };
+            self.exchange.offers_unanswered += 1;
+            let fields = match (&self.options.policy, &self.remote) {
+                (Some(policy), Some(remote)) => policy.fields(&keys, remote),
+                _ => None,
+            };
+            self.commands.push_back(Command::Offer { root: self.root, keys, fields });
+            if rest.is_empty() {
+                return;
+            }
+            keys = rest;
+        }
+    }
+
+    /// The feed whose channel is to be opened next, if one may be.
+    pub(crate) fn next_turn(&mut self, limits: &Limits) -> Option<FeedKey> {
+        self.offers.next(limits.feeds_asked, self.busy, limits.feeds_open)
+    }
+
+    /// In a live session, channels that the remote has left unopened since then do not keep others from being opened.
+    pub(crate) fn pass_over_unopened(&mut self, since: Duration) {
+        if self.busy > 0 && self.is_live() {
+            let Self { peers, busy, .. } = self;
+            let unopened = peers.values_mut().filter(|peer| peer.busy && peer.is_unopened_since(since));
+            unopened.for_each(|peer| {
+                peer.busy = false;
+                *busy -= 1;
+            });
+        }
     }
 
     /// Answers the remote's offer.
@@ -294,6 +326,8 @@ impl Peering {
             }
         };
         self.channels.insert(peer.token, Channel::Feed(feed));
+        peer.busy = true;
+        self.busy += 1;
         self.peers.insert(feed, Box::new(peer));
         quiet
     }
@@ -395,6 +429,7 @@ impl Peering {
     /// Takes a feed's machine out: the channel is closed.
     pub(crate) fn remove(&mut self, feed: FeedId) -> Option<Peer> {
         let peer = self.peers.remove(&feed)?;
+        self.busy -= usize::from(peer.busy);
         self.offers.settle(feed);
         self.channels.remove(&peer.token);
         self.sums.remove(peer.standing);
@@ -406,6 +441,9 @@ impl Peering {
     pub(crate) fn count(&mut self, feed: FeedId, standing: Standing) {
         let Some(peer) = self.peers.get_mut(&feed) else { return };
         let before = std::mem::replace(&mut peer.standing, standing);
+        let busy = !peer.is_at_rest();
+        let was_busy = std::mem::replace(&mut peer.busy, busy);
+        self.busy = self.busy + usize::from(busy) - usize::from(was_busy);
         if before != standing {
             self.sums.remove(before);
             self.sums.add(standing);
@@ -632,7 +670,7 @@ impl Peering {
         let Standing { missing_here, missing_there, in_flight, bytes_in_flight, requested, in_sync } = self.sums;
         let totals = &self.totals;
         SyncState {
-            feeds: self.peers.len() as u64 + self.in_step.count() + self.offers.quiet(),
+            feeds: self.peers.len() as u64 + self.in_step.count() + self.offers.count(),
             feeds_in_sync: in_sync + self.in_step.count() + self.offers.empty(),
             moved: Moved {
                 blocks_received: totals.blocks_received,

@@ -63,6 +63,8 @@ impl Replicate {
 
     /// Sets in a session's configuration what is to be said of it from the start, and how long it may stand still.
     pub fn configure(&self, config: &mut Config) {
+        // What the remote opens while it waits here for its turn is opened next.
+        config.discover = true;
         config.stall_timeout = if self.live { None } else { config.stall_timeout.or(Some(STALL_TIMEOUT)) };
         if let Some(root) = &mut config.root {
             (root.live, root.user_data) = (self.live, self.user_data.clone());

@@ -149,7 +149,8 @@ impl<S: Storage> Multifeed<S> {
     pub(super) fn stop_fetching(&mut self, id: PeerId) {
         let Some(peering) = self.peerings.get_mut(&id) else { return };
         let feeds: Vec<FeedId> = peering.peers.keys().copied().collect();
-        for key in peering.offers.take_waiting() {
+        // What is here is served all the same.
+        for key in peering.offers.take_waiting(|key| self.catalog.find(key).is_none()) {
             peering.refuse(key, self.now);
         }
         for feed in feeds {

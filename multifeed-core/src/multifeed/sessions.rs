@@ -70,15 +70,23 @@ impl<S: Storage> Multifeed<S> {
             Event::Extension { scope: Scope::Stream, name, body } if *name == *EXTENSION => self.reconcile(id, &body),
             Event::Manifest { keys, fields, .. } => self.manifest(id, keys, fields.as_ref()),
             Event::Replicate { keys, origin, .. } => self.replicate(id, keys, origin),
+            Event::Discovered { discovery_key } => {
+                // What both sides agreed on, and waits here for its turn.
+                peering.offers.opened_there(discovery_key);
+            }
             Event::Opened { token } => match self.channel(id, token) {
                 Some(Channel::Feed(feed)) => {
+                    self.note_opened(id);
                     self.tell(feed, FeedEvent::PeerOpen { peer: id });
                     self.answered_by(id, feed, |peer, work| {
                         peer.open(work);
                         Ok(())
                     });
                 }
-                Some(Channel::Offer(key)) => self.offer_heard(id, key, None),
+                Some(Channel::Offer(key)) => {
+                    self.note_opened(id);
+                    self.offer_heard(id, key, None);
+                }
                 None => {}
             },
             Event::Message { token, message } => match self.channel(id, token) {
@@ -119,6 +127,7 @@ impl<S: Storage> Multifeed<S> {
             // The root's Close ends nothing; an event that is not known yet is one that asks for nothing.
             _ => {}
         }
+        self.ask_for_offers(id);
         self.give_up_unavailable();
         self.wake(id);
     }
@@ -161,7 +170,11 @@ impl<S: Storage> Multifeed<S> {
                 self.wake(id);
                 return Some(command);
             }
-            let feed = peering.poll_active()?;
+            let Some(feed) = peering.poll_active() else {
+                // What was just sent may have made room.
+                self.ask_for_offers(id);
+                return self.peerings.get_mut(&id)?.poll_command();
+            };
             self.begin_use(feed);
             let peering = self.peerings.get_mut(&id)?;
             let Some(peer) = peering.peers.get_mut(&feed) else { continue };
@@ -285,8 +298,10 @@ impl<S: Storage> Multifeed<S> {
             self.hush_offers(id);
             if let (Some(peering), Some(since)) = (self.peerings.get_mut(&id), now.checked_sub(patience)) {
                 peering.close_unopened(since);
+                peering.pass_over_unopened(since);
                 self.settle(id);
             }
+            self.ask_for_offers(id);
             self.wake(id);
         }
         self.look_at_the_silent();
@@ -318,6 +333,12 @@ impl<S: Storage> Multifeed<S> {
         self.drop_peers(id);
         self.peerings.remove(&id);
         self.give_up_unavailable();
+    }
+
+    fn note_opened(&mut self, id: PeerId) {
+        if let Some(peering) = self.peerings.get_mut(&id) {
+            peering.offers.note_opened(self.now);
+        }
     }
 
     fn message(&mut self, id: PeerId, feed: FeedId, message: Message) {
