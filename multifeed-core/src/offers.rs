@@ -23,6 +23,8 @@ pub(crate) struct Offers {
     opened_there: BTreeSet<DiscoveryKey>,
     /// Quiet feeds that are to have a machine again.
     heard: BTreeSet<FeedKey>,
+    /// Offers that are not asked for before the disk has room.
+    held: BTreeSet<FeedKey>,
     /// When the remote last opened a channel that was open here.
     last_opened: Duration,
     /// Open channels without a machine.
@@ -52,12 +54,12 @@ pub(crate) struct Quiet {
 impl Offers {
     /// Whether nothing is asked for or waits.
     pub(crate) fn is_empty(&self) -> bool {
-        self.asked.is_empty() && self.waiting.is_empty() && self.quiet.is_empty()
+        self.asked.is_empty() && self.waiting.is_empty() && self.held.is_empty() && self.quiet.is_empty()
     }
 
     /// Whether the remote offered a feed that has no machine on its session.
     pub(crate) fn has(&self, key: &FeedKey) -> bool {
-        self.quiet.contains_key(key) || (!self.waiting.is_empty() && self.waiting.contains_key(&key.discovery_key()))
+        self.quiet.contains_key(key) || self.held.contains(key) || (!self.waiting.is_empty() && self.waiting.contains_key(&key.discovery_key()))
     }
 
     /// Counts an offer of a feed that is not here; false where there were as many as may be.
@@ -70,6 +72,21 @@ impl Offers {
     /// A feed waits for its turn.
     pub(crate) fn wait(&mut self, key: FeedKey) {
         self.waiting.insert(key.discovery_key(), key);
+    }
+
+    /// A feed whose turn it was waits until the disk has room.
+    pub(crate) fn hold(&mut self, key: FeedKey) {
+        match self.quiet.get_mut(&key) {
+            Some(quiet) => quiet.downloading = false,
+            None => _ = self.held.insert(key),
+        }
+    }
+
+    /// There is room again: what was held has its turn, and what was quiet as nothing was fetched is looked at.
+    pub(crate) fn go_on(&mut self) {
+        std::mem::take(&mut self.held).into_iter().for_each(|key| self.wait(key));
+        let quiet = self.quiet.iter().filter(|(_, quiet)| quiet.opened && !quiet.downloading);
+        self.heard.extend(quiet.map(|(key, _)| key));
     }
 
     /// The remote opened a channel that is not open here. Whether its feed waits for its turn, which is next then.
@@ -142,6 +159,7 @@ impl Offers {
     }
 
     fn stop_waiting(&mut self, key: &FeedKey) {
+        self.held.remove(key);
         if !self.waiting.is_empty() {
             let discovery_key = key.discovery_key();
             self.waiting.remove(&discovery_key);
@@ -161,7 +179,7 @@ impl Offers {
 
     /// Feeds without a machine: those whose channels are quiet, and those that wait.
     pub(crate) fn count(&self) -> u64 {
-        (self.quiet.len() + self.waiting.len()) as u64
+        (self.quiet.len() + self.waiting.len() + self.held.len()) as u64
     }
 
     /// Those of them whose remotes have nothing.
@@ -171,7 +189,7 @@ impl Offers {
 
     /// Whether something is still to be asked, or to be opened by the remote.
     pub(crate) fn is_waiting(&self) -> bool {
-        !self.waiting.is_empty() || !self.heard.is_empty() || self.unopened > 0
+        !self.waiting.is_empty() || !self.heard.is_empty() || !self.held.is_empty() || self.unopened > 0
     }
 
     /// The remote opened a quiet channel too: it may have something.

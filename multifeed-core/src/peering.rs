@@ -1,6 +1,7 @@
 //! One connection: the feeds that both sides agreed on, each with its machine, and what is sent in which order.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use crate::error::StoreError;
 use crate::feed::Feed;
 use crate::in_step::InStep;
 use crate::limits::{Limits, PeerLimits};
-use crate::multifeed::{FeedId, message_cost};
+use crate::multifeed::{Brought, FeedId, message_cost};
 use crate::offers::{Offers, Quiet};
 use crate::peer::{Peer, PeerOptions, Sent, Standing};
 use crate::policy::Remote;
@@ -47,8 +48,10 @@ pub(crate) struct Peering {
     pub(crate) remote_public_key: [u8; 32],
     /// What it may bring.
     pub(crate) limits: PeerLimits,
-    /// Feeds of its that were new here.
-    pub(crate) feeds_brought: usize,
+    /// What it brought, on all its sessions.
+    pub(crate) brought: Arc<Brought>,
+    /// The disk is full: nothing is fetched.
+    pub(crate) paused: bool,
     /// The application was told that it brought as many bytes as it may.
     pub(crate) told_sated: bool,
     /// And as many feeds.
@@ -138,7 +141,8 @@ impl Peering {
             remote: None,
             remote_public_key: [0; 32],
             limits: PeerLimits::default(),
-            feeds_brought: 0,
+            brought: Arc::default(),
+            paused: false,
             told_sated: false,
             told_full: false,
             declined: BTreeSet::new(),
@@ -359,12 +363,12 @@ impl Peering {
 
     /// Whether the remote brought as many bytes as it may.
     pub(crate) fn is_sated(&self) -> bool {
-        self.totals.bytes_received >= self.limits.bytes
+        self.brought.bytes() >= self.limits.bytes
     }
 
     /// Whether it brought as many new feeds as it may.
     pub(crate) fn is_full(&self) -> bool {
-        self.feeds_brought >= self.limits.feeds
+        self.brought.feeds() >= self.limits.feeds
     }
 
     /// A feed that both sides agreed on is not to be (any more): its channel closes as soon as the remote has opened it. Before that it could
@@ -454,6 +458,7 @@ impl Peering {
     /// Notes what moved of a feed.
     pub(crate) fn note_moved(&mut self, feed: FeedId, moved: Moved, now: Duration) {
         let totals = &mut self.totals;
+        self.brought.add_bytes(moved.bytes_received);
         totals.blocks_received += moved.blocks_received;
         totals.bytes_received += moved.bytes_received;
         totals.blocks_sent += moved.blocks_sent;
@@ -478,7 +483,7 @@ impl Peering {
     pub(crate) fn is_in_sync(&self) -> bool {
         let all = self.sums.in_sync == self.peers.len() as u64;
         let listed = self.settled() && !self.in_step.is_running() && !self.offers.is_waiting();
-        let asked_in_vain = self.apart || !self.exchange.requested.is_empty();
+        let asked_in_vain = self.apart || self.paused || !self.exchange.requested.is_empty();
         !asked_in_vain && (self.through || (self.observed && self.stage == Stage::Running && listed && all))
     }
 
@@ -501,6 +506,18 @@ impl Peering {
     /// Has progress told where it is in sync now, and was not when that was last told, or the other way round.
     pub(crate) fn note_in_sync(&mut self, in_sync: bool) {
         self.progress_due |= self.observed && in_sync != self.told_in_sync && self.stage != Stage::Closed;
+    }
+
+    /// The disk is full: what the remote has is not fetched for now, or, where the session is not live, not by this session.
+    pub(crate) fn pause(&mut self, error: StoreError) {
+        self.paused = true;
+        self.apart |= !self.is_live();
+        self.events.push_back(PeerEvent::DiskFull(error));
+    }
+
+    /// What it brought could not be written: it does not end well.
+    pub(crate) fn lose(&mut self, error: &StoreError) {
+        self.failure.get_or_insert_with(|| error.clone());
     }
 
     /// Whether its end was told, or is near.

@@ -129,3 +129,75 @@ fn open_channels(store: &Store, link: &Link, side: usize) -> usize {
     let peer = link.ends[side].1.peer();
     store.feeds().filter(|&id| store.peers(id).iter().any(|(of, _)| *of == peer)).count()
 }
+
+fn limited(change: impl FnOnce(&mut multifeed_core::Limits)) -> Store {
+    let mut options = Options::default();
+    change(&mut options.limits);
+    Multifeed::open(MemoryStorage::default(), options).unwrap()
+}
+
+/// The feeds of others take no room from those that are written here.
+#[test]
+fn writers_have_room_in_a_store_that_others_filled() {
+    let mut stores = [store(400), limited(|limits| limits.feeds = 300)];
+    write(&mut stores[0], 0..400);
+    run_one(&mut stores, Replicate::default());
+    assert_eq!(held(&stores[1]), 300);
+    write(&mut stores[1], 1000..1050);
+    assert_eq!(held(&stores[1]), 350);
+    assert!(matches!(stores[1].add(pair(7777).public_key()), Err(multifeed_core::StoreError::TooManyFeeds { .. })));
+    // It serves all of it, and takes what is new of the feeds that are here.
+    for number in 0..400 {
+        let id = stores[0].find(&pair(number).public_key()).unwrap();
+        stores[0].append(id, &[Bytes::from_static(b"y")]).unwrap();
+    }
+    stores[0].commit(START);
+    run_one(&mut stores, Replicate::default());
+    let blocks: u64 = stores[1].feeds().map(|id| stores[1].info(id).downloaded).sum();
+    assert_eq!(blocks, 2 * 300 + 50);
+    let mut pair_of_stores = { let [_, second] = stores; [second, store(400)] };
+    run_one(&mut pair_of_stores, Replicate::default());
+    assert_eq!(held(&pair_of_stores[1]), 350);
+}
+
+fn run_one(stores: &mut [Store; 2], options: Replicate) -> Link {
+    let mut links = [Link::plain(stores, [0, 1], options)];
+    run(stores, &mut links, START);
+    let [link] = links;
+    link
+}
+
+/// A peer that comes again and again brings no more than it may, and others have their room.
+#[test]
+fn what_one_peer_brings_is_summed_up_over_its_sessions() {
+    let from = |address: &str| Replicate { source: Some(address.to_owned()), ..Replicate::default() };
+    let mut store_of_all = limited(|limits| (limits.peer.feeds, limits.peer.bytes) = (100, 10_000));
+    let mut brought = 0;
+    for round in 0..10 {
+        let mut stores = [store(400), store_of_all];
+        write(&mut stores[0], round * 60..round * 60 + 60);
+        run_one(&mut stores, from("10.0.0.1"));
+        let [_, second] = stores;
+        store_of_all = second;
+        brought = held(&store_of_all);
+    }
+    assert_eq!(brought, 100);
+    // Two sessions at once are one peer too.
+    let mut stores = vec![store_of_all, store(400), store(400), store(400)];
+    write(&mut stores[1], 2000..2080);
+    write(&mut stores[2], 3000..3080);
+    write(&mut stores[3], 4000..4080);
+    let options = |address: &str| [from("us"), from(address)];
+    let configs = || [Config::default(), Config::default()];
+    let mut links = [
+        Link::new(&mut stores, [1, 0], options("10.0.0.2"), configs()),
+        Link::new(&mut stores, [2, 0], options("10.0.0.2"), configs()),
+        Link::new(&mut stores, [3, 0], options("10.0.0.3"), configs()),
+    ];
+    run(&mut stores, &mut links, START);
+    let of = |range: std::ops::Range<u32>| range.filter(|&n| stores[0].find(&pair(n).public_key()).is_some()).count();
+    assert_eq!((of(2000..2080) + of(3000..3080), of(4000..4080)), (100, 80));
+    let told = |event: &multifeed_core::PeerEvent| matches!(event, multifeed_core::PeerEvent::LimitReached(_));
+    assert!(links[0].events[1].iter().chain(&links[1].events[1]).any(told));
+    assert!(links.iter().all(|link| link.result(1).is_some_and(Result::is_ok)));
+}

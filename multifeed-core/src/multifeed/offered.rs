@@ -2,6 +2,7 @@
 
 use multifeed_proto::{FeedKey, ManifestFields, Message, Origin, Token};
 
+use super::disk::FEED_BYTES;
 use super::{FeedId, FeedSlot, Multifeed, PeerId, feed_name};
 use crate::error::StoreError;
 use crate::feed::Feed;
@@ -43,7 +44,7 @@ impl<S: Storage> Multifeed<S> {
                 Some(feed) => self.take_turn(id, key, Some(feed)),
                 // What they requested was here when it was offered to them.
                 None if origin == Origin::Local => self.refuse_feed(id, key),
-                None if !self.may(id, &key, None).want => self.refuse_feed(id, key),
+                None if self.may(id, &key, None).refuses_to_take() => self.refuse_feed(id, key),
                 None => self.take_turn(id, key, self.catalog.offered(&key)),
             }
         }
@@ -107,8 +108,12 @@ impl<S: Storage> Multifeed<S> {
                 self.replicate_feed(id, feed);
                 continue;
             }
-            if !self.may(id, &key, self.catalog.offered(&key)).want {
-                self.refuse_feed(id, key);
+            let may = self.may(id, &key, self.catalog.offered(&key));
+            if !may.want {
+                match self.peerings.get_mut(&id) {
+                    Some(peering) if may.waits => peering.offers.hold(key),
+                    _ => self.refuse_feed(id, key),
+                }
                 continue;
             }
             let feed = match self.catalog.offered(&key) {
@@ -177,6 +182,7 @@ impl<S: Storage> Multifeed<S> {
                 return false;
             }
         }
+        self.mind_space(FEED_BYTES);
         let name = feed_name(&feed);
         let slot = &mut self.feeds[id.0 as usize];
         slot.feed = feed;
@@ -243,8 +249,15 @@ impl<S: Storage> Multifeed<S> {
                     self.settle(peer);
                     self.wake(peer);
                 }
+                StoreError::Full { .. } => self.with_peer(peer, id, |peer, work| {
+                    peer.begin_again(work);
+                    Ok(())
+                }),
                 error => self.fault(peer, crate::peer::PeerFault::Store(error.clone())),
             }
+        }
+        if let StoreError::Full { .. } = error {
+            self.stop_at_full_disk(error.clone());
         }
     }
 

@@ -36,12 +36,19 @@ impl<S: Storage> Multifeed<S> {
     }
 
     pub(super) fn add_peering(&mut self, mut options: Replicate, new: impl FnOnce(Replicate) -> Peering) -> PeerId {
+        self.look_at_disk();
         options.sparse.get_or_insert(self.sparse);
         options.policy = options.policy.or_else(|| self.policy.clone());
         let id = PeerId(self.next_peer);
         self.next_peer += 1;
         let mut peering = new(options);
         peering.limits = self.limits.peer;
+        if let Some(source) = &peering.options.source {
+            peering.brought = self.sources.of(source, self.limits.sources);
+        }
+        if let Some(error) = self.disk.why() {
+            peering.pause(error.clone());
+        }
         self.peerings.insert(id, peering);
         id
     }
@@ -114,6 +121,7 @@ impl<S: Storage> Multifeed<S> {
             Event::Closed(result) => {
                 // A session ends well only where all that it brought is written.
                 self.commit(now);
+                self.mind_unwritten(id);
                 let Some(peering) = self.peerings.get(&id) else { return };
                 let (holes, missing) =
                     (self.holes(id, peering), peering.peers.values().map(|peer| peer.missing()).sum());
@@ -256,6 +264,7 @@ impl<S: Storage> Multifeed<S> {
         self.now = self.now.max(now);
         self.give_up_late();
         self.sync_due();
+        self.look_at_disk();
         if self.next_check.is_none_or(|at| now < at) {
             return;
         }
@@ -393,6 +402,7 @@ impl<S: Storage> Multifeed<S> {
             self.mark_dirty(feed);
             self.mind_limits(id);
             self.uncommitted_bytes += size as usize;
+            self.mind_space(size);
             if self.feeds[feed.0 as usize].feed.staged_bytes() > self.limits.staged_bytes {
                 self.commit_feed(feed);
             }
@@ -479,6 +489,9 @@ impl<S: Storage> Multifeed<S> {
             sources.sort_unstable();
             sources.dedup();
             self.unwritten.push(id);
+            if let StoreError::Full { .. } = error {
+                return self.stop_at_full_disk(error);
+            }
             for peer in sources {
                 self.fault(peer, PeerFault::Store(error.clone()));
             }

@@ -33,6 +33,10 @@ impl Peer {
         }
         if quiet.opened {
             self.open(work);
+            if self.downloading && self.uploading && !quiet.downloading {
+                // It heard the contrary.
+                self.send_status(true, true);
+            }
         }
         Ok(())
     }
