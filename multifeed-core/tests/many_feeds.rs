@@ -201,3 +201,40 @@ fn what_one_peer_brings_is_summed_up_over_its_sessions() {
     assert!(links[0].events[1].iter().chain(&links[1].events[1]).any(told));
     assert!(links.iter().all(|link| link.result(1).is_some_and(Result::is_ok)));
 }
+
+/// A hostile peer brings as many feeds of one byte as it can, on several sessions, live or not, while honest ones come, and after it.
+#[test]
+fn one_that_brings_feeds_without_end_keeps_nobody_out() {
+    for live in [false, true] {
+        let from = |address: &str| Replicate { source: Some(address.to_owned()), live, ..Replicate::default() };
+        let victim = limited(|limits| (limits.feeds, limits.feeds_open, limits.peer.feeds) = (400, 16, 150));
+        let mut stores = vec![victim, store(2000), store(2000), store(2000), store(2000)];
+        write(&mut stores[0], 9000..9010);
+        write(&mut stores[1], 0..1000);
+        write(&mut stores[2], 1000..2000);
+        write(&mut stores[3], 5000..5060);
+        write(&mut stores[4], 6000..6060);
+        let link = |stores: &mut [Store], side, address| {
+            let options = [Replicate { live, ..Replicate::default() }, from(address)];
+            Link::new(stores, [side, 0], options, [Config::default(), Config::default()])
+        };
+        // Both of the hostile sessions are of one address.
+        let mut links = vec![link(&mut stores, 1, "evil"), link(&mut stores, 2, "evil"), link(&mut stores, 3, "beside")];
+        run(&mut stores, &mut links, START);
+        links.push(link(&mut stores, 4, "after"));
+        run(&mut stores, &mut links, START);
+        let of = |range: std::ops::Range<u32>| {
+            range.filter(|&number| stores[0].find(&pair(number).public_key()).is_some()).count()
+        };
+        assert_eq!((of(0..2000), of(5000..5060), of(6000..6060)), (150, 60, 60), "live {live}");
+        for link in &links[2..] {
+            assert!(if live { link.result(1).is_none() } else { matches!(link.result(1), Some(Ok(_))) });
+        }
+        // Whoever comes to it next gets all that is there.
+        write(&mut stores[0], 9010..9020);
+        stores.push(store(2000));
+        let mut next = [link(&mut stores, 5, "fresh")];
+        run(&mut stores, &mut next, START);
+        assert_eq!(held(&stores[5]), 150 + 60 + 60 + 20);
+    }
+}

@@ -1,8 +1,11 @@
 //! What may be done with which feed on which session: decided here, and nowhere else.
 
+use std::sync::Arc;
+
 use multifeed_proto::{FeedKey, ManifestFields, SessionError};
 
 use super::{FeedId, Multifeed, PeerId};
+use crate::peering::Peering;
 use crate::replicate::PeerEvent;
 use crate::storage::Storage;
 
@@ -155,7 +158,17 @@ impl<S: Storage> Multifeed<S> {
             peering.events.push_back(PeerEvent::LimitReached(error));
         }
         if full || sated {
+            let brought = peering.brought.clone();
             self.stop_fetching(id);
+            // Its other sessions have brought as much.
+            let same = |(&other, peering): (&PeerId, &Peering)| {
+                (other != id && Arc::ptr_eq(&peering.brought, &brought)).then_some(other)
+            };
+            for other in self.peerings.iter().filter_map(same).collect::<Vec<_>>() {
+                self.mind_limits(other);
+                self.settle(other);
+                self.wake(other);
+            }
         }
     }
 
