@@ -449,6 +449,22 @@ mod tests {
     }
 
     #[test]
+    fn channels_that_we_named_take_nobodys_room() {
+        let (mut channels, ours, theirs) = channels();
+        let mut open = |n: u8, named: usize| {
+            let key = FeedKey::new([100 + n; 32]);
+            let capability = Some(theirs.capability(&key).to_vec());
+            channels.remote_open(n.into(), key.discovery_key(), capability, &ours, (8, named), || Ok(()))
+        };
+        for n in 2..=8 {
+            assert_eq!(open(n, 0), Ok(None));
+        }
+        assert_eq!(open(9, 0), Err(SessionError::limit("channels", 8)));
+        assert_eq!((open(9, 2), open(10, 2)), (Ok(None), Ok(None)));
+        assert_eq!(open(11, 2), Err(SessionError::limit("channels", 8)));
+    }
+
+    #[test]
     fn what_is_not_ours_has_to_be_admitted() {
         let (ours, theirs) = splits();
         let mut channels = Channels::new();

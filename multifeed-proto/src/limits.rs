@@ -25,8 +25,8 @@
 pub struct Limits {
     /// Largest message body in bytes, without the header. JS refuses more than 8,388,608 (simple-message-channels).
     pub message_bytes: usize,
-    /// Channels that the remote has open beyond those that follow from our own words: one for each root key, and one for each feed that we
-    /// offered or requested. Default 65,536. So a store of any size can be synced, and its size is no bound on a session.
+    /// Channels that the remote may have open beside one for each feed that we offered or requested: root keys', and those that we did not
+    /// open. So a store of any size can be synced. Default 65,536.
     pub channels: usize,
     /// Messages on channels that are not open on both sides, or of unknown types: they are dropped as in JS, but not without
     /// end. Default 1,000,000.

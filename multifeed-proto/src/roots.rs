@@ -237,9 +237,9 @@ impl Roots {
         Some((root, self.entries.get(&root)?.key))
     }
 
-    /// Counts the channels that follow from what we said: one for each root key, and for each feed that we offered or requested.
+    /// Counts the channels that follow from what we said: one for each feed that we offered or requested.
     pub(crate) fn named(&self) -> usize {
-        self.entries.values().map(|entry| entry.exchange.named().saturating_add(1)).sum()
+        self.entries.values().map(|entry| entry.exchange.named()).sum()
     }
 
     /// Whether other channels may be opened: not before a root key's, where there is one.
