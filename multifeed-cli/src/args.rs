@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use multifeed_tokio::{Durability, FeedKey};
 
@@ -178,7 +179,8 @@ Examples:
     /// that fails is reported and does not end the server; Ctrl-C does.
     ///
     /// With --json: {"event":"listening","address"} with the real port where 0 was asked for, and the events of
-    /// `sync` for each peer.
+    /// `sync` for each peer; {"event":"limit-reached","message"} for a peer that brought as much as it may, and {"event":"disk-full","message"}
+    /// and {"event":"space-freed"} for each that is connected then.
     #[command(after_help = "\
 Examples:
   multifeed serve 127.0.0.1:7000            each peer until both sides have everything
@@ -279,6 +281,30 @@ pub(crate) struct Serve {
     /// End after the first peer; the exit code is then that sync's
     #[arg(long)]
     pub(crate) once: bool,
+
+    #[command(flatten)]
+    pub(crate) bounds: Bounds,
+}
+
+/// What peers may bring.
+#[derive(ClapArgs, Debug)]
+pub(crate) struct Bounds {
+    /// New feeds that one peer may bring; it is served all the same
+    ///
+    /// A peer is an IP address (of IPv6 the first 64 bits), and all its connections since `serve` began count together. Feeds that are here
+    /// already go on from every peer.
+    #[arg(long, value_name = "N", default_value_t = 16_384)]
+    pub(crate) max_feeds_per_peer: usize,
+
+    /// Bytes of blocks that one peer may bring, as 500MB or 16GiB; it is served all the same
+    #[arg(long, value_name = "BYTES", default_value = "16GiB")]
+    pub(crate) max_bytes_per_peer: ByteSize,
+
+    /// Bytes of the disk to keep free, as 500MB or 1GiB: with fewer, nothing new is taken from any peer
+    ///
+    /// Serving and reading go on, and so do the feeds that are written here. Taking goes on when there is room.
+    #[arg(long, value_name = "BYTES", default_value = "100MB")]
+    pub(crate) keep_free: ByteSize,
 }
 
 #[derive(ClapArgs, Debug)]
@@ -462,6 +488,26 @@ mod tests {
     fn the_key_and_the_key_file_exclude_each_other() {
         let result = Args::try_parse_from(["multifeed", "--key", "aa", "--key-file", "f", "feeds"]);
         assert_eq!(result.unwrap_err().kind(), clap::error::ErrorKind::ArgumentConflict);
+    }
+
+    #[test]
+    fn bounds_of_what_peers_bring() {
+        let bounds = |args: &[&str]| {
+            let all = ["multifeed", "serve", "127.0.0.1:0"].iter().chain(args);
+            Args::try_parse_from(all).map(|args| match args.command {
+                Command::Serve(serve) => serve.bounds,
+                other => panic!("{other:?}"),
+            })
+        };
+        let none = bounds(&[]).unwrap();
+        assert_eq!((none.max_feeds_per_peer, none.keep_free.as_u64()), (16_384, 100_000_000));
+        assert_eq!(none.max_bytes_per_peer.as_u64(), 16 << 30);
+        let some = bounds(&["--max-feeds-per-peer", "7", "--max-bytes-per-peer", "5000", "--keep-free", "1.5 GB"]).unwrap();
+        assert_eq!((some.max_feeds_per_peer, some.max_bytes_per_peer.as_u64()), (7, 5000));
+        assert_eq!(some.keep_free.as_u64(), 1_500_000_000);
+        for bad in ["", "-1", "much", "5 parsecs"] {
+            assert!(bounds(&["--keep-free", bad]).is_err(), "{bad:?} was taken");
+        }
     }
 
     #[test]

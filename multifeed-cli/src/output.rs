@@ -96,6 +96,12 @@ pub(crate) enum Event<'a> {
     LimitReached {
         message: String,
     },
+    /// Nothing new is taken.
+    DiskFull {
+        message: &'a str,
+    },
+    /// It is again.
+    SpaceFreed,
     Verified {
         key: String,
         name: &'a str,

@@ -30,7 +30,7 @@ pub enum StoreError {
         source: Arc<io::Error>,
     },
     /// A disk or a quota is full.
-    #[error("no space left to {op} {}", place(*.slot, *.file, .path))]
+    #[error("no space left to {op} {}: free some on the disk, or raise the quota", place(*.slot, *.file, .path))]
     Full {
         /// The folder, where one is concerned.
         slot: Option<Slot>,
@@ -42,6 +42,14 @@ pub enum StoreError {
         op: &'static str,
         /// What the storage said.
         source: Arc<io::Error>,
+    },
+    /// The disk has less free than it is to keep.
+    #[error("{free} bytes are free on the disk of the store, fewer than the {keep} that it keeps free: nothing new is fetched until there are more")]
+    LowSpace {
+        /// Bytes that are free.
+        free: u64,
+        /// [`Limits::keep_free`](crate::limits::Limits::keep_free).
+        keep: u64,
     },
     /// Another process holds the store, or this feed of it.
     #[error("{} is in use by another process", place(*.slot, *.file, .path))]
@@ -128,7 +136,7 @@ impl StoreError {
     pub fn code(&self) -> &'static str {
         match self {
             StoreError::Io { .. } => "ERR_STORE_IO",
-            StoreError::Full { .. } => "ERR_STORE_FULL",
+            StoreError::Full { .. } | StoreError::LowSpace { .. } => "ERR_STORE_FULL",
             StoreError::Locked { .. } => "ERR_STORE_LOCKED",
             StoreError::Damaged { .. } => "ERR_STORE_DAMAGED",
             StoreError::Occupied { .. } => "ERR_STORE_OCCUPIED",
@@ -168,6 +176,7 @@ impl StoreError {
             | StoreError::Removed { .. }
             | StoreError::Blocked { .. }
             | StoreError::OwnWriter { .. }
+            | StoreError::LowSpace { .. }
             | StoreError::TooManyBlocked { .. } => None,
         }
     }

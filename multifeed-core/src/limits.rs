@@ -30,16 +30,27 @@ pub const MAX_BLOCK_BYTES: usize = MAX_MESSAGE_BYTES - (1 + 8) - (1 + 4) - MAX_P
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Feeds in one store, those that remotes brought included. Offers past it are not taken. Default 65,536.
+    /// Feeds in one store that are not written here: those that remotes brought, and those that were added by their keys. Offers past it are not
+    /// taken. Feeds that are written here are not counted, so nobody else can take their room. About 2 kB of memory each. Default 131,072.
     pub feeds: usize,
     /// Feeds that are not here and that the remote of one session may offer; more are not requested, and told by
-    /// [`PeerEvent::OffersRefused`](crate::PeerEvent::OffersRefused). About 200 bytes each while the session lasts. Default 65,536.
+    /// [`PeerEvent::OffersRefused`](crate::PeerEvent::OffersRefused). About 200 bytes each while the session lasts. Default 131,072.
     pub feeds_offered: usize,
     /// Of those, how many the remote is asked for at once: about 2 kB each, and what of one was proven. The others wait until a block of one
     /// came, or the remote turns out to have none. Default 1,024.
     pub feeds_asked: usize,
-    /// What one session may bring, unless its [`Policy`](crate::Policy) says otherwise.
+    /// Feeds of a session whose channels are open and on which something is under way; the others wait for their turn. It may be twice as many
+    /// while the remote opens others than we do. In a live session a channel stays open when its feed is done, and does not count then.
+    /// Default 1,024.
+    pub feeds_open: usize,
+    /// What one remote may bring, unless its [`Policy`](crate::Policy) says otherwise.
     pub peer: PeerLimits,
+    /// Names of remotes ([`Replicate::source`](crate::Replicate::source)) of which it is remembered what they brought, about 100 bytes each.
+    /// When there are more, the one that brought least and has no session is forgotten. Default 4,096.
+    pub sources: usize,
+    /// Bytes that the disk of the store keeps free: while it has fewer, nothing new is fetched, and the rest goes on. Needs a storage that knows its
+    /// [free space](crate::Storage::free_space). Default 0: until the disk is full.
+    pub keep_free: u64,
     /// Requests that a remote may have waiting for one feed. JS has up to 32 in flight, we 256. Default 4,096; one more ends its session.
     pub requests_queued: usize,
     /// Wants that a remote may have waiting for one feed. JS has up to 16. Default 64; one more ends its session.
@@ -83,7 +94,8 @@ pub struct Limits {
     pub hole_ranges: usize,
 }
 
-/// What a remote may bring in one session. At either bound the session goes on: the remote is served, and nothing more is fetched from
+/// What a remote may bring: in one session, or in all that have the same [`Replicate::source`](crate::Replicate::source), since the store was
+/// opened. At either bound the session goes on: the remote is served, and nothing more is fetched from
 /// it that the bound is for. [`PeerEvent::LimitReached`](crate::PeerEvent::LimitReached) tells it once, as an error whose fault is
 /// [`Fault::Limit`](multifeed_proto::Fault::Limit).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,10 +116,13 @@ impl Default for PeerLimits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            feeds: 65_536,
-            feeds_offered: 65_536,
+            feeds: 131_072,
+            feeds_offered: 131_072,
             feeds_asked: 1_024,
+            feeds_open: 1_024,
             peer: PeerLimits::default(),
+            sources: 4_096,
+            keep_free: 0,
             requests_queued: 4_096,
             wants_queued: 64,
             announcements_queued: 256,

@@ -1,23 +1,32 @@
-//! What the remote of one session offered and nobody here holds: keys, until something of them is proven.
+//! The feeds of one session that wait for their turn, and what its remote offered and nobody here holds: keys, until something is proven.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use multifeed_proto::{FeedKey, Message, Token};
+use multifeed_proto::{DiscoveryKey, FeedKey, Message, Token};
 
 use crate::multifeed::FeedId;
 
 /// The offers of one session.
 ///
-/// An offered feed has a machine while it is *asked* for: its channel is being opened, the remote tells what it has, a block is on its
-/// way. Only so many are at once; the others wait, as keys. Where a live remote has nothing of a feed (yet), its machine is taken
+/// A feed has a machine while its channel is open and busy, and an offered one while it is *asked* for: its channel is being opened, the remote
+/// tells what it has, a block is on its way. Only so many are at once; the others wait, as keys. Where a live remote has nothing of a feed (yet), its machine is taken
 /// away, and the channel stays, *quiet*, until the remote says something there.
 #[derive(Debug, Default)]
 pub(crate) struct Offers {
     /// Feeds with machines and without a block.
     asked: BTreeSet<FeedId>,
-    /// Keys whose turn is to come.
-    waiting: BTreeSet<FeedKey>,
+    /// Feeds whose turn is to come, here or only offered. Both sides take them in the order of their discovery keys, so that they mostly open the same
+    /// ones.
+    waiting: BTreeMap<DiscoveryKey, FeedKey>,
+    /// Those of them whose channels the remote has opened: their turn is next.
+    opened_there: BTreeSet<DiscoveryKey>,
+    /// Quiet feeds that are to have a machine again.
+    heard: BTreeSet<FeedKey>,
+    /// Offers that are not asked for before the disk has room.
+    held: BTreeSet<FeedKey>,
+    /// When the remote last opened a channel that was open here.
+    last_opened: Duration,
     /// Open channels without a machine.
     quiet: BTreeMap<FeedKey, Quiet>,
     /// Those of them that the remote did not open.
@@ -45,12 +54,12 @@ pub(crate) struct Quiet {
 impl Offers {
     /// Whether nothing is asked for or waits.
     pub(crate) fn is_empty(&self) -> bool {
-        self.asked.is_empty() && self.waiting.is_empty() && self.quiet.is_empty()
+        self.asked.is_empty() && self.waiting.is_empty() && self.held.is_empty() && self.quiet.is_empty()
     }
 
     /// Whether the remote offered a feed that has no machine on its session.
     pub(crate) fn has(&self, key: &FeedKey) -> bool {
-        self.waiting.contains(key) || self.quiet.contains_key(key)
+        self.quiet.contains_key(key) || self.held.contains(key) || (!self.waiting.is_empty() && self.waiting.contains_key(&key.discovery_key()))
     }
 
     /// Counts an offer of a feed that is not here; false where there were as many as may be.
@@ -62,20 +71,52 @@ impl Offers {
 
     /// A feed waits for its turn.
     pub(crate) fn wait(&mut self, key: FeedKey) {
-        self.waiting.insert(key);
+        self.waiting.insert(key.discovery_key(), key);
     }
 
-    /// Nothing that waits is to have its turn: what that was.
-    pub(crate) fn take_waiting(&mut self) -> BTreeSet<FeedKey> {
-        let mut waiting = std::mem::take(&mut self.waiting);
-        // What is quiet was open before, and may be answered.
-        waiting.retain(|key| !self.quiet.contains_key(key));
-        waiting
+    /// A feed whose turn it was waits until the disk has room.
+    pub(crate) fn hold(&mut self, key: FeedKey) {
+        match self.quiet.get_mut(&key) {
+            Some(quiet) => quiet.downloading = false,
+            None => _ = self.held.insert(key),
+        }
     }
 
-    /// The feed whose turn it is, where fewer than `limit` are asked for.
-    pub(crate) fn next(&mut self, limit: usize) -> Option<FeedKey> {
-        (self.asked.len() < limit).then(|| self.waiting.pop_first()).flatten()
+    /// There is room again: what was held has its turn, and what was quiet as nothing was fetched is looked at.
+    pub(crate) fn go_on(&mut self) {
+        std::mem::take(&mut self.held).into_iter().for_each(|key| self.wait(key));
+        let quiet = self.quiet.iter().filter(|(_, quiet)| quiet.opened && !quiet.downloading);
+        self.heard.extend(quiet.map(|(key, _)| key));
+    }
+
+    /// The remote opened a channel that is not open here. Whether its feed waits for its turn, which is next then.
+    pub(crate) fn opened_there(&mut self, discovery_key: DiscoveryKey) -> bool {
+        self.waiting.contains_key(&discovery_key) && self.opened_there.insert(discovery_key)
+    }
+
+    /// Takes out what waits and is not to have its turn.
+    pub(crate) fn take_waiting(&mut self, is_over: impl Fn(&FeedKey) -> bool) -> Vec<FeedKey> {
+        let taken: Vec<FeedKey> = self.waiting.values().copied().filter(is_over).collect();
+        taken.iter().for_each(|key| self.stop_waiting(key));
+        taken
+    }
+
+    /// The feed whose turn it is. Of those that the remote did not open, only while fewer than `limit` are asked for and `open`, the channels on
+    /// which something is under way, are fewer than `most`. Of those that it opened up to twice as many, so that two sides that opened
+    /// different ones never wait for each other.
+    pub(crate) fn next(&mut self, limit: usize, open: usize, most: usize) -> Option<FeedKey> {
+        let asked = self.asked.len();
+        let has_room = |times: usize| asked < limit.saturating_mul(times) && open < most.saturating_mul(times);
+        if !has_room(2) {
+            return None;
+        }
+        if let Some(key) = self.heard.pop_first() {
+            return Some(key);
+        }
+        if let Some(discovery_key) = self.opened_there.pop_first() {
+            return self.waiting.remove(&discovery_key);
+        }
+        if has_room(1) { self.waiting.pop_first().map(|(_, key)| key) } else { None }
     }
 
     /// A feed's machine begins to ask.
@@ -106,7 +147,7 @@ impl Offers {
 
     /// Quiet channels that the remote has not opened, since they were opened here at that time or before.
     pub(crate) fn unopened_since(&self, time: Duration) -> Vec<FeedKey> {
-        if self.unopened == 0 {
+        if self.unopened == 0 || self.last_opened > time {
             return Vec::new();
         }
         self.quiet.iter().filter(|(_, quiet)| !quiet.opened && quiet.since <= time).map(|(&key, _)| key).collect()
@@ -114,12 +155,31 @@ impl Offers {
 
     /// A feed's turn is not to come.
     pub(crate) fn pass_over(&mut self, key: &FeedKey) {
-        self.waiting.remove(key);
+        self.stop_waiting(key);
     }
 
-    /// Channels that are quiet.
-    pub(crate) fn quiet(&self) -> u64 {
-        self.quiet.len() as u64
+    fn stop_waiting(&mut self, key: &FeedKey) {
+        self.held.remove(key);
+        if !self.waiting.is_empty() {
+            let discovery_key = key.discovery_key();
+            self.waiting.remove(&discovery_key);
+            self.opened_there.remove(&discovery_key);
+        }
+    }
+
+    /// Whether the channel of a feed that has no machine is open.
+    pub(crate) fn is_quiet(&self, key: &FeedKey) -> bool {
+        self.quiet.contains_key(key)
+    }
+
+    /// The remote opened a channel that was open here.
+    pub(crate) fn note_opened(&mut self, now: Duration) {
+        self.last_opened = now;
+    }
+
+    /// Feeds without a machine: those whose channels are quiet, and those that wait.
+    pub(crate) fn count(&self) -> u64 {
+        (self.quiet.len() + self.waiting.len() + self.held.len()) as u64
     }
 
     /// Those of them whose remotes have nothing.
@@ -129,14 +189,14 @@ impl Offers {
 
     /// Whether something is still to be asked, or to be opened by the remote.
     pub(crate) fn is_waiting(&self) -> bool {
-        !self.waiting.is_empty() || self.unopened > 0
+        !self.waiting.is_empty() || !self.heard.is_empty() || !self.held.is_empty() || self.unopened > 0
     }
 
     /// The remote opened a quiet channel too: it may have something.
     pub(crate) fn opened(&mut self, key: FeedKey) {
         if let Some(quiet) = self.quiet.get_mut(&key) {
             self.unopened -= usize::from(!std::mem::replace(&mut quiet.opened, true));
-            self.waiting.insert(key);
+            self.heard.insert(key);
         }
     }
 
@@ -157,12 +217,13 @@ impl Offers {
             // Of a feed without a block there is nothing to be requested or lost.
             _ => return,
         }
-        self.waiting.insert(key);
+        self.heard.insert(key);
     }
 
     /// A feed gets a machine, or is gone: what is known of its channel.
     pub(crate) fn forget(&mut self, key: &FeedKey) -> Option<Quiet> {
-        self.waiting.remove(key);
+        self.stop_waiting(key);
+        self.heard.remove(key);
         let quiet = self.quiet.remove(key)?;
         self.unopened -= usize::from(!quiet.opened);
         Some(quiet)

@@ -1,6 +1,7 @@
 //! One connection: the feeds that both sides agreed on, each with its machine, and what is sent in which order.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,8 +11,8 @@ use crate::answers::Answers;
 use crate::error::StoreError;
 use crate::feed::Feed;
 use crate::in_step::InStep;
-use crate::limits::PeerLimits;
-use crate::multifeed::{FeedId, message_cost};
+use crate::limits::{Limits, PeerLimits};
+use crate::multifeed::{Brought, FeedId, message_cost};
 use crate::offers::{Offers, Quiet};
 use crate::peer::{Peer, PeerOptions, Sent, Standing};
 use crate::policy::Remote;
@@ -19,6 +20,9 @@ use crate::replicate::{PeerEvent, Replicate, SyncError, SyncTotals};
 use crate::sparse_bits::SparseBits;
 use crate::state::{Meter, Moved, SyncState};
 use crate::wants::{WantId, Wants};
+
+/// Keys in one list of what is offered. A default peer of ours takes ten times as many in one, and JS's work for a list grows faster than the list.
+const OFFERED_AT_ONCE: usize = 10_000;
 
 /// The machine of one connection. It owns the order of what is sent; the feeds belong to the multifeed.
 #[derive(Debug)]
@@ -44,8 +48,10 @@ pub(crate) struct Peering {
     pub(crate) remote_public_key: [u8; 32],
     /// What it may bring.
     pub(crate) limits: PeerLimits,
-    /// Feeds of its that were new here.
-    pub(crate) feeds_brought: usize,
+    /// What it brought, on all its sessions.
+    pub(crate) brought: Arc<Brought>,
+    /// The disk is full: nothing is fetched.
+    pub(crate) paused: bool,
     /// The application was told that it brought as many bytes as it may.
     pub(crate) told_sated: bool,
     /// And as many feeds.
@@ -64,6 +70,8 @@ pub(crate) struct Peering {
     next_token: u32,
     /// Feeds whose machines have something to send, each once, the next one first.
     active: VecDeque<FeedId>,
+    /// Feeds on whose channels something is under way.
+    busy: usize,
     /// Bytes of commands that the session takes now; negative after a large one.
     grant: i64,
     exchange: Exchange,
@@ -133,7 +141,8 @@ impl Peering {
             remote: None,
             remote_public_key: [0; 32],
             limits: PeerLimits::default(),
-            feeds_brought: 0,
+            brought: Arc::default(),
+            paused: false,
             told_sated: false,
             told_full: false,
             declined: BTreeSet::new(),
@@ -145,6 +154,7 @@ impl Peering {
             channels: BTreeMap::new(),
             next_token: 0,
             active: VecDeque::new(),
+            busy: 0,
             grant: 0,
             exchange: Exchange::default(),
             remote_live: None,
@@ -230,19 +240,45 @@ impl Peering {
         match (self.stage, self.peers.get(&feed)) {
             (Stage::Greeting, _) => true,
             (Stage::Running, Some(peer)) => peer.may_bring(wants, id),
-            (Stage::Running, None) => !self.settled(),
+            (Stage::Running, None) => !self.settled() || self.offers.is_waiting(),
             (Stage::Ending | Stage::Closed, _) => false,
         }
     }
 
     /// Offers feeds to the remote.
-    pub(crate) fn offer(&mut self, keys: Vec<FeedKey>) {
-        self.exchange.offers_unanswered += 1;
-        let fields = match (&self.options.policy, &self.remote) {
-            (Some(policy), Some(remote)) => policy.fields(&keys, remote),
-            _ => None,
-        };
-        self.commands.push_back(Command::Offer { root: self.root, keys, fields });
+    ///
+    /// A long list goes in parts, each of which is answered.
+    pub(crate) fn offer(&mut self, mut keys: Vec<FeedKey>) {
+        loop {
+            let rest = if keys.len() > OFFERED_AT_ONCE { keys.split_off(OFFERED_AT_ONCE) } else { Vec::new() };
+            self.exchange.offers_unanswered += 1;
+            let fields = match (&self.options.policy, &self.remote) {
+                (Some(policy), Some(remote)) => policy.fields(&keys, remote),
+                _ => None,
+            };
+            self.commands.push_back(Command::Offer { root: self.root, keys, fields });
+            if rest.is_empty() {
+                return;
+            }
+            keys = rest;
+        }
+    }
+
+    /// The feed whose channel is to be opened next, if one may be.
+    pub(crate) fn next_turn(&mut self, limits: &Limits) -> Option<FeedKey> {
+        self.offers.next(limits.feeds_asked, self.busy, limits.feeds_open)
+    }
+
+    /// In a live session, channels that the remote has left unopened since then do not keep others from being opened.
+    pub(crate) fn pass_over_unopened(&mut self, since: Duration) {
+        if self.busy > 0 && self.is_live() {
+            let Self { peers, busy, .. } = self;
+            let unopened = peers.values_mut().filter(|peer| peer.busy && peer.is_unopened_since(since));
+            unopened.for_each(|peer| {
+                peer.busy = false;
+                *busy -= 1;
+            });
+        }
     }
 
     /// Answers the remote's offer.
@@ -294,6 +330,8 @@ impl Peering {
             }
         };
         self.channels.insert(peer.token, Channel::Feed(feed));
+        peer.busy = true;
+        self.busy += 1;
         self.peers.insert(feed, Box::new(peer));
         quiet
     }
@@ -325,12 +363,12 @@ impl Peering {
 
     /// Whether the remote brought as many bytes as it may.
     pub(crate) fn is_sated(&self) -> bool {
-        self.totals.bytes_received >= self.limits.bytes
+        self.brought.bytes() >= self.limits.bytes
     }
 
     /// Whether it brought as many new feeds as it may.
     pub(crate) fn is_full(&self) -> bool {
-        self.feeds_brought >= self.limits.feeds
+        self.brought.feeds() >= self.limits.feeds
     }
 
     /// A feed that both sides agreed on is not to be (any more): its channel closes as soon as the remote has opened it. Before that it could
@@ -395,6 +433,7 @@ impl Peering {
     /// Takes a feed's machine out: the channel is closed.
     pub(crate) fn remove(&mut self, feed: FeedId) -> Option<Peer> {
         let peer = self.peers.remove(&feed)?;
+        self.busy -= usize::from(peer.busy);
         self.offers.settle(feed);
         self.channels.remove(&peer.token);
         self.sums.remove(peer.standing);
@@ -406,6 +445,9 @@ impl Peering {
     pub(crate) fn count(&mut self, feed: FeedId, standing: Standing) {
         let Some(peer) = self.peers.get_mut(&feed) else { return };
         let before = std::mem::replace(&mut peer.standing, standing);
+        let busy = !peer.is_at_rest();
+        let was_busy = std::mem::replace(&mut peer.busy, busy);
+        self.busy = self.busy + usize::from(busy) - usize::from(was_busy);
         if before != standing {
             self.sums.remove(before);
             self.sums.add(standing);
@@ -416,6 +458,7 @@ impl Peering {
     /// Notes what moved of a feed.
     pub(crate) fn note_moved(&mut self, feed: FeedId, moved: Moved, now: Duration) {
         let totals = &mut self.totals;
+        self.brought.add_bytes(moved.bytes_received);
         totals.blocks_received += moved.blocks_received;
         totals.bytes_received += moved.bytes_received;
         totals.blocks_sent += moved.blocks_sent;
@@ -440,7 +483,7 @@ impl Peering {
     pub(crate) fn is_in_sync(&self) -> bool {
         let all = self.sums.in_sync == self.peers.len() as u64;
         let listed = self.settled() && !self.in_step.is_running() && !self.offers.is_waiting();
-        let asked_in_vain = self.apart || !self.exchange.requested.is_empty();
+        let asked_in_vain = self.apart || self.paused || !self.exchange.requested.is_empty();
         !asked_in_vain && (self.through || (self.observed && self.stage == Stage::Running && listed && all))
     }
 
@@ -463,6 +506,18 @@ impl Peering {
     /// Has progress told where it is in sync now, and was not when that was last told, or the other way round.
     pub(crate) fn note_in_sync(&mut self, in_sync: bool) {
         self.progress_due |= self.observed && in_sync != self.told_in_sync && self.stage != Stage::Closed;
+    }
+
+    /// The disk is full: what the remote has is not fetched for now, or, where the session is not live, not by this session.
+    pub(crate) fn pause(&mut self, error: StoreError) {
+        self.paused = true;
+        self.apart |= !self.is_live();
+        self.events.push_back(PeerEvent::DiskFull(error));
+    }
+
+    /// What it brought could not be written: it does not end well.
+    pub(crate) fn lose(&mut self, error: &StoreError) {
+        self.failure.get_or_insert_with(|| error.clone());
     }
 
     /// Whether its end was told, or is near.
@@ -632,7 +687,7 @@ impl Peering {
         let Standing { missing_here, missing_there, in_flight, bytes_in_flight, requested, in_sync } = self.sums;
         let totals = &self.totals;
         SyncState {
-            feeds: self.peers.len() as u64 + self.in_step.count() + self.offers.quiet(),
+            feeds: self.peers.len() as u64 + self.in_step.count() + self.offers.count(),
             feeds_in_sync: in_sync + self.in_step.count() + self.offers.empty(),
             moved: Moved {
                 blocks_received: totals.blocks_received,

@@ -38,6 +38,9 @@ pub struct Replicate {
     pub policy: Option<Arc<dyn Policy>>,
     /// What the remote's application is told in the multifeed handshake.
     pub user_data: Option<Json>,
+    /// Names who the remote is, such as its address, to sum up what it brings: all sessions of one name share
+    /// [`PeerLimits`](crate::PeerLimits), as long as the store is open. By default each session is on its own.
+    pub source: Option<String>,
 }
 
 impl Replicate {
@@ -63,6 +66,8 @@ impl Replicate {
 
     /// Sets in a session's configuration what is to be said of it from the start, and how long it may stand still.
     pub fn configure(&self, config: &mut Config) {
+        // What the remote opens while it waits here for its turn is opened next.
+        config.discover = true;
         config.stall_timeout = if self.live { None } else { config.stall_timeout.or(Some(STALL_TIMEOUT)) };
         if let Some(root) = &mut config.root {
             (root.live, root.user_data) = (self.live, self.user_data.clone());
@@ -106,6 +111,11 @@ pub enum PeerEvent {
     /// The remote brought as much as it may ([`PeerLimits`](crate::PeerLimits)), and nothing more that this bound is for is fetched from
     /// it. A [`SessionError::Limit`], though the session goes on.
     LimitReached(SessionError),
+    /// The disk is full, or has less free than it is to keep: nothing new is fetched on any session, and the rest goes on. Once, until
+    /// [`SpaceFreed`](Self::SpaceFreed).
+    DiskFull(StoreError),
+    /// There is room again: what is missing is fetched, as far as the session goes on. What a session that is not live left out comes with the next.
+    SpaceFreed,
     /// A feed of the remote's was new here, and has its place in the store now: its first block came.
     Feed {
         /// The feed's key.

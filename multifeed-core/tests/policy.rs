@@ -118,12 +118,12 @@ fn junk_offers_cost_nothing_that_lasts() {
         let lasting = measure(|| {
             let during = measure(|| {
                 let mut played = Played::new(std::mem::replace(&mut store, link::store()), Replicate::live());
-                assert_eq!(played.offer(junk(100_000)), limits.feeds_offered);
+                assert_eq!(played.offer(junk(200_000)), limits.feeds_offered);
                 let refused = played.events().into_iter().find_map(|event| match event {
                     PeerEvent::OffersRefused { feeds, limit } => Some((feeds, limit)),
                     _ => None,
                 });
-                assert_eq!(refused, Some((100_000 - limits.feeds_offered as u64, limits.feeds_offered)));
+                assert_eq!(refused, Some((200_000 - limits.feeds_offered as u64, limits.feeds_offered)));
                 let mut opened = 0;
                 for round in 0.. {
                     let before = opened;
@@ -140,7 +140,7 @@ fn junk_offers_cost_nothing_that_lasts() {
                     if opened == limits.feeds_offered {
                         break;
                     }
-                    assert!(round < 100, "no more than {opened} were asked for");
+                    assert!(round < 200, "no more than {opened} were asked for");
                     played.time((round + 1) * 25);
                 }
                 assert!(played.store.feeds().next().is_none(), "a junk feed is listed");

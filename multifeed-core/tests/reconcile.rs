@@ -28,6 +28,7 @@ const PLAIN: Replicate = Replicate {
     reconcile: Some(false),
     policy: None,
     user_data: None,
+    source: None,
 };
 
 /// What a side sent: messages by their kind or extension, and how many.
@@ -312,6 +313,7 @@ fn it_changes_nothing_of_what_is_synced() {
                 reconcile: Some(reconcile),
                 policy: None,
                 user_data: None,
+                source: None,
             });
             let mut link = Link::new(&mut stores, [0, 1], options.clone(), Default::default());
             // A remote that serves nothing says nothing: time tells that it has all it wants.

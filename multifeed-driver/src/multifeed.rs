@@ -207,6 +207,7 @@ impl Multifeed {
     ) -> Sync {
         let shared = self.shared();
         let mut config = shared.options.session.clone();
+        let tells_discovered = config.discover;
         options.configure(&mut config);
         let key = config.root.as_ref().map_or(DEFAULT_ROOT_KEY, |root| root.key);
         let link = self.link(Root::FIRST, None, options);
@@ -218,7 +219,9 @@ impl Multifeed {
                 link.begin();
                 let member = Member::new(link.clone(), key);
                 let options = shared.options.pump.clone();
-                R::spawn(Pump::<_, R>::own(stream, session, member, hub.clone(), shared.clock, options));
+                let mut pump = Pump::<_, R>::own(stream, session, member, hub.clone(), shared.clock, options);
+                pump.tells_discovered = tells_discovered;
+                R::spawn(pump);
             }
             Err(error) => {
                 let error = SessionError::Local(Error::Random(error.to_string()).to_string());

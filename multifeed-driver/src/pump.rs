@@ -39,6 +39,8 @@ pub(crate) struct Pump<T, R: Runtime> {
     /// The multifeeds on the stream, by their names, which ascend.
     members: Vec<Member>,
     wishes: Wishes,
+    /// The stream's handles hear of channels that nobody here opened.
+    pub(crate) tells_discovered: bool,
     /// Noise's handshake is done: what whoever joins is told first.
     connected: Option<Event>,
     remote_ended: bool,
@@ -109,6 +111,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
             is_own: false,
             members: Vec::new(),
             wishes: Wishes { is_held: true, closing: false },
+            tells_discovered: false,
             connected: None,
             remote_ended: false,
             result: None,
@@ -410,7 +413,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
                 self.hub.push(StreamEvent::Connected { remote_public_key, handshake_hash });
                 self.members.iter_mut().for_each(|member| member.push(event.clone()));
             }
-            Event::Discovered { discovery_key } => self.hub.push(StreamEvent::Discovered { discovery_key }),
+            Event::Discovered { discovery_key } => {
+                // Of a multifeed's feed that waits for its turn; or of nobody's here.
+                self.members.iter_mut().for_each(|member| member.push(Event::Discovered { discovery_key }));
+                if self.tells_discovered {
+                    self.hub.push(StreamEvent::Discovered { discovery_key });
+                }
+            }
             Event::RemoteEnded => {
                 self.remote_ended = true;
                 self.members.iter_mut().for_each(|member| member.push(Event::RemoteEnded));

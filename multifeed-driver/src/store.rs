@@ -442,6 +442,8 @@ impl<S: Storage> Store<S> {
                 PeerEvent::Feed { key, name } => SyncEvent::Feed { key, name },
                 PeerEvent::OffersRefused { feeds, limit } => SyncEvent::OffersRefused { feeds, limit },
                 PeerEvent::LimitReached(error) => SyncEvent::LimitReached(error),
+                PeerEvent::DiskFull(error) => SyncEvent::DiskFull { reason: error.to_string() },
+                PeerEvent::SpaceFreed => SyncEvent::SpaceFreed,
                 PeerEvent::TooLarge { key, index, size } => SyncEvent::TooLarge { key, index, size },
                 PeerEvent::Damaged { key, error } => SyncEvent::Damaged { key, reason: error.to_string() },
                 PeerEvent::Conflict { key, conflict } => SyncEvent::Conflict { key, conflict },

@@ -89,12 +89,16 @@ impl ProtocolStream {
         hub.hold();
         let StreamOptions { mut session, pump, tracer } = options;
         session.root = None;
+        // The multifeeds on it are told in any case.
+        let tells_discovered = std::mem::replace(&mut session.discover, true);
         let clock = Clock::start();
         match StdRng::try_from_rng(&mut SysRng) {
             Ok(mut rng) => {
                 let mut session = Session::new(role, session, clock.now(), &mut rng);
                 session.set_tracer(tracer);
-                R::spawn(Pump::<_, R>::shared(io, session, hub, clock, pump));
+                let mut pump = Pump::<_, R>::shared(io, session, hub, clock, pump);
+                pump.tells_discovered = tells_discovered;
+                R::spawn(pump);
             }
             Err(error) => {
                 hub.end(Err(SessionError::Local(Error::Random(error.to_string()).to_string())), Totals::default());

@@ -62,6 +62,14 @@ pub enum SyncEvent {
     /// The remote brought as much as it may ([`PeerLimits`](crate::PeerLimits)): nothing more that this bound is for is fetched from it, and
     /// the session goes on. Once for each bound.
     LimitReached(SessionError),
+    /// The disk of the store is full, or has less free than it is to keep: nothing new is fetched on any session, and the rest goes on. Once, until
+    /// [`SpaceFreed`](Self::SpaceFreed).
+    DiskFull {
+        /// What is full, and what to do.
+        reason: String,
+    },
+    /// There is room again. A live session fetches what is missing; what another one left out comes with the next.
+    SpaceFreed,
     /// A block that is too large for any message was asked for, and not sent.
     TooLarge {
         /// The feed.

@@ -13,7 +13,7 @@
 /// - 2 × (`event_bytes` + `message_bytes`) for events not yet polled: one may pass the bound, and a buffer may be twice as
 ///   large as what was read into it;
 /// - 3 × (`reply_bytes` + `output_bytes` + `message_bytes`) for what waits to be sent;
-/// - 400 bytes × `channels`, and as much again for those that we opened too; 96 bytes × `manifest_keys` for the lists that came before the handshake and the one that is read;
+/// - 400 bytes × (`channels` + the keys that we offered and requested), and as much again for those that we opened too; 96 bytes × `manifest_keys` for the lists that came before the handshake and the one that is read;
 ///   2 × `handshake_bytes`; 4 × `options_bytes`; 16 × `manifest_fields_bytes`, since each may be a letter and a digit; and 1 MiB for all the rest.
 ///
 /// What the caller offered and requested, and its commands that wait, come on top: 100 bytes or less for each key. So do, for each
@@ -25,7 +25,8 @@
 pub struct Limits {
     /// Largest message body in bytes, without the header. JS refuses more than 8,388,608 (simple-message-channels).
     pub message_bytes: usize,
-    /// Channels that are open, or that the remote opened and we did not (yet). Default 65,536.
+    /// Channels that the remote may have open beside one for each feed that we offered or requested: root keys', and those that we did not
+    /// open. So a store of any size can be synced. Default 65,536.
     pub channels: usize,
     /// Messages on channels that are not open on both sides, or of unknown types: they are dropped as in JS, but not without
     /// end. Default 1,000,000.

@@ -237,6 +237,11 @@ impl Roots {
         Some((root, self.entries.get(&root)?.key))
     }
 
+    /// Counts the channels that follow from what we said: one for each feed that we offered or requested.
+    pub(crate) fn named(&self) -> usize {
+        self.entries.values().map(|entry| entry.exchange.named()).sum()
+    }
+
     /// Whether other channels may be opened: not before a root key's, where there is one.
     pub(crate) fn others_may_follow(&self) -> bool {
         match self.turn {

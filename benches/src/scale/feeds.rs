@@ -40,7 +40,7 @@ pub(crate) struct Feeds {
 }
 
 /// The command takes no more feeds from peers (`Limits::feeds`).
-const MOST_PULLED: u32 = 65_536;
+const MOST_PULLED: u32 = 131_072;
 
 /// One line of the table.
 pub(crate) struct Row {

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
-use multifeed_tokio::{Multifeed, Sync, SyncEvent};
+use multifeed_tokio::{Multifeed, SessionError, Sync, SyncEvent};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::error::{CliError, code};
@@ -111,6 +111,22 @@ pub(super) async fn show<T>(multi: &Multifeed, output: &Output, work: impl Futur
     }
 }
 
+/// What a peer may bring no more of, and what raises that.
+fn limit(error: &SessionError) -> String {
+    match error {
+        SessionError::Limit { what: "peer.feeds", limit } => {
+            format!("the peer brought {limit} new feeds, and may bring no more (--max-feeds-per-peer); it is still served")
+        }
+        SessionError::Limit { what: "peer.bytes", limit } => {
+            format!("the peer brought {limit} bytes, and may bring no more (--max-bytes-per-peer); it is still served")
+        }
+        SessionError::Limit { what: "feeds", limit } => {
+            format!("the store has {limit} feeds of others, and takes no new one: remove some; the peer is still served")
+        }
+        error => error.to_string(),
+    }
+}
+
 fn print(event: &SyncEvent, who: &str, output: &Output) -> Result<(), CliError> {
     match event {
         SyncEvent::Connected { .. } => output.print(|| format!("{who}connected"), &Event::Connected),
@@ -158,8 +174,15 @@ fn print(event: &SyncEvent, who: &str, output: &Output) -> Result<(), CliError> 
             output.print(people, &Event::OffersRefused { feeds, limit })
         }
         SyncEvent::LimitReached(error) => {
-            let message = error.to_string();
+            let message = limit(error);
             output.print(|| format!("{who}{message}"), &Event::LimitReached { message: message.clone() })
+        }
+        SyncEvent::DiskFull { reason } => {
+            let people = || format!("{who}nothing new is taken, and serving goes on: {reason}");
+            output.print(people, &Event::DiskFull { message: reason })
+        }
+        SyncEvent::SpaceFreed => {
+            output.print(|| format!("{who}the disk has room again: taking goes on"), &Event::SpaceFreed)
         }
         other => {
             tracing::debug!("{who}{other:?}");

@@ -1,14 +1,14 @@
 //! `multifeed serve`: accept peers, and sync with each of them.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use multifeed_tokio::{Multifeed, Options, Replicate, Role};
+use multifeed_tokio::{Multifeed, Options, PeerLimits, Replicate, Role};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use super::{close, open, peer};
-use crate::args::{Global, Serve};
+use crate::args::{Bounds, Global, Serve};
 use crate::error::{CliError, code};
 use crate::output::{Event, Output, Unit};
 use crate::stop::Stop;
@@ -20,6 +20,7 @@ const PEERS: usize = 1024;
 const PAUSE: Duration = Duration::from_millis(200);
 
 pub(super) async fn run(args: Serve, global: &Global, options: Options, mut output: Output) -> Result<(), CliError> {
+    let options = bounded(options, &args.bounds);
     let stop = Stop::listen()?;
     let multi = open(global, options, &output).await?;
     if args.once || args.live {
@@ -75,9 +76,26 @@ async fn sync_with(
     // Only latency is at stake.
     let _ = stream.set_nodelay(true);
     let who = format!("{from}: ");
-    let replicate = if live { Replicate::live() } else { Replicate::default() };
+    let mut replicate = if live { Replicate::live() } else { Replicate::default() };
+    replicate.source = Some(source(from.ip()));
     let sync = multi.replicate(stream, Role::Responder, replicate);
     peer::follow(sync, live, &who, &mut stop, &output).await.map_err(|error| error.of_peer(&who))
+}
+
+/// The store's bounds, as the command line says.
+fn bounded(mut options: Options, bounds: &Bounds) -> Options {
+    let limits = &mut options.multifeed.limits;
+    limits.peer = PeerLimits { feeds: bounds.max_feeds_per_peer, bytes: bounds.max_bytes_per_peer.as_u64() };
+    limits.keep_free = bounds.keep_free.as_u64();
+    options
+}
+
+/// Who a peer is, for what it may bring: anyone has all addresses of an IPv6 network.
+fn source(address: IpAddr) -> String {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("{}/64", Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+    }
 }
 
 /// Tells of a peer's end where that was a failure, which does not end the server; only what is wrong with stdout does.
@@ -95,5 +113,20 @@ fn report(ended: Result<Result<(), CliError>, tokio::task::JoinError>, output: &
             output.fail(&CliError::new(code::INTERNAL, format!("a peer's task failed: {error}")));
             Ok(())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_is_an_address_or_an_ipv6_network() {
+        let source = |text: &str| source(text.parse().expect("an address"));
+        assert_eq!(source("192.0.2.7"), "192.0.2.7");
+        assert_eq!(source("::ffff:192.0.2.7"), "192.0.2.7");
+        assert_eq!(source("2001:db8:1:2:3::4"), "2001:db8:1:2::/64");
+        assert_eq!(source("2001:db8:1:2::ffff"), source("2001:db8:1:2:8000::1"));
+        assert_ne!(source("2001:db8:1:2::1"), source("2001:db8:1:3::1"));
     }
 }

@@ -165,7 +165,10 @@ pub fn command(args: &[&str]) -> Command {
 }
 
 fn spawn(args: &[&str]) -> Result<Child> {
-    let mut command = command(args);
+    spawn_command(command(args))
+}
+
+fn spawn_command(mut command: Command) -> Result<Child> {
     Ok(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?)
 }
 
@@ -260,6 +263,11 @@ impl Running {
     /// As [`start`](Self::start), with its stdin left open for [`take_input`](Self::take_input).
     pub fn start_with_input(args: &[&str]) -> Result<Self> {
         Self::of(spawn(args)?)
+    }
+
+    /// As [`start_with_input`](Self::start_with_input), of whatever runs the command.
+    pub fn start_command(command: Command) -> Result<Self> {
+        Self::of(spawn_command(command)?)
     }
 
     pub fn take_input(&mut self) -> Option<ChildStdin> {

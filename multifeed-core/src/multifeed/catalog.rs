@@ -13,6 +13,8 @@ use crate::storage::Slot;
 pub(super) struct Catalog {
     by_key: BTreeMap<FeedKey, FeedId>,
     by_slot: BTreeMap<Slot, FeedId>,
+    /// Those that are written here.
+    ours: BTreeSet<FeedId>,
     /// Those that have a name of their own, writers nearly all.
     names: BTreeMap<String, FeedId>,
     /// Feeds that remotes are asked for, and of which nothing came: they have no folder, and nobody sees them.
@@ -39,9 +41,14 @@ impl Catalog {
         self.by_slot.values().copied()
     }
 
-    /// How many feeds there are.
-    pub(super) fn len(&self) -> usize {
-        self.by_slot.len()
+    /// How many feeds there are that are not written here.
+    pub(super) fn others(&self) -> usize {
+        self.by_slot.len().saturating_sub(self.ours.len())
+    }
+
+    /// Notes that a feed is written here.
+    pub(super) fn own(&mut self, id: FeedId) {
+        self.ours.insert(id);
     }
 
     /// The feed that has that name of its own.
@@ -109,6 +116,7 @@ impl Catalog {
     /// Forgets a feed.
     pub(super) fn remove(&mut self, id: FeedId, key: &FeedKey) {
         self.by_key.remove(key);
+        self.ours.remove(&id);
         self.by_slot.retain(|_, feed| *feed != id);
         self.names.retain(|_, named| *named != id);
     }

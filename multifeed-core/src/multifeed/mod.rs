@@ -2,6 +2,7 @@
 
 mod blocked;
 mod catalog;
+mod disk;
 mod durability;
 mod evidence;
 mod exchange;
@@ -16,6 +17,7 @@ mod policy;
 mod reads;
 mod removal;
 mod sessions;
+mod sources;
 mod state;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -28,6 +30,7 @@ use multifeed_proto::FeedKey;
 
 use self::blocked::Blocked;
 use self::catalog::Catalog;
+use self::disk::Disk;
 pub use self::durability::Durability;
 use self::durability::SyncFailure;
 use self::evidence::Evidence;
@@ -35,6 +38,8 @@ use self::extensions::Extensions;
 pub use self::extensions::{ExtensionError, FeedMessage, message_cost};
 use self::in_use::InUse;
 pub(crate) use self::names::is_key_name;
+pub(crate) use self::sources::Brought;
+use self::sources::Sources;
 use self::state::Traffic;
 use crate::error::{AppendError, Conflict, StoreError};
 use crate::feed::{Feed, Recovered, VerifyCursor, VerifyStep};
@@ -215,6 +220,10 @@ pub struct Multifeed<S> {
     newsy: VecDeque<FeedId>,
     /// What moved, in all and lately.
     traffic: Traffic,
+    /// Whether the disk takes anything new.
+    disk: Disk,
+    /// What remotes brought that have names.
+    sources: Sources,
     /// The newest time that any call told.
     now: Duration,
 }
@@ -485,7 +494,7 @@ impl<S: Storage> Multifeed<S> {
         // Where a removal was cut short by an error there may be a gap, which the feed must not close.
         self.resume_removal()?;
         // Remotes must not be able to keep the store's owner from writing.
-        if !ours && self.catalog.len() >= self.limits.feeds {
+        if !ours && self.catalog.others() >= self.limits.feeds {
             return Err(StoreError::TooManyFeeds { max: self.limits.feeds });
         }
         loop {
@@ -528,6 +537,9 @@ impl<S: Storage> Multifeed<S> {
     fn index(&mut self, id: FeedId) {
         let feed = &self.feeds[id.0 as usize].feed;
         self.catalog.insert(id, feed.key(), feed.slot(), feed.local_name());
+        if feed.writable() {
+            self.catalog.own(id);
+        }
     }
 
     fn mark_dirty(&mut self, id: FeedId) {

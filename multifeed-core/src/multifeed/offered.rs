@@ -2,6 +2,7 @@
 
 use multifeed_proto::{FeedKey, ManifestFields, Message, Origin, Token};
 
+use super::disk::FEED_BYTES;
 use super::{FeedId, FeedSlot, Multifeed, PeerId, feed_name};
 use crate::error::StoreError;
 use crate::feed::Feed;
@@ -40,19 +41,11 @@ impl<S: Storage> Multifeed<S> {
             match self.catalog.find(&key) {
                 // It was blocked since it was offered or requested.
                 _ if self.blocked.contains(&key) => self.refuse_feed(id, key),
-                Some(feed) => self.replicate_feed(id, feed),
+                Some(feed) => self.take_turn(id, key, Some(feed)),
                 // What they requested was here when it was offered to them.
                 None if origin == Origin::Local => self.refuse_feed(id, key),
-                None if !self.may(id, &key, None).want => self.refuse_feed(id, key),
-                None => {
-                    let asked = self.catalog.offered(&key);
-                    if let Some(peering) = self.peerings.get_mut(&id).filter(|peering| peering.is_running())
-                        && !asked.is_some_and(|feed| peering.peers.contains_key(&feed))
-                        && !peering.offers.has(&key)
-                    {
-                        peering.offers.wait(key);
-                    }
-                }
+                None if self.may(id, &key, None).refuses_to_take() => self.refuse_feed(id, key),
+                None => self.take_turn(id, key, self.catalog.offered(&key)),
             }
         }
         self.ask_for_offers(id);
@@ -71,6 +64,16 @@ impl<S: Storage> Multifeed<S> {
             }
         }
         peering.settle();
+    }
+
+    /// Both sides agreed on a feed: its channel is opened as soon as it is its turn.
+    fn take_turn(&mut self, id: PeerId, key: FeedKey, feed: Option<FeedId>) {
+        if let Some(peering) = self.peerings.get_mut(&id).filter(|peering| peering.is_running())
+            && !feed.is_some_and(|feed| peering.peers.contains_key(&feed))
+            && !peering.offers.has(&key)
+        {
+            peering.offers.wait(key);
+        }
     }
 
     /// Opens a feed's channel on a session.
@@ -95,18 +98,22 @@ impl<S: Storage> Multifeed<S> {
         self.with_peer(id, feed, |peer, work| peer.take_over(&quiet, work));
     }
 
-    /// Asks for the offers of a session whose turn it is.
+    /// Opens the channels of a session whose turn it is, of feeds that are here, and of offers, which are asked for.
     pub(super) fn ask_for_offers(&mut self, id: PeerId) {
         while let Some(peering) = self.peerings.get_mut(&id).filter(|peering| peering.is_running())
-            && let Some(key) = peering.offers.next(self.limits.feeds_asked)
+            && let Some(key) = peering.next_turn(&self.limits)
         {
             let sparse = peering.is_sparse();
             if let Some(feed) = self.catalog.find(&key) {
                 self.replicate_feed(id, feed);
                 continue;
             }
-            if !self.may(id, &key, self.catalog.offered(&key)).want {
-                self.refuse_feed(id, key);
+            let may = self.may(id, &key, self.catalog.offered(&key));
+            if !may.want {
+                match self.peerings.get_mut(&id) {
+                    Some(peering) if may.waits => peering.offers.hold(key),
+                    _ => self.refuse_feed(id, key),
+                }
                 continue;
             }
             let feed = match self.catalog.offered(&key) {
@@ -175,6 +182,7 @@ impl<S: Storage> Multifeed<S> {
                 return false;
             }
         }
+        self.mind_space(FEED_BYTES);
         let name = feed_name(&feed);
         let slot = &mut self.feeds[id.0 as usize];
         slot.feed = feed;
@@ -213,11 +221,13 @@ impl<S: Storage> Multifeed<S> {
         }
         let waits = |(&peer, peering): (&PeerId, &crate::peering::Peering)| peering.offers.has(&key).then_some(peer);
         for peer in self.peerings.iter().filter_map(waits).collect::<Vec<_>>() {
-            if let Some(peering) = self.peerings.get_mut(&peer) {
-                peering.known.insert(u64::from(id.0));
+            let Some(peering) = self.peerings.get_mut(&peer) else { continue };
+            peering.known.insert(u64::from(id.0));
+            // One that waits has its turn.
+            if peering.offers.is_quiet(&key) {
+                self.replicate_feed(peer, id);
+                self.wake(peer);
             }
-            self.replicate_feed(peer, id);
-            self.wake(peer);
         }
     }
 
@@ -239,8 +249,15 @@ impl<S: Storage> Multifeed<S> {
                     self.settle(peer);
                     self.wake(peer);
                 }
+                StoreError::Full { .. } => self.with_peer(peer, id, |peer, work| {
+                    peer.begin_again(work);
+                    Ok(())
+                }),
                 error => self.fault(peer, crate::peer::PeerFault::Store(error.clone())),
             }
+        }
+        if let StoreError::Full { .. } = error {
+            self.stop_at_full_disk(error.clone());
         }
     }
 

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use super::blocked::Blocked;
 use super::catalog::Catalog;
+use super::disk::Disk;
 use super::evidence::Evidence;
 use super::extensions::Extensions;
 use super::in_use::InUse;
 use super::names::is_key_name;
+use super::sources::Sources;
 use super::state::Traffic;
 use super::{Multifeed, MultifeedEvent, Options};
 use crate::error::StoreError;
@@ -63,6 +65,8 @@ impl<S: Storage> Multifeed<S> {
             ended: VecDeque::new(),
             newsy: VecDeque::new(),
             traffic: Traffic::default(),
+            disk: Disk::default(),
+            sources: Sources::default(),
             now: Duration::ZERO,
         };
         // What cannot be done now is to be done before the next feed is made or removed.

@@ -1,8 +1,11 @@
 //! What may be done with which feed on which session: decided here, and nowhere else.
 
+use std::sync::Arc;
+
 use multifeed_proto::{FeedKey, ManifestFields, SessionError};
 
 use super::{FeedId, Multifeed, PeerId};
+use crate::peering::Peering;
 use crate::replicate::PeerEvent;
 use crate::storage::Storage;
 
@@ -13,10 +16,17 @@ pub(super) struct May {
     pub(super) offer: bool,
     /// It is fetched from the remote.
     pub(super) want: bool,
+    /// It is fetched as soon as the disk has room.
+    pub(super) waits: bool,
 }
 
 impl May {
-    const NOTHING: Self = Self { offer: false, want: false };
+    const NOTHING: Self = Self { offer: false, want: false, waits: false };
+
+    /// Whether nothing of it is fetched, now or later.
+    pub(super) fn refuses_to_take(self) -> bool {
+        !(self.want || self.waits)
+    }
 
     /// Whether its channel is not to be opened at all.
     pub(super) fn refuses(self) -> bool {
@@ -30,16 +40,20 @@ impl<S: Storage> Multifeed<S> {
     pub(super) fn may(&self, id: PeerId, key: &FeedKey, feed: Option<FeedId>) -> May {
         let Some(peering) = self.peerings.get(&id).filter(|_| !self.blocked.contains(key)) else { return May::NOTHING };
         let slot = feed.and_then(|feed| self.feeds.get(feed.0 as usize)).filter(|slot| slot.feed.is_settled());
+        // Of a feed that is written here next to nothing comes.
+        let full = self.disk.is_full() && !slot.is_some_and(|slot| slot.feed.writable() && !slot.feed.is_outgrown());
         let taken = !peering.is_sated() && (slot.is_some() || !(peering.is_full() || self.is_full()));
         // Where a session is about one feed alone, the application named it.
         let Some(policy) = peering.options.policy.as_ref().filter(|_| peering.lone().is_none()) else {
-            return May { offer: true, want: taken };
+            return May { offer: true, want: taken && !full, waits: taken && full && peering.is_live() };
         };
         let Some(remote) = &peering.remote else { return May::NOTHING };
         let writer = slot.and_then(|slot| slot.feed.local_name().filter(|_| slot.feed.writable()));
+        let wanted = taken && !peering.declined.contains(key) && policy.wants(key, remote);
         May {
             offer: policy.offers(key, writer, remote),
-            want: taken && !peering.declined.contains(key) && policy.wants(key, remote),
+            want: wanted && !full,
+            waits: wanted && full && peering.is_live(),
         }
     }
 
@@ -61,7 +75,10 @@ impl<S: Storage> Multifeed<S> {
             keys.retain(|key| chosen.binary_search(key).is_ok());
         }
         let chosen = keys.len();
-        keys.retain(|key| self.may(id, key, self.catalog.find(key)).want);
+        keys.retain(|key| {
+            let may = self.may(id, key, self.catalog.find(key));
+            may.want || may.waits
+        });
         if keys.len() < chosen {
             // One that may bring nothing at all comes here first.
             self.mind_limits(id);
@@ -82,7 +99,7 @@ impl<S: Storage> Multifeed<S> {
 
     /// Whether the store has as many feeds as remotes may bring.
     fn is_full(&self) -> bool {
-        self.catalog.len() >= self.limits.feeds
+        self.catalog.others() >= self.limits.feeds
     }
 
     /// Whether a feed is to be fetched and served on a session: what the application said of the feed, or else of the session, as
@@ -118,7 +135,7 @@ impl<S: Storage> Multifeed<S> {
     /// A session brought a feed that was new here.
     pub(super) fn count_feed(&mut self, id: PeerId) {
         if let Some(peering) = self.peerings.get_mut(&id) {
-            peering.feeds_brought += 1;
+            peering.brought.add_feed();
             self.mind_limits(id);
         }
     }
@@ -141,15 +158,29 @@ impl<S: Storage> Multifeed<S> {
             peering.events.push_back(PeerEvent::LimitReached(error));
         }
         if full || sated {
+            let brought = peering.brought.clone();
             self.stop_fetching(id);
+            // Its other sessions have brought as much.
+            let same = |(&other, peering): (&PeerId, &Peering)| {
+                (other != id && Arc::ptr_eq(&peering.brought, &brought)).then_some(other)
+            };
+            for other in self.peerings.iter().filter_map(same).collect::<Vec<_>>() {
+                self.mind_limits(other);
+                self.settle(other);
+                self.wake(other);
+            }
         }
     }
 
     /// Fetches no more of what may not be fetched; what was asked for is not taken, and others are asked for it.
     pub(super) fn stop_fetching(&mut self, id: PeerId) {
+        let store_full = self.is_full();
         let Some(peering) = self.peerings.get_mut(&id) else { return };
         let feeds: Vec<FeedId> = peering.peers.keys().copied().collect();
-        for key in peering.offers.take_waiting() {
+        // Where the disk is full and the session stays, they wait until there is room.
+        let waits = self.disk.is_full() && peering.is_live() && !(peering.is_sated() || peering.is_full() || store_full);
+        // What is here is served all the same.
+        for key in peering.offers.take_waiting(|key| !waits && self.catalog.find(key).is_none()) {
             peering.refuse(key, self.now);
         }
         for feed in feeds {

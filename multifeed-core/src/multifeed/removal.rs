@@ -212,6 +212,8 @@ impl<S: Storage> Multifeed<S> {
                 peering.fall_out_of_step(id);
             }
         }
+        // Where its turn did not come yet, it does not.
+        self.leave_offers(&self.slot(id).feed.key());
     }
 
     /// No session asks for a feed any more that was only offered.

@@ -36,12 +36,19 @@ impl<S: Storage> Multifeed<S> {
     }
 
     pub(super) fn add_peering(&mut self, mut options: Replicate, new: impl FnOnce(Replicate) -> Peering) -> PeerId {
+        self.look_at_disk();
         options.sparse.get_or_insert(self.sparse);
         options.policy = options.policy.or_else(|| self.policy.clone());
         let id = PeerId(self.next_peer);
         self.next_peer += 1;
         let mut peering = new(options);
         peering.limits = self.limits.peer;
+        if let Some(source) = &peering.options.source {
+            peering.brought = self.sources.of(source, self.limits.sources);
+        }
+        if let Some(error) = self.disk.why() {
+            peering.pause(error.clone());
+        }
         self.peerings.insert(id, peering);
         id
     }
@@ -70,15 +77,23 @@ impl<S: Storage> Multifeed<S> {
             Event::Extension { scope: Scope::Stream, name, body } if *name == *EXTENSION => self.reconcile(id, &body),
             Event::Manifest { keys, fields, .. } => self.manifest(id, keys, fields.as_ref()),
             Event::Replicate { keys, origin, .. } => self.replicate(id, keys, origin),
+            Event::Discovered { discovery_key } => {
+                // What both sides agreed on, and waits here for its turn.
+                peering.offers.opened_there(discovery_key);
+            }
             Event::Opened { token } => match self.channel(id, token) {
                 Some(Channel::Feed(feed)) => {
+                    self.note_opened(id);
                     self.tell(feed, FeedEvent::PeerOpen { peer: id });
                     self.answered_by(id, feed, |peer, work| {
                         peer.open(work);
                         Ok(())
                     });
                 }
-                Some(Channel::Offer(key)) => self.offer_heard(id, key, None),
+                Some(Channel::Offer(key)) => {
+                    self.note_opened(id);
+                    self.offer_heard(id, key, None);
+                }
                 None => {}
             },
             Event::Message { token, message } => match self.channel(id, token) {
@@ -106,6 +121,7 @@ impl<S: Storage> Multifeed<S> {
             Event::Closed(result) => {
                 // A session ends well only where all that it brought is written.
                 self.commit(now);
+                self.mind_unwritten(id);
                 let Some(peering) = self.peerings.get(&id) else { return };
                 let (holes, missing) =
                     (self.holes(id, peering), peering.peers.values().map(|peer| peer.missing()).sum());
@@ -119,6 +135,7 @@ impl<S: Storage> Multifeed<S> {
             // The root's Close ends nothing; an event that is not known yet is one that asks for nothing.
             _ => {}
         }
+        self.ask_for_offers(id);
         self.give_up_unavailable();
         self.wake(id);
     }
@@ -161,7 +178,11 @@ impl<S: Storage> Multifeed<S> {
                 self.wake(id);
                 return Some(command);
             }
-            let feed = peering.poll_active()?;
+            let Some(feed) = peering.poll_active() else {
+                // What was just sent may have made room.
+                self.ask_for_offers(id);
+                return self.peerings.get_mut(&id)?.poll_command();
+            };
             self.begin_use(feed);
             let peering = self.peerings.get_mut(&id)?;
             let Some(peer) = peering.peers.get_mut(&feed) else { continue };
@@ -243,6 +264,7 @@ impl<S: Storage> Multifeed<S> {
         self.now = self.now.max(now);
         self.give_up_late();
         self.sync_due();
+        self.look_at_disk();
         if self.next_check.is_none_or(|at| now < at) {
             return;
         }
@@ -285,8 +307,10 @@ impl<S: Storage> Multifeed<S> {
             self.hush_offers(id);
             if let (Some(peering), Some(since)) = (self.peerings.get_mut(&id), now.checked_sub(patience)) {
                 peering.close_unopened(since);
+                peering.pass_over_unopened(since);
                 self.settle(id);
             }
+            self.ask_for_offers(id);
             self.wake(id);
         }
         self.look_at_the_silent();
@@ -318,6 +342,12 @@ impl<S: Storage> Multifeed<S> {
         self.drop_peers(id);
         self.peerings.remove(&id);
         self.give_up_unavailable();
+    }
+
+    fn note_opened(&mut self, id: PeerId) {
+        if let Some(peering) = self.peerings.get_mut(&id) {
+            peering.offers.note_opened(self.now);
+        }
     }
 
     fn message(&mut self, id: PeerId, feed: FeedId, message: Message) {
@@ -372,6 +402,7 @@ impl<S: Storage> Multifeed<S> {
             self.mark_dirty(feed);
             self.mind_limits(id);
             self.uncommitted_bytes += size as usize;
+            self.mind_space(size);
             if self.feeds[feed.0 as usize].feed.staged_bytes() > self.limits.staged_bytes {
                 self.commit_feed(feed);
             }
@@ -458,6 +489,9 @@ impl<S: Storage> Multifeed<S> {
             sources.sort_unstable();
             sources.dedup();
             self.unwritten.push(id);
+            if let StoreError::Full { .. } = error {
+                return self.stop_at_full_disk(error);
+            }
             for peer in sources {
                 self.fault(peer, PeerFault::Store(error.clone()));
             }

@@ -171,6 +171,8 @@ pub(crate) struct Peer {
     pub(crate) token: Token,
     /// Whether it stands in its session's queue of those with something to send.
     pub(crate) queued: bool,
+    /// Whether it counts among the feeds of its session on which something is under way.
+    pub(crate) busy: bool,
     /// What moved.
     pub(crate) moved: Moved,
     /// How it stood when its session last looked.
@@ -227,6 +229,7 @@ impl Peer {
         Self {
             token: Token(0),
             queued: false,
+            busy: false,
             moved: Moved::default(),
             standing: Standing::default(),
             options,

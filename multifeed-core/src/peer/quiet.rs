@@ -33,8 +33,26 @@ impl Peer {
         }
         if quiet.opened {
             self.open(work);
+            if self.downloading && self.uploading && !quiet.downloading {
+                // It heard the contrary.
+                self.send_status(true, true);
+            }
         }
         Ok(())
+    }
+
+    /// Whether, in a live session, both sides opened the channel, and nothing is under way on it for now.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.options.live
+            && self.opened
+            && self.out.is_empty()
+            && self.upload.is_idle()
+            && self.download.waits_since().is_none()
+    }
+
+    /// Whether the remote has not opened the channel, which was opened here at that time or before.
+    pub(crate) fn is_unopened_since(&self, time: Duration) -> bool {
+        !self.opened && self.since <= time
     }
 
     /// Whether, in a live session, nothing is to come or to go until the remote says something: it told what it has and that is nothing, or it

@@ -325,6 +325,12 @@ impl Storage for FileStorage {
         renamed.map_err(|error| FileError::wrap(&new, error))
     }
 
+    #[cfg(unix)]
+    fn free_space(&mut self) -> io::Result<Option<u64>> {
+        let volume = rustix::fs::statvfs(&self.root)?;
+        Ok(Some(volume.f_bavail.saturating_mul(volume.f_frsize)))
+    }
+
     fn close(&mut self) -> io::Result<()> {
         self.pool.clear();
         self.lock = None;

@@ -158,6 +158,10 @@ pub trait Storage {
     fn rename(&mut self, from: Slot, to: Slot) -> io::Result<()>;
     /// Gives up file handles and locks. Every later call fails.
     fn close(&mut self) -> io::Result<()>;
+    /// Returns how many bytes can still be written to the disk that the store is on, or `None` if that is not known, as by default.
+    fn free_space(&mut self) -> io::Result<Option<u64>> {
+        Ok(None)
+    }
 }
 
 impl<S: Storage + ?Sized> Storage for &mut S {
@@ -191,6 +195,9 @@ impl<S: Storage + ?Sized> Storage for &mut S {
     fn close(&mut self) -> io::Result<()> {
         (**self).close()
     }
+    fn free_space(&mut self) -> io::Result<Option<u64>> {
+        (**self).free_space()
+    }
 }
 
 impl<S: Storage + ?Sized> Storage for Box<S> {
@@ -223,6 +230,9 @@ impl<S: Storage + ?Sized> Storage for Box<S> {
     }
     fn close(&mut self) -> io::Result<()> {
         (**self).close()
+    }
+    fn free_space(&mut self) -> io::Result<Option<u64>> {
+        (**self).free_space()
     }
 }
 

@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
-use multifeed_core::{Connection, MemoryStorage, Multifeed, Options, PeerEvent, Replicate, SyncError, SyncTotals};
+use multifeed_core::{
+    Connection, MemoryStorage, Multifeed, Options, PeerEvent, Replicate, Storage, SyncError, SyncTotals,
+};
 use multifeed_proto::{Config, Role};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -25,7 +27,12 @@ pub struct Link {
 }
 
 impl Link {
-    pub fn new(stores: &mut [Store], [a, b]: [usize; 2], options: [Replicate; 2], configs: [Config; 2]) -> Self {
+    pub fn new<S: Storage>(
+        stores: &mut [Multifeed<S>],
+        [a, b]: [usize; 2],
+        options: [Replicate; 2],
+        configs: [Config; 2],
+    ) -> Self {
         let mut rng = StdRng::seed_from_u64(7 + a as u64 * 10 + b as u64);
         let [options_a, options_b] = options;
         let [config_a, config_b] = configs;
@@ -41,12 +48,12 @@ impl Link {
         }
     }
 
-    pub fn plain(stores: &mut [Store], ends: [usize; 2], options: Replicate) -> Self {
+    pub fn plain<S: Storage>(stores: &mut [Multifeed<S>], ends: [usize; 2], options: Replicate) -> Self {
         Self::new(stores, ends, [options.clone(), options], [Config::default(), Config::default()])
     }
 
     /// Moves bytes and events once, in both directions. Whether anything happened.
-    pub fn turn(&mut self, stores: &mut [Store], now: Duration) -> bool {
+    pub fn turn<S: Storage>(&mut self, stores: &mut [Multifeed<S>], now: Duration) -> bool {
         let mut moved = false;
         for side in 0..2 {
             let (store, connection) = &mut self.ends[side];
@@ -97,7 +104,7 @@ impl Link {
 }
 
 /// Runs the links until nothing moves.
-pub fn run(stores: &mut [Store], links: &mut [Link], now: Duration) {
+pub fn run<S: Storage>(stores: &mut [Multifeed<S>], links: &mut [Link], now: Duration) {
     for _ in 0..1_000_000 {
         if !links.iter_mut().fold(false, |moved, link| link.turn(stores, now) | moved) {
             return;

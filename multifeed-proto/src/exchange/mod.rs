@@ -74,6 +74,8 @@ pub(crate) struct Exchange {
     early_fields: usize,
     /// Keys in all of the remote's manifests.
     offers: u64,
+    /// Keys that we offered and requested, also after the end.
+    named: usize,
 }
 
 /// A feed list.
@@ -158,6 +160,7 @@ impl Exchange {
             early_keys: 0,
             early_fields: 0,
             offers: 0,
+            named: 0,
         }
     }
 
@@ -187,6 +190,11 @@ impl Exchange {
     /// Keys of the caller's that wait for it to be ready.
     pub(crate) fn waiting_keys(&self) -> usize {
         self.waiting_keys
+    }
+
+    /// Counts the keys that we offered and requested: at most as many channels follow from this exchange.
+    pub(crate) fn named(&self) -> usize {
+        self.named
     }
 
     /// The remote proved that it knows the root key: our handshake goes out.
@@ -279,6 +287,7 @@ impl Exchange {
     pub(crate) fn offer(&mut self, keys: &[FeedKey], fields: Option<&ManifestFields>, sink: &mut impl Sink) {
         if self.is_ready() {
             self.offered.extend(keys);
+            self.named = self.named.max(self.offered.len() + self.requested.len());
             send(Kind::Manifest, keys, fields, sink);
         } else {
             self.wait(Kind::Manifest, keys, fields);
@@ -291,6 +300,7 @@ impl Exchange {
             return self.wait(Kind::Request, keys, None);
         }
         self.requested.extend(keys);
+        self.named = self.named.max(self.offered.len() + self.requested.len());
         self.asked = true;
         if self.shy && keys.is_empty() {
             return sink.event(Event::Replicate { root: self.root, keys: Vec::new(), origin: Origin::Remote });

@@ -340,8 +340,8 @@ impl Session {
             Some(us) => Err(SessionError::RootKeyMismatch { us, them: discovery_key }),
             None => Ok(()),
         };
-        let opened =
-            self.channels.remote_open(id, discovery_key, open.capability, split, self.io.limits.channels, admit);
+        let limit = (self.io.limits.channels, self.roots.named());
+        let opened = self.channels.remote_open(id, discovery_key, open.capability, split, limit, admit);
         if let Err(SessionError::RootKeyMismatch { .. }) = &opened {
             // So that the remote can tell as well.
             self.waiting.take();

@@ -1,0 +1,155 @@
+//! A disk that is full, or nearly so: nothing new is fetched, and everything else goes on.
+
+use std::time::Duration;
+
+use super::{Multifeed, PeerId};
+use crate::error::StoreError;
+use crate::replicate::PeerEvent;
+use crate::storage::Storage;
+
+/// How often the free space is looked at, at the least.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How long after a write failed the next one is tried.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
+/// Bytes that have to be free, beside those that are to be kept, for a write to be tried again.
+const MARGIN: u64 = 1 << 20;
+/// About the bytes that a new feed takes on the disk beside its blocks: a folder, and a few files of at least a page each.
+pub(super) const FEED_BYTES: u64 = 32 * 1024;
+
+/// Whether the disk of a store takes anything new.
+#[derive(Debug, Default)]
+pub(super) struct Disk {
+    /// Why it does not.
+    full: Option<StoreError>,
+    /// When it is looked at next.
+    next_look: Duration,
+    /// Bytes that may come before it is looked at again.
+    room: u64,
+}
+
+impl Disk {
+    pub(super) fn is_full(&self) -> bool {
+        self.full.is_some()
+    }
+
+    pub(super) fn why(&self) -> Option<&StoreError> {
+        self.full.as_ref()
+    }
+}
+
+impl<S: Storage> Multifeed<S> {
+    /// Returns why nothing new is fetched: the disk is full, or has less free than [`Limits::keep_free`](crate::Limits::keep_free).
+    pub fn disk_full(&self) -> Option<&StoreError> {
+        self.disk.why()
+    }
+
+    /// Counts what is about to be written, and looks at the disk in time.
+    pub(super) fn mind_space(&mut self, bytes: u64) {
+        if self.limits.keep_free == 0 || self.disk.is_full() {
+            return;
+        }
+        self.disk.room = self.disk.room.saturating_sub(bytes);
+        if self.disk.room == 0 {
+            self.measure_disk();
+        }
+    }
+
+    /// Looks at the disk, if it is time to.
+    pub(super) fn look_at_disk(&mut self) {
+        if self.now < self.disk.next_look {
+            return;
+        }
+        let keep = self.limits.keep_free;
+        let (wait, margin) = match &self.disk.full {
+            None if keep == 0 => return,
+            None => return self.measure_disk(),
+            Some(StoreError::LowSpace { .. }) => (LOOK_EVERY, keep / 16),
+            Some(_) => (RETRY_AFTER, MARGIN),
+        };
+        self.disk.next_look = self.now + wait;
+        if self.free_space() < keep.saturating_add(margin) {
+            return;
+        }
+        for id in std::mem::take(&mut self.unwritten) {
+            self.commit_feed(id);
+        }
+        if self.unwritten.is_empty() {
+            self.go_on_fetching();
+        }
+    }
+
+    fn measure_disk(&mut self) {
+        self.disk.next_look = self.now + LOOK_EVERY;
+        let keep = self.limits.keep_free;
+        let free = self.free_space();
+        // Half of it, as others write to the disk too.
+        self.disk.room = free.saturating_sub(keep) / 2;
+        if free < keep {
+            self.stop_at_full_disk(StoreError::LowSpace { free, keep });
+        }
+    }
+
+    /// Where it cannot be known, only a write that fails tells.
+    fn free_space(&mut self) -> u64 {
+        self.storage.free_space().ok().flatten().unwrap_or(u64::MAX)
+    }
+
+    /// Fetches nothing more on any session. What waits to be written is tried again in time.
+    pub(super) fn stop_at_full_disk(&mut self, error: StoreError) {
+        if self.disk.is_full() {
+            return;
+        }
+        let wait = if matches!(error, StoreError::LowSpace { .. }) { LOOK_EVERY } else { RETRY_AFTER };
+        self.disk.full = Some(error.clone());
+        self.disk.next_look = self.now + wait;
+        for id in self.peerings.keys().copied().collect::<Vec<_>>() {
+            let Some(peering) = self.peerings.get_mut(&id).filter(|peering| !peering.is_over()) else { continue };
+            peering.pause(error.clone());
+            self.stop_fetching(id);
+            self.settle(id);
+            self.wake(id);
+        }
+    }
+
+    /// There is room again: live sessions fetch what is missing.
+    fn go_on_fetching(&mut self) {
+        self.disk.full = None;
+        self.measure_disk();
+        if self.disk.is_full() {
+            return;
+        }
+        for id in self.peerings.keys().copied().collect::<Vec<_>>() {
+            let Some(peering) = self.peerings.get_mut(&id).filter(|peering| !peering.is_over()) else { continue };
+            peering.paused = false;
+            peering.events.push_back(PeerEvent::SpaceFreed);
+            peering.offers.go_on();
+            if peering.is_live() {
+                for feed in peering.peers.keys().copied().collect::<Vec<_>>() {
+                    let state = &self.slot(feed).feed;
+                    if !self.may_feed(id, feed).want || (state.writable() && !state.is_outgrown()) {
+                        continue;
+                    }
+                    self.with_peer(id, feed, |peer, work| {
+                        peer.begin_again(work);
+                        Ok(())
+                    });
+                    self.apply(id, feed);
+                    self.rewind(feed, Some(id));
+                }
+            }
+            self.ask_for_offers(id);
+            self.wake(id);
+        }
+    }
+
+    /// A session is over: if something that it brought could not be written, it has failed.
+    pub(super) fn mind_unwritten(&mut self, id: PeerId) {
+        let brought = |slot: &super::FeedSlot| slot.fresh.iter().any(|(_, from)| *from == Some(id));
+        let lost = self.unwritten.iter().any(|feed| brought(self.slot(*feed)));
+        if let Some(error) = self.disk.why().filter(|_| lost)
+            && let Some(peering) = self.peerings.get_mut(&id)
+        {
+            peering.lose(error);
+        }
+    }
+}

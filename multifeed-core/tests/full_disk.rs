@@ -1,0 +1,222 @@
+//! A disk that is full, or nearly so, stops what is new, and nothing else.
+
+#[path = "common/link.rs"]
+mod link;
+
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use link::{Link, run};
+use multifeed_core::{
+    AppendError, FileId, KeyPair, MemoryStorage, Multifeed, Options, PeerEvent, Replicate, Slot, Storage, StoreError,
+    SyncError,
+};
+
+const START: Duration = Duration::ZERO;
+
+/// A disk with room for so many bytes more.
+struct Small {
+    disk: MemoryStorage,
+    free: Rc<Cell<u64>>,
+    /// It tells how much is free.
+    tells: bool,
+}
+
+impl Small {
+    /// Takes room for what a file grows by. A write that has not enough is done in part, as on a real disk.
+    fn grow(&mut self, file: FileId, end: u64) -> io::Result<u64> {
+        let len = self.disk.len(file)?.unwrap_or(0);
+        let more = end.saturating_sub(len);
+        let given = more.min(self.free.get());
+        self.free.set(self.free.get() - given);
+        Ok(more - given)
+    }
+}
+
+impl Storage for Small {
+    fn list(&mut self) -> io::Result<Vec<Slot>> {
+        self.disk.list()
+    }
+    fn read_at(&mut self, file: FileId, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        self.disk.read_at(file, offset, buf)
+    }
+    fn write_at(&mut self, file: FileId, offset: u64, data: &[u8]) -> io::Result<()> {
+        let lacking = self.grow(file, offset + data.len() as u64)?;
+        let written = data.len().saturating_sub(lacking as usize);
+        if written > 0 || data.is_empty() {
+            self.disk.write_at(file, offset, &data[..written])?;
+        }
+        if lacking > 0 { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+    fn len(&mut self, file: FileId) -> io::Result<Option<u64>> {
+        self.disk.len(file)
+    }
+    fn truncate(&mut self, file: FileId, len: u64) -> io::Result<()> {
+        self.disk.truncate(file, len)
+    }
+    fn replace(&mut self, file: FileId, data: &[u8]) -> io::Result<()> {
+        if (data.len() as u64) > self.free.get() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.disk.replace(file, data)
+    }
+    fn sync(&mut self, file: FileId) -> io::Result<()> {
+        self.disk.sync(file)
+    }
+    fn remove(&mut self, slot: Slot) -> io::Result<()> {
+        self.disk.remove(slot)
+    }
+    fn rename(&mut self, from: Slot, to: Slot) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+    fn close(&mut self) -> io::Result<()> {
+        self.disk.close()
+    }
+    fn free_space(&mut self) -> io::Result<Option<u64>> {
+        Ok(self.tells.then(|| self.free.get()))
+    }
+}
+
+type Store = Multifeed<Small>;
+
+fn store(free: u64, tells: bool, keep_free: u64) -> (Store, Rc<Cell<u64>>) {
+    let free = Rc::new(Cell::new(free));
+    let mut options = Options::default();
+    options.limits.keep_free = keep_free;
+    let disk = Small { disk: MemoryStorage::default(), free: free.clone(), tells };
+    (Multifeed::open(disk, options).unwrap(), free)
+}
+
+const ROOMY: u64 = 1 << 40;
+
+fn pair(seed: u8) -> KeyPair {
+    KeyPair::from_seed(&[seed; 32])
+}
+
+/// Makes the writer where there is none, and appends to it.
+fn append(store: &mut Store, seed: u8, blocks: u64, size: usize) -> Result<(), AppendError> {
+    let id = store.writer(Some(&format!("writer {seed}")), || pair(seed))?;
+    for block in 0..blocks {
+        store.append(id, &[Bytes::from(vec![block as u8; size])])?;
+    }
+    store.commit(START);
+    Ok(())
+}
+
+fn downloaded(store: &Store, seed: u8) -> u64 {
+    store.find(&pair(seed).public_key()).map_or(0, |id| store.info(id).downloaded)
+}
+
+fn count(link: &Link, side: usize, is: impl Fn(&PeerEvent) -> bool) -> usize {
+    link.events[side].iter().filter(|event| is(event)).count()
+}
+
+/// Lets time pass.
+fn wait(stores: &mut [Store], links: &mut [Link], seconds: std::ops::RangeInclusive<u64>) {
+    for second in seconds {
+        let now = Duration::from_secs(second);
+        stores.iter_mut().for_each(|store| store.handle_timeout(now));
+        run(stores, links, now);
+    }
+}
+
+/// Of three stores the middle one has a disk that fills up: by a write that fails, or by what is to be kept free.
+#[test]
+fn a_full_disk_stops_new_data_and_not_serving() {
+    // What is free, whether the disk tells it, and what is to be kept.
+    for (free, tells, keep_free) in [(300_000, false, 0), (300_000, true, 0), (5_000_000, true, 4_900_000)] {
+        for reconcile in [true, false] {
+            let what = format!("{free} {tells} {keep_free} {reconcile}");
+            let (middle, room) = store(free, tells, keep_free);
+            let mut stores = [store(ROOMY, true, 0).0, middle, store(ROOMY, true, 0).0];
+            append(&mut stores[1], 9, 20, 1000).unwrap();
+            append(&mut stores[0], 1, 10, 100).unwrap();
+            let live = Replicate { reconcile: Some(reconcile), ..Replicate::live() };
+            let mut links = [Link::plain(&mut stores, [0, 1], live.clone()), Link::plain(&mut stores, [1, 2], live)];
+            run(&mut stores, &mut links, START);
+            assert_eq!((downloaded(&stores[2], 1), downloaded(&stores[2], 9)), (10, 20), "{what}");
+
+            // A feed that is here grows, and new ones come, by more than there is room for.
+            append(&mut stores[0], 1, 1000, 1000).unwrap();
+            (20..60).for_each(|seed| append(&mut stores[0], seed, 3, 10_000).unwrap());
+            run(&mut stores, &mut links, START);
+            wait(&mut stores, &mut links, 1..=60);
+            assert!(stores[1].disk_full().is_some(), "{what}");
+            assert!(downloaded(&stores[1], 1) < 1010);
+            let full = |event: &PeerEvent| match event {
+                PeerEvent::DiskFull(error) => {
+                    assert_eq!(error.code(), "ERR_STORE_FULL");
+                    assert!(!error.to_string().is_empty());
+                    true
+                }
+                _ => false,
+            };
+            assert_eq!((count(&links[0], 1, full), count(&links[1], 0, full)), (1, 1), "{what}");
+            assert!(links.iter().all(|link| link.result(0).is_none() && link.result(1).is_none()), "a session ended");
+            assert!(!stores[1].in_sync(links[0].ends[1].1.peer()));
+            if keep_free > 0 {
+                assert!(room.get() > keep_free - 200_000, "{what}: {} bytes are left", room.get());
+                // Its own writers go on.
+                append(&mut stores[1], 9, 5, 1000).unwrap();
+            } else {
+                // What was appended before is there, and whoever comes now is served.
+                assert!(append(&mut stores[1], 9, 500, 1000).is_err());
+            }
+            let kept = downloaded(&stores[1], 1);
+            stores[2] = store(ROOMY, true, 0).0;
+            links[1] = Link::plain(&mut stores, [1, 2], Replicate::live());
+            run(&mut stores, &mut links, Duration::from_secs(60));
+            assert!(downloaded(&stores[2], 9) >= 20, "{what}");
+            assert!(downloaded(&stores[2], 1) >= kept.min(10), "{what}");
+
+            // There is room again.
+            room.set(ROOMY);
+            wait(&mut stores, &mut links, 61..=120);
+            let freed = |event: &PeerEvent| matches!(event, PeerEvent::SpaceFreed);
+            assert_eq!(count(&links[0], 1, freed), 1, "{what}");
+            for side in [1, 2] {
+                assert_eq!(downloaded(&stores[side], 1), 1010, "{what}");
+                assert!((20..60).all(|seed| downloaded(&stores[side], seed) == 3), "{what}: not all came to {side}");
+            }
+            assert!(stores[1].disk_full().is_none());
+        }
+    }
+}
+
+/// A session that is not live serves what it can, and does not end as if it had all.
+#[test]
+fn a_session_that_is_not_live_ends_and_the_next_goes_on() {
+    for (free, keep_free, writes_fail) in [(300_000, 0, true), (5_000_000, 4_900_000, false)] {
+        let (other, room) = store(free, true, keep_free);
+        let mut stores = [store(ROOMY, true, 0).0, other];
+        append(&mut stores[1], 9, 20, 1000).unwrap();
+        append(&mut stores[0], 1, 1000, 1000).unwrap();
+        (20..40).for_each(|seed| append(&mut stores[0], seed, 3, 10_000).unwrap());
+        let mut links = [Link::plain(&mut stores, [0, 1], Replicate::default())];
+        run(&mut stores, &mut links, START);
+        wait(&mut stores, &mut links, 1..=60);
+        assert_eq!(downloaded(&stores[0], 9), 20, "it was not served");
+        assert!(downloaded(&stores[1], 1) < 1000);
+        let peer = links[0].ends[1].1.peer();
+        assert!(!stores[1].in_sync(peer));
+        match links[0].result(1).expect("the session goes on") {
+            Ok(_) => assert!(!writes_fail, "something that was not written is told as if it were"),
+            Err(SyncError::Store(StoreError::Full { .. })) => assert!(writes_fail),
+            Err(error) => panic!("{error}"),
+        }
+        // The next one finds the disk full from its start, and is told so.
+        let mut links = [Link::plain(&mut stores, [0, 1], Replicate::default())];
+        run(&mut stores, &mut links, Duration::from_secs(61));
+        assert_eq!(count(&links[0], 1, |event| matches!(event, PeerEvent::DiskFull(_))), 1);
+        room.set(ROOMY);
+        wait(&mut stores, &mut [], 62..=90);
+        let mut links = [Link::plain(&mut stores, [0, 1], Replicate::default())];
+        run(&mut stores, &mut links, Duration::from_secs(91));
+        assert!(stores[1].in_sync(links[0].ends[1].1.peer()));
+        assert_eq!(downloaded(&stores[1], 1), 1000);
+        assert!((20..40).all(|seed| downloaded(&stores[1], seed) == 3));
+    }
+}
