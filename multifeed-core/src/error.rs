@@ -159,7 +159,8 @@ impl StoreError {
     /// Whether a folder cannot be read or written, be it by the kind of a file, its owner or the disk, which may be full: no other feed has to
     /// suffer from it.
     pub(crate) fn is_of_one_folder(&self) -> bool {
-        matches!(self, StoreError::Io { .. } | StoreError::Full { .. } | StoreError::NotRegular { .. }) && self.slot().is_some()
+        matches!(self, StoreError::Io { .. } | StoreError::Full { .. } | StoreError::NotRegular { .. })
+            && self.slot().is_some()
     }
 
     /// The folder that the failure is about, where it is about one.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use multifeed_core::FileStorageOptions;
 use multifeed_proto::{Config, FeedKey};
 
 /// How a multifeed is opened: its root key, and every bound of it.
@@ -14,6 +15,8 @@ pub struct Options {
     pub session: Config,
     /// The bounds of the store and of its syncing, and its [`Durability`](multifeed_core::Durability).
     pub multifeed: multifeed_core::Options,
+    /// How a folder is opened: the files that are open at once, and whether links in it are followed.
+    pub files: FileStorageOptions,
     /// The buffers between a stream and the store.
     pub pump: PumpOptions,
     /// Calls of the application that may wait for the store's thread; further ones wait to be accepted. Default 256.
@@ -82,6 +85,7 @@ impl Default for Options {
         Self {
             session: Config::default(),
             multifeed: multifeed_core::Options::default(),
+            files: FileStorageOptions::default(),
             pump: PumpOptions::default(),
             calls: 256,
             quantum_bytes: 256 * 1024,

@@ -162,11 +162,15 @@ impl FileStorage {
     fn file(&mut self, id: FileId, create: bool) -> io::Result<Option<&mut pool::OpenFile>> {
         self.check()?;
         let Self { root, folders, pool, access, .. } = self;
-        let file = pool.get(id, || path_of(root, id), || match (create, *access) {
-            (true, _) => folders.open(root, id, Access::Make),
-            (false, Use::Reading) => folders.open(root, id, Access::Read),
-            (false, _) => pool::open_as_allowed(|access| folders.open(root, id, access)),
-        });
+        let file = pool.get(
+            id,
+            || path_of(root, id),
+            || match (create, *access) {
+                (true, _) => folders.open(root, id, Access::Make),
+                (false, Use::Reading) => folders.open(root, id, Access::Read),
+                (false, _) => pool::open_as_allowed(|access| folders.open(root, id, access)),
+            },
+        );
         file.map_err(|error| named(root, id, error))
     }
 

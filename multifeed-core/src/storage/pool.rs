@@ -201,7 +201,9 @@ fn is_exhausted(error: &io::Error) -> bool {
 }
 
 /// Opens a file to be read and written, or, if that is not allowed, to be read.
-pub(super) fn open_as_allowed(mut open: impl FnMut(Access) -> io::Result<Option<Opened>>) -> io::Result<Option<Opened>> {
+pub(super) fn open_as_allowed(
+    mut open: impl FnMut(Access) -> io::Result<Option<Opened>>,
+) -> io::Result<Option<Opened>> {
     match open(Access::Write) {
         // What cannot be written can still be read; a write then says why not.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => open(Access::Read),
