@@ -520,6 +520,35 @@ mod tests {
     }
 
     #[test]
+    fn what_is_printed_of_the_arguments_holds_no_root_key() {
+        let key = "5a".repeat(32);
+        let args = Args::try_parse_from(["multifeed", "--key", &key, "feeds"]).expect("these arguments are right");
+        let printed = format!("{args:?} {args:#?}");
+        assert!(!printed.contains("5a5a") && printed.contains("Feeds"), "{printed}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_key_file_that_others_can_read_is_reported_and_a_long_one_is_none() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("key");
+        std::fs::write(&file, "11".repeat(32)).unwrap();
+        let option = ["--key-file", file.to_str().unwrap()];
+        for (mode, told) in [(0o600, false), (0o400, false), (0o640, true), (0o604, true), (0o666, true), (0o620, true)]
+        {
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+            let (key, warning) = global(&option).root_key(None).unwrap();
+            assert_eq!((key.is_some(), warning.is_some()), (true, told), "{mode:o}");
+            let warning = warning.unwrap_or_default();
+            assert!(!warning.contains("1111") && (!told || warning.contains(&format!("{mode:04o}"))), "{warning}");
+        }
+        File::options().write(true).open(&file).unwrap().set_len(1 << 40).unwrap();
+        let error = global(&option).root_key(None).unwrap_err();
+        assert!(error.message().contains("longer than"), "{error}");
+    }
+
+    #[test]
     fn the_key_and_the_key_file_exclude_each_other() {
         let result = Args::try_parse_from(["multifeed", "--key", "aa", "--key-file", "f", "feeds"]);
         assert_eq!(result.unwrap_err().kind(), clap::error::ErrorKind::ArgumentConflict);

@@ -112,3 +112,24 @@ impl Default for PumpOptions {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_printed_of_options_holds_no_secret() {
+        let mut options = Options::new(FeedKey::new([0x5a; 32]));
+        options.session.static_key = Some(multifeed_proto::StaticKeyPair::from_secret_key([0xa5; 32]));
+        let stream = crate::StreamOptions { session: options.session.clone(), ..crate::StreamOptions::default() };
+        let replicate = multifeed_core::Replicate::default();
+        let pair = multifeed_core::KeyPair::from_seed(&[0xa5; 32]);
+        for printed in
+            [format!("{options:?}"), format!("{options:#?}"), format!("{stream:?}"), format!("{replicate:?} {pair:?}")]
+        {
+            for secret in ["5a5a5a5a", "a5a5a5a5", "90, 90, 90", "165, 165, 165"] {
+                assert!(!printed.contains(secret), "{printed}");
+            }
+        }
+    }
+}

@@ -98,7 +98,12 @@ impl<S: Storage> Multifeed<S> {
     /// before anything is written to a feed.
     pub(super) fn follow_removal(&mut self) -> Result<(), StoreError> {
         let Some(removal) = self.journal.removal() else { return Ok(()) };
-        if let Some(key) = self.key_in(removal.slot)?
+        let key = match self.key_in(removal.slot) {
+            // None of ours: no feed has moved there.
+            Err(StoreError::NotRegular { .. }) => None,
+            key => key?,
+        };
+        if let Some(key) = key
             && let Some(from) = removal.last_with(&key)
         {
             self.take_number(from, removal.slot, &key);

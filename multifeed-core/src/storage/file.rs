@@ -299,7 +299,7 @@ impl Storage for FileStorage {
         self.pool.forget(file);
         self.forget_entry(file);
         let Self { root, folders, .. } = self;
-        let replaced = folders.make(root, file).and_then(|folder| replace(folder, file.kind, data));
+        let replaced = folders.make(root, file).and_then(|folder| replace(folder, &path, file.kind, data));
         replaced.and_then(|()| self.enter(file)).map_err(|error| named(&self.root, file, error))
     }
 
@@ -363,16 +363,16 @@ fn temporary_name(kind: FileKind) -> String {
 }
 
 /// Replaces a file in a folder by one that is whole.
-fn replace(folder: &Folder, kind: FileKind, data: &[u8]) -> io::Result<()> {
+fn replace(folder: &Folder, path: &Path, kind: FileKind, data: &[u8]) -> io::Result<()> {
     // It would be a file of another folder that is replaced.
     if folder.is_linked() {
         return Err(not_regular(Found::Link));
     }
     let (name, temporary) = (kind.name(), temporary_name(kind));
     check_file(folder, name)?;
-    check_file(folder, &temporary)?;
     // Not reused: an old one may be readable by others.
-    folder.unlink(&temporary)?;
+    let removed = check_file(folder, &temporary).and_then(|()| folder.unlink(&temporary));
+    removed.map_err(|error| FileError::wrap(&path.with_file_name(&temporary), error))?;
     let write = || {
         let new = folder.file(&temporary, Access::MakeNew, false)?.ok_or(io::ErrorKind::NotFound)?;
         let mut new = new.file;
