@@ -227,7 +227,7 @@ mod unix {
 /// again, is not noticed.
 #[cfg(not(unix))]
 mod elsewhere {
-    use std::fs::{self, File, FileType, OpenOptions};
+    use std::fs::{self, FileType, OpenOptions};
     use std::io;
     use std::path::{Path, PathBuf};
 
