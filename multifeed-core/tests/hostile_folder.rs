@@ -10,11 +10,12 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use multifeed_core::feed::Problem;
 use multifeed_core::{
     Connection, FeedId, FileId, FileKind, FileStorage, FileStorageOptions, Found, KeyPair, Limits, MemoryStorage,
-    Multifeed, Options, PeerEvent, Replicate, Slot, Storage, StoreError, VerifyCursor,
+    Multifeed, Options, PeerEvent, Replicate, Slot, Storage, StoreError, VerifyCursor, merkle,
 };
-use multifeed_proto::{Config, FeedKey, Role};
+use multifeed_proto::{Config, FeedKey, Node, Role};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
@@ -403,6 +404,55 @@ fn a_forged_journal_deletes_nothing_that_is_no_feed() {
     place.forge_removal(2024, pair(2).public_key().as_bytes());
     use_it(&place.store(), &FileStorageOptions::default());
     assert_eq!(fs::read(place.store().join("2024/data")).unwrap(), b"holidays");
+}
+
+#[test]
+fn a_forged_seal_is_found_by_verify_and_refused_by_peers() {
+    let place = Place::new();
+    // Somebody's own block and signature, under the key of another writer.
+    let (key, folder) = (pair(20).public_key(), place.store().join("0"));
+    fs::write(folder.join("key"), key.as_bytes()).unwrap();
+    fs::remove_file(folder.join("secret_key")).unwrap();
+    fs::remove_file(folder.join("localname")).unwrap();
+    let tree = fs::read(folder.join("tree")).unwrap();
+    let node = |index: u64| {
+        let at = 32 + index as usize * 40;
+        let size = u64::from_be_bytes(tree[at + 32..at + 40].try_into().unwrap());
+        Node { index, hash: tree[at..at + 32].try_into().unwrap(), size }
+    };
+    let signatures = fs::read(folder.join("signatures")).unwrap();
+    let start = |hash: &[u8], personal: &[u8]| {
+        blake2b_simd::Params::new().hash_length(8).personal(personal).hash(hash).as_bytes().to_vec()
+    };
+    let mut body = 0u32.to_le_bytes().to_vec();
+    body.push(1 | 2 | 4);
+    body.extend(start(key.as_bytes(), b"multifeed key"));
+    body.extend(2u64.to_le_bytes());
+    body.extend(&merkle::root_hash(&[node(1)])[..8]);
+    body.extend(start(&signatures[signatures.len() - 64..], b"multifeed seal"));
+    body.extend([0; 12]);
+    place.forge_journal(u32::MAX, &body);
+    let journal = place.store().join("multifeed.journal");
+    let mut bytes = fs::read(&journal).unwrap();
+    bytes[20] = b'c';
+    fs::write(&journal, bytes).unwrap();
+
+    let mut store = Multifeed::open(FileStorage::open(place.store()).unwrap(), Options::default()).unwrap();
+    assert!(store.problems().is_empty(), "{:?}", store.problems());
+    let id = store.find(&key).unwrap();
+    assert_eq!(store.get(id, 0).unwrap(), Some(Bytes::from("block of 1")));
+    let (mut cursor, mut found) = (VerifyCursor::default(), Vec::new());
+    loop {
+        let step = store.verify_step(id, &mut cursor, 1 << 16).unwrap();
+        found.extend(step.findings.iter().map(|finding| finding.problem));
+        if step.done {
+            break;
+        }
+    }
+    assert_eq!(found, [Problem::SignatureInvalid { length: 2 }]);
+    let mut peer = Multifeed::open(MemoryStorage::new(), Options::default()).unwrap();
+    sync(&mut store, &mut peer);
+    assert!(peer.find(&key).is_none_or(|id| peer.info(id).len == 0));
 }
 
 #[test]
