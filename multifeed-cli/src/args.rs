@@ -1,6 +1,9 @@
 //! The command line: what a user can say, and the help that teaches it.
 
 use std::ffi::OsString;
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -55,6 +58,25 @@ pub(crate) struct Args {
     pub(crate) command: Command,
 }
 
+/// More than a key file has to hold: a key, and room for spaces and newlines.
+const KEY_FILE_BYTES: u64 = 4096;
+
+/// A root key as it was written. It is not shown: whoever has it can sync.
+#[derive(Clone)]
+pub(crate) struct Secret(String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("..")
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Secret(text)
+    }
+}
+
 /// What every command takes.
 #[derive(ClapArgs, Debug)]
 pub(crate) struct Global {
@@ -79,11 +101,21 @@ pub(crate) struct Global {
         value_name = "HEX",
         conflicts_with = "key_file"
     )]
-    pub(crate) key: Option<String>,
+    pub(crate) key: Option<Secret>,
 
     /// A file with the root key in it, as 64 hex digits
+    ///
+    /// It is reported if others can read it.
     #[arg(long, global = true, help_heading = "Options of every command", value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,
+
+    /// Follow links in the store: a feed's folder or a file that is kept elsewhere on purpose
+    ///
+    /// By default a link below --store is not followed, but reported, so that a store from somebody else cannot reach any other file of
+    /// this machine. If it is, what is behind it is read and written, and never deleted, cut or replaced. --store itself may always be a
+    /// link.
+    #[arg(long, global = true, help_heading = "Options of every command")]
+    pub(crate) follow_links: bool,
 
     /// What a power cut may take: none, interval, interval:SECONDS or always
     ///
@@ -348,32 +380,61 @@ impl FromStr for BlockRange {
 
 impl Global {
     /// The root key that was given, from the first of `--key`, `--key-file` and the variable; `None` for the one that
-    /// everyone knows. `variable` is what `MULTIFEED_KEY` holds.
+    /// everyone knows. `variable` is what `MULTIFEED_KEY` holds. With it comes a warning, if others can read the key file.
     ///
     /// # Errors
     ///
     /// `ERR_KEY`, naming the source, where that is not 64 hex digits or cannot be read. The key itself is not in the
     /// message: it may be all but right.
-    pub(crate) fn root_key(&self, variable: Option<OsString>) -> Result<Option<FeedKey>, CliError> {
-        if let Some(text) = &self.key {
-            return parse_key(text, "--key").map(Some);
+    pub(crate) fn root_key(&self, variable: Option<OsString>) -> Result<(Option<FeedKey>, Option<String>), CliError> {
+        if let Some(Secret(text)) = &self.key {
+            return Ok((Some(parse_key(text, "--key")?), None));
         }
         if let Some(path) = &self.key_file {
-            return read_key(path).map(Some);
+            let (key, warning) = read_key(path)?;
+            return Ok((Some(key), warning));
         }
         match variable {
-            None => Ok(None),
+            None => Ok((None, None)),
             // `MULTIFEED_KEY= multifeed …` is how a shell user says "without it".
-            Some(text) if text.is_empty() => Ok(None),
-            Some(text) => parse_key(&text.to_string_lossy(), &format!("the variable {KEY_VARIABLE}")).map(Some),
+            Some(text) if text.is_empty() => Ok((None, None)),
+            Some(text) => {
+                let key = parse_key(&text.to_string_lossy(), &format!("the variable {KEY_VARIABLE}"))?;
+                Ok((Some(key), None))
+            }
         }
     }
 }
 
-fn read_key(path: &Path) -> Result<FeedKey, CliError> {
+fn read_key(path: &Path) -> Result<(FeedKey, Option<String>), CliError> {
     let source = format!("the key file {}", path.display());
-    let text = std::fs::read(path).map_err(|error| CliError::new(code::KEY, format!("{source}: {error}")))?;
-    parse_key(&String::from_utf8_lossy(&text), &source)
+    let failed = |error| CliError::new(code::KEY, format!("{source}: {error}"));
+    let file = File::open(path).map_err(failed)?;
+    let warning = exposure(&file).map(|mode| {
+        format!("others can read or change {source} (permissions {mode:04o}): make it yours alone (chmod 600)")
+    });
+    let mut text = Vec::new();
+    file.take(KEY_FILE_BYTES + 1).read_to_end(&mut text).map_err(failed)?;
+    if text.len() as u64 > KEY_FILE_BYTES {
+        let message = format!("{source}: a root key is 64 hex digits, and this is longer than {KEY_FILE_BYTES} bytes");
+        return Err(CliError::new(code::KEY, message));
+    }
+    Ok((parse_key(&String::from_utf8_lossy(&text), &source)?, warning))
+}
+
+/// The permissions of a file, if others than its owner may read or change it. A pipe, as of `<(…)`, is nobody else's.
+fn exposure(file: &File) -> Option<u32> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let meta = file.metadata().ok().filter(|meta| meta.is_file())?;
+        return Some(meta.permissions().mode() & 0o777).filter(|mode| mode & 0o077 != 0);
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = file;
+        None
+    }
 }
 
 fn parse_key(text: &str, source: &str) -> Result<FeedKey, CliError> {
@@ -455,16 +516,16 @@ mod tests {
         let (one, two) = ("11".repeat(32), "22".repeat(32));
         let key = |text: &str| text.parse::<FeedKey>().expect("64 hex digits");
 
-        assert_eq!(global(&[]).root_key(None).unwrap(), None);
-        assert_eq!(global(&[]).root_key(Some("".into())).unwrap(), None);
-        assert_eq!(global(&[]).root_key(Some(two.clone().into())).unwrap(), Some(key(&two)));
-        assert_eq!(global(&["--key", &one]).root_key(Some(two.clone().into())).unwrap(), Some(key(&one)));
+        assert_eq!(global(&[]).root_key(None).unwrap().0, None);
+        assert_eq!(global(&[]).root_key(Some("".into())).unwrap().0, None);
+        assert_eq!(global(&[]).root_key(Some(two.clone().into())).unwrap().0, Some(key(&two)));
+        assert_eq!(global(&["--key", &one]).root_key(Some(two.clone().into())).unwrap().0, Some(key(&one)));
 
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("key");
         std::fs::write(&file, format!("{one}\n")).unwrap();
         let from_file = global(&["--key-file", file.to_str().unwrap()]);
-        assert_eq!(from_file.root_key(Some(two.into())).unwrap(), Some(key(&one)));
+        assert_eq!(from_file.root_key(Some(two.into())).unwrap().0, Some(key(&one)));
     }
 
     #[test]
@@ -482,6 +543,35 @@ mod tests {
 
         let error = global(&["--key-file", "/nowhere/at/all"]).root_key(None).unwrap_err();
         assert!(error.message().contains("/nowhere/at/all"), "{error}");
+    }
+
+    #[test]
+    fn what_is_printed_of_the_arguments_holds_no_root_key() {
+        let key = "5a".repeat(32);
+        let args = Args::try_parse_from(["multifeed", "--key", &key, "feeds"]).expect("these arguments are right");
+        let printed = format!("{args:?} {args:#?}");
+        assert!(!printed.contains("5a5a") && printed.contains("Feeds"), "{printed}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_key_file_that_others_can_read_is_reported_and_a_long_one_is_none() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("key");
+        std::fs::write(&file, "11".repeat(32)).unwrap();
+        let option = ["--key-file", file.to_str().unwrap()];
+        for (mode, told) in [(0o600, false), (0o400, false), (0o640, true), (0o604, true), (0o666, true), (0o620, true)]
+        {
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+            let (key, warning) = global(&option).root_key(None).unwrap();
+            assert_eq!((key.is_some(), warning.is_some()), (true, told), "{mode:o}");
+            let warning = warning.unwrap_or_default();
+            assert!(!warning.contains("1111") && (!told || warning.contains(&format!("{mode:04o}"))), "{warning}");
+        }
+        File::options().write(true).open(&file).unwrap().set_len(1 << 40).unwrap();
+        let error = global(&option).root_key(None).unwrap_err();
+        assert!(error.message().contains("longer than"), "{error}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use multifeed_proto::FeedKey;
 use thiserror::Error;
 
-use crate::storage::{FileError, FileId, FileKind, Slot};
+use crate::storage::{FileError, FileId, FileKind, Found, Slot};
 
 /// The store failed, or what it holds is not what a feed should be. Never a peer's fault.
 ///
@@ -60,6 +60,19 @@ pub enum StoreError {
         file: Option<FileKind>,
         /// The path of the lock.
         path: Option<PathBuf>,
+    },
+    /// Something else stands in the place of a file, or of a numbered folder: a link, which is not followed, a pipe, a device. Or what is
+    /// behind a link was to be deleted, cut or replaced. It was left as it is.
+    #[error("{} is {found}, and not used: {}", place(*.slot, *.file, .path), advice(*.found))]
+    NotRegular {
+        /// The folder, where one is concerned.
+        slot: Option<Slot>,
+        /// The file, where one is concerned.
+        file: Option<FileKind>,
+        /// The path, where the storage has paths.
+        path: Option<PathBuf>,
+        /// What it is.
+        found: Found,
     },
     /// A file does not hold what it must. The folder was left as it is.
     #[error("{} is damaged: {why}", place(Some(*.slot), Some(*.file), &None))]
@@ -138,6 +151,7 @@ impl StoreError {
             StoreError::Io { .. } => "ERR_STORE_IO",
             StoreError::Full { .. } | StoreError::LowSpace { .. } => "ERR_STORE_FULL",
             StoreError::Locked { .. } => "ERR_STORE_LOCKED",
+            StoreError::NotRegular { .. } => "ERR_STORE_NOT_REGULAR",
             StoreError::Damaged { .. } => "ERR_STORE_DAMAGED",
             StoreError::Occupied { .. } => "ERR_STORE_OCCUPIED",
             StoreError::KeyMismatch { .. } => "ERR_KEY_MISMATCH",
@@ -153,7 +167,8 @@ impl StoreError {
     /// Whether a folder cannot be read or written, be it by the kind of a file, its owner or the disk, which may be full: no other feed has to
     /// suffer from it.
     pub(crate) fn is_of_one_folder(&self) -> bool {
-        matches!(self, StoreError::Io { .. } | StoreError::Full { .. }) && self.slot().is_some()
+        matches!(self, StoreError::Io { .. } | StoreError::Full { .. } | StoreError::NotRegular { .. })
+            && self.slot().is_some()
     }
 
     /// The folder that the failure is about, where it is about one.
@@ -161,12 +176,16 @@ impl StoreError {
         match self {
             StoreError::Io { file: Some(file), .. }
             | StoreError::Full { file: Some(file), .. }
+            | StoreError::NotRegular { file: Some(file), .. }
             | StoreError::Damaged { file, .. }
                 if file.is_beside() =>
             {
                 None
             }
-            StoreError::Io { slot, .. } | StoreError::Full { slot, .. } | StoreError::Locked { slot, .. } => *slot,
+            StoreError::Io { slot, .. }
+            | StoreError::Full { slot, .. }
+            | StoreError::NotRegular { slot, .. }
+            | StoreError::Locked { slot, .. } => *slot,
             StoreError::Damaged { slot, .. } | StoreError::Occupied { slot } | StoreError::NameTaken { slot, .. } => {
                 Some(*slot)
             }
@@ -189,6 +208,7 @@ impl StoreError {
         match self {
             StoreError::Io { slot, path, .. }
             | StoreError::Full { slot, path, .. }
+            | StoreError::NotRegular { slot, path, .. }
             | StoreError::Locked { slot, path, .. } => {
                 (*slot, *path) = (Some(to), None);
             }
@@ -220,6 +240,9 @@ impl StoreError {
         if told.is_some_and(FileError::is_locked) {
             return StoreError::Locked { slot, file, path };
         }
+        if let Some(found) = told.and_then(FileError::found) {
+            return StoreError::NotRegular { slot, file, path, found };
+        }
         let full = matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
         let source = Arc::new(source);
         if full {
@@ -241,6 +264,14 @@ fn place(slot: Option<Slot>, file: Option<FileKind>, path: &Option<PathBuf>) -> 
         (None, Some(slot), Some(file)) => format!("`{}` of folder {slot}", file.name()),
         (None, Some(slot), None) => format!("folder {slot}"),
         (None, None, _) => "the store".to_owned(),
+    }
+}
+
+fn advice(found: Found) -> &'static str {
+    match found {
+        Found::Link => "put what it leads to in its place, or allow links (`follow_links`, --follow-links)",
+        Found::HardLink => "put a copy in its place, or allow links (`follow_links`, --follow-links)",
+        _ => "move it away",
     }
 }
 

@@ -53,8 +53,8 @@ const OPEN: u8 = b'o';
 const CLOSED: u8 = b'c';
 /// In front of each record: its size, and the checksum.
 const RECORD: usize = 4 + 8;
-/// A longer file is not read: ten thousand feeds take less than a hundredth of it.
-const MAX_BYTES: u64 = 256 << 20;
+/// Bytes of a record that are read at once: what stands in front of it can tell of any size.
+const PIECE: usize = 64 << 10;
 /// The file may be this much longer than twice what it says, in bytes, before it is written anew.
 const SLACK: u64 = 64 << 10;
 /// The most bytes that the marks of one page take: see [`Bitfield`](crate::Bitfield).
@@ -186,34 +186,29 @@ impl Removal {
 }
 
 impl Journal {
-    /// Reads the file. One that cannot be made out is taken for that of a store that was not closed, with no marks.
-    pub(crate) fn read<S: Storage + ?Sized>(storage: &mut S) -> Result<Self, StoreError> {
+    /// Reads the file. One that cannot be made out, or is longer than so many bytes, is taken for that of a store that was not closed, with
+    /// no marks.
+    pub(crate) fn read<S: Storage + ?Sized>(storage: &mut S, max_bytes: u64) -> Result<Self, StoreError> {
         let failed = |error| StoreError::from_file(FILE, "read", error);
         let Some(len) = storage.len(FILE).map_err(failed)? else { return Ok(Self::default()) };
         let unreadable = Self { open: true, unclean: true, file: File::Torn, first_new: u32::MAX, ..Self::default() };
-        if len > MAX_BYTES {
-            return Ok(unreadable);
-        }
-        let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
-        let count = storage.read_at(FILE, 0, &mut bytes).map_err(failed)?;
-        bytes.truncate(count);
-        let Some((header, records)) = bytes.split_at_checked(HEADER) else { return Ok(unreadable) };
-        if !header.starts_with(MAGIC) {
+        let mut header = [0; HEADER];
+        let count = storage.read_at(FILE, 0, &mut header).map_err(failed)?;
+        if len > max_bytes || count < HEADER || !header.starts_with(MAGIC) {
             return Ok(unreadable);
         }
         let open = header[MAGIC.len()] != CLOSED;
         let first_new = header[NEW..].first_chunk().copied().map_or(u32::MAX, u32::from_le_bytes);
         let mut journal = Self { open, unclean: open, first_new, ..Self::default() };
-        let mut rest = records;
-        let mut number = 0;
-        while let Some((body, after)) = next_record(rest, number) {
-            if journal.apply(body).is_none() {
+        let (mut end, mut number) = (HEADER as u64, 0);
+        while let Some(body) = read_record(storage, end, len, number)? {
+            if journal.apply(&body).is_none() {
                 break;
             }
-            rest = after;
+            end += (RECORD + body.len()) as u64;
             number += 1;
         }
-        journal.file = if rest.is_empty() {
+        journal.file = if end == len {
             File::Whole { end: len, records: number, size_when_new: journal.size() }
         } else {
             File::Torn
@@ -576,12 +571,38 @@ fn record(number: u64, body: &[u8]) -> Vec<u8> {
     record
 }
 
-fn next_record(bytes: &[u8], number: u64) -> Option<(&[u8], &[u8])> {
-    let mut rest = bytes;
-    let size = usize::try_from(u32::from_le_bytes(take(&mut rest)?)).ok()?;
-    let sum: [u8; 8] = take(&mut rest)?;
-    let (body, rest) = rest.split_at_checked(size)?;
-    (sum == checksum(number, body)).then_some((body, rest))
+/// The record at an offset of a file of this length, where it is whole.
+fn read_record<S: Storage + ?Sized>(
+    storage: &mut S,
+    offset: u64,
+    len: u64,
+    number: u64,
+) -> Result<Option<Vec<u8>>, StoreError> {
+    let mut read = |at, bytes: &mut [u8]| {
+        let count = storage.read_at(FILE, at, bytes).map_err(|error| StoreError::from_file(FILE, "read", error))?;
+        Ok::<bool, StoreError>(count == bytes.len())
+    };
+    let mut head = [0; RECORD];
+    if !read(offset, &mut head)? {
+        return Ok(None);
+    }
+    let mut head = &head[..];
+    let (Some(size), Some(sum)) = (take(&mut head), take::<8>(&mut head)) else { return Ok(None) };
+    let size = u32::from_le_bytes(size);
+    let start = offset + RECORD as u64;
+    if u64::from(size) > len.saturating_sub(start) {
+        return Ok(None);
+    }
+    let size = size as usize;
+    let mut body = Vec::new();
+    while body.len() < size {
+        let done = body.len();
+        body.resize(size.min(done + PIECE), 0);
+        if !read(start + done as u64, &mut body[done..])? {
+            return Ok(None);
+        }
+    }
+    Ok((sum == checksum(number, &body)).then_some(body))
 }
 
 /// BLAKE2b of eight bytes over the record's number and its body.
@@ -618,6 +639,8 @@ mod tests {
     use super::*;
     use crate::storage::MemoryStorage;
 
+    const MOST: u64 = 256 << 20;
+
     fn mark(key: u8, length: u64, pages: &[(u32, &[u8])]) -> Mark {
         let mut mark = Mark::new(&FeedKey::new([key; 32]), length, &[key ^ 1; 32]);
         mark.pages = pages.iter().map(|(page, bytes)| (*page, Box::from(*bytes))).collect();
@@ -634,7 +657,7 @@ mod tests {
     #[test]
     fn what_was_noted_is_read_again() {
         let mut disk = MemoryStorage::new();
-        let mut journal = Journal::read(&mut disk).unwrap();
+        let mut journal = Journal::read(&mut disk, MOST).unwrap();
         assert!(!journal.is_unclean() && !journal.is_open());
         journal.begin(&mut disk, 0, false).unwrap();
         journal.note(Slot(3), mark(1, 10, &[(0, b"abc"), (7, b"x")]));
@@ -647,7 +670,7 @@ mod tests {
         // Only what changed: one entry, two pages and one that is gone.
         assert_eq!(bytes(&disk).len() - size, RECORD + 33 + 3 * 6 + 5);
 
-        let read = Journal::read(&mut disk).unwrap();
+        let read = Journal::read(&mut disk, MOST).unwrap();
         assert!(read.is_unclean());
         assert_eq!(read.marks, journal.marks);
         assert_eq!(read.file, File::Whole { end: bytes(&disk).len() as u64, records: 2, size_when_new: read.size() });
@@ -656,15 +679,15 @@ mod tests {
 
         journal.note(Slot(3), mark(9, 1, &[]));
         journal.close(&mut disk, true).unwrap();
-        let mut read = Journal::read(&mut disk).unwrap();
+        let mut read = Journal::read(&mut disk, MOST).unwrap();
         assert!(!read.is_unclean());
         assert_eq!(read.marks, journal.marks);
         // And on in the same file.
         read.begin(&mut disk, 0, true).unwrap();
-        assert!(Journal::read(&mut disk).unwrap().is_unclean());
+        assert!(Journal::read(&mut disk, MOST).unwrap().is_unclean());
         read.note(Slot(4), mark(4, 4, &[]));
         read.close(&mut disk, false).unwrap();
-        let last = Journal::read(&mut disk).unwrap();
+        let last = Journal::read(&mut disk, MOST).unwrap();
         assert!(!last.is_unclean() && last.marks.len() == 3 && last.has_mark(Slot(4)));
     }
 
@@ -683,7 +706,7 @@ mod tests {
         for len in 0..full.len() {
             let mut torn = MemoryStorage::new();
             torn.write_at(FILE, 0, &full[..len]).unwrap();
-            let mut read = Journal::read(&mut torn).unwrap();
+            let mut read = Journal::read(&mut torn, MOST).unwrap();
             assert!(read.is_unclean());
             let expected = if len >= whole { 1 } else { 0 };
             assert_eq!(read.marks.len(), expected, "{len}");
@@ -691,7 +714,7 @@ mod tests {
             assert_eq!(read.file == File::Torn, torn_here, "{len}");
             read.note(Slot(5), mark(5, 5, &[]));
             read.write(&mut torn, true).unwrap();
-            let again = Journal::read(&mut torn).unwrap();
+            let again = Journal::read(&mut torn, MOST).unwrap();
             assert!(matches!(again.file, File::Whole { .. }));
             assert_eq!(again.marks, read.marks);
         }
@@ -701,7 +724,7 @@ mod tests {
             bytes[at / 8] ^= 1 << (at % 8);
             let mut flipped = MemoryStorage::new();
             flipped.write_at(FILE, 0, &bytes).unwrap();
-            let read = Journal::read(&mut flipped).unwrap();
+            let read = Journal::read(&mut flipped, MOST).unwrap();
             for (slot, mark) in &read.marks {
                 let known = journal.marks.get(slot) == Some(mark) || (*slot == Slot(0) && mark.length == 1);
                 assert!(known, "bit {at}: {mark:?}");
@@ -721,11 +744,11 @@ mod tests {
         }
         let size = RECORD + 33;
         disk.write_at(FILE, (HEADER + size) as u64, &vec![0; size]).unwrap();
-        let mut read = Journal::read(&mut disk).unwrap();
+        let mut read = Journal::read(&mut disk, MOST).unwrap();
         assert_eq!(read.marks[&Slot(0)].length, 1);
         read.note(Slot(0), mark(1, 9, &[]));
         read.write(&mut disk, true).unwrap();
-        assert_eq!(Journal::read(&mut disk).unwrap().marks[&Slot(0)].length, 9);
+        assert_eq!(Journal::read(&mut disk, MOST).unwrap().marks[&Slot(0)].length, 9);
     }
 
     #[test]
@@ -741,7 +764,7 @@ mod tests {
         ] {
             journal.note(Slot(3), mark.clone());
             journal.write(&mut disk, false).unwrap();
-            assert_eq!(Journal::read(&mut disk).unwrap().marks[&Slot(3)], mark);
+            assert_eq!(Journal::read(&mut disk, MOST).unwrap().marks[&Slot(3)], mark);
         }
         assert!(bytes(&disk).len() < 1500);
         assert!(!mark(1, 10, &[]).has_root(&[7; 32]) && mark(1, 10, &[]).has_root(&[0; 32]));
@@ -758,7 +781,7 @@ mod tests {
         assert_eq!(written[..HEADER], *b"multifeed-journal 1\no\n\0\0\x02\x01\0\0\0\0\0\0");
         // What is written anew, once it is worth that, is measured by this.
         assert_eq!(journal.size(), written.len() as u64);
-        assert_eq!(Journal::read(&mut disk).unwrap().size(), written.len() as u64);
+        assert_eq!(Journal::read(&mut disk, MOST).unwrap().size(), written.len() as u64);
     }
 
     #[test]
@@ -771,18 +794,18 @@ mod tests {
         // Made now: those before 5 are not told by their number, and 6 was another's.
         assert_eq!([4, 5, 6, 7].map(|slot| journal.must_know(Slot(slot))), [true, false, true, false]);
         assert_eq!([4, 5, 6, 7].map(|slot| journal.is_leftover(Slot(slot))), [false; 4]);
-        let mut read = Journal::read(&mut disk).unwrap();
+        let mut read = Journal::read(&mut disk, MOST).unwrap();
         assert_eq!([4, 5, 6, 7].map(|slot| read.is_leftover(Slot(slot))), [false, true, false, true]);
         assert!(read.is_open());
         // Of a store that is open already, the first number stays.
         read.begin(&mut disk, 9, true).unwrap();
-        assert!(read.is_leftover(Slot(5)) && Journal::read(&mut disk).unwrap().is_leftover(Slot(5)));
+        assert!(read.is_leftover(Slot(5)) && Journal::read(&mut disk, MOST).unwrap().is_leftover(Slot(5)));
         read.close(&mut disk, false).unwrap();
-        let closed = Journal::read(&mut disk).unwrap();
+        let closed = Journal::read(&mut disk, MOST).unwrap();
         assert!(!closed.is_open() && !closed.is_leftover(Slot(5)));
         // Nothing counts as left over where the file cannot be made out.
         disk.replace(FILE, b"something else").unwrap();
-        let torn = Journal::read(&mut disk).unwrap();
+        let torn = Journal::read(&mut disk, MOST).unwrap();
         assert!(torn.is_unclean() && torn.is_open() && !torn.is_leftover(Slot(5)));
     }
 
@@ -794,7 +817,7 @@ mod tests {
             journal.begin(&mut disk, 0, false).unwrap();
             journal.note(Slot(0), mark(1, 1 << 30, &[(page, b"x")]));
             journal.write(&mut disk, false).unwrap();
-            assert_eq!(Journal::read(&mut disk).unwrap().has_mark(Slot(0)), believed);
+            assert_eq!(Journal::read(&mut disk, MOST).unwrap().has_mark(Slot(0)), believed);
         }
     }
 
@@ -814,17 +837,17 @@ mod tests {
             if rewrite {
                 journal.rewrite(&mut disk).unwrap();
             }
-            let read = Journal::read(&mut disk).unwrap();
+            let read = Journal::read(&mut disk, MOST).unwrap();
             assert_eq!((read.removal(), &read.marks), (Some(removal), &journal.marks));
         }
         // The folder took the number: until all is done, the removal stands, whatever is noted of either.
         journal.renumber(Slot(2), Slot(0), &key(2));
         journal.note(Slot(0), mark(2, 5, &[(0, &[2])]));
         journal.write(&mut disk, true).unwrap();
-        let read = Journal::read(&mut disk).unwrap();
+        let read = Journal::read(&mut disk, MOST).unwrap();
         assert_eq!((read.removal(), &read.marks), (Some(removal), &journal.marks));
         journal.end_removal(&mut disk, Some(&key(2))).unwrap();
-        let read = Journal::read(&mut disk).unwrap();
+        let read = Journal::read(&mut disk, MOST).unwrap();
         assert_eq!((read.removal(), &read.marks), (None, &journal.marks));
         assert_eq!(read.mark(Slot(0), &key(2)), Some(&mark(2, 5, &[(0, &[2])])));
         assert!(!read.has_mark(Slot(2)) && read.has_mark(Slot(1)));
@@ -834,7 +857,7 @@ mod tests {
         journal.begin_removal(&mut disk, Removal::new(Slot(0), &key(2), Some((Slot(9), key(9))))).unwrap();
         journal.renumber(Slot(9), Slot(0), &key(9));
         journal.end_removal(&mut disk, Some(&key(9))).unwrap();
-        let read = Journal::read(&mut disk).unwrap();
+        let read = Journal::read(&mut disk, MOST).unwrap();
         assert_eq!((read.removal(), read.marks.len()), (None, 0));
     }
 
@@ -861,9 +884,9 @@ mod tests {
     fn a_file_that_is_far_too_long_is_taken_for_that_of_a_store_that_was_not_closed() {
         let mut disk = MemoryStorage::new();
         disk.write_at(FILE, 0, &header(CLOSED, 3)).unwrap();
-        assert!(!Journal::read(&mut disk).unwrap().is_unclean());
-        disk.truncate(FILE, MAX_BYTES + 1).unwrap();
-        assert!(Journal::read(&mut disk).unwrap().is_unclean());
+        assert!(!Journal::read(&mut disk, MOST).unwrap().is_unclean());
+        disk.truncate(FILE, MOST + 1).unwrap();
+        assert!(Journal::read(&mut disk, MOST).unwrap().is_unclean());
     }
 
     #[test]
@@ -878,6 +901,6 @@ mod tests {
             most = most.max(bytes(&disk).len());
         }
         assert!(most as u64 <= SLACK + 1000, "{most}");
-        assert_eq!(Journal::read(&mut disk).unwrap().marks[&Slot(0)].length, 4999);
+        assert_eq!(Journal::read(&mut disk, MOST).unwrap().marks[&Slot(0)].length, 4999);
     }
 }

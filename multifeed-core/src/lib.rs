@@ -41,7 +41,8 @@ pub use holes::FeedHoles;
 pub use key_pair::{KeyPair, KeyPairError};
 pub use limits::{Limits, PeerLimits};
 pub use multifeed::{
-    Durability, ExtensionError, FeedId, FeedInfo, FeedMessage, Multifeed, MultifeedEvent, Options, PeerId, message_cost,
+    Durability, ExposedKey, ExtensionError, FeedId, FeedInfo, FeedMessage, Multifeed, MultifeedEvent, Options, PeerId,
+    message_cost,
 };
 pub use news::{FeedEvent, FeedNews};
 pub use peer::PeerInfo;
@@ -49,5 +50,5 @@ pub use policy::{Policy, Remote};
 pub use prepared::{PreparedData, prepare};
 pub use replicate::{PeerEvent, Replicate, STALL_TIMEOUT, SyncError, SyncTotals};
 pub use state::{FeedSyncState, Moved, RATE_WINDOW, StoreSyncState, SyncState};
-pub use storage::{FileId, FileKind, FileStorage, MemoryStorage, Slot, Storage};
+pub use storage::{FileId, FileKind, FileStorage, FileStorageOptions, Found, MemoryStorage, Slot, Storage};
 pub use wants::{Want, WantEnd, WantError, WantId, WantOptions};

@@ -81,6 +81,16 @@ pub struct Limits {
     /// Feeds that are blocked, about 40 bytes of memory each. Where the store has more already, by a greater limit or another hand, they stay
     /// blocked, and no others can be. Default 65,536.
     pub blocked: usize,
+    /// Bytes of `multifeed.blocked` that are read: a person may write notes there. Of a longer file the rest is reported, and no feed can be
+    /// blocked or unblocked. Default 16 MiB; never less than `blocked` keys take.
+    pub blocked_bytes: usize,
+    /// Bytes of `multifeed.journal`. A longer one is taken for that of a store that was not closed, and of which nothing is known.
+    /// 65,536 feeds take about 4 MB. Default 256 MiB.
+    pub journal_bytes: u64,
+    /// Bytes of zeros that opening a store reads of its feeds' files, in search of what is behind them; holes that the system tells of are
+    /// passed over, and do not count. A feed that would take more is not opened, and is among the
+    /// [problems](crate::Multifeed::problems). Default 4 GiB.
+    pub opening_zeros: u64,
     /// Second histories of which the evidence is kept, about half a kilobyte each; those found after them are told, and not kept.
     /// Default 256.
     pub conflicts: usize,
@@ -136,6 +146,9 @@ impl Default for Limits {
             extension_bytes: 1024 * 1024,
             extension_messages: 1024,
             blocked: 65_536,
+            blocked_bytes: 16 << 20,
+            journal_bytes: 256 << 20,
+            opening_zeros: 4 << 30,
             conflicts: 256,
             reconcile_bytes: 1 << 20,
             reconcile_ranges: 16_384,

@@ -766,7 +766,7 @@ fn a_feed_in_a_number_that_was_used_before_leaves_no_gap_when_the_power_goes() {
         let mut disk = store.storage().safe.clone();
         let folder = Slot(5);
         assert_eq!(disk.contents(FileId::new(folder, FileKind::Key)), None);
-        disk.write_at(FileId::new(folder, FileKind::Tree), 0, &[5; 32]).unwrap();
+        disk.write_at(FileId::new(folder, FileKind::Tree), 0, &[5, 2, 0x57, 2]).unwrap();
         let mut more = disk.clone();
         let key_of = FileId::new(Slot(6), FileKind::Key);
         more.write_at(key_of, 0, key(41).as_bytes()).unwrap();

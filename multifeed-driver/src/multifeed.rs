@@ -2,13 +2,15 @@
 
 use std::future::poll_fn;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Waker};
 use std::{fmt, thread};
 
 use futures_io::{AsyncRead, AsyncWrite};
-use multifeed_core::{FileStorage, KeyPair, MemoryStorage, Recovered, Replicate, Storage, StoreError, SyncError};
+use multifeed_core::{
+    ExposedKey, FileStorage, KeyPair, MemoryStorage, Recovered, Replicate, Storage, StoreError, SyncError,
+};
 use multifeed_proto::{DEFAULT_ROOT_KEY, DiscoveryKey, FeedKey, Role, Root, RootConfig, Session, SessionError};
 use rand::SeedableRng;
 use rand::rngs::{StdRng, SysRng};
@@ -55,6 +57,8 @@ pub(crate) struct Shared {
     tickets: AtomicU64,
     problems: Mutex<Vec<StoreError>>,
     recovered: Mutex<Vec<Recovered>>,
+    exposed: Mutex<Vec<ExposedKey>>,
+    conflicts: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -76,7 +80,8 @@ impl Multifeed {
     /// [`Error::Store`] where another process has the folder open, or it cannot be made or read.
     pub async fn open(path: impl AsRef<Path>, options: Options) -> Result<Self, Error> {
         let path: PathBuf = path.as_ref().to_owned();
-        Self::start(move || Ok(FileStorage::open(&path)?), options).await
+        let files = options.files.clone();
+        Self::start(move || Ok(FileStorage::open_with(&path, files)?), options).await
     }
 
     /// A new multifeed that lives in memory.
@@ -110,6 +115,8 @@ impl Multifeed {
             tickets: AtomicU64::new(0),
             problems: Mutex::default(),
             recovered: Mutex::default(),
+            exposed: Mutex::default(),
+            conflicts: AtomicUsize::new(0),
         });
         let guard = Arc::new(Guard(shared.clone()));
         let (answer, opened) = oneshot::channel();
@@ -338,6 +345,16 @@ impl Multifeed {
         lock(&self.shared().recovered).clone()
     }
 
+    /// The secret keys that others than the owner of their file may read or change, by its permissions on unix.
+    pub fn exposed_keys(&self) -> Vec<ExposedKey> {
+        lock(&self.shared().exposed).clone()
+    }
+
+    /// How many second histories were kept as evidence when the store was opened, in `multifeed.conflicts` beside the feeds.
+    pub fn conflicts_kept(&self) -> usize {
+        self.shared().conflicts.load(Ordering::Relaxed)
+    }
+
     /// Ends all sessions, cleanly, writes what is not written, and releases the store. Calls that were accepted before are done. Whoever closes
     /// it again, meanwhile or later, is told how it went.
     ///
@@ -396,6 +413,8 @@ impl Shared {
     pub(crate) fn found<S: Storage>(&self, multi: &multifeed_core::Multifeed<S>) {
         *lock(&self.problems) = multi.problems().to_vec();
         *lock(&self.recovered) = multi.recovered().to_vec();
+        *lock(&self.exposed) = multi.exposed_keys().to_vec();
+        self.conflicts.store(multi.conflicts_kept(), Ordering::Relaxed);
     }
 
     /// How closing the store went.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use multifeed_core::FileStorageOptions;
 use multifeed_proto::{Config, FeedKey};
 
 /// How a multifeed is opened: its root key, and every bound of it.
@@ -14,6 +15,8 @@ pub struct Options {
     pub session: Config,
     /// The bounds of the store and of its syncing, and its [`Durability`](multifeed_core::Durability).
     pub multifeed: multifeed_core::Options,
+    /// How a folder is opened: the files that are open at once, and whether links in it are followed.
+    pub files: FileStorageOptions,
     /// The buffers between a stream and the store.
     pub pump: PumpOptions,
     /// Calls of the application that may wait for the store's thread; further ones wait to be accepted. Default 256.
@@ -82,6 +85,7 @@ impl Default for Options {
         Self {
             session: Config::default(),
             multifeed: multifeed_core::Options::default(),
+            files: FileStorageOptions::default(),
             pump: PumpOptions::default(),
             calls: 256,
             quantum_bytes: 256 * 1024,
@@ -105,6 +109,27 @@ impl Default for PumpOptions {
             extension_bytes: 1024 * 1024,
             linger: Duration::from_secs(5),
             farewell: Duration::from_secs(1),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_printed_of_options_holds_no_secret() {
+        let mut options = Options::new(FeedKey::new([0x5a; 32]));
+        options.session.static_key = Some(multifeed_proto::StaticKeyPair::from_secret_key([0xa5; 32]));
+        let stream = crate::StreamOptions { session: options.session.clone(), ..crate::StreamOptions::default() };
+        let replicate = multifeed_core::Replicate::default();
+        let pair = multifeed_core::KeyPair::from_seed(&[0xa5; 32]);
+        for printed in
+            [format!("{options:?}"), format!("{options:#?}"), format!("{stream:?}"), format!("{replicate:?} {pair:?}")]
+        {
+            for secret in ["5a5a5a5a", "a5a5a5a5", "90, 90, 90", "165, 165, 165"] {
+                assert!(!printed.contains(secret), "{printed}");
+            }
         }
     }
 }

@@ -56,8 +56,8 @@ pub struct Config {
     pub limits: Limits,
 }
 
-/// A multifeed on a stream: the key that both sides must know, and what our handshake says.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A multifeed on a stream: the key that both sides must know, and what our handshake says. Printed without the key: whoever has it can sync.
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RootConfig {
     /// The root key.
@@ -133,6 +133,18 @@ impl StaticKeyPair {
     }
 }
 
+impl fmt::Debug for RootConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key: _, user_data, client, version, live } = self;
+        f.debug_struct("RootConfig")
+            .field("user_data", user_data)
+            .field("client", client)
+            .field("version", version)
+            .field("live", live)
+            .finish_non_exhaustive()
+    }
+}
+
 impl fmt::Debug for StaticKeyPair {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StaticKeyPair").field("public", &hex::encode(self.public)).finish_non_exhaustive()
@@ -142,5 +154,24 @@ impl fmt::Debug for StaticKeyPair {
 impl Drop for StaticKeyPair {
     fn drop(&mut self) {
         self.secret.zeroize();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::format;
+
+    use super::*;
+
+    #[test]
+    fn what_is_printed_of_a_config_holds_no_secret() {
+        let mut config = Config::new(FeedKey::new([0x5a; 32]));
+        config.static_key = Some(StaticKeyPair::from_secret_key([0xa5; 32]));
+        for printed in [format!("{config:?}"), format!("{config:#?}"), format!("{:?}", config.root)] {
+            let printed = printed.to_lowercase();
+            for secret in ["5a5a5a5a", "a5a5a5a5", "90, 90, 90", "165, 165, 165"] {
+                assert!(!printed.contains(secret), "{printed}");
+            }
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! Folders that something has damaged: opened, read, checked, appended to, and synced with a peer whose store is sound.
+//! Folders that something has damaged, or that somebody hostile made: opened, read, checked, appended to, and synced with a peer whose
+//! store is sound.
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,12 +9,15 @@ use arbitrary::{Arbitrary, Unstructured};
 use bytes::{Bytes, BytesMut};
 use multifeed_core::fuzzing::Remembered;
 use multifeed_core::{
-    Connection, Durability, FileId, FileKind, KeyPair, MemoryStorage, Multifeed, MultifeedEvent, Options, PeerEvent,
-    Replicate, Slot, Storage, StoreError, VerifyCursor,
+    Connection, Durability, FileId, FileKind, FileStorage, FileStorageOptions, KeyPair, MemoryStorage, Multifeed,
+    MultifeedEvent, Options, PeerEvent, Replicate, Slot, Storage, StoreError, VerifyCursor,
 };
 use multifeed_proto::{Config, FeedKey, Role};
 
+use self::things::{Forged, Outside, Thing};
 use crate::sides::established;
+
+mod things;
 
 /// Two writers of the store's own, a remote feed that it has all of, and one with holes.
 const FOLDERS: u32 = 4;
@@ -28,6 +32,12 @@ struct Input {
     edits: Vec<Edit>,
     /// Append before the sync.
     appends: bool,
+    /// On a real disk, with these in place of files and folders.
+    things: Vec<Thing>,
+    /// Links are followed.
+    follows: bool,
+    /// A journal that somebody made up.
+    journal: Option<Forged>,
 }
 
 #[derive(Debug, Arbitrary)]
@@ -125,21 +135,71 @@ fn durability(which: usize) -> Durability {
     [Durability::None, Durability::Interval(Duration::from_secs(1)), Durability::Always][which]
 }
 
+/// Where the store is.
+enum Disk {
+    Memory(MemoryStorage),
+    Folder(Outside, FileStorageOptions),
+}
+
+impl Disk {
+    fn new(files: &Files, input: &Input) -> Self {
+        if input.things.is_empty() {
+            return Self::Memory(storage(files));
+        }
+        let outside = Outside::new(files, &input.things);
+        let mut options = FileStorageOptions::default();
+        options.follow_links = input.follows;
+        Self::Folder(outside, options)
+    }
+
+    /// The store, unless something stands in the place of a file that it can't be opened without.
+    fn open(&mut self, options: Options) -> Option<Multifeed<Box<dyn Storage + '_>>> {
+        let opened = match self {
+            Self::Memory(disk) => {
+                disk.reopen();
+                Ok(Box::new(disk) as Box<dyn Storage>)
+            }
+            Self::Folder(outside, files) => {
+                FileStorage::open_with(outside.store(), files.clone()).map(|files| Box::new(files) as _)
+            }
+        };
+        match opened.and_then(|storage| Multifeed::open(storage, options)) {
+            Ok(store) => Some(store),
+            Err(StoreError::NotRegular { .. }) => None,
+            Err(error) => panic!("the whole store: {error}"),
+        }
+    }
+
+    fn check(&self) {
+        if let Self::Folder(outside, files) = self {
+            outside.check(files.follow_links);
+        }
+    }
+}
+
 fn run(base: &Base, durability: Durability, input: &Input) {
     let mut files = if input.killed { base.killed.clone() } else { base.closed.clone() };
     let before = files.clone();
     for edit in input.edits.iter().take(8) {
         apply(edit, &mut files, base);
     }
-    let touched: BTreeSet<Slot> =
-        (0..FOLDERS).map(Slot).filter(|slot| in_folder(&before, *slot) != in_folder(&files, *slot)).collect();
     let journal = FileId::beside(FileKind::Journal);
-    let journal_is_sound = before.get(&journal) == files.get(&journal);
+    if let Some(forged) = &input.journal {
+        files.insert(journal, forged.bytes(base));
+    }
+    let mut touched: BTreeSet<Slot> =
+        (0..FOLDERS).map(Slot).filter(|slot| in_folder(&before, *slot) != in_folder(&files, *slot)).collect();
+    let beside = input.things.iter().any(Thing::is_beside);
+    let journal_is_sound = before.get(&journal) == files.get(&journal) && !beside;
+    touched.extend(input.things.iter().filter_map(Thing::slot));
+    if input.journal.is_some() {
+        // It can say of any feed that it is to go, or is longer.
+        touched.extend((0..FOLDERS).map(Slot));
+    }
 
-    let mut disk = storage(&files);
+    let mut disk = Disk::new(&files, input);
     let options = Options { durability, ..Options::default() };
-    let mut store =
-        Multifeed::open(&mut disk, options.clone()).unwrap_or_else(|error| panic!("the whole store: {error}"));
+    let Some(mut store) = disk.open(options.clone()) else { return disk.check() };
     let problems: Vec<StoreError> = store.problems().to_vec();
     for (number, (key, held)) in (0..).zip(&base.keys) {
         let slot = Slot(number);
@@ -212,9 +272,11 @@ fn run(base: &Base, durability: Durability, input: &Input) {
     truth.retain(|key, _| !anew.contains(key));
     read_all(&mut store, &truth, &touched);
     let _ = store.close();
-    disk.reopen();
-    let mut store = Multifeed::open(&mut disk, options).unwrap_or_else(|error| panic!("after it was closed: {error}"));
-    read_all(&mut store, &truth, &touched);
+    disk.check();
+    if let Some(mut store) = disk.open(options) {
+        read_all(&mut store, &truth, &touched);
+    }
+    disk.check();
 }
 
 /// Every block that is given is the one that was appended.
@@ -226,7 +288,7 @@ fn read_all<S: Storage>(store: &mut Multifeed<S>, truth: &Truth, touched: &BTree
             match store.get(id, index) {
                 Ok(Some(block)) => assert_eq!(&block, &blocks[index as usize], "block {index} of {}", info.key),
                 Ok(None) => {}
-                Err(StoreError::Damaged { slot, .. }) => {
+                Err(StoreError::Damaged { slot, .. } | StoreError::NotRegular { slot: Some(slot), .. }) => {
                     assert!(touched.contains(&slot) || slot.0 >= FOLDERS, "folder {slot} is damaged")
                 }
                 Err(error) => panic!("block {index} of {}: {error}", info.key),
@@ -242,7 +304,14 @@ fn verify<S: Storage>(store: &mut Multifeed<S>) -> BTreeSet<Slot> {
         let mut cursor = VerifyCursor::default();
         for slice in 0.. {
             assert!(slice < 10_000, "checking does not end");
-            let step = store.verify_step(id, &mut cursor, 1 << 16).unwrap_or_else(|error| panic!("checking: {error}"));
+            let step = match store.verify_step(id, &mut cursor, 1 << 16) {
+                Ok(step) => step,
+                Err(StoreError::NotRegular { slot: Some(slot), .. }) => {
+                    found.insert(slot);
+                    break;
+                }
+                Err(error) => panic!("checking: {error}"),
+            };
             found.extend(step.findings.iter().map(|finding| finding.slot));
             if step.done {
                 break;

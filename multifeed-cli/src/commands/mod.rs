@@ -26,7 +26,7 @@ const KEY_DIGITS: usize = 64;
 pub(crate) async fn run(args: Args, output: Output) -> Result<(), CliError> {
     let Args { global, command } = args;
     // A wrong root key is told of by each command, also by those that need none.
-    let options = options(&global)?;
+    let options = options(&global, &output)?;
     match command {
         Command::Append(args) => append::run(args, &global, options, output).await,
         Command::Feeds => feeds::run(&global, options, &output).await,
@@ -41,9 +41,14 @@ pub(crate) async fn run(args: Args, output: Output) -> Result<(), CliError> {
     }
 }
 
-fn options(global: &Global) -> Result<Options, CliError> {
-    let key = global.root_key(std::env::var_os(KEY_VARIABLE))?;
-    Ok(key.map_or_else(Options::default, Options::new).with_durability(global.durability))
+fn options(global: &Global, output: &Output) -> Result<Options, CliError> {
+    let (key, warning) = global.root_key(std::env::var_os(KEY_VARIABLE))?;
+    if let Some(warning) = warning {
+        output.warn(&warning);
+    }
+    let mut options = key.map_or_else(Options::default, Options::new).with_durability(global.durability);
+    options.files.follow_links = global.follow_links;
+    Ok(options)
 }
 
 /// Opens the store, and makes it where there is none. Feeds in it that cannot be opened are told of on stderr; the
@@ -61,12 +66,12 @@ fn warn(multi: &Multifeed, global: &Global, output: &Output) {
     for recovered in multi.recovered() {
         output.warn(&format!("a crash or damage was repaired: {recovered}"));
     }
-    let evidence = global.store.join("multifeed.conflicts");
-    // Anything else, as a pipe, might never end.
-    let is_file = evidence.metadata().is_ok_and(|meta| meta.is_file());
-    let lines = is_file.then(|| std::fs::read_to_string(&evidence).ok()).flatten();
-    let found = lines.map_or(0, |lines| lines.lines().count() as u64);
+    for exposed in multi.exposed_keys() {
+        output.warn(&exposed.to_string());
+    }
+    let found = multi.conflicts_kept() as u64;
     if found > 0 {
+        let evidence = global.store.join("multifeed.conflicts");
         let (found, evidence) = (count(found, "time"), evidence.display());
         output.warn(&format!(
             "{found} a peer had another history of a feed, signed by its writer as well: {evidence} is the evidence"
@@ -90,7 +95,8 @@ async fn open_to_read(global: &Global, options: Options, output: &Output) -> Res
     }
     let opened = match Multifeed::open(&global.store, options.clone()).await {
         Err(error) if cannot_be_written(&error) => {
-            let storage = FileStorage::open_read_only(&global.store).map_err(Error::Store)?;
+            let storage =
+                FileStorage::open_read_only_with(&global.store, options.files.clone()).map_err(Error::Store)?;
             // A feed that has to be repaired first is told as one that cannot be opened.
             Multifeed::with_storage(storage, options).await.map_err(CliError::from)
         }

@@ -22,7 +22,7 @@ use crate::bitfield::{Bitfield, DEFAULT_PAGE_BYTES};
 use crate::error::StoreError;
 use crate::journal::{Journal, Mark, Seal};
 use crate::key_pair::KeyPair;
-use crate::limits::MAX_FEED_BLOCKS;
+use crate::limits::{Limits, MAX_FEED_BLOCKS};
 use crate::merkle;
 use crate::multifeed::is_key_name;
 use crate::signatures;
@@ -76,6 +76,8 @@ pub struct Feed {
     searched: Option<Box<contradiction::Search>>,
     /// An append failed, and may have left its signature past the length.
     append_failed: bool,
+    /// While it is opened, how many bytes of zeros may be read still.
+    zeros_left: u64,
     /// How much of it remotes may see, where that is not all.
     served: Option<u64>,
     /// Whether `key` is known to be on the disk.
@@ -164,6 +166,12 @@ impl Feed {
         Ok(Files { storage, slot }.leftovers()?.is_some())
     }
 
+    /// Whether a folder without a key holds what a feed that was new may have left in it, or nothing of a feed's: what of `tree`, `signatures`
+    /// and `bitfield` is there begins as such files do, or with the zeros of a write that a crash lost.
+    pub(crate) fn is_remnant<S: Storage + ?Sized>(storage: &mut S, slot: Slot) -> Result<bool, StoreError> {
+        Files { storage, slot }.is_remnant()
+    }
+
     /// The name of the writer in a folder, whether it can be opened or not.
     ///
     /// # Errors
@@ -185,15 +193,18 @@ impl Feed {
     /// [`StoreError::Damaged`] where the keys or headers are not what they must be, with the folder untouched;
     /// [`StoreError::Locked`] where a JS hypercore has it; else what the storage says.
     pub fn open<S: Storage + ?Sized>(storage: &mut S, slot: Slot) -> Result<Feed, StoreError> {
-        Self::open_known(storage, slot, &Journal::default())
+        Self::open_known(storage, slot, &Journal::default(), &mut Limits::default().opening_zeros)
     }
 
     /// As [`open`](Self::open), with what a journal knows of the feed: where the store was not closed, all that it does not know is
     /// checked, and a writable feed goes back to the newest length that is signed and whole, but not below the one that it knows.
+    ///
+    /// `zeros` is how many bytes of zeros may be read in search of what is behind them: see [`Limits::opening_zeros`].
     pub(crate) fn open_known<S: Storage + ?Sized>(
         storage: &mut S,
         slot: Slot,
         journal: &Journal,
+        zeros: &mut u64,
     ) -> Result<Feed, StoreError> {
         let mut files = Files { storage, slot };
         let key_pair = match files.read_exactly::<64>(FileKind::SecretKey)? {
@@ -232,7 +243,10 @@ impl Feed {
         if let Some(other) = journal.mark_of_another(slot, &key) {
             feed.check_key(storage, other)?;
         }
-        feed.recover(storage, mark, journal.is_unclean())?;
+        feed.zeros_left = *zeros;
+        let recovered = feed.recover(storage, mark, journal.is_unclean());
+        *zeros = std::mem::replace(&mut feed.zeros_left, u64::MAX);
+        recovered?;
         feed.outgrown = feed.writable() && mark.is_some_and(|mark| mark.outgrown);
         feed.outgrown = feed.is_outgrown();
         for (kind, header) in missing {
@@ -269,6 +283,7 @@ impl Feed {
             outgrown: false,
             searched: None,
             append_failed: false,
+            zeros_left: u64::MAX,
             served: None,
             key_synced: false,
         }
@@ -520,6 +535,15 @@ impl<S: Storage + ?Sized> Files<'_, S> {
         self.storage.read_at(id, offset, buf).map_err(|error| StoreError::from_file(id, "read", error))
     }
 
+    /// The first offset from this one on that is in no hole of the file.
+    fn next_data(&mut self, kind: FileKind, offset: u64) -> Result<Option<u64>, StoreError> {
+        if self.slot == Slot::NOWHERE {
+            return Ok(None);
+        }
+        let id = self.id(kind);
+        self.storage.next_data(id, offset).map_err(|error| StoreError::from_file(id, "read", error))
+    }
+
     fn write(&mut self, kind: FileKind, offset: u64, data: &[u8]) -> Result<(), StoreError> {
         let id = self.id(kind);
         self.storage.write_at(id, offset, data).map_err(|error| StoreError::from_file(id, "write", error))
@@ -569,6 +593,23 @@ impl<S: Storage + ?Sized> Files<'_, S> {
             }
         }
         Ok(Some(any))
+    }
+
+    /// Whether what is there may be of a feed.
+    fn is_remnant(&mut self) -> Result<bool, StoreError> {
+        let mut any = false;
+        for (kind, ours) in headers(DEFAULT_PAGE_BYTES) {
+            let mut theirs = [0; HEADER];
+            let count = self.read(kind, 0, &mut theirs)?;
+            any |= self.len(kind)?.is_some();
+            // A bitfield's pages may have another size than ours.
+            let same =
+                |(at, (theirs, ours)): (usize, (&u8, &u8))| theirs == ours || *theirs == 0 || matches!(at, 5 | 6);
+            if !theirs[..count].iter().zip(&ours).enumerate().all(same) {
+                return Ok(false);
+            }
+        }
+        Ok(any || self.len(FileKind::Data)?.unwrap_or(0) == 0)
     }
 
     /// A short file as text, with what is no UTF-8 replaced; `None` where it is absent or empty.

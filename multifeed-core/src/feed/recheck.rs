@@ -53,10 +53,17 @@ impl Feed {
         let len = files.len(FileKind::Signatures)?.unwrap_or(0).saturating_sub(HEADER as u64);
         let stored = len.div_ceil(SIGNATURE as u64).min(MAX_FEED_BLOCKS);
         let mut start = 0;
-        while start < stored {
+        while let Some(first) =
+            self.next_entry(storage, FileKind::Signatures, SIGNATURE, start)?.filter(|first| *first < stored)
+        {
+            start = first;
             // One that ends too early is as good as one that ends in zeros, and one past the end as none.
             let mut buffer = vec![0; SIGNATURES_AT_ONCE as usize * SIGNATURE];
-            Files { storage, slot: self.slot }.read(FileKind::Signatures, signature_offset(start), &mut buffer)?;
+            let mut files = Files { storage, slot: self.slot };
+            let count = files.read(FileKind::Signatures, signature_offset(start), &mut buffer)?;
+            if buffer.iter().all(|byte| *byte == 0) {
+                self.pass_zeros(FileKind::Signatures, count as u64)?;
+            }
             for (position, bytes) in (start..).zip(buffer.chunks_exact(SIGNATURE)) {
                 let Ok(signature) = <[u8; SIGNATURE]>::try_from(bytes) else { continue };
                 if signature == [0; SIGNATURE] {

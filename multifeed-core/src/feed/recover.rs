@@ -13,6 +13,8 @@ use crate::storage::{FileKind, Slot, Storage};
 
 /// Signatures that are read at once when a signed length is searched for.
 const SIGNATURES_AT_ONCE: u64 = 1024;
+/// Nodes that are looked at for each question where the next data of `tree` is.
+const NODES_AT_ONCE: u64 = 1024;
 /// Blocks that a page of the bitfield is about, in JS and here.
 const BLOCKS_OF_A_PAGE: u64 = 8192;
 /// Bytes of a block that are read at once when it is checked.
@@ -231,12 +233,23 @@ impl Feed {
         if report.marked_length >= length {
             return Ok(());
         }
-        for node in 0..nodes.min(2 * length) {
-            if self.find_node(storage, node)?.is_some() {
-                self.bitfield.set_node_alone(node);
-                if node % 2 == 0 {
-                    self.bitfield.set(node / 2, true);
+        let end = nodes.min(2 * length);
+        let mut from = 0;
+        while from < end {
+            let Some(first) = self.next_entry(storage, FileKind::Tree, NODE, from)? else { break };
+            from = end.min(first + NODES_AT_ONCE);
+            let mut found = false;
+            for node in first..from {
+                if self.find_node(storage, node)?.is_some() {
+                    found = true;
+                    self.bitfield.set_node_alone(node);
+                    if node % 2 == 0 {
+                        self.bitfield.set(node / 2, true);
+                    }
                 }
+            }
+            if !found {
+                self.pass_zeros(FileKind::Tree, NODES_AT_ONCE * NODE as u64)?;
             }
         }
         self.bitfield.mend_index();
@@ -290,7 +303,10 @@ impl Feed {
         let end = self.whole_signatures(storage)?;
         let mut start = length;
         let mut buffer = Vec::new();
-        while start < end {
+        while let Some(first) =
+            self.next_entry(storage, FileKind::Signatures, SIGNATURE, start)?.filter(|first| *first < end)
+        {
+            start = first;
             let next = end.min(start + SIGNATURES_AT_ONCE);
             buffer.resize((next - start) as usize * SIGNATURE, 0);
             let mut files = Files { storage, slot: self.slot };
@@ -298,6 +314,7 @@ impl Feed {
             if buffer[..count].iter().any(|byte| *byte != 0) {
                 return Ok(true);
             }
+            self.pass_zeros(FileKind::Signatures, count as u64)?;
             start = next;
         }
         Ok(false)
@@ -370,10 +387,34 @@ impl Feed {
         Ok(())
     }
 
+    /// The first entry from this one on, in a file of entries of this size, that is not in a hole as a whole.
+    pub(super) fn next_entry<S: Storage + ?Sized>(
+        &self,
+        storage: &mut S,
+        kind: FileKind,
+        size: usize,
+        from: u64,
+    ) -> Result<Option<u64>, StoreError> {
+        let offset = |entry: u64| HEADER as u64 + entry * size as u64;
+        let next = Files { storage, slot: self.slot }.next_data(kind, offset(from))?;
+        Ok(next.map(|at| from.max(at.saturating_sub(HEADER as u64) / size as u64)))
+    }
+
+    /// Counts zeros that had to be read.
+    pub(super) fn pass_zeros(&mut self, kind: FileKind, bytes: u64) -> Result<(), StoreError> {
+        let left = self.zeros_left.checked_sub(bytes).ok_or_else(|| {
+            let why = "it is nearly all zeros, and opening this store would read too many of them (`Limits::opening_zeros`): \
+                       nothing was changed";
+            StoreError::damaged(self.slot, kind, why)
+        })?;
+        self.zeros_left = left;
+        Ok(())
+    }
+
     /// How many signatures have their place in the file whole.
     fn whole_signatures<S: Storage + ?Sized>(&mut self, storage: &mut S) -> Result<u64, StoreError> {
         let len = Files { storage, slot: self.slot }.len(FileKind::Signatures)?.unwrap_or(0);
-        Ok(len.saturating_sub(HEADER as u64) / SIGNATURE as u64)
+        Ok((len.saturating_sub(HEADER as u64) / SIGNATURE as u64).min(MAX_FEED_BLOCKS))
     }
 
     /// Cuts signatures past the length.
@@ -568,12 +609,27 @@ impl Feed {
     /// Takes the greatest length up to this one that is signed and whose roots are there.
     fn find_signed_length<S: Storage + ?Sized>(&mut self, storage: &mut S, most: u64) -> Result<(), StoreError> {
         let mut end = most;
-        let mut buffer = vec![0; SIGNATURES_AT_ONCE as usize * SIGNATURE];
+        let mut buffer = Vec::new();
+        // Mostly one of the last is it. Holes are passed over in growing steps.
+        let mut step = 4;
         while end > 0 {
-            let start = end.saturating_sub(SIGNATURES_AT_ONCE);
-            let buffer = &mut buffer[..(end - start) as usize * SIGNATURE];
-            let count =
-                Files { storage, slot: self.slot }.read(FileKind::Signatures, signature_offset(start), buffer)?;
+            let start = end.saturating_sub(step);
+            let data = self.next_entry(storage, FileKind::Signatures, SIGNATURE, start)?;
+            if data.is_none_or(|data| data >= end) {
+                (end, step) = (start, step * 4);
+                continue;
+            }
+            if step > SIGNATURES_AT_ONCE {
+                step = SIGNATURES_AT_ONCE.max(step / 4);
+                continue;
+            }
+            step = SIGNATURES_AT_ONCE.min(step * 4);
+            buffer.resize((end - start) as usize * SIGNATURE, 0);
+            let mut files = Files { storage, slot: self.slot };
+            let count = files.read(FileKind::Signatures, signature_offset(start), &mut buffer)?;
+            if buffer[..count].iter().all(|byte| *byte == 0) {
+                self.pass_zeros(FileKind::Signatures, count as u64)?;
+            }
             for (position, signature) in buffer[..count].chunks_exact(SIGNATURE).enumerate().rev() {
                 if signature.iter().all(|byte| *byte == 0) {
                     continue;
@@ -647,7 +703,10 @@ impl Feed {
         offset: u64,
         size: u64,
     ) -> Result<Option<[u8; 32]>, StoreError> {
-        let mut files = Files { storage, slot: self.slot };
+        let len = Files { storage, slot: self.slot }.len(FileKind::Data)?.unwrap_or(0);
+        if size > 0 && len < offset.saturating_add(size) {
+            return Ok(None);
+        }
         let mut hasher = merkle::LeafHasher::new(size);
         let mut at = offset;
         let mut left = size;
@@ -655,8 +714,15 @@ impl Feed {
         while left > 0 {
             let wanted = PIECE.min(left);
             let piece = &mut buffer[..wanted as usize];
+            let mut files = Files { storage, slot: self.slot };
             if at >= MAX_FEED_BYTES || files.read(FileKind::Data, at, piece)? < piece.len() {
                 return Ok(None);
+            }
+            // Somebody's zeros are a block like any other; those of a hole cost nobody anything, and are hashed all the same.
+            if piece.iter().all(|byte| *byte == 0)
+                && files.next_data(FileKind::Data, at)?.is_none_or(|data| data >= at + wanted)
+            {
+                self.pass_zeros(FileKind::Data, wanted)?;
             }
             hasher.update(piece);
             at += wanted;
@@ -774,7 +840,7 @@ mod tests {
         let reopen = |mark: Mark| {
             let mut journal = Journal::default();
             journal.note(slot, mark);
-            Feed::open_known(&mut disk.clone(), slot, &journal).unwrap()
+            Feed::open_known(&mut disk.clone(), slot, &journal, &mut u64::MAX.clone()).unwrap()
         };
         assert_eq!(reopen(sealed.clone()).recovered(), None);
         let others = [

@@ -16,8 +16,6 @@ const FILE: FileId = FileId { slot: Slot(0), kind: FileKind::Blocked };
 
 /// Bytes of a key and its newline.
 const LINE: usize = 65;
-/// Bytes of a file that is read whole whatever [`Limits::blocked`] says: it may have been greater, and notes take room.
-const MOST: usize = 16 << 20;
 
 /// The blocked keys.
 #[derive(Debug, Default)]
@@ -79,7 +77,7 @@ fn load<S: Storage>(storage: &mut S, limits: &Limits) -> Result<(Vec<u8>, Option
 }
 
 fn most(limits: &Limits) -> usize {
-    limits.blocked.saturating_mul(LINE).max(MOST)
+    limits.blocked.saturating_mul(LINE).max(limits.blocked_bytes)
 }
 
 enum Line {

@@ -27,7 +27,19 @@ pub(super) struct Evidence {
     lines: Option<Vec<String>>,
 }
 
+impl Evidence {
+    /// Reads the file.
+    pub(super) fn read<S: Storage>(storage: &mut S, max: usize) -> Result<Self, StoreError> {
+        Ok(Self { lines: Some(read(storage, max)?) })
+    }
+}
+
 impl<S: Storage> Multifeed<S> {
+    /// How many second histories are kept as evidence, in `multifeed.conflicts` beside the feeds.
+    pub fn conflicts_kept(&self) -> usize {
+        self.evidence.lines.as_ref().map_or(0, Vec::len)
+    }
+
     /// Keeps a second history as evidence, and tells it, the first time that it is found.
     pub(super) fn note_conflict(&mut self, id: FeedId, conflict: &Conflict) {
         let key = self.slot(id).feed.key();
@@ -59,8 +71,17 @@ impl<S: Storage> Multifeed<S> {
 }
 
 fn read<S: Storage>(storage: &mut S, max: usize) -> Result<Vec<String>, StoreError> {
-    let mut bytes = vec![0; max.saturating_mul(MAX_LINE)];
-    let count = storage.read_at(FILE, 0, &mut bytes).map_err(|error| StoreError::from_file(FILE, "read", error))?;
+    let failed = |error| StoreError::from_file(FILE, "read", error);
+    let len = storage.len(FILE).map_err(failed)?.unwrap_or(0);
+    let most = max.saturating_mul(MAX_LINE);
+    if len > most as u64 {
+        // It is not ours, and to add a line would be to lose the rest.
+        let why =
+            format!("it has {len} bytes, and evidence takes {most} at most: it was not read, and nothing is added");
+        return Err(StoreError::damaged(FILE.slot, FILE.kind, why));
+    }
+    let mut bytes = vec![0; usize::try_from(len).unwrap_or(most)];
+    let count = storage.read_at(FILE, 0, &mut bytes).map_err(failed)?;
     bytes.truncate(count);
     Ok(String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect())
 }

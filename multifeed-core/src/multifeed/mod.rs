@@ -65,6 +65,29 @@ pub struct FeedId(pub(crate) u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerId(u64);
 
+/// A secret key that others than the owner of its file may read or change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ExposedKey {
+    /// The feed's public key.
+    pub key: FeedKey,
+    /// Its folder, whose `secret_key` it is.
+    pub slot: Slot,
+    /// The file's permissions on unix, `0o600` where nobody else can.
+    pub mode: u32,
+}
+
+impl std::fmt::Display for ExposedKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { slot, mode, .. } = self;
+        write!(
+            f,
+            "others can read or change `secret_key` of folder {slot} (permissions {mode:04o}): whoever has it can write this feed; \
+             make it yours alone (chmod 600)"
+        )
+    }
+}
+
 /// How a multifeed is opened.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
@@ -173,6 +196,8 @@ pub struct Multifeed<S> {
     policy: Option<Arc<dyn Policy>>,
     journal: Journal,
     evidence: Evidence,
+    /// Secret keys that others may read.
+    exposed: Vec<ExposedKey>,
     #[expect(
         clippy::vec_box,
         reason = "ten thousand of them are not to be moved, and kept twice meanwhile, for one more"

@@ -12,11 +12,11 @@ use super::in_use::InUse;
 use super::names::is_key_name;
 use super::sources::Sources;
 use super::state::Traffic;
-use super::{Multifeed, MultifeedEvent, Options};
+use super::{ExposedKey, Multifeed, MultifeedEvent, Options};
 use crate::error::StoreError;
 use crate::feed::{Feed, Recovered};
 use crate::journal::{Journal, Mark};
-use crate::storage::{FileKind, Slot, Storage};
+use crate::storage::{FileId, FileKind, Found, Slot, Storage};
 
 impl<S: Storage> Multifeed<S> {
     /// Opens the feeds of a store, and repairs what a crash tore.
@@ -28,8 +28,10 @@ impl<S: Storage> Multifeed<S> {
     ///
     /// Where the store as a whole can't be read, or a feed of it is locked by another process.
     pub fn open(mut storage: S, options: Options) -> Result<Self, StoreError> {
-        let journal = Journal::read(&mut storage)?;
+        let journal = Journal::read(&mut storage, options.limits.journal_bytes)?;
         let (blocked, damage) = Blocked::read(&mut storage, &options.limits)?;
+        let evidence = Evidence::read(&mut storage, options.limits.conflicts);
+        let mut zeros = options.limits.opening_zeros;
         let mut multifeed = Self {
             storage,
             limits: options.limits,
@@ -37,6 +39,7 @@ impl<S: Storage> Multifeed<S> {
             policy: options.policy,
             journal,
             evidence: Evidence::default(),
+            exposed: Vec::new(),
             feeds: Vec::new(),
             blocked,
             extensions: Extensions::default(),
@@ -69,6 +72,11 @@ impl<S: Storage> Multifeed<S> {
             sources: Sources::default(),
             now: Duration::ZERO,
         };
+        match evidence {
+            Ok(evidence) => multifeed.evidence = evidence,
+            // The feeds are none the worse.
+            Err(error) => multifeed.problems.push(error),
+        }
         // What cannot be done now is to be done before the next feed is made or removed.
         if let Err(error) = multifeed.resume_removal() {
             multifeed.problems.push(error);
@@ -76,11 +84,12 @@ impl<S: Storage> Multifeed<S> {
         let slots = multifeed.storage.list().map_err(|error| StoreError::from_store("list", error))?;
         for slot in slots.into_iter().filter(|slot| *slot != Slot::NOWHERE) {
             multifeed.catalog.see(slot);
-            match multifeed.open_folder(slot) {
+            match multifeed.open_folder(slot, &mut zeros) {
                 Err(error) if error.is_of_one_folder() => multifeed.leave_alone(slot, error),
                 opened => opened?,
             }
         }
+        multifeed.see_obstacles()?;
         if let Err(error) = multifeed.close_gaps() {
             multifeed.problems.push(error);
         }
@@ -102,13 +111,35 @@ impl<S: Storage> Multifeed<S> {
         &self.recovered
     }
 
+    /// The secret keys that others than the owner of their file may read or change, by its permissions on unix.
+    pub fn exposed_keys(&self) -> &[ExposedKey] {
+        &self.exposed
+    }
+
+    /// Reports what has a folder's number and is none. No feed is put in its place.
+    fn see_obstacles(&mut self) -> Result<(), StoreError> {
+        let slots = self.storage.obstacles().map_err(|error| StoreError::from_store("list", error))?;
+        for slot in slots.into_iter().filter(|slot| *slot != Slot::NOWHERE) {
+            let Err(error) = self.storage.len(FileId::new(slot, FileKind::Key)) else { continue };
+            match StoreError::from_slot(slot, "open", error) {
+                // A feed may be behind it.
+                error @ StoreError::NotRegular { found: Found::Link, .. } => self.leave_alone(slot, error),
+                error => {
+                    self.catalog.occupy(slot);
+                    self.problems.push(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Opens the feed of a folder; one whose files are not what they must be is told.
-    fn open_folder(&mut self, slot: Slot) -> Result<(), StoreError> {
+    fn open_folder(&mut self, slot: Slot, zeros: &mut u64) -> Result<(), StoreError> {
         if self.is_going(slot)? {
             self.catalog.occupy(slot);
             return Ok(());
         }
-        match Feed::open_known(&mut self.storage, slot, &self.journal) {
+        match Feed::open_known(&mut self.storage, slot, &self.journal, zeros) {
             Ok(feed) if self.catalog.find(&feed.key()).is_some() => {
                 self.catalog.occupy(slot);
                 self.problems.push(StoreError::Occupied { slot });
@@ -117,16 +148,20 @@ impl<S: Storage> Multifeed<S> {
                 self.catalog.occupy(slot);
                 self.recovered.extend(feed.recovered().cloned());
                 self.look_for_its_writer(&feed);
+                self.look_at_permissions(&feed)?;
                 let id = self.insert(feed);
                 self.index(id);
                 self.adopt(id);
             }
-            Err(error @ (StoreError::Locked { .. } | StoreError::Io { .. } | StoreError::Full { .. })) => {
-                return Err(error);
-            }
+            Err(
+                error @ (StoreError::Locked { .. }
+                | StoreError::Io { .. }
+                | StoreError::Full { .. }
+                | StoreError::NotRegular { .. }),
+            ) => return Err(error),
             Err(error) => {
                 let keyless = matches!(error, StoreError::Damaged { file: FileKind::Key, .. });
-                if keyless && self.is_leftover(slot)? {
+                if keyless && self.is_leftover(slot)? && Feed::is_remnant(&mut self.storage, slot)? {
                     let removed = self.storage.remove(slot);
                     removed.map_err(|error| StoreError::from_slot(slot, "clear", error))?;
                 } else if !(keyless && Feed::is_vacant(&mut self.storage, slot)?) {
@@ -137,6 +172,16 @@ impl<S: Storage> Multifeed<S> {
                     self.problems.push(error);
                 }
             }
+        }
+        Ok(())
+    }
+
+    fn look_at_permissions(&mut self, feed: &Feed) -> Result<(), StoreError> {
+        let file = FileId::new(feed.slot(), FileKind::SecretKey);
+        if feed.writable() {
+            let mode = self.storage.permissions(file).map_err(|error| StoreError::from_file(file, "look at", error))?;
+            let exposed = mode.filter(|mode| mode & 0o077 != 0);
+            self.exposed.extend(exposed.map(|mode| ExposedKey { key: feed.key(), slot: feed.slot(), mode }));
         }
         Ok(())
     }

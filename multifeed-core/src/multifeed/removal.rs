@@ -98,7 +98,12 @@ impl<S: Storage> Multifeed<S> {
     /// before anything is written to a feed.
     pub(super) fn follow_removal(&mut self) -> Result<(), StoreError> {
         let Some(removal) = self.journal.removal() else { return Ok(()) };
-        if let Some(key) = self.key_in(removal.slot)?
+        let key = match self.key_in(removal.slot) {
+            // None of ours: no feed has moved there.
+            Err(StoreError::NotRegular { .. }) => None,
+            key => key?,
+        };
+        if let Some(key) = key
             && let Some(from) = removal.last_with(&key)
         {
             self.take_number(from, removal.slot, &key);
@@ -125,7 +130,10 @@ impl<S: Storage> Multifeed<S> {
             }
             return Ok(Some(there));
         }
-        self.storage.remove(slot).map_err(|error| StoreError::from_slot(slot, "remove", error))?;
+        // What holds no key, and nothing that a feed has, was put there by somebody: what takes the number puts it aside.
+        if self.key_in(slot)?.is_some() || Feed::is_remnant(&mut self.storage, slot)? {
+            self.storage.remove(slot).map_err(|error| StoreError::from_slot(slot, "remove", error))?;
+        }
         let Some((last, key)) = self.last_folder()?.filter(|(last, _)| *last > slot) else { return Ok(None) };
         // JS may have made others after the one that was the last.
         self.journal.begin_removal(&mut self.storage, removal.with_last(Some((last, key))))?;
@@ -184,8 +192,11 @@ impl<S: Storage> Multifeed<S> {
     pub(super) fn last_folder(&mut self) -> Result<Option<(Slot, FeedKey)>, StoreError> {
         let slots = self.storage.list().map_err(|error| StoreError::from_store("list", error))?;
         for slot in slots.into_iter().rev() {
-            if let Some(key) = self.key_in(slot)? {
-                return Ok(Some((slot, key)));
+            match self.key_in(slot) {
+                Ok(Some(key)) => return Ok(Some((slot, key))),
+                // It cannot be used as one.
+                Ok(None) | Err(StoreError::NotRegular { .. }) => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(None)

@@ -1,12 +1,12 @@
 //! A store in a folder on disk, laid out as multifeed 6 lays it out.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use super::folder::{Access, Folder, Opened, not_regular};
 use super::pool::{self, Pool};
-use super::{FileError, FileId, FileKind, Slot, Storage};
+use super::{FileError, FileId, FileKind, Found, Slot, Storage};
 use crate::error::StoreError;
 
 /// The name of the lock beside the numbered folders. JS does not look at it.
@@ -16,14 +16,20 @@ const LOCK: &str = "multifeed.lock";
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct FileStorageOptions {
-    /// The most files that are open at once, the lock and whatever is open for a moment alone included: 240 by default, so that a
-    /// process with a few sockets beside them stays below 256. At least 3.
+    /// The most files that are open at once, the lock, two folders and whatever is open for a moment alone included: 240 by default, so
+    /// that a process with a few sockets beside them stays below 256. At least 5.
     pub max_open_files: usize,
+    /// Whether links are followed: a numbered folder, or a file, that is kept elsewhere on purpose. By default they are not, nor is a file
+    /// used that has other names (hard links): in a folder that comes from somebody else they lead to any file of this machine.
+    ///
+    /// If they are, what is behind a link is read and written, and never deleted, cut, replaced or renamed: what needs that fails with
+    /// [`StoreError::NotRegular`]. The folder of the store itself may always be a link.
+    pub follow_links: bool,
 }
 
 impl Default for FileStorageOptions {
     fn default() -> Self {
-        Self { max_open_files: 240 }
+        Self { max_open_files: 240, follow_links: false }
     }
 }
 
@@ -32,24 +38,37 @@ impl Default for FileStorageOptions {
 /// While it is open it holds `multifeed.lock`, which keeps a second process of ours out, and, while a feed's
 /// `bitfield` is open, the lock on it that hypercore 9 and Corestore take. multifeed 6 itself takes no lock, and so cannot
 /// be kept out.
+///
+/// Below the store's folder links are not followed, unless [`FileStorageOptions::follow_links`] says so, and nothing but real folders and
+/// regular files is used. Whatever else has one of their names is left as it is, and fails with [`StoreError::NotRegular`].
 #[derive(Debug)]
 pub struct FileStorage {
     root: PathBuf,
+    folders: Folders,
     pool: Pool,
     /// Files whose entries in their folders are on the disk too: a bit for each kind.
     entered: BTreeMap<Slot, u16>,
-    access: Access,
+    access: Use,
     /// Held as long as the store is open, where there is one.
     lock: Option<pool::OpenFile>,
 }
 
 /// What may be done with the folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Access {
+enum Use {
     All,
     Reading,
     /// Nothing any more.
     Closed,
+}
+
+/// The folders that are open.
+#[derive(Debug)]
+struct Folders {
+    root: Folder,
+    /// The one that was used last: a feed's files are mostly opened one after another.
+    last: Option<(Slot, Folder)>,
+    follow: bool,
 }
 
 impl FileStorage {
@@ -67,8 +86,11 @@ impl FileStorage {
     /// As [`open`](Self::open).
     pub fn open_with(root: impl Into<PathBuf>, options: FileStorageOptions) -> Result<Self, StoreError> {
         let root = root.into();
-        let lock = Self::lock(&root).map_err(|error| StoreError::from_store("open", error))?;
-        Ok(Self::new(root, &options, Access::All, Some(lock)))
+        let open = || {
+            pool::make_folder(&root).map_err(|error| FileError::wrap(&root, error))?;
+            Self::start(&root, &options, Use::All)
+        };
+        open().map_err(|error| StoreError::from_store("open", error))
     }
 
     /// Opens a folder for reading alone, such as one on a disk that cannot be written: nothing is made or changed in it, and every write fails by
@@ -79,21 +101,30 @@ impl FileStorage {
     /// # Errors
     /// As [`open`](Self::open), and where there is no such folder.
     pub fn open_read_only(root: impl Into<PathBuf>) -> Result<Self, StoreError> {
-        let root = root.into();
-        let open = || {
-            fs::read_dir(&root).map_err(|error| FileError::wrap(&root, error))?;
-            let path = root.join(LOCK);
-            let lock = pool::open_to_read(&path).map_err(|error| FileError::wrap(&path, error))?;
-            lock.map(|file| pool::OpenFile::locked(file, &path)).transpose()
-        };
-        let lock = open().map_err(|error| StoreError::from_store("open", error))?;
-        Ok(Self::new(root, &FileStorageOptions::default(), Access::Reading, lock))
+        Self::open_read_only_with(root, FileStorageOptions::default())
     }
 
-    fn new(root: PathBuf, options: &FileStorageOptions, access: Access, lock: Option<pool::OpenFile>) -> Self {
-        // One is the lock, and one is a folder that is synced, or a file that replaces another.
-        let pool = Pool::new(options.max_open_files.saturating_sub(2), access == Access::Reading);
-        Self { root, pool, entered: BTreeMap::new(), access, lock }
+    /// [`open_read_only`](Self::open_read_only), with options.
+    ///
+    /// # Errors
+    /// As [`open_read_only`](Self::open_read_only).
+    pub fn open_read_only_with(root: impl Into<PathBuf>, options: FileStorageOptions) -> Result<Self, StoreError> {
+        let opened = Self::start(&root.into(), &options, Use::Reading);
+        opened.map_err(|error| StoreError::from_store("open", error))
+    }
+
+    /// Opens the folder, and takes the lock in it.
+    fn start(root: &Path, options: &FileStorageOptions, access: Use) -> io::Result<Self> {
+        let follow = options.follow_links;
+        let folder = Folder::open(root).map_err(|error| FileError::wrap(root, error))?;
+        let lock = if access == Use::All { Access::Make } else { Access::Read };
+        let path = root.join(LOCK);
+        let lock = folder.file(LOCK, lock, follow).map_err(|error| FileError::wrap(&path, error))?;
+        let lock = lock.map(|file| pool::OpenFile::locked(file, &path)).transpose()?;
+        // Those that are not in the pool: the lock, two folders, and a folder that is synced or a file that replaces another.
+        let pool = Pool::new(options.max_open_files.saturating_sub(4));
+        let folders = Folders { root: folder, last: None, follow };
+        Ok(Self { root: root.to_path_buf(), folders, pool, entered: BTreeMap::new(), access, lock })
     }
 
     /// The folder.
@@ -101,9 +132,9 @@ impl FileStorage {
         &self.root
     }
 
-    /// How many files are open, the lock included.
+    /// How many files are open, the lock and folders included.
     pub fn open_files(&self) -> usize {
-        self.pool.len() + usize::from(self.lock.is_some())
+        self.pool.len() + usize::from(self.lock.is_some()) + usize::from(self.folders.last.is_some()) + 1
     }
 
     /// The path of one file.
@@ -111,27 +142,14 @@ impl FileStorage {
         path_of(&self.root, file)
     }
 
-    fn lock(root: &Path) -> io::Result<pool::OpenFile> {
-        pool::make_folder(root).map_err(|error| FileError::wrap(root, error))?;
-        let path = root.join(LOCK);
-        let file = pool::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(|error| FileError::wrap(&path, error))?;
-        pool::OpenFile::locked(file, &path)
-    }
-
     fn check(&self) -> io::Result<()> {
-        if self.access == Access::Closed { Err(io::Error::other("the store is closed")) } else { Ok(()) }
+        if self.access == Use::Closed { Err(io::Error::other("the store is closed")) } else { Ok(()) }
     }
 
     /// As [`check`](Self::check), of what changes something at a path.
     fn check_change(&self, path: impl FnOnce() -> PathBuf) -> io::Result<()> {
         self.check()?;
-        if self.access == Access::Reading {
+        if self.access == Use::Reading {
             let error = io::Error::new(
                 io::ErrorKind::ReadOnlyFilesystem,
                 "the store is opened for reading alone, and nothing in it can be repaired",
@@ -143,26 +161,23 @@ impl FileStorage {
 
     fn file(&mut self, id: FileId, create: bool) -> io::Result<Option<&mut pool::OpenFile>> {
         self.check()?;
-        let Self { root, pool, .. } = self;
-        pool.get(id, create, || path_of(root, id))
+        let Self { root, folders, pool, access, .. } = self;
+        let file = pool.get(
+            id,
+            || path_of(root, id),
+            || match (create, *access) {
+                (true, _) => folders.open(root, id, Access::Make),
+                (false, Use::Reading) => folders.open(root, id, Access::Read),
+                (false, _) => pool::open_as_allowed(|access| folders.open(root, id, access)),
+            },
+        );
+        file.map_err(|error| named(root, id, error))
     }
 
     /// The open file, made if it was missing.
     fn made(&mut self, id: FileId) -> io::Result<&mut pool::OpenFile> {
         self.check_change(|| self.path_of(id))?;
         self.file(id, true)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
-    }
-
-    fn named(&self, id: FileId, error: io::Error) -> io::Error {
-        // Opening has named its error already.
-        if error.get_ref().is_some_and(|inner| inner.is::<FileError>()) {
-            return error;
-        }
-        FileError::wrap(&self.path_of(id), error)
-    }
-
-    fn folder(&self, file: FileId) -> PathBuf {
-        if file.kind.is_beside() { self.root.clone() } else { self.root.join(file.slot.to_string()) }
     }
 
     fn forget_entry(&mut self, file: FileId) {
@@ -174,8 +189,28 @@ impl FileStorage {
         }
     }
 
+    /// The numbers that have a real folder, or those that something else has.
+    fn slots(&self, real: bool) -> io::Result<Vec<Slot>> {
+        let wrap = |error| FileError::wrap(&self.root, error);
+        let mut slots = Vec::new();
+        for (name, found) in self.folders.root.entries().map_err(wrap)? {
+            let Some(slot) = slot_of(&name) else { continue };
+            let is_real = match found {
+                Found::Folder => true,
+                Found::Link if self.folders.follow => matches!(self.folders.root.folder(&name, true), Ok(Some(_))),
+                _ => false,
+            };
+            if is_real == real {
+                slots.push(slot);
+            }
+        }
+        slots.sort_unstable();
+        Ok(slots)
+    }
+
     /// Closes all files of a folder.
     fn forget_folder(&mut self, slot: Slot) {
+        self.folders.last = None;
         for kind in FileKind::ALL {
             let id = FileId::new(slot, kind);
             self.pool.forget(id);
@@ -188,16 +223,17 @@ impl FileStorage {
         if self.entered.get(&file.slot).is_some_and(|kinds| kinds & bit(file.kind) != 0) {
             return Ok(());
         }
-        let folder = self.folder(file);
-        sync_folder(&folder)?;
-        if folder != self.root {
-            sync_folder(&self.root)?;
+        let Self { folders, entered, .. } = self;
+        if file.kind.is_beside() {
+            folders.root.sync()?;
+        } else if let Some(folder) = folders.slot(&self.root, file.slot)? {
+            folder.sync()?;
             for kind in FileKind::ALL {
-                let other = FileId::new(file.slot, kind);
-                if self.path_of(other).exists() {
-                    *self.entered.entry(file.slot).or_default() |= bit(other.kind);
+                if folder.look(kind.name())?.is_some() {
+                    *entered.entry(file.slot).or_default() |= bit(kind);
                 }
             }
+            folders.root.sync()?;
         }
         *self.entered.entry(file.slot).or_default() |= bit(file.kind);
         Ok(())
@@ -207,18 +243,17 @@ impl FileStorage {
 impl Storage for FileStorage {
     fn list(&mut self) -> io::Result<Vec<Slot>> {
         self.check()?;
-        let wrap = |error| FileError::wrap(&self.root, error);
-        let mut slots = Vec::new();
-        for entry in fs::read_dir(&self.root).map_err(wrap)? {
-            let entry = entry.map_err(wrap)?;
-            let Some(slot) = entry.file_name().to_str().and_then(slot_of) else { continue };
-            let kind = entry.file_type().map_err(wrap)?;
-            if kind.is_dir() || (kind.is_symlink() && entry.path().is_dir()) {
-                slots.push(slot);
-            }
-        }
-        slots.sort_unstable();
-        Ok(slots)
+        self.slots(true)
+    }
+
+    fn obstacles(&mut self) -> io::Result<Vec<Slot>> {
+        self.check()?;
+        self.slots(false)
+    }
+
+    fn permissions(&mut self, file: FileId) -> io::Result<Option<u32>> {
+        let mode = self.file(file, false)?.map(|open| open.mode);
+        Ok(mode.filter(|_| cfg!(unix)))
     }
 
     fn read_at(&mut self, file: FileId, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
@@ -227,12 +262,12 @@ impl Storage for FileStorage {
             Ok(Some(open)) => open.read_at(offset, buf),
             Err(error) => Err(error),
         };
-        read.map_err(|error| self.named(file, error))
+        read.map_err(|error| named(&self.root, file, error))
     }
 
     fn write_at(&mut self, file: FileId, offset: u64, data: &[u8]) -> io::Result<()> {
         let wrote = self.made(file).and_then(|open| open.write_at(offset, data));
-        wrote.map_err(|error| self.named(file, error))
+        wrote.map_err(|error| named(&self.root, file, error))
     }
 
     fn len(&mut self, file: FileId) -> io::Result<Option<u64>> {
@@ -241,40 +276,35 @@ impl Storage for FileStorage {
             Ok(Some(open)) => open.len().map(Some),
             Err(error) => Err(error),
         };
-        len.map_err(|error| self.named(file, error))
+        len.map_err(|error| named(&self.root, file, error))
+    }
+
+    fn next_data(&mut self, file: FileId, offset: u64) -> io::Result<Option<u64>> {
+        let found = match self.file(file, false) {
+            Ok(None) => return Ok(None),
+            Ok(Some(open)) => open.next_data(offset),
+            Err(error) => Err(error),
+        };
+        found.map_err(|error| named(&self.root, file, error))
     }
 
     fn truncate(&mut self, file: FileId, len: u64) -> io::Result<()> {
         let cut = self.made(file).and_then(|open| open.set_len(len));
-        cut.map_err(|error| self.named(file, error))
+        cut.map_err(|error| named(&self.root, file, error))
     }
 
     fn replace(&mut self, file: FileId, data: &[u8]) -> io::Result<()> {
-        let folder = self.folder(file);
         let path = self.path_of(file);
         self.check_change(|| path.clone())?;
-        let temporary = folder.join(temporary_name(file.kind));
         self.pool.forget(file);
         self.forget_entry(file);
-        let replaced = (|| {
-            pool::make_folder(&folder)?;
-            // Not reused: an old one may be readable by others.
-            remove_file(&temporary)?;
-            let mut new = pool::options().write(true).create_new(true).open(&temporary)?;
-            new.write_all(data)?;
-            new.sync_all()?;
-            drop(new);
-            fs::rename(&temporary, &path)?;
-            self.enter(file)
-        })();
-        replaced.map_err(|error| {
-            let _ = fs::remove_file(&temporary);
-            FileError::wrap(&path, error)
-        })
+        let Self { root, folders, .. } = self;
+        let replaced = folders.make(root, file).and_then(|folder| replace(folder, &path, file.kind, data));
+        replaced.and_then(|()| self.enter(file)).map_err(|error| named(&self.root, file, error))
     }
 
     fn sync(&mut self, file: FileId) -> io::Result<()> {
-        if self.access == Access::Reading {
+        if self.access == Use::Reading {
             return Ok(());
         }
         let synced = match self.file(file, false) {
@@ -283,46 +313,26 @@ impl Storage for FileStorage {
             Ok(Some(open)) => open.file.sync_data(),
             Err(error) => Err(error),
         };
-        synced.and_then(|()| self.enter(file)).map_err(|error| self.named(file, error))
+        synced.and_then(|()| self.enter(file)).map_err(|error| named(&self.root, file, error))
     }
 
     fn remove(&mut self, slot: Slot) -> io::Result<()> {
-        let folder = self.root.join(slot.to_string());
-        self.check_change(|| folder.clone())?;
+        let path = self.root.join(slot.to_string());
+        self.check_change(|| path.clone())?;
         self.forget_folder(slot);
-        // The key last: until then JS finds a feed there, and all that follow it.
-        for kind in FileKind::ALL.into_iter().rev() {
-            // What a replacement left that was cut short goes with its file.
-            for path in [folder.join(temporary_name(kind)), folder.join(kind.name())] {
-                remove_file(&path).map_err(|error| FileError::wrap(&path, error))?;
-            }
-        }
-        // Somebody else's file in it keeps the folder.
-        let synced = match fs::remove_dir(&folder) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => sync_folder(&folder),
-            _ => sync_folder(&self.root),
-        };
-        synced.map_err(|error| FileError::wrap(&folder, error))
+        remove(&self.folders, slot).map_err(|(name, error)| match name {
+            Some(name) => FileError::wrap(&path.join(name), error),
+            None => FileError::wrap(&path, error),
+        })
     }
 
     fn rename(&mut self, from: Slot, to: Slot) -> io::Result<()> {
-        let (old, new) = (self.root.join(from.to_string()), self.root.join(to.to_string()));
+        let new = self.root.join(to.to_string());
         self.check_change(|| new.clone())?;
         // A folder with an open file in it cannot be renamed everywhere.
         self.forget_folder(from);
         self.forget_folder(to);
-        let renamed = (|| {
-            if new.exists() {
-                // Somebody else's files: they are put aside, beside those that were before.
-                let name = |number: u32| if number == 1 { format!("{to}.left") } else { format!("{to}.left.{number}") };
-                let mut asides = (1..=u32::MAX).map(|number| self.root.join(name(number)));
-                let aside = asides.find(|aside| fs::symlink_metadata(aside).is_err());
-                fs::rename(&new, aside.ok_or(io::ErrorKind::AlreadyExists)?)?;
-            }
-            fs::rename(&old, &new)?;
-            sync_folder(&self.root)
-        })();
-        renamed.map_err(|error| FileError::wrap(&new, error))
+        rename(&self.folders, &from.to_string(), &to.to_string()).map_err(|error| FileError::wrap(&new, error))
     }
 
     #[cfg(unix)]
@@ -333,8 +343,9 @@ impl Storage for FileStorage {
 
     fn close(&mut self) -> io::Result<()> {
         self.pool.clear();
+        self.folders.last = None;
         self.lock = None;
-        self.access = Access::Closed;
+        self.access = Use::Closed;
         Ok(())
     }
 }
@@ -357,11 +368,129 @@ fn temporary_name(kind: FileKind) -> String {
     format!("{}.tmp", kind.name())
 }
 
-/// Removes a file, where it is there.
-fn remove_file(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+/// Replaces a file in a folder by one that is whole.
+fn replace(folder: &Folder, path: &Path, kind: FileKind, data: &[u8]) -> io::Result<()> {
+    // It would be a file of another folder that is replaced.
+    if folder.is_linked() {
+        return Err(not_regular(Found::Link));
+    }
+    let (name, temporary) = (kind.name(), temporary_name(kind));
+    check_file(folder, name)?;
+    // Not reused: an old one may be readable by others.
+    let removed = check_file(folder, &temporary).and_then(|()| folder.unlink(&temporary));
+    removed.map_err(|error| FileError::wrap(&path.with_file_name(&temporary), error))?;
+    let write = || {
+        let new = folder.file(&temporary, Access::MakeNew, false)?.ok_or(io::ErrorKind::NotFound)?;
+        let mut new = new.file;
+        new.write_all(data)?;
+        new.sync_all()?;
+        drop(new);
+        folder.rename(&temporary, name)
+    };
+    write().inspect_err(|_| _ = folder.unlink(&temporary))
+}
+
+/// Removes a feed's files, and its folder if that is empty then. Nothing is removed unless it is a real folder, and all of them are regular
+/// files. An error comes with the name that it is about, if that is one in the folder.
+fn remove(folders: &Folders, slot: Slot) -> Result<(), (Option<String>, io::Error)> {
+    let whole = |error| (None, error);
+    let name = slot.to_string();
+    let Some(folder) = folders.root.folder(&name, false).map_err(whole)? else {
+        return folders.root.sync().map_err(whole);
+    };
+    // What a replacement left that was cut short goes with its file. The key last: until then JS finds a feed there, and all that follow it.
+    let names = FileKind::ALL.into_iter().rev().flat_map(|kind| [temporary_name(kind), kind.name().to_owned()]);
+    let names: Vec<String> = names.collect();
+    names.iter().try_for_each(|name| check_file(&folder, name).map_err(|error| (Some(name.clone()), error)))?;
+    names.iter().try_for_each(|name| folder.unlink(name).map_err(|error| (Some(name.clone()), error)))?;
+    // Somebody else's file in it keeps the folder.
+    match folders.root.remove_folder(&name) {
+        Err(_) => folder.sync().map_err(whole),
+        Ok(()) => folders.root.sync().map_err(whole),
+    }
+}
+
+/// Gives a folder another name. A folder that has that name is put aside.
+fn rename(folders: &Folders, from: &str, to: &str) -> io::Result<()> {
+    let root = &folders.root;
+    match root.look(from)? {
+        None => return Err(io::ErrorKind::NotFound.into()),
+        Some(Found::Folder) => {}
+        Some(Found::Link) if folders.follow => {}
+        Some(found) => return Err(not_regular(found)),
+    }
+    match root.look(to)? {
+        None => {}
+        Some(Found::Folder) => {
+            // Somebody else's files: they are put aside, beside those that were before.
+            let name = |number: u32| if number == 1 { format!("{to}.left") } else { format!("{to}.left.{number}") };
+            let mut asides = (1..=u32::MAX).map(name);
+            let aside = asides.find(|aside| !matches!(root.look(aside), Ok(Some(_))));
+            root.rename(to, &aside.ok_or(io::ErrorKind::AlreadyExists)?)?;
+        }
+        Some(found) => return Err(not_regular(found)),
+    }
+    root.rename(from, to)?;
+    root.sync()
+}
+
+/// Fails if a name is that of anything but a file.
+fn check_file(folder: &Folder, name: &str) -> io::Result<()> {
+    match folder.look(name)? {
+        // To take away one of its names changes nothing of the others.
+        None | Some(Found::File | Found::HardLink) => Ok(()),
+        Some(found) => Err(not_regular(found)),
+    }
+}
+
+/// An error of a file, with its path unless it names one already.
+fn named(root: &Path, id: FileId, error: io::Error) -> io::Error {
+    if error.get_ref().is_some_and(|inner| inner.is::<FileError>()) {
+        return error;
+    }
+    FileError::wrap(&path_of(root, id), error)
+}
+
+impl Folders {
+    /// A file of the store, unless it is absent and not to be made.
+    fn open(&mut self, root: &Path, id: FileId, access: Access) -> io::Result<Option<Opened>> {
+        let follow = self.follow;
+        let folder = match access {
+            Access::Make | Access::MakeNew => self.make(root, id)?,
+            Access::Read | Access::Write => match self.of(root, id)? {
+                Some(folder) => folder,
+                None => return Ok(None),
+            },
+        };
+        folder.file(id.kind.name(), access, follow)
+    }
+
+    /// The folder that a file is in, if it exists.
+    fn of(&mut self, root: &Path, id: FileId) -> io::Result<Option<&Folder>> {
+        if id.kind.is_beside() { Ok(Some(&self.root)) } else { self.slot(root, id.slot) }
+    }
+
+    /// The folder that a file is in, made if it does not exist.
+    fn make(&mut self, root: &Path, id: FileId) -> io::Result<&Folder> {
+        if !id.kind.is_beside() && self.slot(root, id.slot)?.is_none() {
+            self.root.make_folder(&id.slot.to_string())?;
+        }
+        self.of(root, id)?.ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// A numbered folder, if it exists.
+    fn slot(&mut self, root: &Path, slot: Slot) -> io::Result<Option<&Folder>> {
+        if self.last.as_ref().is_none_or(|(last, _)| *last != slot) {
+            self.last = None;
+            let name = slot.to_string();
+            let opened = self.root.folder(&name, self.follow).map_err(|error| match error.get_ref() {
+                // It is the folder that is in the way, and not the file.
+                Some(inner) if inner.is::<Found>() => FileError::wrap(&root.join(&name), error),
+                _ => error,
+            });
+            self.last = opened?.map(|folder| (slot, folder));
+        }
+        Ok(self.last.as_ref().map(|(_, folder)| folder))
     }
 }
 
@@ -371,20 +500,10 @@ fn slot_of(name: &str) -> Option<Slot> {
     (slot.to_string() == name).then_some(Slot(slot))
 }
 
-/// Makes a rename outlive a power cut.
-#[cfg(unix)]
-fn sync_folder(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
-}
-
-/// Folders cannot be opened as files here; the system keeps renames in order by itself.
-#[cfg(not(unix))]
-fn sync_folder(_path: &Path) -> io::Result<()> {
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs::{self, File};
+
     use super::*;
 
     fn id(slot: u32, kind: FileKind) -> FileId {
@@ -479,11 +598,11 @@ mod tests {
     #[test]
     fn handles_are_bounded_and_come_back() {
         let folder = tempfile::tempdir().unwrap();
-        let options = FileStorageOptions { max_open_files: 5 };
+        let options = FileStorageOptions { max_open_files: 7, ..FileStorageOptions::default() };
         let mut store = FileStorage::open_with(folder.path(), options).unwrap();
         for slot in 0..10 {
             store.write_at(id(slot, FileKind::Data), 2, &[slot as u8]).unwrap();
-            assert!(store.pool.len() <= 3 && store.open_files() <= 4);
+            assert!(store.pool.len() <= 3 && store.open_files() <= 6);
         }
         for slot in 0..10 {
             let mut buf = [9; 5];
@@ -496,6 +615,35 @@ mod tests {
         store.truncate(id(3, FileKind::Data), 1).unwrap();
         store.sync(id(3, FileKind::Data)).unwrap();
         assert_eq!(store.len(id(3, FileKind::Data)).unwrap(), Some(1));
+    }
+
+    #[test]
+    fn a_hole_is_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = FileStorage::open(folder.path()).unwrap();
+        let file = id(0, FileKind::Tree);
+        assert_eq!(store.next_data(file, 0).unwrap(), None);
+        store.write_at(file, 1 << 40, b"far").unwrap();
+        let (mut at, mut steps) = (0, 0);
+        while let Some(next) = store.next_data(file, at).unwrap() {
+            let mut bytes = [0; 4096];
+            let count = store.read_at(file, next, &mut bytes).unwrap();
+            assert!(next >= at && count > 0);
+            (at, steps) = (next + count as u64, steps + 1);
+            if bytes[..count].ends_with(b"far") {
+                break;
+            }
+            // Where the disk knows no holes, every offset is data.
+            if steps > 1000 {
+                return;
+            }
+        }
+        assert_eq!(at, (1 << 40) + 3);
+        assert_eq!(store.next_data(file, at).unwrap(), None);
+        // After a cut, and past any end.
+        store.truncate(file, 10).unwrap();
+        assert_eq!(store.next_data(file, 1 << 41).unwrap(), None);
+        assert_eq!(store.next_data(file, u64::MAX).unwrap(), None);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 mod file;
+mod folder;
 mod memory;
 mod pool;
 
@@ -136,12 +137,28 @@ impl fmt::Display for FileId {
 pub trait Storage {
     /// The numbered folders that exist, ascending. Whatever else stands beside them is ignored.
     fn list(&mut self) -> io::Result<Vec<Slot>>;
+    /// The numbers that no feed's folder can have, because something else has them as its name, ascending: a link, a file. To use one of
+    /// them fails with what it is. The default has none.
+    fn obstacles(&mut self) -> io::Result<Vec<Slot>> {
+        Ok(Vec::new())
+    }
+    /// The permission bits of a file on unix (`0o777`); `None` if it is absent, or the storage has none. The default has none.
+    fn permissions(&mut self, _file: FileId) -> io::Result<Option<u32>> {
+        Ok(None)
+    }
     /// Reads at an offset. Gives how much there was: less than asked for at the file's end, 0 for an absent file.
     fn read_at(&mut self, file: FileId, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
     /// Writes all of it at an offset. Makes folder and file where they are missing; a gap before it reads as zeros.
     fn write_at(&mut self, file: FileId, offset: u64, data: &[u8]) -> io::Result<()>;
     /// The file's length in bytes, or `None` where it is absent.
     fn len(&mut self, file: FileId) -> io::Result<Option<u64>>;
+    /// Finds the first offset from `offset` on that may hold anything but zeros, without reading what is between. `None`: from there to
+    /// the file's end there are zeros alone, or the file is absent.
+    ///
+    /// The default takes everything for data: right for every file, and slow for a sparse one.
+    fn next_data(&mut self, file: FileId, offset: u64) -> io::Result<Option<u64>> {
+        Ok(self.len(file)?.filter(|len| offset < *len).map(|_| offset))
+    }
     /// Cuts the file, or lengthens it with zeros. An absent file is made.
     fn truncate(&mut self, file: FileId, len: u64) -> io::Result<()>;
     /// Replaces the whole file: also after a crash it holds the old bytes or the new ones, nothing between. Returns once the new
@@ -151,7 +168,8 @@ pub trait Storage {
     /// what of it would, also not where a second try goes well.
     fn sync(&mut self, file: FileId) -> io::Result<()>;
     /// Removes a feed's files, and its folder where nothing else is in it. Those beside the folders stay. Where it is cut short, any of
-    /// them may be gone, but `key` goes last; it returns once all of it would outlive a power cut.
+    /// them may be gone, but `key` goes last; it returns once all of it would outlive a power cut. If one of them is not a file of this
+    /// storage alone, such as a link, it fails before the first is gone.
     fn remove(&mut self, slot: Slot) -> io::Result<()>;
     /// Gives a folder, with all that is in it, the number of one that was [removed](Self::remove) or never was. Also after a crash it has
     /// the one number or the other. Returns once the new one would outlive a power cut.
@@ -168,6 +186,12 @@ impl<S: Storage + ?Sized> Storage for &mut S {
     fn list(&mut self) -> io::Result<Vec<Slot>> {
         (**self).list()
     }
+    fn obstacles(&mut self) -> io::Result<Vec<Slot>> {
+        (**self).obstacles()
+    }
+    fn permissions(&mut self, file: FileId) -> io::Result<Option<u32>> {
+        (**self).permissions(file)
+    }
     fn read_at(&mut self, file: FileId, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         (**self).read_at(file, offset, buf)
     }
@@ -176,6 +200,9 @@ impl<S: Storage + ?Sized> Storage for &mut S {
     }
     fn len(&mut self, file: FileId) -> io::Result<Option<u64>> {
         (**self).len(file)
+    }
+    fn next_data(&mut self, file: FileId, offset: u64) -> io::Result<Option<u64>> {
+        (**self).next_data(file, offset)
     }
     fn truncate(&mut self, file: FileId, len: u64) -> io::Result<()> {
         (**self).truncate(file, len)
@@ -204,6 +231,12 @@ impl<S: Storage + ?Sized> Storage for Box<S> {
     fn list(&mut self) -> io::Result<Vec<Slot>> {
         (**self).list()
     }
+    fn obstacles(&mut self) -> io::Result<Vec<Slot>> {
+        (**self).obstacles()
+    }
+    fn permissions(&mut self, file: FileId) -> io::Result<Option<u32>> {
+        (**self).permissions(file)
+    }
     fn read_at(&mut self, file: FileId, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         (**self).read_at(file, offset, buf)
     }
@@ -212,6 +245,9 @@ impl<S: Storage + ?Sized> Storage for Box<S> {
     }
     fn len(&mut self, file: FileId) -> io::Result<Option<u64>> {
         (**self).len(file)
+    }
+    fn next_data(&mut self, file: FileId, offset: u64) -> io::Result<Option<u64>> {
+        (**self).next_data(file, offset)
     }
     fn truncate(&mut self, file: FileId, len: u64) -> io::Result<()> {
         (**self).truncate(file, len)
@@ -236,6 +272,42 @@ impl<S: Storage + ?Sized> Storage for Box<S> {
     }
 }
 
+/// What has the name of a file or of a numbered folder of a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Found {
+    /// A regular file.
+    File,
+    /// A regular file with more than one name, so that it may be a file of somebody else's too.
+    HardLink,
+    /// A symbolic link, or what the system has instead of one.
+    Link,
+    /// A folder.
+    Folder,
+    /// A named pipe.
+    Pipe,
+    /// A socket.
+    Socket,
+    /// A device.
+    Device,
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Found::File => "a file",
+            Found::HardLink => "a file with other names (hard links)",
+            Found::Link => "a link",
+            Found::Folder => "a folder",
+            Found::Pipe => "a named pipe",
+            Found::Socket => "a socket",
+            Found::Device => "a device",
+        })
+    }
+}
+
+impl std::error::Error for Found {}
+
 /// An [`io::Error`] with the path it is about.
 #[derive(Debug)]
 pub struct FileError {
@@ -258,6 +330,11 @@ impl FileError {
     /// The path that the error is about.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What stands there, if that is neither a regular file nor a real folder as it should be.
+    pub fn found(&self) -> Option<Found> {
+        self.source.as_ref()?.get_ref()?.downcast_ref().copied()
     }
 
     /// Whether the error is that another process holds the lock.

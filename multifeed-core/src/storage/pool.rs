@@ -1,11 +1,12 @@
 //! Open file handles, a bounded number of them: a thousand feeds have seven thousand files.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io;
 use std::path::Path;
 
-use super::{FileError, FileId, FileKind};
+use super::folder::{Access, Opened, not_regular};
+use super::{FileError, FileId, FileKind, Found};
 
 /// Open files by name, the least recently used closed first.
 #[derive(Debug)]
@@ -14,8 +15,6 @@ pub(super) struct Pool {
     /// By when they were used last.
     order: BTreeMap<u64, FileId>,
     max: usize,
-    /// Files are opened for reading alone.
-    read_only: bool,
     /// When the last one was used; 0 is never.
     clock: u64,
 }
@@ -31,42 +30,44 @@ struct Handle {
 pub(super) struct OpenFile {
     pub(super) file: File,
     locked: bool,
-    /// Its length, once it is known: nobody else writes to it while the store is locked.
+    /// Its length, if it is known: nobody else writes to it while the store is locked.
     len: Option<u64>,
+    /// Its permissions on unix when it was opened.
+    pub(super) mode: u32,
+    /// It was reached by a link.
+    linked: bool,
 }
 
 impl Pool {
-    pub(super) fn new(max: usize, read_only: bool) -> Self {
-        Self { open: BTreeMap::new(), order: BTreeMap::new(), max: max.max(1), read_only, clock: 1 }
+    pub(super) fn new(max: usize) -> Self {
+        Self { open: BTreeMap::new(), order: BTreeMap::new(), max: max.max(1), clock: 1 }
     }
 
-    /// The open file, opened now if it was not. `None` where it does not exist and is not to be made.
+    /// The open file, opened now if it was not. `None` if it does not exist and is not to be made.
     ///
     /// `bitfield` is locked as hypercore locks it, for as long as it is open.
     pub(super) fn get(
         &mut self,
         id: FileId,
-        create: bool,
         path: impl FnOnce() -> std::path::PathBuf,
+        mut opens: impl FnMut() -> io::Result<Option<Opened>>,
     ) -> io::Result<Option<&mut OpenFile>> {
         if !self.open.contains_key(&id) {
-            let path = path();
             self.make_room();
             let opened = loop {
-                let opened = if self.read_only { open_to_read(&path) } else { open(&path, create) };
-                match opened {
+                match opens() {
                     // The process has as many files open as it may: fewer of ours, then.
                     Err(error) if is_exhausted(&error) && !self.open.is_empty() => {
                         self.max = (self.open.len() / 2).max(1);
                         self.make_room();
                     }
-                    opened => break opened.map_err(|error| FileError::wrap(&path, error))?,
+                    opened => break opened?,
                 }
             };
-            let Some(file) = opened else { return Ok(None) };
+            let Some(opened) = opened else { return Ok(None) };
             let file = match id.kind {
-                FileKind::Bitfield => OpenFile::locked(file, &path)?,
-                _ => OpenFile { file, locked: false, len: None },
+                FileKind::Bitfield => OpenFile::locked(opened, &path())?,
+                _ => OpenFile::new(opened),
             };
             self.open.insert(id, Handle { file, used: 0 });
         }
@@ -107,10 +108,20 @@ impl Pool {
 }
 
 impl OpenFile {
+    fn new(opened: Opened) -> Self {
+        let Opened { file, len, mode, linked } = opened;
+        Self { file, locked: false, len: Some(len), mode, linked }
+    }
+
     /// Takes the lock that no second process can have, or says that another one has it.
-    pub(super) fn locked(file: File, path: &Path) -> io::Result<Self> {
-        match file.try_lock() {
-            Ok(()) => Ok(Self { file, locked: true, len: None }),
+    pub(super) fn locked(opened: Opened, path: &Path) -> io::Result<Self> {
+        match opened.file.try_lock() {
+            Ok(()) => {
+                let mut file = Self::new(opened);
+                // The length before that may be out of date.
+                (file.locked, file.len) = (true, None);
+                Ok(file)
+            }
             Err(TryLockError::WouldBlock) => Err(FileError::locked(path)),
             Err(TryLockError::Error(error)) => Err(FileError::wrap(path, error)),
         }
@@ -153,8 +164,19 @@ impl OpenFile {
         Ok(())
     }
 
+    /// The first offset from this one on that is in no hole; `None` where none is before the end.
+    pub(super) fn next_data(&mut self, offset: u64) -> io::Result<Option<u64>> {
+        if offset >= self.len()? {
+            return Ok(None);
+        }
+        seek_data(&self.file, offset)
+    }
+
     /// Cuts it, or lengthens it with zeros.
     pub(super) fn set_len(&mut self, len: u64) -> io::Result<()> {
+        if self.linked && len < self.len()? {
+            return Err(not_regular(Found::Link));
+        }
         self.len = None;
         self.file.set_len(len)?;
         self.len = Some(len);
@@ -178,47 +200,15 @@ fn is_exhausted(error: &io::Error) -> bool {
     cfg!(unix) && matches!(error.raw_os_error(), Some(EMFILE | ENFILE))
 }
 
-/// Opens a file for reading alone. `None` where it does not exist.
-pub(super) fn open_to_read(path: &Path) -> io::Result<Option<File>> {
-    match File::open(path) {
-        Ok(file) => Ok(Some(file)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-fn open(path: &Path, create: bool) -> io::Result<Option<File>> {
-    match options().read(true).write(true).open(path) {
-        Ok(file) => return Ok(Some(file)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+/// Opens a file to be read and written, or, if that is not allowed, to be read.
+pub(super) fn open_as_allowed(
+    mut open: impl FnMut(Access) -> io::Result<Option<Opened>>,
+) -> io::Result<Option<Opened>> {
+    match open(Access::Write) {
         // What cannot be written can still be read; a write then says why not.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !create => {
-            return options().read(true).open(path).map(Some);
-        }
-        Err(error) => return Err(error),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => open(Access::Read),
+        opened => opened,
     }
-    if !create {
-        return Ok(None);
-    }
-    match options().read(true).write(true).create(true).truncate(false).open(path) {
-        Ok(file) => Ok(Some(file)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            if let Some(folder) = path.parent() {
-                make_folder(folder)?;
-            }
-            options().read(true).write(true).create(true).truncate(false).open(path).map(Some)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// Options that make a file for its owner alone.
-pub(super) fn options() -> OpenOptions {
-    #[cfg_attr(not(unix), allow(unused_mut))]
-    let mut options = OpenOptions::new();
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options
 }
 
 /// Makes a folder, and those above it, for their owner alone.
@@ -238,6 +228,24 @@ fn read_some_at(file: &File, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
 #[cfg(unix)]
 fn write_all_at(file: &File, offset: u64, data: &[u8]) -> io::Result<()> {
     std::os::unix::fs::FileExt::write_all_at(file, data, offset)
+}
+
+/// Every read and write names its offset: where the file stands does not matter.
+#[cfg(any(target_vendor = "apple", target_os = "linux", target_os = "android", target_os = "freebsd"))]
+fn seek_data(file: &File, offset: u64) -> io::Result<Option<u64>> {
+    use rustix::{fs::SeekFrom, io::Errno};
+    match rustix::fs::seek(file, SeekFrom::Data(offset)) {
+        Ok(found) => Ok(Some(found)),
+        Err(Errno::NXIO) => Ok(None),
+        // This disk does not know.
+        Err(Errno::INVAL | Errno::NOTSUP | Errno::OVERFLOW) => Ok(Some(offset)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(not(any(target_vendor = "apple", target_os = "linux", target_os = "android", target_os = "freebsd")))]
+fn seek_data(_file: &File, offset: u64) -> io::Result<Option<u64>> {
+    Ok(Some(offset))
 }
 
 #[cfg(windows)]

@@ -1,0 +1,362 @@
+//! A folder on disk, and what is in it, opened without following a link.
+//!
+//! All that the store does with its disk goes through a [`Folder`]. On unix that is an open handle, and names are looked up in it: what
+//! somebody puts in the place of a folder meanwhile changes nothing. A file is opened without following a link and without waiting for
+//! the other end of a pipe, and is looked at before it is used. Elsewhere it is a path, whose parts are looked at before and after.
+
+use std::fs::File;
+use std::io;
+
+use super::Found;
+
+/// How a file is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    /// To be read.
+    Read,
+    /// To be read and written.
+    Write,
+    /// The same, made if it is absent.
+    Make,
+    /// To be written, and made: fails if anything has the name.
+    MakeNew,
+}
+
+/// What is known of a file since it was opened.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) file: File,
+    /// Its length in bytes then.
+    pub(super) len: u64,
+    /// Permissions of unix, 0 elsewhere.
+    pub(super) mode: u32,
+    /// It was reached by a link.
+    pub(super) linked: bool,
+}
+
+/// An error that says what stands in the place of a file or a folder.
+pub(super) fn not_regular(found: Found) -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, found)
+}
+
+#[cfg(not(unix))]
+pub(super) use elsewhere::Folder;
+#[cfg(unix)]
+pub(super) use unix::Folder;
+
+#[cfg(unix)]
+mod unix {
+    use std::fs::File;
+    use std::io;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::fs::MetadataExt;
+    use std::path::Path;
+
+    use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags, RawMode};
+    use rustix::io::Errno;
+
+    use super::{Access, Found, Opened, not_regular};
+
+    /// An open folder.
+    #[derive(Debug)]
+    pub(in crate::storage) struct Folder {
+        handle: OwnedFd,
+        /// It was reached by a link.
+        linked: bool,
+    }
+
+    impl Folder {
+        /// Opens the folder at a path, links included: the caller named it.
+        pub(in crate::storage) fn open(path: &Path) -> io::Result<Self> {
+            let handle = retry(|| fs::open(path, FOLDER, Mode::empty()))?;
+            Ok(Self { handle, linked: false })
+        }
+
+        /// Opens a folder in this one; `None` if nothing has the name.
+        pub(in crate::storage) fn folder(&self, name: &str, follow: bool) -> io::Result<Option<Self>> {
+            let linked = match self.look(name)? {
+                None => return Ok(None),
+                Some(Found::Folder) => false,
+                Some(Found::Link) if follow => true,
+                Some(found) => return Err(not_regular(found)),
+            };
+            let flags = if linked { FOLDER } else { FOLDER | OFlags::NOFOLLOW };
+            match retry(|| fs::openat(&self.handle, name, flags, Mode::empty())) {
+                Ok(handle) => Ok(Some(Self { handle, linked: self.linked || linked })),
+                // It was another thing a moment ago.
+                Err(error) => Err(self.look(name)?.filter(|found| *found != Found::Folder).map_or(error, not_regular)),
+            }
+        }
+
+        /// Makes a folder in this one for its owner alone, unless something has the name.
+        pub(in crate::storage) fn make_folder(&self, name: &str) -> io::Result<()> {
+            match fs::mkdirat(&self.handle, name, Mode::RWXU) {
+                Ok(()) | Err(Errno::EXIST) => Ok(()),
+                Err(error) => Err(error.into()),
+            }
+        }
+
+        /// Opens a file in this folder; `None` if nothing has the name, and it is not to be made.
+        pub(in crate::storage) fn file(&self, name: &str, access: Access, follow: bool) -> io::Result<Option<Opened>> {
+            let makes = matches!(access, Access::Make | Access::MakeNew);
+            // Looked at first: to open a device can set it off.
+            let link = match self.look(name)? {
+                None if !makes => return Ok(None),
+                None | Some(Found::File) => false,
+                Some(Found::Link | Found::HardLink) if follow => true,
+                Some(found) => return Err(not_regular(found)),
+            };
+            // A pipe that takes its place now is opened all the same, without waiting for its other end, and not used.
+            let mut flags = OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+            flags |= match access {
+                Access::Read => OFlags::RDONLY,
+                Access::Write => OFlags::RDWR,
+                Access::Make => OFlags::RDWR | OFlags::CREATE,
+                Access::MakeNew => OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL,
+            };
+            if !link {
+                flags |= OFlags::NOFOLLOW;
+            } else if access == Access::Make {
+                // What a dangling link names is not made.
+                flags.remove(OFlags::CREATE);
+            }
+            let opened = retry(|| fs::openat(&self.handle, name, flags, Mode::RUSR | Mode::WUSR));
+            let file = match opened {
+                Ok(file) => File::from(file),
+                Err(error) if error.kind() == io::ErrorKind::NotFound && link => return Err(not_regular(Found::Link)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound && !makes => return Ok(None),
+                Err(error) => {
+                    let other = self.look(name)?.filter(|found| *found != Found::File && !link);
+                    return Err(other.map_or(error, not_regular));
+                }
+            };
+            let meta = file.metadata()?;
+            match found(meta.mode(), meta.nlink()) {
+                Found::File => {}
+                Found::HardLink if follow => {}
+                found => return Err(not_regular(found)),
+            }
+            let linked = self.linked || link || meta.nlink() > 1;
+            Ok(Some(Opened { len: meta.len(), mode: meta.mode() & 0o777, linked, file }))
+        }
+
+        /// What has a name in this folder; links are not followed.
+        pub(in crate::storage) fn look(&self, name: &str) -> io::Result<Option<Found>> {
+            match fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => Ok(Some(found(stat.st_mode as u32, stat.st_nlink as u64))),
+                Err(Errno::NOENT) => Ok(None),
+                Err(error) => Err(error.into()),
+            }
+        }
+
+        /// What is in this folder. A hard link may be called a file.
+        pub(in crate::storage) fn entries(&self) -> io::Result<Vec<(String, Found)>> {
+            let mut entries = Vec::new();
+            for entry in Dir::read_from(&self.handle)? {
+                let entry = entry?;
+                // Ours are all UTF-8.
+                let Ok(name) = entry.file_name().to_str() else { continue };
+                let found = match entry.file_type() {
+                    FileType::Unknown => self.look(name)?,
+                    kind => Some(of_type(kind)),
+                };
+                entries.extend(found.map(|found| (name.to_owned(), found)));
+            }
+            Ok(entries)
+        }
+
+        /// Takes a name out of this folder; nothing where there is none.
+        pub(in crate::storage) fn unlink(&self, name: &str) -> io::Result<()> {
+            self.unlink_with(name, AtFlags::empty())
+        }
+
+        /// Removes an empty folder from this one; nothing where there is none.
+        pub(in crate::storage) fn remove_folder(&self, name: &str) -> io::Result<()> {
+            self.unlink_with(name, AtFlags::REMOVEDIR)
+        }
+
+        fn unlink_with(&self, name: &str, flags: AtFlags) -> io::Result<()> {
+            match fs::unlinkat(&self.handle, name, flags) {
+                Ok(()) | Err(Errno::NOENT) => Ok(()),
+                Err(error) => Err(error.into()),
+            }
+        }
+
+        /// Gives what has a name in this folder another one in it.
+        pub(in crate::storage) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+            Ok(fs::renameat(&self.handle, from, &self.handle, to)?)
+        }
+
+        /// Makes the names in this folder outlive a power cut.
+        pub(in crate::storage) fn sync(&self) -> io::Result<()> {
+            Ok(retry(|| fs::fsync(&self.handle))?)
+        }
+
+        /// Whether this folder was reached by a link.
+        pub(in crate::storage) fn is_linked(&self) -> bool {
+            self.linked
+        }
+    }
+
+    const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
+
+    fn found(mode: u32, links: u64) -> Found {
+        match of_type(FileType::from_raw_mode(mode as RawMode)) {
+            Found::File if links > 1 => Found::HardLink,
+            found => found,
+        }
+    }
+
+    fn of_type(kind: FileType) -> Found {
+        match kind {
+            FileType::RegularFile => Found::File,
+            FileType::Directory => Found::Folder,
+            FileType::Symlink => Found::Link,
+            FileType::Fifo => Found::Pipe,
+            FileType::Socket => Found::Socket,
+            _ => Found::Device,
+        }
+    }
+
+    fn retry<T>(call: impl FnMut() -> rustix::io::Result<T>) -> io::Result<T> {
+        Ok(rustix::io::retry_on_intr(call)?)
+    }
+}
+
+/// For systems that have no handles of folders to look names up in. A link that somebody else puts there between two looks, and takes away
+/// again, is not noticed.
+#[cfg(not(unix))]
+mod elsewhere {
+    use std::fs::{self, FileType, OpenOptions};
+    use std::io;
+    use std::path::{Path, PathBuf};
+
+    use super::{Access, Found, Opened, not_regular};
+
+    /// A folder by its path.
+    #[derive(Debug)]
+    pub(in crate::storage) struct Folder {
+        path: PathBuf,
+        /// It was reached by a link.
+        linked: bool,
+    }
+
+    impl Folder {
+        /// Opens the folder at a path, links included: the caller named it.
+        pub(in crate::storage) fn open(path: &Path) -> io::Result<Self> {
+            fs::read_dir(path)?;
+            // A process that changes its folder does not change the store's.
+            Ok(Self { path: std::path::absolute(path)?, linked: false })
+        }
+
+        /// Opens a folder in this one; `None` if nothing has the name.
+        pub(in crate::storage) fn folder(&self, name: &str, follow: bool) -> io::Result<Option<Self>> {
+            let linked = match self.look(name)? {
+                None => return Ok(None),
+                Some(Found::Folder) => false,
+                Some(Found::Link) if follow => true,
+                Some(found) => return Err(not_regular(found)),
+            };
+            Ok(Some(Self { path: self.path.join(name), linked: self.linked || linked }))
+        }
+
+        /// Makes a folder in this one, unless something has the name.
+        pub(in crate::storage) fn make_folder(&self, name: &str) -> io::Result<()> {
+            match fs::create_dir(self.path.join(name)) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+                _ => Ok(()),
+            }
+        }
+
+        /// Opens a file in this folder; `None` if nothing has the name, and it is not to be made.
+        pub(in crate::storage) fn file(&self, name: &str, access: Access, follow: bool) -> io::Result<Option<Opened>> {
+            let makes = matches!(access, Access::Make | Access::MakeNew);
+            let link = match self.look(name)? {
+                None if !makes => return Ok(None),
+                None | Some(Found::File) => false,
+                Some(Found::Link) if follow => true,
+                Some(found) => return Err(not_regular(found)),
+            };
+            let mut options = OpenOptions::new();
+            options.read(access != Access::MakeNew).write(access != Access::Read);
+            // What a dangling link names is not made.
+            options.create(access == Access::Make && !link).create_new(access == Access::MakeNew);
+            let file = match options.open(self.path.join(name)) {
+                Ok(file) => file,
+                Err(error) if error.kind() == io::ErrorKind::NotFound && link => return Err(not_regular(Found::Link)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound && !makes => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            let meta = file.metadata()?;
+            let now = if link { Some(found(meta.file_type())) } else { self.look(name)? };
+            if let Some(found) = now.filter(|found| *found != Found::File) {
+                return Err(not_regular(found));
+            }
+            Ok(Some(Opened { file, len: meta.len(), mode: 0, linked: self.linked || link }))
+        }
+
+        /// What has a name in this folder; links are not followed.
+        pub(in crate::storage) fn look(&self, name: &str) -> io::Result<Option<Found>> {
+            match fs::symlink_metadata(self.path.join(name)) {
+                Ok(meta) => Ok(Some(found(meta.file_type()))),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(error),
+            }
+        }
+
+        /// What is in this folder.
+        pub(in crate::storage) fn entries(&self) -> io::Result<Vec<(String, Found)>> {
+            let mut entries = Vec::new();
+            for entry in fs::read_dir(&self.path)? {
+                let entry = entry?;
+                let found = found(entry.file_type()?);
+                entries.extend(entry.file_name().into_string().map(|name| (name, found)));
+            }
+            Ok(entries)
+        }
+
+        /// Takes a name out of this folder; nothing where there is none.
+        pub(in crate::storage) fn unlink(&self, name: &str) -> io::Result<()> {
+            absent_is_done(fs::remove_file(self.path.join(name)))
+        }
+
+        /// Removes an empty folder from this one; nothing where there is none.
+        pub(in crate::storage) fn remove_folder(&self, name: &str) -> io::Result<()> {
+            absent_is_done(fs::remove_dir(self.path.join(name)))
+        }
+
+        /// Gives what has a name in this folder another one in it.
+        pub(in crate::storage) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+            fs::rename(self.path.join(from), self.path.join(to))
+        }
+
+        /// Folders cannot be opened as files here; the system keeps renames in order by itself.
+        pub(in crate::storage) fn sync(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        /// Whether this folder was reached by a link.
+        pub(in crate::storage) fn is_linked(&self) -> bool {
+            self.linked
+        }
+    }
+
+    fn absent_is_done(done: io::Result<()>) -> io::Result<()> {
+        match done {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn found(kind: FileType) -> Found {
+        if kind.is_symlink() {
+            Found::Link
+        } else if kind.is_dir() {
+            Found::Folder
+        } else if kind.is_file() {
+            Found::File
+        } else {
+            Found::Device
+        }
+    }
+}
