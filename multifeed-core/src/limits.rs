@@ -89,7 +89,7 @@ pub struct Limits {
     pub journal_bytes: u64,
     /// Bytes of zeros that opening a store reads of its feeds' files, in search of what is behind them; holes that the system tells of are
     /// passed over, and do not count. A feed that would take more is not opened, and is among the
-    /// [problems](crate::Multifeed::problems). Default 4 GiB.
+    /// [problems](crate::Multifeed::problems). Default 1 GiB.
     pub opening_zeros: u64,
     /// Second histories of which the evidence is kept, about half a kilobyte each; those found after them are told, and not kept.
     /// Default 256.
@@ -148,7 +148,7 @@ impl Default for Limits {
             blocked: 65_536,
             blocked_bytes: 16 << 20,
             journal_bytes: 256 << 20,
-            opening_zeros: 4 << 30,
+            opening_zeros: 1 << 30,
             conflicts: 256,
             reconcile_bytes: 1 << 20,
             reconcile_ranges: 16_384,

@@ -589,6 +589,59 @@ fn files_that_are_huge_by_claim_alone_are_opened_at_once() {
 }
 
 #[test]
+fn a_block_of_a_terabyte_of_nothing_takes_no_memory() {
+    for (size, last) in [(1u64 << 40, false), (1 << 31, false), (1 << 31, true), (1 << 40, true)] {
+        let place = Place::new();
+        let folder = place.store().join("0");
+        fs::remove_file(place.store().join("multifeed.journal")).unwrap();
+        // The writer's own history, of one block more than anybody has room for.
+        let mut tree = fs::read(folder.join("tree")).unwrap();
+        let node = |tree: &[u8], index: u64| {
+            let at = 32 + index as usize * 40;
+            let size = u64::from_be_bytes(tree[at + 32..at + 40].try_into().unwrap());
+            Node { index, hash: tree[at..at + 32].try_into().unwrap(), size }
+        };
+        let large = if last { 2 } else { 0 };
+        let at = 32 + large as usize * 40 + 32;
+        tree[at..at + 8].copy_from_slice(&size.to_be_bytes());
+        let (first, second) = (node(&tree, 0), node(&tree, 2));
+        let parent = merkle::parent(&first, &second).unwrap();
+        tree[72..104].copy_from_slice(&parent.hash);
+        tree[104..112].copy_from_slice(&parent.size.to_be_bytes());
+        let mut signatures = fs::read(folder.join("signatures")).unwrap();
+        for (length, root) in [(1, first), (2, parent)] {
+            let signed = pair(1).sign(&merkle::signable(&merkle::root_hash(&[root]), length));
+            signatures[32 + (length as usize - 1) * 64..][..64].copy_from_slice(&signed);
+        }
+        fs::write(folder.join("tree"), tree).unwrap();
+        fs::write(folder.join("signatures"), signatures).unwrap();
+        let data = fs::File::create(folder.join("data")).unwrap();
+        if data.set_len(parent.size).is_err() {
+            return;
+        }
+        if !last {
+            std::os::unix::fs::FileExt::write_all_at(&data, b"second", size).unwrap();
+        }
+        drop(data);
+
+        let began = Instant::now();
+        let mut store = Multifeed::open(FileStorage::open(place.store()).unwrap(), Options::default()).unwrap();
+        if last {
+            // The last block of each feed is checked.
+            assert!(matches!(store.problems(), [StoreError::Damaged { .. }]), "{:?}", store.problems());
+        } else {
+            let id = store.find(&pair(1).public_key()).unwrap();
+            assert_eq!(store.get(id, 1).unwrap(), Some(Bytes::from("second")));
+            let error = store.get(id, 0).unwrap_err();
+            assert!(matches!(error, StoreError::Damaged { file: FileKind::Data, .. }), "{error}");
+            let step = store.verify_step(id, &mut VerifyCursor::default(), usize::MAX).unwrap();
+            assert!(step.findings.iter().any(|finding| finding.problem == Problem::BlockMissing { block: 0 }));
+        }
+        assert!(began.elapsed() < SOON, "{size}: it took {:?}", began.elapsed());
+    }
+}
+
+#[test]
 fn zeros_are_read_to_a_bound_where_nothing_tells_of_holes() {
     /// A disk that knows no holes.
     struct Dense(MemoryStorage);

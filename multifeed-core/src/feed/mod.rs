@@ -544,6 +544,12 @@ impl<S: Storage + ?Sized> Files<'_, S> {
         self.storage.next_data(id, offset).map_err(|error| StoreError::from_file(id, "read", error))
     }
 
+    /// How many bytes from this offset on, up to `end`, are a hole of the file.
+    fn hole_at(&mut self, kind: FileKind, offset: u64, end: u64) -> Result<u64, StoreError> {
+        let data = self.next_data(kind, offset)?.unwrap_or(u64::MAX);
+        Ok(data.min(end).saturating_sub(offset))
+    }
+
     fn write(&mut self, kind: FileKind, offset: u64, data: &[u8]) -> Result<(), StoreError> {
         let id = self.id(kind);
         self.storage.write_at(id, offset, data).map_err(|error| StoreError::from_file(id, "write", error))

@@ -52,6 +52,11 @@ pub enum Answer {
     },
 }
 
+/// No runtime of JS makes a larger block, in bytes.
+const MAX_JS_BLOCK_BYTES: u64 = 1 << 32;
+/// The most bytes of a block that are read out of holes of its file: zeros that somebody appended may be stored as one.
+pub(super) const MAX_HOLES: u64 = 64 << 20;
+
 impl Feed {
     /// The block, or `None` where it is not held. What is staged is held.
     ///
@@ -320,10 +325,10 @@ impl Feed {
         // A size that only a damaged node can tell must not be allocated.
         if wanted > MAX_MESSAGE_BYTES {
             let end = offset.saturating_add(size);
-            // A file with holes can be of any length.
-            if files.len(FileKind::Data)?.unwrap_or(0) < end || self.byte_length < end {
+            if size > MAX_JS_BLOCK_BYTES || files.len(FileKind::Data)?.unwrap_or(0) < end || self.byte_length < end {
                 return Err(short());
             }
+            return files.read_large(offset, wanted)?.map(Bytes::from).ok_or_else(short);
         }
         let ahead = in_order && wanted <= MAX_WINDOWED;
         // No further than the feed goes: of short feeds there may be very many.
@@ -346,5 +351,27 @@ impl Feed {
     /// Whether the feed is one of JS's unsigned ones, whose key is its root hash.
     pub(super) fn is_static(&self) -> bool {
         self.length > 0 && merkle::root_hash(&self.roots) == *self.key.as_bytes()
+    }
+}
+
+impl<S: Storage + ?Sized> Files<'_, S> {
+    /// A block that no message can carry, as JS appends it. `None` if it is not there: `data` ends before it, or has a hole of more than
+    /// anybody leaves in a block, so that memory is taken for what is on the disk.
+    fn read_large(&mut self, offset: u64, size: usize) -> Result<Option<Vec<u8>>, StoreError> {
+        let (mut bytes, mut holes) = (Vec::new(), 0);
+        while bytes.len() < size {
+            let (done, at) = (bytes.len(), offset + bytes.len() as u64);
+            let wanted = MAX_MESSAGE_BYTES.min(size - done);
+            let hole = self.hole_at(FileKind::Data, at, offset + size as u64)?;
+            if holes + hole > MAX_HOLES {
+                return Ok(None);
+            }
+            holes += hole.min(wanted as u64);
+            bytes.resize(done + wanted, 0);
+            if self.read(FileKind::Data, at, &mut bytes[done..])? < wanted {
+                return Ok(None);
+            }
+        }
+        Ok(Some(bytes))
     }
 }

@@ -4,6 +4,7 @@ use core::fmt;
 
 use multifeed_proto::{FeedKey, Node};
 
+use super::read::MAX_HOLES;
 use super::{Cursor, Feed, Files, HEADER, NODE, SIGNATURE, signature_offset};
 use crate::error::StoreError;
 use crate::journal::Mark;
@@ -704,7 +705,8 @@ impl Feed {
         size: u64,
     ) -> Result<Option<[u8; 32]>, StoreError> {
         let len = Files { storage, slot: self.slot }.len(FileKind::Data)?.unwrap_or(0);
-        if size > 0 && len < offset.saturating_add(size) {
+        let (end, mut holes) = (offset.saturating_add(size), 0);
+        if size > 0 && len < end {
             return Ok(None);
         }
         let mut hasher = merkle::LeafHasher::new(size);
@@ -718,11 +720,14 @@ impl Feed {
             if at >= MAX_FEED_BYTES || files.read(FileKind::Data, at, piece)? < piece.len() {
                 return Ok(None);
             }
-            // Somebody's zeros are a block like any other; those of a hole cost nobody anything, and are hashed all the same.
-            if piece.iter().all(|byte| *byte == 0)
-                && files.next_data(FileKind::Data, at)?.is_none_or(|data| data >= at + wanted)
-            {
-                self.pass_zeros(FileKind::Data, wanted)?;
+            // Somebody's zeros are a block like any other. Those of a hole cost nobody anything, and are hashed all the same.
+            if piece.iter().all(|byte| *byte == 0) {
+                let hole = files.hole_at(FileKind::Data, at, end)?;
+                if holes + hole > MAX_HOLES {
+                    return Ok(None);
+                }
+                holes += hole.min(wanted);
+                self.pass_zeros(FileKind::Data, hole.min(wanted))?;
             }
             hasher.update(piece);
             at += wanted;
