@@ -244,6 +244,15 @@ impl Storage for FileStorage {
         len.map_err(|error| self.named(file, error))
     }
 
+    fn next_data(&mut self, file: FileId, offset: u64) -> io::Result<Option<u64>> {
+        let found = match self.file(file, false) {
+            Ok(None) => return Ok(None),
+            Ok(Some(open)) => open.next_data(offset),
+            Err(error) => Err(error),
+        };
+        found.map_err(|error| self.named(file, error))
+    }
+
     fn truncate(&mut self, file: FileId, len: u64) -> io::Result<()> {
         let cut = self.made(file).and_then(|open| open.set_len(len));
         cut.map_err(|error| self.named(file, error))
@@ -490,6 +499,35 @@ mod tests {
         store.truncate(id(3, FileKind::Data), 1).unwrap();
         store.sync(id(3, FileKind::Data)).unwrap();
         assert_eq!(store.len(id(3, FileKind::Data)).unwrap(), Some(1));
+    }
+
+    #[test]
+    fn a_hole_is_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = FileStorage::open(folder.path()).unwrap();
+        let file = id(0, FileKind::Tree);
+        assert_eq!(store.next_data(file, 0).unwrap(), None);
+        store.write_at(file, 1 << 40, b"far").unwrap();
+        let (mut at, mut steps) = (0, 0);
+        while let Some(next) = store.next_data(file, at).unwrap() {
+            let mut bytes = [0; 4096];
+            let count = store.read_at(file, next, &mut bytes).unwrap();
+            assert!(next >= at && count > 0);
+            (at, steps) = (next + count as u64, steps + 1);
+            if bytes[..count].ends_with(b"far") {
+                break;
+            }
+            // Where the disk knows no holes, every offset is data.
+            if steps > 1000 {
+                return;
+            }
+        }
+        assert_eq!(at, (1 << 40) + 3);
+        assert_eq!(store.next_data(file, at).unwrap(), None);
+        // After a cut, and past any end.
+        store.truncate(file, 10).unwrap();
+        assert_eq!(store.next_data(file, 1 << 41).unwrap(), None);
+        assert_eq!(store.next_data(file, u64::MAX).unwrap(), None);
     }
 
     #[test]

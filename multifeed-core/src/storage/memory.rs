@@ -76,6 +76,11 @@ impl Storage for MemoryStorage {
         Ok(self.files.get(&file).map(|file| file.len))
     }
 
+    fn next_data(&mut self, file: FileId, offset: u64) -> io::Result<Option<u64>> {
+        self.check()?;
+        Ok(self.files.get(&file).and_then(|file| file.next_data(offset)))
+    }
+
     fn truncate(&mut self, file: FileId, len: u64) -> io::Result<()> {
         self.check()?;
         self.files.entry(file).or_default().truncate(len);
@@ -145,6 +150,12 @@ impl MemoryFile {
         total
     }
 
+    fn next_data(&self, offset: u64) -> Option<u64> {
+        let (&number, _) = self.pages.range(offset / PAGE..).next()?;
+        let next = offset.max(number * PAGE);
+        (next < self.len).then_some(next)
+    }
+
     fn write(&mut self, offset: u64, data: &[u8]) -> io::Result<()> {
         let end = offset
             .checked_add(data.len() as u64)
@@ -193,6 +204,8 @@ mod tests {
         assert_eq!(&buf, b"\0ab\0");
         assert_eq!(store.read_at(FILE, (1 << 50) + 1, &mut buf).unwrap(), 2);
         assert_eq!(store.len(FILE).unwrap(), Some((1 << 50) + 3));
+        let next: Vec<_> = [0, PAGE + 1, 2 * PAGE, 1 << 51].map(|at| store.next_data(FILE, at).unwrap()).into();
+        assert_eq!(next, [Some(0), Some(PAGE + 1), Some(1 << 50), None]);
         assert!(store.files[&FILE].pages.values().map(Vec::capacity).sum::<usize>() < 1 << 20);
     }
 

@@ -142,6 +142,13 @@ pub trait Storage {
     fn write_at(&mut self, file: FileId, offset: u64, data: &[u8]) -> io::Result<()>;
     /// The file's length in bytes, or `None` where it is absent.
     fn len(&mut self, file: FileId) -> io::Result<Option<u64>>;
+    /// Finds the first offset from `offset` on that may hold anything but zeros, without reading what is between. `None`: from there to
+    /// the file's end there are zeros alone, or the file is absent.
+    ///
+    /// The default takes everything for data: right for every file, and slow for a sparse one.
+    fn next_data(&mut self, file: FileId, offset: u64) -> io::Result<Option<u64>> {
+        Ok(self.len(file)?.filter(|len| offset < *len).map(|_| offset))
+    }
     /// Cuts the file, or lengthens it with zeros. An absent file is made.
     fn truncate(&mut self, file: FileId, len: u64) -> io::Result<()>;
     /// Replaces the whole file: also after a crash it holds the old bytes or the new ones, nothing between. Returns once the new
@@ -172,6 +179,9 @@ impl<S: Storage + ?Sized> Storage for &mut S {
     }
     fn len(&mut self, file: FileId) -> io::Result<Option<u64>> {
         (**self).len(file)
+    }
+    fn next_data(&mut self, file: FileId, offset: u64) -> io::Result<Option<u64>> {
+        (**self).next_data(file, offset)
     }
     fn truncate(&mut self, file: FileId, len: u64) -> io::Result<()> {
         (**self).truncate(file, len)
@@ -205,6 +215,9 @@ impl<S: Storage + ?Sized> Storage for Box<S> {
     }
     fn len(&mut self, file: FileId) -> io::Result<Option<u64>> {
         (**self).len(file)
+    }
+    fn next_data(&mut self, file: FileId, offset: u64) -> io::Result<Option<u64>> {
+        (**self).next_data(file, offset)
     }
     fn truncate(&mut self, file: FileId, len: u64) -> io::Result<()> {
         (**self).truncate(file, len)

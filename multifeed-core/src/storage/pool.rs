@@ -153,6 +153,14 @@ impl OpenFile {
         Ok(())
     }
 
+    /// The first offset from this one on that is in no hole; `None` where none is before the end.
+    pub(super) fn next_data(&mut self, offset: u64) -> io::Result<Option<u64>> {
+        if offset >= self.len()? {
+            return Ok(None);
+        }
+        seek_data(&self.file, offset)
+    }
+
     /// Cuts it, or lengthens it with zeros.
     pub(super) fn set_len(&mut self, len: u64) -> io::Result<()> {
         self.len = None;
@@ -238,6 +246,24 @@ fn read_some_at(file: &File, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
 #[cfg(unix)]
 fn write_all_at(file: &File, offset: u64, data: &[u8]) -> io::Result<()> {
     std::os::unix::fs::FileExt::write_all_at(file, data, offset)
+}
+
+/// Every read and write names its offset: where the file stands does not matter.
+#[cfg(any(target_vendor = "apple", target_os = "linux", target_os = "android", target_os = "freebsd"))]
+fn seek_data(file: &File, offset: u64) -> io::Result<Option<u64>> {
+    use rustix::{fs::SeekFrom, io::Errno};
+    match rustix::fs::seek(file, SeekFrom::Data(offset)) {
+        Ok(found) => Ok(Some(found)),
+        Err(Errno::NXIO) => Ok(None),
+        // This disk does not know.
+        Err(Errno::INVAL | Errno::NOTSUP | Errno::OVERFLOW) => Ok(Some(offset)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(not(any(target_vendor = "apple", target_os = "linux", target_os = "android", target_os = "freebsd")))]
+fn seek_data(_file: &File, offset: u64) -> io::Result<Option<u64>> {
+    Ok(Some(offset))
 }
 
 #[cfg(windows)]
