@@ -48,11 +48,10 @@ pub fn page(bits: &Bitfield, number: usize) -> Option<Vec<u8>> {
 
 /// The bitfield that is read back from the pages of another one.
 pub fn reload(bits: &Bitfield, pages: usize) -> Bitfield {
-    let mut read = Bitfield::load(bits.page_bytes());
+    let mut read = Bitfield::load(bits.page_bytes(), pages as u64);
     for number in 0..pages {
-        match bits.page_as_stored(number) {
-            Some(page) => read.load_page(&page),
-            None => read.load_page(&vec![0; bits.page_bytes()]),
+        if let Some(page) = bits.page_as_stored(number) {
+            read.load_page(number as u64, &page);
         }
     }
     read

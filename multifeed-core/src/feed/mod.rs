@@ -43,6 +43,8 @@ const HEADER: usize = 32;
 const NODE: usize = 40;
 /// Bytes of a signature.
 const SIGNATURE: usize = 64;
+/// Blocks that a page of the bitfield is about, in JS and here.
+const BLOCKS_OF_A_PAGE: u64 = 8192;
 
 /// A feed whose files are in a [`Storage`], which is passed to every call that needs it.
 ///
@@ -520,6 +522,15 @@ impl<S: Storage + ?Sized> Files<'_, S> {
         self.storage.read_at(id, offset, buf).map_err(|error| StoreError::from_file(id, "read", error))
     }
 
+    /// The first offset from this one on that may hold anything but zeros.
+    fn next_data(&mut self, kind: FileKind, offset: u64) -> Result<Option<u64>, StoreError> {
+        if self.slot == Slot::NOWHERE {
+            return Ok(None);
+        }
+        let id = self.id(kind);
+        self.storage.next_data(id, offset).map_err(|error| StoreError::from_file(id, "look at", error))
+    }
+
     fn write(&mut self, kind: FileKind, offset: u64, data: &[u8]) -> Result<(), StoreError> {
         let id = self.id(kind);
         self.storage.write_at(id, offset, data).map_err(|error| StoreError::from_file(id, "write", error))
@@ -609,23 +620,32 @@ impl<S: Storage + ?Sized> Files<'_, S> {
             }
         }
 
-        let mut bitfield = Bitfield::load(page_bytes);
-        let mut offset = HEADER as u64;
-        let stored = self.len(FileKind::Bitfield)?.unwrap_or(0).saturating_sub(offset);
-        let mut buffer = vec![0; usize::try_from(stored).unwrap_or(usize::MAX).min(page_bytes * 16)];
-        loop {
-            let count = self.read(FileKind::Bitfield, offset, &mut buffer)?;
-            for page in buffer[..count].chunks(page_bytes) {
-                bitfield.load_page(page);
-            }
-            if bitfield.end() > MAX_FEED_BLOCKS {
-                let why = "it tells of more blocks than a feed can have";
-                return Err(StoreError::damaged(self.slot, FileKind::Bitfield, why));
-            }
-            offset += count as u64;
-            if count < buffer.len() || offset >= HEADER as u64 + stored {
-                return Ok((bitfield, missing));
-            }
+        let stored = self.len(FileKind::Bitfield)?.unwrap_or(0).saturating_sub(HEADER as u64);
+        let size = page_bytes as u64;
+        let pages = stored.div_ceil(size);
+        if pages > MAX_FEED_BLOCKS / BLOCKS_OF_A_PAGE {
+            let why = "it tells of more blocks than a feed can have";
+            return Err(StoreError::damaged(self.slot, FileKind::Bitfield, why));
         }
+        let mut bitfield = Bitfield::load(page_bytes, pages);
+        // Pages that nothing was written to are passed over: a feed that is long by claim alone has a file of half a gigabyte.
+        let mut at_once = 2;
+        let mut buffer = Vec::new();
+        let mut next = 0;
+        while let Some(data) = self.next_data(FileKind::Bitfield, HEADER as u64 + next * size)? {
+            let first = (data.saturating_sub(HEADER as u64) / size).max(next);
+            if first >= pages {
+                break;
+            }
+            at_once = if first == next { (at_once * 2).min(16) } else { 1 };
+            let count = (pages - first).min(at_once);
+            buffer.resize(usize::try_from(count * size).unwrap_or(0), 0);
+            let read = self.read(FileKind::Bitfield, HEADER as u64 + first * size, &mut buffer)?;
+            for (number, page) in (first..).zip(buffer[..read].chunks(page_bytes)) {
+                bitfield.load_page(number, page);
+            }
+            next = first + count;
+        }
+        Ok((bitfield, missing))
     }
 }

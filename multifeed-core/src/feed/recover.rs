@@ -4,7 +4,7 @@ use core::fmt;
 
 use multifeed_proto::{FeedKey, Node};
 
-use super::{Cursor, Feed, Files, HEADER, NODE, SIGNATURE, signature_offset};
+use super::{BLOCKS_OF_A_PAGE, Cursor, Feed, Files, HEADER, NODE, SIGNATURE, signature_offset};
 use crate::error::StoreError;
 use crate::journal::Mark;
 use crate::limits::{MAX_FEED_BLOCKS, MAX_FEED_BYTES};
@@ -13,8 +13,6 @@ use crate::storage::{FileKind, Slot, Storage};
 
 /// Signatures that are read at once when a signed length is searched for.
 const SIGNATURES_AT_ONCE: u64 = 1024;
-/// Blocks that a page of the bitfield is about, in JS and here.
-const BLOCKS_OF_A_PAGE: u64 = 8192;
 /// Bytes of a block that are read at once when it is checked.
 const PIECE: u64 = 64 << 10;
 
@@ -508,9 +506,7 @@ impl Feed {
 
     /// A node over two pages of the bitfield is marked in the first of them, which may be the one that was not written.
     fn mark_parents_between_pages<S: Storage + ?Sized>(&mut self, storage: &mut S) -> Result<(), StoreError> {
-        const PAGE_NODES: u64 = 2048 * 8;
-        for page in 1..self.bitfield.nodes_end() / PAGE_NODES {
-            let node = page * PAGE_NODES - 1;
+        for node in self.bitfield.nodes_over_pages() {
             let both =
                 flat::children(node).is_some_and(|(left, right)| self.bitfield.node(left) && self.bitfield.node(right));
             if both && !self.bitfield.node(node) && self.find_node(storage, node)?.is_some() {
