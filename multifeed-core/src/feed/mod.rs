@@ -443,6 +443,22 @@ impl Feed {
         let count = files.read(FileKind::Signatures, signature_offset(position), &mut signature)?;
         Ok((count == SIGNATURE && signature != [0; SIGNATURE]).then_some(signature))
     }
+
+    /// The first position from this one on, and before `end`, where a signature may be: whole stretches where none was written are passed over.
+    fn next_signature_place<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        from: u64,
+        end: u64,
+    ) -> Result<Option<u64>, StoreError> {
+        if from >= end {
+            return Ok(None);
+        }
+        let written = Files { storage, slot: self.slot }.next_data(FileKind::Signatures, signature_offset(from))?;
+        let written = written.map(|at| from.max(at.saturating_sub(HEADER as u64) / SIGNATURE as u64));
+        let staged = self.staged.next_signature(from);
+        Ok(written.into_iter().chain(staged).min().filter(|position| *position < end))
+    }
 }
 
 fn node_offset(index: u64) -> u64 {

@@ -249,10 +249,12 @@ impl Feed {
         storage: &mut S,
         block: u64,
     ) -> Result<Option<(u64, [u8; 64])>, StoreError> {
-        for blocks in block.saturating_add(1)..=self.length {
-            if let Some(signature) = self.signature(storage, blocks)? {
-                return Ok(Some((blocks, signature)));
+        let mut from = block;
+        while let Some(position) = self.next_signature_place(storage, from, self.length)? {
+            if let Some(signature) = self.signature(storage, position + 1)? {
+                return Ok(Some((position + 1, signature)));
             }
+            from = position + 1;
         }
         Ok(None)
     }

@@ -53,7 +53,8 @@ impl Feed {
         let len = files.len(FileKind::Signatures)?.unwrap_or(0).saturating_sub(HEADER as u64);
         let stored = len.div_ceil(SIGNATURE as u64).min(MAX_FEED_BLOCKS);
         let mut start = 0;
-        while start < stored {
+        while let Some(next) = self.next_signature_place(storage, start, stored)? {
+            start = next;
             // One that ends too early is as good as one that ends in zeros, and one past the end as none.
             let mut buffer = vec![0; SIGNATURES_AT_ONCE as usize * SIGNATURE];
             Files { storage, slot: self.slot }.read(FileKind::Signatures, signature_offset(start), &mut buffer)?;
