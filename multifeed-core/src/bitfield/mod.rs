@@ -5,13 +5,15 @@
 //! that is long by its writer's word alone costs what is held of it.
 
 mod index;
+mod marks;
 mod page;
 pub mod rle;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use crate::limits::MAX_FEED_BLOCKS;
 use crate::merkle::{HeldNodes, index as flat};
+pub(crate) use marks::Marks;
 use page::{MAX_PAGE_BYTES, Page};
 
 /// The size of the pages that JS writes today.
@@ -285,19 +287,21 @@ impl Bitfield {
         !self.dirty.is_empty()
     }
 
-    /// The blocks and nodes that are held, for each page that has any, run-length encoded.
-    pub(crate) fn marks(&self) -> BTreeMap<u32, Box<[u8]>> {
-        let pages = self.pages.iter();
-        let marks = pages.map(|(number, page)| (*number, rle::encode(&page.bytes(0..DATA_BYTES + TREE_BYTES))));
-        marks.filter(|(_, marks)| !marks.is_empty()).map(|(number, marks)| (number, marks.into())).collect()
+    /// The blocks and nodes that are held.
+    pub(crate) fn marks(&self) -> Marks {
+        let held = |page: &Page| rle::encode(&page.bytes(0..DATA_BYTES + TREE_BYTES));
+        Marks::new(self.pages.iter().map(|(number, page)| (*number, held(page))))
     }
 
     /// Unmarks all blocks and nodes that are not in `marks` too.
-    pub(crate) fn keep_only(&mut self, marks: &BTreeMap<u32, Box<[u8]>>) {
+    pub(crate) fn keep_only(&mut self, marks: &Marks) {
         let numbers: Vec<u32> = self.pages.iter().map(|(number, _)| *number).collect();
+        let mut marks = marks.iter().peekable();
         for number in numbers {
             let Some(page) = self.page(number.into()) else { continue };
-            let kept = marks.get(&number).and_then(|marks| rle::decode(marks, DATA_BYTES + TREE_BYTES).ok()).unwrap_or_default();
+            while marks.next_if(|(before, _)| *before < number).is_some() {}
+            let kept = marks.next_if(|(same, _)| *same == number);
+            let kept = kept.and_then(|(_, marks)| rle::decode(marks, DATA_BYTES + TREE_BYTES).ok()).unwrap_or_default();
             let lost = |(at, byte): (usize, &u8)| (at, byte & !kept.get(at).copied().unwrap_or(0));
             let bytes = page.bytes(0..DATA_BYTES + TREE_BYTES);
             let number = u64::from(number);

@@ -263,7 +263,9 @@ impl Feed {
         cursor: &mut VerifyCursor,
         step: &mut VerifyStep,
     ) -> Result<Option<usize>, StoreError> {
-        let Some(newest) = self.length.checked_sub(1).filter(|newest| cursor.position <= *newest) else { return Ok(None) };
+        let Some(newest) = self.length.checked_sub(1).filter(|newest| cursor.position <= *newest) else {
+            return Ok(None);
+        };
         let next = self.next_signature_place(storage, cursor.position, newest)?;
         let length = next.unwrap_or(newest) + 1;
         cursor.position = length;
