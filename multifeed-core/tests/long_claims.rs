@@ -109,7 +109,7 @@ fn places(length: u64) -> [u64; 4] {
 
 #[test]
 fn opening_a_store_of_them_costs_what_is_held() {
-    const FEEDS: u32 = 100;
+    const FEEDS: u32 = 40;
     let costs = [1, MAX_FEED_BLOCKS, MAX_FEED_BLOCKS - 1].map(|length| {
         let folder = tempfile::tempdir().unwrap();
         let mut storage = FileStorage::open(folder.path()).unwrap();
@@ -132,6 +132,7 @@ fn opening_a_store_of_them_costs_what_is_held() {
         (memory.bytes_current / i64::from(FEEDS), calls / u64::from(FEEDS), bytes / u64::from(FEEDS))
     });
     let [ordinary, long, odd] = costs;
+    println!("{costs:?}");
     for (memory, calls, bytes) in [long, odd] {
         // A whole bitfield is half a gigabyte, and 64 GiB of signatures.
         assert!(memory < ordinary.0 + 4000, "{memory} bytes of memory, ordinary {ordinary:?}");

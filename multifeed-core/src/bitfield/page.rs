@@ -24,13 +24,19 @@ impl Page {
     /// The page with these bytes, at most [`MAX_PAGE_BYTES`] of them; zeros follow.
     pub(super) fn new(stored: &[u8]) -> Self {
         let (mut places, mut bytes) = ([0; FEW], [0; FEW]);
-        let mut others = stored.iter().zip(0u16..).filter(|(byte, _)| **byte != 0);
-        for (place, to) in places.iter_mut().zip(&mut bytes) {
-            if let Some((byte, at)) = others.next() {
-                (*place, *to) = (at, *byte);
+        let mut few = places.iter_mut().zip(&mut bytes);
+        for (chunk, first) in stored.chunks(CHUNK).zip((0u16..).step_by(CHUNK)) {
+            if *chunk == [0; CHUNK][..chunk.len()] {
+                continue;
+            }
+            for (byte, at) in chunk.iter().zip(first..).filter(|(byte, _)| **byte != 0) {
+                match few.next() {
+                    Some((place, to)) => (*place, *to) = (at, *byte),
+                    None => return Self::Chunks(Box::new(Chunks::new(stored))),
+                }
             }
         }
-        if others.next().is_some() { Self::Chunks(Box::new(Chunks::new(stored))) } else { Self::Few { places, bytes } }
+        Self::Few { places, bytes }
     }
 
     /// Whether there are nothing but zeros.

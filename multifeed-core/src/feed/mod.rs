@@ -177,7 +177,7 @@ impl Feed {
     /// Opens the feed in a folder, and sets right what a crash left behind; [`recovered`](Self::recovered) then tells what.
     ///
     /// This is cheap. Checked are: the keys; that `tree` reaches as far as the bitfield says; the newest signature
-    /// against its roots; the last held block against its leaf, and that leaf's path upward. [`verify`](Self::verify_step)
+    /// against its roots; the last held block against its leaf, and 13 levels of that leaf's path upward. [`verify`](Self::verify_step)
     /// checks everything. A writable feed whose last append was torn returns to the length before it, and takes up blocks
     /// that were signed and written but not yet marked; where its newest signature is gone and every block is there, it is signed
     /// again. Where more is gone than one append the folder is damaged: a shorter feed would sign a second history. A remote feed loses the marks of blocks that are
@@ -645,16 +645,20 @@ impl<S: Storage + ?Sized> Files<'_, S> {
         }
         let mut bitfield = Bitfield::load(page_bytes, pages);
         // Pages that nothing was written to are passed over: a feed that is long by claim alone has a file of half a gigabyte.
-        let mut at_once = 2;
+        let mut at_once = 1;
         let mut buffer = Vec::new();
         let mut next = 0;
-        while let Some(data) = self.next_data(FileKind::Bitfield, HEADER as u64 + next * size)? {
-            let first = (data.saturating_sub(HEADER as u64) / size).max(next);
-            if first >= pages {
-                break;
-            }
-            at_once = if first == next { (at_once * 2).min(16) } else { 1 };
-            let count = (pages - first).min(at_once);
+        while next < pages {
+            let first = match next {
+                0 => 0,
+                _ => match self.next_data(FileKind::Bitfield, HEADER as u64 + next * size)? {
+                    Some(data) => (data.saturating_sub(HEADER as u64) / size).max(next),
+                    None => break,
+                },
+            };
+            // After a hole as much as a block of the disk touches.
+            at_once = if first == next { (at_once * 2).min(16) } else { 2 };
+            let count = pages.saturating_sub(first).min(at_once);
             buffer.resize(usize::try_from(count * size).unwrap_or(0), 0);
             let read = self.read(FileKind::Bitfield, HEADER as u64 + first * size, &mut buffer)?;
             for (number, page) in (first..).zip(buffer[..read].chunks(page_bytes)) {
