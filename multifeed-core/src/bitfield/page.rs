@@ -26,7 +26,7 @@ impl Page {
         let (mut places, mut bytes) = ([0; FEW], [0; FEW]);
         let mut few = places.iter_mut().zip(&mut bytes);
         for (chunk, first) in stored.chunks(CHUNK).zip((0u16..).step_by(CHUNK)) {
-            if *chunk == [0; CHUNK][..chunk.len()] {
+            if <&[u8; CHUNK]>::try_from(chunk).is_ok_and(|chunk| *chunk == [0; CHUNK]) {
                 continue;
             }
             for (byte, at) in chunk.iter().zip(first..).filter(|(byte, _)| **byte != 0) {
