@@ -396,6 +396,14 @@ pub enum PutError {
     /// It does not prove what it claims: the peer's fault, or ([`ProofError::Conflict`]) the writer's.
     #[error(transparent)]
     Proof(#[from] ProofError),
+    /// The writer signed a greater length than is taken. Nobody's fault: the proof is valid.
+    #[error("the writer signed {length} blocks, more than the {limit} that are taken")]
+    TooLong {
+        /// The length that is signed, in blocks.
+        length: u64,
+        /// The bound, in blocks.
+        limit: u64,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -407,6 +415,7 @@ impl PutError {
         match self {
             PutError::Proof(ProofError::Conflict(_)) => "ERR_CONFLICT",
             PutError::Proof(_) => "ERR_PROOF",
+            PutError::TooLong { .. } => "ERR_LIMIT",
             PutError::Store(error) => error.code(),
         }
     }

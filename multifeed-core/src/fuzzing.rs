@@ -48,11 +48,10 @@ pub fn page(bits: &Bitfield, number: usize) -> Option<Vec<u8>> {
 
 /// The bitfield that is read back from the pages of another one.
 pub fn reload(bits: &Bitfield, pages: usize) -> Bitfield {
-    let mut read = Bitfield::load(bits.page_bytes());
+    let mut read = Bitfield::load(bits.page_bytes(), pages as u64);
     for number in 0..pages {
-        match bits.page_as_stored(number) {
-            Some(page) => read.load_page(&page),
-            None => read.load_page(&vec![0; bits.page_bytes()]),
+        if let Some(page) = bits.page_as_stored(number) {
+            read.load_page(number as u64, &page);
         }
     }
     read
@@ -63,7 +62,7 @@ pub fn reload(bits: &Bitfield, pages: usize) -> Bitfield {
 /// # Errors
 /// As [`Feed::put`].
 pub fn compare<S: Storage>(feed: &mut Feed, storage: &mut S, data: &Data) -> Result<bool, PutError> {
-    feed.compare(storage, data).map(|compared| compared == Compared::Grew)
+    feed.compare(storage, data, crate::limits::MAX_FEED_BLOCKS).map(|compared| compared == Compared::Grew)
 }
 
 /// The set in which sessions keep what a remote has, and what is asked for.

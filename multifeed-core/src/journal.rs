@@ -38,6 +38,7 @@ use std::collections::BTreeMap;
 
 use multifeed_proto::FeedKey;
 
+use crate::bitfield::Marks;
 use crate::error::StoreError;
 use crate::limits::MAX_FEED_BLOCKS;
 use crate::storage::{FileId, FileKind, Slot, Storage};
@@ -80,7 +81,7 @@ pub(crate) struct Mark {
     /// What was verified then.
     pub(crate) seal: Option<Seal>,
     /// Of a remote feed, the blocks and nodes that are held, for each page of its bitfield that has any.
-    pub(crate) pages: BTreeMap<u32, Box<[u8]>>,
+    pub(crate) pages: Marks,
 }
 
 /// What was verified of a feed, to be known again.
@@ -436,7 +437,7 @@ impl Journal {
 
     /// About the size of the file that says no more than what is known now.
     fn size(&self) -> u64 {
-        let pages = |mark: &Mark| mark.pages.values().map(|page| page.len() as u64 + 6).sum::<u64>();
+        let pages = |mark: &Mark| mark.pages.size() as u64;
         let seal = |mark: &Mark| if mark.seal.is_some() { 16 } else { 0 };
         (HEADER + RECORD) as u64 + self.marks.values().map(|mark| 33 + seal(mark) + pages(mark)).sum::<u64>()
     }
@@ -464,10 +465,8 @@ impl Journal {
                 self.marks.remove(&slot);
                 continue;
             }
-            let mut pages = match self.marks.remove(&slot) {
-                Some(old) if flags & WHOLE == 0 => old.pages,
-                _ => BTreeMap::new(),
-            };
+            let old = self.marks.remove(&slot).filter(|_| flags & WHOLE == 0).map(|old| old.pages).unwrap_or_default();
+            let mut changes = BTreeMap::new();
             for _ in 0..count {
                 let page = u32::from_le_bytes(take(&mut body)?);
                 let size = usize::from(u16::from_le_bytes(take(&mut body)?));
@@ -476,12 +475,9 @@ impl Journal {
                 if u64::from(page) >= MAX_PAGES {
                     return None;
                 }
-                if bytes.is_empty() {
-                    pages.remove(&page)
-                } else {
-                    pages.insert(page, bytes.into())
-                };
+                changes.insert(page, bytes);
             }
+            let pages = old.with(&changes);
             let (synced, outgrown) = (flags & SYNCED != 0, flags & OUTGROWN != 0);
             let mark = Mark { key, length, root, synced, outgrown, seal, pages };
             (length <= MAX_FEED_BLOCKS).then(|| self.marks.insert(slot, mark))?;
@@ -521,12 +517,8 @@ fn encode(slot: Slot, mark: &Mark, old: Option<&Mark>, out: &mut Vec<u8>) {
         out.extend_from_slice(signature);
         out.extend_from_slice(secret);
     }
-    let none: &[u8] = &[];
-    let was = |page: &u32| old.and_then(|old| old.pages.get(page)).map(|page| &**page);
-    let changed = mark.pages.iter().filter(|(page, bytes)| was(page) != Some(&***bytes));
-    let gone = old.into_iter().flat_map(|old| old.pages.keys()).filter(|page| !mark.pages.contains_key(page));
-    let pages: Vec<(u32, &[u8])> =
-        changed.map(|(page, bytes)| (*page, &**bytes)).chain(gone.map(|page| (*page, none))).collect();
+    let none = Marks::default();
+    let pages = mark.pages.changes_since(old.map_or(&none, |old| &old.pages));
     out.extend_from_slice(&(pages.len() as u32).to_le_bytes());
     for (page, bytes) in pages {
         out.extend_from_slice(&page.to_le_bytes());
@@ -643,7 +635,7 @@ mod tests {
 
     fn mark(key: u8, length: u64, pages: &[(u32, &[u8])]) -> Mark {
         let mut mark = Mark::new(&FeedKey::new([key; 32]), length, &[key ^ 1; 32]);
-        mark.pages = pages.iter().map(|(page, bytes)| (*page, Box::from(*bytes))).collect();
+        mark.pages = Marks::new(pages.iter().map(|(page, bytes)| (*page, *bytes)));
         mark.synced = key.is_multiple_of(2);
         mark.outgrown = key.is_multiple_of(5);
         mark.seal = key.is_multiple_of(3).then(|| Seal { signature: [key; 8], secret: length.to_le_bytes() });

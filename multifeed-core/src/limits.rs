@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-/// The most blocks that a feed can have, 2^30.
+/// The most blocks that a feed can have, 2^30: a longer one is refused by every peer and in every file.
 ///
-/// A bitfield costs 3584 bytes for 8192 blocks, in memory only for pages in use, but on disk at its true offset, and it is
-/// read whole when the feed is opened. A writer that signs an absurd length cannot make a reader pay for it. Index
-/// arithmetic is safe far beyond this.
+/// Nodes, signatures and pages of the bitfield have their fixed places in the files, as JS has them, so that what one block of such a feed
+/// is proven by lies in sparse files of up to 220 GB. What is not held costs no memory, and no time when the feed is opened. How long feeds
+/// may be that peers bring is [`Limits::feed_blocks`]. Index arithmetic is safe far beyond this.
 pub const MAX_FEED_BLOCKS: u64 = 1 << 30;
 
 /// The most bytes that a feed can have, 2^53: what JS peers can count exactly.
@@ -33,6 +33,12 @@ pub struct Limits {
     /// Feeds in one store that are not written here: those that remotes brought, and those that were added by their keys. Offers past it are not
     /// taken. Feeds that are written here are not counted, so nobody else can take their room. About 2 kB of memory each. Default 131,072.
     pub feeds: usize,
+    /// Blocks of a feed of somebody else's. Of one whose writer signed a greater length no more is taken from a remote, what is here of it
+    /// stays and is served, and [`PeerEvent::LimitReached`](crate::PeerEvent::LimitReached) reports it, once for each session. Default
+    /// 16,777,216 (2^24), at most [`MAX_FEED_BLOCKS`]: a block a second for half a year, or 1 TiB of 64 KiB blocks. JS reads the whole bitfield
+    /// of such a feed, 7 MB, when it opens the feed, and keeps it in memory. Its other files have at most this length times 144 bytes (80 of `tree`,
+    /// 64 of `signatures`), mostly holes; a disk without sparse files has to write them out.
+    pub feed_blocks: u64,
     /// Feeds that are not here and that the remote of one session may offer; more are not requested, and told by
     /// [`PeerEvent::OffersRefused`](crate::PeerEvent::OffersRefused). About 200 bytes each while the session lasts. Default 131,072.
     pub feeds_offered: usize,
@@ -127,6 +133,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             feeds: 131_072,
+            feed_blocks: 1 << 24,
             feeds_offered: 131_072,
             feeds_asked: 1_024,
             feeds_open: 1_024,

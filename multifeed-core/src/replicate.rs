@@ -109,7 +109,8 @@ pub enum PeerEvent {
         limit: usize,
     },
     /// The remote brought as much as it may ([`PeerLimits`](crate::PeerLimits)), and nothing more that this bound is for is fetched from
-    /// it. A [`SessionError::Limit`], though the session goes on.
+    /// it: a [`SessionError::Limit`]. Or a feed of its is longer than it may be ([`Limits::feed_blocks`](crate::Limits::feed_blocks)), and its channel
+    /// closes: a [`SessionError::FeedTooLong`]. The session goes on.
     LimitReached(SessionError),
     /// The disk is full, or has less free than it is to keep: nothing new is fetched on any session, and the rest goes on. Once, until
     /// [`SpaceFreed`](Self::SpaceFreed).

@@ -2,54 +2,42 @@
 
 use std::collections::BTreeMap;
 
-/// Words of a page: 512 bits, so that a lone member costs 64 bytes. A page of nothing but members costs none.
+/// Words of a page: 512 bits, so that a lone member costs 64 bytes.
 const PAGE_WORDS: usize = 8;
 const PAGE_BITS: u64 = PAGE_WORDS as u64 * 64;
 
 /// What a remote has, what is asked for, what a remote still lacks: sets of block indexes with few, clustered members.
 ///
-/// Pages that become empty are dropped, so an idle set is one empty map; and runs of members cost no more than some 40 bytes for each
-/// 512 of them.
+/// Pages that become empty are dropped, so an idle set is one empty map; and a run of members costs some 40 bytes however long it is: a remote
+/// says in a few bytes that it has a million blocks.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct SparseBits {
+    /// By the number of the first page that it is about.
     pages: BTreeMap<u64, Page>,
     count: u64,
 }
 
 #[derive(Debug, Clone)]
 enum Page {
-    /// Some are members.
+    /// Some of one page are members.
     Mixed(Box<[u64; PAGE_WORDS]>),
-    /// All are.
-    Full,
+    /// All of so many pages are; no run follows another at once.
+    Full(u64),
 }
 
 impl Page {
     fn word(&self, at: usize) -> u64 {
         match self {
             Self::Mixed(words) => words[at],
-            Self::Full => u64::MAX,
+            Self::Full(_) => u64::MAX,
         }
     }
 
-    /// Changes a word, and gives it as it was.
-    fn replace(&mut self, at: usize, members: u64) -> u64 {
-        if let Self::Full = self {
-            if members == u64::MAX {
-                return members;
-            }
-            *self = Self::Mixed(Box::new([u64::MAX; PAGE_WORDS]));
+    fn count(&self) -> u64 {
+        match self {
+            Self::Mixed(words) => words.iter().map(|word| u64::from(word.count_ones())).sum(),
+            Self::Full(pages) => pages.saturating_mul(PAGE_BITS),
         }
-        let Self::Mixed(words) = self else { return u64::MAX };
-        let before = std::mem::replace(&mut words[at], members);
-        if members == u64::MAX && words.iter().all(|&word| word == u64::MAX) {
-            *self = Self::Full;
-        }
-        before
-    }
-
-    fn is_empty(&self) -> bool {
-        matches!(self, Self::Mixed(words) if words.iter().all(|&word| word == 0))
     }
 }
 
@@ -70,7 +58,17 @@ impl SparseBits {
     /// The 64 members from `64 * word` on, the first in the most significant bit, as in a bitfield.
     pub(crate) fn word(&self, word: u64) -> u64 {
         let (page, at) = (word / PAGE_WORDS as u64, (word % PAGE_WORDS as u64) as usize);
-        self.pages.get(&page).map_or(0, |page| page.word(at))
+        self.page(page).map_or(0, |(_, page)| page.word(at))
+    }
+
+    /// The page with this number, or the run that has it, and the number of its first one.
+    fn page(&self, number: u64) -> Option<(u64, &Page)> {
+        let (&first, page) = self.pages.range(..=number).next_back()?;
+        let has = match page {
+            Page::Mixed(_) => first == number,
+            Page::Full(pages) => number - first < *pages,
+        };
+        has.then_some((first, page))
     }
 
     /// Adds an index; false where it was a member already.
@@ -87,54 +85,109 @@ impl SparseBits {
         members & bit(index) != 0
     }
 
+    /// Adds every index of `start..end`, at a cost that follows the pages held and not the range.
+    pub(crate) fn insert_range(&mut self, start: u64, end: u64) {
+        self.set_range(start, end, true);
+    }
+
     /// Takes every index of `start..end` out, at a cost that follows the pages held and not the range.
     pub(crate) fn remove_range(&mut self, start: u64, end: u64) {
+        if !self.is_empty() {
+            self.set_range(start, end, false);
+        }
+    }
+
+    fn set_range(&mut self, start: u64, end: u64, members: bool) {
         if start >= end {
             return;
         }
-        let pages = start / PAGE_BITS..=(end - 1) / PAGE_BITS;
-        let mut empty = Vec::new();
-        for (&number, page) in self.pages.range_mut(pages) {
-            let first = number * PAGE_BITS;
-            let (from, to) = (start.max(first), end.min(first.saturating_add(PAGE_BITS)));
-            for (word, mask) in words_of(from, to) {
-                let at = (word % PAGE_WORDS as u64) as usize;
-                let members = page.word(at);
-                self.count -= u64::from((members & mask).count_ones());
-                page.replace(at, members & !mask);
-            }
-            if page.is_empty() {
-                empty.push(number);
+        // Whole pages in the middle, and words of others at either end.
+        let (first, last) = (start.div_ceil(PAGE_BITS), end / PAGE_BITS);
+        let (before, after) =
+            if first < last { (start..first * PAGE_BITS, last * PAGE_BITS..end) } else { (start..end, 0..0) };
+        for range in [before, after] {
+            for (word, mask) in words_of(range.start, range.end) {
+                let old = self.word(word);
+                self.set_word(word, if members { old | mask } else { old & !mask });
             }
         }
-        for number in empty {
+        if first >= last {
+            return;
+        }
+        self.split(first);
+        self.split(last);
+        let gone: Vec<u64> = self.pages.range(first..last).map(|(number, _)| *number).collect();
+        for number in gone {
+            self.count -= self.pages.remove(&number).map_or(0, |page| page.count());
+        }
+        if members {
+            self.count += (last - first) * PAGE_BITS;
+            self.pages.insert(first, Page::Full(last - first));
+            self.join(first);
+        }
+    }
+
+    /// Parts a run in front of a page that is in it.
+    fn split(&mut self, number: u64) {
+        if let Some((first, Page::Full(pages))) = self.page(number)
+            && first < number
+        {
+            let pages = *pages;
+            self.pages.insert(first, Page::Full(number - first));
+            self.pages.insert(number, Page::Full(pages - (number - first)));
+        }
+    }
+
+    /// Makes one run of one that begins with a page and those that touch it.
+    fn join(&mut self, number: u64) {
+        let Some(&Page::Full(mut pages)) = self.pages.get(&number) else { return };
+        if let Some(Page::Full(more)) = number.checked_add(pages).and_then(|next| self.pages.get(&next)) {
+            let next = number + pages;
+            pages += more;
+            self.pages.remove(&next);
+        }
+        let mut first = number;
+        if let Some((before, Page::Full(more))) = number.checked_sub(1).and_then(|before| self.page(before)) {
+            (first, pages) = (before, pages + more);
             self.pages.remove(&number);
         }
+        self.pages.insert(first, Page::Full(pages));
     }
 
     /// Sets the members among the 64 from `64 * word` on.
     pub(crate) fn set_word(&mut self, word: u64, members: u64) {
+        let before = self.word(word);
+        if before == members {
+            return;
+        }
         let (number, at) = (word / PAGE_WORDS as u64, (word % PAGE_WORDS as u64) as usize);
-        if members != 0 {
-            let page = self.pages.entry(number).or_insert_with(|| Page::Mixed(Box::new([0; PAGE_WORDS])));
-            let before = page.replace(at, members);
-            self.count = self.count - u64::from(before.count_ones()) + u64::from(members.count_ones());
-        } else if let Some(page) = self.pages.get_mut(&number) {
-            let before = page.replace(at, 0);
-            self.count -= u64::from(before.count_ones());
-            if before != 0 && page.is_empty() {
-                self.pages.remove(&number);
-            }
+        self.count = self.count - u64::from(before.count_ones()) + u64::from(members.count_ones());
+        self.split(number);
+        self.split(number + 1);
+        let page = self.pages.entry(number).or_insert_with(|| Page::Mixed(Box::new([0; PAGE_WORDS])));
+        if let Page::Full(_) = page {
+            *page = Page::Mixed(Box::new([u64::MAX; PAGE_WORDS]));
+        }
+        let Page::Mixed(words) = page else { return };
+        words[at] = members;
+        if members == 0 && words.iter().all(|&word| word == 0) {
+            self.pages.remove(&number);
+        } else if members == u64::MAX && words.iter().all(|&word| word == u64::MAX) {
+            *page = Page::Full(1);
+            self.join(number);
         }
     }
 
     /// The lowest word number from `word` on that has a member.
     pub(crate) fn next_word(&self, word: u64) -> Option<u64> {
-        let first = word / PAGE_WORDS as u64;
-        for (&number, page) in self.pages.range(first..) {
-            let skip = if number == first { (word % PAGE_WORDS as u64) as usize } else { 0 };
+        let number = word / PAGE_WORDS as u64;
+        if self.word(word) != 0 {
+            return Some(word);
+        }
+        for (&first, page) in self.pages.range(number..) {
+            let skip = if first == number { (word % PAGE_WORDS as u64) as usize } else { 0 };
             if let Some(at) = (skip..PAGE_WORDS).find(|&at| page.word(at) != 0) {
-                return Some(number * PAGE_WORDS as u64 + at as u64);
+                return Some(first * PAGE_WORDS as u64 + at as u64);
             }
         }
         None
@@ -147,6 +200,10 @@ impl SparseBits {
             let first = word * 64;
             if first >= range.end {
                 return None;
+            }
+            if let Some((run, Page::Full(pages))) = except.and_then(|except| except.page(word / PAGE_WORDS as u64)) {
+                at = (run + pages).saturating_mul(PAGE_WORDS as u64);
+                continue;
             }
             let (from, to) = (range.start.max(first), range.end.min(first.saturating_add(64)));
             let mask = words_of(from, to).next().map_or(0, |(_, mask)| mask);
@@ -163,6 +220,10 @@ impl SparseBits {
     pub(crate) fn run_end(&self, index: u64, end: u64) -> u64 {
         let mut at = index;
         while at < end {
+            if let Some((first, Page::Full(pages))) = self.page(at / PAGE_BITS) {
+                at = first.saturating_add(*pages).saturating_mul(PAGE_BITS);
+                continue;
+            }
             let run = (self.word(at / 64) << (at % 64)).leading_ones();
             at = at.saturating_add(u64::from(run));
             if !at.is_multiple_of(64) || run == 0 {
@@ -210,13 +271,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn behaves_as_a_set(ops in prop::collection::vec((0..5u8, 0..9000u64, 0..5000u64), 1..60)) {
+        fn behaves_as_a_set(ops in prop::collection::vec((0..6u8, 0..9000u64, 0..5000u64), 1..60)) {
             let (mut bits, mut set) = (SparseBits::default(), BTreeSet::new());
             for (op, a, len) in ops {
                 match op {
                     0 => prop_assert_eq!(bits.insert(a), set.insert(a)),
                     1 => prop_assert_eq!(bits.remove(a), set.remove(&a)),
                     2 => { for (word, mask) in words_of(a, a + len) { let had = bits.word(word); bits.set_word(word, had | mask); } set.extend(a..a + len); }
+                    4 => { bits.insert_range(a, a + len); set.extend(a..a + len); }
                     3 => { bits.remove_range(a, a + len); set.retain(|i| !(a..a + len).contains(i)); }
                     _ => {
                         bits.set_word(a / 64, len);
@@ -235,7 +297,21 @@ mod tests {
             prop_assert_eq!(bits.count(), set.len() as u64);
             prop_assert_eq!(bits.is_empty(), set.is_empty());
             prop_assert_eq!(members(&bits), set);
+            let runs: Vec<_> = bits.pages.iter().collect();
+            let joined = |pair: &[(&u64, &Page)]| matches!(pair, [(a, Page::Full(n)), (b, Page::Full(_))] if **a + n >= **b);
+            prop_assert!(!runs.windows(2).any(joined), "{runs:?}");
         }
+    }
+
+    #[test]
+    fn a_run_costs_no_more_the_longer_it_is() {
+        let mut bits = SparseBits::default();
+        let memory = allocation_counter::measure(|| bits.insert_range(3, 1 << 60));
+        assert!(memory.bytes_current < 1000 && memory.bytes_max < 1000, "{memory:?}");
+        assert_eq!((bits.count(), bits.run_end(3, u64::MAX)), ((1 << 60) - 3, 1 << 60));
+        bits.remove_range(1 << 40, 1 << 41);
+        assert_eq!((bits.run_end(3, u64::MAX), bits.first_in(1 << 40..u64::MAX, None)), (1 << 40, Some(1 << 41)));
+        assert_eq!(bits.first_in(0..u64::MAX, Some(&bits.clone())), None);
     }
 
     #[test]

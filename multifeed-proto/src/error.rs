@@ -73,6 +73,16 @@ pub enum SessionError {
         /// The bound.
         limit: u64,
     },
+    /// The writer of a feed signed a length past a bound of ours.
+    #[error("feed {feed} is signed for {length} blocks, more than {limit} feed_blocks: no more of it is taken")]
+    FeedTooLong {
+        /// The feed.
+        feed: crate::FeedKey,
+        /// The length that is signed, in blocks.
+        length: u64,
+        /// The bound, in blocks.
+        limit: u64,
+    },
     /// The stream ended in the middle.
     #[error("the remote ended the stream too early: {}", .0.waited_for())]
     Disconnected(Phase),
@@ -275,7 +285,7 @@ impl SessionError {
             | Self::RootKeyMismatch { .. }
             | Self::NoFeed { .. } => Fault::Incompatible,
             Self::Timeout(_) | Self::Stalled { .. } | Self::Disconnected(_) | Self::Network(_) => Fault::Network,
-            Self::Limit { .. } => Fault::Limit,
+            Self::Limit { .. } | Self::FeedTooLong { .. } => Fault::Limit,
             Self::Local(_) | Self::Behind { .. } | Self::Refused { .. } => Fault::Local,
             Self::Handshake(_)
             | Self::Frame(_)
@@ -301,7 +311,7 @@ impl SessionError {
             Self::Frame(_) => "ERR_FRAME",
             Self::Message(_) | Self::Feed { .. } | Self::Extension { .. } => "ERR_MESSAGE",
             Self::Capability(_) => "ERR_CAPABILITY",
-            Self::Limit { .. } => "ERR_LIMIT",
+            Self::Limit { .. } | Self::FeedTooLong { .. } => "ERR_LIMIT",
             Self::Disconnected(_) => "ERR_DISCONNECTED",
             Self::Exchange(_) => "ERR_FEED_EXCHANGE",
             Self::Proof { .. } => "ERR_PROOF",

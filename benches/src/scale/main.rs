@@ -1,9 +1,11 @@
 //! What feeds and blocks cost as they become many: time, memory and open files of whole processes.
 //!
 //! `cargo run --release -p multifeed-benches --bin scale -- feeds` makes stores of more and more feeds, opens and syncs them, and writes
-//! the table and the plot of docs/scale.md; `… -- long` does so with one long feed, `… -- syncs` tells what a sync costs that finds little to do. Each measured process is one of its own, and its
+//! the table and the plot of docs/scale.md; `… -- long` does so with one long feed, `… -- claims` measures
+//! feeds that are long by claim alone, `… -- syncs` tells what a sync costs that finds little to do. Each measured process is one of its own, and its
 //! memory is the highest that its kernel saw (`VmHWM`). Linux only.
 
+mod claims;
 mod feeds;
 mod long;
 mod plot;
@@ -24,6 +26,8 @@ struct Args {
 enum Command {
     /// Stores of many feeds: opened, pulled whole, pulled again.
     Feeds(feeds::Feeds),
+    /// Feeds that sign a great length and have one block, beside as many ordinary ones.
+    Claims(claims::Claims),
     /// One feed of many blocks: appended, opened, read, pulled.
     Long(long::Long),
     /// Stores that differ in few of many feeds: what finding that out costs, with reconciliation and by full key lists.
@@ -36,6 +40,7 @@ enum Command {
 fn main() -> Result<()> {
     match Args::parse().command {
         Command::Feeds(feeds) => feeds.run(),
+        Command::Claims(claims) => claims.run(),
         Command::Long(long) => long.run(),
         Command::Syncs(syncs) => syncs.run(),
         Command::Role(role) => role.run(),

@@ -7,15 +7,20 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use clap::Subcommand;
-use multifeed_core::{FileId, FileStorage, KeyPair, Multifeed, Options, Slot, Storage};
+use multifeed_core::{Feed, FileId, FileStorage, KeyPair, Multifeed, Options, Slot, Storage};
 use serde_json::{Value, json};
 
 use crate::watch::own_peak_bytes;
+
+#[path = "../../../multifeed-core/tests/common/long.rs"]
+mod long;
 
 #[derive(Subcommand)]
 pub(crate) enum Role {
     /// A store of writers, each with some blocks.
     Make { store: PathBuf, feeds: u32, blocks: u64, size: usize },
+    /// A store of remote feeds that sign a length, with one block each.
+    Claim { store: PathBuf, feeds: u32, length: u64 },
     /// Opens a store, asks each feed its length, and closes it.
     Open { store: PathBuf },
     /// Appends to one writer, in batches.
@@ -29,6 +34,7 @@ impl Role {
         let start = Instant::now();
         let mut report = match self {
             Role::Make { store, feeds, blocks, size } => make(&store, feeds, blocks, size)?,
+            Role::Claim { store, feeds, length } => claim(&store, feeds, length)?,
             Role::Open { store } => open(&store)?,
             Role::Append { store, blocks, size, batch } => append(&store, blocks, size, batch)?,
             Role::Read { store, reads } => read(&store, reads)?,
@@ -49,6 +55,25 @@ fn make(store: &Path, feeds: u32, blocks: u64, size: usize) -> Result<Value> {
         multi.commit(Duration::ZERO);
         while multi.poll_event().is_some() {}
     }
+    multi.close()?;
+    Ok(json!({}))
+}
+
+fn claim(store: &Path, feeds: u32, length: u64) -> Result<Value> {
+    let mut storage = Hasty(FileStorage::open(store)?);
+    for number in 0..feeds {
+        let pair = key_pair(number);
+        let mut feed = Feed::create(&mut storage, Slot(number), pair.public_key(), None, None)?;
+        let data = long::claim(&pair, length, u64::from(number) * 7_919_777 % length, &block(number.into(), 100));
+        feed.put(&mut storage, multifeed_core::prepare(data))?;
+        feed.flush(&mut storage)?;
+    }
+    // With a writer beside them, so that they are known to the journal when the store is closed.
+    let mut multi = Multifeed::open(storage, Options::default())?;
+    ensure!(multi.problems().is_empty() && multi.recovered().is_empty(), "{:?}", multi.problems());
+    let writer = multi.writer(Some("writer"), || key_pair(feeds))?;
+    multi.append(writer, &[block(0, 100)])?;
+    multi.commit(Duration::ZERO);
     multi.close()?;
     Ok(json!({}))
 }
@@ -132,6 +157,9 @@ impl Storage for Hasty {
     }
     fn len(&mut self, file: FileId) -> io::Result<Option<u64>> {
         self.0.len(file)
+    }
+    fn next_data(&mut self, file: FileId, offset: u64) -> io::Result<Option<u64>> {
+        self.0.next_data(file, offset)
     }
     fn truncate(&mut self, file: FileId, len: u64) -> io::Result<()> {
         self.0.truncate(file, len)

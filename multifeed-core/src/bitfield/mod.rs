@@ -1,15 +1,19 @@
 //! Which blocks and tree nodes of a feed are held, paged as hypercore 9 keeps them in `bitfield`.
 //!
 //! A page is 1024 bytes of block bits, 2048 of node bits, and an index over the block bits (512 in today's stores); bits are
-//! most significant first. In memory only what is neither all zeros nor all ones takes room.
+//! most significant first. In memory only what is neither all zeros nor all ones takes room, and a page that holds nothing is not there: a feed
+//! that is long by its writer's word alone costs what is held of it.
 
 mod index;
+mod marks;
 mod page;
 pub mod rle;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
+use crate::limits::MAX_FEED_BLOCKS;
 use crate::merkle::{HeldNodes, index as flat};
+pub(crate) use marks::Marks;
 use page::{MAX_PAGE_BYTES, Page};
 
 /// The size of the pages that JS writes today.
@@ -24,10 +28,13 @@ const NODES: u64 = TREE_BYTES as u64 * 8;
 /// Which blocks of a feed are held; inside the crate, also which nodes.
 #[derive(Debug, Clone)]
 pub struct Bitfield {
-    pages: Vec<Option<Box<Page>>>,
+    /// Those that hold anything, by number, ascending.
+    pages: Vec<(u32, Page)>,
+    /// How many there are, with those that hold nothing.
+    page_count: u64,
     page_bytes: usize,
     /// Numbers of the pages that changed since they were last written.
-    dirty: BTreeSet<usize>,
+    dirty: BTreeSet<u32>,
     count: u64,
     /// JS's idea of a part's length in bytes: whole pages when a feed is opened, then the last byte written. Its
     /// index depends on it.
@@ -50,7 +57,15 @@ impl Bitfield {
     }
 
     fn with_page_bytes(page_bytes: usize) -> Self {
-        Self { pages: Vec::new(), page_bytes, dirty: BTreeSet::new(), count: 0, data_len: 0, index_len: 0 }
+        Self {
+            pages: Vec::new(),
+            page_count: 0,
+            page_bytes,
+            dirty: BTreeSet::new(),
+            count: 0,
+            data_len: 0,
+            index_len: 0,
+        }
     }
 
     /// Whether pages can have this size: beside block and node bits, an index whose size is a power of two, at most 1024 bytes (JS
@@ -60,20 +75,26 @@ impl Bitfield {
         page_bytes <= MAX_PAGE_BYTES && index.is_some_and(usize::is_power_of_two)
     }
 
-    /// The bitfield that a file's pages hold, before any was taken up.
-    pub(crate) fn load(page_bytes: usize) -> Self {
-        debug_assert!(Self::is_page_size(page_bytes));
-        Self::with_page_bytes(page_bytes)
+    /// The bitfield of a file of so many pages, before any was taken up.
+    pub(crate) fn load(page_bytes: usize, pages: u64) -> Self {
+        debug_assert!(Self::is_page_size(page_bytes) && pages <= MAX_FEED_BLOCKS / BLOCKS);
+        let mut bitfield = Self::with_page_bytes(page_bytes);
+        bitfield.page_count = pages;
+        bitfield.data_len = pages * DATA_BYTES as u64;
+        bitfield.index_len = pages * bitfield.index_bytes() as u64;
+        bitfield
     }
 
-    /// Takes up the next page of the file; one that was cut short is taken as far as it goes.
-    pub(crate) fn load_page(&mut self, stored: &[u8]) {
+    /// Takes up a page of the file, after those before it; one that was cut short is taken as far as it goes.
+    pub(crate) fn load_page(&mut self, number: u64, stored: &[u8]) {
         let stored = stored.get(..self.page_bytes).unwrap_or(stored);
-        let page = stored.iter().any(|byte| *byte != 0).then(|| Box::new(Page::new(stored)));
-        self.count += stored.iter().take(DATA_BYTES).map(|byte| u64::from(byte.count_ones())).sum::<u64>();
-        self.pages.push(page);
-        self.data_len += DATA_BYTES as u64;
-        self.index_len += self.index_bytes() as u64;
+        let number = u32::try_from(number).ok().filter(|number| u64::from(*number) < self.page_count);
+        let page = Page::new(stored);
+        if let (Some(number), false) = (number, page.is_empty()) {
+            debug_assert!(self.pages.last().is_none_or(|(last, _)| *last < number));
+            self.count += stored.iter().take(DATA_BYTES).map(|byte| u64::from(byte.count_ones())).sum::<u64>();
+            self.pages.push((number, page));
+        }
     }
 
     /// Whether a block is held.
@@ -88,7 +109,7 @@ impl Bitfield {
 
     /// A number past every block that is held, a multiple of 8192.
     pub fn end(&self) -> u64 {
-        self.pages.len() as u64 * BLOCKS
+        self.page_count * BLOCKS
     }
 
     /// The 64 blocks from `64 * number` on, the first in the most significant bit.
@@ -116,11 +137,24 @@ impl Bitfield {
                 return Some(number * 64 + 63 - u64::from(word.trailing_zeros()));
             }
             end = number * 64;
-            if self.page(end.saturating_sub(1) / BLOCKS).is_none() {
-                end = end.saturating_sub(1) / BLOCKS * BLOCKS;
+            if let Err(place) = self.place_of(end.saturating_sub(1) / BLOCKS) {
+                end = place.checked_sub(1).map_or(0, |before| (u64::from(self.pages[before].0) + 1) * BLOCKS);
             }
         }
         None
+    }
+
+    /// How many blocks of a range are held.
+    pub(crate) fn count_in(&self, range: std::ops::Range<u64>) -> u64 {
+        let mut count = 0;
+        let mut at = range.start;
+        while let Some(held) = self.next_held(at, range.end) {
+            let within = self.word(held / 64) & (u64::MAX >> (held % 64));
+            let past = (held / 64 + 1).saturating_mul(64).saturating_sub(range.end).min(63);
+            count += u64::from((within >> past).count_ones());
+            at = (held / 64 + 1).saturating_mul(64);
+        }
+        count
     }
 
     /// The run-length encoded bits of a range, as a Have answers a Want of it: JS's very bytes. Both numbers are taken
@@ -128,29 +162,38 @@ impl Bitfield {
     ///
     /// A range where nothing is held gives no bytes.
     pub fn rle_range(&self, start: u64, length: u64) -> Vec<u8> {
+        self.rle_range_of(start, length, |_, byte| byte)
+    }
+
+    /// As [`rle_range`](Self::rle_range), of what `shown` leaves of each byte that is not zero, whose number it is given.
+    pub(crate) fn rle_range_of(&self, start: u64, length: u64, shown: impl Fn(u64, u8) -> u8) -> Vec<u8> {
         let first = start / 8;
         let last = if start == 0 && length == 0 { u64::MAX } else { start.saturating_add(length).div_ceil(8) };
         let last = last.min(self.end() / 8);
-        let mut plain = Vec::with_capacity(usize::try_from(last.saturating_sub(first)).unwrap_or(0));
+        let mut encoder = rle::Encoder::default();
         let mut at = first;
-        while at < last {
-            let within = (at % DATA_BYTES as u64) as usize;
-            let count = (DATA_BYTES - within).min((last - at) as usize);
-            match self.page(at / DATA_BYTES as u64) {
-                Some(page) => page.copy(within..within + count, &mut plain),
-                None => plain.resize(plain.len() + count, 0),
+        let place = self.place_of(first / DATA_BYTES as u64).unwrap_or_else(|next| next);
+        for (number, page) in &self.pages[place..] {
+            let page_start = u64::from(*number) * DATA_BYTES as u64;
+            if page_start >= last {
+                break;
             }
-            at += count as u64;
+            let (from, to) = (page_start.max(first), last.min(page_start + DATA_BYTES as u64));
+            encoder.push(0, from - at);
+            let bytes = page.bytes((from - page_start) as usize..(to - page_start) as usize);
+            for (number, byte) in (from..).zip(bytes) {
+                encoder.push(if byte == 0 { 0 } else { shown(number, byte) }, 1);
+            }
+            at = to;
         }
-        rle::encode(&plain)
+        encoder.finish()
     }
 
     /// Marks a block held or not. Gives whether that changed anything.
     pub(crate) fn set(&mut self, block: u64, held: bool) -> bool {
         if !held && self.page(block / BLOCKS).is_none() {
             // As in JS, pages up to this one then count; how far its index reaches depends on that.
-            let pages = (block / BLOCKS) as usize + 1;
-            self.pages.resize_with(self.pages.len().max(pages), || None);
+            self.page_count = self.page_count.max(block / BLOCKS + 1);
             return false;
         }
         let at = block / 8;
@@ -204,12 +247,12 @@ impl Bitfield {
 
     /// The first node in `from..to` that is held.
     pub(crate) fn next_node(&self, from: u64, to: u64) -> Option<u64> {
-        self.scan(Part::Tree, from, to.min(self.pages.len() as u64 * NODES), false)
+        self.scan(Part::Tree, from, to.min(self.nodes_end()), false)
     }
 
     /// A position past every node that is held: whole pages.
     pub(crate) fn nodes_end(&self) -> u64 {
-        self.pages.len() as u64 * NODES
+        self.page_count * NODES
     }
 
     /// The size of a page, and of the header's entry.
@@ -219,12 +262,12 @@ impl Bitfield {
 
     /// The pages that changed since they were last written, last ones first.
     pub(crate) fn dirty_pages(&self) -> impl Iterator<Item = usize> {
-        self.dirty.iter().rev().copied()
+        self.dirty.iter().rev().map(|number| *number as usize)
     }
 
     /// A page as it stands in the file.
     pub(crate) fn page_as_stored(&self, number: usize) -> Option<Vec<u8>> {
-        self.pages.get(number)?.as_ref().map(|page| page.bytes(0..self.page_bytes))
+        self.page(number as u64).map(|page| page.bytes(0..self.page_bytes))
     }
 
     /// Every changed page was written.
@@ -234,29 +277,34 @@ impl Bitfield {
 
     /// Gives back memory that is kept for what may come.
     pub(crate) fn shrink(&mut self) {
+        let dirty = &self.dirty;
+        self.pages.retain(|(number, page)| !page.is_empty() || dirty.contains(number));
         self.pages.shrink_to_fit();
-        self.pages.iter_mut().flatten().for_each(|page| page.shrink());
+        self.pages.iter_mut().for_each(|(_, page)| page.shrink());
     }
 
     pub(crate) fn is_dirty(&self) -> bool {
         !self.dirty.is_empty()
     }
 
-    /// The blocks and nodes that are held, for each page that has any, run-length encoded.
-    pub(crate) fn marks(&self) -> BTreeMap<u32, Box<[u8]>> {
-        let pages = self.pages.iter().zip(0u32..).filter_map(|(page, number)| Some((number, page.as_ref()?)));
-        let marks = pages.map(|(number, page)| (number, rle::encode(&page.bytes(0..DATA_BYTES + TREE_BYTES))));
-        marks.filter(|(_, marks)| !marks.is_empty()).map(|(number, marks)| (number, marks.into())).collect()
+    /// The blocks and nodes that are held.
+    pub(crate) fn marks(&self) -> Marks {
+        let held = |page: &Page| rle::encode(&page.bytes(0..DATA_BYTES + TREE_BYTES));
+        Marks::new(self.pages.iter().map(|(number, page)| (*number, held(page))))
     }
 
     /// Unmarks all blocks and nodes that are not in `marks` too.
-    pub(crate) fn keep_only(&mut self, marks: &BTreeMap<u32, Box<[u8]>>) {
-        for number in 0..self.pages.len() as u64 {
-            let Some(page) = self.page(number) else { continue };
-            let marks = u32::try_from(number).ok().and_then(|number| marks.get(&number));
-            let kept = marks.and_then(|marks| rle::decode(marks, DATA_BYTES + TREE_BYTES).ok()).unwrap_or_default();
+    pub(crate) fn keep_only(&mut self, marks: &Marks) {
+        let numbers: Vec<u32> = self.pages.iter().map(|(number, _)| *number).collect();
+        let mut marks = marks.iter().peekable();
+        for number in numbers {
+            let Some(page) = self.page(number.into()) else { continue };
+            while marks.next_if(|(before, _)| *before < number).is_some() {}
+            let kept = marks.next_if(|(same, _)| *same == number);
+            let kept = kept.and_then(|(_, marks)| rle::decode(marks, DATA_BYTES + TREE_BYTES).ok()).unwrap_or_default();
             let lost = |(at, byte): (usize, &u8)| (at, byte & !kept.get(at).copied().unwrap_or(0));
             let bytes = page.bytes(0..DATA_BYTES + TREE_BYTES);
+            let number = u64::from(number);
             let lost: Vec<(usize, u8)> = bytes.iter().enumerate().map(lost).filter(|(_, bits)| *bits != 0).collect();
             for (at, bits) in lost {
                 for bit in (0..8).filter(|bit| bits & (128 >> bit) != 0) {
@@ -271,15 +319,20 @@ impl Bitfield {
 
     /// How many nodes are marked here and not there.
     pub(crate) fn nodes_besides(&self, other: &Bitfield) -> u64 {
-        let bytes = |of: &Bitfield, number: usize| match of.page(number as u64) {
-            Some(page) => page.bytes(DATA_BYTES..DATA_BYTES + TREE_BYTES),
-            None => vec![0; TREE_BYTES],
-        };
-        let besides = |number: usize| -> u64 {
-            let pairs = bytes(self, number).into_iter().zip(bytes(other, number));
+        let nodes = |page: &Page| page.bytes(DATA_BYTES..DATA_BYTES + TREE_BYTES);
+        let besides = |(number, page): &(u32, Page)| -> u64 {
+            let theirs = other.page(u64::from(*number)).map_or_else(|| vec![0; TREE_BYTES], nodes);
+            let pairs = nodes(page).into_iter().zip(theirs);
             pairs.map(|(ours, theirs)| u64::from((ours & !theirs).count_ones())).sum()
         };
-        (0..self.pages.len()).map(besides).sum()
+        self.pages.iter().map(besides).sum()
+    }
+
+    /// The nodes that stand over two pages or more and may have children that are held: those are in other pages than the node is.
+    pub(crate) fn nodes_over_pages(&self) -> BTreeSet<u64> {
+        let first = |number: &u32| u64::from(*number) * NODES;
+        let highest = self.pages.iter().flat_map(|(number, _)| [NODES / 2, NODES].map(|end| first(number) + end - 1));
+        highest.map(flat::parent).collect()
     }
 
     /// Marks a node held, and nothing above it.
@@ -289,13 +342,12 @@ impl Bitfield {
 
     /// Takes the pages that are as they were in `before`, and not to be written there, for written.
     pub(crate) fn settle(&mut self, before: &Bitfield) {
-        let Self { pages, dirty, .. } = self;
-        dirty.retain(|&number| {
-            let (Some(Some(page)), Some(Some(old))) = (pages.get(number), before.pages.get(number)) else {
-                return true;
-            };
-            before.dirty.contains(&number) || page != old
-        });
+        let dirty = std::mem::take(&mut self.dirty);
+        let changed = |number: &u32| match (self.page((*number).into()), before.page((*number).into())) {
+            (Some(page), Some(old)) => before.dirty.contains(number) || page != old,
+            _ => true,
+        };
+        self.dirty = dirty.into_iter().filter(changed).collect();
     }
 
     fn set_node_bit(&mut self, node: u64, held: bool) -> bool {
@@ -319,7 +371,20 @@ impl Bitfield {
     }
 
     fn page(&self, number: u64) -> Option<&Page> {
-        self.pages.get(usize::try_from(number).ok()?)?.as_deref()
+        self.place_of(number).ok().map(|place| &self.pages[place].1)
+    }
+
+    /// Where a page stands among those that hold anything, or else where it would.
+    fn place_of(&self, number: u64) -> Result<usize, usize> {
+        // In a feed without great holes it stands where its number says, and never after that.
+        let guess = usize::try_from(number).unwrap_or(usize::MAX);
+        match self.pages.get(guess) {
+            Some((there, _)) if u64::from(*there) == number => Ok(guess),
+            _ => {
+                let before = &self.pages[..guess.min(self.pages.len())];
+                before.binary_search_by_key(&number, |(number, _)| u64::from(*number))
+            }
+        }
     }
 
     fn bit(&self, part: Part, number: u64) -> bool {
@@ -335,15 +400,21 @@ impl Bitfield {
     /// Writes a byte of a part, whose callers bound `at` by the feed's largest length. Gives whether it changed.
     fn set_byte(&mut self, part: Part, at: u64, byte: u8) -> bool {
         let (start, size) = self.place(part);
-        let number = (at / size as u64) as usize;
-        if number >= self.pages.len() {
-            self.pages.resize_with(number + 1, || None);
-        }
-        let page = self.pages[number].get_or_insert_default();
+        let number = at / size as u64;
+        self.page_count = self.page_count.max(number + 1);
+        let place = match self.place_of(number) {
+            Ok(place) => place,
+            Err(_) if byte == 0 => return false,
+            Err(place) => {
+                self.pages.insert(place, (number as u32, Page::new(&[])));
+                place
+            }
+        };
+        let (number, page) = &mut self.pages[place];
         if !page.set(start + (at % size as u64) as usize, byte) {
             return false;
         }
-        self.dirty.insert(number);
+        self.dirty.insert(*number);
         let len = match part {
             Part::Data => &mut self.data_len,
             Part::Tree => return true,
@@ -369,9 +440,13 @@ impl Bitfield {
         while at < to {
             let (number, within) = (at / per_page, (at % per_page) as usize / 8);
             let after = number.saturating_add(1).saturating_mul(per_page);
-            let next = match self.page(number) {
-                Some(page) => page.next_besides(skipped, start + within..start + size),
-                None => (skipped != 0).then_some(start + within),
+            let next = match self.place_of(number) {
+                Ok(place) => self.pages[place].1.next_besides(skipped, start + within..start + size),
+                Err(_) if unset => Some(start + within),
+                Err(place) => {
+                    at = u64::from(self.pages.get(place)?.0) * per_page;
+                    continue;
+                }
             };
             let Some(next) = next else {
                 at = after;
@@ -424,9 +499,10 @@ mod tests {
     use std::collections::BTreeSet;
 
     fn load(stored: &[u8]) -> Bitfield {
-        let mut bitfield = Bitfield::load(DEFAULT_PAGE_BYTES);
-        for page in stored.chunks(DEFAULT_PAGE_BYTES) {
-            bitfield.load_page(page);
+        let pages = stored.chunks(DEFAULT_PAGE_BYTES);
+        let mut bitfield = Bitfield::load(DEFAULT_PAGE_BYTES, pages.len() as u64);
+        for (number, page) in (0..).zip(pages) {
+            bitfield.load_page(number, page);
         }
         bitfield
     }
@@ -457,7 +533,7 @@ mod tests {
                 prop_assert_eq!(bitfield.word(block / 64) << (block % 64) >> 63 == 1, model.contains(&block));
             }
             // What is stored is what is loaded.
-            let mut stored = vec![0; bitfield.pages.len() * bitfield.page_bytes()];
+            let mut stored = vec![0; bitfield.page_count as usize * bitfield.page_bytes()];
             for page in bitfield.dirty_pages() {
                 let at = page * bitfield.page_bytes();
                 stored[at..at + bitfield.page_bytes()].copy_from_slice(&bitfield.page_as_stored(page).unwrap());
@@ -480,8 +556,8 @@ mod tests {
     fn ten_million_blocks_take_next_to_no_memory() {
         const PAGES: u64 = 10_000_000 / BLOCKS;
         let full = [0xff; DEFAULT_PAGE_BYTES];
-        let mut bitfield = Bitfield::load(DEFAULT_PAGE_BYTES);
-        let memory = allocation_counter::measure(|| (0..PAGES).for_each(|_| bitfield.load_page(&full)));
+        let mut bitfield = Bitfield::load(DEFAULT_PAGE_BYTES, PAGES);
+        let memory = allocation_counter::measure(|| (0..PAGES).for_each(|page| bitfield.load_page(page, &full)));
         assert_eq!(bitfield.count(), PAGES * BLOCKS);
         assert!(memory.bytes_max < 150_000, "{memory:?}");
         // Block after block, as they come, and some that are missing.

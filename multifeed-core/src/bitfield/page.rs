@@ -8,9 +8,149 @@ const CHUNK: usize = 32;
 /// The largest page, in bytes: each chunk has a bit in a `u128`.
 pub(super) const MAX_PAGE_BYTES: usize = 128 * CHUNK;
 
+/// Bytes that are not zero, up to which a page keeps them one by one.
+const FEW: usize = 4;
+
 /// The bytes of a page. Equal bytes make equal pages.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Page {
+#[derive(Debug, Clone)]
+pub(super) enum Page {
+    /// Nothing but zeros besides these bytes, each with its place; one that is 0 stands for none.
+    Few { places: [u16; FEW], bytes: [u8; FEW] },
+    /// Any.
+    Chunks(Box<Chunks>),
+}
+
+impl Page {
+    /// The page with these bytes, at most [`MAX_PAGE_BYTES`] of them; zeros follow.
+    pub(super) fn new(stored: &[u8]) -> Self {
+        let (mut places, mut bytes) = ([0; FEW], [0; FEW]);
+        let mut few = places.iter_mut().zip(&mut bytes);
+        for (chunk, first) in stored.chunks(CHUNK).zip((0u16..).step_by(CHUNK)) {
+            if <&[u8; CHUNK]>::try_from(chunk).is_ok_and(|chunk| *chunk == [0; CHUNK]) {
+                continue;
+            }
+            for (byte, at) in chunk.iter().zip(first..).filter(|(byte, _)| **byte != 0) {
+                match few.next() {
+                    Some((place, to)) => (*place, *to) = (at, *byte),
+                    None => return Self::Chunks(Box::new(Chunks::new(stored))),
+                }
+            }
+        }
+        Self::Few { places, bytes }
+    }
+
+    /// Whether there are nothing but zeros.
+    pub(super) fn is_empty(&self) -> bool {
+        match self {
+            Self::Few { bytes, .. } => *bytes == [0; FEW],
+            Self::Chunks(chunks) => chunks.mixed | chunks.ones == 0,
+        }
+    }
+
+    /// A byte.
+    pub(super) fn get(&self, at: usize) -> u8 {
+        match self {
+            Self::Few { .. } => self.few().find(|(place, _)| *place == at).map_or(0, |(_, byte)| byte),
+            Self::Chunks(chunks) => chunks.get(at),
+        }
+    }
+
+    /// Eight bytes, the first one the most significant; `at` is a multiple of 8.
+    pub(super) fn word(&self, at: usize) -> u64 {
+        match self {
+            Self::Few { .. } => {
+                let within = self.few().filter(|(place, _)| *place & !7 == at);
+                within.fold(0, |word, (place, byte)| word | u64::from(byte) << (56 - 8 * (place % 8)))
+            }
+            Self::Chunks(chunks) => chunks.word(at),
+        }
+    }
+
+    /// The first position in a range that is not in a stretch of nothing but `byte`: all zeros or all ones.
+    pub(super) fn next_besides(&self, byte: u8, range: std::ops::Range<usize>) -> Option<usize> {
+        let next = match self {
+            Self::Chunks(chunks) => return chunks.next_besides(byte, range),
+            // No stretch is all ones.
+            Self::Few { .. } if byte != 0 => range.start,
+            Self::Few { .. } => {
+                let chunks = self.few().map(|(place, _)| place / CHUNK).filter(|chunk| *chunk >= range.start / CHUNK);
+                range.start.max(chunks.min()? * CHUNK)
+            }
+        };
+        (next < range.end).then_some(next)
+    }
+
+    /// Sets a byte. Gives whether that changed it.
+    pub(super) fn set(&mut self, at: usize, byte: u8) -> bool {
+        let Self::Few { places, bytes } = self else {
+            let Self::Chunks(chunks) = self else { return false };
+            return chunks.set(at, byte);
+        };
+        let found = (0..FEW).find(|&few| bytes[few] != 0 && usize::from(places[few]) == at);
+        if found.map_or(0, |few| bytes[few]) == byte {
+            return false;
+        }
+        match (found.or_else(|| bytes.iter().position(|byte| *byte == 0)), u16::try_from(at)) {
+            (Some(few), Ok(place)) => (places[few], bytes[few]) = (place, byte),
+            _ => {
+                let mut chunks = Chunks::default();
+                self.few().for_each(|(at, byte)| _ = chunks.set(at, byte));
+                chunks.set(at, byte);
+                *self = Self::Chunks(Box::new(chunks));
+            }
+        }
+        true
+    }
+
+    /// The bytes of a range.
+    pub(super) fn bytes(&self, range: std::ops::Range<usize>) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(range.len());
+        match self {
+            Self::Few { .. } => {
+                bytes.resize(range.len(), 0);
+                for (place, byte) in self.few().filter(|(place, _)| range.contains(place)) {
+                    bytes[place - range.start] = byte;
+                }
+            }
+            Self::Chunks(chunks) => chunks.copy(range, &mut bytes),
+        }
+        bytes
+    }
+
+    /// Gives back memory that is kept for what may come.
+    pub(super) fn shrink(&mut self) {
+        let Self::Chunks(chunks) = self else { return };
+        if chunks.ones == 0 && chunks.chunks.len() <= FEW {
+            let page = Self::new(&self.bytes(0..MAX_PAGE_BYTES));
+            *self = page;
+        } else {
+            chunks.chunks.shrink_to_fit();
+        }
+    }
+
+    /// What is not zero in a page of few such bytes, in no order.
+    fn few(&self) -> impl Iterator<Item = (usize, u8)> + use<> {
+        let (places, bytes) = match self {
+            Self::Few { places, bytes } => (*places, *bytes),
+            Self::Chunks(_) => Default::default(),
+        };
+        places.into_iter().map(usize::from).zip(bytes).filter(|(_, byte)| *byte != 0)
+    }
+}
+
+impl PartialEq for Page {
+    fn eq(&self, other: &Self) -> bool {
+        let all = 0..MAX_PAGE_BYTES;
+        match (self, other) {
+            (Self::Chunks(a), Self::Chunks(b)) => (a.mixed, a.ones, &a.chunks) == (b.mixed, b.ones, &b.chunks),
+            _ => self.bytes(all.clone()) == other.bytes(all),
+        }
+    }
+}
+
+/// The stretches of a page with more than [`FEW`] bytes that are not zero.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Chunks {
     /// Which chunks are kept: those that have zeros and ones.
     mixed: u128,
     /// Which of the others are all ones.
@@ -19,9 +159,8 @@ pub(super) struct Page {
     chunks: Vec<[u8; CHUNK]>,
 }
 
-impl Page {
-    /// The page with these bytes, at most [`MAX_PAGE_BYTES`] of them; zeros follow.
-    pub(super) fn new(bytes: &[u8]) -> Self {
+impl Chunks {
+    fn new(bytes: &[u8]) -> Self {
         let mut page = Self::default();
         for (number, bytes) in bytes.chunks(CHUNK).enumerate().take(128) {
             let mut chunk = [0; CHUNK];
@@ -40,7 +179,7 @@ impl Page {
     }
 
     /// A byte.
-    pub(super) fn get(&self, at: usize) -> u8 {
+    fn get(&self, at: usize) -> u8 {
         match self.place(at / CHUNK) {
             Ok(place) => self.chunks[place][at % CHUNK],
             Err(uniform) => uniform,
@@ -48,7 +187,7 @@ impl Page {
     }
 
     /// Eight bytes, the first one the most significant; `at` is a multiple of 8.
-    pub(super) fn word(&self, at: usize) -> u64 {
+    fn word(&self, at: usize) -> u64 {
         match self.place(at / CHUNK) {
             Ok(place) => {
                 let word = self.chunks[place].get(at % CHUNK..).and_then(|rest| rest.first_chunk());
@@ -60,7 +199,7 @@ impl Page {
     }
 
     /// The first position in a range that is not in a stretch of nothing but `byte`: all zeros or all ones.
-    pub(super) fn next_besides(&self, byte: u8, range: std::ops::Range<usize>) -> Option<usize> {
+    fn next_besides(&self, byte: u8, range: std::ops::Range<usize>) -> Option<usize> {
         let others = if byte == 0 { self.mixed | self.ones } else { !self.ones };
         let number = range.start / CHUNK;
         let rest = others.checked_shr(number as u32).filter(|rest| *rest != 0)?;
@@ -69,7 +208,7 @@ impl Page {
     }
 
     /// Sets a byte. Gives whether that changed it.
-    pub(super) fn set(&mut self, at: usize, byte: u8) -> bool {
+    fn set(&mut self, at: usize, byte: u8) -> bool {
         let number = at / CHUNK;
         match self.place(number) {
             Ok(place) => {
@@ -96,7 +235,7 @@ impl Page {
     }
 
     /// Adds the bytes of a range to `out`.
-    pub(super) fn copy(&self, range: std::ops::Range<usize>, out: &mut Vec<u8>) {
+    fn copy(&self, range: std::ops::Range<usize>, out: &mut Vec<u8>) {
         let mut at = range.start;
         while at < range.end {
             let within = at % CHUNK;
@@ -107,18 +246,6 @@ impl Page {
             }
             at += count;
         }
-    }
-
-    /// The bytes of a range.
-    pub(super) fn bytes(&self, range: std::ops::Range<usize>) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(range.len());
-        self.copy(range, &mut bytes);
-        bytes
-    }
-
-    /// Gives back memory that is kept for what may come.
-    pub(super) fn shrink(&mut self) {
-        self.chunks.shrink_to_fit();
     }
 
     /// Where a chunk is kept, or else the value of its bytes.
@@ -163,6 +290,8 @@ mod tests {
             bytes[..start.len()].copy_from_slice(&start);
             let mut page = Page::new(&start);
             for (from, value, count) in writes {
+                // Often so little that a page keeps it byte by byte.
+                let count = if count % 3 > 0 { 1 } else { count };
                 for (at, byte) in bytes.iter_mut().enumerate().skip(from).take(count) {
                     let changed = std::mem::replace(byte, value) != value;
                     prop_assert_eq!(page.set(at, value), changed);
@@ -181,7 +310,15 @@ mod tests {
                 prop_assert_eq!(page.next_besides(byte, range.clone()), range.clone().find(besides));
             }
             let mixed = bytes.chunks(CHUNK).filter(|chunk| chunk.iter().any(|&byte| byte != chunk[0] || !matches!(byte, 0 | 0xff)));
-            prop_assert_eq!(page.chunks.len(), mixed.count());
+            let few = bytes.iter().filter(|byte| **byte != 0).count() <= FEW;
+            match &page {
+                Page::Chunks(chunks) => prop_assert_eq!(chunks.chunks.len(), mixed.count()),
+                Page::Few { .. } => prop_assert!(few),
+            }
+            page.shrink();
+            prop_assert_eq!(matches!(page, Page::Few { .. }), few);
+            prop_assert_eq!(page.is_empty(), bytes.iter().all(|byte| *byte == 0));
+            prop_assert_eq!(page.bytes(0..3584), &bytes[..]);
         }
     }
 }

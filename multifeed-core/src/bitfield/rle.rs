@@ -24,73 +24,77 @@ pub enum RleError {
 
 /// Encodes a bitfield, with JS's very bytes: trailing zero bytes dropped, a run only where it is shorter.
 pub fn encode(bitfield: &[u8]) -> Vec<u8> {
-    let end = bitfield.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-    let mut encoder = Encoder { input: &bitfield[..end], done: 0, output: Vec::new() };
-    encoder.run();
-    encoder.output
+    let mut encoder = Encoder::default();
+    bitfield.iter().for_each(|&byte| encoder.push(byte, 1));
+    encoder.finish()
 }
 
-struct Encoder<'a> {
-    input: &'a [u8],
-    /// Where the bytes that are not in the output yet begin.
-    done: usize,
+/// Encodes a bitfield that comes in pieces. A long run costs no more than a short one.
+#[derive(Debug, Default)]
+pub(super) struct Encoder {
+    /// What is to be written as it is, in front of the run.
+    head: Vec<u8>,
+    /// The run that has not ended: how often `bits` came, all zeros or all ones.
+    len: u64,
+    bits: u8,
     output: Vec<u8>,
 }
 
-impl Encoder<'_> {
-    fn run(&mut self) {
-        let mut len = 0;
-        let mut bits = 0;
-        for (at, &byte) in self.input.iter().enumerate() {
-            if byte == bits {
-                len += 1;
-                continue;
-            }
-            if len > 0 {
-                self.offer(at, len, bits);
-            }
-            if byte == 0 || byte == 255 {
-                bits = byte;
-                len = 1;
-            } else {
-                len = 0;
-            }
+impl Encoder {
+    /// Takes a byte, so many times.
+    pub(super) fn push(&mut self, byte: u8, count: u64) {
+        if byte == self.bits || count == 0 {
+            self.len += count;
+            return;
         }
-        let end = self.input.len();
-        if len > 0 {
-            self.offer(end, len, bits);
+        self.end_run();
+        if byte == 0 || byte == 255 {
+            (self.bits, self.len) = (byte, count);
+        } else {
+            self.head.extend(std::iter::repeat_n(byte, count as usize));
         }
-        self.literal(end);
+    }
+
+    /// The encoding of all that came.
+    pub(super) fn finish(mut self) -> Vec<u8> {
+        if self.bits == 255 {
+            self.end_run();
+        }
+        self.literal();
+        self.output
     }
 
     /// Takes the run that ends here, where it and the bytes before it are shorter than all of it as it stands.
-    fn offer(&mut self, at: usize, len: usize, bits: u8) {
-        let head = at - len - self.done;
-        let head_cost = if head == 0 { 0 } else { varint_bytes(2 * head) + head };
-        let run = 4 * len + if bits == 255 { 3 } else { 1 };
-        let plain = at - self.done;
-        if head_cost + varint_bytes(run) >= varint_bytes(2 * plain) + plain {
+    fn end_run(&mut self) {
+        let len = std::mem::take(&mut self.len);
+        if len == 0 {
             return;
         }
-        self.literal(at - len);
+        let head = self.head.len() as u64;
+        let head_cost = if head == 0 { 0 } else { varint_bytes(2 * head) + head };
+        let run = 4 * len + if self.bits == 255 { 3 } else { 1 };
+        let plain = head + len;
+        if head_cost + varint_bytes(run) >= varint_bytes(2 * plain) + plain {
+            self.head.extend(std::iter::repeat_n(self.bits, len as usize));
+            return;
+        }
+        self.literal();
         put_varint(run, &mut self.output);
-        self.done = at;
     }
 
-    fn literal(&mut self, end: usize) {
-        if end > self.done {
-            put_varint(2 * (end - self.done), &mut self.output);
-            self.output.extend_from_slice(&self.input[self.done..end]);
-            self.done = end;
+    fn literal(&mut self) {
+        if !self.head.is_empty() {
+            put_varint(2 * self.head.len() as u64, &mut self.output);
+            self.output.append(&mut self.head);
         }
     }
 }
 
-fn varint_bytes(value: usize) -> usize {
-    (usize::BITS - value.leading_zeros()).div_ceil(7).max(1) as usize
+fn varint_bytes(value: u64) -> u64 {
+    (u64::BITS - value.leading_zeros()).div_ceil(7).max(1).into()
 }
 
-fn put_varint(mut value: usize, out: &mut Vec<u8>) {
+fn put_varint(mut value: u64, out: &mut Vec<u8>) {
     while value >= 128 {
         out.push((value & 127) as u8 | 128);
         value >>= 7;

@@ -131,7 +131,9 @@ impl Feed {
         let mut from = searched.map_or(first, |searched| searched.from);
         let stop = end.min(from.saturating_add(lengths));
         let mut buffer = Vec::new();
-        while from < stop {
+        // Position, not length, is what the file counts by.
+        while let Some(position) = self.next_signature_place(storage, from - 1, stop.saturating_sub(1))? {
+            from = position + 1;
             let count = (stop - from).min(SIGNATURES_AT_ONCE);
             buffer.clear();
             buffer.resize(count as usize * SIGNATURE, 0);
@@ -155,6 +157,7 @@ impl Feed {
             }
             from += count;
         }
+        from = from.max(stop);
         self.searched = (from < end).then(|| Box::new(Search { top, from }));
         Ok(None)
     }

@@ -43,6 +43,8 @@ const HEADER: usize = 32;
 const NODE: usize = 40;
 /// Bytes of a signature.
 const SIGNATURE: usize = 64;
+/// Blocks that a page of the bitfield is about, in JS and here.
+const BLOCKS_OF_A_PAGE: u64 = 8192;
 
 /// A feed whose files are in a [`Storage`], which is passed to every call that needs it.
 ///
@@ -183,7 +185,7 @@ impl Feed {
     /// Opens the feed in a folder, and sets right what a crash left behind; [`recovered`](Self::recovered) then tells what.
     ///
     /// This is cheap. Checked are: the keys; that `tree` reaches as far as the bitfield says; the newest signature
-    /// against its roots; the last held block against its leaf, and that leaf's path upward. [`verify`](Self::verify_step)
+    /// against its roots; the last held block against its leaf, and 13 levels of that leaf's path upward. [`verify`](Self::verify_step)
     /// checks everything. A writable feed whose last append was torn returns to the length before it, and takes up blocks
     /// that were signed and written but not yet marked; where its newest signature is gone and every block is there, it is signed
     /// again. Where more is gone than one append the folder is damaged: a shorter feed would sign a second history. A remote feed loses the marks of blocks that are
@@ -456,6 +458,21 @@ impl Feed {
         let count = files.read(FileKind::Signatures, signature_offset(position), &mut signature)?;
         Ok((count == SIGNATURE && signature != [0; SIGNATURE]).then_some(signature))
     }
+
+    /// The first position from this one on, and before `end`, where a signature may be: whole stretches where none was written are passed over.
+    fn next_signature_place<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        from: u64,
+        end: u64,
+    ) -> Result<Option<u64>, StoreError> {
+        if from >= end {
+            return Ok(None);
+        }
+        let written = self.next_entry(storage, FileKind::Signatures, SIGNATURE, from)?;
+        let staged = self.staged.next_signature(from);
+        Ok(written.into_iter().chain(staged).min().filter(|position| *position < end))
+    }
 }
 
 fn node_offset(index: u64) -> u64 {
@@ -535,7 +552,7 @@ impl<S: Storage + ?Sized> Files<'_, S> {
         self.storage.read_at(id, offset, buf).map_err(|error| StoreError::from_file(id, "read", error))
     }
 
-    /// The first offset from this one on that is in no hole of the file.
+    /// The first offset from this one on that may hold anything but zeros.
     fn next_data(&mut self, kind: FileKind, offset: u64) -> Result<Option<u64>, StoreError> {
         if self.slot == Slot::NOWHERE {
             return Ok(None);
@@ -656,23 +673,36 @@ impl<S: Storage + ?Sized> Files<'_, S> {
             }
         }
 
-        let mut bitfield = Bitfield::load(page_bytes);
-        let mut offset = HEADER as u64;
-        let stored = self.len(FileKind::Bitfield)?.unwrap_or(0).saturating_sub(offset);
-        let mut buffer = vec![0; usize::try_from(stored).unwrap_or(usize::MAX).min(page_bytes * 16)];
-        loop {
-            let count = self.read(FileKind::Bitfield, offset, &mut buffer)?;
-            for page in buffer[..count].chunks(page_bytes) {
-                bitfield.load_page(page);
-            }
-            if bitfield.end() > MAX_FEED_BLOCKS {
-                let why = "it tells of more blocks than a feed can have";
-                return Err(StoreError::damaged(self.slot, FileKind::Bitfield, why));
-            }
-            offset += count as u64;
-            if count < buffer.len() || offset >= HEADER as u64 + stored {
-                return Ok((bitfield, missing));
-            }
+        let stored = self.len(FileKind::Bitfield)?.unwrap_or(0).saturating_sub(HEADER as u64);
+        let size = page_bytes as u64;
+        let pages = stored.div_ceil(size);
+        if pages > MAX_FEED_BLOCKS / BLOCKS_OF_A_PAGE {
+            let why = "it tells of more blocks than a feed can have";
+            return Err(StoreError::damaged(self.slot, FileKind::Bitfield, why));
         }
+        let mut bitfield = Bitfield::load(page_bytes, pages);
+        // Pages that nothing was written to are passed over: a feed that is long by claim alone has a file of half a gigabyte.
+        let mut at_once = 1;
+        let mut buffer = Vec::new();
+        let mut next = 0;
+        while next < pages {
+            let first = match next {
+                0 => 0,
+                _ => match self.next_data(FileKind::Bitfield, HEADER as u64 + next * size)? {
+                    Some(data) => (data.saturating_sub(HEADER as u64) / size).max(next),
+                    None => break,
+                },
+            };
+            // After a hole as much as a block of the disk touches.
+            at_once = if first == next { (at_once * 2).min(16) } else { 2 };
+            let count = pages.saturating_sub(first).min(at_once);
+            buffer.resize(usize::try_from(count * size).unwrap_or(0), 0);
+            let read = self.read(FileKind::Bitfield, HEADER as u64 + first * size, &mut buffer)?;
+            for (number, page) in (first..).zip(buffer[..read].chunks(page_bytes)) {
+                bitfield.load_page(number, page);
+            }
+            next = first + count;
+        }
+        Ok((bitfield, missing))
     }
 }

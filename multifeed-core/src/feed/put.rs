@@ -77,11 +77,25 @@ impl Feed {
     /// [`PutError::Proof`]: the peer sent what it cannot prove, or the writer signed two histories
     /// ([`ProofError::Conflict`]). [`PutError::Store`]: the storage failed. Nothing was kept in any case.
     pub fn put<S: Storage + ?Sized>(&mut self, storage: &mut S, prepared: PreparedData) -> Result<Put, PutError> {
+        self.put_within(storage, prepared, MAX_FEED_BLOCKS)
+    }
+
+    /// As [`put`](Self::put), where the feed may become so many blocks long; one that is written here may always.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put), and [`PutError::TooLong`].
+    pub(crate) fn put_within<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        prepared: PreparedData,
+        limit: u64,
+    ) -> Result<Put, PutError> {
         let PreparedData { data, leaf } = prepared;
         let index = data.index;
         check(&data)?;
 
         let proven = self.prove(storage, &data, leaf, false)?;
+        self.check_length(&proven, limit)?;
         let new_block = data.value.as_ref().filter(|_| !self.has(index));
         let grows = proven.signed.as_ref().is_some_and(|signed| signed.length > self.length);
         if grows && self.writable() && self.length > 0 && index != self.length {
@@ -110,10 +124,16 @@ impl Feed {
     /// that is staged.
     ///
     /// # Errors
-    /// As [`put`](Self::put), of which [`ProofError::Conflict`] says that there are two histories.
-    pub(crate) fn compare<S: Storage + ?Sized>(&mut self, storage: &mut S, data: &Data) -> Result<Compared, PutError> {
+    /// As [`put_within`](Self::put_within), of which [`ProofError::Conflict`] says that there are two histories.
+    pub(crate) fn compare<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        data: &Data,
+        limit: u64,
+    ) -> Result<Compared, PutError> {
         check(data)?;
         let proven = self.prove(storage, data, None, true)?;
+        self.check_length(&proven, limit)?;
         match &proven.signed {
             Some(signed) if signed.length <= self.length => Ok(Compared::Same),
             // What of ours is under the nodes that were shown is known only where they begin at its end.
@@ -122,6 +142,16 @@ impl Feed {
                 Ok(Compared::Grew)
             }
             signed => Ok(Compared::Unclear(signed.as_ref().map_or(0, |signed| signed.length))),
+        }
+    }
+
+    /// Refuses a length that is signed and past a bound. A signature that is not the writer's was refused before, as the peer's fault.
+    fn check_length(&self, proven: &Proven, limit: u64) -> Result<(), PutError> {
+        match &proven.signed {
+            Some(signed) if signed.length > limit.max(self.length) && !self.writable() => {
+                Err(PutError::TooLong { length: signed.length, limit })
+            }
+            _ => Ok(()),
         }
     }
 
@@ -375,7 +405,7 @@ mod tests {
     fn compared(ours: &[&'static str], data: &Data) -> Result<Compared, PutError> {
         let (mut feed, mut disk) = feed(ours);
         let before = (feed.len(), feed.byte_len(), feed.is_staged());
-        let compared = feed.compare(&mut disk, data);
+        let compared = feed.compare(&mut disk, data, MAX_FEED_BLOCKS);
         match compared {
             Ok(Compared::Grew) => assert!(feed.len() > before.0 && feed.is_staged()),
             _ => assert_eq!((feed.len(), feed.byte_len(), feed.is_staged()), before),
@@ -440,12 +470,12 @@ mod tests {
             let data = shown(&all[..length], index);
             assert!(data.nodes.iter().any(|shown| shown.index == node), "{node}: {data:?}");
             let (mut feed, mut disk) = feed(&all);
-            assert!(matches!(feed.compare(&mut disk, &data), Ok(Compared::Same)));
+            assert!(matches!(feed.compare(&mut disk, &data, MAX_FEED_BLOCKS), Ok(Compared::Same)));
             feed.flush(&mut disk).unwrap();
             feed.trim();
             let size = crate::feed::node_offset(node) + 39;
             disk.write_at(FileId::new(Slot(0), FileKind::Tree), size, &[9]).unwrap();
-            let told = feed.compare(&mut disk, &data);
+            let told = feed.compare(&mut disk, &data, MAX_FEED_BLOCKS);
             let damaged = matches!(told, Err(PutError::Store(StoreError::Damaged { file: FileKind::Tree, .. })));
             assert!(damaged, "{length}, {index}, {node}: {told:?}");
         }

@@ -10,7 +10,6 @@ use super::{Cursor, Feed, Files};
 use crate::error::StoreError;
 use crate::limits::{MAX_BLOCK_BYTES, MAX_FEED_BLOCKS, MAX_MESSAGE_BYTES};
 use crate::merkle::{self, index as flat};
-use crate::sparse_bits::words_of;
 use crate::storage::{FileKind, Storage};
 
 /// Bytes that are read at once when blocks are read in order.
@@ -255,10 +254,12 @@ impl Feed {
         storage: &mut S,
         block: u64,
     ) -> Result<Option<(u64, [u8; 64])>, StoreError> {
-        for blocks in block.saturating_add(1)..=self.length {
-            if let Some(signature) = self.signature(storage, blocks)? {
-                return Ok(Some((blocks, signature)));
+        let mut from = block;
+        while let Some(position) = self.next_signature_place(storage, from, self.length)? {
+            if let Some(signature) = self.signature(storage, position + 1)? {
+                return Ok(Some((position + 1, signature)));
             }
+            from = position + 1;
         }
         Ok(None)
     }
@@ -279,9 +280,7 @@ impl Feed {
 
     /// How many blocks of a range are held.
     pub fn count_held(&self, range: Range<u64>) -> u64 {
-        words_of(range.start, range.end.min(self.bitfield.end()))
-            .map(|(word, mask)| u64::from((self.bitfield.word(word) & mask).count_ones()))
-            .sum()
+        self.bitfield.count_in(range)
     }
 
     /// Where a block begins in `data`, told by the roots of what stands before it.

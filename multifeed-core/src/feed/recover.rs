@@ -5,7 +5,7 @@ use core::fmt;
 use multifeed_proto::{FeedKey, Node};
 
 use super::read::MAX_HOLES;
-use super::{Cursor, Feed, Files, HEADER, NODE, SIGNATURE, signature_offset};
+use super::{BLOCKS_OF_A_PAGE, Cursor, Feed, Files, HEADER, NODE, SIGNATURE, signature_offset};
 use crate::error::StoreError;
 use crate::journal::Mark;
 use crate::limits::{MAX_FEED_BLOCKS, MAX_FEED_BYTES};
@@ -16,8 +16,9 @@ use crate::storage::{FileKind, Slot, Storage};
 const SIGNATURES_AT_ONCE: u64 = 1024;
 /// Nodes that are looked at for each question where the next data of `tree` is.
 const NODES_AT_ONCE: u64 = 1024;
-/// Blocks that a page of the bitfield is about, in JS and here.
-const BLOCKS_OF_A_PAGE: u64 = 8192;
+/// Levels above the last block that opening a feed holds against each other: those that lie in one page of the bitfield. In a feed that is long
+/// by claim alone each one above is a read of its own, and what is served is held against what is above it in any case.
+const LEVELS_CHECKED: u32 = 13;
 /// Bytes of a block that are read at once when it is checked.
 const PIECE: u64 = 64 << 10;
 
@@ -550,9 +551,7 @@ impl Feed {
 
     /// A node over two pages of the bitfield is marked in the first of them, which may be the one that was not written.
     fn mark_parents_between_pages<S: Storage + ?Sized>(&mut self, storage: &mut S) -> Result<(), StoreError> {
-        const PAGE_NODES: u64 = 2048 * 8;
-        for page in 1..self.bitfield.nodes_end() / PAGE_NODES {
-            let node = page * PAGE_NODES - 1;
+        for node in self.bitfield.nodes_over_pages() {
             let both =
                 flat::children(node).is_some_and(|(left, right)| self.bitfield.node(left) && self.bitfield.node(right));
             if both && !self.bitfield.node(node) && self.find_node(storage, node)?.is_some() {
@@ -665,10 +664,10 @@ impl Feed {
         Ok(if leaf.size == 0 && offset > data_len { State::SaysNothing } else { State::Whole })
     }
 
-    /// Whether the held nodes above a leaf are made of it.
+    /// Whether the held nodes above a leaf are made of it, as far up as [`LEVELS_CHECKED`] of them.
     fn is_under_held<S: Storage + ?Sized>(&mut self, storage: &mut S, leaf: Node) -> Result<bool, StoreError> {
         let mut node = leaf;
-        loop {
+        for _ in 0..LEVELS_CHECKED {
             let Some(parent) = self.marked_node(storage, flat::parent(node.index))? else { return Ok(true) };
             let Some(sibling) = self.marked_node(storage, flat::sibling(node.index))? else { return Ok(true) };
             if merkle::parent_of(node, sibling) != Some(parent) {
@@ -676,6 +675,7 @@ impl Feed {
             }
             node = parent;
         }
+        Ok(true)
     }
 
     pub(super) fn marked_node<S: Storage + ?Sized>(

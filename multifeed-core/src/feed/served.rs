@@ -9,7 +9,7 @@ use std::ops::Range;
 use multifeed_proto::Node;
 
 use super::Feed;
-use crate::bitfield::{Bitfield, rle};
+use crate::bitfield::Bitfield;
 use crate::merkle::{HeldNodes, index as flat};
 
 impl Feed {
@@ -43,22 +43,18 @@ impl Feed {
         }
     }
 
-    /// As [`Bitfield::rle_range`], of the blocks that remotes may see.
-    pub(crate) fn served_range(&self, start: u64, length: u64) -> Vec<u8> {
-        let encoded = self.bitfield.rle_range(start, length);
-        if !self.is_held_back() {
-            return encoded;
-        }
-        let Ok(mut bits) = rle::decode(&encoded, usize::MAX) else { return encoded };
-        let kept = self.served_len().saturating_sub(start / 8 * 8);
-        for (at, byte) in bits.iter_mut().enumerate() {
-            match kept.saturating_sub(at as u64 * 8) {
-                0 => *byte = 0,
-                blocks @ 1..8 => *byte &= !(0xff >> blocks),
-                _ => {}
+    /// As [`Bitfield::rle_range`], of the blocks that remotes may see, without some that are `hidden`.
+    pub(crate) fn served_range(&self, start: u64, length: u64, hidden: &[(u64, u64)]) -> Vec<u8> {
+        let end = if self.is_held_back() { self.served_len() } else { u64::MAX };
+        self.bitfield.rle_range_of(start, length, |number, byte| {
+            let hidden = hidden.iter().filter(|(index, _)| index / 8 == number);
+            let byte = hidden.fold(byte, |byte, (index, _)| byte & !(0x80 >> (index % 8)));
+            match end.saturating_sub(number * 8) {
+                0 => 0,
+                blocks @ 1..8 => byte & !(0xff >> blocks),
+                _ => byte,
             }
-        }
-        rle::encode(&bits)
+        })
     }
 
     /// The hashes of the roots of the length that remotes may see; none where it is not the whole length, whose roots alone are known without

@@ -63,6 +63,11 @@ impl Staged {
         self.signatures.get(&position).copied()
     }
 
+    /// The first position from this one on that has a signature.
+    pub(super) fn next_signature(&self, from: u64) -> Option<u64> {
+        self.signatures.range(from..).next().map(|(position, _)| *position)
+    }
+
     pub(super) fn put_signature(&mut self, position: u64, signature: [u8; SIGNATURE]) {
         if self.signatures.insert(position, signature).is_none() {
             self.bytes += SIGNATURE;

@@ -263,11 +263,12 @@ impl Feed {
         cursor: &mut VerifyCursor,
         step: &mut VerifyStep,
     ) -> Result<Option<usize>, StoreError> {
-        let length = cursor.position + 1;
-        if length > self.length {
+        let Some(newest) = self.length.checked_sub(1).filter(|newest| cursor.position <= *newest) else {
             return Ok(None);
-        }
-        cursor.position += 1;
+        };
+        let next = self.next_signature_place(storage, cursor.position, newest)?;
+        let length = next.unwrap_or(newest) + 1;
+        cursor.position = length;
         let signature = self.signature(storage, length)?;
         let last = length == self.length;
         let Some(signature) = signature else {

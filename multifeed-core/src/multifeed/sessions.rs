@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use multifeed_proto::{Command, Event, FeedKey, Message, Root, Scope};
+use multifeed_proto::{Command, Event, FeedKey, Message, Root, Scope, SessionError};
 
 use super::{FeedId, FeedSlot, Multifeed, MultifeedEvent, PeerId};
 use crate::error::StoreError;
@@ -362,6 +362,14 @@ impl<S: Storage> Multifeed<S> {
             if let Some(peering) = self.peerings.get_mut(&id) {
                 peering.part();
                 peering.events.push_back(PeerEvent::Conflict { key, conflict });
+            }
+        }
+        if let Some((length, limit)) = effect.too_long {
+            let feed = self.feeds[feed.0 as usize].feed.key();
+            if let Some(peering) = self.peerings.get_mut(&id) {
+                peering.part();
+                let error = SessionError::FeedTooLong { feed, length, limit };
+                peering.events.push_back(PeerEvent::LimitReached(error));
             }
         }
         if let Some(held) = effect.outgrown {

@@ -19,7 +19,7 @@ use super::questions::Questions;
 use crate::bitfield::rle;
 use crate::error::ProofError;
 use crate::feed::Feed;
-use crate::sparse_bits::{SparseBits, words_of};
+use crate::sparse_bits::SparseBits;
 use crate::wants::{WantId, Wants};
 
 /// Blocks that one Want covers: hypercore asks for 1 Mi at a time, and answers only multiples of 8192.
@@ -115,6 +115,17 @@ pub(super) struct Told {
 }
 
 impl Told {
+    /// The range, in blocks; whole words.
+    pub(super) fn span(&self) -> (u64, u64) {
+        (self.start, self.end.saturating_add(63) & !63)
+    }
+
+    /// The remote's blocks in a word of the range.
+    pub(super) fn word(&self, word: u64) -> u64 {
+        let at = word.checked_sub(self.start / 64).and_then(|at| usize::try_from(at).ok());
+        at.and_then(|at| self.bits.chunks(8).nth(at)).map_or(0, word_from_wire)
+    }
+
     /// The words of the range, each with the remote's blocks in it, the first in the most significant bit.
     pub(super) fn words(&self) -> impl Iterator<Item = (u64, u64)> {
         let none: &[u8] = &[];
@@ -187,13 +198,22 @@ impl Download {
             self.has.remove_range(start, end);
         }
         let told = Told { start, end, bits };
+        // Words that are full mostly follow each other.
+        let mut run = start..start;
         for (word, members) in told.words().take(told.bits.len().div_ceil(8)) {
+            let first = word * 64;
             if members != 0 {
-                let last = word * 64 + 63 - u64::from(members.trailing_zeros());
-                self.remote_len = self.remote_len.max(last + 1);
-                self.add(feed, word, members);
+                self.remote_len = self.remote_len.max(first + 64 - u64::from(members.trailing_zeros()));
+            }
+            if members != u64::MAX {
+                self.add_word(feed, word, members);
+            } else if run.end == first {
+                run.end += 64;
+            } else {
+                self.add(feed, std::mem::replace(&mut run, first..first + 64));
             }
         }
+        self.add(feed, run);
         self.cursor = self.cursor.min(start / 64);
         Ok(told)
     }
@@ -206,14 +226,30 @@ impl Download {
             self.ahead.retain(|window| *window < start / WANT_BLOCKS);
             return;
         }
-        for (word, mask) in words_of(start, end) {
-            self.add(feed, word, mask);
-        }
+        self.add(feed, start..end);
         self.cursor = self.cursor.min(start / 64);
     }
 
     /// Notes blocks of the remote's that we lack, in the windows that were wanted.
-    fn add(&mut self, feed: &Feed, word: u64, members: u64) {
+    fn add(&mut self, feed: &Feed, blocks: Range<u64>) {
+        let mut from = blocks.start;
+        while from < blocks.end {
+            let window = from / WANT_BLOCKS;
+            let end = blocks.end.min((window + 1).saturating_mul(WANT_BLOCKS));
+            if self.covers(window) {
+                self.has.insert_range(from, end);
+                let mut at = from;
+                while let Some(held) = feed.bitfield().next_held(at, end) {
+                    at = feed.bitfield().next_missing(held, end).unwrap_or(end);
+                    self.has.remove_range(held, at);
+                }
+            }
+            from = end;
+        }
+    }
+
+    /// The same of one word.
+    fn add_word(&mut self, feed: &Feed, word: u64, members: u64) {
         let missing = members & !feed.bitfield().word(word);
         if missing != 0 && self.covers(word * 64 / WANT_BLOCKS) {
             self.has.set_word(word, self.has.word(word) | missing);

@@ -104,6 +104,8 @@ pub(crate) struct Effect {
     pub(crate) remote_len: Option<u64>,
     /// Evidence that the feed's writer signed two histories; nothing of the other one is taken.
     pub(crate) conflict: Option<Box<Conflict>>,
+    /// The writer signed a length past a bound, in blocks, both: no more of it is taken.
+    pub(crate) too_long: Option<(u64, u64)>,
     /// The remote proved that there is more of a feed that is written here: the length in blocks that was held to be all of it.
     pub(crate) outgrown: Option<u64>,
 }
@@ -414,7 +416,7 @@ impl Peer {
         let index = data.index;
         let block = data.value.is_some();
         let len = work.feed.len();
-        match work.feed.put(work.storage, prepare(data)) {
+        match work.feed.put_within(work.storage, prepare(data), work.limits.feed_blocks) {
             Ok(put) => {
                 self.download.proved(index);
                 if work.feed.len() > len {
@@ -447,6 +449,11 @@ impl Peer {
                 let reason = error.to_string();
                 Err(PeerFault::Remote(SessionError::Proof { feed: work.feed.key(), index, reason }))
             }
+            Err(PutError::TooLong { length, limit }) => {
+                effect.too_long = Some((length, limit));
+                self.end();
+                Ok(None)
+            }
             Err(PutError::Store(error)) => Err(PeerFault::Store(error)),
         }
     }
@@ -460,7 +467,7 @@ impl Peer {
     ) -> Result<(), PeerFault> {
         let index = data.index;
         let len = work.feed.len();
-        match work.feed.compare(work.storage, &data) {
+        match work.feed.compare(work.storage, &data, work.limits.feed_blocks) {
             Ok(Compared::Same) => {}
             Ok(Compared::Unclear(length)) => self.download.was_unclear(work.feed, length),
             Ok(Compared::Grew) => {
@@ -481,6 +488,10 @@ impl Peer {
             Err(PutError::Proof(error)) => {
                 let reason = error.to_string();
                 return Err(PeerFault::Remote(SessionError::Proof { feed: work.feed.key(), index, reason }));
+            }
+            Err(PutError::TooLong { length, limit }) => {
+                effect.too_long = Some((length, limit));
+                self.end();
             }
             Err(PutError::Store(error)) => return Err(PeerFault::Store(error)),
         }

@@ -49,11 +49,20 @@ impl Owed {
     ///
     /// `held` gives the words of what we hold, and `never_sent` is not counted: blocks that no message can carry.
     pub(super) fn told(&mut self, feed: &Feed, told: &Told, held: impl Fn(u64) -> u64, never_sent: &[(u64, u64)]) {
-        for (word, members) in told.words().take_while(|(word, _)| word * 64 < feed.len()) {
-            let lacks = held(word) & !members;
-            if lacks != 0 || self.0.is_some() {
-                self.account().told(word, lacks);
+        let (start, end) = told.span();
+        let end = end.min(feed.len().next_multiple_of(64));
+        let mut lacking = Vec::new();
+        let mut at = start;
+        while let Some(block) = feed.bitfield().next_held(at, end) {
+            let word = block / 64;
+            at = (word + 1) * 64;
+            let lacks = held(word) & !told.word(word);
+            if lacks != 0 {
+                lacking.push((word, lacks));
             }
+        }
+        if !lacking.is_empty() || self.0.is_some() {
+            self.account().told(start..end, &lacking);
         }
         if let Some(account) = &mut self.0 {
             never_sent.iter().for_each(|(index, _)| _ = account.blocks.remove(*index));
@@ -67,8 +76,13 @@ impl Owed {
 
     /// The remote gave blocks up, or did not take what was sent.
     pub(super) fn lost(&mut self, feed: &Feed, blocks: Range<u64>) {
-        for (word, mask) in words_of(blocks.start, blocks.end.min(feed.len())) {
-            self.account().lost(word, mask, feed.bitfield().word(word) & mask);
+        let end = blocks.end.min(feed.len());
+        let account = self.account();
+        account.lost(blocks.start..end);
+        let mut at = blocks.start;
+        while let Some(held) = feed.bitfield().next_held(at, end) {
+            at = feed.bitfield().next_missing(held, end).unwrap_or(end);
+            account.given_up.insert_range(held, at);
         }
     }
 
@@ -119,19 +133,24 @@ impl Owed {
 }
 
 impl Account {
-    fn told(&mut self, word: u64, lacks: u64) {
-        let lacks = lacks & !self.recent.word(word) & !self.older.word(word);
-        let given_up = lacks & self.given_up.word(word);
-        self.given_up.set_word(word, given_up);
-        self.left.set_word(word, 0);
-        self.blocks.set_word(word, lacks & !given_up);
+    /// Of these words the remote lacks so much of what we hold, and nothing of the rest of the range.
+    fn told(&mut self, range: Range<u64>, lacking: &[(u64, u64)]) {
+        let given_up = |&(word, lacks): &(u64, u64)| (word, lacks & self.given_up.word(word));
+        let given_up: Vec<(u64, u64)> = lacking.iter().map(given_up).collect();
+        for bits in [&mut self.given_up, &mut self.left, &mut self.blocks] {
+            bits.remove_range(range.start, range.end);
+        }
+        for (&(word, lacks), (_, given_up)) in lacking.iter().zip(given_up) {
+            let lacks = lacks & !self.recent.word(word) & !self.older.word(word);
+            self.given_up.set_word(word, lacks & given_up);
+            self.blocks.set_word(word, lacks & !given_up);
+        }
     }
 
-    fn lost(&mut self, word: u64, mask: u64, held: u64) {
-        self.forget_sent(word, mask);
-        self.blocks.set_word(word, self.blocks.word(word) & !mask);
-        self.left.set_word(word, self.left.word(word) & !mask);
-        self.given_up.set_word(word, self.given_up.word(word) | held);
+    fn lost(&mut self, range: Range<u64>) {
+        for bits in [&mut self.recent, &mut self.older, &mut self.blocks, &mut self.left] {
+            bits.remove_range(range.start, range.end);
+        }
     }
 
     fn gained(&mut self, word: u64, mask: u64, theirs: u64) {

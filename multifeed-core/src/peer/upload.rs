@@ -8,7 +8,6 @@ use multifeed_proto::{Have, Message, Request};
 
 use super::download::WANT_BLOCKS;
 use super::{PeerFault, Work};
-use crate::bitfield::rle;
 use crate::error::StoreError;
 use crate::feed::Answer;
 use crate::limits::Limits;
@@ -219,17 +218,7 @@ impl Upload {
             }
         }
         self.wants.pop_front();
-        let mut bitfield = work.feed.served_range(start, length);
-        if !oversized.is_empty()
-            && let Ok(mut bits) = rle::decode(&bitfield, usize::MAX)
-        {
-            for at in oversized.iter().filter_map(|(index, _)| index.checked_sub(start)) {
-                if let Some(byte) = usize::try_from(at / 8).ok().and_then(|byte| bits.get_mut(byte)) {
-                    *byte &= !(0x80 >> (at % 8));
-                }
-            }
-            bitfield = rle::encode(&bits);
-        }
+        let bitfield = work.feed.served_range(start, length, &oversized);
         Ok(Have { start, length, bitfield: Some(bitfield.into()), ack: false })
     }
 }

@@ -162,6 +162,9 @@ impl Storage for Gated {
     fn len(&mut self, file: FileId) -> io::Result<Option<u64>> {
         self.0.len(file)
     }
+    fn next_data(&mut self, file: FileId, offset: u64) -> io::Result<Option<u64>> {
+        self.0.next_data(file, offset)
+    }
     fn truncate(&mut self, file: FileId, len: u64) -> io::Result<()> {
         self.0.truncate(file, len)
     }

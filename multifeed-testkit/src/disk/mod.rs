@@ -224,6 +224,11 @@ impl<S: Storage> Storage for FaultyStorage<S> {
         self.inner.len(file)
     }
 
+    fn next_data(&mut self, file: FileId, offset: u64) -> io::Result<Option<u64>> {
+        self.faults.before_read()?;
+        self.inner.next_data(file, offset)
+    }
+
     fn truncate(&mut self, file: FileId, len: u64) -> io::Result<()> {
         if let (_, Some(error)) = self.faults.before_change(0) {
             return Err(error);

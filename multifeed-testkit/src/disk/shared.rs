@@ -36,6 +36,9 @@ impl Storage for SharedDisk {
     fn len(&mut self, file: FileId) -> io::Result<Option<u64>> {
         self.lock().len(file)
     }
+    fn next_data(&mut self, file: FileId, offset: u64) -> io::Result<Option<u64>> {
+        self.lock().next_data(file, offset)
+    }
     fn truncate(&mut self, file: FileId, len: u64) -> io::Result<()> {
         self.lock().truncate(file, len)
     }

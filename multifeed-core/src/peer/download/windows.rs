@@ -33,7 +33,9 @@ impl Download {
             self.ahead.insert(next);
             self.want(next * WANT_BLOCKS, now, out);
         }
-        self.limit = if scope.fetches { self.remote_len.max(scope.reach) } else { scope.reach }.max(1);
+        // No feed has blocks past that, whatever the remote says.
+        let reach = if scope.fetches { self.remote_len.max(scope.reach) } else { scope.reach };
+        self.limit = reach.clamp(1, MAX_FEED_BLOCKS);
         while self.unanswered < WANTS_IN_FLIGHT && !self.all_wanted() {
             let start = self.next_window.saturating_mul(WANT_BLOCKS);
             // The remote announces new blocks only to those who wanted something: the first window always is.
