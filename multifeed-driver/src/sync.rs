@@ -37,6 +37,9 @@ pub enum SyncEvent {
         /// Equal on both sides of this stream and nowhere else (for channel binding).
         handshake_hash: [u8; 64],
     },
+    /// The remote has proven that it knows the root key, or another key of ours on the stream. It is no stranger; whether it speaks a version of
+    /// multifeed that we do, [`Ready`](Self::Ready) tells. May come before [`Connected`](Self::Connected).
+    Proven,
     /// The remote knows the root key, and speaks a version of multifeed that we do.
     Ready(RemoteHandshake),
     /// The remote's list of what it will replicate of what we asked for arrived (JS's `remote-feeds`). It may be empty.
