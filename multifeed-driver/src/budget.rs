@@ -82,7 +82,10 @@ impl Default for ReceiveBudget {
 
 impl fmt::Debug for ReceiveBudget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReceiveBudget").field("bytes", &self.0.bytes).field("used", &self.used()).finish_non_exhaustive()
+        f.debug_struct("ReceiveBudget")
+            .field("bytes", &self.0.bytes)
+            .field("used", &self.used())
+            .finish_non_exhaustive()
     }
 }
 
@@ -156,7 +159,6 @@ impl Share {
     pub(crate) fn is_in_demand(&self) -> bool {
         self.held > 0 && self.budget.waiting() > usize::from(self.waits)
     }
-
 }
 
 impl Drop for Share {

@@ -35,7 +35,10 @@ fn before_the_root_key_a_message_is_refused_by_its_length() {
         let begun = &wire(0, kind::EXTENSION, &vec![0; size])[..10];
         assert_eq!(limit(peer.raw(begun)), "unproven_message_bytes");
         let end = peer.events().pop();
-        assert_eq!(end, Some(Event::Closed(Err(SessionError::Limit { what: "unproven_message_bytes", limit: 65_536 }))));
+        assert_eq!(
+            end,
+            Some(Event::Closed(Err(SessionError::Limit { what: "unproven_message_bytes", limit: 65_536 })))
+        );
     }
     // What no session takes is an error as before.
     let begun = &wire(0, kind::EXTENSION, &vec![0; MAX + 1])[..10];
