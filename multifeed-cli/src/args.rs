@@ -311,8 +311,19 @@ pub(crate) struct Serve {
     pub(crate) live: bool,
 
     /// End after the first peer; the exit code is then that sync's
+    ///
+    /// The first peer is the first that proves the root key. A connection that does not, such as a port scan's, is reported, and does
+    /// not count.
     #[arg(long)]
     pub(crate) once: bool,
+
+    /// Peers that are connected at once; if there are as many, the one that has been idle for longest gives way
+    #[arg(long, value_name = "N", default_value_t = 1024)]
+    pub(crate) max_peers: usize,
+
+    /// Connections from one IPv4 address, or one IPv6 /64; for more, idle ones from there give way
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    pub(crate) max_per_address: usize,
 
     #[command(flatten)]
     pub(crate) bounds: Bounds,

@@ -23,6 +23,8 @@ pub(crate) mod code {
     pub(crate) const IO: &str = "ERR_IO";
     /// The address cannot be listened on.
     pub(crate) const LISTEN: &str = "ERR_LISTEN";
+    /// A connection had to give way to others, or there was no place for it.
+    pub(crate) const NO_PLACE: &str = "ERR_NO_PLACE";
     /// The peer cannot be reached, or refused the connection.
     pub(crate) const CONNECT: &str = "ERR_CONNECT";
     /// Blocks are damaged.

@@ -4,6 +4,7 @@ mod args;
 mod commands;
 mod error;
 mod input;
+mod line_limit;
 mod output;
 mod stop;
 

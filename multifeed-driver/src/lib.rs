@@ -11,7 +11,9 @@
 //! store is behind, the pump does not read its stream, but still writes; while the stream is slow, the store hands that
 //! session no commands, and serves the others.
 
+mod admission;
 mod blocks;
+mod budget;
 mod call;
 mod clock;
 mod error;
@@ -37,7 +39,9 @@ mod table;
 mod waits;
 mod watch;
 
+pub use admission::{Admission, AdmissionLimits, Admitted, Full, Network};
 pub use blocks::{Blocks, ReadOptions};
+pub use budget::ReceiveBudget;
 pub use error::Error;
 pub use events::{Events, MultifeedEvent};
 pub use extension::{FeedExtension, FeedMessage, StreamExtension};

@@ -49,6 +49,8 @@ struct State {
     rung: bool,
     /// The pump holds events back until these are taken.
     full: bool,
+    /// The pump wants to know when these are taken.
+    attentive: bool,
     // From the store, or the application, to the pump.
     commands: Vec<Command>,
     cancelled: bool,
@@ -67,6 +69,8 @@ pub(crate) struct Orders {
     pub(crate) events: usize,
     /// How many bytes of blocks in events the store has room for; one block more is accepted.
     pub(crate) event_bytes: usize,
+    /// Bytes of blocks in events that the store has not taken.
+    pub(crate) pinned: usize,
 }
 
 /// What the store finds.
@@ -107,8 +111,9 @@ impl Link {
     // The pump's side.
 
     /// Takes the commands, and leaves word where to wake the pump when there is more of anything.
-    pub(crate) fn orders(&self, cx: &Context<'_>, commands: &mut Vec<Command>) -> Orders {
+    pub(crate) fn orders(&self, cx: &Context<'_>, attentive: bool, commands: &mut Vec<Command>) -> Orders {
         let mut state = lock(&self.state);
+        state.attentive = attentive;
         if commands.is_empty() {
             std::mem::swap(commands, &mut state.commands);
         } else {
@@ -121,7 +126,8 @@ impl Link {
         let events = self.max_events.saturating_sub(state.events.len());
         let event_bytes = self.max_event_bytes.saturating_sub(state.event_bytes);
         state.full = events == 0 || event_bytes == 0;
-        Orders { cancelled: state.cancelled, abandoned: state.abandoned, events, event_bytes }
+        let pinned = state.event_bytes;
+        Orders { cancelled: state.cancelled, abandoned: state.abandoned, events, event_bytes, pinned }
     }
 
     /// Hands the store these events, and credit for commands. Leaves `events` empty.
@@ -185,8 +191,9 @@ impl Link {
             let mut state = lock(&self.state);
             state.rung = false;
             std::mem::swap(events, &mut state.events);
-            state.event_bytes = 0;
-            let waker = if std::mem::take(&mut state.full) { state.waker.take() } else { None };
+            let had_bytes = std::mem::take(&mut state.event_bytes) > 0;
+            let waits = std::mem::take(&mut state.full) || (state.attentive && had_bytes);
+            let waker = if waits { state.waker.take() } else { None };
             (Delivery { credit: std::mem::take(&mut state.credit), left: state.left.take() }, waker)
         };
         waker.into_iter().for_each(Waker::wake);

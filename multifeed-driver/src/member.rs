@@ -21,6 +21,8 @@ pub(crate) struct Member {
     pub(crate) stage: Stage,
     /// Since when what comes for it holds up the stream.
     pub(crate) full_since: Option<Duration>,
+    /// The application knows that the remote has proven itself.
+    pub(crate) told_proven: bool,
     waiting: Vec<Event>,
     waiting_bytes: usize,
 }
@@ -44,6 +46,7 @@ impl Member {
             granted: 0,
             stage: Stage::Synced,
             full_since: None,
+            told_proven: false,
             waiting: Vec::new(),
             waiting_bytes: 0,
         }
@@ -84,6 +87,11 @@ impl Member {
         self.waiting.len() < events && self.waiting_bytes < bytes
     }
 
+    /// Bytes of blocks in events that its store has not taken.
+    pub(crate) fn pinned(&self) -> usize {
+        self.orders.pinned + self.waiting_bytes
+    }
+
     /// The credit to give its store now: of what is free, less what it still has of its window.
     pub(crate) fn credit(&mut self, free: usize, window: usize) -> usize {
         let free = i64::try_from(free).unwrap_or(i64::MAX);
@@ -118,6 +126,7 @@ impl Member {
         self.waiting_bytes = self.waiting_bytes.saturating_sub(bytes);
         self.orders.events = self.orders.events.saturating_sub(count);
         self.orders.event_bytes = self.orders.event_bytes.saturating_sub(bytes);
+        self.orders.pinned += bytes;
         if count == self.waiting.len() {
             self.link.deliver(&mut self.waiting, bytes, credit);
         } else {

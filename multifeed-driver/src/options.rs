@@ -5,6 +5,8 @@ use std::time::Duration;
 use multifeed_core::FileStorageOptions;
 use multifeed_proto::{Config, FeedKey};
 
+use crate::budget::ReceiveBudget;
+
 /// How a multifeed is opened: its root key, and every bound of it.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -25,12 +27,22 @@ pub struct Options {
     pub quantum_bytes: usize,
 }
 
-/// The buffers between one stream and the store. Memory for a session is about the sum of the byte counts.
+/// The buffers between one stream and the store. Memory for a session is about the sum of the byte counts; what all sessions of a process
+/// have received is bounded by [`receive_budget`](Self::receive_budget), beside `receive_bytes` for each.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct PumpOptions {
     /// Most bytes that one read takes from the stream. Default 64 KiB.
     pub read_bytes: usize,
+    /// Bytes that the session may have received and not handed to the store, whatever other sessions hold: what messages of up to 64 KiB
+    /// need. Default 128 KiB.
+    pub receive_bytes: usize,
+    /// What it takes of for more. Default: one of 64 MiB that all sessions of the process share.
+    pub receive_budget: ReceiveBudget,
+    /// Bytes a second at which a message larger than `receive_bytes` has to come while other sessions wait for their share of the budget,
+    /// over any ten seconds; a session that is slower ends with [`SessionError::SlowMessage`](multifeed_proto::SessionError::SlowMessage). While
+    /// nobody waits [`Limits::slowest_rate`](multifeed_proto::Limits::slowest_rate) holds. Default 16 KiB.
+    pub receive_rate: u64,
     /// Bytes written in a row before reading has its turn. Default 256 KiB.
     pub write_bytes: usize,
     /// Bytes of commands that the store may have under way to the session: its credit. Default 512 KiB.
@@ -97,6 +109,9 @@ impl Default for PumpOptions {
     fn default() -> Self {
         Self {
             read_bytes: 64 * 1024,
+            receive_bytes: 128 * 1024,
+            receive_budget: ReceiveBudget::default(),
+            receive_rate: 16 * 1024,
             write_bytes: 256 * 1024,
             credit_bytes: 512 * 1024,
             events: 1024,

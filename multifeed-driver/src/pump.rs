@@ -11,18 +11,23 @@ use bytes::{Buf, BytesMut};
 use futures_io::{AsyncRead, AsyncWrite};
 use multifeed_proto::{Command, Event, Root, Scope, Session, SessionError, Token};
 
+use crate::budget::Share;
 use crate::clock::Clock;
 use crate::hub::{Hub, Join, Subject, Wishes};
 use crate::member::{self, Member};
 use crate::options::PumpOptions;
 use crate::runtime::Runtime;
 use crate::stream::StreamEvent;
+use crate::sync::SyncEvent;
 
 /// Turns in one poll before the executor's other tasks have theirs.
 const TURNS: usize = 8;
 
 /// The most that is read while a store has no room.
 const SIGN_OF_LIFE_BYTES: usize = 1024;
+
+/// Over what time [`PumpOptions::receive_rate`] is measured.
+const RATE_TIME: Duration = Duration::from_secs(10);
 
 /// A stream's task. It is ready once the session is over and its stream is closed.
 ///
@@ -54,6 +59,10 @@ pub(crate) struct Pump<T, R: Runtime> {
     /// Bytes to write.
     out: BytesMut,
     read: Half,
+    /// What was received and is not taken, of the budget of all sessions.
+    share: Share,
+    /// When the rate of a large message was last looked at, and what had come by then.
+    rated: Option<(Duration, u64)>,
     write: Half,
     /// Something was written since the last flush.
     unflushed: bool,
@@ -104,6 +113,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
 
     /// The pump of a stream that multifeeds join by its handles.
     pub(crate) fn shared(stream: T, session: Session, hub: Arc<Hub>, clock: Clock, options: PumpOptions) -> Self {
+        let share = options.receive_budget.share();
         Self {
             stream,
             session,
@@ -121,6 +131,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
             joins: Vec::new(),
             out: BytesMut::new(),
             read: Half::Open,
+            share,
+            rated: None,
             write: Half::Open,
             unflushed: false,
             stage: Stage::Running,
@@ -197,7 +209,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
         let mut commands = std::mem::take(&mut self.commands);
         for at in 0..self.members.len() {
             let Some(member) = self.members.get_mut(at) else { break };
-            member.orders = member.link.orders(cx, &mut commands);
+            member.orders = member.link.orders(cx, self.share.is_involved(), &mut commands);
             let orders = member.orders;
             let mut end = None;
             if !member.is_synced() {
@@ -270,10 +282,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
             moved = true;
         }
         moved |= self.part_from_the_slowest(now);
+        let rated = self.rate_message(now);
+        moved |= rated.is_err();
         let behind = self.members.iter().filter_map(|member| member.full_since).min();
         let behind = behind.map(|since| since.saturating_add(self.options.backlog_time));
         let due = match (self.session.poll_timeout(), self.stage) {
-            (due, Stage::Running) => due.into_iter().chain(behind).min(),
+            (due, Stage::Running) => due.into_iter().chain(behind).chain(rated.ok().flatten()).min(),
             (Some(due), Stage::Ending) => Some(due.min(self.patience)),
             _ => Some(self.patience),
         };
@@ -300,21 +314,53 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
         moved
     }
 
+    /// A large message that comes slowly, while other sessions wait for what it holds of the budget, ends its session. When to look again.
+    fn rate_message(&mut self, now: Duration) -> Result<Option<Duration>, ()> {
+        let is_large = self.session.incoming_bytes() > self.options.receive_bytes;
+        let is_read = self.stage == Stage::Running && self.read == Half::Open && self.has_room();
+        if !is_large || !is_read || !self.share.is_held() {
+            self.rated = None;
+            return Ok(None);
+        }
+        let came = self.session.totals().bytes_in;
+        let (since, then) = *self.rated.get_or_insert((now, came));
+        let (waited, bytes) = (now.saturating_sub(since), came.saturating_sub(then));
+        if waited >= RATE_TIME {
+            let enough = self.options.receive_rate.saturating_mul(waited.as_secs());
+            if bytes < enough && self.share.is_in_demand() {
+                self.end(Some(SessionError::SlowMessage { bytes, waited }), now);
+                return Err(());
+            }
+            self.rated = Some((now, came));
+            return Ok(Some(now.saturating_add(RATE_TIME)));
+        }
+        Ok(Some(since.saturating_add(RATE_TIME)))
+    }
+
+    /// Whether the message that is arriving may be read on: messages of more than the session's own bytes wait for a share of the budget.
+    fn has_share(&mut self, cx: &Context<'_>) -> bool {
+        let pinned: usize = self.members.iter().map(Member::pinned).sum();
+        let own = self.options.receive_bytes;
+        let all = pinned.saturating_add(self.session.incoming_bytes());
+        self.share.covers(all.saturating_sub(own), pinned.saturating_sub(own), cx)
+    }
+
     /// Whether more than one multifeed is on the stream now.
     fn is_shared(&self) -> bool {
         self.members.iter().filter(|member| member.is_synced()).nth(1).is_some()
     }
 
-    /// At most one read. While a store has no room for events the stream is not read, except for a few bytes when the
+    /// At most one read. While a store has no room for events, or the budget none for the message, the stream is not read, except for a few bytes when the
     /// remote's silence is about to end the session: a store that is slow must not make a remote look dead.
     fn poll_read(&mut self, cx: &mut Context<'_>, now: Duration) -> bool {
+        let has_share = self.has_share(cx);
         if self.read == Half::Over {
             return false;
         }
         if self.stage == Stage::Closed {
             return self.poll_discard(cx);
         }
-        let is_full = !self.has_room();
+        let is_full = !has_share || !self.has_room();
         if is_full && self.session.poll_timeout().is_none_or(|due| due > now) {
             return false;
         }
@@ -376,6 +422,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
     /// Passes the session's events to the stores, as many as all of them have room for, and credit.
     fn pass_events(&mut self, now: Duration) -> bool {
         let mut moved = false;
+        if self.session.is_proven() {
+            for member in self.members.iter_mut().filter(|member| !member.told_proven) {
+                member.told_proven = true;
+                member.link.sync.push(SyncEvent::Proven);
+            }
+        }
         while self.stage != Stage::Closed && self.has_room() {
             let Some(event) = self.session.poll_event() else {
                 break;

@@ -37,6 +37,9 @@ pub enum SyncEvent {
         /// Equal on both sides of this stream and nowhere else (for channel binding).
         handshake_hash: [u8; 64],
     },
+    /// The remote has proven that it knows the root key, or another key of ours on the stream. It is no stranger; whether it speaks a version of
+    /// multifeed that we do, [`Ready`](Self::Ready) tells.
+    Proven,
     /// The remote knows the root key, and speaks a version of multifeed that we do.
     Ready(RemoteHandshake),
     /// The remote's list of what it will replicate of what we asked for arrived (JS's `remote-feeds`). It may be empty.
@@ -245,6 +248,9 @@ pub(crate) struct SyncQueue(Mutex<Queue>);
 struct Queue {
     events: VecDeque<SyncEvent>,
     progress: Option<SyncState>,
+    connected: bool,
+    /// It waits for [`SyncEvent::Connected`], which takes the way by the store.
+    proven: bool,
     remote_feeds: usize,
     end: Option<Result<Totals, SyncError>>,
     over: bool,
@@ -278,6 +284,14 @@ impl SyncQueue {
                 match waiting {
                     Some(feeds) => *feeds += more,
                     None => queue.events.push_back(SyncEvent::OffersRefused { feeds: more, limit }),
+                }
+            }
+            SyncEvent::Proven if !queue.connected => queue.proven = true,
+            event @ SyncEvent::Connected { .. } => {
+                queue.connected = true;
+                queue.events.push_back(event);
+                if std::mem::take(&mut queue.proven) {
+                    queue.events.push_back(SyncEvent::Proven);
                 }
             }
             event => {
@@ -344,6 +358,19 @@ mod tests {
         let mut state = SyncState::default();
         state.feeds = feeds.into();
         state
+    }
+
+    #[test]
+    fn a_remote_is_connected_before_it_has_proven_anything() {
+        let queue = SyncQueue::default();
+        let cx = Context::from_waker(Waker::noop());
+        queue.push(SyncEvent::Proven);
+        assert!(queue.poll_next(&cx).is_pending());
+        let connected = SyncEvent::Connected { remote_public_key: [1; 32], handshake_hash: [2; 64] };
+        queue.push(connected.clone());
+        assert_eq!(queue.poll_next(&cx), Poll::Ready(Some(connected)));
+        assert_eq!(queue.poll_next(&cx), Poll::Ready(Some(SyncEvent::Proven)));
+        assert!(queue.poll_next(&cx).is_pending());
     }
 
     #[test]

@@ -56,6 +56,14 @@ pub enum SessionError {
         /// How long.
         waited: Duration,
     },
+    /// A message came too slowly: see [`Limits::message_time`](crate::Limits::message_time).
+    #[error("timed out: {bytes} bytes of a message came in {} ms, too few", .waited.as_millis())]
+    SlowMessage {
+        /// Bytes of it that came.
+        bytes: u64,
+        /// How long after its first byte.
+        waited: Duration,
+    },
     /// The remote's bytes are not frames.
     #[error("bad frame: {0}")]
     Frame(#[from] FrameError),
@@ -284,7 +292,11 @@ impl SessionError {
             | Self::ClientMismatch { .. }
             | Self::RootKeyMismatch { .. }
             | Self::NoFeed { .. } => Fault::Incompatible,
-            Self::Timeout(_) | Self::Stalled { .. } | Self::Disconnected(_) | Self::Network(_) => Fault::Network,
+            Self::Timeout(_)
+            | Self::Stalled { .. }
+            | Self::SlowMessage { .. }
+            | Self::Disconnected(_)
+            | Self::Network(_) => Fault::Network,
             Self::Limit { .. } | Self::FeedTooLong { .. } => Fault::Limit,
             Self::Local(_) | Self::Behind { .. } | Self::Refused { .. } => Fault::Local,
             Self::Handshake(_)
@@ -307,7 +319,7 @@ impl SessionError {
             Self::NoFeed { .. } => "ERR_NO_FEED",
             Self::Refused { .. } => "ERR_REFUSED",
             Self::Handshake(_) => "ERR_HANDSHAKE",
-            Self::Timeout(_) | Self::Stalled { .. } => "ERR_TIMEOUT",
+            Self::Timeout(_) | Self::Stalled { .. } | Self::SlowMessage { .. } => "ERR_TIMEOUT",
             Self::Frame(_) => "ERR_FRAME",
             Self::Message(_) | Self::Feed { .. } | Self::Extension { .. } => "ERR_MESSAGE",
             Self::Capability(_) => "ERR_CAPABILITY",

@@ -1,5 +1,7 @@
 //! Every bound of a session, by name.
 
+use core::time::Duration;
+
 /// What a remote may make a session hold or do. Passing one ends the session with
 /// [`SessionError::Limit`](crate::SessionError::Limit), except where a field says that it pauses reading instead. The defaults leave room for
 /// what real JS peers do.
@@ -8,8 +10,8 @@
 ///
 /// However hostile the remote, a session holds no more at its doing than the sum of
 ///
-/// - 3 × `message_bytes` for the message that is arriving (its buffer doubles, and is copied when it does), and as much again
-///   while one is parsed;
+/// - 3 × `message_bytes` for the message that is arriving (its buffer doubles up to the message's length, and is copied when it does),
+///   and as much again while one is parsed;
 /// - 2 × (`event_bytes` + `message_bytes`) for events not yet polled: one may pass the bound, and a buffer may be twice as
 ///   large as what was read into it;
 /// - 3 × (`reply_bytes` + `output_bytes` + `message_bytes`) for what waits to be sent;
@@ -20,11 +22,26 @@
 /// multifeed after the first, 4 × `options_bytes`, `handshake_bytes`, 2 × `manifest_fields_bytes` and 96 bytes × `manifest_keys` for
 /// what came before its handshake; and 4 × `options_bytes` for each feed's channel with an extension of the application's. Events that
 /// were polled are the caller's. `tests/limits.rs` measures it.
+///
+/// Until the remote has proven itself, `unproven_message_bytes` stands for `message_bytes` in this sum, and no list or handshake that it
+/// sends is longer than `unproven_bytes` in all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
     /// Largest message body in bytes, without the header. JS refuses more than 8,388,608 (simple-message-channels).
     pub message_bytes: usize,
+    /// Largest message body in bytes until the remote has [proven](crate::Session::is_proven) that it knows a key of ours, or was
+    /// accepted. Anyone can do the Noise handshake. A JS peer sends its Open and Options before that, and its handshake, however large its
+    /// user data, only after it. Default 65,536, the largest Options message.
+    pub unproven_message_bytes: usize,
+    /// Bytes of all messages until then, headers and keep-alives included, if [`Config::root`](crate::Config::root) names a root key.
+    /// Default 256 KiB.
+    pub unproven_bytes: u64,
+    /// Time that a message may take from its first byte to its last, plus the time that its bytes take at
+    /// [`slowest_rate`](Self::slowest_rate). Time in which the session is paused does not count. Default 20 s.
+    pub message_time: Duration,
+    /// Slowest rate of a message that is arriving, in bytes a second. At 0 a message may take any time. Default 256.
+    pub slowest_rate: u64,
     /// Channels that the remote may have open beside one for each feed that we offered or requested: root keys', and those that we did not
     /// open. So a store of any size can be synced. Default 65,536.
     pub channels: usize,
@@ -65,6 +82,10 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             message_bytes: 8 * 1024 * 1024,
+            unproven_message_bytes: 65_536,
+            unproven_bytes: 256 * 1024,
+            message_time: Duration::from_secs(20),
+            slowest_rate: 256,
             channels: 65_536,
             stray_messages: 1_000_000,
             proof_nodes: 128,

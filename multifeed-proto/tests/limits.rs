@@ -145,8 +145,13 @@ fn claimed_lengths_cost_what_has_arrived() {
             flood.send(&whole) && flood.peer.session.recv_buf().is_some()
         });
         assert!(sent);
-        // The buffer doubles as bytes arrive, and the old one stands until the new one is filled.
-        under("a message of 8 MiB", peak, 3 * 8 * MIB + BASE);
+        // The buffer doubles as bytes arrive, up to the message's length, and the old one stands until the new one is filled.
+        under("a message of 8 MiB", peak, 2 * 8 * MIB + BASE);
+        let mut flood = Flood::with_channel(Config::default());
+        let (sent, _, held) = measure(|| flood.send(&whole[..whole.len() - 1]));
+        assert!(sent);
+        under("all of it but a byte", held, 8 * MIB + BASE);
+        assert_eq!(flood.peer.session.incoming_bytes(), whole.len());
         under("after it", after, BASE);
 
         for (name, next) in [("the first byte of another", 0x40), ("a keep-alive", 0)] {
@@ -368,6 +373,7 @@ fn lists_and_handshakes_before_the_handshake_counts() {
     alone(|| {
         let connected = || {
             let mut flood = Flood::new(Peer::connect(Role::Responder, Config::default()));
+            flood.peer.open(1, DEFAULT_ROOT_KEY).unwrap();
             assert!(flood.send(&wire(0, kind::OPTIONS, &options_body())));
             flood
         };
@@ -392,6 +398,27 @@ fn lists_and_handshakes_before_the_handshake_counts() {
         let (_, peak, after) = measure(|| (0..100).for_each(|_| assert!(flood.send(&handshake))));
         under("handshakes", peak, 6 * MIB + BASE);
         under("the last of them, and the buffer", after, 3 * MIB + BASE);
+    });
+}
+
+/// Before the root key, whatever comes in whatever order: begun messages, lists, handshakes.
+#[test]
+fn a_stranger_costs_little() {
+    alone(|| {
+        let keys: Vec<_> = (0..900u32).map(numbered).collect();
+        let list = wire(0, kind::EXTENSION, &[b"\x03", json_list(&keys).as_bytes()].concat());
+        let json = format!(r#"{{"client":"MULTIFEED","version":"4.0.0","userData":"{}"}}"#, "x".repeat(60_000));
+        let handshake = wire(0, kind::EXTENSION, &[b"\x00", json.as_bytes()].concat());
+        let begun = &wire(0, kind::EXTENSION, &vec![0; 64 * KIB])[..64 * KIB];
+        let whole = 3 * 64 * KIB + 64 * KIB;
+        for (name, first) in [("nothing", &[][..]), ("lists", &list.repeat(2)), ("handshakes", &handshake.repeat(2))] {
+            let mut flood = Flood::new(Peer::connect(Role::Responder, Config::default()));
+            assert!(flood.send(&wire(0, kind::OPTIONS, &options_body())));
+            let (sent, peak, after) = measure(|| flood.send(first) && flood.send(begun));
+            assert!(sent, "{name}: {:?}", flood.result);
+            under(name, peak, 2 * whole);
+            under(&format!("{name}, and a message begun"), after, whole);
+        }
     });
 }
 

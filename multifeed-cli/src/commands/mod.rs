@@ -5,6 +5,7 @@ mod block;
 mod cat;
 mod demo;
 mod feeds;
+mod guest;
 mod peer;
 mod remove;
 mod serve;

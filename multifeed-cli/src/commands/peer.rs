@@ -7,6 +7,7 @@ use std::time::Duration;
 use multifeed_tokio::{Multifeed, SessionError, Sync, SyncEvent};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
+use super::guest::{FAREWELL, Guest, Leave};
 use crate::error::{CliError, code};
 use crate::output::{Event, Hole, Moved, Output, Standing, Unit, count};
 use crate::stop::Stop;
@@ -17,21 +18,62 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 /// How often the terminal is told how a sync without an end stands.
 const SHOW_EVERY: Duration = Duration::from_millis(500);
 
-/// Prints what happens in a sync until it is over. `who` stands before lines for people, where there are several peers.
+/// Whose sync it is.
+#[derive(Default)]
+pub(super) struct Peer {
+    /// Stands before lines for people, if there are several peers.
+    pub(super) who: String,
+    /// It connected to us: it may be a stranger, and have to give way.
+    pub(super) guest: Option<Guest>,
+}
+
+impl Peer {
+    /// Whether something may be said about it: a stranger, or a peer that comes and goes, fills no log.
+    fn may_say(&self) -> bool {
+        self.guest.as_ref().is_none_or(Guest::may_say)
+    }
+
+    /// What is to be said of an event, if anything is; or why its session has to end.
+    fn hear(&mut self, event: SyncEvent) -> Result<Option<SyncEvent>, Leave> {
+        match &mut self.guest {
+            Some(guest) => guest.hear(event),
+            None => Ok(Some(event)),
+        }
+    }
+
+    async fn has_to_leave(&self) -> Leave {
+        match &self.guest {
+            Some(guest) => guest.has_to_leave().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn is_proven(&self) -> bool {
+        self.guest.as_ref().is_none_or(Guest::is_proven)
+    }
+
+    fn cut(&self) {
+        self.guest.iter().for_each(Guest::cut);
+    }
+}
+
+/// Prints what happens in a sync until it is over.
 ///
 /// A signal ends the sync cleanly; one that is not live has then failed, since it was not done.
 ///
 /// # Errors
 ///
-/// Why the sync failed, or what was wrong with stdout: the sync is then ended too.
+/// Why the sync failed, or had to end, or what was wrong with stdout: the sync is then ended too.
 pub(super) async fn follow(
     mut sync: Sync,
     live: bool,
-    who: &str,
+    peer: &mut Peer,
     stop: &mut Stop,
     output: &Output,
 ) -> Result<(), CliError> {
+    let who = peer.who.clone();
     let mut stopped = None;
+    let mut leaves: Option<(Leave, Instant)> = None;
     let mut waiting: Option<Standing> = None;
     let mut next_progress = Instant::now();
     if live {
@@ -41,7 +83,8 @@ pub(super) async fn follow(
     loop {
         tokio::select! {
             event = sync.next() => match event {
-                Some(SyncEvent::Progress(progress)) => {
+                Some(event) => match peer.hear(event) {
+                Ok(Some(SyncEvent::Progress(progress))) => {
                     let standing = Standing::from(progress);
                     if !live {
                         let moved = &standing.moved;
@@ -50,9 +93,27 @@ pub(super) async fn follow(
                     }
                     waiting = Some(standing);
                 }
-                Some(event) => print(&event, who, output)?,
+                Ok(Some(event)) => print(&event, peer, output)?,
+                Ok(None) => {}
+                Err(why) => {
+                    leaves.get_or_insert((why, Instant::now() + FAREWELL));
+                    sync.close();
+                }
+                },
                 None => break,
             },
+            why = peer.has_to_leave(), if leaves.is_none() => {
+                leaves = Some((why, Instant::now() + FAREWELL));
+                if !peer.is_proven() {
+                    peer.cut();
+                }
+                sync.close();
+            }
+            () = sleep_until(leaves.map_or_else(Instant::now, |(_, until)| until)), if leaves.is_some() => {
+                leaves = leaves.map(|(why, _)| (why, Instant::now() + FAREWELL));
+                peer.cut();
+                sync.ping();
+            }
             () = sleep_until(next_progress), if waiting.is_some() => {
                 if let Some(standing) = waiting.take() {
                     output.print_object(&Event::Progress(standing))?;
@@ -71,19 +132,25 @@ pub(super) async fn follow(
 
     // Of a session that is over this is known at once.
     let in_sync = sync.in_sync().await.is_ok();
-    let totals = sync.finish().await?;
+    let result = sync.finish().await;
+    if let Some((why, _)) = leaves {
+        return Err(why.error(peer.is_proven()));
+    }
+    let totals = result?;
     let moved = Moved::from(&totals);
     let holes: Vec<Hole> = totals.moved.holes.iter().map(Hole::from).collect();
     let named: Vec<String> = holes.iter().map(Hole::text).collect();
     let (early, in_step) = (totals.moved.missing, totals.moved.in_step);
     let state = if in_sync { "in sync" } else { "ended early" };
     let closed = Event::Closed { moved, in_step, in_sync, holes };
-    output.print(|| format!("{who}{state}: {}", moved.text(in_step)), &closed)?;
-    if early > 0 {
-        output.say(&format!("{who}the session ended before {} came that the peer has", count(early, "block")))?;
-    }
-    for holes in named {
-        output.say(&format!("{who}the peer does not have these either: {holes}"))?;
+    if peer.may_say() {
+        output.print(|| format!("{who}{state}: {}", moved.text(in_step)), &closed)?;
+        if early > 0 {
+            output.say(&format!("{who}the session ended before {} came that the peer has", count(early, "block")))?;
+        }
+        for holes in named {
+            output.say(&format!("{who}the peer does not have these either: {holes}"))?;
+        }
     }
     match stopped {
         Some(signal) if !live => {
@@ -127,7 +194,12 @@ fn limit(error: &SessionError) -> String {
     }
 }
 
-fn print(event: &SyncEvent, who: &str, output: &Output) -> Result<(), CliError> {
+fn print(event: &SyncEvent, peer: &Peer, output: &Output) -> Result<(), CliError> {
+    let who = &peer.who;
+    let is_said = !matches!(event, SyncEvent::Proven | SyncEvent::Ready(_));
+    if is_said && !peer.may_say() {
+        return Ok(());
+    }
     match event {
         SyncEvent::Connected { .. } => output.print(|| format!("{who}connected"), &Event::Connected),
         SyncEvent::Feed { key, name } => {

@@ -1,23 +1,27 @@
 //! `multifeed serve`: accept peers, and sync with each of them.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use multifeed_tokio::{Multifeed, Options, PeerLimits, Replicate, Role};
+use multifeed_tokio::{AdmissionLimits, Full, Multifeed, Options, PeerLimits, Replicate, Role};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, interval, sleep, sleep_until};
 
+use super::guest::House;
+use super::peer::Peer;
 use super::{close, open, peer};
 use crate::args::{Bounds, Global, Serve};
 use crate::error::{CliError, code};
+use crate::line_limit::SUM_UP_EVERY;
 use crate::output::{Event, Output, Unit};
 use crate::stop::Stop;
 
-/// Peers that are connected at once, at the most; further ones wait until one has gone.
-const PEERS: usize = 1024;
-
 /// How long to wait after the system refused to accept (no file handle is left, say) before the next try.
 const PAUSE: Duration = Duration::from_millis(200);
+
+/// Whom lines are about that are about no connection.
+const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 pub(super) async fn run(args: Serve, global: &Global, options: Options, mut output: Output) -> Result<(), CliError> {
     let options = bounded(options, &args.bounds);
@@ -38,48 +42,101 @@ async fn serve(multi: &Multifeed, args: &Serve, mut stop: Stop, output: &Output)
     let address = listener.local_addr().map_err(cannot)?.to_string();
     output.print(|| format!("listening on {address}"), &Event::Listening { address: address.clone() })?;
 
+    let mut limits = AdmissionLimits::default();
+    (limits.sessions, limits.per_network) = (args.max_peers, args.max_per_address);
+    let house = House::new(limits, args.once);
     let mut peers = JoinSet::new();
+    // A connection for which there is no place yet, and when to try again.
+    let mut waiting: Option<((TcpStream, SocketAddr), Instant)> = None;
+    let mut sums = interval(SUM_UP_EVERY);
+    let mut listener = Some(listener);
     loop {
-        tokio::select! {
-            accepted = listener.accept(), if peers.len() < PEERS => match accepted {
-                Ok((stream, from)) if args.once => {
-                    drop(listener);
-                    return sync_with(multi.clone(), stream, from, args.live, stop, output.clone()).await;
+        let accepted = tokio::select! {
+            accepted = accept(listener.as_ref()), if waiting.is_none() => accepted,
+            () = sleep_until(waiting.as_ref().map_or_else(Instant::now, |(_, until)| *until)), if waiting.is_some() => {
+                let Some((accepted, _)) = waiting.take() else { continue };
+                Ok(accepted)
+            }
+            Some(ended) = peers.join_next() => {
+                let first = report(ended, &house, output)?;
+                if let Some(result) = first {
+                    return result;
                 }
-                Ok((stream, from)) => {
-                    peers.spawn(sync_with(multi.clone(), stream, from, args.live, stop.clone(), output.clone()));
-                }
-                Err(error) => {
-                    output.fail(&CliError::new(code::LISTEN, format!("cannot accept a peer: {error}")));
-                    tokio::time::sleep(PAUSE).await;
-                }
-            },
-            Some(ended) = peers.join_next() => report(ended, output)?,
+                continue;
+            }
+            () = house.has_first(), if listener.is_some() => {
+                (listener, waiting) = (None, None);
+                continue;
+            }
+            _ = sums.tick() => {
+                house.unsaid().iter().for_each(|unsaid| output.warn(unsaid));
+                continue;
+            }
             _ = stop.wait() => break,
+        };
+        let (stream, from) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                if house.may_say(NOBODY, true) {
+                    output.fail(&CliError::new(code::LISTEN, format!("cannot accept a peer: {error}")));
+                }
+                house.make_room();
+                sleep(PAUSE).await;
+                continue;
+            }
+        };
+        match house.enter(from) {
+            Ok(guest) => {
+                let peer = Peer { who: format!("{from}: "), guest: Some(guest) };
+                peers.spawn(sync_with(multi.clone(), stream, peer, args.live, stop.clone(), output.clone()));
+            }
+            Err(Full::Until(time)) => waiting = Some(((stream, from), house.instant(time))),
+            Err(error) if house.may_say(from, false) => {
+                output.fail(&CliError::new(code::NO_PLACE, format!("{from}: turned away: {error}")));
+            }
+            Err(_) => {}
         }
     }
     drop(listener);
+    let mut result = Ok(());
     while let Some(ended) = peers.join_next().await {
-        report(ended, output)?;
+        if let Some(first) = report(ended, &house, output)? {
+            result = first;
+        }
     }
-    Ok(())
+    house.unsaid().iter().for_each(|unsaid| output.warn(unsaid));
+    result
+}
+
+/// The next connection; never, once the one peer has come that there is to be.
+async fn accept(listener: Option<&TcpListener>) -> std::io::Result<(TcpStream, SocketAddr)> {
+    match listener {
+        Some(listener) => listener.accept().await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn sync_with(
     multi: Multifeed,
     stream: TcpStream,
-    from: SocketAddr,
+    mut peer: Peer,
     live: bool,
     mut stop: Stop,
     output: Output,
-) -> Result<(), CliError> {
+) -> (Peer, Result<(), CliError>) {
     // Only latency is at stake.
     let _ = stream.set_nodelay(true);
-    let who = format!("{from}: ");
     let mut replicate = if live { Replicate::live() } else { Replicate::default() };
-    replicate.source = Some(source(from.ip()));
-    let sync = multi.replicate(stream, Role::Responder, replicate);
-    peer::follow(sync, live, &who, &mut stop, &output).await.map_err(|error| error.of_peer(&who))
+    let result = match &peer.guest {
+        Some(guest) => {
+            replicate.source = Some(guest.network().to_string());
+            let sync = multi.replicate(guest.stream(stream), Role::Responder, replicate);
+            peer::follow(sync, live, &mut peer, &mut stop, &output).await
+        }
+        None => Ok(()),
+    };
+    let result = result.map_err(|error| error.of_peer(&peer.who));
+    (peer, result)
 }
 
 /// The store's bounds, as the command line says.
@@ -90,43 +147,24 @@ fn bounded(mut options: Options, bounds: &Bounds) -> Options {
     options
 }
 
-/// Who a peer is, for what it may bring: anyone has all addresses of an IPv6 network.
-fn source(address: IpAddr) -> String {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.to_string(),
-        IpAddr::V6(address) => format!("{}/64", Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
-    }
-}
-
-/// Tells of a peer's end where that was a failure, which does not end the server; only what is wrong with stdout does.
-fn report(ended: Result<Result<(), CliError>, tokio::task::JoinError>, output: &Output) -> Result<(), CliError> {
-    match ended {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) if error.is_stdio() => Err(error),
+/// Tells of a peer's end if that was a failure, which does not end the server; only what is wrong with stdout does. The result of the one peer
+/// that there is to be is the command's.
+fn report(
+    ended: Result<(Peer, Result<(), CliError>), JoinError>,
+    house: &House,
+    output: &Output,
+) -> Result<Option<Result<(), CliError>>, CliError> {
+    let (guest, error) = match ended {
+        Ok((Peer { guest: Some(guest), .. }, result)) if guest.is_first() => return Ok(Some(result)),
+        Ok((_, Ok(()))) => return Ok(None),
+        Ok((_, Err(error))) if error.is_stdio() => return Err(error),
         // That the server was told to end is no failure of it.
-        Ok(Err(error)) if error.code() == code::INTERRUPTED => Ok(()),
-        Ok(Err(error)) => {
-            output.fail(&error);
-            Ok(())
-        }
-        Err(error) => {
-            output.fail(&CliError::new(code::INTERNAL, format!("a peer's task failed: {error}")));
-            Ok(())
-        }
+        Ok((_, Err(error))) if error.code() == code::INTERRUPTED => return Ok(None),
+        Ok((peer, Err(error))) => (peer.guest, error),
+        Err(error) => (None, CliError::new(code::INTERNAL, format!("a peer's task failed: {error}"))),
+    };
+    if guest.map_or_else(|| house.may_say(NOBODY, true), |guest| guest.may_say()) {
+        output.fail(&error);
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_peer_is_an_address_or_an_ipv6_network() {
-        let source = |text: &str| source(text.parse().expect("an address"));
-        assert_eq!(source("192.0.2.7"), "192.0.2.7");
-        assert_eq!(source("::ffff:192.0.2.7"), "192.0.2.7");
-        assert_eq!(source("2001:db8:1:2:3::4"), "2001:db8:1:2::/64");
-        assert_eq!(source("2001:db8:1:2::ffff"), source("2001:db8:1:2:8000::1"));
-        assert_ne!(source("2001:db8:1:2::1"), source("2001:db8:1:3::1"));
-    }
+    Ok(None)
 }

@@ -3,6 +3,7 @@
 use multifeed_tokio::{Options, Replicate, Role};
 use tokio::net::TcpStream;
 
+use super::peer::Peer;
 use super::{close, open, peer};
 use crate::args::{Global, Sync};
 use crate::error::{CliError, code};
@@ -36,8 +37,8 @@ async fn connect_and_sync(
     let replicate = if args.live { Replicate::live() } else { Replicate::default() };
     let sync = multi.replicate(stream, Role::Initiator, replicate);
     if args.live {
-        peer::show(multi, output, peer::follow(sync, true, "", stop, output)).await
+        peer::show(multi, output, peer::follow(sync, true, &mut Peer::default(), stop, output)).await
     } else {
-        peer::follow(sync, false, "", stop, output).await
+        peer::follow(sync, false, &mut Peer::default(), stop, output).await
     }
 }

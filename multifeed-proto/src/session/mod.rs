@@ -57,6 +57,10 @@ pub struct Session {
     authenticate: bool,
     discover: bool,
     remote_public_key: Option<[u8; 32]>,
+    /// The remote knows a key of ours, or was accepted.
+    proven: bool,
+    /// Bytes of messages until then.
+    unproven: u64,
     strays: u64,
     /// The caller's commands until channels may be opened.
     waiting: Waiting,
@@ -137,6 +141,8 @@ impl Session {
             authenticate: config.authenticate,
             discover: config.discover,
             remote_public_key: None,
+            proven: false,
+            unproven: 0,
             strays: 0,
             waiting: Waiting::default(),
             ended: false,
@@ -169,9 +175,10 @@ impl Session {
             }
             self.advance_handshake();
             if matches!(self.state, State::Open(_)) {
-                self.input.take_frames(self.io.limits.message_bytes);
+                self.input.take_frames(self.message_limit());
             }
             self.process();
+            self.timers.arriving(self.arriving().map(|(start, came, _)| (start, came)));
         }
         match &self.closed {
             Some(Err(error)) => Err(error.clone()),
@@ -198,6 +205,11 @@ impl Session {
                 // While we do not read, the remote's silence is our own.
                 Due::Idle if self.is_paused() => self.timers.received(0),
                 Due::Idle => self.fail(SessionError::Timeout(self.phase)),
+                Due::Slow if self.is_paused() => self.timers.not_read(),
+                Due::Slow => {
+                    let (bytes, waited) = self.timers.arrived();
+                    self.fail(SessionError::SlowMessage { bytes, waited });
+                }
                 // What waits here, for the caller or for a slow stream, stands in nobody else's way.
                 Due::Stall if self.is_paused() || self.io.output.len() > 0 => self.timers.moved(),
                 Due::Stall => self.fail(SessionError::Stalled { waited: self.timers.stood_still() }),
@@ -266,6 +278,35 @@ impl Session {
         self.io.limits.output_bytes.saturating_sub(queued)
     }
 
+    /// Whether the remote has proven that it knows a key of ours: it opened a root key's channel, or a feed's, that is open here, with the
+    /// right capability. Also true once it was [accepted](Self::accept). Until then it is bounded by
+    /// [`Limits::unproven_message_bytes`](crate::Limits::unproven_message_bytes) and
+    /// [`Limits::unproven_bytes`](crate::Limits::unproven_bytes).
+    pub fn is_proven(&self) -> bool {
+        self.proven
+    }
+
+    /// Bytes that the message which is arriving takes in all, its header included, as far as that is known: what
+    /// [`recv_buf`](Self::recv_buf) grows to. 0 between messages.
+    pub fn incoming_bytes(&self) -> usize {
+        self.arriving().map_or(0, |(_, _, size)| size)
+    }
+
+    /// The message that is arriving: where it starts in the stream, and how many of its bytes came, of how many.
+    fn arriving(&self) -> Option<(u64, u64, usize)> {
+        let is_there = matches!(self.state, State::Open(_)) && self.input.is_partial() && !self.input.is_waiting();
+        is_there.then(|| {
+            let (start, size) = self.input.arriving();
+            (start, self.input.buf.len() as u64, size)
+        })
+    }
+
+    /// The largest message body that is taken now.
+    fn message_limit(&self) -> usize {
+        let limits = &self.io.limits;
+        if self.proven { limits.message_bytes } else { limits.message_bytes.min(limits.unproven_message_bytes) }
+    }
+
     /// What went over the stream so far.
     pub fn totals(&self) -> Totals {
         Totals {
@@ -280,6 +321,7 @@ impl Session {
     /// have to become ready begins anew.
     pub fn accept(&mut self) {
         if self.phase == Phase::Held {
+            self.proven = true;
             self.roots.wait_until(self.patience.map(|timeout| self.timers.now().saturating_add(timeout)));
             self.begin();
         }

@@ -50,7 +50,8 @@ impl Input {
         }
     }
 
-    /// Where to read to, with some room at its end. The room does not depend on what the remote claims will come.
+    /// Where to read to, with some room at its end. The room does not depend on what the remote claims will come, but that it does not go
+    /// past the end of a long message.
     pub(crate) fn buffer(&mut self) -> &mut BytesMut {
         if self.held > 4 * self.room && self.buf.len() <= READ_MIN {
             // A stream that has become quiet does not keep the room of a busy one, nor that of a large message for the first
@@ -60,11 +61,29 @@ impl Input {
             self.buf = fresh;
             self.held = self.buf.capacity();
         }
-        if self.buf.capacity() - self.buf.len() < self.room / 2 {
-            self.buf.reserve(self.room);
-            self.held = self.held.max(self.buf.capacity());
+        let free = self.buf.capacity() - self.buf.len();
+        let (_, size) = self.arriving();
+        let rest = size - self.buf.len();
+        let ends_here = rest > 0 && free >= rest;
+        if free < self.room / 2 && !ends_here {
+            if rest > 0 && size > READ_MAX && 2 * self.buf.capacity() + self.room >= size {
+                // It would double past the message's end.
+                let mut whole = BytesMut::with_capacity(size);
+                whole.extend_from_slice(&self.buf);
+                self.buf = whole;
+                self.held = self.buf.capacity();
+            } else {
+                self.buf.reserve(self.room);
+                self.held = self.held.max(self.buf.capacity());
+            }
         }
         &mut self.buf
+    }
+
+    /// Where the message that is arriving starts in the stream, and its bytes with what stands in front of it: those that came, if its
+    /// length is not known yet.
+    pub(crate) fn arriving(&self) -> (u64, usize) {
+        (self.bytes.saturating_sub(self.buf.len() as u64), self.scanner.needed().max(self.buf.len()))
     }
 
     /// The rest of the stream is encrypted, from the buffer's start on.
@@ -147,10 +166,10 @@ impl Input {
     }
 
     fn cut(&mut self, message_bytes: usize) {
-        if !self.span.is_empty() || self.bad.is_some() {
+        if !self.span.is_empty() {
             return;
         }
-        // Only what is decrypted: a caller may have appended more.
+        // Only what is decrypted: a caller may have appended more. What was too long before may not be any more.
         let clear = self.buf.get(..self.seen).unwrap_or_default();
         self.bad = self.scanner.scan(clear, message_bytes).err();
         let whole = self.scanner.whole();

@@ -9,7 +9,7 @@ use crate::channel::{LocalOpen, Owner};
 use crate::config::Role;
 use crate::crypto::cipher::Keystream;
 use crate::crypto::noise::Established;
-use crate::error::{Phase, SessionError, Step};
+use crate::error::{FrameError, Phase, SessionError, Step};
 use crate::event::{Event, Root, Token};
 use crate::exchange::{Exchange, Kind, Stage};
 use crate::key::{DiscoveryKey, FeedKey};
@@ -106,6 +106,7 @@ impl Session {
 
     /// The remote proved that it knows a root key.
     fn verify_root(&mut self, root: Root) {
+        self.proven = true;
         let default = self.roots.default_dialect();
         let limit = self.io.limits.message_bytes;
         let Some(entry) = self.roots.get(root) else { return };
@@ -183,6 +184,7 @@ impl Session {
 
     /// Both sides opened a feed's channel.
     pub(super) fn channel_opened(&mut self, token: Token) {
+        self.proven = true;
         self.io.events.push(Event::Opened { token });
         self.send_options(token);
     }
@@ -206,9 +208,12 @@ impl Session {
         // Output does not stop it: answers are no longer than what they answer, and what arrived is bounded. So polling events
         // is all that it takes to go on.
         while self.closed.is_none() && !self.is_full() {
-            match self.input.next(self.io.limits.message_bytes) {
+            match self.input.next(self.message_limit()) {
                 Ok(Some(frame)) => {
                     self.timers.moved();
+                    if let Err(error) = self.count_unproven() {
+                        return self.fail(error);
+                    }
                     self.io.events.read(self.input.consumed);
                     let before = self.io.output.len();
                     if let Err(error) = self.handle_frame(frame) {
@@ -217,9 +222,22 @@ impl Session {
                     self.io.output.answered(before);
                 }
                 Ok(None) => return self.handle_end(),
+                Err(FrameError::TooLong { size, .. }) if size <= self.io.limits.message_bytes as u64 => {
+                    self.fail(SessionError::limit("unproven_message_bytes", self.io.limits.unproven_message_bytes));
+                }
                 Err(error) => self.fail(error.into()),
             }
         }
+    }
+
+    /// Counts what a remote sends that has proven nothing. Where no root key was named, nobody can prove one before a multifeed joins.
+    fn count_unproven(&mut self) -> Result<(), SessionError> {
+        if self.proven || !self.roots.is_strict() {
+            return Ok(());
+        }
+        self.unproven = self.unproven.saturating_add(self.input.consumed as u64);
+        let limit = self.io.limits.unproven_bytes;
+        if self.unproven > limit { Err(SessionError::Limit { what: "unproven_bytes", limit }) } else { Ok(()) }
     }
 
     /// Everything that arrived was handled; was it all there is?

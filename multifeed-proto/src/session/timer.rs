@@ -24,10 +24,24 @@ pub(crate) struct Timers {
     moved: Duration,
     /// Bytes that came since.
     unmoved: u64,
+    /// The message that is arriving.
+    message: Option<Arriving>,
+    message_time: Duration,
+    slowest_rate: u64,
     /// Until the Noise handshake is done, and the remote's key accepted.
     handshake: Option<Duration>,
     /// Until we open a root key's channel without an Open of the remote's.
     hold: Option<Duration>,
+}
+
+/// A message of which not all has come.
+#[derive(Debug, Clone, Copy)]
+struct Arriving {
+    /// Where it starts in the stream.
+    start: u64,
+    since: Duration,
+    /// Bytes of it that came.
+    bytes: u64,
 }
 
 /// What time it is for.
@@ -39,6 +53,8 @@ pub(crate) enum Due {
     Root,
     /// Nothing came for too long.
     Idle,
+    /// A message comes too slowly.
+    Slow,
     /// Nothing but keep-alives came or went for too long.
     Stall,
     /// The remote opens no channel before us.
@@ -58,6 +74,9 @@ impl Timers {
             stall: config.stall_timeout,
             moved: now,
             unmoved: 0,
+            message: None,
+            message_time: config.limits.message_time,
+            slowest_rate: config.limits.slowest_rate,
             handshake: config.handshake_timeout.map(|timeout| now.saturating_add(timeout)),
             hold: None,
         }
@@ -85,6 +104,26 @@ impl Timers {
     /// How long nothing has moved.
     pub(crate) fn stood_still(&self) -> Duration {
         self.now.saturating_sub(self.moved)
+    }
+
+    /// The message that is arriving: where it starts in the stream, and how many bytes of it came.
+    pub(crate) fn arriving(&mut self, message: Option<(u64, u64)>) {
+        self.message = message.map(|(start, bytes)| {
+            let since = self.message.filter(|known| known.start == start).map_or(self.now, |known| known.since);
+            Arriving { start, since, bytes }
+        });
+    }
+
+    /// That the message did not arrive yet is because of ourselves.
+    pub(crate) fn not_read(&mut self) {
+        if let Some(message) = &mut self.message {
+            message.since = self.now;
+        }
+    }
+
+    /// How many bytes of the message that is arriving came, in what time.
+    pub(crate) fn arrived(&self) -> (u64, Duration) {
+        self.message.map_or((0, Duration::ZERO), |message| (message.bytes, self.now.saturating_sub(message.since)))
     }
 
     pub(crate) fn sent(&mut self) {
@@ -120,7 +159,8 @@ impl Timers {
     /// When something is due next; `roots` is when a multifeed has to be ready. There are no keep-alives during the Noise
     /// handshake, as in JS.
     pub(crate) fn next(&self, phase: Phase, roots: Option<Duration>) -> Option<Duration> {
-        let times = [self.handshake, roots, self.hold, self.idle_at(), self.stall_at(phase), self.keep_alive_at(phase)];
+        let (idle, slow, stall) = (self.idle_at(), self.slow_at(), self.stall_at(phase));
+        let times = [self.handshake, roots, self.hold, idle, slow, stall, self.keep_alive_at(phase)];
         times.into_iter().flatten().min()
     }
 
@@ -133,6 +173,8 @@ impl Timers {
             Some(Due::Root)
         } else if past(self.idle_at()) {
             Some(Due::Idle)
+        } else if past(self.slow_at()) {
+            Some(Due::Slow)
         } else if past(self.stall_at(phase)) {
             Some(Due::Stall)
         } else if past(self.hold) {
@@ -146,6 +188,12 @@ impl Timers {
 
     fn idle_at(&self) -> Option<Duration> {
         self.idle.map(|timeout| self.received.saturating_add(timeout))
+    }
+
+    fn slow_at(&self) -> Option<Duration> {
+        let Arriving { since, bytes, .. } = self.message?;
+        let earned = bytes.saturating_mul(1000).checked_div(self.slowest_rate)?;
+        Some(since.saturating_add(self.message_time).saturating_add(Duration::from_millis(earned)))
     }
 
     /// Until a session is up its handshakes have times of their own.
@@ -225,6 +273,31 @@ mod tests {
         timers.set(secs(261));
         assert_eq!((timers.due(Phase::Ready, None), timers.stood_still()), (Some(Due::Stall), secs(61)));
         assert_eq!(timers.due(Phase::Exchange, None), None);
+    }
+
+    #[test]
+    fn a_message_has_its_time_and_what_its_bytes_earn() {
+        let mut config = Config::default();
+        (config.keep_alive, config.idle_timeout, config.handshake_timeout) = (None, None, None);
+        let mut timers = Timers::new(&config, secs(100));
+        assert_eq!(timers.next(Phase::Ready, None), None);
+        timers.arriving(Some((1000, 1)));
+        timers.set(secs(110));
+        timers.arriving(Some((1000, 2560)));
+        assert_eq!((timers.next(Phase::Ready, None), timers.due(Phase::Ready, None)), (Some(secs(130)), None));
+        timers.set(secs(130));
+        assert_eq!((timers.due(Phase::Ready, None), timers.arrived()), (Some(Due::Slow), (2560, secs(30))));
+        timers.not_read();
+        assert_eq!(timers.next(Phase::Ready, None), Some(secs(160)));
+        // The next one.
+        timers.arriving(Some((9000, 1)));
+        assert!(timers.next(Phase::Ready, None) < Some(secs(151)));
+        timers.arriving(None);
+        assert_eq!(timers.next(Phase::Ready, None), None);
+        config.limits.slowest_rate = 0;
+        let mut timers = Timers::new(&config, secs(100));
+        timers.arriving(Some((0, 1)));
+        assert_eq!(timers.next(Phase::Ready, None), None);
     }
 
     #[test]

@@ -72,6 +72,11 @@ impl Scanner {
         }
     }
 
+    /// Bytes that the frame behind the whole ones takes, if its header has come; 0 if not.
+    pub fn needed(&self) -> usize {
+        self.needed
+    }
+
     /// Bytes of whole frames found so far.
     pub fn whole(&self) -> usize {
         self.whole

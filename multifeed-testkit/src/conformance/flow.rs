@@ -2,15 +2,20 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::TcpListener;
 use std::pin::pin;
 use std::task::Poll;
+use std::thread;
 use std::time::Duration;
 
 use multifeed_core::{FileId, Slot};
-use multifeed_driver::{MemoryStorage, Multifeed, Options, Replicate, Role, SessionError, Storage, SyncError};
+use multifeed_driver::{
+    DEFAULT_ROOT_KEY, MemoryStorage, Multifeed, Options, ReceiveBudget, Replicate, Role, SessionError, Storage, SyncError,
+};
 
 use super::{Adapter, Gate, Proxy, assert_same, connect, ends, fill, filled, hang_up, held, memory, memory_with, sync};
 use crate::disk::FaultyStorage;
+use crate::strangers::Hoarder;
 
 /// Channels of one slot, and more in both directions than any socket holds.
 pub async fn both_directions_full_with_one_slot<A: Adapter>() {
@@ -87,6 +92,69 @@ pub async fn a_stuck_store_times_nobody_out<A: Adapter>() {
     left.unwrap();
     right.unwrap();
     assert_same(&feed, &b).await;
+}
+
+/// Sessions whose messages do not fit into the budget together take turns, also with a store that is slow to take them; small ones go
+/// on beside them.
+pub async fn large_messages_take_turns<A: Adapter>() {
+    let budget = ReceiveBudget::new(1 << 20);
+    let mut options = Options::default();
+    options.pump.receive_budget = budget.clone();
+    options.pump.event_bytes = 1;
+    let hub = memory_with(options).await;
+    let mut syncs = Vec::new();
+    let mut feeds = Vec::new();
+    for n in 0..6 {
+        let peer = memory().await;
+        let size = if n % 3 == 0 { 20_000 } else { 700_000 };
+        feeds.push(filled(&peer, "large", n, 8, size).await);
+        syncs.push(connect::<A>(&peer, &hub, &Replicate::default()));
+        syncs.push(connect::<A>(&hub, &peer, &Replicate::default()));
+    }
+    for (left, right) in syncs {
+        let (left, right) = ends(left, right).await;
+        left.unwrap();
+        right.unwrap();
+    }
+    for feed in &feeds {
+        assert_same(feed, &hub).await;
+    }
+    hub.close().await.unwrap();
+    // Their tasks end right behind the sessions.
+    while budget.used() > 0 {
+        A::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(budget.waiting(), 0);
+}
+
+/// Who began a large message and does not go on with it holds others up for no longer than ten seconds; if nobody waits, it may.
+pub async fn a_slow_message_gives_way_to_others<A: Adapter>() {
+    let budget = ReceiveBudget::new(1 << 20);
+    let mut options = Options::default();
+    options.pump.receive_budget = budget.clone();
+    let hub = memory_with(options).await;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let hoarder = thread::spawn(move || Hoarder::connect(address, Some(DEFAULT_ROOT_KEY), 1_000_000, 10).unwrap());
+    let (stream, _) = listener.accept().unwrap();
+    let slow = A::replicate(&hub, A::stream(stream), Role::Responder, Replicate::live());
+    while budget.used() == 0 {
+        A::sleep(Duration::from_millis(1)).await;
+    }
+
+    let other = memory().await;
+    let large = filled(&other, "large", 2, 3, 900_000).await;
+    let small = filled(&other, "small", 3, 10, 10).await;
+    let (left, right) = connect::<A>(&other, &hub, &Replicate::default());
+    held(&hub, small.key(), 10).await;
+    assert_eq!(budget.waiting(), 1, "the small blocks came at once, the large ones wait");
+    let (left, right) = ends(left, right).await;
+    left.unwrap();
+    right.unwrap();
+    assert_same(&large, &hub).await;
+    let error = slow.finish().await.unwrap_err();
+    assert!(matches!(error, SyncError::Session(SessionError::SlowMessage { .. })), "{error}");
+    drop(hoarder.join().unwrap());
 }
 
 /// A session that is not live does not wait without end for a remote that only keeps the stream alive, here one whose store is stuck; a live
