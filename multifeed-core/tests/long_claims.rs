@@ -132,10 +132,9 @@ fn opening_a_store_of_them_costs_what_is_held() {
         (memory.bytes_current / i64::from(FEEDS), calls / u64::from(FEEDS), bytes / u64::from(FEEDS))
     });
     let [ordinary, long, odd] = costs;
-    println!("{costs:?}");
     for (memory, calls, bytes) in [long, odd] {
         // A whole bitfield is half a gigabyte, and 64 GiB of signatures.
-        assert!(memory < ordinary.0 + 4000, "{memory} bytes of memory, ordinary {ordinary:?}");
+        assert!(memory < ordinary.0 + 4500, "{memory} bytes of memory, ordinary {ordinary:?}");
         assert!(calls < 400 && bytes < 1 << 20, "{calls} calls, {bytes} bytes read, ordinary {ordinary:?}");
     }
 }

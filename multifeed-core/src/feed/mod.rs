@@ -682,7 +682,7 @@ impl<S: Storage + ?Sized> Files<'_, S> {
         }
         let mut bitfield = Bitfield::load(page_bytes, pages);
         // Pages that nothing was written to are passed over: a feed that is long by claim alone has a file of half a gigabyte.
-        let mut at_once = 1;
+        let (mut at_once, mut after_hole) = (1, false);
         let mut buffer = Vec::new();
         let mut next = 0;
         while next < pages {
@@ -693,8 +693,13 @@ impl<S: Storage + ?Sized> Files<'_, S> {
                     None => break,
                 },
             };
-            // After a hole as much as a block of the disk touches.
-            at_once = if first == next { (at_once * 2).min(16) } else { 2 };
+            // After a hole as much as two blocks of the disk mostly touch, and then more and more.
+            at_once = match (first == next, after_hole) {
+                (false, _) => 3,
+                (true, true) => 1,
+                (true, false) => (at_once * 2).min(16),
+            };
+            after_hole = first != next;
             let count = pages.saturating_sub(first).min(at_once);
             buffer.resize(usize::try_from(count * size).unwrap_or(0), 0);
             let read = self.read(FileKind::Bitfield, HEADER as u64 + first * size, &mut buffer)?;
