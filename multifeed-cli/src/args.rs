@@ -603,7 +603,8 @@ mod tests {
         let none = bounds(&[]).unwrap();
         assert_eq!((none.max_feeds_per_peer, none.keep_free.as_u64()), (16_384, 100_000_000));
         assert_eq!(none.max_bytes_per_peer.as_u64(), 16 << 30);
-        let some = bounds(&["--max-feeds-per-peer", "7", "--max-bytes-per-peer", "5000", "--keep-free", "1.5 GB"]).unwrap();
+        let some =
+            bounds(&["--max-feeds-per-peer", "7", "--max-bytes-per-peer", "5000", "--keep-free", "1.5 GB"]).unwrap();
         assert_eq!((some.max_feeds_per_peer, some.max_bytes_per_peer.as_u64()), (7, 5000));
         assert_eq!(some.keep_free.as_u64(), 1_500_000_000);
         for bad in ["", "-1", "much", "5 parsecs"] {

@@ -40,7 +40,8 @@ fn a_peer_brings_as_many_feeds_and_bytes_as_it_may() -> Result<()> {
     ensure!(told["message"].as_str().is_some_and(|text| text.contains("--max-bytes-per-peer")), "{told}");
     brings_bytes.sync(address, &[])?.ended(0)?;
     running.kill()?;
-    let bytes: u64 = server.facts()?.iter().map(|feed| feed.downloaded * if feed.length == 40 { 10_000 } else { 0 }).sum();
+    let bytes: u64 =
+        server.facts()?.iter().map(|feed| feed.downloaded * if feed.length == 40 { 10_000 } else { 0 }).sum();
     ensure!(bytes == 200_000, "{bytes} bytes came");
     Ok(())
 }

@@ -44,7 +44,9 @@ pub enum StoreError {
         source: Arc<io::Error>,
     },
     /// The disk has less free than it is to keep.
-    #[error("{free} bytes are free on the disk of the store, fewer than the {keep} that it keeps free: nothing new is fetched until there are more")]
+    #[error(
+        "{free} bytes are free on the disk of the store, fewer than the {keep} that it keeps free: nothing new is fetched until there are more"
+    )]
     LowSpace {
         /// Bytes that are free.
         free: u64,

@@ -59,7 +59,9 @@ impl Offers {
 
     /// Whether the remote offered a feed that has no machine on its session.
     pub(crate) fn has(&self, key: &FeedKey) -> bool {
-        self.quiet.contains_key(key) || self.held.contains(key) || (!self.waiting.is_empty() && self.waiting.contains_key(&key.discovery_key()))
+        self.quiet.contains_key(key)
+            || self.held.contains(key)
+            || (!self.waiting.is_empty() && self.waiting.contains_key(&key.discovery_key()))
     }
 
     /// Counts an offer of a feed that is not here; false where there were as many as may be.

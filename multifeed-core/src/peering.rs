@@ -1,5 +1,7 @@
 //! One connection: the feeds that both sides agreed on, each with its machine, and what is sent in which order.
 
+mod turns;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +13,7 @@ use crate::answers::Answers;
 use crate::error::StoreError;
 use crate::feed::Feed;
 use crate::in_step::InStep;
-use crate::limits::{Limits, PeerLimits};
+use crate::limits::PeerLimits;
 use crate::multifeed::{Brought, FeedId, message_cost};
 use crate::offers::{Offers, Quiet};
 use crate::peer::{Peer, PeerOptions, Sent, Standing};
@@ -264,23 +266,6 @@ impl Peering {
         }
     }
 
-    /// The feed whose channel is to be opened next, if one may be.
-    pub(crate) fn next_turn(&mut self, limits: &Limits) -> Option<FeedKey> {
-        self.offers.next(limits.feeds_asked, self.busy, limits.feeds_open)
-    }
-
-    /// In a live session, channels that the remote has left unopened since then do not keep others from being opened.
-    pub(crate) fn pass_over_unopened(&mut self, since: Duration) {
-        if self.busy > 0 && self.is_live() {
-            let Self { peers, busy, .. } = self;
-            let unopened = peers.values_mut().filter(|peer| peer.busy && peer.is_unopened_since(since));
-            unopened.for_each(|peer| {
-                peer.busy = false;
-                *busy -= 1;
-            });
-        }
-    }
-
     /// Answers the remote's offer.
     pub(crate) fn request(&mut self, keys: Vec<FeedKey>) {
         self.exchange.manifest_seen = true;
@@ -506,18 +491,6 @@ impl Peering {
     /// Has progress told where it is in sync now, and was not when that was last told, or the other way round.
     pub(crate) fn note_in_sync(&mut self, in_sync: bool) {
         self.progress_due |= self.observed && in_sync != self.told_in_sync && self.stage != Stage::Closed;
-    }
-
-    /// The disk is full: what the remote has is not fetched for now, or, where the session is not live, not by this session.
-    pub(crate) fn pause(&mut self, error: StoreError) {
-        self.paused = true;
-        self.apart |= !self.is_live();
-        self.events.push_back(PeerEvent::DiskFull(error));
-    }
-
-    /// What it brought could not be written: it does not end well.
-    pub(crate) fn lose(&mut self, error: &StoreError) {
-        self.failure.get_or_insert_with(|| error.clone());
     }
 
     /// Whether its end was told, or is near.

@@ -61,26 +61,18 @@ fn a_store_at_its_limit_is_synced_whole() {
     }
 }
 
-/// `MANY=65536 cargo test -p multifeed-core --release --test many_feeds -- --ignored --nocapture`
+/// `cargo test -p multifeed-core --release --test many_feeds -- --ignored`
 #[test]
 #[ignore = "takes minutes"]
-fn as_many_as_told() {
-    let many: u32 = std::env::var("MANY").map_or(65_536, |many| many.parse().unwrap());
-    let mut stores = [store(many as usize), store(many as usize)];
-    write(&mut stores[0], 0..many);
+fn a_hundred_thousand_feeds_are_synced_with_the_default_limits() {
+    let mut stores = [limited(|_| ()), limited(|_| ())];
+    write(&mut stores[0], 0..100_000);
     for options in ways() {
-        stores[1] = store(many as usize);
-        let begun = std::time::Instant::now();
+        stores[1] = limited(|_| ());
         let mut links = [Link::plain(&mut stores, [0, 1], options.clone())];
         run(&mut stores, &mut links, START);
-        println!(
-            "live {}, reconciles {:?}: {} of {many} in {:?}, {:?}",
-            options.live,
-            options.reconcile,
-            held(&stores[1]),
-            begun.elapsed(),
-            links[0].result(1).map(|end| end.as_ref().map(|totals| totals.feeds).map_err(|error| error.to_string()))
-        );
+        assert_eq!(held(&stores[1]), 100_000, "{options:?}");
+        assert!(links[0].result(1).is_none_or(Result::is_ok));
     }
 }
 
@@ -94,7 +86,9 @@ fn store_of_turns(feeds: usize, open: usize) -> Store {
 
 #[test]
 fn feeds_have_their_turn_a_few_at_a_time() {
-    for (options, open) in ways().flat_map(|options| [(options.clone(), [1, 1]), (options.clone(), [7, 3]), (options, [16, 16])]) {
+    for (options, open) in
+        ways().flat_map(|options| [(options.clone(), [1, 1]), (options.clone(), [7, 3]), (options, [16, 16])])
+    {
         let mut stores = open.map(|open| store_of_turns(400, open));
         // Some are written at either side, some came to both before, and grew at one.
         write(&mut stores[0], 0..60);
@@ -155,7 +149,10 @@ fn writers_have_room_in_a_store_that_others_filled() {
     run_one(&mut stores, Replicate::default());
     let blocks: u64 = stores[1].feeds().map(|id| stores[1].info(id).downloaded).sum();
     assert_eq!(blocks, 2 * 300 + 50);
-    let mut pair_of_stores = { let [_, second] = stores; [second, store(400)] };
+    let mut pair_of_stores = {
+        let [_, second] = stores;
+        [second, store(400)]
+    };
     run_one(&mut pair_of_stores, Replicate::default());
     assert_eq!(held(&pair_of_stores[1]), 350);
 }
@@ -219,7 +216,8 @@ fn one_that_brings_feeds_without_end_keeps_nobody_out() {
             Link::new(stores, [side, 0], options, [Config::default(), Config::default()])
         };
         // Both of the hostile sessions are of one address.
-        let mut links = vec![link(&mut stores, 1, "evil"), link(&mut stores, 2, "evil"), link(&mut stores, 3, "beside")];
+        let mut links =
+            vec![link(&mut stores, 1, "evil"), link(&mut stores, 2, "evil"), link(&mut stores, 3, "beside")];
         run(&mut stores, &mut links, START);
         links.push(link(&mut stores, 4, "after"));
         run(&mut stores, &mut links, START);

@@ -412,7 +412,10 @@ mod tests {
         let dk = KEY.discovery_key();
         // Ours sent back to us is wrong too: the two sides' capabilities differ.
         for capability in [None, Some(Vec::new()), Some(alloc::vec![0; 32]), Some(ours.capability(&KEY).to_vec())] {
-            assert_eq!(channels.remote_open(5, dk, capability, &ours, (8, 0), || Ok(())), Err(SessionError::Capability(dk)));
+            assert_eq!(
+                channels.remote_open(5, dk, capability, &ours, (8, 0), || Ok(())),
+                Err(SessionError::Capability(dk))
+            );
             assert_eq!(channels.route(5), None);
         }
     }

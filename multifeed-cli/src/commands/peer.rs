@@ -182,13 +182,17 @@ pub(super) async fn show<T>(multi: &Multifeed, output: &Output, work: impl Futur
 fn limit(error: &SessionError) -> String {
     match error {
         SessionError::Limit { what: "peer.feeds", limit } => {
-            format!("the peer brought {limit} new feeds, and may bring no more (--max-feeds-per-peer); it is still served")
+            format!(
+                "the peer brought {limit} new feeds, and may bring no more (--max-feeds-per-peer); it is still served"
+            )
         }
         SessionError::Limit { what: "peer.bytes", limit } => {
             format!("the peer brought {limit} bytes, and may bring no more (--max-bytes-per-peer); it is still served")
         }
         SessionError::Limit { what: "feeds", limit } => {
-            format!("the store has {limit} feeds of others, and takes no new one: remove some; the peer is still served")
+            format!(
+                "the store has {limit} feeds of others, and takes no new one: remove some; the peer is still served"
+            )
         }
         error => error.to_string(),
     }

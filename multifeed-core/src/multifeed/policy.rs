@@ -178,7 +178,8 @@ impl<S: Storage> Multifeed<S> {
         let Some(peering) = self.peerings.get_mut(&id) else { return };
         let feeds: Vec<FeedId> = peering.peers.keys().copied().collect();
         // Where the disk is full and the session stays, they wait until there is room.
-        let waits = self.disk.is_full() && peering.is_live() && !(peering.is_sated() || peering.is_full() || store_full);
+        let waits =
+            self.disk.is_full() && peering.is_live() && !(peering.is_sated() || peering.is_full() || store_full);
         // What is here is served all the same.
         for key in peering.offers.take_waiting(|key| !waits && self.catalog.find(key).is_none()) {
             peering.refuse(key, self.now);
