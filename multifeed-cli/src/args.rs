@@ -439,7 +439,7 @@ fn exposure(file: &File) -> Option<u32> {
     {
         use std::os::unix::fs::PermissionsExt;
         let meta = file.metadata().ok().filter(|meta| meta.is_file())?;
-        return Some(meta.permissions().mode() & 0o777).filter(|mode| mode & 0o077 != 0);
+        Some(meta.permissions().mode() & 0o777).filter(|mode| mode & 0o077 != 0)
     }
     #[cfg(not(unix))]
     {

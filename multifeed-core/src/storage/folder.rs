@@ -131,7 +131,7 @@ mod unix {
                 }
             };
             let meta = file.metadata()?;
-            match found(meta.mode(), meta.nlink()) {
+            match found(meta.mode() as RawMode, meta.nlink() > 1) {
                 Found::File => {}
                 Found::HardLink if follow => {}
                 found => return Err(not_regular(found)),
@@ -143,7 +143,7 @@ mod unix {
         /// What has a name in this folder; links are not followed.
         pub(in crate::storage) fn look(&self, name: &str) -> io::Result<Option<Found>> {
             match fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) => Ok(Some(found(stat.st_mode as u32, stat.st_nlink as u64))),
+                Ok(stat) => Ok(Some(found(stat.st_mode, stat.st_nlink > 1))),
                 Err(Errno::NOENT) => Ok(None),
                 Err(error) => Err(error.into()),
             }
@@ -189,7 +189,7 @@ mod unix {
 
         /// Makes the names in this folder outlive a power cut.
         pub(in crate::storage) fn sync(&self) -> io::Result<()> {
-            Ok(retry(|| fs::fsync(&self.handle))?)
+            retry(|| fs::fsync(&self.handle))
         }
 
         /// Whether this folder was reached by a link.
@@ -200,9 +200,9 @@ mod unix {
 
     const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
 
-    fn found(mode: u32, links: u64) -> Found {
-        match of_type(FileType::from_raw_mode(mode as RawMode)) {
-            Found::File if links > 1 => Found::HardLink,
+    fn found(mode: RawMode, has_other_names: bool) -> Found {
+        match of_type(FileType::from_raw_mode(mode)) {
+            Found::File if has_other_names => Found::HardLink,
             found => found,
         }
     }
