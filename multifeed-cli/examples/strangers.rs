@@ -1,5 +1,6 @@
 //! Measures what connections cost `multifeed serve` that begin a message of 8 MiB and hold it, and how an honest sync fares beside them:
-//! `cargo run --release -p multifeed-cli --example strangers -- target/release/multifeed`.
+//! `cargo run --release -p multifeed-cli --example strangers -- target/release/multifeed`. All of them have one address, as the honest one
+//! has: `--max-per-address 2000` behind it lets them fill all places.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -21,12 +22,13 @@ struct Served {
 }
 
 impl Served {
-    fn start(command: &str) -> Result<Self> {
+    fn start(command: &str, options: &[String]) -> Result<Self> {
         let store = tempfile::tempdir()?;
         run(command, store.path(), &["append", "w", "a block"])?;
         let mut child = Command::new(command)
             .args(["--json", "serve", "127.0.0.1:0", "--live", "--store"])
             .arg(store.path())
+            .args(options)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()?;
@@ -53,7 +55,8 @@ fn run(command: &str, store: &Path, args: &[&str]) -> Result<()> {
 }
 
 fn measure(command: &str, what: &str, count: usize, root_key: Option<FeedKey>, size: usize) -> Result<()> {
-    let served = Served::start(command)?;
+    let options: Vec<String> = std::env::args().skip(2).collect();
+    let served = Served::start(command, &options)?;
     let before = resident(served.child.id())?;
     let start = Instant::now();
     let mut hoarders = Vec::new();
@@ -67,6 +70,10 @@ fn measure(command: &str, what: &str, count: usize, root_key: Option<FeedKey>, s
     std::thread::sleep(Duration::from_millis(300));
     let after = resident(served.child.id())?;
     let took = start.elapsed();
+    if root_key.is_some() && size == 0 {
+        // Nobody who has just come is idle yet.
+        std::thread::sleep(Duration::from_secs(11));
+    }
     let store = tempfile::tempdir()?;
     let start = Instant::now();
     let mut honest = Command::new(command)

@@ -207,8 +207,9 @@ Examples:
 
     /// Accept peers, and sync with each of them
     ///
-    /// Any number of peers can be connected at once; what one brings goes on to the others that are live. A peer
-    /// that fails is reported and does not end the server; Ctrl-C does.
+    /// Up to --max-peers can be connected at once; what one brings goes on to the others that are live. A peer
+    /// that fails is reported and does not end the server; Ctrl-C does. Connections that have not proven the root key have 128
+    /// places of their own: if more come, the oldest gives way. Of each address only so many lines are written.
     ///
     /// With --json: {"event":"listening","address"} with the real port where 0 was asked for, and the events of
     /// `sync` for each peer; {"event":"limit-reached","message"} for a peer that brought as much as it may, and {"event":"disk-full","message"}

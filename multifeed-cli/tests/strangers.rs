@@ -166,7 +166,7 @@ fn many_honest_peers_of_one_address_are_served() -> Result<()> {
             });
         }
         while let Some(peer) = peers.join_next().await {
-            ensure!(peer??  == 3, "a peer did not get all");
+            ensure!(peer?? == 3, "a peer did not get all");
         }
         Ok(())
     })?;

@@ -144,6 +144,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
 
     fn turn(&mut self, cx: &mut Context<'_>) -> Turn {
         let now = self.clock.now();
+        let was_involved = self.share.is_involved();
         let mut moved = self.hear(cx, now);
         moved |= self.obey(cx, now);
         // Before the timers: what came in time counts, however late it is looked at.
@@ -151,6 +152,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
         moved |= self.run_timers(cx, now);
         moved |= self.pass_events(now);
         moved |= self.poll_write(cx, now);
+        // The links have to know.
+        moved |= self.share.is_involved() != was_involved;
         if self.is_done(now) {
             self.leave();
             return Turn::Done;

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use multifeed_core::{FileId, Slot};
 use multifeed_driver::{
-    DEFAULT_ROOT_KEY, MemoryStorage, Multifeed, Options, ReceiveBudget, Replicate, Role, SessionError, Storage, SyncError,
+    DEFAULT_ROOT_KEY, MemoryStorage, Multifeed, Options, ReceiveBudget, Replicate, Role, SessionError, Storage,
+    SyncError,
 };
 
 use super::{Adapter, Gate, Proxy, assert_same, connect, ends, fill, filled, hang_up, held, memory, memory_with, sync};
@@ -137,6 +138,7 @@ pub async fn a_slow_message_gives_way_to_others<A: Adapter>() {
     let address = listener.local_addr().unwrap();
     let hoarder = thread::spawn(move || Hoarder::connect(address, Some(DEFAULT_ROOT_KEY), 1_000_000, 10).unwrap());
     let (stream, _) = listener.accept().unwrap();
+    stream.set_nonblocking(true).unwrap();
     let slow = A::replicate(&hub, A::stream(stream), Role::Responder, Replicate::live());
     while budget.used() == 0 {
         A::sleep(Duration::from_millis(1)).await;
