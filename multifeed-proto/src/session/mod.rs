@@ -2,6 +2,7 @@
 
 mod events;
 mod io;
+mod partial;
 mod recv;
 mod route;
 mod send;
@@ -32,6 +33,7 @@ use crate::trace::{Scope, Tracer};
 use crate::wire::message::Message;
 use events::Events;
 use io::Io;
+use partial::Partial;
 use recv::Input;
 use send::Output;
 use timer::{Due, Timers};
@@ -58,6 +60,8 @@ pub struct Session {
     discover: bool,
     remote_public_key: Option<[u8; 32]>,
     strays: u64,
+    /// The message that is arriving, as it was last reported.
+    partial: Partial,
     /// The caller's commands until channels may be opened.
     waiting: Waiting,
     /// The remote ended its half.
@@ -138,6 +142,7 @@ impl Session {
             discover: config.discover,
             remote_public_key: None,
             strays: 0,
+            partial: Partial::default(),
             waiting: Waiting::default(),
             ended: false,
             ended_told: false,

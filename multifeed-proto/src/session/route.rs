@@ -216,7 +216,10 @@ impl Session {
                     }
                     self.io.output.answered(before);
                 }
-                Ok(None) => return self.handle_end(),
+                Ok(None) => {
+                    self.report_partial();
+                    return self.handle_end();
+                }
                 Err(error) => self.fail(error.into()),
             }
         }
