@@ -6,7 +6,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use multifeed_proto::{Command, FeedKey, RemoteHandshake, Root, Scope, SessionError, Token};
 
-use crate::answers::Answers;
 use crate::error::StoreError;
 use crate::feed::Feed;
 use crate::in_step::InStep;
@@ -18,6 +17,7 @@ use crate::policy::Remote;
 use crate::replicate::{PeerEvent, Replicate, SyncError, SyncTotals};
 use crate::sparse_bits::SparseBits;
 use crate::state::{Meter, Moved, SyncState};
+use crate::transfer::Transfer;
 use crate::wants::{WantId, Wants};
 
 /// The machine of one connection. It owns the order of what is sent; the feeds belong to the multifeed.
@@ -53,8 +53,8 @@ pub(crate) struct Peering {
     /// Feeds that were left out of the list that the remote told them in last: at the most as many as it may offer, all lists together.
     pub(crate) declined: BTreeSet<FeedKey>,
     pub(crate) totals: SyncTotals,
-    /// When the remote answered, of whatever feed.
-    pub(crate) answers: Answers,
+    /// What the remote was asked for, of all feeds, and when it answered.
+    pub(crate) transfer: Transfer,
     pub(crate) events: VecDeque<PeerEvent>,
     /// Whether it stands in the multifeed's queue of those with something to send or to tell.
     pub(crate) queued: bool,
@@ -138,7 +138,7 @@ impl Peering {
             told_full: false,
             declined: BTreeSet::new(),
             totals: SyncTotals::default(),
-            answers: Answers::default(),
+            transfer: Transfer::default(),
             events: VecDeque::new(),
             queued: false,
             commands: VecDeque::new(),
@@ -336,6 +336,7 @@ impl Peering {
     /// A feed that both sides agreed on is not to be (any more): its channel closes as soon as the remote has opened it. Before that it could
     /// not tell that it is closed; so where there is none, it is opened for it, and is quiet until then.
     pub(crate) fn refuse(&mut self, key: FeedKey, now: Duration) {
+        let now = self.transfer.time(now);
         if self.offers.is_unopened(&key) {
             return self.offers.pass_over(&key);
         }

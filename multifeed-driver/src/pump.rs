@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use futures_io::{AsyncRead, AsyncWrite};
-use multifeed_proto::{Command, Event, Root, Scope, Session, SessionError, Token};
+use multifeed_proto::{Command, Event, Message, Root, Scope, Session, SessionError, Token};
 
 use crate::clock::Clock;
 use crate::hub::{Hub, Join, Subject, Wishes};
@@ -53,6 +53,10 @@ pub(crate) struct Pump<T, R: Runtime> {
     out: BytesMut,
     read: Half,
     write: Half,
+    /// How many bytes have to be written until the remote has all that it was asked.
+    asked: u64,
+    /// Whether the stores know that the remote cannot answer, because it was not sent or is not read.
+    held_up: bool,
     /// Something was written since the last flush.
     unflushed: bool,
     stage: Stage,
@@ -119,6 +123,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
             out: BytesMut::new(),
             read: Half::Open,
             write: Half::Open,
+            asked: 0,
+            held_up: false,
             unflushed: false,
             stage: Stage::Running,
             patience: Duration::MAX,
@@ -136,6 +142,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
         moved |= self.run_timers(cx, now);
         moved |= self.pass_events(now);
         moved |= self.poll_write(cx, now);
+        self.note_held_up();
         if self.is_done(now) {
             self.leave();
             return Turn::Done;
@@ -196,6 +203,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
             let Some(member) = self.members.get_mut(at) else { break };
             member.orders = member.link.orders(cx, &mut commands);
             let orders = member.orders;
+            let asks = commands.iter().any(is_asking);
             let mut end = None;
             if !member.is_synced() {
                 commands.clear();
@@ -208,6 +216,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
                     Command::Abort(error) => end = end.or(Some(Err(error))),
                     command => self.session.apply(command),
                 }
+            }
+            if asks {
+                self.asked = self.session.totals().bytes_out + self.session.unsent() as u64;
             }
             if orders.abandoned {
                 end = Some(Err(SessionError::Local("the multifeed is closed".into())));
@@ -225,6 +236,16 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
             moved = true;
         }
         moved
+    }
+
+    /// Lets the stores know from when to when the remote's silence is our own: what it was asked was not written yet, or another store on the
+    /// stream has no room for what comes.
+    fn note_held_up(&mut self) {
+        let written = self.session.totals().bytes_out - self.out.len() as u64;
+        let held_up = written < self.asked || (self.is_shared() && !self.has_room());
+        if std::mem::replace(&mut self.held_up, held_up) != held_up {
+            self.members.iter().for_each(|member| member.link.hold_up(held_up, self.clock));
+        }
     }
 
     /// A multifeed is through. Its own stream ends with it; one that others may use goes on without it.
@@ -440,7 +461,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
             Event::Ready { root, .. } | Event::Manifest { root, .. } | Event::Replicate { root, .. } => {
                 self.give(root, event);
             }
-            Event::Opened { token } | Event::ChannelClosed { token } | Event::Message { token, .. } => {
+            Event::Opened { token }
+            | Event::ChannelClosed { token }
+            | Event::Partial { token, .. }
+            | Event::Message { token, .. } => {
                 self.give(token.root(), event);
             }
             Event::Extension { scope: Scope::Channel(token), .. } => self.give(token.root(), event),
@@ -576,6 +600,15 @@ impl<T, R: Runtime> Drop for Pump<T, R> {
 }
 
 impl<T, R: Runtime> Unpin for Pump<T, R> {}
+
+/// Whether a command asks the remote for something, so that its answer is waited for.
+fn is_asking(command: &Command) -> bool {
+    match command {
+        Command::Send { message, .. } => matches!(message, Message::Request(_) | Message::Want { .. }),
+        Command::Open { .. } => true,
+        _ => false,
+    }
+}
 
 fn is_retry(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::Interrupted

@@ -1,6 +1,5 @@
 //! The multifeed's side of its sessions: events in, commands out.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use multifeed_proto::{Command, Event, FeedKey, Message, Root, Scope};
@@ -73,10 +72,13 @@ impl<S: Storage> Multifeed<S> {
             Event::Opened { token } => match self.channel(id, token) {
                 Some(Channel::Feed(feed)) => {
                     self.tell(feed, FeedEvent::PeerOpen { peer: id });
-                    self.answered_by(id, feed, |peer, work| {
+                    let mut waited = None;
+                    self.with_peer(id, feed, |peer, work| {
+                        waited = peer.waits_since();
                         peer.open(work);
                         Ok(())
                     });
+                    self.heard(id, waited);
                 }
                 Some(Channel::Offer(key)) => self.offer_heard(id, key, None),
                 None => {}
@@ -86,6 +88,11 @@ impl<S: Storage> Multifeed<S> {
                 Some(Channel::Offer(key)) => self.offer_heard(id, key, Some(&message)),
                 None => {}
             },
+            Event::Partial { token, is_data, bytes } => {
+                if let Some(Channel::Feed(feed)) = self.channel(id, token) {
+                    self.heard_part(id, feed, is_data, bytes);
+                }
+            }
             Event::ChannelClosed { token } => {
                 self.miss_lone(id);
                 match self.channel(id, token) {
@@ -167,7 +174,7 @@ impl<S: Storage> Multifeed<S> {
             let Some(peer) = peering.peers.get_mut(&feed) else { continue };
             let Some(slot) = self.feeds.get_mut(feed.0 as usize) else { continue };
             let key = slot.feed.key();
-            let mut work = work(slot, &mut self.storage, &self.limits, self.now);
+            let mut work = work(slot, &mut self.storage, &self.limits, peering.transfer.time(self.now));
             let sent = peer.poll(&mut work);
             let standing = peer.assess(&mut work);
             let token = peer.token;
@@ -250,16 +257,18 @@ impl<S: Storage> Multifeed<S> {
         let patience = self.limits.request_timeout;
         let mut overdue = Vec::new();
         for (&id, peering) in &self.peerings {
+            let now = peering.transfer.time(now);
             let due = |peer: &Peer| match peer.waits_since() {
-                Some(since) => peering.answers.are_overdue(since, now, patience),
+                Some(since) => peering.transfer.is_overdue(since, now, patience),
                 None => peer.is_silent(now),
             };
-            let holds_up = |feed: FeedId, peer: &Peer| {
-                let FeedSlot { feed, subscribers, .. } = self.slot(feed);
+            let holds_up = |feed_id: FeedId, peer: &Peer| {
+                let FeedSlot { feed, subscribers, .. } = self.slot(feed_id);
                 let since = peer.holds_up_since(feed).filter(|_| subscribers.len() > 1);
                 since.is_some_and(|since| {
-                    now >= since.saturating_add(patience.saturating_mul(LONGEST_TURN))
-                        || peering.answers.are_overdue(since, now, patience)
+                    (now >= since.saturating_add(patience.saturating_mul(LONGEST_TURN))
+                        && !peering.transfer.is_arriving(feed_id))
+                        || peering.transfer.is_overdue(since, now, patience)
                 })
             };
             let is_overdue = |feed: FeedId, peer: &Peer| due(peer) || holds_up(feed, peer);
@@ -283,7 +292,9 @@ impl<S: Storage> Multifeed<S> {
         }
         for id in self.peerings.keys().copied().collect::<Vec<_>>() {
             self.hush_offers(id);
-            if let (Some(peering), Some(since)) = (self.peerings.get_mut(&id), now.checked_sub(patience)) {
+            if let Some(peering) = self.peerings.get_mut(&id)
+                && let Some(since) = peering.transfer.time(now).checked_sub(patience)
+            {
                 peering.close_unopened(since);
                 self.settle(id);
             }
@@ -322,10 +333,11 @@ impl<S: Storage> Multifeed<S> {
 
     fn message(&mut self, id: PeerId, feed: FeedId, message: Message) {
         let mut effect = crate::peer::Effect::default();
-        self.answered_by(id, feed, |peer, work| {
+        self.with_peer(id, feed, |peer, work| {
             effect = peer.handle(message, work)?;
             Ok(())
         });
+        self.heard(id, effect.answered);
         if let Some(conflict) = effect.conflict {
             self.note_conflict(feed, &conflict);
             let key = self.feeds[feed.0 as usize].feed.key();
@@ -384,22 +396,34 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
-    /// As [`with_peer`](Self::with_peer), of something that came: it may be what was waited for.
-    fn answered_by(
-        &mut self,
-        id: PeerId,
-        feed: FeedId,
-        call: impl FnOnce(&mut Peer, &mut Work<'_, S>) -> Result<(), PeerFault>,
-    ) {
-        let since = |peerings: &BTreeMap<PeerId, Peering>| peerings.get(&id)?.peers.get(&feed)?.waits_since();
-        let waited = since(&self.peerings);
-        self.with_peer(id, feed, call);
-        if let Some(waited) = waited
-            && since(&self.peerings) != Some(waited)
-            && let Some(peering) = self.peerings.get_mut(&id)
-        {
-            peering.answers.came(waited, self.now);
+    /// Notes that a message came on a feed's channel, and since when what it answers had waited.
+    fn heard(&mut self, id: PeerId, answered: Option<Duration>) {
+        let Some(peering) = self.peerings.get_mut(&id) else { return };
+        match answered {
+            Some(since) => peering.transfer.came(since, peering.transfer.time(self.now)),
+            None => peering.transfer.came_in_vain(),
         }
+    }
+
+    /// Notes that a part of a message came. If it can answer something, the remote is not silent.
+    fn heard_part(&mut self, id: PeerId, feed: FeedId, is_data: bool, bytes: usize) {
+        let Some(peering) = self.peerings.get_mut(&id) else { return };
+        let now = peering.transfer.time(self.now);
+        if let Some(since) = peering.peers.get(&feed).and_then(|peer| peer.waits_for(is_data)) {
+            peering.transfer.arrives(feed, bytes, since, now, self.limits.slowest_rate);
+        }
+    }
+
+    /// Stops a session's clock for so long: the remote was not read, or what it was asked for was not sent yet, so that it could not answer.
+    pub fn excuse(&mut self, id: PeerId, time: Duration) {
+        if let Some(peering) = self.peerings.get_mut(&id) {
+            peering.transfer.excuse(time);
+        }
+    }
+
+    /// Stops the clocks of all sessions for so long: the store was behind with what had come.
+    pub fn excuse_all(&mut self, time: Duration) {
+        self.peerings.values_mut().for_each(|peering| peering.transfer.excuse(time));
     }
 
     /// Runs a call on the machine of a feed on a session, and deals with what it leaves.
@@ -413,7 +437,7 @@ impl<S: Storage> Multifeed<S> {
         let Some(peering) = self.peerings.get_mut(&id) else { return };
         let Some(slot) = self.feeds.get_mut(feed.0 as usize) else { return };
         let Some(peer) = peering.peers.get_mut(&feed) else { return };
-        let mut work = work(slot, &mut self.storage, &self.limits, self.now);
+        let mut work = work(slot, &mut self.storage, &self.limits, peering.transfer.time(self.now));
         match call(peer, &mut work) {
             Ok(()) => {
                 let standing = peer.assess(&mut work);
@@ -483,7 +507,7 @@ impl<S: Storage> Multifeed<S> {
                 for (blocks, _) in fresh.iter().filter(|(_, from)| *from != Some(peer_id)) {
                     peer.announce(blocks.clone(), &self.limits);
                 }
-                let mut work = work(slot, &mut self.storage, &self.limits, self.now);
+                let mut work = work(slot, &mut self.storage, &self.limits, peering.transfer.time(self.now));
                 peer.advance(&mut work);
                 let standing = peer.assess(&mut work);
                 peering.count(id, standing);

@@ -519,6 +519,16 @@ impl Download {
         asked.then_some(self.progress_at).into_iter().chain(wanted).min()
     }
 
+    /// If Data, or else a Have, can answer something: since when that waits.
+    pub(super) fn waits_for(&self, is_data: bool) -> Option<Duration> {
+        let asked = !self.in_flight.is_empty() || self.is_questioned();
+        let (waits, since) = match is_data {
+            true => (asked, self.progress_at),
+            false => (self.unanswered > 0 && !(asked && self.progress_at <= self.wanted_at), self.wanted_at),
+        };
+        waits.then_some(since)
+    }
+
     /// The remote answered nothing for too long: what it was asked for counts as not there.
     pub(super) fn expire(&mut self) -> VecDeque<u64> {
         self.ignored |= self.unanswered > 0;

@@ -21,6 +21,11 @@ impl Peer {
         self.download.waits_since()
     }
 
+    /// If Data, or else a Have, can answer something: since when that waits.
+    pub(crate) fn waits_for(&self, is_data: bool) -> Option<Duration> {
+        self.download.waits_for(is_data).filter(|_| self.opened)
+    }
+
     /// Where others cannot be asked before this remote answers: since when it did not.
     pub(crate) fn holds_up_since(&self, feed: &Feed) -> Option<Duration> {
         self.download.holds_up_since(feed)

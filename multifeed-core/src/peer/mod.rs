@@ -100,6 +100,8 @@ pub(crate) struct Effect {
     pub(crate) proven: bool,
     /// Blocks that were asked for here are free to be asked of others.
     pub(crate) released: bool,
+    /// If it answered something: since when that had waited.
+    pub(crate) answered: Option<Duration>,
     /// The remote told of more blocks than before: one past the highest.
     pub(crate) remote_len: Option<u64>,
     /// Evidence that the feed's writer signed two histories; nothing of the other one is taken.
@@ -295,6 +297,7 @@ impl Peer {
         if self.close != Closing::Open {
             return Ok(effect);
         }
+        let waited = self.waits_since().unwrap_or_default();
         match message {
             Message::Options(options) => self.remote_acks = options.ack,
             Message::Status { uploading, downloading } => {
@@ -303,7 +306,10 @@ impl Peer {
             Message::Have(have) if have.ack => {}
             Message::Have(have) => {
                 let before = self.download.remote_len();
+                // What a remote has is no answer to a request that waits for longer.
+                let waits = self.download.waits_for(false).is_some();
                 let told = self.download.have(work.feed, &have)?;
+                effect.answered = (waits && told.is_some()).then_some(waited);
                 effect.remote_len = Some(self.download.remote_len()).filter(|&len| len > before);
                 if self.keeps_account() {
                     match told {
@@ -330,7 +336,7 @@ impl Peer {
             }
             Message::Request(request) if self.uploading => self.upload.request(request, work.limits, work.now)?,
             Message::Cancel { index, .. } => self.upload.cancel(index),
-            Message::Data(data) => self.data(data, work, &mut effect)?,
+            Message::Data(data) => self.data(data, waited, work, &mut effect)?,
             // Unwant, extensions that nobody registered, and what a remote asks that is not served.
             _ => {}
         }
@@ -358,12 +364,20 @@ impl Peer {
         released
     }
 
-    fn data<S: Storage>(&mut self, data: Data, work: &mut Work<'_, S>, effect: &mut Effect) -> Result<(), PeerFault> {
+    fn data<S: Storage>(
+        &mut self,
+        data: Data,
+        waited: Duration,
+        work: &mut Work<'_, S>,
+        effect: &mut Effect,
+    ) -> Result<(), PeerFault> {
         let index = data.index;
         if data.value.is_none() && self.download.answered_comparison(index, work.now) {
+            effect.answered = Some(waited);
             return self.compare(data, work, effect);
         }
         if data.value.is_none() && self.download.answered_question(index, work.now) {
+            effect.answered = Some(waited);
             effect.proven = !matches!(self.put(data, work, effect)?, None | Some(Put::Known));
             return Ok(());
         }
@@ -377,6 +391,7 @@ impl Peer {
             }
             return Ok(());
         }
+        effect.answered = data.value.is_some().then_some(waited);
         if self.drains {
             return Ok(());
         }

@@ -271,6 +271,11 @@ impl Session {
         self.io.limits.output_bytes.saturating_sub(queued)
     }
 
+    /// Bytes that wait to be taken by [`poll_output`](Self::poll_output).
+    pub fn unsent(&self) -> usize {
+        self.io.output.len()
+    }
+
     /// What went over the stream so far.
     pub fn totals(&self) -> Totals {
         Totals {
