@@ -12,7 +12,7 @@ use crate::in_step::InStep;
 use crate::limits::PeerLimits;
 use crate::multifeed::{FeedId, message_cost};
 use crate::offers::{Offers, Quiet};
-use crate::peer::{Peer, PeerOptions, Sent, Standing};
+use crate::peer::{Left, Peer, PeerOptions, Sent, Standing};
 use crate::policy::Remote;
 use crate::replicate::{PeerEvent, Replicate, SyncError, SyncTotals};
 use crate::sparse_bits::SparseBits;
@@ -79,9 +79,17 @@ pub(crate) struct Peering {
     meter: Meter,
     /// It came to its end because nothing was left to do.
     through: bool,
+    /// It is over, and was in sync until then.
+    ended_in_sync: bool,
     /// A feed of both sides is left as it is: damaged here, of two histories, one of ours of which the remote has more, or one of which the remote
     /// left something unanswered.
     apart: bool,
+    /// What it did not bring of feeds whose channels are closed, and whether it said of all else that it does not have it.
+    left: BTreeMap<FeedId, (bool, SparseBits)>,
+    /// How many blocks that was of feeds that have no place in the store.
+    left_new: BTreeMap<FeedKey, u64>,
+    /// How much of what was given up, by feed; of none if it never said what it has.
+    given_up: BTreeMap<FeedKey, u64>,
     /// Whether it was in sync when it was last told.
     told_in_sync: bool,
     /// Why it is to end, where our own storage failed.
@@ -154,7 +162,11 @@ impl Peering {
             sums: Standing::default(),
             meter: Meter::default(),
             through: false,
+            ended_in_sync: false,
             apart: false,
+            left: BTreeMap::new(),
+            left_new: BTreeMap::new(),
+            given_up: BTreeMap::new(),
             told_in_sync: false,
             failure: None,
         }
@@ -282,6 +294,7 @@ impl Peering {
     /// Gives a feed a machine, on the quiet channel that its offer left or on one that is opened. What was known of a quiet one.
     pub(crate) fn open(&mut self, feed: FeedId, key: FeedKey, mut peer: Peer) -> Option<Quiet> {
         self.fall_out_of_step(feed);
+        self.forget_left(feed, &key);
         let quiet = self.offers.forget(&key);
         peer.token = match &quiet {
             Some(quiet) => quiet.token,
@@ -393,6 +406,44 @@ impl Peering {
         }
     }
 
+    /// Notes what the remote did not bring of a feed, as the feed's machine is taken out.
+    pub(crate) fn note_left(&mut self, id: FeedId, feed: &Feed) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let Left { told, blocks, given_up } = peer.left(feed);
+        if !feed.is_settled() {
+            // Its place may be another's before the session ends.
+            if !blocks.is_empty() {
+                self.left_new.insert(feed.key(), blocks.count());
+            }
+        } else if told || !blocks.is_empty() {
+            self.left.insert(id, (told, blocks));
+        }
+        if let Some(blocks) = given_up {
+            self.given_up.insert(feed.key(), blocks);
+        }
+    }
+
+    /// What the remote did not bring of a feed does not count: it is asked again, or the feed is removed.
+    pub(crate) fn forget_left(&mut self, feed: FeedId, key: &FeedKey) {
+        self.left.remove(&feed);
+        self.left_new.remove(key);
+        self.given_up.remove(key);
+    }
+
+    /// What the remote did not bring of a feed, if it said of all other blocks that it does not have them.
+    pub(crate) fn left_of(&self, feed: FeedId) -> Option<Option<&SparseBits>> {
+        match self.left.get(&feed) {
+            Some((told, blocks)) => told.then_some(Some(blocks)),
+            None => self.in_step.holds(feed).then_some(None),
+        }
+    }
+
+    /// How many blocks the remote told of, or did not answer about, and did not bring; `missing` counts those of a feed that are not here.
+    pub(crate) fn left(&self, missing: impl Fn(FeedId, &SparseBits) -> u64) -> u64 {
+        let left: u64 = self.left.iter().map(|(&feed, (_, blocks))| missing(feed, blocks)).sum();
+        left + self.left_new.values().sum::<u64>()
+    }
+
     /// Takes a feed's machine out: the channel is closed.
     pub(crate) fn remove(&mut self, feed: FeedId) -> Option<Peer> {
         let peer = self.peers.remove(&feed)?;
@@ -439,10 +490,13 @@ impl Peering {
 
     /// Whether both sides hold the same, apart from what is not written here yet.
     pub(crate) fn is_in_sync(&self) -> bool {
+        if self.stage == Stage::Closed {
+            return self.ended_in_sync;
+        }
         let all = self.sums.in_sync == self.peers.len() as u64;
         let listed = self.settled() && !self.in_step.is_running() && !self.offers.is_waiting();
         let asked_in_vain = self.apart || !self.exchange.requested.is_empty();
-        !asked_in_vain && (self.through || (self.observed && self.stage == Stage::Running && listed && all))
+        !asked_in_vain && (self.through || (self.observed && self.stage != Stage::Greeting && listed && all))
     }
 
     /// A feed of both sides is left as it is, though they do not hold the same of it.
@@ -534,22 +588,25 @@ impl Peering {
         exchange.manifest_seen && exchange.offers_unanswered == 0 && exchange.requests_unanswered == 0
     }
 
-    /// The session told its end: the application is told too.
-    pub(crate) fn closed(&mut self, result: Result<(), SessionError>, now: Duration) {
+    /// The session told its end: the application is told too. `state` is how it stood before.
+    pub(crate) fn closed(&mut self, result: Result<(), SessionError>, mut state: SyncState) {
         if self.stage == Stage::Closed {
             return;
         }
         self.stage = Stage::Closed;
-        self.through &= result.is_ok() && self.failure.is_none();
+        self.ended_in_sync = result.is_ok() && self.failure.is_none() && self.given_up.is_empty() && state.in_sync;
         self.commands.clear();
         self.active.clear();
-        if self.progress_due {
-            self.progress_due = false;
-            self.events.push_back(PeerEvent::Progress(self.state(true, now)));
+        state.in_sync = self.ended_in_sync;
+        if std::mem::take(&mut self.progress_due) || self.told_in_sync != state.in_sync {
+            self.events.push_back(PeerEvent::Progress(state));
         }
         let result = match (self.failure.take(), result) {
             (Some(error), _) => Err(SyncError::Store(error)),
             (None, Err(error)) => Err(SyncError::Session(error)),
+            (None, Ok(())) if !self.given_up.is_empty() => {
+                Err(SyncError::GivenUp { blocks: self.given_up.values().sum(), feeds: self.given_up.len() as u64 })
+            }
             (None, Ok(())) => Ok(std::mem::take(&mut self.totals)),
         };
         self.events.push_back(PeerEvent::Closed(result));

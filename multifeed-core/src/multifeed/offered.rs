@@ -158,7 +158,10 @@ impl<S: Storage> Multifeed<S> {
         let now = peering.transfer.time(self.now);
         if peering.peers.get(&feed).is_some_and(|peer| peer.is_quiet(now, patience))
             && let Some(slot) = self.feeds.get(feed.0 as usize)
-            && let Some(peer) = peering.hush(feed, slot.feed.key())
+            && let Some(peer) = {
+                peering.note_left(feed, &slot.feed);
+                peering.hush(feed, slot.feed.key())
+            }
         {
             self.unsubscribe(id, feed, peer);
             self.ask_for_offers(id);

@@ -6,6 +6,7 @@ use multifeed_proto::{Command, Event, FeedKey, Message, Root, Scope};
 
 use super::{FeedId, FeedSlot, Multifeed, MultifeedEvent, PeerId};
 use crate::error::StoreError;
+use crate::feed::Feed;
 use crate::holes::{self, FeedHoles};
 use crate::limits::{Limits, MAX_BLOCK_BYTES};
 use crate::news::FeedEvent;
@@ -113,14 +114,15 @@ impl<S: Storage> Multifeed<S> {
             Event::Closed(result) => {
                 // A session ends well only where all that it brought is written.
                 self.commit(now);
-                let Some(peering) = self.peerings.get(&id) else { return };
-                let (holes, missing) =
-                    (self.holes(id, peering), peering.peers.values().map(|peer| peer.missing()).sum());
+                let Some(peering) = self.peerings.get(&id).filter(|peering| !peering.is_over()) else { return };
+                let state = peering.state(self.is_clean(), self.now);
                 self.drop_peers(id);
+                let Some(peering) = self.peerings.get(&id) else { return };
+                let (holes, missing) = (self.holes(id, peering), self.missing(peering));
                 if let Some(peering) = self.peerings.get_mut(&id) {
                     peering.totals.holes = holes;
                     peering.totals.missing = missing;
-                    peering.closed(result, self.now);
+                    peering.closed(result, state);
                 }
             }
             // The root's Close ends nothing; an event that is not known yet is one that asks for nothing.
@@ -557,8 +559,11 @@ impl<S: Storage> Multifeed<S> {
     }
 
     pub(super) fn drop_peer(&mut self, id: PeerId, feed: FeedId) {
-        let Some(peer) = self.peerings.get_mut(&id).and_then(|peering| peering.remove(feed)) else { return };
-        self.unsubscribe(id, feed, peer);
+        let Some(peering) = self.peerings.get_mut(&id) else { return };
+        peering.note_left(feed, &self.feeds[feed.0 as usize].feed);
+        if let Some(peer) = peering.remove(feed) {
+            self.unsubscribe(id, feed, peer);
+        }
     }
 
     /// A session's machine of a feed is gone.
@@ -586,19 +591,31 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
-    /// The feeds of a session with holes that its remote could not fill.
+    /// How many blocks a session's remote has, or may have, that did not come.
+    fn missing(&self, peering: &Peering) -> u64 {
+        peering.left(|id, blocks| {
+            let FeedSlot { feed, wants, .. } = self.slot(id);
+            match peering.is_sparse() {
+                true => wants.selection().iter().map(|range| holes::coming(feed, blocks, &range)).sum(),
+                false if is_left_alone(feed, peering) => 0,
+                false => holes::coming(feed, blocks, &(0..u64::MAX)),
+            }
+        })
+    }
+
+    /// The feeds of a session with holes, of which its remote said that it does not have them either.
     fn holes(&self, peer: PeerId, peering: &Peering) -> Vec<FeedHoles> {
         let mut room = self.limits.hole_ranges;
         let mut found = Vec::new();
         let fetched = |&id: &FeedId| peering.known.get(u64::from(id.0)) && self.may_feed(peer, id).want;
         for id in self.feeds().filter(fetched) {
             let FeedSlot { feed, wants, .. } = self.slot(id);
-            let to_come = peering.peers.get(&id).and_then(|peer| peer.to_come());
+            // Nobody knows what a remote lacks that did not say it.
+            let Some(to_come) = peering.left_of(id) else { continue };
             let holes = match peering.is_sparse() {
                 true => holes::find(feed, wants.selection().iter(), to_come, &mut room),
                 false if feed.downloaded() == feed.len() => None,
-                // What was cleared of a feed that is written here is not fetched.
-                false if feed.writable() && !feed.is_outgrown() && peering.options.download != Some(true) => None,
+                false if is_left_alone(feed, peering) => None,
                 false => holes::find(feed, std::iter::once(0..feed.len()), to_come, &mut room),
             };
             found.extend(holes);
@@ -620,6 +637,11 @@ impl<S: Storage> Multifeed<S> {
             self.ready.push_back(id);
         }
     }
+}
+
+/// Whether a feed is written here, and what was cleared of it is not fetched.
+fn is_left_alone(feed: &Feed, peering: &Peering) -> bool {
+    feed.writable() && !feed.is_outgrown() && peering.options.download != Some(true)
 }
 
 impl FeedSlot {

@@ -56,6 +56,8 @@ pub(super) struct Download {
     heard: bool,
     /// Whether it left a Want without an answer.
     ignored: bool,
+    /// Whether it was left, or left, before it had told or brought everything.
+    cut_short: bool,
     /// Whether it is to be asked for all of it once more.
     again: bool,
     /// No word of `has` below this one holds a block that can be requested now.
@@ -115,6 +117,12 @@ pub(super) struct Told {
 }
 
 impl Told {
+    /// Whether the remote has a block of the range.
+    fn has(&self, index: u64) -> bool {
+        let at = usize::try_from(index - self.start).unwrap_or(usize::MAX);
+        self.bits.get(at / 8).is_some_and(|byte| byte & (0x80 >> (at % 8)) != 0)
+    }
+
     /// The words of the range, each with the remote's blocks in it, the first in the most significant bit.
     pub(super) fn words(&self) -> impl Iterator<Item = (u64, u64)> {
         let none: &[u8] = &[];
@@ -131,8 +139,9 @@ impl Download {
     /// Forgets what the remote told, to hear it anew.
     pub(super) fn restart(&mut self) {
         self.comparison.restart();
-        let comparison = std::mem::take(&mut self.comparison);
-        *self = Self { comparison, ..Self::default() };
+        self.denials.restart();
+        let (comparison, denials) = (std::mem::take(&mut self.comparison), std::mem::take(&mut self.denials));
+        *self = Self { comparison, denials, ..Self::default() };
     }
 
     /// Blocks that the remote has and we lack, those asked for included.
@@ -187,6 +196,7 @@ impl Download {
             self.has.remove_range(start, end);
         }
         let told = Told { start, end, bits };
+        self.denials.said(start..end, |index| !told.has(index));
         for (word, members) in told.words().take(told.bits.len().div_ceil(8)) {
             if members != 0 {
                 let last = word * 64 + 63 - u64::from(members.trailing_zeros());
@@ -239,6 +249,7 @@ impl Download {
         if live {
             self.denials.forget(&(start..end));
         } else {
+            self.denials.said(start..end, |_| true);
             lost.iter().for_each(|&index| self.denials.block(index));
         }
         lost
@@ -502,6 +513,7 @@ impl Download {
 
     /// The remote serves nothing any more: forgets what it has, and gives back what was asked for.
     pub(super) fn stop(&mut self) -> VecDeque<u64> {
+        self.cut_short |= !self.told() || !self.has.is_empty();
         self.has.clear();
         self.late.clear();
         (self.unanswered, self.again) = (0, false);
@@ -543,7 +555,7 @@ impl Download {
         for &index in &lost {
             self.has.remove(index);
         }
-        lost.iter().for_each(|&index| self.denials.block(index));
+        lost.iter().for_each(|&index| self.denials.give_up(index));
         let room = MOST_LATE.saturating_sub(self.late.len());
         self.late.extend(lost.iter().take(room));
         lost

@@ -21,7 +21,7 @@ use multifeed_proto::{Data, Have, Message, Request, SessionError, Token};
 use self::comparison::Terms;
 use self::download::{Download, Scope, WANT_BLOCKS};
 use self::owed::Owed;
-pub(crate) use self::standing::Standing;
+pub(crate) use self::standing::{Left, Standing};
 use self::upload::Upload;
 use crate::error::{Conflict, ProofError, PutError, StoreError};
 use crate::feed::{Compared, Feed, Put};
@@ -261,11 +261,6 @@ impl Peer {
             (true, false) => self.download.missing(),
             (true, true) => self.download.in_flight() as u64,
         }
-    }
-
-    /// The blocks that the remote has and that are still to be fetched, some of which may be held by now.
-    pub(crate) fn to_come(&self) -> Option<&SparseBits> {
-        self.downloading.then(|| self.download.to_come())
     }
 
     /// Whether there is something for [`Peer::poll`].

@@ -3,6 +3,7 @@
 use super::download::Told;
 use super::{Closing, Peer, PeerFault, PeerInfo, Work};
 use crate::feed::Feed;
+use crate::sparse_bits::SparseBits;
 use crate::storage::Storage;
 
 /// The numbers of one feed on one session, which its session sums up.
@@ -20,6 +21,17 @@ pub(crate) struct Standing {
     pub(crate) requested: u64,
     /// 1 where both sides hold the same.
     pub(crate) in_sync: u64,
+}
+
+/// What the remote of a feed's channel did not bring, as far as it is not here.
+#[derive(Debug, Default)]
+pub(crate) struct Left {
+    /// The remote said of all other blocks that it does not have them.
+    pub(crate) told: bool,
+    /// What it told of, or did not answer about.
+    pub(crate) blocks: SparseBits,
+    /// Of those, how many were given up; `None` if nothing was left without an answer.
+    pub(crate) given_up: Option<u64>,
 }
 
 impl Standing {
@@ -155,6 +167,18 @@ impl Peer {
             return self.is_downloading() && self.remote_uploading && self.download.was_denied(feed);
         }
         !self.drains && (self.download.was_denied(feed) || self.download.left_question())
+    }
+
+    /// What is left of the feed as the channel closes, or stands now.
+    pub(crate) fn left(&mut self, feed: &Feed) -> Left {
+        if !self.reader {
+            return Left::default();
+        }
+        Left {
+            told: self.opened && self.download.has_told_all(),
+            blocks: self.download.left(feed),
+            given_up: self.download.given_up_blocks(feed),
+        }
     }
 
     /// Whether the remote tells of more than there is of a feed that is written here, as where this store is an old copy: not to be fetched, as
