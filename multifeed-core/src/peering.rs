@@ -362,7 +362,7 @@ impl Peering {
         let token = Token::new(self.root, self.next_token);
         self.next_token = self.next_token.wrapping_add(1);
         let quiet =
-            Quiet { token, since: now, opened: false, wants: None, remote_transfers: (true, true), downloading: false };
+            Quiet { token, since: now, opened: false, wants: None, remote_transfers: (true, true), acks: false, downloading: false };
         self.commands.push_back(Command::Open { token, key });
         self.channels.insert(token, Channel::Offer(key));
         self.offers.hush(key, quiet);

@@ -506,8 +506,11 @@ impl<S: Storage> Multifeed<S> {
             let Some(peering) = self.peerings.get_mut(&peer_id) else { continue };
             let slot = &mut self.feeds[id.0 as usize];
             if let Some(peer) = peering.peers.get_mut(&id) {
-                for (blocks, _) in fresh.iter().filter(|(_, from)| *from != Some(peer_id)) {
-                    peer.announce(blocks.clone(), &self.limits);
+                for (blocks, from) in &fresh {
+                    match *from == Some(peer_id) {
+                        true => peer.acknowledge(blocks.clone()),
+                        false => peer.announce(blocks.clone(), &self.limits),
+                    }
                 }
                 let mut work = work(slot, &mut self.storage, &self.limits, peering.transfer.time(self.now));
                 peer.advance(&mut work);

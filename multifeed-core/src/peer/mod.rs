@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
 
-use multifeed_proto::{Data, Have, Message, Request, SessionError, Token};
+use multifeed_proto::{Data, Have, Message, Options, Request, SessionError, Token};
 
 use self::comparison::Terms;
 use self::download::{Download, Scope, WANT_BLOCKS};
@@ -197,7 +197,10 @@ pub(crate) struct Peer {
     drains: bool,
     remote_downloading: bool,
     remote_uploading: bool,
+    /// The remote wants to hear of each block that it sent when that is here.
     remote_acks: bool,
+    /// The remote was asked for the same: what it was sent counts as its own when it says so.
+    acks: bool,
     /// When the channel was opened here.
     since: Duration,
     close: Closing,
@@ -245,6 +248,7 @@ impl Peer {
             remote_downloading: true,
             remote_uploading: true,
             remote_acks: false,
+            acks: false,
             since: now,
             close: Closing::Open,
             download: Download::new(terms),
@@ -280,10 +284,20 @@ impl Peer {
     pub(crate) fn open<S: Storage>(&mut self, work: &mut Work<'_, S>) {
         self.opened = true;
         self.download.start(work.now);
+        self.ask_for_acks(work.feed);
         if !self.uploading || !self.downloading {
             self.send_status(self.uploading, self.downloading);
         }
         self.advance(work);
+    }
+
+    /// Asks the remote to say what arrived, if it hangs on what the remote lacks what is said of the session, or when it ends.
+    fn ask_for_acks(&mut self, feed: &Feed) {
+        if self.acks || !self.opened || !self.uploading || !(self.observed || self.ends_alone(feed)) {
+            return;
+        }
+        self.acks = true;
+        self.out.push_back(Message::Options(Options { extensions: Vec::new(), ack: true }));
     }
 
     /// Takes a message of the remote's.
@@ -298,7 +312,9 @@ impl Peer {
             Message::Status { uploading, downloading } => {
                 effect.released = self.status(uploading, downloading, work);
             }
-            Message::Have(have) if have.ack => {}
+            Message::Have(have) if have.ack => {
+                self.owed.acknowledged(work.feed, have.start, have.length, self.download.to_come());
+            }
             Message::Have(have) => {
                 let before = self.download.remote_len();
                 // What a remote has is no answer to a request that waits for longer.
@@ -318,6 +334,10 @@ impl Peer {
             Message::Unhave { start, length } => {
                 let lost = self.download.unhave(start, length, self.options.live);
                 effect.released = self.free(lost, work.reserved);
+                if self.acks && !self.observed {
+                    // It did not take what it was sent, or gave it up: the end does not wait for it.
+                    self.owed.forget(&(start..start.saturating_add(length.max(1))));
+                }
                 if self.observed {
                     match length.max(1) {
                         // Cheaper to be told again what is left; all else counts as missing there.
@@ -404,7 +424,8 @@ impl Peer {
             Some(_) => {}
             None => return Ok(()),
         }
-        if self.remote_acks {
+        // One of ours hears of it with others, when it is written.
+        if self.remote_acks && !(self.options.reconciles && effect.stored.is_some()) {
             self.out.push_back(Message::Have(Have { start: index, length: 1, bitfield: None, ack: true }));
         }
         Ok(())
@@ -615,6 +636,14 @@ impl Peer {
         self.downloading && !self.drains
     }
 
+    /// Blocks that the remote sent are written: it is told so, if it asked for that.
+    pub(crate) fn acknowledge(&mut self, blocks: Range<u64>) {
+        if self.remote_acks && self.options.reconciles && self.close == Closing::Open {
+            let (start, length) = (blocks.start, blocks.end - blocks.start);
+            self.out.push_back(Message::Have(Have { start, length, bitfield: None, ack: true }));
+        }
+    }
+
     /// Blocks came from elsewhere or were appended here.
     pub(crate) fn announce(&mut self, blocks: Range<u64>, limits: &Limits) {
         if self.uploading {
@@ -708,7 +737,9 @@ impl Peer {
         }
         let uploaded = self.upload.poll(self.withholds, work)?;
         match &uploaded {
-            Some(Message::Data(data)) if data.value.is_some() => self.owed.sent(data.index, self.download.is_asking()),
+            Some(Message::Data(data)) if data.value.is_some() => {
+                self.owed.sent(data.index, self.download.is_asking(), self.acks);
+            }
             // Given up here, or asked for and not to be had.
             Some(Message::Unhave { start, length }) => self.owed.forget(&(*start..start.saturating_add(*length))),
             _ => {}

@@ -60,6 +60,7 @@ impl Peer {
     pub(crate) fn observe<S: Storage>(&mut self, work: &mut Work<'_, S>) {
         if !std::mem::replace(&mut self.observed, true) && self.opened {
             self.download.ask_again();
+            self.ask_for_acks(work.feed);
             self.advance(work);
         }
     }
