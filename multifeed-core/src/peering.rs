@@ -17,7 +17,7 @@ use crate::policy::Remote;
 use crate::replicate::{PeerEvent, Replicate, SyncError, SyncTotals};
 use crate::sparse_bits::SparseBits;
 use crate::state::{Meter, Moved, SyncState};
-use crate::transfer::Transfer;
+use crate::transfer::{Share, Transfer};
 use crate::wants::{WantId, Wants};
 
 /// The machine of one connection. It owns the order of what is sent; the feeds belong to the multifeed.
@@ -64,6 +64,10 @@ pub(crate) struct Peering {
     next_token: u32,
     /// Feeds whose machines have something to send, each once, the next one first.
     active: VecDeque<FeedId>,
+    /// Feeds that have more to ask for than there is room, each once, the next one first.
+    starved: VecDeque<FeedId>,
+    /// The one whose turn it is.
+    turn: Option<FeedId>,
     /// Bytes of commands that the session takes now; negative after a large one.
     grant: i64,
     exchange: Exchange,
@@ -153,6 +157,8 @@ impl Peering {
             channels: BTreeMap::new(),
             next_token: 0,
             active: VecDeque::new(),
+            starved: VecDeque::new(),
+            turn: None,
             grant: 0,
             exchange: Exchange::default(),
             remote_live: None,
@@ -465,6 +471,44 @@ impl Peering {
         }
     }
 
+    /// What a feed may ask for now.
+    pub(crate) fn share(&mut self, feed: FeedId, now: Duration) -> Share {
+        let in_turn = self.turn == Some(feed);
+        if !in_turn && self.starved.front().is_some_and(|first| *first != feed) {
+            return self.transfer.no_share();
+        }
+        self.transfer.share(self.sums.cost, in_turn, now)
+    }
+
+    /// Notes whether a feed had more to ask for than its share.
+    pub(crate) fn shared(&mut self, feed: FeedId, share: Share) {
+        if share.is_starved()
+            && let Some(peer) = self.peers.get_mut(&feed)
+        {
+            self.transfer.used_up();
+            if !std::mem::replace(&mut peer.starved, true) {
+                self.starved.push_back(feed);
+            }
+        }
+    }
+
+    /// The feed whose turn it is to ask for more, if there is room; [`turn_over`](Self::turn_over) is called after it.
+    pub(crate) fn next_turn(&mut self) -> Option<FeedId> {
+        while self.turn.is_none() && self.transfer.room(self.sums.cost) > 0 {
+            let feed = self.starved.pop_front()?;
+            if let Some(peer) = self.peers.get_mut(&feed) {
+                peer.starved = false;
+                self.turn = Some(feed);
+                return self.turn;
+            }
+        }
+        None
+    }
+
+    pub(crate) fn turn_over(&mut self) {
+        self.turn = None;
+    }
+
     /// Notes what moved of a feed.
     pub(crate) fn note_moved(&mut self, feed: FeedId, moved: Moved, now: Duration) {
         let totals = &mut self.totals;
@@ -687,7 +731,7 @@ impl Peering {
 
     /// How it stands.
     pub(crate) fn state(&self, clean: bool, now: Duration) -> SyncState {
-        let Standing { missing_here, missing_there, in_flight, bytes_in_flight, requested, in_sync } = self.sums;
+        let Standing { missing_here, missing_there, in_flight, bytes_in_flight, requested, in_sync, .. } = self.sums;
         let totals = &self.totals;
         SyncState {
             feeds: self.peers.len() as u64 + self.in_step.count() + self.offers.quiet(),

@@ -55,6 +55,8 @@ pub(crate) struct Pump<T, R: Runtime> {
     write: Half,
     /// How many bytes have to be written until the remote has all that it was asked.
     asked: u64,
+    /// How much may wait to be written.
+    outflow: Outflow,
     /// Whether the stores know that the remote cannot answer, because it was not sent or is not read.
     held_up: bool,
     /// Something was written since the last flush.
@@ -64,6 +66,48 @@ pub(crate) struct Pump<T, R: Runtime> {
     patience: Duration,
     timer: Timer<R>,
     left: bool,
+}
+
+/// How much may wait to be written, of commands: on a slow stream what goes out in about a second, since what is sent next waits behind it,
+/// and a JS peer ends the stream after 20 s without an answer.
+#[derive(Debug, Clone, Copy)]
+struct Outflow {
+    window: usize,
+    least: usize,
+    most: usize,
+    since: Duration,
+    written: usize,
+    /// The stream took no more.
+    blocked: bool,
+}
+
+impl Outflow {
+    fn new(options: &PumpOptions) -> Self {
+        let most = options.credit_bytes.max(1);
+        let least = options.slow_credit_bytes.clamp(1, most);
+        Self { window: least, least, most, since: Duration::ZERO, written: 0, blocked: false }
+    }
+
+    fn written(&mut self, bytes: usize) {
+        self.written = self.written.saturating_add(bytes);
+        if !self.blocked && self.written >= self.window {
+            self.window = self.window.saturating_mul(2).min(self.most);
+        }
+    }
+
+    fn blocked(&mut self) {
+        self.blocked = true;
+    }
+
+    fn window(&mut self, now: Duration) -> usize {
+        if now >= self.since.saturating_add(Duration::from_secs(1)) {
+            if self.blocked {
+                self.window = self.written.clamp(self.least, self.most);
+            }
+            (self.since, self.written, self.blocked) = (now, 0, false);
+        }
+        self.window
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +150,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
 
     /// The pump of a stream that multifeeds join by its handles.
     pub(crate) fn shared(stream: T, session: Session, hub: Arc<Hub>, clock: Clock, options: PumpOptions) -> Self {
+        let outflow = Outflow::new(&options);
         Self {
+            outflow,
             stream,
             session,
             hub,
@@ -402,11 +448,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
             self.route(event, now);
         }
         let share = self.members.iter().filter(|member| member.is_synced()).count().max(1);
-        let window = self.options.credit_bytes.max(1).min(self.session.send_credit());
+        let credit_bytes = self.outflow.window(now);
+        let window = credit_bytes.min(self.session.send_credit());
         let free = window.saturating_sub(self.out.len()) / share;
         for member in &mut self.members {
             let credit = if member.is_synced() && self.stage != Stage::Closed {
-                member.credit(free, self.options.credit_bytes / share)
+                member.credit(free, credit_bytes / share)
             } else {
                 0
             };
@@ -503,8 +550,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
                 break;
             }
             match Pin::new(&mut self.stream).poll_write(cx, &self.out) {
-                Poll::Pending => break,
+                Poll::Pending => {
+                    self.outflow.blocked();
+                    break;
+                }
                 Poll::Ready(Ok(count)) if count > 0 => {
+                    self.outflow.written(count);
                     self.out.advance(count.min(self.out.len()));
                     burst += count;
                     self.unflushed = true;

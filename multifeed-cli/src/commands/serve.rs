@@ -7,7 +7,7 @@ use multifeed_tokio::{Multifeed, Options, Replicate, Role};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use super::{close, open, peer};
+use super::{close, open, peer, tune};
 use crate::args::{Global, Serve};
 use crate::error::{CliError, code};
 use crate::output::{Event, Output, Unit};
@@ -73,7 +73,7 @@ async fn sync_with(
     output: Output,
 ) -> Result<(), CliError> {
     // Only latency is at stake.
-    let _ = stream.set_nodelay(true);
+    let _ = tune(&stream);
     let who = format!("{from}: ");
     let replicate = if live { Replicate::live() } else { Replicate::default() };
     let sync = multi.replicate(stream, Role::Responder, replicate);

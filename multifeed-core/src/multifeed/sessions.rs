@@ -16,6 +16,7 @@ use crate::reconcile::EXTENSION;
 use crate::replicate::{PeerEvent, Replicate};
 use crate::state::Moved;
 use crate::storage::Storage;
+use crate::transfer::Share;
 
 /// How often overdue answers are looked for.
 const CHECK_EVERY: Duration = Duration::from_secs(2);
@@ -128,6 +129,7 @@ impl<S: Storage> Multifeed<S> {
             // The root's Close ends nothing; an event that is not known yet is one that asks for nothing.
             _ => {}
         }
+        self.give_turns(id);
         self.give_up_unavailable();
         self.wake(id);
     }
@@ -173,19 +175,23 @@ impl<S: Storage> Multifeed<S> {
             let feed = peering.poll_active()?;
             self.begin_use(feed);
             let peering = self.peerings.get_mut(&id)?;
+            let now = peering.transfer.time(self.now);
+            let share = peering.share(feed, now);
             let Some(peer) = peering.peers.get_mut(&feed) else { continue };
             let Some(slot) = self.feeds.get_mut(feed.0 as usize) else { continue };
             let key = slot.feed.key();
-            let mut work = work(slot, &mut self.storage, &self.limits, peering.transfer.time(self.now));
+            let mut work = work(slot, &mut self.storage, &self.limits, share, now);
             let sent = peer.poll(&mut work);
             let standing = peer.assess(&mut work);
             let token = peer.token;
+            let share = work.share;
             let (damaged, too_large) = (work.damaged.take(), work.too_large.drain(..));
             peering.events.extend(too_large.map(|(index, size)| PeerEvent::TooLarge { key, index, size }));
             if let Some(error) = damaged {
                 peering.damaged(key, error);
             }
             peering.count(feed, standing);
+            peering.shared(feed, share);
             match sent {
                 Ok(Some(sent)) => {
                     if let Some((index, size)) = sent.block() {
@@ -293,6 +299,7 @@ impl<S: Storage> Multifeed<S> {
             self.wake(id);
         }
         for id in self.peerings.keys().copied().collect::<Vec<_>>() {
+            self.give_turns(id);
             self.hush_offers(id);
             if let Some(peering) = self.peerings.get_mut(&id)
                 && let Some(since) = peering.transfer.time(now).checked_sub(patience)
@@ -335,11 +342,15 @@ impl<S: Storage> Multifeed<S> {
 
     fn message(&mut self, id: PeerId, feed: FeedId, message: Message) {
         let mut effect = crate::peer::Effect::default();
+        let tells = matches!(message, Message::Have(_));
         self.with_peer(id, feed, |peer, work| {
             effect = peer.handle(message, work)?;
             Ok(())
         });
         self.heard(id, effect.answered);
+        if let (true, Some(since), Some(peering)) = (tells, effect.answered, self.peerings.get_mut(&id)) {
+            peering.transfer.took(peering.transfer.time(self.now).saturating_sub(since));
+        }
         if let Some(conflict) = effect.conflict {
             self.note_conflict(feed, &conflict);
             let key = self.feeds[feed.0 as usize].feed.key();
@@ -379,6 +390,7 @@ impl<S: Storage> Multifeed<S> {
             }
             let moved = Moved::received(size);
             if let Some(peering) = self.peerings.get_mut(&id) {
+                peering.transfer.brought(size, peering.transfer.time(self.now));
                 peering.note_moved(feed, moved, self.now);
             }
             self.feeds[feed.0 as usize].moved.add(moved);
@@ -437,16 +449,34 @@ impl<S: Storage> Multifeed<S> {
     ) {
         self.begin_use(feed);
         let Some(peering) = self.peerings.get_mut(&id) else { return };
+        let now = peering.transfer.time(self.now);
+        let share = peering.share(feed, now);
         let Some(slot) = self.feeds.get_mut(feed.0 as usize) else { return };
         let Some(peer) = peering.peers.get_mut(&feed) else { return };
-        let mut work = work(slot, &mut self.storage, &self.limits, peering.transfer.time(self.now));
+        let mut work = work(slot, &mut self.storage, &self.limits, share, now);
         match call(peer, &mut work) {
             Ok(()) => {
                 let standing = peer.assess(&mut work);
+                let share = work.share;
                 peering.count(feed, standing);
                 peering.activate(feed);
+                peering.shared(feed, share);
             }
             Err(fault) => self.feed_fault(id, feed, fault),
+        }
+        self.give_turns(id);
+    }
+
+    /// Lets those feeds of a session ask for more that wait for room, one after the other, as far as there is some.
+    fn give_turns(&mut self, id: PeerId) {
+        while let Some(feed) = self.peerings.get_mut(&id).and_then(Peering::next_turn) {
+            self.with_peer(id, feed, |peer, work| {
+                peer.advance(work);
+                Ok(())
+            });
+            if let Some(peering) = self.peerings.get_mut(&id) {
+                peering.turn_over();
+            }
         }
     }
 
@@ -505,6 +535,8 @@ impl<S: Storage> Multifeed<S> {
         for peer_id in self.slot(id).subscribers.clone() {
             let Some(peering) = self.peerings.get_mut(&peer_id) else { continue };
             let slot = &mut self.feeds[id.0 as usize];
+            let now = peering.transfer.time(self.now);
+            let share = peering.share(id, now);
             if let Some(peer) = peering.peers.get_mut(&id) {
                 for (blocks, from) in &fresh {
                     match *from == Some(peer_id) {
@@ -512,12 +544,15 @@ impl<S: Storage> Multifeed<S> {
                         false => peer.announce(blocks.clone(), &self.limits),
                     }
                 }
-                let mut work = work(slot, &mut self.storage, &self.limits, peering.transfer.time(self.now));
+                let mut work = work(slot, &mut self.storage, &self.limits, share, now);
                 peer.advance(&mut work);
                 let standing = peer.assess(&mut work);
+                let share = work.share;
                 peering.count(id, standing);
                 peering.activate(id);
+                peering.shared(id, share);
             }
+            self.give_turns(peer_id);
             self.wake(peer_id);
         }
     }
@@ -661,8 +696,9 @@ pub(super) fn work<'a, S>(
     slot: &'a mut FeedSlot,
     storage: &'a mut S,
     limits: &'a Limits,
+    share: Share,
     now: Duration,
 ) -> Work<'a, S> {
     let FeedSlot { feed, reserved, wants, .. } = slot;
-    Work { feed, reserved, wants, storage, limits, now, too_large: Vec::new(), damaged: None }
+    Work { feed, reserved, wants, storage, limits, share, now, too_large: Vec::new(), damaged: None }
 }

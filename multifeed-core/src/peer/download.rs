@@ -16,10 +16,12 @@ use super::PeerFault;
 use super::comparison::{Comparison, Terms};
 use super::denials::Denials;
 use super::questions::Questions;
+use super::standing::mean_size;
 use crate::bitfield::rle;
 use crate::error::ProofError;
 use crate::feed::Feed;
 use crate::sparse_bits::{SparseBits, words_of};
+use crate::transfer::Share;
 use crate::wants::{WantId, Wants};
 
 /// Blocks that one Want covers: hypercore asks for 1 Mi at a time, and answers only multiples of 8192.
@@ -267,9 +269,11 @@ impl Download {
         scope: Scope<'_>,
         feed: &Feed,
         reserved: &mut SparseBits,
+        share: &mut Share,
         now: Duration,
     ) -> Option<Request> {
         let room = self.window(feed);
+        let cost = share.cost(mean_size(feed));
         let continuation = self.continuation(feed, reserved);
         // Up to which block anything can be asked for. A sparse session may never be told of one that shows the same history.
         let end = match continuation {
@@ -285,19 +289,38 @@ impl Download {
                 return Some(Request { index, bytes: seek, hash: true, nodes });
             }
             if let Some(index) = self.awaited(scope.wants, feed, reserved, end) {
+                share.take(cost);
                 return Some(self.ask_for(index, feed, reserved, now));
             }
         }
-        if self.in_flight.len() >= room {
+        if self.in_flight.len() >= room || self.has.is_empty() {
             return None;
         }
+        if !share.has_room() {
+            share.starve();
+            return None;
+        }
+        let index = self.next_block(scope, continuation, feed, reserved, end)?;
+        share.take(cost);
+        Some(self.ask_for(index, feed, reserved, now))
+    }
+
+    /// The next block to ask for that nobody waits for by itself.
+    fn next_block(
+        &mut self,
+        scope: Scope<'_>,
+        continuation: Continuation,
+        feed: &Feed,
+        reserved: &SparseBits,
+        end: u64,
+    ) -> Option<u64> {
         let asked_for = scope
             .wants
             .ranges()
             .iter()
             .find_map(|range| self.free_in(feed, reserved, &(range.start..range.end.min(end))));
-        if let Some(index) = asked_for {
-            return Some(self.ask_for(index, feed, reserved, now));
+        if asked_for.is_some() {
+            return asked_for;
         }
         if scope.sparse {
             return None;
@@ -305,7 +328,7 @@ impl Download {
         match continuation {
             Continuation::Unknown => return None,
             Continuation::Block(index) if reserved.get(index) => return None,
-            Continuation::Block(index) => return Some(self.ask_for(index, feed, reserved, now)),
+            Continuation::Block(index) => return Some(index),
             Continuation::Nobodys => {}
         }
         let mut at = self.cursor;
@@ -315,7 +338,7 @@ impl Download {
             if free != 0 {
                 self.cursor = word;
                 let index = word * 64 + u64::from(free.leading_zeros());
-                return Some(self.ask_for(index, feed, reserved, now));
+                return Some(index);
             }
             at = word + 1;
         }
@@ -427,7 +450,7 @@ impl Download {
 
     /// How many requests may be in flight: a few until a proof told the size of the blocks, and verified roots keep later proofs short.
     fn window(&self, feed: &Feed) -> usize {
-        match feed.byte_len().checked_div(feed.len()) {
+        match mean_size(feed) {
             None if self.remote_len > FEWEST_REQUESTS as u64 => 1,
             None => FEWEST_REQUESTS,
             Some(mean) => usize::try_from(BYTES_IN_FLIGHT / mean.max(1))

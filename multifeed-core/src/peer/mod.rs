@@ -30,6 +30,7 @@ use crate::prepared::prepare;
 use crate::sparse_bits::SparseBits;
 use crate::state::Moved;
 use crate::storage::Storage;
+use crate::transfer::Share;
 use crate::wants::{WantId, Wants};
 
 /// Between peers of ours, an Unhave of so many blocks from the first tells that the sender has another history of the feed: all
@@ -84,6 +85,8 @@ pub(crate) struct Work<'a, S> {
     pub(crate) wants: &'a Wants,
     pub(crate) storage: &'a mut S,
     pub(crate) limits: &'a Limits,
+    /// What may be asked for now.
+    pub(crate) share: Share,
     pub(crate) now: Duration,
     /// Where blocks that are too large to be sent are noted, each with its size, to be told by name.
     pub(crate) too_large: Vec<(u64, u64)>,
@@ -173,6 +176,8 @@ pub(crate) struct Peer {
     pub(crate) token: Token,
     /// Whether it stands in its session's queue of those with something to send.
     pub(crate) queued: bool,
+    /// Whether it stands in its session's queue of those that wait for room to ask for more.
+    pub(crate) starved: bool,
     /// What moved.
     pub(crate) moved: Moved,
     /// How it stood when its session last looked.
@@ -232,6 +237,7 @@ impl Peer {
         Self {
             token: Token(0),
             queued: false,
+            starved: false,
             moved: Moved::default(),
             standing: Standing::default(),
             options,
@@ -691,7 +697,9 @@ impl Peer {
         }
         let compared = !scope.compares || !self.download.is_comparing(work.feed);
         if self.remote_uploading && downloading && compared {
-            while let Some(request) = self.download.request(scope, work.feed, work.reserved, work.now) {
+            while let Some(request) =
+                self.download.request(scope, work.feed, work.reserved, &mut work.share, work.now)
+            {
                 self.out.push_back(Message::Request(request));
             }
         }

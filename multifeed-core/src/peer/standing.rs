@@ -17,6 +17,8 @@ pub(crate) struct Standing {
     pub(crate) in_flight: u64,
     /// Their bytes, by the mean of the feed.
     pub(crate) bytes_in_flight: u64,
+    /// What the answers to those count of the session's budget.
+    pub(crate) cost: u64,
     /// Blocks that it asked for.
     pub(crate) requested: u64,
     /// 1 where both sides hold the same.
@@ -40,6 +42,7 @@ impl Standing {
         self.missing_there += other.missing_there;
         self.in_flight += other.in_flight;
         self.bytes_in_flight += other.bytes_in_flight;
+        self.cost += other.cost;
         self.requested += other.requested;
         self.in_sync += other.in_sync;
     }
@@ -50,6 +53,7 @@ impl Standing {
         self.missing_there -= other.missing_there;
         self.in_flight -= other.in_flight;
         self.bytes_in_flight -= other.bytes_in_flight;
+        self.cost -= other.cost;
         self.requested -= other.requested;
         self.in_sync -= other.in_sync;
     }
@@ -79,6 +83,7 @@ impl Peer {
             missing_there: self.missing_there(),
             in_flight,
             bytes_in_flight: bytes_of(work.feed, in_flight),
+            cost: work.share.cost(mean_size(work.feed)).saturating_mul(in_flight),
             requested: self.upload.requested(),
             in_sync: u64::from(self.is_in_sync(work)),
         }
@@ -208,7 +213,12 @@ impl Peer {
     }
 }
 
+/// The mean size of a feed's blocks in bytes, once one of them is proven.
+pub(super) fn mean_size(feed: &Feed) -> Option<u64> {
+    feed.byte_len().checked_div(feed.len())
+}
+
 /// About as many bytes as these blocks have.
 fn bytes_of(feed: &Feed, blocks: u64) -> u64 {
-    feed.byte_len().checked_div(feed.len()).unwrap_or(0).saturating_mul(blocks)
+    mean_size(feed).unwrap_or(0).saturating_mul(blocks)
 }
