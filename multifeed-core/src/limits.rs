@@ -55,6 +55,9 @@ pub struct Limits {
     /// Bytes a second of an answer that is under way: one that comes slower is given up after [`request_timeout`](Self::request_timeout).
     /// Default 256.
     pub slowest_rate: u64,
+    /// How long a session that is not live goes on with a JS peer while nothing is missing here, and nothing was asked or is under way either
+    /// way: such a peer may never say that it is done. Default 5 s.
+    pub idle_end: Duration,
     /// Bytes of a writer's name. Default 255.
     pub name_bytes: usize,
     /// Things that the application may wait for at once, in the whole store. Default 65,536; one more is refused.
@@ -118,6 +121,7 @@ impl Default for Limits {
             staged_bytes: 4 << 20,
             request_timeout: Duration::from_secs(20),
             slowest_rate: 256,
+            idle_end: Duration::from_secs(5),
             name_bytes: 255,
             wants: 65_536,
             feed_events: 1_024,

@@ -96,6 +96,8 @@ pub(crate) struct Peering {
     given_up: BTreeMap<FeedKey, u64>,
     /// Whether it was in sync when it was last told.
     told_in_sync: bool,
+    /// Since when nothing was asked or under way either way, as of the last look.
+    idle_since: Option<Duration>,
     /// Why it is to end, where our own storage failed.
     failure: Option<StoreError>,
 }
@@ -174,6 +176,7 @@ impl Peering {
             left_new: BTreeMap::new(),
             given_up: BTreeMap::new(),
             told_in_sync: false,
+            idle_since: None,
             failure: None,
         }
     }
@@ -599,6 +602,37 @@ impl Peering {
             self.finish();
         } else {
             self.abort(SessionError::Disconnected(multifeed_proto::Phase::Ready));
+        }
+    }
+
+    /// Something came, or went.
+    pub(crate) fn stir(&mut self) {
+        self.idle_since = None;
+    }
+
+    /// Whether the remote may never say that it is done, while it is waited for: one of ours always does.
+    pub(crate) fn may_hang(&self) -> bool {
+        let waits = self.stage == Stage::Running && !self.is_live() && self.settled();
+        waits && !self.peers.is_empty() && self.offers.is_empty() && !self.peer_options().reconciles
+    }
+
+    /// Notes whether every feed is idle. Whether they are for so long.
+    pub(crate) fn has_idled(&mut self, idle: bool, now: Duration, limit: Duration) -> bool {
+        let since = *self.idle_since.get_or_insert(now);
+        if !idle {
+            self.idle_since = None;
+        }
+        idle && now >= since.saturating_add(limit)
+    }
+
+    /// Leaves a remote that does not say that it is done. The two are not in sync if it lacks something.
+    pub(crate) fn leave(&mut self) {
+        self.apart |= self.sums.missing_there > 0;
+        for (&feed, peer) in &mut self.peers {
+            peer.leave();
+            if peer.has_output() && !std::mem::replace(&mut peer.queued, true) {
+                self.active.push_back(feed);
+            }
         }
     }
 

@@ -194,6 +194,7 @@ impl<S: Storage> Multifeed<S> {
             peering.shared(feed, share);
             match sent {
                 Ok(Some(sent)) => {
+                    peering.stir();
                     if let Some((index, size)) = sent.block() {
                         let moved = Moved::sent(size);
                         peering.note_moved(feed, moved, self.now);
@@ -300,6 +301,7 @@ impl<S: Storage> Multifeed<S> {
         }
         for id in self.peerings.keys().copied().collect::<Vec<_>>() {
             self.give_turns(id);
+            self.end_idle(id);
             self.hush_offers(id);
             if let Some(peering) = self.peerings.get_mut(&id)
                 && let Some(since) = peering.transfer.time(now).checked_sub(patience)
@@ -410,9 +412,22 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
+    /// Ends a session in which nothing is left to do for us, and whose remote does not say that it is done.
+    fn end_idle(&mut self, id: PeerId) {
+        let Some(peering) = self.peerings.get_mut(&id).filter(|peering| peering.may_hang()) else { return };
+        let feeds = &self.feeds;
+        let idle = peering.peers.iter_mut().all(|(feed, peer)| {
+            feeds.get(feed.0 as usize).is_some_and(|slot| peer.is_idle(&slot.feed, &slot.wants))
+        });
+        if peering.has_idled(idle, peering.transfer.time(self.now), self.limits.idle_end) {
+            peering.leave();
+        }
+    }
+
     /// Notes that a message came on a feed's channel, and since when what it answers had waited.
     fn heard(&mut self, id: PeerId, answered: Option<Duration>) {
         let Some(peering) = self.peerings.get_mut(&id) else { return };
+        peering.stir();
         match answered {
             Some(since) => peering.transfer.came(since, peering.transfer.time(self.now)),
             None => peering.transfer.came_in_vain(),
