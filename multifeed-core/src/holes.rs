@@ -77,7 +77,7 @@ fn list(hole: Range<u64>, to_come: Option<&SparseBits>, ranges: &mut Vec<Range<u
 }
 
 /// How many blocks of a range are to come and are not held.
-fn coming(feed: &Feed, to_come: &SparseBits, range: &Range<u64>) -> u64 {
+pub(crate) fn coming(feed: &Feed, to_come: &SparseBits, range: &Range<u64>) -> u64 {
     let mut blocks = 0;
     let mut at = range.start / 64;
     while let Some(word) = to_come.next_word(at).filter(|word| word * 64 < range.end) {

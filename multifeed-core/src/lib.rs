@@ -3,7 +3,6 @@
 //! A [`Multifeed`] owns its feeds and their [`Storage`]. It does nothing by itself: it reads no clock, opens no socket and starts no
 //! thread. Sessions of `multifeed-proto` are driven through it by an adapter crate, or on one thread by a [`Connection`].
 
-mod answers;
 pub mod bitfield;
 mod connection;
 mod error;
@@ -31,6 +30,7 @@ mod signatures;
 mod sparse_bits;
 mod state;
 pub mod storage;
+mod transfer;
 mod wants;
 
 pub use bitfield::Bitfield;

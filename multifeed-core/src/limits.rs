@@ -65,9 +65,16 @@ pub struct Limits {
     pub announcements_queued: usize,
     /// Bytes of verified blocks held before they are written. Default 4 MiB.
     pub staged_bytes: usize,
-    /// How long a remote may leave what it was asked about a feed unanswered, while it answers nothing else that was asked at about that
-    /// time or before, until its blocks count as not there. Default 20 s, as in JS.
+    /// How long a remote may leave what it was asked about a feed unanswered, while no bytes come of an answer to that or to anything else
+    /// that was asked at about that time or before, until it is given up. Time in which the remote is not read, or was not sent the
+    /// request, does not count. Default 20 s, as in JS.
     pub request_timeout: Duration,
+    /// Bytes a second of an answer that is under way: one that comes slower is given up after [`request_timeout`](Self::request_timeout).
+    /// Default 256.
+    pub slowest_rate: u64,
+    /// How long a session that is not live goes on with a JS peer while nothing is missing here, and nothing was asked or is under way either
+    /// way: such a peer may never say that it is done. Default 5 s.
+    pub idle_end: Duration,
     /// Bytes of a writer's name. Default 255.
     pub name_bytes: usize,
     /// Things that the application may wait for at once, in the whole store. Default 65,536; one more is refused.
@@ -145,6 +152,8 @@ impl Default for Limits {
             announcements_queued: 256,
             staged_bytes: 4 << 20,
             request_timeout: Duration::from_secs(20),
+            slowest_rate: 256,
+            idle_end: Duration::from_secs(5),
             name_bytes: 255,
             wants: 65_536,
             feed_events: 1_024,

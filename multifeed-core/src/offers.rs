@@ -47,6 +47,8 @@ pub(crate) struct Quiet {
     pub(crate) wants: Option<(u64, u64)>,
     /// Whether the remote serves and fetches blocks of it, as it said last.
     pub(crate) remote_transfers: (bool, bool),
+    /// Whether the remote wants to hear of each block that it sent when that is here.
+    pub(crate) acks: bool,
     /// Whether it is fetched where the remote has something of it.
     pub(crate) downloading: bool,
 }
@@ -206,6 +208,10 @@ impl Offers {
     pub(crate) fn heard(&mut self, key: FeedKey, message: &Message) {
         let Some(quiet) = self.quiet.get_mut(&key) else { return };
         match message {
+            Message::Options(options) => {
+                quiet.acks = options.ack;
+                return;
+            }
             Message::Want { start, length } => quiet.wants = Some((*start, *length)),
             Message::Have(have) if !have.ack && quiet.downloading => {}
             // The answer to a request that was given up: it was only slow.

@@ -9,18 +9,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use multifeed_proto::{Command, FeedKey, RemoteHandshake, Root, Scope, SessionError, Token};
 
-use crate::answers::Answers;
 use crate::error::StoreError;
 use crate::feed::Feed;
 use crate::in_step::InStep;
 use crate::limits::PeerLimits;
 use crate::multifeed::{Brought, FeedId, message_cost};
 use crate::offers::{Offers, Quiet};
-use crate::peer::{Peer, PeerOptions, Sent, Standing};
+use crate::peer::{Left, Peer, PeerOptions, Sent, Standing};
 use crate::policy::Remote;
 use crate::replicate::{PeerEvent, Replicate, SyncError, SyncTotals};
 use crate::sparse_bits::SparseBits;
 use crate::state::{Meter, Moved, SyncState};
+use crate::transfer::{Share, Transfer};
 use crate::wants::{WantId, Wants};
 
 /// Keys in one list of what is offered. A default peer of ours takes ten times as many in one, and JS's work for a list grows faster than the list.
@@ -61,8 +61,8 @@ pub(crate) struct Peering {
     /// Feeds that were left out of the list that the remote told them in last: at the most as many as it may offer, all lists together.
     pub(crate) declined: BTreeSet<FeedKey>,
     pub(crate) totals: SyncTotals,
-    /// When the remote answered, of whatever feed.
-    pub(crate) answers: Answers,
+    /// What the remote was asked for, of all feeds, and when it answered.
+    pub(crate) transfer: Transfer,
     pub(crate) events: VecDeque<PeerEvent>,
     /// Whether it stands in the multifeed's queue of those with something to send or to tell.
     pub(crate) queued: bool,
@@ -74,6 +74,10 @@ pub(crate) struct Peering {
     active: VecDeque<FeedId>,
     /// Feeds on whose channels something is under way.
     busy: usize,
+    /// Feeds that have more to ask for than there is room, each once, the next one first.
+    starved: VecDeque<FeedId>,
+    /// The one whose turn it is.
+    turn: Option<FeedId>,
     /// Bytes of commands that the session takes now; negative after a large one.
     grant: i64,
     exchange: Exchange,
@@ -89,11 +93,21 @@ pub(crate) struct Peering {
     meter: Meter,
     /// It came to its end because nothing was left to do.
     through: bool,
+    /// It is over, and was in sync until then.
+    ended_in_sync: bool,
     /// A feed of both sides is left as it is: damaged here, of two histories, one of ours of which the remote has more, or one of which the remote
     /// left something unanswered.
     apart: bool,
+    /// What it did not bring of feeds whose channels are closed, and whether it said of all else that it does not have it.
+    left: BTreeMap<FeedId, (bool, SparseBits)>,
+    /// How many blocks that was of feeds that have no place in the store.
+    left_new: BTreeMap<FeedKey, u64>,
+    /// How much of what was given up, by feed; of none if it never said what it has.
+    given_up: BTreeMap<FeedKey, u64>,
     /// Whether it was in sync when it was last told.
     told_in_sync: bool,
+    /// Since when nothing was asked or under way either way, as of the last look.
+    idle_since: Option<Duration>,
     /// Why it is to end, where our own storage failed.
     failure: Option<StoreError>,
 }
@@ -149,7 +163,7 @@ impl Peering {
             told_full: false,
             declined: BTreeSet::new(),
             totals: SyncTotals::default(),
-            answers: Answers::default(),
+            transfer: Transfer::default(),
             events: VecDeque::new(),
             queued: false,
             commands: VecDeque::new(),
@@ -157,6 +171,8 @@ impl Peering {
             next_token: 0,
             active: VecDeque::new(),
             busy: 0,
+            starved: VecDeque::new(),
+            turn: None,
             grant: 0,
             exchange: Exchange::default(),
             remote_live: None,
@@ -166,8 +182,13 @@ impl Peering {
             sums: Standing::default(),
             meter: Meter::default(),
             through: false,
+            ended_in_sync: false,
             apart: false,
+            left: BTreeMap::new(),
+            left_new: BTreeMap::new(),
+            given_up: BTreeMap::new(),
             told_in_sync: false,
+            idle_since: None,
             failure: None,
         }
     }
@@ -303,6 +324,7 @@ impl Peering {
     /// Gives a feed a machine, on the quiet channel that its offer left or on one that is opened. What was known of a quiet one.
     pub(crate) fn open(&mut self, feed: FeedId, key: FeedKey, mut peer: Peer) -> Option<Quiet> {
         self.fall_out_of_step(feed);
+        self.forget_left(feed, &key);
         let quiet = self.offers.forget(&key);
         peer.token = match &quiet {
             Some(quiet) => quiet.token,
@@ -359,6 +381,7 @@ impl Peering {
     /// A feed that both sides agreed on is not to be (any more): its channel closes as soon as the remote has opened it. Before that it could
     /// not tell that it is closed; so where there is none, it is opened for it, and is quiet until then.
     pub(crate) fn refuse(&mut self, key: FeedKey, now: Duration) {
+        let now = self.transfer.time(now);
         if self.offers.is_unopened(&key) {
             return self.offers.pass_over(&key);
         }
@@ -371,7 +394,7 @@ impl Peering {
         let token = Token::new(self.root, self.next_token);
         self.next_token = self.next_token.wrapping_add(1);
         let quiet =
-            Quiet { token, since: now, opened: false, wants: None, remote_transfers: (true, true), downloading: false };
+            Quiet { token, since: now, opened: false, wants: None, remote_transfers: (true, true), acks: false, downloading: false };
         self.commands.push_back(Command::Open { token, key });
         self.channels.insert(token, Channel::Offer(key));
         self.offers.hush(key, quiet);
@@ -415,6 +438,44 @@ impl Peering {
         }
     }
 
+    /// Notes what the remote did not bring of a feed, as the feed's machine is taken out.
+    pub(crate) fn note_left(&mut self, id: FeedId, feed: &Feed) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let Left { told, blocks, given_up } = peer.left(feed);
+        if !feed.is_settled() {
+            // Its place may be another's before the session ends.
+            if !blocks.is_empty() {
+                self.left_new.insert(feed.key(), blocks.count());
+            }
+        } else if told || !blocks.is_empty() {
+            self.left.insert(id, (told, blocks));
+        }
+        if let Some(blocks) = given_up {
+            self.given_up.insert(feed.key(), blocks);
+        }
+    }
+
+    /// What the remote did not bring of a feed does not count: it is asked again, or the feed is removed.
+    pub(crate) fn forget_left(&mut self, feed: FeedId, key: &FeedKey) {
+        self.left.remove(&feed);
+        self.left_new.remove(key);
+        self.given_up.remove(key);
+    }
+
+    /// What the remote did not bring of a feed, if it said of all other blocks that it does not have them.
+    pub(crate) fn left_of(&self, feed: FeedId) -> Option<Option<&SparseBits>> {
+        match self.left.get(&feed) {
+            Some((told, blocks)) => told.then_some(Some(blocks)),
+            None => self.in_step.holds(feed).then_some(None),
+        }
+    }
+
+    /// How many blocks the remote told of, or did not answer about, and did not bring; `missing` counts those of a feed that are not here.
+    pub(crate) fn left(&self, missing: impl Fn(FeedId, &SparseBits) -> u64) -> u64 {
+        let left: u64 = self.left.iter().map(|(&feed, (_, blocks))| missing(feed, blocks)).sum();
+        left + self.left_new.values().sum::<u64>()
+    }
+
     /// Takes a feed's machine out: the channel is closed.
     pub(crate) fn remove(&mut self, feed: FeedId) -> Option<Peer> {
         let peer = self.peers.remove(&feed)?;
@@ -438,6 +499,44 @@ impl Peering {
             self.sums.add(standing);
             self.progress_due |= self.observed;
         }
+    }
+
+    /// What a feed may ask for now.
+    pub(crate) fn share(&mut self, feed: FeedId, now: Duration) -> Share {
+        let in_turn = self.turn == Some(feed);
+        if !in_turn && self.starved.front().is_some_and(|first| *first != feed) {
+            return self.transfer.no_share();
+        }
+        self.transfer.share(self.sums.cost, in_turn, now)
+    }
+
+    /// Notes whether a feed had more to ask for than its share.
+    pub(crate) fn shared(&mut self, feed: FeedId, share: Share) {
+        if share.is_starved()
+            && let Some(peer) = self.peers.get_mut(&feed)
+        {
+            self.transfer.used_up();
+            if !std::mem::replace(&mut peer.starved, true) {
+                self.starved.push_back(feed);
+            }
+        }
+    }
+
+    /// The feed whose turn it is to ask for more, if there is room; [`turn_over`](Self::turn_over) is called after it.
+    pub(crate) fn next_asker(&mut self) -> Option<FeedId> {
+        while self.turn.is_none() && self.transfer.room(self.sums.cost) > 0 {
+            let feed = self.starved.pop_front()?;
+            if let Some(peer) = self.peers.get_mut(&feed) {
+                peer.starved = false;
+                self.turn = Some(feed);
+                return self.turn;
+            }
+        }
+        None
+    }
+
+    pub(crate) fn turn_over(&mut self) {
+        self.turn = None;
     }
 
     /// Notes what moved of a feed.
@@ -466,10 +565,13 @@ impl Peering {
 
     /// Whether both sides hold the same, apart from what is not written here yet.
     pub(crate) fn is_in_sync(&self) -> bool {
+        if self.stage == Stage::Closed {
+            return self.ended_in_sync;
+        }
         let all = self.sums.in_sync == self.peers.len() as u64;
         let listed = self.settled() && !self.in_step.is_running() && !self.offers.is_waiting();
         let asked_in_vain = self.apart || self.paused || !self.exchange.requested.is_empty();
-        !asked_in_vain && (self.through || (self.observed && self.stage == Stage::Running && listed && all))
+        !asked_in_vain && (self.through || (self.observed && self.stage != Stage::Greeting && listed && all))
     }
 
     /// A feed of both sides is left as it is, though they do not hold the same of it.
@@ -531,6 +633,37 @@ impl Peering {
         }
     }
 
+    /// Something came, or went.
+    pub(crate) fn stir(&mut self) {
+        self.idle_since = None;
+    }
+
+    /// Whether the remote may never say that it is done, while it is waited for: one of ours always does.
+    pub(crate) fn may_hang(&self) -> bool {
+        let waits = self.stage == Stage::Running && !self.is_live() && self.settled();
+        waits && !self.peers.is_empty() && self.offers.is_empty() && !self.peer_options().reconciles
+    }
+
+    /// Notes whether every feed is idle. Whether they are for so long.
+    pub(crate) fn has_idled(&mut self, idle: bool, now: Duration, limit: Duration) -> bool {
+        let since = *self.idle_since.get_or_insert(now);
+        if !idle {
+            self.idle_since = None;
+        }
+        idle && now >= since.saturating_add(limit)
+    }
+
+    /// Leaves a remote that does not say that it is done. The two are not in sync if it lacks something.
+    pub(crate) fn leave(&mut self) {
+        self.apart |= self.sums.missing_there > 0;
+        for (&feed, peer) in &mut self.peers {
+            peer.leave();
+            if peer.has_output() && !std::mem::replace(&mut peer.queued, true) {
+                self.active.push_back(feed);
+            }
+        }
+    }
+
     /// Ends the session cleanly where nothing is left to do: both lists were exchanged, and every channel was closed.
     pub(crate) fn settle(&mut self) {
         let ends = self.lone.is_some() || !self.is_live();
@@ -561,22 +694,25 @@ impl Peering {
         exchange.manifest_seen && exchange.offers_unanswered == 0 && exchange.requests_unanswered == 0
     }
 
-    /// The session told its end: the application is told too.
-    pub(crate) fn closed(&mut self, result: Result<(), SessionError>, now: Duration) {
+    /// The session told its end: the application is told too. `state` is how it stood before.
+    pub(crate) fn closed(&mut self, result: Result<(), SessionError>, mut state: SyncState) {
         if self.stage == Stage::Closed {
             return;
         }
         self.stage = Stage::Closed;
-        self.through &= result.is_ok() && self.failure.is_none();
+        self.ended_in_sync = result.is_ok() && self.failure.is_none() && self.given_up.is_empty() && state.in_sync;
         self.commands.clear();
         self.active.clear();
-        if self.progress_due {
-            self.progress_due = false;
-            self.events.push_back(PeerEvent::Progress(self.state(true, now)));
+        state.in_sync = self.ended_in_sync;
+        if std::mem::take(&mut self.progress_due) || self.told_in_sync != state.in_sync {
+            self.events.push_back(PeerEvent::Progress(state));
         }
         let result = match (self.failure.take(), result) {
             (Some(error), _) => Err(SyncError::Store(error)),
             (None, Err(error)) => Err(SyncError::Session(error)),
+            (None, Ok(())) if !self.given_up.is_empty() => {
+                Err(SyncError::GivenUp { blocks: self.given_up.values().sum(), feeds: self.given_up.len() as u64 })
+            }
             (None, Ok(())) => Ok(std::mem::take(&mut self.totals)),
         };
         self.events.push_back(PeerEvent::Closed(result));
@@ -657,7 +793,7 @@ impl Peering {
 
     /// How it stands.
     pub(crate) fn state(&self, clean: bool, now: Duration) -> SyncState {
-        let Standing { missing_here, missing_there, in_flight, bytes_in_flight, requested, in_sync } = self.sums;
+        let Standing { missing_here, missing_there, in_flight, bytes_in_flight, requested, in_sync, .. } = self.sums;
         let totals = &self.totals;
         SyncState {
             feeds: self.peers.len() as u64 + self.in_step.count() + self.offers.count(),

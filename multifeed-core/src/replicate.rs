@@ -181,10 +181,10 @@ pub struct SyncTotals {
     pub blocks_sent: u64,
     /// Their bytes.
     pub bytes_sent: u64,
-    /// Blocks that the remote has and that did not come: it left, or was left, before its time. Only in a live session.
+    /// Blocks that the remote has and that did not come: it left, or was left, before its time.
     pub missing: u64,
-    /// Feeds with holes that the remote could not fill, and which blocks each still lacks; of a sparse session, those that were asked
-    /// for.
+    /// Feeds with holes, and which blocks each still lacks that the remote said it does not have; of a sparse session, those that were
+    /// asked for.
     pub holes: Vec<FeedHoles>,
 }
 
@@ -195,6 +195,15 @@ pub enum SyncError {
     /// The remote, the network, or a limit: what the session says.
     #[error(transparent)]
     Session(#[from] SessionError),
+    /// The remote left something unanswered for so long that it was given up ([`Limits::request_timeout`](crate::Limits::request_timeout)),
+    /// and it is not here. What came is kept, and another session can bring the rest.
+    #[error("{}; sync again to get the rest", given_up(*.blocks, *.feeds))]
+    GivenUp {
+        /// How many blocks did not come; 0 if the remote never said which it has.
+        blocks: u64,
+        /// Of how many feeds.
+        feeds: u64,
+    },
     /// Our own storage failed. Blocks that were written before are kept.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -205,6 +214,7 @@ impl SyncError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Session(error) => error.code(),
+            Self::GivenUp { .. } => "ERR_GIVEN_UP",
             Self::Store(error) => error.code(),
         }
     }
@@ -213,7 +223,7 @@ impl SyncError {
     pub fn us(&self) -> Option<String> {
         match self {
             Self::Session(error) => error.us(),
-            Self::Store(_) => None,
+            Self::GivenUp { .. } | Self::Store(_) => None,
         }
     }
 
@@ -221,7 +231,16 @@ impl SyncError {
     pub fn them(&self) -> Option<String> {
         match self {
             Self::Session(error) => error.them(),
-            Self::Store(_) => None,
+            Self::GivenUp { .. } | Self::Store(_) => None,
         }
+    }
+}
+
+fn given_up(blocks: u64, feeds: u64) -> String {
+    let feeds = if feeds == 1 { "1 feed".to_owned() } else { format!("{feeds} feeds") };
+    match blocks {
+        0 => format!("{feeds}: the peer did not answer which blocks it has"),
+        1 => format!("{feeds}: the peer did not answer for 1 block"),
+        _ => format!("{feeds}: the peer did not answer for {blocks} blocks"),
     }
 }

@@ -6,7 +6,7 @@ mod played;
 use std::time::Duration;
 
 use bytes::Bytes;
-use multifeed_core::{FeedId, KeyPair, MemoryStorage, Multifeed, Options, PeerEvent, Replicate};
+use multifeed_core::{FeedId, KeyPair, MemoryStorage, Multifeed, Options, PeerEvent, Replicate, SyncError};
 use multifeed_proto::{Command, Data, Event, FeedKey, Have, Message, Origin, Request, Root, SessionError, Token};
 use played::Played;
 
@@ -69,6 +69,15 @@ fn status(uploading: bool, downloading: bool) -> Message {
 
 fn have(start: u64, length: u64, bitfield: Option<&'static [u8]>) -> Message {
     Message::Have(Have { start, length, bitfield: bitfield.map(Bytes::from_static), ack: false })
+}
+
+/// It is to say what it got of what it is sent.
+fn acks() -> Message {
+    Message::Options(multifeed_proto::Options { extensions: vec![], ack: true })
+}
+
+fn ack(index: u64) -> Message {
+    Message::Have(Have { start: index, length: 1, bitfield: None, ack: true })
 }
 
 fn request(index: u64, nodes: u64) -> Message {
@@ -203,13 +212,14 @@ fn new_blocks_are_announced_as_runs_to_those_who_wanted_any() {
 fn a_live_remote_that_has_everything_is_left() {
     // JS's live side never says that it is done; a side that is not live ends by what it knows.
     let (mut played, _, key) = Played::with_writer(3, Replicate::default(), true);
-    assert_eq!(messages(played.open(key)), [Message::Want { start: 0, length: MI }]);
+    assert_eq!(messages(played.open(key)), [acks(), Message::Want { start: 0, length: MI }]);
     compare(&mut played, &[0x02, 0x80], 1);
     assert!(matches!(played.answers(request(1, 0))[..], [Message::Data(_)]));
-    let last = played.message(request(2, 0));
-    assert!(matches!(last[0], Command::Send { message: Message::Data(_), .. }));
-    let end = played.commands();
-    assert_eq!([&last[1..], &end[..]].concat(), [Command::Close { token: Token(0) }]);
+    assert!(matches!(played.answers(request(2, 0))[..], [Message::Data(_)]));
+    // Sent is not delivered.
+    assert_eq!(played.answers(ack(1)), []);
+    assert_eq!(played.commands(), []);
+    assert_eq!(played.message(ack(2)), [Command::Close { token: Token(0) }]);
 }
 
 #[test]
@@ -262,7 +272,8 @@ fn agrees(played: &mut Played, key: FeedKey) {
 fn opens(played: &mut Played, key: FeedKey) {
     agrees(played, key);
     played.event(Event::Opened { token: Token(0) });
-    assert_eq!(messages(played.commands()), [Message::Want { start: 0, length: MI }]);
+    let said = messages(played.commands());
+    assert_eq!(said.strip_prefix(&[acks()]).unwrap_or(&said), [Message::Want { start: 0, length: MI }]);
 }
 
 /// It tells of all three blocks, and brings two.
@@ -288,8 +299,9 @@ fn requested(options: Replicate, remote_live: bool) -> (Played, FeedKey) {
     (played, key)
 }
 
-/// A session that is not live, up to its end. Whether it is in sync then, and how many blocks are held.
-fn ended(remote: Remote) -> (bool, u64) {
+/// A session that is not live, up to its end. Whether it is in sync then, how many blocks are held, and what was given up or the blocks of
+/// which the remote said that it does not have them, and those that it has.
+fn ended(remote: Remote) -> (bool, u64, Result<(u64, u64), (u64, u64)>) {
     let (mut played, key) = requested(Replicate::default(), false);
     remote(&mut played, key);
     // What is not answered is given up; then the remote, which lacks nothing, is done as well.
@@ -297,9 +309,16 @@ fn ended(remote: Remote) -> (bool, u64) {
     played.message(status(true, false));
     played.event(Event::Closed(Ok(())));
     let events = played.events();
-    assert!(matches!(events.last(), Some(PeerEvent::Closed(Ok(_)))), "{events:?}");
+    let end = match events.last() {
+        Some(PeerEvent::Closed(Ok(totals))) => Ok((totals.holes.iter().map(|holes| holes.blocks).sum(), totals.missing)),
+        Some(PeerEvent::Closed(Err(error @ SyncError::GivenUp { blocks, feeds }))) => {
+            assert_eq!(error.code(), "ERR_GIVEN_UP");
+            Err((*blocks, *feeds))
+        }
+        _ => panic!("{events:?}"),
+    };
     let held = played.store.find(&key).map_or(0, |id| played.store.info(id).downloaded);
-    (played.store.in_sync(played.peer), held)
+    (played.store.in_sync(played.peer), held, end)
 }
 
 #[test]
@@ -336,18 +355,18 @@ fn what_was_asked_in_vain_is_not_in_sync() {
         played.time(30);
         played.message(status(false, false));
     };
-    let cases: [(&str, Remote, (bool, u64)); 11] = [
-        ("brought all", all, (true, 3)),
-        ("has a hole", hole, (true, 2)),
-        ("serves nothing", nothing, (true, 0)),
-        ("did not agree to what it had offered", unnamed, (false, 0)),
-        ("never opened the channel", agrees, (false, 0)),
-        ("never told what it has", opens, (false, 0)),
-        ("never brought a block", brings_two, (false, 2)),
-        ("brought the hash of a block alone", hash, (false, 2)),
-        ("told of a block and took it back", unhave, (false, 2)),
-        ("closed the channel with a block left", closed, (false, 2)),
-        ("never brought a block, and serves nothing at last", stops, (false, 2)),
+    let cases: [(&str, Remote, _); 11] = [
+        ("brought all", all, (true, 3, Ok((0, 0)))),
+        ("has a hole", hole, (true, 2, Ok((1, 0)))),
+        ("serves nothing", nothing, (true, 0, Ok((0, 0)))),
+        ("did not agree to what it had offered", unnamed, (false, 0, Ok((0, 0)))),
+        ("never opened the channel", agrees, (false, 0, Ok((0, 0)))),
+        ("never told what it has", opens, (false, 0, Err((0, 1)))),
+        ("never brought a block", brings_two, (false, 2, Err((1, 1)))),
+        ("brought the hash of a block alone", hash, (false, 2, Ok((1, 0)))),
+        ("told of a block and took it back", unhave, (false, 2, Ok((1, 0)))),
+        ("closed the channel with a block left", closed, (false, 2, Ok((0, 1)))),
+        ("never brought a block, and serves nothing at last", stops, (false, 2, Err((1, 1)))),
     ];
     for (name, remote, expected) in cases {
         assert_eq!(ended(remote), expected, "a remote that {name}");

@@ -3,10 +3,12 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Waker};
+use std::time::Duration;
 
 use multifeed_core::{PeerId, Replicate, SyncError};
 use multifeed_proto::{Command, Event, FeedKey, Message, Root, SessionError, Totals};
 
+use crate::clock::Clock;
 use crate::lock;
 use crate::mailbox::Mailbox;
 use crate::sync::{SyncId, SyncQueue};
@@ -45,6 +47,10 @@ struct State {
     event_bytes: usize,
     credit: usize,
     left: Option<Totals>,
+    /// Since when the remote cannot answer, on the pump's clock.
+    held_up: Option<(Clock, Duration)>,
+    /// How long it could not before, which the store does not know of yet.
+    excused: Duration,
     /// The link stands in the mailbox.
     rung: bool,
     /// The pump holds events back until these are taken.
@@ -56,6 +62,17 @@ struct State {
     cancelled: bool,
     abandoned: bool,
     waker: Option<Waker>,
+}
+
+impl State {
+    /// Counts the time up to now in which the remote could not answer.
+    fn excuse(&mut self) {
+        if let Some((clock, since)) = &mut self.held_up {
+            let now = clock.now();
+            self.excused += now.saturating_sub(*since);
+            *since = now;
+        }
+    }
 }
 
 /// What the pump finds.
@@ -144,6 +161,13 @@ impl Link {
         });
     }
 
+    /// From now on the remote cannot answer, because it was not sent what it was asked, or is not read; or it can again.
+    pub(crate) fn hold_up(&self, held_up: bool, clock: Clock) {
+        let mut state = lock(&self.state);
+        state.excuse();
+        state.held_up = held_up.then(|| (clock, clock.now()));
+    }
+
     /// Lets the store know that there is this session.
     pub(crate) fn begin(self: &Arc<Self>) {
         self.put(|_| {});
@@ -183,6 +207,13 @@ impl Link {
 
     pub(crate) fn ended_in_sync(&self) -> bool {
         self.ended_in_sync.load(Ordering::Relaxed)
+    }
+
+    /// Takes the time in which the remote could not answer, since this was last called.
+    pub(crate) fn take_excused(&self) -> Duration {
+        let mut state = lock(&self.state);
+        state.excuse();
+        std::mem::take(&mut state.excused)
     }
 
     /// Takes what the session has for the store. `events` has to be empty.

@@ -47,6 +47,8 @@ pub struct PumpOptions {
     pub write_bytes: usize,
     /// Bytes of commands that the store may have under way to the session: its credit. Default 512 KiB.
     pub credit_bytes: usize,
+    /// The same at the least where the stream is slow: there it is what goes out in about a second. Default 32 KiB.
+    pub slow_credit_bytes: usize,
     /// Events that may wait for the store; while there are as many, the stream is not read. Default 1,024.
     pub events: usize,
     /// Bytes of blocks in events that wait for the store; as `events`. One block more than that is accepted. Default 2 MiB.
@@ -114,6 +116,7 @@ impl Default for PumpOptions {
             receive_rate: 16 * 1024,
             write_bytes: 256 * 1024,
             credit_bytes: 512 * 1024,
+            slow_credit_bytes: 32 * 1024,
             events: 1024,
             event_bytes: 2 * 1024 * 1024,
             backlog_events: 4096,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use futures_io::{AsyncRead, AsyncWrite};
-use multifeed_proto::{Command, Event, Root, Scope, Session, SessionError, Token};
+use multifeed_proto::{Command, Event, Message, Root, Scope, Session, SessionError, Token};
 
 use crate::budget::Share;
 use crate::clock::Clock;
@@ -64,6 +64,12 @@ pub(crate) struct Pump<T, R: Runtime> {
     /// When the rate of a large message was last looked at, and what had come by then.
     rated: Option<(Duration, u64)>,
     write: Half,
+    /// How many bytes have to be written until the remote has all that it was asked.
+    asked: u64,
+    /// How much may wait to be written.
+    outflow: Outflow,
+    /// Whether the stores know that the remote cannot answer, because it was not sent or is not read.
+    held_up: bool,
     /// Something was written since the last flush.
     unflushed: bool,
     stage: Stage,
@@ -71,6 +77,48 @@ pub(crate) struct Pump<T, R: Runtime> {
     patience: Duration,
     timer: Timer<R>,
     left: bool,
+}
+
+/// How much may wait to be written, of commands: on a slow stream what goes out in about a second, since what is sent next waits behind it,
+/// and a JS peer ends the stream after 20 s without an answer.
+#[derive(Debug, Clone, Copy)]
+struct Outflow {
+    window: usize,
+    least: usize,
+    most: usize,
+    since: Duration,
+    written: usize,
+    /// The stream took no more.
+    blocked: bool,
+}
+
+impl Outflow {
+    fn new(options: &PumpOptions) -> Self {
+        let most = options.credit_bytes.max(1);
+        let least = options.slow_credit_bytes.clamp(1, most);
+        Self { window: least, least, most, since: Duration::ZERO, written: 0, blocked: false }
+    }
+
+    fn written(&mut self, bytes: usize) {
+        self.written = self.written.saturating_add(bytes);
+        if !self.blocked && self.written >= self.window {
+            self.window = self.window.saturating_mul(2).min(self.most);
+        }
+    }
+
+    fn blocked(&mut self) {
+        self.blocked = true;
+    }
+
+    fn window(&mut self, now: Duration) -> usize {
+        if now >= self.since.saturating_add(Duration::from_secs(1)) {
+            if self.blocked {
+                self.window = self.written.clamp(self.least, self.most);
+            }
+            (self.since, self.written, self.blocked) = (now, 0, false);
+        }
+        self.window
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,7 +162,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
     /// The pump of a stream that multifeeds join by its handles.
     pub(crate) fn shared(stream: T, session: Session, hub: Arc<Hub>, clock: Clock, options: PumpOptions) -> Self {
         let share = options.receive_budget.share();
+        let outflow = Outflow::new(&options);
         Self {
+            outflow,
             stream,
             session,
             hub,
@@ -134,6 +184,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
             share,
             rated: None,
             write: Half::Open,
+            asked: 0,
+            held_up: false,
             unflushed: false,
             stage: Stage::Running,
             patience: Duration::MAX,
@@ -154,6 +206,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
         moved |= self.poll_write(cx, now);
         // The links have to know.
         moved |= self.share.is_involved() != was_involved;
+        self.note_held_up();
         if self.is_done(now) {
             self.leave();
             return Turn::Done;
@@ -214,6 +267,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
             let Some(member) = self.members.get_mut(at) else { break };
             member.orders = member.link.orders(cx, self.share.is_involved(), &mut commands);
             let orders = member.orders;
+            let asks = commands.iter().any(is_asking);
             let mut end = None;
             if !member.is_synced() {
                 commands.clear();
@@ -226,6 +280,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
                     Command::Abort(error) => end = end.or(Some(Err(error))),
                     command => self.session.apply(command),
                 }
+            }
+            if asks {
+                self.asked = self.session.totals().bytes_out + self.session.unsent() as u64;
             }
             if orders.abandoned {
                 end = Some(Err(SessionError::Local("the multifeed is closed".into())));
@@ -243,6 +300,16 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
             moved = true;
         }
         moved
+    }
+
+    /// Lets the stores know from when to when the remote's silence is our own: what it was asked was not written yet, or another store on the
+    /// stream has no room for what comes.
+    fn note_held_up(&mut self) {
+        let written = self.session.totals().bytes_out - self.out.len() as u64;
+        let held_up = written < self.asked || (self.is_shared() && !self.has_room());
+        if std::mem::replace(&mut self.held_up, held_up) != held_up {
+            self.members.iter().for_each(|member| member.link.hold_up(held_up, self.clock));
+        }
     }
 
     /// A multifeed is through. Its own stream ends with it; one that others may use goes on without it.
@@ -439,11 +506,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
             self.route(event, now);
         }
         let share = self.members.iter().filter(|member| member.is_synced()).count().max(1);
-        let window = self.options.credit_bytes.max(1).min(self.session.send_credit());
+        let credit_bytes = self.outflow.window(now);
+        let window = credit_bytes.min(self.session.send_credit());
         let free = window.saturating_sub(self.out.len()) / share;
         for member in &mut self.members {
             let credit = if member.is_synced() && self.stage != Stage::Closed {
-                member.credit(free, self.options.credit_bytes / share)
+                member.credit(free, credit_bytes / share)
             } else {
                 0
             };
@@ -504,7 +572,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
             Event::Ready { root, .. } | Event::Manifest { root, .. } | Event::Replicate { root, .. } => {
                 self.give(root, event);
             }
-            Event::Opened { token } | Event::ChannelClosed { token } | Event::Message { token, .. } => {
+            Event::Opened { token }
+            | Event::ChannelClosed { token }
+            | Event::Partial { token, .. }
+            | Event::Message { token, .. } => {
                 self.give(token.root(), event);
             }
             Event::Extension { scope: Scope::Channel(token), .. } => self.give(token.root(), event),
@@ -543,8 +614,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
                 break;
             }
             match Pin::new(&mut self.stream).poll_write(cx, &self.out) {
-                Poll::Pending => break,
+                Poll::Pending => {
+                    self.outflow.blocked();
+                    break;
+                }
                 Poll::Ready(Ok(count)) if count > 0 => {
+                    self.outflow.written(count);
                     self.out.advance(count.min(self.out.len()));
                     burst += count;
                     self.unflushed = true;
@@ -640,6 +715,15 @@ impl<T, R: Runtime> Drop for Pump<T, R> {
 }
 
 impl<T, R: Runtime> Unpin for Pump<T, R> {}
+
+/// Whether a command asks the remote for something, so that its answer is waited for.
+fn is_asking(command: &Command) -> bool {
+    match command {
+        Command::Send { message, .. } => matches!(message, Message::Request(_) | Message::Want { .. }),
+        Command::Open { .. } => true,
+        _ => false,
+    }
+}
 
 fn is_retry(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::Interrupted

@@ -30,6 +30,9 @@ const COMMIT_BYTES: usize = 1024 * 1024;
 /// How long received blocks wait for others at the most, before they are written and told of.
 const COMMIT_WAIT: Duration = Duration::from_millis(10);
 
+/// How long the thread may be at one thing before that counts as being behind with what came.
+const BEHIND: Duration = Duration::from_millis(100);
+
 /// Quanta of commands handed out before the thread looks at its mailbox again.
 const QUANTA_IN_A_ROW: usize = 8;
 
@@ -41,6 +44,8 @@ pub(crate) struct Store<S: Storage> {
     unfinished: bool,
     /// When the oldest blocks that are not written came.
     uncommitted_since: Option<Duration>,
+    /// When the thread last looked at what came.
+    looked_at: Duration,
     quantum_bytes: usize,
     /// Calls that wait for peers.
     pub(crate) waits: Waits,
@@ -111,6 +116,7 @@ impl<S: Storage> Store<S> {
             peers: BTreeMap::new(),
             unfinished: false,
             uncommitted_since: None,
+            looked_at: Duration::ZERO,
             quantum_bytes: quantum_bytes.max(1),
             waits: Waits::default(),
             in_sync: InSync::default(),
@@ -134,23 +140,38 @@ impl<S: Storage> Store<S> {
             let timeout = self.timeout();
             self.take(timeout);
             self.commit(self.links.is_empty());
+            self.excuse();
             let mut links = std::mem::take(&mut self.links);
             for link in links.drain(..) {
                 self.take_calls();
                 self.serve(&link);
+                self.excuse();
             }
             // What rang in the meantime stands behind.
             links.append(&mut self.links);
             self.links = links;
             let now = self.shared.0.clock.now();
             if self.multi.poll_timeout().is_some_and(|due| due <= now) {
+                for (&peer, connected) in &self.peers {
+                    self.multi.excuse(peer, connected.link.take_excused());
+                }
                 self.multi.handle_timeout(now);
             }
             self.hand_out();
             self.tell();
             self.answer_in_sync();
+            self.excuse();
         }
         self.close();
+    }
+
+    /// Stops the sessions' clocks for the time in which the thread was behind: what came in it is still to be looked at.
+    fn excuse(&mut self) {
+        let now = self.shared.0.clock.now();
+        let behind = now.saturating_sub(std::mem::replace(&mut self.looked_at, now));
+        if behind >= BEHIND {
+            self.multi.excuse_all(behind);
+        }
     }
 
     /// How long there is nothing to do, as far as is known.
@@ -164,6 +185,9 @@ impl<S: Storage> Store<S> {
     /// Takes what the mailbox holds, and does the calls in it.
     fn take(&mut self, timeout: Option<Duration>) {
         let deserted = self.shared.0.mailbox.take(timeout, &mut self.calls, &mut self.links, &mut self.given_up);
+        if timeout != Some(Duration::ZERO) {
+            self.looked_at = self.shared.0.clock.now();
+        }
         // What is given up makes room for what comes; what is given up of what comes is so afterwards.
         self.give_up();
         if !self.calls.is_empty() {

@@ -102,6 +102,16 @@ pub enum Event {
         /// The message, its values slices of the buffer that it was read into.
         message: Message,
     },
+    /// A message on a channel that both sides opened is under way for longer than a second, and more of it arrived: Data, or a Have. At most once
+    /// a second, so that one that is whole by then costs nothing.
+    Partial {
+        /// The channel.
+        token: Token,
+        /// Whether it is a Data message, and else a Have.
+        is_data: bool,
+        /// How many bytes of it arrived since the last such event of it, or its start.
+        bytes: usize,
+    },
     /// The remote closed a channel, or never proved that it knows the key. The token is free.
     ChannelClosed {
         /// The channel.

@@ -477,6 +477,42 @@ fn an_end_is_told_after_what_came_before_it() {
 }
 
 #[test]
+fn a_message_that_takes_long_is_reported_while_it_arrives() {
+    let mut peer = Peer::ready(Role::Initiator, Config::default());
+    peer.session.open_channel(Token(1), key(1));
+    peer.open(5, key(1)).unwrap();
+    peer.events();
+    // Index 0 and a value of 5,000 bytes.
+    let body = [&[8, 0, 0x12, 0x88, 0x27][..], &[7; 5000]].concat();
+    let message = wire(5, 9, &body);
+    let at = |peer: &mut Peer, millis, bytes: &[u8]| {
+        peer.session.handle_timeout(Duration::from_millis(millis));
+        peer.raw(bytes).unwrap();
+        peer.events()
+    };
+    let partial = |is_data, bytes| [Event::Partial { token: Token(1), is_data, bytes }];
+    assert!(at(&mut peer, 1_000, &message[..1]).is_empty(), "the header is not whole");
+    assert!(at(&mut peer, 2_500, &message[1..1000]).is_empty(), "it began just now");
+    assert!(at(&mut peer, 3_400, &message[1000..1500]).is_empty(), "not a second ago");
+    assert_eq!(at(&mut peer, 3_500, &message[1500..2000]), partial(true, 2000));
+    assert!(at(&mut peer, 4_499, &message[2000..2001]).is_empty(), "at most once a second");
+    assert_eq!(at(&mut peer, 6_000, &message[2001..2002]), partial(true, 2));
+    assert!(at(&mut peer, 9_000, &[]).is_empty(), "nothing new came");
+    let whole = at(&mut peer, 10_000, &[&message[2002..], &message[..10]].concat());
+    assert!(matches!(&whole[..], [Event::Message { message: Message::Data(_), .. }]), "{whole:?}");
+    // The next one has a time of its own, as has what is on no feed's channel, or no answer.
+    assert_eq!(at(&mut peer, 11_000, &message[10..20]), partial(true, 20));
+    at(&mut peer, 11_000, &message[20..]);
+    let request = wire(5, 7, &[8, 0, 16, 0, 24, 0, 32, 0]);
+    assert!(at(&mut peer, 12_000, &request[..4]).is_empty());
+    assert!(at(&mut peer, 15_000, &request[4..5]).is_empty());
+    at(&mut peer, 15_000, &request[5..]);
+    let have = wire(5, 3, &[8, 0, 16, 8, 26, 2, 2, 255]);
+    assert!(at(&mut peer, 20_000, &have[..5]).is_empty());
+    assert_eq!(at(&mut peer, 22_000, &have[5..6]), partial(false, 6));
+}
+
+#[test]
 fn last_bytes_are_flushed_after_an_error() {
     let mut peer = Peer::ready(Role::Initiator, Config::default());
     peer.session.open_channel(Token(1), key(1));

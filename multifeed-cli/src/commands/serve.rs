@@ -10,7 +10,7 @@ use tokio::time::{Instant, interval, sleep, sleep_until};
 
 use super::guest::House;
 use super::peer::Peer;
-use super::{close, open, peer};
+use super::{close, open, peer, tune};
 use crate::args::{Bounds, Global, Serve};
 use crate::error::{CliError, code};
 use crate::line_limit::SUM_UP_EVERY;
@@ -125,7 +125,7 @@ async fn sync_with(
     output: Output,
 ) -> (Peer, Result<(), CliError>) {
     // Only latency is at stake.
-    let _ = stream.set_nodelay(true);
+    let _ = tune(&stream);
     let mut replicate = if live { Replicate::live() } else { Replicate::default() };
     let result = match &peer.guest {
         Some(guest) => {

@@ -4,7 +4,7 @@ use multifeed_tokio::{Options, Replicate, Role};
 use tokio::net::TcpStream;
 
 use super::peer::Peer;
-use super::{close, open, peer};
+use super::{close, open, peer, tune};
 use crate::args::{Global, Sync};
 use crate::error::{CliError, code};
 use crate::output::{Output, Unit};
@@ -32,7 +32,7 @@ async fn connect_and_sync(
         }
     };
     let stream = stream
-        .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
+        .and_then(|stream| tune(&stream).map(|()| stream))
         .map_err(|error| CliError::new(code::CONNECT, format!("cannot connect to {}: {error}", args.address)))?;
     let replicate = if args.live { Replicate::live() } else { Replicate::default() };
     let sync = multi.replicate(stream, Role::Initiator, replicate);

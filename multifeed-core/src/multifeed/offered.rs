@@ -89,10 +89,11 @@ impl<S: Storage> Multifeed<S> {
         let (download, upload) = self.transfers(id, feed);
         let Some(peering) = self.peerings.get_mut(&id) else { return };
         let slot = &mut self.feeds[feed.0 as usize];
+        let now = peering.transfer.time(self.now);
         let mut options = peering.peer_options();
         (options.download, options.upload) = (download, upload);
         slot.subscribers.push(id);
-        let quiet = peering.open(feed, slot.feed.key(), Peer::new(&slot.feed, options, self.now));
+        let quiet = peering.open(feed, slot.feed.key(), Peer::new(&slot.feed, options, now));
         self.speak(id, feed);
         let Some(quiet) = quiet else { return };
         self.with_peer(id, feed, |peer, work| peer.take_over(&quiet, work));
@@ -159,11 +160,15 @@ impl<S: Storage> Multifeed<S> {
 
     /// Takes a machine away whose remote has nothing (yet).
     pub(super) fn hush_offer(&mut self, id: PeerId, feed: FeedId) {
-        let (now, patience) = (self.now, self.limits.request_timeout);
+        let patience = self.limits.request_timeout;
         let Some(peering) = self.peerings.get_mut(&id) else { return };
+        let now = peering.transfer.time(self.now);
         if peering.peers.get(&feed).is_some_and(|peer| peer.is_quiet(now, patience))
             && let Some(slot) = self.feeds.get(feed.0 as usize)
-            && let Some(peer) = peering.hush(feed, slot.feed.key())
+            && let Some(peer) = {
+                peering.note_left(feed, &slot.feed);
+                peering.hush(feed, slot.feed.key())
+            }
         {
             self.unsubscribe(id, feed, peer);
             self.ask_for_offers(id);

@@ -252,7 +252,12 @@ impl<S: Storage> Multifeed<S> {
         if let Some(token) = peering.token(id) {
             peering.extend(Command::Close { token });
         }
+        let key = self.slot(id).feed.key();
         self.drop_peer(peer, id);
+        if let Some(peering) = self.peerings.get_mut(&peer) {
+            // It is not missed.
+            peering.forget_left(id, &key);
+        }
         self.settle(peer);
         self.wake(peer);
     }

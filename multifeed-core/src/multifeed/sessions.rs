@@ -1,12 +1,12 @@
 //! The multifeed's side of its sessions: events in, commands out.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use multifeed_proto::{Command, Event, FeedKey, Message, Root, Scope, SessionError};
 
 use super::{FeedId, FeedSlot, Multifeed, MultifeedEvent, PeerId};
 use crate::error::StoreError;
+use crate::feed::Feed;
 use crate::holes::{self, FeedHoles};
 use crate::limits::{Limits, MAX_BLOCK_BYTES};
 use crate::news::FeedEvent;
@@ -16,6 +16,7 @@ use crate::reconcile::EXTENSION;
 use crate::replicate::{PeerEvent, Replicate};
 use crate::state::Moved;
 use crate::storage::Storage;
+use crate::transfer::Share;
 
 /// How often overdue answers are looked for.
 const CHECK_EVERY: Duration = Duration::from_secs(2);
@@ -85,10 +86,13 @@ impl<S: Storage> Multifeed<S> {
                 Some(Channel::Feed(feed)) => {
                     self.note_opened(id);
                     self.tell(feed, FeedEvent::PeerOpen { peer: id });
-                    self.answered_by(id, feed, |peer, work| {
+                    let mut waited = None;
+                    self.with_peer(id, feed, |peer, work| {
+                        waited = peer.waits_since();
                         peer.open(work);
                         Ok(())
                     });
+                    self.heard(id, waited);
                 }
                 Some(Channel::Offer(key)) => {
                     self.note_opened(id);
@@ -101,6 +105,11 @@ impl<S: Storage> Multifeed<S> {
                 Some(Channel::Offer(key)) => self.offer_heard(id, key, Some(&message)),
                 None => {}
             },
+            Event::Partial { token, is_data, bytes } => {
+                if let Some(Channel::Feed(feed)) = self.channel(id, token) {
+                    self.heard_part(id, feed, is_data, bytes);
+                }
+            }
             Event::ChannelClosed { token } => {
                 self.miss_lone(id);
                 match self.channel(id, token) {
@@ -122,20 +131,22 @@ impl<S: Storage> Multifeed<S> {
                 // A session ends well only where all that it brought is written.
                 self.commit(now);
                 self.mind_unwritten(id);
-                let Some(peering) = self.peerings.get(&id) else { return };
-                let (holes, missing) =
-                    (self.holes(id, peering), peering.peers.values().map(|peer| peer.missing()).sum());
+                let Some(peering) = self.peerings.get(&id).filter(|peering| !peering.is_over()) else { return };
+                let state = peering.state(self.is_clean(), self.now);
                 self.drop_peers(id);
+                let Some(peering) = self.peerings.get(&id) else { return };
+                let (holes, missing) = (self.holes(id, peering), self.missing(peering));
                 if let Some(peering) = self.peerings.get_mut(&id) {
                     peering.totals.holes = holes;
                     peering.totals.missing = missing;
-                    peering.closed(result, self.now);
+                    peering.closed(result, state);
                 }
             }
             // The root's Close ends nothing; an event that is not known yet is one that asks for nothing.
             _ => {}
         }
         self.ask_for_offers(id);
+        self.give_turns(id);
         self.give_up_unavailable();
         self.wake(id);
     }
@@ -185,21 +196,26 @@ impl<S: Storage> Multifeed<S> {
             };
             self.begin_use(feed);
             let peering = self.peerings.get_mut(&id)?;
+            let now = peering.transfer.time(self.now);
+            let share = peering.share(feed, now);
             let Some(peer) = peering.peers.get_mut(&feed) else { continue };
             let Some(slot) = self.feeds.get_mut(feed.0 as usize) else { continue };
             let key = slot.feed.key();
-            let mut work = work(slot, &mut self.storage, &self.limits, self.now);
+            let mut work = work(slot, &mut self.storage, &self.limits, share, now);
             let sent = peer.poll(&mut work);
             let standing = peer.assess(&mut work);
             let token = peer.token;
+            let share = work.share;
             let (damaged, too_large) = (work.damaged.take(), work.too_large.drain(..));
             peering.events.extend(too_large.map(|(index, size)| PeerEvent::TooLarge { key, index, size }));
             if let Some(error) = damaged {
                 peering.damaged(key, error);
             }
             peering.count(feed, standing);
+            peering.shared(feed, share);
             match sent {
                 Ok(Some(sent)) => {
+                    peering.stir();
                     if let Some((index, size)) = sent.block() {
                         let moved = Moved::sent(size);
                         peering.note_moved(feed, moved, self.now);
@@ -272,16 +288,18 @@ impl<S: Storage> Multifeed<S> {
         let patience = self.limits.request_timeout;
         let mut overdue = Vec::new();
         for (&id, peering) in &self.peerings {
+            let now = peering.transfer.time(now);
             let due = |peer: &Peer| match peer.waits_since() {
-                Some(since) => peering.answers.are_overdue(since, now, patience),
+                Some(since) => peering.transfer.is_overdue(since, now, patience),
                 None => peer.is_silent(now),
             };
-            let holds_up = |feed: FeedId, peer: &Peer| {
-                let FeedSlot { feed, subscribers, .. } = self.slot(feed);
+            let holds_up = |feed_id: FeedId, peer: &Peer| {
+                let FeedSlot { feed, subscribers, .. } = self.slot(feed_id);
                 let since = peer.holds_up_since(feed).filter(|_| subscribers.len() > 1);
                 since.is_some_and(|since| {
-                    now >= since.saturating_add(patience.saturating_mul(LONGEST_TURN))
-                        || peering.answers.are_overdue(since, now, patience)
+                    (now >= since.saturating_add(patience.saturating_mul(LONGEST_TURN))
+                        && !peering.transfer.is_arriving(feed_id))
+                        || peering.transfer.is_overdue(since, now, patience)
                 })
             };
             let is_overdue = |feed: FeedId, peer: &Peer| due(peer) || holds_up(feed, peer);
@@ -304,8 +322,12 @@ impl<S: Storage> Multifeed<S> {
             self.wake(id);
         }
         for id in self.peerings.keys().copied().collect::<Vec<_>>() {
+            self.give_turns(id);
+            self.end_idle(id);
             self.hush_offers(id);
-            if let (Some(peering), Some(since)) = (self.peerings.get_mut(&id), now.checked_sub(patience)) {
+            if let Some(peering) = self.peerings.get_mut(&id)
+                && let Some(since) = peering.transfer.time(now).checked_sub(patience)
+            {
                 peering.close_unopened(since);
                 peering.pass_over_unopened(since);
                 self.settle(id);
@@ -352,10 +374,15 @@ impl<S: Storage> Multifeed<S> {
 
     fn message(&mut self, id: PeerId, feed: FeedId, message: Message) {
         let mut effect = crate::peer::Effect::default();
-        self.answered_by(id, feed, |peer, work| {
+        let tells = matches!(message, Message::Have(_));
+        self.with_peer(id, feed, |peer, work| {
             effect = peer.handle(message, work)?;
             Ok(())
         });
+        self.heard(id, effect.answered);
+        if let (true, Some(since), Some(peering)) = (tells, effect.answered, self.peerings.get_mut(&id)) {
+            peering.transfer.took(peering.transfer.time(self.now).saturating_sub(since));
+        }
         if let Some(conflict) = effect.conflict {
             self.note_conflict(feed, &conflict);
             let key = self.feeds[feed.0 as usize].feed.key();
@@ -403,6 +430,7 @@ impl<S: Storage> Multifeed<S> {
             }
             let moved = Moved::received(size);
             if let Some(peering) = self.peerings.get_mut(&id) {
+                peering.transfer.brought(size, peering.transfer.time(self.now));
                 peering.note_moved(feed, moved, self.now);
             }
             self.feeds[feed.0 as usize].moved.add(moved);
@@ -423,22 +451,47 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
-    /// As [`with_peer`](Self::with_peer), of something that came: it may be what was waited for.
-    fn answered_by(
-        &mut self,
-        id: PeerId,
-        feed: FeedId,
-        call: impl FnOnce(&mut Peer, &mut Work<'_, S>) -> Result<(), PeerFault>,
-    ) {
-        let since = |peerings: &BTreeMap<PeerId, Peering>| peerings.get(&id)?.peers.get(&feed)?.waits_since();
-        let waited = since(&self.peerings);
-        self.with_peer(id, feed, call);
-        if let Some(waited) = waited
-            && since(&self.peerings) != Some(waited)
-            && let Some(peering) = self.peerings.get_mut(&id)
-        {
-            peering.answers.came(waited, self.now);
+    /// Ends a session in which nothing is left to do for us, and whose remote does not say that it is done.
+    fn end_idle(&mut self, id: PeerId) {
+        let Some(peering) = self.peerings.get_mut(&id).filter(|peering| peering.may_hang()) else { return };
+        let feeds = &self.feeds;
+        let idle = peering.peers.iter_mut().all(|(feed, peer)| {
+            feeds.get(feed.0 as usize).is_some_and(|slot| peer.is_idle(&slot.feed, &slot.wants))
+        });
+        if peering.has_idled(idle, peering.transfer.time(self.now), self.limits.idle_end) {
+            peering.leave();
         }
+    }
+
+    /// Notes that a message came on a feed's channel, and since when what it answers had waited.
+    fn heard(&mut self, id: PeerId, answered: Option<Duration>) {
+        let Some(peering) = self.peerings.get_mut(&id) else { return };
+        peering.stir();
+        match answered {
+            Some(since) => peering.transfer.came(since, peering.transfer.time(self.now)),
+            None => peering.transfer.came_in_vain(),
+        }
+    }
+
+    /// Notes that a part of a message came. If it can answer something, the remote is not silent.
+    fn heard_part(&mut self, id: PeerId, feed: FeedId, is_data: bool, bytes: usize) {
+        let Some(peering) = self.peerings.get_mut(&id) else { return };
+        let now = peering.transfer.time(self.now);
+        if let Some(since) = peering.peers.get(&feed).and_then(|peer| peer.waits_for(is_data)) {
+            peering.transfer.arrives(feed, bytes, since, now, self.limits.slowest_rate);
+        }
+    }
+
+    /// Stops a session's clock for so long: the remote was not read, or what it was asked for was not sent yet, so that it could not answer.
+    pub fn excuse(&mut self, id: PeerId, time: Duration) {
+        if let Some(peering) = self.peerings.get_mut(&id) {
+            peering.transfer.excuse(time);
+        }
+    }
+
+    /// Stops the clocks of all sessions for so long: the store was behind with what had come.
+    pub fn excuse_all(&mut self, time: Duration) {
+        self.peerings.values_mut().for_each(|peering| peering.transfer.excuse(time));
     }
 
     /// Runs a call on the machine of a feed on a session, and deals with what it leaves.
@@ -450,16 +503,34 @@ impl<S: Storage> Multifeed<S> {
     ) {
         self.begin_use(feed);
         let Some(peering) = self.peerings.get_mut(&id) else { return };
+        let now = peering.transfer.time(self.now);
+        let share = peering.share(feed, now);
         let Some(slot) = self.feeds.get_mut(feed.0 as usize) else { return };
         let Some(peer) = peering.peers.get_mut(&feed) else { return };
-        let mut work = work(slot, &mut self.storage, &self.limits, self.now);
+        let mut work = work(slot, &mut self.storage, &self.limits, share, now);
         match call(peer, &mut work) {
             Ok(()) => {
                 let standing = peer.assess(&mut work);
+                let share = work.share;
                 peering.count(feed, standing);
                 peering.activate(feed);
+                peering.shared(feed, share);
             }
             Err(fault) => self.feed_fault(id, feed, fault),
+        }
+        self.give_turns(id);
+    }
+
+    /// Lets those feeds of a session ask for more that wait for room, one after the other, as far as there is some.
+    fn give_turns(&mut self, id: PeerId) {
+        while let Some(feed) = self.peerings.get_mut(&id).and_then(Peering::next_asker) {
+            self.with_peer(id, feed, |peer, work| {
+                peer.advance(work);
+                Ok(())
+            });
+            if let Some(peering) = self.peerings.get_mut(&id) {
+                peering.turn_over();
+            }
         }
     }
 
@@ -521,16 +592,24 @@ impl<S: Storage> Multifeed<S> {
         for peer_id in self.slot(id).subscribers.clone() {
             let Some(peering) = self.peerings.get_mut(&peer_id) else { continue };
             let slot = &mut self.feeds[id.0 as usize];
+            let now = peering.transfer.time(self.now);
+            let share = peering.share(id, now);
             if let Some(peer) = peering.peers.get_mut(&id) {
-                for (blocks, _) in fresh.iter().filter(|(_, from)| *from != Some(peer_id)) {
-                    peer.announce(blocks.clone(), &self.limits);
+                for (blocks, from) in &fresh {
+                    match *from == Some(peer_id) {
+                        true => peer.acknowledge(blocks.clone()),
+                        false => peer.announce(blocks.clone(), &self.limits),
+                    }
                 }
-                let mut work = work(slot, &mut self.storage, &self.limits, self.now);
+                let mut work = work(slot, &mut self.storage, &self.limits, share, now);
                 peer.advance(&mut work);
                 let standing = peer.assess(&mut work);
+                let share = work.share;
                 peering.count(id, standing);
                 peering.activate(id);
+                peering.shared(id, share);
             }
+            self.give_turns(peer_id);
             self.wake(peer_id);
         }
     }
@@ -575,8 +654,11 @@ impl<S: Storage> Multifeed<S> {
     }
 
     pub(super) fn drop_peer(&mut self, id: PeerId, feed: FeedId) {
-        let Some(peer) = self.peerings.get_mut(&id).and_then(|peering| peering.remove(feed)) else { return };
-        self.unsubscribe(id, feed, peer);
+        let Some(peering) = self.peerings.get_mut(&id) else { return };
+        peering.note_left(feed, &self.feeds[feed.0 as usize].feed);
+        if let Some(peer) = peering.remove(feed) {
+            self.unsubscribe(id, feed, peer);
+        }
     }
 
     /// A session's machine of a feed is gone.
@@ -604,19 +686,31 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
-    /// The feeds of a session with holes that its remote could not fill.
+    /// How many blocks a session's remote has, or may have, that did not come.
+    fn missing(&self, peering: &Peering) -> u64 {
+        peering.left(|id, blocks| {
+            let FeedSlot { feed, wants, .. } = self.slot(id);
+            match peering.is_sparse() {
+                true => wants.selection().iter().map(|range| holes::coming(feed, blocks, &range)).sum(),
+                false if is_left_alone(feed, peering) => 0,
+                false => holes::coming(feed, blocks, &(0..u64::MAX)),
+            }
+        })
+    }
+
+    /// The feeds of a session with holes, of which its remote said that it does not have them either.
     fn holes(&self, peer: PeerId, peering: &Peering) -> Vec<FeedHoles> {
         let mut room = self.limits.hole_ranges;
         let mut found = Vec::new();
         let fetched = |&id: &FeedId| peering.known.get(u64::from(id.0)) && self.may_feed(peer, id).want;
         for id in self.feeds().filter(fetched) {
             let FeedSlot { feed, wants, .. } = self.slot(id);
-            let to_come = peering.peers.get(&id).and_then(|peer| peer.to_come());
+            // Nobody knows what a remote lacks that did not say it.
+            let Some(to_come) = peering.left_of(id) else { continue };
             let holes = match peering.is_sparse() {
                 true => holes::find(feed, wants.selection().iter(), to_come, &mut room),
                 false if feed.downloaded() == feed.len() => None,
-                // What was cleared of a feed that is written here is not fetched.
-                false if feed.writable() && !feed.is_outgrown() && peering.options.download != Some(true) => None,
+                false if is_left_alone(feed, peering) => None,
                 false => holes::find(feed, std::iter::once(0..feed.len()), to_come, &mut room),
             };
             found.extend(holes);
@@ -640,6 +734,11 @@ impl<S: Storage> Multifeed<S> {
     }
 }
 
+/// Whether a feed is written here, and what was cleared of it is not fetched.
+fn is_left_alone(feed: &Feed, peering: &Peering) -> bool {
+    feed.writable() && !feed.is_outgrown() && peering.options.download != Some(true)
+}
+
 impl FeedSlot {
     /// Notes a block that a session brought, joined to the run that it continues.
     fn stored(&mut self, index: u64, from: PeerId) {
@@ -654,8 +753,9 @@ pub(super) fn work<'a, S>(
     slot: &'a mut FeedSlot,
     storage: &'a mut S,
     limits: &'a Limits,
+    share: Share,
     now: Duration,
 ) -> Work<'a, S> {
     let FeedSlot { feed, reserved, wants, .. } = slot;
-    Work { feed, reserved, wants, storage, limits, now, too_large: Vec::new(), damaged: None }
+    Work { feed, reserved, wants, storage, limits, share, now, too_large: Vec::new(), damaged: None }
 }

@@ -16,10 +16,12 @@ use super::PeerFault;
 use super::comparison::{Comparison, Terms};
 use super::denials::Denials;
 use super::questions::Questions;
+use super::standing::mean_size;
 use crate::bitfield::rle;
 use crate::error::ProofError;
 use crate::feed::Feed;
 use crate::sparse_bits::SparseBits;
+use crate::transfer::Share;
 use crate::wants::{WantId, Wants};
 
 /// Blocks that one Want covers: hypercore asks for 1 Mi at a time, and answers only multiples of 8192.
@@ -56,6 +58,8 @@ pub(super) struct Download {
     heard: bool,
     /// Whether it left a Want without an answer.
     ignored: bool,
+    /// Whether it was left, or left, before it had told or brought everything.
+    cut_short: bool,
     /// Whether it is to be asked for all of it once more.
     again: bool,
     /// No word of `has` below this one holds a block that can be requested now.
@@ -126,6 +130,12 @@ impl Told {
         at.and_then(|at| self.bits.chunks(8).nth(at)).map_or(0, word_from_wire)
     }
 
+    /// Whether the remote has a block of the range.
+    fn has(&self, index: u64) -> bool {
+        let at = usize::try_from(index - self.start).unwrap_or(usize::MAX);
+        self.bits.get(at / 8).is_some_and(|byte| byte & (0x80 >> (at % 8)) != 0)
+    }
+
     /// The words of the range, each with the remote's blocks in it, the first in the most significant bit.
     pub(super) fn words(&self) -> impl Iterator<Item = (u64, u64)> {
         let none: &[u8] = &[];
@@ -142,8 +152,9 @@ impl Download {
     /// Forgets what the remote told, to hear it anew.
     pub(super) fn restart(&mut self) {
         self.comparison.restart();
-        let comparison = std::mem::take(&mut self.comparison);
-        *self = Self { comparison, ..Self::default() };
+        self.denials.restart();
+        let (comparison, denials) = (std::mem::take(&mut self.comparison), std::mem::take(&mut self.denials));
+        *self = Self { comparison, denials, ..Self::default() };
     }
 
     /// Blocks that the remote has and we lack, those asked for included.
@@ -200,6 +211,7 @@ impl Download {
         let told = Told { start, end, bits };
         // Words that are full mostly follow each other.
         let mut run = start..start;
+        self.denials.said(start..end, |index| !told.has(index));
         for (word, members) in told.words().take(told.bits.len().div_ceil(8)) {
             let first = word * 64;
             if members != 0 {
@@ -275,6 +287,7 @@ impl Download {
         if live {
             self.denials.forget(&(start..end));
         } else {
+            self.denials.said(start..end, |_| true);
             lost.iter().for_each(|&index| self.denials.block(index));
         }
         lost
@@ -292,9 +305,11 @@ impl Download {
         scope: Scope<'_>,
         feed: &Feed,
         reserved: &mut SparseBits,
+        share: &mut Share,
         now: Duration,
     ) -> Option<Request> {
         let room = self.window(feed);
+        let cost = share.cost(mean_size(feed));
         let continuation = self.continuation(feed, reserved);
         // Up to which block anything can be asked for. A sparse session may never be told of one that shows the same history.
         let end = match continuation {
@@ -310,19 +325,38 @@ impl Download {
                 return Some(Request { index, bytes: seek, hash: true, nodes });
             }
             if let Some(index) = self.awaited(scope.wants, feed, reserved, end) {
+                share.take(cost);
                 return Some(self.ask_for(index, feed, reserved, now));
             }
         }
-        if self.in_flight.len() >= room {
+        if self.in_flight.len() >= room || self.has.is_empty() {
             return None;
         }
+        if !share.has_room() {
+            share.starve();
+            return None;
+        }
+        let index = self.next_block(scope, continuation, feed, reserved, end)?;
+        share.take(cost);
+        Some(self.ask_for(index, feed, reserved, now))
+    }
+
+    /// The next block to ask for that nobody waits for by itself.
+    fn next_block(
+        &mut self,
+        scope: Scope<'_>,
+        continuation: Continuation,
+        feed: &Feed,
+        reserved: &SparseBits,
+        end: u64,
+    ) -> Option<u64> {
         let asked_for = scope
             .wants
             .ranges()
             .iter()
             .find_map(|range| self.free_in(feed, reserved, &(range.start..range.end.min(end))));
-        if let Some(index) = asked_for {
-            return Some(self.ask_for(index, feed, reserved, now));
+        if asked_for.is_some() {
+            return asked_for;
         }
         if scope.sparse {
             return None;
@@ -330,7 +364,7 @@ impl Download {
         match continuation {
             Continuation::Unknown => return None,
             Continuation::Block(index) if reserved.get(index) => return None,
-            Continuation::Block(index) => return Some(self.ask_for(index, feed, reserved, now)),
+            Continuation::Block(index) => return Some(index),
             Continuation::Nobodys => {}
         }
         let mut at = self.cursor;
@@ -340,7 +374,7 @@ impl Download {
             if free != 0 {
                 self.cursor = word;
                 let index = word * 64 + u64::from(free.leading_zeros());
-                return Some(self.ask_for(index, feed, reserved, now));
+                return Some(index);
             }
             at = word + 1;
         }
@@ -452,7 +486,7 @@ impl Download {
 
     /// How many requests may be in flight: a few until a proof told the size of the blocks, and verified roots keep later proofs short.
     fn window(&self, feed: &Feed) -> usize {
-        match feed.byte_len().checked_div(feed.len()) {
+        match mean_size(feed) {
             None if self.remote_len > FEWEST_REQUESTS as u64 => 1,
             None => FEWEST_REQUESTS,
             Some(mean) => usize::try_from(BYTES_IN_FLIGHT / mean.max(1))
@@ -538,6 +572,7 @@ impl Download {
 
     /// The remote serves nothing any more: forgets what it has, and gives back what was asked for.
     pub(super) fn stop(&mut self) -> VecDeque<u64> {
+        self.cut_short |= !self.told() || !self.has.is_empty();
         self.has.clear();
         self.late.clear();
         (self.unanswered, self.again) = (0, false);
@@ -555,6 +590,16 @@ impl Download {
         asked.then_some(self.progress_at).into_iter().chain(wanted).min()
     }
 
+    /// If Data, or else a Have, can answer something: since when that waits.
+    pub(super) fn waits_for(&self, is_data: bool) -> Option<Duration> {
+        let asked = !self.in_flight.is_empty() || self.is_questioned();
+        let (waits, since) = match is_data {
+            true => (asked, self.progress_at),
+            false => (self.unanswered > 0 && !(asked && self.progress_at <= self.wanted_at), self.wanted_at),
+        };
+        waits.then_some(since)
+    }
+
     /// The remote answered nothing for too long: what it was asked for counts as not there.
     pub(super) fn expire(&mut self) -> VecDeque<u64> {
         self.ignored |= self.unanswered > 0;
@@ -569,7 +614,7 @@ impl Download {
         for &index in &lost {
             self.has.remove(index);
         }
-        lost.iter().for_each(|&index| self.denials.block(index));
+        lost.iter().for_each(|&index| self.denials.give_up(index));
         let room = MOST_LATE.saturating_sub(self.late.len());
         self.late.extend(lost.iter().take(room));
         lost

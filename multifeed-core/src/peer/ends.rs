@@ -21,6 +21,22 @@ impl Peer {
         self.download.waits_since()
     }
 
+    /// Whether nothing is missing here, and nothing was asked or is to be said either way.
+    pub(crate) fn is_idle(&mut self, feed: &Feed, wants: &Wants) -> bool {
+        let still = self.opened && self.close == Closing::Open && self.out.is_empty() && self.upload.is_idle();
+        still && self.download.waits_since().is_none() && !self.wants_more(feed, wants)
+    }
+
+    /// Closes the channel, though the remote did not say that it is done.
+    pub(crate) fn leave(&mut self) {
+        self.end();
+    }
+
+    /// If Data, or else a Have, can answer something: since when that waits.
+    pub(crate) fn waits_for(&self, is_data: bool) -> Option<Duration> {
+        self.download.waits_for(is_data).filter(|_| self.opened)
+    }
+
     /// Where others cannot be asked before this remote answers: since when it did not.
     pub(crate) fn holds_up_since(&self, feed: &Feed) -> Option<Duration> {
         self.download.holds_up_since(feed)

@@ -16,12 +16,12 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
 
-use multifeed_proto::{Data, Have, Message, Request, SessionError, Token};
+use multifeed_proto::{Data, Have, Message, Options, Request, SessionError, Token};
 
 use self::comparison::Terms;
 use self::download::{Download, Scope, WANT_BLOCKS};
 use self::owed::Owed;
-pub(crate) use self::standing::Standing;
+pub(crate) use self::standing::{Left, Standing};
 use self::upload::Upload;
 use crate::error::{Conflict, ProofError, PutError, StoreError};
 use crate::feed::{Compared, Feed, Put};
@@ -30,6 +30,7 @@ use crate::prepared::prepare;
 use crate::sparse_bits::SparseBits;
 use crate::state::Moved;
 use crate::storage::Storage;
+use crate::transfer::Share;
 use crate::wants::{WantId, Wants};
 
 /// Between peers of ours, an Unhave of so many blocks from the first tells that the sender has another history of the feed: all
@@ -84,6 +85,8 @@ pub(crate) struct Work<'a, S> {
     pub(crate) wants: &'a Wants,
     pub(crate) storage: &'a mut S,
     pub(crate) limits: &'a Limits,
+    /// What may be asked for now.
+    pub(crate) share: Share,
     pub(crate) now: Duration,
     /// Where blocks that are too large to be sent are noted, each with its size, to be told by name.
     pub(crate) too_large: Vec<(u64, u64)>,
@@ -100,6 +103,8 @@ pub(crate) struct Effect {
     pub(crate) proven: bool,
     /// Blocks that were asked for here are free to be asked of others.
     pub(crate) released: bool,
+    /// If it answered something: since when that had waited.
+    pub(crate) answered: Option<Duration>,
     /// The remote told of more blocks than before: one past the highest.
     pub(crate) remote_len: Option<u64>,
     /// Evidence that the feed's writer signed two histories; nothing of the other one is taken.
@@ -175,6 +180,8 @@ pub(crate) struct Peer {
     pub(crate) queued: bool,
     /// Whether it counts among the feeds of its session on which something is under way.
     pub(crate) busy: bool,
+    /// Whether it stands in its session's queue of those that wait for room to ask for more.
+    pub(crate) starved: bool,
     /// What moved.
     pub(crate) moved: Moved,
     /// How it stood when its session last looked.
@@ -199,7 +206,10 @@ pub(crate) struct Peer {
     drains: bool,
     remote_downloading: bool,
     remote_uploading: bool,
+    /// The remote wants to hear of each block that it sent when that is here.
     remote_acks: bool,
+    /// The remote was asked for the same: what it was sent counts as its own when it says so.
+    acks: bool,
     /// When the channel was opened here.
     since: Duration,
     close: Closing,
@@ -232,6 +242,7 @@ impl Peer {
             token: Token(0),
             queued: false,
             busy: false,
+            starved: false,
             moved: Moved::default(),
             standing: Standing::default(),
             options,
@@ -248,6 +259,7 @@ impl Peer {
             remote_downloading: true,
             remote_uploading: true,
             remote_acks: false,
+            acks: false,
             since: now,
             close: Closing::Open,
             download: Download::new(terms),
@@ -264,11 +276,6 @@ impl Peer {
             (true, false) => self.download.missing(),
             (true, true) => self.download.in_flight() as u64,
         }
-    }
-
-    /// The blocks that the remote has and that are still to be fetched, some of which may be held by now.
-    pub(crate) fn to_come(&self) -> Option<&SparseBits> {
-        self.downloading.then(|| self.download.to_come())
     }
 
     /// Whether there is something for [`Peer::poll`].
@@ -288,10 +295,20 @@ impl Peer {
     pub(crate) fn open<S: Storage>(&mut self, work: &mut Work<'_, S>) {
         self.opened = true;
         self.download.start(work.now);
+        self.ask_for_acks(work.feed);
         if !self.uploading || !self.downloading {
             self.send_status(self.uploading, self.downloading);
         }
         self.advance(work);
+    }
+
+    /// Asks the remote to say what arrived, if it hangs on what the remote lacks what is said of the session, or when it ends.
+    fn ask_for_acks(&mut self, feed: &Feed) {
+        if self.acks || !self.opened || !self.uploading || !(self.observed || self.ends_alone(feed)) {
+            return;
+        }
+        self.acks = true;
+        self.out.push_back(Message::Options(Options { extensions: Vec::new(), ack: true }));
     }
 
     /// Takes a message of the remote's.
@@ -300,15 +317,21 @@ impl Peer {
         if self.close != Closing::Open {
             return Ok(effect);
         }
+        let waited = self.waits_since().unwrap_or_default();
         match message {
             Message::Options(options) => self.remote_acks = options.ack,
             Message::Status { uploading, downloading } => {
                 effect.released = self.status(uploading, downloading, work);
             }
-            Message::Have(have) if have.ack => {}
+            Message::Have(have) if have.ack => {
+                self.owed.acknowledged(work.feed, have.start, have.length, self.download.to_come());
+            }
             Message::Have(have) => {
                 let before = self.download.remote_len();
+                // What a remote has is no answer to a request that waits for longer.
+                let waits = self.download.waits_for(false).is_some();
                 let told = self.download.have(work.feed, &have)?;
+                effect.answered = (waits && told.is_some()).then_some(waited);
                 effect.remote_len = Some(self.download.remote_len()).filter(|&len| len > before);
                 if self.keeps_account() {
                     match told {
@@ -322,6 +345,10 @@ impl Peer {
             Message::Unhave { start, length } => {
                 let lost = self.download.unhave(start, length, self.options.live);
                 effect.released = self.free(lost, work.reserved);
+                if self.acks && !self.observed {
+                    // It did not take what it was sent, or gave it up: the end does not wait for it.
+                    self.owed.forget(&(start..start.saturating_add(length.max(1))));
+                }
                 if self.observed {
                     match length.max(1) {
                         // Cheaper to be told again what is left; all else counts as missing there.
@@ -335,7 +362,7 @@ impl Peer {
             }
             Message::Request(request) if self.uploading => self.upload.request(request, work.limits, work.now)?,
             Message::Cancel { index, .. } => self.upload.cancel(index),
-            Message::Data(data) => self.data(data, work, &mut effect)?,
+            Message::Data(data) => self.data(data, waited, work, &mut effect)?,
             // Unwant, extensions that nobody registered, and what a remote asks that is not served.
             _ => {}
         }
@@ -363,12 +390,20 @@ impl Peer {
         released
     }
 
-    fn data<S: Storage>(&mut self, data: Data, work: &mut Work<'_, S>, effect: &mut Effect) -> Result<(), PeerFault> {
+    fn data<S: Storage>(
+        &mut self,
+        data: Data,
+        waited: Duration,
+        work: &mut Work<'_, S>,
+        effect: &mut Effect,
+    ) -> Result<(), PeerFault> {
         let index = data.index;
         if data.value.is_none() && self.download.answered_comparison(index, work.now) {
+            effect.answered = Some(waited);
             return self.compare(data, work, effect);
         }
         if data.value.is_none() && self.download.answered_question(index, work.now) {
+            effect.answered = Some(waited);
             effect.proven = !matches!(self.put(data, work, effect)?, None | Some(Put::Known));
             return Ok(());
         }
@@ -382,6 +417,7 @@ impl Peer {
             }
             return Ok(());
         }
+        effect.answered = data.value.is_some().then_some(waited);
         if self.drains {
             return Ok(());
         }
@@ -399,7 +435,8 @@ impl Peer {
             Some(_) => {}
             None => return Ok(()),
         }
-        if self.remote_acks {
+        // One of ours hears of it with others, when it is written.
+        if self.remote_acks && !(self.options.reconciles && effect.stored.is_some()) {
             self.out.push_back(Message::Have(Have { start: index, length: 1, bitfield: None, ack: true }));
         }
         Ok(())
@@ -619,6 +656,14 @@ impl Peer {
         self.downloading && !self.drains
     }
 
+    /// Blocks that the remote sent are written: it is told so, if it asked for that.
+    pub(crate) fn acknowledge(&mut self, blocks: Range<u64>) {
+        if self.remote_acks && self.options.reconciles && self.close == Closing::Open {
+            let (start, length) = (blocks.start, blocks.end - blocks.start);
+            self.out.push_back(Message::Have(Have { start, length, bitfield: None, ack: true }));
+        }
+    }
+
     /// Blocks came from elsewhere or were appended here.
     pub(crate) fn announce(&mut self, blocks: Range<u64>, limits: &Limits) {
         if self.uploading {
@@ -666,7 +711,9 @@ impl Peer {
         }
         let compared = !scope.compares || !self.download.is_comparing(work.feed);
         if self.remote_uploading && downloading && compared {
-            while let Some(request) = self.download.request(scope, work.feed, work.reserved, work.now) {
+            while let Some(request) =
+                self.download.request(scope, work.feed, work.reserved, &mut work.share, work.now)
+            {
                 self.out.push_back(Message::Request(request));
             }
         }
@@ -712,7 +759,9 @@ impl Peer {
         }
         let uploaded = self.upload.poll(self.withholds, work)?;
         match &uploaded {
-            Some(Message::Data(data)) if data.value.is_some() => self.owed.sent(data.index, self.download.is_asking()),
+            Some(Message::Data(data)) if data.value.is_some() => {
+                self.owed.sent(data.index, self.download.is_asking(), self.acks);
+            }
             // Given up here, or asked for and not to be had.
             Some(Message::Unhave { start, length }) => self.owed.forget(&(*start..start.saturating_add(*length))),
             _ => {}

@@ -1,8 +1,8 @@
 //! What a remote lacks of what we hold.
 //!
 //! It is the difference between what it told and what we hold, kept as blocks come and go on either side. What we sent counts as the
-//! remote's at once: the stream is in order, so that a session that ends well has delivered it, and no remote tells
-//! its source what it got.
+//! remote's when it acknowledges it, if it was asked to; else at once: the stream is in order, so that a session that ends well has
+//! delivered it.
 
 use std::ops::Range;
 
@@ -74,6 +74,18 @@ impl Owed {
         self.forget(&(start..start.saturating_add(length.max(1))));
     }
 
+    /// The remote has blocks that it was sent. Those that we gave up meanwhile are not in `to_come`, unless it told of them again.
+    pub(super) fn acknowledged(&mut self, feed: &Feed, start: u64, length: u64, to_come: &SparseBits) {
+        let blocks = start..start.saturating_add(length.max(1)).min(feed.len());
+        if let Some(account) = &mut self.0 {
+            for (word, mask) in words_of(blocks.start, blocks.end) {
+                let left = mask & !feed.bitfield().word(word) & !to_come.word(word);
+                account.left.set_word(word, account.left.word(word) | left);
+            }
+        }
+        self.forget(&blocks);
+    }
+
     /// The remote gave blocks up, or did not take what was sent.
     pub(super) fn lost(&mut self, feed: &Feed, blocks: Range<u64>) {
         let end = blocks.end.min(feed.len());
@@ -116,9 +128,14 @@ impl Owed {
         }
     }
 
-    /// A block was sent. `asking` while the remote was asked what it has, and did not answer yet.
-    pub(super) fn sent(&mut self, index: u64, asking: bool) {
+    /// A block was sent. `asking` while the remote was asked what it has, and did not answer yet; `acks` if it says when the block is there.
+    pub(super) fn sent(&mut self, index: u64, asking: bool, acks: bool) {
         let account = self.account();
+        if acks {
+            account.given_up.remove(index);
+            account.blocks.insert(index);
+            return;
+        }
         account.blocks.remove(index);
         account.given_up.remove(index);
         if account.recent.count() >= RECENT && !asking {

@@ -18,12 +18,14 @@ impl Peer {
             opened: self.opened,
             wants: self.upload.asked_at().map(|_| (0, WANT_BLOCKS)),
             remote_transfers: (self.remote_uploading, self.remote_downloading),
+            acks: self.remote_acks,
             downloading: self.downloading,
         }
     }
 
     /// Takes over a channel of which another machine left this.
     pub(crate) fn take_over<S: Storage>(&mut self, quiet: &Quiet, work: &mut Work<'_, S>) -> Result<(), PeerFault> {
+        self.remote_acks = quiet.acks;
         let (uploading, downloading) = quiet.remote_transfers;
         if !(uploading && downloading) {
             let _ = self.handle(Message::Status { uploading, downloading }, work)?;

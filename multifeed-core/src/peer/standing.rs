@@ -3,6 +3,7 @@
 use super::download::Told;
 use super::{Closing, Peer, PeerFault, PeerInfo, Work};
 use crate::feed::Feed;
+use crate::sparse_bits::SparseBits;
 use crate::storage::Storage;
 
 /// The numbers of one feed on one session, which its session sums up.
@@ -16,10 +17,23 @@ pub(crate) struct Standing {
     pub(crate) in_flight: u64,
     /// Their bytes, by the mean of the feed.
     pub(crate) bytes_in_flight: u64,
+    /// What the answers to those count of the session's budget.
+    pub(crate) cost: u64,
     /// Blocks that it asked for.
     pub(crate) requested: u64,
     /// 1 where both sides hold the same.
     pub(crate) in_sync: u64,
+}
+
+/// What the remote of a feed's channel did not bring, as far as it is not here.
+#[derive(Debug, Default)]
+pub(crate) struct Left {
+    /// The remote said of all other blocks that it does not have them.
+    pub(crate) told: bool,
+    /// What it told of, or did not answer about.
+    pub(crate) blocks: SparseBits,
+    /// Of those, how many were given up; `None` if nothing was left without an answer.
+    pub(crate) given_up: Option<u64>,
 }
 
 impl Standing {
@@ -28,6 +42,7 @@ impl Standing {
         self.missing_there += other.missing_there;
         self.in_flight += other.in_flight;
         self.bytes_in_flight += other.bytes_in_flight;
+        self.cost += other.cost;
         self.requested += other.requested;
         self.in_sync += other.in_sync;
     }
@@ -38,6 +53,7 @@ impl Standing {
         self.missing_there -= other.missing_there;
         self.in_flight -= other.in_flight;
         self.bytes_in_flight -= other.bytes_in_flight;
+        self.cost -= other.cost;
         self.requested -= other.requested;
         self.in_sync -= other.in_sync;
     }
@@ -48,6 +64,7 @@ impl Peer {
     pub(crate) fn observe<S: Storage>(&mut self, work: &mut Work<'_, S>) {
         if !std::mem::replace(&mut self.observed, true) && self.opened {
             self.download.ask_again();
+            self.ask_for_acks(work.feed);
             self.advance(work);
         }
     }
@@ -66,6 +83,7 @@ impl Peer {
             missing_there: self.missing_there(),
             in_flight,
             bytes_in_flight: bytes_of(work.feed, in_flight),
+            cost: work.share.cost(mean_size(work.feed)).saturating_mul(in_flight),
             requested: self.upload.requested(),
             in_sync: u64::from(self.is_in_sync(work)),
         }
@@ -157,6 +175,18 @@ impl Peer {
         !self.drains && (self.download.was_denied(feed) || self.download.left_question())
     }
 
+    /// What is left of the feed as the channel closes, or stands now.
+    pub(crate) fn left(&mut self, feed: &Feed) -> Left {
+        if !self.reader {
+            return Left::default();
+        }
+        Left {
+            told: self.opened && self.download.has_told_all(),
+            blocks: self.download.left(feed),
+            given_up: self.download.given_up_blocks(feed),
+        }
+    }
+
     /// Whether the remote tells of more than there is of a feed that is written here, as where this store is an old copy: not to be fetched, as
     /// it may be a lie, but not the same either.
     pub(crate) fn is_behind(&self, feed: &Feed) -> bool {
@@ -183,7 +213,12 @@ impl Peer {
     }
 }
 
+/// The mean size of a feed's blocks in bytes, once one of them is proven.
+pub(super) fn mean_size(feed: &Feed) -> Option<u64> {
+    feed.byte_len().checked_div(feed.len())
+}
+
 /// About as many bytes as these blocks have.
 fn bytes_of(feed: &Feed, blocks: u64) -> u64 {
-    feed.byte_len().checked_div(feed.len()).unwrap_or(0).saturating_mul(blocks)
+    mean_size(feed).unwrap_or(0).saturating_mul(blocks)
 }

@@ -46,9 +46,10 @@ impl Events {
     /// The caller closed channels: nothing more comes from them.
     pub(crate) fn forget(&mut self, tokens: &RangeInclusive<Token>) {
         self.drop_all(|event| match event {
-            Event::Opened { token } | Event::ChannelClosed { token } | Event::Message { token, .. } => {
-                tokens.contains(token)
-            }
+            Event::Opened { token }
+            | Event::ChannelClosed { token }
+            | Event::Message { token, .. }
+            | Event::Partial { token, .. } => tokens.contains(token),
             Event::Extension { scope: Scope::Channel(token), .. } => tokens.contains(token),
             _ => false,
         });

@@ -2,6 +2,7 @@
 
 mod events;
 mod io;
+mod partial;
 mod recv;
 mod route;
 mod send;
@@ -32,6 +33,7 @@ use crate::trace::{Scope, Tracer};
 use crate::wire::message::Message;
 use events::Events;
 use io::Io;
+use partial::Partial;
 use recv::Input;
 use send::Output;
 use timer::{Due, Timers};
@@ -62,6 +64,8 @@ pub struct Session {
     /// Bytes of messages until then.
     unproven: u64,
     strays: u64,
+    /// The message that is arriving, as it was last reported.
+    partial: Partial,
     /// The caller's commands until channels may be opened.
     waiting: Waiting,
     /// The remote ended its half.
@@ -144,6 +148,7 @@ impl Session {
             proven: false,
             unproven: 0,
             strays: 0,
+            partial: Partial::default(),
             waiting: Waiting::default(),
             ended: false,
             ended_told: false,
@@ -305,6 +310,11 @@ impl Session {
     fn message_limit(&self) -> usize {
         let limits = &self.io.limits;
         if self.proven { limits.message_bytes } else { limits.message_bytes.min(limits.unproven_message_bytes) }
+    }
+
+    /// Bytes that wait to be taken by [`poll_output`](Self::poll_output).
+    pub fn unsent(&self) -> usize {
+        self.io.output.len()
     }
 
     /// What went over the stream so far.

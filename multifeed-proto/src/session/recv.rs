@@ -143,6 +143,13 @@ impl Input {
         !self.buf.is_empty()
     }
 
+    /// Returns the channel and the type of the message that is not whole yet, and how many bytes of it are here. `None` while whole ones
+    /// wait, and until its header is here.
+    pub(crate) fn partial(&self) -> Option<(u32, u8, usize)> {
+        let (channel, kind) = self.scanner.partial().filter(|_| self.span.is_empty())?;
+        Some((channel, kind, self.seen.min(self.buf.len())))
+    }
+
     /// Nothing of it is needed any more.
     pub(crate) fn clear(&mut self) {
         self.buf = BytesMut::new();

@@ -221,7 +221,10 @@ impl Session {
                     }
                     self.io.output.answered(before);
                 }
-                Ok(None) => return self.handle_end(),
+                Ok(None) => {
+                    self.report_partial();
+                    return self.handle_end();
+                }
                 Err(FrameError::TooLong { size, .. }) if size <= self.io.limits.message_bytes as u64 => {
                     self.fail(SessionError::limit("unproven_message_bytes", self.io.limits.unproven_message_bytes));
                 }

@@ -49,6 +49,8 @@ pub struct Scanner {
     whole: usize,
     /// Bytes that the frame after them takes, once its header was read.
     needed: usize,
+    /// The channel and the type of that frame; of a keep-alive, those of the frame before.
+    last: (u32, u8),
 }
 
 impl Scanner {
@@ -61,7 +63,10 @@ impl Scanner {
                 match start(rest, message_bytes)? {
                     Start::Partial => return Ok(self.whole),
                     Start::KeepAlive(len) => self.needed = len,
-                    Start::Message(header) => self.needed = header.start + header.body,
+                    Start::Message(header) => {
+                        self.needed = header.start + header.body;
+                        self.last = (header.channel, header.kind);
+                    }
                 }
             }
             if rest.len() < self.needed {
@@ -80,6 +85,11 @@ impl Scanner {
     /// Bytes of whole frames found so far.
     pub fn whole(&self) -> usize {
         self.whole
+    }
+
+    /// Returns the channel and the type of the frame that is not whole yet, once its header was read.
+    pub fn partial(&self) -> Option<(u32, u8)> {
+        (self.needed > 0).then_some(self.last)
     }
 
     /// The whole frames were cut off the buffer's start.

@@ -2,6 +2,7 @@
 
 use super::{Denials, Download};
 use crate::feed::Feed;
+use crate::sparse_bits::SparseBits;
 
 impl Download {
     /// A block came without its value: the remote has the hash alone. It is not to be asked for again.
@@ -12,6 +13,24 @@ impl Download {
     /// Whether the remote left a Want without an answer, or did not bring blocks that it told of and that are not here yet.
     pub(in crate::peer) fn was_denied(&mut self, feed: &Feed) -> bool {
         self.ignored || self.denials.lacks(feed)
+    }
+
+    /// Whether the remote said of every block that is not here and not in [`left`](Self::left) that it does not have it.
+    pub(in crate::peer) fn has_told_all(&self) -> bool {
+        self.told() && !self.ignored && !self.cut_short && self.denials.more_given_up() == 0
+    }
+
+    /// The blocks that the remote told of, or was asked for and did not answer about, and that are not here.
+    pub(in crate::peer) fn left(&mut self, feed: &Feed) -> SparseBits {
+        let mut left = if self.lacks_any(feed) { self.has.clone() } else { SparseBits::default() };
+        self.denials.given_up(feed).for_each(|index| _ = left.insert(index));
+        left
+    }
+
+    /// How many blocks were given up that are not here; `None` if nothing was left without an answer.
+    pub(in crate::peer) fn given_up_blocks(&self, feed: &Feed) -> Option<u64> {
+        let blocks = self.denials.given_up(feed).count() as u64 + self.denials.more_given_up();
+        (blocks > 0 || self.ignored).then_some(blocks)
     }
 
     /// Whether it left something else without an answer.
