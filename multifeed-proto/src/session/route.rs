@@ -11,7 +11,7 @@ use crate::crypto::cipher::Keystream;
 use crate::crypto::noise::Established;
 use crate::error::{Phase, SessionError, Step};
 use crate::event::{Event, Root, Token};
-use crate::exchange::{Exchange, Kind, Stage};
+use crate::exchange::{Exchange, Kind, Sink, Stage};
 use crate::key::{DiscoveryKey, FeedKey};
 use crate::machine::Machine;
 use crate::roots::{Dialect, Turn};
@@ -86,6 +86,11 @@ impl Session {
         match self.channels.open(owner, key, split) {
             LocalOpen::Open { id, discovery_key, complete } => {
                 self.io.open(owner, id, discovery_key, split.capability(&key));
+                // With it, so that another one of ours need not hold its handshake.
+                if self.roots.default_dialect() == Dialect::Stream {
+                    self.with_voice(root, |_, voice| voice.introduce());
+                }
+                self.io.announce();
                 if complete {
                     self.verify_root(root);
                 }
@@ -120,7 +125,20 @@ impl Session {
         }
         self.with_voice(root, |exchange, voice| exchange.verified(voice));
         self.io.announce();
+        let is_heard = self.roots.get(root).is_some_and(|entry| entry.extensions.speaks_multifeed());
+        if is_heard || self.io.is_introduced() {
+            self.with_voice(root, |exchange, voice| exchange.release(voice));
+        }
+        self.timers.hold_greeting(self.greeting_hold);
         self.check_ready(root);
+    }
+
+    /// Sends the handshakes that were held.
+    pub(super) fn release(&mut self) {
+        for root in self.roots.held() {
+            self.with_voice(root, |exchange, voice| exchange.release(voice));
+        }
+        self.timers.greeted();
     }
 
     /// A multifeed cannot be synced with this remote; the others go on, where there are any.
@@ -269,6 +287,10 @@ impl Session {
                 if speaks && entry.hear(Dialect::Channel) {
                     self.with_voice(root, |exchange, voice| exchange.greet(voice));
                 }
+                if speaks {
+                    // There JS needs them for nothing before its handshake, which is on its way then.
+                    self.with_voice(root, |exchange, voice| exchange.release(voice));
+                }
                 Ok(())
             }
             (kind::OPTIONS, None) if frame.channel == 0 => {
@@ -280,6 +302,9 @@ impl Session {
                     && entry.hear(Dialect::Stream)
                 {
                     self.with_voice(root, |exchange, voice| exchange.greet(voice));
+                }
+                if self.io.is_introduced() {
+                    self.release();
                 }
                 Ok(())
             }
@@ -351,7 +376,7 @@ impl Session {
         let opened = opened?;
         self.roots.remote_opened(discovery_key, root);
         // Its Options may have come before we knew whose they are.
-        let spoken = Kind::ALL.iter().any(|kind| self.io.extensions.remote_speaks(kind.name()));
+        let spoken = self.io.extensions.speaks_multifeed();
         if let Some((_, entry)) = self.roots.of_stream().filter(|(stream, _)| spoken && Some(*stream) == root) {
             entry.hear(Dialect::Stream);
         }
