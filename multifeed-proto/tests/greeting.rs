@@ -97,6 +97,54 @@ fn options_tell_when_a_handshake_need_not_be_held() {
     }
 }
 
+/// What npm multifeed 1.3.12, 2.1.0, 3.0.8 and 4.3.0 send first, whoever connected, with one feed each. Each was seen so.
+#[test]
+fn older_releases_are_told_by_what_they_send_first() {
+    let discovery_key = [0xc0; 32];
+    let feed = |length: u8| [&[length, 0, 0x0a, 32][..], &discovery_key].concat();
+    let one = [&[1, 0][..], &[7; 32]].concat();
+    let two = [&b"\x5f\0\0\0{\"version\":\"1.0.0\",\"keys\":[\""[..], &[b'a'; 64], b"\"]}"].concat();
+    let three = [&feed(0x3d)[..], &[0x12, 0x18], &[9; 24]].concat();
+    for bytes in [one.clone(), [one, feed(0x23)].concat(), [vec![0, 0], feed(0x23)].concat(), two, three] {
+        for role in [Role::Initiator, Role::Responder] {
+            let mut session = session(role, Config::default());
+            let error = push(&mut session, &bytes).unwrap_err();
+            assert_eq!(error, SessionError::Handshake(HandshakeError::OldRelease), "{role:?}, {bytes:02x?}");
+            assert_eq!((error.code(), error.fault()), ("ERR_OLD_RELEASE", Fault::Incompatible));
+            assert!(error.to_string().ends_with("not a multifeed 6 peer; perhaps npm multifeed 5 or older"), "{error}");
+        }
+    }
+}
+
+/// npm multifeed 5 has handshake messages of the same sizes, and derives other keys: 5.2.4 leaves when it gets our answer, and its own answer
+/// does not decrypt.
+#[test]
+fn release_5_is_told_by_its_handshake() {
+    let mut initiator = session(Role::Initiator, Config::default());
+    let mut first = bytes::BytesMut::new();
+    while initiator.poll_output(&mut first) {}
+
+    let mut responder = session(Role::Responder, Config::default());
+    push(&mut responder, &first).unwrap();
+    let mut answer = bytes::BytesMut::new();
+    while responder.poll_output(&mut answer) {}
+    responder.handle_eof();
+    let events: Vec<_> = std::iter::from_fn(|| responder.poll_event()).collect();
+    let old = SessionError::Handshake(HandshakeError::OldRelease);
+    assert_eq!(events, [Event::Closed(Err(old.clone()))]);
+
+    assert_eq!(answer.len(), 1 + 122);
+    answer[60] ^= 1;
+    assert_eq!(push(&mut initiator, &answer), Err(old));
+
+    // What leaves before it said anything is only gone.
+    let mut responder = session(Role::Responder, Config::default());
+    push(&mut responder, &first[..20]).unwrap();
+    responder.handle_eof();
+    let events: Vec<_> = std::iter::from_fn(|| responder.poll_event()).collect();
+    assert_eq!(events, [Event::Closed(Err(SessionError::Disconnected(Phase::Noise)))]);
+}
+
 /// Between two of ours nobody waits: neither for the time that a handshake is held at most, nor for a round trip more.
 #[test]
 fn two_of_ours_are_ready_without_waiting() {

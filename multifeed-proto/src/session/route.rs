@@ -9,7 +9,7 @@ use crate::channel::{LocalOpen, Owner};
 use crate::config::Role;
 use crate::crypto::cipher::Keystream;
 use crate::crypto::noise::Established;
-use crate::error::{Phase, SessionError, Step};
+use crate::error::{HandshakeError, Phase, SessionError, Step};
 use crate::event::{Event, Root, Token};
 use crate::exchange::{Exchange, Kind, Sink, Stage};
 use crate::key::{DiscoveryKey, FeedKey};
@@ -246,6 +246,12 @@ impl Session {
             return;
         }
         self.ended_told = true;
+        if let State::Noise(handshake) = &self.state
+            && handshake.is_answered()
+            && !self.input.is_partial()
+        {
+            return self.fail(HandshakeError::OldRelease.into());
+        }
         match (self.phase, self.roots.mismatch()) {
             (Phase::Ready, _) if !self.input.is_partial() => {
                 self.timers.ended();
