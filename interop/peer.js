@@ -20,7 +20,7 @@ const HELP = `node peer.js [--store DIR|memory] [--listen HOST:PORT | --connect 
   --download false    --upload false
   --user-data JSON    for the handshake
   --manifest-fields JSON  members of each manifest beside its keys
-  --version X         --client X    what the handshake claims, for mismatches
+  --version X         --client X    multifeed's own constants: what its handshake says, and what it holds a remote's against
   --extension NAME    one more extension on channel 0; repeatable
   --feed-extension NAME  an extension on each feed's own channel; repeatable
   --delay-reads MS    each read of a block or tree node waits up to MS milliseconds,
@@ -75,6 +75,7 @@ else main().catch(crash)
 process.on('uncaughtException', crash)
 
 async function main () {
+  require('./release')(opts)
   const store = lib.storage(opts.store || 'memory', {
     delay: Number(opts['delay-reads'] || 0),
     seed: Number(opts.reorder || 1)
@@ -243,15 +244,10 @@ function replicate (socket, initiator) {
   stream.on('error', tell)
   stream.on('remote-feeds', () => print({ event: 'remote-feeds', connection, feeds: allFeeds().length }))
 
-  // Neither the handshake that goes out nor the one that comes in is in multifeed's API; both pass this extension.
+  // The handshake that comes in is not in multifeed's API; it passes this extension.
   const handshake = !lone && stream.extensions.get('MULTIFEED_HANDSHAKE')
   if (handshake) {
-    const { send, handlers } = handshake
-    handshake.send = function (message) {
-      if (opts.version !== undefined) message.version = opts.version
-      if (opts.client !== undefined) message.client = opts.client
-      return send.call(this, message)
-    }
+    const { handlers } = handshake
     handshake.handlers = {
       ...handlers,
       onmessage (header) {

@@ -52,6 +52,10 @@ pub struct Config {
     /// How long the Noise handshake may take, and each root key until its [`Event::Ready`](crate::Event::Ready), counted from the
     /// session's start or from when it was opened later. JS multifeed has none, corestore-multifeed 10 s; ours is 20 s.
     pub handshake_timeout: Option<Duration>,
+    /// How long our multifeed handshake is held for a remote that has proved that it knows the root key, until its own is there
+    /// or its Options show that it need not be. A JS peer that gets ours together with our Open, and does not agree with it, drops
+    /// the stream before its own leaves, so that we could not say why. Default 1 s, which only a remote takes that says nothing.
+    pub greeting_hold: Duration,
     /// The session's bounds.
     pub limits: Limits,
 }
@@ -97,6 +101,7 @@ impl Config {
             keep_alive: Some(Duration::from_secs(10)),
             stall_timeout: None,
             handshake_timeout: Some(Duration::from_secs(20)),
+            greeting_hold: Duration::from_secs(1),
             limits: Limits::default(),
         }
     }

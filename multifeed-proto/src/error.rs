@@ -211,6 +211,9 @@ impl Machine for Phase {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HandshakeError {
+    /// The remote speaks, or leaves, as npm multifeed 1 to 5 do: their wires are others, and no handshake of theirs says which.
+    #[error("not a multifeed 6 peer; perhaps npm multifeed 5 or older")]
+    OldRelease,
     /// A handshake message is longer than Noise's 65,535 bytes: not a peer of ours.
     #[error("a handshake message of more than 65,535 bytes")]
     TooLong,
@@ -291,6 +294,7 @@ impl SessionError {
             Self::VersionMismatch { .. }
             | Self::ClientMismatch { .. }
             | Self::RootKeyMismatch { .. }
+            | Self::Handshake(HandshakeError::OldRelease)
             | Self::NoFeed { .. } => Fault::Incompatible,
             Self::Timeout(_)
             | Self::Stalled { .. }
@@ -318,6 +322,7 @@ impl SessionError {
             Self::RootKeyMismatch { .. } => "ERR_ROOT_KEY_MISMATCH",
             Self::NoFeed { .. } => "ERR_NO_FEED",
             Self::Refused { .. } => "ERR_REFUSED",
+            Self::Handshake(HandshakeError::OldRelease) => "ERR_OLD_RELEASE",
             Self::Handshake(_) => "ERR_HANDSHAKE",
             Self::Timeout(_) | Self::Stalled { .. } | Self::SlowMessage { .. } => "ERR_TIMEOUT",
             Self::Frame(_) => "ERR_FRAME",

@@ -6,6 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 
+use crate::exchange::Kind;
 use crate::limits::Limits;
 
 /// The extensions of a stream or a channel, ours and the remote's.
@@ -105,6 +106,16 @@ impl Extensions {
     /// Whether the remote said that it speaks a name of ours.
     pub fn remote_speaks(&self, name: &str) -> bool {
         self.find(name).is_ok_and(|at| self.ids.contains(&Some(at)))
+    }
+
+    /// Whether the remote said that it speaks any of multifeed's own.
+    pub(crate) fn speaks_multifeed(&self) -> bool {
+        Kind::ALL.iter().any(|kind| self.remote_speaks(kind.name()))
+    }
+
+    /// Whether it speaks one that we do not know.
+    pub(crate) fn has_unknown(&self) -> bool {
+        self.ids.contains(&None)
     }
 
     fn find(&self, name: &str) -> Result<usize, usize> {

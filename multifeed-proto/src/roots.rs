@@ -346,6 +346,12 @@ impl Roots {
         self.waiting().filter(|(_, entry)| late(entry)).map(|(root, _)| root).collect()
     }
 
+    /// Those whose handshake of ours is held.
+    pub(crate) fn held(&self) -> Vec<Root> {
+        let held = |entry: &Entry| entry.exchange.stage() == Stage::Verified;
+        self.waiting().filter(|(_, entry)| held(entry)).map(|(root, _)| root).collect()
+    }
+
     /// Keys of the caller's that wait until their exchange is ready.
     pub(crate) fn waiting_keys(&self) -> usize {
         self.waiting().map(|(_, entry)| entry.exchange.waiting_keys()).sum()

@@ -119,7 +119,10 @@ fn every_flipped_bit_of_the_handshake_is_noticed() {
                 assert_eq!(is_connected(initiator), to_responder && at >= first, "{text}");
                 for side in middle.sides() {
                     let Some(Err(error)) = side.closed() else { panic!("{text}: {:?}", side.events) };
-                    assert!(matches!(error.code(), "ERR_HANDSHAKE" | "ERR_TIMEOUT"), "{text}: {error}");
+                    assert!(
+                        matches!(error.code(), "ERR_HANDSHAKE" | "ERR_OLD_RELEASE" | "ERR_TIMEOUT"),
+                        "{text}: {error}"
+                    );
                 }
             }
         }
@@ -200,7 +203,12 @@ fn a_replayed_handshake() {
             let mut config = Config::default();
             config.static_key = Some(StaticKeyPair::from_secret_key([5; 32]));
             let mut session = Session::new(role, config, Duration::ZERO, rng);
-            assert_eq!(push(&mut session, &bytes), Err(HandshakeError::Decrypt.into()));
+            let error = match role {
+                Role::Responder => HandshakeError::Decrypt,
+                // A second message that does not decrypt may be npm multifeed 5's.
+                Role::Initiator => HandshakeError::OldRelease,
+            };
+            assert_eq!(push(&mut session, &bytes), Err(error.into()));
             assert!(!std::iter::from_fn(|| session.poll_event()).any(|event| matches!(event, Event::Connected { .. })));
         }
     }

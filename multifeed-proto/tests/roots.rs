@@ -129,8 +129,11 @@ fn an_initiator_with_several_opens_one_and_waits() {
     assert_eq!(said(&mut peer, &keys), []);
     // The remote names one of ours, and would have ended the stream at any other.
     peer.open(1, key(3)).unwrap();
-    let opens = [(kind::OPEN, 2, Some(keys[2])), (kind::OPTIONS, 2, None), (kind::EXTENSION, 2, None)];
-    assert_eq!(said(&mut peer, &keys), [&opens[..], &[(kind::OPEN, 3, Some(keys[1]))]].concat());
+    let opens = [(kind::OPEN, 2, Some(keys[2])), (kind::OPTIONS, 2, None), (kind::OPEN, 3, Some(keys[1]))];
+    assert_eq!(said(&mut peer, &keys), opens);
+    // It may hold its handshake as well.
+    peer.session.handle_timeout(Duration::from_secs(6));
+    assert_eq!(said(&mut peer, &keys), [(kind::EXTENSION, 2, None)]);
 }
 
 #[test]
@@ -244,11 +247,12 @@ fn a_multifeed_6_is_answered_on_channel_0_also_where_we_have_several() {
     join(&mut peer, &[2]);
     peer.open(1, key(2)).unwrap();
     let frames = peer.frames();
-    assert!(frames.iter().all(|frame| frame.channel != 0), "several speak on their own channels: {frames:?}");
+    let speech = |frame: &wire::frame::Frame| frame.kind == kind::EXTENSION;
+    assert!(!frames.iter().any(speech), "it is not known yet where: {frames:?}");
     peer.options().unwrap();
     peer.extension(0, HANDSHAKE).unwrap();
     let frames = peer.frames();
-    assert_eq!(frames.iter().map(|frame| (frame.channel, frame.kind)).collect::<Vec<_>>(), [(0, 1), (0, 15)]);
+    assert_eq!(frames.iter().map(|frame| (frame.channel, frame.kind)).collect::<Vec<_>>(), [(0, 15)]);
     assert!(matches!(peer.events().last(), Some(Event::Ready { root: Root(1), .. })));
     peer.session.offer_feeds(Root(1), &[key(5)]);
     assert_eq!(peer.frames()[0].channel, 0);
@@ -533,14 +537,14 @@ fn a_remote_that_cannot_decide_on_a_dialect_is_greeted_once_in_each() {
     let mut peer = Peer::connect(Role::Responder, Config::default());
     peer.open(1, DEFAULT_ROOT_KEY).unwrap();
     let greetings = |peer: &mut Peer| peer.frames().iter().filter(|frame| frame.kind == kind::EXTENSION).count();
-    assert_eq!(greetings(&mut peer), 1);
+    assert_eq!(greetings(&mut peer), 0);
     let mut count = 0;
     for _ in 0..1000 {
         peer.frame(1, kind::OPTIONS, &options_body()).unwrap();
         peer.options().unwrap();
         count += greetings(&mut peer);
     }
-    assert_eq!(count, 1);
+    assert_eq!(count, 2);
     // Whatever it said last is what it hears.
     peer.extension(0, HANDSHAKE).unwrap();
     peer.session.offer_feeds(Root::FIRST, &[]);

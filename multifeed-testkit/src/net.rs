@@ -1,5 +1,5 @@
-//! A simulated connection on virtual time: two byte streams that delay, split, join, hold back and cut, the same for
-//! the same seed. Nothing sleeps.
+//! A simulated connection on virtual time: two byte streams with a bandwidth, a delay and a buffer, that split, join, hold
+//! back and cut, the same for the same seed. Nothing sleeps.
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
@@ -29,10 +29,13 @@ impl Side {
     }
 }
 
-/// How a [`Link`] treats what is sent.
+/// How one direction of a [`Link`] treats what is sent.
 #[derive(Clone, Debug)]
 pub struct Shape {
-    /// How long a piece is on its way. Pieces never overtake each other.
+    /// The bandwidth, in bytes a second; `None` for no bound. A piece leaves once those before it have left, and arrives
+    /// after its delay, so a full buffer adds to the delay as it does in a modem.
+    pub rate: Option<u64>,
+    /// How long a piece is on its way after it has left. Pieces never overtake each other.
     pub delay: RangeInclusive<Duration>,
     /// How many bytes a piece has, at most and at least; the last one of a send may have fewer.
     pub piece: RangeInclusive<usize>,
@@ -46,6 +49,7 @@ impl Shape {
     /// Delivers at once, in the pieces in which it was sent, any amount.
     pub fn plain() -> Shape {
         Shape {
+            rate: None,
             delay: Duration::ZERO..=Duration::ZERO,
             piece: usize::MAX..=usize::MAX,
             join: false,
@@ -55,7 +59,26 @@ impl Shape {
 
     /// Delays of up to 100 ms, and pieces from one byte on, that are sometimes joined.
     pub fn rough() -> Shape {
-        Shape { delay: Duration::ZERO..=Duration::from_millis(100), piece: 1..=1500, join: true, capacity: 256 * 1024 }
+        Shape {
+            delay: Duration::ZERO..=Duration::from_millis(100),
+            piece: 1..=1500,
+            join: true,
+            capacity: 256 * 1024,
+            ..Shape::plain()
+        }
+    }
+
+    /// Delivers `rate` bytes a second, at least 1, after `delay`, in pieces of at most 50 ms. Takes up to 4 MiB before it is
+    /// full: what the send buffer, the devices in between and the receive buffer of a real connection hold together.
+    pub fn slow(rate: u64, delay: Duration) -> Shape {
+        let piece = usize::try_from(rate / 20).unwrap_or(usize::MAX).clamp(1, LARGEST_PIECE);
+        Shape {
+            rate: Some(rate.max(1)),
+            delay: delay..=delay,
+            piece: piece..=piece,
+            join: false,
+            capacity: SLOW_BUFFER,
+        }
     }
 
     /// A byte at a time.
@@ -68,6 +91,12 @@ impl Shape {
         Shape { capacity, ..Shape::plain() }
     }
 }
+
+/// Bytes that a [slow](Shape::slow) direction holds.
+pub const SLOW_BUFFER: usize = 4 << 20;
+
+/// The most bytes of a piece of a slow direction: one read of a socket.
+const LARGEST_PIECE: usize = 64 * 1024;
 
 /// What a read gives.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,17 +113,19 @@ pub enum Arrival {
 #[derive(Debug)]
 pub struct Link {
     now: Duration,
-    shape: Shape,
     random: Random,
     /// What is on its way to A, and to B.
     lanes: [Lane; 2],
     cut: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Lane {
+    shape: Shape,
     pieces: VecDeque<Piece>,
     held: usize,
+    /// When the last piece has left.
+    free: Duration,
     last_arrival: Duration,
     sent: u64,
     ended: bool,
@@ -110,9 +141,15 @@ struct Piece {
 }
 
 impl Link {
-    /// A connection at time zero.
+    /// A connection at time zero, both directions alike.
     pub fn new(shape: Shape, seed: u64) -> Link {
-        Link { now: Duration::ZERO, shape, random: Random::new(seed), lanes: Default::default(), cut: false }
+        Link::uneven([shape.clone(), shape], seed)
+    }
+
+    /// A connection at time zero whose directions differ: first that of what [`Side::A`] sends.
+    pub fn uneven([from_a, from_b]: [Shape; 2], seed: u64) -> Link {
+        let lanes = [Lane::new(from_b), Lane::new(from_a)];
+        Link { now: Duration::ZERO, random: Random::new(seed), lanes, cut: false }
     }
 
     /// The time now.
@@ -128,7 +165,7 @@ impl Link {
     /// How many bytes [`Link::send`] would take.
     pub fn room(&self, from: Side) -> usize {
         let lane = &self.lanes[from.other() as usize];
-        if self.cut || lane.ended { 0 } else { self.shape.capacity.saturating_sub(lane.held) }
+        if self.cut || lane.ended { 0 } else { lane.shape.capacity.saturating_sub(lane.held) }
     }
 
     /// Sends what there is room for, from the front of `bytes`: how many it took.
@@ -144,13 +181,14 @@ impl Link {
             }
         }
         while !left.is_empty() {
-            let (low, high) = (*self.shape.piece.start() as u64, *self.shape.piece.end() as u64);
+            let (low, high) = (*lane.shape.piece.start() as u64, *lane.shape.piece.end() as u64);
             let size = usize::try_from(self.random.between(low, high)).unwrap_or(usize::MAX).clamp(1, left.len());
             let (piece, rest) = left.split_at(size);
             left = rest;
-            let (low, high) = (self.shape.delay.start().as_nanos() as u64, self.shape.delay.end().as_nanos() as u64);
+            let (low, high) = (lane.shape.delay.start().as_nanos() as u64, lane.shape.delay.end().as_nanos() as u64);
             let delay = Duration::from_nanos(self.random.between(low, high));
-            lane.last_arrival = lane.last_arrival.max(self.now + delay);
+            lane.free = lane.free.max(self.now) + lane.shape.time_for(size);
+            lane.last_arrival = lane.last_arrival.max(lane.free + delay);
             lane.pieces.push_back(Piece { arrives: lane.last_arrival, bytes: piece.to_vec() });
             lane.held += size;
             lane.sent += size as u64;
@@ -176,6 +214,11 @@ impl Link {
     /// arrives.
     pub fn cut_after(&mut self, from: Side, bytes: u64) {
         self.lanes[from.other() as usize].cut_after = Some(bytes);
+    }
+
+    /// How many bytes of one side are on their way, or have arrived and were not read.
+    pub fn held(&self, from: Side) -> usize {
+        self.lanes[from.other() as usize].held
     }
 
     /// How many bytes one side has sent.
@@ -205,7 +248,7 @@ impl Link {
             };
             lane.held -= piece.bytes.len();
             read.get_or_insert_default().extend_from_slice(&piece.bytes);
-            if !self.shape.join || self.random.one_in(3) {
+            if !lane.shape.join || self.random.one_in(3) {
                 break;
             }
         }
@@ -229,6 +272,32 @@ impl Link {
     /// When the next bytes arrive that have not yet.
     pub fn poll_timeout(&self) -> Option<Duration> {
         self.lanes.iter().filter_map(|lane| lane.pieces.front()).map(|piece| piece.arrives).min()
+    }
+}
+
+impl Shape {
+    /// How long so many bytes take to leave.
+    fn time_for(&self, bytes: usize) -> Duration {
+        let Some(rate) = self.rate else { return Duration::ZERO };
+        let nanos = bytes as u128 * 1_000_000_000 / u128::from(rate.max(1));
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+}
+
+impl Lane {
+    fn new(shape: Shape) -> Self {
+        Self {
+            shape,
+            pieces: VecDeque::new(),
+            held: 0,
+            free: Duration::ZERO,
+            last_arrival: Duration::ZERO,
+            sent: 0,
+            ended: false,
+            end_read: false,
+            cut_read: false,
+            cut_after: None,
+        }
     }
 }
 
@@ -372,6 +441,60 @@ mod tests {
         assert_eq!(link.send(Side::B, &[1; 3]), 3);
         assert_eq!(link.poll(Side::B), Some(Arrival::Bytes(vec![1; 10])));
         assert_eq!(link.room(Side::A), 10);
+    }
+
+    /// Reads what comes until nothing is on its way, and gives the time of each read with its bytes.
+    fn read_timed(link: &mut Link, to: Side) -> Vec<(Duration, usize)> {
+        let mut reads = Vec::new();
+        loop {
+            match link.poll(to) {
+                Some(Arrival::Bytes(bytes)) => reads.push((link.now(), bytes.len())),
+                Some(_) => {}
+                None => match link.poll_timeout() {
+                    Some(at) => link.advance(at),
+                    None => return reads,
+                },
+            }
+        }
+    }
+
+    #[test]
+    fn a_slow_direction_has_its_bandwidth_and_its_delay() {
+        let (rate, delay) = (100_000, Duration::from_secs(2));
+        let mut link = Link::new(Shape::slow(rate, delay), 0);
+        assert_eq!(link.send(Side::A, &[1; 300_000]), 300_000);
+        let reads = read_timed(&mut link, Side::B);
+        assert_eq!(reads.iter().map(|(_, bytes)| bytes).sum::<usize>(), 300_000);
+        assert_eq!(reads.first(), Some(&(delay + Duration::from_millis(50), 5_000)));
+        assert_eq!(reads.last(), Some(&(delay + Duration::from_secs(3), 5_000)));
+        // Over any second no more than the rate comes, and what is sent later waits for nothing.
+        for (start, _) in &reads {
+            let second = reads.iter().filter(|(at, _)| (*start..*start + Duration::from_secs(1)).contains(at));
+            assert!(second.map(|(_, bytes)| bytes).sum::<usize>() <= 100_000);
+        }
+        let now = link.now();
+        link.send(Side::A, b"late");
+        assert_eq!(read_timed(&mut link, Side::B), [(now + delay + Duration::from_micros(40), 4)]);
+    }
+
+    #[test]
+    fn a_slow_direction_holds_megabytes_and_then_takes_as_much_as_was_read() {
+        let mut link = Link::new(Shape::slow(1_000_000, Duration::ZERO), 0);
+        assert_eq!(link.send(Side::A, &vec![1; 10 << 20]), SLOW_BUFFER);
+        assert_eq!((link.held(Side::A), link.room(Side::A)), (SLOW_BUFFER, 0));
+        link.advance(Duration::from_secs(1));
+        while link.poll(Side::B).is_some() {}
+        assert_eq!(link.room(Side::A), 1_000_000);
+    }
+
+    #[test]
+    fn the_directions_may_differ() {
+        let slow = Shape::slow(1_000, Duration::from_millis(300));
+        let mut link = Link::uneven([slow, Shape::plain()], 0);
+        link.send(Side::A, &[1; 1_000]);
+        link.send(Side::B, &[1; 1_000]);
+        assert_eq!(link.poll(Side::A), Some(Arrival::Bytes(vec![1; 1_000])));
+        assert_eq!(read_timed(&mut link, Side::B).last(), Some(&(Duration::from_millis(1_300), 50)));
     }
 
     #[test]

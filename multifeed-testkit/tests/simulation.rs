@@ -2,7 +2,7 @@
 //! like.
 #![allow(missing_docs)]
 
-use multifeed_testkit::simulation::{Report, run};
+use multifeed_testkit::simulation::{Checked, Report, Setup, run, run_with};
 
 #[test]
 fn seeds() {
@@ -21,6 +21,19 @@ fn seeds() {
     // It is a simulation of something: all that is to happen does.
     let Report { blocks, ended, broken, crashes, disk_faults, partitions, .. } = total;
     assert!([blocks, ended, broken, crashes, disk_faults, partitions].iter().all(|count| *count > 200), "{total:?}");
+}
+
+/// On slow and late links every store gets everything too, and no session says that it has it before it does.
+#[test]
+fn seeds_on_slow_links() {
+    // The example checks the other claims; they do not hold yet.
+    let claims = Checked { received: true, ..Checked::default() };
+    let mut claimed = 0;
+    for seed in 0..60 {
+        let report = run_with(seed, Setup { slow_links: true, claims }).unwrap_or_else(|error| panic!("{error:#}"));
+        claimed += report.claims;
+    }
+    assert!(claimed > 5_000, "{claimed} claims");
 }
 
 #[test]

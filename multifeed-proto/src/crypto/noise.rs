@@ -25,6 +25,15 @@ use crate::wire::{message, schema, varint};
 /// The longest handshake message that Noise allows.
 const MESSAGE_MAX: usize = 65_535;
 
+/// Bytes in front of the first message that are kept.
+const PREFIX_MAX: usize = 64;
+
+/// Bytes of what is no handshake that are looked at.
+const START_MAX: usize = 4096;
+
+/// Bytes of the responder's message, in multifeed 6 and in 5.
+const SECOND_MESSAGE: usize = 122;
+
 /// A handshake that is under way.
 pub struct Handshake {
     noise: Box<HandshakeState>,
@@ -34,6 +43,10 @@ pub struct Handshake {
     remote_nonce: Option<[u8; 24]>,
     /// Length of the message that is arriving, once known.
     length: Option<usize>,
+    /// Messages of the remote's that were read.
+    messages: u8,
+    /// What was read of the stream in front of its first message: its length, and empty ones.
+    prefix: Vec<u8>,
     /// Failed before, and stays so.
     broken: Option<HandshakeError>,
 }
@@ -89,7 +102,7 @@ impl Handshake {
             Role::Responder => builder.build_responder(),
         };
         let noise = Box::new(noise.map_err(|_| HandshakeError::Decrypt)?);
-        Ok(Self { noise, role, nonce, remote_nonce: None, length: None, broken: None })
+        Ok(Self { noise, role, nonce, remote_nonce: None, length: None, messages: 0, prefix: Vec::new(), broken: None })
     }
 
     /// Sends what is due before anything arrived: the initiator's first message.
@@ -121,6 +134,9 @@ impl Handshake {
                     .and_then(|(length, len)| Some((usize::try_from(length).ok()?, len)))
                     .filter(|&(length, _)| length <= MESSAGE_MAX)
                     .ok_or(HandshakeError::TooLong)?;
+                if self.messages == 0 && self.prefix.len() < PREFIX_MAX {
+                    self.prefix.extend_from_slice(input.get(..len).unwrap_or_default());
+                }
                 input.advance(len);
                 self.length = Some(length).filter(|&length| length > 0);
                 continue;
@@ -130,7 +146,11 @@ impl Handshake {
             }
             let message = input.split_to(length);
             self.length = None;
-            self.read(&message)?;
+            if let Err(error) = self.read(&message) {
+                let is_old = error != HandshakeError::LowOrderKey && self.is_old_release(&message, input);
+                return Err(if is_old { HandshakeError::OldRelease } else { error });
+            }
+            self.messages += 1;
             if !self.noise.is_handshake_finished() {
                 self.write(out)?;
             }
@@ -138,6 +158,30 @@ impl Handshake {
                 return self.finish().map(Some);
             }
         }
+    }
+
+    /// Whether a responder's answer to the remote's first message is the last that was said: what npm multifeed 5 does when it
+    /// cannot decrypt it is to leave.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.role == Role::Responder && self.messages == 1 && self.length.is_none()
+    }
+
+    /// Whether the remote is an older release of npm multifeed, by a message that is not Noise's, or does not decrypt, and what follows it.
+    fn is_old_release(&self, message: &[u8], rest: &[u8]) -> bool {
+        if self.messages > 0 {
+            return false;
+        }
+        let parts = self.prefix.iter().chain(message).chain(rest);
+        let start: Vec<u8> = parts.copied().take(START_MAX).collect();
+        let at = |offset: usize, bytes: &[u8]| start.get(offset..).is_some_and(|start| start.starts_with(bytes));
+        // The Feed message of hypercore-protocol 6: a length, a header, and a discovery key of 32 bytes.
+        let feed = |offset: usize| (1..3).any(|length| at(offset + length, &[0, 0x0a, 0x20]));
+        // 3 and 4 begin with it. In 2 a JSON object stands before it, its length in four bytes; in 1 a list of keys, their number in two.
+        let keys = start.first_chunk().map_or(0, |count| usize::from(u16::from_le_bytes(*count)));
+        let is_1 = feed(2 + 32 * keys) || (keys > 0 && start.len() == 2 + 32 * keys);
+        // 5 has messages of the same sizes, but other keys.
+        let is_5 = self.role == Role::Initiator && message.len() == SECOND_MESSAGE;
+        feed(0) || at(3, b"\0{\"") || is_1 || is_5
     }
 
     fn read(&mut self, message: &[u8]) -> Result<(), HandshakeError> {

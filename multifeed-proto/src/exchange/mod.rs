@@ -32,6 +32,8 @@ pub(crate) enum Kind {
 
 /// Where what the exchange says goes to.
 pub(crate) trait Sink {
+    /// Tells the remote which extensions are ours, unless it was told.
+    fn introduce(&mut self);
     /// Our handshake, to be sent.
     fn handshake(&mut self, json: &[u8]);
     /// A feed list, to be sent, and what a manifest says beside it.
@@ -92,7 +94,9 @@ struct List {
 pub(crate) enum Stage {
     /// The remote has not proved that it knows the root key.
     Waiting,
-    /// It has, and our handshake went out.
+    /// It has. Our handshake is held until the remote's is there, or it turns out that it need not be.
+    Verified,
+    /// Our handshake went out.
     Greeted,
     /// Its handshake was accepted.
     Ready,
@@ -105,6 +109,8 @@ pub(crate) enum Stage {
 pub(crate) enum Step {
     /// The remote's Open of the root key's channel is there, and so is ours.
     Verified,
+    /// Our handshake is held no longer.
+    Released,
     /// The remote's handshake agrees with ours.
     Accepted,
     /// The root key's channel closed, in the dialect of corestore-multifeed; or time, a version or a client did not agree.
@@ -115,9 +121,11 @@ impl Machine for Stage {
     type Input = Step;
     const START: Self = Self::Waiting;
     const MOVES: &'static [(Self, Step, Self)] = &[
-        (Self::Waiting, Step::Verified, Self::Greeted),
+        (Self::Waiting, Step::Verified, Self::Verified),
+        (Self::Verified, Step::Released, Self::Greeted),
         (Self::Greeted, Step::Accepted, Self::Ready),
         (Self::Waiting, Step::End, Self::Over),
+        (Self::Verified, Step::End, Self::Over),
         (Self::Greeted, Step::End, Self::Over),
         (Self::Ready, Step::End, Self::Over),
     ];
@@ -175,7 +183,7 @@ impl Exchange {
 
     /// Whether it is still to become ready.
     pub(crate) fn is_waiting(&self) -> bool {
-        matches!(self.stage, Stage::Waiting | Stage::Greeted)
+        matches!(self.stage, Stage::Waiting | Stage::Verified | Stage::Greeted)
     }
 
     pub(crate) fn is_over(&self) -> bool {
@@ -197,14 +205,25 @@ impl Exchange {
         self.named
     }
 
-    /// The remote proved that it knows the root key: our handshake goes out.
+    /// The remote proved that it knows the root key. It is told our extensions; our handshake is [held](Self::release).
+    ///
+    /// A JS peer sends its handshake when it gets our Open. If it reads our handshake together with that Open, and the two do
+    /// not agree, it drops the stream before its own leaves, and we never learn why.
     pub(crate) fn verified(&mut self, sink: &mut impl Sink) {
         if !self.stage.on(Step::Verified) {
             return;
         }
-        self.greet(sink);
+        sink.introduce();
         if let Some(handshake) = self.early_handshake.take() {
+            self.release(sink);
             self.accept(handshake, sink);
+        }
+    }
+
+    /// Sends our handshake, if it was held.
+    pub(crate) fn release(&mut self, sink: &mut impl Sink) {
+        if self.stage.on(Step::Released) {
+            self.greet(sink);
         }
     }
 
@@ -246,10 +265,12 @@ impl Exchange {
             if body.len() > limits.handshake_bytes {
                 return Err(SessionError::limit("handshake_bytes", limits.handshake_bytes));
             }
+            // Before it is checked, so that the remote learns our values too.
+            self.release(sink);
             // A second one is checked as in JS, and otherwise means nothing.
             let handshake = json::parse_handshake(body, &self.config.client, &self.config.version)?;
             match self.stage {
-                Stage::Waiting => self.early_handshake = Some(handshake),
+                Stage::Waiting | Stage::Verified => self.early_handshake = Some(handshake),
                 Stage::Greeted => self.accept(handshake, sink),
                 Stage::Ready | Stage::Over => {}
             }

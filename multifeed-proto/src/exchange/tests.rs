@@ -12,12 +12,17 @@ use proptest::prelude::*;
 struct Log {
     sent: Vec<(Kind, Vec<FeedKey>)>,
     fields: Vec<ManifestFields>,
+    introduced: usize,
     handshakes: usize,
     on_channel: bool,
     events: Vec<Event>,
 }
 
 impl Sink for Log {
+    fn introduce(&mut self) {
+        self.introduced += 1;
+    }
+
     fn handshake(&mut self, _json: &[u8]) {
         self.handshakes += 1;
     }

@@ -68,6 +68,14 @@ impl Io {
         }
     }
 
+    /// Whether the remote's Options on channel 0 show that our handshake need not be held. They do if it speaks an extension of ours: it is
+    /// no plain JS peer. They do too if they name nothing but multifeed's own: JS sends such with its handshake, ours with its Open.
+    /// One that speaks others may have sent them for those.
+    pub(super) fn is_introduced(&self) -> bool {
+        let is_kin = self.extensions.shared().any(|name| Kind::from_name(name).is_none());
+        is_kin || (self.extensions.speaks_multifeed() && !self.extensions.has_unknown())
+    }
+
     /// Starts a message; exactly `len` bytes are to be appended to the buffer.
     pub(super) fn message(&mut self, owner: Option<Owner>, channel: u32, kind: u8, len: usize) -> &mut BytesMut {
         self.trace(Direction::Out, channel, owner, kind, None, len);
@@ -113,26 +121,32 @@ impl Io {
 impl Voice<'_> {
     /// The channel that an extension of multifeed's is spoken on, and its id there, whose name the remote has heard by then.
     fn place(&mut self, kind: Kind) -> Option<(u32, u64)> {
+        exchange::Sink::introduce(self);
         match self.dialect {
-            Dialect::Stream => {
-                for kind in Kind::ALL {
-                    self.io.extensions.add(kind.name());
-                }
-                self.io.announce();
-                Some((0, self.io.extensions.id(kind.name())?))
-            }
-            Dialect::Channel => {
-                let channel = self.channel?;
-                if let Some(names) = self.extensions.announce() {
-                    self.io.options(Some(Owner::Root(self.root)), channel, names, None);
-                }
-                Some((channel, self.extensions.id(kind.name())?))
-            }
+            Dialect::Stream => Some((0, self.io.extensions.id(kind.name())?)),
+            Dialect::Channel => Some((self.channel?, self.extensions.id(kind.name())?)),
         }
     }
 }
 
 impl exchange::Sink for Voice<'_> {
+    fn introduce(&mut self) {
+        match (self.dialect, self.channel) {
+            (Dialect::Stream, _) => {
+                for kind in Kind::ALL {
+                    self.io.extensions.add(kind.name());
+                }
+                self.io.announce();
+            }
+            (Dialect::Channel, Some(channel)) => {
+                if let Some(names) = self.extensions.announce() {
+                    self.io.options(Some(Owner::Root(self.root)), channel, names, None);
+                }
+            }
+            (Dialect::Channel, None) => {}
+        }
+    }
+
     fn handshake(&mut self, json: &[u8]) {
         if let Some((channel, id)) = self.place(Kind::Handshake) {
             self.io.extension(Some(Owner::Root(self.root)), channel, id, Kind::Handshake.name(), json);

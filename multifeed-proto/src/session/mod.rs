@@ -56,6 +56,8 @@ pub struct Session {
     timers: Timers,
     /// How long a multifeed may take to be ready.
     patience: Option<Duration>,
+    /// How long our handshake is held for the remote's.
+    greeting_hold: Duration,
     authenticate: bool,
     discover: bool,
     remote_public_key: Option<[u8; 32]>,
@@ -142,6 +144,7 @@ impl Session {
             roots: Roots::new(config.root, deadline),
             timers,
             patience: config.handshake_timeout,
+            greeting_hold: config.greeting_hold,
             authenticate: config.authenticate,
             discover: config.discover,
             remote_public_key: None,
@@ -223,6 +226,7 @@ impl Session {
                     self.roots.waited();
                     self.open_roots();
                 }
+                Due::Greeting => self.release(),
                 Due::KeepAlive => {
                     // What waits already will do as one.
                     if self.io.output.len() == 0 {

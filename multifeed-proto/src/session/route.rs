@@ -9,9 +9,9 @@ use crate::channel::{LocalOpen, Owner};
 use crate::config::Role;
 use crate::crypto::cipher::Keystream;
 use crate::crypto::noise::Established;
-use crate::error::{FrameError, Phase, SessionError, Step};
+use crate::error::{FrameError, HandshakeError, Phase, SessionError, Step};
 use crate::event::{Event, Root, Token};
-use crate::exchange::{Exchange, Kind, Stage};
+use crate::exchange::{Exchange, Kind, Sink, Stage};
 use crate::key::{DiscoveryKey, FeedKey};
 use crate::machine::Machine;
 use crate::roots::{Dialect, Turn};
@@ -86,6 +86,11 @@ impl Session {
         match self.channels.open(owner, key, split) {
             LocalOpen::Open { id, discovery_key, complete } => {
                 self.io.open(owner, id, discovery_key, split.capability(&key));
+                // With it, so that another one of ours need not hold its handshake.
+                if self.roots.default_dialect() == Dialect::Stream {
+                    self.with_voice(root, |_, voice| voice.introduce());
+                }
+                self.io.announce();
                 if complete {
                     self.verify_root(root);
                 }
@@ -121,7 +126,20 @@ impl Session {
         }
         self.with_voice(root, |exchange, voice| exchange.verified(voice));
         self.io.announce();
+        let is_heard = self.roots.get(root).is_some_and(|entry| entry.extensions.speaks_multifeed());
+        if is_heard || self.io.is_introduced() {
+            self.with_voice(root, |exchange, voice| exchange.release(voice));
+        }
+        self.timers.hold_greeting(self.greeting_hold);
         self.check_ready(root);
+    }
+
+    /// Sends the handshakes that were held.
+    pub(super) fn release(&mut self) {
+        for root in self.roots.held() {
+            self.with_voice(root, |exchange, voice| exchange.release(voice));
+        }
+        self.timers.greeted();
     }
 
     /// A multifeed cannot be synced with this remote; the others go on, where there are any.
@@ -249,6 +267,12 @@ impl Session {
             return;
         }
         self.ended_told = true;
+        if let State::Noise(handshake) = &self.state
+            && handshake.is_answered()
+            && !self.input.is_partial()
+        {
+            return self.fail(HandshakeError::OldRelease.into());
+        }
         match (self.phase, self.roots.mismatch()) {
             (Phase::Ready, _) if !self.input.is_partial() => {
                 self.timers.ended();
@@ -290,6 +314,10 @@ impl Session {
                 if speaks && entry.hear(Dialect::Channel) {
                     self.with_voice(root, |exchange, voice| exchange.greet(voice));
                 }
+                if speaks {
+                    // There JS needs them for nothing before its handshake, which is on its way then.
+                    self.with_voice(root, |exchange, voice| exchange.release(voice));
+                }
                 Ok(())
             }
             (kind::OPTIONS, None) if frame.channel == 0 => {
@@ -301,6 +329,9 @@ impl Session {
                     && entry.hear(Dialect::Stream)
                 {
                     self.with_voice(root, |exchange, voice| exchange.greet(voice));
+                }
+                if self.io.is_introduced() {
+                    self.release();
                 }
                 Ok(())
             }
@@ -372,7 +403,7 @@ impl Session {
         let opened = opened?;
         self.roots.remote_opened(discovery_key, root);
         // Its Options may have come before we knew whose they are.
-        let spoken = Kind::ALL.iter().any(|kind| self.io.extensions.remote_speaks(kind.name()));
+        let spoken = self.io.extensions.speaks_multifeed();
         if let Some((_, entry)) = self.roots.of_stream().filter(|(stream, _)| spoken && Some(*stream) == root) {
             entry.hear(Dialect::Stream);
         }

@@ -32,6 +32,8 @@ pub(crate) struct Timers {
     handshake: Option<Duration>,
     /// Until we open a root key's channel without an Open of the remote's.
     hold: Option<Duration>,
+    /// Until our handshake goes out without the remote's.
+    greeting: Option<Duration>,
 }
 
 /// A message of which not all has come.
@@ -59,6 +61,8 @@ pub(crate) enum Due {
     Stall,
     /// The remote opens no channel before us.
     Hold,
+    /// The remote sends no handshake before us.
+    Greeting,
     /// Nothing went out for a while.
     KeepAlive,
 }
@@ -79,6 +83,7 @@ impl Timers {
             slowest_rate: config.limits.slowest_rate,
             handshake: config.handshake_timeout.map(|timeout| now.saturating_add(timeout)),
             hold: None,
+            greeting: None,
         }
     }
 
@@ -145,6 +150,16 @@ impl Timers {
         self.hold = None;
     }
 
+    /// The remote is given this long to send its handshake first, from when that was first said.
+    pub(crate) fn hold_greeting(&mut self, hold: Duration) {
+        self.greeting.get_or_insert(self.now.saturating_add(hold));
+    }
+
+    /// No handshake of ours is held.
+    pub(crate) fn greeted(&mut self) {
+        self.greeting = None;
+    }
+
     /// The Noise handshake is done.
     pub(crate) fn established(&mut self) {
         self.handshake = None;
@@ -159,9 +174,9 @@ impl Timers {
     /// When something is due next; `roots` is when a multifeed has to be ready. There are no keep-alives during the Noise
     /// handshake, as in JS.
     pub(crate) fn next(&self, phase: Phase, roots: Option<Duration>) -> Option<Duration> {
-        let (idle, slow, stall) = (self.idle_at(), self.slow_at(), self.stall_at(phase));
-        let times = [self.handshake, roots, self.hold, idle, slow, stall, self.keep_alive_at(phase)];
-        times.into_iter().flatten().min()
+        let holds = [self.handshake, roots, self.hold, self.greeting];
+        let others = [self.idle_at(), self.slow_at(), self.stall_at(phase), self.keep_alive_at(phase)];
+        holds.into_iter().chain(others).flatten().min()
     }
 
     /// What is due now, the most serious first.
@@ -179,6 +194,8 @@ impl Timers {
             Some(Due::Stall)
         } else if past(self.hold) {
             Some(Due::Hold)
+        } else if past(self.greeting) {
+            Some(Due::Greeting)
         } else if past(self.keep_alive_at(phase)) {
             Some(Due::KeepAlive)
         } else {

@@ -4,6 +4,7 @@
 //! After each step what can be wrong is looked for; at the end the faults stop, everybody is connected, and every store has to hold
 //! the union of all that was ever appended, byte for byte. A failure names its seed, and [`run`] with that seed is the same again.
 
+mod claims;
 mod node;
 mod stream;
 
@@ -20,6 +21,7 @@ use multifeed_proto::FeedKey;
 use crate::disk::{Failure, SharedDisk};
 use crate::net::{Shape, Side};
 use crate::random::Random;
+pub use claims::Checked;
 use node::{Node, Truth};
 use stream::Stream;
 
@@ -28,6 +30,16 @@ pub const STEPS: usize = 2000;
 
 /// Virtual time that the end may take until everybody has everything.
 const PATIENCE: Duration = Duration::from_secs(3600);
+
+/// What a simulation has beside the usual.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Setup {
+    /// Links of as little as 1 kB/s, delays of up to 2 s, buffers of 4 MiB, directions and remotes of different speed, and blocks
+    /// that take longer than a time-out.
+    pub slow_links: bool,
+    /// What sessions report that is held against what both stores hold.
+    pub claims: Checked,
+}
 
 /// What happened in a simulation, and a digest that is the same for the same seed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,6 +62,8 @@ pub struct Report {
     pub disk_faults: u64,
     /// Times that the network was parted.
     pub partitions: u64,
+    /// Reports of sessions that claimed something, and were checked.
+    pub claims: u64,
     /// Virtual time.
     pub time: Duration,
     /// Of everything that was told, in order.
@@ -62,8 +76,17 @@ pub struct Report {
 ///
 /// Something that must hold did not: what, where, and at which step.
 pub fn run(seed: u64) -> Result<Report> {
+    run_with(seed, Setup::default())
+}
+
+/// As [`run`], with what else there is.
+///
+/// # Errors
+///
+/// As [`run`].
+pub fn run_with(seed: u64, setup: Setup) -> Result<Report> {
     let _once = Remembered::begin();
-    let mut world = World::new(seed)?;
+    let mut world = World::new(seed, setup)?;
     for step in 0..STEPS {
         world.step().and_then(|()| world.check()).with_context(|| format!("seed {seed}, step {step}"))?;
     }
@@ -72,6 +95,7 @@ pub fn run(seed: u64) -> Result<Report> {
 }
 
 struct World {
+    setup: Setup,
     random: Random,
     seed: u64,
     now: Duration,
@@ -86,7 +110,7 @@ struct World {
 }
 
 impl World {
-    fn new(seed: u64) -> Result<Self> {
+    fn new(seed: u64, setup: Setup) -> Result<Self> {
         let mut random = Random::new(seed);
         let count = random.between(3, 5) as usize;
         let mut nodes = Vec::new();
@@ -95,6 +119,7 @@ impl World {
         }
         let report = Report { stores: count, ..Report::default() };
         let mut world = Self {
+            setup,
             random,
             seed,
             now: Duration::ZERO,
@@ -124,6 +149,10 @@ impl World {
             41 if self.random.one_in(4) => self.part(),
             42..46 => self.parted = None,
             46..60 => self.now += Duration::from_millis(self.random.between(1, 300)),
+            60 | 61 if self.setup.slow_links => {
+                let time = Duration::from_millis(self.random.between(100, 20_000));
+                self.pass(time)?;
+            }
             60 if self.random.one_in(5) => self.now += Duration::from_secs(self.random.between(1, 30)),
             _ => {
                 for _ in 0..self.random.between(1, 4) {
@@ -200,6 +229,7 @@ impl World {
     fn block(&mut self) -> Bytes {
         let size = match self.random.between(0, 39) {
             0 => 0,
+            1 if self.setup.slow_links && self.random.one_in(2) => self.random.between(9000, 60_000),
             1 => self.random.between(1000, 9000),
             _ => self.random.between(1, 100),
         };
@@ -213,6 +243,7 @@ impl World {
         if a == b || joined || !self.reaches(a, b) {
             return Ok(());
         }
+        let slow = if self.setup.slow_links && !self.random.one_in(3) { self.slow() } else { None };
         let shape = match self.random.between(0, 9) {
             0 => Shape::narrow(self.random.between(50, 5000) as usize),
             1 => Shape { piece: 1..=40, ..Shape::rough() },
@@ -225,13 +256,36 @@ impl World {
             options.upload = self.random.one_in(20).then_some(false);
             options.download = self.random.one_in(20).then_some(false);
         }
-        self.join([a, b], shape, options);
+        self.join([a, b], slow.unwrap_or_else(|| [shape.clone(), shape]), options);
         Ok(())
     }
 
-    fn join(&mut self, nodes: [usize; 2], shape: Shape, options: [Replicate; 2]) {
+    /// A slow link: both directions, or one of them.
+    fn slow(&mut self) -> Option<[Shape; 2]> {
+        let mut shape = || {
+            let rate = match self.random.between(0, 3) {
+                0 => self.random.between(1_000, 5_000),
+                1 => self.random.between(5_000, 50_000),
+                _ => self.random.between(50_000, 1_000_000),
+            };
+            let delay = if self.random.one_in(2) { 2_000 } else { 200 };
+            Shape::slow(rate, Duration::from_millis(self.random.between(0, delay)))
+        };
+        let (one, other) = (shape(), shape());
+        Some(match self.random.between(0, 3) {
+            0 => [one, Shape::plain()],
+            1 => [Shape::plain(), one],
+            2 => [one, other],
+            _ => [one.clone(), one],
+        })
+    }
+
+    fn join(&mut self, nodes: [usize; 2], shapes: [Shape; 2], options: [Replicate; 2]) {
         let seed = self.random.number();
-        let mut stream = Stream::new(&mut self.nodes, nodes, shape, options, self.now, seed);
+        let mut stream = Stream::new(&mut self.nodes, nodes, shapes, options, self.now, seed);
+        if self.setup.claims.any() {
+            stream.check_claims(self.setup.claims, &mut self.nodes);
+        }
         stream.link.advance(self.now);
         self.streams.push(stream);
         self.report.streams += 1;
@@ -324,19 +378,12 @@ impl World {
         while !self.equal() {
             for next in 1..self.nodes.len() {
                 if !self.streams.iter().any(|stream| stream.joins(next - 1, next)) {
-                    self.join([next - 1, next], Shape::plain(), [Replicate::live(), Replicate::live()]);
+                    let plain = [Shape::plain(), Shape::plain()];
+                    self.join([next - 1, next], plain, [Replicate::live(), Replicate::live()]);
                 }
             }
-            let mut moved = true;
-            while std::mem::take(&mut moved) {
-                for at in (0..self.streams.len()).rev() {
-                    moved |= self.turn(at)?;
-                }
-            }
-            let times = self.streams.iter_mut().flat_map(Stream::wakes);
-            let stores = self.nodes.iter_mut().filter_map(|node| node.store.poll_timeout()).collect::<Vec<_>>();
-            let next = times.chain(stores).filter(|time| *time > self.now).min();
-            self.now = next.unwrap_or(self.now + Duration::from_secs(1));
+            self.rest()?;
+            self.now = self.wakes().unwrap_or(self.now + Duration::from_secs(1));
             ensure!(self.now < end, "not in sync after an hour: {}", self.state());
         }
         for (at, node) in self.nodes.iter_mut().enumerate() {
@@ -344,6 +391,39 @@ impl World {
         }
         self.report.time = self.now;
         Ok(())
+    }
+
+    /// Time passes, and every stream moves as it does.
+    fn pass(&mut self, time: Duration) -> Result<()> {
+        let end = self.now + time;
+        loop {
+            self.rest()?;
+            self.check()?;
+            match self.wakes().filter(|time| *time < end) {
+                Some(next) => self.now = next,
+                None => break,
+            }
+        }
+        self.now = end;
+        Ok(())
+    }
+
+    /// Moves all that can without time passing.
+    fn rest(&mut self) -> Result<()> {
+        let mut moved = true;
+        while std::mem::take(&mut moved) {
+            for at in (0..self.streams.len()).rev() {
+                moved |= self.turn(at)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// When something happens next.
+    fn wakes(&mut self) -> Option<Duration> {
+        let times = self.streams.iter_mut().flat_map(Stream::wakes);
+        let stores = self.nodes.iter_mut().filter_map(|node| node.store.poll_timeout()).collect::<Vec<_>>();
+        times.chain(stores).filter(|time| *time > self.now).min()
     }
 
     fn equal(&self) -> bool {

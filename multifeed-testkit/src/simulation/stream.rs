@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use bytes::BytesMut;
 use multifeed_core::{Connection, PeerEvent, Replicate, SyncError};
 use multifeed_proto::crypto::capability::Split;
@@ -13,6 +13,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::Report;
+use super::claims::{Checked, Claims};
 use super::node::Node;
 use crate::net::{Arrival, Link, Shape, Side};
 
@@ -29,13 +30,17 @@ pub(super) struct Stream {
     stalled: [Duration; 2],
     /// A side does not serve, or does not fetch.
     partial: bool,
+    /// Which sides stay when everything is there.
+    live: [bool; 2],
+    /// What the sessions claim, where that is checked.
+    claims: Option<Claims>,
 }
 
 impl Stream {
     pub(super) fn new(
         all: &mut [Node],
         nodes: [usize; 2],
-        shape: Shape,
+        shapes: [Shape; 2],
         options: [Replicate; 2],
         now: Duration,
         seed: u64,
@@ -44,6 +49,7 @@ impl Stream {
         let roles = [Role::Initiator, Role::Responder];
         let partial = options.iter().any(|options| options.upload.is_some() || options.download.is_some());
         let mut established = (!seed.is_multiple_of(NOISE)).then(|| establish(&mut rng));
+        let live = [options[0].live, options[1].live];
         let mut ends = [None, None];
         for (side, options) in options.into_iter().enumerate() {
             let store = &mut all[nodes[side]].store;
@@ -54,7 +60,21 @@ impl Stream {
             });
         }
         let (unsent, stalled) = Default::default();
-        Self { nodes, ends, link: Link::new(shape, rng.next_u64()), unsent, stalled, partial }
+        let link = Link::uneven(shapes, rng.next_u64());
+        Self { nodes, ends, link, unsent, stalled, partial, live, claims: None }
+    }
+
+    /// Holds what the sessions report against what the stores hold, from the start of the stream on.
+    pub(super) fn check_claims(&mut self, checked: Checked, all: &mut [Node]) {
+        if self.partial {
+            return;
+        }
+        self.claims = Some(Claims::new(checked, &all[self.nodes[0]], &all[self.nodes[1]], self.live));
+        for (node, end) in self.nodes.into_iter().zip(&self.ends) {
+            if let Some(end) = end {
+                all[node].store.observe(end.peer());
+            }
+        }
     }
 
     pub(super) fn joins(&self, a: usize, b: usize) -> bool {
@@ -73,6 +93,9 @@ impl Stream {
 
     /// A side wants to end well.
     pub(super) fn finish(&mut self, side: Side, all: &mut [Node]) {
+        if let Some(claims) = &mut self.claims {
+            claims.excuse();
+        }
         if let Some(end) = &self.ends[side as usize] {
             all[self.nodes[side as usize]].store.finish(end.peer());
         }
@@ -84,6 +107,9 @@ impl Stream {
             if self.nodes[side] == node {
                 self.ends[side] = None;
                 self.link.cut();
+                if let Some(claims) = &mut self.claims {
+                    claims.lose(side);
+                }
             }
         }
     }
@@ -133,7 +159,6 @@ impl Stream {
         if self.stalled[place] <= now {
             moved |= read(end, node, &mut self.link, side, now);
         }
-        let store = &mut node.store;
         let mut out = BytesMut::new();
         while end.session().poll_output(&mut out) {}
         let unsent = &mut self.unsent[place];
@@ -142,8 +167,16 @@ impl Stream {
         unsent.drain(..taken);
         moved |= taken > 0;
         let mut over = None;
-        while let Some(event) = end.poll_event(store) {
+        while let Some(event) = end.poll_event(&mut all[self.nodes[place]].store) {
             report.digest = mix(report.digest, &event);
+            if let Some(claims) = &mut self.claims {
+                let (us, them) = (&all[self.nodes[place]], &all[self.nodes[1 - place]]);
+                let in_sync = us.store.in_sync(end.peer());
+                let checked = claims.check(place, &event, in_sync, us, them);
+                let claimed =
+                    checked.with_context(|| format!("between {:?}, side {side:?} reports {event:?}", self.nodes))?;
+                report.claims += u64::from(claimed);
+            }
             match event {
                 PeerEvent::Closed(result) => over = Some(result),
                 PeerEvent::Conflict { key, .. } => bail!("a conflict of {key}, which has one writer"),
@@ -165,7 +198,7 @@ impl Stream {
         }
         if let Some(end) = self.ends[place].take() {
             self.link.send(side, &self.unsent[place]);
-            end.close(store);
+            end.close(&mut all[self.nodes[place]].store);
         }
         self.link.shut(side);
         Ok(true)
