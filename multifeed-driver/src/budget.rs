@@ -13,7 +13,7 @@ const DEFAULT_BYTES: usize = 64 * 1024 * 1024;
 /// Shares change by multiples of this, so that not every read asks.
 const STEP: usize = 64 * 1024;
 
-/// Bounds the bytes that sessions have received and not handed on: of messages that are arriving, and of those that wait for a store.
+/// Bounds the bytes of large messages that sessions have received and not handed on: of those that are arriving, or wait for a store.
 ///
 /// Each session has [`PumpOptions::receive_bytes`](crate::PumpOptions::receive_bytes) of its own, so that small messages always get through.
 /// For more it takes a share of this budget, which is large enough for the whole message, before it reads on. Shares are given in the order in

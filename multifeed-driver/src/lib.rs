@@ -36,6 +36,7 @@ mod store;
 mod stream;
 mod sync;
 mod table;
+mod timer;
 mod waits;
 mod watch;
 

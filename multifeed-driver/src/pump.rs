@@ -19,6 +19,7 @@ use crate::options::PumpOptions;
 use crate::runtime::Runtime;
 use crate::stream::StreamEvent;
 use crate::sync::SyncEvent;
+use crate::timer::Timer;
 
 /// Turns in one poll before the executor's other tasks have theirs.
 const TURNS: usize = 8;
@@ -63,6 +64,10 @@ pub(crate) struct Pump<T, R: Runtime> {
     share: Share,
     /// When the rate of a large message was last looked at, and what had come by then.
     rated: Option<(Duration, u64)>,
+    /// A large message waits until the store took what came before it.
+    drains: bool,
+    /// The number of the message that the share is for.
+    granted: Option<u64>,
     write: Half,
     /// How many bytes have to be written until the remote has all that it was asked.
     asked: u64,
@@ -183,6 +188,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
             read: Half::Open,
             share,
             rated: None,
+            drains: false,
+            granted: None,
             write: Half::Open,
             asked: 0,
             held_up: false,
@@ -196,7 +203,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
 
     fn turn(&mut self, cx: &mut Context<'_>) -> Turn {
         let now = self.clock.now();
-        let was_involved = self.share.is_involved();
+        let was_attentive = self.is_attentive();
         let mut moved = self.hear(cx, now);
         moved |= self.obey(cx, now);
         // Before the timers: what came in time counts, however late it is looked at.
@@ -205,7 +212,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
         moved |= self.pass_events(now);
         moved |= self.poll_write(cx, now);
         // The links have to know.
-        moved |= self.share.is_involved() != was_involved;
+        moved |= self.is_attentive() != was_attentive;
         self.note_held_up();
         if self.is_done(now) {
             self.leave();
@@ -262,10 +269,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
     /// Applies the stores' commands, and their wishes to end.
     fn obey(&mut self, cx: &Context<'_>, now: Duration) -> bool {
         let mut moved = false;
+        let attentive = self.is_attentive();
         let mut commands = std::mem::take(&mut self.commands);
         for at in 0..self.members.len() {
             let Some(member) = self.members.get_mut(at) else { break };
-            member.orders = member.link.orders(cx, self.share.is_involved(), &mut commands);
+            member.orders = member.link.orders(cx, attentive, &mut commands);
             let orders = member.orders;
             let asks = commands.iter().any(is_asking);
             let mut end = None;
@@ -407,12 +415,33 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
         Ok(Some(since.saturating_add(RATE_TIME)))
     }
 
-    /// Whether the message that is arriving may be read on: messages of more than the session's own bytes wait for a share of the budget.
+    /// Whether the message that is arriving may be read on. One of more than the session's own bytes waits until the store took what came
+    /// before it, and then for a share of the budget, which it keeps until the store took it.
     fn has_share(&mut self, cx: &Context<'_>) -> bool {
-        let pinned: usize = self.members.iter().map(Member::pinned).sum();
         let own = self.options.receive_bytes;
-        let all = pinned.saturating_add(self.session.incoming_bytes());
-        self.share.covers(all.saturating_sub(own), pinned.saturating_sub(own), cx)
+        let pinned: usize = self.members.iter().map(Member::pinned).sum();
+        let message = self.session.incoming_bytes().saturating_sub(own);
+        let number = self.session.totals().messages_in;
+        self.drains = false;
+        if message == 0 {
+            // What it holds was for what waits.
+            return pinned > own || self.share.covers(0, 0, cx);
+        }
+        if self.granted == Some(number) && self.share.is_held() {
+            return true;
+        }
+        if pinned > own {
+            self.drains = true;
+            return false;
+        }
+        let covers = self.share.covers(message, 0, cx);
+        self.granted = covers.then_some(number);
+        covers
+    }
+
+    /// Whether it has to know when a store took something.
+    fn is_attentive(&self) -> bool {
+        self.drains || self.share.is_involved()
     }
 
     /// Whether more than one multifeed is on the stream now.
@@ -727,36 +756,4 @@ fn is_asking(command: &Command) -> bool {
 
 fn is_retry(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::Interrupted
-}
-
-/// One timer, armed anew only when it has to fire earlier than it would: deadlines move on with every byte.
-struct Timer<R: Runtime> {
-    armed: Option<(Duration, Pin<Box<R::Sleep>>)>,
-}
-
-impl<R: Runtime> Default for Timer<R> {
-    fn default() -> Self {
-        Self { armed: None }
-    }
-}
-
-impl<R: Runtime> Timer<R> {
-    /// True where the time has come.
-    fn poll(&mut self, cx: &mut Context<'_>, due: Option<Duration>, now: Duration) -> bool {
-        let Some(due) = due else {
-            self.armed = None;
-            return false;
-        };
-        if due <= now {
-            return true;
-        }
-        if self.armed.as_ref().is_none_or(|(at, _)| *at > due) {
-            self.armed = Some((due, Box::pin(R::sleep(due - now))));
-        }
-        let fired = self.armed.as_mut().is_some_and(|(_, sleep)| sleep.as_mut().poll(cx).is_ready());
-        if fired {
-            self.armed = None;
-        }
-        fired
-    }
 }

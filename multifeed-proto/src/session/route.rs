@@ -251,16 +251,6 @@ impl Session {
         }
     }
 
-    /// Counts what a remote sends that has proven nothing. Where no root key was named, nobody can prove one before a multifeed joins.
-    fn count_unproven(&mut self) -> Result<(), SessionError> {
-        if self.proven || !self.roots.is_strict() {
-            return Ok(());
-        }
-        self.unproven = self.unproven.saturating_add(self.input.consumed as u64);
-        let limit = self.io.limits.unproven_bytes;
-        if self.unproven > limit { Err(SessionError::Limit { what: "unproven_bytes", limit }) } else { Ok(()) }
-    }
-
     /// Everything that arrived was handled; was it all there is?
     fn handle_end(&mut self) {
         if !self.ended || self.ended_told {
