@@ -54,6 +54,12 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
+    /// Looks at the disk, as a session begins that would find it full.
+    pub(super) fn look_at_disk_now(&mut self) {
+        self.disk.next_look = self.now;
+        self.look_at_disk();
+    }
+
     /// Looks at the disk, if it is time to.
     pub(super) fn look_at_disk(&mut self) {
         if self.now < self.disk.next_look {

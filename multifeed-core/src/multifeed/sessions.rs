@@ -37,7 +37,7 @@ impl<S: Storage> Multifeed<S> {
     }
 
     pub(super) fn add_peering(&mut self, mut options: Replicate, new: impl FnOnce(Replicate) -> Peering) -> PeerId {
-        self.look_at_disk();
+        self.look_at_disk_now();
         options.sparse.get_or_insert(self.sparse);
         options.policy = options.policy.or_else(|| self.policy.clone());
         let id = PeerId(self.next_peer);
