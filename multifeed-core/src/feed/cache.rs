@@ -1,4 +1,6 @@
-//! What was read from `tree` and `data` and may be wanted again.
+//! What was read from `tree` and `data` and may be wanted again, and what of it was checked.
+
+use std::ops::Range;
 
 use bytes::Bytes;
 use multifeed_proto::Node;
@@ -11,6 +13,8 @@ use crate::storage::{FileKind, Slot, Storage};
 const PAGE_NODES: u64 = 128;
 /// Pages that are kept: a proof's path touches one on each high level.
 const MAX_PAGES: usize = 32;
+/// Blocks of a window that are known to be checked.
+const MAX_CHECKED: usize = 1024;
 
 /// Pages of `tree`.
 #[derive(Debug, Default)]
@@ -27,6 +31,8 @@ struct Page {
     /// As far as the file went.
     bytes: Vec<u8>,
     used: u64,
+    /// A bit for each node that was proven up to a root, as it is in `bytes`.
+    proven: u128,
 }
 
 impl NodeCache {
@@ -36,6 +42,16 @@ impl NodeCache {
         slot: Slot,
         index: u64,
     ) -> Result<Option<Node>, StoreError> {
+        Ok(self.get_checked(storage, slot, index)?.map(|(node, _)| node))
+    }
+
+    /// A node, and whether it was proven since it was read.
+    pub(super) fn get_checked<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        slot: Slot,
+        index: u64,
+    ) -> Result<Option<(Node, bool)>, StoreError> {
         let number = index / PAGE_NODES;
         let position = match self.position(number) {
             Some(position) => position,
@@ -43,10 +59,28 @@ impl NodeCache {
         };
         let within = (index % PAGE_NODES) as usize * NODE;
         let Some(page) = self.pages.get(position) else { return Ok(None) };
-        Ok(page.bytes.get(within..within + NODE).and_then(|bytes| decode(index, bytes)))
+        let node = page.bytes.get(within..within + NODE).and_then(|bytes| decode(index, bytes));
+        Ok(node.map(|node| (node, page.proven & bit(index) != 0)))
     }
 
-    /// A node was written to the file.
+    /// A node that is here and was proven.
+    pub(super) fn get_proven(&mut self, index: u64) -> Option<Node> {
+        let position = self.position(index / PAGE_NODES)?;
+        let page = self.pages.get(position).filter(|page| page.proven & bit(index) != 0)?;
+        let within = (index % PAGE_NODES) as usize * NODE;
+        decode(index, page.bytes.get(within..within + NODE)?)
+    }
+
+    /// Notes that a node was proven, if it is still here.
+    pub(super) fn proved(&mut self, index: u64) {
+        if let Some(position) = self.position(index / PAGE_NODES)
+            && let Some(page) = self.pages.get_mut(position)
+        {
+            page.proven |= bit(index);
+        }
+    }
+
+    /// A node was written to the file. It was proven before.
     pub(super) fn wrote(&mut self, index: u64, node: &[u8; NODE]) {
         let Some(position) = self.position(index / PAGE_NODES) else { return };
         let within = (index % PAGE_NODES) as usize * NODE;
@@ -55,6 +89,7 @@ impl NodeCache {
             page.bytes.resize(within + NODE, 0);
         }
         page.bytes[within..within + NODE].copy_from_slice(node);
+        page.proven |= bit(index);
     }
 
     fn position(&mut self, number: u64) -> Option<usize> {
@@ -75,7 +110,7 @@ impl NodeCache {
         if count < PAGE_NODES as usize * NODE {
             bytes.shrink_to_fit();
         }
-        let page = Page { number, bytes, used: self.clock };
+        let page = Page { number, bytes, used: self.clock, proven: 0 };
         let oldest = self.pages.iter().enumerate().min_by_key(|(_, page)| page.used).map(|(position, _)| position);
         self.last = match oldest {
             Some(oldest) if self.pages.len() >= MAX_PAGES => {
@@ -89,6 +124,11 @@ impl NodeCache {
         };
         Ok(self.last)
     }
+}
+
+/// The bit of a node in its page's set.
+fn bit(index: u64) -> u128 {
+    1 << (index % PAGE_NODES)
 }
 
 /// A node as it stands in the file; all zeros is none.
@@ -106,23 +146,104 @@ pub(super) fn encode(node: &Node) -> [u8; NODE] {
     bytes
 }
 
-/// A stretch of `data` that was read ahead of blocks read in order.
+/// A stretch of `data` that was read ahead of blocks read in order, and which blocks of it have the hashes of their leaves.
 #[derive(Debug, Default)]
 pub(super) struct Window {
     start: u64,
     bytes: Bytes,
+    /// Where the first block that was checked begins in `bytes`, and its number.
+    checked_from: usize,
+    first: u64,
+    /// Where it and those after it that were checked end.
+    ends: Vec<usize>,
 }
 
 impl Window {
     pub(super) fn new(start: u64, bytes: Bytes) -> Self {
-        Self { start, bytes }
+        Self { start, bytes, ..Self::default() }
     }
 
     pub(super) fn get(&self, offset: u64, size: usize) -> Option<Bytes> {
+        Some(self.bytes.slice(self.within(offset, size)?))
+    }
+
+    /// A block that was checked, and the offset of its end in `data`.
+    pub(super) fn checked(&self, block: u64) -> Option<(Bytes, u64)> {
+        let number = usize::try_from(block.checked_sub(self.first)?).ok()?;
+        let end = *self.ends.get(number)?;
+        let start = number.checked_sub(1).map_or(self.checked_from, |before| self.ends[before]);
+        Some((self.bytes.slice(start..end), self.start + end as u64))
+    }
+
+    /// Whether the block before this one was the last that was checked.
+    pub(super) fn follows(&self, block: u64) -> bool {
+        !self.ends.is_empty() && block == self.first + self.ends.len() as u64
+    }
+
+    /// Notes that a block was checked, at this offset in `data`.
+    pub(super) fn check(&mut self, block: u64, offset: u64, size: usize) {
+        let Some(Range { start, end }) = self.within(offset, size) else { return };
+        let next = self.ends.last() == Some(&start) && self.follows(block);
+        if !next || self.ends.len() >= MAX_CHECKED {
+            self.ends.clear();
+            (self.first, self.checked_from) = (block, start);
+        }
+        self.ends.push(end);
+    }
+
+    fn within(&self, offset: u64, size: usize) -> Option<Range<usize>> {
         let start = usize::try_from(offset.checked_sub(self.start)?).ok()?;
         let end = start.checked_add(size)?;
-        (end <= self.bytes.len()).then(|| self.bytes.slice(start..end))
+        (end <= self.bytes.len()).then_some(start..end)
     }
 }
 
 const _: () = assert!(HEADER == 32 && NODE == 40);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::{FileId, MemoryStorage};
+
+    #[test]
+    fn what_was_checked_is_found_by_its_number() {
+        let mut window = Window::new(100, Bytes::from_static(b"abcdefgh"));
+        window.check(7, 102, 2);
+        window.check(8, 104, 0);
+        window.check(9, 104, 3);
+        // Past the end of what was read.
+        window.check(10, 107, 2);
+        let checked = |window: &Window| (6..=11).map(|block| window.checked(block)).collect::<Vec<_>>();
+        let block = |bytes: &'static [u8], end| Some((Bytes::from_static(bytes), end));
+        assert_eq!(checked(&window), [None, block(b"cd", 104), block(b"", 104), block(b"efg", 107), None, None]);
+        // One that does not follow begins anew, also where only the number or only the place does not.
+        window.check(11, 107, 1);
+        assert_eq!(checked(&window), [None, None, None, None, None, block(b"h", 108)]);
+        window.check(6, 100, 1);
+        window.check(7, 102, 1);
+        assert_eq!(checked(&window), [None, block(b"c", 103), None, None, None, None]);
+        for block in 8..8 + 2 * MAX_CHECKED as u64 {
+            window.check(block, 103, 0);
+            assert!(window.checked(block).is_some() && window.ends.len() <= MAX_CHECKED);
+        }
+    }
+
+    #[test]
+    fn a_page_that_is_read_again_is_not_proven() {
+        let (mut disk, mut cache) = (MemoryStorage::new(), NodeCache::default());
+        let file = FileId::new(Slot(0), FileKind::Tree);
+        disk.write_at(file, HEADER as u64, &[1; NODE * PAGE_NODES as usize * (MAX_PAGES + 1)]).unwrap();
+        let mut read = |cache: &mut NodeCache, index| cache.get_checked(&mut disk, Slot(0), index).unwrap().unwrap().1;
+        assert!(!read(&mut cache, 3) && !read(&mut cache, 130));
+        cache.proved(3);
+        assert!(read(&mut cache, 3) && !read(&mut cache, 4) && !read(&mut cache, 131));
+        cache.wrote(4, &[2; NODE]);
+        assert!(read(&mut cache, 4));
+        for page in 1..=MAX_PAGES as u64 {
+            read(&mut cache, page * PAGE_NODES);
+        }
+        // It is not here any more.
+        cache.proved(5);
+        assert!(!read(&mut cache, 3) && !read(&mut cache, 4) && !read(&mut cache, 5));
+    }
+}

@@ -2,6 +2,7 @@
 
 mod append;
 mod cache;
+mod checked;
 mod clear;
 mod contradiction;
 mod oversized;

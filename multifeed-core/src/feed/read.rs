@@ -12,7 +12,7 @@ use crate::limits::{MAX_BLOCK_BYTES, MAX_FEED_BLOCKS, MAX_MESSAGE_BYTES};
 use crate::merkle::{self, index as flat};
 use crate::storage::{FileKind, Storage};
 
-/// Bytes that are read at once when blocks are read in order.
+/// Bytes that are read at once when blocks are read in order, and kept.
 const WINDOW: usize = 64 * 1024;
 /// Larger blocks are read by themselves.
 const MAX_WINDOWED: usize = 16 * 1024;
@@ -71,24 +71,8 @@ impl Feed {
         let in_order = self.read_cursor.block == index;
         let cursor = self.read_cursor;
         let offset = self.offset_of(storage, index, cursor)?;
+        let block = self.read_block(storage, offset, size, in_order)?;
         self.read_cursor = Cursor { block: index + 1, offset: offset.saturating_add(size) };
-        self.read_block(storage, offset, size, in_order).map(Some)
-    }
-
-    /// As [`get`](Self::get), and checked against the block's leaf: bits can rot on a disk.
-    ///
-    /// # Errors
-    /// As [`get`](Self::get); [`StoreError::Damaged`] also where the block has another hash.
-    pub fn get_verified<S: Storage + ?Sized>(
-        &mut self,
-        storage: &mut S,
-        index: u64,
-    ) -> Result<Option<Bytes>, StoreError> {
-        let Some(block) = self.get(storage, index)? else { return Ok(None) };
-        if self.node(storage, 2 * index)?.hash != merkle::leaf_hash(&block) {
-            let why = format!("block {index} does not have the hash that the tree tells");
-            return Err(StoreError::damaged(self.slot, FileKind::Data, why));
-        }
         Ok(Some(block))
     }
 
@@ -114,15 +98,11 @@ impl Feed {
         let Some(proof) = merkle::proof(&self.served_nodes(), 2 * index, digest, request.hash) else {
             return Ok(Answer::Nothing);
         };
-        let mut nodes = Vec::with_capacity(proof.nodes.len());
-        for node in proof.nodes {
-            // A full root that the tree has no mark for: JS has an error here.
-            if !self.bitfield.node(node) {
-                return Ok(Answer::Nothing);
-            }
-            nodes.push(self.node(storage, node)?);
+        // A full root that the tree has no mark for: JS has an error here.
+        if proof.signed_length > 0 && proof.nodes.iter().any(|node| !self.bitfield.node(*node)) {
+            return Ok(Answer::Nothing);
         }
-        self.check_proof(storage, 2 * index, &nodes)?;
+        let nodes = self.checked_nodes(storage, 2 * index, &proof.nodes)?;
         let mut signature = None;
         if proof.signed_length > 0 {
             signature = self.signature(storage, proof.signed_length)?;
@@ -132,47 +112,16 @@ impl Feed {
         }
         let value = if request.hash {
             None
+        } else if let Some(block) = self.checked_block(index) {
+            Some(block)
         } else {
             let size = self.node(storage, 2 * index)?.size;
             if size > MAX_BLOCK_BYTES as u64 {
                 return Ok(Answer::TooLarge { index, size });
             }
-            // What rotted on our disk would look like a fault of ours to the remote, and rightly.
             self.get_verified(storage, index)?
         };
         Ok(Answer::Data(Data { index, value, nodes, signature }))
-    }
-
-    /// Holds the nodes of a proof of `node` against those that are held above them, as far up as they go: one that rotted on our disk would
-    /// look like a fault of ours, and a JS peer ends its whole stream over it.
-    fn check_proof<S: Storage + ?Sized>(
-        &mut self,
-        storage: &mut S,
-        node: u64,
-        nodes: &[Node],
-    ) -> Result<(), StoreError> {
-        let Some(highest) = nodes.iter().map(|node| flat::depth(node.index)).max() else { return Ok(()) };
-        let mut top = self.node(storage, node)?;
-        while flat::depth(top.index) <= highest {
-            let (beside, above) = (flat::sibling(top.index), flat::parent(top.index));
-            if !self.bitfield.node(beside) || !self.bitfield.node(above) {
-                break;
-            }
-            let (beside, above) = (self.node(storage, beside)?, self.node(storage, above)?);
-            if merkle::parent_of(top, beside) != Some(above) {
-                let why = format!("node {} is not what the two below it make", above.index);
-                return Err(StoreError::damaged(self.slot, FileKind::Tree, why));
-            }
-            top = above;
-        }
-        let is_root = |node: &Node| self.roots.iter().all(|root| root.index != node.index || root == node);
-        match nodes.iter().chain([&top]).find(|node| !is_root(node)) {
-            Some(node) => {
-                let why = format!("node {} is not the root that the signature is over", node.index);
-                Err(StoreError::damaged(self.slot, FileKind::Tree, why))
-            }
-            None => Ok(()),
-        }
     }
 
     /// The block that holds the byte at this offset, where the held nodes tell (hypercore 9's `_seek`).
@@ -329,7 +278,8 @@ impl Feed {
             }
             return files.read_large(offset, wanted)?.map(Bytes::from).ok_or_else(short);
         }
-        let ahead = in_order && wanted <= MAX_WINDOWED;
+        let kept = in_order && wanted <= WINDOW;
+        let ahead = kept && wanted <= MAX_WINDOWED;
         // No further than the feed goes: of short feeds there may be very many.
         let left = usize::try_from(self.byte_length.saturating_sub(offset)).unwrap_or(WINDOW);
         let mut bytes = vec![0; if ahead { WINDOW.min(left).max(wanted) } else { wanted }];
@@ -339,12 +289,11 @@ impl Feed {
         }
         bytes.truncate(count);
         let bytes = Bytes::from(bytes);
-        if ahead {
-            let block = bytes.slice(..wanted);
+        let block = bytes.slice(..wanted);
+        if kept {
             self.window = Window::new(offset, bytes);
-            return Ok(block);
         }
-        Ok(bytes)
+        Ok(block)
     }
 
     /// Whether the feed is one of JS's unsigned ones, whose key is its root hash.

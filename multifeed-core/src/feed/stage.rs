@@ -49,6 +49,10 @@ impl Staged {
         self.nodes.is_empty() && self.signatures.is_empty() && self.data.is_empty() && !self.empty_block
     }
 
+    pub(super) fn has_nodes(&self) -> bool {
+        !self.nodes.is_empty()
+    }
+
     pub(super) fn node(&self, index: u64) -> Option<Node> {
         self.nodes.get(&index).map(|(hash, size)| Node { index, hash: *hash, size: *size })
     }

@@ -67,9 +67,10 @@ impl LeafHasher {
 pub(crate) fn leaf_hashes<'a>(blocks: impl Iterator<Item = &'a [u8]> + Clone, hashes: &mut Vec<[u8; 32]>) {
     const LANES: usize = 16;
     let params = params();
-    let mut blocks = blocks.peekable();
-    let mut preimages = Vec::new();
+    let room = blocks.clone().take(LANES).map(|block| 9 + block.len()).sum();
+    let mut preimages = Vec::with_capacity(room);
     let mut ends = Vec::with_capacity(LANES);
+    let mut blocks = blocks.peekable();
     while blocks.peek().is_some() {
         preimages.clear();
         ends.clear();

@@ -47,7 +47,7 @@ pub fn proof(held: &impl HeldNodes, node: u64, digest: u64, itself: bool) -> Opt
     if !held.holds(node) {
         return None;
     }
-    let mut proof = Proof::default();
+    let mut proof = Proof { nodes: Vec::with_capacity(16), signed_length: 0 };
     if itself {
         proof.nodes.push(node);
     }
@@ -55,11 +55,14 @@ pub fn proof(held: &impl HeldNodes, node: u64, digest: u64, itself: bool) -> Opt
         return Some(proof);
     }
 
-    let theirs = theirs(held, node, digest);
+    let (mut theirs, root) = theirs(held, node, digest);
     let mut next = node;
     while !theirs.contains(next) {
         let sibling = index::sibling(next);
         if !held.holds(sibling) {
+            if let Some(root) = root {
+                theirs.insert_roots(held, root);
+            }
             // `next` is a root of some length here.
             let end = verified_by(held, next);
             let roots = index::full_roots(end / 2).filter(|root| *root != next && !theirs.contains(*root));
@@ -75,9 +78,9 @@ pub fn proof(held: &impl HeldNodes, node: u64, digest: u64, itself: bool) -> Opt
     Some(proof)
 }
 
-/// Spells a digest out.
-fn theirs(held: &impl HeldNodes, node: u64, digest: u64) -> Few {
-    let mut theirs = Few::default();
+/// Spells a digest out; the root that it claims apart, if that is held here. Those to its left matter only if a climb does not come that far.
+fn theirs(held: &impl HeldNodes, node: u64, digest: u64) -> (Few, Option<u64>) {
+    let mut theirs = Few(Vec::with_capacity(16));
     let has_root = digest & 1 == 1;
     let mut rest = digest >> 1;
     let mut next = node;
@@ -85,14 +88,9 @@ fn theirs(held: &impl HeldNodes, node: u64, digest: u64) -> Few {
         if rest == 1 && has_root {
             if held.holds(next) {
                 theirs.insert(next);
+                return (theirs, Some(next));
             }
-            // Who holds a root holds those before it.
-            let last = next.min(index::sibling(next));
-            for root in index::full_roots(index::right_span(last) / 2 + 1) {
-                if held.holds(root) {
-                    theirs.insert(root);
-                }
-            }
+            theirs.insert_roots(held, next);
             break;
         }
         let sibling = index::sibling(next);
@@ -102,7 +100,7 @@ fn theirs(held: &impl HeldNodes, node: u64, digest: u64) -> Few {
         next = index::parent(next);
         rest >>= 1;
     }
-    theirs
+    (theirs, None)
 }
 
 /// The end (twice the length) of the tree that a held node is a part of: the position past the last node of it that is held.
@@ -144,6 +142,14 @@ struct Few(Vec<u64>);
 impl Few {
     fn contains(&self, node: u64) -> bool {
         self.0.contains(&node)
+    }
+
+    /// Adds those before a root, or before its sibling: who holds a root holds them.
+    fn insert_roots(&mut self, held: &impl HeldNodes, root: u64) {
+        let last = root.min(index::sibling(root));
+        for root in index::full_roots(index::right_span(last) / 2 + 1).filter(|root| held.holds(*root)) {
+            self.insert(root);
+        }
     }
 
     fn insert(&mut self, node: u64) {

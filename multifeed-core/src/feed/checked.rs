@@ -1,0 +1,342 @@
+//! Checking what was read of the disk before it leaves the store: bits rot.
+//!
+//! What a remote gets that does not fit looks like a fault of ours, and a JS peer ends its whole stream over it. So a block is held against
+//! its leaf, and a node against those above it up to a root, which the writer's signature covers. That is done once for as long as it stays
+//! in a cache, for any number of remotes and requests: what is in memory does not rot, and a block or a node that is held never changes.
+
+use bytes::Bytes;
+use multifeed_proto::Node;
+
+use super::{Cursor, Feed};
+use crate::error::StoreError;
+use crate::merkle::{self, MAX_HASHED_TOGETHER, index as flat};
+use crate::storage::{FileKind, Storage};
+
+/// Blocks of a window that are checked together: as many as are hashed at a time.
+const CHECKED_TOGETHER: usize = 16;
+
+impl Feed {
+    /// As [`get`](Self::get), and checked against the block's leaf, unless it comes from a cache and was checked there.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get); [`StoreError::Damaged`] also where the block has another hash.
+    pub fn get_verified<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        index: u64,
+    ) -> Result<Option<Bytes>, StoreError> {
+        if self.has(index)
+            && let Some(block) = self.checked_block(index)
+        {
+            return Ok(Some(block));
+        }
+        let Some(block) = self.get(storage, index)? else { return Ok(None) };
+        let leaf = self.node(storage, 2 * index)?;
+        // After `get` the cursor is at the block's end.
+        let mut place = self.read_cursor;
+        let start = place.offset.saturating_sub(leaf.size);
+        // What is staged may not be in the window yet, which has zeros in its place.
+        let cached = self.window.get(start, block.len()).is_some_and(|cached| cached == block);
+        let mut run = Vec::with_capacity(CHECKED_TOGETHER);
+        run.push((leaf, block.clone()));
+        // One that follows another in the window is read in order, and so will be those after it.
+        if cached && block.len() <= MAX_HASHED_TOGETHER && self.window.follows(index) {
+            self.read_neighbours(storage, &mut place, &mut run)?;
+        }
+        let mut hashes = Vec::with_capacity(run.len());
+        match &run[..] {
+            [(_, block)] => hashes.push(merkle::leaf_hash(block)),
+            run => merkle::leaf_hashes(run.iter().map(|(_, block)| &block[..]), &mut hashes),
+        }
+        let fits = hashes.iter().zip(&run).take_while(|(hash, (leaf, _))| **hash == leaf.hash).count();
+        if fits == 0 {
+            // A wrong size must not shift what comes after.
+            self.read_cursor = Cursor::default();
+            let why = format!("block {index} does not have the hash that the tree tells");
+            return Err(StoreError::damaged(self.slot, FileKind::Data, why));
+        }
+        if cached {
+            let mut offset = start;
+            for (leaf, block) in &run[..fits] {
+                self.window.check(leaf.index / 2, offset, block.len());
+                offset = offset.saturating_add(leaf.size);
+            }
+        }
+        Ok(Some(block))
+    }
+
+    /// A block that is held, from the cache, if it was checked there.
+    pub(super) fn checked_block(&mut self, index: u64) -> Option<Bytes> {
+        let (block, end) = self.window.checked(index)?;
+        self.read_cursor = Cursor { block: index + 1, offset: end };
+        Some(block)
+    }
+
+    /// Adds the blocks that follow in the window, as many as are checked together.
+    fn read_neighbours<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        place: &mut Cursor,
+        run: &mut Vec<(Node, Bytes)>,
+    ) -> Result<(), StoreError> {
+        while run.len() < CHECKED_TOGETHER && self.has(place.block) {
+            // Whoever asks for a block whose leaf was lost has it made again.
+            let Some(leaf) = self.find_node(storage, 2 * place.block)? else { break };
+            let size = usize::try_from(leaf.size).ok().filter(|size| *size <= MAX_HASHED_TOGETHER);
+            let Some(block) = size.and_then(|size| self.window.get(place.offset, size)) else { break };
+            *place = Cursor { block: place.block + 1, offset: place.offset.saturating_add(leaf.size) };
+            run.push((leaf, block));
+        }
+        Ok(())
+    }
+
+    /// The nodes of a proof of `node`, all of which are held, checked.
+    ///
+    /// # Errors
+    /// What the storage says; [`StoreError::Damaged`] if one of them does not fit those around it.
+    pub(super) fn checked_nodes<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        node: u64,
+        proof: &[u64],
+    ) -> Result<Vec<Node>, StoreError> {
+        let mut nodes = Vec::with_capacity(proof.len());
+        let mut proven = true;
+        let may_be_staged = self.staged.has_nodes();
+        for &index in proof {
+            if !may_be_staged && let Some(found) = self.nodes.get_proven(index) {
+                nodes.push(found);
+                continue;
+            }
+            let (found, known) = self.node_checked(storage, index)?;
+            // What cannot be read further up says nothing of this one.
+            proven = proven && (known || self.prove_node(storage, found).unwrap_or(false));
+            nodes.push(found);
+        }
+        if !proven {
+            self.check_nodes_near(storage, node, &nodes)?;
+        }
+        Ok(nodes)
+    }
+
+    /// A node that is held, and whether it is known to be as the roots say.
+    fn node_checked<S: Storage + ?Sized>(&mut self, storage: &mut S, index: u64) -> Result<(Node, bool), StoreError> {
+        // What is staged was proven before.
+        if let Some(node) = self.staged.node(index) {
+            return Ok((node, true));
+        }
+        match self.nodes.get_checked(storage, self.slot, index)? {
+            Some(found) => Ok(found),
+            None => Ok((self.node(storage, index)?, true)),
+        }
+    }
+
+    /// Holds a node against those above it, up to one that is known or to a root. Whether that proved it, and with it all on the way: not if
+    /// one of them is damaged, or is not held, as in sparse feeds.
+    fn prove_node<S: Storage + ?Sized>(&mut self, storage: &mut S, node: Node) -> Result<bool, StoreError> {
+        let mut seen = Vec::with_capacity(16);
+        let mut top = node;
+        loop {
+            seen.push(top.index);
+            if let Some(root) = self.roots.iter().find(|root| root.index == top.index) {
+                if *root != top {
+                    return Ok(false);
+                }
+                break;
+            }
+            let (beside, above) = (flat::sibling(top.index), flat::parent(top.index));
+            if !self.bitfield.node(beside) || !self.bitfield.node(above) {
+                return Ok(false);
+            }
+            let (beside, _) = self.node_checked(storage, beside)?;
+            let (above, known) = self.node_checked(storage, above)?;
+            if merkle::parent_of(top, beside) != Some(above) {
+                return Ok(false);
+            }
+            seen.push(beside.index);
+            if known {
+                break;
+            }
+            top = above;
+        }
+        seen.into_iter().for_each(|index| self.nodes.proved(index));
+        Ok(true)
+    }
+
+    /// Holds the nodes of a proof of `node` against those just above them. What is damaged or missing further up harms no one.
+    fn check_nodes_near<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        node: u64,
+        nodes: &[Node],
+    ) -> Result<(), StoreError> {
+        let Some(highest) = nodes.iter().map(|node| flat::depth(node.index)).max() else { return Ok(()) };
+        let mut top = self.node(storage, node)?;
+        while flat::depth(top.index) <= highest {
+            let (beside, above) = (flat::sibling(top.index), flat::parent(top.index));
+            if !self.bitfield.node(beside) || !self.bitfield.node(above) {
+                break;
+            }
+            let (beside, above) = (self.node(storage, beside)?, self.node(storage, above)?);
+            if merkle::parent_of(top, beside) != Some(above) {
+                let why = format!("node {} is not what the two below it make", above.index);
+                return Err(StoreError::damaged(self.slot, FileKind::Tree, why));
+            }
+            top = above;
+        }
+        let is_root = |node: &Node| self.roots.iter().all(|root| root.index != node.index || root == node);
+        match nodes.iter().chain([&top]).find(|node| !is_root(node)) {
+            Some(node) => {
+                let why = format!("node {} is not the root that the signature is over", node.index);
+                Err(StoreError::damaged(self.slot, FileKind::Tree, why))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use multifeed_proto::Request;
+
+    use super::*;
+    use crate::feed::{Answer, node_offset};
+    use crate::key_pair::KeyPair;
+    use crate::storage::{FileId, MemoryStorage, Slot};
+
+    const BLOCKS: u64 = 21;
+
+    fn block(index: u64) -> Bytes {
+        vec![index as u8; 3 + index as usize % 5].into()
+    }
+
+    fn written() -> (Feed, MemoryStorage) {
+        let pair = KeyPair::from_seed(&[1; 32]);
+        let mut disk = MemoryStorage::new();
+        let mut feed = Feed::create(&mut disk, Slot(0), pair.public_key(), Some(&pair), None).unwrap();
+        feed.append(&mut disk, &(0..BLOCKS).map(block).collect::<Vec<_>>()).unwrap();
+        feed.trim();
+        (feed, disk)
+    }
+
+    fn flip(disk: &mut MemoryStorage, kind: FileKind, at: u64) {
+        let mut byte = [0];
+        disk.read_at(FileId::new(Slot(0), kind), at, &mut byte).unwrap();
+        disk.write_at(FileId::new(Slot(0), kind), at, &[byte[0] ^ 0x40]).unwrap();
+    }
+
+    fn answer(feed: &mut Feed, disk: &mut MemoryStorage, index: u64, digest: u64) -> Result<Vec<Node>, StoreError> {
+        match feed.answer(disk, &Request { index, bytes: 0, hash: false, nodes: digest })? {
+            Answer::Data(data) => {
+                assert_eq!(data.value, Some(block(index)));
+                Ok(data.nodes)
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Digests of remotes that hold nothing, a few of the siblings, and a node so many levels up.
+    fn digests() -> impl DoubleEndedIterator<Item = u64> + Clone {
+        [0, 2, 4, 6, 1].into_iter().chain((1..6).map(|levels| (2 << levels) | 1))
+    }
+
+    #[test]
+    fn nothing_false_is_served_and_what_is_wrong_further_up_keeps_nothing_else_from_being_served() {
+        let (mut whole, mut disk) = written();
+        let requests = (0..BLOCKS).flat_map(|index| digests().map(move |digest| (index, digest)));
+        let nodes: Vec<u64> = (0..2 * BLOCKS).filter(|&node| whole.bitfield.node(node)).collect();
+        let (mut served, mut refused) = (0, 0);
+        // In the hash, and in the size.
+        for (&rotten, byte) in nodes.iter().flat_map(|node| [3, 38].map(|byte| (node, byte))) {
+            let mut theirs = disk.clone();
+            flip(&mut theirs, FileKind::Tree, node_offset(rotten) + byte);
+            let (mut feed, _) = written();
+            // In an order in which not all comes from what was read ahead.
+            for (index, digest) in requests.clone().chain(requests.clone().rev()) {
+                let expected = answer(&mut whole, &mut disk, index, digest).unwrap();
+                let highest = expected.iter().map(|node| flat::depth(node.index)).max();
+                // What is looked at: the block's place and leaf, and the nodes that are sent with those just above them.
+                let mut near: Vec<u64> = flat::full_roots(index).chain([2 * index]).collect();
+                let mut top = 2 * index;
+                while highest.is_some_and(|highest| flat::depth(top) <= highest) {
+                    near.extend([flat::sibling(top), flat::parent(top)]);
+                    top = flat::parent(top);
+                }
+                near.extend(expected.iter().map(|node| node.index));
+                match answer(&mut feed, &mut theirs, index, digest) {
+                    Ok(nodes) => {
+                        assert_eq!(nodes, expected, "node {rotten} rotted, block {index}, digest {digest}");
+                        served += 1;
+                    }
+                    Err(StoreError::Damaged { .. }) => {
+                        assert!(near.contains(&rotten), "node {rotten} rotted, block {index}, digest {digest}");
+                        refused += 1;
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }
+        assert!(served > 3 * refused && refused > 1000, "{served} served, {refused} refused");
+    }
+
+    #[test]
+    fn what_was_checked_is_served_as_it_was_until_it_is_read_again() {
+        let (mut feed, mut disk) = written();
+        let proofs: Vec<_> = (0..BLOCKS).map(|index| answer(&mut feed, &mut disk, index, 0).unwrap()).collect();
+        for at in (0..feed.byte_len()).step_by(3) {
+            flip(&mut disk, FileKind::Data, at);
+        }
+        for node in 0..2 * BLOCKS - 1 {
+            flip(&mut disk, FileKind::Tree, node_offset(node));
+        }
+        // The second remote costs no read and no hash.
+        for index in 0..BLOCKS {
+            assert_eq!(answer(&mut feed, &mut disk, index, 0).unwrap(), proofs[index as usize]);
+            assert!(feed.window.checked(index).is_some());
+            assert!(proofs[index as usize].iter().all(|node| feed.nodes.get_proven(node.index).as_ref() == Some(node)));
+        }
+        feed.trim();
+        for index in 0..BLOCKS {
+            let damaged = answer(&mut feed, &mut disk, index, 0);
+            assert!(matches!(damaged, Err(StoreError::Damaged { .. })), "{index}: {damaged:?}");
+            assert!(feed.window.checked(index).is_none());
+        }
+    }
+
+    #[test]
+    fn a_block_that_rotted_is_not_checked_with_its_neighbours() {
+        for rotten in 0..BLOCKS {
+            let (mut feed, mut disk) = written();
+            flip(&mut disk, FileKind::Data, (0..rotten).map(|index| block(index).len() as u64).sum());
+            for index in (0..BLOCKS).chain(0..BLOCKS) {
+                let read = feed.get_verified(&mut disk, index);
+                assert_eq!(read.is_err(), index == rotten, "{rotten}: {index}");
+                assert!(index == rotten || read.unwrap() == Some(block(index)));
+            }
+        }
+    }
+
+    #[test]
+    fn zeros_read_where_a_block_was_missing_do_not_pass_for_it() {
+        let (mut source, mut their_disk) = written();
+        let mut disk = MemoryStorage::new();
+        let mut feed = Feed::create(&mut disk, Slot(0), source.key(), None, None).unwrap();
+        let mut fetch = |feed: &mut Feed, disk: &mut MemoryStorage, index| {
+            let request = Request { index, bytes: 0, hash: false, nodes: feed.digest(index) };
+            let Answer::Data(data) = source.answer(&mut their_disk, &request).unwrap() else { panic!("no answer") };
+            feed.put(disk, crate::prepare(data)).unwrap();
+        };
+        (0..BLOCKS).filter(|index| index % 4 != 2).for_each(|index| fetch(&mut feed, &mut disk, index));
+        feed.flush(&mut disk).unwrap();
+        // Read ahead over the holes.
+        assert_eq!(feed.get_verified(&mut disk, 0).unwrap(), Some(block(0)));
+        assert_eq!(feed.get_verified(&mut disk, 1).unwrap(), Some(block(1)));
+        (0..BLOCKS).filter(|index| index % 4 == 2).for_each(|index| fetch(&mut feed, &mut disk, index));
+        for _ in 0..2 {
+            for index in 0..BLOCKS {
+                assert_eq!(feed.get_verified(&mut disk, index).unwrap(), Some(block(index)));
+                assert!(feed.window.checked(index).is_none_or(|(cached, _)| cached == block(index)), "{index}");
+            }
+        }
+    }
+}
