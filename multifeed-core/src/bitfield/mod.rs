@@ -131,6 +131,12 @@ impl Bitfield {
     pub fn last_held(&self, end: u64) -> Option<u64> {
         let mut end = end.min(self.end());
         while end > 0 {
+            if end.is_multiple_of(BLOCKS)
+                && self.page(end / BLOCKS - 1).is_some_and(|page| page.next_besides(0, 0..DATA_BYTES).is_none())
+            {
+                end -= BLOCKS;
+                continue;
+            }
             let number = (end - 1) / 64;
             let word = self.word(number) & !u64::MAX.checked_shr((end - number * 64) as u32).unwrap_or(0);
             if word != 0 {
