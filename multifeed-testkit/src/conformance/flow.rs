@@ -113,7 +113,12 @@ pub async fn large_messages_take_turns<A: Adapter>() {
         let size = if n % 3 == 0 { 20_000 } else { 200_000 };
         feeds.push(filled(&peer, "large", n, 8, size).await);
         // Each has its own feed to bring, and no other's to fetch.
-        syncs.push(connect_with::<A>(&peer, Replicate::upload_only(false), &hub, Replicate::download_only(false)));
+        syncs.push(connect_with::<A>(
+            &peer,
+            Replicate::default().upload_only(),
+            &hub,
+            Replicate::default().download_only(),
+        ));
     }
     for (left, right) in syncs {
         let (left, right) = ends(left, right).await;
