@@ -113,20 +113,14 @@ pub async fn large_messages_take_turns<A: Adapter>() {
         let size = if n % 3 == 0 { 20_000 } else { 200_000 };
         feeds.push(filled(&peer, "large", n, 8, size).await);
         // Each has its own feed to bring, and no other's to fetch.
-        syncs.push(connect_with::<A>(
-            &peer,
-            Replicate::default().upload_only(),
-            &hub,
-            Replicate::default().download_only(),
-        ));
-    }
-    for (left, right) in syncs {
-        let (left, right) = ends(left, right).await;
-        left.unwrap();
-        right.unwrap();
+        syncs.push(connect_with::<A>(&peer, Replicate::live().upload_only(), &hub, Replicate::live().download_only()));
     }
     for feed in &feeds {
+        held(&hub, feed.key(), 8).await;
         assert_same(feed, &hub).await;
+    }
+    for (left, right) in syncs {
+        hang_up(left, right).await;
     }
     hub.close().await.unwrap();
     // Their tasks end right behind the sessions.
