@@ -14,7 +14,10 @@ use multifeed_driver::{
     SyncError,
 };
 
-use super::{Adapter, Gate, Proxy, assert_same, connect, ends, fill, filled, hang_up, held, memory, memory_with, sync};
+use super::{
+    Adapter, Gate, Proxy, assert_same, connect, connect_with, ends, fill, filled, hang_up, held, memory, memory_with,
+    sync,
+};
 use crate::disk::FaultyStorage;
 use crate::strangers::Hoarder;
 
@@ -109,16 +112,15 @@ pub async fn large_messages_take_turns<A: Adapter>() {
         let peer = memory().await;
         let size = if n % 3 == 0 { 20_000 } else { 200_000 };
         feeds.push(filled(&peer, "large", n, 8, size).await);
-        let (a, b) = if n % 2 == 0 { (&peer, &hub) } else { (&hub, &peer) };
-        syncs.push(connect::<A>(a, b, &Replicate::default()));
-    }
-    for (left, right) in syncs {
-        let (left, right) = ends(left, right).await;
-        left.unwrap();
-        right.unwrap();
+        // Each has its own feed to bring, and no other's to fetch.
+        syncs.push(connect_with::<A>(&peer, Replicate::live().upload_only(), &hub, Replicate::live().download_only()));
     }
     for feed in &feeds {
+        held(&hub, feed.key(), 8).await;
         assert_same(feed, &hub).await;
+    }
+    for (left, right) in syncs {
+        hang_up(left, right).await;
     }
     hub.close().await.unwrap();
     // Their tasks end right behind the sessions.
