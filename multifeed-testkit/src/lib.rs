@@ -7,6 +7,7 @@
 //! - [`disk`]: storage that fails where a test wants it to, and what a disk holds after a crash at any moment;
 //! - [`simulation`]: many stores on such a network, with bad disks and crashes, from one seed;
 //! - [`cuts`]: random histories of a store, cut at every moment;
+//! - [`throttle`]: a slow link between two loopback ports, for real peers;
 //! - [`random`]: randomness that a seed repeats.
 
 pub mod blocks;
@@ -17,3 +18,4 @@ pub mod js;
 pub mod net;
 pub mod random;
 pub mod simulation;
+pub mod throttle;
