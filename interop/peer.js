@@ -3,7 +3,6 @@
 
 const net = require('net')
 const readline = require('readline')
-const pump = require('pump')
 const lib = require('./lib')
 const { print, promise } = lib
 
@@ -223,11 +222,10 @@ const commands = {
 
 function replicate (socket, initiator) {
   const connection = ++connections
-  socket.setNoDelay(true)
   const stream = replicateOn(initiator)
   print({ event: 'connected', connection, initiator })
 
-  // A failure comes up to four times: by multifeed, by the stream that it destroys, and by each end of the pump.
+  // A failure comes up to three times: by multifeed, by the stream that it destroys, and by the socket.
   const told = new Set()
   const tell = (err) => {
     if (told.has(err.message)) return
@@ -281,9 +279,13 @@ function replicate (socket, initiator) {
   }
 
   open.set(connection, { stream, socket, extensions })
-  pump(stream, socket, stream, (err) => {
-    open.delete(connection)
-    if (err) tell(err)
+  // As multifeed's README joins them, and most apps do: a stream that fails leaves its socket as it is.
+  stream.pipe(socket).pipe(stream)
+  socket.on('error', tell)
+  socket.on('close', ended)
+  stream.on('error', ended)
+  function ended () {
+    if (!open.delete(connection)) return
     print({
       event: 'ended',
       connection,
@@ -292,7 +294,7 @@ function replicate (socket, initiator) {
       sent: stream.bytesSent
     })
     if (opts.once) exit(told.size === 0 ? 0 : 1)
-  })
+  }
   return connection
 }
 

@@ -7,6 +7,7 @@
 //! - [`disk`]: storage that fails where a test wants it to, and what a disk holds after a crash at any moment;
 //! - [`simulation`]: many stores on such a network, with bad disks and crashes, from one seed;
 //! - [`cuts`]: random histories of a store, cut at every moment;
+//! - [`throttle`]: a slow link between two loopback ports, for real peers;
 //! - [`random`]: randomness that a seed repeats;
 //! - [`strangers`]: connections that take a listener's memory and places.
 
@@ -19,3 +20,4 @@ pub mod net;
 pub mod random;
 pub mod simulation;
 pub mod strangers;
+pub mod throttle;

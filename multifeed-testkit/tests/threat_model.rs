@@ -12,15 +12,23 @@ fn named(line: &str) -> impl Iterator<Item = (&str, &str)> {
 fn is_there(root: &Path, file: &str, test: &str) -> bool {
     let Ok(text) = fs::read_to_string(root.join(file).with_extension("rs")) else { return false };
     // Scenarios are generic over the adapter.
-    let starts = [format!("fn {test}("), format!("fn {test}<")];
+    let starts = [format!(" fn {test}("), format!("\nfn {test}("), format!(" fn {test}<")];
     let Some(before) = starts.iter().find_map(|start| Some(text.split_once(start)?.0)) else { return false };
     if file.contains("/conformance/") {
         // A scenario, which the macro makes a test of in each adapter.
         let scenarios = fs::read_to_string(root.join("multifeed-testkit/src/conformance/mod.rs")).unwrap();
-        return scenarios.matches(test).count() > 0;
+        return is_listed(&scenarios, file, test);
     }
     // Its own attributes, not those of the function in front of it.
     before.rsplit('}').next().is_some_and(|attributes| attributes.contains("#[test]"))
+}
+
+/// Whether the macro makes a scenario a test, under the name of its module, which is its file's.
+fn is_listed(scenarios: &str, file: &str, test: &str) -> bool {
+    let module = Path::new(file).file_stem().and_then(|stem| stem.to_str()).unwrap();
+    let lists = scenarios.split("$crate::conformance!($adapter, ").skip(1).filter_map(|list| list.split_once(");"));
+    let mut names = lists.filter_map(|(list, _)| list.split_once(':')).filter(|(name, _)| *name == module);
+    names.any(|(_, list)| list.split(',').any(|name| name.trim() == test))
 }
 
 #[test]
@@ -40,6 +48,13 @@ fn every_act_names_tests_that_exist() {
     }
     assert!(!is_there(root, "multifeed-proto/tests/hostile", "no_such_test"));
     assert!(!is_there(root, "multifeed-proto/tests/hostile", "ends"), "a helper is no test");
+    let ends = "multifeed-testkit/src/conformance/ends";
+    assert!(is_there(root, ends, "another_version"));
+    assert!(!is_there(root, ends, "mismatch"), "a helper is no scenario");
+    let scenarios = fs::read_to_string(root.join("multifeed-testkit/src/conformance/mod.rs")).unwrap();
+    for part in ["another", "version", "another_versio", "nother_version", "one_writer"] {
+        assert!(!is_listed(&scenarios, ends, part), "{part} is only a part of a name, or another module's");
+    }
 }
 
 /// The tables that map JS's methods to ours: each row has a test, or says in words that there is none.

@@ -1,0 +1,134 @@
+//! Real JS peers behind slow links: what is said of blocks that are on their way, and who is left waiting.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use common::*;
+use multifeed_testkit::blocks::block;
+use multifeed_testkit::js::JsPeer;
+use multifeed_testkit::throttle::Throttle;
+use multifeed_tokio::{Multifeed, Replicate, Role, Sync, SyncEvent};
+use serde_json::json;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{sleep, timeout};
+
+/// Joins a JS peer over a link; it listens if ours is the initiator.
+async fn join_slowly(multi: &Multifeed, peer: &mut JsPeer, role: Role, link: Throttle, options: Replicate) -> Sync {
+    let stream = match role {
+        Role::Initiator => {
+            let reply = js(|| peer.call(json!({"cmd": "listen", "address": "127.0.0.1:0"})));
+            let target: SocketAddr = reply["address"].as_str().unwrap().parse().unwrap();
+            TcpStream::connect(link.listen(target).unwrap()).await.unwrap()
+        }
+        Role::Responder => {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = link.listen(listener.local_addr().unwrap()).unwrap();
+            js(|| peer.connect(address));
+            listener.accept().await.unwrap().0
+        }
+    };
+    multi.replicate(stream, role, options)
+}
+
+/// One block that takes 22 s, which is longer than a request may go unanswered. It comes, and nobody is in sync before.
+async fn a_block_longer_than_a_timeout(role: Role) {
+    let multi = memory().await;
+    let mut peer = js(|| JsPeer::spawn(&["--live"]));
+    let key = js(|| peer.append("photos", 1, 660_000, 1));
+    let mut sync = join_slowly(&multi, &mut peer, role, Throttle::rate(30_000), Replicate::live()).await;
+    let start = Instant::now();
+    let held = || multi.feed(key.as_str()).is_some_and(|feed| feed.downloaded() == 1);
+    while !held() {
+        let event =
+            timeout(Duration::from_secs(40), sync.next()).await.expect("the block does not come").expect("it ends");
+        if let SyncEvent::Progress(state) = event {
+            assert!(!state.in_sync || held(), "in sync after {:?} without the block", start.elapsed());
+        }
+    }
+    assert!(start.elapsed() > Duration::from_secs(20), "the link is too fast to show anything");
+    timeout(Duration::from_secs(10), sync.in_sync()).await.expect("both hold it").unwrap();
+}
+
+/// A JS peer on a slow link that also reads from us does not wait so long for an answer that it gives up, which it does after 20 s.
+async fn a_js_peer_that_gives_and_takes(role: Role) {
+    let multi = memory().await;
+    let ours = multi.writer("ours").await.unwrap();
+    ours.append_batch((0..64).map(|index| block(9, index, 65_536))).await.unwrap();
+    let mut peer = js(|| JsPeer::spawn(&["--live"]));
+    for feed in 0..10 {
+        js(|| peer.append(&format!("feed {feed}"), 64, 65_536, feed));
+    }
+    let sync = join_slowly(&multi, &mut peer, role, Throttle::rate(1_000_000), Replicate::live()).await;
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(24) {
+        if let Some(error) = js(|| peer.poll_event("ended")) {
+            panic!("JS gave up after {:?}: {error}; {}", start.elapsed(), peer.history());
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    let blocks: u64 = multi.feeds().iter().map(|feed| feed.downloaded()).sum();
+    assert!(blocks > 64 + 100, "{blocks} blocks after 24 s at 1 MB/s");
+    drop(sync);
+}
+
+/// A remote on a slow link was met first, and a second one has all of it too and is fast. JS needs 3.6 s.
+async fn a_slow_remote_met_first(role: Role) {
+    let multi = memory().await;
+    let seed = "5a".repeat(32);
+    let mut peers = Vec::new();
+    let mut key = String::new();
+    for _ in 0..2 {
+        let mut peer = js(|| JsPeer::spawn(&["--live"]));
+        js(|| peer.call(json!({"cmd": "writer", "name": "w", "seed": seed})));
+        key = js(|| peer.append("w", 200, 10_000, 1));
+        peers.push(peer);
+    }
+    let slow = Throttle::rate(50_000);
+    let _first = join_slowly(&multi, &mut peers[0], role, slow, Replicate::live()).await;
+    held(&multi, &key, 1).await;
+    let start = Instant::now();
+    let fast = Throttle::rate(100_000_000);
+    let _second = join_slowly(&multi, &mut peers[1], role, fast, Replicate::live()).await;
+    timeout(Duration::from_secs(20), held(&multi, &key, 200)).await.expect("the fast remote was left idle");
+    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+}
+
+/// A JS peer that fetches only what is asked for never says that it is done. Our side, which is not live, ends well all the same.
+async fn a_sparse_js_peer(role: Role) {
+    let multi = memory().await;
+    multi.writer("ours").await.unwrap().append_batch(vec!["block"; 20]).await.unwrap();
+    let mut peer = js(|| JsPeer::spawn(&["--sparse"]));
+    js(|| peer.append("theirs", 20, 100, 1));
+    let link = Throttle { delay: Duration::from_millis(300), ..Throttle::rate(100_000) };
+    let sync = join_slowly(&multi, &mut peer, role, link, Replicate::default()).await;
+    let end = timeout(Duration::from_secs(20), sync.finish()).await.expect("it hangs");
+    assert_eq!(end.unwrap().moved.blocks_received, 20);
+}
+
+macro_rules! in_both_roles {
+    ($($scenario:ident),+ $(,)?) => {$(
+        mod $scenario {
+            use super::*;
+
+            #[test]
+            fn as_initiator() {
+                run(super::$scenario(Role::Initiator));
+            }
+
+            #[test]
+            fn as_responder() {
+                run(super::$scenario(Role::Responder));
+            }
+        }
+    )+};
+}
+
+in_both_roles!(
+    a_block_longer_than_a_timeout,
+    a_js_peer_that_gives_and_takes,
+    a_slow_remote_met_first,
+    a_sparse_js_peer
+);
