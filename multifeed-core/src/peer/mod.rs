@@ -128,7 +128,7 @@ pub struct PeerInfo {
     pub told: bool,
     /// Blocks that it is to bring: in a sparse session those that were requested.
     pub missing: u64,
-    /// Blocks that we hold and it lacks, as far as it told. What was sent counts as its own.
+    /// Blocks that we hold and it lacks, as far as it told. What it was sent counts as its own when it acknowledges it.
     pub missing_there: u64,
     /// Blocks that it was asked for and that did not come yet.
     pub in_flight: u64,
