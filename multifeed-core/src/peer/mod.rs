@@ -9,6 +9,7 @@ mod ends;
 mod owed;
 mod questions;
 mod quiet;
+mod second;
 mod standing;
 mod upload;
 
@@ -697,8 +698,7 @@ impl Peer {
         }
         let compared = !scope.compares || !self.download.is_comparing(work.feed);
         if self.remote_uploading && downloading && compared {
-            while let Some(request) =
-                self.download.request(scope, work.feed, work.reserved, &mut work.share, work.now)
+            while let Some(request) = self.download.request(scope, work.feed, work.reserved, &mut work.share, work.now)
             {
                 self.out.push_back(Message::Request(request));
             }
