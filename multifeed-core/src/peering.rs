@@ -393,8 +393,15 @@ impl Peering {
         }
         let token = Token::new(self.root, self.next_token);
         self.next_token = self.next_token.wrapping_add(1);
-        let quiet =
-            Quiet { token, since: now, opened: false, wants: None, remote_transfers: (true, true), acks: false, downloading: false };
+        let quiet = Quiet {
+            token,
+            since: now,
+            opened: false,
+            wants: None,
+            remote_transfers: (true, true),
+            acks: false,
+            downloading: false,
+        };
         self.commands.push_back(Command::Open { token, key });
         self.channels.insert(token, Channel::Offer(key));
         self.offers.hush(key, quiet);
@@ -533,6 +540,15 @@ impl Peering {
             }
         }
         None
+    }
+
+    /// It is a feed's turn, whoever else waits.
+    pub(crate) fn begin_turn(&mut self, feed: FeedId) {
+        self.turn = Some(feed);
+    }
+
+    pub(crate) fn is_in_turn(&self) -> bool {
+        self.turn.is_some()
     }
 
     pub(crate) fn turn_over(&mut self) {

@@ -19,6 +19,8 @@ const FIRST_COST: u64 = 16 << 10;
 const AHEAD: Duration = Duration::from_millis(1500);
 /// Over how long the rate of answers is measured at the most.
 const MEASURED_OVER: Duration = Duration::from_secs(2);
+/// What a remote needs longer for may be asked of another one, too.
+const SLOW: Duration = Duration::from_secs(2);
 /// The longest round trip that is allowed for.
 const LONGEST_TRIP: Duration = Duration::from_secs(4);
 /// What one feed takes in its turn, in bytes of answers.
@@ -75,12 +77,23 @@ struct Budget {
     trip: Option<Duration>,
     /// What an answer counts, by what came last.
     mean: u64,
+    /// How much came in a second, when that was last measured.
+    rate: Option<u64>,
 }
 
 impl Default for Budget {
     fn default() -> Self {
         let since = Duration::ZERO;
-        Self { bytes: FIRST_BUDGET, since, came: 0, answers: 0, used_up: false, trip: None, mean: FIRST_COST }
+        Self {
+            bytes: FIRST_BUDGET,
+            since,
+            came: 0,
+            answers: 0,
+            used_up: false,
+            trip: None,
+            mean: FIRST_COST,
+            rate: None,
+        }
     }
 }
 
@@ -95,6 +108,7 @@ impl Budget {
             return;
         }
         self.mean = self.came / self.answers.max(1);
+        self.rate = Some(per_second(self.came, time));
         if self.used_up {
             let ahead = AHEAD.saturating_add(self.trip.unwrap_or_default().min(LONGEST_TRIP));
             let rate = u128::from(self.came) * ahead.as_micros() / time.as_micros().max(1);
@@ -109,7 +123,13 @@ impl Budget {
     }
 }
 
-fn cost(size: u64) -> u64 {
+/// So much in that time, in a second.
+fn per_second(bytes: u64, time: Duration) -> u64 {
+    u64::try_from(u128::from(bytes) * 1_000_000 / time.as_micros().max(1)).unwrap_or(u64::MAX)
+}
+
+/// What an answer with a block of so many bytes counts.
+pub(crate) fn cost(size: u64) -> u64 {
     size.saturating_add(PROOF_BYTES).max(LEAST_COST)
 }
 
@@ -159,6 +179,14 @@ impl Transfer {
     /// How much more may be asked for. One request always can be.
     pub(crate) fn room(&self, in_flight: u64) -> u64 {
         if in_flight == 0 { self.budget.bytes } else { self.budget.bytes.saturating_sub(in_flight) }
+    }
+
+    /// How much of what is asked for comes within [`SLOW`], as far as the rate of what came tells.
+    pub(crate) fn comes_soon(&self, now: Duration) -> u64 {
+        let Budget { since, came, rate, .. } = self.budget;
+        let time = now.saturating_sub(since);
+        let rate = if time < SLOW / 4 { rate.unwrap_or(u64::MAX) } else { per_second(came, time) };
+        rate.saturating_mul(SLOW.as_secs())
     }
 
     /// There was more to ask for than there is room.
@@ -332,7 +360,10 @@ mod tests {
                     let budget = budget_of(rate, trip, size);
                     let expected = (rate as f64 * (AHEAD + trip).as_secs_f64()) as u64;
                     let least = LEAST_BUDGET.max(expected * 7 / 10);
-                    assert!((least..=expected.max(LEAST_BUDGET) * 13 / 10).contains(&budget), "{size} {rate} {trip:?}: {budget}, {expected}");
+                    assert!(
+                        (least..=expected.max(LEAST_BUDGET) * 13 / 10).contains(&budget),
+                        "{size} {rate} {trip:?}: {budget}, {expected}"
+                    );
                 }
             }
         }

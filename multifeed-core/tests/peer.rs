@@ -310,7 +310,9 @@ fn ended(remote: Remote) -> (bool, u64, Result<(u64, u64), (u64, u64)>) {
     played.event(Event::Closed(Ok(())));
     let events = played.events();
     let end = match events.last() {
-        Some(PeerEvent::Closed(Ok(totals))) => Ok((totals.holes.iter().map(|holes| holes.blocks).sum(), totals.missing)),
+        Some(PeerEvent::Closed(Ok(totals))) => {
+            Ok((totals.holes.iter().map(|holes| holes.blocks).sum(), totals.missing))
+        }
         Some(PeerEvent::Closed(Err(error @ SyncError::GivenUp { blocks, feeds }))) => {
             assert_eq!(error.code(), "ERR_GIVEN_UP");
             Err((*blocks, *feeds))

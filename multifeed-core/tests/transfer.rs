@@ -320,3 +320,58 @@ fn a_js_peer_that_never_says_that_it_is_done_is_left() {
         assert_eq!(played.store.in_sync(played.peer), in_sync, "lacks {lacks}");
     }
 }
+
+/// A slow remote is met first, and a second later a fast one that has everything too.
+#[test]
+fn a_slow_remote_that_is_met_first_does_not_hold_up_a_fast_one() {
+    for (slow, live) in [(43_000u64, true), (43_000, false), (4_300, true), (0, true)] {
+        let options = Replicate { live, ..Replicate::default() };
+        let mut remote = Remote::new(1, 504, 8_000, options.clone());
+        // The first block comes, so that the length is known.
+        remote.time(100);
+        remote.answer();
+        let first = (remote.played.peer, std::mem::take(&mut remote.asked));
+        let mut slow_asked: std::collections::VecDeque<_> = first.1.into();
+        remote.time(1_000);
+        // The fast one.
+        let store = std::mem::replace(
+            &mut remote.played.store,
+            Multifeed::open(MemoryStorage::default(), Options::default()).unwrap(),
+        );
+        let now = remote.played.now;
+        remote.played = Played::start(store, options, live);
+        remote.played.now = now;
+        let key = remote.feeds[0].0.key();
+        remote.event(Event::Manifest { root: Root::FIRST, keys: vec![key], fields: None });
+        remote.event(Event::Replicate { root: Root::FIRST, keys: vec![], origin: Origin::Local });
+        remote.event(Event::Replicate { root: Root::FIRST, keys: vec![key], origin: Origin::Remote });
+        let (mut twice, mut fast, mut slow_at) = (0u64, 0u64, 1_000);
+        let mut millis = 1_000;
+        while remote.held() < 504 && millis < 100_000 {
+            // 500 KB a second; and at the same time the slow one.
+            millis += 16;
+            remote.time(millis);
+            let before = remote.held();
+            if !remote.asked.is_empty() {
+                remote.answer();
+                fast += 1;
+                twice += u64::from(remote.held() == before);
+            }
+            while slow > 0 && slow_at + 8_600_000 / slow <= millis {
+                slow_at += 8_600_000 / slow;
+                let Some((feed, request)) = slow_asked.pop_front() else { break };
+                let fast_peer = std::mem::replace(&mut remote.played.peer, first.0);
+                let before = remote.held();
+                let asked = std::mem::take(&mut remote.asked);
+                remote.bring(feed, request);
+                slow_asked.extend(std::mem::replace(&mut remote.asked, asked));
+                twice += u64::from(remote.held() == before);
+                remote.played.peer = fast_peer;
+            }
+        }
+        assert_eq!(remote.held(), 504, "{slow}");
+        // The fast one alone takes eight seconds.
+        assert!(millis <= 1_000 + 12_000, "{slow}: {millis}");
+        assert!(fast > 400 && twice <= 504 / 20 + 16, "{slow}: {fast} and {twice} twice");
+    }
+}

@@ -16,6 +16,7 @@ mod opening;
 mod policy;
 mod reads;
 mod removal;
+mod second;
 mod sessions;
 mod sources;
 mod state;
@@ -261,6 +262,9 @@ struct FeedSlot {
     removed: bool,
     /// Blocks that some remote was asked for.
     reserved: SparseBits,
+    /// Those of them that two were asked for, and how many bytes all such were.
+    doubled: BTreeSet<u64>,
+    doubled_bytes: u64,
     /// New blocks that nobody was told of, and the session that brought them.
     fresh: Vec<(Range<u64>, Option<PeerId>)>,
     dirty: bool,
@@ -298,6 +302,8 @@ impl FeedSlot {
             feed,
             removed: false,
             reserved: SparseBits::default(),
+            doubled: BTreeSet::new(),
+            doubled_bytes: 0,
             fresh: Vec::new(),
             dirty: false,
             told: false,

@@ -321,6 +321,12 @@ impl<S: Storage> Multifeed<S> {
             }
             self.wake(id);
         }
+        let spare = self.peerings.iter().flat_map(|(&id, peering)| {
+            peering.peers.iter().filter(|(_, peer)| peer.has_spare_room()).map(move |(&feed, _)| (id, feed))
+        });
+        for (id, feed) in spare.collect::<Vec<_>>() {
+            self.ask_too(id, feed);
+        }
         for id in self.peerings.keys().copied().collect::<Vec<_>>() {
             self.give_turns(id);
             self.end_idle(id);
@@ -423,6 +429,7 @@ impl<S: Storage> Multifeed<S> {
             self.mark_dirty(feed);
         }
         if let Some((index, size)) = effect.stored {
+            self.came_from(id, feed, index, size);
             // One that no message can carry is kept, and nobody is told of it.
             if size <= MAX_BLOCK_BYTES as u64 {
                 self.feeds[feed.0 as usize].stored(index, id);
@@ -455,9 +462,10 @@ impl<S: Storage> Multifeed<S> {
     fn end_idle(&mut self, id: PeerId) {
         let Some(peering) = self.peerings.get_mut(&id).filter(|peering| peering.may_hang()) else { return };
         let feeds = &self.feeds;
-        let idle = peering.peers.iter_mut().all(|(feed, peer)| {
-            feeds.get(feed.0 as usize).is_some_and(|slot| peer.is_idle(&slot.feed, &slot.wants))
-        });
+        let idle = peering
+            .peers
+            .iter_mut()
+            .all(|(feed, peer)| feeds.get(feed.0 as usize).is_some_and(|slot| peer.is_idle(&slot.feed, &slot.wants)));
         if peering.has_idled(idle, peering.transfer.time(self.now), self.limits.idle_end) {
             peering.leave();
         }
@@ -504,12 +512,15 @@ impl<S: Storage> Multifeed<S> {
         self.begin_use(feed);
         let Some(peering) = self.peerings.get_mut(&id) else { return };
         let now = peering.transfer.time(self.now);
-        let share = peering.share(feed, now);
+        let (share, may_double) = (peering.share(feed, now), !peering.is_in_turn());
         let Some(slot) = self.feeds.get_mut(feed.0 as usize) else { return };
         let Some(peer) = peering.peers.get_mut(&feed) else { return };
+        let shared = slot.subscribers.len() > 1;
         let mut work = work(slot, &mut self.storage, &self.limits, share, now);
+        let mut spare = false;
         match call(peer, &mut work) {
             Ok(()) => {
+                spare = shared && may_double && peer.has_spare_room();
                 let standing = peer.assess(&mut work);
                 let share = work.share;
                 peering.count(feed, standing);
@@ -519,6 +530,9 @@ impl<S: Storage> Multifeed<S> {
             Err(fault) => self.feed_fault(id, feed, fault),
         }
         self.give_turns(id);
+        if spare {
+            self.ask_too(id, feed);
+        }
     }
 
     /// Lets those feeds of a session ask for more that wait for room, one after the other, as far as there is some.
@@ -640,6 +654,7 @@ impl<S: Storage> Multifeed<S> {
     /// Blocks are free that a remote was asked for: the others are asked, those after `from` first and that one last, so that each has its turn
     /// whatever any of them does.
     pub(super) fn rewind(&mut self, feed: FeedId, from: Option<PeerId>) {
+        self.feeds[feed.0 as usize].doubled.clear();
         let mut subscribers = self.feeds[feed.0 as usize].subscribers.clone();
         if let Some(at) = subscribers.iter().position(|&subscriber| Some(subscriber) == from) {
             subscribers.rotate_left(at + 1);

@@ -106,8 +106,8 @@ impl<S: Storage> Multifeed<S> {
     /// [turned out](crate::reconcile) to hold it alike, is in sync):
     ///
     /// - we hold, written to the storage, every block that the remote has told of; in a sparse session every one that is asked for;
-    /// - the remote holds every block that we hold: it has told so, or it was sent it. What was sent may still be on its way;
-    ///   a session that ends well has delivered it. One that fetches only some blocks (sparse) is so not in sync;
+    /// - the remote holds every block that we hold: it has told so, or acknowledged it. One that fetches only some blocks (sparse) is so not in
+    ///   sync;
     /// - nothing that either side asked for is without an answer, and nothing new is unannounced.
     ///
     /// A direction that one of the sides does not take part in, by [`Replicate`](crate::Replicate)'s `download` or `upload`, for a feed or for all,
@@ -119,8 +119,7 @@ impl<S: Storage> Multifeed<S> {
     /// bring a block that it told of, or agree to a feed that it offered. A session that is not live ends then, and stays out of sync, as where
     /// the remote never opened a feed's channel.
     ///
-    /// It is a state, not an event: after the next append it is false again. Of a session that ended because nothing was left to do it
-    /// stays true.
+    /// It is a state, not an event: after the next append it is false again. Of a session that ended well, it is what it was before the end.
     pub fn in_sync(&self, id: PeerId) -> bool {
         self.is_clean() && self.peerings.get(&id).is_some_and(|peering| peering.is_in_sync())
     }

@@ -479,6 +479,38 @@ impl Download {
         self.remote_len
     }
 
+    /// Whether nothing is asked for, though the remote has something that is not here: others were asked for it.
+    pub(super) fn is_spare(&self) -> bool {
+        self.in_flight.is_empty() && !self.has.is_empty() && self.told()
+    }
+
+    /// What was asked for, the oldest first.
+    pub(super) fn asked(&self) -> impl Iterator<Item = u64> + '_ {
+        self.in_flight.iter().copied()
+    }
+
+    /// The next of these blocks, of which another remote was asked for, is asked for here too, if there is room and this one has it.
+    pub(super) fn ask_too(
+        &mut self,
+        index: u64,
+        feed: &Feed,
+        reserved: &mut SparseBits,
+        share: &mut Share,
+        now: Duration,
+    ) -> Option<Request> {
+        if !share.has_room() || !self.has.get(index) || feed.has(index) {
+            return None;
+        }
+        share.take(share.cost(mean_size(feed)));
+        Some(self.ask_for(index, feed, reserved, now))
+    }
+
+    /// A block came from another remote that was asked for it too. Whether this one was.
+    pub(super) fn came_elsewhere(&mut self, index: u64) -> bool {
+        let at = self.in_flight.iter().position(|&asked| asked == index);
+        at.is_some_and(|at| self.in_flight.remove(at).is_some())
+    }
+
     /// Blocks asked for.
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight.len()

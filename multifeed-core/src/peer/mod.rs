@@ -9,6 +9,7 @@ mod ends;
 mod owed;
 mod questions;
 mod quiet;
+mod second;
 mod standing;
 mod upload;
 
@@ -130,7 +131,7 @@ pub struct PeerInfo {
     pub told: bool,
     /// Blocks that it is to bring: in a sparse session those that were requested.
     pub missing: u64,
-    /// Blocks that we hold and it lacks, as far as it told. What was sent counts as its own.
+    /// Blocks that we hold and it lacks, as far as it told. What it was sent counts as its own when it acknowledges it.
     pub missing_there: u64,
     /// Blocks that it was asked for and that did not come yet.
     pub in_flight: u64,
@@ -711,8 +712,7 @@ impl Peer {
         }
         let compared = !scope.compares || !self.download.is_comparing(work.feed);
         if self.remote_uploading && downloading && compared {
-            while let Some(request) =
-                self.download.request(scope, work.feed, work.reserved, &mut work.share, work.now)
+            while let Some(request) = self.download.request(scope, work.feed, work.reserved, &mut work.share, work.now)
             {
                 self.out.push_back(Message::Request(request));
             }
