@@ -299,9 +299,11 @@ fn requested(options: Replicate, remote_live: bool) -> (Played, FeedKey) {
     (played, key)
 }
 
+type Ended = (bool, u64, Result<(u64, u64), (u64, u64)>);
+
 /// A session that is not live, up to its end. Whether it is in sync then, how many blocks are held, and what was given up or the blocks of
 /// which the remote said that it does not have them, and those that it has.
-fn ended(remote: Remote) -> (bool, u64, Result<(u64, u64), (u64, u64)>) {
+fn ended(remote: Remote) -> Ended {
     let (mut played, key) = requested(Replicate::default(), false);
     remote(&mut played, key);
     // What is not answered is given up; then the remote, which lacks nothing, is done as well.

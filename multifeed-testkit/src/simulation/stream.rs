@@ -193,7 +193,8 @@ impl Stream {
             Err(SyncError::Session(error)) if matches!(error.fault(), Fault::Network | Fault::Local) => {
                 report.broken += 1;
             }
-            Err(SyncError::Store(_)) => report.broken += 1,
+            // A remote that was cut off, or stood still, for longer than it is waited for.
+            Err(SyncError::Store(_) | SyncError::GivenUp { .. }) => report.broken += 1,
             Err(error) => bail!("between {:?}: {error}", self.nodes),
         }
         if let Some(end) = self.ends[place].take() {
