@@ -49,10 +49,10 @@ impl Remote {
         remote
     }
 
-    /// A feed's channel is named by when it was opened, which was in the order of the keys.
+    /// A feed's channel is named by when it was opened, which was in the order of the discovery keys.
     fn token(&self, feed: usize) -> Token {
-        let key = self.feeds[feed].0.key();
-        Token(self.feeds.iter().filter(|(other, _)| other.key() < key).count() as u64)
+        let key = self.feeds[feed].0.key().discovery_key();
+        Token(self.feeds.iter().filter(|(other, _)| other.key().discovery_key() < key).count() as u64)
     }
 
     fn event(&mut self, event: Event) {

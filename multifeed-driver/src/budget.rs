@@ -145,6 +145,11 @@ impl Share {
         false
     }
 
+    /// Whether it waits for its turn; nothing is read until then.
+    pub(crate) fn waits(&self) -> bool {
+        self.waits
+    }
+
     /// Whether it has to know when the store took something.
     pub(crate) fn is_involved(&self) -> bool {
         self.held > 0 || self.waits

@@ -310,11 +310,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
         moved
     }
 
-    /// Lets the stores know from when to when the remote's silence is our own: what it was asked was not written yet, or another store on the
-    /// stream has no room for what comes.
+    /// Lets the stores know from when to when the remote's silence is our own: what it was asked was not written yet, another store on the
+    /// stream has no room for what comes, or the stream waits for its share of the receive budget.
     fn note_held_up(&mut self) {
         let written = self.session.totals().bytes_out - self.out.len() as u64;
-        let held_up = written < self.asked || (self.is_shared() && !self.has_room());
+        let held_up = written < self.asked || (self.is_shared() && !self.has_room()) || self.share.waits();
         if std::mem::replace(&mut self.held_up, held_up) != held_up {
             self.members.iter().for_each(|member| member.link.hold_up(held_up, self.clock));
         }
