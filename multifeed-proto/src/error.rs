@@ -211,7 +211,7 @@ impl Machine for Phase {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HandshakeError {
-    /// The remote speaks, or leaves, as npm multifeed 1 to 5 do: their wires are others, and no handshake of theirs says which.
+    /// The remote speaks as npm multifeed 1 to 5 do: their wires are others, and no handshake of theirs says which.
     #[error("not a multifeed 6 peer; perhaps npm multifeed 5 or older")]
     OldRelease,
     /// A handshake message is longer than Noise's 65,535 bytes: not a peer of ours.

@@ -9,6 +9,9 @@ use core::cmp::Ordering;
 use crate::exchange::Kind;
 use crate::limits::Limits;
 
+/// What the names of this project's own extensions begin with.
+const NAMESPACE: &str = "multifeed/";
+
 /// The extensions of a stream or a channel, ours and the remote's.
 #[derive(Debug, Default)]
 pub struct Extensions {
@@ -111,6 +114,11 @@ impl Extensions {
     /// Whether the remote said that it speaks any of multifeed's own.
     pub(crate) fn speaks_multifeed(&self) -> bool {
         Kind::ALL.iter().any(|kind| self.remote_speaks(kind.name()))
+    }
+
+    /// Whether the remote announced an extension of this project's, whether or not we speak it here.
+    pub(crate) fn is_kin(&self) -> bool {
+        self.remote.iter().any(|name| name.starts_with(NAMESPACE))
     }
 
     /// Whether it speaks one that we do not know.

@@ -116,8 +116,8 @@ fn older_releases_are_told_by_what_they_send_first() {
     }
 }
 
-/// npm multifeed 5 has handshake messages of the same sizes, and derives other keys: 5.2.4 leaves when it gets our answer, and its own answer
-/// does not decrypt.
+/// npm multifeed 5 has handshake messages of the same sizes, and derives other keys: the answer of 5.2.4 does not decrypt. If it connects, it leaves
+/// when it gets our answer, as anybody may.
 #[test]
 fn release_5_is_told_by_its_handshake() {
     let mut initiator = session(Role::Initiator, Config::default());
@@ -130,19 +130,19 @@ fn release_5_is_told_by_its_handshake() {
     while responder.poll_output(&mut answer) {}
     responder.handle_eof();
     let events: Vec<_> = std::iter::from_fn(|| responder.poll_event()).collect();
-    let old = SessionError::Handshake(HandshakeError::OldRelease);
-    assert_eq!(events, [Event::Closed(Err(old.clone()))]);
+    let gone = Event::Closed(Err(SessionError::Disconnected(Phase::Noise)));
+    assert_eq!(events, std::slice::from_ref(&gone));
 
     assert_eq!(answer.len(), 1 + 122);
     answer[60] ^= 1;
-    assert_eq!(push(&mut initiator, &answer), Err(old));
+    assert_eq!(push(&mut initiator, &answer), Err(SessionError::Handshake(HandshakeError::OldRelease)));
 
     // What leaves before it said anything is only gone.
     let mut responder = session(Role::Responder, Config::default());
     push(&mut responder, &first[..20]).unwrap();
     responder.handle_eof();
     let events: Vec<_> = std::iter::from_fn(|| responder.poll_event()).collect();
-    assert_eq!(events, [Event::Closed(Err(SessionError::Disconnected(Phase::Noise)))]);
+    assert_eq!(events, [gone]);
 }
 
 /// Between two of ours nobody waits: neither for the time that a handshake is held at most, nor for a round trip more.

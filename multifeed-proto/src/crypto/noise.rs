@@ -160,12 +160,6 @@ impl Handshake {
         }
     }
 
-    /// Whether a responder's answer to the remote's first message is the last that was said: what npm multifeed 5 does when it
-    /// cannot decrypt it is to leave.
-    pub(crate) fn is_answered(&self) -> bool {
-        self.role == Role::Responder && self.messages == 1 && self.length.is_none()
-    }
-
     /// Whether the remote is an older release of npm multifeed, by a message that is not Noise's, or does not decrypt, and what follows it.
     fn is_old_release(&self, message: &[u8], rest: &[u8]) -> bool {
         if self.messages > 0 {

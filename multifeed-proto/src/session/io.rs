@@ -72,7 +72,7 @@ impl Io {
     /// no plain JS peer. They do too if they name nothing but multifeed's own: JS sends such with its handshake, ours with its Open.
     /// One that speaks others may have sent them for those.
     pub(super) fn is_introduced(&self) -> bool {
-        let is_kin = self.extensions.shared().any(|name| Kind::from_name(name).is_none());
+        let is_kin = self.extensions.is_kin() || self.extensions.shared().any(|name| Kind::from_name(name).is_none());
         is_kin || (self.extensions.speaks_multifeed() && !self.extensions.has_unknown())
     }
 

@@ -9,7 +9,7 @@ use crate::channel::{LocalOpen, Owner};
 use crate::config::Role;
 use crate::crypto::cipher::Keystream;
 use crate::crypto::noise::Established;
-use crate::error::{FrameError, HandshakeError, Phase, SessionError, Step};
+use crate::error::{FrameError, Phase, SessionError, Step};
 use crate::event::{Event, Root, Token};
 use crate::exchange::{Exchange, Kind, Sink, Stage};
 use crate::key::{DiscoveryKey, FeedKey};
@@ -251,18 +251,18 @@ impl Session {
         }
     }
 
+    /// Whether this stream may carry several multifeeds, and the remote is one of ours: it changes to the dialect of the root key's own channel when it
+    /// hears that, and only there a Close says that a multifeed leaves.
+    fn is_kin_of_a_shared_stream(&self) -> bool {
+        self.roots.default_dialect() == Dialect::Channel && self.io.extensions.is_kin()
+    }
+
     /// Everything that arrived was handled; was it all there is?
     fn handle_end(&mut self) {
         if !self.ended || self.ended_told {
             return;
         }
         self.ended_told = true;
-        if let State::Noise(handshake) = &self.state
-            && handshake.is_answered()
-            && !self.input.is_partial()
-        {
-            return self.fail(HandshakeError::OldRelease.into());
-        }
         match (self.phase, self.roots.mismatch()) {
             (Phase::Ready, _) if !self.input.is_partial() => {
                 self.timers.ended();
@@ -314,8 +314,10 @@ impl Session {
                 let options = Options::decode(&frame.body, &self.io.limits)?;
                 let speaks = speaks(&options);
                 self.io.extensions.update(options.extensions);
+                let kin = self.is_kin_of_a_shared_stream();
                 if let Some((root, entry)) = self.roots.of_stream()
                     && speaks
+                    && !kin
                     && entry.hear(Dialect::Stream)
                 {
                     self.with_voice(root, |exchange, voice| exchange.greet(voice));
@@ -393,7 +395,7 @@ impl Session {
         let opened = opened?;
         self.roots.remote_opened(discovery_key, root);
         // Its Options may have come before we knew whose they are.
-        let spoken = self.io.extensions.speaks_multifeed();
+        let spoken = self.io.extensions.speaks_multifeed() && !self.is_kin_of_a_shared_stream();
         if let Some((_, entry)) = self.roots.of_stream().filter(|(stream, _)| spoken && Some(*stream) == root) {
             entry.hear(Dialect::Stream);
         }
