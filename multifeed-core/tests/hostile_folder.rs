@@ -518,6 +518,32 @@ fn links_are_followed_on_request_and_nothing_is_lost_through_them() {
 }
 
 #[test]
+fn a_removal_that_is_refused_is_not_done_later() {
+    for name in ["0/localname.tmp", "0/data"] {
+        let place = Place::new();
+        let (at, aside) = (place.store().join(name), place.dir.path().join("aside"));
+        let key = pair(1).public_key();
+        let mut store = Multifeed::open(FileStorage::open(place.store()).unwrap(), Options::default()).unwrap();
+        if at.exists() {
+            fs::rename(&at, &aside).unwrap();
+        }
+        symlink(place.dir.path().join("nothing"), &at).unwrap();
+        let id = store.find(&key).unwrap();
+        let error = store.remove_writer(id).unwrap_err();
+        assert!(matches!(error, StoreError::NotRegular { found: Found::Link, .. }), "{error}");
+        assert!(!store.is_blocked(&key) && !store.is_removed(id));
+        drop(store);
+        fs::remove_file(&at).unwrap();
+        if aside.exists() {
+            fs::rename(&aside, &at).unwrap();
+        }
+        let mut store = Multifeed::open(FileStorage::open(place.store()).unwrap(), Options::default()).unwrap();
+        let id = store.find(&key).expect("it is still there");
+        assert!(store.info(id).writable && store.append(id, &[Bytes::from("more")]).is_ok());
+    }
+}
+
+#[test]
 fn the_folder_of_the_store_may_be_a_link() {
     let place = Place::new();
     let link = place.dir.path().join("link");

@@ -34,6 +34,7 @@ impl<S: Storage> Multifeed<S> {
         if feed.writable() {
             return Err(StoreError::OwnWriter { key: feed.key() });
         }
+        self.check_removable(id)?;
         self.take_out(id)
     }
 
@@ -46,8 +47,16 @@ impl<S: Storage> Multifeed<S> {
     /// As [`remove`](Self::remove) and [`block`](Self::block).
     pub fn remove_writer(&mut self, id: FeedId) -> Result<(), StoreError> {
         let key = self.live(id)?.key();
+        self.check_removable(id)?;
         self.block(key)?;
         self.take_out(id)
+    }
+
+    /// Fails before anything is written down if the folder holds what must not be removed. Else the removal would be done by surprise when that
+    /// is gone.
+    fn check_removable(&mut self, id: FeedId) -> Result<(), StoreError> {
+        let slot = self.live(id)?.slot();
+        self.storage.check_removable(slot).map_err(|error| StoreError::from_slot(slot, "remove", error))
     }
 
     /// Whether a feed was removed: its [`FeedId`] stands for nothing any more.

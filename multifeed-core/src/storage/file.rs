@@ -316,14 +316,17 @@ impl Storage for FileStorage {
         synced.and_then(|()| self.enter(file)).map_err(|error| named(&self.root, file, error))
     }
 
+    fn check_removable(&mut self, slot: Slot) -> io::Result<()> {
+        let path = self.root.join(slot.to_string());
+        self.check_change(|| path.clone())?;
+        check_removable(&self.folders, slot).map(drop).map_err(|error| in_folder(&path, error))
+    }
+
     fn remove(&mut self, slot: Slot) -> io::Result<()> {
         let path = self.root.join(slot.to_string());
         self.check_change(|| path.clone())?;
         self.forget_folder(slot);
-        remove(&self.folders, slot).map_err(|(name, error)| match name {
-            Some(name) => FileError::wrap(&path.join(name), error),
-            None => FileError::wrap(&path, error),
-        })
+        remove(&self.folders, slot).map_err(|error| in_folder(&path, error))
     }
 
     fn rename(&mut self, from: Slot, to: Slot) -> io::Result<()> {
@@ -392,21 +395,38 @@ fn replace(folder: &Folder, path: &Path, kind: FileKind, data: &[u8]) -> io::Res
 
 /// Removes a feed's files, and its folder if that is empty then. Nothing is removed unless it is a real folder, and all of them are regular
 /// files. An error comes with the name that it is about, if that is one in the folder.
-fn remove(folders: &Folders, slot: Slot) -> Result<(), (Option<String>, io::Error)> {
+fn remove(folders: &Folders, slot: Slot) -> Result<(), InFolder> {
     let whole = |error| (None, error);
-    let name = slot.to_string();
-    let Some(folder) = folders.root.folder(&name, false).map_err(whole)? else {
+    let Some((folder, names)) = check_removable(folders, slot)? else {
         return folders.root.sync().map_err(whole);
+    };
+    names.iter().try_for_each(|name| folder.unlink(name).map_err(|error| (Some(name.clone()), error)))?;
+    // Somebody else's file in it keeps the folder.
+    match folders.root.remove_folder(&slot.to_string()) {
+        Err(_) => folder.sync().map_err(whole),
+        Ok(()) => folders.root.sync().map_err(whole),
+    }
+}
+
+/// The folder of a feed, and the names in it that are to be removed, in their order. `None` if there is no such folder.
+fn check_removable(folders: &Folders, slot: Slot) -> Result<Option<(Folder, Vec<String>)>, InFolder> {
+    let Some(folder) = folders.root.folder(&slot.to_string(), false).map_err(|error| (None, error))? else {
+        return Ok(None);
     };
     // What a replacement left that was cut short goes with its file. The key last: until then JS finds a feed there, and all that follow it.
     let names = FileKind::ALL.into_iter().rev().flat_map(|kind| [temporary_name(kind), kind.name().to_owned()]);
     let names: Vec<String> = names.collect();
     names.iter().try_for_each(|name| check_file(&folder, name).map_err(|error| (Some(name.clone()), error)))?;
-    names.iter().try_for_each(|name| folder.unlink(name).map_err(|error| (Some(name.clone()), error)))?;
-    // Somebody else's file in it keeps the folder.
-    match folders.root.remove_folder(&name) {
-        Err(_) => folder.sync().map_err(whole),
-        Ok(()) => folders.root.sync().map_err(whole),
+    Ok(Some((folder, names)))
+}
+
+/// What went wrong in a folder, with the name of the file that it is about, if it is about one.
+type InFolder = (Option<String>, io::Error);
+
+fn in_folder(path: &Path, (name, error): InFolder) -> io::Error {
+    match name {
+        Some(name) => FileError::wrap(&path.join(name), error),
+        None => FileError::wrap(path, error),
     }
 }
 

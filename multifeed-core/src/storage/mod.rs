@@ -167,6 +167,11 @@ pub trait Storage {
     /// Returns once what was written to the file, and the file itself, would outlive a power cut. After an error nobody knows
     /// what of it would, also not where a second try goes well.
     fn sync(&mut self, file: FileId) -> io::Result<()>;
+    /// Fails if [`remove`](Self::remove) would not touch a folder because something in it is no file of this storage alone, such as a link. It is
+    /// asked before a removal is written down. The default is that every folder can be removed.
+    fn check_removable(&mut self, _slot: Slot) -> io::Result<()> {
+        Ok(())
+    }
     /// Removes a feed's files, and its folder where nothing else is in it. Those beside the folders stay. Where it is cut short, any of
     /// them may be gone, but `key` goes last; it returns once all of it would outlive a power cut. If one of them is not a file of this
     /// storage alone, such as a link, it fails before the first is gone.
@@ -213,6 +218,9 @@ impl<S: Storage + ?Sized> Storage for &mut S {
     fn sync(&mut self, file: FileId) -> io::Result<()> {
         (**self).sync(file)
     }
+    fn check_removable(&mut self, slot: Slot) -> io::Result<()> {
+        (**self).check_removable(slot)
+    }
     fn remove(&mut self, slot: Slot) -> io::Result<()> {
         (**self).remove(slot)
     }
@@ -257,6 +265,9 @@ impl<S: Storage + ?Sized> Storage for Box<S> {
     }
     fn sync(&mut self, file: FileId) -> io::Result<()> {
         (**self).sync(file)
+    }
+    fn check_removable(&mut self, slot: Slot) -> io::Result<()> {
+        (**self).check_removable(slot)
     }
     fn remove(&mut self, slot: Slot) -> io::Result<()> {
         (**self).remove(slot)
