@@ -82,8 +82,11 @@ fn warn(multi: &Multifeed, global: &Global, output: &Output) {
     for recovered in multi.recovered() {
         output.warn(&format!("a crash or damage was repaired: {recovered}"));
     }
-    for exposed in multi.exposed_keys() {
-        output.warn(&exposed.to_string());
+    let exposed = multi.exposed_keys();
+    if let Some(first) = exposed.first() {
+        let others = exposed.len() as u64 - 1;
+        let others = if others > 0 { format!("; so can {} more", count(others, "key")) } else { String::new() };
+        output.warn(&format!("{first}{others}"));
     }
     let found = multi.conflicts_kept() as u64;
     if found > 0 {

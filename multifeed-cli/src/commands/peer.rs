@@ -200,8 +200,13 @@ fn limit(error: &SessionError) -> String {
 
 fn print(event: &SyncEvent, peer: &Peer, output: &Output) -> Result<(), CliError> {
     let who = &peer.who;
-    let is_said = !matches!(event, SyncEvent::Proven | SyncEvent::Ready(_));
-    if is_said && !peer.may_say() {
+    // How many feeds a peer brings is bounded, so all of them are said; each other line counts.
+    let counts = match event {
+        SyncEvent::Proven | SyncEvent::Ready(_) => false,
+        SyncEvent::Feed { .. } => !peer.is_proven(),
+        _ => true,
+    };
+    if counts && !peer.may_say() {
         return Ok(());
     }
     match event {
