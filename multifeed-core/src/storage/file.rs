@@ -402,7 +402,14 @@ fn remove(folders: &Folders, slot: Slot) -> Result<(), (Option<String>, io::Erro
     let names = FileKind::ALL.into_iter().rev().flat_map(|kind| [temporary_name(kind), kind.name().to_owned()]);
     let names: Vec<String> = names.collect();
     names.iter().try_for_each(|name| check_file(&folder, name).map_err(|error| (Some(name.clone()), error)))?;
-    names.iter().try_for_each(|name| folder.unlink(name).map_err(|error| (Some(name.clone()), error)))?;
+    for name in &names {
+        let there = name == FileKind::Data.name() && folder.look(name).map_err(whole)?.is_some();
+        folder.unlink(name).map_err(|error| (Some(name.clone()), error))?;
+        // Alone, after a power cut, nobody could tell whose it was.
+        if there {
+            folder.sync().map_err(whole)?;
+        }
+    }
     // Somebody else's file in it keeps the folder.
     match folders.root.remove_folder(&name) {
         Err(_) => folder.sync().map_err(whole),
