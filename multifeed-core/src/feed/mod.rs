@@ -170,7 +170,8 @@ impl Feed {
     }
 
     /// Whether a folder without a key holds what a feed that was new may have left in it, or nothing of a feed's: what of `tree`, `signatures`
-    /// and `bitfield` is there begins as such files do, or with the zeros of a write that a crash lost.
+    /// and `bitfield` is there begins as such files do, or with the zeros of a write that a crash lost. `data` alone tells nothing, and may be
+    /// anybody's. A crash leaves that of a feed only with [`Durability::None`](crate::Durability::None): else `key` is synced before it.
     pub(crate) fn is_remnant<S: Storage + ?Sized>(storage: &mut S, slot: Slot) -> Result<bool, StoreError> {
         Files { storage, slot }.is_remnant()
     }
@@ -367,15 +368,21 @@ impl Feed {
     /// # Errors
     /// What the storage says. Nobody knows then what of it is on the disk, also not where a second try goes well.
     pub fn sync<S: Storage + ?Sized>(&mut self, storage: &mut S) -> Result<(), StoreError> {
+        self.sync_key(storage)?;
         let mut files = Files { storage, slot: self.slot };
-        if !self.key_synced {
-            files.sync(FileKind::Key)?;
-            self.key_synced = true;
-        }
         // The bitfield last, as it is written: most of what is cut in the middle of this is then whole without it.
         [FileKind::Data, FileKind::Tree, FileKind::Signatures, FileKind::Bitfield]
             .into_iter()
             .try_for_each(|kind| files.sync(kind))
+    }
+
+    /// Syncs `key`, unless that was done before.
+    pub(crate) fn sync_key<S: Storage + ?Sized>(&mut self, storage: &mut S) -> Result<(), StoreError> {
+        if !self.key_synced {
+            Files { storage, slot: self.slot }.sync(FileKind::Key)?;
+            self.key_synced = true;
+        }
+        Ok(())
     }
 
     /// What is held now, for the journal; nothing of it may be staged.

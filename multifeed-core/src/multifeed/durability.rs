@@ -112,13 +112,22 @@ impl<S: Storage> Multifeed<S> {
         (next, failed.map_or(Ok(()), |error| Err(error.clone())))
     }
 
-    /// To be called before the first change of a feed: the journal says that the store is in use.
+    /// To be called before the first change of a feed: the journal says that the store is in use. Where anything is synced, the feed's key is
+    /// before its first block: blocks without a key could be anybody's, and would be kept.
     pub(super) fn touch(&mut self, id: FeedId) -> Result<(), StoreError> {
         self.follow_removal()?;
         let sync = self.durability.syncs() || self.slot(id).feed.writable();
         self.begin(sync)?;
         self.unsynced.insert(id);
-        Ok(())
+        if !self.durability.syncs() {
+            return Ok(());
+        }
+        let slot = &mut self.feeds[id.0 as usize];
+        let synced = slot.feed.sync_key(&mut self.storage);
+        if let Err(error) = &synced {
+            slot.sync_failure = Some(Box::new(SyncFailure { error: error.clone(), lasting: true }));
+        }
+        synced
     }
 
     pub(super) fn begin(&mut self, sync: bool) -> Result<(), StoreError> {
@@ -270,7 +279,10 @@ impl<S: Storage> Multifeed<S> {
                     self.journal.note(feed.slot(), feed.mark(true));
                     synced.push(id);
                 }
-                Err(failure) => self.feeds[id.0 as usize].sync_failure = Some(Box::new(failure)),
+                Err(failure) if self.lasting_failure(id).is_none() => {
+                    self.feeds[id.0 as usize].sync_failure = Some(Box::new(failure));
+                }
+                Err(_) => {}
             }
         }
         if synced.is_empty() {

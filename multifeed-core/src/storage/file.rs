@@ -400,7 +400,14 @@ fn remove(folders: &Folders, slot: Slot) -> Result<(), InFolder> {
     let Some((folder, names)) = check_removable(folders, slot)? else {
         return folders.root.sync().map_err(whole);
     };
-    names.iter().try_for_each(|name| folder.unlink(name).map_err(|error| (Some(name.clone()), error)))?;
+    for name in &names {
+        let is_data = name == FileKind::Data.name() && folder.look(name).map_err(whole)?.is_some();
+        folder.unlink(name).map_err(|error| (Some(name.clone()), error))?;
+        // Alone, after a power cut, nobody could tell whose it was.
+        if is_data {
+            folder.sync().map_err(whole)?;
+        }
+    }
     // Somebody else's file in it keeps the folder.
     match folders.root.remove_folder(&slot.to_string()) {
         Err(_) => folder.sync().map_err(whole),

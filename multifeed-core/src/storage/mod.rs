@@ -173,8 +173,9 @@ pub trait Storage {
         Ok(())
     }
     /// Removes a feed's files, and its folder where nothing else is in it. Those beside the folders stay. Where it is cut short, any of
-    /// them may be gone, but `key` goes last; it returns once all of it would outlive a power cut. If one of them is not a file of this
-    /// storage alone, such as a link, it fails before the first is gone.
+    /// them may be gone, but `key` goes last, and also after a power cut `data` is gone if another one but `localname` is; it returns once
+    /// all of it would outlive a power cut. If one of them is not a file of this storage alone, such as a link, it fails before the first
+    /// is gone.
     fn remove(&mut self, slot: Slot) -> io::Result<()>;
     /// Gives a folder, with all that is in it, the number of one that was [removed](Self::remove) or never was. Also after a crash it has
     /// the one number or the other. Returns once the new one would outlive a power cut.

@@ -88,7 +88,7 @@ impl Record {
     /// What is on the disk after the power went before the step `at`: every earlier step that a sync of its file
     /// followed in time; of the others, some, whole or torn, whichever `seed` picks. A write is torn at its end, or by the sector:
     /// some of its 512 bytes are there and others not. A replacement is there, as its caller was told, and so are a removal and a renaming; of
-    /// a removal at `at` itself some files may be gone.
+    /// a removal at `at` itself some files may be gone, as [`Storage::remove`] says.
     ///
     /// # Errors
     ///
@@ -131,8 +131,17 @@ impl Record {
         }
         if let Some(Change::Remove { slot }) = self.0.get(at) {
             let keep = random.number();
-            let lost = FileKind::ALL.into_iter().enumerate().filter(|(bit, _)| keep >> bit & 1 == 0);
-            lost.for_each(|(_, kind)| disk.lose(FileId::new(*slot, kind)));
+            let mut lost: Vec<FileKind> = FileKind::ALL
+                .into_iter()
+                .enumerate()
+                .filter(|(bit, _)| keep >> bit & 1 == 0)
+                .map(|(_, kind)| kind)
+                .collect();
+            // Any of them may be gone, but `data` is for good before another one but `localname` goes.
+            if lost.iter().any(|kind| !matches!(kind, FileKind::Data | FileKind::LocalName)) {
+                lost.push(FileKind::Data);
+            }
+            lost.into_iter().for_each(|kind| disk.lose(FileId::new(*slot, kind)));
         }
         Ok(disk)
     }
