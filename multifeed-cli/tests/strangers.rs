@@ -87,7 +87,7 @@ fn sessions_with_the_root_key_share_one_budget_and_others_have_their_turn() -> R
 #[test]
 fn an_idle_session_gives_way_when_all_places_are_taken() -> Result<()> {
     let store = Store::new()?;
-    let (server, address) = store.serve(&["--live", "--max-peers", "4"])?;
+    let (mut server, address) = store.serve(&["--live", "--max-peers", "4"])?;
     let mut idle = hoarders(address, 4, true, 0)?;
     ensure!(alive(&mut idle) == 4);
     std::thread::sleep(Duration::from_secs(11));
@@ -97,6 +97,7 @@ fn an_idle_session_gives_way_when_all_places_are_taken() -> Result<()> {
     let deadline = Instant::now() + TIMEOUT;
     while alive(&mut idle) == 4 && Instant::now() < deadline {}
     ensure!(alive(&mut idle) == 3, "{} idle sessions are there", alive(&mut idle));
+    server.wait_for("blocks of the peer", |event| event["event"] == "progress" && event["blocks_received"] == 3)?;
     server.signal("INT")?;
     let events = server.ended(0)?;
     let gone = events.iter().filter(|event| event["code"] == "ERR_NO_PLACE").count();

@@ -314,7 +314,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
     /// stream has no room for what comes, or the stream waits for its share of the receive budget.
     fn note_held_up(&mut self) {
         let written = self.session.totals().bytes_out - self.out.len() as u64;
-        let held_up = written < self.asked || (self.is_shared() && !self.has_room()) || self.share.waits();
+        let is_stuck = self.is_shared() && (self.drains || !self.has_room());
+        let held_up = written < self.asked || is_stuck || self.share.waits();
         if std::mem::replace(&mut self.held_up, held_up) != held_up {
             self.members.iter().for_each(|member| member.link.hold_up(held_up, self.clock));
         }
@@ -376,9 +377,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
     fn part_from_the_slowest(&mut self, now: Duration) -> bool {
         let mut moved = false;
         let shares = self.is_shared();
+        // A large message waits for those that have more than their part of the session's own bytes: without them the sum is small enough.
+        let part = self.options.receive_bytes / self.synced().count().max(1);
         for at in 0..self.members.len() {
             let Some(member) = self.members.get_mut(at) else { break };
-            if member.has_room(shares, &self.options) || !shares {
+            let is_slow = !member.has_room(shares, &self.options) || (self.drains && member.pinned() > part);
+            if !is_slow || !shares {
                 member.full_since = None;
                 continue;
             }
@@ -395,7 +399,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
     /// A large message that comes slowly, while other sessions wait for what it holds of the budget, ends its session. When to look again.
     fn rate_message(&mut self, now: Duration) -> Result<Option<Duration>, ()> {
         let is_large = self.session.incoming_bytes() > self.options.receive_bytes;
-        let is_read = self.stage == Stage::Running && self.read == Half::Open && self.has_room();
+        let is_read = self.stage == Stage::Running && self.read == Half::Open && !self.drains && self.has_room();
         if !is_large || !is_read || !self.share.is_held() {
             self.rated = None;
             return Ok(None);
@@ -419,7 +423,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
     /// before it, and then for a share of the budget, which it keeps until the store took it.
     fn has_share(&mut self, cx: &Context<'_>) -> bool {
         let own = self.options.receive_bytes;
-        let pinned: usize = self.members.iter().map(Member::pinned).sum();
+        // One that was taken off the stream holds up nobody any more.
+        let pinned: usize = self.synced().map(Member::pinned).sum();
         let message = self.session.incoming_bytes().saturating_sub(own);
         let number = self.session.totals().messages_in;
         self.drains = false;
@@ -444,9 +449,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
         self.drains || self.share.is_involved()
     }
 
+    /// The multifeeds that are on the stream now.
+    fn synced(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter().filter(|member| member.is_synced())
+    }
+
     /// Whether more than one multifeed is on the stream now.
     fn is_shared(&self) -> bool {
-        self.members.iter().filter(|member| member.is_synced()).nth(1).is_some()
+        self.synced().nth(1).is_some()
     }
 
     /// At most one read. While a store has no room for events, or the budget none for the message, the stream is not read, except for a few bytes when the
@@ -534,7 +544,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
             moved = true;
             self.route(event, now);
         }
-        let share = self.members.iter().filter(|member| member.is_synced()).count().max(1);
+        let share = self.synced().count().max(1);
         let credit_bytes = self.outflow.window(now);
         let window = credit_bytes.min(self.session.send_credit());
         let free = window.saturating_sub(self.out.len()) / share;
