@@ -52,8 +52,8 @@ pub(crate) struct Peering {
     pub(crate) limits: PeerLimits,
     /// What it brought, on all its sessions.
     pub(crate) brought: Arc<Brought>,
-    /// The disk is full: nothing is fetched.
-    pub(crate) paused: bool,
+    /// Why nothing is fetched, or, in a session that is not live, was not all the time: the disk is full, or was.
+    paused: Option<StoreError>,
     /// The application was told that it brought as many bytes as it may.
     pub(crate) told_sated: bool,
     /// And as many feeds.
@@ -158,7 +158,7 @@ impl Peering {
             remote_public_key: [0; 32],
             limits: PeerLimits::default(),
             brought: Arc::default(),
-            paused: false,
+            paused: None,
             told_sated: false,
             told_full: false,
             declined: BTreeSet::new(),
@@ -586,7 +586,7 @@ impl Peering {
         }
         let all = self.sums.in_sync == self.peers.len() as u64;
         let listed = self.settled() && !self.in_step.is_running() && !self.offers.is_waiting();
-        let asked_in_vain = self.apart || self.paused || !self.exchange.requested.is_empty();
+        let asked_in_vain = self.apart || self.paused.is_some() || !self.exchange.requested.is_empty();
         !asked_in_vain && (self.through || (self.observed && self.stage != Stage::Greeting && listed && all))
     }
 
@@ -714,6 +714,9 @@ impl Peering {
     pub(crate) fn closed(&mut self, result: Result<(), SessionError>, mut state: SyncState) {
         if self.stage == Stage::Closed {
             return;
+        }
+        if result.is_ok() {
+            self.mind_pause();
         }
         self.stage = Stage::Closed;
         self.ended_in_sync = result.is_ok() && self.failure.is_none() && self.given_up.is_empty() && state.in_sync;

@@ -115,7 +115,8 @@ pub enum PeerEvent {
     /// The disk is full, or has less free than it is to keep: nothing new is fetched on any session, and the rest goes on. Once, until
     /// [`SpaceFreed`](Self::SpaceFreed).
     DiskFull(StoreError),
-    /// There is room again: what is missing is fetched, as far as the session goes on. What a session that is not live left out comes with the next.
+    /// There is room again: a live session fetches what is missing. What another one left out comes with the next; it ends with
+    /// [`DiskFull`](Self::DiskFull)'s error, unless it only serves.
     SpaceFreed,
     /// A feed of the remote's was new here, and has its place in the store now: its first block came.
     Feed {
@@ -204,7 +205,8 @@ pub enum SyncError {
         /// Of how many feeds.
         feeds: u64,
     },
-    /// Our own storage failed. Blocks that were written before are kept.
+    /// Our own storage failed, or was full, so that a session that is not live may have left something out. Blocks that were written
+    /// before are kept.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

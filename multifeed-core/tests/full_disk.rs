@@ -203,14 +203,20 @@ fn a_session_that_is_not_live_ends_and_the_next_goes_on() {
         let peer = links[0].ends[1].1.peer();
         assert!(!stores[1].in_sync(peer));
         match links[0].result(1).expect("the session goes on") {
-            Ok(_) => assert!(!writes_fail, "something that was not written is told as if it were"),
+            Ok(totals) => panic!("it ended as if all had come: {totals:?}"),
             Err(SyncError::Store(StoreError::Full { .. })) => assert!(writes_fail),
+            Err(SyncError::Store(StoreError::LowSpace { .. })) => assert!(!writes_fail),
             Err(error) => panic!("{error}"),
         }
-        // The next one finds the disk full from its start, and is told so.
-        let mut links = [Link::plain(&mut stores, [0, 1], Replicate::default())];
-        run(&mut stores, &mut links, Duration::from_secs(61));
-        assert_eq!(count(&links[0], 1, |event| matches!(event, PeerEvent::DiskFull(_))), 1);
+        // The next one finds the disk full from its start, and is told so. One that only serves ends well.
+        for (options, served) in [(Replicate::default(), false), (Replicate::default().upload_only(), true)] {
+            let options = [Replicate::default(), options];
+            let mut links = [Link::new(&mut stores, [0, 1], options, Default::default())];
+            run(&mut stores, &mut links, Duration::from_secs(61));
+            assert_eq!(count(&links[0], 1, |event| matches!(event, PeerEvent::DiskFull(_))), 1);
+            let result = links[0].result(1).expect("the session goes on");
+            assert_eq!(result.as_ref().map_err(SyncError::code).err(), (!served).then_some("ERR_STORE_FULL"));
+        }
         room.set(ROOMY);
         wait(&mut stores, &mut [], 62..=90);
         let mut links = [Link::plain(&mut stores, [0, 1], Replicate::default())];
@@ -218,5 +224,37 @@ fn a_session_that_is_not_live_ends_and_the_next_goes_on() {
         assert!(stores[1].in_sync(links[0].ends[1].1.peer()));
         assert_eq!(downloaded(&stores[1], 1), 1000);
         assert!((20..40).all(|seed| downloaded(&stores[1], seed) == 3));
+    }
+}
+
+/// The disk is full as a session begins that would stay, and has room again when it is known that the remote does not: what was left out
+/// until then is not taken for what is here. Where there is room before the handshake, nothing was left out.
+#[test]
+fn a_session_that_turns_out_not_to_be_live_does_not_end_as_if_it_had_all() {
+    for early in [false, true] {
+        let (full, room) = store(5_000_000, true, 6_000_000);
+        let mut stores = [store(ROOMY, true, 0).0, full];
+        (20..40).for_each(|seed| append(&mut stores[0], seed, 3, 1000).unwrap());
+        let options = [Replicate::default(), Replicate::live()];
+        let mut link = Link::new(&mut stores, [0, 1], options, Default::default());
+        let peer = link.ends[1].1.peer();
+        stores[1].observe(peer);
+        let ready = |link: &Link| count(link, 1, |event| matches!(event, PeerEvent::RemoteFeeds { .. })) > 0;
+        while !early && !ready(&link) {
+            assert!(link.turn(&mut stores, START), "it stands still");
+        }
+        room.set(ROOMY);
+        let later = Duration::from_secs(3);
+        stores[1].handle_timeout(later);
+        assert!(stores[1].disk_full().is_none());
+        let mut links = [link];
+        run(&mut stores, &mut links, later);
+        wait(&mut stores, &mut links, 4..=60);
+        let result = links[0].result(1).expect("the session goes on");
+        let all = (20..40).all(|seed| downloaded(&stores[1], seed) == 3);
+        assert_eq!((all, stores[1].in_sync(peer)), (early, early));
+        assert_eq!(result.as_ref().map_err(SyncError::code).err(), (!early).then_some("ERR_STORE_FULL"));
+        let claims = |event: &PeerEvent| matches!(event, PeerEvent::Progress(state) if state.in_sync);
+        assert_eq!(count(&links[0], 1, claims) > 0, early);
     }
 }

@@ -71,7 +71,8 @@ pub enum SyncEvent {
         /// What is full, and what to do.
         reason: String,
     },
-    /// There is room again. A live session fetches what is missing; what another one left out comes with the next.
+    /// There is room again. A live session fetches what is missing; what another one left out comes with the next, and it ends with the
+    /// disk's error.
     SpaceFreed,
     /// A block that is too large for any message was asked for, and not sent.
     TooLarge {

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::{Multifeed, PeerId};
 use crate::error::StoreError;
-use crate::replicate::PeerEvent;
 use crate::storage::Storage;
 
 /// How often the free space is looked at, at the least.
@@ -126,8 +125,7 @@ impl<S: Storage> Multifeed<S> {
         }
         for id in self.peerings.keys().copied().collect::<Vec<_>>() {
             let Some(peering) = self.peerings.get_mut(&id).filter(|peering| !peering.is_over()) else { continue };
-            peering.paused = false;
-            peering.events.push_back(PeerEvent::SpaceFreed);
+            peering.resume();
             peering.offers.go_on();
             if peering.is_live() {
                 for feed in peering.peers.keys().copied().collect::<Vec<_>>() {

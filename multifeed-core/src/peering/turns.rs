@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use multifeed_proto::FeedKey;
 
-use super::Peering;
+use super::{Peering, Stage};
 use crate::error::StoreError;
 use crate::limits::Limits;
 use crate::replicate::PeerEvent;
@@ -29,9 +29,24 @@ impl Peering {
 
     /// The disk is full: what the remote has is not fetched for now, or, where the session is not live, not by this session.
     pub(crate) fn pause(&mut self, error: StoreError) {
-        self.paused = true;
-        self.apart |= !self.is_live();
+        self.paused = Some(error.clone());
         self.events.push_back(PeerEvent::DiskFull(error));
+    }
+
+    /// The disk has room again. A session that is not live fetches nothing twice: what it left out is left to the next.
+    pub(crate) fn resume(&mut self) {
+        if self.is_live() || self.stage == Stage::Greeting {
+            self.paused = None;
+        }
+        self.events.push_back(PeerEvent::SpaceFreed);
+    }
+
+    /// A session that is not live and fetched nothing while the disk was full does not end well: what the remote has may not be here.
+    pub(super) fn mind_pause(&mut self) {
+        let fetches = self.options.download != Some(false) && !self.is_live();
+        if let Some(error) = self.paused.clone().filter(|_| fetches) {
+            self.lose(&error);
+        }
     }
 
     /// What it brought could not be written: it does not end well.
