@@ -448,7 +448,7 @@ impl Peering {
     /// Notes what the remote did not bring of a feed, as the feed's machine is taken out.
     pub(crate) fn note_left(&mut self, id: FeedId, feed: &Feed) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
-        let Left { told, blocks, given_up, untold } = peer.left(feed);
+        let Left { told, blocks, given_up } = peer.left(feed);
         if !feed.is_settled() {
             // Its place may be another's before the session ends.
             if !blocks.is_empty() {
@@ -459,9 +459,6 @@ impl Peering {
         }
         if let Some(blocks) = given_up {
             self.given_up.insert(feed.key(), blocks);
-        } else if untold && self.stage == Stage::Running {
-            // It closed the channel before it answered, as where its disk is full.
-            self.given_up.insert(feed.key(), 0);
         }
     }
 

@@ -197,8 +197,7 @@ pub enum SyncError {
     #[error(transparent)]
     Session(#[from] SessionError),
     /// The remote left something unanswered for so long that it was given up ([`Limits::request_timeout`](crate::Limits::request_timeout)),
-    /// or closed a feed's channel before it said which blocks it has, and it is not here. What came is kept, and another session can bring
-    /// the rest.
+    /// and it is not here. What came is kept, and another session can bring the rest.
     #[error("{}; sync again to get the rest", given_up(*.blocks, *.feeds))]
     GivenUp {
         /// How many blocks did not come; 0 if the remote never said which it has.

@@ -34,8 +34,6 @@ pub(crate) struct Left {
     pub(crate) blocks: SparseBits,
     /// Of those, how many were given up; `None` if nothing was left without an answer.
     pub(crate) given_up: Option<u64>,
-    /// It was asked what it has, to be fetched, and did not say it.
-    pub(crate) untold: bool,
 }
 
 impl Standing {
@@ -186,11 +184,6 @@ impl Peer {
             told: self.opened && self.download.has_told_all(),
             blocks: self.download.left(feed),
             given_up: self.download.given_up_blocks(feed),
-            untold: self.opened
-                && !self.options.live
-                && self.is_downloading()
-                && self.remote_uploading
-                && self.download.is_untold(),
         }
     }
 

@@ -43,11 +43,6 @@ impl Download {
         self.denials = Denials::default();
     }
 
-    /// Whether the remote was asked what it has and did not answer yet.
-    pub(in crate::peer) fn is_untold(&self) -> bool {
-        self.unanswered > 0
-    }
-
     /// Whether the remote was asked what it has or for blocks and did not answer yet, or, where all is fetched, told of blocks that are not here
     /// yet. A comparison of histories does not count: one that has everything may leave before it hears of it.
     pub(in crate::peer) fn is_owed(&mut self, feed: &Feed, sparse: bool) -> bool {
