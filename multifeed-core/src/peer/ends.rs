@@ -87,7 +87,12 @@ impl Peer {
     pub(super) fn serves_nothing_more(&self) -> bool {
         !self.remote_downloading
             || !self.uploading
-            || (self.remote_uploading && self.download.told() && self.upload.is_idle() && self.owed.is_empty())
+            || (self.remote_uploading
+                && self.download.told()
+                && self.upload.is_idle()
+                && self.owed.is_empty()
+                // Where nothing is fetched any more, the remote may not have asked yet.
+                && (!self.drains || self.upload.asked_at().is_some()))
     }
 
     /// Whether only its silence can tell that the remote has everything that it will get. It is live, so it never says so, and it serves nothing,
