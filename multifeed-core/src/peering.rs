@@ -85,6 +85,8 @@ pub(crate) struct Peering {
     remote_live: Option<bool>,
     stage: Stage,
     progress_due: bool,
+    /// Blocks came that are not written yet: that is progress once they are.
+    brought_unwritten: bool,
     /// It is to be known what the remote has of every feed.
     observed: bool,
     /// The sum of how the feeds stand.
@@ -178,6 +180,7 @@ impl Peering {
             remote_live: None,
             stage: Stage::Greeting,
             progress_due: false,
+            brought_unwritten: false,
             observed: false,
             sums: Standing::default(),
             meter: Meter::default(),
@@ -555,6 +558,13 @@ impl Peering {
         self.turn = None;
     }
 
+    /// Notes that what came is written. Returns whether that is progress.
+    pub(crate) fn note_written(&mut self) -> bool {
+        let brought = std::mem::take(&mut self.brought_unwritten);
+        self.progress_due |= brought;
+        brought
+    }
+
     /// Notes what moved of a feed.
     pub(crate) fn note_moved(&mut self, feed: FeedId, moved: Moved, now: Duration) {
         let totals = &mut self.totals;
@@ -564,7 +574,8 @@ impl Peering {
         totals.blocks_sent += moved.blocks_sent;
         totals.bytes_sent += moved.bytes_sent;
         self.meter.add(moved, now);
-        self.progress_due = true;
+        self.brought_unwritten |= moved.blocks_received > 0;
+        self.progress_due |= moved.blocks_received == 0;
         if let Some(peer) = self.peers.get_mut(&feed) {
             peer.moved.add(moved);
         }
@@ -723,6 +734,7 @@ impl Peering {
         self.commands.clear();
         self.active.clear();
         state.in_sync = self.ended_in_sync;
+        self.note_written();
         if std::mem::take(&mut self.progress_due) || self.told_in_sync != state.in_sync {
             self.events.push_back(PeerEvent::Progress(state));
         }

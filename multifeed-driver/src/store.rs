@@ -451,9 +451,13 @@ impl<S: Storage> Store<S> {
         }
     }
 
-    /// Passes on what a session has for the application.
+    /// Passes on what a session has for the application. The feeds' handles show it by then.
     fn pass_events(&mut self, peer: PeerId) {
+        let mut told = false;
         while let Some(event) = self.multi.poll_peer_event(peer) {
+            if !std::mem::replace(&mut told, true) {
+                self.tell();
+            }
             let Some(connected) = self.peers.get_mut(&peer) else {
                 continue;
             };

@@ -45,6 +45,7 @@ async fn a_block_longer_than_a_timeout(role: Role) {
         let event =
             timeout(Duration::from_secs(40), sync.next()).await.expect("the block does not come").expect("it ends");
         if let SyncEvent::Progress(state) = event {
+            assert!(state.moved.blocks_received == 0 || held(), "the handle does not show the block");
             assert!(!state.in_sync || held(), "in sync after {:?} without the block", start.elapsed());
         }
     }

@@ -269,6 +269,8 @@ impl<S: Storage> Multifeed<S> {
             self.feeds[id.0 as usize].dirty = false;
             self.commit_feed(id);
         }
+        let written = self.peerings.iter_mut().filter_map(|(&id, peering)| peering.note_written().then_some(id));
+        written.collect::<Vec<_>>().into_iter().for_each(|id| self.wake(id));
         self.announce_feeds();
         self.give_up_unavailable();
         self.plan_sync();

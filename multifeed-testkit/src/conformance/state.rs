@@ -39,6 +39,24 @@ pub async fn what_is_synced_to_disk_outlives_a_power_cut<A: Adapter>() {
     assert!(lost);
 }
 
+/// What a session reports as received is written, and the feeds' handles show it, though nobody asks for the session's state.
+pub async fn handles_show_what_is_reported<A: Adapter>() {
+    let (store, other) = (memory().await, memory().await);
+    let theirs = filled(&other, "theirs", 2, 1, 10).await;
+    let (mut left, right) = connect::<A>(&store, &other, &Replicate::live());
+    for count in 1..=100 {
+        let received = loop {
+            if let SyncEvent::Progress(state) = left.next().await.expect("it is told") {
+                break state.moved.blocks_received;
+            }
+        };
+        let held = store.feed(theirs.key()).expect("its block came").downloaded();
+        assert_eq!((received, held), (count, count));
+        theirs.append("more").await.unwrap();
+    }
+    hang_up(left, right).await;
+}
+
 /// A writer that comes back by its key pair alone has its history again before it goes on; a second history is told to both.
 pub async fn a_writer_comes_back_by_its_key_pair<A: Adapter>() {
     let (first, second) = (memory().await, memory().await);
