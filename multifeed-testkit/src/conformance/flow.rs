@@ -209,10 +209,10 @@ pub async fn a_full_disk_is_our_own_fault<A: Adapter>() {
     let (left, right) = ends(left, right).await;
     assert_eq!(left.unwrap_err().code(), "ERR_STORE_FULL");
     right.unwrap();
-    // It still serves what it has, and takes the rest when there is room.
+    // It still serves what it has, and says that it took nothing; it takes the rest when there is room.
     let (left, right) = connect::<A>(&hub, &taker, &Replicate::default());
     let (left, right) = ends(left, right).await;
-    left.unwrap();
+    assert_eq!(left.unwrap_err().code(), "ERR_STORE_FULL");
     right.unwrap();
     assert_same(&ours, &taker).await;
     faults.heal();
