@@ -160,7 +160,9 @@ pub async fn a_slow_message_gives_way_to_others<A: Adapter>() {
     right.unwrap();
     assert_same(&large, &hub).await;
     let error = slow.finish().await.unwrap_err();
-    assert!(matches!(error, SyncError::Session(SessionError::SlowMessage { .. })), "{error}");
+    // On a busy machine its silence may be noticed first.
+    let gave_way = |error: &SessionError| matches!(error, SessionError::SlowMessage { .. } | SessionError::Timeout(_));
+    assert!(matches!(&error, SyncError::Session(error) if gave_way(error)), "{error}");
     drop(hoarder.join().unwrap());
 }
 
