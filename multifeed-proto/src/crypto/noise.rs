@@ -4,6 +4,7 @@
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec;
+use alloc::vec::Vec;
 
 use bytes::{Buf, BytesMut};
 use rand_core::CryptoRng;
