@@ -110,7 +110,8 @@ pub enum PeerEvent {
     },
     /// The remote brought as much as it may ([`PeerLimits`](crate::PeerLimits)), and nothing more that this bound is for is fetched from
     /// it: a [`SessionError::Limit`]. Or a feed of its is longer than it may be ([`Limits::feed_blocks`](crate::Limits::feed_blocks)), and its channel
-    /// closes: a [`SessionError::FeedTooLong`]. The session goes on.
+    /// closes: a [`SessionError::FeedTooLong`], or with more bytes ([`Limits::feed_bytes`](crate::Limits::feed_bytes)) a
+    /// [`SessionError::FeedTooLarge`]. The session goes on.
     LimitReached(SessionError),
     /// The disk is full, or has less free than it is to keep: nothing new is fetched on any session, and the rest goes on. Once, until
     /// [`SpaceFreed`](Self::SpaceFreed).
@@ -184,6 +185,10 @@ pub struct SyncTotals {
     pub bytes_sent: u64,
     /// Blocks that the remote has and that did not come: it left, or was left, before its time.
     pub missing: u64,
+    /// Feeds that the remote did not take, or not all of them, though it lacks blocks that are held and served here: it did not request them,
+    /// fetches nothing (more) of them, or refused what it was sent. A policy of its application, or a bound of its store, may be why. As far as
+    /// it told what it has; of a live session only those of which it fetched nothing in the end.
+    pub not_taken: u64,
     /// Feeds with holes, and which blocks each still lacks that the remote said it does not have; of a sparse session, those that were
     /// asked for.
     pub holes: Vec<FeedHoles>,

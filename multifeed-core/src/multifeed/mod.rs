@@ -15,6 +15,7 @@ mod offered;
 mod opening;
 mod policy;
 mod reads;
+mod rearranged;
 mod removal;
 mod second;
 mod sessions;
@@ -39,6 +40,7 @@ use self::extensions::Extensions;
 pub use self::extensions::{ExtensionError, FeedMessage, message_cost};
 use self::in_use::InUse;
 pub(crate) use self::names::is_key_name;
+pub use self::rearranged::Rearranged;
 pub(crate) use self::sources::Brought;
 use self::sources::Sources;
 use self::state::Traffic;
@@ -199,6 +201,7 @@ pub struct Multifeed<S> {
     evidence: Evidence,
     /// Secret keys that others may read.
     exposed: Vec<ExposedKey>,
+    rearranged: Vec<Rearranged>,
     #[expect(
         clippy::vec_box,
         reason = "ten thousand of them are not to be moved, and kept twice meanwhile, for one more"
