@@ -3,7 +3,9 @@
 mod append;
 mod block;
 mod cat;
+mod crowd;
 mod demo;
+mod door;
 mod feeds;
 mod guest;
 mod peer;
@@ -78,6 +80,9 @@ async fn open(global: &Global, options: Options, output: &Output) -> Result<Mult
 fn warn(multi: &Multifeed, global: &Global, output: &Output) {
     for problem in multi.problems() {
         output.warn(&problem.to_string());
+    }
+    for rearranged in multi.rearranged() {
+        output.warn(&rearranged.to_string());
     }
     for recovered in multi.recovered() {
         output.warn(&format!("a crash or damage was repaired: {recovered}"));
