@@ -162,9 +162,14 @@ fn it_is_known_also_when_js_put_a_feed_in_its_number_and_comes_back_under_any() 
     let mut first = Feed::create(&mut old, Slot(0), key(2), Some(&pair(2)), Some("w2")).unwrap();
     first.append(&mut old, &[Bytes::from("a")]).unwrap();
     copy(&old, 0, &mut disk, 7);
-    let mut store = open(&mut disk);
-    assert!(matches!(store.problems(), [StoreError::Damaged { .. }]), "{:?}", store.problems());
-    assert!(store.writer(Some("w2"), || pair(50)).is_err());
+    for seed in [70, 71] {
+        let mut store = open(&mut disk);
+        assert!(matches!(store.problems(), [StoreError::Damaged { .. }]), "{:?}", store.problems());
+        assert!(store.writer(Some("w2"), || pair(50)).is_err());
+        let other = store.writer(Some(&format!("other{seed}")), || pair(seed)).unwrap();
+        store.append(other, &[Bytes::from("x")]).unwrap();
+        store.close().unwrap();
+    }
 }
 
 #[test]

@@ -6,14 +6,14 @@
 //! JS does not open what stands behind the number, and puts its next feed in it. What is known of the writer is then kept under a number that
 //! no folder has.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use multifeed_proto::FeedKey;
 
 use super::Multifeed;
 use crate::error::StoreError;
 use crate::journal::name;
-use crate::storage::{Slot, Storage};
+use crate::storage::{FileId, FileKind, Slot, Storage};
 
 /// Numbers from here on are no folders': what is known of writers stands there whose old numbers other feeds have.
 const HOMELESS: u32 = 0xf000_0000;
@@ -62,6 +62,15 @@ impl<S: Storage> Multifeed<S> {
         let known: Vec<_> = self.journal.writers().map(|(slot, mark)| (slot, mark.clone())).collect();
         let ours: Vec<_> = self.feeds().filter(|id| self.slot(*id).feed.writable()).collect();
         let ours: BTreeMap<_, _> = ours.into_iter().map(|id| (name(&self.slot(id).feed.key()), id)).collect();
+        // Writers' folders that are told for what is wrong with them.
+        let slots: BTreeSet<Slot> = self.problems.iter().filter_map(StoreError::slot).collect();
+        let mut unopened = BTreeMap::new();
+        for slot in slots {
+            let secret = self.storage.len(FileId::new(slot, FileKind::SecretKey));
+            if let (Ok(Some(1..)), Ok(Some(key))) = (secret, self.key_in(slot)) {
+                unopened.insert(name(&key), (slot, key));
+            }
+        }
         let removed = self.journal.removal().map(|removal| removal.slot);
         let (mut told, mut free) = (0, HOMELESS);
         for (slot, mark) in known.into_iter().filter(|(slot, _)| Some(*slot) != removed) {
@@ -74,7 +83,13 @@ impl<S: Storage> Multifeed<S> {
             if mark.length == 0 {
                 continue;
             }
-            // A folder that has its key, or cannot be read, is told for what is wrong with it.
+            if let Some((there, key)) = unopened.get(&mark.key) {
+                if *there != slot {
+                    self.journal.renumber(slot, *there, key);
+                }
+                continue;
+            }
+            // A folder that cannot be read is told for that.
             let elsewhere = match self.key_in(slot) {
                 Ok(key) => !key.is_some_and(|key| mark.is_of(&key)),
                 // Something else stands in its place; what is in a real folder stays for who looks into it.
