@@ -53,8 +53,11 @@ fn lose(disk: &mut MemoryStorage, slot: u32, all: bool) {
     }
 }
 
-/// The missing writers: number, key, name, blocks.
-fn missing<S: Storage>(store: &Multifeed<S>) -> Vec<(Option<u32>, Option<FeedKey>, Option<String>, u64)> {
+/// Number, key, name, blocks.
+type Missing = (Option<u32>, Option<FeedKey>, Option<String>, u64);
+
+/// The missing writers.
+fn missing<S: Storage>(store: &Multifeed<S>) -> Vec<Missing> {
     let told = |problem: &StoreError| match problem {
         StoreError::MissingWriter { slot, key, name, blocks } => (slot.map(|slot| slot.0), *key, name.clone(), *blocks),
         other => panic!("{other}"),
