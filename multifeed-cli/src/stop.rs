@@ -16,6 +16,8 @@ pub(crate) fn was_asked_for() -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Signal {
     Interrupt,
+    /// Other systems have no such signal.
+    #[cfg(unix)]
     Terminate,
 }
 
@@ -24,6 +26,7 @@ impl Signal {
     pub(crate) fn exit(self) -> u8 {
         match self {
             Signal::Interrupt => 130,
+            #[cfg(unix)]
             Signal::Terminate => 143,
         }
     }

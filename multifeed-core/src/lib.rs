@@ -43,7 +43,7 @@ pub use key_pair::{KeyPair, KeyPairError};
 pub use limits::{Limits, PeerLimits};
 pub use multifeed::{
     Durability, ExposedKey, ExtensionError, FeedId, FeedInfo, FeedMessage, Multifeed, MultifeedEvent, Options, PeerId,
-    Rearranged, message_cost,
+    Rearranged, is_object_property, message_cost,
 };
 pub use news::{FeedEvent, FeedNews};
 pub use peer::PeerInfo;
@@ -51,5 +51,7 @@ pub use policy::{Policy, Remote};
 pub use prepared::{PreparedData, prepare};
 pub use replicate::{PeerEvent, Replicate, STALL_TIMEOUT, SyncError, SyncTotals};
 pub use state::{FeedSyncState, Moved, RATE_WINDOW, StoreSyncState, SyncState};
-pub use storage::{FileId, FileKind, FileStorage, FileStorageOptions, Found, MemoryStorage, Slot, Storage};
+pub use storage::{FileId, FileKind, Found, MemoryStorage, Slot, Storage};
+#[cfg(feature = "file-storage")]
+pub use storage::{FileStorage, FileStorageOptions};
 pub use wants::{Want, WantEnd, WantError, WantId, WantOptions};

@@ -27,6 +27,7 @@ mod member;
 mod multifeed;
 mod oneshot;
 mod options;
+mod outflow;
 mod pump;
 mod reads;
 mod runtime;
@@ -63,6 +64,7 @@ pub use multifeed_core::{
     AppendError, Audit, Conflict, Durability, ExposedKey, ExtensionError, FeedHoles, FeedSyncState, FileStorage,
     FileStorageOptions, Found, KeyPair, MemoryStorage, Moved, PeerLimits, Place, Policy, Rearranged, Recovered, Remote,
     Replicate, Storage, StoreError, StoreSyncState, SyncError, SyncState, SyncTotals, VerifyStep, WantError,
+    is_object_property,
 };
 pub use multifeed_proto::{
     DEFAULT_ROOT_KEY, DiscoveryKey, Fault, FeedKey, Json, ManifestFields, Node, RemoteHandshake, Role, SessionError,

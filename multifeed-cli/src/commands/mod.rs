@@ -18,7 +18,7 @@ use std::io::ErrorKind;
 
 use tokio::net::TcpStream;
 
-use multifeed_tokio::{Error, Feed, FileStorage, Multifeed, Options, StoreError};
+use multifeed_tokio::{Error, Feed, FileStorage, Multifeed, Options, StoreError, is_object_property};
 
 use crate::args::{Args, Command, Global, KEY_VARIABLE};
 use crate::error::{CliError, code};
@@ -83,6 +83,13 @@ fn warn(multi: &Multifeed, global: &Global, output: &Output) {
     }
     for rearranged in multi.rearranged() {
         output.warn(&rearranged.to_string());
+    }
+    for feed in multi.feeds().iter().filter(|feed| feed.writable() && is_object_property(&feed.name())) {
+        output.warn(&format!(
+            "a JavaScript app cannot reach the writer `{}` (feed {}) by its name: every JavaScript object has a property of that name",
+            feed.name(),
+            feed.key()
+        ));
     }
     for recovered in multi.recovered() {
         output.warn(&format!("a crash or damage was repaired: {recovered}"));
