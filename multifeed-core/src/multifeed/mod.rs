@@ -52,7 +52,7 @@ use crate::peering::Peering;
 use crate::policy::Policy;
 use crate::sparse_bits::SparseBits;
 use crate::state::Moved;
-use crate::storage::{Slot, Storage};
+use crate::storage::{Slot, Storage, Unsupported};
 use crate::wants::{WantEnd, WantId, Wants};
 
 /// About what it takes to stage anything for a feed, beside the bytes of its blocks: of very many feeds with few bytes each, that is most.
@@ -474,9 +474,15 @@ impl<S: Storage> Multifeed<S> {
     /// # Errors
     ///
     /// Where writing or closing fails; blocks that were staged and not written will be fetched again.
-    pub fn close(mut self) -> Result<(), StoreError> {
+    pub fn close(self) -> Result<(), StoreError> {
+        self.close_and_tell().0
+    }
+
+    /// As [`close`](Self::close), and what the disk [turned out not to support](Self::unsupported) by the end of it.
+    pub fn close_and_tell(mut self) -> (Result<(), StoreError>, Unsupported) {
         let result = self.close_feeds();
-        result.and(self.storage.close().map_err(|error| StoreError::from_store("close", error)))
+        let closed = self.storage.close().map_err(|error| StoreError::from_store("close", error));
+        (result.and(closed), self.storage.unsupported())
     }
 
     fn slot(&self, id: FeedId) -> &FeedSlot {
