@@ -534,6 +534,7 @@ impl<S: Storage> Multifeed<S> {
         if !ours && self.catalog.others() >= self.limits.feeds {
             return Err(StoreError::TooManyFeeds { max: self.limits.feeds });
         }
+        self.check_unopened(key)?;
         loop {
             let slot = self.catalog.next_slot();
             if slot == Slot::NOWHERE {
@@ -547,8 +548,11 @@ impl<S: Storage> Multifeed<S> {
                     self.catalog.occupy(slot);
                     return Ok(made);
                 }
-                Err(StoreError::Occupied { .. }) if self.key_in(slot)?.is_none() => self.set_aside(slot)?,
-                Err(StoreError::Occupied { .. }) => self.catalog.occupy(slot),
+                Err(error @ StoreError::Occupied { .. }) => match self.key_in(slot)? {
+                    None => self.set_aside(slot)?,
+                    Some(found) if found == *key => return Err(error),
+                    Some(_) => self.catalog.occupy(slot),
+                },
                 Err(error) => {
                     // A disk that is full, most likely: what is there of the folder goes, so that the store is as it was.
                     let _ = self.storage.remove(slot);

@@ -35,7 +35,7 @@ struct Handle {
 /// An open file, with a lock on it or without.
 #[derive(Debug)]
 pub(super) struct OpenFile {
-    file: File,
+    pub(super) file: File,
     site: Site,
     locked: bool,
     /// Its length, if it is known: nobody else writes to it while the store is locked.
