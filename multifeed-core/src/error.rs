@@ -292,20 +292,15 @@ impl StoreError {
 }
 
 /// The system's numbers of errors that say of what was to be read that the disk does not give it: EIO, and what file systems say that have
-/// checksums of their own.
-#[cfg(unix)]
-const UNREADABLE: [i32; 3] = {
-    use rustix::io::Errno;
-    [Errno::IO.raw_os_error(), Errno::BADMSG.raw_os_error(), EUCLEAN]
-};
-/// "Structure needs cleaning".
+/// checksums of their own (EBADMSG, EUCLEAN).
 #[cfg(any(target_os = "linux", target_os = "android"))]
-const EUCLEAN: i32 = rustix::io::Errno::UCLEAN.raw_os_error();
+const UNREADABLE: &[i32] = &[5, 74, 117];
+/// EIO.
 #[cfg(all(unix, not(any(target_os = "linux", target_os = "android"))))]
-const EUCLEAN: i32 = rustix::io::Errno::IO.raw_os_error();
+const UNREADABLE: &[i32] = &[5];
 /// ERROR_CRC, ERROR_READ_FAULT, ERROR_IO_DEVICE.
 #[cfg(not(unix))]
-const UNREADABLE: [i32; 3] = [23, 30, 1117];
+const UNREADABLE: &[i32] = &[23, 30, 1117];
 
 fn raw_os_error(error: &io::Error) -> Option<i32> {
     let told = error.get_ref().and_then(|inner| inner.downcast_ref::<FileError>());

@@ -6,17 +6,24 @@ use core::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+#[cfg(feature = "file-storage")]
 mod changes;
+#[cfg(feature = "file-storage")]
 mod disk;
+#[cfg(feature = "file-storage")]
 #[doc(hidden)]
 pub mod faults;
+#[cfg(feature = "file-storage")]
 mod file;
+#[cfg(feature = "file-storage")]
 mod folder;
 mod memory;
+#[cfg(feature = "file-storage")]
 mod pool;
 mod repaired;
 mod unsupported;
 
+#[cfg(feature = "file-storage")]
 pub use file::{FileStorage, FileStorageOptions};
 pub use memory::MemoryStorage;
 pub use repaired::RepairedInMemory;

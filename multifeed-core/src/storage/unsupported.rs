@@ -1,7 +1,5 @@
 //! What a system or a file system cannot do: it is gone without, and told once. What it can do, and does not, is an error.
 
-use std::io;
-
 /// What the disk of a store turned out not to support. The store does without, and says so.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -39,8 +37,9 @@ impl Unsupported {
 ///
 /// EINVAL is what Linux says of a folder that cannot be synced, and of a lock that the file system has not; ENOLCK what network file systems
 /// say that have none. EIO and EWOULDBLOCK are failures of what is there.
-pub(super) fn is_unsupported(error: &io::Error) -> bool {
-    if error.kind() == io::ErrorKind::Unsupported {
+#[cfg(feature = "file-storage")]
+pub(super) fn is_unsupported(error: &std::io::Error) -> bool {
+    if error.kind() == std::io::ErrorKind::Unsupported {
         return true;
     }
     #[cfg(unix)]
