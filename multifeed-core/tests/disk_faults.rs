@@ -28,6 +28,9 @@ const N: u8 = 1;
 const THEIRS: u8 = 2;
 const START: Duration = Duration::ZERO;
 
+/// What is called, and where.
+type Call = (DiskOp, Option<Slot>, String);
+
 /// What a call is known by from one run to the next: what it does, where, and how often that came before, as far as that matters.
 type Place = (DiskOp, Option<Slot>, String, usize);
 
@@ -37,7 +40,7 @@ const REPEATS: usize = 2;
 /// A disk that notes its calls, and fails at one of them, or from that one on.
 #[derive(Debug, Default)]
 struct Table {
-    seen: Mutex<BTreeMap<(DiskOp, Option<Slot>, String), usize>>,
+    seen: Mutex<BTreeMap<Call, usize>>,
     at: Option<Place>,
     fault: Option<Fault>,
     lasting: bool,
@@ -219,7 +222,7 @@ fn places() -> Vec<Place> {
     assert!(life.errors.is_empty() && life.acknowledged == 7, "{life:?}");
     check(folder.path(), &life, &"no fault");
     let seen = table.seen.lock().unwrap();
-    let repeats = |(place, count): (&(DiskOp, Option<Slot>, String), &usize)| {
+    let repeats = |(place, count): (&Call, &usize)| {
         let (op, slot, name) = place.clone();
         let last = Some(*count).filter(|count| *count > REPEATS);
         (1..=REPEATS.min(*count)).chain(last).map(move |repeat| (op, slot, name.clone(), repeat)).collect::<Vec<_>>()
@@ -423,7 +426,8 @@ fn open_files_give_way_to_others() {
 /// the old path.
 #[test]
 fn a_store_that_is_moved_while_it_is_open_takes_nothing_more() {
-    let acts: [(&str, fn(&Path)); 5] = [
+    type Act = (&'static str, fn(&Path));
+    let acts: [Act; 5] = [
         ("moved", |here| fs::rename(here, here.with_file_name("moved")).unwrap()),
         ("removed", |here| fs::remove_dir_all(here).unwrap()),
         ("replaced", |here| {

@@ -332,6 +332,7 @@ impl<S: Storage> Multifeed<S> {
                 result = result.and(self.touch(id));
                 result = result.and(self.feeds[id.0 as usize].feed.flush(&mut self.storage));
             }
+            result = result.and(self.feeds[id.0 as usize].feed.undo_failed_append(&mut self.storage));
             // It counts as unsynced no more, as no second sync would tell; nor was it closed.
             if let Some(error) = self.lasting_failure(id) {
                 result = result.and(Err(error));
