@@ -249,7 +249,8 @@ fn is_unsupported(op: DiskOp, errno: Errno) -> bool {
         && matches!(errno, Errno::NOSYS | Errno::OPNOTSUPP | Errno::NOLCK | Errno::INVAL)
 }
 
-/// Every error at every call of a life, once or from then on.
+/// Every error at every call of a life, once or from then on. `MULTIFEED_FAULTS=all` does all of it, in minutes; else each place has a third of
+/// those that are failures.
 #[test]
 fn every_error_at_every_call_is_told_or_gone_without_and_loses_nothing() {
     let places = places();
@@ -258,8 +259,12 @@ fn every_error_at_every_call_is_told_or_gone_without_and_loses_nothing() {
     let missing: Vec<DiskOp> = DiskOp::ALL.into_iter().filter(|op| !ops.contains(op)).collect();
     assert_eq!(missing, [DiskOp::FreeSpace]);
     let (mut told, mut passed, mut wrong) = (0, 0, Vec::new());
-    for place in &places {
-        for errno in ERRORS {
+    let all = std::env::var_os("MULTIFEED_FAULTS").is_some_and(|all| all == "all");
+    for (number, place) in places.iter().enumerate() {
+        for (turn, errno) in ERRORS.into_iter().enumerate() {
+            if !all && !is_unsupported(place.0, errno) && !(number + turn).is_multiple_of(3) {
+                continue;
+            }
             for lasting in [false, true] {
                 let run = std::panic::catch_unwind(|| try_one(place, errno, lasting));
                 match run {
@@ -273,7 +278,7 @@ fn every_error_at_every_call_is_told_or_gone_without_and_loses_nothing() {
     }
     println!("{} places: {told} runs had an error, {passed} had none", places.len());
     assert!(wrong.is_empty(), "{} runs: {wrong:#?}", wrong.len());
-    assert!(told > 1000 && passed > 100, "{told} runs had an error, {passed} had none");
+    assert!(told > 500 && passed > 100, "{told} runs had an error, {passed} had none");
 }
 
 /// A life with this error at this place: whether it reported an error.
