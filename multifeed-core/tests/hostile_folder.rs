@@ -556,7 +556,7 @@ fn the_folder_of_the_store_may_be_a_link() {
     let (mut store, outside) = (store, place.outside());
     let id = store.find(&pair(1).public_key()).unwrap();
     assert_eq!(store.append(id, &[Bytes::from("third")]).unwrap_err().code(), "ERR_STORE_MOVED");
-    assert_eq!(store.get(id, 0).unwrap().as_deref(), Some(&b"first"[..]));
+    assert_eq!(store.get(id, 0).unwrap().as_deref(), Some(&b"block of 1"[..]));
     store.close().unwrap();
     assert_eq!(place.outside(), outside);
 }
