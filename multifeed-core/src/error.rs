@@ -110,6 +110,29 @@ pub enum StoreError {
         /// The feed's key.
         key: FeedKey,
     },
+    /// The folder of a writer is gone or empty, and the journal knows of blocks in it. No other writer is made under that name.
+    #[error(
+        "{} is missing: {blocks} blocks were in {}. Put the folder back, or make another feed under that name (--new-key){}",
+        writer_of(.key, .name), old_place(.slot), js_sees(.slot)
+    )]
+    MissingWriter {
+        /// The folder that it had; `None` if another feed was put there.
+        slot: Option<Slot>,
+        /// The feed's key; `None` in a store that an earlier build wrote.
+        key: Option<FeedKey>,
+        /// The writer's name, if it has one that is known.
+        name: Option<String>,
+        /// How long the feed was known to be, in blocks.
+        blocks: u64,
+    },
+    /// A writer's name is that of a property which every JavaScript object has: a JS app would take that for the feed, and miss the feed itself.
+    #[error(
+        "a writer cannot be named `{name}`: every JavaScript object has a property of that name, and a JS app would miss the feed; choose another name"
+    )]
+    ReservedName {
+        /// The name.
+        name: String,
+    },
     /// A writer's name is empty or too long.
     #[error("a writer's name has 1 to {max} bytes, this one {size}")]
     BadName {
@@ -170,7 +193,8 @@ impl StoreError {
             StoreError::Damaged { .. } => "ERR_STORE_DAMAGED",
             StoreError::Occupied { .. } => "ERR_STORE_OCCUPIED",
             StoreError::KeyMismatch { .. } => "ERR_KEY_MISMATCH",
-            StoreError::BadName { .. } => "ERR_BAD_NAME",
+            StoreError::MissingWriter { .. } => "ERR_WRITER_MISSING",
+            StoreError::BadName { .. } | StoreError::ReservedName { .. } => "ERR_BAD_NAME",
             StoreError::NameTaken { .. } => "ERR_NAME_TAKEN",
             StoreError::TooManyFeeds { .. } | StoreError::TooManyBlocked { .. } => "ERR_LIMIT",
             StoreError::Removed { .. } => "ERR_REMOVED",
@@ -216,12 +240,14 @@ impl StoreError {
             | StoreError::Full { slot, .. }
             | StoreError::NotRegular { slot, .. }
             | StoreError::Moved { slot, .. }
+            | StoreError::MissingWriter { slot, .. }
             | StoreError::Locked { slot, .. } => *slot,
             StoreError::Damaged { slot, .. } | StoreError::Occupied { slot } | StoreError::NameTaken { slot, .. } => {
                 Some(*slot)
             }
             StoreError::KeyMismatch { .. }
             | StoreError::BadName { .. }
+            | StoreError::ReservedName { .. }
             | StoreError::TooManyFeeds { .. }
             | StoreError::Removed { .. }
             | StoreError::Blocked { .. }
@@ -315,6 +341,25 @@ fn place(slot: Option<Slot>, file: Option<FileKind>, path: &Option<PathBuf>) -> 
         (None, Some(slot), None) => format!("folder {slot}"),
         (None, None, _) => "the store".to_owned(),
     }
+}
+
+fn writer_of(key: &Option<FeedKey>, name: &Option<String>) -> String {
+    match (name, key) {
+        (Some(name), Some(key)) => format!("the writer `{name}` of feed {key}"),
+        (None, Some(key)) => format!("the writer of feed {key}"),
+        (_, None) => "a writer".to_owned(),
+    }
+}
+
+fn old_place(slot: &Option<Slot>) -> String {
+    slot.map_or_else(|| "a folder that is another feed's now".to_owned(), |slot| format!("folder {slot}"))
+}
+
+fn js_sees(slot: &Option<Slot>) -> String {
+    let told = |slot: &Slot| {
+        format!(". Until then JavaScript opens no folder from number {slot} on, and may put its next feed there")
+    };
+    slot.as_ref().map(told).unwrap_or_default()
 }
 
 fn advice(found: Found) -> &'static str {

@@ -42,7 +42,7 @@ pub use key_pair::{KeyPair, KeyPairError};
 pub use limits::{Limits, PeerLimits};
 pub use multifeed::{
     Durability, ExposedKey, ExtensionError, FeedId, FeedInfo, FeedMessage, Multifeed, MultifeedEvent, Options, PeerId,
-    message_cost,
+    is_object_property, message_cost,
 };
 pub use news::{FeedEvent, FeedNews};
 pub use peer::PeerInfo;

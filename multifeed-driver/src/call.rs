@@ -70,6 +70,16 @@ pub(crate) enum Call {
         blocks: bool,
         answer: Answer<Result<bool, Error>>,
     },
+    /// Lets a new writer have the name of a missing one.
+    ReleaseName {
+        name: String,
+        answer: Answer<bool>,
+    },
+    /// Gives a missing writer up.
+    GiveUp {
+        key: FeedKey,
+        answer: Answer<Result<bool, Error>>,
+    },
     Blocked {
         answer: Answer<Vec<FeedKey>>,
     },

@@ -337,7 +337,25 @@ impl Multifeed {
         self.guard.ask(|answer| Call::Blocked { answer }).await
     }
 
-    /// The feeds that could not be opened; the others are unharmed.
+    /// Lets a new writer have the name of one that is [missing](StoreError::MissingWriter): the next [`writer`](Self::writer) of that name makes
+    /// another feed, with a key of its own. False if no writer is missing that has, or may have, that name.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn release_missing_name(&self, name: &str) -> Result<bool, Error> {
+        self.guard.ask(|answer| Call::ReleaseName { name: name.to_owned(), answer }).await
+    }
+
+    /// Gives up a writer that is [missing](StoreError::MissingWriter): its folder's number and its name are free, and its feed is blocked, as a
+    /// copy of its key elsewhere could sign a second history. False if no writer of that key is missing.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if the disk fails or as many feeds are blocked as may be, [`Error::Closed`].
+    pub async fn give_up_missing(&self, key: FeedKey) -> Result<bool, Error> {
+        self.guard.ask(|answer| Call::GiveUp { key, answer }).await?
+    }
+
+    /// The feeds that could not be opened, and the writers that are missing; the others are unharmed.
     pub fn problems(&self) -> Vec<StoreError> {
         lock(&self.shared().problems).clone()
     }

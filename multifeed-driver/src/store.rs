@@ -297,6 +297,13 @@ impl<S: Storage> Store<S> {
                 let changed = if blocks { self.multi.block(key) } else { self.multi.unblock(key) };
                 answer.send(changed.map_err(Error::Store));
             }
+            Call::ReleaseName { name, answer } => answer.send(self.multi.release_missing_name(&name)),
+            Call::GiveUp { key, answer } => {
+                let given_up = self.multi.give_up_missing(&key);
+                self.shared.0.found(&self.multi);
+                self.tell();
+                answer.send(given_up.map_err(Error::Store));
+            }
             Call::Blocked { answer } => answer.send(self.multi.blocked().collect()),
             Call::CloseIdleFiles { answer } => answer.send(self.multi.close_idle_files()),
             Call::Extension(call) => self.extend(call),

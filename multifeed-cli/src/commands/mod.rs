@@ -17,7 +17,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::net::TcpStream;
 
-use multifeed_tokio::{Feed, Multifeed, Options, Unsupported};
+use multifeed_tokio::{Feed, Multifeed, Options, Unsupported, is_object_property};
 
 use crate::args::{Args, Command, Global, KEY_VARIABLE};
 use crate::error::{CliError, code};
@@ -89,6 +89,13 @@ fn warn(multi: &Multifeed, global: &Global, output: &Output) {
     warn_unsupported(multi, output);
     for problem in multi.problems() {
         output.warn(&problem.to_string());
+    }
+    for feed in multi.feeds().iter().filter(|feed| feed.writable() && is_object_property(&feed.name())) {
+        output.warn(&format!(
+            "a JavaScript app cannot reach the writer `{}` (feed {}) by its name: every JavaScript object has a property of that name",
+            feed.name(),
+            feed.key()
+        ));
     }
     for recovered in multi.recovered() {
         output.warn(&format!("a crash or damage was repaired: {recovered}"));

@@ -2,6 +2,7 @@
 
 mod blocked;
 mod catalog;
+mod copies;
 mod disk;
 mod durability;
 mod evidence;
@@ -9,6 +10,7 @@ mod exchange;
 mod extensions;
 mod in_use;
 mod lone;
+mod missing;
 mod names;
 mod numbers;
 mod offered;
@@ -39,6 +41,7 @@ use self::extensions::Extensions;
 pub use self::extensions::{ExtensionError, FeedMessage, message_cost};
 use self::in_use::InUse;
 pub(crate) use self::names::is_key_name;
+pub use self::names::is_object_property;
 pub(crate) use self::sources::Brought;
 use self::sources::Sources;
 use self::state::Traffic;
@@ -332,7 +335,8 @@ impl<S: Storage> Multifeed<S> {
     ///
     /// # Errors
     ///
-    /// Where the name is empty or too long, the folder of that writer could not be opened, the name is that of a feed which is not written here and
+    /// Where the name is empty or too long, or [a property of JavaScript's objects](is_object_property), the folder of that writer is
+    /// [missing](StoreError::MissingWriter) or could not be opened, the name is that of a feed which is not written here and
     /// cannot give way, the key pair is of a [blocked](Self::block) feed, or writing fails.
     pub fn writer(&mut self, name: Option<&str>, key_pair: impl FnOnce() -> KeyPair) -> Result<FeedId, StoreError> {
         if let Some(name) = name {
@@ -346,6 +350,9 @@ impl<S: Storage> Multifeed<S> {
             }
             if let Some(why) = self.catalog.lost_writer(name) {
                 return Err(why.clone());
+            }
+            if is_object_property(name) {
+                return Err(StoreError::ReservedName { name: name.to_owned() });
             }
         }
         let key_pair = key_pair();

@@ -28,7 +28,8 @@ impl<S: Storage> Multifeed<S> {
     ///
     /// Where the store as a whole can't be read.
     pub fn open(mut storage: S, options: Options) -> Result<Self, StoreError> {
-        let journal = Journal::read(&mut storage, options.limits.journal_bytes)?;
+        let mut journal = Journal::read(&mut storage, options.limits.journal_bytes)?;
+        journal.index_writers();
         let (blocked, damage) = Blocked::read(&mut storage, &options.limits)?;
         let evidence = Evidence::read(&mut storage, options.limits.conflicts);
         let mut zeros = options.limits.opening_zeros;
@@ -82,14 +83,17 @@ impl<S: Storage> Multifeed<S> {
             multifeed.problems.push(error);
         }
         let slots = multifeed.storage.list().map_err(|error| StoreError::from_store("list", error))?;
+        let mut doubles = Vec::new();
         for slot in slots.into_iter().filter(|slot| *slot != Slot::NOWHERE) {
             multifeed.catalog.see(slot);
-            match multifeed.open_folder(slot, &mut zeros) {
+            match multifeed.open_folder(slot, &mut zeros, &mut doubles) {
                 Err(error) if error.is_of_one_folder() => multifeed.leave_alone(slot, error),
                 opened => opened?,
             }
         }
         multifeed.see_obstacles()?;
+        multifeed.join_copies(doubles);
+        multifeed.look_for_missing();
         if let Err(error) = multifeed.close_gaps() {
             multifeed.problems.push(error);
         }
@@ -144,8 +148,9 @@ impl<S: Storage> Multifeed<S> {
         Ok(())
     }
 
-    /// Opens the feed of a folder; one whose files are not what they must be is told.
-    fn open_folder(&mut self, slot: Slot, zeros: &mut u64) -> Result<(), StoreError> {
+    /// Opens the feed of a folder; one whose files are not what they must be is told. One whose feed was opened in another folder goes to
+    /// `doubles`.
+    fn open_folder(&mut self, slot: Slot, zeros: &mut u64, doubles: &mut Vec<Feed>) -> Result<(), StoreError> {
         if self.is_going(slot)? {
             self.catalog.occupy(slot);
             return Ok(());
@@ -153,7 +158,7 @@ impl<S: Storage> Multifeed<S> {
         match Feed::open_known(&mut self.storage, slot, &self.journal, zeros) {
             Ok(feed) if self.catalog.find(&feed.key()).is_some() => {
                 self.catalog.occupy(slot);
-                self.problems.push(StoreError::Occupied { slot });
+                doubles.push(feed);
             }
             Ok(feed) => {
                 self.catalog.occupy(slot);
@@ -187,7 +192,7 @@ impl<S: Storage> Multifeed<S> {
         Ok(())
     }
 
-    fn look_at_permissions(&mut self, feed: &Feed) -> Result<(), StoreError> {
+    pub(super) fn look_at_permissions(&mut self, feed: &Feed) -> Result<(), StoreError> {
         let file = FileId::new(feed.slot(), FileKind::SecretKey);
         if feed.writable() {
             let mode = self.storage.permissions(file).map_err(|error| StoreError::from_file(file, "look at", error))?;
@@ -206,11 +211,12 @@ impl<S: Storage> Multifeed<S> {
     }
 
     /// The writer in a folder cannot be used: nobody else is given its name.
-    fn lose_writer_in(&mut self, slot: Slot, why: &StoreError) {
-        match Feed::name_in(&mut self.storage, slot) {
-            Ok(Some(name)) => self.catalog.lose_writer(name, why.clone()),
-            Ok(None) => {}
-            Err(_) => self.catalog.lose_name(why.clone()),
+    pub(super) fn lose_writer_in(&mut self, slot: Slot, why: &StoreError) {
+        let name = Feed::name_in(&mut self.storage, slot);
+        match (name, self.journal.writer_name(slot)) {
+            (Ok(Some(name)), _) | (_, Some(name)) => self.catalog.lose_writer(name, why.clone()),
+            (Ok(None), None) => {}
+            (Err(_), None) => self.catalog.lose_name(why.clone()),
         }
     }
 
