@@ -63,6 +63,18 @@ pub enum StoreError {
         /// The path of the lock.
         path: Option<PathBuf>,
     },
+    /// The store's folder, or a feed's, was moved, removed or replaced while the store was open. Nothing more is written: it would be lost, or lie
+    /// where nobody looks for it.
+    #[error(
+        "{} was moved, removed or replaced while it was open, and nothing more is written: close the store, and open it where it is now",
+        place(*.slot, None, .path)
+    )]
+    Moved {
+        /// The folder, if it is that of one feed.
+        slot: Option<Slot>,
+        /// Where it was.
+        path: Option<PathBuf>,
+    },
     /// Something else stands in the place of a file, or of a numbered folder: a link, which is not followed, a pipe, a device. Or what is
     /// behind a link was to be deleted, cut or replaced. It was left as it is.
     #[error("{} is {found}, and not used: {}", place(*.slot, *.file, .path), advice(*.found))]
@@ -176,6 +188,7 @@ impl StoreError {
             StoreError::Io { .. } => "ERR_STORE_IO",
             StoreError::Full { .. } | StoreError::LowSpace { .. } => "ERR_STORE_FULL",
             StoreError::Locked { .. } => "ERR_STORE_LOCKED",
+            StoreError::Moved { .. } => "ERR_STORE_MOVED",
             StoreError::NotRegular { .. } => "ERR_STORE_NOT_REGULAR",
             StoreError::Damaged { .. } => "ERR_STORE_DAMAGED",
             StoreError::Occupied { .. } => "ERR_STORE_OCCUPIED",
@@ -190,11 +203,26 @@ impl StoreError {
         }
     }
 
-    /// Whether a folder cannot be read or written, be it by the kind of a file, its owner or the disk, which may be full: no other feed has to
-    /// suffer from it.
+    /// Whether a folder cannot be read or written, be it by the kind of a file, its owner, another process that has it open or the disk, which
+    /// may be full: no other feed has to suffer from it.
     pub(crate) fn is_of_one_folder(&self) -> bool {
-        matches!(self, StoreError::Io { .. } | StoreError::Full { .. } | StoreError::NotRegular { .. })
-            && self.slot().is_some()
+        let of_a_folder = matches!(
+            self,
+            StoreError::Io { .. } | StoreError::Full { .. } | StoreError::NotRegular { .. } | StoreError::Locked { .. }
+        );
+        of_a_folder && self.slot().is_some()
+    }
+
+    /// Whether a part of a feed's file cannot be read, as on a bad sector, or is not what it must be. Other parts of it, and other feeds, are
+    /// none the worse.
+    pub fn is_of_one_place(&self) -> bool {
+        match self {
+            StoreError::Damaged { .. } => true,
+            StoreError::Io { file: Some(file), op: "read", source, .. } => {
+                !file.is_beside() && raw_os_error(source).is_some_and(|errno| UNREADABLE.contains(&errno))
+            }
+            _ => false,
+        }
     }
 
     /// The folder that the failure is about, where it is about one.
@@ -211,6 +239,7 @@ impl StoreError {
             StoreError::Io { slot, .. }
             | StoreError::Full { slot, .. }
             | StoreError::NotRegular { slot, .. }
+            | StoreError::Moved { slot, .. }
             | StoreError::MissingWriter { slot, .. }
             | StoreError::Locked { slot, .. } => *slot,
             StoreError::Damaged { slot, .. } | StoreError::Occupied { slot } | StoreError::NameTaken { slot, .. } => {
@@ -268,6 +297,9 @@ impl StoreError {
         if told.is_some_and(FileError::is_locked) {
             return StoreError::Locked { slot, file, path };
         }
+        if told.is_some_and(FileError::is_moved) {
+            return StoreError::Moved { slot, path };
+        }
         if let Some(found) = told.and_then(FileError::found) {
             return StoreError::NotRegular { slot, file, path, found };
         }
@@ -283,6 +315,22 @@ impl StoreError {
     pub(crate) fn damaged(slot: Slot, file: FileKind, why: impl Into<String>) -> Self {
         StoreError::Damaged { slot, file, why: why.into() }
     }
+}
+
+/// The system's numbers of errors that say of what was to be read that the disk does not give it: EIO, and what file systems say that have
+/// checksums of their own (EBADMSG, EUCLEAN).
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const UNREADABLE: &[i32] = &[5, 74, 117];
+/// EIO.
+#[cfg(all(unix, not(any(target_os = "linux", target_os = "android"))))]
+const UNREADABLE: &[i32] = &[5];
+/// ERROR_CRC, ERROR_READ_FAULT, ERROR_IO_DEVICE.
+#[cfg(not(unix))]
+const UNREADABLE: &[i32] = &[23, 30, 1117];
+
+fn raw_os_error(error: &io::Error) -> Option<i32> {
+    let told = error.get_ref().and_then(|inner| inner.downcast_ref::<FileError>());
+    error.raw_os_error().or_else(|| told?.raw_os_error())
 }
 
 fn place(slot: Option<Slot>, file: Option<FileKind>, path: &Option<PathBuf>) -> String {

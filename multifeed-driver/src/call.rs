@@ -88,6 +88,10 @@ pub(crate) enum Call {
         from: Option<FeedId>,
         answer: Answer<(Option<FeedId>, Result<(), StoreError>)>,
     },
+    /// Closes files that are open and not in use: how many.
+    CloseIdleFiles {
+        answer: Answer<usize>,
+    },
     /// What comes of it is told by what all handles share.
     Close,
 }

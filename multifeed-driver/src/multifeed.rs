@@ -10,6 +10,7 @@ use std::{fmt, thread};
 use futures_io::{AsyncRead, AsyncWrite};
 use multifeed_core::{
     ExposedKey, FileStorage, KeyPair, MemoryStorage, Rearranged, Recovered, Replicate, Storage, StoreError, SyncError,
+    Unsupported,
 };
 use multifeed_proto::{DEFAULT_ROOT_KEY, DiscoveryKey, FeedKey, Role, Root, RootConfig, Session, SessionError};
 use rand::SeedableRng;
@@ -60,6 +61,7 @@ pub(crate) struct Shared {
     exposed: Mutex<Vec<ExposedKey>>,
     rearranged: Mutex<Vec<Rearranged>>,
     conflicts: AtomicUsize,
+    unsupported: Mutex<Unsupported>,
 }
 
 #[derive(Debug, Default)]
@@ -119,6 +121,7 @@ impl Multifeed {
             exposed: Mutex::default(),
             rearranged: Mutex::default(),
             conflicts: AtomicUsize::new(0),
+            unsupported: Mutex::default(),
         });
         let guard = Arc::new(Guard(shared.clone()));
         let (answer, opened) = oneshot::channel();
@@ -376,6 +379,20 @@ impl Multifeed {
         lock(&self.shared().exposed).clone()
     }
 
+    /// What the disk of the store turned out not to support, as far as it was tried: the store does without. Each is worth a warning, once.
+    pub fn unsupported(&self) -> Unsupported {
+        *lock(&self.shared().unsupported)
+    }
+
+    /// Closes files of the store that are open and not in use, for a process that has no file handle left for a connection. Returns how many
+    /// that were. They are opened again as they are needed.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn close_idle_files(&self) -> Result<usize, Error> {
+        self.guard.ask(|answer| Call::CloseIdleFiles { answer }).await
+    }
+
     /// How many second histories were kept as evidence when the store was opened, in `multifeed.conflicts` beside the feeds.
     pub fn conflicts_kept(&self) -> usize {
         self.shared().conflicts.load(Ordering::Relaxed)
@@ -442,6 +459,12 @@ impl Shared {
         *lock(&self.exposed) = multi.exposed_keys().to_vec();
         *lock(&self.rearranged) = multi.rearranged().to_vec();
         self.conflicts.store(multi.conflicts_kept(), Ordering::Relaxed);
+        self.lacks(multi.unsupported());
+    }
+
+    /// What the disk turned out not to support until now.
+    pub(crate) fn lacks(&self, unsupported: Unsupported) {
+        *lock(&self.unsupported) = unsupported;
     }
 
     /// How closing the store went.

@@ -18,7 +18,7 @@ pub(super) async fn run(args: Append, global: &Global, options: Options, mut out
     output.start_bar(Unit::Bytes);
     let result = append(&multi, (&args.writer, args.new_key), first, &mut stop, &output).await;
     output.end_bar();
-    let line = close(&multi, result).await?;
+    let line = close(&multi, result, &output).await?;
     let people = || {
         let blocks = count(line.length - line.start, "block");
         let name = one_line(&line.name);

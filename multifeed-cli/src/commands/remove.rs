@@ -13,7 +13,7 @@ pub(super) async fn run(args: Remove, global: &Global, options: Options, output:
         return Err(CliError::new(code::FEED, message));
     };
     let result = remove(&multi, &args, output).await;
-    close(&multi, result).await
+    close(&multi, result, output).await
 }
 
 async fn remove(multi: &Multifeed, args: &Remove, output: &Output) -> Result<(), CliError> {

@@ -17,7 +17,7 @@ pub(super) async fn run(args: Sync, global: &Global, options: Options, mut outpu
     output.queue_lines();
     let result = connect_and_sync(&multi, &args, &mut stop, &output).await;
     output.end_bar();
-    close(&multi, result).await
+    close(&multi, result, &output).await
 }
 
 async fn connect_and_sync(

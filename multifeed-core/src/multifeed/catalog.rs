@@ -96,6 +96,15 @@ impl Catalog {
             .retain(|_, why| !matches!(why, StoreError::MissingWriter { key: Some(missing), .. } if missing == key));
     }
 
+    /// The folders with a key that hold no feed which is open.
+    pub(super) fn unopened(&self) -> Vec<Slot> {
+        // Mostly there are none.
+        if self.taken.len() == self.by_slot.len() {
+            return Vec::new();
+        }
+        self.taken.iter().copied().filter(|slot| !self.by_slot.contains_key(slot)).collect()
+    }
+
     /// The folder for the next feed: JS wants no gaps.
     pub(super) fn next_slot(&self) -> Slot {
         Slot(self.first_free)

@@ -57,7 +57,7 @@ use crate::peering::Peering;
 use crate::policy::Policy;
 use crate::sparse_bits::SparseBits;
 use crate::state::Moved;
-use crate::storage::{Slot, Storage};
+use crate::storage::{Slot, Storage, Unsupported};
 use crate::wants::{WantEnd, WantId, Wants};
 
 /// About what it takes to stage anything for a feed, beside the bytes of its blocks: of very many feeds with few bytes each, that is most.
@@ -484,9 +484,15 @@ impl<S: Storage> Multifeed<S> {
     /// # Errors
     ///
     /// Where writing or closing fails; blocks that were staged and not written will be fetched again.
-    pub fn close(mut self) -> Result<(), StoreError> {
+    pub fn close(self) -> Result<(), StoreError> {
+        self.close_and_tell().0
+    }
+
+    /// As [`close`](Self::close), and what the disk [turned out not to support](Self::unsupported) by the end of it.
+    pub fn close_and_tell(mut self) -> (Result<(), StoreError>, Unsupported) {
         let result = self.close_feeds();
-        result.and(self.storage.close().map_err(|error| StoreError::from_store("close", error)))
+        let closed = self.storage.close().map_err(|error| StoreError::from_store("close", error));
+        (result.and(closed), self.storage.unsupported())
     }
 
     fn slot(&self, id: FeedId) -> &FeedSlot {
@@ -538,6 +544,7 @@ impl<S: Storage> Multifeed<S> {
         if !ours && self.catalog.others() >= self.limits.feeds {
             return Err(StoreError::TooManyFeeds { max: self.limits.feeds });
         }
+        self.check_unopened(key)?;
         loop {
             let slot = self.catalog.next_slot();
             if slot == Slot::NOWHERE {
@@ -551,8 +558,11 @@ impl<S: Storage> Multifeed<S> {
                     self.catalog.occupy(slot);
                     return Ok(made);
                 }
-                Err(StoreError::Occupied { .. }) if self.key_in(slot)?.is_none() => self.set_aside(slot)?,
-                Err(StoreError::Occupied { .. }) => self.catalog.occupy(slot),
+                Err(error @ StoreError::Occupied { .. }) => match self.key_in(slot)? {
+                    None => self.set_aside(slot)?,
+                    Some(found) if found == *key => return Err(error),
+                    Some(_) => self.catalog.occupy(slot),
+                },
                 Err(error) => {
                     // A disk that is full, most likely: what is there of the folder goes, so that the store is as it was.
                     let _ = self.storage.remove(slot);

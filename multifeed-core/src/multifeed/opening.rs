@@ -18,17 +18,17 @@ use super::{ExposedKey, Multifeed, MultifeedEvent, Options};
 use crate::error::StoreError;
 use crate::feed::{Feed, Recovered};
 use crate::journal::{Journal, Mark};
-use crate::storage::{FileId, FileKind, Found, Slot, Storage};
+use crate::storage::{FileId, FileKind, Found, Slot, Storage, Unsupported};
 
 impl<S: Storage> Multifeed<S> {
     /// Opens the feeds of a store, and repairs what a crash tore.
     ///
-    /// A folder that can't be opened is left as it is and told by [`problems`](Self::problems), as is a feed without the secret key that it
-    /// had, and one that a stale `localname` gives a writer's name; the other feeds are not harmed.
+    /// A folder that can't be opened, or that another process has locked, is left as it is and told by [`problems`](Self::problems), as is a
+    /// feed without the secret key that it had, and one that a stale `localname` gives a writer's name; the other feeds are not harmed.
     ///
     /// # Errors
     ///
-    /// Where the store as a whole can't be read, or a feed of it is locked by another process.
+    /// Where the store as a whole can't be read.
     pub fn open(mut storage: S, options: Options) -> Result<Self, StoreError> {
         let mut journal = Journal::read(&mut storage, options.limits.journal_bytes)?;
         journal.index_writers();
@@ -111,6 +111,7 @@ impl<S: Storage> Multifeed<S> {
         }
         let mut reported = BTreeSet::new();
         multifeed.problems.retain(|problem| reported.insert(problem.to_string()));
+        multifeed.storage.opened();
         multifeed.events.extend(multifeed.recovered.iter().cloned().map(MultifeedEvent::Recovered));
         Ok(multifeed)
     }
@@ -119,6 +120,16 @@ impl<S: Storage> Multifeed<S> {
     /// key stand behind the feeds.
     pub fn problems(&self) -> &[StoreError] {
         &self.problems
+    }
+
+    /// What the disk turned out not to support, as far as it was tried.
+    pub fn unsupported(&self) -> Unsupported {
+        self.storage.unsupported()
+    }
+
+    /// Closes most files that are open and not in use, and returns how many: see [`Storage::close_idle_files`].
+    pub fn close_idle_files(&mut self) -> usize {
+        self.storage.close_idle_files()
     }
 
     /// What opening had to cut from feeds that a crash tore.
