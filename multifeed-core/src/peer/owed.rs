@@ -25,6 +25,8 @@ struct Account {
     given_up: SparseBits,
     /// What the remote has and we gave up.
     left: SparseBits,
+    /// Blocks that were sent, and that the remote is to acknowledge.
+    unacknowledged: SparseBits,
     /// Blocks that were sent lately, the older ones apart. A remote that says what it has may not have stored them when it says so.
     recent: SparseBits,
     older: SparseBits,
@@ -37,6 +39,11 @@ impl Owed {
 
     pub(super) fn is_empty(&self) -> bool {
         self.count() == 0
+    }
+
+    /// Whether blocks are on their way to the remote, which is to acknowledge them.
+    pub(super) fn is_delivering(&self) -> bool {
+        self.0.as_ref().is_some_and(|account| account.unacknowledged.count() > 0)
     }
 
     /// How many blocks the remote has, where we hold `ours` and lack `missing` of it.
@@ -118,6 +125,7 @@ impl Owed {
         if let Some(account) = &mut self.0 {
             account.blocks.remove_range(blocks.start, blocks.end);
             account.given_up.remove_range(blocks.start, blocks.end);
+            account.unacknowledged.remove_range(blocks.start, blocks.end);
         }
     }
 
@@ -134,6 +142,7 @@ impl Owed {
         if acks {
             account.given_up.remove(index);
             account.blocks.insert(index);
+            account.unacknowledged.insert(index);
             return;
         }
         account.blocks.remove(index);
@@ -154,10 +163,15 @@ impl Account {
     fn told(&mut self, range: Range<u64>, lacking: &[(u64, u64)]) {
         let given_up = |&(word, lacks): &(u64, u64)| (word, lacks & self.given_up.word(word));
         let given_up: Vec<(u64, u64)> = lacking.iter().map(given_up).collect();
-        for bits in [&mut self.given_up, &mut self.left, &mut self.blocks] {
+        let on_their_way: Vec<u64> =
+            lacking.iter().map(|&(word, lacks)| lacks & self.unacknowledged.word(word)).collect();
+        for bits in [&mut self.given_up, &mut self.left, &mut self.blocks, &mut self.unacknowledged] {
             bits.remove_range(range.start, range.end);
         }
-        for (&(word, lacks), (_, given_up)) in lacking.iter().zip(given_up) {
+        for (&(word, lacks), ((_, given_up), on_their_way)) in
+            lacking.iter().zip(given_up.into_iter().zip(on_their_way))
+        {
+            self.unacknowledged.set_word(word, on_their_way);
             let lacks = lacks & !self.recent.word(word) & !self.older.word(word);
             self.given_up.set_word(word, lacks & given_up);
             self.blocks.set_word(word, lacks & !given_up);
@@ -165,7 +179,7 @@ impl Account {
     }
 
     fn lost(&mut self, range: Range<u64>) {
-        for bits in [&mut self.recent, &mut self.older, &mut self.blocks, &mut self.left] {
+        for bits in [&mut self.recent, &mut self.older, &mut self.blocks, &mut self.left, &mut self.unacknowledged] {
             bits.remove_range(range.start, range.end);
         }
     }
