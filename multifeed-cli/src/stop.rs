@@ -8,6 +8,8 @@ use tokio::sync::watch;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Signal {
     Interrupt,
+    /// Other systems have no such signal.
+    #[cfg(unix)]
     Terminate,
 }
 
@@ -16,6 +18,7 @@ impl Signal {
     pub(crate) fn exit(self) -> u8 {
         match self {
             Signal::Interrupt => 130,
+            #[cfg(unix)]
             Signal::Terminate => 143,
         }
     }

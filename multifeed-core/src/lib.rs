@@ -50,5 +50,7 @@ pub use policy::{Policy, Remote};
 pub use prepared::{PreparedData, prepare};
 pub use replicate::{PeerEvent, Replicate, STALL_TIMEOUT, SyncError, SyncTotals};
 pub use state::{FeedSyncState, Moved, RATE_WINDOW, StoreSyncState, SyncState};
-pub use storage::{FileId, FileKind, FileStorage, FileStorageOptions, Found, MemoryStorage, Slot, Storage};
+pub use storage::{FileId, FileKind, Found, MemoryStorage, Slot, Storage};
+#[cfg(feature = "file-storage")]
+pub use storage::{FileStorage, FileStorageOptions};
 pub use wants::{Want, WantEnd, WantError, WantId, WantOptions};

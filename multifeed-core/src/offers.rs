@@ -109,6 +109,9 @@ impl Offers {
     /// which something is under way, are fewer than `most`. Of those that it opened up to twice as many, so that two sides that opened
     /// different ones never wait for each other.
     pub(crate) fn next(&mut self, limit: usize, open: usize, most: usize) -> Option<FeedKey> {
+        if self.heard.is_empty() && self.waiting.is_empty() {
+            return None;
+        }
         let asked = self.asked.len();
         let has_room = |times: usize| asked < limit.saturating_mul(times) && open < most.saturating_mul(times);
         if !has_room(2) {

@@ -57,8 +57,12 @@ impl SparseBits {
 
     /// The 64 members from `64 * word` on, the first in the most significant bit, as in a bitfield.
     pub(crate) fn word(&self, word: u64) -> u64 {
-        let (page, at) = (word / PAGE_WORDS as u64, (word % PAGE_WORDS as u64) as usize);
-        self.page(page).map_or(0, |(_, page)| page.word(at))
+        let (number, at) = place(word);
+        // Most are asked for in a page of their own, or in a run from its first page on.
+        match self.pages.get(&number) {
+            Some(page) => page.word(at),
+            None => self.page(number).map_or(0, |(_, page)| page.word(at)),
+        }
     }
 
     /// The page with this number, or the run that has it, and the number of its first one.
@@ -73,16 +77,14 @@ impl SparseBits {
 
     /// Adds an index; false where it was a member already.
     pub(crate) fn insert(&mut self, index: u64) -> bool {
-        let members = self.word(index / 64);
-        self.set_word(index / 64, members | bit(index));
-        members & bit(index) == 0
+        let before = self.change_word(index / 64, |members| members | bit(index));
+        before & bit(index) == 0
     }
 
     /// Takes an index out; false where it was none.
     pub(crate) fn remove(&mut self, index: u64) -> bool {
-        let members = self.word(index / 64);
-        self.set_word(index / 64, members & !bit(index));
-        members & bit(index) != 0
+        let before = self.change_word(index / 64, |members| members & !bit(index));
+        before & bit(index) != 0
     }
 
     /// Adds every index of `start..end`, at a cost that follows the pages held and not the range.
@@ -156,26 +158,41 @@ impl SparseBits {
 
     /// Sets the members among the 64 from `64 * word` on.
     pub(crate) fn set_word(&mut self, word: u64, members: u64) {
-        let before = self.word(word);
-        if before == members {
-            return;
+        self.change_word(word, |_| members);
+    }
+
+    /// Makes other ones of the members among the 64 from `64 * word` on. Gives what they were.
+    fn change_word(&mut self, word: u64, change: impl FnOnce(u64) -> u64) -> u64 {
+        let (number, at) = place(word);
+        if let Some(Page::Mixed(words)) = self.pages.get_mut(&number) {
+            let before = words[at];
+            let members = change(before);
+            words[at] = members;
+            let uniform = matches!(members, 0 | u64::MAX) && words.iter().all(|&word| word == members);
+            self.recount(before, members);
+            if uniform && members == 0 {
+                self.pages.remove(&number);
+            } else if uniform {
+                self.pages.insert(number, Page::Full(1));
+                self.join(number);
+            }
+            return before;
         }
-        let (number, at) = (word / PAGE_WORDS as u64, (word % PAGE_WORDS as u64) as usize);
+        let before = self.page(number).map_or(0, |(_, page)| page.word(at));
+        let members = change(before);
+        if members != before {
+            self.recount(before, members);
+            self.split(number);
+            self.split(number + 1);
+            let mut words = [before; PAGE_WORDS];
+            words[at] = members;
+            self.pages.insert(number, Page::Mixed(Box::new(words)));
+        }
+        before
+    }
+
+    fn recount(&mut self, before: u64, members: u64) {
         self.count = self.count - u64::from(before.count_ones()) + u64::from(members.count_ones());
-        self.split(number);
-        self.split(number + 1);
-        let page = self.pages.entry(number).or_insert_with(|| Page::Mixed(Box::new([0; PAGE_WORDS])));
-        if let Page::Full(_) = page {
-            *page = Page::Mixed(Box::new([u64::MAX; PAGE_WORDS]));
-        }
-        let Page::Mixed(words) = page else { return };
-        words[at] = members;
-        if members == 0 && words.iter().all(|&word| word == 0) {
-            self.pages.remove(&number);
-        } else if members == u64::MAX && words.iter().all(|&word| word == u64::MAX) {
-            *page = Page::Full(1);
-            self.join(number);
-        }
     }
 
     /// The lowest word number from `word` on that has a member.
@@ -237,6 +254,11 @@ impl SparseBits {
     pub(crate) fn count(&self) -> u64 {
         self.count
     }
+}
+
+/// The number of a word's page, and its place in it.
+fn place(word: u64) -> (u64, usize) {
+    (word / PAGE_WORDS as u64, (word % PAGE_WORDS as u64) as usize)
 }
 
 fn bit(index: u64) -> u64 {

@@ -27,6 +27,7 @@ mod member;
 mod multifeed;
 mod oneshot;
 mod options;
+mod outflow;
 mod pump;
 mod reads;
 mod runtime;

@@ -16,6 +16,7 @@ use crate::clock::Clock;
 use crate::hub::{Hub, Join, Subject, Wishes};
 use crate::member::{self, Member};
 use crate::options::PumpOptions;
+use crate::outflow::Outflow;
 use crate::runtime::Runtime;
 use crate::stream::StreamEvent;
 use crate::sync::SyncEvent;
@@ -82,48 +83,6 @@ pub(crate) struct Pump<T, R: Runtime> {
     patience: Duration,
     timer: Timer<R>,
     left: bool,
-}
-
-/// How much may wait to be written, of commands: on a slow stream what goes out in about a second, since what is sent next waits behind it,
-/// and a JS peer ends the stream after 20 s without an answer.
-#[derive(Debug, Clone, Copy)]
-struct Outflow {
-    window: usize,
-    least: usize,
-    most: usize,
-    since: Duration,
-    written: usize,
-    /// The stream took no more.
-    blocked: bool,
-}
-
-impl Outflow {
-    fn new(options: &PumpOptions) -> Self {
-        let most = options.credit_bytes.max(1);
-        let least = options.slow_credit_bytes.clamp(1, most);
-        Self { window: least, least, most, since: Duration::ZERO, written: 0, blocked: false }
-    }
-
-    fn written(&mut self, bytes: usize) {
-        self.written = self.written.saturating_add(bytes);
-        if !self.blocked && self.written >= self.window {
-            self.window = self.window.saturating_mul(2).min(self.most);
-        }
-    }
-
-    fn blocked(&mut self) {
-        self.blocked = true;
-    }
-
-    fn window(&mut self, now: Duration) -> usize {
-        if now >= self.since.saturating_add(Duration::from_secs(1)) {
-            if self.blocked {
-                self.window = self.written.clamp(self.least, self.most);
-            }
-            (self.since, self.written, self.blocked) = (now, 0, false);
-        }
-        self.window
-    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -351,6 +310,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
         if self.session.poll_timeout().is_some_and(|due| due <= now) {
             self.session.handle_timeout(now);
             moved = true;
+        }
+        if self.stage == Stage::Ending && self.read == Half::Open && self.write == Half::Over && !self.has_room() {
+            // It is not read, as the store is behind: what it sent may hold its end.
+            self.patience = now.saturating_add(self.options.linger);
         }
         if self.stage == Stage::Ending && self.patience <= now && self.read == Half::Open {
             // The remote takes no bytes, and does not end its half either: it had its time.
@@ -703,7 +666,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
     fn write_failed(&mut self, error: &io::Error, now: Duration) {
         self.write = Half::Over;
         self.out.clear();
-        if self.read == Half::Over {
+        if self.read == Half::Over && self.stage == Stage::Running && self.members.iter().any(Member::is_synced) {
+            // All that the remote sent was read: the stores are about to tell whether that was all, or too early an end.
+        } else if self.read == Half::Over {
             self.end(Some(SessionError::Network(error.to_string())), now);
         } else if self.stage == Stage::Running {
             self.stage = Stage::Ending;

@@ -48,7 +48,7 @@ fn main() -> ExitCode {
 /// Fails if a count grew too much, or if the record did and no commit says why.
 fn check() -> Result<()> {
     let on_record = Record::parse(&std::fs::read_to_string(Record::path()).context("cannot read record.txt")?)?;
-    commits::check(&on_record)?;
+    commits::check(&on_record, Record::folder())?.iter().for_each(|note| println!("{note}"));
     if let Err(error) = find_valgrind() {
         println!("NOT COUNTED: {error:#}. Install valgrind, and run this again.");
         return Ok(());
@@ -114,15 +114,15 @@ fn run(name: &str) -> Result<()> {
 
 /// Whether valgrind is here. A machine whose root this is, and which has apt, gets it.
 fn find_valgrind() -> Result<()> {
-    if record::output("valgrind", &["--version"]).is_ok() {
+    if record::output("valgrind", &["--version"], Record::folder()).is_ok() {
         return Ok(());
     }
-    let root = record::output("id", &["-u"]).is_ok_and(|user| user == "0");
+    let root = record::output("id", &["-u"], Record::folder()).is_ok_and(|user| user == "0");
     if root {
         let installed = Command::new("apt-get").args(["install", "-y", "valgrind"]).stdout(Stdio::null()).status();
         ensure!(installed.is_ok_and(|status| status.success()), "apt-get cannot install valgrind");
     }
-    record::output("valgrind", &["--version"]).map(drop).context("there is no valgrind")
+    record::output("valgrind", &["--version"], Record::folder()).map(drop).context("there is no valgrind")
 }
 
 /// What differs between two lists of tools, a line each.

@@ -1,7 +1,7 @@
 //! The counts on record, the tools that made them, and when a difference is a failure.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -33,9 +33,14 @@ const HEAD: &str = "\
 ";
 
 impl Record {
+    /// The folder of the record's file.
+    pub(crate) fn folder() -> &'static Path {
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+    }
+
     /// The record's file.
     pub(crate) fn path() -> PathBuf {
-        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("record.txt")
+        Self::folder().join("record.txt")
     }
 
     /// Reads a record's text.
@@ -97,12 +102,12 @@ pub(crate) fn grouped(number: u64) -> String {
 
 /// The tools here that decide how many instructions the same code takes.
 pub(crate) fn tools() -> Result<Vec<(String, String)>> {
-    let rustc = output("rustc", &["-vV"])?;
+    let rustc = output("rustc", &["-vV"], Record::folder())?;
     let field = |name| rustc.lines().find_map(|line: &str| line.strip_prefix(name)).unwrap_or("?").trim();
     let compiler =
         format!("{}, {}, LLVM {}", rustc.lines().next().unwrap_or("?"), field("host:"), field("LLVM version:"));
-    let valgrind = output("valgrind", &["--version"])?;
-    let libc = output("getconf", &["GNU_LIBC_VERSION"]).unwrap_or_else(|_| "unknown".into());
+    let valgrind = output("valgrind", &["--version"], Record::folder())?;
+    let libc = output("getconf", &["GNU_LIBC_VERSION"], Record::folder()).unwrap_or_else(|_| "unknown".into());
     let folder = tempfile::tempdir()?;
     // Valgrind shows a processor of its own, which knows no more than the real one and no more than valgrind does.
     let features = run_under_valgrind(&["--tool=none", "-q"], &["features"], folder.path())?;
@@ -129,9 +134,9 @@ pub(crate) fn features() -> String {
     }
 }
 
-/// What a program prints.
-pub(crate) fn output(program: &str, arguments: &[&str]) -> Result<String> {
-    let output = Command::new(program).args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output();
+/// What a program prints that runs in a folder.
+pub(crate) fn output(program: &str, arguments: &[&str], folder: &Path) -> Result<String> {
+    let output = Command::new(program).args(arguments).current_dir(folder).output();
     let output = output.with_context(|| format!("cannot run {program}"))?;
     ensure!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())

@@ -92,7 +92,9 @@ impl Bitfield {
         let page = Page::new(stored);
         if let (Some(number), false) = (number, page.is_empty()) {
             debug_assert!(self.pages.last().is_none_or(|(last, _)| *last < number));
-            self.count += stored.iter().take(DATA_BYTES).map(|byte| u64::from(byte.count_ones())).sum::<u64>();
+            let (words, rest) = stored[..stored.len().min(DATA_BYTES)].as_chunks();
+            let words = words.iter().map(|word| u64::from_ne_bytes(*word).count_ones());
+            self.count += words.chain(rest.iter().map(|byte| byte.count_ones())).map(u64::from).sum::<u64>();
             self.pages.push((number, page));
         }
     }
@@ -131,21 +133,27 @@ impl Bitfield {
     pub fn last_held(&self, end: u64) -> Option<u64> {
         let mut end = end.min(self.end());
         while end > 0 {
-            if end.is_multiple_of(BLOCKS)
-                && self.page(end / BLOCKS - 1).is_some_and(|page| page.next_besides(0, 0..DATA_BYTES).is_none())
-            {
-                end -= BLOCKS;
+            let number = (end - 1) / BLOCKS;
+            let first = number * BLOCKS;
+            let place = match self.place_of(number) {
+                Ok(place) => place,
+                Err(place) => {
+                    end = place.checked_sub(1).map_or(0, |before| (u64::from(self.pages[before].0) + 1) * BLOCKS);
+                    continue;
+                }
+            };
+            let bytes = (end - first).div_ceil(8) as usize;
+            let Some(bytes) = self.pages[place].1.end_before(bytes) else {
+                end = first;
                 continue;
-            }
+            };
+            end = end.min(first + bytes as u64 * 8);
             let number = (end - 1) / 64;
             let word = self.word(number) & !u64::MAX.checked_shr((end - number * 64) as u32).unwrap_or(0);
             if word != 0 {
                 return Some(number * 64 + 63 - u64::from(word.trailing_zeros()));
             }
             end = number * 64;
-            if let Err(place) = self.place_of(end.saturating_sub(1) / BLOCKS) {
-                end = place.checked_sub(1).map_or(0, |before| (u64::from(self.pages[before].0) + 1) * BLOCKS);
-            }
         }
         None
     }
@@ -202,25 +210,24 @@ impl Bitfield {
             self.page_count = self.page_count.max(block / BLOCKS + 1);
             return false;
         }
-        let at = block / 8;
-        let mask = 128u8 >> (block % 8);
-        let old = self.byte(Part::Data, at);
-        let new = if held { old | mask } else { old & !mask };
-        if !self.set_byte(Part::Data, at, new) {
-            return false;
-        }
+        let Some(byte) = self.set_bit(Part::Data, block, held) else { return false };
         if held {
             self.count += 1;
         } else {
             self.count -= 1;
         }
-        self.update_index(at, new);
+        self.update_index(block / 8, byte);
         true
     }
 
     /// Whether a tree node is held.
     pub(crate) fn node(&self, node: u64) -> bool {
         self.bit(Part::Tree, node)
+    }
+
+    /// The 64 nodes from `64 * number` on, the first in the most significant bit.
+    pub(crate) fn word_of_nodes(&self, number: u64) -> u64 {
+        self.word_of(Part::Tree, number)
     }
 
     /// Marks a node held, and each parent whose two children then are.
@@ -357,10 +364,7 @@ impl Bitfield {
     }
 
     fn set_node_bit(&mut self, node: u64, held: bool) -> bool {
-        let at = node / 8;
-        let mask = 128u8 >> (node % 8);
-        let old = self.byte(Part::Tree, at);
-        self.set_byte(Part::Tree, at, if held { old | mask } else { old & !mask })
+        self.set_bit(Part::Tree, node, held).is_some()
     }
 
     fn index_bytes(&self) -> usize {
@@ -368,6 +372,7 @@ impl Bitfield {
     }
 
     /// Where a part begins in a page, and its size there.
+    #[inline(always)]
     fn place(&self, part: Part) -> (usize, usize) {
         match part {
             Part::Data => (0, DATA_BYTES),
@@ -376,27 +381,35 @@ impl Bitfield {
         }
     }
 
+    #[inline]
     fn page(&self, number: u64) -> Option<&Page> {
         self.place_of(number).ok().map(|place| &self.pages[place].1)
     }
 
     /// Where a page stands among those that hold anything, or else where it would.
+    #[inline]
     fn place_of(&self, number: u64) -> Result<usize, usize> {
         // In a feed without great holes it stands where its number says, and never after that.
         let guess = usize::try_from(number).unwrap_or(usize::MAX);
         match self.pages.get(guess) {
             Some((there, _)) if u64::from(*there) == number => Ok(guess),
-            _ => {
-                let before = &self.pages[..guess.min(self.pages.len())];
-                before.binary_search_by_key(&number, |(number, _)| u64::from(*number))
-            }
+            _ => self.search(number, guess),
         }
     }
 
+    #[cold]
+    fn search(&self, number: u64, guess: usize) -> Result<usize, usize> {
+        let before = &self.pages[..guess.min(self.pages.len())];
+        before.binary_search_by_key(&number, |(number, _)| u64::from(*number))
+    }
+
+    #[inline(always)]
     fn bit(&self, part: Part, number: u64) -> bool {
         self.byte(part, number / 8) & (128 >> (number % 8)) != 0
     }
 
+    // With the part known there are no divisions in it: it runs tens of times for each block.
+    #[inline(always)]
     fn byte(&self, part: Part, at: u64) -> u8 {
         let (start, size) = self.place(part);
         let Some(page) = self.page(at / size as u64) else { return 0 };
@@ -404,30 +417,46 @@ impl Bitfield {
     }
 
     /// Writes a byte of a part, whose callers bound `at` by the feed's largest length. Gives whether it changed.
+    #[inline(always)]
     fn set_byte(&mut self, part: Part, at: u64, byte: u8) -> bool {
+        self.change_byte(part, at, |_| byte).is_some()
+    }
+
+    /// Writes a bit of a part, as [`set_byte`](Self::set_byte) a byte. Gives its byte if that changed.
+    #[inline(always)]
+    fn set_bit(&mut self, part: Part, number: u64, held: bool) -> Option<u8> {
+        let mask = 128 >> (number % 8);
+        self.change_byte(part, number / 8, |byte| if held { byte | mask } else { byte & !mask })
+    }
+
+    #[inline(always)]
+    fn change_byte(&mut self, part: Part, at: u64, change: impl FnOnce(u8) -> u8) -> Option<u8> {
         let (start, size) = self.place(part);
-        let number = at / size as u64;
+        let (number, within) = (at / size as u64, start + (at % size as u64) as usize);
         self.page_count = self.page_count.max(number + 1);
-        let place = match self.place_of(number) {
-            Ok(place) => place,
-            Err(_) if byte == 0 => return false,
+        let (place, byte) = match self.place_of(number) {
+            Ok(place) => (place, change(self.pages[place].1.get(within))),
             Err(place) => {
+                let byte = change(0);
+                if byte == 0 {
+                    return None;
+                }
                 self.pages.insert(place, (number as u32, Page::new(&[])));
-                place
+                (place, byte)
             }
         };
         let (number, page) = &mut self.pages[place];
-        if !page.set(start + (at % size as u64) as usize, byte) {
-            return false;
+        if !page.set(within, byte) {
+            return None;
         }
         self.dirty.insert(*number);
         let len = match part {
             Part::Data => &mut self.data_len,
-            Part::Tree => return true,
+            Part::Tree => return Some(byte),
             Part::Index => &mut self.index_len,
         };
         *len = (*len).max(at + 1);
-        true
+        Some(byte)
     }
 
     fn word_of(&self, part: Part, number: u64) -> u64 {
@@ -495,6 +524,10 @@ impl Default for Bitfield {
 impl HeldNodes for Bitfield {
     fn holds(&self, node: u64) -> bool {
         self.node(node)
+    }
+
+    fn word(&self, number: u64) -> u64 {
+        self.word_of_nodes(number)
     }
 }
 

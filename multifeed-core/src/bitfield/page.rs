@@ -5,7 +5,7 @@
 
 /// Bytes that are kept, or left out, together.
 const CHUNK: usize = 32;
-/// The largest page, in bytes: each chunk has a bit in a `u128`.
+/// The largest page, in bytes: each chunk has a bit in a [`Set`].
 pub(super) const MAX_PAGE_BYTES: usize = 128 * CHUNK;
 
 /// Bytes that are not zero, up to which a page keeps them one by one.
@@ -43,15 +43,16 @@ impl Page {
     pub(super) fn is_empty(&self) -> bool {
         match self {
             Self::Few { bytes, .. } => *bytes == [0; FEW],
-            Self::Chunks(chunks) => chunks.mixed | chunks.ones == 0,
+            Self::Chunks(chunks) => all(chunks.mixed) | all(chunks.ones) == 0,
         }
     }
 
     /// A byte.
+    #[inline]
     pub(super) fn get(&self, at: usize) -> u8 {
         match self {
-            Self::Few { .. } => self.few().find(|(place, _)| *place == at).map_or(0, |(_, byte)| byte),
             Self::Chunks(chunks) => chunks.get(at),
+            Self::Few { .. } => self.few_at(at),
         }
     }
 
@@ -78,6 +79,19 @@ impl Page {
             }
         };
         (next < range.end).then_some(next)
+    }
+
+    /// Where the last stretch before `end` ends that is not nothing but zeros, or `end` within it.
+    pub(super) fn end_before(&self, end: usize) -> Option<usize> {
+        match self {
+            Self::Few { .. } => self.few().map(|(place, _)| place + 1).filter(|past| *past <= end).max(),
+            Self::Chunks(chunks) => {
+                let before = u128::MAX.checked_shr(128 - end.div_ceil(CHUNK) as u32).unwrap_or(0);
+                let others = (all(chunks.mixed) | all(chunks.ones)) & before;
+                let past = (128 - others.leading_zeros()) as usize * CHUNK;
+                (others != 0).then_some(past.min(end))
+            }
+        }
     }
 
     /// Sets a byte. Gives whether that changed it.
@@ -120,12 +134,17 @@ impl Page {
     /// Gives back memory that is kept for what may come.
     pub(super) fn shrink(&mut self) {
         let Self::Chunks(chunks) = self else { return };
-        if chunks.ones == 0 && chunks.chunks.len() <= FEW {
+        if all(chunks.ones) == 0 && chunks.chunks.len() <= FEW {
             let page = Self::new(&self.bytes(0..MAX_PAGE_BYTES));
             *self = page;
         } else {
             chunks.chunks.shrink_to_fit();
         }
+    }
+
+    /// A byte of a page of few.
+    fn few_at(&self, at: usize) -> u8 {
+        self.few().find(|(place, _)| *place == at).map_or(0, |(_, byte)| byte)
     }
 
     /// What is not zero in a page of few such bytes, in no order.
@@ -148,13 +167,30 @@ impl PartialEq for Page {
     }
 }
 
+/// A bit for each chunk, the first one the lowest of the first byte.
+type Set = [u8; 16];
+
+/// A set as a number, for all of it at once.
+fn all(set: Set) -> u128 {
+    u128::from_le_bytes(set)
+}
+
+/// Puts a chunk into a set, or takes it out.
+fn mark(set: &mut Set, number: usize, member: bool) {
+    let bit = 1 << (number % 8);
+    let byte = &mut set[number / 8];
+    *byte = if member { *byte | bit } else { *byte & !bit };
+}
+
 /// The stretches of a page with more than [`FEW`] bytes that are not zero.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Chunks {
     /// Which chunks are kept: those that have zeros and ones.
-    mixed: u128,
+    mixed: Set,
     /// Which of the others are all ones.
-    ones: u128,
+    ones: Set,
+    /// How many are kept before each eight of the page, so that none of `mixed` has to be counted but one byte.
+    before: [u8; 16],
     /// What is kept, in the order of the page.
     chunks: Vec<[u8; CHUNK]>,
 }
@@ -167,15 +203,25 @@ impl Chunks {
             chunk[..bytes.len()].copy_from_slice(bytes);
             match uniform(&chunk) {
                 Some(0) => {}
-                Some(_) => page.ones |= 1 << number,
+                Some(_) => mark(&mut page.ones, number, true),
                 None => {
-                    page.mixed |= 1 << number;
+                    mark(&mut page.mixed, number, true);
                     page.chunks.push(chunk);
                 }
             }
         }
         page.chunks.shrink_to_fit();
+        page.count();
         page
+    }
+
+    /// Counts anew how many are kept, as their set changed.
+    fn count(&mut self) {
+        let mut before = 0;
+        for (eight, mixed) in self.before.iter_mut().zip(self.mixed) {
+            *eight = before;
+            before += mixed.count_ones() as u8;
+        }
     }
 
     /// A byte.
@@ -200,7 +246,7 @@ impl Chunks {
 
     /// The first position in a range that is not in a stretch of nothing but `byte`: all zeros or all ones.
     fn next_besides(&self, byte: u8, range: std::ops::Range<usize>) -> Option<usize> {
-        let others = if byte == 0 { self.mixed | self.ones } else { !self.ones };
+        let others = if byte == 0 { all(self.mixed) | all(self.ones) } else { !all(self.ones) };
         let number = range.start / CHUNK;
         let rest = others.checked_shr(number as u32).filter(|rest| *rest != 0)?;
         let next = range.start.max((number + rest.trailing_zeros() as usize) * CHUNK);
@@ -218,8 +264,9 @@ impl Chunks {
                 }
                 if let Some(uniform) = uniform(chunk) {
                     self.chunks.remove(place);
-                    self.mixed &= !(1 << number);
-                    self.ones |= u128::from(uniform != 0) << number;
+                    mark(&mut self.mixed, number, false);
+                    mark(&mut self.ones, number, uniform != 0);
+                    self.count();
                 }
             }
             Err(uniform) if uniform == byte => return false,
@@ -227,8 +274,9 @@ impl Chunks {
                 let mut chunk = [uniform; CHUNK];
                 chunk[at % CHUNK] = byte;
                 self.chunks.insert(self.rank(number), chunk);
-                self.mixed |= 1 << number;
-                self.ones &= !(1 << number);
+                mark(&mut self.mixed, number, true);
+                mark(&mut self.ones, number, false);
+                self.count();
             }
         }
         true
@@ -250,9 +298,10 @@ impl Chunks {
 
     /// Where a chunk is kept, or else the value of its bytes.
     fn place(&self, number: usize) -> Result<usize, u8> {
-        if self.mixed >> number & 1 == 1 {
+        let has = |set: &Set| set[number / 8] >> (number % 8) & 1 == 1;
+        if has(&self.mixed) {
             Ok(self.rank(number))
-        } else if self.ones >> number & 1 == 1 {
+        } else if has(&self.ones) {
             Err(0xff)
         } else {
             Err(0)
@@ -261,7 +310,8 @@ impl Chunks {
 
     /// How many chunks are kept before this one.
     fn rank(&self, number: usize) -> usize {
-        (self.mixed & !(u128::MAX << number)).count_ones() as usize
+        let among = self.mixed[number / 8] & !(0xff << (number % 8));
+        usize::from(self.before[number / 8]) + among.count_ones() as usize
     }
 }
 
@@ -308,6 +358,13 @@ mod tests {
             for byte in [0, 0xff] {
                 let besides = |at: &usize| bytes[at / CHUNK * CHUNK..][..CHUNK].iter().any(|&other| other != byte);
                 prop_assert_eq!(page.next_besides(byte, range.clone()), range.clone().find(besides));
+            }
+            // No more than zeros are passed over, and at the most up to the end of a stretch that has others.
+            let (last, end) = (bytes[..range.end].iter().rposition(|&byte| byte != 0), page.end_before(range.end));
+            prop_assert!(end.is_some() || last.is_none());
+            if let Some(end) = end {
+                prop_assert!(end <= range.end && last.is_none_or(|last| last < end));
+                prop_assert!(bytes[(end - 1) / CHUNK * CHUNK..][..CHUNK].iter().any(|&byte| byte != 0));
             }
             let mixed = bytes.chunks(CHUNK).filter(|chunk| chunk.iter().any(|&byte| byte != chunk[0] || !matches!(byte, 0 | 0xff)));
             let few = bytes.iter().filter(|byte| **byte != 0).count() <= FEW;

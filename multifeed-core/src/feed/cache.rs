@@ -20,8 +20,8 @@ const MAX_CHECKED: usize = 1024;
 #[derive(Debug, Default)]
 pub(super) struct NodeCache {
     pages: Vec<Page>,
-    /// Where the last one was found.
-    last: usize,
+    /// Where pages were found last, by the lowest bits of their numbers.
+    places: [u8; 8],
     clock: u64,
 }
 
@@ -32,7 +32,17 @@ struct Page {
     bytes: Vec<u8>,
     used: u64,
     /// A bit for each node that was proven up to a root, as it is in `bytes`.
-    proven: u128,
+    proven: [u64; 2],
+}
+
+impl Page {
+    fn is_proven(&self, index: u64) -> bool {
+        self.proven[half(index)] >> (index % 64) & 1 == 1
+    }
+
+    fn prove(&mut self, index: u64) {
+        self.proven[half(index)] |= 1 << (index % 64);
+    }
 }
 
 impl NodeCache {
@@ -60,13 +70,13 @@ impl NodeCache {
         let within = (index % PAGE_NODES) as usize * NODE;
         let Some(page) = self.pages.get(position) else { return Ok(None) };
         let node = page.bytes.get(within..within + NODE).and_then(|bytes| decode(index, bytes));
-        Ok(node.map(|node| (node, page.proven & bit(index) != 0)))
+        Ok(node.map(|node| (node, page.is_proven(index))))
     }
 
     /// A node that is here and was proven.
     pub(super) fn get_proven(&mut self, index: u64) -> Option<Node> {
         let position = self.position(index / PAGE_NODES)?;
-        let page = self.pages.get(position).filter(|page| page.proven & bit(index) != 0)?;
+        let page = self.pages.get(position).filter(|page| page.is_proven(index))?;
         let within = (index % PAGE_NODES) as usize * NODE;
         decode(index, page.bytes.get(within..within + NODE)?)
     }
@@ -76,7 +86,7 @@ impl NodeCache {
         if let Some(position) = self.position(index / PAGE_NODES)
             && let Some(page) = self.pages.get_mut(position)
         {
-            page.proven |= bit(index);
+            page.prove(index);
         }
     }
 
@@ -89,16 +99,17 @@ impl NodeCache {
             page.bytes.resize(within + NODE, 0);
         }
         page.bytes[within..within + NODE].copy_from_slice(node);
-        page.proven |= bit(index);
+        page.prove(index);
     }
 
     fn position(&mut self, number: u64) -> Option<usize> {
         self.clock += 1;
-        let found = match self.pages.get(self.last) {
-            Some(page) if page.number == number => self.last,
+        let place = &mut self.places[(number % 8) as usize];
+        let found = match self.pages.get(usize::from(*place)) {
+            Some(page) if page.number == number => usize::from(*place),
             _ => self.pages.iter().position(|page| page.number == number)?,
         };
-        self.last = found;
+        *place = found as u8;
         self.pages[found].used = self.clock;
         Some(found)
     }
@@ -110,25 +121,24 @@ impl NodeCache {
         if count < PAGE_NODES as usize * NODE {
             bytes.shrink_to_fit();
         }
-        let page = Page { number, bytes, used: self.clock, proven: 0 };
+        let page = Page { number, bytes, used: self.clock, proven: [0; 2] };
         let oldest = self.pages.iter().enumerate().min_by_key(|(_, page)| page.used).map(|(position, _)| position);
-        self.last = match oldest {
+        match oldest {
             Some(oldest) if self.pages.len() >= MAX_PAGES => {
                 self.pages[oldest] = page;
-                oldest
+                Ok(oldest)
             }
             _ => {
                 self.pages.push(page);
-                self.pages.len() - 1
+                Ok(self.pages.len() - 1)
             }
-        };
-        Ok(self.last)
+        }
     }
 }
 
-/// The bit of a node in its page's set.
-fn bit(index: u64) -> u128 {
-    1 << (index % PAGE_NODES)
+/// Which half of its page's set a node is in.
+fn half(index: u64) -> usize {
+    (index % PAGE_NODES / 64) as usize
 }
 
 /// A node as it stands in the file; all zeros is none.

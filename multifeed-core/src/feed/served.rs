@@ -93,4 +93,13 @@ impl HeldNodes for Served<'_> {
     fn holds(&self, node: u64) -> bool {
         flat::right_span(node) / 2 < self.end && self.bitfield.holds(node)
     }
+
+    fn word(&self, number: u64) -> u64 {
+        let word = self.bitfield.word_of_nodes(number);
+        if self.end == u64::MAX {
+            return word;
+        }
+        let hidden = |at: &u64| flat::right_span(number.wrapping_mul(64) | at) / 2 >= self.end;
+        (0..64).filter(hidden).fold(word, |word, at| word & !(1 << (63 - at)))
+    }
 }

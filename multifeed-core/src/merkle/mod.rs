@@ -12,4 +12,9 @@ pub use proof::{Proof, digest, length, proof, verified_by};
 pub trait HeldNodes {
     /// Whether this node is held.
     fn holds(&self, node: u64) -> bool;
+
+    /// The 64 nodes from `64 * number` on, the first in the most significant bit.
+    fn word(&self, number: u64) -> u64 {
+        (0..64).filter(|at| self.holds(number.wrapping_mul(64) | at)).fold(0, |word, at| word | 1 << (63 - at))
+    }
 }

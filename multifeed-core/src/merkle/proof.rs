@@ -17,6 +17,7 @@ pub struct Proof {
 /// 1: the node itself, or all that is needed. Otherwise bit `j + 1` says that the sibling on level `j` is held; bit 0, that
 /// the highest set bit is not a sibling but a held ancestor (bit `k + 1`: `k` levels up), which implies the roots to its left.
 pub fn digest(held: &impl HeldNodes, node: u64) -> u64 {
+    let held = &Near::to(held, node);
     if held.holds(node) {
         return 1;
     }
@@ -44,6 +45,7 @@ pub fn digest(held: &impl HeldNodes, node: u64) -> u64 {
 /// `itself` puts the node in front, as an answer without a block needs. The digest is the requester's claim and can be
 /// anything.
 pub fn proof(held: &impl HeldNodes, node: u64, digest: u64, itself: bool) -> Option<Proof> {
+    let held = &Near::to(held, node);
     if !held.holds(node) {
         return None;
     }
@@ -133,6 +135,25 @@ pub fn verified_by(held: &impl HeldNodes, node: u64) -> u64 {
 pub fn length(held: &impl HeldNodes) -> u64 {
     let mut first = (0..=MAX_FEED_BLOCKS.ilog2()).rev().map(|depth| index::node_at(depth, 0));
     first.find(|node| held.holds(*node)).map_or(0, |top| verified_by(held, top) / 2)
+}
+
+/// The nodes that are held, of which those around a node were looked up at once: the lowest six levels of a climb from it, as a rule.
+struct Near<'a, H> {
+    held: &'a H,
+    number: u64,
+    word: u64,
+}
+
+impl<'a, H: HeldNodes> Near<'a, H> {
+    fn to(held: &'a H, node: u64) -> Self {
+        Self { held, number: node / 64, word: held.word(node / 64) }
+    }
+}
+
+impl<H: HeldNodes> HeldNodes for Near<'_, H> {
+    fn holds(&self, node: u64) -> bool {
+        if node / 64 == self.number { self.word << (node % 64) >> 63 == 1 } else { self.held.holds(node) }
+    }
 }
 
 /// A set of few nodes that, as JS's tree does, holds a parent once it holds both children.

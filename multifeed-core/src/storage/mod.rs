@@ -6,11 +6,15 @@ use core::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+#[cfg(feature = "file-storage")]
 mod file;
+#[cfg(feature = "file-storage")]
 mod folder;
 mod memory;
+#[cfg(feature = "file-storage")]
 mod pool;
 
+#[cfg(feature = "file-storage")]
 pub use file::{FileStorage, FileStorageOptions};
 pub use memory::MemoryStorage;
 

@@ -348,13 +348,7 @@ impl Data {
             put_bytes(0x12, value, buf);
         }
         for node in &self.nodes {
-            buf.put_u8(0x1a);
-            varint::encode(node.encoded_len() as u64, buf);
-            buf.put_u8(0x08);
-            varint::encode(node.index, buf);
-            put_bytes(0x12, &node.hash, buf);
-            buf.put_u8(0x18);
-            varint::encode(node.size, buf);
+            node.encode(buf);
         }
         if let Some(signature) = &self.signature {
             put_bytes(0x22, signature, buf);
@@ -394,12 +388,40 @@ impl Node {
     /// Bytes that one takes in a Data message at the least.
     const LEAST: usize = 40;
 
+    /// Bytes that one takes there at the most: a length that has one byte, two numbers, a hash, and four tags and lengths.
+    const MOST: usize = 2 + 2 * (1 + varint::PROTOBUF_MAX) + 2 + 32;
+
     fn encoded_len(&self) -> usize {
         2 + varint::len(self.index) + field_len(self.hash.len()) + varint::len(self.size)
     }
 
+    /// Writes it as a field of a Data message, in one piece: there are many.
+    fn encode(&self, buf: &mut BytesMut) {
+        let mut bytes = [0; Self::MOST];
+        bytes[2] = 0x08;
+        let at = varint::encode_at(self.index, &mut bytes, 3);
+        bytes[at..at + 2].copy_from_slice(&[0x12, 32]);
+        bytes[at + 2..at + 34].copy_from_slice(&self.hash);
+        bytes[at + 34] = 0x18;
+        let len = varint::encode_at(self.size, &mut bytes, at + 35);
+        bytes[..2].copy_from_slice(&[0x1a, (len - 2) as u8]);
+        buf.put_slice(&bytes[..len]);
+    }
+
+    /// Reads a node whose fields are all there, once and in order, as encoders write them.
+    fn decode_plain(bytes: &[u8]) -> Option<Self> {
+        let (index, len) = varint::decode(bytes.strip_prefix(&[0x08])?, varint::PROTOBUF_MAX).ok()??;
+        let (hash, rest) = bytes.get(1 + len..)?.strip_prefix(&[0x12, 32])?.split_first_chunk()?;
+        let rest = rest.strip_prefix(&[0x18])?;
+        let (size, len) = varint::decode(rest, varint::PROTOBUF_MAX).ok()??;
+        (len == rest.len() && index.max(size) <= MAX_NUMBER).then_some(Self { index, hash: *hash, size })
+    }
+
     fn decode(mut fields: Fields<'_>) -> Result<Self, MessageError> {
         const NAME: &str = Node::NAME;
+        if let Some(node) = fields.rest().and_then(Self::decode_plain) {
+            return Ok(node);
+        }
         let (mut index, mut hash, mut size) = (None, None, None);
         while let Some((tag, value)) = fields.next()? {
             match tag {
@@ -520,14 +542,18 @@ impl<'a> Fields<'a> {
         Ok(Some((tag, field)))
     }
 
+    /// What was not read yet.
+    fn rest(&self) -> Option<&'a [u8]> {
+        self.body.get(self.at..self.end)
+    }
+
     /// Bytes that were not read yet.
     fn left(&self) -> usize {
         self.end - self.at
     }
 
     fn varint(&mut self) -> Result<u64, MessageError> {
-        let rest = self.body.get(self.at..self.end).unwrap_or_default();
-        match varint::decode(rest, varint::PROTOBUF_MAX) {
+        match varint::decode(self.rest().unwrap_or_default(), varint::PROTOBUF_MAX) {
             Ok(Some((value, len))) => {
                 self.at += len;
                 Ok(value)

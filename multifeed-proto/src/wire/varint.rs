@@ -45,6 +45,18 @@ pub fn encode(value: u64, buf: &mut impl BufMut) {
     prost::encoding::encode_varint(value, buf);
 }
 
+/// Writes a varint into a buffer that has room for it, from this place on. Returns the place after it.
+#[inline]
+pub(crate) fn encode_at(mut value: u64, buf: &mut [u8], mut at: usize) -> usize {
+    while value >= 0x80 {
+        buf[at] = value as u8 | 0x80;
+        value >>= 7;
+        at += 1;
+    }
+    buf[at] = value as u8;
+    at + 1
+}
+
 /// How many bytes [`encode`] writes.
 pub const fn len(value: u64) -> usize {
     // 7 bits a byte, and one byte for zero: ceil(bits / 7) without a division.
@@ -63,6 +75,9 @@ mod tests {
             let mut buf = Vec::new();
             encode(value, &mut buf);
             prop_assert_eq!(buf.len(), len(value));
+            let mut placed = [9; 12];
+            prop_assert_eq!(encode_at(value, &mut placed, 1), 1 + buf.len());
+            prop_assert_eq!(&placed[1..1 + buf.len()], &buf[..]);
             prop_assert_eq!(decode(&buf, PROTOBUF_MAX), Ok(Some((value, buf.len()))));
             for cut in 0..buf.len() {
                 prop_assert_eq!(decode(&buf[..cut], PROTOBUF_MAX), Ok(None));

@@ -135,3 +135,41 @@ fn defaults_where_fields_are_absent() {
         decode(kind::HAVE, &[8, 1])
     );
 }
+
+/// The layout that encoders write is read in one piece, any other field by field: to the same.
+#[test]
+fn a_node_reads_the_same_in_any_layout() {
+    let node = Node { index: 300, hash: [7; 32], size: MAX_NUMBER };
+    let number = |tag: u8, value: u64| {
+        let mut field = vec![tag];
+        varint::encode(value, &mut field);
+        field
+    };
+    let (index, other, size) = (number(0x08, node.index), number(0x08, 9), number(0x18, node.size));
+    let hash = [&[0x12, 32][..], &node.hash].concat();
+    let unknown = [0x20, 1].to_vec();
+    let decode = |fields: &[&Vec<u8>]| {
+        let fields: Vec<u8> = fields.iter().copied().flatten().copied().collect();
+        let body = [&[0x08, 1, 0x1a, fields.len() as u8][..], &fields].concat();
+        match Message::decode(kind::DATA, body.into(), &limits()) {
+            Ok(Some(Message::Data(data))) => Ok(data.nodes[0]),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(error),
+        }
+    };
+    let plain = [&index, &hash, &size];
+    for fields in
+        [&plain[..], &[&size, &hash, &index], &[&index, &hash, &size, &unknown], &[&other, &index, &hash, &size]]
+    {
+        assert_eq!(decode(fields), Ok(node), "{fields:?}");
+    }
+    assert_eq!(decode(&[&index, &hash, &size, &other]).unwrap().index, 9);
+    let padded = [0x08, 0xac, 0x82, 0x80, 0].to_vec();
+    assert_eq!(decode(&[&padded, &hash, &size]), Ok(node));
+    for gone in 0..3 {
+        let rest: Vec<_> = plain.iter().enumerate().filter(|(at, _)| *at != gone).map(|(_, field)| *field).collect();
+        assert!(decode(&rest).is_err(), "{rest:?}");
+    }
+    let (large, cut) = (number(0x18, MAX_NUMBER + 1), hash[..33].to_vec());
+    assert!(decode(&[&index, &hash, &large]).is_err() && decode(&[&index, &cut, &size]).is_err());
+}
