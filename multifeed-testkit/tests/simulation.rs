@@ -28,12 +28,12 @@ fn seeds() {
 #[test]
 fn seeds_on_slow_links() {
     let mut claimed = 0;
-    for seed in 0..60 {
+    for seed in 0..30 {
         let report = run_with(seed, Setup { slow_links: true, claims: Checked::ALL })
             .unwrap_or_else(|error| panic!("{error:#}"));
         claimed += report.claims;
     }
-    assert!(claimed > 5_000, "{claimed} claims");
+    assert!(claimed > 3_000, "{claimed} claims");
 }
 
 #[test]
