@@ -1,17 +1,19 @@
 //! The command line: what a user can say, and the help that teaches it.
 
+mod range;
+
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use multifeed_tokio::{Durability, FeedKey};
 
+pub(crate) use self::range::BlockRange;
 use crate::error::{CliError, code};
 
 /// The variable that holds the root key where neither `--key` nor `--key-file` is given.
@@ -165,7 +167,7 @@ Examples:
     ///
     /// With --json, for each feed: {"key","name","length","bytes","downloaded","writable"}. A length is in blocks, and
     /// `downloaded` counts those that this store holds. Writers have the name that they were made with; feeds
-    /// from peers are named by a number. After them, for each feed that is blocked: {"key","blocked":true}.
+    /// from peers are named by a number. A writer whose folder is missing is reported on stderr, and the exit code is then 1. After them, for each feed that is blocked: {"key","blocked":true}.
     Feeds,
 
     /// Remove a feed from this store: its folder is gone
@@ -266,6 +268,12 @@ pub(crate) struct Append {
     #[arg(value_name = "TEXT", required_unless_present = "file", conflicts_with = "file")]
     pub(crate) text: Vec<OsString>,
 
+    /// Make another feed, with a key of its own, if the writer of that name is missing
+    ///
+    /// Without it that fails: peers would see another author. The missing writer stays known; `remove KEY --writer` gives it up.
+    #[arg(long)]
+    pub(crate) new_key: bool,
+
     /// Files, each of which becomes a block
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub(crate) file: Vec<PathBuf>,
@@ -280,7 +288,7 @@ pub(crate) struct Remove {
     #[arg(long)]
     pub(crate) block: bool,
 
-    /// Remove it also where it is a writer of this store: its secret key is destroyed, and it is blocked
+    /// Remove it also if it is a writer of this store: its secret key is destroyed, and it is blocked. One whose folder is missing is given up
     #[arg(long)]
     pub(crate) writer: bool,
 }
@@ -360,34 +368,6 @@ pub(crate) struct Sync {
     /// Stay in sync until the peer leaves
     #[arg(long)]
     pub(crate) live: bool,
-}
-
-/// Which blocks `cat` writes: from `start` up to, and without, `end`; to the feed's end where that is `None`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct BlockRange {
-    pub(crate) start: u64,
-    pub(crate) end: Option<u64>,
-}
-
-impl FromStr for BlockRange {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let number = |part: &str| {
-            part.parse::<u64>().map_err(|_| format!("{part:?} is not the number of a block; write A..B, A.., ..B or A"))
-        };
-        let Some((start, end)) = text.split_once("..") else {
-            let start = number(text)?;
-            let end = start.checked_add(1).ok_or_else(|| format!("no feed has a block {start}"))?;
-            return Ok(BlockRange { start, end: Some(end) });
-        };
-        let start = if start.is_empty() { 0 } else { number(start)? };
-        let end = if end.is_empty() { None } else { Some(number(end)?) };
-        if end.is_some_and(|end| end < start) {
-            return Err(format!("{text} ends before it starts"));
-        }
-        Ok(BlockRange { start, end })
-    }
 }
 
 impl Global {
@@ -488,24 +468,6 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Args::command().debug_assert();
-    }
-
-    #[test]
-    fn block_ranges() {
-        let range = |start, end| Ok(BlockRange { start, end });
-        for (text, expected) in [
-            ("2..5", range(2, Some(5))),
-            ("2..", range(2, None)),
-            ("..5", range(0, Some(5))),
-            ("..", range(0, None)),
-            ("7", range(7, Some(8))),
-            ("3..3", range(3, Some(3))),
-        ] {
-            assert_eq!(text.parse(), expected, "{text}");
-        }
-        for text in ["", "a", "-1", "5..2", "1..2..3", "1...3", "18446744073709551615", "1 ..2"] {
-            assert!(text.parse::<BlockRange>().is_err(), "{text:?} was taken");
-        }
     }
 
     #[test]

@@ -63,6 +63,18 @@ pub enum StoreError {
         /// The path of the lock.
         path: Option<PathBuf>,
     },
+    /// The store's folder, or a feed's, was moved, removed or replaced while the store was open. Nothing more is written: it would be lost, or lie
+    /// where nobody looks for it.
+    #[error(
+        "{} was moved, removed or replaced while it was open, and nothing more is written: close the store, and open it where it is now",
+        place(*.slot, None, .path)
+    )]
+    Moved {
+        /// The folder, if it is that of one feed.
+        slot: Option<Slot>,
+        /// Where it was.
+        path: Option<PathBuf>,
+    },
     /// Something else stands in the place of a file, or of a numbered folder: a link, which is not followed, a pipe, a device. Or what is
     /// behind a link was to be deleted, cut or replaced. It was left as it is.
     #[error("{} is {found}, and not used: {}", place(*.slot, *.file, .path), advice(*.found))]
@@ -97,6 +109,29 @@ pub enum StoreError {
     KeyMismatch {
         /// The feed's key.
         key: FeedKey,
+    },
+    /// The folder of a writer is gone or empty, and the journal knows of blocks in it. No other writer is made under that name.
+    #[error(
+        "{} is missing: {blocks} blocks were in {}. Put the folder back, or make another feed under that name (--new-key){}",
+        writer_of(.key, .name), old_place(.slot), js_sees(.slot)
+    )]
+    MissingWriter {
+        /// The folder that it had; `None` if another feed was put there.
+        slot: Option<Slot>,
+        /// The feed's key; `None` in a store that an earlier build wrote.
+        key: Option<FeedKey>,
+        /// The writer's name, if it has one that is known.
+        name: Option<String>,
+        /// How long the feed was known to be, in blocks.
+        blocks: u64,
+    },
+    /// A writer's name is that of a property which every JavaScript object has: a JS app would take that for the feed, and miss the feed itself.
+    #[error(
+        "a writer cannot be named `{name}`: every JavaScript object has a property of that name, and a JS app would miss the feed; choose another name"
+    )]
+    ReservedName {
+        /// The name.
+        name: String,
     },
     /// A writer's name is empty or too long.
     #[error("a writer's name has 1 to {max} bytes, this one {size}")]
@@ -153,11 +188,13 @@ impl StoreError {
             StoreError::Io { .. } => "ERR_STORE_IO",
             StoreError::Full { .. } | StoreError::LowSpace { .. } => "ERR_STORE_FULL",
             StoreError::Locked { .. } => "ERR_STORE_LOCKED",
+            StoreError::Moved { .. } => "ERR_STORE_MOVED",
             StoreError::NotRegular { .. } => "ERR_STORE_NOT_REGULAR",
             StoreError::Damaged { .. } => "ERR_STORE_DAMAGED",
             StoreError::Occupied { .. } => "ERR_STORE_OCCUPIED",
             StoreError::KeyMismatch { .. } => "ERR_KEY_MISMATCH",
-            StoreError::BadName { .. } => "ERR_BAD_NAME",
+            StoreError::MissingWriter { .. } => "ERR_WRITER_MISSING",
+            StoreError::BadName { .. } | StoreError::ReservedName { .. } => "ERR_BAD_NAME",
             StoreError::NameTaken { .. } => "ERR_NAME_TAKEN",
             StoreError::TooManyFeeds { .. } | StoreError::TooManyBlocked { .. } => "ERR_LIMIT",
             StoreError::Removed { .. } => "ERR_REMOVED",
@@ -166,11 +203,26 @@ impl StoreError {
         }
     }
 
-    /// Whether a folder cannot be read or written, be it by the kind of a file, its owner or the disk, which may be full: no other feed has to
-    /// suffer from it.
+    /// Whether a folder cannot be read or written, be it by the kind of a file, its owner, another process that has it open or the disk, which
+    /// may be full: no other feed has to suffer from it.
     pub(crate) fn is_of_one_folder(&self) -> bool {
-        matches!(self, StoreError::Io { .. } | StoreError::Full { .. } | StoreError::NotRegular { .. })
-            && self.slot().is_some()
+        let of_a_folder = matches!(
+            self,
+            StoreError::Io { .. } | StoreError::Full { .. } | StoreError::NotRegular { .. } | StoreError::Locked { .. }
+        );
+        of_a_folder && self.slot().is_some()
+    }
+
+    /// Whether a part of a feed's file cannot be read, as on a bad sector, or is not what it must be. Other parts of it, and other feeds, are
+    /// none the worse.
+    pub fn is_of_one_place(&self) -> bool {
+        match self {
+            StoreError::Damaged { .. } => true,
+            StoreError::Io { file: Some(file), op: "read", source, .. } => {
+                !file.is_beside() && raw_os_error(source).is_some_and(|errno| UNREADABLE.contains(&errno))
+            }
+            _ => false,
+        }
     }
 
     /// The folder that the failure is about, where it is about one.
@@ -187,12 +239,15 @@ impl StoreError {
             StoreError::Io { slot, .. }
             | StoreError::Full { slot, .. }
             | StoreError::NotRegular { slot, .. }
+            | StoreError::Moved { slot, .. }
+            | StoreError::MissingWriter { slot, .. }
             | StoreError::Locked { slot, .. } => *slot,
             StoreError::Damaged { slot, .. } | StoreError::Occupied { slot } | StoreError::NameTaken { slot, .. } => {
                 Some(*slot)
             }
             StoreError::KeyMismatch { .. }
             | StoreError::BadName { .. }
+            | StoreError::ReservedName { .. }
             | StoreError::TooManyFeeds { .. }
             | StoreError::Removed { .. }
             | StoreError::Blocked { .. }
@@ -242,6 +297,9 @@ impl StoreError {
         if told.is_some_and(FileError::is_locked) {
             return StoreError::Locked { slot, file, path };
         }
+        if told.is_some_and(FileError::is_moved) {
+            return StoreError::Moved { slot, path };
+        }
         if let Some(found) = told.and_then(FileError::found) {
             return StoreError::NotRegular { slot, file, path, found };
         }
@@ -259,6 +317,22 @@ impl StoreError {
     }
 }
 
+/// The system's numbers of errors that say of what was to be read that the disk does not give it: EIO, and what file systems say that have
+/// checksums of their own (EBADMSG, EUCLEAN).
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const UNREADABLE: &[i32] = &[5, 74, 117];
+/// EIO.
+#[cfg(all(unix, not(any(target_os = "linux", target_os = "android"))))]
+const UNREADABLE: &[i32] = &[5];
+/// ERROR_CRC, ERROR_READ_FAULT, ERROR_IO_DEVICE.
+#[cfg(not(unix))]
+const UNREADABLE: &[i32] = &[23, 30, 1117];
+
+fn raw_os_error(error: &io::Error) -> Option<i32> {
+    let told = error.get_ref().and_then(|inner| inner.downcast_ref::<FileError>());
+    error.raw_os_error().or_else(|| told?.raw_os_error())
+}
+
 fn place(slot: Option<Slot>, file: Option<FileKind>, path: &Option<PathBuf>) -> String {
     match (path, slot, file) {
         (Some(path), _, _) => path.display().to_string(),
@@ -267,6 +341,25 @@ fn place(slot: Option<Slot>, file: Option<FileKind>, path: &Option<PathBuf>) -> 
         (None, Some(slot), None) => format!("folder {slot}"),
         (None, None, _) => "the store".to_owned(),
     }
+}
+
+fn writer_of(key: &Option<FeedKey>, name: &Option<String>) -> String {
+    match (name, key) {
+        (Some(name), Some(key)) => format!("the writer `{name}` of feed {key}"),
+        (None, Some(key)) => format!("the writer of feed {key}"),
+        (_, None) => "a writer".to_owned(),
+    }
+}
+
+fn old_place(slot: &Option<Slot>) -> String {
+    slot.map_or_else(|| "a folder that is another feed's now".to_owned(), |slot| format!("folder {slot}"))
+}
+
+fn js_sees(slot: &Option<Slot>) -> String {
+    let told = |slot: &Slot| {
+        format!(". Until then JavaScript opens no folder from number {slot} on, and may put its next feed there")
+    };
+    slot.as_ref().map(told).unwrap_or_default()
 }
 
 fn advice(found: Found) -> &'static str {

@@ -34,13 +34,17 @@
 //! JS knows nothing of the file. A mark names its feed by the key and the history by its root, and is passed over where the
 //! folder has another one. What JS appended or fetched lies beyond the mark, as after a crash.
 
+mod entry;
+mod mark;
+
 use std::collections::BTreeMap;
 
 use multifeed_proto::FeedKey;
 
-use crate::bitfield::Marks;
+use self::entry::{encode, encode_gone, encode_removal, take};
+use self::mark::start;
+pub(crate) use self::mark::{Mark, Removal, Seal, Writer, name};
 use crate::error::StoreError;
-use crate::limits::MAX_FEED_BLOCKS;
 use crate::storage::{FileId, FileKind, Slot, Storage};
 
 /// What the file begins with: its version, whether it is open, and room.
@@ -58,62 +62,7 @@ const RECORD: usize = 4 + 8;
 const PIECE: usize = 64 << 10;
 /// The file may be this much longer than twice what it says, in bytes, before it is written anew.
 const SLACK: u64 = 64 << 10;
-/// The most bytes that the marks of one page take: see [`Bitfield`](crate::Bitfield).
-const MAX_PAGE: usize = 4096;
-/// The most pages of a feed.
-const MAX_PAGES: u64 = MAX_FEED_BLOCKS / 8192;
-
 const FILE: FileId = FileId { slot: Slot(0), kind: FileKind::Journal };
-
-/// What was known of a feed at some time.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Mark {
-    /// What stands for its key.
-    pub(crate) key: [u8; 8],
-    /// Its length in blocks.
-    pub(crate) length: u64,
-    /// The start of its root hash.
-    pub(crate) root: [u8; 8],
-    /// Whether all of it was synced; else it was written when the store was closed.
-    pub(crate) synced: bool,
-    /// Whether a feed that is written here had been found to be longer than what was held of it, and is still to be fetched.
-    pub(crate) outgrown: bool,
-    /// What was verified then.
-    pub(crate) seal: Option<Seal>,
-    /// Of a remote feed, the blocks and nodes that are held, for each page of its bitfield that has any.
-    pub(crate) pages: Marks,
-}
-
-/// What was verified of a feed, to be known again.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Seal {
-    /// A checksum of the signature of its length.
-    pub(crate) signature: [u8; 8],
-    /// Of a feed that is written here, a checksum of its secret key. It tells less of that than the public key.
-    pub(crate) secret: [u8; 8],
-}
-
-impl Seal {
-    /// Whether this is the signature that was verified.
-    pub(crate) fn is_over(&self, signature: &[u8; 64]) -> bool {
-        self.signature == Self::checksum(signature)
-    }
-
-    /// The checksum of a signature or a secret key: eight bytes of BLAKE2b.
-    pub(crate) fn checksum(bytes: &[u8; 64]) -> [u8; 8] {
-        start(blake2b_simd::Params::new().hash_length(8).personal(b"multifeed seal").hash(bytes).as_bytes())
-    }
-}
-
-/// A feed that is being taken out of the store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Removal {
-    /// Its folder.
-    pub(crate) slot: Slot,
-    key: [u8; 8],
-    /// The folder that is to have its number, and what stands for the key in it.
-    last: Option<(Slot, [u8; 8])>,
-}
 
 /// The journal of one store.
 #[derive(Debug, Default)]
@@ -121,6 +70,8 @@ pub(crate) struct Journal {
     marks: BTreeMap<Slot, Mark>,
     /// The one that is under way.
     removal: Option<Removal>,
+    /// Where what is known of a writer stood when the file was read, by what stands for the key.
+    writers: BTreeMap<[u8; 8], Slot>,
     /// Whether the file says that the store is in use.
     open: bool,
     /// Whether it said so when it was read: the store was not closed.
@@ -142,48 +93,6 @@ enum File {
     Whole { end: u64, records: u64, size_when_new: u64 },
     /// Torn, or not ours: to be replaced.
     Torn,
-}
-
-impl Mark {
-    pub(crate) fn is_of(&self, key: &FeedKey) -> bool {
-        name(key) == self.key
-    }
-
-    pub(crate) fn new(key: &FeedKey, length: u64, root_hash: &[u8; 32]) -> Self {
-        Self { key: name(key), length, root: start(root_hash), ..Self::default() }
-    }
-
-    /// Whether the feed was written here when its newest signature was verified.
-    pub(crate) fn is_of_a_writer(&self) -> bool {
-        self.seal.is_some_and(|seal| seal.secret != [0; 8])
-    }
-
-    pub(crate) fn has_root(&self, root_hash: &[u8; 32]) -> bool {
-        self.root == start(root_hash)
-    }
-}
-
-impl Removal {
-    /// Of the feed in a folder; `last` is the last folder of the store, where it is another one.
-    pub(crate) fn new(slot: Slot, key: &FeedKey, last: Option<(Slot, FeedKey)>) -> Self {
-        let last = last.map(|(slot, key)| (slot, name(&key)));
-        Self { slot, key: name(key), last }
-    }
-
-    /// As it is, with another folder to take the number.
-    pub(crate) fn with_last(self, last: Option<(Slot, FeedKey)>) -> Self {
-        Self { last: last.map(|(slot, key)| (slot, name(&key))), ..self }
-    }
-
-    /// Whether this is the key of the feed that is to go.
-    pub(crate) fn is_of(&self, key: &FeedKey) -> bool {
-        name(key) == self.key
-    }
-
-    /// The folder that is to take the number, where this is the key in it.
-    pub(crate) fn last_with(&self, key: &FeedKey) -> Option<Slot> {
-        self.last.filter(|(_, last)| *last == name(key)).map(|(slot, _)| slot)
-    }
 }
 
 impl Journal {
@@ -230,6 +139,17 @@ impl Journal {
     /// What is known of the feed in a folder.
     pub(crate) fn mark(&self, slot: Slot, key: &FeedKey) -> Option<&Mark> {
         self.marks.get(&slot).filter(|mark| mark.is_of(key))
+    }
+
+    /// What is known of a feed that is written here, and may be in another folder than it was.
+    pub(crate) fn mark_of_writer(&self, slot: Slot, key: &FeedKey) -> Option<&Mark> {
+        let before = || self.marks.get(self.writers.get(&name(key))?).filter(|mark| mark.is_of(key));
+        self.mark(slot, key).or_else(before)
+    }
+
+    /// Has writers found by their keys, whatever folders they are in now.
+    pub(crate) fn index_writers(&mut self) {
+        self.writers = self.writers().map(|(slot, mark)| (mark.key, slot)).collect();
     }
 
     /// What is known of a folder, where it is of another feed.
@@ -369,8 +289,18 @@ impl Journal {
         written
     }
 
+    /// What is known of feeds that are written here, by folder.
+    pub(crate) fn writers(&self) -> impl Iterator<Item = (Slot, &Mark)> {
+        self.marks.iter().map(|(slot, mark)| (*slot, mark)).filter(|(_, mark)| mark.is_of_a_writer())
+    }
+
+    /// The name of the writer that is known of a folder.
+    pub(crate) fn writer_name(&self, slot: Slot) -> Option<String> {
+        self.marks.get(&slot)?.writer.as_ref()?.name.clone()
+    }
+
     /// Notes that nothing is known of a folder.
-    fn forget(&mut self, slot: Slot) {
+    pub(crate) fn forget(&mut self, slot: Slot) {
         self.marks.remove(&slot);
         encode_gone(slot, &mut self.pending);
     }
@@ -439,111 +369,10 @@ impl Journal {
     fn size(&self) -> u64 {
         let pages = |mark: &Mark| mark.pages.size() as u64;
         let seal = |mark: &Mark| if mark.seal.is_some() { 16 } else { 0 };
-        (HEADER + RECORD) as u64 + self.marks.values().map(|mark| 33 + seal(mark) + pages(mark)).sum::<u64>()
+        let writer = |mark: &Mark| mark.writer.as_ref().map_or(0, |writer| 6 + writer.encode().len() as u64);
+        let entry = |mark: &Mark| 33 + seal(mark) + pages(mark) + writer(mark);
+        (HEADER + RECORD) as u64 + self.marks.values().map(entry).sum::<u64>()
     }
-
-    /// Takes up a record. `None` where it is none of ours, whatever its checksum says.
-    fn apply(&mut self, mut body: &[u8]) -> Option<()> {
-        while !body.is_empty() {
-            let slot = Slot(u32::from_le_bytes(take(&mut body)?));
-            let [flags] = take(&mut body)?;
-            let key = take(&mut body)?;
-            let length = u64::from_le_bytes(take(&mut body)?);
-            let root = take(&mut body)?;
-            let seal = match flags & SEALED {
-                0 => None,
-                _ => Some(Seal { signature: take(&mut body)?, secret: take(&mut body)? }),
-            };
-            let count = u32::from_le_bytes(take(&mut body)?);
-            if flags & REMOVAL != 0 {
-                let last = if length == u64::MAX { None } else { Some((Slot(u32::try_from(length).ok()?), root)) };
-                self.removal = Some(Removal { slot, key, last });
-                continue;
-            }
-            self.removal = self.removal.filter(|removal| removal.slot != slot);
-            if flags & GONE != 0 {
-                self.marks.remove(&slot);
-                continue;
-            }
-            let old = self.marks.remove(&slot).filter(|_| flags & WHOLE == 0).map(|old| old.pages).unwrap_or_default();
-            let mut changes = BTreeMap::new();
-            for _ in 0..count {
-                let page = u32::from_le_bytes(take(&mut body)?);
-                let size = usize::from(u16::from_le_bytes(take(&mut body)?));
-                let (bytes, rest) = body.split_at_checked(size).filter(|_| size <= MAX_PAGE)?;
-                body = rest;
-                if u64::from(page) >= MAX_PAGES {
-                    return None;
-                }
-                changes.insert(page, bytes);
-            }
-            let pages = old.with(&changes);
-            let (synced, outgrown) = (flags & SYNCED != 0, flags & OUTGROWN != 0);
-            let mark = Mark { key, length, root, synced, outgrown, seal, pages };
-            (length <= MAX_FEED_BLOCKS).then(|| self.marks.insert(slot, mark))?;
-        }
-        Some(())
-    }
-}
-
-/// The entry lists all pages.
-const WHOLE: u8 = 1;
-/// The entry is of a feed that was synced.
-const SYNCED: u8 = 2;
-/// The entry has a seal.
-const SEALED: u8 = 4;
-/// The entry says that nothing is known of the folder.
-const GONE: u8 = 8;
-/// The entry is a removal that begins: instead of a length it has the number of the last folder, or only ones, and instead of a root what
-/// stands for the key in that.
-const REMOVAL: u8 = 16;
-/// The entry is of a feed that was found to be longer than what was held of it.
-const OUTGROWN: u8 = 32;
-
-/// An entry: folder (u32), flags (1 byte), a checksum of the key (8), length (u64), start of the root hash (8), the seal where there is one
-/// (checksums of the signature and of the secret key, 8 each), number of pages (u32), and for each its number (u32), its size (u16) and that many bytes. Numbers are little-endian. Of an entry that replaces one, only the
-/// pages that differ are written.
-fn encode(slot: Slot, mark: &Mark, old: Option<&Mark>, out: &mut Vec<u8>) {
-    let flags = if old.is_none() { WHOLE } else { 0 }
-        | if mark.synced { SYNCED } else { 0 }
-        | if mark.outgrown { OUTGROWN } else { 0 }
-        | if mark.seal.is_some() { SEALED } else { 0 };
-    out.extend_from_slice(&slot.0.to_le_bytes());
-    out.push(flags);
-    out.extend_from_slice(&mark.key);
-    out.extend_from_slice(&mark.length.to_le_bytes());
-    out.extend_from_slice(&mark.root);
-    if let Some(Seal { signature, secret }) = &mark.seal {
-        out.extend_from_slice(signature);
-        out.extend_from_slice(secret);
-    }
-    let none = Marks::default();
-    let pages = mark.pages.changes_since(old.map_or(&none, |old| &old.pages));
-    out.extend_from_slice(&(pages.len() as u32).to_le_bytes());
-    for (page, bytes) in pages {
-        out.extend_from_slice(&page.to_le_bytes());
-        out.extend_from_slice(&(bytes.len() as u16).to_le_bytes());
-        out.extend_from_slice(bytes);
-    }
-}
-
-fn encode_removal(removal: &Removal, out: &mut Vec<u8>) {
-    let (last, root) = removal.last.map_or((u64::MAX, [0; 8]), |(slot, key)| (u64::from(slot.0), key));
-    encode_bare(removal.slot, REMOVAL, removal.key, last, root, out);
-}
-
-fn encode_gone(slot: Slot, out: &mut Vec<u8>) {
-    encode_bare(slot, GONE, [0; 8], 0, [0; 8], out);
-}
-
-/// An entry without pages.
-fn encode_bare(slot: Slot, flags: u8, key: [u8; 8], length: u64, root: [u8; 8], out: &mut Vec<u8>) {
-    out.extend_from_slice(&slot.0.to_le_bytes());
-    out.push(flags);
-    out.extend_from_slice(&key);
-    out.extend_from_slice(&length.to_le_bytes());
-    out.extend_from_slice(&root);
-    out.extend_from_slice(&0u32.to_le_bytes());
 }
 
 fn header(state: u8, first_new: u32) -> [u8; HEADER] {
@@ -603,21 +432,6 @@ fn checksum(number: u64, body: &[u8]) -> [u8; 8] {
     start(state.update(&number.to_le_bytes()).update(body).finalize().as_bytes())
 }
 
-/// What stands for a key: eight bytes of BLAKE2b over all of it, so that one in which a bit flipped is another one.
-fn name(key: &FeedKey) -> [u8; 8] {
-    start(blake2b_simd::Params::new().hash_length(8).personal(b"multifeed key").hash(key.as_bytes()).as_bytes())
-}
-
-fn start(bytes: &[u8]) -> [u8; 8] {
-    bytes.first_chunk().copied().unwrap_or_default()
-}
-
-fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
-    let (taken, rest) = bytes.split_first_chunk()?;
-    *bytes = rest;
-    Some(*taken)
-}
-
 fn write<S: Storage + ?Sized>(storage: &mut S, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
     storage.write_at(FILE, offset, bytes).map_err(|error| StoreError::from_file(FILE, "write", error))
 }
@@ -628,7 +442,9 @@ fn sync_file<S: Storage + ?Sized>(storage: &mut S) -> Result<(), StoreError> {
 
 #[cfg(test)]
 mod tests {
+    use super::entry::MAX_PAGE;
     use super::*;
+    use crate::bitfield::Marks;
     use crate::storage::MemoryStorage;
 
     const MOST: u64 = 256 << 20;
@@ -638,6 +454,10 @@ mod tests {
         mark.pages = Marks::new(pages.iter().map(|(page, bytes)| (*page, *bytes)));
         mark.synced = key.is_multiple_of(2);
         mark.outgrown = key.is_multiple_of(5);
+        mark.writer = key.is_multiple_of(4).then(|| {
+            let name = key.is_multiple_of(8).then(|| "a writer".to_owned());
+            Box::new(Writer { key: FeedKey::new([key; 32]), name })
+        });
         mark.seal = key.is_multiple_of(3).then(|| Seal { signature: [key; 8], secret: length.to_le_bytes() });
         mark
     }
@@ -670,6 +490,8 @@ mod tests {
         assert_eq!(read.mark(Slot(3), &FeedKey::new([2; 32])), None);
 
         journal.note(Slot(3), mark(9, 1, &[]));
+        journal.note(Slot(5), mark(8, 1, &[]));
+        journal.note(Slot(5), mark(8, 2, &[]));
         journal.close(&mut disk, true).unwrap();
         let mut read = Journal::read(&mut disk, MOST).unwrap();
         assert!(!read.is_unclean());
@@ -680,7 +502,9 @@ mod tests {
         read.note(Slot(4), mark(4, 4, &[]));
         read.close(&mut disk, false).unwrap();
         let last = Journal::read(&mut disk, MOST).unwrap();
-        assert!(!last.is_unclean() && last.marks.len() == 3 && last.has_mark(Slot(4)));
+        assert_eq!(last.writer_name(Slot(5)).as_deref(), Some("a writer"));
+        assert!(last.writers().map(|(slot, _)| slot).eq([Slot(3), Slot(4), Slot(5)]));
+        assert!(!last.is_unclean() && last.marks.len() == 4 && last.has_mark(Slot(4)));
     }
 
     #[test]

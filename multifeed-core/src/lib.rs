@@ -42,7 +42,7 @@ pub use key_pair::{KeyPair, KeyPairError};
 pub use limits::{Limits, PeerLimits};
 pub use multifeed::{
     Durability, ExposedKey, ExtensionError, FeedId, FeedInfo, FeedMessage, Multifeed, MultifeedEvent, Options, PeerId,
-    message_cost,
+    is_object_property, message_cost,
 };
 pub use news::{FeedEvent, FeedNews};
 pub use peer::PeerInfo;
@@ -50,7 +50,7 @@ pub use policy::{Policy, Remote};
 pub use prepared::{PreparedData, prepare};
 pub use replicate::{PeerEvent, Replicate, STALL_TIMEOUT, SyncError, SyncTotals};
 pub use state::{FeedSyncState, Moved, RATE_WINDOW, StoreSyncState, SyncState};
-pub use storage::{FileId, FileKind, Found, MemoryStorage, Slot, Storage};
+pub use storage::{FileId, FileKind, Found, MemoryStorage, RepairedInMemory, Slot, Storage, Unsupported};
 #[cfg(feature = "file-storage")]
 pub use storage::{FileStorage, FileStorageOptions};
 pub use wants::{Want, WantEnd, WantError, WantId, WantOptions};

@@ -668,7 +668,8 @@ impl Peering {
     /// Whether the remote may never say that it is done, while it is waited for: one of ours always does.
     pub(crate) fn may_hang(&self) -> bool {
         let waits = self.stage == Stage::Running && !self.is_live() && self.settled();
-        waits && !self.peers.is_empty() && self.offers.is_empty() && !self.peer_options().reconciles
+        // Feeds that were only offered and are being asked for have machines, and are looked at as any other.
+        waits && !self.peers.is_empty() && !self.offers.is_waiting() && !self.peer_options().reconciles
     }
 
     /// Notes whether every feed is idle. Whether they are for so long.

@@ -470,9 +470,9 @@ fn links_are_followed_on_request_and_nothing_is_lost_through_them() {
     let (data, other) = (place.store().join("1/data"), place.dir.path().join("other data"));
     fs::rename(&data, &other).unwrap();
     symlink(&other, &data).unwrap();
-    // Without the option it is as if they were not there.
+    // Without the option it is as if they were not there, and the writer behind the folder's link is missing.
     let store = Multifeed::open(FileStorage::open(place.store()).unwrap(), Options::default()).unwrap();
-    assert_eq!((store.feeds().count(), store.problems().len()), (0, 2));
+    assert_eq!((store.feeds().count(), store.problems().len()), (0, 3));
     drop(store);
     let mut store = open(&place);
     assert_eq!(store.problems().len(), 0, "{:?}", store.problems());
@@ -550,12 +550,13 @@ fn the_folder_of_the_store_may_be_a_link() {
     symlink(place.store(), &link).unwrap();
     let store = Multifeed::open(FileStorage::open(&link).unwrap(), Options::default()).unwrap();
     assert_eq!((store.feeds().count(), store.problems().len()), (2, 0));
-    // It is what it was when it was opened, wherever the link leads now.
+    // It is what it was when it was opened, wherever the link leads now, and takes nothing more: nobody would look for it there.
     fs::remove_file(&link).unwrap();
     symlink(place.victim(), &link).unwrap();
     let (mut store, outside) = (store, place.outside());
     let id = store.find(&pair(1).public_key()).unwrap();
-    store.append(id, &[Bytes::from("third")]).unwrap();
+    assert_eq!(store.append(id, &[Bytes::from("third")]).unwrap_err().code(), "ERR_STORE_MOVED");
+    assert_eq!(store.get(id, 0).unwrap().as_deref(), Some(&b"block of 1"[..]));
     store.close().unwrap();
     assert_eq!(place.outside(), outside);
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use multifeed_core::{
     FeedId, FileId, FileKind, FileStorage, KeyPair, MemoryStorage, Multifeed, MultifeedEvent, Options, Slot, Storage,
-    StoreError,
+    StoreError, is_object_property,
 };
 use multifeed_proto::FeedKey;
 use rand::rngs::StdRng;
@@ -260,4 +260,30 @@ fn a_name_that_cannot_be_read_may_be_any() {
     let id = store.writer(Some("w"), || pair(6)).unwrap();
     assert_eq!((store.info(id).key, store.info(id).len), (key(1), 1));
     store.writer(Some("new"), || pair(7)).unwrap();
+}
+
+#[test]
+fn the_names_of_what_every_js_object_has_are_refused_for_new_writers_alone() {
+    let mut disk = MemoryStorage::new();
+    let mut store = Multifeed::open(&mut disk, Options::default()).unwrap();
+    for name in ["__proto__", "constructor", "hasOwnProperty", "toString", "valueOf", "isPrototypeOf"] {
+        assert!(is_object_property(name));
+        let refused = store.writer(Some(name), || KeyPair::from_seed(&[7; 32])).unwrap_err();
+        assert_eq!(refused.code(), "ERR_BAD_NAME");
+        assert!(refused.to_string().contains(name), "{refused}");
+    }
+    for name in ["proto", "Constructor", "tostring", "length", "key"] {
+        assert!(!is_object_property(name), "{name}");
+    }
+    assert_eq!(store.feeds().count(), 0);
+    let id = store.writer(Some("w"), || KeyPair::from_seed(&[7; 32])).unwrap();
+    store.append(id, &[Bytes::from("a")]).unwrap();
+    store.close().unwrap();
+    // One that is there, from JS or an earlier build, is as any other.
+    disk.reopen();
+    disk.replace(FileId::new(Slot(0), FileKind::LocalName), b"__proto__").unwrap();
+    let mut store = Multifeed::open(&mut disk, Options::default()).unwrap();
+    assert!(store.problems().is_empty());
+    let id = store.writer(Some("__proto__"), || KeyPair::from_seed(&[8; 32])).unwrap();
+    assert_eq!(store.append(id, &[Bytes::from("b")]).unwrap(), 1..2);
 }

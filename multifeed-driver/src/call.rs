@@ -70,6 +70,16 @@ pub(crate) enum Call {
         blocks: bool,
         answer: Answer<Result<bool, Error>>,
     },
+    /// Lets a new writer have the name of a missing one.
+    ReleaseName {
+        name: String,
+        answer: Answer<bool>,
+    },
+    /// Gives a missing writer up.
+    GiveUp {
+        key: FeedKey,
+        answer: Answer<Result<bool, Error>>,
+    },
     Blocked {
         answer: Answer<Vec<FeedKey>>,
     },
@@ -77,6 +87,10 @@ pub(crate) enum Call {
     SyncToDisk {
         from: Option<FeedId>,
         answer: Answer<(Option<FeedId>, Result<(), StoreError>)>,
+    },
+    /// Closes files that are open and not in use: how many.
+    CloseIdleFiles {
+        answer: Answer<usize>,
     },
     /// What comes of it is told by what all handles share.
     Close,

@@ -9,7 +9,7 @@ use std::{fmt, thread};
 
 use futures_io::{AsyncRead, AsyncWrite};
 use multifeed_core::{
-    ExposedKey, FileStorage, KeyPair, MemoryStorage, Recovered, Replicate, Storage, StoreError, SyncError,
+    ExposedKey, FileStorage, KeyPair, MemoryStorage, Recovered, Replicate, Storage, StoreError, SyncError, Unsupported,
 };
 use multifeed_proto::{DEFAULT_ROOT_KEY, DiscoveryKey, FeedKey, Role, Root, RootConfig, Session, SessionError};
 use rand::SeedableRng;
@@ -59,6 +59,7 @@ pub(crate) struct Shared {
     recovered: Mutex<Vec<Recovered>>,
     exposed: Mutex<Vec<ExposedKey>>,
     conflicts: AtomicUsize,
+    unsupported: Mutex<Unsupported>,
 }
 
 #[derive(Debug, Default)]
@@ -117,6 +118,7 @@ impl Multifeed {
             recovered: Mutex::default(),
             exposed: Mutex::default(),
             conflicts: AtomicUsize::new(0),
+            unsupported: Mutex::default(),
         });
         let guard = Arc::new(Guard(shared.clone()));
         let (answer, opened) = oneshot::channel();
@@ -335,7 +337,25 @@ impl Multifeed {
         self.guard.ask(|answer| Call::Blocked { answer }).await
     }
 
-    /// The feeds that could not be opened; the others are unharmed.
+    /// Lets a new writer have the name of one that is [missing](StoreError::MissingWriter): the next [`writer`](Self::writer) of that name makes
+    /// another feed, with a key of its own. False if no writer is missing that has, or may have, that name.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn release_missing_name(&self, name: &str) -> Result<bool, Error> {
+        self.guard.ask(|answer| Call::ReleaseName { name: name.to_owned(), answer }).await
+    }
+
+    /// Gives up a writer that is [missing](StoreError::MissingWriter): its folder's number and its name are free, and its feed is blocked, as a
+    /// copy of its key elsewhere could sign a second history. False if no writer of that key is missing.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if the disk fails or as many feeds are blocked as may be, [`Error::Closed`].
+    pub async fn give_up_missing(&self, key: FeedKey) -> Result<bool, Error> {
+        self.guard.ask(|answer| Call::GiveUp { key, answer }).await?
+    }
+
+    /// The feeds that could not be opened, and the writers that are missing; the others are unharmed.
     pub fn problems(&self) -> Vec<StoreError> {
         lock(&self.shared().problems).clone()
     }
@@ -348,6 +368,20 @@ impl Multifeed {
     /// The secret keys that others than the owner of their file may read or change, by its permissions on unix.
     pub fn exposed_keys(&self) -> Vec<ExposedKey> {
         lock(&self.shared().exposed).clone()
+    }
+
+    /// What the disk of the store turned out not to support, as far as it was tried: the store does without. Each is worth a warning, once.
+    pub fn unsupported(&self) -> Unsupported {
+        *lock(&self.shared().unsupported)
+    }
+
+    /// Closes files of the store that are open and not in use, for a process that has no file handle left for a connection. Returns how many
+    /// that were. They are opened again as they are needed.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn close_idle_files(&self) -> Result<usize, Error> {
+        self.guard.ask(|answer| Call::CloseIdleFiles { answer }).await
     }
 
     /// How many second histories were kept as evidence when the store was opened, in `multifeed.conflicts` beside the feeds.
@@ -415,6 +449,12 @@ impl Shared {
         *lock(&self.recovered) = multi.recovered().to_vec();
         *lock(&self.exposed) = multi.exposed_keys().to_vec();
         self.conflicts.store(multi.conflicts_kept(), Ordering::Relaxed);
+        self.lacks(multi.unsupported());
+    }
+
+    /// What the disk turned out not to support until now.
+    pub(crate) fn lacks(&self, unsupported: Unsupported) {
+        *lock(&self.unsupported) = unsupported;
     }
 
     /// How closing the store went.

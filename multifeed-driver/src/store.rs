@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use multifeed_core::{AppendError, Durability, ExtensionError, KeyPair};
-use multifeed_core::{FeedId, Multifeed, MultifeedEvent, PeerEvent, PeerId, Storage, SyncError, SyncTotals};
+use multifeed_core::{
+    FeedId, Multifeed, MultifeedEvent, PeerEvent, PeerId, Storage, SyncError, SyncTotals, Unsupported,
+};
 use multifeed_proto::{Command, Event, SessionError};
 
 use crate::call::{Call, ExtensionCall};
@@ -59,6 +61,8 @@ pub(crate) struct Store<S: Storage> {
     inboxes: FeedInboxes,
     /// Appends that are answered when they are synced.
     appended: Vec<Appended>,
+    /// What the disk does not support, as far as the handles know.
+    unsupported: Unsupported,
     closing: bool,
     // Buffers that are kept for their memory.
     calls: VecDeque<Call>,
@@ -124,6 +128,7 @@ impl<S: Storage> Store<S> {
             watchers: Watchers::default(),
             inboxes,
             appended: Vec::new(),
+            unsupported: Unsupported::default(),
             closing: false,
             calls: VecDeque::new(),
             links: Vec::new(),
@@ -292,7 +297,15 @@ impl<S: Storage> Store<S> {
                 let changed = if blocks { self.multi.block(key) } else { self.multi.unblock(key) };
                 answer.send(changed.map_err(Error::Store));
             }
+            Call::ReleaseName { name, answer } => answer.send(self.multi.release_missing_name(&name)),
+            Call::GiveUp { key, answer } => {
+                let given_up = self.multi.give_up_missing(&key);
+                self.shared.0.found(&self.multi);
+                self.tell();
+                answer.send(given_up.map_err(Error::Store));
+            }
             Call::Blocked { answer } => answer.send(self.multi.blocked().collect()),
+            Call::CloseIdleFiles { answer } => answer.send(self.multi.close_idle_files()),
             Call::Extension(call) => self.extend(call),
             Call::Close => self.begin_closing(),
         }
@@ -524,7 +537,8 @@ impl<S: Storage> Store<S> {
                 _ => {}
             }
         }
-        if renumbered {
+        if renumbered || self.multi.unsupported() != self.unsupported {
+            self.unsupported = self.multi.unsupported();
             self.shared.0.found(&self.multi);
         }
         self.end_waits();
@@ -559,6 +573,8 @@ impl<S: Storage> Store<S> {
         self.multi.commit(self.shared.0.clock.now());
         self.tell();
         let Self { multi, shared, .. } = self;
-        shared.0.ended(multi.close());
+        let (result, unsupported) = multi.close_and_tell();
+        shared.0.lacks(unsupported);
+        shared.0.ended(result);
     }
 }

@@ -16,9 +16,9 @@ pub(super) async fn run(args: Append, global: &Global, options: Options, mut out
     let first = next_batch(Input::new(args.text, args.file)?, &mut stop).await?;
     let multi = open(global, options, &output).await?;
     output.start_bar(Unit::Bytes);
-    let result = append(&multi, &args.writer, first, &mut stop, &output).await;
+    let result = append(&multi, (&args.writer, args.new_key), first, &mut stop, &output).await;
     output.end_bar();
-    let line = close(&multi, result).await?;
+    let line = close(&multi, result, &output).await?;
     let people = || {
         let blocks = count(line.length - line.start, "block");
         let name = one_line(&line.name);
@@ -29,11 +29,15 @@ pub(super) async fn run(args: Append, global: &Global, options: Options, mut out
 
 async fn append(
     multi: &Multifeed,
-    writer: &str,
+    (writer, new_key): (&str, bool),
     (mut input, mut batch): (Input, Vec<Bytes>),
     stop: &mut Stop,
     output: &Output,
 ) -> Result<AppendLine, CliError> {
+    if new_key && !multi.release_missing_name(writer).await? && multi.feeds().iter().any(|feed| feed.name() == writer) {
+        let message = format!("the feed `{writer}` is not missing: leave --new-key out, or choose another name");
+        return Err(CliError::new(code::FEED, message));
+    }
     let feed = multi.writer(writer).await?;
     let start = feed.len();
     let mut bytes = 0_u64;

@@ -16,7 +16,7 @@ pub(super) async fn run(
 ) -> Result<(), CliError> {
     let multi = open(global, options, output).await?;
     let result = set(&multi, &args.feed, blocks, output).await;
-    close(&multi, result).await
+    close(&multi, result, output).await
 }
 
 async fn set(multi: &Multifeed, text: &str, blocks: bool, output: &Output) -> Result<(), CliError> {

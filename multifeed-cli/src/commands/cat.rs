@@ -2,9 +2,10 @@
 
 use std::io::Write;
 
-use multifeed_tokio::{Feed, Options};
+use multifeed_tokio::{Feed, Multifeed, Options};
 
-use super::{close_read, find, open_to_read};
+use super::find;
+use super::reading::{Reading, beside, close_read, open_beside, open_to_read};
 use crate::args::{BlockRange, Cat, Global};
 use crate::error::{CliError, code};
 use crate::output::Output;
@@ -13,28 +14,37 @@ use crate::output::Output;
 const WRITE_BYTES: usize = 1 << 18;
 
 pub(super) async fn run(args: Cat, global: &Global, options: Options, output: &Output) -> Result<(), CliError> {
-    let Some(multi) = open_to_read(global, options, output).await? else {
+    let no_store = || {
         let message = format!("no feed {}: there is no store at {}", args.feed, global.store.display());
-        return Err(CliError::new(code::FEED, message));
+        CliError::new(code::FEED, message)
     };
-    let result = match find(&multi, &args.feed) {
-        Ok(feed) => write_blocks(&feed, args.range).await,
-        Err(error) => Err(error),
+    let Some(Reading { mut multi, beside: is_beside }) = open_to_read(global, options.clone(), output).await? else {
+        return Err(no_store());
     };
-    close_read(&multi, result).await
+    let range = args.range.unwrap_or(BlockRange { start: 0, end: None });
+    let mut next = range.start;
+    let mut result = write_blocks(&multi, &args.feed, &mut next, range.end).await;
+    if is_beside && result.as_ref().is_err_and(|error| !error.is_stdio()) {
+        // What was being written just then is whole by now.
+        close_read(&multi, Ok(()), output).await?;
+        multi = open_beside(global, options, output).await?.multi;
+        result = beside(true, write_blocks(&multi, &args.feed, &mut next, range.end).await);
+    }
+    close_read(&multi, result, output).await
 }
 
-async fn write_blocks(feed: &Feed, range: Option<BlockRange>) -> Result<(), CliError> {
-    let range = range.unwrap_or(BlockRange { start: 0, end: None });
+/// Writes the blocks of a feed from `next` on, which says how far that went.
+async fn write_blocks(multi: &Multifeed, feed: &str, next: &mut u64, end: Option<u64>) -> Result<(), CliError> {
+    let feed = find(multi, feed)?;
     let stdio = |error| CliError::stdio("stdout", &error);
     // Stdout itself writes at each newline, which blocks may be full of.
     let mut out = std::io::BufWriter::with_capacity(WRITE_BYTES, std::io::stdout());
     let mut failure = None;
-    for index in range.start..range.end.unwrap_or_else(|| feed.len()) {
-        match feed.get(index).await {
+    while *next < end.unwrap_or_else(|| feed.len()) {
+        match feed.get(*next).await {
             Ok(Some(block)) => out.write_all(&block).map_err(stdio)?,
             Ok(None) => {
-                failure = Some(not_held(feed, index));
+                failure = Some(not_held(&feed, *next));
                 break;
             }
             Err(error) => {
@@ -42,6 +52,7 @@ async fn write_blocks(feed: &Feed, range: Option<BlockRange>) -> Result<(), CliE
                 break;
             }
         }
+        *next += 1;
     }
     out.flush().map_err(stdio)?;
     failure.map_or(Ok(()), Err)

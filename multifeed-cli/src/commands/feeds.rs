@@ -2,13 +2,14 @@
 
 use multifeed_tokio::{FeedKey, Options};
 
-use super::{close_read, feed_line, open_to_read};
+use super::feed_line;
+use super::reading::{Reading, beside, close_read, open_to_read};
 use crate::args::Global;
 use crate::error::{CliError, code};
 use crate::output::{BlockedLine, FeedLine, Output, table};
 
 pub(super) async fn run(global: &Global, options: Options, output: &Output) -> Result<(), CliError> {
-    let Some(multi) = open_to_read(global, options, output).await? else {
+    let Some(Reading { multi, beside: is_beside }) = open_to_read(global, options, output).await? else {
         return output.say(&format!("no feeds: there is no store at {}", global.store.display()));
     };
     let feeds: Vec<FeedLine> = multi.feeds().iter().map(feed_line).collect();
@@ -17,10 +18,14 @@ pub(super) async fn run(global: &Global, options: Options, output: &Output) -> R
         Ok(blocked) => list(&feeds, &blocked, output),
         Err(error) => Err(error.into()),
     };
-    close_read(&multi, result).await?;
+    close_read(&multi, result, output).await?;
     match problems.is_empty() {
         true => Ok(()),
-        false => Err(CliError::new(code::DAMAGED, format!("not all of this store is sound: {}", problems.join("; ")))),
+        false => {
+            let error =
+                CliError::new(code::DAMAGED, format!("not all of this store is sound: {}", problems.join("; ")));
+            beside(is_beside, Err(error))
+        }
     }
 }
 

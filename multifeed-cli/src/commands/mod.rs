@@ -7,16 +7,17 @@ mod demo;
 mod feeds;
 mod guest;
 mod peer;
+mod reading;
 mod remove;
 mod serve;
 mod sync;
 mod verify;
 
-use std::io::ErrorKind;
+use std::sync::{Mutex, PoisonError};
 
 use tokio::net::TcpStream;
 
-use multifeed_tokio::{Error, Feed, FileStorage, Multifeed, Options, StoreError};
+use multifeed_tokio::{Feed, Multifeed, Options, Unsupported, is_object_property};
 
 use crate::args::{Args, Command, Global, KEY_VARIABLE};
 use crate::error::{CliError, code};
@@ -75,9 +76,26 @@ async fn open(global: &Global, options: Options, output: &Output) -> Result<Mult
     Ok(multi)
 }
 
+/// Warns of what the disk does not support, once.
+fn warn_unsupported(multi: &Multifeed, output: &Output) {
+    static SAID: Mutex<Option<Unsupported>> = Mutex::new(None);
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    let now = multi.unsupported();
+    now.since(said.unwrap_or_default()).warnings().for_each(|warning| output.warn(warning));
+    *said = Some(now);
+}
+
 fn warn(multi: &Multifeed, global: &Global, output: &Output) {
+    warn_unsupported(multi, output);
     for problem in multi.problems() {
         output.warn(&problem.to_string());
+    }
+    for feed in multi.feeds().iter().filter(|feed| feed.writable() && is_object_property(&feed.name())) {
+        output.warn(&format!(
+            "a JavaScript app cannot reach the writer `{}` (feed {}) by its name: every JavaScript object has a property of that name",
+            feed.name(),
+            feed.key()
+        ));
     }
     for recovered in multi.recovered() {
         output.warn(&format!("a crash or damage was repaired: {recovered}"));
@@ -107,42 +125,10 @@ async fn open_existing(global: &Global, options: Options, output: &Output) -> Re
     }
 }
 
-/// As [`open_existing`], for commands that only read: a folder that cannot be written is opened for reading alone.
-async fn open_to_read(global: &Global, options: Options, output: &Output) -> Result<Option<Multifeed>, CliError> {
-    if let Ok(false) = global.store.try_exists() {
-        return Ok(None);
-    }
-    let opened = match Multifeed::open(&global.store, options.clone()).await {
-        Err(error) if cannot_be_written(&error) => {
-            let storage =
-                FileStorage::open_read_only_with(&global.store, options.files.clone()).map_err(Error::Store)?;
-            // A feed that has to be repaired first is told as one that cannot be opened.
-            Multifeed::with_storage(storage, options).await.map_err(CliError::from)
-        }
-        opened => opened.map_err(CliError::from),
-    };
-    let multi = opened?;
-    warn(&multi, global, output);
-    Ok(Some(multi))
-}
-
-/// Whether the disk takes no writes, or not ours.
-fn cannot_be_written(error: &Error) -> bool {
-    let Error::Store(StoreError::Io { source, .. }) = error else { return false };
-    matches!(source.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem)
-}
-
-/// As [`close`], after a command that only read: what cannot be written then is no more than a note that nothing changed.
-async fn close_read<T>(multi: &Multifeed, result: Result<T, CliError>) -> Result<T, CliError> {
-    match multi.close().await {
-        Err(error) if !cannot_be_written(&error) => result.and(Err(error.into())),
-        _ => result,
-    }
-}
-
 /// Closes the store after a command. Where both failed, the command's own failure is what the user has to know.
-async fn close<T>(multi: &Multifeed, result: Result<T, CliError>) -> Result<T, CliError> {
+async fn close<T>(multi: &Multifeed, result: Result<T, CliError>, output: &Output) -> Result<T, CliError> {
     let closed = multi.close().await.map_err(CliError::from);
+    warn_unsupported(multi, output);
     let value = result?;
     closed?;
     Ok(value)

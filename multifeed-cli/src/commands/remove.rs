@@ -1,11 +1,11 @@
 //! `multifeed remove`: a feed less.
 
-use multifeed_tokio::{Multifeed, Options, StoreError};
+use multifeed_tokio::{FeedKey, Multifeed, Options, StoreError};
 
 use super::{close, feed_line, find, open_existing};
 use crate::args::{Global, Remove};
 use crate::error::{CliError, code};
-use crate::output::Output;
+use crate::output::{FeedLine, Output};
 
 pub(super) async fn run(args: Remove, global: &Global, options: Options, output: &Output) -> Result<(), CliError> {
     let Some(multi) = open_existing(global, options, output).await? else {
@@ -13,11 +13,24 @@ pub(super) async fn run(args: Remove, global: &Global, options: Options, output:
         return Err(CliError::new(code::FEED, message));
     };
     let result = remove(&multi, &args, output).await;
-    close(&multi, result).await
+    close(&multi, result, output).await
 }
 
 async fn remove(multi: &Multifeed, args: &Remove, output: &Output) -> Result<(), CliError> {
-    let feed = find(multi, &args.feed)?;
+    let found = find(multi, &args.feed);
+    if let Some((key, line)) = missing(multi, &args.feed).filter(|_| found.is_err() || args.writer) {
+        if !args.writer {
+            let message =
+                format!("the writer {} ({key}) is missing; --writer gives it up, and blocks its feed", line.name);
+            return Err(CliError::new(code::FEED, message));
+        }
+        multi.give_up_missing(key).await?;
+        let people = || {
+            format!("gave up the writer of feed {key}, which was named {} and is missing, and blocked it", line.name)
+        };
+        return output.print(people, &line);
+    }
+    let feed = found?;
     let line = feed_line(&feed);
     if feed.writable() && !args.writer {
         let error = StoreError::OwnWriter { key: feed.key() };
@@ -36,4 +49,21 @@ async fn remove(multi: &Multifeed, args: &Remove, output: &Output) -> Result<(),
         format!("removed feed {}, which was named {}{also}", line.key, line.name)
     };
     output.print(people, &line)
+}
+
+/// The missing writer that is meant, by its name or how its key starts, as it was known.
+fn missing(multi: &Multifeed, text: &str) -> Option<(FeedKey, FeedLine)> {
+    let start = text.to_ascii_lowercase();
+    let mut found = multi.problems().into_iter().filter_map(|problem| match problem {
+        StoreError::MissingWriter { key: Some(key), name, blocks, .. } => {
+            let is_it = name.as_deref() == Some(text) || (!start.is_empty() && key.to_string().starts_with(&start));
+            let name = name.unwrap_or_default();
+            let line =
+                FeedLine { key: key.to_string(), name, length: blocks, bytes: 0, downloaded: 0, writable: false };
+            is_it.then_some((key, line))
+        }
+        _ => None,
+    });
+    let first = found.next()?;
+    found.next().is_none().then_some(first)
 }

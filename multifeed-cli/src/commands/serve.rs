@@ -10,7 +10,8 @@ use tokio::time::{Instant, interval, sleep, sleep_until};
 
 use super::guest::House;
 use super::peer::Peer;
-use super::{close, open, peer, tune};
+use super::reading::open_to_serve;
+use super::{close, peer, tune, warn_unsupported};
 use crate::args::{Bounds, Global, Serve};
 use crate::error::{CliError, code};
 use crate::line_limit::SUM_UP_EVERY;
@@ -26,22 +27,30 @@ const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0)
 pub(super) async fn run(args: Serve, global: &Global, options: Options, mut output: Output) -> Result<(), CliError> {
     let options = bounded(options, &args.bounds);
     let stop = Stop::listen()?;
-    let multi = open(global, options, &output).await?;
+    let (multi, only_reads) = open_to_serve(global, options, &output).await?;
     if args.once || args.live {
         output.start_bar(Unit::Blocks);
     }
-    let work = serve(&multi, &args, stop, &output);
+    let work = serve(&multi, &args, only_reads, stop, &output);
     let result = if args.live { peer::show(&multi, &output, work).await } else { work.await };
     output.end_bar();
-    close(&multi, result).await
+    close(&multi, result, &output).await
 }
 
-async fn serve(multi: &Multifeed, args: &Serve, mut stop: Stop, output: &Output) -> Result<(), CliError> {
+async fn serve(
+    multi: &Multifeed,
+    args: &Serve,
+    only_reads: bool,
+    mut stop: Stop,
+    output: &Output,
+) -> Result<(), CliError> {
     let cannot = |error| CliError::new(code::LISTEN, format!("cannot listen on {}: {error}", args.address));
     let listener = TcpListener::bind(&args.address).await.map_err(cannot)?;
     let address = listener.local_addr().map_err(cannot)?.to_string();
     output.print(|| format!("listening on {address}"), &Event::Listening { address: address.clone() })?;
 
+    let replicate = if args.live { Replicate::live() } else { Replicate::default() };
+    let replicate = if only_reads { replicate.upload_only() } else { replicate };
     let mut limits = AdmissionLimits::default();
     (limits.sessions, limits.per_network) = (args.max_peers, args.max_per_address);
     let house = House::new(limits, args.once);
@@ -70,12 +79,15 @@ async fn serve(multi: &Multifeed, args: &Serve, mut stop: Stop, output: &Output)
             }
             _ = sums.tick() => {
                 house.unsaid().iter().for_each(|unsaid| output.warn(unsaid));
+                warn_unsupported(multi, output);
                 continue;
             }
             _ = stop.wait() => break,
         };
         let (stream, from) = match accepted {
             Ok(accepted) => accepted,
+            // Peers are worth more than files that may be needed again.
+            Err(_) if multi.close_idle_files().await.is_ok_and(|closed| closed > 0) => continue,
             Err(error) => {
                 if house.may_say(NOBODY, true) {
                     output.fail(&CliError::new(code::LISTEN, format!("cannot accept a peer: {error}")));
@@ -88,7 +100,7 @@ async fn serve(multi: &Multifeed, args: &Serve, mut stop: Stop, output: &Output)
         match house.enter(from) {
             Ok(guest) => {
                 let peer = Peer { who: format!("{from}: "), guest: Some(guest) };
-                peers.spawn(sync_with(multi.clone(), stream, peer, args.live, stop.clone(), output.clone()));
+                peers.spawn(sync_with(multi.clone(), stream, peer, replicate.clone(), stop.clone(), output.clone()));
             }
             Err(Full::Until(time)) => waiting = Some(((stream, from), house.instant(time))),
             Err(error) if house.may_say(from, false) => {
@@ -120,13 +132,13 @@ async fn sync_with(
     multi: Multifeed,
     stream: TcpStream,
     mut peer: Peer,
-    live: bool,
+    mut replicate: Replicate,
     mut stop: Stop,
     output: Output,
 ) -> (Peer, Result<(), CliError>) {
     // Only latency is at stake.
     let _ = tune(&stream);
-    let mut replicate = if live { Replicate::live() } else { Replicate::default() };
+    let live = replicate.live;
     let result = match &peer.guest {
         Some(guest) => {
             replicate.source = Some(guest.network().to_string());

@@ -16,7 +16,7 @@ pub(super) async fn run(args: Sync, global: &Global, options: Options, mut outpu
     output.start_bar(Unit::Blocks);
     let result = connect_and_sync(&multi, &args, &mut stop, &output).await;
     output.end_bar();
-    close(&multi, result).await
+    close(&multi, result, &output).await
 }
 
 async fn connect_and_sync(

@@ -2,14 +2,14 @@
 
 use multifeed_tokio::{Feed, Multifeed, Options};
 
-use super::{close_read, open_to_read};
+use super::reading::{Reading, beside, close_read, open_to_read};
 use crate::args::Global;
 use crate::error::{CliError, code};
 use crate::output::{Event, Output, Unit, count, one_line};
 use crate::stop::Stop;
 
 pub(super) async fn run(global: &Global, options: Options, mut output: Output) -> Result<(), CliError> {
-    let Some(multi) = open_to_read(global, options, &output).await? else {
+    let Some(Reading { multi, beside: is_beside }) = open_to_read(global, options, &output).await? else {
         let message = format!("nothing to verify: there is no store at {}", global.store.display());
         return Err(CliError::new(code::NO_STORE, message));
     };
@@ -20,7 +20,7 @@ pub(super) async fn run(global: &Global, options: Options, mut output: Output) -
         signal = stop.wait() => Err(CliError::new(code::INTERRUPTED, "interrupted").with_exit(signal.exit())),
     };
     output.end_bar();
-    close_read(&multi, result).await
+    close_read(&multi, beside(is_beside, result), &output).await
 }
 
 async fn verify(multi: &Multifeed, output: &Output) -> Result<(), CliError> {

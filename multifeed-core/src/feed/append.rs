@@ -83,6 +83,32 @@ impl Feed {
         Ok(start..end)
     }
 
+    /// Takes what an append that failed left behind out of the files, before they count as whole: opening the feed would find more in them than it
+    /// has, and refuse it.
+    ///
+    /// # Errors
+    /// What the storage says. The feed has to be looked at when it is opened then, as after a crash.
+    pub(crate) fn undo_failed_append<S: Storage + ?Sized>(&mut self, storage: &mut S) -> Result<(), StoreError> {
+        if !self.append_failed {
+            return Ok(());
+        }
+        // First the marks: one without its block would be damage.
+        self.write_bitfield(storage)?;
+        let ends = [
+            (FileKind::Signatures, signature_offset(self.length)),
+            (FileKind::Tree, node_offset((2 * self.length).saturating_sub(1))),
+            (FileKind::Data, self.byte_length),
+        ];
+        let mut files = Files { storage, slot: self.slot };
+        for (kind, end) in ends {
+            if files.len(kind)?.is_some_and(|len| len > end) {
+                files.truncate(kind, end)?;
+            }
+        }
+        self.append_failed = false;
+        Ok(())
+    }
+
     fn write_batch<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,

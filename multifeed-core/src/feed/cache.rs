@@ -65,7 +65,11 @@ impl NodeCache {
         let number = index / PAGE_NODES;
         let position = match self.position(number) {
             Some(position) => position,
-            None => self.load(storage, slot, number)?,
+            None => match self.load(storage, slot, number) {
+                // What lies beside a bad sector can be read by itself, and is not kept.
+                Err(error) if error.is_of_one_place() => return read_alone(storage, slot, index),
+                loaded => loaded?,
+            },
         };
         let within = (index % PAGE_NODES) as usize * NODE;
         let Some(page) = self.pages.get(position) else { return Ok(None) };
@@ -134,6 +138,17 @@ impl NodeCache {
             }
         }
     }
+}
+
+/// Reads one node without its neighbours.
+fn read_alone<S: Storage + ?Sized>(
+    storage: &mut S,
+    slot: Slot,
+    index: u64,
+) -> Result<Option<(Node, bool)>, StoreError> {
+    let mut bytes = [0; NODE];
+    let count = Files { storage, slot }.read(FileKind::Tree, node_offset(index), &mut bytes)?;
+    Ok(decode(index, &bytes[..count]).map(|node| (node, false)))
 }
 
 /// Which half of its page's set a node is in.

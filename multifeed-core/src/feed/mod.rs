@@ -5,11 +5,14 @@ mod cache;
 mod checked;
 mod clear;
 mod contradiction;
+mod join;
+mod known;
 mod oversized;
 mod put;
 mod read;
 mod recheck;
 mod recover;
+mod recovered;
 mod served;
 mod stage;
 mod verify;
@@ -21,7 +24,7 @@ use multifeed_proto::{DiscoveryKey, FeedKey, Node};
 
 use crate::bitfield::{Bitfield, DEFAULT_PAGE_BYTES};
 use crate::error::StoreError;
-use crate::journal::{Journal, Mark, Seal};
+use crate::journal::{Journal, Seal};
 use crate::key_pair::KeyPair;
 use crate::limits::{Limits, MAX_FEED_BLOCKS};
 use crate::merkle;
@@ -32,10 +35,11 @@ use cache::{NodeCache, Window};
 use stage::Staged;
 
 pub use clear::Audit;
+pub(crate) use join::Relation;
 pub(crate) use put::Compared;
 pub use put::Put;
 pub use read::{Answer, Located, Place};
-pub use recover::Recovered;
+pub use recovered::Recovered;
 pub use verify::{Finding, Problem, VerifyCursor, VerifyStep};
 
 /// Bytes in front of `tree`, `signatures` and `bitfield`.
@@ -243,7 +247,10 @@ impl Feed {
         let local_name = local_name.filter(|name| key_pair.is_some() || is_key_name(name, &key));
         let (bitfield, missing) = files.load_bitfield()?;
         let mut feed = Self::new(slot, key, key_pair, local_name, bitfield);
-        let mark = journal.mark(slot, &key);
+        let mark = match feed.writable() {
+            true => journal.mark_of_writer(slot, &key),
+            false => journal.mark(slot, &key),
+        };
         if let Some(other) = journal.mark_of_another(slot, &key) {
             feed.check_key(storage, other)?;
         }
@@ -361,43 +368,6 @@ impl Feed {
     /// What [`open`](Self::open) had to set right; `None` after a clean one.
     pub fn recovered(&self) -> Option<&Recovered> {
         self.recovered.as_deref()
-    }
-
-    /// Makes all that was written outlive a power cut. What is staged is not written by it.
-    ///
-    /// # Errors
-    /// What the storage says. Nobody knows then what of it is on the disk, also not where a second try goes well.
-    pub fn sync<S: Storage + ?Sized>(&mut self, storage: &mut S) -> Result<(), StoreError> {
-        self.sync_key(storage)?;
-        let mut files = Files { storage, slot: self.slot };
-        // The bitfield last, as it is written: most of what is cut in the middle of this is then whole without it.
-        [FileKind::Data, FileKind::Tree, FileKind::Signatures, FileKind::Bitfield]
-            .into_iter()
-            .try_for_each(|kind| files.sync(kind))
-    }
-
-    /// Syncs `key`, unless that was done before.
-    pub(crate) fn sync_key<S: Storage + ?Sized>(&mut self, storage: &mut S) -> Result<(), StoreError> {
-        if !self.key_synced {
-            Files { storage, slot: self.slot }.sync(FileKind::Key)?;
-            self.key_synced = true;
-        }
-        Ok(())
-    }
-
-    /// What is held now, for the journal; nothing of it may be staged.
-    pub(crate) fn mark(&self, synced: bool) -> Mark {
-        let mut mark = Mark::new(&self.key, self.length, &merkle::root_hash(&self.roots));
-        mark.synced = synced;
-        mark.outgrown = self.is_outgrown();
-        mark.seal = self.verified.filter(|(length, _)| *length == self.length).map(|(_, signature)| Seal {
-            signature,
-            secret: self.key_pair.as_ref().map_or([0; 8], |pair| Seal::checksum(&pair.secret_key())),
-        });
-        if !self.writable() {
-            mark.pages = self.bitfield.marks();
-        }
-        mark
     }
 
     /// What a request for this block tells about the nodes that are held: the `nodes` of a Request.

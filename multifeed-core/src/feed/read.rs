@@ -283,7 +283,14 @@ impl Feed {
         // No further than the feed goes: of short feeds there may be very many.
         let left = usize::try_from(self.byte_length.saturating_sub(offset)).unwrap_or(WINDOW);
         let mut bytes = vec![0; if ahead { WINDOW.min(left).max(wanted) } else { wanted }];
-        let count = files.read(FileKind::Data, offset, &mut bytes)?;
+        let count = match files.read(FileKind::Data, offset, &mut bytes) {
+            // What lies beside a bad sector can be read by itself.
+            Err(error) if bytes.len() > wanted && error.is_of_one_place() => {
+                bytes.truncate(wanted);
+                files.read(FileKind::Data, offset, &mut bytes)?
+            }
+            read => read?,
+        };
         if count < wanted {
             return Err(short());
         }

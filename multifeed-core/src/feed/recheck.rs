@@ -8,7 +8,7 @@
 
 use multifeed_proto::Node;
 
-use super::recover::Recovered;
+use super::recovered::Recovered;
 use super::{Feed, Files, HEADER, SIGNATURE, signature_offset};
 use crate::bitfield::Bitfield;
 use crate::error::StoreError;

@@ -1,16 +1,15 @@
 //! Opening a feed after whatever happened to it.
 
-use core::fmt;
-
-use multifeed_proto::{FeedKey, Node};
+use multifeed_proto::Node;
 
 use super::read::MAX_HOLES;
+use super::recovered::Recovered;
 use super::{BLOCKS_OF_A_PAGE, Cursor, Feed, Files, HEADER, NODE, SIGNATURE, signature_offset};
 use crate::error::StoreError;
 use crate::journal::Mark;
 use crate::limits::{MAX_FEED_BLOCKS, MAX_FEED_BYTES};
 use crate::merkle::{self, index as flat};
-use crate::storage::{FileKind, Slot, Storage};
+use crate::storage::{FileKind, Storage};
 
 /// Signatures that are read at once when a signed length is searched for.
 const SIGNATURES_AT_ONCE: u64 = 1024;
@@ -21,70 +20,6 @@ const NODES_AT_ONCE: u64 = 1024;
 const LEVELS_CHECKED: u32 = 13;
 /// Bytes of a block that are read at once when it is checked.
 const PIECE: u64 = 64 << 10;
-
-/// What opening a feed had to set right.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Recovered {
-    /// The feed.
-    pub key: FeedKey,
-    /// The folder.
-    pub slot: Slot,
-    /// Whether the store was left without being closed, by a kill or a power cut; else somebody else changed the files, or they
-    /// are damaged.
-    pub unclean: bool,
-    /// The length in blocks up to which the feed was known to be synced, where it was.
-    pub synced_length: Option<u64>,
-    /// Blocks that were marked since, and so were read and checked.
-    pub blocks_checked: u64,
-    /// The length in blocks that the bitfield told.
-    pub marked_length: u64,
-    /// The length in blocks that the feed has now.
-    pub length: u64,
-    /// Blocks that were marked as held and are not there, or lie past the length.
-    pub blocks_unmarked: u64,
-    /// Tree nodes that were marked as held and are not there, or lie past the length.
-    pub nodes_unmarked: u64,
-    /// Blocks of a writable feed that were there, whole and signed, and not marked.
-    pub blocks_regained: u64,
-    /// Signatures that were torn: those of a writable feed were made again, those of a remote one were dropped.
-    pub signatures_mended: u64,
-    /// Whether a writable feed, found whole block for block, was signed again because its newest signature was gone.
-    pub signed_again: bool,
-}
-
-impl Recovered {
-    fn new(key: FeedKey, slot: Slot) -> Self {
-        Self {
-            key,
-            slot,
-            unclean: false,
-            synced_length: None,
-            blocks_checked: 0,
-            marked_length: 0,
-            length: 0,
-            blocks_unmarked: 0,
-            nodes_unmarked: 0,
-            blocks_regained: 0,
-            signatures_mended: 0,
-            signed_again: false,
-        }
-    }
-}
-
-impl fmt::Display for Recovered {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { slot, marked_length, length, blocks_unmarked, blocks_regained, signed_again, .. } = self;
-        write!(f, "folder {slot} told a length of {marked_length} blocks, and has {length} now")?;
-        for (count, what) in [(blocks_unmarked, "were not there"), (blocks_regained, "were not marked, and are there")]
-        {
-            if *count > 0 {
-                write!(f, "; blocks that {what}: {count}")?;
-            }
-        }
-        if *signed_again { f.write_str("; its newest signature was made again") } else { Ok(()) }
-    }
-}
 
 /// What the last block held tells of `data`.
 enum State {
@@ -828,7 +763,7 @@ mod tests {
     use super::*;
     use crate::journal::{Journal, Seal};
     use crate::key_pair::KeyPair;
-    use crate::storage::{FileId, MemoryStorage};
+    use crate::storage::{FileId, MemoryStorage, Slot};
 
     #[test]
     fn a_sealed_signature_is_not_verified_anew_and_any_other_is() {

@@ -70,6 +70,11 @@ pub enum Problem {
         /// The block.
         block: u64,
     },
+    /// The disk does not give a block: a bad sector, say.
+    BlockUnreadable {
+        /// The block.
+        block: u64,
+    },
     /// A block is marked as held, and no leaf of it is, or a node that tells where it begins is not.
     BlockUnproven {
         /// The block.
@@ -77,6 +82,11 @@ pub enum Problem {
     },
     /// A node is marked as held, and `tree` has none.
     NodeMissing {
+        /// The node (a flat-tree index).
+        node: u64,
+    },
+    /// The disk does not give a node.
+    NodeUnreadable {
         /// The node (a flat-tree index).
         node: u64,
     },
@@ -101,9 +111,13 @@ impl Finding {
     /// The file that it is in.
     pub fn file(&self) -> FileKind {
         match self.problem {
-            Problem::BlockDamaged { .. } | Problem::BlockMissing { .. } => FileKind::Data,
+            Problem::BlockDamaged { .. } | Problem::BlockMissing { .. } | Problem::BlockUnreadable { .. } => {
+                FileKind::Data
+            }
             Problem::BlockUnproven { .. } => FileKind::Bitfield,
-            Problem::NodeMissing { .. } | Problem::NodeDamaged { .. } => FileKind::Tree,
+            Problem::NodeMissing { .. } | Problem::NodeDamaged { .. } | Problem::NodeUnreadable { .. } => {
+                FileKind::Tree
+            }
             Problem::SignatureInvalid { .. } | Problem::SignatureMissing { .. } => FileKind::Signatures,
         }
     }
@@ -111,10 +125,13 @@ impl Finding {
     /// The block that it is about, or the first of those under the node or before the signature that it is about.
     pub fn block(&self) -> u64 {
         match self.problem {
-            Problem::BlockDamaged { block } | Problem::BlockMissing { block } | Problem::BlockUnproven { block } => {
-                block
+            Problem::BlockDamaged { block }
+            | Problem::BlockMissing { block }
+            | Problem::BlockUnreadable { block }
+            | Problem::BlockUnproven { block } => block,
+            Problem::NodeMissing { node } | Problem::NodeDamaged { node } | Problem::NodeUnreadable { node } => {
+                flat::left_span(node) / 2
             }
-            Problem::NodeMissing { node } | Problem::NodeDamaged { node } => flat::left_span(node) / 2,
             Problem::SignatureInvalid { length } | Problem::SignatureMissing { length } => length.saturating_sub(1),
         }
     }
@@ -126,9 +143,13 @@ impl fmt::Display for Finding {
         match self.problem {
             Problem::BlockDamaged { block } => write!(f, "block {block} does not have its hash"),
             Problem::BlockMissing { block } => write!(f, "block {block} is marked as held, and not there"),
+            Problem::BlockUnreadable { block } => write!(f, "block {block} cannot be read: the disk fails there"),
             Problem::BlockUnproven { block } => write!(f, "block {block} is marked as held, and nothing proves it"),
             Problem::NodeMissing { node } => {
                 write!(f, "block {}: tree node {node} is marked as held, and not there", self.block())
+            }
+            Problem::NodeUnreadable { node } => {
+                write!(f, "block {}: tree node {node} cannot be read: the disk fails there", self.block())
             }
             Problem::NodeDamaged { node } => {
                 write!(f, "block {}: tree node {node} is not that of its children", self.block())
@@ -201,7 +222,7 @@ impl Feed {
             self.find(step, Problem::BlockUnproven { block });
             return Ok(Some(NODE_COST));
         }
-        let Some(leaf) = self.find_node(storage, 2 * block)? else {
+        let Some(leaf) = readable(self.find_node(storage, 2 * block))?.flatten() else {
             // The node itself is found in its turn.
             self.find(step, Problem::BlockUnproven { block });
             return Ok(Some(NODE_COST));
@@ -223,7 +244,10 @@ impl Feed {
             }
             Ok(_) => self.find(step, Problem::BlockDamaged { block }),
             Err(StoreError::Damaged { file: FileKind::Data, .. }) => self.find(step, Problem::BlockMissing { block }),
-            Err(StoreError::Damaged { .. }) => self.find(step, Problem::BlockUnproven { block }),
+            Err(StoreError::Damaged { .. } | StoreError::Io { file: Some(FileKind::Tree), .. }) => {
+                self.find(step, Problem::BlockUnproven { block });
+            }
+            Err(error) if error.is_of_one_place() => self.find(step, Problem::BlockUnreadable { block }),
             Err(error) => return Err(error),
         }
         // A wrong size must not shift what comes after.
@@ -239,7 +263,11 @@ impl Feed {
     ) -> Result<Option<usize>, StoreError> {
         let Some(index) = self.bitfield.next_node(cursor.position, self.bitfield.nodes_end()) else { return Ok(None) };
         cursor.position = index + 1;
-        let Some(node) = self.find_node(storage, index)? else {
+        let Some(found) = readable(self.find_node(storage, index))? else {
+            self.find(step, Problem::NodeUnreadable { node: index });
+            return Ok(Some(NODE_COST));
+        };
+        let Some(node) = found else {
             self.find(step, Problem::NodeMissing { node: index });
             return Ok(Some(NODE_COST));
         };
@@ -248,8 +276,8 @@ impl Feed {
             return Ok(Some(LEAF_COST));
         }
         // A child that is missing was found already, or will be.
-        if let Some(left) = self.find_node(storage, left)?
-            && let Some(right) = self.find_node(storage, right)?
+        if let Some(left) = readable(self.find_node(storage, left))?.flatten()
+            && let Some(right) = readable(self.find_node(storage, right))?.flatten()
             && merkle::parent(&left, &right).as_ref() != Some(&node)
         {
             self.find(step, Problem::NodeDamaged { node: index });
@@ -279,7 +307,8 @@ impl Feed {
         };
         let mut roots = Vec::new();
         for root in flat::full_roots(length) {
-            let node = if self.bitfield.node(root) { self.find_node(storage, root)? } else { None };
+            let held = self.bitfield.node(root);
+            let node = if held { readable(self.find_node(storage, root))?.flatten() } else { None };
             match node {
                 Some(node) => roots.push(node),
                 // Nothing to hold it against; a node that should be there is found in its turn.
@@ -290,5 +319,13 @@ impl Feed {
             self.find(step, Problem::SignatureInvalid { length });
         }
         Ok(Some(SIGNATURE_COST))
+    }
+}
+
+/// What was read; `None` if the disk does not give it.
+fn readable<T>(read: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+    match read {
+        Err(error) if error.is_of_one_place() => Ok(None),
+        read => read.map(Some),
     }
 }

@@ -29,6 +29,8 @@ pub(super) struct Catalog {
     lost: BTreeMap<String, StoreError>,
     /// Why names of folders could not be read.
     unread: Vec<StoreError>,
+    /// Names that a new writer may have, though a missing one has or may have them.
+    released: BTreeSet<String>,
 }
 
 impl Catalog {
@@ -73,7 +75,34 @@ impl Catalog {
 
     /// Why the writer of that name could not be opened, where it is there and could not. A name that could not be read may be any.
     pub(super) fn lost_writer(&self, name: &str) -> Option<&StoreError> {
-        self.lost.get(name).or_else(|| self.unread.first())
+        let missing = |why: &&StoreError| matches!(why, StoreError::MissingWriter { .. });
+        let released = self.released.contains(name);
+        self.lost.get(name).or_else(|| self.unread.iter().find(|why| !(released && missing(why))))
+    }
+
+    /// Gives a missing writer's name free. False if none is missing that has, or may have, that name.
+    pub(super) fn release_name(&mut self, name: &str) -> bool {
+        if !matches!(self.lost_writer(name), Some(StoreError::MissingWriter { .. })) {
+            return false;
+        }
+        self.lost.remove(name);
+        self.released.insert(name.to_owned());
+        true
+    }
+
+    /// Forgets a missing writer.
+    pub(super) fn forget_missing(&mut self, key: &FeedKey) {
+        self.lost
+            .retain(|_, why| !matches!(why, StoreError::MissingWriter { key: Some(missing), .. } if missing == key));
+    }
+
+    /// The folders with a key that hold no feed which is open.
+    pub(super) fn unopened(&self) -> Vec<Slot> {
+        // Mostly there are none.
+        if self.taken.len() == self.by_slot.len() {
+            return Vec::new();
+        }
+        self.taken.iter().copied().filter(|slot| !self.by_slot.contains_key(slot)).collect()
     }
 
     /// The folder for the next feed: JS wants no gaps.

@@ -114,7 +114,10 @@ impl<S: Storage> Multifeed<S> {
 
     /// To be called before the first change of a feed: the journal says that the store is in use. Where anything is synced, the feed's key is
     /// before its first block: blocks without a key could be anybody's, and would be kept.
+    /// Fails if the store was moved since it was opened.
     pub(super) fn touch(&mut self, id: FeedId) -> Result<(), StoreError> {
+        let slot = self.slot(id).feed.slot();
+        self.storage.check_place(slot).map_err(|error| StoreError::from_slot(slot, "write to", error))?;
         self.follow_removal()?;
         let sync = self.durability.syncs() || self.slot(id).feed.writable();
         self.begin(sync)?;
@@ -329,6 +332,7 @@ impl<S: Storage> Multifeed<S> {
                 result = result.and(self.touch(id));
                 result = result.and(self.feeds[id.0 as usize].feed.flush(&mut self.storage));
             }
+            result = result.and(self.feeds[id.0 as usize].feed.undo_failed_append(&mut self.storage));
             // It counts as unsynced no more, as no second sync would tell; nor was it closed.
             if let Some(error) = self.lasting_failure(id) {
                 result = result.and(Err(error));

@@ -2,6 +2,7 @@
 
 mod blocked;
 mod catalog;
+mod copies;
 mod disk;
 mod durability;
 mod evidence;
@@ -9,6 +10,7 @@ mod exchange;
 mod extensions;
 mod in_use;
 mod lone;
+mod missing;
 mod names;
 mod numbers;
 mod offered;
@@ -39,6 +41,7 @@ use self::extensions::Extensions;
 pub use self::extensions::{ExtensionError, FeedMessage, message_cost};
 use self::in_use::InUse;
 pub(crate) use self::names::is_key_name;
+pub use self::names::is_object_property;
 pub(crate) use self::sources::Brought;
 use self::sources::Sources;
 use self::state::Traffic;
@@ -52,7 +55,7 @@ use crate::peering::Peering;
 use crate::policy::Policy;
 use crate::sparse_bits::SparseBits;
 use crate::state::Moved;
-use crate::storage::{Slot, Storage};
+use crate::storage::{Slot, Storage, Unsupported};
 use crate::wants::{WantEnd, WantId, Wants};
 
 /// About what it takes to stage anything for a feed, beside the bytes of its blocks: of very many feeds with few bytes each, that is most.
@@ -332,7 +335,8 @@ impl<S: Storage> Multifeed<S> {
     ///
     /// # Errors
     ///
-    /// Where the name is empty or too long, the folder of that writer could not be opened, the name is that of a feed which is not written here and
+    /// Where the name is empty or too long, or [a property of JavaScript's objects](is_object_property), the folder of that writer is
+    /// [missing](StoreError::MissingWriter) or could not be opened, the name is that of a feed which is not written here and
     /// cannot give way, the key pair is of a [blocked](Self::block) feed, or writing fails.
     pub fn writer(&mut self, name: Option<&str>, key_pair: impl FnOnce() -> KeyPair) -> Result<FeedId, StoreError> {
         if let Some(name) = name {
@@ -346,6 +350,9 @@ impl<S: Storage> Multifeed<S> {
             }
             if let Some(why) = self.catalog.lost_writer(name) {
                 return Err(why.clone());
+            }
+            if is_object_property(name) {
+                return Err(StoreError::ReservedName { name: name.to_owned() });
             }
         }
         let key_pair = key_pair();
@@ -474,9 +481,15 @@ impl<S: Storage> Multifeed<S> {
     /// # Errors
     ///
     /// Where writing or closing fails; blocks that were staged and not written will be fetched again.
-    pub fn close(mut self) -> Result<(), StoreError> {
+    pub fn close(self) -> Result<(), StoreError> {
+        self.close_and_tell().0
+    }
+
+    /// As [`close`](Self::close), and what the disk [turned out not to support](Self::unsupported) by the end of it.
+    pub fn close_and_tell(mut self) -> (Result<(), StoreError>, Unsupported) {
         let result = self.close_feeds();
-        result.and(self.storage.close().map_err(|error| StoreError::from_store("close", error)))
+        let closed = self.storage.close().map_err(|error| StoreError::from_store("close", error));
+        (result.and(closed), self.storage.unsupported())
     }
 
     fn slot(&self, id: FeedId) -> &FeedSlot {
@@ -528,6 +541,7 @@ impl<S: Storage> Multifeed<S> {
         if !ours && self.catalog.others() >= self.limits.feeds {
             return Err(StoreError::TooManyFeeds { max: self.limits.feeds });
         }
+        self.check_unopened(key)?;
         loop {
             let slot = self.catalog.next_slot();
             if slot == Slot::NOWHERE {
@@ -541,8 +555,11 @@ impl<S: Storage> Multifeed<S> {
                     self.catalog.occupy(slot);
                     return Ok(made);
                 }
-                Err(StoreError::Occupied { .. }) if self.key_in(slot)?.is_none() => self.set_aside(slot)?,
-                Err(StoreError::Occupied { .. }) => self.catalog.occupy(slot),
+                Err(error @ StoreError::Occupied { .. }) => match self.key_in(slot)? {
+                    None => self.set_aside(slot)?,
+                    Some(found) if found == *key => return Err(error),
+                    Some(_) => self.catalog.occupy(slot),
+                },
                 Err(error) => {
                     // A disk that is full, most likely: what is there of the folder goes, so that the store is as it was.
                     let _ = self.storage.remove(slot);

@@ -16,19 +16,20 @@ use super::{ExposedKey, Multifeed, MultifeedEvent, Options};
 use crate::error::StoreError;
 use crate::feed::{Feed, Recovered};
 use crate::journal::{Journal, Mark};
-use crate::storage::{FileId, FileKind, Found, Slot, Storage};
+use crate::storage::{FileId, FileKind, Found, Slot, Storage, Unsupported};
 
 impl<S: Storage> Multifeed<S> {
     /// Opens the feeds of a store, and repairs what a crash tore.
     ///
-    /// A folder that can't be opened is left as it is and told by [`problems`](Self::problems), as is a feed without the secret key that it
-    /// had, and one that a stale `localname` gives a writer's name; the other feeds are not harmed.
+    /// A folder that can't be opened, or that another process has locked, is left as it is and told by [`problems`](Self::problems), as is a
+    /// feed without the secret key that it had, and one that a stale `localname` gives a writer's name; the other feeds are not harmed.
     ///
     /// # Errors
     ///
-    /// Where the store as a whole can't be read, or a feed of it is locked by another process.
+    /// Where the store as a whole can't be read.
     pub fn open(mut storage: S, options: Options) -> Result<Self, StoreError> {
-        let journal = Journal::read(&mut storage, options.limits.journal_bytes)?;
+        let mut journal = Journal::read(&mut storage, options.limits.journal_bytes)?;
+        journal.index_writers();
         let (blocked, damage) = Blocked::read(&mut storage, &options.limits)?;
         let evidence = Evidence::read(&mut storage, options.limits.conflicts);
         let mut zeros = options.limits.opening_zeros;
@@ -82,20 +83,24 @@ impl<S: Storage> Multifeed<S> {
             multifeed.problems.push(error);
         }
         let slots = multifeed.storage.list().map_err(|error| StoreError::from_store("list", error))?;
+        let mut doubles = Vec::new();
         for slot in slots.into_iter().filter(|slot| *slot != Slot::NOWHERE) {
             multifeed.catalog.see(slot);
-            match multifeed.open_folder(slot, &mut zeros) {
+            match multifeed.open_folder(slot, &mut zeros, &mut doubles) {
                 Err(error) if error.is_of_one_folder() => multifeed.leave_alone(slot, error),
                 opened => opened?,
             }
         }
         multifeed.see_obstacles()?;
+        multifeed.join_copies(doubles);
+        multifeed.look_for_missing();
         if let Err(error) = multifeed.close_gaps() {
             multifeed.problems.push(error);
         }
         if let Err(error) = multifeed.part_names() {
             multifeed.problems.push(error);
         }
+        multifeed.storage.opened();
         multifeed.events.extend(multifeed.recovered.iter().cloned().map(MultifeedEvent::Recovered));
         Ok(multifeed)
     }
@@ -104,6 +109,16 @@ impl<S: Storage> Multifeed<S> {
     /// key stand behind the feeds.
     pub fn problems(&self) -> &[StoreError] {
         &self.problems
+    }
+
+    /// What the disk turned out not to support, as far as it was tried.
+    pub fn unsupported(&self) -> Unsupported {
+        self.storage.unsupported()
+    }
+
+    /// Closes most files that are open and not in use, and returns how many: see [`Storage::close_idle_files`].
+    pub fn close_idle_files(&mut self) -> usize {
+        self.storage.close_idle_files()
     }
 
     /// What opening had to cut from feeds that a crash tore.
@@ -133,8 +148,9 @@ impl<S: Storage> Multifeed<S> {
         Ok(())
     }
 
-    /// Opens the feed of a folder; one whose files are not what they must be is told.
-    fn open_folder(&mut self, slot: Slot, zeros: &mut u64) -> Result<(), StoreError> {
+    /// Opens the feed of a folder; one whose files are not what they must be is told. One whose feed was opened in another folder goes to
+    /// `doubles`.
+    fn open_folder(&mut self, slot: Slot, zeros: &mut u64, doubles: &mut Vec<Feed>) -> Result<(), StoreError> {
         if self.is_going(slot)? {
             self.catalog.occupy(slot);
             return Ok(());
@@ -142,7 +158,7 @@ impl<S: Storage> Multifeed<S> {
         match Feed::open_known(&mut self.storage, slot, &self.journal, zeros) {
             Ok(feed) if self.catalog.find(&feed.key()).is_some() => {
                 self.catalog.occupy(slot);
-                self.problems.push(StoreError::Occupied { slot });
+                doubles.push(feed);
             }
             Ok(feed) => {
                 self.catalog.occupy(slot);
@@ -176,7 +192,7 @@ impl<S: Storage> Multifeed<S> {
         Ok(())
     }
 
-    fn look_at_permissions(&mut self, feed: &Feed) -> Result<(), StoreError> {
+    pub(super) fn look_at_permissions(&mut self, feed: &Feed) -> Result<(), StoreError> {
         let file = FileId::new(feed.slot(), FileKind::SecretKey);
         if feed.writable() {
             let mode = self.storage.permissions(file).map_err(|error| StoreError::from_file(file, "look at", error))?;
@@ -195,11 +211,12 @@ impl<S: Storage> Multifeed<S> {
     }
 
     /// The writer in a folder cannot be used: nobody else is given its name.
-    fn lose_writer_in(&mut self, slot: Slot, why: &StoreError) {
-        match Feed::name_in(&mut self.storage, slot) {
-            Ok(Some(name)) => self.catalog.lose_writer(name, why.clone()),
-            Ok(None) => {}
-            Err(_) => self.catalog.lose_name(why.clone()),
+    pub(super) fn lose_writer_in(&mut self, slot: Slot, why: &StoreError) {
+        let name = Feed::name_in(&mut self.storage, slot);
+        match (name, self.journal.writer_name(slot)) {
+            (Ok(Some(name)), _) | (_, Some(name)) => self.catalog.lose_writer(name, why.clone()),
+            (Ok(None), None) => {}
+            (Err(_), None) => self.catalog.lose_name(why.clone()),
         }
     }
 

@@ -219,6 +219,16 @@ impl<S: Storage> Multifeed<S> {
         Ok((count == key.len()).then(|| FeedKey::new(key)))
     }
 
+    /// Fails if a folder that could not be opened, or made, holds the feed of this key: a second folder of it would be a second history.
+    pub(super) fn check_unopened(&mut self, key: &FeedKey) -> Result<(), StoreError> {
+        for slot in self.catalog.unopened() {
+            if self.key_in(slot).is_ok_and(|found| found == Some(*key)) {
+                return Err(StoreError::Occupied { slot });
+            }
+        }
+        Ok(())
+    }
+
     /// Closes a feed's channel on every session, and says no more of it on any.
     pub(super) fn leave_sessions(&mut self, id: FeedId) {
         for peer in self.slot(id).subscribers.clone() {

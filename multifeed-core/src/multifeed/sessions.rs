@@ -560,7 +560,7 @@ impl<S: Storage> Multifeed<S> {
     fn feed_fault(&mut self, id: PeerId, feed: FeedId, fault: PeerFault) {
         let Some(peering) = self.peerings.get_mut(&id) else { return };
         match fault {
-            PeerFault::Store(error @ StoreError::Damaged { .. }) if peering.lone().is_none() => {
+            PeerFault::Store(error) if error.is_of_one_place() && peering.lone().is_none() => {
                 let key = self.feeds[feed.0 as usize].feed.key();
                 peering.damaged(key, error);
                 self.leave_channel(id, feed);

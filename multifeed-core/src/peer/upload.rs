@@ -196,7 +196,7 @@ impl Upload {
             Ok(Answer::TooLarge { index, size }) => work.too_large.push((index, size)),
             Ok(Answer::Nothing) => {}
             // The other blocks are not harmed by it. It is told once for a channel.
-            Err(error @ StoreError::Damaged { .. }) => {
+            Err(error) if error.is_of_one_place() => {
                 if !std::mem::replace(&mut self.wounded, true) {
                     work.damaged = Some(error);
                 }

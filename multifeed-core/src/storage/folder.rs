@@ -6,8 +6,12 @@
 
 use std::fs::File;
 use std::io;
+use std::path::Path;
+use std::sync::Arc;
 
-use super::Found;
+use super::disk::Disk;
+use super::faults::DiskOp;
+use super::{Found, Slot};
 
 /// How a file is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,15 +44,105 @@ pub(super) fn not_regular(found: Found) -> io::Error {
 }
 
 #[cfg(not(unix))]
-pub(super) use elsewhere::Folder;
+use elsewhere as system;
 #[cfg(unix)]
-pub(super) use unix::Folder;
+use unix as system;
+
+/// An open folder: the store's, or a numbered one in it.
+#[derive(Debug)]
+pub(super) struct Folder {
+    folder: system::Folder,
+    /// Its number; `None` for the store's.
+    slot: Option<Slot>,
+    disk: Arc<Disk>,
+}
+
+impl Folder {
+    /// Opens the folder at a path, links included: the caller named it.
+    pub(super) fn open(path: &Path, disk: Arc<Disk>) -> io::Result<Self> {
+        disk.check(DiskOp::OpenFolder, None, "")?;
+        Ok(Self { folder: system::Folder::open(path)?, slot: None, disk })
+    }
+
+    /// Opens a numbered folder in this one; `None` if nothing has the name.
+    pub(super) fn folder(&self, slot: Slot, follow: bool) -> io::Result<Option<Self>> {
+        self.check(DiskOp::OpenFolder, &slot.to_string())?;
+        let folder = self.folder.folder(&slot.to_string(), follow)?;
+        Ok(folder.map(|folder| Self { folder, slot: Some(slot), disk: self.disk.clone() }))
+    }
+
+    /// Makes a numbered folder in this one for its owner alone, unless something has the name.
+    pub(super) fn make_folder(&self, slot: Slot) -> io::Result<()> {
+        self.check(DiskOp::MakeFolder, &slot.to_string())?;
+        self.folder.make_folder(&slot.to_string())
+    }
+
+    /// Opens a file in this folder; `None` if nothing has the name, and it is not to be made.
+    pub(super) fn file(&self, name: &str, access: Access, follow: bool) -> io::Result<Option<Opened>> {
+        self.check(DiskOp::OpenFile, name)?;
+        self.folder.file(name, access, follow)
+    }
+
+    /// What has a name in this folder; links are not followed.
+    pub(super) fn look(&self, name: &str) -> io::Result<Option<Found>> {
+        self.check(DiskOp::Look, name)?;
+        self.folder.look(name)
+    }
+
+    /// What is in this folder. A hard link may be called a file.
+    pub(super) fn entries(&self) -> io::Result<Vec<(String, Found)>> {
+        self.check(DiskOp::List, "")?;
+        self.folder.entries()
+    }
+
+    /// Takes a name out of this folder; nothing where there is none.
+    pub(super) fn unlink(&self, name: &str) -> io::Result<()> {
+        self.check(DiskOp::Unlink, name)?;
+        self.folder.unlink(name)
+    }
+
+    /// Removes an empty folder from this one; nothing where there is none.
+    pub(super) fn remove_folder(&self, slot: Slot) -> io::Result<()> {
+        self.check(DiskOp::RemoveFolder, &slot.to_string())?;
+        self.folder.remove_folder(&slot.to_string())
+    }
+
+    /// Gives what has a name in this folder another one in it.
+    pub(super) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.check(DiskOp::Rename, from)?;
+        self.folder.rename(from, to)
+    }
+
+    /// Makes the names in this folder outlive a power cut, if the disk can.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        let synced = self.check(DiskOp::SyncFolder, "").and_then(|()| self.folder.sync());
+        self.disk.pass_folder_sync(synced)
+    }
+
+    /// Whether this folder was reached by a link.
+    pub(super) fn is_linked(&self) -> bool {
+        self.folder.is_linked()
+    }
+
+    /// Whether the folder at a path is this one. If that cannot be told, it is.
+    pub(super) fn is_at(&self, path: &Path) -> bool {
+        self.folder.is_at(path)
+    }
+
+    /// Whether the folder of that number in this one is that one.
+    pub(super) fn has(&self, slot: Slot, folder: &Folder) -> bool {
+        self.folder.has(&slot.to_string(), &folder.folder)
+    }
+
+    fn check(&self, op: DiskOp, name: &str) -> io::Result<()> {
+        self.disk.check(op, self.slot, name)
+    }
+}
 
 #[cfg(unix)]
 mod unix {
     use std::fs::File;
     use std::io;
-    use std::os::fd::OwnedFd;
     use std::os::unix::fs::MetadataExt;
     use std::path::Path;
 
@@ -60,7 +154,7 @@ mod unix {
     /// An open folder.
     #[derive(Debug)]
     pub(in crate::storage) struct Folder {
-        handle: OwnedFd,
+        handle: File,
         /// It was reached by a link.
         linked: bool,
     }
@@ -69,7 +163,7 @@ mod unix {
         /// Opens the folder at a path, links included: the caller named it.
         pub(in crate::storage) fn open(path: &Path) -> io::Result<Self> {
             let handle = retry(|| fs::open(path, FOLDER, Mode::empty()))?;
-            Ok(Self { handle, linked: false })
+            Ok(Self { handle: handle.into(), linked: false })
         }
 
         /// Opens a folder in this one; `None` if nothing has the name.
@@ -82,7 +176,7 @@ mod unix {
             };
             let flags = if linked { FOLDER } else { FOLDER | OFlags::NOFOLLOW };
             match retry(|| fs::openat(&self.handle, name, flags, Mode::empty())) {
-                Ok(handle) => Ok(Some(Self { handle, linked: self.linked || linked })),
+                Ok(handle) => Ok(Some(Self { handle: handle.into(), linked: self.linked || linked })),
                 // It was another thing a moment ago.
                 Err(error) => Err(self.look(name)?.filter(|found| *found != Found::Folder).map_or(error, not_regular)),
             }
@@ -189,7 +283,25 @@ mod unix {
 
         /// Makes the names in this folder outlive a power cut.
         pub(in crate::storage) fn sync(&self) -> io::Result<()> {
-            retry(|| fs::fsync(&self.handle))
+            self.handle.sync_all()
+        }
+
+        /// Whether the folder at a path is this one. If that cannot be told, as where the path may not be looked at any more, it is.
+        pub(in crate::storage) fn is_at(&self, path: &Path) -> bool {
+            self.is_that(fs::stat(path))
+        }
+
+        /// Whether the folder of a name in this one, or behind a link of that name, is that one.
+        pub(in crate::storage) fn has(&self, name: &str, folder: &Folder) -> bool {
+            folder.is_that(fs::statat(&self.handle, name, AtFlags::empty()))
+        }
+
+        fn is_that(&self, found: rustix::io::Result<fs::Stat>) -> bool {
+            match (found, fs::fstat(&self.handle)) {
+                (Ok(there), Ok(here)) => (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino),
+                (Err(Errno::NOENT | Errno::NOTDIR), _) => false,
+                _ => true,
+            }
         }
 
         /// Whether this folder was reached by a link.
@@ -230,6 +342,7 @@ mod elsewhere {
     use std::fs::{self, FileType, OpenOptions};
     use std::io;
     use std::path::{Path, PathBuf};
+    use std::time::SystemTime;
 
     use super::{Access, Found, Opened, not_regular};
 
@@ -239,6 +352,8 @@ mod elsewhere {
         path: PathBuf,
         /// It was reached by a link.
         linked: bool,
+        /// When it was made, if the system says: what tells it from another one of its name.
+        made: Option<SystemTime>,
     }
 
     impl Folder {
@@ -246,7 +361,7 @@ mod elsewhere {
         pub(in crate::storage) fn open(path: &Path) -> io::Result<Self> {
             fs::read_dir(path)?;
             // A process that changes its folder does not change the store's.
-            Ok(Self { path: std::path::absolute(path)?, linked: false })
+            Ok(Self { path: std::path::absolute(path)?, linked: false, made: made(path) })
         }
 
         /// Opens a folder in this one; `None` if nothing has the name.
@@ -257,7 +372,9 @@ mod elsewhere {
                 Some(Found::Link) if follow => true,
                 Some(found) => return Err(not_regular(found)),
             };
-            Ok(Some(Self { path: self.path.join(name), linked: self.linked || linked }))
+            let path = self.path.join(name);
+            let made = made(&path);
+            Ok(Some(Self { path, linked: self.linked || linked, made }))
         }
 
         /// Makes a folder in this one, unless something has the name.
@@ -335,10 +452,27 @@ mod elsewhere {
             Ok(())
         }
 
+        /// Whether the folder at a path is this one. If that cannot be told, it is.
+        pub(in crate::storage) fn is_at(&self, path: &Path) -> bool {
+            match fs::metadata(path) {
+                Ok(meta) => meta.is_dir() && (self.made.is_none() || meta.created().ok() == self.made),
+                Err(error) => error.kind() != io::ErrorKind::NotFound,
+            }
+        }
+
+        /// Whether the folder of a name in this one is that one.
+        pub(in crate::storage) fn has(&self, name: &str, folder: &Folder) -> bool {
+            folder.is_at(&self.path.join(name))
+        }
+
         /// Whether this folder was reached by a link.
         pub(in crate::storage) fn is_linked(&self) -> bool {
             self.linked
         }
+    }
+
+    fn made(path: &Path) -> Option<SystemTime> {
+        fs::metadata(path).and_then(|meta| meta.created()).ok()
     }
 
     fn absent_is_done(done: io::Result<()>) -> io::Result<()> {

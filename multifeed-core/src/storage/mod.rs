@@ -7,16 +7,27 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 #[cfg(feature = "file-storage")]
+mod changes;
+#[cfg(feature = "file-storage")]
+mod disk;
+#[cfg(feature = "file-storage")]
+#[doc(hidden)]
+pub mod faults;
+#[cfg(feature = "file-storage")]
 mod file;
 #[cfg(feature = "file-storage")]
 mod folder;
 mod memory;
 #[cfg(feature = "file-storage")]
 mod pool;
+mod repaired;
+mod unsupported;
 
 #[cfg(feature = "file-storage")]
 pub use file::{FileStorage, FileStorageOptions};
 pub use memory::MemoryStorage;
+pub use repaired::RepairedInMemory;
+pub use unsupported::Unsupported;
 
 /// The number of a feed's folder, from 0.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -190,6 +201,22 @@ pub trait Storage {
     fn free_space(&mut self) -> io::Result<Option<u64>> {
         Ok(None)
     }
+    /// Fails if the store, or this folder of it, was moved, removed or replaced since it was opened, so that what is written would be lost or lie
+    /// where nobody looks. The default has no place to be moved from.
+    fn check_place(&mut self, _slot: Slot) -> io::Result<()> {
+        Ok(())
+    }
+    /// Returns what the disk turned out not to support. By default nothing.
+    fn unsupported(&self) -> Unsupported {
+        Unsupported::default()
+    }
+    /// Every feed of the store was opened, and what opening repairs was written. The default makes nothing of it.
+    fn opened(&mut self) {}
+    /// Closes most files that are open and not in use, and returns how many; they are opened again as they are needed, fewer at once than before.
+    /// For a process that has no file handle left for a connection. The default has none.
+    fn close_idle_files(&mut self) -> usize {
+        0
+    }
 }
 
 impl<S: Storage + ?Sized> Storage for &mut S {
@@ -237,6 +264,18 @@ impl<S: Storage + ?Sized> Storage for &mut S {
     }
     fn free_space(&mut self) -> io::Result<Option<u64>> {
         (**self).free_space()
+    }
+    fn check_place(&mut self, slot: Slot) -> io::Result<()> {
+        (**self).check_place(slot)
+    }
+    fn unsupported(&self) -> Unsupported {
+        (**self).unsupported()
+    }
+    fn opened(&mut self) {
+        (**self).opened();
+    }
+    fn close_idle_files(&mut self) -> usize {
+        (**self).close_idle_files()
     }
 }
 
@@ -286,6 +325,18 @@ impl<S: Storage + ?Sized> Storage for Box<S> {
     fn free_space(&mut self) -> io::Result<Option<u64>> {
         (**self).free_space()
     }
+    fn check_place(&mut self, slot: Slot) -> io::Result<()> {
+        (**self).check_place(slot)
+    }
+    fn unsupported(&self) -> Unsupported {
+        (**self).unsupported()
+    }
+    fn opened(&mut self) {
+        (**self).opened();
+    }
+    fn close_idle_files(&mut self) -> usize {
+        (**self).close_idle_files()
+    }
 }
 
 /// What has the name of a file or of a numbered folder of a store.
@@ -324,6 +375,18 @@ impl fmt::Display for Found {
 
 impl std::error::Error for Found {}
 
+/// A folder is not where it was opened any more.
+#[derive(Debug, Clone, Copy)]
+struct Moved;
+
+impl fmt::Display for Moved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("moved, removed or replaced while the store was open")
+    }
+}
+
+impl std::error::Error for Moved {}
+
 /// An [`io::Error`] with the path it is about.
 #[derive(Debug)]
 pub struct FileError {
@@ -341,6 +404,21 @@ impl FileError {
     /// Another process holds the lock at this path.
     pub fn locked(path: &Path) -> io::Error {
         io::Error::new(io::ErrorKind::WouldBlock, FileError { path: path.to_path_buf(), source: None })
+    }
+
+    /// The folder at this path was moved, removed or replaced while the store was open.
+    pub fn moved(path: &Path) -> io::Error {
+        Self::wrap(path, io::Error::new(io::ErrorKind::NotFound, Moved))
+    }
+
+    /// Whether the error is that the folder was moved, removed or replaced.
+    pub fn is_moved(&self) -> bool {
+        self.source.as_ref().and_then(io::Error::get_ref).is_some_and(|inner| inner.is::<Moved>())
+    }
+
+    /// The system's number of the error, if it is one of the system's.
+    pub fn raw_os_error(&self) -> Option<i32> {
+        self.source.as_ref().and_then(io::Error::raw_os_error)
     }
 
     /// The path that the error is about.

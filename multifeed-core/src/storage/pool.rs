@@ -4,9 +4,13 @@ use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
+use super::disk::Disk;
+use super::faults::DiskOp;
 use super::folder::{Access, Opened, not_regular};
-use super::{FileError, FileId, FileKind, Found};
+use super::unsupported::is_unsupported;
+use super::{FileError, FileId, FileKind, Found, Slot};
 
 /// Open files by name, the least recently used closed first.
 #[derive(Debug)]
@@ -17,6 +21,9 @@ pub(super) struct Pool {
     max: usize,
     /// When the last one was used; 0 is never.
     clock: u64,
+    disk: Arc<Disk>,
+    /// Another process may write: nothing is locked, and no length is kept.
+    shared: bool,
 }
 
 #[derive(Debug)]
@@ -29,18 +36,34 @@ struct Handle {
 #[derive(Debug)]
 pub(super) struct OpenFile {
     pub(super) file: File,
+    site: Site,
     locked: bool,
     /// Its length, if it is known: nobody else writes to it while the store is locked.
     len: Option<u64>,
+    /// Somebody else may write to it.
+    shared: bool,
     /// Its permissions on unix when it was opened.
     pub(super) mode: u32,
     /// It was reached by a link.
     linked: bool,
 }
 
+/// Where a file is, for the faults of a test.
+#[derive(Debug)]
+pub(super) struct Site {
+    pub(super) disk: Arc<Disk>,
+    pub(super) slot: Option<Slot>,
+    pub(super) name: &'static str,
+}
+
 impl Pool {
-    pub(super) fn new(max: usize) -> Self {
-        Self { open: BTreeMap::new(), order: BTreeMap::new(), max: max.max(1), clock: 1 }
+    pub(super) fn new(max: usize, disk: Arc<Disk>) -> Self {
+        Self { open: BTreeMap::new(), order: BTreeMap::new(), max: max.max(1), clock: 1, disk, shared: false }
+    }
+
+    /// The same, beside another process that may write.
+    pub(super) fn shared(self) -> Self {
+        Self { shared: true, ..self }
     }
 
     /// The open file, opened now if it was not. `None` if it does not exist and is not to be made.
@@ -65,9 +88,11 @@ impl Pool {
                 }
             };
             let Some(opened) = opened else { return Ok(None) };
+            let site = Site::of(id, &self.disk);
             let file = match id.kind {
-                FileKind::Bitfield => OpenFile::locked(opened, &path())?,
-                _ => OpenFile::new(opened),
+                _ if self.shared => OpenFile::shared(opened, site),
+                FileKind::Bitfield => OpenFile::locked(opened, site, &path())?,
+                _ => OpenFile::new(opened, site),
             };
             self.open.insert(id, Handle { file, used: 0 });
         }
@@ -99,6 +124,27 @@ impl Pool {
         self.open.len()
     }
 
+    /// Closes all but so many of the files, those that were used last; how many it closed. They are opened again as they are needed, half as
+    /// many at once from now on: others need handles too.
+    pub(super) fn give_way(&mut self, kept: usize) -> usize {
+        let before = self.open.len();
+        while self.open.len() > kept {
+            let Some((_, oldest)) = self.order.pop_first() else { break };
+            self.open.remove(&oldest);
+        }
+        let closed = before - self.open.len();
+        if closed > 0 {
+            self.max = (before / 2).clamp(kept, self.max.max(kept));
+        }
+        closed
+    }
+
+    /// Whether an open file of a folder has no name any more: what is written to it is lost.
+    pub(super) fn has_lost_file(&self, slot: Slot) -> bool {
+        let (first, last) = (FileId::new(slot, FileKind::ALL[0]), FileId::new(slot, FileKind::ALL[6]));
+        self.open.range(first..=last).any(|(_, handle)| handle.file.is_lost())
+    }
+
     fn make_room(&mut self) {
         while self.open.len() >= self.max {
             let Some((_, oldest)) = self.order.pop_first() else { return };
@@ -107,24 +153,75 @@ impl Pool {
     }
 }
 
-impl OpenFile {
-    fn new(opened: Opened) -> Self {
-        let Opened { file, len, mode, linked } = opened;
-        Self { file, locked: false, len: Some(len), mode, linked }
+impl Site {
+    /// That of a file of a store.
+    pub(super) fn of(id: FileId, disk: &Arc<Disk>) -> Self {
+        let slot = Some(id.slot).filter(|_| !id.kind.is_beside());
+        Self { disk: disk.clone(), slot, name: id.kind.name() }
     }
 
-    /// Takes the lock that no second process can have, or says that another one has it.
-    pub(super) fn locked(opened: Opened, path: &Path) -> io::Result<Self> {
-        match opened.file.try_lock() {
+    fn check(&self, op: DiskOp) -> io::Result<()> {
+        self.disk.check(op, self.slot, self.name)
+    }
+
+    fn check_bytes(&self, op: DiskOp, offset: u64, bytes: usize) -> io::Result<usize> {
+        self.disk.check_bytes(op, self.slot, self.name, offset, bytes)
+    }
+}
+
+impl OpenFile {
+    pub(super) fn new(opened: Opened, site: Site) -> Self {
+        let Opened { file, len, mode, linked } = opened;
+        Self { file, site, locked: false, len: Some(len), shared: false, mode, linked }
+    }
+
+    /// One that another process may write to.
+    fn shared(opened: Opened, site: Site) -> Self {
+        let mut file = Self::new(opened, site);
+        (file.shared, file.len) = (true, None);
+        file
+    }
+
+    /// Takes the lock that no second process can have, or says that another one has it. Where there are no locks, none is taken.
+    pub(super) fn locked(opened: Opened, site: Site, path: &Path) -> io::Result<Self> {
+        let mut file = Self::new(opened, site);
+        let injected = file.site.check(DiskOp::Lock).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => TryLockError::WouldBlock,
+            _ => TryLockError::Error(error),
+        });
+        match injected.and_then(|()| file.file.try_lock()) {
             Ok(()) => {
-                let mut file = Self::new(opened);
                 // The length before that may be out of date.
                 (file.locked, file.len) = (true, None);
                 Ok(file)
             }
             Err(TryLockError::WouldBlock) => Err(FileError::locked(path)),
+            Err(TryLockError::Error(error)) if is_unsupported(&error) => {
+                file.site.disk.has_no_locks();
+                Ok(file)
+            }
             Err(TryLockError::Error(error)) => Err(FileError::wrap(path, error)),
         }
+    }
+
+    /// Makes what was written outlive a power cut, if the disk can.
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        // `sync_data` also writes what is needed to find the data again: the length.
+        let synced = self.site.check(DiskOp::SyncFile).and_then(|()| self.file.sync_data());
+        self.site.disk.pass_file_sync(synced)
+    }
+
+    /// Whether it has no name any more.
+    #[cfg(unix)]
+    fn is_lost(&self) -> bool {
+        use std::os::unix::fs::MetadataExt;
+        self.file.metadata().is_ok_and(|meta| meta.nlink() == 0)
+    }
+
+    /// A file that is open keeps its name here.
+    #[cfg(not(unix))]
+    fn is_lost(&self) -> bool {
+        false
     }
 
     /// The length in bytes.
@@ -132,8 +229,9 @@ impl OpenFile {
         if let Some(len) = self.len {
             return Ok(len);
         }
+        self.site.check(DiskOp::Len)?;
         let len = self.file.metadata()?.len();
-        self.len = Some(len);
+        self.len = Some(len).filter(|_| !self.shared);
         Ok(len)
     }
 
@@ -144,7 +242,9 @@ impl OpenFile {
         let wanted = usize::try_from(wanted).unwrap_or(usize::MAX).min(buf.len());
         let mut done = 0;
         while done < wanted {
-            match read_some_at(&self.file, offset.saturating_add(done as u64), &mut buf[done..wanted]) {
+            let at = offset.saturating_add(done as u64);
+            let read = self.site.check_bytes(DiskOp::Read, at, wanted - done);
+            match read.and_then(|most| read_some_at(&self.file, at, &mut buf[done..done + most])) {
                 Ok(0) => break,
                 Ok(count) => done += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -158,7 +258,17 @@ impl OpenFile {
     pub(super) fn write_at(&mut self, offset: u64, data: &[u8]) -> io::Result<()> {
         // Nobody knows how much of a write is there after an error.
         let len = self.len.take();
-        write_all_at(&self.file, offset, data)?;
+        let mut done = 0;
+        while done < data.len() {
+            let at = offset.saturating_add(done as u64);
+            let wrote = self.site.check_bytes(DiskOp::Write, at, data.len() - done);
+            match wrote.and_then(|most| write_some_at(&self.file, at, &data[done..done + most])) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => done += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
         let end = if data.is_empty() { 0 } else { offset.saturating_add(data.len() as u64) };
         self.len = len.map(|len| len.max(end));
         Ok(())
@@ -169,6 +279,7 @@ impl OpenFile {
         if offset >= self.len()? {
             return Ok(None);
         }
+        self.site.check(DiskOp::SeekData)?;
         seek_data(&self.file, offset)
     }
 
@@ -178,6 +289,7 @@ impl OpenFile {
             return Err(not_regular(Found::Link));
         }
         self.len = None;
+        self.site.check(DiskOp::SetLen)?;
         self.file.set_len(len)?;
         self.len = Some(len);
         Ok(())
@@ -226,8 +338,8 @@ fn read_some_at(file: &File, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
 }
 
 #[cfg(unix)]
-fn write_all_at(file: &File, offset: u64, data: &[u8]) -> io::Result<()> {
-    std::os::unix::fs::FileExt::write_all_at(file, data, offset)
+fn write_some_at(file: &File, offset: u64, data: &[u8]) -> io::Result<usize> {
+    std::os::unix::fs::FileExt::write_at(file, data, offset)
 }
 
 /// Every read and write names its offset: where the file stands does not matter.
@@ -238,7 +350,7 @@ fn seek_data(file: &File, offset: u64) -> io::Result<Option<u64>> {
         Ok(found) => Ok(Some(found)),
         Err(Errno::NXIO) => Ok(None),
         // This disk does not know.
-        Err(Errno::INVAL | Errno::NOTSUP | Errno::OVERFLOW) => Ok(Some(offset)),
+        Err(Errno::INVAL | Errno::NOTSUP | Errno::NOSYS | Errno::OVERFLOW) => Ok(Some(offset)),
         Err(error) => Err(error.into()),
     }
 }
@@ -254,15 +366,6 @@ fn read_some_at(file: &File, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
 }
 
 #[cfg(windows)]
-fn write_all_at(file: &File, offset: u64, data: &[u8]) -> io::Result<()> {
-    let mut done = 0;
-    while done < data.len() {
-        match std::os::windows::fs::FileExt::seek_write(file, &data[done..], offset + done as u64) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(count) => done += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
+fn write_some_at(file: &File, offset: u64, data: &[u8]) -> io::Result<usize> {
+    std::os::windows::fs::FileExt::seek_write(file, data, offset)
 }

@@ -46,9 +46,12 @@ pub async fn both_directions_full_with_one_slot<A: Adapter>() {
 
 /// A remote that stops reading holds up itself, and nobody else; it goes on when it reads again.
 pub async fn a_stuck_reader_stops_nobody_else<A: Adapter>() {
-    let hub = memory().await;
+    // Nothing gets through to it, not even a keep-alive: however long the others take on a busy machine, that is not to end it.
+    let mut patient = Options::default();
+    patient.session.idle_timeout = None;
+    let hub = memory_with(patient.clone()).await;
     let feed = filled(&hub, "hub", 1, 64, 256 * 1024).await;
-    let stuck = memory().await;
+    let stuck = memory_with(patient).await;
     let (left, proxy, right) = Proxy::new(u64::MAX);
     let hub_side = A::replicate(&hub, A::stream(left), Role::Initiator, Replicate::default());
     let stuck_side = A::replicate(&stuck, A::stream(right), Role::Responder, Replicate::default());
@@ -135,6 +138,8 @@ pub async fn a_slow_message_gives_way_to_others<A: Adapter>() {
     let budget = ReceiveBudget::new(1 << 20);
     let mut options = Options::default();
     options.pump.receive_budget = budget.clone();
+    // It sends no keep-alives either, and on a busy machine all the rest may take longer than the time-out for that.
+    options.session.idle_timeout = None;
     let hub = memory_with(options).await;
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -160,9 +165,7 @@ pub async fn a_slow_message_gives_way_to_others<A: Adapter>() {
     right.unwrap();
     assert_same(&large, &hub).await;
     let error = slow.finish().await.unwrap_err();
-    // On a busy machine its silence may be noticed first.
-    let gave_way = |error: &SessionError| matches!(error, SessionError::SlowMessage { .. } | SessionError::Timeout(_));
-    assert!(matches!(&error, SyncError::Session(error) if gave_way(error)), "{error}");
+    assert!(matches!(error, SyncError::Session(SessionError::SlowMessage { .. })), "{error}");
     drop(hoarder.join().unwrap());
 }
 

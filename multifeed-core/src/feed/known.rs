@@ -1,0 +1,47 @@
+//! What is known to be on the disk of a feed.
+
+use super::{Feed, Files};
+use crate::error::StoreError;
+use crate::journal::{Mark, Seal, Writer};
+use crate::merkle;
+use crate::storage::{FileKind, Storage};
+
+impl Feed {
+    /// Makes all that was written outlive a power cut. What is staged is not written by it.
+    ///
+    /// # Errors
+    /// What the storage says. Nobody knows then what of it is on the disk, also not where a second try goes well.
+    pub fn sync<S: Storage + ?Sized>(&mut self, storage: &mut S) -> Result<(), StoreError> {
+        self.sync_key(storage)?;
+        let mut files = Files { storage, slot: self.slot };
+        // The bitfield last, as it is written: most of what is cut in the middle of this is then whole without it.
+        [FileKind::Data, FileKind::Tree, FileKind::Signatures, FileKind::Bitfield]
+            .into_iter()
+            .try_for_each(|kind| files.sync(kind))
+    }
+
+    /// Syncs `key`, unless that was done before.
+    pub(crate) fn sync_key<S: Storage + ?Sized>(&mut self, storage: &mut S) -> Result<(), StoreError> {
+        if !self.key_synced {
+            Files { storage, slot: self.slot }.sync(FileKind::Key)?;
+            self.key_synced = true;
+        }
+        Ok(())
+    }
+
+    /// What is held now, for the journal; nothing of it may be staged.
+    pub(crate) fn mark(&self, synced: bool) -> Mark {
+        let mut mark = Mark::new(&self.key, self.length, &merkle::root_hash(&self.roots));
+        mark.synced = synced;
+        mark.outgrown = self.is_outgrown();
+        mark.seal = self.verified.filter(|(length, _)| *length == self.length).map(|(_, signature)| Seal {
+            signature,
+            secret: self.key_pair.as_ref().map_or([0; 8], |pair| Seal::checksum(&pair.secret_key())),
+        });
+        match self.writable() {
+            true => mark.writer = Some(Box::new(Writer { key: self.key, name: self.local_name.clone() })),
+            false => mark.pages = self.bitfield.marks(),
+        }
+        mark
+    }
+}

@@ -1,0 +1,78 @@
+//! What opening a feed had to set right, to be told.
+
+use core::fmt;
+
+use multifeed_proto::FeedKey;
+
+use crate::storage::Slot;
+
+/// What opening a feed had to set right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Recovered {
+    /// The feed.
+    pub key: FeedKey,
+    /// The folder.
+    pub slot: Slot,
+    /// Whether the store was left without being closed, by a kill or a power cut; else somebody else changed the files, or they
+    /// are damaged.
+    pub unclean: bool,
+    /// The length in blocks up to which the feed was known to be synced, where it was.
+    pub synced_length: Option<u64>,
+    /// Blocks that were marked since, and so were read and checked.
+    pub blocks_checked: u64,
+    /// The length in blocks that the bitfield told.
+    pub marked_length: u64,
+    /// The length in blocks that the feed has now.
+    pub length: u64,
+    /// Blocks that were marked as held and are not there, or lie past the length.
+    pub blocks_unmarked: u64,
+    /// Tree nodes that were marked as held and are not there, or lie past the length.
+    pub nodes_unmarked: u64,
+    /// Blocks of a writable feed that were there, whole and signed, and not marked.
+    pub blocks_regained: u64,
+    /// Signatures that were torn: those of a writable feed were made again, those of a remote one were dropped.
+    pub signatures_mended: u64,
+    /// Whether a writable feed, found whole block for block, was signed again because its newest signature was gone.
+    pub signed_again: bool,
+    /// The folder of a copy of a writable feed, as a remote has it, that was taken into the writer's and is gone: what it had beyond that
+    /// counts as regained.
+    pub copy: Option<Slot>,
+}
+
+impl Recovered {
+    pub(crate) fn new(key: FeedKey, slot: Slot) -> Self {
+        Self {
+            key,
+            slot,
+            unclean: false,
+            synced_length: None,
+            blocks_checked: 0,
+            marked_length: 0,
+            length: 0,
+            blocks_unmarked: 0,
+            nodes_unmarked: 0,
+            blocks_regained: 0,
+            signatures_mended: 0,
+            signed_again: false,
+            copy: None,
+        }
+    }
+}
+
+impl fmt::Display for Recovered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { slot, marked_length, length, blocks_unmarked, blocks_regained, signed_again, copy, .. } = self;
+        write!(f, "folder {slot} told a length of {marked_length} blocks, and has {length} now")?;
+        for (count, what) in [(blocks_unmarked, "were not there"), (blocks_regained, "were not marked, and are there")]
+        {
+            if *count > 0 {
+                write!(f, "; blocks that {what}: {count}")?;
+            }
+        }
+        if let Some(copy) = copy {
+            write!(f, "; the copy of this writer's feed in folder {copy} was taken into it, and is gone")?;
+        }
+        if *signed_again { f.write_str("; its newest signature was made again") } else { Ok(()) }
+    }
+}

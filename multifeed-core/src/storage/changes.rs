@@ -1,0 +1,113 @@
+//! Files that are replaced and folders that are removed or renamed, each so that a crash in the middle leaves something whole.
+
+use std::io;
+use std::path::Path;
+
+use super::file::Folders;
+use super::folder::{Access, Folder, not_regular};
+use super::pool::{OpenFile, Site};
+use super::{FileError, FileKind, Found, Slot};
+
+/// What a file is named while it is not whole.
+fn temporary_name(kind: FileKind) -> String {
+    format!("{}.tmp", kind.name())
+}
+
+/// Replaces a file in a folder by one that is whole.
+pub(super) fn replace(folder: &Folder, path: &Path, kind: FileKind, site: Site, data: &[u8]) -> io::Result<()> {
+    // It would be a file of another folder that is replaced.
+    if folder.is_linked() {
+        return Err(not_regular(Found::Link));
+    }
+    let (name, temporary) = (kind.name(), temporary_name(kind));
+    check_file(folder, name)?;
+    // Not reused: an old one may be readable by others.
+    let removed = check_file(folder, &temporary).and_then(|()| folder.unlink(&temporary));
+    removed.map_err(|error| FileError::wrap(&path.with_file_name(&temporary), error))?;
+    let write = || {
+        let new = folder.file(&temporary, Access::MakeNew, false)?.ok_or(io::ErrorKind::NotFound)?;
+        let mut new = OpenFile::new(new, site);
+        new.write_at(0, data)?;
+        new.sync()?;
+        drop(new);
+        folder.rename(&temporary, name)
+    };
+    write().inspect_err(|_| _ = folder.unlink(&temporary))
+}
+
+/// Removes a feed's files, and its folder if that is empty then. Nothing is removed unless it is a real folder, and all of them are regular
+/// files. An error comes with the name that it is about, if that is one in the folder.
+pub(super) fn remove(folders: &Folders, slot: Slot) -> Result<(), InFolder> {
+    let whole = |error| (None, error);
+    let Some((folder, names)) = check_removable(folders, slot)? else {
+        return folders.root.sync().map_err(whole);
+    };
+    for name in &names {
+        let is_data = name == FileKind::Data.name() && folder.look(name).map_err(whole)?.is_some();
+        folder.unlink(name).map_err(|error| (Some(name.clone()), error))?;
+        // Alone, after a power cut, nobody could tell whose it was.
+        if is_data {
+            folder.sync().map_err(whole)?;
+        }
+    }
+    // Somebody else's file in it keeps the folder.
+    match folders.root.remove_folder(slot) {
+        Err(_) => folder.sync().map_err(whole),
+        Ok(()) => folders.root.sync().map_err(whole),
+    }
+}
+
+/// The folder of a feed, and the names in it that are to be removed, in their order. `None` if there is no such folder.
+pub(super) fn check_removable(folders: &Folders, slot: Slot) -> Result<Option<(Folder, Vec<String>)>, InFolder> {
+    let Some(folder) = folders.root.folder(slot, false).map_err(|error| (None, error))? else {
+        return Ok(None);
+    };
+    // What a replacement left that was cut short goes with its file. The key last: until then JS finds a feed there, and all that follow it.
+    let names = FileKind::ALL.into_iter().rev().flat_map(|kind| [temporary_name(kind), kind.name().to_owned()]);
+    let names: Vec<String> = names.collect();
+    names.iter().try_for_each(|name| check_file(&folder, name).map_err(|error| (Some(name.clone()), error)))?;
+    Ok(Some((folder, names)))
+}
+
+/// What went wrong in a folder, with the name of the file that it is about, if it is about one.
+pub(super) type InFolder = (Option<String>, io::Error);
+
+pub(super) fn in_folder(path: &Path, (name, error): InFolder) -> io::Error {
+    match name {
+        Some(name) => FileError::wrap(&path.join(name), error),
+        None => FileError::wrap(path, error),
+    }
+}
+
+/// Gives a folder another name. A folder that has that name is put aside.
+pub(super) fn rename(folders: &Folders, from: &str, to: &str) -> io::Result<()> {
+    let root = &folders.root;
+    match root.look(from)? {
+        None => return Err(io::ErrorKind::NotFound.into()),
+        Some(Found::Folder) => {}
+        Some(Found::Link) if folders.follow => {}
+        Some(found) => return Err(not_regular(found)),
+    }
+    match root.look(to)? {
+        None => {}
+        Some(Found::Folder) => {
+            // Somebody else's files: they are put aside, beside those that were before.
+            let name = |number: u32| if number == 1 { format!("{to}.left") } else { format!("{to}.left.{number}") };
+            let mut asides = (1..=u32::MAX).map(name);
+            let aside = asides.find(|aside| !matches!(root.look(aside), Ok(Some(_))));
+            root.rename(to, &aside.ok_or(io::ErrorKind::AlreadyExists)?)?;
+        }
+        Some(found) => return Err(not_regular(found)),
+    }
+    root.rename(from, to)?;
+    root.sync()
+}
+
+/// Fails if a name is that of anything but a file.
+fn check_file(folder: &Folder, name: &str) -> io::Result<()> {
+    match folder.look(name)? {
+        // To take away one of its names changes nothing of the others.
+        None | Some(Found::File | Found::HardLink) => Ok(()),
+        Some(found) => Err(not_regular(found)),
+    }
+}
