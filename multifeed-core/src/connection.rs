@@ -46,10 +46,7 @@ impl Connection {
         now: Duration,
         established: multifeed_proto::crypto::noise::Established,
     ) -> Self {
-        config.discover = true;
-        if let Some(root) = &mut config.root {
-            (root.live, root.user_data) = (options.live, options.user_data.clone());
-        }
+        options.configure(&mut config);
         let peer = multifeed.connect(options);
         Self { session: Session::past_noise(role, config, now, established), peer }
     }

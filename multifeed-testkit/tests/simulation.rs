@@ -23,17 +23,17 @@ fn seeds() {
     assert!([blocks, ended, broken, crashes, disk_faults, partitions].iter().all(|count| *count > 200), "{total:?}");
 }
 
-/// On slow and late links every store gets everything too, and no session says that it has it before it does.
+/// On slow and late links every store gets everything too, and no session says that it has it, or that the remote has or lacks it, if
+/// that is not so.
 #[test]
 fn seeds_on_slow_links() {
-    // The example checks the other claims; they do not hold yet.
-    let claims = Checked { received: true, ..Checked::default() };
     let mut claimed = 0;
-    for seed in 0..60 {
-        let report = run_with(seed, Setup { slow_links: true, claims }).unwrap_or_else(|error| panic!("{error:#}"));
+    for seed in 0..30 {
+        let report = run_with(seed, Setup { slow_links: true, claims: Checked::ALL })
+            .unwrap_or_else(|error| panic!("{error:#}"));
         claimed += report.claims;
     }
-    assert!(claimed > 5_000, "{claimed} claims");
+    assert!(claimed > 3_000, "{claimed} claims");
 }
 
 #[test]

@@ -109,6 +109,23 @@ async fn a_sparse_js_peer(role: Role) {
     assert_eq!(end.unwrap().moved.blocks_received, 20);
 }
 
+/// A JS peer that asked for all that it lacks says nothing while the answers are on their way, here for 16 s. It is not left before it has them.
+async fn a_js_reader_that_waits_for_what_it_asked(role: Role) {
+    let multi = memory().await;
+    let ours = multi.writer("ours").await.unwrap();
+    ours.append_batch((0..20).map(|index| block(9, index, 40_000))).await.unwrap();
+    let mut peer = js(|| JsPeer::spawn(&[]));
+    let sync = join_slowly(&multi, &mut peer, role, Throttle::rate(40_000), Replicate::default()).await;
+    let in_sync = sync.in_sync();
+    let (in_sync, end) =
+        timeout(Duration::from_secs(60), async { tokio::join!(in_sync, sync.finish()) }).await.expect("it hangs");
+    assert_eq!(end.unwrap().moved.blocks_sent, 20);
+    in_sync.expect("JS has all of it");
+    assert_eq!(js(|| peer.event("ended"))["clean"], true, "{}", peer.history());
+    let theirs = js(|| peer.feeds());
+    assert_eq!(theirs[0].downloaded, 20);
+}
+
 macro_rules! in_both_roles {
     ($($scenario:ident),+ $(,)?) => {$(
         mod $scenario {
@@ -131,5 +148,6 @@ in_both_roles!(
     a_block_longer_than_a_timeout,
     a_js_peer_that_gives_and_takes,
     a_slow_remote_met_first,
-    a_sparse_js_peer
+    a_sparse_js_peer,
+    a_js_reader_that_waits_for_what_it_asked
 );

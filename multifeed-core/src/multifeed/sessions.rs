@@ -435,6 +435,11 @@ impl<S: Storage> Multifeed<S> {
         if effect.proven {
             self.mark_dirty(feed);
         }
+        if let Some(index) = effect.held {
+            // Acknowledged with what is written next.
+            self.feeds[feed.0 as usize].stored(index, id);
+            self.mark_dirty(feed);
+        }
         if let Some((index, size)) = effect.stored {
             self.came_from(id, feed, index, size);
             // One that no message can carry is kept, and nobody is told of it.

@@ -21,9 +21,10 @@ impl Peer {
         self.download.waits_since()
     }
 
-    /// Whether nothing is missing here, and nothing was asked or is to be said either way.
+    /// Whether nothing is missing here, and nothing was asked, is to be said, or is on its way, either way.
     pub(crate) fn is_idle(&mut self, feed: &Feed, wants: &Wants) -> bool {
         let still = self.opened && self.close == Closing::Open && self.out.is_empty() && self.upload.is_idle();
+        let still = still && !self.owed.is_delivering();
         still && self.download.waits_since().is_none() && !self.wants_more(feed, wants)
     }
 

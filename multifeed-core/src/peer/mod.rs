@@ -100,6 +100,8 @@ pub(crate) struct Work<'a, S> {
 pub(crate) struct Effect {
     /// The block that was stored, and its size in bytes.
     pub(crate) stored: Option<(u64, u64)>,
+    /// A block that came and was held already, and is perhaps not written yet.
+    pub(crate) held: Option<u64>,
     /// Nodes or a longer length were proven without a block.
     pub(crate) proven: bool,
     /// Blocks that were asked for here are free to be asked of others.
@@ -312,7 +314,9 @@ impl Peer {
 
     /// Asks the remote to say what arrived, if it hangs on what the remote lacks what is said of the session, or when it ends.
     fn ask_for_acks(&mut self, feed: &Feed) {
-        if self.acks || !self.opened || !self.uploading || !(self.observed || self.ends_alone(feed)) {
+        // One that is not of ours may never say that it is done: what is on its way to it is not idleness.
+        let may_hang = !self.options.live && !self.options.reconciles && self.upload.is_asked_for_blocks();
+        if self.acks || !self.opened || !self.uploading || !(self.observed || may_hang || self.ends_alone(feed)) {
             return;
         }
         self.acks = true;
@@ -372,7 +376,10 @@ impl Peer {
             Message::Want { start, length } if self.uploading => {
                 self.upload.want(start, length, work.limits, work.now)?
             }
-            Message::Request(request) if self.uploading => self.upload.request(request, work.limits, work.now)?,
+            Message::Request(request) if self.uploading => {
+                self.upload.request(request, work.limits, work.now)?;
+                self.ask_for_acks(work.feed);
+            }
             Message::Cancel { index, .. } => self.upload.cancel(index),
             Message::Data(data) => self.data(data, waited, work, &mut effect)?,
             // Unwant, extensions that nobody registered, and what a remote asks that is not served.
@@ -445,12 +452,10 @@ impl Peer {
         };
         match self.put(data, work, effect)? {
             Some(Put::Stored { .. }) => effect.stored = Some((index, size)),
-            Some(_) => {}
-            None => return Ok(()),
-        }
-        // One of ours hears of it with others, when it is written.
-        if self.remote_acks && !(self.options.reconciles && effect.stored.is_some()) {
-            self.out.push_back(Message::Have(Have { start: index, length: 1, bitfield: None, ack: true }));
+            // It hears of it when it is written.
+            Some(_) if work.feed.is_staged() => effect.held = Some(index),
+            Some(_) if self.remote_acks => self.ack(index..index + 1),
+            Some(_) | None => {}
         }
         Ok(())
     }
@@ -687,12 +692,21 @@ impl Peer {
         self.downloading && !self.drains
     }
 
-    /// Blocks that the remote sent are written: it is told so, if it asked for that.
+    /// Blocks that the remote sent are written: says so, if it asked for that and the channel is not closed yet.
     pub(crate) fn acknowledge(&mut self, blocks: Range<u64>) {
-        if self.remote_acks && self.options.reconciles && self.close == Closing::Open {
-            let (start, length) = (blocks.start, blocks.end - blocks.start);
-            self.out.push_back(Message::Have(Have { start, length, bitfield: None, ack: true }));
+        if !self.remote_acks || self.close == Closing::Sent {
+            return;
         }
+        if self.options.reconciles {
+            return self.ack(blocks);
+        }
+        // JS acknowledges one at a time, and its applications may count them.
+        blocks.for_each(|index| self.ack(index..index + 1));
+    }
+
+    fn ack(&mut self, blocks: Range<u64>) {
+        let (start, length) = (blocks.start, blocks.end - blocks.start);
+        self.out.push_back(Message::Have(Have { start, length, bitfield: None, ack: true }));
     }
 
     /// Blocks came from elsewhere or were appended here.

@@ -25,13 +25,13 @@ struct Account {
     given_up: SparseBits,
     /// What the remote has and we gave up.
     left: SparseBits,
+    /// Blocks that were sent, and that the remote is to acknowledge.
+    unacknowledged: SparseBits,
     /// Blocks that were sent lately, the older ones apart. A remote that says what it has may not have stored them when it says so.
     recent: SparseBits,
     older: SparseBits,
     /// Blocks that were sent and that it did not store.
     returned: SparseBits,
-    /// Blocks that were sent to a remote that says when they are there, and that it did not say so of.
-    unacknowledged: SparseBits,
 }
 
 impl Owed {
@@ -60,6 +60,11 @@ impl Owed {
     /// The remote did not store a block that it was sent.
     pub(super) fn returned(&mut self, index: u64) {
         self.account().returned.insert(index);
+    }
+
+    /// Whether blocks are on their way to the remote, which is to acknowledge them.
+    pub(super) fn is_delivering(&self) -> bool {
+        self.0.as_ref().is_some_and(|account| account.unacknowledged.count() > 0)
     }
 
     /// How many blocks the remote has, where we hold `ours` and lack `missing` of it.
@@ -181,10 +186,15 @@ impl Account {
     fn told(&mut self, range: Range<u64>, lacking: &[(u64, u64)]) {
         let given_up = |&(word, lacks): &(u64, u64)| (word, lacks & self.given_up.word(word));
         let given_up: Vec<(u64, u64)> = lacking.iter().map(given_up).collect();
-        for bits in [&mut self.given_up, &mut self.left, &mut self.blocks] {
+        let on_their_way: Vec<u64> =
+            lacking.iter().map(|&(word, lacks)| lacks & self.unacknowledged.word(word)).collect();
+        for bits in [&mut self.given_up, &mut self.left, &mut self.blocks, &mut self.unacknowledged] {
             bits.remove_range(range.start, range.end);
         }
-        for (&(word, lacks), (_, given_up)) in lacking.iter().zip(given_up) {
+        for (&(word, lacks), ((_, given_up), on_their_way)) in
+            lacking.iter().zip(given_up.into_iter().zip(on_their_way))
+        {
+            self.unacknowledged.set_word(word, on_their_way);
             let lacks = lacks & !self.recent.word(word) & !self.older.word(word);
             self.given_up.set_word(word, lacks & given_up);
             self.blocks.set_word(word, lacks & !given_up);
@@ -192,7 +202,7 @@ impl Account {
     }
 
     fn lost(&mut self, range: Range<u64>) {
-        for bits in [&mut self.recent, &mut self.older, &mut self.blocks, &mut self.left] {
+        for bits in [&mut self.recent, &mut self.older, &mut self.blocks, &mut self.left, &mut self.unacknowledged] {
             bits.remove_range(range.start, range.end);
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use multifeed_core::{PeerEvent, SyncTotals};
 use multifeed_proto::FeedKey;
 
@@ -38,15 +38,31 @@ pub(super) struct Claims {
     begun: [Holdings; 2],
     /// A side's store was opened anew since: what it held is not what it said.
     lost: [bool; 2],
+    /// A side's disk was full, so that it said that it fetches nothing: that direction does not count.
+    full: [bool; 2],
     /// Which sides stay when everything is there: the end of one that does claims nothing by itself.
     live: [bool; 2],
+    /// Whether the session of a side that is over ended well.
+    ended: [Option<bool>; 2],
+    /// What a side of a session that is not live claimed falsely, unless the other one fails: before it gives up what it was to fetch, it
+    /// says that it fetches nothing more, so that the direction does not count any more.
+    doubts: [Option<String>; 2],
     /// A side was asked to leave, or has damaged files: it need not bring or take everything.
     excused: bool,
 }
 
 impl Claims {
     pub(super) fn new(checked: Checked, a: &Node, b: &Node, live: [bool; 2]) -> Self {
-        Self { checked, begun: [holdings(a), holdings(b)], lost: [false; 2], live, excused: false }
+        Self {
+            checked,
+            begun: [holdings(a), holdings(b)],
+            lost: [false; 2],
+            full: [false; 2],
+            live,
+            ended: [None; 2],
+            doubts: [None, None],
+            excused: false,
+        }
     }
 
     pub(super) fn lose(&mut self, side: usize) {
@@ -67,9 +83,23 @@ impl Claims {
         us: &Node,
         them: &Node,
     ) -> Result<bool> {
+        if let PeerEvent::Closed(result) = event {
+            self.ended[side] = Some(result.is_ok());
+            if let Some(doubt) = self.doubts[1 - side].take().filter(|_| result.is_ok()) {
+                bail!("the other side was {doubt}");
+            }
+        }
         match event {
-            // What is held here by now: a block that came or was made since is announced before the session is in sync again.
-            PeerEvent::Progress(state) if state.in_sync => self.in_sync(side, &holdings(us), us, them),
+            // What is held here by now: a block that came or was made since is announced before the session is in sync again. A
+            // session that is not live is about what there was when it began.
+            PeerEvent::Progress(state) if state.in_sync => match self.live {
+                [true, true] => self.in_sync(side, &holdings(us), us, them),
+                _ => self.in_sync(side, &self.begun[side].clone(), us, them),
+            },
+            PeerEvent::DiskFull(_) => {
+                self.full[side] = true;
+                Ok(false)
+            }
             PeerEvent::Damaged { .. } => {
                 self.excuse();
                 Ok(false)
@@ -77,26 +107,43 @@ impl Claims {
             PeerEvent::Closed(Ok(totals)) => {
                 self.missing(side, totals)?;
                 let complete = !self.live[side] && !self.excused && totals.holes.is_empty() && totals.missing == 0;
-                if in_sync || complete {
-                    self.in_sync(side, &self.begun[side], us, them)
-                } else {
-                    Ok(!totals.holes.is_empty())
+                match (in_sync, complete) {
+                    (true, _) => self.in_sync(side, &self.begun[side].clone(), us, them),
+                    // It ended well, which says nothing of what a remote holds that asked for nothing more.
+                    (false, true) => self.received(side, us),
+                    (false, false) => Ok(!totals.holes.is_empty()),
                 }
             }
             _ => Ok(false),
         }
     }
 
-    /// All that the remote had from the start is here, and all of `ours` is there.
-    fn in_sync(&self, side: usize, ours: &Holdings, us: &Node, them: &Node) -> Result<bool> {
+    /// All that the remote had from the start is here.
+    fn received(&self, side: usize, us: &Node) -> Result<bool> {
         let lacks = lacking(&holdings(us), &self.begun[1 - side]);
         ensure!(
             !self.checked.received || lacks == 0,
             "in sync, and {lacks} blocks that the remote had from the start are not here"
         );
-        if self.checked.delivered && !self.lost[1 - side] {
-            let lacks = lacking(&holdings(them), ours);
-            ensure!(lacks == 0, "in sync, and {lacks} blocks are not at the remote");
+        Ok(true)
+    }
+
+    /// All that the remote had from the start is here, and all of `ours` is there.
+    fn in_sync(&mut self, side: usize, ours: &Holdings, us: &Node, them: &Node) -> Result<bool> {
+        self.received(side, us)?;
+        if self.checked.delivered && !self.lost[1 - side] && !self.full[1 - side] {
+            let there = holdings(them);
+            let lacks = lacking(&there, ours);
+            if lacks > 0 {
+                let feeds: Vec<_> = ours.keys().filter(|key| lacking_of(&there, ours, key) > 0).collect();
+                let doubt =
+                    format!("in sync, and {lacks} blocks of {feeds:?} are not at the remote; live {:?}", self.live);
+                match self.ended[1 - side] {
+                    Some(false) if self.live != [true, true] => {}
+                    None if self.live != [true, true] => self.doubts[side] = Some(doubt),
+                    _ => bail!("{doubt}"),
+                }
+            }
         }
         Ok(true)
     }
@@ -123,6 +170,11 @@ fn holdings(node: &Node) -> Holdings {
 
 /// How many blocks of `all` are not in `here`.
 fn lacking(here: &Holdings, all: &Holdings) -> usize {
+    all.keys().map(|key| lacking_of(here, all, key)).sum()
+}
+
+/// How many blocks of a feed of `all` are not in `here`.
+fn lacking_of(here: &Holdings, all: &Holdings, key: &FeedKey) -> usize {
     let none = BTreeSet::new();
-    all.iter().map(|(key, blocks)| blocks.difference(here.get(key).unwrap_or(&none)).count()).sum()
+    all.get(key).map_or(0, |blocks| blocks.difference(here.get(key).unwrap_or(&none)).count())
 }

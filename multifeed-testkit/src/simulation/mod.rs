@@ -255,6 +255,8 @@ impl World {
             options.live = !self.random.one_in(3);
             options.upload = self.random.one_in(20).then_some(false);
             options.download = self.random.one_in(20).then_some(false);
+            // As with JS: lists of all feeds, and acknowledgements of single blocks.
+            options.reconcile = self.random.one_in(2).then_some(false);
         }
         self.join([a, b], slow.unwrap_or_else(|| [shape.clone(), shape]), options);
         Ok(())

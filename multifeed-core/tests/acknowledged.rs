@@ -1,0 +1,122 @@
+//! When a block counts as delivered: who receives it acknowledges it once it is written, and who sent it waits for that. The remote is played
+//! by hand, on virtual time.
+#![allow(missing_docs)]
+
+mod common;
+#[path = "common/played.rs"]
+mod played;
+
+use bytes::Bytes;
+use common::{create, key_pair};
+use multifeed_core::{Answer, MemoryStorage, Multifeed, Options, Replicate};
+use multifeed_proto::{Command, Event, Have, Message, Origin, Request, Root, Token};
+use played::Played;
+
+const MI: u64 = 1 << 20;
+const TOKEN: Token = Token(0);
+
+/// A session of a store that has a feed of two blocks, or none, with a remote that is not of ours and opened its channel.
+fn start(writes: bool) -> Played {
+    let mut store = Multifeed::open(MemoryStorage::default(), Options::default()).unwrap();
+    let key = key_pair(1).public_key();
+    if writes {
+        let id = store.writer(Some("w"), || key_pair(1)).unwrap();
+        store.append(id, &blocks()).unwrap();
+    }
+    let mut played = Played::start(store, Replicate::default(), false);
+    let (ours, theirs) = if writes { (vec![key], vec![]) } else { (vec![], vec![key]) };
+    played.event(Event::Manifest { root: Root::FIRST, keys: theirs.clone(), fields: None });
+    played.event(Event::Replicate { root: Root::FIRST, keys: theirs, origin: Origin::Remote });
+    played.event(Event::Replicate { root: Root::FIRST, keys: ours, origin: Origin::Local });
+    played.event(Event::Opened { token: TOKEN });
+    played
+}
+
+fn blocks() -> [Bytes; 2] {
+    [Bytes::from_static(b"a"), Bytes::from_static(b"b")]
+}
+
+fn message(played: &mut Played, message: Message) {
+    played.event(Event::Message { token: TOKEN, message });
+}
+
+fn have(start: u64, length: u64, bitfield: Option<&'static [u8]>, ack: bool) -> Message {
+    Message::Have(Have { start, length, bitfield: bitfield.map(Bytes::from_static), ack })
+}
+
+fn acks(played: &mut Played) -> Vec<(u64, u64)> {
+    let ack = |command| match command {
+        Command::Send { message: Message::Have(have), .. } if have.ack => Some((have.start, have.length)),
+        _ => None,
+    };
+    played.commands().into_iter().filter_map(ack).collect()
+}
+
+/// On a slow link the answers to a JS peer are on their way for long, in which it asks for nothing more. It is not left before it has them.
+#[test]
+fn what_is_on_its_way_is_not_idleness() {
+    let mut played = start(true);
+    message(&mut played, have(0, MI, Some(&[]), false));
+    message(&mut played, Message::Want { start: 0, length: MI });
+    played.commands();
+    for index in 0..2 {
+        message(&mut played, Message::Request(Request { index, bytes: 0, hash: false, nodes: 0 }));
+    }
+    let sent = played.commands();
+    let is_data = |command: &&Command| matches!(command, Command::Send { message: Message::Data(_), .. });
+    assert_eq!(sent.iter().filter(is_data).count(), 2, "{sent:?}");
+    let asks = Message::Options(multifeed_proto::Options { extensions: vec![], ack: true });
+    assert_eq!(sent[0], Command::Send { token: TOKEN, message: asks }, "before the first block");
+
+    played.time(60);
+    message(&mut played, have(0, 1, None, true));
+    played.time(120);
+    assert_eq!(played.commands(), [], "the second block is on its way");
+    message(&mut played, have(1, 1, None, true));
+    played.time(122);
+    assert_eq!(played.commands(), []);
+    played.time(132);
+    assert_eq!(played.commands()[0], Command::Close { token: TOKEN });
+}
+
+/// A disk may be full: a remote that hears of a block before it is written takes it for delivered, and says so.
+#[test]
+fn a_block_is_acknowledged_when_it_is_written() {
+    let mut played = start(false);
+    message(&mut played, Message::Options(multifeed_proto::Options { extensions: vec![], ack: true }));
+    message(&mut played, have(0, MI, Some(&[0x02, 0xc0]), false));
+    let mut disk = MemoryStorage::new();
+    let mut feed = create(&mut disk, 0, 1, None);
+    feed.append(&mut disk, &blocks()).unwrap();
+    let requests: Vec<Request> = played
+        .commands()
+        .into_iter()
+        .filter_map(|command| match command {
+            Command::Send { message: Message::Request(request), .. } => Some(request),
+            _ => None,
+        })
+        .collect();
+    assert!(!requests.is_empty());
+    let mut answered = 0;
+    let mut asked = requests;
+    while answered < 2 {
+        let request = asked.remove(0);
+        let Answer::Data(data) = feed.answer(&mut disk, &request).unwrap() else { panic!("no answer to {request:?}") };
+        let (peer, now) = (played.peer, played.now);
+        played.store.handle(peer, Event::Message { token: TOKEN, message: Message::Data(data) }, now);
+        let mut before = played.commands();
+        let is_ack =
+            |command: &Command| matches!(command, Command::Send { message: Message::Have(have), .. } if have.ack);
+        assert!(!before.iter().any(is_ack), "{before:?}");
+        played.store.commit(now);
+        let after = played.commands();
+        assert_eq!(after.iter().filter(|command| is_ack(command)).count(), 1, "{after:?}");
+        before.extend(after);
+        asked.extend(before.into_iter().filter_map(|command| match command {
+            Command::Send { message: Message::Request(request), .. } => Some(request),
+            _ => None,
+        }));
+        answered += 1;
+    }
+    assert_eq!(acks(&mut played), []);
+}
