@@ -52,11 +52,20 @@ impl<T> Crowd<T> {
         self.remove(network, number)
     }
 
-    /// Takes out one of the network with most: its oldest, or else its newest.
-    pub(super) fn take_of_most(&mut self, oldest: bool) -> Option<T> {
+    /// Takes out the oldest of the network with most that may go; if none of that network may, of another.
+    pub(super) fn take_oldest_of_most(&mut self, may_go: impl Fn(&T) -> bool) -> Option<T> {
+        let first = |those: &BTreeMap<u64, T>| those.iter().find(|(_, who)| may_go(who)).map(|(number, _)| *number);
+        let (most, those) = self.of.iter().max_by_key(|(_, those)| those.len())?;
+        let (network, number) = first(those)
+            .map(|number| (*most, number))
+            .or_else(|| self.of.iter().find_map(|(network, those)| Some((*network, first(those)?))))?;
+        self.remove(network, number)
+    }
+
+    /// Takes out the newest of the network with most.
+    pub(super) fn take_newest_of_most(&mut self) -> Option<T> {
         let (network, those) = self.of.iter().max_by_key(|(_, those)| those.len())?;
-        let number = if oldest { those.first_key_value() } else { those.last_key_value() };
-        let (network, number) = (*network, *number?.0);
+        let (network, number) = (*network, *those.last_key_value()?.0);
         self.remove(network, number)
     }
 }
@@ -79,8 +88,12 @@ mod tests {
         }
         crowd.insert(network(2), 100, (2, 100));
         crowd.insert(network(3), 101, (3, 101));
-        assert_eq!(crowd.take_of_most(true), Some((1, 0)));
-        assert_eq!(crowd.take_of_most(false), Some((1, 99)));
+        assert_eq!(crowd.take_oldest_of_most(|_| true), Some((1, 0)));
+        // Some may not go, such as those who have just spoken.
+        assert_eq!(crowd.take_oldest_of_most(|who| who.0 == 3), Some((3, 101)));
+        assert_eq!(crowd.take_oldest_of_most(|who| who.0 == 3), None);
+        crowd.insert(network(3), 101, (3, 101));
+        assert_eq!(crowd.take_newest_of_most(), Some((1, 99)));
         assert_eq!(crowd.firsts().map(|(_, number, _)| number).collect::<Vec<_>>(), [1, 100, 101]);
         let take = |crowd: &mut Crowd<(i32, u64)>| {
             let (network, number) = crowd.firsts().next().map(|(network, number, _)| (network, number))?;
@@ -92,6 +105,6 @@ mod tests {
         assert_eq!(take(&mut crowd), Some((2, 102)));
         assert_eq!((crowd.len(), crowd.remove(network(1), 50)), (96, Some((1, 50))));
         assert_eq!(std::iter::from_fn(|| take(&mut crowd)).count(), 95);
-        assert!(crowd.len() == 0 && crowd.take_of_most(true).is_none());
+        assert!(crowd.len() == 0 && crowd.take_oldest_of_most(|_| true).is_none());
     }
 }

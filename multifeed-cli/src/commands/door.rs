@@ -4,7 +4,9 @@
 //! place, networks in turn.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use multifeed_tokio::proto::Phase;
@@ -29,7 +31,20 @@ const TRIED: usize = 8;
 pub(super) struct Caller {
     pub(super) stream: TcpStream,
     pub(super) from: SocketAddr,
-    number: u64,
+}
+
+/// Somebody who has said nothing yet, as far as was heard.
+struct Silent {
+    stream: Arc<TcpStream>,
+    from: SocketAddr,
+    listening: AbortHandle,
+}
+
+impl Silent {
+    /// Whether it has spoken, and is heard next.
+    fn has_spoken(&self) -> bool {
+        socket2::SockRef::from(&*self.stream).peek(&mut [MaybeUninit::uninit()]).is_ok()
+    }
 }
 
 /// Why a connection that has no place is ended.
@@ -40,8 +55,8 @@ pub(super) struct TurnedAway {
 
 pub(super) struct Door {
     /// Those that have said nothing, until they do.
-    listening: JoinSet<(Caller, io::Result<usize>)>,
-    silent: Crowd<(AbortHandle, SocketAddr)>,
+    listening: JoinSet<(SocketAddr, u64, io::Result<usize>)>,
+    silent: Crowd<Silent>,
     /// Those that have, and wait for a place.
     waiting: Crowd<Caller>,
     most: usize,
@@ -58,43 +73,54 @@ impl Door {
     pub(super) fn arrives(&mut self, stream: TcpStream, from: SocketAddr) -> Option<TurnedAway> {
         let number = self.next;
         self.next += 1;
-        let caller = Caller { stream, from, number };
-        let handle = self.listening.spawn(async move {
-            let said = match timeout(SILENCE, caller.stream.peek(&mut [0])).await {
+        let stream = Arc::new(stream);
+        let heard = stream.clone();
+        let listening = self.listening.spawn(async move {
+            let said = match timeout(SILENCE, heard.peek(&mut [0])).await {
                 Ok(said) => said,
                 Err(_) => Err(io::ErrorKind::TimedOut.into()),
             };
-            (caller, said)
+            (from, number, said)
         });
-        self.silent.insert(from.ip().into(), number, (handle, from));
-        if self.silent.len() > self.most { self.make_room() } else { None }
+        self.silent.insert(from.ip().into(), number, Silent { stream, from, listening });
+        if self.silent.len() > self.most { self.ends_a_silent_one() } else { None }
+    }
+
+    /// Whether all who are listened to have spoken, and are to be heard before others are accepted.
+    pub(super) fn is_behind(&self) -> bool {
+        self.silent.len() > self.most
+    }
+
+    fn ends_a_silent_one(&mut self) -> Option<TurnedAway> {
+        let Silent { listening, from, .. } = self.silent.take_oldest_of_most(|silent| !silent.has_spoken())?;
+        listening.abort();
+        Some(TurnedAway { from, error: no_place("it said nothing, and others came") })
     }
 
     /// Ends one of those that have said nothing, or else of those that wait.
     pub(super) fn make_room(&mut self) -> Option<TurnedAway> {
-        if let Some((handle, from)) = self.silent.take_of_most(true) {
-            handle.abort();
-            return Some(TurnedAway { from, error: no_place("it said nothing, and others came") });
+        if let Some(gone) = self.ends_a_silent_one() {
+            return Some(gone);
         }
-        let Caller { from, .. } = self.waiting.take_of_most(false)?;
+        let Caller { from, .. } = self.waiting.take_newest_of_most()?;
         Some(TurnedAway { from, error: no_place("too many connections at once that have not proven the root key") })
     }
 
     /// Waits until somebody says something, who then waits for a place, or ends without a word. Never ready if nobody is silent.
     pub(super) async fn hears(&mut self) -> Option<TurnedAway> {
-        let (caller, said) = match self.listening.join_next().await {
+        let (from, number, said) = match self.listening.join_next().await {
             Some(Ok(heard)) => heard,
             // It had to go.
             Some(Err(_)) => return None,
             None => std::future::pending().await,
         };
-        let (from, network) = (caller.from, Network::from(caller.from.ip()));
+        let network = Network::from(from.ip());
         // Otherwise it had to go just now.
-        self.silent.remove(network, caller.number)?;
+        let stream = Arc::into_inner(self.silent.remove(network, number)?.stream)?;
         let ended = match said {
             Ok(1..) => {
-                self.waiting.insert(network, caller.number, caller);
-                let over = if self.waiting.len() > self.most { self.waiting.take_of_most(false) } else { None };
+                self.waiting.insert(network, number, Caller { stream, from });
+                let over = if self.waiting.len() > self.most { self.waiting.take_newest_of_most() } else { None };
                 let why = "too many connections at once that have not proven the root key";
                 return over.map(|Caller { from, .. }| TurnedAway { from, error: no_place(why) });
             }

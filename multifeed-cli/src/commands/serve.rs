@@ -108,7 +108,7 @@ async fn serve(
             }
         }
         let accepted = tokio::select! {
-            accepted = accept(listener.as_ref()) => accepted,
+            accepted = accept(listener.as_ref()), if !door.is_behind() => accepted,
             gone = door.hears() => {
                 turn_away(gone);
                 continue;
