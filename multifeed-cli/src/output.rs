@@ -84,6 +84,14 @@ pub(crate) enum Event<'a> {
         block: u64,
         bytes: u64,
     },
+    /// A JS peer may not wait for a block that is being sent.
+    SlowBlock {
+        key: String,
+        block: u64,
+        bytes: u64,
+        bytes_per_second: u64,
+        message: &'a str,
+    },
     /// A feed's writer signed two histories.
     Conflict {
         key: String,

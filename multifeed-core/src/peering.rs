@@ -1,5 +1,6 @@
 //! One connection: the feeds that both sides agreed on, each with its machine, and what is sent in which order.
 
+mod slow;
 mod turns;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -83,6 +84,7 @@ pub(crate) struct Peering {
     turn: Option<FeedId>,
     /// Bytes of commands that the session takes now; negative after a large one.
     grant: i64,
+    slow_sends: slow::SlowSends,
     exchange: Exchange,
     /// The live flag of the remote, once it is known.
     remote_live: Option<bool>,
@@ -180,6 +182,7 @@ impl Peering {
             starved: VecDeque::new(),
             turn: None,
             grant: 0,
+            slow_sends: slow::SlowSends::default(),
             exchange: Exchange::default(),
             remote_live: None,
             stage: Stage::Greeting,

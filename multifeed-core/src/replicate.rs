@@ -135,6 +135,18 @@ pub enum PeerEvent {
         /// Its size in bytes.
         size: u64,
     },
+    /// A block is sent that takes 20 s or longer at the rate that the stream takes bytes, and the remote is not one of ours: a JS peer ends its
+    /// stream if an answer takes longer. Once for each feed of a session.
+    SlowBlock {
+        /// The feed.
+        key: FeedKey,
+        /// The block.
+        index: u64,
+        /// Its size in bytes.
+        size: u64,
+        /// The measured rate, in bytes a second.
+        per_second: u64,
+    },
     /// The feed's files are damaged, which showed when the remote was to have something of it, or brought something: the feed's channel
     /// closes, the session goes on. [`Multifeed::audit_step`](crate::Multifeed::audit_step) gives up what is not there, so that it can come again.
     Damaged {

@@ -252,6 +252,22 @@ fn print(event: &SyncEvent, peer: &Peer, output: &Output) -> Result<(), CliError
             let people = || format!("{who}feed {key}: block {index} has {size} bytes, too many to be sent to any peer");
             output.print(people, &Event::TooLarge { key: key.to_string(), block: *index, bytes: *size })
         }
+        SyncEvent::SlowBlock { key, index, size, per_second } => {
+            let seconds = size / (*per_second).max(1);
+            let message = format!(
+                "feed {key}: block {index} of {size} bytes takes about {seconds} s to send at {per_second} bytes a second; a JavaScript peer \
+                 gives up after 20 s without an answer"
+            );
+            tracing::warn!("{who}{message}");
+            let event = Event::SlowBlock {
+                key: key.to_string(),
+                block: *index,
+                bytes: *size,
+                bytes_per_second: *per_second,
+                message: &message,
+            };
+            output.print(|| format!("{who}{message}"), &event)
+        }
         SyncEvent::Damaged { key, reason } => {
             let people = || format!("{who}feed {key} is damaged here, and is not synced: {reason}");
             output

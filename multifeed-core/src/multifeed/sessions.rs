@@ -169,6 +169,16 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
+    /// Notes how many bytes a second a session's stream takes, as far as it was measured while more waited to be sent.
+    ///
+    /// A block that takes longer than a JS peer waits is then reported by [`PeerEvent::SlowBlock`].
+    pub fn set_send_rate(&mut self, id: PeerId, per_second: u64) {
+        if let Some(peering) = self.peerings.get_mut(&id) {
+            peering.set_send_rate(per_second);
+            self.wake(id);
+        }
+    }
+
     /// The next session with commands that its grant allows, or with events, in turn. It is not told again until something is
     /// new, or until [`poll_command`](Self::poll_command) was called and left something.
     pub fn poll_ready(&mut self) -> Option<PeerId> {
@@ -219,6 +229,7 @@ impl<S: Storage> Multifeed<S> {
                 Ok(Some(sent)) => {
                     peering.stir();
                     if let Some((index, size)) = sent.block() {
+                        peering.sends(feed, key, index, size);
                         let moved = Moved::sent(size);
                         peering.note_moved(feed, moved, self.now);
                         slot.moved.add(moved);
