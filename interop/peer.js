@@ -19,6 +19,7 @@ const HELP = `node peer.js [--store DIR|memory] [--listen HOST:PORT | --connect 
   --download false    --upload false
   --user-data JSON    for the handshake
   --manifest-fields JSON  members of each manifest beside its keys
+  --want KEY              request this feed alone of what is offered; may be given more than once
   --version X         --client X    multifeed's own constants: what its handshake says, and what it holds a remote's against
   --extension NAME    one more extension on channel 0; repeatable
   --feed-extension NAME  an extension on each feed's own channel; repeatable
@@ -57,7 +58,7 @@ crashed.`
 
 const opts = lib.options(process.argv.slice(2), {
   flags: ['help', 'once', 'no-stdin', 'live', 'sparse', 'corestore', 'existing'],
-  lists: ['extension', 'feed-extension', 'key']
+  lists: ['extension', 'feed-extension', 'key', 'want']
 })
 
 let multis = [] // one for each root key
@@ -267,7 +268,9 @@ function replicate (socket, initiator) {
       onmessage (message) {
         const { keys, ...fields } = message
         if (Object.keys(fields).length > 0) print({ event: 'manifest', connection, keys, fields })
-        handlers.onmessage(message)
+        // An application that does not want all of a list requests the others.
+        const wants = (key) => !opts.want || opts.want.includes(key)
+        handlers.onmessage({ ...message, keys: keys.filter(wants) })
       }
     }
   }

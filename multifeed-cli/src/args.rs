@@ -45,6 +45,7 @@ Exit codes:
   0    done; also when Ctrl-C or SIGTERM ended `serve` or `sync --live`
   1    it failed: the message says why, and --json gives a code for it
   2    the command line is wrong
+  3    `sync` is done, but the peer did not take all of the feeds that it was offered
   130  Ctrl-C ended it before it was done (143: SIGTERM did); what was received is on disk
 
 The variable RUST_LOG (for example RUST_LOG=debug) writes a log to stderr.";
@@ -214,7 +215,7 @@ Examples:
     /// places of their own: if more come, the oldest gives way. Of each address only so many lines are written.
     ///
     /// With --json: {"event":"listening","address"} with the real port where 0 was asked for, and the events of
-    /// `sync` for each peer; {"event":"limit-reached","message"} for a peer that brought as much as it may, and {"event":"disk-full","message"}
+    /// `sync` for each peer; {"event":"lines-left-out","lines"} if they were not read fast enough, which holds up no peer; {"event":"limit-reached","message"} for a peer that brought as much as it may, and {"event":"disk-full","message"}
     /// and {"event":"space-freed"} for each that is connected then.
     #[command(after_help = "\
 Examples:
@@ -235,7 +236,8 @@ Examples:
     /// "requested" those that the peer waits for, "per_second" the rates of the last ten seconds ("missing_there" and
     /// "in_sync" are known with --live), and {"event":"too-large","key","block","bytes"} for a block of a JS store that
     /// no message can carry. In the end {"event":"closed",…} with the numbers up to "missing", "in_step" (the feeds that both
-    /// sides held alike from the start, which two of these find out at little cost), "in_sync" (whether both sides hold the same) and
+    /// sides held alike from the start, which two of these find out at little cost), "not_taken" (the feeds that the peer did not take, or not all
+    /// of them, though it was offered them: by its own choice or a bound of its), "in_sync" (whether both sides hold the same) and
     /// "holes":[{"key","blocks","ranges":[["start","end"],…],"unlisted"},…], the blocks that neither side has, by feed: "ranges" names
     /// them, the end not included, but for the "unlisted" ones where there are too many ("missing" counts them too); or {"event":"error","code","message","us","them"}.
     #[command(after_help = "\
@@ -327,11 +329,11 @@ pub(crate) struct Serve {
     pub(crate) once: bool,
 
     /// Peers that are connected at once; if there are as many, the one that has been idle for longest gives way
-    #[arg(long, value_name = "N", default_value_t = 1024)]
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = one_or_more)]
     pub(crate) max_peers: usize,
 
     /// Connections from one IPv4 address, or one IPv6 /64; for more, idle ones from there give way
-    #[arg(long, value_name = "N", default_value_t = 256)]
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = one_or_more)]
     pub(crate) max_per_address: usize,
 
     #[command(flatten)]
@@ -438,12 +440,23 @@ fn parse_key(text: &str, source: &str) -> Result<FeedKey, CliError> {
     text.parse().map_err(|_| wrong(format!("this one has {}", text.len())))
 }
 
+fn one_or_more(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("with 0 nobody could connect: give 1 or more".to_owned()),
+        Ok(number) => Ok(number),
+        Err(error) => Err(format!("{text:?} is not a number: {error}")),
+    }
+}
+
 fn durability(text: &str) -> Result<Durability, String> {
     match text.split_once(':') {
         None if text == "none" => Ok(Durability::None),
         None if text == "always" => Ok(Durability::Always),
         None if text == "interval" => Ok(Durability::Interval(Duration::from_secs(1))),
         Some(("interval", seconds)) => match seconds.parse().map(Duration::try_from_secs_f64) {
+            Ok(Ok(Duration::ZERO)) => {
+                Err("an interval is longer than 0 seconds; `always` syncs every append".to_owned())
+            }
             Ok(Ok(interval)) => Ok(Durability::Interval(interval)),
             _ => Err(format!("{seconds:?} is not a number of seconds")),
         },

@@ -25,6 +25,10 @@ pub(crate) mod code {
     pub(crate) const LISTEN: &str = "ERR_LISTEN";
     /// A connection had to give way to others, or there was no place for it.
     pub(crate) const NO_PLACE: &str = "ERR_NO_PLACE";
+    /// The peer left while it was not known that both sides hold the same.
+    pub(crate) const ENDED_EARLY: &str = "ERR_ENDED_EARLY";
+    /// The peer did not take all that it was offered.
+    pub(crate) const NOT_TAKEN: &str = "ERR_NOT_TAKEN";
     /// The peer cannot be reached, or refused the connection.
     pub(crate) const CONNECT: &str = "ERR_CONNECT";
     /// Blocks are damaged.
@@ -39,6 +43,9 @@ pub(crate) mod code {
 
 /// The exit code of a command line that is wrong, as clap has it.
 pub(crate) const EXIT_USAGE: u8 = 2;
+
+/// The exit code of a sync that is done, and whose peer did not take all that it was offered.
+pub(crate) const EXIT_NOT_TAKEN: u8 = 3;
 
 /// Why a command failed.
 #[derive(Debug)]

@@ -13,6 +13,12 @@ const STRANGERS: Rate = Rate { burst: 10, each: Duration::from_secs(6) };
 /// Lines about its sessions. A busy NAT writes fewer.
 const PEERS: Rate = Rate { burst: 1000, each: Duration::from_millis(100) };
 
+/// Lines about connections of all networks together that have not proven the root key.
+const ALL_STRANGERS: Rate = Rate { burst: 100, each: Duration::from_millis(600) };
+
+/// Lines about all sessions together.
+const ALL_PEERS: Rate = Rate { burst: 10_000, each: Duration::from_millis(10) };
+
 /// Networks that are told apart. All others count as one.
 const NETWORKS: usize = 1024;
 
@@ -37,6 +43,8 @@ struct Lines {
     of: HashMap<Network, Counts>,
     /// Of networks past [`NETWORKS`].
     crowd: Counts,
+    /// Of all networks together.
+    all: Counts,
 }
 
 #[derive(Default)]
@@ -56,11 +64,17 @@ impl LineLimit {
     /// Whether a line about a connection from `address` may be written at the time `now`. If not, it is counted.
     pub(crate) fn allows(&self, address: IpAddr, proven: bool, now: Duration) -> bool {
         let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let lines = &mut *lines;
         let network = Network::from(address);
         let is_known = lines.of.contains_key(&network) || lines.of.len() < NETWORKS;
         let counts = if is_known { lines.of.entry(network).or_default() } else { &mut lines.crowd };
-        let (bucket, rate) = if proven { (&mut counts.peers, PEERS) } else { (&mut counts.strangers, STRANGERS) };
-        let allowed = bucket.take(rate, now);
+        let allowed = if proven {
+            counts.peers.has_room(PEERS, now) && lines.all.peers.take(ALL_PEERS, now) && counts.peers.take(PEERS, now)
+        } else {
+            counts.strangers.has_room(STRANGERS, now)
+                && lines.all.strangers.take(ALL_STRANGERS, now)
+                && counts.strangers.take(STRANGERS, now)
+        };
         counts.left_out += u64::from(!allowed);
         allowed
     }
@@ -93,11 +107,14 @@ impl LineLimit {
 }
 
 impl Bucket {
+    fn has_room(&self, rate: Rate, now: Duration) -> bool {
+        self.until.max(now).saturating_add(rate.each) <= now.saturating_add(rate.each.saturating_mul(rate.burst))
+    }
+
     fn take(&mut self, rate: Rate, now: Duration) -> bool {
-        let until = self.until.max(now).saturating_add(rate.each);
-        let allowed = until <= now.saturating_add(rate.each.saturating_mul(rate.burst));
+        let allowed = self.has_room(rate, now);
         if allowed {
-            self.until = until;
+            self.until = self.until.max(now).saturating_add(rate.each);
         }
         allowed
     }
@@ -134,17 +151,23 @@ mod tests {
     fn many_addresses_are_one_crowd_and_quiet_ones_are_forgotten() {
         let lines = LineLimit::default();
         let written = (0..100_000).filter(|n| lines.allows(ip(*n), false, secs(0))).count();
-        assert_eq!(written, NETWORKS + 10);
-        assert_eq!(lines.sum_up(secs(1)).unwrap(), "98966 lines about connections were left out: others (98966)");
+        assert_eq!(written, 100, "a bound over all");
+        let sum = lines.sum_up(secs(1)).unwrap();
+        assert!(sum.starts_with("99900 lines about connections were left out: 10.0.0.100 (1), "), "{sum}");
+        assert!(sum.ends_with("others (99890)"), "{sum}");
         assert_eq!(lines.sum_up(secs(100)), None);
         assert!(lines.0.lock().unwrap().of.is_empty());
+        // Two hundred addresses, for a minute.
+        let minute = (0..60).map(|second| (0..200).filter(|n| lines.allows(ip(*n), false, secs(100 + second))).count());
+        let written: usize = minute.sum();
+        assert!((190..=200).contains(&written), "{written} lines in a minute");
+        let _ = lines.sum_up(secs(1000));
         for n in 0..12 {
-            (0..11 + n).for_each(|_| _ = lines.allows(ip(n), false, secs(200)));
+            (0..11 + n).for_each(|_| _ = lines.allows(ip(n), false, secs(2000)));
         }
-        let sum = lines.sum_up(secs(201)).unwrap();
-        assert!(
-            sum.starts_with("78 lines") && sum.contains(": 10.0.0.11 (12), ") && sum.ends_with("others (3)"),
-            "{sum}"
-        );
+        // Ten each for ten of them, and for two none.
+        let sum = lines.sum_up(secs(2001)).unwrap();
+        assert!(sum.starts_with("98 lines") && sum.contains(": 10.0.0.11 (22), "), "{sum}");
+        assert!(sum.ends_with("others (3)"), "{sum}");
     }
 }

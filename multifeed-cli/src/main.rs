@@ -5,6 +5,7 @@ mod commands;
 mod error;
 mod input;
 mod line_limit;
+mod line_queue;
 mod output;
 mod stop;
 
@@ -23,13 +24,18 @@ fn main() -> ExitCode {
         Ok(args) => args,
         Err(error) => return wrong_command_line(&error),
     };
+    let output = Output::new(args.global.json);
+    let log = output.clone();
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn")))
-        .with_writer(io::stderr)
+        .with_writer(move || -> Box<dyn io::Write> {
+            match log.stderr_queue() {
+                Some(queue) => Box::new(queue.clone()),
+                None => Box::new(io::stderr()),
+            }
+        })
         .with_ansi(io::stderr().is_terminal())
         .init();
-
-    let output = Output::new(args.global.json);
     let stdout_has_blocks = matches!(args.command, Command::Cat(_));
     let result = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -44,14 +50,16 @@ fn main() -> ExitCode {
             runtime.shutdown_background();
             result
         });
-    match result {
+    if let Err(error) = &result
+        && !error.was_told()
+    {
+        tell(&output, error, stdout_has_blocks);
+    }
+    // A reader that has stopped reading does not put off an end that was asked for.
+    let written = output.finish(stop::was_asked_for());
+    match result.and(written) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            if !error.was_told() {
-                tell(&output, &error, stdout_has_blocks);
-            }
-            ExitCode::from(error.exit())
-        }
+        Err(error) => ExitCode::from(error.exit()),
     }
 }
 

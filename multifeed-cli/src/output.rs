@@ -1,7 +1,8 @@
 //! What goes to stdout and stderr: readable lines for people, or one JSON object a line for programs.
 
 use std::fmt::Write as _;
-use std::io;
+use std::io::{self, IsTerminal};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
@@ -9,6 +10,10 @@ use multifeed_tokio::{FeedHoles, SyncState, Totals};
 use serde::Serialize;
 
 use crate::error::CliError;
+use crate::line_queue::{LineQueue, Worth};
+
+/// How long a command that a signal ended waits for a reader of its lines that takes none.
+const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// Where a command writes to. In both forms stdout has the results, and stderr the failures, except that a failure's
 /// JSON object is a result.
@@ -16,6 +21,8 @@ use crate::error::CliError;
 pub(crate) struct Output {
     json: bool,
     bar: ProgressBar,
+    /// Stdout and stderr, where lines must not wait for their readers.
+    queues: Arc<OnceLock<[LineQueue; 2]>>,
 }
 
 /// A feed, as `feeds` and `demo` print it.
@@ -66,6 +73,8 @@ pub(crate) enum Event<'a> {
         moved: Moved,
         /// Feeds that both sides held alike from the start.
         in_step: u64,
+        /// Feeds that the peer did not take, or not all of them.
+        not_taken: u64,
         /// Whether both sides held the same at the end.
         in_sync: bool,
         holes: Vec<Hole>,
@@ -74,6 +83,14 @@ pub(crate) enum Event<'a> {
         key: String,
         block: u64,
         bytes: u64,
+    },
+    /// A JS peer may not wait for a block that is being sent.
+    SlowBlock {
+        key: String,
+        block: u64,
+        bytes: u64,
+        bytes_per_second: u64,
+        message: &'a str,
     },
     /// A feed's writer signed two histories.
     Conflict {
@@ -112,6 +129,10 @@ pub(crate) enum Event<'a> {
         name: Option<&'a str>,
         block: Option<u64>,
         message: &'a str,
+    },
+    /// Whoever reads was behind: so many objects before this one are missing.
+    LinesLeftOut {
+        lines: u64,
     },
     Warning {
         message: &'a str,
@@ -244,7 +265,57 @@ impl From<&Totals> for Moved {
 
 impl Output {
     pub(crate) fn new(json: bool) -> Self {
-        Output { json, bar: ProgressBar::hidden() }
+        Output { json, bar: ProgressBar::hidden(), queues: Arc::default() }
+    }
+
+    /// Has all lines from now on, also those of clones and of the log, written by threads of their own: sessions do not wait for a reader of them.
+    /// If it falls behind by megabytes, lines are left out, and their number is said. To be called when the bar is there.
+    pub(crate) fn queue_lines(&self) {
+        // A bar is in the way of what goes to the same terminal; it must not wait for anything else.
+        let bar = self.bar.clone();
+        let to_stdout = move |line: &str| match io::stdout().is_terminal() && !bar.is_hidden() {
+            true => bar.suspend(|| write_line(&mut io::stdout().lock(), line)),
+            false => write_line(&mut io::stdout().lock(), line),
+        };
+        let bar = self.bar.clone();
+        let to_stderr = move |line: &str| match bar.is_hidden() {
+            true => write_line(&mut io::stderr().lock(), line),
+            false => bar.suspend(|| write_line(&mut io::stderr().lock(), line)),
+        };
+        let summary: fn(u64) -> String = if self.json { left_out_object } else { left_out_text };
+        if let (Ok(stdout), Ok(stderr)) = (LineQueue::start(summary, to_stdout), LineQueue::start(summary, to_stderr)) {
+            let _ = self.queues.set([stdout, stderr]);
+        }
+    }
+
+    /// The queue of stderr, if there is one.
+    pub(crate) fn stderr_queue(&self) -> Option<&LineQueue> {
+        self.queues.get().map(|[_, stderr]| stderr)
+    }
+
+    /// Waits until all lines are written; if a signal asked for the end, only as long as a reader takes some.
+    ///
+    /// # Errors
+    /// If stdout failed.
+    pub(crate) fn finish(&self, interrupted: bool) -> Result<(), CliError> {
+        let Some([stdout, stderr]) = self.queues.get() else { return Ok(()) };
+        let patience = interrupted.then_some(LAST_LINES);
+        let _ = stderr.finish(patience);
+        stdout.finish(patience).map_err(|error| CliError::stdio("stdout", &error))
+    }
+
+    fn to_stdout(&self, line: String, worth: Worth) -> io::Result<()> {
+        match self.queues.get() {
+            Some([stdout, _]) => stdout.push(line, worth),
+            None => self.bar.suspend(|| write_line(&mut io::stdout().lock(), &line)),
+        }
+    }
+
+    fn to_stderr(&self, line: String) {
+        let _ = match self.queues.get() {
+            Some([_, stderr]) => stderr.push(line, Worth::Event),
+            None => self.bar.suspend(|| write_line(&mut io::stderr().lock(), &line)),
+        };
     }
 
     pub(crate) fn is_json(&self) -> bool {
@@ -254,7 +325,7 @@ impl Output {
     /// Prints `text` for people, or `object` for programs.
     pub(crate) fn print(&self, text: impl FnOnce() -> String, object: &impl Serialize) -> Result<(), CliError> {
         let line = if self.json { to_json(object) } else { printable(&text()) };
-        self.bar.suspend(|| write_line(&mut io::stdout().lock(), &line)).map_err(|e| CliError::stdio("stdout", &e))
+        self.to_stdout(line, Worth::Event).map_err(|e| CliError::stdio("stdout", &e))
     }
 
     /// Prints what is for programs alone.
@@ -265,25 +336,29 @@ impl Output {
         self.print(String::new, object)
     }
 
+    /// Prints how a sync stands, for programs. If its reader is behind, it gets the next one.
+    pub(crate) fn print_progress(&self, standing: Standing) -> Result<(), CliError> {
+        if !self.json {
+            return Ok(());
+        }
+        let line = to_json(&Event::Progress(standing));
+        self.to_stdout(line, Worth::Progress).map_err(|e| CliError::stdio("stdout", &e))
+    }
+
     /// Prints what is for people alone.
     pub(crate) fn say(&self, text: &str) -> Result<(), CliError> {
         if self.json {
             return Ok(());
         }
-        self.bar
-            .suspend(|| write_line(&mut io::stdout().lock(), &printable(text)))
-            .map_err(|e| CliError::stdio("stdout", &e))
+        self.to_stdout(printable(text), Worth::Event).map_err(|e| CliError::stdio("stdout", &e))
     }
 
     /// Tells of a failure. What cannot be told (stdout and stderr are gone) is dropped: the exit code still says it.
     pub(crate) fn fail(&self, error: &CliError) {
-        self.bar.suspend(|| {
-            let _ = if self.json {
-                write_line(&mut io::stdout().lock(), &error_object(error))
-            } else {
-                write_line(&mut io::stderr().lock(), &error_text(error))
-            };
-        });
+        match self.json {
+            true => _ = self.to_stdout(error_object(error), Worth::Event),
+            false => self.to_stderr(error_text(error)),
+        }
     }
 
     /// Tells on stderr, in either form, of what is no failure of the command.
@@ -291,13 +366,12 @@ impl Output {
         if !self.json {
             return tracing::warn!("{message}");
         }
-        let _ = write_line(&mut io::stderr().lock(), &to_json(&Event::Warning { message }));
+        self.to_stderr(to_json(&Event::Warning { message }));
     }
 
     /// Tells of a failure on stderr, in either form, where stdout holds blocks.
     pub(crate) fn fail_on_stderr(&self, error: &CliError) {
-        let line = if self.json { error_object(error) } else { error_text(error) };
-        let _ = write_line(&mut io::stderr().lock(), &line);
+        self.to_stderr(if self.json { error_object(error) } else { error_text(error) });
     }
 
     /// Shows a bar on stderr from now on, where that is a terminal with a person in front of it. `unit` names what is
@@ -457,6 +531,14 @@ fn error_object(error: &CliError) -> String {
     to_json(&Event::Error { code, message, us: error.us(), them: error.them() })
 }
 
+fn left_out_text(lines: u64) -> String {
+    format!("{} left out: this was not read fast enough", count(lines, "line"))
+}
+
+fn left_out_object(lines: u64) -> String {
+    to_json(&Event::LinesLeftOut { lines })
+}
+
 fn to_json(object: &impl Serialize) -> String {
     // These objects hold strings, numbers and lists of them, which JSON can always hold.
     serde_json::to_string(object).unwrap_or_default()
@@ -509,13 +591,15 @@ mod tests {
                 Event::Closed {
                     moved,
                     in_step: 1,
+                    not_taken: 2,
                     in_sync: false,
                     holes: vec![Hole { key: "bb".into(), blocks: 6, ranges: vec![[0, 2], [5, 8]], unlisted: 1 }],
                 },
                 &format!(
-                    r#"{{"event":"closed",{numbers},"in_step":1,"in_sync":false,"holes":[{{"key":"bb","blocks":6,"ranges":[[0,2],[5,8]],"unlisted":1}}]}}"#
+                    r#"{{"event":"closed",{numbers},"in_step":1,"not_taken":2,"in_sync":false,"holes":[{{"key":"bb","blocks":6,"ranges":[[0,2],[5,8]],"unlisted":1}}]}}"#
                 ),
             ),
+            (Event::LinesLeftOut { lines: 3 }, r#"{"event":"lines-left-out","lines":3}"#),
             (Event::Warning { message: "m" }, r#"{"event":"warning","message":"m"}"#),
             (
                 Event::Error { code: "ERR_X", message: "m", us: Some("1"), them: None },

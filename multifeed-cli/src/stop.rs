@@ -1,8 +1,16 @@
 //! Ctrl-C and SIGTERM: the first asks for a clean end, a second one ends at once.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::watch;
+
+static ASKED_FOR: AtomicBool = AtomicBool::new(false);
+
+/// Whether a signal has asked for the end.
+pub(crate) fn was_asked_for() -> bool {
+    ASKED_FOR.load(Ordering::Relaxed)
+}
 
 /// Which signal asked for the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +58,7 @@ impl Stop {
         let mut signals = Signals::new()?;
         tokio::spawn(async move {
             let first = signals.next().await;
+            ASKED_FOR.store(true, Ordering::Relaxed);
             sender.send_replace(Some(first));
             let second = signals.next().await;
             std::process::exit(second.exit().into());

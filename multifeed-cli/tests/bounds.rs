@@ -8,10 +8,36 @@ use std::net::SocketAddr;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use common::{Running, Store};
+use common::{Running, Store, failure_of};
+use multifeed_testkit::js::JsPeer;
 
 fn blocks(count: usize, size: usize) -> Vec<Vec<u8>> {
     (0..count).map(|block| vec![block as u8; size]).collect()
+}
+
+/// A sync ends with so many feeds that the peer did not take all of, and says so: nobody takes it for one that is in sync.
+fn not_taken(sync: Running, feeds: u64) -> Result<()> {
+    let events = sync.ended(3)?;
+    let closed = events.iter().find(|event| event["event"] == "closed").context("no end")?;
+    ensure!(closed["not_taken"] == feeds && closed["in_sync"] == false, "{closed}");
+    let last = events.last().context("no events")?;
+    ensure!(failure_of(last)?.0 == "ERR_NOT_TAKEN", "{last}");
+    Ok(())
+}
+
+/// A JS application may choose what it wants; what it has of that is in sync.
+#[test]
+fn what_a_js_application_does_not_want_is_reported() -> Result<()> {
+    let ours = Store::new()?;
+    let wanted = ours.append("wanted", &blocks(3, 10))?;
+    ours.append("unwanted", &blocks(3, 10))?;
+    for (key, feeds) in [(Some(wanted), 1), (None, 0)] {
+        let options: Vec<&str> = key.iter().flat_map(|key| ["--want", key]).collect();
+        let (_js, address) = JsPeer::listen(&options)?;
+        let sync = ours.sync(address, &[])?;
+        if feeds > 0 { not_taken(sync, feeds)? } else { drop(sync.ended(0)?) }
+    }
+    Ok(())
 }
 
 #[test]
@@ -25,7 +51,7 @@ fn a_peer_brings_as_many_feeds_and_bytes_as_it_may() -> Result<()> {
     let (mut running, address) = server.serve(&bounds)?;
     // Each time it comes it is served, and brings no more than it may in all.
     for _ in 0..3 {
-        brings_feeds.sync(address, &[])?.ended(0)?;
+        not_taken(brings_feeds.sync(address, &[])?, 2)?;
         let told = running.event("limit-reached")?;
         ensure!(told["message"].as_str().is_some_and(|text| text.contains("--max-feeds-per-peer")), "{told}");
     }
@@ -35,10 +61,10 @@ fn a_peer_brings_as_many_feeds_and_bytes_as_it_may() -> Result<()> {
     // What is here already goes on, up to the bytes.
     let (mut running, address) = server.serve(&bounds)?;
     brings_bytes.append("big", &blocks(40, 10_000))?;
-    brings_bytes.sync(address, &[])?.ended(0)?;
+    not_taken(brings_bytes.sync(address, &[])?, 1)?;
     let told = running.event("limit-reached")?;
     ensure!(told["message"].as_str().is_some_and(|text| text.contains("--max-bytes-per-peer")), "{told}");
-    brings_bytes.sync(address, &[])?.ended(0)?;
+    not_taken(brings_bytes.sync(address, &[])?, 1)?;
     running.kill()?;
     let bytes: u64 =
         server.facts()?.iter().map(|feed| feed.downloaded * if feed.length == 40 { 10_000 } else { 0 }).sum();
@@ -52,7 +78,7 @@ fn a_disk_that_is_to_be_kept_free_takes_nothing_and_serves() -> Result<()> {
     server.append("ours", &blocks(3, 10))?;
     peer.append("theirs", &blocks(3, 10))?;
     let (mut running, address) = server.serve(&["--keep-free", "1000PB"])?;
-    peer.sync(address, &[])?.ended(0)?;
+    not_taken(peer.sync(address, &[])?, 1)?;
     let told = running.event("disk-full")?;
     ensure!(told["message"].as_str().is_some_and(|text| text.contains("free")), "{told}");
     running.kill()?;

@@ -440,6 +440,9 @@ fn wrong_command_lines() -> Result<()> {
         (&["append", "w", "a", "--file", "f"], 2, "cannot be used with"),
         (&["cat", "w", "5..2"], 2, "ends before it starts"),
         (&["serve", "7000"], 2, "HOST:PORT"),
+        (&["serve", "127.0.0.1:0", "--max-peers", "0"], 2, "1 or more"),
+        (&["serve", "127.0.0.1:0", "--max-per-address", "0"], 2, "1 or more"),
+        (&["--durability", "interval:0", "feeds"], 2, "longer than 0 seconds"),
         (&["--key", &key, "--key-file", file, "feeds"], 2, "cannot be used with"),
         (&["nonsense"], 2, "nonsense"),
         (&["--key", "abc", "feeds"], 1, "64 hex digits"),
@@ -584,15 +587,16 @@ fn removed_and_blocked_feeds() -> Result<()> {
     let other = Store::new()?;
     let theirs = other.run(&["--json", "append", "theirs", "a block"])?.one_object(0)?;
     let theirs = theirs["key"].as_str().context("no key")?;
-    let sync = || -> Result<()> {
+    let sync = |code| -> Result<()> {
         let (server, address) = store.serve(&["--once"])?;
-        other.sync(address, &[])?.ended(0)?;
+        other.sync(address, &[])?.ended(code)?;
         server.ended(0).map(drop)
     };
-    sync()?;
+    sync(0)?;
     assert_eq!((other.facts()?.len(), store.facts()?.len()), (2, 3));
     store.run(&["remove", theirs, "--block"])?.ok()?;
-    sync()?;
+    // The other side learns that its feed is not taken any more.
+    sync(3)?;
     assert_eq!((other.facts()?.len(), store.facts()?.len()), (2, 2));
     store.checked()?;
     Ok(())

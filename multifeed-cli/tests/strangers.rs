@@ -122,6 +122,24 @@ fn one_address_leaves_places_to_others() -> Result<()> {
     Ok(())
 }
 
+/// Whoever is turned away learns that it was not done.
+#[test]
+fn a_live_sync_that_is_turned_away_has_failed() -> Result<()> {
+    let [store, first, second] = [Store::new()?, Store::new()?, Store::new()?];
+    store.append("rust", &blocks(3, 100, 1))?;
+    let (mut server, address) = store.serve(&["--live", "--max-peers", "1"])?;
+    let mut stays = first.sync(address, &["--live"])?;
+    stays.wait_for("all blocks", |event| event["in_sync"] == true)?;
+    let failed = second.sync(address, &["--live"])?.failed()?;
+    eprintln!("{failed}");
+    ensure!(server.event("error")?["code"] == "ERR_NO_PLACE");
+    server.signal("INT")?;
+    server.ended(0)?;
+    // This one had everything.
+    stays.ended(0)?;
+    Ok(())
+}
+
 #[test]
 fn serve_once_waits_for_a_peer_that_proves_the_root_key() -> Result<()> {
     let store = Store::new()?;

@@ -499,6 +499,14 @@ pub enum PutError {
         /// The bound, in blocks.
         limit: u64,
     },
+    /// The writer signed more bytes than are taken, or the block lies past them. Nobody's fault: the proof is valid.
+    #[error("the writer signed {bytes} bytes, more than the {limit} that are taken")]
+    TooManyBytes {
+        /// The bytes up to the feed's signed end, or up to the block's.
+        bytes: u64,
+        /// The bound, in bytes.
+        limit: u64,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -510,7 +518,7 @@ impl PutError {
         match self {
             PutError::Proof(ProofError::Conflict(_)) => "ERR_CONFLICT",
             PutError::Proof(_) => "ERR_PROOF",
-            PutError::TooLong { .. } => "ERR_LIMIT",
+            PutError::TooLong { .. } | PutError::TooManyBytes { .. } => "ERR_LIMIT",
             PutError::Store(error) => error.code(),
         }
     }

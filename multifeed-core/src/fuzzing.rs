@@ -62,7 +62,7 @@ pub fn reload(bits: &Bitfield, pages: usize) -> Bitfield {
 /// # Errors
 /// As [`Feed::put`].
 pub fn compare<S: Storage>(feed: &mut Feed, storage: &mut S, data: &Data) -> Result<bool, PutError> {
-    feed.compare(storage, data, crate::limits::MAX_FEED_BLOCKS).map(|compared| compared == Compared::Grew)
+    feed.compare(storage, data, crate::limits::FeedSize::MAX).map(|compared| compared == Compared::Grew)
 }
 
 /// The set in which sessions keep what a remote has, and what is asked for.

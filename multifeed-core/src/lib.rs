@@ -18,6 +18,7 @@ pub mod limits;
 pub mod merkle;
 mod multifeed;
 mod news;
+mod not_taken;
 mod offers;
 mod peer;
 mod peering;
@@ -42,7 +43,7 @@ pub use key_pair::{KeyPair, KeyPairError};
 pub use limits::{Limits, PeerLimits};
 pub use multifeed::{
     Durability, ExposedKey, ExtensionError, FeedId, FeedInfo, FeedMessage, Multifeed, MultifeedEvent, Options, PeerId,
-    is_object_property, message_cost,
+    Rearranged, is_object_property, message_cost,
 };
 pub use news::{FeedEvent, FeedNews};
 pub use peer::PeerInfo;

@@ -39,6 +39,11 @@ pub struct Limits {
     /// of such a feed, 7 MB, when it opens the feed, and keeps it in memory. Its other files have at most this length times 144 bytes (80 of `tree`,
     /// 64 of `signatures`), mostly holes; a disk without sparse files has to write them out.
     pub feed_blocks: u64,
+    /// Bytes of a feed of somebody else's. A writer can claim any, and a block's place in the file is the sum of the sizes before it: far out
+    /// most disks take no write. Of a feed whose writer signed more, nothing is taken that lies past this, and
+    /// [`PeerEvent::LimitReached`](crate::PeerEvent::LimitReached) reports it. Default 2^40 (1 TiB), at most [`MAX_FEED_BYTES`]. Disks whose files
+    /// are smaller (4 GiB on FAT32) want a smaller one.
+    pub feed_bytes: u64,
     /// Feeds that are not here and that the remote of one session may offer; more are not requested, and told by
     /// [`PeerEvent::OffersRefused`](crate::PeerEvent::OffersRefused). About 200 bytes each while the session lasts. Default 131,072.
     pub feeds_offered: usize,
@@ -130,6 +135,24 @@ pub struct PeerLimits {
     pub bytes: u64,
 }
 
+/// How large a feed of somebody else's may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FeedSize {
+    pub(crate) blocks: u64,
+    pub(crate) bytes: u64,
+}
+
+impl FeedSize {
+    /// As large as any feed.
+    pub(crate) const MAX: Self = Self { blocks: MAX_FEED_BLOCKS, bytes: MAX_FEED_BYTES };
+}
+
+impl Limits {
+    pub(crate) fn feed_size(&self) -> FeedSize {
+        FeedSize { blocks: self.feed_blocks, bytes: self.feed_bytes }
+    }
+}
+
 impl Default for PeerLimits {
     fn default() -> Self {
         Self { feeds: usize::MAX, bytes: u64::MAX }
@@ -141,6 +164,7 @@ impl Default for Limits {
         Self {
             feeds: 131_072,
             feed_blocks: 1 << 24,
+            feed_bytes: 1 << 40,
             feeds_offered: 131_072,
             feeds_asked: 1_024,
             feeds_open: 1_024,

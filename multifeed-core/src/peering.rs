@@ -1,5 +1,6 @@
 //! One connection: the feeds that both sides agreed on, each with its machine, and what is sent in which order.
 
+mod slow;
 mod turns;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -14,6 +15,7 @@ use crate::feed::Feed;
 use crate::in_step::InStep;
 use crate::limits::PeerLimits;
 use crate::multifeed::{Brought, FeedId, message_cost};
+use crate::not_taken::NotTaken;
 use crate::offers::{Offers, Quiet};
 use crate::peer::{Left, Peer, PeerOptions, Sent, Standing};
 use crate::policy::Remote;
@@ -39,7 +41,9 @@ pub(crate) struct Peering {
     pub(crate) peers: BTreeMap<FeedId, Box<Peer>>,
     /// Feeds that both sides hold alike, of which nothing has to be said.
     pub(crate) in_step: InStep,
-    /// Whether the application was told of those.
+    /// What the remote does not take of what it is offered.
+    pub(crate) not_taken: NotTaken,
+    /// Whether the application was told of the feeds in step.
     pub(crate) in_step_told: bool,
     /// Until the session is ready.
     pub(crate) handshake_hash: Option<[u8; 64]>,
@@ -80,6 +84,7 @@ pub(crate) struct Peering {
     turn: Option<FeedId>,
     /// Bytes of commands that the session takes now; negative after a large one.
     grant: i64,
+    slow_sends: slow::SlowSends,
     exchange: Exchange,
     /// The live flag of the remote, once it is known.
     remote_live: Option<bool>,
@@ -153,6 +158,7 @@ impl Peering {
             known: SparseBits::default(),
             peers: BTreeMap::new(),
             in_step: InStep::default(),
+            not_taken: NotTaken::default(),
             in_step_told: false,
             handshake_hash: None,
             offers: Offers::default(),
@@ -176,6 +182,7 @@ impl Peering {
             starved: VecDeque::new(),
             turn: None,
             grant: 0,
+            slow_sends: slow::SlowSends::default(),
             exchange: Exchange::default(),
             remote_live: None,
             stage: Stage::Greeting,
@@ -456,6 +463,7 @@ impl Peering {
     /// Notes what the remote did not bring of a feed, as the feed's machine is taken out.
     pub(crate) fn note_left(&mut self, id: FeedId, feed: &Feed) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
+        self.not_taken.closed(id, peer.is_lacking(feed));
         let Left { told, blocks, given_up } = peer.left(feed);
         if !feed.is_settled() {
             // Its place may be another's before the session ends.
@@ -721,6 +729,11 @@ impl Peering {
     /// Whether no channel is open, and none is to be opened.
     fn is_idle(&self) -> bool {
         self.peers.is_empty() && self.offers.is_empty()
+    }
+
+    /// Whether the remote answered all that it was offered.
+    pub(crate) fn is_offer_answered(&self) -> bool {
+        self.exchange.offers_unanswered == 0
     }
 
     fn settled(&self) -> bool {

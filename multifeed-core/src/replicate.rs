@@ -110,7 +110,8 @@ pub enum PeerEvent {
     },
     /// The remote brought as much as it may ([`PeerLimits`](crate::PeerLimits)), and nothing more that this bound is for is fetched from
     /// it: a [`SessionError::Limit`]. Or a feed of its is longer than it may be ([`Limits::feed_blocks`](crate::Limits::feed_blocks)), and its channel
-    /// closes: a [`SessionError::FeedTooLong`]. The session goes on.
+    /// closes: a [`SessionError::FeedTooLong`], or with more bytes ([`Limits::feed_bytes`](crate::Limits::feed_bytes)) a
+    /// [`SessionError::FeedTooLarge`]. The session goes on.
     LimitReached(SessionError),
     /// The disk is full, or has less free than it is to keep: nothing new is fetched on any session, and the rest goes on. Once, until
     /// [`SpaceFreed`](Self::SpaceFreed).
@@ -133,6 +134,18 @@ pub enum PeerEvent {
         index: u64,
         /// Its size in bytes.
         size: u64,
+    },
+    /// A block is sent that takes 20 s or longer at the rate that the stream takes bytes, and the remote is not one of ours: a JS peer ends its
+    /// stream if an answer takes longer. Once for each feed of a session.
+    SlowBlock {
+        /// The feed.
+        key: FeedKey,
+        /// The block.
+        index: u64,
+        /// Its size in bytes.
+        size: u64,
+        /// The measured rate, in bytes a second.
+        per_second: u64,
     },
     /// The feed's files are damaged, which showed when the remote was to have something of it, or brought something: the feed's channel
     /// closes, the session goes on. [`Multifeed::audit_step`](crate::Multifeed::audit_step) gives up what is not there, so that it can come again.
@@ -184,6 +197,10 @@ pub struct SyncTotals {
     pub bytes_sent: u64,
     /// Blocks that the remote has and that did not come: it left, or was left, before its time.
     pub missing: u64,
+    /// Feeds that the remote did not take, or not all of them, though it lacks blocks that are held and served here: it did not request them,
+    /// fetches nothing (more) of them, or refused what it was sent. A policy of its application, or a bound of its store, may be why. As far as
+    /// it told what it has; of a live session only those of which it fetched nothing in the end.
+    pub not_taken: u64,
     /// Feeds with holes, and which blocks each still lacks that the remote said it does not have; of a sparse session, those that were
     /// asked for.
     pub holes: Vec<FeedHoles>,

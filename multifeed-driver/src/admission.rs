@@ -23,6 +23,8 @@ pub struct AdmissionLimits {
     pub per_network: usize,
     /// How long a connection that has proven nothing keeps its place, however many others come. Default 250 ms.
     pub unproven_time: Duration,
+    /// The same if others of its own network come: many honest peers behind one NAT may connect at once. Default 500 ms.
+    pub crowd_time: Duration,
     /// How long a session has to be idle before it gives way. Default 10 s.
     pub idle_time: Duration,
 }
@@ -34,6 +36,7 @@ impl Default for AdmissionLimits {
             unproven: 128,
             per_network: 256,
             unproven_time: Duration::from_millis(250),
+            crowd_time: Duration::from_millis(500),
             idle_time: Duration::from_secs(10),
         }
     }
@@ -143,14 +146,14 @@ impl Admission {
         let (id, waker) = {
             let mut table = lock(&self.0);
             let mut waker = None;
-            if table.count(|taken| taken.network == network) >= table.limits.per_network {
-                let least = table.least(now, |taken| taken.network == network).ok_or(Full::Network)?;
+            if let Some(least) = table.least_of_full(network, now)? {
                 waker = table.lose(least);
             }
             if waker.is_none() && table.count(|taken| !taken.proven) >= table.limits.unproven {
                 let oldest = table.oldest_stranger();
-                let (oldest, since) = oldest.ok_or(Full::Until(now.saturating_add(table.limits.unproven_time)))?;
-                let until = since.saturating_add(table.limits.unproven_time);
+                let (oldest, since, of) = oldest.ok_or(Full::Until(now.saturating_add(table.limits.unproven_time)))?;
+                let AdmissionLimits { unproven_time, crowd_time, .. } = table.limits;
+                let until = since.saturating_add(if of == network { crowd_time } else { unproven_time });
                 if until > now {
                     return Err(Full::Until(until));
                 }
@@ -163,6 +166,11 @@ impl Admission {
         };
         waker.flatten().into_iter().for_each(Waker::wake);
         Ok(Admitted { admission: self.clone(), id })
+    }
+
+    /// Whether a connection from there would have to be turned away now, for its network has as many as it may and all are busy.
+    pub fn is_closed_to(&self, address: IpAddr, now: Duration) -> bool {
+        lock(&self.0).least_of_full(address.into(), now).is_err()
     }
 
     /// Makes one connection give way, since something else has run out, such as file handles: the oldest that has proven nothing, or else
@@ -207,14 +215,22 @@ impl Table {
         those.min_by_key(|(_, taken)| (taken.proven, taken.since)).map(|(id, _)| *id)
     }
 
+    /// If a network has as many connections as it may: the one of them that gives way to another.
+    fn least_of_full(&self, network: Network, now: Duration) -> Result<Option<u64>, Full> {
+        if self.count(|taken| taken.network == network) < self.limits.per_network {
+            return Ok(None);
+        }
+        self.least(now, |taken| taken.network == network).map(Some).ok_or(Full::Network)
+    }
+
     /// The oldest that has proven nothing, of the network that has most of them.
-    fn oldest_stranger(&self) -> Option<(u64, Duration)> {
+    fn oldest_stranger(&self) -> Option<(u64, Duration, Network)> {
         let mut of = BTreeMap::<Network, usize>::new();
         let strangers = || self.taken.iter().filter(|(_, taken)| !taken.proven);
         strangers().for_each(|(_, taken)| *of.entry(taken.network).or_default() += 1);
         let most = of.values().copied().max()?;
         let of_most = strangers().filter(|(_, taken)| of.get(&taken.network) == Some(&most));
-        of_most.min_by_key(|(id, taken)| (taken.since, **id)).map(|(id, taken)| (*id, taken.since))
+        of_most.min_by_key(|(id, taken)| (taken.since, **id)).map(|(id, taken)| (*id, taken.since, taken.network))
     }
 
     /// Takes a place away; whom to wake.

@@ -62,7 +62,7 @@ pub use multifeed_proto as proto;
 
 pub use multifeed_core::{
     AppendError, Audit, Conflict, Durability, ExposedKey, ExtensionError, FeedHoles, FeedSyncState, FileStorage,
-    FileStorageOptions, Found, KeyPair, MemoryStorage, Moved, PeerLimits, Place, Policy, Recovered, Remote,
+    FileStorageOptions, Found, KeyPair, MemoryStorage, Moved, PeerLimits, Place, Policy, Rearranged, Recovered, Remote,
     RepairedInMemory, Replicate, Storage, StoreError, StoreSyncState, SyncError, SyncState, SyncTotals, Unsupported,
     VerifyStep, WantError, is_object_property,
 };

@@ -46,6 +46,8 @@ struct State {
     events: Vec<Event>,
     event_bytes: usize,
     credit: usize,
+    /// Bytes a second that the stream takes, if that was measured anew.
+    send_rate: Option<u64>,
     left: Option<Totals>,
     /// Since when the remote cannot answer, on the pump's clock.
     held_up: Option<(Clock, Duration)>,
@@ -95,6 +97,8 @@ pub(crate) struct Orders {
 pub(crate) struct Delivery {
     /// Bytes of commands that the session can take now.
     pub(crate) credit: usize,
+    /// Bytes a second that the stream takes, if that was measured anew.
+    pub(crate) send_rate: Option<u64>,
     /// The session is over, and its stream is closed.
     pub(crate) left: Option<Totals>,
 }
@@ -161,6 +165,11 @@ impl Link {
         });
     }
 
+    /// The stream takes so many bytes a second.
+    pub(crate) fn set_send_rate(self: &Arc<Self>, per_second: u64) {
+        self.put(|state| state.send_rate = Some(per_second));
+    }
+
     /// From now on the remote cannot answer, because it was not sent what it was asked, or is not read; or it can again.
     pub(crate) fn hold_up(&self, held_up: bool, clock: Clock) {
         let mut state = lock(&self.state);
@@ -225,7 +234,8 @@ impl Link {
             let had_bytes = std::mem::take(&mut state.event_bytes) > 0;
             let waits = std::mem::take(&mut state.full) || (state.attentive && had_bytes);
             let waker = if waits { state.waker.take() } else { None };
-            (Delivery { credit: std::mem::take(&mut state.credit), left: state.left.take() }, waker)
+            let credit = std::mem::take(&mut state.credit);
+            (Delivery { credit, send_rate: state.send_rate.take(), left: state.left.take() }, waker)
         };
         waker.into_iter().for_each(Waker::wake);
         delivery

@@ -9,7 +9,8 @@ use std::{fmt, thread};
 
 use futures_io::{AsyncRead, AsyncWrite};
 use multifeed_core::{
-    ExposedKey, FileStorage, KeyPair, MemoryStorage, Recovered, Replicate, Storage, StoreError, SyncError, Unsupported,
+    ExposedKey, FileStorage, KeyPair, MemoryStorage, Rearranged, Recovered, Replicate, Storage, StoreError, SyncError,
+    Unsupported,
 };
 use multifeed_proto::{DEFAULT_ROOT_KEY, DiscoveryKey, FeedKey, Role, Root, RootConfig, Session, SessionError};
 use rand::SeedableRng;
@@ -58,6 +59,7 @@ pub(crate) struct Shared {
     problems: Mutex<Vec<StoreError>>,
     recovered: Mutex<Vec<Recovered>>,
     exposed: Mutex<Vec<ExposedKey>>,
+    rearranged: Mutex<Vec<Rearranged>>,
     conflicts: AtomicUsize,
     unsupported: Mutex<Unsupported>,
 }
@@ -117,6 +119,7 @@ impl Multifeed {
             problems: Mutex::default(),
             recovered: Mutex::default(),
             exposed: Mutex::default(),
+            rearranged: Mutex::default(),
             conflicts: AtomicUsize::new(0),
             unsupported: Mutex::default(),
         });
@@ -365,6 +368,12 @@ impl Multifeed {
         lock(&self.shared().recovered).clone()
     }
 
+    /// What opening changed of folders: removals that were cut short before, and folders that hold no feed and had to give their numbers to
+    /// feeds.
+    pub fn rearranged(&self) -> Vec<Rearranged> {
+        lock(&self.shared().rearranged).clone()
+    }
+
     /// The secret keys that others than the owner of their file may read or change, by its permissions on unix.
     pub fn exposed_keys(&self) -> Vec<ExposedKey> {
         lock(&self.shared().exposed).clone()
@@ -448,6 +457,7 @@ impl Shared {
         *lock(&self.problems) = multi.problems().to_vec();
         *lock(&self.recovered) = multi.recovered().to_vec();
         *lock(&self.exposed) = multi.exposed_keys().to_vec();
+        *lock(&self.rearranged) = multi.rearranged().to_vec();
         self.conflicts.store(multi.conflicts_kept(), Ordering::Relaxed);
         self.lacks(multi.unsupported());
     }

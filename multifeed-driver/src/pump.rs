@@ -519,6 +519,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
             };
             moved |= member.deliver(credit);
         }
+        if let Some(per_second) = self.outflow.new_rate() {
+            self.synced().for_each(|member| member.link.set_send_rate(per_second));
+        }
         let totals = self.session.totals();
         self.members.retain(|member| {
             let gone = member.stage == member::Stage::Left && member.is_delivered();
@@ -617,7 +620,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
             }
             match Pin::new(&mut self.stream).poll_write(cx, &self.out) {
                 Poll::Pending => {
-                    self.outflow.blocked();
+                    self.outflow.blocked(now);
                     break;
                 }
                 Poll::Ready(Ok(count)) if count > 0 => {
@@ -640,6 +643,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
         }
         if !self.out.is_empty() {
             return moved;
+        }
+        if burst < self.options.write_bytes.max(1) {
+            self.outflow.drained();
         }
         if self.unflushed {
             match Pin::new(&mut self.stream).poll_flush(cx) {

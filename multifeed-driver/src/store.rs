@@ -392,6 +392,9 @@ impl<S: Storage> Store<S> {
             self.events = events;
             self.commit(false);
         }
+        if let Some(per_second) = delivery.send_rate {
+            self.multi.set_send_rate(peer, per_second);
+        }
         if delivery.credit > 0 {
             self.multi.grant(peer, delivery.credit);
         }
@@ -486,6 +489,9 @@ impl<S: Storage> Store<S> {
                 PeerEvent::DiskFull(error) => SyncEvent::DiskFull { reason: error.to_string() },
                 PeerEvent::SpaceFreed => SyncEvent::SpaceFreed,
                 PeerEvent::TooLarge { key, index, size } => SyncEvent::TooLarge { key, index, size },
+                PeerEvent::SlowBlock { key, index, size, per_second } => {
+                    SyncEvent::SlowBlock { key, index, size, per_second }
+                }
                 PeerEvent::Damaged { key, error } => SyncEvent::Damaged { key, reason: error.to_string() },
                 PeerEvent::Conflict { key, conflict } => SyncEvent::Conflict { key, conflict },
                 PeerEvent::Outgrown { key, held, len } => SyncEvent::Outgrown { key, held, len },

@@ -83,6 +83,18 @@ pub enum SyncEvent {
         /// Its bytes.
         size: u64,
     },
+    /// A block is sent that takes 20 s or longer at the rate that the stream takes bytes, and the remote is not one of ours: a JS peer ends its
+    /// stream if an answer takes longer. Once for each feed of a session.
+    SlowBlock {
+        /// The feed.
+        key: FeedKey,
+        /// The block's index.
+        index: u64,
+        /// Its bytes.
+        size: u64,
+        /// The measured rate, in bytes a second.
+        per_second: u64,
+    },
     /// The feed's files are damaged, which showed when the remote was to have something of it, or brought something: its channel closes, the
     /// session goes on. [`Feed::audit`](crate::Feed::audit) gives up what is not there, so that it can come again.
     Damaged {

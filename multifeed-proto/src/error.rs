@@ -91,6 +91,16 @@ pub enum SessionError {
         /// The bound, in blocks.
         limit: u64,
     },
+    /// The writer of a feed signed more bytes than a bound of ours.
+    #[error("feed {feed} is signed for {bytes} bytes, more than {limit} feed_bytes: no more of it is taken")]
+    FeedTooLarge {
+        /// The feed.
+        feed: crate::FeedKey,
+        /// Bytes up to the end that is signed, or of a block that lies past the bound.
+        bytes: u64,
+        /// The bound, in bytes.
+        limit: u64,
+    },
     /// The stream ended in the middle.
     #[error("the remote ended the stream too early: {}", .0.waited_for())]
     Disconnected(Phase),
@@ -301,7 +311,7 @@ impl SessionError {
             | Self::SlowMessage { .. }
             | Self::Disconnected(_)
             | Self::Network(_) => Fault::Network,
-            Self::Limit { .. } | Self::FeedTooLong { .. } => Fault::Limit,
+            Self::Limit { .. } | Self::FeedTooLong { .. } | Self::FeedTooLarge { .. } => Fault::Limit,
             Self::Local(_) | Self::Behind { .. } | Self::Refused { .. } => Fault::Local,
             Self::Handshake(_)
             | Self::Frame(_)
@@ -328,7 +338,7 @@ impl SessionError {
             Self::Frame(_) => "ERR_FRAME",
             Self::Message(_) | Self::Feed { .. } | Self::Extension { .. } => "ERR_MESSAGE",
             Self::Capability(_) => "ERR_CAPABILITY",
-            Self::Limit { .. } | Self::FeedTooLong { .. } => "ERR_LIMIT",
+            Self::Limit { .. } | Self::FeedTooLong { .. } | Self::FeedTooLarge { .. } => "ERR_LIMIT",
             Self::Disconnected(_) => "ERR_DISCONNECTED",
             Self::Exchange(_) => "ERR_FEED_EXCHANGE",
             Self::Proof { .. } => "ERR_PROOF",

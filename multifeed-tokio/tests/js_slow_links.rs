@@ -126,6 +126,52 @@ async fn a_js_reader_that_waits_for_what_it_asked(role: Role) {
     assert_eq!(theirs[0].downloaded, 20);
 }
 
+/// One block takes a JS peer 30 s, and it gives up after 20 s. That is said while the block is sent, before JS gives up.
+async fn a_block_that_js_does_not_wait_for(role: Role) {
+    let multi = memory().await;
+    let ours = multi.writer("ours").await.unwrap();
+    let sizes = [20_000, 20_000, 20_000, 20_000, 20_000, 1_200_000];
+    ours.append_batch(sizes.into_iter().zip(0..).map(|(size, index)| block(9, index, size))).await.unwrap();
+    let mut peer = js(|| JsPeer::spawn(&["--live"]));
+    // What the system holds is not known to be on its way: small buffers show the link's rate soon.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_send_buffer_size(64 * 1024).unwrap();
+    let link = Throttle { buffer: 32 * 1024, ..Throttle::rate(40_000) };
+    let stream = match role {
+        Role::Initiator => {
+            let reply = js(|| peer.call(json!({"cmd": "listen", "address": "127.0.0.1:0"})));
+            let target: SocketAddr = reply["address"].as_str().unwrap().parse().unwrap();
+            socket.connect(link.listen(target).unwrap()).await.unwrap()
+        }
+        Role::Responder => {
+            socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+            let listener = socket.listen(1).unwrap();
+            let address = link.listen(listener.local_addr().unwrap()).unwrap();
+            js(|| peer.connect(address));
+            listener.accept().await.unwrap().0
+        }
+    };
+    let mut sync = multi.replicate(stream, role, Replicate::live());
+    let start = Instant::now();
+    let told = loop {
+        let event = timeout(Duration::from_secs(30), sync.next()).await.expect("nothing is said").expect("it ends");
+        if let SyncEvent::SlowBlock { key, index, size, per_second } = event {
+            assert_eq!((key, index, size), (ours.key(), 5, 1_200_000));
+            assert!((20_000..60_000).contains(&per_second), "{per_second}");
+            break start.elapsed();
+        }
+    };
+    assert!(js(|| peer.poll_event("ended")).is_none(), "JS gave up before");
+    assert!(told < Duration::from_secs(15), "{told:?}");
+    let ended = js(|| peer.event("ended"));
+    assert_eq!(ended["clean"], false, "{}", peer.history());
+    let mut again = 0;
+    while let Some(event) = sync.next().await {
+        again += u32::from(matches!(event, SyncEvent::SlowBlock { .. }));
+    }
+    assert_eq!(again, 0, "it was said");
+}
+
 macro_rules! in_both_roles {
     ($($scenario:ident),+ $(,)?) => {$(
         mod $scenario {
@@ -149,5 +195,6 @@ in_both_roles!(
     a_js_peer_that_gives_and_takes,
     a_slow_remote_met_first,
     a_sparse_js_peer,
-    a_js_reader_that_waits_for_what_it_asked
+    a_js_reader_that_waits_for_what_it_asked,
+    a_block_that_js_does_not_wait_for,
 );

@@ -3,7 +3,9 @@
 mod append;
 mod block;
 mod cat;
+mod crowd;
 mod demo;
+mod door;
 mod feeds;
 mod guest;
 mod peer;
@@ -89,6 +91,9 @@ fn warn(multi: &Multifeed, global: &Global, output: &Output) {
     warn_unsupported(multi, output);
     for problem in multi.problems() {
         output.warn(&problem.to_string());
+    }
+    for rearranged in multi.rearranged() {
+        output.warn(&rearranged.to_string());
     }
     for feed in multi.feeds().iter().filter(|feed| feed.writable() && is_object_property(&feed.name())) {
         output.warn(&format!(

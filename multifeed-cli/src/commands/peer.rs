@@ -8,7 +8,7 @@ use multifeed_tokio::{Multifeed, SessionError, Sync, SyncEvent};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::guest::{FAREWELL, Guest, Leave};
-use crate::error::{CliError, code};
+use crate::error::{CliError, EXIT_NOT_TAKEN, code};
 use crate::output::{Event, Hole, Moved, Output, Standing, Unit, count};
 use crate::stop::Stop;
 
@@ -116,7 +116,7 @@ pub(super) async fn follow(
             }
             () = sleep_until(next_progress), if waiting.is_some() => {
                 if let Some(standing) = waiting.take() {
-                    output.print_object(&Event::Progress(standing))?;
+                    output.print_progress(standing)?;
                 }
                 next_progress = Instant::now() + PROGRESS_EVERY;
             }
@@ -127,11 +127,11 @@ pub(super) async fn follow(
         }
     }
     if let Some(standing) = waiting {
-        output.print_object(&Event::Progress(standing))?;
+        output.print_progress(standing)?;
     }
 
     // Of a session that is over this is known at once.
-    let in_sync = sync.in_sync().await.is_ok();
+    let alike = sync.in_sync().await.is_ok();
     let result = sync.finish().await;
     if let Some((why, _)) = leaves {
         return Err(why.error(peer.is_proven()));
@@ -140,13 +140,21 @@ pub(super) async fn follow(
     let moved = Moved::from(&totals);
     let holes: Vec<Hole> = totals.moved.holes.iter().map(Hole::from).collect();
     let named: Vec<String> = holes.iter().map(Hole::text).collect();
-    let (early, in_step) = (totals.moved.missing, totals.moved.in_step);
-    let state = if in_sync { "in sync" } else { "ended early" };
-    let closed = Event::Closed { moved, in_step, in_sync, holes };
+    let (early, in_step, not_taken) = (totals.moved.missing, totals.moved.in_step, totals.moved.not_taken);
+    let in_sync = alike && not_taken == 0;
+    let state = match (in_sync, alike) {
+        (true, _) => "in sync",
+        (false, true) => "done, and not in sync",
+        (false, false) => "ended early",
+    };
+    let closed = Event::Closed { moved, in_step, not_taken, in_sync, holes };
     if peer.may_say() {
         output.print(|| format!("{who}{state}: {}", moved.text(in_step)), &closed)?;
         if early > 0 {
             output.say(&format!("{who}the session ended before {} came that the peer has", count(early, "block")))?;
+        }
+        if not_taken > 0 && peer.guest.is_some() {
+            output.say(&format!("{who}the peer did not take all of {}", count(not_taken, "feed")))?;
         }
         for holes in named {
             output.say(&format!("{who}the peer does not have these either: {holes}"))?;
@@ -156,8 +164,28 @@ pub(super) async fn follow(
         Some(signal) if !live => {
             Err(CliError::new(code::INTERRUPTED, "interrupted before it was done").with_exit(signal.exit()))
         }
+        // Whoever comes to a server takes what it likes, and goes when it likes.
+        None if peer.guest.is_none() => outcome(live, alike, not_taken),
         _ => Ok(()),
     }
+}
+
+/// Whether a sync that this side began did what it was to do.
+fn outcome(live: bool, alike: bool, not_taken: u64) -> Result<(), CliError> {
+    if not_taken > 0 {
+        let feeds = count(not_taken, "feed");
+        let message = format!(
+            "the peer did not take all of {feeds} that it was offered: its application does not want more of them, or a bound of its store, or \
+             its disk, lets it take no more; what it has is in sync"
+        );
+        return Err(CliError::new(code::NOT_TAKEN, message).with_exit(EXIT_NOT_TAKEN));
+    }
+    if live && !alike {
+        let message = "the peer ended the session, and the two stores are not known to hold the same: it may have had no place for it, or be \
+                       shutting down; sync again";
+        return Err(CliError::new(code::ENDED_EARLY, message));
+    }
+    Ok(())
 }
 
 /// Shows how the store stands with all its peers, where somebody sees it, until this is done.
@@ -223,6 +251,22 @@ fn print(event: &SyncEvent, peer: &Peer, output: &Output) -> Result<(), CliError
         SyncEvent::TooLarge { key, index, size } => {
             let people = || format!("{who}feed {key}: block {index} has {size} bytes, too many to be sent to any peer");
             output.print(people, &Event::TooLarge { key: key.to_string(), block: *index, bytes: *size })
+        }
+        SyncEvent::SlowBlock { key, index, size, per_second } => {
+            let seconds = size / (*per_second).max(1);
+            let message = format!(
+                "feed {key}: block {index} of {size} bytes takes about {seconds} s to send at {per_second} bytes a second; a JavaScript peer \
+                 gives up after 20 s without an answer"
+            );
+            tracing::warn!("{who}{message}");
+            let event = Event::SlowBlock {
+                key: key.to_string(),
+                block: *index,
+                bytes: *size,
+                bytes_per_second: *per_second,
+                message: &message,
+            };
+            output.print(|| format!("{who}{message}"), &event)
         }
         SyncEvent::Damaged { key, reason } => {
             let people = || format!("{who}feed {key} is damaged here, and is not synced: {reason}");

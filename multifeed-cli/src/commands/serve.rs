@@ -8,6 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, interval, sleep, sleep_until};
 
+use super::door::{Caller, Door, TurnedAway};
 use super::guest::House;
 use super::peer::Peer;
 use super::reading::open_to_serve;
@@ -21,6 +22,9 @@ use crate::stop::Stop;
 /// How long to wait after the system refused to accept (no file handle is left, say) before the next try.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// Connections that the system keeps until they are accepted, as far as it does. It drops more, and their senders try again after a second.
+const BACKLOG: i32 = 4096;
+
 /// Whom lines are about that are about no connection.
 const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
@@ -31,6 +35,7 @@ pub(super) async fn run(args: Serve, global: &Global, options: Options, mut outp
     if args.once || args.live {
         output.start_bar(Unit::Blocks);
     }
+    output.queue_lines();
     let work = serve(&multi, &args, only_reads, stop, &output);
     let result = if args.live { peer::show(&multi, &output, work).await } else { work.await };
     output.end_bar();
@@ -46,6 +51,8 @@ async fn serve(
 ) -> Result<(), CliError> {
     let cannot = |error| CliError::new(code::LISTEN, format!("cannot listen on {}: {error}", args.address));
     let listener = TcpListener::bind(&args.address).await.map_err(cannot)?;
+    // The system's own bound is lower, or it is this. If it refuses, connections wait a little longer under a flood.
+    let _ = socket2::SockRef::from(&listener).listen(BACKLOG);
     let address = listener.local_addr().map_err(cannot)?.to_string();
     output.print(|| format!("listening on {address}"), &Event::Listening { address: address.clone() })?;
 
@@ -55,18 +62,63 @@ async fn serve(
     (limits.sessions, limits.per_network) = (args.max_peers, args.max_per_address);
     let house = House::new(limits, args.once);
     let mut peers = JoinSet::new();
-    // A connection for which there is no place yet, and when to try again.
-    let mut waiting: Option<((TcpStream, SocketAddr), Instant)> = None;
+    let mut door = Door::new();
+    // When to try again to find a place for those at the door.
+    let mut full_until: Option<Instant> = None;
     let mut sums = interval(SUM_UP_EVERY);
+    let turn_away = |gone: Option<TurnedAway>| {
+        if let Some(TurnedAway { from, error }) = gone
+            && house.may_say(from, false)
+        {
+            output.fail(&error.of_peer(&format!("{from}: ")));
+        }
+    };
     let mut listener = Some(listener);
     loop {
+        while full_until.is_none() {
+            let mut let_in = false;
+            for (from, number) in door.firsts() {
+                let guest = match house.enter(from) {
+                    Err(Full::Until(time)) => {
+                        let time = house.instant(time);
+                        full_until = Some(full_until.map_or(time, |until| until.min(time)));
+                        continue;
+                    }
+                    guest => guest,
+                };
+                let_in = true;
+                let Some(Caller { stream, from, .. }) = door.take(from, number) else { continue };
+                match guest {
+                    Ok(guest) => {
+                        let peer = Peer { who: format!("{from}: "), guest: Some(guest) };
+                        peers.spawn(sync_with(
+                            multi.clone(),
+                            stream,
+                            peer,
+                            replicate.clone(),
+                            stop.clone(),
+                            output.clone(),
+                        ));
+                    }
+                    Err(error) => turn_away(Some(TurnedAway { from, error: no_place(&error) })),
+                }
+            }
+            if !let_in {
+                break;
+            }
+        }
         let accepted = tokio::select! {
-            accepted = accept(listener.as_ref()), if waiting.is_none() => accepted,
-            () = sleep_until(waiting.as_ref().map_or_else(Instant::now, |(_, until)| *until)), if waiting.is_some() => {
-                let Some((accepted, _)) = waiting.take() else { continue };
-                Ok(accepted)
+            accepted = accept(listener.as_ref()), if !door.is_behind() => accepted,
+            gone = door.hears() => {
+                turn_away(gone);
+                continue;
+            }
+            () = sleep_until(full_until.unwrap_or_else(Instant::now)), if full_until.is_some() => {
+                full_until = None;
+                continue;
             }
             Some(ended) = peers.join_next() => {
+                full_until = None;
                 let first = report(ended, &house, output)?;
                 if let Some(result) = first {
                     return result;
@@ -74,7 +126,7 @@ async fn serve(
                 continue;
             }
             () = house.has_first(), if listener.is_some() => {
-                (listener, waiting) = (None, None);
+                (listener, door) = (None, Door::new());
                 continue;
             }
             _ = sums.tick() => {
@@ -84,31 +136,26 @@ async fn serve(
             }
             _ = stop.wait() => break,
         };
-        let (stream, from) = match accepted {
-            Ok(accepted) => accepted,
+        match accepted {
+            Ok((_, from)) if house.is_closed_to(from) => {
+                turn_away(Some(TurnedAway { from, error: no_place(&Full::Network) }));
+            }
+            Ok((stream, from)) => turn_away(door.arrives(stream, from)),
             // Peers are worth more than files that may be needed again.
-            Err(_) if multi.close_idle_files().await.is_ok_and(|closed| closed > 0) => continue,
+            Err(_) if multi.close_idle_files().await.is_ok_and(|closed| closed > 0) => {}
             Err(error) => {
                 if house.may_say(NOBODY, true) {
                     output.fail(&CliError::new(code::LISTEN, format!("cannot accept a peer: {error}")));
                 }
-                house.make_room();
+                match door.make_room() {
+                    None => _ = house.make_room(),
+                    gone => turn_away(gone),
+                }
                 sleep(PAUSE).await;
-                continue;
             }
-        };
-        match house.enter(from) {
-            Ok(guest) => {
-                let peer = Peer { who: format!("{from}: "), guest: Some(guest) };
-                peers.spawn(sync_with(multi.clone(), stream, peer, replicate.clone(), stop.clone(), output.clone()));
-            }
-            Err(Full::Until(time)) => waiting = Some(((stream, from), house.instant(time))),
-            Err(error) if house.may_say(from, false) => {
-                output.fail(&CliError::new(code::NO_PLACE, format!("{from}: turned away: {error}")));
-            }
-            Err(_) => {}
         }
     }
+    drop(door);
     drop(listener);
     let mut result = Ok(());
     while let Some(ended) = peers.join_next().await {
@@ -118,6 +165,10 @@ async fn serve(
     }
     house.unsaid().iter().for_each(|unsaid| output.warn(unsaid));
     result
+}
+
+fn no_place(why: &Full) -> CliError {
+    CliError::new(code::NO_PLACE, format!("turned away: {why}"))
 }
 
 /// The next connection; never, once the one peer has come that there is to be.

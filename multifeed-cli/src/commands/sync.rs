@@ -14,6 +14,7 @@ pub(super) async fn run(args: Sync, global: &Global, options: Options, mut outpu
     let mut stop = Stop::listen()?;
     let multi = open(global, options, &output).await?;
     output.start_bar(Unit::Blocks);
+    output.queue_lines();
     let result = connect_and_sync(&multi, &args, &mut stop, &output).await;
     output.end_bar();
     close(&multi, result, &output).await

@@ -4,7 +4,7 @@ use multifeed_proto::Request;
 
 use super::{Answer, Feed};
 use crate::error::{Conflict, ProofError, PutError, StoreError};
-use crate::limits::MAX_FEED_BLOCKS;
+use crate::limits::FeedSize;
 use crate::prepared::prepare;
 use crate::storage::Storage;
 
@@ -47,7 +47,7 @@ impl Feed {
         let Some(index) = subject else { return Ok(Relation::Unclear) };
         let request = Request { index, bytes: 0, hash: true, nodes: 0 };
         let Answer::Data(data) = copy.answer(storage, &request)? else { return Ok(Relation::Unclear) };
-        match self.compare(storage, &data, MAX_FEED_BLOCKS) {
+        match self.compare(storage, &data, FeedSize::MAX) {
             Ok(Compared::Same | Compared::Grew) => Ok(Relation::Same),
             Ok(Compared::Unclear(_)) => Ok(Relation::Unclear),
             Err(PutError::Proof(ProofError::Conflict(conflict))) => Ok(Relation::Two(conflict)),

@@ -613,10 +613,13 @@ impl<S: Storage + ?Sized> Files<'_, S> {
         Ok(any || self.len(FileKind::Data)?.unwrap_or(0) == 0)
     }
 
-    /// A short file as text, with what is no UTF-8 replaced; `None` where it is absent or empty.
+    /// A short file as text up to its first NUL, with what is no UTF-8 replaced; `None` where it is absent or empty. A name has no NUL: a torn
+    /// file, and a hole, do.
     fn read_text(&mut self, kind: FileKind) -> Result<Option<String>, StoreError> {
         let mut bytes = vec![0; 4096];
         let count = self.read(kind, 0, &mut bytes)?;
+        bytes.truncate(count);
+        let count = bytes.iter().position(|byte| *byte == 0).unwrap_or(count);
         bytes.truncate(count);
         Ok((count > 0).then(|| String::from_utf8_lossy(&bytes).into_owned()))
     }

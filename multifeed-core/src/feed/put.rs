@@ -4,7 +4,7 @@ use multifeed_proto::{Data, Node};
 
 use super::{Cursor, Feed};
 use crate::error::{ProofError, PutError, StoreError};
-use crate::limits::{MAX_FEED_BLOCKS, MAX_FEED_BYTES, MAX_PROOF_NODES};
+use crate::limits::{FeedSize, MAX_FEED_BLOCKS, MAX_FEED_BYTES, MAX_PROOF_NODES};
 use crate::merkle::{self, index as flat};
 use crate::prepared::PreparedData;
 use crate::storage::Storage;
@@ -77,25 +77,25 @@ impl Feed {
     /// [`PutError::Proof`]: the peer sent what it cannot prove, or the writer signed two histories
     /// ([`ProofError::Conflict`]). [`PutError::Store`]: the storage failed. Nothing was kept in any case.
     pub fn put<S: Storage + ?Sized>(&mut self, storage: &mut S, prepared: PreparedData) -> Result<Put, PutError> {
-        self.put_within(storage, prepared, MAX_FEED_BLOCKS)
+        self.put_within(storage, prepared, FeedSize::MAX)
     }
 
-    /// As [`put`](Self::put), where the feed may become so many blocks long; one that is written here may always.
+    /// As [`put`](Self::put), where the feed may become so large; one that is written here may always.
     ///
     /// # Errors
-    /// As [`put`](Self::put), and [`PutError::TooLong`].
+    /// As [`put`](Self::put), and [`PutError::TooLong`] and [`PutError::TooManyBytes`].
     pub(crate) fn put_within<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
         prepared: PreparedData,
-        limit: u64,
+        limit: FeedSize,
     ) -> Result<Put, PutError> {
         let PreparedData { data, leaf } = prepared;
         let index = data.index;
         check(&data)?;
 
         let proven = self.prove(storage, &data, leaf, false)?;
-        self.check_length(&proven, limit)?;
+        self.check_size(&proven, limit)?;
         let new_block = data.value.as_ref().filter(|_| !self.has(index));
         let grows = proven.signed.as_ref().is_some_and(|signed| signed.length > self.length);
         if grows && self.writable() && self.length > 0 && index != self.length {
@@ -107,6 +107,13 @@ impl Feed {
             Some(_) => Some(self.put_offset(storage, index, &proven)?),
             None => None,
         };
+        if let (Some(offset), Some(value)) = (offset, new_block) {
+            let bytes = offset.saturating_add(value.len() as u64);
+            if bytes > limit.bytes && !self.writable() {
+                // It was taken in once, and where it lies the disk may take no write.
+                return Err(PutError::TooManyBytes { bytes, limit: limit.bytes });
+            }
+        }
 
         let known = proven.fresh.is_empty();
         let grew = self.keep(proven);
@@ -129,11 +136,11 @@ impl Feed {
         &mut self,
         storage: &mut S,
         data: &Data,
-        limit: u64,
+        limit: FeedSize,
     ) -> Result<Compared, PutError> {
         check(data)?;
         let proven = self.prove(storage, data, None, true)?;
-        self.check_length(&proven, limit)?;
+        self.check_size(&proven, limit)?;
         match &proven.signed {
             Some(signed) if signed.length <= self.length => Ok(Compared::Same),
             // What of ours is under the nodes that were shown is known only where they begin at its end.
@@ -145,14 +152,17 @@ impl Feed {
         }
     }
 
-    /// Refuses a length that is signed and past a bound. A signature that is not the writer's was refused before, as the peer's fault.
-    fn check_length(&self, proven: &Proven, limit: u64) -> Result<(), PutError> {
-        match &proven.signed {
-            Some(signed) if signed.length > limit.max(self.length) && !self.writable() => {
-                Err(PutError::TooLong { length: signed.length, limit })
-            }
-            _ => Ok(()),
+    /// Refuses a size that is signed and past a bound. A signature that is not the writer's was refused before, as the peer's fault.
+    fn check_size(&self, proven: &Proven, limit: FeedSize) -> Result<(), PutError> {
+        let Some(signed) = proven.signed.as_ref().filter(|_| !self.writable()) else { return Ok(()) };
+        if signed.length > limit.blocks.max(self.length) {
+            return Err(PutError::TooLong { length: signed.length, limit: limit.blocks });
         }
+        let bytes = signed.roots.iter().fold(0u64, |sum, root| sum.saturating_add(root.size));
+        if bytes > limit.bytes.max(self.byte_length) {
+            return Err(PutError::TooManyBytes { bytes, limit: limit.bytes });
+        }
+        Ok(())
     }
 
     /// Stages what was proven. Whether the feed grew.
@@ -405,7 +415,7 @@ mod tests {
     fn compared(ours: &[&'static str], data: &Data) -> Result<Compared, PutError> {
         let (mut feed, mut disk) = feed(ours);
         let before = (feed.len(), feed.byte_len(), feed.is_staged());
-        let compared = feed.compare(&mut disk, data, MAX_FEED_BLOCKS);
+        let compared = feed.compare(&mut disk, data, FeedSize::MAX);
         match compared {
             Ok(Compared::Grew) => assert!(feed.len() > before.0 && feed.is_staged()),
             _ => assert_eq!((feed.len(), feed.byte_len(), feed.is_staged()), before),
@@ -470,12 +480,12 @@ mod tests {
             let data = shown(&all[..length], index);
             assert!(data.nodes.iter().any(|shown| shown.index == node), "{node}: {data:?}");
             let (mut feed, mut disk) = feed(&all);
-            assert!(matches!(feed.compare(&mut disk, &data, MAX_FEED_BLOCKS), Ok(Compared::Same)));
+            assert!(matches!(feed.compare(&mut disk, &data, FeedSize::MAX), Ok(Compared::Same)));
             feed.flush(&mut disk).unwrap();
             feed.trim();
             let size = crate::feed::node_offset(node) + 39;
             disk.write_at(FileId::new(Slot(0), FileKind::Tree), size, &[9]).unwrap();
-            let told = feed.compare(&mut disk, &data, MAX_FEED_BLOCKS);
+            let told = feed.compare(&mut disk, &data, FeedSize::MAX);
             let damaged = matches!(told, Err(PutError::Store(StoreError::Damaged { file: FileKind::Tree, .. })));
             assert!(damaged, "{length}, {index}, {node}: {told:?}");
         }

@@ -99,6 +99,7 @@ impl<S: Storage> Multifeed<S> {
             peering.known.insert(u64::from(feed.0));
             let key = self.feeds[feed.0 as usize].feed.key();
             if !peering.in_step.contains(feed) {
+                peering.not_taken.offered(feed);
                 keys.push(key);
             }
         }

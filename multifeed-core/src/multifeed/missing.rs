@@ -67,8 +67,14 @@ impl<S: Storage> Multifeed<S> {
         let mut unopened = BTreeMap::new();
         for slot in slots {
             let secret = self.storage.len(FileId::new(slot, FileKind::SecretKey));
-            if let (Ok(Some(1..)), Ok(Some(key))) = (secret, self.key_in(slot)) {
-                unopened.insert(name(&key), (slot, key));
+            let secret = secret.map_err(|error| StoreError::from_slot(slot, "open", error));
+            let key = secret.and_then(|secret| if matches!(secret, Some(1..)) { self.key_in(slot) } else { Ok(None) });
+            let is_unread = |error: &StoreError| matches!(error, StoreError::Io { .. }) && error.slot() == Some(slot);
+            match key {
+                Ok(Some(key)) => _ = unopened.insert(name(&key), (slot, key)),
+                // Whose folder this is stays unknown: its writer may be reported as missing.
+                Err(error) if is_unread(&error) && !self.problems.iter().any(is_unread) => self.problems.push(error),
+                Ok(None) | Err(_) => {}
             }
         }
         let removed = self.journal.removal().map(|removal| removal.slot);

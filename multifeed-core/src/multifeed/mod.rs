@@ -17,6 +17,7 @@ mod offered;
 mod opening;
 mod policy;
 mod reads;
+mod rearranged;
 mod removal;
 mod second;
 mod sessions;
@@ -42,6 +43,7 @@ pub use self::extensions::{ExtensionError, FeedMessage, message_cost};
 use self::in_use::InUse;
 pub(crate) use self::names::is_key_name;
 pub use self::names::is_object_property;
+pub use self::rearranged::Rearranged;
 pub(crate) use self::sources::Brought;
 use self::sources::Sources;
 use self::state::Traffic;
@@ -202,6 +204,7 @@ pub struct Multifeed<S> {
     evidence: Evidence,
     /// Secret keys that others may read.
     exposed: Vec<ExposedKey>,
+    rearranged: Vec<Rearranged>,
     #[expect(
         clippy::vec_box,
         reason = "ten thousand of them are not to be moved, and kept twice meanwhile, for one more"

@@ -6,9 +6,13 @@
 use multifeed_proto::FeedKey;
 
 use super::Multifeed;
+use super::rearranged::Rearranged;
 use crate::error::StoreError;
 use crate::journal::Removal;
 use crate::storage::{Slot, Storage};
+
+/// Whose folder a gap was.
+pub(super) const NOBODY: FeedKey = FeedKey::new([0; 32]);
 
 impl<S: Storage> Multifeed<S> {
     /// After opening: the last feeds take the numbers of those that are gone.
@@ -22,8 +26,7 @@ impl<S: Storage> Multifeed<S> {
             // Something that is no folder may stand there: nothing is begun that cannot be done.
             self.key_in(gap)?;
             self.begin(true)?;
-            let nobody = FeedKey::new([0; 32]);
-            self.journal.begin_removal(&mut self.storage, Removal::new(gap, &nobody, Some((last, key))))?;
+            self.journal.begin_removal(&mut self.storage, Removal::new(gap, &NOBODY, Some((last, key))))?;
             self.resume_removal()?;
             if self.catalog.gap() == Some(gap) {
                 break;
@@ -45,6 +48,7 @@ impl<S: Storage> Multifeed<S> {
         self.journal.write(&mut self.storage, true)?;
         self.storage.rename(slot, to).map_err(|error| StoreError::from_slot(slot, "rename", error))?;
         self.renumber_told(slot, to);
+        self.rearranged.push(Rearranged::Renumbered { from: slot, to });
         Ok(())
     }
 

@@ -23,6 +23,7 @@ impl<S: Storage> Multifeed<S> {
         keys.retain(|key| {
             if let Some(feed) = catalog.find(key) {
                 peering.known.insert(u64::from(feed.0));
+                peering.not_taken.asked(feed);
                 return true;
             }
             let taken = peering.offers.has(key) || peering.offers.take(limit);
@@ -38,6 +39,11 @@ impl<S: Storage> Multifeed<S> {
     /// Both sides agreed on feeds.
     pub(super) fn replicate(&mut self, id: PeerId, mut keys: Vec<FeedKey>, origin: Origin) {
         for &key in &keys {
+            if let Some(feed) = self.catalog.find(&key)
+                && let Some(peering) = self.peerings.get_mut(&id)
+            {
+                peering.not_taken.asked(feed);
+            }
             match self.catalog.find(&key) {
                 // It was blocked since it was offered or requested.
                 _ if self.blocked.contains(&key) => self.refuse_feed(id, key),

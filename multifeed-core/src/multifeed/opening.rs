@@ -10,6 +10,8 @@ use super::evidence::Evidence;
 use super::extensions::Extensions;
 use super::in_use::InUse;
 use super::names::is_key_name;
+use super::numbers::NOBODY;
+use super::rearranged::Rearranged;
 use super::sources::Sources;
 use super::state::Traffic;
 use super::{ExposedKey, Multifeed, MultifeedEvent, Options};
@@ -41,6 +43,7 @@ impl<S: Storage> Multifeed<S> {
             journal,
             evidence: Evidence::default(),
             exposed: Vec::new(),
+            rearranged: Vec::new(),
             feeds: Vec::new(),
             blocked,
             extensions: Extensions::default(),
@@ -79,8 +82,14 @@ impl<S: Storage> Multifeed<S> {
             Err(error) => multifeed.problems.push(error),
         }
         // What cannot be done now is to be done before the next feed is made or removed.
-        if let Err(error) = multifeed.resume_removal() {
-            multifeed.problems.push(error);
+        let begun = multifeed.journal.removal();
+        match multifeed.resume_removal() {
+            Ok(()) => {
+                // One that is nobody's only closes a gap.
+                let removal = begun.filter(|removal| !removal.is_of(&NOBODY));
+                multifeed.rearranged.extend(removal.map(|removal| Rearranged::Removed { slot: removal.slot }));
+            }
+            Err(error) => multifeed.problems.push(error),
         }
         let slots = multifeed.storage.list().map_err(|error| StoreError::from_store("list", error))?;
         let mut doubles = Vec::new();
@@ -100,6 +109,8 @@ impl<S: Storage> Multifeed<S> {
         if let Err(error) = multifeed.part_names() {
             multifeed.problems.push(error);
         }
+        let mut reported = BTreeSet::new();
+        multifeed.problems.retain(|problem| reported.insert(problem.to_string()));
         multifeed.storage.opened();
         multifeed.events.extend(multifeed.recovered.iter().cloned().map(MultifeedEvent::Recovered));
         Ok(multifeed)
@@ -124,6 +135,12 @@ impl<S: Storage> Multifeed<S> {
     /// What opening had to cut from feeds that a crash tore.
     pub fn recovered(&self) -> &[Recovered] {
         &self.recovered
+    }
+
+    /// What was changed of folders, by opening the store or since: removals that were cut short before, and folders that hold no feed and had
+    /// to give their numbers to feeds.
+    pub fn rearranged(&self) -> &[Rearranged] {
+        &self.rearranged
     }
 
     /// The secret keys that others than the owner of their file may read or change, by its permissions on unix.

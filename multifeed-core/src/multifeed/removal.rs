@@ -6,6 +6,7 @@
 
 use multifeed_proto::{Command, FeedKey};
 
+use super::rearranged::Rearranged;
 use super::{FeedId, Multifeed, MultifeedEvent, PeerId};
 use crate::error::StoreError;
 use crate::feed::Feed;
@@ -148,7 +149,11 @@ impl<S: Storage> Multifeed<S> {
         self.journal.begin_removal(&mut self.storage, removal.with_last(Some((last, key))))?;
         self.sync_key(last)?;
         self.mind_names(last, slot, &key)?;
+        let slots = self.storage.list().map_err(|error| StoreError::from_store("list", error))?;
         self.storage.rename(last, slot).map_err(|error| StoreError::from_slot(last, "rename", error))?;
+        if slots.contains(&slot) {
+            self.rearranged.push(Rearranged::PutAside { slot });
+        }
         self.take_number(last, slot, &key);
         Ok(Some(key))
     }
@@ -236,6 +241,7 @@ impl<S: Storage> Multifeed<S> {
         }
         for peering in self.peerings.values_mut() {
             peering.known.insert(u64::from(id.0));
+            peering.not_taken.forget(id);
             if peering.in_step.is_running() {
                 peering.in_step.remove(id);
             } else {

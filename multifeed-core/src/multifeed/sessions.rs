@@ -10,7 +10,7 @@ use crate::feed::Feed;
 use crate::holes::{self, FeedHoles};
 use crate::limits::{Limits, MAX_BLOCK_BYTES};
 use crate::news::FeedEvent;
-use crate::peer::{Peer, PeerFault, Work};
+use crate::peer::{Peer, PeerFault, TooLarge, Work};
 use crate::peering::{Channel, Peering};
 use crate::reconcile::EXTENSION;
 use crate::replicate::{PeerEvent, Replicate};
@@ -136,9 +136,11 @@ impl<S: Storage> Multifeed<S> {
                 self.drop_peers(id);
                 let Some(peering) = self.peerings.get(&id) else { return };
                 let (holes, missing) = (self.holes(id, peering), self.missing(peering));
+                let not_taken = self.not_taken(peering);
                 if let Some(peering) = self.peerings.get_mut(&id) {
                     peering.totals.holes = holes;
                     peering.totals.missing = missing;
+                    peering.totals.not_taken = not_taken;
                     peering.closed(result, state);
                 }
             }
@@ -163,6 +165,16 @@ impl<S: Storage> Multifeed<S> {
     pub(crate) fn set_grant(&mut self, id: PeerId, bytes: usize) {
         if let Some(peering) = self.peerings.get_mut(&id) {
             peering.set_grant(bytes);
+            self.wake(id);
+        }
+    }
+
+    /// Notes how many bytes a second a session's stream takes, as far as it was measured while more waited to be sent.
+    ///
+    /// A block that takes longer than a JS peer waits is then reported by [`PeerEvent::SlowBlock`].
+    pub fn set_send_rate(&mut self, id: PeerId, per_second: u64) {
+        if let Some(peering) = self.peerings.get_mut(&id) {
+            peering.set_send_rate(per_second);
             self.wake(id);
         }
     }
@@ -217,6 +229,7 @@ impl<S: Storage> Multifeed<S> {
                 Ok(Some(sent)) => {
                     peering.stir();
                     if let Some((index, size)) = sent.block() {
+                        peering.sends(feed, key, index, size);
                         let moved = Moved::sent(size);
                         peering.note_moved(feed, moved, self.now);
                         slot.moved.add(moved);
@@ -399,11 +412,14 @@ impl<S: Storage> Multifeed<S> {
                 peering.events.push_back(PeerEvent::Conflict { key, conflict });
             }
         }
-        if let Some((length, limit)) = effect.too_long {
+        if let Some(too_large) = effect.too_large {
             let feed = self.feeds[feed.0 as usize].feed.key();
             if let Some(peering) = self.peerings.get_mut(&id) {
                 peering.part();
-                let error = SessionError::FeedTooLong { feed, length, limit };
+                let error = match too_large {
+                    TooLarge::Blocks(length, limit) => SessionError::FeedTooLong { feed, length, limit },
+                    TooLarge::Bytes(bytes, limit) => SessionError::FeedTooLarge { feed, bytes, limit },
+                };
                 peering.events.push_back(PeerEvent::LimitReached(error));
             }
         }
@@ -663,7 +679,9 @@ impl<S: Storage> Multifeed<S> {
             let may: Vec<FeedId> = new.iter().copied().filter(|&feed| may(feed)).collect();
             let Some(peering) = self.peerings.get_mut(&id) else { continue };
             let unknown = may.iter().filter(|feed| peering.known.insert(u64::from(feed.0)));
-            let keys: Vec<FeedKey> = unknown.map(|feed| self.feeds[feed.0 as usize].feed.key()).collect();
+            let unknown: Vec<FeedId> = unknown.copied().collect();
+            unknown.iter().for_each(|feed| peering.not_taken.offered(*feed));
+            let keys: Vec<FeedKey> = unknown.iter().map(|feed| self.feeds[feed.0 as usize].feed.key()).collect();
             if !keys.is_empty() {
                 peering.offer(keys);
                 self.wake(id);
@@ -731,6 +749,18 @@ impl<S: Storage> Multifeed<S> {
                 false => holes::coming(feed, blocks, &(0..u64::MAX)),
             }
         })
+    }
+
+    /// How many feeds a session's remote did not take, or not all of them, that it was offered and that are served.
+    fn not_taken(&self, peering: &Peering) -> u64 {
+        if peering.options.upload == Some(false) {
+            return 0;
+        }
+        let counts = |feed: FeedId| {
+            let slot = self.feeds.get(feed.0 as usize);
+            slot.is_some_and(|slot| !slot.removed && slot.upload != Some(false) && slot.feed.downloaded() > 0)
+        };
+        peering.not_taken.count(peering.is_offer_answered(), counts)
     }
 
     /// The feeds of a session with holes, of which its remote said that it does not have them either.

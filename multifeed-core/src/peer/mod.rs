@@ -112,10 +112,17 @@ pub(crate) struct Effect {
     pub(crate) remote_len: Option<u64>,
     /// Evidence that the feed's writer signed two histories; nothing of the other one is taken.
     pub(crate) conflict: Option<Box<Conflict>>,
-    /// The writer signed a length past a bound, in blocks, both: no more of it is taken.
-    pub(crate) too_long: Option<(u64, u64)>,
+    /// The writer signed more than a bound: no more of it is taken.
+    pub(crate) too_large: Option<TooLarge>,
     /// The remote proved that there is more of a feed that is written here: the length in blocks that was held to be all of it.
     pub(crate) outgrown: Option<u64>,
+}
+
+/// What a writer signed of a feed, and the bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TooLarge {
+    Blocks(u64, u64),
+    Bytes(u64, u64),
 }
 
 /// A feed on one session, as it stands.
@@ -348,11 +355,15 @@ impl Peer {
             // What it has can still show which of the two is here.
             Message::Unhave { start: 0, length: ANOTHER_HISTORY } if self.options.reconciles => self.parted = true,
             Message::Unhave { start, length } => {
+                let was_sent = length == 1 && self.owed.was_sent(start);
                 let lost = self.download.unhave(start, length, self.options.live);
                 effect.released = self.free(lost, work.reserved);
                 if self.acks && !self.observed {
                     // It did not take what it was sent, or gave it up: the end does not wait for it.
                     self.owed.forget(&(start..start.saturating_add(length.max(1))));
+                }
+                if was_sent {
+                    self.owed.returned(start);
                 }
                 if self.observed {
                     match length.max(1) {
@@ -427,6 +438,7 @@ impl Peer {
         }
         effect.answered = data.value.is_some().then_some(waited);
         if self.drains {
+            self.give_back(index, work.feed);
             return Ok(());
         }
         work.reserved.remove(index);
@@ -459,7 +471,7 @@ impl Peer {
         let index = data.index;
         let block = data.value.is_some();
         let len = work.feed.len();
-        match work.feed.put_within(work.storage, prepare(data), work.limits.feed_blocks) {
+        match work.feed.put_within(work.storage, prepare(data), work.limits.feed_size()) {
             Ok(put) => {
                 self.download.proved(index);
                 if work.feed.len() > len {
@@ -493,11 +505,25 @@ impl Peer {
                 Err(PeerFault::Remote(SessionError::Proof { feed: work.feed.key(), index, reason }))
             }
             Err(PutError::TooLong { length, limit }) => {
-                effect.too_long = Some((length, limit));
+                effect.too_large = Some(TooLarge::Blocks(length, limit));
+                self.give_back(index, work.feed);
+                self.end();
+                Ok(None)
+            }
+            Err(PutError::TooManyBytes { bytes, limit }) => {
+                effect.too_large = Some(TooLarge::Bytes(bytes, limit));
+                self.give_back(index, work.feed);
                 self.end();
                 Ok(None)
             }
             Err(PutError::Store(error)) => Err(PeerFault::Store(error)),
+        }
+    }
+
+    /// Tells a remote of ours that a block which it sent is not stored here. JS would ask nothing and say nothing of it.
+    fn give_back(&mut self, index: u64, feed: &Feed) {
+        if self.options.reconciles && !feed.has(index) {
+            self.out.push_back(Message::Unhave { start: index, length: 1 });
         }
     }
 
@@ -510,7 +536,7 @@ impl Peer {
     ) -> Result<(), PeerFault> {
         let index = data.index;
         let len = work.feed.len();
-        match work.feed.compare(work.storage, &data, work.limits.feed_blocks) {
+        match work.feed.compare(work.storage, &data, work.limits.feed_size()) {
             Ok(Compared::Same) => {}
             Ok(Compared::Unclear(length)) => self.download.was_unclear(work.feed, length),
             Ok(Compared::Grew) => {
@@ -533,7 +559,11 @@ impl Peer {
                 return Err(PeerFault::Remote(SessionError::Proof { feed: work.feed.key(), index, reason }));
             }
             Err(PutError::TooLong { length, limit }) => {
-                effect.too_long = Some((length, limit));
+                effect.too_large = Some(TooLarge::Blocks(length, limit));
+                self.end();
+            }
+            Err(PutError::TooManyBytes { bytes, limit }) => {
+                effect.too_large = Some(TooLarge::Bytes(bytes, limit));
                 self.end();
             }
             Err(PutError::Store(error)) => return Err(PeerFault::Store(error)),

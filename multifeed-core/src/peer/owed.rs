@@ -30,6 +30,8 @@ struct Account {
     /// Blocks that were sent lately, the older ones apart. A remote that says what it has may not have stored them when it says so.
     recent: SparseBits,
     older: SparseBits,
+    /// Blocks that were sent and that it did not store.
+    returned: SparseBits,
 }
 
 impl Owed {
@@ -39,6 +41,25 @@ impl Owed {
 
     pub(super) fn is_empty(&self) -> bool {
         self.count() == 0
+    }
+
+    /// Whether the remote lacks anything that it was not sent, or did not store what it was sent. What it was sent and did not acknowledge it may
+    /// have stored: a remote that is done closes the channel at once.
+    pub(super) fn lacks(&self) -> bool {
+        let Some(Account { blocks, returned, unacknowledged, .. }) = self.0.as_deref() else { return false };
+        !returned.is_empty() || blocks.first_in(0..u64::MAX, Some(unacknowledged)).is_some()
+    }
+
+    /// Whether a block was sent lately, or is to be.
+    pub(super) fn was_sent(&self, index: u64) -> bool {
+        let sent =
+            |account: &Account| [&account.recent, &account.older, &account.blocks].iter().any(|bits| bits.get(index));
+        self.0.as_deref().is_some_and(sent)
+    }
+
+    /// The remote did not store a block that it was sent.
+    pub(super) fn returned(&mut self, index: u64) {
+        self.account().returned.insert(index);
     }
 
     /// Whether blocks are on their way to the remote, which is to acknowledge them.
@@ -125,6 +146,7 @@ impl Owed {
         if let Some(account) = &mut self.0 {
             account.blocks.remove_range(blocks.start, blocks.end);
             account.given_up.remove_range(blocks.start, blocks.end);
+            account.returned.remove_range(blocks.start, blocks.end);
             account.unacknowledged.remove_range(blocks.start, blocks.end);
         }
     }
@@ -139,6 +161,7 @@ impl Owed {
     /// A block was sent. `asking` while the remote was asked what it has, and did not answer yet; `acks` if it says when the block is there.
     pub(super) fn sent(&mut self, index: u64, asking: bool, acks: bool) {
         let account = self.account();
+        account.returned.remove(index);
         if acks {
             account.given_up.remove(index);
             account.blocks.insert(index);

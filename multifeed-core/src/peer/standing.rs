@@ -193,6 +193,18 @@ impl Peer {
         feed.writable() && self.remote_uploading && self.download.remote_len() > feed.len()
     }
 
+    /// Whether the remote lacks something that we hold and serve, and did not take it, as far as it told what it has. Asked where the channel
+    /// closes; in a live session that is so only if the remote fetches nothing, for else it only left early.
+    pub(crate) fn is_lacking(&self, feed: &Feed) -> bool {
+        if !self.uploading || self.parted || feed.downloaded() == 0 || (self.options.live && self.remote_downloading) {
+            return false;
+        }
+        // It opened the channel and closed it again, without a word of what it has or wants.
+        let refused =
+            self.opened && self.remote_uploading && self.upload.asked_at().is_none() && self.download.remote_len() == 0;
+        refused || self.owed.lacks()
+    }
+
     fn holds_all<S: Storage>(&mut self, work: &mut Work<'_, S>) -> bool {
         let scope = self.scope(work.wants, 0);
         !(self.downloading || scope.compares) || !self.remote_uploading || self.download.finished(scope, work.feed)

@@ -30,3 +30,12 @@ pub fn claim(pair: &KeyPair, length: u64, index: u64, block: &Bytes) -> Data {
     let signature = pair.sign(&merkle::signable(&merkle::root_hash(&roots), length));
     Data { index, value: Some(block.clone()), nodes, signature: Some(signature) }
 }
+
+/// The second of two blocks, of a feed whose first one is said to have so many bytes.
+pub fn claim_bytes(pair: &KeyPair, first: u64, block: &Bytes) -> Data {
+    let sibling = Node { index: 0, hash: [0xc1; 32], size: first };
+    let leaf = Node { index: 2, hash: merkle::leaf_hash(block), size: block.len() as u64 };
+    let root = merkle::parent(&sibling, &leaf).unwrap();
+    let signature = pair.sign(&merkle::signable(&merkle::root_hash(&[root]), 2));
+    Data { index: 1, value: Some(block.clone()), nodes: vec![sibling], signature: Some(signature) }
+}

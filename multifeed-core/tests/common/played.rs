@@ -17,9 +17,19 @@ pub struct Played {
 
 impl Played {
     /// The session's handshake is done; what it sends then is still to be taken.
-    pub fn start(mut store: Multifeed<MemoryStorage>, options: Replicate, remote_live: bool) -> Self {
+    pub fn start(store: Multifeed<MemoryStorage>, options: Replicate, remote_live: bool) -> Self {
+        Self::start_with_grant(store, options, remote_live, usize::MAX)
+    }
+
+    /// The same, where the stream takes so many bytes.
+    pub fn start_with_grant(
+        mut store: Multifeed<MemoryStorage>,
+        options: Replicate,
+        remote_live: bool,
+        bytes: usize,
+    ) -> Self {
         let peer = store.connect(options);
-        store.grant(peer, usize::MAX);
+        store.grant(peer, bytes);
         let mut played = Self { store, peer, now: Duration::ZERO };
         played.event(ready(remote_live));
         played

@@ -1,0 +1,167 @@
+//! Connections that `serve` accepted and that have no place yet: nobody who waits keeps others from being accepted.
+//!
+//! Whoever connects speaks first. Until a connection has said something it takes no place, and costs a socket. Those that have spoken wait for a
+//! place, networks in turn.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use multifeed_tokio::proto::Phase;
+use multifeed_tokio::{Network, SessionError, SyncError};
+use tokio::net::TcpStream;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::timeout;
+
+use super::crowd::Crowd;
+use crate::error::{CliError, code};
+
+/// How long a connection may say nothing, as in a session.
+const SILENCE: Duration = Duration::from_secs(20);
+
+/// Connections that have said nothing yet, and as many that have and wait for a place; fewer, if the system allows few file handles.
+const WAITING: usize = 1024;
+
+/// Networks of which one is tried before it is waited for a place.
+const TRIED: usize = 8;
+
+/// Somebody who connected.
+pub(super) struct Caller {
+    pub(super) stream: TcpStream,
+    pub(super) from: SocketAddr,
+}
+
+/// Somebody who has said nothing yet, as far as was heard.
+struct Silent {
+    stream: Arc<TcpStream>,
+    from: SocketAddr,
+    listening: AbortHandle,
+}
+
+impl Silent {
+    /// Whether it has spoken, and is heard next.
+    fn has_spoken(&self) -> bool {
+        socket2::SockRef::from(&*self.stream).peek(&mut [MaybeUninit::uninit()]).is_ok()
+    }
+}
+
+/// Why a connection that has no place is ended.
+pub(super) struct TurnedAway {
+    pub(super) from: SocketAddr,
+    pub(super) error: CliError,
+}
+
+pub(super) struct Door {
+    /// Those that have said nothing, until they do.
+    listening: JoinSet<(SocketAddr, u64, io::Result<usize>)>,
+    silent: Crowd<Silent>,
+    /// Those that have, and wait for a place.
+    waiting: Crowd<Caller>,
+    most: usize,
+    next: u64,
+}
+
+impl Door {
+    pub(super) fn new() -> Self {
+        let most = handles().map_or(WAITING, |handles| WAITING.min(handles / 8));
+        Self { listening: JoinSet::new(), silent: Crowd::default(), waiting: Crowd::default(), most, next: 0 }
+    }
+
+    /// Somebody connected. Of those that say nothing the oldest may have to go, of the network that has most of them.
+    pub(super) fn arrives(&mut self, stream: TcpStream, from: SocketAddr) -> Option<TurnedAway> {
+        let number = self.next;
+        self.next += 1;
+        let stream = Arc::new(stream);
+        let heard = stream.clone();
+        let listening = self.listening.spawn(async move {
+            let said = match timeout(SILENCE, heard.peek(&mut [0])).await {
+                Ok(said) => said,
+                Err(_) => Err(io::ErrorKind::TimedOut.into()),
+            };
+            (from, number, said)
+        });
+        self.silent.insert(from.ip().into(), number, Silent { stream, from, listening });
+        if self.silent.len() > self.most { self.ends_a_silent_one() } else { None }
+    }
+
+    /// Whether all who are listened to have spoken, and are to be heard before others are accepted.
+    pub(super) fn is_behind(&self) -> bool {
+        self.silent.len() > self.most
+    }
+
+    fn ends_a_silent_one(&mut self) -> Option<TurnedAway> {
+        let Silent { listening, from, .. } = self.silent.take_oldest_of_most(|silent| !silent.has_spoken())?;
+        listening.abort();
+        Some(TurnedAway { from, error: no_place("it said nothing, and others came") })
+    }
+
+    /// Ends one of those that have said nothing, or else of those that wait.
+    pub(super) fn make_room(&mut self) -> Option<TurnedAway> {
+        if let Some(gone) = self.ends_a_silent_one() {
+            return Some(gone);
+        }
+        let Caller { from, .. } = self.waiting.take_newest_of_most()?;
+        Some(TurnedAway { from, error: no_place("too many connections at once that have not proven the root key") })
+    }
+
+    /// Waits until somebody says something, who then waits for a place, or ends without a word. Never ready if nobody is silent.
+    pub(super) async fn hears(&mut self) -> Option<TurnedAway> {
+        let (from, number, said) = match self.listening.join_next().await {
+            Some(Ok(heard)) => heard,
+            // It had to go.
+            Some(Err(_)) => return None,
+            None => std::future::pending().await,
+        };
+        let network = Network::from(from.ip());
+        // Otherwise it had to go just now.
+        let stream = Arc::into_inner(self.silent.remove(network, number)?.stream)?;
+        let ended = match said {
+            Ok(1..) => {
+                self.waiting.insert(network, number, Caller { stream, from });
+                let over = if self.waiting.len() > self.most { self.waiting.take_newest_of_most() } else { None };
+                let why = "too many connections at once that have not proven the root key";
+                return over.map(|Caller { from, .. }| TurnedAway { from, error: no_place(why) });
+            }
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => SessionError::Timeout(Phase::Noise),
+            _ => SessionError::Disconnected(Phase::Noise),
+        };
+        Some(TurnedAway { from, error: SyncError::Session(ended).into() })
+    }
+
+    /// Where those are from whose turn it is, networks in turn, with their numbers.
+    pub(super) fn firsts(&self) -> Vec<(SocketAddr, u64)> {
+        self.waiting.firsts().take(TRIED).map(|(_, number, caller)| (caller.from, number)).collect()
+    }
+
+    /// Takes out one of them.
+    pub(super) fn take(&mut self, from: SocketAddr, number: u64) -> Option<Caller> {
+        self.waiting.take_turn(from.ip().into(), number)
+    }
+}
+
+fn no_place(why: &str) -> CliError {
+    CliError::new(code::NO_PLACE, format!("turned away: {why}"))
+}
+
+/// Raises how many files the process may have open to [`ENOUGH_HANDLES`], as far as the system allows it. How many it may have then.
+fn handles() -> Option<usize> {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+        let wanted = maximum.unwrap_or(ENOUGH_HANDLES).min(ENOUGH_HANDLES);
+        if current.is_some_and(|current| current < wanted) {
+            // If the system refuses, it stays as it was.
+            let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum });
+        }
+        getrlimit(Resource::Nofile).current.and_then(|handles| usize::try_from(handles).ok())
+    }
+    #[cfg(not(unix))]
+    None
+}
+
+/// File handles for all sessions, all who wait, and the store.
+#[cfg(unix)]
+const ENOUGH_HANDLES: u64 = 16_384;
