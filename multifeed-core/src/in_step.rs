@@ -15,6 +15,8 @@ pub(crate) struct InStep {
     stage: Stage,
     /// Those that may turn out to be alike; and those that did, until one side has news of them.
     feeds: SparseBits,
+    /// Those of them that have news here, which are told when they are synced.
+    held_back: SparseBits,
 }
 
 #[derive(Debug, Default)]
@@ -54,7 +56,7 @@ impl InStep {
     pub(crate) fn conclude(&mut self) -> bool {
         match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Running(machine) if machine.is_done() => {
-                machine.into_differing().for_each(|feed| _ = self.feeds.remove(u64::from(feed.0)));
+                machine.into_differing().for_each(|feed| _ = self.remove(feed));
                 true
             }
             stage => {
@@ -68,6 +70,7 @@ impl InStep {
     pub(crate) fn abandon(&mut self) {
         self.stage = Stage::Off;
         self.feeds.clear();
+        self.held_back.clear();
     }
 
     pub(crate) fn contains(&self, feed: FeedId) -> bool {
@@ -81,7 +84,25 @@ impl InStep {
 
     /// A feed is not in step any more. Whether it was, or seemed so.
     pub(crate) fn remove(&mut self, feed: FeedId) -> bool {
+        self.held_back.remove(u64::from(feed.0));
         self.feeds.remove(u64::from(feed.0))
+    }
+
+    /// A feed has news here that is not told before it is synced.
+    pub(crate) fn hold_back(&mut self, feed: FeedId) {
+        if self.contains(feed) {
+            self.held_back.insert(u64::from(feed.0));
+        }
+    }
+
+    /// Whether a feed has news here that is not told yet.
+    pub(crate) fn holds_back(&self, feed: FeedId) -> bool {
+        self.held_back.get(u64::from(feed.0))
+    }
+
+    /// How many feeds seem alike to the remote, and have news here.
+    pub(crate) fn behind(&self) -> u64 {
+        self.held_back.count()
     }
 
     /// How many feeds both sides hold alike.

@@ -231,6 +231,11 @@ impl Peering {
         self.stage == Stage::Running
     }
 
+    /// Whether it is live, and takes nothing new any more: what is made or comes now does not reach the remote.
+    pub(crate) fn is_ending_live(&self) -> bool {
+        self.stage == Stage::Ending && self.lone.is_none() && self.is_live()
+    }
+
     /// Whether this session goes on after both sides have everything.
     pub(crate) fn is_live(&self) -> bool {
         self.options.live && self.remote_live != Some(false)
@@ -604,7 +609,8 @@ impl Peering {
             return self.ended_in_sync;
         }
         let all = self.sums.in_sync == self.peers.len() as u64;
-        let listed = self.settled() && !self.in_step.is_running() && !self.offers.is_waiting();
+        let listed =
+            self.settled() && !self.in_step.is_running() && self.in_step.behind() == 0 && !self.offers.is_waiting();
         let asked_in_vain = self.apart || self.paused.is_some() || !self.exchange.requested.is_empty();
         !asked_in_vain && (self.through || (self.observed && self.stage != Stage::Greeting && listed && all))
     }
@@ -842,7 +848,7 @@ impl Peering {
         let totals = &self.totals;
         SyncState {
             feeds: self.peers.len() as u64 + self.in_step.count() + self.offers.count(),
-            feeds_in_sync: in_sync + self.in_step.count() + self.offers.empty(),
+            feeds_in_sync: in_sync + self.in_step.count().saturating_sub(self.in_step.behind()) + self.offers.empty(),
             moved: Moved {
                 blocks_received: totals.blocks_received,
                 bytes_received: totals.bytes_received,

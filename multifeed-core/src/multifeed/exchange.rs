@@ -44,16 +44,23 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
-    /// A feed is not as it was: sessions whose remote held it alike are offered it by the next commit, as if it were new. One that is
-    /// not live was about what there was when it began.
+    /// A feed is not as it was: sessions whose remote held it alike are offered it by the next commit, as if it were new; one that is ending
+    /// is not in sync any more. One that is not live was about what there was when it began.
     pub(super) fn leave_step(&mut self, feed: FeedId) {
-        for peering in self.peerings.values_mut().filter(|peering| peering.lists()) {
+        for peering in self.peerings.values_mut().filter(|peering| peering.lists() || peering.is_ending_live()) {
             if peering.in_step.is_running() {
                 peering.in_step.remove(feed);
             } else if peering.is_live() && peering.fall_out_of_step(feed) {
                 peering.known.remove(u64::from(feed.0));
                 self.unannounced.push(feed);
             }
+        }
+    }
+
+    /// Something is new in a feed and is not announced before it is synced: until then sessions whose remote held it alike are not in sync.
+    pub(super) fn hold_back_news(&mut self, feed: FeedId) {
+        for peering in self.peerings.values_mut().filter(|peering| peering.is_live()) {
+            peering.in_step.hold_back(feed);
         }
     }
 

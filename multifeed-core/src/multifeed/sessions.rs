@@ -619,7 +619,7 @@ impl<S: Storage> Multifeed<S> {
         if slot.feed.is_held_back() {
             // Announced when it is synced.
             self.committed(id, &[]);
-            return;
+            return self.hold_back_news(id);
         }
         let fresh = std::mem::take(&mut slot.fresh);
         self.committed(id, &fresh);
@@ -651,11 +651,24 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
-    /// Offers feeds that are new here to every session that does not know them.
+    /// Offers feeds that are new here to every session that does not know them. One that is ending is not in sync then.
     fn announce_feeds(&mut self) {
         let new = std::mem::take(&mut self.unannounced);
         if new.is_empty() {
             return;
+        }
+        let ending = self.peerings.iter().filter(|(_, peering)| peering.is_ending_live()).map(|(&id, _)| id);
+        for id in ending.collect::<Vec<_>>() {
+            let lacks = |feed: FeedId| {
+                let known = self.peerings.get(&id).is_none_or(|peering| peering.known.get(u64::from(feed.0)));
+                let slot = self.feeds.get(feed.0 as usize).filter(|slot| !slot.removed && slot.feed.len() > 0);
+                !known && slot.is_some() && self.may_feed(id, feed).offer
+            };
+            if new.iter().any(|&feed| lacks(feed))
+                && let Some(peering) = self.peerings.get_mut(&id)
+            {
+                peering.part();
+            }
         }
         // Where the feeds are being compared they are offered with all others, when that is done.
         let running = self.peerings.iter().filter(|(_, peering)| peering.lists() && !peering.in_step.is_running());

@@ -70,10 +70,10 @@ impl<S: Storage> Multifeed<S> {
             state.sessions_in_sync += u64::from(info.in_sync);
             state.in_flight += info.in_flight;
         }
-        let in_step =
-            self.peerings.values().filter(|peering| peering.is_running() && peering.in_step.holds(id)).count() as u64;
-        state.sessions += in_step;
-        state.sessions_in_sync += in_step;
+        for peering in self.peerings.values().filter(|peering| peering.is_running() && peering.in_step.holds(id)) {
+            state.sessions += 1;
+            state.sessions_in_sync += u64::from(!peering.in_step.holds_back(id));
+        }
         state
     }
 
