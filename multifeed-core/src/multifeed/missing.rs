@@ -12,7 +12,7 @@ use multifeed_proto::FeedKey;
 
 use super::Multifeed;
 use crate::error::StoreError;
-use crate::journal::name;
+use crate::journal::{Mark, name};
 use crate::storage::{FileId, FileKind, Slot, Storage};
 
 /// Numbers from here on are no folders': what is known of writers stands there whose old numbers other feeds have.
@@ -59,7 +59,15 @@ impl<S: Storage> Multifeed<S> {
 
     /// After the feeds were opened: what is known of a writer is known of the folder that it is in now, and those that are in none are reported.
     pub(super) fn look_for_missing(&mut self) {
-        let known: Vec<_> = self.journal.writers().map(|(slot, mark)| (slot, mark.clone())).collect();
+        let in_place = |slot: Slot, mark: &Mark| {
+            let feed = self.catalog.at(slot).map(|id| &self.slot(id).feed).filter(|feed| feed.writable());
+            feed.is_some_and(|feed| mark.writer.as_ref().is_some_and(|writer| writer.key == feed.key()))
+        };
+        let known = self.journal.writers().filter(|(slot, mark)| !in_place(*slot, mark));
+        let known: Vec<_> = known.map(|(slot, mark)| (slot, mark.clone())).collect();
+        if known.is_empty() {
+            return;
+        }
         let ours: Vec<_> = self.feeds().filter(|id| self.slot(*id).feed.writable()).collect();
         let ours: BTreeMap<_, _> = ours.into_iter().map(|id| (name(&self.slot(id).feed.key()), id)).collect();
         // Writers' folders that are told for what is wrong with them.
@@ -142,7 +150,6 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::journal::Mark;
     use crate::key_pair::KeyPair;
     use crate::multifeed::Options;
     use crate::storage::MemoryStorage;
