@@ -661,7 +661,7 @@ impl<S: Storage> Multifeed<S> {
         for id in ending.collect::<Vec<_>>() {
             let lacks = |feed: FeedId| {
                 let known = self.peerings.get(&id).is_none_or(|peering| peering.known.get(u64::from(feed.0)));
-                let slot = self.feeds.get(feed.0 as usize).filter(|slot| !slot.removed && slot.feed.len() > 0);
+                let slot = self.feeds.get(feed.0 as usize).filter(|slot| !slot.removed && !slot.feed.is_empty());
                 !known && slot.is_some() && self.may_feed(id, feed).offer
             };
             if new.iter().any(|&feed| lacks(feed))
