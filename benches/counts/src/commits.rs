@@ -1,4 +1,4 @@
-//! Whether the commit that changed the record says why.
+//! Whether the commits that changed the record say why.
 
 use std::path::Path;
 
@@ -13,20 +13,23 @@ pub(crate) const REASON: &str = "Counts:";
 /// steps are a large one.
 const UNEXPLAINED: f64 = 0.5;
 
-/// Looks at the last commit that changed the record, which is in `folder`: if a count grew in it, its body says why.
+const NOT_CHECKED: &str = "NOT CHECKED: whether the commits that changed the counts say why";
+
+/// Looks at all commits that changed the record, which is in `folder`: if a count grew in one, or left the record, its body says why.
 ///
-/// Returns what a person has to know, if that cannot be seen: outside of a repository, in a clone whose history is cut off before that commit's
-/// parent, or as the record is not committed yet.
+/// A merge is compared with the largest of its parents' counts. A record that was deleted and added again is compared with the one before.
+///
+/// Returns what a person has to know, if that cannot be seen: outside of a repository, in a clone whose history is cut off, or as the record is
+/// not committed yet.
 ///
 /// # Errors
-/// A count grew in that commit, and it does not say why.
+/// A count grew in a commit, and it does not say why.
 pub(crate) fn check(on_record: &Record, folder: &Path) -> Result<Vec<String>> {
     let git = |arguments: &[&str]| output("git", arguments, folder);
-    let commit = match git(&["log", "-1", "--format=%H", "--", "record.txt"]) {
-        Ok(commit) => commit,
-        Err(error) => {
-            return Ok(vec![format!("NOT CHECKED: whether the commit that changed the counts says why: {error:#}")]);
-        }
+    let history = ["log", "--full-history", "--topo-order", "--format=%H %P", "--", "record.txt"];
+    let commits = match git(&history) {
+        Ok(commits) => commits,
+        Err(error) => return Ok(vec![format!("{NOT_CHECKED}: {error:#}")]),
     };
     let at = |revision: &str| Record::parse(&git(&["show", &format!("{revision}:./record.txt")]).ok()?).ok();
     let mut notes = Vec::new();
@@ -35,40 +38,53 @@ pub(crate) fn check(on_record: &Record, folder: &Path) -> Result<Vec<String>> {
             "record.txt is not committed yet: if a count grew, the body of the commit has to say why (`{REASON} ...`)"
         ));
     }
-    if commit.is_empty() {
-        return Ok(notes);
+    if git(&["rev-parse", "--is-shallow-repository"])? == "true" {
+        notes.push(format!(
+            "{NOT_CHECKED} before this clone's history begins. Get the rest with `git fetch --unshallow`, and run this again."
+        ));
     }
-    let parent = format!("{commit}^");
-    // To git, the first commit of a history that is cut off adds every file.
-    if git(&["rev-parse", "--verify", "--quiet", &parent]).is_err() {
-        if git(&["rev-parse", "--is-shallow-repository"])? == "true" {
-            notes.push(
-                "NOT CHECKED: whether the commit that changed the counts says why. This clone's history begins after it. Get the rest \
-                 with `git fetch --unshallow`, and run this again."
-                    .to_owned(),
+    // From the oldest, so that there is one before a record that was added again.
+    let mut last: Option<Record> = None;
+    for line in commits.lines().rev() {
+        let (commit, parents) = line.split_once(' ').unwrap_or((line, ""));
+        let Some(then) = at(commit) else { continue };
+        let parents: Vec<Record> = parents.split_whitespace().filter_map(at).collect();
+        let before = parents.into_iter().reduce(largest).or(last);
+        if let Some(before) = before {
+            let unexplained = unexplained(&then, &before, &git(&["log", "-1", "--format=%b", commit])?);
+            ensure!(
+                unexplained.is_empty(),
+                "commit {commit} records that these grew or are gone, and no line of its body begins with `{REASON}` and says why: {}",
+                unexplained.join(", ")
             );
         }
-        return Ok(notes);
+        last = Some(then);
     }
-    let (Some(then), Some(before)) = (at(&commit), at(&parent)) else { return Ok(notes) };
-    let body = git(&["log", "-1", "--format=%b", &commit])?;
-    let unexplained = unexplained(&then, &before, &body);
-    ensure!(
-        unexplained.is_empty(),
-        "commit {commit} records that these grew, and no line of its body begins with `{REASON}` and says why: {}",
-        unexplained.join(", ")
-    );
     Ok(notes)
 }
 
-/// The counts that grew from one record to the next without a reason. If the tools differ, so may all counts.
+/// The larger count of each row that both have, and all other rows of the first.
+fn largest(one: Record, other: Record) -> Record {
+    if one.tools != other.tools {
+        return one;
+    }
+    let in_other = |name: &str| other.counts.iter().find(|count| count.name == name).map(|count| count.instructions);
+    let counts = one.counts.into_iter().map(|mut count| {
+        count.instructions = count.instructions.max(in_other(&count.name).unwrap_or(0));
+        count
+    });
+    Record { tools: one.tools, counts: counts.collect() }
+}
+
+/// The counts that grew from one record to the next without a reason, or are in it no more. If the tools differ, so may all counts.
 fn unexplained(now: &Record, before: &Record, body: &str) -> Vec<String> {
     let reason = body.lines().filter_map(|line| line.strip_prefix(REASON)).any(|reason| !reason.trim().is_empty());
     if reason || now.tools != before.tools {
         return Vec::new();
     }
     let grew = now.growth(before).filter(|(_, growth)| growth.is_some_and(|percent| percent > UNEXPLAINED));
-    grew.map(|(count, _)| count.name.clone()).collect()
+    let gone = before.counts.iter().filter(|count| now.counts.iter().all(|other| other.name != count.name));
+    grew.map(|(count, _)| count.name.clone()).chain(gone.map(|count| count.name.clone())).collect()
 }
 
 #[cfg(test)]
@@ -99,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_commit_that_changed_the_record_says_why() {
+    fn each_commit_that_changed_the_record_says_why() {
         for (commits, explained) in [
             (&[(1000, "First.")][..], true),
             (&[(1000, "First."), (1010, "Slower.")], false),
@@ -107,6 +123,8 @@ mod tests {
             (&[(1000, "First."), (1010, "Slower."), (1010, "Other.")], false),
             (&[(1000, "First."), (1010, "Counts: slower."), (1010, "Other.")], true),
             (&[(1000, "First."), (990, "Faster.")], true),
+            (&[(1000, "First."), (1010, "Slower."), (1009, "Recorded again.")], false),
+            (&[(1000, "First."), (1010, "Counts: slower."), (1009, "Recorded again.")], true),
         ] {
             let folder = tempfile::tempdir().unwrap();
             repository(folder.path(), commits);
@@ -131,7 +149,7 @@ mod tests {
             git(folder.path(), &["clone", "--quiet", "--depth", depth, &url, depth]);
             match check(&grown, &clone) {
                 Ok(notes) => {
-                    assert!(!seen && notes.len() == 1 && notes[0].contains("--unshallow"), "{depth}: {notes:?}")
+                    assert!(!seen && notes.len() == 1 && notes[0].contains("--unshallow"), "{depth}: {notes:?}");
                 }
                 Err(error) => assert!(seen && error.to_string().contains("no line"), "{depth}: {error:#}"),
             }
@@ -141,12 +159,49 @@ mod tests {
     }
 
     #[test]
+    fn a_merge_of_explained_records_needs_no_reason() {
+        let two = |a, b| record("1", &[("a", a), ("same", 5), ("b", b)]);
+        for (merged, explained) in [(two(1010, 1010), true), (two(1010, 1030), false)] {
+            let folder = tempfile::tempdir().unwrap();
+            let folder = folder.path();
+            let commit = |record: &Record, body| {
+                std::fs::write(folder.join("record.txt"), record.to_string()).unwrap();
+                git(folder, &["add", "."]);
+                git(folder, &["commit", "--quiet", "-m", "subject", "-m", body]);
+            };
+            git(folder, &["init", "--quiet", "--initial-branch", "main"]);
+            commit(&two(1000, 1000), "First.");
+            git(folder, &["checkout", "--quiet", "-b", "side"]);
+            commit(&two(1010, 1000), "Counts: slower.");
+            git(folder, &["checkout", "--quiet", "main"]);
+            commit(&two(1000, 1010), "Counts: slower, too.");
+            git(folder, &["merge", "--quiet", "--no-commit", "--strategy", "ours", "side"]);
+            commit(&merged, "Merge.");
+            assert_eq!(check(&merged, folder).is_ok(), explained, "{merged}");
+        }
+    }
+
+    #[test]
+    fn a_record_that_is_added_again_is_compared_with_the_one_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        repository(folder, &[(1000, "First.")]);
+        git(folder, &["rm", "--quiet", "record.txt"]);
+        git(folder, &["commit", "--quiet", "-m", "subject"]);
+        std::fs::write(folder.join("record.txt"), record("1", &[("a", 1010)]).to_string()).unwrap();
+        git(folder, &["add", "."]);
+        git(folder, &["commit", "--quiet", "-m", "subject"]);
+        assert!(check(&record("1", &[("a", 1010)]), folder).is_err());
+    }
+
+    #[test]
     fn what_grew_needs_a_reason() {
         let before = record("1", &[("a", 1000), ("b", 1000)]);
         let grew = record("1", &[("a", 1004), ("b", 1006), ("new", 7)]);
         assert_eq!(unexplained(&grew, &before, "It is slower.\nCounts:  \n"), ["b"]);
         assert!(unexplained(&grew, &before, "Body.\n\nCounts: b hashes twice, to be safe.\n").is_empty());
-        assert!(unexplained(&before, &grew, "").is_empty());
+        assert_eq!(unexplained(&before, &grew, ""), ["new"]);
+        assert!(unexplained(&before, &grew, "Counts: `new` was of no use.").is_empty());
         assert!(unexplained(&record("2", &[("a", 9999)]), &before, "").is_empty());
     }
 }
