@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::changes::{check_removable, in_folder, remove, rename, replace};
 use super::disk::Disk;
-use super::faults::{DiskOp, Faults};
+use super::faults::Faults;
 use super::folder::{Access, Folder, Opened};
 use super::pool::{self, Pool, Site};
 use super::unsupported::Unsupported;
@@ -386,7 +386,7 @@ impl Storage for FileStorage {
 
     #[cfg(unix)]
     fn free_space(&mut self) -> io::Result<Option<u64>> {
-        self.disk.check(DiskOp::FreeSpace, None, "")?;
+        self.disk.check(super::faults::DiskOp::FreeSpace, None, "")?;
         let volume = rustix::fs::statvfs(&self.root)?;
         Ok(Some(volume.f_bavail.saturating_mul(volume.f_frsize)))
     }
