@@ -14,10 +14,8 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWri
 use crate::error::{CliError, code};
 use crate::input::{BATCH_BYTES, LEAST_BLOCK};
 
-#[cfg(not(unix))]
-pub(super) use elsewhere::{Control, Stream, connect};
-#[cfg(unix)]
-pub(super) use unix::{Control, Stream, connect};
+use unix::Stream;
+pub(super) use unix::{Control, connect};
 
 /// Bytes of a line, at the most.
 const MOST_LINE: u64 = 64 * 1024;
@@ -148,7 +146,6 @@ async fn read_batch(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<Ve
     Ok(blocks)
 }
 
-#[cfg(unix)]
 mod unix {
     use std::fs::{self, File, Permissions};
     use std::io;
@@ -308,31 +305,5 @@ mod unix {
         fs::symlink_metadata(&path).ok().filter(|meta| meta.file_type().is_socket())?;
         let stream = UnixStream::connect(&path).await.ok().filter(is_of_us)?;
         Some(Remote::open(BufStream::new(stream), request).await)
-    }
-}
-
-#[cfg(not(unix))]
-mod elsewhere {
-    use std::path::Path;
-
-    use multifeed_tokio::Multifeed;
-    use tokio::io::{BufStream, DuplexStream};
-
-    use super::{CliError, Remote, Request};
-
-    /// Nothing goes through it.
-    pub(in crate::commands) type Stream = BufStream<DuplexStream>;
-
-    /// There is none on this system.
-    pub(in crate::commands) struct Control;
-
-    impl Control {
-        pub(in crate::commands) fn listen(_store: &Path, _multi: &Multifeed) -> Option<Self> {
-            None
-        }
-    }
-
-    pub(in crate::commands) async fn connect(_store: &Path, _request: &Request) -> Option<Result<Remote, CliError>> {
-        None
     }
 }

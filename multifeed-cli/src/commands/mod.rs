@@ -4,6 +4,10 @@ mod append;
 mod block;
 mod cat;
 mod clear;
+#[cfg(unix)]
+mod control;
+#[cfg(not(unix))]
+#[path = "no_control.rs"]
 mod control;
 mod crowd;
 mod demo;
