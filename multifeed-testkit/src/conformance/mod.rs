@@ -11,6 +11,7 @@ pub mod live;
 pub mod policy;
 pub mod reads;
 pub mod removal;
+pub mod slow_links;
 pub mod state;
 pub mod streams;
 mod wire;
@@ -37,6 +38,11 @@ pub trait Adapter: 'static {
 
     /// Waits.
     fn sleep(duration: Duration) -> impl Future<Output = ()> + Send;
+
+    /// Two ends of a TCP connection on loopback, non-blocking, for a session.
+    fn pair() -> (TcpStream, TcpStream) {
+        pair()
+    }
 
     /// Makes a TCP stream one of the adapter's. Called inside [`run`](Self::run).
     fn stream(tcp: TcpStream) -> Self::Stream;
@@ -127,7 +133,7 @@ pub(crate) fn connect_with<A: Adapter>(
     b: &Multifeed,
     for_b: Replicate,
 ) -> (Sync, Sync) {
-    let (left, right) = pair();
+    let (left, right) = A::pair();
     (
         A::replicate(a, A::stream(left), Role::Initiator, for_a),
         A::replicate(b, A::stream(right), Role::Responder, for_b),
