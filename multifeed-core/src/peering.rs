@@ -1,5 +1,6 @@
 //! One connection: the feeds that both sides agreed on, each with its machine, and what is sent in which order.
 
+mod room;
 mod turns;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -22,6 +23,8 @@ use crate::sparse_bits::SparseBits;
 use crate::state::{Meter, Moved, SyncState};
 use crate::transfer::{Share, Transfer};
 use crate::wants::{WantId, Wants};
+
+use room::Room;
 
 /// Keys in one list of what is offered. A default peer of ours takes ten times as many in one, and JS's work for a list grows faster than the list.
 const OFFERED_AT_ONCE: usize = 10_000;
@@ -80,6 +83,8 @@ pub(crate) struct Peering {
     turn: Option<FeedId>,
     /// Bytes of commands that the session takes now; negative after a large one.
     grant: i64,
+    /// Which feeds' blocks wait for room.
+    pub(crate) room: Room,
     exchange: Exchange,
     /// The live flag of the remote, once it is known.
     remote_live: Option<bool>,
@@ -176,6 +181,7 @@ impl Peering {
             starved: VecDeque::new(),
             turn: None,
             grant: 0,
+            room: Room::default(),
             exchange: Exchange::default(),
             remote_live: None,
             stage: Stage::Greeting,
@@ -752,6 +758,10 @@ impl Peering {
 
     pub(crate) fn grant(&mut self, bytes: usize) {
         self.grant = self.grant.saturating_add(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn revoke(&mut self, bytes: usize) {
+        self.grant = self.grant.saturating_sub(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn set_grant(&mut self, bytes: usize) {

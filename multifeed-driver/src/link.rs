@@ -45,7 +45,10 @@ struct State {
     // From the pump to the store.
     events: Vec<Event>,
     event_bytes: usize,
-    credit: usize,
+    /// Bytes that were granted, less those that were taken back.
+    credit: i64,
+    /// Room for the block that waits for it.
+    room: usize,
     left: Option<Totals>,
     /// Since when the remote cannot answer, on the pump's clock.
     held_up: Option<(Clock, Duration)>,
@@ -59,6 +62,8 @@ struct State {
     attentive: bool,
     // From the store, or the application, to the pump.
     commands: Vec<Command>,
+    /// The bytes of the block that waits for room, if one does.
+    needed: Option<usize>,
     cancelled: bool,
     abandoned: bool,
     waker: Option<Waker>,
@@ -88,13 +93,32 @@ pub(crate) struct Orders {
     pub(crate) event_bytes: usize,
     /// Bytes of blocks in events that the store has not taken.
     pub(crate) pinned: usize,
+    /// The bytes of the block that waits for room, if one does.
+    pub(crate) needed: Option<usize>,
+}
+
+/// What the pump lets the store send.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Grant {
+    /// Bytes of commands, or below 0 those that are taken back.
+    pub(crate) credit: i64,
+    /// Bytes for the block that waits for room.
+    pub(crate) room: usize,
+}
+
+impl Grant {
+    pub(crate) fn is_nothing(self) -> bool {
+        self.credit == 0 && self.room == 0
+    }
 }
 
 /// What the store finds.
 #[derive(Debug)]
 pub(crate) struct Delivery {
-    /// Bytes of commands that the session can take now.
-    pub(crate) credit: usize,
+    /// Bytes of commands that the session can take more than before; below 0 it takes so many back.
+    pub(crate) credit: i64,
+    /// Bytes of room for the block that waits for it; 0 if there is none.
+    pub(crate) room: usize,
     /// The session is over, and its stream is closed.
     pub(crate) left: Option<Totals>,
 }
@@ -144,11 +168,12 @@ impl Link {
         let event_bytes = self.max_event_bytes.saturating_sub(state.event_bytes);
         state.full = events == 0 || event_bytes == 0;
         let pinned = state.event_bytes;
-        Orders { cancelled: state.cancelled, abandoned: state.abandoned, events, event_bytes, pinned }
+        let (cancelled, abandoned, needed) = (state.cancelled, state.abandoned, state.needed);
+        Orders { cancelled, abandoned, events, event_bytes, pinned, needed }
     }
 
-    /// Hands the store these events, and credit for commands. Leaves `events` empty.
-    pub(crate) fn deliver(self: &Arc<Self>, events: &mut Vec<Event>, event_bytes: usize, credit: usize) {
+    /// Hands the store these events, and credit for commands, or room for the block that waits for it. Leaves `events` empty.
+    pub(crate) fn deliver(self: &Arc<Self>, events: &mut Vec<Event>, event_bytes: usize, grant: Grant) {
         self.put(|state| {
             if state.events.is_empty() {
                 std::mem::swap(&mut state.events, events);
@@ -156,7 +181,11 @@ impl Link {
                 state.events.append(events);
             }
             state.event_bytes += event_bytes;
-            state.credit += credit;
+            state.credit += grant.credit;
+            state.room += grant.room;
+            if grant.room > 0 {
+                state.needed = None;
+            }
             state.full = state.events.len() >= self.max_events || state.event_bytes >= self.max_event_bytes;
         });
     }
@@ -225,7 +254,8 @@ impl Link {
             let had_bytes = std::mem::take(&mut state.event_bytes) > 0;
             let waits = std::mem::take(&mut state.full) || (state.attentive && had_bytes);
             let waker = if waits { state.waker.take() } else { None };
-            (Delivery { credit: std::mem::take(&mut state.credit), left: state.left.take() }, waker)
+            let (credit, room) = (std::mem::take(&mut state.credit), std::mem::take(&mut state.room));
+            (Delivery { credit, room, left: state.left.take() }, waker)
         };
         waker.into_iter().for_each(Waker::wake);
         delivery
@@ -240,6 +270,20 @@ impl Link {
                 state.commands.append(commands);
             }
         });
+    }
+
+    /// A block of so many bytes waits for room.
+    pub(crate) fn need(&self, bytes: usize) {
+        let waker = {
+            let mut state = lock(&self.state);
+            // What was given and not taken is for it.
+            if state.room > 0 || state.needed == Some(bytes) {
+                return;
+            }
+            state.needed = Some(bytes);
+            state.waker.take()
+        };
+        waker.into_iter().for_each(Waker::wake);
     }
 
     /// Ends the session cleanly.

@@ -18,6 +18,7 @@ mod opening;
 mod policy;
 mod reads;
 mod removal;
+mod room;
 mod second;
 mod sessions;
 mod sources;

@@ -202,6 +202,7 @@ impl<S: Storage> Multifeed<S> {
             let Some(slot) = self.feeds.get_mut(feed.0 as usize) else { continue };
             let key = slot.feed.key();
             let mut work = work(slot, &mut self.storage, &self.limits, share, now);
+            work.room = peering.room.of(feed);
             let sent = peer.poll(&mut work);
             let standing = peer.assess(&mut work);
             let token = peer.token;
@@ -213,6 +214,10 @@ impl<S: Storage> Multifeed<S> {
             }
             peering.count(feed, standing);
             peering.shared(feed, share);
+            peering.note_room(
+                feed,
+                sent.as_ref().is_ok_and(|sent| sent.as_ref().is_some_and(|sent| sent.block().is_some())),
+            );
             match sent {
                 Ok(Some(sent)) => {
                     peering.stir();
@@ -779,5 +784,5 @@ pub(super) fn work<'a, S>(
     now: Duration,
 ) -> Work<'a, S> {
     let FeedSlot { feed, reserved, wants, .. } = slot;
-    Work { feed, reserved, wants, storage, limits, share, now, too_large: Vec::new(), damaged: None }
+    Work { feed, reserved, wants, storage, limits, share, room: u64::MAX, now, too_large: Vec::new(), damaged: None }
 }
