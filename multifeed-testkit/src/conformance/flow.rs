@@ -184,7 +184,7 @@ pub async fn a_reader_that_is_stuck_gives_way_to_others<A: Adapter>() {
     let (stream, _) = listener.accept().unwrap();
     stream.set_nonblocking(true).unwrap();
     let stuck = A::replicate(&hub, A::stream(stream), Role::Responder, Replicate::live());
-    while budget.used() < 8_000_000 {
+    while budget.used() < 7_000_000 {
         A::sleep(Duration::from_millis(1)).await;
     }
     let reader = reader.join().unwrap();
