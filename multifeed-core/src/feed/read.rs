@@ -124,6 +124,24 @@ impl Feed {
         Ok(Answer::Data(Data { index, value, nodes, signature }))
     }
 
+    /// The bytes of the block that [`answer`](Self::answer) would give, without reading it; 0 where it would give none, or fail.
+    pub(crate) fn answer_size<S: Storage + ?Sized>(&mut self, storage: &mut S, request: &Request) -> u64 {
+        if request.hash {
+            return 0;
+        }
+        let mut index = request.index;
+        if request.bytes > 0
+            && let Ok(Some(found)) = self.seek(storage, request.bytes)
+        {
+            index = found;
+        }
+        if !self.serves(index) {
+            return 0;
+        }
+        let size = self.node(storage, 2 * index).map_or(0, |node| node.size);
+        if size > MAX_BLOCK_BYTES as u64 { 0 } else { size }
+    }
+
     /// The block that holds the byte at this offset, where the held nodes tell (hypercore 9's `_seek`).
     ///
     /// # Errors

@@ -37,10 +37,11 @@ impl Peering {
         self.warn(feed, key, index, size);
     }
 
-    /// Notes how many bytes a second the stream takes. The block that is on its way may turn out to be too large for that.
-    pub(crate) fn set_send_rate(&mut self, rate: u64) {
+    /// Notes how many bytes a second the stream takes, while `unwritten` bytes wait. The block that is on its way may turn out to be too large
+    /// for that.
+    pub(crate) fn set_send_rate(&mut self, rate: u64, unwritten: u64) {
         self.slow_sends.rate = Some(rate);
-        let on_its_way = self.slow_sends.last.filter(|_| self.grant < 0);
+        let on_its_way = self.slow_sends.last.filter(|_| self.grant < 0 || unwritten > self.room.spare());
         if let Some((feed, key, index, size)) = on_its_way {
             self.warn(feed, key, index, size);
         }

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use multifeed_core::{FileId, Slot};
 use multifeed_driver::{
-    DEFAULT_ROOT_KEY, MemoryStorage, Multifeed, Options, ReceiveBudget, Replicate, Role, SessionError, Storage,
-    SyncError,
+    DEFAULT_ROOT_KEY, MemoryStorage, Multifeed, Options, ReceiveBudget, Replicate, Role, SendBudget, SessionError,
+    Storage, SyncError,
 };
 
 use super::{
@@ -19,7 +19,7 @@ use super::{
     sync,
 };
 use crate::disk::FaultyStorage;
-use crate::strangers::Hoarder;
+use crate::strangers::{Hoarder, StuckReader};
 
 /// Channels of one slot, and more in both directions than any socket holds.
 pub async fn both_directions_full_with_one_slot<A: Adapter>() {
@@ -167,6 +167,46 @@ pub async fn a_slow_message_gives_way_to_others<A: Adapter>() {
     let error = slow.finish().await.unwrap_err();
     assert!(matches!(error, SyncError::Session(SessionError::SlowMessage { .. })), "{error}");
     drop(hoarder.join().unwrap());
+}
+
+/// Who asks for a large block and does not read it holds up others' large blocks for no longer than five seconds, and their small ones not at all.
+pub async fn a_reader_that_is_stuck_gives_way_to_others<A: Adapter>() {
+    let budget = SendBudget::new(9_000_000);
+    let mut options = Options::default();
+    options.pump.send_budget = budget.clone();
+    // It sends no keep-alives either, and on a busy machine all the rest may take longer than the time-out for that.
+    options.session.idle_timeout = None;
+    let hub = memory_with(options).await;
+    let large = filled(&hub, "large", 1, 1, 8_000_000).await;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let reader = thread::spawn(move || StuckReader::connect(None, address, DEFAULT_ROOT_KEY, 0..1).unwrap());
+    let (stream, _) = listener.accept().unwrap();
+    stream.set_nonblocking(true).unwrap();
+    let stuck = A::replicate(&hub, A::stream(stream), Role::Responder, Replicate::live());
+    while budget.used() < 7_000_000 {
+        A::sleep(Duration::from_millis(1)).await;
+    }
+    let reader = reader.join().unwrap();
+
+    let small = filled(&hub, "small", 2, 100, 1000).await;
+    let other = memory().await;
+    let (left, right) = connect::<A>(&other, &hub, &Replicate::default());
+    held(&other, small.key(), 100).await;
+    assert!(budget.used() > 0, "small blocks wait for nobody");
+    let (left, right) = ends(left, right).await;
+    left.unwrap();
+    right.unwrap();
+    assert_same(&large, &other).await;
+    let error = stuck.finish().await.unwrap_err();
+    assert!(matches!(error, SyncError::Session(SessionError::SlowReader { .. })), "{error}");
+    drop(reader);
+    hub.close().await.unwrap();
+    // Their tasks end right behind the sessions.
+    while budget.used() > 0 {
+        A::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(budget.waiting(), 0);
 }
 
 /// A session that is not live does not wait without end for a remote that only keeps the stream alive, here one whose store is stuck; a live
