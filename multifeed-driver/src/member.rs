@@ -18,6 +18,8 @@ pub(crate) struct Member {
     pub(crate) orders: Orders,
     /// Bytes of commands that the store may still send on what it was granted; negative after a large one.
     pub(crate) granted: i64,
+    /// It sent a large block, for which it may have been granted more than that took.
+    pub(crate) has_surplus: bool,
     pub(crate) stage: Stage,
     /// Since when what comes for it holds up the stream.
     pub(crate) full_since: Option<Duration>,
@@ -44,6 +46,7 @@ impl Member {
             key,
             orders: Orders::default(),
             granted: 0,
+            has_surplus: false,
             stage: Stage::Synced,
             full_since: None,
             told_proven: false,

@@ -3,20 +3,16 @@
 use std::task::Context;
 use std::time::Duration;
 
+use crate::budget::Share;
 use crate::options::PumpOptions;
-use crate::send_budget::SendShare;
+use crate::pace::{Pace, Slow};
+use multifeed_proto::Root;
 
 /// What a message takes beyond its block, at the most: its header and its proof.
 const PROOF_BYTES: usize = 8 * 1024;
 
 /// After how long without anything to write a session gives back what it has beyond its own bytes.
 const IDLE: Duration = Duration::from_secs(2);
-
-/// Over what time [`PumpOptions::send_rate`] is measured.
-const RATE_TIME: Duration = Duration::from_secs(5);
-
-/// How often a slow remote is looked at again, until it is faster or others wait.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// How much may wait to be written, of commands: on a slow stream what goes out in about a second, since what is sent next waits behind it,
 /// and a JS peer ends the stream after 20 s without an answer. What is more than the session's own bytes is of the budget of all sessions.
@@ -35,11 +31,13 @@ pub(crate) struct Outflow {
     is_new: bool,
     /// The session's own bytes.
     own: usize,
-    share: SendShare,
+    share: Share,
     /// When something last waited to be written.
     used: Duration,
-    /// Since when the remote is measured, and what it had taken by then.
-    watched: Option<(Duration, u64)>,
+    /// Which multifeed on the stream was last given room for a block.
+    pub(crate) turn: Option<Root>,
+    /// How fast the remote takes what waits.
+    pace: Pace,
 }
 
 /// What waits to be written, or may come at any time.
@@ -68,7 +66,7 @@ pub(crate) struct Plan {
 const RATED_OVER: Duration = Duration::from_secs(2);
 
 impl Outflow {
-    pub(crate) fn new(options: &PumpOptions) -> Self {
+    pub(crate) fn new(options: &PumpOptions, source: Option<&str>) -> Self {
         let most = options.credit_bytes.max(1);
         let least = options.slow_credit_bytes.clamp(1, most);
         Self {
@@ -82,9 +80,10 @@ impl Outflow {
             rate: None,
             is_new: false,
             own: options.send_bytes.max(least),
-            share: options.send_budget.share(),
+            share: options.send_budget.share(source),
             used: Duration::ZERO,
-            watched: None,
+            turn: None,
+            pace: Pace::default(),
         }
     }
 
@@ -175,31 +174,19 @@ impl Outflow {
         (self.share.held() > 0 && !self.is_idle(now)).then(|| self.used.saturating_add(IDLE))
     }
 
-    /// Looks whether the remote takes what waits for it, while others wait for that memory. When to look again, or what it took in how long.
+    /// Looks whether the remote takes what waits for it, while others wait for that memory. When to look again.
     pub(crate) fn look(
         &mut self,
         queue: Queue,
         taken: u64,
         rate: u64,
         now: Duration,
-    ) -> Result<Option<Duration>, (u64, Duration)> {
+    ) -> Result<Option<Duration>, Slow> {
         if queue.bytes == 0 || self.share.held() == 0 {
-            self.watched = None;
+            self.pace.rest();
             return Ok(None);
         }
-        let (since, then) = *self.watched.get_or_insert((now, taken));
-        let (waited, bytes) = (now.saturating_sub(since), taken.saturating_sub(then));
-        if waited < RATE_TIME {
-            return Ok(Some(since.saturating_add(RATE_TIME)));
-        }
-        if bytes >= rate.saturating_mul(waited.as_secs()) {
-            self.watched = Some((now, taken));
-            return Ok(Some(now.saturating_add(RATE_TIME)));
-        }
-        if self.share.is_in_demand() {
-            return Err((bytes, waited));
-        }
-        Ok(Some(now.saturating_add(LOOK_AGAIN)))
+        self.pace.look(taken, rate, now, || self.share.is_in_demand()).map(Some)
     }
 }
 
@@ -213,7 +200,7 @@ mod tests {
 
     #[test]
     fn the_rate_is_measured_only_while_more_waits() {
-        let mut outflow = Outflow::new(&PumpOptions::default());
+        let mut outflow = Outflow::new(&PumpOptions::default(), None);
         // The system's buffer.
         outflow.written(2_000_000);
         outflow.blocked(seconds(10));

@@ -19,6 +19,7 @@ use crate::hub::{Hub, Join, Subject, Wishes};
 use crate::member::{self, Member};
 use crate::options::PumpOptions;
 use crate::outflow::Outflow;
+use crate::pace::Pace;
 use crate::runtime::Runtime;
 use crate::stream::StreamEvent;
 use crate::sync::SyncEvent;
@@ -64,8 +65,8 @@ pub(crate) struct Pump<T, R: Runtime> {
     read: Half,
     /// What was received and is not taken, of the budget of all sessions.
     share: Share,
-    /// When the rate of a large message was last looked at, and what had come by then.
-    rated: Option<(Duration, u64)>,
+    /// How fast a large message comes.
+    pace: Pace,
     /// A large message waits until the store took what came before it.
     drains: bool,
     /// The number of the message that the share is for.
@@ -118,7 +119,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
         clock: Clock,
         options: PumpOptions,
     ) -> Self {
-        let mut pump = Self::shared(stream, session, hub, clock, options);
+        let mut pump = Self::new(stream, session, hub, clock, options, member.link.options.source.as_deref());
         pump.is_own = true;
         pump.members.push(member);
         pump
@@ -126,8 +127,19 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
 
     /// The pump of a stream that multifeeds join by its handles.
     pub(crate) fn shared(stream: T, session: Session, hub: Arc<Hub>, clock: Clock, options: PumpOptions) -> Self {
-        let share = options.receive_budget.share();
-        let outflow = Outflow::new(&options);
+        Self::new(stream, session, hub, clock, options, None)
+    }
+
+    fn new(
+        stream: T,
+        session: Session,
+        hub: Arc<Hub>,
+        clock: Clock,
+        options: PumpOptions,
+        source: Option<&str>,
+    ) -> Self {
+        let share = options.receive_budget.share(source);
+        let outflow = Outflow::new(&options, source);
         Self {
             outflow,
             stream,
@@ -148,7 +160,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
             filled: 0,
             read: Half::Open,
             share,
-            rated: None,
+            pace: Pace::default(),
             drains: false,
             granted: None,
             write: Half::Open,
@@ -244,6 +256,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
             for command in commands.drain(..) {
                 moved = true;
                 member.granted = member.granted.saturating_sub_unsigned(command.size() as u64);
+                member.has_surplus |= command.size() > self.outflow.own();
                 match command {
                     Command::Finish => end = end.or(Some(Ok(()))),
                     Command::Abort(error) => end = end.or(Some(Err(error))),
@@ -366,7 +379,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
 
     /// Whether it has to know when a store took something.
     fn is_attentive(&self) -> bool {
-        self.drains || self.share.is_involved()
+        self.drains || self.share.held() > 0 || self.share.waits()
     }
 
     /// The multifeeds that are on the stream now.

@@ -207,17 +207,16 @@ impl Upload {
         let waits = self.room_needed.is_some();
         let next = self.requests.iter().position(|request| request.hash || !(withholds || waits));
         let Some(request) = next.and_then(|at| self.requests.get(at).copied()) else { return Ok(None) };
-        // Before it is read.
-        let size = if work.room == u64::MAX { 0 } else { work.feed.answer_size(work.storage, &request) };
-        if size > work.room {
+        let answer = work.feed.answer_within(work.storage, &request, work.room);
+        if let Ok(Answer::NoRoom { size }) = answer {
             self.room_needed = Some(size);
             return Ok(None);
         }
         next.map(|at| self.requests.remove(at));
-        match work.feed.answer(work.storage, &request) {
+        match answer {
             Ok(Answer::Data(data)) => return Ok(Some(Message::Data(data))),
             Ok(Answer::TooLarge { index, size }) => work.too_large.push((index, size)),
-            Ok(Answer::Nothing) => {}
+            Ok(Answer::Nothing | Answer::NoRoom { .. }) => {}
             // The other blocks are not harmed by it. It is told once for a channel.
             Err(error) if error.is_of_one_place() => {
                 if !std::mem::replace(&mut self.wounded, true) {

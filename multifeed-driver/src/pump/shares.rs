@@ -11,10 +11,8 @@ use super::{Half, Pump, Stage};
 use crate::link::Grant;
 use crate::member::Member;
 use crate::outflow::Queue;
+use crate::pace::Slow;
 use crate::runtime::Runtime;
-
-/// Over what time [`PumpOptions::receive_rate`](crate::PumpOptions::receive_rate) is measured.
-const RATE_TIME: Duration = Duration::from_secs(10);
 
 impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
     /// A large message that comes slowly, or a remote that reads slowly, while other sessions wait for what that holds of a budget, ends its
@@ -27,7 +25,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
         let taken = self.session.totals().bytes_out.saturating_sub(self.out.len() as u64);
         match self.outflow.look(self.queue(), taken, self.options.send_rate, now) {
             Ok(reader) => Ok(message.into_iter().chain(reader).min()),
-            Err((bytes, waited)) => {
+            Err(Slow { bytes, waited }) => {
                 self.end(Some(SessionError::SlowReader { bytes, waited }), now);
                 // It would take the rest no faster.
                 (self.write, self.read) = (Half::Over, Half::Over);
@@ -39,24 +37,19 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
     /// A large message that comes slowly, while other sessions wait for what it holds of the budget, ends its session. When to look again.
     fn rate_message(&mut self, now: Duration) -> Result<Option<Duration>, ()> {
         let is_large = self.session.incoming_bytes() > self.options.receive_bytes;
-        let is_read = self.stage == Stage::Running && self.read == Half::Open && !self.drains && self.has_room();
-        if !is_large || !is_read || !self.share.is_held() {
-            self.rated = None;
+        let is_read = self.read == Half::Open && !self.drains && self.has_room();
+        if !is_large || !is_read || self.share.held() == 0 || self.share.waits() {
+            self.pace.rest();
             return Ok(None);
         }
         let came = self.session.totals().bytes_in;
-        let (since, then) = *self.rated.get_or_insert((now, came));
-        let (waited, bytes) = (now.saturating_sub(since), came.saturating_sub(then));
-        if waited >= RATE_TIME {
-            let enough = self.options.receive_rate.saturating_mul(waited.as_secs());
-            if bytes < enough && self.share.is_in_demand() {
+        match self.pace.look(came, self.options.receive_rate, now, || self.share.is_in_demand()) {
+            Ok(again) => Ok(Some(again)),
+            Err(Slow { bytes, waited }) => {
                 self.end(Some(SessionError::SlowMessage { bytes, waited }), now);
-                return Err(());
+                Err(())
             }
-            self.rated = Some((now, came));
-            return Ok(Some(now.saturating_add(RATE_TIME)));
         }
-        Ok(Some(since.saturating_add(RATE_TIME)))
     }
 
     /// Whether the message that is arriving may be read on. One of more than the session's own bytes waits until the store took what came
@@ -69,17 +62,28 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
         let number = self.session.totals().messages_in;
         self.drains = false;
         if message == 0 {
-            // What it holds was for what waits.
-            return pinned > own || self.share.covers(0, 0, cx);
+            self.share.leave();
+            if pinned <= own {
+                // What it holds was for what waits.
+                self.share.keep(0);
+            }
+            return true;
         }
-        if self.granted == Some(number) && self.share.is_held() {
+        if self.granted == Some(number) && self.share.held() > 0 {
             return true;
         }
         if pinned > own {
             self.drains = true;
             return false;
         }
-        let covers = self.share.covers(message, 0, cx);
+        // While it waits it holds nothing, so that no two wait for each other.
+        if self.share.held() < message {
+            self.share.keep(0);
+        }
+        let covers = self.share.reserve(message, cx);
+        if covers {
+            self.share.keep(message);
+        }
         self.granted = covers.then_some(number);
         covers
     }
@@ -96,7 +100,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
     pub(super) fn grant(&mut self, cx: &Context<'_>, now: Duration) -> bool {
         let is_on = self.stage != Stage::Closed;
         let needs = |member: &Member| member.orders.needed.filter(|_| is_on && member.is_synced());
-        let needy = self.members.iter().position(|member| needs(member).is_some());
+        // In turn, or the first of them would have all.
+        let turn = self.outflow.turn;
+        let waiting = || self.members.iter().enumerate().filter(|(_, member)| needs(member).is_some());
+        let needy =
+            waiting().find(|(_, member)| Some(member.root) > turn).or_else(|| waiting().next()).map(|(at, _)| at);
         let needed = needy.and_then(|at| self.members.get(at)).and_then(needs);
         let queue = self.queue();
         let plan = self.outflow.plan(queue, needed, now, cx);
@@ -111,10 +119,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
         for (at, member) in self.members.iter_mut().enumerate() {
             let mut grant = Grant::default();
             if member.is_synced() && is_on {
-                grant.credit = if plan.revokes { member.revoke(own) } else { 0 };
+                // What is left of the room for a block is no credit for others.
+                let revokes = plan.revokes || std::mem::take(&mut member.has_surplus);
+                grant.credit = if revokes { member.revoke(own) } else { 0 };
                 grant.credit += member.credit(free, plan.window / share);
                 if let Some(bytes) = plan.room.filter(|_| needy == Some(at)) {
                     grant.room = member.give_room(bytes);
+                    self.outflow.turn = Some(member.root);
                 }
             }
             moved |= member.deliver(grant);
