@@ -118,13 +118,8 @@ async fn while_a_store_is_stuck<A: Adapter>(time_out: Duration) -> Result<(), Sy
 }
 
 /// Sessions whose messages do not fit into the budget together take turns, also with a store that is slow to take them; small ones go
-/// on beside them. Live or not, each is through with all of it.
+/// on beside them.
 pub async fn large_messages_take_turns<A: Adapter>() {
-    large_messages::<A>(true).await;
-    large_messages::<A>(false).await;
-}
-
-async fn large_messages<A: Adapter>(live: bool) {
     let budget = Budget::new(256 * 1024);
     let mut options = Options::default();
     options.pump.receive_budget = budget.clone();
@@ -137,21 +132,14 @@ async fn large_messages<A: Adapter>(live: bool) {
         let size = if n % 3 == 0 { 20_000 } else { 200_000 };
         feeds.push(filled(&peer, "large", n, 8, size).await);
         // Each has its own feed to bring, and no other's to fetch.
-        let options = Replicate { live, ..Replicate::default() };
-        syncs.push(connect_with::<A>(&peer, options.clone().upload_only(), &hub, options.download_only()));
+        syncs.push(connect_with::<A>(&peer, Replicate::live().upload_only(), &hub, Replicate::live().download_only()));
     }
     for feed in &feeds {
         held(&hub, feed.key(), 8).await;
         assert_same(feed, &hub).await;
     }
     for (left, right) in syncs {
-        if live {
-            hang_up(left, right).await;
-        } else {
-            let (left, right) = ends(left, right).await;
-            left.unwrap();
-            right.unwrap();
-        }
+        hang_up(left, right).await;
     }
     hub.close().await.unwrap();
     // Their tasks end right behind the sessions.
