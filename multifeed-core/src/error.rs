@@ -225,6 +225,19 @@ impl StoreError {
         }
     }
 
+    /// Whether a feed's own files do not take what is written: the disk fails there, or a file cannot be as long as it would be. Other feeds have
+    /// not to suffer from it.
+    pub(crate) fn is_of_one_feed(&self) -> bool {
+        match self {
+            StoreError::Io { file: Some(file), source, .. } => {
+                let too_large = source.kind() == io::ErrorKind::FileTooLarge;
+                !file.is_beside()
+                    && (too_large || raw_os_error(source).is_some_and(|errno| UNREADABLE.contains(&errno)))
+            }
+            _ => false,
+        }
+    }
+
     /// The folder that the failure is about, where it is about one.
     pub fn slot(&self) -> Option<Slot> {
         match self {
@@ -317,7 +330,7 @@ impl StoreError {
     }
 }
 
-/// The system's numbers of errors that say of what was to be read that the disk does not give it: EIO, and what file systems say that have
+/// The system's numbers of errors that say of what was to be read or written that the disk does not do it there: EIO, and what file systems say that have
 /// checksums of their own (EBADMSG, EUCLEAN).
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const UNREADABLE: &[i32] = &[5, 74, 117];

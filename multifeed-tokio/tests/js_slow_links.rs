@@ -51,6 +51,7 @@ async fn a_block_longer_than_a_timeout(role: Role) {
     }
     assert!(start.elapsed() > Duration::from_secs(20), "the link is too fast to show anything");
     timeout(Duration::from_secs(10), sync.in_sync()).await.expect("both hold it").unwrap();
+    hang_up_js(sync, &mut peer).await;
 }
 
 /// A JS peer on a slow link that also reads from us does not wait so long for an answer that it gives up, which it does after 20 s.
@@ -72,7 +73,7 @@ async fn a_js_peer_that_gives_and_takes(role: Role) {
     }
     let blocks: u64 = multi.feeds().iter().map(|feed| feed.downloaded()).sum();
     assert!(blocks > 64 + 100, "{blocks} blocks after 24 s at 1 MB/s");
-    drop(sync);
+    hang_up_js(sync, &mut peer).await;
 }
 
 /// A remote on a slow link was met first, and a second one has all of it too and is fast. JS needs 3.6 s.
@@ -88,13 +89,18 @@ async fn a_slow_remote_met_first(role: Role) {
         peers.push(peer);
     }
     let slow = Throttle::rate(50_000);
-    let _first = join_slowly(&multi, &mut peers[0], role, slow, Replicate::live()).await;
+    let first = join_slowly(&multi, &mut peers[0], role, slow, Replicate::live()).await;
     held(&multi, &key, 1).await;
     let start = Instant::now();
     let fast = Throttle::rate(100_000_000);
-    let _second = join_slowly(&multi, &mut peers[1], role, fast, Replicate::live()).await;
+    let second = join_slowly(&multi, &mut peers[1], role, fast, Replicate::live()).await;
     timeout(Duration::from_secs(20), held(&multi, &key, 200)).await.expect("the fast remote was left idle");
     assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+    // The slow one is done with what it was asked for, too, and neither was harmed.
+    timeout(Duration::from_secs(20), first.in_sync()).await.expect("the slow remote is not in sync").unwrap();
+    for (sync, peer) in [first, second].into_iter().zip(&mut peers) {
+        hang_up_js(sync, peer).await;
+    }
 }
 
 /// A JS peer that fetches only what is asked for never says that it is done. Our side, which is not live, ends well all the same.
@@ -107,6 +113,7 @@ async fn a_sparse_js_peer(role: Role) {
     let sync = join_slowly(&multi, &mut peer, role, link, Replicate::default()).await;
     let end = timeout(Duration::from_secs(20), sync.finish()).await.expect("it hangs");
     assert_eq!(end.unwrap().moved.blocks_received, 20);
+    assert_eq!(js(|| peer.event("ended"))["clean"], true, "{}", peer.history());
 }
 
 /// A JS peer that asked for all that it lacks says nothing while the answers are on their way, here for 16 s. It is not left before it has them.

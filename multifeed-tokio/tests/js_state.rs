@@ -4,7 +4,7 @@ mod common;
 
 use std::net::SocketAddr;
 
-use common::{facts, held, join_js, js, js_facts, memory, run};
+use common::{facts, hang_up_js, held, join_js, js, js_facts, memory, run};
 use multifeed_testkit::blocks::blocks;
 use multifeed_testkit::js::{self as testkit, JsPeer};
 use multifeed_tokio::{Multifeed, Replicate, Role, Sync, SyncEvent};
@@ -68,11 +68,10 @@ fn in_sync_with_js_again_and_again() {
                 assert!(peer.info.in_sync && peer.info.told);
                 assert_eq!(peer.info.remote_blocks, Some(feed.len()));
             }
-            let again = sync.in_sync();
+            // It is in sync as it is asked, and JS leaves; a session of which JS reported no error ended well here too.
+            sync.in_sync().await.unwrap();
             js(|| peer.close());
-            // It was in sync when it was asked for, or the session was over by then.
-            let _ = again.await;
-            drop(sync);
+            sync.finish().await.unwrap();
         });
     }
 }
@@ -92,8 +91,7 @@ fn what_js_holds_already_is_known() {
                 sync.in_sync().await.unwrap();
                 assert_eq!(sync.state().await.unwrap().moved.blocks_sent, moved);
                 assert_same(&multi, &mut peer).await;
-                sync.close();
-                sync.finish().await.unwrap();
+                hang_up_js(sync, &mut peer).await;
                 js(|| peer.close());
             }
         });
@@ -111,6 +109,7 @@ fn js_that_serves_nothing_is_in_sync_when_it_asks_for_nothing_more() {
             let (mut peer, sync) = join(&multi, connects, &options, Replicate::live()).await;
             sync.in_sync().await.unwrap();
             assert_same(&multi, &mut peer).await;
+            hang_up_js(sync, &mut peer).await;
         });
     }
 }
@@ -125,7 +124,7 @@ fn holes_that_js_cannot_fill_are_named() {
             let key = js(|| testkit::make(folder.path(), &spec))[0].key.clone();
             let multi = memory().await;
             let path = folder.path().to_str().unwrap();
-            let (peer, mut sync) = join(&multi, connects, &["--live", "--store", path], Replicate::default()).await;
+            let (mut peer, mut sync) = join(&multi, connects, &["--live", "--store", path], Replicate::default()).await;
             let mut newest = None;
             while let Some(event) = sync.next().await {
                 if let SyncEvent::Progress(state) = event {
@@ -138,7 +137,7 @@ fn holes_that_js_cannot_fill_are_named() {
             assert_eq!(holes.ranges, [10..13, 20..21]);
             assert_eq!(newest.expect("progress").moved.blocks_received, 56);
             assert_eq!(multi.feed(&key).expect("it came").downloaded(), 56);
-            drop(peer);
+            assert_eq!(js(|| peer.event("ended"))["clean"], true, "{}", peer.history());
         });
     }
 }

@@ -12,7 +12,10 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use common::{facts, finish, held, join, join_js, js, js_facts, memory, remote_feeds, run, sync, sync_js};
+use common::{
+    facts, finish, hang_up, hang_up_js, held, join, join_js, js, js_facts, memory, remote_feeds, run, socket, sync,
+    sync_js,
+};
 use multifeed_testkit::js::{self as testkit, JsPeer};
 use multifeed_tokio::core::{FileId, Slot};
 use multifeed_tokio::proto::{Command, Config, Event, FeedKey, Origin, Root, Session};
@@ -157,17 +160,16 @@ mod basic {
             held(&m2, &w1.key().to_string(), 1).await;
             assert_eq!(m1.feeds()[1].get(0).await.unwrap().unwrap(), "bar");
             assert_eq!(m2.feeds()[1].get(0).await.unwrap().unwrap(), "foo");
-            left.close();
-            finish(left).await;
-            finish(right).await;
+            hang_up(left, right).await;
 
             let (mut peer, address) = js(|| JsPeer::listen(&["--live"]));
             let key = setup_js(&mut peer, "bar");
             let live = join_js(&m1, address, Replicate::live()).await;
             held(&m1, &key, 1).await;
             js(|| peer.wait(3, 3, testkit::TIMEOUT));
+            live.in_sync().await.unwrap();
             assert_eq!(facts(&m1).await, js_facts(&js(|| peer.feeds())));
-            drop(live);
+            hang_up_js(live, &mut peer).await;
             assert_eq!(feed_events(told, &m1).await, ["0", "1", "2"]);
         });
     }
@@ -530,7 +532,7 @@ mod regression {
             });
             assert_eq!(held(&m1, &w2.key().to_string(), 1).await.get(0).await.unwrap().unwrap(), "bar");
             assert_eq!(held(&m2, &w1.key().to_string(), 1).await.get(0).await.unwrap().unwrap(), "foo");
-            drop((left, right));
+            hang_up(left, right).await;
 
             let m3 = Multifeed::with_storage(slow(), Options::default()).await.unwrap();
             let (mut peer, address) = js(|| JsPeer::listen(&["--live", "--delay-reads", "10"]));
@@ -539,7 +541,7 @@ mod regression {
             m3.writer("late").await.unwrap().append("foo").await.unwrap();
             held(&m3, &key, 1).await;
             js(|| peer.wait(2, 2, testkit::TIMEOUT));
-            drop(live);
+            hang_up_js(live, &mut peer).await;
         });
     }
 
@@ -562,7 +564,8 @@ mod regression {
                 }
             }
             assert_eq!(seen, [w2.key(), w3.key()]);
-            drop((first, second));
+            hang_up(first.0, first.1).await;
+            hang_up(second.0, second.1).await;
 
             // The same with JS in the middle.
             let (m1, m3) = (memory().await, memory().await);
@@ -574,7 +577,8 @@ mod regression {
             let second = join_js(&m3, address, Replicate::live()).await;
             assert_eq!(held(&m1, &w3.key().to_string(), 1).await.get(0).await.unwrap().unwrap(), "Third");
             held(&m3, &w1.key().to_string(), 1).await;
-            drop((first, second));
+            hang_up_js(first, &mut peer).await;
+            hang_up_js(second, &mut peer).await;
         });
     }
 
@@ -613,18 +617,19 @@ mod regression {
             let codes = [left.unwrap_err().code(), right.unwrap_err().code()];
             assert!(codes.contains(&"ERR_ROOT_KEY_MISMATCH"), "{codes:?}");
 
-            // JS says so in its own words.
-            let (mut peer, address) = js(|| JsPeer::listen(&[]));
+            // JS has no code for it, and says so in its own words. Whoever connects, ours reports both keys.
+            assert_ne!(key, DEFAULT_ROOT_KEY);
+            let mut peer = js(|| JsPeer::spawn(&[]));
             js(|| peer.append("js", 1000, 3, 1));
-            let error = join_js(&m1, address, Replicate::default()).await.finish().await.unwrap_err();
-            assert!(["ERR_ROOT_KEY_MISMATCH", "ERR_DISCONNECTED"].contains(&error.code()), "{error}");
-            let ended = js(|| peer.event("ended"));
-            if error.code() != "ERR_ROOT_KEY_MISMATCH" {
-                assert_eq!(js(|| peer.event("error"))["message"], "Exchange key did not match remote");
-                assert_eq!(ended["clean"], false);
+            for role in [Role::Initiator, Role::Responder] {
+                let stream = socket(&mut peer, role).await;
+                let error = m1.replicate(stream, role, Replicate::default()).finish().await.unwrap_err();
+                assert_eq!(error.code(), "ERR_ROOT_KEY_MISMATCH", "{role:?}: {error}");
+                assert!(error.us().is_some() && error.them().is_some() && error.us() != error.them(), "{error}");
+                assert_eq!(js(|| peer.event("error"))["message"], "Exchange key did not match remote", "{role:?}");
+                assert_eq!(js(|| peer.event("ended"))["clean"], false);
             }
             assert_eq!((m1.feeds().len(), js(|| peer.feeds()).len()), (1, 1));
-            assert_ne!(key, DEFAULT_ROOT_KEY);
         });
     }
 

@@ -5,7 +5,7 @@ mod common;
 
 use std::path::Path;
 
-use common::{js, js_facts, run, socket};
+use common::{hang_up_js, js, js_facts, run, socket};
 use multifeed_testkit::js::{JsPeer, audit};
 use multifeed_tokio::{Feed, Multifeed, MultifeedEvent, Options, Replicate, Role, SyncEvent};
 
@@ -244,7 +244,7 @@ fn in_a_live_session_ours_follows_what_js_appends() {
             };
             assert_eq!((conflict.held_length, conflict.length), (18, 19));
             assert_eq!(feed.get(17).await.unwrap().unwrap(), "ours");
-            drop(sync);
+            hang_up_js(sync, &mut peer).await;
             js(|| peer.close());
         }
     });

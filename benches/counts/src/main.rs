@@ -1,6 +1,7 @@
 //! Counts the instructions of fixed work with callgrind, and holds them against those on record.
 //!
-//! `cargo run --release -p multifeed-counts -- check` is what `.ci/run` does; `record` writes `record.txt` anew.
+//! `cargo run --release -p multifeed-counts -- check` is what `.ci/run` does; `record` writes `record.txt` anew. `check` exits with 0 if all
+//! counts hold, 1 if one grew, and 77 if nothing was counted.
 //!
 //! Unlike time, a count is the same on a busy machine. It is not time either: waiting, system calls, cache misses and instructions that
 //! valgrind does not know (AVX-512) are not in it.
@@ -17,12 +18,21 @@ use anyhow::{Context, Result, bail, ensure};
 use record::{Count, MAX_GROWTH, Record, grouped};
 
 const USAGE: &str = "usage: multifeed-counts check | record | print";
+/// The exit code if nothing was counted; `.ci/run` knows it. The same as of a test that automake skips.
+const NOT_COUNTED: u8 = 77;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match arguments[..] {
-        ["check"] => check(),
+        ["check"] => match check() {
+            Ok(Checked::Counts) => Ok(()),
+            Ok(Checked::Nothing { why }) => {
+                println!("NOT COUNTED: {why}");
+                return ExitCode::from(NOT_COUNTED);
+            }
+            Err(error) => Err(error),
+        },
         ["record"] => rewrite(),
         ["print"] => counted().map(|record| print!("{record}")),
         // Under valgrind.
@@ -45,20 +55,25 @@ fn main() -> ExitCode {
     }
 }
 
+/// What `check` did.
+enum Checked {
+    /// It held the counts against those on record.
+    Counts,
+    /// It counted nothing.
+    Nothing { why: String },
+}
+
 /// Fails if a count grew too much, or if the record did and no commit says why.
-fn check() -> Result<()> {
+fn check() -> Result<Checked> {
     let on_record = Record::parse(&std::fs::read_to_string(Record::path()).context("cannot read record.txt")?)?;
     commits::check(&on_record, Record::folder())?.iter().for_each(|note| println!("{note}"));
     if let Err(error) = find_valgrind() {
-        println!("NOT COUNTED: {error:#}. Install valgrind, and run this again.");
-        return Ok(());
+        return Ok(Checked::Nothing { why: format!("{error:#}. Install valgrind, and run this again.") });
     }
     let tools = record::tools()?;
     if let Some(differences) = differences(&on_record.tools, &tools) {
-        println!(
-            "NOT COUNTED: the counts on record were made with other tools, and cannot be compared:\n{differences}"
-        );
-        return Ok(());
+        let why = format!("the counts on record were made with other tools, and cannot be compared:\n{differences}");
+        return Ok(Checked::Nothing { why });
     }
     let now = Record { tools, counts: callgrind::count_all()? };
     let mut failures = Vec::new();
@@ -86,7 +101,7 @@ fn check() -> Result<()> {
         failures.join("\n"),
         commits::REASON
     );
-    Ok(())
+    Ok(Checked::Counts)
 }
 
 fn rewrite() -> Result<()> {

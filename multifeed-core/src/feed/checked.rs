@@ -7,13 +7,21 @@
 use bytes::Bytes;
 use multifeed_proto::Node;
 
-use super::{Cursor, Feed};
+use super::{Cursor, Feed, SIGNATURE};
 use crate::error::StoreError;
+use crate::journal::Seal;
 use crate::merkle::{self, MAX_HASHED_TOGETHER, index as flat};
 use crate::storage::{FileKind, Storage};
 
 /// Blocks of a window that are checked together: as many as are hashed at a time.
 const CHECKED_TOGETHER: usize = 16;
+
+/// A signature that was checked.
+pub(super) struct Signed {
+    pub(super) signature: [u8; SIGNATURE],
+    /// The roots that it is over, unless those are the newest.
+    pub(super) roots: Vec<Node>,
+}
 
 impl Feed {
     /// As [`get`](Self::get), and checked against the block's leaf, unless it comes from a cache and was checked there.
@@ -90,7 +98,8 @@ impl Feed {
         Ok(())
     }
 
-    /// The nodes of a proof of `node`, all of which are held, checked.
+    /// The nodes of a proof of `node`, all of which are held, checked. `signed` are roots of another length that were checked against its
+    /// signature: those of a sparse feed may have nothing else around them.
     ///
     /// # Errors
     /// What the storage says; [`StoreError::Damaged`] if one of them does not fit those around it.
@@ -99,6 +108,7 @@ impl Feed {
         storage: &mut S,
         node: u64,
         proof: &[u64],
+        signed: &[Node],
     ) -> Result<Vec<Node>, StoreError> {
         let mut nodes = Vec::with_capacity(proof.len());
         let mut proven = true;
@@ -110,11 +120,18 @@ impl Feed {
             }
             let (found, known) = self.node_checked(storage, index)?;
             // What cannot be read further up says nothing of this one.
-            proven = proven && (known || self.prove_node(storage, found).unwrap_or(false));
+            proven = proven && (known || self.prove_node(storage, found, signed).unwrap_or(false));
             nodes.push(found);
         }
-        if !proven {
-            self.check_nodes_near(storage, node, &nodes)?;
+        if !proven && let Err(error) = self.check_nodes_near(storage, node, &nodes, signed) {
+            // What came with a shorter length may have nothing around it but the roots of that, which this proof does not reach.
+            let shorter = merkle::verified_by(&self.bitfield, node) / 2;
+            match self.checked_signature(storage, shorter) {
+                Ok(Some(Signed { roots, .. })) if signed.is_empty() && !roots.is_empty() => {
+                    self.check_nodes_near(storage, node, &nodes, &roots)?;
+                }
+                _ => return Err(error),
+            }
         }
         Ok(nodes)
     }
@@ -131,67 +148,153 @@ impl Feed {
         }
     }
 
+    /// The signature of a length, checked against the key. It is checked once for as long as the same bytes are read, of it and of the roots.
+    ///
+    /// # Errors
+    /// What the storage says; [`StoreError::Damaged`] if it is not the writer's signature of that length.
+    pub(super) fn checked_signature<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        blocks: u64,
+    ) -> Result<Option<Signed>, StoreError> {
+        let Some(signature) = self.signature(storage, blocks)? else { return Ok(None) };
+        let checksum = Seal::checksum(&signature);
+        let newest = blocks == self.length;
+        if newest && (self.verified == Some((blocks, checksum)) || self.staged.signature(blocks - 1).is_some()) {
+            return Ok(Some(Signed { signature, roots: Vec::new() }));
+        }
+        let mut roots = Vec::new();
+        // The newest are in memory, where nothing rots.
+        let root_hash = if newest {
+            merkle::root_hash(&self.roots)
+        } else {
+            let Some(older) = self.roots_at(storage, blocks)? else { return Ok(None) };
+            roots = older;
+            merkle::root_hash(&roots)
+        };
+        let this = Some((root_hash, checksum));
+        if self.served_signature != this {
+            if !self.signature_is_valid(&root_hash, blocks, &signature) {
+                let why = format!(
+                    "the signature of length {blocks} is not the writer's, or a root of that length is another"
+                );
+                return Err(StoreError::damaged(self.slot, FileKind::Signatures, why));
+            }
+            self.served_signature = this;
+        }
+        Ok(Some(Signed { signature, roots }))
+    }
+
     /// Holds a node against those above it, up to one that is known or to a root. Whether that proved it, and with it all on the way: not if
-    /// one of them is damaged, or is not held, as in sparse feeds.
-    fn prove_node<S: Storage + ?Sized>(&mut self, storage: &mut S, node: Node) -> Result<bool, StoreError> {
+    /// one of them is damaged, or if a sibling is not held, as in sparse feeds. A parent that is not held is computed.
+    fn prove_node<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        node: Node,
+        signed: &[Node],
+    ) -> Result<bool, StoreError> {
         let mut seen = Vec::with_capacity(16);
         let mut top = node;
         loop {
-            seen.push(top.index);
-            if let Some(root) = self.roots.iter().find(|root| root.index == top.index) {
+            if let Some(root) = self.roots.iter().chain(signed).find(|root| root.index == top.index) {
                 if *root != top {
                     return Ok(false);
                 }
+                seen.push(top.index);
                 break;
             }
             let (beside, above) = (flat::sibling(top.index), flat::parent(top.index));
-            if !self.bitfield.node(beside) || !self.bitfield.node(above) {
+            if !self.bitfield.node(beside) {
                 return Ok(false);
             }
             let (beside, _) = self.node_checked(storage, beside)?;
-            let (above, known) = self.node_checked(storage, above)?;
-            if merkle::parent_of(top, beside) != Some(above) {
-                return Ok(false);
+            let Some(made) = merkle::parent_of(top, beside) else { return Ok(false) };
+            seen.extend([top.index, beside.index]);
+            if self.bitfield.node(above) {
+                let (above, known) = self.node_checked(storage, above)?;
+                if made != above {
+                    return Ok(false);
+                }
+                if known {
+                    break;
+                }
             }
-            seen.push(beside.index);
-            if known {
-                break;
-            }
-            top = above;
+            top = made;
         }
-        seen.into_iter().for_each(|index| self.nodes.proved(index));
+        seen.into_iter().filter(|index| self.bitfield.node(*index)).for_each(|index| self.nodes.proved(index));
         Ok(true)
     }
 
     /// Holds the nodes of a proof of `node` against those just above them. What is damaged or missing further up harms no one.
+    ///
+    /// # Errors
+    /// As [`checked_nodes`](Self::checked_nodes), and if nothing around a node proves it: only rot leaves such a one, as all that was received was proven
+    /// to a node or a signature that is kept with it.
     fn check_nodes_near<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
         node: u64,
         nodes: &[Node],
+        signed: &[Node],
     ) -> Result<(), StoreError> {
         let Some(highest) = nodes.iter().map(|node| flat::depth(node.index)).max() else { return Ok(()) };
+        let is_sent = |index: u64| nodes.iter().any(|node| node.index == index);
         let mut top = self.node(storage, node)?;
+        // The lowest node to be sent that no node above it has confirmed.
+        let mut unproven = None;
         while flat::depth(top.index) <= highest {
             let (beside, above) = (flat::sibling(top.index), flat::parent(top.index));
-            if !self.bitfield.node(beside) || !self.bitfield.node(above) {
-                break;
-            }
-            let (beside, above) = (self.node(storage, beside)?, self.node(storage, above)?);
-            if merkle::parent_of(top, beside) != Some(above) {
-                let why = format!("node {} is not what the two below it make", above.index);
-                return Err(StoreError::damaged(self.slot, FileKind::Tree, why));
-            }
-            top = above;
+            unproven = unproven.or([top.index, beside].into_iter().find(|index| is_sent(*index)));
+            let beside = if self.bitfield.node(beside) { Some(self.node(storage, beside)?) } else { None };
+            let stored = if self.bitfield.node(above) { Some(self.node(storage, above)?) } else { None };
+            let slot = self.slot;
+            let misfit = || {
+                let why = format!("node {above} is not what the two below it make");
+                StoreError::damaged(slot, FileKind::Tree, why)
+            };
+            top = match (beside, stored) {
+                (Some(beside), stored) => {
+                    let made = merkle::parent_of(top, beside).ok_or_else(misfit)?;
+                    if stored.is_some_and(|stored| stored != made) {
+                        return Err(misfit());
+                    }
+                    if stored.is_some() {
+                        unproven = None;
+                    }
+                    made
+                }
+                (None, Some(stored)) if unproven.is_none() => stored,
+                (None, _) => break,
+            };
         }
-        let is_root = |node: &Node| self.roots.iter().all(|root| root.index != node.index || root == node);
-        match nodes.iter().chain([&top]).find(|node| !is_root(node)) {
+        let reached = flat::depth(top.index);
+        for node in nodes.iter().filter(|node| flat::depth(node.index) >= reached) {
+            if !self.roots.contains(node) && !signed.contains(node) && !self.fits_above(storage, *node)? {
+                unproven = unproven.or(Some(node.index));
+            }
+        }
+        if let Some(index) = unproven.filter(|index| self.roots.iter().chain(signed).all(|root| root.index != *index)) {
+            let why = format!("nothing around node {index} proves it");
+            return Err(StoreError::damaged(self.slot, FileKind::Tree, why));
+        }
+        let fits = |node: &Node| self.roots.iter().chain(signed).all(|root| root.index != node.index || root == node);
+        match nodes.iter().chain([&top]).find(|node| !fits(node)) {
             Some(node) => {
                 let why = format!("node {} is not the root that the signature is over", node.index);
                 Err(StoreError::damaged(self.slot, FileKind::Tree, why))
             }
             None => Ok(()),
         }
+    }
+
+    /// Whether the node and its sibling make the node above them, all of which are held.
+    fn fits_above<S: Storage + ?Sized>(&mut self, storage: &mut S, node: Node) -> Result<bool, StoreError> {
+        let (beside, above) = (flat::sibling(node.index), flat::parent(node.index));
+        if !self.bitfield.node(beside) || !self.bitfield.node(above) {
+            return Ok(false);
+        }
+        let (beside, above) = (self.node(storage, beside)?, self.node(storage, above)?);
+        Ok(merkle::parent_of(node, beside) == Some(above))
     }
 }
 
@@ -200,7 +303,7 @@ mod tests {
     use multifeed_proto::Request;
 
     use super::*;
-    use crate::feed::{Answer, node_offset};
+    use crate::feed::{Answer, Problem, VerifyCursor, node_offset};
     use crate::key_pair::KeyPair;
     use crate::storage::{FileId, MemoryStorage, Slot};
 
@@ -301,6 +404,26 @@ mod tests {
             assert!(matches!(damaged, Err(StoreError::Damaged { .. })), "{index}: {damaged:?}");
             assert!(feed.window.checked(index).is_none());
         }
+    }
+
+    #[test]
+    fn verify_and_audit_find_what_rotted_under_the_caches() {
+        let (mut feed, mut disk) = written();
+        let proofs: Vec<_> = (0..BLOCKS).map(|index| answer(&mut feed, &mut disk, index, 0).unwrap()).collect();
+        flip(&mut disk, FileKind::Data, 0);
+        flip(&mut disk, FileKind::Tree, node_offset(1));
+        let step = feed.verify_step(&mut disk, &mut VerifyCursor::default(), usize::MAX).unwrap();
+        let found: Vec<_> = step.findings.iter().map(|finding| finding.problem).collect();
+        let node = |node| Problem::NodeDamaged { node };
+        // Block 2 begins where node 1 ends, and only its size was not touched.
+        assert_eq!(found, [Problem::BlockDamaged { block: 0 }, node(1), node(3)]);
+        // What was checked is served as before, until an audit gives it up.
+        for index in 0..BLOCKS {
+            assert_eq!(answer(&mut feed, &mut disk, index, 0).unwrap(), proofs[index as usize]);
+        }
+        let audit = feed.audit_step(&mut disk, 0, usize::MAX).unwrap();
+        assert!(audit.invalid == 1 && audit.dropped[0] == (0..1), "{audit:?}");
+        assert!(!feed.has(0) && feed.get_verified(&mut disk, 0).unwrap().is_none());
     }
 
     #[test]

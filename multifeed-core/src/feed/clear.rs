@@ -72,10 +72,27 @@ impl Feed {
     }
 
     /// Checks held blocks against their hashes, from `from` on, for about this many bytes of work, and forgets those that do not have them.
+    /// What is not staged is read from the files anew, not from caches.
     ///
     /// # Errors
     /// What the storage says; what it holds that is wrong is what an audit finds, not an error.
     pub fn audit_step<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        from: u64,
+        max_bytes: usize,
+    ) -> Result<Audit, StoreError> {
+        let found = self.without_caches(|feed| feed.audit_on(storage, from, max_bytes));
+        if found.as_ref().is_ok_and(|audit| audit.invalid == 0) {
+            return found;
+        }
+        self.forget_reads();
+        let audit = found?;
+        self.write_bitfield(storage)?;
+        Ok(audit)
+    }
+
+    fn audit_on<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
         from: u64,
@@ -115,9 +132,6 @@ impl Feed {
                 Some(last) if last.end == block => last.end += 1,
                 _ => audit.dropped.push(block..block + 1),
             }
-        }
-        if audit.invalid > 0 {
-            self.write_bitfield(storage)?;
         }
         Ok(audit)
     }

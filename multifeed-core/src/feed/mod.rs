@@ -13,6 +13,8 @@ mod read;
 mod recheck;
 mod recover;
 mod recovered;
+#[cfg(test)]
+mod rot;
 mod served;
 mod stage;
 mod verify;
@@ -70,6 +72,8 @@ pub struct Feed {
     bitfield: Bitfield,
     /// A length, and the checksum of a signature that was held against the key over it.
     verified: Option<(u64, [u8; 8])>,
+    /// The root hash and the checksum of a signature over it that was checked when it was last sent.
+    served_signature: Option<([u8; 32], [u8; 8])>,
     staged: Staged,
     nodes: NodeCache,
     window: Window,
@@ -285,6 +289,7 @@ impl Feed {
             byte_length: 0,
             bitfield,
             verified: None,
+            served_signature: None,
             staged: Staged::default(),
             nodes: NodeCache::default(),
             window: Window::default(),

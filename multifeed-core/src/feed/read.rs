@@ -117,14 +117,15 @@ impl Feed {
         if proof.signed_length > 0 && proof.nodes.iter().any(|node| !self.bitfield.node(*node)) {
             return Ok(Answer::Nothing);
         }
-        let nodes = self.checked_nodes(storage, 2 * index, &proof.nodes)?;
-        let mut signature = None;
+        let (mut signature, mut signed) = (None, Vec::new());
         if proof.signed_length > 0 {
-            signature = self.signature(storage, proof.signed_length)?;
-            if signature.is_none() && !self.is_static() {
+            if let Some(found) = self.checked_signature(storage, proof.signed_length)? {
+                (signature, signed) = (Some(found.signature), found.roots);
+            } else if !self.is_static() {
                 return Ok(Answer::Nothing);
             }
         }
+        let nodes = self.checked_nodes(storage, 2 * index, &proof.nodes, &signed)?;
         let value = if request.hash {
             None
         } else {

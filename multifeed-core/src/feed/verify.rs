@@ -1,6 +1,6 @@
 //! Checking a whole feed again, in slices.
 
-use core::fmt;
+use core::{fmt, mem};
 
 use multifeed_proto::FeedKey;
 
@@ -169,11 +169,28 @@ impl Feed {
     /// against its children where both are held, every signature against its roots where all are held. At least one thing is
     /// checked, so that calling until [`VerifyStep::done`] ends.
     ///
-    /// The feed may grow meanwhile. Staged blocks are checked as if they were written.
+    /// The feed may grow meanwhile. Staged blocks are checked as if they were written. All else is read from the files anew, not from caches.
     ///
     /// # Errors
     /// What the storage says; what it holds that is wrong is a finding, not an error.
     pub fn verify_step<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        cursor: &mut VerifyCursor,
+        max_bytes: usize,
+    ) -> Result<VerifyStep, StoreError> {
+        self.without_caches(|feed| feed.verify_on(storage, cursor, max_bytes))
+    }
+
+    /// Lets `read` find nothing that was read before; the caches are then as they were. Nothing may be written to `data` or `tree` meanwhile.
+    pub(super) fn without_caches<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> T {
+        let cached = (mem::take(&mut self.nodes), mem::take(&mut self.window), mem::take(&mut self.read_cursor));
+        let result = read(self);
+        (self.nodes, self.window, self.read_cursor) = cached;
+        result
+    }
+
+    fn verify_on<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
         cursor: &mut VerifyCursor,

@@ -24,6 +24,7 @@ mod second;
 mod sessions;
 mod sources;
 mod state;
+mod unwritten;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;

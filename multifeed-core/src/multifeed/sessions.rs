@@ -5,7 +5,6 @@ use std::time::Duration;
 use multifeed_proto::{Command, Event, FeedKey, Message, Root, Scope, SessionError};
 
 use super::{FeedId, FeedSlot, Multifeed, MultifeedEvent, PeerId};
-use crate::error::StoreError;
 use crate::feed::Feed;
 use crate::holes::{self, FeedHoles};
 use crate::limits::{Limits, MAX_BLOCK_BYTES};
@@ -277,7 +276,9 @@ impl<S: Storage> Multifeed<S> {
     /// Writes the blocks that came, then tells the other sessions and the application of them. To be called after a batch of
     /// events, or after several where more are waiting (a feed's blocks then go out in fewer writes), and after appends.
     ///
-    /// Where writing fails, the sessions that were downloading that feed end with that error; the blocks wait for the next call.
+    /// If a feed's own files cannot be written (EIO, EFBIG), its channels close, and the sessions that brought it end with that error when all
+    /// else is done. If writing fails otherwise, they end at once, and the blocks wait for the next call; for a full disk see
+    /// [`disk_full`](Self::disk_full).
     pub fn commit(&mut self, now: Duration) {
         self.now = self.now.max(now);
         self.uncommitted_bytes = 0;
@@ -604,19 +605,7 @@ impl<S: Storage> Multifeed<S> {
         let begun = if self.slot(id).feed.is_staged() { self.touch(id) } else { Ok(()) };
         let slot = &mut self.feeds[id.0 as usize];
         if let Err(error) = begun.and_then(|()| slot.feed.flush(&mut self.storage)) {
-            // The blocks stay staged, and are tried again with the next batch. Whoever brought them has to stop, and hears of it
-            // even where its channel was closed since: nothing ends well that was not written.
-            let mut sources: Vec<PeerId> = slot.fresh.iter().filter_map(|(_, from)| *from).collect();
-            sources.sort_unstable();
-            sources.dedup();
-            self.unwritten.push(id);
-            if let StoreError::Full { .. } = error {
-                return self.stop_at_full_disk(error);
-            }
-            for peer in sources {
-                self.fault(peer, PeerFault::Store(error.clone()));
-            }
-            return;
+            return self.not_written(id, error);
         }
         if !std::mem::replace(&mut slot.told, true) {
             self.events.push_back(MultifeedEvent::Blocks { id });

@@ -1,5 +1,6 @@
 //! Sessions that stay.
 
+use futures_lite::future::zip;
 use multifeed_driver::{MultifeedEvent, Replicate};
 
 use super::{Adapter, assert_same, connect, connect_with, ends, fill, filled, held, memory};
@@ -23,6 +24,9 @@ pub async fn late_writers_and_late_blocks<A: Adapter>() {
     fill(&empty, 3, 3, 100).await;
     held(&b, empty.key(), 3).await;
 
+    let (here, there) = zip(left.in_sync(), right.in_sync()).await;
+    here.unwrap();
+    there.unwrap();
     left.close();
     let (left, right) = ends(left, right).await;
     assert_eq!(left.unwrap().moved.blocks_sent, 514);
@@ -48,6 +52,9 @@ pub async fn gossip_over_a_middle<A: Adapter>() {
     assert_same(&left, &c).await;
     assert_same(&right, &a).await;
 
+    for sync in [&ab, &ba, &bc, &cb] {
+        sync.in_sync().await.unwrap();
+    }
     b.close().await.unwrap();
     for sync in [ab, ba, bc, cb] {
         sync.finish().await.unwrap();
@@ -76,6 +83,10 @@ pub async fn events_tell_of_feeds_and_blocks<A: Adapter>() {
     for _ in 0..100 {
         local.append("x").await.unwrap();
     }
+    let (here, there) = zip(left.in_sync(), right.in_sync()).await;
+    here.unwrap();
+    there.unwrap();
+    assert_same(&local, &a).await;
     b.close().await.unwrap();
     let (mut created, mut grew) = (0, 0);
     while let Some(event) = events.next().await {
@@ -102,7 +113,10 @@ pub async fn one_live_side<A: Adapter>() {
     let ours = filled(&a, "a", 1, 10, 100).await;
     let theirs = filled(&b, "b", 2, 10, 100).await;
     let (left, right) = connect_with::<A>(&a, Replicate::live(), &b, Replicate::default());
-    let (left, right) = ends(left, right).await;
+    let in_sync = zip(left.in_sync(), right.in_sync());
+    let ((here, there), (left, right)) = zip(in_sync, ends(left, right)).await;
+    here.unwrap();
+    there.unwrap();
     left.unwrap();
     right.unwrap();
     assert_same(&ours, &b).await;

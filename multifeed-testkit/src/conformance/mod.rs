@@ -146,8 +146,16 @@ pub(crate) async fn ends(a: Sync, b: Sync) -> (Result<Totals, SyncError>, Result
     futures_lite::future::zip(a.finish(), b.finish()).await
 }
 
-/// Ends a session from one side, and waits for both, which have to end well.
+/// Ends a live session from one side, once both report that they are in sync, and waits for both, which have to end well.
 pub(crate) async fn hang_up(by: Sync, other: Sync) {
+    let (here, there) = futures_lite::future::zip(by.in_sync(), other.in_sync()).await;
+    here.expect("in sync here");
+    there.expect("in sync there");
+    leave(by, other).await;
+}
+
+/// Ends a session from one side as it is, and waits for both, which have to end well.
+pub(crate) async fn leave(by: Sync, other: Sync) {
     by.close();
     let (by, other) = ends(by, other).await;
     by.unwrap();

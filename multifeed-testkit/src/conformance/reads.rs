@@ -11,7 +11,7 @@ use multifeed_driver::{
     generate_key_pair,
 };
 
-use super::{Adapter, assert_same, connect, ends, fill, filled, held, is_closed, memory, memory_with, sync};
+use super::{Adapter, assert_same, connect, ends, fill, filled, held, is_closed, leave, memory, memory_with, sync};
 use crate::blocks::block;
 
 /// A multifeed that fetches only what it is asked for.
@@ -50,8 +50,8 @@ pub async fn fetching_waits_for_a_block<A: Adapter>() {
     // What is yet to be written.
     let (later, ()) = zip(far.fetch(10), fill(&feed, 1, 1, 100)).await;
     assert_eq!(later.unwrap(), block(1, 10, 100));
-    for sync in [left, right, bc, cb, ac, ca] {
-        drop(sync);
+    for (by, other) in [(left, right), (bc, cb), (ac, ca)] {
+        leave(by, other).await;
     }
 }
 
@@ -138,7 +138,7 @@ pub async fn downloads_of_ranges_and_blocks<A: Adapter>() {
     let all = copy.download(0..2_010).await.unwrap();
     all.await.unwrap();
     assert_same(&feed, &b).await;
-    drop((left, right));
+    leave(left, right).await;
 }
 
 /// The blocks of a feed as a stream: from anywhere to anywhere, of what is there, of what comes, of what is elsewhere.
@@ -198,7 +198,7 @@ pub async fn streams_of_blocks<A: Adapter>() {
     assert!(strict.next().await.unwrap().is_ok() && strict.next().await.unwrap().is_ok());
     assert!(matches!(strict.next().await, Some(Err(Error::NotHeld { index: 2, .. }))));
     assert!(strict.next().await.is_none());
-    drop((left, right));
+    leave(left, right).await;
 }
 
 /// A stream that nobody takes from fetches nothing ahead.
@@ -213,7 +213,7 @@ pub async fn a_stream_waits_for_its_reader<A: Adapter>() {
     }
     A::sleep(Duration::from_millis(50)).await;
     assert_eq!(copy.downloaded(), 3);
-    drop((left, right));
+    leave(left, right).await;
 }
 
 /// Bytes are found, here and with the help of peers.
@@ -233,7 +233,7 @@ pub async fn seeks<A: Adapter>() {
     for (byte, block, offset) in places {
         assert_eq!(copy.seek_with(byte, Wait::default()).await.unwrap(), Place { block, offset }, "byte {byte}");
     }
-    drop((left, right));
+    leave(left, right).await;
 }
 
 /// A feed's length is waited for, with or without its blocks.
@@ -250,7 +250,7 @@ pub async fn updates<A: Adapter>() {
     let (grown, ()) = zip(copy.update_to(7, Wait::default()), fill(&feed, 1, 3, 10)).await;
     assert_eq!((grown.unwrap(), copy.downloaded()), (8, 0));
     assert_eq!(copy.remote_len().await.unwrap(), 8);
-    drop((left, right));
+    leave(left, right).await;
 }
 
 /// Blocks are given up, peers hear of it, an audit gives up what is damaged, and the next sync brings it back.
@@ -332,7 +332,9 @@ pub async fn events_of_a_feed<A: Adapter>() {
     // Those of the last calls may come while these are taken.
     assert!(missed >= 2_900 && came <= 1_024 + 16, "{missed} missed, {came} came");
     a.close().await.unwrap();
-    drop((left, right));
+    let (left, right) = ends(left, right).await;
+    left.unwrap();
+    right.unwrap();
 }
 
 /// Fetching and serving a feed can end and begin on sessions that run.
@@ -358,7 +360,7 @@ pub async fn transfers_can_be_switched<A: Adapter>() {
     assert_same(&feed, &b).await;
     // What was said holds for later sessions too.
     copy.set_downloading(false).await.unwrap();
-    drop((left, right));
+    leave(left, right).await;
     fill(&feed, 1, 5, 100).await;
     let (_, there) = sync::<A>(&a, &b).await;
     assert_eq!((there.moved.blocks_received, copy.downloaded()), (0, 20));

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use multifeed_testkit::blocks::FeedDigest;
 use multifeed_testkit::js::{JsFeed, JsPeer};
-use multifeed_tokio::{Feed, Multifeed, Options, Replicate, Role, Sync, SyncEvent};
+use multifeed_tokio::{Feed, Multifeed, Options, Replicate, Role, Sync, SyncEvent, Totals};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -72,6 +72,25 @@ pub async fn finish(mut sync: Sync) -> Vec<SyncEvent> {
     }
     sync.finish().await.unwrap();
     events
+}
+
+/// Ends a session of two of ours from the left, once both sides report that they are in sync. Both ends are clean.
+pub async fn hang_up(left: Sync, right: Sync) {
+    let (left_in_sync, right_in_sync) = tokio::join!(left.in_sync(), right.in_sync());
+    left_in_sync.unwrap();
+    right_in_sync.unwrap();
+    left.close();
+    let (left, right) = tokio::join!(left.finish(), right.finish());
+    left.unwrap();
+    right.unwrap();
+}
+
+/// Ends a live session with a JS peer from our side: it ends well here, and JS reports no error. Takes the oldest end that JS reported.
+pub async fn hang_up_js(sync: Sync, peer: &mut JsPeer) -> Totals {
+    sync.close();
+    let totals = sync.finish().await.unwrap();
+    assert_eq!(js(|| peer.event("ended"))["clean"], true, "{}", peer.history());
+    totals
 }
 
 /// Syncs two multifeeds until both have everything: the events of either session.

@@ -1,0 +1,68 @@
+//! A write that failed: who hears of it, and what becomes of what was to be written.
+
+use super::{FeedId, Multifeed, PeerId};
+use crate::error::StoreError;
+use crate::feed::Feed;
+use crate::peer::PeerFault;
+use crate::storage::Storage;
+
+impl<S: Storage> Multifeed<S> {
+    /// What came of a feed could not be written. If that is the fault of its own files, it leaves its sessions, and the other feeds go on.
+    /// Else the sessions that brought it end.
+    ///
+    /// A session that brought some of it hears of it even if the feed's channel was closed since: nothing ends well that was not written.
+    pub(super) fn not_written(&mut self, id: FeedId, error: StoreError) {
+        let slot = &mut self.feeds[id.0 as usize];
+        let mut sources: Vec<PeerId> = slot.fresh.iter().filter_map(|(_, from)| *from).collect();
+        sources.sort_unstable();
+        sources.dedup();
+        if !error.is_of_one_feed() {
+            // The blocks stay staged, and are tried again with the next batch.
+            self.unwritten.push(id);
+            if let StoreError::Full { .. } = error {
+                return self.stop_at_full_disk(error);
+            }
+            sources.into_iter().for_each(|peer| self.fault(peer, PeerFault::Store(error.clone())));
+            return;
+        }
+        slot.fresh.clear();
+        let key = slot.feed.key();
+        let mut concerned: Vec<PeerId> = sources.iter().chain(&slot.subscribers).copied().collect();
+        concerned.sort_unstable();
+        concerned.dedup();
+        for peer in concerned {
+            let Some(peering) = self.peerings.get_mut(&peer) else { continue };
+            if peering.lone().is_some() {
+                self.fault(peer, PeerFault::Store(error.clone()));
+                continue;
+            }
+            if sources.contains(&peer) {
+                peering.lose(&error);
+            }
+            peering.damaged(key, error.clone());
+            self.leave_channel(peer, id);
+        }
+        if !self.read_again(id) {
+            self.unwritten.push(id);
+        }
+    }
+
+    /// Opens a remote's feed anew, as it is on the disk: what was staged of it is forgotten, and can be fetched again. False if it is written
+    /// here, or cannot be opened: it then stays as it is.
+    fn read_again(&mut self, id: FeedId) -> bool {
+        let slot = &mut self.feeds[id.0 as usize];
+        if slot.feed.writable() {
+            return false;
+        }
+        // Its marks were written by this process, after what they are about.
+        match Feed::open(&mut self.storage, slot.feed.slot()) {
+            Ok(feed) if feed.key() == slot.feed.key() => {
+                slot.told_len = slot.told_len.min(feed.len());
+                slot.synced = feed.downloaded() == feed.len();
+                slot.feed = feed;
+                true
+            }
+            _ => false,
+        }
+    }
+}
