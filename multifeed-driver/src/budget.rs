@@ -398,7 +398,7 @@ mod tests {
         for sources in [1, 7, 1000] {
             let budget = Budget::new(20 * STEP);
             let cx = &Context::from_waker(Waker::noop());
-            let source = |at: usize| (at % 3 > 0).then(|| format!("{}", at % sources));
+            let source = |at: usize| (!at.is_multiple_of(3)).then(|| format!("{}", at % sources));
             let mut shares: Vec<_> = (0..100).map(|at| (budget.share(source(at).as_deref()), 0)).collect();
             for round in 0..100_000usize {
                 let at = (round * 7919) % shares.len();
