@@ -153,6 +153,8 @@ pub(crate) enum Command {
     ///
     /// With --json: {"key","name","start","length"}: the index of the first block appended, and the feed's length in
     /// blocks after it.
+    ///
+    /// While `serve` or `sync --live` of the same user has the store open, the blocks go through it, and so to its peers at once.
     #[command(after_help = "\
 Examples:
   multifeed append notes 'first' 'second'       two blocks
@@ -207,6 +209,20 @@ Examples:
   multifeed cat notes 7          block 7 alone
   multifeed cat notes 7..        from block 7 to the end")]
     Cat(Cat),
+
+    /// Clear blocks: they are no longer held, and their space goes back to the disk
+    ///
+    /// Their hashes stay, so that the rest of the feed can be read, checked and served. A sync fetches them again, if a peer has them. The space
+    /// in the middle of a feed is given back if the disk can make holes in files, as most of Linux can; that at its end always is.
+    ///
+    /// With --json: {"key","start","end","cleared","downloaded"}: how many blocks were held until now, and how many of the feed are held
+    /// after it.
+    #[command(after_help = "\
+Examples:
+  multifeed clear 5af3 0..1000            the first 1000 blocks of the feed whose key starts with 5af3
+  multifeed clear 5af3 ..                 all of them
+  multifeed clear notes 3 --writer        block 3 of a feed that is written here")]
+    Clear(Clear),
 
     /// Accept peers, and sync with each of them
     ///
@@ -309,6 +325,20 @@ pub(crate) struct Cat {
     /// The blocks, counted from 0: A..B (without B), A.., ..B, or A alone; all where it is left out
     #[arg(value_name = "A..B")]
     pub(crate) range: Option<BlockRange>,
+}
+
+#[derive(ClapArgs, Debug)]
+pub(crate) struct Clear {
+    /// The feed: its key, its name, or the start of its key
+    pub(crate) feed: String,
+
+    /// The blocks, counted from 0: A..B (without B), A.., ..B, `..` for all, or A alone
+    #[arg(value_name = "A..B")]
+    pub(crate) range: BlockRange,
+
+    /// Also blocks of a feed that is written here: unless a peer has them, they are lost
+    #[arg(long)]
+    pub(crate) writer: bool,
 }
 
 #[derive(ClapArgs, Debug)]

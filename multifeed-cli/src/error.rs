@@ -1,5 +1,6 @@
 //! What a command can fail with, and the codes that programs tell failures by.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 
@@ -15,10 +16,14 @@ pub(crate) mod code {
     pub(crate) const FEED: &str = "ERR_FEED_NOT_FOUND";
     /// More than one feed's key starts as was given.
     pub(crate) const AMBIGUOUS: &str = "ERR_FEED_AMBIGUOUS";
+    /// Another process has the store open.
+    pub(crate) const LOCKED: &str = "ERR_STORE_LOCKED";
     /// A block that no peer could be sent.
     pub(crate) const TOO_LARGE: &str = "ERR_BLOCK_TOO_LARGE";
     /// A block is not held by this store.
     pub(crate) const NOT_HELD: &str = "ERR_BLOCK_NOT_HELD";
+    /// Blocks that the feed does not have.
+    pub(crate) const RANGE: &str = "ERR_RANGE";
     /// A file, stdin or stdout failed.
     pub(crate) const IO: &str = "ERR_IO";
     /// The address cannot be listened on.
@@ -50,7 +55,7 @@ pub(crate) const EXIT_NOT_TAKEN: u8 = 3;
 /// Why a command failed.
 #[derive(Debug)]
 pub(crate) struct CliError {
-    code: &'static str,
+    code: Cow<'static, str>,
     message: String,
     us: Option<String>,
     them: Option<String>,
@@ -60,8 +65,16 @@ pub(crate) struct CliError {
 }
 
 impl CliError {
-    pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Self {
-        CliError { code, message: message.into(), us: None, them: None, exit: 1, told: false, stdio: false }
+    pub(crate) fn new(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        CliError {
+            code: code.into(),
+            message: message.into(),
+            us: None,
+            them: None,
+            exit: 1,
+            told: false,
+            stdio: false,
+        }
     }
 
     /// The same with another exit code than 1.
@@ -93,8 +106,8 @@ impl CliError {
         }
     }
 
-    pub(crate) fn code(&self) -> &'static str {
-        self.code
+    pub(crate) fn code(&self) -> &str {
+        &self.code
     }
 
     pub(crate) fn message(&self) -> &str {

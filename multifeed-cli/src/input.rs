@@ -11,10 +11,10 @@ use multifeed_tokio::driver::core::limits::MAX_BLOCK_BYTES;
 use crate::error::{CliError, code};
 
 /// Bytes of blocks after which a batch is closed and another begun.
-const BATCH_BYTES: usize = 16 << 20;
+pub(crate) const BATCH_BYTES: usize = 16 << 20;
 
 /// What a block counts as, at the least, towards [`BATCH_BYTES`]: memory is used for empty ones too.
-const LEAST_BLOCK: usize = 16;
+pub(crate) const LEAST_BLOCK: usize = 16;
 
 /// Bytes past which a line or a file cannot become a block, since no peer could be sent it.
 const MOST_BLOCK: usize = MAX_BLOCK_BYTES;

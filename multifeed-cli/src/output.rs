@@ -43,6 +43,16 @@ pub(crate) struct BlockedLine {
     pub(crate) blocked: bool,
 }
 
+/// What `clear` did: how many of the blocks from `start` up to, and without, `end` were held, and how many of the feed's are now.
+#[derive(Serialize)]
+pub(crate) struct ClearedLine {
+    pub(crate) key: String,
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    pub(crate) cleared: u64,
+    pub(crate) downloaded: u64,
+}
+
 /// What `append` did: `length` is the feed's after it.
 #[derive(Serialize)]
 pub(crate) struct AppendLine {

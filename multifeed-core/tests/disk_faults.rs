@@ -146,6 +146,7 @@ fn live(path: &Path, disk: &Arc<Table>) -> Life {
         life.append(&mut store, 2);
         let _ = store.disk_full();
         if let Some(theirs) = store.find(&key_pair(THEIRS).public_key()) {
+            life.note(store.clear(theirs, 2..4));
             life.note(store.clear(theirs, 5..20));
             life.note(store.audit_step(theirs, 0, 1 << 20));
             life.note(store.remove(theirs));
@@ -245,7 +246,7 @@ const ERRORS: [Errno; 9] = [
 
 /// Whether the call is one that can be gone without, and the error says that the system does not have it.
 fn is_unsupported(op: DiskOp, errno: Errno) -> bool {
-    matches!(op, DiskOp::Lock | DiskOp::SyncFolder | DiskOp::SyncFile)
+    matches!(op, DiskOp::Lock | DiskOp::SyncFolder | DiskOp::SyncFile | DiskOp::PunchHole)
         && matches!(errno, Errno::NOSYS | Errno::OPNOTSUPP | Errno::NOLCK | Errno::INVAL)
 }
 
@@ -296,6 +297,8 @@ fn try_one(place: &Place, errno: Errno, lasting: bool) -> bool {
         match op {
             DiskOp::Lock => assert!(told.locks, "{what:?}"),
             DiskOp::SyncFolder => assert!(told.folder_sync, "{what:?}"),
+            // Nothing is at stake but space.
+            DiskOp::PunchHole => assert_eq!(told, multifeed_core::Unsupported::default(), "{what:?}"),
             _ => assert!(told.file_sync, "{what:?}"),
         }
     } else {

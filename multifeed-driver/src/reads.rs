@@ -203,7 +203,8 @@ impl Feed {
 
     /// Gives up blocks: they are no longer held, peers are told, and they can be fetched again. Gives how many were held.
     ///
-    /// As with hypercore, bytes go back to the disk where nothing of the feed follows them; others stay in the file, unread.
+    /// Bytes go back to the disk if nothing that is held follows them in the feed, or if the disk can make holes in files (on Linux and
+    /// Android, and most of their file systems); else they stay in the file, unread. A session that is not sparse fetches the blocks again.
     ///
     /// # Errors
     /// [`Error::Store`] where writing fails.

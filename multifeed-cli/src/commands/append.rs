@@ -1,8 +1,9 @@
 //! `multifeed append`: blocks for a writer.
 
 use bytes::Bytes;
-use multifeed_tokio::{Feed, Multifeed, Options};
+use multifeed_tokio::{Durability, Feed, Multifeed, Options};
 
+use super::control::{self, Remote, Request};
 use super::{close, open};
 use crate::args::{Append, Global};
 use crate::error::{CliError, code};
@@ -14,11 +15,28 @@ pub(super) async fn run(args: Append, global: &Global, options: Options, mut out
     let mut stop = Stop::listen()?;
     // Where there is nothing to append, no store and no writer is made for it.
     let first = next_batch(Input::new(args.text, args.file)?, &mut stop).await?;
-    let multi = open(global, options, &output).await?;
-    output.start_bar(Unit::Bytes);
-    let result = append(&multi, (&args.writer, args.new_key), first, &mut stop, &output).await;
-    output.end_bar();
-    let line = close(&multi, result, &output).await?;
+    let (writer, new_key) = (args.writer, args.new_key);
+    let line = match open(global, options, &output).await {
+        Ok(multi) => {
+            output.start_bar(Unit::Bytes);
+            let result = match open_writer(&multi, &writer, new_key).await {
+                Ok(feed) => append(&mut Writer::Here(feed), first, &mut stop, &output).await,
+                Err(error) => Err(error),
+            };
+            output.end_bar();
+            close(&multi, result, &output).await?
+        }
+        Err(locked) if locked.code() == code::LOCKED => {
+            let sync_each = global.durability == Durability::Always;
+            let remote = control::connect(&global.store, &Request { writer, new_key, sync_each }).await;
+            let mut writer = Writer::Beside(remote.ok_or(locked)??);
+            output.start_bar(Unit::Bytes);
+            let result = append(&mut writer, first, &mut stop, &output).await;
+            output.end_bar();
+            result?
+        }
+        Err(error) => return Err(error),
+    };
     let people = || {
         let blocks = count(line.length - line.start, "block");
         let name = one_line(&line.name);
@@ -27,27 +45,71 @@ pub(super) async fn run(args: Append, global: &Global, options: Options, mut out
     output.print(people, &line)
 }
 
-async fn append(
-    multi: &Multifeed,
-    (writer, new_key): (&str, bool),
-    (mut input, mut batch): (Input, Vec<Bytes>),
-    stop: &mut Stop,
-    output: &Output,
-) -> Result<AppendLine, CliError> {
+/// Opens the writer, made if it is not there.
+pub(super) async fn open_writer(multi: &Multifeed, writer: &str, new_key: bool) -> Result<Feed, CliError> {
     if new_key && !multi.release_missing_name(writer).await? && multi.feeds().iter().any(|feed| feed.name() == writer) {
         let message = format!("the feed `{writer}` is not missing: leave --new-key out, or choose another name");
         return Err(CliError::new(code::FEED, message));
     }
-    let feed = multi.writer(writer).await?;
-    let start = feed.len();
+    Ok(multi.writer(writer).await?)
+}
+
+/// A writer that blocks are appended to.
+enum Writer {
+    /// Of a store that this process has open.
+    Here(Feed),
+    /// Of one that another process has open.
+    Beside(Remote),
+}
+
+impl Writer {
+    fn len(&self) -> u64 {
+        match self {
+            Writer::Here(feed) => feed.len(),
+            Writer::Beside(remote) => remote.length,
+        }
+    }
+
+    async fn append(&mut self, batch: Vec<Bytes>) -> Result<(), CliError> {
+        match self {
+            Writer::Here(feed) => feed.append_bytes(batch).await.map(drop).map_err(CliError::from),
+            Writer::Beside(remote) => remote.append(&batch).await,
+        }
+    }
+
+    async fn finish(&mut self) -> Result<(), CliError> {
+        match self {
+            // Closing the store does it.
+            Writer::Here(_) => Ok(()),
+            Writer::Beside(remote) => remote.finish().await,
+        }
+    }
+
+    fn line(&self, start: u64) -> AppendLine {
+        let (key, name) = match self {
+            Writer::Here(feed) => (feed.key().to_string(), feed.name()),
+            Writer::Beside(remote) => (remote.key.clone(), remote.name.clone()),
+        };
+        AppendLine { key, name, start, length: self.len() }
+    }
+}
+
+async fn append(
+    writer: &mut Writer,
+    (mut input, mut batch): (Input, Vec<Bytes>),
+    stop: &mut Stop,
+    output: &Output,
+) -> Result<AppendLine, CliError> {
+    let start = writer.len();
     let mut bytes = 0_u64;
     while !batch.is_empty() {
         bytes += batch.iter().map(|block| block.len() as u64).sum::<u64>();
-        feed.append_bytes(batch).await.map_err(|error| so_far(error.into(), &feed, start))?;
+        writer.append(batch).await.map_err(|error| so_far(error, writer.len() - start))?;
         output.set_bar(Unit::Bytes, bytes, 0);
-        (input, batch) = next_batch(input, stop).await.map_err(|failure| so_far(failure, &feed, start))?;
+        (input, batch) = next_batch(input, stop).await.map_err(|failure| so_far(failure, writer.len() - start))?;
     }
-    Ok(AppendLine { key: feed.key().to_string(), name: feed.name(), start, length: feed.len() })
+    writer.finish().await.map_err(|error| so_far(error, writer.len() - start))?;
+    Ok(writer.line(start))
 }
 
 /// Reads a batch. That may wait for a file or for whoever writes to stdin, so a thread does it, and a signal ends the wait.
@@ -60,8 +122,8 @@ async fn next_batch(mut input: Input, stop: &mut Stop) -> Result<(Input, Vec<Byt
 }
 
 /// The failure, with what was appended before it, where that is something.
-fn so_far(failure: CliError, feed: &Feed, start: u64) -> CliError {
-    match feed.len().saturating_sub(start) {
+fn so_far(failure: CliError, blocks: u64) -> CliError {
+    match blocks {
         0 => failure,
         done => failure.after(&format!("{} appended before that", count(done, "block"))),
     }

@@ -21,7 +21,8 @@ use crate::error::{CliError, code};
 /// How long a connection may say nothing, as in a session.
 const SILENCE: Duration = Duration::from_secs(20);
 
-/// Connections that have said nothing yet, and as many that have and wait for a place; fewer, if the system allows few file handles.
+/// Connections that have said nothing yet, and as many that have and wait for a place; fewer, if the system allows few file handles: half of
+/// them for those that have said nothing, who mostly speak in a moment, and an eighth for those that wait.
 const WAITING: usize = 1024;
 
 /// Networks of which one is tried before it is waited for a place.
@@ -59,14 +60,17 @@ pub(super) struct Door {
     silent: Crowd<Silent>,
     /// Those that have, and wait for a place.
     waiting: Crowd<Caller>,
-    most: usize,
+    most_silent: usize,
+    most_waiting: usize,
     next: u64,
 }
 
 impl Door {
     pub(super) fn new() -> Self {
-        let most = handles().map_or(WAITING, |handles| WAITING.min(handles / 8));
-        Self { listening: JoinSet::new(), silent: Crowd::default(), waiting: Crowd::default(), most, next: 0 }
+        let handles = handles().unwrap_or(usize::MAX);
+        let (most_silent, most_waiting) = (WAITING.min(handles / 2), WAITING.min(handles / 8));
+        let (silent, waiting) = (Crowd::default(), Crowd::default());
+        Self { listening: JoinSet::new(), silent, waiting, most_silent, most_waiting, next: 0 }
     }
 
     /// Somebody connected. Of those that say nothing the oldest may have to go, of the network that has most of them.
@@ -83,12 +87,12 @@ impl Door {
             (from, number, said)
         });
         self.silent.insert(from.ip().into(), number, Silent { stream, from, listening });
-        if self.silent.len() > self.most { self.ends_a_silent_one() } else { None }
+        if self.silent.len() > self.most_silent { self.ends_a_silent_one() } else { None }
     }
 
     /// Whether all who are listened to have spoken, and are to be heard before others are accepted.
     pub(super) fn is_behind(&self) -> bool {
-        self.silent.len() > self.most
+        self.silent.len() > self.most_silent
     }
 
     fn ends_a_silent_one(&mut self) -> Option<TurnedAway> {
@@ -120,7 +124,8 @@ impl Door {
         let ended = match said {
             Ok(1..) => {
                 self.waiting.insert(network, number, Caller { stream, from });
-                let over = if self.waiting.len() > self.most { self.waiting.take_newest_of_most() } else { None };
+                let over =
+                    if self.waiting.len() > self.most_waiting { self.waiting.take_newest_of_most() } else { None };
                 let why = "too many connections at once that have not proven the root key";
                 return over.map(|Caller { from, .. }| TurnedAway { from, error: no_place(why) });
             }

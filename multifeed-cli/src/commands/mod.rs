@@ -3,11 +3,18 @@
 mod append;
 mod block;
 mod cat;
+mod clear;
+#[cfg(unix)]
+mod control;
+#[cfg(not(unix))]
+#[path = "no_control.rs"]
+mod control;
 mod crowd;
 mod demo;
 mod door;
 mod feeds;
 mod guest;
+mod holder;
 mod peer;
 mod reading;
 mod remove;
@@ -19,7 +26,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::net::TcpStream;
 
-use multifeed_tokio::{Feed, Multifeed, Options, Unsupported, is_object_property};
+use multifeed_tokio::{Error, Feed, Multifeed, Options, StoreError, Unsupported, is_object_property};
 
 use crate::args::{Args, Command, Global, KEY_VARIABLE};
 use crate::error::{CliError, code};
@@ -40,6 +47,7 @@ pub(crate) async fn run(args: Args, output: Output) -> Result<(), CliError> {
         Command::Remove(args) => remove::run(args, &global, options, &output).await,
         Command::Block(args) => block::run(&args, true, &global, options, &output).await,
         Command::Unblock(args) => block::run(&args, false, &global, options, &output).await,
+        Command::Clear(args) => clear::run(args, &global, options, &output).await,
         Command::Serve(args) => serve::run(args, &global, options, output).await,
         Command::Sync(args) => sync::run(args, &global, options, output).await,
         Command::Verify => verify::run(&global, options, output).await,
@@ -73,9 +81,20 @@ fn options(global: &Global, output: &Output) -> Result<Options, CliError> {
 /// Opens the store, and makes it where there is none. Feeds in it that cannot be opened are told of on stderr; the
 /// others are unharmed.
 async fn open(global: &Global, options: Options, output: &Output) -> Result<Multifeed, CliError> {
-    let multi = Multifeed::open(&global.store, options).await?;
-    warn(&multi, global, output);
+    let multi = Multifeed::open(&global.store, options).await.map_err(|error| cannot_open(error, global))?;
+    warn(&multi, global, Repaired::OnDisk, output);
     Ok(multi)
+}
+
+/// Why the store cannot be opened; if another process has it, which.
+fn cannot_open(error: Error, global: &Global) -> CliError {
+    let is_locked = matches!(error, Error::Store(StoreError::Locked { .. }));
+    let holder = if is_locked { holder::holder(&global.store) } else { None };
+    let error = CliError::from(error);
+    match holder {
+        Some(holder) => error.after(&format!("{holder}, has the store open: end it, or try again later")),
+        None => error,
+    }
 }
 
 /// Warns of what the disk does not support, once.
@@ -87,7 +106,14 @@ fn warn_unsupported(multi: &Multifeed, output: &Output) {
     *said = Some(now);
 }
 
-fn warn(multi: &Multifeed, global: &Global, output: &Output) {
+/// Where opening a store repaired what a crash or damage left.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Repaired {
+    OnDisk,
+    InMemory,
+}
+
+fn warn(multi: &Multifeed, global: &Global, repaired: Repaired, output: &Output) {
     warn_unsupported(multi, output);
     for problem in multi.problems() {
         output.warn(&problem.to_string());
@@ -103,7 +129,12 @@ fn warn(multi: &Multifeed, global: &Global, output: &Output) {
         ));
     }
     for recovered in multi.recovered() {
-        output.warn(&format!("a crash or damage was repaired: {recovered}"));
+        output.warn(&match repaired {
+            Repaired::OnDisk => format!("a crash or damage was repaired: {recovered}"),
+            Repaired::InMemory => {
+                format!("a crash or damage is to be repaired, and nothing was changed: {recovered}")
+            }
+        });
     }
     let exposed = multi.exposed_keys();
     if let Some(first) = exposed.first() {

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 
 use multifeed_tokio::{Error, FileStorage, Multifeed, Options, RepairedInMemory, StoreError};
 
-use super::{warn, warn_unsupported};
+use super::{Repaired, cannot_open, warn, warn_unsupported};
 use crate::args::Global;
 use crate::error::CliError;
 use crate::output::Output;
@@ -25,14 +25,14 @@ pub(super) struct Reading {
 /// How a store is opened that is not written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Unwritten {
-    /// The disk does not take writes, or not ours.
+    /// The command does not write, or the disk does not take writes, or not ours.
     ReadOnly,
     /// Another process has it.
     Beside,
 }
 
-/// Opens the store for a command that only reads; `None` where there is none. A folder that cannot be written, or that another process has open,
-/// is only read, and what would have to be repaired in it is so in memory.
+/// Opens the store for a command that only reads; `None` where there is none. Nothing in it is changed: what a crash or damage left to repair is
+/// repaired in memory.
 pub(super) async fn open_to_read(
     global: &Global,
     options: Options,
@@ -41,16 +41,15 @@ pub(super) async fn open_to_read(
     if let Ok(false) = global.store.try_exists() {
         return Ok(None);
     }
-    let multi = match Multifeed::open(&global.store, options.clone()).await {
+    let multi = match open_unwritten(global, options.clone(), Unwritten::ReadOnly).await {
         Ok(multi) if has_locked(&multi) => {
             multi.close().await?;
             return open_beside(global, options, output).await.map(Some);
         }
         Err(Error::Store(StoreError::Locked { .. })) => return open_beside(global, options, output).await.map(Some),
-        Err(error) if cannot_be_written(&error) => open_unwritten(global, options, Unwritten::ReadOnly).await?,
         opened => opened?,
     };
-    warn(&multi, global, output);
+    warn(&multi, global, Repaired::InMemory, output);
     Ok(Some(Reading { multi, beside: false }))
 }
 
@@ -62,7 +61,7 @@ pub(super) async fn open_beside(global: &Global, options: Options, output: &Outp
         multi = open_unwritten(global, options, Unwritten::Beside).await?;
     }
     output.warn(BESIDE);
-    warn(&multi, global, output);
+    warn(&multi, global, Repaired::InMemory, output);
     Ok(Reading { multi, beside: true })
 }
 
@@ -78,20 +77,20 @@ pub(super) async fn open_to_serve(
             output.warn(&format!("nothing is fetched, as the store cannot be written: {error}"));
             (multi, true)
         }
-        opened => (opened?, false),
+        opened => (opened.map_err(|error| cannot_open(error, global))?, false),
     };
-    warn(&multi, global, output);
+    warn(&multi, global, if only_reads { Repaired::InMemory } else { Repaired::OnDisk }, output);
     Ok((multi, only_reads))
 }
 
-async fn open_unwritten(global: &Global, options: Options, how: Unwritten) -> Result<Multifeed, CliError> {
+async fn open_unwritten(global: &Global, options: Options, how: Unwritten) -> Result<Multifeed, Error> {
     let open = match how {
         Unwritten::ReadOnly => FileStorage::open_read_only_with,
         Unwritten::Beside => FileStorage::open_beside_with,
     };
     let storage = open(global.store.clone(), options.files.clone()).map_err(Error::Store)?;
     // What cannot be repaired in memory either is told as a feed that cannot be opened.
-    Ok(Multifeed::with_storage(RepairedInMemory::new(storage), options).await?)
+    Multifeed::with_storage(RepairedInMemory::new(storage), options).await
 }
 
 /// Whether another process has a feed of the store, as hypercore 9 locks one.

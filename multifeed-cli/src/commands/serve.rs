@@ -8,6 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, interval, sleep, sleep_until};
 
+use super::control::Control;
 use super::door::{Caller, Door, TurnedAway};
 use super::guest::House;
 use super::peer::Peer;
@@ -32,6 +33,7 @@ pub(super) async fn run(args: Serve, global: &Global, options: Options, mut outp
     let options = bounded(options, &args.bounds);
     let stop = Stop::listen()?;
     let (multi, only_reads) = open_to_serve(global, options, &output).await?;
+    let control = if only_reads { None } else { Control::listen(&global.store, &multi) };
     if args.once || args.live {
         output.start_bar(Unit::Blocks);
     }
@@ -39,6 +41,7 @@ pub(super) async fn run(args: Serve, global: &Global, options: Options, mut outp
     let work = serve(&multi, &args, only_reads, stop, &output);
     let result = if args.live { peer::show(&multi, &output, work).await } else { work.await };
     output.end_bar();
+    drop(control);
     close(&multi, result, &output).await
 }
 

@@ -27,8 +27,8 @@ pub struct Audit {
 impl Feed {
     /// Forgets blocks: afterwards they are not held, and can be fetched again. Gives the ranges that were held.
     ///
-    /// As hypercore does, bytes are given back to the disk only where nothing of `data` follows them; others stay where they
-    /// are, unread.
+    /// Bytes go back to the disk if nothing that is held follows them in `data`, or if the disk can make holes ([`Storage::punch`]); else they
+    /// stay where they are, unread. The marks are on the disk before.
     ///
     /// # Errors
     /// What the storage says; the blocks then count as not held, and the next write of the bitfield says so on disk.
@@ -55,20 +55,40 @@ impl Feed {
         self.forget_reads();
         // First the marks, then the bytes: a mark without its block would be damage.
         self.write_bitfield(storage)?;
-        let data_end = Files { storage, slot: self.slot }.len(FileKind::Data)?.unwrap_or(0);
         let first = cleared.first().map_or(0, |range| range.start);
-        if let (Ok(start), Ok(stop)) =
-            (self.offset_of(storage, first, Cursor::default()), self.offset_of(storage, end, Cursor::default()))
-            && stop >= data_end
-            && start < data_end
-            && self.bitfield.next_held(first, self.length).is_none()
-        {
-            // The order has to hold in a power cut too.
-            let mut files = Files { storage, slot: self.slot };
-            files.sync(FileKind::Bitfield)?;
-            files.truncate(FileKind::Data, start)?;
-        }
+        self.give_back(storage, first..end)?;
         Ok(cleared)
+    }
+
+    /// Gives the bytes of blocks that are not held back to the disk, with those beside them that are not held either: the disk gives back whole
+    /// blocks of its own. If nothing that is held follows them, `data` is cut.
+    fn give_back<S: Storage + ?Sized>(&mut self, storage: &mut S, missing: Range<u64>) -> Result<(), StoreError> {
+        let data_end = Files { storage, slot: self.slot }.len(FileKind::Data)?.unwrap_or(0);
+        // Where something is not known, nothing is given back.
+        let start = match self.bitfield.last_held(missing.start) {
+            None => 0,
+            Some(before) => {
+                let start = self.offset_of(storage, before, Cursor::default());
+                let (Ok(start), Some(leaf)) = (start, self.find_node(storage, 2 * before)?) else { return Ok(()) };
+                start.saturating_add(leaf.size)
+            }
+        };
+        let after = self.bitfield.next_held(missing.end, self.length);
+        let end = match after.map(|after| self.offset_of(storage, after, Cursor::default())) {
+            None => data_end,
+            Some(Ok(end)) => end.min(data_end),
+            Some(Err(_)) => return Ok(()),
+        };
+        if start >= end || (after.is_some() && !storage.can_punch()) {
+            return Ok(());
+        }
+        // The order has to hold in a power cut too.
+        let mut files = Files { storage, slot: self.slot };
+        files.sync(FileKind::Bitfield)?;
+        match after {
+            None => files.truncate(FileKind::Data, start),
+            Some(_) => files.punch(FileKind::Data, start..end),
+        }
     }
 
     /// Checks held blocks against their hashes, from `from` on, for about this many bytes of work, and forgets those that do not have them.

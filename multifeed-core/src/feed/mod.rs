@@ -560,6 +560,11 @@ impl<S: Storage + ?Sized> Files<'_, S> {
         self.storage.truncate(id, len).map_err(|error| StoreError::from_file(id, "cut", error))
     }
 
+    fn punch(&mut self, kind: FileKind, range: core::ops::Range<u64>) -> Result<(), StoreError> {
+        let id = self.id(kind);
+        self.storage.punch(id, range).map_err(|error| StoreError::from_file(id, "make a hole in", error))
+    }
+
     fn sync(&mut self, kind: FileKind) -> Result<(), StoreError> {
         let id = self.id(kind);
         self.storage.sync(id).map_err(|error| StoreError::from_file(id, "sync", error))

@@ -64,7 +64,7 @@ impl<S: Storage> Multifeed<S> {
 
     /// Gives up blocks of a feed; sessions are told. Their hashes stay. Gives how many were held.
     ///
-    /// As with hypercore, bytes are given back to the disk where nothing of the feed follows them.
+    /// Bytes are given back to the disk if nothing that is held follows them in the feed, or if the disk can make holes in files.
     ///
     /// # Errors
     ///

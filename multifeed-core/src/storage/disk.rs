@@ -14,6 +14,7 @@ pub(super) struct Disk {
     no_locks: AtomicBool,
     no_folder_sync: AtomicBool,
     no_file_sync: AtomicBool,
+    no_holes: AtomicBool,
 }
 
 impl Disk {
@@ -51,6 +52,16 @@ impl Disk {
     /// Notes that there are no locks.
     pub(super) fn has_no_locks(&self) {
         self.no_locks.store(true, Relaxed);
+    }
+
+    /// Whether holes can be made in files, as far as it was tried.
+    pub(super) fn can_punch(&self) -> bool {
+        cfg!(any(target_os = "linux", target_os = "android")) && !self.no_holes.load(Relaxed)
+    }
+
+    /// Passes over that no hole can be made on this disk, and notes it: the bytes stay, unread.
+    pub(super) fn pass_punch(&self, punched: io::Result<()>) -> io::Result<()> {
+        pass(&self.no_holes, punched)
     }
 
     /// Passes over that a folder cannot be synced on this disk, and notes it.

@@ -41,6 +41,8 @@ pub enum DiskOp {
     Len,
     /// Sets a file's length.
     SetLen,
+    /// Makes a hole.
+    PunchHole,
     /// Looks for the end of a hole.
     SeekData,
     /// Asks for the free space.
@@ -49,7 +51,7 @@ pub enum DiskOp {
 
 impl DiskOp {
     /// Each of them.
-    pub const ALL: [DiskOp; 17] = [
+    pub const ALL: [DiskOp; 18] = [
         DiskOp::OpenFolder,
         DiskOp::MakeFolder,
         DiskOp::OpenFile,
@@ -65,6 +67,7 @@ impl DiskOp {
         DiskOp::Write,
         DiskOp::Len,
         DiskOp::SetLen,
+        DiskOp::PunchHole,
         DiskOp::SeekData,
         DiskOp::FreeSpace,
     ];

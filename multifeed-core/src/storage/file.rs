@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -332,6 +333,20 @@ impl Storage for FileStorage {
             Err(error) => Err(error),
         };
         found.map_err(|error| named(&self.root, file, error))
+    }
+
+    fn can_punch(&self) -> bool {
+        self.access == Use::All && self.disk.can_punch()
+    }
+
+    fn punch(&mut self, file: FileId, range: Range<u64>) -> io::Result<()> {
+        self.check_change(|| self.path_of(file))?;
+        let punched = match self.file(file, false) {
+            Ok(None) => return Ok(()),
+            Ok(Some(open)) => open.punch(range),
+            Err(error) => Err(error),
+        };
+        punched.map_err(|error| named(&self.root, file, error))
     }
 
     fn truncate(&mut self, file: FileId, len: u64) -> io::Result<()> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 
 use super::{FileId, Slot, Storage};
 
@@ -79,6 +80,18 @@ impl Storage for MemoryStorage {
     fn next_data(&mut self, file: FileId, offset: u64) -> io::Result<Option<u64>> {
         self.check()?;
         Ok(self.files.get(&file).and_then(|file| file.next_data(offset)))
+    }
+
+    fn can_punch(&self) -> bool {
+        true
+    }
+
+    fn punch(&mut self, file: FileId, range: Range<u64>) -> io::Result<()> {
+        self.check()?;
+        if let Some(file) = self.files.get_mut(&file) {
+            file.punch(range);
+        }
+        Ok(())
     }
 
     fn truncate(&mut self, file: FileId, len: u64) -> io::Result<()> {
@@ -176,6 +189,22 @@ impl MemoryFile {
         Ok(())
     }
 
+    fn punch(&mut self, range: Range<u64>) {
+        let (start, end) = (range.start, range.end.min(self.len));
+        self.pages.retain(|number, page| {
+            let (from, to) = (number * PAGE, (number + 1) * PAGE);
+            if end <= from || to <= start {
+                return true;
+            }
+            let held = page.len() as u64;
+            let (first, last) = (start.max(from) - from, (end.min(to) - from).min(held));
+            if first < last {
+                page[first as usize..last as usize].fill(0);
+            }
+            first > 0 || last < held
+        });
+    }
+
     fn truncate(&mut self, len: u64) {
         if len < self.len {
             self.pages.split_off(&len.div_ceil(PAGE));
@@ -218,6 +247,19 @@ mod tests {
         assert_eq!(store.contents(FILE).unwrap(), [[7; 10], [0; 10]].concat());
         store.write_at(FILE, 70_000, &[1]).unwrap();
         assert_eq!(store.contents(FILE).unwrap()[10..70_000], [0; 69_990]);
+    }
+
+    #[test]
+    fn a_hole_reads_as_zeros_and_costs_nothing() {
+        let mut store = MemoryStorage::new();
+        store.write_at(FILE, 0, &[7; 300_000]).unwrap();
+        store.punch(FILE, 100..200_000).unwrap();
+        store.punch(FILE, 299_999..400_000).unwrap();
+        let expected = [&[7; 100][..], &[0; 199_900], &[7; 99_999], &[0]].concat();
+        assert_eq!(store.contents(FILE).unwrap(), expected);
+        assert_eq!(store.next_data(FILE, PAGE).unwrap(), Some(3 * PAGE));
+        store.punch(FileId::new(Slot(9), FileKind::Data), 0..10).unwrap();
+        assert_eq!(store.list().unwrap(), [Slot(3)]);
     }
 
     #[test]

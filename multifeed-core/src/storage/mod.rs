@@ -4,6 +4,7 @@
 
 use core::fmt;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 #[cfg(feature = "file-storage")]
@@ -174,6 +175,15 @@ pub trait Storage {
     fn next_data(&mut self, file: FileId, offset: u64) -> io::Result<Option<u64>> {
         Ok(self.len(file)?.filter(|len| offset < *len).map(|_| offset))
     }
+    /// Whether [`punch`](Self::punch) can do something. By default it cannot.
+    fn can_punch(&self) -> bool {
+        false
+    }
+    /// Gives the place of bytes that nobody reads any more back to the disk, as far as it can, and keeps the file's length: afterwards they
+    /// are zeros, or what they were. Nothing if the file is absent; the default does nothing.
+    fn punch(&mut self, _file: FileId, _range: Range<u64>) -> io::Result<()> {
+        Ok(())
+    }
     /// Cuts the file, or lengthens it with zeros. An absent file is made.
     fn truncate(&mut self, file: FileId, len: u64) -> io::Result<()>;
     /// Replaces the whole file: also after a crash it holds the old bytes or the new ones, nothing between. Returns once the new
@@ -241,6 +251,12 @@ impl<S: Storage + ?Sized> Storage for &mut S {
     fn next_data(&mut self, file: FileId, offset: u64) -> io::Result<Option<u64>> {
         (**self).next_data(file, offset)
     }
+    fn can_punch(&self) -> bool {
+        (**self).can_punch()
+    }
+    fn punch(&mut self, file: FileId, range: Range<u64>) -> io::Result<()> {
+        (**self).punch(file, range)
+    }
     fn truncate(&mut self, file: FileId, len: u64) -> io::Result<()> {
         (**self).truncate(file, len)
     }
@@ -300,6 +316,12 @@ impl<S: Storage + ?Sized> Storage for Box<S> {
     }
     fn next_data(&mut self, file: FileId, offset: u64) -> io::Result<Option<u64>> {
         (**self).next_data(file, offset)
+    }
+    fn can_punch(&self) -> bool {
+        (**self).can_punch()
+    }
+    fn punch(&mut self, file: FileId, range: Range<u64>) -> io::Result<()> {
+        (**self).punch(file, range)
     }
     fn truncate(&mut self, file: FileId, len: u64) -> io::Result<()> {
         (**self).truncate(file, len)

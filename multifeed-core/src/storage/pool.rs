@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -283,6 +284,18 @@ impl OpenFile {
         seek_data(&self.file, offset)
     }
 
+    /// Gives the blocks of the disk that hold nothing but these bytes back to it; the bytes then are zeros. Nothing if there are no holes here.
+    pub(super) fn punch(&mut self, range: Range<u64>) -> io::Result<()> {
+        let end = range.end.min(self.len()?);
+        // Others have what is behind a link.
+        if range.start >= end || self.linked {
+            return Ok(());
+        }
+        let punched = self.site.check(DiskOp::PunchHole);
+        let punched = punched.and_then(|()| punch_hole(&self.file, range.start, end - range.start));
+        self.site.disk.pass_punch(punched)
+    }
+
     /// Cuts it, or lengthens it with zeros.
     pub(super) fn set_len(&mut self, len: u64) -> io::Result<()> {
         if self.linked && len < self.len()? {
@@ -358,6 +371,18 @@ fn seek_data(file: &File, offset: u64) -> io::Result<Option<u64>> {
 #[cfg(not(any(target_vendor = "apple", target_os = "linux", target_os = "android", target_os = "freebsd")))]
 fn seek_data(_file: &File, offset: u64) -> io::Result<Option<u64>> {
     Ok(Some(offset))
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn punch_hole(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    use rustix::fs::FallocateFlags;
+    let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    Ok(rustix::io::retry_on_intr(|| rustix::fs::fallocate(file, hole, offset, len))?)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn punch_hole(_file: &File, _offset: u64, _len: u64) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 #[cfg(windows)]

@@ -4,6 +4,7 @@ mod record;
 mod shared;
 
 use std::io;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -40,7 +41,7 @@ impl<S: Storage> FaultyStorage<S> {
 
 /// What a [`FaultyStorage`] does wrong, and what was asked of it.
 ///
-/// A change is a write, a truncation, a replacement, a removal or a renaming.
+/// A change is a write, a hole, a truncation, a replacement, a removal or a renaming.
 #[derive(Clone, Debug, Default)]
 pub struct Faults(Arc<Mutex<Plan>>);
 
@@ -60,7 +61,7 @@ struct Plan {
 pub struct Counts {
     /// Reads of bytes, lengths and the list of folders.
     pub reads: u64,
-    /// Writes, truncations, replacements, removals and renamings.
+    /// Writes, holes, truncations, replacements, removals and renamings.
     pub changes: u64,
     /// Syncs.
     pub syncs: u64,
@@ -227,6 +228,19 @@ impl<S: Storage> Storage for FaultyStorage<S> {
     fn next_data(&mut self, file: FileId, offset: u64) -> io::Result<Option<u64>> {
         self.faults.before_read()?;
         self.inner.next_data(file, offset)
+    }
+
+    fn can_punch(&self) -> bool {
+        self.inner.can_punch()
+    }
+
+    fn punch(&mut self, file: FileId, range: Range<u64>) -> io::Result<()> {
+        if let (_, Some(error)) = self.faults.before_change(0) {
+            return Err(error);
+        }
+        self.inner.punch(file, range.clone())?;
+        self.faults.keep(|| Change::Punch { file, range });
+        Ok(())
     }
 
     fn truncate(&mut self, file: FileId, len: u64) -> io::Result<()> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 
 use multifeed_core::{FileId, FileKind, MemoryStorage, Slot, Storage};
 
@@ -18,6 +19,13 @@ pub enum Change {
         offset: u64,
         /// What.
         data: Vec<u8>,
+    },
+    /// A hole.
+    Punch {
+        /// The file.
+        file: FileId,
+        /// The bytes that are gone.
+        range: Range<u64>,
     },
     /// A new length.
     Truncate {
@@ -169,6 +177,7 @@ impl Folders {
                 None
             }
             Change::Write { file, .. }
+            | Change::Punch { file, .. }
             | Change::Truncate { file, .. }
             | Change::Replace { file, .. }
             | Change::Sync { file } => {
@@ -213,7 +222,7 @@ impl Replay<'_> {
         self.at = at;
         let mut disk = self.disk.clone();
         match self.record.0.get(at) {
-            Some(write @ Change::Write { .. }) => apply(&mut disk, write, torn)?,
+            Some(write @ (Change::Write { .. } | Change::Punch { .. })) => apply(&mut disk, write, torn)?,
             Some(Change::Remove { slot }) => {
                 let lost = FileKind::ALL.into_iter().rev().take(torn % (FileKind::ALL.len() + 1));
                 lost.for_each(|kind| disk.lose(FileId::new(*slot, kind)));
@@ -242,22 +251,27 @@ fn apply_sectors(disk: &mut MemoryStorage, file: FileId, offset: u64, data: &[u8
 }
 
 impl Change {
-    /// Bytes of a write; other steps happen or do not.
+    /// Bytes of a write or a hole; other steps happen or do not.
     fn len(&self) -> u64 {
         match self {
             Change::Write { data, .. } => data.len() as u64,
+            Change::Punch { range, .. } => range.end - range.start,
             _ => 0,
         }
     }
 }
 
-/// Applies one step, of a write only its first bytes.
+/// Applies one step, of a write or a hole only its first bytes.
 fn apply(disk: &mut MemoryStorage, change: &Change, most: usize) -> io::Result<()> {
     match change {
         Change::Write { file, offset, data } => match &data[..most.min(data.len())] {
             [] if !data.is_empty() => Ok(()),
             data => disk.write_at(*file, *offset, data),
         },
+        Change::Punch { file, range } => {
+            let end = range.start.saturating_add(most as u64).min(range.end);
+            disk.punch(*file, range.start..end)
+        }
         Change::Truncate { file, len } => disk.truncate(*file, *len),
         Change::Replace { file, data } => disk.replace(*file, data),
         Change::Remove { slot } => disk.remove(*slot),

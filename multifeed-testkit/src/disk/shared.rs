@@ -1,6 +1,7 @@
 //! A disk that outlives its store.
 
 use std::io;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use multifeed_core::{FileId, MemoryStorage, Slot, Storage};
@@ -38,6 +39,12 @@ impl Storage for SharedDisk {
     }
     fn next_data(&mut self, file: FileId, offset: u64) -> io::Result<Option<u64>> {
         self.lock().next_data(file, offset)
+    }
+    fn can_punch(&self) -> bool {
+        self.lock().can_punch()
+    }
+    fn punch(&mut self, file: FileId, range: Range<u64>) -> io::Result<()> {
+        self.lock().punch(file, range)
     }
     fn truncate(&mut self, file: FileId, len: u64) -> io::Result<()> {
         self.lock().truncate(file, len)
