@@ -92,6 +92,36 @@ fn one_that_went_out_is_not_reported() {
     assert_eq!(sent(&mut played), (false, vec![]));
 }
 
+/// Thousands of requests for the largest blocks, of a remote that reads nothing: one answer waits, and each further one is read when there is
+/// room for it.
+#[test]
+fn large_answers_are_read_one_at_a_time() {
+    const LARGE: usize = (8 << 20) - (16 << 10);
+    let (mut played, _) = start(LARGE, 0);
+    let mut answers = 0;
+    let mut bytes = 0;
+    let mut count = |played: &mut Played| {
+        for command in played.commands() {
+            if let Command::Send { message: Message::Data(data), .. } = command {
+                answers += 1;
+                bytes += data.value.map_or(0, |value| value.len());
+            }
+        }
+        (answers, bytes)
+    };
+    for index in 0..4_000 {
+        ask(&mut played, index % 2);
+        assert!(count(&mut played).0 <= 1, "{index} requests");
+    }
+    let waiting = count(&mut played).0;
+    for room in 1..=3 {
+        played.store.grant(played.peer, LARGE);
+        let sent = count(&mut played);
+        assert!(sent.0 <= waiting + room && sent.1 == sent.0 * LARGE, "{sent:?}, and room for {room}");
+    }
+    assert!(count(&mut played).0 > 1, "it goes on once there is room");
+}
+
 #[test]
 fn a_rate_of_nothing_is_no_fault() {
     let (mut played, key) = start(100, usize::MAX);
