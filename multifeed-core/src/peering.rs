@@ -1,5 +1,6 @@
 //! One connection: the feeds that both sides agreed on, each with its machine, and what is sent in which order.
 
+mod room;
 mod slow;
 mod turns;
 
@@ -24,6 +25,8 @@ use crate::sparse_bits::SparseBits;
 use crate::state::{Meter, Moved, SyncState};
 use crate::transfer::{Share, Transfer};
 use crate::wants::{WantId, Wants};
+
+use room::Room;
 
 /// Keys in one list of what is offered. A default peer of ours takes ten times as many in one, and JS's work for a list grows faster than the list.
 const OFFERED_AT_ONCE: usize = 10_000;
@@ -85,6 +88,8 @@ pub(crate) struct Peering {
     /// Bytes of commands that the session takes now; negative after a large one.
     grant: i64,
     slow_sends: slow::SlowSends,
+    /// Which feeds' blocks wait for room.
+    pub(crate) room: Room,
     exchange: Exchange,
     /// The live flag of the remote, once it is known.
     remote_live: Option<bool>,
@@ -183,6 +188,7 @@ impl Peering {
             turn: None,
             grant: 0,
             slow_sends: slow::SlowSends::default(),
+            room: Room::default(),
             exchange: Exchange::default(),
             remote_live: None,
             stage: Stage::Greeting,
@@ -771,6 +777,10 @@ impl Peering {
 
     pub(crate) fn grant(&mut self, bytes: usize) {
         self.grant = self.grant.saturating_add(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn revoke(&mut self, bytes: usize) {
+        self.grant = self.grant.saturating_sub(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn set_grant(&mut self, bytes: usize) {

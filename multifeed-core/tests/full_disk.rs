@@ -96,7 +96,7 @@ fn pair(seed: u8) -> KeyPair {
     KeyPair::from_seed(&[seed; 32])
 }
 
-/// Makes the writer where there is none, and appends to it.
+/// Makes the writer if there is none, and appends to it.
 fn append(store: &mut Store, seed: u8, blocks: u64, size: usize) -> Result<(), AppendError> {
     let id = store.writer(Some(&format!("writer {seed}")), || pair(seed))?;
     for block in 0..blocks {
@@ -208,7 +208,7 @@ fn a_session_that_is_not_live_ends_and_the_next_goes_on() {
             Err(SyncError::Store(StoreError::LowSpace { .. })) => assert!(!writes_fail),
             Err(error) => panic!("{error}"),
         }
-        // The next one finds the disk full from its start, and is told so. One that only serves ends well.
+        // The next one finds the disk full from its start, and its remote reads so. One that only serves ends well.
         for (options, served) in [(Replicate::default(), false), (Replicate::default().upload_only(), true)] {
             let options = [Replicate::default(), options];
             let mut links = [Link::new(&mut stores, [0, 1], options, Default::default())];
@@ -228,7 +228,7 @@ fn a_session_that_is_not_live_ends_and_the_next_goes_on() {
 }
 
 /// The disk is full as a session begins that would stay, and has room again when it is known that the remote does not: what was left out
-/// until then is not taken for what is here. Where there is room before the handshake, nothing was left out.
+/// until then is not taken for what is here. If there is room before the handshake, nothing was left out.
 #[test]
 fn a_session_that_turns_out_not_to_be_live_does_not_end_as_if_it_had_all() {
     for early in [false, true] {

@@ -115,7 +115,7 @@ enum Thing {
 
 const THINGS: [Thing; 6] = [Thing::Link, Thing::Dangling, Thing::HardLink, Thing::Pipe, Thing::Device, Thing::Other];
 
-/// Puts it there, in place of what is there. False where it cannot be.
+/// Puts it there, in place of what is there. Returns false if it cannot be.
 fn put(thing: Thing, at: &Path, target: &Path, is_folder: bool) -> bool {
     if at.is_dir() && !at.is_symlink() {
         fs::remove_dir_all(at).unwrap();

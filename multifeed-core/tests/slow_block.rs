@@ -58,10 +58,10 @@ fn it_is_reported_once_for_a_feed_as_it_is_sent() {
     ask(&mut played, 0);
     assert_eq!(sent(&mut played), (true, vec![]), "the rate is not known");
     // 19.9 s.
-    played.store.set_send_rate(played.peer, 10_050);
+    played.store.set_send_rate(played.peer, 10_050, 0);
     ask(&mut played, 0);
     assert_eq!(sent(&mut played), (true, vec![]));
-    played.store.set_send_rate(played.peer, 10_000);
+    played.store.set_send_rate(played.peer, 10_000, 0);
     assert_eq!(sent(&mut played), (false, vec![]), "nothing is on its way");
     ask(&mut played, 1);
     assert_eq!(sent(&mut played), (true, vec![(key, 1, 200_000, 10_000)]));
@@ -75,9 +75,9 @@ fn one_on_its_way_is_reported_as_soon_as_the_rate_is_known() {
     let (mut played, key) = start(200_000, 100_000);
     ask(&mut played, 0);
     assert_eq!(sent(&mut played), (true, vec![]));
-    played.store.set_send_rate(played.peer, 5_000);
+    played.store.set_send_rate(played.peer, 5_000, 0);
     assert_eq!(sent(&mut played), (false, vec![(key, 0, 200_000, 5_000)]));
-    played.store.set_send_rate(played.peer, 4_000);
+    played.store.set_send_rate(played.peer, 4_000, 0);
     assert_eq!(sent(&mut played), (false, vec![]), "it was said");
 }
 
@@ -88,14 +88,14 @@ fn one_that_went_out_is_not_reported() {
     ask(&mut played, 0);
     assert_eq!(sent(&mut played), (true, vec![]));
     played.store.grant(played.peer, 200_000);
-    played.store.set_send_rate(played.peer, 5_000);
+    played.store.set_send_rate(played.peer, 5_000, 0);
     assert_eq!(sent(&mut played), (false, vec![]));
 }
 
 #[test]
 fn a_rate_of_nothing_is_no_fault() {
     let (mut played, key) = start(100, usize::MAX);
-    played.store.set_send_rate(played.peer, 0);
+    played.store.set_send_rate(played.peer, 0, 0);
     ask(&mut played, 0);
     assert_eq!(sent(&mut played).1, [(key, 0, 100, 0)]);
 }
@@ -108,7 +108,7 @@ fn one_of_ours_is_not_concerned() {
     let mut stores = [left, right];
     let mut links = [Link::plain(&mut stores, [0, 1], Replicate::default())];
     let peer = links[0].ends[0].1.peer();
-    stores[0].set_send_rate(peer, 1_000);
+    stores[0].set_send_rate(peer, 1_000, 0);
     link::run(&mut stores, &mut links, std::time::Duration::ZERO);
     assert_eq!(links[0].totals(1).blocks_received, 2);
     assert!(!links[0].events[0].iter().any(|event| matches!(event, PeerEvent::SlowBlock { .. })));

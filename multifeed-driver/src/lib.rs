@@ -28,6 +28,7 @@ mod multifeed;
 mod oneshot;
 mod options;
 mod outflow;
+mod pace;
 mod pump;
 mod reads;
 mod runtime;
@@ -43,7 +44,7 @@ mod watch;
 
 pub use admission::{Admission, AdmissionLimits, Admitted, Full, Network};
 pub use blocks::{Blocks, ReadOptions};
-pub use budget::ReceiveBudget;
+pub use budget::Budget;
 pub use error::Error;
 pub use events::{Events, MultifeedEvent};
 pub use extension::{FeedExtension, FeedMessage, StreamExtension};

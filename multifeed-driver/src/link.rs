@@ -45,9 +45,12 @@ struct State {
     // From the pump to the store.
     events: Vec<Event>,
     event_bytes: usize,
-    credit: usize,
-    /// Bytes a second that the stream takes, if that was measured anew.
-    send_rate: Option<u64>,
+    /// Bytes that were granted, less those that were taken back.
+    credit: i64,
+    /// Room for the block that waits for it.
+    room: usize,
+    /// Bytes a second that the stream takes, and those that wait, if that was measured anew.
+    send_rate: Option<(u64, u64)>,
     left: Option<Totals>,
     /// Since when the remote cannot answer, on the pump's clock.
     held_up: Option<(Clock, Duration)>,
@@ -61,6 +64,8 @@ struct State {
     attentive: bool,
     // From the store, or the application, to the pump.
     commands: Vec<Command>,
+    /// The bytes of the block that waits for room, if one does.
+    needed: Option<usize>,
     cancelled: bool,
     abandoned: bool,
     waker: Option<Waker>,
@@ -90,15 +95,34 @@ pub(crate) struct Orders {
     pub(crate) event_bytes: usize,
     /// Bytes of blocks in events that the store has not taken.
     pub(crate) pinned: usize,
+    /// The bytes of the block that waits for room, if one does.
+    pub(crate) needed: Option<usize>,
+}
+
+/// What the pump lets the store send.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Grant {
+    /// Bytes of commands, or below 0 those that are taken back.
+    pub(crate) credit: i64,
+    /// Bytes for the block that waits for room.
+    pub(crate) room: usize,
+}
+
+impl Grant {
+    pub(crate) fn is_nothing(self) -> bool {
+        self.credit == 0 && self.room == 0
+    }
 }
 
 /// What the store finds.
 #[derive(Debug)]
 pub(crate) struct Delivery {
-    /// Bytes of commands that the session can take now.
-    pub(crate) credit: usize,
-    /// Bytes a second that the stream takes, if that was measured anew.
-    pub(crate) send_rate: Option<u64>,
+    /// Bytes of commands that the session can take more than before; below 0 it takes so many back.
+    pub(crate) credit: i64,
+    /// Bytes of room for the block that waits for it; 0 if there is none.
+    pub(crate) room: usize,
+    /// Bytes a second that the stream takes, and those that wait, if that was measured anew.
+    pub(crate) send_rate: Option<(u64, u64)>,
     /// The session is over, and its stream is closed.
     pub(crate) left: Option<Totals>,
 }
@@ -148,11 +172,12 @@ impl Link {
         let event_bytes = self.max_event_bytes.saturating_sub(state.event_bytes);
         state.full = events == 0 || event_bytes == 0;
         let pinned = state.event_bytes;
-        Orders { cancelled: state.cancelled, abandoned: state.abandoned, events, event_bytes, pinned }
+        let (cancelled, abandoned, needed) = (state.cancelled, state.abandoned, state.needed);
+        Orders { cancelled, abandoned, events, event_bytes, pinned, needed }
     }
 
-    /// Hands the store these events, and credit for commands. Leaves `events` empty.
-    pub(crate) fn deliver(self: &Arc<Self>, events: &mut Vec<Event>, event_bytes: usize, credit: usize) {
+    /// Hands the store these events, and credit for commands, or room for the block that waits for it. Leaves `events` empty.
+    pub(crate) fn deliver(self: &Arc<Self>, events: &mut Vec<Event>, event_bytes: usize, grant: Grant) {
         self.put(|state| {
             if state.events.is_empty() {
                 std::mem::swap(&mut state.events, events);
@@ -160,14 +185,18 @@ impl Link {
                 state.events.append(events);
             }
             state.event_bytes += event_bytes;
-            state.credit += credit;
+            state.credit += grant.credit;
+            state.room += grant.room;
+            if grant.room > 0 {
+                state.needed = None;
+            }
             state.full = state.events.len() >= self.max_events || state.event_bytes >= self.max_event_bytes;
         });
     }
 
-    /// The stream takes so many bytes a second.
-    pub(crate) fn set_send_rate(self: &Arc<Self>, per_second: u64) {
-        self.put(|state| state.send_rate = Some(per_second));
+    /// The stream takes so many bytes a second, and so many wait.
+    pub(crate) fn set_send_rate(self: &Arc<Self>, per_second: u64, unwritten: u64) {
+        self.put(|state| state.send_rate = Some((per_second, unwritten)));
     }
 
     /// From now on the remote cannot answer, because it was not sent what it was asked, or is not read; or it can again.
@@ -234,8 +263,8 @@ impl Link {
             let had_bytes = std::mem::take(&mut state.event_bytes) > 0;
             let waits = std::mem::take(&mut state.full) || (state.attentive && had_bytes);
             let waker = if waits { state.waker.take() } else { None };
-            let credit = std::mem::take(&mut state.credit);
-            (Delivery { credit, send_rate: state.send_rate.take(), left: state.left.take() }, waker)
+            let (credit, room) = (std::mem::take(&mut state.credit), std::mem::take(&mut state.room));
+            (Delivery { credit, room, send_rate: state.send_rate.take(), left: state.left.take() }, waker)
         };
         waker.into_iter().for_each(Waker::wake);
         delivery
@@ -250,6 +279,20 @@ impl Link {
                 state.commands.append(commands);
             }
         });
+    }
+
+    /// A block of so many bytes waits for room.
+    pub(crate) fn need(&self, bytes: usize) {
+        let waker = {
+            let mut state = lock(&self.state);
+            // What was given and not taken is for it.
+            if state.room > 0 || state.needed == Some(bytes) {
+                return;
+            }
+            state.needed = Some(bytes);
+            state.waker.take()
+        };
+        waker.into_iter().for_each(Waker::wake);
     }
 
     /// Ends the session cleanly.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use multifeed_proto::{Event, FeedKey, Root, SessionError};
 
-use crate::link::{Link, Orders, pinned_bytes};
+use crate::link::{Grant, Link, Orders, pinned_bytes};
 use crate::options::PumpOptions;
 
 /// A multifeed on a stream: its link to its store, and what waits to go there.
@@ -18,6 +18,8 @@ pub(crate) struct Member {
     pub(crate) orders: Orders,
     /// Bytes of commands that the store may still send on what it was granted; negative after a large one.
     pub(crate) granted: i64,
+    /// It sent a large block, for which it may have been granted more than that took.
+    pub(crate) has_surplus: bool,
     pub(crate) stage: Stage,
     /// Since when what comes for it holds up the stream.
     pub(crate) full_since: Option<Duration>,
@@ -44,6 +46,7 @@ impl Member {
             key,
             orders: Orders::default(),
             granted: 0,
+            has_surplus: false,
             stage: Stage::Synced,
             full_since: None,
             told_proven: false,
@@ -93,20 +96,35 @@ impl Member {
     }
 
     /// The credit to give its store now: of what is free, less what it still has of its window.
-    pub(crate) fn credit(&mut self, free: usize, window: usize) -> usize {
+    pub(crate) fn credit(&mut self, free: usize, window: usize) -> i64 {
         let free = i64::try_from(free).unwrap_or(i64::MAX);
         let credit = free.saturating_sub(self.granted);
         let quarter = i64::try_from(window / 4).unwrap_or(i64::MAX);
         // Not for every few bytes: each grant wakes the store's thread.
         if free > 0 && credit > 0 && (self.granted <= 0 || credit >= quarter) {
             self.granted = self.granted.saturating_add(credit);
-            return usize::try_from(credit).unwrap_or(usize::MAX);
+            return credit;
         }
         0
     }
 
+    /// Takes back what its store has of its credit beyond so many bytes.
+    pub(crate) fn revoke(&mut self, beyond: usize) -> i64 {
+        let beyond = i64::try_from(beyond).unwrap_or(i64::MAX);
+        let back = self.granted.saturating_sub(beyond).max(0);
+        self.granted -= back;
+        -back
+    }
+
+    /// Gives its store room for the block that waits for it.
+    pub(crate) fn give_room(&mut self, bytes: usize) -> usize {
+        self.orders.needed = None;
+        self.granted = self.granted.saturating_add(i64::try_from(bytes).unwrap_or(i64::MAX));
+        bytes
+    }
+
     /// Hands its store what that has room for, and credit. Whether anything went.
-    pub(crate) fn deliver(&mut self, credit: usize) -> bool {
+    pub(crate) fn deliver(&mut self, grant: Grant) -> bool {
         if self.orders.abandoned {
             self.waiting.clear();
             self.waiting_bytes = 0;
@@ -120,7 +138,7 @@ impl Member {
             count += 1;
             bytes += pinned_bytes(event);
         }
-        if count == 0 && credit == 0 {
+        if count == 0 && grant.is_nothing() {
             return false;
         }
         self.waiting_bytes = self.waiting_bytes.saturating_sub(bytes);
@@ -128,10 +146,10 @@ impl Member {
         self.orders.event_bytes = self.orders.event_bytes.saturating_sub(bytes);
         self.orders.pinned += bytes;
         if count == self.waiting.len() {
-            self.link.deliver(&mut self.waiting, bytes, credit);
+            self.link.deliver(&mut self.waiting, bytes, grant);
         } else {
             let mut part = self.waiting.drain(..count).collect();
-            self.link.deliver(&mut part, bytes, credit);
+            self.link.deliver(&mut part, bytes, grant);
         }
         count > 0
     }

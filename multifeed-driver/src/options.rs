@@ -5,7 +5,7 @@ use std::time::Duration;
 use multifeed_core::FileStorageOptions;
 use multifeed_proto::{Config, FeedKey};
 
-use crate::budget::ReceiveBudget;
+use crate::budget::Budget;
 
 /// How a multifeed is opened: its root key, and every bound of it.
 #[derive(Debug, Clone)]
@@ -28,7 +28,8 @@ pub struct Options {
 }
 
 /// The buffers between one stream and the store. Memory for a session is about the sum of the byte counts; what all sessions of a process
-/// have received is bounded by [`receive_budget`](Self::receive_budget), beside `receive_bytes` for each.
+/// have received is bounded by [`receive_budget`](Self::receive_budget), beside `receive_bytes` for each, and what waits to be sent by
+/// [`send_budget`](Self::send_budget), beside twice `send_bytes`.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct PumpOptions {
@@ -38,11 +39,19 @@ pub struct PumpOptions {
     /// need. Default 128 KiB.
     pub receive_bytes: usize,
     /// What it takes of for more. Default: one of 64 MiB that all sessions of the process share.
-    pub receive_budget: ReceiveBudget,
+    pub receive_budget: Budget,
     /// Bytes a second at which a message larger than `receive_bytes` has to come while other sessions wait for their share of the budget,
-    /// over any ten seconds; a session that is slower ends with [`SessionError::SlowMessage`](multifeed_proto::SessionError::SlowMessage). While
+    /// over five seconds; a session that is slower, or brings nothing for so long, ends with [`SessionError::SlowMessage`](multifeed_proto::SessionError::SlowMessage). While
     /// nobody waits [`Limits::slowest_rate`](multifeed_proto::Limits::slowest_rate) holds. Default 16 KiB.
     pub receive_rate: u64,
+    /// Bytes that may wait to be sent on the session, whatever other sessions hold. A block of no more is read from the disk at once, a larger one
+    /// when there is room in the [`send_budget`](Self::send_budget). Default 64 KiB.
+    pub send_bytes: usize,
+    /// What it takes of for more. Default: one of 48 MiB that all sessions of the process share.
+    pub send_budget: Budget,
+    /// Bytes a second that the remote has to take of what waits for it, over five seconds, while the session holds a share of the budget and others
+    /// wait for theirs; a session that is slower, or takes nothing for so long, ends with [`SessionError::SlowReader`](multifeed_proto::SessionError::SlowReader). Default 16 KiB.
+    pub send_rate: u64,
     /// Bytes written in a row before reading has its turn. Default 256 KiB.
     pub write_bytes: usize,
     /// Bytes of commands that the store may have under way to the session: its credit. Default 512 KiB.
@@ -112,8 +121,11 @@ impl Default for PumpOptions {
         Self {
             read_bytes: 64 * 1024,
             receive_bytes: 128 * 1024,
-            receive_budget: ReceiveBudget::default(),
+            receive_budget: Budget::received(),
             receive_rate: 16 * 1024,
+            send_bytes: 64 * 1024,
+            send_budget: Budget::sent(),
+            send_rate: 16 * 1024,
             write_bytes: 256 * 1024,
             credit_bytes: 512 * 1024,
             slow_credit_bytes: 32 * 1024,

@@ -1,5 +1,7 @@
 //! The pump of one stream: bytes, time and wake-ups, between the stream, its session, and the stores of the multifeeds on it.
 
+mod shares;
+
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -17,6 +19,7 @@ use crate::hub::{Hub, Join, Subject, Wishes};
 use crate::member::{self, Member};
 use crate::options::PumpOptions;
 use crate::outflow::Outflow;
+use crate::pace::Pace;
 use crate::runtime::Runtime;
 use crate::stream::StreamEvent;
 use crate::sync::SyncEvent;
@@ -27,9 +30,6 @@ const TURNS: usize = 8;
 
 /// The most that is read while a store has no room.
 const SIGN_OF_LIFE_BYTES: usize = 1024;
-
-/// Over what time [`PumpOptions::receive_rate`] is measured.
-const RATE_TIME: Duration = Duration::from_secs(10);
 
 /// A stream's task. It is ready once the session is over and its stream is closed.
 ///
@@ -60,11 +60,13 @@ pub(crate) struct Pump<T, R: Runtime> {
     joins: Vec<Join>,
     /// Bytes to write.
     out: BytesMut,
+    /// How many there were when the buffer was filled.
+    filled: usize,
     read: Half,
     /// What was received and is not taken, of the budget of all sessions.
     share: Share,
-    /// When the rate of a large message was last looked at, and what had come by then.
-    rated: Option<(Duration, u64)>,
+    /// How fast a large message comes.
+    pace: Pace,
     /// A large message waits until the store took what came before it.
     drains: bool,
     /// The number of the message that the share is for.
@@ -117,7 +119,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
         clock: Clock,
         options: PumpOptions,
     ) -> Self {
-        let mut pump = Self::shared(stream, session, hub, clock, options);
+        let mut pump = Self::new(stream, session, hub, clock, options, member.link.options.source.as_deref());
         pump.is_own = true;
         pump.members.push(member);
         pump
@@ -125,8 +127,19 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
 
     /// The pump of a stream that multifeeds join by its handles.
     pub(crate) fn shared(stream: T, session: Session, hub: Arc<Hub>, clock: Clock, options: PumpOptions) -> Self {
-        let share = options.receive_budget.share();
-        let outflow = Outflow::new(&options);
+        Self::new(stream, session, hub, clock, options, None)
+    }
+
+    fn new(
+        stream: T,
+        session: Session,
+        hub: Arc<Hub>,
+        clock: Clock,
+        options: PumpOptions,
+        source: Option<&str>,
+    ) -> Self {
+        let share = options.receive_budget.share(source);
+        let outflow = Outflow::new(&options, source);
         Self {
             outflow,
             stream,
@@ -144,9 +157,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
             commands: Vec::new(),
             joins: Vec::new(),
             out: BytesMut::new(),
+            filled: 0,
             read: Half::Open,
             share,
-            rated: None,
+            pace: Pace::default(),
             drains: false,
             granted: None,
             write: Half::Open,
@@ -168,7 +182,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
         // Before the timers: what came in time counts, however late it is looked at.
         moved |= self.poll_read(cx, now);
         moved |= self.run_timers(cx, now);
-        moved |= self.pass_events(now);
+        moved |= self.pass_events(cx, now);
         moved |= self.poll_write(cx, now);
         // The links have to know.
         moved |= self.is_attentive() != was_attentive;
@@ -242,6 +256,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
             for command in commands.drain(..) {
                 moved = true;
                 member.granted = member.granted.saturating_sub_unsigned(command.size() as u64);
+                member.has_surplus |= command.size() > self.outflow.own();
                 match command {
                     Command::Finish => end = end.or(Some(Ok(()))),
                     Command::Abort(error) => end = end.or(Some(Err(error))),
@@ -324,12 +339,15 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
             moved = true;
         }
         moved |= self.part_from_the_slowest(now);
-        let rated = self.rate_message(now);
+        let rated = self.rate(now);
         moved |= rated.is_err();
         let behind = self.members.iter().filter_map(|member| member.full_since).min();
         let behind = behind.map(|since| since.saturating_add(self.options.backlog_time));
         let due = match (self.session.poll_timeout(), self.stage) {
-            (due, Stage::Running) => due.into_iter().chain(behind).chain(rated.ok().flatten()).min(),
+            (due, Stage::Running) => {
+                let idle = self.outflow.idle_at(now);
+                due.into_iter().chain(behind).chain(rated.ok().flatten()).chain(idle).min()
+            }
             (Some(due), Stage::Ending) => Some(due.min(self.patience)),
             _ => Some(self.patience),
         };
@@ -359,57 +377,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
         moved
     }
 
-    /// A large message that comes slowly, while other sessions wait for what it holds of the budget, ends its session. When to look again.
-    fn rate_message(&mut self, now: Duration) -> Result<Option<Duration>, ()> {
-        let is_large = self.session.incoming_bytes() > self.options.receive_bytes;
-        let is_read = self.stage == Stage::Running && self.read == Half::Open && !self.drains && self.has_room();
-        if !is_large || !is_read || !self.share.is_held() {
-            self.rated = None;
-            return Ok(None);
-        }
-        let came = self.session.totals().bytes_in;
-        let (since, then) = *self.rated.get_or_insert((now, came));
-        let (waited, bytes) = (now.saturating_sub(since), came.saturating_sub(then));
-        if waited >= RATE_TIME {
-            let enough = self.options.receive_rate.saturating_mul(waited.as_secs());
-            if bytes < enough && self.share.is_in_demand() {
-                self.end(Some(SessionError::SlowMessage { bytes, waited }), now);
-                return Err(());
-            }
-            self.rated = Some((now, came));
-            return Ok(Some(now.saturating_add(RATE_TIME)));
-        }
-        Ok(Some(since.saturating_add(RATE_TIME)))
-    }
-
-    /// Whether the message that is arriving may be read on. One of more than the session's own bytes waits until the store took what came
-    /// before it, and then for a share of the budget, which it keeps until the store took it.
-    fn has_share(&mut self, cx: &Context<'_>) -> bool {
-        let own = self.options.receive_bytes;
-        // One that was taken off the stream holds up nobody any more.
-        let pinned: usize = self.synced().map(Member::pinned).sum();
-        let message = self.session.incoming_bytes().saturating_sub(own);
-        let number = self.session.totals().messages_in;
-        self.drains = false;
-        if message == 0 {
-            // What it holds was for what waits.
-            return pinned > own || self.share.covers(0, 0, cx);
-        }
-        if self.granted == Some(number) && self.share.is_held() {
-            return true;
-        }
-        if pinned > own {
-            self.drains = true;
-            return false;
-        }
-        let covers = self.share.covers(message, 0, cx);
-        self.granted = covers.then_some(number);
-        covers
-    }
-
     /// Whether it has to know when a store took something.
     fn is_attentive(&self) -> bool {
-        self.drains || self.share.is_involved()
+        self.drains || self.share.held() > 0 || self.share.waits()
     }
 
     /// The multifeeds that are on the stream now.
@@ -492,7 +462,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
     }
 
     /// Passes the session's events to the stores, as many as all of them have room for, and credit.
-    fn pass_events(&mut self, now: Duration) -> bool {
+    fn pass_events(&mut self, cx: &Context<'_>, now: Duration) -> bool {
         let mut moved = false;
         if self.session.is_proven() {
             for member in self.members.iter_mut().filter(|member| !member.told_proven) {
@@ -507,20 +477,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
             moved = true;
             self.route(event, now);
         }
-        let share = self.synced().count().max(1);
-        let credit_bytes = self.outflow.window(now);
-        let window = credit_bytes.min(self.session.send_credit());
-        let free = window.saturating_sub(self.out.len()) / share;
-        for member in &mut self.members {
-            let credit = if member.is_synced() && self.stage != Stage::Closed {
-                member.credit(free, credit_bytes / share)
-            } else {
-                0
-            };
-            moved |= member.deliver(credit);
-        }
+        moved |= self.grant(cx, now);
         if let Some(per_second) = self.outflow.new_rate() {
-            self.synced().for_each(|member| member.link.set_send_rate(per_second));
+            let unwritten = (self.out.len() + self.session.unsent()) as u64;
+            self.synced().for_each(|member| member.link.set_send_rate(per_second, unwritten));
         }
         let totals = self.session.totals();
         self.members.retain(|member| {
@@ -605,9 +565,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
     fn poll_write(&mut self, cx: &mut Context<'_>, now: Duration) -> bool {
         if self.write == Half::Over {
             // The session's output has nowhere to go, but taking it is what lets the session end.
-            self.out.clear();
+            self.out = BytesMut::new();
             while self.session.poll_output(&mut self.out) {
-                self.out.clear();
+                self.out = BytesMut::new();
             }
             return false;
         }
@@ -615,8 +575,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
         let mut burst = 0;
         while burst < self.options.write_bytes.max(1) {
             // Only into an empty buffer: then the session hands over its own.
-            if self.out.is_empty() && !self.session.poll_output(&mut self.out) {
-                break;
+            if self.out.is_empty() {
+                if !self.session.poll_output(&mut self.out) {
+                    break;
+                }
+                self.filled = self.out.len();
             }
             match Pin::new(&mut self.stream).poll_write(cx, &self.out) {
                 Poll::Pending => {
@@ -626,6 +589,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
                 Poll::Ready(Ok(count)) if count > 0 => {
                     self.outflow.written(count);
                     self.out.advance(count.min(self.out.len()));
+                    if self.out.is_empty() && self.filled > self.options.credit_bytes {
+                        // Not kept for the next: it is larger than most.
+                        self.out = BytesMut::new();
+                    }
                     burst += count;
                     self.unflushed = true;
                     if self.stage != Stage::Running {

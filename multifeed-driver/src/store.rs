@@ -392,11 +392,17 @@ impl<S: Storage> Store<S> {
             self.events = events;
             self.commit(false);
         }
-        if let Some(per_second) = delivery.send_rate {
-            self.multi.set_send_rate(peer, per_second);
+        if let Some((per_second, unwritten)) = delivery.send_rate {
+            self.multi.set_send_rate(peer, per_second, unwritten);
         }
-        if delivery.credit > 0 {
-            self.multi.grant(peer, delivery.credit);
+        let credit = usize::try_from(delivery.credit.unsigned_abs()).unwrap_or(usize::MAX);
+        match delivery.credit {
+            1.. => self.multi.grant(peer, credit),
+            ..0 => self.multi.revoke(peer, credit),
+            0 => {}
+        }
+        if delivery.room > 0 {
+            self.multi.give_room(peer, delivery.room);
         }
         if let Some(stream) = delivery.left {
             self.pass_events(peer);
@@ -426,6 +432,7 @@ impl<S: Storage> Store<S> {
             None => self.multi.connect_as(link.root, options),
             Some(key) => self.multi.connect_feed(link.root, key, options),
         };
+        self.multi.set_spare(peer, self.shared.0.options.pump.send_bytes as u64);
         self.peers.insert(peer, Connected { link: link.clone(), end: None, left: false });
         link.peer.get_or_init(|| peer);
         self.observe_new(link);
@@ -457,6 +464,9 @@ impl<S: Storage> Store<S> {
             match self.peers.get(&peer) {
                 Some(connected) if !self.commands.is_empty() => connected.link.command(&mut self.commands),
                 _ => self.commands.clear(),
+            }
+            if let (Some(bytes), Some(connected)) = (self.multi.room_needed(peer), self.peers.get(&peer)) {
+                connected.link.need(usize::try_from(bytes).unwrap_or(usize::MAX));
             }
             self.take_calls();
             total += bytes;

@@ -64,6 +64,14 @@ pub enum SessionError {
         /// How long after its first byte.
         waited: Duration,
     },
+    /// The remote took too little of what waits for it, while other sessions waited for that memory.
+    #[error("timed out: the remote took {bytes} bytes in {} ms of what waits for it, too few", .waited.as_millis())]
+    SlowReader {
+        /// Bytes that it took.
+        bytes: u64,
+        /// In how long.
+        waited: Duration,
+    },
     /// The remote's bytes are not frames.
     #[error("bad frame: {0}")]
     Frame(#[from] FrameError),
@@ -309,6 +317,7 @@ impl SessionError {
             Self::Timeout(_)
             | Self::Stalled { .. }
             | Self::SlowMessage { .. }
+            | Self::SlowReader { .. }
             | Self::Disconnected(_)
             | Self::Network(_) => Fault::Network,
             Self::Limit { .. } | Self::FeedTooLong { .. } | Self::FeedTooLarge { .. } => Fault::Limit,
@@ -334,7 +343,9 @@ impl SessionError {
             Self::Refused { .. } => "ERR_REFUSED",
             Self::Handshake(HandshakeError::OldRelease) => "ERR_OLD_RELEASE",
             Self::Handshake(_) => "ERR_HANDSHAKE",
-            Self::Timeout(_) | Self::Stalled { .. } | Self::SlowMessage { .. } => "ERR_TIMEOUT",
+            Self::Timeout(_) | Self::Stalled { .. } | Self::SlowMessage { .. } | Self::SlowReader { .. } => {
+                "ERR_TIMEOUT"
+            }
             Self::Frame(_) => "ERR_FRAME",
             Self::Message(_) | Self::Feed { .. } | Self::Extension { .. } => "ERR_MESSAGE",
             Self::Capability(_) => "ERR_CAPABILITY",

@@ -4,14 +4,15 @@ use std::future::Future;
 use std::net::TcpStream;
 use std::time::Duration;
 
-use multifeed_testkit::conformance::Adapter;
+use multifeed_testkit::conformance::{self, Adapter};
 use multifeed_tokio::{Multifeed, ProtocolStream, Replicate, Role, StreamOptions, Sync};
 
 struct Threads;
 struct OneThread;
+struct SlowLinks;
 
 macro_rules! adapter {
-    ($name:ident, $builder:ident) => {
+    ($name:ident, $builder:ident, $pair:path) => {
         impl Adapter for $name {
             type Stream = tokio::net::TcpStream;
 
@@ -21,6 +22,10 @@ macro_rules! adapter {
 
             fn sleep(duration: Duration) -> impl Future<Output = ()> + Send {
                 tokio::time::sleep(duration)
+            }
+
+            fn pair() -> (TcpStream, TcpStream) {
+                $pair()
             }
 
             fn stream(tcp: TcpStream) -> Self::Stream {
@@ -43,8 +48,9 @@ macro_rules! adapter {
     };
 }
 
-adapter!(Threads, new_multi_thread);
-adapter!(OneThread, new_current_thread);
+adapter!(Threads, new_multi_thread, conformance::pair);
+adapter!(OneThread, new_current_thread, conformance::pair);
+adapter!(SlowLinks, new_multi_thread, conformance::slow_links::pair);
 
 mod threads {
     multifeed_testkit::conformance!(super::Threads);
@@ -52,4 +58,8 @@ mod threads {
 
 mod one_thread {
     multifeed_testkit::conformance!(super::OneThread);
+}
+
+mod slow_links {
+    multifeed_testkit::conformance_on_slow_links!(super::SlowLinks);
 }

@@ -21,7 +21,7 @@ pub(crate) struct Claims {
     /// How often each store is opened, in turn; the fastest counts.
     #[arg(long, default_value_t = 5)]
     rounds: u32,
-    /// A folder with the two stores, `1` and that of the length; made where it is missing, and kept. By default it is a temporary one.
+    /// A folder with the two stores, `1` and that of the length; made if it is missing, and kept. By default it is a temporary one.
     #[arg(long)]
     keep: Option<PathBuf>,
 }

@@ -49,6 +49,11 @@ pub enum Answer {
         /// Its size in bytes.
         size: u64,
     },
+    /// The block waits until there is room to send it.
+    NoRoom {
+        /// Its size in bytes.
+        size: u64,
+    },
 }
 
 /// No runtime of JS makes a larger block, in bytes.
@@ -84,6 +89,16 @@ impl Feed {
     /// # Errors
     /// What the storage says; [`StoreError::Damaged`] where something is marked as held and is not there.
     pub fn answer<S: Storage + ?Sized>(&mut self, storage: &mut S, request: &Request) -> Result<Answer, StoreError> {
+        self.answer_within(storage, request, u64::MAX)
+    }
+
+    /// As [`answer`](Self::answer), but a block of more than `room` bytes is not read.
+    pub(crate) fn answer_within<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        request: &Request,
+        room: u64,
+    ) -> Result<Answer, StoreError> {
         let mut index = request.index;
         let mut digest = request.nodes;
         if request.bytes > 0
@@ -113,14 +128,22 @@ impl Feed {
         let nodes = self.checked_nodes(storage, 2 * index, &proof.nodes, &signed)?;
         let value = if request.hash {
             None
-        } else if let Some(block) = self.checked_block(index) {
-            Some(block)
         } else {
-            let size = self.node(storage, 2 * index)?.size;
+            let checked = self.checked_block(index);
+            let size = match &checked {
+                Some(block) => block.len() as u64,
+                None => self.node(storage, 2 * index)?.size,
+            };
             if size > MAX_BLOCK_BYTES as u64 {
                 return Ok(Answer::TooLarge { index, size });
             }
-            self.get_verified(storage, index)?
+            if size > room {
+                return Ok(Answer::NoRoom { size });
+            }
+            match checked {
+                Some(block) => Some(block),
+                None => self.get_verified(storage, index)?,
+            }
         };
         Ok(Answer::Data(Data { index, value, nodes, signature }))
     }

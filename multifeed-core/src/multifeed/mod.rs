@@ -19,6 +19,7 @@ mod policy;
 mod reads;
 mod rearranged;
 mod removal;
+mod room;
 mod second;
 mod sessions;
 mod sources;

@@ -168,12 +168,12 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
-    /// Notes how many bytes a second a session's stream takes, as far as it was measured while more waited to be sent.
+    /// Notes how many bytes a second a session's stream takes, as far as it was measured while more waited to be sent, and how many wait.
     ///
     /// A block that takes longer than a JS peer waits is then reported by [`PeerEvent::SlowBlock`].
-    pub fn set_send_rate(&mut self, id: PeerId, per_second: u64) {
+    pub fn set_send_rate(&mut self, id: PeerId, per_second: u64, unwritten: u64) {
         if let Some(peering) = self.peerings.get_mut(&id) {
-            peering.set_send_rate(per_second);
+            peering.set_send_rate(per_second, unwritten);
             self.wake(id);
         }
     }
@@ -213,6 +213,7 @@ impl<S: Storage> Multifeed<S> {
             let Some(slot) = self.feeds.get_mut(feed.0 as usize) else { continue };
             let key = slot.feed.key();
             let mut work = work(slot, &mut self.storage, &self.limits, share, now);
+            work.room = peering.room.of(feed);
             let sent = peer.poll(&mut work);
             let standing = peer.assess(&mut work);
             let token = peer.token;
@@ -224,6 +225,10 @@ impl<S: Storage> Multifeed<S> {
             }
             peering.count(feed, standing);
             peering.shared(feed, share);
+            peering.note_room(
+                feed,
+                sent.as_ref().is_ok_and(|sent| sent.as_ref().is_some_and(|sent| sent.block().is_some())),
+            );
             match sent {
                 Ok(Some(sent)) => {
                     peering.stir();
@@ -811,5 +816,5 @@ pub(super) fn work<'a, S>(
     now: Duration,
 ) -> Work<'a, S> {
     let FeedSlot { feed, reserved, wants, .. } = slot;
-    Work { feed, reserved, wants, storage, limits, share, now, too_large: Vec::new(), damaged: None }
+    Work { feed, reserved, wants, storage, limits, share, room: u64::MAX, now, too_large: Vec::new(), damaged: None }
 }

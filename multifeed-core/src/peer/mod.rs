@@ -88,6 +88,8 @@ pub(crate) struct Work<'a, S> {
     pub(crate) limits: &'a Limits,
     /// What may be asked for now.
     pub(crate) share: Share,
+    /// The largest block that may be read to be sent now, in bytes.
+    pub(crate) room: u64,
     pub(crate) now: Duration,
     /// Where blocks that are too large to be sent are noted, each with its size, to be told by name.
     pub(crate) too_large: Vec<(u64, u64)>,
@@ -286,6 +288,16 @@ impl Peer {
             (true, false) => self.download.missing(),
             (true, true) => self.download.in_flight() as u64,
         }
+    }
+
+    /// How many bytes the block has that waits until there is room to send it.
+    pub(crate) fn room_needed(&self) -> Option<u64> {
+        self.upload.room_needed()
+    }
+
+    /// The block that waits for room may be tried again.
+    pub(crate) fn make_room(&mut self) {
+        self.upload.make_room();
     }
 
     /// Whether there is something for [`Peer::poll`].

@@ -33,6 +33,8 @@ pub(super) struct Upload {
     asked_at: Duration,
     /// Whether it asked for something that is damaged here.
     wounded: bool,
+    /// The size of the block that is to be sent next, if it waits for room.
+    room_needed: Option<u64>,
 }
 
 impl Upload {
@@ -53,12 +55,23 @@ impl Upload {
 
     /// Whether there is something to send, where blocks are withheld or not.
     pub(super) fn has_output(&self, withholds: bool) -> bool {
-        let asked = self.requests.iter().any(|request| request.hash || !withholds);
+        let asks = |request: &Request| request.hash || (!withholds && self.room_needed.is_none());
+        let asked = self.requests.iter().any(asks);
         asked || !(self.wants.is_empty() && self.news.is_empty() && self.retracted.is_empty())
     }
 
     pub(super) fn is_idle(&self) -> bool {
         self.wants.is_empty() && self.requests.is_empty() && self.news.is_empty() && self.retracted.is_empty()
+    }
+
+    /// How many bytes the block has that waits until there is room to send it.
+    pub(super) fn room_needed(&self) -> Option<u64> {
+        self.room_needed
+    }
+
+    /// The block that waits for room may be tried again.
+    pub(super) fn make_room(&mut self) {
+        self.room_needed = None;
     }
 
     /// Gives back memory that is kept for what may come.
@@ -96,11 +109,13 @@ impl Upload {
     /// The remote does not want a block any more.
     pub(super) fn cancel(&mut self, index: u64) {
         self.requests.retain(|request| request.index != index);
+        self.room_needed = None;
     }
 
     /// The remote asks for nothing any more. In a live session it can begin again, and goes on being told what is new.
     pub(super) fn stop(&mut self, live: bool) {
         self.requests.clear();
+        self.room_needed = None;
         if !live {
             self.news.clear();
             self.retracted.clear();
@@ -189,12 +204,19 @@ impl Upload {
             let have = Have { start: blocks.start, length: blocks.end - blocks.start, bitfield: None, ack: false };
             return Ok(Some(Message::Have(have)));
         }
-        let next = self.requests.iter().position(|request| request.hash || !withholds);
-        let Some(request) = next.and_then(|at| self.requests.remove(at)) else { return Ok(None) };
-        match work.feed.answer(work.storage, &request) {
+        let waits = self.room_needed.is_some();
+        let next = self.requests.iter().position(|request| request.hash || !(withholds || waits));
+        let Some(request) = next.and_then(|at| self.requests.get(at).copied()) else { return Ok(None) };
+        let answer = work.feed.answer_within(work.storage, &request, work.room);
+        if let Ok(Answer::NoRoom { size }) = answer {
+            self.room_needed = Some(size);
+            return Ok(None);
+        }
+        next.map(|at| self.requests.remove(at));
+        match answer {
             Ok(Answer::Data(data)) => return Ok(Some(Message::Data(data))),
             Ok(Answer::TooLarge { index, size }) => work.too_large.push((index, size)),
-            Ok(Answer::Nothing) => {}
+            Ok(Answer::Nothing | Answer::NoRoom { .. }) => {}
             // The other blocks are not harmed by it. It is told once for a channel.
             Err(error) if error.is_of_one_place() => {
                 if !std::mem::replace(&mut self.wounded, true) {

@@ -21,7 +21,7 @@ impl Played {
         Self::start_with_grant(store, options, remote_live, usize::MAX)
     }
 
-    /// The same, where the stream takes so many bytes.
+    /// The same, if the stream takes so many bytes.
     pub fn start_with_grant(
         mut store: Multifeed<MemoryStorage>,
         options: Replicate,

@@ -32,7 +32,7 @@ pub(crate) enum Kind {
 
 /// Where what the exchange says goes to.
 pub(crate) trait Sink {
-    /// Tells the remote which extensions are ours, unless it was told.
+    /// Sends the remote the names of our extensions, unless they were sent.
     fn introduce(&mut self);
     /// Our handshake, to be sent.
     fn handshake(&mut self, json: &[u8]);
@@ -205,7 +205,7 @@ impl Exchange {
         self.named
     }
 
-    /// The remote proved that it knows the root key. It is told our extensions; our handshake is [held](Self::release).
+    /// The remote proved that it knows the root key. It gets our extensions; our handshake is [held](Self::release).
     ///
     /// A JS peer sends its handshake when it gets our Open. If it reads our handshake together with that Open, and the two do
     /// not agree, it drops the stream before its own leaves, and we never learn why.

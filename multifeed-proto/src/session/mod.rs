@@ -273,6 +273,11 @@ impl Session {
         taken
     }
 
+    /// Gives back memory that is kept for what may be sent: for a session on which nothing moves for a while.
+    pub fn shrink(&mut self) {
+        self.io.output.shrink();
+    }
+
     /// The session is over, and every last byte was taken: time to shut our half of the stream.
     pub fn output_finished(&self) -> bool {
         self.closed.is_some() && self.io.output.len() == 0

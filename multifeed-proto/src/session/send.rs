@@ -49,6 +49,13 @@ impl Output {
         self.answers += self.len().saturating_sub(before);
     }
 
+    /// Gives back memory that is kept for what may come.
+    pub(crate) fn shrink(&mut self) {
+        if self.frames.is_empty() {
+            self.frames = BytesMut::new();
+        }
+    }
+
     /// Starts a message; exactly `body` bytes are to be appended to the buffer.
     pub(crate) fn message(&mut self, channel: u32, kind: u8, body: usize) -> &mut BytesMut {
         self.frames.reserve(body + 16);

@@ -33,7 +33,7 @@ impl Session {
         if self.proven { limits.message_bytes } else { limits.message_bytes.min(limits.unproven_message_bytes) }
     }
 
-    /// Counts what a remote sends that has proven nothing. Where no root key was named, nobody can prove one before a multifeed joins.
+    /// Counts what a remote sends that has proven nothing. If no root key was named, nobody can prove one before a multifeed joins.
     pub(super) fn count_unproven(&mut self) -> Result<(), SessionError> {
         if self.proven || !self.roots.is_strict() {
             return Ok(());

@@ -4,13 +4,13 @@ use multifeed_driver::{
     Error, ExtensionError, Json, Options, Replicate, Role, StaticKeyPair, StreamOptions, SyncEvent,
 };
 
-use super::{Adapter, assert_same, connect, ends, filled, hang_up, held, memory, memory_with, pair};
+use super::{Adapter, assert_same, connect, ends, filled, hang_up, held, memory, memory_with};
 
 /// Both ways, in order, while feeds are synced; on a stream of one's own and on a shared one.
 pub async fn extensions_on_a_stream<A: Adapter>() {
     let (a, b) = (memory().await, memory().await);
     let feed = filled(&a, "a", 1, 100, 1000).await;
-    let (left, right) = pair();
+    let (left, right) = A::pair();
     let stream = A::open_stream(A::stream(left), Role::Initiator, StreamOptions::default());
     let ours = a.replicate_over(&stream, Replicate::live());
     let theirs = A::replicate(&b, A::stream(right), Role::Responder, Replicate::live());

@@ -46,7 +46,7 @@ pub async fn handles_show_what_is_reported<A: Adapter>() {
     let (mut left, right) = connect::<A>(&store, &other, &Replicate::live());
     for count in 1..=100 {
         let received = loop {
-            if let SyncEvent::Progress(state) = left.next().await.expect("it is told") {
+            if let SyncEvent::Progress(state) = left.next().await.expect("an event") {
                 break state.moved.blocks_received;
             }
         };
@@ -65,7 +65,7 @@ pub async fn a_writer_comes_back_by_its_key_pair<A: Adapter>() {
     let mut events = second.events();
     let (left, mut right) = connect::<A>(&first, &second, &Replicate::default());
     let told = loop {
-        if let SyncEvent::Outgrown { key, held, len } = right.next().await.expect("it is told") {
+        if let SyncEvent::Outgrown { key, held, len } = right.next().await.expect("an event") {
             break (key, held, len);
         }
     };
@@ -74,7 +74,7 @@ pub async fn a_writer_comes_back_by_its_key_pair<A: Adapter>() {
     left.unwrap();
     right.unwrap();
     assert_same(&ours, &second).await;
-    while !matches!(events.next().await.expect("it is told"), MultifeedEvent::Outgrown(feed) if feed.key() == again.key())
+    while !matches!(events.next().await.expect("an event"), MultifeedEvent::Outgrown(feed) if feed.key() == again.key())
     {
     }
 
@@ -83,7 +83,7 @@ pub async fn a_writer_comes_back_by_its_key_pair<A: Adapter>() {
     let (mut left, mut right) = connect::<A>(&first, &second, &Replicate::live());
     for sync in [&mut left, &mut right] {
         let conflict = loop {
-            if let SyncEvent::Conflict { conflict, .. } = sync.next().await.expect("it is told") {
+            if let SyncEvent::Conflict { conflict, .. } = sync.next().await.expect("an event") {
                 break conflict;
             }
         };

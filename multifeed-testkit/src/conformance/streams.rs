@@ -10,7 +10,7 @@ use multifeed_driver::{
 };
 
 use super::flow::Gated;
-use super::{Adapter, Gate, assert_same, ends, fill, filled, held, memory_with, pair};
+use super::{Adapter, Gate, assert_same, ends, fill, filled, held, memory_with};
 use crate::disk::FaultyStorage;
 
 fn root(n: u8) -> FeedKey {
@@ -27,7 +27,7 @@ fn open<A: Adapter>() -> (ProtocolStream, ProtocolStream) {
 }
 
 fn open_with<A: Adapter>(ours: StreamOptions, theirs: StreamOptions) -> (ProtocolStream, ProtocolStream) {
-    let (left, right) = pair();
+    let (left, right) = A::pair();
     (A::open_stream(A::stream(left), Role::Initiator, ours), A::open_stream(A::stream(right), Role::Responder, theirs))
 }
 
@@ -131,7 +131,7 @@ pub async fn late_joins_and_leaves<A: Adapter>() {
 pub async fn a_stream_of_ones_own_meets_a_shared_one<A: Adapter>() {
     for role in [Role::Initiator, Role::Responder] {
         for options in [Replicate::default(), Replicate::live()] {
-            let (left, right) = pair();
+            let (left, right) = A::pair();
             let other = if role == Role::Initiator { Role::Responder } else { Role::Initiator };
             let (a, b) = (memory(1).await, memory(1).await);
             let (ours, theirs) = (filled(&a, "a", 1, 10, 100).await, filled(&b, "b", 2, 10, 100).await);

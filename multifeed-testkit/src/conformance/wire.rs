@@ -16,12 +16,16 @@ pub fn pair() -> (TcpStream, TcpStream) {
 
 /// Two ends of a TCP connection, for threads.
 pub(crate) fn blocking_pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let listener = blocking_listener();
     let left = TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
     let (right, _) = listener.accept().expect("a connection");
     left.set_nodelay(true).expect("a socket");
     right.set_nodelay(true).expect("a socket");
     (left, right)
+}
+
+pub(crate) fn blocking_listener() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").expect("a port")
 }
 
 /// What lets bytes through, or holds them.

@@ -49,6 +49,8 @@ pub(super) struct Claims {
     doubts: [Option<String>; 2],
     /// A side was asked to leave, or has damaged files: it need not bring or take everything.
     excused: bool,
+    /// A side found its files damaged: it does not have all that it held.
+    damaged: [bool; 2],
 }
 
 impl Claims {
@@ -62,6 +64,7 @@ impl Claims {
             ended: [None; 2],
             doubts: [None, None],
             excused: false,
+            damaged: [false; 2],
         }
     }
 
@@ -102,6 +105,7 @@ impl Claims {
             }
             PeerEvent::Damaged { .. } => {
                 self.excuse();
+                self.damaged[side] = true;
                 Ok(false)
             }
             PeerEvent::Closed(Ok(totals)) => {
@@ -154,7 +158,7 @@ impl Claims {
             let Some(theirs) = self.begun[1 - side].get(&holes.key) else { continue };
             let had = holes.ranges.iter().cloned().flatten().filter(|index| theirs.contains(index)).count();
             ensure!(
-                !self.checked.missing || had == 0,
+                !self.checked.missing || self.damaged[1 - side] || had == 0,
                 "{had} blocks of {} are reported missing at the remote, which had them",
                 holes.key
             );

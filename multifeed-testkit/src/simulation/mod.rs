@@ -5,6 +5,7 @@
 //! the union of all that was ever appended, byte for byte. A failure names its seed, and [`run`] with that seed is the same again.
 
 mod claims;
+mod field;
 mod node;
 mod stream;
 
@@ -22,6 +23,7 @@ use crate::disk::{Failure, SharedDisk};
 use crate::net::{Shape, Side};
 use crate::random::Random;
 pub use claims::Checked;
+pub use field::Field;
 use node::{Node, Truth};
 use stream::Stream;
 

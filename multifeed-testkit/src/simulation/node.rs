@@ -18,7 +18,7 @@ pub(super) struct Node {
     pub(super) faults: Faults,
     /// Feeds that are written here.
     pub(super) writers: Vec<FeedKey>,
-    disk: SharedDisk,
+    pub(super) disk: SharedDisk,
     /// How each feed was seen last.
     seen: BTreeMap<FeedKey, Seen>,
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bytes::BytesMut;
-use multifeed_core::{Connection, PeerEvent, Replicate, SyncError};
+use multifeed_core::{Connection, PeerEvent, PeerId, Replicate, SyncError, SyncTotals};
 use multifeed_proto::crypto::capability::Split;
 use multifeed_proto::crypto::noise::Established;
 use multifeed_proto::{Config, Fault, Role, SessionError};
@@ -32,8 +32,10 @@ pub(super) struct Stream {
     partial: bool,
     /// Which sides stay when everything is there.
     live: [bool; 2],
-    /// What the sessions claim, where that is checked.
+    /// What the sessions claim, if that is checked.
     claims: Option<Claims>,
+    /// What the session of a side moved, once it ended well.
+    pub(super) totals: [Option<SyncTotals>; 2],
 }
 
 impl Stream {
@@ -61,7 +63,7 @@ impl Stream {
         }
         let (unsent, stalled) = Default::default();
         let link = Link::uneven(shapes, rng.next_u64());
-        Self { nodes, ends, link, unsent, stalled, partial, live, claims: None }
+        Self { nodes, ends, link, unsent, stalled, partial, live, claims: None, totals: [None, None] }
     }
 
     /// Holds what the sessions report against what the stores hold, from the start of the stream on.
@@ -84,6 +86,11 @@ impl Stream {
     /// Nobody is at either end any more.
     pub(super) fn is_over(&self) -> bool {
         self.ends.iter().all(Option::is_none)
+    }
+
+    /// The session of a side, while it runs.
+    pub(super) fn peer(&self, side: Side) -> Option<PeerId> {
+        Some(self.ends[side as usize].as_ref()?.peer())
     }
 
     /// A side reads nothing until then.
@@ -188,7 +195,10 @@ impl Stream {
         }
         let Some(result) = over else { return Ok(moved) };
         match result {
-            Ok(_) => report.ended += 1,
+            Ok(totals) => {
+                report.ended += 1;
+                self.totals[place] = Some(totals);
+            }
             // Everybody is honest: it may be the network, or a disk, and nobody's fault.
             Err(SyncError::Session(error)) if matches!(error.fault(), Fault::Network | Fault::Local) => {
                 report.broken += 1;

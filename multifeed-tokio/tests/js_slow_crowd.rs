@@ -1,0 +1,83 @@
+//! Many JS peers on slow links at one of ours, which read and write at once.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use common::*;
+use multifeed_testkit::blocks::block;
+use multifeed_testkit::js::JsPeer;
+use multifeed_testkit::throttle::Throttle;
+use multifeed_tokio::{Replicate, Role};
+use serde_json::json;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{sleep, timeout};
+
+/// JS peers, and blocks of 5 kB that each of them writes: each has 1.6 MB to fetch, which takes the slowest one 22 s at the least.
+const PEERS: u32 = 16;
+const BLOCKS: u32 = 20;
+
+async fn read_and_write() {
+    let multi = memory().await;
+    let ours = multi.writer("ours").await.unwrap();
+    ours.append_batch((0..20).map(|index| block(9, index, 5_000))).await.unwrap();
+    let mut peers = Vec::new();
+    let mut syncs = Vec::new();
+    for number in 0..PEERS {
+        let mut peer = js(|| JsPeer::spawn(&["--live"]));
+        js(|| peer.append("theirs", BLOCKS, 5_000, number));
+        peers.push(peer);
+    }
+    let start = Instant::now();
+    for (number, peer) in (0..).zip(&mut peers) {
+        // 75 to 150 kB/s.
+        let link = Throttle { delay: Duration::from_millis(50), ..Throttle::rate(75_000 + 5_000 * number) };
+        let role = if number % 2 == 0 { Role::Initiator } else { Role::Responder };
+        let stream = match role {
+            Role::Initiator => {
+                let reply = js(|| peer.call(json!({"cmd": "listen", "address": "127.0.0.1:0"})));
+                let target: SocketAddr = reply["address"].as_str().unwrap().parse().unwrap();
+                TcpStream::connect(link.listen(target).unwrap()).await.unwrap()
+            }
+            Role::Responder => {
+                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+                let address = link.listen(listener.local_addr().unwrap()).unwrap();
+                js(|| peer.connect(address));
+                listener.accept().await.unwrap().0
+            }
+        };
+        syncs.push(multi.replicate(stream, role, Replicate::live()));
+    }
+    let feeds = u64::from(PEERS) + 1;
+    let blocks = u64::from(PEERS * BLOCKS) + 20;
+    loop {
+        let held: Vec<u64> =
+            peers.iter_mut().map(|peer| js(|| peer.call(json!({"cmd": "wait"})))["blocks"].as_u64().unwrap()).collect();
+        for (number, peer) in peers.iter_mut().enumerate() {
+            let ended = js(|| peer.poll_event("ended"));
+            assert!(ended.is_none(), "peer {number} gave up after {:?}: {held:?}; {}", start.elapsed(), peer.history());
+        }
+        if held.iter().all(|held| *held == blocks) {
+            break;
+        }
+        assert!(start.elapsed() < Duration::from_secs(90), "of {blocks} blocks, the peers hold {held:?}");
+        sleep(Duration::from_millis(250)).await;
+    }
+    println!("all hold everything after {:?}", start.elapsed());
+    timeout(Duration::from_secs(20), multi.in_sync()).await.expect("all hold everything").unwrap();
+    let facts = facts(&multi).await;
+    assert_eq!((facts.len() as u64, facts.iter().map(|fact| fact.2).sum::<u64>()), (feeds, blocks));
+    for (sync, peer) in syncs.into_iter().zip(&mut peers) {
+        assert_eq!(js_facts(&js(|| peer.feeds())), facts);
+        hang_up_js(sync, peer).await;
+    }
+}
+
+/// Sixteen real JS peers, half of which connect, write a feed each and fetch those of all the others from one of ours. None of them gives up, and
+/// every one holds everything in the end.
+#[test]
+fn sixteen_that_read_and_write() {
+    run(read_and_write());
+}
