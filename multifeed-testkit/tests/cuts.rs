@@ -15,7 +15,7 @@ fn every_cut_of_random_histories() -> Result<()> {
     assert_eq!(tried.histories, count);
     // All of it came to pass.
     assert!(tried.cuts > 100 * count && tried.synced_on > count && tried.recovered > count, "{tried:?}");
-    assert!(tried.cut_back > 0, "{tried:?}");
+    assert!(tried.cut_back > 0 && tried.faults > count, "{tried:?}");
     Ok(())
 }
 

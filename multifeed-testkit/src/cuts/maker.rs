@@ -1,15 +1,17 @@
 //! Making a history.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
 use multifeed_core::{Durability, KeyPair, Multifeed, Options};
 use multifeed_proto::FeedKey;
 
 use super::link::Link;
 use super::{Held, History, Promise, Removed};
-use crate::disk::{Faults, FaultyStorage, Record, SharedDisk};
+use crate::disk::{Failure, Faults, FaultyStorage, Record, SharedDisk};
 use crate::random::Random;
 
 /// Makes a history.
@@ -22,6 +24,10 @@ pub(super) struct Maker {
     peer: Multifeed<SharedDisk>,
     peer_disk: SharedDisk,
     now: Duration,
+    /// The disk fails: what the store says of itself counts no further than it knows it to be synced.
+    faulty: bool,
+    /// Batches that were not appended yet: the writer's number, where they begin, and their blocks.
+    pending: VecDeque<(u8, u64, Vec<Bytes>)>,
     /// How often each of our writers was removed: the next one of that name has another key.
     generations: [u8; 2],
 }
@@ -45,6 +51,7 @@ impl Maker {
             written: Vec::new(),
             synced: Vec::new(),
             removed: Vec::new(),
+            faults: 0,
             peer: Vec::new(),
         };
         let peer = Multifeed::open(peer_disk.clone(), Options::default())?;
@@ -57,6 +64,8 @@ impl Maker {
             peer,
             peer_disk,
             now: Duration::ZERO,
+            faulty: false,
+            pending: VecDeque::new(),
             generations: [0; 2],
         };
         maker.store = Some(maker.open(storage)?);
@@ -73,7 +82,7 @@ impl Maker {
         self.append(true)?;
         for _ in 0..steps {
             self.now += Duration::from_millis(self.random.between(0, 700));
-            match self.random.between(0, 12) {
+            match self.random.between(0, 16) {
                 0..4 => self.append(true)?,
                 4 | 5 => self.append(false)?,
                 6..8 => self.sync(usize::MAX)?,
@@ -83,6 +92,8 @@ impl Maker {
                 }
                 9 => self.reopen()?,
                 10 => self.remove()?,
+                11 => self.clear()?,
+                12..15 => self.fail()?,
                 _ => self.now += Duration::from_secs(1),
             }
             self.tick()?;
@@ -114,6 +125,7 @@ impl Maker {
             blocks.push((0..size).map(|at| byte.wrapping_add(at as u8)).collect());
         }
         let all = self.history.blocks.entry(pair.public_key()).or_default();
+        let mut start = all.len() as u64;
         all.extend(blocks.iter().cloned());
         let batches: Vec<Vec<_>> = match self.random.one_in(2) {
             true => vec![blocks],
@@ -121,25 +133,117 @@ impl Maker {
         };
         let now = self.now;
         for batch in batches {
-            let batch: Vec<_> = batch.into_iter().map(Into::into).collect();
+            let batch: Vec<Bytes> = batch.into_iter().map(Into::into).collect();
+            let blocks = batch.len() as u64;
             if ours {
-                let store = self.store()?;
-                let id = store.writer(Some(&format!("w{number}")), || pair.clone())?;
-                store.append(id, &batch)?;
+                self.pending.push_back((number as u8, start, batch));
             } else {
                 let id = self.peer.writer(Some("theirs"), || pair.clone())?;
                 self.peer.append(id, &batch)?;
                 self.peer.commit(now);
             }
+            start += blocks;
+        }
+        if ours { self.append_pending() } else { self.note_written() }
+    }
+
+    /// Appends what is not appended yet. A batch of which the store said that it failed may have come to the disk all the same.
+    fn append_pending(&mut self) -> Result<()> {
+        let mut appended = BTreeSet::new();
+        while let Some((number, start, batch)) = self.pending.front().cloned() {
+            let pair = self.pair(number);
+            let store = self.store()?;
+            let id = store.writer(Some(&format!("w{number}")), || pair.clone())?;
+            let held = store.info(id).len;
+            if held == start {
+                appended.insert(pair.public_key());
+                store.append(id, &batch)?;
+            } else {
+                ensure!(
+                    held == start + batch.len() as u64,
+                    "{held} blocks, and a batch of {start} and on was not appended"
+                );
+            }
+            self.pending.pop_front();
             self.note_written()?;
         }
-        if ours {
-            self.store()?.commit(now);
-            if self.history.durability == Durability::Always {
-                self.note_synced(false)?;
+        let now = self.now;
+        self.store()?.commit(now);
+        if self.history.durability == Durability::Always {
+            if !self.faulty {
+                self.ensure_synced(&appended)?;
             }
+            self.note_synced(false)?;
         }
         Ok(())
+    }
+
+    /// What was appended with [`Durability::Always`] counts as synced.
+    fn ensure_synced(&mut self, writers: &BTreeSet<FeedKey>) -> Result<()> {
+        let store = self.store()?;
+        for key in writers {
+            let id = store.find(key).context("a writer is gone")?;
+            let (synced, length) = (store.synced_len(id), store.info(id).len);
+            ensure!(synced == length, "{synced} of {length} blocks are synced: {:?}", store.sync_error(id));
+        }
+        Ok(())
+    }
+
+    /// Does something while the disk fails, and goes on with a new process on a disk that is whole again.
+    fn fail(&mut self) -> Result<()> {
+        // EIO, EINVAL, a full disk, and a disk behind a network that is gone.
+        let kinds = [ErrorKind::Other, ErrorKind::InvalidInput, ErrorKind::StorageFull, ErrorKind::TimedOut];
+        let kind = kinds[usize::try_from(self.random.between(0, 3))?];
+        let after = self.random.between(0, 20);
+        let failure = if self.random.one_in(2) { Failure::once(after, kind) } else { Failure::lasting(after, kind) };
+        let torn = usize::try_from(self.random.between(0, 200))?;
+        match self.random.between(0, 2) {
+            0 => self.faults.fail_read(failure),
+            1 => self.faults.fail_change(failure.torn(torn)),
+            _ => self.faults.fail_sync(Failure { after: after / 4, ..failure }),
+        }
+        self.faulty = true;
+        self.history.faults += 1;
+        let done = match self.random.between(0, 3) {
+            0 | 1 => self.append(true),
+            2 => self.sync(usize::MAX),
+            _ => self.clear(),
+        };
+        let ticked = self.tick();
+        self.faulty = false;
+        self.faults.heal();
+        // What failed of it is the fault's. What counts is what the next process finds.
+        drop((done, ticked));
+        self.store = None;
+        self.disk.lock().reopen();
+        let store = self.open(FaultyStorage::over(self.disk.clone(), self.faults.clone()))?;
+        ensure!(store.problems().is_empty(), "after a fault: {:?}", store.problems());
+        self.store = Some(store);
+        self.note_written()?;
+        self.append_pending()
+    }
+
+    /// Clears blocks of the peer's feed.
+    fn clear(&mut self) -> Result<()> {
+        let key = KeyPair::from_seed(&[100; 32]).public_key();
+        let Some(id) = self.store()?.find(&key) else { return Ok(()) };
+        let length = self.store()?.info(id).len;
+        let start = self.random.between(0, length);
+        let end = self.random.between(start, length);
+        // From now on they may be gone.
+        let moment = self.moment();
+        let History { written, synced, .. } = &mut self.history;
+        for promises in [written, synced] {
+            let Some((_, last)) = promises.last() else { continue };
+            let mut promise = last.clone();
+            if let Some(held) = promise.get_mut(&key) {
+                let gone = held.blocks.iter_mut().skip(start as usize).take((end - start) as usize);
+                gone.for_each(|held| *held = false);
+            }
+            promises.push((moment, promise));
+        }
+        self.store()?.clear(id, start..end)?;
+        self.note_written()
     }
 
     /// The key pair of one of our writers.
@@ -187,11 +291,10 @@ impl Maker {
                 break;
             }
         }
-        if turns == usize::MAX {
-            link.ended_well(&store)?;
-        }
+        let ended = if turns == usize::MAX && !self.faulty { link.ended_well(&store) } else { Ok(()) };
         link.part(&mut store, &mut self.peer);
         self.store = Some(store);
+        ended?;
         self.note_written()
     }
 
@@ -246,7 +349,14 @@ impl Maker {
     }
 
     fn note_written(&mut self) -> Result<()> {
-        let held = self.held()?;
+        let mut held = self.held()?;
+        if self.faulty {
+            // What came of a remote's feed may be in memory alone, and comes again.
+            let theirs = KeyPair::from_seed(&[100; 32]).public_key();
+            held.remove(&theirs);
+            let before = self.history.written.last().and_then(|(_, promise)| promise.get(&theirs));
+            held.extend(before.map(|promise| (theirs, promise.clone())));
+        }
         let moment = self.moment();
         self.history.written.push((moment, held));
         Ok(())
@@ -255,7 +365,10 @@ impl Maker {
     /// All is promised, or only what was appended here.
     fn note_synced(&mut self, all: bool) -> Result<()> {
         let mut held = self.held()?;
-        if !all {
+        // What was left unsynced by a fault, and found by the process after it, may be so still.
+        let store = self.store()?;
+        held.retain(|key, held| store.find(key).is_some_and(|id| store.synced_len(id) >= held.length));
+        if !all || self.faulty {
             let theirs = KeyPair::from_seed(&[100; 32]).public_key();
             held.remove(&theirs);
         }

@@ -2,8 +2,9 @@
 //! on with a peer that saw the store before the cut.
 //!
 //! A history is made of a seed. The store under test has writers of its own, syncs with a peer that has a feed too, is closed and
-//! opened again; its storage notes every change and every sync. Then, for each moment of that record, the disk is put together as
-//! a kill at that moment leaves it, and as a power cut does: of what was not synced, anything may be gone or torn.
+//! opened again, clears blocks, and goes on after errors of its disk; its storage notes every change and every sync. Then, for each moment of
+//! that record, the disk is put together as a kill at that moment leaves it, and as a power cut does: of what was not synced, anything may be
+//! gone or torn.
 
 mod js;
 mod link;
@@ -44,6 +45,8 @@ pub enum Cut {
 pub struct Tried {
     /// Histories.
     pub histories: u64,
+    /// What was done while the disk failed.
+    pub faults: u64,
     /// Disks that were opened.
     pub cuts: u64,
     /// Of these, those after which it was synced on with the peer.
@@ -60,6 +63,7 @@ impl std::ops::Add for Tried {
     fn add(self, other: Tried) -> Tried {
         Tried {
             histories: self.histories + other.histories,
+            faults: self.faults + other.faults,
             cuts: self.cuts + other.cuts,
             synced_on: self.synced_on + other.synced_on,
             recovered: self.recovered + other.recovered,
@@ -99,6 +103,8 @@ pub struct History {
     synced: Vec<(usize, Promise)>,
     /// The feeds that were removed.
     removed: Vec<Removed>,
+    /// What was done while the disk failed.
+    faults: u64,
     /// What the peer held from a moment on, and what it knew of our writers' lengths.
     peer: Vec<(usize, MemoryStorage, BTreeMap<FeedKey, u64>)>,
 }
@@ -122,6 +128,7 @@ pub fn try_histories(first: u64, count: u64, sync_every: u64) -> Result<Tried> {
         let history = History::new(seed).with_context(|| format!("making history {seed}"))?;
         history.try_all(sync_every, &mut tried)?;
         tried.histories += 1;
+        tried.faults += history.faults;
     }
     Ok(tried)
 }

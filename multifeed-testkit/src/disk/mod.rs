@@ -126,6 +126,11 @@ impl Faults {
         self.plan().delay = delay;
     }
 
+    /// Takes away the failure of reads that is still to come, for a look at the store by the test itself: [`Faults::fail_read`] puts it back.
+    pub fn take_read_failure(&self) -> Option<Failure> {
+        self.plan().fail_read.take()
+    }
+
     /// Ends all faults. A recording goes on.
     pub fn heal(&self) {
         let mut plan = self.plan();

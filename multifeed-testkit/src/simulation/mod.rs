@@ -341,9 +341,15 @@ impl World {
     }
 
     fn bad_disk(&mut self, node: usize) {
-        let kind = if self.random.one_in(2) { io::ErrorKind::StorageFull } else { io::ErrorKind::Other };
+        let kinds = [io::ErrorKind::StorageFull, io::ErrorKind::Other, io::ErrorKind::InvalidInput];
+        let kind = kinds[self.random.between(0, 2) as usize];
         let failure = Failure::once(self.random.between(0, 30), kind).torn(self.random.between(0, 100) as usize);
-        self.nodes[node].faults.fail_change(failure);
+        let faults = &self.nodes[node].faults;
+        match self.random.between(0, 3) {
+            0 => faults.fail_read(failure),
+            1 => faults.fail_sync(failure),
+            _ => faults.fail_change(failure),
+        }
         self.report.disk_faults += 1;
     }
 

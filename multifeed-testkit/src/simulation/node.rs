@@ -64,6 +64,16 @@ impl Node {
     /// Each feed is one that somebody made, no longer than its writer made it, and as long as that where it is the writer's;
     /// it never shrinks, and a block of what is new is the one that was appended.
     pub(super) fn check(&mut self, truth: &Truth, which: u64) -> Result<()> {
+        // The fault is for the store's own reads.
+        let fault = self.faults.take_read_failure();
+        let checked = self.check_feeds(truth, which);
+        if let Some(fault) = fault {
+            self.faults.fail_read(fault);
+        }
+        checked
+    }
+
+    fn check_feeds(&mut self, truth: &Truth, which: u64) -> Result<()> {
         let ids: Vec<FeedId> = self.store.feeds().collect();
         for id in ids {
             let info = self.store.info(id);
