@@ -303,7 +303,7 @@ impl Lane {
 
 /// One end's machine, for [`run`].
 pub trait Endpoint {
-    /// Whether it takes input now. One that never does again stops the run only where the other side ends too.
+    /// Whether it takes input now. One that never does again stops the run only if the other side ends too.
     fn wants_input(&mut self) -> bool {
         true
     }

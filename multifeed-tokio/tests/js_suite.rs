@@ -1,4 +1,4 @@
-//! The tests of npm's multifeed 6 (kappa-db/multifeed, `test/`), under their names: between two of ours, and, where there are two
+//! The tests of npm's multifeed 6 (kappa-db/multifeed, `test/`), under their names: between two of ours, and, if there are two
 //! sides, with JS as the other one.
 //!
 //! `basic.js`, `existing-protocol.js`, `mux.js` and `regression.js` are here.
@@ -31,7 +31,7 @@ async fn setup(multi: &Multifeed, text: &str) -> Feed {
     let writer = multi.writer(None).await.unwrap();
     writer.append(text).await.unwrap();
     assert_eq!(writer.get(0).await.unwrap().unwrap(), text);
-    // Others' may have come already, where a session runs.
+    // Others' may have come already, if a session runs.
     assert!(multi.feeds().contains(&writer));
     writer
 }

@@ -26,7 +26,7 @@ async fn known(multi: &Multifeed, feed: &Feed) -> Feed {
     held(multi, feed.key(), 0).await
 }
 
-/// A block is fetched from whoever has it, now or later; what is held is told at once.
+/// A block is fetched from whoever has it, now or later; what is held is returned at once.
 pub async fn fetching_waits_for_a_block<A: Adapter>() {
     let (a, b, c) = (memory().await, sparse().await, sparse().await);
     let feed = filled(&a, "a", 1, 10, 100).await;
@@ -317,7 +317,7 @@ pub async fn events_of_a_feed<A: Adapter>() {
     let peers = copy.peers().await.unwrap();
     assert_eq!((peers.len(), peers[0].sync, peers[0].info.remote_len), (1, right.id(), 5));
 
-    // Who does not take them loses the oldest, and is told how many.
+    // Whoever does not take them loses the oldest, and reads how many.
     for _ in 0..2_000 {
         feed.append("x").await.unwrap();
         feed.clear(feed.len() - 1..).await.unwrap();

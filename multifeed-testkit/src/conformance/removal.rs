@@ -86,7 +86,7 @@ pub async fn removals_change_numbers_and_order<A: Adapter>() {
     assert_eq!((nameless.name().as_str(), b.feed_by_name("4")), ("2", None));
     assert_eq!((b.feed_by_name("2").as_ref(), b.writer("2").await.unwrap()), (Some(&nameless), nameless.clone()));
 
-    // Twice before anybody looks: it is told once.
+    // Twice before anybody looks: it is reported once.
     nameless.remove_writer().await.unwrap();
     named.remove_writer().await.unwrap();
     assert_eq!((b.feeds(), third.name().as_str()), (vec![mine.clone(), third.clone()], "1"));

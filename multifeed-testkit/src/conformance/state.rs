@@ -57,7 +57,7 @@ pub async fn handles_show_what_is_reported<A: Adapter>() {
     hang_up(left, right).await;
 }
 
-/// A writer that comes back by its key pair alone has its history again before it goes on; a second history is told to both.
+/// A writer that comes back by its key pair alone has its history again before it goes on; both report a second history.
 pub async fn a_writer_comes_back_by_its_key_pair<A: Adapter>() {
     let (first, second) = (memory().await, memory().await);
     let ours = filled(&first, "w", 1, 20, 100).await;

@@ -103,7 +103,7 @@ pub async fn late_joins_and_leaves<A: Adapter>() {
     let late_there = d.replicate_over(&right, Replicate::live());
     held(&c, second.key(), 10).await;
 
-    // The first leaves: its remote is told, and the second goes on.
+    // The first leaves: its remote reports it, and the second goes on.
     ours.close();
     let (ours, theirs) = ends(ours, theirs).await;
     ours.unwrap();
@@ -392,7 +392,7 @@ pub async fn one_feed_alone<A: Adapter>() {
     finish_both(left, right).await;
 }
 
-/// Who asks for a feed that the remote never opens is told so, in time. What is live waits for it.
+/// A request for a feed that the remote never opens fails in time. What is live waits for it.
 pub async fn a_feed_that_the_remote_lacks<A: Adapter>() {
     let (left, right) = open::<A>();
     let mut options = Options::new(root(1));

@@ -252,7 +252,7 @@ impl Maker {
         KeyPair::from_seed(&[1 + number + 2 * generation; 32])
     }
 
-    /// Removes a feed, ours or the peer's, where the store has it.
+    /// Removes a feed, ours or the peer's, if the store has it.
     fn remove(&mut self) -> Result<()> {
         let number = self.random.between(0, 2) as u8;
         let own = number < 2;

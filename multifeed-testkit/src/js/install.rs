@@ -50,7 +50,7 @@ fn install_in(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What to say where a program does not start.
+/// Says why a program does not start.
 pub(super) fn missing(program: &str, err: io::Error) -> anyhow::Error {
     if err.kind() == io::ErrorKind::NotFound {
         anyhow!("`{program}` is not installed: the tests against JS peers need Node.js 20 or newer, with npm")

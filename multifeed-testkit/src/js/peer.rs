@@ -125,7 +125,7 @@ impl JsPeer {
         self.call(json!({"cmd": "connect", "address": address.to_string()})).map(drop)
     }
 
-    /// Appends `count` made [`blocks`](crate::blocks::blocks) in one batch to a writer, which is made where it is
+    /// Appends `count` made [`blocks`](crate::blocks::blocks) in one batch to a writer, which is made if it is
     /// missing: its key.
     ///
     /// # Errors

@@ -68,7 +68,7 @@ pub struct Report {
     pub claims: u64,
     /// Virtual time.
     pub time: Duration,
-    /// Of everything that was told, in order.
+    /// Of every reported event, in order.
     pub digest: u64,
 }
 

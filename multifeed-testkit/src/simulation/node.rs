@@ -49,7 +49,7 @@ impl Node {
         let mut opened = Node::open(self.disk.clone())?;
         ensure!(opened.store.problems().is_empty(), "after a crash: {:?}", opened.store.problems());
         opened.writers = std::mem::take(&mut self.writers);
-        // Of a remote's feed less may be there, where the disk failed before.
+        // Of a remote's feed less may be there, if the disk failed before.
         opened.seen = std::mem::take(&mut self.seen);
         opened.seen.retain(|key, _| opened.writers.contains(key));
         *self = opened;
