@@ -261,6 +261,25 @@ fn a_feed_that_is_longer_than_may_be_is_refused_by_name_and_the_others_come() {
 }
 
 #[test]
+fn the_only_block_comes_wherever_it_is() {
+    for (at, length) in (0..).zip([3_300_000, 6_000_000, 1 << 24]) {
+        for index in [0, (1 << 20) - 1, 1 << 20, length / 3, length - 2, length - 1] {
+            for live in [false, true] {
+                let mut storage = MemoryStorage::new();
+                claimed(&mut storage, at, length, index);
+                let mut stores = [Multifeed::open(storage, Options::default()).unwrap(), link::store()];
+                let options = if live { Replicate::live() } else { Replicate::default() };
+                let mut links = [Link::plain(&mut stores, [0, 1], options)];
+                run(&mut stores, &mut links, START);
+                let id = stores[1].find(&pair(at).public_key()).unwrap();
+                let (len, held) = (stores[1].info(id).len, stores[1].get(id, index).unwrap());
+                assert_eq!((len, held), (length, Some(block())), "{index} of {length}, live: {live}");
+            }
+        }
+    }
+}
+
+#[test]
 fn what_is_here_of_a_longer_feed_stays_and_is_served() {
     let mut storage = MemoryStorage::new();
     claimed(&mut storage, 0, 1 << 20, 3);

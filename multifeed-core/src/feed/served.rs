@@ -33,6 +33,18 @@ impl Feed {
         index < self.served_len() && self.has(index)
     }
 
+    /// The last block that is held and that remotes may see, without some that are `hidden`, ascending.
+    pub(crate) fn last_served(&self, hidden: &[(u64, u64)]) -> Option<u64> {
+        let mut end = self.served_len();
+        loop {
+            let last = self.bitfield.last_held(end)?;
+            if hidden.binary_search_by_key(&last, |&(index, _)| index).is_err() {
+                return Some(last);
+            }
+            end = last;
+        }
+    }
+
     /// As [`Bitfield::word`], of the blocks that remotes may see.
     pub(crate) fn served_word(&self, number: u64) -> u64 {
         let word = self.bitfield.word(number);

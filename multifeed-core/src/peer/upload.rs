@@ -233,9 +233,11 @@ impl Upload {
         let oversized = work.feed.oversized(work.storage)?;
         if !std::mem::replace(&mut self.told, true) {
             work.too_large.extend(&oversized);
-            // The first Want is also told the length, where the last block is held.
-            let served = |last| work.feed.serves(last) && oversized.last().is_none_or(|&(index, _)| index != last);
-            if let Some(last) = work.feed.served_len().checked_sub(1).filter(|&last| served(last)) {
+            // The first Want also gets the last block that is served, if that is the feed's last one or lies past what was asked about: else the
+            // remote would not ask about more.
+            let last = work.feed.last_served(&oversized);
+            let end = start.saturating_add(length);
+            if let Some(last) = last.filter(|&last| last >= end || last + 1 == work.feed.served_len()) {
                 return Ok(Have { start: last, length: 1, bitfield: None, ack: false });
             }
         }
