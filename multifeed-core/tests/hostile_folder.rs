@@ -405,6 +405,23 @@ fn a_forged_journal_deletes_nothing_that_is_no_feed() {
     place.forge_removal(2024, pair(2).public_key().as_bytes());
     use_it(&place.store(), &FileStorageOptions::default());
     assert_eq!(fs::read(place.store().join("2024/data")).unwrap(), b"holidays");
+    // And of what has a key, or a secret key, and beside it nothing that a store made.
+    for key in ["key", "secret_key"] {
+        let place = Place::new();
+        let folder = place.store().join("2024");
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join(key), pair(60).public_key().as_bytes()).unwrap();
+        for name in ["data", "tree", "signatures", "bitfield"] {
+            fs::write(folder.join(name), b"holidays").unwrap();
+        }
+        place.forge_removal(2024, pair(60).public_key().as_bytes());
+        use_it(&place.store(), &FileStorageOptions::default());
+        let stays = fs::read_dir(place.store()).unwrap().any(|entry| {
+            let file = |name: &str| fs::read(entry.as_ref().unwrap().path().join(name)).unwrap_or_default();
+            [file("data"), file("tree"), file("signatures"), file("bitfield")].iter().all(|bytes| bytes == b"holidays")
+        });
+        assert!(stays, "{key}");
+    }
 }
 
 #[test]

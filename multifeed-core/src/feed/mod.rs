@@ -606,8 +606,24 @@ impl<S: Storage + ?Sized> Files<'_, S> {
         Ok(Some(any))
     }
 
-    /// Whether what is there may be of a feed.
+    /// Whether what is there may be of a feed: each file that begins with a header has it, and a secret key is one, of the key that is there.
     fn is_remnant(&mut self) -> Result<bool, StoreError> {
+        let key = match self.len(FileKind::Key)? {
+            Some(32) => self.read_exactly::<32>(FileKind::Key)?,
+            _ => None,
+        };
+        match self.len(FileKind::SecretKey)?.unwrap_or(0) {
+            0 => {}
+            64 => {
+                let secret = self.read_exactly::<64>(FileKind::SecretKey)?.map(zeroize::Zeroizing::new);
+                if let (Some(key), Some(secret)) = (key, secret)
+                    && secret[32..] != key
+                {
+                    return Ok(false);
+                }
+            }
+            _ => return Ok(false),
+        }
         let mut any = false;
         for (kind, ours) in headers(DEFAULT_PAGE_BYTES) {
             let mut theirs = [0; HEADER];
@@ -620,7 +636,8 @@ impl<S: Storage + ?Sized> Files<'_, S> {
                 return Ok(false);
             }
         }
-        Ok(any || self.len(FileKind::Data)?.unwrap_or(0) == 0)
+        // Beside its key nothing else has to be there: a removal that was cut short took it.
+        Ok(any || key.is_some() || self.len(FileKind::Data)?.unwrap_or(0) == 0)
     }
 
     /// A short file as text up to its first NUL, with what is no UTF-8 replaced; `None` where it is absent or empty. A name has no NUL: a torn

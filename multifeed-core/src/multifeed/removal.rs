@@ -140,8 +140,8 @@ impl<S: Storage> Multifeed<S> {
             }
             return Ok(Some(there));
         }
-        // What holds no key, and nothing that a feed has, was put there by somebody: what takes the number puts it aside.
-        if self.key_in(slot)?.is_some() || Feed::is_remnant(&mut self.storage, slot)? {
+        // What has nothing that a feed has was put there by somebody, whatever key is beside it: what takes the number puts it aside.
+        if Feed::is_remnant(&mut self.storage, slot)? {
             self.storage.remove(slot).map_err(|error| StoreError::from_slot(slot, "remove", error))?;
         }
         let Some((last, key)) = self.last_folder()?.filter(|(last, _)| *last > slot) else { return Ok(None) };
