@@ -37,6 +37,17 @@ impl Feed {
         storage: &mut S,
         range: Range<u64>,
     ) -> Result<Vec<Range<u64>>, StoreError> {
+        let cleared = self.unmark(storage, range)?;
+        self.give_back(storage, &cleared)?;
+        Ok(cleared)
+    }
+
+    /// Forgets blocks, and leaves their bytes. Gives the ranges that were held.
+    pub(crate) fn unmark<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        range: Range<u64>,
+    ) -> Result<Vec<Range<u64>>, StoreError> {
         self.flush(storage)?;
         let end = range.end.min(self.length);
         let mut cleared: Vec<Range<u64>> = Vec::new();
@@ -53,16 +64,22 @@ impl Feed {
             return Ok(cleared);
         }
         self.forget_reads();
-        // First the marks, then the bytes: a mark without its block would be damage.
         self.write_bitfield(storage)?;
-        let first = cleared.first().map_or(0, |range| range.start);
-        self.give_back(storage, first..end)?;
         Ok(cleared)
     }
 
-    /// Gives the bytes of blocks that are not held back to the disk, with those beside them that are not held either: the disk gives back whole
+    /// Gives the bytes of blocks that were unmarked back to the disk, with those beside them that are not held either: the disk gives back whole
     /// blocks of its own. If nothing that is held follows them, `data` is cut.
-    fn give_back<S: Storage + ?Sized>(&mut self, storage: &mut S, missing: Range<u64>) -> Result<(), StoreError> {
+    ///
+    /// First the marks, then the bytes: a mark without its block would be damage. So whatever knows the marks, a journal too, knows by now
+    /// that they are gone.
+    pub(crate) fn give_back<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        unmarked: &[Range<u64>],
+    ) -> Result<(), StoreError> {
+        let (Some(first), Some(last)) = (unmarked.first(), unmarked.last()) else { return Ok(()) };
+        let missing = first.start..last.end;
         let data_end = Files { storage, slot: self.slot }.len(FileKind::Data)?.unwrap_or(0);
         // Where something is not known, nothing is given back.
         let start = match self.bitfield.last_held(missing.start) {

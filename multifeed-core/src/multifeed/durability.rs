@@ -1,6 +1,7 @@
 //! What outlives a power cut, and when: syncing, the journal, and what remotes may see meanwhile.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::time::Duration;
 
 use super::{FeedId, FeedSlot, Multifeed};
@@ -212,6 +213,22 @@ impl<S: Storage> Multifeed<S> {
         }
         self.sync_feeds(&[id]);
         self.unsynced.insert(id);
+        self.sync_error(id).map_or(Ok(()), |error| Err(error.clone()))
+    }
+
+    /// Blocks of a feed are no longer held: the disk and the journal know it before anything else of them changes. What the journal knows is believed
+    /// after a crash, and would be of blocks that came again and were lost.
+    pub(super) fn sync_unmarked(&mut self, id: FeedId, unmarked: &[Range<u64>]) -> Result<(), StoreError> {
+        let feed = &self.slot(id).feed;
+        // Of a feed of ours it knows no blocks.
+        if unmarked.is_empty() || feed.writable() || self.journal.mark(feed.slot(), &feed.key()).is_none() {
+            return Ok(());
+        }
+        if !self.durability.syncs() {
+            self.journal.note(feed.slot(), feed.mark(false));
+            return self.journal.write(&mut self.storage, false);
+        }
+        self.sync_feeds(&[id]);
         self.sync_error(id).map_or(Ok(()), |error| Err(error.clone()))
     }
 

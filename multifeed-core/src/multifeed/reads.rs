@@ -73,10 +73,11 @@ impl<S: Storage> Multifeed<S> {
         self.live(id)?;
         self.sync_before_clearing(id)?;
         let slot = slot_of(&mut self.feeds, id);
-        let cleared = slot.feed.clear(&mut self.storage, range)?;
-        let blocks = cleared.iter().map(|range| range.end - range.start).sum();
+        let cleared = slot.feed.unmark(&mut self.storage, range)?;
         self.retract(id, &cleared);
-        Ok(blocks)
+        self.sync_unmarked(id, &cleared)?;
+        slot_of(&mut self.feeds, id).feed.give_back(&mut self.storage, &cleared)?;
+        Ok(cleared.iter().map(|range| range.end - range.start).sum())
     }
 
     /// Checks held blocks against their hashes, from `from` on, for about `max_bytes` of work, and gives up those that are not
@@ -92,6 +93,7 @@ impl<S: Storage> Multifeed<S> {
         slot.feed.flush(&mut self.storage)?;
         let audit = slot.feed.audit_step(&mut self.storage, from, max_bytes)?;
         self.retract(id, &audit.dropped);
+        self.sync_unmarked(id, &audit.dropped)?;
         Ok(audit)
     }
 
