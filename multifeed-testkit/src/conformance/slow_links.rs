@@ -24,6 +24,7 @@ pub const EXCEPTIONS: &[(&str, &str)] = &[
     ("replicating_when_closed", NO_LINK),
     ("closing_twice", NO_LINK),
     ("a_stuck_reader_stops_nobody_else", OWN_LINK),
+    ("a_reader_that_is_stuck_gives_way_to_others", OWN_LINK),
     ("a_stuck_store_times_nobody_out", SHORT_TIMES),
     ("a_session_that_only_waits_ends", SHORT_TIMES),
     ("a_stuck_store_holds_up_others_for_a_while", SHORT_TIMES),
