@@ -33,26 +33,44 @@ async fn feeds_of_many_at_once(role: Role) {
     };
     let mut syncs: Vec<Sync> = Vec::new();
     for multi in &stores {
-        let stream = match role {
-            Role::Initiator => {
-                let address: SocketAddr = listens.trim_matches('"').parse().unwrap();
-                TcpStream::connect(address).await.unwrap()
-            }
-            Role::Responder => {
-                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-                let address = listener.local_addr().unwrap();
-                js(|| peer.connect(address));
-                listener.accept().await.unwrap().0
-            }
-        };
-        syncs.push(multi.replicate(stream, role, Replicate::default()));
+        syncs.push(connect(&mut peer, multi, role, &listens).await);
     }
     let mut ends = Vec::new();
     for sync in syncs {
         ends.push(timeout(Duration::from_secs(30), sync.finish()).await.expect("it hangs").unwrap().moved);
     }
-    let held: u64 = js(|| peer.feeds()).iter().map(|feed| feed.downloaded).sum();
-    assert_eq!(held, STORES as u64 * BLOCKS, "{ends:?}; {}", peer.history());
+    // A feed may be left by JS while it is busy with those of others. Whoever brought it reports that, and it comes with the next session.
+    let all = STORES as u64 * BLOCKS;
+    let left: u64 = ends.iter().map(|end| end.not_taken).sum();
+    assert!(left <= STORES as u64 / 2, "{ends:?}; {}", peer.history());
+    assert_eq!(held(&mut peer) + left * BLOCKS, all, "{ends:?}; {}", peer.history());
+    for (multi, _) in stores.iter().zip(&ends).filter(|(_, end)| end.not_taken > 0) {
+        let sync = connect(&mut peer, multi, role, &listens).await;
+        let end = timeout(Duration::from_secs(30), sync.finish()).await.expect("it hangs").unwrap().moved;
+        assert_eq!(end.not_taken, 0, "{end:?}; {}", peer.history());
+    }
+    assert_eq!(held(&mut peer), all, "{ends:?}; {}", peer.history());
+}
+
+/// The blocks that JS holds.
+fn held(peer: &mut JsPeer) -> u64 {
+    js(|| peer.feeds()).iter().map(|feed| feed.downloaded).sum()
+}
+
+async fn connect(peer: &mut JsPeer, multi: &Multifeed, role: Role, listens: &str) -> Sync {
+    let stream = match role {
+        Role::Initiator => {
+            let address: SocketAddr = listens.trim_matches('"').parse().unwrap();
+            TcpStream::connect(address).await.unwrap()
+        }
+        Role::Responder => {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            js(|| peer.connect(address));
+            listener.accept().await.unwrap().0
+        }
+    };
+    multi.replicate(stream, role, Replicate::default())
 }
 
 #[test]
