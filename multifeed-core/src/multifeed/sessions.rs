@@ -217,6 +217,8 @@ impl<S: Storage> Multifeed<S> {
             let sent = peer.poll(&mut work);
             let standing = peer.assess(&mut work);
             let token = peer.token;
+            let sent_block = matches!(&sent, Ok(Some(sent)) if sent.block().is_some());
+            let (waits, has_used) = (peer.room_needed().is_some(), sent_block || !peer.has_output());
             let share = work.share;
             let (damaged, too_large) = (work.damaged.take(), work.too_large.drain(..));
             peering.events.extend(too_large.map(|(index, size)| PeerEvent::TooLarge { key, index, size }));
@@ -225,10 +227,7 @@ impl<S: Storage> Multifeed<S> {
             }
             peering.count(feed, standing);
             peering.shared(feed, share);
-            peering.note_room(
-                feed,
-                sent.as_ref().is_ok_and(|sent| sent.as_ref().is_some_and(|sent| sent.block().is_some())),
-            );
+            peering.room.note(feed, waits, has_used);
             match sent {
                 Ok(Some(sent)) => {
                     peering.stir();

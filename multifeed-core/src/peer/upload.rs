@@ -206,13 +206,13 @@ impl Upload {
         }
         let waits = self.room_needed.is_some();
         let next = self.requests.iter().position(|request| request.hash || !(withholds || waits));
-        let Some(request) = next.and_then(|at| self.requests.get(at).copied()) else { return Ok(None) };
+        let Some((at, request)) = next.and_then(|at| Some((at, *self.requests.get(at)?))) else { return Ok(None) };
         let answer = work.feed.answer_within(work.storage, &request, work.room);
         if let Ok(Answer::NoRoom { size }) = answer {
             self.room_needed = Some(size);
             return Ok(None);
         }
-        next.map(|at| self.requests.remove(at));
+        self.requests.remove(at);
         match answer {
             Ok(Answer::Data(data)) => return Ok(Some(Message::Data(data))),
             Ok(Answer::TooLarge { index, size }) => work.too_large.push((index, size)),

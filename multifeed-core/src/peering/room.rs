@@ -33,22 +33,20 @@ impl Room {
         let given = self.given.filter(|(to, _)| *to == feed).map_or(0, |(_, bytes)| bytes);
         self.spare.max(given)
     }
+
+    /// A feed's machine was polled. Its block may wait for room now; and what it was given is over, if it used it or has no use for it.
+    pub(crate) fn note(&mut self, feed: FeedId, waits: bool, has_used: bool) {
+        self.given.take_if(|(to, _)| *to == feed && has_used);
+        if waits && !self.waiting.contains(&feed) {
+            self.waiting.push_back(feed);
+        }
+    }
 }
 
 impl Peering {
     /// Blocks of more than so many bytes are not read before there is room for them.
     pub(crate) fn set_spare(&mut self, bytes: u64) {
         self.room.spare = bytes;
-    }
-
-    /// A feed's machine was polled: its block may wait for room now, and what it was given may be used.
-    pub(crate) fn note_room(&mut self, feed: FeedId, sent_block: bool) {
-        let Some(peer) = self.peers.get(&feed) else { return };
-        let is_used = sent_block || !peer.has_output();
-        self.room.given.take_if(|(to, _)| *to == feed && is_used);
-        if peer.room_needed().is_some() && !self.room.waiting.contains(&feed) {
-            self.room.waiting.push_back(feed);
-        }
     }
 
     /// How many bytes the block has that is next to be given room.
