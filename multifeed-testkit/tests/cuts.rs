@@ -19,6 +19,13 @@ fn every_cut_of_random_histories() -> Result<()> {
     Ok(())
 }
 
+/// History 5133 clears blocks of a copy, fetches them again, and is cut before they are on the disk.
+#[test]
+fn a_cleared_block_that_came_again_and_was_lost_is_not_held() -> Result<()> {
+    assert_eq!(try_histories(5133, 1, 1)?.histories, 1);
+    Ok(())
+}
+
 /// `MULTIFEED_CUTS_JS=COUNT` looks at more.
 #[test]
 fn js_opens_what_is_left_after_a_cut() -> Result<()> {

@@ -111,3 +111,26 @@ fn it_passes_from_ours_to_js_to_ours_and_a_longer_one_does_not() {
         multi.close().await.unwrap();
     });
 }
+
+/// The only block lies past the first window that is asked about, and it is not the last one of its feed.
+#[test]
+fn a_block_past_the_first_window_comes_from_ours_to_js() {
+    run(async {
+        let [first, second] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let claims = [(3_300_000, 1_100_000), (6_000_000, 2_000_000), (3_300_000, 5)];
+        let keys = claimed(first.path(), &claims);
+        let multi = open(first.path()).await;
+        let (mut peer, address) = js(|| JsPeer::listen(&["--store", second.path().to_str().unwrap(), "--live"]));
+        let _sync = join_js(&multi, address, Replicate::live()).await;
+        js(|| peer.wait(3, 3, TIMEOUT));
+        multi.close().await.unwrap();
+        js(|| peer.close());
+        let multi = open(second.path()).await;
+        for (key, (length, index)) in keys.iter().zip(claims) {
+            let feed = multi.feed(key.as_str()).unwrap();
+            assert_eq!((feed.len(), feed.downloaded()), (length, 1));
+            assert_eq!(feed.get(index).await.unwrap().unwrap(), format!("block {index} of {length}"));
+        }
+        multi.close().await.unwrap();
+    });
+}

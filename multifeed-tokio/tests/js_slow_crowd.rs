@@ -3,7 +3,6 @@
 
 mod common;
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use common::*;
@@ -12,7 +11,6 @@ use multifeed_testkit::js::JsPeer;
 use multifeed_testkit::throttle::Throttle;
 use multifeed_tokio::{Replicate, Role};
 use serde_json::json;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 
 /// JS peers, and blocks of 5 kB that each of them writes: each has 1.6 MB to fetch, which takes the slowest one 22 s at the least.
@@ -35,20 +33,7 @@ async fn read_and_write() {
         // 75 to 150 kB/s.
         let link = Throttle { delay: Duration::from_millis(50), ..Throttle::rate(75_000 + 5_000 * number) };
         let role = if number % 2 == 0 { Role::Initiator } else { Role::Responder };
-        let stream = match role {
-            Role::Initiator => {
-                let reply = js(|| peer.call(json!({"cmd": "listen", "address": "127.0.0.1:0"})));
-                let target: SocketAddr = reply["address"].as_str().unwrap().parse().unwrap();
-                TcpStream::connect(link.listen(target).unwrap()).await.unwrap()
-            }
-            Role::Responder => {
-                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-                let address = link.listen(listener.local_addr().unwrap()).unwrap();
-                js(|| peer.connect(address));
-                listener.accept().await.unwrap().0
-            }
-        };
-        syncs.push(multi.replicate(stream, role, Replicate::live()));
+        syncs.push(join_slowly(&multi, peer, role, link, Replicate::live()).await);
     }
     let feeds = u64::from(PEERS) + 1;
     let blocks = u64::from(PEERS * BLOCKS) + 20;

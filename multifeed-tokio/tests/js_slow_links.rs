@@ -10,28 +10,9 @@ use common::*;
 use multifeed_testkit::blocks::block;
 use multifeed_testkit::js::JsPeer;
 use multifeed_testkit::throttle::Throttle;
-use multifeed_tokio::{Multifeed, Replicate, Role, Sync, SyncEvent};
+use multifeed_tokio::{Replicate, Role, SyncEvent};
 use serde_json::json;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
-
-/// Joins a JS peer over a link; it listens if ours is the initiator.
-async fn join_slowly(multi: &Multifeed, peer: &mut JsPeer, role: Role, link: Throttle, options: Replicate) -> Sync {
-    let stream = match role {
-        Role::Initiator => {
-            let reply = js(|| peer.call(json!({"cmd": "listen", "address": "127.0.0.1:0"})));
-            let target: SocketAddr = reply["address"].as_str().unwrap().parse().unwrap();
-            TcpStream::connect(link.listen(target).unwrap()).await.unwrap()
-        }
-        Role::Responder => {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let address = link.listen(listener.local_addr().unwrap()).unwrap();
-            js(|| peer.connect(address));
-            listener.accept().await.unwrap().0
-        }
-    };
-    multi.replicate(stream, role, options)
-}
 
 /// One block that takes 22 s, which is longer than a request may go unanswered. It comes, and nobody is in sync before.
 async fn a_block_longer_than_a_timeout(role: Role) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use multifeed_testkit::blocks::FeedDigest;
 use multifeed_testkit::js::{JsFeed, JsPeer};
+use multifeed_testkit::throttle::Throttle;
 use multifeed_tokio::{Feed, Multifeed, Options, Replicate, Role, Sync, SyncEvent, Totals};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
@@ -33,6 +34,24 @@ pub async fn sparse() -> Multifeed {
     let mut options = Options::default();
     options.multifeed.sparse = true;
     Multifeed::in_memory(options).await.unwrap()
+}
+
+/// Joins a JS peer over a link; it listens if ours is the initiator.
+pub async fn join_slowly(multi: &Multifeed, peer: &mut JsPeer, role: Role, link: Throttle, options: Replicate) -> Sync {
+    let stream = match role {
+        Role::Initiator => {
+            let reply = js(|| peer.call(json!({"cmd": "listen", "address": "127.0.0.1:0"})));
+            let target: SocketAddr = reply["address"].as_str().unwrap().parse().unwrap();
+            TcpStream::connect(link.listen(target).unwrap()).await.unwrap()
+        }
+        Role::Responder => {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = link.listen(listener.local_addr().unwrap()).unwrap();
+            js(|| peer.connect(address));
+            listener.accept().await.unwrap().0
+        }
+    };
+    multi.replicate(stream, role, options)
 }
 
 /// Joins two multifeeds; the first is the initiator.
