@@ -9,8 +9,8 @@ use anyhow::{Result, ensure};
 use common::{Running, Store, js_facts};
 use multifeed_testkit::js::JsPeer;
 
-/// The command, where no file may be longer than 64 times 512 bytes (or 1,024, as the shell counts) and the signal of that is ignored, so that
-/// a write fails with EFBIG, as on a file system with short files.
+/// Runs the command with a limit of 64 blocks of the shell (of 512 or 1,024 bytes) for a file. The signal of that is ignored, so that a write past
+/// it fails with EFBIG, as on a file system with short files.
 fn limited(args: &[&str]) -> Result<Running> {
     let mut command = Command::new("sh");
     command.args(["-c", "trap '' XFSZ; ulimit -f 64; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_multifeed")]).args(args);

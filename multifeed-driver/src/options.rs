@@ -49,8 +49,8 @@ pub struct PumpOptions {
     pub send_bytes: usize,
     /// What it takes of for more. Default: one of 48 MiB that all sessions of the process share.
     pub send_budget: Budget,
-    /// Bytes a second that the remote has to take of what waits for it, over five seconds, while the session holds a share of the budget and others
-    /// wait for theirs; a session that is slower, or takes nothing for so long, ends with [`SessionError::SlowReader`](multifeed_proto::SessionError::SlowReader). Default 16 KiB.
+    /// Bytes a second that the remote has to take, over five seconds, if the session holds a share of the budget and others wait for theirs. A
+    /// session that takes less ends with [`SessionError::SlowReader`](multifeed_proto::SessionError::SlowReader). Default 16 KiB.
     pub send_rate: u64,
     /// Bytes written in a row before reading has its turn. Default 256 KiB.
     pub write_bytes: usize,

@@ -203,8 +203,8 @@ impl Feed {
 
     /// Gives up blocks: they are no longer held, peers are told, and they can be fetched again. Gives how many were held.
     ///
-    /// Bytes go back to the disk if nothing that is held follows them in the feed, or if the disk can make holes in files (on Linux and
-    /// Android, and most of their file systems); else they stay in the file, unread. A session that is not sparse fetches the blocks again.
+    /// Their bytes go back to the disk if nothing that is held follows them, or if the disk can make holes in files. Linux and Android can, on
+    /// most file systems. Else they stay in the file, unread. A session that is not sparse fetches the blocks again.
     ///
     /// # Errors
     /// [`Error::Store`] where writing fails.

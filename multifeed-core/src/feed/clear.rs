@@ -27,8 +27,8 @@ pub struct Audit {
 impl Feed {
     /// Forgets blocks: afterwards they are not held, and can be fetched again. Gives the ranges that were held.
     ///
-    /// Bytes go back to the disk if nothing that is held follows them in `data`, or if the disk can make holes ([`Storage::punch`]); else they
-    /// stay where they are, unread. The marks are on the disk before.
+    /// Their bytes go back to the disk if nothing that is held follows them in `data`, or if the disk can make holes ([`Storage::punch`]). Else
+    /// they stay where they are, unread. The marks are on the disk before.
     ///
     /// # Errors
     /// What the storage says; the blocks then count as not held, and the next write of the bitfield says so on disk.

@@ -216,8 +216,8 @@ impl<S: Storage> Multifeed<S> {
         self.sync_error(id).map_or(Ok(()), |error| Err(error.clone()))
     }
 
-    /// Blocks of a feed are no longer held: the disk and the journal know it before anything else of them changes. What the journal knows is believed
-    /// after a crash, and would be of blocks that came again and were lost.
+    /// Has the disk and the journal know that blocks are no longer held, before anything else of them changes. After a crash the journal is
+    /// believed: it would speak for blocks that came again and were lost.
     pub(super) fn sync_unmarked(&mut self, id: FeedId, unmarked: &[Range<u64>]) -> Result<(), StoreError> {
         let feed = &self.slot(id).feed;
         // Of a feed of ours it knows no blocks.
