@@ -81,7 +81,7 @@ impl Multifeed {
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         role: Role,
         options: Replicate,
-    ) -> Sync {
+    ) -> Replication {
         self.replicate_on::<DefaultRuntime>(stream, role, options)
     }
 
@@ -91,7 +91,7 @@ impl Multifeed {
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         role: Role,
         options: Replicate,
-    ) -> Sync {
+    ) -> Replication {
         self.0.replicate_on::<R>(HalfClose::new(stream), role, options)
     }
 }

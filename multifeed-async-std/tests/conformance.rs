@@ -4,7 +4,7 @@ use std::future::Future;
 use std::net::TcpStream;
 use std::time::Duration;
 
-use multifeed_async_std::{Multifeed, ProtocolStream, Replicate, Role, StreamOptions, Sync, driver};
+use multifeed_async_std::{Multifeed, ProtocolStream, Replicate, Replication, Role, StreamOptions, driver};
 use multifeed_testkit::conformance::Adapter;
 
 #[cfg(feature = "async-std")]
@@ -28,7 +28,7 @@ mod async_std_ {
             tcp.into()
         }
 
-        fn replicate(multi: &driver::Multifeed, stream: Self::Stream, role: Role, options: Replicate) -> Sync {
+        fn replicate(multi: &driver::Multifeed, stream: Self::Stream, role: Role, options: Replicate) -> Replication {
             let multi = Multifeed::from(multi.clone());
             // With both features on, the default is smol.
             if cfg!(feature = "smol") {
@@ -71,7 +71,7 @@ mod smol_ {
             tcp.try_into().unwrap()
         }
 
-        fn replicate(multi: &driver::Multifeed, stream: Self::Stream, role: Role, options: Replicate) -> Sync {
+        fn replicate(multi: &driver::Multifeed, stream: Self::Stream, role: Role, options: Replicate) -> Replication {
             Multifeed::from(multi.clone()).replicate(stream, role, options)
         }
 

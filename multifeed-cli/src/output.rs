@@ -109,7 +109,7 @@ pub(crate) enum Event<'a> {
         lengths: [u64; 2],
     },
     /// The peer has more of a feed that is written here.
-    Outgrown {
+    WriterBehind {
         key: String,
         /// Blocks: what was here, and what there is.
         lengths: [u64; 2],

@@ -362,7 +362,7 @@ fn a_restored_copy_of_a_writer_goes_on_where_the_other_ended() -> Result<()> {
     first.append("w", &blocks(4, 3, 2))?;
     let (server, address) = first.serve(&["--once"])?;
     let mut client = second.sync(address, &[])?;
-    let told = client.event("outgrown")?;
+    let told = client.event("writer-behind")?;
     ensure!(told["key"] == *key && told["lengths"] == json!([3, 7]), "{told}");
     client.ended(0)?;
     server.ended(0)?;

@@ -5,8 +5,9 @@ use std::time::Duration;
 use multifeed_proto::{Config, Role, Session};
 use rand_core::CryptoRng;
 
-use crate::multifeed::{Multifeed, PeerId};
-use crate::replicate::{PeerEvent, Replicate};
+use crate::ids::SessionId;
+use crate::multifeed::Multifeed;
+use crate::replication::replicate::{PeerEvent, Replicate};
 use crate::storage::Storage;
 
 /// One stream to a remote, joined to a [`Multifeed`] that is lent for each call.
@@ -17,7 +18,7 @@ use crate::storage::Storage;
 #[derive(Debug)]
 pub struct Connection {
     session: Session,
-    peer: PeerId,
+    peer: SessionId,
 }
 
 impl Connection {
@@ -57,7 +58,7 @@ impl Connection {
     }
 
     /// The session's name in the multifeed.
-    pub fn peer(&self) -> PeerId {
+    pub fn peer(&self) -> SessionId {
         self.peer
     }
 

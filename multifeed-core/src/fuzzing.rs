@@ -7,8 +7,8 @@ use multifeed_proto::Data;
 use crate::bitfield::Bitfield;
 use crate::error::PutError;
 use crate::feed::{Compared, Feed};
-pub use crate::signatures::Remembered;
-use crate::sparse_bits::SparseBits;
+pub use crate::keys::signatures::Remembered;
+use crate::sets::sparse_bits::SparseBits;
 use crate::storage::Storage;
 
 /// Marks a block held or not. Gives whether that changed anything.

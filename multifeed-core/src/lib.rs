@@ -5,53 +5,43 @@
 
 pub mod bitfield;
 mod connection;
+mod cores;
 mod error;
 pub mod feed;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
-mod holes;
-mod in_step;
-mod journal;
-mod key_pair;
+mod ids;
+mod keys;
 pub mod limits;
 pub mod merkle;
 mod multifeed;
-mod news;
-mod not_taken;
-mod offers;
-mod peer;
-mod peering;
-mod policy;
 mod prepared;
-mod range_set;
-pub mod reconcile;
-mod replicate;
-mod signatures;
-mod sparse_bits;
-mod state;
+mod replication;
+mod sets;
+mod stats;
 pub mod storage;
-mod transfer;
-mod wants;
 
 pub use bitfield::Bitfield;
 pub use connection::Connection;
 pub use error::{AppendError, Conflict, ProofError, PutError, StoreError};
+pub use feed::local_name::is_object_property;
 pub use feed::{Answer, Audit, Feed, Located, Place, Put, Recovered, VerifyCursor, VerifyStep};
-pub use holes::FeedHoles;
-pub use key_pair::{KeyPair, KeyPairError};
-pub use limits::{Limits, PeerLimits};
+pub use ids::{FeedId, SessionId};
+pub use keys::key_pair::{KeyPair, KeyPairError};
+pub use limits::{Limits, PeerLimits, message_cost};
+pub use multifeed::feed_events::{FeedEvent, FeedNews};
 pub use multifeed::{
-    Durability, ExposedKey, ExtensionError, FeedId, FeedInfo, FeedMessage, Multifeed, MultifeedEvent, Options, PeerId,
-    Rearranged, is_object_property, message_cost,
+    Durability, ExposedKey, ExtensionError, FeedInfo, FeedMessage, Multifeed, MultifeedEvent, Options, Rearranged,
 };
-pub use news::{FeedEvent, FeedNews};
-pub use peer::PeerInfo;
-pub use policy::{Policy, Remote};
 pub use prepared::{PreparedData, prepare};
-pub use replicate::{PeerEvent, Replicate, STALL_TIMEOUT, SyncError, SyncTotals};
-pub use state::{FeedSyncState, Moved, RATE_WINDOW, StoreSyncState, SyncState};
+pub use replication::missing_ranges::FeedHoles;
+pub use replication::peer::PeerInfo;
+pub use replication::policy::{Policy, Remote};
+pub use replication::reconcile;
+pub use replication::replicate::{PeerEvent, Replicate, STALL_TIMEOUT, SyncError, SyncTotals};
+pub use replication::wants::{Want, WantEnd, WantError, WantId, WantOptions};
+pub use stats::{FeedSyncState, Moved, RATE_WINDOW, StoreSyncState, SyncState};
 pub use storage::{FileId, FileKind, Found, MemoryStorage, RepairedInMemory, Slot, Storage, Unsupported};
 #[cfg(feature = "file-storage")]
 pub use storage::{FileStorage, FileStorageOptions};
-pub use wants::{Want, WantEnd, WantError, WantId, WantOptions};

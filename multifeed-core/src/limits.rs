@@ -198,6 +198,14 @@ impl Default for Limits {
     }
 }
 
+/// What a message that waits takes beside its body, at the most.
+const MESSAGE_OVERHEAD: usize = 64;
+
+/// The memory of a message of this size that waits.
+pub fn message_cost(body: usize) -> usize {
+    body.saturating_add(MESSAGE_OVERHEAD)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

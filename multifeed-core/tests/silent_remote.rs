@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::{block, blocks, create};
-use multifeed_core::{Answer, Feed, Limits, MemoryStorage, Multifeed, Options, PeerId, Replicate, Want, WantOptions};
+use multifeed_core::{
+    Answer, Feed, Limits, MemoryStorage, Multifeed, Options, Replicate, SessionId, Want, WantOptions,
+};
 use multifeed_proto::{Command, Data, Event, FeedKey, Have, Message, Origin, Request, Root, Token};
 use played::Played;
 
@@ -49,7 +51,7 @@ struct Net {
     store: Multifeed<MemoryStorage>,
     now: Duration,
     /// Each with its channel, and what it was asked and did not answer.
-    remotes: Vec<(PeerId, Remote, Option<Token>, Vec<Request>)>,
+    remotes: Vec<(SessionId, Remote, Option<Token>, Vec<Request>)>,
     source: (Feed, MemoryStorage),
     key: FeedKey,
 }
@@ -82,13 +84,13 @@ impl Net {
         self.run();
     }
 
-    fn offer(&mut self, peer: PeerId) {
+    fn offer(&mut self, peer: SessionId) {
         let keys = vec![self.key];
         self.event(peer, Event::Manifest { root: Root::FIRST, keys: keys.clone(), fields: None });
         self.event(peer, Event::Replicate { root: Root::FIRST, keys, origin: Origin::Remote });
     }
 
-    fn event(&mut self, peer: PeerId, event: Event) {
+    fn event(&mut self, peer: SessionId, event: Event) {
         self.store.handle(peer, event, self.now);
         self.store.commit(self.now);
     }

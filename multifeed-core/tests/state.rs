@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use link::{Link, Store, run, store};
-use multifeed_core::{FeedId, KeyPair, MemoryStorage, Multifeed, Options, PeerEvent, PeerId, Replicate, SyncState};
+use multifeed_core::{FeedId, KeyPair, MemoryStorage, Multifeed, Options, PeerEvent, Replicate, SessionId, SyncState};
 use multifeed_proto::Config;
 
 const START: Duration = Duration::ZERO;
@@ -20,7 +20,7 @@ fn blocks(from: u64, count: u64, size: usize) -> Vec<Bytes> {
     (from..from + count).map(|index| index.to_le_bytes().iter().copied().cycle().take(size).collect()).collect()
 }
 
-fn peer(link: &Link, side: usize) -> PeerId {
+fn peer(link: &Link, side: usize) -> SessionId {
     link.ends[side].1.peer()
 }
 

@@ -75,10 +75,10 @@ fn conflicts(link: &Link) -> [Vec<(u64, u64)>; 2] {
 }
 
 /// The lengths of which a side was told that its own feed had grown elsewhere: before, and now.
-fn outgrown(link: &Link) -> [Vec<(u64, u64)>; 2] {
+fn writer_behind(link: &Link) -> [Vec<(u64, u64)>; 2] {
     link.events.each_ref().map(|events| {
         let lengths = events.iter().filter_map(|event| match event {
-            PeerEvent::Outgrown { held, len, .. } => Some((*held, *len)),
+            PeerEvent::WriterBehind { held, len, .. } => Some((*held, *len)),
             _ => None,
         });
         lengths.collect()
@@ -128,7 +128,7 @@ fn two_histories_are_told_to_both_writers_whatever_their_lengths() {
                 assert!(stores.iter().zip(peers).all(|(store, peer)| !store.in_sync(peer)));
                 let case = format!("{shared:?} and {more:?}, {options:?}, again: {again}: {:?}", link.events);
                 assert_eq!(conflicts(&link), [vec![(ours, theirs)], vec![(theirs, ours)]], "{case}");
-                assert_eq!(outgrown(&link), [vec![], vec![]], "{case}");
+                assert_eq!(writer_behind(&link), [vec![], vec![]], "{case}");
                 for (side, store) in stores.iter_mut().enumerate() {
                     match options.live {
                         true => assert!(link.result(side).is_none(), "{case}"),
@@ -160,11 +160,11 @@ fn an_old_copy_learns_what_was_signed_since_and_goes_on_from_there() {
             let link = meet(&mut stores, &options);
             let case = format!("{held} of {len}, {options:?}: {:?}", link.events);
             assert_eq!(conflicts(&link), [vec![], vec![]], "{case}");
-            assert_eq!(outgrown(&link), [vec![], vec![(held, len)]], "{case}");
+            assert_eq!(writer_behind(&link), [vec![], vec![(held, len)]], "{case}");
             assert_eq!(blocks(&mut stores[0]), blocks(&mut stores[1]), "{case}");
             let told: Vec<_> = std::iter::from_fn(|| stores[1].poll_event()).collect();
-            let outgrown = |event: &MultifeedEvent| matches!(event, MultifeedEvent::Outgrown { held: was, len: is, .. } if (*was, *is) == (held, len));
-            assert_eq!(told.iter().filter(|event| outgrown(event)).count(), 1, "{case}");
+            let writer_behind = |event: &MultifeedEvent| matches!(event, MultifeedEvent::WriterBehind { held: was, len: is, .. } if (*was, *is) == (held, len));
+            assert_eq!(told.iter().filter(|event| writer_behind(event)).count(), 1, "{case}");
 
             // It is one history that goes on, here and there, and after it was opened anew.
             append(&mut stores[1], &["after"]);
@@ -191,7 +191,7 @@ fn in_a_live_session_two_devices_take_turns() {
     }
     assert_eq!(blocks(&mut stores[0]).len(), 13);
     assert_eq!(conflicts(&link), [vec![], vec![]]);
-    assert_eq!(outgrown(&link).map(|told| told.len()), [3, 3]);
+    assert_eq!(writer_behind(&link).map(|told| told.len()), [3, 3]);
     // Both at once, which nobody can prevent: it shows at once.
     append(&mut stores[0], &["mine"]);
     append(&mut stores[1], &["mine, too", "and longer"]);
@@ -205,7 +205,7 @@ fn in_a_live_session_two_devices_take_turns() {
 fn a_sparse_session_tells_the_length_and_brings_what_is_asked_for() {
     let mut stores = devices(&["a", "b"], [&["c", "d", "e"], &[]]);
     let link = meet(&mut stores, &Replicate { sparse: Some(true), ..once() });
-    assert_eq!((conflicts(&link), outgrown(&link)), ([vec![], vec![]], [vec![], vec![(2, 5)]]));
+    assert_eq!((conflicts(&link), writer_behind(&link)), ([vec![], vec![]], [vec![], vec![(2, 5)]]));
     assert_eq!(blocks(&mut stores[1]), ["a", "b", "-", "-", "-"]);
     append(&mut stores[1], &["f"]);
     let id = feed(&mut stores[1]);
@@ -214,7 +214,7 @@ fn a_sparse_session_tells_the_length_and_brings_what_is_asked_for() {
     assert_eq!(blocks(&mut stores[1]), ["a", "b", "-", "-", "-", "f"]);
     stores[1].want(id, Want::Block(3), WantOptions::default()).unwrap();
     let link = meet(&mut stores, &Replicate { sparse: Some(true), ..once() });
-    assert_eq!((conflicts(&link), outgrown(&link)), ([vec![], vec![]], [vec![(5, 6)], vec![]]));
+    assert_eq!((conflicts(&link), writer_behind(&link)), ([vec![], vec![]], [vec![(5, 6)], vec![]]));
     assert_eq!(blocks(&mut stores[1]), ["a", "b", "-", "d", "-", "f"]);
 }
 
@@ -225,7 +225,7 @@ fn what_an_old_copy_had_no_time_to_fetch_comes_later() {
         let mut stores = devices(&["a", "b"], [&["c", "d", "e"], &[]]);
         // The length is learnt, and the session over before a block came.
         let link = meet(&mut stores, &Replicate { sparse: Some(true), ..once() });
-        assert_eq!(outgrown(&link), [vec![], vec![(2, 5)]], "{case}");
+        assert_eq!(writer_behind(&link), [vec![], vec![(2, 5)]], "{case}");
         append(&mut stores[1], &["f"]);
         let id = feed(&mut stores[1]);
         assert!(stores[1].is_fetched(id), "{case}");
@@ -317,7 +317,7 @@ fn of_long_feeds_too() {
     append(&mut stores[0], &["more"]);
     let link = meet(&mut stores, &once());
     let len = WINDOW as u64 + 3;
-    assert_eq!((conflicts(&link), outgrown(&link)), ([vec![], vec![]], [vec![], vec![(len, len + 1)]]));
+    assert_eq!((conflicts(&link), writer_behind(&link)), ([vec![], vec![]], [vec![], vec![(len, len + 1)]]));
     append(&mut stores[0], &["mine"]);
     append(&mut stores[1], &["mine, too", "and longer"]);
     let link = meet(&mut stores, &once());
@@ -329,13 +329,13 @@ fn a_writer_and_who_reads_it_are_as_quiet_as_before() {
     let mut stores = vec![store(), store()];
     append(&mut stores[0], &["a", "b"]);
     let link = meet(&mut stores, &once());
-    assert_eq!((conflicts(&link), outgrown(&link)), ([vec![], vec![]], [vec![], vec![]]));
+    assert_eq!((conflicts(&link), writer_behind(&link)), ([vec![], vec![]], [vec![], vec![]]));
     assert_eq!(link.totals(1).blocks_received, 2);
     // A reader that is behind, and one that has all of it, and is listed all the same.
     append(&mut stores[0], &["c"]);
     for received in [1, 0] {
         let link = meet(&mut stores, &listed(once()));
-        assert_eq!((conflicts(&link), outgrown(&link)), ([vec![], vec![]], [vec![], vec![]]));
+        assert_eq!((conflicts(&link), writer_behind(&link)), ([vec![], vec![]], [vec![], vec![]]));
         assert_eq!(link.totals(1).blocks_received, received);
     }
     let id = stores[1].find(&pair().public_key()).unwrap();

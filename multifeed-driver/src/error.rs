@@ -34,7 +34,7 @@ pub enum Error {
     /// No session that is there can bring what was waited for.
     #[error("no peer has it")]
     Unavailable,
-    /// The session was over before it was in sync. Why it ended, [`Sync::finish`](crate::Sync::finish) tells.
+    /// The session was over before it was in sync. Why it ended, [`Replication::finish`](crate::Replication::finish) tells.
     #[error("the session ended before it was in sync")]
     SessionEnded,
     /// [`Feed::cancel`](crate::Feed::cancel) ended the waiting.

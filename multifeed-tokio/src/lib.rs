@@ -76,7 +76,7 @@ impl Multifeed {
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         role: Role,
         options: Replicate,
-    ) -> Sync {
+    ) -> Replication {
         self.0.replicate_on::<Tokio>(stream.compat(), role, options)
     }
 }

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use multifeed_testkit::conformance::{self, Adapter};
-use multifeed_tokio::{Multifeed, ProtocolStream, Replicate, Role, StreamOptions, Sync};
+use multifeed_tokio::{Multifeed, ProtocolStream, Replicate, Replication, Role, StreamOptions};
 
 struct Threads;
 struct OneThread;
@@ -37,7 +37,7 @@ macro_rules! adapter {
                 stream: Self::Stream,
                 role: Role,
                 options: Replicate,
-            ) -> Sync {
+            ) -> Replication {
                 Multifeed::from(multi.clone()).replicate(stream, role, options)
             }
 

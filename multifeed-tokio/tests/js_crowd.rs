@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::*;
 use multifeed_testkit::js::JsPeer;
-use multifeed_tokio::{Multifeed, Replicate, Role, Sync};
+use multifeed_tokio::{Multifeed, Replicate, Replication, Role};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -31,7 +31,7 @@ async fn feeds_of_many_at_once(role: Role) {
         Role::Initiator => js(|| peer.call(json!({"cmd": "listen", "address": "127.0.0.1:0"})))["address"].to_string(),
         Role::Responder => String::new(),
     };
-    let mut syncs: Vec<Sync> = Vec::new();
+    let mut syncs: Vec<Replication> = Vec::new();
     for multi in &stores {
         syncs.push(connect(&mut peer, multi, role, &listens).await);
     }
@@ -57,7 +57,7 @@ fn held(peer: &mut JsPeer) -> u64 {
     js(|| peer.feeds()).iter().map(|feed| feed.downloaded).sum()
 }
 
-async fn connect(peer: &mut JsPeer, multi: &Multifeed, role: Role, listens: &str) -> Sync {
+async fn connect(peer: &mut JsPeer, multi: &Multifeed, role: Role, listens: &str) -> Replication {
     let stream = match role {
         Role::Initiator => {
             let address: SocketAddr = listens.trim_matches('"').parse().unwrap();

@@ -7,12 +7,12 @@ use std::net::SocketAddr;
 use common::{facts, hang_up_js, held, join_js, js, js_facts, memory, run};
 use multifeed_testkit::blocks::blocks;
 use multifeed_testkit::js::{self as testkit, JsPeer};
-use multifeed_tokio::{Multifeed, Replicate, Role, Sync, SyncEvent};
+use multifeed_tokio::{Multifeed, Replicate, Replication, Role, SyncEvent};
 use serde_json::json;
 use tokio::net::TcpListener;
 
 /// A session with a JS peer that was spawned with these options: we connect, or it does.
-async fn join(multi: &Multifeed, connects: bool, options: &[&str], replicate: Replicate) -> (JsPeer, Sync) {
+async fn join(multi: &Multifeed, connects: bool, options: &[&str], replicate: Replicate) -> (JsPeer, Replication) {
     if !connects {
         let (peer, address) = js(|| JsPeer::listen(options));
         return (peer, join_js(multi, address, replicate).await);

@@ -34,14 +34,14 @@ fn spawn(path: &Path, live: bool) -> JsPeer {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Told {
     conflicts: Vec<(u64, u64)>,
-    outgrown: Vec<(u64, u64)>,
+    writer_behind: Vec<(u64, u64)>,
 }
 
 impl Told {
     fn note(&mut self, event: &SyncEvent) {
         match event {
             SyncEvent::Conflict { conflict, .. } => self.conflicts.push((conflict.held_length, conflict.length)),
-            SyncEvent::Outgrown { held, len, .. } => self.outgrown.push((*held, *len)),
+            SyncEvent::WriterBehind { held, len, .. } => self.writer_behind.push((*held, *len)),
             _ => {}
         }
     }
@@ -77,7 +77,7 @@ fn two_histories_are_told_whatever_their_lengths() {
             let lengths = (u64::from(shared + ours), u64::from(shared + theirs));
             let mut events = multi.events();
             let told = meet(&multi, &mut peer, role).await;
-            assert_eq!(told, Told { conflicts: vec![lengths], outgrown: vec![] }, "{role:?}");
+            assert_eq!(told, Told { conflicts: vec![lengths], writer_behind: vec![] }, "{role:?}");
             // The other feed came, and neither history changed.
             assert_eq!(multi.feed(&other).unwrap().downloaded(), 3);
             assert_eq!((feed.len(), feed.downloaded()), (lengths.0, lengths.0));
@@ -123,7 +123,7 @@ fn a_js_reader_of_the_other_history_gets_no_block_of_ours() {
             let lengths = (u64::from(shared + ours), u64::from(shared + theirs));
             for _ in 0..2 {
                 let told = meet(&multi, &mut reader, role).await;
-                assert_eq!(told, Told { conflicts: vec![lengths], outgrown: vec![] }, "{role:?}");
+                assert_eq!(told, Told { conflicts: vec![lengths], writer_behind: vec![] }, "{role:?}");
             }
             let held = js(|| reader.feeds());
             let held = |key: multifeed_tokio::FeedKey| {
@@ -174,7 +174,7 @@ fn a_js_reader_and_ours_do_not_mix_two_histories() {
             assert_eq!((copy.len(), copy.downloaded(), copy.writable()), (lengths.0, lengths.0, false));
             for _ in 0..2 {
                 let told = meet(&reader, &mut js_reader, role).await;
-                assert_eq!(told, Told { conflicts: vec![lengths], outgrown: vec![] }, "{role:?}");
+                assert_eq!(told, Told { conflicts: vec![lengths], writer_behind: vec![] }, "{role:?}");
             }
             let held = js(|| js_reader.feeds());
             let held = |key: multifeed_tokio::FeedKey| {
@@ -198,7 +198,7 @@ fn an_old_copy_learns_what_js_signed_since() {
             js(|| peer.append("w", more, 30, 2));
             let lengths = (u64::from(shared), u64::from(shared + more));
             let told = meet(&multi, &mut peer, role).await;
-            assert_eq!(told, Told { conflicts: vec![], outgrown: vec![lengths] }, "{role:?}");
+            assert_eq!(told, Told { conflicts: vec![], writer_behind: vec![lengths] }, "{role:?}");
             assert_eq!((feed.len(), feed.downloaded()), (lengths.1, lengths.1));
             assert_eq!(feed.append("after").await.unwrap(), lengths.1);
             assert_eq!(meet(&multi, &mut peer, role).await, Told::default());
@@ -221,19 +221,19 @@ fn in_a_live_session_ours_follows_what_js_appends() {
             let stream = socket(&mut peer, role).await;
             let mut events = multi.events();
             let sync = multi.replicate(stream, role, Replicate::live());
-            let mut outgrown = 0;
+            let mut writer_behind = 0;
             for turn in 1..=5u64 {
                 js(|| peer.append("w", 3, 30, 10 + turn as u32));
                 while feed.downloaded() < 2 + 3 * turn {
                     match events.next().await.unwrap() {
-                        MultifeedEvent::Outgrown(_) => outgrown += 1,
+                        MultifeedEvent::WriterBehind(_) => writer_behind += 1,
                         MultifeedEvent::Conflict { conflict, .. } => panic!("{conflict:?}"),
                         _ => {}
                     }
                 }
             }
             assert_eq!(feed.len(), 17);
-            assert!(outgrown > 0);
+            assert!(writer_behind > 0);
             // From here on they part, and that shows.
             feed.append("ours").await.unwrap();
             js(|| peer.append("w", 2, 30, 20));

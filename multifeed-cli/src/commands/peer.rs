@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
-use multifeed_tokio::{Multifeed, SessionError, Sync, SyncEvent};
+use multifeed_tokio::{Multifeed, Replication, SessionError, SyncEvent};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::guest::{FAREWELL, Guest, Leave};
@@ -65,7 +65,7 @@ impl Peer {
 ///
 /// Why the sync failed, or had to end, or what was wrong with stdout: the sync is then ended too.
 pub(super) async fn follow(
-    mut sync: Sync,
+    mut sync: Replication,
     live: bool,
     peer: &mut Peer,
     stop: &mut Stop,
@@ -284,14 +284,14 @@ fn print(event: &SyncEvent, peer: &Peer, output: &Output) -> Result<(), CliError
             };
             output.print(people, &Event::Conflict { key: key.to_string(), lengths })
         }
-        SyncEvent::Outgrown { key, held, len } => {
+        SyncEvent::WriterBehind { key, held, len } => {
             let people = || {
                 format!(
                     "{who}feed {key} is written here, and the peer has more of it: {len} blocks, of which {held} were here; this store is an \
                      old copy, or its key is on another device too"
                 )
             };
-            output.print(people, &Event::Outgrown { key: key.to_string(), lengths: [*held, *len] })
+            output.print(people, &Event::WriterBehind { key: key.to_string(), lengths: [*held, *len] })
         }
         SyncEvent::OffersRefused { feeds, limit } => {
             let (feeds, limit) = (*feeds, u64::try_from(*limit).unwrap_or(u64::MAX));

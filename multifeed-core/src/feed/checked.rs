@@ -8,8 +8,8 @@ use bytes::Bytes;
 use multifeed_proto::Node;
 
 use super::{Cursor, Feed, SIGNATURE};
+use crate::cores::journal::VerifiedSignature;
 use crate::error::StoreError;
-use crate::journal::Seal;
 use crate::merkle::{self, MAX_HASHED_TOGETHER, index as flat};
 use crate::storage::{FileKind, Storage};
 
@@ -158,7 +158,7 @@ impl Feed {
         blocks: u64,
     ) -> Result<Option<Signed>, StoreError> {
         let Some(signature) = self.signature(storage, blocks)? else { return Ok(None) };
-        let checksum = Seal::checksum(&signature);
+        let checksum = VerifiedSignature::checksum(&signature);
         let newest = blocks == self.length;
         if newest && (self.verified == Some((blocks, checksum)) || self.staged.signature(blocks - 1).is_some()) {
             return Ok(Some(Signed { signature, roots: Vec::new() }));
@@ -304,7 +304,7 @@ mod tests {
 
     use super::*;
     use crate::feed::{Answer, Problem, VerifyCursor, node_offset};
-    use crate::key_pair::KeyPair;
+    use crate::keys::key_pair::KeyPair;
     use crate::storage::{FileId, MemoryStorage, Slot};
 
     const BLOCKS: u64 = 21;

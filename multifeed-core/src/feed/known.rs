@@ -1,8 +1,8 @@
 //! What is known to be on the disk of a feed.
 
 use super::{Feed, Files};
+use crate::cores::journal::{Checkpoint, VerifiedSignature, Writer};
 use crate::error::StoreError;
-use crate::journal::{Mark, Seal, Writer};
 use crate::merkle;
 use crate::storage::{FileKind, Storage};
 
@@ -30,14 +30,15 @@ impl Feed {
     }
 
     /// What is held now, for the journal; nothing of it may be staged.
-    pub(crate) fn mark(&self, synced: bool) -> Mark {
-        let mut mark = Mark::new(&self.key, self.length, &merkle::root_hash(&self.roots));
+    pub(crate) fn mark(&self, synced: bool) -> Checkpoint {
+        let mut mark = Checkpoint::new(&self.key, self.length, &merkle::root_hash(&self.roots));
         mark.synced = synced;
-        mark.outgrown = self.is_outgrown();
-        mark.seal = self.verified.filter(|(length, _)| *length == self.length).map(|(_, signature)| Seal {
-            signature,
-            secret: self.key_pair.as_ref().map_or([0; 8], |pair| Seal::checksum(&pair.secret_key())),
-        });
+        mark.writer_behind = self.is_writer_behind();
+        mark.seal =
+            self.verified.filter(|(length, _)| *length == self.length).map(|(_, signature)| VerifiedSignature {
+                signature,
+                secret: self.key_pair.as_ref().map_or([0; 8], |pair| VerifiedSignature::checksum(&pair.secret_key())),
+            });
         match self.writable() {
             true => mark.writer = Some(Box::new(Writer { key: self.key, name: self.local_name.clone() })),
             false => mark.pages = self.bitfield.marks(),

@@ -4,19 +4,18 @@ mod append;
 mod cache;
 mod checked;
 mod clear;
-mod contradiction;
+mod conflict;
 mod join;
 mod known;
+pub(crate) mod local_name;
 mod oversized;
 mod put;
 mod read;
-mod recheck;
-mod recover;
-mod recovered;
+mod recovery;
 #[cfg(test)]
 mod rot;
 mod served;
-mod stage;
+mod staging;
 mod verify;
 
 use std::cell::OnceCell;
@@ -25,23 +24,23 @@ use ed25519_dalek::VerifyingKey;
 use multifeed_proto::{DiscoveryKey, FeedKey, Node};
 
 use crate::bitfield::{Bitfield, DEFAULT_PAGE_BYTES};
+use crate::cores::journal::{Journal, VerifiedSignature};
 use crate::error::StoreError;
-use crate::journal::{Journal, Seal};
-use crate::key_pair::KeyPair;
+use crate::feed::local_name::is_key_name;
+use crate::keys::key_pair::KeyPair;
+use crate::keys::signatures;
 use crate::limits::{Limits, MAX_FEED_BLOCKS};
 use crate::merkle;
-use crate::multifeed::is_key_name;
-use crate::signatures;
 use crate::storage::{FileId, FileKind, Slot, Storage};
 use cache::{NodeCache, Window};
-use stage::Staged;
+use staging::Staged;
 
 pub use clear::Audit;
 pub(crate) use join::Relation;
 pub(crate) use put::Compared;
 pub use put::Put;
 pub use read::{Answer, Located, Place};
-pub use recovered::Recovered;
+pub use recovery::report::Recovered;
 pub use verify::{Finding, Problem, VerifyCursor, VerifyStep};
 
 /// Bytes in front of `tree`, `signatures` and `bitfield`.
@@ -82,9 +81,9 @@ pub struct Feed {
     put_cursor: Cursor,
     recovered: Option<Box<Recovered>>,
     /// It is written here, and was found to be longer than what was held of it.
-    outgrown: bool,
+    writer_behind: bool,
     /// How far a signature was looked for over a node that contradicts another one.
-    searched: Option<Box<contradiction::Search>>,
+    searched: Option<Box<conflict::Search>>,
     /// An append failed, and may have left its signature past the length.
     append_failed: bool,
     /// While it is opened, how many bytes of zeros may be read still.
@@ -262,8 +261,8 @@ impl Feed {
         let recovered = feed.recover(storage, mark, journal.is_unclean());
         *zeros = std::mem::replace(&mut feed.zeros_left, u64::MAX);
         recovered?;
-        feed.outgrown = feed.writable() && mark.is_some_and(|mark| mark.outgrown);
-        feed.outgrown = feed.is_outgrown();
+        feed.writer_behind = feed.writable() && mark.is_some_and(|mark| mark.writer_behind);
+        feed.writer_behind = feed.is_writer_behind();
         for (kind, header) in missing {
             Files { storage, slot }.write(kind, 0, &header)?;
         }
@@ -296,7 +295,7 @@ impl Feed {
             read_cursor: Cursor::default(),
             put_cursor: Cursor::default(),
             recovered: None,
-            outgrown: false,
+            writer_behind: false,
             searched: None,
             append_failed: false,
             zeros_left: u64::MAX,
@@ -326,8 +325,8 @@ impl Feed {
     }
 
     /// Whether a feed that is written here was found to be longer than what was held of it, as an old copy is, and not all of it is here yet.
-    pub(crate) fn is_outgrown(&self) -> bool {
-        self.outgrown && self.downloaded() < self.length
+    pub(crate) fn is_writer_behind(&self) -> bool {
+        self.writer_behind && self.downloaded() < self.length
     }
 
     /// The key pair, where the feed is writable.
@@ -403,7 +402,7 @@ impl Feed {
 
     /// Notes the signature of a length, which was held against the key.
     fn verified(&mut self, length: u64, signature: &[u8; SIGNATURE]) {
-        self.verified = Some((length, Seal::checksum(signature)));
+        self.verified = Some((length, VerifiedSignature::checksum(signature)));
     }
 
     /// A node that is held: staged, or read from `tree`.

@@ -122,7 +122,7 @@ impl Feed {
         };
         self.staged.put_block(offset, value);
         self.bitfield.set(index, true);
-        self.outgrown = self.is_outgrown();
+        self.writer_behind = self.is_writer_behind();
         self.put_cursor = Cursor { block: index + 1, offset: offset.saturating_add(value.len() as u64) };
         Ok(Put::Stored { grew })
     }
@@ -178,7 +178,7 @@ impl Feed {
         if length <= self.length {
             return false;
         }
-        self.outgrown = self.writable();
+        self.writer_behind = self.writable();
         self.length = length;
         self.byte_length = roots.iter().map(|root| root.size).sum();
         self.roots = roots;
@@ -391,7 +391,7 @@ mod tests {
 
     use super::*;
     use crate::feed::Answer;
-    use crate::key_pair::KeyPair;
+    use crate::keys::key_pair::KeyPair;
     use crate::storage::{FileId, FileKind, MemoryStorage, Slot};
 
     fn feed(blocks: &[&'static str]) -> (Feed, MemoryStorage) {

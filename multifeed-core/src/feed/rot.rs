@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::{Answer, Feed, VerifyCursor, node_offset, signature_offset};
-use crate::key_pair::KeyPair;
+use crate::keys::key_pair::KeyPair;
 use crate::prepare;
 use crate::storage::{FileId, FileKind, MemoryStorage, Slot, Storage};
 

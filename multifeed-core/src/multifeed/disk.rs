@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Multifeed, PeerId};
+use super::Multifeed;
 use crate::error::StoreError;
+use crate::ids::SessionId;
 use crate::storage::Storage;
 
 /// How often the free space is looked at, at the least.
@@ -107,9 +108,9 @@ impl<S: Storage> Multifeed<S> {
         let wait = if matches!(error, StoreError::LowSpace { .. }) { LOOK_EVERY } else { RETRY_AFTER };
         self.disk.full = Some(error.clone());
         self.disk.next_look = self.now + wait;
-        for id in self.peerings.keys().copied().collect::<Vec<_>>() {
-            let Some(peering) = self.peerings.get_mut(&id).filter(|peering| !peering.is_over()) else { continue };
-            peering.pause(error.clone());
+        for id in self.sessions.keys().copied().collect::<Vec<_>>() {
+            let Some(session) = self.sessions.get_mut(&id).filter(|session| !session.is_over()) else { continue };
+            session.pause(error.clone());
             self.stop_fetching(id);
             self.settle(id);
             self.wake(id);
@@ -123,14 +124,14 @@ impl<S: Storage> Multifeed<S> {
         if self.disk.is_full() {
             return;
         }
-        for id in self.peerings.keys().copied().collect::<Vec<_>>() {
-            let Some(peering) = self.peerings.get_mut(&id).filter(|peering| !peering.is_over()) else { continue };
-            peering.resume();
-            peering.offers.go_on();
-            if peering.is_live() {
-                for feed in peering.peers.keys().copied().collect::<Vec<_>>() {
+        for id in self.sessions.keys().copied().collect::<Vec<_>>() {
+            let Some(session) = self.sessions.get_mut(&id).filter(|session| !session.is_over()) else { continue };
+            session.resume();
+            session.offers.go_on();
+            if session.is_live() {
+                for feed in session.peers.keys().copied().collect::<Vec<_>>() {
                     let state = &self.slot(feed).feed;
-                    if !self.may_feed(id, feed).want || (state.writable() && !state.is_outgrown()) {
+                    if !self.may_feed(id, feed).want || (state.writable() && !state.is_writer_behind()) {
                         continue;
                     }
                     self.with_peer(id, feed, |peer, work| {
@@ -138,7 +139,7 @@ impl<S: Storage> Multifeed<S> {
                         Ok(())
                     });
                     self.apply(id, feed);
-                    self.rewind(feed, Some(id));
+                    self.retry_requests(feed, Some(id));
                 }
             }
             self.ask_for_offers(id);
@@ -147,13 +148,13 @@ impl<S: Storage> Multifeed<S> {
     }
 
     /// A session is over: if something that it brought could not be written, it has failed.
-    pub(super) fn mind_unwritten(&mut self, id: PeerId) {
-        let brought = |slot: &super::FeedSlot| slot.fresh.iter().any(|(_, from)| *from == Some(id));
+    pub(super) fn mind_unwritten(&mut self, id: SessionId) {
+        let brought = |slot: &super::FeedSlot| slot.unannounced.iter().any(|(_, from)| *from == Some(id));
         let lost = self.unwritten.iter().any(|feed| brought(self.slot(*feed)));
         if let Some(error) = self.disk.why().filter(|_| lost)
-            && let Some(peering) = self.peerings.get_mut(&id)
+            && let Some(session) = self.sessions.get_mut(&id)
         {
-            peering.lose(error);
+            session.lose(error);
         }
     }
 }

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::Duration;
 
-use super::{FeedId, FeedSlot, Multifeed};
+use super::{FeedSlot, Multifeed};
+use crate::cores::journal::Checkpoint;
 use crate::error::StoreError;
 use crate::feed::Feed;
-use crate::journal::Mark;
+use crate::ids::FeedId;
 use crate::merkle;
 use crate::storage::{FileId, FileKind, Slot, Storage};
 
@@ -171,7 +172,7 @@ impl<S: Storage> Multifeed<S> {
         let sync = noted || self.durability.syncs();
         self.begin(sync)?;
         if noted {
-            let mut mark = Mark::new(feed, 0, &merkle::root_hash(&[]));
+            let mut mark = Checkpoint::new(feed, 0, &merkle::root_hash(&[]));
             mark.synced = true;
             self.journal.note(slot, mark);
             self.journal.write(&mut self.storage, sync)?;
@@ -235,15 +236,15 @@ impl<S: Storage> Multifeed<S> {
     /// A feed of ours turned out to be longer than what is held of it, and is synced at once: after a crash the first block that is missing would
     /// be taken for its end, and what was appended past it for nothing.
     pub(super) fn outgrew(&mut self, id: FeedId) {
-        self.feeds[id.0 as usize].outgrown = true;
+        self.feeds[id.0 as usize].writer_behind = true;
         self.sync_feeds(&[id]);
     }
 
     /// Nothing is appended to a feed that is longer than what is held of it before that is known on the disk; nor to one of which the journal knows
     /// nothing, as JS made it: nobody could tell what a crash left of the append from what was lost of the feed.
     pub(super) fn sync_before_appending(&mut self, id: FeedId) -> Result<(), StoreError> {
-        let FeedSlot { feed, outgrown, .. } = self.slot(id);
-        if *outgrown || self.journal.mark(feed.slot(), &feed.key()).is_none() {
+        let FeedSlot { feed, writer_behind, .. } = self.slot(id);
+        if *writer_behind || self.journal.mark(feed.slot(), &feed.key()).is_none() {
             self.sync_feeds(&[id]);
             self.sync_error(id).map_or(Ok(()), |error| Err(error.clone()))?;
         }
@@ -318,12 +319,12 @@ impl<S: Storage> Multifeed<S> {
                 continue;
             }
             slot.sync_failure = None;
-            slot.outgrown = false;
+            slot.writer_behind = false;
             self.unsynced.remove(&id);
             if slot.feed.writable() && !serves_all {
                 slot.feed.serve(Some(slot.feed.len()));
             }
-            if !slot.fresh.is_empty() {
+            if !slot.unannounced.is_empty() {
                 self.mark_dirty(id);
             }
         }
@@ -371,7 +372,7 @@ impl<S: Storage> Multifeed<S> {
             }
         }
         // Else it is as after a crash: the next one to open it has a look, also at what could not be looked at after the last one.
-        let looked_at = !(self.left_alone && self.journal.is_unclean());
+        let looked_at = !(self.unopened && self.journal.is_unclean());
         if result.is_ok() && self.journal.is_open() {
             result = match looked_at {
                 true => self.journal.close(&mut self.storage, any_synced),

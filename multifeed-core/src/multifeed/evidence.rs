@@ -4,8 +4,9 @@ use std::fmt::Write;
 
 use multifeed_proto::FeedKey;
 
-use super::{FeedId, Multifeed, MultifeedEvent};
+use super::{Multifeed, MultifeedEvent};
 use crate::error::{Conflict, StoreError};
+use crate::ids::FeedId;
 use crate::storage::{FileId, FileKind, Storage};
 
 const FILE: FileId = FileId { slot: crate::storage::Slot(0), kind: FileKind::Conflicts };

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use multifeed_proto::{Command, Scope};
 
-use super::{FeedId, Multifeed, PeerId};
-use crate::limits::MAX_MESSAGE_BYTES;
+use super::Multifeed;
+use crate::ids::{FeedId, SessionId};
+use crate::limits::{MAX_MESSAGE_BYTES, message_cost};
 use crate::storage::Storage;
 
 /// Bytes of a message's own name and id, at the most, before its body.
@@ -15,9 +16,6 @@ const HEADER_BYTES: usize = 8;
 
 /// The longest name: as many as [`Limits::extensions`](crate::Limits::extensions) of them fit into the one message that tells them all.
 const NAME_BYTES: usize = 256;
-
-/// What a message that waits takes beside its body, at the most.
-const MESSAGE_OVERHEAD: usize = 64;
 
 /// Why an extension cannot be registered, or a message of it not be sent. Always the caller's side; what a remote does not understand
 /// it drops, and nobody is told, as in JS.
@@ -76,7 +74,7 @@ impl ExtensionError {
     /// Whether a name is the application's to use, and a body one that peers take.
     pub fn check(name: &str, body: &[u8]) -> Result<(), Self> {
         let max = MAX_MESSAGE_BYTES - HEADER_BYTES;
-        if name.starts_with("MULTIFEED_") || name == crate::reconcile::EXTENSION {
+        if name.starts_with("MULTIFEED_") || name == crate::replication::reconcile::EXTENSION {
             return Err(Self::Taken(name.to_owned()));
         }
         if name.len() > NAME_BYTES {
@@ -86,11 +84,6 @@ impl ExtensionError {
     }
 }
 
-/// The memory of a message of this size that waits.
-pub fn message_cost(body: usize) -> usize {
-    body.saturating_add(MESSAGE_OVERHEAD)
-}
-
 /// A message of an extension on a feed's channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -98,7 +91,7 @@ pub struct FeedMessage {
     /// The feed.
     pub feed: FeedId,
     /// Who sent it.
-    pub from: PeerId,
+    pub from: SessionId,
     /// The extension's name.
     pub name: Arc<str>,
     /// What it says.
@@ -145,11 +138,11 @@ impl<S: Storage> Multifeed<S> {
         }
         names.insert(name.into());
         for peer in slot.subscribers.clone() {
-            if let Some(peering) = self.peerings.get_mut(&peer)
-                && let Some(token) = peering.token(feed)
+            if let Some(session) = self.sessions.get_mut(&peer)
+                && let Some(token) = session.token(feed)
             {
                 let scope = Scope::Channel(token);
-                peering.extend(Command::RegisterExtension { scope, name: name.to_owned() });
+                session.extend(Command::RegisterExtension { scope, name: name.to_owned() });
                 self.wake(peer);
             }
         }
@@ -164,32 +157,32 @@ impl<S: Storage> Multifeed<S> {
     pub fn send_extension(
         &mut self,
         feed: FeedId,
-        peer: PeerId,
+        peer: SessionId,
         name: &str,
         body: Bytes,
     ) -> Result<(), ExtensionError> {
         ExtensionError::check(name, &body)?;
         let max = self.limits.extension_bytes;
-        let peering = self.peerings.get_mut(&peer).ok_or(ExtensionError::Gone)?;
-        if !peering.peers.get(&feed).is_some_and(|peer| peer.is_opened()) || !peering.is_running() {
+        let session = self.sessions.get_mut(&peer).ok_or(ExtensionError::Gone)?;
+        if !session.peers.get(&feed).is_some_and(|peer| peer.is_opened()) || !session.is_running() {
             return Err(ExtensionError::Gone);
         }
-        let waiting = peering.extension_bytes();
+        let waiting = session.extension_bytes();
         // One that is larger than the bound goes alone.
         if waiting > 0 && waiting.saturating_add(message_cost(body.len())) > max {
             return Err(ExtensionError::Full { max });
         }
-        let scope = Scope::Channel(peering.token(feed).ok_or(ExtensionError::Gone)?);
-        peering.extend(Command::SendExtension { scope, name: name.into(), body });
+        let scope = Scope::Channel(session.token(feed).ok_or(ExtensionError::Gone)?);
+        session.extend(Command::SendExtension { scope, name: name.into(), body });
         self.wake(peer);
         Ok(())
     }
 
     /// The peers that have a feed's channel open.
-    pub fn extension_peers(&self, feed: FeedId) -> Vec<PeerId> {
+    pub fn extension_peers(&self, feed: FeedId) -> Vec<SessionId> {
         let subscribers = self.feeds.get(feed.0 as usize).map(|slot| slot.subscribers.as_slice()).unwrap_or_default();
-        let is_open = |id: &&PeerId| {
-            let peer = self.peerings.get(id).and_then(|peering| peering.peers.get(&feed));
+        let is_open = |id: &&SessionId| {
+            let peer = self.sessions.get(id).and_then(|session| session.peers.get(&feed));
             peer.is_some_and(|peer| peer.is_opened())
         };
         subscribers.iter().filter(is_open).copied().collect()
@@ -203,18 +196,18 @@ impl<S: Storage> Multifeed<S> {
     }
 
     /// A feed's channel was opened: its extensions are spoken on it.
-    pub(super) fn speak(&mut self, peer: PeerId, feed: FeedId) {
+    pub(super) fn speak(&mut self, peer: SessionId, feed: FeedId) {
         let Some(names) = self.extensions.names.get(&feed) else { return };
-        let Some(peering) = self.peerings.get_mut(&peer) else { return };
-        let Some(token) = peering.token(feed) else { return };
+        let Some(session) = self.sessions.get_mut(&peer) else { return };
+        let Some(token) = session.token(feed) else { return };
         for name in names {
             let scope = Scope::Channel(token);
-            peering.extend(Command::RegisterExtension { scope, name: name.as_ref().to_owned() });
+            session.extend(Command::RegisterExtension { scope, name: name.as_ref().to_owned() });
         }
     }
 
     /// A message came. While more wait than there is room for, it is lost: extensions promise nothing.
-    pub(super) fn hear(&mut self, from: PeerId, feed: FeedId, name: Arc<str>, body: &[u8]) {
+    pub(super) fn hear(&mut self, from: SessionId, feed: FeedId, name: Arc<str>, body: &[u8]) {
         let (extensions, limits) = (&mut self.extensions, &self.limits);
         let is_spoken = extensions.names.get(&feed).is_some_and(|names| names.contains(&name));
         let bytes = extensions.bytes.saturating_add(message_cost(body.len()));

@@ -1,29 +1,16 @@
 //! The set of feeds: stored together, found by key or name, and replicated with any number of remotes.
 
-mod blocked;
-mod catalog;
-mod copies;
 mod disk;
 mod durability;
 mod evidence;
-mod exchange;
 mod extensions;
-mod in_use;
-mod lone;
-mod missing;
-mod names;
-mod numbers;
-mod offered;
+pub(crate) mod feed_events;
+mod lru;
+mod members;
 mod opening;
-mod policy;
 mod reads;
-mod rearranged;
-mod removal;
 mod room;
-mod second;
 mod sessions;
-mod sources;
-mod state;
 mod unwritten;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -34,44 +21,35 @@ use std::time::Duration;
 use bytes::Bytes;
 use multifeed_proto::FeedKey;
 
-use self::blocked::Blocked;
-use self::catalog::Catalog;
 use self::disk::Disk;
 pub use self::durability::Durability;
 use self::durability::SyncFailure;
 use self::evidence::Evidence;
 use self::extensions::Extensions;
-pub use self::extensions::{ExtensionError, FeedMessage, message_cost};
-use self::in_use::InUse;
-pub(crate) use self::names::is_key_name;
-pub use self::names::is_object_property;
-pub use self::rearranged::Rearranged;
-pub(crate) use self::sources::Brought;
-use self::sources::Sources;
-use self::state::Traffic;
+pub use self::extensions::{ExtensionError, FeedMessage};
+use self::lru::InUse;
+use self::members::banned::Blocked;
+use self::members::catalog::Catalog;
+pub use self::members::rearranged::Rearranged;
+use self::sessions::progress::Traffic;
+use crate::cores::journal::Journal;
 use crate::error::{AppendError, Conflict, StoreError};
+use crate::feed::local_name::is_object_property;
 use crate::feed::{Feed, Recovered, VerifyCursor, VerifyStep};
-use crate::journal::Journal;
-use crate::key_pair::KeyPair;
+use crate::ids::{FeedId, SessionId};
+use crate::keys::key_pair::KeyPair;
 use crate::limits::Limits;
-use crate::news::FeedNews;
-use crate::peering::Peering;
-use crate::policy::Policy;
-use crate::sparse_bits::SparseBits;
-use crate::state::Moved;
+use crate::multifeed::feed_events::FeedNews;
+use crate::replication::peer_session::PeerSession;
+use crate::replication::policy::Policy;
+use crate::replication::sources::Sources;
+use crate::replication::wants::{WantEnd, WantId, Wants};
+use crate::sets::sparse_bits::SparseBits;
+use crate::stats::Moved;
 use crate::storage::{Slot, Storage, Unsupported};
-use crate::wants::{WantEnd, WantId, Wants};
 
 /// About what it takes to stage anything for a feed, beside the bytes of its blocks: of very many feeds with few bytes each, that is most.
 const STAGED_FEED_BYTES: usize = 1600;
-
-/// A feed of a [`Multifeed`]: good while that is open, and never given twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct FeedId(pub(crate) u32);
-
-/// A session of a [`Multifeed`], never given twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PeerId(u64);
 
 /// A secret key that others than the owner of its file may read or change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -178,7 +156,7 @@ pub enum MultifeedEvent {
     /// A remote proved that a feed that is written here is longer than what is held of it: this store is an old copy, or the key is on another
     /// device too. Its length is known from now on, so that what is appended next does not make a second history; the blocks
     /// between are fetched like those of other feeds.
-    Outgrown {
+    WriterBehind {
         /// The feed.
         id: FeedId,
         /// Its key.
@@ -216,10 +194,10 @@ pub struct Multifeed<S> {
     extensions: Extensions,
     in_use: InUse,
     catalog: Catalog,
-    peerings: BTreeMap<PeerId, Peering>,
+    sessions: BTreeMap<SessionId, PeerSession>,
     next_peer: u64,
     /// Sessions that have something to send or to tell, each once.
-    ready: VecDeque<PeerId>,
+    ready: VecDeque<SessionId>,
     /// Feeds with blocks that are not written or not announced, each once.
     dirty: Vec<FeedId>,
     /// Feeds whose blocks could not be written by the last commit: the next one tries again.
@@ -237,7 +215,7 @@ pub struct Multifeed<S> {
     events: VecDeque<MultifeedEvent>,
     problems: Vec<StoreError>,
     /// A folder could not be opened by a failure of the disk.
-    left_alone: bool,
+    unopened: bool,
     recovered: Vec<Recovered>,
     next_check: Option<Duration>,
     sparse: bool,
@@ -251,7 +229,7 @@ pub struct Multifeed<S> {
     /// How waiting ended, to be told.
     ended: VecDeque<(WantId, WantEnd)>,
     /// Watched feeds with events that were not taken, each once.
-    newsy: VecDeque<FeedId>,
+    with_events: VecDeque<FeedId>,
     /// What moved, in all and lately.
     traffic: Traffic,
     /// Whether the disk takes anything new.
@@ -274,18 +252,18 @@ struct FeedSlot {
     doubled: BTreeSet<u64>,
     doubled_bytes: u64,
     /// New blocks that nobody was told of, and the session that brought them.
-    fresh: Vec<(Range<u64>, Option<PeerId>)>,
+    unannounced: Vec<(Range<u64>, Option<SessionId>)>,
     dirty: bool,
     /// Whether the application was told of blocks that it did not take note of yet.
     told: bool,
     /// Sessions that have this feed's channel open.
-    subscribers: Vec<PeerId>,
+    subscribers: Vec<SessionId>,
     /// What the application waits for.
     wants: Wants,
     /// What happened, where somebody watches.
     news: Option<Box<FeedNews>>,
     /// It stands among those with news.
-    newsy: bool,
+    has_events: bool,
     /// It stands among those in use.
     in_use: bool,
     /// What the application said of fetching and serving this feed, on all sessions.
@@ -299,7 +277,7 @@ struct FeedSlot {
     /// Why it could not be synced.
     sync_failure: Option<Box<SyncFailure>>,
     /// It is one of ours, and longer than what is held of it, and that is not known on the disk yet.
-    outgrown: bool,
+    writer_behind: bool,
 }
 
 impl FeedSlot {
@@ -312,13 +290,13 @@ impl FeedSlot {
             reserved: SparseBits::default(),
             doubled: BTreeSet::new(),
             doubled_bytes: 0,
-            fresh: Vec::new(),
+            unannounced: Vec::new(),
             dirty: false,
             told: false,
             subscribers: Vec::new(),
             wants: Wants::default(),
             news: None,
-            newsy: false,
+            has_events: false,
             in_use: false,
             download: None,
             upload: None,
@@ -326,7 +304,7 @@ impl FeedSlot {
             synced,
             moved: Moved::default(),
             sync_failure: None,
-            outgrown: false,
+            writer_behind: false,
         }
     }
 }
@@ -413,7 +391,7 @@ impl<S: Storage> Multifeed<S> {
 
     /// The feed of a name: a local writer's, or else the number of a remote feed's folder.
     pub fn find_name(&self, name: &str) -> Option<FeedId> {
-        let numbered = || self.catalog.at(names::numbered(name)?);
+        let numbered = || self.catalog.at(members::names::numbered(name)?);
         self.catalog.named(name).or_else(|| numbered().filter(|id| self.slot(*id).feed.local_name().is_none()))
     }
 
@@ -433,7 +411,7 @@ impl<S: Storage> Multifeed<S> {
         let slot = &mut self.feeds[id.0 as usize];
         let range = slot.feed.append(&mut self.storage, blocks)?;
         if !range.is_empty() {
-            slot.fresh.push((range.clone(), None));
+            slot.unannounced.push((range.clone(), None));
             self.mark_dirty(id);
             self.gained(id, range.clone(), None);
         }

@@ -3,21 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use super::blocked::Blocked;
-use super::catalog::Catalog;
 use super::disk::Disk;
 use super::evidence::Evidence;
 use super::extensions::Extensions;
-use super::in_use::InUse;
-use super::names::is_key_name;
-use super::numbers::NOBODY;
-use super::rearranged::Rearranged;
-use super::sources::Sources;
-use super::state::Traffic;
+use super::lru::InUse;
+use super::members::banned::Blocked;
+use super::members::catalog::Catalog;
+use super::members::folder_numbers::NOBODY;
+use super::members::rearranged::Rearranged;
+use super::sessions::progress::Traffic;
 use super::{ExposedKey, Multifeed, MultifeedEvent, Options};
+use crate::cores::journal::{Checkpoint, Journal};
 use crate::error::StoreError;
+use crate::feed::local_name::is_key_name;
 use crate::feed::{Feed, Recovered};
-use crate::journal::{Journal, Mark};
+use crate::replication::sources::Sources;
 use crate::storage::{FileId, FileKind, Found, Slot, Storage, Unsupported};
 
 impl<S: Storage> Multifeed<S> {
@@ -49,7 +49,7 @@ impl<S: Storage> Multifeed<S> {
             extensions: Extensions::default(),
             in_use: InUse::default(),
             catalog: Catalog::default(),
-            peerings: BTreeMap::new(),
+            sessions: BTreeMap::new(),
             next_peer: 0,
             ready: VecDeque::new(),
             dirty: Vec::new(),
@@ -61,7 +61,7 @@ impl<S: Storage> Multifeed<S> {
             uncommitted_bytes: 0,
             events: VecDeque::new(),
             problems: damage.into_iter().collect(),
-            left_alone: false,
+            unopened: false,
             recovered: Vec::new(),
             next_check: None,
             sparse: options.sparse,
@@ -70,7 +70,7 @@ impl<S: Storage> Multifeed<S> {
             deadlines: BTreeSet::new(),
             if_available: BTreeSet::new(),
             ended: VecDeque::new(),
-            newsy: VecDeque::new(),
+            with_events: VecDeque::new(),
             traffic: Traffic::default(),
             disk: Disk::default(),
             sources: Sources::default(),
@@ -221,7 +221,7 @@ impl<S: Storage> Multifeed<S> {
 
     /// A folder that cannot be read now, or repaired, is left to itself. It may hold a key.
     fn leave_alone(&mut self, slot: Slot, error: StoreError) {
-        self.left_alone = true;
+        self.unopened = true;
         self.catalog.occupy(slot);
         self.lose_writer_in(slot, &error);
         self.problems.push(error);
@@ -252,7 +252,7 @@ impl<S: Storage> Multifeed<S> {
                 None
             }
         };
-        let was_ours = self.journal.mark(slot, &feed.key()).is_some_and(Mark::is_of_a_writer);
+        let was_ours = self.journal.mark(slot, &feed.key()).is_some_and(Checkpoint::is_of_a_writer);
         let (file, why) = match was_ours {
             true => (FileKind::SecretKey, "it is missing: the feed can be read, and nothing can be appended to it"),
             false if name.is_none() => return,

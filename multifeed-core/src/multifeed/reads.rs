@@ -5,14 +5,15 @@ use std::ops::Range;
 
 use multifeed_proto::Node;
 
-use super::{FeedId, FeedSlot, Multifeed, PeerId};
+use super::{FeedSlot, Multifeed};
 use crate::error::StoreError;
 use crate::feed::{Audit, Located};
-use crate::key_pair::KeyPair;
-use crate::news::{FeedEvent, FeedNews};
-use crate::peer::PeerInfo;
+use crate::ids::{FeedId, SessionId};
+use crate::keys::key_pair::KeyPair;
+use crate::multifeed::feed_events::{FeedEvent, FeedNews};
+use crate::replication::peer::PeerInfo;
+use crate::replication::wants::{Want, WantEnd, WantError, WantId, WantOptions};
 use crate::storage::Storage;
-use crate::wants::{Want, WantEnd, WantError, WantId, WantOptions};
 
 impl<S: Storage> Multifeed<S> {
     /// Waits for something of a feed: sessions that are there, and those that come, are asked for it. How it ends is told by
@@ -171,18 +172,18 @@ impl<S: Storage> Multifeed<S> {
     }
 
     /// The sessions of a feed, and how it stands on each.
-    pub fn peers(&self, id: FeedId) -> Vec<(PeerId, PeerInfo)> {
+    pub fn peers(&self, id: FeedId) -> Vec<(SessionId, PeerInfo)> {
         let feed = &self.slot(id).feed;
-        let info = |peer: &PeerId| Some((*peer, self.peerings.get(peer)?.peers.get(&id)?.info(feed)));
+        let info = |peer: &SessionId| Some((*peer, self.sessions.get(peer)?.peers.get(&id)?.info(feed)));
         self.slot(id).subscribers.iter().filter_map(info).collect()
     }
 
     /// Whether any session fetches blocks of a feed, or the next one will.
     pub fn is_fetched(&self, id: FeedId) -> bool {
-        let fetches = |peer: &PeerId| {
-            self.peerings.get(peer).and_then(|peering| peering.peers.get(&id)).is_some_and(|peer| peer.is_downloading())
+        let fetches = |peer: &SessionId| {
+            self.sessions.get(peer).and_then(|session| session.peers.get(&id)).is_some_and(|peer| peer.is_downloading())
         };
-        self.slot(id).feed.is_outgrown() || self.slot(id).subscribers.iter().any(fetches)
+        self.slot(id).feed.is_writer_behind() || self.slot(id).subscribers.iter().any(fetches)
     }
 
     /// Begins, or ends, to note what happens to a feed, for [`poll_feed_event`](Self::poll_feed_event).
@@ -200,32 +201,32 @@ impl<S: Storage> Multifeed<S> {
     /// [`Limits::feed_events`](crate::Limits::feed_events).
     pub fn poll_feed_event(&mut self) -> Option<(FeedId, FeedEvent)> {
         loop {
-            let id = *self.newsy.front()?;
+            let id = *self.with_events.front()?;
             let slot = self.slot_mut(id);
             if let Some(event) = slot.news.as_mut().and_then(|news| news.pop()) {
                 return Some((id, event));
             }
-            slot.newsy = false;
-            self.newsy.pop_front();
+            slot.has_events = false;
+            self.with_events.pop_front();
         }
     }
 
     /// Blocks of a feed were written.
-    pub(super) fn committed(&mut self, id: FeedId, fresh: &[(Range<u64>, Option<PeerId>)]) {
+    pub(super) fn committed(&mut self, id: FeedId, fresh: &[(Range<u64>, Option<SessionId>)]) {
         let slot = slot_of(&mut self.feeds, id);
         let (len, synced) = (slot.feed.len(), slot.feed.downloaded() == slot.feed.len());
         if len > std::mem::replace(&mut slot.told_len, len) {
-            slot.tell(id, FeedEvent::Append { len }, &mut self.newsy);
+            slot.tell(id, FeedEvent::Append { len }, &mut self.with_events);
         }
         for (blocks, from) in fresh {
             if from.is_some() {
-                slot.tell(id, FeedEvent::Download { blocks: blocks.clone() }, &mut self.newsy);
+                slot.tell(id, FeedEvent::Download { blocks: blocks.clone() }, &mut self.with_events);
             }
         }
         let before = std::mem::replace(&mut slot.synced, synced);
         let grew = fresh.iter().any(|(_, from)| from.is_some());
         if synced && !slot.feed.writable() && (!before || grew) {
-            slot.tell(id, FeedEvent::Sync, &mut self.newsy);
+            slot.tell(id, FeedEvent::Sync, &mut self.with_events);
         }
         self.end_fulfilled(id);
     }
@@ -233,7 +234,7 @@ impl<S: Storage> Multifeed<S> {
     /// Notes an event of a feed that is watched.
     pub(super) fn tell(&mut self, id: FeedId, event: FeedEvent) {
         if let Some(slot) = self.feeds.get_mut(id.0 as usize) {
-            slot.tell(id, event, &mut self.newsy);
+            slot.tell(id, event, &mut self.with_events);
         }
     }
 
@@ -262,7 +263,7 @@ impl<S: Storage> Multifeed<S> {
                 self.if_available.remove(&id);
                 continue;
             }
-            let hopeless = |want: &WantId| !self.peerings.values().any(|peering| peering.may_bring(id, wants, *want));
+            let hopeless = |want: &WantId| !self.sessions.values().any(|session| session.may_bring(id, wants, *want));
             let given_up: Vec<WantId> = waiting.into_iter().filter(hopeless).collect();
             given_up.into_iter().for_each(|want| self.end(want, WantEnd::Unavailable));
         }
@@ -290,7 +291,7 @@ impl<S: Storage> Multifeed<S> {
     fn ask(&mut self, id: FeedId) {
         for peer_id in self.slot(id).subscribers.clone() {
             self.with_peer(peer_id, id, |peer, work| {
-                peer.rewind(work);
+                peer.retry_requests(work);
                 Ok(())
             });
             self.wake(peer_id);
@@ -306,7 +307,7 @@ impl<S: Storage> Multifeed<S> {
                 Ok(())
             });
             if released {
-                self.rewind(id, Some(peer_id));
+                self.retry_requests(id, Some(peer_id));
             }
             self.wake(peer_id);
         }
@@ -349,11 +350,11 @@ impl<S: Storage> Multifeed<S> {
 
 impl FeedSlot {
     /// Notes an event, where somebody watches.
-    pub(super) fn tell(&mut self, id: FeedId, event: FeedEvent, newsy: &mut VecDeque<FeedId>) {
+    pub(super) fn tell(&mut self, id: FeedId, event: FeedEvent, has_events: &mut VecDeque<FeedId>) {
         if let Some(news) = &mut self.news {
             news.push(event);
-            if !std::mem::replace(&mut self.newsy, true) {
-                newsy.push_back(id);
+            if !std::mem::replace(&mut self.has_events, true) {
+                has_events.push_back(id);
             }
         }
     }

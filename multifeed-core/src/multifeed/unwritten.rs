@@ -1,9 +1,10 @@
 //! A write that failed: who hears of it, and what becomes of what was to be written.
 
-use super::{FeedId, Multifeed, PeerId};
+use super::Multifeed;
 use crate::error::StoreError;
 use crate::feed::Feed;
-use crate::peer::PeerFault;
+use crate::ids::{FeedId, SessionId};
+use crate::replication::peer::PeerFault;
 use crate::storage::Storage;
 
 impl<S: Storage> Multifeed<S> {
@@ -13,7 +14,7 @@ impl<S: Storage> Multifeed<S> {
     /// A session that brought some of it hears of it even if the feed's channel was closed since: nothing ends well that was not written.
     pub(super) fn not_written(&mut self, id: FeedId, error: StoreError) {
         let slot = &mut self.feeds[id.0 as usize];
-        let mut sources: Vec<PeerId> = slot.fresh.iter().filter_map(|(_, from)| *from).collect();
+        let mut sources: Vec<SessionId> = slot.unannounced.iter().filter_map(|(_, from)| *from).collect();
         sources.sort_unstable();
         sources.dedup();
         if !error.is_of_one_feed() {
@@ -25,21 +26,21 @@ impl<S: Storage> Multifeed<S> {
             sources.into_iter().for_each(|peer| self.fault(peer, PeerFault::Store(error.clone())));
             return;
         }
-        slot.fresh.clear();
+        slot.unannounced.clear();
         let key = slot.feed.key();
-        let mut concerned: Vec<PeerId> = sources.iter().chain(&slot.subscribers).copied().collect();
+        let mut concerned: Vec<SessionId> = sources.iter().chain(&slot.subscribers).copied().collect();
         concerned.sort_unstable();
         concerned.dedup();
         for peer in concerned {
-            let Some(peering) = self.peerings.get_mut(&peer) else { continue };
-            if peering.lone().is_some() {
+            let Some(session) = self.sessions.get_mut(&peer) else { continue };
+            if session.single_feed().is_some() {
                 self.fault(peer, PeerFault::Store(error.clone()));
                 continue;
             }
             if sources.contains(&peer) {
-                peering.lose(&error);
+                session.lose(&error);
             }
-            peering.damaged(key, error.clone());
+            session.damaged(key, error.clone());
             self.leave_channel(peer, id);
         }
         if !self.read_again(id) {

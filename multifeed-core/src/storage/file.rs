@@ -423,7 +423,7 @@ impl Storage for FileStorage {
 
     fn close_idle_files(&mut self) -> usize {
         // What the next append or answer needs.
-        self.pool.give_way(KEPT_FILES)
+        self.pool.rename_to_key(KEPT_FILES)
     }
 
     fn close(&mut self) -> io::Result<()> {

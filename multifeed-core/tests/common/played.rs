@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use multifeed_core::{MemoryStorage, Multifeed, PeerEvent, PeerId, Replicate};
+use multifeed_core::{MemoryStorage, Multifeed, PeerEvent, Replicate, SessionId};
 use multifeed_proto::{Command, Config, Event, Role, Session};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -11,7 +11,7 @@ use rand::rngs::StdRng;
 /// A store, and one session of it whose other side is the test.
 pub struct Played {
     pub store: Multifeed<MemoryStorage>,
-    pub peer: PeerId,
+    pub peer: SessionId,
     pub now: Duration,
 }
 

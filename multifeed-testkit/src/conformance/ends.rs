@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::time::Duration;
 
-use multifeed_driver::{Error, Fault, FeedKey, Multifeed, Options, Replicate, Role, Sync, SyncError};
+use multifeed_driver::{Error, Fault, FeedKey, Multifeed, Options, Replicate, Replication, Role, SyncError};
 
 use super::wire::blocking_pair;
 use super::{Adapter, Proxy, assert_same, connect, ends, fill, filled, held, is_closed, memory, memory_with, sync};
@@ -87,7 +87,7 @@ async fn mismatch<A: Adapter>(a: &Multifeed, b: &Multifeed, code: &str) -> [Sync
     errors
 }
 
-/// A `Sync` that is dropped ends its session, cleanly for the other side, and leaves the multifeed as it is.
+/// A `Replication` that is dropped ends its session, cleanly for the other side, and leaves the multifeed as it is.
 pub async fn dropping_a_sync_ends_it<A: Adapter>() {
     let (a, b) = (memory().await, memory().await);
     let feed = filled(&a, "a", 1, 10, 10).await;
@@ -188,7 +188,7 @@ pub async fn garbage_instead_of_a_handshake<A: Adapter>() {
 }
 
 /// A session with a remote that writes these bytes, ends its half, and reads what there is.
-async fn raw<A: Adapter>(multi: &Multifeed, role: Role, bytes: &'static [u8]) -> Sync {
+async fn raw<A: Adapter>(multi: &Multifeed, role: Role, bytes: &'static [u8]) -> Replication {
     let (ours, mut theirs) = blocking_pair();
     ours.set_nonblocking(true).unwrap();
     std::thread::spawn(move || {

@@ -21,7 +21,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use multifeed_driver::{
-    Error, Feed, Multifeed, Options, ProtocolStream, Replicate, Role, StreamOptions, Sync, SyncError, Totals,
+    Error, Feed, Multifeed, Options, ProtocolStream, Replicate, Replication, Role, StreamOptions, SyncError, Totals,
 };
 
 pub use wire::{Gate, Proxy, pair};
@@ -48,7 +48,7 @@ pub trait Adapter: 'static {
     fn stream(tcp: TcpStream) -> Self::Stream;
 
     /// The adapter's own `replicate`.
-    fn replicate(multi: &Multifeed, stream: Self::Stream, role: Role, options: Replicate) -> Sync;
+    fn replicate(multi: &Multifeed, stream: Self::Stream, role: Role, options: Replicate) -> Replication;
 
     /// The adapter's own `open_stream`.
     fn open_stream(stream: Self::Stream, role: Role, options: StreamOptions) -> ProtocolStream;
@@ -123,7 +123,7 @@ pub(crate) async fn fill(feed: &Feed, seed: u32, count: u32, size: usize) {
 }
 
 /// Starts a session between two multifeeds: ours is the initiator.
-pub(crate) fn connect<A: Adapter>(a: &Multifeed, b: &Multifeed, options: &Replicate) -> (Sync, Sync) {
+pub(crate) fn connect<A: Adapter>(a: &Multifeed, b: &Multifeed, options: &Replicate) -> (Replication, Replication) {
     connect_with::<A>(a, options.clone(), b, options.clone())
 }
 
@@ -132,7 +132,7 @@ pub(crate) fn connect_with<A: Adapter>(
     for_a: Replicate,
     b: &Multifeed,
     for_b: Replicate,
-) -> (Sync, Sync) {
+) -> (Replication, Replication) {
     let (left, right) = A::pair();
     (
         A::replicate(a, A::stream(left), Role::Initiator, for_a),
@@ -148,12 +148,12 @@ pub(crate) async fn sync<A: Adapter>(a: &Multifeed, b: &Multifeed) -> (Totals, T
 }
 
 /// Waits for both ends of a session.
-pub(crate) async fn ends(a: Sync, b: Sync) -> (Result<Totals, SyncError>, Result<Totals, SyncError>) {
+pub(crate) async fn ends(a: Replication, b: Replication) -> (Result<Totals, SyncError>, Result<Totals, SyncError>) {
     futures_lite::future::zip(a.finish(), b.finish()).await
 }
 
 /// Ends a live session from one side, once both report that they are in sync, and waits for both, which have to end well.
-pub(crate) async fn hang_up(by: Sync, other: Sync) {
+pub(crate) async fn hang_up(by: Replication, other: Replication) {
     let (here, there) = futures_lite::future::zip(by.in_sync(), other.in_sync()).await;
     here.expect("in sync here");
     there.expect("in sync there");
@@ -161,7 +161,7 @@ pub(crate) async fn hang_up(by: Sync, other: Sync) {
 }
 
 /// Ends a session from one side as it is, and waits for both, which have to end well.
-pub(crate) async fn leave(by: Sync, other: Sync) {
+pub(crate) async fn leave(by: Replication, other: Replication) {
     by.close();
     let (by, other) = ends(by, other).await;
     by.unwrap();

@@ -65,7 +65,7 @@ pub async fn a_writer_comes_back_by_its_key_pair<A: Adapter>() {
     let mut events = second.events();
     let (left, mut right) = connect::<A>(&first, &second, &Replicate::default());
     let told = loop {
-        if let SyncEvent::Outgrown { key, held, len } = right.next().await.expect("an event") {
+        if let SyncEvent::WriterBehind { key, held, len } = right.next().await.expect("an event") {
             break (key, held, len);
         }
     };
@@ -74,7 +74,7 @@ pub async fn a_writer_comes_back_by_its_key_pair<A: Adapter>() {
     left.unwrap();
     right.unwrap();
     assert_same(&ours, &second).await;
-    while !matches!(events.next().await.expect("an event"), MultifeedEvent::Outgrown(feed) if feed.key() == again.key())
+    while !matches!(events.next().await.expect("an event"), MultifeedEvent::WriterBehind(feed) if feed.key() == again.key())
     {
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bytes::BytesMut;
-use multifeed_core::{Connection, PeerEvent, PeerId, Replicate, SyncError, SyncTotals};
+use multifeed_core::{Connection, PeerEvent, Replicate, SessionId, SyncError, SyncTotals};
 use multifeed_proto::crypto::capability::Split;
 use multifeed_proto::crypto::noise::Established;
 use multifeed_proto::{Config, Fault, Role, SessionError};
@@ -89,7 +89,7 @@ impl Stream {
     }
 
     /// The session of a side, while it runs.
-    pub(super) fn peer(&self, side: Side) -> Option<PeerId> {
+    pub(super) fn peer(&self, side: Side) -> Option<SessionId> {
         Some(self.ends[side as usize].as_ref()?.peer())
     }
 

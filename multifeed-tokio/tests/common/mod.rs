@@ -8,7 +8,7 @@ use std::time::Duration;
 use multifeed_testkit::blocks::FeedDigest;
 use multifeed_testkit::js::{JsFeed, JsPeer};
 use multifeed_testkit::throttle::Throttle;
-use multifeed_tokio::{Feed, Multifeed, Options, Replicate, Role, Sync, SyncEvent, Totals};
+use multifeed_tokio::{Feed, Multifeed, Options, Replicate, Replication, Role, SyncEvent, Totals};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -37,7 +37,13 @@ pub async fn sparse() -> Multifeed {
 }
 
 /// Joins a JS peer over a link; it listens if ours is the initiator.
-pub async fn join_slowly(multi: &Multifeed, peer: &mut JsPeer, role: Role, link: Throttle, options: Replicate) -> Sync {
+pub async fn join_slowly(
+    multi: &Multifeed,
+    peer: &mut JsPeer,
+    role: Role,
+    link: Throttle,
+    options: Replicate,
+) -> Replication {
     let stream = match role {
         Role::Initiator => {
             let reply = js(|| peer.call(json!({"cmd": "listen", "address": "127.0.0.1:0"})));
@@ -55,13 +61,13 @@ pub async fn join_slowly(multi: &Multifeed, peer: &mut JsPeer, role: Role, link:
 }
 
 /// Joins two multifeeds; the first is the initiator.
-pub fn join(a: &Multifeed, b: &Multifeed, options: &Replicate) -> (Sync, Sync) {
+pub fn join(a: &Multifeed, b: &Multifeed, options: &Replicate) -> (Replication, Replication) {
     let (left, right) = tokio::io::duplex(64 * 1024);
     (a.replicate(left, Role::Initiator, options.clone()), b.replicate(right, Role::Responder, options.clone()))
 }
 
 /// Joins a multifeed to a JS peer that listens.
-pub async fn join_js(multi: &Multifeed, address: SocketAddr, options: Replicate) -> Sync {
+pub async fn join_js(multi: &Multifeed, address: SocketAddr, options: Replicate) -> Replication {
     let stream = TcpStream::connect(address).await.unwrap();
     stream.set_nodelay(true).unwrap();
     multi.replicate(stream, Role::Initiator, options)
@@ -84,7 +90,7 @@ pub async fn socket(peer: &mut JsPeer, role: Role) -> TcpStream {
 }
 
 /// All events of a session, which has to end well.
-pub async fn finish(mut sync: Sync) -> Vec<SyncEvent> {
+pub async fn finish(mut sync: Replication) -> Vec<SyncEvent> {
     let mut events = Vec::new();
     while let Some(event) = sync.next().await {
         events.push(event);
@@ -94,7 +100,7 @@ pub async fn finish(mut sync: Sync) -> Vec<SyncEvent> {
 }
 
 /// Ends a session of two of ours from the left, once both sides report that they are in sync. Both ends are clean.
-pub async fn hang_up(left: Sync, right: Sync) {
+pub async fn hang_up(left: Replication, right: Replication) {
     let (left_in_sync, right_in_sync) = tokio::join!(left.in_sync(), right.in_sync());
     left_in_sync.unwrap();
     right_in_sync.unwrap();
@@ -105,7 +111,7 @@ pub async fn hang_up(left: Sync, right: Sync) {
 }
 
 /// Ends a live session with a JS peer from our side: it ends well here, and JS reports no error. Takes the oldest end that JS reported.
-pub async fn hang_up_js(sync: Sync, peer: &mut JsPeer) -> Totals {
+pub async fn hang_up_js(sync: Replication, peer: &mut JsPeer) -> Totals {
     sync.close();
     let totals = sync.finish().await.unwrap();
     assert_eq!(js(|| peer.event("ended"))["clean"], true, "{}", peer.history());

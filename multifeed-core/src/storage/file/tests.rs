@@ -1,6 +1,6 @@
 use std::fs::{self, File};
 
-use super::*;
+use crate::storage::file::*;
 
 fn id(slot: u32, kind: FileKind) -> FileId {
     FileId::new(Slot(slot), kind)

@@ -1,0 +1,137 @@
+//! What the journal says of one feed, and of a removal.
+
+use multifeed_proto::FeedKey;
+
+use crate::bitfield::Marks;
+use crate::storage::Slot;
+
+/// The longest name of a writer that is noted, in bytes. JS writes names of any length.
+const MAX_NAME: usize = 1024;
+
+/// What was known of a feed at some time.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Checkpoint {
+    /// What stands for its key.
+    pub(crate) key: [u8; 8],
+    /// Its length in blocks.
+    pub(crate) length: u64,
+    /// The start of its root hash.
+    pub(crate) root: [u8; 8],
+    /// Whether all of it was synced; else it was written when the store was closed.
+    pub(crate) synced: bool,
+    /// Whether a feed that is written here had been found to be longer than what was held of it, and is still to be fetched.
+    pub(crate) writer_behind: bool,
+    /// What was verified then.
+    pub(crate) seal: Option<VerifiedSignature>,
+    /// Of a remote feed, the blocks and nodes that are held, for each page of its bitfield that has any.
+    pub(crate) pages: Marks,
+    /// Which writer it is, of a feed that is written here. Journals of earlier builds do not tell.
+    pub(crate) writer: Option<Box<Writer>>,
+}
+
+/// Who a writer is, to be told if the folder is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Writer {
+    pub(crate) key: FeedKey,
+    /// The name; `None` if that is the folder's number, or is too long to be noted.
+    pub(crate) name: Option<String>,
+}
+
+/// What was verified of a feed, to be known again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct VerifiedSignature {
+    /// A checksum of the signature of its length.
+    pub(crate) signature: [u8; 8],
+    /// Of a feed that is written here, a checksum of its secret key. It tells less of that than the public key.
+    pub(crate) secret: [u8; 8],
+}
+
+impl VerifiedSignature {
+    /// Whether this is the signature that was verified.
+    pub(crate) fn is_over(&self, signature: &[u8; 64]) -> bool {
+        self.signature == Self::checksum(signature)
+    }
+
+    /// The checksum of a signature or a secret key: eight bytes of BLAKE2b.
+    pub(crate) fn checksum(bytes: &[u8; 64]) -> [u8; 8] {
+        start(blake2b_simd::Params::new().hash_length(8).personal(b"multifeed seal").hash(bytes).as_bytes())
+    }
+}
+
+/// A feed that is being taken out of the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Removal {
+    /// Its folder.
+    pub(crate) slot: Slot,
+    pub(super) key: [u8; 8],
+    /// The folder that is to have its number, and what stands for the key in it.
+    pub(super) last: Option<(Slot, [u8; 8])>,
+}
+
+impl Checkpoint {
+    pub(crate) fn is_of(&self, key: &FeedKey) -> bool {
+        name(key) == self.key
+    }
+
+    pub(crate) fn new(key: &FeedKey, length: u64, root_hash: &[u8; 32]) -> Self {
+        Self { key: name(key), length, root: start(root_hash), ..Self::default() }
+    }
+
+    /// Whether the feed was written here when its newest signature was verified.
+    pub(crate) fn is_of_a_writer(&self) -> bool {
+        self.writer.is_some() || self.seal.is_some_and(|seal| seal.secret != [0; 8])
+    }
+
+    pub(crate) fn has_root(&self, root_hash: &[u8; 32]) -> bool {
+        self.root == start(root_hash)
+    }
+}
+
+impl Writer {
+    /// The key, then the name's bytes.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut bytes = self.key.as_bytes().to_vec();
+        bytes.extend_from_slice(
+            self.name.as_deref().filter(|name| name.len() <= MAX_NAME).unwrap_or_default().as_bytes(),
+        );
+        bytes
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let (key, name) = bytes.split_first_chunk()?;
+        let name = String::from_utf8(name.to_vec()).ok().filter(|name| !name.is_empty());
+        Some(Self { key: FeedKey::new(*key), name })
+    }
+}
+
+impl Removal {
+    /// Of the feed in a folder; `last` is the last folder of the store, where it is another one.
+    pub(crate) fn new(slot: Slot, key: &FeedKey, last: Option<(Slot, FeedKey)>) -> Self {
+        let last = last.map(|(slot, key)| (slot, name(&key)));
+        Self { slot, key: name(key), last }
+    }
+
+    /// As it is, with another folder to take the number.
+    pub(crate) fn with_last(self, last: Option<(Slot, FeedKey)>) -> Self {
+        Self { last: last.map(|(slot, key)| (slot, name(&key))), ..self }
+    }
+
+    /// Whether this is the key of the feed that is to go.
+    pub(crate) fn is_of(&self, key: &FeedKey) -> bool {
+        name(key) == self.key
+    }
+
+    /// The folder that is to take the number, where this is the key in it.
+    pub(crate) fn last_with(&self, key: &FeedKey) -> Option<Slot> {
+        self.last.filter(|(_, last)| *last == name(key)).map(|(slot, _)| slot)
+    }
+}
+
+/// What stands for a key: eight bytes of BLAKE2b over all of it, so that one in which a bit flipped is another one.
+pub(crate) fn name(key: &FeedKey) -> [u8; 8] {
+    start(blake2b_simd::Params::new().hash_length(8).personal(b"multifeed key").hash(key.as_bytes()).as_bytes())
+}
+
+pub(super) fn start(bytes: &[u8]) -> [u8; 8] {
+    bytes.first_chunk().copied().unwrap_or_default()
+}

@@ -1,0 +1,3 @@
+//! What is kept of all cores of a folder, whichever multifeed has them.
+
+pub(crate) mod journal;

@@ -1,0 +1,9 @@
+//! Names of feeds and sessions inside one store, while it is open.
+
+/// A feed of a [`Multifeed`](crate::Multifeed): good while that is open, and never given twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FeedId(pub(crate) u32);
+
+/// A session of a [`Multifeed`](crate::Multifeed), never given twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub(crate) u64);

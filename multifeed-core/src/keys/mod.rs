@@ -1,0 +1,4 @@
+//! Key pairs, and signatures under them.
+
+pub(crate) mod key_pair;
+pub(crate) mod signatures;

@@ -1,0 +1,172 @@
+//! Feeds that are never to be synced, whoever offers or asks for them.
+//!
+//! Their keys stand in `multifeed.blocked`, beside the folders: 64 hex digits and a newline for each. A person may write there too: a call changes
+//! the lines of its own key, and every other byte stays as it is.
+
+use std::collections::BTreeSet;
+
+use multifeed_proto::FeedKey;
+
+use crate::error::StoreError;
+use crate::limits::Limits;
+use crate::multifeed::Multifeed;
+use crate::storage::{FileId, FileKind, Slot, Storage};
+
+const FILE: FileId = FileId { slot: Slot(0), kind: FileKind::Blocked };
+
+/// Bytes of a key and its newline.
+const LINE: usize = 65;
+
+/// The blocked keys.
+#[derive(Debug, Default)]
+pub(in crate::multifeed) struct Blocked(BTreeSet<FeedKey>);
+
+impl Blocked {
+    /// Reads the file. Lines that are no keys are passed over, and told; those that are empty or begin with `#` are not.
+    pub(in crate::multifeed) fn read<S: Storage>(
+        storage: &mut S,
+        limits: &Limits,
+    ) -> Result<(Self, Option<StoreError>), StoreError> {
+        let (text, mut damage) = load(storage, limits)?;
+        let mut keys = BTreeSet::new();
+        for (number, line) in (1..).zip(lines(&text)) {
+            match line {
+                (_, Line::Key(key)) => _ = keys.insert(key),
+                (_, Line::Note) => {}
+                (_, Line::Unknown) => damage = damage.or_else(|| Some(damaged(format!("its line {number} is no key")))),
+            }
+        }
+        Ok((Self(keys), damage))
+    }
+
+    pub(in crate::multifeed) fn contains(&self, key: &FeedKey) -> bool {
+        self.0.contains(key)
+    }
+}
+
+/// Takes a key's lines out of the file, or adds one.
+fn write<S: Storage>(storage: &mut S, limits: &Limits, key: &FeedKey, blocked: bool) -> Result<(), StoreError> {
+    let (mut text, damage) = load(storage, limits)?;
+    // What was not read would be lost.
+    damage.map_or(Ok(()), Err)?;
+    let is_its = |line: &Line| matches!(line, Line::Key(other) if other == key);
+    if blocked {
+        if lines(&text).any(|(_, line)| is_its(&line)) {
+            return Ok(());
+        }
+        if text.last().is_some_and(|last| *last != b'\n') {
+            text.push(b'\n');
+        }
+        text.extend_from_slice(format!("{key}\n").as_bytes());
+        if text.len() > most(limits) {
+            return Err(StoreError::TooManyBlocked { max: limits.blocked });
+        }
+    } else {
+        text = lines(&text).filter(|(_, line)| !is_its(line)).flat_map(|(bytes, _)| bytes).copied().collect();
+    }
+    storage.replace(FILE, &text).map_err(|error| StoreError::from_file(FILE, "write", error))
+}
+
+/// What the file holds, and whether that is not all.
+fn load<S: Storage>(storage: &mut S, limits: &Limits) -> Result<(Vec<u8>, Option<StoreError>), StoreError> {
+    let failed = |error| StoreError::from_file(FILE, "read", error);
+    let Some(len) = storage.len(FILE).map_err(failed)? else { return Ok((Vec::new(), None)) };
+    let most = most(limits);
+    let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX).min(most)];
+    let count = storage.read_at(FILE, 0, &mut bytes).map_err(failed)?;
+    bytes.truncate(count);
+    let more = len > most as u64;
+    Ok((bytes, more.then(|| damaged(format!("it has {len} bytes, and {most} are read")))))
+}
+
+fn most(limits: &Limits) -> usize {
+    limits.blocked.saturating_mul(LINE).max(limits.blocked_bytes)
+}
+
+enum Line {
+    Key(FeedKey),
+    /// Somebody's, and not meant to be a key.
+    Note,
+    Unknown,
+}
+
+/// The lines with their ends, and what they are.
+fn lines(text: &[u8]) -> impl Iterator<Item = (&[u8], Line)> {
+    text.split_inclusive(|byte| *byte == b'\n').map(|bytes| {
+        let line = str::from_utf8(bytes).map(str::trim);
+        let kind = match line {
+            Ok(line) if line.is_empty() || line.starts_with('#') => Line::Note,
+            Ok(line) => line.parse().map_or(Line::Unknown, Line::Key),
+            Err(_) => Line::Unknown,
+        };
+        (bytes, kind)
+    })
+}
+
+fn damaged(why: String) -> StoreError {
+    StoreError::damaged(FILE.slot, FILE.kind, why)
+}
+
+impl<S: Storage> Multifeed<S> {
+    /// Blocks a feed, whether it is here or not: it is not offered, not asked for, not opened for a remote and not fetched, on any session,
+    /// until it is [unblocked](Self::unblock). Sessions that sync it close its channel, and go on. It is known for good when this returns.
+    /// False where it was blocked before.
+    ///
+    /// What is here of it stays, and can be read; [`remove`](Self::remove) takes it away. A writer that is blocked can be appended to, and
+    /// nobody hears of it; a key pair of a blocked feed that is not here is not taken for a new writer.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::TooManyBlocked`], [`StoreError::Damaged`] where the file is longer than what is read of it, or what the storage says; it is
+    /// not blocked then.
+    pub fn block(&mut self, key: FeedKey) -> Result<bool, StoreError> {
+        if self.blocked.contains(&key) {
+            return Ok(false);
+        }
+        let max = self.limits.blocked;
+        if self.blocked.0.len() >= max {
+            return Err(StoreError::TooManyBlocked { max });
+        }
+        self.blocked.0.insert(key);
+        if let Err(error) = write(&mut self.storage, &self.limits, &key, true) {
+            self.blocked.0.remove(&key);
+            return Err(error);
+        }
+        match self.catalog.find(&key) {
+            Some(id) => self.leave_sessions(id),
+            None => self.leave_offers(&key),
+        }
+        Ok(true)
+    }
+
+    /// Unblocks a feed. What is here of it is offered to the sessions that are there; what they offered of it before is asked for by later
+    /// ones. False where it was not blocked.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Damaged`] as of [`block`](Self::block), or what the storage says; it is blocked then as before.
+    pub fn unblock(&mut self, key: FeedKey) -> Result<bool, StoreError> {
+        if !self.blocked.0.remove(&key) {
+            return Ok(false);
+        }
+        if let Err(error) = write(&mut self.storage, &self.limits, &key, false) {
+            self.blocked.0.insert(key);
+            return Err(error);
+        }
+        if let Some(id) = self.catalog.find(&key) {
+            self.sessions.values_mut().for_each(|session| _ = session.known.remove(u64::from(id.0)));
+            self.unannounced.push(id);
+        }
+        Ok(true)
+    }
+
+    /// Whether a feed is blocked.
+    pub fn is_blocked(&self, key: &FeedKey) -> bool {
+        self.blocked.contains(key)
+    }
+
+    /// The blocked feeds, ascending.
+    pub fn blocked(&self) -> impl Iterator<Item = FeedKey> {
+        self.blocked.0.iter().copied()
+    }
+}

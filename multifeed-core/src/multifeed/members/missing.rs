@@ -1,0 +1,187 @@
+//! Writers whose folders are gone: deleted, emptied, or on a disk that is not there now.
+//!
+//! The journal knows whose they are. Such a folder's number is neither closed nor given to another feed, and its name not to another writer
+//! unless the application says so: the folder may come back, and is then the writer's as before, whatever number it has.
+//!
+//! JS does not open what stands behind the number, and puts its next feed in it. What is known of the writer is then kept under a number that
+//! no folder has.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use multifeed_proto::FeedKey;
+
+use crate::cores::journal::{Checkpoint, name};
+use crate::error::StoreError;
+use crate::multifeed::Multifeed;
+use crate::storage::{FileId, FileKind, Slot, Storage};
+
+/// Numbers from here on are no folders': what is known of writers stands there whose old numbers other feeds have.
+const HOMELESS: u32 = 0xf000_0000;
+
+/// Missing writers that are reported one by one. A forged journal can tell of millions.
+const MAX_MISSING: usize = 16_384;
+
+impl<S: Storage> Multifeed<S> {
+    /// Gives the name of a missing writer free for a new one. False if no writer is missing that has, or may have, that name.
+    ///
+    /// The missing one stays known: its folder can still come back, and then has a name of its own beside the new writer's.
+    pub fn release_missing_name(&mut self, name: &str) -> bool {
+        self.catalog.release_name(name)
+    }
+
+    /// Gives a missing writer up: its number is closed, its name is free, and its feed is [blocked](Self::block), as a copy of its key
+    /// elsewhere could sign a second history. False if no writer of that key is missing.
+    ///
+    /// # Errors
+    ///
+    /// As [`block`](Self::block), or what the storage says.
+    pub fn give_up_missing(&mut self, key: &FeedKey) -> Result<bool, StoreError> {
+        let is_it = |problem: &StoreError| matches!(problem, StoreError::MissingWriter { key: Some(missing), .. } if missing == key);
+        if !self.problems.iter().any(is_it) {
+            return Ok(false);
+        }
+        self.block(*key)?;
+        self.begin(true)?;
+        let of_key = self.journal.writers().filter(|(_, mark)| mark.is_of(key));
+        for slot in of_key.map(|(slot, _)| slot).collect::<Vec<_>>() {
+            self.journal.forget(slot);
+            let obstacle = self.storage.obstacles().is_ok_and(|slots| slots.contains(&slot));
+            if slot.0 < HOMELESS && !obstacle && self.catalog.at(slot).is_none() {
+                self.catalog.release(slot);
+            }
+        }
+        self.journal.write(&mut self.storage, true)?;
+        self.problems.retain(|problem| !is_it(problem));
+        self.catalog.forget_missing(key);
+        self.close_gaps()?;
+        Ok(true)
+    }
+
+    /// After the feeds were opened: what is known of a writer is known of the folder that it is in now, and those that are in none are reported.
+    pub(in crate::multifeed) fn look_for_missing(&mut self) {
+        let in_place = |slot: Slot, mark: &Checkpoint| {
+            let feed = self.catalog.at(slot).map(|id| &self.slot(id).feed).filter(|feed| feed.writable());
+            feed.is_some_and(|feed| mark.writer.as_ref().is_some_and(|writer| writer.key == feed.key()))
+        };
+        let known = self.journal.writers().filter(|(slot, mark)| !in_place(*slot, mark));
+        let known: Vec<_> = known.map(|(slot, mark)| (slot, mark.clone())).collect();
+        if known.is_empty() {
+            return;
+        }
+        let ours: Vec<_> = self.feeds().filter(|id| self.slot(*id).feed.writable()).collect();
+        let ours: BTreeMap<_, _> = ours.into_iter().map(|id| (name(&self.slot(id).feed.key()), id)).collect();
+        // Writers' folders that are told for what is wrong with them.
+        let slots: BTreeSet<Slot> = self.problems.iter().filter_map(StoreError::slot).collect();
+        let mut unopened = BTreeMap::new();
+        for slot in slots {
+            let secret = self.storage.len(FileId::new(slot, FileKind::SecretKey));
+            let secret = secret.map_err(|error| StoreError::from_slot(slot, "open", error));
+            let key = secret.and_then(|secret| if matches!(secret, Some(1..)) { self.key_in(slot) } else { Ok(None) });
+            let is_unread = |error: &StoreError| matches!(error, StoreError::Io { .. }) && error.slot() == Some(slot);
+            match key {
+                Ok(Some(key)) => _ = unopened.insert(name(&key), (slot, key)),
+                // Whose folder this is stays unknown: its writer may be reported as missing.
+                Err(error) if is_unread(&error) && !self.problems.iter().any(is_unread) => self.problems.push(error),
+                Ok(None) | Err(_) => {}
+            }
+        }
+        let removed = self.journal.removal().map(|removal| removal.slot);
+        let (mut told, mut free) = (0, HOMELESS);
+        for (slot, mark) in known.into_iter().filter(|(slot, _)| Some(*slot) != removed) {
+            if let Some(feed) = ours.get(&mark.key).map(|id| &self.slot(*id).feed) {
+                if feed.slot() != slot && self.journal.mark(feed.slot(), &feed.key()).is_none() {
+                    self.journal.renumber(slot, feed.slot(), &feed.key());
+                }
+                continue;
+            }
+            if mark.length == 0 {
+                continue;
+            }
+            if let Some((there, key)) = unopened.get(&mark.key) {
+                if *there != slot {
+                    self.journal.renumber(slot, *there, key);
+                }
+                continue;
+            }
+            // A folder that cannot be read is told for that.
+            let elsewhere = match self.key_in(slot) {
+                Ok(key) => !key.is_some_and(|key| mark.is_of(&key)),
+                // Something else stands in its place; what is in a real folder stays for who looks into it.
+                Err(StoreError::NotRegular { .. }) => self.storage.obstacles().is_ok_and(|slots| slots.contains(&slot)),
+                Err(_) => false,
+            };
+            if !elsewhere {
+                continue;
+            }
+            told += 1;
+            let replaced = self.catalog.at(slot).is_some();
+            let place = Some(slot).filter(|slot| slot.0 < HOMELESS && !replaced);
+            if let Some(slot) = place {
+                self.catalog.occupy(slot);
+            }
+            if replaced && let Some(writer) = &mark.writer {
+                // What is noted of the feed that is there now would take its place.
+                while self.journal.has_mark(Slot(free)) {
+                    free += 1;
+                }
+                self.journal.renumber(slot, Slot(free), &writer.key);
+            }
+            let (key, named) = mark.writer.map_or((None, None), |writer| (Some(writer.key), writer.name));
+            let name = named.or_else(|| place.filter(|_| key.is_some()).map(|slot| slot.to_string()));
+            let error = StoreError::MissingWriter { slot: place, key, name: name.clone(), blocks: mark.length };
+            if told > MAX_MISSING {
+                // Of those that are not told any name may be one.
+                self.catalog.lose_name(error);
+                return;
+            }
+            match name {
+                Some(name) if self.catalog.named(&name).is_some_and(|id| self.slot(id).feed.writable()) => {}
+                Some(name) => self.catalog.lose_writer(name, error.clone()),
+                None if key.is_none() => self.catalog.lose_name(error.clone()),
+                None => {}
+            }
+            self.problems.push(error);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::keys::key_pair::KeyPair;
+    use crate::multifeed::Options;
+    use crate::storage::MemoryStorage;
+
+    #[test]
+    fn of_a_store_that_an_earlier_build_wrote_no_new_name_is_given_unless_that_is_said() {
+        let mut disk = MemoryStorage::new();
+        let mut store = Multifeed::open(&mut disk, Options::default()).unwrap();
+        for seed in 1..=3 {
+            let id = store.writer(Some(&format!("w{seed}")), || KeyPair::from_seed(&[seed; 32])).unwrap();
+            store.append(id, &[Bytes::from("a")]).unwrap();
+        }
+        store.sync().unwrap();
+        for slot in (0..3).map(Slot) {
+            let (_, mark) = store.journal.writers().find(|(known, _)| *known == slot).unwrap();
+            let old = Checkpoint { writer: None, ..mark.clone() };
+            store.journal.forget(slot);
+            store.journal.note(slot, old);
+        }
+        store.close().unwrap();
+        disk.reopen();
+        disk.remove(Slot(1)).unwrap();
+        let mut store = Multifeed::open(&mut disk, Options::default()).unwrap();
+        let told = |problem: &StoreError| {
+            matches!(problem, StoreError::MissingWriter { slot: Some(Slot(1)), key: None, blocks: 1, .. })
+        };
+        assert!(store.problems().len() == 1 && store.problems().iter().all(told), "{:?}", store.problems());
+        assert!(store.writer(Some("w3"), || KeyPair::from_seed(&[8; 32])).is_ok());
+        let new = || KeyPair::from_seed(&[9; 32]);
+        assert!(matches!(store.writer(Some("w2"), new), Err(StoreError::MissingWriter { .. })));
+        assert!(store.release_missing_name("w2"));
+        let id = store.writer(Some("w2"), new).unwrap();
+        assert_eq!(store.slot_of(id), Slot(3));
+    }
+}

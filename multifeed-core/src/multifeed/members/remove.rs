@@ -1,0 +1,328 @@
+//! Taking a feed out of the store for good.
+//!
+//! JS opens the folders from 0 on until one has no `key`, and numbers the next writer by how many there are: there may be no gap. So the last
+//! folder takes the number of the one that goes. The journal says what is about to happen before the first step, and after a crash, or an
+//! error, it is done to its end: each step is harmless where it was done before.
+
+use multifeed_proto::{Command, FeedKey};
+
+use super::rearranged::Rearranged;
+use crate::cores::journal::Removal;
+use crate::error::StoreError;
+use crate::feed::Feed;
+use crate::ids::{FeedId, SessionId};
+use crate::multifeed::{Multifeed, MultifeedEvent};
+use crate::replication::peer_session::PeerSession;
+use crate::replication::wants::{WantEnd, WantId};
+use crate::sets::sparse_bits::SparseBits;
+use crate::storage::{FileId, FileKind, Slot, Storage};
+
+impl<S: Storage> Multifeed<S> {
+    /// Takes a remote's feed out of the store: its folder is gone when this returns, also after a power cut. Sessions close its channel, and
+    /// go on; what is waited for of it ends; its [`FeedId`] stands for nothing any more.
+    ///
+    /// A remote that has it brings it again. [`block`](Self::block) it before, where that is not to be.
+    ///
+    /// The last folder takes the number of the one that is gone, as JS knows no gaps: the feed in it, where it has no name of a writer's, is
+    /// named by that number then.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::OwnWriter`] where the feed is written here, [`StoreError::Removed`] where it was removed before; else what the storage
+    /// says. Where that comes from the disk the feed may be gone all the same, and what is left to do is done before the next feed is
+    /// made or removed, or when the store is opened again.
+    pub fn remove(&mut self, id: FeedId) -> Result<(), StoreError> {
+        let feed = self.live(id)?;
+        if feed.writable() {
+            return Err(StoreError::OwnWriter { key: feed.key() });
+        }
+        self.check_removable(id)?;
+        self.take_out(id)
+    }
+
+    /// As [`remove`](Self::remove), of a feed that is written here too: its secret key is destroyed. Whoever has a copy of that could go on
+    /// from a shorter length, and sign a second history; so the feed is [blocked](Self::block) first, and its key pair is not taken for a
+    /// new writer.
+    ///
+    /// # Errors
+    ///
+    /// As [`remove`](Self::remove) and [`block`](Self::block).
+    pub fn remove_writer(&mut self, id: FeedId) -> Result<(), StoreError> {
+        let key = self.live(id)?.key();
+        self.check_removable(id)?;
+        self.block(key)?;
+        self.take_out(id)
+    }
+
+    /// Fails before anything is written down if the folder holds what must not be removed. Else the removal would be done by surprise when that
+    /// is gone.
+    fn check_removable(&mut self, id: FeedId) -> Result<(), StoreError> {
+        let slot = self.live(id)?.slot();
+        self.storage.check_removable(slot).map_err(|error| StoreError::from_slot(slot, "remove", error))
+    }
+
+    /// Whether a feed was removed: its [`FeedId`] stands for nothing any more.
+    pub fn is_removed(&self, id: FeedId) -> bool {
+        self.slot(id).removed
+    }
+
+    /// The feed, unless it was removed.
+    pub(in crate::multifeed) fn live(&self, id: FeedId) -> Result<&Feed, StoreError> {
+        let slot = self.slot(id);
+        if slot.removed { Err(StoreError::Removed { key: slot.feed.key() }) } else { Ok(&slot.feed) }
+    }
+
+    fn take_out(&mut self, id: FeedId) -> Result<(), StoreError> {
+        self.resume_removal()?;
+        let feed = self.live(id)?;
+        let (slot, key) = (feed.slot(), feed.key());
+        self.begin(true)?;
+        let last = self.last_folder()?.filter(|(last, _)| *last != slot);
+        self.journal.begin_removal(&mut self.storage, Removal::new(slot, &key, last))?;
+        self.leave_sessions(id);
+        self.forget_feed(id);
+        self.resume_removal()
+    }
+
+    /// Does what is left to do of a removal, where one was begun.
+    pub(in crate::multifeed) fn resume_removal(&mut self) -> Result<(), StoreError> {
+        let Some(removal) = self.journal.removal() else { return Ok(()) };
+        let there = match self.fill_gap(removal) {
+            Ok(there) => there,
+            Err(error) => {
+                // The folder may have its new number all the same. Where the disk does not tell that now, it is asked before the next write.
+                let _ = self.follow_removal();
+                return Err(error);
+            }
+        };
+        if let Some(key) = &there {
+            self.rename_unnamed(key)?;
+        }
+        self.journal.end_removal(&mut self.storage, there.as_ref())?;
+        if there.is_none() {
+            self.catalog.release(removal.slot);
+        }
+        Ok(())
+    }
+
+    /// While a removal is not done, the feed that takes the number is where the disk has it, also after an error of the disk: to be called
+    /// before anything is written to a feed.
+    pub(in crate::multifeed) fn follow_removal(&mut self) -> Result<(), StoreError> {
+        let Some(removal) = self.journal.removal() else { return Ok(()) };
+        let key = match self.key_in(removal.slot) {
+            // None of ours: no feed has moved there.
+            Err(StoreError::NotRegular { .. }) => None,
+            key => key?,
+        };
+        if let Some(key) = key
+            && let Some(from) = removal.last_with(&key)
+        {
+            self.take_number(from, removal.slot, &key);
+        }
+        Ok(())
+    }
+
+    /// Whether what is in a folder belongs to a feed that is being removed, and not to one that is here.
+    pub(in crate::multifeed) fn is_going(&mut self, slot: Slot) -> Result<bool, StoreError> {
+        let Some(removal) = self.journal.removal().filter(|removal| removal.slot == slot) else { return Ok(false) };
+        Ok(self.key_in(slot)?.is_none_or(|key| removal.is_of(&key)))
+    }
+
+    /// Takes the feed's folder away, and gives the last one its number, from wherever that was left. The key of the feed that has the number
+    /// then, where one has.
+    fn fill_gap(&mut self, removal: Removal) -> Result<Option<FeedKey>, StoreError> {
+        let slot = removal.slot;
+        if let Some(there) = self.key_in(slot)?.filter(|there| !removal.is_of(there)) {
+            // Where JS was here since, and made a feed in the gap, that one stays.
+            if let Some(from) = removal.last_with(&there) {
+                self.take_number(from, slot, &there);
+                // The disk may have said that it failed: whether the new number outlives a power cut nobody knows.
+                self.sync_key(slot)?;
+            }
+            return Ok(Some(there));
+        }
+        // What has nothing that a feed has was put there by somebody, whatever key is beside it: what takes the number puts it aside.
+        if Feed::is_remnant(&mut self.storage, slot)? {
+            self.storage.remove(slot).map_err(|error| StoreError::from_slot(slot, "remove", error))?;
+        }
+        let Some((last, key)) = self.last_folder()?.filter(|(last, _)| *last > slot) else { return Ok(None) };
+        // JS may have made others after the one that was the last.
+        self.journal.begin_removal(&mut self.storage, removal.with_last(Some((last, key))))?;
+        self.sync_key(last)?;
+        self.dedupe_names(last, slot, &key)?;
+        let slots = self.storage.list().map_err(|error| StoreError::from_store("list", error))?;
+        self.storage.rename(last, slot).map_err(|error| StoreError::from_slot(last, "rename", error))?;
+        if slots.contains(&slot) {
+            self.rearranged.push(Rearranged::PutAside { slot });
+        }
+        self.take_number(last, slot, &key);
+        Ok(Some(key))
+    }
+
+    fn sync_key(&mut self, slot: Slot) -> Result<(), StoreError> {
+        let file = FileId::new(slot, FileKind::Key);
+        self.storage.sync(file).map_err(|error| StoreError::from_file(file, "sync", error))
+    }
+
+    /// A feed's folder has another number on the disk: it has it in the journal and in memory too. Nothing changes where it had before.
+    fn take_number(&mut self, from: Slot, to: Slot, key: &FeedKey) {
+        self.journal.renumber(from, to, key);
+        self.renumber_told(from, to);
+        self.catalog.release(from);
+        self.catalog.occupy(to);
+        let Some(id) = self.catalog.at(from) else { return };
+        self.catalog.renumber(id, from, to);
+        let feed = &mut self.feeds[id.0 as usize].feed;
+        feed.move_to(to);
+        // A name that was the number is told once it has changed.
+        if feed.local_name() != Some(&*from.to_string()) {
+            let name = crate::multifeed::feed_name(feed);
+            self.events.push_back(MultifeedEvent::Moved { id, name });
+        }
+    }
+
+    /// A writer without a name is named by its folder's number: one that took another number is named by that now. JS counts names, and two
+    /// equal ones would make it take a folder that is taken.
+    fn rename_unnamed(&mut self, key: &FeedKey) -> Result<(), StoreError> {
+        let Some(removal) = self.journal.removal() else { return Ok(()) };
+        let (Some(from), slot) = (removal.last_with(key), removal.slot) else { return Ok(()) };
+        let Some(mut name) = Feed::name_in(&mut self.storage, slot)? else { return Ok(()) };
+        if name == from.to_string() {
+            let old = std::mem::replace(&mut name, slot.to_string());
+            if self.catalog.has_name(&name) {
+                name = self.key_name(key);
+            }
+            let file = FileId::new(slot, FileKind::LocalName);
+            self.storage.replace(file, name.as_bytes()).map_err(|error| StoreError::from_file(file, "write", error))?;
+            self.catalog.rename_lost(slot, &old, &name);
+        }
+        let Some(id) = self.catalog.at(slot) else { return Ok(()) };
+        if self.slot(id).feed.local_name().is_some_and(|before| before != name) {
+            self.rename_feed(id, name);
+        }
+        Ok(())
+    }
+
+    /// The last folder that JS would take for a feed's, and the key in it.
+    pub(in crate::multifeed) fn last_folder(&mut self) -> Result<Option<(Slot, FeedKey)>, StoreError> {
+        let slots = self.storage.list().map_err(|error| StoreError::from_store("list", error))?;
+        for slot in slots.into_iter().rev() {
+            match self.key_in(slot) {
+                Ok(Some(key)) => return Ok(Some((slot, key))),
+                // It cannot be used as one.
+                Ok(None) | Err(StoreError::NotRegular { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    pub(in crate::multifeed) fn key_in(&mut self, slot: Slot) -> Result<Option<FeedKey>, StoreError> {
+        let file = FileId::new(slot, FileKind::Key);
+        let mut key = [0; 32];
+        let count = self.storage.read_at(file, 0, &mut key);
+        let count = count.map_err(|error| StoreError::from_file(file, "read", error))?;
+        Ok((count == key.len()).then(|| FeedKey::new(key)))
+    }
+
+    /// Fails if a folder that could not be opened, or made, holds the feed of this key: a second folder of it would be a second history.
+    pub(in crate::multifeed) fn check_unopened(&mut self, key: &FeedKey) -> Result<(), StoreError> {
+        for slot in self.catalog.unopened() {
+            if self.key_in(slot).is_ok_and(|found| found == Some(*key)) {
+                return Err(StoreError::Occupied { slot });
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes a feed's channel on every session, and says no more of it on any.
+    pub(in crate::multifeed) fn leave_sessions(&mut self, id: FeedId) {
+        for peer in self.slot(id).subscribers.clone() {
+            self.leave_channel(peer, id);
+        }
+        for session in self.sessions.values_mut() {
+            session.known.insert(u64::from(id.0));
+            session.not_taken.forget(id);
+            if session.matched.is_running() {
+                session.matched.remove(id);
+            } else {
+                session.unmatch(id);
+            }
+        }
+        // Where its turn did not come yet, it does not.
+        self.leave_offers(&self.slot(id).feed.key());
+    }
+
+    /// No session asks for a feed any more that was only offered.
+    pub(in crate::multifeed) fn leave_offers(&mut self, key: &FeedKey) {
+        let asked = self.catalog.offered(key).map(|id| (id, self.slot(id).subscribers.clone()));
+        let (id, peers) = asked.unzip();
+        for peer in peers.unwrap_or_default() {
+            if let Some(id) = id {
+                self.leave_channel(peer, id);
+                self.ask_for_offers(peer);
+            }
+        }
+        let waits = |(&peer, session): (&SessionId, &PeerSession)| session.offers.has(key).then_some(peer);
+        for peer in self.sessions.iter().filter_map(waits).collect::<Vec<_>>() {
+            if let Some(session) = self.sessions.get_mut(&peer) {
+                session.refuse(*key, self.now);
+            }
+            self.settle(peer);
+            self.wake(peer);
+        }
+    }
+
+    pub(in crate::multifeed) fn leave_channel(&mut self, peer: SessionId, id: FeedId) {
+        let Some(session) = self.sessions.get_mut(&peer) else { return };
+        if let Some(token) = session.token(id) {
+            session.extend(Command::Close { token });
+        }
+        let key = self.slot(id).feed.key();
+        self.drop_peer(peer, id);
+        if let Some(session) = self.sessions.get_mut(&peer) {
+            // It is not missed.
+            session.forget_left(id, &key);
+        }
+        self.settle(peer);
+        self.wake(peer);
+    }
+
+    fn forget_feed(&mut self, id: FeedId) {
+        let waiting: Vec<WantId> = self.wants.iter().filter(|(_, feed)| **feed == id).map(|(&want, _)| want).collect();
+        for want in waiting {
+            self.end(want, WantEnd::Removed);
+        }
+        self.dirty.retain(|dirty| *dirty != id);
+        self.unwritten.retain(|unwritten| *unwritten != id);
+        self.unsynced.remove(&id);
+        self.if_available.remove(&id);
+        self.extensions.forget(id);
+        let slot = &mut self.feeds[id.0 as usize];
+        let (key, folder) = (slot.feed.key(), slot.feed.slot());
+        let name = crate::multifeed::feed_name(&slot.feed);
+        let others = slot.feed.local_name().filter(|_| slot.feed.writable()).map(str::to_owned);
+        slot.feed = Feed::gone(key, name.clone());
+        slot.removed = true;
+        slot.dirty = false;
+        slot.reserved = SparseBits::default();
+        slot.unannounced = Vec::new();
+        slot.sync_failure = None;
+        self.catalog.remove(id, &key);
+        self.catalog.forget_lost(folder);
+        self.problems.retain(|problem| problem.slot() != Some(folder));
+        self.recovered.retain(|recovered| recovered.slot != folder);
+        // Of two writers with one name the other one has it now.
+        let same = |other: &FeedId| {
+            let feed = &self.slot(*other).feed;
+            feed.writable() && feed.local_name() == others.as_deref()
+        };
+        if let Some(others) = &others
+            && let Some(other) = self.feeds().find(same)
+        {
+            let feed = &self.slot(other).feed;
+            self.catalog.insert(other, feed.key(), feed.slot(), Some(others));
+        }
+        self.events.push_back(MultifeedEvent::Removed { id, key, name });
+    }
+}

@@ -1,0 +1,830 @@
+//! The multifeed's side of its sessions: events in, commands out.
+pub(super) mod lists;
+pub(super) mod offered;
+pub(super) mod permissions;
+pub(super) mod progress;
+pub(super) mod second;
+pub(super) mod single_feed;
+
+use std::time::Duration;
+
+use multifeed_proto::{Command, Event, FeedKey, Message, Root, Scope, SessionError};
+
+use super::{FeedSlot, Multifeed, MultifeedEvent};
+use crate::feed::Feed;
+use crate::ids::{FeedId, SessionId};
+use crate::limits::{Limits, MAX_BLOCK_BYTES};
+use crate::multifeed::feed_events::FeedEvent;
+use crate::replication::missing_ranges::{self, FeedHoles};
+use crate::replication::peer::{FeedChannel, PeerFault, TooLarge, Work};
+use crate::replication::peer_session::{Channel, PeerSession};
+use crate::replication::reconcile::EXTENSION;
+use crate::replication::replicate::{PeerEvent, Replicate};
+use crate::replication::transfer::Share;
+use crate::stats::Moved;
+use crate::storage::Storage;
+
+/// How often overdue answers are looked for.
+const CHECK_EVERY: Duration = Duration::from_secs(2);
+/// How long others wait for what one remote alone was asked for, in [`Limits::request_timeout`]s, while that remote answers what it was asked
+/// of other feeds.
+const LONGEST_TURN: u32 = 4;
+
+impl<S: Storage> Multifeed<S> {
+    /// Adds a session. Its events are then given to [`handle`](Self::handle).
+    pub fn connect(&mut self, options: Replicate) -> SessionId {
+        self.connect_as(Root::FIRST, options)
+    }
+
+    /// Adds a session on a stream that others use as well, on which this multifeed is named `root`. Its channels are named by
+    /// [`Token::new`](multifeed_proto::Token::new) with that, and of the stream's events it is given its own, and those that are for all.
+    pub fn connect_as(&mut self, root: Root, options: Replicate) -> SessionId {
+        self.add_peering(options, |options| PeerSession::new(root, options))
+    }
+
+    pub(super) fn add_peering(
+        &mut self,
+        mut options: Replicate,
+        new: impl FnOnce(Replicate) -> PeerSession,
+    ) -> SessionId {
+        self.look_at_disk_now();
+        options.sparse.get_or_insert(self.sparse);
+        options.policy = options.policy.or_else(|| self.policy.clone());
+        let id = SessionId(self.next_peer);
+        self.next_peer += 1;
+        let mut session = new(options);
+        session.limits = self.limits.peer;
+        if let Some(source) = &session.options.source {
+            session.brought = self.sources.of(source, self.limits.sources);
+        }
+        if let Some(error) = self.disk.why() {
+            session.pause(error.clone());
+        }
+        self.sessions.insert(id, session);
+        id
+    }
+
+    /// Takes an event of a session. It never fails: a fault of the remote's, or of our storage, ends that session by a
+    /// [`Command::Abort`], and is told by [`PeerEvent::Closed`].
+    pub fn handle(&mut self, id: SessionId, event: Event, now: Duration) {
+        self.now = self.now.max(now);
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        match event {
+            Event::Connected { remote_public_key, handshake_hash } => {
+                session.handshake_hash = Some(handshake_hash);
+                session.remote_public_key = remote_public_key;
+                session.events.push_back(PeerEvent::Connected { remote_public_key, handshake_hash });
+                self.begin_lone(id);
+            }
+            Event::Ready { remote: handshake, .. } => {
+                session.events.push_back(PeerEvent::Ready(handshake.clone()));
+                self.begin_exchange(id, &handshake);
+            }
+            Event::Extension { scope: Scope::Channel(token), name, body } => {
+                if let Some(Channel::Feed(feed)) = self.channel(id, token) {
+                    self.hear(id, feed, name, &body);
+                }
+            }
+            Event::Extension { scope: Scope::Stream, name, body } if *name == *EXTENSION => self.reconcile(id, &body),
+            Event::Manifest { keys, fields, .. } => self.manifest(id, keys, fields.as_ref()),
+            Event::Replicate { keys, origin, .. } => self.replicate(id, keys, origin),
+            Event::Discovered { discovery_key } => {
+                // What both sides agreed on, and waits here for its turn.
+                session.offers.opened_there(discovery_key);
+            }
+            Event::Opened { token } => match self.channel(id, token) {
+                Some(Channel::Feed(feed)) => {
+                    self.note_opened(id);
+                    self.tell(feed, FeedEvent::PeerOpen { peer: id });
+                    let mut waited = None;
+                    self.with_peer(id, feed, |peer, work| {
+                        waited = peer.waits_since();
+                        peer.open(work);
+                        Ok(())
+                    });
+                    self.heard(id, waited);
+                }
+                Some(Channel::Offer(key)) => {
+                    self.note_opened(id);
+                    self.offer_heard(id, key, None);
+                }
+                None => {}
+            },
+            Event::Message { token, message } => match self.channel(id, token) {
+                Some(Channel::Feed(feed)) => self.message(id, feed, message),
+                Some(Channel::Offer(key)) => self.offer_heard(id, key, Some(&message)),
+                None => {}
+            },
+            Event::Partial { token, is_data, bytes } => {
+                if let Some(Channel::Feed(feed)) = self.channel(id, token) {
+                    self.heard_part(id, feed, is_data, bytes);
+                }
+            }
+            Event::ChannelClosed { token } => {
+                self.miss_lone(id);
+                match self.channel(id, token) {
+                    Some(Channel::Feed(feed)) => {
+                        let state = self.feeds.get(feed.0 as usize).map(|slot| &slot.feed);
+                        if let (Some(session), Some(state)) = (self.sessions.get_mut(&id), state) {
+                            session.note_denied(feed, state);
+                        }
+                        self.drop_peer(id, feed);
+                    }
+                    Some(Channel::Offer(key)) => _ = self.sessions.get_mut(&id).map(|session| session.forget(&key)),
+                    None => {}
+                }
+                self.ask_for_offers(id);
+                self.settle(id);
+            }
+            Event::RemoteEnded => session.remote_ended(),
+            Event::Closed(result) => {
+                // A session ends well only where all that it brought is written.
+                self.commit(now);
+                self.mind_unwritten(id);
+                let Some(session) = self.sessions.get(&id).filter(|session| !session.is_over()) else { return };
+                let state = session.state(self.is_clean(), self.now);
+                self.drop_peers(id);
+                let Some(session) = self.sessions.get(&id) else { return };
+                let (holes, missing) = (self.holes(id, session), self.missing(session));
+                let not_taken = self.not_taken(session);
+                if let Some(session) = self.sessions.get_mut(&id) {
+                    session.totals.holes = holes;
+                    session.totals.missing = missing;
+                    session.totals.not_taken = not_taken;
+                    session.closed(result, state);
+                }
+            }
+            // The root's Close ends nothing; an event that is not known yet is one that asks for nothing.
+            _ => {}
+        }
+        self.ask_for_offers(id);
+        self.give_turns(id);
+        self.give_up_unavailable();
+        self.wake(id);
+    }
+
+    /// Lets a session be sent `bytes` more.
+    pub fn grant(&mut self, id: SessionId, bytes: usize) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.grant(bytes);
+            self.wake(id);
+        }
+    }
+
+    /// Lets a session be sent `bytes`, whatever it was allowed before.
+    pub(crate) fn set_grant(&mut self, id: SessionId, bytes: usize) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.set_grant(bytes);
+            self.wake(id);
+        }
+    }
+
+    /// Notes how many bytes a second a session's stream takes, as far as it was measured while more waited to be sent, and how many wait.
+    ///
+    /// A block that takes longer than a JS peer waits is then reported by [`PeerEvent::SlowBlock`].
+    pub fn set_send_rate(&mut self, id: SessionId, per_second: u64, unwritten: u64) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.set_send_rate(per_second, unwritten);
+            self.wake(id);
+        }
+    }
+
+    /// The next session with commands that its grant allows, or with events, in turn. It is not told again until something is
+    /// new, or until [`poll_command`](Self::poll_command) was called and left something.
+    pub fn poll_ready(&mut self) -> Option<SessionId> {
+        while let Some(id) = self.ready.pop_front() {
+            if let Some(session) = self.sessions.get_mut(&id) {
+                session.queued = false;
+                if session.has_output() {
+                    return Some(id);
+                }
+            }
+        }
+        None
+    }
+
+    /// The next command for a session, or `None` where there is none now, or the grant is used up.
+    pub fn poll_command(&mut self, id: SessionId) -> Option<Command> {
+        loop {
+            let session = self.sessions.get_mut(&id)?;
+            if let Some(command) = session.poll_command() {
+                self.wake(id);
+                return Some(command);
+            }
+            let Some(feed) = session.poll_active() else {
+                // What was just sent may have made room.
+                self.ask_for_offers(id);
+                return self.sessions.get_mut(&id)?.poll_command();
+            };
+            self.begin_use(feed);
+            let session = self.sessions.get_mut(&id)?;
+            let now = session.transfer.time(self.now);
+            let share = session.share(feed, now);
+            let Some(peer) = session.peers.get_mut(&feed) else { continue };
+            let Some(slot) = self.feeds.get_mut(feed.0 as usize) else { continue };
+            let key = slot.feed.key();
+            let mut work = work(slot, &mut self.storage, &self.limits, share, now);
+            work.room = session.room.of(feed);
+            let sent = peer.poll(&mut work);
+            let standing = peer.assess(&mut work);
+            let token = peer.token;
+            let sent_block = matches!(&sent, Ok(Some(sent)) if sent.block().is_some());
+            let (waits, has_used) = (peer.room_needed().is_some(), sent_block || !peer.has_output());
+            let share = work.share;
+            let (damaged, too_large) = (work.damaged.take(), work.too_large.drain(..));
+            session.events.extend(too_large.map(|(index, size)| PeerEvent::TooLarge { key, index, size }));
+            if let Some(error) = damaged {
+                session.damaged(key, error);
+            }
+            session.count(feed, standing);
+            session.shared(feed, share);
+            session.room.note(feed, waits, has_used);
+            match sent {
+                Ok(Some(sent)) => {
+                    session.stir();
+                    if let Some((index, size)) = sent.block() {
+                        session.sends(feed, key, index, size);
+                        let moved = Moved::sent(size);
+                        session.note_moved(feed, moved, self.now);
+                        slot.moved.add(moved);
+                        self.traffic.note(feed, moved, self.now);
+                        slot.tell(feed, FeedEvent::Upload { blocks: index..index + 1 }, &mut self.with_events);
+                    }
+                    let closes = matches!(sent, crate::replication::peer::Sent::Close);
+                    let command = session.command(token, sent);
+                    session.activate(feed);
+                    let only_offered = !slot.feed.is_settled();
+                    if closes {
+                        session.note_denied(feed, &slot.feed);
+                        self.drop_peer(id, feed);
+                        self.ask_for_offers(id);
+                        self.settle(id);
+                    }
+                    if only_offered {
+                        self.hush_offer(id, feed);
+                    }
+                    self.wake(id);
+                    return Some(command);
+                }
+                Ok(None) => session.activate(feed),
+                Err(fault) => self.feed_fault(id, feed, fault),
+            }
+        }
+    }
+
+    /// The next thing that happened on a session.
+    pub fn poll_peer_event(&mut self, id: SessionId) -> Option<PeerEvent> {
+        let (clean, now) = (self.is_clean(), self.now);
+        self.sessions.get_mut(&id)?.poll_event(clean, now)
+    }
+
+    /// Whether [`commit`](Self::commit) has something to do, and about how many bytes wait for it.
+    pub fn uncommitted(&self) -> Option<usize> {
+        (!self.dirty.is_empty() || !self.unannounced.is_empty()).then_some(self.uncommitted_bytes)
+    }
+
+    /// Writes the blocks that came, then tells the other sessions and the application of them. To be called after a batch of
+    /// events, or after several where more are waiting (a feed's blocks then go out in fewer writes), and after appends.
+    ///
+    /// If a feed's own files cannot be written (EIO, EFBIG), its channels close, and the sessions that brought it end with that error when all
+    /// else is done. If writing fails otherwise, they end at once, and the blocks wait for the next call; for a full disk see
+    /// [`disk_full`](Self::disk_full).
+    pub fn commit(&mut self, now: Duration) {
+        self.now = self.now.max(now);
+        self.uncommitted_bytes = 0;
+        self.sync_appended();
+        let unwritten = std::mem::take(&mut self.unwritten);
+        for id in std::mem::take(&mut self.dirty).into_iter().chain(unwritten) {
+            self.feeds[id.0 as usize].dirty = false;
+            self.commit_feed(id);
+        }
+        let written = self.sessions.iter_mut().filter_map(|(&id, session)| session.note_written().then_some(id));
+        written.collect::<Vec<_>>().into_iter().for_each(|id| self.wake(id));
+        self.announce_feeds();
+        self.give_up_unavailable();
+        self.plan_sync();
+        self.note_in_sync();
+    }
+
+    /// Syncs what is due, and ends what is overdue. To be called when [`poll_timeout`](Self::poll_timeout) says so; any other time does no harm.
+    pub fn handle_timeout(&mut self, now: Duration) {
+        self.now = self.now.max(now);
+        self.give_up_late();
+        self.sync_due();
+        self.look_at_disk();
+        if self.next_check.is_none_or(|at| now < at) {
+            return;
+        }
+        self.next_check = None;
+        let patience = self.limits.request_timeout;
+        let mut overdue = Vec::new();
+        for (&id, session) in &self.sessions {
+            let now = session.transfer.time(now);
+            let due = |peer: &FeedChannel| match peer.waits_since() {
+                Some(since) => session.transfer.is_overdue(since, now, patience),
+                None => peer.is_silent(now),
+            };
+            let holds_up = |feed_id: FeedId, peer: &FeedChannel| {
+                let FeedSlot { feed, subscribers, .. } = self.slot(feed_id);
+                let since = peer.holds_up_since(feed).filter(|_| subscribers.len() > 1);
+                since.is_some_and(|since| {
+                    (now >= since.saturating_add(patience.saturating_mul(LONGEST_TURN))
+                        && !session.transfer.is_arriving(feed_id))
+                        || session.transfer.is_overdue(since, now, patience)
+                })
+            };
+            let is_overdue = |feed: FeedId, peer: &FeedChannel| due(peer) || holds_up(feed, peer);
+            overdue.extend(
+                session.peers.iter().filter(|(feed, peer)| is_overdue(**feed, peer)).map(|(&feed, _)| (id, feed)),
+            );
+        }
+        for (id, feed) in overdue {
+            if self.miss_lone(id) {
+                continue;
+            }
+            let mut released = false;
+            self.with_peer(id, feed, |peer, work| {
+                released = peer.expire(work);
+                Ok(())
+            });
+            if released {
+                self.retry_requests(feed, Some(id));
+            }
+            self.wake(id);
+        }
+        let spare = self.sessions.iter().flat_map(|(&id, session)| {
+            session.peers.iter().filter(|(_, peer)| peer.has_spare_room()).map(move |(&feed, _)| (id, feed))
+        });
+        for (id, feed) in spare.collect::<Vec<_>>() {
+            self.ask_too(id, feed);
+        }
+        for id in self.sessions.keys().copied().collect::<Vec<_>>() {
+            self.give_turns(id);
+            self.end_idle(id);
+            self.hush_offers(id);
+            if let Some(session) = self.sessions.get_mut(&id)
+                && let Some(since) = session.transfer.time(now).checked_sub(patience)
+            {
+                session.close_unopened(since);
+                session.pass_over_unopened(since);
+                self.settle(id);
+            }
+            self.ask_for_offers(id);
+            self.wake(id);
+        }
+        self.look_at_the_silent();
+        self.traffic.forget_idle(now);
+        self.give_up_unavailable();
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is to be called.
+    pub fn poll_timeout(&mut self) -> Option<Duration> {
+        if self.sessions.is_empty() {
+            self.next_check = None;
+        } else if self.next_check.is_none() {
+            self.next_check = Some(self.now + CHECK_EVERY);
+        }
+        let deadline = self.deadlines.first().map(|&(at, _)| at);
+        [self.next_check, deadline, self.next_sync].into_iter().flatten().min()
+    }
+
+    /// Ends a session cleanly: what is queued goes out first.
+    pub fn finish(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.finish();
+            self.wake(id);
+        }
+    }
+
+    /// Forgets a session. What it was asked for can be asked of others.
+    pub fn disconnect(&mut self, id: SessionId) {
+        self.drop_peers(id);
+        self.sessions.remove(&id);
+        self.give_up_unavailable();
+    }
+
+    fn note_opened(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.offers.note_opened(self.now);
+        }
+    }
+
+    fn message(&mut self, id: SessionId, feed: FeedId, message: Message) {
+        let mut effect = crate::replication::peer::Effect::default();
+        let tells = matches!(message, Message::Have(_));
+        self.with_peer(id, feed, |peer, work| {
+            effect = peer.handle(message, work)?;
+            Ok(())
+        });
+        self.heard(id, effect.answered);
+        if let (true, Some(since), Some(session)) = (tells, effect.answered, self.sessions.get_mut(&id)) {
+            session.transfer.took(session.transfer.time(self.now).saturating_sub(since));
+        }
+        if let Some(conflict) = effect.conflict {
+            self.note_conflict(feed, &conflict);
+            let key = self.feeds[feed.0 as usize].feed.key();
+            if let Some(session) = self.sessions.get_mut(&id) {
+                session.part();
+                session.events.push_back(PeerEvent::Conflict { key, conflict });
+            }
+        }
+        if let Some(too_large) = effect.too_large {
+            let feed = self.feeds[feed.0 as usize].feed.key();
+            if let Some(session) = self.sessions.get_mut(&id) {
+                session.part();
+                let error = match too_large {
+                    TooLarge::Blocks(length, limit) => SessionError::FeedTooLong { feed, length, limit },
+                    TooLarge::Bytes(bytes, limit) => SessionError::FeedTooLarge { feed, bytes, limit },
+                };
+                session.events.push_back(PeerEvent::LimitReached(error));
+            }
+        }
+        if let Some(held) = effect.writer_behind {
+            let slot = &self.feeds[feed.0 as usize].feed;
+            let (key, len) = (slot.key(), slot.len());
+            match self.events.back_mut() {
+                Some(MultifeedEvent::WriterBehind { id, len: told, .. }) if *id == feed => *told = len,
+                _ => self.events.push_back(MultifeedEvent::WriterBehind { id: feed, key, held, len }),
+            }
+            self.outgrew(feed);
+            if let Some(session) = self.sessions.get_mut(&id) {
+                session.events.push_back(PeerEvent::WriterBehind { key, held, len });
+            }
+        }
+        if let Some(len) = effect.remote_len {
+            self.tell(feed, FeedEvent::RemoteUpdate { peer: id, len });
+        }
+        let proven = effect.proven || effect.stored.is_some();
+        let only_offered = !self.slot(feed).feed.is_settled();
+        if only_offered && proven && !self.settle_offered(feed, id) {
+            return;
+        }
+        if effect.proven {
+            self.mark_dirty(feed);
+        }
+        if let Some(index) = effect.held {
+            // Acknowledged with what is written next.
+            self.feeds[feed.0 as usize].stored(index, id);
+            self.mark_dirty(feed);
+        }
+        if let Some((index, size)) = effect.stored {
+            self.came_from(id, feed, index, size);
+            // One that no message can carry is kept, and nobody is told of it.
+            if size <= MAX_BLOCK_BYTES as u64 {
+                self.feeds[feed.0 as usize].stored(index, id);
+                self.gained(feed, index..index + 1, Some(id));
+            }
+            let moved = Moved::received(size);
+            if let Some(session) = self.sessions.get_mut(&id) {
+                session.transfer.brought(size, session.transfer.time(self.now));
+                session.note_moved(feed, moved, self.now);
+            }
+            self.feeds[feed.0 as usize].moved.add(moved);
+            self.traffic.note(feed, moved, self.now);
+            self.mark_dirty(feed);
+            self.mind_limits(id);
+            self.uncommitted_bytes += size as usize;
+            self.mind_space(size);
+            if self.feeds[feed.0 as usize].feed.staged_bytes() > self.limits.staged_bytes {
+                self.commit_feed(feed);
+            }
+        }
+        if effect.released {
+            self.retry_requests(feed, Some(id));
+        }
+        if only_offered && !proven {
+            self.hush_offer(id, feed);
+        }
+    }
+
+    /// Ends a session in which nothing is left to do for us, and whose remote does not say that it is done.
+    fn end_idle(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(&id).filter(|session| session.may_hang()) else { return };
+        let feeds = &self.feeds;
+        let idle = session
+            .peers
+            .iter_mut()
+            .all(|(feed, peer)| feeds.get(feed.0 as usize).is_some_and(|slot| peer.is_idle(&slot.feed, &slot.wants)));
+        if session.has_idled(idle, session.transfer.time(self.now), self.limits.idle_end) {
+            session.leave();
+        }
+    }
+
+    /// Notes that a message came on a feed's channel, and since when what it answers had waited.
+    fn heard(&mut self, id: SessionId, answered: Option<Duration>) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.stir();
+        match answered {
+            Some(since) => session.transfer.came(since, session.transfer.time(self.now)),
+            None => session.transfer.came_in_vain(),
+        }
+    }
+
+    /// Notes that a part of a message came. If it can answer something, the remote is not silent.
+    fn heard_part(&mut self, id: SessionId, feed: FeedId, is_data: bool, bytes: usize) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let now = session.transfer.time(self.now);
+        if let Some(since) = session.peers.get(&feed).and_then(|peer| peer.waits_for(is_data)) {
+            session.transfer.arrives(feed, bytes, since, now, self.limits.slowest_rate);
+        }
+    }
+
+    /// Stops a session's clock for so long: the remote was not read, or what it was asked for was not sent yet, so that it could not answer.
+    pub fn excuse(&mut self, id: SessionId, time: Duration) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.transfer.excuse(time);
+        }
+    }
+
+    /// Stops the clocks of all sessions for so long: the store was behind with what had come.
+    pub fn excuse_all(&mut self, time: Duration) {
+        self.sessions.values_mut().for_each(|session| session.transfer.excuse(time));
+    }
+
+    /// Runs a call on the machine of a feed on a session, and deals with what it leaves.
+    pub(super) fn with_peer(
+        &mut self,
+        id: SessionId,
+        feed: FeedId,
+        call: impl FnOnce(&mut FeedChannel, &mut Work<'_, S>) -> Result<(), PeerFault>,
+    ) {
+        self.begin_use(feed);
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let now = session.transfer.time(self.now);
+        let (share, may_double) = (session.share(feed, now), !session.is_in_turn());
+        let Some(slot) = self.feeds.get_mut(feed.0 as usize) else { return };
+        let Some(peer) = session.peers.get_mut(&feed) else { return };
+        let shared = slot.subscribers.len() > 1;
+        let mut work = work(slot, &mut self.storage, &self.limits, share, now);
+        let mut spare = false;
+        match call(peer, &mut work) {
+            Ok(()) => {
+                spare = shared && may_double && peer.has_spare_room();
+                let standing = peer.assess(&mut work);
+                let share = work.share;
+                session.count(feed, standing);
+                session.activate(feed);
+                session.shared(feed, share);
+            }
+            Err(fault) => self.feed_fault(id, feed, fault),
+        }
+        self.give_turns(id);
+        if spare {
+            self.ask_too(id, feed);
+        }
+    }
+
+    /// Lets those feeds of a session ask for more that wait for room, one after the other, as far as there is some.
+    fn give_turns(&mut self, id: SessionId) {
+        while let Some(feed) = self.sessions.get_mut(&id).and_then(PeerSession::next_asker) {
+            self.with_peer(id, feed, |peer, work| {
+                peer.advance(work);
+                Ok(())
+            });
+            if let Some(session) = self.sessions.get_mut(&id) {
+                session.turn_over();
+            }
+        }
+    }
+
+    /// Something went wrong with a feed on a session. Where that is damage in the feed's own files, only its channel closes: the others are not
+    /// harmed by it.
+    fn feed_fault(&mut self, id: SessionId, feed: FeedId, fault: PeerFault) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        match fault {
+            PeerFault::Store(error) if error.is_of_one_place() && session.single_feed().is_none() => {
+                let key = self.feeds[feed.0 as usize].feed.key();
+                session.damaged(key, error);
+                self.leave_channel(id, feed);
+            }
+            fault => self.fault(id, fault),
+        }
+    }
+
+    pub(super) fn fault(&mut self, id: SessionId, fault: PeerFault) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        match fault {
+            PeerFault::Remote(error) => session.abort(error),
+            PeerFault::Store(error) => session.fail(error),
+        }
+        self.wake(id);
+    }
+
+    pub(super) fn commit_feed(&mut self, id: FeedId) {
+        self.begin_use(id);
+        let begun = if self.slot(id).feed.is_staged() { self.touch(id) } else { Ok(()) };
+        let slot = &mut self.feeds[id.0 as usize];
+        if let Err(error) = begun.and_then(|()| slot.feed.flush(&mut self.storage)) {
+            return self.not_written(id, error);
+        }
+        if !std::mem::replace(&mut slot.told, true) {
+            self.events.push_back(MultifeedEvent::Blocks { id });
+        }
+        if slot.feed.is_held_back() {
+            // Announced when it is synced.
+            self.committed(id, &[]);
+            return self.hold_back_news(id);
+        }
+        let fresh = std::mem::take(&mut slot.unannounced);
+        self.committed(id, &fresh);
+        if !fresh.is_empty() {
+            self.leave_step(id);
+        }
+        for peer_id in self.slot(id).subscribers.clone() {
+            let Some(session) = self.sessions.get_mut(&peer_id) else { continue };
+            let slot = &mut self.feeds[id.0 as usize];
+            let now = session.transfer.time(self.now);
+            let share = session.share(id, now);
+            if let Some(peer) = session.peers.get_mut(&id) {
+                for (blocks, from) in &fresh {
+                    match *from == Some(peer_id) {
+                        true => peer.acknowledge(blocks.clone()),
+                        false => peer.announce(blocks.clone(), &self.limits),
+                    }
+                }
+                let mut work = work(slot, &mut self.storage, &self.limits, share, now);
+                peer.advance(&mut work);
+                let standing = peer.assess(&mut work);
+                let share = work.share;
+                session.count(id, standing);
+                session.activate(id);
+                session.shared(id, share);
+            }
+            self.give_turns(peer_id);
+            self.wake(peer_id);
+        }
+    }
+
+    /// Offers feeds that are new here to every session that does not know them. One that is ending is not in sync then.
+    fn announce_feeds(&mut self) {
+        let new = std::mem::take(&mut self.unannounced);
+        if new.is_empty() {
+            return;
+        }
+        let ending = self.sessions.iter().filter(|(_, session)| session.is_ending_live()).map(|(&id, _)| id);
+        for id in ending.collect::<Vec<_>>() {
+            let lacks = |feed: FeedId| {
+                let known = self.sessions.get(&id).is_none_or(|session| session.known.get(u64::from(feed.0)));
+                let slot = self.feeds.get(feed.0 as usize).filter(|slot| !slot.removed && !slot.feed.is_empty());
+                !known && slot.is_some() && self.may_feed(id, feed).offer
+            };
+            if new.iter().any(|&feed| lacks(feed))
+                && let Some(session) = self.sessions.get_mut(&id)
+            {
+                session.part();
+            }
+        }
+        // Where the feeds are being compared they are offered with all others, when that is done.
+        let running = self.sessions.iter().filter(|(_, session)| session.lists() && !session.matched.is_running());
+        for id in running.map(|(&id, _)| id).collect::<Vec<_>>() {
+            let may = |feed: FeedId| {
+                self.feeds.get(feed.0 as usize).is_some_and(|slot| !slot.removed) && self.may_feed(id, feed).offer
+            };
+            let may: Vec<FeedId> = new.iter().copied().filter(|&feed| may(feed)).collect();
+            let Some(session) = self.sessions.get_mut(&id) else { continue };
+            let unknown = may.iter().filter(|feed| session.known.insert(u64::from(feed.0)));
+            let unknown: Vec<FeedId> = unknown.copied().collect();
+            unknown.iter().for_each(|feed| session.not_taken.offered(*feed));
+            let keys: Vec<FeedKey> = unknown.iter().map(|feed| self.feeds[feed.0 as usize].feed.key()).collect();
+            if !keys.is_empty() {
+                session.offer(keys);
+                self.wake(id);
+            }
+        }
+    }
+
+    /// Blocks are free that a remote was asked for: the others are asked, those after `from` first and that one last, so that each has its turn
+    /// whatever any of them does.
+    pub(super) fn retry_requests(&mut self, feed: FeedId, from: Option<SessionId>) {
+        self.feeds[feed.0 as usize].doubled.clear();
+        let mut subscribers = self.feeds[feed.0 as usize].subscribers.clone();
+        if let Some(at) = subscribers.iter().position(|&subscriber| Some(subscriber) == from) {
+            subscribers.rotate_left(at + 1);
+        }
+        for id in subscribers {
+            self.with_peer(id, feed, |peer, work| {
+                peer.retry_requests(work);
+                Ok(())
+            });
+            self.wake(id);
+        }
+    }
+
+    pub(super) fn drop_peer(&mut self, id: SessionId, feed: FeedId) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.note_left(feed, &self.feeds[feed.0 as usize].feed);
+        if let Some(peer) = session.remove(feed) {
+            self.unsubscribe(id, feed, peer);
+        }
+    }
+
+    /// A session's machine of a feed is gone.
+    pub(super) fn unsubscribe(&mut self, id: SessionId, feed: FeedId, mut peer: FeedChannel) {
+        let slot = &mut self.feeds[feed.0 as usize];
+        if (peer.is_parted() || peer.is_behind(&slot.feed))
+            && let Some(session) = self.sessions.get_mut(&id)
+        {
+            session.part();
+        }
+        let at = slot.subscribers.iter().position(|&subscriber| subscriber == id);
+        let before = at.and_then(|at| slot.subscribers.get(at.checked_sub(1)?).copied());
+        slot.subscribers.retain(|&subscriber| subscriber != id);
+        slot.tell(feed, FeedEvent::PeerClose { peer: id }, &mut self.with_events);
+        if peer.release(&mut slot.reserved) {
+            self.retry_requests(feed, before);
+        }
+        self.forget_offered(feed);
+    }
+
+    fn drop_peers(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        for feed in session.peers.keys().copied().collect::<Vec<_>>() {
+            self.drop_peer(id, feed);
+        }
+    }
+
+    /// How many blocks a session's remote has, or may have, that did not come.
+    fn missing(&self, session: &PeerSession) -> u64 {
+        session.left(|id, blocks| {
+            let FeedSlot { feed, wants, .. } = self.slot(id);
+            match session.is_sparse() {
+                true => wants.selection().iter().map(|range| missing_ranges::coming(feed, blocks, &range)).sum(),
+                false if is_left_alone(feed, session) => 0,
+                false => missing_ranges::coming(feed, blocks, &(0..u64::MAX)),
+            }
+        })
+    }
+
+    /// How many feeds a session's remote did not take, or not all of them, that it was offered and that are served.
+    fn not_taken(&self, session: &PeerSession) -> u64 {
+        if session.options.upload == Some(false) {
+            return 0;
+        }
+        let counts = |feed: FeedId| {
+            let slot = self.feeds.get(feed.0 as usize);
+            slot.is_some_and(|slot| !slot.removed && slot.upload != Some(false) && slot.feed.downloaded() > 0)
+        };
+        session.not_taken.count(session.is_offer_answered(), counts)
+    }
+
+    /// The feeds of a session with holes, of which its remote said that it does not have them either.
+    fn holes(&self, peer: SessionId, session: &PeerSession) -> Vec<FeedHoles> {
+        let mut room = self.limits.hole_ranges;
+        let mut found = Vec::new();
+        let fetched = |&id: &FeedId| session.known.get(u64::from(id.0)) && self.may_feed(peer, id).want;
+        for id in self.feeds().filter(fetched) {
+            let FeedSlot { feed, wants, .. } = self.slot(id);
+            // Nobody knows what a remote lacks that did not say it.
+            let Some(to_come) = session.left_of(id) else { continue };
+            let holes = match session.is_sparse() {
+                true => missing_ranges::find(feed, wants.selection().iter(), to_come, &mut room),
+                false if feed.downloaded() == feed.len() => None,
+                false if is_left_alone(feed, session) => None,
+                false => missing_ranges::find(feed, std::iter::once(0..feed.len()), to_come, &mut room),
+            };
+            found.extend(holes);
+        }
+        found
+    }
+
+    pub(super) fn settle(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.settle();
+        }
+    }
+
+    pub(super) fn wake(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.get_mut(&id)
+            && session.has_output()
+            && !std::mem::replace(&mut session.queued, true)
+        {
+            self.ready.push_back(id);
+        }
+    }
+}
+
+/// Whether a feed is written here, and what was cleared of it is not fetched.
+fn is_left_alone(feed: &Feed, session: &PeerSession) -> bool {
+    feed.writable() && !feed.is_writer_behind() && session.options.download != Some(true)
+}
+
+impl FeedSlot {
+    /// Notes a block that a session brought, joined to the run that it continues.
+    fn stored(&mut self, index: u64, from: SessionId) {
+        match self.unannounced.last_mut() {
+            Some((blocks, source)) if blocks.end == index && *source == Some(from) => blocks.end += 1,
+            _ => self.unannounced.push((index..index + 1, Some(from))),
+        }
+    }
+}
+
+pub(super) fn work<'a, S>(
+    slot: &'a mut FeedSlot,
+    storage: &'a mut S,
+    limits: &'a Limits,
+    share: Share,
+    now: Duration,
+) -> Work<'a, S> {
+    let FeedSlot { feed, reserved, wants, .. } = slot;
+    Work { feed, reserved, wants, storage, limits, share, room: u64::MAX, now, too_large: Vec::new(), damaged: None }
+}

@@ -1,0 +1,319 @@
+//! Feeds that remotes offer: asked for without a trace in the store, and given a folder with the first block that is proven.
+
+use multifeed_proto::{FeedKey, ManifestFields, Message, Origin, Token};
+
+use crate::error::StoreError;
+use crate::feed::Feed;
+use crate::ids::{FeedId, SessionId};
+use crate::multifeed::disk::FEED_BYTES;
+use crate::multifeed::{FeedSlot, Multifeed, feed_name};
+use crate::replication::peer::FeedChannel;
+use crate::replication::peer_session::Channel;
+use crate::replication::replicate::PeerEvent;
+use crate::replication::wants::{Want, WantId, WantOptions};
+use crate::storage::Storage;
+
+impl<S: Storage> Multifeed<S> {
+    /// The remote offers feeds: those that may be taken are requested.
+    pub(in crate::multifeed) fn manifest(
+        &mut self,
+        id: SessionId,
+        mut keys: Vec<FeedKey>,
+        fields: Option<&ManifestFields>,
+    ) {
+        self.give_up_reconciling(id);
+        self.choose(id, &mut keys, fields);
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let (catalog, limit) = (&self.catalog, self.limits.feeds_offered);
+        let mut refused = 0;
+        keys.retain(|key| {
+            if let Some(feed) = catalog.find(key) {
+                session.known.insert(u64::from(feed.0));
+                session.not_taken.asked(feed);
+                return true;
+            }
+            let taken = session.offers.has(key) || session.offers.take(limit);
+            refused += u64::from(!taken);
+            taken
+        });
+        if refused > 0 {
+            session.events.push_back(PeerEvent::OffersRefused { feeds: refused, limit });
+        }
+        session.request(keys);
+    }
+
+    /// Both sides agreed on feeds.
+    pub(in crate::multifeed) fn replicate(&mut self, id: SessionId, mut keys: Vec<FeedKey>, origin: Origin) {
+        for &key in &keys {
+            if let Some(feed) = self.catalog.find(&key)
+                && let Some(session) = self.sessions.get_mut(&id)
+            {
+                session.not_taken.asked(feed);
+            }
+            match self.catalog.find(&key) {
+                // It was blocked since it was offered or requested.
+                _ if self.blocked.contains(&key) => self.refuse_feed(id, key),
+                Some(feed) => self.take_turn(id, key, Some(feed)),
+                // What they requested was here when it was offered to them.
+                None if origin == Origin::Local => self.refuse_feed(id, key),
+                None if self.may(id, &key, None).refuses_to_take() => self.refuse_feed(id, key),
+                None => self.take_turn(id, key, self.catalog.offered(&key)),
+            }
+        }
+        self.ask_for_offers(id);
+        let in_step = if origin == Origin::Remote { self.tell_in_step(id) } else { Vec::new() };
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        match origin {
+            Origin::Local => session.offer_answered(),
+            Origin::Remote => {
+                session.request_answered(&keys);
+                if !in_step.is_empty() {
+                    keys.extend(in_step);
+                    keys.sort_unstable();
+                    keys.dedup();
+                }
+                session.events.push_back(PeerEvent::RemoteFeeds { keys });
+            }
+        }
+        session.settle();
+    }
+
+    /// Both sides agreed on a feed: its channel is opened as soon as it is its turn.
+    fn take_turn(&mut self, id: SessionId, key: FeedKey, feed: Option<FeedId>) {
+        if let Some(session) = self.sessions.get_mut(&id).filter(|session| session.is_running())
+            && !feed.is_some_and(|feed| session.peers.contains_key(&feed))
+            && !session.offers.has(&key)
+        {
+            session.offers.wait(key);
+        }
+    }
+
+    /// Opens a feed's channel on a session.
+    pub(in crate::multifeed) fn replicate_feed(&mut self, id: SessionId, feed: FeedId) {
+        self.sync_before_serving(feed);
+        let Some(session) = self.sessions.get(&id) else { return };
+        if session.peers.contains_key(&feed) || !session.is_running() {
+            return;
+        }
+        if self.may_feed(id, feed).refuses() {
+            return self.refuse_feed(id, self.slot(feed).feed.key());
+        }
+        let (download, upload) = self.transfers(id, feed);
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let slot = &mut self.feeds[feed.0 as usize];
+        let now = session.transfer.time(self.now);
+        let mut options = session.peer_options();
+        (options.download, options.upload) = (download, upload);
+        slot.subscribers.push(id);
+        let quiet = session.open(feed, slot.feed.key(), FeedChannel::new(&slot.feed, options, now));
+        self.speak(id, feed);
+        let Some(quiet) = quiet else { return };
+        self.with_peer(id, feed, |peer, work| peer.take_over(&quiet, work));
+    }
+
+    /// Opens the channels of a session whose turn it is, of feeds that are here, and of offers, which are asked for.
+    pub(in crate::multifeed) fn ask_for_offers(&mut self, id: SessionId) {
+        while let Some(session) = self.sessions.get_mut(&id).filter(|session| session.is_running())
+            && let Some(key) = session.next_turn(&self.limits)
+        {
+            let sparse = session.is_sparse();
+            if let Some(feed) = self.catalog.find(&key) {
+                self.replicate_feed(id, feed);
+                continue;
+            }
+            let may = self.may(id, &key, self.catalog.offered(&key));
+            if !may.want {
+                match self.sessions.get_mut(&id) {
+                    Some(session) if may.waits => session.offers.hold(key),
+                    _ => self.refuse_feed(id, key),
+                }
+                continue;
+            }
+            let feed = match self.catalog.offered(&key) {
+                Some(feed) => feed,
+                None => self.insert_offered(key),
+            };
+            if let Some(session) = self.sessions.get_mut(&id) {
+                session.offers.ask(feed);
+            }
+            let wants = &mut self.feeds[feed.0 as usize].wants;
+            if sparse && wants.is_empty() {
+                // Nobody can wait for anything of a feed that is not there yet: its length has to do.
+                wants.add(WantId(self.next_want), Want::Length(1), WantOptions::default());
+                self.next_want += 1;
+            }
+            self.replicate_feed(id, feed);
+        }
+    }
+
+    /// Something on a channel whose feed has no machine.
+    pub(in crate::multifeed) fn offer_heard(&mut self, id: SessionId, key: FeedKey, message: Option<&Message>) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        match message {
+            Some(message) => session.offers.heard(key, message),
+            None => session.offers.opened(key),
+        }
+        self.ask_for_offers(id);
+        self.settle(id);
+    }
+
+    /// What a channel is of, where it is open.
+    pub(in crate::multifeed) fn channel(&self, id: SessionId, token: Token) -> Option<Channel> {
+        self.sessions.get(&id)?.channel(token)
+    }
+
+    /// Takes machines away whose remotes do not open their channels, or do not answer.
+    pub(in crate::multifeed) fn hush_offers(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        for feed in session.offers.asked().collect::<Vec<_>>() {
+            self.hush_offer(id, feed);
+        }
+    }
+
+    /// Takes a machine away whose remote has nothing (yet).
+    pub(in crate::multifeed) fn hush_offer(&mut self, id: SessionId, feed: FeedId) {
+        let patience = self.limits.request_timeout;
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let now = session.transfer.time(self.now);
+        if session.peers.get(&feed).is_some_and(|peer| peer.is_quiet(now, patience))
+            && let Some(slot) = self.feeds.get(feed.0 as usize)
+            && let Some(peer) = {
+                session.note_left(feed, &slot.feed);
+                session.park(feed, slot.feed.key())
+            }
+        {
+            self.unsubscribe(id, feed, peer);
+            self.ask_for_offers(id);
+        }
+    }
+
+    /// Something of an offered feed was proven: it gets its folder, and is a feed like any other. Where it cannot have one, nothing of it is
+    /// kept, and false is returned.
+    pub(in crate::multifeed) fn settle_offered(&mut self, id: FeedId, by: SessionId) -> bool {
+        let key = self.slot(id).feed.key();
+        let mut feed = std::mem::replace(&mut self.feeds[id.0 as usize].feed, Feed::offered(key));
+        match self.find_folder(&key, false, |storage, slot, name| feed.settle(storage, slot, name)) {
+            Ok(()) => {}
+            Err(error) => {
+                self.drop_offered(id, &error);
+                return false;
+            }
+        }
+        self.mind_space(FEED_BYTES);
+        let name = feed_name(&feed);
+        let slot = &mut self.feeds[id.0 as usize];
+        slot.feed = feed;
+        slot.wants = Default::default();
+        self.index(id);
+        self.created(id, key, name.clone());
+        if let Some(session) = self.sessions.get_mut(&by) {
+            session.offers.settle(id);
+            session.events.push_back(PeerEvent::Feed { key, name });
+        }
+        self.count_feed(by);
+        self.adopt_offers(id, key, Some(by));
+        self.ask_for_offers(by);
+        true
+    }
+
+    /// A feed that was only offered is here now, brought by a session or made here: those on which it is asked for go on with it as with any
+    /// other, and those on which it waits, or is quiet, get a machine for it.
+    pub(in crate::multifeed) fn adopt_offers(&mut self, id: FeedId, key: FeedKey, by: Option<SessionId>) {
+        for peer in self.slot(id).subscribers.clone() {
+            let Some(session) = self.sessions.get_mut(&peer) else { continue };
+            session.offers.settle(id);
+            session.known.insert(u64::from(id.0));
+            // It is served now, and fetched even from those that may bring no new one.
+            if by != Some(peer) && session.is_full() {
+                self.with_peer(peer, id, |peer, work| {
+                    peer.begin_again(work);
+                    Ok(())
+                });
+                self.apply(peer, id);
+                self.retry_requests(id, Some(peer));
+            }
+            if by != Some(peer) {
+                self.ask_for_offers(peer);
+            }
+        }
+        let waits = |(&peer, session): (&SessionId, &crate::replication::peer_session::PeerSession)| {
+            session.offers.has(&key).then_some(peer)
+        };
+        for peer in self.sessions.iter().filter_map(waits).collect::<Vec<_>>() {
+            let Some(session) = self.sessions.get_mut(&peer) else { continue };
+            session.known.insert(u64::from(id.0));
+            // One that waits has its turn.
+            if session.offers.is_quiet(&key) {
+                self.replicate_feed(peer, id);
+                self.wake(peer);
+            }
+        }
+    }
+
+    /// An offered feed cannot have a folder: what came of it is dropped. Where the store has as many feeds as it may, nobody is asked for
+    /// new ones any more, and the sessions go on; else whoever is asked for it hears why it ends.
+    fn drop_offered(&mut self, id: FeedId, error: &StoreError) {
+        let slot = &mut self.feeds[id.0 as usize];
+        slot.reserved.clear();
+        slot.unannounced.clear();
+        for peer in slot.subscribers.clone() {
+            match error {
+                StoreError::TooManyFeeds { .. } => {
+                    self.with_peer(peer, id, |peer, work| {
+                        peer.begin_again(work);
+                        Ok(())
+                    });
+                    self.mind_limits(peer);
+                    self.stop_fetching(peer);
+                    self.settle(peer);
+                    self.wake(peer);
+                }
+                StoreError::Full { .. } => self.with_peer(peer, id, |peer, work| {
+                    peer.begin_again(work);
+                    Ok(())
+                }),
+                error => self.fault(peer, crate::replication::peer::PeerFault::Store(error.clone())),
+            }
+        }
+        if let StoreError::Full { .. } = error {
+            self.stop_at_full_disk(error.clone());
+        }
+    }
+
+    fn insert_offered(&mut self, key: FeedKey) -> FeedId {
+        let slot = Box::new(FeedSlot::new(Feed::offered(key)));
+        let id = match self.vacant.pop_first() {
+            Some(id) => {
+                self.feeds[id.0 as usize] = slot;
+                id
+            }
+            None => {
+                self.feeds.push(slot);
+                FeedId(self.feeds.len() as u32 - 1)
+            }
+        };
+        self.catalog.offer(id, key);
+        id
+    }
+
+    /// Nobody is asked for an offered feed any more: nothing is left of it.
+    pub(in crate::multifeed) fn forget_offered(&mut self, id: FeedId) {
+        let slot = &self.feeds[id.0 as usize];
+        if slot.feed.is_settled() || slot.removed || !slot.subscribers.is_empty() {
+            return;
+        }
+        let key = slot.feed.key();
+        self.catalog.withdraw(&key);
+        let in_use = slot.in_use;
+        *self.feeds[id.0 as usize] = FeedSlot::new(Feed::offered(FeedKey::new([0; 32])));
+        self.feeds[id.0 as usize].in_use = in_use;
+        self.vacant.insert(id);
+        while self.vacant.last().is_some_and(|last| last.0 as usize + 1 == self.feeds.len()) {
+            self.vacant.pop_last();
+            self.feeds.pop();
+        }
+        if self.feeds.capacity() > 2 * self.feeds.len() + 64 {
+            self.feeds.shrink_to_fit();
+        }
+    }
+}

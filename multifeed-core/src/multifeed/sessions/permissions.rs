@@ -1,0 +1,210 @@
+//! What may be done with which feed on which session: decided here, and nowhere else.
+
+use std::sync::Arc;
+
+use multifeed_proto::{FeedKey, ManifestFields, SessionError};
+
+use crate::ids::{FeedId, SessionId};
+use crate::multifeed::Multifeed;
+use crate::replication::peer_session::PeerSession;
+use crate::replication::replicate::PeerEvent;
+use crate::storage::Storage;
+
+/// What may be done with a feed on a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::multifeed) struct May {
+    /// The remote may hear of it, and is served.
+    pub(in crate::multifeed) offer: bool,
+    /// It is fetched from the remote.
+    pub(in crate::multifeed) want: bool,
+    /// It is fetched as soon as the disk has room.
+    pub(in crate::multifeed) waits: bool,
+}
+
+impl May {
+    const NOTHING: Self = Self { offer: false, want: false, waits: false };
+
+    /// Whether nothing of it is fetched, now or later.
+    pub(in crate::multifeed) fn refuses_to_take(self) -> bool {
+        !(self.want || self.waits)
+    }
+
+    /// Whether its channel is not to be opened at all.
+    pub(in crate::multifeed) fn refuses(self) -> bool {
+        self == Self::NOTHING
+    }
+}
+
+impl<S: Storage> Multifeed<S> {
+    /// What may be done with a feed on a session, where it is here (`feed`) and where it is not. Whoever offers, requests, opens, fetches or
+    /// compares a feed asks this first.
+    pub(in crate::multifeed) fn may(&self, id: SessionId, key: &FeedKey, feed: Option<FeedId>) -> May {
+        let Some(session) = self.sessions.get(&id).filter(|_| !self.blocked.contains(key)) else { return May::NOTHING };
+        let slot = feed.and_then(|feed| self.feeds.get(feed.0 as usize)).filter(|slot| slot.feed.is_settled());
+        // Of a feed that is written here next to nothing comes.
+        let full =
+            self.disk.is_full() && !slot.is_some_and(|slot| slot.feed.writable() && !slot.feed.is_writer_behind());
+        let taken = !session.is_sated() && (slot.is_some() || !(session.is_full() || self.is_full()));
+        // Where a session is about one feed alone, the application named it.
+        let Some(policy) = session.options.policy.as_ref().filter(|_| session.single_feed().is_none()) else {
+            return May { offer: true, want: taken && !full, waits: taken && full && session.is_live() };
+        };
+        let Some(remote) = &session.remote else { return May::NOTHING };
+        let writer = slot.and_then(|slot| slot.feed.local_name().filter(|_| slot.feed.writable()));
+        let wanted = taken && !session.declined.contains(key) && policy.wants(key, remote);
+        May {
+            offer: policy.offers(key, writer, remote),
+            want: wanted && !full,
+            waits: wanted && full && session.is_live(),
+        }
+    }
+
+    /// As [`may`](Self::may), of a feed that is here.
+    pub(in crate::multifeed) fn may_feed(&self, id: SessionId, feed: FeedId) -> May {
+        self.may(id, &self.slot(feed).feed.key(), Some(feed))
+    }
+
+    /// Takes out of a list of the remote's what is not wanted, and stops fetching what of that was fetched.
+    pub(in crate::multifeed) fn choose(
+        &mut self,
+        id: SessionId,
+        keys: &mut Vec<FeedKey>,
+        fields: Option<&ManifestFields>,
+    ) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        if let (Some(policy), Some(remote)) = (&session.options.policy, &session.remote) {
+            let mut chosen = keys.clone();
+            policy.choose(&mut chosen, fields, remote);
+            chosen.sort_unstable();
+            for key in keys.iter() {
+                self.decline(id, key, chosen.binary_search(key).is_err());
+            }
+            keys.retain(|key| chosen.binary_search(key).is_ok());
+        }
+        let chosen = keys.len();
+        keys.retain(|key| {
+            let may = self.may(id, key, self.catalog.find(key));
+            may.want || may.waits
+        });
+        if keys.len() < chosen {
+            // One that may bring nothing at all comes here first.
+            self.mind_limits(id);
+        }
+    }
+
+    /// Notes whether a feed was left out of the list that the remote told it in last: it may come here by others.
+    fn decline(&mut self, id: SessionId, key: &FeedKey, declined: bool) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let changed = match declined {
+            true => session.declined.insert(*key),
+            false => session.declined.remove(key),
+        };
+        if changed && let Some(feed) = self.catalog.find(key).or_else(|| self.catalog.offered(key)) {
+            self.apply(id, feed);
+        }
+    }
+
+    /// Whether the store has as many feeds as remotes may bring.
+    fn is_full(&self) -> bool {
+        self.catalog.others() >= self.limits.feeds
+    }
+
+    /// Whether a feed is to be fetched and served on a session: what the application said of the feed, or else of the session, as
+    /// far as it may be.
+    pub(in crate::multifeed) fn transfers(&self, id: SessionId, feed: FeedId) -> (Option<bool>, Option<bool>) {
+        let may = self.may_feed(id, feed);
+        let Some(session) = self.sessions.get(&id) else { return (Some(false), Some(false)) };
+        let slot = self.slot(feed);
+        let options = session.peer_options();
+        let download = if may.want { slot.download.or(options.download) } else { Some(false) };
+        let upload = if may.offer { slot.upload.or(options.upload) } else { Some(false) };
+        (download, upload)
+    }
+
+    /// Has a feed's open channel go on as it may now.
+    pub(in crate::multifeed) fn apply(&mut self, id: SessionId, feed: FeedId) {
+        let (download, upload) = self.transfers(id, feed);
+        let download = download.unwrap_or(!self.slot(feed).feed.writable());
+        self.with_peer(id, feed, |peer, work| {
+            peer.set_transfer(Some(download), Some(upload.unwrap_or(true)), work);
+            Ok(())
+        });
+        self.wake(id);
+    }
+
+    /// A feed that both sides agreed on before is not to be opened after all: the remote is told, and nothing of it stays.
+    pub(in crate::multifeed) fn refuse_feed(&mut self, id: SessionId, key: FeedKey) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.refuse(key, self.now);
+        }
+    }
+
+    /// A session brought a feed that was new here.
+    pub(in crate::multifeed) fn count_feed(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.brought.add_feed();
+            self.mind_limits(id);
+        }
+    }
+
+    /// Where a session brought as much as it may, no more is fetched on it, and the application is told so, once for each bound.
+    pub(in crate::multifeed) fn mind_limits(&mut self, id: SessionId) {
+        let store_full = self.is_full();
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let full = (session.is_full() || store_full) && !std::mem::replace(&mut session.told_full, true);
+        let byte_limit_reached = session.is_sated() && !std::mem::replace(&mut session.told_sated, true);
+        let limits = session.limits;
+        if full {
+            let (what, limit) =
+                if session.is_full() { ("peer.feeds", limits.feeds) } else { ("feeds", self.limits.feeds) };
+            let limit = u64::try_from(limit).unwrap_or(u64::MAX);
+            session.events.push_back(PeerEvent::LimitReached(SessionError::Limit { what, limit }));
+        }
+        if byte_limit_reached {
+            let error = SessionError::Limit { what: "peer.bytes", limit: limits.bytes };
+            session.events.push_back(PeerEvent::LimitReached(error));
+        }
+        if full || byte_limit_reached {
+            let brought = session.brought.clone();
+            self.stop_fetching(id);
+            // Its other sessions have brought as much.
+            let same = |(&other, session): (&SessionId, &PeerSession)| {
+                (other != id && Arc::ptr_eq(&session.brought, &brought)).then_some(other)
+            };
+            for other in self.sessions.iter().filter_map(same).collect::<Vec<_>>() {
+                self.mind_limits(other);
+                self.settle(other);
+                self.wake(other);
+            }
+        }
+    }
+
+    /// Fetches no more of what may not be fetched; what was asked for is not taken, and others are asked for it.
+    pub(in crate::multifeed) fn stop_fetching(&mut self, id: SessionId) {
+        let store_full = self.is_full();
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let feeds: Vec<FeedId> = session.peers.keys().copied().collect();
+        // Where the disk is full and the session stays, they wait until there is room.
+        let waits =
+            self.disk.is_full() && session.is_live() && !(session.is_sated() || session.is_full() || store_full);
+        // What is here is served all the same.
+        for key in session.offers.take_waiting(|key| !waits && self.catalog.find(key).is_none()) {
+            session.refuse(key, self.now);
+        }
+        for feed in feeds {
+            if self.may_feed(id, feed).want {
+                continue;
+            }
+            let mut released = false;
+            self.with_peer(id, feed, |peer, work| {
+                released = peer.give_up(work);
+                Ok(())
+            });
+            self.apply(id, feed);
+            if released {
+                self.retry_requests(feed, Some(id));
+            }
+        }
+        self.hush_offers(id);
+    }
+}

@@ -1,0 +1,171 @@
+//! How far the multifeed's syncs are.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::time::Duration;
+
+use crate::ids::{FeedId, SessionId};
+use crate::multifeed::Multifeed;
+use crate::stats::{FeedSyncState, Meter, Moved, StoreSyncState, SyncState};
+use crate::storage::Storage;
+
+/// What moved on all sessions since the store was opened.
+#[derive(Debug, Default)]
+pub(in crate::multifeed) struct Traffic {
+    moved: Moved,
+    meter: Meter,
+    /// The feeds of which something moved lately; an idle one costs nothing.
+    feeds: BTreeMap<FeedId, Meter>,
+}
+
+impl Traffic {
+    pub(in crate::multifeed) fn note(&mut self, feed: FeedId, moved: Moved, now: Duration) {
+        self.moved.add(moved);
+        self.meter.add(moved, now);
+        self.feeds.entry(feed).or_default().add(moved, now);
+    }
+
+    pub(in crate::multifeed) fn forget_idle(&mut self, now: Duration) {
+        self.feeds.retain(|_, meter| !meter.is_idle(now));
+    }
+}
+
+impl<S: Storage> Multifeed<S> {
+    /// Wants to know from now on what a session's remote has, of every feed. Without it, a remote is asked only about feeds that are
+    /// fetched from it; a remote that is asked tells of each new block too. It costs a message each way for a feed
+    /// that is not fetched, and while blocks come, a look at each observed session.
+    pub fn observe(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if !session.observe() {
+            return;
+        }
+        for feed in session.peers.keys().copied().collect::<Vec<_>>() {
+            self.with_peer(id, feed, |peer, work| {
+                peer.observe(work);
+                Ok(())
+            });
+        }
+        self.note_in_sync();
+        self.wake(id);
+    }
+
+    /// How a session stands, or `None` where there is none. It costs the same however many feeds and blocks there are.
+    pub fn sync_state(&self, id: SessionId, now: Duration) -> Option<SyncState> {
+        Some(self.sessions.get(&id)?.state(self.is_clean(), now.max(self.now)))
+    }
+
+    /// How a feed stands, over all sessions. It costs a step for each session.
+    pub fn feed_sync_state(&self, id: FeedId, now: Duration) -> FeedSyncState {
+        let slot = self.slot(id);
+        let meter = self.traffic.feeds.get(&id);
+        let mut state = FeedSyncState {
+            len: slot.feed.len(),
+            downloaded: slot.feed.downloaded(),
+            moved: slot.moved,
+            per_second: meter.map(|meter| meter.per_second(now.max(self.now))).unwrap_or_default(),
+            ..FeedSyncState::default()
+        };
+        for (_, info) in self.peers(id) {
+            state.remote_len = state.remote_len.max(info.remote_len);
+            state.sessions += 1;
+            state.sessions_in_sync += u64::from(info.in_sync);
+            state.in_flight += info.in_flight;
+        }
+        for session in self.sessions.values().filter(|session| session.is_running() && session.matched.holds(id)) {
+            state.sessions += 1;
+            state.sessions_in_sync += u64::from(!session.matched.holds_back(id));
+        }
+        state
+    }
+
+    /// How the store stands with all its peers. It costs a step for each session.
+    pub fn store_sync_state(&self, now: Duration) -> StoreSyncState {
+        let mut store = StoreSyncState::default();
+        let clean = self.is_clean();
+        for session in self.sessions.values().filter(|session| !session.is_over()) {
+            let state = session.state(clean, now.max(self.now));
+            store.sessions += 1;
+            store.sessions_in_sync += u64::from(state.in_sync);
+            store.all.feeds += state.feeds;
+            store.all.feeds_in_sync += state.feeds_in_sync;
+            store.all.missing_here += state.missing_here;
+            store.all.missing_there += state.missing_there;
+            store.all.in_flight += state.in_flight;
+            store.all.bytes_in_flight += state.bytes_in_flight;
+            store.all.requested += state.requested;
+        }
+        store.all.moved = self.traffic.moved;
+        store.all.per_second = self.traffic.meter.per_second(now.max(self.now));
+        store.all.in_sync = store.sessions > 0 && store.sessions == store.sessions_in_sync;
+        store
+    }
+
+    /// Whether a session's remote and we hold the same, of every feed that the session syncs. Known only once it is
+    /// [observed](Self::observe).
+    ///
+    /// That is so when both feed lists were exchanged and answered, and of each feed whose channel is open (one that needs none, because both sides
+    /// [turned out](crate::reconcile) to hold it alike, is in sync):
+    ///
+    /// - we hold, written to the storage, every block that the remote has told of; in a sparse session every one that is asked for;
+    /// - the remote holds every block that we hold: it has told so, or acknowledged it. One that fetches only some blocks (sparse) is so not in
+    ///   sync;
+    /// - nothing that either side asked for is without an answer, and nothing new is unannounced.
+    ///
+    /// A direction that one of the sides does not take part in, by [`Replicate`](crate::Replicate)'s `download` or `upload`, for a feed or for all,
+    /// is left out. Blocks that neither side has do not count, nor those that one side gave up (`clear`) while the session
+    /// ran, until it asks for them again. Nor do feeds that one side did not ask for. Where
+    /// one of both sides is damaged here, or has two histories, or the remote has more of one of ours that is not fetched, the
+    /// session is not in sync. A remote that serves nothing does not tell what it has: it counts as
+    /// having everything once it asked for nothing for 5 s. One that is asked what it has and never answers is not in sync, nor one that does not
+    /// bring a block that it told of, or agree to a feed that it offered. A session that is not live ends then, and stays out of sync, as where
+    /// the remote never opened a feed's channel.
+    ///
+    /// It is a state, not an event: after the next append it is false again. Of a session that ended well, it is what it was before the end.
+    pub fn in_sync(&self, id: SessionId) -> bool {
+        self.is_clean() && self.sessions.get(&id).is_some_and(|session| session.is_in_sync())
+    }
+
+    /// Whether all that came and was made here is written and told.
+    pub(in crate::multifeed) fn is_clean(&self) -> bool {
+        self.dirty.is_empty() && self.unwritten.is_empty() && self.unannounced.is_empty()
+    }
+
+    /// Has sessions tell where they came in sync, or fell out of it.
+    pub(in crate::multifeed) fn note_in_sync(&mut self) {
+        let clean = self.is_clean();
+        let mut woken = Vec::new();
+        for (&id, session) in self.sessions.iter_mut().filter(|(_, session)| session.is_observed()) {
+            session.note_in_sync(clean && session.is_in_sync());
+            woken.push(id);
+        }
+        woken.into_iter().for_each(|id| self.wake(id));
+    }
+
+    /// Blocks are held here that were not before; `from` brought them.
+    pub(in crate::multifeed) fn gained(&mut self, feed: FeedId, blocks: Range<u64>, from: Option<SessionId>) {
+        let observing = |id: &SessionId| self.sessions.get(id).is_some_and(|session| session.is_observed());
+        let others: Vec<SessionId> =
+            self.slot(feed).subscribers.iter().copied().filter(|id| Some(*id) != from && observing(id)).collect();
+        for id in others {
+            self.with_peer(id, feed, |peer, _| {
+                peer.gained(blocks.clone());
+                Ok(())
+            });
+            self.wake(id);
+        }
+    }
+
+    /// Looks at remotes of which only their silence tells that they have everything.
+    pub(in crate::multifeed) fn look_at_the_silent(&mut self) {
+        let observed = self.sessions.iter().filter(|(_, session)| session.is_observed());
+        let silent: Vec<(SessionId, FeedId)> = observed
+            .flat_map(|(&id, session)| session.peers.iter().map(move |(&feed, peer)| (id, feed, peer)))
+            .filter(|(_, _, peer)| peer.waits_for_silence())
+            .map(|(id, feed, _)| (id, feed))
+            .collect();
+        for (id, feed) in silent {
+            self.with_peer(id, feed, |_, _| Ok(()));
+        }
+        self.note_in_sync();
+    }
+}

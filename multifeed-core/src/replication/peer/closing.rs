@@ -1,0 +1,121 @@
+//! When a feed's channel is through, and when the remote kept it waiting for too long.
+
+use std::time::Duration;
+
+use super::{Closing, FeedChannel, Work};
+use crate::feed::Feed;
+use crate::replication::wants::Wants;
+use crate::sets::sparse_bits::SparseBits;
+use crate::storage::Storage;
+
+/// How long a remote that tells nothing asks for nothing until it seems to have everything: far longer than between two requests
+/// of a remote that goes on, which always has several waiting.
+const QUIET: Duration = Duration::from_secs(5);
+
+impl FeedChannel {
+    /// Where the remote is to open the channel or to answer something: since when it did not.
+    pub(crate) fn waits_since(&self) -> Option<Duration> {
+        if !self.opened {
+            return (!self.options.live).then_some(self.since);
+        }
+        self.download.waits_since()
+    }
+
+    /// Whether nothing is missing here, and nothing was asked, is to be said, or is on its way, either way.
+    pub(crate) fn is_idle(&mut self, feed: &Feed, wants: &Wants) -> bool {
+        let still = self.opened && self.close == Closing::Open && self.out.is_empty() && self.upload.is_idle();
+        let still = still && !self.remote_missing.is_delivering();
+        still && self.download.waits_since().is_none() && !self.wants_more(feed, wants)
+    }
+
+    /// Closes the channel, though the remote did not say that it is done.
+    pub(crate) fn leave(&mut self) {
+        self.end();
+    }
+
+    /// If Data, or else a Have, can answer something: since when that waits.
+    pub(crate) fn waits_for(&self, is_data: bool) -> Option<Duration> {
+        self.download.waits_for(is_data).filter(|_| self.opened)
+    }
+
+    /// Where others cannot be asked before this remote answers: since when it did not.
+    pub(crate) fn holds_up_since(&self, feed: &Feed) -> Option<Duration> {
+        self.download.holds_up_since(feed)
+    }
+
+    /// Whether the remote's silence is to be looked at.
+    pub(crate) fn is_silent(&self, now: Duration) -> bool {
+        self.opened && self.download.waits_since().is_none() && self.is_kept_in_the_dark() && self.quiet_at() <= now
+    }
+
+    /// The remote did not answer in time: what it was asked for is free for others. Whether any was.
+    pub(crate) fn expire<S: Storage>(&mut self, work: &mut Work<'_, S>) -> bool {
+        if !self.opened {
+            self.end();
+            return false;
+        }
+        if self.is_kept_in_the_dark() && work.now >= self.quiet_at() && self.upload.is_idle() {
+            self.end();
+            return false;
+        }
+        let lost = self.download.expire();
+        let released = self.free(lost, work.reserved);
+        self.advance(work);
+        released
+    }
+
+    /// The channel is gone: frees what was asked for. Whether any was.
+    pub(crate) fn release(&mut self, reserved: &mut SparseBits) -> bool {
+        self.close = Closing::Sent;
+        let asked = self.download.release();
+        self.free(asked, reserved)
+    }
+
+    pub(super) fn wants_more(&mut self, feed: &Feed, wants: &Wants) -> bool {
+        if self.drains {
+            return self.downloading && self.download.in_flight() > 0;
+        }
+        self.downloading && !(self.opened && self.download.finished(self.scope(wants, 0), feed))
+    }
+
+    /// Whether the remote may never say that it is done, so that we have to find it out: it is live and we are not, or
+    /// there are holes here, which it then may have too. With hypercore the channel stays open for ever in both cases.
+    pub(super) fn ends_alone(&self, feed: &Feed) -> bool {
+        !self.options.live && (self.options.one_sided || feed.downloaded() < feed.len())
+    }
+
+    /// Whether a remote that never says that it is done holds all that we do.
+    pub(super) fn serves_nothing_more(&self) -> bool {
+        !self.remote_downloading
+            || !self.uploading
+            || (self.remote_uploading
+                && self.download.told()
+                && self.upload.is_idle()
+                && self.remote_missing.is_empty()
+                // Where nothing is fetched any more, the remote may not have asked yet.
+                && (!self.drains || self.upload.asked_at().is_some()))
+    }
+
+    /// Whether only its silence can tell that the remote has everything that it will get. It is live, so it never says so, and it serves nothing,
+    /// so it does not say what it has; or it is a JS peer that asked for what is damaged here, and waits for it for ever.
+    pub(super) fn is_kept_in_the_dark(&self) -> bool {
+        let hangs = self.upload.is_wounded() && !self.options.live && !self.options.reconciles;
+        hangs || (self.options.one_sided && self.is_served_in_the_dark())
+    }
+
+    /// When the remote will have asked for nothing for so long that it seems to have everything.
+    pub(super) fn quiet_at(&self) -> Duration {
+        self.upload.asked_at().unwrap_or(self.since) + QUIET
+    }
+
+    pub(super) fn end(&mut self) {
+        if self.close != Closing::Open {
+            return;
+        }
+        if !self.reader {
+            self.send_status(false, false);
+        }
+        self.downloading = false;
+        self.close = Closing::Due;
+    }
+}

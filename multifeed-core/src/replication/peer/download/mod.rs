@@ -1,0 +1,720 @@
+//! What a remote has of a feed, what we ask it for, and when there is nothing left to ask.
+
+mod denied;
+mod exclusive;
+mod history;
+mod windows;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::ops::Range;
+use std::time::Duration;
+
+use multifeed_proto::{Have, Request};
+
+use self::exclusive::ExclusiveRequest;
+use super::PeerFault;
+use super::history::{HistoryCheck, Terms};
+use super::progress::mean_size;
+use super::questions::Questions;
+use super::unanswered::Unanswered;
+use crate::bitfield::rle;
+use crate::error::ProofError;
+use crate::feed::Feed;
+use crate::replication::transfer::Share;
+use crate::replication::wants::{WantId, Wants};
+use crate::sets::sparse_bits::SparseBits;
+
+/// Blocks that one Want covers: hypercore asks for 1 Mi at a time, and answers only multiples of 8192.
+pub(super) const WANT_BLOCKS: u64 = 1 << 20;
+/// Wants on their way at once; hypercore has 16, and one window is in use at a time.
+const WANTS_IN_FLIGHT: u32 = 2;
+/// The fewest requests in flight: hypercore's own number, fit for blocks of any size.
+const FEWEST_REQUESTS: usize = 16;
+/// The most requests in flight: past this, the longer proofs cost more than the round trips saved.
+const MOST_REQUESTS: usize = 256;
+/// Requests in flight beyond those, for blocks that somebody waits for: hypercore's own number.
+const URGENT_REQUESTS: usize = 16;
+/// Requests given up, of which answers may still come: many times those in flight, but a remote that never answers is not to fill memory.
+const MOST_LATE: usize = 16 * MOST_REQUESTS;
+/// Answers on their way at once, in bytes of blocks; what the remote may have to queue for us.
+const BYTES_IN_FLIGHT: u64 = 4 << 20;
+
+/// The downloading half of a [`FeedChannel`](super::Peer).
+#[derive(Debug, Default)]
+pub(super) struct Download {
+    /// One past the highest block that the remote spoke of.
+    remote_len: u64,
+    /// What the remote has and we did not when it said so, in the windows that were wanted.
+    has: SparseBits,
+    /// Windows of [`WANT_BLOCKS`] below this one were wanted, or are whole here.
+    next_window: u64,
+    /// Windows past those that were wanted for what is asked for in them.
+    ahead: BTreeSet<u64>,
+    /// Windows in which blocks were given up here: the remote may have those, and has told so when they were held.
+    stale: BTreeSet<u64>,
+    /// Wants that have no answer yet.
+    wants_unanswered: u32,
+    /// Whether the remote ever told what it has.
+    heard: bool,
+    /// Whether it left a Want without an answer.
+    ignored: bool,
+    /// Whether it was left, or left, before it had told or brought everything.
+    cut_short: bool,
+    /// Whether it is to be asked for all of it once more.
+    again: bool,
+    /// No word of `has` below this one holds a block that can be requested now.
+    cursor: u64,
+    /// Blocks asked for, oldest first.
+    in_flight: VecDeque<u64>,
+    /// Those of them that were asked for again, with a proof that builds on nothing that is held.
+    in_full: BTreeSet<u64>,
+    /// Blocks that were asked for in vain, [`MOST_LATE`] of them: the remote may only be slow.
+    late: BTreeSet<u64>,
+    /// What the remote was asked for in vain, whether or not that may still come.
+    unanswered: Unanswered,
+    /// What is asked without a block.
+    questions: Questions,
+    /// Whether the remote's history is the same.
+    comparison: HistoryCheck,
+    /// How far the Wants have to go, in blocks.
+    limit: u64,
+    /// When the remote last answered, or was first asked.
+    progress_at: Duration,
+    /// When it was last asked what it has.
+    wanted_at: Duration,
+    /// Since when others wait for it.
+    turn: Option<ExclusiveRequest>,
+}
+
+/// What is to be downloaded, as a call needs to know it.
+#[derive(Clone, Copy)]
+pub(super) struct Scope<'a> {
+    /// What is asked for.
+    pub(super) wants: &'a Wants,
+    /// Nothing else is.
+    pub(super) sparse: bool,
+    /// Whatever the remote has is to be fetched.
+    pub(super) fetches: bool,
+    /// Its history is to be compared with the one that is here.
+    pub(super) compares: bool,
+    /// How far our own blocks are compared with the remote's, whatever it has.
+    pub(super) reach: u64,
+}
+
+/// Which block is to be asked for first, where the remote has more than we.
+enum Continuation {
+    /// This one.
+    Block(u64),
+    /// It did not tell yet whether it has it, or was asked for a whole proof of it.
+    Unknown,
+    /// It does not have it.
+    Nobodys,
+}
+
+/// All that the remote has in a range.
+pub(super) struct Told {
+    start: u64,
+    end: u64,
+    bits: Vec<u8>,
+}
+
+impl Told {
+    /// The range, in blocks; whole words.
+    pub(super) fn span(&self) -> (u64, u64) {
+        (self.start, self.end.saturating_add(63) & !63)
+    }
+
+    /// The remote's blocks in a word of the range.
+    pub(super) fn word(&self, word: u64) -> u64 {
+        let at = word.checked_sub(self.start / 64).and_then(|at| usize::try_from(at).ok());
+        at.and_then(|at| self.bits.chunks(8).nth(at)).map_or(0, word_from_wire)
+    }
+
+    /// Whether the remote has a block of the range.
+    fn has(&self, index: u64) -> bool {
+        let at = usize::try_from(index - self.start).unwrap_or(usize::MAX);
+        self.bits.get(at / 8).is_some_and(|byte| byte & (0x80 >> (at % 8)) != 0)
+    }
+
+    /// The words of the range, each with the remote's blocks in it, the first in the most significant bit.
+    pub(super) fn words(&self) -> impl Iterator<Item = (u64, u64)> {
+        let none: &[u8] = &[];
+        let bytes = self.bits.chunks(8).chain(std::iter::repeat(none));
+        (self.start / 64..self.end.div_ceil(64)).zip(bytes.map(word_from_wire))
+    }
+}
+
+impl Download {
+    pub(super) fn new(terms: Terms) -> Self {
+        Self { comparison: HistoryCheck::new(terms), ..Self::default() }
+    }
+
+    /// Forgets what the remote told, to hear it anew.
+    pub(super) fn restart(&mut self) {
+        self.comparison.restart();
+        self.unanswered.restart();
+        let (comparison, unanswered) = (std::mem::take(&mut self.comparison), std::mem::take(&mut self.unanswered));
+        *self = Self { comparison, unanswered, ..Self::default() };
+    }
+
+    /// Blocks that the remote has and we lack, those asked for included.
+    pub(super) fn missing(&self) -> u64 {
+        self.has.count()
+    }
+
+    /// Gives back memory that is kept for what may come.
+    pub(super) fn shrink(&mut self) {
+        self.in_flight.shrink_to_fit();
+    }
+
+    /// The blocks that the remote has, and that were not held here when it said so.
+    pub(super) fn to_come(&self) -> &SparseBits {
+        &self.has
+    }
+
+    pub(super) fn start(&mut self, now: Duration) {
+        self.progress_at = now;
+        self.wanted_at = now;
+    }
+
+    /// The remote says what it has; a bitfield tells all of a range.
+    pub(super) fn have(&mut self, feed: &Feed, have: &Have) -> Result<Option<Told>, PeerFault> {
+        let length = have.length.max(1);
+        let end = have.start.checked_add(length).ok_or_else(|| {
+            PeerFault::message(feed, format!("Have of {length} blocks from {} passes 2^64", have.start))
+        })?;
+        if have.bitfield.is_some() && self.wants_unanswered > 0 {
+            self.wants_unanswered -= 1;
+        }
+        self.heard = true;
+        match &have.bitfield {
+            Some(bitfield) => self.have_bitfield(feed, have.start, end, bitfield).map(Some),
+            None => {
+                self.have_range(feed, have.start, end);
+                Ok(None)
+            }
+        }
+    }
+
+    fn have_bitfield(&mut self, feed: &Feed, start: u64, end: u64, bitfield: &[u8]) -> Result<Told, PeerFault> {
+        // A bitfield for the whole feed (length 0 or 1, an older hypercore's answer) speaks of the first window too.
+        let end = if end - start == 1 { start.saturating_add(WANT_BLOCKS) } else { end };
+        if !start.is_multiple_of(64) || end - start > WANT_BLOCKS {
+            let blocks = end - start;
+            return Err(PeerFault::message(feed, format!("Have with a bitfield of {blocks} blocks from {start}")));
+        }
+        let bits = rle::decode(bitfield, (WANT_BLOCKS / 8) as usize)
+            .map_err(|why| PeerFault::message(feed, format!("Have with a malformed bitfield: {why}")))?;
+        if self.covers(start / WANT_BLOCKS) {
+            self.has.remove_range(start, end);
+        }
+        let told = Told { start, end, bits };
+        // Words that are full mostly follow each other.
+        let mut run = start..start;
+        self.unanswered.said(start..end, |index| !told.has(index));
+        for (word, members) in told.words().take(told.bits.len().div_ceil(8)) {
+            let first = word * 64;
+            if members != 0 {
+                self.remote_len = self.remote_len.max(first + 64 - u64::from(members.trailing_zeros()));
+            }
+            if members != u64::MAX {
+                self.add_word(feed, word, members);
+            } else if run.end == first {
+                run.end += 64;
+            } else {
+                self.add(feed, std::mem::replace(&mut run, first..first + 64));
+            }
+        }
+        self.add(feed, run);
+        self.cursor = self.cursor.min(start / 64);
+        Ok(told)
+    }
+
+    fn have_range(&mut self, feed: &Feed, start: u64, end: u64) {
+        self.remote_len = self.remote_len.max(end);
+        if end - start > WANT_BLOCKS {
+            // Cheaper for both to hear it as bitfields, window by window, as they are needed.
+            self.next_window = self.next_window.min(start / WANT_BLOCKS);
+            self.ahead.retain(|window| *window < start / WANT_BLOCKS);
+            return;
+        }
+        self.add(feed, start..end);
+        self.cursor = self.cursor.min(start / 64);
+    }
+
+    /// Notes blocks of the remote's that we lack, in the windows that were wanted.
+    fn add(&mut self, feed: &Feed, blocks: Range<u64>) {
+        let mut from = blocks.start;
+        while from < blocks.end {
+            let window = from / WANT_BLOCKS;
+            let end = blocks.end.min((window + 1).saturating_mul(WANT_BLOCKS));
+            if self.covers(window) {
+                self.has.insert_range(from, end);
+                let mut at = from;
+                while let Some(held) = feed.bitfield().next_held(at, end) {
+                    at = feed.bitfield().next_missing(held, end).unwrap_or(end);
+                    self.has.remove_range(held, at);
+                }
+            }
+            from = end;
+        }
+    }
+
+    /// The same of one word.
+    fn add_word(&mut self, feed: &Feed, word: u64, members: u64) {
+        let missing = members & !feed.bitfield().word(word);
+        if missing != 0 && self.covers(word * 64 / WANT_BLOCKS) {
+            self.has.set_word(word, self.has.word(word) | missing);
+        }
+    }
+
+    /// The remote lost blocks. What was asked for among them comes back, to be asked of others.
+    ///
+    /// In a live session it may have given them up since, and nobody has them; in another one it told of them a moment ago.
+    pub(super) fn unhave(&mut self, start: u64, length: u64, live: bool) -> Vec<u64> {
+        let end = start.saturating_add(length.max(1));
+        if start == 0 && end >= self.remote_len {
+            self.remote_len = 0;
+        }
+        self.has.remove_range(start, end);
+        self.late.retain(|index| !(start..end).contains(index));
+        self.questions.lost(start..end);
+        self.comparison.lost(&(start..end));
+        let (lost, kept) = self.in_flight.iter().partition(|&&index| (start..end).contains(&index));
+        self.in_flight = kept;
+        self.in_full.retain(|index| !(start..end).contains(index));
+        let lost = Vec::from_iter(lost);
+        if live {
+            self.unanswered.forget(&(start..end));
+        } else {
+            self.unanswered.said(start..end, |_| true);
+            lost.iter().for_each(|&index| self.unanswered.block(index));
+        }
+        lost
+    }
+
+    /// Whether the remote has told everything, and nothing can be asked of it.
+    pub(super) fn has_nothing(&self) -> bool {
+        self.told() && self.has.is_empty() && self.in_flight.is_empty() && !self.is_questioned()
+    }
+
+    /// The next Request, where one more may be in flight and the remote has a block that nobody was asked for: what somebody
+    /// waits for, then what is asked for, then, unless the session is sparse, whatever it has.
+    pub(super) fn request(
+        &mut self,
+        scope: Scope<'_>,
+        feed: &Feed,
+        reserved: &mut SparseBits,
+        share: &mut Share,
+        now: Duration,
+    ) -> Option<Request> {
+        let room = self.window(feed);
+        let cost = share.cost(mean_size(feed));
+        let continuation = self.continuation(feed, reserved);
+        // Up to which block anything can be asked for. A sparse session may never be told of one that shows the same history.
+        let end = match continuation {
+            Continuation::Unknown if !scope.sparse && feed.is_empty() => 0,
+            Continuation::Block(_) | Continuation::Unknown if !scope.sparse => feed.len() + 1,
+            _ => u64::MAX,
+        };
+        if self.in_flight.len() < room + URGENT_REQUESTS && !scope.wants.is_empty() {
+            if let Some((index, seek)) = self.questions.next(scope.wants, &self.has, self.remote_len) {
+                self.note_request(now);
+                // What is held of the proof of this block says nothing of the one where the byte turns out to be.
+                let nodes = if seek > 0 { 0 } else { feed.digest(index) };
+                return Some(Request { index, bytes: seek, hash: true, nodes });
+            }
+            if let Some(index) = self.awaited(scope.wants, feed, reserved, end) {
+                share.take(cost);
+                return Some(self.ask_for(index, feed, reserved, now));
+            }
+        }
+        if self.in_flight.len() >= room || self.has.is_empty() {
+            return None;
+        }
+        if !share.has_room() {
+            share.starve();
+            return None;
+        }
+        let index = self.next_block(scope, continuation, feed, reserved, end)?;
+        share.take(cost);
+        Some(self.ask_for(index, feed, reserved, now))
+    }
+
+    /// The next block to ask for that nobody waits for by itself.
+    fn next_block(
+        &mut self,
+        scope: Scope<'_>,
+        continuation: Continuation,
+        feed: &Feed,
+        reserved: &SparseBits,
+        end: u64,
+    ) -> Option<u64> {
+        let asked_for = scope
+            .wants
+            .ranges()
+            .iter()
+            .find_map(|range| self.free_in(feed, reserved, &(range.start..range.end.min(end))));
+        if asked_for.is_some() {
+            return asked_for;
+        }
+        if scope.sparse {
+            return None;
+        }
+        match continuation {
+            Continuation::Unknown => return None,
+            Continuation::Block(index) if reserved.get(index) => return None,
+            Continuation::Block(index) => return Some(index),
+            Continuation::Nobodys => {}
+        }
+        let mut at = self.cursor;
+        while let Some(word) = self.has.next_word(at) {
+            self.prune(feed, word);
+            let free = self.has.word(word) & !reserved.word(word);
+            if free != 0 {
+                self.cursor = word;
+                let index = word * 64 + u64::from(free.leading_zeros());
+                return Some(index);
+            }
+            at = word + 1;
+        }
+        self.cursor = u64::MAX;
+        None
+    }
+
+    /// The block after the length that is held. Its proof is built on all roots of that length, and so proves that what the remote has
+    /// is the same history, grown. A block further on could be of another one and not show it: until this one came, none
+    /// is asked for. Of a feed of which nothing is known yet, one remote is asked alone, in its [`ExclusiveRequest`], until it has proven a length.
+    fn continuation(&self, feed: &Feed, reserved: &SparseBits) -> Continuation {
+        let next = feed.len();
+        if next == 0 && !self.may_take_its_turn(reserved) {
+            return Continuation::Unknown;
+        }
+        if next == 0 || next >= self.remote_len {
+            return Continuation::Nobodys;
+        }
+        if self.has.get(next) && !feed.has(next) {
+            return Continuation::Block(next);
+        }
+        if self.wants_unanswered > 0 || !self.in_full.is_empty() {
+            Continuation::Unknown
+        } else {
+            Continuation::Nobodys
+        }
+    }
+
+    /// A block before `end` that somebody waits for by itself, and the remote has.
+    fn awaited(&self, wants: &Wants, feed: &Feed, reserved: &SparseBits, end: u64) -> Option<u64> {
+        let free = |index: &u64| *index < end && self.has.get(*index) && !reserved.get(*index) && !feed.has(*index);
+        let seeks = wants.questions().values().filter(|question| question.needs_block());
+        // Of a pair of leaves either tells the place.
+        let pairs = seeks
+            .filter(|question| !question.span.clone().any(|index| reserved.get(index) || feed.has(index)))
+            .filter_map(|question| question.span.clone().find(free));
+        wants.urgent(0).find(free).or_else(|| pairs.min())
+    }
+
+    fn ask_for(&mut self, index: u64, feed: &Feed, reserved: &mut SparseBits, now: Duration) -> Request {
+        self.begin_turn(index, feed, now);
+        reserved.insert(index);
+        self.note_request(now);
+        self.in_flight.push_back(index);
+        Request { index, bytes: 0, hash: false, nodes: feed.digest(index) }
+    }
+
+    fn note_request(&mut self, now: Duration) {
+        if self.in_flight.is_empty() {
+            self.progress_at = now;
+        }
+    }
+
+    /// The first block of a range that the remote has, that is not held, and that nobody was asked for.
+    fn free_in(&mut self, feed: &Feed, reserved: &SparseBits, range: &Range<u64>) -> Option<u64> {
+        loop {
+            let index = self.first_of(range, Some(reserved))?;
+            if !feed.has(index) {
+                return Some(index);
+            }
+            self.prune(feed, index / 64);
+        }
+    }
+
+    /// The first block of a range that the remote has, and that is not in `except`.
+    fn first_of(&self, range: &Range<u64>, except: Option<&SparseBits>) -> Option<u64> {
+        self.has.first_in(range.clone(), except)
+    }
+
+    /// Takes back the requests for blocks that nobody waits for.
+    pub(super) fn cancel(&mut self, wants: &Wants) -> Vec<u64> {
+        self.late.retain(|&index| wants.wants(index));
+        self.unanswered.keep(wants);
+        let (kept, cancelled) = self.in_flight.iter().partition(|&&index| wants.wants(index));
+        self.in_flight = kept;
+        cancelled.into()
+    }
+
+    /// Whether a want may still be fulfilled by this remote.
+    pub(super) fn may_bring(&self, wants: &Wants, id: WantId) -> bool {
+        if !self.told() || self.questions.is_asked(id) {
+            return true;
+        }
+        if let Some(index) = wants.block_of(id) {
+            return self.is_due(index / WANT_BLOCKS) || self.has.get(index) || self.in_flight.contains(&index);
+        }
+        self.questions.is_open(wants, id, &self.has, self.remote_len)
+    }
+
+    /// A message without a block answers a question. Whether there was one.
+    pub(super) fn answered_question(&mut self, index: u64, now: Duration) -> bool {
+        let answered = self.questions.answered(index);
+        if answered {
+            self.progress_at = now;
+        }
+        answered
+    }
+
+    /// Whether something was asked without a block, and not answered.
+    fn is_questioned(&self) -> bool {
+        self.questions.is_waiting() || self.comparison.is_waiting()
+    }
+
+    /// One past the highest block that the remote spoke of.
+    pub(super) fn remote_len(&self) -> u64 {
+        self.remote_len
+    }
+
+    /// Whether nothing is asked for, though the remote has something that is not here: others were asked for it.
+    pub(super) fn is_spare(&self) -> bool {
+        self.in_flight.is_empty() && !self.has.is_empty() && self.told()
+    }
+
+    /// What was asked for, the oldest first.
+    pub(super) fn asked(&self) -> impl Iterator<Item = u64> + '_ {
+        self.in_flight.iter().copied()
+    }
+
+    /// The next of these blocks, of which another remote was asked for, is asked for here too, if there is room and this one has it.
+    pub(super) fn ask_too(
+        &mut self,
+        index: u64,
+        feed: &Feed,
+        reserved: &mut SparseBits,
+        share: &mut Share,
+        now: Duration,
+    ) -> Option<Request> {
+        if !share.has_room() || !self.has.get(index) || feed.has(index) {
+            return None;
+        }
+        share.take(share.cost(mean_size(feed)));
+        Some(self.ask_for(index, feed, reserved, now))
+    }
+
+    /// A block came from another remote that was asked for it too. Whether this one was.
+    pub(super) fn came_elsewhere(&mut self, index: u64) -> bool {
+        let at = self.in_flight.iter().position(|&asked| asked == index);
+        at.is_some_and(|at| self.in_flight.remove(at).is_some())
+    }
+
+    /// Blocks asked for.
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// How many requests may be in flight: a few until a proof told the size of the blocks, and verified roots keep later proofs short.
+    fn window(&self, feed: &Feed) -> usize {
+        match mean_size(feed) {
+            None if self.remote_len > FEWEST_REQUESTS as u64 => 1,
+            None => FEWEST_REQUESTS,
+            Some(mean) => usize::try_from(BYTES_IN_FLIGHT / mean.max(1))
+                .unwrap_or(MOST_REQUESTS)
+                .clamp(FEWEST_REQUESTS, MOST_REQUESTS),
+        }
+    }
+
+    /// A block came, or where that is none its hash alone. Whether the block was asked for here.
+    pub(super) fn answered(&mut self, index: u64, block: bool, now: Duration) -> bool {
+        let Some(at) = self.in_flight.iter().position(|&asked| asked == index) else { return false };
+        self.in_flight.remove(at);
+        if block {
+            self.progress_at = now;
+        }
+        true
+    }
+
+    /// A block came that was given up. Whether it was: then the remote was only slow, and what else it was asked for then is asked for again, as
+    /// far as it is not here, or asked of others, by now.
+    pub(super) fn came_late(&mut self, index: u64, feed: &Feed, reserved: &mut SparseBits, now: Duration) -> bool {
+        if !self.late.remove(&index) || feed.has(index) {
+            return false;
+        }
+        for index in std::mem::take(&mut self.late).into_iter().filter(|&index| !feed.has(index)) {
+            self.has.insert(index);
+            if reserved.insert(index) {
+                self.in_flight.push_back(index);
+            }
+        }
+        self.progress_at = now;
+        true
+    }
+
+    /// A block came whose proof does not fit what is held. Whether it is to be asked for once more, with a whole proof.
+    pub(super) fn asks_in_full(&mut self, feed: &Feed, error: &ProofError, index: u64, now: Duration) -> bool {
+        let builds_on_held = !matches!(error, ProofError::Malformed { .. }) && feed.digest(index) != 0;
+        if self.in_full.remove(&index) || !builds_on_held {
+            return false;
+        }
+        self.in_full.insert(index);
+        self.in_flight.push_back(index);
+        self.progress_at = now;
+        true
+    }
+
+    /// A block came whose proof holds.
+    pub(super) fn proved(&mut self, index: u64) {
+        self.in_full.remove(&index);
+    }
+
+    /// A block that came is held now.
+    pub(super) fn stored(&mut self, index: u64) {
+        self.has.remove(index);
+    }
+
+    /// Blocks are held now that came from elsewhere.
+    pub(super) fn gained(&mut self, blocks: Range<u64>) {
+        self.has.remove_range(blocks.start, blocks.end);
+    }
+
+    /// Blocks that others were asked for can be asked for again.
+    pub(super) fn retry_requests(&mut self) {
+        self.cursor = 0;
+        if self.in_flight.is_empty() {
+            self.turn = None;
+        }
+    }
+
+    /// Takes back everything that is asked for.
+    pub(super) fn release(&mut self) -> VecDeque<u64> {
+        self.in_full.clear();
+        std::mem::take(&mut self.in_flight)
+    }
+
+    /// Asks for nothing more, and waits for the answers that are under way: to what.
+    pub(super) fn drain(&mut self) -> VecDeque<u64> {
+        let in_flight = std::mem::take(&mut self.in_flight);
+        let _ = self.stop();
+        self.in_flight = in_flight;
+        self.in_flight.clone()
+    }
+
+    /// The remote serves nothing any more: forgets what it has, and gives back what was asked for.
+    pub(super) fn stop(&mut self) -> VecDeque<u64> {
+        self.cut_short |= !self.told() || !self.has.is_empty();
+        self.has.clear();
+        self.late.clear();
+        (self.wants_unanswered, self.again) = (0, false);
+        self.heard = true;
+        self.next_window = u64::MAX;
+        self.questions = Questions::default();
+        self.comparison.restart();
+        self.release()
+    }
+
+    /// Where something is asked for: since when nothing of that was answered.
+    pub(super) fn waits_since(&self) -> Option<Duration> {
+        let asked = !self.in_flight.is_empty() || self.is_questioned();
+        let wanted = (self.wants_unanswered > 0).then_some(self.wanted_at);
+        asked.then_some(self.progress_at).into_iter().chain(wanted).min()
+    }
+
+    /// If Data, or else a Have, can answer something: since when that waits.
+    pub(super) fn waits_for(&self, is_data: bool) -> Option<Duration> {
+        let asked = !self.in_flight.is_empty() || self.is_questioned();
+        let (waits, since) = match is_data {
+            true => (asked, self.progress_at),
+            false => (self.wants_unanswered > 0 && !(asked && self.progress_at <= self.wanted_at), self.wanted_at),
+        };
+        waits.then_some(since)
+    }
+
+    /// The remote answered nothing for too long: what it was asked for counts as not there.
+    pub(super) fn expire(&mut self) -> VecDeque<u64> {
+        self.ignored |= self.wants_unanswered > 0;
+        if self.is_questioned() {
+            self.unanswered.question();
+        }
+        self.wants_unanswered = 0;
+        self.heard = true;
+        self.questions.lost(0..u64::MAX);
+        self.comparison.lost(&(0..u64::MAX));
+        let lost = self.release();
+        for &index in &lost {
+            self.has.remove(index);
+        }
+        lost.iter().for_each(|&index| self.unanswered.give_up(index));
+        let room = MOST_LATE.saturating_sub(self.late.len());
+        self.late.extend(lost.iter().take(room));
+        lost
+    }
+
+    /// Whether the remote has told everything, and has nothing that we lack; in a sparse session, nothing that is asked for.
+    pub(super) fn finished(&mut self, scope: Scope<'_>, feed: &Feed) -> bool {
+        if !self.told() || !self.in_flight.is_empty() || self.is_questioned() {
+            return false;
+        }
+        if scope.compares && self.to_compare(feed).is_some() {
+            return false;
+        }
+        if scope.sparse {
+            let wants = scope.wants;
+            if feed.is_staged() && !wants.questions().is_empty() {
+                // What came is looked at when it is written, and may lead to more.
+                return false;
+            }
+            let open = |id| self.questions.is_open(wants, id, &self.has, self.remote_len);
+            return self.window_asked_for(scope, feed).is_none()
+                && !wants.urgent(0).any(|index| self.has.get(index) && !feed.has(index))
+                && !wants.ranges().iter().any(|range| self.lacks(feed, range))
+                && !wants.questions().keys().any(|&id| open(id));
+        }
+        !self.lacks_any(feed)
+    }
+
+    /// Whether the remote has a block that is not held.
+    fn lacks_any(&mut self, feed: &Feed) -> bool {
+        while let Some(word) = self.has.next_word(0) {
+            self.prune(feed, word);
+            if self.has.word(word) != 0 {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Whether the remote has a block of a range that is not held.
+    fn lacks(&self, feed: &Feed, range: Range<u64>) -> bool {
+        let mut at = range.start;
+        while let Some(index) = self.first_of(&(at..range.end), None) {
+            if !feed.has(index) {
+                return true;
+            }
+            at = index + 1;
+        }
+        false
+    }
+
+    /// Forgets what came from elsewhere meanwhile.
+    fn prune(&mut self, feed: &Feed, word: u64) {
+        let members = self.has.word(word);
+        let missing = members & !feed.bitfield().word(word);
+        if missing != members {
+            self.has.set_word(word, missing);
+        }
+    }
+}
+
+/// Up to eight bytes of a bitfield as a word, the first block in the most significant bit.
+fn word_from_wire(bytes: &[u8]) -> u64 {
+    let mut word = [0; 8];
+    word[..bytes.len()].copy_from_slice(bytes);
+    u64::from_be_bytes(word)
+}

@@ -1,0 +1,847 @@
+//! One feed on one connection: want, have, request, data, and the end of it.
+//!
+//! The rules are those of hypercore 9's `lib/replicate.js`; where two of ours meet, they keep to the same ones.
+
+mod closing;
+mod download;
+mod history;
+pub(crate) mod parked;
+mod progress;
+mod questions;
+mod remote_missing;
+mod second;
+mod unanswered;
+mod upload;
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::time::Duration;
+
+use multifeed_proto::{Data, Have, Message, Options, Request, SessionError, Token};
+
+use self::download::{Download, Scope, WANT_BLOCKS};
+use self::history::Terms;
+pub(crate) use self::progress::{Left, PeerProgress};
+use self::remote_missing::RemoteMissing;
+use self::upload::Upload;
+use crate::error::{Conflict, ProofError, PutError, StoreError};
+use crate::feed::{Compared, Feed, Put};
+use crate::limits::Limits;
+use crate::prepared::prepare;
+use crate::replication::transfer::Share;
+use crate::replication::wants::{WantId, Wants};
+use crate::sets::sparse_bits::SparseBits;
+use crate::stats::Moved;
+use crate::storage::Storage;
+
+/// Between peers of ours, an Unhave of so many blocks from the first tells that the sender has another history of the feed: all
+/// blocks that a number of JavaScript's can name, and so nothing but what it says to one that does not know.
+const ANOTHER_HISTORY: u64 = (1 << 53) - 1;
+
+/// Why a peer's machine can't go on.
+#[derive(Debug)]
+pub(crate) enum PeerFault {
+    /// The remote broke the rules: its session ends.
+    Remote(SessionError),
+    /// Our storage failed.
+    Store(StoreError),
+}
+
+impl PeerFault {
+    fn message(feed: &Feed, reason: String) -> Self {
+        Self::Remote(SessionError::Feed { feed: feed.key(), reason })
+    }
+
+    fn limit(what: &'static str, limit: usize) -> Self {
+        Self::Remote(SessionError::Limit { what, limit: limit as u64 })
+    }
+}
+
+/// What both sides of a session told about it, as a feed's machine needs it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PeerOptions {
+    /// Neither side ends when everything is there.
+    pub(crate) live: bool,
+    /// The remote never says that it is done: it is live, and we are not.
+    pub(crate) one_sided: bool,
+    /// Whether to fetch blocks; by default unless the feed is writable here, of which then no more is asked than whether the remote holds the
+    /// same history.
+    pub(crate) download: Option<bool>,
+    /// Whether to serve blocks; by default yes.
+    pub(crate) upload: Option<bool>,
+    /// Only what is asked for is fetched.
+    pub(crate) sparse: bool,
+    /// It is to be known what the remote has.
+    pub(crate) observed: bool,
+    /// The remote is one of ours: it can be shown blocks of another history than its own, and tells of it.
+    pub(crate) reconciles: bool,
+}
+
+/// The feed that a machine works on: lent for the time of a call.
+pub(crate) struct Work<'a, S> {
+    pub(crate) feed: &'a mut Feed,
+    /// Blocks that some session was asked for.
+    pub(crate) reserved: &'a mut SparseBits,
+    /// What the application waits for.
+    pub(crate) wants: &'a Wants,
+    pub(crate) storage: &'a mut S,
+    pub(crate) limits: &'a Limits,
+    /// What may be asked for now.
+    pub(crate) share: Share,
+    /// The largest block that may be read to be sent now, in bytes.
+    pub(crate) room: u64,
+    pub(crate) now: Duration,
+    /// Where blocks that are too large to be sent are noted, each with its size, to be told by name.
+    pub(crate) too_large: Vec<(u64, u64)>,
+    /// What was found to be damaged as it was to be served, to be told by name.
+    pub(crate) damaged: Option<StoreError>,
+}
+
+/// What handling a message did.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Effect {
+    /// The block that was stored, and its size in bytes.
+    pub(crate) stored: Option<(u64, u64)>,
+    /// A block that came and was held already, and is perhaps not written yet.
+    pub(crate) held: Option<u64>,
+    /// Nodes or a longer length were proven without a block.
+    pub(crate) proven: bool,
+    /// Blocks that were asked for here are free to be asked of others.
+    pub(crate) released: bool,
+    /// If it answered something: since when that had waited.
+    pub(crate) answered: Option<Duration>,
+    /// The remote told of more blocks than before: one past the highest.
+    pub(crate) remote_len: Option<u64>,
+    /// Evidence that the feed's writer signed two histories; nothing of the other one is taken.
+    pub(crate) conflict: Option<Box<Conflict>>,
+    /// The writer signed more than a bound: no more of it is taken.
+    pub(crate) too_large: Option<TooLarge>,
+    /// The remote proved that there is more of a feed that is written here: the length in blocks that was held to be all of it.
+    pub(crate) writer_behind: Option<u64>,
+}
+
+/// What a writer signed of a feed, and the bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TooLarge {
+    Blocks(u64, u64),
+    Bytes(u64, u64),
+}
+
+/// A feed on one session, as it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PeerInfo {
+    /// Both sides opened the channel.
+    pub opened: bool,
+    /// One past the highest block that the remote has told of.
+    pub remote_len: u64,
+    /// How many blocks it has; `None` where it did not tell all of it, and before the session is
+    /// [observed](crate::Multifeed::observe).
+    pub remote_blocks: Option<u64>,
+    /// Whether it has told all that it has, as far as that was asked. One that serves nothing tells nothing.
+    pub told: bool,
+    /// Blocks that it is to bring: in a sparse session those that were requested.
+    pub missing: u64,
+    /// Blocks that we hold and it lacks, as far as it told. What it was sent counts as its own when it acknowledges it.
+    pub missing_there: u64,
+    /// Blocks that it was asked for and that did not come yet.
+    pub in_flight: u64,
+    /// About as many bytes, by the mean size of the feed's blocks.
+    pub bytes_in_flight: u64,
+    /// Blocks that it asked for and that were not sent yet.
+    pub requested: u64,
+    /// What moved on this session.
+    pub moved: Moved,
+    /// Whether both sides hold the same of it: see [`Multifeed::in_sync`](crate::Multifeed::in_sync).
+    pub in_sync: bool,
+    /// Whether we fetch blocks of it.
+    pub downloading: bool,
+    /// Whether we serve it blocks.
+    pub uploading: bool,
+    /// Whether it fetches blocks.
+    pub remote_downloading: bool,
+    /// Whether it serves blocks.
+    pub remote_uploading: bool,
+}
+
+/// What a machine wants sent.
+#[derive(Debug)]
+pub(crate) enum Sent {
+    /// A message on the feed's channel.
+    Message(Message),
+    /// The channel's Close: nothing follows it.
+    Close,
+}
+
+impl Sent {
+    /// The block that is sent, and its size in bytes.
+    pub(crate) fn block(&self) -> Option<(u64, u64)> {
+        match self {
+            Self::Message(Message::Data(data)) => Some((data.index, data.value.as_ref()?.len() as u64)),
+            _ => None,
+        }
+    }
+}
+
+/// The machine of one feed on one connection.
+#[derive(Debug)]
+pub(crate) struct FeedChannel {
+    /// The channel's name on its session, which gives it.
+    pub(crate) token: Token,
+    /// Whether it stands in its session's queue of those with something to send.
+    pub(crate) queued: bool,
+    /// Whether it counts among the feeds of its session on which something is under way.
+    pub(crate) busy: bool,
+    /// Whether it stands in its session's queue of those that wait for room to ask for more.
+    pub(crate) starved: bool,
+    /// What moved.
+    pub(crate) moved: Moved,
+    /// How it stood when its session last looked.
+    pub(crate) standing: PeerProgress,
+    options: PeerOptions,
+    /// It is to be known what the remote has, whether or not we need it.
+    observed: bool,
+    opened: bool,
+    downloading: bool,
+    uploading: bool,
+    /// Whether this side would download at all: one that does not says so again when it ends.
+    reader: bool,
+    /// The remote's history is compared with the one that is here, as its [`Terms`] are.
+    compares: bool,
+    /// Of such a feed no block is fetched but what is asked for, as long as nothing proves that there are more than those held.
+    own: bool,
+    /// While the histories are being compared no block is served: a JS peer that gets one of another history ends its whole stream.
+    withholds: bool,
+    /// The remote has another history of it.
+    parted: bool,
+    /// Nothing more is asked for, and what comes of what was is not taken.
+    drains: bool,
+    remote_downloading: bool,
+    remote_uploading: bool,
+    /// The remote wants to hear of each block that it sent when that is here.
+    remote_acks: bool,
+    /// The remote was asked for the same: what it was sent counts as its own when it says so.
+    acks: bool,
+    /// When the channel was opened here.
+    since: Duration,
+    close: Closing,
+    download: Download,
+    upload: Upload,
+    /// What the remote lacks; kept where somebody wants to know, or our end hangs on it.
+    remote_missing: RemoteMissing,
+    out: VecDeque<Message>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Closing {
+    Open,
+    /// Close is to be sent, after what is in `out`.
+    Due,
+    Sent,
+}
+
+impl FeedChannel {
+    pub(crate) fn new(feed: &Feed, options: PeerOptions, now: Duration) -> Self {
+        let downloading = options.download.unwrap_or(true);
+        let terms = match (feed.writable(), options.reconciles, options.sparse) {
+            (true, _, _) => Terms::Always,
+            (false, true, _) => Terms::AsLong,
+            (false, false, true) => Terms::OnceUnlessLonger,
+            (false, false, false) => Terms::Once,
+        };
+        let last_held = feed.len().checked_sub(1).is_none_or(|last| feed.has(last));
+        Self {
+            token: Token(0),
+            queued: false,
+            busy: false,
+            starved: false,
+            moved: Moved::default(),
+            standing: PeerProgress::default(),
+            options,
+            observed: options.observed,
+            opened: false,
+            downloading,
+            uploading: options.upload.unwrap_or(true),
+            reader: downloading,
+            compares: downloading,
+            own: feed.writable() && options.download.is_none() && last_held && !feed.is_writer_behind(),
+            withholds: false,
+            parted: false,
+            drains: false,
+            remote_downloading: true,
+            remote_uploading: true,
+            remote_acks: false,
+            acks: false,
+            since: now,
+            close: Closing::Open,
+            download: Download::new(terms),
+            upload: Upload::default(),
+            remote_missing: RemoteMissing::default(),
+            out: VecDeque::new(),
+        }
+    }
+
+    /// Blocks that the remote has and we lack.
+    pub(crate) fn missing(&self) -> u64 {
+        match (self.downloading && !self.drains, self.is_sparse()) {
+            (false, _) => 0,
+            (true, false) => self.download.missing(),
+            (true, true) => self.download.in_flight() as u64,
+        }
+    }
+
+    /// How many bytes the block has that waits until there is room to send it.
+    pub(crate) fn room_needed(&self) -> Option<u64> {
+        self.upload.room_needed()
+    }
+
+    /// The block that waits for room may be tried again.
+    pub(crate) fn make_room(&mut self) {
+        self.upload.make_room();
+    }
+
+    /// Whether there is something for [`FeedChannel::poll`].
+    pub(crate) fn has_output(&self) -> bool {
+        self.close != Closing::Sent
+            && (!self.out.is_empty()
+                || self.close == Closing::Due
+                || (self.opened && self.upload.has_output(self.withholds)))
+    }
+
+    /// Whether both sides opened the channel.
+    pub(crate) fn is_opened(&self) -> bool {
+        self.opened
+    }
+
+    /// The remote opened the channel too.
+    pub(crate) fn open<S: Storage>(&mut self, work: &mut Work<'_, S>) {
+        self.opened = true;
+        self.download.start(work.now);
+        self.ask_for_acks(work.feed);
+        if !self.uploading || !self.downloading {
+            self.send_status(self.uploading, self.downloading);
+        }
+        self.advance(work);
+    }
+
+    /// Asks the remote to say what arrived, if it hangs on what the remote lacks what is said of the session, or when it ends.
+    fn ask_for_acks(&mut self, feed: &Feed) {
+        // One that is not of ours may never say that it is done: what is on its way to it is not idleness.
+        let may_hang = !self.options.live && !self.options.reconciles && self.upload.is_asked_for_blocks();
+        if self.acks || !self.opened || !self.uploading || !(self.observed || may_hang || self.ends_alone(feed)) {
+            return;
+        }
+        self.acks = true;
+        self.out.push_back(Message::Options(Options { extensions: Vec::new(), ack: true }));
+    }
+
+    /// Takes a message of the remote's.
+    pub(crate) fn handle<S: Storage>(&mut self, message: Message, work: &mut Work<'_, S>) -> Result<Effect, PeerFault> {
+        let mut effect = Effect::default();
+        if self.close != Closing::Open {
+            return Ok(effect);
+        }
+        let waited = self.waits_since().unwrap_or_default();
+        match message {
+            Message::Options(options) => self.remote_acks = options.ack,
+            Message::Status { uploading, downloading } => {
+                effect.released = self.status(uploading, downloading, work);
+            }
+            Message::Have(have) if have.ack => {
+                self.remote_missing.acknowledged(work.feed, have.start, have.length, self.download.to_come());
+            }
+            Message::Have(have) => {
+                let before = self.download.remote_len();
+                // What a remote has is no answer to a request that waits for longer.
+                let waits = self.download.waits_for(false).is_some();
+                let told = self.download.have(work.feed, &have)?;
+                effect.answered = (waits && told.is_some()).then_some(waited);
+                effect.remote_len = Some(self.download.remote_len()).filter(|&len| len > before);
+                if self.keeps_account() {
+                    match told {
+                        Some(told) => self.note_told(&told, work)?,
+                        None => self.remote_missing.has(have.start, have.length),
+                    }
+                }
+            }
+            // What it has can still show which of the two is here.
+            Message::Unhave { start: 0, length: ANOTHER_HISTORY } if self.options.reconciles => self.parted = true,
+            Message::Unhave { start, length } => {
+                let was_sent = length == 1 && self.remote_missing.was_sent(start);
+                let lost = self.download.unhave(start, length, self.options.live);
+                effect.released = self.free(lost, work.reserved);
+                if self.acks && !self.observed {
+                    // It did not take what it was sent, or gave it up: the end does not wait for it.
+                    self.remote_missing.forget(&(start..start.saturating_add(length.max(1))));
+                }
+                if was_sent {
+                    self.remote_missing.returned(start);
+                }
+                if self.observed {
+                    match length.max(1) {
+                        // Cheaper to be told again what is left; all else counts as missing there.
+                        WANT_BLOCKS.. => self.download.ask_again(),
+                        length => self.remote_missing.lost(work.feed, start..start.saturating_add(length)),
+                    }
+                }
+            }
+            Message::Want { start, length } if self.uploading => {
+                self.upload.want(start, length, work.limits, work.now)?
+            }
+            Message::Request(request) if self.uploading => {
+                self.upload.request(request, work.limits, work.now)?;
+                self.ask_for_acks(work.feed);
+            }
+            Message::Cancel { index, .. } => self.upload.cancel(index),
+            Message::Data(data) => self.data(data, waited, work, &mut effect)?,
+            // Unwant, extensions that nobody registered, and what a remote asks that is not served.
+            _ => {}
+        }
+        self.advance(work);
+        Ok(effect)
+    }
+
+    fn status<S: Storage>(&mut self, uploading: bool, downloading: bool, work: &mut Work<'_, S>) -> bool {
+        if uploading && !self.remote_uploading {
+            self.download.restart();
+        }
+        self.remote_uploading = uploading;
+        self.remote_downloading = downloading;
+        if !downloading {
+            self.upload.stop(self.options.live);
+        }
+        let mut released = false;
+        if !uploading {
+            let asked = self.download.stop();
+            released = self.free(asked, work.reserved);
+        }
+        if !downloading && !self.options.live && !self.wants_more(work.feed, work.wants) {
+            self.end();
+        }
+        released
+    }
+
+    fn data<S: Storage>(
+        &mut self,
+        data: Data,
+        waited: Duration,
+        work: &mut Work<'_, S>,
+        effect: &mut Effect,
+    ) -> Result<(), PeerFault> {
+        let index = data.index;
+        if data.value.is_none() && self.download.answered_comparison(index, work.now) {
+            effect.answered = Some(waited);
+            return self.compare(data, work, effect);
+        }
+        if data.value.is_none() && self.download.answered_question(index, work.now) {
+            effect.answered = Some(waited);
+            effect.proven = !matches!(self.put(data, work, effect)?, None | Some(Put::Known));
+            return Ok(());
+        }
+        let late = data.value.is_some() && !self.drains;
+        let answers = self.download.answered(index, data.value.is_some(), work.now)
+            || (late && self.download.came_late(index, work.feed, work.reserved, work.now));
+        if !answers {
+            // Not stored, and the remote is told so as hypercore does; one that sends without end and reads nothing is not.
+            if data.value.is_some() && !work.feed.has(index) && self.out.len() < work.limits.requests_queued {
+                self.out.push_back(Message::Unhave { start: index, length: 1 });
+            }
+            return Ok(());
+        }
+        effect.answered = data.value.is_some().then_some(waited);
+        if self.drains {
+            self.give_back(index, work.feed);
+            return Ok(());
+        }
+        work.reserved.remove(index);
+        self.download.stored(index);
+        self.remote_missing.received(index);
+        let Some(size) = data.value.as_ref().map(|value| value.len() as u64) else {
+            // The remote has the hash alone: others are asked.
+            self.download.came_without_value(index);
+            effect.released = true;
+            return Ok(());
+        };
+        match self.put(data, work, effect)? {
+            Some(Put::Stored { .. }) => effect.stored = Some((index, size)),
+            // It hears of it when it is written.
+            Some(_) if work.feed.is_staged() => effect.held = Some(index),
+            Some(_) if self.remote_acks => self.ack(index..index + 1),
+            Some(_) | None => {}
+        }
+        Ok(())
+    }
+
+    /// Proves and stages a message's block or nodes; `None` where they are another history's, and the channel closes, or where a whole
+    /// proof is asked for first.
+    fn put<S: Storage>(
+        &mut self,
+        data: Data,
+        work: &mut Work<'_, S>,
+        effect: &mut Effect,
+    ) -> Result<Option<Put>, PeerFault> {
+        let index = data.index;
+        let block = data.value.is_some();
+        let len = work.feed.len();
+        match work.feed.put_within(work.storage, prepare(data), work.limits.feed_size()) {
+            Ok(put) => {
+                self.download.proved(index);
+                if work.feed.len() > len {
+                    self.download.grew(work.feed);
+                }
+                if work.feed.writable() && work.feed.len() > len {
+                    (effect.writer_behind, effect.released) = (Some(len), true);
+                }
+                Ok(Some(put))
+            }
+            Err(PutError::Proof(ProofError::Conflict(conflict))) => {
+                effect.conflict = Some(conflict);
+                if self.options.reconciles {
+                    self.tell_of_another_history();
+                } else {
+                    // What it takes for ours is not.
+                    let length = self.download.remote_len().saturating_sub(index).max(1);
+                    self.out.push_back(Message::Unhave { start: index, length });
+                }
+                self.end();
+                Ok(None)
+            }
+            // It left out what is held here; where that is of another history, only a whole proof tells whose fault it is.
+            Err(PutError::Proof(error)) if block && self.download.asks_in_full(work.feed, &error, index, work.now) => {
+                work.reserved.insert(index);
+                self.out.push_back(Message::Request(Request { index, bytes: 0, hash: false, nodes: 0 }));
+                Ok(None)
+            }
+            Err(PutError::Proof(error)) => {
+                let reason = error.to_string();
+                Err(PeerFault::Remote(SessionError::Proof { feed: work.feed.key(), index, reason }))
+            }
+            Err(PutError::TooLong { length, limit }) => {
+                effect.too_large = Some(TooLarge::Blocks(length, limit));
+                self.give_back(index, work.feed);
+                self.end();
+                Ok(None)
+            }
+            Err(PutError::TooManyBytes { bytes, limit }) => {
+                effect.too_large = Some(TooLarge::Bytes(bytes, limit));
+                self.give_back(index, work.feed);
+                self.end();
+                Ok(None)
+            }
+            Err(PutError::Store(error)) => Err(PeerFault::Store(error)),
+        }
+    }
+
+    /// Tells a remote of ours that a block which it sent is not stored here. JS would ask nothing and say nothing of it.
+    fn give_back(&mut self, index: u64, feed: &Feed) {
+        if self.options.reconciles && !feed.has(index) {
+            self.out.push_back(Message::Unhave { start: index, length: 1 });
+        }
+    }
+
+    /// The remote showed its history. Where there is more of a feed that is written here than was known, the rest is fetched from it.
+    fn compare<S: Storage>(
+        &mut self,
+        data: Data,
+        work: &mut Work<'_, S>,
+        effect: &mut Effect,
+    ) -> Result<(), PeerFault> {
+        let index = data.index;
+        let len = work.feed.len();
+        match work.feed.compare(work.storage, &data, work.limits.feed_size()) {
+            Ok(Compared::Same) => {}
+            Ok(Compared::Unclear(length)) => self.download.was_unclear(work.feed, length),
+            Ok(Compared::Grew) => {
+                (effect.proven, effect.writer_behind) = (true, work.feed.writable().then_some(len));
+                self.download.grew(work.feed);
+                // Others may bring it as well.
+                effect.released = true;
+            }
+            Err(PutError::Proof(ProofError::Conflict(conflict))) => {
+                effect.conflict = Some(conflict);
+                self.tell_of_another_history();
+                effect.released |= self.part(work);
+            }
+            // Without what it sent before, as hypercore leaves it out, nothing can be told.
+            Err(PutError::Proof(
+                ProofError::Mismatch { .. } | ProofError::MissingRoot { .. } | ProofError::MissingSignature { .. },
+            )) => {}
+            Err(PutError::Proof(error)) => {
+                let reason = error.to_string();
+                return Err(PeerFault::Remote(SessionError::Proof { feed: work.feed.key(), index, reason }));
+            }
+            Err(PutError::TooLong { length, limit }) => {
+                effect.too_large = Some(TooLarge::Blocks(length, limit));
+                self.end();
+            }
+            Err(PutError::TooManyBytes { bytes, limit }) => {
+                effect.too_large = Some(TooLarge::Bytes(bytes, limit));
+                self.end();
+            }
+            Err(PutError::Store(error)) => return Err(PeerFault::Store(error)),
+        }
+        Ok(())
+    }
+
+    /// There are two histories: a remote of ours that has the longer one does not look itself.
+    fn tell_of_another_history(&mut self) {
+        self.parted = true;
+        if self.options.reconciles {
+            self.out.push_back(Message::Unhave { start: 0, length: ANOTHER_HISTORY });
+        }
+    }
+
+    /// Nothing of the remote's other history is fetched; a remote of ours can go on, and find it out for itself. A JS peer that gets a block of it ends its whole stream, or takes it in: where it asks for one, the channel closes.
+    /// Whether anything was asked for.
+    fn part<S: Storage>(&mut self, work: &mut Work<'_, S>) -> bool {
+        self.compares = false;
+        let released = self.give_up(work);
+        if self.options.live && std::mem::replace(&mut self.downloading, false) {
+            self.send_status(self.uploading, false);
+        }
+        released
+    }
+
+    /// Blocks were given up here.
+    pub(crate) fn retract(&mut self, blocks: Range<u64>, limits: &Limits) {
+        self.download.given_up(&blocks);
+        if self.observed {
+            self.remote_missing.cleared(&blocks);
+        } else {
+            self.remote_missing.forget(&blocks);
+        }
+        if self.uploading {
+            self.upload.retract(blocks, limits);
+        }
+    }
+
+    /// Somebody waits no longer: in a sparse session, what was requested only for that is taken back. Whether anything was.
+    pub(crate) fn cancel<S: Storage>(&mut self, work: &mut Work<'_, S>) -> bool {
+        if !self.is_sparse() {
+            return false;
+        }
+        let cancelled = self.download.cancel(work.wants);
+        for &index in &cancelled {
+            self.out.push_back(Message::Cancel { index, bytes: 0, hash: false });
+        }
+        let released = self.free(cancelled, work.reserved);
+        self.advance(work);
+        released
+    }
+
+    /// Begins or ends to fetch and to serve; `None` leaves it as it is.
+    pub(crate) fn set_transfer<S: Storage>(
+        &mut self,
+        download: Option<bool>,
+        upload: Option<bool>,
+        work: &mut Work<'_, S>,
+    ) {
+        if self.close != Closing::Open {
+            return;
+        }
+        if self.drains && download == Some(true) && !self.parted {
+            self.begin_again(work);
+        }
+        let download = if self.drains && download == Some(false) { None } else { download };
+        // Nothing of another history is fetched.
+        let download = download.map(|download| download && !self.parted);
+        if let Some(download) = download {
+            (self.own, self.compares) = (false, download);
+            if !download {
+                self.download.excuse();
+            }
+        }
+        let before = (self.uploading, self.downloading);
+        self.uploading = upload.unwrap_or(self.uploading);
+        self.downloading = download.unwrap_or(self.downloading);
+        if !self.uploading {
+            self.upload.stop(self.options.live);
+        }
+        if self.opened && before != (self.uploading, self.downloading) {
+            self.send_status(self.uploading, self.downloading);
+        }
+        self.retry_requests(work);
+    }
+
+    /// Takes nothing that was asked for any more. Whether anything was.
+    ///
+    /// In a session that is not live the remote hears of it only when it answered all that it was asked: JS closes the channel at once when it
+    /// does, and what it is reading from its disk then follows on a channel that is closed, as bytes that are no frame.
+    pub(crate) fn give_up<S: Storage>(&mut self, work: &mut Work<'_, S>) -> bool {
+        let asked = if self.options.live { self.download.stop() } else { self.download.drain() };
+        let released = self.free(asked, work.reserved);
+        self.drains |= !self.options.live;
+        self.advance(work);
+        released
+    }
+
+    /// Others may be asked for what this remote was asked for. Whether that was anything: what is drained was free before, and somebody
+    /// else may be asked for it by now.
+    fn free(&self, asked: impl IntoIterator<Item = u64>, reserved: &mut SparseBits) -> bool {
+        let mut released = false;
+        for index in asked.into_iter().take_while(|_| !self.drains) {
+            released |= reserved.remove(index);
+        }
+        released
+    }
+
+    /// Forgets what the remote has, to ask it anew.
+    pub(crate) fn begin_again<S: Storage>(&mut self, work: &mut Work<'_, S>) {
+        let _ = self.give_up(work);
+        self.drains = false;
+        self.download.restart();
+        self.download.start(work.now);
+    }
+
+    /// Whether this remote may still bring what is waited for.
+    pub(crate) fn may_bring(&self, wants: &Wants, id: WantId) -> bool {
+        let expected = self.close == Closing::Open && self.is_downloading() && self.remote_uploading;
+        expected && (!self.opened || self.download.may_bring(wants, id))
+    }
+
+    /// Whether it fetches blocks, as far as this side is concerned.
+    pub(crate) fn is_downloading(&self) -> bool {
+        self.downloading && !self.drains
+    }
+
+    /// Blocks that the remote sent are written: says so, if it asked for that and the channel is not closed yet.
+    pub(crate) fn acknowledge(&mut self, blocks: Range<u64>) {
+        if !self.remote_acks || self.close == Closing::Sent {
+            return;
+        }
+        if self.options.reconciles {
+            return self.ack(blocks);
+        }
+        // JS acknowledges one at a time, and its applications may count them.
+        blocks.for_each(|index| self.ack(index..index + 1));
+    }
+
+    fn ack(&mut self, blocks: Range<u64>) {
+        let (start, length) = (blocks.start, blocks.end - blocks.start);
+        self.out.push_back(Message::Have(Have { start, length, bitfield: None, ack: true }));
+    }
+
+    /// Blocks came from elsewhere or were appended here.
+    pub(crate) fn announce(&mut self, blocks: Range<u64>, limits: &Limits) {
+        if self.uploading {
+            self.upload.announce(blocks, limits);
+        }
+    }
+
+    /// Gives back memory that is kept for what may come.
+    pub(crate) fn shrink(&mut self) {
+        self.out.shrink_to_fit();
+        self.download.shrink();
+        self.upload.shrink();
+    }
+
+    /// Blocks that others were asked for are free again.
+    pub(crate) fn retry_requests<S: Storage>(&mut self, work: &mut Work<'_, S>) {
+        self.download.retry_requests();
+        self.advance(work);
+    }
+
+    /// Asks for what can be asked for, and ends where there is nothing left to do.
+    pub(crate) fn advance<S: Storage>(&mut self, work: &mut Work<'_, S>) {
+        if !self.opened || self.close != Closing::Open {
+            return;
+        }
+        if self.own && work.feed.is_writer_behind() {
+            self.fetch_the_rest();
+        }
+        let alone = self.ends_alone(work.feed);
+        let reach = if alone || self.observed { work.feed.len() } else { 0 };
+        let downloading = self.downloading && !self.drains;
+        let scope = Scope { fetches: downloading && !self.is_sparse(), ..self.scope(work.wants, reach) };
+        if self.remote_uploading && (downloading || alone || self.observed || scope.compares) && !self.drains {
+            self.download.wants(scope, work.feed, work.now, &mut self.out);
+        }
+        if scope.compares
+            && let Some(request) = self.download.compare(work.feed, work.now)
+        {
+            self.out.push_back(Message::Request(request));
+        }
+        self.withholds = scope.compares && self.download.may_differ(work.feed);
+        if self.parted && !self.options.reconciles && self.upload.is_asked_for_blocks() {
+            self.end();
+            return;
+        }
+        let compared = !scope.compares || !self.download.is_comparing(work.feed);
+        if self.remote_uploading && downloading && compared {
+            while let Some(request) = self.download.request(scope, work.feed, work.reserved, &mut work.share, work.now)
+            {
+                self.out.push_back(Message::Request(request));
+            }
+        }
+        let ends = !self.options.live || self.own;
+        if !ends || self.wants_more(work.feed, work.wants) {
+            return;
+        }
+        if self.downloading {
+            self.downloading = false;
+            self.send_status(self.uploading || !self.options.live, false);
+            if !self.options.live && !self.remote_uploading && !self.remote_downloading {
+                self.end();
+            }
+        }
+        if alone && self.serves_nothing_more() {
+            self.end();
+        }
+    }
+
+    /// There is more of a feed that is written here than is held of it: it is fetched as any other.
+    fn fetch_the_rest(&mut self) {
+        self.own = false;
+        if !std::mem::replace(&mut self.downloading, true) {
+            self.send_status(self.uploading, true);
+        }
+        self.download.retry_requests();
+    }
+
+    /// The next thing to send. Blocks are read here, one for each call.
+    pub(crate) fn poll<S: Storage>(&mut self, work: &mut Work<'_, S>) -> Result<Option<Sent>, PeerFault> {
+        if self.close == Closing::Sent {
+            return Ok(None);
+        }
+        if let Some(message) = self.out.pop_front() {
+            return Ok(Some(Sent::Message(message)));
+        }
+        if self.close == Closing::Due {
+            self.close = Closing::Sent;
+            return Ok(Some(Sent::Close));
+        }
+        if !self.opened {
+            return Ok(None);
+        }
+        let uploaded = self.upload.poll(self.withholds, work)?;
+        match &uploaded {
+            Some(Message::Data(data)) if data.value.is_some() => {
+                self.remote_missing.sent(data.index, self.download.is_asking(), self.acks);
+            }
+            // Given up here, or asked for and not to be had.
+            Some(Message::Unhave { start, length }) => {
+                self.remote_missing.forget(&(*start..start.saturating_add(*length)))
+            }
+            _ => {}
+        }
+        if self.ends_alone(work.feed) {
+            self.advance(work);
+        }
+        Ok(uploaded.map(Sent::Message))
+    }
+
+    /// Whether only what is asked for is fetched.
+    fn is_sparse(&self) -> bool {
+        self.options.sparse || self.own
+    }
+
+    fn scope<'a>(&self, wants: &'a Wants, reach: u64) -> Scope<'a> {
+        let compares =
+            self.compares && self.remote_uploading && !self.drains && (self.downloading || self.options.live);
+        Scope { wants, sparse: self.is_sparse(), fetches: self.downloading, compares, reach }
+    }
+
+    fn send_status(&mut self, uploading: bool, downloading: bool) {
+        self.out.push_back(Message::Status { uploading, downloading });
+    }
+}

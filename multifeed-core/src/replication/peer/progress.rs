@@ -1,0 +1,239 @@
+//! How a feed stands on a session: what is missing on either side, and whether both hold the same.
+
+use super::download::Told;
+use super::{Closing, FeedChannel, PeerFault, PeerInfo, Work};
+use crate::feed::Feed;
+use crate::sets::sparse_bits::SparseBits;
+use crate::storage::Storage;
+
+/// The numbers of one feed on one session, which its session sums up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct PeerProgress {
+    /// Blocks that the remote is to bring.
+    pub(crate) missing_here: u64,
+    /// Blocks that it lacks and we hold, as far as it told.
+    pub(crate) missing_there: u64,
+    /// Blocks that it was asked for.
+    pub(crate) in_flight: u64,
+    /// Their bytes, by the mean of the feed.
+    pub(crate) bytes_in_flight: u64,
+    /// What the answers to those count of the session's budget.
+    pub(crate) cost: u64,
+    /// Blocks that it asked for.
+    pub(crate) requested: u64,
+    /// 1 where both sides hold the same.
+    pub(crate) in_sync: u64,
+}
+
+/// What the remote of a feed's channel did not bring, as far as it is not here.
+#[derive(Debug, Default)]
+pub(crate) struct Left {
+    /// The remote said of all other blocks that it does not have them.
+    pub(crate) told: bool,
+    /// What it told of, or did not answer about.
+    pub(crate) blocks: SparseBits,
+    /// Of those, how many were given up; `None` if nothing was left without an answer.
+    pub(crate) given_up: Option<u64>,
+}
+
+impl PeerProgress {
+    pub(crate) fn add(&mut self, other: PeerProgress) {
+        self.missing_here += other.missing_here;
+        self.missing_there += other.missing_there;
+        self.in_flight += other.in_flight;
+        self.bytes_in_flight += other.bytes_in_flight;
+        self.cost += other.cost;
+        self.requested += other.requested;
+        self.in_sync += other.in_sync;
+    }
+
+    /// Takes out what was added before.
+    pub(crate) fn remove(&mut self, other: PeerProgress) {
+        self.missing_here -= other.missing_here;
+        self.missing_there -= other.missing_there;
+        self.in_flight -= other.in_flight;
+        self.bytes_in_flight -= other.bytes_in_flight;
+        self.cost -= other.cost;
+        self.requested -= other.requested;
+        self.in_sync -= other.in_sync;
+    }
+}
+
+impl FeedChannel {
+    /// From now on it is to be known what the remote has, of feeds too that are not fetched from it: it is asked.
+    pub(crate) fn observe<S: Storage>(&mut self, work: &mut Work<'_, S>) {
+        if !std::mem::replace(&mut self.observed, true) && self.opened {
+            self.download.ask_again();
+            self.ask_for_acks(work.feed);
+            self.advance(work);
+        }
+    }
+
+    /// Blocks came from elsewhere, or were appended.
+    pub(crate) fn gained(&mut self, blocks: std::ops::Range<u64>) {
+        self.remote_missing.gained(blocks.clone(), self.download.to_come());
+        self.download.gained(blocks);
+    }
+
+    /// How things stand now.
+    pub(crate) fn assess<S: Storage>(&mut self, work: &mut Work<'_, S>) -> PeerProgress {
+        let in_flight = self.download.in_flight() as u64;
+        PeerProgress {
+            missing_here: self.missing(),
+            missing_there: self.missing_there(),
+            in_flight,
+            bytes_in_flight: bytes_of(work.feed, in_flight),
+            cost: work.share.cost(mean_size(work.feed)).saturating_mul(in_flight),
+            requested: self.upload.requested(),
+            in_sync: u64::from(self.is_in_sync(work)),
+        }
+    }
+
+    /// Whether only time tells that the remote has everything.
+    pub(crate) fn waits_for_silence(&self) -> bool {
+        self.observed && self.standing.in_sync == 0 && self.is_served_in_the_dark()
+    }
+
+    /// What can be told of it.
+    pub(crate) fn info(&self, feed: &Feed) -> PeerInfo {
+        let in_flight = self.download.in_flight() as u64;
+        let told = self.has_told();
+        let theirs = self.remote_missing.remote_blocks(feed.downloaded(), self.download.missing());
+        PeerInfo {
+            opened: self.opened,
+            remote_len: self.download.remote_len(),
+            remote_blocks: (told && self.observed).then_some(theirs),
+            told,
+            missing: self.missing(),
+            missing_there: self.missing_there(),
+            in_flight,
+            bytes_in_flight: bytes_of(feed, in_flight),
+            requested: self.upload.requested(),
+            moved: self.moved,
+            in_sync: self.standing.in_sync == 1,
+            downloading: self.downloading && !self.own,
+            uploading: self.uploading,
+            remote_downloading: self.remote_downloading,
+            remote_uploading: self.remote_uploading,
+        }
+    }
+
+    /// Whether what the remote lacks is kept account of.
+    pub(super) fn keeps_account(&self) -> bool {
+        self.observed || !self.options.live
+    }
+
+    /// The remote told all that it has in a range.
+    pub(super) fn note_told<S: Storage>(&mut self, told: &Told, work: &mut Work<'_, S>) -> Result<(), PeerFault> {
+        let never_sent = work.feed.oversized(work.storage).map_err(PeerFault::Store)?;
+        let feed = &*work.feed;
+        // What is held back until it is synced will be sent too; an end is not put off for it.
+        let all = self.observed;
+        let held = |word| if all { feed.bitfield().word(word) } else { feed.served_word(word) };
+        self.remote_missing.told(feed, told, held, &never_sent);
+        Ok(())
+    }
+
+    fn missing_there(&self) -> u64 {
+        if self.uploading && self.remote_downloading && self.remote_uploading { self.remote_missing.count() } else { 0 }
+    }
+
+    /// Whether the remote has told all that it has, as far as it serves blocks.
+    fn has_told(&self) -> bool {
+        self.opened && self.remote_uploading && self.download.told() && !self.download.was_ignored()
+    }
+
+    fn is_in_sync<S: Storage>(&mut self, work: &mut Work<'_, S>) -> bool {
+        let open = self.observed && self.opened && self.close == Closing::Open;
+        open && !work.feed.is_held_back()
+            && !self.parted
+            && !self.is_behind(work.feed)
+            && !self.was_denied(work.feed)
+            && self.holds_all(work)
+            && self.remote_holds_all(work)
+    }
+
+    /// Whether the remote has another history of it.
+    pub(crate) fn is_parted(&self) -> bool {
+        self.parted
+    }
+
+    /// Whether, in a session that is not live, the remote never opened the channel, or is rid of it with something unanswered that it was asked
+    /// for: what it has may not be here then. Asked where the channel closes.
+    pub(crate) fn is_denied(&mut self, feed: &Feed) -> bool {
+        let sparse = self.is_sparse();
+        let left = self.is_downloading() && self.remote_uploading && self.download.is_owed(feed, sparse);
+        !self.options.live && (!self.opened || left || self.was_denied(feed))
+    }
+
+    /// Whether the remote left unanswered what it was asked for, or did not bring it, as far as that is to be fetched. Where the session is not
+    /// live nothing is fetched any more when that is known, and the remote may say that it serves no more.
+    fn was_denied(&mut self, feed: &Feed) -> bool {
+        if self.options.live {
+            return self.is_downloading() && self.remote_uploading && self.download.was_denied(feed);
+        }
+        !self.drains && (self.download.was_denied(feed) || self.download.left_question())
+    }
+
+    /// What is left of the feed as the channel closes, or stands now.
+    pub(crate) fn left(&mut self, feed: &Feed) -> Left {
+        if !self.reader {
+            return Left::default();
+        }
+        Left {
+            told: self.opened && self.download.has_told_all(),
+            blocks: self.download.left(feed),
+            given_up: self.download.given_up_blocks(feed),
+        }
+    }
+
+    /// Whether the remote tells of more than there is of a feed that is written here, as where this store is an old copy: not to be fetched, as
+    /// it may be a lie, but not the same either.
+    pub(crate) fn is_behind(&self, feed: &Feed) -> bool {
+        feed.writable() && self.remote_uploading && self.download.remote_len() > feed.len()
+    }
+
+    /// Whether the remote lacks something that we hold and serve, and did not take it, as far as it told what it has. Asked where the channel
+    /// closes; in a live session that is so only if the remote fetches nothing, for else it only left early.
+    pub(crate) fn is_lacking(&self, feed: &Feed) -> bool {
+        if !self.uploading || self.parted || feed.downloaded() == 0 || (self.options.live && self.remote_downloading) {
+            return false;
+        }
+        // It opened the channel and closed it again, without a word of what it has or wants.
+        let refused =
+            self.opened && self.remote_uploading && self.upload.asked_at().is_none() && self.download.remote_len() == 0;
+        refused || self.remote_missing.lacks()
+    }
+
+    fn holds_all<S: Storage>(&mut self, work: &mut Work<'_, S>) -> bool {
+        let scope = self.scope(work.wants, 0);
+        !(self.downloading || scope.compares) || !self.remote_uploading || self.download.finished(scope, work.feed)
+    }
+
+    fn remote_holds_all<S: Storage>(&self, work: &Work<'_, S>) -> bool {
+        if !self.uploading || !self.remote_downloading {
+            return true;
+        }
+        let known = if self.remote_uploading {
+            self.has_told() && self.remote_missing.is_empty()
+        } else {
+            work.now >= self.quiet_at()
+        };
+        known && self.upload.is_idle()
+    }
+
+    /// Whether the remote fetches, and does not say what it has.
+    pub(super) fn is_served_in_the_dark(&self) -> bool {
+        self.uploading && self.remote_downloading && !self.remote_uploading && self.close == Closing::Open
+    }
+}
+
+/// The mean size of a feed's blocks in bytes, once one of them is proven.
+pub(super) fn mean_size(feed: &Feed) -> Option<u64> {
+    feed.byte_len().checked_div(feed.len())
+}
+
+/// About as many bytes as these blocks have.
+fn bytes_of(feed: &Feed, blocks: u64) -> u64 {
+    mean_size(feed).unwrap_or(0).saturating_mul(blocks)
+}

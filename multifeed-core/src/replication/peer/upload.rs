@@ -1,0 +1,248 @@
+//! What a remote asked of a feed, answered as its session can take it.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::time::Duration;
+
+use multifeed_proto::{Have, Message, Request};
+
+use super::download::WANT_BLOCKS;
+use super::{PeerFault, Work};
+use crate::error::StoreError;
+use crate::feed::Answer;
+use crate::limits::Limits;
+use crate::storage::Storage;
+
+/// A Want is answered only where its start and length are multiples of this (hypercore's bits of a page).
+const WANT_ALIGN: u64 = 8192;
+
+/// The uploading half of a [`FeedChannel`](super::Peer): requests are queued, never answers.
+#[derive(Debug, Default)]
+pub(super) struct Upload {
+    /// Ranges that the remote wants to hear about, in the order of their coming, without repeats.
+    wants: VecDeque<(u64, u64)>,
+    /// Blocks that the remote asked for.
+    requests: VecDeque<Request>,
+    /// New blocks, not announced yet.
+    pending_haves: VecDeque<Range<u64>>,
+    /// Blocks that were given up, which the remote was not told of yet.
+    retracted: VecDeque<Range<u64>>,
+    /// Whether the remote wanted anything: only then is it told what is new.
+    told: bool,
+    /// When the remote last asked for anything, or was told of something new.
+    asked_at: Duration,
+    /// Whether it asked for something that is damaged here.
+    hit_damage: bool,
+    /// The size of the block that is to be sent next, if it waits for room.
+    room_needed: Option<u64>,
+}
+
+impl Upload {
+    /// When the remote last asked for anything, or was told of something new, if ever.
+    pub(super) fn asked_at(&self) -> Option<Duration> {
+        self.told.then_some(self.asked_at)
+    }
+
+    /// Whether the remote asked for something that is damaged here.
+    pub(super) fn is_wounded(&self) -> bool {
+        self.hit_damage
+    }
+
+    /// Whether the remote asks for blocks, and not for hashes alone.
+    pub(super) fn is_asked_for_blocks(&self) -> bool {
+        self.requests.iter().any(|request| !request.hash)
+    }
+
+    /// Whether there is something to send, where blocks are withheld or not.
+    pub(super) fn has_output(&self, withholds: bool) -> bool {
+        let asks = |request: &Request| request.hash || (!withholds && self.room_needed.is_none());
+        let asked = self.requests.iter().any(asks);
+        asked || !(self.wants.is_empty() && self.pending_haves.is_empty() && self.retracted.is_empty())
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.wants.is_empty() && self.requests.is_empty() && self.pending_haves.is_empty() && self.retracted.is_empty()
+    }
+
+    /// How many bytes the block has that waits until there is room to send it.
+    pub(super) fn room_needed(&self) -> Option<u64> {
+        self.room_needed
+    }
+
+    /// The block that waits for room may be tried again.
+    pub(super) fn make_room(&mut self) {
+        self.room_needed = None;
+    }
+
+    /// Gives back memory that is kept for what may come.
+    pub(super) fn shrink(&mut self) {
+        self.wants.shrink_to_fit();
+        self.requests.shrink_to_fit();
+        self.pending_haves.shrink_to_fit();
+        self.retracted.shrink_to_fit();
+    }
+
+    /// The remote wants to hear what we have in a range.
+    pub(super) fn want(&mut self, start: u64, length: u64, limits: &Limits, now: Duration) -> Result<(), PeerFault> {
+        self.asked_at = now;
+        let aligned = start.is_multiple_of(WANT_ALIGN) && length.is_multiple_of(WANT_ALIGN);
+        if !aligned || self.wants.contains(&(start, length)) {
+            return Ok(());
+        }
+        if self.wants.len() >= limits.wants_queued {
+            return Err(PeerFault::limit("wants_queued", limits.wants_queued));
+        }
+        self.wants.push_back((start, length));
+        Ok(())
+    }
+
+    /// The remote asks for a block.
+    pub(super) fn request(&mut self, request: Request, limits: &Limits, now: Duration) -> Result<(), PeerFault> {
+        self.asked_at = now;
+        if self.requests.len() >= limits.requests_queued {
+            return Err(PeerFault::limit("requests_queued", limits.requests_queued));
+        }
+        self.requests.push_back(request);
+        Ok(())
+    }
+
+    /// The remote does not want a block any more.
+    pub(super) fn cancel(&mut self, index: u64) {
+        self.requests.retain(|request| request.index != index);
+        self.room_needed = None;
+    }
+
+    /// The remote asks for nothing any more. In a live session it can begin again, and goes on being told what is new.
+    pub(super) fn stop(&mut self, live: bool) {
+        self.requests.clear();
+        self.room_needed = None;
+        if !live {
+            self.pending_haves.clear();
+            self.retracted.clear();
+        }
+    }
+
+    /// Blocks are new here, which the remote did not send itself.
+    pub(super) fn announce(&mut self, blocks: Range<u64>, limits: &Limits) {
+        if !self.told {
+            return;
+        }
+        match self.pending_haves.back_mut() {
+            Some(last) if last.end == blocks.start => last.end = blocks.end,
+            _ => self.pending_haves.push_back(blocks),
+        }
+        if self.pending_haves.len() > limits.announcements_queued {
+            self.summarise();
+        }
+    }
+
+    /// Blocks are no longer here.
+    pub(super) fn retract(&mut self, blocks: Range<u64>, limits: &Limits) {
+        if !self.told {
+            return;
+        }
+        let news = std::mem::take(&mut self.pending_haves);
+        let left =
+            news.into_iter().flat_map(|new| [new.start..new.end.min(blocks.start), new.start.max(blocks.end)..new.end]);
+        self.pending_haves = left.filter(|new| new.start < new.end).collect();
+        match self.retracted.back_mut() {
+            Some(last) if last.end == blocks.start => last.end = blocks.end,
+            _ => self.retracted.push_back(blocks),
+        }
+        if self.retracted.len() > limits.announcements_queued {
+            // One range over all of it, after which the remote hears again what is there.
+            let start = self.retracted.iter().map(|blocks| blocks.start).min().unwrap_or(0);
+            let end = self.retracted.iter().map(|blocks| blocks.end).max().unwrap_or(0);
+            self.retracted.clear();
+            self.retracted.push_back(start..end);
+            self.pending_haves.push_back(start..end);
+            self.summarise();
+        }
+    }
+
+    /// Turns a long list of small news into answers to Wants that the remote did not need to repeat.
+    fn summarise(&mut self) {
+        let windows: std::collections::BTreeSet<u64> = self
+            .pending_haves
+            .drain(..)
+            .flat_map(|blocks| blocks.start / WANT_BLOCKS..=(blocks.end - 1) / WANT_BLOCKS)
+            .collect();
+        for window in windows {
+            let want = (window * WANT_BLOCKS, WANT_BLOCKS);
+            if !self.wants.contains(&want) {
+                self.wants.push_back(want);
+            }
+        }
+    }
+
+    /// Blocks that the remote asked for and that were not sent yet.
+    pub(super) fn requested(&self) -> u64 {
+        self.requests.len() as u64
+    }
+
+    /// The next message to send: what we have before what is new, and both before blocks. Where blocks are withheld, requests of hashes alone
+    /// overtake those.
+    pub(super) fn poll<S: Storage>(
+        &mut self,
+        withholds: bool,
+        work: &mut Work<'_, S>,
+    ) -> Result<Option<Message>, PeerFault> {
+        // Before what is there: a Have that comes later counts.
+        if let Some(blocks) = self.retracted.pop_front() {
+            let unhave = Message::Unhave { start: blocks.start, length: blocks.end - blocks.start };
+            return Ok(Some(unhave));
+        }
+        if let Some(&(start, length)) = self.wants.front() {
+            return self
+                .answer_want(start, length, work)
+                .map(|have| Some(Message::Have(have)))
+                .map_err(PeerFault::Store);
+        }
+        if let Some(blocks) = self.pending_haves.pop_front() {
+            // The remote may have nothing to ask for until it hears of this.
+            self.asked_at = work.now;
+            let have = Have { start: blocks.start, length: blocks.end - blocks.start, bitfield: None, ack: false };
+            return Ok(Some(Message::Have(have)));
+        }
+        let waits = self.room_needed.is_some();
+        let next = self.requests.iter().position(|request| request.hash || !(withholds || waits));
+        let Some((at, request)) = next.and_then(|at| Some((at, *self.requests.get(at)?))) else { return Ok(None) };
+        let answer = work.feed.answer_within(work.storage, &request, work.room);
+        if let Ok(Answer::NoRoom { size }) = answer {
+            self.room_needed = Some(size);
+            return Ok(None);
+        }
+        self.requests.remove(at);
+        match answer {
+            Ok(Answer::Data(data)) => return Ok(Some(Message::Data(data))),
+            Ok(Answer::TooLarge { index, size }) => work.too_large.push((index, size)),
+            Ok(Answer::Nothing | Answer::NoRoom { .. }) => {}
+            // The other blocks are not harmed by it. It is told once for a channel.
+            Err(error) if error.is_of_one_place() => {
+                if !std::mem::replace(&mut self.hit_damage, true) {
+                    work.damaged = Some(error);
+                }
+            }
+            Err(error) => return Err(PeerFault::Store(error)),
+        }
+        Ok(Some(Message::Unhave { start: request.index, length: 1 }))
+    }
+
+    fn answer_want<S: Storage>(&mut self, start: u64, length: u64, work: &mut Work<'_, S>) -> Result<Have, StoreError> {
+        // A JS peer that asks for a block and gets no answer ends its stream: it must not hear of one that can't be sent.
+        let oversized = work.feed.oversized(work.storage)?;
+        if !std::mem::replace(&mut self.told, true) {
+            work.too_large.extend(&oversized);
+            // The first Want also gets the last block that is served, if that is the feed's last one or lies past what was asked about: else the
+            // remote would not ask about more.
+            let last = work.feed.last_served(&oversized);
+            let end = start.saturating_add(length);
+            if let Some(last) = last.filter(|&last| last >= end || last + 1 == work.feed.served_len()) {
+                return Ok(Have { start: last, length: 1, bitfield: None, ack: false });
+            }
+        }
+        self.wants.pop_front();
+        let bitfield = work.feed.served_range(start, length, &oversized);
+        Ok(Have { start, length, bitfield: Some(bitfield.into()), ack: false })
+    }
+}

@@ -1,0 +1,884 @@
+//! One connection: the feeds that both sides agreed on, each with its machine, and what is sent in which order.
+
+mod room;
+mod slow;
+mod turns;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use multifeed_proto::{Command, FeedKey, RemoteHandshake, Root, Scope, SessionError, Token};
+
+use crate::error::StoreError;
+use crate::feed::Feed;
+use crate::ids::FeedId;
+use crate::limits::PeerLimits;
+use crate::limits::message_cost;
+use crate::replication::matched::MatchedFeeds;
+use crate::replication::not_taken::NotTaken;
+use crate::replication::offers::Offers;
+use crate::replication::peer::parked::ParkedChannel;
+use crate::replication::peer::{FeedChannel, Left, PeerOptions, PeerProgress, Sent};
+use crate::replication::policy::Remote;
+use crate::replication::replicate::{PeerEvent, Replicate, SyncError, SyncTotals};
+use crate::replication::sources::Brought;
+use crate::replication::transfer::{Share, Transfer};
+use crate::replication::wants::{WantId, Wants};
+use crate::sets::sparse_bits::SparseBits;
+use crate::stats::{Meter, Moved, SyncState};
+
+use room::Room;
+
+/// Keys in one list of what is offered. A default peer of ours takes ten times as many in one, and JS's work for a list grows faster than the list.
+const OFFERED_AT_ONCE: usize = 10_000;
+
+/// The machine of one connection. It owns the order of what is sent; the feeds belong to the multifeed.
+#[derive(Debug)]
+pub(crate) struct PeerSession {
+    /// This multifeed's name on the stream.
+    root: Root,
+    /// The feed that it is about, where that is one alone: then there are no lists.
+    single_feed: Option<FeedKey>,
+    pub(crate) options: Replicate,
+    /// Feeds that the remote offered or that were offered to it.
+    pub(crate) known: SparseBits,
+    pub(crate) peers: BTreeMap<FeedId, Box<FeedChannel>>,
+    /// Feeds that both sides hold alike, of which nothing has to be said.
+    pub(crate) matched: MatchedFeeds,
+    /// What the remote does not take of what it is offered.
+    pub(crate) not_taken: NotTaken,
+    /// Whether the application was told of the feeds in step.
+    pub(crate) in_step_told: bool,
+    /// Until the session is ready.
+    pub(crate) handshake_hash: Option<[u8; 64]>,
+    /// What the remote offered and nobody here holds.
+    pub(crate) offers: Offers,
+    /// The remote, once it is known.
+    pub(crate) remote: Option<Box<Remote>>,
+    pub(crate) remote_public_key: [u8; 32],
+    /// What it may bring.
+    pub(crate) limits: PeerLimits,
+    /// What it brought, on all its sessions.
+    pub(crate) brought: Arc<Brought>,
+    /// Why nothing is fetched, or, in a session that is not live, was not all the time: the disk is full, or was.
+    paused: Option<StoreError>,
+    /// The application was told that it brought as many bytes as it may.
+    pub(crate) told_sated: bool,
+    /// And as many feeds.
+    pub(crate) told_full: bool,
+    /// Feeds that were left out of the list that the remote told them in last: at the most as many as it may offer, all lists together.
+    pub(crate) declined: BTreeSet<FeedKey>,
+    pub(crate) totals: SyncTotals,
+    /// What the remote was asked for, of all feeds, and when it answered.
+    pub(crate) transfer: Transfer,
+    pub(crate) events: VecDeque<PeerEvent>,
+    /// Whether it stands in the multifeed's queue of those with something to send or to tell.
+    pub(crate) queued: bool,
+    commands: VecDeque<Command>,
+    /// What each channel is of. A name is used once: what the session told of a channel that was closed is nobody's.
+    channels: BTreeMap<Token, Channel>,
+    next_token: u32,
+    /// Feeds whose machines have something to send, each once, the next one first.
+    active: VecDeque<FeedId>,
+    /// Feeds on whose channels something is under way.
+    busy: usize,
+    /// Feeds that have more to ask for than there is room, each once, the next one first.
+    starved: VecDeque<FeedId>,
+    /// The one whose turn it is.
+    turn: Option<FeedId>,
+    /// Bytes of commands that the session takes now; negative after a large one.
+    grant: i64,
+    slow_sends: slow::SlowSends,
+    /// Which feeds' blocks wait for room.
+    pub(crate) room: Room,
+    exchange: Exchange,
+    /// The live flag of the remote, once it is known.
+    remote_live: Option<bool>,
+    stage: Stage,
+    progress_due: bool,
+    /// Blocks came that are not written yet: that is progress once they are.
+    brought_unwritten: bool,
+    /// It is to be known what the remote has of every feed.
+    observed: bool,
+    /// The sum of how the feeds stand.
+    sums: PeerProgress,
+    /// What moved lately.
+    meter: Meter,
+    /// It came to its end because nothing was left to do.
+    through: bool,
+    /// It is over, and was in sync until then.
+    ended_in_sync: bool,
+    /// A feed of both sides is left as it is: damaged here, of two histories, one of ours of which the remote has more, or one of which the remote
+    /// left something unanswered.
+    apart: bool,
+    /// What it did not bring of feeds whose channels are closed, and whether it said of all else that it does not have it.
+    left: BTreeMap<FeedId, (bool, SparseBits)>,
+    /// How many blocks that was of feeds that have no place in the store.
+    left_new: BTreeMap<FeedKey, u64>,
+    /// How much of what was given up, by feed; of none if it never said what it has.
+    given_up: BTreeMap<FeedKey, u64>,
+    /// Whether it was in sync when it was last told.
+    told_in_sync: bool,
+    /// Since when nothing was asked or under way either way, as of the last look.
+    idle_since: Option<Duration>,
+    /// Why it is to end, where our own storage failed.
+    failure: Option<StoreError>,
+}
+
+/// What a channel is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Channel {
+    /// A feed with a machine.
+    Feed(FeedId),
+    /// A feed that was only offered, and has none.
+    Offer(FeedKey),
+}
+
+/// What the feed exchange still owes either side.
+#[derive(Debug, Default)]
+struct Exchange {
+    manifest_seen: bool,
+    offers_unanswered: u64,
+    requests_unanswered: u64,
+    /// Feeds that were requested, and that the remote did not name in an answer: after that none, as all were offered by it.
+    requested: BTreeSet<FeedKey>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Until the remote's handshake was accepted.
+    Greeting,
+    Running,
+    /// Finish or Abort is queued.
+    Ending,
+    /// The session told its end.
+    Closed,
+}
+
+impl PeerSession {
+    pub(crate) fn new(root: Root, options: Replicate) -> Self {
+        Self {
+            root,
+            single_feed: None,
+            options,
+            known: SparseBits::default(),
+            peers: BTreeMap::new(),
+            matched: MatchedFeeds::default(),
+            not_taken: NotTaken::default(),
+            in_step_told: false,
+            handshake_hash: None,
+            offers: Offers::default(),
+            remote: None,
+            remote_public_key: [0; 32],
+            limits: PeerLimits::default(),
+            brought: Arc::default(),
+            paused: None,
+            told_sated: false,
+            told_full: false,
+            declined: BTreeSet::new(),
+            totals: SyncTotals::default(),
+            transfer: Transfer::default(),
+            events: VecDeque::new(),
+            queued: false,
+            commands: VecDeque::new(),
+            channels: BTreeMap::new(),
+            next_token: 0,
+            active: VecDeque::new(),
+            busy: 0,
+            starved: VecDeque::new(),
+            turn: None,
+            grant: 0,
+            slow_sends: slow::SlowSends::default(),
+            room: Room::default(),
+            exchange: Exchange::default(),
+            remote_live: None,
+            stage: Stage::Greeting,
+            progress_due: false,
+            brought_unwritten: false,
+            observed: false,
+            sums: PeerProgress::default(),
+            meter: Meter::default(),
+            through: false,
+            ended_in_sync: false,
+            apart: false,
+            left: BTreeMap::new(),
+            left_new: BTreeMap::new(),
+            given_up: BTreeMap::new(),
+            told_in_sync: false,
+            idle_since: None,
+            failure: None,
+        }
+    }
+
+    /// A session of one feed alone.
+    pub(crate) fn of_one(root: Root, options: Replicate, key: FeedKey) -> Self {
+        Self { single_feed: Some(key), ..Self::new(root, options) }
+    }
+
+    /// The stream is there: a session of one feed alone needs nothing more, and tells which feed that is.
+    pub(crate) fn begin_lone(&mut self) -> Option<FeedKey> {
+        let key = self.single_feed.filter(|_| self.stage == Stage::Greeting)?;
+        self.stage = Stage::Running;
+        self.exchange.manifest_seen = true;
+        Some(key)
+    }
+
+    /// The feed that it is about, where that is one alone.
+    pub(crate) fn single_feed(&self) -> Option<FeedKey> {
+        self.single_feed
+    }
+
+    /// Whether lists of feeds are exchanged, now or later.
+    pub(crate) fn lists(&self) -> bool {
+        self.is_running() && self.single_feed.is_none()
+    }
+
+    /// Whether feeds are replicated: the handshake is done, and no end is near.
+    pub(crate) fn is_running(&self) -> bool {
+        self.stage == Stage::Running
+    }
+
+    /// Whether it is live, and takes nothing new any more: what is made or comes now does not reach the remote.
+    pub(crate) fn is_ending_live(&self) -> bool {
+        self.stage == Stage::Ending && self.single_feed.is_none() && self.is_live()
+    }
+
+    /// Whether this session goes on after both sides have everything.
+    pub(crate) fn is_live(&self) -> bool {
+        self.options.live && self.remote_live != Some(false)
+    }
+
+    /// The remote's handshake was accepted.
+    pub(crate) fn ready(&mut self, handshake: &RemoteHandshake) {
+        if self.stage == Stage::Greeting {
+            self.stage = Stage::Running;
+            // JS tells the option only where it was given.
+            self.remote_live = Some(handshake.live.unwrap_or(false));
+            let remote = Remote { public_key: self.remote_public_key, handshake: handshake.clone() };
+            if let Some(limits) = self.options.policy.as_ref().and_then(|policy| policy.limits(&remote)) {
+                self.limits = limits;
+            }
+            self.remote = Some(Box::new(remote));
+        }
+    }
+
+    pub(crate) fn peer_options(&self) -> PeerOptions {
+        PeerOptions {
+            live: self.is_live(),
+            // Nothing tells of one feed alone whether the remote stays.
+            one_sided: !self.options.live && (self.remote_live == Some(true) || self.single_feed.is_some()),
+            download: self.options.download,
+            upload: self.options.upload,
+            sparse: self.is_sparse(),
+            observed: self.observed,
+            reconciles: self
+                .remote
+                .as_ref()
+                .is_some_and(|remote| crate::replication::reconcile::is_told_by(&remote.handshake)),
+        }
+    }
+
+    /// Whether only what is asked for is fetched.
+    pub(crate) fn is_sparse(&self) -> bool {
+        self.options.sparse.unwrap_or(false)
+    }
+
+    /// Whether this session may still bring what is waited for.
+    pub(crate) fn may_bring(&self, feed: FeedId, wants: &Wants, id: WantId) -> bool {
+        match (self.stage, self.peers.get(&feed)) {
+            (Stage::Greeting, _) => true,
+            (Stage::Running, Some(peer)) => peer.may_bring(wants, id),
+            (Stage::Running, None) => !self.settled() || self.offers.is_waiting(),
+            (Stage::Ending | Stage::Closed, _) => false,
+        }
+    }
+
+    /// Offers feeds to the remote.
+    ///
+    /// A long list goes in parts, each of which is answered.
+    pub(crate) fn offer(&mut self, mut keys: Vec<FeedKey>) {
+        loop {
+            let rest = if keys.len() > OFFERED_AT_ONCE { keys.split_off(OFFERED_AT_ONCE) } else { Vec::new() };
+            self.exchange.offers_unanswered += 1;
+            let fields = match (&self.options.policy, &self.remote) {
+                (Some(policy), Some(remote)) => policy.fields(&keys, remote),
+                _ => None,
+            };
+            self.commands.push_back(Command::Offer { root: self.root, keys, fields });
+            if rest.is_empty() {
+                return;
+            }
+            keys = rest;
+        }
+    }
+
+    /// Answers the remote's offer.
+    pub(crate) fn request(&mut self, keys: Vec<FeedKey>) {
+        self.exchange.manifest_seen = true;
+        self.exchange.requests_unanswered += 1;
+        self.exchange.requested.extend(&keys);
+        self.commands.push_back(Command::Request { root: self.root, keys });
+    }
+
+    /// The remote requested feeds of ours.
+    pub(crate) fn offer_answered(&mut self) {
+        self.exchange.offers_unanswered = self.exchange.offers_unanswered.saturating_sub(1);
+    }
+
+    /// The remote named feeds that it replicates.
+    pub(crate) fn request_answered(&mut self, keys: &[FeedKey]) {
+        keys.iter().for_each(|key| _ = self.exchange.requested.remove(key));
+        self.exchange.requests_unanswered = self.exchange.requests_unanswered.saturating_sub(1);
+    }
+
+    /// Sends a message of an extension of ours on the stream.
+    pub(crate) fn send_extension(&mut self, name: &str, body: Bytes) {
+        self.commands.push_back(Command::SendExtension { scope: Scope::Stream, name: name.into(), body });
+    }
+
+    /// A feed is not in step with the remote's any more. Whether it was.
+    pub(crate) fn unmatch(&mut self, feed: FeedId) -> bool {
+        let was = self.matched.remove(feed);
+        if was {
+            self.totals.in_step = self.totals.in_step.saturating_sub(1);
+            self.totals.feeds = self.totals.feeds.saturating_sub(1);
+        }
+        was
+    }
+
+    /// Gives a feed a machine, on the quiet channel that its offer left or on one that is opened. What was known of a quiet one.
+    pub(crate) fn open(&mut self, feed: FeedId, key: FeedKey, mut peer: FeedChannel) -> Option<ParkedChannel> {
+        self.unmatch(feed);
+        self.forget_left(feed, &key);
+        let quiet = self.offers.forget(&key);
+        peer.token = match &quiet {
+            Some(quiet) => quiet.token,
+            None => {
+                let token = Token::new(self.root, self.next_token);
+                self.next_token = self.next_token.wrapping_add(1);
+                self.totals.feeds += 1;
+                self.commands.push_back(Command::Open { token, key });
+                token
+            }
+        };
+        self.channels.insert(peer.token, Channel::Feed(feed));
+        peer.busy = true;
+        self.busy += 1;
+        self.peers.insert(feed, Box::new(peer));
+        quiet
+    }
+
+    /// The name of a feed's channel, where the feed has a machine.
+    pub(crate) fn token(&self, feed: FeedId) -> Option<Token> {
+        Some(self.peers.get(&feed)?.token)
+    }
+
+    /// What a channel is of, where it is not closed.
+    pub(crate) fn channel(&self, token: Token) -> Option<Channel> {
+        self.channels.get(&token).copied()
+    }
+
+    /// Takes a feed's machine away, and leaves its channel open and quiet.
+    pub(crate) fn park(&mut self, feed: FeedId, key: FeedKey) -> Option<FeedChannel> {
+        let peer = self.remove(feed)?;
+        self.offers.park(key, peer.quiet());
+        self.channels.insert(peer.token, Channel::Offer(key));
+        Some(peer)
+    }
+
+    /// A quiet channel is closed. Its name, where there is one.
+    pub(crate) fn forget(&mut self, key: &FeedKey) -> Option<Token> {
+        let token = self.offers.forget(key)?.token;
+        self.channels.remove(&token);
+        Some(token)
+    }
+
+    /// Whether the remote brought as many bytes as it may.
+    pub(crate) fn is_sated(&self) -> bool {
+        self.brought.bytes() >= self.limits.bytes
+    }
+
+    /// Whether it brought as many new feeds as it may.
+    pub(crate) fn is_full(&self) -> bool {
+        self.brought.feeds() >= self.limits.feeds
+    }
+
+    /// A feed that both sides agreed on is not to be (any more): its channel closes as soon as the remote has opened it. Before that it could
+    /// not tell that it is closed; so where there is none, it is opened for it, and is quiet until then.
+    pub(crate) fn refuse(&mut self, key: FeedKey, now: Duration) {
+        let now = self.transfer.time(now);
+        if self.offers.is_unopened(&key) {
+            return self.offers.pass_over(&key);
+        }
+        if let Some(token) = self.forget(&key) {
+            return self.extend(Command::Close { token });
+        }
+        if !self.is_running() {
+            return;
+        }
+        let token = Token::new(self.root, self.next_token);
+        self.next_token = self.next_token.wrapping_add(1);
+        let quiet = ParkedChannel {
+            token,
+            since: now,
+            opened: false,
+            wants: None,
+            remote_transfers: (true, true),
+            acks: false,
+            downloading: false,
+        };
+        self.commands.push_back(Command::Open { token, key });
+        self.channels.insert(token, Channel::Offer(key));
+        self.offers.park(key, quiet);
+    }
+
+    /// In a session that is to end, channels that the remote left unopened since then are closed.
+    pub(crate) fn close_unopened(&mut self, since: Duration) {
+        if self.is_live() {
+            return;
+        }
+        for key in self.offers.unopened_since(since) {
+            if let Some(token) = self.forget(&key) {
+                self.extend(Command::Close { token });
+            }
+        }
+    }
+
+    /// Has a command of the application's extensions done.
+    pub(crate) fn extend(&mut self, command: Command) {
+        if self.is_running() {
+            self.commands.push_back(command);
+        }
+    }
+
+    /// The memory of messages of the application's extensions that were not sent.
+    pub(crate) fn extension_bytes(&self) -> usize {
+        let size = |command: &Command| match command {
+            Command::SendExtension { scope: Scope::Channel(_), body, .. } => message_cost(body.len()),
+            _ => 0,
+        };
+        self.commands.iter().map(size).sum()
+    }
+
+    /// Notes that a feed's machine has something to send.
+    pub(crate) fn activate(&mut self, feed: FeedId) {
+        if let Some(peer) = self.peers.get_mut(&feed)
+            && peer.has_output()
+            && !std::mem::replace(&mut peer.queued, true)
+        {
+            self.active.push_back(feed);
+        }
+    }
+
+    /// Notes what the remote did not bring of a feed, as the feed's machine is taken out.
+    pub(crate) fn note_left(&mut self, id: FeedId, feed: &Feed) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        self.not_taken.closed(id, peer.is_lacking(feed));
+        let Left { told, blocks, given_up } = peer.left(feed);
+        if !feed.is_settled() {
+            // Its place may be another's before the session ends.
+            if !blocks.is_empty() {
+                self.left_new.insert(feed.key(), blocks.count());
+            }
+        } else if told || !blocks.is_empty() {
+            self.left.insert(id, (told, blocks));
+        }
+        if let Some(blocks) = given_up {
+            self.given_up.insert(feed.key(), blocks);
+        }
+    }
+
+    /// What the remote did not bring of a feed does not count: it is asked again, or the feed is removed.
+    pub(crate) fn forget_left(&mut self, feed: FeedId, key: &FeedKey) {
+        self.left.remove(&feed);
+        self.left_new.remove(key);
+        self.given_up.remove(key);
+    }
+
+    /// What the remote did not bring of a feed, if it said of all other blocks that it does not have them.
+    pub(crate) fn left_of(&self, feed: FeedId) -> Option<Option<&SparseBits>> {
+        match self.left.get(&feed) {
+            Some((told, blocks)) => told.then_some(Some(blocks)),
+            None => self.matched.holds(feed).then_some(None),
+        }
+    }
+
+    /// How many blocks the remote told of, or did not answer about, and did not bring; `missing` counts those of a feed that are not here.
+    pub(crate) fn left(&self, missing: impl Fn(FeedId, &SparseBits) -> u64) -> u64 {
+        let left: u64 = self.left.iter().map(|(&feed, (_, blocks))| missing(feed, blocks)).sum();
+        left + self.left_new.values().sum::<u64>()
+    }
+
+    /// Takes a feed's machine out: the channel is closed.
+    pub(crate) fn remove(&mut self, feed: FeedId) -> Option<FeedChannel> {
+        let peer = self.peers.remove(&feed)?;
+        self.busy -= usize::from(peer.busy);
+        self.offers.settle(feed);
+        self.channels.remove(&peer.token);
+        self.sums.remove(peer.standing);
+        self.progress_due |= self.observed;
+        Some(*peer)
+    }
+
+    /// Notes how a feed stands.
+    pub(crate) fn count(&mut self, feed: FeedId, standing: PeerProgress) {
+        let Some(peer) = self.peers.get_mut(&feed) else { return };
+        let before = std::mem::replace(&mut peer.standing, standing);
+        let busy = !peer.is_at_rest();
+        let was_busy = std::mem::replace(&mut peer.busy, busy);
+        self.busy = self.busy + usize::from(busy) - usize::from(was_busy);
+        if before != standing {
+            self.sums.remove(before);
+            self.sums.add(standing);
+            self.progress_due |= self.observed;
+        }
+    }
+
+    /// What a feed may ask for now.
+    pub(crate) fn share(&mut self, feed: FeedId, now: Duration) -> Share {
+        let in_turn = self.turn == Some(feed);
+        if !in_turn && self.starved.front().is_some_and(|first| *first != feed) {
+            return self.transfer.no_share();
+        }
+        self.transfer.share(self.sums.cost, in_turn, now)
+    }
+
+    /// Notes whether a feed had more to ask for than its share.
+    pub(crate) fn shared(&mut self, feed: FeedId, share: Share) {
+        if share.is_starved()
+            && let Some(peer) = self.peers.get_mut(&feed)
+        {
+            self.transfer.used_up();
+            if !std::mem::replace(&mut peer.starved, true) {
+                self.starved.push_back(feed);
+            }
+        }
+    }
+
+    /// The feed whose turn it is to ask for more, if there is room; [`turn_over`](Self::turn_over) is called after it.
+    pub(crate) fn next_asker(&mut self) -> Option<FeedId> {
+        while self.turn.is_none() && self.transfer.room(self.sums.cost) > 0 {
+            let feed = self.starved.pop_front()?;
+            if let Some(peer) = self.peers.get_mut(&feed) {
+                peer.starved = false;
+                self.turn = Some(feed);
+                return self.turn;
+            }
+        }
+        None
+    }
+
+    /// It is a feed's turn, whoever else waits.
+    pub(crate) fn begin_turn(&mut self, feed: FeedId) {
+        self.turn = Some(feed);
+    }
+
+    pub(crate) fn is_in_turn(&self) -> bool {
+        self.turn.is_some()
+    }
+
+    pub(crate) fn turn_over(&mut self) {
+        self.turn = None;
+    }
+
+    /// Notes that what came is written. Returns whether that is progress.
+    pub(crate) fn note_written(&mut self) -> bool {
+        let brought = std::mem::take(&mut self.brought_unwritten);
+        self.progress_due |= brought;
+        brought
+    }
+
+    /// Notes what moved of a feed.
+    pub(crate) fn note_moved(&mut self, feed: FeedId, moved: Moved, now: Duration) {
+        let totals = &mut self.totals;
+        self.brought.add_bytes(moved.bytes_received);
+        totals.blocks_received += moved.blocks_received;
+        totals.bytes_received += moved.bytes_received;
+        totals.blocks_sent += moved.blocks_sent;
+        totals.bytes_sent += moved.bytes_sent;
+        self.meter.add(moved, now);
+        self.brought_unwritten |= moved.blocks_received > 0;
+        self.progress_due |= moved.blocks_received == 0;
+        if let Some(peer) = self.peers.get_mut(&feed) {
+            peer.moved.add(moved);
+        }
+    }
+
+    /// It is to be known from now on what the remote has. False where it was so already.
+    pub(crate) fn observe(&mut self) -> bool {
+        !std::mem::replace(&mut self.observed, true)
+    }
+
+    pub(crate) fn is_observed(&self) -> bool {
+        self.observed
+    }
+
+    /// Whether both sides hold the same, apart from what is not written here yet.
+    pub(crate) fn is_in_sync(&self) -> bool {
+        if self.stage == Stage::Closed {
+            return self.ended_in_sync;
+        }
+        let all = self.sums.in_sync == self.peers.len() as u64;
+        let listed =
+            self.settled() && !self.matched.is_running() && self.matched.behind() == 0 && !self.offers.is_waiting();
+        let asked_in_vain = self.apart || self.paused.is_some() || !self.exchange.requested.is_empty();
+        !asked_in_vain && (self.through || (self.observed && self.stage != Stage::Greeting && listed && all))
+    }
+
+    /// A feed of both sides is left as it is, though they do not hold the same of it.
+    pub(crate) fn part(&mut self) {
+        self.apart = true;
+    }
+
+    /// A feed's own files are damaged.
+    pub(crate) fn damaged(&mut self, key: FeedKey, error: StoreError) {
+        self.part();
+        self.events.push_back(PeerEvent::Damaged { key, error });
+    }
+
+    /// A feed's channel closes: because nothing is left to do on it, because nothing more is waited for, or by the remote.
+    pub(crate) fn note_denied(&mut self, id: FeedId, feed: &Feed) {
+        self.apart |= self.peers.get_mut(&id).is_some_and(|peer| peer.is_denied(feed));
+    }
+
+    /// Has progress told where it is in sync now, and was not when that was last told, or the other way round.
+    pub(crate) fn note_in_sync(&mut self, in_sync: bool) {
+        self.progress_due |= self.observed && in_sync != self.told_in_sync && self.stage != Stage::Closed;
+    }
+
+    /// Whether its end was told, or is near.
+    pub(crate) fn is_over(&self) -> bool {
+        self.stage == Stage::Closed
+    }
+
+    pub(crate) fn fail(&mut self, error: StoreError) {
+        let reason = error.to_string();
+        if self.failure.is_none() {
+            self.failure = Some(error);
+        }
+        self.abort(SessionError::Local(reason));
+    }
+
+    pub(crate) fn abort(&mut self, error: SessionError) {
+        if self.stage != Stage::Closed {
+            self.stage = Stage::Ending;
+            self.commands.clear();
+            self.active.clear();
+            self.commands.push_back(Command::Abort(error));
+        }
+    }
+
+    /// The remote ended its half. A live session, or one that is through, ends well; otherwise it was too early.
+    pub(crate) fn remote_ended(&mut self) {
+        if self.stage == Stage::Greeting {
+            // On a stream that others use as well; on one of its own the session itself fails.
+            return self.abort(SessionError::Disconnected(multifeed_proto::Phase::Exchange));
+        }
+        if self.stage != Stage::Running {
+            return;
+        }
+        if self.options.live || (self.settled() && self.is_idle()) {
+            self.finish();
+        } else {
+            self.abort(SessionError::Disconnected(multifeed_proto::Phase::Ready));
+        }
+    }
+
+    /// Something came, or went.
+    pub(crate) fn stir(&mut self) {
+        self.idle_since = None;
+    }
+
+    /// Whether the remote may never say that it is done, while it is waited for: one of ours always does.
+    pub(crate) fn may_hang(&self) -> bool {
+        let waits = self.stage == Stage::Running && !self.is_live() && self.settled();
+        // Feeds that were only offered and are being asked for have machines, and are looked at as any other.
+        waits && !self.peers.is_empty() && !self.offers.is_waiting() && !self.peer_options().reconciles
+    }
+
+    /// Notes whether every feed is idle. Whether they are for so long.
+    pub(crate) fn has_idled(&mut self, idle: bool, now: Duration, limit: Duration) -> bool {
+        let since = *self.idle_since.get_or_insert(now);
+        if !idle {
+            self.idle_since = None;
+        }
+        idle && now >= since.saturating_add(limit)
+    }
+
+    /// Leaves a remote that does not say that it is done. The two are not in sync if it lacks something.
+    pub(crate) fn leave(&mut self) {
+        self.apart |= self.sums.missing_there > 0;
+        for (&feed, peer) in &mut self.peers {
+            peer.leave();
+            if peer.has_output() && !std::mem::replace(&mut peer.queued, true) {
+                self.active.push_back(feed);
+            }
+        }
+    }
+
+    /// Ends the session cleanly where nothing is left to do: both lists were exchanged, and every channel was closed.
+    pub(crate) fn settle(&mut self) {
+        let ends = self.single_feed.is_some() || !self.is_live();
+        if self.stage == Stage::Running && ends && self.is_idle() && self.settled() {
+            if self.single_feed.is_none() {
+                self.commands.push_back(Command::CloseRoot { root: self.root });
+            }
+            self.through = true;
+            self.finish();
+        }
+    }
+
+    /// Ends the session after what is queued.
+    pub(crate) fn finish(&mut self) {
+        if self.stage != Stage::Closed && self.stage != Stage::Ending {
+            self.stage = Stage::Ending;
+            self.commands.push_back(Command::Finish);
+        }
+    }
+
+    /// Whether no channel is open, and none is to be opened.
+    fn is_idle(&self) -> bool {
+        self.peers.is_empty() && self.offers.is_empty()
+    }
+
+    /// Whether the remote answered all that it was offered.
+    pub(crate) fn is_offer_answered(&self) -> bool {
+        self.exchange.offers_unanswered == 0
+    }
+
+    fn settled(&self) -> bool {
+        let exchange = &self.exchange;
+        exchange.manifest_seen && exchange.offers_unanswered == 0 && exchange.requests_unanswered == 0
+    }
+
+    /// The session told its end: the application is told too. `state` is how it stood before.
+    pub(crate) fn closed(&mut self, result: Result<(), SessionError>, mut state: SyncState) {
+        if self.stage == Stage::Closed {
+            return;
+        }
+        if result.is_ok() {
+            self.mind_pause();
+        }
+        self.stage = Stage::Closed;
+        self.ended_in_sync = result.is_ok() && self.failure.is_none() && self.given_up.is_empty() && state.in_sync;
+        self.commands.clear();
+        self.active.clear();
+        state.in_sync = self.ended_in_sync;
+        self.note_written();
+        if std::mem::take(&mut self.progress_due) || self.told_in_sync != state.in_sync {
+            self.events.push_back(PeerEvent::Progress(state));
+        }
+        let result = match (self.failure.take(), result) {
+            (Some(error), _) => Err(SyncError::Store(error)),
+            (None, Err(error)) => Err(SyncError::Session(error)),
+            (None, Ok(())) if !self.given_up.is_empty() => {
+                Err(SyncError::GivenUp { blocks: self.given_up.values().sum(), feeds: self.given_up.len() as u64 })
+            }
+            (None, Ok(())) => Ok(std::mem::take(&mut self.totals)),
+        };
+        self.events.push_back(PeerEvent::Closed(result));
+    }
+
+    pub(crate) fn grant(&mut self, bytes: usize) {
+        self.grant = self.grant.saturating_add(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn revoke(&mut self, bytes: usize) {
+        self.grant = self.grant.saturating_sub(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn set_grant(&mut self, bytes: usize) {
+        self.grant = i64::try_from(bytes).unwrap_or(i64::MAX);
+    }
+
+    /// Whether the session should be polled.
+    pub(crate) fn has_output(&self) -> bool {
+        let commands = self.grant > 0 && !(self.commands.is_empty() && self.active.is_empty());
+        commands || self.ends_now() || self.progress_due || !self.events.is_empty()
+    }
+
+    /// The next command that stands ready, within the grant.
+    pub(crate) fn poll_command(&mut self) -> Option<Command> {
+        if self.grant <= 0 && !self.ends_now() {
+            return None;
+        }
+        let command = self.commands.pop_front()?;
+        self.charge(&command);
+        Some(command)
+    }
+
+    /// Whether the next command is an end: it takes no room, and a remote that reads nothing must not put it off.
+    fn ends_now(&self) -> bool {
+        matches!(self.commands.front(), Some(Command::Finish | Command::Abort(_)))
+    }
+
+    /// The feed whose turn it is to send, within the grant.
+    pub(crate) fn poll_active(&mut self) -> Option<FeedId> {
+        if self.grant <= 0 || !self.commands.is_empty() {
+            return None;
+        }
+        let feed = self.active.pop_front()?;
+        if let Some(peer) = self.peers.get_mut(&feed) {
+            peer.queued = false;
+        }
+        Some(feed)
+    }
+
+    /// What a feed's machine gave, as the command that sends it.
+    pub(crate) fn command(&mut self, token: Token, sent: Sent) -> Command {
+        let message = match sent {
+            Sent::Close => {
+                let command = Command::Close { token };
+                self.charge(&command);
+                return command;
+            }
+            Sent::Message(message) => message,
+        };
+        let command = Command::Send { token, message };
+        self.charge(&command);
+        command
+    }
+
+    fn charge(&mut self, command: &Command) {
+        self.grant = self.grant.saturating_sub(i64::try_from(command.size()).unwrap_or(i64::MAX));
+    }
+
+    /// `clean` says that all that came is written and told.
+    pub(crate) fn poll_event(&mut self, clean: bool, now: Duration) -> Option<PeerEvent> {
+        if let Some(event) = self.events.pop_front() {
+            return Some(event);
+        }
+        if !std::mem::take(&mut self.progress_due) {
+            return None;
+        }
+        let state = self.state(clean, now);
+        self.told_in_sync = state.in_sync;
+        Some(PeerEvent::Progress(state))
+    }
+
+    /// How it stands.
+    pub(crate) fn state(&self, clean: bool, now: Duration) -> SyncState {
+        let PeerProgress { missing_here, missing_there, in_flight, bytes_in_flight, requested, in_sync, .. } =
+            self.sums;
+        let totals = &self.totals;
+        SyncState {
+            feeds: self.peers.len() as u64 + self.matched.count() + self.offers.count(),
+            feeds_in_sync: in_sync + self.matched.count().saturating_sub(self.matched.behind()) + self.offers.empty(),
+            moved: Moved {
+                blocks_received: totals.blocks_received,
+                bytes_received: totals.bytes_received,
+                blocks_sent: totals.blocks_sent,
+                bytes_sent: totals.bytes_sent,
+            },
+            per_second: self.meter.per_second(now),
+            missing_here,
+            missing_there,
+            in_flight,
+            bytes_in_flight,
+            requested,
+            in_sync: clean && self.is_in_sync(),
+        }
+    }
+}

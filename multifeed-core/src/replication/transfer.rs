@@ -1,0 +1,389 @@
+//! What a session's remote was asked for: how much at once, and how long it may take to answer.
+
+use std::time::Duration;
+
+use crate::ids::FeedId;
+
+/// The answers that are waited for at once at the start, in bytes.
+const FIRST_BUDGET: u64 = 256 << 10;
+/// The fewest: 16 small ones, or one large.
+const LEAST_BUDGET: u64 = 16 * LEAST_COST;
+/// What a small answer counts at the least: its proof, its message and its turn cost more than its bytes.
+const LEAST_COST: u64 = 4 << 10;
+/// What an answer counts beyond the bytes of its block.
+const PROOF_BYTES: u64 = 256;
+/// What an answer counts before any came.
+const FIRST_COST: u64 = 16 << 10;
+/// How much later than the first the last answer of a budget may come: far below the 20 s after which a JS peer that waits for a request of
+/// its own, behind those answers, ends the stream.
+const AHEAD: Duration = Duration::from_millis(1500);
+/// Over how long the rate of answers is measured at the most.
+const MEASURED_OVER: Duration = Duration::from_secs(2);
+/// What a remote needs longer for may be asked of another one, too.
+const SLOW: Duration = Duration::from_secs(2);
+/// The longest round trip that is allowed for.
+const LONGEST_TRIP: Duration = Duration::from_secs(4);
+/// What one feed takes in its turn, in bytes of answers.
+const TURN_BYTES: u64 = 64 << 10;
+
+/// What one feed may ask for now, of its session's budget.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Share {
+    room: u64,
+    /// What an answer of a feed counts of which no block came yet.
+    unknown: u64,
+    /// There was more to ask for than there is room.
+    starved: bool,
+}
+
+impl Share {
+    /// What an answer counts, where blocks have so many bytes.
+    pub(crate) fn cost(&self, mean: Option<u64>) -> u64 {
+        mean.map_or(self.unknown, cost)
+    }
+
+    /// Whether one more block may be asked for.
+    pub(crate) fn has_room(&self) -> bool {
+        self.room > 0
+    }
+
+    /// A block is asked for, which was not because there was no room, or whose answer counts so much.
+    pub(crate) fn take(&mut self, cost: u64) {
+        self.room = self.room.saturating_sub(cost);
+    }
+
+    /// There is more to ask for, and no room.
+    pub(crate) fn starve(&mut self) {
+        self.starved = true;
+    }
+
+    pub(crate) fn is_starved(&self) -> bool {
+        self.starved
+    }
+}
+
+/// How much is asked for at once.
+#[derive(Debug, Clone, Copy)]
+struct Budget {
+    /// Bytes of answers that may be waited for.
+    bytes: u64,
+    /// What came since then.
+    since: Duration,
+    came: u64,
+    answers: u64,
+    /// Whether there was more to ask for than that.
+    used_up: bool,
+    /// The shortest time that an answer took.
+    trip: Option<Duration>,
+    /// What an answer counts, by what came last.
+    mean: u64,
+    /// How much came in a second, when that was last measured.
+    rate: Option<u64>,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        let since = Duration::ZERO;
+        Self {
+            bytes: FIRST_BUDGET,
+            since,
+            came: 0,
+            answers: 0,
+            used_up: false,
+            trip: None,
+            mean: FIRST_COST,
+            rate: None,
+        }
+    }
+}
+
+impl Budget {
+    /// A block of so many bytes came. Once a budget of them did, or after [`MEASURED_OVER`], it follows the rate: what comes in
+    /// [`AHEAD`] and a round trip, but it no more than doubles.
+    fn came(&mut self, size: u64, now: Duration) {
+        self.came += cost(size);
+        self.answers += 1;
+        let time = now.saturating_sub(self.since);
+        if self.came < self.bytes && time < MEASURED_OVER {
+            return;
+        }
+        self.mean = self.came / self.answers.max(1);
+        self.rate = Some(per_second(self.came, time));
+        if self.used_up {
+            let ahead = AHEAD.saturating_add(self.trip.unwrap_or_default().min(LONGEST_TRIP));
+            let rate = u128::from(self.came) * ahead.as_micros() / time.as_micros().max(1);
+            let most = self.bytes.saturating_mul(2);
+            self.bytes = u64::try_from(rate).unwrap_or(u64::MAX).clamp(LEAST_BUDGET, most);
+        }
+        self.begin(now);
+    }
+
+    fn begin(&mut self, now: Duration) {
+        (self.since, self.came, self.answers, self.used_up) = (now, 0, 0, false);
+    }
+}
+
+/// So much in that time, in a second.
+fn per_second(bytes: u64, time: Duration) -> u64 {
+    u64::try_from(u128::from(bytes) * 1_000_000 / time.as_micros().max(1)).unwrap_or(u64::MAX)
+}
+
+/// What an answer with a block of so many bytes counts.
+pub(crate) fn cost(size: u64) -> u64 {
+    size.saturating_add(PROOF_BYTES).max(LEAST_COST)
+}
+
+/// What a session asks its remote for, of all feeds: how much at once, and whether the remote still answers.
+///
+/// The feeds share one budget, as large as what comes in a second and a half, so that whatever the remote asks for does not wait long behind
+/// what it sends. Where it is used up they take turns.
+///
+/// What a remote is asked for at once, for every feed, it answers one after the other, and on a slow link the last answer comes long
+/// after the first. So a feed is not kept waiting while answers come, or parts of one, that have waited about as long. It is if none
+/// come at all, or if the remote answers what it was asked for much later.
+///
+/// Times are on the session's own clock ([`time`](Self::time)), which stops while the remote's silence is our own.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Transfer {
+    /// When the last bytes of an answer came.
+    last: Duration,
+    /// The latest time since which something had waited when it was answered.
+    waited_since: Duration,
+    /// Bytes of an answer that is under way, which came since `last` and were too few to count.
+    trickle: usize,
+    /// What `last` was before the message that is under way, which may turn out to be no answer.
+    before: Option<Duration>,
+    /// The feed of that message.
+    arriving: Option<FeedId>,
+    /// How long the clock stood, in all.
+    excused: Duration,
+    budget: Budget,
+}
+
+impl Transfer {
+    /// What a feed may ask for while answers that count `in_flight` are waited for; in its turn no more than others have.
+    pub(crate) fn share(&mut self, in_flight: u64, in_turn: bool, now: Duration) -> Share {
+        if in_flight == 0 {
+            self.budget.begin(now);
+        }
+        let room = self.room(in_flight);
+        let room = if in_turn { room.min(TURN_BYTES) } else { room };
+        Share { room, unknown: self.budget.mean, starved: false }
+    }
+
+    /// A share of nothing: others wait for their turns.
+    pub(crate) fn no_share(&self) -> Share {
+        Share { room: 0, unknown: self.budget.mean, starved: false }
+    }
+
+    /// How much more may be asked for. One request always can be.
+    pub(crate) fn room(&self, in_flight: u64) -> u64 {
+        if in_flight == 0 { self.budget.bytes } else { self.budget.bytes.saturating_sub(in_flight) }
+    }
+
+    /// How much of what is asked for comes within [`SLOW`], as far as the rate of what came tells.
+    pub(crate) fn comes_soon(&self, now: Duration) -> u64 {
+        let Budget { since, came, rate, .. } = self.budget;
+        let time = now.saturating_sub(since);
+        let rate = if time < SLOW / 4 { rate.unwrap_or(u64::MAX) } else { per_second(came, time) };
+        rate.saturating_mul(SLOW.as_secs())
+    }
+
+    /// There was more to ask for than there is room.
+    pub(crate) fn used_up(&mut self) {
+        self.budget.used_up = true;
+    }
+
+    /// A block of so many bytes came that was asked for.
+    pub(crate) fn brought(&mut self, size: u64, now: Duration) {
+        self.budget.came(size, now);
+    }
+
+    /// Returns what time it is for the remote.
+    pub(crate) fn time(&self, now: Duration) -> Duration {
+        now.saturating_sub(self.excused)
+    }
+
+    /// Stops the clock for so long: the remote was not read, or had not been sent what it was asked for.
+    pub(crate) fn excuse(&mut self, time: Duration) {
+        self.excused = self.excused.saturating_add(time);
+    }
+
+    /// Notes that something was answered that had waited since then.
+    pub(crate) fn came(&mut self, waited_since: Duration, now: Duration) {
+        self.last = self.last.max(now);
+        self.waited_since = self.waited_since.max(waited_since);
+        (self.trickle, self.before, self.arriving) = (0, None, None);
+    }
+
+    /// A question that is answered at once, before any blocks, took so long.
+    pub(crate) fn took(&mut self, trip: Duration) {
+        self.budget.trip = Some(self.budget.trip.map_or(trip, |shortest| shortest.min(trip)));
+    }
+
+    /// Notes a part of what may answer something of a feed that has waited since then. It counts if no fewer than `slowest` bytes
+    /// came for each second since anything did.
+    pub(crate) fn arrives(&mut self, feed: FeedId, bytes: usize, since: Duration, now: Duration, slowest: u64) {
+        self.trickle = self.trickle.saturating_add(bytes);
+        let waited = now.saturating_sub(self.last.max(since)).as_millis();
+        if (self.trickle as u128).saturating_mul(1000) < u128::from(slowest).saturating_mul(waited) {
+            return;
+        }
+        self.before.get_or_insert(self.last);
+        self.arriving = Some(feed);
+        (self.last, self.trickle) = (self.last.max(now), 0);
+    }
+
+    /// Whether a message of a feed is under way that may answer something, and of which enough came.
+    pub(crate) fn is_arriving(&self, feed: FeedId) -> bool {
+        self.arriving == Some(feed)
+    }
+
+    /// Notes that a message was no answer: its parts do not count either.
+    pub(crate) fn came_in_vain(&mut self) {
+        if let Some(before) = self.before.take() {
+            (self.last, self.trickle, self.arriving) = (before, 0, None);
+        }
+    }
+
+    /// Whether what waits since then has waited for too long.
+    pub(crate) fn is_overdue(&self, since: Duration, now: Duration, patience: Duration) -> bool {
+        let passed_over = self.waited_since >= since.saturating_add(patience);
+        now >= since.max(self.last).saturating_add(patience) || passed_over
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FEED: FeedId = FeedId(3);
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn one_that_waits_its_turn_is_not_overdue() {
+        let mut transfer = Transfer::default();
+        // A hundred feeds are asked at once, and answered one a second, each asked again.
+        for second in 0..100 {
+            transfer.came(at(0), at(second));
+            assert!(!transfer.is_overdue(at(0), at(second + 1), PATIENCE), "{second}");
+        }
+        assert!(!transfer.is_overdue(at(0), at(118), PATIENCE));
+        assert!(transfer.is_overdue(at(0), at(119), PATIENCE));
+    }
+
+    #[test]
+    fn one_that_is_passed_over_is_overdue() {
+        let mut transfer = Transfer::default();
+        transfer.came(at(19), at(30));
+        assert!(!transfer.is_overdue(at(0), at(30), PATIENCE));
+        transfer.came(at(20), at(30));
+        assert!(transfer.is_overdue(at(0), at(30), PATIENCE));
+        assert!(!transfer.is_overdue(at(1), at(30), PATIENCE));
+    }
+
+    #[test]
+    fn without_answers_it_is_the_time_alone() {
+        assert!(!Transfer::default().is_overdue(at(5), at(24), PATIENCE));
+        assert!(Transfer::default().is_overdue(at(5), at(25), PATIENCE));
+    }
+
+    #[test]
+    fn parts_count_unless_they_trickle_or_answer_nothing() {
+        let mut transfer = Transfer::default();
+        // 300 bytes a second, for ten minutes.
+        for second in 1..600 {
+            transfer.arrives(FEED, 300, at(0), at(second), 256);
+            assert!(transfer.is_arriving(FEED));
+            assert!(!transfer.is_overdue(at(0), at(second + 19), PATIENCE));
+        }
+        assert!(transfer.is_overdue(at(0), at(619), PATIENCE));
+        // It was no answer.
+        transfer.came_in_vain();
+        assert!(transfer.is_overdue(at(0), at(600), PATIENCE));
+        // 200 a second do not count, and neither does what waited before.
+        let mut transfer = Transfer::default();
+        for second in 101..120 {
+            transfer.arrives(FEED, 200, at(100), at(second), 256);
+            assert!(!transfer.is_arriving(FEED));
+            assert!(!transfer.is_overdue(at(100), at(second), PATIENCE));
+        }
+        assert!(transfer.is_overdue(at(100), at(120), PATIENCE));
+        // In all they are enough as soon as they come faster.
+        transfer.arrives(FEED, 2000, at(100), at(120), 256);
+        assert!(!transfer.is_overdue(at(100), at(139), PATIENCE));
+    }
+
+    #[test]
+    fn the_clock_stands_while_silence_is_our_own() {
+        let mut transfer = Transfer::default();
+        transfer.excuse(at(30));
+        assert_eq!((transfer.time(at(10)), transfer.time(at(50))), (at(0), at(20)));
+        assert!(!transfer.is_overdue(at(5), transfer.time(at(54)), PATIENCE));
+        assert!(transfer.is_overdue(at(5), transfer.time(at(55)), PATIENCE));
+    }
+
+    /// Answers come on a link of this rate and round trip, as many at once as the budget allows: what it comes to in a minute.
+    fn budget_of(rate: u64, trip: Duration, size: u64) -> u64 {
+        let mut transfer = Transfer::default();
+        transfer.took(trip);
+        let (mut now, mut free, mut in_flight) = (at(100), at(100), std::collections::VecDeque::new());
+        let mut waiting = 0;
+        while now < at(160) {
+            loop {
+                let mut share = transfer.share(waiting, false, now);
+                if !share.has_room() {
+                    transfer.used_up();
+                    break;
+                }
+                share.take(share.cost(Some(size)));
+                waiting += share.cost(Some(size));
+                free = free.max(now) + Duration::from_secs_f64((size + PROOF_BYTES) as f64 / rate as f64);
+                in_flight.push_back(free + trip);
+            }
+            now = in_flight.pop_front().unwrap();
+            waiting -= cost(size);
+            transfer.brought(size, now);
+        }
+        transfer.budget.bytes
+    }
+
+    #[test]
+    fn the_budget_is_what_comes_in_a_second_and_a_half() {
+        for size in [8 << 10, 64 << 10] {
+            for rate in [100_000, 1_000_000, 20_000_000] {
+                for trip in [at(0), Duration::from_millis(300), at(2)] {
+                    let budget = budget_of(rate, trip, size);
+                    let expected = (rate as f64 * (AHEAD + trip).as_secs_f64()) as u64;
+                    let least = LEAST_BUDGET.max(expected * 7 / 10);
+                    assert!(
+                        (least..=expected.max(LEAST_BUDGET) * 13 / 10).contains(&budget),
+                        "{size} {rate} {trip:?}: {budget}, {expected}"
+                    );
+                }
+            }
+        }
+        // Small answers count by their number: 14 come in a second.
+        assert!((LEAST_BUDGET..=24 * LEAST_COST).contains(&budget_of(5_000, at(0), 100)));
+        assert_eq!(budget_of(10_000, at(0), 1 << 20), LEAST_BUDGET);
+    }
+
+    #[test]
+    fn a_budget_that_is_not_used_up_stays() {
+        let mut transfer = Transfer::default();
+        for second in 0..100 {
+            transfer.brought(100, at(second));
+        }
+        assert_eq!(transfer.budget.bytes, FIRST_BUDGET);
+        // One request can always be made, and a turn is no more than others have.
+        assert!(transfer.share(FIRST_BUDGET - 1, false, at(100)).has_room());
+        assert!(!transfer.share(FIRST_BUDGET, false, at(100)).has_room());
+        let mut turn = transfer.share(0, true, at(100));
+        turn.take(TURN_BYTES);
+        assert!(!turn.has_room());
+    }
+}

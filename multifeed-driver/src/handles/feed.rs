@@ -1,0 +1,204 @@
+//! A feed, as the application sees it.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use multifeed_core::{VerifyCursor, VerifyStep};
+use multifeed_proto::{DiscoveryKey, FeedKey};
+
+use crate::error::Error;
+use crate::handles::extension::FeedExtension;
+use crate::handles::multifeed::Guard;
+use crate::store::call::Call;
+use crate::store::table::FeedState;
+
+/// One feed of a multifeed: an append-only log of blocks, that only the holder of its secret key extends. Clones are the
+/// same feed.
+///
+/// Numbers are as of the last thing that the store did; what was awaited (an append, say) is always in them.
+#[derive(Clone)]
+pub struct Feed {
+    pub(crate) state: Arc<FeedState>,
+    pub(crate) guard: Arc<Guard>,
+}
+
+/// A check of a feed, under way: see [`Feed::verify`].
+#[derive(Debug)]
+pub struct Verification {
+    feed: Feed,
+    cursor: Option<VerifyCursor>,
+}
+
+impl Feed {
+    pub(crate) fn new(state: Arc<FeedState>, guard: Arc<Guard>) -> Self {
+        Self { state, guard }
+    }
+
+    /// The feed's public key. Who knows it can read the feed.
+    pub fn key(&self) -> FeedKey {
+        self.state.key
+    }
+
+    /// What stands for the key where it must not be given away.
+    pub fn discovery_key(&self) -> DiscoveryKey {
+        self.state.discovery_key
+    }
+
+    /// The writer's name; a remote's feed is named by the number of its folder, which the [removal](Self::remove) of another feed can change, or by
+    /// its key, where that number is a writer's name. [`MultifeedEvent::Renamed`](crate::MultifeedEvent::Renamed) tells it.
+    pub fn name(&self) -> String {
+        self.state.name()
+    }
+
+    /// The length in blocks, as the newest known signature has it, whether or not all of them are held.
+    pub fn len(&self) -> u64 {
+        self.state.len()
+    }
+
+    /// Whether the length is 0.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bytes of all blocks of the length.
+    pub fn byte_len(&self) -> u64 {
+        self.state.byte_len()
+    }
+
+    /// How many of the blocks are held.
+    pub fn downloaded(&self) -> u64 {
+        self.state.downloaded()
+    }
+
+    /// Whether we have its secret key.
+    pub fn writable(&self) -> bool {
+        self.state.writable
+    }
+
+    /// Whether a block is held.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn has(&self, index: u64) -> Result<bool, Error> {
+        self.guard.ask(|answer| Call::Has { feed: self.state.id, index, answer }).await
+    }
+
+    /// Appends one block, and tells its index. Any bytes are a block, none too.
+    ///
+    /// # Errors
+    /// [`Error::Append`] where the feed is not ours to write, the block is too large to be served, or the store failed: the
+    /// feed is then as it was.
+    pub async fn append(&self, block: impl AsRef<[u8]>) -> Result<u64, Error> {
+        let blocks = vec![Bytes::copy_from_slice(block.as_ref())];
+        Ok(self.append_bytes(blocks).await?.start)
+    }
+
+    /// Appends blocks as one batch, with one signature, and tells their indexes.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append); of a batch all blocks are appended, or none.
+    pub async fn append_batch(&self, blocks: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Result<Range<u64>, Error> {
+        let blocks = blocks.into_iter().map(|block| Bytes::copy_from_slice(block.as_ref())).collect();
+        self.append_bytes(blocks).await
+    }
+
+    /// As [`append_batch`](Self::append_batch), of blocks that need no copy.
+    ///
+    /// # Errors
+    /// As [`append_batch`](Self::append_batch).
+    pub async fn append_bytes(&self, blocks: Vec<Bytes>) -> Result<Range<u64>, Error> {
+        self.guard.ask(|answer| Call::Append { feed: self.state.id, blocks, answer }).await?
+    }
+
+    /// A block's bytes; `None` where it is not held. [`fetch`](Self::fetch) waits for it.
+    ///
+    /// # Errors
+    /// [`Error::Read`] where the store fails, with the block's index.
+    pub async fn get(&self, index: u64) -> Result<Option<Bytes>, Error> {
+        self.guard.ask(|answer| Call::Get { feed: self.state.id, index, answer }).await?
+    }
+
+    /// The newest block's bytes; `None` where the feed is empty, or that block is not held.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn head(&self) -> Result<Option<Bytes>, Error> {
+        match self.len().checked_sub(1) {
+            Some(index) => self.get(index).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Speaks an extension of the application's own on this feed's channel, with whoever has it open or opens it later: hypercore's
+    /// `registerExtension`. Messages come and go while sessions replicate the feed.
+    ///
+    /// # Errors
+    /// [`Error::Extension`] where the name is multifeed's own, or taken, or there are too many; [`Error::Closed`].
+    pub async fn register_extension(&self, name: &str) -> Result<FeedExtension, Error> {
+        FeedExtension::register(self, name).await
+    }
+
+    /// Takes a remote's feed out of the store: its folder is gone when this returns, also after a power cut (hypercore's `destroyStorage`).
+    /// Sessions close its channel and go on, and every call on the feed ends with [`StoreError::Removed`](multifeed_core::StoreError::Removed).
+    ///
+    /// A remote that has the feed brings it again: [`block`](crate::Multifeed::block) it before, where that is not to be. The last folder takes
+    /// the number of the one that is gone, as JS knows no gaps, and the feed in it is named by that, where its name is a number.
+    ///
+    /// # Errors
+    /// [`Error::Store`]: [`OwnWriter`](multifeed_core::StoreError::OwnWriter) where the feed is written here,
+    /// [`Removed`](multifeed_core::StoreError::Removed) where it was removed before, or what the disk says: the feed may be gone then all the
+    /// same, and what is left to do is done before the next feed is made or removed, or when the store is opened again. [`Error::Closed`].
+    pub async fn remove(&self) -> Result<(), Error> {
+        let (feed, writer) = (self.state.id, false);
+        self.guard.ask(|answer| Call::Remove { feed, writer, answer }).await?
+    }
+
+    /// As [`remove`](Self::remove), of a feed that is written here: its secret key is destroyed, and the feed is blocked first, so that nobody
+    /// goes on with a copy of the key from a shorter length and signs a second history.
+    ///
+    /// # Errors
+    /// As [`remove`](Self::remove), and [`TooManyBlocked`](multifeed_core::StoreError::TooManyBlocked).
+    pub async fn remove_writer(&self) -> Result<(), Error> {
+        let (feed, writer) = (self.state.id, true);
+        self.guard.ask(|answer| Call::Remove { feed, writer, answer }).await?
+    }
+
+    /// Checks every block, tree node and signature of the feed again, in steps, between which the store does its other work:
+    /// `while let Some(step) = verification.next().await? { … }`.
+    pub fn verify(&self) -> Verification {
+        Verification { feed: self.clone(), cursor: Some(VerifyCursor::default()) }
+    }
+}
+
+impl fmt::Debug for Feed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.state.fmt(f)
+    }
+}
+
+impl PartialEq for Feed {
+    /// The same feed of the same multifeed.
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.state, &other.state)
+    }
+}
+
+impl Eq for Feed {}
+
+impl Verification {
+    /// Checks some more, and tells what this step found; `None` when everything was checked.
+    ///
+    /// # Errors
+    /// [`Error::Store`] where reading fails. What does not verify is a finding of the step, not an error.
+    pub async fn next(&mut self) -> Result<Option<VerifyStep>, Error> {
+        let Some(cursor) = self.cursor.take() else {
+            return Ok(None);
+        };
+        let feed = self.feed.state.id;
+        let (cursor, step) = self.feed.guard.ask(|answer| Call::Verify { feed, cursor, answer }).await??;
+        self.cursor = (!step.done).then_some(cursor);
+        Ok(Some(step))
+    }
+}

@@ -1,0 +1,547 @@
+//! What an application fetches, gives up and watches of a feed.
+
+use std::future::Future;
+use std::ops::{Bound, Range, RangeBounds, RangeFrom, RangeFull, RangeInclusive, RangeTo};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use multifeed_core::limits::MAX_FEED_BLOCKS;
+use multifeed_core::{
+    Audit, FeedId, KeyPair, Located, PeerInfo, Place, Storage, Want, WantEnd, WantError, WantOptions,
+};
+
+use multifeed_proto::Node;
+
+use crate::error::Error;
+use crate::handles::feed::Feed;
+use crate::handles::replication::SyncId;
+use crate::handles::watch::{FeedEvents, FeedQueue};
+use crate::store::call::{Call, ReadCall};
+use crate::store::thread::Store;
+use crate::store::waits::{Ticket, Waiter, Waiting};
+
+/// Bytes of blocks that one read gives at the most, the first block aside.
+const READ_BYTES: usize = 256 * 1024;
+/// Blocks that one read gives at the most.
+const READ_BLOCKS: usize = 128;
+/// Bytes of blocks that one step of an audit reads before the thread looks at its mailbox again.
+const AUDIT_STEP_BYTES: usize = 1024 * 1024;
+
+/// How long to wait for what peers have to bring.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Wait {
+    /// For how long at the most; without end by default.
+    pub timeout: Option<Duration>,
+    /// Only until every session that is there has told what it has, and none of them can bring it.
+    pub if_available: bool,
+}
+
+impl Wait {
+    /// Waits for at most this long.
+    pub fn at_most(timeout: Duration) -> Self {
+        Self { timeout: Some(timeout), ..Self::default() }
+    }
+
+    /// Waits only for sessions that are there and may have it.
+    pub fn if_available() -> Self {
+        Self { if_available: true, ..Self::default() }
+    }
+}
+
+/// Blocks to download: one (`7`), a range (`3..9`, `5..`, `..`), or any (`vec![1, 5, 9]`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selection(Want);
+
+/// A download under way, and a future of its end: all blocks are held. Dropping it cancels it; blocks that came stay.
+#[derive(Debug)]
+#[must_use = "dropping a Download cancels it"]
+pub struct Download(Waiting<()>);
+
+/// A feed on one session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FeedPeer {
+    /// The session's number: that of its [`Replication`](crate::Replication).
+    pub sync: SyncId,
+    /// How the feed stands there.
+    pub info: PeerInfo,
+}
+
+impl Feed {
+    /// A block's bytes; where it is not held, it is asked of every session that has it, also of later ones, and waited for.
+    /// Dropping the future ends the waiting.
+    ///
+    /// # Errors
+    /// As [`fetch_with`](Self::fetch_with).
+    pub async fn fetch(&self, index: u64) -> Result<Bytes, Error> {
+        self.fetch_with(index, Wait::default()).await
+    }
+
+    /// As [`fetch`](Self::fetch), and not for ever.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`], [`Error::Unavailable`] and [`Error::Cancelled`] end the waiting; [`Error::Cleared`] where the feed is
+    /// ours and the block is gone; [`Error::Want`] where no feed has such a block; [`Error::Read`] where the store fails.
+    pub async fn fetch_with(&self, index: u64, wait: Wait) -> Result<Bytes, Error> {
+        let blocks = self.fetch_some(index, index.saturating_add(1), wait).await?;
+        blocks.into_iter().next().ok_or(Error::NotHeld { feed: self.key(), index })
+    }
+
+    /// The blocks of a range, all of them waited for (hypercore's `getBatch`).
+    ///
+    /// # Errors
+    /// As [`fetch_with`](Self::fetch_with); the timeout is for all of them.
+    pub async fn fetch_range(&self, range: Range<u64>, wait: Wait) -> Result<Vec<Bytes>, Error> {
+        let end = Want::Range { start: range.start, end: Some(range.end) };
+        let all = self.guard.ask_waiting(|ticket, answer| {
+            Call::Read(ReadCall::Download { feed: self.state.id, want: end, wait, ticket, answer })
+        });
+        all.await?;
+        let mut blocks = Vec::new();
+        let mut index = range.start;
+        while index < range.end {
+            let some = self.read_some(index, range.end).await?;
+            index += some.len() as u64;
+            blocks.extend(some);
+        }
+        Ok(blocks)
+    }
+
+    pub(crate) async fn fetch_some(&self, index: u64, until: u64, wait: Wait) -> Result<Vec<Bytes>, Error> {
+        let feed = self.state.id;
+        let call = |ticket, answer| Call::Read(ReadCall::Fetch { feed, index, until, wait, ticket, answer });
+        self.guard.ask_waiting(call).await
+    }
+
+    pub(crate) async fn read_some(&self, index: u64, until: u64) -> Result<Vec<Bytes>, Error> {
+        let feed = self.state.id;
+        self.guard.ask(|answer| Call::Read(ReadCall::Held { feed, index, until, answer })).await?
+    }
+
+    /// Downloads blocks: in a sparse session those are what is fetched at all, in others what is fetched first; in ascending
+    /// order. It begins at once. A range without an end goes on with what is new.
+    ///
+    /// # Errors
+    /// [`Error::Want`], [`Error::Closed`].
+    pub async fn download(&self, blocks: impl Into<Selection>) -> Result<Download, Error> {
+        let (feed, want, wait) = (self.state.id, blocks.into().0, Wait::default());
+        let call = |ticket, answer| Call::Read(ReadCall::Download { feed, want, wait, ticket, answer });
+        Ok(Download(self.guard.begin(call).await?))
+    }
+
+    /// Ends the waiting for single blocks of a range, and the downloads that lie within it, with [`Error::Cancelled`].
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn cancel(&self, blocks: impl RangeBounds<u64>) -> Result<(), Error> {
+        let (feed, range) = (self.state.id, range_of(&blocks));
+        self.guard.ask(|answer| Call::Read(ReadCall::Cancel { feed, range, answer })).await
+    }
+
+    /// Waits until the feed is longer than it is now, and tells its length. In a sparse session peers are asked for their
+    /// length; no block is fetched.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`], [`Error::Unavailable`], [`Error::Closed`].
+    pub async fn update(&self, wait: Wait) -> Result<u64, Error> {
+        self.wait_for_len(None, wait).await
+    }
+
+    /// As [`update`](Self::update), until the feed has at least so many blocks.
+    ///
+    /// # Errors
+    /// As [`update`](Self::update); [`Error::Want`] where no feed is so long.
+    pub async fn update_to(&self, len: u64, wait: Wait) -> Result<u64, Error> {
+        self.wait_for_len(Some(len), wait).await
+    }
+
+    async fn wait_for_len(&self, len: Option<u64>, wait: Wait) -> Result<u64, Error> {
+        let feed = self.state.id;
+        let call = |ticket, answer| Call::Read(ReadCall::Update { feed, len, wait, ticket, answer });
+        self.guard.ask_waiting(call).await
+    }
+
+    /// The place of a byte, where what is held tells it. The feed's very end is the block after the last.
+    ///
+    /// # Errors
+    /// [`Error::Store`], [`Error::Closed`].
+    pub async fn seek(&self, offset: u64) -> Result<Option<Place>, Error> {
+        let feed = self.state.id;
+        self.guard.ask(|answer| Call::Read(ReadCall::Locate { feed, offset, answer })).await?
+    }
+
+    /// The place of a byte; where what is held does not tell it, peers are asked, and waited for.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`], [`Error::Unavailable`], [`Error::Closed`].
+    pub async fn seek_with(&self, offset: u64, wait: Wait) -> Result<Place, Error> {
+        let feed = self.state.id;
+        let call = |ticket, answer| Call::Read(ReadCall::Seek { feed, offset, wait, ticket, answer });
+        self.guard.ask_waiting(call).await
+    }
+
+    /// How many blocks of a range are held.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn downloaded_in(&self, blocks: impl RangeBounds<u64>) -> Result<u64, Error> {
+        let (feed, range) = (self.state.id, range_of(&blocks));
+        self.guard.ask(|answer| Call::Read(ReadCall::CountHeld { feed, range, answer })).await
+    }
+
+    /// Whether all blocks of a range are held.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn has_all(&self, blocks: Range<u64>) -> Result<bool, Error> {
+        let wanted = blocks.end.saturating_sub(blocks.start);
+        Ok(self.downloaded_in(blocks).await? == wanted)
+    }
+
+    /// Gives up blocks: they are no longer held, peers are told, and they can be fetched again. Gives how many were held.
+    ///
+    /// Their bytes go back to the disk if nothing that is held follows them, or if the disk can make holes in files. Linux and Android can, on
+    /// most file systems. Else they stay in the file, unread. A session that is not sparse fetches the blocks again.
+    ///
+    /// # Errors
+    /// [`Error::Store`] where writing fails.
+    pub async fn clear(&self, blocks: impl RangeBounds<u64>) -> Result<u64, Error> {
+        let (feed, range) = (self.state.id, range_of(&blocks));
+        self.guard.ask(|answer| Call::Read(ReadCall::Clear { feed, range, answer })).await?
+    }
+
+    /// Checks every held block against its hash, and gives up those that are not what they must be, so that they can be fetched
+    /// again. [`verify`](Self::verify) looks at more, and changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Store`] where reading or writing fails.
+    pub async fn audit(&self) -> Result<Audit, Error> {
+        let feed = self.state.id;
+        let mut report = Audit::default();
+        let mut from = Some(0);
+        while let Some(next) = from {
+            let step = self.guard.ask(|answer| Call::Read(ReadCall::Audit { feed, from: next, answer })).await??;
+            report.valid += step.valid;
+            report.invalid += step.invalid;
+            for dropped in step.dropped {
+                match report.dropped.last_mut() {
+                    Some(last) if last.end == dropped.start => last.end = dropped.end,
+                    _ => report.dropped.push(dropped),
+                }
+            }
+            from = step.next;
+        }
+        Ok(report)
+    }
+
+    /// The sessions that have this feed, and how it stands on each.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn peers(&self) -> Result<Vec<FeedPeer>, Error> {
+        let feed = self.state.id;
+        self.guard.ask(|answer| Call::Read(ReadCall::Peers { feed, answer })).await
+    }
+
+    /// The greatest length that a peer has told of.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn remote_len(&self) -> Result<u64, Error> {
+        Ok(self.peers().await?.iter().map(|peer| peer.info.remote_len).max().unwrap_or(0))
+    }
+
+    /// The roots of the tree of this many blocks, from left to right; `None` where the feed is shorter, or one is not held.
+    ///
+    /// # Errors
+    /// [`Error::Store`], [`Error::Closed`].
+    pub async fn root_hashes(&self, blocks: u64) -> Result<Option<Vec<Node>>, Error> {
+        let feed = self.state.id;
+        self.guard.ask(|answer| Call::Read(ReadCall::Roots { feed, blocks, answer })).await?
+    }
+
+    /// The first signature of the writer's that covers a block, with the length in blocks that it signs.
+    ///
+    /// # Errors
+    /// [`Error::Store`], [`Error::Closed`].
+    pub async fn signature(&self, block: u64) -> Result<Option<(u64, [u8; 64])>, Error> {
+        let feed = self.state.id;
+        self.guard.ask(|answer| Call::Read(ReadCall::Signature { feed, block, answer })).await?
+    }
+
+    /// Whether this is the writer's signature of a length in blocks; `None` where it cannot be told, because roots of that length
+    /// are not held.
+    ///
+    /// # Errors
+    /// [`Error::Store`], [`Error::Closed`].
+    pub async fn verify_signature(&self, blocks: u64, signature: &[u8; 64]) -> Result<Option<bool>, Error> {
+        let (feed, signature) = (self.state.id, Box::new(*signature));
+        self.guard.ask(|answer| Call::Read(ReadCall::VerifySignature { feed, blocks, signature, answer })).await?
+    }
+
+    /// Begins or ends to fetch this feed's blocks, on every session, whatever its options say.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn set_downloading(&self, download: bool) -> Result<(), Error> {
+        let (feed, download) = (self.state.id, Some(download));
+        self.guard.ask(|answer| Call::Read(ReadCall::Transfer { feed, download, upload: None, answer })).await
+    }
+
+    /// Begins or ends to serve this feed's blocks, on every session, whatever its options say.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn set_uploading(&self, upload: bool) -> Result<(), Error> {
+        let (feed, upload) = (self.state.id, Some(upload));
+        self.guard.ask(|answer| Call::Read(ReadCall::Transfer { feed, download: None, upload, answer })).await
+    }
+
+    /// The key pair of a feed that is ours, to be kept elsewhere. Whoever has it can write the feed; two that do so apart sign two
+    /// histories, and peers refuse both.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn key_pair(&self) -> Result<Option<KeyPair>, Error> {
+        let feed = self.state.id;
+        let pair = self.guard.ask(|answer| Call::Read(ReadCall::KeyPair { feed, answer })).await?;
+        Ok(pair.map(|pair| *pair))
+    }
+
+    /// What happens to this feed from now on.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn events(&self) -> Result<FeedEvents, Error> {
+        let feed = self.state.id;
+        let queue = Arc::new(FeedQueue::new(self.guard.0.options.multifeed.limits.feed_events));
+        let weak = Arc::downgrade(&queue);
+        self.guard.ask(|answer| Call::Read(ReadCall::Watch { feed, queue: weak, answer })).await?;
+        Ok(FeedEvents::new(queue, self.guard.clone()))
+    }
+}
+
+impl Download {
+    /// Lets the download go on by itself.
+    pub fn detach(self) {
+        self.0.detach();
+    }
+}
+
+impl Future for Download {
+    type Output = Result<(), Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx)
+    }
+}
+
+impl From<u64> for Selection {
+    fn from(block: u64) -> Self {
+        Self(Want::Blocks(vec![block]))
+    }
+}
+
+impl From<Vec<u64>> for Selection {
+    fn from(blocks: Vec<u64>) -> Self {
+        Self(Want::Blocks(blocks))
+    }
+}
+
+impl From<Range<u64>> for Selection {
+    fn from(range: Range<u64>) -> Self {
+        Self(Want::Range { start: range.start, end: Some(range.end) })
+    }
+}
+
+impl From<RangeInclusive<u64>> for Selection {
+    fn from(range: RangeInclusive<u64>) -> Self {
+        Self(Want::Range { start: *range.start(), end: Some(range.end().saturating_add(1)) })
+    }
+}
+
+impl From<RangeTo<u64>> for Selection {
+    fn from(range: RangeTo<u64>) -> Self {
+        Self(Want::Range { start: 0, end: Some(range.end) })
+    }
+}
+
+impl From<RangeFrom<u64>> for Selection {
+    fn from(range: RangeFrom<u64>) -> Self {
+        Self(Want::Range { start: range.start, end: None })
+    }
+}
+
+impl From<RangeFull> for Selection {
+    fn from(_: RangeFull) -> Self {
+        Self(Want::Range { start: 0, end: None })
+    }
+}
+
+pub(crate) fn range_of(range: &impl RangeBounds<u64>) -> Range<u64> {
+    let start = match range.start_bound() {
+        Bound::Included(start) => *start,
+        Bound::Excluded(start) => start.saturating_add(1),
+        Bound::Unbounded => 0,
+    };
+    let end = match range.end_bound() {
+        Bound::Included(end) => end.saturating_add(1),
+        Bound::Excluded(end) => *end,
+        Bound::Unbounded => u64::MAX,
+    };
+    start..end
+}
+
+/// What the store's thread does of these.
+impl<S: Storage> Store<S> {
+    pub(crate) fn read(&mut self, call: ReadCall) {
+        match call {
+            ReadCall::Fetch { feed, index, until, wait, ticket, answer } => {
+                if self.multi.has(feed, index) {
+                    answer.send(self.held(feed, index, until));
+                    return;
+                }
+                let info = self.multi.info(feed);
+                if info.writable && index < info.len && !self.multi.is_fetched(feed) {
+                    answer.send(Err(Error::Cleared { feed: info.key, index }));
+                    return;
+                }
+                self.wait_for(feed, Want::Block(index), wait, ticket, Waiter::Blocks { feed, index, until, answer });
+            }
+            ReadCall::Held { feed, index, until, answer } => answer.send(self.held(feed, index, until)),
+            ReadCall::Download { feed, want, wait, ticket, answer } => {
+                self.wait_for(feed, want, wait, ticket, Waiter::Download { answer });
+            }
+            ReadCall::Update { feed, len, wait, ticket, answer } => {
+                let len = len.unwrap_or_else(|| self.multi.info(feed).len.saturating_add(1)).min(MAX_FEED_BLOCKS + 1);
+                self.wait_for(feed, Want::Length(len), wait, ticket, Waiter::Length { feed, answer });
+            }
+            ReadCall::Seek { feed, offset, wait, ticket, answer } => {
+                self.wait_for(feed, Want::Byte(offset), wait, ticket, Waiter::Place { answer });
+            }
+            ReadCall::Locate { feed, offset, answer } => {
+                let located = self.multi.locate(feed, offset).map_err(Error::Store);
+                answer.send(located.map(|located| match located {
+                    Located::At(place) => Some(place),
+                    Located::Within(_) => None,
+                }));
+            }
+            ReadCall::Cancel { feed, range, answer } => {
+                self.multi.cancel(feed, range);
+                self.end_waits();
+                answer.send(());
+            }
+            ReadCall::Clear { feed, range, answer } => {
+                let cleared = self.multi.clear(feed, range).map_err(Error::Store);
+                self.state(feed);
+                answer.send(cleared);
+            }
+            ReadCall::Audit { feed, from, answer } => {
+                let audit = self.multi.audit_step(feed, from, AUDIT_STEP_BYTES).map_err(Error::Store);
+                self.state(feed);
+                answer.send(audit);
+            }
+            ReadCall::CountHeld { feed, range, answer } => answer.send(self.multi.count_held(feed, range)),
+            ReadCall::Peers { feed, answer } => {
+                let peers = self.multi.peers(feed).into_iter();
+                answer.send(
+                    peers.filter_map(|(peer, info)| Some(FeedPeer { sync: self.sync_of(peer)?, info })).collect(),
+                );
+            }
+            ReadCall::Roots { feed, blocks, answer } => {
+                answer.send(self.multi.roots_at(feed, blocks).map_err(Error::Store));
+            }
+            ReadCall::Signature { feed, block, answer } => {
+                answer.send(self.multi.signature_over(feed, block).map_err(Error::Store));
+            }
+            ReadCall::VerifySignature { feed, blocks, signature, answer } => {
+                answer.send(self.multi.verify_signature(feed, blocks, &signature).map_err(Error::Store));
+            }
+            ReadCall::Transfer { feed, download, upload, answer } => {
+                self.multi.set_transfer(feed, download, upload);
+                answer.send(());
+            }
+            ReadCall::KeyPair { feed, answer } => answer.send(self.multi.key_pair(feed).map(Box::new)),
+            ReadCall::Watch { feed, queue, answer } => {
+                self.watchers.add(feed, queue);
+                if self.multi.is_removed(feed) {
+                    // Its end was told before.
+                    self.watchers.forget(feed);
+                } else {
+                    self.multi.watch(feed, true);
+                }
+                answer.send(());
+            }
+        }
+    }
+
+    /// Answers the calls whose waiting ended.
+    pub(crate) fn end_waits(&mut self) {
+        while let Some((want, end)) = self.multi.poll_want() {
+            let Some(waiter) = self.waits.take(want) else { continue };
+            let failed = match end {
+                WantEnd::TimedOut => Some(Error::TimedOut),
+                WantEnd::Unavailable => Some(Error::Unavailable),
+                WantEnd::Cancelled => Some(Error::Cancelled),
+                WantEnd::Removed => Some(Error::Want(WantError::Removed)),
+                _ => None,
+            };
+            match (waiter, failed, end) {
+                (waiter, Some(error), _) => waiter.fail(error),
+                (Waiter::Blocks { feed, index, until, answer }, None, _) => {
+                    self.state(feed);
+                    answer.send(self.held(feed, index, until));
+                }
+                (Waiter::Download { answer }, None, _) => answer.send(Ok(())),
+                (Waiter::Length { feed, answer }, None, _) => answer.send(Ok(self.state(feed).len())),
+                (Waiter::Place { answer }, None, WantEnd::Found(place)) => answer.send(Ok(place)),
+                (waiter @ Waiter::Place { .. }, None, _) => waiter.fail(Error::Unavailable),
+            }
+        }
+    }
+
+    fn wait_for(&mut self, feed: FeedId, want: Want, wait: Wait, ticket: Ticket, waiter: Waiter) {
+        let deadline = wait.timeout.map(|timeout| self.now().saturating_add(timeout));
+        match self.multi.want(feed, want, WantOptions { deadline, if_available: wait.if_available }) {
+            Ok(want) => self.waits.add(want, ticket, waiter),
+            Err(error) => waiter.fail(error.into()),
+        }
+        self.end_waits();
+    }
+
+    /// Held blocks from `index` on; at least that one.
+    fn held(&mut self, feed: FeedId, index: u64, until: u64) -> Result<Vec<Bytes>, Error> {
+        let mut blocks = Vec::new();
+        let mut bytes = 0;
+        let mut at = index;
+        while at < until && blocks.len() < READ_BLOCKS && bytes < READ_BYTES {
+            match self.multi.get(feed, at) {
+                Ok(Some(block)) => {
+                    bytes += block.len();
+                    blocks.push(block);
+                    at += 1;
+                }
+                Ok(None) if at > index => break,
+                Ok(None) => return Err(Error::NotHeld { feed: self.multi.info(feed).key, index }),
+                // What came before it is good.
+                Err(_) if at > index => break,
+                Err(source) => return Err(Error::Read { feed: self.multi.info(feed).key, index, source }),
+            }
+        }
+        Ok(blocks)
+    }
+}
+
+impl Waiter {
+    fn fail(self, error: Error) {
+        match self {
+            Self::Blocks { answer, .. } => answer.send(Err(error)),
+            Self::Download { answer } => answer.send(Err(error)),
+            Self::Length { answer, .. } => answer.send(Err(error)),
+            Self::Place { answer } => answer.send(Err(error)),
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! A stream that several multifeeds share, as the application sees it.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_core::Stream;
+use futures_io::{AsyncRead, AsyncWrite};
+use multifeed_core::ExtensionError;
+use multifeed_proto::{Command, Config, DiscoveryKey, Role, Session, SessionError, Totals, Tracer};
+use rand::SeedableRng;
+use rand::rngs::{StdRng, SysRng};
+
+use crate::clock::Clock;
+use crate::error::Error;
+use crate::handles::extension::StreamExtension;
+use crate::options::PumpOptions;
+use crate::runtime::Runtime;
+use crate::stream::hub::StreamShared;
+use crate::stream::pump::Pump;
+
+/// A stream of hypercore-protocol that is there already, for multifeeds to join: JS's `new Protocol(…)`, that `replicate` is then
+/// given. The adapters open one with their `open_stream`.
+///
+/// [`Multifeed::replicate_over`](crate::Multifeed::replicate_over) joins a multifeed, at any time, and gives its own
+/// [`Replication`](crate::Replication): with its own events, and its own end. They are told apart by their root keys. One that leaves, fails, or whose
+/// root key the remote does not have in time, ends by itself, and the others go on.
+///
+/// Clones are the same stream. It ends cleanly when its last handle is dropped and the last multifeed on it is through, or when the
+/// remote ends it; by [`close`](Self::close) at once. A remote that speaks as npm's multifeed 6 does has one multifeed on a stream, and no
+/// word for one that leaves: it stays until the stream ends.
+///
+/// **A feed that two multifeeds share** has one channel on a stream: the one that opens it first syncs it there.
+///
+/// **Nobody waits for the slowest** longer than [`PumpOptions::backlog_time`] says: what comes for a store that is behind is kept for it, up to
+/// [`PumpOptions::backlog_events`] and [`PumpOptions::backlog_bytes`]. Then the stream is not read any more, and when that time has passed
+/// it is taken off the stream, with [`SessionError::Behind`]. What an application does not take is bounded elsewhere, and stops nobody.
+pub struct ProtocolStream {
+    hub: Arc<StreamShared>,
+}
+
+/// How a stream is opened.
+#[non_exhaustive]
+pub struct StreamOptions {
+    /// What its session is told: whether to [authenticate](Config::authenticate) the remote by its static key, whether to tell of what it
+    /// [discovers](Config::discover) (not by default), our static key, timeouts and limits. It has no root key: multifeeds bring theirs.
+    /// By default it may stand still ([`Config::stall_timeout`]): whoever opened it may have more to say later.
+    pub session: Config,
+    /// Its buffers. Those for events, of which each multifeed has its own, are as that multifeed's options say.
+    pub pump: PumpOptions,
+    /// Who is given each message, in and out.
+    pub tracer: Option<Box<dyn Tracer>>,
+}
+
+/// What happens on a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StreamEvent {
+    /// Noise's handshake is done. Where [`Config::authenticate`] asks for it the stream now waits for
+    /// [`accept`](ProtocolStream::accept) or [`refuse`](ProtocolStream::refuse).
+    Connected {
+        /// The remote's static key. Anyone can have made one up: compare it where identity matters.
+        remote_public_key: [u8; 32],
+        /// Equal on both sides of this stream and nowhere else (for channel binding).
+        handshake_hash: [u8; 64],
+    },
+    /// The remote opened a channel that is open nowhere here (where [`Config::discover`] asks for it): of a root key, or of a feed that
+    /// is about to be opened here too.
+    Discovered {
+        /// The channel's.
+        discovery_key: DiscoveryKey,
+    },
+    /// More than 1,024 events waited, and some were dropped.
+    Lagged,
+}
+
+impl ProtocolStream {
+    /// Opens a stream, in the background, on this runtime. The two ends must have different roles. The adapters' `open_stream` is this,
+    /// with their runtime and their streams.
+    pub fn open_on<R: Runtime>(
+        io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        role: Role,
+        options: StreamOptions,
+    ) -> Self {
+        let hub = Arc::new(StreamShared::new(&options.pump));
+        let stream = Self { hub: hub.clone() };
+        hub.hold();
+        let StreamOptions { mut session, pump, tracer } = options;
+        session.root = None;
+        // The multifeeds on it are told in any case.
+        let tells_discovered = std::mem::replace(&mut session.discover, true);
+        let clock = Clock::start();
+        match StdRng::try_from_rng(&mut SysRng) {
+            Ok(mut rng) => {
+                let mut session = Session::new(role, session, clock.now(), &mut rng);
+                session.set_tracer(tracer);
+                let mut pump = Pump::<_, R>::shared(io, session, hub, clock, pump);
+                pump.tells_discovered = tells_discovered;
+                R::spawn(pump);
+            }
+            Err(error) => {
+                hub.end(Err(SessionError::Local(Error::Random(error.to_string()).to_string())), Totals::default());
+            }
+        }
+        stream
+    }
+
+    /// The next thing that happens; `None` once the stream is over. Clones share these: each event comes to one of them.
+    pub async fn next(&mut self) -> Option<StreamEvent> {
+        poll_fn(|cx| self.hub.poll_next(cx)).await
+    }
+
+    /// The remote's static key will do: see [`Config::authenticate`].
+    pub fn accept(&self) {
+        self.hub.command(Command::Accept);
+    }
+
+    /// The remote's static key will not do: the stream ends with [`SessionError::Refused`].
+    pub fn refuse(&self) {
+        self.hub.command(Command::Refuse);
+    }
+
+    /// Speaks an extension of the application's own on the stream: see [`Replication::register_extension`](crate::Replication::register_extension).
+    ///
+    /// # Errors
+    /// Where the name is multifeed's own, or taken, there are too many, or the stream is over.
+    pub fn register_extension(&self, name: &str) -> Result<StreamExtension, ExtensionError> {
+        StreamExtension::register(&self.hub, name)
+    }
+
+    /// Sends a keep-alive now, whenever the next one would be due.
+    pub fn ping(&self) {
+        self.hub.command(Command::Ping);
+    }
+
+    /// What went over the stream so far.
+    pub fn totals(&self) -> Totals {
+        self.hub.totals()
+    }
+
+    /// Ends the stream cleanly, and with it whatever is synced over it.
+    pub fn close(&self) {
+        self.hub.close();
+    }
+
+    /// Gives up this handle, and waits until the stream is over: for the other handles to be dropped, and the multifeeds on it to be
+    /// through. What went over it in all is told.
+    ///
+    /// # Errors
+    /// Why the stream ended before its time. Errors of one multifeed are its own [`Replication`](crate::Replication)'s.
+    pub async fn finish(self) -> Result<Totals, SessionError> {
+        let hub = self.hub.clone();
+        drop(self);
+        poll_fn(|cx| hub.poll_end(cx)).await
+    }
+
+    pub(crate) fn hub(&self) -> &Arc<StreamShared> {
+        &self.hub
+    }
+}
+
+impl Stream for ProtocolStream {
+    type Item = StreamEvent;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<StreamEvent>> {
+        self.hub.poll_next(cx)
+    }
+}
+
+impl Clone for ProtocolStream {
+    fn clone(&self) -> Self {
+        self.hub.hold();
+        Self { hub: self.hub.clone() }
+    }
+}
+
+impl Drop for ProtocolStream {
+    fn drop(&mut self) {
+        self.hub.release();
+    }
+}
+
+impl fmt::Debug for ProtocolStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProtocolStream").field("totals", &self.totals()).finish_non_exhaustive()
+    }
+}
+
+impl Default for StreamOptions {
+    fn default() -> Self {
+        let mut session = Config::plain();
+        session.discover = false;
+        Self { session, pump: PumpOptions::default(), tracer: None }
+    }
+}
+
+impl fmt::Debug for StreamOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamOptions")
+            .field("session", &self.session)
+            .field("pump", &self.pump)
+            .field("tracer", &self.tracer.is_some())
+            .finish()
+    }
+}

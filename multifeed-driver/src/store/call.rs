@@ -1,0 +1,239 @@
+//! The application's calls, as the store's thread gets them.
+
+use std::ops::Range;
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+use multifeed_core::{
+    Audit, FeedId, FeedSyncState, KeyPair, Place, StoreError, StoreSyncState, SyncState, VerifyCursor, VerifyStep, Want,
+};
+
+use multifeed_proto::{FeedKey, Node};
+
+use crate::error::Error;
+use crate::handles::extension::{FeedMessage, Inbox};
+use crate::handles::reads::{FeedPeer, Wait};
+use crate::handles::replication::SyncId;
+use crate::handles::watch::FeedQueue;
+use crate::oneshot::Answer;
+use crate::store::table::FeedState;
+use crate::store::waits::Ticket;
+use crate::stream::link::Link;
+
+/// A length in blocks, and its signature.
+type Signed = (u64, [u8; 64]);
+
+/// One call, and where its answer goes.
+#[derive(Debug)]
+pub(crate) enum Call {
+    Writer {
+        name: Option<String>,
+        key_pair: Option<Box<KeyPair>>,
+        answer: Answer<Result<Arc<FeedState>, Error>>,
+    },
+    Add {
+        key: FeedKey,
+        answer: Answer<Result<Arc<FeedState>, Error>>,
+    },
+    Append {
+        feed: FeedId,
+        blocks: Vec<Bytes>,
+        answer: Answer<Result<Range<u64>, Error>>,
+    },
+    Get {
+        feed: FeedId,
+        index: u64,
+        answer: Answer<Result<Option<Bytes>, Error>>,
+    },
+    Has {
+        feed: FeedId,
+        index: u64,
+        answer: Answer<bool>,
+    },
+    Verify {
+        feed: FeedId,
+        cursor: VerifyCursor,
+        answer: Answer<Result<(VerifyCursor, VerifyStep), Error>>,
+    },
+    Read(ReadCall),
+    Extension(ExtensionCall),
+    State(StateCall),
+    /// Takes a feed out of the store, with its secret key where that is said.
+    Remove {
+        feed: FeedId,
+        writer: bool,
+        answer: Answer<Result<(), Error>>,
+    },
+    /// Blocks or unblocks a feed: whether that changed anything.
+    Block {
+        key: FeedKey,
+        blocks: bool,
+        answer: Answer<Result<bool, Error>>,
+    },
+    /// Lets a new writer have the name of a missing one.
+    ReleaseName {
+        name: String,
+        answer: Answer<bool>,
+    },
+    /// Gives a missing writer up.
+    GiveUp {
+        key: FeedKey,
+        answer: Answer<Result<bool, Error>>,
+    },
+    Blocked {
+        answer: Answer<Vec<FeedKey>>,
+    },
+    /// Writes and syncs some feeds: where to go on, and the first error.
+    SyncToDisk {
+        from: Option<FeedId>,
+        answer: Answer<(Option<FeedId>, Result<(), StoreError>)>,
+    },
+    /// Closes files that are open and not in use: how many.
+    CloseIdleFiles {
+        answer: Answer<usize>,
+    },
+    /// What comes of it is told by what all handles share.
+    Close,
+}
+
+/// A call about the application's extensions on a feed's channels.
+#[derive(Debug)]
+pub(crate) enum ExtensionCall {
+    Register {
+        feed: FeedId,
+        name: Arc<str>,
+        answer: Answer<Result<Arc<Inbox<FeedMessage>>, Error>>,
+    },
+    /// To the peer on one session, or to all: how many it went to.
+    Send {
+        feed: FeedId,
+        to: Option<SyncId>,
+        name: Arc<str>,
+        body: Bytes,
+        answer: Answer<Result<usize, Error>>,
+    },
+}
+
+/// A call about what is held, fetched, given up or watched of one feed.
+#[derive(Debug)]
+pub(crate) enum ReadCall {
+    /// Blocks from `index` on, as many as are there, `until` and a bound: at least the first, which is waited for.
+    Fetch {
+        feed: FeedId,
+        index: u64,
+        until: u64,
+        wait: Wait,
+        ticket: Ticket,
+        answer: Answer<Result<Vec<Bytes>, Error>>,
+    },
+    /// As `Fetch`, of what is held now.
+    Held {
+        feed: FeedId,
+        index: u64,
+        until: u64,
+        answer: Answer<Result<Vec<Bytes>, Error>>,
+    },
+    Download {
+        feed: FeedId,
+        want: Want,
+        wait: Wait,
+        ticket: Ticket,
+        answer: Answer<Result<(), Error>>,
+    },
+    Update {
+        feed: FeedId,
+        len: Option<u64>,
+        wait: Wait,
+        ticket: Ticket,
+        answer: Answer<Result<u64, Error>>,
+    },
+    Seek {
+        feed: FeedId,
+        offset: u64,
+        wait: Wait,
+        ticket: Ticket,
+        answer: Answer<Result<Place, Error>>,
+    },
+    Locate {
+        feed: FeedId,
+        offset: u64,
+        answer: Answer<Result<Option<Place>, Error>>,
+    },
+    Cancel {
+        feed: FeedId,
+        range: Range<u64>,
+        answer: Answer<()>,
+    },
+    Clear {
+        feed: FeedId,
+        range: Range<u64>,
+        answer: Answer<Result<u64, Error>>,
+    },
+    Audit {
+        feed: FeedId,
+        from: u64,
+        answer: Answer<Result<Audit, Error>>,
+    },
+    CountHeld {
+        feed: FeedId,
+        range: Range<u64>,
+        answer: Answer<u64>,
+    },
+    Peers {
+        feed: FeedId,
+        answer: Answer<Vec<FeedPeer>>,
+    },
+    Roots {
+        feed: FeedId,
+        blocks: u64,
+        answer: Answer<Result<Option<Vec<Node>>, Error>>,
+    },
+    Signature {
+        feed: FeedId,
+        block: u64,
+        answer: Answer<Result<Option<Signed>, Error>>,
+    },
+    VerifySignature {
+        feed: FeedId,
+        blocks: u64,
+        signature: Box<[u8; 64]>,
+        answer: Answer<Result<Option<bool>, Error>>,
+    },
+    Transfer {
+        feed: FeedId,
+        download: Option<bool>,
+        upload: Option<bool>,
+        answer: Answer<()>,
+    },
+    KeyPair {
+        feed: FeedId,
+        answer: Answer<Option<Box<KeyPair>>>,
+    },
+    Watch {
+        feed: FeedId,
+        queue: Weak<FeedQueue>,
+        answer: Answer<()>,
+    },
+}
+
+/// A call about how far syncing is.
+#[derive(Debug)]
+pub(crate) enum StateCall {
+    Session {
+        link: Arc<Link>,
+        answer: Answer<Result<SyncState, Error>>,
+    },
+    Store {
+        answer: Answer<StoreSyncState>,
+    },
+    Feed {
+        feed: FeedId,
+        answer: Answer<FeedSyncState>,
+    },
+    /// Waits until a session is in sync; without one, until all are.
+    InSync {
+        link: Option<Arc<Link>>,
+        ticket: Ticket,
+        answer: Answer<Result<(), Error>>,
+    },
+}

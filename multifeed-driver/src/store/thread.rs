@@ -1,0 +1,596 @@
+//! The store's thread.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use multifeed_core::{AppendError, Durability, ExtensionError, KeyPair};
+use multifeed_core::{
+    FeedId, Multifeed, MultifeedEvent, PeerEvent, SessionId, Storage, SyncError, SyncTotals, Unsupported,
+};
+use multifeed_proto::{Command, Event, SessionError};
+
+use crate::error::Error;
+use crate::handles::extension::{self, FeedInboxes};
+use crate::handles::multifeed::{Shared, generate_key_pair};
+use crate::handles::replication::{SyncEvent, SyncId, Totals};
+use crate::handles::state::InSync;
+use crate::handles::watch::Watchers;
+use crate::oneshot::Answer;
+use crate::store::call::{Call, ExtensionCall};
+use crate::store::table::FeedState;
+use crate::store::waits::{Ticket, Waits};
+use crate::stream::link::Link;
+
+/// Bytes of blocks that one step of a check reads before the thread looks at its mailbox again.
+const VERIFY_STEP_BYTES: usize = 1024 * 1024;
+
+/// Bytes of received blocks that are written at the latest, though more events are waiting.
+const COMMIT_BYTES: usize = 1024 * 1024;
+
+/// How long received blocks wait for others at the most, before they are written and told of.
+const COMMIT_WAIT: Duration = Duration::from_millis(10);
+
+/// How long the thread may be at one thing before that counts as being behind with what came.
+const BEHIND: Duration = Duration::from_millis(100);
+
+/// Quanta of commands handed out before the thread looks at its mailbox again.
+const QUANTA_IN_A_ROW: usize = 8;
+
+/// The thread's state. The application's calls go first: they are done between any two sessions' turns.
+pub(crate) struct Store<S: Storage> {
+    pub(crate) multi: Multifeed<S>,
+    peers: BTreeMap<SessionId, Connected>,
+    /// Commands were left when the thread's turn was over.
+    unfinished: bool,
+    /// When the oldest blocks that are not written came.
+    uncommitted_since: Option<Duration>,
+    /// When the thread last looked at what came.
+    looked_at: Duration,
+    quantum_bytes: usize,
+    /// Calls that wait for peers.
+    pub(crate) waits: Waits,
+    /// Calls that wait until sessions are in sync.
+    pub(crate) in_sync: InSync,
+    /// It is to be known of every session what its remote has.
+    pub(crate) observes_all: bool,
+    /// Who watches which feed.
+    pub(crate) watchers: Watchers,
+    /// Who hears which extension on which feed's channels.
+    inboxes: FeedInboxes,
+    /// Appends that are answered when they are synced.
+    appended: Vec<Appended>,
+    /// What the disk does not support, as far as the handles know.
+    unsupported: Unsupported,
+    closing: bool,
+    // Buffers that are kept for their memory.
+    calls: VecDeque<Call>,
+    links: Vec<Arc<Link>>,
+    given_up: Vec<Ticket>,
+    events: Vec<Event>,
+    commands: Vec<Command>,
+    // Last: dropped after everything above.
+    shared: Leaving,
+}
+
+/// An append that is not synced, and where its answer goes.
+struct Appended {
+    feed: FeedId,
+    blocks: Range<u64>,
+    answer: Answer<Result<Range<u64>, Error>>,
+}
+
+/// A session, from its first sign of life until its stream is closed.
+struct Connected {
+    link: Arc<Link>,
+    end: Option<Result<SyncTotals, SyncError>>,
+    /// Its stream is closed.
+    left: bool,
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        // Where the thread dies of a bug, nobody may wait for it for ever.
+        if !self.left {
+            self.link.abandon();
+        }
+    }
+}
+
+/// Tells everyone that the thread is gone, however it went.
+struct Leaving(Arc<Shared>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.0.mailbox.leave().iter().for_each(|link| link.abandon());
+        self.0.close();
+    }
+}
+
+impl<S: Storage> Store<S> {
+    pub(crate) fn new(multi: Multifeed<S>, shared: Arc<Shared>, quantum_bytes: usize) -> Self {
+        let feeds: Vec<FeedId> = multi.feeds().collect();
+        for feed in feeds {
+            shared.table.update(multi.info(feed), multi.slot_of(feed));
+        }
+        let inboxes = FeedInboxes::new(&shared.options.multifeed.limits);
+        Self {
+            multi,
+            peers: BTreeMap::new(),
+            unfinished: false,
+            uncommitted_since: None,
+            looked_at: Duration::ZERO,
+            quantum_bytes: quantum_bytes.max(1),
+            waits: Waits::default(),
+            in_sync: InSync::default(),
+            observes_all: false,
+            watchers: Watchers::default(),
+            inboxes,
+            appended: Vec::new(),
+            unsupported: Unsupported::default(),
+            closing: false,
+            calls: VecDeque::new(),
+            links: Vec::new(),
+            given_up: Vec::new(),
+            events: Vec::new(),
+            commands: Vec::new(),
+            shared: Leaving(shared),
+        }
+    }
+
+    /// Works until the multifeed is closed, or its last handle is dropped.
+    pub(crate) fn run(mut self) {
+        while !(self.closing && self.peers.is_empty()) {
+            let timeout = self.timeout();
+            self.take(timeout);
+            self.commit(self.links.is_empty());
+            self.excuse();
+            let mut links = std::mem::take(&mut self.links);
+            for link in links.drain(..) {
+                self.take_calls();
+                self.serve(&link);
+                self.excuse();
+            }
+            // What rang in the meantime stands behind.
+            links.append(&mut self.links);
+            self.links = links;
+            let now = self.shared.0.clock.now();
+            if self.multi.poll_timeout().is_some_and(|due| due <= now) {
+                for (&peer, connected) in &self.peers {
+                    self.multi.excuse(peer, connected.link.take_excused());
+                }
+                self.multi.handle_timeout(now);
+            }
+            self.hand_out();
+            self.tell();
+            self.answer_in_sync();
+            self.excuse();
+        }
+        self.close();
+    }
+
+    /// Stops the sessions' clocks for the time in which the thread was behind: what came in it is still to be looked at.
+    fn excuse(&mut self) {
+        let now = self.shared.0.clock.now();
+        let behind = now.saturating_sub(std::mem::replace(&mut self.looked_at, now));
+        if behind >= BEHIND {
+            self.multi.excuse_all(behind);
+        }
+    }
+
+    /// How long there is nothing to do, as far as is known.
+    fn timeout(&mut self) -> Option<Duration> {
+        if self.unfinished || !self.links.is_empty() || self.multi.uncommitted().is_some() {
+            return Some(Duration::ZERO);
+        }
+        self.multi.poll_timeout().map(|due| due.saturating_sub(self.shared.0.clock.now()))
+    }
+
+    /// Takes what the mailbox holds, and does the calls in it.
+    fn take(&mut self, timeout: Option<Duration>) {
+        let deserted = self.shared.0.mailbox.take(timeout, &mut self.calls, &mut self.links, &mut self.given_up);
+        if timeout != Some(Duration::ZERO) {
+            self.looked_at = self.shared.0.clock.now();
+        }
+        // What is given up makes room for what comes; what is given up of what comes is so afterwards.
+        self.give_up();
+        if !self.calls.is_empty() {
+            while let Some(call) = self.calls.pop_front() {
+                self.call(call);
+            }
+            // Sessions hear of what was appended.
+            self.multi.commit(self.shared.0.clock.now());
+            self.answer_appended();
+        }
+        self.give_up();
+        self.given_up.clear();
+        if deserted {
+            self.begin_closing();
+        }
+    }
+
+    /// Waits no longer for what nobody waits for.
+    fn give_up(&mut self) {
+        let (waits, in_sync, multi) = (&mut self.waits, &mut self.in_sync, &mut self.multi);
+        self.given_up.retain(|&ticket| match waits.give_up(ticket) {
+            _ if in_sync.give_up(ticket) => false,
+            Some(want) => {
+                multi.unwant(want);
+                false
+            }
+            None => true,
+        });
+    }
+
+    /// Writes what was received, where there is nothing else to do, or it is much, or waited long.
+    fn commit(&mut self, idle: bool) {
+        let Some(bytes) = self.multi.uncommitted() else {
+            self.uncommitted_since = None;
+            return;
+        };
+        let now = self.shared.0.clock.now();
+        let since = *self.uncommitted_since.get_or_insert(now);
+        if idle || bytes >= COMMIT_BYTES || now.saturating_sub(since) >= COMMIT_WAIT {
+            self.multi.commit(now);
+            self.uncommitted_since = None;
+        }
+    }
+
+    fn take_calls(&mut self) {
+        if self.shared.0.mailbox.has_calls() {
+            self.take(Some(Duration::ZERO));
+        }
+    }
+
+    fn call(&mut self, call: Call) {
+        match call {
+            _ if self.closing => {} // Dropping it answers that the multifeed is closed.
+            Call::Writer { name, key_pair, answer } => {
+                let result = self.writer(name.as_deref(), key_pair.map(|pair| *pair));
+                self.tell();
+                answer.send(result);
+            }
+            Call::Add { key, answer } => {
+                let result = self.multi.add(key).map(|feed| self.state(feed)).map_err(Error::Store);
+                self.tell();
+                answer.send(result);
+            }
+            Call::Append { feed, blocks, answer } => {
+                let result = self.multi.append(feed, &blocks).map_err(|error| match error {
+                    AppendError::Store(error) => Error::Store(error),
+                    error => Error::Append(error),
+                });
+                self.tell();
+                self.state(feed);
+                match result {
+                    // All that wait in the mailbox are synced together.
+                    Ok(range) if self.multi.durability() == Durability::Always && !range.is_empty() => {
+                        self.appended.push(Appended { feed, blocks: range, answer });
+                    }
+                    result => answer.send(result),
+                }
+            }
+            Call::Get { feed, index, answer } => {
+                let result = self.multi.get(feed, index);
+                let key = self.state(feed).key;
+                answer.send(result.map_err(|source| Error::Read { feed: key, index, source }));
+            }
+            Call::Has { feed, index, answer } => answer.send(self.multi.has(feed, index)),
+            Call::Verify { feed, mut cursor, answer } => {
+                let step = self.multi.verify_step(feed, &mut cursor, VERIFY_STEP_BYTES);
+                answer.send(step.map(|step| (cursor, step)).map_err(Error::Store));
+            }
+            Call::Read(call) => self.read(call),
+            Call::State(call) => self.answer_state(call),
+            Call::SyncToDisk { from, answer } => {
+                let step = self.multi.sync_step(from);
+                self.tell();
+                answer.send(step);
+            }
+            Call::Remove { feed, writer, answer } => {
+                let removed = if writer { self.multi.remove_writer(feed) } else { self.multi.remove(feed) };
+                self.tell();
+                answer.send(removed.map_err(Error::Store));
+            }
+            Call::Block { key, blocks, answer } => {
+                let changed = if blocks { self.multi.block(key) } else { self.multi.unblock(key) };
+                answer.send(changed.map_err(Error::Store));
+            }
+            Call::ReleaseName { name, answer } => answer.send(self.multi.release_missing_name(&name)),
+            Call::GiveUp { key, answer } => {
+                let given_up = self.multi.give_up_missing(&key);
+                self.shared.0.found(&self.multi);
+                self.tell();
+                answer.send(given_up.map_err(Error::Store));
+            }
+            Call::Blocked { answer } => answer.send(self.multi.blocked().collect()),
+            Call::CloseIdleFiles { answer } => answer.send(self.multi.close_idle_files()),
+            Call::Extension(call) => self.extend(call),
+            Call::Close => self.begin_closing(),
+        }
+    }
+
+    fn extend(&mut self, call: ExtensionCall) {
+        match call {
+            ExtensionCall::Register { feed, name, answer } => {
+                let registered = self.multi.register_extension(feed, &name).and_then(|()| {
+                    let inbox = self.inboxes.register(feed, name.clone());
+                    inbox.ok_or_else(|| ExtensionError::Taken(name.as_ref().to_owned()))
+                });
+                answer.send(registered.map_err(Error::Extension));
+            }
+            ExtensionCall::Send { feed, to, name, body, answer } => {
+                let peer = |id: SyncId| {
+                    self.peers.iter().find(|(_, connected)| connected.link.id == id).map(|(&peer, _)| peer)
+                };
+                let to = to.map(peer);
+                answer.send(extension::send(&mut self.multi, feed, to, &name, &body).map_err(Error::Extension));
+            }
+        }
+    }
+
+    /// Answers the appends that wait for their sync, which was tried.
+    fn answer_appended(&mut self) {
+        for Appended { feed, blocks, answer } in std::mem::take(&mut self.appended) {
+            let failed = (self.multi.synced_len(feed) < blocks.end).then(|| self.multi.sync_error(feed).cloned());
+            answer.send(match failed {
+                None => Ok(blocks),
+                Some(Some(error)) => Err(Error::Store(error)),
+                Some(None) => Err(Error::Closed),
+            });
+        }
+    }
+
+    fn writer(&mut self, name: Option<&str>, key_pair: Option<KeyPair>) -> Result<Arc<FeedState>, Error> {
+        let feed = match key_pair {
+            Some(key_pair) => self.multi.writer(name, || key_pair)?,
+            None => {
+                let key_pair = generate_key_pair()?;
+                self.multi.writer(name, || key_pair)?
+            }
+        };
+        Ok(self.state(feed))
+    }
+
+    /// The application's number of a session.
+    pub(crate) fn sync_of(&self, peer: SessionId) -> Option<SyncId> {
+        Some(self.peers.get(&peer)?.link.id)
+    }
+
+    pub(crate) fn now(&self) -> Duration {
+        self.shared.0.clock.now()
+    }
+
+    /// A feed's numbers, as they are now, for all handles.
+    pub(crate) fn state(&self, feed: FeedId) -> Arc<FeedState> {
+        let (info, slot) = (self.multi.info(feed), self.multi.slot_of(feed));
+        if self.multi.is_removed(feed) {
+            return Arc::new(FeedState::new(info, slot));
+        }
+        self.shared.0.table.update(info, slot)
+    }
+
+    /// A session rang: takes its events and its credit, or its end.
+    fn serve(&mut self, link: &Arc<Link>) {
+        let peer = match link.peer.get() {
+            Some(&peer) => peer,
+            None => self.connect(link),
+        };
+        let delivery = link.collect(&mut self.events);
+        if !self.peers.contains_key(&peer) {
+            self.events.clear();
+            return;
+        }
+        if !self.events.is_empty() {
+            let now = self.shared.0.clock.now();
+            let mut events = std::mem::take(&mut self.events);
+            for event in events.drain(..) {
+                self.multi.handle(peer, event, now);
+                self.pass_messages();
+            }
+            self.events = events;
+            self.commit(false);
+        }
+        if let Some((per_second, unwritten)) = delivery.send_rate {
+            self.multi.set_send_rate(peer, per_second, unwritten);
+        }
+        let credit = usize::try_from(delivery.credit.unsigned_abs()).unwrap_or(usize::MAX);
+        match delivery.credit {
+            1.. => self.multi.grant(peer, credit),
+            ..0 => self.multi.revoke(peer, credit),
+            0 => {}
+        }
+        if delivery.room > 0 {
+            self.multi.give_room(peer, delivery.room);
+        }
+        if let Some(stream) = delivery.left {
+            self.pass_events(peer);
+            if self.multi.in_sync(peer) {
+                link.set_ended_in_sync();
+            }
+            self.answer_in_sync();
+            self.multi.disconnect(peer);
+            self.tell();
+            let end = self.peers.remove(&peer).and_then(|mut connected| {
+                connected.left = true;
+                connected.end.take()
+            });
+            let end = end.unwrap_or_else(|| {
+                Err(SyncError::Session(SessionError::Local("the session's task was dropped by its runtime".into())))
+            });
+            link.sync.end(end.map(|moved| Totals { moved, stream }));
+        }
+    }
+
+    fn connect(&mut self, link: &Arc<Link>) -> SessionId {
+        if self.closing {
+            link.cancel();
+        }
+        let options = link.options.clone();
+        let peer = match link.lone {
+            None => self.multi.connect_as(link.root, options),
+            Some(key) => self.multi.connect_feed(link.root, key, options),
+        };
+        self.multi.set_spare(peer, self.shared.0.options.pump.send_bytes as u64);
+        self.peers.insert(peer, Connected { link: link.clone(), end: None, left: false });
+        link.peer.get_or_init(|| peer);
+        self.observe_new(link);
+        peer
+    }
+
+    pub(crate) fn is_connected(&self, peer: SessionId) -> bool {
+        self.peers.contains_key(&peer)
+    }
+
+    /// The sessions that are there.
+    pub(crate) fn links(&self) -> Vec<Arc<Link>> {
+        self.peers.values().map(|connected| connected.link.clone()).collect()
+    }
+
+    /// Hands out commands, each session at most its quantum in its turn.
+    fn hand_out(&mut self) {
+        let mut total = 0;
+        self.unfinished = false;
+        while let Some(peer) = self.multi.poll_ready() {
+            let mut bytes = 0;
+            while bytes < self.quantum_bytes
+                && let Some(command) = self.multi.poll_command(peer)
+            {
+                bytes = bytes.saturating_add(command.size());
+                self.commands.push(command);
+            }
+            self.pass_events(peer);
+            match self.peers.get(&peer) {
+                Some(connected) if !self.commands.is_empty() => connected.link.command(&mut self.commands),
+                _ => self.commands.clear(),
+            }
+            if let (Some(bytes), Some(connected)) = (self.multi.room_needed(peer), self.peers.get(&peer)) {
+                connected.link.need(usize::try_from(bytes).unwrap_or(usize::MAX));
+            }
+            self.take_calls();
+            total += bytes;
+            if total >= QUANTA_IN_A_ROW * self.quantum_bytes {
+                self.unfinished = true;
+                break;
+            }
+        }
+    }
+
+    /// Passes on what a session has for the application. The feeds' handles show it by then.
+    fn pass_events(&mut self, peer: SessionId) {
+        let mut told = false;
+        while let Some(event) = self.multi.poll_peer_event(peer) {
+            if !std::mem::replace(&mut told, true) {
+                self.tell();
+            }
+            let Some(connected) = self.peers.get_mut(&peer) else {
+                continue;
+            };
+            let event = match event {
+                PeerEvent::Connected { remote_public_key, handshake_hash } => {
+                    SyncEvent::Connected { remote_public_key, handshake_hash }
+                }
+                PeerEvent::Ready(handshake) => SyncEvent::Ready(handshake),
+                PeerEvent::RemoteFeeds { keys } => SyncEvent::RemoteFeeds { keys },
+                PeerEvent::Feed { key, name } => SyncEvent::Feed { key, name },
+                PeerEvent::OffersRefused { feeds, limit } => SyncEvent::OffersRefused { feeds, limit },
+                PeerEvent::LimitReached(error) => SyncEvent::LimitReached(error),
+                PeerEvent::DiskFull(error) => SyncEvent::DiskFull { reason: error.to_string() },
+                PeerEvent::SpaceFreed => SyncEvent::SpaceFreed,
+                PeerEvent::TooLarge { key, index, size } => SyncEvent::TooLarge { key, index, size },
+                PeerEvent::SlowBlock { key, index, size, per_second } => {
+                    SyncEvent::SlowBlock { key, index, size, per_second }
+                }
+                PeerEvent::Damaged { key, error } => SyncEvent::Damaged { key, reason: error.to_string() },
+                PeerEvent::Conflict { key, conflict } => SyncEvent::Conflict { key, conflict },
+                PeerEvent::WriterBehind { key, held, len } => SyncEvent::WriterBehind { key, held, len },
+                PeerEvent::Progress(progress) => SyncEvent::Progress(progress),
+                PeerEvent::Closed(end) => {
+                    connected.end = Some(end);
+                    continue;
+                }
+                _ => continue,
+            };
+            connected.link.sync.push(event);
+        }
+    }
+
+    /// Tells the handles what happened to the feeds.
+    fn tell(&mut self) {
+        let mut renumbered = false;
+        while let Some(event) = self.multi.poll_event() {
+            renumbered |= matches!(event, MultifeedEvent::Removed { .. } | MultifeedEvent::Moved { .. });
+            match event {
+                MultifeedEvent::Feed { id, .. } => {
+                    let feed = self.state(id);
+                    self.shared.0.publish(|queue| queue.feed(&feed));
+                }
+                MultifeedEvent::Blocks { id } => {
+                    let feed = self.state(id);
+                    self.shared.0.publish(|queue| queue.blocks(&feed));
+                }
+                MultifeedEvent::Removed { id, .. } => {
+                    self.watchers.forget(id);
+                    self.inboxes.forget(id);
+                    if let Some(feed) = self.shared.0.table.remove(self.multi.info(id)) {
+                        self.shared.0.publish(|queue| queue.removed(&feed));
+                    }
+                }
+                MultifeedEvent::Moved { id, name } => {
+                    if let Some(feed) = self.shared.0.table.move_to(id, self.multi.slot_of(id), name) {
+                        self.shared.0.publish(|queue| queue.renamed(&feed));
+                    }
+                }
+                MultifeedEvent::Conflict { id, conflict, .. } => {
+                    let feed = self.state(id);
+                    self.shared.0.publish(|queue| queue.conflict(&feed, &conflict));
+                }
+                MultifeedEvent::WriterBehind { id, .. } => {
+                    let feed = self.state(id);
+                    self.shared.0.publish(|queue| queue.writer_behind(&feed));
+                }
+                _ => {}
+            }
+        }
+        if renumbered || self.multi.unsupported() != self.unsupported {
+            self.unsupported = self.multi.unsupported();
+            self.shared.0.found(&self.multi);
+        }
+        self.end_waits();
+        while let Some((feed, event)) = self.multi.poll_feed_event() {
+            let peers = &self.peers;
+            let event = event.map_peer(|peer| peers.get(&peer).map(|connected| connected.link.id));
+            if !self.watchers.tell(feed, event) {
+                self.multi.watch(feed, false);
+            }
+        }
+    }
+
+    /// Passes on what extensions say on feeds' channels: at once, so that what is lost is lost, and counted, where the application takes it.
+    fn pass_messages(&mut self) {
+        while let Some(message) = self.multi.poll_extension() {
+            let from = self.sync_of(message.from);
+            self.inboxes.deliver(message, from);
+        }
+    }
+
+    /// No more calls; the sessions end, and take their time for it, which each of them bounds.
+    fn begin_closing(&mut self) {
+        self.closing = true;
+        self.shared.0.mailbox.close();
+        // Whoever waits for a peer is told that the multifeed is closed.
+        self.waits = Waits::default();
+        self.in_sync = InSync::default();
+        self.peers.values().for_each(|connected| connected.link.cancel());
+    }
+
+    fn close(mut self) {
+        self.multi.commit(self.shared.0.clock.now());
+        self.tell();
+        let Self { multi, shared, .. } = self;
+        let (result, unsupported) = multi.close_and_tell();
+        shared.0.lacks(unsupported);
+        shared.0.ended(result);
+    }
+}

@@ -1,0 +1,331 @@
+//! Where a stream and one store meet.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use multifeed_core::{Replicate, SessionId, SyncError};
+use multifeed_proto::{Command, Event, FeedKey, Message, Root, SessionError, Totals};
+
+use crate::clock::Clock;
+use crate::handles::replication::{SyncId, SyncQueue};
+use crate::lock;
+use crate::store::mailbox::Mailbox;
+
+/// What a session's pump and the store's thread pass each other: events and credit one way, commands the other. Each side
+/// takes all that is there at once, and neither ever waits for the other: the pump stops reading its stream while the
+/// events are full, and the store hands out commands only inside the credit.
+#[derive(Debug)]
+pub(crate) struct Link {
+    state: Mutex<State>,
+    mailbox: Arc<Mailbox>,
+    /// Where the session's events for the application go.
+    pub(crate) sync: Arc<SyncQueue>,
+    /// The multifeed's name on the stream.
+    pub(crate) root: Root,
+    /// The feed that the session is about, where that is one alone.
+    pub(crate) lone: Option<FeedKey>,
+    /// The session's number for the application.
+    pub(crate) id: SyncId,
+    /// The store's name for the session, once it heard of it.
+    pub(crate) peer: OnceLock<SessionId>,
+    /// How the session replicates.
+    pub(crate) options: Replicate,
+    /// It is to be known what the remote has.
+    observed: AtomicBool,
+    /// It ended in sync.
+    ended_in_sync: AtomicBool,
+    max_events: usize,
+    max_event_bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    // From the pump to the store.
+    events: Vec<Event>,
+    event_bytes: usize,
+    /// Bytes that were granted, less those that were taken back.
+    credit: i64,
+    /// Room for the block that waits for it.
+    room: usize,
+    /// Bytes a second that the stream takes, and those that wait, if that was measured anew.
+    send_rate: Option<(u64, u64)>,
+    left: Option<Totals>,
+    /// Since when the remote cannot answer, on the pump's clock.
+    held_up: Option<(Clock, Duration)>,
+    /// How long it could not before, which the store does not know of yet.
+    excused: Duration,
+    /// The link stands in the mailbox.
+    rung: bool,
+    /// The pump holds events back until these are taken.
+    full: bool,
+    /// The pump wants to know when these are taken.
+    attentive: bool,
+    // From the store, or the application, to the pump.
+    commands: Vec<Command>,
+    /// The bytes of the block that waits for room, if one does.
+    needed: Option<usize>,
+    cancelled: bool,
+    abandoned: bool,
+    waker: Option<Waker>,
+}
+
+impl State {
+    /// Counts the time up to now in which the remote could not answer.
+    fn excuse(&mut self) {
+        if let Some((clock, since)) = &mut self.held_up {
+            let now = clock.now();
+            self.excused += now.saturating_sub(*since);
+            *since = now;
+        }
+    }
+}
+
+/// What the pump finds.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct StoreOrders {
+    /// The application, or the store, wants the session to end.
+    pub(crate) cancelled: bool,
+    /// There is no store any more.
+    pub(crate) abandoned: bool,
+    /// How many events the store has room for.
+    pub(crate) events: usize,
+    /// How many bytes of blocks in events the store has room for; one block more is accepted.
+    pub(crate) event_bytes: usize,
+    /// Bytes of blocks in events that the store has not taken.
+    pub(crate) pinned: usize,
+    /// The bytes of the block that waits for room, if one does.
+    pub(crate) needed: Option<usize>,
+}
+
+/// What the pump lets the store send.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Grant {
+    /// Bytes of commands, or below 0 those that are taken back.
+    pub(crate) credit: i64,
+    /// Bytes for the block that waits for room.
+    pub(crate) room: usize,
+}
+
+impl Grant {
+    pub(crate) fn is_nothing(self) -> bool {
+        self.credit == 0 && self.room == 0
+    }
+}
+
+/// What the store finds.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    /// Bytes of commands that the session can take more than before; below 0 it takes so many back.
+    pub(crate) credit: i64,
+    /// Bytes of room for the block that waits for it; 0 if there is none.
+    pub(crate) room: usize,
+    /// Bytes a second that the stream takes, and those that wait, if that was measured anew.
+    pub(crate) send_rate: Option<(u64, u64)>,
+    /// The session is over, and its stream is closed.
+    pub(crate) left: Option<Totals>,
+}
+
+impl Link {
+    pub(crate) fn new(
+        root: Root,
+        lone: Option<FeedKey>,
+        id: SyncId,
+        mailbox: Arc<Mailbox>,
+        options: Replicate,
+        max_events: usize,
+        max_event_bytes: usize,
+    ) -> Self {
+        Self {
+            state: Mutex::default(),
+            root,
+            lone,
+            id,
+            mailbox,
+            sync: Arc::default(),
+            peer: OnceLock::new(),
+            options,
+            observed: AtomicBool::new(false),
+            ended_in_sync: AtomicBool::new(false),
+            max_events: max_events.max(1),
+            max_event_bytes: max_event_bytes.max(1),
+        }
+    }
+
+    // The pump's side.
+
+    /// Takes the commands, and leaves word where to wake the pump when there is more of anything.
+    pub(crate) fn orders(&self, cx: &Context<'_>, attentive: bool, commands: &mut Vec<Command>) -> StoreOrders {
+        let mut state = lock(&self.state);
+        state.attentive = attentive;
+        if commands.is_empty() {
+            std::mem::swap(commands, &mut state.commands);
+        } else {
+            commands.append(&mut state.commands);
+        }
+        match &mut state.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+        let events = self.max_events.saturating_sub(state.events.len());
+        let event_bytes = self.max_event_bytes.saturating_sub(state.event_bytes);
+        state.full = events == 0 || event_bytes == 0;
+        let pinned = state.event_bytes;
+        let (cancelled, abandoned, needed) = (state.cancelled, state.abandoned, state.needed);
+        StoreOrders { cancelled, abandoned, events, event_bytes, pinned, needed }
+    }
+
+    /// Hands the store these events, and credit for commands, or room for the block that waits for it. Leaves `events` empty.
+    pub(crate) fn deliver(self: &Arc<Self>, events: &mut Vec<Event>, event_bytes: usize, grant: Grant) {
+        self.put(|state| {
+            if state.events.is_empty() {
+                std::mem::swap(&mut state.events, events);
+            } else {
+                state.events.append(events);
+            }
+            state.event_bytes += event_bytes;
+            state.credit += grant.credit;
+            state.room += grant.room;
+            if grant.room > 0 {
+                state.needed = None;
+            }
+            state.full = state.events.len() >= self.max_events || state.event_bytes >= self.max_event_bytes;
+        });
+    }
+
+    /// The stream takes so many bytes a second, and so many wait.
+    pub(crate) fn set_send_rate(self: &Arc<Self>, per_second: u64, unwritten: u64) {
+        self.put(|state| state.send_rate = Some((per_second, unwritten)));
+    }
+
+    /// From now on the remote cannot answer, because it was not sent what it was asked, or is not read; or it can again.
+    pub(crate) fn hold_up(&self, held_up: bool, clock: Clock) {
+        let mut state = lock(&self.state);
+        state.excuse();
+        state.held_up = held_up.then(|| (clock, clock.now()));
+    }
+
+    /// Lets the store know that there is this session.
+    pub(crate) fn begin(self: &Arc<Self>) {
+        self.put(|_| {});
+    }
+
+    /// The session is over, and its stream is closed.
+    pub(crate) fn leave(self: &Arc<Self>, totals: Totals) {
+        self.put(|state| state.left = Some(totals));
+    }
+
+    fn put(self: &Arc<Self>, change: impl FnOnce(&mut State)) {
+        let ring = {
+            let mut state = lock(&self.state);
+            change(&mut state);
+            !std::mem::replace(&mut state.rung, true)
+        };
+        if ring && !self.mailbox.ring(self.clone()) {
+            self.abandon();
+        }
+    }
+
+    // The store's side.
+
+    /// It is to be known what the remote has, also where the store did not hear of the session yet.
+    pub(crate) fn set_observed(&self) {
+        self.observed.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_observed(&self) -> bool {
+        self.observed.load(Ordering::Relaxed)
+    }
+
+    /// The session is over, and was in sync.
+    pub(crate) fn set_ended_in_sync(&self) {
+        self.ended_in_sync.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn ended_in_sync(&self) -> bool {
+        self.ended_in_sync.load(Ordering::Relaxed)
+    }
+
+    /// Takes the time in which the remote could not answer, since this was last called.
+    pub(crate) fn take_excused(&self) -> Duration {
+        let mut state = lock(&self.state);
+        state.excuse();
+        std::mem::take(&mut state.excused)
+    }
+
+    /// Takes what the session has for the store. `events` has to be empty.
+    pub(crate) fn collect(&self, events: &mut Vec<Event>) -> Delivery {
+        let (delivery, waker) = {
+            let mut state = lock(&self.state);
+            state.rung = false;
+            std::mem::swap(events, &mut state.events);
+            let had_bytes = std::mem::take(&mut state.event_bytes) > 0;
+            let waits = std::mem::take(&mut state.full) || (state.attentive && had_bytes);
+            let waker = if waits { state.waker.take() } else { None };
+            let (credit, room) = (std::mem::take(&mut state.credit), std::mem::take(&mut state.room));
+            (Delivery { credit, room, send_rate: state.send_rate.take(), left: state.left.take() }, waker)
+        };
+        waker.into_iter().for_each(Waker::wake);
+        delivery
+    }
+
+    /// Hands the session commands. Leaves `commands` empty.
+    pub(crate) fn command(&self, commands: &mut Vec<Command>) {
+        self.tell(|state| {
+            if state.commands.is_empty() {
+                std::mem::swap(&mut state.commands, commands);
+            } else {
+                state.commands.append(commands);
+            }
+        });
+    }
+
+    /// A block of so many bytes waits for room.
+    pub(crate) fn need(&self, bytes: usize) {
+        let waker = {
+            let mut state = lock(&self.state);
+            // What was given and not taken is for it.
+            if state.room > 0 || state.needed == Some(bytes) {
+                return;
+            }
+            state.needed = Some(bytes);
+            state.waker.take()
+        };
+        waker.into_iter().for_each(Waker::wake);
+    }
+
+    /// Ends the session cleanly.
+    pub(crate) fn cancel(&self) {
+        self.tell(|state| state.cancelled = true);
+    }
+
+    /// There is no store any more.
+    pub(crate) fn abandon(&self) {
+        self.sync.end(Err(SyncError::Session(SessionError::Local("the multifeed is closed".into()))));
+        self.tell(|state| state.abandoned = true);
+    }
+
+    fn tell(&self, change: impl FnOnce(&mut State)) {
+        let waker = {
+            let mut state = lock(&self.state);
+            change(&mut state);
+            state.waker.take()
+        };
+        waker.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// The bytes that an event pins: what it counts against the events' bytes.
+pub(crate) fn pinned_bytes(event: &Event) -> usize {
+    match event {
+        Event::Message { message: Message::Data(data), .. } => data.value.as_ref().map_or(0, |value| value.len()),
+        Event::Message { message: Message::Have(have), .. } => have.bitfield.as_ref().map_or(0, |bits| bits.len()),
+        Event::Message { message: Message::Extension { body, .. }, .. } | Event::Extension { body, .. } => body.len(),
+        Event::Manifest { keys, fields, .. } => {
+            32 * keys.len() + fields.as_ref().map_or(0, |fields| fields.json().as_str().len())
+        }
+        Event::Replicate { keys, .. } => 32 * keys.len(),
+        _ => 0,
+    }
+}
