@@ -65,7 +65,7 @@ impl Multifeed {
         self.guard().ask(|answer| Call::State(StateCall::Store { answer })).await
     }
 
-    /// Waits until every peer and we hold the same: all sessions that are there, at the same time, are [`in_sync`](Sync::in_sync). While
+    /// Waits until every peer and we hold the same: all sessions that are there, at the same time, are [`in_sync`](crate::Replication::in_sync). While
     /// there is no session it waits for one.
     ///
     /// # Errors
