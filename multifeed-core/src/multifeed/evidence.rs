@@ -66,7 +66,7 @@ impl<S: Storage> Multifeed<S> {
         });
         // Where the evidence cannot be kept, it is told all the same.
         if !matches!(noted, Ok(true)) {
-            self.events.push_back(MultifeedEvent::Conflict { id, key, conflict: Box::new(conflict.clone()) });
+            self.outbox.push(MultifeedEvent::Conflict { id, key, conflict: Box::new(conflict.clone()) });
         }
     }
 }

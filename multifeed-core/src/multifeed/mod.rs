@@ -8,12 +8,14 @@ pub(crate) mod feed_events;
 mod lru;
 mod members;
 mod opening;
+mod outbox;
 mod reads;
 mod room;
 mod sessions;
 mod unwritten;
+mod waits;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +33,10 @@ use self::lru::InUse;
 use self::members::banned::Blocked;
 use self::members::catalog::Catalog;
 pub use self::members::rearranged::Rearranged;
+use self::outbox::Outbox;
 use self::sessions::progress::Traffic;
+use self::sessions::ready::Sessions;
+use self::waits::Waits;
 use crate::cores::journal::Journal;
 use crate::error::{AppendError, Conflict, StoreError};
 use crate::feed::local_name::is_object_property;
@@ -40,10 +45,8 @@ use crate::ids::{FeedId, SessionId};
 use crate::keys::key_pair::KeyPair;
 use crate::limits::Limits;
 use crate::multifeed::feed_events::FeedNews;
-use crate::replication::peer_session::PeerSession;
 use crate::replication::policy::Policy;
-use crate::replication::sources::Sources;
-use crate::replication::wants::{WantEnd, WantId, Wants};
+use crate::replication::wants::Wants;
 use crate::sets::sparse_bits::SparseBits;
 use crate::stats::Moved;
 use crate::storage::{Slot, Storage, Unsupported};
@@ -179,7 +182,6 @@ pub struct Multifeed<S> {
     storage: S,
     limits: Limits,
     durability: Durability,
-    policy: Option<Arc<dyn Policy>>,
     journal: Journal,
     evidence: Evidence,
     /// Secret keys that others may read.
@@ -194,10 +196,9 @@ pub struct Multifeed<S> {
     extensions: Extensions,
     in_use: InUse,
     catalog: Catalog,
-    sessions: BTreeMap<SessionId, PeerSession>,
-    next_peer: u64,
-    /// Sessions that have something to send or to tell, each once.
-    ready: VecDeque<SessionId>,
+    sessions: Sessions,
+    /// What moved, in all and lately.
+    traffic: Traffic,
     /// Feeds with blocks that are not written or not announced, each once.
     dirty: Vec<FeedId>,
     /// Feeds whose blocks could not be written by the last commit: the next one tries again.
@@ -212,30 +213,15 @@ pub struct Multifeed<S> {
     unannounced: Vec<FeedId>,
     /// Bytes of blocks that came since the last commit.
     uncommitted_bytes: usize,
-    events: VecDeque<MultifeedEvent>,
     problems: Vec<StoreError>,
     /// A folder could not be opened by a failure of the disk.
     unopened: bool,
     recovered: Vec<Recovered>,
     next_check: Option<Duration>,
-    sparse: bool,
-    next_want: u64,
-    /// Whose feed each want is of.
-    wants: BTreeMap<WantId, FeedId>,
-    /// Those that are given up in time.
-    deadlines: BTreeSet<(Duration, WantId)>,
-    /// Feeds with wants that only a session which is there can fulfil.
-    if_available: BTreeSet<FeedId>,
-    /// How waiting ended, to be told.
-    ended: VecDeque<(WantId, WantEnd)>,
-    /// Watched feeds with events that were not taken, each once.
-    with_events: VecDeque<FeedId>,
-    /// What moved, in all and lately.
-    traffic: Traffic,
+    waits: Waits,
+    outbox: Outbox,
     /// Whether the disk takes anything new.
     disk: Disk,
-    /// What remotes brought that have names.
-    sources: Sources,
     /// The newest time that any call told.
     now: Duration,
 }
@@ -452,7 +438,7 @@ impl<S: Storage> Multifeed<S> {
 
     /// What happened to the feeds since the last call.
     pub fn poll_event(&mut self) -> Option<MultifeedEvent> {
-        let event = self.events.pop_front();
+        let event = self.outbox.pop();
         if let Some(MultifeedEvent::Blocks { id }) = &event {
             self.feeds[id.0 as usize].told = false;
         }
@@ -556,7 +542,7 @@ impl<S: Storage> Multifeed<S> {
     fn created(&mut self, id: FeedId, key: FeedKey, name: String) {
         self.unsynced.insert(id);
         self.unannounced.push(id);
-        self.events.push_back(MultifeedEvent::Feed { id, key, name });
+        self.outbox.push(MultifeedEvent::Feed { id, key, name });
     }
 
     fn insert(&mut self, feed: Feed) -> FeedId {

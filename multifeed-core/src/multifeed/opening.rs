@@ -1,6 +1,6 @@
 //! Opening a store: each folder for itself.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::disk::Disk;
@@ -11,13 +11,15 @@ use super::members::banned::Blocked;
 use super::members::catalog::Catalog;
 use super::members::folder_numbers::NOBODY;
 use super::members::rearranged::Rearranged;
+use super::outbox::Outbox;
 use super::sessions::progress::Traffic;
+use super::sessions::ready::Sessions;
+use super::waits::Waits;
 use super::{ExposedKey, Multifeed, MultifeedEvent, Options};
 use crate::cores::journal::{Checkpoint, Journal};
 use crate::error::StoreError;
 use crate::feed::local_name::is_key_name;
 use crate::feed::{Feed, Recovered};
-use crate::replication::sources::Sources;
 use crate::storage::{FileId, FileKind, Found, Slot, Storage, Unsupported};
 
 impl<S: Storage> Multifeed<S> {
@@ -39,7 +41,6 @@ impl<S: Storage> Multifeed<S> {
             storage,
             limits: options.limits,
             durability: options.durability,
-            policy: options.policy,
             journal,
             evidence: Evidence::default(),
             exposed: Vec::new(),
@@ -49,9 +50,8 @@ impl<S: Storage> Multifeed<S> {
             extensions: Extensions::default(),
             in_use: InUse::default(),
             catalog: Catalog::default(),
-            sessions: BTreeMap::new(),
-            next_peer: 0,
-            ready: VecDeque::new(),
+            sessions: Sessions::new(options.sparse, options.policy),
+            traffic: Traffic::default(),
             dirty: Vec::new(),
             unwritten: Vec::new(),
             unsynced: BTreeSet::new(),
@@ -59,21 +59,13 @@ impl<S: Storage> Multifeed<S> {
             vacant: BTreeSet::new(),
             unannounced: Vec::new(),
             uncommitted_bytes: 0,
-            events: VecDeque::new(),
             problems: damage.into_iter().collect(),
             unopened: false,
             recovered: Vec::new(),
             next_check: None,
-            sparse: options.sparse,
-            next_want: 0,
-            wants: BTreeMap::new(),
-            deadlines: BTreeSet::new(),
-            if_available: BTreeSet::new(),
-            ended: VecDeque::new(),
-            with_events: VecDeque::new(),
-            traffic: Traffic::default(),
+            waits: Waits::default(),
+            outbox: Outbox::default(),
             disk: Disk::default(),
-            sources: Sources::default(),
             now: Duration::ZERO,
         };
         match evidence {
@@ -112,7 +104,11 @@ impl<S: Storage> Multifeed<S> {
         let mut reported = BTreeSet::new();
         multifeed.problems.retain(|problem| reported.insert(problem.to_string()));
         multifeed.storage.opened();
-        multifeed.events.extend(multifeed.recovered.iter().cloned().map(MultifeedEvent::Recovered));
+        multifeed
+            .recovered
+            .iter()
+            .cloned()
+            .for_each(|recovered| multifeed.outbox.push(MultifeedEvent::Recovered(recovered)));
         Ok(multifeed)
     }
 

@@ -1,6 +1,5 @@
 //! What an application waits for, gives up and watches.
 
-use std::collections::VecDeque;
 use std::ops::Range;
 
 use multifeed_proto::Node;
@@ -25,16 +24,7 @@ impl<S: Storage> Multifeed<S> {
     pub fn want(&mut self, id: FeedId, want: Want, options: WantOptions) -> Result<WantId, WantError> {
         want.check()?;
         self.live(id).map_err(|_| WantError::Removed)?;
-        if self.wants.len() >= self.limits.wants {
-            return Err(WantError::TooMany { max: self.limits.wants });
-        }
-        let number = WantId(self.next_want);
-        self.next_want += 1;
-        self.wants.insert(number, id);
-        self.deadlines.extend(options.deadline.map(|at| (at, number)));
-        if options.if_available {
-            self.if_available.insert(id);
-        }
+        let number = self.waits.add(id, &options, self.limits.wants)?;
         self.slot_mut(id).wants.add(number, want, options);
         self.end_fulfilled(id);
         self.ask(id);
@@ -60,7 +50,7 @@ impl<S: Storage> Multifeed<S> {
 
     /// How waiting for something ended: each want ends once, unless [`unwant`](Self::unwant) came first.
     pub fn poll_want(&mut self) -> Option<(WantId, WantEnd)> {
-        self.ended.pop_front()
+        self.waits.poll()
     }
 
     /// Gives up blocks of a feed; sessions are told. Their hashes stay. Gives how many were held.
@@ -201,13 +191,13 @@ impl<S: Storage> Multifeed<S> {
     /// [`Limits::feed_events`](crate::Limits::feed_events).
     pub fn poll_feed_event(&mut self) -> Option<(FeedId, FeedEvent)> {
         loop {
-            let id = *self.with_events.front()?;
+            let id = self.outbox.feed()?;
             let slot = self.slot_mut(id);
             if let Some(event) = slot.news.as_mut().and_then(|news| news.pop()) {
                 return Some((id, event));
             }
             slot.has_events = false;
-            self.with_events.pop_front();
+            self.outbox.pop_feed();
         }
     }
 
@@ -216,17 +206,17 @@ impl<S: Storage> Multifeed<S> {
         let slot = slot_of(&mut self.feeds, id);
         let (len, synced) = (slot.feed.len(), slot.feed.downloaded() == slot.feed.len());
         if len > std::mem::replace(&mut slot.told_len, len) {
-            slot.tell(id, FeedEvent::Append { len }, &mut self.with_events);
+            self.outbox.push_feed_event(id, slot, FeedEvent::Append { len });
         }
         for (blocks, from) in fresh {
             if from.is_some() {
-                slot.tell(id, FeedEvent::Download { blocks: blocks.clone() }, &mut self.with_events);
+                self.outbox.push_feed_event(id, slot, FeedEvent::Download { blocks: blocks.clone() });
             }
         }
         let before = std::mem::replace(&mut slot.synced, synced);
         let grew = fresh.iter().any(|(_, from)| from.is_some());
         if synced && !slot.feed.writable() && (!before || grew) {
-            slot.tell(id, FeedEvent::Sync, &mut self.with_events);
+            self.outbox.push_feed_event(id, slot, FeedEvent::Sync);
         }
         self.end_fulfilled(id);
     }
@@ -234,17 +224,14 @@ impl<S: Storage> Multifeed<S> {
     /// Notes an event of a feed that is watched.
     pub(super) fn tell(&mut self, id: FeedId, event: FeedEvent) {
         if let Some(slot) = self.feeds.get_mut(id.0 as usize) {
-            slot.tell(id, event, &mut self.with_events);
+            self.outbox.push_feed_event(id, slot, event);
         }
     }
 
     /// Ends what is waited for beyond its deadline.
     pub(super) fn give_up_late(&mut self) {
-        while let Some(&(at, want)) = self.deadlines.first()
-            && at <= self.now
-        {
-            self.deadlines.pop_first();
-            let feed = self.wants.get(&want).copied();
+        while let Some(want) = self.waits.pop_late(self.now) {
+            let feed = self.waits.feed(want);
             self.end(want, WantEnd::TimedOut);
             feed.into_iter().for_each(|id| self.take_back(id));
         }
@@ -252,7 +239,7 @@ impl<S: Storage> Multifeed<S> {
 
     /// Ends what no session can bring, where it was to be given up then.
     pub(super) fn give_up_unavailable(&mut self) {
-        for id in self.if_available.clone() {
+        for id in self.waits.if_available() {
             // What came and is not written yet may be what is waited for.
             if self.slot(id).dirty {
                 continue;
@@ -260,7 +247,7 @@ impl<S: Storage> Multifeed<S> {
             let wants = &self.slot(id).wants;
             let waiting = wants.if_available();
             if waiting.is_empty() {
-                self.if_available.remove(&id);
+                self.waits.none_if_available(id);
                 continue;
             }
             let hopeless = |want: &WantId| !self.sessions.values().any(|session| session.may_bring(id, wants, *want));
@@ -328,35 +315,19 @@ impl<S: Storage> Multifeed<S> {
 
     pub(super) fn end(&mut self, want: WantId, end: WantEnd) {
         if self.forget(want).is_some() {
-            self.ended.push_back((want, end));
+            self.waits.report(want, end);
         }
     }
 
     /// Whose feed it was.
     fn forget(&mut self, want: WantId) -> Option<FeedId> {
-        let id = self.wants.remove(&want)?;
-        let slot = slot_of(&mut self.feeds, id);
-        if let Some(at) = slot.wants.deadline(want) {
-            self.deadlines.remove(&(at, want));
-        }
-        slot.wants.remove(want);
+        let id = self.waits.feed(want)?;
+        self.waits.remove(want, &mut slot_of(&mut self.feeds, id).wants);
         Some(id)
     }
 
     fn slot_mut(&mut self, id: FeedId) -> &mut FeedSlot {
         slot_of(&mut self.feeds, id)
-    }
-}
-
-impl FeedSlot {
-    /// Notes an event, where somebody watches.
-    pub(super) fn tell(&mut self, id: FeedId, event: FeedEvent, has_events: &mut VecDeque<FeedId>) {
-        if let Some(news) = &mut self.news {
-            news.push(event);
-            if !std::mem::replace(&mut self.has_events, true) {
-                has_events.push_back(id);
-            }
-        }
     }
 }
 

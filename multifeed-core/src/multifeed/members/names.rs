@@ -95,7 +95,7 @@ impl<S: Storage> Multifeed<S> {
         let before = feed_name(feed);
         feed.set_local_name(name.clone());
         self.catalog.rename(id, &before, &name);
-        self.events.push_back(MultifeedEvent::Moved { id, name });
+        self.outbox.push(MultifeedEvent::Moved { id, name });
     }
 
     /// A name made of a key that nobody has.

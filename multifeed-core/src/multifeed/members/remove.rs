@@ -13,7 +13,7 @@ use crate::feed::Feed;
 use crate::ids::{FeedId, SessionId};
 use crate::multifeed::{Multifeed, MultifeedEvent};
 use crate::replication::peer_session::PeerSession;
-use crate::replication::wants::{WantEnd, WantId};
+use crate::replication::wants::WantEnd;
 use crate::sets::sparse_bits::SparseBits;
 use crate::storage::{FileId, FileKind, Slot, Storage};
 
@@ -177,7 +177,7 @@ impl<S: Storage> Multifeed<S> {
         // A name that was the number is told once it has changed.
         if feed.local_name() != Some(&*from.to_string()) {
             let name = crate::multifeed::feed_name(feed);
-            self.events.push_back(MultifeedEvent::Moved { id, name });
+            self.outbox.push(MultifeedEvent::Moved { id, name });
         }
     }
 
@@ -289,14 +289,13 @@ impl<S: Storage> Multifeed<S> {
     }
 
     fn forget_feed(&mut self, id: FeedId) {
-        let waiting: Vec<WantId> = self.wants.iter().filter(|(_, feed)| **feed == id).map(|(&want, _)| want).collect();
-        for want in waiting {
+        for want in self.waits.of(id) {
             self.end(want, WantEnd::Removed);
         }
         self.dirty.retain(|dirty| *dirty != id);
         self.unwritten.retain(|unwritten| *unwritten != id);
         self.unsynced.remove(&id);
-        self.if_available.remove(&id);
+        self.waits.none_if_available(id);
         self.extensions.forget(id);
         let slot = &mut self.feeds[id.0 as usize];
         let (key, folder) = (slot.feed.key(), slot.feed.slot());
@@ -323,6 +322,6 @@ impl<S: Storage> Multifeed<S> {
             let feed = &self.slot(other).feed;
             self.catalog.insert(other, feed.key(), feed.slot(), Some(others));
         }
-        self.events.push_back(MultifeedEvent::Removed { id, key, name });
+        self.outbox.push(MultifeedEvent::Removed { id, key, name });
     }
 }

@@ -3,6 +3,7 @@ pub(super) mod lists;
 pub(super) mod offered;
 pub(super) mod permissions;
 pub(super) mod progress;
+pub(super) mod ready;
 pub(super) mod second;
 pub(super) mod single_feed;
 
@@ -42,25 +43,12 @@ impl<S: Storage> Multifeed<S> {
         self.add_peering(options, |options| PeerSession::new(root, options))
     }
 
-    pub(super) fn add_peering(
-        &mut self,
-        mut options: Replicate,
-        new: impl FnOnce(Replicate) -> PeerSession,
-    ) -> SessionId {
+    pub(super) fn add_peering(&mut self, options: Replicate, new: impl FnOnce(Replicate) -> PeerSession) -> SessionId {
         self.look_at_disk_now();
-        options.sparse.get_or_insert(self.sparse);
-        options.policy = options.policy.or_else(|| self.policy.clone());
-        let id = SessionId(self.next_peer);
-        self.next_peer += 1;
-        let mut session = new(options);
-        session.limits = self.limits.peer;
-        if let Some(source) = &session.options.source {
-            session.brought = self.sources.of(source, self.limits.sources);
-        }
-        if let Some(error) = self.disk.why() {
+        let id = self.sessions.add(options, &self.limits, new);
+        if let (Some(error), Some(session)) = (self.disk.why(), self.sessions.get_mut(&id)) {
             session.pause(error.clone());
         }
-        self.sessions.insert(id, session);
         id
     }
 
@@ -192,15 +180,7 @@ impl<S: Storage> Multifeed<S> {
     /// The next session with commands that its grant allows, or with events, in turn. It is not told again until something is
     /// new, or until [`poll_command`](Self::poll_command) was called and left something.
     pub fn poll_ready(&mut self) -> Option<SessionId> {
-        while let Some(id) = self.ready.pop_front() {
-            if let Some(session) = self.sessions.get_mut(&id) {
-                session.queued = false;
-                if session.has_output() {
-                    return Some(id);
-                }
-            }
-        }
-        None
+        self.sessions.pop_ready()
     }
 
     /// The next command for a session, or `None` where there is none now, or the grant is used up.
@@ -248,7 +228,7 @@ impl<S: Storage> Multifeed<S> {
                         session.note_moved(feed, moved, self.now);
                         slot.moved.add(moved);
                         self.traffic.note(feed, moved, self.now);
-                        slot.tell(feed, FeedEvent::Upload { blocks: index..index + 1 }, &mut self.with_events);
+                        self.outbox.push_feed_event(feed, slot, FeedEvent::Upload { blocks: index..index + 1 });
                     }
                     let closes = matches!(sent, crate::replication::peer::Sent::Close);
                     let command = session.command(token, sent);
@@ -318,7 +298,7 @@ impl<S: Storage> Multifeed<S> {
         self.next_check = None;
         let patience = self.limits.request_timeout;
         let mut overdue = Vec::new();
-        for (&id, session) in &self.sessions {
+        for (&id, session) in self.sessions.iter() {
             let now = session.transfer.time(now);
             let due = |peer: &FeedChannel| match peer.waits_since() {
                 Some(since) => session.transfer.is_overdue(since, now, patience),
@@ -384,8 +364,7 @@ impl<S: Storage> Multifeed<S> {
         } else if self.next_check.is_none() {
             self.next_check = Some(self.now + CHECK_EVERY);
         }
-        let deadline = self.deadlines.first().map(|&(at, _)| at);
-        [self.next_check, deadline, self.next_sync].into_iter().flatten().min()
+        [self.next_check, self.waits.next_deadline(), self.next_sync].into_iter().flatten().min()
     }
 
     /// Ends a session cleanly: what is queued goes out first.
@@ -442,9 +421,9 @@ impl<S: Storage> Multifeed<S> {
         if let Some(held) = effect.writer_behind {
             let slot = &self.feeds[feed.0 as usize].feed;
             let (key, len) = (slot.key(), slot.len());
-            match self.events.back_mut() {
+            match self.outbox.last_mut() {
                 Some(MultifeedEvent::WriterBehind { id, len: told, .. }) if *id == feed => *told = len,
-                _ => self.events.push_back(MultifeedEvent::WriterBehind { id: feed, key, held, len }),
+                _ => self.outbox.push(MultifeedEvent::WriterBehind { id: feed, key, held, len }),
             }
             self.outgrew(feed);
             if let Some(session) = self.sessions.get_mut(&id) {
@@ -618,7 +597,7 @@ impl<S: Storage> Multifeed<S> {
             return self.not_written(id, error);
         }
         if !std::mem::replace(&mut slot.told, true) {
-            self.events.push_back(MultifeedEvent::Blocks { id });
+            self.outbox.push(MultifeedEvent::Blocks { id });
         }
         if slot.feed.is_held_back() {
             // Announced when it is synced.
@@ -729,7 +708,7 @@ impl<S: Storage> Multifeed<S> {
         let at = slot.subscribers.iter().position(|&subscriber| subscriber == id);
         let before = at.and_then(|at| slot.subscribers.get(at.checked_sub(1)?).copied());
         slot.subscribers.retain(|&subscriber| subscriber != id);
-        slot.tell(feed, FeedEvent::PeerClose { peer: id }, &mut self.with_events);
+        self.outbox.push_feed_event(feed, slot, FeedEvent::PeerClose { peer: id });
         if peer.release(&mut slot.reserved) {
             self.retry_requests(feed, before);
         }
@@ -794,12 +773,7 @@ impl<S: Storage> Multifeed<S> {
     }
 
     pub(super) fn wake(&mut self, id: SessionId) {
-        if let Some(session) = self.sessions.get_mut(&id)
-            && session.has_output()
-            && !std::mem::replace(&mut session.queued, true)
-        {
-            self.ready.push_back(id);
-        }
+        self.sessions.wake(id);
     }
 }
 

@@ -10,7 +10,7 @@ use crate::multifeed::{FeedSlot, Multifeed, feed_name};
 use crate::replication::peer::FeedChannel;
 use crate::replication::peer_session::Channel;
 use crate::replication::replicate::PeerEvent;
-use crate::replication::wants::{Want, WantId, WantOptions};
+use crate::replication::wants::{Want, WantOptions};
 use crate::storage::Storage;
 
 impl<S: Storage> Multifeed<S> {
@@ -139,8 +139,7 @@ impl<S: Storage> Multifeed<S> {
             let wants = &mut self.feeds[feed.0 as usize].wants;
             if sparse && wants.is_empty() {
                 // Nobody can wait for anything of a feed that is not there yet: its length has to do.
-                wants.add(WantId(self.next_want), Want::Length(1), WantOptions::default());
-                self.next_want += 1;
+                wants.add(self.waits.next_id(), Want::Length(1), WantOptions::default());
             }
             self.replicate_feed(id, feed);
         }
