@@ -24,6 +24,8 @@ pub mod storage;
 
 pub use bitfield::Bitfield;
 pub use connection::Connection;
+pub use cores::durability::Durability;
+pub use cores::report::ExposedKey;
 pub use error::{AppendError, Conflict, ProofError, PutError, StoreError};
 pub use feed::local_name::is_object_property;
 pub use feed::{Answer, Audit, Feed, Located, Place, Put, Recovered, VerifyCursor, VerifyStep};
@@ -31,9 +33,7 @@ pub use ids::{FeedId, SessionId};
 pub use keys::key_pair::{KeyPair, KeyPairError};
 pub use limits::{Limits, PeerLimits, message_cost};
 pub use multifeed::feed_events::{FeedEvent, FeedNews};
-pub use multifeed::{
-    Durability, ExposedKey, ExtensionError, FeedInfo, FeedMessage, Multifeed, MultifeedEvent, Options, Rearranged,
-};
+pub use multifeed::{ExtensionError, FeedInfo, FeedMessage, Multifeed, MultifeedEvent, Options, Rearranged};
 pub use prepared::{PreparedData, prepare};
 pub use replication::missing_ranges::FeedHoles;
 pub use replication::peer::PeerInfo;

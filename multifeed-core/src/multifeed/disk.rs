@@ -16,98 +16,71 @@ const MARGIN: u64 = 1 << 20;
 /// About the bytes that a new feed takes on the disk beside its blocks: a folder, and a few files of at least a page each.
 pub(super) const FEED_BYTES: u64 = 32 * 1024;
 
-/// Whether the disk of a store takes anything new.
-#[derive(Debug, Default)]
-pub(super) struct Disk {
-    /// Why it does not.
-    full: Option<StoreError>,
-    /// When it is looked at next.
-    next_look: Duration,
-    /// Bytes that may come before it is looked at again.
-    room: u64,
-}
-
-impl Disk {
-    pub(super) fn is_full(&self) -> bool {
-        self.full.is_some()
-    }
-
-    pub(super) fn why(&self) -> Option<&StoreError> {
-        self.full.as_ref()
-    }
-}
-
 impl<S: Storage> Multifeed<S> {
     /// Returns why nothing new is fetched: the disk is full, or has less free than [`Limits::keep_free`](crate::Limits::keep_free).
     pub fn disk_full(&self) -> Option<&StoreError> {
-        self.disk.why()
+        self.cores.disk.why()
     }
 
     /// Counts what is about to be written, and looks at the disk in time.
     pub(super) fn mind_space(&mut self, bytes: u64) {
-        if self.limits.keep_free == 0 || self.disk.is_full() {
+        if self.limits.keep_free == 0 || self.cores.disk.is_full() {
             return;
         }
-        self.disk.room = self.disk.room.saturating_sub(bytes);
-        if self.disk.room == 0 {
+        if !self.cores.disk.has_room(bytes) {
             self.measure_disk();
         }
     }
 
     /// Looks at the disk, as a session begins that would find it full.
     pub(super) fn look_at_disk_now(&mut self) {
-        self.disk.next_look = self.now;
+        self.cores.disk.look_at(self.now);
         self.look_at_disk();
     }
 
     /// Looks at the disk, if it is time to.
     pub(super) fn look_at_disk(&mut self) {
-        if self.now < self.disk.next_look {
+        if !self.cores.disk.is_due(self.now) {
             return;
         }
         let keep = self.limits.keep_free;
-        let (wait, margin) = match &self.disk.full {
+        let (wait, margin) = match self.cores.disk.why() {
             None if keep == 0 => return,
             None => return self.measure_disk(),
             Some(StoreError::LowSpace { .. }) => (LOOK_EVERY, keep / 16),
             Some(_) => (RETRY_AFTER, MARGIN),
         };
-        self.disk.next_look = self.now + wait;
-        if self.free_space() < keep.saturating_add(margin) {
+        self.cores.disk.look_at(self.now + wait);
+        if self.cores.free_space() < keep.saturating_add(margin) {
             return;
         }
-        for id in std::mem::take(&mut self.unwritten) {
+        for id in std::mem::take(&mut self.uncommitted.unwritten) {
             self.commit_feed(id);
         }
-        if self.unwritten.is_empty() {
+        if self.uncommitted.unwritten.is_empty() {
             self.go_on_fetching();
         }
     }
 
     fn measure_disk(&mut self) {
-        self.disk.next_look = self.now + LOOK_EVERY;
+        self.cores.disk.look_at(self.now + LOOK_EVERY);
         let keep = self.limits.keep_free;
-        let free = self.free_space();
+        let free = self.cores.free_space();
         // Half of it, as others write to the disk too.
-        self.disk.room = free.saturating_sub(keep) / 2;
+        self.cores.disk.set_room(free.saturating_sub(keep) / 2);
         if free < keep {
             self.stop_at_full_disk(StoreError::LowSpace { free, keep });
         }
     }
 
-    /// Where it cannot be known, only a write that fails tells.
-    fn free_space(&mut self) -> u64 {
-        self.storage.free_space().ok().flatten().unwrap_or(u64::MAX)
-    }
-
     /// Fetches nothing more on any session. What waits to be written is tried again in time.
     pub(super) fn stop_at_full_disk(&mut self, error: StoreError) {
-        if self.disk.is_full() {
+        if self.cores.disk.is_full() {
             return;
         }
         let wait = if matches!(error, StoreError::LowSpace { .. }) { LOOK_EVERY } else { RETRY_AFTER };
-        self.disk.full = Some(error.clone());
-        self.disk.next_look = self.now + wait;
+        self.cores.disk.set_full(Some(error.clone()));
+        self.cores.disk.look_at(self.now + wait);
         for id in self.sessions.keys().copied().collect::<Vec<_>>() {
             let Some(session) = self.sessions.get_mut(&id).filter(|session| !session.is_over()) else { continue };
             session.pause(error.clone());
@@ -119,9 +92,9 @@ impl<S: Storage> Multifeed<S> {
 
     /// There is room again: live sessions fetch what is missing.
     fn go_on_fetching(&mut self) {
-        self.disk.full = None;
+        self.cores.disk.set_full(None);
         self.measure_disk();
-        if self.disk.is_full() {
+        if self.cores.disk.is_full() {
             return;
         }
         for id in self.sessions.keys().copied().collect::<Vec<_>>() {
@@ -150,8 +123,8 @@ impl<S: Storage> Multifeed<S> {
     /// A session is over: if something that it brought could not be written, it has failed.
     pub(super) fn mind_unwritten(&mut self, id: SessionId) {
         let brought = |slot: &super::FeedSlot| slot.unannounced.iter().any(|(_, from)| *from == Some(id));
-        let lost = self.unwritten.iter().any(|feed| brought(self.slot(*feed)));
-        if let Some(error) = self.disk.why().filter(|_| lost)
+        let lost = self.uncommitted.unwritten.iter().any(|feed| brought(self.slot(*feed)));
+        if let Some(error) = self.cores.disk.why().filter(|_| lost)
             && let Some(session) = self.sessions.get_mut(&id)
         {
             session.lose(error);

@@ -2,58 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::time::Duration;
 
 use super::{FeedSlot, Multifeed};
+use crate::cores::durability::Durability;
 use crate::cores::journal::Checkpoint;
 use crate::error::StoreError;
 use crate::feed::Feed;
 use crate::ids::FeedId;
 use crate::merkle;
-use crate::storage::{FileId, FileKind, Slot, Storage};
-
-/// How often received blocks are synced with [`Durability::Always`].
-const RECEIVED_EVERY: Duration = Duration::from_secs(1);
+use crate::storage::{Slot, Storage};
 
 /// Feeds that are synced in one go before others have their turn.
 const SYNCED_AT_ONCE: usize = 64;
-
-/// What a power cut or a crash of the system may take.
-///
-/// Whatever the level: a process that is killed loses nothing that was written (an append that returned, a block that was told
-/// of), and what [`Multifeed::close`] left of feeds that are written here is on the disk. After a crash every feed opens with a
-/// newest length that is signed and whole; blocks of others come again with the next sync.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Durability {
-    /// As JS: nothing is synced before the store is closed. A power cut may take all that was appended since. Where remotes have
-    /// some of it already, what is appended next is a second history, and ends in [`MultifeedEvent::Conflict`](super::MultifeedEvent::Conflict)
-    /// there. What was received is not synced at all: a power cut may take it until the system has written it, also after a close,
-    /// and that may show only when it is read or verified. The fastest, and the default.
-    #[default]
-    None,
-    /// What was appended and received is synced this long after it at the latest. Remotes hear of an appended block when it is
-    /// synced, and are served nothing that is not: a power cut takes only what nobody has seen.
-    Interval(Duration),
-    /// What was appended is synced by the next [`Multifeed::commit`], and only then announced and served. Several appends before it
-    /// are one group, and cost no more than one. The adapters answer an append after that. What was received is
-    /// synced every second.
-    Always,
-}
-
-impl Durability {
-    /// Whether anything is synced before the store is closed.
-    pub(super) fn syncs(self) -> bool {
-        self != Durability::None
-    }
-
-    fn interval(self) -> Option<Duration> {
-        match self {
-            Durability::None => None,
-            Durability::Interval(interval) => Some(interval),
-            Durability::Always => Some(RECEIVED_EVERY),
-        }
-    }
-}
 
 /// A sync that failed.
 #[derive(Debug)]
@@ -66,14 +26,14 @@ pub(super) struct SyncFailure {
 impl<S: Storage> Multifeed<S> {
     /// What a power cut may take.
     pub fn durability(&self) -> Durability {
-        self.durability
+        self.cores.durability
     }
 
     /// How much of a feed is known to be on the disk, in blocks. With [`Durability::None`] what was synced when it was opened, or by
     /// [`sync`](Self::sync).
     pub fn synced_len(&self, id: FeedId) -> u64 {
         let feed = &self.slot(id).feed;
-        let mark = self.journal.mark(feed.slot(), &feed.key());
+        let mark = self.cores.journal.mark(feed.slot(), &feed.key());
         mark.filter(|mark| mark.synced).map_or(0, |mark| mark.length.min(feed.len()))
     }
 
@@ -104,8 +64,8 @@ impl<S: Storage> Multifeed<S> {
         let from = from.unwrap_or(FeedId(0));
         // What is staged is written first.
         self.commit(self.now);
-        let unwritten = self.unwritten.iter().copied().filter(|&id| id >= from);
-        let due: BTreeSet<FeedId> = self.unsynced.range(from..).copied().chain(unwritten).collect();
+        let unwritten = self.uncommitted.unwritten.iter().copied().filter(|&id| id >= from);
+        let due: BTreeSet<FeedId> = self.cores.unsynced.range(from..).copied().chain(unwritten).collect();
         let next = due.iter().nth(SYNCED_AT_ONCE).copied();
         let ids: Vec<FeedId> = due.into_iter().take(SYNCED_AT_ONCE).collect();
         self.sync_feeds(&ids);
@@ -119,16 +79,16 @@ impl<S: Storage> Multifeed<S> {
     /// Fails if the store was moved since it was opened.
     pub(super) fn touch(&mut self, id: FeedId) -> Result<(), StoreError> {
         let slot = self.slot(id).feed.slot();
-        self.storage.check_place(slot).map_err(|error| StoreError::from_slot(slot, "write to", error))?;
+        self.cores.storage.check_place(slot).map_err(|error| StoreError::from_slot(slot, "write to", error))?;
         self.follow_removal()?;
-        let sync = self.durability.syncs() || self.slot(id).feed.writable();
+        let sync = self.cores.durability.syncs() || self.slot(id).feed.writable();
         self.begin(sync)?;
-        self.unsynced.insert(id);
-        if !self.durability.syncs() {
+        self.cores.unsynced.insert(id);
+        if !self.cores.durability.syncs() {
             return Ok(());
         }
         let slot = &mut self.feeds[id.0 as usize];
-        let synced = slot.feed.sync_key(&mut self.storage);
+        let synced = slot.feed.sync_key(&mut self.cores.storage);
         if let Err(error) = &synced {
             slot.sync_failure = Some(Box::new(SyncFailure { error: error.clone(), lasting: true }));
         }
@@ -136,7 +96,7 @@ impl<S: Storage> Multifeed<S> {
     }
 
     pub(super) fn begin(&mut self, sync: bool) -> Result<(), StoreError> {
-        self.journal.begin(&mut self.storage, self.catalog.end(), sync)
+        self.cores.journal.begin(&mut self.cores.storage, self.members.catalog.end(), sync)
     }
 
     /// Why nothing can be appended to a feed.
@@ -147,12 +107,12 @@ impl<S: Storage> Multifeed<S> {
     /// A feed was opened: what remotes may see of it, and whether it is still to be synced.
     pub(super) fn adopt(&mut self, id: FeedId) {
         let feed = &self.slot(id).feed;
-        let mark = self.journal.mark(feed.slot(), &feed.key());
+        let mark = self.cores.journal.mark(feed.slot(), &feed.key());
         let synced = mark.is_some_and(|mark| mark.synced && *mark == feed.mark(true));
-        if !synced && (self.journal.is_unclean() || self.durability.syncs()) {
-            self.unsynced.insert(id);
+        if !synced && (self.cores.journal.is_unclean() || self.cores.durability.syncs()) {
+            self.cores.unsynced.insert(id);
         }
-        if self.durability.syncs() && self.slot(id).feed.writable() {
+        if self.cores.durability.syncs() && self.slot(id).feed.writable() {
             let length = self.synced_len(id);
             self.feeds[id.0 as usize].feed.serve(Some(length));
         }
@@ -168,24 +128,24 @@ impl<S: Storage> Multifeed<S> {
     ) -> Result<(), StoreError> {
         // A number that another feed had does not tell that the feed is new: without the note, what a power cut leaves of its folder
         // would be taken for somebody else's, and hide all that follow it from JS.
-        let noted = ours || self.journal.must_know(slot);
-        let sync = noted || self.durability.syncs();
+        let noted = ours || self.cores.journal.must_know(slot);
+        let sync = noted || self.cores.durability.syncs();
         self.begin(sync)?;
         if noted {
             let mut mark = Checkpoint::new(feed, 0, &merkle::root_hash(&[]));
             mark.synced = true;
-            self.journal.note(slot, mark);
-            self.journal.write(&mut self.storage, sync)?;
+            self.cores.journal.note(slot, mark);
+            self.cores.journal.write(&mut self.cores.storage, sync)?;
         }
         Ok(())
     }
 
     /// With [`Durability::Always`]: syncs the feeds that were appended to and are to be announced.
     pub(super) fn sync_appended(&mut self) {
-        if self.durability != Durability::Always {
+        if self.cores.durability != Durability::Always {
             return;
         }
-        let due = self.dirty.iter().chain(&self.unwritten).copied();
+        let due = self.uncommitted.dirty.iter().chain(&self.uncommitted.unwritten).copied();
         let due: Vec<FeedId> = due.filter(|id| self.slot(*id).feed.is_held_back()).collect();
         self.sync_feeds(&due);
     }
@@ -213,7 +173,7 @@ impl<S: Storage> Multifeed<S> {
             return Ok(());
         }
         self.sync_feeds(&[id]);
-        self.unsynced.insert(id);
+        self.cores.unsynced.insert(id);
         self.sync_error(id).map_or(Ok(()), |error| Err(error.clone()))
     }
 
@@ -222,12 +182,12 @@ impl<S: Storage> Multifeed<S> {
     pub(super) fn sync_unmarked(&mut self, id: FeedId, unmarked: &[Range<u64>]) -> Result<(), StoreError> {
         let feed = &self.slot(id).feed;
         // Of a feed of ours it knows no blocks.
-        if unmarked.is_empty() || feed.writable() || self.journal.mark(feed.slot(), &feed.key()).is_none() {
+        if unmarked.is_empty() || feed.writable() || self.cores.journal.mark(feed.slot(), &feed.key()).is_none() {
             return Ok(());
         }
-        if !self.durability.syncs() {
-            self.journal.note(feed.slot(), feed.mark(false));
-            return self.journal.write(&mut self.storage, false);
+        if !self.cores.durability.syncs() {
+            self.cores.journal.note(feed.slot(), feed.mark(false));
+            return self.cores.journal.write(&mut self.cores.storage, false);
         }
         self.sync_feeds(&[id]);
         self.sync_error(id).map_or(Ok(()), |error| Err(error.clone()))
@@ -244,40 +204,23 @@ impl<S: Storage> Multifeed<S> {
     /// nothing, as JS made it: nobody could tell what a crash left of the append from what was lost of the feed.
     pub(super) fn sync_before_appending(&mut self, id: FeedId) -> Result<(), StoreError> {
         let FeedSlot { feed, writer_behind, .. } = self.slot(id);
-        if *writer_behind || self.journal.mark(feed.slot(), &feed.key()).is_none() {
+        if *writer_behind || self.cores.journal.mark(feed.slot(), &feed.key()).is_none() {
             self.sync_feeds(&[id]);
             self.sync_error(id).map_or(Ok(()), |error| Err(error.clone()))?;
         }
         self.touch(id)
     }
 
-    /// Whether a folder without a key is of a feed that was new when the power went, and nobody can say whose it was. A writer's has its
-    /// secret key from the first: whatever happened to the other, that is not thrown away.
-    pub(super) fn is_leftover(&mut self, slot: Slot) -> Result<bool, StoreError> {
-        let secret = FileId::new(slot, FileKind::SecretKey);
-        let len = self.storage.len(secret).map_err(|error| StoreError::from_file(secret, "look at", error))?;
-        Ok(len.unwrap_or(0) == 0 && self.journal.is_leftover(slot))
-    }
-
-    /// Sets the time of the next sync, where one is due.
-    pub(super) fn plan_sync(&mut self) {
-        if let Some(interval) = self.durability.interval()
-            && !self.unsynced.is_empty()
-        {
-            self.next_sync.get_or_insert(self.now + interval);
-        }
-    }
-
     /// Syncs what is due, a part of it at a time.
     pub(super) fn sync_due(&mut self) {
-        let Some(interval) = self.durability.interval() else { return };
-        if self.next_sync.is_none_or(|at| self.now < at) {
+        let Some(interval) = self.cores.durability.interval() else { return };
+        if self.cores.next_sync.is_none_or(|at| self.now < at) {
             return;
         }
-        let ids: Vec<FeedId> = self.unsynced.iter().copied().take(SYNCED_AT_ONCE).collect();
+        let ids: Vec<FeedId> = self.cores.unsynced.iter().copied().take(SYNCED_AT_ONCE).collect();
         self.sync_feeds(&ids);
-        let left = ids.iter().any(|id| self.unsynced.contains(id));
-        self.next_sync = match self.unsynced.is_empty() {
+        let left = ids.iter().any(|id| self.cores.unsynced.contains(id));
+        self.cores.next_sync = match self.cores.unsynced.is_empty() {
             true => None,
             // Those that failed are tried again in time.
             false if left => Some(self.now + interval),
@@ -291,13 +234,13 @@ impl<S: Storage> Multifeed<S> {
         let mut synced = Vec::with_capacity(ids.len());
         for &id in ids {
             if self.lasting_failure(id).is_some() {
-                self.unsynced.remove(&id);
+                self.cores.unsynced.remove(&id);
                 continue;
             }
             match self.sync_files(id) {
                 Ok(()) => {
                     let feed = &self.slot(id).feed;
-                    self.journal.note(feed.slot(), feed.mark(true));
+                    self.cores.journal.note(feed.slot(), feed.mark(true));
                     synced.push(id);
                 }
                 Err(failure) if self.lasting_failure(id).is_none() => {
@@ -310,9 +253,9 @@ impl<S: Storage> Multifeed<S> {
             return;
         }
         let written = self.begin(true);
-        let written = written.and_then(|()| self.journal.write(&mut self.storage, true));
+        let written = written.and_then(|()| self.cores.journal.write(&mut self.cores.storage, true));
         for id in synced {
-            let serves_all = !self.durability.syncs();
+            let serves_all = !self.cores.durability.syncs();
             let slot = &mut self.feeds[id.0 as usize];
             if let Err(error) = &written {
                 slot.sync_failure = Some(Box::new(SyncFailure { error: error.clone(), lasting: false }));
@@ -320,7 +263,7 @@ impl<S: Storage> Multifeed<S> {
             }
             slot.sync_failure = None;
             slot.writer_behind = false;
-            self.unsynced.remove(&id);
+            self.cores.unsynced.remove(&id);
             if slot.feed.writable() && !serves_all {
                 slot.feed.serve(Some(slot.feed.len()));
             }
@@ -334,9 +277,9 @@ impl<S: Storage> Multifeed<S> {
         let staged = self.slot(id).feed.is_staged();
         let begun = if staged { self.touch(id) } else { self.follow_removal() };
         let feed = &mut self.feeds[id.0 as usize].feed;
-        let written = begun.and_then(|()| if staged { feed.flush(&mut self.storage) } else { Ok(()) });
+        let written = begun.and_then(|()| if staged { feed.flush(&mut self.cores.storage) } else { Ok(()) });
         written.map_err(|error| SyncFailure { error, lasting: false })?;
-        feed.sync(&mut self.storage).map_err(|error| SyncFailure { error, lasting: true })
+        feed.sync(&mut self.cores.storage).map_err(|error| SyncFailure { error, lasting: true })
     }
 
     /// Writes what is staged, syncs what [`Durability`] promises of a closed store, and says in the journal that it is closed.
@@ -344,39 +287,39 @@ impl<S: Storage> Multifeed<S> {
         // What is left of a removal can be done by the next one who opens the store, too.
         let _ = self.resume_removal();
         let mut result = self.follow_removal();
-        let mut any_synced = self.durability.syncs();
+        let mut any_synced = self.cores.durability.syncs();
         for id in self.feeds().collect::<Vec<_>>() {
             if self.slot(id).feed.is_staged() {
                 result = result.and(self.touch(id));
-                result = result.and(self.feeds[id.0 as usize].feed.flush(&mut self.storage));
+                result = result.and(self.feeds[id.0 as usize].feed.flush(&mut self.cores.storage));
             }
-            result = result.and(self.feeds[id.0 as usize].feed.undo_failed_append(&mut self.storage));
+            result = result.and(self.feeds[id.0 as usize].feed.undo_failed_append(&mut self.cores.storage));
             // It counts as unsynced no more, as no second sync would tell; nor was it closed.
             if let Some(error) = self.lasting_failure(id) {
                 result = result.and(Err(error));
                 continue;
             }
             let feed = &self.slot(id).feed;
-            let unknown = self.journal.mark(feed.slot(), &feed.key()).is_none();
-            if !self.journal.is_open() || !(unknown || self.unsynced.contains(&id)) {
+            let unknown = self.cores.journal.mark(feed.slot(), &feed.key()).is_none();
+            if !self.cores.journal.is_open() || !(unknown || self.cores.unsynced.contains(&id)) {
                 continue;
             }
-            let syncs = self.durability.syncs() || feed.writable();
+            let syncs = self.cores.durability.syncs() || feed.writable();
             any_synced |= syncs;
             if syncs {
-                result = result.and(self.feeds[id.0 as usize].feed.sync(&mut self.storage));
+                result = result.and(self.feeds[id.0 as usize].feed.sync(&mut self.cores.storage));
             }
             if result.is_ok() {
                 let feed: &Feed = &self.slot(id).feed;
-                self.journal.note(feed.slot(), feed.mark(syncs));
+                self.cores.journal.note(feed.slot(), feed.mark(syncs));
             }
         }
         // Else it is as after a crash: the next one to open it has a look, also at what could not be looked at after the last one.
-        let looked_at = !(self.unopened && self.journal.is_unclean());
-        if result.is_ok() && self.journal.is_open() {
+        let looked_at = !(self.cores.report.unopened && self.cores.journal.is_unclean());
+        if result.is_ok() && self.cores.journal.is_open() {
             result = match looked_at {
-                true => self.journal.close(&mut self.storage, any_synced),
-                false => self.journal.write(&mut self.storage, any_synced),
+                true => self.cores.journal.close(&mut self.cores.storage, any_synced),
+                false => self.cores.journal.write(&mut self.cores.storage, any_synced),
             };
         }
         result

@@ -1,8 +1,8 @@
 //! The set of feeds: stored together, found by key or name, and replicated with any number of remotes.
 
+mod conflicts;
 mod disk;
 mod durability;
-mod evidence;
 mod extensions;
 pub(crate) mod feed_events;
 mod lru;
@@ -12,6 +12,7 @@ mod outbox;
 mod reads;
 mod room;
 mod sessions;
+mod uncommitted;
 mod unwritten;
 mod waits;
 
@@ -23,21 +24,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use multifeed_proto::FeedKey;
 
-use self::disk::Disk;
-pub use self::durability::Durability;
 use self::durability::SyncFailure;
-use self::evidence::Evidence;
 use self::extensions::Extensions;
 pub use self::extensions::{ExtensionError, FeedMessage};
 use self::lru::InUse;
-use self::members::banned::Blocked;
-use self::members::catalog::Catalog;
+use self::members::Members;
 pub use self::members::rearranged::Rearranged;
 use self::outbox::Outbox;
 use self::sessions::progress::Traffic;
 use self::sessions::ready::Sessions;
+use self::uncommitted::Uncommitted;
 use self::waits::Waits;
-use crate::cores::journal::Journal;
+use crate::cores::Cores;
+use crate::cores::durability::Durability;
 use crate::error::{AppendError, Conflict, StoreError};
 use crate::feed::local_name::is_object_property;
 use crate::feed::{Feed, Recovered, VerifyCursor, VerifyStep};
@@ -50,32 +49,6 @@ use crate::replication::wants::Wants;
 use crate::sets::sparse_bits::SparseBits;
 use crate::stats::Moved;
 use crate::storage::{Slot, Storage, Unsupported};
-
-/// About what it takes to stage anything for a feed, beside the bytes of its blocks: of very many feeds with few bytes each, that is most.
-const STAGED_FEED_BYTES: usize = 1600;
-
-/// A secret key that others than the owner of its file may read or change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ExposedKey {
-    /// The feed's public key.
-    pub key: FeedKey,
-    /// Its folder, whose `secret_key` it is.
-    pub slot: Slot,
-    /// The file's permissions on unix, `0o600` where nobody else can.
-    pub mode: u32,
-}
-
-impl std::fmt::Display for ExposedKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { slot, mode, .. } = self;
-        write!(
-            f,
-            "others can read or change `secret_key` of folder {slot} (permissions {mode:04o}): whoever has it can write this feed; \
-             make it yours alone (chmod 600)"
-        )
-    }
-}
 
 /// How a multifeed is opened.
 #[derive(Debug, Clone, Default)]
@@ -179,49 +152,23 @@ pub enum MultifeedEvent {
 /// [`grant`](Self::grant) allowed. Any order of calls is safe.
 #[derive(Debug)]
 pub struct Multifeed<S> {
-    storage: S,
     limits: Limits,
-    durability: Durability,
-    journal: Journal,
-    evidence: Evidence,
-    /// Secret keys that others may read.
-    exposed: Vec<ExposedKey>,
-    rearranged: Vec<Rearranged>,
+    cores: Cores<S>,
+    members: Members,
     #[expect(
         clippy::vec_box,
         reason = "ten thousand of them are not to be moved, and kept twice meanwhile, for one more"
     )]
     feeds: Vec<Box<FeedSlot>>,
-    blocked: Blocked,
-    extensions: Extensions,
     in_use: InUse,
-    catalog: Catalog,
+    uncommitted: Uncommitted,
     sessions: Sessions,
+    extensions: Extensions,
     /// What moved, in all and lately.
     traffic: Traffic,
-    /// Feeds with blocks that are not written or not announced, each once.
-    dirty: Vec<FeedId>,
-    /// Feeds whose blocks could not be written by the last commit: the next one tries again.
-    unwritten: Vec<FeedId>,
-    /// Feeds with changes that the journal does not know of.
-    unsynced: BTreeSet<FeedId>,
-    /// When they are to be synced.
-    next_sync: Option<Duration>,
-    /// Places of feeds that were offered and are forgotten.
-    vacant: BTreeSet<FeedId>,
-    /// Feeds that were created and that sessions may not know.
-    unannounced: Vec<FeedId>,
-    /// Bytes of blocks that came since the last commit.
-    uncommitted_bytes: usize,
-    problems: Vec<StoreError>,
-    /// A folder could not be opened by a failure of the disk.
-    unopened: bool,
-    recovered: Vec<Recovered>,
-    next_check: Option<Duration>,
     waits: Waits,
     outbox: Outbox,
-    /// Whether the disk takes anything new.
-    disk: Disk,
+    next_check: Option<Duration>,
     /// The newest time that any call told.
     now: Duration,
 }
@@ -312,12 +259,12 @@ impl<S: Storage> Multifeed<S> {
             if name.is_empty() || name.len() > self.limits.name_bytes {
                 return Err(StoreError::BadName { size: name.len(), max: self.limits.name_bytes });
             }
-            if let Some(id) = self.catalog.named(name) {
+            if let Some(id) = self.members.catalog.named(name) {
                 let feed = &self.slot(id).feed;
                 let taken = || StoreError::NameTaken { name: name.to_owned(), slot: feed.slot() };
                 return if feed.writable() { Ok(id) } else { Err(taken()) };
             }
-            if let Some(why) = self.catalog.lost_writer(name) {
+            if let Some(why) = self.members.catalog.lost_writer(name) {
                 return Err(why.clone());
             }
             if is_object_property(name) {
@@ -325,7 +272,7 @@ impl<S: Storage> Multifeed<S> {
             }
         }
         let key_pair = key_pair();
-        if let Some(id) = self.catalog.find(&key_pair.public_key()) {
+        if let Some(id) = self.members.catalog.find(&key_pair.public_key()) {
             return Err(StoreError::Occupied { slot: self.feeds[id.0 as usize].feed.slot() });
         }
         self.create(key_pair.public_key(), Some(&key_pair), name)
@@ -338,17 +285,17 @@ impl<S: Storage> Multifeed<S> {
     ///
     /// Where the store has as many feeds as it may, or writing fails.
     pub fn add(&mut self, key: FeedKey) -> Result<FeedId, StoreError> {
-        self.catalog.find(&key).map_or_else(|| self.create(key, None, None), Ok)
+        self.members.catalog.find(&key).map_or_else(|| self.create(key, None, None), Ok)
     }
 
     /// The storage, to be looked at.
     pub fn storage(&self) -> &S {
-        &self.storage
+        &self.cores.storage
     }
 
     /// The feeds, in the order of their folders.
     pub fn feeds(&self) -> impl Iterator<Item = FeedId> + use<S> {
-        self.catalog.feeds().collect::<Vec<_>>().into_iter()
+        self.members.catalog.feeds().collect::<Vec<_>>().into_iter()
     }
 
     /// What a feed is and holds.
@@ -372,13 +319,13 @@ impl<S: Storage> Multifeed<S> {
 
     /// The feed of a key.
     pub fn find(&self, key: &FeedKey) -> Option<FeedId> {
-        self.catalog.find(key)
+        self.members.catalog.find(key)
     }
 
     /// The feed of a name: a local writer's, or else the number of a remote feed's folder.
     pub fn find_name(&self, name: &str) -> Option<FeedId> {
-        let numbered = || self.catalog.at(members::names::numbered(name)?);
-        self.catalog.named(name).or_else(|| numbered().filter(|id| self.slot(*id).feed.local_name().is_none()))
+        let numbered = || self.members.catalog.at(members::names::numbered(name)?);
+        self.members.catalog.named(name).or_else(|| numbered().filter(|id| self.slot(*id).feed.local_name().is_none()))
     }
 
     /// Appends blocks as one batch under one signature, and returns their indexes. Sessions hear of them at the next
@@ -395,7 +342,7 @@ impl<S: Storage> Multifeed<S> {
         self.sync_before_appending(id)?;
         self.begin_use(id);
         let slot = &mut self.feeds[id.0 as usize];
-        let range = slot.feed.append(&mut self.storage, blocks)?;
+        let range = slot.feed.append(&mut self.cores.storage, blocks)?;
         if !range.is_empty() {
             slot.unannounced.push((range.clone(), None));
             self.mark_dirty(id);
@@ -412,7 +359,7 @@ impl<S: Storage> Multifeed<S> {
     pub fn get(&mut self, id: FeedId, index: u64) -> Result<Option<Bytes>, StoreError> {
         self.live(id)?;
         self.begin_use(id);
-        self.feeds[id.0 as usize].feed.get_verified(&mut self.storage, index)
+        self.feeds[id.0 as usize].feed.get_verified(&mut self.cores.storage, index)
     }
 
     /// Whether a block is held.
@@ -433,7 +380,7 @@ impl<S: Storage> Multifeed<S> {
     ) -> Result<VerifyStep, StoreError> {
         self.live(id)?;
         self.begin_use(id);
-        self.feeds[id.0 as usize].feed.verify_step(&mut self.storage, cursor, max_bytes)
+        self.feeds[id.0 as usize].feed.verify_step(&mut self.cores.storage, cursor, max_bytes)
     }
 
     /// What happened to the feeds since the last call.
@@ -457,8 +404,8 @@ impl<S: Storage> Multifeed<S> {
     /// As [`close`](Self::close), and what the disk [turned out not to support](Self::unsupported) by the end of it.
     pub fn close_and_tell(mut self) -> (Result<(), StoreError>, Unsupported) {
         let result = self.close_feeds();
-        let closed = self.storage.close().map_err(|error| StoreError::from_store("close", error));
-        (result.and(closed), self.storage.unsupported())
+        let closed = self.cores.storage.close().map_err(|error| StoreError::from_store("close", error));
+        (result.and(closed), self.cores.storage.unsupported())
     }
 
     fn slot(&self, id: FeedId) -> &FeedSlot {
@@ -466,7 +413,7 @@ impl<S: Storage> Multifeed<S> {
     }
 
     fn create(&mut self, key: FeedKey, key_pair: Option<&KeyPair>, name: Option<&str>) -> Result<FeedId, StoreError> {
-        if self.blocked.contains(&key) {
+        if self.members.blocked.contains(&key) {
             return Err(StoreError::Blocked { key });
         }
         if let Some(name) = name {
@@ -479,7 +426,7 @@ impl<S: Storage> Multifeed<S> {
             Feed::create(storage, slot, key, key_pair, name.or(instead).or(number.as_deref()))
         })?;
         let name = feed_name(&feed);
-        let id = match self.catalog.offered(&key) {
+        let id = match self.members.catalog.offered(&key) {
             // Remotes are asked for it. What they have of it came from here once, and is to come back.
             Some(id) => {
                 let slot = &mut self.feeds[id.0 as usize];
@@ -489,7 +436,7 @@ impl<S: Storage> Multifeed<S> {
             None => self.insert(feed),
         };
         self.index(id);
-        if self.durability.syncs() && key_pair.is_some() {
+        if self.cores.durability.syncs() && key_pair.is_some() {
             self.feeds[id.0 as usize].feed.serve(Some(0));
         }
         self.created(id, key, name);
@@ -507,31 +454,31 @@ impl<S: Storage> Multifeed<S> {
         // Where a removal was cut short by an error there may be a gap, which the feed must not close.
         self.resume_removal()?;
         // Remotes must not be able to keep the store's owner from writing.
-        if !ours && self.catalog.others() >= self.limits.feeds {
+        if !ours && self.members.catalog.others() >= self.limits.feeds {
             return Err(StoreError::TooManyFeeds { max: self.limits.feeds });
         }
         self.check_unopened(key)?;
         loop {
-            let slot = self.catalog.next_slot();
+            let slot = self.members.catalog.next_slot();
             if slot == Slot::NOWHERE {
                 return Err(StoreError::TooManyFeeds { max: u32::MAX as usize });
             }
             self.expect_feed(slot, key, ours)?;
             // A folder without a key that holds blocks is somebody's all the same.
             let instead = self.name_instead(slot, key);
-            match make(&mut self.storage, slot, instead.as_deref()) {
+            match make(&mut self.cores.storage, slot, instead.as_deref()) {
                 Ok(made) => {
-                    self.catalog.occupy(slot);
+                    self.members.catalog.occupy(slot);
                     return Ok(made);
                 }
                 Err(error @ StoreError::Occupied { .. }) => match self.key_in(slot)? {
                     None => self.set_aside(slot)?,
                     Some(found) if found == *key => return Err(error),
-                    Some(_) => self.catalog.occupy(slot),
+                    Some(_) => self.members.catalog.occupy(slot),
                 },
                 Err(error) => {
                     // A disk that is full, most likely: what is there of the folder goes, so that the store is as it was.
-                    let _ = self.storage.remove(slot);
+                    let _ = self.cores.storage.remove(slot);
                     return Err(error);
                 }
             }
@@ -540,8 +487,8 @@ impl<S: Storage> Multifeed<S> {
 
     /// A feed has its folder: it is synced in time, and everyone is told of it.
     fn created(&mut self, id: FeedId, key: FeedKey, name: String) {
-        self.unsynced.insert(id);
-        self.unannounced.push(id);
+        self.cores.unsynced.insert(id);
+        self.uncommitted.unannounced.push(id);
         self.outbox.push(MultifeedEvent::Feed { id, key, name });
     }
 
@@ -553,16 +500,15 @@ impl<S: Storage> Multifeed<S> {
     /// A feed can be found by its key, name and folder.
     fn index(&mut self, id: FeedId) {
         let feed = &self.feeds[id.0 as usize].feed;
-        self.catalog.insert(id, feed.key(), feed.slot(), feed.local_name());
+        self.members.catalog.insert(id, feed.key(), feed.slot(), feed.local_name());
         if feed.writable() {
-            self.catalog.own(id);
+            self.members.catalog.own(id);
         }
     }
 
     fn mark_dirty(&mut self, id: FeedId) {
         if !std::mem::replace(&mut self.feeds[id.0 as usize].dirty, true) {
-            self.uncommitted_bytes += STAGED_FEED_BYTES;
-            self.dirty.push(id);
+            self.uncommitted.add(id);
         }
     }
 }

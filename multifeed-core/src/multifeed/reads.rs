@@ -64,10 +64,10 @@ impl<S: Storage> Multifeed<S> {
         self.live(id)?;
         self.sync_before_clearing(id)?;
         let slot = slot_of(&mut self.feeds, id);
-        let cleared = slot.feed.unmark(&mut self.storage, range)?;
+        let cleared = slot.feed.unmark(&mut self.cores.storage, range)?;
         self.retract(id, &cleared);
         self.sync_unmarked(id, &cleared)?;
-        slot_of(&mut self.feeds, id).feed.give_back(&mut self.storage, &cleared)?;
+        slot_of(&mut self.feeds, id).feed.give_back(&mut self.cores.storage, &cleared)?;
         Ok(cleared.iter().map(|range| range.end - range.start).sum())
     }
 
@@ -81,8 +81,8 @@ impl<S: Storage> Multifeed<S> {
         self.live(id)?;
         self.sync_before_clearing(id)?;
         let slot = slot_of(&mut self.feeds, id);
-        slot.feed.flush(&mut self.storage)?;
-        let audit = slot.feed.audit_step(&mut self.storage, from, max_bytes)?;
+        slot.feed.flush(&mut self.cores.storage)?;
+        let audit = slot.feed.audit_step(&mut self.cores.storage, from, max_bytes)?;
         self.retract(id, &audit.dropped);
         self.sync_unmarked(id, &audit.dropped)?;
         Ok(audit)
@@ -95,7 +95,7 @@ impl<S: Storage> Multifeed<S> {
     /// Where reading fails.
     pub fn locate(&mut self, id: FeedId, offset: u64) -> Result<Located, StoreError> {
         self.live(id)?;
-        slot_of(&mut self.feeds, id).feed.locate(&mut self.storage, offset)
+        slot_of(&mut self.feeds, id).feed.locate(&mut self.cores.storage, offset)
     }
 
     /// How many blocks of a range are held.
@@ -110,7 +110,7 @@ impl<S: Storage> Multifeed<S> {
     /// Where reading fails.
     pub fn roots_at(&mut self, id: FeedId, blocks: u64) -> Result<Option<Vec<Node>>, StoreError> {
         self.live(id)?;
-        slot_of(&mut self.feeds, id).feed.roots_at(&mut self.storage, blocks)
+        slot_of(&mut self.feeds, id).feed.roots_at(&mut self.cores.storage, blocks)
     }
 
     /// The first signature that covers a block, and the length that it signs.
@@ -120,7 +120,7 @@ impl<S: Storage> Multifeed<S> {
     /// Where reading fails.
     pub fn signature_over(&mut self, id: FeedId, block: u64) -> Result<Option<(u64, [u8; 64])>, StoreError> {
         self.live(id)?;
-        slot_of(&mut self.feeds, id).feed.signature_over(&mut self.storage, block)
+        slot_of(&mut self.feeds, id).feed.signature_over(&mut self.cores.storage, block)
     }
 
     /// Whether this is the writer's signature of a length; `None` where the roots of that length are not held.
@@ -135,7 +135,7 @@ impl<S: Storage> Multifeed<S> {
         signature: &[u8; 64],
     ) -> Result<Option<bool>, StoreError> {
         self.live(id)?;
-        slot_of(&mut self.feeds, id).feed.verify_signature(&mut self.storage, blocks, signature)
+        slot_of(&mut self.feeds, id).feed.verify_signature(&mut self.cores.storage, blocks, signature)
     }
 
     /// Begins or ends to fetch a feed's blocks and to serve them, on every session that has the feed and on later ones, whatever
@@ -307,7 +307,7 @@ impl<S: Storage> Multifeed<S> {
         }
         let FeedSlot { feed, wants, .. } = slot;
         // Where the tree cannot be read, a seek goes on waiting; whoever reads the feed next is told why.
-        let ended = wants.fulfilled(feed, &mut self.storage).unwrap_or_default();
+        let ended = wants.fulfilled(feed, &mut self.cores.storage).unwrap_or_default();
         for (want, end) in ended {
             self.end(want, end);
         }

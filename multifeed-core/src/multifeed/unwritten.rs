@@ -19,7 +19,7 @@ impl<S: Storage> Multifeed<S> {
         sources.dedup();
         if !error.is_of_one_feed() {
             // The blocks stay staged, and are tried again with the next batch.
-            self.unwritten.push(id);
+            self.uncommitted.unwritten.push(id);
             if let StoreError::Full { .. } = error {
                 return self.stop_at_full_disk(error);
             }
@@ -44,7 +44,7 @@ impl<S: Storage> Multifeed<S> {
             self.leave_channel(peer, id);
         }
         if !self.read_again(id) {
-            self.unwritten.push(id);
+            self.uncommitted.unwritten.push(id);
         }
     }
 
@@ -56,7 +56,7 @@ impl<S: Storage> Multifeed<S> {
             return false;
         }
         // Its marks were written by this process, after what they are about.
-        match Feed::open(&mut self.storage, slot.feed.slot()) {
+        match Feed::open(&mut self.cores.storage, slot.feed.slot()) {
             Ok(feed) if feed.key() == slot.feed.key() => {
                 slot.told_len = slot.told_len.min(feed.len());
                 slot.synced = feed.downloaded() == feed.len();

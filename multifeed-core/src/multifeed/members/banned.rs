@@ -1,6 +1,6 @@
 //! Feeds that are never to be synced, whoever offers or asks for them.
 //!
-//! Their keys stand in `multifeed.blocked`, beside the folders: 64 hex digits and a newline for each. A person may write there too: a call changes
+//! Their keys stand in `multifeed.members.blocked`, beside the folders: 64 hex digits and a newline for each. A person may write there too: a call changes
 //! the lines of its own key, and every other byte stays as it is.
 
 use std::collections::BTreeSet;
@@ -120,19 +120,19 @@ impl<S: Storage> Multifeed<S> {
     /// [`StoreError::TooManyBlocked`], [`StoreError::Damaged`] where the file is longer than what is read of it, or what the storage says; it is
     /// not blocked then.
     pub fn block(&mut self, key: FeedKey) -> Result<bool, StoreError> {
-        if self.blocked.contains(&key) {
+        if self.members.blocked.contains(&key) {
             return Ok(false);
         }
         let max = self.limits.blocked;
-        if self.blocked.0.len() >= max {
+        if self.members.blocked.0.len() >= max {
             return Err(StoreError::TooManyBlocked { max });
         }
-        self.blocked.0.insert(key);
-        if let Err(error) = write(&mut self.storage, &self.limits, &key, true) {
-            self.blocked.0.remove(&key);
+        self.members.blocked.0.insert(key);
+        if let Err(error) = write(&mut self.cores.storage, &self.limits, &key, true) {
+            self.members.blocked.0.remove(&key);
             return Err(error);
         }
-        match self.catalog.find(&key) {
+        match self.members.catalog.find(&key) {
             Some(id) => self.leave_sessions(id),
             None => self.leave_offers(&key),
         }
@@ -146,27 +146,27 @@ impl<S: Storage> Multifeed<S> {
     ///
     /// [`StoreError::Damaged`] as of [`block`](Self::block), or what the storage says; it is blocked then as before.
     pub fn unblock(&mut self, key: FeedKey) -> Result<bool, StoreError> {
-        if !self.blocked.0.remove(&key) {
+        if !self.members.blocked.0.remove(&key) {
             return Ok(false);
         }
-        if let Err(error) = write(&mut self.storage, &self.limits, &key, false) {
-            self.blocked.0.insert(key);
+        if let Err(error) = write(&mut self.cores.storage, &self.limits, &key, false) {
+            self.members.blocked.0.insert(key);
             return Err(error);
         }
-        if let Some(id) = self.catalog.find(&key) {
+        if let Some(id) = self.members.catalog.find(&key) {
             self.sessions.values_mut().for_each(|session| _ = session.known.remove(u64::from(id.0)));
-            self.unannounced.push(id);
+            self.uncommitted.unannounced.push(id);
         }
         Ok(true)
     }
 
     /// Whether a feed is blocked.
     pub fn is_blocked(&self, key: &FeedKey) -> bool {
-        self.blocked.contains(key)
+        self.members.blocked.contains(key)
     }
 
     /// The blocked feeds, ascending.
     pub fn blocked(&self) -> impl Iterator<Item = FeedKey> {
-        self.blocked.0.iter().copied()
+        self.members.blocked.0.iter().copied()
     }
 }

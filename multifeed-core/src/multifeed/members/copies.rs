@@ -25,7 +25,7 @@ impl<S: Storage> Multifeed<S> {
                     // Its name is not for another writer.
                     self.lose_writer_in(slot, &error);
                 }
-                self.problems.push(error);
+                self.cores.report.problems.push(error);
             }
         }
     }
@@ -34,7 +34,7 @@ impl<S: Storage> Multifeed<S> {
     fn join(&mut self, double: Feed) -> Result<(), StoreError> {
         let occupied = StoreError::Occupied { slot: double.slot() };
         let key = double.key();
-        let Some(id) = self.catalog.find(&key) else { return Err(occupied) };
+        let Some(id) = self.members.catalog.find(&key) else { return Err(occupied) };
         let first = &mut self.feeds[id.0 as usize].feed;
         let double_writes = match (first.writable(), double.writable()) {
             (false, false) => return Err(occupied),
@@ -44,7 +44,7 @@ impl<S: Storage> Multifeed<S> {
         let first = std::mem::replace(first, Feed::gone(key, String::new()));
         let (mut writer, mut copy) = if double_writes { (double, first) } else { (first, double) };
         let before = writer.len();
-        let related = writer.relate(&mut self.storage, &mut copy);
+        let related = writer.relate(&mut self.cores.storage, &mut copy);
         if !matches!(related, Ok(Relation::Same)) {
             let (first, double) = if double_writes { (copy, writer) } else { (writer, copy) };
             self.feeds[id.0 as usize].feed = first;
@@ -70,20 +70,20 @@ impl<S: Storage> Multifeed<S> {
         (recovered.marked_length, recovered.length) = (before, feed.len());
         (recovered.blocks_regained, recovered.copy) = (taken, Some(copy.slot()));
         self.remove_copy(copy.slot(), &key, feed.slot())?;
-        self.recovered.push(recovered);
+        self.cores.report.recovered.push(recovered);
         Ok(())
     }
 
     /// The feed of an id is in this folder.
     fn put_in_place(&mut self, id: FeedId, feed: Feed) -> Result<(), StoreError> {
         let key = feed.key();
-        let is_new = self.catalog.at(feed.slot()) != Some(id);
+        let is_new = self.members.catalog.at(feed.slot()) != Some(id);
         if is_new {
-            self.recovered.extend(feed.recovered().cloned());
+            self.cores.report.recovered.extend(feed.recovered().cloned());
             self.look_at_permissions(&feed)?;
         }
         *self.feeds[id.0 as usize] = FeedSlot::new(feed);
-        self.catalog.remove(id, &key);
+        self.members.catalog.remove(id, &key);
         self.index(id);
         self.adopt(id);
         Ok(())
@@ -93,15 +93,15 @@ impl<S: Storage> Multifeed<S> {
     fn take_in(&mut self, id: FeedId, copy: &mut Feed) -> Result<u64, StoreError> {
         self.begin(true)?;
         let feed = &mut self.feeds[id.0 as usize].feed;
-        let taken = feed.take_in(&mut self.storage, copy)?;
+        let taken = feed.take_in(&mut self.cores.storage, copy)?;
         if !feed.holds_all_of(copy) {
             // What is damaged, or too large to be proven, may be of use to somebody.
             return Err(StoreError::Occupied { slot: copy.slot() });
         }
-        feed.sync(&mut self.storage)?;
-        self.journal.note(feed.slot(), feed.mark(true));
-        self.journal.write(&mut self.storage, true)?;
-        self.unsynced.remove(&id);
+        feed.sync(&mut self.cores.storage)?;
+        self.cores.journal.note(feed.slot(), feed.mark(true));
+        self.cores.journal.write(&mut self.cores.storage, true)?;
+        self.cores.unsynced.remove(&id);
         let slot = FeedSlot::new(std::mem::replace(
             &mut self.feeds[id.0 as usize].feed,
             Feed::gone(copy.key(), String::new()),
@@ -113,22 +113,22 @@ impl<S: Storage> Multifeed<S> {
 
     /// Removes the folder of a copy; the writer's is another one.
     fn remove_copy(&mut self, slot: Slot, key: &FeedKey, writer: Slot) -> Result<(), StoreError> {
-        self.storage.check_removable(slot).map_err(|error| StoreError::from_slot(slot, "remove", error))?;
+        self.cores.storage.check_removable(slot).map_err(|error| StoreError::from_slot(slot, "remove", error))?;
         let mut slot = slot;
         if self.last_folder()?.is_some_and(|(last, _)| last == writer) {
             // The folder that takes the number must not have the key of the one that goes: after a crash nobody could tell which it is.
-            let to = Slot(self.catalog.end());
+            let to = Slot(self.members.catalog.end());
             if to == Slot::NOWHERE {
                 return Err(StoreError::TooManyFeeds { max: u32::MAX as usize });
             }
-            self.storage.rename(slot, to).map_err(|error| StoreError::from_slot(slot, "rename", error))?;
-            self.journal.forget(slot);
-            self.catalog.release(slot);
-            self.catalog.occupy(to);
+            self.cores.storage.rename(slot, to).map_err(|error| StoreError::from_slot(slot, "rename", error))?;
+            self.cores.journal.forget(slot);
+            self.members.catalog.release(slot);
+            self.members.catalog.occupy(to);
             slot = to;
         }
         let last = self.last_folder()?.filter(|(last, _)| *last != slot);
-        self.journal.begin_removal(&mut self.storage, Removal::new(slot, key, last))?;
+        self.cores.journal.begin_removal(&mut self.cores.storage, Removal::new(slot, key, last))?;
         self.resume_removal()
     }
 }

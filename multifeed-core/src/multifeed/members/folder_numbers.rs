@@ -17,8 +17,8 @@ pub(in crate::multifeed) const NOBODY: FeedKey = FeedKey::new([0; 32]);
 impl<S: Storage> Multifeed<S> {
     /// After opening: the last feeds take the numbers of those that are gone.
     pub(in crate::multifeed) fn close_gaps(&mut self) -> Result<(), StoreError> {
-        while let Some(gap) = self.catalog.gap().filter(|_| self.journal.removal().is_none()) {
-            let slots = self.storage.list().map_err(|error| StoreError::from_store("list", error))?;
+        while let Some(gap) = self.members.catalog.gap().filter(|_| self.cores.journal.removal().is_none()) {
+            let slots = self.cores.storage.list().map_err(|error| StoreError::from_store("list", error))?;
             if slots.contains(&gap) {
                 self.set_aside(gap)?;
             }
@@ -26,9 +26,9 @@ impl<S: Storage> Multifeed<S> {
             // Something that is no folder may stand there: nothing is begun that cannot be done.
             self.key_in(gap)?;
             self.begin(true)?;
-            self.journal.begin_removal(&mut self.storage, Removal::new(gap, &NOBODY, Some((last, key))))?;
+            self.cores.journal.begin_removal(&mut self.cores.storage, Removal::new(gap, &NOBODY, Some((last, key))))?;
             self.resume_removal()?;
-            if self.catalog.gap() == Some(gap) {
+            if self.members.catalog.gap() == Some(gap) {
                 break;
             }
         }
@@ -37,25 +37,24 @@ impl<S: Storage> Multifeed<S> {
 
     /// Gives a folder without a key, whose number a feed is to have, one behind all others.
     pub(in crate::multifeed) fn set_aside(&mut self, slot: Slot) -> Result<(), StoreError> {
-        let to = Slot(self.catalog.end());
+        let to = Slot(self.members.catalog.end());
         if to == Slot::NOWHERE {
             return Err(StoreError::TooManyFeeds { max: u32::MAX as usize });
         }
-        self.catalog.see(to);
+        self.members.catalog.see(to);
         self.begin(true)?;
         // A crash later on must not make it what that left.
-        self.journal.keep(to);
-        self.journal.write(&mut self.storage, true)?;
-        self.storage.rename(slot, to).map_err(|error| StoreError::from_slot(slot, "rename", error))?;
+        self.cores.journal.keep(to);
+        self.cores.journal.write(&mut self.cores.storage, true)?;
+        self.cores.storage.rename(slot, to).map_err(|error| StoreError::from_slot(slot, "rename", error))?;
         self.renumber_told(slot, to);
-        self.rearranged.push(Rearranged::Renumbered { from: slot, to });
+        self.members.rearranged.push(Rearranged::Renumbered { from: slot, to });
         Ok(())
     }
 
     /// What was told of a folder is told of it by its number now.
     pub(in crate::multifeed) fn renumber_told(&mut self, from: Slot, to: Slot) {
-        self.problems.iter_mut().for_each(|problem| problem.renumber(from, to));
-        self.recovered.iter_mut().filter(|recovered| recovered.slot == from).for_each(|recovered| recovered.slot = to);
-        self.catalog.renumber_lost(from, to);
+        self.cores.report.renumber(from, to);
+        self.members.catalog.renumber_lost(from, to);
     }
 }

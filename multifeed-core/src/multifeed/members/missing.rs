@@ -26,7 +26,7 @@ impl<S: Storage> Multifeed<S> {
     ///
     /// The missing one stays known: its folder can still come back, and then has a name of its own beside the new writer's.
     pub fn release_missing_name(&mut self, name: &str) -> bool {
-        self.catalog.release_name(name)
+        self.members.catalog.release_name(name)
     }
 
     /// Gives a missing writer up: its number is closed, its name is free, and its feed is [blocked](Self::block), as a copy of its key
@@ -37,22 +37,22 @@ impl<S: Storage> Multifeed<S> {
     /// As [`block`](Self::block), or what the storage says.
     pub fn give_up_missing(&mut self, key: &FeedKey) -> Result<bool, StoreError> {
         let is_it = |problem: &StoreError| matches!(problem, StoreError::MissingWriter { key: Some(missing), .. } if missing == key);
-        if !self.problems.iter().any(is_it) {
+        if !self.cores.report.problems.iter().any(is_it) {
             return Ok(false);
         }
         self.block(*key)?;
         self.begin(true)?;
-        let of_key = self.journal.writers().filter(|(_, mark)| mark.is_of(key));
+        let of_key = self.cores.journal.writers().filter(|(_, mark)| mark.is_of(key));
         for slot in of_key.map(|(slot, _)| slot).collect::<Vec<_>>() {
-            self.journal.forget(slot);
-            let obstacle = self.storage.obstacles().is_ok_and(|slots| slots.contains(&slot));
-            if slot.0 < HOMELESS && !obstacle && self.catalog.at(slot).is_none() {
-                self.catalog.release(slot);
+            self.cores.journal.forget(slot);
+            let obstacle = self.cores.storage.obstacles().is_ok_and(|slots| slots.contains(&slot));
+            if slot.0 < HOMELESS && !obstacle && self.members.catalog.at(slot).is_none() {
+                self.members.catalog.release(slot);
             }
         }
-        self.journal.write(&mut self.storage, true)?;
-        self.problems.retain(|problem| !is_it(problem));
-        self.catalog.forget_missing(key);
+        self.cores.journal.write(&mut self.cores.storage, true)?;
+        self.cores.report.problems.retain(|problem| !is_it(problem));
+        self.members.catalog.forget_missing(key);
         self.close_gaps()?;
         Ok(true)
     }
@@ -60,10 +60,10 @@ impl<S: Storage> Multifeed<S> {
     /// After the feeds were opened: what is known of a writer is known of the folder that it is in now, and those that are in none are reported.
     pub(in crate::multifeed) fn look_for_missing(&mut self) {
         let in_place = |slot: Slot, mark: &Checkpoint| {
-            let feed = self.catalog.at(slot).map(|id| &self.slot(id).feed).filter(|feed| feed.writable());
+            let feed = self.members.catalog.at(slot).map(|id| &self.slot(id).feed).filter(|feed| feed.writable());
             feed.is_some_and(|feed| mark.writer.as_ref().is_some_and(|writer| writer.key == feed.key()))
         };
-        let known = self.journal.writers().filter(|(slot, mark)| !in_place(*slot, mark));
+        let known = self.cores.journal.writers().filter(|(slot, mark)| !in_place(*slot, mark));
         let known: Vec<_> = known.map(|(slot, mark)| (slot, mark.clone())).collect();
         if known.is_empty() {
             return;
@@ -71,26 +71,28 @@ impl<S: Storage> Multifeed<S> {
         let ours: Vec<_> = self.feeds().filter(|id| self.slot(*id).feed.writable()).collect();
         let ours: BTreeMap<_, _> = ours.into_iter().map(|id| (name(&self.slot(id).feed.key()), id)).collect();
         // Writers' folders that are told for what is wrong with them.
-        let slots: BTreeSet<Slot> = self.problems.iter().filter_map(StoreError::slot).collect();
+        let slots: BTreeSet<Slot> = self.cores.report.problems.iter().filter_map(StoreError::slot).collect();
         let mut unopened = BTreeMap::new();
         for slot in slots {
-            let secret = self.storage.len(FileId::new(slot, FileKind::SecretKey));
+            let secret = self.cores.storage.len(FileId::new(slot, FileKind::SecretKey));
             let secret = secret.map_err(|error| StoreError::from_slot(slot, "open", error));
             let key = secret.and_then(|secret| if matches!(secret, Some(1..)) { self.key_in(slot) } else { Ok(None) });
             let is_unread = |error: &StoreError| matches!(error, StoreError::Io { .. }) && error.slot() == Some(slot);
             match key {
                 Ok(Some(key)) => _ = unopened.insert(name(&key), (slot, key)),
                 // Whose folder this is stays unknown: its writer may be reported as missing.
-                Err(error) if is_unread(&error) && !self.problems.iter().any(is_unread) => self.problems.push(error),
+                Err(error) if is_unread(&error) && !self.cores.report.problems.iter().any(is_unread) => {
+                    self.cores.report.problems.push(error)
+                }
                 Ok(None) | Err(_) => {}
             }
         }
-        let removed = self.journal.removal().map(|removal| removal.slot);
+        let removed = self.cores.journal.removal().map(|removal| removal.slot);
         let (mut told, mut free) = (0, HOMELESS);
         for (slot, mark) in known.into_iter().filter(|(slot, _)| Some(*slot) != removed) {
             if let Some(feed) = ours.get(&mark.key).map(|id| &self.slot(*id).feed) {
-                if feed.slot() != slot && self.journal.mark(feed.slot(), &feed.key()).is_none() {
-                    self.journal.renumber(slot, feed.slot(), &feed.key());
+                if feed.slot() != slot && self.cores.journal.mark(feed.slot(), &feed.key()).is_none() {
+                    self.cores.journal.renumber(slot, feed.slot(), &feed.key());
                 }
                 continue;
             }
@@ -99,7 +101,7 @@ impl<S: Storage> Multifeed<S> {
             }
             if let Some((there, key)) = unopened.get(&mark.key) {
                 if *there != slot {
-                    self.journal.renumber(slot, *there, key);
+                    self.cores.journal.renumber(slot, *there, key);
                 }
                 continue;
             }
@@ -107,40 +109,42 @@ impl<S: Storage> Multifeed<S> {
             let elsewhere = match self.key_in(slot) {
                 Ok(key) => !key.is_some_and(|key| mark.is_of(&key)),
                 // Something else stands in its place; what is in a real folder stays for who looks into it.
-                Err(StoreError::NotRegular { .. }) => self.storage.obstacles().is_ok_and(|slots| slots.contains(&slot)),
+                Err(StoreError::NotRegular { .. }) => {
+                    self.cores.storage.obstacles().is_ok_and(|slots| slots.contains(&slot))
+                }
                 Err(_) => false,
             };
             if !elsewhere {
                 continue;
             }
             told += 1;
-            let replaced = self.catalog.at(slot).is_some();
+            let replaced = self.members.catalog.at(slot).is_some();
             let place = Some(slot).filter(|slot| slot.0 < HOMELESS && !replaced);
             if let Some(slot) = place {
-                self.catalog.occupy(slot);
+                self.members.catalog.occupy(slot);
             }
             if replaced && let Some(writer) = &mark.writer {
                 // What is noted of the feed that is there now would take its place.
-                while self.journal.has_mark(Slot(free)) {
+                while self.cores.journal.has_mark(Slot(free)) {
                     free += 1;
                 }
-                self.journal.renumber(slot, Slot(free), &writer.key);
+                self.cores.journal.renumber(slot, Slot(free), &writer.key);
             }
             let (key, named) = mark.writer.map_or((None, None), |writer| (Some(writer.key), writer.name));
             let name = named.or_else(|| place.filter(|_| key.is_some()).map(|slot| slot.to_string()));
             let error = StoreError::MissingWriter { slot: place, key, name: name.clone(), blocks: mark.length };
             if told > MAX_MISSING {
                 // Of those that are not told any name may be one.
-                self.catalog.lose_name(error);
+                self.members.catalog.lose_name(error);
                 return;
             }
             match name {
-                Some(name) if self.catalog.named(&name).is_some_and(|id| self.slot(id).feed.writable()) => {}
-                Some(name) => self.catalog.lose_writer(name, error.clone()),
-                None if key.is_none() => self.catalog.lose_name(error.clone()),
+                Some(name) if self.members.catalog.named(&name).is_some_and(|id| self.slot(id).feed.writable()) => {}
+                Some(name) => self.members.catalog.lose_writer(name, error.clone()),
+                None if key.is_none() => self.members.catalog.lose_name(error.clone()),
                 None => {}
             }
-            self.problems.push(error);
+            self.cores.report.problems.push(error);
         }
     }
 }
@@ -164,10 +168,10 @@ mod tests {
         }
         store.sync().unwrap();
         for slot in (0..3).map(Slot) {
-            let (_, mark) = store.journal.writers().find(|(known, _)| *known == slot).unwrap();
+            let (_, mark) = store.cores.journal.writers().find(|(known, _)| *known == slot).unwrap();
             let old = Checkpoint { writer: None, ..mark.clone() };
-            store.journal.forget(slot);
-            store.journal.note(slot, old);
+            store.cores.journal.forget(slot);
+            store.cores.journal.note(slot, old);
         }
         store.close().unwrap();
         disk.reopen();

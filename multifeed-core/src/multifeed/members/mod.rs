@@ -8,3 +8,21 @@ pub(super) mod missing;
 pub(super) mod names;
 pub(super) mod rearranged;
 pub(super) mod remove;
+
+use std::collections::BTreeSet;
+
+use self::banned::Blocked;
+use self::catalog::Catalog;
+use self::rearranged::Rearranged;
+use crate::ids::FeedId;
+
+/// The feeds of a multifeed.
+#[derive(Debug, Default)]
+pub(super) struct Members {
+    pub(super) catalog: Catalog,
+    pub(super) blocked: Blocked,
+    /// Places of feeds that were offered and are forgotten.
+    pub(super) vacant: BTreeSet<FeedId>,
+    /// What was changed of folders, by opening the store or since.
+    pub(super) rearranged: Vec<Rearranged>,
+}

@@ -17,14 +17,14 @@ use crate::storage::{FileId, FileKind, Slot, Storage};
 impl<S: Storage> Multifeed<S> {
     /// What a feed is to be named that gets its folder there, where the number is not to be its name.
     pub(in crate::multifeed) fn name_instead(&self, slot: Slot, key: &FeedKey) -> Option<String> {
-        self.catalog.has_name(&slot.to_string()).then(|| self.key_name(key))
+        self.members.catalog.has_name(&slot.to_string()).then(|| self.key_name(key))
     }
 
     /// A writer is about to have this name: a feed that has it by its number gives way.
     pub(in crate::multifeed) fn make_way(&mut self, name: &str) -> Result<(), StoreError> {
         let Some(slot) = numbered(name) else { return Ok(()) };
         let Some(key) = self.key_in(slot)? else { return Ok(()) };
-        match self.catalog.at(slot) {
+        match self.members.catalog.at(slot) {
             Some(id) if self.slot(id).feed.local_name().is_some() => Ok(()),
             Some(_) if self.rename_to_key(slot, &key)? => Ok(()),
             // What is damaged is left as it is.
@@ -34,7 +34,7 @@ impl<S: Storage> Multifeed<S> {
 
     /// A folder without a name is about to take a number: where that is somebody's name, it has one of its own before.
     pub(in crate::multifeed) fn dedupe_names(&mut self, from: Slot, to: Slot, key: &FeedKey) -> Result<(), StoreError> {
-        if self.catalog.has_name(&to.to_string()) {
+        if self.members.catalog.has_name(&to.to_string()) {
             self.rename_to_key(from, key)?;
         }
         Ok(())
@@ -50,7 +50,7 @@ impl<S: Storage> Multifeed<S> {
                 self.dedupe_names(slot, slot, &key)?;
                 continue;
             };
-            let Some(first) = self.catalog.named(name).filter(|first| *first != id) else { continue };
+            let Some(first) = self.members.catalog.named(name).filter(|first| *first != id) else { continue };
             let other = &self.slot(first).feed;
             if numbered(name) == Some(other.slot()) {
                 self.name_by_key(other.slot(), &other.key())?;
@@ -64,12 +64,12 @@ impl<S: Storage> Multifeed<S> {
 
     /// Names a feed by its key that has no name. False where it has one on the disk.
     fn rename_to_key(&mut self, slot: Slot, key: &FeedKey) -> Result<bool, StoreError> {
-        match Feed::name_in(&mut self.storage, slot)? {
+        match Feed::name_in(&mut self.cores.storage, slot)? {
             None => self.name_by_key(slot, key)?,
             // Written before, when the disk said that it failed.
             Some(name) if is_key_name(&name, key) => {
                 let unnamed = |id: &FeedId| self.slot(*id).feed.local_name().is_none();
-                if let Some(id) = self.catalog.at(slot).filter(unnamed) {
+                if let Some(id) = self.members.catalog.at(slot).filter(unnamed) {
                     self.rename_feed(id, name);
                 }
             }
@@ -82,8 +82,11 @@ impl<S: Storage> Multifeed<S> {
     fn name_by_key(&mut self, slot: Slot, key: &FeedKey) -> Result<(), StoreError> {
         let name = self.key_name(key);
         let file = FileId::new(slot, FileKind::LocalName);
-        self.storage.replace(file, name.as_bytes()).map_err(|error| StoreError::from_file(file, "write", error))?;
-        if let Some(id) = self.catalog.at(slot) {
+        self.cores
+            .storage
+            .replace(file, name.as_bytes())
+            .map_err(|error| StoreError::from_file(file, "write", error))?;
+        if let Some(id) = self.members.catalog.at(slot) {
             self.rename_feed(id, name);
         }
         Ok(())
@@ -94,14 +97,14 @@ impl<S: Storage> Multifeed<S> {
         let feed = &mut self.feeds[id.0 as usize].feed;
         let before = feed_name(feed);
         feed.set_local_name(name.clone());
-        self.catalog.rename(id, &before, &name);
+        self.members.catalog.rename(id, &before, &name);
         self.outbox.push(MultifeedEvent::Moved { id, name });
     }
 
     /// A name made of a key that nobody has.
     pub(in crate::multifeed) fn key_name(&self, key: &FeedKey) -> String {
         let mut name = key.to_string();
-        while self.catalog.has_name(&name) {
+        while self.members.catalog.has_name(&name) {
             name.push('.');
         }
         name

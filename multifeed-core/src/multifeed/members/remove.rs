@@ -58,7 +58,7 @@ impl<S: Storage> Multifeed<S> {
     /// is gone.
     fn check_removable(&mut self, id: FeedId) -> Result<(), StoreError> {
         let slot = self.live(id)?.slot();
-        self.storage.check_removable(slot).map_err(|error| StoreError::from_slot(slot, "remove", error))
+        self.cores.storage.check_removable(slot).map_err(|error| StoreError::from_slot(slot, "remove", error))
     }
 
     /// Whether a feed was removed: its [`FeedId`] stands for nothing any more.
@@ -78,7 +78,7 @@ impl<S: Storage> Multifeed<S> {
         let (slot, key) = (feed.slot(), feed.key());
         self.begin(true)?;
         let last = self.last_folder()?.filter(|(last, _)| *last != slot);
-        self.journal.begin_removal(&mut self.storage, Removal::new(slot, &key, last))?;
+        self.cores.journal.begin_removal(&mut self.cores.storage, Removal::new(slot, &key, last))?;
         self.leave_sessions(id);
         self.forget_feed(id);
         self.resume_removal()
@@ -86,7 +86,7 @@ impl<S: Storage> Multifeed<S> {
 
     /// Does what is left to do of a removal, where one was begun.
     pub(in crate::multifeed) fn resume_removal(&mut self) -> Result<(), StoreError> {
-        let Some(removal) = self.journal.removal() else { return Ok(()) };
+        let Some(removal) = self.cores.journal.removal() else { return Ok(()) };
         let there = match self.fill_gap(removal) {
             Ok(there) => there,
             Err(error) => {
@@ -98,9 +98,9 @@ impl<S: Storage> Multifeed<S> {
         if let Some(key) = &there {
             self.rename_unnamed(key)?;
         }
-        self.journal.end_removal(&mut self.storage, there.as_ref())?;
+        self.cores.journal.end_removal(&mut self.cores.storage, there.as_ref())?;
         if there.is_none() {
-            self.catalog.release(removal.slot);
+            self.members.catalog.release(removal.slot);
         }
         Ok(())
     }
@@ -108,7 +108,7 @@ impl<S: Storage> Multifeed<S> {
     /// While a removal is not done, the feed that takes the number is where the disk has it, also after an error of the disk: to be called
     /// before anything is written to a feed.
     pub(in crate::multifeed) fn follow_removal(&mut self) -> Result<(), StoreError> {
-        let Some(removal) = self.journal.removal() else { return Ok(()) };
+        let Some(removal) = self.cores.journal.removal() else { return Ok(()) };
         let key = match self.key_in(removal.slot) {
             // None of ours: no feed has moved there.
             Err(StoreError::NotRegular { .. }) => None,
@@ -124,7 +124,9 @@ impl<S: Storage> Multifeed<S> {
 
     /// Whether what is in a folder belongs to a feed that is being removed, and not to one that is here.
     pub(in crate::multifeed) fn is_going(&mut self, slot: Slot) -> Result<bool, StoreError> {
-        let Some(removal) = self.journal.removal().filter(|removal| removal.slot == slot) else { return Ok(false) };
+        let Some(removal) = self.cores.journal.removal().filter(|removal| removal.slot == slot) else {
+            return Ok(false);
+        };
         Ok(self.key_in(slot)?.is_none_or(|key| removal.is_of(&key)))
     }
 
@@ -142,18 +144,18 @@ impl<S: Storage> Multifeed<S> {
             return Ok(Some(there));
         }
         // What has nothing that a feed has was put there by somebody, whatever key is beside it: what takes the number puts it aside.
-        if Feed::is_remnant(&mut self.storage, slot)? {
-            self.storage.remove(slot).map_err(|error| StoreError::from_slot(slot, "remove", error))?;
+        if Feed::is_remnant(&mut self.cores.storage, slot)? {
+            self.cores.storage.remove(slot).map_err(|error| StoreError::from_slot(slot, "remove", error))?;
         }
         let Some((last, key)) = self.last_folder()?.filter(|(last, _)| *last > slot) else { return Ok(None) };
         // JS may have made others after the one that was the last.
-        self.journal.begin_removal(&mut self.storage, removal.with_last(Some((last, key))))?;
+        self.cores.journal.begin_removal(&mut self.cores.storage, removal.with_last(Some((last, key))))?;
         self.sync_key(last)?;
         self.dedupe_names(last, slot, &key)?;
-        let slots = self.storage.list().map_err(|error| StoreError::from_store("list", error))?;
-        self.storage.rename(last, slot).map_err(|error| StoreError::from_slot(last, "rename", error))?;
+        let slots = self.cores.storage.list().map_err(|error| StoreError::from_store("list", error))?;
+        self.cores.storage.rename(last, slot).map_err(|error| StoreError::from_slot(last, "rename", error))?;
         if slots.contains(&slot) {
-            self.rearranged.push(Rearranged::PutAside { slot });
+            self.members.rearranged.push(Rearranged::PutAside { slot });
         }
         self.take_number(last, slot, &key);
         Ok(Some(key))
@@ -161,17 +163,17 @@ impl<S: Storage> Multifeed<S> {
 
     fn sync_key(&mut self, slot: Slot) -> Result<(), StoreError> {
         let file = FileId::new(slot, FileKind::Key);
-        self.storage.sync(file).map_err(|error| StoreError::from_file(file, "sync", error))
+        self.cores.storage.sync(file).map_err(|error| StoreError::from_file(file, "sync", error))
     }
 
     /// A feed's folder has another number on the disk: it has it in the journal and in memory too. Nothing changes where it had before.
     fn take_number(&mut self, from: Slot, to: Slot, key: &FeedKey) {
-        self.journal.renumber(from, to, key);
+        self.cores.journal.renumber(from, to, key);
         self.renumber_told(from, to);
-        self.catalog.release(from);
-        self.catalog.occupy(to);
-        let Some(id) = self.catalog.at(from) else { return };
-        self.catalog.renumber(id, from, to);
+        self.members.catalog.release(from);
+        self.members.catalog.occupy(to);
+        let Some(id) = self.members.catalog.at(from) else { return };
+        self.members.catalog.renumber(id, from, to);
         let feed = &mut self.feeds[id.0 as usize].feed;
         feed.move_to(to);
         // A name that was the number is told once it has changed.
@@ -184,19 +186,22 @@ impl<S: Storage> Multifeed<S> {
     /// A writer without a name is named by its folder's number: one that took another number is named by that now. JS counts names, and two
     /// equal ones would make it take a folder that is taken.
     fn rename_unnamed(&mut self, key: &FeedKey) -> Result<(), StoreError> {
-        let Some(removal) = self.journal.removal() else { return Ok(()) };
+        let Some(removal) = self.cores.journal.removal() else { return Ok(()) };
         let (Some(from), slot) = (removal.last_with(key), removal.slot) else { return Ok(()) };
-        let Some(mut name) = Feed::name_in(&mut self.storage, slot)? else { return Ok(()) };
+        let Some(mut name) = Feed::name_in(&mut self.cores.storage, slot)? else { return Ok(()) };
         if name == from.to_string() {
             let old = std::mem::replace(&mut name, slot.to_string());
-            if self.catalog.has_name(&name) {
+            if self.members.catalog.has_name(&name) {
                 name = self.key_name(key);
             }
             let file = FileId::new(slot, FileKind::LocalName);
-            self.storage.replace(file, name.as_bytes()).map_err(|error| StoreError::from_file(file, "write", error))?;
-            self.catalog.rename_lost(slot, &old, &name);
+            self.cores
+                .storage
+                .replace(file, name.as_bytes())
+                .map_err(|error| StoreError::from_file(file, "write", error))?;
+            self.members.catalog.rename_lost(slot, &old, &name);
         }
-        let Some(id) = self.catalog.at(slot) else { return Ok(()) };
+        let Some(id) = self.members.catalog.at(slot) else { return Ok(()) };
         if self.slot(id).feed.local_name().is_some_and(|before| before != name) {
             self.rename_feed(id, name);
         }
@@ -205,7 +210,7 @@ impl<S: Storage> Multifeed<S> {
 
     /// The last folder that JS would take for a feed's, and the key in it.
     pub(in crate::multifeed) fn last_folder(&mut self) -> Result<Option<(Slot, FeedKey)>, StoreError> {
-        let slots = self.storage.list().map_err(|error| StoreError::from_store("list", error))?;
+        let slots = self.cores.storage.list().map_err(|error| StoreError::from_store("list", error))?;
         for slot in slots.into_iter().rev() {
             match self.key_in(slot) {
                 Ok(Some(key)) => return Ok(Some((slot, key))),
@@ -220,14 +225,14 @@ impl<S: Storage> Multifeed<S> {
     pub(in crate::multifeed) fn key_in(&mut self, slot: Slot) -> Result<Option<FeedKey>, StoreError> {
         let file = FileId::new(slot, FileKind::Key);
         let mut key = [0; 32];
-        let count = self.storage.read_at(file, 0, &mut key);
+        let count = self.cores.storage.read_at(file, 0, &mut key);
         let count = count.map_err(|error| StoreError::from_file(file, "read", error))?;
         Ok((count == key.len()).then(|| FeedKey::new(key)))
     }
 
     /// Fails if a folder that could not be opened, or made, holds the feed of this key: a second folder of it would be a second history.
     pub(in crate::multifeed) fn check_unopened(&mut self, key: &FeedKey) -> Result<(), StoreError> {
-        for slot in self.catalog.unopened() {
+        for slot in self.members.catalog.unopened() {
             if self.key_in(slot).is_ok_and(|found| found == Some(*key)) {
                 return Err(StoreError::Occupied { slot });
             }
@@ -255,7 +260,7 @@ impl<S: Storage> Multifeed<S> {
 
     /// No session asks for a feed any more that was only offered.
     pub(in crate::multifeed) fn leave_offers(&mut self, key: &FeedKey) {
-        let asked = self.catalog.offered(key).map(|id| (id, self.slot(id).subscribers.clone()));
+        let asked = self.members.catalog.offered(key).map(|id| (id, self.slot(id).subscribers.clone()));
         let (id, peers) = asked.unzip();
         for peer in peers.unwrap_or_default() {
             if let Some(id) = id {
@@ -292,9 +297,8 @@ impl<S: Storage> Multifeed<S> {
         for want in self.waits.of(id) {
             self.end(want, WantEnd::Removed);
         }
-        self.dirty.retain(|dirty| *dirty != id);
-        self.unwritten.retain(|unwritten| *unwritten != id);
-        self.unsynced.remove(&id);
+        self.uncommitted.forget(id);
+        self.cores.unsynced.remove(&id);
         self.waits.none_if_available(id);
         self.extensions.forget(id);
         let slot = &mut self.feeds[id.0 as usize];
@@ -307,10 +311,9 @@ impl<S: Storage> Multifeed<S> {
         slot.reserved = SparseBits::default();
         slot.unannounced = Vec::new();
         slot.sync_failure = None;
-        self.catalog.remove(id, &key);
-        self.catalog.forget_lost(folder);
-        self.problems.retain(|problem| problem.slot() != Some(folder));
-        self.recovered.retain(|recovered| recovered.slot != folder);
+        self.members.catalog.remove(id, &key);
+        self.members.catalog.forget_lost(folder);
+        self.cores.report.forget(folder);
         // Of two writers with one name the other one has it now.
         let same = |other: &FeedId| {
             let feed = &self.slot(*other).feed;
@@ -320,7 +323,7 @@ impl<S: Storage> Multifeed<S> {
             && let Some(other) = self.feeds().find(same)
         {
             let feed = &self.slot(other).feed;
-            self.catalog.insert(other, feed.key(), feed.slot(), Some(others));
+            self.members.catalog.insert(other, feed.key(), feed.slot(), Some(others));
         }
         self.outbox.push(MultifeedEvent::Removed { id, key, name });
     }

@@ -53,7 +53,7 @@ impl<S: Storage> Multifeed<S> {
                 session.matched.remove(feed);
             } else if session.is_live() && session.unmatch(feed) {
                 session.known.remove(u64::from(feed.0));
-                self.unannounced.push(feed);
+                self.uncommitted.unannounced.push(feed);
             }
         }
     }
@@ -71,7 +71,7 @@ impl<S: Storage> Multifeed<S> {
         if std::mem::replace(&mut session.in_step_told, true) {
             return Vec::new();
         }
-        let in_step = self.catalog.feeds().filter(|&feed| session.matched.contains(feed));
+        let in_step = self.members.catalog.feeds().filter(|&feed| session.matched.contains(feed));
         in_step.map(|feed| self.feeds[feed.0 as usize].feed.key()).collect()
     }
 
@@ -93,7 +93,7 @@ impl<S: Storage> Multifeed<S> {
 
     /// Offers what the remote does not know to be here. An empty offer goes too: the remote waits for it.
     fn offer_rest(&mut self, id: SessionId) {
-        let offered: Vec<FeedId> = self.catalog.feeds().filter(|&feed| self.may_feed(id, feed).offer).collect();
+        let offered: Vec<FeedId> = self.members.catalog.feeds().filter(|&feed| self.may_feed(id, feed).offer).collect();
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let mut keys = Vec::new();
         for feed in offered {

@@ -46,7 +46,7 @@ impl<S: Storage> Multifeed<S> {
     pub(super) fn add_peering(&mut self, options: Replicate, new: impl FnOnce(Replicate) -> PeerSession) -> SessionId {
         self.look_at_disk_now();
         let id = self.sessions.add(options, &self.limits, new);
-        if let (Some(error), Some(session)) = (self.disk.why(), self.sessions.get_mut(&id)) {
+        if let (Some(error), Some(session)) = (self.cores.disk.why(), self.sessions.get_mut(&id)) {
             session.pause(error.clone());
         }
         id
@@ -203,7 +203,7 @@ impl<S: Storage> Multifeed<S> {
             let Some(peer) = session.peers.get_mut(&feed) else { continue };
             let Some(slot) = self.feeds.get_mut(feed.0 as usize) else { continue };
             let key = slot.feed.key();
-            let mut work = work(slot, &mut self.storage, &self.limits, share, now);
+            let mut work = work(slot, &mut self.cores.storage, &self.limits, share, now);
             work.room = session.room.of(feed);
             let sent = peer.poll(&mut work);
             let standing = peer.assess(&mut work);
@@ -260,7 +260,7 @@ impl<S: Storage> Multifeed<S> {
 
     /// Whether [`commit`](Self::commit) has something to do, and about how many bytes wait for it.
     pub fn uncommitted(&self) -> Option<usize> {
-        (!self.dirty.is_empty() || !self.unannounced.is_empty()).then_some(self.uncommitted_bytes)
+        self.uncommitted.size()
     }
 
     /// Writes the blocks that came, then tells the other sessions and the application of them. To be called after a batch of
@@ -271,10 +271,10 @@ impl<S: Storage> Multifeed<S> {
     /// [`disk_full`](Self::disk_full).
     pub fn commit(&mut self, now: Duration) {
         self.now = self.now.max(now);
-        self.uncommitted_bytes = 0;
+        self.uncommitted.bytes = 0;
         self.sync_appended();
-        let unwritten = std::mem::take(&mut self.unwritten);
-        for id in std::mem::take(&mut self.dirty).into_iter().chain(unwritten) {
+        let unwritten = std::mem::take(&mut self.uncommitted.unwritten);
+        for id in std::mem::take(&mut self.uncommitted.dirty).into_iter().chain(unwritten) {
             self.feeds[id.0 as usize].dirty = false;
             self.commit_feed(id);
         }
@@ -282,7 +282,7 @@ impl<S: Storage> Multifeed<S> {
         written.collect::<Vec<_>>().into_iter().for_each(|id| self.wake(id));
         self.announce_feeds();
         self.give_up_unavailable();
-        self.plan_sync();
+        self.cores.plan_sync(self.now);
         self.note_in_sync();
     }
 
@@ -364,7 +364,7 @@ impl<S: Storage> Multifeed<S> {
         } else if self.next_check.is_none() {
             self.next_check = Some(self.now + CHECK_EVERY);
         }
-        [self.next_check, self.waits.next_deadline(), self.next_sync].into_iter().flatten().min()
+        [self.next_check, self.waits.next_deadline(), self.cores.next_sync].into_iter().flatten().min()
     }
 
     /// Ends a session cleanly: what is queued goes out first.
@@ -462,7 +462,7 @@ impl<S: Storage> Multifeed<S> {
             self.traffic.note(feed, moved, self.now);
             self.mark_dirty(feed);
             self.mind_limits(id);
-            self.uncommitted_bytes += size as usize;
+            self.uncommitted.bytes += size as usize;
             self.mind_space(size);
             if self.feeds[feed.0 as usize].feed.staged_bytes() > self.limits.staged_bytes {
                 self.commit_feed(feed);
@@ -534,7 +534,7 @@ impl<S: Storage> Multifeed<S> {
         let Some(slot) = self.feeds.get_mut(feed.0 as usize) else { return };
         let Some(peer) = session.peers.get_mut(&feed) else { return };
         let shared = slot.subscribers.len() > 1;
-        let mut work = work(slot, &mut self.storage, &self.limits, share, now);
+        let mut work = work(slot, &mut self.cores.storage, &self.limits, share, now);
         let mut spare = false;
         match call(peer, &mut work) {
             Ok(()) => {
@@ -593,7 +593,7 @@ impl<S: Storage> Multifeed<S> {
         self.begin_use(id);
         let begun = if self.slot(id).feed.is_staged() { self.touch(id) } else { Ok(()) };
         let slot = &mut self.feeds[id.0 as usize];
-        if let Err(error) = begun.and_then(|()| slot.feed.flush(&mut self.storage)) {
+        if let Err(error) = begun.and_then(|()| slot.feed.flush(&mut self.cores.storage)) {
             return self.not_written(id, error);
         }
         if !std::mem::replace(&mut slot.told, true) {
@@ -621,7 +621,7 @@ impl<S: Storage> Multifeed<S> {
                         false => peer.announce(blocks.clone(), &self.limits),
                     }
                 }
-                let mut work = work(slot, &mut self.storage, &self.limits, share, now);
+                let mut work = work(slot, &mut self.cores.storage, &self.limits, share, now);
                 peer.advance(&mut work);
                 let standing = peer.assess(&mut work);
                 let share = work.share;
@@ -636,7 +636,7 @@ impl<S: Storage> Multifeed<S> {
 
     /// Offers feeds that are new here to every session that does not know them. One that is ending is not in sync then.
     fn announce_feeds(&mut self) {
-        let new = std::mem::take(&mut self.unannounced);
+        let new = std::mem::take(&mut self.uncommitted.unannounced);
         if new.is_empty() {
             return;
         }

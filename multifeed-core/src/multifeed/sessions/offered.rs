@@ -24,7 +24,7 @@ impl<S: Storage> Multifeed<S> {
         self.give_up_reconciling(id);
         self.choose(id, &mut keys, fields);
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        let (catalog, limit) = (&self.catalog, self.limits.feeds_offered);
+        let (catalog, limit) = (&self.members.catalog, self.limits.feeds_offered);
         let mut refused = 0;
         keys.retain(|key| {
             if let Some(feed) = catalog.find(key) {
@@ -45,19 +45,19 @@ impl<S: Storage> Multifeed<S> {
     /// Both sides agreed on feeds.
     pub(in crate::multifeed) fn replicate(&mut self, id: SessionId, mut keys: Vec<FeedKey>, origin: Origin) {
         for &key in &keys {
-            if let Some(feed) = self.catalog.find(&key)
+            if let Some(feed) = self.members.catalog.find(&key)
                 && let Some(session) = self.sessions.get_mut(&id)
             {
                 session.not_taken.asked(feed);
             }
-            match self.catalog.find(&key) {
+            match self.members.catalog.find(&key) {
                 // It was blocked since it was offered or requested.
-                _ if self.blocked.contains(&key) => self.refuse_feed(id, key),
+                _ if self.members.blocked.contains(&key) => self.refuse_feed(id, key),
                 Some(feed) => self.take_turn(id, key, Some(feed)),
                 // What they requested was here when it was offered to them.
                 None if origin == Origin::Local => self.refuse_feed(id, key),
                 None if self.may(id, &key, None).refuses_to_take() => self.refuse_feed(id, key),
-                None => self.take_turn(id, key, self.catalog.offered(&key)),
+                None => self.take_turn(id, key, self.members.catalog.offered(&key)),
             }
         }
         self.ask_for_offers(id);
@@ -117,11 +117,11 @@ impl<S: Storage> Multifeed<S> {
             && let Some(key) = session.next_turn(&self.limits)
         {
             let sparse = session.is_sparse();
-            if let Some(feed) = self.catalog.find(&key) {
+            if let Some(feed) = self.members.catalog.find(&key) {
                 self.replicate_feed(id, feed);
                 continue;
             }
-            let may = self.may(id, &key, self.catalog.offered(&key));
+            let may = self.may(id, &key, self.members.catalog.offered(&key));
             if !may.want {
                 match self.sessions.get_mut(&id) {
                     Some(session) if may.waits => session.offers.hold(key),
@@ -129,7 +129,7 @@ impl<S: Storage> Multifeed<S> {
                 }
                 continue;
             }
-            let feed = match self.catalog.offered(&key) {
+            let feed = match self.members.catalog.offered(&key) {
                 Some(feed) => feed,
                 None => self.insert_offered(key),
             };
@@ -281,7 +281,7 @@ impl<S: Storage> Multifeed<S> {
 
     fn insert_offered(&mut self, key: FeedKey) -> FeedId {
         let slot = Box::new(FeedSlot::new(Feed::offered(key)));
-        let id = match self.vacant.pop_first() {
+        let id = match self.members.vacant.pop_first() {
             Some(id) => {
                 self.feeds[id.0 as usize] = slot;
                 id
@@ -291,7 +291,7 @@ impl<S: Storage> Multifeed<S> {
                 FeedId(self.feeds.len() as u32 - 1)
             }
         };
-        self.catalog.offer(id, key);
+        self.members.catalog.offer(id, key);
         id
     }
 
@@ -302,13 +302,13 @@ impl<S: Storage> Multifeed<S> {
             return;
         }
         let key = slot.feed.key();
-        self.catalog.withdraw(&key);
+        self.members.catalog.withdraw(&key);
         let in_use = slot.in_use;
         *self.feeds[id.0 as usize] = FeedSlot::new(Feed::offered(FeedKey::new([0; 32])));
         self.feeds[id.0 as usize].in_use = in_use;
-        self.vacant.insert(id);
-        while self.vacant.last().is_some_and(|last| last.0 as usize + 1 == self.feeds.len()) {
-            self.vacant.pop_last();
+        self.members.vacant.insert(id);
+        while self.members.vacant.last().is_some_and(|last| last.0 as usize + 1 == self.feeds.len()) {
+            self.members.vacant.pop_last();
             self.feeds.pop();
         }
         if self.feeds.capacity() > 2 * self.feeds.len() + 64 {

@@ -39,11 +39,13 @@ impl<S: Storage> Multifeed<S> {
     /// What may be done with a feed on a session, where it is here (`feed`) and where it is not. Whoever offers, requests, opens, fetches or
     /// compares a feed asks this first.
     pub(in crate::multifeed) fn may(&self, id: SessionId, key: &FeedKey, feed: Option<FeedId>) -> May {
-        let Some(session) = self.sessions.get(&id).filter(|_| !self.blocked.contains(key)) else { return May::NOTHING };
+        let Some(session) = self.sessions.get(&id).filter(|_| !self.members.blocked.contains(key)) else {
+            return May::NOTHING;
+        };
         let slot = feed.and_then(|feed| self.feeds.get(feed.0 as usize)).filter(|slot| slot.feed.is_settled());
         // Of a feed that is written here next to nothing comes.
-        let full =
-            self.disk.is_full() && !slot.is_some_and(|slot| slot.feed.writable() && !slot.feed.is_writer_behind());
+        let full = self.cores.disk.is_full()
+            && !slot.is_some_and(|slot| slot.feed.writable() && !slot.feed.is_writer_behind());
         let taken = !session.is_sated() && (slot.is_some() || !(session.is_full() || self.is_full()));
         // Where a session is about one feed alone, the application named it.
         let Some(policy) = session.options.policy.as_ref().filter(|_| session.single_feed().is_none()) else {
@@ -83,7 +85,7 @@ impl<S: Storage> Multifeed<S> {
         }
         let chosen = keys.len();
         keys.retain(|key| {
-            let may = self.may(id, key, self.catalog.find(key));
+            let may = self.may(id, key, self.members.catalog.find(key));
             may.want || may.waits
         });
         if keys.len() < chosen {
@@ -99,14 +101,14 @@ impl<S: Storage> Multifeed<S> {
             true => session.declined.insert(*key),
             false => session.declined.remove(key),
         };
-        if changed && let Some(feed) = self.catalog.find(key).or_else(|| self.catalog.offered(key)) {
+        if changed && let Some(feed) = self.members.catalog.find(key).or_else(|| self.members.catalog.offered(key)) {
             self.apply(id, feed);
         }
     }
 
     /// Whether the store has as many feeds as remotes may bring.
     fn is_full(&self) -> bool {
-        self.catalog.others() >= self.limits.feeds
+        self.members.catalog.others() >= self.limits.feeds
     }
 
     /// Whether a feed is to be fetched and served on a session: what the application said of the feed, or else of the session, as
@@ -186,9 +188,9 @@ impl<S: Storage> Multifeed<S> {
         let feeds: Vec<FeedId> = session.peers.keys().copied().collect();
         // Where the disk is full and the session stays, they wait until there is room.
         let waits =
-            self.disk.is_full() && session.is_live() && !(session.is_sated() || session.is_full() || store_full);
+            self.cores.disk.is_full() && session.is_live() && !(session.is_sated() || session.is_full() || store_full);
         // What is here is served all the same.
-        for key in session.offers.take_waiting(|key| !waits && self.catalog.find(key).is_none()) {
+        for key in session.offers.take_waiting(|key| !waits && self.members.catalog.find(key).is_none()) {
             session.refuse(key, self.now);
         }
         for feed in feeds {

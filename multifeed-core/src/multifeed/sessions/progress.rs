@@ -127,7 +127,7 @@ impl<S: Storage> Multifeed<S> {
 
     /// Whether all that came and was made here is written and told.
     pub(in crate::multifeed) fn is_clean(&self) -> bool {
-        self.dirty.is_empty() && self.unwritten.is_empty() && self.unannounced.is_empty()
+        self.uncommitted.is_empty()
     }
 
     /// Has sessions tell where they came in sync, or fell out of it.

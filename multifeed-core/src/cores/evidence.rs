@@ -4,9 +4,7 @@ use std::fmt::Write;
 
 use multifeed_proto::FeedKey;
 
-use super::{Multifeed, MultifeedEvent};
 use crate::error::{Conflict, StoreError};
-use crate::ids::FeedId;
 use crate::storage::{FileId, FileKind, Storage};
 
 const FILE: FileId = FileId { slot: crate::storage::Slot(0), kind: FileKind::Conflicts };
@@ -23,51 +21,47 @@ const MAX_LINE: usize = 1024;
 /// Each signature is over the root hash and its length (or, in older feeds, over the root hash alone): who has the feed's key can
 /// check both without the feed.
 #[derive(Debug, Default)]
-pub(super) struct Evidence {
+pub(crate) struct Evidence {
     /// The lines of the file, once it was read.
     lines: Option<Vec<String>>,
 }
 
 impl Evidence {
     /// Reads the file.
-    pub(super) fn read<S: Storage>(storage: &mut S, max: usize) -> Result<Self, StoreError> {
+    pub(crate) fn read<S: Storage>(storage: &mut S, max: usize) -> Result<Self, StoreError> {
         Ok(Self { lines: Some(read(storage, max)?) })
     }
-}
 
-impl<S: Storage> Multifeed<S> {
-    /// How many second histories are kept as evidence, in `multifeed.conflicts` beside the feeds.
-    pub fn conflicts_kept(&self) -> usize {
-        self.evidence.lines.as_ref().map_or(0, Vec::len)
+    /// How many second histories are kept.
+    pub(crate) fn len(&self) -> usize {
+        self.lines.as_ref().map_or(0, Vec::len)
     }
 
-    /// Keeps a second history as evidence, and tells it, the first time that it is found.
-    pub(super) fn note_conflict(&mut self, id: FeedId, conflict: &Conflict) {
-        let key = self.slot(id).feed.key();
-        let (start, line) = line(&key, conflict);
-        let max = self.limits.conflicts;
-        let lines = match self.evidence.lines.take() {
-            Some(lines) => Ok(lines),
-            None => read(&mut self.storage, max),
+    /// Keeps a second history of a feed. Returns whether it was kept before; one that finds no room counts as new.
+    pub(crate) fn note<S: Storage>(
+        &mut self,
+        storage: &mut S,
+        key: &FeedKey,
+        conflict: &Conflict,
+        max: usize,
+    ) -> Result<bool, StoreError> {
+        let (start, line) = line(key, conflict);
+        let lines = match &mut self.lines {
+            Some(lines) => lines,
+            none => none.insert(read(storage, max)?),
         };
-        let noted = lines.and_then(|mut lines| {
-            let known = lines.iter().any(|line| line.starts_with(&start));
-            let mut written = Ok(());
-            let of_feed = lines.iter().filter(|line| line.contains(&key.to_string())).count();
-            if !known && lines.len() < max && of_feed < MAX_OF_A_FEED {
-                lines.push(line);
-                written = replace(&mut self.storage, &lines);
-                if written.is_err() {
-                    lines.pop();
-                }
-            }
-            self.evidence.lines = Some(lines);
-            written.map(|()| known)
-        });
-        // Where the evidence cannot be kept, it is told all the same.
-        if !matches!(noted, Ok(true)) {
-            self.outbox.push(MultifeedEvent::Conflict { id, key, conflict: Box::new(conflict.clone()) });
+        if lines.iter().any(|line| line.starts_with(&start)) {
+            return Ok(true);
         }
+        let of_feed = lines.iter().filter(|line| line.contains(&key.to_string())).count();
+        if lines.len() < max && of_feed < MAX_OF_A_FEED {
+            lines.push(line);
+            if let Err(error) = replace(storage, lines) {
+                lines.pop();
+                return Err(error);
+            }
+        }
+        Ok(false)
     }
 }
 

@@ -1,0 +1,57 @@
+//! What opening a store found, and what was done about it.
+
+use multifeed_proto::FeedKey;
+
+use crate::error::StoreError;
+use crate::feed::Recovered;
+use crate::storage::Slot;
+
+/// What an application can ask about the state of the folders.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    /// Why folders could not be opened, or not be used as they were meant.
+    pub(crate) problems: Vec<StoreError>,
+    /// What opening had to cut from feeds that a crash tore.
+    pub(crate) recovered: Vec<Recovered>,
+    /// Secret keys that others may read.
+    pub(crate) exposed: Vec<ExposedKey>,
+    /// A folder could not be opened by a failure of the disk.
+    pub(crate) unopened: bool,
+}
+
+impl Report {
+    /// A folder has another number now.
+    pub(crate) fn renumber(&mut self, from: Slot, to: Slot) {
+        self.problems.iter_mut().for_each(|problem| problem.renumber(from, to));
+        self.recovered.iter_mut().filter(|recovered| recovered.slot == from).for_each(|recovered| recovered.slot = to);
+    }
+
+    /// A folder is gone.
+    pub(crate) fn forget(&mut self, slot: Slot) {
+        self.problems.retain(|problem| problem.slot() != Some(slot));
+        self.recovered.retain(|recovered| recovered.slot != slot);
+    }
+}
+
+/// A secret key that others than the owner of its file may read or change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ExposedKey {
+    /// The feed's public key.
+    pub key: FeedKey,
+    /// Its folder, whose `secret_key` it is.
+    pub slot: Slot,
+    /// The file's permissions on unix, `0o600` where nobody else can.
+    pub mode: u32,
+}
+
+impl std::fmt::Display for ExposedKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { slot, mode, .. } = self;
+        write!(
+            f,
+            "others can read or change `secret_key` of folder {slot} (permissions {mode:04o}): whoever has it can write this feed; \
+             make it yours alone (chmod 600)"
+        )
+    }
+}
