@@ -788,8 +788,12 @@ impl<S: Storage> Multifeed<S> {
     }
 
     pub(super) fn settle(&mut self, id: SessionId) {
-        if let Some(session) = self.sessions.get_mut(&id) {
-            session.settle();
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.settle();
+        // What it told of and did not bring is missing, however it ended.
+        let lacks = session.is_through() && self.sessions.get(&id).is_some_and(|session| self.missing(session) > 0);
+        if let Some(session) = self.sessions.get_mut(&id).filter(|_| lacks) {
+            session.part();
         }
     }
 

@@ -51,6 +51,7 @@ impl FeedChannel {
     /// The remote did not answer in time: what it was asked for is free for others. Whether any was.
     pub(crate) fn expire<S: Storage>(&mut self, work: &mut Work<'_, S>) -> bool {
         if !self.opened {
+            self.unopened = true;
             self.end();
             return false;
         }

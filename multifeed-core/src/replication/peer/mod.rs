@@ -202,6 +202,8 @@ pub(crate) struct FeedChannel {
     /// It is to be known what the remote has, whether or not we need it.
     observed: bool,
     opened: bool,
+    /// The remote did not open the channel in time.
+    unopened: bool,
     downloading: bool,
     uploading: bool,
     /// Whether this side would download at all: one that does not says so again when it ends.
@@ -260,6 +262,7 @@ impl FeedChannel {
             options,
             observed: options.observed,
             opened: false,
+            unopened: false,
             downloading,
             uploading: options.upload.unwrap_or(true),
             reader: downloading,
