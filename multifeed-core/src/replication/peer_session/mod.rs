@@ -522,9 +522,10 @@ impl PeerSession {
         Some(*peer)
     }
 
-    /// Notes how a feed stands.
-    pub(crate) fn count(&mut self, feed: FeedId, standing: PeerProgress) {
+    /// Notes how a feed stands. `fetching` counts the sessions that have something of it to bring.
+    pub(crate) fn count(&mut self, feed: FeedId, standing: PeerProgress, fetching: &mut u64) {
         let Some(peer) = self.peers.get_mut(&feed) else { return };
+        *fetching = (*fetching + standing.fetches()).saturating_sub(peer.standing.fetches());
         let before = std::mem::replace(&mut peer.standing, standing);
         let busy = !peer.is_at_rest();
         let was_busy = std::mem::replace(&mut peer.busy, busy);
