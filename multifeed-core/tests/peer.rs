@@ -366,7 +366,7 @@ fn what_was_asked_in_vain_is_not_in_sync() {
         ("has a hole", hole, (true, 2, Ok((1, 0)))),
         ("serves nothing", nothing, (true, 0, Ok((0, 0)))),
         ("did not agree to what it had offered", unnamed, (false, 0, Ok((0, 0)))),
-        ("never opened the channel", agrees, (false, 0, Ok((0, 0)))),
+        ("never opened the channel", agrees, (false, 0, Err((0, 1)))),
         ("never told what it has", opens, (false, 0, Err((0, 1)))),
         ("never brought a block", brings_two, (false, 2, Err((1, 1)))),
         ("brought the hash of a block alone", hash, (false, 2, Ok((1, 0)))),

@@ -183,6 +183,8 @@ struct FeedSlot {
     reserved: SparseBits,
     /// Those of them that two were asked for, and how many bytes all such were.
     doubled: BTreeSet<u64>,
+    /// How many sessions have something of it to bring.
+    fetching: u64,
     doubled_bytes: u64,
     /// New blocks that nobody was told of, and the session that brought them.
     unannounced: Vec<(Range<u64>, Option<SessionId>)>,
@@ -222,6 +224,7 @@ impl FeedSlot {
             removed: false,
             reserved: SparseBits::default(),
             doubled: BTreeSet::new(),
+            fetching: 0,
             doubled_bytes: 0,
             unannounced: Vec::new(),
             dirty: false,

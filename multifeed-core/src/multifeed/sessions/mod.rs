@@ -1,4 +1,5 @@
 //! The multifeed's side of its sessions: events in, commands out.
+pub(super) mod holding;
 pub(super) mod lists;
 pub(super) mod offered;
 pub(super) mod permissions;
@@ -216,7 +217,7 @@ impl<S: Storage> Multifeed<S> {
             if let Some(error) = damaged {
                 session.damaged(key, error);
             }
-            session.count(feed, standing);
+            session.count(feed, standing, &mut slot.fetching);
             session.shared(feed, share);
             session.room.note(feed, waits, has_used);
             match sent {
@@ -352,6 +353,7 @@ impl<S: Storage> Multifeed<S> {
             self.ask_for_offers(id);
             self.wake(id);
         }
+        self.look_at_the_holding();
         self.look_at_the_silent();
         self.traffic.forget_idle(now);
         self.give_up_unavailable();
@@ -541,7 +543,7 @@ impl<S: Storage> Multifeed<S> {
                 spare = shared && may_double && peer.has_spare_room();
                 let standing = peer.assess(&mut work);
                 let share = work.share;
-                session.count(feed, standing);
+                session.count(feed, standing, &mut slot.fetching);
                 session.activate(feed);
                 session.shared(feed, share);
             }
@@ -625,7 +627,7 @@ impl<S: Storage> Multifeed<S> {
                 peer.advance(&mut work);
                 let standing = peer.assess(&mut work);
                 let share = work.share;
-                session.count(id, standing);
+                session.count(id, standing, &mut slot.fetching);
                 session.activate(id);
                 session.shared(id, share);
             }
@@ -700,6 +702,7 @@ impl<S: Storage> Multifeed<S> {
     /// A session's machine of a feed is gone.
     pub(super) fn unsubscribe(&mut self, id: SessionId, feed: FeedId, mut peer: FeedChannel) {
         let slot = &mut self.feeds[feed.0 as usize];
+        slot.fetching = slot.fetching.saturating_sub(peer.standing.fetches());
         if (peer.is_parted() || peer.is_behind(&slot.feed))
             && let Some(session) = self.sessions.get_mut(&id)
         {
@@ -767,8 +770,12 @@ impl<S: Storage> Multifeed<S> {
     }
 
     pub(super) fn settle(&mut self, id: SessionId) {
-        if let Some(session) = self.sessions.get_mut(&id) {
-            session.settle();
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.settle();
+        // What it told of and did not bring is missing, however it ended.
+        let lacks = session.is_through() && self.sessions.get(&id).is_some_and(|session| self.missing(session) > 0);
+        if let Some(session) = self.sessions.get_mut(&id).filter(|_| lacks) {
+            session.part();
         }
     }
 
@@ -799,6 +806,19 @@ pub(super) fn work<'a, S>(
     share: Share,
     now: Duration,
 ) -> Work<'a, S> {
-    let FeedSlot { feed, reserved, wants, .. } = slot;
-    Work { feed, reserved, wants, storage, limits, share, room: u64::MAX, now, too_large: Vec::new(), damaged: None }
+    let FeedSlot { feed, reserved, wants, fetching, unannounced, .. } = slot;
+    Work {
+        feed,
+        reserved,
+        fetching: *fetching,
+        unannounced: !unannounced.is_empty(),
+        wants,
+        storage,
+        limits,
+        share,
+        room: u64::MAX,
+        now,
+        too_large: Vec::new(),
+        damaged: None,
+    }
 }

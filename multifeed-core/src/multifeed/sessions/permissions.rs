@@ -191,12 +191,16 @@ impl<S: Storage> Multifeed<S> {
             self.cores.disk.is_full() && session.is_live() && !(session.is_sated() || session.is_full() || store_full);
         // What is here is served all the same.
         for key in session.offers.take_waiting(|key| !waits && self.members.catalog.find(key).is_none()) {
+            if session.is_sated() {
+                session.part();
+            }
             session.refuse(key, self.now);
         }
         for feed in feeds {
             if self.may_feed(id, feed).want {
                 continue;
             }
+            self.sessions.get_mut(&id).into_iter().for_each(|session| session.note_cut(feed));
             let mut released = false;
             self.with_peer(id, feed, |peer, work| {
                 released = peer.give_up(work);

@@ -51,6 +51,7 @@ impl FeedChannel {
     /// The remote did not answer in time: what it was asked for is free for others. Whether any was.
     pub(crate) fn expire<S: Storage>(&mut self, work: &mut Work<'_, S>) -> bool {
         if !self.opened {
+            self.unopened = true;
             self.end();
             return false;
         }
@@ -79,9 +80,11 @@ impl FeedChannel {
     }
 
     /// Whether the remote may never say that it is done, so that we have to find it out: it is live and we are not, or
-    /// there are holes here, which it then may have too. With hypercore the channel stays open for ever in both cases.
+    /// there are holes here, which it then may have too. With hypercore the channel stays open for ever in both cases; one of ours that is not
+    /// live always says it, and may hear of blocks until then.
     pub(super) fn ends_alone(&self, feed: &Feed) -> bool {
-        !self.options.live && (self.options.one_sided || feed.downloaded() < feed.len())
+        let holes = !self.options.reconciles && feed.downloaded() < feed.len();
+        !self.options.live && (self.options.one_sided || holes)
     }
 
     /// Whether a remote that never says that it is done holds all that we do.

@@ -5,6 +5,7 @@
 mod closing;
 mod download;
 mod history;
+mod holding;
 pub(crate) mod parked;
 mod progress;
 mod questions;
@@ -82,6 +83,10 @@ pub(crate) struct Work<'a, S> {
     pub(crate) feed: &'a mut Feed,
     /// Blocks that some session was asked for.
     pub(crate) reserved: &'a mut SparseBits,
+    /// How many sessions have something of the feed to bring.
+    pub(crate) fetching: u64,
+    /// Whether blocks came that were not announced yet.
+    pub(crate) unannounced: bool,
     /// What the application waits for.
     pub(crate) wants: &'a Wants,
     pub(crate) storage: &'a mut S,
@@ -202,6 +207,8 @@ pub(crate) struct FeedChannel {
     /// It is to be known what the remote has, whether or not we need it.
     observed: bool,
     opened: bool,
+    /// The remote did not open the channel in time.
+    unopened: bool,
     downloading: bool,
     uploading: bool,
     /// Whether this side would download at all: one that does not says so again when it ends.
@@ -218,6 +225,11 @@ pub(crate) struct FeedChannel {
     drains: bool,
     remote_downloading: bool,
     remote_uploading: bool,
+    /// It did not say from the start that it fetches nothing.
+    remote_reads: bool,
+    /// This side said that it has all that the remote told of.
+    done: bool,
+    holding: holding::Holding,
     /// The remote wants to hear of each block that it sent when that is here.
     remote_acks: bool,
     /// The remote was asked for the same: what it was sent counts as its own when it says so.
@@ -260,6 +272,7 @@ impl FeedChannel {
             options,
             observed: options.observed,
             opened: false,
+            unopened: false,
             downloading,
             uploading: options.upload.unwrap_or(true),
             reader: downloading,
@@ -270,6 +283,9 @@ impl FeedChannel {
             drains: false,
             remote_downloading: true,
             remote_uploading: true,
+            remote_reads: true,
+            done: false,
+            holding: holding::Holding::default(),
             remote_acks: false,
             acks: false,
             since: now,
@@ -339,6 +355,10 @@ impl FeedChannel {
     pub(crate) fn handle<S: Storage>(&mut self, message: Message, work: &mut Work<'_, S>) -> Result<Effect, PeerFault> {
         let mut effect = Effect::default();
         if self.close != Closing::Open {
+            // What came there before the end still counts.
+            if let Message::Have(Have { start, length, bitfield: None, .. }) = message {
+                self.remote_missing.has(start, length);
+            }
             return Ok(effect);
         }
         let waited = self.waits_since().unwrap_or_default();
@@ -408,14 +428,16 @@ impl FeedChannel {
         self.remote_uploading = uploading;
         self.remote_downloading = downloading;
         if !downloading {
-            self.upload.stop(self.options.live);
+            // One of ours has to know what came here from others: else it would report that it was not taken.
+            self.upload.stop(self.options.live || self.options.reconciles);
+            self.remote_reads = self.upload.was_asked();
         }
         let mut released = false;
         if !uploading {
             let asked = self.download.stop();
             released = self.free(asked, work.reserved);
         }
-        if !downloading && !self.options.live && !self.wants_more(work.feed, work.wants) {
+        if !downloading && !self.options.live && !self.wants_more(work.feed, work.wants) && !self.holds(work) {
             self.end();
         }
         released
@@ -647,6 +669,7 @@ impl FeedChannel {
         let download = download.map(|download| download && !self.parted);
         if let Some(download) = download {
             (self.own, self.compares) = (false, download);
+            self.done = false;
             if !download {
                 self.download.excuse();
             }
@@ -749,6 +772,7 @@ impl FeedChannel {
         if self.own && work.feed.is_writer_behind() {
             self.fetch_the_rest();
         }
+        self.resume(work);
         let alone = self.ends_alone(work.feed);
         let reach = if alone || self.observed { work.feed.len() } else { 0 };
         let downloading = self.downloading && !self.drains;
@@ -774,11 +798,11 @@ impl FeedChannel {
             }
         }
         let ends = !self.options.live || self.own;
-        if !ends || self.wants_more(work.feed, work.wants) {
+        if !ends || self.wants_more(work.feed, work.wants) || self.holds(work) {
             return;
         }
         if self.downloading {
-            self.downloading = false;
+            (self.downloading, self.done) = (false, true);
             self.send_status(self.uploading || !self.options.live, false);
             if !self.options.live && !self.remote_uploading && !self.remote_downloading {
                 self.end();
@@ -807,6 +831,11 @@ impl FeedChannel {
             return Ok(Some(Sent::Message(message)));
         }
         if self.close == Closing::Due {
+            if self.options.reconciles
+                && let Some(have) = self.upload.last_news()
+            {
+                return Ok(Some(Sent::Message(Message::Have(have))));
+            }
             self.close = Closing::Sent;
             return Ok(Some(Sent::Close));
         }
@@ -824,7 +853,7 @@ impl FeedChannel {
             }
             _ => {}
         }
-        if self.ends_alone(work.feed) {
+        if self.ends_alone(work.feed) || self.is_holding() {
             self.advance(work);
         }
         Ok(uploaded.map(Sent::Message))

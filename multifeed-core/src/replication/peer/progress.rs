@@ -37,6 +37,11 @@ pub(crate) struct Left {
 }
 
 impl PeerProgress {
+    /// 1 if the remote has something to bring.
+    pub(crate) fn fetches(&self) -> u64 {
+        u64::from(self.missing_here > 0)
+    }
+
     pub(crate) fn add(&mut self, other: PeerProgress) {
         self.missing_here += other.missing_here;
         self.missing_there += other.missing_there;
@@ -183,7 +188,8 @@ impl FeedChannel {
         Left {
             told: self.opened && self.download.has_told_all(),
             blocks: self.download.left(feed),
-            given_up: self.download.given_up_blocks(feed),
+            // What it has of a channel that it never opened nobody knows.
+            given_up: if self.unopened { Some(0) } else { self.download.given_up_blocks(feed) },
         }
     }
 
@@ -203,6 +209,15 @@ impl FeedChannel {
         let refused =
             self.opened && self.remote_uploading && self.upload.asked_at().is_none() && self.download.remote_len() == 0;
         refused || self.remote_missing.lacks()
+    }
+
+    /// No more is fetched, since the remote brought as many bytes as it may. Whether it may have blocks that are not here, and that were to be.
+    pub(crate) fn cut(&mut self) -> bool {
+        if !self.reader || !self.remote_uploading || self.is_sparse() {
+            return false;
+        }
+        self.download.cut();
+        self.download.may_have_more()
     }
 
     fn holds_all<S: Storage>(&mut self, work: &mut Work<'_, S>) -> bool {

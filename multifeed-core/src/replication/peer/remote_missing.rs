@@ -118,11 +118,17 @@ impl RemoteMissing {
     pub(super) fn lost(&mut self, feed: &Feed, blocks: Range<u64>) {
         let end = blocks.end.min(feed.len());
         let account = self.account();
+        // What was sent and did not arrive is lacking still.
+        let refused = account.unacknowledged.clone();
         account.lost(blocks.start..end);
         let mut at = blocks.start;
         while let Some(held) = feed.bitfield().next_held(at, end) {
             at = feed.bitfield().next_missing(held, end).unwrap_or(end);
-            account.given_up.insert_range(held, at);
+            for (word, mask) in words_of(held, at) {
+                let lacking = mask & refused.word(word);
+                account.blocks.set_word(word, account.blocks.word(word) | lacking);
+                account.given_up.set_word(word, account.given_up.word(word) | (mask & !lacking));
+            }
         }
     }
 

@@ -53,6 +53,17 @@ impl Upload {
         self.requests.iter().any(|request| !request.hash)
     }
 
+    /// Whether the remote asked what is here.
+    pub(super) fn was_asked(&self) -> bool {
+        self.told || !self.wants.is_empty()
+    }
+
+    /// The next news that were not told, for a channel that closes.
+    pub(super) fn last_news(&mut self) -> Option<Have> {
+        let blocks = self.pending_haves.pop_front()?;
+        Some(Have { start: blocks.start, length: blocks.end - blocks.start, bitfield: None, ack: false })
+    }
+
     /// Whether there is something to send, where blocks are withheld or not.
     pub(super) fn has_output(&self, withholds: bool) -> bool {
         let asks = |request: &Request| request.hash || (!withholds && self.room_needed.is_none());
@@ -112,11 +123,11 @@ impl Upload {
         self.room_needed = None;
     }
 
-    /// The remote asks for nothing any more. In a live session it can begin again, and goes on being told what is new.
-    pub(super) fn stop(&mut self, live: bool) {
+    /// The remote asks for nothing any more. If it `listens`, as in a live session, it goes on being told what is new.
+    pub(super) fn stop(&mut self, listens: bool) {
         self.requests.clear();
         self.room_needed = None;
-        if !live {
+        if !listens {
             self.pending_haves.clear();
             self.retracted.clear();
         }

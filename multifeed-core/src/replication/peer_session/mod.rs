@@ -522,9 +522,10 @@ impl PeerSession {
         Some(*peer)
     }
 
-    /// Notes how a feed stands.
-    pub(crate) fn count(&mut self, feed: FeedId, standing: PeerProgress) {
+    /// Notes how a feed stands. `fetching` counts the sessions that have something of it to bring.
+    pub(crate) fn count(&mut self, feed: FeedId, standing: PeerProgress, fetching: &mut u64) {
         let Some(peer) = self.peers.get_mut(&feed) else { return };
+        *fetching = (*fetching + standing.fetches()).saturating_sub(peer.standing.fetches());
         let before = std::mem::replace(&mut peer.standing, standing);
         let busy = !peer.is_at_rest();
         let was_busy = std::mem::replace(&mut peer.busy, busy);
@@ -632,6 +633,11 @@ impl PeerSession {
         self.apart = true;
     }
 
+    /// No more of a feed is fetched, since the remote brought as many bytes as it may. What is left of it keeps both from being in sync.
+    pub(crate) fn note_cut(&mut self, feed: FeedId) {
+        self.apart |= self.is_sated() && self.peers.get_mut(&feed).is_some_and(|peer| peer.cut());
+    }
+
     /// A feed's own files are damaged.
     pub(crate) fn damaged(&mut self, key: FeedKey, error: StoreError) {
         self.part();
@@ -646,6 +652,11 @@ impl PeerSession {
     /// Has progress told where it is in sync now, and was not when that was last told, or the other way round.
     pub(crate) fn note_in_sync(&mut self, in_sync: bool) {
         self.progress_due |= self.observed && in_sync != self.told_in_sync && self.stage != Stage::Closed;
+    }
+
+    /// Whether it came to its end because nothing was left to do.
+    pub(crate) fn is_through(&self) -> bool {
+        self.through
     }
 
     /// Whether its end was told, or is near.
@@ -762,7 +773,13 @@ impl PeerSession {
             self.mind_pause();
         }
         self.stage = Stage::Closed;
-        self.ended_in_sync = result.is_ok() && self.failure.is_none() && self.given_up.is_empty() && state.in_sync;
+        self.apart |= self.totals.missing > 0 || self.totals.not_taken > 0;
+        self.ended_in_sync = result.is_ok()
+            && self.totals.missing == 0
+            && self.totals.not_taken == 0
+            && self.failure.is_none()
+            && self.given_up.is_empty()
+            && state.in_sync;
         self.commands.clear();
         self.active.clear();
         state.in_sync = self.ended_in_sync;

@@ -23,6 +23,7 @@ impl Download {
     /// The blocks that the remote told of, or was asked for and did not answer about, and that are not here.
     pub(in crate::replication::peer) fn left(&mut self, feed: &Feed) -> SparseBits {
         let mut left = if self.lacks_any(feed) { self.has.clone() } else { SparseBits::default() };
+        left.insert_all(&self.cut);
         self.unanswered.given_up(feed).for_each(|index| _ = left.insert(index));
         left
     }
@@ -41,6 +42,16 @@ impl Download {
     /// What the remote did not bring is not wanted any more.
     pub(in crate::replication::peer) fn excuse(&mut self) {
         self.unanswered = Unanswered::default();
+    }
+
+    /// No more is fetched, since the remote brought as many bytes as it may: what it told of stays missing.
+    pub(in crate::replication::peer) fn cut(&mut self) {
+        self.cut.insert_all(&self.has);
+    }
+
+    /// Whether the remote may have blocks that are not here: it told of them, or did not tell all that it has.
+    pub(in crate::replication::peer) fn may_have_more(&self) -> bool {
+        !self.has.is_empty() || !self.told()
     }
 
     /// Whether the remote was asked what it has or for blocks and did not answer yet, or, where all is fetched, told of blocks that are not here

@@ -60,6 +60,8 @@ pub(super) struct Download {
     ignored: bool,
     /// Whether it was left, or left, before it had told or brought everything.
     cut_short: bool,
+    /// What it had told of and did not bring when it had brought as much as it may; some of it may be held by now.
+    cut: SparseBits,
     /// Whether it is to be asked for all of it once more.
     again: bool,
     /// No word of `has` below this one holds a block that can be requested now.
@@ -277,6 +279,7 @@ impl Download {
             self.remote_len = 0;
         }
         self.has.remove_range(start, end);
+        self.cut.remove_range(start, end);
         self.late.retain(|index| !(start..end).contains(index));
         self.questions.lost(start..end);
         self.comparison.lost(&(start..end));

@@ -136,6 +136,7 @@ impl Download {
     pub(in crate::replication::peer) fn given_up(&mut self, blocks: &Range<u64>) {
         self.late.retain(|index| !blocks.contains(index));
         self.unanswered.forget(blocks);
+        self.cut.remove_range(blocks.start, blocks.end);
         if blocks.start < blocks.end {
             self.stale.extend(blocks.start / WANT_BLOCKS..=(blocks.end - 1) / WANT_BLOCKS);
         }

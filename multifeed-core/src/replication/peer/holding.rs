@@ -1,0 +1,56 @@
+//! Two of ours wait for each other while one of them is still being sent blocks of the feed on other sessions.
+
+use std::time::Duration;
+
+use super::{Closing, FeedChannel, Work};
+use crate::storage::Storage;
+
+/// How many `idle_end`s a channel is held open at the most.
+const LONGEST_HOLD: u32 = 12;
+
+/// Whether a channel is kept open for blocks that come on other sessions.
+#[derive(Debug, Default)]
+pub(super) struct Holding {
+    since: Option<Duration>,
+    over: bool,
+}
+
+impl FeedChannel {
+    /// Whether the channel is kept open, though nothing is missing here, since other sessions bring blocks that this remote may lack.
+    pub(crate) fn is_holding(&self) -> bool {
+        self.holding.since.is_some() && !self.holding.over && self.close == Closing::Open
+    }
+
+    /// Whether to keep the channel open: for as long as other sessions bring blocks, and this remote is told of them.
+    ///
+    /// Only one of ours begins again when it hears of blocks. It is kept for `idle_end` after the last, and not for ever.
+    pub(super) fn holds<S: Storage>(&mut self, work: &Work<'_, S>) -> bool {
+        let serves = self.downloading && self.uploading && self.remote_reads && !self.drains && !self.own;
+        let ours = self.options.reconciles && !self.options.live && !self.options.one_sided;
+        if !serves || !ours || self.holding.over {
+            return false;
+        }
+        let comes = work.fetching > self.standing.fetches() || work.unannounced;
+        if !comes && (self.holding.since.is_none() || self.upload.is_idle()) {
+            return false;
+        }
+        let since = *self.holding.since.get_or_insert(work.now);
+        let heard = self.upload.asked_at().unwrap_or_default().max(since);
+        let idle = work.limits.idle_end;
+        self.holding.over = work.now >= heard.saturating_add(idle)
+            || work.now >= since.saturating_add(idle.saturating_mul(LONGEST_HOLD));
+        !self.holding.over
+    }
+
+    /// Fetches again if the remote, one of ours, told of blocks after this side had said that it has all.
+    pub(super) fn resume<S: Storage>(&mut self, work: &Work<'_, S>) {
+        let may = self.done && self.options.reconciles && !self.options.live && self.remote_uploading;
+        if !may || self.downloading || self.drains || self.parted || self.is_sparse() {
+            return;
+        }
+        if self.download.missing() > 0 && !self.download.finished(self.scope(work.wants, 0), work.feed) {
+            (self.done, self.downloading) = (false, true);
+            self.send_status(self.uploading, true);
+        }
+    }
+}
