@@ -45,4 +45,11 @@ impl Feed {
         }
         mark
     }
+
+    /// What was known of a remote feed and is still held.
+    pub(crate) fn checkpoint_within(&self, known: &Checkpoint) -> Checkpoint {
+        let mut held = self.bitfield.clone();
+        held.keep_only(&known.pages);
+        Checkpoint { pages: held.marks(), ..known.clone() }
+    }
 }

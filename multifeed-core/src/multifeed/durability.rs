@@ -182,11 +182,14 @@ impl<S: Storage> Multifeed<S> {
     pub(super) fn sync_unmarked(&mut self, id: FeedId, unmarked: &[Range<u64>]) -> Result<(), StoreError> {
         let feed = &self.slot(id).feed;
         // Of a feed of ours it knows no blocks.
-        if unmarked.is_empty() || feed.writable() || self.cores.journal.mark(feed.slot(), &feed.key()).is_none() {
+        if unmarked.is_empty() || feed.writable() {
             return Ok(());
         }
+        let Some(known) = self.cores.journal.mark(feed.slot(), &feed.key()) else { return Ok(()) };
         if !self.cores.durability.syncs() {
-            self.cores.journal.note(feed.slot(), feed.mark(false));
+            // What came since is not known to be on the disk: it is not to be believed.
+            let less = feed.checkpoint_within(known);
+            self.cores.journal.note(feed.slot(), less);
             return self.cores.journal.write(&mut self.cores.storage, false);
         }
         self.sync_feeds(&[id]);
