@@ -29,7 +29,7 @@ pub use cores::report::ExposedKey;
 pub use error::{AppendError, Conflict, ProofError, PutError, StoreError};
 pub use feed::local_name::is_object_property;
 pub use feed::{Answer, Audit, Feed, Located, Place, Put, Recovered, VerifyCursor, VerifyStep};
-pub use ids::{FeedId, SessionId};
+pub use ids::{FeedId, SessionId, SetId};
 pub use keys::key_pair::{KeyPair, KeyPairError};
 pub use limits::{Limits, PeerLimits, message_cost};
 pub use multifeed::feed_events::{FeedEvent, FeedNews};

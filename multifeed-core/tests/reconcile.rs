@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use link::{Link, Store, run, store};
 use multifeed_core::reconcile::EXTENSION;
 use multifeed_core::{
-    Connection, FeedId, KeyPair, PeerEvent, Replicate, SyncError, SyncTotals, Want, WantEnd, WantOptions,
+    Connection, FeedId, KeyPair, PeerEvent, Replicate, SetId, SyncError, SyncTotals, Want, WantEnd, WantOptions,
 };
 use multifeed_proto::wire::message::kind;
 use multifeed_proto::{
@@ -29,6 +29,7 @@ const PLAIN: Replicate = Replicate {
     policy: None,
     user_data: None,
     source: None,
+    set: SetId::ALL,
 };
 
 /// What a side sent: messages by their kind or extension, and how many.
@@ -314,6 +315,7 @@ fn it_changes_nothing_of_what_is_synced() {
                 policy: None,
                 user_data: None,
                 source: None,
+                set: SetId::ALL,
             });
             let mut link = Link::new(&mut stores, [0, 1], options.clone(), Default::default());
             // A remote that serves nothing says nothing: time tells that it has all it wants.

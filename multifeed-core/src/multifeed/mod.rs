@@ -40,7 +40,7 @@ use crate::cores::durability::Durability;
 use crate::error::{AppendError, Conflict, StoreError};
 use crate::feed::local_name::is_object_property;
 use crate::feed::{Feed, Recovered, VerifyCursor, VerifyStep};
-use crate::ids::{FeedId, SessionId};
+use crate::ids::{FeedId, SessionId, SetId};
 use crate::keys::key_pair::KeyPair;
 use crate::limits::Limits;
 use crate::multifeed::feed_events::FeedNews;
@@ -94,6 +94,13 @@ pub enum MultifeedEvent {
         key: FeedKey,
         /// Its name in this store.
         name: String,
+    },
+    /// A feed is in a set: by [`Multifeed::include`], or because a session of the set brought it.
+    Included {
+        /// The set.
+        set: SetId,
+        /// The feed.
+        id: FeedId,
     },
     /// A feed has more blocks than before: appended, or received and written.
     Blocks {

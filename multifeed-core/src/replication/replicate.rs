@@ -6,6 +6,7 @@ use std::time::Duration;
 use multifeed_proto::{Config, FeedKey, Json, RemoteHandshake, SessionError};
 
 use crate::error::{Conflict, StoreError};
+use crate::ids::SetId;
 use crate::replication::missing_ranges::FeedHoles;
 use crate::replication::policy::Policy;
 use crate::replication::reconcile::EXTENSION;
@@ -38,6 +39,8 @@ pub struct Replicate {
     pub policy: Option<Arc<dyn Policy>>,
     /// What the remote's application is told in the multifeed handshake.
     pub user_data: Option<Json>,
+    /// The feeds that are offered, and that what the remote brings joins. By default every feed of the store.
+    pub set: SetId,
     /// Names who the remote is, such as its address, to sum up what it brings: all sessions of one name share
     /// [`PeerLimits`](crate::PeerLimits), as long as the store is open. By default each session is on its own.
     pub source: Option<String>,

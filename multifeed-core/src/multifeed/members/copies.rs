@@ -20,7 +20,7 @@ impl<S: Storage> Multifeed<S> {
     pub(in crate::multifeed) fn join_copies(&mut self, doubles: Vec<Feed>) {
         for double in doubles {
             let (slot, writable) = (double.slot(), double.writable());
-            if let Err(error) = self.join(double) {
+            if let Err(error) = self.take_over_copy(double) {
                 if writable {
                     // Its name is not for another writer.
                     self.lose_writer_in(slot, &error);
@@ -31,7 +31,7 @@ impl<S: Storage> Multifeed<S> {
     }
 
     /// Makes one feed of the one that was opened and another of its key, in a folder of its own.
-    fn join(&mut self, double: Feed) -> Result<(), StoreError> {
+    fn take_over_copy(&mut self, double: Feed) -> Result<(), StoreError> {
         let occupied = StoreError::Occupied { slot: double.slot() };
         let key = double.key();
         let Some(id) = self.members.catalog.find(&key) else { return Err(occupied) };

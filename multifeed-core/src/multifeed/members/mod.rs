@@ -8,12 +8,14 @@ pub(super) mod missing;
 pub(super) mod names;
 pub(super) mod rearranged;
 pub(super) mod remove;
+pub(super) mod sets;
 
 use std::collections::BTreeSet;
 
 use self::banned::Blocked;
 use self::catalog::Catalog;
 use self::rearranged::Rearranged;
+use self::sets::Sets;
 use crate::ids::FeedId;
 
 /// The feeds of a multifeed.
@@ -21,6 +23,7 @@ use crate::ids::FeedId;
 pub(super) struct Members {
     pub(super) catalog: Catalog,
     pub(super) blocked: Blocked,
+    pub(super) sets: Sets,
     /// Places of feeds that were offered and are forgotten.
     pub(super) vacant: BTreeSet<FeedId>,
     /// What was changed of folders, by opening the store or since.

@@ -10,7 +10,7 @@ use super::rearranged::Rearranged;
 use crate::cores::journal::Removal;
 use crate::error::StoreError;
 use crate::feed::Feed;
-use crate::ids::{FeedId, SessionId};
+use crate::ids::{FeedId, SessionId, SetId};
 use crate::multifeed::{Multifeed, MultifeedEvent};
 use crate::replication::peer_session::PeerSession;
 use crate::replication::wants::WantEnd;
@@ -242,10 +242,20 @@ impl<S: Storage> Multifeed<S> {
 
     /// Closes a feed's channel on every session, and says no more of it on any.
     pub(in crate::multifeed) fn leave_sessions(&mut self, id: FeedId) {
+        self.leave_sessions_of(None, id);
+        // If its turn did not come yet, it does not.
+        self.leave_offers(&self.slot(id).feed.key());
+    }
+
+    /// Closes a feed's channel on the sessions of a set, or on all, and says no more of it there.
+    pub(in crate::multifeed) fn leave_sessions_of(&mut self, set: Option<SetId>, id: FeedId) {
         for peer in self.slot(id).subscribers.clone() {
-            self.leave_channel(peer, id);
+            if set.is_none() || self.set_of(peer) == set {
+                self.leave_channel(peer, id);
+            }
         }
-        for session in self.sessions.values_mut() {
+        let concerned = |session: &&mut PeerSession| set.is_none_or(|set| session.options.set == set);
+        for session in self.sessions.values_mut().filter(concerned) {
             session.known.insert(u64::from(id.0));
             session.not_taken.forget(id);
             if session.matched.is_running() {
@@ -254,8 +264,6 @@ impl<S: Storage> Multifeed<S> {
                 session.unmatch(id);
             }
         }
-        // Where its turn did not come yet, it does not.
-        self.leave_offers(&self.slot(id).feed.key());
     }
 
     /// No session asks for a feed any more that was only offered.
@@ -312,6 +320,7 @@ impl<S: Storage> Multifeed<S> {
         slot.unannounced = Vec::new();
         slot.sync_failure = None;
         self.members.catalog.remove(id, &key);
+        self.members.sets.forget(id);
         self.members.catalog.forget_lost(folder);
         self.cores.report.forget(folder);
         // Of two writers with one name the other one has it now.

@@ -79,7 +79,7 @@ impl<S: Storage> Multifeed<S> {
         self.sync_all_before_serving();
         // What is not served to anyone is offered as ever, and not compared; what is not offered to this remote is neither.
         let offered = |feed: FeedId| self.slot(feed).upload != Some(false) && self.may_feed(id, feed).offer;
-        let compared = self.feeds().filter(|&feed| offered(feed));
+        let compared = self.feeds_in(self.set_of(id).unwrap_or_default()).filter(|&feed| offered(feed));
         let state = |feed: FeedId| {
             let slot = &self.slot(feed).feed;
             (feed, slot.discovery_key(), slot.served_len(), slot.served_roots(), slot.served_runs())
@@ -93,7 +93,8 @@ impl<S: Storage> Multifeed<S> {
 
     /// Offers what the remote does not know to be here. An empty offer goes too: the remote waits for it.
     fn offer_rest(&mut self, id: SessionId) {
-        let offered: Vec<FeedId> = self.members.catalog.feeds().filter(|&feed| self.may_feed(id, feed).offer).collect();
+        let set = self.set_of(id).unwrap_or_default();
+        let offered: Vec<FeedId> = self.feeds_in(set).filter(|&feed| self.may_feed(id, feed).offer).collect();
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let mut keys = Vec::new();
         for feed in offered {

@@ -53,6 +53,10 @@ impl<S: Storage> Multifeed<S> {
             match self.members.catalog.find(&key) {
                 // It was blocked since it was offered or requested.
                 _ if self.members.blocked.contains(&key) => self.refuse_feed(id, key),
+                // What they requested was taken out of the set since it was offered.
+                Some(feed) if origin == Origin::Local && !self.is_in(self.set_of(id).unwrap_or_default(), feed) => {
+                    self.refuse_feed(id, key)
+                }
                 Some(feed) => self.take_turn(id, key, Some(feed)),
                 // What they requested was here when it was offered to them.
                 None if origin == Origin::Local => self.refuse_feed(id, key),
@@ -90,6 +94,7 @@ impl<S: Storage> Multifeed<S> {
 
     /// Opens a feed's channel on a session.
     pub(in crate::multifeed) fn replicate_feed(&mut self, id: SessionId, feed: FeedId) {
+        self.include_by(id, feed);
         self.sync_before_serving(feed);
         let Some(session) = self.sessions.get(&id) else { return };
         if session.peers.contains_key(&feed) || !session.is_running() {
@@ -205,6 +210,7 @@ impl<S: Storage> Multifeed<S> {
         slot.wants = Default::default();
         self.index(id);
         self.created(id, key, name.clone());
+        self.slot(id).subscribers.clone().into_iter().for_each(|subscriber| self.include_by(subscriber, id));
         if let Some(session) = self.sessions.get_mut(&by) {
             session.offers.settle(id);
             session.events.push_back(PeerEvent::Feed { key, name });

@@ -43,19 +43,23 @@ impl<S: Storage> Multifeed<S> {
             return May::NOTHING;
         };
         let slot = feed.and_then(|feed| self.feeds.get(feed.0 as usize)).filter(|slot| slot.feed.is_settled());
+        // A feed of other sets alone is not spoken of here before the remote does.
+        let shown = session.single_feed().is_some()
+            || slot.is_none()
+            || feed.is_some_and(|feed| self.members.sets.contains(session.options.set, feed));
         // Of a feed that is written here next to nothing comes.
         let full = self.cores.disk.is_full()
             && !slot.is_some_and(|slot| slot.feed.writable() && !slot.feed.is_writer_behind());
         let taken = !session.is_sated() && (slot.is_some() || !(session.is_full() || self.is_full()));
         // Where a session is about one feed alone, the application named it.
         let Some(policy) = session.options.policy.as_ref().filter(|_| session.single_feed().is_none()) else {
-            return May { offer: true, want: taken && !full, waits: taken && full && session.is_live() };
+            return May { offer: shown, want: taken && !full, waits: taken && full && session.is_live() };
         };
         let Some(remote) = &session.remote else { return May::NOTHING };
         let writer = slot.and_then(|slot| slot.feed.local_name().filter(|_| slot.feed.writable()));
         let wanted = taken && !session.declined.contains(key) && policy.wants(key, remote);
         May {
-            offer: policy.offers(key, writer, remote),
+            offer: shown && policy.offers(key, writer, remote),
             want: wanted && !full,
             waits: wanted && full && session.is_live(),
         }
