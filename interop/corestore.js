@@ -11,10 +11,16 @@
 //     "append": [BLOCKS…],                   as lib.js's `append` takes them (optional)
 //     "fetch": { "append": [BLOCKS…], "have": [[start, end]…] }  with a seed: the core is somebody else's, asked for by its key and downloaded
 //                                            from a corestore in memory that has these blocks; of them all, or those in `have`
+//   }…],
+//   "multifeeds": [{       multifeeds on the corestore, after the steps; printed as "multifeeds": [[[name, key]…]…], the feeds of each (optional)
+//     "key": HEX,                            the root key
+//     "writers": [{ "name": TEXT?, "append": [BLOCKS…] }…],
+//     "twice": true                          each writer is made by two multifeeds at once, so that the list has it twice (optional)
 //   }…]
 // }
 
 const Corestore = require('corestore')
+const corestoreMultifeed = require('@frando/corestore-multifeed')
 const crypto = require('hypercore-crypto')
 const pump = require('pump')
 const ram = require('random-access-memory')
@@ -23,14 +29,16 @@ const { promise } = lib
 
 async function main (dir, text) {
   if (!dir || !text) throw new Error('usage: node corestore.js DIR SPEC')
-  const { masterKey, steps } = JSON.parse(text)
+  const { masterKey, steps = [], multifeeds = [] } = JSON.parse(text)
   const store = new Corestore(dir, masterKey ? { masterKey: Buffer.from(masterKey, 'hex') } : {})
   // Each core reports its own errors, and a second time here.
   store.on('error', () => {})
   await store.ready()
   const cores = []
   for (const step of steps) cores.push(await take(store, step).catch((err) => ({ error: err.message })))
-  lib.print({ cores })
+  const lists = []
+  for (const spec of multifeeds) lists.push(await feeds(store, spec))
+  lib.print({ cores, multifeeds: lists })
   for await (const _ of process.stdin) { /* until it ends */ }
   await promise((cb) => store.close(cb))
 }
@@ -78,6 +86,28 @@ async function fetch (store, { seed, fetch: { append, have } }) {
   await ended
   await promise((cb) => other.close(cb))
   return feed
+}
+
+async function feeds (store, { key, writers = [], twice }) {
+  const open = async () => {
+    const multi = corestoreMultifeed(store, { rootKey: Buffer.from(key, 'hex') })
+    await promise((cb) => multi.ready(cb))
+    return multi
+  }
+  const multis = twice ? [await open(), await open()] : [await open()]
+  for (const { name, append = [] } of writers) {
+    for (const multi of multis) await promise((cb) => multi.writer(name, {}, cb))
+    const feed = multis[0].feeds()[multis[0].feeds().length - 1]
+    for (const spec of append) await lib.append(feed, spec)
+  }
+  // The list is appended to without waiting; this comes after it.
+  const list = store.namespace('@multifeed:' + key).namespace('@multifeed:persist').default()
+  await promise((cb) => list.ready(cb))
+  await promise((cb) => list.append([], cb))
+  return [...multis[0]._feedsByKey.values()].map((feed) => {
+    const names = [...multis[0]._feedsByName].filter(([, other]) => other === feed)
+    return [names.length ? names[0][0] : null, feed.key.toString('hex')]
+  })
 }
 
 main(...process.argv.slice(2)).catch((err) => {

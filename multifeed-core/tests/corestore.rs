@@ -10,9 +10,9 @@ use std::path::Path;
 use bytes::Bytes;
 use common::key_pair;
 use multifeed_core::{
-    Answer, Core, CoreStorage, Corestore, CorestoreError, CorestoreOptions, Feed, FileCoreStorage, FileStorage,
-    FileStorageOptions, KeyPair, MasterKey, MemoryCoreStorage, MemoryStorage, Namespace, Slot, StoreKind, VerifyCursor,
-    prepare,
+    Answer, Core, CoreStorage, Corestore, CorestoreError, CorestoreOptions, Feed, FeedList, FileCoreStorage,
+    FileStorage, FileStorageOptions, KeyPair, MasterKey, MemoryCoreStorage, MemoryStorage, Namespace, Slot, StoreKind,
+    VerifyCursor, prepare,
 };
 use multifeed_proto::{DiscoveryKey, FeedKey, Request};
 use serde_json::Value;
@@ -639,4 +639,54 @@ fn names_have_a_bound_and_a_key_pair_has_its_own_core() {
     let named = master(1).key_pair(b"later");
     assert!(!store.get(&named.public_key()).unwrap().info().writable);
     assert!(store.named("later").unwrap().info().writable);
+}
+
+#[test]
+fn a_list_of_feeds_is_read_with_what_is_no_entry_of_one() {
+    let vectors: Value = serde_json::from_str(include_str!("vectors/corestore.json")).unwrap();
+    for vector in vectors["vectors"].as_array().unwrap() {
+        let root: FeedKey = vector["rootKey"].as_str().unwrap().parse().unwrap();
+        let mut store = in_memory(CorestoreOptions::default());
+        let mut core = store.default_core(&FeedList::list_namespace(&root)).unwrap();
+        let lines = vector["list"].as_str().unwrap().split_inclusive('\n');
+        let blocks: Vec<Bytes> = lines.map(|line| Bytes::copy_from_slice(line.as_bytes())).collect();
+        core.append(&blocks).unwrap();
+        let mut list = FeedList::default();
+        list.read(&mut core).unwrap();
+        let names: Vec<&str> = list.feeds().iter().map(|feed| &feed.name[..]).collect();
+        assert_eq!((names, list.problems().len()), (vec!["local", "zwei", "grüße", "3"], 0));
+        // What we write is what JS wrote.
+        let written: Vec<Bytes> = list.feeds().iter().map(|feed| FeedList::entry(&feed.key, &feed.name)).collect();
+        assert_eq!(written, blocks);
+    }
+
+    let mut options = CorestoreOptions::default();
+    options.limits.feeds = 3;
+    options.limits.core_name_bytes = 200;
+    let mut store = in_memory(options);
+    let key = |n| key_pair(n).public_key();
+    let line = |text: String| Bytes::from(text);
+    let mut core = store.named("list").unwrap();
+    core.append(&[
+        FeedList::entry(&key(1), "a"),
+        line("{".to_owned()),
+        line(format!("{{\"key\":\"{}\",\"name\":7}}", key(2))),
+        line("{\"name\":\"b\"}".to_owned()),
+        line("{\"key\":\"beef\",\"name\":\"b\"}".to_owned()),
+        FeedList::entry(&key(2), &"n".repeat(201)),
+        FeedList::entry(&key(1), "again"),
+        line(format!("{{\"more\":[1],\"key\":\"{}\"}}", key(3).to_string().to_uppercase())),
+        FeedList::entry(&key(4), "a"),
+    ])
+    .unwrap();
+    let mut list = FeedList::default();
+    list.read(&mut core).unwrap();
+    let names: Vec<&str> = list.feeds().iter().map(|feed| &feed.name[..]).collect();
+    assert_eq!((names, list.problems().len()), (vec!["a", "1", "a"], 3));
+    assert!(list.has(&key(3)) && !list.has(&key(2)));
+    assert_eq!(list.find_name("a").unwrap().key, key(4));
+    assert!(list.problems()[0].to_string().contains("block 1 of the list of feeds"), "{}", list.problems()[0]);
+    core.append(&[FeedList::entry(&key(5), "e")]).unwrap();
+    assert_eq!(code(list.read(&mut core)), "ERR_LIMIT");
+    assert_eq!(list.feeds().len(), 3);
 }

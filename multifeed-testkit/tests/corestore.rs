@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use bytes::Bytes;
+use multifeed_core::FeedList;
 use multifeed_core::{
     Answer, Core, CoreInfo, CoreStorage, Corestore, CorestoreError, CorestoreOptions, Feed, FileCoreStorage, KeyPair,
     MasterKey, MemoryStorage, Namespace, PreparedData, Slot, VerifyCursor, prepare,
@@ -352,4 +353,65 @@ fn what_js_does_to_a_short_master_key_we_do_not() {
     // With the master key that was there before the old core is there too.
     let mut store = open(path, Some(MasterKey::new(master_key.try_into().unwrap())));
     assert_eq!(as_js(&mut store.named("chat").unwrap()), made[0]);
+}
+
+fn names(list: &FeedList) -> Vec<(Option<String>, String)> {
+    list.feeds().iter().map(|feed| (Some(feed.name.clone()), feed.key.to_string())).collect()
+}
+
+#[test]
+fn the_feeds_of_a_multifeed_in_a_corestore_are_found_by_either_side() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let (first, second) = (FeedKey::new([0x11; 32]), FeedKey::new([0x22; 32]));
+    let writers = json!([{"name": "alice", "append": js_batch(1, 0, 3)}, {"name": "grüße \"2\""}, {}]);
+    let spec = json!({"multifeeds": [
+        {"key": first.to_string(), "writers": writers, "twice": true},
+        {"key": second.to_string(), "writers": [{"name": "alice"}]},
+    ]});
+    let js = JsCorestore::open(path, &spec).unwrap();
+    let feeds = js.multifeeds.clone();
+    js.close().unwrap();
+    assert_eq!((feeds[0].len(), feeds[1].len()), (3, 1), "{feeds:?}");
+
+    let mut store = open(path, None);
+    let mut core = store.default_core(&FeedList::list_namespace(&first)).unwrap();
+    // JS listed each twice.
+    assert_eq!(core.info().len, 6);
+    let mut list = FeedList::default();
+    list.read(&mut core).unwrap();
+    assert_eq!((names(&list), list.problems().len()), (feeds[0].clone(), 0));
+    // Each writer's feed is the default core of the writer's namespace.
+    for (name, js) in [(Some("alice"), &feeds[0][0]), (Some("grüße \"2\""), &feeds[0][1]), (None, &feeds[0][2])] {
+        let core = store.default_core(&FeedList::writer_namespace(&first, name)).unwrap();
+        assert_eq!(core.info().key.to_string(), js.1);
+    }
+    assert_eq!(store.get(&list.find_name("alice").unwrap().key).unwrap().info().len, 3);
+
+    // A writer of ours, and a feed of somebody else's under its number.
+    let mut bob = store.default_core(&FeedList::writer_namespace(&first, Some("bob"))).unwrap();
+    bob.append(&batch(2, 0, 2)).unwrap();
+    let bob = bob.info().key;
+    let (other, data) = remote(0x33, &batch(3, 0, 1));
+    store.get(&other).unwrap().put(data[0].clone()).unwrap();
+    let mut core = store.default_core(&FeedList::list_namespace(&first)).unwrap();
+    core.append(&[FeedList::entry(&bob, "bob"), FeedList::entry(&other, "4")]).unwrap();
+    list.read(&mut core).unwrap();
+    let mut ours = names(&list);
+    assert_eq!(ours.len(), 5);
+    store.close().unwrap();
+
+    // JS finds them, goes on with `bob`, and adds one; another multifeed sees none of it.
+    let writers = json!([{"name": "carol"}, {"name": "bob"}]);
+    let spec = json!({"multifeeds": [{"key": first.to_string(), "writers": writers}, {"key": second.to_string()}]});
+    let js = JsCorestore::open(path, &spec).unwrap();
+    let again = js.multifeeds.clone();
+    js.close().unwrap();
+    assert_eq!((&again[0][..5], again[0].len(), &again[1]), (&ours[..], 6, &feeds[1]));
+    ours.push(again[0][5].clone());
+    let mut store = open(path, None);
+    let mut core = store.default_core(&FeedList::list_namespace(&first)).unwrap();
+    list.read(&mut core).unwrap();
+    assert_eq!(names(&list), ours);
+    store.close().unwrap();
 }

@@ -30,6 +30,7 @@
 //! [`close`](Corestore::close) does too. A core that was not closed is checked from there on when it is opened, and what was torn is repaired.
 
 mod error;
+mod feed_list;
 mod keyed_files;
 mod list;
 mod master_key;
@@ -48,6 +49,7 @@ use crate::limits::Limits;
 use crate::storage::{CoreFile, CoreStorage, Storage, Unsupported};
 
 pub use error::CorestoreError;
+pub use feed_list::{FeedList, NamedFeed};
 pub use list::{CoreList, ListedCore};
 pub use master_key::MasterKey;
 pub use name::Namespace;

@@ -35,6 +35,8 @@ pub struct JsCorestore {
     process: Process,
     /// What each step came to: the core, or what JS said.
     pub cores: Vec<Result<JsCore, String>>,
+    /// The feeds of each multifeed, by name and key.
+    pub multifeeds: Vec<Vec<(Option<String>, String)>>,
 }
 
 impl JsCorestore {
@@ -55,7 +57,8 @@ impl JsCorestore {
             None => Ok(Ok(serde_json::from_value(step)?)),
         });
         let cores = cores.collect::<Result<_>>()?;
-        Ok(Self { process, cores })
+        let multifeeds = serde_json::from_value(printed["multifeeds"].take())?;
+        Ok(Self { process, cores, multifeeds })
     }
 
     /// Closes it, and returns what each step came to.
