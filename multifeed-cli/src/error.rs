@@ -36,10 +36,14 @@ pub(crate) mod code {
     pub(crate) const NOT_TAKEN: &str = "ERR_NOT_TAKEN";
     /// The peer cannot be reached, or refused the connection.
     pub(crate) const CONNECT: &str = "ERR_CONNECT";
-    /// Blocks are damaged.
+    /// There is no store at the path.
     pub(crate) const NO_STORE: &str = "ERR_NO_STORE";
     /// Something of the store is not as it was written.
     pub(crate) const DAMAGED: &str = "ERR_STORE_DAMAGED";
+    /// Another process changed the store while it was read.
+    pub(crate) const CHANGED: &str = "ERR_STORE_CHANGED";
+    /// The process that has the store open is another user's.
+    pub(crate) const NOT_PERMITTED: &str = "ERR_NOT_PERMITTED";
     /// This program is wrong.
     pub(crate) const INTERNAL: &str = "ERR_INTERNAL";
     /// A signal ended it before it was done.

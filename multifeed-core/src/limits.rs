@@ -80,6 +80,9 @@ pub struct Limits {
     /// How long a session that is not live goes on with a JS peer while nothing is missing here, and nothing was asked or is under way either
     /// way: such a peer may never say that it is done. Default 5 s.
     pub idle_end: Duration,
+    /// How long a session that is not live waits for a block of a feed of which neither side has one, if its remote is a JS peer that passes on
+    /// feeds of others. JS offers those before it has anything of them. Default 1 s.
+    pub relay_wait: Duration,
     /// Bytes of a writer's name. Default 255.
     pub name_bytes: usize,
     /// Things that the application may wait for at once, in the whole store. Default 65,536; one more is refused.
@@ -178,6 +181,7 @@ impl Default for Limits {
             request_timeout: Duration::from_secs(20),
             slowest_rate: 256,
             idle_end: Duration::from_secs(5),
+            relay_wait: Duration::from_secs(1),
             name_bytes: 255,
             wants: 65_536,
             feed_events: 1_024,

@@ -14,6 +14,7 @@ use common::{block, key_pair};
 use link::Link;
 use multifeed_core::{
     Durability, FeedId, FileId, FileKind, MemoryStorage, Multifeed, Options, Replicate, Slot, Storage, StoreError,
+    VerifyCursor,
 };
 
 const START: Duration = Duration::ZERO;
@@ -437,4 +438,64 @@ fn a_feed_that_could_not_be_synced_stops_no_other() {
     let _ = store.sync();
     assert!(ids.iter().all(|&id| store.synced_len(id) == 1));
     assert_eq!(store.synced_len(failed), 0);
+}
+
+/// With `None`, what was received is not synced, and a power cut takes any of it. Opening finds that out for all that came since the journal knew of
+/// the feed; a block that was cleared meanwhile is no reason to believe the others.
+#[test]
+fn what_a_cut_takes_of_a_copy_is_found_also_if_blocks_of_it_were_cleared() {
+    let mut source = link::store();
+    fill(&mut source, 0..10);
+    let mut stores = vec![source, open(closed_copy(), Durability::None)];
+    fill(&mut stores[0], 10..20);
+    let sync = |stores: &mut Vec<link::Store>| {
+        let link = Link::plain(stores, [0, 1], Replicate::default());
+        link::run(stores, &mut [link], START);
+    };
+    sync(&mut stores);
+    let id = stores[1].find(&key_pair(N).public_key()).unwrap();
+    assert_eq!(stores[1].clear(id, 3..5).unwrap(), 2);
+    let cleared = stores[1].storage().clone();
+    // They come again.
+    sync(&mut stores);
+    assert_eq!(stores[1].info(id).downloaded, 20);
+    let fetched = stores[1].storage().clone();
+    let (data, journal) = (FileId::new(Slot(0), FileKind::Data), FileId::beside(FileKind::Journal));
+    let old_journal = closed_copy().contents(journal).unwrap();
+
+    for (disk, again) in [(&cleared, false), (&fetched, true)] {
+        for knows_of_the_clear in [true, false] {
+            let mut disk = disk.clone();
+            disk.reopen();
+            // Of the blocks that came last the first five are not there, and neither are those that came again.
+            let size = |blocks: std::ops::Range<u64>| blocks.map(|at| block(N, at).len()).sum::<usize>();
+            for lost in [3..5, 10..15] {
+                disk.write_at(data, size(0..lost.start) as u64, &vec![0; size(lost)]).unwrap();
+            }
+            if !knows_of_the_clear {
+                // The records since are lost, and what the header says of the store is not.
+                let open = [&disk.contents(journal).unwrap()[..32], &old_journal[32..]].concat();
+                disk.replace(journal, &open).unwrap();
+            }
+            assert!(Disk::says_open(&disk));
+            let mut store = open(&mut disk, Durability::None);
+            let what = format!("fetched again: {again}, known to be cleared: {knows_of_the_clear}");
+            assert!(store.problems().is_empty(), "{what}: {:?}", store.problems());
+            let id = store.find(&key_pair(N).public_key()).unwrap();
+            // Nobody could tell of those that the old journal knows, that came again and are not there: reading does.
+            let unknown = if again && !knows_of_the_clear { 3..5 } else { 0..0 };
+            for at in 0..20 {
+                let read = store.get(id, at);
+                match at {
+                    at if unknown.contains(&at) => assert_eq!(read.unwrap_err().code(), "ERR_STORE_DAMAGED"),
+                    3 | 4 | 10..15 => assert_eq!(read.unwrap(), None, "{what}: block {at}"),
+                    at => assert_eq!(read.unwrap(), Some(block(N, at)), "{what}"),
+                }
+            }
+            let found = store.verify_step(id, &mut VerifyCursor::default(), usize::MAX).unwrap().findings;
+            assert_eq!(found.len(), unknown.count(), "{what}: {found:?}");
+            let lost: u64 = store.recovered().iter().map(|recovered| recovered.blocks_unmarked).sum();
+            assert_eq!(lost, if again && knows_of_the_clear { 7 } else { 5 }, "{what}");
+        }
+    }
 }

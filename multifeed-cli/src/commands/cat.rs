@@ -5,7 +5,7 @@ use std::io::Write;
 use multifeed_tokio::{Feed, Multifeed, Options};
 
 use super::find;
-use super::reading::{Reading, beside, close_read, open_beside, open_to_read};
+use super::reading::{changed, close_read, open_to_read};
 use crate::args::{BlockRange, Cat, Global};
 use crate::error::{CliError, code};
 use crate::output::Output;
@@ -18,19 +18,32 @@ pub(super) async fn run(args: Cat, global: &Global, options: Options, output: &O
         let message = format!("no feed {}: there is no store at {}", args.feed, global.store.display());
         CliError::new(code::FEED, message)
     };
-    let Some(Reading { mut multi, beside: is_beside }) = open_to_read(global, options.clone(), output).await? else {
-        return Err(no_store());
-    };
+    let Some(mut reading) = open_to_read(global, options.clone(), output).await? else { return Err(no_store()) };
     let range = args.range.unwrap_or(BlockRange { start: 0, end: None });
     let mut next = range.start;
-    let mut result = write_blocks(&multi, &args.feed, &mut next, range.end).await;
-    if is_beside && result.as_ref().is_err_and(|error| !error.is_stdio()) {
-        // What was being written just then is whole by now.
-        close_read(&multi, Ok(()), output).await?;
-        multi = open_beside(global, options, output).await?.multi;
-        result = beside(true, write_blocks(&multi, &args.feed, &mut next, range.end).await);
+    let mut failed: Option<(u64, String)> = None;
+    loop {
+        let result = write_blocks(&reading.multi, &args.feed, &mut next, range.end).await;
+        let error = match result {
+            Err(error) if !error.is_stdio() && (reading.is_beside() || is_damage(&error)) => error,
+            result => return close_read(&reading.multi, result, output).await,
+        };
+        // What another process was writing just then is whole when it is looked at again.
+        match failed {
+            Some((block, message)) if block == next => {
+                let same = message == error.message();
+                let error = if same { error } else { changed(error.message()) };
+                return close_read(&reading.multi, Err(error), output).await;
+            }
+            _ => failed = Some((next, error.message().to_owned())),
+        }
+        reading = reading.again(global, options.clone(), output).await?;
     }
-    close_read(&multi, result, output).await
+}
+
+/// Whether the failure is of the store, and not of what was asked for.
+fn is_damage(error: &CliError) -> bool {
+    ![code::FEED, code::AMBIGUOUS, code::NOT_HELD].contains(&error.code())
 }
 
 /// Writes the blocks of a feed from `next` on, which says how far that went.

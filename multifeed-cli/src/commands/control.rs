@@ -59,8 +59,13 @@ pub(super) struct Remote {
 impl Remote {
     /// Opens the writer over there.
     async fn open(mut stream: Stream, request: &Request) -> Result<Self, CliError> {
-        write_line(&mut stream, request).await.map_err(lost)?;
-        match reply(&mut stream).await? {
+        let sent = write_line(&mut stream, request).await;
+        // Who is refused may have been answered before it asked.
+        let answer = match (reply(&mut stream).await, sent) {
+            (Err(error), Err(unsent)) if error.code() == code::IO => return Err(lost(unsent)),
+            (answer, _) => answer?,
+        };
+        match answer {
             Reply::Open { key, name, length } => Ok(Self { stream, key, name, length }),
             _ => Err(unexpected()),
         }
@@ -159,7 +164,7 @@ mod unix {
     use tokio::sync::Semaphore;
     use tokio::task::{JoinHandle, JoinSet};
 
-    use super::{CliError, Remote, Reply, Request, read_batch, read_line, write_line};
+    use super::{CliError, Remote, Reply, Request, code, read_batch, read_line, write_line};
     use crate::commands::append::open_writer;
 
     /// The socket's name beside the numbered folders. JS does not look at it.
@@ -236,7 +241,11 @@ mod unix {
         while let Ok(place) = places.clone().acquire_owned().await {
             let stream = match listener.accept().await {
                 Ok((stream, _)) if is_of_us(&stream) => stream,
-                Ok(_) => continue,
+                Ok((stream, _)) => {
+                    // It fits into what the system keeps of a new stream; nobody is waited for.
+                    let _ = stream.try_write(&refusal());
+                    continue;
+                }
                 // No file handle is left, say.
                 Err(_) => {
                     tokio::time::sleep(std::time::Duration::from_millis(200)).await;
@@ -254,6 +263,15 @@ mod unix {
             });
             while requests.try_join_next().is_some() {}
         }
+    }
+
+    /// What another user's process is answered, whatever it asked for.
+    fn refusal() -> Vec<u8> {
+        let message = "the store is served by another user, who alone can append to it".to_owned();
+        let failed = Reply::Failed { code: code::NOT_PERMITTED.to_owned(), message };
+        let mut line = serde_json::to_vec(&failed).unwrap_or_default();
+        line.push(b'\n');
+        line
     }
 
     /// Why a request ends.

@@ -3,28 +3,28 @@
 use multifeed_tokio::{FeedKey, Options};
 
 use super::feed_line;
-use super::reading::{Reading, beside, close_read, open_to_read};
+use super::reading::{self, Reading, close_read, open_to_read};
 use crate::args::Global;
 use crate::error::{CliError, code};
 use crate::output::{BlockedLine, FeedLine, Output, table};
 
 pub(super) async fn run(global: &Global, options: Options, output: &Output) -> Result<(), CliError> {
-    let Some(Reading { multi, beside: is_beside }) = open_to_read(global, options, output).await? else {
+    let Some(reading) = open_to_read(global, options, output).await? else {
         return output.say(&format!("no feeds: there is no store at {}", global.store.display()));
     };
+    let Reading { multi, problems, changed, .. } = reading;
     let feeds: Vec<FeedLine> = multi.feeds().iter().map(feed_line).collect();
-    let problems: Vec<String> = multi.problems().iter().map(ToString::to_string).collect();
     let result = match multi.blocked().await {
         Ok(blocked) => list(&feeds, &blocked, output),
         Err(error) => Err(error.into()),
     };
     close_read(&multi, result, output).await?;
-    match problems.is_empty() {
-        true => Ok(()),
-        false => {
-            let error =
-                CliError::new(code::DAMAGED, format!("not all of this store is sound: {}", problems.join("; ")));
-            beside(is_beside, Err(error))
+    match (problems.is_empty(), changed.is_empty()) {
+        (true, true) => Ok(()),
+        (true, false) => Err(reading::changed(&changed.join("; "))),
+        (false, _) => {
+            let message = format!("not all of this store is sound: {}", problems.join("; "));
+            Err(CliError::new(code::DAMAGED, message))
         }
     }
 }

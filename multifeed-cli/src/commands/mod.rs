@@ -113,28 +113,35 @@ enum Repaired {
     InMemory,
 }
 
+/// What opening a store set right, in words.
+fn repairs(multi: &Multifeed, repaired: Repaired) -> Vec<String> {
+    let of_feeds = multi.recovered().into_iter().map(|recovered| match repaired {
+        Repaired::OnDisk => format!("a crash or damage was repaired: {recovered}"),
+        Repaired::InMemory => format!("a crash or damage is to be repaired, and nothing was changed: {recovered}"),
+    });
+    multi.rearranged().iter().map(ToString::to_string).chain(of_feeds).collect()
+}
+
+/// What opening a store found to be wrong, in words.
+fn problems(multi: &Multifeed) -> Vec<String> {
+    multi.problems().iter().map(ToString::to_string).collect()
+}
+
+/// Warns of all that opening a store found.
 fn warn(multi: &Multifeed, global: &Global, repaired: Repaired, output: &Output) {
+    problems(multi).iter().chain(&repairs(multi, repaired)).for_each(|warning| output.warn(warning));
+    warn_lasting(multi, global, output);
+}
+
+/// Warns of what was so before, and stays so.
+fn warn_lasting(multi: &Multifeed, global: &Global, output: &Output) {
     warn_unsupported(multi, output);
-    for problem in multi.problems() {
-        output.warn(&problem.to_string());
-    }
-    for rearranged in multi.rearranged() {
-        output.warn(&rearranged.to_string());
-    }
     for feed in multi.feeds().iter().filter(|feed| feed.writable() && is_object_property(&feed.name())) {
         output.warn(&format!(
             "a JavaScript app cannot reach the writer `{}` (feed {}) by its name: every JavaScript object has a property of that name",
             feed.name(),
             feed.key()
         ));
-    }
-    for recovered in multi.recovered() {
-        output.warn(&match repaired {
-            Repaired::OnDisk => format!("a crash or damage was repaired: {recovered}"),
-            Repaired::InMemory => {
-                format!("a crash or damage is to be repaired, and nothing was changed: {recovered}")
-            }
-        });
     }
     let exposed = multi.exposed_keys();
     if let Some(first) = exposed.first() {

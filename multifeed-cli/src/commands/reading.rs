@@ -1,25 +1,31 @@
 //! Opening a store to read it: also one that cannot be written, and one that another process has open.
 
 use std::io::ErrorKind;
+use std::time::Duration;
 
 use multifeed_tokio::{Error, FileStorage, Multifeed, Options, RepairedInMemory, StoreError};
 
-use super::{Repaired, cannot_open, warn, warn_unsupported};
+use super::{Repaired, cannot_open, problems, repairs, warn, warn_lasting, warn_unsupported};
 use crate::args::Global;
-use crate::error::CliError;
+use crate::error::{CliError, code};
 use crate::output::Output;
 
 /// What is said of a store that is read beside another process.
 const BESIDE: &str = "another process has the store open: it is read as it stands at this moment, without a lock";
-/// What is added to a failure that this may be the cause of.
-const CHANGED: &str =
-    "it was tried twice; another process has the store open, and it may have changed while it was read";
 
-/// A store that is read.
+/// How long another process has to finish what it writes, before a store in which something seems wrong is looked at again.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// A store that is read. JS takes no lock of ours, so that any store may be written meanwhile: damage is what was seen twice.
 pub(super) struct Reading {
     pub(super) multi: Multifeed,
-    /// Another process has it open, or a feed of it.
-    pub(super) beside: bool,
+    /// What opening it found to be wrong, twice.
+    pub(super) problems: Vec<String>,
+    /// What only the second opening found to be wrong.
+    pub(super) changed: Vec<String>,
+    /// What opening it repaired in memory, twice.
+    repairs: Vec<String>,
+    how: Unwritten,
 }
 
 /// How a store is opened that is not written.
@@ -41,28 +47,83 @@ pub(super) async fn open_to_read(
     if let Ok(false) = global.store.try_exists() {
         return Ok(None);
     }
-    let multi = match open_unwritten(global, options.clone(), Unwritten::ReadOnly).await {
-        Ok(multi) if has_locked(&multi) => {
-            multi.close().await?;
-            return open_beside(global, options, output).await.map(Some);
-        }
-        Err(Error::Store(StoreError::Locked { .. })) => return open_beside(global, options, output).await.map(Some),
-        opened => opened?,
-    };
-    warn(&multi, global, Repaired::InMemory, output);
-    Ok(Some(Reading { multi, beside: false }))
+    let reading = look_twice(global, options, Unwritten::ReadOnly, output).await?;
+    if reading.how == Unwritten::Beside {
+        output.warn(BESIDE);
+    }
+    reading.problems.iter().chain(&reading.repairs).for_each(|warning| output.warn(warning));
+    warn_lasting(&reading.multi, global, output);
+    Ok(Some(reading))
 }
 
-/// Opens the store beside another process that has it open. What seems wrong is looked at once more.
-pub(super) async fn open_beside(global: &Global, options: Options, output: &Output) -> Result<Reading, CliError> {
-    let mut multi = open_unwritten(global, options.clone(), Unwritten::Beside).await?;
-    if !multi.problems().is_empty() {
-        close_read(&multi, Ok(()), output).await?;
-        multi = open_unwritten(global, options, Unwritten::Beside).await?;
+impl Reading {
+    fn new(multi: Multifeed, how: Unwritten) -> Self {
+        let (problems, repairs) = (problems(&multi), repairs(&multi, Repaired::InMemory));
+        Self { multi, problems, changed: Vec::new(), repairs, how }
     }
-    output.warn(BESIDE);
-    warn(&multi, global, Repaired::InMemory, output);
-    Ok(Reading { multi, beside: true })
+
+    /// Whether opening it found nothing that another process may be the cause of.
+    fn is_plain(&self) -> bool {
+        self.problems.is_empty() && self.repairs.is_empty()
+    }
+
+    /// Whether another process has it open for sure.
+    pub(super) fn is_beside(&self) -> bool {
+        self.how == Unwritten::Beside
+    }
+
+    /// Opens the store once more, without a word.
+    pub(super) async fn again(&self, global: &Global, options: Options, output: &Output) -> Result<Self, CliError> {
+        close_read(&self.multi, Ok(()), output).await?;
+        tokio::time::sleep(PAUSE).await;
+        look_twice(global, options, self.how, output).await
+    }
+}
+
+/// Opens the store; if that finds anything wrong, once more.
+async fn look_twice(global: &Global, options: Options, how: Unwritten, output: &Output) -> Result<Reading, CliError> {
+    let first = look(global, options.clone(), how, output).await;
+    let how = first.as_ref().map_or(how, |reading| reading.how);
+    let (problems_before, repairs_before) = match first {
+        Ok(first) if first.is_plain() => return Ok(first),
+        Ok(first) => {
+            close_read(&first.multi, Ok(()), output).await?;
+            (first.problems, first.repairs)
+        }
+        Err(error) => (vec![error.message().to_owned()], Vec::new()),
+    };
+    tokio::time::sleep(PAUSE).await;
+    let mut reading = match look(global, options, how, output).await {
+        Err(error) if !problems_before.iter().any(|it| it == error.message()) => return Err(changed(error.message())),
+        opened => opened?,
+    };
+    let problems = std::mem::take(&mut reading.problems);
+    (reading.problems, reading.changed) = problems.into_iter().partition(|it| problems_before.contains(it));
+    reading.repairs.retain(|it| repairs_before.contains(it));
+    Ok(reading)
+}
+
+/// Opens the store, without a lock if another process has it.
+async fn look(global: &Global, options: Options, how: Unwritten, output: &Output) -> Result<Reading, CliError> {
+    if how == Unwritten::ReadOnly {
+        match open_unwritten(global, options.clone(), how).await {
+            Ok(multi) if has_locked(&multi) => close_read(&multi, Ok(()), output).await?,
+            Err(Error::Store(StoreError::Locked { .. })) => {}
+            opened => return Ok(Reading::new(opened?, how)),
+        }
+    }
+    let multi = open_unwritten(global, options, Unwritten::Beside).await?;
+    let mut reading = Reading::new(multi, Unwritten::Beside);
+    // What the other process is about to write looks like what a crash left.
+    reading.repairs.clear();
+    Ok(reading)
+}
+
+/// The store could not be read as it was at one moment: what was seen need not be damage.
+pub(super) fn changed(seen: &str) -> CliError {
+    let message =
+        format!("the store changed while it was read: try again, or end the process that has it open ({seen})");
+    CliError::new(code::CHANGED, message)
 }
 
 /// Opens the store to serve it. One that cannot be written is only served from: whether that is so.
@@ -116,9 +177,4 @@ pub(super) async fn close_read<T>(
         Err(error) if !cannot_be_written(&error) => result.and(Err(error.into())),
         _ => result,
     }
-}
-
-/// The failure of a command, which another process may be the cause of.
-pub(super) fn beside<T>(is_beside: bool, result: Result<T, CliError>) -> Result<T, CliError> {
-    result.map_err(|error| if is_beside { error.after(CHANGED) } else { error })
 }

@@ -1,45 +1,89 @@
 //! `multifeed verify`: every block and signature of the store, checked again.
 
-use multifeed_tokio::{Feed, Multifeed, Options};
+use std::collections::HashSet;
 
-use super::reading::{Reading, beside, close_read, open_to_read};
+use multifeed_tokio::{Feed, FeedKey, Options};
+
+use super::reading::{self, Reading, close_read, open_to_read};
 use crate::args::Global;
 use crate::error::{CliError, code};
 use crate::output::{Event, Output, Unit, count, one_line};
 use crate::stop::Stop;
 
+/// Findings of a feed that are kept to be looked for again; beyond that the feed is not read further.
+const MOST_KEPT: usize = 100_000;
+
 pub(super) async fn run(global: &Global, options: Options, mut output: Output) -> Result<(), CliError> {
-    let Some(Reading { multi, beside: is_beside }) = open_to_read(global, options, &output).await? else {
+    let Some(mut reading) = open_to_read(global, options.clone(), &output).await? else {
         let message = format!("nothing to verify: there is no store at {}", global.store.display());
         return Err(CliError::new(code::NO_STORE, message));
     };
     let mut stop = Stop::listen()?;
     output.start_bar(Unit::Blocks);
     let result = tokio::select! {
-        result = verify(&multi, &output) => result,
+        result = verify(&mut reading, global, options, &output) => result,
         signal = stop.wait() => Err(CliError::new(code::INTERRUPTED, "interrupted").with_exit(signal.exit())),
     };
     output.end_bar();
-    close_read(&multi, beside(is_beside, result), &output).await
+    close_read(&reading.multi, result, &output).await
 }
 
-async fn verify(multi: &Multifeed, output: &Output) -> Result<(), CliError> {
-    let feeds = multi.feeds();
+/// Something that is wrong in a feed.
+#[derive(PartialEq, Eq, Hash)]
+struct Wrong {
+    block: Option<u64>,
+    message: String,
+}
+
+/// A feed in which something seemed wrong, which another process may have been changing just then.
+struct Doubtful {
+    key: FeedKey,
+    wrong: Vec<Wrong>,
+}
+
+async fn verify(reading: &mut Reading, global: &Global, options: Options, output: &Output) -> Result<(), CliError> {
+    let feeds = reading.multi.feeds();
     let total = feeds.iter().map(Feed::downloaded).sum();
     let (mut done, mut damaged) = (0, 0);
-    for problem in multi.problems() {
+    for message in &reading.problems {
         damaged += 1;
-        let message = problem.to_string();
-        let object = Event::Damaged { key: None, name: None, block: None, message: &message };
-        output.print(|| format!("damaged: {message}"), &object)?;
+        print_damage(None, None, message, output)?;
     }
+    let mut changed = reading.changed.clone();
+    let mut doubtful = Vec::new();
     for feed in &feeds {
-        let found = verify_feed(feed, done, total, output).await?;
-        damaged += u64::from(found > 0);
+        let bar = |blocks| output.set_bar(Unit::Blocks, done + blocks, total);
+        let (blocks, wrong) = check(feed, bar).await;
+        match wrong.is_empty() {
+            true => print_sound(feed, blocks, output)?,
+            false => doubtful.push(Doubtful { key: feed.key(), wrong }),
+        }
         done += feed.downloaded();
     }
-    match damaged {
-        0 => Ok(()),
+    if !doubtful.is_empty() {
+        *reading = reading.again(global, options, output).await?;
+        for Doubtful { key, wrong: before } in doubtful {
+            let feeds = reading.multi.feeds();
+            let Some(feed) = feeds.iter().find(|feed| feed.key() == key) else {
+                changed.push(format!("feed {key} is gone, or cannot be opened"));
+                continue;
+            };
+            let (blocks, now) = check(feed, |_| ()).await;
+            let before: HashSet<Wrong> = before.into_iter().collect();
+            let mut sure = now.iter().filter(|wrong| before.contains(wrong)).peekable();
+            if sure.peek().is_some() {
+                damaged += 1;
+                sure.try_for_each(|wrong| print_damage(Some(feed), wrong.block, &wrong.message, output))?;
+            } else if let Some(first) = now.into_iter().next() {
+                changed.push(first.message);
+            } else {
+                print_sound(feed, blocks, output)?;
+            }
+        }
+    }
+    match (damaged, changed.first()) {
+        (0, None) => Ok(()),
+        (0, Some(seen)) => Err(reading::changed(seen)),
         _ => Err(CliError::new(
             code::DAMAGED,
             format!("{} of this store {} damaged", count(damaged, "feed"), if damaged == 1 { "is" } else { "are" }),
@@ -47,35 +91,42 @@ async fn verify(multi: &Multifeed, output: &Output) -> Result<(), CliError> {
     }
 }
 
-/// Checks one feed, and prints what is wrong with it: how many things. `done` blocks of `total` were checked before.
-async fn verify_feed(feed: &Feed, done: u64, total: u64, output: &Output) -> Result<u64, CliError> {
-    let (key, name) = (feed.key().to_string(), feed.name());
-    let tell = |block, message: &str| {
-        let people = || format!("damaged: {message}");
-        output.print(people, &Event::Damaged { key: Some(key.clone()), name: Some(&name), block, message })
-    };
+/// Checks a feed; `bar` is told how many blocks were checked. Returns that, and what is wrong, as far as it is kept.
+async fn check(feed: &Feed, bar: impl Fn(u64)) -> (u64, Vec<Wrong>) {
     let mut verification = feed.verify();
-    let (mut blocks, mut found) = (0, 0);
+    let (mut blocks, mut wrong) = (0, Vec::new());
     loop {
-        let step = match verification.next().await {
-            Ok(Some(step)) => step,
+        if wrong.len() >= MOST_KEPT {
+            wrong.truncate(MOST_KEPT);
+            let message = format!("feed {}: it was not read further, as so much of it is damaged", feed.key());
+            wrong.push(Wrong { block: None, message });
+            break;
+        }
+        match verification.next().await {
+            Ok(Some(step)) => {
+                let found = step.findings.iter();
+                wrong.extend(found.map(|it| Wrong { block: Some(it.block()), message: it.to_string() }));
+                blocks += step.blocks;
+                bar(blocks);
+            }
             Ok(None) => break,
             Err(error) => {
-                tell(None, &format!("feed {key}: {error}"))?;
-                return Ok(found + 1);
+                wrong.push(Wrong { block: None, message: format!("feed {}: {error}", feed.key()) });
+                break;
             }
-        };
-        for finding in &step.findings {
-            found += 1;
-            tell(Some(finding.block()), &finding.to_string())?;
         }
-        blocks += step.blocks;
-        output.set_bar(Unit::Blocks, done + blocks, total);
     }
-    if found == 0 {
-        let sound = count(blocks, "block");
-        let people = || format!("sound: feed {key}, named {}: {sound} and their signatures", one_line(&name));
-        output.print(people, &Event::Verified { key: key.clone(), name: &name, blocks })?;
-    }
-    Ok(found)
+    (blocks, wrong)
+}
+
+fn print_damage(feed: Option<&Feed>, block: Option<u64>, message: &str, output: &Output) -> Result<(), CliError> {
+    let (key, name) = (feed.map(|feed| feed.key().to_string()), feed.map(Feed::name));
+    output.print(|| format!("damaged: {message}"), &Event::Damaged { key, name: name.as_deref(), block, message })
+}
+
+fn print_sound(feed: &Feed, blocks: u64, output: &Output) -> Result<(), CliError> {
+    let (key, name) = (feed.key().to_string(), feed.name());
+    let sound = count(blocks, "block");
+    let people = || format!("sound: feed {key}, named {}: {sound} and their signatures", one_line(&name));
+    output.print(people, &Event::Verified { key: key.clone(), name: &name, blocks })
 }

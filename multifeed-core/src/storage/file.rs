@@ -417,6 +417,11 @@ impl Storage for FileStorage {
         Ok(())
     }
 
+    fn stamp(&mut self, slot: Slot, settled: bool) -> Option<[u8; 8]> {
+        self.check().ok()?;
+        stamp::of(&mut self.folders, &self.root, slot, settled)
+    }
+
     fn unsupported(&self) -> Unsupported {
         self.disk.unsupported()
     }
@@ -513,5 +518,7 @@ fn slot_of(name: &str) -> Option<Slot> {
     (slot.to_string() == name).then_some(Slot(slot))
 }
 
+mod stamp;
+pub(super) use stamp::Version;
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use super::disk::Disk;
 use super::faults::DiskOp;
+use super::file::Version;
 use super::{Found, Slot};
 
 /// How a file is opened.
@@ -89,6 +90,12 @@ impl Folder {
         self.folder.look(name)
     }
 
+    /// What is to be known again of a regular file with one name in this folder; `None` if there is none, or that cannot be told.
+    pub(super) fn version(&self, name: &str) -> Option<Version> {
+        self.check(DiskOp::Stamp, name).ok()?;
+        self.folder.version(name)
+    }
+
     /// What is in this folder. A hard link may be called a file.
     pub(super) fn entries(&self) -> io::Result<Vec<(String, Found)>> {
         self.check(DiskOp::List, "")?;
@@ -149,7 +156,7 @@ mod unix {
     use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags, RawMode};
     use rustix::io::Errno;
 
-    use super::{Access, Found, Opened, not_regular};
+    use super::{Access, Found, Opened, Version, not_regular};
 
     /// An open folder.
     #[derive(Debug)]
@@ -241,6 +248,14 @@ mod unix {
                 Err(Errno::NOENT) => Ok(None),
                 Err(error) => Err(error.into()),
             }
+        }
+
+        /// What is to be known again of a regular file with one name in this folder; `None` if there is none.
+        pub(in crate::storage) fn version(&self, name: &str) -> Option<Version> {
+            let stat = fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+            let changed = (stat.st_ctime as i64, stat.st_ctime_nsec as u32);
+            let version = Version { file: stat.st_ino, len: stat.st_size as u64, changed };
+            (found(stat.st_mode, stat.st_nlink > 1) == Found::File).then_some(version)
         }
 
         /// What is in this folder. A hard link may be called a file.
@@ -344,7 +359,7 @@ mod elsewhere {
     use std::path::{Path, PathBuf};
     use std::time::SystemTime;
 
-    use super::{Access, Found, Opened, not_regular};
+    use super::{Access, Found, Opened, Version, not_regular};
 
     /// A folder by its path.
     #[derive(Debug)]
@@ -410,6 +425,11 @@ mod elsewhere {
                 return Err(not_regular(found));
             }
             Ok(Some(Opened { file, len: meta.len(), mode: 0, linked: self.linked || link }))
+        }
+
+        /// The times of this system can be set by anybody.
+        pub(in crate::storage) fn version(&self, _name: &str) -> Option<Version> {
+            None
         }
 
         /// What has a name in this folder; links are not followed.

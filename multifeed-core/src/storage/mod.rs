@@ -105,6 +105,10 @@ impl FileKind {
         }
     }
 
+    /// Those of a feed that change as blocks come.
+    pub(crate) const GROWING: [FileKind; 4] =
+        [FileKind::Tree, FileKind::Signatures, FileKind::Bitfield, FileKind::Data];
+
     /// Whether the file stands beside the folders, one for the whole store.
     pub fn is_beside(self) -> bool {
         matches!(self, FileKind::Journal | FileKind::Conflicts | FileKind::Blocked)
@@ -216,6 +220,14 @@ pub trait Storage {
     fn check_place(&mut self, _slot: Slot) -> io::Result<()> {
         Ok(())
     }
+    /// Returns a value that is another one once `tree`, `signatures`, `bitfield` or `data` of a folder was changed, by whomever, and the same one in
+    /// every process until then. `None` if that cannot be told, as by default.
+    ///
+    /// If `settled`, it is `None` also if one of them changed when the journal was written last, or later: by the clock of the disk a change that
+    /// came after that need not differ.
+    fn stamp(&mut self, _slot: Slot, _settled: bool) -> Option<[u8; 8]> {
+        None
+    }
     /// Returns what the disk turned out not to support. By default nothing.
     fn unsupported(&self) -> Unsupported {
         Unsupported::default()
@@ -284,6 +296,9 @@ impl<S: Storage + ?Sized> Storage for &mut S {
     fn check_place(&mut self, slot: Slot) -> io::Result<()> {
         (**self).check_place(slot)
     }
+    fn stamp(&mut self, slot: Slot, settled: bool) -> Option<[u8; 8]> {
+        (**self).stamp(slot, settled)
+    }
     fn unsupported(&self) -> Unsupported {
         (**self).unsupported()
     }
@@ -349,6 +364,9 @@ impl<S: Storage + ?Sized> Storage for Box<S> {
     }
     fn check_place(&mut self, slot: Slot) -> io::Result<()> {
         (**self).check_place(slot)
+    }
+    fn stamp(&mut self, slot: Slot, settled: bool) -> Option<[u8; 8]> {
+        (**self).stamp(slot, settled)
     }
     fn unsupported(&self) -> Unsupported {
         (**self).unsupported()

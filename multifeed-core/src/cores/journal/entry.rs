@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::Journal;
-use super::checkpoint::{Checkpoint, Removal, VerifiedSignature, Writer};
+use super::checkpoint::{Checkpoint, Removal, Stamp, VerifiedSignature, Writer};
 use crate::bitfield::Marks;
 use crate::limits::MAX_FEED_BLOCKS;
 use crate::storage::Slot;
 
 /// The most bytes that the marks of one page take: see [`Bitfield`](crate::Bitfield).
-pub(super) const MAX_PAGE: usize = 4096;
+pub(super) const MAX_PAGE: usize = 4096 + 8;
 /// The most pages of a feed.
 const MAX_PAGES: u64 = MAX_FEED_BLOCKS / 8192;
 
@@ -29,11 +29,15 @@ const OUTGROWN: u8 = 32;
 
 /// The entry's last page is none, but says which writer it is.
 const WRITER: u8 = 64;
+/// The entry has a stamp.
+const STAMPED: u8 = 128;
+/// Bytes of a root.
+const ROOT: usize = 40;
 /// Its number. Builds that do not know it take it for a page of the bitfield; a writer's entry has none of those, and it is passed over.
 const WRITER_PAGE: u32 = (MAX_PAGES - 1) as u32;
 
 /// An entry: folder (u32), flags (1 byte), a checksum of the key (8), length (u64), start of the root hash (8), the seal where there is one
-/// (checksums of the signature and of the secret key, 8 each), number of pages (u32), and for each its number (u32), its size (u16) and that many bytes. Numbers are little-endian. Of an entry that replaces one, only the
+/// (checksums of the signature and of the secret key, 8 each), the stamp where there is one (8, the number of roots, and 40 for each), number of pages (u32), and for each its number (u32), its size (u16) and that many bytes. Numbers are little-endian. Of an entry that replaces one, only the
 /// pages that differ are written.
 pub(super) fn encode(slot: Slot, mark: &Checkpoint, old: Option<&Checkpoint>, out: &mut Vec<u8>) {
     let writer = mark.writer.as_ref().filter(|_| old.is_none_or(|old| old.writer != mark.writer));
@@ -41,7 +45,8 @@ pub(super) fn encode(slot: Slot, mark: &Checkpoint, old: Option<&Checkpoint>, ou
         | if mark.synced { SYNCED } else { 0 }
         | if mark.writer_behind { OUTGROWN } else { 0 }
         | if mark.seal.is_some() { SEALED } else { 0 }
-        | if writer.is_some() { WRITER } else { 0 };
+        | if writer.is_some() { WRITER } else { 0 }
+        | if mark.stamp.is_some() { STAMPED } else { 0 };
     out.extend_from_slice(&slot.0.to_le_bytes());
     out.push(flags);
     out.extend_from_slice(&mark.key);
@@ -50,6 +55,11 @@ pub(super) fn encode(slot: Slot, mark: &Checkpoint, old: Option<&Checkpoint>, ou
     if let Some(VerifiedSignature { signature, secret }) = &mark.seal {
         out.extend_from_slice(signature);
         out.extend_from_slice(secret);
+    }
+    if let Some(Stamp { files, roots }) = &mark.stamp {
+        out.extend_from_slice(files);
+        out.push((roots.len() / ROOT) as u8);
+        out.extend_from_slice(roots);
     }
     let none = Marks::default();
     let pages = mark.pages.changes_since(old.map_or(&none, |old| &old.pages));
@@ -96,6 +106,10 @@ impl Journal {
                 0 => None,
                 _ => Some(VerifiedSignature { signature: take(&mut body)?, secret: take(&mut body)? }),
             };
+            let stamp = match flags & STAMPED {
+                0 => None,
+                _ => Some(take_stamp(&mut body)?),
+            };
             let count = u32::from_le_bytes(take(&mut body)?);
             if flags & REMOVAL != 0 {
                 let last = if length == u64::MAX { None } else { Some((Slot(u32::try_from(length).ok()?), root)) };
@@ -126,11 +140,18 @@ impl Journal {
             }
             let pages = old.with(&changes);
             let (synced, writer_behind) = (flags & SYNCED != 0, flags & OUTGROWN != 0);
-            let mark = Checkpoint { key, length, root, synced, writer_behind, seal, pages, writer };
+            let mark = Checkpoint { key, length, root, synced, writer_behind, seal, stamp, pages, writer };
             (length <= MAX_FEED_BLOCKS).then(|| self.marks.insert(slot, mark))?;
         }
         Some(())
     }
+}
+
+fn take_stamp(body: &mut &[u8]) -> Option<Stamp> {
+    let (files, [roots]) = (take(body)?, take(body)?);
+    let (roots, rest) = body.split_at_checked(usize::from(roots) * ROOT)?;
+    *body = rest;
+    Some(Stamp { files, roots: roots.into() })
 }
 
 pub(super) fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {

@@ -11,6 +11,10 @@
 //! of each. While the files still have these very bytes, and the roots and the key are those of the mark, the signature need not be
 //! verified anew when the feed is opened; that is most of what opening it costs. Where anything differs it is.
 //!
+//! And a mark of a remote feed is stamped when the store is closed: with what the storage says of the feed's files, that is another thing once
+//! they were changed. As long as it says the same, the bitfield is the one that the mark has, and neither it nor the proof of the last block is
+//! read anew; nor are the roots of a feed that is long. A feed that is long by its writer's word alone has those scattered over files of gigabytes.
+//!
 //! # Why that is enough
 //!
 //! Where that byte says that it was not closed, what a feed has marked beyond its mark is checked block by block against hashes
@@ -42,7 +46,7 @@ use std::collections::BTreeMap;
 use multifeed_proto::FeedKey;
 
 use self::checkpoint::start;
-pub(crate) use self::checkpoint::{Checkpoint, Removal, VerifiedSignature, Writer, name};
+pub(crate) use self::checkpoint::{Checkpoint, Removal, Stamp, VerifiedSignature, Writer, name};
 use self::entry::{encode, encode_gone, encode_removal, take};
 use crate::error::StoreError;
 use crate::storage::{FileId, FileKind, Slot, Storage};
@@ -370,7 +374,8 @@ impl Journal {
         let pages = |mark: &Checkpoint| mark.pages.size() as u64;
         let seal = |mark: &Checkpoint| if mark.seal.is_some() { 16 } else { 0 };
         let writer = |mark: &Checkpoint| mark.writer.as_ref().map_or(0, |writer| 6 + writer.encode().len() as u64);
-        let entry = |mark: &Checkpoint| 33 + seal(mark) + pages(mark) + writer(mark);
+        let stamp = |mark: &Checkpoint| mark.stamp.as_ref().map_or(0, |stamp| 9 + stamp.roots.len() as u64);
+        let entry = |mark: &Checkpoint| 33 + seal(mark) + stamp(mark) + pages(mark) + writer(mark);
         (HEADER + RECORD) as u64 + self.marks.values().map(entry).sum::<u64>()
     }
 }
@@ -458,6 +463,8 @@ mod tests {
             let name = key.is_multiple_of(8).then(|| "a writer".to_owned());
             Box::new(Writer { key: FeedKey::new([key; 32]), name })
         });
+        mark.stamp =
+            key.is_multiple_of(3).then(|| Stamp { files: [key; 8], roots: vec![key; usize::from(key) * 40].into() });
         mark.seal =
             key.is_multiple_of(3).then(|| VerifiedSignature { signature: [key; 8], secret: length.to_le_bytes() });
         mark

@@ -1,0 +1,163 @@
+//! The control socket of a store that is served: other users, what a kill left, a second process, long paths and disks without writes.
+
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+
+use anyhow::{Result, ensure};
+use common::{Done, Running, Store, command};
+
+/// A user who owns nothing.
+const NOBODY: [&str; 3] = ["--reuid=65534", "--regid=65534", "--clear-groups"];
+
+/// Whether this process is root's, and the program is there: without, what needs it is left out.
+fn can_be_others(program: &str) -> bool {
+    let is_root = fs::metadata("/proc/self").is_ok_and(|meta| std::os::unix::fs::MetadataExt::uid(&meta) == 0);
+    let has =
+        Command::new(program).arg("--version").stdout(Stdio::null()).status().is_ok_and(|status| status.success());
+    if !(is_root && has) {
+        println!("left out: it needs root, and `{program}`");
+    }
+    is_root && has
+}
+
+/// Runs the command by way of another one.
+fn through(program: &str, options: &[&str], args: &[&str]) -> Result<Done> {
+    let ours = command(args);
+    let mut other = Command::new(program);
+    other.args(options).arg(ours.get_program()).args(ours.get_args());
+    let output = other.env_remove("MULTIFEED_KEY").env_remove("RUST_LOG").output()?;
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    Ok(Done { code: output.status.code(), stdout: output.stdout, stderr })
+}
+
+fn open_to_all(folder: &std::path::Path) -> Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            open_to_all(&path)?;
+        } else {
+            fs::set_permissions(&path, Permissions::from_mode(0o666))?;
+        }
+    }
+    Ok(fs::set_permissions(folder, Permissions::from_mode(0o777))?)
+}
+
+#[test]
+fn another_users_process_appends_nothing() -> Result<()> {
+    // The built binary has to be within nobody's reach too.
+    let binary = command(&[]).get_program().to_owned();
+    if !can_be_others("setpriv") || !through("setpriv", &NOBODY, &["--version"]).is_ok_and(|done| done.code == Some(0))
+    {
+        println!("left out: nobody cannot run {}", binary.display());
+        return Ok(());
+    }
+    let outer = Store::new()?;
+    fs::set_permissions(outer.path(), Permissions::from_mode(0o755))?;
+    let path = outer.path().join("store");
+    let store = path.to_str().unwrap_or_default();
+    common::run(&["--store", store, "append", "notes", "one"], b"")?.ok()?;
+    let mut serving = Running::start(&["--store", store, "--json", "serve", "127.0.0.1:0", "--live"])?;
+    serving.event("listening")?;
+    let socket = path.join("multifeed.socket");
+    let mode =
+        |path: &std::path::Path| Ok::<_, anyhow::Error>(fs::symlink_metadata(path)?.permissions().mode() & 0o777);
+    assert_eq!((mode(&path)?, mode(&socket)?, mode(&path.join("multifeed.lock"))?), (0o700, 0o600, 0o600));
+    // The folder keeps others out; if its user opened that, its files do; and if all is open, the process that serves it.
+    let append = ["--store", store, "--json", "append", "notes", "two"];
+    let steps: [(&str, &dyn Fn() -> Result<()>); 3] = [
+        ("ERR_STORE_IO", &|| Ok(())),
+        ("ERR_STORE_IO", &|| Ok(fs::set_permissions(&path, Permissions::from_mode(0o777))?)),
+        ("ERR_NOT_PERMITTED", &|| open_to_all(&path)),
+    ];
+    for (expected, step) in steps {
+        step()?;
+        let (code, message) = through("setpriv", &NOBODY, &append)?.failure()?;
+        ensure!(code == expected, "{code}: {message}");
+    }
+    assert_eq!(common::run(&["--store", store, "cat", "notes"], b"")?.ok()?.text(), "one");
+    // It goes on for its own user.
+    common::run(&append, b"")?.ok()?;
+    serving.signal("TERM")?;
+    serving.ended(0)?;
+    assert_eq!(common::run(&["--store", store, "cat", "notes"], b"")?.ok()?.text(), "onetwo");
+    Ok(())
+}
+
+#[test]
+fn a_killed_process_and_a_second_one_leave_the_socket_to_whoever_serves() -> Result<()> {
+    let store = Store::new()?;
+    let socket = store.path().join("multifeed.socket");
+    store.run(&["append", "notes", "one"])?.ok()?;
+    let (serving, _) = store.serve(&["--live"])?;
+    let second = [&store.option()[..], &["--json", "serve", "127.0.0.1:0", "--live"]].concat();
+    let (code, message) = common::run(&second, b"")?.failure()?;
+    ensure!(code == "ERR_STORE_LOCKED" && message.contains("process"), "{code}: {message}");
+    // The second one took nothing away.
+    store.run(&["append", "notes", "two"])?.ok()?;
+    serving.kill()?;
+    ensure!(socket.exists(), "a kill removes nothing");
+    // What the kill left is in nobody's way.
+    store.run(&["append", "notes", "three"])?.ok()?;
+    let (serving, _) = store.serve(&["--live"])?;
+    store.run(&["append", "notes", "four"])?.ok()?;
+    serving.signal("TERM")?;
+    serving.ended(0)?;
+    ensure!(!socket.exists(), "the socket is left over");
+    assert_eq!(store.run(&["cat", "notes"])?.ok()?.text(), "onetwothreefour");
+    store.checked()?;
+    Ok(())
+}
+
+/// A socket's path has 107 bytes at the most.
+#[test]
+fn a_path_too_long_for_a_socket_is_none_for_a_store() -> Result<()> {
+    let outer = Store::new()?;
+    let path = outer.path().join("a".repeat(120)).join("b".repeat(120));
+    fs::create_dir_all(&path)?;
+    let store = path.to_str().unwrap_or_default();
+    common::run(&["--store", store, "append", "notes", "one"], b"")?.ok()?;
+    let mut serving = Running::start(&["--store", store, "--json", "serve", "127.0.0.1:0", "--live"])?;
+    serving.event("listening")?;
+    common::run(&["--store", store, "append", "notes", "two"], b"")?.ok()?;
+    serving.signal("TERM")?;
+    serving.ended(0)?;
+    assert_eq!(common::run(&["--store", store, "cat", "notes"], b"")?.ok()?.text(), "onetwo");
+    Ok(())
+}
+
+/// A store on a mount that takes no writes is served without a socket, and an append says why it fails.
+#[test]
+fn a_mount_without_writes_has_no_socket() -> Result<()> {
+    if !can_be_others("unshare") {
+        return Ok(());
+    }
+    let store = Store::new()?;
+    store.run(&["append", "notes", "one"])?.ok()?;
+    // In a mount namespace of its own: nothing is left of it.
+    let script = r#"mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" || { echo left out; exit 0; }
+        shift; "$0" "$@" serve 127.0.0.1:0 --live > /dev/null 2>&1 & serving=$!
+        sleep 1; kill -0 $serving || { echo it is not served; exit 3; }
+        "$0" "$@" append notes two; code=$?; kill $serving; wait $serving; exit $code"#;
+    let ours = command(&[]);
+    let output = Command::new("unshare")
+        .args(["--mount", "sh", "-c", script])
+        .arg(ours.get_program())
+        .arg(store.path())
+        .args(["--store", store.text(), "--json"])
+        .output()?;
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    let done = Done { code: output.status.code(), stdout: output.stdout, stderr };
+    if done.text().contains("left out") || (done.code == Some(1) && done.stdout.is_empty()) {
+        println!("left out: it needs a mount namespace: {}", done.stderr);
+        return Ok(());
+    }
+    let (code, message) = done.failure()?;
+    ensure!(code == "ERR_STORE_IO" && message.contains("Read-only file system"), "{code}: {message}");
+    assert_eq!(store.run(&["cat", "notes"])?.ok()?.text(), "one");
+    Ok(())
+}
