@@ -123,6 +123,13 @@ pub struct Limits {
     pub reconcile_messages: usize,
     /// Ranges of missing blocks that are listed in the totals of a session; those after them are counted. Default 256.
     pub hole_ranges: usize,
+    /// Cores of a [`Corestore`](crate::Corestore) that are open at once, about 2 kB each; when one more is used, the one that was used longest
+    /// ago is written, synced and closed. Default 1,024; JS keeps 1,000.
+    pub cores_open: usize,
+    /// Cores that [`Corestore::list`](crate::Corestore::list) lists, about 200 bytes each. Default 1,048,576.
+    pub cores_listed: usize,
+    /// Bytes of a core's name. JS has no bound; multifeed's names have about 100. Default 4,096.
+    pub core_name_bytes: usize,
 }
 
 /// What a remote may bring: in one session, or in all that have the same [`Replicate::source`](crate::Replicate::source), since the store was
@@ -198,6 +205,9 @@ impl Default for Limits {
             reconcile_ranges: 16_384,
             reconcile_messages: 32,
             hole_ranges: 256,
+            cores_open: 1_024,
+            cores_listed: 1 << 20,
+            core_name_bytes: 4_096,
         }
     }
 }
