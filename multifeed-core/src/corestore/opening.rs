@@ -122,8 +122,8 @@ impl<S: CoreStorage> Corestore<S> {
     ) -> Result<Option<OpenCore>, CorestoreError> {
         let Keys { key, mut name, mut secret, has_secret_file } = self.read_keys(core, slot)?;
         let failed = |error| CorestoreError::of_core(core, error);
-        let bound = self.limits.journal_bytes;
-        let mut journal = Journal::read(&mut self.keyed(slot, &mut secret), bound).map_err(failed)?;
+        let limits = self.limits.clone();
+        let mut journal = Journal::read(&mut self.keyed(slot, &mut secret), &limits).map_err(failed)?;
         let is_new = key.is_none() && Feed::is_vacant(&mut self.keyed(slot, &mut secret), HERE).map_err(failed)?;
         let unnamed = name.is_none() && !has_secret_file;
         // JS makes `key` first: one that has nothing else may be cut short, and has no block that anybody signed.
