@@ -74,6 +74,10 @@ fn what_is_on_its_way_is_not_idleness() {
     assert_eq!(played.commands(), [], "the second block is on its way");
     message(&mut played, have(1, 1, None, true));
     played.time(122);
+    // It is reminded once that nothing is fetched from it.
+    let reminder = Message::Status { uploading: true, downloading: false };
+    assert_eq!(played.commands(), [Command::Send { token: TOKEN, message: reminder }]);
+    played.time(125);
     assert_eq!(played.commands(), []);
     played.time(132);
     assert_eq!(played.commands()[0], Command::Close { token: TOKEN });

@@ -97,6 +97,10 @@ impl<S: Storage> Storage for Counted<S> {
     fn rename(&mut self, from: Slot, to: Slot) -> io::Result<()> {
         self.inner.rename(from, to)
     }
+    fn stamp(&mut self, slot: Slot, settled: bool) -> Option<[u8; 8]> {
+        self.calls += 1;
+        self.inner.stamp(slot, settled)
+    }
     fn close(&mut self) -> io::Result<()> {
         self.inner.close()
     }
@@ -107,6 +111,7 @@ fn places(length: u64) -> [u64; 4] {
     [0, 1, length / 3, length - 1]
 }
 
+#[allow(clippy::disallowed_methods)] // The disk's clock has to go on.
 #[test]
 fn opening_a_store_of_them_costs_what_is_held() {
     const FEEDS: u32 = 40;
@@ -116,6 +121,8 @@ fn opening_a_store_of_them_costs_what_is_held() {
         for slot in 0..FEEDS {
             claimed(&mut storage, slot, length, places(length)[slot as usize % 4] % length);
         }
+        // The clock of the disk goes on, so that who opens it sees that nothing was changed after it was closed.
+        std::thread::sleep(Duration::from_millis(30));
         // The first one to open it makes the journal.
         let mut store = Multifeed::open(storage, Options::default()).unwrap();
         store.writer(Some("w"), || pair(FEEDS)).unwrap();
@@ -133,9 +140,11 @@ fn opening_a_store_of_them_costs_what_is_held() {
     });
     let [ordinary, long, odd] = costs;
     for (memory, calls, bytes) in [long, odd] {
-        // A whole bitfield is half a gigabyte, and 64 GiB of signatures.
-        assert!(memory < ordinary.0 + 4500, "{memory} bytes of memory, ordinary {ordinary:?}");
-        assert!(calls < 400 && bytes < 1 << 20, "{calls} calls, {bytes} bytes read, ordinary {ordinary:?}");
+        // A whole bitfield is half a gigabyte, and 64 GiB of signatures. Nothing is read of it that is not read of an ordinary one; the journal
+        // has some 60 pages and up to 30 roots of each.
+        assert!(memory < ordinary.0 + 6000, "{memory} bytes of memory, ordinary {ordinary:?}");
+        assert!(calls <= ordinary.1, "{calls} calls, ordinary {ordinary:?}");
+        assert!(bytes < ordinary.2 + 4000, "{bytes} bytes read, ordinary {ordinary:?}");
     }
 }
 

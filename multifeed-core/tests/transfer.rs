@@ -310,7 +310,9 @@ fn a_js_peer_that_never_says_that_it_is_done_is_left() {
         }
         played.time(4);
         assert!(!played.commands().contains(&Command::Close { token: Token(0) }));
-        // It fetches nothing, and says nothing.
+        // It is reminded of the end; it fetches nothing, and says nothing.
+        played.time(6);
+        played.commands();
         played.time(12);
         let commands = played.commands();
         assert!(commands.contains(&Command::Close { token: Token(0) }), "lacks {lacks}");

@@ -177,6 +177,9 @@ impl Storage for Hasty {
     fn rename(&mut self, from: Slot, to: Slot) -> io::Result<()> {
         self.0.rename(from, to)
     }
+    fn stamp(&mut self, slot: Slot, settled: bool) -> Option<[u8; 8]> {
+        self.0.stamp(slot, settled)
+    }
     fn close(&mut self) -> io::Result<()> {
         self.0.close()
     }

@@ -300,10 +300,30 @@ impl Bitfield {
         !self.dirty.is_empty()
     }
 
-    /// The blocks and nodes that are held.
+    /// The pages that hold anything.
     pub(crate) fn marks(&self) -> Marks {
-        let held = |page: &Page| rle::encode(&page.bytes(0..DATA_BYTES + TREE_BYTES));
-        Marks::new(self.pages.iter().map(|(number, page)| (*number, held(page))))
+        let held = |page: &Page| rle::encode(&page.bytes(0..self.page_bytes));
+        Marks::new(self.pages.iter().filter(|(_, page)| !page.is_empty()).map(|(number, page)| (*number, held(page))))
+    }
+
+    /// Takes up all pages of the file, of which these are known to be those that hold anything. False if they cannot be.
+    pub(crate) fn load_marks(&mut self, marks: &Marks) -> bool {
+        marks.iter().all(|(number, page)| {
+            let is_next =
+                self.pages.last().is_none_or(|(last, _)| *last < number) && u64::from(number) < self.page_count;
+            if !is_next {
+                return false;
+            }
+            // Most pages of a feed that is long by claim alone hold a node or two.
+            if let Some((places, bytes)) = rle::few(page, self.page_bytes) {
+                let blocks = places.iter().zip(bytes).filter(|(place, _)| usize::from(**place) < DATA_BYTES);
+                self.count += blocks.map(|(_, byte)| u64::from(byte.count_ones())).sum::<u64>();
+                self.pages.push((number, Page::of_few(places, bytes)));
+                return true;
+            }
+            let page = rle::decode(page, self.page_bytes);
+            page.map(|page| self.load_page(number.into(), &page)).is_ok()
+        })
     }
 
     /// Unmarks all blocks and nodes that are not in `marks` too.
@@ -314,7 +334,7 @@ impl Bitfield {
             let Some(page) = self.page(number.into()) else { continue };
             while marks.next_if(|(before, _)| *before < number).is_some() {}
             let kept = marks.next_if(|(same, _)| *same == number);
-            let kept = kept.and_then(|(_, marks)| rle::decode(marks, DATA_BYTES + TREE_BYTES).ok()).unwrap_or_default();
+            let kept = kept.and_then(|(_, marks)| rle::decode(marks, MAX_PAGE_BYTES).ok()).unwrap_or_default();
             let lost = |(at, byte): (usize, &u8)| (at, byte & !kept.get(at).copied().unwrap_or(0));
             let bytes = page.bytes(0..DATA_BYTES + TREE_BYTES);
             let number = u64::from(number);

@@ -9,7 +9,7 @@ const CHUNK: usize = 32;
 pub(super) const MAX_PAGE_BYTES: usize = 128 * CHUNK;
 
 /// Bytes that are not zero, up to which a page keeps them one by one.
-const FEW: usize = 4;
+pub(super) const FEW: usize = 4;
 
 /// The bytes of a page. Equal bytes make equal pages.
 #[derive(Debug, Clone)]
@@ -36,6 +36,11 @@ impl Page {
                 }
             }
         }
+        Self::Few { places, bytes }
+    }
+
+    /// The page with nothing but these bytes, each with its place.
+    pub(super) fn of_few(places: [u16; FEW], bytes: [u8; FEW]) -> Self {
         Self::Few { places, bytes }
     }
 

@@ -4,6 +4,8 @@
 
 use thiserror::Error;
 
+use super::page::FEW;
+
 /// A bitfield on the wire is not one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -126,6 +128,28 @@ pub fn decode(mut encoded: &[u8], limit: usize) -> Result<Vec<u8>, RleError> {
     Ok(bitfield)
 }
 
+/// The bytes that are not zero, each with its place, if there are some and no more than [`FEW`], all of them before `limit`.
+pub(super) fn few(mut encoded: &[u8], limit: usize) -> Option<([u16; FEW], [u8; FEW])> {
+    let (mut places, mut found, mut count, mut at) = ([0; FEW], [0; FEW], 0, 0usize);
+    while !encoded.is_empty() {
+        let head = take_varint(&mut encoded).ok()?;
+        let run = head & 1 == 1;
+        let len = usize::try_from(if run { head >> 2 } else { head >> 1 }).ok()?;
+        let end = at.checked_add(len).filter(|end| *end <= limit)?;
+        let bytes = match run {
+            true if head & 2 == 2 => return None,
+            true => &[],
+            false => encoded.split_off(..len)?,
+        };
+        for (at, byte) in (at..).zip(bytes).filter(|(_, byte)| **byte != 0) {
+            (*places.get_mut(count)?, *found.get_mut(count)?) = (u16::try_from(at).ok()?, *byte);
+            count += 1;
+        }
+        at = end;
+    }
+    (count > 0).then_some((places, found))
+}
+
 fn take_varint(bytes: &mut &[u8]) -> Result<u64, RleError> {
     let mut value = 0u64;
     for shift in (0..64).step_by(7) {
@@ -174,12 +198,19 @@ mod tests {
         fn what_goes_in_comes_out(runs in prop::collection::vec((prop::sample::select(vec![0u8, 255, 1, 128]), 1usize..40), 0..30)) {
             let plain: Vec<u8> = runs.iter().flat_map(|(byte, count)| vec![*byte; *count]).collect();
             let encoded = encode(&plain);
-            let mut expected = plain;
+            let mut expected = plain.clone();
             while expected.last() == Some(&0) {
                 expected.pop();
             }
             expected.resize(expected.len().next_multiple_of(4), 0);
             prop_assert_eq!(decode(&encoded, 2000).unwrap(), expected);
+            let set: Vec<(u16, u8)> = (0..).zip(plain.iter().copied()).filter(|(_, byte)| *byte != 0).collect();
+            if let Some((places, bytes)) = few(&encoded, plain.len()) {
+                let found: Vec<(u16, u8)> = places.into_iter().zip(bytes).filter(|(_, byte)| *byte != 0).collect();
+                prop_assert_eq!(found, set);
+            } else {
+                prop_assert!(set.is_empty() || set.len() > FEW || plain.contains(&255));
+            }
         }
 
         #[test]

@@ -141,7 +141,7 @@ impl NodeCache {
 }
 
 /// Reads one node without its neighbours.
-fn read_alone<S: Storage + ?Sized>(
+pub(super) fn read_alone<S: Storage + ?Sized>(
     storage: &mut S,
     slot: Slot,
     index: u64,
@@ -157,7 +157,7 @@ fn half(index: u64) -> usize {
 }
 
 /// A node as it stands in the file; all zeros is none.
-fn decode(index: u64, bytes: &[u8]) -> Option<Node> {
+pub(super) fn decode(index: u64, bytes: &[u8]) -> Option<Node> {
     let (hash, size) = bytes.split_at_checked(32)?;
     let node = Node { index, hash: hash.try_into().ok()?, size: u64::from_be_bytes(size.try_into().ok()?) };
     (node.size != 0 || node.hash != [0; 32]).then_some(node)

@@ -1,6 +1,7 @@
 //! What is known to be on the disk of a feed.
 
-use super::{Feed, Files};
+use super::cache::encode;
+use super::{BLOCKS_OF_A_PAGE, Feed, Files};
 use crate::cores::journal::{Checkpoint, VerifiedSignature, Writer};
 use crate::error::StoreError;
 use crate::merkle;
@@ -46,10 +47,16 @@ impl Feed {
         mark
     }
 
+    /// Its roots as `tree` has them, if they may lie far apart.
+    pub(crate) fn scattered_roots(&self) -> Box<[u8]> {
+        let roots = self.roots.iter().filter(|_| self.length > BLOCKS_OF_A_PAGE);
+        roots.flat_map(encode).collect()
+    }
+
     /// What was known of a remote feed and is still held.
     pub(crate) fn checkpoint_within(&self, known: &Checkpoint) -> Checkpoint {
         let mut held = self.bitfield.clone();
         held.keep_only(&known.pages);
-        Checkpoint { pages: held.marks(), ..known.clone() }
+        Checkpoint { pages: held.marks(), stamp: None, ..known.clone() }
     }
 }

@@ -16,6 +16,7 @@ mod recovery;
 mod rot;
 mod served;
 mod staging;
+mod unchanged;
 mod verify;
 
 use std::cell::OnceCell;
@@ -92,6 +93,8 @@ pub struct Feed {
     served: Option<u64>,
     /// Whether `key` is known to be on the disk.
     key_synced: bool,
+    /// Whether its files were, when it was opened, as the journal had them.
+    unchanged: bool,
 }
 
 /// The place of a block in `data`.
@@ -248,12 +251,17 @@ impl Feed {
         // A remote feed's folder can hold the name of a writer that stood there before; JS would believe it.
         let local_name = files.read_text(FileKind::LocalName)?;
         let local_name = local_name.filter(|name| key_pair.is_some() || is_key_name(name, &key));
-        let (bitfield, missing) = files.load_bitfield()?;
-        let mut feed = Self::new(slot, key, key_pair, local_name, bitfield);
-        let mark = match feed.writable() {
-            true => journal.mark_of_writer(slot, &key),
-            false => journal.mark(slot, &key),
+        let mark = match key_pair {
+            Some(_) => journal.mark_of_writer(slot, &key),
+            None => journal.mark(slot, &key),
         };
+        if let Some(mark) = mark.filter(|_| key_pair.is_none() && !journal.is_unclean())
+            && let Some(feed) = Self::open_unchanged(storage, slot, key, &local_name, mark)?
+        {
+            return Ok(feed);
+        }
+        let (bitfield, missing) = Files { storage, slot }.load_bitfield()?;
+        let mut feed = Self::new(slot, key, key_pair, local_name, bitfield);
         if let Some(other) = journal.mark_of_another(slot, &key) {
             feed.check_key(storage, other)?;
         }
@@ -301,6 +309,7 @@ impl Feed {
             zeros_left: u64::MAX,
             served: None,
             key_synced: false,
+            unchanged: false,
         }
     }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::{FeedSlot, Multifeed};
 use crate::cores::durability::Durability;
-use crate::cores::journal::Checkpoint;
+use crate::cores::journal::{Checkpoint, Stamp};
 use crate::error::StoreError;
 use crate::feed::Feed;
 use crate::ids::FeedId;
@@ -108,7 +108,8 @@ impl<S: Storage> Multifeed<S> {
     pub(super) fn adopt(&mut self, id: FeedId) {
         let feed = &self.slot(id).feed;
         let mark = self.cores.journal.mark(feed.slot(), &feed.key());
-        let synced = mark.is_some_and(|mark| mark.synced && *mark == feed.mark(true));
+        let synced =
+            mark.is_some_and(|mark| mark.synced && (feed.was_unchanged() || mark.is_same_as(&feed.mark(true))));
         if !synced && (self.cores.journal.is_unclean() || self.cores.durability.syncs()) {
             self.cores.unsynced.insert(id);
         }
@@ -276,6 +277,22 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
+    /// Notes what is known of a remote feed together with what the storage says of its files, unless that stands there: they are changed no more.
+    fn stamp(&mut self, id: FeedId) {
+        let feed = &self.slot(id).feed;
+        let (slot, known) = (feed.slot(), self.cores.journal.mark(feed.slot(), &feed.key()));
+        let is_stamped = feed.was_unchanged() && known.is_some_and(|mark| mark.stamp.is_some());
+        let Some(known) = known.filter(|_| !feed.writable() && !is_stamped) else { return };
+        let mut mark = feed.mark(known.synced);
+        mark.synced &= mark.is_same_as(known);
+        let roots = feed.scattered_roots();
+        mark.stamp = self.cores.storage.stamp(slot, false).map(|files| Stamp { files, roots });
+        // What is known already is not worth a note without it.
+        if mark.stamp.is_some() {
+            self.cores.journal.note(slot, mark);
+        }
+    }
+
     fn sync_files(&mut self, id: FeedId) -> Result<(), SyncFailure> {
         let staged = self.slot(id).feed.is_staged();
         let begun = if staged { self.touch(id) } else { self.follow_removal() };
@@ -304,7 +321,11 @@ impl<S: Storage> Multifeed<S> {
             }
             let feed = &self.slot(id).feed;
             let unknown = self.cores.journal.mark(feed.slot(), &feed.key()).is_none();
-            if !self.cores.journal.is_open() || !(unknown || self.cores.unsynced.contains(&id)) {
+            if !self.cores.journal.is_open() {
+                continue;
+            }
+            if !(unknown || self.cores.unsynced.contains(&id)) {
+                self.stamp(id);
                 continue;
             }
             let syncs = self.cores.durability.syncs() || feed.writable();
@@ -315,6 +336,7 @@ impl<S: Storage> Multifeed<S> {
             if result.is_ok() {
                 let feed: &Feed = &self.slot(id).feed;
                 self.cores.journal.note(feed.slot(), feed.mark(syncs));
+                self.stamp(id);
             }
         }
         // Else it is as after a crash: the next one to open it has a look, also at what could not be looked at after the last one.

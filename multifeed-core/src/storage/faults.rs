@@ -19,6 +19,8 @@ pub enum DiskOp {
     OpenFile,
     /// Looks at what has a name.
     Look,
+    /// Looks whether a file was changed since.
+    Stamp,
     /// Lists what is in a folder.
     List,
     /// Takes a name away.
@@ -51,11 +53,12 @@ pub enum DiskOp {
 
 impl DiskOp {
     /// Each of them.
-    pub const ALL: [DiskOp; 18] = [
+    pub const ALL: [DiskOp; 19] = [
         DiskOp::OpenFolder,
         DiskOp::MakeFolder,
         DiskOp::OpenFile,
         DiskOp::Look,
+        DiskOp::Stamp,
         DiskOp::List,
         DiskOp::Unlink,
         DiskOp::RemoveFolder,

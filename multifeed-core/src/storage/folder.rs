@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use super::disk::Disk;
 use super::faults::DiskOp;
+use super::file::Version;
 use super::{Found, Slot};
 
 /// How a file is opened.
@@ -64,17 +65,17 @@ impl Folder {
         Ok(Self { folder: system::Folder::open(path)?, slot: None, disk })
     }
 
-    /// Opens a numbered folder in this one; `None` if nothing has the name.
-    pub(super) fn folder(&self, slot: Slot, follow: bool) -> io::Result<Option<Self>> {
-        self.check(DiskOp::OpenFolder, &slot.to_string())?;
-        let folder = self.folder.folder(&slot.to_string(), follow)?;
-        Ok(folder.map(|folder| Self { folder, slot: Some(slot), disk: self.disk.clone() }))
+    /// Opens a folder in this one, which is that of a feed or leads to it; `None` if nothing has the name.
+    pub(super) fn folder(&self, name: &str, slot: Option<Slot>, follow: bool) -> io::Result<Option<Self>> {
+        self.check(DiskOp::OpenFolder, name)?;
+        let folder = self.folder.folder(name, follow)?;
+        Ok(folder.map(|folder| Self { folder, slot, disk: self.disk.clone() }))
     }
 
-    /// Makes a numbered folder in this one for its owner alone, unless something has the name.
-    pub(super) fn make_folder(&self, slot: Slot) -> io::Result<()> {
-        self.check(DiskOp::MakeFolder, &slot.to_string())?;
-        self.folder.make_folder(&slot.to_string())
+    /// Makes a folder in this one for its owner alone, unless something has the name.
+    pub(super) fn make_folder(&self, name: &str) -> io::Result<()> {
+        self.check(DiskOp::MakeFolder, name)?;
+        self.folder.make_folder(name)
     }
 
     /// Opens a file in this folder; `None` if nothing has the name, and it is not to be made.
@@ -87,6 +88,12 @@ impl Folder {
     pub(super) fn look(&self, name: &str) -> io::Result<Option<Found>> {
         self.check(DiskOp::Look, name)?;
         self.folder.look(name)
+    }
+
+    /// What is to be known again of a regular file with one name in this folder; `None` if there is none, or that cannot be told.
+    pub(super) fn version(&self, name: &str) -> Option<Version> {
+        self.check(DiskOp::Stamp, name).ok()?;
+        self.folder.version(name)
     }
 
     /// What is in this folder. A hard link may be called a file.
@@ -102,9 +109,9 @@ impl Folder {
     }
 
     /// Removes an empty folder from this one; nothing where there is none.
-    pub(super) fn remove_folder(&self, slot: Slot) -> io::Result<()> {
-        self.check(DiskOp::RemoveFolder, &slot.to_string())?;
-        self.folder.remove_folder(&slot.to_string())
+    pub(super) fn remove_folder(&self, name: &str) -> io::Result<()> {
+        self.check(DiskOp::RemoveFolder, name)?;
+        self.folder.remove_folder(name)
     }
 
     /// Gives what has a name in this folder another one in it.
@@ -129,9 +136,9 @@ impl Folder {
         self.folder.is_at(path)
     }
 
-    /// Whether the folder of that number in this one is that one.
-    pub(super) fn has(&self, slot: Slot, folder: &Folder) -> bool {
-        self.folder.has(&slot.to_string(), &folder.folder)
+    /// Whether the folder of that name in this one is that one.
+    pub(super) fn has(&self, name: &str, folder: &Folder) -> bool {
+        self.folder.has(name, &folder.folder)
     }
 
     fn check(&self, op: DiskOp, name: &str) -> io::Result<()> {
@@ -149,7 +156,7 @@ mod unix {
     use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags, RawMode};
     use rustix::io::Errno;
 
-    use super::{Access, Found, Opened, not_regular};
+    use super::{Access, Found, Opened, Version, not_regular};
 
     /// An open folder.
     #[derive(Debug)]
@@ -241,6 +248,14 @@ mod unix {
                 Err(Errno::NOENT) => Ok(None),
                 Err(error) => Err(error.into()),
             }
+        }
+
+        /// What is to be known again of a regular file with one name in this folder; `None` if there is none.
+        pub(in crate::storage) fn version(&self, name: &str) -> Option<Version> {
+            let stat = fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+            let changed = (stat.st_ctime as i64, stat.st_ctime_nsec as u32);
+            let version = Version { file: stat.st_ino, len: stat.st_size as u64, changed };
+            (found(stat.st_mode, stat.st_nlink > 1) == Found::File).then_some(version)
         }
 
         /// What is in this folder. A hard link may be called a file.
@@ -344,7 +359,7 @@ mod elsewhere {
     use std::path::{Path, PathBuf};
     use std::time::SystemTime;
 
-    use super::{Access, Found, Opened, not_regular};
+    use super::{Access, Found, Opened, Version, not_regular};
 
     /// A folder by its path.
     #[derive(Debug)]
@@ -410,6 +425,11 @@ mod elsewhere {
                 return Err(not_regular(found));
             }
             Ok(Some(Opened { file, len: meta.len(), mode: 0, linked: self.linked || link }))
+        }
+
+        /// The times of this system can be set by anybody.
+        pub(in crate::storage) fn version(&self, _name: &str) -> Option<Version> {
+            None
         }
 
         /// What has a name in this folder; links are not followed.

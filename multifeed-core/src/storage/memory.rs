@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 
-use super::{FileId, Slot, Storage};
+use super::{FileId, FileKind, Slot, Storage};
 
 /// Bytes of a page. A page holds only as many as were written to it.
 const PAGE: u64 = 64 * 1024;
@@ -15,6 +15,8 @@ const PAGE: u64 = 64 * 1024;
 #[derive(Debug, Clone, Default)]
 pub struct MemoryStorage {
     files: BTreeMap<FileId, MemoryFile>,
+    /// Changes that were made.
+    changes: u64,
     closed: bool,
 }
 
@@ -22,6 +24,8 @@ pub struct MemoryStorage {
 struct MemoryFile {
     len: u64,
     pages: BTreeMap<u64, Vec<u8>>,
+    /// The number of the last change.
+    change: u64,
 }
 
 impl MemoryStorage {
@@ -48,6 +52,14 @@ impl MemoryStorage {
         self.closed = false;
     }
 
+    /// The file, made if it is missing, to be changed.
+    fn changed(&mut self, file: FileId) -> &mut MemoryFile {
+        self.changes += 1;
+        let changed = self.files.entry(file).or_default();
+        changed.change = self.changes;
+        changed
+    }
+
     fn check(&self) -> io::Result<()> {
         if self.closed { Err(io::Error::other("the store is closed")) } else { Ok(()) }
     }
@@ -69,7 +81,7 @@ impl Storage for MemoryStorage {
 
     fn write_at(&mut self, file: FileId, offset: u64, data: &[u8]) -> io::Result<()> {
         self.check()?;
-        self.files.entry(file).or_default().write(offset, data)
+        self.changed(file).write(offset, data)
     }
 
     fn len(&mut self, file: FileId) -> io::Result<Option<u64>> {
@@ -88,24 +100,23 @@ impl Storage for MemoryStorage {
 
     fn punch(&mut self, file: FileId, range: Range<u64>) -> io::Result<()> {
         self.check()?;
-        if let Some(file) = self.files.get_mut(&file) {
-            file.punch(range);
+        if self.files.contains_key(&file) {
+            self.changed(file).punch(range);
         }
         Ok(())
     }
 
     fn truncate(&mut self, file: FileId, len: u64) -> io::Result<()> {
         self.check()?;
-        self.files.entry(file).or_default().truncate(len);
+        self.changed(file).truncate(len);
         Ok(())
     }
 
     fn replace(&mut self, file: FileId, data: &[u8]) -> io::Result<()> {
         self.check()?;
-        let mut new = MemoryFile::default();
-        new.write(0, data)?;
-        self.files.insert(file, new);
-        Ok(())
+        let file = self.changed(file);
+        file.truncate(0);
+        file.write(0, data)
     }
 
     fn sync(&mut self, _file: FileId) -> io::Result<()> {
@@ -130,6 +141,15 @@ impl Storage for MemoryStorage {
             }
         }
         Ok(())
+    }
+
+    fn stamp(&mut self, slot: Slot, _settled: bool) -> Option<[u8; 8]> {
+        let mut state = blake2b_simd::Params::new().hash_length(8).to_state();
+        for kind in FileKind::GROWING {
+            let change = self.files.get(&FileId::new(slot, kind)).map_or(0, |file| file.change);
+            state.update(&change.to_le_bytes());
+        }
+        state.finalize().as_bytes().first_chunk().copied()
     }
 
     fn close(&mut self) -> io::Result<()> {
@@ -219,7 +239,6 @@ impl MemoryFile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::FileKind;
 
     const FILE: FileId = FileId { slot: Slot(3), kind: FileKind::Data };
 

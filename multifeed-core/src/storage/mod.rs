@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 #[cfg(feature = "file-storage")]
 mod changes;
+mod corestore;
 #[cfg(feature = "file-storage")]
 mod disk;
 #[cfg(feature = "file-storage")]
@@ -18,12 +19,17 @@ pub mod faults;
 mod file;
 #[cfg(feature = "file-storage")]
 mod folder;
+#[cfg(feature = "file-storage")]
+mod layout;
 mod memory;
 #[cfg(feature = "file-storage")]
 mod pool;
 mod repaired;
 mod unsupported;
 
+#[cfg(feature = "file-storage")]
+pub use corestore::FileCoreStorage;
+pub use corestore::{CoreFile, CoreFolders, CoreStorage, MemoryCoreStorage, SmallFile};
 #[cfg(feature = "file-storage")]
 pub use file::{FileStorage, FileStorageOptions};
 pub use memory::MemoryStorage;
@@ -104,6 +110,10 @@ impl FileKind {
             FileKind::Blocked => "multifeed.blocked",
         }
     }
+
+    /// Those of a feed that change as blocks come.
+    pub(crate) const GROWING: [FileKind; 4] =
+        [FileKind::Tree, FileKind::Signatures, FileKind::Bitfield, FileKind::Data];
 
     /// Whether the file stands beside the folders, one for the whole store.
     pub fn is_beside(self) -> bool {
@@ -216,6 +226,14 @@ pub trait Storage {
     fn check_place(&mut self, _slot: Slot) -> io::Result<()> {
         Ok(())
     }
+    /// Returns a value that is another one once `tree`, `signatures`, `bitfield` or `data` of a folder was changed, by whomever, and the same one in
+    /// every process until then. `None` if that cannot be told, as by default.
+    ///
+    /// If `settled`, it is `None` also if one of them changed when the journal was written last, or later: by the clock of the disk a change that
+    /// came after that need not differ.
+    fn stamp(&mut self, _slot: Slot, _settled: bool) -> Option<[u8; 8]> {
+        None
+    }
     /// Returns what the disk turned out not to support. By default nothing.
     fn unsupported(&self) -> Unsupported {
         Unsupported::default()
@@ -284,6 +302,9 @@ impl<S: Storage + ?Sized> Storage for &mut S {
     fn check_place(&mut self, slot: Slot) -> io::Result<()> {
         (**self).check_place(slot)
     }
+    fn stamp(&mut self, slot: Slot, settled: bool) -> Option<[u8; 8]> {
+        (**self).stamp(slot, settled)
+    }
     fn unsupported(&self) -> Unsupported {
         (**self).unsupported()
     }
@@ -350,6 +371,9 @@ impl<S: Storage + ?Sized> Storage for Box<S> {
     fn check_place(&mut self, slot: Slot) -> io::Result<()> {
         (**self).check_place(slot)
     }
+    fn stamp(&mut self, slot: Slot, settled: bool) -> Option<[u8; 8]> {
+        (**self).stamp(slot, settled)
+    }
     fn unsupported(&self) -> Unsupported {
         (**self).unsupported()
     }
@@ -409,6 +433,18 @@ impl fmt::Display for Moved {
 
 impl std::error::Error for Moved {}
 
+/// A folder is a corestore's.
+#[derive(Debug, Clone, Copy)]
+struct OfCorestore;
+
+impl fmt::Display for OfCorestore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a corestore (it has a `master_key`), and no multifeed")
+    }
+}
+
+impl std::error::Error for OfCorestore {}
+
 /// An [`io::Error`] with the path it is about.
 #[derive(Debug)]
 pub struct FileError {
@@ -431,6 +467,16 @@ impl FileError {
     /// The folder at this path was moved, removed or replaced while the store was open.
     pub fn moved(path: &Path) -> io::Error {
         Self::wrap(path, io::Error::new(io::ErrorKind::NotFound, Moved))
+    }
+
+    /// The folder at this path is a corestore's, and was to be opened as one with numbered folders.
+    pub fn corestore(path: &Path) -> io::Error {
+        Self::wrap(path, io::Error::new(io::ErrorKind::InvalidInput, OfCorestore))
+    }
+
+    /// Whether the error is that the folder is a corestore's.
+    pub fn is_corestore(&self) -> bool {
+        self.source.as_ref().and_then(io::Error::get_ref).is_some_and(|inner| inner.is::<OfCorestore>())
     }
 
     /// Whether the error is that the folder was moved, removed or replaced.

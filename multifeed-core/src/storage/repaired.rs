@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use super::{FileId, Slot, Storage, Unsupported};
+use super::{FileId, FileKind, Slot, Storage, Unsupported};
 
 /// Bytes of a file that are kept in memory together.
 const PAGE: usize = 4096;
@@ -202,6 +202,11 @@ impl<S: Storage> Storage for RepairedInMemory<S> {
 
     fn check_place(&mut self, slot: Slot) -> io::Result<()> {
         self.storage.check_place(slot)
+    }
+
+    fn stamp(&mut self, slot: Slot, settled: bool) -> Option<[u8; 8]> {
+        let is_repaired = FileKind::GROWING.iter().any(|kind| self.files.contains_key(&FileId::new(slot, *kind)));
+        if is_repaired || self.gone.contains(&slot) { None } else { self.storage.stamp(slot, settled) }
     }
 
     fn unsupported(&self) -> Unsupported {

@@ -42,8 +42,14 @@ impl Played {
 
     /// Lets the clock come to a second, looking at the timers on the way as a driver does.
     pub fn time(&mut self, seconds: u64) {
-        while self.now < Duration::from_secs(seconds) {
-            self.now = self.store.poll_timeout().unwrap().min(Duration::from_secs(seconds)).max(self.now);
+        self.millis(seconds * 1_000);
+    }
+
+    /// The same, in milliseconds.
+    pub fn millis(&mut self, millis: u64) {
+        let until = Duration::from_millis(millis);
+        while self.now < until {
+            self.now = self.store.poll_timeout().unwrap().min(until).max(self.now);
             self.store.handle_timeout(self.now);
             self.store.commit(self.now);
         }

@@ -23,10 +23,22 @@ pub(crate) struct Checkpoint {
     pub(crate) writer_behind: bool,
     /// What was verified then.
     pub(crate) seal: Option<VerifiedSignature>,
-    /// Of a remote feed, the blocks and nodes that are held, for each page of its bitfield that has any.
+    /// What the storage said of the feed's files when the store was closed, [`Storage::stamp`](crate::Storage::stamp): as long as it says the same,
+    /// all that the mark tells is so.
+    pub(crate) stamp: Option<Stamp>,
+    /// Of a remote feed, the pages of its bitfield that have anything. Journals of earlier builds, which have no stamp, leave the index out.
     pub(crate) pages: Marks,
     /// Which writer it is, of a feed that is written here. Journals of earlier builds do not tell.
     pub(crate) writer: Option<Box<Writer>>,
+}
+
+/// What tells that a feed's files are those that were closed, and what would have to be looked for in them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    /// What the storage said of them.
+    pub(crate) files: [u8; 8],
+    /// The roots of a feed that is so long that they lie far apart, as `tree` has them; else nothing.
+    pub(crate) roots: Box<[u8]>,
 }
 
 /// Who a writer is, to be told if the folder is gone.
@@ -71,6 +83,14 @@ pub(crate) struct Removal {
 impl Checkpoint {
     pub(crate) fn is_of(&self, key: &FeedKey) -> bool {
         name(key) == self.key
+    }
+
+    /// Whether it says the same of a feed, whatever files that is in.
+    pub(crate) fn is_same_as(&self, other: &Self) -> bool {
+        let Self { key, length, root, synced, writer_behind, seal, stamp: _, pages, writer } = self;
+        (key, length, root, synced, writer_behind)
+            == (&other.key, &other.length, &other.root, &other.synced, &other.writer_behind)
+            && (seal, pages, writer) == (&other.seal, &other.pages, &other.writer)
     }
 
     pub(crate) fn new(key: &FeedKey, length: u64, root_hash: &[u8; 32]) -> Self {

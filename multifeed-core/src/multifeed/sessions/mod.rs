@@ -5,6 +5,7 @@ pub(super) mod offered;
 pub(super) mod permissions;
 pub(super) mod progress;
 pub(super) mod ready;
+pub(super) mod relays;
 pub(super) mod second;
 pub(super) mod single_feed;
 
@@ -74,7 +75,9 @@ impl<S: Storage> Multifeed<S> {
                     self.hear(id, feed, name, &body);
                 }
             }
-            Event::Extension { scope: Scope::Stream, name, body } if *name == *EXTENSION => self.reconcile(id, &body),
+            Event::Extension { scope: Scope::Stream | Scope::Root(_), name, body } if *name == *EXTENSION => {
+                self.reconcile(id, &body);
+            }
             Event::Manifest { keys, fields, .. } => self.manifest(id, keys, fields.as_ref()),
             Event::Replicate { keys, origin, .. } => self.replicate(id, keys, origin),
             Event::Discovered { discovery_key } => {
@@ -85,12 +88,16 @@ impl<S: Storage> Multifeed<S> {
                 Some(Channel::Feed(feed)) => {
                     self.note_opened(id);
                     self.tell(feed, FeedEvent::PeerOpen { peer: id });
-                    let mut waited = None;
+                    let (mut waited, mut relayed) = (None, false);
                     self.with_peer(id, feed, |peer, work| {
                         waited = peer.waits_since();
                         peer.open(work);
+                        relayed = peer.awaits_relay();
                         Ok(())
                     });
+                    if relayed {
+                        self.check_relays();
+                    }
                     self.heard(id, waited);
                 }
                 Some(Channel::Offer(key)) => {
@@ -125,7 +132,10 @@ impl<S: Storage> Multifeed<S> {
                 self.ask_for_offers(id);
                 self.settle(id);
             }
-            Event::RemoteEnded => session.remote_ended(),
+            Event::RootClosed { error: None, .. } => session.root_closed(),
+            Event::RemoteEnded => {
+                session.remote_ended(|feed| Some(self.feeds.get(feed.0 as usize)?.feed.key()));
+            }
             Event::Closed(result) => {
                 // A session ends well only where all that it brought is written.
                 self.commit(now);
@@ -143,7 +153,7 @@ impl<S: Storage> Multifeed<S> {
                     session.closed(result, state);
                 }
             }
-            // The root's Close ends nothing; an event that is not known yet is one that asks for nothing.
+            // An event that is not known yet is one that asks for nothing.
             _ => {}
         }
         self.ask_for_offers(id);
@@ -305,6 +315,7 @@ impl<S: Storage> Multifeed<S> {
                 Some(since) => session.transfer.is_overdue(since, now, patience),
                 None => peer.is_silent(now),
             };
+            let relayed = |peer: &FeedChannel| peer.is_relay_due(now);
             let holds_up = |feed_id: FeedId, peer: &FeedChannel| {
                 let FeedSlot { feed, subscribers, .. } = self.slot(feed_id);
                 let since = peer.holds_up_since(feed).filter(|_| subscribers.len() > 1);
@@ -314,7 +325,7 @@ impl<S: Storage> Multifeed<S> {
                         || session.transfer.is_overdue(since, now, patience)
                 })
             };
-            let is_overdue = |feed: FeedId, peer: &FeedChannel| due(peer) || holds_up(feed, peer);
+            let is_overdue = |feed: FeedId, peer: &FeedChannel| relayed(peer) || due(peer) || holds_up(feed, peer);
             overdue.extend(
                 session.peers.iter().filter(|(feed, peer)| is_overdue(**feed, peer)).map(|(&feed, _)| (id, feed)),
             );
@@ -341,6 +352,7 @@ impl<S: Storage> Multifeed<S> {
         }
         for id in self.sessions.keys().copied().collect::<Vec<_>>() {
             self.give_turns(id);
+            self.end_late(id);
             self.end_idle(id);
             self.hush_offers(id);
             if let Some(session) = self.sessions.get_mut(&id)
@@ -352,6 +364,9 @@ impl<S: Storage> Multifeed<S> {
             }
             self.ask_for_offers(id);
             self.wake(id);
+        }
+        if self.sessions.values().any(|session| session.awaits_relays()) {
+            self.check_relays();
         }
         self.look_at_the_holding();
         self.look_at_the_silent();
@@ -494,7 +509,7 @@ impl<S: Storage> Multifeed<S> {
     /// Notes that a message came on a feed's channel, and since when what it answers had waited.
     fn heard(&mut self, id: SessionId, answered: Option<Duration>) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        session.stir();
+        session.heard();
         match answered {
             Some(since) => session.transfer.came(since, session.transfer.time(self.now)),
             None => session.transfer.came_in_vain(),
@@ -533,16 +548,21 @@ impl<S: Storage> Multifeed<S> {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let now = session.transfer.time(self.now);
         let (share, may_double) = (session.share(feed, now), !session.is_in_turn());
+        let stays = session.stays_open(feed, now);
         let Some(slot) = self.feeds.get_mut(feed.0 as usize) else { return };
         let Some(peer) = session.peers.get_mut(&feed) else { return };
         let shared = slot.subscribers.len() > 1;
         let mut work = work(slot, &mut self.cores.storage, &self.limits, share, now);
+        work.stays = stays;
         let mut spare = false;
         match call(peer, &mut work) {
             Ok(()) => {
                 spare = shared && may_double && peer.has_spare_room();
                 let standing = peer.assess(&mut work);
-                let share = work.share;
+                let (share, stayed) = (work.share, work.stayed);
+                if stayed {
+                    session.relays.stay(feed);
+                }
                 session.count(feed, standing, &mut slot.fetching);
                 session.activate(feed);
                 session.shared(feed, share);
@@ -616,6 +636,7 @@ impl<S: Storage> Multifeed<S> {
             let slot = &mut self.feeds[id.0 as usize];
             let now = session.transfer.time(self.now);
             let share = session.share(id, now);
+            let stays = session.stays_open(id, now);
             if let Some(peer) = session.peers.get_mut(&id) {
                 for (blocks, from) in &fresh {
                     match *from == Some(peer_id) {
@@ -624,9 +645,13 @@ impl<S: Storage> Multifeed<S> {
                     }
                 }
                 let mut work = work(slot, &mut self.cores.storage, &self.limits, share, now);
+                work.stays = stays;
                 peer.advance(&mut work);
                 let standing = peer.assess(&mut work);
-                let share = work.share;
+                let (share, stayed) = (work.share, work.stayed);
+                if stayed {
+                    session.relays.stay(id);
+                }
                 session.count(id, standing, &mut slot.fetching);
                 session.activate(id);
                 session.shared(id, share);
@@ -818,6 +843,8 @@ pub(super) fn work<'a, S>(
         share,
         room: u64::MAX,
         now,
+        stays: false,
+        stayed: false,
         too_large: Vec::new(),
         damaged: None,
     }

@@ -36,10 +36,14 @@ impl<S: Storage> Multifeed<S> {
             refused += u64::from(!taken);
             taken
         });
+        let relays = session.note_relays(session.transfer.time(self.now), self.limits.relay_wait);
         if refused > 0 {
             session.events.push_back(PeerEvent::OffersRefused { feeds: refused, limit });
         }
         session.request(keys);
+        if relays {
+            self.check_relays();
+        }
     }
 
     /// Both sides agreed on feeds.

@@ -28,6 +28,18 @@ impl FeedChannel {
         still && self.download.waits_since().is_none() && !self.wants_more(feed, wants)
     }
 
+    /// Says once more that nothing more is fetched.
+    pub(crate) fn nudge(&mut self) {
+        if self.opened && self.close == Closing::Open && !self.downloading {
+            self.send_status(self.uploading || !self.options.live, false);
+        }
+    }
+
+    /// Whether the remote said nothing of the feed yet.
+    pub(crate) fn is_unheard(&self) -> bool {
+        !self.opened || (self.upload.asked_at().is_none() && !self.download.told() && self.download.remote_len() == 0)
+    }
+
     /// Closes the channel, though the remote did not say that it is done.
     pub(crate) fn leave(&mut self) {
         self.end();
@@ -50,6 +62,10 @@ impl FeedChannel {
 
     /// The remote did not answer in time: what it was asked for is free for others. Whether any was.
     pub(crate) fn expire<S: Storage>(&mut self, work: &mut Work<'_, S>) -> bool {
+        if self.is_relay_due(work.now) {
+            self.advance(work);
+            return false;
+        }
         if !self.opened {
             self.unopened = true;
             self.end();
@@ -76,7 +92,8 @@ impl FeedChannel {
         if self.drains {
             return self.downloading && self.download.in_flight() > 0;
         }
-        self.downloading && !(self.opened && self.download.finished(self.scope(wants, 0), feed))
+        self.downloading
+            && (self.awaits_relay() || !(self.opened && self.download.finished(self.scope(wants, 0), feed)))
     }
 
     /// Whether the remote may never say that it is done, so that we have to find it out: it is live and we are not, or

@@ -9,6 +9,7 @@ mod holding;
 pub(crate) mod parked;
 mod progress;
 mod questions;
+mod relayed;
 mod remote_missing;
 mod second;
 mod unanswered;
@@ -76,6 +77,8 @@ pub(crate) struct PeerOptions {
     pub(crate) observed: bool,
     /// The remote is one of ours: it can be shown blocks of another history than its own, and tells of it.
     pub(crate) reconciles: bool,
+    /// The remote passes on feeds of others: it may have offered one before it has a block of it.
+    pub(crate) relays: bool,
 }
 
 /// The feed that a machine works on: lent for the time of a call.
@@ -96,6 +99,9 @@ pub(crate) struct Work<'a, S> {
     /// The largest block that may be read to be sent now, in bytes.
     pub(crate) room: u64,
     pub(crate) now: Duration,
+    /// The channel stays open if it is through, and whether it was.
+    pub(crate) stays: bool,
+    pub(crate) stayed: bool,
     /// Where blocks that are too large to be sent are noted, each with its size, to be told by name.
     pub(crate) too_large: Vec<(u64, u64)>,
     /// What was found to be damaged as it was to be served, to be told by name.
@@ -236,6 +242,8 @@ pub(crate) struct FeedChannel {
     acks: bool,
     /// When the channel was opened here.
     since: Duration,
+    /// Until when blocks are waited for that the remote may pass on.
+    relay_until: Option<Duration>,
     close: Closing,
     download: Download,
     upload: Upload,
@@ -289,6 +297,7 @@ impl FeedChannel {
             remote_acks: false,
             acks: false,
             since: now,
+            relay_until: None,
             close: Closing::Open,
             download: Download::new(terms),
             upload: Upload::default(),
@@ -332,6 +341,7 @@ impl FeedChannel {
     /// The remote opened the channel too.
     pub(crate) fn open<S: Storage>(&mut self, work: &mut Work<'_, S>) {
         self.opened = true;
+        self.await_relay(work);
         self.download.start(work.now);
         self.ask_for_acks(work.feed);
         if !self.uploading || !self.downloading {
@@ -437,7 +447,8 @@ impl FeedChannel {
             let asked = self.download.stop();
             released = self.free(asked, work.reserved);
         }
-        if !downloading && !self.options.live && !self.wants_more(work.feed, work.wants) && !self.holds(work) {
+        let may_end = !downloading && !self.options.live && !work.stays;
+        if may_end && !self.wants_more(work.feed, work.wants) && !self.holds(work) {
             self.end();
         }
         released
@@ -769,6 +780,7 @@ impl FeedChannel {
         if !self.opened || self.close != Closing::Open {
             return;
         }
+        self.mind_relay(work);
         if self.own && work.feed.is_writer_behind() {
             self.fetch_the_rest();
         }
@@ -799,6 +811,10 @@ impl FeedChannel {
         }
         let ends = !self.options.live || self.own;
         if !ends || self.wants_more(work.feed, work.wants) || self.holds(work) {
+            return;
+        }
+        if work.stays && !self.options.live {
+            work.stayed = true;
             return;
         }
         if self.downloading {

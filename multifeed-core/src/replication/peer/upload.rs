@@ -23,6 +23,8 @@ pub(super) struct Upload {
     wants: VecDeque<(u64, u64)>,
     /// Blocks that the remote asked for.
     requests: VecDeque<Request>,
+    /// What is wanted is not answered for now.
+    holds_wants: bool,
     /// New blocks, not announced yet.
     pending_haves: VecDeque<Range<u64>>,
     /// Blocks that were given up, which the remote was not told of yet.
@@ -68,7 +70,16 @@ impl Upload {
     pub(super) fn has_output(&self, withholds: bool) -> bool {
         let asks = |request: &Request| request.hash || (!withholds && self.room_needed.is_none());
         let asked = self.requests.iter().any(asks);
-        asked || !(self.wants.is_empty() && self.pending_haves.is_empty() && self.retracted.is_empty())
+        asked || self.answers_wants() || !(self.pending_haves.is_empty() && self.retracted.is_empty())
+    }
+
+    /// What the remote wants to hear about is answered later, or from now on.
+    pub(super) fn hold_wants(&mut self, hold: bool) {
+        self.holds_wants = hold;
+    }
+
+    fn answers_wants(&self) -> bool {
+        !self.wants.is_empty() && !self.holds_wants
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -203,7 +214,7 @@ impl Upload {
             let unhave = Message::Unhave { start: blocks.start, length: blocks.end - blocks.start };
             return Ok(Some(unhave));
         }
-        if let Some(&(start, length)) = self.wants.front() {
+        if let Some(&(start, length)) = self.wants.front().filter(|_| !self.holds_wants) {
             return self
                 .answer_want(start, length, work)
                 .map(|have| Some(Message::Have(have)))

@@ -1,5 +1,6 @@
 //! One connection: the feeds that both sides agreed on, each with its machine, and what is sent in which order.
 
+mod relays;
 mod room;
 mod slow;
 mod turns;
@@ -22,6 +23,7 @@ use crate::replication::offers::Offers;
 use crate::replication::peer::parked::ParkedChannel;
 use crate::replication::peer::{FeedChannel, Left, PeerOptions, PeerProgress, Sent};
 use crate::replication::policy::Remote;
+use crate::replication::reconcile;
 use crate::replication::replicate::{PeerEvent, Replicate, SyncError, SyncTotals};
 use crate::replication::sources::Brought;
 use crate::replication::transfer::{Share, Transfer};
@@ -29,6 +31,7 @@ use crate::replication::wants::{WantId, Wants};
 use crate::sets::sparse_bits::SparseBits;
 use crate::stats::{Meter, Moved, SyncState};
 
+use relays::Relays;
 use room::Room;
 
 /// Keys in one list of what is offered. A default peer of ours takes ten times as many in one, and JS's work for a list grows faster than the list.
@@ -123,6 +126,12 @@ pub(crate) struct PeerSession {
     told_in_sync: bool,
     /// Since when nothing was asked or under way either way, as of the last look.
     idle_since: Option<Duration>,
+    /// The remote was reminded of the end since it last said something.
+    nudged: bool,
+    /// The feeds of others that the remote passes on.
+    pub(crate) relays: Relays,
+    /// The remote closed the root key's channel: one that is not live has come to an end with a feed.
+    root_closed: bool,
     /// Why it is to end, where our own storage failed.
     failure: Option<StoreError>,
 }
@@ -208,6 +217,9 @@ impl PeerSession {
             given_up: BTreeMap::new(),
             told_in_sync: false,
             idle_since: None,
+            nudged: false,
+            relays: Relays::default(),
+            root_closed: false,
             failure: None,
         }
     }
@@ -265,6 +277,7 @@ impl PeerSession {
     }
 
     pub(crate) fn peer_options(&self) -> PeerOptions {
+        let reconciles = self.reconcile_scope().is_some();
         PeerOptions {
             live: self.is_live(),
             // Nothing tells of one feed alone whether the remote stays.
@@ -273,10 +286,8 @@ impl PeerSession {
             upload: self.options.upload,
             sparse: self.is_sparse(),
             observed: self.observed,
-            reconciles: self
-                .remote
-                .as_ref()
-                .is_some_and(|remote| crate::replication::reconcile::is_told_by(&remote.handshake)),
+            reconciles,
+            relays: self.relays.is_some() && !reconciles,
         }
     }
 
@@ -333,9 +344,15 @@ impl PeerSession {
         self.exchange.requests_unanswered = self.exchange.requests_unanswered.saturating_sub(1);
     }
 
-    /// Sends a message of an extension of ours on the stream.
-    pub(crate) fn send_extension(&mut self, name: &str, body: Bytes) {
-        self.commands.push_back(Command::SendExtension { scope: Scope::Stream, name: name.into(), body });
+    /// Where the remote reconciles, if it does.
+    pub(crate) fn reconcile_scope(&self) -> Option<Scope> {
+        reconcile::scope(self.root, &self.remote.as_ref()?.handshake)
+    }
+
+    /// Sends a message of the reconciliation.
+    pub(crate) fn send_reconcile(&mut self, body: Bytes) {
+        let scope = self.reconcile_scope().unwrap_or(Scope::Stream);
+        self.commands.push_back(Command::SendExtension { scope, name: reconcile::EXTENSION.into(), body });
     }
 
     /// A feed is not in step with the remote's any more. Whether it was.
@@ -681,8 +698,9 @@ impl PeerSession {
         }
     }
 
-    /// The remote ended its half. A live session, or one that is through, ends well; otherwise it was too early.
-    pub(crate) fn remote_ended(&mut self) {
+    /// The remote ended its half. A live session, or one that is through, ends well; otherwise it was too early. A JS peer that closed its
+    /// channels may have ended without a look at feeds that it had just offered: those are given up.
+    pub(crate) fn remote_ended(&mut self, key: impl Fn(FeedId) -> Option<FeedKey>) {
         if self.stage == Stage::Greeting {
             // On a stream that others use as well; on one of its own the session itself fails.
             return self.abort(SessionError::Disconnected(multifeed_proto::Phase::Exchange));
@@ -692,14 +710,33 @@ impl PeerSession {
         }
         if self.options.live || (self.settled() && self.is_idle()) {
             self.finish();
+        } else if self.root_closed && self.is_offer_answered() && self.peers.values().all(|peer| peer.is_unheard()) {
+            let unheard = self.peers.keys().filter_map(|&feed| key(feed));
+            let waiting = self.offers.take_waiting(|_| true);
+            let requested = std::mem::take(&mut self.exchange.requested);
+            self.given_up.extend(unheard.chain(waiting).chain(requested).map(|key| (key, 0)));
+            self.finish();
         } else {
             self.abort(SessionError::Disconnected(multifeed_proto::Phase::Ready));
         }
     }
 
-    /// Something came, or went.
+    /// The remote closed the root key's channel.
+    pub(crate) fn root_closed(&mut self) {
+        self.root_closed = true;
+    }
+
+    /// The remote said something.
+    pub(crate) fn heard(&mut self) {
+        self.nudged = false;
+        self.stir();
+    }
+
+    /// Something came, or went: more than the reminder, if the remote said nothing since that.
     pub(crate) fn stir(&mut self) {
-        self.idle_since = None;
+        if !self.nudged {
+            self.idle_since = None;
+        }
     }
 
     /// Whether the remote may never say that it is done, while it is waited for: one of ours always does.
@@ -714,8 +751,22 @@ impl PeerSession {
         let since = *self.idle_since.get_or_insert(now);
         if !idle {
             self.idle_since = None;
+        } else if !std::mem::replace(&mut self.nudged, true) {
+            self.nudge();
         }
         idle && now >= since.saturating_add(limit)
+    }
+
+    /// Says of each feed once more that nothing more of it is fetched. JS looks only then whether it has all of it, if another remote brought
+    /// the last block.
+    fn nudge(&mut self) {
+        let stays = self.relays.stays();
+        for (&feed, peer) in self.peers.iter_mut().filter(|(feed, _)| stays != Some(**feed)) {
+            peer.nudge();
+            if peer.has_output() && !std::mem::replace(&mut peer.queued, true) {
+                self.active.push_back(feed);
+            }
+        }
     }
 
     /// Leaves a remote that does not say that it is done. The two are not in sync if it lacks something.
