@@ -12,6 +12,8 @@ use bytes::Bytes;
 use common::key_pair;
 use link::{Link, Store, run, store};
 use multifeed_core::Replicate;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 
 const SERVER: usize = 0;
 const WRITER: usize = 1;
@@ -122,6 +124,67 @@ fn what_others_brought_counts_as_taken() {
                 assert_eq!(end, (0, 0, 0), "round {round}, copy {at}, side {side}");
                 let peer = link.ends[side].1.peer();
                 assert!(stores[link.ends[side].0].in_sync(peer), "round {round}, copy {at}, side {side}");
+            }
+        }
+    }
+}
+
+/// Copies that come one after the other, each at a speed that changes: nothing is claimed of what is only on its way.
+#[test]
+fn what_is_on_its_way_is_waited_for() {
+    // Among them are those that showed a block as lacking that the remote had (760), and one that was announced after the end (17, 32, 73).
+    for seed in (0..36).chain([73, 101, 111, 184, 760]) {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let copies = rng.random_range(2..6);
+        let feeds: u8 = rng.random_range(1..21);
+        let mut stores: Vec<Store> = (0..=copies).map(|_| store()).collect();
+        for copy in &mut stores[1..] {
+            for feed in 0..feeds {
+                let id = copy.writer(Some(&feed.to_string()), || key_pair(feed)).unwrap();
+                copy.append(id, &[0; 20].map(|_| Bytes::from(vec![7; 70]))).unwrap();
+            }
+        }
+        let mut start: Vec<usize> = (0..copies).map(|_| rng.random_range(0..400)).collect();
+        start[0] = 0;
+        let mut speeds: Vec<u32> = (0..copies).map(|_| rng.random_range(1..10)).collect();
+        let mut links: Vec<(usize, Link)> = Vec::new();
+        let (mut now, mut idle) = (Duration::ZERO, 0);
+        let over = |links: &[(usize, Link)]| {
+            links.len() == copies && links.iter().all(|(_, link)| (0..2).all(|side| link.result(side).is_some()))
+        };
+        for step in 0.. {
+            for copy in (0..copies).filter(|&copy| start[copy] == step) {
+                let mut link = Link::plain(&mut stores, [copy + 1, SERVER], Replicate::default());
+                link.chunk = [70, 300, 1_000, 3_000, 20_000][rng.random_range(0..5)];
+                link.ends.iter().for_each(|(store, connection)| stores[*store].observe(connection.peer()));
+                links.push((copy, link));
+            }
+            let mut moved = false;
+            for (copy, link) in &mut links {
+                if rng.random_range(0..10) < speeds[*copy] {
+                    moved |= link.turn(&mut stores, now);
+                }
+            }
+            if rng.random_range(0..50) == 0 {
+                speeds.iter_mut().for_each(|speed| *speed = rng.random_range(1..10));
+            }
+            idle = if moved { 0 } else { idle + 1 };
+            if idle > 40 {
+                (now, idle) = (now + Duration::from_secs(1), 0);
+                stores.iter_mut().for_each(|store| _ = store.poll_timeout());
+                stores.iter_mut().for_each(|store| store.handle_timeout(now));
+            }
+            if over(&links) {
+                break;
+            }
+            assert!(now < Duration::from_secs(100), "seed {seed}: it goes on");
+        }
+        for (copy, link) in &links {
+            for side in 0..2 {
+                let totals = link.totals(side);
+                let in_sync = stores[link.ends[side].0].in_sync(link.ends[side].1.peer());
+                let end = (totals.missing, totals.not_taken, in_sync);
+                assert_eq!(end, (0, 0, true), "seed {seed}, copy {copy}, side {side}");
             }
         }
     }

@@ -464,12 +464,13 @@ impl<S: Storage> Multifeed<S> {
             self.mark_dirty(feed);
         }
         if let Some((index, size)) = effect.stored {
-            self.came_from(id, feed, index, size);
-            // One that no message can carry is kept, and nobody is told of it.
+            // One that no message can carry is kept, and nobody is told of it. Others note that it is here before anything else is looked at: what
+            // they told of is forgotten as it is seen to be held.
             if size <= MAX_BLOCK_BYTES as u64 {
                 self.feeds[feed.0 as usize].stored(index, id);
                 self.gained(feed, index..index + 1, Some(id));
             }
+            self.came_from(id, feed, index, size);
             let moved = Moved::received(size);
             if let Some(session) = self.sessions.get_mut(&id) {
                 session.transfer.brought(size, session.transfer.time(self.now));
@@ -688,8 +689,12 @@ impl<S: Storage> Multifeed<S> {
             };
             let may: Vec<FeedId> = new.iter().copied().filter(|&feed| may(feed)).collect();
             let Some(session) = self.sessions.get_mut(&id) else { continue };
-            let unknown = may.iter().filter(|feed| session.known.insert(u64::from(feed.0)));
-            let unknown: Vec<FeedId> = unknown.copied().collect();
+            // Over an open channel one of ours hears of it anyway. Where both end, an offer could find it closed at one side only, which would then
+            // wait for the other to open it again.
+            let ends = !session.is_live() && session.peer_options().reconciles;
+            let hears = |feed: &FeedId| ends && session.peers.get(feed).is_some_and(|peer| !peer.is_closing());
+            let unknown = may.into_iter().filter(|feed| session.known.insert(u64::from(feed.0)) && !hears(feed));
+            let unknown: Vec<FeedId> = unknown.collect();
             unknown.iter().for_each(|feed| session.not_taken.offered(*feed));
             let keys: Vec<FeedKey> = unknown.iter().map(|feed| self.feeds[feed.0 as usize].feed.key()).collect();
             if !keys.is_empty() {

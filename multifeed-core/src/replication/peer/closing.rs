@@ -40,6 +40,11 @@ impl FeedChannel {
         !self.opened || (self.upload.asked_at().is_none() && !self.download.told() && self.download.remote_len() == 0)
     }
 
+    /// Whether this side is about to close the channel.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.close != Closing::Open
+    }
+
     /// Closes the channel, though the remote did not say that it is done.
     pub(crate) fn leave(&mut self) {
         self.end();

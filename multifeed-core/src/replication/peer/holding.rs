@@ -31,7 +31,7 @@ impl FeedChannel {
             return false;
         }
         let comes = work.fetching > self.standing.fetches() || work.unannounced;
-        if !comes && (self.holding.since.is_none() || self.upload.is_idle()) {
+        if !comes && !self.upload.has_news() && (self.holding.since.is_none() || self.upload.is_idle()) {
             return false;
         }
         let since = *self.holding.since.get_or_insert(work.now);

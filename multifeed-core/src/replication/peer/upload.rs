@@ -60,6 +60,11 @@ impl Upload {
         self.told || !self.wants.is_empty()
     }
 
+    /// Whether something is new here that the remote was not told.
+    pub(super) fn has_news(&self) -> bool {
+        !self.pending_haves.is_empty()
+    }
+
     /// The next news that were not told, for a channel that closes.
     pub(super) fn last_news(&mut self) -> Option<Have> {
         let blocks = self.pending_haves.pop_front()?;
