@@ -199,19 +199,17 @@ fn ours_and_fast() {
     cases(false, false);
 }
 
-/// A slow remote was met first, and a fast one, which alone needs 3.6 s as JS does, has everything too: from remotes like JS all of it
-/// comes within 1.5 times that. What the slow one was asked for and brings within 2 s is not asked for twice, so that the last blocks come up to 2 s late.
-#[test]
-fn a_slow_remote_that_was_met_first_does_not_hold_up_a_fast_one() {
-    let time = |slow_first: bool, like_js: bool| -> Result<Duration> {
-        let fast = Shape::slow(600_000, Duration::from_millis(20));
+/// A slow remote was met first, and a fast one has everything too. Returns how long the fast one needs for it alone, and behind the slow one.
+fn alone_and_behind(rate: u64, slow_rate: u64, like_js: bool) -> Result<[Duration; 2]> {
+    let time = |slow_first: bool| -> Result<Duration> {
+        let fast = Shape::slow(rate, Duration::from_millis(20));
         let options = || Replicate { reconcile: like_js.then_some(false), ..Replicate::live() };
         let mut field = Field::new(3)?;
         fill(&mut field, 0, 1, (200, 10_000))?;
         let copy = field.join([0, 1], [Shape::plain(), Shape::plain()], [Replicate::default(), Replicate::default()]);
         ensure!(field.run(Duration::from_secs(10), |field| field.is_over(copy))? && field.held(1) == 200, "no copy");
         if slow_first {
-            let slow = Shape::slow(50_000, Duration::from_millis(300));
+            let slow = Shape::slow(slow_rate, Duration::from_millis(300));
             field.join([2, 0], [slow.clone(), slow], [options(), options()]);
             ensure!(field.run(Duration::from_secs(60), |field| field.held(2) > 0)?, "nothing from the slow remote");
         }
@@ -220,12 +218,23 @@ fn a_slow_remote_that_was_met_first_does_not_hold_up_a_fast_one() {
         ensure!(field.run(Duration::from_secs(120), |field| field.held(2) == 200)?, "{} of 200", field.held(2));
         Ok(field.now() - start)
     };
-    // Between ours, blocks that the fast one brought are cancelled at the slow one. Those that are on their way already delay what was asked for
-    // behind them, and are not counted as being before it, so that the last block comes later than is thought.
-    for (like_js, most) in [(true, 1.5), (false, 2.1)] {
-        let [alone, behind] = [false, true].map(|slow| time(slow, like_js).unwrap_or_else(|error| panic!("{error:#}")));
-        println!("like JS: {like_js}: the fast remote alone {alone:?}, behind a slow one {behind:?}");
-        assert!(alone > Duration::from_secs(3), "the fast link carries 600 kB/s: {alone:?}");
-        assert!(behind <= alone.mul_f64(most), "like JS: {like_js}: {behind:?}, the fast remote alone {alone:?}");
+    Ok([time(false)?, time(true)?])
+}
+
+/// It takes at most 1.5 times what the fast remote needs alone, which at 600 kB/s is 3.6 s as with JS. What the slow one brings within a second is
+/// not asked for twice. A remote like JS does not take requests back, so that few may be asked for twice: one that is far slower takes longer.
+#[test]
+fn a_slow_remote_that_was_met_first_does_not_hold_up_a_fast_one() {
+    let rates = [(600_000, 50_000, 1.5), (1_000_000, 50_000, 1.5), (600_000, 20_000, 1.8), (600_000, 100_000, 1.5)];
+    for (rate, slow_rate, most) in rates {
+        for like_js in [true, false] {
+            let [alone, behind] =
+                alone_and_behind(rate, slow_rate, like_js).unwrap_or_else(|error| panic!("{error:#}"));
+            let case = format!("{rate} and {slow_rate} B/s, like JS: {like_js}");
+            println!("{case}: the fast remote alone {alone:?}, behind a slow one {behind:?}");
+            let most = if like_js { most } else { 1.5 };
+            assert!(alone > Duration::from_secs(2), "{case}: the fast link is faster than that: {alone:?}");
+            assert!(behind <= alone.mul_f64(most), "{case}: {behind:?}, the fast remote alone {alone:?}");
+        }
     }
 }

@@ -20,7 +20,7 @@ const AHEAD: Duration = Duration::from_millis(1500);
 /// Over how long the rate of answers is measured at the most.
 const MEASURED_OVER: Duration = Duration::from_secs(2);
 /// What a remote needs longer for may be asked of another one, too.
-const SLOW: Duration = Duration::from_secs(2);
+const SLOW: Duration = Duration::from_secs(1);
 /// The longest round trip that is allowed for.
 const LONGEST_TRIP: Duration = Duration::from_secs(4);
 /// What one feed takes in its turn, in bytes of answers.

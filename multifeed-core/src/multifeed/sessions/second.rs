@@ -18,15 +18,20 @@ impl<S: Storage> Multifeed<S> {
         let (cost, mean) = (transfer::cost(mean), mean.max(1));
         let allowed = (slot.moved.bytes_received / PART + mean.max(LEAST)).saturating_sub(slot.doubled_bytes) / mean;
         let allowed = usize::try_from(allowed).unwrap_or(usize::MAX);
-        let mut blocks: Vec<u64> = Vec::new();
+        // How late each comes, in thousandths of what is late.
+        let mut late: Vec<(u64, u64)> = Vec::new();
         for other in slot.subscribers.iter().filter(|other| **other != id) {
             let Some(session) = self.sessions.get(other) else { continue };
             let Some(peer) = session.peers.get(&feed) else { continue };
             let soon = session.transfer.comes_soon(session.transfer.time(self.now)) / cost;
-            let late = peer.asked().skip(usize::try_from(soon).unwrap_or(usize::MAX));
-            blocks.extend(late.filter(|index| !slot.doubled.contains(index) && !slot.feed.has(*index)));
+            let after = peer.asked().map(|(index, before)| (before as u64, index));
+            let after = after
+                .filter(|&(before, index)| before >= soon && !slot.doubled.contains(&index) && !slot.feed.has(index));
+            late.extend(after.map(|(before, index)| (before.saturating_mul(1000) / soon.max(1), index)));
         }
-        blocks.truncate(allowed);
+        // The last first: what comes before is brought meanwhile.
+        late.sort_unstable_by(|a, b| b.cmp(a));
+        let blocks: Vec<u64> = late.into_iter().map(|(_, index)| index).take(allowed).collect();
         if blocks.is_empty() {
             return;
         }

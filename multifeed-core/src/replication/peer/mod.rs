@@ -475,6 +475,7 @@ impl FeedChannel {
         let answers = self.download.answered(index, data.value.is_some(), work.now)
             || (late && self.download.came_late(index, work.feed, work.reserved, work.now));
         if !answers {
+            self.download.came_unasked(index);
             // Not stored, and the remote is told so as hypercore does; one that sends without end and reads nothing is not.
             if data.value.is_some() && !work.feed.has(index) && self.out.len() < work.limits.requests_queued {
                 self.out.push_back(Message::Unhave { start: index, length: 1 });

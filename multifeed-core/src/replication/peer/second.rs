@@ -10,8 +10,8 @@ impl FeedChannel {
         fetches && !self.is_sparse() && self.download.is_spare()
     }
 
-    /// What it was asked for, the oldest first.
-    pub(crate) fn asked(&self) -> impl Iterator<Item = u64> + '_ {
+    /// What it was asked for, the oldest first, each with how many answers come before it.
+    pub(crate) fn asked(&self) -> impl Iterator<Item = (u64, usize)> + '_ {
         self.download.asked()
     }
 

@@ -3,6 +3,7 @@
 mod denied;
 mod exclusive;
 mod history;
+mod second;
 mod windows;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -12,6 +13,7 @@ use std::time::Duration;
 use multifeed_proto::{Have, Request};
 
 use self::exclusive::ExclusiveRequest;
+use self::second::Withdrawn;
 use super::PeerFault;
 use super::history::{HistoryCheck, Terms};
 use super::progress::mean_size;
@@ -68,6 +70,8 @@ pub(super) struct Download {
     cursor: u64,
     /// Blocks asked for, oldest first.
     in_flight: VecDeque<u64>,
+    /// What was taken back of that, and may come all the same.
+    withdrawn: Withdrawn,
     /// Those of them that were asked for again, with a proof that builds on nothing that is held.
     in_full: BTreeSet<u64>,
     /// Blocks that were asked for in vain, [`MOST_LATE`] of them: the remote may only be slow.
@@ -285,6 +289,7 @@ impl Download {
         self.comparison.lost(&(start..end));
         let (lost, kept) = self.in_flight.iter().partition(|&&index| (start..end).contains(&index));
         self.in_flight = kept;
+        self.withdrawn.clear();
         self.in_full.retain(|index| !(start..end).contains(index));
         let lost = Vec::from_iter(lost);
         if live {
@@ -453,6 +458,7 @@ impl Download {
         self.unanswered.keep(wants);
         let (kept, cancelled) = self.in_flight.iter().partition(|&&index| wants.wants(index));
         self.in_flight = kept;
+        self.withdrawn.clear();
         cancelled.into()
     }
 
@@ -486,38 +492,6 @@ impl Download {
         self.remote_len
     }
 
-    /// Whether nothing is asked for, though the remote has something that is not here: others were asked for it.
-    pub(super) fn is_spare(&self) -> bool {
-        self.in_flight.is_empty() && !self.has.is_empty() && self.told()
-    }
-
-    /// What was asked for, the oldest first.
-    pub(super) fn asked(&self) -> impl Iterator<Item = u64> + '_ {
-        self.in_flight.iter().copied()
-    }
-
-    /// The next of these blocks, of which another remote was asked for, is asked for here too, if there is room and this one has it.
-    pub(super) fn ask_too(
-        &mut self,
-        index: u64,
-        feed: &Feed,
-        reserved: &mut SparseBits,
-        share: &mut Share,
-        now: Duration,
-    ) -> Option<Request> {
-        if !share.has_room() || !self.has.get(index) || feed.has(index) {
-            return None;
-        }
-        share.take(share.cost(mean_size(feed)));
-        Some(self.ask_for(index, feed, reserved, now))
-    }
-
-    /// A block came from another remote that was asked for it too. Whether this one was.
-    pub(super) fn came_elsewhere(&mut self, index: u64) -> bool {
-        let at = self.in_flight.iter().position(|&asked| asked == index);
-        at.is_some_and(|at| self.in_flight.remove(at).is_some())
-    }
-
     /// Blocks asked for.
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight.len()
@@ -538,6 +512,7 @@ impl Download {
     pub(super) fn answered(&mut self, index: u64, block: bool, now: Duration) -> bool {
         let Some(at) = self.in_flight.iter().position(|&asked| asked == index) else { return false };
         self.in_flight.remove(at);
+        self.withdrawn.answered(at);
         if block {
             self.progress_at = now;
         }
@@ -598,6 +573,7 @@ impl Download {
     /// Takes back everything that is asked for.
     pub(super) fn release(&mut self) -> VecDeque<u64> {
         self.in_full.clear();
+        self.withdrawn.clear();
         std::mem::take(&mut self.in_flight)
     }
 
