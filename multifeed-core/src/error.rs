@@ -88,6 +88,13 @@ pub enum StoreError {
         /// What it is.
         found: Found,
     },
+    /// The folder is a corestore's: it has a `master_key`, and no folder `0`. Folders of cores can have numbers as their names, so it is not taken
+    /// for a multifeed's. It was left as it is.
+    #[error("{} is a corestore, and no multifeed: open it as a `Corestore`", place(None, None, .path))]
+    IsCorestore {
+        /// The folder.
+        path: Option<PathBuf>,
+    },
     /// A file does not hold what it must. The folder was left as it is.
     #[error("{} is damaged: {why}", place(Some(*.slot), Some(*.file), &None))]
     Damaged {
@@ -191,6 +198,7 @@ impl StoreError {
             StoreError::Moved { .. } => "ERR_STORE_MOVED",
             StoreError::NotRegular { .. } => "ERR_STORE_NOT_REGULAR",
             StoreError::Damaged { .. } => "ERR_STORE_DAMAGED",
+            StoreError::IsCorestore { .. } => "ERR_OTHER_STORE",
             StoreError::Occupied { .. } => "ERR_STORE_OCCUPIED",
             StoreError::KeyMismatch { .. } => "ERR_KEY_MISMATCH",
             StoreError::MissingWriter { .. } => "ERR_WRITER_MISSING",
@@ -259,6 +267,7 @@ impl StoreError {
                 Some(*slot)
             }
             StoreError::KeyMismatch { .. }
+            | StoreError::IsCorestore { .. }
             | StoreError::BadName { .. }
             | StoreError::ReservedName { .. }
             | StoreError::TooManyFeeds { .. }
@@ -312,6 +321,9 @@ impl StoreError {
         }
         if told.is_some_and(FileError::is_moved) {
             return StoreError::Moved { slot, path };
+        }
+        if told.is_some_and(FileError::is_corestore) {
+            return StoreError::IsCorestore { path };
         }
         if let Some(found) = told.and_then(FileError::found) {
             return StoreError::NotRegular { slot, file, path, found };

@@ -6,6 +6,7 @@
 pub mod bitfield;
 mod connection;
 mod cores;
+mod corestore;
 mod error;
 pub mod feed;
 #[cfg(feature = "fuzzing")]
@@ -26,6 +27,10 @@ pub use bitfield::Bitfield;
 pub use connection::Connection;
 pub use cores::durability::Durability;
 pub use cores::report::ExposedKey;
+pub use corestore::{
+    Core, CoreInfo, CoreList, Corestore, CorestoreError, CorestoreOptions, FeedList, ListedCore, MasterKey, NamedFeed,
+    Namespace, OtherStore, StoreKind,
+};
 pub use error::{AppendError, Conflict, ProofError, PutError, StoreError};
 pub use feed::local_name::is_object_property;
 pub use feed::{Answer, Audit, Feed, Located, Place, Put, Recovered, VerifyCursor, VerifyStep};
@@ -42,6 +47,9 @@ pub use replication::reconcile;
 pub use replication::replicate::{PeerEvent, Replicate, STALL_TIMEOUT, SyncError, SyncTotals};
 pub use replication::wants::{Want, WantEnd, WantError, WantId, WantOptions};
 pub use stats::{FeedSyncState, Moved, RATE_WINDOW, StoreSyncState, SyncState};
+#[cfg(feature = "file-storage")]
+pub use storage::FileCoreStorage;
+pub use storage::{CoreFile, CoreFolders, CoreStorage, MemoryCoreStorage, SmallFile};
 pub use storage::{FileId, FileKind, Found, MemoryStorage, RepairedInMemory, Slot, Storage, Unsupported};
 #[cfg(feature = "file-storage")]
 pub use storage::{FileStorage, FileStorageOptions};

@@ -106,8 +106,11 @@ pub struct Limits {
     /// blocked or unblocked. Default 16 MiB; never less than `blocked` keys take.
     pub blocked_bytes: usize,
     /// Bytes of `multifeed.journal`. A longer one is taken for that of a store that was not closed, and of which nothing is known.
-    /// 65,536 feeds take about 4 MB. Default 256 MiB.
+    /// 65,536 feeds take 5 to 10 MB, and 130 MB if all of them are long by claim alone. Default 256 MiB.
     pub journal_bytes: u64,
+    /// Folders that do not exist and of which `multifeed.journal` may tell: those of writers that are missing. One that tells of more is taken for
+    /// that of a store that was not closed, and of which nothing is known. Default 65,536, about 160 bytes of memory each.
+    pub journal_absent: usize,
     /// Bytes of zeros that opening a store reads of its feeds' files, in search of what is behind them; holes that the system tells of are
     /// passed over, and do not count. A feed that would take more is not opened, and is among the
     /// [problems](crate::Multifeed::problems). Default 1 GiB.
@@ -123,6 +126,13 @@ pub struct Limits {
     pub reconcile_messages: usize,
     /// Ranges of missing blocks that are listed in the totals of a session; those after them are counted. Default 256.
     pub hole_ranges: usize,
+    /// Cores of a [`Corestore`](crate::Corestore) that are open at once, about 2 kB each; when one more is used, the one that was used longest
+    /// ago is written, synced and closed. Default 1,024; JS keeps 1,000.
+    pub cores_open: usize,
+    /// Cores that [`Corestore::list`](crate::Corestore::list) lists, about 200 bytes each. Default 1,048,576.
+    pub cores_listed: usize,
+    /// Bytes of a core's name. JS has no bound; multifeed's names have about 100. Default 4,096.
+    pub core_name_bytes: usize,
 }
 
 /// What a remote may bring: in one session, or in all that have the same [`Replicate::source`](crate::Replicate::source), since the store was
@@ -192,12 +202,16 @@ impl Default for Limits {
             blocked: 65_536,
             blocked_bytes: 16 << 20,
             journal_bytes: 256 << 20,
+            journal_absent: 65_536,
             opening_zeros: 1 << 30,
             conflicts: 256,
             reconcile_bytes: 1 << 20,
             reconcile_ranges: 16_384,
             reconcile_messages: 32,
             hole_ranges: 256,
+            cores_open: 1_024,
+            cores_listed: 1 << 20,
+            core_name_bytes: 4_096,
         }
     }
 }

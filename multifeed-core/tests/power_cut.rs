@@ -499,3 +499,33 @@ fn what_a_cut_takes_of_a_copy_is_found_also_if_blocks_of_it_were_cleared() {
         }
     }
 }
+
+/// The very first append of a writer is torn, and the store is opened and closed before anything is appended again.
+#[test]
+fn what_a_cut_left_of_a_first_append_is_no_damage_once_the_store_was_closed() {
+    let mut store = open(Disk::default(), Durability::Interval(INTERVAL));
+    let id = store.writer(Some("w"), || key_pair(N)).unwrap();
+    store.sync().unwrap();
+    store.append(id, &[block(N, 0), block(N, 1)]).unwrap();
+    store.commit(START);
+    for left in [&[FileKind::Tree][..], &[FileKind::Data], &[FileKind::Tree, FileKind::Signatures]] {
+        let Disk { mut kept, written, .. } = store.storage().clone();
+        for kind in left {
+            let file = FileId::new(Slot(0), *kind);
+            kept.replace(file, &written.contents(file).unwrap()).unwrap();
+        }
+        kept.reopen();
+        let mut disk = Disk { written: kept.clone(), kept, ..Disk::default() };
+        open(&mut disk, Durability::None).close().unwrap();
+        // What was closed may lose nothing by another cut.
+        for mut disk in [disk.written, disk.kept] {
+            disk.reopen();
+            let mut store = open(&mut disk, Durability::None);
+            assert!(store.problems().is_empty(), "{left:?}: {:?}", store.problems());
+            let id = store.writer(Some("w"), || key_pair(9)).unwrap();
+            assert_eq!((store.info(id).key, store.info(id).len), (key_pair(N).public_key(), 0), "{left:?}");
+            store.append(id, &[block(N, 5)]).unwrap();
+            assert_eq!(store.get(id, 0).unwrap(), Some(block(N, 5)));
+        }
+    }
+}

@@ -74,6 +74,10 @@ pub struct RootConfig {
     pub version: String,
     /// Whether we say in our handshake that we stay after everything is synced. The session itself does not act on it.
     pub live: bool,
+    /// The extensions of ours on the root key's own channel, beside multifeed's four ([`Scope::Root`](crate::Scope::Root)). They are announced
+    /// there before our handshake, and only to a remote that speaks multifeed there, as corestore-multifeed does. More than
+    /// [`Limits::extensions`] are left out.
+    pub extensions: Vec<String>,
 }
 
 /// A static X25519 key pair, by which Noise authenticates a side. Zeroized when dropped, redacted when printed.
@@ -117,7 +121,14 @@ impl Default for Config {
 impl RootConfig {
     /// What JS multifeed 6 says, with this root key.
     pub fn new(key: FeedKey) -> Self {
-        Self { key, user_data: None, client: String::from("MULTIFEED"), version: String::from("4.0.0"), live: false }
+        Self {
+            key,
+            user_data: None,
+            client: String::from("MULTIFEED"),
+            version: String::from("4.0.0"),
+            live: false,
+            extensions: Vec::new(),
+        }
     }
 }
 
@@ -140,12 +151,13 @@ impl StaticKeyPair {
 
 impl fmt::Debug for RootConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { key: _, user_data, client, version, live } = self;
+        let Self { key: _, user_data, client, version, live, extensions } = self;
         f.debug_struct("RootConfig")
             .field("user_data", user_data)
             .field("client", client)
             .field("version", version)
             .field("live", live)
+            .field("extensions", extensions)
             .finish_non_exhaustive()
     }
 }

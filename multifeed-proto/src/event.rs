@@ -172,6 +172,8 @@ pub struct RemoteHandshake {
     /// left out. Each side of ours names those of its [`Config::extensions`](crate::Config::extensions) before its handshake, so that
     /// both know.
     pub extensions: Vec<Arc<str>>,
+    /// The same of the root key's own channel, if its lists are sent there: those of [`RootConfig::extensions`].
+    pub root_extensions: Vec<Arc<str>>,
 }
 
 /// A call on a [`Session`](crate::Session), as a value: for callers that decide in one place and act in another.

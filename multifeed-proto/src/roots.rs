@@ -10,6 +10,7 @@ use crate::event::Root;
 use crate::exchange::{Exchange, Kind, Stage};
 use crate::extension::Extensions;
 use crate::key::{DiscoveryKey, FeedKey};
+use crate::limits::Limits;
 use crate::machine::Machine;
 
 /// The multifeeds of a stream.
@@ -122,7 +123,7 @@ impl Machine for Turn {
 }
 
 impl Roots {
-    pub(crate) fn new(config: Option<RootConfig>, deadline: Option<Duration>) -> Self {
+    pub(crate) fn new(config: Option<RootConfig>, deadline: Option<Duration>, limits: &Limits) -> Self {
         let mut roots = Self {
             entries: BTreeMap::new(),
             keys: BTreeMap::new(),
@@ -137,22 +138,27 @@ impl Roots {
             waiting: BTreeSet::new(),
         };
         if let Some(config) = config {
-            roots.add(Root::FIRST, config, deadline);
+            roots.add(Root::FIRST, config, deadline, limits);
         }
         roots
     }
 
     /// Adds a multifeed. `false` where its name was used before, or its key is there already.
-    pub(crate) fn add(&mut self, root: Root, config: RootConfig, deadline: Option<Duration>) -> bool {
+    pub(crate) fn add(&mut self, root: Root, config: RootConfig, deadline: Option<Duration>, limits: &Limits) -> bool {
         let (key, discovery_key) = (config.key, config.key.discovery_key());
         if self.entries.contains_key(&root) || self.keys.contains_key(&discovery_key) {
             return false;
         }
-        let exchange = Exchange::new(root, config);
         let mut extensions = Extensions::default();
         for kind in Kind::ALL {
             extensions.add(kind.name());
         }
+        for name in &config.extensions {
+            if extensions.has_room_for(name, limits) {
+                extensions.add(name);
+            }
+        }
+        let exchange = Exchange::new(root, config);
         let entry = Entry {
             key,
             discovery_key,
@@ -174,6 +180,10 @@ impl Roots {
 
     pub(crate) fn get(&mut self, root: Root) -> Option<&mut Entry> {
         self.entries.get_mut(&root).map(|entry| &mut **entry)
+    }
+
+    pub(crate) fn peek(&self, root: Root) -> Option<&Entry> {
+        self.entries.get(&root).map(|entry| &**entry)
     }
 
     /// The multifeed whose root key a discovery key belongs to.
@@ -386,7 +396,7 @@ mod tests {
 
     #[test]
     fn a_root_key_that_is_opened_over_and_over_leaves_nothing_behind() {
-        let mut roots = Roots::new(Some(RootConfig::new(DEFAULT_ROOT_KEY)), None);
+        let mut roots = Roots::new(Some(RootConfig::new(DEFAULT_ROOT_KEY)), None, &Limits::default());
         for _ in 0..1000 {
             roots.remote_opened(DEFAULT_ROOT_KEY.discovery_key(), Some(Root::FIRST));
         }

@@ -52,6 +52,8 @@ pub enum Scope {
     Stream,
     /// On a feed's channel.
     Channel(Token),
+    /// On a root key's own channel, if the remote speaks multifeed there.
+    Root(Root),
 }
 
 impl Record<'_> {

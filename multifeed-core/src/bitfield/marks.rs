@@ -63,6 +63,19 @@ impl Marks {
         changed
     }
 
+    /// These with pages changed that stand behind each other in the same form, in any order; the last one of a number counts, and one of no bytes
+    /// goes.
+    pub(crate) fn merge(self, changes: Vec<u8>) -> Self {
+        let changes = Marks(changes.into());
+        let mut last = None;
+        let mut is_next = |(number, page): (u32, &[u8])| !page.is_empty() && last.replace(number) < Some(number);
+        if self.is_empty() && changes.iter().all(&mut is_next) {
+            return changes;
+        }
+        let changes = changes.iter().collect();
+        self.with(&changes)
+    }
+
     /// These with some pages changed; those of no bytes go.
     pub(crate) fn with(&self, changes: &BTreeMap<u32, &[u8]>) -> Self {
         let mut pages = Vec::with_capacity(self.0.len() / HEAD + changes.len());
@@ -98,7 +111,15 @@ mod tests {
             let differ = (0..20).filter(|number| old.get(number) != new.get(number)).count();
             prop_assert_eq!(changes.len(), differ);
             let changes: BTreeMap<u32, &[u8]> = changes.into_iter().collect();
-            prop_assert_eq!(before.with(&changes), after);
+            prop_assert_eq!(before.with(&changes), after.clone());
+            let bytes = |changes: &BTreeMap<u32, &[u8]>| -> Vec<u8> {
+                let pages = changes.iter().rev();
+                pages.flat_map(|(number, page)| [&number.to_le_bytes()[..], &(page.len() as u16).to_le_bytes(), page].concat()).collect()
+            };
+            // What a page was in between counts no more.
+            let between = listed.keys().map(|number| (*number, &b"between"[..])).collect();
+            let after_it: BTreeMap<u32, &[u8]> = changes.into_iter().chain(after.iter()).collect();
+            prop_assert_eq!(before.clone().merge([bytes(&between), bytes(&after_it)].concat()), after);
         }
     }
 }

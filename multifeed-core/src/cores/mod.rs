@@ -39,7 +39,7 @@ pub(crate) struct Cores<S> {
 impl<S: Storage> Cores<S> {
     /// Reads the journal and the evidence. No core is opened.
     pub(crate) fn open(mut storage: S, limits: &Limits, durability: Durability) -> Result<Self, StoreError> {
-        let mut journal = Journal::read(&mut storage, limits.journal_bytes)?;
+        let mut journal = Journal::read(&mut storage, limits)?;
         journal.index_writers();
         let mut report = Report::default();
         // Without the evidence the feeds are none the worse.

@@ -76,6 +76,7 @@ impl Replicate {
             (root.live, root.user_data) = (self.live, self.user_data.clone());
             if self.reconciles() {
                 config.extensions.push(EXTENSION.into());
+                root.extensions.push(EXTENSION.into());
             }
         }
     }

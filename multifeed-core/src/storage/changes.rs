@@ -9,17 +9,17 @@ use super::pool::{OpenFile, Site};
 use super::{FileError, FileKind, Found, Slot};
 
 /// What a file is named while it is not whole.
-fn temporary_name(kind: FileKind) -> String {
-    format!("{}.tmp", kind.name())
+fn temporary_name(name: &str) -> String {
+    format!("{name}.tmp")
 }
 
 /// Replaces a file in a folder by one that is whole.
-pub(super) fn replace(folder: &Folder, path: &Path, kind: FileKind, site: Site, data: &[u8]) -> io::Result<()> {
+pub(super) fn replace(folder: &Folder, path: &Path, name: &str, site: Site, data: &[u8]) -> io::Result<()> {
     // It would be a file of another folder that is replaced.
     if folder.is_linked() {
         return Err(not_regular(Found::Link));
     }
-    let (name, temporary) = (kind.name(), temporary_name(kind));
+    let temporary = temporary_name(name);
     check_file(folder, name)?;
     // Not reused: an old one may be readable by others.
     let removed = check_file(folder, &temporary).and_then(|()| folder.unlink(&temporary));
@@ -37,33 +37,38 @@ pub(super) fn replace(folder: &Folder, path: &Path, kind: FileKind, site: Site, 
 
 /// Removes a feed's files, and its folder if that is empty then. Nothing is removed unless it is a real folder, and all of them are regular
 /// files. An error comes with the name that it is about, if that is one in the folder.
-pub(super) fn remove(folders: &Folders, slot: Slot) -> Result<(), InFolder> {
+pub(super) fn remove(above: &Folder, name: &str, slot: Slot) -> Result<(), InFolder> {
     let whole = |error| (None, error);
-    let Some((folder, names)) = check_removable(folders, slot)? else {
-        return folders.root.sync().map_err(whole);
+    let Some((folder, names)) = check_removable(above, name, slot)? else {
+        return above.sync().map_err(whole);
     };
-    for name in &names {
-        let is_data = name == FileKind::Data.name() && folder.look(name).map_err(whole)?.is_some();
-        folder.unlink(name).map_err(|error| (Some(name.clone()), error))?;
+    for file in &names {
+        let is_data = file == FileKind::Data.name() && folder.look(file).map_err(whole)?.is_some();
+        folder.unlink(file).map_err(|error| (Some(file.clone()), error))?;
         // Alone, after a power cut, nobody could tell whose it was.
         if is_data {
             folder.sync().map_err(whole)?;
         }
     }
     // Somebody else's file in it keeps the folder.
-    match folders.root.remove_folder(slot) {
+    match above.remove_folder(name) {
         Err(_) => folder.sync().map_err(whole),
-        Ok(()) => folders.root.sync().map_err(whole),
+        Ok(()) => above.sync().map_err(whole),
     }
 }
 
-/// The folder of a feed, and the names in it that are to be removed, in their order. `None` if there is no such folder.
-pub(super) fn check_removable(folders: &Folders, slot: Slot) -> Result<Option<(Folder, Vec<String>)>, InFolder> {
-    let Some(folder) = folders.root.folder(slot, false).map_err(|error| (None, error))? else {
+/// The folder of a feed, which has that name in the one above, and the names in it that are to be removed, in their order. `None` if there is
+/// no such folder.
+pub(super) fn check_removable(
+    above: &Folder,
+    name: &str,
+    slot: Slot,
+) -> Result<Option<(Folder, Vec<String>)>, InFolder> {
+    let Some(folder) = above.folder(name, Some(slot), false).map_err(|error| (None, error))? else {
         return Ok(None);
     };
     // What a replacement left that was cut short goes with its file. The key last: until then JS finds a feed there, and all that follow it.
-    let names = FileKind::ALL.into_iter().rev().flat_map(|kind| [temporary_name(kind), kind.name().to_owned()]);
+    let names = FileKind::ALL.into_iter().rev().flat_map(|kind| [temporary_name(kind.name()), kind.name().to_owned()]);
     let names: Vec<String> = names.collect();
     names.iter().try_for_each(|name| check_file(&folder, name).map_err(|error| (Some(name.clone()), error)))?;
     Ok(Some((folder, names)))

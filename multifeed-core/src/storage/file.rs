@@ -10,6 +10,7 @@ use super::changes::{check_removable, in_folder, remove, rename, replace};
 use super::disk::Disk;
 use super::faults::Faults;
 use super::folder::{Access, Folder, Opened};
+use super::layout::{FolderNames, Paths};
 use super::pool::{self, Pool, Site};
 use super::unsupported::Unsupported;
 use super::{FileError, FileId, FileKind, Found, Slot, Storage};
@@ -67,9 +68,9 @@ fn default_open_files() -> usize {
 /// regular files is used. Whatever else has one of their names is left as it is, and fails with [`StoreError::NotRegular`].
 #[derive(Debug)]
 pub struct FileStorage {
-    root: PathBuf,
-    disk: Arc<Disk>,
-    folders: Folders,
+    pub(super) paths: Paths,
+    pub(super) disk: Arc<Disk>,
+    pub(super) folders: Folders,
     pool: Pool,
     /// Files whose entries in their folders are on the disk too: a bit for each kind.
     entered: BTreeMap<Slot, u16>,
@@ -80,7 +81,7 @@ pub struct FileStorage {
 
 /// What may be done with the folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Use {
+pub(super) enum Use {
     All,
     Reading,
     /// Nothing any more.
@@ -115,7 +116,7 @@ impl FileStorage {
         let root = root.into();
         let open = || {
             pool::make_folder(&root).map_err(|error| FileError::wrap(&root, error))?;
-            Self::start(&root, &options, Use::All)
+            Self::start(&Paths::numbered(&root), &options, Use::All)
         };
         open().map_err(|error| StoreError::from_store("open", error))
     }
@@ -136,7 +137,7 @@ impl FileStorage {
     /// # Errors
     /// As [`open_read_only`](Self::open_read_only).
     pub fn open_read_only_with(root: impl Into<PathBuf>, options: FileStorageOptions) -> Result<Self, StoreError> {
-        let opened = Self::start(&root.into(), &options, Use::Reading);
+        let opened = Self::start(&Paths::numbered(root), &options, Use::Reading);
         opened.map_err(|error| StoreError::from_store("open", error))
     }
 
@@ -146,21 +147,31 @@ impl FileStorage {
     /// # Errors
     /// As [`open_read_only`](Self::open_read_only), but for the lock.
     pub fn open_beside_with(root: impl Into<PathBuf>, options: FileStorageOptions) -> Result<Self, StoreError> {
-        let opened = Self::start_with(&root.into(), &options, Use::Reading, false);
+        let opened = Self::start_with(&Paths::numbered(root), &options, Use::Reading, false);
         opened.map_err(|error| StoreError::from_store("open", error))
     }
 
-    fn start(root: &Path, options: &FileStorageOptions, access: Use) -> io::Result<Self> {
-        Self::start_with(root, options, access, true)
+    fn start(paths: &Paths, options: &FileStorageOptions, access: Use) -> io::Result<Self> {
+        Self::start_with(paths, options, access, true)
     }
 
     /// Opens the folder, and takes the lock in it.
-    fn start_with(root: &Path, options: &FileStorageOptions, access: Use, locks: bool) -> io::Result<Self> {
+    pub(super) fn start_with(
+        paths: &Paths,
+        options: &FileStorageOptions,
+        access: Use,
+        locks: bool,
+    ) -> io::Result<Self> {
+        let root = paths.root();
         let follow = options.follow_links;
         let disk = Arc::new(Disk::new(options.faults.clone()));
         let wrap = |error| FileError::wrap(root, error);
         let folder = Folder::open(root, disk.clone()).map_err(wrap)?;
         let place = std::path::absolute(root).map_err(wrap)?;
+        if !paths.is_corestore() && folder.look("master_key")?.is_some() && folder.look("0")?.is_none() {
+            // Of the two hex digits that its folders are named by some are numbers.
+            return Err(FileError::corestore(root));
+        }
         let lock = if access == Use::All { Access::Make } else { Access::Read };
         let path = root.join(LOCK);
         let lock = if locks { folder.file(LOCK, lock, follow) } else { Ok(None) };
@@ -171,12 +182,12 @@ impl FileStorage {
         let pool = Pool::new(options.max_open_files.saturating_sub(4), disk.clone());
         let pool = if locks { pool } else { pool.shared() };
         let folders = Folders { root: folder, place, last: None, follow };
-        Ok(Self { root: root.to_path_buf(), disk, folders, pool, entered: BTreeMap::new(), access, lock })
+        Ok(Self { paths: paths.clone(), disk, folders, pool, entered: BTreeMap::new(), access, lock })
     }
 
     /// The folder.
     pub fn path(&self) -> &Path {
-        &self.root
+        self.paths.root()
     }
 
     /// How many files are open, the lock and folders included.
@@ -186,15 +197,15 @@ impl FileStorage {
 
     /// The path of one file.
     pub fn path_of(&self, file: FileId) -> PathBuf {
-        path_of(&self.root, file)
+        self.paths.of(file)
     }
 
-    fn check(&self) -> io::Result<()> {
+    pub(super) fn check(&self) -> io::Result<()> {
         if self.access == Use::Closed { Err(io::Error::other("the store is closed")) } else { Ok(()) }
     }
 
     /// As [`check`](Self::check), of what changes something at a path.
-    fn check_change(&self, path: impl FnOnce() -> PathBuf) -> io::Result<()> {
+    pub(super) fn check_change(&self, path: impl FnOnce() -> PathBuf) -> io::Result<()> {
         self.check()?;
         if self.access == Use::Reading {
             let error = io::Error::new(
@@ -208,17 +219,17 @@ impl FileStorage {
 
     fn file(&mut self, id: FileId, create: bool) -> io::Result<Option<&mut pool::OpenFile>> {
         self.check()?;
-        let Self { root, folders, pool, access, .. } = self;
+        let Self { paths, folders, pool, access, .. } = self;
         let file = pool.get(
             id,
-            || path_of(root, id),
+            || paths.of(id),
             || match (create, *access) {
-                (true, _) => folders.open(root, id, Access::Make),
-                (false, Use::Reading) => folders.open(root, id, Access::Read),
-                (false, _) => pool::open_as_allowed(|access| folders.open(root, id, access)),
+                (true, _) => folders.open(paths, id, Access::Make),
+                (false, Use::Reading) => folders.open(paths, id, Access::Read),
+                (false, _) => pool::open_as_allowed(|access| folders.open(paths, id, access)),
             },
         );
-        file.map_err(|error| named(root, id, error))
+        file.map_err(|error| named(paths, id, error))
     }
 
     /// The open file, made if it was missing.
@@ -238,13 +249,18 @@ impl FileStorage {
 
     /// The numbers that have a real folder, or those that something else has.
     fn slots(&self, real: bool) -> io::Result<Vec<Slot>> {
-        let wrap = |error| FileError::wrap(&self.root, error);
+        if self.paths.is_corestore() {
+            return Ok(if real { self.paths.assigned().collect() } else { Vec::new() });
+        }
+        let wrap = |error| FileError::wrap(self.paths.root(), error);
         let mut slots = Vec::new();
         for (name, found) in self.folders.root.entries().map_err(wrap)? {
             let Some(slot) = slot_of(&name) else { continue };
             let is_real = match found {
                 Found::Folder => true,
-                Found::Link if self.folders.follow => matches!(self.folders.root.folder(slot, true), Ok(Some(_))),
+                Found::Link if self.folders.follow => {
+                    matches!(self.folders.root.folder(&name, Some(slot), true), Ok(Some(_)))
+                }
                 _ => false,
             };
             if is_real == real {
@@ -256,9 +272,10 @@ impl FileStorage {
     }
 
     /// Closes all files of a folder.
-    fn forget_folder(&mut self, slot: Slot) {
+    pub(super) fn forget_folder(&mut self, slot: Slot) {
         self.folders.last = None;
-        for kind in FileKind::ALL {
+        let all = self.paths.is_corestore();
+        for kind in FileKind::EVERY.into_iter().filter(|kind| all || !kind.is_beside()) {
             let id = FileId::new(slot, kind);
             self.pool.forget(id);
             self.forget_entry(id);
@@ -270,17 +287,17 @@ impl FileStorage {
         if self.entered.get(&file.slot).is_some_and(|kinds| kinds & bit(file.kind) != 0) {
             return Ok(());
         }
-        let Self { folders, entered, .. } = self;
-        if file.kind.is_beside() {
+        let Self { paths, folders, entered, .. } = self;
+        if paths.is_in_root(file.kind) {
             folders.root.sync()?;
-        } else if let Some(folder) = folders.slot(&self.root, file.slot)? {
+        } else if let Some(folder) = folders.slot(paths, file.slot)? {
             folder.sync()?;
             for kind in FileKind::ALL {
                 if folder.look(kind.name())?.is_some() {
                     *entered.entry(file.slot).or_default() |= bit(kind);
                 }
             }
-            folders.root.sync()?;
+            folders.sync_above(paths, file.slot)?;
         }
         *self.entered.entry(file.slot).or_default() |= bit(file.kind);
         Ok(())
@@ -309,12 +326,12 @@ impl Storage for FileStorage {
             Ok(Some(open)) => open.read_at(offset, buf),
             Err(error) => Err(error),
         };
-        read.map_err(|error| named(&self.root, file, error))
+        read.map_err(|error| named(&self.paths, file, error))
     }
 
     fn write_at(&mut self, file: FileId, offset: u64, data: &[u8]) -> io::Result<()> {
         let wrote = self.made(file).and_then(|open| open.write_at(offset, data));
-        wrote.map_err(|error| named(&self.root, file, error))
+        wrote.map_err(|error| named(&self.paths, file, error))
     }
 
     fn len(&mut self, file: FileId) -> io::Result<Option<u64>> {
@@ -323,7 +340,7 @@ impl Storage for FileStorage {
             Ok(Some(open)) => open.len().map(Some),
             Err(error) => Err(error),
         };
-        len.map_err(|error| named(&self.root, file, error))
+        len.map_err(|error| named(&self.paths, file, error))
     }
 
     fn next_data(&mut self, file: FileId, offset: u64) -> io::Result<Option<u64>> {
@@ -332,7 +349,7 @@ impl Storage for FileStorage {
             Ok(Some(open)) => open.next_data(offset),
             Err(error) => Err(error),
         };
-        found.map_err(|error| named(&self.root, file, error))
+        found.map_err(|error| named(&self.paths, file, error))
     }
 
     fn can_punch(&self) -> bool {
@@ -346,12 +363,12 @@ impl Storage for FileStorage {
             Ok(Some(open)) => open.punch(range),
             Err(error) => Err(error),
         };
-        punched.map_err(|error| named(&self.root, file, error))
+        punched.map_err(|error| named(&self.paths, file, error))
     }
 
     fn truncate(&mut self, file: FileId, len: u64) -> io::Result<()> {
         let cut = self.made(file).and_then(|open| open.set_len(len));
-        cut.map_err(|error| named(&self.root, file, error))
+        cut.map_err(|error| named(&self.paths, file, error))
     }
 
     fn replace(&mut self, file: FileId, data: &[u8]) -> io::Result<()> {
@@ -359,10 +376,11 @@ impl Storage for FileStorage {
         self.check_change(|| path.clone())?;
         self.pool.forget(file);
         self.forget_entry(file);
-        let Self { root, folders, .. } = self;
+        let Self { paths, folders, .. } = self;
         let site = Site::of(file, &self.disk);
-        let replaced = folders.make(root, file).and_then(|folder| replace(folder, &path, file.kind, site, data));
-        replaced.and_then(|()| self.enter(file)).map_err(|error| named(&self.root, file, error))
+        let replaced =
+            folders.make(paths, file).and_then(|folder| replace(folder, &path, file.kind.name(), site, data));
+        replaced.and_then(|()| self.enter(file)).map_err(|error| named(&self.paths, file, error))
     }
 
     fn sync(&mut self, file: FileId) -> io::Result<()> {
@@ -374,25 +392,33 @@ impl Storage for FileStorage {
             Ok(Some(open)) => open.sync(),
             Err(error) => Err(error),
         };
-        synced.and_then(|()| self.enter(file)).map_err(|error| named(&self.root, file, error))
+        synced.and_then(|()| self.enter(file)).map_err(|error| named(&self.paths, file, error))
     }
 
     fn check_removable(&mut self, slot: Slot) -> io::Result<()> {
-        let path = self.root.join(slot.to_string());
+        let path = self.paths.folder(slot);
         self.check_change(|| path.clone())?;
-        check_removable(&self.folders, slot).map(drop).map_err(|error| in_folder(&path, error))
+        let Some((above, name)) = self.folders.above(&self.paths, slot)? else { return Ok(()) };
+        let above = above.as_ref().unwrap_or(&self.folders.root);
+        check_removable(above, &name, slot).map(drop).map_err(|error| in_folder(&path, error))
     }
 
     fn remove(&mut self, slot: Slot) -> io::Result<()> {
-        let path = self.root.join(slot.to_string());
+        let path = self.paths.folder(slot);
         self.check_change(|| path.clone())?;
         self.forget_folder(slot);
-        remove(&self.folders, slot).map_err(|error| in_folder(&path, error))
+        let Some((above, name)) = self.folders.above(&self.paths, slot)? else { return Ok(()) };
+        let above = above.as_ref().unwrap_or(&self.folders.root);
+        remove(above, &name, slot).map_err(|error| in_folder(&path, error))
     }
 
     fn rename(&mut self, from: Slot, to: Slot) -> io::Result<()> {
-        let new = self.root.join(to.to_string());
+        let new = self.paths.folder(to);
         self.check_change(|| new.clone())?;
+        if self.paths.is_corestore() {
+            // A core's folder has its name from the key.
+            return Err(FileError::wrap(&new, io::ErrorKind::Unsupported.into()));
+        }
         // A folder with an open file in it cannot be renamed everywhere.
         self.forget_folder(from);
         self.forget_folder(to);
@@ -402,24 +428,27 @@ impl Storage for FileStorage {
     #[cfg(unix)]
     fn free_space(&mut self) -> io::Result<Option<u64>> {
         self.disk.check(super::faults::DiskOp::FreeSpace, None, "")?;
-        let volume = rustix::fs::statvfs(&self.root)?;
+        let volume = rustix::fs::statvfs(self.paths.root())?;
         Ok(Some(volume.f_bavail.saturating_mul(volume.f_frsize)))
     }
 
     fn check_place(&mut self, slot: Slot) -> io::Result<()> {
         self.check()?;
-        self.folders.check_place(&self.root)?;
+        self.folders.check_place(&self.paths)?;
         let is_last = self.folders.last.as_ref().filter(|(last, _)| *last == slot);
-        let moved = is_last.is_some_and(|(_, folder)| !self.folders.root.has(slot, folder));
+        let moved = match is_last {
+            Some((_, folder)) => !self.folders.has(&self.paths, slot, folder)?,
+            None => false,
+        };
         if moved || self.pool.has_lost_file(slot) {
-            return Err(FileError::moved(&self.root.join(slot.to_string())));
+            return Err(FileError::moved(&self.paths.folder(slot)));
         }
         Ok(())
     }
 
     fn stamp(&mut self, slot: Slot, settled: bool) -> Option<[u8; 8]> {
         self.check().ok()?;
-        stamp::of(&mut self.folders, &self.root, slot, settled)
+        stamp::of(&mut self.folders, &self.paths, slot, settled)
     }
 
     fn unsupported(&self) -> Unsupported {
@@ -447,30 +476,21 @@ fn bit(kind: FileKind) -> u16 {
     1 << kind as u16
 }
 
-fn path_of(root: &Path, file: FileId) -> PathBuf {
-    if file.kind.is_beside() {
-        return root.join(file.kind.name());
-    }
-    let mut path = root.join(file.slot.to_string());
-    path.push(file.kind.name());
-    path
-}
-
 /// An error of a file, with its path unless it names one already.
-fn named(root: &Path, id: FileId, error: io::Error) -> io::Error {
+fn named(paths: &Paths, id: FileId, error: io::Error) -> io::Error {
     if error.get_ref().is_some_and(|inner| inner.is::<FileError>()) {
         return error;
     }
-    FileError::wrap(&path_of(root, id), error)
+    FileError::wrap(&paths.of(id), error)
 }
 
 impl Folders {
     /// A file of the store, unless it is absent and not to be made.
-    fn open(&mut self, root: &Path, id: FileId, access: Access) -> io::Result<Option<Opened>> {
+    fn open(&mut self, paths: &Paths, id: FileId, access: Access) -> io::Result<Option<Opened>> {
         let follow = self.follow;
         let folder = match access {
-            Access::Make | Access::MakeNew => self.make(root, id)?,
-            Access::Read | Access::Write => match self.of(root, id)? {
+            Access::Make | Access::MakeNew => self.make(paths, id)?,
+            Access::Read | Access::Write => match self.of(paths, id)? {
                 Some(folder) => folder,
                 None => return Ok(None),
             },
@@ -479,36 +499,90 @@ impl Folders {
     }
 
     /// The folder that a file is in, if it exists.
-    fn of(&mut self, root: &Path, id: FileId) -> io::Result<Option<&Folder>> {
-        if id.kind.is_beside() { Ok(Some(&self.root)) } else { self.slot(root, id.slot) }
+    fn of(&mut self, paths: &Paths, id: FileId) -> io::Result<Option<&Folder>> {
+        if paths.is_in_root(id.kind) { Ok(Some(&self.root)) } else { self.slot(paths, id.slot) }
     }
 
     /// Fails if the store's folder is not where it was opened any more.
-    fn check_place(&self, root: &Path) -> io::Result<()> {
-        if self.root.is_at(&self.place) { Ok(()) } else { Err(FileError::moved(root)) }
+    fn check_place(&self, paths: &Paths) -> io::Result<()> {
+        if self.root.is_at(&self.place) { Ok(()) } else { Err(FileError::moved(paths.root())) }
     }
 
-    /// The folder that a file is in, made if it does not exist. Nothing is made in a store that was moved.
-    fn make(&mut self, root: &Path, id: FileId) -> io::Result<&Folder> {
-        self.check_place(root)?;
-        if !id.kind.is_beside() && self.slot(root, id.slot)?.is_none() {
-            self.root.make_folder(id.slot)?;
+    /// The folder that a file is in, made if it does not exist.
+    fn make(&mut self, paths: &Paths, id: FileId) -> io::Result<&Folder> {
+        self.make_in(paths, Some(id.slot).filter(|_| !paths.is_in_root(id.kind)))
+    }
+
+    /// The folder of a feed, or the store's own, made if it does not exist. Nothing is made in a store that was moved.
+    pub(super) fn make_in(&mut self, paths: &Paths, slot: Option<Slot>) -> io::Result<&Folder> {
+        self.check_place(paths)?;
+        let Some(slot) = slot else { return Ok(&self.root) };
+        if self.slot(paths, slot)?.is_none() {
+            let FolderNames { above, name } = paths.names(slot)?;
+            let mut last = None;
+            for next in &above {
+                let folder = last.as_ref().unwrap_or(&self.root);
+                folder.make_folder(next)?;
+                last = Some(folder.folder(next, None, self.follow)?.ok_or(io::ErrorKind::NotFound)?);
+            }
+            last.as_ref().unwrap_or(&self.root).make_folder(&name)?;
         }
-        self.of(root, id)?.ok_or_else(|| io::ErrorKind::NotFound.into())
+        self.slot(paths, slot)?.ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    /// A numbered folder, if it exists.
-    fn slot(&mut self, root: &Path, slot: Slot) -> io::Result<Option<&Folder>> {
+    /// The folder of a feed, if it exists.
+    pub(super) fn slot(&mut self, paths: &Paths, slot: Slot) -> io::Result<Option<&Folder>> {
         if self.last.as_ref().is_none_or(|(last, _)| *last != slot) {
             self.last = None;
-            let opened = self.root.folder(slot, self.follow).map_err(|error| match error.get_ref() {
-                // It is the folder that is in the way, and not the file.
-                Some(inner) if inner.is::<Found>() => FileError::wrap(&root.join(slot.to_string()), error),
-                _ => error,
-            });
-            self.last = opened?.map(|folder| (slot, folder));
+            let Some((above, name)) = self.above(paths, slot)? else { return Ok(None) };
+            let opened = above.as_ref().unwrap_or(&self.root).folder(&name, Some(slot), self.follow);
+            let opened = opened.map_err(|error| in_the_way(&paths.folder(slot), error))?;
+            self.last = opened.map(|folder| (slot, folder));
         }
         Ok(self.last.as_ref().map(|(_, folder)| folder))
+    }
+
+    /// The folder that a feed's is in, `None` inside if that is the store's own, and the name of the feed's. `None` if it does not exist.
+    fn above(&self, paths: &Paths, slot: Slot) -> io::Result<Option<(Option<Folder>, String)>> {
+        let FolderNames { above, name } = paths.names(slot)?;
+        let mut last: Option<Folder> = None;
+        let mut path = paths.root().to_path_buf();
+        for next in above {
+            path.push(&next);
+            let opened = last.as_ref().unwrap_or(&self.root).folder(&next, Some(slot), self.follow);
+            match opened.map_err(|error| in_the_way(&path, error))? {
+                Some(folder) => last = Some(folder),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some((last, name)))
+    }
+
+    /// Whether the folder of a feed is that one.
+    fn has(&self, paths: &Paths, slot: Slot, folder: &Folder) -> io::Result<bool> {
+        let Some((above, name)) = self.above(paths, slot)? else { return Ok(false) };
+        Ok(above.as_ref().unwrap_or(&self.root).has(&name, folder))
+    }
+
+    /// Makes the names of the folders that lead to a feed's, and its own, outlive a power cut.
+    pub(super) fn sync_above(&self, paths: &Paths, slot: Slot) -> io::Result<()> {
+        let names = paths.names(slot)?;
+        let mut last: Option<Folder> = None;
+        for next in &names.above {
+            let folder = last.as_ref().unwrap_or(&self.root);
+            let Some(opened) = folder.folder(next, Some(slot), self.follow)? else { return Ok(()) };
+            opened.sync()?;
+            last = Some(opened);
+        }
+        self.root.sync()
+    }
+}
+
+/// An error with the path of a folder, if something else stands in the place of the folder and not of a file in it.
+fn in_the_way(path: &Path, error: io::Error) -> io::Error {
+    match error.get_ref() {
+        Some(inner) if inner.is::<Found>() => FileError::wrap(path, error),
+        _ => error,
     }
 }
 

@@ -65,17 +65,17 @@ impl Folder {
         Ok(Self { folder: system::Folder::open(path)?, slot: None, disk })
     }
 
-    /// Opens a numbered folder in this one; `None` if nothing has the name.
-    pub(super) fn folder(&self, slot: Slot, follow: bool) -> io::Result<Option<Self>> {
-        self.check(DiskOp::OpenFolder, &slot.to_string())?;
-        let folder = self.folder.folder(&slot.to_string(), follow)?;
-        Ok(folder.map(|folder| Self { folder, slot: Some(slot), disk: self.disk.clone() }))
+    /// Opens a folder in this one, which is that of a feed or leads to it; `None` if nothing has the name.
+    pub(super) fn folder(&self, name: &str, slot: Option<Slot>, follow: bool) -> io::Result<Option<Self>> {
+        self.check(DiskOp::OpenFolder, name)?;
+        let folder = self.folder.folder(name, follow)?;
+        Ok(folder.map(|folder| Self { folder, slot, disk: self.disk.clone() }))
     }
 
-    /// Makes a numbered folder in this one for its owner alone, unless something has the name.
-    pub(super) fn make_folder(&self, slot: Slot) -> io::Result<()> {
-        self.check(DiskOp::MakeFolder, &slot.to_string())?;
-        self.folder.make_folder(&slot.to_string())
+    /// Makes a folder in this one for its owner alone, unless something has the name.
+    pub(super) fn make_folder(&self, name: &str) -> io::Result<()> {
+        self.check(DiskOp::MakeFolder, name)?;
+        self.folder.make_folder(name)
     }
 
     /// Opens a file in this folder; `None` if nothing has the name, and it is not to be made.
@@ -109,9 +109,9 @@ impl Folder {
     }
 
     /// Removes an empty folder from this one; nothing where there is none.
-    pub(super) fn remove_folder(&self, slot: Slot) -> io::Result<()> {
-        self.check(DiskOp::RemoveFolder, &slot.to_string())?;
-        self.folder.remove_folder(&slot.to_string())
+    pub(super) fn remove_folder(&self, name: &str) -> io::Result<()> {
+        self.check(DiskOp::RemoveFolder, name)?;
+        self.folder.remove_folder(name)
     }
 
     /// Gives what has a name in this folder another one in it.
@@ -136,9 +136,9 @@ impl Folder {
         self.folder.is_at(path)
     }
 
-    /// Whether the folder of that number in this one is that one.
-    pub(super) fn has(&self, slot: Slot, folder: &Folder) -> bool {
-        self.folder.has(&slot.to_string(), &folder.folder)
+    /// Whether the folder of that name in this one is that one.
+    pub(super) fn has(&self, name: &str, folder: &Folder) -> bool {
+        self.folder.has(name, &folder.folder)
     }
 
     fn check(&self, op: DiskOp, name: &str) -> io::Result<()> {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 #[cfg(feature = "file-storage")]
 mod changes;
+mod corestore;
 #[cfg(feature = "file-storage")]
 mod disk;
 #[cfg(feature = "file-storage")]
@@ -18,12 +19,17 @@ pub mod faults;
 mod file;
 #[cfg(feature = "file-storage")]
 mod folder;
+#[cfg(feature = "file-storage")]
+mod layout;
 mod memory;
 #[cfg(feature = "file-storage")]
 mod pool;
 mod repaired;
 mod unsupported;
 
+#[cfg(feature = "file-storage")]
+pub use corestore::FileCoreStorage;
+pub use corestore::{CoreFile, CoreFolders, CoreStorage, MemoryCoreStorage, SmallFile};
 #[cfg(feature = "file-storage")]
 pub use file::{FileStorage, FileStorageOptions};
 pub use memory::MemoryStorage;
@@ -427,6 +433,18 @@ impl fmt::Display for Moved {
 
 impl std::error::Error for Moved {}
 
+/// A folder is a corestore's.
+#[derive(Debug, Clone, Copy)]
+struct OfCorestore;
+
+impl fmt::Display for OfCorestore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a corestore (it has a `master_key`), and no multifeed")
+    }
+}
+
+impl std::error::Error for OfCorestore {}
+
 /// An [`io::Error`] with the path it is about.
 #[derive(Debug)]
 pub struct FileError {
@@ -449,6 +467,16 @@ impl FileError {
     /// The folder at this path was moved, removed or replaced while the store was open.
     pub fn moved(path: &Path) -> io::Error {
         Self::wrap(path, io::Error::new(io::ErrorKind::NotFound, Moved))
+    }
+
+    /// The folder at this path is a corestore's, and was to be opened as one with numbered folders.
+    pub fn corestore(path: &Path) -> io::Error {
+        Self::wrap(path, io::Error::new(io::ErrorKind::InvalidInput, OfCorestore))
+    }
+
+    /// Whether the error is that the folder is a corestore's.
+    pub fn is_corestore(&self) -> bool {
+        self.source.as_ref().and_then(io::Error::get_ref).is_some_and(|inner| inner.is::<OfCorestore>())
     }
 
     /// Whether the error is that the folder was moved, removed or replaced.

@@ -50,7 +50,7 @@ pub(super) struct OpenFile {
 }
 
 /// Where a file is, for the faults of a test.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Site {
     pub(super) disk: Arc<Disk>,
     pub(super) slot: Option<Slot>,

@@ -550,6 +550,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
                 self.give(token.root(), event);
             }
             Event::Extension { scope: Scope::Channel(token), .. } => self.give(token.root(), event),
+            Event::Extension { scope: Scope::Root(root), .. } => self.give(root, event),
             Event::Extension { ref name, ref body, .. } if self.hub.message(name, body) => {}
             // What else is said on the stream itself is nobody's where it is shared.
             event if self.is_own => self.members.iter_mut().for_each(|member| member.push(event.clone())),

@@ -107,6 +107,7 @@ pub(super) fn parse_handshake(body: &[u8], client: &str, version: &str) -> Resul
         user_data: raw.user_data.map(Json::from_raw),
         live: raw.live.and_then(|live| live.get().parse().ok()),
         extensions: Vec::new(),
+        root_extensions: Vec::new(),
     })
 }
 

@@ -42,6 +42,8 @@ pub(crate) trait Sink {
     fn on_channel(&self) -> bool;
     /// The extensions that both sides speak on the stream, multifeed's own left out.
     fn shared_extensions(&self) -> Vec<Arc<str>>;
+    /// Those that both sides speak on the root key's own channel, if its lists are sent there.
+    fn shared_root_extensions(&self) -> Vec<Arc<str>>;
     /// An event for the caller.
     fn event(&mut self, event: Event);
 }
@@ -353,6 +355,7 @@ impl Exchange {
             handshake.live = Some(true);
         }
         handshake.extensions = sink.shared_extensions();
+        handshake.root_extensions = sink.shared_root_extensions();
         sink.event(Event::Ready { root: self.root, remote: handshake });
         self.waiting_keys = 0;
         for List { kind, keys, fields } in core::mem::take(&mut self.waiting) {

@@ -36,6 +36,9 @@ impl Sink for Log {
         self.on_channel
     }
 
+    fn shared_root_extensions(&self) -> Vec<Arc<str>> {
+        Vec::new()
+    }
     fn shared_extensions(&self) -> Vec<Arc<str>> {
         Vec::new()
     }

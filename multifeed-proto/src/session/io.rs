@@ -170,10 +170,19 @@ impl exchange::Sink for Voice<'_> {
     }
 
     fn shared_extensions(&self) -> Vec<Arc<str>> {
-        self.io.extensions.shared().filter(|name| Kind::from_name(name).is_none()).cloned().collect()
+        shared(&self.io.extensions)
+    }
+
+    fn shared_root_extensions(&self) -> Vec<Arc<str>> {
+        if self.on_channel() { shared(self.extensions) } else { Vec::new() }
     }
 
     fn event(&mut self, event: Event) {
         self.io.events.push(event);
     }
+}
+
+/// What both sides speak, apart from multifeed's own.
+fn shared(extensions: &Extensions) -> Vec<Arc<str>> {
+    extensions.shared().filter(|name| Kind::from_name(name).is_none()).cloned().collect()
 }

@@ -25,11 +25,11 @@ use crate::crypto::noise::Established;
 use crate::crypto::noise::Handshake;
 use crate::error::{self, Phase, SessionError};
 use crate::event::{Command, Event, Root, Token};
-use crate::exchange::{Kind, ManifestFields};
+use crate::exchange::{Kind, ManifestFields, Sink};
 use crate::extension::Extensions;
 use crate::key::{DiscoveryKey, FeedKey};
 use crate::machine::Machine;
-use crate::roots::Roots;
+use crate::roots::{Dialect, Roots};
 use crate::trace::{Scope, Tracer};
 use crate::wire::message::Message;
 use events::Events;
@@ -142,7 +142,7 @@ impl Session {
             phase: Phase::START,
             input: Input::new(),
             channels: Channels::new(),
-            roots: Roots::new(config.root, deadline),
+            roots: Roots::new(config.root, deadline, &config.limits),
             timers,
             patience: config.handshake_timeout,
             greeting_hold: config.greeting_hold,
@@ -332,7 +332,7 @@ impl Session {
     /// the caller's mistake, and the call does nothing.
     pub fn open_root(&mut self, root: Root, config: RootConfig) {
         let deadline = self.patience.map(|timeout| self.timers.now().saturating_add(timeout));
-        if self.closed.is_none() && self.roots.add(root, config, deadline) {
+        if self.closed.is_none() && self.roots.add(root, config, deadline, &self.io.limits) {
             self.open_roots();
         }
     }
@@ -443,6 +443,16 @@ impl Session {
                     self.io.announce();
                 }
             }
+            Scope::Root(root) => {
+                let limits = &self.io.limits;
+                if let Some(entry) = self.roots.get(root)
+                    && entry.extensions.has_room_for(name, limits)
+                    && entry.extensions.add(name)
+                    && entry.dialect == Some(Dialect::Channel)
+                {
+                    self.with_voice(root, |_, voice| voice.introduce());
+                }
+            }
             Scope::Channel(_) if !self.roots.others_may_follow() => {
                 self.wait(Command::RegisterExtension { scope, name: name.into() });
             }
@@ -476,6 +486,14 @@ impl Session {
                     self.io.extension(None, 0, id, name, body);
                 }
             }
+            Scope::Root(root) => {
+                let channel = self.channels.local_id(Owner::Root(root));
+                let entry = self.roots.get(root).filter(|entry| entry.dialect == Some(Dialect::Channel));
+                if let (Some(channel), Some(id)) = (channel, entry.and_then(|entry| entry.extensions.id(name))) {
+                    self.with_voice(root, |_, voice| voice.introduce());
+                    self.io.extension(Some(Owner::Root(root)), channel, id, name, body);
+                }
+            }
             Scope::Channel(token) => {
                 if let Some(channel) = self.channels.local_id(Owner::Feed(token))
                     && let Some(id) = self.channels.extensions(token).and_then(|extensions| extensions.id(name))
@@ -490,6 +508,7 @@ impl Session {
     pub fn remote_speaks(&self, scope: Scope, name: &str) -> bool {
         match scope {
             Scope::Stream => self.io.extensions.remote_speaks(name),
+            Scope::Root(root) => self.roots.peek(root).is_some_and(|entry| entry.extensions.remote_speaks(name)),
             Scope::Channel(token) => {
                 self.channels.extensions(token).is_some_and(|extensions| extensions.remote_speaks(name))
             }
@@ -635,7 +654,7 @@ impl Session {
             self.phase.on(error::Step::End);
             self.state = State::Over;
             self.channels = Channels::new();
-            self.roots = Roots::new(None, None);
+            self.roots = Roots::new(None, None, &self.io.limits);
             self.waiting = Waiting::default();
             self.input.clear();
         }

@@ -367,6 +367,10 @@ impl Session {
                 self.io.events.push(Event::Extension { scope: Scope::Channel(token), name, body });
                 Ok(())
             }
+            (Some(name), None, Some(Owner::Root(root))) => {
+                self.io.events.push(Event::Extension { scope: Scope::Root(root), name, body });
+                Ok(())
+            }
             // A name that we do not know is no mistake, and leaves nothing behind.
             _ if is_named => Ok(()),
             _ => self.stray(),

@@ -81,7 +81,7 @@ macro_rules! conformance_on_slow_links {
             a_policy_says_what_is_told_and_taken, what_a_remote_brings_is_bounded);
         $crate::conformance!($adapter, state: in_sync_again_and_again, waiting_for_in_sync_ends, holes_are_named,
             what_is_synced_to_disk_outlives_a_power_cut, a_writer_comes_back_by_its_key_pair);
-        $crate::conformance!($adapter, streams: several_multifeeds_on_one_stream, a_root_key_that_one_side_lacks_ends_alone,
+        $crate::conformance!($adapter, streams: several_multifeeds_on_one_stream, equal_ones_share_a_stream, a_root_key_that_one_side_lacks_ends_alone,
             late_joins_and_leaves, a_stream_of_ones_own_meets_a_shared_one, a_failing_store_fails_alone,
             joining_what_cannot_be_joined, remotes_are_judged_by_their_key, one_feed_alone, a_feed_that_the_remote_lacks);
         $crate::conformance!($adapter, extensions: extensions_on_a_stream, extensions_on_a_feeds_channel,

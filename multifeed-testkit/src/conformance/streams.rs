@@ -68,6 +68,41 @@ pub async fn several_multifeeds_on_one_stream<A: Adapter>() {
     finish_both(left, right).await;
 }
 
+/// On a shared stream too, multifeeds that hold the same find out without a word of any feed, each on its root key's own channel; also with a
+/// remote whose stream is for one multifeed alone.
+pub async fn equal_ones_share_a_stream<A: Adapter>() {
+    let mut pairs = Vec::new();
+    for n in [1, 2] {
+        let (a, b) = (memory(n).await, memory(n).await);
+        for feed in 0..40 {
+            filled(&a, &format!("a{feed}"), u32::from(50 * n) + feed, 2, 10).await;
+        }
+        pairs.push((a, b));
+    }
+    for in_step in [0, 40] {
+        let (left, right) = open::<A>();
+        let sync = |multi: &Multifeed, stream| multi.replicate_over(stream, Replicate::default());
+        let syncs: Vec<_> = pairs.iter().map(|(a, b)| (sync(a, &left), sync(b, &right))).collect();
+        for (ours, theirs) in syncs {
+            let (ours, theirs) = ends(ours, theirs).await;
+            for moved in [ours.unwrap().moved, theirs.unwrap().moved] {
+                assert_eq!((moved.feeds, moved.in_step), (40, in_step));
+            }
+        }
+        finish_both(left, right).await;
+    }
+    // What differs, and nothing else, is spoken of.
+    let (a, b) = &pairs[0];
+    filled(b, "b", 100, 3, 10).await;
+    let (left, right) = A::pair();
+    let left = A::open_stream(A::stream(left), Role::Initiator, StreamOptions::default());
+    let ours = a.replicate_over(&left, Replicate::default());
+    let theirs = A::replicate(b, A::stream(right), Role::Responder, Replicate::default());
+    let (ours, theirs) = ends(ours, theirs).await;
+    assert_eq!((ours.unwrap().moved.in_step, theirs.unwrap().moved.in_step), (40, 40));
+    assert_eq!(a.feeds().len(), 41);
+}
+
 /// It ends in time, by an error that says so; the others go on.
 pub async fn a_root_key_that_one_side_lacks_ends_alone<A: Adapter>() {
     let mut options = StreamOptions::default();

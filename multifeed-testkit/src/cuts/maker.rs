@@ -11,7 +11,7 @@ use multifeed_proto::FeedKey;
 
 use super::link::Link;
 use super::{Held, History, Promise, Removed};
-use crate::disk::{Failure, Faults, FaultyStorage, Record, SharedDisk};
+use crate::disk::{Failure, Faults, FaultyStorage, Record, SharedDisk, errno};
 use crate::random::Random;
 
 /// Makes a history.
@@ -192,10 +192,17 @@ impl Maker {
     /// Does something while the disk fails, and goes on with a new process on a disk that is whole again.
     fn fail(&mut self) -> Result<()> {
         // EIO, EINVAL, a full disk, and a disk behind a network that is gone.
-        let kinds = [ErrorKind::Other, ErrorKind::InvalidInput, ErrorKind::StorageFull, ErrorKind::TimedOut];
-        let kind = kinds[usize::try_from(self.random.between(0, 3))?];
+        let kind = self.random.between(0, 3);
         let after = self.random.between(0, 20);
-        let failure = if self.random.one_in(2) { Failure::once(after, kind) } else { Failure::lasting(after, kind) };
+        let timed_out = ErrorKind::TimedOut;
+        let failure =
+            if self.random.one_in(2) { Failure::once(after, timed_out) } else { Failure::lasting(after, timed_out) };
+        let failure = match kind {
+            0 => failure.with_errno(errno::EIO),
+            1 => failure.with_errno(errno::EINVAL),
+            2 => failure.with_errno(errno::ENOSPC),
+            _ => failure,
+        };
         let torn = usize::try_from(self.random.between(0, 200))?;
         match self.random.between(0, 2) {
             0 => self.faults.fail_read(failure),

@@ -76,6 +76,8 @@ pub struct Failure {
     pub after: u64,
     /// The error that then comes.
     pub kind: io::ErrorKind,
+    /// The system's number of the error, instead of its kind.
+    pub errno: Option<i32>,
     /// How many bytes of a failing write still reach the file, at most.
     pub torn: usize,
     /// Whether all later calls fail too, or just the one.
@@ -85,12 +87,17 @@ pub struct Failure {
 impl Failure {
     /// Just the call after `after` good ones fails; nothing of it reaches the disk.
     pub fn once(after: u64, kind: io::ErrorKind) -> Failure {
-        Failure { after, kind, torn: 0, lasting: false }
+        Failure { after, kind, errno: None, torn: 0, lasting: false }
     }
 
     /// Everything fails after `after` good calls.
     pub fn lasting(after: u64, kind: io::ErrorKind) -> Failure {
         Failure { lasting: true, ..Failure::once(after, kind) }
+    }
+
+    /// As it is, with the system's own number of the error, one of [`errno`], by which a store knows a bad sector.
+    pub fn with_errno(self, errno: i32) -> Failure {
+        Failure { errno: Some(errno), ..self }
     }
 
     /// As it is, but up to `bytes` bytes of a failing write reach the file.
@@ -166,7 +173,7 @@ impl Faults {
             let mut plan = self.plan();
             plan.counts.reads += 1;
             if let Some(failure) = take_turn(&mut plan.fail_read) {
-                return Err(injected(failure.kind));
+                return Err(failure.error());
             }
             plan.delay
         };
@@ -182,7 +189,7 @@ impl Faults {
             plan.counts.bytes_written += len as u64;
             let mut outcome = (len, None);
             if let Some(failure) = take_turn(&mut plan.fail_change) {
-                outcome = (failure.torn.min(len), Some(injected(failure.kind)));
+                outcome = (failure.torn.min(len), Some(failure.error()));
             } else if let Some(space) = plan.space
                 && space < len as u64
             {
@@ -272,7 +279,7 @@ impl<S: Storage> Storage for FaultyStorage<S> {
             let mut plan = self.faults.plan();
             plan.counts.syncs += 1;
             if let Some(failure) = take_turn(&mut plan.fail_sync) {
-                return Err(injected(failure.kind));
+                return Err(failure.error());
             }
             plan.delay
         };
@@ -303,6 +310,22 @@ impl<S: Storage> Storage for FaultyStorage<S> {
     fn close(&mut self) -> io::Result<()> {
         self.inner.close()
     }
+}
+
+impl Failure {
+    fn error(&self) -> io::Error {
+        self.errno.map_or_else(|| injected(self.kind), io::Error::from_raw_os_error)
+    }
+}
+
+/// Numbers of errors, the same on every unix.
+pub mod errno {
+    /// The disk fails there.
+    pub const EIO: i32 = 5;
+    /// The call makes no sense to the file system.
+    pub const EINVAL: i32 = 22;
+    /// The disk is full.
+    pub const ENOSPC: i32 = 28;
 }
 
 /// Counts one call; the failure, if it is this call's turn.

@@ -3,6 +3,7 @@
 //! Async tests call these from `spawn_blocking` or a thread. Every failure carries what the script printed, on both
 //! of its outputs.
 
+mod corestore;
 mod install;
 mod peer;
 mod process;
@@ -15,6 +16,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 
+pub use self::corestore::{JsCore, JsCorestore, corestore};
 pub use self::install::{install, interop_dir};
 pub use self::peer::JsPeer;
 use self::process::Process;

@@ -1,12 +1,14 @@
 //! The entries of the journal's records, in bytes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Journal;
+use super::body::{Body, Stop};
 use super::checkpoint::{Checkpoint, Removal, Stamp, VerifiedSignature, Writer};
 use crate::bitfield::Marks;
-use crate::limits::MAX_FEED_BLOCKS;
-use crate::storage::Slot;
+use crate::error::StoreError;
+use crate::limits::{Limits, MAX_FEED_BLOCKS};
+use crate::storage::{Slot, Storage};
 
 /// The most bytes that the marks of one page take: see [`Bitfield`](crate::Bitfield).
 pub(super) const MAX_PAGE: usize = 4096 + 8;
@@ -31,6 +33,10 @@ const OUTGROWN: u8 = 32;
 const WRITER: u8 = 64;
 /// The entry has a stamp.
 const STAMPED: u8 = 128;
+/// Bytes of changes that are put into the marks together, unless those are more.
+const MERGED_AT: usize = 16 << 10;
+/// Bytes of the shortest entry.
+const BARE: u64 = 33;
 /// Bytes of a root.
 const ROOT: usize = 40;
 /// Its number. Builds that do not know it take it for a page of the bitfield; a writer's entry has none of those, and it is passed over.
@@ -93,69 +99,127 @@ fn encode_bare(slot: Slot, flags: u8, key: [u8; 8], length: u64, root: [u8; 8], 
     out.extend_from_slice(&0u32.to_le_bytes());
 }
 
-impl Journal {
-    /// Takes up a record. `None` where it is none of ours, whatever its checksum says.
-    pub(super) fn apply(&mut self, mut body: &[u8]) -> Option<()> {
-        while !body.is_empty() {
-            let slot = Slot(u32::from_le_bytes(take(&mut body)?));
-            let [flags] = take(&mut body)?;
-            let key = take(&mut body)?;
-            let length = u64::from_le_bytes(take(&mut body)?);
-            let root = take(&mut body)?;
+/// The folders that exist, and how many others the file may tell of. `None` if it has no room for more than those.
+pub(super) fn absent_at_most<S: Storage + ?Sized>(
+    storage: &mut S,
+    len: u64,
+    limits: &Limits,
+) -> Result<Option<(BTreeSet<Slot>, usize)>, StoreError> {
+    if len / BARE < limits.journal_absent as u64 {
+        return Ok(None);
+    }
+    let slots = storage.list().map_err(|error| StoreError::from_store("list", error))?;
+    Ok(Some((slots.into_iter().collect(), limits.journal_absent)))
+}
+
+/// What is known while the file is read.
+#[derive(Default)]
+pub(super) struct Reader {
+    /// Pages that changed, as [`Marks`] has them, and that are not in the marks yet: each change by itself would cost as much as all there is.
+    later: BTreeMap<Slot, Vec<u8>>,
+    /// The folders that exist, and how many others may be told of, if the file has room for more than that.
+    folders: Option<(BTreeSet<Slot>, usize)>,
+}
+
+impl Reader {
+    pub(super) fn new(folders: Option<(BTreeSet<Slot>, usize)>) -> Self {
+        Self { later: BTreeMap::new(), folders }
+    }
+
+    /// Takes up a record.
+    pub(super) fn apply<S: Storage + ?Sized>(
+        &mut self,
+        journal: &mut Journal,
+        body: &mut Body<'_, S>,
+    ) -> Result<(), Stop> {
+        while !body.is_done() {
+            let slot = Slot(u32::from_le_bytes(body.take()?));
+            let [flags] = body.take()?;
+            let key = body.take()?;
+            let length = u64::from_le_bytes(body.take()?);
+            let root = body.take()?;
             let seal = match flags & SEALED {
                 0 => None,
-                _ => Some(VerifiedSignature { signature: take(&mut body)?, secret: take(&mut body)? }),
+                _ => Some(VerifiedSignature { signature: body.take()?, secret: body.take()? }),
             };
             let stamp = match flags & STAMPED {
                 0 => None,
-                _ => Some(take_stamp(&mut body)?),
-            };
-            let count = u32::from_le_bytes(take(&mut body)?);
-            if flags & REMOVAL != 0 {
-                let last = if length == u64::MAX { None } else { Some((Slot(u32::try_from(length).ok()?), root)) };
-                self.removal = Some(Removal { slot, key, last });
-                continue;
-            }
-            self.removal = self.removal.filter(|removal| removal.slot != slot);
-            if flags & GONE != 0 {
-                self.marks.remove(&slot);
-                continue;
-            }
-            let old = self.marks.remove(&slot).filter(|_| flags & WHOLE == 0);
-            let (old, mut writer) = old.map(|old| (old.pages, old.writer)).unwrap_or_default();
-            let mut changes = BTreeMap::new();
-            for _ in 0..count {
-                let page = u32::from_le_bytes(take(&mut body)?);
-                let size = usize::from(u16::from_le_bytes(take(&mut body)?));
-                let (bytes, rest) = body.split_at_checked(size).filter(|_| size <= MAX_PAGE)?;
-                body = rest;
-                if u64::from(page) >= MAX_PAGES {
-                    return None;
+                _ => {
+                    let (files, [roots]) = (body.take()?, body.take()?);
+                    Some(Stamp { files, roots: body.bytes(usize::from(roots) * ROOT)?.into() })
                 }
+            };
+            let count = u32::from_le_bytes(body.take()?);
+            if flags & REMOVAL != 0 {
+                let last = match u32::try_from(length) {
+                    Ok(last) => Some((Slot(last), root)),
+                    Err(_) if length == u64::MAX => None,
+                    Err(_) => return Err(Stop::Malformed),
+                };
+                journal.removal = Some(Removal { slot, key, last });
+                continue;
+            }
+            journal.removal = journal.removal.filter(|removal| removal.slot != slot);
+            if flags & GONE != 0 {
+                journal.marks.remove(&slot);
+                self.later.remove(&slot);
+                continue;
+            }
+            let old = journal.marks.remove(&slot).filter(|_| flags & WHOLE == 0);
+            if old.is_none() {
+                self.later.remove(&slot);
+            }
+            let (pages, mut writer) = old.map(|old| (old.pages, old.writer)).unwrap_or_default();
+            let mut changes = self.later.remove(&slot).unwrap_or_default();
+            for _ in 0..count {
+                let page = u32::from_le_bytes(body.take()?);
+                let size = u16::from_le_bytes(body.take()?);
+                if usize::from(size) > MAX_PAGE || u64::from(page) >= MAX_PAGES {
+                    return Err(Stop::Malformed);
+                }
+                let bytes = body.bytes(usize::from(size))?;
                 if flags & WRITER != 0 && page == WRITER_PAGE {
                     writer = Writer::decode(bytes).map(Box::new);
                     continue;
                 }
-                changes.insert(page, bytes);
+                changes.extend_from_slice(&page.to_le_bytes());
+                changes.extend_from_slice(&size.to_le_bytes());
+                changes.extend_from_slice(bytes);
             }
-            let pages = old.with(&changes);
+            if length > MAX_FEED_BLOCKS {
+                return Err(Stop::Malformed);
+            }
             let (synced, writer_behind) = (flags & SYNCED != 0, flags & OUTGROWN != 0);
-            let mark = Checkpoint { key, length, root, synced, writer_behind, seal, stamp, pages, writer };
-            (length <= MAX_FEED_BLOCKS).then(|| self.marks.insert(slot, mark))?;
+            let mut mark = Checkpoint { key, length, root, synced, writer_behind, seal, stamp, pages, writer };
+            if changes.len() > mark.pages.size() + MERGED_AT {
+                mark.pages = mark.pages.merge(std::mem::take(&mut changes));
+            }
+            if !changes.is_empty() {
+                self.later.insert(slot, changes);
+            }
+            self.count(journal, slot)?;
+            journal.marks.insert(slot, mark);
         }
-        Some(())
+        Ok(())
     }
-}
 
-fn take_stamp(body: &mut &[u8]) -> Option<Stamp> {
-    let (files, [roots]) = (take(body)?, take(body)?);
-    let (roots, rest) = body.split_at_checked(usize::from(roots) * ROOT)?;
-    *body = rest;
-    Some(Stamp { files, roots: roots.into() })
-}
+    /// Puts what changed into the marks.
+    pub(super) fn finish(self, journal: &mut Journal) {
+        for (slot, changes) in self.later {
+            if let Some(mark) = journal.marks.get_mut(&slot) {
+                mark.pages = std::mem::take(&mut mark.pages).merge(changes);
+            }
+        }
+    }
 
-pub(super) fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
-    let (taken, rest) = bytes.split_first_chunk()?;
-    *bytes = rest;
-    Some(*taken)
+    /// Counts a folder that is to have a mark.
+    fn count(&self, journal: &Journal, slot: Slot) -> Result<(), Stop> {
+        match &self.folders {
+            // Those that exist are not too many, and the others as many as may be.
+            Some((there, absent)) if journal.marks.len() >= there.len() + absent && !there.contains(&slot) => {
+                Err(Stop::Absent)
+            }
+            _ => Ok(()),
+        }
+    }
 }

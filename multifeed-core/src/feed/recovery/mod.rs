@@ -104,8 +104,24 @@ impl Feed {
             self.flush(storage)?;
             self.recovered = Some(Box::new(report));
         }
+        if self.writable() && unclean && known.is_some() && self.length.is_multiple_of(BLOCKS_OF_A_PAGE) {
+            return self.cut_after_a_page(storage);
+        }
         // Of an append that was cut: what comes to stand there will not be what it signed.
         self.cut_signatures(storage)
+    }
+
+    /// Cuts what a torn append left of a writable feed whose length ends with a page of the bitfield, also 0: once the store was closed, that
+    /// would be taken for blocks whose marks are lost. So the disk has to know of it before.
+    fn cut_after_a_page<S: Storage + ?Sized>(&mut self, storage: &mut S) -> Result<(), StoreError> {
+        let mut files = Files { storage, slot: self.slot };
+        for (kind, end) in ends(self.length, self.byte_length) {
+            if files.len(kind)?.is_some_and(|len| len > end) {
+                files.truncate(kind, end)?;
+                files.sync(kind)?;
+            }
+        }
+        Ok(())
     }
 
     /// Refuses a remote feed that the journal knows under another key: in `key` a bit flipped. Of a writer's feed the secret key tells.
@@ -267,12 +283,7 @@ impl Feed {
     /// so all of them have to end with the block that is the last one, or it would be signed over.
     fn refuse_what_is_past_the_end<S: Storage + ?Sized>(&mut self, storage: &mut S) -> Result<(), StoreError> {
         let length = self.length;
-        let ends = [
-            (FileKind::Signatures, signature_offset(length)),
-            (FileKind::Tree, super::node_offset((2 * length).saturating_sub(1))),
-            (FileKind::Data, self.byte_length),
-        ];
-        for (kind, end) in ends {
+        for (kind, end) in ends(length, self.byte_length) {
             let len = Files { storage, slot: self.slot }.len(kind)?;
             if len.is_some_and(|len| len > end) {
                 let why = format!(
@@ -745,6 +756,15 @@ impl Feed {
         Files { storage, slot: self.slot }.read(FileKind::Signatures, offset, &mut signature)?;
         Ok((signature != [0; SIGNATURE]).then_some(signature))
     }
+}
+
+/// Where the files of a feed end that has these blocks and bytes, and nothing after them.
+fn ends(length: u64, byte_length: u64) -> [(FileKind, u64); 3] {
+    [
+        (FileKind::Signatures, signature_offset(length)),
+        (FileKind::Tree, super::node_offset((2 * length).saturating_sub(1))),
+        (FileKind::Data, byte_length),
+    ]
 }
 
 /// Adds a leaf to the roots of the blocks before it; `made` is told the leaf, and each parent that comes to be.

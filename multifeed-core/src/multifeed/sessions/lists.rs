@@ -4,7 +4,7 @@ use multifeed_proto::{FeedKey, RemoteHandshake};
 
 use crate::ids::{FeedId, SessionId};
 use crate::multifeed::Multifeed;
-use crate::replication::reconcile::{EXTENSION, Reconciler, is_told_by};
+use crate::replication::reconcile::Reconciler;
 use crate::storage::Storage;
 
 impl<S: Storage> Multifeed<S> {
@@ -15,7 +15,7 @@ impl<S: Storage> Multifeed<S> {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.ready(remote);
         let hash = session.handshake_hash.take();
-        match hash.filter(|_| is_told_by(remote) && session.options.reconciles()) {
+        match hash.filter(|_| session.reconcile_scope().is_some() && session.options.reconciles()) {
             Some(hash) => self.begin_reconciling(id, hash),
             None => self.offer_rest(id),
         }
@@ -25,7 +25,7 @@ impl<S: Storage> Multifeed<S> {
     pub(in crate::multifeed) fn reconcile(&mut self, id: SessionId, message: &[u8]) {
         let Some(session) = self.sessions.get_mut(&id).filter(|session| session.is_running()) else { return };
         match session.matched.handle(message) {
-            Ok(answer) => answer.into_iter().for_each(|answer| session.send_extension(EXTENSION, answer)),
+            Ok(answer) => answer.into_iter().for_each(|answer| session.send_reconcile(answer)),
             Err(error) => return session.abort(error),
         }
         if session.matched.conclude() {
@@ -87,7 +87,7 @@ impl<S: Storage> Multifeed<S> {
         let machine = Reconciler::new(handshake_hash, compared.map(state), &self.limits);
         if let Some(session) = self.sessions.get_mut(&id) {
             let greeting = session.matched.begin(machine);
-            session.send_extension(EXTENSION, greeting);
+            session.send_reconcile(greeting);
         }
     }
 

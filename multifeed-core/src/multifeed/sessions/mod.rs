@@ -75,7 +75,9 @@ impl<S: Storage> Multifeed<S> {
                     self.hear(id, feed, name, &body);
                 }
             }
-            Event::Extension { scope: Scope::Stream, name, body } if *name == *EXTENSION => self.reconcile(id, &body),
+            Event::Extension { scope: Scope::Stream | Scope::Root(_), name, body } if *name == *EXTENSION => {
+                self.reconcile(id, &body);
+            }
             Event::Manifest { keys, fields, .. } => self.manifest(id, keys, fields.as_ref()),
             Event::Replicate { keys, origin, .. } => self.replicate(id, keys, origin),
             Event::Discovered { discovery_key } => {

@@ -23,6 +23,7 @@ use crate::replication::offers::Offers;
 use crate::replication::peer::parked::ParkedChannel;
 use crate::replication::peer::{FeedChannel, Left, PeerOptions, PeerProgress, Sent};
 use crate::replication::policy::Remote;
+use crate::replication::reconcile;
 use crate::replication::replicate::{PeerEvent, Replicate, SyncError, SyncTotals};
 use crate::replication::sources::Brought;
 use crate::replication::transfer::{Share, Transfer};
@@ -278,8 +279,7 @@ impl PeerSession {
     }
 
     pub(crate) fn peer_options(&self) -> PeerOptions {
-        let reconciles =
-            self.remote.as_ref().is_some_and(|remote| crate::replication::reconcile::is_told_by(&remote.handshake));
+        let reconciles = self.reconcile_scope().is_some();
         PeerOptions {
             live: self.is_live(),
             // Nothing tells of one feed alone whether the remote stays.
@@ -347,9 +347,15 @@ impl PeerSession {
         self.exchange.requests_unanswered = self.exchange.requests_unanswered.saturating_sub(1);
     }
 
-    /// Sends a message of an extension of ours on the stream.
-    pub(crate) fn send_extension(&mut self, name: &str, body: Bytes) {
-        self.commands.push_back(Command::SendExtension { scope: Scope::Stream, name: name.into(), body });
+    /// Where the remote reconciles, if it does.
+    pub(crate) fn reconcile_scope(&self) -> Option<Scope> {
+        reconcile::scope(self.root, &self.remote.as_ref()?.handshake)
+    }
+
+    /// Sends a message of the reconciliation.
+    pub(crate) fn send_reconcile(&mut self, body: Bytes) {
+        let scope = self.reconcile_scope().unwrap_or(Scope::Stream);
+        self.commands.push_back(Command::SendExtension { scope, name: reconcile::EXTENSION.into(), body });
     }
 
     /// A feed is not in step with the remote's any more. Whether it was.

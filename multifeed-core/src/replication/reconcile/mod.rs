@@ -16,10 +16,11 @@
 mod message;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use blake2b_simd::Params;
 use bytes::Bytes;
-use multifeed_proto::{DiscoveryKey, RemoteHandshake, SessionError};
+use multifeed_proto::{DiscoveryKey, RemoteHandshake, Root, Scope, SessionError};
 
 pub use self::message::ReconcileError;
 use self::message::{Bound, Fingerprint, Said, Writer};
@@ -28,9 +29,13 @@ use crate::limits::Limits;
 /// The name under which it is spoken on the stream. The number is the version of the messages.
 pub const EXTENSION: &str = "multifeed/reconcile/1";
 
-/// Whether a remote speaks it, which only ours do.
-pub(crate) fn is_told_by(remote: &RemoteHandshake) -> bool {
-    remote.extensions.iter().any(|name| **name == *EXTENSION)
+/// Where a remote speaks it, which only ours do: on the root key's own channel if its lists are sent there, and else on the stream.
+pub(crate) fn scope(root: Root, remote: &RemoteHandshake) -> Option<Scope> {
+    let is_in = |names: &[Arc<str>]| names.iter().any(|name| **name == *EXTENSION);
+    if is_in(&remote.root_extensions) {
+        return Some(Scope::Root(root));
+    }
+    is_in(&remote.extensions).then_some(Scope::Stream)
 }
 
 /// Into how many ranges one is split.

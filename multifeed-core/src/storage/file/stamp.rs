@@ -1,8 +1,6 @@
 //! By what it is told whether a feed's files were changed since.
 
-use std::path::Path;
-
-use super::Folders;
+use super::{Folders, Paths};
 use crate::storage::{FileKind, Slot};
 
 /// What is to be known again of a file.
@@ -16,9 +14,9 @@ pub(in crate::storage) struct Version {
 
 /// A checksum of what the system says of the files of a folder; `None` if one of them is absent, no file, or cannot be looked at. If `settled`, also if one may have
 /// changed since the journal was written.
-pub(super) fn of(folders: &mut Folders, root: &Path, slot: Slot, settled: bool) -> Option<[u8; 8]> {
+pub(super) fn of(folders: &mut Folders, paths: &Paths, slot: Slot, settled: bool) -> Option<[u8; 8]> {
     let written = if settled { Some(folders.root.version(FileKind::Journal.name())?.changed) } else { None };
-    let folder = folders.slot(root, slot).ok()??;
+    let folder = folders.slot(paths, slot).ok()??;
     let mut state = blake2b_simd::Params::new().hash_length(8).to_state();
     for kind in FileKind::GROWING {
         let Version { file, len, changed } = folder.version(kind.name())?;

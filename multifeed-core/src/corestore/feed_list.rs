@@ -1,0 +1,151 @@
+//! What corestore-multifeed keeps in a corestore: the names of its cores, and its list of feeds.
+//!
+//! The rules are those of `@frando/corestore-multifeed` 0.0.1 (`index.js`). A multifeed is a namespace named by its root key. In it each writer has
+//! a namespace, whose default core is the writer's feed, and the list of feeds has one. The list is a local core that is only ever appended to: a
+//! block for each feed, a line of JSON `{"key":"<hex>","name":"…"}`.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use multifeed_proto::FeedKey;
+use serde::{Deserialize, Serialize};
+
+use super::{Core, CorestoreError, Namespace};
+use crate::error::StoreError;
+use crate::storage::CoreStorage;
+
+/// A feed of a list, under the name that it has there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NamedFeed {
+    /// The feed's key.
+    pub key: FeedKey,
+    /// A writer's name; of a feed of somebody else's the number of feeds that were in the list before it.
+    pub name: String,
+}
+
+/// The list of feeds that a corestore-multifeed keeps in its corestore, as far as it was read.
+///
+/// ```
+/// # use multifeed_core::{Corestore, CorestoreOptions, FeedList, MasterKey, MemoryCoreStorage};
+/// # fn main() -> Result<(), multifeed_core::CorestoreError> {
+/// # let mut store = Corestore::open(MemoryCoreStorage::new(), CorestoreOptions::default(), || MasterKey::new([7; 32]))?;
+/// let root = multifeed_proto::DEFAULT_ROOT_KEY;
+/// let key = store.default_core(&FeedList::writer_namespace(&root, Some("alice")))?.info().key;
+/// let mut core = store.default_core(&FeedList::list_namespace(&root))?;
+/// core.append(&[FeedList::entry(&key, "alice")])?;
+///
+/// let mut list = FeedList::default();
+/// list.read(&mut core)?;
+/// assert_eq!(list.find_name("alice").map(|feed| feed.key), Some(key));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct FeedList {
+    feeds: Vec<NamedFeed>,
+    keys: BTreeSet<FeedKey>,
+    problems: Vec<CorestoreError>,
+    blocks_read: u64,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    key: String,
+    name: Option<String>,
+}
+
+#[derive(Serialize)]
+struct NewEntry<'a> {
+    key: &'a str,
+    name: &'a str,
+}
+
+impl FeedList {
+    /// The namespace of a multifeed.
+    pub fn namespace(root_key: &FeedKey) -> Namespace {
+        Namespace::root().namespace(&format!("@multifeed:{root_key}"))
+    }
+
+    /// The namespace whose default core is the feed of a writer. Without a name JS has one writer, called `undefined`.
+    pub fn writer_namespace(root_key: &FeedKey, name: Option<&str>) -> Namespace {
+        Self::namespace(root_key).namespace(&format!("@multifeed:feed:{}", name.unwrap_or("undefined")))
+    }
+
+    /// The namespace whose default core is the list of feeds.
+    pub fn list_namespace(root_key: &FeedKey) -> Namespace {
+        Self::namespace(root_key).namespace("@multifeed:persist")
+    }
+
+    /// The block that lists a feed, as JS writes it.
+    pub fn entry(key: &FeedKey, name: &str) -> Bytes {
+        let key = key.to_string();
+        // Two texts are always JSON.
+        let mut line = serde_json::to_vec(&NewEntry { key: &key, name }).unwrap_or_default();
+        line.push(b'\n');
+        line.into()
+    }
+
+    /// Reads what the core of the list has beyond what was read before.
+    ///
+    /// A key that comes again is passed over, as in JS: JS lists a feed twice if two multifeeds have the list open. A block that is no entry is
+    /// passed over too, and is among the [problems](Self::problems).
+    ///
+    /// # Errors
+    /// As [`Core::block`]; the next call goes on with the same block. [`StoreError::TooManyFeeds`] if there are more than
+    /// [`Limits::feeds`](crate::Limits::feeds).
+    pub fn read<S: CoreStorage>(&mut self, core: &mut Core<'_, S>) -> Result<(), CorestoreError> {
+        while self.blocks_read < core.info().len {
+            let block = core.block(self.blocks_read)?;
+            let max = core.limits.feeds;
+            if self.feeds.len() >= max {
+                return Err(StoreError::TooManyFeeds { max }.into());
+            }
+            let entry = block.as_deref().and_then(parse);
+            match entry.filter(|(_, name)| name.as_ref().is_none_or(|name| name.len() <= core.limits.core_name_bytes)) {
+                Some((key, name)) => self.add(key, name),
+                // As many as there may be feeds: the list itself has what they are.
+                None if self.problems.len() < max => {
+                    let why = format!("block {} of the list of feeds is no entry of one", self.blocks_read);
+                    self.problems.push(CorestoreError::damaged(core.core, "data", why));
+                }
+                None => {}
+            }
+            self.blocks_read += 1;
+        }
+        Ok(())
+    }
+
+    /// The feeds, each once, in the order in which they were listed first.
+    pub fn feeds(&self) -> &[NamedFeed] {
+        &self.feeds
+    }
+
+    /// Whether a feed is listed.
+    pub fn has(&self, key: &FeedKey) -> bool {
+        self.keys.contains(key)
+    }
+
+    /// The feed of a name: of two with one name the later one, as in JS.
+    pub fn find_name(&self, name: &str) -> Option<&NamedFeed> {
+        self.feeds.iter().rev().find(|feed| feed.name == name)
+    }
+
+    /// The blocks that are no entries.
+    pub fn problems(&self) -> &[CorestoreError] {
+        &self.problems
+    }
+
+    fn add(&mut self, key: FeedKey, name: Option<String>) {
+        if self.keys.insert(key) {
+            let name = name.filter(|name| !name.is_empty()).unwrap_or_else(|| self.feeds.len().to_string());
+            self.feeds.push(NamedFeed { key, name });
+        }
+    }
+}
+
+/// The key and the name in a block.
+fn parse(block: &[u8]) -> Option<(FeedKey, Option<String>)> {
+    let Entry { key, name } = serde_json::from_slice(block).ok()?;
+    Some((key.parse().ok()?, name))
+}

@@ -1,0 +1,88 @@
+//! Which cores a corestore has on its disk.
+
+use multifeed_proto::{DiscoveryKey, FeedKey};
+
+use super::{Corestore, CorestoreError};
+use crate::error::StoreError;
+use crate::storage::{CoreStorage, FileId, FileKind, Slot, Storage};
+
+/// The cores of a corestore, and what of it could not be listed.
+#[derive(Debug, Clone, Default)]
+pub struct CoreList {
+    /// The cores, by their discovery keys.
+    pub cores: Vec<ListedCore>,
+    /// Folders of cores that cannot be used, and what stands in the place of one. They were left as they are.
+    pub problems: Vec<CorestoreError>,
+}
+
+/// A core that is on the disk. It was not opened, and nothing but its keys and its name was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ListedCore {
+    /// The public key.
+    pub key: FeedKey,
+    /// The discovery key, which names the core's folder.
+    pub discovery_key: DiscoveryKey,
+    /// What the key pair is derived from, if it is.
+    pub name: Option<Vec<u8>>,
+    /// Whether the secret key is here.
+    pub writable: bool,
+}
+
+impl<S: CoreStorage> Corestore<S> {
+    /// Lists the cores that are on the disk, whether they are open or not, about 200 bytes each. A folder without a `key` is no core: JS leaves
+    /// one when it is asked for a discovery key that it does not know.
+    ///
+    /// JS lists the cores that were opened, by namespace; a namespace leaves no trace on the disk.
+    ///
+    /// # Errors
+    /// [`CorestoreError::TooManyCores`] if there are more than [`Limits::cores_listed`](crate::Limits::cores_listed); what the storage says.
+    pub fn list(&mut self) -> Result<CoreList, CorestoreError> {
+        let max = self.limits.cores_listed;
+        let folders = self.storage.folders(max).map_err(|error| StoreError::from_store("list", error))?;
+        if folders.more {
+            return Err(CorestoreError::TooManyCores { max });
+        }
+        let obstacle = |error| CorestoreError::from(StoreError::from_store("list", error));
+        let mut list = CoreList { cores: Vec::new(), problems: folders.obstacles.into_iter().map(obstacle).collect() };
+        for core in folders.cores {
+            if let Some(open) = self.open.get(&core) {
+                list.cores.push(ListedCore {
+                    key: open.feed.key(),
+                    discovery_key: core,
+                    name: open.name.clone(),
+                    writable: open.feed.writable(),
+                });
+                continue;
+            }
+            let slot = self.storage.assign(core).map_err(|error| StoreError::from_store("list", error))?;
+            let listed = self.look_at(core, slot);
+            self.storage.release(slot);
+            match listed {
+                Ok(listed) => list.cores.extend(listed),
+                Err(error) => list.problems.push(error),
+            }
+        }
+        Ok(list)
+    }
+
+    fn look_at(&mut self, core: DiscoveryKey, slot: Slot) -> Result<Option<ListedCore>, CorestoreError> {
+        let Some(key) = self.read_fixed::<32>(core, slot, FileKind::Key)?.map(FeedKey::new) else { return Ok(None) };
+        if key.discovery_key() != core {
+            return Err(CorestoreError::damaged(core, "key", "it is that of another core"));
+        }
+        let name = self.read_name(core, slot)?;
+        let derived = name.as_ref().map(|name| self.master_key.key_pair(name).public_key());
+        if let (Some(name), Some(derived)) = (&name, derived)
+            && derived != key
+        {
+            return Err(CorestoreError::NameMismatch { core, name: name.clone() });
+        }
+        let secret = FileId::new(slot, FileKind::SecretKey);
+        let len = self.storage.files_mut().len(secret);
+        let len =
+            len.map_err(|error| CorestoreError::of_core(core, StoreError::from_file(secret, "look at", error)))?;
+        let writable = name.is_some() || len == Some(64);
+        Ok(Some(ListedCore { key, discovery_key: core, name, writable }))
+    }
+}
