@@ -160,6 +160,29 @@ fn a_peer_that_ends_as_it_adds_a_feed_left_that_feed() {
     }
 }
 
+/// A feed that is new here was offered as the remote ended: that is no broken connection, but the two are not in sync.
+#[test]
+fn an_offer_that_crosses_the_end_spoils_nothing() {
+    let mut played = start();
+    message(&mut played, OWN, DONE);
+    played.event(Event::ChannelClosed { token: OWN });
+    played.event(Event::Opened { token: PASSED_ON });
+    let id = played.store.writer(Some("new"), || key_pair(3)).unwrap();
+    played.store.append(id, &[Bytes::from_static(b"b")]).unwrap();
+    played.store.commit(played.now);
+    played.event(Event::ChannelClosed { token: PASSED_ON });
+    let offers = |command: &Command| matches!(command, Command::Offer { keys, .. } if *keys == [key(3)]);
+    let commands = played.commands();
+    assert!(commands.iter().any(offers), "{commands:?}");
+    played.event(Event::RootClosed { root: Root::FIRST, error: None });
+    played.event(Event::RemoteEnded);
+    assert!(played.commands().contains(&Command::Finish));
+    played.event(Event::Closed(Ok(())));
+    let end = played.events().pop();
+    assert!(matches!(end, Some(PeerEvent::Closed(Ok(_)))), "{end:?}");
+    assert!(!played.store.in_sync(played.peer));
+}
+
 /// One that had not come to an end with all else was cut off.
 #[test]
 fn a_peer_that_ends_before_its_channels_is_cut_off() {

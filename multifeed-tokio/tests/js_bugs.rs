@@ -25,6 +25,27 @@ fn a_writer_named_like_a_number_is_in_nobodys_way() {
     });
 }
 
+/// JS: a copy on disk of empty blocks alone has no `data` file, and none of its blocks can be read. One that ours wrote can be, by JS too.
+#[test]
+fn a_copy_of_empty_blocks_can_be_read() {
+    run(async {
+        let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let store = dirs[0].path().to_str().unwrap();
+        let (mut js_copy, js_address) = js(|| JsPeer::listen(&["--store", store]));
+        let (mut writer, address) = js(|| JsPeer::listen(&[]));
+        js(|| writer.append("empty", 3, 0, 1));
+        let ours = Multifeed::open(dirs[1].path(), Options::default()).await.unwrap();
+        sync_js(&ours, &mut writer, address).await;
+        join_js(&ours, js_address, Replicate::default()).await.finish().await.unwrap();
+        js(|| js_copy.wait(1, 3, testkit::TIMEOUT));
+        ours.close().await.unwrap();
+        js(|| js_copy.close());
+        let [js_copy, ours] = dirs.each_ref().map(|dir| js(|| testkit::audit(dir.path())).remove(0));
+        assert_eq!((ours.downloaded, ours.is_sound()), (3, true), "{ours:?}");
+        assert_eq!((js_copy.downloaded, js_copy.hash), (3, None));
+    });
+}
+
 /// JS: the writer overwrites the feed in folder 0.
 #[test]
 fn a_writer_after_close_is_an_error_and_harms_nothing() {

@@ -132,14 +132,17 @@ pub async fn large_messages_take_turns<A: Adapter>() {
         let size = if n % 3 == 0 { 20_000 } else { 200_000 };
         feeds.push(filled(&peer, "large", n, 8, size).await);
         // Each has its own feed to bring, and no other's to fetch.
-        syncs.push(connect_with::<A>(&peer, Replicate::live().upload_only(), &hub, Replicate::live().download_only()));
+        let [uploads, downloads] = [Replicate::default().upload_only(), Replicate::default().download_only()];
+        syncs.push(connect_with::<A>(&peer, uploads, &hub, downloads));
     }
     for feed in &feeds {
         held(&hub, feed.key(), 8).await;
         assert_same(feed, &hub).await;
     }
     for (left, right) in syncs {
-        hang_up(left, right).await;
+        let (left, right) = ends(left, right).await;
+        left.unwrap();
+        right.unwrap();
     }
     hub.close().await.unwrap();
     // Their tasks end right behind the sessions.

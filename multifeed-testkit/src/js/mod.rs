@@ -177,7 +177,7 @@ mod tests {
         let (mut listener, address) = JsPeer::listen(&["--store", store.to_str().context("UTF-8")?])?;
         let mut dialer = JsPeer::spawn(&["--user-data", r#"{"hello":1}"#])?;
         let alice = listener.append("alice", 30, 50, 1)?;
-        let bob = dialer.append("bob", 3, 0, 2)?;
+        let bob = dialer.append("bob", 3, 9, 2)?;
         dialer.connect(address)?;
 
         assert_eq!(listener.event("handshake")?["header"]["userData"], json!({"hello": 1}));
@@ -187,7 +187,7 @@ mod tests {
             assert_eq!(feeds.len(), 2);
             let hash = |key: &str| feeds.iter().find(|feed| feed.key == key).and_then(|feed| feed.hash.clone());
             assert_eq!(hash(&alice), Some(digest(blocks(30, 50, 1))));
-            assert_eq!(hash(&bob), Some(digest(blocks(3, 0, 2))));
+            assert_eq!(hash(&bob), Some(digest(blocks(3, 9, 2))));
         }
         listener.close()?;
         let audited = audit(&store)?;

@@ -134,7 +134,12 @@ impl<S: Storage> Multifeed<S> {
             }
             Event::RootClosed { error: None, .. } => session.root_closed(),
             Event::RemoteEnded => {
-                session.remote_ended(|feed| Some(self.feeds.get(feed.0 as usize)?.feed.key()));
+                let serves = session.options.upload != Some(false);
+                session.remote_ended(|feed| {
+                    let feed = &self.feeds.get(feed.0 as usize)?.feed;
+                    let is_whole = feed.downloaded() > 0 && feed.downloaded() == feed.len();
+                    (serves || !is_whole).then(|| feed.key())
+                });
             }
             Event::Closed(result) => {
                 // A session ends well only where all that it brought is written.

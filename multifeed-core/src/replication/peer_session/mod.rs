@@ -150,6 +150,8 @@ pub(crate) enum Channel {
 struct Exchange {
     manifest_seen: bool,
     offers_unanswered: u64,
+    /// The remote answered an offer.
+    offer_answered: bool,
     requests_unanswered: u64,
     /// Feeds that were requested, and that the remote did not name in an answer: after that none, as all were offered by it.
     requested: BTreeSet<FeedKey>,
@@ -336,6 +338,7 @@ impl PeerSession {
     /// The remote requested feeds of ours.
     pub(crate) fn offer_answered(&mut self) {
         self.exchange.offers_unanswered = self.exchange.offers_unanswered.saturating_sub(1);
+        self.exchange.offer_answered = true;
     }
 
     /// The remote named feeds that it replicates.
@@ -698,8 +701,10 @@ impl PeerSession {
         }
     }
 
-    /// The remote ended its half. A live session, or one that is through, ends well; otherwise it was too early. A JS peer that closed its
-    /// channels may have ended without a look at feeds that it had just offered: those are given up.
+    /// The remote ended its half. A live session, or one that is through, ends well; otherwise it was too early.
+    ///
+    /// If an offer of ours crossed its end, the two are not in sync. JS may end without a look at feeds that it had just offered, of which `key`
+    /// gives those that are not here: they are given up.
     pub(crate) fn remote_ended(&mut self, key: impl Fn(FeedId) -> Option<FeedKey>) {
         if self.stage == Stage::Greeting {
             // On a stream that others use as well; on one of its own the session itself fails.
@@ -710,7 +715,8 @@ impl PeerSession {
         }
         if self.options.live || (self.settled() && self.is_idle()) {
             self.finish();
-        } else if self.root_closed && self.is_offer_answered() && self.peers.values().all(|peer| peer.is_unheard()) {
+        } else if self.has_remote_ended() {
+            self.apart |= !self.is_offer_answered();
             let unheard = self.peers.keys().filter_map(|&feed| key(feed));
             let waiting = self.offers.take_waiting(|_| true);
             let requested = std::mem::take(&mut self.exchange.requested);
@@ -719,6 +725,13 @@ impl PeerSession {
         } else {
             self.abort(SessionError::Disconnected(multifeed_proto::Phase::Ready));
         }
+    }
+
+    /// Whether the remote came to its end: it closed all channels that it opened, after it had answered an offer. What is left is what crossed
+    /// that end.
+    fn has_remote_ended(&self) -> bool {
+        let Exchange { manifest_seen, offer_answered, .. } = self.exchange;
+        self.root_closed && manifest_seen && offer_answered && self.peers.values().all(|peer| peer.is_unheard())
     }
 
     /// The remote closed the root key's channel.
