@@ -43,6 +43,7 @@ pub(crate) mod code {
     /// Another process changed the store while it was read.
     pub(crate) const CHANGED: &str = "ERR_STORE_CHANGED";
     /// The process that has the store open is another user's.
+    #[cfg(unix)]
     pub(crate) const NOT_PERMITTED: &str = "ERR_NOT_PERMITTED";
     /// This program is wrong.
     pub(crate) const INTERNAL: &str = "ERR_INTERNAL";
