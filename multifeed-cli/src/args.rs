@@ -264,7 +264,7 @@ Examples:
 
     /// Check every block and every signature of the store again
     ///
-    /// A damaged block is named, and the exit code is then 1. A copy of a remote's feed that is damaged is made whole by `remove` and the next
+    /// A damaged block is named, and the exit code is then 1; so it is if blocks that were held are gone. A copy of a remote's feed that is damaged is made whole by `remove` and the next
     /// `sync` with somebody who has it.
     ///
     /// With --json, for each feed {"event":"verified","key","name","blocks"} or
@@ -286,9 +286,10 @@ pub(crate) struct Append {
     #[arg(value_name = "TEXT", required_unless_present = "file", conflicts_with = "file")]
     pub(crate) text: Vec<OsString>,
 
-    /// Make another feed, with a key of its own, if the writer of that name is missing
+    /// Make another feed, with a key of its own, if the writer of that name is missing, or may be
     ///
     /// Without it that fails: peers would see another author. The missing writer stays known; `remove KEY --writer` gives it up.
+    /// Of a store whose multifeed.journal was damaged nobody knows which writers are missing: each new name needs it.
     #[arg(long)]
     pub(crate) new_key: bool,
 
