@@ -339,6 +339,7 @@ mod unix {
         }
     }
 
+    #[allow(clippy::unnecessary_cast, reason = "on some systems these are other numbers")]
     fn identity(stat: fs::Stat) -> u64 {
         (stat.st_dev as u64).rotate_left(32) ^ stat.st_ino as u64
     }
