@@ -116,7 +116,7 @@ impl Journal {
         }
     }
 
-    /// As [`read`](Self::read). Where the disk does not give the file, or not all of it, as far as it does, and the error.
+    /// As [`read`](Self::read). If the disk fails, returns what it gave of the file, and the error.
     pub(crate) fn read_as_far<S: Storage + ?Sized>(
         storage: &mut S,
         limits: &Limits,
