@@ -264,8 +264,8 @@ Examples:
 
     /// Check every block and every signature of the store again
     ///
-    /// A damaged block is named, and the exit code is then 1. A copy of a remote's feed that is damaged is made whole by `remove` and the next
-    /// `sync` with somebody who has it.
+    /// Names each damaged block, and ends with exit code 1 then; also if blocks that were held are gone. To repair a copy of a remote's
+    /// feed, `remove` it, and `sync` with somebody who has it.
     ///
     /// With --json, for each feed {"event":"verified","key","name","blocks"} or
     /// {"event":"damaged","key","name","block","message"}, where what is not known is null.
@@ -286,9 +286,10 @@ pub(crate) struct Append {
     #[arg(value_name = "TEXT", required_unless_present = "file", conflicts_with = "file")]
     pub(crate) text: Vec<OsString>,
 
-    /// Make another feed, with a key of its own, if the writer of that name is missing
+    /// Make another feed, with a key of its own, if the writer of that name is missing, or may be
     ///
     /// Without it that fails: peers would see another author. The missing writer stays known; `remove KEY --writer` gives it up.
+    /// If multifeed.journal is damaged, nobody knows which writers are missing: each new name needs this option.
     #[arg(long)]
     pub(crate) new_key: bool,
 

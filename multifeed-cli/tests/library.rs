@@ -138,7 +138,7 @@ fn a_folder_of_js_is_opened_and_extended_by_rust() -> Result<()> {
             {"name": "empty"},
             {"name": "long", "append": [{"count": 9000, "size": 8, "seed": 6, "batch": 1000}]},
         ],
-        "copies": [{"append": append, "have": [[0, 2], [7, 9]]}, {"append": [{"count": 40, "size": 0}]}],
+        "copies": [{"append": append, "have": [[0, 2], [7, 9]]}, {"append": [{"count": 40, "size": 1}]}],
     });
     let made = js_facts(&js::make(store.path(), &spec)?)?;
     ensure!(store.checked()? == made && made.len() == 5, "{made:?}");

@@ -226,9 +226,7 @@ impl StoreError {
     pub fn is_of_one_place(&self) -> bool {
         match self {
             StoreError::Damaged { .. } => true,
-            StoreError::Io { file: Some(file), op: "read", source, .. } => {
-                !file.is_beside() && raw_os_error(source).is_some_and(|errno| UNREADABLE.contains(&errno))
-            }
+            StoreError::Io { file: Some(file), .. } => !file.is_beside() && self.is_unreadable(),
             _ => false,
         }
     }
@@ -244,6 +242,23 @@ impl StoreError {
             }
             _ => false,
         }
+    }
+
+    /// Whether the disk does not give what was to be read, as on a bad sector.
+    pub(crate) fn is_unreadable(&self) -> bool {
+        let StoreError::Io { op: "read", source, .. } = self else { return false };
+        raw_os_error(source).is_some_and(|errno| UNREADABLE.contains(&errno))
+    }
+
+    /// Whether a writer may be missing because of this, whatever its name.
+    pub(crate) fn is_of_the_missing(&self) -> bool {
+        matches!(self, StoreError::MissingWriter { .. } | StoreError::Damaged { file: FileKind::Journal, .. })
+    }
+
+    /// Whether this is what a storage says that is only read, and not what a disk says.
+    pub(crate) fn is_left_to_a_writer(&self) -> bool {
+        let StoreError::Io { source, .. } = self else { return false };
+        source.kind() == io::ErrorKind::ReadOnlyFilesystem && raw_os_error(source).is_none()
     }
 
     /// The folder that the failure is about, where it is about one.

@@ -302,7 +302,8 @@ fn on_a_disk_that_cannot_be_written_the_writer_counts_and_nothing_is_changed() {
     let mut store = Multifeed::open(FileStorage::open_read_only(&root).unwrap(), Options::default()).unwrap();
     let id = store.find(&key(1)).unwrap();
     assert!(store.info(id).writable);
-    assert!(!store.problems().is_empty());
+    // What only one who writes may do is no damage.
+    assert!(store.problems().is_empty(), "{:?}", store.problems());
     assert_eq!(store.get(id, 2).unwrap(), Some(block(2)));
     assert!(root.join("1/key").exists() && root.join("3/key").exists());
 }

@@ -483,6 +483,50 @@ fn a_store_that_is_moved_while_it_is_open_takes_nothing_more() {
     }
 }
 
+/// The same of a feed whose files were closed for those of others, as a server of many feeds does: its folder is known all the same.
+#[test]
+fn a_feed_that_is_moved_while_its_files_are_closed_takes_nothing_more() {
+    for replaced in [false, true] {
+        for durability in [Durability::None, Durability::Always] {
+            let folder = folder();
+            let (here, moved) = (folder.path().join("here"), folder.path().join("moved"));
+            let mut files = FileStorageOptions::default();
+            files.max_open_files = 20;
+            let options = || Options { durability, ..Options::default() };
+            let mut store = Multifeed::open(FileStorage::open_with(&here, files).unwrap(), options()).unwrap();
+            let ours = store.writer(Some("ours"), || key_pair(N)).unwrap();
+            store.append(ours, &blocks(N, 0..3)).unwrap();
+            let others: Vec<_> = (50..70).map(|n| store.writer(None, || key_pair(n)).unwrap()).collect();
+            store.commit(START);
+            for &other in &others {
+                store.append(other, &blocks(N, 0..1)).unwrap();
+            }
+            fs::rename(here.join("0"), &moved).unwrap();
+            if replaced {
+                fs::create_dir(here.join("0")).unwrap();
+            }
+            let before = list(&here);
+            for &other in &others {
+                store.append(other, &blocks(N, 1..2)).unwrap();
+            }
+            store.commit(START);
+            assert_eq!(store.append(ours, &blocks(N, 3..4)).unwrap_err().code(), "ERR_STORE_MOVED");
+            assert_eq!(list(&here), before);
+            assert_eq!(list(&here.join("0")), Vec::<std::ffi::OsString>::new());
+            // Back in its place, it takes more.
+            if replaced {
+                fs::remove_dir(here.join("0")).unwrap();
+            }
+            fs::rename(&moved, here.join("0")).unwrap();
+            store.append(ours, &blocks(N, 3..4)).unwrap();
+            store.close().unwrap();
+            let mut store = Multifeed::open(FileStorage::open(&here).unwrap(), options()).unwrap();
+            let ours = store.writer(Some("ours"), || key_pair(N)).unwrap();
+            assert_eq!((store.info(ours).len, store.info(ours).downloaded, store.problems().len()), (4, 4, 0));
+        }
+    }
+}
+
 fn list(folder: &Path) -> Vec<std::ffi::OsString> {
     let entries = fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().file_name());
     let mut names: Vec<_> = entries.collect();

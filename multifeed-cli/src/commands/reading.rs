@@ -1,9 +1,10 @@
 //! Opening a store to read it: also one that cannot be written, and one that another process has open.
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use multifeed_tokio::{Error, FileStorage, Multifeed, Options, RepairedInMemory, StoreError};
+use multifeed_tokio::{Error, FeedKey, FileStorage, Multifeed, Options, Recovered, RepairedInMemory, StoreError};
 
 use super::{Repaired, cannot_open, problems, repairs, warn, warn_lasting, warn_unsupported};
 use crate::args::Global;
@@ -25,6 +26,8 @@ pub(super) struct Reading {
     pub(super) changed: Vec<String>,
     /// What opening it repaired in memory, twice.
     repairs: Vec<String>,
+    /// Of feeds that had blocks which are not there, what opening them found, twice.
+    pub(super) lost: BTreeMap<FeedKey, String>,
     how: Unwritten,
 }
 
@@ -59,7 +62,9 @@ pub(super) async fn open_to_read(
 impl Reading {
     fn new(multi: Multifeed, how: Unwritten) -> Self {
         let (problems, repairs) = (problems(&multi), repairs(&multi, Repaired::InMemory));
-        Self { multi, problems, changed: Vec::new(), repairs, how }
+        let lost = multi.recovered().into_iter().filter(Recovered::is_loss);
+        let lost = lost.map(|recovered| (recovered.key, recovered.to_string())).collect();
+        Self { multi, problems, changed: Vec::new(), repairs, lost, how }
     }
 
     /// Whether opening it found nothing that another process may be the cause of.
@@ -84,13 +89,13 @@ impl Reading {
 async fn look_twice(global: &Global, options: Options, how: Unwritten, output: &Output) -> Result<Reading, CliError> {
     let first = look(global, options.clone(), how, output).await;
     let how = first.as_ref().map_or(how, |reading| reading.how);
-    let (problems_before, repairs_before) = match first {
+    let (problems_before, repairs_before, lost_before) = match first {
         Ok(first) if first.is_plain() => return Ok(first),
         Ok(first) => {
             close_read(&first.multi, Ok(()), output).await?;
-            (first.problems, first.repairs)
+            (first.problems, first.repairs, first.lost)
         }
-        Err(error) => (vec![error.message().to_owned()], Vec::new()),
+        Err(error) => (vec![error.message().to_owned()], Vec::new(), BTreeMap::new()),
     };
     tokio::time::sleep(PAUSE).await;
     let mut reading = match look(global, options, how, output).await {
@@ -100,6 +105,7 @@ async fn look_twice(global: &Global, options: Options, how: Unwritten, output: &
     let problems = std::mem::take(&mut reading.problems);
     (reading.problems, reading.changed) = problems.into_iter().partition(|it| problems_before.contains(it));
     reading.repairs.retain(|it| repairs_before.contains(it));
+    reading.lost.retain(|key, it| lost_before.get(key) == Some(it));
     Ok(reading)
 }
 
@@ -116,6 +122,7 @@ async fn look(global: &Global, options: Options, how: Unwritten, output: &Output
     let mut reading = Reading::new(multi, Unwritten::Beside);
     // What the other process is about to write looks like what a crash left.
     reading.repairs.clear();
+    reading.lost.clear();
     Ok(reading)
 }
 

@@ -46,8 +46,13 @@ async fn verify(reading: &mut Reading, global: &Global, options: Options, output
     let total = feeds.iter().map(Feed::downloaded).sum();
     let (mut done, mut damaged) = (0, 0);
     for message in &reading.problems {
-        damaged += 1;
         print_damage(None, None, message, output)?;
+    }
+    let (problems, lost) = (reading.problems.len() as u64, reading.lost.clone());
+    for feed in &feeds {
+        let Some(found) = lost.get(&feed.key()) else { continue };
+        damaged += 1;
+        print_damage(Some(feed), None, &format!("feed {}: {found}", feed.key()), output)?;
     }
     let mut changed = reading.changed.clone();
     let mut doubtful = Vec::new();
@@ -55,6 +60,7 @@ async fn verify(reading: &mut Reading, global: &Global, options: Options, output
         let bar = |blocks| output.set_bar(Unit::Blocks, done + blocks, total);
         let (blocks, wrong) = check(feed, bar).await;
         match wrong.is_empty() {
+            true if lost.contains_key(&feed.key()) => {}
             true => print_sound(feed, blocks, output)?,
             false => doubtful.push(Doubtful { key: feed.key(), wrong }),
         }
@@ -72,22 +78,24 @@ async fn verify(reading: &mut Reading, global: &Global, options: Options, output
             let before: HashSet<Wrong> = before.into_iter().collect();
             let mut sure = now.iter().filter(|wrong| before.contains(wrong)).peekable();
             if sure.peek().is_some() {
-                damaged += 1;
+                damaged += u64::from(!lost.contains_key(&key));
                 sure.try_for_each(|wrong| print_damage(Some(feed), wrong.block, &wrong.message, output))?;
             } else if let Some(first) = now.into_iter().next() {
                 changed.push(first.message);
-            } else {
+            } else if !lost.contains_key(&key) {
                 print_sound(feed, blocks, output)?;
             }
         }
     }
-    match (damaged, changed.first()) {
-        (0, None) => Ok(()),
-        (0, Some(seen)) => Err(reading::changed(seen)),
-        _ => Err(CliError::new(
-            code::DAMAGED,
-            format!("{} of this store {} damaged", count(damaged, "feed"), if damaged == 1 { "is" } else { "are" }),
-        )),
+    // A problem need not be one of a feed.
+    let found = [(problems, "problem"), (damaged, "damaged feed")].into_iter().filter(|(number, _)| *number > 0);
+    let found: Vec<String> = found.map(|(number, what)| count(number, what)).collect();
+    match (found.is_empty(), changed.first()) {
+        (true, None) => Ok(()),
+        (true, Some(seen)) => Err(reading::changed(seen)),
+        (false, _) => {
+            Err(CliError::new(code::DAMAGED, format!("not all of this store is sound: {}", found.join(" and "))))
+        }
     }
 }
 

@@ -39,9 +39,11 @@ pub(crate) struct Cores<S> {
 impl<S: Storage> Cores<S> {
     /// Reads the journal and the evidence. No core is opened.
     pub(crate) fn open(mut storage: S, limits: &Limits, durability: Durability) -> Result<Self, StoreError> {
-        let mut journal = Journal::read(&mut storage, limits)?;
+        // What the disk does not give of it is damage that the journal tells.
+        let (mut journal, _) = Journal::read_as_far(&mut storage, limits)?;
         journal.index_writers();
         let mut report = Report::default();
+        report.problems.extend(journal.damage());
         // Without the evidence the feeds are none the worse.
         let evidence = Evidence::read(&mut storage, limits.conflicts).unwrap_or_else(|error| {
             report.problems.push(error);

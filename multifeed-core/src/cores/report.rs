@@ -20,6 +20,14 @@ pub(crate) struct Report {
 }
 
 impl Report {
+    /// Adds why the folders could not be put in the order that JS wants, unless the store is only read: no feed is the worse for it then, and the
+    /// next one who writes does it.
+    pub(crate) fn add_of_order(&mut self, error: StoreError) {
+        if !error.is_left_to_a_writer() {
+            self.problems.push(error);
+        }
+    }
+
     /// A folder has another number now.
     pub(crate) fn renumber(&mut self, from: Slot, to: Slot) {
         self.problems.iter_mut().for_each(|problem| problem.renumber(from, to));

@@ -36,6 +36,7 @@ impl<S: Storage> Multifeed<S> {
         let mut cores = Cores::open(storage, &options.limits, options.durability)?;
         let (blocked, damage) = Blocked::read(&mut cores.storage, &options.limits)?;
         cores.report.problems.extend(damage);
+        let journal_damage = cores.journal.damage();
         let mut zeros = options.limits.opening_zeros;
         let mut multifeed = Self {
             limits: options.limits,
@@ -52,6 +53,9 @@ impl<S: Storage> Multifeed<S> {
             next_check: None,
             now: Duration::ZERO,
         };
+        if let Some(error) = journal_damage {
+            multifeed.members.catalog.lose_name(error);
+        }
         // What cannot be done now is to be done before the next feed is made or removed.
         let begun = multifeed.cores.journal.removal();
         match multifeed.resume_removal() {
@@ -60,7 +64,7 @@ impl<S: Storage> Multifeed<S> {
                 let removal = begun.filter(|removal| !removal.is_of(&NOBODY));
                 multifeed.members.rearranged.extend(removal.map(|removal| Rearranged::Removed { slot: removal.slot }));
             }
-            Err(error) => multifeed.cores.report.problems.push(error),
+            Err(error) => multifeed.cores.report.add_of_order(error),
         }
         let slots = multifeed.cores.storage.list().map_err(|error| StoreError::from_store("list", error))?;
         let mut doubles = Vec::new();
@@ -74,11 +78,10 @@ impl<S: Storage> Multifeed<S> {
         multifeed.see_obstacles()?;
         multifeed.join_copies(doubles);
         multifeed.look_for_missing();
-        if let Err(error) = multifeed.close_gaps() {
-            multifeed.cores.report.problems.push(error);
-        }
-        if let Err(error) = multifeed.part_names() {
-            multifeed.cores.report.problems.push(error);
+        for put_in_order in [Self::close_gaps, Self::part_names] {
+            if let Err(error) = put_in_order(&mut multifeed) {
+                multifeed.cores.report.add_of_order(error);
+            }
         }
         let mut reported = BTreeSet::new();
         multifeed.cores.report.problems.retain(|problem| reported.insert(problem.to_string()));

@@ -96,6 +96,8 @@ pub(super) struct Folders {
     place: PathBuf,
     /// The one that was used last: a feed's files are mostly opened one after another.
     last: Option<(Slot, Folder)>,
+    /// The feeds' folders as they were first seen: nothing is written into another one that took the place of one.
+    known: BTreeMap<Slot, u64>,
     pub(super) follow: bool,
 }
 
@@ -181,7 +183,7 @@ impl FileStorage {
         // Those that are not in the pool: the lock, two folders, and a folder that is synced or a file that replaces another.
         let pool = Pool::new(options.max_open_files.saturating_sub(4), disk.clone());
         let pool = if locks { pool } else { pool.shared() };
-        let folders = Folders { root: folder, place, last: None, follow };
+        let folders = Folders { root: folder, place, last: None, known: BTreeMap::new(), follow };
         Ok(Self { paths: paths.clone(), disk, folders, pool, entered: BTreeMap::new(), access, lock })
     }
 
@@ -273,7 +275,7 @@ impl FileStorage {
 
     /// Closes all files of a folder.
     pub(super) fn forget_folder(&mut self, slot: Slot) {
-        self.folders.last = None;
+        self.folders.forget(slot);
         let all = self.paths.is_corestore();
         for kind in FileKind::EVERY.into_iter().filter(|kind| all || !kind.is_beside()) {
             let id = FileId::new(slot, kind);
@@ -435,15 +437,8 @@ impl Storage for FileStorage {
     fn check_place(&mut self, slot: Slot) -> io::Result<()> {
         self.check()?;
         self.folders.check_place(&self.paths)?;
-        let is_last = self.folders.last.as_ref().filter(|(last, _)| *last == slot);
-        let moved = match is_last {
-            Some((_, folder)) => !self.folders.has(&self.paths, slot, folder)?,
-            None => false,
-        };
-        if moved || self.pool.has_lost_file(slot) {
-            return Err(FileError::moved(&self.paths.folder(slot)));
-        }
-        Ok(())
+        self.folders.check_slot(&self.paths, slot)?;
+        if self.pool.has_lost_file(slot) { Err(FileError::moved(&self.paths.folder(slot))) } else { Ok(()) }
     }
 
     fn stamp(&mut self, slot: Slot, settled: bool) -> Option<[u8; 8]> {
@@ -517,6 +512,7 @@ impl Folders {
     pub(super) fn make_in(&mut self, paths: &Paths, slot: Option<Slot>) -> io::Result<&Folder> {
         self.check_place(paths)?;
         let Some(slot) = slot else { return Ok(&self.root) };
+        self.check_slot(paths, slot)?;
         if self.slot(paths, slot)?.is_none() {
             let FolderNames { above, name } = paths.names(slot)?;
             let mut last = None;
@@ -538,6 +534,10 @@ impl Folders {
             let opened = above.as_ref().unwrap_or(&self.root).folder(&name, Some(slot), self.follow);
             let opened = opened.map_err(|error| in_the_way(&paths.folder(slot), error))?;
             self.last = opened.map(|folder| (slot, folder));
+            let identity = self.last.as_ref().filter(|_| !self.known.contains_key(&slot));
+            if let Some(identity) = identity.and_then(|(_, folder)| folder.identity()) {
+                self.known.insert(slot, identity);
+            }
         }
         Ok(self.last.as_ref().map(|(_, folder)| folder))
     }
@@ -558,10 +558,20 @@ impl Folders {
         Ok(Some((last, name)))
     }
 
-    /// Whether the folder of a feed is that one.
-    fn has(&self, paths: &Paths, slot: Slot, folder: &Folder) -> io::Result<bool> {
-        let Some((above, name)) = self.above(paths, slot)? else { return Ok(false) };
-        Ok(above.as_ref().unwrap_or(&self.root).has(&name, folder))
+    /// Fails if a feed's folder was seen, and is not where it was any more.
+    fn check_slot(&self, paths: &Paths, slot: Slot) -> io::Result<()> {
+        let Some(&known) = self.known.get(&slot) else { return Ok(()) };
+        let is_there = match self.above(paths, slot)? {
+            Some((above, name)) => above.as_ref().unwrap_or(&self.root).has(&name, known),
+            None => false,
+        };
+        if is_there { Ok(()) } else { Err(FileError::moved(&paths.folder(slot))) }
+    }
+
+    /// A feed's folder is removed, or another one gets its number.
+    fn forget(&mut self, slot: Slot) {
+        self.last = None;
+        self.known.remove(&slot);
     }
 
     /// Makes the names of the folders that lead to a feed's, and its own, outlive a power cut.

@@ -136,9 +136,14 @@ impl Folder {
         self.folder.is_at(path)
     }
 
-    /// Whether the folder of that name in this one is that one.
-    pub(super) fn has(&self, name: &str, folder: &Folder) -> bool {
-        self.folder.has(name, &folder.folder)
+    /// What tells this folder from another one of its name; `None` if the system does not say.
+    pub(super) fn identity(&self) -> Option<u64> {
+        self.folder.identity()
+    }
+
+    /// Whether the folder of that name in this one is that one. If that cannot be told, it is.
+    pub(super) fn has(&self, name: &str, identity: u64) -> bool {
+        self.folder.has(name, identity)
     }
 
     fn check(&self, op: DiskOp, name: &str) -> io::Result<()> {
@@ -306,9 +311,18 @@ mod unix {
             self.is_that(fs::stat(path))
         }
 
+        /// What tells this folder from another one of its name.
+        pub(in crate::storage) fn identity(&self) -> Option<u64> {
+            fs::fstat(&self.handle).ok().map(identity)
+        }
+
         /// Whether the folder of a name in this one, or behind a link of that name, is that one.
-        pub(in crate::storage) fn has(&self, name: &str, folder: &Folder) -> bool {
-            folder.is_that(fs::statat(&self.handle, name, AtFlags::empty()))
+        pub(in crate::storage) fn has(&self, name: &str, known: u64) -> bool {
+            match fs::statat(&self.handle, name, AtFlags::empty()) {
+                Ok(found) => identity(found) == known,
+                Err(Errno::NOENT | Errno::NOTDIR) => false,
+                Err(_) => true,
+            }
         }
 
         fn is_that(&self, found: rustix::io::Result<fs::Stat>) -> bool {
@@ -323,6 +337,11 @@ mod unix {
         pub(in crate::storage) fn is_linked(&self) -> bool {
             self.linked
         }
+    }
+
+    #[allow(clippy::unnecessary_cast, reason = "on some systems these are other numbers")]
+    fn identity(stat: fs::Stat) -> u64 {
+        (stat.st_dev as u64).rotate_left(32) ^ stat.st_ino as u64
     }
 
     const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
@@ -480,15 +499,27 @@ mod elsewhere {
             }
         }
 
+        /// What tells this folder from another one of its name: when it was made.
+        pub(in crate::storage) fn identity(&self) -> Option<u64> {
+            self.made.map(identity)
+        }
+
         /// Whether the folder of a name in this one is that one.
-        pub(in crate::storage) fn has(&self, name: &str, folder: &Folder) -> bool {
-            folder.is_at(&self.path.join(name))
+        pub(in crate::storage) fn has(&self, name: &str, known: u64) -> bool {
+            match fs::metadata(self.path.join(name)) {
+                Ok(meta) => meta.is_dir() && meta.created().is_ok_and(|made| identity(made) == known),
+                Err(error) => error.kind() != io::ErrorKind::NotFound,
+            }
         }
 
         /// Whether this folder was reached by a link.
         pub(in crate::storage) fn is_linked(&self) -> bool {
             self.linked
         }
+    }
+
+    fn identity(made: SystemTime) -> u64 {
+        made.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
     }
 
     fn made(path: &Path) -> Option<SystemTime> {

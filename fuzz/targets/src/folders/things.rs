@@ -36,6 +36,7 @@ enum Kind {
     Dangling,
     HardLink,
     Socket,
+    Pipe,
     Folder,
     File,
     /// A file of this many GiB, and nothing in it.
@@ -122,11 +123,18 @@ impl Outside {
             Kind::HardLink => fs::hard_link(&target, &at)?,
             #[cfg(unix)]
             Kind::Socket => drop(std::os::unix::net::UnixListener::bind(&at)?),
+            #[cfg(all(unix, not(target_vendor = "apple")))]
+            Kind::Pipe => {
+                use rustix::fs::{CWD, FileType, Mode, mknodat};
+                mknodat(CWD, &at, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
+            }
             Kind::Folder => fs::create_dir(&at)?,
             Kind::File => fs::write(&at, [7; 32])?,
             Kind::Huge(size) => return fs::File::create(&at)?.set_len(u64::from(size) << 30),
             #[cfg(not(unix))]
             Kind::Socket => return Ok(()),
+            #[cfg(any(not(unix), target_vendor = "apple"))]
+            Kind::Pipe => return Ok(()),
         }
         // What a crash left of a file is the store's to take away, and what has a file's name may be one.
         let is_ours = thing.kind == Kind::File && usize::from(thing.name) % 12 != 7
@@ -197,6 +205,9 @@ struct Entry {
     last: Option<u8>,
     root: u64,
     seal: [u8; 16],
+    stamp: [u8; 8],
+    /// Roots that the stamp speaks for.
+    roots: Vec<[u8; 20]>,
     pages: Vec<(u8, Vec<u8>)>,
 }
 
@@ -226,7 +237,8 @@ impl Entry {
             hash.as_bytes().to_vec()
         };
         let mut bytes = u32::from(self.slot % 9).to_le_bytes().to_vec();
-        bytes.push(self.flags & 0x3f);
+        // That of a writer has another form.
+        bytes.push(self.flags & !64);
         bytes.extend_from_slice(&name(self.key % 5));
         let removal = self.flags & 16 != 0;
         let length = match (removal, self.last) {
@@ -241,6 +253,12 @@ impl Entry {
         }
         if self.flags & 4 != 0 {
             bytes.extend_from_slice(&self.seal);
+        }
+        if self.flags & 128 != 0 {
+            let roots = &self.roots[..self.roots.len().min(4)];
+            bytes.extend_from_slice(&self.stamp);
+            bytes.push(roots.len() as u8);
+            roots.iter().for_each(|root| bytes.extend_from_slice(&[*root, *root].concat()));
         }
         let pages = if removal { &[] } else { &self.pages[..self.pages.len().min(4)] };
         bytes.extend_from_slice(&(pages.len() as u32).to_le_bytes());

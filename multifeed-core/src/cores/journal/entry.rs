@@ -42,9 +42,12 @@ const ROOT: usize = 40;
 /// Its number. Builds that do not know it take it for a page of the bitfield; a writer's entry has none of those, and it is passed over.
 const WRITER_PAGE: u32 = (MAX_PAGES - 1) as u32;
 
-/// An entry: folder (u32), flags (1 byte), a checksum of the key (8), length (u64), start of the root hash (8), the seal where there is one
-/// (checksums of the signature and of the secret key, 8 each), the stamp where there is one (8, the number of roots, and 40 for each), number of pages (u32), and for each its number (u32), its size (u16) and that many bytes. Numbers are little-endian. Of an entry that replaces one, only the
-/// pages that differ are written.
+/// Writes an entry. Of one that replaces another, only the pages that differ are written. Numbers are little-endian:
+///
+/// - folder (u32), flags (1 byte), a checksum of the key (8), length (u64), start of the root hash (8);
+/// - the seal, if it has one: checksums of the signature and of the secret key (8 each);
+/// - the stamp, if it has one: 8 bytes, the number of roots (1), and 40 bytes for each;
+/// - number of pages (u32), and for each its number (u32), its size (u16) and that many bytes.
 pub(super) fn encode(slot: Slot, mark: &Checkpoint, old: Option<&Checkpoint>, out: &mut Vec<u8>) {
     let writer = mark.writer.as_ref().filter(|_| old.is_none_or(|old| old.writer != mark.writer));
     let flags = if old.is_none() { WHOLE } else { 0 }

@@ -24,9 +24,10 @@
 //! # Torn writes
 //!
 //! The file is a header and records that are only ever appended. Each record has a checksum over its number and its bytes, and what
-//! follows a torn one is not read. A record is appended only where the last one read or written was whole, else the file is replaced,
-//! as it is when it has grown far past what it says. What is overwritten in place are the byte that says whether the store is in use and
-//! the number of folders then, and these may be torn apart: an older number only makes more folders count as new.
+//! follows a torn one is not read. One that no power cut leaves is damage, and reported. A record is appended only where the last one read or
+//! written was whole, else the file is replaced, as it is when it has grown far past what it says. What is overwritten in place are the byte that
+//! says whether the store is in use, the note of damage and the number of folders then, and these may be torn apart: an older number only makes more
+//! folders count as new.
 //!
 //! # Removals
 //!
@@ -40,6 +41,7 @@
 
 mod body;
 mod checkpoint;
+mod damage;
 mod entry;
 
 use std::collections::BTreeMap;
@@ -49,6 +51,7 @@ use multifeed_proto::FeedKey;
 use self::body::{Body, Stop};
 use self::checkpoint::start;
 pub(crate) use self::checkpoint::{Checkpoint, Removal, Stamp, VerifiedSignature, Writer, name};
+use self::damage::{NOTE, is_damaged, is_torn_header};
 use self::entry::{Reader, absent_at_most, encode, encode_gone, encode_removal};
 use crate::error::StoreError;
 use crate::limits::Limits;
@@ -86,6 +89,8 @@ pub(crate) struct Journal {
     /// Folders from this number on were made after the store was opened, as far as the file says.
     first_new: u32,
     file: File,
+    /// What is wrong with the file, or was.
+    damage: Option<String>,
     /// Changes that are not in the file.
     pending: Vec<u8>,
 }
@@ -98,41 +103,84 @@ enum File {
     Whole { end: u64, records: u64, size_when_new: u64 },
     /// Torn, or not ours: to be replaced.
     Torn,
+    /// The disk does not give it: it is not replaced, as it may be whole.
+    Unreadable,
 }
 
 impl Journal {
     /// Reads the file. One that cannot be made out, or passes a limit, is taken for that of a store that was not closed, with no marks.
     pub(crate) fn read<S: Storage + ?Sized>(storage: &mut S, limits: &Limits) -> Result<Self, StoreError> {
+        match Self::read_as_far(storage, limits)? {
+            (_, Some(error)) => Err(error),
+            (journal, None) => Ok(journal),
+        }
+    }
+
+    /// As [`read`](Self::read). If the disk fails, returns what it gave of the file, and the error.
+    pub(crate) fn read_as_far<S: Storage + ?Sized>(
+        storage: &mut S,
+        limits: &Limits,
+    ) -> Result<(Self, Option<StoreError>), StoreError> {
         let failed = |error| StoreError::from_file(FILE, "read", error);
-        let Some(len) = storage.len(FILE).map_err(failed)? else { return Ok(Self::default()) };
-        let unreadable = Self { open: true, unclean: true, file: File::Torn, first_new: u32::MAX, ..Self::default() };
+        let Some(len) = storage.len(FILE).map_err(failed)? else { return Ok((Self::default(), None)) };
+        let mut unreadable =
+            Self { open: true, unclean: true, file: File::Torn, first_new: u32::MAX, ..Self::default() };
         let mut header = [0; HEADER];
-        let count = storage.read_at(FILE, 0, &mut header).map_err(failed)?;
+        let count = match storage.read_at(FILE, 0, &mut header).map_err(failed) {
+            Err(error) if error.is_unreadable() => {
+                unreadable.cannot_be_read(&error);
+                return Ok((unreadable, Some(error)));
+            }
+            count => count?,
+        };
         if len > limits.journal_bytes || count < HEADER || !header.starts_with(MAGIC) {
-            return Ok(unreadable);
+            if len > limits.journal_bytes {
+                unreadable.note_damage(format!("it has {len} bytes, and {} are read", limits.journal_bytes));
+            } else if !is_torn_header(&header[..count]) {
+                unreadable.note_damage("it does not begin as a journal does");
+            }
+            return Ok((unreadable, None));
         }
         let open = header[MAGIC.len()] != CLOSED;
         let first_new = header[NEW..].first_chunk().copied().map_or(u32::MAX, u32::from_le_bytes);
         let mut journal = Self { open, unclean: open, first_new, ..Self::default() };
+        if header[NOTE] == 1 {
+            journal.note_damage("it was damaged, and written anew");
+        }
         let mut reader = Reader::new(absent_at_most(storage, len, limits)?);
         let (mut end, mut number) = (HEADER as u64, 0);
-        while let Some(mut body) = Body::find(storage, end, len, number)? {
+        let stopped = loop {
+            let mut body = match Body::find(storage, end, len, number) {
+                Ok(Some(body)) => body,
+                Ok(None) => break is_damaged(storage, (end, len), number, limits).map(|is| is.then(|| changed(end))),
+                Err(error) => break Err(error),
+            };
             match reader.apply(&mut journal, &mut body) {
                 Ok(()) => {}
-                Err(Stop::Io(error)) => return Err(error),
-                Err(Stop::Malformed) => break,
-                Err(Stop::Absent) => return Ok(unreadable),
+                Err(Stop::Io(error)) => break Err(error),
+                Err(Stop::Malformed) => break Ok(Some(changed(end))),
+                Err(Stop::Absent) => {
+                    unreadable.note_damage("it names more folders that are not there than are believed");
+                    return Ok((unreadable, None));
+                }
             }
             end = body.end();
             number += 1;
-        }
+        };
         reader.finish(&mut journal);
+        match stopped {
+            Err(error) if error.is_unreadable() => {
+                journal.cannot_be_read(&error);
+                return Ok((journal, Some(error)));
+            }
+            stopped => stopped?.into_iter().for_each(|what| journal.note_damage(what)),
+        }
         journal.file = if end == len {
             File::Whole { end: len, records: number, size_when_new: journal.size() }
         } else {
             File::Torn
         };
-        Ok(journal)
+        Ok((journal, None))
     }
 
     /// Whether the store was in use when it was last left.
@@ -209,11 +257,11 @@ impl Journal {
         }
         let begun = match self.file {
             File::Whole { .. } if was_open => Ok(()),
-            File::Whole { .. } => write(storage, STATE, &header(OPEN, next_slot)[MAGIC.len()..]),
-            File::Absent if !sync => write(storage, 0, &header(OPEN, next_slot)).map(|()| {
+            File::Whole { .. } => write(storage, STATE, &self.header(OPEN)[MAGIC.len()..]),
+            File::Absent if !sync => write(storage, 0, &self.header(OPEN)).map(|()| {
                 self.file = File::Whole { end: HEADER as u64, records: 0, size_when_new: HEADER as u64 };
             }),
-            File::Absent | File::Torn => {
+            File::Absent | File::Torn | File::Unreadable => {
                 let written = self.rewrite(storage);
                 if written.is_err() {
                     self.open = was_open;
@@ -353,6 +401,9 @@ impl Journal {
     }
 
     fn rewrite<S: Storage + ?Sized>(&mut self, storage: &mut S) -> Result<(), StoreError> {
+        if let Some(error) = self.damage().filter(|_| self.file == File::Unreadable) {
+            return Err(error);
+        }
         let mut body = Vec::new();
         for (slot, mark) in &self.marks {
             encode(*slot, mark, None, &mut body);
@@ -360,7 +411,7 @@ impl Journal {
         if let Some(removal) = &self.removal {
             encode_removal(removal, &mut body);
         }
-        let mut bytes = header(if self.open { OPEN } else { CLOSED }, self.first_new).to_vec();
+        let mut bytes = self.header(if self.open { OPEN } else { CLOSED }).to_vec();
         let records = u64::from(!body.is_empty());
         if !body.is_empty() {
             bytes.extend_from_slice(&record(0, &body));
@@ -372,6 +423,12 @@ impl Journal {
         self.open_synced = self.open;
         self.file = File::Whole { end: size, records, size_when_new: size };
         Ok(())
+    }
+
+    fn header(&self, state: u8) -> [u8; HEADER] {
+        let mut header = header(state, self.first_new);
+        header[NOTE] = u8::from(self.damage.is_some());
+        header
     }
 
     /// About the size of the file that says no more than what is known now.
@@ -392,6 +449,10 @@ fn header(state: u8, first_new: u32) -> [u8; HEADER] {
     header[MAGIC.len() + 1] = b'\n';
     header[NEW..NEW + 4].copy_from_slice(&first_new.to_le_bytes());
     header
+}
+
+fn changed(offset: u64) -> String {
+    format!("its record at byte {offset} is not what was written")
 }
 
 fn record(number: u64, body: &[u8]) -> Vec<u8> {

@@ -58,6 +58,13 @@ impl Recovered {
             copy: None,
         }
     }
+
+    /// Whether blocks are gone that were held: more than a crash takes, which is only what was not synced.
+    pub fn is_loss(&self) -> bool {
+        let most = if self.unclean { self.synced_length } else { Some(self.marked_length) };
+        let shorter = most.is_some_and(|most| self.length < most);
+        shorter || !self.unclean && self.blocks_unmarked > 0
+    }
 }
 
 impl fmt::Display for Recovered {

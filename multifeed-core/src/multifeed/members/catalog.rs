@@ -75,14 +75,13 @@ impl Catalog {
 
     /// Why the writer of that name could not be opened, where it is there and could not. A name that could not be read may be any.
     pub(in crate::multifeed) fn lost_writer(&self, name: &str) -> Option<&StoreError> {
-        let missing = |why: &&StoreError| matches!(why, StoreError::MissingWriter { .. });
         let released = self.released.contains(name);
-        self.lost.get(name).or_else(|| self.unread.iter().find(|why| !(released && missing(why))))
+        self.lost.get(name).or_else(|| self.unread.iter().find(|why| !(released && why.is_of_the_missing())))
     }
 
     /// Gives a missing writer's name free. False if none is missing that has, or may have, that name.
     pub(in crate::multifeed) fn release_name(&mut self, name: &str) -> bool {
-        if !matches!(self.lost_writer(name), Some(StoreError::MissingWriter { .. })) {
+        if self.names.contains_key(name) || !self.lost_writer(name).is_some_and(StoreError::is_of_the_missing) {
             return false;
         }
         self.lost.remove(name);

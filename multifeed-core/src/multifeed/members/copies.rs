@@ -21,11 +21,11 @@ impl<S: Storage> Multifeed<S> {
         for double in doubles {
             let (slot, writable) = (double.slot(), double.writable());
             if let Err(error) = self.take_over_copy(double) {
-                if writable {
+                if writable && !error.is_left_to_a_writer() {
                     // Its name is not for another writer.
                     self.lose_writer_in(slot, &error);
                 }
-                self.cores.report.problems.push(error);
+                self.cores.report.add_of_order(error);
             }
         }
     }

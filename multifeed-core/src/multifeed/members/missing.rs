@@ -22,7 +22,8 @@ const HOMELESS: u32 = 0xf000_0000;
 const MAX_MISSING: usize = 16_384;
 
 impl<S: Storage> Multifeed<S> {
-    /// Gives the name of a missing writer free for a new one. False if no writer is missing that has, or may have, that name.
+    /// Gives the name of a missing writer free for a new one. False if no writer is missing that has, or may have, that name. In a store whose
+    /// journal was damaged any name that no feed has may be a missing writer's.
     ///
     /// The missing one stays known: its folder can still come back, and then has a name of its own beside the new writer's.
     pub fn release_missing_name(&mut self, name: &str) -> bool {

@@ -1,0 +1,125 @@
+//! What commands say of a store in which something is damaged, and what they do not call damage.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+use common::Store;
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        fs::copy(entry.path(), to.join(entry.file_name()))?;
+    }
+    Ok(())
+}
+
+/// A store with so many writers `w0`, `w1` and so on, a block each: their keys.
+fn writers(count: u32) -> Result<(Store, Vec<String>)> {
+    let store = Store::new()?;
+    let keys: Result<_> = (0..count).map(|n| store.append(&format!("w{n}"), &[format!("text of w{n}")])).collect();
+    Ok((store, keys?))
+}
+
+/// A store that fetched a feed of three blocks, the feed's own store, and the feed's key.
+fn fetched() -> Result<(Store, Store, String)> {
+    let (writer, reader) = (Store::new()?, Store::new()?);
+    let key = writer.append("w", &["one", "two", "three"])?;
+    let (server, address) = writer.serve(&["--once"])?;
+    reader.run(&["sync", &address.to_string()])?.ok()?;
+    server.ended(0)?;
+    Ok((reader, writer, key))
+}
+
+#[test]
+fn what_the_next_command_that_writes_sets_in_order_is_no_damage() -> Result<()> {
+    // A number that is free.
+    let (store, keys) = writers(3)?;
+    fs::remove_file(store.path().join("multifeed.journal"))?;
+    fs::remove_dir_all(store.path().join("1"))?;
+    for command in ["feeds", "verify"] {
+        let done = store.run(&[command])?.ok()?;
+        ensure!(done.stderr.is_empty() && !done.text().contains("damaged"), "{command}: {done:?}");
+    }
+    store.run(&["append", "w0", "more"])?.ok()?;
+    ensure!(fs::read(store.path().join("1/key"))? == hex(&keys[2])?, "the number was not given to the last feed");
+
+    // A copy that is to be merged.
+    let (reader, writer, _) = fetched()?;
+    copy(&writer.path().join("0"), &reader.path().join("1"))?;
+    for command in ["feeds", "verify"] {
+        reader.run(&[command])?.ok()?;
+    }
+    ensure!(reader.run(&["append", "w", "four"])?.ok()?.stderr.contains("taken into it"));
+    reader.run(&["verify"])?.ok()?;
+    Ok(())
+}
+
+fn hex(text: &str) -> Result<Vec<u8>> {
+    (0..text.len()).step_by(2).map(|at| Ok(u8::from_str_radix(&text[at..at + 2], 16)?)).collect()
+}
+
+#[test]
+fn blocks_that_were_held_and_are_gone_are_damage() -> Result<()> {
+    for file in ["data", "tree"] {
+        let (reader, _writer, key) = fetched()?;
+        ensure!(reader.run(&["verify"])?.ok()?.text().contains("sound"));
+        fs::remove_file(reader.path().join("0").join(file))?;
+        let done = reader.run(&["verify"])?.ended(1)?;
+        ensure!(!done.text().contains("sound"), "{file}: {}", done.text());
+        ensure!(
+            done.text().contains(&format!("damaged: feed {key}")) && done.text().contains("not there: 3"),
+            "{done:?}"
+        );
+        let lines = reader.run(&["--json", "verify"])?.ended(1)?.objects()?;
+        ensure!(lines.iter().any(|line| line["event"] == "damaged" && line["key"] == key), "{lines:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_damaged_journal_is_told_and_makes_no_other_author_of_a_lost_writer() -> Result<()> {
+    let (store, keys) = writers(4)?;
+    let journal = store.path().join("multifeed.journal");
+    let mut bytes = fs::read(&journal)?;
+    bytes[100..110].copy_from_slice(b"XXXXXXXXXX");
+    fs::write(&journal, bytes)?;
+    for command in ["feeds", "verify"] {
+        let done = store.run(&[command])?.ended(1)?;
+        ensure!(done.stderr.contains("`multifeed.journal` is damaged"), "{command}: {}", done.stderr);
+    }
+    fs::remove_dir_all(store.path().join("1"))?;
+    // Also once the journal was written anew.
+    for _ in 0..2 {
+        let refused = store.run(&["--json", "append", "w1", "z"])?.one_object(1)?;
+        ensure!(refused["code"] == "ERR_STORE_DAMAGED", "{refused}");
+        ensure!(refused["message"].as_str().is_some_and(|text| text.contains("--new-key")), "{refused}");
+        let line = store.run(&["--json", "append", "w0", "more"])?.one_object(0)?;
+        ensure!(line["key"] == keys[0], "{line}");
+    }
+    store.run(&["append", "w0", "--new-key", "z"])?.ended(1)?;
+    let line = store.run(&["--json", "append", "w1", "--new-key", "z"])?.one_object(0)?;
+    ensure!(line["key"] != keys[1] && line["start"] == 0, "{line}");
+    // Nobody is missing, says who deletes it.
+    fs::remove_file(&journal)?;
+    store.run(&["verify"])?.ok()?;
+    store.run(&["append", "new", "z"])?.ok()?;
+    ensure!(store.checked()?.len() == 5);
+    Ok(())
+}
+
+#[test]
+fn an_end_of_the_journal_that_is_missing_is_no_damage() -> Result<()> {
+    let (store, _) = writers(2)?;
+    let journal = store.path().join("multifeed.journal");
+    let bytes = fs::read(&journal)?;
+    for lost in [1, 20, 60] {
+        fs::write(&journal, &bytes[..bytes.len() - lost])?;
+        let done = store.run(&["verify"])?.ok()?;
+        ensure!(done.stderr.is_empty(), "{lost}: {}", done.stderr);
+    }
+    Ok(())
+}
