@@ -91,9 +91,11 @@ async fn serve(
         peers.spawn(sync_with(multi.clone(), stream, peer, replicate.clone(), stopped.clone(), output.clone()));
     };
     let mut listener = Some(listener);
+    // What was not written is lost to whoever looks at the exit code alone.
+    let mut moved = None;
     loop {
         while full_until.is_none() {
-            let mut moved = false;
+            let mut let_go = false;
             for (from, number) in door.firsts() {
                 let guest = match house.enter(from) {
                     Err(Full::Until(time)) => {
@@ -103,7 +105,7 @@ async fn serve(
                     }
                     guest => guest,
                 };
-                moved = true;
+                let_go = true;
                 let Some(caller) = door.take(from, number) else { continue };
                 match guest {
                     Ok(guest) => let_in(&mut peers, caller, guest),
@@ -113,12 +115,14 @@ async fn serve(
                     Err(error) => turn_away(Some(TurnedAway { from, error: no_place(&error) })),
                 }
             }
-            if !moved {
+            if !let_go {
                 break;
             }
         }
+        // Whoever gives a place or a file handle back goes before those who need one.
         let accepted = tokio::select! {
-            accepted = accept(listener.as_ref()), if !door.is_behind() => accepted,
+            biased;
+            _ = stop.wait() => break,
             gone = door.hears() => {
                 turn_away(gone);
                 continue;
@@ -130,13 +134,9 @@ async fn serve(
                 }
                 continue;
             }
-            () = sleep_until(full_until.unwrap_or_else(Instant::now)), if full_until.is_some() => {
-                full_until = None;
-                continue;
-            }
             Some(ended) = peers.join_next() => {
                 full_until = None;
-                let first = report(ended, &house, output)?;
+                let first = report(ended, &house, &mut moved, output)?;
                 if let Some(result) = first {
                     return result;
                 }
@@ -146,12 +146,16 @@ async fn serve(
                 (listener, door, retrying) = (None, Door::new(), JoinSet::new());
                 continue;
             }
+            () = sleep_until(full_until.unwrap_or_else(Instant::now)), if full_until.is_some() => {
+                full_until = None;
+                continue;
+            }
             _ = sums.tick() => {
                 house.unsaid().iter().for_each(|unsaid| output.warn(unsaid));
                 warn_unsupported(multi, output);
                 continue;
             }
-            _ = stop.wait() => break,
+            accepted = accept(listener.as_ref()), if !door.is_behind() => accepted,
         };
         match accepted {
             Ok((stream, from)) => turn_away(door.arrives(stream, from)),
@@ -162,10 +166,12 @@ async fn serve(
                     output.fail(&CliError::new(code::LISTEN, format!("cannot accept a peer: {error}")));
                 }
                 match door.make_room() {
-                    None => _ = house.make_room(),
+                    None => {
+                        house.make_room();
+                        sleep(PAUSE).await;
+                    }
                     gone => turn_away(gone),
                 }
-                sleep(PAUSE).await;
             }
         }
     }
@@ -173,12 +179,12 @@ async fn serve(
     drop(listener);
     let mut result = Ok(());
     while let Some(ended) = peers.join_next().await {
-        if let Some(first) = report(ended, &house, output)? {
+        if let Some(first) = report(ended, &house, &mut moved, output)? {
             result = first;
         }
     }
     house.unsaid().iter().for_each(|unsaid| output.warn(unsaid));
-    result
+    result.and(moved.map_or(Ok(()), Err))
 }
 
 /// Tries for a while to find a place for a connection whose network has as many as it may: some of them may have ended, and their sessions not
@@ -237,10 +243,12 @@ fn bounded(mut options: Options, bounds: &Bounds) -> Options {
 }
 
 /// Tells of a peer's end if that was a failure, which does not end the server; only what is wrong with stdout does. The result of the one peer
-/// that there is to be is the command's.
+/// that there is to be is the command's. If the store, or a feed's folder, was moved meanwhile, that is noted: the server goes on serving, and then
+/// fails.
 fn report(
     ended: Result<(Peer, Result<(), CliError>), JoinError>,
     house: &House,
+    moved: &mut Option<CliError>,
     output: &Output,
 ) -> Result<Option<Result<(), CliError>>, CliError> {
     let (guest, error) = match ended {
@@ -254,6 +262,9 @@ fn report(
     };
     if guest.map_or_else(|| house.may_say(NOBODY, true), |guest| guest.may_say()) {
         output.fail(&error);
+    }
+    if error.code() == code::MOVED {
+        moved.get_or_insert(error);
     }
     Ok(None)
 }

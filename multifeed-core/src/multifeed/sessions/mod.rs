@@ -229,8 +229,8 @@ impl<S: Storage> Multifeed<S> {
             let share = work.share;
             let (damaged, too_large) = (work.damaged.take(), work.too_large.drain(..));
             session.events.extend(too_large.map(|(index, size)| PeerEvent::TooLarge { key, index, size }));
-            if let Some(error) = damaged {
-                session.damaged(key, error);
+            if let Some((block, error)) = damaged {
+                session.damaged(key, Some(block), error);
             }
             session.count(feed, standing, &mut slot.fetching);
             session.shared(feed, share);
@@ -601,7 +601,7 @@ impl<S: Storage> Multifeed<S> {
         match fault {
             PeerFault::Store(error) if error.is_of_one_place() && session.single_feed().is_none() => {
                 let key = self.feeds[feed.0 as usize].feed.key();
-                session.damaged(key, error);
+                session.damaged(key, None, error);
                 self.leave_channel(id, feed);
             }
             fault => self.fault(id, fault),

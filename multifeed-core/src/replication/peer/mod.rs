@@ -105,7 +105,7 @@ pub(crate) struct Work<'a, S> {
     /// Where blocks that are too large to be sent are noted, each with its size, to be told by name.
     pub(crate) too_large: Vec<(u64, u64)>,
     /// What was found to be damaged as it was to be served, to be told by name.
-    pub(crate) damaged: Option<StoreError>,
+    pub(crate) damaged: Option<(u64, StoreError)>,
 }
 
 /// What handling a message did.

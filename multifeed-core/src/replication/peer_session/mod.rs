@@ -659,9 +659,9 @@ impl PeerSession {
     }
 
     /// A feed's own files are damaged.
-    pub(crate) fn damaged(&mut self, key: FeedKey, error: StoreError) {
+    pub(crate) fn damaged(&mut self, key: FeedKey, block: Option<u64>, error: StoreError) {
         self.part();
-        self.events.push_back(PeerEvent::Damaged { key, error });
+        self.events.push_back(PeerEvent::Damaged { key, block, error });
     }
 
     /// A feed's channel closes: because nothing is left to do on it, because nothing more is waited for, or by the remote.
