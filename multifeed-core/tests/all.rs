@@ -54,4 +54,5 @@ mod state;
 mod transfer;
 mod two_devices;
 mod unchanged;
+mod unopened_feed;
 mod unwritable_feed;
