@@ -117,6 +117,18 @@ fn set_right(disk: &mut MemoryStorage) -> (Feed, Option<Recovered>) {
     (feed, told)
 }
 
+/// Only what was not marked counts as found again.
+#[test]
+fn marks_of_an_older_bitfield_are_made_again_and_counted_once() {
+    let mut disk = copied(&[30, 90], 90);
+    let older = copied(&[30], 30).contents(file(0, FileKind::Bitfield)).unwrap();
+    disk.write_at(file(0, FileKind::Bitfield), 0, &older).unwrap();
+    let (feed, told) = set_right(&mut disk);
+    let told = told.unwrap();
+    assert_eq!((feed.len(), feed.downloaded()), (90, 90));
+    assert_eq!((told.marked_length, told.blocks_regained, told.blocks_unmarked), (30, 60, 0), "{told}");
+}
+
 #[test]
 fn a_clean_feed_is_opened_without_a_write() {
     let mut empty_blocks = MemoryStorage::new();
