@@ -14,6 +14,7 @@ mod hostile_folder;
 mod interop;
 mod library;
 mod lost_writers;
+mod odd_disks;
 mod odd_stores;
 mod readme;
 mod unread;
