@@ -22,6 +22,7 @@ mod feed_faults;
 mod feed_put;
 mod feed_vectors;
 mod full_disk;
+mod given_up;
 mod holding;
 mod hostile_folder;
 mod in_step;
