@@ -289,7 +289,7 @@ impl<S: Storage> Multifeed<S> {
                     if self.sessions.get(&peer).is_some_and(|session| session.single_feed().is_none()) =>
                 {
                     if let Some(session) = self.sessions.get_mut(&peer) {
-                        session.damaged(key, error.clone());
+                        session.damaged(key, None, error.clone());
                     }
                     self.leave_channel(peer, id);
                 }
