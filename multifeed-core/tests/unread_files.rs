@@ -150,3 +150,27 @@ fn nothing_is_repaired_without_the_secret_key() {
     let ours = store.writer(Some("ours"), || key_pair(9)).unwrap();
     assert_eq!(store.info(ours).len, 5);
 }
+
+/// An append that a crash tore right after the feed was made is still one after a store without the key was opened and closed.
+#[test]
+fn what_a_crash_left_is_still_that_once_the_key_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    {
+        let mut store = open(folder.path(), Durability::Always, None);
+        store.writer(Some("ours"), || key_pair(N)).unwrap();
+        store.sync().unwrap();
+    }
+    // Of its first append there is a node, and no mark of it.
+    let tree = folder.path().join("0/tree");
+    let mut bytes = fs::read(&tree).unwrap();
+    bytes.extend([7; 40]);
+    fs::write(&tree, bytes).unwrap();
+    for errno in [Errno::IO, Errno::ACCESS] {
+        let disk = Unread { op: DiskOp::Read, names: &["secret_key"], errno };
+        open(folder.path(), Durability::Always, Some(&disk)).close().unwrap();
+    }
+    let mut store = open(folder.path(), Durability::Always, None);
+    assert!(store.problems().is_empty(), "{:?}", store.problems());
+    let ours = store.writer(Some("ours"), || key_pair(9)).unwrap();
+    assert_eq!(store.append(ours, &blocks(N, 0..2)).unwrap(), 0..2);
+}

@@ -191,8 +191,10 @@ impl<S: Storage> Multifeed<S> {
         Ok(())
     }
 
-    /// Reports that the disk does not give a feed's `secret_key` or `localname`. Nobody else is given the name.
+    /// Reports that the disk does not give a feed's `secret_key` or `localname`. Nobody else is given the name. What a crash left is repaired once
+    /// the key is there again.
     fn note_unread(&mut self, feed: &Feed, unread: &[StoreError]) {
+        self.cores.report.unopened |= !feed.writable() && !unread.is_empty();
         for error in unread {
             if !feed.writable() || feed.local_name().is_none() {
                 self.lose_writer_in(feed.slot(), error);
