@@ -138,7 +138,8 @@ pub(crate) struct Global {
     /// Print one JSON object a line, for programs
     ///
     /// A failure is then {"event":"error","code","message","us","them"}, with an exit code that is not 0. What
-    /// was repaired or is damaged when a store is opened is told by {"event":"warning","message"} on stderr.
+    /// was repaired or is damaged when a store is opened is told by {"event":"warning","message"} on stderr, and past a hundred of
+    /// them by {"event":"more-problems","problems"}, their number.
     #[arg(long, global = true, help_heading = "Options of every command")]
     pub(crate) json: bool,
 }

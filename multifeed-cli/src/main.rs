@@ -7,6 +7,7 @@ mod input;
 mod line_limit;
 mod line_queue;
 mod output;
+mod problems;
 mod stop;
 
 use std::io::{self, IsTerminal};

@@ -140,6 +140,10 @@ pub(crate) enum Event<'a> {
         block: Option<u64>,
         message: &'a str,
     },
+    /// What is wrong with the store beyond what was said of it one by one.
+    MoreProblems {
+        problems: u64,
+    },
     /// Whoever reads was behind: so many objects before this one are missing.
     LinesLeftOut {
         lines: u64,
@@ -373,10 +377,15 @@ impl Output {
 
     /// Tells on stderr, in either form, of what is no failure of the command.
     pub(crate) fn warn(&self, message: &str) {
+        self.warn_object(message, &Event::Warning { message });
+    }
+
+    /// As [`warn`](Self::warn), with an object of its own for programs.
+    pub(crate) fn warn_object(&self, message: &str, object: &Event<'_>) {
         if !self.json {
             return tracing::warn!("{message}");
         }
-        self.to_stderr(to_json(&Event::Warning { message }));
+        self.to_stderr(to_json(object));
     }
 
     /// Tells of a failure on stderr, in either form, where stdout holds blocks.

@@ -263,6 +263,91 @@ fn links_are_followed_where_that_is_asked_for() -> Result<()> {
 }
 
 #[test]
+fn nothing_is_cleared_through_a_link() -> Result<()> {
+    let place = Place::new()?;
+    let at = place.with(Thing::Link, "0")?;
+    let before = place.outside()?;
+    // The second time is no better than the first.
+    for command in [["clear", "theirs", "0..1"], ["clear", "theirs", "0..1"], ["remove", "theirs", "--writer"]] {
+        let more: &[&str] = if command[0] == "clear" { &["--writer"] } else { &[] };
+        let done = place.run("store", &[&["--follow-links", "--json"], &command[..], more].concat())?;
+        let (code, message) = done.failure()?;
+        ensure!(code == "ERR_STORE_NOT_REGULAR", "{code}: {message}");
+        ensure!(message.contains("is behind a link") && message.contains("nothing is deleted"), "{message}");
+        ensure!(!message.contains("--follow-links"), "{message}");
+        ensure!(place.outside()? == before && at.is_symlink(), "{command:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn of_many_problems_a_hundred_are_said_and_how_many_more() -> Result<()> {
+    let place = Place::new()?;
+    for number in 2..402 {
+        fs::write(place.path("template").join(number.to_string()), "no folder")?;
+    }
+    for (command, ended) in [(&["feeds"][..], 1), (&["append", "ours", "x"], 0), (&["verify"], 1)] {
+        let done = place.run("template", command)?.ended(ended)?;
+        // `feeds` says them once more at the end, in a line.
+        let lines = done.stderr.lines().count();
+        ensure!((101..110).contains(&lines), "{command:?}: {lines} lines");
+        ensure!(done.stderr.contains("and 300 more problems"), "{command:?}: {}", done.stderr);
+        ensure!(done.stderr.len() < 50_000 && done.text().len() < 50_000, "{command:?}");
+        let done = place.run("template", &[&["--json"], command].concat())?.ended(ended)?;
+        let more = r#"{"event":"more-problems","problems":300}"#;
+        ensure!(done.stderr.lines().filter(|line| *line == more).count() == 1, "{command:?}: {}", done.stderr);
+        let in_results = done.text().lines().filter(|line| *line == more).count();
+        ensure!(in_results == usize::from(command == ["verify"]), "{command:?}: {}", done.text());
+        ensure!(done.stderr.lines().count() < 110, "{command:?}");
+    }
+    Ok(())
+}
+
+/// Writes the journal of a store that was not closed, which says that the feed in a folder is being removed.
+fn forge_removal(store: &Path, slot: u32, key: &[u8]) -> Result<()> {
+    let mut body = slot.to_le_bytes().to_vec();
+    body.push(16);
+    body.extend(blake2b_simd::Params::new().hash_length(8).personal(b"multifeed key").hash(key).as_bytes());
+    body.extend(u64::MAX.to_le_bytes());
+    body.extend([0; 12]);
+    let mut bytes = b"multifeed-journal 1\no\n\0\0".to_vec();
+    bytes.extend(u32::MAX.to_le_bytes());
+    bytes.resize(32, 0);
+    let mut hasher = blake2b_simd::Params::new().hash_length(8).to_state();
+    bytes.extend((body.len() as u32).to_le_bytes());
+    bytes.extend(hasher.update(&0u64.to_le_bytes()).update(&body).finalize().as_bytes());
+    bytes.extend(body);
+    Ok(fs::write(store.join("multifeed.journal"), bytes)?)
+}
+
+#[test]
+fn a_removal_is_said_to_be_done_only_if_it_was() -> Result<()> {
+    let done = "the removal of the feed in folder 1, which was cut short before, is done";
+    let later = "the removal of the feed in folder 1 was cut short before, and nothing was changed";
+    let place = Place::new()?;
+    let (store, folder) = (place.path("template"), place.path("template/1"));
+    forge_removal(&store, 1, &fs::read(folder.join("key"))?)?;
+    let read = place.run("template", &["feeds"])?.ended(0)?;
+    ensure!(read.stderr.contains(later) && !read.stderr.contains("is done"), "{}", read.stderr);
+    ensure!(folder.join("key").exists());
+    let written = place.run("template", &["append", "ours", "x"])?.ok()?;
+    ensure!(written.stderr.contains(done) && !folder.exists(), "{}", written.stderr);
+
+    // What is none of a store's stays, and nothing is said of it that is not so.
+    let place = Place::new()?;
+    let folder = place.path("template/2024");
+    fs::create_dir(&folder)?;
+    fs::write(folder.join("notes.txt"), "holidays")?;
+    forge_removal(&place.path("template"), 2024, &[7; 32])?;
+    for command in [&["feeds"][..], &["append", "ours", "x"]] {
+        let said = place.run("template", command)?.ended(0)?;
+        ensure!(!said.stderr.contains("removal"), "{command:?}: {}", said.stderr);
+    }
+    ensure!(fs::read(folder.join("notes.txt"))? == b"holidays");
+    Ok(())
+}
+
+#[test]
 fn keys_that_others_can_read_are_reported() -> Result<()> {
     let place = Place::new()?;
     let (secret, root) = (place.path("peer/0/secret_key"), place.path("root key"));

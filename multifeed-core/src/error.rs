@@ -78,7 +78,7 @@ pub enum StoreError {
     },
     /// Something else stands in the place of a file, or of a numbered folder: a link, which is not followed, a pipe, a device. Or what is
     /// behind a link was to be deleted, cut or replaced. It was left as it is.
-    #[error("{} is {found}, and not used: {}", place(*.slot, *.file, .path), advice(*.found))]
+    #[error("{} is {found}, and {}", place(*.slot, *.file, .path), advice(*.found))]
     NotRegular {
         /// The folder, where one is concerned.
         slot: Option<Slot>,
@@ -425,10 +425,15 @@ fn js_sees(slot: &Option<Slot>) -> String {
 
 fn advice(found: Found) -> &'static str {
     match found {
-        Found::Link => "put what it leads to in its place, or allow links (`follow_links`, --follow-links)",
-        Found::DanglingLink => "put back what it leads to, such as a disk that is out, or a copy in its place",
-        Found::HardLink => "put a copy in its place, or allow links (`follow_links`, --follow-links)",
-        _ => "move it away",
+        Found::Link => "not used: put what it leads to in its place, or allow links (`follow_links`, --follow-links)",
+        Found::DanglingLink => {
+            "not used: put back what it leads to, such as a disk that is out, or a copy in its place"
+        }
+        Found::BehindLink => {
+            "left as it is: nothing is deleted, cut, replaced or renamed through a link; do that in the store that it leads to"
+        }
+        Found::HardLink => "not used: put a copy in its place, or allow links (`follow_links`, --follow-links)",
+        _ => "not used: move it away",
     }
 }
 

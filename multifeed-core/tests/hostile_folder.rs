@@ -382,7 +382,17 @@ fn a_forged_journal_deletes_nothing_that_is_no_feed() {
                 Multifeed::open(FileStorage::open_with(place.store(), files).unwrap(), Options::default()).unwrap();
             let told = store.problems().iter().any(|error| is_about(error, &place.store().join(slot.to_string())));
             assert!(told, "{:?}", store.problems());
-            assert!(store.add(pair(50).public_key()).is_err());
+            // It says what is so, and keeps nobody from writing.
+            let told: Vec<String> = store.problems().iter().map(ToString::to_string).collect();
+            let through = "nothing is deleted, cut, replaced or renamed through a link";
+            assert_eq!(told.iter().any(|told| told.contains(through)), follow_links, "{told:?}");
+            assert_eq!(told.iter().any(|told| told.contains("--follow-links")), !follow_links, "{told:?}");
+            if follow_links {
+                let id = store.writer(Some("new"), || pair(51)).unwrap();
+                store.append(id, &[Bytes::from("block")]).unwrap();
+            } else {
+                store.add(pair(50).public_key()).unwrap();
+            }
             store.close().unwrap();
             assert_eq!(place.outside(), outside);
         }
@@ -473,6 +483,78 @@ fn a_forged_seal_is_found_by_verify_and_refused_by_peers() {
     assert!(peer.find(&key).is_none_or(|id| peer.info(id).len == 0));
 }
 
+/// Whoever knows what the stamp is made of, as from a raw image of the disk, can have the journal say that nothing changed.
+#[test]
+fn a_forged_stamp_is_found_by_verify_and_brings_peers_no_wrong_block() {
+    struct Stamped(MemoryStorage);
+    impl Storage for Stamped {
+        fn list(&mut self) -> std::io::Result<Vec<Slot>> {
+            self.0.list()
+        }
+        fn read_at(&mut self, file: FileId, offset: u64, buf: &mut [u8]) -> std::io::Result<usize> {
+            self.0.read_at(file, offset, buf)
+        }
+        fn write_at(&mut self, file: FileId, offset: u64, data: &[u8]) -> std::io::Result<()> {
+            self.0.write_at(file, offset, data)
+        }
+        fn len(&mut self, file: FileId) -> std::io::Result<Option<u64>> {
+            self.0.len(file)
+        }
+        fn truncate(&mut self, file: FileId, len: u64) -> std::io::Result<()> {
+            self.0.truncate(file, len)
+        }
+        fn replace(&mut self, file: FileId, data: &[u8]) -> std::io::Result<()> {
+            self.0.replace(file, data)
+        }
+        fn sync(&mut self, file: FileId) -> std::io::Result<()> {
+            self.0.sync(file)
+        }
+        fn remove(&mut self, slot: Slot) -> std::io::Result<()> {
+            self.0.remove(slot)
+        }
+        fn rename(&mut self, from: Slot, to: Slot) -> std::io::Result<()> {
+            self.0.rename(from, to)
+        }
+        fn stamp(&mut self, _slot: Slot, _settled: bool) -> Option<[u8; 8]> {
+            Some([7; 8])
+        }
+        fn close(&mut self) -> std::io::Result<()> {
+            self.0.close()
+        }
+    }
+    let mut writer = Multifeed::open(MemoryStorage::new(), Options::default()).unwrap();
+    let id = writer.writer(Some("theirs"), || pair(30)).unwrap();
+    let key = pair(30).public_key();
+    let blocks: Vec<Bytes> = (0..20).map(|number| Bytes::from(format!("block number {number:02}"))).collect();
+    writer.append(id, &blocks).unwrap();
+    let mut storage = Stamped(MemoryStorage::new());
+    let mut store = Multifeed::open(&mut storage, Options::default()).unwrap();
+    sync(&mut writer, &mut store);
+    store.close().unwrap();
+    storage.0.reopen();
+    // The blocks are gone, and what is there has their length.
+    let data = FileId::new(Slot(0), FileKind::Data);
+    let len = storage.len(data).unwrap().unwrap() as usize;
+    assert_eq!(len, 20 * 15);
+    storage.write_at(data, 0, &vec![0xee; len]).unwrap();
+    let mut store = Multifeed::open(&mut storage, Options::default()).unwrap();
+    let id = store.find(&key).unwrap();
+    assert!(store.recovered().is_empty() && store.problems().is_empty());
+    assert_eq!(store.info(id).downloaded, 20);
+    let (mut cursor, mut found) = (VerifyCursor::default(), 0);
+    loop {
+        let step = store.verify_step(id, &mut cursor, 1 << 16).unwrap();
+        found += step.findings.len();
+        if step.done {
+            break;
+        }
+    }
+    assert_eq!(found, 20);
+    let mut peer = Multifeed::open(MemoryStorage::new(), Options::default()).unwrap();
+    sync(&mut store, &mut peer);
+    assert!(peer.find(&key).is_none_or(|id| peer.info(id).downloaded == 0));
+}
+
 #[test]
 fn links_are_followed_on_request_and_nothing_is_lost_through_them() {
     let mut files = FileStorageOptions::default();
@@ -504,7 +586,14 @@ fn links_are_followed_on_request_and_nothing_is_lost_through_them() {
     for seed in [1, 2] {
         let id = store.find(&pair(seed).public_key()).unwrap();
         let error = store.remove_writer(id).unwrap_err();
-        assert!(matches!(error, StoreError::NotRegular { found: Found::Link, .. }), "{error}");
+        assert!(matches!(error, StoreError::NotRegular { found: Found::BehindLink, .. }), "{error}");
+        // Nor is a block cleared: first it would be lost, and then its bytes could not be cut.
+        for range in [0..3, 0..1, 2..3] {
+            let error = store.clear(id, range).unwrap_err();
+            assert!(matches!(error, StoreError::NotRegular { found: Found::BehindLink, .. }), "{error}");
+        }
+        assert_eq!(store.clear(id, 3..9).unwrap(), 0);
+        assert_eq!(store.info(id).downloaded, 3);
     }
     drop(store);
     assert_eq!(place.outside(), outside);

@@ -150,7 +150,7 @@ fn what_was_set_right_is_told_in_numbers() {
     disk.truncate(file(0, FileKind::Bitfield), HEADER).unwrap();
     let told = set_right(&mut disk).1.unwrap();
     assert_eq!(numbers(&told), [0, 0, 100, 0, 0, 100, 0]);
-    let text = "folder 0 told a length of 0 blocks, and has 100 now; blocks that were not marked, and are there: 100";
+    let text = "folder 0 said a length of 0 blocks, and has 100 now; blocks that were not marked, and are there: 100";
     assert_eq!(told.to_string(), text);
     // The last leaf, which its parent proves.
     let mut disk = written();
@@ -161,7 +161,7 @@ fn what_was_set_right_is_told_in_numbers() {
     cut(&mut disk, FileKind::Signatures, SIGNATURE);
     let told = set_right(&mut disk).1.unwrap();
     assert_eq!((numbers(&told), told.signed_again), ([0, 100, 100, 0, 0, 0, 0], true));
-    let text = "folder 0 told a length of 100 blocks, and has 100 now; its newest signature was made again";
+    let text = "folder 0 has a length of 100 blocks, as it said; its newest signature was made again";
     assert_eq!(told.to_string(), text);
 
     // Of a copy: blocks are lost one by one, and the length stays.

@@ -7,6 +7,7 @@ use super::reading::{self, Reading, close_read, open_to_read};
 use crate::args::Global;
 use crate::error::{CliError, code};
 use crate::output::{BlockedLine, FeedLine, Output, table};
+use crate::problems::in_a_line;
 
 pub(super) async fn run(global: &Global, options: Options, output: &Output) -> Result<(), CliError> {
     let Some(reading) = open_to_read(global, options, output).await? else {
@@ -24,9 +25,9 @@ pub(super) async fn run(global: &Global, options: Options, output: &Output) -> R
     close_read(&multi, result, output).await?;
     match (problems.is_empty(), changed.is_empty()) {
         (true, true) => Ok(()),
-        (true, false) => Err(reading::changed(&changed.join("; "))),
+        (true, false) => Err(reading::changed(&in_a_line(&changed))),
         (false, _) => {
-            let message = format!("not all of this store is sound: {}", problems.join("; "));
+            let message = format!("not all of this store is sound: {}", in_a_line(&problems));
             Err(CliError::new(code::DAMAGED, message))
         }
     }

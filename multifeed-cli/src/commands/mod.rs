@@ -26,11 +26,12 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::net::TcpStream;
 
-use multifeed_tokio::{Error, Feed, Multifeed, Options, StoreError, Unsupported, is_object_property};
+use multifeed_tokio::{Error, Feed, Multifeed, Options, Rearranged, StoreError, Unsupported, is_object_property};
 
 use crate::args::{Args, Command, Global, KEY_VARIABLE};
 use crate::error::{CliError, code};
 use crate::output::{FeedLine, Output, count};
+use crate::problems::warn_of;
 
 /// Hex digits of a key.
 const KEY_DIGITS: usize = 64;
@@ -119,7 +120,16 @@ fn repairs(multi: &Multifeed, repaired: Repaired) -> Vec<String> {
         Repaired::OnDisk => format!("a crash or damage was repaired: {recovered}"),
         Repaired::InMemory => format!("a crash or damage is to be repaired, and nothing was changed: {recovered}"),
     });
-    multi.rearranged().iter().map(ToString::to_string).chain(of_feeds).collect()
+    let of_folders = multi.rearranged().into_iter().map(|done| match (done, repaired) {
+        (Rearranged::Removed { slot }, Repaired::InMemory) => {
+            format!(
+                "the removal of the feed in folder {slot} was cut short before, and nothing was changed: \
+                 a command that writes finishes it"
+            )
+        }
+        _ => done.to_string(),
+    });
+    of_folders.chain(of_feeds).collect()
 }
 
 /// What opening a store found to be wrong, in words.
@@ -129,20 +139,23 @@ fn problems(multi: &Multifeed) -> Vec<String> {
 
 /// Warns of all that opening a store found.
 fn warn(multi: &Multifeed, global: &Global, repaired: Repaired, output: &Output) {
-    problems(multi).iter().chain(&repairs(multi, repaired)).for_each(|warning| output.warn(warning));
+    warn_of(&problems(multi), output);
+    warn_of(&repairs(multi, repaired), output);
     warn_lasting(multi, global, output);
 }
 
 /// Warns of what was so before, and stays so.
 fn warn_lasting(multi: &Multifeed, global: &Global, output: &Output) {
     warn_unsupported(multi, output);
-    for feed in multi.feeds().iter().filter(|feed| feed.writable() && is_object_property(&feed.name())) {
-        output.warn(&format!(
+    let feeds = multi.feeds();
+    let unreachable = feeds.iter().filter(|feed| feed.writable() && is_object_property(&feed.name())).map(|feed| {
+        format!(
             "a JavaScript app cannot reach the writer `{}` (feed {}) by its name: every JavaScript object has a property of that name",
             feed.name(),
             feed.key()
-        ));
-    }
+        )
+    });
+    warn_of(&unreachable.collect::<Vec<_>>(), output);
     let exposed = multi.exposed_keys();
     if let Some(first) = exposed.first() {
         let others = exposed.len() as u64 - 1;

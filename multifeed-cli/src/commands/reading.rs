@@ -1,6 +1,6 @@
 //! Opening a store to read it: also one that cannot be written, and one that another process has open.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::ErrorKind;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use super::{Repaired, cannot_open, problems, repairs, warn, warn_lasting, warn_u
 use crate::args::Global;
 use crate::error::{CliError, code};
 use crate::output::Output;
+use crate::problems::warn_of;
 
 /// What is said of a store that is read beside another process.
 const BESIDE: &str = "another process has the store open: it is read as it stands at this moment, without a lock";
@@ -54,7 +55,8 @@ pub(super) async fn open_to_read(
     if reading.how == Unwritten::Beside {
         output.warn(BESIDE);
     }
-    reading.problems.iter().chain(&reading.repairs).for_each(|warning| output.warn(warning));
+    warn_of(&reading.problems, output);
+    warn_of(&reading.repairs, output);
     warn_lasting(&reading.multi, global, output);
     Ok(Some(reading))
 }
@@ -89,7 +91,7 @@ impl Reading {
 async fn look_twice(global: &Global, options: Options, how: Unwritten, output: &Output) -> Result<Reading, CliError> {
     let first = look(global, options.clone(), how, output).await;
     let how = first.as_ref().map_or(how, |reading| reading.how);
-    let (problems_before, repairs_before, lost_before) = match first {
+    let (before, repairs_before, lost_before) = match first {
         Ok(first) if first.is_plain() => return Ok(first),
         Ok(first) => {
             close_read(&first.multi, Ok(()), output).await?;
@@ -99,11 +101,14 @@ async fn look_twice(global: &Global, options: Options, how: Unwritten, output: &
     };
     tokio::time::sleep(PAUSE).await;
     let mut reading = match look(global, options, how, output).await {
-        Err(error) if !problems_before.iter().any(|it| it == error.message()) => return Err(changed(error.message())),
+        Err(error) if !before.iter().any(|it| it == error.message()) => return Err(changed(error.message())),
         opened => opened?,
     };
+    // There may be any number of them.
+    let (before, repairs_before): (HashSet<String>, HashSet<String>) =
+        (before.into_iter().collect(), repairs_before.into_iter().collect());
     let problems = std::mem::take(&mut reading.problems);
-    (reading.problems, reading.changed) = problems.into_iter().partition(|it| problems_before.contains(it));
+    (reading.problems, reading.changed) = problems.into_iter().partition(|it| before.contains(it));
     reading.repairs.retain(|it| repairs_before.contains(it));
     reading.lost.retain(|key, it| lost_before.get(key) == Some(it));
     Ok(reading)

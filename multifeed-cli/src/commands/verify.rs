@@ -8,6 +8,7 @@ use super::reading::{self, Reading, close_read, open_to_read};
 use crate::args::Global;
 use crate::error::{CliError, code};
 use crate::output::{Event, Output, Unit, count, one_line};
+use crate::problems::print_each;
 use crate::stop::Stop;
 
 /// Findings of a feed that are kept to be looked for again; beyond that the feed is not read further.
@@ -46,11 +47,12 @@ async fn verify(reading: &mut Reading, global: &Global, options: Options, output
     let total = feeds.iter().map(Feed::downloaded).sum();
     let (mut done, mut damaged) = (0, 0);
     let typed = reading.multi.problems();
-    for message in &reading.problems {
-        let writer = typed.iter().find(|problem| problem.to_string() == *message).map(missing_writer);
+    let print_problem = |message: &str| {
+        let writer = typed.iter().find(|problem| problem.to_string() == message).map(missing_writer);
         let (key, name) = writer.unwrap_or_default();
-        print(key, name.as_deref(), None, message, output)?;
-    }
+        print(key, name.as_deref(), None, message, output)
+    };
+    print_each(&reading.problems, print_problem, output)?;
     let (problems, lost) = (reading.problems.len() as u64, reading.lost.clone());
     for feed in &feeds {
         let Some(found) = lost.get(&feed.key()) else { continue };

@@ -17,7 +17,11 @@ const HEAD: usize = 4 + 2;
 impl Marks {
     /// Of pages in ascending order; one of no bytes, or more than an entry has room for, is left out.
     pub(crate) fn new(pages: impl IntoIterator<Item = (u32, impl AsRef<[u8]>)>) -> Self {
-        let mut bytes = Vec::new();
+        Self::with_capacity(0, pages)
+    }
+
+    fn with_capacity(bytes: usize, pages: impl IntoIterator<Item = (u32, impl AsRef<[u8]>)>) -> Self {
+        let mut bytes = Vec::with_capacity(bytes);
         for (number, page) in pages {
             let page = page.as_ref();
             let Some(size) = u16::try_from(page.len()).ok().filter(|size| *size > 0) else { continue };
@@ -81,7 +85,7 @@ impl Marks {
 
     /// These with some pages changed; those of no bytes go.
     pub(crate) fn with(&self, changes: &BTreeMap<u32, &[u8]>) -> Self {
-        let mut pages = Vec::with_capacity(self.0.len() / HEAD + changes.len());
+        let mut pages = Vec::with_capacity(self.iter().count() + changes.len());
         let mut changes = changes.iter().peekable();
         for (number, page) in self.iter() {
             while let Some((before, page)) = changes.next_if(|(before, _)| **before < number) {
@@ -90,7 +94,8 @@ impl Marks {
             pages.push(changes.next_if(|(same, _)| **same == number).map_or((number, page), |(_, new)| (number, *new)));
         }
         pages.extend(changes.map(|(number, page)| (*number, *page)));
-        Self::new(pages)
+        // These may be hundreds of megabytes: none beyond that is taken.
+        Self::with_capacity(pages.iter().map(|(_, page)| HEAD + page.len()).sum(), pages)
     }
 }
 

@@ -114,6 +114,10 @@ impl<S: Storage> Storage for KeyedFiles<'_, S> {
         self.files.check_removable(self.slot)
     }
 
+    fn check_cuttable(&mut self, file: FileId) -> io::Result<()> {
+        self.files.check_cuttable(self.at(file))
+    }
+
     fn remove(&mut self, _slot: Slot) -> io::Result<()> {
         self.files.remove(self.slot)
     }

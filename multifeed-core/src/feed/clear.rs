@@ -6,7 +6,7 @@ use super::cache::Window;
 use super::{Cursor, Feed, Files};
 use crate::error::StoreError;
 use crate::merkle;
-use crate::storage::{FileKind, Storage};
+use crate::storage::{FileId, FileKind, Storage};
 
 /// What checking a block counts against a slice's bytes, besides its own.
 const BLOCK_COST: usize = 256;
@@ -31,15 +31,29 @@ impl Feed {
     /// they stay where they are, unread. The marks are on the disk before.
     ///
     /// # Errors
-    /// What the storage says; the blocks then count as not held, and the next write of the bitfield says so on disk.
+    /// [`StoreError::NotRegular`] if `data` is behind a link: then nothing was changed. Else what the storage says; the blocks then count as not held, and the next write of the bitfield says so on disk.
     pub fn clear<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
         range: Range<u64>,
     ) -> Result<Vec<Range<u64>>, StoreError> {
+        self.check_clearable(storage, &range)?;
         let cleared = self.unmark(storage, range)?;
         self.give_back(storage, &cleared)?;
         Ok(cleared)
+    }
+
+    /// Fails if blocks of a range are held, and their bytes must stay: nothing is deleted through a link.
+    pub(crate) fn check_clearable<S: Storage + ?Sized>(
+        &self,
+        storage: &mut S,
+        range: &Range<u64>,
+    ) -> Result<(), StoreError> {
+        if self.bitfield.next_held(range.start, range.end.min(self.length)).is_none() {
+            return Ok(());
+        }
+        let data = FileId::new(self.slot, FileKind::Data);
+        storage.check_cuttable(data).map_err(|error| StoreError::from_file(data, "cut", error))
     }
 
     /// Forgets blocks, and leaves their bytes. Gives the ranges that were held.

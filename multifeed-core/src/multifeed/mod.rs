@@ -428,7 +428,7 @@ impl<S: Storage> Multifeed<S> {
         }
         if let Some(name) = name {
             // A number may be another feed's as long as a removal is not done.
-            self.resume_removal()?;
+            self.resume_removal_before_a_feed()?;
             self.make_way(name)?;
         }
         let feed = self.find_folder(&key, key_pair.is_some(), |storage, slot, instead| {
@@ -462,7 +462,7 @@ impl<S: Storage> Multifeed<S> {
         mut make: impl FnMut(&mut S, Slot, Option<&str>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         // Where a removal was cut short by an error there may be a gap, which the feed must not close.
-        self.resume_removal()?;
+        self.resume_removal_before_a_feed()?;
         // Remotes must not be able to keep the store's owner from writing.
         if !ours && self.members.catalog.others() >= self.limits.feeds {
             return Err(StoreError::TooManyFeeds { max: self.limits.feeds });

@@ -57,11 +57,12 @@ impl<S: Storage> Multifeed<S> {
             multifeed.members.catalog.lose_name(error);
         }
         // What cannot be done now is to be done before the next feed is made or removed.
-        let begun = multifeed.cores.journal.removal();
+        // One that is nobody's only closes a gap, and one of what is none of ours removes nothing.
+        let begun = multifeed.cores.journal.removal().filter(|removal| !removal.is_of(&NOBODY));
+        let begun = begun.filter(|removal| !multifeed.is_kept(removal).unwrap_or(false));
         match multifeed.resume_removal() {
             Ok(()) => {
-                // One that is nobody's only closes a gap.
-                let removal = begun.filter(|removal| !removal.is_of(&NOBODY));
+                let removal = begun;
                 multifeed.members.rearranged.extend(removal.map(|removal| Rearranged::Removed { slot: removal.slot }));
             }
             Err(error) => multifeed.cores.report.add_of_order(error),

@@ -59,9 +59,11 @@ impl<S: Storage> Multifeed<S> {
     ///
     /// # Errors
     ///
-    /// Where writing fails. The blocks then count as not held.
+    /// [`StoreError::NotRegular`] if the feed's `data` is behind a link: then nothing was changed. Else where writing fails; the blocks then count
+    /// as not held.
     pub fn clear(&mut self, id: FeedId, range: Range<u64>) -> Result<u64, StoreError> {
         self.live(id)?;
+        slot_of(&mut self.feeds, id).feed.check_clearable(&mut self.cores.storage, &range)?;
         self.sync_before_clearing(id)?;
         let slot = slot_of(&mut self.feeds, id);
         let cleared = slot.feed.unmark(&mut self.cores.storage, range)?;

@@ -17,7 +17,7 @@ fn temporary_name(name: &str) -> String {
 pub(super) fn replace(folder: &Folder, path: &Path, name: &str, site: Site, data: &[u8]) -> io::Result<()> {
     // It would be a file of another folder that is replaced.
     if folder.is_linked() {
-        return Err(not_regular(Found::Link));
+        return Err(not_regular(Found::BehindLink));
     }
     let temporary = temporary_name(name);
     check_file(folder, name)?;
@@ -37,9 +37,9 @@ pub(super) fn replace(folder: &Folder, path: &Path, name: &str, site: Site, data
 
 /// Removes a feed's files, and its folder if that is empty then. Nothing is removed unless it is a real folder, and all of them are regular
 /// files. An error comes with the name that it is about, if that is one in the folder.
-pub(super) fn remove(above: &Folder, name: &str, slot: Slot) -> Result<(), InFolder> {
+pub(super) fn remove(above: &Folder, name: &str, slot: Slot, follow: bool) -> Result<(), InFolder> {
     let whole = |error| (None, error);
-    let Some((folder, names)) = check_removable(above, name, slot)? else {
+    let Some((folder, names)) = check_removable(above, name, slot, follow)? else {
         return above.sync().map_err(whole);
     };
     for file in &names {
@@ -58,19 +58,25 @@ pub(super) fn remove(above: &Folder, name: &str, slot: Slot) -> Result<(), InFol
 }
 
 /// The folder of a feed, which has that name in the one above, and the names in it that are to be removed, in their order. `None` if there is
-/// no such folder.
+/// no such folder. `follow`: links are followed, so that the caller may take what is behind one for the feed's.
 pub(super) fn check_removable(
     above: &Folder,
     name: &str,
     slot: Slot,
+    follow: bool,
 ) -> Result<Option<(Folder, Vec<String>)>, InFolder> {
-    let Some(folder) = above.folder(name, Some(slot), false).map_err(|error| (None, error))? else {
+    let behind_link = |error: io::Error| match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        Some(Found::Link) if follow => not_regular(Found::BehindLink),
+        _ => error,
+    };
+    let Some(folder) = above.folder(name, Some(slot), false).map_err(|error| (None, behind_link(error)))? else {
         return Ok(None);
     };
     // What a replacement left that was cut short goes with its file. The key last: until then JS finds a feed there, and all that follow it.
     let names = FileKind::ALL.into_iter().rev().flat_map(|kind| [temporary_name(kind.name()), kind.name().to_owned()]);
     let names: Vec<String> = names.collect();
-    names.iter().try_for_each(|name| check_file(&folder, name).map_err(|error| (Some(name.clone()), error)))?;
+    let check = |name: &String| check_file(&folder, name).map_err(|error| (Some(name.clone()), behind_link(error)));
+    names.iter().try_for_each(check)?;
     Ok(Some((folder, names)))
 }
 

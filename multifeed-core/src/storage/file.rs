@@ -400,18 +400,29 @@ impl Storage for FileStorage {
     fn check_removable(&mut self, slot: Slot) -> io::Result<()> {
         let path = self.paths.folder(slot);
         self.check_change(|| path.clone())?;
+        let follow = self.folders.follow;
         let Some((above, name)) = self.folders.above(&self.paths, slot)? else { return Ok(()) };
         let above = above.as_ref().unwrap_or(&self.folders.root);
-        check_removable(above, &name, slot).map(drop).map_err(|error| in_folder(&path, error))
+        check_removable(above, &name, slot, follow).map(drop).map_err(|error| in_folder(&path, error))
+    }
+
+    fn check_cuttable(&mut self, file: FileId) -> io::Result<()> {
+        self.check_change(|| self.path_of(file))?;
+        let checked = match self.file(file, false) {
+            Ok(Some(open)) => open.check_cuttable(),
+            found => found.map(drop),
+        };
+        checked.map_err(|error| named(&self.paths, file, error))
     }
 
     fn remove(&mut self, slot: Slot) -> io::Result<()> {
         let path = self.paths.folder(slot);
         self.check_change(|| path.clone())?;
         self.forget_folder(slot);
+        let follow = self.folders.follow;
         let Some((above, name)) = self.folders.above(&self.paths, slot)? else { return Ok(()) };
         let above = above.as_ref().unwrap_or(&self.folders.root);
-        remove(above, &name, slot).map_err(|error| in_folder(&path, error))
+        remove(above, &name, slot, follow).map_err(|error| in_folder(&path, error))
     }
 
     fn rename(&mut self, from: Slot, to: Slot) -> io::Result<()> {

@@ -207,6 +207,11 @@ pub trait Storage {
     fn check_removable(&mut self, _slot: Slot) -> io::Result<()> {
         Ok(())
     }
+    /// Fails if [`truncate`](Self::truncate) would not shorten a file because it is no file of this storage alone, such as one behind a link. It is
+    /// asked before blocks are cleared. The default is that every file can be cut.
+    fn check_cuttable(&mut self, _file: FileId) -> io::Result<()> {
+        Ok(())
+    }
     /// Removes a feed's files, and its folder where nothing else is in it. Those beside the folders stay. Where it is cut short, any of
     /// them may be gone, but `key` goes last, and also after a power cut `data` is gone if another one but `localname` is; it returns once
     /// all of it would outlive a power cut. If one of them is not a file of this storage alone, such as a link, it fails before the first
@@ -287,6 +292,9 @@ impl<S: Storage + ?Sized> Storage for &mut S {
     fn check_removable(&mut self, slot: Slot) -> io::Result<()> {
         (**self).check_removable(slot)
     }
+    fn check_cuttable(&mut self, file: FileId) -> io::Result<()> {
+        (**self).check_cuttable(file)
+    }
     fn remove(&mut self, slot: Slot) -> io::Result<()> {
         (**self).remove(slot)
     }
@@ -356,6 +364,9 @@ impl<S: Storage + ?Sized> Storage for Box<S> {
     fn check_removable(&mut self, slot: Slot) -> io::Result<()> {
         (**self).check_removable(slot)
     }
+    fn check_cuttable(&mut self, file: FileId) -> io::Result<()> {
+        (**self).check_cuttable(file)
+    }
     fn remove(&mut self, slot: Slot) -> io::Result<()> {
         (**self).remove(slot)
     }
@@ -397,6 +408,8 @@ pub enum Found {
     Link,
     /// A link that may be followed, and leads to nothing.
     DanglingLink,
+    /// What is reached by a link that is followed, and was to be deleted, cut, replaced or renamed.
+    BehindLink,
     /// A folder.
     Folder,
     /// A named pipe.
@@ -414,6 +427,7 @@ impl fmt::Display for Found {
             Found::HardLink => "a file with other names (hard links)",
             Found::Link => "a link",
             Found::DanglingLink => "a link to nothing",
+            Found::BehindLink => "behind a link",
             Found::Folder => "a folder",
             Found::Pipe => "a named pipe",
             Found::Socket => "a socket",

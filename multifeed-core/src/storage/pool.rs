@@ -296,10 +296,15 @@ impl OpenFile {
         self.site.disk.pass_punch(punched)
     }
 
+    /// Fails if it was reached by a link.
+    pub(super) fn check_cuttable(&self) -> io::Result<()> {
+        if self.linked { Err(not_regular(Found::BehindLink)) } else { Ok(()) }
+    }
+
     /// Cuts it, or lengthens it with zeros.
     pub(super) fn set_len(&mut self, len: u64) -> io::Result<()> {
         if self.linked && len < self.len()? {
-            return Err(not_regular(Found::Link));
+            self.check_cuttable()?;
         }
         self.len = None;
         self.site.check(DiskOp::SetLen)?;

@@ -806,6 +806,21 @@ mod tests {
     }
 
     #[test]
+    fn all_of_it_of_one_feed_takes_twice_its_size() {
+        let full = [0x55; MAX_PAGE];
+        let mut body = Vec::new();
+        for page in (0..4096).rev() {
+            encode(Slot(0), &mark(1, 1, &[(page, &full[..])]), Some(&mark(1, 1, &[])), &mut body);
+        }
+        let mut disk = forged(&body);
+        let memory = allocation_counter::measure(|| {
+            let read = Journal::read(&mut disk, &Limits::default()).unwrap();
+            assert_eq!(read.marks[&Slot(0)].pages.iter().count(), 4096);
+        });
+        assert!(memory.bytes_max < (body.len() * 9 / 4) as u64, "{memory:?} of {}", body.len());
+    }
+
+    #[test]
     fn it_does_not_grow_for_ever() {
         let mut disk = MemoryStorage::new();
         let mut journal = Journal::default();

@@ -73,7 +73,11 @@ impl Recovered {
 impl fmt::Display for Recovered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { slot, marked_length, length, blocks_unmarked, blocks_regained, signed_again, copy, .. } = self;
-        write!(f, "folder {slot} told a length of {marked_length} blocks, and has {length} now")?;
+        if marked_length == length {
+            write!(f, "folder {slot} has a length of {length} blocks, as it said")?;
+        } else {
+            write!(f, "folder {slot} said a length of {marked_length} blocks, and has {length} now")?;
+        }
         for (count, what) in [(blocks_unmarked, "were not there"), (blocks_regained, "were not marked, and are there")]
         {
             if *count > 0 {

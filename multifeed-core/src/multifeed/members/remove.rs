@@ -105,6 +105,38 @@ impl<S: Storage> Multifeed<S> {
         Ok(())
     }
 
+    /// As [`resume_removal`](Self::resume_removal), before a feed is made. A removal that waits only because something else than its folder has
+    /// the number, or a link that is followed, leaves no gap that the new feed could close: it goes on waiting.
+    pub(in crate::multifeed) fn resume_removal_before_a_feed(&mut self) -> Result<(), StoreError> {
+        match self.resume_removal() {
+            Err(error @ StoreError::NotRegular { .. })
+                if self.cores.journal.removal().is_some_and(|removal| error.slot() == Some(removal.slot)) =>
+            {
+                Ok(())
+            }
+            done => done,
+        }
+    }
+
+    /// Whether a folder at the number of a removal that was begun has no file of the feed that is to go, nor is the one that was to take the
+    /// number.
+    pub(in crate::multifeed) fn is_kept(&mut self, removal: &Removal) -> Result<bool, StoreError> {
+        let slot = removal.slot;
+        if let Some(there) = self.key_in(slot)?.filter(|there| !removal.is_of(there)) {
+            return Ok(removal.last_with(&there).is_none());
+        }
+        let slots = self.cores.storage.list().map_err(|error| StoreError::from_store("list", error))?;
+        if !slots.contains(&slot) {
+            return Ok(false);
+        }
+        let mut any = false;
+        for file in FileKind::ALL.map(|kind| FileId::new(slot, kind)) {
+            let len = self.cores.storage.len(file).map_err(|error| StoreError::from_file(file, "look at", error))?;
+            any |= len.is_some();
+        }
+        Ok(!any || !Feed::is_remnant(&mut self.cores.storage, slot)?)
+    }
+
     /// While a removal is not done, the feed that takes the number is where the disk has it, also after an error of the disk: to be called
     /// before anything is written to a feed.
     pub(in crate::multifeed) fn follow_removal(&mut self) -> Result<(), StoreError> {

@@ -1,0 +1,47 @@
+//! What opening a store found, as each command says it: so much of it that a person can read it. A forged store can have any number of
+//! problems, of which each takes a line.
+
+use crate::error::CliError;
+use crate::output::{Event, Output, count};
+
+/// Problems of one store that a command says one by one. Of those beyond it says how many there are.
+const MOST_SAID: usize = 100;
+
+/// Warns of each on stderr, up to the bound.
+pub(crate) fn warn_of(problems: &[String], output: &Output) {
+    let (said, more) = said(problems);
+    said.iter().for_each(|problem| output.warn(problem));
+    if more > 0 {
+        output.warn_object(&more_text(more), &Event::MoreProblems { problems: more });
+    }
+}
+
+/// Prints each as a result of the command, up to the bound.
+pub(crate) fn print_each(
+    problems: &[String],
+    mut print: impl FnMut(&str) -> Result<(), CliError>,
+    output: &Output,
+) -> Result<(), CliError> {
+    let (said, more) = said(problems);
+    said.iter().try_for_each(|problem| print(problem))?;
+    if more == 0 {
+        return Ok(());
+    }
+    output.print(|| more_text(more), &Event::MoreProblems { problems: more })
+}
+
+/// All in one line, up to the bound.
+pub(crate) fn in_a_line(problems: &[String]) -> String {
+    let (said, more) = said(problems);
+    let more = (more > 0).then(|| more_text(more));
+    said.iter().map(String::as_str).chain(more.as_deref()).collect::<Vec<_>>().join("; ")
+}
+
+fn said(problems: &[String]) -> (&[String], u64) {
+    let (said, more) = problems.split_at(problems.len().min(MOST_SAID));
+    (said, more.len() as u64)
+}
+
+fn more_text(more: u64) -> String {
+    format!("and {}", count(more, "more problem"))
+}
