@@ -7,7 +7,7 @@ use multifeed_proto::FeedKey;
 
 use crate::cores::journal::name;
 use crate::error::StoreError;
-use crate::feed::Feed;
+use crate::feed::{Feed, Opening};
 use crate::ids::FeedId;
 use crate::multifeed::{Multifeed, MultifeedEvent};
 use crate::storage::{FileId, FileKind, Slot, Storage};
@@ -58,8 +58,7 @@ impl<S: Storage> Multifeed<S> {
             written.map_err(|error| StoreError::from_file(file, "write", error))?;
         }
         let (recovered, problems) = (self.cores.report.recovered.len(), self.cores.report.problems.len());
-        let mut zeros = self.limits.opening_zeros;
-        self.open_folder(slot, &mut zeros, &mut Vec::new())?;
+        self.open_folder(slot, &mut Opening::new(&self.limits), &mut Vec::new())?;
         let recovered = self.cores.report.recovered[recovered..].iter().cloned();
         recovered.for_each(|recovered| self.outbox.push(MultifeedEvent::Recovered(recovered)));
         match self.members.catalog.find(key) {
