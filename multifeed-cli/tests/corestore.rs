@@ -1,6 +1,6 @@
 //! The built command on a folder that JS's corestore-multifeed made.
 
-mod common;
+use crate::common;
 
 use anyhow::{Result, ensure};
 use common::Store;

@@ -1,9 +1,6 @@
 //! Multifeeds on a corestore: several in one folder, each with its list of feeds.
-#![cfg(feature = "file-storage")]
-#![allow(missing_docs)]
 
-#[path = "common/link.rs"]
-mod link;
+use crate::link;
 
 use std::path::Path;
 use std::sync::Arc;

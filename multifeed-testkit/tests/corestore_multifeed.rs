@@ -1,5 +1,4 @@
 //! Multifeeds in one corestore folder, opened in turn by the real `@frando/corestore-multifeed` and by ours.
-#![allow(missing_docs)]
 
 use std::path::Path;
 

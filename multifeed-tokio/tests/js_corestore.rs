@@ -1,7 +1,6 @@
 //! A multifeed on a corestore's folder, live with corestore-multifeed; then each side opens the folder of the other.
-#![allow(missing_docs)]
 
-mod common;
+use crate::common;
 
 use std::collections::BTreeSet;
 
