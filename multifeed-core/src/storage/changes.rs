@@ -37,9 +37,15 @@ pub(super) fn replace(folder: &Folder, path: &Path, name: &str, site: Site, data
 
 /// Removes a feed's files, and its folder if that is empty then. Nothing is removed unless it is a real folder, and all of them are regular
 /// files. An error comes with the name that it is about, if that is one in the folder.
-pub(super) fn remove(above: &Folder, name: &str, slot: Slot, follow: bool) -> Result<(), InFolder> {
+pub(super) fn remove(
+    above: &Folder,
+    name: &str,
+    slot: Slot,
+    more: &'static [&'static str],
+    follow: bool,
+) -> Result<(), InFolder> {
     let whole = |error| (None, error);
-    let Some((folder, names)) = check_removable(above, name, slot, follow)? else {
+    let Some((folder, names)) = check_removable(above, name, slot, more, follow)? else {
         return above.sync().map_err(whole);
     };
     for file in &names {
@@ -57,12 +63,13 @@ pub(super) fn remove(above: &Folder, name: &str, slot: Slot, follow: bool) -> Re
     }
 }
 
-/// The folder of a feed, which has that name in the one above, and the names in it that are to be removed, in their order. `None` if there is
-/// no such folder. `follow`: links are followed, so that the caller may take what is behind one for the feed's.
+/// The folder of a feed, which has that name in the one above, and the names in it that are to be removed, in their order: `more`, then a feed's.
+/// `None` if there is no such folder. `follow`: links are followed, so that the caller may take what is behind one for the feed's.
 pub(super) fn check_removable(
     above: &Folder,
     name: &str,
     slot: Slot,
+    more: &'static [&'static str],
     follow: bool,
 ) -> Result<Option<(Folder, Vec<String>)>, InFolder> {
     let behind_link = |error: io::Error| match error.get_ref().and_then(|inner| inner.downcast_ref()) {
@@ -73,7 +80,8 @@ pub(super) fn check_removable(
         return Ok(None);
     };
     // What a replacement left that was cut short goes with its file. The key last: until then JS finds a feed there, and all that follow it.
-    let names = FileKind::ALL.into_iter().rev().flat_map(|kind| [temporary_name(kind.name()), kind.name().to_owned()]);
+    let names = more.iter().copied().chain(FileKind::ALL.into_iter().rev().map(FileKind::name));
+    let names = names.flat_map(|name| [temporary_name(name), name.to_owned()]);
     let names: Vec<String> = names.collect();
     let check = |name: &String| check_file(&folder, name).map_err(|error| (Some(name.clone()), behind_link(error)));
     names.iter().try_for_each(check)?;
