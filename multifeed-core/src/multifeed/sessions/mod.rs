@@ -1,5 +1,6 @@
 //! The multifeed's side of its sessions: events in, commands out.
 pub(super) mod holding;
+mod late;
 pub(super) mod lists;
 pub(super) mod offered;
 pub(super) mod permissions;
@@ -339,15 +340,7 @@ impl<S: Storage> Multifeed<S> {
             if self.miss_lone(id) {
                 continue;
             }
-            let mut released = false;
-            self.with_peer(id, feed, |peer, work| {
-                released = peer.expire(work);
-                Ok(())
-            });
-            if released {
-                self.retry_requests(feed, Some(id));
-            }
-            self.wake(id);
+            self.expire(id, feed);
         }
         let spare = self.sessions.iter().flat_map(|(&id, session)| {
             session.peers.iter().filter(|(_, peer)| peer.has_spare_room()).map(move |(&feed, _)| (id, feed))

@@ -183,13 +183,15 @@ impl<S: Storage> Multifeed<S> {
         let patience = self.limits.request_timeout;
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let now = session.transfer.time(self.now);
-        if session.peers.get(&feed).is_some_and(|peer| peer.is_quiet(now, patience))
-            && let Some(slot) = self.feeds.get(feed.0 as usize)
-            && let Some(peer) = {
-                session.note_left(feed, &slot.feed);
-                session.park(feed, slot.feed.key())
-            }
-        {
+        let Some(peer) = session.peers.get(&feed).filter(|peer| peer.is_quiet(now, patience)) else { return };
+        let Some(slot) = self.feeds.get(feed.0 as usize) else { return };
+        if peer.given_up(&slot.feed) > 0 && session.offers.stay(feed, self.limits.feeds_asked) {
+            return self.ask_for_offers(id);
+        }
+        if let Some(peer) = {
+            session.note_left(feed, &slot.feed);
+            session.park(feed, slot.feed.key())
+        } {
             self.unsubscribe(id, feed, peer);
             self.ask_for_offers(id);
         }

@@ -151,7 +151,7 @@ pub struct PeerInfo {
     pub remote_blocks: Option<u64>,
     /// Whether it has told all that it has, as far as that was asked. One that serves nothing tells nothing.
     pub told: bool,
-    /// Blocks that it is to bring: in a sparse session those that were requested.
+    /// Blocks that it is to bring, or did not bring in time: in a sparse session those that were requested.
     pub missing: u64,
     /// Blocks that we hold and it lacks, as far as it told. What it was sent counts as its own when it acknowledges it.
     pub missing_there: u64,
