@@ -5,6 +5,8 @@ mod common;
 #[path = "common/played.rs"]
 mod played;
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use common::{blocks, create};
 use multifeed_core::{Answer, Feed, MemoryStorage, Multifeed, Options, PeerEvent, Replicate, SyncError};
@@ -198,4 +200,37 @@ fn one_that_brings_something_now_and_then_is_asked_for_the_rest() {
         remote.bring(request);
     }
     assert!(remote.ended().is_none() && remote.held() == 5, "{}", remote.held());
+}
+
+/// Only so many machines stay for what may come late; what is put away counts too.
+#[test]
+fn nor_is_it_in_sync_with_many_new_feeds_of_which_nothing_comes() {
+    let mut options = Options::default();
+    options.limits.feeds_asked = 2;
+    let store = Multifeed::open(MemoryStorage::default(), options).unwrap();
+    let mut played = Played::start(store, Replicate { live: true, ..Replicate::default() }, true);
+    played.store.observe(played.peer);
+    let keys: Vec<FeedKey> = (1..=7).map(|seed| create(&mut MemoryStorage::new(), 0, seed, None).key()).collect();
+    played.event(Event::Manifest { root: Root::FIRST, keys: keys.clone(), fields: None });
+    played.event(Event::Replicate { root: Root::FIRST, keys, origin: Origin::Remote });
+    played.event(Event::Replicate { root: Root::FIRST, keys: Vec::new(), origin: Origin::Local });
+    let mut asked = BTreeSet::new();
+    for second in 1..200 {
+        for command in played.commands() {
+            match command {
+                Command::Open { token, .. } => played.event(Event::Opened { token }),
+                Command::Send { token, message: Message::Want { start, length } } => {
+                    let bitfield = Some(Bytes::from_static(if start == 0 { &[0x02, 0x80] } else { &[0x00] }));
+                    let message = Message::Have(Have { start, length, bitfield, ack: false });
+                    played.event(Event::Message { token, message });
+                }
+                Command::Send { token, message: Message::Request(_) } => _ = asked.insert(token),
+                _ => {}
+            }
+        }
+        assert!(!played.store.in_sync(played.peer), "after {second} s");
+        played.time(second);
+    }
+    let state = played.store.sync_state(played.peer, played.now).unwrap();
+    assert_eq!((asked.len(), state.missing_here, state.in_sync), (7, 7, false));
 }
