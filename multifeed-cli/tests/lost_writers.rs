@@ -1,6 +1,6 @@
 //! Writers' folders that are gone, come back, or have names that JavaScript objects treat specially: what the command says, and what the real JS sees.
 
-mod common;
+use crate::common;
 
 use std::fs;
 use std::path::Path;

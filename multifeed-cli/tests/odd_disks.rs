@@ -1,6 +1,6 @@
 //! Disks and folders that change while a store is open, and what a command says of them: through the built binary.
 
-mod common;
+use crate::common;
 
 use anyhow::{Context, Result, ensure};
 use common::Store;

@@ -1,6 +1,6 @@
 //! Stores that another process has open, or has locked a feed of, and systems that have few file handles: through the built binary.
 
-mod common;
+use crate::common;
 
 use std::fs::File;
 

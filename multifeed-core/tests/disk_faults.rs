@@ -2,9 +2,8 @@
 //! is gone without, and told; what it supports and does not do is a typed error. Nothing that was acknowledged is ever lost.
 #![cfg(unix)]
 
-mod common;
-#[path = "common/link.rs"]
-mod link;
+use crate::common;
+use crate::link;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;

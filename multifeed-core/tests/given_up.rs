@@ -1,9 +1,7 @@
 //! A remote that tells of blocks, and brings them late or never: what the session reports of them, and that it takes what comes late.
-#![allow(missing_docs)]
 
-mod common;
-#[path = "common/played.rs"]
-mod played;
+use crate::common;
+use crate::played;
 
 use std::collections::BTreeSet;
 

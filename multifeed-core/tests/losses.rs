@@ -1,8 +1,7 @@
 //! Which blocks that are gone count as lost, and which as what a crash takes: those of a remote feed that were known to be on the disk.
 
-mod common;
-#[path = "common/link.rs"]
-mod link;
+use crate::common;
+use crate::link;
 
 use std::time::Duration;
 

@@ -1,7 +1,6 @@
 //! The exact messages of one feed on one connection, in hypercore's order: the other side is played by hand.
 
-#[path = "common/played.rs"]
-mod played;
+use crate::played;
 
 use std::time::Duration;
 

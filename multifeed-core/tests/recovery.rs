@@ -1,6 +1,6 @@
 //! Damages made by hand, one at a time: what opening the feed sets right, what it tells of it, and what it leaves alone.
 
-mod common;
+use crate::common;
 
 use common::{Faulty, block, blocks, create, create_copy, file, key_pair, pull, verify};
 use multifeed_core::feed::Problem;

@@ -2,7 +2,7 @@
 //! writer's name. Once the disk gives it again, the writer goes on.
 #![cfg(unix)]
 
-mod common;
+use crate::common;
 
 use std::fs;
 use std::path::Path;

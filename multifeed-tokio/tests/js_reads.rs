@@ -1,6 +1,6 @@
 //! Blocks fetched, sought and given up, with npm's hypercore 9 as the other side, and folders that it makes or that it opens.
 
-mod common;
+use crate::common;
 
 use std::time::Duration;
 
