@@ -1,25 +1,14 @@
 //! What a remote did not bring, and what of that was given up.
 
-<<<<<<< HEAD
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use multifeed_proto::{Command, FeedKey, Message, Token};
-=======
-use std::collections::BTreeMap;
-use std::time::Duration;
-
-use multifeed_proto::FeedKey;
->>>>>>> main
 
 use super::PeerSession;
 use crate::feed::Feed;
 use crate::ids::FeedId;
-<<<<<<< HEAD
 use crate::replication::peer::{Deserted, Left};
-=======
-use crate::replication::peer::Left;
->>>>>>> main
 use crate::sets::sparse_bits::SparseBits;
 
 /// What was given up of feeds without a machine.
@@ -57,7 +46,6 @@ impl GivenUp {
     }
 }
 
-<<<<<<< HEAD
 /// Feeds whose channels the remote of a live session closed, and that it may want still.
 #[derive(Debug, Default)]
 pub(super) struct DesertedFeeds {
@@ -86,8 +74,6 @@ impl DesertedFeeds {
     }
 }
 
-=======
->>>>>>> main
 impl PeerSession {
     /// Blocks are given up. Whether others were a request timeout ago, and none has come since.
     pub(crate) fn note_silence(&mut self, now: Duration, patience: Duration) -> bool {
@@ -101,7 +87,6 @@ impl PeerSession {
         }
     }
 
-<<<<<<< HEAD
     /// Closes the channel of a feed that is not wanted (any more). In a live session it says so first: a remote that is left without a word takes
     /// itself to be out of sync.
     pub(crate) fn renounce(&mut self, token: Token) {
@@ -140,12 +125,6 @@ impl PeerSession {
         if lacks {
             self.deserted.uneven.insert(feed.key());
         }
-=======
-    /// Notes what the remote did not bring of a feed, as the feed's machine is taken out.
-    pub(crate) fn note_left(&mut self, id: FeedId, feed: &Feed) {
-        let Some(peer) = self.peers.get_mut(&id) else { return };
-        self.not_taken.closed(id, peer.is_lacking(feed));
->>>>>>> main
         let Left { told, blocks, given_up } = peer.left(feed);
         if !feed.is_settled() {
             // Its place may be another's before the session ends.
@@ -165,10 +144,7 @@ impl PeerSession {
         self.left.remove(&feed);
         self.left_new.remove(key);
         self.given_up.remove(key);
-<<<<<<< HEAD
         self.deserted.remove(key);
-=======
->>>>>>> main
     }
 
     /// What the remote did not bring of a feed, if it said of all other blocks that it does not have them.

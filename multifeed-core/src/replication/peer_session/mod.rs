@@ -32,11 +32,7 @@ use crate::replication::wants::{WantId, Wants};
 use crate::sets::sparse_bits::SparseBits;
 use crate::stats::{Meter, Moved, SyncState};
 
-<<<<<<< HEAD
 use left::{DesertedFeeds, GivenUp};
-=======
-use left::GivenUp;
->>>>>>> main
 use relays::Relays;
 use room::Room;
 
@@ -127,10 +123,7 @@ pub(crate) struct PeerSession {
     /// How many blocks that was of feeds that have no place in the store.
     left_new: BTreeMap<FeedKey, u64>,
     given_up: GivenUp,
-<<<<<<< HEAD
     deserted: DesertedFeeds,
-=======
->>>>>>> main
     /// Whether it was in sync when it was last told.
     told_in_sync: bool,
     /// Since when nothing was asked or under way either way, as of the last look.
@@ -226,10 +219,7 @@ impl PeerSession {
             left: BTreeMap::new(),
             left_new: BTreeMap::new(),
             given_up: GivenUp::default(),
-<<<<<<< HEAD
             deserted: DesertedFeeds::default(),
-=======
->>>>>>> main
             told_in_sync: false,
             idle_since: None,
             nudged: false,
@@ -618,13 +608,8 @@ impl PeerSession {
         let all = self.sums.in_sync == self.peers.len() as u64;
         let listed =
             self.settled() && !self.matched.is_running() && self.matched.behind() == 0 && !self.offers.is_waiting();
-<<<<<<< HEAD
         let left = !self.given_up.is_empty() || !self.deserted.are_even();
         let asked_in_vain = self.apart || left || self.paused.is_some() || !self.exchange.requested.is_empty();
-=======
-        let given_up = !self.given_up.is_empty();
-        let asked_in_vain = self.apart || given_up || self.paused.is_some() || !self.exchange.requested.is_empty();
->>>>>>> main
         !asked_in_vain && (self.through || (self.observed && self.stage != Stage::Greeting && listed && all))
     }
 
