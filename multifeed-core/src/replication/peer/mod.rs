@@ -847,11 +847,11 @@ impl FeedChannel {
             (self.downloading, self.done) = (false, true);
             self.send_status(self.uploading || !self.options.live, false);
             if !self.options.live && !self.remote_uploading && !self.remote_downloading {
-                self.end();
+                self.end_acknowledged(work);
             }
         }
         if alone && self.serves_nothing_more() {
-            self.end();
+            self.end_acknowledged(work);
         }
     }
 
