@@ -23,6 +23,8 @@ impl<S: Storage> Multifeed<S> {
     ///
     /// A remote that has it brings it again. [`block`](Self::block) it before, where that is not to be.
     ///
+    /// In a corestore it is taken out of all multifeeds that are open, as by [`take_out_of`](Self::take_out_of), and its core is removed.
+    ///
     /// The last folder takes the number of the one that is gone, as JS knows no gaps: the feed in it, where it has no name of a writer's, is
     /// named by that number then.
     ///
@@ -73,6 +75,9 @@ impl<S: Storage> Multifeed<S> {
     }
 
     fn take_out(&mut self, id: FeedId) -> Result<(), StoreError> {
+        if !self.cores.storage.is_numbered() {
+            return self.take_out_core(id);
+        }
         self.resume_removal()?;
         let feed = self.live(id)?;
         let (slot, key) = (feed.slot(), feed.key());
@@ -319,7 +324,7 @@ impl<S: Storage> Multifeed<S> {
         self.wake(peer);
     }
 
-    fn forget_feed(&mut self, id: FeedId) {
+    pub(in crate::multifeed) fn forget_feed(&mut self, id: FeedId) {
         for want in self.waits.of(id) {
             self.end(want, WantEnd::Removed);
         }

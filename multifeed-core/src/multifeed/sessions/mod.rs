@@ -289,6 +289,11 @@ impl<S: Storage> Multifeed<S> {
     pub fn commit(&mut self, now: Duration) {
         self.now = self.now.max(now);
         self.uncommitted.bytes = 0;
+        if self.has_unlisted()
+            && let Err(error) = self.write_lists()
+        {
+            self.note_problem(error);
+        }
         self.sync_appended();
         let unwritten = std::mem::take(&mut self.uncommitted.unwritten);
         for id in std::mem::take(&mut self.uncommitted.dirty).into_iter().chain(unwritten) {
