@@ -30,12 +30,12 @@ impl<S: Storage> Multifeed<S> {
     ///
     /// # Errors
     ///
-    /// [`StoreError::OwnWriter`] where the feed is written here, [`StoreError::Removed`] where it was removed before; else what the storage
+    /// [`StoreError::OwnWriter`] if the feed is written here, or was and its secret key is missing or unreadable; [`StoreError::Removed`] where it was removed before; else what the storage
     /// says. Where that comes from the disk the feed may be gone all the same, and what is left to do is done before the next feed is
     /// made or removed, or when the store is opened again.
     pub fn remove(&mut self, id: FeedId) -> Result<(), StoreError> {
         let feed = self.live(id)?;
-        if feed.writable() {
+        if feed.writable() || self.cores.report.lost_key(feed) {
             return Err(StoreError::OwnWriter { key: feed.key() });
         }
         self.check_removable(id)?;
