@@ -1,7 +1,6 @@
 //! What peers may bring to a server, and what a full disk stops there.
-#![allow(missing_docs)]
 
-mod common;
+use crate::common;
 
 use std::io::Write;
 use std::net::SocketAddr;

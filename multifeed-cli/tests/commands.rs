@@ -1,6 +1,6 @@
 //! The commands that work on one store, through the built binary: what they print, in both forms, and how they end.
 
-mod common;
+use crate::common;
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};

@@ -1,6 +1,6 @@
 //! What commands say of a store in which something is damaged, and what they do not call damage.
 
-mod common;
+use crate::common;
 
 use std::fs;
 use std::path::Path;

@@ -2,7 +2,7 @@
 //! random. Ours syncs with JS, whose answers come late and out of order; afterwards both sides have to hold what two JS
 //! peers hold after a sync of copies of the same two folders, down to the digest.
 
-mod common;
+use crate::common;
 
 use std::path::Path;
 

@@ -1,6 +1,6 @@
 //! Syncs that cannot work, or that are cut: which error says so on which side, and what is on disk afterwards.
 
-mod common;
+use crate::common;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

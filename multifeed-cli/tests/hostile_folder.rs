@@ -1,7 +1,7 @@
 //! Each command on a store that somebody else made: links, pipes, devices and folders in place of its files.
 #![cfg(unix)]
 
-mod common;
+use crate::common;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,7 +1,7 @@
 //! The built command against real JS peers (npm multifeed 6.0.0) over loopback: who connects, who writes, live or
 //! not, which blocks, what comes late. After each sync the feeds are compared, block for block.
 
-mod common;
+use crate::common;
 
 use std::net::SocketAddr;
 

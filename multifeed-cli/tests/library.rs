@@ -1,7 +1,7 @@
 //! What the command cannot do, since it holds one store for one run, against real JS peers through multifeed-tokio:
 //! writers and blocks of ours that come late, and the folders of either side extended by the other.
 
-mod common;
+use crate::common;
 
 use anyhow::{Context, Result, ensure};
 use common::{Store, TIMEOUT, block_on, js_facts, multi_facts};

@@ -1,6 +1,6 @@
 //! Writers' folders that are gone, come back, or have names that JavaScript objects treat specially: what the command says, and what the real JS sees.
 
-mod common;
+use crate::common;
 
 use std::fs;
 use std::path::Path;
@@ -44,6 +44,10 @@ fn a_lost_writer_is_reported_until_it_is_back_or_given_up_and_what_js_sees_meanw
         let done = store.run(&[command])?.ended(1)?;
         ensure!(done.stderr.contains(&keys[1]) && done.stderr.contains("`w1`"), "{command}: {}", done.stderr);
     }
+    let found = store.run(&["--json", "verify"])?.ended(1)?.objects()?;
+    let found = found.iter().find(|event| event["event"] == "damaged").context("it is not told")?;
+    ensure!(found["key"] == keys[1] && found["name"] == "w1", "{found}");
+    ensure!(found["message"].as_str().is_some_and(|text| text.contains(": 1 block was in folder 1. ")), "{found}");
     let refused = store.run(&["--json", "append", "w1", "next"])?.one_object(1)?;
     ensure!(refused["code"] == "ERR_WRITER_MISSING", "{refused}");
     store.run(&["append", "w1", "next"])?.ended(1)?;
@@ -135,6 +139,14 @@ fn names_of_what_every_js_object_has() -> Result<()> {
     let made = js::make(js.path(), &json!({"writers": [{"name": "new"}]}))?;
     let new = made.iter().find(|feed| feed.name.as_deref() == Some("new")).context("JS made no writer")?;
     ensure!(new.key == keys[3], "{made:?}");
+
+    // No other feed can have that name, so that nobody is told to make one.
+    fs::remove_dir_all(store.path().join("1"))?;
+    for command in [&["append", "__proto__", "x"][..], &["append", "--new-key", "__proto__", "x"]] {
+        let refused = store.run(&[&["--json"], command].concat())?.one_object(1)?;
+        let message = refused["message"].as_str().context("no message")?;
+        ensure!(message.contains("`__proto__`") && !message.contains("--new-key"), "{refused}");
+    }
     Ok(())
 }
 

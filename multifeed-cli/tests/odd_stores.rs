@@ -1,6 +1,6 @@
 //! Stores that another process has open, or has locked a feed of, and systems that have few file handles: through the built binary.
 
-mod common;
+use crate::common;
 
 use std::fs::File;
 
@@ -252,6 +252,30 @@ fn few_file_handles_are_for_peers_too() -> Result<()> {
     drop(open);
     let late = Store::new()?;
     late.sync(address.parse()?, &[])?.ended(0)?;
+    serving.kill()?;
+    Ok(())
+}
+
+/// Connections that say nothing and hang up hold nobody up for longer than it takes to see that, as few as the handles are.
+#[cfg(target_os = "linux")]
+#[test]
+fn connections_that_hung_up_give_their_handles_back_at_once() -> Result<()> {
+    use std::net::TcpStream;
+    use std::time::{Duration, Instant};
+    let store = Store::new()?;
+    store.run(&["append", "notes", "x"])?.ok()?;
+    let mut shell = std::process::Command::new("sh");
+    let [option, folder] = store.option();
+    shell.args(["-c", "ulimit -n 32; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_multifeed")]);
+    shell.args([option, folder, "--json", "serve", "127.0.0.1:0", "--live"]);
+    let mut serving = Running::start_command(shell)?;
+    let address = serving.event("listening")?["address"].as_str().unwrap_or_default().to_owned();
+    let idle: Vec<TcpStream> = (0..100).map(|_| TcpStream::connect(&address)).collect::<Result<_, _>>()?;
+    std::thread::sleep(Duration::from_secs(1));
+    drop(idle);
+    let (reader, begun) = (Store::new()?, Instant::now());
+    reader.sync(address.parse()?, &[])?.ended(0)?;
+    ensure!(begun.elapsed() < Duration::from_secs(10), "it took {:?}", begun.elapsed());
     serving.kill()?;
     Ok(())
 }

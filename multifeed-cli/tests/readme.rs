@@ -1,6 +1,6 @@
 //! What the README shows is what is compiled and run.
 
-mod common;
+use crate::common;
 
 #[allow(dead_code, unreachable_pub, missing_docs)]
 #[path = "../examples/sync.rs"]

@@ -1,7 +1,6 @@
 //! `serve` and `sync` whose lines nobody reads.
-#![allow(missing_docs)]
 
-mod common;
+use crate::common;
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;

@@ -1,7 +1,7 @@
 //! A file that cannot grow, by a real limit of the system: the feed that it is of comes no further, and the others do.
 #![cfg(unix)]
 
-mod common;
+use crate::common;
 
 use std::process::Command;
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use multifeed_proto::FeedKey;
 use thiserror::Error;
 
+use crate::feed::local_name::is_object_property;
 use crate::storage::{FileError, FileId, FileKind, Found, Slot};
 
 /// The store failed, or what it holds is not what a feed should be. Never a peer's fault.
@@ -119,8 +120,8 @@ pub enum StoreError {
     },
     /// The folder of a writer is gone or empty, and the journal knows of blocks in it. No other writer is made under that name.
     #[error(
-        "{} is missing: {blocks} blocks were in {}. Put the folder back, or make another feed under that name (--new-key){}",
-        writer_of(.key, .name), old_place(.slot), js_sees(.slot)
+        "{} is missing: {} in {}. {}{}",
+        writer_of(.key, .name), blocks_were(*.blocks), old_place(.slot), put_back(.name), js_sees(.slot)
     )]
     MissingWriter {
         /// The folder that it had; `None` if another feed was put there.
@@ -248,6 +249,13 @@ impl StoreError {
     pub(crate) fn is_unreadable(&self) -> bool {
         let StoreError::Io { op: "read", source, .. } = self else { return false };
         raw_os_error(source).is_some_and(|errno| UNREADABLE.contains(&errno))
+    }
+
+    /// Whether the disk, or the permissions there, keep a file from being read.
+    pub(crate) fn is_of_the_disk(&self) -> bool {
+        let StoreError::Io { op: "read" | "look at", source, .. } = self else { return false };
+        let denied = source.kind() == io::ErrorKind::PermissionDenied;
+        denied || raw_os_error(source).is_some_and(|errno| UNREADABLE.contains(&errno))
     }
 
     /// Whether a writer may be missing because of this, whatever its name.
@@ -391,6 +399,19 @@ fn writer_of(key: &Option<FeedKey>, name: &Option<String>) -> String {
     }
 }
 
+fn blocks_were(blocks: u64) -> String {
+    if blocks == 1 { "1 block was".to_owned() } else { format!("{blocks} blocks were") }
+}
+
+fn put_back(name: &Option<String>) -> &'static str {
+    match name {
+        Some(name) if is_object_property(name) => {
+            "Put the folder back: another feed cannot have that name, which every JavaScript object has a property of"
+        }
+        _ => "Put the folder back, or make another feed under that name (--new-key)",
+    }
+}
+
 fn old_place(slot: &Option<Slot>) -> String {
     slot.map_or_else(|| "a folder that is another feed's now".to_owned(), |slot| format!("folder {slot}"))
 }
@@ -405,6 +426,7 @@ fn js_sees(slot: &Option<Slot>) -> String {
 fn advice(found: Found) -> &'static str {
     match found {
         Found::Link => "put what it leads to in its place, or allow links (`follow_links`, --follow-links)",
+        Found::DanglingLink => "put back what it leads to, such as a disk that is out, or a copy in its place",
         Found::HardLink => "put a copy in its place, or allow links (`follow_links`, --follow-links)",
         _ => "move it away",
     }

@@ -48,7 +48,7 @@ pub struct Limits {
     /// [`PeerEvent::OffersRefused`](crate::PeerEvent::OffersRefused). About 200 bytes each while the session lasts. Default 131,072.
     pub feeds_offered: usize,
     /// Of those, how many the remote is asked for at once: about 2 kB each, and what of one was proven. The others wait until a block of one
-    /// came, or the remote turns out to have none. Default 1,024.
+    /// came, or the remote turns out to have none. As many more may wait for blocks that are late. Default 1,024.
     pub feeds_asked: usize,
     /// Feeds of a session whose channels are open and on which something is under way; the others wait for their turn. It may be twice as many
     /// while the remote opens others than we do. In a live session a channel stays open when its feed is done, and does not count then.

@@ -37,7 +37,8 @@ pub struct SyncState {
     pub moved: Moved,
     /// What moved in a second, over the last [`RATE_WINDOW`].
     pub per_second: Moved,
-    /// Blocks that the remote has and that it is to bring: in a sparse session those that were requested.
+    /// Blocks that the remote has and that it is to bring: in a sparse session those that were requested. What it did not bring in time counts
+    /// until it comes.
     pub missing_here: u64,
     /// Blocks that we hold and the remote lacks, as far as it told what it has.
     pub missing_there: u64,

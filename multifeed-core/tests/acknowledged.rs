@@ -1,10 +1,8 @@
 //! When a block counts as delivered: who receives it acknowledges it once it is written, and who sent it waits for that. The remote is played
 //! by hand, on virtual time.
-#![allow(missing_docs)]
 
-mod common;
-#[path = "common/played.rs"]
-mod played;
+use crate::common;
+use crate::played;
 
 use bytes::Bytes;
 use common::{create, key_pair};

@@ -1,6 +1,6 @@
 //! A writer's folder that is put into a store which had fetched the feed: one feed comes of both, in every order and after a cut anywhere.
 
-mod common;
+use crate::common;
 
 use std::cell::Cell;
 use std::io;

@@ -1,7 +1,7 @@
 //! The folder of a corestore: keys, names, what is made when, and what is refused.
 //! `vectors/corestore.json` was recorded by `interop/vectors/corestore-keys.js`; multifeed-testkit's `corestore` test has the real JS peer.
 
-mod common;
+use crate::common;
 
 use std::collections::BTreeSet;
 use std::fs;

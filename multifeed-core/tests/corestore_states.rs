@@ -1,6 +1,6 @@
 //! A corestore's folder in any state, and on a disk that fails at any call.
 
-mod common;
+use crate::common;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,9 +1,7 @@
 //! How a session ends, and what each side may claim then. What is given up has a table of its own, in `peer.rs`.
-#![allow(missing_docs)]
 
-mod common;
-#[path = "common/link.rs"]
-mod link;
+use crate::common;
+use crate::link;
 
 use std::time::Duration;
 

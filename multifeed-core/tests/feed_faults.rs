@@ -1,6 +1,6 @@
 //! A disk that fails in the middle of a write: after each cut the feed opens, verifies, and has what it promised.
 
-mod common;
+use crate::common;
 
 use std::collections::BTreeSet;
 

@@ -1,6 +1,6 @@
 //! Blocks from peers: what is proven is kept, what is not leaves no trace.
 
-mod common;
+use crate::common;
 
 use bytes::Bytes;
 use common::{Random, block, blocks, create, create_copy, file, key_pair, pull, verify};

@@ -1,6 +1,6 @@
 //! Folders, trees and digests as the real packages write and answer them (recorded by `interop/vectors/folders.js`).
 
-mod common;
+use crate::common;
 
 use std::collections::BTreeSet;
 

@@ -1,7 +1,6 @@
 //! A disk that is full, or nearly so, stops what is new, and nothing else.
 
-#[path = "common/link.rs"]
-mod link;
+use crate::link;
 
 use std::cell::Cell;
 use std::io;

@@ -1,10 +1,8 @@
 //! Sessions that are not live with a store that is still being sent blocks of the same feed by somebody else: they hear of those, and what
 //! they report at their end is true.
-#![allow(missing_docs)]
 
-mod common;
-#[path = "common/link.rs"]
-mod link;
+use crate::common;
+use crate::link;
 
 use std::time::Duration;
 

@@ -520,6 +520,16 @@ fn links_are_followed_on_request_and_nothing_is_lost_through_them() {
     storage.close().unwrap();
     assert!(fs::read(elsewhere.join("data")).unwrap().ends_with(b"third!"));
     assert!(fs::read(&other).unwrap().ends_with(b"third!"));
+    // A folder that is behind a link to nothing is told as that.
+    fs::rename(&elsewhere, place.dir.path().join("out")).unwrap();
+    let store = open(&place);
+    let told: Vec<String> = store.problems().iter().map(ToString::to_string).collect();
+    assert!(
+        told.iter().any(|told| told.contains("is a link to nothing") && !told.contains("--follow-links")),
+        "{told:?}"
+    );
+    assert_eq!(store.feeds().count(), 1);
+    drop(store);
     // What a dangling link names is not made, and pipes are no better than before.
     for thing in [Thing::Dangling, Thing::Pipe, Thing::Device] {
         for kind in FileKind::EVERY {

@@ -1,7 +1,6 @@
 //! Feeds that both sides held alike, so that no channel is open for them: what is new in one of them makes the session not in sync.
 
-#[path = "common/link.rs"]
-mod link;
+use crate::link;
 
 use std::time::Duration;
 

@@ -1,11 +1,8 @@
 //! Feeds that are long by their writer's word alone: a length is signed, and one block made. What is not held costs nothing.
 
-#[path = "common/link.rs"]
-mod link;
-#[path = "common/long.rs"]
-mod long;
-#[path = "common/played.rs"]
-mod played;
+use crate::link;
+use crate::long;
+use crate::played;
 
 use std::io;
 use std::time::Duration;

@@ -2,10 +2,9 @@
 //! tells nothing then. Whoever reads a block whose place or hash such a node tells has it made again of what is held around it. Where that
 //! is damaged too, the block cannot be read until an audit gives it up and a remote brings it again.
 
-mod common;
+use crate::common;
 
-#[path = "common/link.rs"]
-mod link;
+use crate::link;
 
 use std::time::Duration;
 

@@ -1,7 +1,6 @@
 //! Stores with as many feeds as they may have: every session makes progress, and nobody is kept out for good.
 
-#[path = "common/link.rs"]
-mod link;
+use crate::link;
 
 use std::time::Duration;
 

@@ -1,9 +1,7 @@
 //! What a remote does not take of what it is offered is counted, and nothing else is.
 
-#[path = "common/link.rs"]
-mod link;
-#[path = "common/long.rs"]
-mod long;
+use crate::link;
+use crate::long;
 
 use std::time::Duration;
 

@@ -1,9 +1,8 @@
 //! Opening a store of which one folder cannot be read, or repaired: it is told, and the other feeds are not harmed.
 
-mod common;
+use crate::common;
 
-#[path = "common/link.rs"]
-mod link;
+use crate::link;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;

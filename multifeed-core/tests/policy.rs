@@ -1,9 +1,7 @@
 //! What remotes may make a store hold, and what its owner lets in.
 
-#[path = "common/link.rs"]
-mod link;
-#[path = "common/played.rs"]
-mod played;
+use crate::link;
+use crate::played;
 
 use std::time::Duration;
 
@@ -56,7 +54,7 @@ fn new_feeds(link: &Link, side: usize) -> Vec<FeedKey> {
 }
 
 impl Played {
-    fn new(store: Store, options: Replicate) -> Self {
+    fn met(store: Store, options: Replicate) -> Self {
         let live = options.live;
         let mut played = Self::start(store, options, live);
         played.commands();
@@ -117,7 +115,7 @@ fn junk_offers_cost_nothing_that_lasts() {
         let mut store = store();
         let lasting = measure(|| {
             let during = measure(|| {
-                let mut played = Played::new(std::mem::replace(&mut store, link::store()), Replicate::live());
+                let mut played = Played::met(std::mem::replace(&mut store, link::store()), Replicate::live());
                 assert_eq!(played.offer(junk(200_000)), limits.feeds_offered);
                 let refused = played.events().into_iter().find_map(|event| match event {
                     PeerEvent::OffersRefused { feeds, limit } => Some((feeds, limit)),
@@ -274,7 +272,7 @@ fn feeds_are_asked_for_in_turn() {
 
 #[test]
 fn a_remote_that_opens_no_channel_holds_up_only_itself() {
-    let mut played = Played::new(limited(|limits| limits.feeds_asked = 2), Replicate::live());
+    let mut played = Played::met(limited(|limits| limits.feeds_asked = 2), Replicate::live());
     played.offer(junk(5));
     let first = played.opens();
     assert_eq!(first.len(), 2);

@@ -1,8 +1,7 @@
 //! What a power cut may take, on a disk that forgets all that was not synced; what syncing costs, and what its failure means.
 
-mod common;
-#[path = "common/link.rs"]
-mod link;
+use crate::common;
+use crate::link;
 
 use std::cell::Cell;
 use std::io;

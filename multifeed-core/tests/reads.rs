@@ -1,7 +1,6 @@
 //! What an application waits for, gives up and watches, over sessions on one thread and virtual time.
 
-#[path = "common/link.rs"]
-mod link;
+use crate::link;
 
 use std::collections::BTreeSet;
 use std::ops::Range;

@@ -1,7 +1,6 @@
 //! Two stores that find out what differs before they speak of it.
 
-#[path = "common/link.rs"]
-mod link;
+use crate::link;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};

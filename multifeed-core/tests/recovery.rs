@@ -1,6 +1,6 @@
 //! Damages made by hand, one at a time: what opening the feed sets right, what it tells of it, and what it leaves alone.
 
-mod common;
+use crate::common;
 
 use common::{Faulty, block, blocks, create, create_copy, file, key_pair, pull, verify};
 use multifeed_core::feed::Problem;
@@ -115,6 +115,18 @@ fn set_right(disk: &mut MemoryStorage) -> (Feed, Option<Recovered>) {
     assert_eq!(Feed::open(disk, Slot(0)).unwrap().recovered(), None);
     let told = feed.recovered().cloned();
     (feed, told)
+}
+
+/// Only what was not marked counts as found again.
+#[test]
+fn marks_of_an_older_bitfield_are_made_again_and_counted_once() {
+    let mut disk = copied(&[30, 90], 90);
+    let older = copied(&[30], 30).contents(file(0, FileKind::Bitfield)).unwrap();
+    disk.write_at(file(0, FileKind::Bitfield), 0, &older).unwrap();
+    let (feed, told) = set_right(&mut disk);
+    let told = told.unwrap();
+    assert_eq!((feed.len(), feed.downloaded()), (90, 90));
+    assert_eq!((told.marked_length, told.blocks_regained, told.blocks_unmarked), (30, 60, 0), "{told}");
 }
 
 #[test]

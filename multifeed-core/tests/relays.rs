@@ -1,9 +1,7 @@
 //! A JS peer that passes on feeds of others before it has a block of them. The remote is played by hand, on virtual time.
-#![allow(missing_docs)]
 
-mod common;
-#[path = "common/played.rs"]
-mod played;
+use crate::common;
+use crate::played;
 
 use bytes::Bytes;
 use common::{create, key_pair};

@@ -1,7 +1,6 @@
 //! Two multifeeds and more on one thread and virtual time, joined by their sessions' bytes.
 
-#[path = "common/link.rs"]
-mod link;
+use crate::link;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

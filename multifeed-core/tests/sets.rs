@@ -1,7 +1,6 @@
 //! Several sets of feeds over the cores of one store: what one is shared by, and what stays apart.
 
-#[path = "common/link.rs"]
-mod link;
+use crate::link;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,7 +1,6 @@
 //! What an application's policy lets sessions tell and take.
 
-#[path = "common/link.rs"]
-mod link;
+use crate::link;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,9 +1,7 @@
 //! Remotes that tell of a new feed and do not bring it: an honest one does, after each of them had its turn.
-#![allow(missing_docs)]
 
-mod common;
-#[path = "common/played.rs"]
-mod played;
+use crate::common;
+use crate::played;
 
 use std::time::Duration;
 

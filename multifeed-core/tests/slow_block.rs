@@ -1,11 +1,8 @@
 //! Blocks that take longer to send than a JS peer waits for an answer. The remote is played by hand.
-#![allow(missing_docs)]
 
-mod common;
-#[path = "common/link.rs"]
-mod link;
-#[path = "common/played.rs"]
-mod played;
+use crate::common;
+use crate::link;
+use crate::played;
 
 use bytes::Bytes;
 use common::key_pair;

@@ -1,7 +1,6 @@
 //! How far a sync is, and when both sides hold the same: on one thread and virtual time.
 
-#[path = "common/link.rs"]
-mod link;
+use crate::link;
 
 use std::time::Duration;
 

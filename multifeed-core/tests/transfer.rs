@@ -1,10 +1,8 @@
 //! How much a session asks its remote for at once, how long it waits for it, and when it leaves one that never says that it is done. The
 //! remote is played by hand, on virtual time.
-#![allow(missing_docs)]
 
-mod common;
-#[path = "common/played.rs"]
-mod played;
+use crate::common;
+use crate::played;
 
 use std::time::Duration;
 

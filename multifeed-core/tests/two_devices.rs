@@ -1,8 +1,6 @@
 //! One writer's key in two stores that meet each other: who is behind learns of it in time, and two histories are told to both.
-#![allow(missing_docs)]
 
-#[path = "common/link.rs"]
-mod link;
+use crate::link;
 
 use std::time::Duration;
 

@@ -3,7 +3,7 @@
 #![cfg(unix)]
 #![allow(clippy::disallowed_methods)] // The disk's clock has to go on.
 
-mod common;
+use crate::common;
 
 use std::fs;
 use std::io;

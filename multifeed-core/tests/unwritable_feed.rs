@@ -1,9 +1,8 @@
 //! One feed's files take no more: the disk fails there, or a file is as long as it can be. The feed leaves its sessions, and the others go on.
 #![cfg(unix)]
 
-mod common;
-#[path = "common/link.rs"]
-mod link;
+use crate::common;
+use crate::link;
 
 use std::path::Path;
 use std::sync::Arc;

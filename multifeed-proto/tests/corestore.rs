@@ -1,8 +1,7 @@
 //! Conversations of the real corestore-multifeed 0.0.1, recorded by `interop/vectors/corestore.js`, replayed against a session in
 //! both roles: what the one side said comes in, and ours says on the root keys' channels what the other side said.
-#![allow(missing_docs)]
 
-mod common;
+use crate::common;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;

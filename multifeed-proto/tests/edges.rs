@@ -1,7 +1,7 @@
 //! What is easily got wrong: several multifeeds, extensions, credit and keep-alives at their edges.
 #![allow(missing_docs, clippy::disallowed_methods, clippy::disallowed_types)]
 
-mod common;
+use crate::common;
 
 use std::time::Duration;
 

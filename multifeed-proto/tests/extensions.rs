@@ -1,7 +1,7 @@
 //! What applications do beside the feeds: extensions of their own, the remote's key, pings, counts and traces.
 #![allow(missing_docs, clippy::disallowed_methods, clippy::disallowed_types)]
 
-mod common;
+use crate::common;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

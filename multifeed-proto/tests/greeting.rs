@@ -1,8 +1,7 @@
 //! When our multifeed handshake goes out. A JS peer that reads it together with our Open, and does not agree with it, drops the stream
 //! before its own has left: then neither code nor values could be told.
-#![allow(missing_docs)]
 
-mod common;
+use crate::common;
 
 use std::time::Duration;
 

@@ -1,7 +1,6 @@
 //! A remote that does whatever it likes.
-#![allow(missing_docs)]
 
-mod common;
+use crate::common;
 
 use std::time::Duration;
 

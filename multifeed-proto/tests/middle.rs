@@ -1,8 +1,7 @@
 //! Somebody between two sessions: who flips bits, replays what was said before, or sends it back to where it came from. The
 //! cipher has no MAC, so that what is flipped after the handshake arrives; it must do no more harm than end the session.
-#![allow(missing_docs)]
 
-mod common;
+use crate::common;
 
 use std::time::Duration;
 

@@ -1,7 +1,6 @@
 //! Any order of calls is safe, and any chunking is equal.
-#![allow(missing_docs)]
 
-mod common;
+use crate::common;
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! Several multifeeds on one stream, and both dialects.
 #![allow(missing_docs, clippy::disallowed_methods, clippy::disallowed_types)]
 
-mod common;
+use crate::common;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

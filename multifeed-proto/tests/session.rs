@@ -1,7 +1,7 @@
 //! Two sessions on a pipe, on virtual time.
 #![allow(missing_docs, clippy::disallowed_methods, clippy::disallowed_types)]
 
-mod common;
+use crate::common;
 
 use std::time::Duration;
 

@@ -1,7 +1,6 @@
 //! What a remote may send before it has proven that it knows a key of ours, and how long a message may take.
-#![allow(missing_docs)]
 
-mod common;
+use crate::common;
 
 use std::time::Duration;
 

@@ -1,7 +1,6 @@
 //! Values that are just inside what a message may hold, and just outside.
-#![allow(missing_docs)]
 
-mod common;
+use crate::common;
 
 use common::*;
 use multifeed_proto::wire::message::{MAX_NUMBER, kind};

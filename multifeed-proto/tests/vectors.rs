@@ -1,7 +1,6 @@
 //! Conversations of the real JS protocol, recorded by `interop/vectors/proto.js`, replayed against a session in both roles.
-#![allow(missing_docs)]
 
-mod common;
+use crate::common;
 
 use std::collections::VecDeque;
 use std::time::Duration;

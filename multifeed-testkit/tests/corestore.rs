@@ -1,5 +1,4 @@
 //! One corestore folder, opened in turn by the real corestore 5.8.2 and by ours.
-#![allow(missing_docs)]
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,6 +1,5 @@
 //! {like JS, ours} × {slow, fast} × {1 feed, 300 feeds} × {refusal, corrupt, late, second asker}, in both roles, on virtual time: what
 //! arrives, what is reported as missing, and that no session claims what is not so.
-#![allow(missing_docs)]
 
 use std::ops::Range;
 use std::time::Duration;

@@ -1,5 +1,4 @@
 //! Every scenario of the conformance suite runs over slow links, or says why it does not.
-#![allow(missing_docs)]
 
 use std::collections::BTreeSet;
 use std::fs;

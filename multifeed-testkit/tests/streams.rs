@@ -1,6 +1,5 @@
 //! A session by itself against real JS peers: several multifeeds on one stream, extensions of the application's own, a stream that
 //! a multifeed joins later, a remote that is judged by its key. Blocking code on loopback sockets.
-#![allow(missing_docs)]
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};

@@ -1,5 +1,4 @@
 //! The tests that docs/threat-model.md and README.md name are there.
-#![allow(missing_docs)]
 
 use std::fs;
 use std::path::Path;

@@ -1,7 +1,6 @@
 //! One JS app that comes more than once: after a cut, or several times at once; and one that fetches only what it is asked for.
-#![allow(missing_docs)]
 
-mod common;
+use crate::common;
 
 use std::time::Duration;
 

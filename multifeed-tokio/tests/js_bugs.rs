@@ -1,7 +1,7 @@
 //! Bugs of the JS packages that an application or a folder sets off, and that are not here. Those that a remote sets off are told
 //! in `docs/threat-model.md`, each with its test.
 
-mod common;
+use crate::common;
 
 use common::{facts, held, join_js, js, js_facts, memory, run, sync, sync_js};
 use multifeed_testkit::js::{self as testkit, JsFeed, JsPeer};

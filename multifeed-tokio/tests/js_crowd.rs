@@ -1,7 +1,6 @@
 //! Several of ours at once at one JS peer.
-#![allow(missing_docs)]
 
-mod common;
+use crate::common;
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,9 +1,7 @@
 //! Feeds that are long by their writer's word alone, between JS and ours, on the wire and on the disk.
-#![allow(missing_docs)]
 
-mod common;
-#[path = "../../multifeed-core/tests/common/long.rs"]
-mod long;
+use crate::common;
+use crate::long;
 
 use std::path::Path;
 

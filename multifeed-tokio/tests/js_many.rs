@@ -1,7 +1,6 @@
 //! More feeds than a session opens at once, with multifeed 6 as the other side, in both roles.
-#![allow(missing_docs)]
 
-mod common;
+use crate::common;
 
 use common::{finish, held, js, run, socket};
 use multifeed_testkit::js::{JsPeer, TIMEOUT};

@@ -1,7 +1,6 @@
 //! JS peers that cannot sync with us, and check: releases of multifeed 6 with another version or client.
-#![allow(missing_docs)]
 
-mod common;
+use crate::common;
 
 use common::*;
 use multifeed_testkit::js::JsPeer;

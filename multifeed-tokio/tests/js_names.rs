@@ -1,7 +1,6 @@
 //! Feeds whose names would be one for JS, which loses all but one of those: stores of ours that it opens, and of its own that we set right.
-#![allow(missing_docs)]
 
-mod common;
+use crate::common;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,7 +1,6 @@
 //! What one session is asked to do, and what a feed reports, with npm's multifeed 6 as the other side, in both roles.
-#![allow(missing_docs)]
 
-mod common;
+use crate::common;
 
 use std::time::Duration;
 
@@ -163,7 +162,13 @@ fn events_of_a_feed_with_js() {
                     }
                     _ => {
                         js(|| peer.call(json!({"cmd": "destroy", "reset": true})));
-                        assert_eq!(sync.finish().await.unwrap_err().code(), "ERR_NETWORK");
+                        // Both are in sync. If a write meets the reset before a read does, the socket then reads as ended, which is a clean end.
+                        let end = sync.finish().await;
+                        assert!(
+                            end.as_ref()
+                                .map_or_else(|error| error.code() == "ERR_NETWORK", |totals| totals.moved.missing == 0),
+                            "{end:?}"
+                        );
                     }
                 }
                 for events in [&mut of_ours, &mut of_copy] {

@@ -1,7 +1,6 @@
 //! What a policy tells and takes, with multifeed 6 as the other side, in both roles.
-#![allow(missing_docs)]
 
-mod common;
+use crate::common;
 
 use common::{finish, held, js, run, socket};
 use multifeed_testkit::js::JsPeer;

@@ -1,6 +1,6 @@
 //! Blocks fetched, sought and given up, with npm's hypercore 9 as the other side, and folders that it makes or that it opens.
 
-mod common;
+use crate::common;
 
 use std::time::Duration;
 
@@ -214,7 +214,7 @@ fn js_gets_all_but_what_rotted_here() {
             let mut damaged = Vec::new();
             while let Some(event) = sync.next().await {
                 match event {
-                    SyncEvent::Damaged { key, reason } => damaged.push((key.to_string(), reason)),
+                    SyncEvent::Damaged { key, reason, .. } => damaged.push((key.to_string(), reason)),
                     SyncEvent::Progress(state) => assert!(!state.in_sync || damaged.is_empty(), "{state:?}"),
                     _ => {}
                 }

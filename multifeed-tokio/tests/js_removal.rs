@@ -1,7 +1,6 @@
 //! Stores from which feeds were removed, and JS, which opens them afterwards and goes on.
-#![allow(missing_docs)]
 
-mod common;
+use crate::common;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,7 +1,6 @@
 //! Many JS peers on slow links at one of ours, which read and write at once.
-#![allow(missing_docs)]
 
-mod common;
+use crate::common;
 
 use std::time::{Duration, Instant};
 

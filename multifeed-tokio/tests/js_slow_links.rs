@@ -1,7 +1,6 @@
 //! Real JS peers behind slow links: what is said of blocks that are on their way, and who is left waiting.
-#![allow(missing_docs)]
 
-mod common;
+use crate::common;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

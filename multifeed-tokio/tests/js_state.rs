@@ -1,6 +1,6 @@
 //! How far a sync is, and when both sides hold the same, with npm's multifeed 6 as the other side, in both roles.
 
-mod common;
+use crate::common;
 
 use std::net::SocketAddr;
 

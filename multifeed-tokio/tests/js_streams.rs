@@ -1,7 +1,6 @@
 //! Streams that several multifeeds share, with corestore-multifeed as the other side.
-#![allow(missing_docs)]
 
-mod common;
+use crate::common;
 
 use std::time::Duration;
 

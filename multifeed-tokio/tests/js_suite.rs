@@ -3,7 +3,7 @@
 //!
 //! `basic.js`, `existing-protocol.js`, `mux.js` and `regression.js` are here.
 
-mod common;
+use crate::common;
 
 use std::future::Future;
 use std::io;

@@ -1,7 +1,6 @@
 //! One writer's key here and in a JS store: who of ours is behind learns it of JS, and two histories are told.
-#![allow(missing_docs)]
 
-mod common;
+use crate::common;
 
 use std::path::Path;
 

@@ -22,8 +22,11 @@ use crate::error::{CliError, code};
 const SILENCE: Duration = Duration::from_secs(20);
 
 /// Connections that have said nothing yet, and as many that have and wait for a place; fewer, if the system allows few file handles: half of
-/// them for those that have said nothing, who mostly speak in a moment, and an eighth for those that wait.
+/// those beside [`OURS`] for those that have said nothing, who mostly speak in a moment, and an eighth for those that wait.
 const WAITING: usize = 1024;
+
+/// File handles of the process itself, and of a feed that is read and one that is written.
+const OURS: usize = 24;
 
 /// Networks of which one is tried before it is waited for a place.
 const TRIED: usize = 8;
@@ -42,9 +45,9 @@ struct Silent {
 }
 
 impl Silent {
-    /// Whether it has spoken, and is heard next.
+    /// Whether it has spoken, and is heard next. One that hung up has not.
     fn has_spoken(&self) -> bool {
-        socket2::SockRef::from(&*self.stream).peek(&mut [MaybeUninit::uninit()]).is_ok()
+        socket2::SockRef::from(&*self.stream).peek(&mut [MaybeUninit::uninit()]).is_ok_and(|bytes| bytes > 0)
     }
 }
 
@@ -68,7 +71,8 @@ pub(super) struct Door {
 impl Door {
     pub(super) fn new() -> Self {
         let handles = handles().unwrap_or(usize::MAX);
-        let (most_silent, most_waiting) = (WAITING.min(handles / 2), WAITING.min(handles / 8));
+        let silent = (handles.saturating_sub(OURS) / 2).max(1);
+        let (most_silent, most_waiting) = (WAITING.min(silent), WAITING.min(handles / 8));
         let (silent, waiting) = (Crowd::default(), Crowd::default());
         Self { listening: JoinSet::new(), silent, waiting, most_silent, most_waiting, next: 0 }
     }

@@ -15,7 +15,10 @@ pub(super) async fn run(global: &Global, options: Options, output: &Output) -> R
     let Reading { multi, problems, changed, .. } = reading;
     let feeds: Vec<FeedLine> = multi.feeds().iter().map(feed_line).collect();
     let result = match multi.blocked().await {
-        Ok(blocked) => list(&feeds, &blocked, output),
+        Ok(blocked) if feeds.is_empty() && !problems.is_empty() => {
+            output.say("no feed can be opened").and_then(|()| list(&feeds, &blocked, output))
+        }
+        Ok(blocked) => output.say(&table(&feeds)).and_then(|()| list(&feeds, &blocked, output)),
         Err(error) => Err(error.into()),
     };
     close_read(&multi, result, output).await?;
@@ -30,7 +33,6 @@ pub(super) async fn run(global: &Global, options: Options, output: &Output) -> R
 }
 
 fn list(feeds: &[FeedLine], blocked: &[FeedKey], output: &Output) -> Result<(), CliError> {
-    output.say(&table(feeds))?;
     feeds.iter().try_for_each(|feed| output.print_object(feed))?;
     blocked.iter().try_for_each(|key| {
         output.say(&format!("blocked: {key}"))?;

@@ -268,10 +268,13 @@ fn print(event: &SyncEvent, peer: &Peer, output: &Output) -> Result<(), CliError
             };
             output.print(|| format!("{who}{message}"), &event)
         }
-        SyncEvent::Damaged { key, reason } => {
-            let people = || format!("{who}feed {key} is damaged here, and is not synced: {reason}");
-            output
-                .print(people, &Event::Damaged { key: Some(key.to_string()), name: None, block: None, message: reason })
+        SyncEvent::Damaged { key, block, reason } => {
+            let people = || match block {
+                Some(block) => format!("{who}block {block} of feed {key} cannot be sent, others are: {reason}"),
+                None => format!("{who}feed {key} is damaged here, and is not synced: {reason}"),
+            };
+            let key = Some(key.to_string());
+            output.print(people, &Event::Damaged { key, name: None, block: *block, message: reason })
         }
         SyncEvent::Conflict { key, conflict } => {
             let lengths = [conflict.held_length, conflict.length];

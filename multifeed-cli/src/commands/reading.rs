@@ -151,7 +151,9 @@ pub(super) async fn open_to_serve(
     Ok((multi, only_reads))
 }
 
-async fn open_unwritten(global: &Global, options: Options, how: Unwritten) -> Result<Multifeed, Error> {
+async fn open_unwritten(global: &Global, mut options: Options, how: Unwritten) -> Result<Multifeed, Error> {
+    // Nothing is fetched into it, however much is free.
+    options.multifeed.limits.keep_free = 0;
     let open = match how {
         Unwritten::ReadOnly => FileStorage::open_read_only_with,
         Unwritten::Beside => FileStorage::open_beside_with,

@@ -77,6 +77,8 @@ async fn serve(
         }
     };
     let mut listener = Some(listener);
+    // What was not written is lost to whoever looks at the exit code alone.
+    let mut moved = None;
     loop {
         while full_until.is_none() {
             let mut let_in = false;
@@ -110,19 +112,17 @@ async fn serve(
                 break;
             }
         }
+        // Whoever gives a place or a file handle back goes before those who need one.
         let accepted = tokio::select! {
-            accepted = accept(listener.as_ref()), if !door.is_behind() => accepted,
+            biased;
+            _ = stop.wait() => break,
             gone = door.hears() => {
                 turn_away(gone);
                 continue;
             }
-            () = sleep_until(full_until.unwrap_or_else(Instant::now)), if full_until.is_some() => {
-                full_until = None;
-                continue;
-            }
             Some(ended) = peers.join_next() => {
                 full_until = None;
-                let first = report(ended, &house, output)?;
+                let first = report(ended, &house, &mut moved, output)?;
                 if let Some(result) = first {
                     return result;
                 }
@@ -132,12 +132,16 @@ async fn serve(
                 (listener, door) = (None, Door::new());
                 continue;
             }
+            () = sleep_until(full_until.unwrap_or_else(Instant::now)), if full_until.is_some() => {
+                full_until = None;
+                continue;
+            }
             _ = sums.tick() => {
                 house.unsaid().iter().for_each(|unsaid| output.warn(unsaid));
                 warn_unsupported(multi, output);
                 continue;
             }
-            _ = stop.wait() => break,
+            accepted = accept(listener.as_ref()), if !door.is_behind() => accepted,
         };
         match accepted {
             Ok((_, from)) if house.is_closed_to(from) => {
@@ -151,10 +155,12 @@ async fn serve(
                     output.fail(&CliError::new(code::LISTEN, format!("cannot accept a peer: {error}")));
                 }
                 match door.make_room() {
-                    None => _ = house.make_room(),
+                    None => {
+                        house.make_room();
+                        sleep(PAUSE).await;
+                    }
                     gone => turn_away(gone),
                 }
-                sleep(PAUSE).await;
             }
         }
     }
@@ -162,12 +168,12 @@ async fn serve(
     drop(listener);
     let mut result = Ok(());
     while let Some(ended) = peers.join_next().await {
-        if let Some(first) = report(ended, &house, output)? {
+        if let Some(first) = report(ended, &house, &mut moved, output)? {
             result = first;
         }
     }
     house.unsaid().iter().for_each(|unsaid| output.warn(unsaid));
-    result
+    result.and(moved.map_or(Ok(()), Err))
 }
 
 fn no_place(why: &Full) -> CliError {
@@ -214,10 +220,12 @@ fn bounded(mut options: Options, bounds: &Bounds) -> Options {
 }
 
 /// Tells of a peer's end if that was a failure, which does not end the server; only what is wrong with stdout does. The result of the one peer
-/// that there is to be is the command's.
+/// that there is to be is the command's. If the store, or a feed's folder, was moved meanwhile, that is noted: the server goes on serving, and then
+/// fails.
 fn report(
     ended: Result<(Peer, Result<(), CliError>), JoinError>,
     house: &House,
+    moved: &mut Option<CliError>,
     output: &Output,
 ) -> Result<Option<Result<(), CliError>>, CliError> {
     let (guest, error) = match ended {
@@ -231,6 +239,9 @@ fn report(
     };
     if guest.map_or_else(|| house.may_say(NOBODY, true), |guest| guest.may_say()) {
         output.fail(&error);
+    }
+    if error.code() == code::MOVED {
+        moved.get_or_insert(error);
     }
     Ok(None)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use multifeed_tokio::{Feed, FeedKey, Options};
+use multifeed_tokio::{Feed, FeedKey, Options, StoreError};
 
 use super::reading::{self, Reading, close_read, open_to_read};
 use crate::args::Global;
@@ -45,8 +45,11 @@ async fn verify(reading: &mut Reading, global: &Global, options: Options, output
     let feeds = reading.multi.feeds();
     let total = feeds.iter().map(Feed::downloaded).sum();
     let (mut done, mut damaged) = (0, 0);
+    let typed = reading.multi.problems();
     for message in &reading.problems {
-        print_damage(None, None, message, output)?;
+        let writer = typed.iter().find(|problem| problem.to_string() == *message).map(missing_writer);
+        let (key, name) = writer.unwrap_or_default();
+        print(key, name.as_deref(), None, message, output)?;
     }
     let (problems, lost) = (reading.problems.len() as u64, reading.lost.clone());
     for feed in &feeds {
@@ -129,7 +132,25 @@ async fn check(feed: &Feed, bar: impl Fn(u64)) -> (u64, Vec<Wrong>) {
 
 fn print_damage(feed: Option<&Feed>, block: Option<u64>, message: &str, output: &Output) -> Result<(), CliError> {
     let (key, name) = (feed.map(|feed| feed.key().to_string()), feed.map(Feed::name));
-    output.print(|| format!("damaged: {message}"), &Event::Damaged { key, name: name.as_deref(), block, message })
+    print(key, name.as_deref(), block, message, output)
+}
+
+fn print(
+    key: Option<String>,
+    name: Option<&str>,
+    block: Option<u64>,
+    message: &str,
+    output: &Output,
+) -> Result<(), CliError> {
+    output.print(|| format!("damaged: {message}"), &Event::Damaged { key, name, block, message })
+}
+
+/// The key and the name of the writer whose folder is missing, as far as they are known.
+fn missing_writer(problem: &StoreError) -> (Option<String>, Option<String>) {
+    match problem {
+        StoreError::MissingWriter { key, name, .. } => (key.map(|key| key.to_string()), name.clone()),
+        _ => (None, None),
+    }
 }
 
 fn print_sound(feed: &Feed, blocks: u64, output: &Output) -> Result<(), CliError> {

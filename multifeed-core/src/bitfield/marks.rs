@@ -1,6 +1,9 @@
 //! What is held of a bitfield, in little memory: for the journal, which keeps it of each feed.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::{BLOCKS, Bitfield, DATA_BYTES, MAX_PAGE_BYTES, Page, TREE_BYTES, rle};
 
 /// The blocks and nodes that are held, run-length encoded, for each page that has any, ascending.
 ///
@@ -88,6 +91,44 @@ impl Marks {
         }
         pages.extend(changes.map(|(number, page)| (*number, *page)));
         Self::new(pages)
+    }
+}
+
+impl Bitfield {
+    /// How many nodes are marked here and not there.
+    pub(crate) fn nodes_besides(&self, other: &Bitfield) -> u64 {
+        self.bits_besides(other, DATA_BYTES..DATA_BYTES + TREE_BYTES)
+    }
+
+    /// How many blocks are held here and not there.
+    pub(crate) fn blocks_besides(&self, other: &Bitfield) -> u64 {
+        self.bits_besides(other, 0..DATA_BYTES)
+    }
+
+    fn bits_besides(&self, other: &Bitfield, part: Range<usize>) -> u64 {
+        let besides = |(number, page): &(u32, Page)| -> u64 {
+            let theirs =
+                other.page(u64::from(*number)).map_or_else(|| vec![0; part.len()], |page| page.bytes(part.clone()));
+            let pairs = page.bytes(part.clone()).into_iter().zip(theirs);
+            pairs.map(|(ours, theirs)| u64::from((ours & !theirs).count_ones())).sum()
+        };
+        self.pages.iter().map(besides).sum()
+    }
+
+    /// How many blocks of `marks` are not held here. Those are left out that are unmarked in `before` and have their leaf marked there: they were
+    /// cleared.
+    pub(crate) fn lost_of(&self, marks: &Marks, before: &Bitfield) -> u64 {
+        let mut lost = 0;
+        for (number, page) in marks.iter() {
+            let Ok(page) = rle::decode(page, MAX_PAGE_BYTES) else { continue };
+            for (at, byte) in page.iter().take(DATA_BYTES).enumerate().filter(|(_, byte)| **byte != 0) {
+                let first = u64::from(number) * BLOCKS + at as u64 * 8;
+                let held = (0..8).filter(|bit| byte & (128 >> bit) != 0).map(|bit| first + bit);
+                let is_lost = |block: &u64| !self.get(*block) && (before.get(*block) || !before.node(2 * block));
+                lost += held.filter(is_lost).count() as u64;
+            }
+        }
+        lost
     }
 }
 

@@ -350,17 +350,6 @@ impl Bitfield {
         }
     }
 
-    /// How many nodes are marked here and not there.
-    pub(crate) fn nodes_besides(&self, other: &Bitfield) -> u64 {
-        let nodes = |page: &Page| page.bytes(DATA_BYTES..DATA_BYTES + TREE_BYTES);
-        let besides = |(number, page): &(u32, Page)| -> u64 {
-            let theirs = other.page(u64::from(*number)).map_or_else(|| vec![0; TREE_BYTES], nodes);
-            let pairs = nodes(page).into_iter().zip(theirs);
-            pairs.map(|(ours, theirs)| u64::from((ours & !theirs).count_ones())).sum()
-        };
-        self.pages.iter().map(besides).sum()
-    }
-
     /// The nodes that stand over two pages or more and may have children that are held: those are in other pages than the node is.
     pub(crate) fn nodes_over_pages(&self) -> BTreeSet<u64> {
         let first = |number: &u32| u64::from(*number) * NODES;

@@ -10,7 +10,7 @@ use super::{Corestore, CorestoreError};
 use crate::KeyPair;
 use crate::cores::journal::{Checkpoint, Journal};
 use crate::error::StoreError;
-use crate::feed::Feed;
+use crate::feed::{Feed, Opening};
 use crate::merkle;
 use crate::storage::{CoreFile, CoreStorage, FileId, FileKind, Slot, Storage};
 
@@ -276,8 +276,9 @@ impl<S: CoreStorage> Corestore<S> {
     }
 
     fn open_feed(&mut self, slot: Slot, secret: &mut SecretKey, journal: &Journal) -> Result<Feed, StoreError> {
-        let mut zeros = self.limits.opening_zeros;
-        Feed::open_known(&mut self.keyed(slot, secret), HERE, journal, &mut zeros)
+        let mut opening = Opening::new(&self.limits);
+        let feed = Feed::open_known(&mut self.keyed(slot, secret), HERE, journal, &mut opening)?;
+        opening.unread.pop().map_or(Ok(feed), Err)
     }
 
     fn keyed<'a>(&'a mut self, slot: Slot, secret: &'a mut SecretKey) -> KeyedFiles<'a, S::Files> {

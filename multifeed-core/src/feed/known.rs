@@ -42,7 +42,10 @@ impl Feed {
             });
         match self.writable() {
             true => mark.writer = Some(Box::new(Writer { key: self.key, name: self.local_name.clone() })),
-            false => mark.pages = self.bitfield.marks(),
+            false => {
+                mark.pages = self.bitfield.marks();
+                mark.writer.clone_from(&self.unread_writer);
+            }
         }
         mark
     }

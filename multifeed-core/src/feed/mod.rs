@@ -23,16 +23,17 @@ use std::cell::OnceCell;
 
 use ed25519_dalek::VerifyingKey;
 use multifeed_proto::{DiscoveryKey, FeedKey, Node};
+use zeroize::Zeroizing;
 
 use crate::bitfield::{Bitfield, DEFAULT_PAGE_BYTES};
-use crate::cores::journal::{Journal, VerifiedSignature};
+use crate::cores::journal::{Journal, VerifiedSignature, Writer};
 use crate::error::StoreError;
 use crate::feed::local_name::is_key_name;
 use crate::keys::key_pair::KeyPair;
 use crate::keys::signatures;
 use crate::limits::{Limits, MAX_FEED_BLOCKS};
 use crate::merkle;
-use crate::storage::{FileId, FileKind, Slot, Storage};
+use crate::storage::{FileId, FileKind, RepairedInMemory, Slot, Storage};
 use cache::{NodeCache, Window};
 use staging::Staged;
 
@@ -95,6 +96,23 @@ pub struct Feed {
     key_synced: bool,
     /// Whether its files were, when it was opened, as the journal had them.
     unchanged: bool,
+    /// Which writer the journal says it is, if the secret key is there and the disk does not give it.
+    unread_writer: Option<Box<Writer>>,
+}
+
+/// What opening the feeds of a store shares.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    /// How many bytes of zeros may still be read in search of what is behind them: see [`Limits::opening_zeros`].
+    pub(crate) zeros: u64,
+    /// Why `secret_key` or `localname` of the feed that was opened last could not be read.
+    pub(crate) unread: Vec<StoreError>,
+}
+
+impl Opening {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self { zeros: limits.opening_zeros, unread: Vec::new() }
+    }
 }
 
 /// The place of a block in `data`.
@@ -207,31 +225,60 @@ impl Feed {
     /// [`StoreError::Damaged`] where the keys or headers are not what they must be, with the folder untouched;
     /// [`StoreError::Locked`] where a JS hypercore has it; else what the storage says.
     pub fn open<S: Storage + ?Sized>(storage: &mut S, slot: Slot) -> Result<Feed, StoreError> {
-        Self::open_known(storage, slot, &Journal::default(), &mut Limits::default().opening_zeros)
+        let mut opening = Opening::new(&Limits::default());
+        let feed = Self::open_known(storage, slot, &Journal::default(), &mut opening)?;
+        opening.unread.pop().map_or(Ok(feed), Err)
     }
 
     /// As [`open`](Self::open), with what a journal knows of the feed: where the store was not closed, all that it does not know is
     /// checked, and a writable feed goes back to the newest length that is signed and whole, but not below the one that it knows.
     ///
-    /// `zeros` is how many bytes of zeros may be read in search of what is behind them: see [`Limits::opening_zeros`].
+    /// A `secret_key` that the disk does not give makes the feed read-only, if there is nothing to repair: a repair of a feed that is not
+    /// written here could cut what its writer signed. A `localname` that the disk does not give is taken from the journal. Both are added to
+    /// `opening`.
     pub(crate) fn open_known<S: Storage + ?Sized>(
         storage: &mut S,
         slot: Slot,
         journal: &Journal,
-        zeros: &mut u64,
+        opening: &mut Opening,
+    ) -> Result<Feed, StoreError> {
+        match (Files { storage, slot }).read_exactly::<64>(FileKind::SecretKey) {
+            Ok(secret) => Self::open_as(storage, slot, secret.map(Zeroizing::new), journal, opening),
+            Err(unread) if unread.is_of_the_disk() => {
+                let mut untouched = RepairedInMemory::new(storage);
+                let told = opening.unread.len();
+                match Self::open_as(&mut untouched, slot, None, journal, opening) {
+                    Ok(mut feed) if !untouched.is_repaired() => {
+                        let known = journal.mark(slot, &feed.key).and_then(|mark| mark.writer.clone());
+                        feed.unread_writer = known;
+                        opening.unread.push(unread);
+                        Ok(feed)
+                    }
+                    _ => {
+                        opening.unread.truncate(told);
+                        Err(unread)
+                    }
+                }
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn open_as<S: Storage + ?Sized>(
+        storage: &mut S,
+        slot: Slot,
+        secret: Option<Zeroizing<[u8; 64]>>,
+        journal: &Journal,
+        opening: &mut Opening,
     ) -> Result<Feed, StoreError> {
         let mut files = Files { storage, slot };
-        let key_pair = match files.read_exactly::<64>(FileKind::SecretKey)? {
+        let key_pair = match secret {
             None => None,
+            Some(secret) if journal.knows_secret(slot, &secret) => Some(KeyPair::from_known(secret)),
             Some(secret) => {
-                let secret = zeroize::Zeroizing::new(secret);
-                if journal.knows_secret(slot, &secret) {
-                    Some(KeyPair::from_known(secret))
-                } else {
-                    let why = "its two halves do not belong together";
-                    let damaged = |_| StoreError::damaged(slot, FileKind::SecretKey, why);
-                    Some(KeyPair::from_secret_key(&secret).map_err(damaged)?)
-                }
+                let why = "its two halves do not belong together";
+                let damaged = |_| StoreError::damaged(slot, FileKind::SecretKey, why);
+                Some(KeyPair::from_secret_key(&secret).map_err(damaged)?)
             }
         };
         let key = match &key_pair {
@@ -248,13 +295,19 @@ impl Feed {
         if key_pair.as_ref().is_some_and(|pair| pair.public_key() != key) {
             return Err(StoreError::damaged(slot, FileKind::SecretKey, "it is not that of `key`"));
         }
-        // A remote feed's folder can hold the name of a writer that stood there before; JS would believe it.
-        let local_name = files.read_text(FileKind::LocalName)?;
-        let local_name = local_name.filter(|name| key_pair.is_some() || is_key_name(name, &key));
         let mark = match key_pair {
             Some(_) => journal.mark_of_writer(slot, &key),
             None => journal.mark(slot, &key),
         };
+        let local_name = match files.read_text(FileKind::LocalName) {
+            Err(unread) if unread.is_of_the_disk() => {
+                opening.unread.push(unread);
+                mark.and_then(|mark| mark.writer.as_ref()?.name.clone())
+            }
+            name => name?,
+        };
+        // A remote feed's folder can hold the name of a writer that stood there before; JS would believe it.
+        let local_name = local_name.filter(|name| key_pair.is_some() || is_key_name(name, &key));
         if let Some(mark) = mark.filter(|_| key_pair.is_none() && !journal.is_unclean())
             && let Some(feed) = Self::open_unchanged(storage, slot, key, &local_name, mark)?
         {
@@ -265,9 +318,9 @@ impl Feed {
         if let Some(other) = journal.mark_of_another(slot, &key) {
             feed.check_key(storage, other)?;
         }
-        feed.zeros_left = *zeros;
+        feed.zeros_left = opening.zeros;
         let recovered = feed.recover(storage, mark, journal.is_unclean());
-        *zeros = std::mem::replace(&mut feed.zeros_left, u64::MAX);
+        opening.zeros = std::mem::replace(&mut feed.zeros_left, u64::MAX);
         recovered?;
         feed.writer_behind = feed.writable() && mark.is_some_and(|mark| mark.writer_behind);
         feed.writer_behind = feed.is_writer_behind();
@@ -310,6 +363,7 @@ impl Feed {
             served: None,
             key_synced: false,
             unchanged: false,
+            unread_writer: None,
         }
     }
 

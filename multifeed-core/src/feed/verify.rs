@@ -100,6 +100,11 @@ pub enum Problem {
         /// The length in blocks.
         length: u64,
     },
+    /// The disk does not give a signature.
+    SignatureUnreadable {
+        /// The length in blocks.
+        length: u64,
+    },
     /// The feed's length has no signature.
     SignatureMissing {
         /// The length in blocks.
@@ -118,7 +123,9 @@ impl Finding {
             Problem::NodeMissing { .. } | Problem::NodeDamaged { .. } | Problem::NodeUnreadable { .. } => {
                 FileKind::Tree
             }
-            Problem::SignatureInvalid { .. } | Problem::SignatureMissing { .. } => FileKind::Signatures,
+            Problem::SignatureInvalid { .. }
+            | Problem::SignatureMissing { .. }
+            | Problem::SignatureUnreadable { .. } => FileKind::Signatures,
         }
     }
 
@@ -132,7 +139,9 @@ impl Finding {
             Problem::NodeMissing { node } | Problem::NodeDamaged { node } | Problem::NodeUnreadable { node } => {
                 flat::left_span(node) / 2
             }
-            Problem::SignatureInvalid { length } | Problem::SignatureMissing { length } => length.saturating_sub(1),
+            Problem::SignatureInvalid { length }
+            | Problem::SignatureMissing { length }
+            | Problem::SignatureUnreadable { length } => length.saturating_sub(1),
         }
     }
 }
@@ -156,6 +165,13 @@ impl fmt::Display for Finding {
             }
             Problem::SignatureInvalid { length } => {
                 write!(f, "block {}: the signature of length {length} is not valid", self.block())
+            }
+            Problem::SignatureUnreadable { length } => {
+                write!(
+                    f,
+                    "block {}: the signature of length {length} cannot be read: the disk fails there",
+                    self.block()
+                )
             }
             Problem::SignatureMissing { length } => {
                 write!(f, "block {}: the signature of length {length} is missing", self.block())
@@ -314,7 +330,10 @@ impl Feed {
         let next = self.next_signature_place(storage, cursor.position, newest)?;
         let length = next.unwrap_or(newest) + 1;
         cursor.position = length;
-        let signature = self.signature(storage, length)?;
+        let Some(signature) = readable(self.signature(storage, length))? else {
+            self.find(step, Problem::SignatureUnreadable { length });
+            return Ok(Some(SIGNATURE));
+        };
         let last = length == self.length;
         let Some(signature) = signature else {
             if last && !self.is_static() {

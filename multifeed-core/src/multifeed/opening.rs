@@ -20,7 +20,7 @@ use crate::cores::journal::Checkpoint;
 use crate::cores::report::ExposedKey;
 use crate::error::StoreError;
 use crate::feed::local_name::is_key_name;
-use crate::feed::{Feed, Recovered};
+use crate::feed::{Feed, Opening, Recovered};
 use crate::storage::{FileId, FileKind, Found, Slot, Storage, Unsupported};
 
 impl<S: Storage> Multifeed<S> {
@@ -37,7 +37,7 @@ impl<S: Storage> Multifeed<S> {
         let (blocked, damage) = Blocked::read(&mut cores.storage, &options.limits)?;
         cores.report.problems.extend(damage);
         let journal_damage = cores.journal.damage();
-        let mut zeros = options.limits.opening_zeros;
+        let mut opening = Opening::new(&options.limits);
         let mut multifeed = Self {
             limits: options.limits,
             cores,
@@ -70,7 +70,7 @@ impl<S: Storage> Multifeed<S> {
         let mut doubles = Vec::new();
         for slot in slots.into_iter().filter(|slot| *slot != Slot::NOWHERE) {
             multifeed.members.catalog.see(slot);
-            match multifeed.open_folder(slot, &mut zeros, &mut doubles) {
+            match multifeed.open_folder(slot, &mut opening, &mut doubles) {
                 Err(error) if error.is_of_one_folder() => multifeed.leave_alone(slot, error),
                 opened => opened?,
             }
@@ -129,12 +129,12 @@ impl<S: Storage> Multifeed<S> {
         for slot in slots.into_iter().filter(|slot| *slot != Slot::NOWHERE) {
             let Err(error) = self.cores.storage.len(FileId::new(slot, FileKind::Key)) else { continue };
             match StoreError::from_slot(slot, "open", error) {
-                // A feed may be behind it.
-                error @ StoreError::NotRegular { found: Found::Link, .. } => self.leave_alone(slot, error),
-                error => {
+                error @ StoreError::NotRegular { found, .. } if !matches!(found, Found::Link | Found::DanglingLink) => {
                     self.members.catalog.occupy(slot);
                     self.cores.report.problems.push(error);
                 }
+                // A feed may be behind it.
+                error => self.leave_alone(slot, error),
             }
         }
         Ok(())
@@ -142,12 +142,17 @@ impl<S: Storage> Multifeed<S> {
 
     /// Opens the feed of a folder; one whose files are not what they must be is told. One whose feed was opened in another folder goes to
     /// `doubles`.
-    fn open_folder(&mut self, slot: Slot, zeros: &mut u64, doubles: &mut Vec<Feed>) -> Result<(), StoreError> {
+    fn open_folder(&mut self, slot: Slot, opening: &mut Opening, doubles: &mut Vec<Feed>) -> Result<(), StoreError> {
         if self.is_going(slot)? {
             self.members.catalog.occupy(slot);
             return Ok(());
         }
-        match Feed::open_known(&mut self.cores.storage, slot, &self.cores.journal, zeros) {
+        opening.unread.clear();
+        let opened = Feed::open_known(&mut self.cores.storage, slot, &self.cores.journal, opening);
+        if let Ok(feed) = &opened {
+            self.note_unread(feed, &opening.unread);
+        }
+        match opened {
             Ok(feed) if self.members.catalog.find(&feed.key()).is_some() => {
                 self.members.catalog.occupy(slot);
                 doubles.push(feed);
@@ -155,7 +160,9 @@ impl<S: Storage> Multifeed<S> {
             Ok(feed) => {
                 self.members.catalog.occupy(slot);
                 self.cores.report.recovered.extend(feed.recovered().cloned());
-                self.look_for_its_writer(&feed);
+                if opening.unread.is_empty() {
+                    self.look_for_its_writer(&feed);
+                }
                 self.look_at_permissions(&feed)?;
                 let id = self.insert(feed);
                 self.index(id);
@@ -182,6 +189,18 @@ impl<S: Storage> Multifeed<S> {
             }
         }
         Ok(())
+    }
+
+    /// Reports that the disk does not give a feed's `secret_key` or `localname`. Nobody else is given the name. What a crash left is repaired once
+    /// the key is there again.
+    fn note_unread(&mut self, feed: &Feed, unread: &[StoreError]) {
+        self.cores.report.unopened |= !feed.writable() && !unread.is_empty();
+        for error in unread {
+            if !feed.writable() || feed.local_name().is_none() {
+                self.lose_writer_in(feed.slot(), error);
+            }
+            self.cores.report.problems.push(error.clone());
+        }
     }
 
     pub(super) fn look_at_permissions(&mut self, feed: &Feed) -> Result<(), StoreError> {

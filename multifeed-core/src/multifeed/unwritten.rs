@@ -40,7 +40,7 @@ impl<S: Storage> Multifeed<S> {
             if sources.contains(&peer) {
                 session.lose(&error);
             }
-            session.damaged(key, error.clone());
+            session.damaged(key, None, error.clone());
             self.leave_channel(peer, id);
         }
         if !self.read_again(id) {
@@ -57,7 +57,7 @@ impl<S: Storage> Multifeed<S> {
         }
         // Its marks were written by this process, after what they are about.
         match Feed::open(&mut self.cores.storage, slot.feed.slot()) {
-            Ok(feed) if feed.key() == slot.feed.key() => {
+            Ok(feed) if feed.key() == slot.feed.key() && !feed.writable() => {
                 slot.told_len = slot.told_len.min(feed.len());
                 slot.synced = feed.downloaded() == feed.len();
                 slot.feed = feed;

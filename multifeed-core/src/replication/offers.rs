@@ -17,6 +17,8 @@ use crate::replication::peer::parked::ParkedChannel;
 pub(crate) struct Offers {
     /// Feeds with machines and without a block.
     asked: BTreeSet<FeedId>,
+    /// Feeds with machines of which blocks were given up, so that they may still come.
+    late: BTreeSet<FeedId>,
     /// Feeds whose turn is to come, here or only offered. Both sides take them in the order of their discovery keys, so that they mostly open the same
     /// ones.
     waiting: BTreeMap<DiscoveryKey, FeedKey>,
@@ -117,6 +119,17 @@ impl Offers {
     /// A feed's machine is gone, or something of the feed came.
     pub(crate) fn settle(&mut self, feed: FeedId) {
         self.asked.remove(&feed);
+        self.late.remove(&feed);
+    }
+
+    /// Nothing more is asked of a feed of which blocks may come late. Whether its machine stays for them, as those of at most `limit` do.
+    pub(crate) fn stay(&mut self, feed: FeedId, limit: usize) -> bool {
+        let stays = self.late.contains(&feed) || self.late.len() < limit;
+        if stays {
+            self.asked.remove(&feed);
+            self.late.insert(feed);
+        }
+        stays
     }
 
     /// Feeds that are asked for.

@@ -156,6 +156,8 @@ pub enum PeerEvent {
     Damaged {
         /// The feed.
         key: FeedKey,
+        /// The block that the remote asked for; `None` if not one block alone is concerned. Other blocks of the feed are still served.
+        block: Option<u64>,
         /// What is wrong with which file.
         error: StoreError,
     },

@@ -46,6 +46,7 @@ impl Disk {
             locks: self.no_locks.load(Relaxed),
             folder_sync: self.no_folder_sync.load(Relaxed),
             file_sync: self.no_file_sync.load(Relaxed),
+            holes: self.no_holes.load(Relaxed),
         }
     }
 
@@ -56,7 +57,7 @@ impl Disk {
 
     /// Whether holes can be made in files, as far as it was tried.
     pub(super) fn can_punch(&self) -> bool {
-        cfg!(any(target_os = "linux", target_os = "android")) && !self.no_holes.load(Relaxed)
+        !self.no_holes.load(Relaxed)
     }
 
     /// Passes over that no hole can be made on this disk, and notes it: the bytes stay, unread.

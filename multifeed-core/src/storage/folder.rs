@@ -44,6 +44,14 @@ pub(super) fn not_regular(found: Found) -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, found)
 }
 
+/// The error of what a link leads to.
+fn behind_link(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::NotFound => not_regular(Found::DanglingLink),
+        _ => error,
+    }
+}
+
 #[cfg(not(unix))]
 use elsewhere as system;
 #[cfg(unix)]
@@ -161,7 +169,7 @@ mod unix {
     use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags, RawMode};
     use rustix::io::Errno;
 
-    use super::{Access, Found, Opened, Version, not_regular};
+    use super::{Access, Found, Opened, Version, behind_link, not_regular};
 
     /// An open folder.
     #[derive(Debug)]
@@ -189,6 +197,7 @@ mod unix {
             let flags = if linked { FOLDER } else { FOLDER | OFlags::NOFOLLOW };
             match retry(|| fs::openat(&self.handle, name, flags, Mode::empty())) {
                 Ok(handle) => Ok(Some(Self { handle: handle.into(), linked: self.linked || linked })),
+                Err(error) if linked => Err(behind_link(error)),
                 // It was another thing a moment ago.
                 Err(error) => Err(self.look(name)?.filter(|found| *found != Found::Folder).map_or(error, not_regular)),
             }
@@ -229,7 +238,7 @@ mod unix {
             let opened = retry(|| fs::openat(&self.handle, name, flags, Mode::RUSR | Mode::WUSR));
             let file = match opened {
                 Ok(file) => File::from(file),
-                Err(error) if error.kind() == io::ErrorKind::NotFound && link => return Err(not_regular(Found::Link)),
+                Err(error) if link => return Err(behind_link(error)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound && !makes => return Ok(None),
                 Err(error) => {
                     let other = self.look(name)?.filter(|found| *found != Found::File && !link);
@@ -378,7 +387,7 @@ mod elsewhere {
     use std::path::{Path, PathBuf};
     use std::time::SystemTime;
 
-    use super::{Access, Found, Opened, Version, not_regular};
+    use super::{Access, Found, Opened, Version, behind_link, not_regular};
 
     /// A folder by its path.
     #[derive(Debug)]
@@ -434,7 +443,7 @@ mod elsewhere {
             options.create(access == Access::Make && !link).create_new(access == Access::MakeNew);
             let file = match options.open(self.path.join(name)) {
                 Ok(file) => file,
-                Err(error) if error.kind() == io::ErrorKind::NotFound && link => return Err(not_regular(Found::Link)),
+                Err(error) if link => return Err(behind_link(error)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound && !makes => return Ok(None),
                 Err(error) => return Err(error),
             };

@@ -395,6 +395,8 @@ pub enum Found {
     HardLink,
     /// A symbolic link, or what the system has instead of one.
     Link,
+    /// A link that may be followed, and leads to nothing.
+    DanglingLink,
     /// A folder.
     Folder,
     /// A named pipe.
@@ -411,6 +413,7 @@ impl fmt::Display for Found {
             Found::File => "a file",
             Found::HardLink => "a file with other names (hard links)",
             Found::Link => "a link",
+            Found::DanglingLink => "a link to nothing",
             Found::Folder => "a folder",
             Found::Pipe => "a named pipe",
             Found::Socket => "a socket",

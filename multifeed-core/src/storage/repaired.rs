@@ -37,6 +37,11 @@ impl<S: Storage> RepairedInMemory<S> {
         Self { storage, files: BTreeMap::new(), gone: BTreeSet::new(), bytes: 0, opened: false }
     }
 
+    /// Whether anything was written or removed.
+    pub(crate) fn is_repaired(&self) -> bool {
+        !self.files.is_empty() || !self.gone.is_empty()
+    }
+
     fn is_gone(&self, file: FileId) -> bool {
         !file.kind.is_beside() && self.gone.contains(&file.slot)
     }

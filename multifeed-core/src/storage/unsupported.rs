@@ -10,6 +10,9 @@ pub struct Unsupported {
     pub folder_sync: bool,
     /// To sync a file: a power cut may take whatever was written, at any [`Durability`](crate::Durability).
     pub file_sync: bool,
+    /// To make a hole in a file, as on FAT and some network file systems: blocks that are cleared keep their place on the disk, unless nothing
+    /// that is held follows them.
+    pub holes: bool,
 }
 
 impl Unsupported {
@@ -18,7 +21,8 @@ impl Unsupported {
         let locks = "the disk of the store has no file locks: see to it that no other program uses the store meanwhile";
         let folders = "the disk of the store cannot sync folders: a power cut may take feeds and files that are new";
         let files = "the disk of the store cannot sync files: a power cut may take what was appended";
-        [(self.locks, locks), (self.folder_sync, folders), (self.file_sync, files)]
+        let holes = "the disk of the store cannot make holes in files: cleared blocks that have others after them keep their space";
+        [(self.locks, locks), (self.folder_sync, folders), (self.file_sync, files), (self.holes, holes)]
             .into_iter()
             .filter_map(|(is, warning)| is.then_some(warning))
     }
@@ -29,6 +33,7 @@ impl Unsupported {
             locks: self.locks && !earlier.locks,
             folder_sync: self.folder_sync && !earlier.folder_sync,
             file_sync: self.file_sync && !earlier.file_sync,
+            holes: self.holes && !earlier.holes,
         }
     }
 }

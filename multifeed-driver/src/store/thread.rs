@@ -502,7 +502,9 @@ impl<S: Storage> Store<S> {
                 PeerEvent::SlowBlock { key, index, size, per_second } => {
                     SyncEvent::SlowBlock { key, index, size, per_second }
                 }
-                PeerEvent::Damaged { key, error } => SyncEvent::Damaged { key, reason: error.to_string() },
+                PeerEvent::Damaged { key, block, error } => {
+                    SyncEvent::Damaged { key, block, reason: error.to_string() }
+                }
                 PeerEvent::Conflict { key, conflict } => SyncEvent::Conflict { key, conflict },
                 PeerEvent::WriterBehind { key, held, len } => SyncEvent::WriterBehind { key, held, len },
                 PeerEvent::Progress(progress) => SyncEvent::Progress(progress),

@@ -48,6 +48,8 @@ impl Feed {
         report.unclean = unclean;
         report.synced_length = known.filter(|mark| mark.synced).map(|mark| mark.length);
 
+        let synced = known.filter(|known| unclean && known.synced && !self.writable());
+        let before = synced.map(|known| (known, self.bitfield.clone()));
         let nodes = tree_len.saturating_sub(HEADER as u64) / NODE as u64;
         report.nodes_unmarked += self.unmark_nodes_from(nodes);
         self.mark_parents_between_pages(storage)?;
@@ -80,6 +82,7 @@ impl Feed {
             report.blocks_regained += self.regain(storage, 0, &mut report.signatures_mended)?;
         }
         report.length = self.length;
+        report.synced_lost = before.map_or(0, |(known, before)| self.bitfield.lost_of(&known.pages, &before));
         if self.writable() {
             match known {
                 Some(known) if self.length < known.length => {
@@ -100,7 +103,11 @@ impl Feed {
             self.cut_signatures_after(storage, whole)?;
         }
         self.keep_data_file(storage)?;
-        if self.bitfield.is_dirty() || !self.staged.is_empty() || report.marked_length != report.length {
+        if self.bitfield.is_dirty()
+            || !self.staged.is_empty()
+            || report.marked_length != report.length
+            || report.synced_lost > 0
+        {
             self.flush(storage)?;
             self.recovered = Some(Box::new(report));
         }
@@ -193,6 +200,7 @@ impl Feed {
             return Ok(());
         }
         let end = nodes.min(2 * length);
+        let before = self.bitfield.clone();
         let mut from = 0;
         while from < end {
             let Some(first) = self.next_entry(storage, FileKind::Tree, NODE, from)? else { break };
@@ -215,7 +223,9 @@ impl Feed {
         let unmarked = (report.blocks_unmarked, report.nodes_unmarked);
         self.recheck(storage, None, report)?;
         (report.blocks_unmarked, report.nodes_unmarked) = unmarked;
-        report.blocks_regained += self.bitfield.count();
+        report.blocks_unmarked += before.blocks_besides(&self.bitfield);
+        report.nodes_unmarked += before.nodes_besides(&self.bitfield);
+        report.blocks_regained += self.bitfield.blocks_besides(&before);
         Ok(())
     }
 
@@ -788,7 +798,9 @@ mod tests {
 
     use super::*;
     use crate::cores::journal::{Journal, VerifiedSignature};
+    use crate::feed::Opening;
     use crate::keys::key_pair::KeyPair;
+    use crate::limits::Limits;
     use crate::storage::{FileId, MemoryStorage, Slot};
 
     #[test]
@@ -807,7 +819,7 @@ mod tests {
         let reopen = |mark: Checkpoint| {
             let mut journal = Journal::default();
             journal.note(slot, mark);
-            Feed::open_known(&mut disk.clone(), slot, &journal, &mut u64::MAX.clone()).unwrap()
+            Feed::open_known(&mut disk.clone(), slot, &journal, &mut Opening::new(&Limits::default())).unwrap()
         };
         assert_eq!(reopen(sealed.clone()).recovered(), None);
         let others = [

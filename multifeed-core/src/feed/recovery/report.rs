@@ -27,6 +27,8 @@ pub struct Recovered {
     pub length: u64,
     /// Blocks that were marked as held and are not there, or lie past the length.
     pub blocks_unmarked: u64,
+    /// Blocks of a remote feed that were known to be synced, and are not held any more, after a store was not closed.
+    pub synced_lost: u64,
     /// Tree nodes that were marked as held and are not there, or lie past the length.
     pub nodes_unmarked: u64,
     /// Blocks of a writable feed that were there, whole and signed, and not marked.
@@ -51,6 +53,7 @@ impl Recovered {
             marked_length: 0,
             length: 0,
             blocks_unmarked: 0,
+            synced_lost: 0,
             nodes_unmarked: 0,
             blocks_regained: 0,
             signatures_mended: 0,
@@ -63,7 +66,7 @@ impl Recovered {
     pub fn is_loss(&self) -> bool {
         let most = if self.unclean { self.synced_length } else { Some(self.marked_length) };
         let shorter = most.is_some_and(|most| self.length < most);
-        shorter || !self.unclean && self.blocks_unmarked > 0
+        shorter || self.synced_lost > 0 || !self.unclean && self.blocks_unmarked > 0
     }
 }
 

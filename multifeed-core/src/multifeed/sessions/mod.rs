@@ -1,5 +1,6 @@
 //! The multifeed's side of its sessions: events in, commands out.
 pub(super) mod holding;
+mod late;
 pub(super) mod lists;
 pub(super) mod offered;
 pub(super) mod permissions;
@@ -229,8 +230,8 @@ impl<S: Storage> Multifeed<S> {
             let share = work.share;
             let (damaged, too_large) = (work.damaged.take(), work.too_large.drain(..));
             session.events.extend(too_large.map(|(index, size)| PeerEvent::TooLarge { key, index, size }));
-            if let Some(error) = damaged {
-                session.damaged(key, error);
+            if let Some((block, error)) = damaged {
+                session.damaged(key, Some(block), error);
             }
             session.count(feed, standing, &mut slot.fetching);
             session.shared(feed, share);
@@ -339,15 +340,7 @@ impl<S: Storage> Multifeed<S> {
             if self.miss_lone(id) {
                 continue;
             }
-            let mut released = false;
-            self.with_peer(id, feed, |peer, work| {
-                released = peer.expire(work);
-                Ok(())
-            });
-            if released {
-                self.retry_requests(feed, Some(id));
-            }
-            self.wake(id);
+            self.expire(id, feed);
         }
         let spare = self.sessions.iter().flat_map(|(&id, session)| {
             session.peers.iter().filter(|(_, peer)| peer.has_spare_room()).map(move |(&feed, _)| (id, feed))
@@ -601,7 +594,7 @@ impl<S: Storage> Multifeed<S> {
         match fault {
             PeerFault::Store(error) if error.is_of_one_place() && session.single_feed().is_none() => {
                 let key = self.feeds[feed.0 as usize].feed.key();
-                session.damaged(key, error);
+                session.damaged(key, None, error);
                 self.leave_channel(id, feed);
             }
             fault => self.fault(id, fault),

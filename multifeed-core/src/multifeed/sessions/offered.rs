@@ -183,13 +183,15 @@ impl<S: Storage> Multifeed<S> {
         let patience = self.limits.request_timeout;
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let now = session.transfer.time(self.now);
-        if session.peers.get(&feed).is_some_and(|peer| peer.is_quiet(now, patience))
-            && let Some(slot) = self.feeds.get(feed.0 as usize)
-            && let Some(peer) = {
-                session.note_left(feed, &slot.feed);
-                session.park(feed, slot.feed.key())
-            }
-        {
+        let Some(peer) = session.peers.get(&feed).filter(|peer| peer.is_quiet(now, patience)) else { return };
+        let Some(slot) = self.feeds.get(feed.0 as usize) else { return };
+        if peer.given_up(&slot.feed) > 0 && session.offers.stay(feed, self.limits.feeds_asked) {
+            return self.ask_for_offers(id);
+        }
+        if let Some(peer) = {
+            session.note_left(feed, &slot.feed);
+            session.park(feed, slot.feed.key())
+        } {
             self.unsubscribe(id, feed, peer);
             self.ask_for_offers(id);
         }
@@ -259,12 +261,14 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
-    /// An offered feed cannot have a folder: what came of it is dropped. Where the store has as many feeds as it may, nobody is asked for
-    /// new ones any more, and the sessions go on; else whoever is asked for it hears why it ends.
+    /// An offered feed cannot have a folder: what came of it is dropped. If the store has as many feeds as it may, nobody is asked for
+    /// new ones any more, and the sessions go on. If it has a folder of the feed that cannot be opened, the feed leaves the sessions. Else
+    /// they end.
     fn drop_offered(&mut self, id: FeedId, error: &StoreError) {
         let slot = &mut self.feeds[id.0 as usize];
         slot.reserved.clear();
         slot.unannounced.clear();
+        let key = slot.feed.key();
         for peer in slot.subscribers.clone() {
             match error {
                 StoreError::TooManyFeeds { .. } => {
@@ -281,6 +285,14 @@ impl<S: Storage> Multifeed<S> {
                     peer.begin_again(work);
                     Ok(())
                 }),
+                StoreError::Occupied { .. }
+                    if self.sessions.get(&peer).is_some_and(|session| session.single_feed().is_none()) =>
+                {
+                    if let Some(session) = self.sessions.get_mut(&peer) {
+                        session.damaged(key, None, error.clone());
+                    }
+                    self.leave_channel(peer, id);
+                }
                 error => self.fault(peer, crate::replication::peer::PeerFault::Store(error.clone())),
             }
         }

@@ -65,8 +65,9 @@ impl FeedChannel {
         self.opened && self.download.waits_since().is_none() && self.is_kept_in_the_dark() && self.quiet_at() <= now
     }
 
-    /// The remote did not answer in time: what it was asked for is free for others. Whether any was.
-    pub(crate) fn expire<S: Storage>(&mut self, work: &mut Work<'_, S>) -> bool {
+    /// The remote did not answer in time: what it was asked for is free for others. Whether any was. If it is `silent`, and nobody else is asked,
+    /// all that it has is given up.
+    pub(crate) fn expire<S: Storage>(&mut self, silent: bool, work: &mut Work<'_, S>) -> bool {
         if self.is_relay_due(work.now) {
             self.advance(work);
             return false;
@@ -82,8 +83,16 @@ impl FeedChannel {
         }
         let lost = self.download.expire();
         let released = self.free(lost, work.reserved);
+        if silent && !self.options.live && !self.is_sparse() && work.reserved.is_empty() {
+            self.download.give_up_rest(work.feed);
+        }
         self.advance(work);
         released
+    }
+
+    /// Whether a block is waited for.
+    pub(crate) fn awaits_block(&self, now: Duration) -> bool {
+        self.opened && self.download.in_flight() > 0 && !self.is_relay_due(now)
     }
 
     /// The channel is gone: frees what was asked for. Whether any was.

@@ -105,7 +105,7 @@ pub(crate) struct Work<'a, S> {
     /// Where blocks that are too large to be sent are noted, each with its size, to be told by name.
     pub(crate) too_large: Vec<(u64, u64)>,
     /// What was found to be damaged as it was to be served, to be told by name.
-    pub(crate) damaged: Option<StoreError>,
+    pub(crate) damaged: Option<(u64, StoreError)>,
 }
 
 /// What handling a message did.
@@ -151,7 +151,7 @@ pub struct PeerInfo {
     pub remote_blocks: Option<u64>,
     /// Whether it has told all that it has, as far as that was asked. One that serves nothing tells nothing.
     pub told: bool,
-    /// Blocks that it is to bring: in a sparse session those that were requested.
+    /// Blocks that it is to bring, or did not bring in time: in a sparse session those that were requested.
     pub missing: u64,
     /// Blocks that we hold and it lacks, as far as it told. What it was sent counts as its own when it acknowledges it.
     pub missing_there: u64,

@@ -11,6 +11,8 @@ use crate::storage::Storage;
 pub(crate) struct PeerProgress {
     /// Blocks that the remote is to bring.
     pub(crate) missing_here: u64,
+    /// Blocks that it did not bring in time, and that are not here.
+    pub(crate) given_up: u64,
     /// Blocks that it lacks and we hold, as far as it told.
     pub(crate) missing_there: u64,
     /// Blocks that it was asked for.
@@ -44,6 +46,7 @@ impl PeerProgress {
 
     pub(crate) fn add(&mut self, other: PeerProgress) {
         self.missing_here += other.missing_here;
+        self.given_up += other.given_up;
         self.missing_there += other.missing_there;
         self.in_flight += other.in_flight;
         self.bytes_in_flight += other.bytes_in_flight;
@@ -55,6 +58,7 @@ impl PeerProgress {
     /// Takes out what was added before.
     pub(crate) fn remove(&mut self, other: PeerProgress) {
         self.missing_here -= other.missing_here;
+        self.given_up -= other.given_up;
         self.missing_there -= other.missing_there;
         self.in_flight -= other.in_flight;
         self.bytes_in_flight -= other.bytes_in_flight;
@@ -85,6 +89,7 @@ impl FeedChannel {
         let in_flight = self.download.in_flight() as u64;
         PeerProgress {
             missing_here: self.missing(),
+            given_up: self.given_up(work.feed),
             missing_there: self.missing_there(),
             in_flight,
             bytes_in_flight: bytes_of(work.feed, in_flight),
@@ -103,13 +108,14 @@ impl FeedChannel {
     pub(crate) fn info(&self, feed: &Feed) -> PeerInfo {
         let in_flight = self.download.in_flight() as u64;
         let told = self.has_told();
-        let theirs = self.remote_missing.remote_blocks(feed.downloaded(), self.download.missing());
+        let theirs =
+            self.remote_missing.remote_blocks(feed.downloaded(), self.download.missing() + self.given_up(feed));
         PeerInfo {
             opened: self.opened,
             remote_len: self.download.remote_len(),
             remote_blocks: (told && self.observed).then_some(theirs),
             told,
-            missing: self.missing(),
+            missing: self.missing() + self.given_up(feed),
             missing_there: self.missing_there(),
             in_flight,
             bytes_in_flight: bytes_of(feed, in_flight),
@@ -137,6 +143,11 @@ impl FeedChannel {
         let held = |word| if all { feed.bitfield().word(word) } else { feed.served_word(word) };
         self.remote_missing.told(feed, told, held, &never_sent);
         Ok(())
+    }
+
+    /// Blocks that were given up and are not here.
+    pub(crate) fn given_up(&self, feed: &Feed) -> u64 {
+        self.download.given_up_missing(feed)
     }
 
     fn missing_there(&self) -> u64 {

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use crate::feed::Feed;
 use crate::replication::wants::Wants;
+use crate::sets::sparse_bits::SparseBits;
 
 /// Blocks that are remembered: many times those that are asked for at once, but a remote that brings none is not to fill memory.
 const MOST_BLOCKS: usize = 4096;
@@ -41,6 +42,30 @@ impl Unanswered {
         } else {
             self.more_given_up += 1;
         }
+    }
+
+    /// No answer for any of these came.
+    pub(super) fn give_up_all(&mut self, blocks: &SparseBits) {
+        let (mut at, mut left) = (0, blocks.count());
+        while self.given_up.len() < MOST_BLOCKS
+            && let Some(index) = blocks.first_in(at..u64::MAX, None)
+        {
+            self.given_up.insert(index);
+            (at, left) = (index + 1, left - 1);
+        }
+        self.more_given_up += left;
+    }
+
+    /// A block came.
+    pub(super) fn came(&mut self, index: u64) {
+        if !self.given_up.is_empty() {
+            self.given_up.remove(&index);
+        }
+    }
+
+    /// Whether anything was given up; some of it may be held by now.
+    pub(super) fn has_given_up(&self) -> bool {
+        !self.given_up.is_empty() || self.more_given_up > 0
     }
 
     /// The remote says that it does not have these, of which some may have been given up: `said` gives those of them.

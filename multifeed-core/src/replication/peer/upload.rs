@@ -247,7 +247,7 @@ impl Upload {
             // The other blocks are not harmed by it. It is told once for a channel.
             Err(error) if error.is_of_one_place() => {
                 if !std::mem::replace(&mut self.hit_damage, true) {
-                    work.damaged = Some(error);
+                    work.damaged = Some((request.index, error));
                 }
             }
             Err(error) => return Err(PeerFault::Store(error)),

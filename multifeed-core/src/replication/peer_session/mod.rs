@@ -1,5 +1,6 @@
 //! One connection: the feeds that both sides agreed on, each with its machine, and what is sent in which order.
 
+mod left;
 mod relays;
 mod room;
 mod slow;
@@ -21,7 +22,7 @@ use crate::replication::matched::MatchedFeeds;
 use crate::replication::not_taken::NotTaken;
 use crate::replication::offers::Offers;
 use crate::replication::peer::parked::ParkedChannel;
-use crate::replication::peer::{FeedChannel, Left, PeerOptions, PeerProgress, Sent};
+use crate::replication::peer::{FeedChannel, PeerOptions, PeerProgress, Sent};
 use crate::replication::policy::Remote;
 use crate::replication::reconcile;
 use crate::replication::replicate::{PeerEvent, Replicate, SyncError, SyncTotals};
@@ -31,6 +32,7 @@ use crate::replication::wants::{WantId, Wants};
 use crate::sets::sparse_bits::SparseBits;
 use crate::stats::{Meter, Moved, SyncState};
 
+use left::GivenUp;
 use relays::Relays;
 use room::Room;
 
@@ -120,8 +122,7 @@ pub(crate) struct PeerSession {
     left: BTreeMap<FeedId, (bool, SparseBits)>,
     /// How many blocks that was of feeds that have no place in the store.
     left_new: BTreeMap<FeedKey, u64>,
-    /// How much of what was given up, by feed; of none if it never said what it has.
-    given_up: BTreeMap<FeedKey, u64>,
+    given_up: GivenUp,
     /// Whether it was in sync when it was last told.
     told_in_sync: bool,
     /// Since when nothing was asked or under way either way, as of the last look.
@@ -216,7 +217,7 @@ impl PeerSession {
             apart: false,
             left: BTreeMap::new(),
             left_new: BTreeMap::new(),
-            given_up: BTreeMap::new(),
+            given_up: GivenUp::default(),
             told_in_sync: false,
             idle_since: None,
             nudged: false,
@@ -492,45 +493,6 @@ impl PeerSession {
         }
     }
 
-    /// Notes what the remote did not bring of a feed, as the feed's machine is taken out.
-    pub(crate) fn note_left(&mut self, id: FeedId, feed: &Feed) {
-        let Some(peer) = self.peers.get_mut(&id) else { return };
-        self.not_taken.closed(id, peer.is_lacking(feed));
-        let Left { told, blocks, given_up } = peer.left(feed);
-        if !feed.is_settled() {
-            // Its place may be another's before the session ends.
-            if !blocks.is_empty() {
-                self.left_new.insert(feed.key(), blocks.count());
-            }
-        } else if told || !blocks.is_empty() {
-            self.left.insert(id, (told, blocks));
-        }
-        if let Some(blocks) = given_up {
-            self.given_up.insert(feed.key(), blocks);
-        }
-    }
-
-    /// What the remote did not bring of a feed does not count: it is asked again, or the feed is removed.
-    pub(crate) fn forget_left(&mut self, feed: FeedId, key: &FeedKey) {
-        self.left.remove(&feed);
-        self.left_new.remove(key);
-        self.given_up.remove(key);
-    }
-
-    /// What the remote did not bring of a feed, if it said of all other blocks that it does not have them.
-    pub(crate) fn left_of(&self, feed: FeedId) -> Option<Option<&SparseBits>> {
-        match self.left.get(&feed) {
-            Some((told, blocks)) => told.then_some(Some(blocks)),
-            None => self.matched.holds(feed).then_some(None),
-        }
-    }
-
-    /// How many blocks the remote told of, or did not answer about, and did not bring; `missing` counts those of a feed that are not here.
-    pub(crate) fn left(&self, missing: impl Fn(FeedId, &SparseBits) -> u64) -> u64 {
-        let left: u64 = self.left.iter().map(|(&feed, (_, blocks))| missing(feed, blocks)).sum();
-        left + self.left_new.values().sum::<u64>()
-    }
-
     /// Takes a feed's machine out: the channel is closed.
     pub(crate) fn remove(&mut self, feed: FeedId) -> Option<FeedChannel> {
         let peer = self.peers.remove(&feed)?;
@@ -644,7 +606,8 @@ impl PeerSession {
         let all = self.sums.in_sync == self.peers.len() as u64;
         let listed =
             self.settled() && !self.matched.is_running() && self.matched.behind() == 0 && !self.offers.is_waiting();
-        let asked_in_vain = self.apart || self.paused.is_some() || !self.exchange.requested.is_empty();
+        let given_up = !self.given_up.is_empty();
+        let asked_in_vain = self.apart || given_up || self.paused.is_some() || !self.exchange.requested.is_empty();
         !asked_in_vain && (self.through || (self.observed && self.stage != Stage::Greeting && listed && all))
     }
 
@@ -659,9 +622,9 @@ impl PeerSession {
     }
 
     /// A feed's own files are damaged.
-    pub(crate) fn damaged(&mut self, key: FeedKey, error: StoreError) {
+    pub(crate) fn damaged(&mut self, key: FeedKey, block: Option<u64>, error: StoreError) {
         self.part();
-        self.events.push_back(PeerEvent::Damaged { key, error });
+        self.events.push_back(PeerEvent::Damaged { key, block, error });
     }
 
     /// A feed's channel closes: because nothing is left to do on it, because nothing more is waited for, or by the remote.
@@ -720,7 +683,7 @@ impl PeerSession {
             let unheard = self.peers.keys().filter_map(|&feed| key(feed));
             let waiting = self.offers.take_waiting(|_| true);
             let requested = std::mem::take(&mut self.exchange.requested);
-            self.given_up.extend(unheard.chain(waiting).chain(requested).map(|key| (key, 0)));
+            unheard.chain(waiting).chain(requested).for_each(|key| self.given_up.insert(key, 0));
             self.finish();
         } else {
             self.abort(SessionError::Disconnected(multifeed_proto::Phase::Ready));
@@ -855,7 +818,7 @@ impl PeerSession {
             (Some(error), _) => Err(SyncError::Store(error)),
             (None, Err(error)) => Err(SyncError::Session(error)),
             (None, Ok(())) if !self.given_up.is_empty() => {
-                Err(SyncError::GivenUp { blocks: self.given_up.values().sum(), feeds: self.given_up.len() as u64 })
+                Err(SyncError::GivenUp { blocks: self.given_up.blocks(), feeds: self.given_up.feeds() })
             }
             (None, Ok(())) => Ok(std::mem::take(&mut self.totals)),
         };
@@ -941,8 +904,9 @@ impl PeerSession {
 
     /// How it stands.
     pub(crate) fn state(&self, clean: bool, now: Duration) -> SyncState {
-        let PeerProgress { missing_here, missing_there, in_flight, bytes_in_flight, requested, in_sync, .. } =
-            self.sums;
+        let PeerProgress {
+            missing_here, given_up, missing_there, in_flight, bytes_in_flight, requested, in_sync, ..
+        } = self.sums;
         let totals = &self.totals;
         SyncState {
             feeds: self.peers.len() as u64 + self.matched.count() + self.offers.count(),
@@ -954,7 +918,7 @@ impl PeerSession {
                 bytes_sent: totals.bytes_sent,
             },
             per_second: self.meter.per_second(now),
-            missing_here,
+            missing_here: missing_here + given_up + self.given_up.blocks(),
             missing_there,
             in_flight,
             bytes_in_flight,

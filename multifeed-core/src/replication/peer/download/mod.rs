@@ -3,6 +3,7 @@
 mod denied;
 mod exclusive;
 mod history;
+mod late;
 mod second;
 mod windows;
 
@@ -519,22 +520,6 @@ impl Download {
         true
     }
 
-    /// A block came that was given up. Whether it was: then the remote was only slow, and what else it was asked for then is asked for again, as
-    /// far as it is not here, or asked of others, by now.
-    pub(super) fn came_late(&mut self, index: u64, feed: &Feed, reserved: &mut SparseBits, now: Duration) -> bool {
-        if !self.late.remove(&index) || feed.has(index) {
-            return false;
-        }
-        for index in std::mem::take(&mut self.late).into_iter().filter(|&index| !feed.has(index)) {
-            self.has.insert(index);
-            if reserved.insert(index) {
-                self.in_flight.push_back(index);
-            }
-        }
-        self.progress_at = now;
-        true
-    }
-
     /// A block came whose proof does not fit what is held. Whether it is to be asked for once more, with a whole proof.
     pub(super) fn asks_in_full(&mut self, feed: &Feed, error: &ProofError, index: u64, now: Duration) -> bool {
         let builds_on_held = !matches!(error, ProofError::Malformed { .. }) && feed.digest(index) != 0;
@@ -555,6 +540,7 @@ impl Download {
     /// A block that came is held now.
     pub(super) fn stored(&mut self, index: u64) {
         self.has.remove(index);
+        self.unanswered.came(index);
     }
 
     /// Blocks are held now that came from elsewhere.
@@ -613,26 +599,6 @@ impl Download {
             false => (self.wants_unanswered > 0 && !(asked && self.progress_at <= self.wanted_at), self.wanted_at),
         };
         waits.then_some(since)
-    }
-
-    /// The remote answered nothing for too long: what it was asked for counts as not there.
-    pub(super) fn expire(&mut self) -> VecDeque<u64> {
-        self.ignored |= self.wants_unanswered > 0;
-        if self.is_questioned() {
-            self.unanswered.question();
-        }
-        self.wants_unanswered = 0;
-        self.heard = true;
-        self.questions.lost(0..u64::MAX);
-        self.comparison.lost(&(0..u64::MAX));
-        let lost = self.release();
-        for &index in &lost {
-            self.has.remove(index);
-        }
-        lost.iter().for_each(|&index| self.unanswered.give_up(index));
-        let room = MOST_LATE.saturating_sub(self.late.len());
-        self.late.extend(lost.iter().take(room));
-        lost
     }
 
     /// Whether the remote has told everything, and has nothing that we lack; in a sparse session, nothing that is asked for.

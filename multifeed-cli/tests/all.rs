@@ -1,0 +1,21 @@
+//! All of the tests in this folder that need no program of their own: one program is built much sooner than one for each file.
+#![allow(missing_docs)]
+
+mod common;
+
+mod beside;
+mod bounds;
+mod commands;
+mod control;
+mod damaged_stores;
+mod differential;
+mod failures;
+mod hostile_folder;
+mod interop;
+mod library;
+mod lost_writers;
+mod odd_disks;
+mod odd_stores;
+mod readme;
+mod unread;
+mod unwritable;

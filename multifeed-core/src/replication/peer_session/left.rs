@@ -1,0 +1,100 @@
+//! What a remote did not bring, and what of that was given up.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use multifeed_proto::FeedKey;
+
+use super::PeerSession;
+use crate::feed::Feed;
+use crate::ids::FeedId;
+use crate::replication::peer::Left;
+use crate::sets::sparse_bits::SparseBits;
+
+/// What was given up of feeds without a machine.
+#[derive(Debug, Default)]
+pub(super) struct GivenUp {
+    /// How many blocks, by feed; none if the remote never said what it has.
+    feeds: BTreeMap<FeedKey, u64>,
+    /// All of them.
+    blocks: u64,
+    /// Since when blocks have been given up, and how many had come by then.
+    silence: Option<(Duration, u64)>,
+}
+
+impl GivenUp {
+    pub(super) fn insert(&mut self, feed: FeedKey, blocks: u64) {
+        self.remove(&feed);
+        self.feeds.insert(feed, blocks);
+        self.blocks += blocks;
+    }
+
+    fn remove(&mut self, feed: &FeedKey) {
+        self.blocks -= self.feeds.remove(feed).unwrap_or_default();
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.feeds.is_empty()
+    }
+
+    pub(super) fn feeds(&self) -> u64 {
+        self.feeds.len() as u64
+    }
+
+    pub(super) fn blocks(&self) -> u64 {
+        self.blocks
+    }
+}
+
+impl PeerSession {
+    /// Blocks are given up. Whether others were a request timeout ago, and none has come since.
+    pub(crate) fn note_silence(&mut self, now: Duration, patience: Duration) -> bool {
+        let came = self.totals.blocks_received;
+        match self.given_up.silence {
+            Some((since, before)) if before == came => now >= since.saturating_add(patience),
+            _ => {
+                self.given_up.silence = Some((now, came));
+                false
+            }
+        }
+    }
+
+    /// Notes what the remote did not bring of a feed, as the feed's machine is taken out.
+    pub(crate) fn note_left(&mut self, id: FeedId, feed: &Feed) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        self.not_taken.closed(id, peer.is_lacking(feed));
+        let Left { told, blocks, given_up } = peer.left(feed);
+        if !feed.is_settled() {
+            // Its place may be another's before the session ends.
+            if !blocks.is_empty() {
+                self.left_new.insert(feed.key(), blocks.count());
+            }
+        } else if told || !blocks.is_empty() {
+            self.left.insert(id, (told, blocks));
+        }
+        if let Some(blocks) = given_up {
+            self.given_up.insert(feed.key(), blocks);
+        }
+    }
+
+    /// What the remote did not bring of a feed does not count: it is asked again, or the feed is removed.
+    pub(crate) fn forget_left(&mut self, feed: FeedId, key: &FeedKey) {
+        self.left.remove(&feed);
+        self.left_new.remove(key);
+        self.given_up.remove(key);
+    }
+
+    /// What the remote did not bring of a feed, if it said of all other blocks that it does not have them.
+    pub(crate) fn left_of(&self, feed: FeedId) -> Option<Option<&SparseBits>> {
+        match self.left.get(&feed) {
+            Some((told, blocks)) => told.then_some(Some(blocks)),
+            None => self.matched.holds(feed).then_some(None),
+        }
+    }
+
+    /// How many blocks the remote told of, or did not answer about, and did not bring; `missing` counts those of a feed that are not here.
+    pub(crate) fn left(&self, missing: impl Fn(FeedId, &SparseBits) -> u64) -> u64 {
+        let left: u64 = self.left.iter().map(|(&feed, (_, blocks))| missing(feed, blocks)).sum();
+        left + self.left_new.values().sum::<u64>()
+    }
+}

@@ -1,0 +1,60 @@
+//! All of the tests in this folder that need no program of their own: one program is built much sooner than one for each file.
+#![allow(missing_docs)]
+
+mod common;
+#[path = "common/link.rs"]
+mod link;
+#[path = "common/long.rs"]
+mod long;
+#[path = "common/played.rs"]
+mod played;
+
+mod acknowledged;
+mod blocked;
+mod copies;
+mod corestore;
+mod corestore_states;
+mod damaged_journal;
+mod disk_faults;
+mod durability;
+mod ends;
+mod feed_faults;
+mod feed_put;
+mod feed_vectors;
+mod full_disk;
+mod given_up;
+mod holding;
+mod hostile_folder;
+mod in_step;
+mod long_claims;
+mod losses;
+mod lost_leaf;
+mod many_feeds;
+mod missing;
+mod names;
+mod not_taken;
+mod numbers;
+mod old_releases;
+mod opening;
+mod peer;
+mod policy;
+mod power_cut;
+mod reads;
+mod rearranged;
+mod reconcile;
+mod recovery;
+mod relays;
+mod removal;
+mod replicate;
+mod scale;
+mod sets;
+mod sharing;
+mod silent_remote;
+mod slow_block;
+mod state;
+mod transfer;
+mod two_devices;
+mod unchanged;
+mod unopened_feed;
+mod unread_files;
+mod unwritable_feed;

@@ -1,0 +1,9 @@
+//! All of the tests in this folder that need no program of their own: one program is built much sooner than one for each file.
+#![allow(missing_docs)]
+
+mod corestore;
+mod matrix;
+mod programs;
+mod slow_links;
+mod streams;
+mod threat_model;
