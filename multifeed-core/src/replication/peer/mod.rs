@@ -859,13 +859,16 @@ impl FeedChannel {
         if !self.opened {
             return Ok(None);
         }
+        // That was taken account of as it happened, and may be here again.
+        let retracts = self.upload.retracts();
         let uploaded = self.upload.poll(self.withholds, work)?;
         match &uploaded {
-            Some(Message::Data(data)) if data.value.is_some() => {
+            // What it asked for and got elsewhere it does not acknowledge.
+            Some(Message::Data(data)) if data.value.is_some() && self.may_lack(data.index) => {
                 self.remote_missing.sent(data.index, self.download.is_asking(), self.acks);
             }
-            // Given up here, or asked for and not to be had.
-            Some(Message::Unhave { start, length }) => {
+            // Asked for and not to be had.
+            Some(Message::Unhave { start, length }) if !retracts => {
                 self.remote_missing.forget(&(*start..start.saturating_add(*length)))
             }
             _ => {}

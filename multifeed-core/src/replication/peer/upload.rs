@@ -83,6 +83,11 @@ impl Upload {
         self.holds_wants = hold;
     }
 
+    /// Whether what is sent next is that blocks were given up here.
+    pub(super) fn retracts(&self) -> bool {
+        !self.retracted.is_empty()
+    }
+
     fn answers_wants(&self) -> bool {
         !self.wants.is_empty() && !self.holds_wants
     }
