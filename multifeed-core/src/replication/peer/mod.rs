@@ -223,7 +223,8 @@ pub(crate) struct FeedChannel {
     compares: bool,
     /// Of such a feed no block is fetched but what is asked for, as long as nothing proves that there are more than those held.
     own: bool,
-    /// While the histories are being compared no block is served: a JS peer that gets one of another history ends its whole stream.
+    /// While the histories are being compared no block is served that was asked for since: a JS peer that gets one of another history ends its
+    /// whole stream.
     withholds: bool,
     /// The remote has another history of it.
     parted: bool,
@@ -793,9 +794,13 @@ impl FeedChannel {
         if self.remote_uploading && (downloading || alone || self.observed || scope.compares) && !self.drains {
             self.download.wants(scope, work.feed, work.now, &mut self.out);
         }
+        if !self.download.waits_for_comparison() {
+            self.upload.was_answered();
+        }
         if scope.compares
             && let Some(request) = self.download.compare(work.feed, work.now)
         {
+            self.upload.questions();
             self.out.push_back(Message::Request(request));
         }
         self.withholds = scope.compares && self.download.may_differ(work.feed);
