@@ -146,10 +146,12 @@ fn what_is_asked_for_since_waits_for_the_next_answer() {
     let mut reader = Reader::new(10);
     reader.time(2_000);
     reader.get(block(10));
-    reader.time(reader.now + 2 * WAY);
-    // The writer asked about eleven blocks. What the reader gets next somebody else has signed.
-    reader.get(Bytes::from("another"));
+    reader.time(reader.now + WAY);
+    // The writer asks about eleven blocks, and hears of a request meanwhile.
     reader.ask(12);
+    reader.time(reader.now + WAY);
+    // It was told of eleven. What the reader gets next somebody else has signed.
+    reader.get(Bytes::from("another"));
     reader.time(reader.now + 3_000);
     assert_eq!(reader.came, []);
     let told = std::iter::from_fn(|| reader.played.store.poll_event());
