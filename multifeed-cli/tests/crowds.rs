@@ -12,7 +12,7 @@ use multifeed_testkit::blocks::blocks;
 use multifeed_testkit::strangers::resident;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// A peer with a block of its own syncs, and what that took.
+/// A peer with a block of its own syncs, at its first try, and what that took.
 fn honest_sync(address: SocketAddr, size: usize) -> Result<Duration> {
     let store = Store::new()?;
     store.append("honest", &blocks(1, size, 9))?;
@@ -92,5 +92,41 @@ fn a_thousand_idle_strangers_cost_little() -> Result<()> {
     drop(strangers);
     server.signal("INT")?;
     server.ended(0)?;
+    Ok(())
+}
+
+/// Says something and ends the connection, by a reset or not.
+fn fail(address: SocketAddr, resets: bool) -> Result<()> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.write_all(&[0x28, 0x0a])?;
+    if resets {
+        socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+    }
+    Ok(())
+}
+
+/// Whoever shares an address with those that failed is served at its first try, as soon as their connections have ended.
+#[test]
+fn connections_that_have_ended_keep_nobody_of_their_address_out() -> Result<()> {
+    const THREADS: usize = 8;
+    const EACH: usize = 375;
+    for resets in [false, true] {
+        let store = Store::new()?;
+        store.append("rust", &blocks(3, 100, 1))?;
+        let (server, address) = store.serve(&["--live"])?;
+        let honest = Store::new()?;
+        honest.append("honest", &blocks(1, 1000, 9))?;
+        let connect = move || (0..EACH).try_for_each(|_| fail(address, resets));
+        let threads: Vec<_> = (0..THREADS).map(|_| std::thread::spawn(connect)).collect();
+        for thread in threads {
+            thread.join().map_err(|_| anyhow::anyhow!("a thread panicked"))??;
+        }
+        let start = Instant::now();
+        honest.sync(address, &[])?.ended(0)?;
+        let took = start.elapsed();
+        eprintln!("after 3,000 connections (by a reset: {resets}) an honest sync took {took:?}");
+        server.signal("INT")?;
+        server.ended(0)?;
+    }
     Ok(())
 }

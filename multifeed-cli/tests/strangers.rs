@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -111,12 +112,29 @@ fn one_address_leaves_places_to_others() -> Result<()> {
     let store = Store::new()?;
     let (server, address) = store.serve(&["--live", "--max-per-address", "4"])?;
     let mut busy = hoarders(address, 4, true, 0)?;
-    let refused = TcpStream::connect(address)?;
+    let mut refused = TcpStream::connect(address)?;
+    refused.write_all(&[0x28, 0x0a])?;
     let mut server = server;
     let error = server.event("error")?;
     ensure!(error["code"] == "ERR_NO_PLACE", "{error}");
     ensure!(alive(&mut busy) == 4);
     drop(refused);
+    server.signal("INT")?;
+    server.ended(0)?;
+    Ok(())
+}
+
+#[test]
+fn a_peer_whose_address_is_full_has_the_place_of_one_that_ends() -> Result<()> {
+    let [store, honest] = [Store::new()?, Store::new()?];
+    store.append("rust", &blocks(3, 100, 1))?;
+    let (server, address) = store.serve(&["--live", "--max-per-address", "4"])?;
+    let mut busy = hoarders(address, 4, true, 0)?;
+    let peer = honest.sync(address, &[])?;
+    std::thread::sleep(Duration::from_millis(300));
+    busy.pop();
+    peer.ended(0)?;
+    ensure!(honest.facts()?.len() == 1 && alive(&mut busy) == 3);
     server.signal("INT")?;
     server.ended(0)?;
     Ok(())

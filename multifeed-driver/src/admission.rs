@@ -23,8 +23,6 @@ pub struct AdmissionLimits {
     pub per_network: usize,
     /// How long a connection that has proven nothing keeps its place, however many others come. Default 250 ms.
     pub unproven_time: Duration,
-    /// The same if others of its own network come: many honest peers behind one NAT may connect at once. Default 500 ms.
-    pub crowd_time: Duration,
     /// How long a session has to be idle before it gives way. Default 10 s.
     pub idle_time: Duration,
 }
@@ -36,7 +34,6 @@ impl Default for AdmissionLimits {
             unproven: 128,
             per_network: 256,
             unproven_time: Duration::from_millis(250),
-            crowd_time: Duration::from_millis(500),
             idle_time: Duration::from_secs(10),
         }
     }
@@ -151,9 +148,9 @@ impl Admission {
             }
             if waker.is_none() && table.count(|taken| !taken.proven) >= table.limits.unproven {
                 let oldest = table.oldest_stranger();
-                let (oldest, since, of) = oldest.ok_or(Full::Until(now.saturating_add(table.limits.unproven_time)))?;
-                let AdmissionLimits { unproven_time, crowd_time, .. } = table.limits;
-                let until = since.saturating_add(if of == network { crowd_time } else { unproven_time });
+                let unproven_time = table.limits.unproven_time;
+                let (oldest, since) = oldest.ok_or(Full::Until(now.saturating_add(unproven_time)))?;
+                let until = since.saturating_add(unproven_time);
                 if until > now {
                     return Err(Full::Until(until));
                 }
@@ -166,11 +163,6 @@ impl Admission {
         };
         waker.flatten().into_iter().for_each(Waker::wake);
         Ok(Admitted { admission: self.clone(), id })
-    }
-
-    /// Whether a connection from there would have to be turned away now, for its network has as many as it may and all are busy.
-    pub fn is_closed_to(&self, address: IpAddr, now: Duration) -> bool {
-        lock(&self.0).least_of_full(address.into(), now).is_err()
     }
 
     /// Makes one connection give way, since something else has run out, such as file handles: the oldest that has proven nothing, or else
@@ -224,13 +216,13 @@ impl Table {
     }
 
     /// The oldest that has proven nothing, of the network that has most of them.
-    fn oldest_stranger(&self) -> Option<(u64, Duration, Network)> {
+    fn oldest_stranger(&self) -> Option<(u64, Duration)> {
         let mut of = BTreeMap::<Network, usize>::new();
         let strangers = || self.taken.iter().filter(|(_, taken)| !taken.proven);
         strangers().for_each(|(_, taken)| *of.entry(taken.network).or_default() += 1);
         let most = of.values().copied().max()?;
         let of_most = strangers().filter(|(_, taken)| of.get(&taken.network) == Some(&most));
-        of_most.min_by_key(|(id, taken)| (taken.since, **id)).map(|(id, taken)| (*id, taken.since, taken.network))
+        of_most.min_by_key(|(id, taken)| (taken.since, **id)).map(|(id, taken)| (*id, taken.since))
     }
 
     /// Takes a place away; whom to wake.

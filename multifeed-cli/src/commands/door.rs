@@ -6,11 +6,14 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use multifeed_tokio::proto::Phase;
 use multifeed_tokio::{Network, SessionError, SyncError};
+use tokio::io::{Interest, Ready};
 use tokio::net::TcpStream;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
@@ -47,7 +50,29 @@ struct Silent {
 impl Silent {
     /// Whether it has spoken, and is heard next. One that hung up has not.
     fn has_spoken(&self) -> bool {
+        let ready = readiness(&self.stream);
+        if !ready.is_empty() {
+            return !ready.is_read_closed();
+        }
+        // The system did not say so yet.
         socket2::SockRef::from(&*self.stream).peek(&mut [MaybeUninit::uninit()]).is_ok_and(|bytes| bytes > 0)
+    }
+}
+
+impl Caller {
+    /// Whether the other side has ended the connection, as far as the system said: what it sent before is still to be read.
+    ///
+    /// Without a handshake nobody closes only one direction.
+    fn is_gone(&self) -> bool {
+        readiness(&self.stream).is_read_closed()
+    }
+}
+
+/// What the system said of reading from a connection, which may be what was so a moment ago.
+fn readiness(stream: &TcpStream) -> Ready {
+    match pin!(stream.ready(Interest::READABLE)).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(Ok(ready)) => ready,
+        _ => Ready::EMPTY,
     }
 }
 
@@ -110,6 +135,14 @@ impl Door {
         if let Some(gone) = self.ends_a_silent_one() {
             return Some(gone);
         }
+        self.ends_one_that_waits()
+    }
+
+    /// One that is gone makes room, and if there is none, the newest of the network that has most of them.
+    fn ends_one_that_waits(&mut self) -> Option<TurnedAway> {
+        if let Some(Caller { from, .. }) = self.waiting.take_oldest_of_most(Caller::is_gone) {
+            return Some(TurnedAway { from, error: disconnected() });
+        }
         let Caller { from, .. } = self.waiting.take_newest_of_most()?;
         Some(TurnedAway { from, error: no_place("too many connections at once that have not proven the root key") })
     }
@@ -125,18 +158,21 @@ impl Door {
         let network = Network::from(from.ip());
         // Otherwise it had to go just now.
         let stream = Arc::into_inner(self.silent.remove(network, number)?.stream)?;
-        let ended = match said {
+        let error = match said {
             Ok(1..) => {
-                self.waiting.insert(network, number, Caller { stream, from });
-                let over =
-                    if self.waiting.len() > self.most_waiting { self.waiting.take_newest_of_most() } else { None };
-                let why = "too many connections at once that have not proven the root key";
-                return over.map(|Caller { from, .. }| TurnedAway { from, error: no_place(why) });
+                let caller = Caller { stream, from };
+                if !caller.is_gone() {
+                    self.waiting.insert(network, number, caller);
+                    return if self.waiting.len() > self.most_waiting { self.ends_one_that_waits() } else { None };
+                }
+                disconnected()
             }
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => SessionError::Timeout(Phase::Noise),
-            _ => SessionError::Disconnected(Phase::Noise),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                SyncError::Session(SessionError::Timeout(Phase::Noise)).into()
+            }
+            _ => disconnected(),
         };
-        Some(TurnedAway { from, error: SyncError::Session(ended).into() })
+        Some(TurnedAway { from, error })
     }
 
     /// Where those are from whose turn it is, networks in turn, with their numbers.
@@ -148,6 +184,10 @@ impl Door {
     pub(super) fn take(&mut self, from: SocketAddr, number: u64) -> Option<Caller> {
         self.waiting.take_turn(from.ip().into(), number)
     }
+}
+
+fn disconnected() -> CliError {
+    SyncError::Session(SessionError::Disconnected(Phase::Noise)).into()
 }
 
 fn no_place(why: &str) -> CliError {

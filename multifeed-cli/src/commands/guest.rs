@@ -66,11 +66,6 @@ impl House {
         Ok(Guest { admitted, house, from, cut, proven: false, is_first: false, connected: None })
     }
 
-    /// Whether a connection from there would have to be turned away.
-    pub(super) fn is_closed_to(&self, from: SocketAddr) -> bool {
-        self.admission.is_closed_to(from.ip(), self.now())
-    }
-
     /// The time of which [`Full::Until`] tells.
     pub(super) fn instant(&self, time: Duration) -> Instant {
         self.start + time

@@ -10,7 +10,7 @@ use tokio::time::{Instant, interval, sleep, sleep_until};
 
 use super::control::Control;
 use super::door::{Caller, Door, TurnedAway};
-use super::guest::House;
+use super::guest::{Guest, House};
 use super::peer::Peer;
 use super::reading::open_to_serve;
 use super::{close, peer, tune, warn_unsupported};
@@ -25,6 +25,13 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// Connections that the system keeps until they are accepted, as far as it does. It drops more, and their senders try again after a second.
 const BACKLOG: i32 = 4096;
+
+/// How long a connection waits for others of its network to end, if there are as many as there may be, and how often it tries again.
+const RETRY_FOR: Duration = Duration::from_secs(1);
+const RETRY_EVERY: Duration = Duration::from_millis(20);
+
+/// Connections that do so at once. Others are turned away.
+const MOST_RETRYING: usize = 64;
 
 /// Whom lines are about that are about no connection.
 const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
@@ -66,6 +73,8 @@ async fn serve(
     let house = House::new(limits, args.once);
     let mut peers = JoinSet::new();
     let mut door = Door::new();
+    // Those whose network has as many connections as it may.
+    let mut retrying = JoinSet::new();
     // When to try again to find a place for those at the door.
     let mut full_until: Option<Instant> = None;
     let mut sums = interval(SUM_UP_EVERY);
@@ -76,12 +85,17 @@ async fn serve(
             output.fail(&error.of_peer(&format!("{from}: ")));
         }
     };
+    let stopped = stop.clone();
+    let let_in = |peers: &mut JoinSet<_>, Caller { stream, from }, guest| {
+        let peer = Peer { who: format!("{from}: "), guest: Some(guest) };
+        peers.spawn(sync_with(multi.clone(), stream, peer, replicate.clone(), stopped.clone(), output.clone()));
+    };
     let mut listener = Some(listener);
     // What was not written is lost to whoever looks at the exit code alone.
     let mut moved = None;
     loop {
         while full_until.is_none() {
-            let mut let_in = false;
+            let mut let_go = false;
             for (from, number) in door.firsts() {
                 let guest = match house.enter(from) {
                     Err(Full::Until(time)) => {
@@ -91,24 +105,17 @@ async fn serve(
                     }
                     guest => guest,
                 };
-                let_in = true;
-                let Some(Caller { stream, from, .. }) = door.take(from, number) else { continue };
+                let_go = true;
+                let Some(caller) = door.take(from, number) else { continue };
                 match guest {
-                    Ok(guest) => {
-                        let peer = Peer { who: format!("{from}: "), guest: Some(guest) };
-                        peers.spawn(sync_with(
-                            multi.clone(),
-                            stream,
-                            peer,
-                            replicate.clone(),
-                            stop.clone(),
-                            output.clone(),
-                        ));
+                    Ok(guest) => let_in(&mut peers, caller, guest),
+                    Err(Full::Network) if retrying.len() < MOST_RETRYING => {
+                        _ = retrying.spawn(retry(house.clone(), caller))
                     }
                     Err(error) => turn_away(Some(TurnedAway { from, error: no_place(&error) })),
                 }
             }
-            if !let_in {
+            if !let_go {
                 break;
             }
         }
@@ -120,6 +127,13 @@ async fn serve(
                 turn_away(gone);
                 continue;
             }
+            Some(Ok((caller, guest))) = retrying.join_next() => {
+                match guest {
+                    Ok(guest) => let_in(&mut peers, caller, guest),
+                    Err(error) => turn_away(Some(TurnedAway { from: caller.from, error: no_place(&error) })),
+                }
+                continue;
+            }
             Some(ended) = peers.join_next() => {
                 full_until = None;
                 let first = report(ended, &house, &mut moved, output)?;
@@ -129,7 +143,7 @@ async fn serve(
                 continue;
             }
             () = house.has_first(), if listener.is_some() => {
-                (listener, door) = (None, Door::new());
+                (listener, door, retrying) = (None, Door::new(), JoinSet::new());
                 continue;
             }
             () = sleep_until(full_until.unwrap_or_else(Instant::now)), if full_until.is_some() => {
@@ -144,9 +158,6 @@ async fn serve(
             accepted = accept(listener.as_ref()), if !door.is_behind() => accepted,
         };
         match accepted {
-            Ok((_, from)) if house.is_closed_to(from) => {
-                turn_away(Some(TurnedAway { from, error: no_place(&Full::Network) }));
-            }
             Ok((stream, from)) => turn_away(door.arrives(stream, from)),
             // Peers are worth more than files that may be needed again.
             Err(_) if multi.close_idle_files().await.is_ok_and(|closed| closed > 0) => {}
@@ -164,7 +175,7 @@ async fn serve(
             }
         }
     }
-    drop(door);
+    drop((door, retrying));
     drop(listener);
     let mut result = Ok(());
     while let Some(ended) = peers.join_next().await {
@@ -174,6 +185,18 @@ async fn serve(
     }
     house.unsaid().iter().for_each(|unsaid| output.warn(unsaid));
     result.and(moved.map_or(Ok(()), Err))
+}
+
+/// Tries for a while to find a place for a connection whose network has as many as it may: some of them may have ended, and their sessions not
+/// noticed yet.
+async fn retry(house: House, caller: Caller) -> (Caller, Result<Guest, Full>) {
+    let until = Instant::now() + RETRY_FOR;
+    loop {
+        match house.enter(caller.from) {
+            Err(_) if Instant::now() < until => sleep(RETRY_EVERY).await,
+            guest => return (caller, guest),
+        }
+    }
 }
 
 fn no_place(why: &Full) -> CliError {
