@@ -15,6 +15,7 @@
 //   "multifeeds": [{       multifeeds on the corestore, after the steps; printed as "multifeeds": [[[name, key]…]…], the feeds of each (optional)
 //     "key": HEX,                            the root key
 //     "writers": [{ "name": TEXT?, "append": [BLOCKS…] }…],
+//     "remotes": [{ "seed": HEX, "fetch": … }…],  feeds of others, downloaded as by a step, and brought by a session (optional)
 //     "twice": true                          each writer is made by two multifeeds at once, so that the list has it twice (optional)
 //   }…]
 // }
@@ -88,7 +89,7 @@ async function fetch (store, { seed, fetch: { append, have } }) {
   return feed
 }
 
-async function feeds (store, { key, writers = [], twice }) {
+async function feeds (store, { key, writers = [], remotes = [], twice }) {
   const open = async () => {
     const multi = corestoreMultifeed(store, { rootKey: Buffer.from(key, 'hex') })
     await promise((cb) => multi.ready(cb))
@@ -96,10 +97,12 @@ async function feeds (store, { key, writers = [], twice }) {
   }
   const multis = twice ? [await open(), await open()] : [await open()]
   for (const { name, append = [] } of writers) {
-    for (const multi of multis) await promise((cb) => multi.writer(name, {}, cb))
-    const feed = multis[0].feeds()[multis[0].feeds().length - 1]
-    for (const spec of append) await lib.append(feed, spec)
+    const made = []
+    for (const multi of multis) made.push(await promise((cb) => multi.writer(name, {}, cb)))
+    for (const spec of append) await lib.append(made[0], spec)
   }
+  // As a session brings them.
+  for (const step of remotes) multis[0]._muxer.emit('feed', await fetch(store, step))
   // The list is appended to without waiting; this comes after it.
   const list = store.namespace('@multifeed:' + key).namespace('@multifeed:persist').default()
   await promise((cb) => list.ready(cb))

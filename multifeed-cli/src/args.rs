@@ -1,5 +1,6 @@
 //! The command line: what a user can say, and the help that teaches it.
 
+mod corestore;
 mod range;
 
 use std::ffi::OsString;
@@ -119,6 +120,9 @@ pub(crate) struct Global {
     /// link.
     #[arg(long, global = true, help_heading = "Options of every command")]
     pub(crate) follow_links: bool,
+
+    #[command(flatten)]
+    pub(crate) corestore: corestore::Corestore,
 
     /// What a power cut may take: none, interval, interval:SECONDS or always
     ///

@@ -7,6 +7,7 @@ mod beside;
 mod bounds;
 mod commands;
 mod control;
+mod corestore;
 mod damaged_stores;
 mod differential;
 mod failures;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use multifeed_proto::FeedKey;
 use thiserror::Error;
 
+use crate::corestore::CorestoreError;
 use crate::feed::local_name::is_object_property;
 use crate::storage::{FileError, FileId, FileKind, Found, Slot};
 
@@ -96,6 +97,12 @@ pub enum StoreError {
         /// The folder.
         path: Option<PathBuf>,
     },
+    /// A core of the corestore that a store is in cannot be used.
+    #[error(transparent)]
+    Core(Arc<CorestoreError>),
+    /// The store is not in a corestore, and has no multifeeds by their root keys.
+    #[error("the store is no corestore, and has one multifeed alone: open the folder as a `Corestore`")]
+    NotCorestore,
     /// A file does not hold what it must. The folder was left as it is.
     #[error("{} is damaged: {why}", place(Some(*.slot), Some(*.file), &None))]
     Damaged {
@@ -130,6 +137,17 @@ pub enum StoreError {
         key: Option<FeedKey>,
         /// The writer's name, if it has one that is known.
         name: Option<String>,
+        /// How long the feed was known to be, in blocks.
+        blocks: u64,
+    },
+    /// The core of a writer of a corestore is gone, and the journal knows of blocks in it. It is not made anew: its key would be derived again.
+    #[error(
+        "core {}, of the writer {key}, is gone, and had {blocks} blocks: put its folder back, as a new one would sign a second history",
+        .key.discovery_key()
+    )]
+    CoreMissing {
+        /// The feed's key.
+        key: FeedKey,
         /// How long the feed was known to be, in blocks.
         blocks: u64,
     },
@@ -199,10 +217,11 @@ impl StoreError {
             StoreError::Moved { .. } => "ERR_STORE_MOVED",
             StoreError::NotRegular { .. } => "ERR_STORE_NOT_REGULAR",
             StoreError::Damaged { .. } => "ERR_STORE_DAMAGED",
-            StoreError::IsCorestore { .. } => "ERR_OTHER_STORE",
+            StoreError::IsCorestore { .. } | StoreError::NotCorestore => "ERR_OTHER_STORE",
+            StoreError::Core(error) => error.code(),
             StoreError::Occupied { .. } => "ERR_STORE_OCCUPIED",
             StoreError::KeyMismatch { .. } => "ERR_KEY_MISMATCH",
-            StoreError::MissingWriter { .. } => "ERR_WRITER_MISSING",
+            StoreError::MissingWriter { .. } | StoreError::CoreMissing { .. } => "ERR_WRITER_MISSING",
             StoreError::BadName { .. } | StoreError::ReservedName { .. } => "ERR_BAD_NAME",
             StoreError::NameTaken { .. } => "ERR_NAME_TAKEN",
             StoreError::TooManyFeeds { .. } | StoreError::TooManyBlocked { .. } => "ERR_LIMIT",
@@ -291,6 +310,9 @@ impl StoreError {
             }
             StoreError::KeyMismatch { .. }
             | StoreError::IsCorestore { .. }
+            | StoreError::NotCorestore
+            | StoreError::CoreMissing { .. }
+            | StoreError::Core(_)
             | StoreError::BadName { .. }
             | StoreError::ReservedName { .. }
             | StoreError::TooManyFeeds { .. }

@@ -28,8 +28,8 @@ pub use connection::Connection;
 pub use cores::durability::Durability;
 pub use cores::report::ExposedKey;
 pub use corestore::{
-    Core, CoreInfo, CoreList, Corestore, CorestoreError, CorestoreOptions, FeedList, ListedCore, MasterKey, NamedFeed,
-    Namespace, OtherStore, StoreKind,
+    Core, CoreFiles, CoreInfo, CoreList, Corestore, CorestoreError, CorestoreOptions, FeedList, ListedCore, MasterKey,
+    NamedFeed, Namespace, OtherStore, StoreKind,
 };
 pub use error::{AppendError, Conflict, ProofError, PutError, StoreError};
 pub use feed::local_name::is_object_property;

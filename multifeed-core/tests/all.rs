@@ -13,6 +13,7 @@ mod acknowledged;
 mod blocked;
 mod copies;
 mod corestore;
+mod corestore_multifeed;
 mod corestore_states;
 mod damaged_journal;
 mod disk_faults;

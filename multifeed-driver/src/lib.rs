@@ -45,9 +45,9 @@ pub use multifeed_proto as proto;
 
 pub use multifeed_core::{
     AppendError, Audit, Conflict, Durability, ExposedKey, ExtensionError, FeedHoles, FeedSyncState, FileStorage,
-    FileStorageOptions, Found, KeyPair, MemoryStorage, Moved, PeerLimits, Place, Policy, Rearranged, Recovered, Remote,
-    RepairedInMemory, Replicate, Storage, StoreError, StoreSyncState, SyncError, SyncState, SyncTotals, Unsupported,
-    VerifyStep, WantError, is_object_property,
+    FileStorageOptions, Found, KeyPair, MemoryStorage, Moved, Namespace, PeerLimits, Place, Policy, Rearranged,
+    Recovered, Remote, RepairedInMemory, Replicate, Storage, StoreError, StoreSyncState, SyncError, SyncState,
+    SyncTotals, Unsupported, VerifyStep, WantError, is_object_property,
 };
 pub use multifeed_proto::{
     DEFAULT_ROOT_KEY, DiscoveryKey, Fault, FeedKey, Json, ManifestFields, Node, RemoteHandshake, Role, SessionError,

@@ -2,6 +2,7 @@
 #![allow(missing_docs)]
 
 mod corestore;
+mod corestore_multifeed;
 mod matrix;
 mod programs;
 mod slow_links;

@@ -7,6 +7,7 @@ mod long;
 
 mod js_again;
 mod js_bugs;
+mod js_corestore;
 mod js_crowd;
 mod js_long;
 mod js_many;

@@ -81,9 +81,20 @@ fn options(global: &Global, output: &Output) -> Result<Options, CliError> {
 /// Opens the store, and makes it where there is none. Feeds in it that cannot be opened are told of on stderr; the
 /// others are unharmed.
 async fn open(global: &Global, options: Options, output: &Output) -> Result<Multifeed, CliError> {
-    let multi = Multifeed::open(&global.store, options).await.map_err(|error| cannot_open(error, global))?;
+    let multi = open_either(global, options).await.map_err(|error| cannot_open(error, global))?;
     warn(&multi, global, Repaired::OnDisk, output);
     Ok(multi)
+}
+
+/// Opens the store, or the multifeed of the root key in it if the folder is a corestore's.
+async fn open_either(global: &Global, options: Options) -> Result<Multifeed, Error> {
+    if !global.corestore.corestore {
+        match Multifeed::open(&global.store, options.clone()).await {
+            Err(Error::Store(StoreError::IsCorestore { .. })) => {}
+            opened => return opened,
+        }
+    }
+    Multifeed::open_corestore(&global.store, &global.corestore.namespace(), options).await
 }
 
 /// Why the store cannot be opened; if another process has it, which.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use multifeed_tokio::{Error, FeedKey, FileStorage, Multifeed, Options, Recovered, RepairedInMemory, StoreError};
 
-use super::{Repaired, cannot_open, problems, repairs, warn, warn_lasting, warn_unsupported};
+use super::{Repaired, cannot_open, open_either, problems, repairs, warn, warn_lasting, warn_unsupported};
 use crate::args::Global;
 use crate::error::{CliError, code};
 use crate::output::Output;
@@ -139,7 +139,7 @@ pub(super) async fn open_to_serve(
     options: Options,
     output: &Output,
 ) -> Result<(Multifeed, bool), CliError> {
-    let (multi, only_reads) = match Multifeed::open(&global.store, options.clone()).await {
+    let (multi, only_reads) = match open_either(global, options.clone()).await {
         Err(error) if cannot_be_written(&error) && global.store.is_dir() => {
             let multi = open_unwritten(global, options, Unwritten::ReadOnly).await?;
             output.warn(&format!("nothing is fetched, as the store cannot be written: {error}"));
@@ -158,7 +158,13 @@ async fn open_unwritten(global: &Global, mut options: Options, how: Unwritten) -
         Unwritten::ReadOnly => FileStorage::open_read_only_with,
         Unwritten::Beside => FileStorage::open_beside_with,
     };
-    let storage = open(global.store.clone(), options.files.clone()).map_err(Error::Store)?;
+    let storage = match open(global.store.clone(), options.files.clone()) {
+        Err(StoreError::IsCorestore { .. }) => {
+            let beside = how == Unwritten::Beside;
+            return Multifeed::read_corestore(&global.store, &global.corestore.namespace(), beside, options).await;
+        }
+        opened => opened.map_err(Error::Store)?,
+    };
     // What cannot be repaired in memory either is told as a feed that cannot be opened.
     Multifeed::with_storage(RepairedInMemory::new(storage), options).await
 }

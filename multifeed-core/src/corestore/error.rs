@@ -91,6 +91,15 @@ pub enum CorestoreError {
     },
 }
 
+impl From<CorestoreError> for StoreError {
+    fn from(error: CorestoreError) -> Self {
+        match error {
+            CorestoreError::Store(error) => error,
+            error => StoreError::Core(std::sync::Arc::new(error)),
+        }
+    }
+}
+
 impl CorestoreError {
     /// A name for the kind of failure, in the style of the JS error codes.
     pub fn code(&self) -> &'static str {
@@ -145,7 +154,7 @@ impl CorestoreError {
         }
     }
 
-    pub(super) fn damaged(core: DiscoveryKey, file: &'static str, why: impl Into<String>) -> Self {
+    pub(crate) fn damaged(core: DiscoveryKey, file: &'static str, why: impl Into<String>) -> Self {
         CorestoreError::Damaged { core, file, why: why.into() }
     }
 

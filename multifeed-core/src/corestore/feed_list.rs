@@ -4,14 +4,16 @@
 //! a namespace, whose default core is the writer's feed, and the list of feeds has one. The list is a local core that is only ever appended to: a
 //! block for each feed, a line of JSON `{"key":"<hex>","name":"…"}`.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use bytes::Bytes;
-use multifeed_proto::FeedKey;
+use multifeed_proto::{DiscoveryKey, FeedKey};
 use serde::{Deserialize, Serialize};
 
 use super::{Core, CorestoreError, Namespace};
 use crate::error::StoreError;
+use crate::limits::Limits;
 use crate::storage::CoreStorage;
 
 /// A feed of a list, under the name that it has there.
@@ -44,13 +46,15 @@ pub struct NamedFeed {
 #[derive(Debug, Clone, Default)]
 pub struct FeedList {
     feeds: Vec<NamedFeed>,
-    keys: BTreeSet<FeedKey>,
+    /// Their places in the list, by key and by name.
+    keys: BTreeMap<FeedKey, usize>,
+    names: BTreeMap<String, usize>,
     problems: Vec<CorestoreError>,
     blocks_read: u64,
 }
 
 #[derive(Deserialize)]
-struct Entry {
+struct Line {
     key: String,
     name: Option<String>,
 }
@@ -64,17 +68,33 @@ struct NewEntry<'a> {
 impl FeedList {
     /// The namespace of a multifeed.
     pub fn namespace(root_key: &FeedKey) -> Namespace {
-        Namespace::root().namespace(&format!("@multifeed:{root_key}"))
+        Self::namespace_in(&Namespace::root(), root_key)
+    }
+
+    /// As [`namespace`](Self::namespace), of a multifeed on a namespace of the corestore.
+    pub fn namespace_in(base: &Namespace, root_key: &FeedKey) -> Namespace {
+        base.namespace(&format!("@multifeed:{root_key}"))
     }
 
     /// The namespace whose default core is the feed of a writer. Without a name JS has one writer, called `undefined`.
     pub fn writer_namespace(root_key: &FeedKey, name: Option<&str>) -> Namespace {
-        Self::namespace(root_key).namespace(&format!("@multifeed:feed:{}", name.unwrap_or("undefined")))
+        Self::writer_namespace_in(&Namespace::root(), root_key, name)
+    }
+
+    /// As [`writer_namespace`](Self::writer_namespace), of a multifeed on a namespace of the corestore.
+    pub fn writer_namespace_in(base: &Namespace, root_key: &FeedKey, name: Option<&str>) -> Namespace {
+        let name = format!("@multifeed:feed:{}", name.unwrap_or("undefined"));
+        Self::namespace_in(base, root_key).namespace(&name)
     }
 
     /// The namespace whose default core is the list of feeds.
     pub fn list_namespace(root_key: &FeedKey) -> Namespace {
-        Self::namespace(root_key).namespace("@multifeed:persist")
+        Self::list_namespace_in(&Namespace::root(), root_key)
+    }
+
+    /// As [`list_namespace`](Self::list_namespace), of a multifeed on a namespace of the corestore.
+    pub fn list_namespace_in(base: &Namespace, root_key: &FeedKey) -> Namespace {
+        Self::namespace_in(base, root_key).namespace("@multifeed:persist")
     }
 
     /// The block that lists a feed, as JS writes it.
@@ -97,22 +117,33 @@ impl FeedList {
     pub fn read<S: CoreStorage>(&mut self, core: &mut Core<'_, S>) -> Result<(), CorestoreError> {
         while self.blocks_read < core.info().len {
             let block = core.block(self.blocks_read)?;
-            let max = core.limits.feeds;
-            if self.feeds.len() >= max {
-                return Err(StoreError::TooManyFeeds { max }.into());
-            }
-            let entry = block.as_deref().and_then(parse);
-            match entry.filter(|(_, name)| name.as_ref().is_none_or(|name| name.len() <= core.limits.core_name_bytes)) {
-                Some((key, name)) => self.add(key, name),
-                // As many as there may be feeds: the list itself has what they are.
-                None if self.problems.len() < max => {
-                    let why = format!("block {} of the list of feeds is no entry of one", self.blocks_read);
-                    self.problems.push(CorestoreError::damaged(core.core, "data", why));
-                }
-                None => {}
-            }
-            self.blocks_read += 1;
+            self.read_block(block.as_deref(), core.core, core.limits)?;
         }
+        Ok(())
+    }
+
+    /// Reads the next block of the core of the list.
+    pub(crate) fn read_block(
+        &mut self,
+        block: Option<&[u8]>,
+        core: DiscoveryKey,
+        limits: &Limits,
+    ) -> Result<(), CorestoreError> {
+        let max = limits.feeds;
+        if self.feeds.len() >= max {
+            return Err(StoreError::TooManyFeeds { max }.into());
+        }
+        let entry = block.and_then(parse);
+        match entry.filter(|(_, name)| name.as_ref().is_none_or(|name| name.len() <= limits.core_name_bytes)) {
+            Some((key, name)) => self.add(key, name),
+            // As many as there may be feeds: the list itself has what they are.
+            None if self.problems.len() < max => {
+                let why = format!("block {} of the list of feeds is no entry of one", self.blocks_read);
+                self.problems.push(CorestoreError::damaged(core, "data", why));
+            }
+            None => {}
+        }
+        self.blocks_read += 1;
         Ok(())
     }
 
@@ -123,12 +154,17 @@ impl FeedList {
 
     /// Whether a feed is listed.
     pub fn has(&self, key: &FeedKey) -> bool {
-        self.keys.contains(key)
+        self.keys.contains_key(key)
     }
 
     /// The feed of a name: of two with one name the later one, as in JS.
     pub fn find_name(&self, name: &str) -> Option<&NamedFeed> {
-        self.feeds.iter().rev().find(|feed| feed.name == name)
+        self.feeds.get(*self.names.get(name)?)
+    }
+
+    /// The name of a feed.
+    pub fn name_of(&self, key: &FeedKey) -> Option<&str> {
+        Some(&self.feeds.get(*self.keys.get(key)?)?.name)
     }
 
     /// The blocks that are no entries.
@@ -137,15 +173,27 @@ impl FeedList {
     }
 
     fn add(&mut self, key: FeedKey, name: Option<String>) {
-        if self.keys.insert(key) {
+        if let Entry::Vacant(new) = self.keys.entry(key) {
             let name = name.filter(|name| !name.is_empty()).unwrap_or_else(|| self.feeds.len().to_string());
+            new.insert(self.feeds.len());
+            self.names.insert(name.clone(), self.feeds.len());
             self.feeds.push(NamedFeed { key, name });
         }
+    }
+
+    /// Adds a feed that is not listed: without a name of a writer's under the number of feeds before it, or under its key if that number is a
+    /// feed's name. JS would take that feed for another.
+    pub(crate) fn add_new(&mut self, key: FeedKey, name: Option<&str>) {
+        let mut name = name.map_or_else(|| self.feeds.len().to_string(), str::to_owned);
+        while self.names.contains_key(&name) {
+            name = if name.starts_with(&key.to_string()) { format!("{name}.") } else { key.to_string() };
+        }
+        self.add(key, Some(name));
     }
 }
 
 /// The key and the name in a block.
 fn parse(block: &[u8]) -> Option<(FeedKey, Option<String>)> {
-    let Entry { key, name } = serde_json::from_slice(block).ok()?;
+    let Line { key, name } = serde_json::from_slice(block).ok()?;
     Some((key.parse().ok()?, name))
 }

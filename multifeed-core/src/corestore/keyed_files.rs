@@ -144,6 +144,6 @@ impl<S: Storage> Storage for KeyedFiles<'_, S> {
 }
 
 /// Nothing is written to what is derived.
-fn refuse<T>() -> io::Result<T> {
+pub(super) fn refuse<T>() -> io::Result<T> {
     Err(io::ErrorKind::Unsupported.into())
 }

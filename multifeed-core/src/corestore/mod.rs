@@ -29,6 +29,7 @@
 //! If the process is killed, acknowledged writes survive. A power cut may take what was written since the last [`sync`](Corestore::sync), which
 //! [`close`](Corestore::close) does too. A core that was not closed is checked from there on when it is opened, and what was torn is repaired.
 
+mod core_files;
 mod error;
 mod feed_list;
 mod keyed_files;
@@ -48,6 +49,7 @@ use crate::error::StoreError;
 use crate::limits::Limits;
 use crate::storage::{CoreFile, CoreStorage, Storage, Unsupported};
 
+pub use core_files::CoreFiles;
 pub use error::CorestoreError;
 pub use feed_list::{FeedList, NamedFeed};
 pub use list::{CoreList, ListedCore};

@@ -28,11 +28,11 @@ pub(super) enum Asked<'a> {
 }
 
 /// What a core's folder says of its keys.
-struct Keys {
-    key: Option<FeedKey>,
-    name: Option<Vec<u8>>,
-    secret: SecretKey,
-    has_secret_file: bool,
+pub(super) struct Keys {
+    pub(super) key: Option<FeedKey>,
+    pub(super) name: Option<Vec<u8>>,
+    pub(super) secret: SecretKey,
+    pub(super) has_secret_file: bool,
 }
 
 impl<S: CoreStorage> Corestore<S> {
@@ -102,7 +102,7 @@ impl<S: CoreStorage> Corestore<S> {
     }
 
     /// Closes a core, written, synced and whole.
-    fn shut(&mut self, core: DiscoveryKey) -> Result<(), CorestoreError> {
+    pub(super) fn shut(&mut self, core: DiscoveryKey) -> Result<(), CorestoreError> {
         self.lend(core).map_or(Ok(()), |mut core: Core<'_, S>| core.finish())?;
         if let Some(open) = self.open.remove(&core) {
             self.order.remove(&open.used);
@@ -171,7 +171,7 @@ impl<S: CoreStorage> Corestore<S> {
     }
 
     /// Reads and checks a core's keys. Nothing is written, and no other store's folder is taken for a core.
-    fn read_keys(&mut self, core: DiscoveryKey, slot: Slot) -> Result<Keys, CorestoreError> {
+    pub(super) fn read_keys(&mut self, core: DiscoveryKey, slot: Slot) -> Result<Keys, CorestoreError> {
         let failed = |error| CorestoreError::of_core(core, StoreError::from_slot(slot, "look at", error));
         let other =
             OtherStore::recognise_core(&format!("the folder of core {core}"), |name| self.storage.has_name(slot, name));
@@ -238,7 +238,7 @@ impl<S: CoreStorage> Corestore<S> {
     }
 
     /// Whether a core's folder has nothing of any block.
-    fn has_no_blocks(&mut self, core: DiscoveryKey, slot: Slot) -> Result<bool, CorestoreError> {
+    pub(super) fn has_no_blocks(&mut self, core: DiscoveryKey, slot: Slot) -> Result<bool, CorestoreError> {
         for (kind, most) in
             [(FileKind::Data, 0), (FileKind::Tree, 32), (FileKind::Signatures, 32), (FileKind::Bitfield, 32)]
         {
@@ -252,7 +252,7 @@ impl<S: CoreStorage> Corestore<S> {
         Ok(true)
     }
 
-    fn make_name(&mut self, core: DiscoveryKey, slot: Slot, name: &[u8]) -> Result<(), CorestoreError> {
+    pub(super) fn make_name(&mut self, core: DiscoveryKey, slot: Slot, name: &[u8]) -> Result<(), CorestoreError> {
         let made = self.storage.make_file(CoreFile::Name(slot), &name::encode(name));
         made.map_err(|error| CorestoreError::of_core(core, StoreError::from_slot(slot, "make `name` in", error)))
     }

@@ -659,7 +659,11 @@ impl<S: Storage + ?Sized> Files<'_, S> {
                 FileKind::Tree | FileKind::Signatures | FileKind::Bitfield => HEADER as u64,
                 // Whole, as it is always written, it is a writer's, which `open` knows without `key`.
                 FileKind::SecretKey => 0,
-                FileKind::LocalName | FileKind::Journal | FileKind::Conflicts | FileKind::Blocked => u64::MAX,
+                FileKind::LocalName
+                | FileKind::Journal
+                | FileKind::Conflicts
+                | FileKind::Blocked
+                | FileKind::Removed => u64::MAX,
             };
             if len.is_some_and(|len| len > harmless) {
                 return Ok(None);

@@ -285,7 +285,7 @@ impl<S: Storage> Multifeed<S> {
         if let Some(id) = self.members.catalog.find(&key_pair.public_key()) {
             return Err(StoreError::Occupied { slot: self.feeds[id.0 as usize].feed.slot() });
         }
-        self.create(key_pair.public_key(), Some(&key_pair), name)
+        self.create(key_pair.public_key(), Some(&key_pair), None, name)
     }
 
     /// The feed of a key: found, or given its folder now, before anything of it came. Without this a feed of somebody else's is here
@@ -295,7 +295,7 @@ impl<S: Storage> Multifeed<S> {
     ///
     /// Where the store has as many feeds as it may, or writing fails.
     pub fn add(&mut self, key: FeedKey) -> Result<FeedId, StoreError> {
-        self.members.catalog.find(&key).map_or_else(|| self.create(key, None, None), Ok)
+        self.open_core(&key)?.map_or_else(|| self.create(key, None, None, None), Ok)
     }
 
     /// The storage, to be looked at.
@@ -413,7 +413,8 @@ impl<S: Storage> Multifeed<S> {
 
     /// As [`close`](Self::close), and what the disk [turned out not to support](Self::unsupported) by the end of it.
     pub fn close_and_tell(mut self) -> (Result<(), StoreError>, Unsupported) {
-        let result = self.close_feeds();
+        let listed = self.write_lists();
+        let result = listed.and(self.close_feeds());
         let closed = self.cores.storage.close().map_err(|error| StoreError::from_store("close", error));
         (result.and(closed), self.cores.storage.unsupported())
     }
@@ -422,7 +423,13 @@ impl<S: Storage> Multifeed<S> {
         &self.feeds[id.0 as usize]
     }
 
-    fn create(&mut self, key: FeedKey, key_pair: Option<&KeyPair>, name: Option<&str>) -> Result<FeedId, StoreError> {
+    fn create(
+        &mut self,
+        key: FeedKey,
+        key_pair: Option<&KeyPair>,
+        core_name: Option<&[u8]>,
+        name: Option<&str>,
+    ) -> Result<FeedId, StoreError> {
         if self.members.blocked.contains(&key) {
             return Err(StoreError::Blocked { key });
         }
@@ -431,8 +438,9 @@ impl<S: Storage> Multifeed<S> {
             self.resume_removal()?;
             self.make_way(name)?;
         }
-        let feed = self.find_folder(&key, key_pair.is_some(), |storage, slot, instead| {
-            let number = key_pair.map(|_| slot.to_string());
+        let numbered = self.cores.storage.is_numbered();
+        let feed = self.find_folder(&key, key_pair.is_some(), core_name, |storage, slot, instead| {
+            let number = key_pair.filter(|_| numbered).map(|_| slot.to_string());
             Feed::create(storage, slot, key, key_pair, name.or(instead).or(number.as_deref()))
         })?;
         let name = feed_name(&feed);
@@ -459,6 +467,7 @@ impl<S: Storage> Multifeed<S> {
         &mut self,
         key: &FeedKey,
         ours: bool,
+        core_name: Option<&[u8]>,
         mut make: impl FnMut(&mut S, Slot, Option<&str>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         // Where a removal was cut short by an error there may be a gap, which the feed must not close.
@@ -468,6 +477,16 @@ impl<S: Storage> Multifeed<S> {
             return Err(StoreError::TooManyFeeds { max: self.limits.feeds });
         }
         self.check_unopened(key)?;
+        if !self.cores.storage.is_numbered() {
+            let slot = self.number_for(key)?;
+            self.cores.storage.assign(slot, key, core_name)?;
+            let made = self.make_core(slot, key, ours, make);
+            match &made {
+                Ok(_) => self.members.catalog.occupy(slot),
+                Err(_) => self.cores.storage.release(slot),
+            }
+            return made;
+        }
         loop {
             let slot = self.members.catalog.next_slot();
             if slot == Slot::NOWHERE {
@@ -493,6 +512,26 @@ impl<S: Storage> Multifeed<S> {
                 }
             }
         }
+    }
+
+    /// Makes a feed in the folder of its core, which holds nothing of one.
+    fn make_core<T>(
+        &mut self,
+        slot: Slot,
+        key: &FeedKey,
+        ours: bool,
+        mut make: impl FnMut(&mut S, Slot, Option<&str>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        if !Feed::is_vacant(&mut self.cores.storage, slot)? {
+            return Err(StoreError::Occupied { slot });
+        }
+        self.members.catalog.see(slot);
+        self.expect_feed(slot, key, ours)?;
+        make(&mut self.cores.storage, slot, None).inspect_err(|error| {
+            if !matches!(error, StoreError::Occupied { .. }) {
+                let _ = self.cores.storage.remove(slot);
+            }
+        })
     }
 
     /// A feed has its folder: it is synced in time, and everyone is told of it.

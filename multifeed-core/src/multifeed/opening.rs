@@ -9,6 +9,7 @@ use super::members::Members;
 use super::members::banned::Blocked;
 use super::members::folder_numbers::NOBODY;
 use super::members::rearranged::Rearranged;
+use super::members::removed::Removed;
 use super::outbox::Outbox;
 use super::sessions::progress::Traffic;
 use super::sessions::ready::Sessions;
@@ -36,12 +37,17 @@ impl<S: Storage> Multifeed<S> {
         let mut cores = Cores::open(storage, &options.limits, options.durability)?;
         let (blocked, damage) = Blocked::read(&mut cores.storage, &options.limits)?;
         cores.report.problems.extend(damage);
+        let (removed, damage) = match cores.storage.is_numbered() {
+            true => Default::default(),
+            false => Removed::read(&mut cores.storage, &options.limits)?,
+        };
+        cores.report.problems.extend(damage);
         let journal_damage = cores.journal.damage();
         let mut opening = Opening::new(&options.limits);
         let mut multifeed = Self {
             limits: options.limits,
             cores,
-            members: Members { blocked, ..Members::default() },
+            members: Members { blocked, removed, ..Members::default() },
             feeds: Vec::new(),
             in_use: InUse::default(),
             uncommitted: Uncommitted::default(),
@@ -53,6 +59,12 @@ impl<S: Storage> Multifeed<S> {
             next_check: None,
             now: Duration::ZERO,
         };
+        if !multifeed.cores.storage.is_numbered() {
+            // Each multifeed of a corestore is opened by its root key.
+            multifeed.keep_numbers();
+            multifeed.finish_removals();
+            return Ok(multifeed);
+        }
         if let Some(error) = journal_damage {
             multifeed.members.catalog.lose_name(error);
         }
@@ -142,7 +154,12 @@ impl<S: Storage> Multifeed<S> {
 
     /// Opens the feed of a folder; one whose files are not what they must be is told. One whose feed was opened in another folder goes to
     /// `doubles`.
-    fn open_folder(&mut self, slot: Slot, opening: &mut Opening, doubles: &mut Vec<Feed>) -> Result<(), StoreError> {
+    pub(super) fn open_folder(
+        &mut self,
+        slot: Slot,
+        opening: &mut Opening,
+        doubles: &mut Vec<Feed>,
+    ) -> Result<(), StoreError> {
         if self.is_going(slot)? {
             self.members.catalog.occupy(slot);
             return Ok(());

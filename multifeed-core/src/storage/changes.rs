@@ -37,9 +37,9 @@ pub(super) fn replace(folder: &Folder, path: &Path, name: &str, site: Site, data
 
 /// Removes a feed's files, and its folder if that is empty then. Nothing is removed unless it is a real folder, and all of them are regular
 /// files. An error comes with the name that it is about, if that is one in the folder.
-pub(super) fn remove(above: &Folder, name: &str, slot: Slot) -> Result<(), InFolder> {
+pub(super) fn remove(above: &Folder, name: &str, slot: Slot, more: &'static [&'static str]) -> Result<(), InFolder> {
     let whole = |error| (None, error);
-    let Some((folder, names)) = check_removable(above, name, slot)? else {
+    let Some((folder, names)) = check_removable(above, name, slot, more)? else {
         return above.sync().map_err(whole);
     };
     for file in &names {
@@ -57,18 +57,20 @@ pub(super) fn remove(above: &Folder, name: &str, slot: Slot) -> Result<(), InFol
     }
 }
 
-/// The folder of a feed, which has that name in the one above, and the names in it that are to be removed, in their order. `None` if there is
-/// no such folder.
+/// The folder of a feed, which has that name in the one above, and the names in it that are to be removed, in their order: `more`, then a feed's.
+/// `None` if there is no such folder.
 pub(super) fn check_removable(
     above: &Folder,
     name: &str,
     slot: Slot,
+    more: &'static [&'static str],
 ) -> Result<Option<(Folder, Vec<String>)>, InFolder> {
     let Some(folder) = above.folder(name, Some(slot), false).map_err(|error| (None, error))? else {
         return Ok(None);
     };
     // What a replacement left that was cut short goes with its file. The key last: until then JS finds a feed there, and all that follow it.
-    let names = FileKind::ALL.into_iter().rev().flat_map(|kind| [temporary_name(kind.name()), kind.name().to_owned()]);
+    let names = more.iter().copied().chain(FileKind::ALL.into_iter().rev().map(FileKind::name));
+    let names = names.flat_map(|name| [temporary_name(name), name.to_owned()]);
     let names: Vec<String> = names.collect();
     names.iter().try_for_each(|name| check_file(&folder, name).map_err(|error| (Some(name.clone()), error)))?;
     Ok(Some((folder, names)))

@@ -284,13 +284,23 @@ impl FileStorage {
         }
     }
 
+    /// Removes a feed's files, and before them those that are named in `more`.
+    pub(super) fn remove_with(&mut self, slot: Slot, more: &'static [&'static str]) -> io::Result<()> {
+        let path = self.paths.folder(slot);
+        self.check_change(|| path.clone())?;
+        self.forget_folder(slot);
+        let Some((above, name)) = self.folders.above(&self.paths, slot)? else { return Ok(()) };
+        let above = above.as_ref().unwrap_or(&self.folders.root);
+        remove(above, &name, slot, more).map_err(|error| in_folder(&path, error))
+    }
+
     /// Makes a file's entry in its folder, and the folder's own, outlive a power cut: once, for all files that are there now.
     fn enter(&mut self, file: FileId) -> io::Result<()> {
         if self.entered.get(&file.slot).is_some_and(|kinds| kinds & bit(file.kind) != 0) {
             return Ok(());
         }
         let Self { paths, folders, entered, .. } = self;
-        if paths.is_in_root(file.kind) {
+        if paths.is_in_root(file) {
             folders.root.sync()?;
         } else if let Some(folder) = folders.slot(paths, file.slot)? {
             folder.sync()?;
@@ -402,16 +412,11 @@ impl Storage for FileStorage {
         self.check_change(|| path.clone())?;
         let Some((above, name)) = self.folders.above(&self.paths, slot)? else { return Ok(()) };
         let above = above.as_ref().unwrap_or(&self.folders.root);
-        check_removable(above, &name, slot).map(drop).map_err(|error| in_folder(&path, error))
+        check_removable(above, &name, slot, &[]).map(drop).map_err(|error| in_folder(&path, error))
     }
 
     fn remove(&mut self, slot: Slot) -> io::Result<()> {
-        let path = self.paths.folder(slot);
-        self.check_change(|| path.clone())?;
-        self.forget_folder(slot);
-        let Some((above, name)) = self.folders.above(&self.paths, slot)? else { return Ok(()) };
-        let above = above.as_ref().unwrap_or(&self.folders.root);
-        remove(above, &name, slot).map_err(|error| in_folder(&path, error))
+        self.remove_with(slot, &[])
     }
 
     fn rename(&mut self, from: Slot, to: Slot) -> io::Result<()> {
@@ -495,7 +500,7 @@ impl Folders {
 
     /// The folder that a file is in, if it exists.
     fn of(&mut self, paths: &Paths, id: FileId) -> io::Result<Option<&Folder>> {
-        if paths.is_in_root(id.kind) { Ok(Some(&self.root)) } else { self.slot(paths, id.slot) }
+        if paths.is_in_root(id) { Ok(Some(&self.root)) } else { self.slot(paths, id.slot) }
     }
 
     /// Fails if the store's folder is not where it was opened any more.
@@ -505,7 +510,7 @@ impl Folders {
 
     /// The folder that a file is in, made if it does not exist.
     fn make(&mut self, paths: &Paths, id: FileId) -> io::Result<&Folder> {
-        self.make_in(paths, Some(id.slot).filter(|_| !paths.is_in_root(id.kind)))
+        self.make_in(paths, Some(id.slot).filter(|_| !paths.is_in_root(id)))
     }
 
     /// The folder of a feed, or the store's own, made if it does not exist. Nothing is made in a store that was moved.

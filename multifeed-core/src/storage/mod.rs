@@ -7,6 +7,11 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use multifeed_proto::FeedKey;
+
+use crate::KeyPair;
+use crate::error::StoreError;
+
 #[cfg(feature = "file-storage")]
 mod changes;
 mod corestore;
@@ -74,6 +79,8 @@ pub enum FileKind {
     Conflicts,
     /// The keys of feeds that are never to be synced, in hex, a line for each. One for the store, beside its folders.
     Blocked,
+    /// The feeds that were taken out of the multifeeds of a corestore, whose lists keep them, a line for each. One for the corestore.
+    Removed,
 }
 
 impl FileKind {
@@ -89,10 +96,10 @@ impl FileKind {
     ];
 
     /// Those of a feed, and those beside the folders.
-    pub const EVERY: [FileKind; 10] = {
+    pub const EVERY: [FileKind; 11] = {
         let [key, secret_key, tree, signatures, bitfield, data, local_name] = Self::ALL;
         let [journal, conflicts, blocked] = [FileKind::Journal, FileKind::Conflicts, FileKind::Blocked];
-        [key, secret_key, tree, signatures, bitfield, data, local_name, journal, conflicts, blocked]
+        [key, secret_key, tree, signatures, bitfield, data, local_name, journal, conflicts, blocked, FileKind::Removed]
     };
 
     /// The file's name in its folder.
@@ -108,6 +115,7 @@ impl FileKind {
             FileKind::Journal => "multifeed.journal",
             FileKind::Conflicts => "multifeed.conflicts",
             FileKind::Blocked => "multifeed.blocked",
+            FileKind::Removed => "multifeed.removed",
         }
     }
 
@@ -117,7 +125,7 @@ impl FileKind {
 
     /// Whether the file stands beside the folders, one for the whole store.
     pub fn is_beside(self) -> bool {
-        matches!(self, FileKind::Journal | FileKind::Conflicts | FileKind::Blocked)
+        matches!(self, FileKind::Journal | FileKind::Conflicts | FileKind::Blocked | FileKind::Removed)
     }
 }
 
@@ -240,6 +248,25 @@ pub trait Storage {
     }
     /// Every feed of the store was opened, and what opening repairs was written. The default makes nothing of it.
     fn opened(&mut self) {}
+    /// Whether a folder is known by its number, and there is to be no gap in the numbers, as in JS's multifeed: so it is by default. If not, as in
+    /// a corestore, a number stands for a folder once it was [assigned](Self::assign), for as long as the storage is open.
+    fn is_numbered(&self) -> bool {
+        true
+    }
+    /// Has a number stand for the folder of a feed, which need not exist. With a `name` the feed is one that is written here: its
+    /// [key pair](Self::key_pair) is derived from that, and the name is written to the folder. Does nothing by default.
+    ///
+    /// # Errors
+    /// If the folder cannot be used; nothing in it was changed then, and the number stands for nothing.
+    fn assign(&mut self, _slot: Slot, _key: &FeedKey, _name: Option<&[u8]>) -> Result<(), StoreError> {
+        Ok(())
+    }
+    /// An assigned number stands for nothing any more. Does nothing by default.
+    fn release(&mut self, _slot: Slot) {}
+    /// Derives the key pair of a named core. `None` if the storage has no master key, as by default.
+    fn key_pair(&self, _name: &[u8]) -> Option<KeyPair> {
+        None
+    }
     /// Closes most files that are open and not in use, and returns how many; they are opened again as they are needed, fewer at once than before.
     /// For a process that has no file handle left for a connection. The default has none.
     fn close_idle_files(&mut self) -> usize {
@@ -311,6 +338,18 @@ impl<S: Storage + ?Sized> Storage for &mut S {
     fn opened(&mut self) {
         (**self).opened();
     }
+    fn is_numbered(&self) -> bool {
+        (**self).is_numbered()
+    }
+    fn assign(&mut self, slot: Slot, key: &FeedKey, name: Option<&[u8]>) -> Result<(), StoreError> {
+        (**self).assign(slot, key, name)
+    }
+    fn release(&mut self, slot: Slot) {
+        (**self).release(slot);
+    }
+    fn key_pair(&self, name: &[u8]) -> Option<KeyPair> {
+        (**self).key_pair(name)
+    }
     fn close_idle_files(&mut self) -> usize {
         (**self).close_idle_files()
     }
@@ -379,6 +418,18 @@ impl<S: Storage + ?Sized> Storage for Box<S> {
     }
     fn opened(&mut self) {
         (**self).opened();
+    }
+    fn is_numbered(&self) -> bool {
+        (**self).is_numbered()
+    }
+    fn assign(&mut self, slot: Slot, key: &FeedKey, name: Option<&[u8]>) -> Result<(), StoreError> {
+        (**self).assign(slot, key, name)
+    }
+    fn release(&mut self, slot: Slot) {
+        (**self).release(slot);
+    }
+    fn key_pair(&self, name: &[u8]) -> Option<KeyPair> {
+        (**self).key_pair(name)
     }
     fn close_idle_files(&mut self) -> usize {
         (**self).close_idle_files()

@@ -3,7 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
+use multifeed_proto::FeedKey;
+
 use super::{FileId, FileKind, Slot, Storage, Unsupported};
+use crate::KeyPair;
+use crate::error::StoreError;
 
 /// Bytes of a file that are kept in memory together.
 const PAGE: usize = 4096;
@@ -94,6 +98,22 @@ impl<S: Storage> Storage for RepairedInMemory<S> {
 
     fn obstacles(&mut self) -> io::Result<Vec<Slot>> {
         self.storage.obstacles()
+    }
+
+    fn is_numbered(&self) -> bool {
+        self.storage.is_numbered()
+    }
+
+    fn assign(&mut self, slot: Slot, key: &FeedKey, name: Option<&[u8]>) -> Result<(), StoreError> {
+        self.storage.assign(slot, key, name)
+    }
+
+    fn release(&mut self, slot: Slot) {
+        self.storage.release(slot);
+    }
+
+    fn key_pair(&self, name: &[u8]) -> Option<KeyPair> {
+        self.storage.key_pair(name)
     }
 
     fn permissions(&mut self, file: FileId) -> io::Result<Option<u32>> {

@@ -9,8 +9,8 @@ use std::{fmt, thread};
 
 use futures_io::{AsyncRead, AsyncWrite};
 use multifeed_core::{
-    ExposedKey, FileStorage, KeyPair, MemoryStorage, Rearranged, Recovered, Replicate, Storage, StoreError, SyncError,
-    Unsupported,
+    Corestore, CorestoreOptions, ExposedKey, FileCoreStorage, FileStorage, KeyPair, MasterKey, MemoryStorage,
+    Namespace, Rearranged, Recovered, RepairedInMemory, Replicate, SetId, Storage, StoreError, SyncError, Unsupported,
 };
 use multifeed_proto::{DEFAULT_ROOT_KEY, DiscoveryKey, FeedKey, Role, Root, RootConfig, Session, SessionError};
 use rand::SeedableRng;
@@ -87,6 +87,54 @@ impl Multifeed {
         Self::start(move || Ok(FileStorage::open_with(&path, files)?), options).await
     }
 
+    /// Opens the multifeed of a root key, that of [`Options::session`], in a corestore's folder, as `@frando/corestore-multifeed` keeps it there; or in
+    /// a namespace of the corestore. The folder, its master key and the multifeed are made if they are missing. Writers' keys are derived from the
+    /// master key, the root key and the name: a key pair of one's own ([`writer_with`](Self::writer_with)) is refused, and without a name there is one
+    /// writer, as in JS.
+    ///
+    /// While it is open no other multifeed of the folder can be.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if another process has the folder open, it is another kind of store's, or it cannot be made or read.
+    pub async fn open_corestore(
+        path: impl AsRef<Path>,
+        namespace: &Namespace,
+        options: Options,
+    ) -> Result<Self, Error> {
+        let path: PathBuf = path.as_ref().to_owned();
+        let (files, limits) = (options.files.clone(), options.multifeed.limits.clone());
+        let master_key = generate_master_key()?;
+        let storage = move || {
+            let storage = FileCoreStorage::open_with(&path, files).map_err(StoreError::from)?;
+            let store = Corestore::open(storage, CorestoreOptions::default(), || master_key);
+            Ok(store.map_err(StoreError::from)?.into_files(&limits)?)
+        };
+        Self::start_in(storage, options, Some(namespace.clone())).await
+    }
+
+    /// As [`open_corestore`](Self::open_corestore), only to be read: nothing is made or changed in the folder, and what opening repairs stays in memory.
+    /// `beside` takes no lock: another process that has the folder open may change what is read.
+    ///
+    /// # Errors
+    /// As there, and if the folder or its master key is missing.
+    pub async fn read_corestore(
+        path: impl AsRef<Path>,
+        namespace: &Namespace,
+        beside: bool,
+        options: Options,
+    ) -> Result<Self, Error> {
+        let path: PathBuf = path.as_ref().to_owned();
+        let (files, limits) = (options.files.clone(), options.multifeed.limits.clone());
+        let master_key = generate_master_key()?;
+        let storage = move || {
+            let open = if beside { FileCoreStorage::open_beside_with } else { FileCoreStorage::open_read_only_with };
+            let storage = open(path, files).map_err(StoreError::from)?;
+            let store = Corestore::open(storage, CorestoreOptions::default(), || master_key);
+            Ok(RepairedInMemory::new(store.map_err(StoreError::from)?.into_files(&limits)?))
+        };
+        Self::start_in(storage, options, Some(namespace.clone())).await
+    }
+
     /// A new multifeed that lives in memory.
     ///
     /// # Errors
@@ -107,6 +155,14 @@ impl Multifeed {
         storage: impl FnOnce() -> Result<S, Error> + Send + 'static,
         options: Options,
     ) -> Result<Self, Error> {
+        Self::start_in(storage, options, None).await
+    }
+
+    async fn start_in<S: Storage + 'static>(
+        storage: impl FnOnce() -> Result<S, Error> + Send + 'static,
+        options: Options,
+        namespace: Option<Namespace>,
+    ) -> Result<Self, Error> {
         let shared = Arc::new(Shared {
             mailbox: Arc::new(Mailbox::new(options.calls)),
             table: FeedTable::default(),
@@ -126,7 +182,7 @@ impl Multifeed {
         let guard = Arc::new(Guard(shared.clone()));
         let (answer, opened) = oneshot::channel();
         // Opening reads the disk: it too is the thread's work.
-        let body = move || match open(storage, &shared) {
+        let body = move || match open(storage, &shared, namespace.as_ref()) {
             Ok(store) => {
                 answer.send(Ok(()));
                 store.run();
@@ -439,11 +495,22 @@ impl fmt::Debug for Multifeed {
     }
 }
 
-fn open<S: Storage>(storage: impl FnOnce() -> Result<S, Error>, shared: &Arc<Shared>) -> Result<Store<S>, Error> {
+fn open<S: Storage>(
+    storage: impl FnOnce() -> Result<S, Error>,
+    shared: &Arc<Shared>,
+    namespace: Option<&Namespace>,
+) -> Result<Store<S>, Error> {
     let options = shared.options.clone();
-    let multi = multifeed_core::Multifeed::open(storage()?, options.multifeed)?;
+    let mut multi = multifeed_core::Multifeed::open(storage()?, options.multifeed)?;
+    let set = match namespace {
+        None => SetId::ALL,
+        Some(namespace) => {
+            let root = options.session.root.as_ref().map_or(DEFAULT_ROOT_KEY, |root| root.key);
+            multi.open_root(namespace, &root)?
+        }
+    };
     shared.found(&multi);
-    Ok(Store::new(multi, shared.clone(), options.quantum_bytes))
+    Ok(Store::new(multi, set, shared.clone(), options.quantum_bytes))
 }
 
 impl Shared {
@@ -537,6 +604,12 @@ impl Drop for Guard {
 pub fn generate_key_pair() -> Result<KeyPair, Error> {
     let mut rng = StdRng::try_from_rng(&mut SysRng).map_err(|error| Error::Random(error.to_string()))?;
     Ok(KeyPair::generate(&mut rng))
+}
+
+/// A new master key, for a corestore that has none.
+fn generate_master_key() -> Result<MasterKey, Error> {
+    let mut rng = StdRng::try_from_rng(&mut SysRng).map_err(|error| Error::Random(error.to_string()))?;
+    Ok(MasterKey::generate(&mut rng))
 }
 
 /// What a feed can be looked up by: see [`Multifeed::feed`].

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use multifeed_core::{AppendError, Durability, ExtensionError, KeyPair};
 use multifeed_core::{
-    FeedId, Multifeed, MultifeedEvent, PeerEvent, SessionId, Storage, SyncError, SyncTotals, Unsupported,
+    FeedId, FeedInfo, Multifeed, MultifeedEvent, PeerEvent, SessionId, SetId, Storage, StoreError, SyncError,
+    SyncTotals, Unsupported,
 };
 use multifeed_proto::{Command, Event, SessionError};
 
@@ -41,6 +42,8 @@ const QUANTA_IN_A_ROW: usize = 8;
 /// The thread's state. The application's calls go first: they are done between any two sessions' turns.
 pub(crate) struct Store<S: Storage> {
     pub(crate) multi: Multifeed<S>,
+    /// The feeds that the handles have: all, or in a corestore those of one multifeed.
+    set: SetId,
     peers: BTreeMap<SessionId, Connected>,
     /// Commands were left when the thread's turn was over.
     unfinished: bool,
@@ -72,6 +75,15 @@ pub(crate) struct Store<S: Storage> {
     commands: Vec<Command>,
     // Last: dropped after everything above.
     shared: Leaving,
+}
+
+/// What a feed is and holds, by its name in the set.
+fn info<S: Storage>(multi: &Multifeed<S>, set: SetId, feed: FeedId) -> FeedInfo {
+    let mut info = multi.info(feed);
+    if let Some(name) = multi.name_in(set, feed) {
+        info.name = name.to_owned();
+    }
+    info
 }
 
 /// An append that is not synced, and where its answer goes.
@@ -109,14 +121,14 @@ impl Drop for Leaving {
 }
 
 impl<S: Storage> Store<S> {
-    pub(crate) fn new(multi: Multifeed<S>, shared: Arc<Shared>, quantum_bytes: usize) -> Self {
-        let feeds: Vec<FeedId> = multi.feeds().collect();
-        for feed in feeds {
-            shared.table.update(multi.info(feed), multi.slot_of(feed));
+    pub(crate) fn new(multi: Multifeed<S>, set: SetId, shared: Arc<Shared>, quantum_bytes: usize) -> Self {
+        for feed in multi.feeds_in(set) {
+            shared.table.update(info(&multi, set, feed), multi.slot_of(feed));
         }
         let inboxes = FeedInboxes::new(&shared.options.multifeed.limits);
         Self {
             multi,
+            set,
             peers: BTreeMap::new(),
             unfinished: false,
             uncommitted_since: None,
@@ -252,7 +264,14 @@ impl<S: Storage> Store<S> {
                 answer.send(result);
             }
             Call::Add { key, answer } => {
-                let result = self.multi.add(key).map(|feed| self.state(feed)).map_err(Error::Store);
+                let set = self.set;
+                let added = self.multi.add(key).and_then(|feed| {
+                    if set != SetId::ALL {
+                        self.multi.include(set, feed)?;
+                    }
+                    Ok(feed)
+                });
+                let result = added.map(|feed| self.state(feed)).map_err(Error::Store);
                 self.tell();
                 answer.send(result);
             }
@@ -344,6 +363,14 @@ impl<S: Storage> Store<S> {
 
     fn writer(&mut self, name: Option<&str>, key_pair: Option<KeyPair>) -> Result<Arc<FeedState>, Error> {
         let feed = match key_pair {
+            None if self.set != SetId::ALL => self.multi.writer_in(self.set, name)?,
+            Some(key_pair) if self.set != SetId::ALL => {
+                let key = self.multi.writer_key_in(self.set, name)?;
+                if key != key_pair.public_key() {
+                    return Err(Error::Store(StoreError::KeyMismatch { key }));
+                }
+                self.multi.writer_in(self.set, name)?
+            }
             Some(key_pair) => self.multi.writer(name, || key_pair)?,
             None => {
                 let key_pair = generate_key_pair()?;
@@ -364,7 +391,7 @@ impl<S: Storage> Store<S> {
 
     /// A feed's numbers, as they are now, for all handles.
     pub(crate) fn state(&self, feed: FeedId) -> Arc<FeedState> {
-        let (info, slot) = (self.multi.info(feed), self.multi.slot_of(feed));
+        let (info, slot) = (info(&self.multi, self.set, feed), self.multi.slot_of(feed));
         if self.multi.is_removed(feed) {
             return Arc::new(FeedState::new(info, slot));
         }
@@ -427,7 +454,10 @@ impl<S: Storage> Store<S> {
         if self.closing {
             link.cancel();
         }
-        let options = link.options.clone();
+        let mut options = link.options.clone();
+        if self.set != SetId::ALL {
+            options.set = self.set;
+        }
         let peer = match link.lone {
             None => self.multi.connect_as(link.root, options),
             Some(key) => self.multi.connect_feed(link.root, key, options),
@@ -524,11 +554,15 @@ impl<S: Storage> Store<S> {
         while let Some(event) = self.multi.poll_event() {
             renumbered |= matches!(event, MultifeedEvent::Removed { .. } | MultifeedEvent::Moved { .. });
             match event {
-                MultifeedEvent::Feed { id, .. } => {
+                MultifeedEvent::Feed { id, .. } if self.set == SetId::ALL => {
                     let feed = self.state(id);
                     self.shared.0.publish(|queue| queue.feed(&feed));
                 }
-                MultifeedEvent::Blocks { id } => {
+                MultifeedEvent::Included { set, id } if set == self.set => {
+                    let feed = self.state(id);
+                    self.shared.0.publish(|queue| queue.feed(&feed));
+                }
+                MultifeedEvent::Blocks { id } if self.multi.is_in(self.set, id) => {
                     let feed = self.state(id);
                     self.shared.0.publish(|queue| queue.blocks(&feed));
                 }

@@ -43,6 +43,7 @@ mod body;
 mod checkpoint;
 mod damage;
 mod entry;
+mod numbers;
 
 use std::collections::BTreeMap;
 
@@ -80,6 +81,8 @@ pub(crate) struct Journal {
     removal: Option<Removal>,
     /// Where what is known of a writer stood when the file was read, by what stands for the key.
     writers: BTreeMap<[u8; 8], Slot>,
+    /// Where what is known of a feed stood, in a store whose folders are known by their keys.
+    slots: BTreeMap<[u8; 8], Slot>,
     /// Whether the file says that the store is in use.
     open: bool,
     /// Whether it said so when it was read: the store was not closed.

@@ -17,9 +17,9 @@ const FILE: FileId = FileId { slot: Slot(0), kind: FileKind::Blocked };
 /// Bytes of a key and its newline.
 const LINE: usize = 65;
 
-/// The blocked keys.
+/// The blocked keys, and those of feeds that are no remote's business: they are not in the file.
 #[derive(Debug, Default)]
-pub(in crate::multifeed) struct Blocked(BTreeSet<FeedKey>);
+pub(in crate::multifeed) struct Blocked(BTreeSet<FeedKey>, BTreeSet<FeedKey>);
 
 impl Blocked {
     /// Reads the file. Lines that are no keys are passed over, and told; those that are empty or begin with `#` are not.
@@ -36,11 +36,16 @@ impl Blocked {
                 (_, Line::Unknown) => damage = damage.or_else(|| Some(damaged(format!("its line {number} is no key")))),
             }
         }
-        Ok((Self(keys), damage))
+        Ok((Self(keys, BTreeSet::new()), damage))
     }
 
     pub(in crate::multifeed) fn contains(&self, key: &FeedKey) -> bool {
-        self.0.contains(key)
+        self.0.contains(key) || self.1.contains(key)
+    }
+
+    /// Keeps a feed of the store's own from all sessions.
+    pub(in crate::multifeed) fn hide(&mut self, key: FeedKey) {
+        self.1.insert(key);
     }
 }
 
@@ -120,7 +125,7 @@ impl<S: Storage> Multifeed<S> {
     /// [`StoreError::TooManyBlocked`], [`StoreError::Damaged`] where the file is longer than what is read of it, or what the storage says; it is
     /// not blocked then.
     pub fn block(&mut self, key: FeedKey) -> Result<bool, StoreError> {
-        if self.members.blocked.contains(&key) {
+        if self.members.blocked.0.contains(&key) {
             return Ok(false);
         }
         let max = self.limits.blocked;
@@ -162,7 +167,7 @@ impl<S: Storage> Multifeed<S> {
 
     /// Whether a feed is blocked.
     pub fn is_blocked(&self, key: &FeedKey) -> bool {
-        self.members.blocked.contains(key)
+        self.members.blocked.0.contains(key)
     }
 
     /// The blocked feeds, ascending.

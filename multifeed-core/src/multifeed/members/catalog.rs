@@ -134,6 +134,11 @@ impl Catalog {
         }
     }
 
+    /// Whether a folder holds a feed, whether that can be opened or not.
+    pub(in crate::multifeed) fn is_taken(&self, slot: Slot) -> bool {
+        self.taken.contains(&slot)
+    }
+
     /// Notes that a folder holds no feed any more.
     pub(in crate::multifeed) fn release(&mut self, slot: Slot) {
         if self.taken.remove(&slot) {

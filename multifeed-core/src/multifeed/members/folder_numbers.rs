@@ -17,6 +17,9 @@ pub(in crate::multifeed) const NOBODY: FeedKey = FeedKey::new([0; 32]);
 impl<S: Storage> Multifeed<S> {
     /// After opening: the last feeds take the numbers of those that are gone.
     pub(in crate::multifeed) fn close_gaps(&mut self) -> Result<(), StoreError> {
+        if !self.cores.storage.is_numbered() {
+            return Ok(());
+        }
         while let Some(gap) = self.members.catalog.gap().filter(|_| self.cores.journal.removal().is_none()) {
             let slots = self.cores.storage.list().map_err(|error| StoreError::from_store("list", error))?;
             if slots.contains(&gap) {

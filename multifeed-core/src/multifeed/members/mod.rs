@@ -3,11 +3,14 @@
 pub(super) mod banned;
 pub(super) mod catalog;
 pub(super) mod copies;
+pub(super) mod cores;
 pub(super) mod folder_numbers;
+pub(super) mod lists;
 pub(super) mod missing;
 pub(super) mod names;
 pub(super) mod rearranged;
 pub(super) mod remove;
+pub(super) mod removed;
 pub(super) mod sets;
 
 use std::collections::BTreeSet;
@@ -15,6 +18,7 @@ use std::collections::BTreeSet;
 use self::banned::Blocked;
 use self::catalog::Catalog;
 use self::rearranged::Rearranged;
+use self::removed::Removed;
 use self::sets::Sets;
 use crate::ids::FeedId;
 
@@ -23,6 +27,8 @@ use crate::ids::FeedId;
 pub(super) struct Members {
     pub(super) catalog: Catalog,
     pub(super) blocked: Blocked,
+    /// What was taken out of multifeeds of a corestore.
+    pub(super) removed: Removed,
     pub(super) sets: Sets,
     /// Places of feeds that were offered and are forgotten.
     pub(super) vacant: BTreeSet<FeedId>,

@@ -23,6 +23,8 @@ impl<S: Storage> Multifeed<S> {
     ///
     /// A remote that has it brings it again. [`block`](Self::block) it before, where that is not to be.
     ///
+    /// In a corestore it is taken out of all multifeeds that are open, as by [`take_out_of`](Self::take_out_of), and its core is removed.
+    ///
     /// The last folder takes the number of the one that is gone, as JS knows no gaps: the feed in it, where it has no name of a writer's, is
     /// named by that number then.
     ///
@@ -73,6 +75,9 @@ impl<S: Storage> Multifeed<S> {
     }
 
     fn take_out(&mut self, id: FeedId) -> Result<(), StoreError> {
+        if !self.cores.storage.is_numbered() {
+            return self.take_out_core(id);
+        }
         self.resume_removal()?;
         let feed = self.live(id)?;
         let (slot, key) = (feed.slot(), feed.key());
@@ -251,13 +256,15 @@ impl<S: Storage> Multifeed<S> {
     pub(in crate::multifeed) fn leave_sessions_of(&mut self, set: Option<SetId>, id: FeedId) {
         for peer in self.slot(id).subscribers.clone() {
             if set.is_none() || self.set_of(peer) == set {
-                self.leave_channel(peer, id);
+                self.renounce(peer, id);
             }
         }
+        let key = self.slot(id).feed.key();
         let concerned = |session: &&mut PeerSession| set.is_none_or(|set| session.options.set == set);
         for session in self.sessions.values_mut().filter(concerned) {
             session.known.insert(u64::from(id.0));
             session.not_taken.forget(id);
+            session.forget_left(id, &key);
             if session.matched.is_running() {
                 session.matched.remove(id);
             } else {
@@ -272,7 +279,7 @@ impl<S: Storage> Multifeed<S> {
         let (id, peers) = asked.unzip();
         for peer in peers.unwrap_or_default() {
             if let Some(id) = id {
-                self.leave_channel(peer, id);
+                self.renounce(peer, id);
                 self.ask_for_offers(peer);
             }
         }
@@ -286,11 +293,27 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
+    /// Closes a feed's channel, as the feed is not wanted any more.
+    fn renounce(&mut self, peer: SessionId, id: FeedId) {
+        if let Some(session) = self.sessions.get_mut(&peer)
+            && let Some(token) = session.token(id)
+        {
+            session.renounce(token);
+        }
+        self.left_channel(peer, id);
+    }
+
+    /// Closes a feed's channel without a word, though the feed is wanted.
     pub(in crate::multifeed) fn leave_channel(&mut self, peer: SessionId, id: FeedId) {
-        let Some(session) = self.sessions.get_mut(&peer) else { return };
-        if let Some(token) = session.token(id) {
+        if let Some(session) = self.sessions.get_mut(&peer)
+            && let Some(token) = session.token(id)
+        {
             session.extend(Command::Close { token });
         }
+        self.left_channel(peer, id);
+    }
+
+    fn left_channel(&mut self, peer: SessionId, id: FeedId) {
         let key = self.slot(id).feed.key();
         self.drop_peer(peer, id);
         if let Some(session) = self.sessions.get_mut(&peer) {
@@ -301,7 +324,7 @@ impl<S: Storage> Multifeed<S> {
         self.wake(peer);
     }
 
-    fn forget_feed(&mut self, id: FeedId) {
+    pub(in crate::multifeed) fn forget_feed(&mut self, id: FeedId) {
         for want in self.waits.of(id) {
             self.end(want, WantEnd::Removed);
         }

@@ -1,5 +1,6 @@
 //! Several sets of feeds over the same cores: each is what one root key stands for.
 
+use super::lists::Lists;
 use crate::error::StoreError;
 use crate::ids::{FeedId, SessionId, SetId};
 use crate::multifeed::{Multifeed, MultifeedEvent};
@@ -7,27 +8,41 @@ use crate::replication::peer_session::PeerSession;
 use crate::sets::sparse_bits::SparseBits;
 use crate::storage::Storage;
 
-/// Which feeds are in which set. [`SetId::ALL`] holds every feed, and is not kept.
+/// Which feeds are in which set. [`SetId::ALL`] holds every feed but those that are the store's own, and is not kept.
 #[derive(Debug, Default)]
-pub(in crate::multifeed) struct Sets(Vec<SparseBits>);
+pub(in crate::multifeed) struct Sets {
+    feeds: Vec<SparseBits>,
+    /// Feeds that are lists of others.
+    own: SparseBits,
+    /// Those sets that are multifeeds of a corestore.
+    pub(in crate::multifeed) lists: Lists,
+}
 
 impl Sets {
     /// Whether a feed is in a set.
     pub(in crate::multifeed) fn contains(&self, set: SetId, feed: FeedId) -> bool {
-        set == SetId::ALL || self.get(set).is_some_and(|feeds| feeds.get(u64::from(feed.0)))
+        match set {
+            SetId::ALL => self.lists.is_empty() || !self.own.get(u64::from(feed.0)),
+            _ => self.get(set).is_some_and(|feeds| feeds.get(u64::from(feed.0))),
+        }
     }
 
     fn get(&self, set: SetId) -> Option<&SparseBits> {
-        self.0.get((set.0 as usize).checked_sub(1)?)
+        self.feeds.get((set.0 as usize).checked_sub(1)?)
     }
 
-    fn get_mut(&mut self, set: SetId) -> Option<&mut SparseBits> {
-        self.0.get_mut((set.0 as usize).checked_sub(1)?)
+    pub(in crate::multifeed) fn get_mut(&mut self, set: SetId) -> Option<&mut SparseBits> {
+        self.feeds.get_mut((set.0 as usize).checked_sub(1)?)
+    }
+
+    /// A feed is the store's own, and in no set.
+    pub(in crate::multifeed) fn own(&mut self, feed: FeedId) {
+        self.own.insert(u64::from(feed.0));
     }
 
     /// A feed is gone.
     pub(in crate::multifeed) fn forget(&mut self, feed: FeedId) {
-        self.0.iter_mut().for_each(|feeds| _ = feeds.remove(u64::from(feed.0)));
+        self.feeds.iter_mut().for_each(|feeds| _ = feeds.remove(u64::from(feed.0)));
     }
 }
 
@@ -35,9 +50,10 @@ impl<S: Storage> Multifeed<S> {
     /// Adds an empty set of feeds. Sessions that replicate it ([`Replicate::set`](crate::Replicate::set)) offer its feeds alone, and what
     /// they bring joins it. A feed may be in any number of sets: its blocks are stored once, and reach the sessions of all of them.
     ///
-    /// Sets are not written to the storage: the application names them again when it opens the store.
+    /// Such a set is not written to the storage: the application names it again when it opens the store. A multifeed of a corestore is a set that
+    /// is: see [`open_root`](Self::open_root).
     pub fn add_set(&mut self) -> SetId {
-        let sets = &mut self.members.sets.0;
+        let sets = &mut self.members.sets.feeds;
         sets.push(SparseBits::default());
         SetId(u32::try_from(sets.len()).unwrap_or(u32::MAX))
     }
@@ -55,7 +71,8 @@ impl<S: Storage> Multifeed<S> {
     /// Takes a feed out of a set; it stays in the store and in other sets. Sessions of the set close its channel, and say no more of it. False
     /// if it is not in it.
     ///
-    /// A remote that offers it later brings it back, unless a [policy](crate::Policy) refuses it.
+    /// A remote that offers it later brings it back, unless a [policy](crate::Policy) refuses it. It is in a multifeed of a corestore again when that
+    /// is opened, unless it is [taken out](Self::take_out_of).
     pub fn exclude(&mut self, set: SetId, feed: FeedId) -> bool {
         let left = self.members.sets.get_mut(set).is_some_and(|feeds| feeds.remove(u64::from(feed.0)));
         if left {
@@ -82,6 +99,7 @@ impl<S: Storage> Multifeed<S> {
     pub(in crate::multifeed) fn include_in(&mut self, set: SetId, feed: FeedId, by: Option<SessionId>) -> bool {
         let included = self.members.sets.get_mut(set).is_some_and(|feeds| feeds.insert(u64::from(feed.0)));
         if included {
+            self.members.sets.lists.include(set, self.feeds[feed.0 as usize].feed.key(), None);
             // One that was taken out before is offered again.
             let hears = |(id, session): &(&SessionId, &mut PeerSession)| {
                 session.options.set == set && Some(**id) != by && !session.peers.contains_key(&feed)
@@ -103,7 +121,7 @@ impl<S: Storage> Multifeed<S> {
         else {
             return;
         };
-        if self.slot(feed).feed.is_settled() {
+        if self.slot(feed).feed.is_settled() && self.may_be_brought(set, feed) {
             self.include_in(set, feed, Some(session));
         }
     }

@@ -140,7 +140,17 @@ impl<S: Storage> Multifeed<S> {
             }
             let feed = match self.members.catalog.offered(&key) {
                 Some(feed) => feed,
-                None => self.insert_offered(key),
+                None => match self.find_offered(&key) {
+                    Ok(None) => self.insert_offered(key),
+                    Ok(Some(feed)) => {
+                        self.replicate_feed(id, feed);
+                        continue;
+                    }
+                    Err(()) => {
+                        self.refuse_feed(id, key);
+                        continue;
+                    }
+                },
             };
             if let Some(session) = self.sessions.get_mut(&id) {
                 session.offers.ask(feed);
@@ -202,7 +212,7 @@ impl<S: Storage> Multifeed<S> {
     pub(in crate::multifeed) fn settle_offered(&mut self, id: FeedId, by: SessionId) -> bool {
         let key = self.slot(id).feed.key();
         let mut feed = std::mem::replace(&mut self.feeds[id.0 as usize].feed, Feed::offered(key));
-        match self.find_folder(&key, false, |storage, slot, name| feed.settle(storage, slot, name)) {
+        match self.find_folder(&key, false, None, |storage, slot, name| feed.settle(storage, slot, name)) {
             Ok(()) => {}
             Err(error) => {
                 self.drop_offered(id, &error);

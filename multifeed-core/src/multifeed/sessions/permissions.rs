@@ -47,6 +47,11 @@ impl<S: Storage> Multifeed<S> {
         let shown = session.single_feed().is_some()
             || slot.is_none()
             || feed.is_some_and(|feed| self.members.sets.contains(session.options.set, feed));
+        if let Some(feed) = feed.filter(|_| !shown)
+            && !self.may_be_brought(session.options.set, feed)
+        {
+            return May::NOTHING;
+        }
         // Of a feed that is written here next to nothing comes.
         let full = self.cores.disk.is_full()
             && !slot.is_some_and(|slot| slot.feed.writable() && !slot.feed.is_writer_behind());
@@ -56,7 +61,8 @@ impl<S: Storage> Multifeed<S> {
             return May { offer: shown, want: taken && !full, waits: taken && full && session.is_live() };
         };
         let Some(remote) = &session.remote else { return May::NOTHING };
-        let writer = slot.and_then(|slot| slot.feed.local_name().filter(|_| slot.feed.writable()));
+        let named = |feed| slot?.feed.local_name().or_else(|| self.name_in(session.options.set, feed));
+        let writer = feed.filter(|_| slot.is_some_and(|slot| slot.feed.writable())).and_then(named);
         let wanted = taken && !session.declined.contains(key) && policy.wants(key, remote);
         May {
             offer: shown && policy.offers(key, writer, remote),

@@ -69,7 +69,12 @@ impl RemoteMissing {
 
     /// Whether blocks are on their way to the remote, which is to acknowledge them.
     pub(super) fn is_delivering(&self) -> bool {
-        self.0.as_ref().is_some_and(|account| account.unacknowledged.count() > 0)
+        self.delivering() > 0
+    }
+
+    /// How many blocks are on their way to the remote, which is to acknowledge them.
+    pub(super) fn delivering(&self) -> u64 {
+        self.0.as_ref().map_or(0, |account| account.unacknowledged.count())
     }
 
     /// How many blocks the remote has, where we hold `ours` and lack `missing` of it.

@@ -40,7 +40,7 @@ impl FileCoreStorage {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn open_with(root: impl Into<PathBuf>, options: FileStorageOptions) -> Result<Self, CorestoreError> {
-        Self::start(root.into(), &options, Use::All)
+        Self::start(root.into(), &options, Use::All, true)
     }
 
     /// Opens a folder for reading alone: nothing is made or changed in it. A core that needs repair, after a crash say, cannot be opened in it.
@@ -48,10 +48,19 @@ impl FileCoreStorage {
     /// # Errors
     /// As [`open`](Self::open), and if there is no such folder.
     pub fn open_read_only_with(root: impl Into<PathBuf>, options: FileStorageOptions) -> Result<Self, CorestoreError> {
-        Self::start(root.into(), &options, Use::Reading)
+        Self::start(root.into(), &options, Use::Reading, true)
     }
 
-    fn start(root: PathBuf, options: &FileStorageOptions, access: Use) -> Result<Self, CorestoreError> {
+    /// As [`open_read_only_with`](Self::open_read_only_with), also while another process has the corestore open: no lock is taken. That process may
+    /// change what is read, so that a core can seem to be torn or a block damaged, and be whole when it is read again.
+    ///
+    /// # Errors
+    /// As [`open_read_only_with`](Self::open_read_only_with), but for the lock.
+    pub fn open_beside_with(root: impl Into<PathBuf>, options: FileStorageOptions) -> Result<Self, CorestoreError> {
+        Self::start(root.into(), &options, Use::Reading, false)
+    }
+
+    fn start(root: PathBuf, options: &FileStorageOptions, access: Use, locks: bool) -> Result<Self, CorestoreError> {
         let paths = Paths::cores(root);
         let failed = |error| CorestoreError::from(StoreError::from_store("open", error));
         if access == Use::All {
@@ -64,7 +73,7 @@ impl FileCoreStorage {
         if let Some(found) = found.map_err(|error| failed(FileError::wrap(paths.root(), error)))? {
             return Err(CorestoreError::OtherStore(found));
         }
-        let files = FileStorage::start_with(&paths, options, access, true).map_err(failed)?;
+        let files = FileStorage::start_with(&paths, options, access, locks).map_err(failed)?;
         Ok(Self { files })
     }
 
@@ -139,6 +148,10 @@ impl CoreStorage for FileCoreStorage {
     fn release(&mut self, slot: Slot) {
         self.files.forget_folder(slot);
         self.files.paths.release(slot);
+    }
+
+    fn remove(&mut self, slot: Slot) -> io::Result<()> {
+        self.files.remove_with(slot, &["multifeed.journal", "name"])
     }
 
     fn folders(&mut self, max: usize) -> io::Result<CoreFolders> {

@@ -7,7 +7,7 @@ use multifeed_proto::DiscoveryKey;
 use zeroize::Zeroizing;
 
 use super::{CoreFile, CoreFolders, CoreStorage, SmallFile};
-use crate::storage::{MemoryStorage, Slot, Storage};
+use crate::storage::{FileId, FileKind, MemoryStorage, Slot, Storage};
 
 /// A corestore in memory: for tests, and for cores that need not outlive the process.
 #[derive(Debug, Clone, Default)]
@@ -57,6 +57,12 @@ impl CoreStorage for MemoryCoreStorage {
         if self.is_empty(slot) {
             self.cores.retain(|_, number| *number != slot);
         }
+    }
+
+    fn remove(&mut self, slot: Slot) -> io::Result<()> {
+        self.files.lose(FileId::new(slot, FileKind::Journal));
+        self.names.remove(&slot);
+        self.files.remove(slot)
     }
 
     fn folders(&mut self, max: usize) -> io::Result<CoreFolders> {

@@ -91,6 +91,11 @@ pub trait CoreStorage {
     fn assign(&mut self, core: DiscoveryKey) -> io::Result<Slot>;
     /// Closes the files of a core, whose number may be another's from now on.
     fn release(&mut self, slot: Slot);
+    /// Removes a core's files, as [`Storage::remove`] does a feed's, and what else there is of it: `name`, and the core's journal.
+    ///
+    /// # Errors
+    /// As [`Storage::remove`].
+    fn remove(&mut self, slot: Slot) -> io::Result<()>;
     /// Lists the folders of cores, at most this many of them. Nothing is opened, and whatever else stands beside them is ignored.
     ///
     /// # Errors

@@ -1,0 +1,85 @@
+//! Feeds whose folders are known by their keys: the cores of a corestore.
+//!
+//! A number stands for a core while the store is open, and it is the one that the journal has for the feed, so that what is known of it is found
+//! again. There are gaps in these numbers, and nothing depends on them.
+
+use multifeed_proto::FeedKey;
+
+use crate::cores::journal::name;
+use crate::error::StoreError;
+use crate::feed::{Feed, Opening};
+use crate::ids::FeedId;
+use crate::multifeed::{Multifeed, MultifeedEvent};
+use crate::storage::{FileId, FileKind, Slot, Storage};
+
+impl<S: Storage> Multifeed<S> {
+    /// After the journal was read: numbers that it has are those of the same feeds.
+    pub(in crate::multifeed) fn keep_numbers(&mut self) {
+        for slot in self.cores.journal.index_slots() {
+            self.members.catalog.see(slot);
+        }
+    }
+
+    /// The number for a feed that has none while the store is open.
+    pub(in crate::multifeed) fn number_for(&self, key: &FeedKey) -> Result<Slot, StoreError> {
+        let known = self.cores.journal.slot_of(&name(key));
+        let known = known.filter(|slot| !self.members.catalog.is_taken(*slot));
+        let slot = known.unwrap_or(Slot(self.members.catalog.end()));
+        if slot == Slot::NOWHERE { Err(StoreError::TooManyFeeds { max: u32::MAX as usize }) } else { Ok(slot) }
+    }
+
+    /// The feed of a key, opened now if its core is on the disk. `None` if it is not, or if folders are numbered. A core that cannot be opened is
+    /// an error, and a problem of the store.
+    pub(in crate::multifeed) fn open_core(&mut self, key: &FeedKey) -> Result<Option<FeedId>, StoreError> {
+        if let Some(id) = self.members.catalog.find(key) {
+            return Ok(Some(id));
+        }
+        if self.cores.storage.is_numbered() {
+            return Ok(None);
+        }
+        let slot = self.number_for(key)?;
+        self.cores.storage.assign(slot, key, None)?;
+        let opened = self.open_in(slot, key);
+        if !matches!(opened, Ok(Some(_))) {
+            self.cores.storage.release(slot);
+            self.members.catalog.release(slot);
+        }
+        opened
+    }
+
+    fn open_in(&mut self, slot: Slot, key: &FeedKey) -> Result<Option<FeedId>, StoreError> {
+        if self.key_in(slot)?.is_none() {
+            if Feed::is_vacant(&mut self.cores.storage, slot)? {
+                return Ok(None);
+            }
+            // The folder's name tells whose it is: a power cut took no more than the key.
+            let file = FileId::new(slot, FileKind::Key);
+            let written = self.cores.storage.replace(file, key.as_bytes());
+            written.map_err(|error| StoreError::from_file(file, "write", error))?;
+        }
+        let (recovered, problems) = (self.cores.report.recovered.len(), self.cores.report.problems.len());
+        self.open_folder(slot, &mut Opening::new(&self.limits), &mut Vec::new())?;
+        let recovered = self.cores.report.recovered[recovered..].iter().cloned();
+        recovered.for_each(|recovered| self.outbox.push(MultifeedEvent::Recovered(recovered)));
+        match self.members.catalog.find(key) {
+            Some(id) => Ok(Some(id)),
+            None => {
+                // It is the caller who says what comes of it.
+                let mut problems = self.cores.report.problems.drain(problems..);
+                Err(problems.next().unwrap_or(StoreError::Occupied { slot }))
+            }
+        }
+    }
+
+    /// As [`open_core`](Self::open_core), of a feed that a remote offers. An error is a problem of the store.
+    pub(in crate::multifeed) fn find_offered(&mut self, key: &FeedKey) -> Result<Option<FeedId>, ()> {
+        self.open_core(key).map_err(|error| self.note_problem(error))
+    }
+
+    pub(in crate::multifeed) fn note_problem(&mut self, error: StoreError) {
+        let text = error.to_string();
+        if !self.cores.report.problems.iter().any(|problem| problem.to_string() == text) {
+            self.cores.report.problems.push(error);
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! Multifeeds of a corestore: each a set of feeds, with a list in the corestore that JS and ours read and append to.
+//!
+//! The list is a feed that is written here ([`FeedList`]). It is in no set, and no session hears of it; what holds for the feeds of writers holds
+//! for it: the journal, recovery, and when it is synced.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use multifeed_proto::FeedKey;
+
+use crate::KeyPair;
+use crate::corestore::{FeedList, Namespace};
+use crate::error::{AppendError, StoreError};
+use crate::feed::Feed;
+use crate::ids::{FeedId, SetId};
+use crate::multifeed::Multifeed;
+use crate::storage::{Slot, Storage};
+
+/// The multifeeds that are open, by their sets.
+#[derive(Debug, Default)]
+pub(in crate::multifeed) struct Lists {
+    lists: BTreeMap<SetId, List>,
+    /// Those with feeds that are not in their lists on the disk.
+    pending: BTreeSet<SetId>,
+}
+
+/// One multifeed.
+#[derive(Debug)]
+struct List {
+    base: Namespace,
+    root_key: FeedKey,
+    /// The core of the list.
+    pair: KeyPair,
+    /// `None` as long as the corestore has no such core.
+    feed: Option<FeedId>,
+    list: FeedList,
+    /// Feeds that are to be appended to the list.
+    new: Vec<FeedKey>,
+    /// Feeds that are in the list, and count as taken out still.
+    back: Vec<FeedKey>,
+}
+
+impl Lists {
+    /// Whether any multifeed is open.
+    pub(in crate::multifeed) fn is_empty(&self) -> bool {
+        self.lists.is_empty()
+    }
+
+    /// A feed is in a set now: if that is a multifeed, its list is to have it.
+    pub(in crate::multifeed) fn include(&mut self, set: SetId, key: FeedKey, name: Option<&str>) {
+        let Some(list) = self.lists.get_mut(&set) else { return };
+        if list.list.has(&key) {
+            list.back.push(key);
+        } else {
+            list.list.add_new(key, name);
+            list.new.push(key);
+        }
+        self.pending.insert(set);
+    }
+
+    fn find(&self, key: &FeedKey) -> Option<SetId> {
+        self.lists.iter().find(|(_, list)| list.pair.public_key() == *key).map(|(set, _)| *set)
+    }
+
+    fn get(&self, set: SetId) -> Result<&List, StoreError> {
+        self.lists.get(&set).ok_or(StoreError::NotCorestore)
+    }
+
+    /// The lists that have a feed.
+    fn having(&self, key: &FeedKey) -> Vec<FeedKey> {
+        self.lists.values().filter(|list| list.list.has(key)).map(|list| list.pair.public_key()).collect()
+    }
+}
+
+impl<S: Storage> Multifeed<S> {
+    /// Opens the multifeed of a root key in a corestore ([`Corestore::into_multifeeds`](crate::Corestore::into_multifeeds)), or in a namespace of
+    /// one, with the feeds that its list has. It is a set of feeds, whose sessions are those with
+    /// [`Replicate::set`](crate::Replicate::set). What is in the set, by [`include`](Self::include) or because a session brought it, is in
+    /// the list from the next [`commit`](Self::commit) on. Nothing is made on the disk before there is a feed.
+    ///
+    /// A feed whose core cannot be opened is among the [problems](Self::problems); one whose core is not on the disk is fetched once it is offered.
+    ///
+    /// # Errors
+    /// [`StoreError::NotCorestore`]; if the list itself cannot be opened or read, or has more feeds than [`Limits::feeds`](crate::Limits::feeds).
+    pub fn open_root(&mut self, base: &Namespace, root_key: &FeedKey) -> Result<SetId, StoreError> {
+        let name = FeedList::list_namespace_in(base, root_key);
+        let pair = self.cores.storage.key_pair(name.default_name().as_bytes()).ok_or(StoreError::NotCorestore)?;
+        let key = pair.public_key();
+        if let Some(set) = self.members.sets.lists.find(&key) {
+            return Ok(set);
+        }
+        self.members.blocked.hide(key);
+        let feed = self.open_core(&key)?;
+        let mut list = FeedList::default();
+        if let Some(id) = feed {
+            self.keep_to_itself(id);
+            for index in 0..self.slot(id).feed.len() {
+                let block = self.get(id, index)?;
+                list.read_block(block.as_deref(), key.discovery_key(), &self.limits)?;
+            }
+        }
+        let set = self.add_set();
+        for feed in list.feeds() {
+            if self.members.removed.contains(&key, &feed.key) {
+                continue;
+            }
+            match self.open_core(&feed.key) {
+                Ok(Some(id)) => {
+                    let feeds = self.members.sets.get_mut(set);
+                    feeds.into_iter().for_each(|feeds| _ = feeds.insert(u64::from(id.0)));
+                }
+                Ok(None) => {}
+                Err(error) => self.cores.report.problems.push(error),
+            }
+        }
+        self.cores.report.problems.extend(list.problems().iter().cloned().map(StoreError::from));
+        let (base, root_key) = (base.clone(), *root_key);
+        let list = List { base, root_key, pair, feed, list, new: Vec::new(), back: Vec::new() };
+        self.members.sets.lists.lists.insert(set, list);
+        self.cores.storage.opened();
+        Ok(set)
+    }
+
+    /// The root key of a multifeed of a corestore.
+    pub fn root_key_of(&self, set: SetId) -> Option<FeedKey> {
+        Some(self.members.sets.lists.lists.get(&set)?.root_key)
+    }
+
+    /// The feed of a local writer of a multifeed of a corestore, found or made. Its key is derived from the master key, the root key and the name,
+    /// as JS derives it. Without a name it is JS's one writer without one.
+    ///
+    /// It is in the multifeed's list when this returns.
+    ///
+    /// # Errors
+    /// [`StoreError::NotCorestore`] if the set is no multifeed of a corestore; [`StoreError::BadName`]; [`StoreError::NameTaken`] if the name is
+    /// that of a feed that is not written here; [`StoreError::CoreMissing`] if the core was here and is gone, as a new one would be a second history;
+    /// [`StoreError::Blocked`]; else what the storage says.
+    pub fn writer_in(&mut self, set: SetId, name: Option<&str>) -> Result<FeedId, StoreError> {
+        let list = self.members.sets.lists.get(set)?;
+        if let Some(name) = name.filter(|name| name.is_empty() || name.len() > self.limits.name_bytes) {
+            return Err(StoreError::BadName { size: name.len(), max: self.limits.name_bytes });
+        }
+        let taken = |slot| StoreError::NameTaken { name: name.unwrap_or("undefined").to_owned(), slot };
+        let named = name.and_then(|name| list.list.find_name(name)).and_then(|feed| self.find(&feed.key));
+        if let Some(id) = named.filter(|id| self.is_in(set, *id)) {
+            let feed = &self.slot(id).feed;
+            return if feed.writable() { Ok(id) } else { Err(taken(feed.slot())) };
+        }
+        let (core_name, pair) = self.derive_writer(set, name)?;
+        let key = pair.public_key();
+        if self.members.blocked.contains(&key) {
+            return Err(StoreError::Blocked { key });
+        }
+        let id = match self.open_core(&key)? {
+            Some(id) if !self.slot(id).feed.writable() => return Err(taken(self.slot(id).feed.slot())),
+            Some(id) => id,
+            None => {
+                let lost = self.cores.journal.writers().find(|(_, mark)| mark.is_of(&key) && mark.length > 0);
+                if let Some((_, mark)) = lost {
+                    return Err(StoreError::CoreMissing { key, blocks: mark.length });
+                }
+                self.create(key, Some(&pair), Some(&core_name), None)?
+            }
+        };
+        if !self.is_in(set, id) {
+            self.members.sets.lists.include(set, key, name);
+            self.include_in(set, id, None);
+        }
+        self.write_lists().map(|()| id)
+    }
+
+    /// The key that a new writer of this name has in a multifeed of a corestore.
+    ///
+    /// # Errors
+    /// [`StoreError::NotCorestore`] if the set is no multifeed of a corestore.
+    pub fn writer_key_in(&self, set: SetId, name: Option<&str>) -> Result<FeedKey, StoreError> {
+        self.derive_writer(set, name).map(|(_, pair)| pair.public_key())
+    }
+
+    fn derive_writer(&self, set: SetId, name: Option<&str>) -> Result<(Vec<u8>, KeyPair), StoreError> {
+        let list = self.members.sets.lists.get(set)?;
+        let name = FeedList::writer_namespace_in(&list.base, &list.root_key, name);
+        let name = name.default_name().as_bytes().to_vec();
+        let pair = self.cores.storage.key_pair(&name).ok_or(StoreError::NotCorestore)?;
+        Ok((name, pair))
+    }
+
+    /// The name of a feed in a multifeed of a corestore: its writer's, or of a feed of somebody else's the number of feeds that were in the list
+    /// before it (its key, if that number is a feed's name).
+    pub fn name_in(&self, set: SetId, id: FeedId) -> Option<&str> {
+        let list = self.members.sets.lists.lists.get(&set)?;
+        list.list.name_of(&self.slot(id).feed.key()).filter(|_| self.is_in(set, id))
+    }
+
+    /// The feed of a name in a multifeed of a corestore; of two with one name the later one, as in JS.
+    pub fn find_name_in(&self, set: SetId, name: &str) -> Option<FeedId> {
+        let list = self.members.sets.lists.lists.get(&set)?;
+        self.find(&list.list.find_name(name)?.key).filter(|id| self.is_in(set, *id))
+    }
+
+    /// Takes a feed out of a multifeed of a corestore, for good: it is not in it when that is opened again. Its core stays in the corestore, for
+    /// other multifeeds. Sessions of the set close its channel. False if it was not in it.
+    ///
+    /// The list of feeds keeps it, as nothing is ever taken out of that: `multifeed.removed` has it beside the cores. JS, which does not look there,
+    /// has the feed again. A remote that offers it brings it back, unless it is [blocked](Self::block).
+    ///
+    /// # Errors
+    /// [`StoreError::NotCorestore`] if the set is no multifeed of a corestore, or what the storage says; it is in it then as before.
+    pub fn take_out_of(&mut self, set: SetId, id: FeedId) -> Result<bool, StoreError> {
+        let key = self.live(id)?.key();
+        let list = self.members.sets.lists.get(set)?.pair.public_key();
+        if !self.is_in(set, id) {
+            return Ok(false);
+        }
+        self.members.removed.add(&mut self.cores.storage, &self.limits, &[list], key, false)?;
+        let lists = &mut self.members.sets.lists.lists;
+        lists.get_mut(&set).into_iter().for_each(|list| list.back.retain(|back| *back != key));
+        Ok(self.exclude(set, id))
+    }
+
+    /// Removes the core of a feed from the corestore, and the feed from all multifeeds that are open.
+    pub(in crate::multifeed) fn take_out_core(&mut self, id: FeedId) -> Result<(), StoreError> {
+        let feed = self.live(id)?;
+        let (slot, key) = (feed.slot(), feed.key());
+        let lists = self.members.sets.lists.having(&key);
+        self.begin(true)?;
+        self.members.removed.add(&mut self.cores.storage, &self.limits, &lists, key, true)?;
+        self.leave_sessions(id);
+        self.forget_feed(id);
+        self.remove_core(slot, &key)
+    }
+
+    fn remove_core(&mut self, slot: Slot, key: &FeedKey) -> Result<(), StoreError> {
+        self.cores.storage.remove(slot).map_err(|error| StoreError::from_slot(slot, "remove", error))?;
+        self.cores.storage.release(slot);
+        self.members.catalog.release(slot);
+        if self.cores.journal.has_mark(slot) {
+            self.cores.journal.forget(slot);
+            self.cores.journal.write(&mut self.cores.storage, true)?;
+        }
+        self.members.removed.gone(&mut self.cores.storage, key)
+    }
+
+    /// After opening: does what is left of removals that were cut short.
+    pub(in crate::multifeed) fn finish_removals(&mut self) {
+        for key in self.members.removed.going() {
+            let removed = self.number_for(&key).and_then(|slot| {
+                self.cores.storage.assign(slot, &key, None)?;
+                self.begin(true)?;
+                self.remove_core(slot, &key)
+            });
+            if let Err(error) = removed {
+                self.cores.report.add_of_order(error);
+            }
+        }
+    }
+
+    /// Whether a remote may bring a feed into a set: not one that is written here, as that may be of another multifeed of the corestore.
+    pub(in crate::multifeed) fn may_be_brought(&self, set: SetId, feed: FeedId) -> bool {
+        self.members.sets.lists.is_empty() || self.members.sets.contains(set, feed) || !self.slot(feed).feed.writable()
+    }
+
+    /// The feed of a list is no remote's business.
+    fn keep_to_itself(&mut self, id: FeedId) {
+        self.members.sets.own(id);
+        // Nobody waits for what is new in it.
+        self.feeds[id.0 as usize].told = true;
+    }
+
+    /// Whether there are feeds that the lists on the disk do not have.
+    pub(in crate::multifeed) fn has_unlisted(&self) -> bool {
+        !self.members.sets.lists.pending.is_empty()
+    }
+
+    /// Appends new feeds to the lists of their multifeeds. What fails is tried again by the next commit.
+    pub(in crate::multifeed) fn write_lists(&mut self) -> Result<(), StoreError> {
+        let mut result = Ok(());
+        for set in self.members.sets.lists.pending.iter().copied().collect::<Vec<_>>() {
+            let written = self.write_list(set);
+            if written.is_ok() {
+                self.members.sets.lists.pending.remove(&set);
+            }
+            result = result.and(written);
+        }
+        result
+    }
+
+    fn write_list(&mut self, set: SetId) -> Result<(), StoreError> {
+        let Some(list) = self.members.sets.lists.lists.get_mut(&set) else { return Ok(()) };
+        let back = list.back.iter().copied();
+        self.members.removed.take_back(&mut self.cores.storage, list.pair.public_key(), back)?;
+        list.back.clear();
+        if list.new.is_empty() {
+            return Ok(());
+        }
+        let named = |key: &FeedKey| FeedList::entry(key, list.list.name_of(key).unwrap_or_default());
+        let entries: Vec<_> = list.new.iter().map(named).collect();
+        let id = match list.feed {
+            Some(id) => id,
+            None => self.make_list(set)?,
+        };
+        match self.append(id, &entries) {
+            Ok(_) => {}
+            Err(AppendError::Store(error)) => return Err(error),
+            Err(_) => {
+                let key = self.slot(id).feed.key();
+                let why = "the list of feeds cannot be appended to";
+                return Err(crate::CorestoreError::damaged(key.discovery_key(), "name", why).into());
+            }
+        }
+        let lists = &mut self.members.sets.lists.lists;
+        lists.get_mut(&set).into_iter().for_each(|list| list.new.clear());
+        Ok(())
+    }
+
+    fn make_list(&mut self, set: SetId) -> Result<FeedId, StoreError> {
+        let list = self.members.sets.lists.get(set)?;
+        let (pair, name) = (list.pair.clone(), FeedList::list_namespace_in(&list.base, &list.root_key));
+        let (key, name) = (pair.public_key(), name.default_name().as_bytes().to_vec());
+        let make = |storage: &mut S, slot, _: Option<&str>| Feed::create(storage, slot, key, Some(&pair), None);
+        let feed = self.find_folder(&key, true, Some(&name), make)?;
+        let id = self.insert(feed);
+        self.keep_to_itself(id);
+        self.index(id);
+        self.cores.unsynced.insert(id);
+        if self.cores.durability.syncs() {
+            self.feeds[id.0 as usize].feed.serve(Some(0));
+        }
+        self.members.sets.lists.lists.get_mut(&set).into_iter().for_each(|list| list.feed = Some(id));
+        Ok(id)
+    }
+}
