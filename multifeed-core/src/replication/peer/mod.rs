@@ -224,7 +224,8 @@ pub(crate) struct FeedChannel {
     compares: bool,
     /// Of such a feed no block is fetched but what is asked for, as long as nothing proves that there are more than those held.
     own: bool,
-    /// While the histories are being compared no block is served: a JS peer that gets one of another history ends its whole stream.
+    /// While the histories are being compared no block is served that was asked for since: a JS peer that gets one of another history ends its
+    /// whole stream.
     withholds: bool,
     /// The remote has another history of it.
     parted: bool,
@@ -814,9 +815,13 @@ impl FeedChannel {
         if self.remote_uploading && (downloading || alone || self.observed || scope.compares) && !self.drains {
             self.download.wants(scope, work.feed, work.now, &mut self.out);
         }
+        if !self.download.waits_for_comparison() {
+            self.upload.was_answered();
+        }
         if scope.compares
             && let Some(request) = self.download.compare(work.feed, work.now)
         {
+            self.upload.questions();
             self.out.push_back(Message::Request(request));
         }
         self.withholds = scope.compares && self.download.may_differ(work.feed);
@@ -884,13 +889,16 @@ impl FeedChannel {
         if !self.opened {
             return Ok(None);
         }
+        // That was taken account of as it happened, and may be here again.
+        let retracts = self.upload.retracts();
         let uploaded = self.upload.poll(self.withholds, work)?;
         match &uploaded {
-            Some(Message::Data(data)) if data.value.is_some() => {
+            // What it asked for and got elsewhere it does not acknowledge.
+            Some(Message::Data(data)) if data.value.is_some() && self.may_lack(data.index) => {
                 self.remote_missing.sent(data.index, self.download.is_asking(), self.acks);
             }
-            // Given up here, or asked for and not to be had.
-            Some(Message::Unhave { start, length }) => {
+            // Asked for and not to be had.
+            Some(Message::Unhave { start, length }) if !retracts => {
                 self.remote_missing.forget(&(*start..start.saturating_add(*length)))
             }
             _ => {}

@@ -145,6 +145,11 @@ impl FeedChannel {
         Ok(())
     }
 
+    /// Whether the remote may lack a block that is held here, as far as it told.
+    pub(super) fn may_lack(&self, index: u64) -> bool {
+        !self.observed || !self.has_told() || self.remote_missing.lacks_block(index)
+    }
+
     /// Blocks that were given up and are not here.
     pub(crate) fn given_up(&self, feed: &Feed) -> u64 {
         self.download.given_up_missing(feed)

@@ -50,6 +50,11 @@ impl RemoteMissing {
         !returned.is_empty() || blocks.first_in(0..u64::MAX, Some(unacknowledged)).is_some()
     }
 
+    /// Whether the remote lacks a block that we hold, given up there or not.
+    pub(super) fn lacks_block(&self, index: u64) -> bool {
+        self.0.as_deref().is_some_and(|account| account.blocks.get(index) || account.given_up.get(index))
+    }
+
     /// Whether a block was sent lately, or is to be.
     pub(super) fn was_sent(&self, index: u64) -> bool {
         let sent =
