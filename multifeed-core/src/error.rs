@@ -193,8 +193,8 @@ pub enum StoreError {
         /// The feed's key.
         key: FeedKey,
     },
-    /// A feed was to be removed that is written here: its secret key would be lost for good, which has to be asked for by name.
-    #[error("feed {key} is written here: to remove it would destroy its secret key")]
+    /// A feed was to be removed that is written here, or was: its secret key would be lost for good, which has to be asked for by name.
+    #[error("feed {key} is written here: to remove it would destroy its secret key, also one that cannot be read now")]
     OwnWriter {
         /// The feed's key.
         key: FeedKey,
@@ -275,6 +275,12 @@ impl StoreError {
         let StoreError::Io { op: "read" | "look at", source, .. } = self else { return false };
         let denied = source.kind() == io::ErrorKind::PermissionDenied;
         denied || raw_os_error(source).is_some_and(|errno| UNREADABLE.contains(&errno))
+    }
+
+    /// Whether a file that makes a feed a writer's is missing, or cannot be read.
+    pub(crate) fn is_of_a_writer(&self) -> bool {
+        let (StoreError::Io { file: Some(file), .. } | StoreError::Damaged { file, .. }) = self else { return false };
+        matches!(file, FileKind::SecretKey | FileKind::LocalName)
     }
 
     /// Whether a writer may be missing because of this, whatever its name.

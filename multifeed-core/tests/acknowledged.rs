@@ -6,7 +6,7 @@ use crate::played;
 
 use bytes::Bytes;
 use common::{create, key_pair};
-use multifeed_core::{Answer, MemoryStorage, Multifeed, Options, Replicate};
+use multifeed_core::{Answer, MemoryStorage, Multifeed, Options, PeerEvent, Replicate};
 use multifeed_proto::{Command, Event, Have, Message, Origin, Request, Root, Token};
 use played::Played;
 
@@ -15,13 +15,17 @@ const TOKEN: Token = Token(0);
 
 /// A session of a store that has a feed of two blocks, or none, with a remote that is not of ours and opened its channel.
 fn start(writes: bool) -> Played {
+    start_with(writes, Played::start)
+}
+
+fn start_with(writes: bool, start: fn(Multifeed<MemoryStorage>, Replicate, bool) -> Played) -> Played {
     let mut store = Multifeed::open(MemoryStorage::default(), Options::default()).unwrap();
     let key = key_pair(1).public_key();
     if writes {
         let id = store.writer(Some("w"), || key_pair(1)).unwrap();
         store.append(id, &blocks()).unwrap();
     }
-    let mut played = Played::start(store, Replicate::default(), false);
+    let mut played = start(store, Replicate::default(), false);
     let (ours, theirs) = if writes { (vec![key], vec![]) } else { (vec![], vec![key]) };
     played.event(Event::Manifest { root: Root::FIRST, keys: theirs.clone(), fields: None });
     played.event(Event::Replicate { root: Root::FIRST, keys: theirs, origin: Origin::Remote });
@@ -121,4 +125,71 @@ fn a_block_is_acknowledged_when_it_is_written() {
         answered += 1;
     }
     assert_eq!(acks(&mut played), []);
+}
+
+/// A session that is not live with one of ours, which was sent two blocks and is through.
+fn sent_to_ours() -> Played {
+    let mut played = start_with(true, Played::start_with_ours);
+    played.store.observe(played.peer);
+    let wants = |command: &Command| matches!(command, Command::Send { message: Message::Want { .. }, .. });
+    while played.commands().iter().any(wants) {
+        message(&mut played, have(0, MI, Some(&[]), false));
+    }
+    message(&mut played, Message::Want { start: 0, length: MI });
+    for index in 0..2 {
+        message(&mut played, Message::Request(Request { index, bytes: 0, hash: false, nodes: 0 }));
+    }
+    let sent = played.commands();
+    let is_data = |command: &&Command| matches!(command, Command::Send { message: Message::Data(_), .. });
+    assert_eq!(sent.iter().filter(is_data).count(), 2, "{sent:?}");
+    assert_eq!(missing_there(&played), 2);
+    message(&mut played, Message::Status { uploading: true, downloading: false });
+    assert!(!closes(&mut played), "nothing is acknowledged");
+    assert_eq!(missing_there(&played), 2);
+    played
+}
+
+fn missing_there(played: &Played) -> u64 {
+    let state = played.store.sync_state(played.peer, played.now).unwrap();
+    assert!(!state.in_sync);
+    state.missing_there
+}
+
+fn closes(played: &mut Played) -> bool {
+    played.commands().contains(&Command::Close { token: TOKEN })
+}
+
+/// How many feeds were not taken, and whether the two are in sync.
+fn ended(mut played: Played) -> (u64, bool) {
+    played.event(Event::Closed(Ok(())));
+    let end = played.events().into_iter().find_map(|event| match event {
+        PeerEvent::Closed(end) => Some(end.unwrap().not_taken),
+        _ => None,
+    });
+    (end.unwrap(), played.store.in_sync(played.peer))
+}
+
+#[test]
+fn a_channel_is_closed_when_what_was_sent_is_acknowledged() {
+    let mut played = sent_to_ours();
+    message(&mut played, have(1, 1, None, true));
+    assert!(!closes(&mut played));
+    assert_eq!(missing_there(&played), 1);
+    message(&mut played, have(0, 1, None, true));
+    assert!(closes(&mut played));
+    assert_eq!(ended(played), (0, true));
+}
+
+#[test]
+fn a_remote_of_ours_that_never_acknowledges_is_left() {
+    let mut played = sent_to_ours();
+    played.time(19);
+    assert!(!closes(&mut played));
+    played.time(25);
+    assert!(closes(&mut played));
+    assert_eq!(ended(played), (1, false));
+    // As if it leaves by itself.
+    let mut played = sent_to_ours();
+    played.event(Event::ChannelClosed { token: TOKEN });
+    assert_eq!(ended(played), (1, false));
 }

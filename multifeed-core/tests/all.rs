@@ -59,3 +59,4 @@ mod unchanged;
 mod unopened_feed;
 mod unread_files;
 mod unwritable_feed;
+mod withheld;

@@ -441,7 +441,7 @@ impl Random {
 /// What is said of a remote at rest is what it holds, whatever came and went before, and whenever somebody began to ask.
 #[test]
 fn what_is_said_of_a_remote_is_true() {
-    for seed in 1..=30u32 {
+    for seed in (1..=30u32).chain([1446, 2528]) {
         let mut random = Random(seed.wrapping_mul(2_654_435_761) | 1);
         let mut stores: Vec<Store> = (0..3).map(|_| store()).collect();
         let ids: Vec<FeedId> = (0..3).map(|n| writer(&mut stores[n as usize], n)).collect();
@@ -497,4 +497,34 @@ fn what_is_said_of_a_remote_is_true() {
             }
         }
     }
+}
+
+/// What is given up and comes back before the remote hears of either is missing there as before.
+#[test]
+fn what_comes_back_at_once_is_missing_there() {
+    let mut stores = [store(), store(), store()];
+    let source = writer(&mut stores[0], 1);
+    stores[0].append(source, &blocks(0, 60, 100)).unwrap();
+    stores[0].commit(START);
+    let mut first = Link::plain(&mut stores, [0, 1], Replicate::live());
+    run(&mut stores, std::slice::from_mut(&mut first), START);
+    let id = stores[1].feeds().next().unwrap();
+    let mut link = Link::plain(&mut stores, [1, 2], Replicate::live());
+    observe(&mut stores, &link);
+    link.chunk = 200;
+    let missing = |stores: &[Store], link: &Link| state(stores, link, 0, START).missing_there;
+    while missing(&stores, &link) != 50 {
+        assert!(link.turn(&mut stores, START));
+    }
+    assert_eq!(stores[1].clear(id, 50..60).unwrap(), 10);
+    stores[1].want(id, multifeed_core::Want::Range { start: 50, end: Some(60) }, Default::default()).unwrap();
+    run(&mut stores, std::slice::from_mut(&mut first), START);
+    assert_eq!((stores[1].info(id).downloaded, missing(&stores, &link)), (60, 50));
+    while link.turn(&mut stores, START) {
+        let theirs = stores[2].feeds().next().map_or(0, |id| stores[2].info(id).downloaded);
+        let said =
+            stores[1].peers(id).iter().find(|(id, _)| *id == peer(&link, 0)).and_then(|(_, info)| info.remote_blocks);
+        assert!(said.is_some_and(|said| said <= theirs), "it has {theirs} blocks, not {said:?}");
+    }
+    assert_eq!((missing(&stores, &link), in_sync(&stores, &link)[0]), (0, true));
 }

@@ -249,6 +249,25 @@ fn feeds_share_a_budget_and_take_turns() {
     assert_eq!(remote.end(), Ok((0, 0)));
 }
 
+/// At 10 kB/s each small answer takes 0.4 s: what is asked for at once comes within seven seconds from the first request on, before any rate is
+/// known, as from a JS peer that asks for 16. Whatever the remote asks for waits behind it.
+#[test]
+fn on_a_slow_link_little_is_asked_for_from_the_start() {
+    for (feeds, count) in [(1, 104), (4, 24)] {
+        let mut remote = Remote::new(feeds, count, 4_000, once());
+        let (mut millis, mut most) = (0, remote.asked.len());
+        while !remote.asked.is_empty() {
+            millis += 426;
+            remote.time(millis);
+            remote.answer();
+            most = most.max(remote.asked.len());
+        }
+        assert_eq!((remote.held(), remote.end()), (u64::from(feeds) * count, Ok((0, 0))));
+        // Nor so little that the link would be idle.
+        assert!((12..=16).contains(&most), "{feeds}: {most}");
+    }
+}
+
 #[test]
 fn on_a_fast_link_the_budget_does_not_bind() {
     let mut remote = Remote::new(2, 504, 100, once());

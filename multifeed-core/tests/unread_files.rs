@@ -174,3 +174,33 @@ fn what_a_crash_left_is_still_that_once_the_key_is_there() {
     let ours = store.writer(Some("ours"), || key_pair(9)).unwrap();
     assert_eq!(store.append(ours, &blocks(N, 0..2)).unwrap(), 0..2);
 }
+
+/// Nobody removes by mistake what the disk does not show to be a writer's.
+#[test]
+fn a_writer_whose_key_is_not_there_is_removed_by_name_only() {
+    each_fault(|disk, durability| {
+        let what = (&disk, durability);
+        let folder = tempfile::tempdir().unwrap();
+        written(folder.path(), durability, true);
+        let mut store = open(folder.path(), durability, Some(&disk));
+        let id = store.find(&key_pair(N).public_key()).unwrap();
+        let info = store.info(id);
+        assert_eq!(info.lost_key, !info.writable, "{what:?}");
+        assert!(matches!(store.remove(id), Err(StoreError::OwnWriter { .. })), "{what:?}");
+        store.close().unwrap();
+        let mut store = open(folder.path(), durability, None);
+        let ours = store.writer(Some("ours"), || key_pair(9)).unwrap();
+        assert!(!store.info(ours).lost_key && store.append(ours, &blocks(N, 5..6)).unwrap() == (5..6), "{what:?}");
+        store.close().unwrap();
+
+        // A secret key that was taken away may come back, too.
+        let (secret, elsewhere) = (folder.path().join("0/secret_key"), folder.path().join("elsewhere"));
+        fs::rename(&secret, &elsewhere).unwrap();
+        let mut store = open(folder.path(), durability, None);
+        let id = store.find(&key_pair(N).public_key()).unwrap();
+        assert!(store.info(id).lost_key && matches!(store.remove(id), Err(StoreError::OwnWriter { .. })), "{what:?}");
+        // By name it goes, and is banned.
+        store.remove_writer(id).unwrap();
+        assert!(store.is_blocked(&key_pair(N).public_key()), "{what:?}");
+    });
+}

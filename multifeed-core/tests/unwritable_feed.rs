@@ -150,3 +150,158 @@ fn a_feed_whose_files_cannot_be_written_leaves_the_others_alone() {
         }
     }
 }
+
+/// Feed 0 of store 0, and the reader's folder, in which its data cannot be written any more.
+fn live_pair(folder: &Path) -> ([Store; 2], Arc<Unwritable>) {
+    let disk = Arc::new(Unwritable { name: "data", from: 0, errno: Errno::IO, fails: AtomicBool::new(false) });
+    let mut writer =
+        Multifeed::open(Box::new(MemoryStorage::default()) as Box<dyn Storage>, Options::default()).unwrap();
+    writer.writer(Some("w"), || key_pair(0)).unwrap();
+    let mut stores = [writer, open(folder, disk.clone(), Durability::None)];
+    append_to_first(&mut stores[0], 0..5);
+    // Its folder has the number that the disk fails in.
+    stores[1].writer(Some("own"), || key_pair(9)).unwrap();
+    (stores, disk)
+}
+
+fn append_to_first(store: &mut Store, range: std::ops::Range<u64>) {
+    let id = store.find(&key_pair(0).public_key()).unwrap();
+    store.append(id, &blocks(0, range)).unwrap();
+    store.commit(START);
+}
+
+fn held_of_first(store: &Store) -> u64 {
+    store.find(&key_pair(0).public_key()).map_or(0, |id| store.info(id).downloaded)
+}
+
+/// A link that is observed.
+fn watched(stores: &mut [Store], ends: [usize; 2], options: Replicate) -> Link {
+    let link = Link::plain(stores, ends, options);
+    for (store, connection) in &link.ends {
+        stores[*store].observe(connection.peer());
+    }
+    link
+}
+
+/// Whether a store's end of a link is in sync, as its last progress said too.
+fn in_sync(stores: &[Store], link: &Link, store: usize) -> bool {
+    let side = link.ends.iter().position(|(at, _)| *at == store).unwrap();
+    let told = link.events[side].iter().rev().find_map(|event| match event {
+        PeerEvent::Progress(state) => Some(state.in_sync),
+        _ => None,
+    });
+    let in_sync = stores[store].in_sync(link.ends[side].1.peer());
+    assert_eq!(told, Some(in_sync));
+    in_sync
+}
+
+#[test]
+fn a_live_session_is_not_in_sync_with_a_remote_whose_disk_took_no_more() {
+    for ends in [[0, 1], [1, 0]] {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut stores, disk) = live_pair(folder.path());
+        let mut links = [watched(&mut stores, ends, Replicate::live())];
+        run(&mut stores, &mut links, START);
+        assert!([0, 1].into_iter().all(|store| in_sync(&stores, &links[0], store)));
+        disk.fails.store(true, Relaxed);
+        let before = links[0].events.each_ref().map(Vec::len);
+        append_to_first(&mut stores[0], 5..10);
+        run(&mut stores, &mut links, START);
+        assert_eq!(held_of_first(&stores[1]), 5);
+        for (side, before) in before.into_iter().enumerate() {
+            let claims = |event: &PeerEvent| matches!(event, PeerEvent::Progress(state) if state.in_sync);
+            assert!(!links[0].events[side][before..].iter().any(claims), "{ends:?}, side {side}");
+        }
+        assert!(![0, 1].into_iter().any(|store| in_sync(&stores, &links[0], store)));
+        append_to_first(&mut stores[0], 10..11);
+        run(&mut stores, &mut links, START);
+        assert!(!in_sync(&stores, &links[0], 0));
+    }
+}
+
+#[test]
+fn what_comes_after_a_remotes_disk_failed_is_missing_there() {
+    for ends in [[2, 1], [1, 2]] {
+        let folder = tempfile::tempdir().unwrap();
+        let (stores, disk) = live_pair(folder.path());
+        let third =
+            Multifeed::open(Box::new(MemoryStorage::default()) as Box<dyn Storage>, Options::default()).unwrap();
+        let [writer, reader] = stores;
+        let mut stores = [writer, reader, third];
+        let mut links = vec![watched(&mut stores, [0, 1], Replicate::live())];
+        run(&mut stores, &mut links, START);
+        links.push(watched(&mut stores, ends, Replicate::live()));
+        run(&mut stores, &mut links, START);
+        assert!(in_sync(&stores, &links[1], 1) && in_sync(&stores, &links[1], 2));
+        // The third hears nothing of what comes, as it cannot be written.
+        disk.fails.store(true, Relaxed);
+        append_to_first(&mut stores[0], 5..10);
+        run(&mut stores, &mut links, START);
+        assert_eq!((held_of_first(&stores[1]), held_of_first(&stores[2])), (5, 5));
+        assert!(in_sync(&stores, &links[1], 2), "both hold the same");
+        links.push(watched(&mut stores, [0, 2], Replicate::live()));
+        run(&mut stores, &mut links, START);
+        assert_eq!((held_of_first(&stores[1]), held_of_first(&stores[2])), (5, 10));
+        assert!(!in_sync(&stores, &links[1], 2), "{ends:?}");
+        assert!(in_sync(&stores, &links[2], 2));
+        // Its own removal of the feed ends that.
+        let id = stores[2].find(&key_pair(0).public_key()).unwrap();
+        stores[2].remove(id).unwrap();
+        stores[2].commit(START);
+        run(&mut stores, &mut links, START);
+        assert!(in_sync(&stores, &links[1], 2));
+    }
+}
+
+#[test]
+fn a_remote_that_removes_a_feed_is_in_sync() {
+    for ends in [[0, 1], [1, 0]] {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut stores, _) = live_pair(folder.path());
+        let mut links = [watched(&mut stores, ends, Replicate::live())];
+        // It holds some of it.
+        links[0].chunk = 100;
+        while held_of_first(&stores[1]) == 0 {
+            assert!(links[0].turn(&mut stores, START));
+        }
+        assert!(!in_sync(&stores, &links[0], 0));
+        let id = stores[1].find(&key_pair(0).public_key()).unwrap();
+        stores[1].remove(id).unwrap();
+        stores[1].commit(START);
+        run(&mut stores, &mut links, START);
+        assert!(in_sync(&stores, &links[0], 0), "{ends:?}");
+        append_to_first(&mut stores[0], 5..10);
+        run(&mut stores, &mut links, START);
+        assert!(in_sync(&stores, &links[0], 0), "{ends:?}");
+    }
+}
+
+#[test]
+fn what_was_sent_is_missing_there_until_it_is_written() {
+    for (ends, fails) in [([0, 1], false), ([1, 0], false), ([0, 1], true), ([1, 0], true)] {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut stores, disk) = live_pair(folder.path());
+        let mut first = [watched(&mut stores, ends, Replicate::default())];
+        run(&mut stores, &mut first, START);
+        append_to_first(&mut stores[0], 5..40);
+        disk.fails.store(fails, Relaxed);
+        let mut link = watched(&mut stores, ends, Replicate::default());
+        link.chunk = 50;
+        let (writer, peer) = (ends[0], link.ends[ends[0]].1.peer());
+        let mut told = false;
+        while link.turn(&mut stores, START) {
+            let state = stores[0].sync_state(peer, START).unwrap();
+            let lacks = 40 - if fails { held_of_first(&stores[1]).min(5) } else { held_of_first(&stores[1]) };
+            told |= state.missing_there > 0;
+            if told && link.result(writer).is_none() && !stores[0].peers(stores[0].feeds().next().unwrap()).is_empty() {
+                assert!(state.missing_there >= lacks, "{ends:?}, {fails}: {lacks} lacking, {state:?}");
+            }
+            assert!(lacks == 0 || !state.in_sync, "{ends:?}, {fails}: {lacks} lacking, {state:?}");
+        }
+        assert!(told);
+        let totals = link.totals(writer);
+        assert_eq!((totals.not_taken, totals.missing), (u64::from(fails), 0), "{ends:?}, {fails}");
+        assert_eq!(stores[0].in_sync(peer), !fails, "{ends:?}, {fails}");
+        assert_eq!(held_of_first(&stores[1]), if fails { 5 } else { 40 });
+    }
+}

@@ -221,19 +221,17 @@ fn alone_and_behind(rate: u64, slow_rate: u64, like_js: bool) -> Result<[Duratio
 }
 
 /// It takes at most 1.5 times what the fast remote needs alone, which at 600 kB/s is 3.6 s as with JS. What the slow one brings within a second is
-/// not asked for twice. A remote like JS does not take requests back, so that few may be asked for twice: one that is far slower takes longer.
+/// not asked for twice.
 #[test]
 fn a_slow_remote_that_was_met_first_does_not_hold_up_a_fast_one() {
-    let rates = [(600_000, 50_000, 1.5), (1_000_000, 50_000, 1.5), (600_000, 20_000, 1.8), (600_000, 100_000, 1.5)];
-    for (rate, slow_rate, most) in rates {
+    for (rate, slow_rate) in [(600_000, 50_000), (1_000_000, 50_000), (600_000, 20_000), (600_000, 100_000)] {
         for like_js in [true, false] {
             let [alone, behind] =
                 alone_and_behind(rate, slow_rate, like_js).unwrap_or_else(|error| panic!("{error:#}"));
             let case = format!("{rate} and {slow_rate} B/s, like JS: {like_js}");
             println!("{case}: the fast remote alone {alone:?}, behind a slow one {behind:?}");
-            let most = if like_js { most } else { 1.5 };
             assert!(alone > Duration::from_secs(2), "{case}: the fast link is faster than that: {alone:?}");
-            assert!(behind <= alone.mul_f64(most), "{case}: {behind:?}, the fast remote alone {alone:?}");
+            assert!(behind <= alone.mul_f64(1.5), "{case}: {behind:?}, the fast remote alone {alone:?}");
         }
     }
 }

@@ -56,6 +56,29 @@ async fn a_js_peer_that_gives_and_takes(role: Role) {
     hang_up_js(sync, &mut peer).await;
 }
 
+/// At 10 kB/s each way, what a JS peer asks for waits behind what it was asked for: not so long that it gives up. JS with JS completes this too.
+async fn a_js_peer_that_gives_and_takes_at_10_kilobytes_a_second(role: Role) {
+    let multi = memory().await;
+    let ours = multi.writer("ours").await.unwrap();
+    ours.append_batch((0..60).map(|index| block(9, index, 4_000))).await.unwrap();
+    let mut peer = js(|| JsPeer::spawn(&["--live"]));
+    let key = js(|| peer.append("theirs", 60, 4_000, 1));
+    let sync = join_slowly(&multi, &mut peer, role, Throttle::rate(10_000), Replicate::live()).await;
+    let start = Instant::now();
+    let in_sync = sync.in_sync();
+    let mut in_sync = std::pin::pin!(in_sync);
+    while timeout(Duration::from_millis(200), &mut in_sync).await.is_err() {
+        let (elapsed, sent) = (start.elapsed(), sync.state().await.unwrap().moved.blocks_sent);
+        if let Some(error) = js(|| peer.poll_event("ended")) {
+            panic!("JS gave up after {elapsed:?}, {sent} blocks sent: {error}; {}", peer.history());
+        }
+        assert!(elapsed < Duration::from_secs(60), "{sent} blocks sent after {elapsed:?}");
+    }
+    assert_eq!(multi.feed(key.as_str()).unwrap().downloaded(), 60);
+    assert!(js(|| peer.feeds()).iter().all(|feed| feed.downloaded == 60));
+    hang_up_js(sync, &mut peer).await;
+}
+
 /// A remote on a slow link was met first, and a second one has all of it too and is fast. JS needs 3.6 s.
 async fn a_slow_remote_met_first(role: Role) {
     let multi = memory().await;
@@ -180,6 +203,7 @@ macro_rules! in_both_roles {
 in_both_roles!(
     a_block_longer_than_a_timeout,
     a_js_peer_that_gives_and_takes,
+    a_js_peer_that_gives_and_takes_at_10_kilobytes_a_second,
     a_slow_remote_met_first,
     a_sparse_js_peer,
     a_js_reader_that_waits_for_what_it_asked,

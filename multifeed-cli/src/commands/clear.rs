@@ -25,9 +25,9 @@ async fn clear(multi: &Multifeed, args: &Clear, output: &Output) -> Result<(), C
             format!("feed {key} has {}, and blocks {start}..{end} are not all among them", count(length, "block"));
         return Err(CliError::new(code::RANGE, message));
     }
-    if feed.writable() && !args.writer {
+    if (feed.writable() || feed.lost_key()) && !args.writer {
         let message = format!(
-            "feed {key} is written here: what is cleared of it is lost, unless a peer has it; --writer clears it all the same"
+            "feed {key} is written here, or was: what is cleared of it is lost, unless a peer has it; --writer clears it all the same"
         );
         return Err(CliError::new(StoreError::OwnWriter { key }.code(), message));
     }

@@ -32,18 +32,19 @@ async fn remove(multi: &Multifeed, args: &Remove, output: &Output) -> Result<(),
     }
     let feed = found?;
     let line = feed_line(&feed);
-    if feed.writable() && !args.writer {
+    let ours = feed.writable() || feed.lost_key();
+    if ours && !args.writer {
         let error = StoreError::OwnWriter { key: feed.key() };
         return Err(CliError::new(error.code(), format!("{error}; --writer does that all the same")));
     }
     if args.block {
         multi.block(feed.key()).await?;
     }
-    match feed.writable() {
+    match ours {
         true => feed.remove_writer().await?,
         false => feed.remove().await?,
     }
-    let blocked = args.block || line.writable;
+    let blocked = args.block || ours;
     let people = || {
         let also = if blocked { ", and blocked" } else { "" };
         format!("removed feed {}, which was named {}{also}", line.key, line.name)

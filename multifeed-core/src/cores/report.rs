@@ -3,7 +3,7 @@
 use multifeed_proto::FeedKey;
 
 use crate::error::StoreError;
-use crate::feed::Recovered;
+use crate::feed::{Feed, Recovered};
 use crate::storage::Slot;
 
 /// What an application can ask about the state of the folders.
@@ -26,6 +26,12 @@ impl Report {
         if !error.is_left_to_a_writer() {
             self.problems.push(error);
         }
+    }
+
+    /// Whether the feed in a folder was a writer's, and cannot be that now: its secret key, or its name, is missing or cannot be read.
+    pub(crate) fn lost_key(&self, feed: &Feed) -> bool {
+        let is_it = |problem: &StoreError| problem.is_of_a_writer() && problem.slot() == Some(feed.slot());
+        !feed.writable() && self.problems.iter().any(is_it)
     }
 
     /// A folder has another number now.

@@ -80,6 +80,8 @@ pub struct FeedInfo {
     pub downloaded: u64,
     /// Whether its secret key is here.
     pub writable: bool,
+    /// Whether it was written here, or has a writer's name, and its secret key is missing or cannot be read. It may come back.
+    pub lost_key: bool,
 }
 
 /// Something happened to the feeds.
@@ -319,6 +321,7 @@ impl<S: Storage> Multifeed<S> {
             byte_len: feed.byte_len(),
             downloaded: feed.downloaded(),
             writable: feed.writable(),
+            lost_key: self.cores.report.lost_key(feed),
         }
     }
 

@@ -28,6 +28,12 @@ impl<S: Storage> Multifeed<S> {
         }
         slot.unannounced.clear();
         let key = slot.feed.key();
+        // What was staged counted as held: others may have compared it, or be through with it.
+        self.leave_step(id);
+        for session in self.sessions.values_mut().filter(|session| session.relies_on(id)) {
+            session.part();
+        }
+        let slot = &mut self.feeds[id.0 as usize];
         let mut concerned: Vec<SessionId> = sources.iter().chain(&slot.subscribers).copied().collect();
         concerned.sort_unstable();
         concerned.dedup();

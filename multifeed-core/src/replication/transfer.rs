@@ -4,16 +4,17 @@ use std::time::Duration;
 
 use crate::ids::FeedId;
 
-/// The answers that are waited for at once at the start, in bytes.
-const FIRST_BUDGET: u64 = 256 << 10;
-/// The fewest: 16 small ones, or one large.
+/// The answers that are waited for at once at the start, and at the least, in bytes: 16 small ones, or one large. A JS peer asks for as many
+/// itself.
 const LEAST_BUDGET: u64 = 16 * LEAST_COST;
+/// What it may grow to at once when the rate was measured; beyond that it doubles.
+const MEASURED_BUDGET: u64 = 4 * LEAST_BUDGET;
 /// What a small answer counts at the least: its proof, its message and its turn cost more than its bytes.
 const LEAST_COST: u64 = 4 << 10;
 /// What an answer counts beyond the bytes of its block.
 const PROOF_BYTES: u64 = 256;
-/// What an answer counts before any came.
-const FIRST_COST: u64 = 16 << 10;
+/// What an answer counts before any came: a small one.
+const FIRST_COST: u64 = LEAST_COST;
 /// How much later than the first the last answer of a budget may come: far below the 20 s after which a JS peer that waits for a request of
 /// its own, behind those answers, ends the stream.
 const AHEAD: Duration = Duration::from_millis(1500);
@@ -24,7 +25,7 @@ const SLOW: Duration = Duration::from_secs(1);
 /// The longest round trip that is allowed for.
 const LONGEST_TRIP: Duration = Duration::from_secs(4);
 /// What one feed takes in its turn, in bytes of answers.
-const TURN_BYTES: u64 = 64 << 10;
+const TURN_BYTES: u64 = LEAST_BUDGET / 4;
 
 /// What one feed may ask for now, of its session's budget.
 #[derive(Debug, Clone, Copy)]
@@ -85,7 +86,7 @@ impl Default for Budget {
     fn default() -> Self {
         let since = Duration::ZERO;
         Self {
-            bytes: FIRST_BUDGET,
+            bytes: LEAST_BUDGET,
             since,
             came: 0,
             answers: 0,
@@ -99,7 +100,7 @@ impl Default for Budget {
 
 impl Budget {
     /// A block of so many bytes came. Once a budget of them did, or after [`MEASURED_OVER`], it follows the rate: what comes in
-    /// [`AHEAD`] and a round trip, but it no more than doubles.
+    /// [`AHEAD`] and a round trip, but beyond [`MEASURED_BUDGET`] it no more than doubles.
     fn came(&mut self, size: u64, now: Duration) {
         self.came += cost(size);
         self.answers += 1;
@@ -112,7 +113,7 @@ impl Budget {
         if self.used_up {
             let ahead = AHEAD.saturating_add(self.trip.unwrap_or_default().min(LONGEST_TRIP));
             let rate = u128::from(self.came) * ahead.as_micros() / time.as_micros().max(1);
-            let most = self.bytes.saturating_mul(2);
+            let most = self.bytes.saturating_mul(2).max(MEASURED_BUDGET);
             self.bytes = u64::try_from(rate).unwrap_or(u64::MAX).clamp(LEAST_BUDGET, most);
         }
         self.begin(now);
@@ -183,10 +184,13 @@ impl Transfer {
 
     /// How much of what is asked for comes within [`SLOW`], as far as the rate of what came tells.
     pub(crate) fn comes_soon(&self, now: Duration) -> u64 {
-        let Budget { since, came, rate, .. } = self.budget;
+        let Budget { since, came, rate, trip, .. } = self.budget;
         let time = now.saturating_sub(since);
         let rate = if time < SLOW / 4 { rate.unwrap_or(u64::MAX) } else { per_second(came, time) };
-        rate.saturating_mul(SLOW.as_secs())
+        // The last of it was asked for just now, and takes a round trip first. The longer the remote is silent, the less it is relied on.
+        let silent = now.saturating_sub(self.last.max(since));
+        let time = SLOW.saturating_sub(trip.unwrap_or_default()).saturating_sub(silent);
+        u64::try_from(u128::from(rate) * time.as_millis() / 1000).unwrap_or(u64::MAX)
     }
 
     /// There was more to ask for than there is room.
@@ -378,10 +382,10 @@ mod tests {
         for second in 0..100 {
             transfer.brought(100, at(second));
         }
-        assert_eq!(transfer.budget.bytes, FIRST_BUDGET);
+        assert_eq!(transfer.budget.bytes, LEAST_BUDGET);
         // One request can always be made, and a turn is no more than others have.
-        assert!(transfer.share(FIRST_BUDGET - 1, false, at(100)).has_room());
-        assert!(!transfer.share(FIRST_BUDGET, false, at(100)).has_room());
+        assert!(transfer.share(LEAST_BUDGET - 1, false, at(100)).has_room());
+        assert!(!transfer.share(LEAST_BUDGET, false, at(100)).has_room());
         let mut turn = transfer.share(0, true, at(100));
         turn.take(TURN_BYTES);
         assert!(!turn.has_room());

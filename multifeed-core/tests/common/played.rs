@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use multifeed_core::reconcile::EXTENSION;
 use multifeed_core::{MemoryStorage, Multifeed, PeerEvent, Replicate, SessionId};
 use multifeed_proto::{Command, Config, Event, Role, Session};
 use rand::SeedableRng;
@@ -31,7 +32,16 @@ impl Played {
         let peer = store.connect(options);
         store.grant(peer, bytes);
         let mut played = Self { store, peer, now: Duration::ZERO };
-        played.event(ready(remote_live));
+        played.event(ready(remote_live, &[]));
+        played
+    }
+
+    /// The same as [`start`](Self::start), with a remote that is one of ours.
+    pub fn start_with_ours(mut store: Multifeed<MemoryStorage>, options: Replicate, remote_live: bool) -> Self {
+        let peer = store.connect(options);
+        store.grant(peer, usize::MAX);
+        let mut played = Self { store, peer, now: Duration::ZERO };
+        played.event(ready(remote_live, &[EXTENSION]));
         played
     }
 
@@ -65,10 +75,11 @@ impl Played {
 }
 
 /// A remote's accepted handshake, as a real session tells it.
-fn ready(live: bool) -> Event {
+fn ready(live: bool, extensions: &[&str]) -> Event {
     let mut rng = StdRng::seed_from_u64(3);
     let mut config = Config::default();
     config.root.as_mut().unwrap().live = live;
+    config.extensions.extend(extensions.iter().map(|&name| name.into()));
     let mut ends =
         [Role::Initiator, Role::Responder].map(|role| Session::new(role, config.clone(), Duration::ZERO, &mut rng));
     loop {

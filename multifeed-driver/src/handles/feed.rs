@@ -77,6 +77,12 @@ impl Feed {
         self.state.writable
     }
 
+    /// Whether it was written here, or has a writer's name, and its secret key is missing or cannot be read. [`remove`](Self::remove) leaves it
+    /// alone, as the key may come back.
+    pub fn lost_key(&self) -> bool {
+        self.state.lost_key
+    }
+
     /// Whether a block is held.
     ///
     /// # Errors

@@ -30,12 +30,12 @@ impl<S: Storage> Multifeed<S> {
     ///
     /// # Errors
     ///
-    /// [`StoreError::OwnWriter`] where the feed is written here, [`StoreError::Removed`] where it was removed before; else what the storage
+    /// [`StoreError::OwnWriter`] if the feed is written here, or was and its secret key is missing or unreadable; [`StoreError::Removed`] where it was removed before; else what the storage
     /// says. Where that comes from the disk the feed may be gone all the same, and what is left to do is done before the next feed is
     /// made or removed, or when the store is opened again.
     pub fn remove(&mut self, id: FeedId) -> Result<(), StoreError> {
         let feed = self.live(id)?;
-        if feed.writable() {
+        if feed.writable() || self.cores.report.lost_key(feed) {
             return Err(StoreError::OwnWriter { key: feed.key() });
         }
         self.check_removable(id)?;
@@ -288,13 +288,15 @@ impl<S: Storage> Multifeed<S> {
     pub(in crate::multifeed) fn leave_sessions_of(&mut self, set: Option<SetId>, id: FeedId) {
         for peer in self.slot(id).subscribers.clone() {
             if set.is_none() || self.set_of(peer) == set {
-                self.leave_channel(peer, id);
+                self.renounce(peer, id);
             }
         }
+        let key = self.slot(id).feed.key();
         let concerned = |session: &&mut PeerSession| set.is_none_or(|set| session.options.set == set);
         for session in self.sessions.values_mut().filter(concerned) {
             session.known.insert(u64::from(id.0));
             session.not_taken.forget(id);
+            session.forget_left(id, &key);
             if session.matched.is_running() {
                 session.matched.remove(id);
             } else {
@@ -309,7 +311,7 @@ impl<S: Storage> Multifeed<S> {
         let (id, peers) = asked.unzip();
         for peer in peers.unwrap_or_default() {
             if let Some(id) = id {
-                self.leave_channel(peer, id);
+                self.renounce(peer, id);
                 self.ask_for_offers(peer);
             }
         }
@@ -323,11 +325,27 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
+    /// Closes a feed's channel, as the feed is not wanted any more.
+    fn renounce(&mut self, peer: SessionId, id: FeedId) {
+        if let Some(session) = self.sessions.get_mut(&peer)
+            && let Some(token) = session.token(id)
+        {
+            session.renounce(token);
+        }
+        self.left_channel(peer, id);
+    }
+
+    /// Closes a feed's channel without a word, though the feed is wanted.
     pub(in crate::multifeed) fn leave_channel(&mut self, peer: SessionId, id: FeedId) {
-        let Some(session) = self.sessions.get_mut(&peer) else { return };
-        if let Some(token) = session.token(id) {
+        if let Some(session) = self.sessions.get_mut(&peer)
+            && let Some(token) = session.token(id)
+        {
             session.extend(Command::Close { token });
         }
+        self.left_channel(peer, id);
+    }
+
+    fn left_channel(&mut self, peer: SessionId, id: FeedId) {
         let key = self.slot(id).feed.key();
         self.drop_peer(peer, id);
         if let Some(session) = self.sessions.get_mut(&peer) {

@@ -123,7 +123,7 @@ impl<S: Storage> Multifeed<S> {
                     Some(Channel::Feed(feed)) => {
                         let state = self.feeds.get(feed.0 as usize).map(|slot| &slot.feed);
                         if let (Some(session), Some(state)) = (self.sessions.get_mut(&id), state) {
-                            session.note_denied(feed, state);
+                            session.closed_by_remote(feed, state);
                         }
                         self.drop_peer(id, feed);
                     }
@@ -625,6 +625,11 @@ impl<S: Storage> Multifeed<S> {
         if !std::mem::replace(&mut slot.told, true) {
             self.outbox.push(MultifeedEvent::Blocks { id });
         }
+        if !slot.unannounced.is_empty() {
+            let key = slot.feed.key();
+            self.sessions.values_mut().for_each(|session| session.outgrows(&key));
+        }
+        let slot = &mut self.feeds[id.0 as usize];
         if slot.feed.is_held_back() {
             // Announced when it is synced.
             self.committed(id, &[]);

@@ -12,13 +12,23 @@ use crate::storage::Storage;
 /// of a remote that goes on, which always has several waiting.
 const QUIET: Duration = Duration::from_secs(5);
 
+/// How a feed stands that a remote leaves without a word, as one whose disk fails does, or a JS peer that closes the feed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deserted {
+    /// Both sides hold the same of it.
+    pub(crate) even: bool,
+    /// What comes here later is missing at the remote.
+    pub(crate) fetches: bool,
+}
+
 impl FeedChannel {
     /// Where the remote is to open the channel or to answer something: since when it did not.
     pub(crate) fn waits_since(&self) -> Option<Duration> {
         if !self.opened {
             return (!self.options.live).then_some(self.since);
         }
-        self.download.waits_since()
+        let acks_since = self.acks_since.filter(|_| self.close == Closing::Open);
+        self.download.waits_since().into_iter().chain(acks_since).min()
     }
 
     /// Whether nothing is missing here, and nothing was asked, is to be said, or is on its way, either way.
@@ -38,6 +48,15 @@ impl FeedChannel {
     /// Whether the remote said nothing of the feed yet.
     pub(crate) fn is_unheard(&self) -> bool {
         !self.opened || (self.upload.asked_at().is_none() && !self.download.told() && self.download.remote_len() == 0)
+    }
+
+    /// In a live session, how the remote leaves the feed as it closes the channel. `None` if it said before that it takes no part in it any more.
+    pub(crate) fn deserted(&self) -> Option<Deserted> {
+        let wants = self.remote_uploading || self.remote_downloading;
+        if !self.options.live || self.close != Closing::Open || !self.opened || !wants {
+            return None;
+        }
+        Some(Deserted { even: self.standing.in_sync == 1, fetches: self.uploading && self.remote_downloading })
     }
 
     /// Whether this side is about to close the channel.
@@ -78,6 +97,10 @@ impl FeedChannel {
             return false;
         }
         if self.is_kept_in_the_dark() && work.now >= self.quiet_at() && self.upload.is_idle() {
+            self.end();
+            return false;
+        }
+        if self.acks_since.is_some() && self.download.waits_since().is_none() {
             self.end();
             return false;
         }
@@ -140,6 +163,18 @@ impl FeedChannel {
     /// When the remote will have asked for nothing for so long that it seems to have everything.
     pub(super) fn quiet_at(&self) -> Duration {
         self.upload.asked_at().unwrap_or(self.since) + QUIET
+    }
+
+    /// Ends the channel of which both sides are through. Between two of ours that waits until what was sent is written and acknowledged, on both
+    /// sides: a block counts as delivered then.
+    pub(super) fn end_acknowledged<S: Storage>(&mut self, work: &Work<'_, S>) {
+        let delivers = self.acks && self.remote_missing.is_delivering();
+        let writes = self.remote_acks && work.unannounced;
+        if self.options.reconciles && !self.parted && (delivers || writes) {
+            self.acks_since.get_or_insert(work.now);
+        } else {
+            self.end();
+        }
     }
 
     pub(super) fn end(&mut self) {

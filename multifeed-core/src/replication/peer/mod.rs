@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use multifeed_proto::{Data, Have, Message, Options, Request, SessionError, Token};
 
+pub(crate) use self::closing::Deserted;
 use self::download::{Download, Scope, WANT_BLOCKS};
 use self::history::Terms;
 pub(crate) use self::progress::{Left, PeerProgress};
@@ -223,7 +224,8 @@ pub(crate) struct FeedChannel {
     compares: bool,
     /// Of such a feed no block is fetched but what is asked for, as long as nothing proves that there are more than those held.
     own: bool,
-    /// While the histories are being compared no block is served: a JS peer that gets one of another history ends its whole stream.
+    /// While the histories are being compared no block is served that was asked for since: a JS peer that gets one of another history ends its
+    /// whole stream.
     withholds: bool,
     /// The remote has another history of it.
     parted: bool,
@@ -242,6 +244,8 @@ pub(crate) struct FeedChannel {
     acks: bool,
     /// When the channel was opened here.
     since: Duration,
+    /// Since when both sides are through, and what one of them sent is not acknowledged.
+    acks_since: Option<Duration>,
     /// Until when blocks are waited for that the remote may pass on.
     relay_until: Option<Duration>,
     close: Closing,
@@ -297,6 +301,7 @@ impl FeedChannel {
             remote_acks: false,
             acks: false,
             since: now,
+            acks_since: None,
             relay_until: None,
             close: Closing::Open,
             download: Download::new(terms),
@@ -449,7 +454,7 @@ impl FeedChannel {
         }
         let may_end = !downloading && !self.options.live && !work.stays;
         if may_end && !self.wants_more(work.feed, work.wants) && !self.holds(work) {
-            self.end();
+            self.end_acknowledged(work);
         }
         released
     }
@@ -476,15 +481,21 @@ impl FeedChannel {
             || (late && self.download.came_late(index, work.feed, work.reserved, work.now));
         if !answers {
             self.download.came_unasked(index);
-            // Not stored, and the remote is told so as hypercore does; one that sends without end and reads nothing is not.
-            if data.value.is_some() && !work.feed.has(index) && self.out.len() < work.limits.requests_queued {
-                self.out.push_back(Message::Unhave { start: index, length: 1 });
+            // The remote is told whether it is here, as hypercore tells what it does not store; one that sends without end and reads nothing is not.
+            if data.value.is_some() && self.out.len() < work.limits.requests_queued {
+                match work.feed.has(index) {
+                    false => self.out.push_back(Message::Unhave { start: index, length: 1 }),
+                    true => self.confirm(index, work, effect),
+                }
             }
             return Ok(());
         }
         effect.answered = data.value.is_some().then_some(waited);
         if self.drains {
             self.give_back(index, work.feed);
+            if data.value.is_some() {
+                self.confirm(index, work, effect);
+            }
             return Ok(());
         }
         work.reserved.remove(index);
@@ -563,6 +574,17 @@ impl FeedChannel {
                 Ok(None)
             }
             Err(PutError::Store(error)) => Err(PeerFault::Store(error)),
+        }
+    }
+
+    /// Acknowledges a block that a remote of ours sent and that is held already: else it would wait for that before it closes the channel.
+    fn confirm<S: Storage>(&mut self, index: u64, work: &Work<'_, S>, effect: &mut Effect) {
+        if !self.options.reconciles || !self.remote_acks || !work.feed.has(index) {
+            return;
+        }
+        match work.feed.is_staged() {
+            true => effect.held = Some(index),
+            false => self.ack(index..index + 1),
         }
     }
 
@@ -793,9 +815,13 @@ impl FeedChannel {
         if self.remote_uploading && (downloading || alone || self.observed || scope.compares) && !self.drains {
             self.download.wants(scope, work.feed, work.now, &mut self.out);
         }
+        if !self.download.waits_for_comparison() {
+            self.upload.was_answered();
+        }
         if scope.compares
             && let Some(request) = self.download.compare(work.feed, work.now)
         {
+            self.upload.questions();
             self.out.push_back(Message::Request(request));
         }
         self.withholds = scope.compares && self.download.may_differ(work.feed);
@@ -818,15 +844,19 @@ impl FeedChannel {
             work.stayed = true;
             return;
         }
+        if self.acks_since.is_some() {
+            self.end_acknowledged(work);
+            return;
+        }
         if self.downloading {
             (self.downloading, self.done) = (false, true);
             self.send_status(self.uploading || !self.options.live, false);
             if !self.options.live && !self.remote_uploading && !self.remote_downloading {
-                self.end();
+                self.end_acknowledged(work);
             }
         }
         if alone && self.serves_nothing_more() {
-            self.end();
+            self.end_acknowledged(work);
         }
     }
 
@@ -859,13 +889,16 @@ impl FeedChannel {
         if !self.opened {
             return Ok(None);
         }
+        // That was taken account of as it happened, and may be here again.
+        let retracts = self.upload.retracts();
         let uploaded = self.upload.poll(self.withholds, work)?;
         match &uploaded {
-            Some(Message::Data(data)) if data.value.is_some() => {
+            // What it asked for and got elsewhere it does not acknowledge.
+            Some(Message::Data(data)) if data.value.is_some() && self.may_lack(data.index) => {
                 self.remote_missing.sent(data.index, self.download.is_asking(), self.acks);
             }
-            // Given up here, or asked for and not to be had.
-            Some(Message::Unhave { start, length }) => {
+            // Asked for and not to be had.
+            Some(Message::Unhave { start, length }) if !retracts => {
                 self.remote_missing.forget(&(*start..start.saturating_add(*length)))
             }
             _ => {}

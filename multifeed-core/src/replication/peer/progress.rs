@@ -145,13 +145,24 @@ impl FeedChannel {
         Ok(())
     }
 
+    /// Whether the remote may lack a block that is held here, as far as it told.
+    pub(super) fn may_lack(&self, index: u64) -> bool {
+        !self.observed || !self.has_told() || self.remote_missing.lacks_block(index)
+    }
+
     /// Blocks that were given up and are not here.
     pub(crate) fn given_up(&self, feed: &Feed) -> u64 {
         self.download.given_up_missing(feed)
     }
 
     fn missing_there(&self) -> u64 {
-        if self.uploading && self.remote_downloading && self.remote_uploading { self.remote_missing.count() } else { 0 }
+        match (self.uploading && self.remote_uploading, self.remote_downloading) {
+            (false, _) => 0,
+            (true, true) => self.remote_missing.count(),
+            // It asks for nothing more, and has not written yet what it was sent.
+            (true, false) if !self.options.live => self.remote_missing.delivering(),
+            (true, false) => 0,
+        }
     }
 
     /// Whether the remote has told all that it has, as far as it serves blocks.
@@ -211,15 +222,19 @@ impl FeedChannel {
     }
 
     /// Whether the remote lacks something that we hold and serve, and did not take it, as far as it told what it has. Asked where the channel
-    /// closes; in a live session that is so only if the remote fetches nothing, for else it only left early.
+    /// closes; in a live session that is so only if the remote fetches nothing, for else it only left early, and if it serves something, for else it
+    /// takes no part in it.
     pub(crate) fn is_lacking(&self, feed: &Feed) -> bool {
-        if !self.uploading || self.parted || feed.downloaded() == 0 || (self.options.live && self.remote_downloading) {
+        let left = self.options.live && (self.remote_downloading || !self.remote_uploading);
+        if !self.uploading || self.parted || feed.downloaded() == 0 || left {
             return false;
         }
         // It opened the channel and closed it again, without a word of what it has or wants.
         let refused =
             self.opened && self.remote_uploading && self.upload.asked_at().is_none() && self.download.remote_len() == 0;
-        refused || self.remote_missing.lacks()
+        // Another may have stored what it did not acknowledge, as it closes the channel as soon as it is done.
+        let acknowledges = self.acks && self.options.reconciles && !self.options.live;
+        refused || self.remote_missing.lacks() || (acknowledges && self.remote_missing.is_delivering())
     }
 
     /// No more is fetched, since the remote brought as many bytes as it may. Whether it may have blocks that are not here, and that were to be.
@@ -238,7 +253,7 @@ impl FeedChannel {
 
     fn remote_holds_all<S: Storage>(&self, work: &Work<'_, S>) -> bool {
         if !self.uploading || !self.remote_downloading {
-            return true;
+            return self.options.live || !self.remote_missing.is_delivering();
         }
         let known = if self.remote_uploading {
             self.has_told() && self.remote_missing.is_empty()

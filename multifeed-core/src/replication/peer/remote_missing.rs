@@ -50,6 +50,11 @@ impl RemoteMissing {
         !returned.is_empty() || blocks.first_in(0..u64::MAX, Some(unacknowledged)).is_some()
     }
 
+    /// Whether the remote lacks a block that we hold, given up there or not.
+    pub(super) fn lacks_block(&self, index: u64) -> bool {
+        self.0.as_deref().is_some_and(|account| account.blocks.get(index) || account.given_up.get(index))
+    }
+
     /// Whether a block was sent lately, or is to be.
     pub(super) fn was_sent(&self, index: u64) -> bool {
         let sent =
@@ -64,7 +69,12 @@ impl RemoteMissing {
 
     /// Whether blocks are on their way to the remote, which is to acknowledge them.
     pub(super) fn is_delivering(&self) -> bool {
-        self.0.as_ref().is_some_and(|account| account.unacknowledged.count() > 0)
+        self.delivering() > 0
+    }
+
+    /// How many blocks are on their way to the remote, which is to acknowledge them.
+    pub(super) fn delivering(&self) -> u64 {
+        self.0.as_ref().map_or(0, |account| account.unacknowledged.count())
     }
 
     /// How many blocks the remote has, where we hold `ours` and lack `missing` of it.

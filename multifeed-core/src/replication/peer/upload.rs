@@ -21,8 +21,11 @@ const WANT_ALIGN: u64 = 8192;
 pub(super) struct Upload {
     /// Ranges that the remote wants to hear about, in the order of their coming, without repeats.
     wants: VecDeque<(u64, u64)>,
-    /// Blocks that the remote asked for.
+    /// Blocks that the remote asked for, in the order of their coming.
     requests: VecDeque<Request>,
+    /// How many of them came before the remote's history was asked about last, and how many before it was last known to be the same.
+    questioned: Option<usize>,
+    cleared: usize,
     /// What is wanted is not answered for now.
     holds_wants: bool,
     /// New blocks, not announced yet.
@@ -73,14 +76,46 @@ impl Upload {
 
     /// Whether there is something to send, where blocks are withheld or not.
     pub(super) fn has_output(&self, withholds: bool) -> bool {
-        let asks = |request: &Request| request.hash || (!withholds && self.room_needed.is_none());
-        let asked = self.requests.iter().any(asks);
+        let asked = self.next(withholds).is_some();
         asked || self.answers_wants() || !(self.pending_haves.is_empty() && self.retracted.is_empty())
+    }
+
+    /// Where the request stands that is to be answered next.
+    fn next(&self, withholds: bool) -> Option<usize> {
+        let waits = self.room_needed.is_some();
+        let withheld = if withholds { self.cleared } else { usize::MAX };
+        let mut requests = self.requests.iter().enumerate();
+        requests.find_map(|(at, request)| (request.hash || (at < withheld && !waits)).then_some(at))
+    }
+
+    /// The remote's history is asked about. What it asked for before came from one that the answer tells of.
+    pub(super) fn questions(&mut self) {
+        self.questioned = Some(self.requests.len());
+    }
+
+    /// That was answered: what it had asked for before is withheld no more, however much it tells of by now.
+    pub(super) fn was_answered(&mut self) {
+        if let Some(questioned) = self.questioned.take() {
+            self.cleared = questioned;
+        }
+    }
+
+    /// A request is gone.
+    fn removed(&mut self, at: usize) {
+        self.cleared -= usize::from(at < self.cleared);
+        if let Some(questioned) = &mut self.questioned {
+            *questioned -= usize::from(at < *questioned);
+        }
     }
 
     /// What the remote wants to hear about is answered later, or from now on.
     pub(super) fn hold_wants(&mut self, hold: bool) {
         self.holds_wants = hold;
+    }
+
+    /// Whether what is sent next is that blocks were given up here.
+    pub(super) fn retracts(&self) -> bool {
+        !self.retracted.is_empty()
     }
 
     fn answers_wants(&self) -> bool {
@@ -135,13 +170,17 @@ impl Upload {
 
     /// The remote does not want a block any more.
     pub(super) fn cancel(&mut self, index: u64) {
-        self.requests.retain(|request| request.index != index);
+        while let Some(at) = self.requests.iter().position(|request| request.index == index) {
+            self.requests.remove(at);
+            self.removed(at);
+        }
         self.room_needed = None;
     }
 
     /// The remote asks for nothing any more. If it `listens`, as in a live session, it goes on being told what is new.
     pub(super) fn stop(&mut self, listens: bool) {
         self.requests.clear();
+        (self.questioned, self.cleared) = (self.questioned.map(|_| 0), 0);
         self.room_needed = None;
         if !listens {
             self.pending_haves.clear();
@@ -231,8 +270,7 @@ impl Upload {
             let have = Have { start: blocks.start, length: blocks.end - blocks.start, bitfield: None, ack: false };
             return Ok(Some(Message::Have(have)));
         }
-        let waits = self.room_needed.is_some();
-        let next = self.requests.iter().position(|request| request.hash || !(withholds || waits));
+        let next = self.next(withholds);
         let Some((at, request)) = next.and_then(|at| Some((at, *self.requests.get(at)?))) else { return Ok(None) };
         let answer = work.feed.answer_within(work.storage, &request, work.room);
         if let Ok(Answer::NoRoom { size }) = answer {
@@ -240,6 +278,7 @@ impl Upload {
             return Ok(None);
         }
         self.requests.remove(at);
+        self.removed(at);
         match answer {
             Ok(Answer::Data(data)) => return Ok(Some(Message::Data(data))),
             Ok(Answer::TooLarge { index, size }) => work.too_large.push((index, size)),

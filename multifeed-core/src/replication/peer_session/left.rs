@@ -1,14 +1,14 @@
 //! What a remote did not bring, and what of that was given up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use multifeed_proto::FeedKey;
+use multifeed_proto::{Command, FeedKey, Message, Token};
 
 use super::PeerSession;
 use crate::feed::Feed;
 use crate::ids::FeedId;
-use crate::replication::peer::Left;
+use crate::replication::peer::{Deserted, Left};
 use crate::sets::sparse_bits::SparseBits;
 
 /// What was given up of feeds without a machine.
@@ -46,6 +46,34 @@ impl GivenUp {
     }
 }
 
+/// Feeds whose channels the remote of a live session closed, and that it may want still.
+#[derive(Debug, Default)]
+pub(super) struct DesertedFeeds {
+    /// Both sides held the same as it closed them, and nothing has come since.
+    even: BTreeSet<FeedKey>,
+    uneven: BTreeSet<FeedKey>,
+}
+
+impl DesertedFeeds {
+    fn insert(&mut self, feed: FeedKey, deserted: Deserted) {
+        match deserted {
+            Deserted { even: false, .. } => _ = self.uneven.insert(feed),
+            Deserted { fetches: true, .. } => _ = self.even.insert(feed),
+            Deserted { .. } => {}
+        }
+    }
+
+    fn remove(&mut self, feed: &FeedKey) {
+        self.even.remove(feed);
+        self.uneven.remove(feed);
+    }
+
+    /// Whether both sides hold the same of each, as far as that is known.
+    pub(super) fn are_even(&self) -> bool {
+        self.uneven.is_empty()
+    }
+}
+
 impl PeerSession {
     /// Blocks are given up. Whether others were a request timeout ago, and none has come since.
     pub(crate) fn note_silence(&mut self, now: Duration, patience: Duration) -> bool {
@@ -59,10 +87,44 @@ impl PeerSession {
         }
     }
 
+    /// Closes the channel of a feed that is not wanted (any more). In a live session it says so first: a remote that is left without a word takes
+    /// itself to be out of sync.
+    pub(crate) fn renounce(&mut self, token: Token) {
+        if self.is_live() {
+            let message = Message::Status { uploading: false, downloading: false };
+            self.extend(Command::Send { token, message });
+        }
+        self.extend(Command::Close { token });
+    }
+
+    /// The remote closed a feed's channel.
+    pub(crate) fn closed_by_remote(&mut self, id: FeedId, feed: &Feed) {
+        self.note_denied(id, feed);
+        if let Some(deserted) = self.peers.get(&id).and_then(|peer| peer.deserted()) {
+            self.deserted.insert(feed.key(), deserted);
+        }
+    }
+
+    /// Whether it counts a feed as one of both sides, or did.
+    pub(crate) fn relies_on(&self, feed: FeedId) -> bool {
+        self.known.get(u64::from(feed.0)) || self.matched.holds(feed)
+    }
+
+    /// Blocks of a feed are here that were not before.
+    pub(crate) fn outgrows(&mut self, feed: &FeedKey) {
+        if self.deserted.even.remove(feed) {
+            self.deserted.uneven.insert(*feed);
+        }
+    }
+
     /// Notes what the remote did not bring of a feed, as the feed's machine is taken out.
     pub(crate) fn note_left(&mut self, id: FeedId, feed: &Feed) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
-        self.not_taken.closed(id, peer.is_lacking(feed));
+        let lacks = peer.is_lacking(feed);
+        self.not_taken.closed(id, lacks);
+        if lacks {
+            self.deserted.uneven.insert(feed.key());
+        }
         let Left { told, blocks, given_up } = peer.left(feed);
         if !feed.is_settled() {
             // Its place may be another's before the session ends.
@@ -82,6 +144,7 @@ impl PeerSession {
         self.left.remove(&feed);
         self.left_new.remove(key);
         self.given_up.remove(key);
+        self.deserted.remove(key);
     }
 
     /// What the remote did not bring of a feed, if it said of all other blocks that it does not have them.

@@ -32,7 +32,7 @@ use crate::replication::wants::{WantId, Wants};
 use crate::sets::sparse_bits::SparseBits;
 use crate::stats::{Meter, Moved, SyncState};
 
-use left::GivenUp;
+use left::{DesertedFeeds, GivenUp};
 use relays::Relays;
 use room::Room;
 
@@ -123,6 +123,7 @@ pub(crate) struct PeerSession {
     /// How many blocks that was of feeds that have no place in the store.
     left_new: BTreeMap<FeedKey, u64>,
     given_up: GivenUp,
+    deserted: DesertedFeeds,
     /// Whether it was in sync when it was last told.
     told_in_sync: bool,
     /// Since when nothing was asked or under way either way, as of the last look.
@@ -218,6 +219,7 @@ impl PeerSession {
             left: BTreeMap::new(),
             left_new: BTreeMap::new(),
             given_up: GivenUp::default(),
+            deserted: DesertedFeeds::default(),
             told_in_sync: false,
             idle_since: None,
             nudged: false,
@@ -434,7 +436,7 @@ impl PeerSession {
             return self.offers.pass_over(&key);
         }
         if let Some(token) = self.forget(&key) {
-            return self.extend(Command::Close { token });
+            return self.renounce(token);
         }
         if !self.is_running() {
             return;
@@ -606,8 +608,8 @@ impl PeerSession {
         let all = self.sums.in_sync == self.peers.len() as u64;
         let listed =
             self.settled() && !self.matched.is_running() && self.matched.behind() == 0 && !self.offers.is_waiting();
-        let given_up = !self.given_up.is_empty();
-        let asked_in_vain = self.apart || given_up || self.paused.is_some() || !self.exchange.requested.is_empty();
+        let left = !self.given_up.is_empty() || !self.deserted.are_even();
+        let asked_in_vain = self.apart || left || self.paused.is_some() || !self.exchange.requested.is_empty();
         !asked_in_vain && (self.through || (self.observed && self.stage != Stage::Greeting && listed && all))
     }
 

@@ -36,6 +36,11 @@ impl Download {
         self.comparison.grew(feed.len());
     }
 
+    /// Whether the remote was asked of its history, and did not answer.
+    pub(in crate::replication::peer) fn waits_for_comparison(&self) -> bool {
+        self.comparison.is_waiting()
+    }
+
     /// Whether it is not known yet that the remote's history is the same: nothing else is asked of it before.
     pub(in crate::replication::peer) fn is_comparing(&self, feed: &Feed) -> bool {
         let due = feed.writable() && self.comparison.is_due(feed.len(), self.remote_len);
