@@ -24,8 +24,9 @@ const MEASURED_OVER: Duration = Duration::from_secs(2);
 const SLOW: Duration = Duration::from_secs(1);
 /// The longest round trip that is allowed for.
 const LONGEST_TRIP: Duration = Duration::from_secs(4);
-/// What one feed takes in its turn, in bytes of answers.
-const TURN_BYTES: u64 = LEAST_BUDGET / 4;
+/// What one feed takes in its turn, in bytes of answers: ten small ones, as each turn of a feed costs a write of its files. Even the least
+/// budget leaves room for another feed.
+const TURN_BYTES: u64 = LEAST_BUDGET / 8 * 5;
 
 /// What one feed may ask for now, of its session's budget.
 #[derive(Debug, Clone, Copy)]
