@@ -202,7 +202,8 @@ pub async fn a_stuck_store_holds_up_others_for_a_while<A: Adapter>() {
     let syncs = [a.replicate_over(&left, Replicate::live()), b.replicate_over(&right, Replicate::live())];
     let gives = giver.replicate_over(&left, Replicate::live());
     let takes = stuck.replicate_over(&right, Replicate::live());
-    held(&stuck, large.key(), 1).await;
+    // By then several blocks are asked for at once.
+    held(&stuck, large.key(), 8).await;
     gate.shut();
     held(&b, feed.key(), 1).await;
     fill(&feed, 1, 1, 1000).await;
