@@ -217,8 +217,9 @@ Examples:
 
     /// Clear blocks: they are no longer held, and their space goes back to the disk
     ///
-    /// Their hashes stay, so that the rest of the feed can be read, checked and served. A sync fetches them again, if a peer has them. The space
-    /// in the middle of a feed is given back if the disk can make holes in files, as most of Linux can; that at its end always is.
+    /// Their hashes stay, so that the rest of the feed can be read, checked and served. A sync fetches them again, if a peer has them and the
+    /// feed is not written here. The space in the middle of a feed is given back if the disk can make holes in files, as most of Linux can;
+    /// that at its end always is.
     ///
     /// With --json: {"key","start","end","cleared","downloaded"}: how many blocks were held until now, and how many of the feed are held
     /// after it.
