@@ -156,7 +156,9 @@ fn what_is_no_multifeed() -> Result<()> {
         let (ours, address) = store.serve(&["--once"])?;
         let mut stream = TcpStream::connect(address)?;
         stream.write_all(bytes)?;
-        stream.shutdown(std::net::Shutdown::Write)?;
+        if code == "ERR_DISCONNECTED" {
+            stream.shutdown(std::net::Shutdown::Write)?;
+        } // Else it stays: of one that leaves before it is let in, nothing is read.
         let error = reported(ours)?;
         ensure!(error["code"] == code, "serve, {bytes:?}: {error}");
 
