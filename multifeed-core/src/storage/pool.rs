@@ -335,8 +335,11 @@ pub(super) fn open_as_allowed(
     mut open: impl FnMut(Access) -> io::Result<Option<Opened>>,
 ) -> io::Result<Option<Opened>> {
     match open(Access::Write) {
-        // What cannot be written can still be read; a write then says why not.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => open(Access::Read),
+        // What cannot be written can still be read; a write then says why not. A disk that fails is made read-only by the system, maybe while
+        // the store is open.
+        Err(error) if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) => {
+            open(Access::Read)
+        }
         opened => opened,
     }
 }

@@ -221,3 +221,17 @@ fn files_are_for_their_owner_alone() {
     assert_eq!(fs::read(root.join("0/secret_key")).unwrap(), [2; 64]);
     assert!(!root.join("0/secret_key.tmp").exists());
 }
+
+/// A system makes a failing disk read-only while a store on it is open.
+#[test]
+fn a_file_that_cannot_be_written_is_opened_to_be_read() {
+    use io::ErrorKind::{Other, PermissionDenied, ReadOnlyFilesystem};
+    for (kind, reads) in [(PermissionDenied, true), (ReadOnlyFilesystem, true), (Other, false)] {
+        let mut writes = Vec::new();
+        let opened = pool::open_as_allowed(|access| {
+            writes.push(matches!(access, Access::Write));
+            if writes.len() == 1 { Err(kind.into()) } else { Ok(None) }
+        });
+        assert_eq!((opened.is_ok(), &writes[..]), (reads, if reads { &[true, false][..] } else { &[true] }), "{kind}");
+    }
+}
