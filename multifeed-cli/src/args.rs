@@ -256,9 +256,9 @@ Examples:
     /// "blocks_sent","bytes_sent","missing","missing_there","in_flight","requested","in_sync","per_second":{…}}, at most ten
     /// a second: "missing" here and there are blocks that the other side has, "in_flight" those that were requested,
     /// "requested" those that the peer waits for, "per_second" the rates of the last ten seconds ("missing_there" and
-    /// "in_sync" are known with --live), {"event":"too-large","key","block","bytes"} for a block of a JS store that
-    /// no message can carry, and {"event":"slow-block","key","block","bytes","bytes_per_second","message"} for one that takes
-    /// so long to send that a JavaScript peer gives up, after 20 s without an answer. In the end {"event":"closed",…} with the numbers up to "missing", "in_step" (the feeds that both
+    /// "in_sync" are known with --live). {"event":"too-large","key","block","bytes"} is for a block of a JS store that no message can
+    /// carry. {"event":"slow-block","key","block","bytes","bytes_per_second","message"} is for one that takes so long to send that a
+    /// JavaScript peer gives up, after 20 s without an answer. In the end {"event":"closed",…} with the numbers up to "missing", "in_step" (the feeds that both
     /// sides held alike from the start, which two of these find out at little cost), "not_taken" (the feeds that the peer did not take, or not all
     /// of them, though it was offered them: by its own choice or a bound of its), "in_sync" (whether both sides hold the same) and
     /// "holes":[{"key","blocks","ranges":[["start","end"],…],"unlisted"},…], the blocks that neither side has, by feed: "ranges" names

@@ -15,6 +15,7 @@ use std::time::Duration;
 use multifeed_proto::{Command, Event, FeedKey, Message, Root, Scope, SessionError};
 
 use super::{FeedSlot, Multifeed, MultifeedEvent};
+use crate::error::StoreError;
 use crate::feed::Feed;
 use crate::ids::{FeedId, SessionId};
 use crate::limits::{Limits, MAX_BLOCK_BYTES};
@@ -592,12 +593,14 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
-    /// Something went wrong with a feed on a session. Where that is damage in the feed's own files, only its channel closes: the others are not
-    /// harmed by it.
-    fn feed_fault(&mut self, id: SessionId, feed: FeedId, fault: PeerFault) {
+    /// Something went wrong with a feed on a session. If that is damage in the feed's own files, or a folder of it that cannot be opened, only its
+    /// channel closes: the others are not harmed by it.
+    pub(super) fn feed_fault(&mut self, id: SessionId, feed: FeedId, fault: PeerFault) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
+        let is_of_the_feed =
+            |error: &StoreError| error.is_of_one_place() || matches!(error, StoreError::Occupied { .. });
         match fault {
-            PeerFault::Store(error) if error.is_of_one_place() && session.single_feed().is_none() => {
+            PeerFault::Store(error) if is_of_the_feed(&error) && session.single_feed().is_none() => {
                 let key = self.feeds[feed.0 as usize].feed.key();
                 session.damaged(key, None, error);
                 self.leave_channel(id, feed);

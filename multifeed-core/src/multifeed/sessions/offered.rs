@@ -7,7 +7,7 @@ use crate::feed::Feed;
 use crate::ids::{FeedId, SessionId};
 use crate::multifeed::disk::FEED_BYTES;
 use crate::multifeed::{FeedSlot, Multifeed, feed_name};
-use crate::replication::peer::FeedChannel;
+use crate::replication::peer::{FeedChannel, PeerFault};
 use crate::replication::peer_session::Channel;
 use crate::replication::replicate::PeerEvent;
 use crate::replication::wants::{Want, WantOptions};
@@ -278,7 +278,6 @@ impl<S: Storage> Multifeed<S> {
         let slot = &mut self.feeds[id.0 as usize];
         slot.reserved.clear();
         slot.unannounced.clear();
-        let key = slot.feed.key();
         for peer in slot.subscribers.clone() {
             match error {
                 StoreError::TooManyFeeds { .. } => {
@@ -295,15 +294,8 @@ impl<S: Storage> Multifeed<S> {
                     peer.begin_again(work);
                     Ok(())
                 }),
-                StoreError::Occupied { .. }
-                    if self.sessions.get(&peer).is_some_and(|session| session.single_feed().is_none()) =>
-                {
-                    if let Some(session) = self.sessions.get_mut(&peer) {
-                        session.damaged(key, None, error.clone());
-                    }
-                    self.leave_channel(peer, id);
-                }
-                error => self.fault(peer, crate::replication::peer::PeerFault::Store(error.clone())),
+                StoreError::Occupied { .. } => self.feed_fault(peer, id, PeerFault::Store(error.clone())),
+                error => self.fault(peer, PeerFault::Store(error.clone())),
             }
         }
         if let StoreError::Full { .. } = error {

@@ -118,8 +118,10 @@ impl<S: Storage> Multifeed<S> {
     /// session is not in sync. A remote that serves nothing does not tell what it has: it counts as
     /// having everything once it asked for nothing for 5 s. One that is asked what it has and never answers is not in sync, nor one that does not
     /// bring a block that it told of, or agree to a feed that it offered. A session that is not live ends then, and stays out of sync, as where
-    /// the remote never opened a feed's channel. Nor is a live session whose remote closed a feed's channel without a word, as one whose disk fails
-    /// does, if the two did not hold the same of it, or once blocks of it come here; one of ours that removes or bans a feed says so.
+    /// the remote never opened a feed's channel.
+    ///
+    /// A live remote whose disk fails closes a feed's channel without a word. Its session is then in sync only if the two held the same of the
+    /// feed, and until blocks of it come here. A remote of ours that removes or bans a feed says so, and is not waited for.
     ///
     /// It is a state, not an event: after the next append it is false again. Of a session that ended well, it is what it was before the end.
     pub fn in_sync(&self, id: SessionId) -> bool {
