@@ -4,6 +4,7 @@ use crate::common;
 
 use anyhow::{Context, Result, ensure};
 use common::Store;
+use multifeed_testkit::js::JsPeer;
 
 /// Whoever looks at the exit code alone sees it too.
 #[test]
@@ -33,23 +34,134 @@ fn a_server_whose_store_was_moved_fails_when_it_ends() -> Result<()> {
     Ok(())
 }
 
-/// An older copy of a writer's folder must not be signed on from. That is no store without feeds.
+/// An append beside a server that found its store, or a feed's folder, moved: the server's exit code says it too.
+#[cfg(target_os = "linux")]
 #[test]
-fn a_feed_that_cannot_be_opened_is_not_no_feed() -> Result<()> {
-    let store = Store::new()?;
-    store.run(&["append", "notes", "one"])?.ok()?;
-    let files: Vec<(std::path::PathBuf, Vec<u8>)> = std::fs::read_dir(store.path().join("0"))?
-        .map(|entry| Ok::<_, anyhow::Error>(entry?.path()))
-        .map(|path| path.and_then(|path| Ok((path.clone(), std::fs::read(path)?))))
-        .collect::<Result<_>>()?;
-    store.run(&["append", "notes", "two"])?.ok()?;
-    for (path, bytes) in files {
-        std::fs::write(path, bytes)?;
+fn a_server_fails_when_it_ends_if_an_append_through_it_found_the_store_moved() -> Result<()> {
+    for folder in ["", "0"] {
+        for live_sync in [false, true] {
+            let (place, other) = (Store::new()?, Store::new()?);
+            let store = place.path().join("store");
+            let text = store.to_str().context("no text")?.to_owned();
+            common::run(&["--store", &text, "append", "notes", "one"], b"")?.ok()?;
+            let (mut serving, peer) = if live_sync {
+                let (peer, address) = other.serve(&["--live"])?;
+                let sync = ["--store", &text, "--json", "sync", &address.to_string(), "--live"];
+                let mut sync = common::Running::start(&sync)?;
+                sync.wait_for("being in sync", |event| event["in_sync"] == true)?;
+                (sync, Some(peer))
+            } else {
+                (common::Running::start(&["--store", &text, "--json", "serve", "127.0.0.1:0", "--live"])?, None)
+            };
+            if !live_sync {
+                serving.event("listening")?;
+            }
+            let (from, to) = (store.join(folder), place.path().join("away"));
+            std::fs::rename(&from, &to)?;
+            // The socket goes with the store.
+            let now = if folder.is_empty() { to.to_str().context("no text")? } else { &text };
+            let (code, message) = common::run(&["--store", now, "--json", "append", "notes", "two"], b"")?.failure()?;
+            ensure!(code == "ERR_STORE_MOVED", "{code}: {message}");
+            match peer {
+                // The peer leaves: nothing else is wrong.
+                Some(peer) => {
+                    peer.signal("TERM")?;
+                    peer.ended(0)?;
+                }
+                None => serving.signal("TERM")?,
+            }
+            let lines = serving.ended(1)?;
+            ensure!(lines.last().is_some_and(|line| line["code"] == "ERR_STORE_MOVED"), "{lines:?}");
+            std::fs::rename(&to, &from)?;
+            let now = common::run(&["--store", &text, "cat", "notes"], b"")?.ok()?.text();
+            ensure!(now == "one", "{now}");
+        }
     }
-    let done = store.run(&["feeds"])?.ended(1)?;
-    assert_eq!(done.text().trim(), "no feed can be opened");
-    ensure!(done.stderr.contains("there were 2 blocks of this writer"), "{}", done.stderr);
     Ok(())
+}
+
+/// Files of a folder.
+fn files_of(folder: &std::path::Path) -> Result<Vec<(std::path::PathBuf, Vec<u8>)>> {
+    let paths = std::fs::read_dir(folder)?.map(|entry| Ok::<_, anyhow::Error>(entry?.path()));
+    paths.map(|path| path.and_then(|path| Ok((path.clone(), std::fs::read(path)?)))).collect()
+}
+
+/// An older copy of a writer's folder must not be signed on from. It is shown and served; a JS peer that has the rest makes it a writer again.
+#[test]
+fn an_older_copy_of_a_writer_is_shown_and_goes_on_once_a_js_peer_brought_the_rest() -> Result<()> {
+    for ours_listens in [true, false] {
+        let (store, js_store, fresh) = (Store::new()?, Store::new()?, Store::new()?);
+        let key = store.append("notes", &["one"])?;
+        let files = files_of(&store.path().join("0"))?;
+        store.run(&["append", "notes", "two"])?.ok()?;
+        store.run(&["append", "notes", "three"])?.ok()?;
+        with_js(&store, &js_store, ours_listens)?;
+        for (path, bytes) in &files {
+            std::fs::write(path, bytes)?;
+        }
+        let done = store.run(&["--json", "feeds"])?.ended(1)?;
+        ensure!(done.text().contains(&key) && done.stderr.contains("has 1 block, and this store signed 3"), "{done:?}");
+        let found = store.run(&["--json", "verify"])?.ended(1)?.objects()?;
+        let found = found.iter().find(|event| event["event"] == "damaged").context("it is not told")?;
+        ensure!(found["key"] == key && found["name"] == "notes", "{found}");
+        let (code, message) = store.run(&["--json", "append", "notes", "other"])?.failure()?;
+        ensure!(code == "ERR_WRITER_OLDER" && message.contains("sync with a peer that has it"), "{code}: {message}");
+        // What is here is served, and whoever has no more changes nothing.
+        let (server, address) = store.serve(&["--once"])?;
+        fresh.sync(address, &[])?.ended(0)?;
+        server.ended(0)?;
+        assert_eq!(fresh.run(&["cat", &key])?.ok()?.text(), "one");
+        store.run(&["append", "notes", "other"])?.ended(1)?;
+
+        with_js(&store, &js_store, ours_listens)?;
+        assert_eq!(store.run(&["cat", "notes"])?.ok()?.text(), "onetwothree");
+        store.run(&["append", "notes", "four"])?.ok()?;
+        with_js(&store, &js_store, ours_listens)?;
+        store.run(&["verify"])?.ok()?;
+        let seen = js_store.checked()?;
+        ensure!(seen.len() == 1 && seen == store.checked()?, "{seen:?}");
+        assert_eq!(js_store.run(&["cat", &key])?.ok()?.text(), "onetwothreefour");
+    }
+    Ok(())
+}
+
+/// A byte that changed in a writer's last block: it alone is gone, and the JS peer that has it brings it back.
+#[test]
+fn a_writers_last_block_that_rotted_comes_back_from_a_js_peer() -> Result<()> {
+    for ours_listens in [true, false] {
+        let (store, js_store) = (Store::new()?, Store::new()?);
+        store.append("notes", &["one", "two", "three"])?;
+        with_js(&store, &js_store, ours_listens)?;
+        let data = store.path().join("0/data");
+        std::fs::write(&data, "onetwothreE")?;
+        let done = store.run(&["verify"])?.ended(1)?;
+        ensure!(done.text().contains("of this writer (2)"), "{done:?}");
+        assert_eq!(store.run(&["cat", "notes", "..2"])?.ok()?.text(), "onetwo");
+        store.run(&["append", "notes", "four"])?.ok()?;
+        with_js(&store, &js_store, ours_listens)?;
+        store.run(&["verify"])?.ok()?;
+        assert_eq!(store.run(&["cat", "notes"])?.ok()?.text(), "onetwothreefour");
+        let seen = js_store.checked()?;
+        ensure!(seen == store.checked()?, "{seen:?}");
+    }
+    Ok(())
+}
+
+/// A sync with a real JS peer.
+fn with_js(store: &Store, js_store: &Store, ours_listens: bool) -> Result<()> {
+    let (ours, mut js) = if ours_listens {
+        let (server, address) = store.serve(&["--once"])?;
+        let mut js = JsPeer::spawn(&["--store", js_store.text()])?;
+        js.connect(address)?;
+        (server, js)
+    } else {
+        let (js, address) = JsPeer::listen(&["--store", js_store.text()])?;
+        (store.sync(address, &[])?, js)
+    };
+    let ended = js.event_within("ended", common::TIMEOUT)?;
+    ensure!(ended["clean"] == true, "{}", js.history());
+    ours.ended(0)?;
+    js.close()
 }
 
 /// However little is free on a disk that cannot be written: nothing is fetched into it, and all of it is served.

@@ -1,5 +1,7 @@
 //! What can go wrong with a feed and its storage, and whose fault it is.
 
+mod words;
+
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,8 +10,8 @@ use multifeed_proto::FeedKey;
 use thiserror::Error;
 
 use crate::corestore::CorestoreError;
-use crate::feed::local_name::is_object_property;
 use crate::storage::{FileError, FileId, FileKind, Found, Slot};
+use words::{TO_CATCH_UP, advice, blocks_were, how_many, js_sees, old_place, place, put_back, writer_of};
 
 /// The store failed, or what it holds is not what a feed should be. Never a peer's fault.
 ///
@@ -140,6 +142,24 @@ pub enum StoreError {
         /// How long the feed was known to be, in blocks.
         blocks: u64,
     },
+    /// The folder of a writer has less than this store signed: it is an older copy, or its end is lost. It is read and served. Nothing is appended to it
+    /// before the rest is here: that would be a second history.
+    #[error(
+        "{} in folder {slot} has {}, and this store signed {signed}: it is an older copy, or its end is lost. {}",
+        writer_of(&Some(*.key), .name), how_many(*.blocks), TO_CATCH_UP
+    )]
+    OlderWriter {
+        /// The folder.
+        slot: Slot,
+        /// The feed's key.
+        key: FeedKey,
+        /// The writer's name, if it has one.
+        name: Option<String>,
+        /// How long it is here, in blocks.
+        blocks: u64,
+        /// How long it was known to be, in blocks.
+        signed: u64,
+    },
     /// The core of a writer of a corestore is gone, and the journal knows of blocks in it. It is not made anew: its key would be derived again.
     #[error(
         "core {}, of the writer {key}, is gone, and had {blocks} blocks: put its folder back, as a new one would sign a second history",
@@ -222,6 +242,7 @@ impl StoreError {
             StoreError::Occupied { .. } => "ERR_STORE_OCCUPIED",
             StoreError::KeyMismatch { .. } => "ERR_KEY_MISMATCH",
             StoreError::MissingWriter { .. } | StoreError::CoreMissing { .. } => "ERR_WRITER_MISSING",
+            StoreError::OlderWriter { .. } => "ERR_WRITER_OLDER",
             StoreError::BadName { .. } | StoreError::ReservedName { .. } => "ERR_BAD_NAME",
             StoreError::NameTaken { .. } => "ERR_NAME_TAKEN",
             StoreError::TooManyFeeds { .. } | StoreError::TooManyBlocked { .. } => "ERR_LIMIT",
@@ -311,9 +332,10 @@ impl StoreError {
             | StoreError::Moved { slot, .. }
             | StoreError::MissingWriter { slot, .. }
             | StoreError::Locked { slot, .. } => *slot,
-            StoreError::Damaged { slot, .. } | StoreError::Occupied { slot } | StoreError::NameTaken { slot, .. } => {
-                Some(*slot)
-            }
+            StoreError::Damaged { slot, .. }
+            | StoreError::OlderWriter { slot, .. }
+            | StoreError::Occupied { slot }
+            | StoreError::NameTaken { slot, .. } => Some(*slot),
             StoreError::KeyMismatch { .. }
             | StoreError::IsCorestore { .. }
             | StoreError::NotCorestore
@@ -342,9 +364,10 @@ impl StoreError {
             | StoreError::Locked { slot, path, .. } => {
                 (*slot, *path) = (Some(to), None);
             }
-            StoreError::Damaged { slot, .. } | StoreError::Occupied { slot } | StoreError::NameTaken { slot, .. } => {
-                *slot = to;
-            }
+            StoreError::Damaged { slot, .. }
+            | StoreError::OlderWriter { slot, .. }
+            | StoreError::Occupied { slot }
+            | StoreError::NameTaken { slot, .. } => *slot = to,
             _ => {}
         }
     }
@@ -407,62 +430,6 @@ const UNREADABLE: &[i32] = &[23, 30, 1117];
 fn raw_os_error(error: &io::Error) -> Option<i32> {
     let told = error.get_ref().and_then(|inner| inner.downcast_ref::<FileError>());
     error.raw_os_error().or_else(|| told?.raw_os_error())
-}
-
-fn place(slot: Option<Slot>, file: Option<FileKind>, path: &Option<PathBuf>) -> String {
-    match (path, slot, file) {
-        (Some(path), _, _) => path.display().to_string(),
-        (None, _, Some(file)) if file.is_beside() => format!("`{}`", file.name()),
-        (None, Some(slot), Some(file)) => format!("`{}` of folder {slot}", file.name()),
-        (None, Some(slot), None) => format!("folder {slot}"),
-        (None, None, _) => "the store".to_owned(),
-    }
-}
-
-fn writer_of(key: &Option<FeedKey>, name: &Option<String>) -> String {
-    match (name, key) {
-        (Some(name), Some(key)) => format!("the writer `{name}` of feed {key}"),
-        (None, Some(key)) => format!("the writer of feed {key}"),
-        (_, None) => "a writer".to_owned(),
-    }
-}
-
-fn blocks_were(blocks: u64) -> String {
-    if blocks == 1 { "1 block was".to_owned() } else { format!("{blocks} blocks were") }
-}
-
-fn put_back(name: &Option<String>) -> &'static str {
-    match name {
-        Some(name) if is_object_property(name) => {
-            "Put the folder back: another feed cannot have that name, which every JavaScript object has a property of"
-        }
-        _ => "Put the folder back, or make another feed under that name (--new-key)",
-    }
-}
-
-fn old_place(slot: &Option<Slot>) -> String {
-    slot.map_or_else(|| "a folder that is another feed's now".to_owned(), |slot| format!("folder {slot}"))
-}
-
-fn js_sees(slot: &Option<Slot>) -> String {
-    let told = |slot: &Slot| {
-        format!(". Until then JavaScript opens no folder from number {slot} on, and may put its next feed there")
-    };
-    slot.as_ref().map(told).unwrap_or_default()
-}
-
-fn advice(found: Found) -> &'static str {
-    match found {
-        Found::Link => "not used: put what it leads to in its place, or allow links (`follow_links`, --follow-links)",
-        Found::DanglingLink => {
-            "not used: put back what it leads to, such as a disk that is out, or a copy in its place"
-        }
-        Found::BehindLink => {
-            "left as it is: nothing is deleted, cut, replaced or renamed through a link; do that in the store that it leads to"
-        }
-        Found::HardLink => "not used: put a copy in its place, or allow links (`follow_links`, --follow-links)",
-        _ => "not used: move it away",
-    }
 }
 
 /// Blocks could not be appended. The feed is as it was before.

@@ -10,6 +10,7 @@ mod long;
 mod played;
 
 mod acknowledged;
+mod bad_ends;
 mod blocked;
 mod copies;
 mod corestore;
@@ -36,6 +37,7 @@ mod names;
 mod not_taken;
 mod numbers;
 mod old_releases;
+mod older_writers;
 mod opening;
 mod peer;
 mod policy;

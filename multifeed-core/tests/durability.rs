@@ -246,7 +246,7 @@ fn always_syncs_a_group_of_appends_at_once() {
 }
 
 #[test]
-fn a_writer_shorter_than_what_was_synced_is_damaged_and_left_alone() {
+fn a_writer_shorter_than_what_was_synced_is_reported_and_left_alone() {
     let mut disk = MemoryStorage::new();
     let mut store =
         Multifeed::open(&mut disk, Options { durability: Durability::Always, ..Options::default() }).unwrap();
@@ -264,8 +264,12 @@ fn a_writer_shorter_than_what_was_synced_is_damaged_and_left_alone() {
     disk.truncate(file(FileKind::Bitfield), 32).unwrap();
     let before = FileKind::ALL.map(|kind| disk.contents(file(kind)));
     let store = open(disk.clone(), Durability::Always);
-    assert_eq!(store.problems().iter().map(|problem| problem.code()).collect::<Vec<_>>(), ["ERR_STORE_DAMAGED"]);
+    assert_eq!(store.problems().iter().map(|problem| problem.code()).collect::<Vec<_>>(), ["ERR_WRITER_OLDER"]);
     assert!(before == FileKind::ALL.map(|kind| store.storage().contents(file(kind))));
+    let mut store = store;
+    let id = store.writer(Some("w"), || pair(2)).unwrap();
+    assert_eq!(store.append(id, &[Bytes::from("other")]).unwrap_err().code(), "ERR_WRITER_OLDER");
+    assert_eq!((store.info(id).len, store.get(id, 6).unwrap().unwrap()), (7, Bytes::from("block 6")));
 
     disk.truncate(FileId::beside(FileKind::Journal), 0).unwrap();
     let store = open(disk, Durability::Always);

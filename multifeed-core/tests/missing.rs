@@ -167,8 +167,11 @@ fn it_is_known_also_when_js_put_a_feed_in_its_number_and_comes_back_under_any() 
     copy(&old, 0, &mut disk, 7);
     for seed in [70, 71] {
         let mut store = open(&mut disk);
-        assert!(matches!(store.problems(), [StoreError::Damaged { .. }]), "{:?}", store.problems());
-        assert!(store.writer(Some("w2"), || pair(50)).is_err());
+        let older = |problem: &StoreError| matches!(problem, StoreError::OlderWriter { blocks: 1, signed: 2, .. });
+        assert!(store.problems().len() == 1 && older(&store.problems()[0]), "{:?}", store.problems());
+        let id = store.writer(Some("w2"), || pair(50)).unwrap();
+        assert_eq!((store.info(id).key, store.info(id).len), (key(2), 1));
+        assert_eq!(store.append(id, &[Bytes::from("other")]).unwrap_err().code(), "ERR_WRITER_OLDER");
         let other = store.writer(Some(&format!("other{seed}")), || pair(seed)).unwrap();
         store.append(other, &[Bytes::from("x")]).unwrap();
         store.close().unwrap();
@@ -267,4 +270,64 @@ fn a_link_to_a_disk_that_is_out_leaves_other_names_free() {
     assert!(store.problems().is_empty(), "{:?}", store.problems());
     let id = store.writer(Some("w2"), || pair(50)).unwrap();
     assert_eq!((store.info(id).key, store.info(id).len), (key(2), 2));
+}
+
+/// A folder that is put back while the store is open: its writer is there for who asks for it, and for sessions, those that go on too. One that is
+/// being copied is not touched before it is whole.
+#[test]
+fn it_comes_back_while_the_store_is_open() {
+    use crate::link::{Link, run};
+    use multifeed_core::{FileStorage, Replicate};
+    use std::time::Duration;
+
+    let folder = tempfile::tempdir().unwrap();
+    let (root, away) = (folder.path().join("store"), folder.path().join("away"));
+    let open = |path: &std::path::Path| {
+        let storage: Box<dyn Storage> = Box::new(FileStorage::open(path).unwrap());
+        Multifeed::open(storage, Options::default()).unwrap()
+    };
+    for by_session in [false, true] {
+        let mut store = open(&root);
+        for seed in 1..=3 {
+            let id = store.writer(Some(&format!("w{seed}")), || pair(seed)).unwrap();
+            store.append(id, &[Bytes::from("a"), Bytes::from("b")]).unwrap();
+        }
+        store.close().unwrap();
+        std::fs::rename(root.join("1"), &away).unwrap();
+        let reader: Box<dyn Storage> = Box::new(MemoryStorage::new());
+        let mut stores = vec![open(&root), Multifeed::open(reader, Options::default()).unwrap()];
+        assert_eq!(missing(&stores[0]), [(Some(1), Some(key(2)), Some("w2".to_owned()), 2)]);
+        assert!(stores[0].writer(Some("w2"), || pair(50)).is_err());
+        let mut links = vec![Link::plain(&mut stores, [0, 1], Replicate::live())];
+        run(&mut stores, &mut links, Duration::ZERO);
+        assert_eq!(stores[1].feeds().count(), 2);
+
+        // A part of it is left alone, whatever there is, and stays as it is.
+        std::fs::create_dir(root.join("1")).unwrap();
+        for part in ["key", "secret_key", "localname", "bitfield", "signatures", "tree"] {
+            std::fs::copy(away.join(part), root.join("1").join(part)).unwrap();
+            assert!(stores[0].writer(Some("w2"), || pair(50)).is_err(), "{part}");
+            assert_eq!(std::fs::read(away.join(part)).unwrap(), std::fs::read(root.join("1").join(part)).unwrap());
+        }
+        assert_eq!(missing(&stores[0]).len(), 1);
+        std::fs::copy(away.join("data"), root.join("1/data")).unwrap();
+
+        if by_session {
+            links.push(Link::plain(&mut stores, [0, 1], Replicate::live()));
+        } else {
+            let id = stores[0].writer(Some("w2"), || pair(50)).unwrap();
+            assert_eq!((stores[0].info(id).key, stores[0].info(id).len), (key(2), 2));
+            assert_eq!(stores[0].append(id, &[Bytes::from("c")]).unwrap(), 2..3);
+        }
+        run(&mut stores, &mut links, Duration::ZERO);
+        assert_eq!(missing(&stores[0]), []);
+        let id = stores[1].find(&key(2)).expect("it was not told to those who are there");
+        assert_eq!(stores[1].info(id).downloaded, if by_session { 2 } else { 3 });
+        stores.swap_remove(0).close().unwrap();
+        let store = open(&root);
+        assert_eq!((missing(&store), store.recovered().len()), (vec![], 0));
+        store.close().unwrap();
+        std::fs::remove_dir_all(&root).unwrap();
+        std::fs::remove_dir_all(&away).unwrap();
+    }
 }

@@ -716,9 +716,9 @@ fn a_feed_that_js_adds_while_a_removal_waits_takes_the_number_and_its_name() {
 #[test]
 fn a_damaged_writer_that_is_moved_is_no_shorter_one_after_a_crash() {
     let mut disk = with_a_writer_of_js();
-    disk.truncate(FileId::new(Slot(1), FileKind::Data), 7).unwrap();
+    disk.truncate(FileId::new(Slot(1), FileKind::Tree), 32 + 40).unwrap();
     let damaged = |store: &Multifeed<&mut MemoryStorage>| {
-        let refused = matches!(store.problems(), [StoreError::Damaged { file: FileKind::Data, .. }]);
+        let refused = matches!(store.problems(), [StoreError::Damaged { file: FileKind::Tree, .. }]);
         assert!(refused && store.find(&key(50)).is_none(), "{:?}", store.problems());
     };
     let mut store = open(&mut disk);

@@ -237,6 +237,48 @@ fn js_gets_all_but_what_rotted_here() {
     });
 }
 
+/// JS sends what rotted on its disk without a look. That ends the session, with an error that names the feed and the block; what came before it is
+/// kept, so that others of its feeds come with the next ones, and the rest from whoever has it.
+#[test]
+fn what_rotted_at_js_ends_the_session_by_feed_and_block_and_nothing_else() {
+    run(async {
+        for role in [Role::Initiator, Role::Responder] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().to_str().unwrap();
+            let mut peer = js(|| JsPeer::spawn(&["--store", path]));
+            let keys = ["bad", "good"].map(|name| js(|| peer.append(name, 64, 30, 1)));
+            js(|| peer.close());
+            let data = dir.path().join("0/data");
+            let whole = std::fs::read(&data).unwrap();
+            let mut rotten = whole.clone();
+            rotten[10 * 30 + 7] ^= 4;
+            std::fs::write(&data, &rotten).unwrap();
+
+            let multi = memory().await;
+            let held = |key: &str| multi.feed(key).map_or(0, |feed| feed.downloaded());
+            let mut sessions = 0;
+            while sessions == 0 || held(&keys[1]) < 64 {
+                sessions += 1;
+                assert!(sessions < 10, "{} of the good feed", held(&keys[1]));
+                let mut peer = js(|| JsPeer::spawn(&["--store", path]));
+                let sync = multi.replicate(socket(&mut peer, role).await, role, Replicate::default());
+                let error = sync.finish().await.unwrap_err();
+                assert_eq!(error.code(), "ERR_PROOF", "{error}");
+                let text = error.to_string();
+                assert!(text.contains(&keys[0]) && text.contains("block 10 "), "{text}");
+                js(|| peer.kill());
+            }
+            assert!(held(&keys[0]) < 64);
+            // What came is right, and the rest comes from a disk that is whole.
+            std::fs::write(&data, &whole).unwrap();
+            let (mut peer, address) = js(|| JsPeer::listen(&["--store", path]));
+            sync_js(&multi, &mut peer, address).await;
+            assert_eq!(keys.each_ref().map(|key| held(key)), [64, 64]);
+            js(|| peer.close());
+        }
+    });
+}
+
 #[test]
 fn static_feeds_and_old_signatures_are_read_and_synced() {
     run(async {

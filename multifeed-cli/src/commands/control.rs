@@ -156,7 +156,7 @@ mod unix {
     use std::io;
     use std::os::unix::fs::{FileTypeExt, PermissionsExt};
     use std::path::{Path, PathBuf};
-    use std::sync::Arc;
+    use std::sync::{Arc, OnceLock};
 
     use multifeed_tokio::Multifeed;
     use tokio::io::BufStream;
@@ -177,6 +177,8 @@ mod unix {
     pub(in crate::commands) struct Control {
         path: PathBuf,
         serving: JoinHandle<()>,
+        /// What an append failed with that found the store moved.
+        moved: Arc<OnceLock<CliError>>,
         /// The path leads through it.
         _folder: File,
     }
@@ -206,8 +208,15 @@ mod unix {
             }
             let listener = UnixListener::bind(&path)?;
             fs::set_permissions(&path, Permissions::from_mode(0o600))?;
-            let serving = tokio::spawn(serve(listener, multi.clone()));
-            Ok(Self { path, serving, _folder: folder })
+            let moved = Arc::new(OnceLock::new());
+            let serving = tokio::spawn(serve(listener, multi.clone(), moved.clone()));
+            Ok(Self { path, serving, moved, _folder: folder })
+        }
+
+        /// Ends listening. Fails if an append failed meanwhile because the store, or a feed's folder, was moved: whoever looks at this command's exit
+        /// code alone has to see it too.
+        pub(in crate::commands) fn end(self) -> Result<(), CliError> {
+            self.moved.get().map_or(Ok(()), |error| Err(error.clone()))
         }
     }
 
@@ -235,7 +244,7 @@ mod unix {
         stream.peer_cred().is_ok_and(|peer| peer.uid() == us || peer.uid() == 0)
     }
 
-    async fn serve(listener: UnixListener, multi: Multifeed) {
+    async fn serve(listener: UnixListener, multi: Multifeed, moved: Arc<OnceLock<CliError>>) {
         let places = Arc::new(Semaphore::new(AT_ONCE));
         let mut requests = JoinSet::new();
         while let Ok(place) = places.clone().acquire_owned().await {
@@ -252,11 +261,15 @@ mod unix {
                     continue;
                 }
             };
-            let multi = multi.clone();
+            let (multi, moved) = (multi.clone(), moved.clone());
             requests.spawn(async move {
                 let _place = place;
                 let mut stream = BufStream::new(stream);
                 if let Err(Failure::Cli(error)) = answer(&mut stream, &multi).await {
+                    // Noted first: whoever hears of it may end this process.
+                    if error.code() == code::MOVED {
+                        let _ = moved.set(error.clone());
+                    }
                     let failed = Reply::Failed { code: error.code().to_owned(), message: error.message().to_owned() };
                     let _ = write_line(&mut stream, &failed).await;
                 }

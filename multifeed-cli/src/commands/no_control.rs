@@ -39,6 +39,10 @@ impl Control {
     pub(super) fn listen(_store: &Path, _multi: &Multifeed) -> Option<Self> {
         None
     }
+
+    pub(super) fn end(self) -> Result<(), CliError> {
+        Ok(())
+    }
 }
 
 /// Finds no process that listens.

@@ -48,7 +48,7 @@ pub(super) async fn run(args: Serve, global: &Global, options: Options, mut outp
     let work = serve(&multi, &args, only_reads, stop, &output);
     let result = if args.live { peer::show(&multi, &output, work).await } else { work.await };
     output.end_bar();
-    drop(control);
+    let result = result.and(control.map_or(Ok(()), Control::end));
     close(&multi, result, &output).await
 }
 

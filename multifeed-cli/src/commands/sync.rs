@@ -19,7 +19,7 @@ pub(super) async fn run(args: Sync, global: &Global, options: Options, mut outpu
     output.queue_lines();
     let result = connect_and_sync(&multi, &args, &mut stop, &output).await;
     output.end_bar();
-    drop(control);
+    let result = result.and(control.map_or(Ok(()), Control::end));
     close(&multi, result, &output).await
 }
 

@@ -147,10 +147,11 @@ fn print(
     output.print(|| format!("damaged: {message}"), &Event::Damaged { key, name, block, message })
 }
 
-/// The key and the name of the writer whose folder is missing, as far as they are known.
+/// The key and the name of the writer whose folder is missing or older than it was, as far as they are known.
 fn missing_writer(problem: &StoreError) -> (Option<String>, Option<String>) {
     match problem {
         StoreError::MissingWriter { key, name, .. } => (key.map(|key| key.to_string()), name.clone()),
+        StoreError::OlderWriter { key, name, .. } => (Some(key.to_string()), name.clone()),
         _ => (None, None),
     }
 }

@@ -34,6 +34,11 @@ impl Report {
         !feed.writable() && self.problems.iter().any(is_it)
     }
 
+    /// A writer's feed is as long again as it was.
+    pub(crate) fn caught_up(&mut self, writer: &FeedKey) {
+        self.problems.retain(|problem| !matches!(problem, StoreError::OlderWriter { key, .. } if key == writer));
+    }
+
     /// A folder has another number now.
     pub(crate) fn renumber(&mut self, from: Slot, to: Slot) {
         self.problems.iter_mut().for_each(|problem| problem.renumber(from, to));

@@ -33,6 +33,9 @@ impl Feed {
         let Some(pair) = &self.key_pair else {
             return Err(AppendError::ReadOnly { key: self.key });
         };
+        if let Some(older) = self.older_writer() {
+            return Err(older.into());
+        }
         let start = self.length;
         for (position, block) in blocks.iter().enumerate() {
             if block.len() > MAX_BLOCK_BYTES {

@@ -174,6 +174,8 @@ impl Feed {
             }
             audit.invalid += 1;
             self.bitfield.set(block, false);
+            // One of ours is fetched too, as it was not cleared.
+            self.writer_behind = self.writable();
             // A mark without its node would keep the block from coming again.
             if self.find_node(storage, 2 * block)?.is_none() {
                 self.bitfield.clear_node(2 * block);

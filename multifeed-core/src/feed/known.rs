@@ -32,6 +32,9 @@ impl Feed {
 
     /// What is held now, for the journal; nothing of it may be staged.
     pub(crate) fn mark(&self, synced: bool) -> Checkpoint {
+        if let Some(known) = self.newer_mark() {
+            return known.clone();
+        }
         let mut mark = Checkpoint::new(&self.key, self.length, &merkle::root_hash(&self.roots));
         mark.synced = synced;
         mark.writer_behind = self.is_writer_behind();

@@ -26,7 +26,7 @@ use multifeed_proto::{DiscoveryKey, FeedKey, Node};
 use zeroize::Zeroizing;
 
 use crate::bitfield::{Bitfield, DEFAULT_PAGE_BYTES};
-use crate::cores::journal::{Journal, VerifiedSignature, Writer};
+use crate::cores::journal::{Checkpoint, Journal, VerifiedSignature, Writer};
 use crate::error::StoreError;
 use crate::feed::local_name::is_key_name;
 use crate::keys::key_pair::KeyPair;
@@ -84,6 +84,8 @@ pub struct Feed {
     recovered: Option<Box<Recovered>>,
     /// It is written here, and was found to be longer than what was held of it.
     writer_behind: bool,
+    /// What the journal knew, if less was here when it was opened.
+    signed_before: Option<Box<Checkpoint>>,
     /// How far a signature was looked for over a node that contradicts another one.
     searched: Option<Box<conflict::Search>>,
     /// An append failed, and may have left its signature past the length.
@@ -216,10 +218,10 @@ impl Feed {
     ///
     /// This is cheap. Checked are: the keys; that `tree` reaches as far as the bitfield says; the newest signature
     /// against its roots; the last held block against its leaf, and 13 levels of that leaf's path upward. [`verify`](Self::verify_step)
-    /// checks everything. A writable feed whose last append was torn returns to the length before it, and takes up blocks
-    /// that were signed and written but not yet marked; where its newest signature is gone and every block is there, it is signed
-    /// again. Where more is gone than one append the folder is damaged: a shorter feed would sign a second history. A remote feed loses the marks of blocks that are
-    /// not there, and length only where its signature or roots are gone.
+    /// checks everything. A feed loses the marks of blocks that are not there, and keeps its length, as long as that is signed and its roots are
+    /// there or can be made again. A writable feed takes up blocks that were signed and written but not yet marked; where its newest signature is
+    /// gone and every block is there, it is signed again. If its length is not proven the folder is damaged: a shorter feed would sign a second
+    /// history. A remote feed then returns to a length that is.
     ///
     /// # Errors
     /// [`StoreError::Damaged`] where the keys or headers are not what they must be, with the folder untouched;
@@ -322,7 +324,7 @@ impl Feed {
         let recovered = feed.recover(storage, mark, journal.is_unclean());
         opening.zeros = std::mem::replace(&mut feed.zeros_left, u64::MAX);
         recovered?;
-        feed.writer_behind = feed.writable() && mark.is_some_and(|mark| mark.writer_behind);
+        feed.writer_behind |= feed.writable() && mark.is_some_and(|mark| mark.writer_behind);
         feed.writer_behind = feed.is_writer_behind();
         for (kind, header) in missing {
             Files { storage, slot }.write(kind, 0, &header)?;
@@ -357,6 +359,7 @@ impl Feed {
             put_cursor: Cursor::default(),
             recovered: None,
             writer_behind: false,
+            signed_before: None,
             searched: None,
             append_failed: false,
             zeros_left: u64::MAX,

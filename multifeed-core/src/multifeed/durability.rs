@@ -201,6 +201,9 @@ impl<S: Storage> Multifeed<S> {
     /// be taken for its end, and what was appended past it for nothing.
     pub(super) fn outgrew(&mut self, id: FeedId) {
         self.feeds[id.0 as usize].writer_behind = true;
+        if self.slot(id).feed.older_writer().is_none() {
+            self.cores.report.caught_up(&self.slot(id).feed.key());
+        }
         self.sync_feeds(&[id]);
     }
 

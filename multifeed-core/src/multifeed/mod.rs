@@ -276,6 +276,12 @@ impl<S: Storage> Multifeed<S> {
                 let taken = || StoreError::NameTaken { name: name.to_owned(), slot: feed.slot() };
                 return if feed.writable() { Ok(id) } else { Err(taken()) };
             }
+            if self.members.catalog.lost_writer(name).is_some() {
+                self.take_back_missing();
+                if let Some(id) = self.members.catalog.named(name) {
+                    return Ok(id);
+                }
+            }
             if let Some(why) = self.members.catalog.lost_writer(name) {
                 return Err(why.clone());
             }
@@ -351,6 +357,9 @@ impl<S: Storage> Multifeed<S> {
         self.live(id)?;
         if let Some(error) = self.lasting_failure(id) {
             return Err(error.into());
+        }
+        if let Some(older) = self.slot(id).feed.older_writer() {
+            return Err(older.into());
         }
         self.sync_before_appending(id)?;
         self.begin_use(id);
@@ -565,6 +574,6 @@ impl<S: Storage> Multifeed<S> {
     }
 }
 
-fn feed_name(feed: &Feed) -> String {
+pub(crate) fn feed_name(feed: &Feed) -> String {
     feed.local_name().map_or_else(|| feed.slot().to_string(), str::to_owned)
 }

@@ -1,10 +1,12 @@
 //! Opening a feed after whatever happened to it.
+mod older;
 mod recheck;
+mod remake;
 pub(super) mod report;
 
 use multifeed_proto::Node;
 
-use super::read::MAX_HOLES;
+use super::recovery::remake::InData;
 use super::recovery::report::Recovered;
 use super::{BLOCKS_OF_A_PAGE, Cursor, Feed, Files, HEADER, NODE, SIGNATURE, signature_offset};
 use crate::cores::journal::Checkpoint;
@@ -20,8 +22,6 @@ const NODES_AT_ONCE: u64 = 1024;
 /// Levels above the last block that opening a feed holds against each other: those that lie in one page of the bitfield. In a feed that is long
 /// by claim alone each one above is a read of its own, and what is served is held against what is above it in any case.
 const LEVELS_CHECKED: u32 = 13;
-/// Bytes of a block that are read at once when it is checked.
-const PIECE: u64 = 64 << 10;
 
 /// What the last block held tells of `data`.
 enum State {
@@ -30,6 +30,8 @@ enum State {
     /// It is empty, and lies past the end of `data`: whether those before it are there it does not tell.
     SaysNothing,
     Missing,
+    /// The disk does not give it. The file goes as far as it should, and the disk may give it again: it stays marked, as any that rotted.
+    Unreadable,
 }
 
 impl Feed {
@@ -67,7 +69,12 @@ impl Feed {
         let marked = merkle::length(&self.bitfield);
         match self.signed_roots(storage, marked, known.filter(|_| !unclean))? {
             Some(roots) => self.set_roots(roots),
-            None => report.signed_again = self.sign_again(storage, marked)?,
+            None => {
+                report.signed_again = match self.remake_roots(storage, marked, known)? {
+                    Some(signed_again) => signed_again,
+                    None => self.sign_again(storage, marked, known)?,
+                };
+            }
         }
         if self.length != marked {
             self.find_signed_length(storage, marked)?;
@@ -77,21 +84,23 @@ impl Feed {
         }
 
         self.check_leaves(storage, &mut report)?;
+        self.find_last_again(storage, &mut report)?;
         self.check_tail(storage, &mut report)?;
         if self.writable() {
-            report.blocks_regained += self.regain(storage, 0, &mut report.signatures_mended)?;
+            report.blocks_regained += self.regain(storage, 0, &mut report)?;
         }
         report.length = self.length;
         report.synced_lost = before.map_or(0, |(known, before)| self.bitfield.lost_of(&known.pages, &before));
         if self.writable() {
             match known {
                 Some(known) if self.length < known.length => {
-                    return Err(self.shorter(storage, known.length, FileKind::Tree)?);
+                    self.stay_older_than(known);
+                    return Ok(());
                 }
                 // Nobody saw what was not synced, or the application took that upon itself.
                 Some(_) if unclean => {}
                 _ if self.length < report.marked_length => {
-                    return Err(self.shorter(storage, report.marked_length, FileKind::Bitfield)?);
+                    return Err(self.shorter(storage, report.marked_length)?);
                 }
                 _ if doubtful => self.refuse_what_is_past_the_end(storage)?,
                 _ => {}
@@ -161,11 +170,22 @@ impl Feed {
         Ok(())
     }
 
-    /// Signs a writable feed again whose newest signature is gone, where every block is there: it is the history that was
-    /// signed before.
-    fn sign_again<S: Storage + ?Sized>(&mut self, storage: &mut S, length: u64) -> Result<bool, StoreError> {
-        let (Some(pair), Some(last)) = (self.key_pair.clone(), length.checked_sub(1)) else { return Ok(false) };
+    /// Signs a writable feed again whose newest signature is gone, if its roots are those that are known, or every block is there: it is the history
+    /// that was signed before.
+    fn sign_again<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        length: u64,
+        known: Option<&Checkpoint>,
+    ) -> Result<bool, StoreError> {
+        if length == 0 || self.key_pair.is_none() {
+            return Ok(false);
+        }
         let Some(held) = self.roots_of(storage, length)? else { return Ok(false) };
+        if is_known(known, length, &merkle::root_hash(&held)) {
+            self.set_signed_roots(length, held);
+            return Ok(true);
+        }
         let mut roots: Vec<Node> = Vec::new();
         let mut offset = 0u64;
         for block in 0..length {
@@ -179,10 +199,7 @@ impl Feed {
         if roots != held {
             return Ok(false);
         }
-        let signature = pair.sign(&merkle::signable(&merkle::root_hash(&roots), length));
-        self.staged.put_signature(last, signature);
-        self.verified(length, &signature);
-        self.set_roots(roots);
+        self.set_signed_roots(length, roots);
         Ok(true)
     }
 
@@ -229,17 +246,12 @@ impl Feed {
         Ok(())
     }
 
-    /// The error for a writable feed that has lost more than a crash takes. It names the file that ends before the length which there was, or where
-    /// none does the one that told of it.
-    fn shorter<S: Storage + ?Sized>(
-        &mut self,
-        storage: &mut S,
-        told: u64,
-        teller: FileKind,
-    ) -> Result<StoreError, StoreError> {
+    /// The error for a writable feed whose bitfield tells of more than is signed, and that no journal knows. It names the file that ends before
+    /// that, or where none does the bitfield.
+    fn shorter<S: Storage + ?Sized>(&mut self, storage: &mut S, told: u64) -> Result<StoreError, StoreError> {
         let mut bytes = Some(0u64);
         for root in flat::full_roots(told) {
-            let node = self.find_node(storage, root)?;
+            let node = self.readable_node(storage, root)?;
             bytes = bytes.zip(node).map(|(bytes, root)| bytes.saturating_add(root.size));
         }
         let mut files = Files { storage, slot: self.slot };
@@ -249,7 +261,7 @@ impl Feed {
             None => FileKind::Tree,
             Some(bytes) if data_len < bytes => FileKind::Data,
             Some(_) if tree_ends => FileKind::Tree,
-            Some(_) => teller,
+            Some(_) => FileKind::Bitfield,
         };
         let length = self.length;
         let why = format!(
@@ -321,7 +333,7 @@ impl Feed {
         if !known.has_root(&root_hash) {
             return Ok(());
         }
-        let valid = match self.signature(storage, known.length)? {
+        let valid = match self.readable_signature(storage, known.length)? {
             Some(signature) => self.signature_is_valid(&root_hash, known.length, &signature),
             None => known.length == 0,
         };
@@ -334,7 +346,7 @@ impl Feed {
         let marked = report.marked_length;
         self.forget_after(known.length);
         self.set_roots(roots);
-        report.blocks_checked += self.regain(storage, marked, &mut report.signatures_mended)?;
+        report.blocks_checked += self.regain(storage, marked, report)?;
         report.blocks_unmarked += marked.saturating_sub(self.length);
         report.nodes_unmarked += before.nodes_besides(&self.bitfield);
         report.blocks_regained += self.length.saturating_sub(marked);
@@ -446,28 +458,15 @@ impl Feed {
     fn regain_leaf<S: Storage + ?Sized>(&mut self, storage: &mut S, block: u64) -> Result<bool, StoreError> {
         let index = 2 * block;
         let Some(parent) = self.marked_node(storage, flat::parent(index))? else { return Ok(false) };
-        let Some(sibling) = self.find_node(storage, flat::sibling(index))? else { return Ok(false) };
+        let Some(sibling) = self.readable_node(storage, flat::sibling(index))? else { return Ok(false) };
         let Some(size) = parent.size.checked_sub(sibling.size) else { return Ok(false) };
-        let hash = match self.find_node(storage, index)? {
-            Some(leaf) => leaf.hash,
-            None => {
-                let Ok(offset) = self.offset_of(storage, block, Cursor::default()) else { return Ok(false) };
-                let Some(hash) = self.hash_in_data(storage, offset, size)? else { return Ok(false) };
-                hash
-            }
-        };
-        let leaf = Node { index, hash, size };
-        if merkle::parent_of(leaf, sibling) != Some(parent) {
-            return Ok(false);
+        match self.readable_node(storage, index)? {
+            Some(leaf) => Ok(self.take_leaf(Node { size, ..leaf }, sibling, parent)),
+            None => self.remake_leaf(storage, block),
         }
-        for node in [leaf, sibling] {
-            self.staged.put_node(&node);
-            self.bitfield.set_node(node.index);
-        }
-        Ok(true)
     }
 
-    /// Unmarks what lies past the length, and makes sure that the last block held is there: then those before it are.
+    /// Unmarks what lies past the length, and makes sure that the last block held is there: then those before it are. The length stays: it is signed.
     fn check_tail<S: Storage + ?Sized>(&mut self, storage: &mut S, report: &mut Recovered) -> Result<(), StoreError> {
         let data_len = Files { storage, slot: self.slot }.len(FileKind::Data)?.unwrap_or(0);
         let mut end = u64::MAX;
@@ -478,18 +477,28 @@ impl Feed {
             let Some(last) = self.bitfield.last_held(end.min(self.length)) else { return Ok(()) };
             end = last;
             match self.state_of(storage, last, data_len)? {
-                State::Whole => return Ok(()),
+                State::Whole | State::Unreadable => return Ok(()),
                 State::SaysNothing => {}
-                State::Missing if self.writable() => self.find_signed_length(storage, last)?,
+                State::Missing if self.mend_leaf(storage, last, data_len)? => return Ok(()),
                 State::Missing => {
-                    self.bitfield.set(last, false);
-                    report.blocks_unmarked += 1;
-                    if self.find_node(storage, 2 * last)?.is_none() {
+                    self.lose_block(last, report);
+                    if self.readable_node(storage, 2 * last)?.is_none() {
                         report.nodes_unmarked += u64::from(self.bitfield.clear_node(2 * last));
                     }
                 }
             }
         }
+    }
+
+    /// Makes the leaf of a block again that is whole.
+    fn mend_leaf<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        block: u64,
+        data_len: u64,
+    ) -> Result<bool, StoreError> {
+        let mended = self.remake_leaf(storage, block)?;
+        Ok(mended && matches!(self.state_of(storage, block, data_len)?, State::Whole))
     }
 
     pub(super) fn set_roots(&mut self, roots: Vec<Node>) {
@@ -536,8 +545,8 @@ impl Feed {
             return Ok(Some(roots));
         }
         let root_hash = merkle::root_hash(&roots);
-        let known = known.filter(|mark| mark.length == length && mark.has_root(&root_hash));
-        let valid = match self.signature(storage, length)? {
+        let known = known.filter(|known| is_known(Some(known), length, &root_hash));
+        let valid = match self.readable_signature(storage, length)? {
             Some(signature) => {
                 let sealed = known.and_then(|mark| mark.seal).is_some_and(|seal| seal.is_over(&signature));
                 let valid = sealed || self.signature_is_valid(&root_hash, length, &signature);
@@ -560,8 +569,7 @@ impl Feed {
         let mut roots = Vec::new();
         let mut bytes = 0u64;
         for root in flat::full_roots(length) {
-            let node = if self.bitfield.node(root) { self.find_node(storage, root)? } else { None };
-            let Some(node) = node else { return Ok(None) };
+            let Some(node) = self.marked_node(storage, root)? else { return Ok(None) };
             bytes = bytes.saturating_add(node.size);
             roots.push(node);
         }
@@ -620,8 +628,10 @@ impl Feed {
             let Some(node) = self.marked_node(storage, root)? else { return Ok(State::Missing) };
             offset = offset.saturating_add(node.size);
         }
-        if !self.has_block(storage, offset, &leaf)? || !self.is_under_held(storage, leaf)? {
-            return Ok(State::Missing);
+        match self.look_for(storage, offset, &leaf)? {
+            InData::Unreadable => return Ok(State::Unreadable),
+            InData::Whole if self.is_under_held(storage, leaf)? => {}
+            InData::Whole | InData::Other => return Ok(State::Missing),
         }
         Ok(if leaf.size == 0 && offset > data_len { State::SaysNothing } else { State::Whole })
     }
@@ -645,57 +655,7 @@ impl Feed {
         storage: &mut S,
         node: u64,
     ) -> Result<Option<Node>, StoreError> {
-        if self.bitfield.node(node) { self.find_node(storage, node) } else { Ok(None) }
-    }
-
-    /// Whether `data` has the leaf's block at this offset.
-    pub(super) fn has_block<S: Storage + ?Sized>(
-        &mut self,
-        storage: &mut S,
-        offset: u64,
-        leaf: &Node,
-    ) -> Result<bool, StoreError> {
-        Ok(self.hash_in_data(storage, offset, leaf.size)? == Some(leaf.hash))
-    }
-
-    /// The hash of a block of this size at this offset of `data`; `None` where the file ends before it. It is read in pieces: JS
-    /// writes blocks of any size, and damage tells of any.
-    fn hash_in_data<S: Storage + ?Sized>(
-        &mut self,
-        storage: &mut S,
-        offset: u64,
-        size: u64,
-    ) -> Result<Option<[u8; 32]>, StoreError> {
-        let len = Files { storage, slot: self.slot }.len(FileKind::Data)?.unwrap_or(0);
-        let (end, mut holes) = (offset.saturating_add(size), 0);
-        if size > 0 && len < end {
-            return Ok(None);
-        }
-        let mut hasher = merkle::LeafHasher::new(size);
-        let mut at = offset;
-        let mut left = size;
-        let mut buffer = vec![0; PIECE.min(size) as usize];
-        while left > 0 {
-            let wanted = PIECE.min(left);
-            let piece = &mut buffer[..wanted as usize];
-            let mut files = Files { storage, slot: self.slot };
-            if at >= MAX_FEED_BYTES || files.read(FileKind::Data, at, piece)? < piece.len() {
-                return Ok(None);
-            }
-            // Somebody's zeros are a block like any other. Those of a hole cost nobody anything, and are hashed all the same.
-            if piece.iter().all(|byte| *byte == 0) {
-                let hole = files.hole_at(FileKind::Data, at, end)?;
-                if holes + hole > MAX_HOLES {
-                    return Ok(None);
-                }
-                holes += hole.min(wanted);
-                self.pass_zeros(FileKind::Data, hole.min(wanted))?;
-            }
-            hasher.update(piece);
-            at += wanted;
-            left -= wanted;
-        }
-        Ok(Some(hasher.finish()))
+        if self.bitfield.node(node) { self.readable_node(storage, node) } else { Ok(None) }
     }
 
     /// Takes up blocks after the length of a writable feed that are in `data` and `tree`, as far as one of the signatures
@@ -703,12 +663,12 @@ impl Feed {
     ///
     /// `marked` is a length that the bitfield told, or 0: marks are the last that an append writes, so that all up to it was
     /// signed. Where every block up to it is whole and its signature is not there, it is signed again. So are signatures on
-    /// the way that are torn (counted in `mended`).
+    /// the way that are torn.
     fn regain<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
         marked: u64,
-        mended: &mut u64,
+        report: &mut Recovered,
     ) -> Result<u64, StoreError> {
         let Some(pair) = self.key_pair.clone() else { return Ok(0) };
         let mut files = Files { storage, slot: self.slot };
@@ -717,12 +677,14 @@ impl Feed {
         let start = self.length;
         let mut roots = self.roots.clone();
         let mut offset = self.byte_length;
-        let mut pending = Vec::new();
-        let mut torn = Vec::new();
+        let (mut pending, mut torn, mut all_read) = (Vec::new(), Vec::new(), true);
         for block in start..stored.max(marked).min(MAX_FEED_BLOCKS) {
-            let Some(leaf) = self.nodes.get(storage, self.slot, 2 * block)? else { break };
-            if !self.has_block(storage, offset, &leaf)? {
-                break;
+            let Some(leaf) = self.readable_node(storage, 2 * block)? else { break };
+            match self.look_for(storage, offset, &leaf)? {
+                InData::Whole => {}
+                // That is none of a torn append, and a signature over its leaf proves that it was signed.
+                InData::Unreadable => all_read = false,
+                InData::Other => break,
             }
             offset += leaf.size;
             climb(&mut roots, leaf, |node| pending.push(node));
@@ -730,6 +692,7 @@ impl Feed {
             let sign = || pair.sign(&merkle::signable(&root_hash, block + 1));
             match self.stored_signature(storage, block + 1)? {
                 Some(signature) if self.signature_is_valid(&root_hash, block + 1, &signature) => {}
+                _ if !all_read => continue,
                 stored if block + 1 == marked => torn.push((block, sign(), stored.is_some())),
                 Some(_) => {
                     torn.push((block, sign(), true));
@@ -738,18 +701,19 @@ impl Feed {
                 None => continue,
             }
             for node in pending.drain(..) {
-                if self.nodes.get(storage, self.slot, node.index)? != Some(node) {
+                if self.readable_node(storage, node.index)? != Some(node) {
                     self.staged.put_node(&node);
                 }
                 self.bitfield.set_node(node.index);
             }
             for (position, signature, torn) in torn.drain(..) {
                 self.staged.put_signature(position, signature);
-                *mended += u64::from(torn);
+                report.signatures_mended += u64::from(torn);
             }
             for regained in self.length..=block {
                 self.bitfield.set(regained, true);
             }
+            all_read = true;
             self.set_roots(roots.clone());
         }
         Ok(self.length - start)
@@ -766,6 +730,11 @@ impl Feed {
         Files { storage, slot: self.slot }.read(FileKind::Signatures, offset, &mut signature)?;
         Ok((signature != [0; SIGNATURE]).then_some(signature))
     }
+}
+
+/// Whether the journal knows this root hash of a length.
+fn is_known(known: Option<&Checkpoint>, length: u64, root_hash: &[u8; 32]) -> bool {
+    known.is_some_and(|mark| mark.length == length && mark.has_root(root_hash))
 }
 
 /// Where the files of a feed end that has these blocks and bytes, and nothing after them.

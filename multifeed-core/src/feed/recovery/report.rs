@@ -27,6 +27,8 @@ pub struct Recovered {
     pub length: u64,
     /// Blocks that were marked as held and are not there, or lie past the length.
     pub blocks_unmarked: u64,
+    /// Those of a writable feed that are signed, and not in `data`: no more than 16 of them. The next session fetches them, if its remote has them.
+    pub lost: Vec<u64>,
     /// Blocks of a remote feed that were known to be synced, and are not held any more, after a store was not closed.
     pub synced_lost: u64,
     /// Tree nodes that were marked as held and are not there, or lie past the length.
@@ -53,6 +55,7 @@ impl Recovered {
             marked_length: 0,
             length: 0,
             blocks_unmarked: 0,
+            lost: Vec::new(),
             synced_lost: 0,
             nodes_unmarked: 0,
             blocks_regained: 0,
@@ -66,13 +69,13 @@ impl Recovered {
     pub fn is_loss(&self) -> bool {
         let most = if self.unclean { self.synced_length } else { Some(self.marked_length) };
         let shorter = most.is_some_and(|most| self.length < most);
-        shorter || self.synced_lost > 0 || !self.unclean && self.blocks_unmarked > 0
+        shorter || self.synced_lost > 0 || !self.lost.is_empty() || !self.unclean && self.blocks_unmarked > 0
     }
 }
 
 impl fmt::Display for Recovered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { slot, marked_length, length, blocks_unmarked, blocks_regained, signed_again, copy, .. } = self;
+        let Self { slot, marked_length, length, blocks_unmarked, lost, blocks_regained, signed_again, copy, .. } = self;
         if marked_length == length {
             write!(f, "folder {slot} has a length of {length} blocks, as it said")?;
         } else {
@@ -83,6 +86,15 @@ impl fmt::Display for Recovered {
             if *count > 0 {
                 write!(f, "; blocks that {what}: {count}")?;
             }
+        }
+        if !lost.is_empty() {
+            let blocks: Vec<_> = lost.iter().map(u64::to_string).collect();
+            let more = if *blocks_unmarked > blocks.len() as u64 { ", …" } else { "" };
+            write!(
+                f,
+                "; of this writer ({}{more}), which a sync with a peer that has them brings back",
+                blocks.join(", ")
+            )?;
         }
         if let Some(copy) = copy {
             write!(f, "; the copy of this writer's feed in folder {copy} was taken into it, and is gone")?;

@@ -1,7 +1,8 @@
 //! Writers whose folders are gone: deleted, emptied, or on a disk that is not there now.
 //!
 //! The journal knows whose they are. Such a folder's number is neither closed nor given to another feed, and its name not to another writer
-//! unless the application says so: the folder may come back, and is then the writer's as before, whatever number it has.
+//! unless the application says so: the folder may come back, and is then the writer's as before, whatever number it has. Under its old number it is
+//! noticed while the store is open, when its writer is asked for and when a session begins.
 //!
 //! JS does not open what stands behind the number, and puts its next feed in it. What is known of the writer is then kept under a number that
 //! no folder has.
@@ -12,14 +13,18 @@ use multifeed_proto::FeedKey;
 
 use crate::cores::journal::{Checkpoint, name};
 use crate::error::StoreError;
-use crate::multifeed::Multifeed;
-use crate::storage::{FileId, FileKind, Slot, Storage};
+use crate::feed::{Feed, Opening};
+use crate::multifeed::{Multifeed, feed_name};
+use crate::storage::{FileId, FileKind, RepairedInMemory, Slot, Storage};
 
 /// Numbers from here on are no folders': what is known of writers stands there whose old numbers other feeds have.
 const HOMELESS: u32 = 0xf000_0000;
 
 /// Missing writers that are reported one by one. A forged journal can tell of millions.
 const MAX_MISSING: usize = 16_384;
+
+/// Missing writers whose folders are looked for again while the store is open.
+const MAX_LOOKED_FOR: usize = 64;
 
 impl<S: Storage> Multifeed<S> {
     /// Gives the name of a missing writer free for a new one. False if no writer is missing that has, or may have, that name. In a store whose
@@ -56,6 +61,43 @@ impl<S: Storage> Multifeed<S> {
         self.members.catalog.forget_missing(key);
         self.close_gaps()?;
         Ok(true)
+    }
+
+    /// Opens the folders of missing writers that are there again, as where a disk was put back. One that is not yet whole, as while it is being copied,
+    /// or whose feed was fetched meanwhile, waits until the store is opened anew.
+    pub(in crate::multifeed) fn take_back_missing(&mut self) {
+        let missing = self.cores.report.problems.iter().filter_map(|problem| match problem {
+            StoreError::MissingWriter { slot: Some(slot), key: Some(key), .. } => Some((*slot, *key)),
+            _ => None,
+        });
+        for (slot, key) in missing.take(MAX_LOOKED_FOR).collect::<Vec<_>>() {
+            if !matches!(self.key_in(slot), Ok(Some(found)) if found == key) || self.members.blocked.contains(&key) {
+                continue;
+            }
+            let mut untouched = RepairedInMemory::new(&mut self.cores.storage);
+            let mut opening = Opening::new(&self.limits);
+            let opened = Feed::open_known(&mut untouched, slot, &self.cores.journal, &mut opening);
+            let Ok(feed) = opened else { continue };
+            let is_whole = feed.writable() && feed.older_writer().is_none() && !untouched.is_repaired();
+            let is_new = self.members.catalog.find(&key).is_none() && self.members.catalog.offered(&key).is_none();
+            let has_name = feed.local_name().is_none_or(|name| self.members.catalog.named(name).is_none());
+            if !(is_whole && is_new && has_name && opening.unread.is_empty()) {
+                continue;
+            }
+            if let Err(error) = self.look_at_permissions(&feed) {
+                self.note_problem(error);
+            }
+            let name = feed_name(&feed);
+            let id = self.insert(feed);
+            self.index(id);
+            self.adopt(id);
+            self.cores.report.problems.retain(
+                |problem| !matches!(problem, StoreError::MissingWriter { key: Some(missing), .. } if *missing == key),
+            );
+            self.members.catalog.forget_missing(&key);
+            self.created(id, key, name);
+            self.adopt_offers(id, key, None);
+        }
     }
 
     /// After the feeds were opened: what is known of a writer is known of the folder that it is in now, and those that are in none are reported.

@@ -1,0 +1,72 @@
+//! The words of errors.
+
+use std::path::PathBuf;
+
+use multifeed_proto::FeedKey;
+
+use crate::feed::local_name::is_object_property;
+use crate::storage::{FileKind, Found, Slot};
+
+pub(super) fn place(slot: Option<Slot>, file: Option<FileKind>, path: &Option<PathBuf>) -> String {
+    match (path, slot, file) {
+        (Some(path), _, _) => path.display().to_string(),
+        (None, _, Some(file)) if file.is_beside() => format!("`{}`", file.name()),
+        (None, Some(slot), Some(file)) => format!("`{}` of folder {slot}", file.name()),
+        (None, Some(slot), None) => format!("folder {slot}"),
+        (None, None, _) => "the store".to_owned(),
+    }
+}
+
+pub(super) fn writer_of(key: &Option<FeedKey>, name: &Option<String>) -> String {
+    match (name, key) {
+        (Some(name), Some(key)) => format!("the writer `{name}` of feed {key}"),
+        (None, Some(key)) => format!("the writer of feed {key}"),
+        (_, None) => "a writer".to_owned(),
+    }
+}
+
+pub(super) fn blocks_were(blocks: u64) -> String {
+    if blocks == 1 { "1 block was".to_owned() } else { format!("{blocks} blocks were") }
+}
+
+pub(super) fn how_many(blocks: u64) -> String {
+    if blocks == 1 { "1 block".to_owned() } else { format!("{blocks} blocks") }
+}
+
+/// What to do about a writer's folder of which less is here than was signed.
+pub(super) const TO_CATCH_UP: &str = "Nothing can be appended to it, as that would be a second history, until the rest is here: \
+     sync with a peer that has it, or put the newest folder back";
+
+pub(super) fn put_back(name: &Option<String>) -> &'static str {
+    match name {
+        Some(name) if is_object_property(name) => {
+            "Put the folder back: another feed cannot have that name, which every JavaScript object has a property of"
+        }
+        _ => "Put the folder back, or make another feed under that name (--new-key)",
+    }
+}
+
+pub(super) fn old_place(slot: &Option<Slot>) -> String {
+    slot.map_or_else(|| "a folder that is another feed's now".to_owned(), |slot| format!("folder {slot}"))
+}
+
+pub(super) fn js_sees(slot: &Option<Slot>) -> String {
+    let told = |slot: &Slot| {
+        format!(". Until then JavaScript opens no folder from number {slot} on, and may put its next feed there")
+    };
+    slot.as_ref().map(told).unwrap_or_default()
+}
+
+pub(super) fn advice(found: Found) -> &'static str {
+    match found {
+        Found::Link => "not used: put what it leads to in its place, or allow links (`follow_links`, --follow-links)",
+        Found::DanglingLink => {
+            "not used: put back what it leads to, such as a disk that is out, or a copy in its place"
+        }
+        Found::BehindLink => {
+            "left as it is: nothing is deleted, cut, replaced or renamed through a link; do that in the store that it leads to"
+        }
+        Found::HardLink => "not used: put a copy in its place, or allow links (`follow_links`, --follow-links)",
+        _ => "not used: move it away",
+    }
+}

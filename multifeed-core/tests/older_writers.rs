@@ -1,0 +1,191 @@
+//! An older copy of a writer's folder in its place: it is read and served, nothing is appended to it, and it is a writer's again once what it lacks
+//! came from a remote. Never is a second history signed.
+
+use crate::link;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use link::{Link, Store, run, store};
+use multifeed_core::{
+    FeedId, FileId, FileKind, KeyPair, MemoryStorage, Multifeed, Options, PeerEvent, Replicate, Slot, Storage,
+    StoreError,
+};
+
+const NOW: Duration = Duration::ZERO;
+
+fn pair() -> KeyPair {
+    KeyPair::from_seed(&[7; 32])
+}
+
+fn text(at: u64) -> Bytes {
+    format!("block {at}").into()
+}
+
+fn append(store: &mut Store, count: u64) {
+    let id = store.writer(Some("w"), pair).unwrap();
+    let len = store.info(id).len;
+    (len..len + count).for_each(|at| _ = store.append(id, &[text(at)]).unwrap());
+}
+
+fn open(mut disk: MemoryStorage) -> Store {
+    disk.reopen();
+    Multifeed::open(disk, Options::default()).unwrap()
+}
+
+/// What is on the disk once the store was closed.
+fn closed(store: Store) -> MemoryStorage {
+    let mut disk = store.storage().clone();
+    drop(store);
+    disk.reopen();
+    let mut store = Multifeed::open(&mut disk, Options::default()).unwrap();
+    store.sync().unwrap();
+    store.close().unwrap();
+    disk
+}
+
+/// The folder of the writer is the older one's, the journal is not.
+fn put_back(now: &mut MemoryStorage, older: &MemoryStorage) {
+    now.reopen();
+    now.remove(Slot(0)).unwrap();
+    for kind in FileKind::ALL.into_iter().filter(|kind| *kind != FileKind::Journal) {
+        if let Some(bytes) = older.contents(FileId::new(Slot(0), kind)) {
+            now.write_at(FileId::new(Slot(0), kind), 0, &bytes).unwrap();
+        }
+    }
+}
+
+fn ours(store: &Store) -> FeedId {
+    store.find(&pair().public_key()).expect("the writer's feed")
+}
+
+/// Length here and as it was signed of each problem.
+fn older(store: &Store) -> Vec<(u64, u64)> {
+    let told = |problem: &StoreError| match problem {
+        StoreError::OlderWriter { blocks, signed, name, .. } => {
+            assert_eq!(name.as_deref(), Some("w"));
+            (*blocks, *signed)
+        }
+        other => panic!("{other}"),
+    };
+    store.problems().iter().map(told).collect()
+}
+
+fn refused(store: &mut Store) {
+    let id = store.writer(Some("w"), || KeyPair::from_seed(&[50; 32])).unwrap();
+    let before = store.info(id).len;
+    let error = store.append(id, &[Bytes::from("another history")]).unwrap_err();
+    assert_eq!((error.code(), store.info(id).len), ("ERR_WRITER_OLDER", before));
+    assert!(error.to_string().contains("sync with a peer"), "{error}");
+}
+
+fn sync(stores: &mut [Store], options: &Replicate) -> Link {
+    let mut link = Link::plain(stores, [0, 1], options.clone());
+    run(stores, std::slice::from_mut(&mut link), NOW);
+    let conflict = |event: &PeerEvent| matches!(event, PeerEvent::Conflict { .. });
+    assert!(!link.events.iter().flatten().any(conflict), "{:?}", link.events);
+    link
+}
+
+fn all(store: &mut Store, len: u64) {
+    let id = ours(store);
+    assert_eq!(store.info(id).len, len);
+    (0..len).for_each(|at| assert_eq!(store.get(id, at).unwrap(), Some(text(at))));
+}
+
+#[test]
+fn an_older_copy_of_a_writer_is_a_writer_again_once_a_remote_brought_the_rest() {
+    for (held, len) in [(0, 1), (0, 5), (1, 2), (3, 4), (4, 9), (8, 16)] {
+        for unclean in [false, true] {
+            for live in [false, true] {
+                let case = format!("{held} of {len}, unclean {unclean}, live {live}");
+                let mut before = store();
+                append(&mut before, held);
+                before.sync().unwrap();
+                let older_folder = before.storage().clone();
+                append(&mut before, len - held);
+                let mut stores = vec![before, store()];
+                sync(&mut stores, &Replicate::default());
+                let remote = stores.pop().unwrap();
+                let mut now = stores.pop().unwrap();
+                now.sync().unwrap();
+                let mut disk = now.storage().clone();
+                match unclean {
+                    true => drop(now),
+                    false => disk = closed(now),
+                }
+                put_back(&mut disk, &older_folder);
+
+                // As often as it is opened.
+                for _ in 0..3 {
+                    let mut store = open(disk);
+                    assert_eq!(older(&store), [(held, len)], "{case}");
+                    refused(&mut store);
+                    all(&mut store, held);
+                    disk = closed(store);
+                }
+                // A remote that has less changes nothing of that.
+                let mut lacking = crate::link::store();
+                let mut source = open(older_folder.clone());
+                if held > 0 {
+                    let mut stores = vec![source, lacking];
+                    sync(&mut stores, &Replicate::default());
+                    lacking = stores.pop().unwrap();
+                    source = stores.pop().unwrap();
+                }
+                drop(source);
+                let mut stores = vec![open(disk), lacking];
+                sync(&mut stores, &Replicate::default());
+                assert_eq!(older(&stores[0]), [(held, len)], "{case}");
+                refused(&mut stores[0]);
+
+                stores[1] = remote;
+                let options = if live { Replicate::live() } else { Replicate::default() };
+                sync(&mut stores, &options);
+                assert!(stores[0].problems().is_empty(), "{case}: {:?}", stores[0].problems());
+                all(&mut stores[0], len);
+                append(&mut stores[0], 2);
+                let disk = closed(stores.remove(0));
+                let mut store = open(disk);
+                assert!(store.problems().is_empty(), "{case}: {:?}", store.problems());
+                all(&mut store, len + 2);
+                stores.insert(0, store);
+                sync(&mut stores, &Replicate::default());
+                all(&mut stores[1], len + 2);
+            }
+        }
+    }
+}
+
+/// A remote that has a part of what is lost: it is still not the writer's to go on.
+#[test]
+fn a_part_of_what_is_lost_is_not_enough() {
+    let mut whole = store();
+    append(&mut whole, 2);
+    whole.sync().unwrap();
+    let older_folder = whole.storage().clone();
+    append(&mut whole, 3);
+    let mut stores = vec![whole, store()];
+    sync(&mut stores, &Replicate::default());
+    let part = stores.pop().unwrap();
+    append(&mut stores[0], 4);
+    stores.push(store());
+    sync(&mut stores, &Replicate::default());
+    let all_of_it = stores.pop().unwrap();
+    let mut disk = closed(stores.pop().unwrap());
+    put_back(&mut disk, &older_folder);
+
+    let mut stores = vec![open(disk), part];
+    assert_eq!(older(&stores[0]), [(2, 9)]);
+    sync(&mut stores, &Replicate::default());
+    all(&mut stores[0], 5);
+    refused(&mut stores[0]);
+    let disk = closed(stores.remove(0));
+    let mut store = open(disk);
+    assert_eq!(older(&store), [(5, 9)]);
+    refused(&mut store);
+    let mut stores = vec![store, all_of_it];
+    sync(&mut stores, &Replicate::default());
+    all(&mut stores[0], 9);
+    append(&mut stores[0], 1);
+}
