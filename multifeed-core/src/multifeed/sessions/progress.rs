@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
-use crate::ids::{FeedId, SessionId};
+use crate::ids::{FeedId, SessionId, SetId};
 use crate::multifeed::Multifeed;
+use crate::replication::peer_session::PeerSession;
 use crate::stats::{FeedSyncState, Meter, Moved, StoreSyncState, SyncState};
 use crate::storage::Storage;
 
@@ -78,12 +79,15 @@ impl<S: Storage> Multifeed<S> {
         state
     }
 
-    /// How the store stands with all its peers. It costs a step for each session.
-    pub fn store_sync_state(&self, now: Duration) -> StoreSyncState {
+    /// How a set of feeds stands with all peers of its sessions; with [`SetId::ALL`] the whole store. It costs a step for each session.
+    ///
+    /// What moved is counted of the store since it was opened, of a set over the sessions that are there.
+    pub fn store_sync_state(&self, set: SetId, now: Duration) -> StoreSyncState {
         let mut store = StoreSyncState::default();
-        let clean = self.is_clean();
-        for session in self.sessions.values().filter(|session| !session.is_over()) {
-            let state = session.state(clean, now.max(self.now));
+        let (clean, now) = (self.is_clean(), now.max(self.now));
+        let counts = |session: &&PeerSession| !session.is_over() && (set == SetId::ALL || session.options.set == set);
+        for session in self.sessions.values().filter(counts) {
+            let state = session.state(clean, now);
             store.sessions += 1;
             store.sessions_in_sync += u64::from(state.in_sync);
             store.all.feeds += state.feeds;
@@ -93,9 +97,13 @@ impl<S: Storage> Multifeed<S> {
             store.all.in_flight += state.in_flight;
             store.all.bytes_in_flight += state.bytes_in_flight;
             store.all.requested += state.requested;
+            store.all.moved.add(state.moved);
+            store.all.per_second.add(state.per_second);
         }
-        store.all.moved = self.traffic.moved;
-        store.all.per_second = self.traffic.meter.per_second(now.max(self.now));
+        if set == SetId::ALL {
+            store.all.moved = self.traffic.moved;
+            store.all.per_second = self.traffic.meter.per_second(now);
+        }
         store.all.in_sync = store.sessions > 0 && store.sessions == store.sessions_in_sync;
         store
     }
