@@ -89,42 +89,57 @@ fn what_is_on_its_way_is_not_idleness() {
 #[test]
 fn a_block_is_acknowledged_when_it_is_written() {
     let mut played = start(false);
-    message(&mut played, Message::Options(multifeed_proto::Options { extensions: vec![], ack: true }));
-    message(&mut played, have(0, MI, Some(&[0x02, 0xc0]), false));
+    receive(&mut played);
+    assert_eq!(acks(&mut played), []);
+}
+
+/// The remote is live and fetches nothing, and the last block comes alone: the channel closes behind the acknowledgement.
+#[test]
+fn a_side_that_has_all_acknowledges_before_it_closes() {
+    let mut played = start_with(false, |store, options, _| Played::start_with_ours(store, options, true));
+    message(&mut played, Message::Status { uploading: true, downloading: false });
+    let last = receive(&mut played);
+    let is_close = |command: &Command| *command == Command::Close { token: TOKEN };
+    assert!(last.iter().any(is_close), "{last:?}");
+    let at = |is: &dyn Fn(&Command) -> bool| last.iter().position(is);
+    assert!(at(&is_ack) < at(&is_close), "{last:?}");
+}
+
+fn is_ack(command: &Command) -> bool {
+    matches!(command, Command::Send { message: Message::Have(have), .. } if have.ack)
+}
+
+/// Both blocks of the remote's feed come and are written, one after the other: nothing is acknowledged and no channel closed before. Returns what
+/// is sent after the last.
+fn receive(played: &mut Played) -> Vec<Command> {
+    message(played, Message::Options(multifeed_proto::Options { extensions: vec![], ack: true }));
+    message(played, have(0, MI, Some(&[0x02, 0xc0]), false));
     let mut disk = MemoryStorage::new();
     let mut feed = create(&mut disk, 0, 1, None);
     feed.append(&mut disk, &blocks()).unwrap();
-    let requests: Vec<Request> = played
-        .commands()
-        .into_iter()
-        .filter_map(|command| match command {
+    let requests = |commands: Vec<Command>| {
+        commands.into_iter().filter_map(|command| match command {
             Command::Send { message: Message::Request(request), .. } => Some(request),
             _ => None,
         })
-        .collect();
-    assert!(!requests.is_empty());
-    let mut answered = 0;
-    let mut asked = requests;
-    while answered < 2 {
+    };
+    let mut asked: Vec<Request> = requests(played.commands()).collect();
+    let mut last = Vec::new();
+    for _ in 0..2 {
         let request = asked.remove(0);
         let Answer::Data(data) = feed.answer(&mut disk, &request).unwrap() else { panic!("no answer to {request:?}") };
         let (peer, now) = (played.peer, played.now);
         played.store.handle(peer, Event::Message { token: TOKEN, message: Message::Data(data) }, now);
-        let mut before = played.commands();
-        let is_ack =
-            |command: &Command| matches!(command, Command::Send { message: Message::Have(have), .. } if have.ack);
-        assert!(!before.iter().any(is_ack), "{before:?}");
+        let before = played.commands();
+        let is_early = |command: &Command| is_ack(command) || matches!(command, Command::Close { .. });
+        assert!(!before.iter().any(is_early), "{before:?}");
+        asked.extend(requests(before));
         played.store.commit(now);
-        let after = played.commands();
-        assert_eq!(after.iter().filter(|command| is_ack(command)).count(), 1, "{after:?}");
-        before.extend(after);
-        asked.extend(before.into_iter().filter_map(|command| match command {
-            Command::Send { message: Message::Request(request), .. } => Some(request),
-            _ => None,
-        }));
-        answered += 1;
+        last = played.commands();
+        assert_eq!(last.iter().filter(|command| is_ack(command)).count(), 1, "{last:?}");
+        asked.extend(requests(last.clone()));
     }
-    assert_eq!(acks(&mut played), []);
+    last
 }
 
 /// A session that is not live with one of ours, which was sent two blocks and is through.

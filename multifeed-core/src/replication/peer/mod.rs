@@ -508,9 +508,9 @@ impl FeedChannel {
             return Ok(());
         };
         match self.put(data, work, effect)? {
-            Some(Put::Stored { .. }) => effect.stored = Some((index, size)),
+            Some(Put::Stored { .. }) => (effect.stored, work.unannounced) = (Some((index, size)), true),
             // It hears of it when it is written.
-            Some(_) if work.feed.is_staged() => effect.held = Some(index),
+            Some(_) if work.feed.is_staged() => (effect.held, work.unannounced) = (Some(index), true),
             Some(_) if self.remote_acks => self.ack(index..index + 1),
             Some(_) | None => {}
         }
@@ -578,12 +578,12 @@ impl FeedChannel {
     }
 
     /// Acknowledges a block that a remote of ours sent and that is held already: else it would wait for that before it closes the channel.
-    fn confirm<S: Storage>(&mut self, index: u64, work: &Work<'_, S>, effect: &mut Effect) {
+    fn confirm<S: Storage>(&mut self, index: u64, work: &mut Work<'_, S>, effect: &mut Effect) {
         if !self.options.reconciles || !self.remote_acks || !work.feed.has(index) {
             return;
         }
         match work.feed.is_staged() {
-            true => effect.held = Some(index),
+            true => (effect.held, work.unannounced) = (Some(index), true),
             false => self.ack(index..index + 1),
         }
     }
