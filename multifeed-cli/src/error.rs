@@ -99,6 +99,11 @@ impl CliError {
         CliError { message: format!("{} ({done})", self.message), ..self }
     }
 
+    /// The same, saying what may be behind it.
+    pub(crate) fn explained(self, why: &str) -> Self {
+        CliError { message: format!("{}; {why}", self.message), ..self }
+    }
+
     /// The same, saying with which of several peers.
     pub(crate) fn of_peer(self, who: &str) -> Self {
         CliError { message: format!("{who}{}", self.message), ..self }

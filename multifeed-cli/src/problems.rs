@@ -1,10 +1,10 @@
-//! What opening a store found, as each command says it: so much of it that a person can read it. A forged store can have any number of
-//! problems, of which each takes a line.
+//! What is wrong with a store, as each command says it as it opens it, and each sync as it finds it: so much of it that a person can read it. A forged
+//! store can have any number of problems, of which each takes a line.
 
 use crate::error::CliError;
 use crate::output::{Event, Output, count};
 
-/// Problems of one store that a command says one by one. Of those beyond it says how many there are.
+/// Problems of one store that a command, or a sync, says one by one. Of those beyond it says how many there are.
 const MOST_SAID: usize = 100;
 
 /// Warns of each on stderr, up to the bound.
@@ -35,6 +35,36 @@ pub(crate) fn in_a_line(problems: &[String]) -> String {
     let (said, more) = said(problems);
     let more = (more > 0).then(|| more_text(more));
     said.iter().map(String::as_str).chain(more.as_deref()).collect::<Vec<_>>().join("; ")
+}
+
+/// The problems that show during one sync.
+#[derive(Default)]
+pub(crate) struct Found {
+    said: usize,
+    more: u64,
+}
+
+impl Found {
+    /// Whether one more is to be said. If not, it is counted.
+    pub(crate) fn may_say(&mut self) -> bool {
+        let may = self.said < MOST_SAID;
+        self.said += usize::from(may);
+        self.more += u64::from(!may);
+        may
+    }
+
+    /// Whether there were any.
+    pub(crate) fn any(&self) -> bool {
+        self.said > 0
+    }
+
+    /// Says at the end of it how many there were beyond those that were said.
+    pub(crate) fn end(&self, who: &str, output: &Output) -> Result<(), CliError> {
+        if self.more == 0 {
+            return Ok(());
+        }
+        output.print(|| format!("{who}{}", more_text(self.more)), &Event::MoreProblems { problems: self.more })
+    }
 }
 
 fn said(problems: &[String]) -> (&[String], u64) {

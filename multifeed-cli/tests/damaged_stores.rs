@@ -7,6 +7,7 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 use common::Store;
+use multifeed_tokio::{Multifeed, Options};
 
 fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
@@ -121,5 +122,48 @@ fn an_end_of_the_journal_that_is_missing_is_no_damage() -> Result<()> {
         let done = store.run(&["verify"])?.ok()?;
         ensure!(done.stderr.is_empty(), "{lost}: {}", done.stderr);
     }
+    Ok(())
+}
+
+/// More than a peer at one address has lines of.
+const FEEDS: u32 = 1100;
+
+/// A store with many feeds that cannot be opened, and a peer that has them: a hundred lines say so, and the end is always said.
+#[test]
+fn of_many_feeds_that_cannot_be_opened_a_hundred_are_said_and_the_end() -> Result<()> {
+    let (damaged, peer) = (Store::new()?, Store::new()?);
+    let keys = common::block_on(async {
+        let multi = Multifeed::open(damaged.path(), Options::default()).await?;
+        let mut keys = Vec::new();
+        for number in 0..FEEDS {
+            let writer = multi.writer(format!("w{number}").as_str()).await?;
+            writer.append(format!("text of w{number}")).await?;
+            keys.push(writer.key().to_string());
+        }
+        multi.close().await?;
+        Ok(keys)
+    })?;
+    let (serving, address) = damaged.serve(&["--once"])?;
+    peer.sync(address, &[])?.ended(0)?;
+    serving.ended(0)?;
+    for folder in 0..FEEDS {
+        std::fs::write(damaged.path().join(folder.to_string()).join("signatures"), "no signatures")?;
+    }
+    let check = |lines: Vec<serde_json::Value>| {
+        let count = |event: &str| lines.iter().filter(|line| line["event"] == event).count();
+        assert_eq!((count("damaged"), count("more-problems"), count("closed")), (100, 1, 1), "{}", lines.len());
+        let last = lines.last().expect("a line");
+        assert!(last["event"] == "closed" && last["in_sync"] == false, "{last}");
+        // By key, as no feed is named otherwise.
+        let named = |line: &serde_json::Value| keys.iter().any(|key| line["key"] == **key);
+        assert!(lines.iter().filter(|line| line["event"] == "damaged").all(named));
+    };
+    let (serving, address) = damaged.serve(&["--once"])?;
+    let lines = peer.sync(address, &[])?.ended(3)?;
+    ensure!(lines.iter().any(|line| line["event"] == "closed" && line["not_taken"] == FEEDS), "{:?}", lines.last());
+    check(serving.ended(0)?);
+    let (serving, address) = peer.serve(&["--once"])?;
+    check(damaged.sync(address, &[])?.ended(0)?);
+    serving.ended(0)?;
     Ok(())
 }

@@ -364,3 +364,37 @@ fn keys_that_others_can_read_are_reported() -> Result<()> {
     }
     Ok(())
 }
+
+/// Whether it is a writer's or a remote's, what cannot be removed is not blocked either.
+#[test]
+fn what_is_not_removed_is_not_blocked() -> Result<()> {
+    let place = Place::new()?;
+    // The peer's feeds, as remotes' feeds.
+    let peer = place.path("peer");
+    let serve = ["--store", peer.to_str().context("not UTF-8")?, "--json", "serve", "127.0.0.1:0"];
+    let mut server = Running::start(&serve)?;
+    let address = server.event("listening")?["address"].as_str().context("no address")?.to_owned();
+    place.run("template", &["sync", &address])?.ok()?;
+    drop(server);
+    let remote = (2..4).map(|folder| place.path("template").join(folder.to_string()));
+    let remote = remote.max().context("no folder")?;
+    let theirs: String = fs::read(remote.join("key"))?.iter().map(|byte| format!("{byte:02x}")).collect();
+    let (elsewhere, name) = (place.path("elsewhere"), remote.file_name().context("no name")?.to_owned());
+    for (key, writer) in [(theirs.as_str(), false), ("second", true)] {
+        let _ = fs::remove_dir_all(&elsewhere);
+        let at = if writer { place.path("template/1") } else { place.path("template").join(&name) };
+        fs::rename(&at, &elsewhere)?;
+        symlink(&elsewhere, &at)?;
+        let blocked = || fs::read_to_string(place.path("template/multifeed.blocked"));
+        let before = blocked()?;
+        let more: &[&str] = if writer { &["--writer"] } else { &[] };
+        let args = [&["--follow-links", "--json", "remove", key, "--block"], more].concat();
+        let (code, message) = place.run("template", &args)?.failure()?;
+        ensure!(code == "ERR_STORE_NOT_REGULAR", "{key}: {code}: {message}");
+        let after = blocked()?;
+        ensure!(after == before, "{key}: {after}");
+        fs::remove_file(&at)?;
+        fs::rename(&elsewhere, &at)?;
+    }
+    Ok(())
+}

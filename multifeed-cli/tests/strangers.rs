@@ -124,6 +124,24 @@ fn one_address_leaves_places_to_others() -> Result<()> {
     Ok(())
 }
 
+/// A peer for which there is no place is told nothing by the protocol: its own side says what may be behind it.
+#[test]
+fn a_peer_for_which_there_is_no_place_is_told_to_try_again() -> Result<()> {
+    let [store, honest] = [Store::new()?, Store::new()?];
+    let (server, address) = store.serve(&["--live", "--max-per-address", "4"])?;
+    let mut busy = hoarders(address, 4, true, 0)?;
+    for _ in 0..3 {
+        let done = honest.run(&["--json", "sync", &address.to_string()])?;
+        let (code, message) = done.failure()?;
+        ensure!(code == "ERR_DISCONNECTED", "{code}: {message}");
+        ensure!(message.contains("may have no place for another connection; try again"), "{message}");
+    }
+    ensure!(alive(&mut busy) == 4);
+    server.signal("INT")?;
+    server.ended(0)?;
+    Ok(())
+}
+
 #[test]
 fn a_peer_whose_address_is_full_has_the_place_of_one_that_ends() -> Result<()> {
     let [store, honest] = [Store::new()?, Store::new()?];

@@ -251,10 +251,11 @@ impl StoreError {
         }
     }
 
-    /// Whether a feed's own files do not take what is written: the disk fails there, or a file cannot be as long as it would be. Other feeds have
-    /// not to suffer from it.
+    /// Whether a feed's own files do not take what is written: the disk fails there, a file cannot be as long as it would be, or the feed's folder is
+    /// not where it was. Other feeds have not to suffer from it.
     pub(crate) fn is_of_one_feed(&self) -> bool {
         match self {
+            StoreError::Moved { slot, .. } => slot.is_some(),
             StoreError::Io { file: Some(file), source, .. } => {
                 let too_large = source.kind() == io::ErrorKind::FileTooLarge;
                 !file.is_beside()
@@ -370,8 +371,8 @@ impl StoreError {
         if told.is_some_and(FileError::is_locked) {
             return StoreError::Locked { slot, file, path };
         }
-        if told.is_some_and(FileError::is_moved) {
-            return StoreError::Moved { slot, path };
+        if let Some(told) = told.filter(|told| told.is_moved()) {
+            return StoreError::Moved { slot: slot.filter(|_| !told.is_store_moved()), path };
         }
         if told.is_some_and(FileError::is_corestore) {
             return StoreError::IsCorestore { path };

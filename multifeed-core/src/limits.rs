@@ -126,6 +126,9 @@ pub struct Limits {
     pub reconcile_messages: usize,
     /// Ranges of missing blocks that are listed in the totals of a session; those after them are counted. Default 256.
     pub hole_ranges: usize,
+    /// Feeds whose folders could not be opened that a session reports by key as it begins; it is not in sync with any number of them. Default
+    /// 1,024.
+    pub unopened_reports: usize,
     /// Cores of a [`Corestore`](crate::Corestore) that are open at once, about 2 kB each; when one more is used, the one that was used longest
     /// ago is written, synced and closed. Default 1,024; JS keeps 1,000.
     pub cores_open: usize,
@@ -209,6 +212,7 @@ impl Default for Limits {
             reconcile_ranges: 16_384,
             reconcile_messages: 32,
             hole_ranges: 256,
+            unopened_reports: 1_024,
             cores_open: 1_024,
             cores_listed: 1 << 20,
             core_name_bytes: 4_096,

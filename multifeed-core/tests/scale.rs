@@ -253,3 +253,37 @@ fn verifying_reads_many_small_blocks_at_once() {
     assert!(step.done && step.blocks == 200 && step.findings.is_empty());
     assert_eq!(storage.reads[&FileKind::Data].0, 1);
 }
+
+/// What is offered is not held against the folders that could not be opened by reading each of them again.
+#[test]
+fn the_keys_of_folders_that_cannot_be_opened_are_read_once() {
+    const FEEDS: u32 = 200;
+    for lose_keys in [false, true] {
+        let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        // The peer has the feeds of these folders, and as many others.
+        let mut storages = [0, 1].map(|side| Counted::open(folders[side].path(), 64));
+        make(&mut storages[0], 2 * FEEDS, 1, 1);
+        make(&mut storages[1], FEEDS, 1, 1);
+        for number in 0..FEEDS {
+            let folder = folders[1].path().join(number.to_string());
+            std::fs::write(folder.join("tree"), b"no tree, but far more than none").unwrap();
+            if lose_keys {
+                std::fs::remove_file(folder.join("key")).unwrap();
+                std::fs::create_dir(folder.join("key")).unwrap();
+            }
+        }
+        let mut storages = [0, 1].map(|side| Counted::open(folders[side].path(), 64));
+        let [theirs, ours] = &mut storages;
+        let stores = [open(theirs), open(ours)];
+        assert_eq!(stores[1].problems().len(), FEEDS as usize, "lose keys: {lose_keys}");
+        let mut joined = Joined::new(stores, &Replicate::default());
+        joined.run();
+        let [_, store] = joined.stores;
+        // Nobody can tell whose a folder is without its key.
+        let came = FEEDS as usize * if lose_keys { 2 } else { 1 };
+        assert_eq!(store.feeds().count(), came, "lose keys: {lose_keys}");
+        drop(store);
+        let (reads, _) = storages[1].reads[&FileKind::Key];
+        assert!(reads < 20 * u64::from(FEEDS), "lose keys: {lose_keys}: {reads} reads");
+    }
+}

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use link::{Link, Store, run, store};
-use multifeed_core::{FeedId, KeyPair, MemoryStorage, Multifeed, Options, PeerEvent, Replicate, SessionId, SyncState};
+use multifeed_core::{
+    FeedId, KeyPair, MemoryStorage, Multifeed, Options, PeerEvent, Replicate, SessionId, SetId, SyncState,
+};
 use multifeed_proto::Config;
 
 const START: Duration = Duration::ZERO;
@@ -227,7 +229,7 @@ fn blocks_that_go_round_a_ring_leave_nothing_behind() {
         }
         for store in &mut stores {
             assert!(store.feeds().all(|id| store.info(id).downloaded == 500));
-            let all = store.store_sync_state(START);
+            let all = store.store_sync_state(SetId::ALL, START);
             assert_eq!((all.sessions, all.sessions_in_sync, all.all.in_sync), (2, 2, true));
         }
     }
@@ -333,7 +335,7 @@ fn a_session_that_is_not_live_stays_in_sync_after_its_end() {
     run(&mut stores, std::slice::from_mut(&mut link), START);
     assert!(link.result(0).is_some() && link.result(1).is_some());
     assert_eq!(in_sync(&stores, &link), [true, true]);
-    assert_eq!(stores[0].store_sync_state(START).sessions, 0, "it is over");
+    assert_eq!(stores[0].store_sync_state(SetId::ALL, START).sessions, 0, "it is over");
     // One that was cut was not.
     stores[0].append(id, &blocks(100, 1000, 1000)).unwrap();
     let mut link = observed(&mut stores, [Replicate::default(), Replicate::default()]);
@@ -405,7 +407,7 @@ fn rates_and_counts_are_told_by_session_feed_and_store() {
     let late = now + Duration::from_millis(999);
     let session = state(&stores, &link, 0, late);
     let feed = stores[0].feed_sync_state(busy, late);
-    let store = stores[0].store_sync_state(late);
+    let store = stores[0].store_sync_state(SetId::ALL, late);
     for (rate, moved, extra) in [
         (session.per_second, session.moved, 1),
         (feed.per_second, feed.moved, 0),

@@ -90,3 +90,63 @@ fn a_folder_that_cannot_be_opened_holds_up_no_other_feed() {
         }
     }
 }
+
+/// A feed that is kept out by damage is not in sync, on either side that knows of it.
+#[test]
+fn a_folder_that_cannot_be_opened_is_never_in_sync() {
+    for (live, damaged_serves, remote_has_it, long) in
+        (0..16).map(|case| (case & 1 > 0, case & 2 > 0, case & 4 > 0, case & 8 > 0))
+    {
+        let len = if long { 100 } else { 2 };
+        let (mut p, mut d) = (MemoryStorage::new(), MemoryStorage::new());
+        (1..=2).for_each(|n| write(&mut open(&mut d), n, len));
+        if remote_has_it {
+            let mut stores = [open(&mut p), open(&mut d)];
+            let mut links = [Link::plain(&mut stores, [0, 1], Replicate::default())];
+            run(&mut stores, &mut links, START);
+        }
+        d.write_at(FileId::new(Slot(1), FileKind::Signatures), 0, b"EVIL").unwrap();
+        let mut stores = [open(&mut p), open(&mut d)];
+        assert_eq!(held(&stores[1], 2), None);
+        let options = if live { Replicate::live() } else { Replicate::default() };
+        let ends = if damaged_serves { [1, 0] } else { [0, 1] };
+        let mut links = [Link::plain(&mut stores, ends, options)];
+        for (store, connection) in &links[0].ends {
+            stores[*store].observe(connection.peer());
+        }
+        run(&mut stores, &mut links, START);
+        let case = format!("live: {live}, damaged serves: {damaged_serves}, both: {remote_has_it}, long: {long}");
+        let (theirs, ours) = if damaged_serves { (1, 0) } else { (0, 1) };
+        let in_sync = [theirs, ours].map(|side| {
+            let (store, connection) = &links[0].ends[side];
+            stores[*store].in_sync(connection.peer())
+        });
+        // The remote cannot know of a feed that nobody told it of.
+        assert_eq!(in_sync, [!remote_has_it, false], "{case}");
+        let reports = |side: usize| {
+            let damaged = |event: &&PeerEvent| matches!(event, PeerEvent::Damaged { key, block: None, .. } if *key == key_pair(2).public_key());
+            links[0].events[side].iter().filter(damaged).count()
+        };
+        assert_eq!([theirs, ours].map(reports), [0, 1], "{case}");
+        if !live {
+            assert_eq!(links[0].totals(theirs).not_taken, u64::from(remote_has_it), "{case}");
+        }
+        assert_eq!(held(&stores[0], 1), Some((len, len)), "{case}");
+    }
+}
+
+/// What the application does not exchange with a remote is not missed there.
+#[test]
+fn what_is_blocked_is_not_missed() {
+    let mut d = MemoryStorage::new();
+    (1..=2).for_each(|n| write(&mut open(&mut d), n, 2));
+    d.write_at(FileId::new(Slot(1), FileKind::Signatures), 0, b"EVIL").unwrap();
+    let mut p = MemoryStorage::new();
+    let mut stores = [open(&mut p), open(&mut d)];
+    stores[1].block(key_pair(2).public_key()).unwrap();
+    let mut links = [Link::plain(&mut stores, [0, 1], Replicate::default())];
+    run(&mut stores, &mut links, START);
+    for (store, connection) in &links[0].ends {
+        assert!(stores[*store].in_sync(connection.peer()), "{:?}", links[0].events);
+    }
+}

@@ -204,3 +204,25 @@ fn a_writer_whose_key_is_not_there_is_removed_by_name_only() {
         assert!(store.is_blocked(&key_pair(N).public_key()), "{what:?}");
     });
 }
+
+/// A writer is known by any one of its secret key, its name and the journal. Without all three nothing tells its folder from that of a feed that
+/// was fetched, as JS makes it.
+#[test]
+fn a_writer_is_known_by_any_of_the_three_that_tell() {
+    let names = ["0/secret_key", "0/localname", "multifeed.journal"];
+    for lost in 0..8u8 {
+        let folder = tempfile::tempdir().unwrap();
+        written(folder.path(), Durability::None, true);
+        for (_, name) in names.iter().enumerate().filter(|(bit, _)| lost & (1 << bit) > 0) {
+            fs::remove_file(folder.path().join(name)).unwrap();
+        }
+        let mut store = open(folder.path(), Durability::None, None);
+        let id = store.find(&key_pair(N).public_key()).unwrap();
+        let removed = store.remove(id);
+        match lost {
+            7 => removed.unwrap(),
+            _ => assert!(matches!(removed, Err(StoreError::OwnWriter { .. })), "{lost:03b}: {removed:?}"),
+        }
+        assert_eq!(folder.path().join("0/data").exists(), lost != 7);
+    }
+}

@@ -340,3 +340,69 @@ fn what_was_sent_is_missing_there_until_it_is_written() {
         assert_eq!(held_of_first(&stores[1]), if fails { 5 } else { 40 });
     }
 }
+
+/// What becomes of a feed's folder, or of the store's, while a live session brings more.
+#[test]
+fn a_feed_whose_folder_is_moved_leaves_the_others_alone() {
+    for what in ["removed", "replaced by nothing", "replaced by a copy", "the store removed"] {
+        for durability in [Durability::None, Durability::Always] {
+            let case = format!("{what}, {durability:?}");
+            let place = tempfile::tempdir().unwrap();
+            let (folder, moved) = (place.path().join("store"), place.path().join("moved"));
+            let disk = Arc::new(Unwritable { name: "", from: 0, errno: Errno::IO, fails: AtomicBool::new(false) });
+            let mut stores = [source(), open(&folder, disk, durability)];
+            let mut links = [watched(&mut stores, [0, 1], Replicate::live())];
+            run(&mut stores, &mut links, START);
+            assert!(in_sync(&stores, &links[0], 1), "{case}");
+            let at = folder.join("1");
+            match what {
+                "the store removed" => std::fs::rename(&folder, &moved).unwrap(),
+                _ => std::fs::rename(&at, &moved).unwrap(),
+            }
+            match what {
+                "replaced by nothing" => std::fs::create_dir(&at).unwrap(),
+                "replaced by a copy" => {
+                    std::fs::create_dir(&at).unwrap();
+                    for file in std::fs::read_dir(&moved).unwrap().map(Result::unwrap) {
+                        std::fs::copy(file.path(), at.join(file.file_name())).unwrap();
+                    }
+                }
+                _ => {}
+            }
+            append(&mut stores[0], 20..40);
+            run(&mut stores, &mut links, START);
+            if what == "the store removed" {
+                assert_eq!(links[0].error(1).code(), "ERR_STORE_MOVED", "{case}");
+                continue;
+            }
+            let gone = stores[1].feeds().find(|&id| stores[1].info(id).name == "1").unwrap();
+            let gone = (0..FEEDS).find(|n| key_pair(*n).public_key() == stores[1].info(gone).key).unwrap();
+            assert!(links[0].result(0).is_none() && links[0].result(1).is_none(), "{case}: {:?}", links[0].events[1]);
+            append(&mut stores[0], 40..50);
+            run(&mut stores, &mut links, START);
+            assert!(links[0].result(1).is_none(), "{case}: {:?}", links[0].events[1]);
+            for n in (0..FEEDS).filter(|n| *n != gone) {
+                let id = stores[1].find(&key_pair(n).public_key()).unwrap();
+                assert_eq!(stores[1].info(id).downloaded, 50, "{case}: {n}");
+            }
+            assert_eq!(damaged(&links[0]), 1, "{case}: {:?}", links[0].events[1]);
+            assert!(!in_sync(&stores, &links[0], 1), "{case}");
+            // Nothing was written to what is in its place.
+            assert!(what != "replaced by nothing" || std::fs::read_dir(&at).unwrap().next().is_none(), "{case}");
+            stores[1].finish(links[0].ends[1].1.peer());
+            run(&mut stores, &mut links, START);
+            assert_eq!(links[0].error(1).code(), "ERR_STORE_MOVED", "{case}");
+            drop(stores);
+            // It is as it was where it is now.
+            let mut files = FileStorage::open(place.path().join("another")).unwrap();
+            files.close().unwrap();
+            std::fs::rename(&moved, place.path().join("another").join("0")).unwrap();
+            let mut store =
+                Multifeed::open(FileStorage::open(place.path().join("another")).unwrap(), Options::default()).unwrap();
+            let id = store.find(&key_pair(gone).public_key());
+            let id = id.unwrap_or_else(|| panic!("{case}: {:?}", store.problems()));
+            assert_eq!(store.info(id).downloaded, 20, "{case}");
+            assert_eq!(store.get(id, 19).unwrap(), Some(block(gone, 19)), "{case}");
+        }
+    }
+}

@@ -28,6 +28,7 @@ pub use admission::{Admission, AdmissionLimits, Admitted, Full, Network};
 pub use budget::Budget;
 pub use error::Error;
 pub use handles::blocks::{Blocks, ReadOptions};
+pub use handles::corestore::Corestore;
 pub use handles::events::{Events, MultifeedEvent};
 pub use handles::extension::{FeedExtension, FeedMessage, StreamExtension};
 pub use handles::feed::{Feed, Verification};

@@ -50,29 +50,12 @@ impl Multifeed {
         multifeed_driver::Multifeed::open(path, options).await.map(Self)
     }
 
-    /// Opens the multifeed of a root key in a corestore's folder; see [`multifeed_driver::Multifeed::open_corestore`].
+    /// Opens the multifeed of a root key in a corestore; see [`multifeed_driver::Multifeed::in_corestore`].
     ///
     /// # Errors
     /// As there.
-    pub async fn open_corestore(
-        path: impl AsRef<Path>,
-        namespace: &Namespace,
-        options: Options,
-    ) -> Result<Self, Error> {
-        multifeed_driver::Multifeed::open_corestore(path, namespace, options).await.map(Self)
-    }
-
-    /// Opens such a multifeed only to read it; see [`multifeed_driver::Multifeed::read_corestore`].
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn read_corestore(
-        path: impl AsRef<Path>,
-        namespace: &Namespace,
-        beside: bool,
-        options: Options,
-    ) -> Result<Self, Error> {
-        multifeed_driver::Multifeed::read_corestore(path, namespace, beside, options).await.map(Self)
+    pub async fn in_corestore(store: &Corestore, namespace: &Namespace, root_key: FeedKey) -> Result<Self, Error> {
+        multifeed_driver::Multifeed::in_corestore(store, namespace, root_key).await.map(Self)
     }
 
     /// A new multifeed that lives in memory.

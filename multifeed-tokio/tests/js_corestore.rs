@@ -3,16 +3,24 @@
 use crate::common;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use common::{held, js, run, socket};
 use multifeed_testkit::js::{JsCorestore, JsPeer, TIMEOUT};
-use multifeed_tokio::{Feed, FeedKey, Multifeed, Namespace, Options, Replicate, Role};
+use multifeed_tokio::{
+    Corestore, Feed, FeedKey, Multifeed, Namespace, Options, Replicate, Role, StreamOptions, open_stream,
+};
 use serde_json::json;
 
 const ROOT: FeedKey = FeedKey::new([5; 32]);
 
 fn named(feeds: &[Feed]) -> BTreeSet<(String, String, u64)> {
     feeds.iter().map(|feed| (feed.name(), feed.key().to_string(), feed.len())).collect()
+}
+
+async fn open(folder: &Path) -> Multifeed {
+    let store = Corestore::open(folder, Options::default()).await.unwrap();
+    Multifeed::in_corestore(&store, &Namespace::root(), ROOT).await.unwrap()
 }
 
 #[test]
@@ -26,8 +34,7 @@ fn a_corestore_syncs_with_corestore_multifeed_and_each_opens_the_others_folder()
                 peer.call(json!({"cmd": "append", "name": "theirs", "key": root, "count": 5, "size": 100, "seed": 1}))
             });
             let key = key["key"].as_str().unwrap().to_owned();
-            let namespace = Namespace::root();
-            let multi = Multifeed::open_corestore(ours.path(), &namespace, Options::new(ROOT)).await.unwrap();
+            let multi = open(ours.path()).await;
             let mut events = multi.events();
             let writer = multi.writer("ours").await.unwrap();
             assert_eq!((writer.name(), multi.feeds().len()), ("ours".to_owned(), 1));
@@ -59,19 +66,79 @@ fn a_corestore_syncs_with_corestore_multifeed_and_each_opens_the_others_folder()
             let core = opened.cores[0].as_ref().unwrap();
             assert_eq!((core.length, core.downloaded), (5, 5));
             js(|| opened.close());
-            let multi = Multifeed::open_corestore(ours.path(), &namespace, Options::new(ROOT)).await.unwrap();
+            let multi = open(ours.path()).await;
             let writer = multi.writer("ours").await.unwrap();
             assert_eq!((writer.len(), multi.feeds().len(), multi.problems().len()), (6, 2, 0));
             multi.close().await.unwrap();
 
             // And we have theirs.
-            let multi = Multifeed::open_corestore(theirs.path(), &namespace, Options::new(ROOT)).await.unwrap();
+            let multi = open(theirs.path()).await;
             let found = named(&multi.feeds());
             assert_eq!(found.iter().map(|feed| feed.2).collect::<BTreeSet<_>>(), BTreeSet::from([4, 5]));
             let writer = multi.writer("theirs").await.unwrap();
             assert_eq!((writer.key().to_string(), writer.writable(), writer.len()), (key, true, 5));
             writer.append("on").await.unwrap();
             multi.close().await.unwrap();
+        }
+    });
+}
+
+/// Three multifeeds of one folder of ours on one stream with three of JS, both live; then JS has ours by their names, and goes on.
+#[test]
+fn three_multifeeds_of_a_corestore_share_a_stream_with_js() {
+    run(async {
+        for role in [Role::Initiator, Role::Responder] {
+            let keys = [1, 2, 3].map(|n| FeedKey::new([n; 32]));
+            let texts = keys.map(|key| key.to_string());
+            let mut peer =
+                js(|| JsPeer::spawn(&["--corestore", "--key", &texts[0], "--key", &texts[1], "--key", &texts[2]]));
+            let mut append = |key: &str, count: u32, seed: u32| {
+                let call = json!({"cmd": "append", "name": "w", "key": key, "count": count, "size": 100, "seed": seed});
+                js(|| peer.call(call))["key"].as_str().unwrap().to_owned()
+            };
+            let theirs = texts.clone().map(|key| append(&key, 5, 1));
+            let ours = tempfile::tempdir().unwrap();
+            let store = Corestore::open(ours.path(), Options::default()).await.unwrap();
+            let stream = open_stream(socket(&mut peer, role).await, role, StreamOptions::default());
+            let mut joined = Vec::new();
+            for at in [2, 0, 1] {
+                let multi = Multifeed::in_corestore(&store, &Namespace::root(), keys[at]).await.unwrap();
+                let writer = multi.writer("ours").await.unwrap();
+                writer.append_batch(["a", "b"]).await.unwrap();
+                let sync = multi.replicate_over(&stream, Replicate::live());
+                joined.push((at, multi, writer, sync));
+            }
+            for (at, multi, writer, _) in &joined {
+                assert_eq!(held(multi, &theirs[*at], 5).await.len(), 5);
+                assert_eq!(multi.feeds().len(), 2, "no feed of another root key");
+                writer.append("late").await.unwrap();
+            }
+            js(|| peer.wait(6, 24, TIMEOUT));
+            for (.., sync) in &joined {
+                sync.in_sync().await.unwrap();
+            }
+            stream.close();
+            for (.., sync) in joined {
+                sync.finish().await.unwrap();
+            }
+            stream.finish().await.unwrap();
+            js(|| peer.close());
+            store.close().await.unwrap();
+
+            let append = json!([{"seed": 3, "from": 0, "count": 2, "size": 10}]);
+            let multifeeds =
+                texts.clone().map(|key| json!({"key": key, "writers": [{"name": "ours", "append": append}]}));
+            let opened = js(|| JsCorestore::open(ours.path(), &json!({"steps": [], "multifeeds": multifeeds})));
+            for (feeds, theirs) in opened.multifeeds.iter().zip(&theirs) {
+                assert_eq!(feeds.len(), 2, "{feeds:?}");
+                assert!(feeds.iter().any(|(_, key)| key == theirs), "{feeds:?}");
+            }
+            js(|| opened.close());
+            let store = Corestore::open(ours.path(), Options::default()).await.unwrap();
+            for key in keys {
+                let multi = Multifeed::in_corestore(&store, &Namespace::root(), key).await.unwrap();
+                assert_eq!((multi.feeds().len(), multi.feed_by_name("ours").unwrap().len()), (2, 5));
+            }
         }
     });
 }

@@ -26,7 +26,10 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::net::TcpStream;
 
-use multifeed_tokio::{Error, Feed, Multifeed, Options, Rearranged, StoreError, Unsupported, is_object_property};
+use multifeed_tokio::{
+    Corestore, DEFAULT_ROOT_KEY, Error, Feed, FeedKey, Multifeed, Options, Rearranged, StoreError, Unsupported,
+    is_object_property,
+};
 
 use crate::args::{Args, Command, Global, KEY_VARIABLE};
 use crate::error::{CliError, code};
@@ -95,7 +98,14 @@ async fn open_either(global: &Global, options: Options) -> Result<Multifeed, Err
             opened => return opened,
         }
     }
-    Multifeed::open_corestore(&global.store, &global.corestore.namespace(), options).await
+    let root_key = root_key(&options);
+    let store = Corestore::open(&global.store, options).await?;
+    Multifeed::in_corestore(&store, &global.corestore.namespace(), root_key).await
+}
+
+/// The root key of the options, as its sessions use it.
+fn root_key(options: &Options) -> FeedKey {
+    options.session.root.as_ref().map_or(DEFAULT_ROOT_KEY, |root| root.key)
 }
 
 /// Why the store cannot be opened; if another process has it, which.

@@ -4,12 +4,14 @@ use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
-use multifeed_tokio::{Multifeed, Replication, SessionError, SyncEvent};
+use multifeed_tokio::proto::Phase;
+use multifeed_tokio::{Multifeed, Replication, SessionError, SyncError, SyncEvent};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::guest::{FAREWELL, Guest, Leave};
 use crate::error::{CliError, EXIT_NOT_TAKEN, code};
 use crate::output::{Event, Hole, Moved, Output, Standing, Unit, count};
+use crate::problems::Found;
 use crate::stop::Stop;
 
 /// How often progress is told of, at the most. What came between is not lost: the newest is told at the end.
@@ -25,12 +27,21 @@ pub(super) struct Peer {
     pub(super) who: String,
     /// It connected to us: it may be a stranger, and have to give way.
     pub(super) guest: Option<Guest>,
+    /// That it connected was said, and so is how it ended.
+    pub(super) introduced: bool,
+    /// What it showed to be wrong with the store.
+    pub(super) problems: Found,
 }
 
 impl Peer {
     /// Whether something may be said about it: a stranger, or a peer that comes and goes, fills no log.
     fn may_say(&self) -> bool {
         self.guest.as_ref().is_none_or(Guest::may_say)
+    }
+
+    /// Whether its end may be said. Whatever was said in between, the end is not left out of what began.
+    pub(super) fn may_say_end(&self) -> bool {
+        self.introduced || self.may_say()
     }
 
     /// What is to be said of an event, if anything is; or why its session has to end.
@@ -130,13 +141,16 @@ pub(super) async fn follow(
         output.print_progress(standing)?;
     }
 
+    if peer.may_say_end() {
+        peer.problems.end(&who, output)?;
+    }
     // Of a session that is over this is known at once.
     let alike = sync.in_sync().await.is_ok();
     let result = sync.finish().await;
     if let Some((why, _)) = leaves {
         return Err(why.error(peer.is_proven()));
     }
-    let totals = result?;
+    let totals = result.map_err(|error| explain(error, peer))?;
     let moved = Moved::from(&totals);
     let holes: Vec<Hole> = totals.moved.holes.iter().map(Hole::from).collect();
     let named: Vec<String> = holes.iter().map(Hole::text).collect();
@@ -145,10 +159,12 @@ pub(super) async fn follow(
     let state = match (in_sync, alike) {
         (true, _) => "in sync",
         (false, true) => "done, and not in sync",
+        // What is wrong with the store was said.
+        (false, false) if early == 0 && peer.problems.any() => "done, and not in sync",
         (false, false) => "ended early",
     };
     let closed = Event::Closed { moved, in_step, not_taken, in_sync, holes };
-    if peer.may_say() {
+    if peer.may_say_end() {
         output.print(|| format!("{who}{state}: {}", moved.text(in_step)), &closed)?;
         if early > 0 {
             output.say(&format!("{who}the session ended before {} came that the peer has", count(early, "block")))?;
@@ -168,6 +184,16 @@ pub(super) async fn follow(
         None if peer.guest.is_none() => outcome(live, alike, not_taken),
         _ => Ok(()),
     }
+}
+
+/// Says of a peer that ended the connection at once what may be behind it.
+fn explain(error: SyncError, peer: &Peer) -> CliError {
+    let at_once =
+        matches!(error, SyncError::Session(SessionError::Disconnected(Phase::Noise) | SessionError::Network(_)));
+    if !at_once || peer.introduced || peer.guest.is_some() {
+        return error.into();
+    }
+    CliError::from(error).explained("the peer may have no place for another connection; try again in a moment")
 }
 
 /// Whether a sync that this side began did what it was to do.
@@ -226,17 +252,22 @@ fn limit(error: &SessionError) -> String {
     }
 }
 
-fn print(event: &SyncEvent, peer: &Peer, output: &Output) -> Result<(), CliError> {
-    let who = &peer.who;
+fn print(event: &SyncEvent, peer: &mut Peer, output: &Output) -> Result<(), CliError> {
     // How many feeds a peer brings is bounded, so all of them are said; each other line counts.
     let counts = match event {
         SyncEvent::Proven | SyncEvent::Ready(_) => false,
         SyncEvent::Feed { .. } => !peer.is_proven(),
         _ => true,
     };
-    if counts && !peer.may_say() {
+    let may_say = match event {
+        SyncEvent::Damaged { .. } => peer.problems.may_say() && peer.may_say(),
+        _ => !counts || peer.may_say(),
+    };
+    peer.introduced |= may_say && matches!(event, SyncEvent::Connected { .. });
+    if !may_say {
         return Ok(());
     }
+    let who = &peer.who;
     match event {
         SyncEvent::Connected { .. } => output.print(|| format!("{who}connected"), &Event::Connected),
         SyncEvent::Feed { key, name } => {

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use multifeed_tokio::{Error, FeedKey, FileStorage, Multifeed, Options, Recovered, RepairedInMemory, StoreError};
+use multifeed_tokio::{
+    Corestore, Error, FeedKey, FileStorage, Multifeed, Options, Recovered, RepairedInMemory, StoreError,
+};
 
 use super::{Repaired, cannot_open, open_either, problems, repairs, warn, warn_lasting, warn_unsupported};
 use crate::args::Global;
@@ -166,7 +168,9 @@ async fn open_unwritten(global: &Global, mut options: Options, how: Unwritten) -
     let storage = match open(global.store.clone(), options.files.clone()) {
         Err(StoreError::IsCorestore { .. }) => {
             let beside = how == Unwritten::Beside;
-            return Multifeed::read_corestore(&global.store, &global.corestore.namespace(), beside, options).await;
+            let root_key = super::root_key(&options);
+            let store = Corestore::open_read_only(&global.store, beside, options).await?;
+            return Multifeed::in_corestore(&store, &global.corestore.namespace(), root_key).await;
         }
         opened => opened.map_err(Error::Store)?,
     };

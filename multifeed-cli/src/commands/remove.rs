@@ -37,12 +37,14 @@ async fn remove(multi: &Multifeed, args: &Remove, output: &Output) -> Result<(),
         let error = StoreError::OwnWriter { key: feed.key() };
         return Err(CliError::new(error.code(), format!("{error}; --writer does that all the same")));
     }
-    if args.block {
-        multi.block(feed.key()).await?;
-    }
-    match ours {
-        true => feed.remove_writer().await?,
-        false => feed.remove().await?,
+    // A peer must not bring it again meanwhile. A writer's is blocked as it is removed.
+    let blocked_first = args.block && !ours && multi.block(feed.key()).await?;
+    let removed = if ours { feed.remove_writer().await } else { feed.remove().await };
+    if let Err(error) = removed {
+        if blocked_first && multi.feed(feed.key()).is_some() {
+            multi.unblock(feed.key()).await?;
+        }
+        return Err(error.into());
     }
     let blocked = args.block || ours;
     let people = || {

@@ -87,7 +87,7 @@ async fn serve(
     };
     let stopped = stop.clone();
     let let_in = |peers: &mut JoinSet<_>, Caller { stream, from }, guest| {
-        let peer = Peer { who: format!("{from}: "), guest: Some(guest) };
+        let peer = Peer { who: format!("{from}: "), guest: Some(guest), ..Peer::default() };
         peers.spawn(sync_with(multi.clone(), stream, peer, replicate.clone(), stopped.clone(), output.clone()));
     };
     let mut listener = Some(listener);
@@ -112,7 +112,7 @@ async fn serve(
                     Err(Full::Network) if retrying.len() < MOST_RETRYING => {
                         _ = retrying.spawn(retry(house.clone(), caller))
                     }
-                    Err(error) => turn_away(Some(TurnedAway { from, error: no_place(&error) })),
+                    Err(error) => turn_away(Some(refuse(caller, &error))),
                 }
             }
             if !let_go {
@@ -130,7 +130,7 @@ async fn serve(
             Some(Ok((caller, guest))) = retrying.join_next() => {
                 match guest {
                     Ok(guest) => let_in(&mut peers, caller, guest),
-                    Err(error) => turn_away(Some(TurnedAway { from: caller.from, error: no_place(&error) })),
+                    Err(error) => turn_away(Some(refuse(caller, &error))),
                 }
                 continue;
             }
@@ -199,8 +199,11 @@ async fn retry(house: House, caller: Caller) -> (Caller, Result<Guest, Full>) {
     }
 }
 
-fn no_place(why: &Full) -> CliError {
-    CliError::new(code::NO_PLACE, format!("turned away: {why}"))
+/// Ends a connection for which there is no place. What it said is read: else it would hear of a reset, as of a broken network.
+fn refuse(Caller { stream, from }: Caller, why: &Full) -> TurnedAway {
+    let mut said = [0; 4096];
+    while stream.try_read(&mut said).is_ok_and(|count| count == said.len()) {}
+    TurnedAway { from, error: CliError::new(code::NO_PLACE, format!("turned away: {why}")) }
 }
 
 /// The next connection; never, once the one peer has come that there is to be.
@@ -251,16 +254,16 @@ fn report(
     moved: &mut Option<CliError>,
     output: &Output,
 ) -> Result<Option<Result<(), CliError>>, CliError> {
-    let (guest, error) = match ended {
+    let (peer, error) = match ended {
         Ok((Peer { guest: Some(guest), .. }, result)) if guest.is_first() => return Ok(Some(result)),
         Ok((_, Ok(()))) => return Ok(None),
         Ok((_, Err(error))) if error.is_stdio() => return Err(error),
         // That the server was told to end is no failure of it.
         Ok((_, Err(error))) if error.code() == code::INTERRUPTED => return Ok(None),
-        Ok((peer, Err(error))) => (peer.guest, error),
+        Ok((peer, Err(error))) => (Some(peer), error),
         Err(error) => (None, CliError::new(code::INTERNAL, format!("a peer's task failed: {error}"))),
     };
-    if guest.map_or_else(|| house.may_say(NOBODY, true), |guest| guest.may_say()) {
+    if peer.as_ref().map_or_else(|| house.may_say(NOBODY, true), Peer::may_say_end) {
         output.fail(&error);
     }
     if error.code() == code::MOVED {

@@ -516,7 +516,7 @@ impl Folders {
 
     /// Fails if the store's folder is not where it was opened any more.
     fn check_place(&self, paths: &Paths) -> io::Result<()> {
-        if self.root.is_at(&self.place) { Ok(()) } else { Err(FileError::moved(paths.root())) }
+        if self.root.is_at(&self.place) { Ok(()) } else { Err(FileError::store_moved(paths.root())) }
     }
 
     /// The folder that a file is in, made if it does not exist.

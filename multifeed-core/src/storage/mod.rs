@@ -491,7 +491,10 @@ impl std::error::Error for Found {}
 
 /// A folder is not where it was opened any more.
 #[derive(Debug, Clone, Copy)]
-struct Moved;
+struct Moved {
+    /// It is the store's own.
+    is_store: bool,
+}
 
 impl fmt::Display for Moved {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -532,9 +535,14 @@ impl FileError {
         io::Error::new(io::ErrorKind::WouldBlock, FileError { path: path.to_path_buf(), source: None })
     }
 
-    /// The folder at this path was moved, removed or replaced while the store was open.
+    /// The feed's folder at this path was moved, removed or replaced while the store was open.
     pub fn moved(path: &Path) -> io::Error {
-        Self::wrap(path, io::Error::new(io::ErrorKind::NotFound, Moved))
+        Self::wrap(path, io::Error::new(io::ErrorKind::NotFound, Moved { is_store: false }))
+    }
+
+    /// The same of the folder of the store itself.
+    pub fn store_moved(path: &Path) -> io::Error {
+        Self::wrap(path, io::Error::new(io::ErrorKind::NotFound, Moved { is_store: true }))
     }
 
     /// The folder at this path is a corestore's, and was to be opened as one with numbered folders.
@@ -549,7 +557,16 @@ impl FileError {
 
     /// Whether the error is that the folder was moved, removed or replaced.
     pub fn is_moved(&self) -> bool {
-        self.source.as_ref().and_then(io::Error::get_ref).is_some_and(|inner| inner.is::<Moved>())
+        self.moved_folder().is_some()
+    }
+
+    /// Whether that is the folder of the store itself.
+    pub fn is_store_moved(&self) -> bool {
+        self.moved_folder().is_some_and(|moved| moved.is_store)
+    }
+
+    fn moved_folder(&self) -> Option<&Moved> {
+        self.source.as_ref()?.get_ref()?.downcast_ref()
     }
 
     /// The system's number of the error, if it is one of the system's.

@@ -10,8 +10,8 @@ use futures_core::Stream;
 use multifeed_core::{Conflict, FeedId};
 
 use crate::handles::feed::Feed;
-use crate::handles::multifeed::Guard;
 use crate::lock;
+use crate::store::shared::Guard;
 use crate::store::table::FeedState;
 
 /// Something happened to a multifeed's feeds.

@@ -10,8 +10,8 @@ use multifeed_proto::{DiscoveryKey, FeedKey};
 
 use crate::error::Error;
 use crate::handles::extension::FeedExtension;
-use crate::handles::multifeed::Guard;
 use crate::store::call::Call;
+use crate::store::shared::Guard;
 use crate::store::table::FeedState;
 
 /// One feed of a multifeed: an append-only log of blocks, that only the holder of its secret key extends. Clones are the

@@ -1,6 +1,7 @@
 //! What an application holds: each handle asks the store's thread, and waits for its answer.
 
 pub(crate) mod blocks;
+pub(crate) mod corestore;
 pub(crate) mod events;
 pub(crate) mod extension;
 pub(crate) mod feed;

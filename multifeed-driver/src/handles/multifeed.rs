@@ -1,36 +1,29 @@
 //! A multifeed, as the application sees it.
 
-use std::future::poll_fn;
+use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, Weak};
-use std::task::{Context, Poll, Waker};
-use std::{fmt, thread};
+use std::sync::Arc;
 
 use futures_io::{AsyncRead, AsyncWrite};
 use multifeed_core::{
-    Corestore, CorestoreOptions, ExposedKey, FileCoreStorage, FileStorage, KeyPair, MasterKey, MemoryStorage,
-    Namespace, Rearranged, Recovered, RepairedInMemory, Replicate, SetId, Storage, StoreError, SyncError, Unsupported,
+    ExposedKey, FileStorage, KeyPair, MemoryStorage, Namespace, Rearranged, Recovered, Replicate, SetId, Storage,
+    StoreError, SyncError, Unsupported,
 };
 use multifeed_proto::{DEFAULT_ROOT_KEY, DiscoveryKey, FeedKey, Role, Root, RootConfig, Session, SessionError};
 use rand::SeedableRng;
 use rand::rngs::{StdRng, SysRng};
 
-use crate::clock::Clock;
 use crate::error::Error;
-use crate::handles::events::{EventQueue, Events};
+use crate::handles::corestore::{self, Corestore};
+use crate::handles::events::Events;
 use crate::handles::feed::Feed;
 use crate::handles::replication::{Replication, SyncId};
 use crate::handles::stream::ProtocolStream;
-use crate::lock;
-use crate::oneshot::{self, Answer};
 use crate::options::{Options, PumpOptions};
 use crate::runtime::Runtime;
 use crate::store::call::Call;
-use crate::store::mailbox::Mailbox;
-use crate::store::table::FeedTable;
+use crate::store::shared::{Guard, Holder, Shared, StoreShared};
 use crate::store::thread::Store;
-use crate::store::waits::{Ticket, Waiting};
 use crate::stream::hub::{Join, StreamShared, Subject};
 use crate::stream::link::Link;
 use crate::stream::member::Member;
@@ -39,42 +32,13 @@ use crate::stream::pump::Pump;
 /// A set of feeds that syncs as one: ours, each with a writer's name, and those that others share with us.
 ///
 /// The feeds live on a thread of their own, which does all reading, writing and checking. Clones are the same multifeed;
-/// when the last of them, and of its feeds and sessions, is dropped, it is closed.
+/// when the last of them, and of its feeds and sessions, is dropped, it is closed. One of a corestore shares that thread, and what it says of the
+/// store as a whole ([`problems`](Self::problems), [`block`](Self::block), [`sync_to_disk`](Self::sync_to_disk) and their like), with the
+/// others of it: see [`Corestore`](crate::Corestore).
 #[derive(Clone)]
 pub struct Multifeed {
     guard: Arc<Guard>,
 }
-
-/// What the handles and the store's thread share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) mailbox: Arc<Mailbox>,
-    pub(crate) table: FeedTable,
-    pub(crate) clock: Clock,
-    subscribers: Mutex<Vec<Weak<EventQueue>>>,
-    closed: Mutex<Closed>,
-    pub(crate) options: Options,
-    syncs: AtomicU64,
-    tickets: AtomicU64,
-    problems: Mutex<Vec<StoreError>>,
-    recovered: Mutex<Vec<Recovered>>,
-    exposed: Mutex<Vec<ExposedKey>>,
-    rearranged: Mutex<Vec<Rearranged>>,
-    conflicts: AtomicUsize,
-    unsupported: Mutex<Unsupported>,
-}
-
-#[derive(Debug, Default)]
-struct Closed {
-    closed: bool,
-    /// How it went; `None` where the thread failed.
-    result: Option<Result<(), StoreError>>,
-    wakers: Vec<Waker>,
-}
-
-/// Held by every handle; the last one dropped closes the store.
-#[derive(Debug)]
-pub(crate) struct Guard(pub(crate) Arc<Shared>);
 
 impl Multifeed {
     /// Opens the multifeed in a folder; the folder is made where there is none.
@@ -87,52 +51,16 @@ impl Multifeed {
         Self::start(move || Ok(FileStorage::open_with(&path, files)?), options).await
     }
 
-    /// Opens the multifeed of a root key, that of [`Options::session`], in a corestore's folder, as `@frando/corestore-multifeed` keeps it there; or in
-    /// a namespace of the corestore. The folder, its master key and the multifeed are made if they are missing. Writers' keys are derived from the
-    /// master key, the root key and the name: a key pair of one's own ([`writer_with`](Self::writer_with)) is refused, and without a name there is one
-    /// writer, as in JS.
+    /// Opens the multifeed of a root key in a namespace of a corestore, or makes it. If it is open already, this is another handle of it.
     ///
-    /// While it is open no other multifeed of the folder can be.
-    ///
-    /// # Errors
-    /// [`Error::Store`] if another process has the folder open, it is another kind of store's, or it cannot be made or read.
-    pub async fn open_corestore(
-        path: impl AsRef<Path>,
-        namespace: &Namespace,
-        options: Options,
-    ) -> Result<Self, Error> {
-        let path: PathBuf = path.as_ref().to_owned();
-        let (files, limits) = (options.files.clone(), options.multifeed.limits.clone());
-        let master_key = generate_master_key()?;
-        let storage = move || {
-            let storage = FileCoreStorage::open_with(&path, files).map_err(StoreError::from)?;
-            let store = Corestore::open(storage, CorestoreOptions::default(), || master_key);
-            Ok(store.map_err(StoreError::from)?.into_files(&limits)?)
-        };
-        Self::start_in(storage, options, Some(namespace.clone())).await
-    }
-
-    /// As [`open_corestore`](Self::open_corestore), only to be read: nothing is made or changed in the folder, and what opening repairs stays in memory.
-    /// `beside` takes no lock: another process that has the folder open may change what is read.
+    /// Writers' keys are derived from the master key, the namespace, the root key and the name: a key pair of one's own
+    /// ([`writer_with`](Self::writer_with)) is refused, and without a name there is one writer, as in JS. Its sessions begin as
+    /// [`Options::session`] of the corestore says, with this root key in place of the one there.
     ///
     /// # Errors
-    /// As there, and if the folder or its master key is missing.
-    pub async fn read_corestore(
-        path: impl AsRef<Path>,
-        namespace: &Namespace,
-        beside: bool,
-        options: Options,
-    ) -> Result<Self, Error> {
-        let path: PathBuf = path.as_ref().to_owned();
-        let (files, limits) = (options.files.clone(), options.multifeed.limits.clone());
-        let master_key = generate_master_key()?;
-        let storage = move || {
-            let open = if beside { FileCoreStorage::open_beside_with } else { FileCoreStorage::open_read_only_with };
-            let storage = open(path, files).map_err(StoreError::from)?;
-            let store = Corestore::open(storage, CorestoreOptions::default(), || master_key);
-            Ok(RepairedInMemory::new(store.map_err(StoreError::from)?.into_files(&limits)?))
-        };
-        Self::start_in(storage, options, Some(namespace.clone())).await
+    /// [`Error::Store`] if the list of its feeds cannot be read or made; [`Error::Closed`], also while it is being closed.
+    pub async fn in_corestore(store: &Corestore, namespace: &Namespace, root_key: FeedKey) -> Result<Self, Error> {
+        store.multifeed(namespace, root_key).await.map(Self::new)
     }
 
     /// A new multifeed that lives in memory.
@@ -155,43 +83,14 @@ impl Multifeed {
         storage: impl FnOnce() -> Result<S, Error> + Send + 'static,
         options: Options,
     ) -> Result<Self, Error> {
-        Self::start_in(storage, options, None).await
+        let session = options.session.clone();
+        let shared = Arc::new(StoreShared::new(options));
+        let opened = move |store: &mut Store<S>| store.open_set(SetId::ALL, session);
+        corestore::start(shared, Holder::Multifeed(SetId::ALL), storage, opened).await.map(Self::new)
     }
 
-    async fn start_in<S: Storage + 'static>(
-        storage: impl FnOnce() -> Result<S, Error> + Send + 'static,
-        options: Options,
-        namespace: Option<Namespace>,
-    ) -> Result<Self, Error> {
-        let shared = Arc::new(Shared {
-            mailbox: Arc::new(Mailbox::new(options.calls)),
-            table: FeedTable::default(),
-            clock: Clock::start(),
-            subscribers: Mutex::default(),
-            closed: Mutex::default(),
-            options,
-            syncs: AtomicU64::new(0),
-            tickets: AtomicU64::new(0),
-            problems: Mutex::default(),
-            recovered: Mutex::default(),
-            exposed: Mutex::default(),
-            rearranged: Mutex::default(),
-            conflicts: AtomicUsize::new(0),
-            unsupported: Mutex::default(),
-        });
-        let guard = Arc::new(Guard(shared.clone()));
-        let (answer, opened) = oneshot::channel();
-        // Opening reads the disk: it too is the thread's work.
-        let body = move || match open(storage, &shared, namespace.as_ref()) {
-            Ok(store) => {
-                answer.send(Ok(()));
-                store.run();
-            }
-            Err(error) => answer.send(Err(error)),
-        };
-        thread::Builder::new().name("multifeed-store".into()).spawn(body).map_err(Error::Thread)?;
-        opened.await.map_err(|_| Error::Closed)??;
-        Ok(Self { guard })
+    pub(crate) fn new(guard: Arc<Guard>) -> Self {
+        Self { guard }
     }
 
     /// The writer of this name: found, or made with a new key pair. Without a name it is named by the number of its folder, or by
@@ -254,14 +153,7 @@ impl Multifeed {
 
     /// What happens to the feeds from now on.
     pub fn events(&self) -> Events {
-        let queue = Arc::new(EventQueue::default());
-        let mut subscribers = lock(&self.shared().subscribers);
-        subscribers.retain(|subscriber| subscriber.strong_count() > 0);
-        subscribers.push(Arc::downgrade(&queue));
-        drop(subscribers);
-        if self.is_closed() {
-            queue.close();
-        }
+        let queue = self.shared().subscribe();
         Events::new(queue, self.guard.clone())
     }
 
@@ -274,20 +166,20 @@ impl Multifeed {
         options: Replicate,
     ) -> Replication {
         let shared = self.shared();
-        let mut config = shared.options.session.clone();
+        let mut config = shared.session.clone();
         let tells_discovered = config.discover;
         options.configure(&mut config);
         let key = config.root.as_ref().map_or(DEFAULT_ROOT_KEY, |root| root.key);
         let link = self.link(Root::FIRST, None, options);
-        let hub = Arc::new(StreamShared::new(&shared.options.pump));
+        let hub = Arc::new(StreamShared::new(&shared.store.options.pump));
         match StdRng::try_from_rng(&mut SysRng) {
             Ok(mut rng) => {
-                let session = Session::new(role, config, shared.clock.now(), &mut rng);
+                let session = Session::new(role, config, shared.store.clock.now(), &mut rng);
                 // Before any call that comes after this one.
                 link.begin();
                 let member = Member::new(link.clone(), key);
-                let options = shared.options.pump.clone();
-                let mut pump = Pump::<_, R>::own(stream, session, member, hub.clone(), shared.clock, options);
+                let options = shared.store.options.pump.clone();
+                let mut pump = Pump::<_, R>::own(stream, session, member, hub.clone(), shared.store.clock, options);
                 pump.tells_discovered = tells_discovered;
                 R::spawn(pump);
             }
@@ -306,7 +198,7 @@ impl Multifeed {
     /// It fails by [`SessionError::Local`] where the stream is over, or a multifeed of the same root key is synced over it already, and
     /// by [`SessionError::Timeout`] where the remote does not have the root key in time.
     pub fn replicate_over(&self, stream: &ProtocolStream, options: Replicate) -> Replication {
-        let mut session = self.shared().options.session.clone();
+        let mut session = self.shared().session.clone();
         options.configure(&mut session);
         let config = session.root.unwrap_or_else(|| RootConfig::new(DEFAULT_ROOT_KEY));
         let link = self.link(stream.hub().next_root(), None, options);
@@ -341,11 +233,12 @@ impl Multifeed {
     }
 
     /// A link to the store, for a stream on which this multifeed is named `root`.
-    fn link(&self, root: Root, lone: Option<FeedKey>, options: Replicate) -> Arc<Link> {
-        let shared = self.shared();
-        let id = SyncId(shared.syncs.fetch_add(1, Ordering::Relaxed));
-        let PumpOptions { events, event_bytes, .. } = shared.options.pump;
-        Arc::new(Link::new(root, lone, id, shared.mailbox.clone(), options, events, event_bytes))
+    fn link(&self, root: Root, lone: Option<FeedKey>, mut options: Replicate) -> Arc<Link> {
+        let Shared { store, set, .. } = &**self.shared();
+        options.set = *set;
+        let id = SyncId(store.next_sync());
+        let PumpOptions { events, event_bytes, .. } = store.options.pump;
+        Arc::new(Link::new(root, lone, id, store.mailbox.clone(), options, events, event_bytes))
     }
 
     /// Writes all that was appended and received before this call, and syncs it to the disk, whatever the
@@ -416,28 +309,28 @@ impl Multifeed {
 
     /// The feeds that could not be opened, and the writers that are missing; the others are unharmed.
     pub fn problems(&self) -> Vec<StoreError> {
-        lock(&self.shared().problems).clone()
+        self.shared().store.found().problems
     }
 
     /// What opening had to cut off after a crash.
     pub fn recovered(&self) -> Vec<Recovered> {
-        lock(&self.shared().recovered).clone()
+        self.shared().store.found().recovered
     }
 
     /// What opening changed of folders: removals that were cut short before, and folders that hold no feed and had to give their numbers to
     /// feeds.
     pub fn rearranged(&self) -> Vec<Rearranged> {
-        lock(&self.shared().rearranged).clone()
+        self.shared().store.found().rearranged
     }
 
     /// The secret keys that others than the owner of their file may read or change, by its permissions on unix.
     pub fn exposed_keys(&self) -> Vec<ExposedKey> {
-        lock(&self.shared().exposed).clone()
+        self.shared().store.found().exposed
     }
 
     /// What the disk of the store turned out not to support, as far as it was tried: the store does without. Each is worth a warning, once.
     pub fn unsupported(&self) -> Unsupported {
-        *lock(&self.shared().unsupported)
+        self.shared().store.unsupported()
     }
 
     /// Closes files of the store that are open and not in use, for a process that has no file handle left for a connection. Returns how many
@@ -451,30 +344,30 @@ impl Multifeed {
 
     /// How many second histories were kept as evidence when the store was opened, in `multifeed.conflicts` beside the feeds.
     pub fn conflicts_kept(&self) -> usize {
-        self.shared().conflicts.load(Ordering::Relaxed)
+        self.shared().store.found().conflicts
     }
 
-    /// Ends all sessions, cleanly, writes what is not written, and releases the store. Calls that were accepted before are done. Whoever closes
-    /// it again, meanwhile or later, is told how it went.
+    /// Ends all sessions, cleanly, writes what is not written, and releases the store, if no other multifeed of the same corestore and no
+    /// [`Corestore`](crate::Corestore) is left. Calls that were accepted before are done. A second call reports how the first one went.
     ///
     /// # Errors
     /// [`Error::Store`] where the last writes fail; [`Error::Closed`] where its thread failed.
     pub async fn close(&self) -> Result<(), Error> {
-        // Where it is not accepted somebody else has closed it.
-        let _ = self.shared().mailbox.call(Call::Close).await;
-        self.closed().await;
-        let result = lock(&self.shared().closed).result.clone();
-        result.map_or(Err(Error::Closed), |result| result.map_err(Error::Store))
+        let Shared { store, set, closed, .. } = &**self.shared();
+        // It is not accepted if somebody else has closed it.
+        let _ = store.mailbox.call(Holder::Multifeed(*set), Call::Close).await;
+        closed.wait().await;
+        closed.result()
     }
 
     /// Waits until the multifeed is closed, by whomever.
     pub async fn closed(&self) {
-        poll_fn(|cx| self.shared().poll_closed(cx)).await;
+        self.shared().closed.wait().await;
     }
 
     /// Whether the multifeed is closed.
     pub fn is_closed(&self) -> bool {
-        lock(&self.shared().closed).closed
+        self.shared().closed.is_closed()
     }
 
     pub(crate) fn guard(&self) -> &Arc<Guard> {
@@ -495,108 +388,6 @@ impl fmt::Debug for Multifeed {
     }
 }
 
-fn open<S: Storage>(
-    storage: impl FnOnce() -> Result<S, Error>,
-    shared: &Arc<Shared>,
-    namespace: Option<&Namespace>,
-) -> Result<Store<S>, Error> {
-    let options = shared.options.clone();
-    let mut multi = multifeed_core::Multifeed::open(storage()?, options.multifeed)?;
-    let set = match namespace {
-        None => SetId::ALL,
-        Some(namespace) => {
-            let root = options.session.root.as_ref().map_or(DEFAULT_ROOT_KEY, |root| root.key);
-            multi.open_root(namespace, &root)?
-        }
-    };
-    shared.found(&multi);
-    Ok(Store::new(multi, set, shared.clone(), options.quantum_bytes))
-}
-
-impl Shared {
-    /// Gives this to every subscriber.
-    pub(crate) fn publish(&self, tell: impl Fn(&EventQueue)) {
-        lock(&self.subscribers).iter().filter_map(Weak::upgrade).for_each(|queue| tell(&queue));
-    }
-
-    /// What opening found, by the numbers that the folders have now.
-    pub(crate) fn found<S: Storage>(&self, multi: &multifeed_core::Multifeed<S>) {
-        *lock(&self.problems) = multi.problems().to_vec();
-        *lock(&self.recovered) = multi.recovered().to_vec();
-        *lock(&self.exposed) = multi.exposed_keys().to_vec();
-        *lock(&self.rearranged) = multi.rearranged().to_vec();
-        self.conflicts.store(multi.conflicts_kept(), Ordering::Relaxed);
-        self.lacks(multi.unsupported());
-    }
-
-    /// What the disk turned out not to support until now.
-    pub(crate) fn lacks(&self, unsupported: Unsupported) {
-        *lock(&self.unsupported) = unsupported;
-    }
-
-    /// How closing the store went.
-    pub(crate) fn ended(&self, result: Result<(), StoreError>) {
-        lock(&self.closed).result = Some(result);
-    }
-
-    /// The store is released: nothing will happen any more.
-    pub(crate) fn close(&self) {
-        self.table.clear();
-        let wakers = {
-            let mut closed = lock(&self.closed);
-            closed.closed = true;
-            std::mem::take(&mut closed.wakers)
-        };
-        wakers.into_iter().for_each(Waker::wake);
-        self.publish(EventQueue::close);
-    }
-
-    fn poll_closed(&self, cx: &Context<'_>) -> Poll<()> {
-        let mut closed = lock(&self.closed);
-        if closed.closed {
-            return Poll::Ready(());
-        }
-        if !closed.wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
-            closed.wakers.push(cx.waker().clone());
-        }
-        Poll::Pending
-    }
-}
-
-impl Guard {
-    /// Has the store's thread do a call, and waits for its answer.
-    pub(crate) async fn ask<T>(&self, call: impl FnOnce(Answer<T>) -> Call) -> Result<T, Error> {
-        let (answer, waiting) = oneshot::channel();
-        self.0.mailbox.call(call(answer)).await?;
-        waiting.await.map_err(|_| Error::Closed)
-    }
-
-    /// As [`ask`](Self::ask), for what may have to wait for a peer: whoever drops the future is waited for no longer.
-    pub(crate) async fn ask_waiting<T>(
-        self: &Arc<Self>,
-        call: impl FnOnce(Ticket, Answer<Result<T, Error>>) -> Call,
-    ) -> Result<T, Error> {
-        self.begin(call).await?.await
-    }
-
-    /// Puts a call that may have to wait into the queue. What it gives is a future of the answer.
-    pub(crate) async fn begin<T>(
-        self: &Arc<Self>,
-        call: impl FnOnce(Ticket, Answer<Result<T, Error>>) -> Call,
-    ) -> Result<Waiting<T>, Error> {
-        let ticket = Ticket(self.0.tickets.fetch_add(1, Ordering::Relaxed));
-        let (answer, waiting) = oneshot::channel();
-        self.0.mailbox.call(call(ticket, answer)).await?;
-        Ok(Waiting::new(self.clone(), ticket, waiting))
-    }
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        self.0.mailbox.desert();
-    }
-}
-
 /// A new key pair, from the system's randomness: for a writer whose key is to be known before, or kept elsewhere.
 ///
 /// # Errors
@@ -604,12 +395,6 @@ impl Drop for Guard {
 pub fn generate_key_pair() -> Result<KeyPair, Error> {
     let mut rng = StdRng::try_from_rng(&mut SysRng).map_err(|error| Error::Random(error.to_string()))?;
     Ok(KeyPair::generate(&mut rng))
-}
-
-/// A new master key, for a corestore that has none.
-fn generate_master_key() -> Result<MasterKey, Error> {
-    let mut rng = StdRng::try_from_rng(&mut SysRng).map_err(|error| Error::Random(error.to_string()))?;
-    Ok(MasterKey::generate(&mut rng))
 }
 
 /// What a feed can be looked up by: see [`Multifeed::feed`].

@@ -317,7 +317,7 @@ impl Feed {
     /// [`Error::Closed`].
     pub async fn events(&self) -> Result<FeedEvents, Error> {
         let feed = self.state.id;
-        let queue = Arc::new(FeedQueue::new(self.guard.0.options.multifeed.limits.feed_events));
+        let queue = Arc::new(FeedQueue::new(self.guard.0.store.options.multifeed.limits.feed_events));
         let weak = Arc::downgrade(&queue);
         self.guard.ask(|answer| Call::Read(ReadCall::Watch { feed, queue: weak, answer })).await?;
         Ok(FeedEvents::new(queue, self.guard.clone()))
@@ -436,12 +436,12 @@ impl<S: Storage> Store<S> {
             }
             ReadCall::Clear { feed, range, answer } => {
                 let cleared = self.multi.clear(feed, range).map_err(Error::Store);
-                self.state(feed);
+                self.refresh(feed);
                 answer.send(cleared);
             }
             ReadCall::Audit { feed, from, answer } => {
                 let audit = self.multi.audit_step(feed, from, AUDIT_STEP_BYTES).map_err(Error::Store);
-                self.state(feed);
+                self.refresh(feed);
                 answer.send(audit);
             }
             ReadCall::CountHeld { feed, range, answer } => answer.send(self.multi.count_held(feed, range)),
@@ -492,11 +492,14 @@ impl<S: Storage> Store<S> {
             match (waiter, failed, end) {
                 (waiter, Some(error), _) => waiter.fail(error),
                 (Waiter::Blocks { feed, index, until, answer }, None, _) => {
-                    self.state(feed);
+                    self.refresh(feed);
                     answer.send(self.held(feed, index, until));
                 }
                 (Waiter::Download { answer }, None, _) => answer.send(Ok(())),
-                (Waiter::Length { feed, answer }, None, _) => answer.send(Ok(self.state(feed).len())),
+                (Waiter::Length { feed, answer }, None, _) => {
+                    self.refresh(feed);
+                    answer.send(Ok(self.multi.info(feed).len));
+                }
                 (Waiter::Place { answer }, None, WantEnd::Found(place)) => answer.send(Ok(place)),
                 (waiter @ Waiter::Place { .. }, None, _) => waiter.fail(Error::Unavailable),
             }

@@ -11,8 +11,8 @@ use multifeed_core::{Conflict, ExtensionError, SyncError, SyncState, SyncTotals}
 use multifeed_proto::{Command, FeedKey, RemoteHandshake, SessionError};
 
 use crate::handles::extension::StreamExtension;
-use crate::handles::multifeed::Guard;
 use crate::lock;
+use crate::store::shared::Guard;
 use crate::stream::hub::StreamShared;
 use crate::stream::link::Link;
 

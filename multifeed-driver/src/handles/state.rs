@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 
-use multifeed_core::{FeedSyncState, Storage, StoreSyncState, SyncState};
+use multifeed_core::{FeedSyncState, SetId, Storage, StoreSyncState, SyncState};
 
 use crate::error::Error;
 use crate::handles::feed::Feed;
@@ -104,6 +104,11 @@ impl InSync {
         self.0.remove(&ticket).is_some()
     }
 
+    /// A multifeed is closed, which all that wait for it hear.
+    pub(crate) fn close(&mut self, set: SetId) {
+        self.0.retain(|ticket, _| ticket.set != set);
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -111,7 +116,7 @@ impl InSync {
 
 /// What the store's thread does of these.
 impl<S: Storage> Store<S> {
-    pub(crate) fn answer_state(&mut self, call: StateCall) {
+    pub(crate) fn answer_state(&mut self, set: SetId, call: StateCall) {
         match call {
             StateCall::Session { link, answer } => {
                 self.observe(&link);
@@ -124,14 +129,14 @@ impl<S: Storage> Store<S> {
                 });
             }
             StateCall::Store { answer } => {
-                self.observe_all();
-                answer.send(self.multi.store_sync_state(self.now()));
+                self.observe_all(set);
+                answer.send(self.multi.store_sync_state(set, self.now()));
             }
             StateCall::Feed { feed, answer } => answer.send(self.multi.feed_sync_state(feed, self.now())),
             StateCall::InSync { link, ticket, answer } => {
                 match &link {
                     Some(link) => self.observe(link),
-                    None => self.observe_all(),
+                    None => self.observe_all(set),
                 }
                 self.in_sync.0.insert(ticket, Waiter { link, answer });
             }
@@ -143,11 +148,10 @@ impl<S: Storage> Store<S> {
         if self.in_sync.is_empty() {
             return;
         }
-        let all = self.multi.store_sync_state(self.now()).all.in_sync;
         let waiting = std::mem::take(&mut self.in_sync.0);
         for (ticket, Waiter { link, answer }) in waiting {
             let end = match &link {
-                None => all.then_some(Ok(())),
+                None => self.multi.store_sync_state(ticket.set, self.now()).all.in_sync.then_some(Ok(())),
                 Some(link) => self.end_of(link),
             };
             match end {
@@ -167,18 +171,16 @@ impl<S: Storage> Store<S> {
         gone.then_some(Err(Error::SessionEnded))
     }
 
-    /// A session began: where all are waited for, it is among them.
+    /// A session began: it is among those of which all is reported.
     pub(crate) fn observe_new(&mut self, link: &Link) {
-        if self.observes_all || link.is_observed() {
+        if self.observes_all(link.options.set) || link.is_observed() {
             self.observe(link);
         }
     }
 
-    fn observe_all(&mut self) {
-        self.observes_all = true;
-        for link in self.links() {
-            self.observe(&link);
-        }
+    fn observe_all(&mut self, set: SetId) {
+        self.set_observes_all(set);
+        self.links().iter().filter(|link| link.options.set == set).for_each(|link| self.observe(link));
     }
 
     fn observe(&mut self, link: &Link) {

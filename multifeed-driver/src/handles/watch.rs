@@ -9,9 +9,9 @@ use std::task::{Context, Poll, Waker};
 use futures_core::Stream;
 use multifeed_core::{FeedId, FeedNews};
 
-use crate::handles::multifeed::Guard;
 use crate::handles::replication::SyncId;
 use crate::lock;
+use crate::store::shared::Guard;
 
 /// Something happened to a feed. A session that is over has no number any more.
 pub type FeedEvent = multifeed_core::FeedEvent<Option<SyncId>>;

@@ -5,7 +5,8 @@ use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use multifeed_core::{
-    Audit, FeedId, FeedSyncState, KeyPair, Place, StoreError, StoreSyncState, SyncState, VerifyCursor, VerifyStep, Want,
+    Audit, FeedId, FeedSyncState, KeyPair, Namespace, Place, StoreError, StoreSyncState, SyncState, VerifyCursor,
+    VerifyStep, Want,
 };
 
 use multifeed_proto::{FeedKey, Node};
@@ -16,6 +17,7 @@ use crate::handles::reads::{FeedPeer, Wait};
 use crate::handles::replication::SyncId;
 use crate::handles::watch::FeedQueue;
 use crate::oneshot::Answer;
+use crate::store::shared::Guard;
 use crate::store::table::FeedState;
 use crate::store::waits::Ticket;
 use crate::stream::link::Link;
@@ -92,7 +94,13 @@ pub(crate) enum Call {
     CloseIdleFiles {
         answer: Answer<usize>,
     },
-    /// What comes of it is told by what all handles share.
+    /// Opens a multifeed of a corestore, or gives the handles of one that is open another.
+    OpenMultifeed {
+        namespace: Namespace,
+        root_key: FeedKey,
+        answer: Answer<Result<Arc<Guard>, Error>>,
+    },
+    /// Closes what the caller holds. What comes of it all its handles share.
     Close,
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::lock;
 use crate::store::call::Call;
+use crate::store::shared::Holder;
 use crate::store::waits::Ticket;
 use crate::stream::link::Link;
 
@@ -23,14 +24,14 @@ pub(crate) struct Mailbox {
 
 #[derive(Debug, Default)]
 struct Inner {
-    calls: VecDeque<Call>,
+    calls: VecDeque<(Holder, Call)>,
     /// Callers that found the queue full. All are woken when it is emptied, so one that gave up costs nobody its turn.
     callers: Vec<Waker>,
     links: Vec<Arc<Link>>,
     /// Accepted calls whose answers nobody waits for any more: at most as many as are unanswered.
     given_up: Vec<Ticket>,
-    /// The last handle was dropped.
-    deserted: bool,
+    /// Those whose last handle was dropped.
+    deserted: Vec<Holder>,
     /// No calls are accepted any more.
     closed: bool,
     /// The thread is gone.
@@ -45,8 +46,8 @@ impl Mailbox {
     }
 
     /// Puts a call into the queue, waiting while it is full. Once this is ready the call is accepted, and will be done.
-    pub(crate) async fn call(&self, call: Call) -> Result<(), Error> {
-        let mut call = Some(call);
+    pub(crate) async fn call(&self, holder: Holder, call: Call) -> Result<(), Error> {
+        let mut call = Some((holder, call));
         poll_fn(|cx| {
             let mut inner = lock(&self.inner);
             if inner.closed {
@@ -83,24 +84,24 @@ impl Mailbox {
         true
     }
 
-    /// The last handle was dropped.
-    pub(crate) fn desert(&self) {
+    /// A holder's last handle was dropped.
+    pub(crate) fn desert(&self, holder: Holder) {
         let mut inner = lock(&self.inner);
-        inner.deserted = true;
+        inner.deserted.push(holder);
         self.wake(inner);
     }
 
-    /// Waits until something is there, at most for this long, and takes all of it. True once, when no handle is left.
+    /// Waits until something is there, at most for this long, and takes all of it. Returns those whose last handle was dropped, each once.
     pub(crate) fn take(
         &self,
         timeout: Option<Duration>,
-        calls: &mut VecDeque<Call>,
+        calls: &mut VecDeque<(Holder, Call)>,
         links: &mut Vec<Arc<Link>>,
         given_up: &mut Vec<Ticket>,
-    ) -> bool {
+    ) -> Vec<Holder> {
         let mut inner = lock(&self.inner);
         let nothing = inner.calls.is_empty() && inner.links.is_empty() && inner.given_up.is_empty();
-        let idle = nothing && !inner.deserted;
+        let idle = nothing && inner.deserted.is_empty();
         if idle && timeout != Some(Duration::ZERO) {
             inner.asleep = true;
             inner = match timeout {
@@ -171,7 +172,8 @@ mod tests {
     fn calls_are_bounded_and_told_of_the_end() {
         let mailbox = Mailbox::new(1);
         let mut cx = Context::from_waker(Waker::noop());
-        let (mut first, mut second) = (Box::pin(mailbox.call(Call::Close)), Box::pin(mailbox.call(Call::Close)));
+        let (mut first, mut second) =
+            (Box::pin(mailbox.call(Holder::Folder, Call::Close)), Box::pin(mailbox.call(Holder::Folder, Call::Close)));
         assert!(matches!(first.as_mut().poll(&mut cx), Poll::Ready(Ok(()))));
         assert!(second.as_mut().poll(&mut cx).is_pending());
         let (mut calls, mut links) = (VecDeque::new(), Vec::new());
@@ -179,7 +181,7 @@ mod tests {
         assert_eq!(calls.len(), 1);
         assert!(matches!(second.as_mut().poll(&mut cx), Poll::Ready(Ok(()))));
         mailbox.close();
-        let mut third = Box::pin(mailbox.call(Call::Close));
+        let mut third = Box::pin(mailbox.call(Holder::Folder, Call::Close));
         assert!(matches!(third.as_mut().poll(&mut cx), Poll::Ready(Err(Error::Closed))));
         mailbox.take(None, &mut calls, &mut links, &mut Vec::new());
         assert_eq!(calls.len(), 2, "what was accepted is still there");
@@ -189,8 +191,8 @@ mod tests {
     fn being_deserted_wakes_once() {
         let mailbox = Mailbox::new(1);
         let (mut calls, mut links) = (VecDeque::new(), Vec::new());
-        mailbox.desert();
-        assert!(mailbox.take(None, &mut calls, &mut links, &mut Vec::new()));
-        assert!(!mailbox.take(Some(Duration::from_millis(1)), &mut calls, &mut links, &mut Vec::new()));
+        mailbox.desert(Holder::Folder);
+        assert_eq!(mailbox.take(None, &mut calls, &mut links, &mut Vec::new()), [Holder::Folder]);
+        assert_eq!(mailbox.take(Some(Duration::from_millis(1)), &mut calls, &mut links, &mut Vec::new()), []);
     }
 }

@@ -7,19 +7,22 @@ use std::time::Duration;
 
 use multifeed_core::{AppendError, Durability, ExtensionError, KeyPair};
 use multifeed_core::{
-    FeedId, FeedInfo, Multifeed, MultifeedEvent, PeerEvent, SessionId, SetId, Storage, StoreError, SyncError,
-    SyncTotals, Unsupported,
+    FeedId, Multifeed, MultifeedEvent, PeerEvent, SessionId, SetId, Storage, StoreError, SyncError, SyncTotals,
+    Unsupported,
 };
 use multifeed_proto::{Command, Event, SessionError};
 
 use crate::error::Error;
+use crate::handles::events::EventQueue;
 use crate::handles::extension::{self, FeedInboxes};
-use crate::handles::multifeed::{Shared, generate_key_pair};
+use crate::handles::multifeed::generate_key_pair;
 use crate::handles::replication::{SyncEvent, SyncId, Totals};
 use crate::handles::state::InSync;
 use crate::handles::watch::Watchers;
 use crate::oneshot::Answer;
 use crate::store::call::{Call, ExtensionCall};
+use crate::store::holders::{Holders, Opened};
+use crate::store::shared::{Holder, StoreShared};
 use crate::store::table::FeedState;
 use crate::store::waits::{Ticket, Waits};
 use crate::stream::link::Link;
@@ -42,9 +45,7 @@ const QUANTA_IN_A_ROW: usize = 8;
 /// The thread's state. The application's calls go first: they are done between any two sessions' turns.
 pub(crate) struct Store<S: Storage> {
     pub(crate) multi: Multifeed<S>,
-    /// The feeds that the handles have: all, or in a corestore those of one multifeed.
-    set: SetId,
-    peers: BTreeMap<SessionId, Connected>,
+    pub(super) peers: BTreeMap<SessionId, Connected>,
     /// Commands were left when the thread's turn was over.
     unfinished: bool,
     /// When the oldest blocks that are not written came.
@@ -56,8 +57,6 @@ pub(crate) struct Store<S: Storage> {
     pub(crate) waits: Waits,
     /// Calls that wait until sessions are in sync.
     pub(crate) in_sync: InSync,
-    /// It is to be known of every session what its remote has.
-    pub(crate) observes_all: bool,
     /// Who watches which feed.
     pub(crate) watchers: Watchers,
     /// Who hears which extension on which feed's channels.
@@ -66,24 +65,15 @@ pub(crate) struct Store<S: Storage> {
     appended: Vec<Appended>,
     /// What the disk does not support, as far as the handles know.
     unsupported: Unsupported,
-    closing: bool,
+    pub(super) closing: bool,
     // Buffers that are kept for their memory.
-    calls: VecDeque<Call>,
+    calls: VecDeque<(Holder, Call)>,
     links: Vec<Arc<Link>>,
     given_up: Vec<Ticket>,
     events: Vec<Event>,
     commands: Vec<Command>,
     // Last: dropped after everything above.
-    shared: Leaving,
-}
-
-/// What a feed is and holds, by its name in the set.
-fn info<S: Storage>(multi: &Multifeed<S>, set: SetId, feed: FeedId) -> FeedInfo {
-    let mut info = multi.info(feed);
-    if let Some(name) = multi.name_in(set, feed) {
-        info.name = name.to_owned();
-    }
-    info
+    pub(super) holders: Holders,
 }
 
 /// An append that is not synced, and where its answer goes.
@@ -94,8 +84,8 @@ struct Appended {
 }
 
 /// A session, from its first sign of life until its stream is closed.
-struct Connected {
-    link: Arc<Link>,
+pub(super) struct Connected {
+    pub(super) link: Arc<Link>,
     end: Option<Result<SyncTotals, SyncError>>,
     /// Its stream is closed.
     left: bool,
@@ -110,33 +100,19 @@ impl Drop for Connected {
     }
 }
 
-/// Tells everyone that the thread is gone, however it went.
-struct Leaving(Arc<Shared>);
-
-impl Drop for Leaving {
-    fn drop(&mut self) {
-        self.0.mailbox.leave().iter().for_each(|link| link.abandon());
-        self.0.close();
-    }
-}
-
 impl<S: Storage> Store<S> {
-    pub(crate) fn new(multi: Multifeed<S>, set: SetId, shared: Arc<Shared>, quantum_bytes: usize) -> Self {
-        for feed in multi.feeds_in(set) {
-            shared.table.update(info(&multi, set, feed), multi.slot_of(feed));
-        }
+    pub(crate) fn new(multi: Multifeed<S>, shared: Arc<StoreShared>, holder: Holder) -> Self {
         let inboxes = FeedInboxes::new(&shared.options.multifeed.limits);
+        shared.note_found(&multi);
         Self {
             multi,
-            set,
             peers: BTreeMap::new(),
             unfinished: false,
             uncommitted_since: None,
             looked_at: Duration::ZERO,
-            quantum_bytes: quantum_bytes.max(1),
+            quantum_bytes: shared.options.quantum_bytes.max(1),
             waits: Waits::default(),
             in_sync: InSync::default(),
-            observes_all: false,
             watchers: Watchers::default(),
             inboxes,
             appended: Vec::new(),
@@ -147,13 +123,14 @@ impl<S: Storage> Store<S> {
             given_up: Vec::new(),
             events: Vec::new(),
             commands: Vec::new(),
-            shared: Leaving(shared),
+            holders: Holders { store: shared, folder: holder == Holder::Folder, multifeeds: BTreeMap::new() },
         }
     }
 
-    /// Works until the multifeed is closed, or its last handle is dropped.
+    /// Works until the store is closed, or its last handle is dropped.
     pub(crate) fn run(mut self) {
         while !(self.closing && self.peers.is_empty()) {
+            self.release_closed();
             let timeout = self.timeout();
             self.take(timeout);
             self.commit(self.links.is_empty());
@@ -167,7 +144,7 @@ impl<S: Storage> Store<S> {
             // What rang in the meantime stands behind.
             links.append(&mut self.links);
             self.links = links;
-            let now = self.shared.0.clock.now();
+            let now = self.now();
             if self.multi.poll_timeout().is_some_and(|due| due <= now) {
                 for (&peer, connected) in &self.peers {
                     self.multi.excuse(peer, connected.link.take_excused());
@@ -184,7 +161,7 @@ impl<S: Storage> Store<S> {
 
     /// Stops the sessions' clocks for the time in which the thread was behind: what came in it is still to be looked at.
     fn excuse(&mut self) {
-        let now = self.shared.0.clock.now();
+        let now = self.now();
         let behind = now.saturating_sub(std::mem::replace(&mut self.looked_at, now));
         if behind >= BEHIND {
             self.multi.excuse_all(behind);
@@ -196,29 +173,39 @@ impl<S: Storage> Store<S> {
         if self.unfinished || !self.links.is_empty() || self.multi.uncommitted().is_some() {
             return Some(Duration::ZERO);
         }
-        self.multi.poll_timeout().map(|due| due.saturating_sub(self.shared.0.clock.now()))
+        self.multi.poll_timeout().map(|due| due.saturating_sub(self.now()))
     }
 
     /// Takes what the mailbox holds, and does the calls in it.
     fn take(&mut self, timeout: Option<Duration>) {
-        let deserted = self.shared.0.mailbox.take(timeout, &mut self.calls, &mut self.links, &mut self.given_up);
+        let StoreShared { mailbox, .. } = &*self.holders.store;
+        let deserted = mailbox.take(timeout, &mut self.calls, &mut self.links, &mut self.given_up);
         if timeout != Some(Duration::ZERO) {
-            self.looked_at = self.shared.0.clock.now();
+            self.looked_at = self.now();
         }
         // What is given up makes room for what comes; what is given up of what comes is so afterwards.
         self.give_up();
         if !self.calls.is_empty() {
-            while let Some(call) = self.calls.pop_front() {
-                self.call(call);
+            while let Some((holder, call)) = self.calls.pop_front() {
+                self.call(holder, call);
             }
             // Sessions hear of what was appended.
-            self.multi.commit(self.shared.0.clock.now());
+            self.multi.commit(self.now());
             self.answer_appended();
         }
         self.give_up();
         self.given_up.clear();
-        if deserted {
-            self.begin_closing();
+        for holder in deserted {
+            let is_gone = match holder {
+                Holder::Folder => true,
+                // Another may have been made since.
+                Holder::Multifeed(set) => {
+                    self.holders.multifeeds.get(&set).is_some_and(|opened| opened.guard.strong_count() == 0)
+                }
+            };
+            if is_gone {
+                self.leave(holder);
+            }
         }
     }
 
@@ -241,7 +228,7 @@ impl<S: Storage> Store<S> {
             self.uncommitted_since = None;
             return;
         };
-        let now = self.shared.0.clock.now();
+        let now = self.now();
         let since = *self.uncommitted_since.get_or_insert(now);
         if idle || bytes >= COMMIT_BYTES || now.saturating_sub(since) >= COMMIT_WAIT {
             self.multi.commit(now);
@@ -250,28 +237,33 @@ impl<S: Storage> Store<S> {
     }
 
     fn take_calls(&mut self) {
-        if self.shared.0.mailbox.has_calls() {
+        if self.holders.store.mailbox.has_calls() {
             self.take(Some(Duration::ZERO));
         }
     }
 
-    fn call(&mut self, call: Call) {
+    fn call(&mut self, holder: Holder, call: Call) {
+        let set = match holder {
+            Holder::Multifeed(set) if self.holders.multifeeds.get(&set).is_some_and(|opened| !opened.closing) => set,
+            Holder::Folder => SetId::ALL,
+            // Dropping it answers that the multifeed is closed.
+            Holder::Multifeed(_) => return,
+        };
         match call {
-            _ if self.closing => {} // Dropping it answers that the multifeed is closed.
+            _ if self.closing => {}
             Call::Writer { name, key_pair, answer } => {
-                let result = self.writer(name.as_deref(), key_pair.map(|pair| *pair));
+                let result = self.writer(set, name.as_deref(), key_pair.map(|pair| *pair));
                 self.tell();
                 answer.send(result);
             }
             Call::Add { key, answer } => {
-                let set = self.set;
                 let added = self.multi.add(key).and_then(|feed| {
                     if set != SetId::ALL {
                         self.multi.include(set, feed)?;
                     }
                     Ok(feed)
                 });
-                let result = added.map(|feed| self.state(feed)).map_err(Error::Store);
+                let result = added.map(|feed| self.state(set, feed)).map_err(Error::Store);
                 self.tell();
                 answer.send(result);
             }
@@ -281,7 +273,7 @@ impl<S: Storage> Store<S> {
                     error => Error::Append(error),
                 });
                 self.tell();
-                self.state(feed);
+                self.refresh(feed);
                 match result {
                     // All that wait in the mailbox are synced together.
                     Ok(range) if self.multi.durability() == Durability::Always && !range.is_empty() => {
@@ -292,7 +284,8 @@ impl<S: Storage> Store<S> {
             }
             Call::Get { feed, index, answer } => {
                 let result = self.multi.get(feed, index);
-                let key = self.state(feed).key;
+                self.refresh(feed);
+                let key = self.multi.info(feed).key;
                 answer.send(result.map_err(|source| Error::Read { feed: key, index, source }));
             }
             Call::Has { feed, index, answer } => answer.send(self.multi.has(feed, index)),
@@ -301,14 +294,14 @@ impl<S: Storage> Store<S> {
                 answer.send(step.map(|step| (cursor, step)).map_err(Error::Store));
             }
             Call::Read(call) => self.read(call),
-            Call::State(call) => self.answer_state(call),
+            Call::State(call) => self.answer_state(set, call),
             Call::SyncToDisk { from, answer } => {
                 let step = self.multi.sync_step(from);
                 self.tell();
                 answer.send(step);
             }
             Call::Remove { feed, writer, answer } => {
-                let removed = if writer { self.multi.remove_writer(feed) } else { self.multi.remove(feed) };
+                let removed = self.remove(set, feed, writer);
                 self.tell();
                 answer.send(removed.map_err(Error::Store));
             }
@@ -319,14 +312,20 @@ impl<S: Storage> Store<S> {
             Call::ReleaseName { name, answer } => answer.send(self.multi.release_missing_name(&name)),
             Call::GiveUp { key, answer } => {
                 let given_up = self.multi.give_up_missing(&key);
-                self.shared.0.found(&self.multi);
+                self.holders.store.note_found(&self.multi);
                 self.tell();
                 answer.send(given_up.map_err(Error::Store));
             }
             Call::Blocked { answer } => answer.send(self.multi.blocked().collect()),
             Call::CloseIdleFiles { answer } => answer.send(self.multi.close_idle_files()),
             Call::Extension(call) => self.extend(call),
-            Call::Close => self.begin_closing(),
+            Call::OpenMultifeed { namespace, root_key, answer } => {
+                answer.send(self.open_multifeed(&namespace, root_key));
+            }
+            Call::Close => match holder {
+                Holder::Folder => self.begin_closing(),
+                Holder::Multifeed(_) => self.leave(holder),
+            },
         }
     }
 
@@ -361,15 +360,15 @@ impl<S: Storage> Store<S> {
         }
     }
 
-    fn writer(&mut self, name: Option<&str>, key_pair: Option<KeyPair>) -> Result<Arc<FeedState>, Error> {
+    fn writer(&mut self, set: SetId, name: Option<&str>, key_pair: Option<KeyPair>) -> Result<Arc<FeedState>, Error> {
         let feed = match key_pair {
-            None if self.set != SetId::ALL => self.multi.writer_in(self.set, name)?,
-            Some(key_pair) if self.set != SetId::ALL => {
-                let key = self.multi.writer_key_in(self.set, name)?;
+            None if set != SetId::ALL => self.multi.writer_in(set, name)?,
+            Some(key_pair) if set != SetId::ALL => {
+                let key = self.multi.writer_key_in(set, name)?;
                 if key != key_pair.public_key() {
                     return Err(Error::Store(StoreError::KeyMismatch { key }));
                 }
-                self.multi.writer_in(self.set, name)?
+                self.multi.writer_in(set, name)?
             }
             Some(key_pair) => self.multi.writer(name, || key_pair)?,
             None => {
@@ -377,7 +376,7 @@ impl<S: Storage> Store<S> {
                 self.multi.writer(name, || key_pair)?
             }
         };
-        Ok(self.state(feed))
+        Ok(self.state(set, feed))
     }
 
     /// The application's number of a session.
@@ -386,16 +385,7 @@ impl<S: Storage> Store<S> {
     }
 
     pub(crate) fn now(&self) -> Duration {
-        self.shared.0.clock.now()
-    }
-
-    /// A feed's numbers, as they are now, for all handles.
-    pub(crate) fn state(&self, feed: FeedId) -> Arc<FeedState> {
-        let (info, slot) = (info(&self.multi, self.set, feed), self.multi.slot_of(feed));
-        if self.multi.is_removed(feed) {
-            return Arc::new(FeedState::new(info, slot));
-        }
-        self.shared.0.table.update(info, slot)
+        self.holders.store.clock.now()
     }
 
     /// A session rang: takes its events and its credit, or its end.
@@ -410,7 +400,7 @@ impl<S: Storage> Store<S> {
             return;
         }
         if !self.events.is_empty() {
-            let now = self.shared.0.clock.now();
+            let now = self.now();
             let mut events = std::mem::take(&mut self.events);
             for event in events.drain(..) {
                 self.multi.handle(peer, event, now);
@@ -451,18 +441,16 @@ impl<S: Storage> Store<S> {
     }
 
     fn connect(&mut self, link: &Arc<Link>) -> SessionId {
-        if self.closing {
+        let set = link.options.set;
+        if self.holders.multifeeds.get(&set).is_none_or(|opened| opened.closing) || self.closing {
             link.cancel();
         }
-        let mut options = link.options.clone();
-        if self.set != SetId::ALL {
-            options.set = self.set;
-        }
+        let options = link.options.clone();
         let peer = match link.lone {
             None => self.multi.connect_as(link.root, options),
             Some(key) => self.multi.connect_feed(link.root, key, options),
         };
-        self.multi.set_spare(peer, self.shared.0.options.pump.send_bytes as u64);
+        self.multi.set_spare(peer, self.holders.store.options.pump.send_bytes as u64);
         self.peers.insert(peer, Connected { link: link.clone(), end: None, left: false });
         link.peer.get_or_init(|| peer);
         self.observe_new(link);
@@ -549,49 +537,40 @@ impl<S: Storage> Store<S> {
     }
 
     /// Tells the handles what happened to the feeds.
-    fn tell(&mut self) {
+    pub(super) fn tell(&mut self) {
         let mut renumbered = false;
         while let Some(event) = self.multi.poll_event() {
             renumbered |= matches!(event, MultifeedEvent::Removed { .. } | MultifeedEvent::Moved { .. });
             match event {
-                MultifeedEvent::Feed { id, .. } if self.set == SetId::ALL => {
-                    let feed = self.state(id);
-                    self.shared.0.publish(|queue| queue.feed(&feed));
-                }
-                MultifeedEvent::Included { set, id } if set == self.set => {
-                    let feed = self.state(id);
-                    self.shared.0.publish(|queue| queue.feed(&feed));
-                }
-                MultifeedEvent::Blocks { id } if self.multi.is_in(self.set, id) => {
-                    let feed = self.state(id);
-                    self.shared.0.publish(|queue| queue.blocks(&feed));
-                }
+                MultifeedEvent::Feed { id, .. } => self.tell_of_new(SetId::ALL, id),
+                MultifeedEvent::Included { set, id } => self.tell_of_new(set, id),
+                MultifeedEvent::Blocks { id } => self.publish(id, EventQueue::blocks),
                 MultifeedEvent::Removed { id, .. } => {
                     self.watchers.forget(id);
                     self.inboxes.forget(id);
-                    if let Some(feed) = self.shared.0.table.remove(self.multi.info(id)) {
-                        self.shared.0.publish(|queue| queue.removed(&feed));
+                    for Opened { shared, .. } in self.holders.multifeeds.values() {
+                        if let Some(feed) = shared.table.remove(self.multi.info(id)) {
+                            shared.publish(|queue| queue.removed(&feed));
+                        }
                     }
                 }
                 MultifeedEvent::Moved { id, name } => {
-                    if let Some(feed) = self.shared.0.table.move_to(id, self.multi.slot_of(id), name) {
-                        self.shared.0.publish(|queue| queue.renamed(&feed));
+                    for Opened { shared, .. } in self.holders.multifeeds.values() {
+                        if let Some(feed) = shared.table.move_to(id, self.multi.slot_of(id), name.clone()) {
+                            shared.publish(|queue| queue.renamed(&feed));
+                        }
                     }
                 }
                 MultifeedEvent::Conflict { id, conflict, .. } => {
-                    let feed = self.state(id);
-                    self.shared.0.publish(|queue| queue.conflict(&feed, &conflict));
+                    self.publish(id, |queue, feed| queue.conflict(feed, &conflict));
                 }
-                MultifeedEvent::WriterBehind { id, .. } => {
-                    let feed = self.state(id);
-                    self.shared.0.publish(|queue| queue.writer_behind(&feed));
-                }
+                MultifeedEvent::WriterBehind { id, .. } => self.publish(id, EventQueue::writer_behind),
                 _ => {}
             }
         }
         if renumbered || self.multi.unsupported() != self.unsupported {
             self.unsupported = self.multi.unsupported();
-            self.shared.0.found(&self.multi);
+            self.holders.store.note_found(&self.multi);
         }
         self.end_waits();
         while let Some((feed, event)) = self.multi.poll_feed_event() {
@@ -612,9 +591,9 @@ impl<S: Storage> Store<S> {
     }
 
     /// No more calls; the sessions end, and take their time for it, which each of them bounds.
-    fn begin_closing(&mut self) {
+    pub(super) fn begin_closing(&mut self) {
         self.closing = true;
-        self.shared.0.mailbox.close();
+        self.holders.store.mailbox.close();
         // Whoever waits for a peer is told that the multifeed is closed.
         self.waits = Waits::default();
         self.in_sync = InSync::default();
@@ -622,11 +601,12 @@ impl<S: Storage> Store<S> {
     }
 
     fn close(mut self) {
-        self.multi.commit(self.shared.0.clock.now());
+        self.multi.commit(self.now());
         self.tell();
-        let Self { multi, shared, .. } = self;
+        let Self { multi, holders, .. } = self;
         let (result, unsupported) = multi.close_and_tell();
-        shared.0.lacks(unsupported);
-        shared.0.ended(result);
+        holders.store.note_unsupported(unsupported);
+        holders.multifeeds.values().for_each(|opened| opened.shared.closed.set_result(result.clone()));
+        holders.store.closed.set_result(result);
     }
 }

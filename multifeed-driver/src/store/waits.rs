@@ -7,15 +7,20 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use multifeed_core::{FeedId, Place, WantId};
+use multifeed_core::{FeedId, Place, SetId, WantId};
 
 use crate::error::Error;
-use crate::handles::multifeed::Guard;
+
 use crate::oneshot::{self, Answer};
+use crate::store::shared::Guard;
 
 /// Names a call that may have to wait, so that whoever made it can give it up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Ticket(pub(crate) u64);
+pub(crate) struct Ticket {
+    /// Whose multifeed's handles made the call.
+    pub(crate) set: SetId,
+    pub(crate) number: u64,
+}
 
 /// The answer to such a call. Dropped before it is there, what was asked for is asked for no longer.
 #[derive(Debug)]
@@ -50,7 +55,7 @@ impl<T> Future for Waiting<T> {
 impl<T> Drop for Waiting<T> {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take() {
-            self.guard.0.mailbox.give_up(ticket);
+            self.guard.0.store.mailbox.give_up(ticket);
         }
     }
 }
@@ -86,6 +91,12 @@ impl Waits {
         let want = self.wants.remove(&ticket)?;
         self.waiters.remove(&want);
         Some(want)
+    }
+
+    /// A multifeed is closed, which all that wait for it hear. Returns what was wanted for it.
+    pub(crate) fn close(&mut self, set: SetId) -> Vec<WantId> {
+        let tickets = self.wants.keys().filter(|ticket| ticket.set == set).copied().collect::<Vec<_>>();
+        tickets.into_iter().filter_map(|ticket| self.give_up(ticket)).collect()
     }
 
     pub(crate) fn take(&mut self, want: WantId) -> Option<Waiter> {

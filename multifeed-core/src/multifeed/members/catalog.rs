@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use multifeed_proto::FeedKey;
 
+use super::unopened::Unopened;
 use crate::error::StoreError;
 use crate::ids::FeedId;
 use crate::storage::Slot;
@@ -21,6 +22,8 @@ pub(in crate::multifeed) struct Catalog {
     offered: BTreeMap<FeedKey, FeedId>,
     /// The folders with a key, whether they could be opened or not.
     taken: BTreeSet<Slot>,
+    /// Those of them that hold no feed which is open.
+    pub(super) unopened: Unopened,
     /// The least number of none of them.
     first_free: u32,
     /// A number past those of all folders.
@@ -95,15 +98,6 @@ impl Catalog {
             .retain(|_, why| !matches!(why, StoreError::MissingWriter { key: Some(missing), .. } if missing == key));
     }
 
-    /// The folders with a key that hold no feed which is open.
-    pub(in crate::multifeed) fn unopened(&self) -> Vec<Slot> {
-        // Mostly there are none.
-        if self.taken.len() == self.by_slot.len() {
-            return Vec::new();
-        }
-        self.taken.iter().copied().filter(|slot| !self.by_slot.contains_key(slot)).collect()
-    }
-
     /// The folder for the next feed: JS wants no gaps.
     pub(in crate::multifeed) fn next_slot(&self) -> Slot {
         Slot(self.first_free)
@@ -129,6 +123,7 @@ impl Catalog {
     pub(in crate::multifeed) fn occupy(&mut self, slot: Slot) {
         self.see(slot);
         self.taken.insert(slot);
+        self.mind_unopened(slot);
         while self.taken.contains(&Slot(self.first_free)) {
             self.first_free += 1;
         }
@@ -139,8 +134,16 @@ impl Catalog {
         self.taken.contains(&slot)
     }
 
+    fn mind_unopened(&mut self, slot: Slot) {
+        match self.taken.contains(&slot) && !self.by_slot.contains_key(&slot) {
+            true => self.unopened.note(slot),
+            false => self.unopened.forget(slot),
+        }
+    }
+
     /// Notes that a folder holds no feed any more.
     pub(in crate::multifeed) fn release(&mut self, slot: Slot) {
+        self.unopened.forget(slot);
         if self.taken.remove(&slot) {
             self.first_free = self.first_free.min(slot.0);
         }
@@ -150,7 +153,11 @@ impl Catalog {
     pub(in crate::multifeed) fn remove(&mut self, id: FeedId, key: &FeedKey) {
         self.by_key.remove(key);
         self.ours.remove(&id);
-        self.by_slot.retain(|_, feed| *feed != id);
+        let its = |(&slot, &feed): (&Slot, &FeedId)| (feed == id).then_some(slot);
+        for slot in self.by_slot.iter().filter_map(its).collect::<Vec<_>>() {
+            self.by_slot.remove(&slot);
+            self.mind_unopened(slot);
+        }
         self.names.retain(|_, named| *named != id);
     }
 
@@ -163,6 +170,8 @@ impl Catalog {
     pub(in crate::multifeed) fn renumber(&mut self, id: FeedId, from: Slot, to: Slot) {
         self.by_slot.remove(&from);
         self.by_slot.insert(to, id);
+        self.mind_unopened(from);
+        self.mind_unopened(to);
     }
 
     /// A feed has another name now.
@@ -198,6 +207,7 @@ impl Catalog {
         self.offered.remove(&key);
         self.by_key.insert(key, id);
         self.by_slot.insert(slot, id);
+        self.mind_unopened(slot);
         if let Some(name) = name {
             self.names.entry(name.to_owned()).or_insert(id);
         }

@@ -72,8 +72,8 @@ impl<S: Storage> Multifeed<S> {
     }
 
     /// As [`open_core`](Self::open_core), of a feed that a remote offers. An error is a problem of the store.
-    pub(in crate::multifeed) fn find_offered(&mut self, key: &FeedKey) -> Result<Option<FeedId>, ()> {
-        self.open_core(key).map_err(|error| self.note_problem(error))
+    pub(in crate::multifeed) fn find_offered(&mut self, key: &FeedKey) -> Result<Option<FeedId>, StoreError> {
+        self.open_core(key).inspect_err(|error| self.note_problem(error.clone()))
     }
 
     pub(in crate::multifeed) fn note_problem(&mut self, error: StoreError) {

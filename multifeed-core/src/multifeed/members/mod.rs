@@ -12,6 +12,7 @@ pub(super) mod rearranged;
 pub(super) mod remove;
 pub(super) mod removed;
 pub(super) mod sets;
+pub(super) mod unopened;
 
 use std::collections::BTreeSet;
 

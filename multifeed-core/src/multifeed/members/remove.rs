@@ -52,6 +52,10 @@ impl<S: Storage> Multifeed<S> {
     pub fn remove_writer(&mut self, id: FeedId) -> Result<(), StoreError> {
         let key = self.live(id)?.key();
         self.check_removable(id)?;
+        // One that waits may be why this one has to.
+        if self.cores.storage.is_numbered() {
+            self.resume_removal()?;
+        }
         self.block(key)?;
         self.take_out(id)
     }
@@ -265,16 +269,6 @@ impl<S: Storage> Multifeed<S> {
         let count = self.cores.storage.read_at(file, 0, &mut key);
         let count = count.map_err(|error| StoreError::from_file(file, "read", error))?;
         Ok((count == key.len()).then(|| FeedKey::new(key)))
-    }
-
-    /// Fails if a folder that could not be opened, or made, holds the feed of this key: a second folder of it would be a second history.
-    pub(in crate::multifeed) fn check_unopened(&mut self, key: &FeedKey) -> Result<(), StoreError> {
-        for slot in self.members.catalog.unopened() {
-            if self.key_in(slot).is_ok_and(|found| found == Some(*key)) {
-                return Err(StoreError::Occupied { slot });
-            }
-        }
-        Ok(())
     }
 
     /// Closes a feed's channel on every session, and says no more of it on any.

@@ -15,6 +15,8 @@ impl<S: Storage> Multifeed<S> {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.ready(remote);
         let hash = session.handshake_hash.take();
+        self.report_unopened(id);
+        let Some(session) = self.sessions.get_mut(&id) else { return };
         match hash.filter(|_| session.reconcile_scope().is_some() && session.options.reconciles()) {
             Some(hash) => self.begin_reconciling(id, hash),
             None => self.offer_rest(id),

@@ -597,12 +597,14 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
-    /// Something went wrong with a feed on a session. If that is damage in the feed's own files, or a folder of it that cannot be opened, only its
+    /// Something went wrong with a feed on a session. If that is damage in the feed's own files, or its folder was moved or cannot be opened, only its
     /// channel closes: the others are not harmed by it.
     pub(super) fn feed_fault(&mut self, id: SessionId, feed: FeedId, fault: PeerFault) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        let is_of_the_feed =
-            |error: &StoreError| error.is_of_one_place() || matches!(error, StoreError::Occupied { .. });
+        let is_of_the_feed = |error: &StoreError| {
+            let elsewhere = matches!(error, StoreError::Occupied { .. } | StoreError::Moved { slot: Some(_), .. });
+            elsewhere || error.is_of_one_place()
+        };
         match fault {
             PeerFault::Store(error) if is_of_the_feed(&error) && session.single_feed().is_none() => {
                 let key = self.feeds[feed.0 as usize].feed.key();

@@ -130,6 +130,10 @@ impl<S: Storage> Multifeed<S> {
                 self.replicate_feed(id, feed);
                 continue;
             }
+            if self.unopened_folder(&key).is_some() {
+                self.leave_unopened(id, key, None);
+                continue;
+            }
             let may = self.may(id, &key, self.members.catalog.offered(&key));
             if !may.want {
                 match self.sessions.get_mut(&id) {
@@ -146,8 +150,8 @@ impl<S: Storage> Multifeed<S> {
                         self.replicate_feed(id, feed);
                         continue;
                     }
-                    Err(()) => {
-                        self.refuse_feed(id, key);
+                    Err(error) => {
+                        self.leave_unopened(id, key, Some(error));
                         continue;
                     }
                 },

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
-use crate::ids::{FeedId, SessionId};
+use crate::ids::{FeedId, SessionId, SetId};
 use crate::multifeed::Multifeed;
+use crate::replication::peer_session::PeerSession;
 use crate::stats::{FeedSyncState, Meter, Moved, StoreSyncState, SyncState};
 use crate::storage::Storage;
 
@@ -78,12 +79,15 @@ impl<S: Storage> Multifeed<S> {
         state
     }
 
-    /// How the store stands with all its peers. It costs a step for each session.
-    pub fn store_sync_state(&self, now: Duration) -> StoreSyncState {
+    /// How a set of feeds stands with all peers of its sessions; with [`SetId::ALL`] the whole store. It costs a step for each session.
+    ///
+    /// What moved is counted of the store since it was opened, of a set over the sessions that are there.
+    pub fn store_sync_state(&self, set: SetId, now: Duration) -> StoreSyncState {
         let mut store = StoreSyncState::default();
-        let clean = self.is_clean();
-        for session in self.sessions.values().filter(|session| !session.is_over()) {
-            let state = session.state(clean, now.max(self.now));
+        let (clean, now) = (self.is_clean(), now.max(self.now));
+        let counts = |session: &&PeerSession| !session.is_over() && (set == SetId::ALL || session.options.set == set);
+        for session in self.sessions.values().filter(counts) {
+            let state = session.state(clean, now);
             store.sessions += 1;
             store.sessions_in_sync += u64::from(state.in_sync);
             store.all.feeds += state.feeds;
@@ -93,9 +97,13 @@ impl<S: Storage> Multifeed<S> {
             store.all.in_flight += state.in_flight;
             store.all.bytes_in_flight += state.bytes_in_flight;
             store.all.requested += state.requested;
+            store.all.moved.add(state.moved);
+            store.all.per_second.add(state.per_second);
         }
-        store.all.moved = self.traffic.moved;
-        store.all.per_second = self.traffic.meter.per_second(now.max(self.now));
+        if set == SetId::ALL {
+            store.all.moved = self.traffic.moved;
+            store.all.per_second = self.traffic.meter.per_second(now);
+        }
         store.all.in_sync = store.sessions > 0 && store.sessions == store.sessions_in_sync;
         store
     }
@@ -116,7 +124,8 @@ impl<S: Storage> Multifeed<S> {
     /// ran, until it asks for them again. Neither does a block of which a live remote says, when it is asked, that it does not have it. It may
     /// have a bad sector there. Nor do feeds that one side did not ask for. Where
     /// one of both sides is damaged here, or has two histories, or the remote has more of one of ours that is not fetched, the
-    /// session is not in sync. A remote that serves nothing does not tell what it has: it counts as
+    /// session is not in sync. Nor is it while the store has a folder that could not be opened and that holds a feed which the session would exchange,
+    /// whether the remote has that or not. A remote that serves nothing does not tell what it has: it counts as
     /// having everything once it asked for nothing for 5 s. One that is asked what it has and never answers is not in sync, nor one that does not
     /// bring a block that it told of, or agree to a feed that it offered. A session that is not live ends then, and stays out of sync, as where
     /// the remote never opened a feed's channel.

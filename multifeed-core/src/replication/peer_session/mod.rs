@@ -431,15 +431,30 @@ impl PeerSession {
     /// A feed that both sides agreed on is not to be (any more): its channel closes as soon as the remote has opened it. Before that it could
     /// not tell that it is closed; so where there is none, it is opened for it, and is quiet until then.
     pub(crate) fn refuse(&mut self, key: FeedKey, now: Duration) {
+        if let Some(token) = self.end_refused(key, now) {
+            self.renounce(token);
+        }
+    }
+
+    /// As [`refuse`](Self::refuse), of a feed that is wanted: a live remote takes itself to be out of sync then.
+    pub(crate) fn refuse_silently(&mut self, key: FeedKey, now: Duration) {
+        if let Some(token) = self.end_refused(key, now) {
+            self.extend(Command::Close { token });
+        }
+    }
+
+    /// The channel of a feed that is not to be, if it is open on both sides. If it is not, it is opened, and is quiet until then.
+    fn end_refused(&mut self, key: FeedKey, now: Duration) -> Option<Token> {
         let now = self.transfer.time(now);
         if self.offers.is_unopened(&key) {
-            return self.offers.pass_over(&key);
+            self.offers.pass_over(&key);
+            return None;
         }
         if let Some(token) = self.forget(&key) {
-            return self.renounce(token);
+            return Some(token);
         }
         if !self.is_running() {
-            return;
+            return None;
         }
         let token = Token::new(self.root, self.next_token);
         self.next_token = self.next_token.wrapping_add(1);
@@ -455,6 +470,7 @@ impl PeerSession {
         self.commands.push_back(Command::Open { token, key });
         self.channels.insert(token, Channel::Offer(key));
         self.offers.park(key, quiet);
+        None
     }
 
     /// In a session that is to end, channels that the remote left unopened since then are closed.

@@ -1,0 +1,117 @@
+//! Folders that have a feed's number and hold none that is open: whose they are.
+//!
+//! The feed of such a folder is not exchanged: a second folder of it would be a second history. A session that would have exchanged it reports it by
+//! its key, and is not in sync.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use multifeed_proto::FeedKey;
+
+use crate::error::StoreError;
+use crate::ids::SessionId;
+use crate::multifeed::Multifeed;
+use crate::storage::{Slot, Storage};
+
+/// The keys of the folders that could not be opened, each read once.
+#[derive(Debug, Default)]
+pub(in crate::multifeed) struct Unopened {
+    /// Folders that were not looked at yet.
+    unread: BTreeSet<Slot>,
+    /// Those whose key could not be read.
+    unknown: BTreeSet<Slot>,
+    keys: BTreeMap<Slot, FeedKey>,
+    by_key: BTreeSet<(FeedKey, Slot)>,
+}
+
+impl Unopened {
+    /// Notes a folder that holds no feed which is open, or something else than it did.
+    pub(super) fn note(&mut self, slot: Slot) {
+        self.forget(slot);
+        self.unread.insert(slot);
+    }
+
+    /// Forgets a folder: its feed is open, or it is gone.
+    pub(super) fn forget(&mut self, slot: Slot) {
+        self.unread.remove(&slot);
+        self.unknown.remove(&slot);
+        if let Some(key) = self.keys.remove(&slot) {
+            self.by_key.remove(&(key, slot));
+        }
+    }
+
+    /// Has the keys read once more that could not be read.
+    fn look_again(&mut self) {
+        self.unread.append(&mut self.unknown);
+    }
+
+    fn learn(&mut self, slot: Slot, key: Option<FeedKey>) {
+        match key {
+            Some(key) => {
+                self.keys.insert(slot, key);
+                self.by_key.insert((key, slot));
+            }
+            None => _ = self.unknown.insert(slot),
+        }
+    }
+
+    /// The first folder of a key.
+    fn find(&self, key: &FeedKey) -> Option<Slot> {
+        self.by_key.range((*key, Slot(0))..).next().filter(|(found, _)| found == key).map(|(_, slot)| *slot)
+    }
+}
+
+impl<S: Storage> Multifeed<S> {
+    /// The folder that could not be opened, or made, and holds the feed of this key.
+    pub(in crate::multifeed) fn unopened_folder(&mut self, key: &FeedKey) -> Option<Slot> {
+        self.read_unopened();
+        self.members.catalog.unopened.find(key)
+    }
+
+    /// Fails if a folder that could not be opened holds the feed of this key.
+    pub(in crate::multifeed) fn check_unopened(&mut self, key: &FeedKey) -> Result<(), StoreError> {
+        self.unopened_folder(key).map_or(Ok(()), |slot| Err(StoreError::Occupied { slot }))
+    }
+
+    fn read_unopened(&mut self) {
+        while let Some(slot) = self.members.catalog.unopened.unread.pop_first() {
+            let key = self.key_in(slot).ok().flatten();
+            self.members.catalog.unopened.learn(slot, key);
+        }
+    }
+
+    /// Reports on a session, by key, the feeds that it would exchange if their folders could be opened. It is not in sync then, whether the remote
+    /// has them or not.
+    pub(in crate::multifeed) fn report_unopened(&mut self, id: SessionId) {
+        if self.sessions.get(&id).is_none_or(|session| session.single_feed().is_some()) {
+            return;
+        }
+        self.members.catalog.unopened.look_again();
+        self.read_unopened();
+        let going = self.cores.journal.removal();
+        let is_missed = |&(key, slot): &(FeedKey, Slot)| {
+            let goes = going.as_ref().is_some_and(|removal| removal.slot == slot && removal.is_of(&key));
+            !goes && self.members.catalog.find(&key).is_none() && !self.may(id, &key, None).refuses()
+        };
+        let missed: Vec<_> = self.members.catalog.unopened.by_key.iter().copied().filter(is_missed).collect();
+        if let Some(session) = self.sessions.get_mut(&id) {
+            if !missed.is_empty() {
+                session.part();
+            }
+            for (key, slot) in missed.into_iter().take(self.limits.unopened_reports) {
+                session.damaged(key, None, StoreError::Occupied { slot });
+            }
+        }
+    }
+
+    /// A feed whose turn it is on a session cannot be opened here: its channel closes without a word, so that the remote knows that it was not
+    /// taken. What is wrong with it is reported once, unless it was before.
+    pub(in crate::multifeed) fn leave_unopened(&mut self, id: SessionId, key: FeedKey, error: Option<StoreError>) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.part();
+            if let Some(error) = error.filter(|_| !session.offers.is_quiet(&key)) {
+                session.damaged(key, None, error);
+            }
+            session.refuse_silently(key, self.now);
+        }
+    }
+}

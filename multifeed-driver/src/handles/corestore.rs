@@ -1,0 +1,153 @@
+//! A corestore, as the application sees it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{fmt, thread};
+
+use multifeed_core::{
+    CorestoreOptions, FileCoreStorage, MasterKey, Namespace, RepairedInMemory, Storage, StoreError, Unsupported,
+};
+use multifeed_proto::FeedKey;
+use rand::SeedableRng;
+use rand::rngs::{StdRng, SysRng};
+
+use crate::error::Error;
+use crate::oneshot;
+use crate::options::Options;
+use crate::store::call::Call;
+use crate::store::shared::{FolderGuard, Guard, Holder, StoreShared};
+use crate::store::thread::Store;
+
+/// A folder of corestore 5, with any number of multifeeds in it, as `@frando/corestore-multifeed` keeps them.
+///
+/// One thread does all reading, writing and checking for all of its multifeeds, and a feed that several of them have is stored once. A peer
+/// gets only feeds of the multifeeds that it replicates. Clones are the same corestore. The folder is released if all handles of it and of its
+/// multifeeds are dropped, or by [`close`](Self::close).
+///
+/// ```no_run
+/// # use multifeed_driver::{Corestore, Error, FeedKey, Multifeed, Namespace, Options};
+/// # async fn example(notes: FeedKey, chat: FeedKey) -> Result<(), Error> {
+/// let store = Corestore::open("./db", Options::default()).await?;
+/// let notes = Multifeed::in_corestore(&store, &Namespace::root(), notes).await?;
+/// let chat = Multifeed::in_corestore(&store, &Namespace::root(), chat).await?;
+/// notes.writer("local").await?.append("a note").await?;
+/// chat.writer("local").await?.append("hello").await?;
+/// store.close().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Corestore {
+    guard: Arc<FolderGuard>,
+}
+
+impl Corestore {
+    /// Opens the corestore in a folder. The folder and its master key are made if they are missing.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if another process has the folder open, it is another kind of store's, or it cannot be made or read.
+    pub async fn open(path: impl AsRef<Path>, options: Options) -> Result<Self, Error> {
+        let path: PathBuf = path.as_ref().to_owned();
+        let (files, limits) = (options.files.clone(), options.multifeed.limits.clone());
+        let master_key = generate_master_key()?;
+        let storage = move || {
+            let storage = FileCoreStorage::open_with(&path, files).map_err(StoreError::from)?;
+            let store = multifeed_core::Corestore::open(storage, CorestoreOptions::default(), || master_key);
+            Ok(store.map_err(StoreError::from)?.into_files(&limits)?)
+        };
+        Self::start(storage, options).await
+    }
+
+    /// Opens a corestore only to be read: nothing is made or changed in the folder, and what opening repairs stays in memory. `beside` takes no
+    /// lock: another process that has the folder open may change what is read.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and if the folder or its master key is missing.
+    pub async fn open_read_only(path: impl AsRef<Path>, beside: bool, options: Options) -> Result<Self, Error> {
+        let path: PathBuf = path.as_ref().to_owned();
+        let (files, limits) = (options.files.clone(), options.multifeed.limits.clone());
+        let master_key = generate_master_key()?;
+        let storage = move || {
+            let open = if beside { FileCoreStorage::open_beside_with } else { FileCoreStorage::open_read_only_with };
+            let storage = open(path, files).map_err(StoreError::from)?;
+            let store = multifeed_core::Corestore::open(storage, CorestoreOptions::default(), || master_key);
+            Ok(RepairedInMemory::new(store.map_err(StoreError::from)?.into_files(&limits)?))
+        };
+        Self::start(storage, options).await
+    }
+
+    async fn start<S: Storage + 'static>(
+        storage: impl FnOnce() -> Result<S, Error> + Send + 'static,
+        options: Options,
+    ) -> Result<Self, Error> {
+        let shared = Arc::new(StoreShared::new(options));
+        let guard = Arc::new(FolderGuard(shared.clone()));
+        start(shared, Holder::Folder, storage, |_| ()).await?;
+        Ok(Self { guard })
+    }
+
+    /// Opens a multifeed in it.
+    pub(crate) async fn multifeed(&self, namespace: &Namespace, root_key: FeedKey) -> Result<Arc<Guard>, Error> {
+        let namespace = namespace.clone();
+        self.guard.ask(|answer| Call::OpenMultifeed { namespace, root_key, answer }).await?
+    }
+
+    /// What the disk of the store turned out not to support, as far as it was tried.
+    pub fn unsupported(&self) -> Unsupported {
+        self.guard.0.unsupported()
+    }
+
+    /// Ends all sessions of all multifeeds, cleanly, writes what is not written, and releases the folder. Calls that were accepted before are
+    /// done. Further calls, here and on the multifeeds, fail with [`Error::Closed`]. A second call reports how the first one went.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if the last writes fail; [`Error::Closed`] if its thread failed.
+    pub async fn close(&self) -> Result<(), Error> {
+        let StoreShared { mailbox, closed, .. } = &*self.guard.0;
+        // It is not accepted if somebody else has closed it.
+        let _ = mailbox.call(Holder::Folder, Call::Close).await;
+        closed.wait().await;
+        closed.result()
+    }
+
+    /// Whether the corestore is closed.
+    pub fn is_closed(&self) -> bool {
+        self.guard.0.closed.is_closed()
+    }
+}
+
+impl fmt::Debug for Corestore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Corestore").field("closed", &self.is_closed()).finish()
+    }
+}
+
+/// Starts a store's thread. Opening reads the disk: it too is the thread's work.
+pub(crate) async fn start<S: Storage + 'static, T: Send + 'static>(
+    shared: Arc<StoreShared>,
+    holder: Holder,
+    storage: impl FnOnce() -> Result<S, Error> + Send + 'static,
+    opened: impl FnOnce(&mut Store<S>) -> T + Send + 'static,
+) -> Result<T, Error> {
+    let (answer, waiting) = oneshot::channel();
+    let body = move || {
+        let options = shared.options.multifeed.clone();
+        let multi = storage().and_then(|storage| Ok(multifeed_core::Multifeed::open(storage, options)?));
+        match multi {
+            Ok(multi) => {
+                let mut store = Store::new(multi, shared, holder);
+                answer.send(Ok(opened(&mut store)));
+                store.run();
+            }
+            Err(error) => answer.send(Err(error)),
+        }
+    };
+    thread::Builder::new().name("multifeed-store".into()).spawn(body).map_err(Error::Thread)?;
+    waiting.await.map_err(|_| Error::Closed)?
+}
+
+/// A new master key, for a corestore that has none.
+fn generate_master_key() -> Result<MasterKey, Error> {
+    let mut rng = StdRng::try_from_rng(&mut SysRng).map_err(|error| Error::Random(error.to_string()))?;
+    Ok(MasterKey::generate(&mut rng))
+}
