@@ -6,7 +6,7 @@ use crate::played;
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use common::{blocks, create};
+use common::{blocks, create, create_copy, pull};
 use multifeed_core::{Answer, Feed, MemoryStorage, Multifeed, Options, PeerEvent, Replicate, SyncError};
 use multifeed_proto::{Command, Event, FeedKey, Have, Message, Origin, Request, Root, Token};
 use played::Played;
@@ -23,10 +23,26 @@ struct Remote {
 impl Remote {
     /// The feed is new to the store, or its first blocks are held.
     fn new(count: u64, held: u64, live: bool) -> Self {
+        let mut remote = Self::with_blocks(count, 0, live);
+        while remote.held() < held {
+            let request = remote.asked.remove(0);
+            remote.bring(request);
+        }
+        remote
+    }
+
+    /// The store holds the feed's first blocks before the session begins.
+    fn with_blocks(count: u64, held: u64, live: bool) -> Self {
         let mut disk = MemoryStorage::new();
         let mut source = create(&mut disk, 0, 1, None);
         source.append(&mut disk, &blocks(1, 0..count)).unwrap();
-        let store = Multifeed::open(MemoryStorage::default(), Options::default()).unwrap();
+        let mut here = MemoryStorage::default();
+        if held > 0 {
+            let mut copy = create_copy(&mut here, 0, 1);
+            (0..held).for_each(|index| _ = pull((&mut source, &mut disk), (&mut copy, &mut here), index));
+            copy.flush(&mut here).unwrap();
+        }
+        let store = Multifeed::open(here, Options::default()).unwrap();
         let played = Played::start(store, Replicate { live, ..Replicate::default() }, live);
         let mut remote = Self { played, source: (source, disk), token: None, asked: Vec::new(), events: Vec::new() };
         remote.played.store.observe(remote.played.peer);
@@ -35,10 +51,6 @@ impl Remote {
         remote.played.event(Event::Replicate { root: Root::FIRST, keys, origin: Origin::Remote });
         remote.played.event(Event::Replicate { root: Root::FIRST, keys: Vec::new(), origin: Origin::Local });
         remote.run();
-        while remote.held() < held {
-            let request = remote.asked.remove(0);
-            remote.bring(request);
-        }
         remote
     }
 
@@ -231,4 +243,32 @@ fn nor_is_it_in_sync_with_many_new_feeds_of_which_nothing_comes() {
     }
     let state = played.store.sync_state(played.peer, played.now).unwrap();
     assert_eq!((asked.len(), state.missing_here, state.in_sync), (7, 7, false));
+}
+
+/// The hashes of a block are asked for first, to compare the histories, and its value later. If the hashes come after both were asked for, they are no
+/// refusal of the block.
+#[test]
+fn hashes_that_come_late_are_no_refusal_of_the_block() {
+    for live in [false, true] {
+        let mut remote = Remote::with_blocks(10, 3, live);
+        let question = remote.asked.remove(0);
+        assert!(question.hash && remote.asked.is_empty(), "{question:?}");
+        remote.time(21);
+        let requests = |remote: &Remote| remote.asked.iter().any(|request| request.index == question.index);
+        while !requests(&remote) {
+            let request = remote.asked.remove(0);
+            remote.bring(request);
+        }
+        remote.bring(question);
+        while !remote.asked.is_empty() {
+            let request = remote.asked.remove(0);
+            remote.bring(request);
+        }
+        assert_eq!(remote.held(), 10, "live: {live}");
+        for event in &remote.events {
+            if let PeerEvent::Closed(result) = event {
+                assert!(result.as_ref().is_ok_and(|totals| totals.holes.is_empty()), "{result:?}");
+            }
+        }
+    }
 }

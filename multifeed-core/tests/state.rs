@@ -70,6 +70,28 @@ fn hold_the_same(stores: &mut [Store]) -> bool {
     contents(&mut one[0]) == contents(&mut other[0])
 }
 
+/// The other side has the feed's length and lacks its last block, of which it is asked for the hashes alone: it refuses them, and fetches the block.
+#[test]
+fn a_block_whose_hashes_are_refused_is_missing_there() {
+    for (lacks, reconcile) in [(0, None), (1, None), (0, Some(false)), (1, Some(false))] {
+        let mut stores = [store(), store()];
+        let id = writer(&mut stores[1 - lacks], 0);
+        stores[1 - lacks].append(id, &blocks(0, 10, 100)).unwrap();
+        let mut copy = [observed(&mut stores, [Replicate::default(), Replicate::default()])];
+        run(&mut stores, &mut copy, START);
+        assert!(hold_the_same(&mut stores));
+        let id = stores[lacks].feeds().next().unwrap();
+        stores[lacks].clear(id, 9..10).unwrap();
+        let mut link = observed(&mut stores, live().map(|options| Replicate { reconcile, ..options }));
+        link.chunk = 20;
+        while link.turn(&mut stores, START) {
+            let in_sync = in_sync(&stores, &link);
+            assert!(hold_the_same(&mut stores) || in_sync == [false, false], "{lacks}, {reconcile:?}: {in_sync:?}");
+        }
+        assert!(hold_the_same(&mut stores) && in_sync(&stores, &link) == [true, true], "{lacks}, {reconcile:?}");
+    }
+}
+
 #[test]
 fn a_live_session_comes_in_sync_and_falls_out_of_it_and_comes_back() {
     let mut stores = [store(), store()];

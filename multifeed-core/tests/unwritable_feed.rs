@@ -253,6 +253,38 @@ fn what_comes_after_a_remotes_disk_failed_is_missing_there() {
     }
 }
 
+/// The third's disk was full when the feed was offered, so that nothing of it was asked for when the remote left it.
+#[test]
+fn a_feed_that_a_remote_left_while_the_disk_was_full_is_missing_here() {
+    for ends in [[2, 1], [1, 2]] {
+        let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let (stores, failing) = live_pair(folders[0].path());
+        let full = Arc::new(Unwritable { name: "key", from: 0, errno: Errno::NOSPC, fails: AtomicBool::new(true) });
+        let mut third = open(folders[1].path(), full.clone(), Durability::None);
+        third.writer(Some("own"), || key_pair(8)).unwrap();
+        let [writer, reader] = stores;
+        let mut stores = [writer, reader, third];
+        let mut links = vec![watched(&mut stores, [0, 1], Replicate::live())];
+        run(&mut stores, &mut links, START);
+        assert_eq!(held_of_first(&stores[1]), 5);
+        links.push(watched(&mut stores, ends, Replicate::live()));
+        run(&mut stores, &mut links, START);
+        assert!(stores[2].disk_full().is_some() && held_of_first(&stores[2]) == 0);
+        failing.fails.store(true, Relaxed);
+        append_to_first(&mut stores[0], 5..10);
+        run(&mut stores, &mut links, START);
+        full.fails.store(false, Relaxed);
+        for second in 1..=60 {
+            let now = Duration::from_secs(second);
+            stores.iter_mut().for_each(|store| store.handle_timeout(now));
+            run(&mut stores, &mut links, now);
+        }
+        assert!(stores[2].disk_full().is_none() && held_of_first(&stores[2]) == 0);
+        assert!(!in_sync(&stores, &links[1], 2), "{ends:?}");
+        assert!(links[1].result(0).is_none() && links[1].result(1).is_none());
+    }
+}
+
 #[test]
 fn a_remote_that_removes_a_feed_is_in_sync() {
     for ends in [[0, 1], [1, 0]] {
@@ -278,14 +310,17 @@ fn a_remote_that_removes_a_feed_is_in_sync() {
 
 #[test]
 fn what_was_sent_is_missing_there_until_it_is_written() {
-    for (ends, fails) in [([0, 1], false), ([1, 0], false), ([0, 1], true), ([1, 0], true)] {
+    for case in 0..8 {
+        // Lists and acknowledgements as with JS, too.
+        let (ends, fails, reconcile) = ([case % 2, 1 - case % 2], case / 2 % 2 == 1, (case >= 4).then_some(false));
+        let options = Replicate { reconcile, ..Replicate::default() };
         let folder = tempfile::tempdir().unwrap();
         let (mut stores, disk) = live_pair(folder.path());
-        let mut first = [watched(&mut stores, ends, Replicate::default())];
+        let mut first = [watched(&mut stores, ends, options.clone())];
         run(&mut stores, &mut first, START);
         append_to_first(&mut stores[0], 5..40);
         disk.fails.store(fails, Relaxed);
-        let mut link = watched(&mut stores, ends, Replicate::default());
+        let mut link = watched(&mut stores, ends, options.clone());
         link.chunk = 50;
         let (writer, peer) = (ends[0], link.ends[ends[0]].1.peer());
         let mut told = false;
@@ -294,14 +329,14 @@ fn what_was_sent_is_missing_there_until_it_is_written() {
             let lacks = 40 - if fails { held_of_first(&stores[1]).min(5) } else { held_of_first(&stores[1]) };
             told |= state.missing_there > 0;
             if told && link.result(writer).is_none() && !stores[0].peers(stores[0].feeds().next().unwrap()).is_empty() {
-                assert!(state.missing_there >= lacks, "{ends:?}, {fails}: {lacks} lacking, {state:?}");
+                assert!(state.missing_there >= lacks, "{ends:?}, {fails}, {reconcile:?}: {lacks} lacking, {state:?}");
             }
-            assert!(lacks == 0 || !state.in_sync, "{ends:?}, {fails}: {lacks} lacking, {state:?}");
+            assert!(lacks == 0 || !state.in_sync, "{ends:?}, {fails}, {reconcile:?}: {lacks} lacking, {state:?}");
         }
         assert!(told);
         let totals = link.totals(writer);
-        assert_eq!((totals.not_taken, totals.missing), (u64::from(fails), 0), "{ends:?}, {fails}");
-        assert_eq!(stores[0].in_sync(peer), !fails, "{ends:?}, {fails}");
+        assert_eq!((totals.not_taken, totals.missing), (u64::from(fails), 0), "{ends:?}, {fails}, {reconcile:?}");
+        assert_eq!(stores[0].in_sync(peer), !fails, "{ends:?}, {fails}, {reconcile:?}");
         assert_eq!(held_of_first(&stores[1]), if fails { 5 } else { 40 });
     }
 }

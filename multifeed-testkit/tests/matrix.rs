@@ -235,3 +235,33 @@ fn a_slow_remote_that_was_met_first_does_not_hold_up_a_fast_one() {
         }
     }
 }
+
+/// How long it takes until two stores have what the other one wrote, over a link with this rate and delay in each direction.
+fn both_ways(rate: u64, delay: Duration, (blocks, size): (usize, usize), like_js: bool) -> Result<Duration> {
+    let options = Replicate { reconcile: like_js.then_some(false), ..Replicate::live() };
+    let mut field = Field::new(2)?;
+    for store in 0..2 {
+        let id = field.store(store).writer(Some("w"), || key_pair(store))?;
+        let batch: Vec<Bytes> = (0..blocks).map(|block| vec![block as u8; size].into()).collect();
+        field.store(store).append(id, &batch)?;
+    }
+    let slow = Shape::slow(rate, delay);
+    let stream = field.join([0, 1], [slow.clone(), slow], [options.clone(), options]);
+    let done = |field: &Field| [Side::A, Side::B].into_iter().all(|side| field.in_sync(stream, side));
+    ensure!(field.run(Duration::from_secs(1000), done)?, "{} and {} blocks", field.held(0), field.held(1));
+    Ok(field.now())
+}
+
+/// Each side's requests wait behind its own answers, so that no answer comes meanwhile. JS needs 41 s for the first of these.
+#[test]
+fn both_directions_of_a_slow_link_are_used_at_once() {
+    for (rate, blocks, size) in [(100_000, 60, 64 << 10), (50_000, 20, 100_000), (10_000, 100, 4_000)] {
+        for like_js in [true, false] {
+            let time = both_ways(rate, Duration::from_millis(20), (blocks, size), like_js);
+            let time = time.unwrap_or_else(|error| panic!("{error:#}"));
+            let least = Duration::from_secs_f64((blocks * size) as f64 / rate as f64);
+            println!("{rate} B/s, {blocks} x {size}, like JS {like_js}: {time:?}, at least {least:?}");
+            assert!(time <= least.mul_f64(1.1), "{rate} B/s, {blocks} x {size}: {time:?}, at least {least:?}");
+        }
+    }
+}

@@ -175,6 +175,16 @@ impl Offers {
         self.quiet.contains_key(key)
     }
 
+    /// What is known of a quiet channel.
+    pub(crate) fn quiet(&self, key: &FeedKey) -> Option<ParkedChannel> {
+        self.quiet.get(key).copied()
+    }
+
+    /// Whether the remote said something on a quiet channel that was not looked at yet.
+    pub(crate) fn is_heard(&self, key: &FeedKey) -> bool {
+        self.heard.contains(key)
+    }
+
     /// The remote opened a channel that was open here.
     pub(crate) fn note_opened(&mut self, now: Duration) {
         self.last_opened = now;

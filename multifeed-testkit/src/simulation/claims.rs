@@ -34,7 +34,7 @@ impl Checked {
 /// What is known of a stream beside what its sessions say.
 pub(super) struct Claims {
     checked: Checked,
-    /// What each side held when the stream began. Its remote was offered all of it.
+    /// What each side held when the stream began, without what it found that it cannot read. Its remote was offered all of it.
     begun: [Holdings; 2],
     /// A side's store was opened anew since: what it held is not what it said.
     lost: [bool; 2],
@@ -49,8 +49,6 @@ pub(super) struct Claims {
     doubts: [Option<String>; 2],
     /// A side was asked to leave, or has damaged files: it need not bring or take everything.
     excused: bool,
-    /// A side found its files damaged: it does not have all that it held.
-    damaged: [bool; 2],
 }
 
 impl Claims {
@@ -64,7 +62,6 @@ impl Claims {
             ended: [None; 2],
             doubts: [None, None],
             excused: false,
-            damaged: [false; 2],
         }
     }
 
@@ -103,9 +100,12 @@ impl Claims {
                 self.full[side] = true;
                 Ok(false)
             }
-            PeerEvent::Damaged { .. } => {
+            PeerEvent::Damaged { key, block, .. } => {
                 self.excuse();
-                self.damaged[side] = true;
+                // It says of a block that it cannot read that it does not have it. Of a feed that it leaves it says nothing.
+                if let (Some(block), Some(held)) = (block, self.begun[side].get_mut(key)) {
+                    held.remove(block);
+                }
                 Ok(false)
             }
             PeerEvent::Closed(Ok(totals)) => {
@@ -158,7 +158,7 @@ impl Claims {
             let Some(theirs) = self.begun[1 - side].get(&holes.key) else { continue };
             let had = holes.ranges.iter().cloned().flatten().filter(|index| theirs.contains(index)).count();
             ensure!(
-                !self.checked.missing || self.damaged[1 - side] || had == 0,
+                !self.checked.missing || had == 0,
                 "{had} blocks of {} are reported missing at the remote, which had them",
                 holes.key
             );

@@ -19,7 +19,7 @@ use multifeed_core::fuzzing::Remembered;
 use multifeed_core::{KeyPair, Replicate};
 use multifeed_proto::FeedKey;
 
-use crate::disk::{Failure, SharedDisk};
+use crate::disk::{Failure, SharedDisk, errno};
 use crate::net::{Shape, Side};
 use crate::random::Random;
 pub use claims::Checked;
@@ -341,9 +341,10 @@ impl World {
     }
 
     fn bad_disk(&mut self, node: usize) {
-        let kinds = [io::ErrorKind::StorageFull, io::ErrorKind::Other, io::ErrorKind::InvalidInput];
-        let kind = kinds[self.random.between(0, 2) as usize];
-        let failure = Failure::once(self.random.between(0, 30), kind).torn(self.random.between(0, 100) as usize);
+        let errors = [errno::ENOSPC, errno::EIO, errno::EINVAL];
+        let error = errors[self.random.between(0, 2) as usize];
+        let failure = Failure::once(self.random.between(0, 30), io::ErrorKind::Other).with_errno(error);
+        let failure = failure.torn(self.random.between(0, 100) as usize);
         let faults = &self.nodes[node].faults;
         match self.random.between(0, 3) {
             0 => faults.fail_read(failure),

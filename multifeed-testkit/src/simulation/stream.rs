@@ -28,7 +28,7 @@ pub(super) struct Stream {
     unsent: [Vec<u8>; 2],
     /// Until when a side reads nothing.
     stalled: [Duration; 2],
-    /// A side does not serve, or does not fetch.
+    /// A side does not serve, or does not fetch, or left a feed, or refused a block, because of its disk: for as long as the session lasts.
     partial: bool,
     /// Which sides stay when everything is there.
     live: [bool; 2],
@@ -186,6 +186,7 @@ impl Stream {
             }
             match event {
                 PeerEvent::Closed(result) => over = Some(result),
+                PeerEvent::Damaged { .. } => self.partial = true,
                 PeerEvent::Conflict { key, .. } => bail!("a conflict of {key}, which has one writer"),
                 _ => {}
             }

@@ -129,7 +129,11 @@ impl<S: Storage> Multifeed<S> {
                         }
                         self.drop_peer(id, feed);
                     }
-                    Some(Channel::Offer(key)) => _ = self.sessions.get_mut(&id).map(|session| session.forget(&key)),
+                    Some(Channel::Offer(key)) => {
+                        if let Some(session) = self.sessions.get_mut(&id) {
+                            session.quiet_closed_by_remote(&key);
+                        }
+                    }
                     None => {}
                 }
                 self.ask_for_offers(id);

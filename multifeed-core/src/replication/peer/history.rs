@@ -1,5 +1,6 @@
 //! Whether a remote holds the very history that is here: the feed's key may be on another device, or this store an old copy.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 
 use crate::sets::sparse_bits::SparseBits;
@@ -30,7 +31,12 @@ pub(super) struct HistoryCheck {
     compared: Option<u64>,
     /// How much there was here then, in blocks.
     held: u64,
+    /// Of which blocks the hashes were asked for in vain, oldest first. They may still come, and are no answer to a request of the block.
+    late: VecDeque<u64>,
 }
+
+/// How many late answers are waited for: far more than questions are put on one channel of an honest remote.
+const MOST_LATE: usize = 16;
 
 impl HistoryCheck {
     pub(super) fn new(terms: Terms) -> Self {
@@ -39,7 +45,27 @@ impl HistoryCheck {
 
     /// As it was before anything was asked.
     pub(super) fn restart(&mut self) {
-        *self = Self::new(self.terms);
+        self.give_up();
+        *self = Self { late: std::mem::take(&mut self.late), ..Self::new(self.terms) };
+    }
+
+    /// The remote did not answer in time.
+    pub(super) fn give_up(&mut self) {
+        self.asked.take().into_iter().for_each(|asked| self.note_late(asked));
+    }
+
+    /// The hashes of a block were asked for, and are not waited for any more.
+    pub(super) fn note_late(&mut self, index: u64) {
+        if self.late.len() == MOST_LATE {
+            self.late.pop_front();
+        }
+        self.late.push_back(index);
+    }
+
+    /// The hashes of a block came. Whether that answers what is not waited for any more.
+    pub(super) fn came_late(&mut self, index: u64) -> bool {
+        let at = self.late.iter().position(|late| *late == index);
+        at.and_then(|at| self.late.remove(at)).is_some()
     }
 
     /// The block to ask about, where that is due: of a feed of `ours` blocks, of which the remote told `theirs`, those that are missing here
@@ -98,6 +124,7 @@ impl HistoryCheck {
 
     /// The remote does not answer for these blocks.
     pub(super) fn lost(&mut self, blocks: &Range<u64>) {
+        self.late.retain(|late| !blocks.contains(late));
         self.asked.take_if(|asked| blocks.contains(asked));
     }
 }
@@ -153,6 +180,24 @@ mod tests {
         assert!(once.answered(2) && once.subject(5, 4, &has(0..0)).is_none());
         once.restart();
         assert_eq!(once.subject(5, 4, &has(0..0)), Some(3));
+    }
+
+    #[test]
+    fn an_answer_from_before_it_began_anew_is_late() {
+        let mut check = HistoryCheck::default();
+        check.ask(5, 5, 9);
+        check.restart();
+        assert!(!check.answered(5) && check.came_late(5) && !check.came_late(5));
+        for index in 0..20 {
+            check.ask(index, index + 1, 30);
+            check.restart();
+        }
+        // The oldest are forgotten, and what is refused does not come.
+        check.lost(&(10..11));
+        assert_eq!(
+            (0..20).filter(|index| check.came_late(*index)).collect::<Vec<_>>(),
+            [4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15, 16, 17, 18, 19]
+        );
     }
 
     #[test]

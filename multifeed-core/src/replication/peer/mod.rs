@@ -476,6 +476,9 @@ impl FeedChannel {
             effect.proven = !matches!(self.put(data, work, effect)?, None | Some(Put::Known));
             return Ok(());
         }
+        if data.value.is_none() && self.download.came_late_of_comparison(index) {
+            return Ok(());
+        }
         let late = data.value.is_some() && !self.drains;
         let answers = self.download.answered(index, data.value.is_some(), work.now)
             || (late && self.download.came_late(index, work.feed, work.reserved, work.now));

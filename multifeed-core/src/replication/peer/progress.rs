@@ -232,8 +232,8 @@ impl FeedChannel {
         // It opened the channel and closed it again, without a word of what it has or wants.
         let refused =
             self.opened && self.remote_uploading && self.upload.asked_at().is_none() && self.download.remote_len() == 0;
-        // Another may have stored what it did not acknowledge, as it closes the channel as soon as it is done.
-        let acknowledges = self.acks && self.options.reconciles && !self.options.live;
+        // Another may have stored what it did not acknowledge, as it closes the channel as soon as it is done. It says before that it is.
+        let acknowledges = (self.options.reconciles || self.remote_downloading) && self.acks && !self.options.live;
         refused || self.remote_missing.lacks() || (acknowledges && self.remote_missing.is_delivering())
     }
 

@@ -71,10 +71,15 @@ impl Questions {
         fits
     }
 
-    /// The remote lost these blocks, or does not answer.
+    /// The remote lost these blocks.
     pub(super) fn lost(&mut self, blocks: Range<u64>) {
         if self.waiting.as_ref().is_some_and(|waiting| blocks.contains(&waiting.index)) {
             self.waiting = None;
         }
+    }
+
+    /// The block whose hashes were asked for and did not come, which is not waited for any more.
+    pub(super) fn take_waiting(&mut self) -> Option<u64> {
+        Some(self.waiting.take()?.index)
     }
 }

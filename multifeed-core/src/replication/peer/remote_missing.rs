@@ -128,8 +128,9 @@ impl RemoteMissing {
     pub(super) fn lost(&mut self, feed: &Feed, blocks: Range<u64>) {
         let end = blocks.end.min(feed.len());
         let account = self.account();
-        // What was sent and did not arrive is lacking still.
-        let refused = account.unacknowledged.clone();
+        // What it was sent and did not take is lacking still, and so is what it lacked: it may say so when it is asked for the hashes alone.
+        let mut refused = account.unacknowledged.clone();
+        refused.insert_all(&account.blocks);
         account.lost(blocks.start..end);
         let mut at = blocks.start;
         while let Some(held) = feed.bitfield().next_held(at, end) {

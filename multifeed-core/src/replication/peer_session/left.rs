@@ -105,6 +105,21 @@ impl PeerSession {
         }
     }
 
+    /// The remote closed the channel of a feed that has no machine. If the remote is live and was not heard, as while the disk is full, it may
+    /// have something of it.
+    pub(crate) fn quiet_closed_by_remote(&mut self, key: &FeedKey) {
+        let is_heard = self.offers.is_heard(key);
+        if let (Some(quiet), true) = (self.offers.quiet(key), self.is_live()) {
+            let (uploading, downloading) = quiet.remote_transfers;
+            let even = !uploading || (!is_heard && (quiet.downloading || self.paused.is_none()));
+            let fetches = downloading && self.options.upload != Some(false);
+            if quiet.opened && (uploading || downloading) {
+                self.deserted.insert(*key, Deserted { even, fetches });
+            }
+        }
+        self.forget(key);
+    }
+
     /// Whether it counts a feed as one of both sides, or did.
     pub(crate) fn relies_on(&self, feed: FeedId) -> bool {
         self.known.get(u64::from(feed.0)) || self.matched.holds(feed)

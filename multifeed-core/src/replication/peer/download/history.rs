@@ -25,6 +25,11 @@ impl Download {
         answered
     }
 
+    /// The hashes of a block came. Whether that answers a question about its history which is not waited for any more.
+    pub(in crate::replication::peer) fn came_late_of_comparison(&mut self, index: u64) -> bool {
+        self.comparison.came_late(index)
+    }
+
     /// What the remote showed of its history of that length does not tell of all that is here.
     pub(in crate::replication::peer) fn was_unclear(&mut self, feed: &Feed, length: u64) {
         self.remote_len = self.remote_len.max(length);

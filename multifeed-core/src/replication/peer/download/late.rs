@@ -30,6 +30,12 @@ impl Download {
         true
     }
 
+    /// What was asked without a block is not waited for any more.
+    pub(super) fn give_up_questions(&mut self) {
+        self.comparison.give_up();
+        self.questions.take_waiting().into_iter().for_each(|index| self.comparison.note_late(index));
+    }
+
     /// The remote answered nothing for too long: what it was asked for counts as not there.
     pub(in crate::replication::peer) fn expire(&mut self) -> VecDeque<u64> {
         self.ignored |= self.wants_unanswered > 0;
@@ -38,8 +44,7 @@ impl Download {
         }
         self.wants_unanswered = 0;
         self.heard = true;
-        self.questions.lost(0..u64::MAX);
-        self.comparison.lost(&(0..u64::MAX));
+        self.give_up_questions();
         let lost = self.release();
         for &index in &lost {
             self.has.remove(index);

@@ -579,6 +579,7 @@ impl Download {
         (self.wants_unanswered, self.again) = (0, false);
         self.heard = true;
         self.next_window = u64::MAX;
+        self.give_up_questions();
         self.questions = Questions::default();
         self.comparison.restart();
         self.release()
