@@ -160,6 +160,10 @@ fn play(ops: Vec<Op>) {
                     drop(store);
                 }
                 store = open(path).unwrap();
+                // What a killed process appended is there. A core stays open to the loss of what was not synced until it is opened again.
+                for (core, blocks) in &model {
+                    assert_eq!(held(&mut store, &pair(*core).public_key(), blocks).unwrap(), blocks.len());
+                }
             }
             Op::Damage { core, file, damage } => {
                 store.close().unwrap();
