@@ -175,33 +175,35 @@ Examples:
     ///
     /// With --json, for each feed: {"key","name","length","bytes","downloaded","writable"}. A length is in blocks, and
     /// `downloaded` counts those that this store holds. Writers have the name that they were made with; feeds
-    /// from peers are named by a number. A writer whose folder is missing is reported on stderr, and the exit code is then 1. After them, for each feed that is blocked: {"key","blocked":true}.
+    /// from peers are named by a number. A writer whose folder is missing is reported on stderr, and the exit code is then 1. After them, for each feed that is banned: {"key","banned":true}.
     Feeds,
 
     /// Remove a feed from this store: its folder is gone
     ///
-    /// A peer that has the feed brings it again with the next sync, unless it is blocked too. The last folder takes the number of the one
+    /// A peer that has the feed brings it again with the next sync, unless it is banned too. The last folder takes the number of the one
     /// that is gone, and with it the feed its name, where that is a number.
     ///
     /// With --json: the feed as it was, as `feeds` prints it.
     #[command(after_help = "\
 Examples:
-  multifeed remove 5af3 --block     the feed whose key starts with 5af3, for good
+  multifeed remove 5af3 --ban       the feed whose key starts with 5af3, for good
   multifeed remove notes --writer   a writer of this store, with its secret key")]
     Remove(Remove),
 
-    /// Block a feed: it is never offered, fetched or served again
+    /// Ban a feed: it is never offered, fetched or served again
     ///
     /// What is here of it stays, and can be read; `remove` takes it away. The keys are kept beside the feeds, in
     /// `multifeed.blocked`; JavaScript does not look at them.
     ///
-    /// With --json: {"key","blocked":true}.
-    Block(Block),
+    /// With --json: {"key","banned":true}.
+    #[command(alias = "block")]
+    Ban(Ban),
 
-    /// Unblock a feed
+    /// Lift the ban of a feed
     ///
-    /// With --json: {"key","blocked":false}.
-    Unblock(Block),
+    /// With --json: {"key","banned":false}.
+    #[command(alias = "unblock")]
+    Unban(Ban),
 
     /// Write a feed's blocks to stdout, one after another
     ///
@@ -310,17 +312,17 @@ pub(crate) struct Remove {
     /// The feed: its key, its name, or the start of its key where no other key starts so (a name wins over a start)
     pub(crate) feed: String,
 
-    /// Block it too, so that no peer brings it again
-    #[arg(long)]
-    pub(crate) block: bool,
+    /// Ban it too, so that no peer brings it again
+    #[arg(long, alias = "block")]
+    pub(crate) ban: bool,
 
-    /// Remove it also if it is a writer of this store: its secret key is destroyed, and it is blocked. One whose folder is missing is given up
+    /// Remove it also if it is a writer of this store: its secret key is destroyed, and it is banned. One whose folder is missing is given up
     #[arg(long)]
     pub(crate) writer: bool,
 }
 
 #[derive(ClapArgs, Debug)]
-pub(crate) struct Block {
+pub(crate) struct Ban {
     /// The feed: a whole key, whether the feed is here or not; or, of one that is here, its name or the start of its key
     pub(crate) feed: String,
 }

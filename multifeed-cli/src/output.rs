@@ -36,11 +36,11 @@ pub(crate) struct FeedLine {
     pub(crate) writable: bool,
 }
 
-/// A feed that is blocked, or is not any more.
+/// A feed that is banned, or is not any more.
 #[derive(Serialize)]
-pub(crate) struct BlockedLine {
+pub(crate) struct BannedLine {
     pub(crate) key: String,
-    pub(crate) blocked: bool,
+    pub(crate) banned: bool,
 }
 
 /// What `clear` did: how many of the blocks from `start` up to, and without, `end` were held, and how many of the feed's are now.

@@ -388,7 +388,7 @@ fn a_store_in_use_is_locked() -> Result<()> {
     store.run(&["append", "w", "a"])?.ok()?;
     let (server, _) = store.serve(&[])?;
     // Reading it and appending to it are another matter: see odd_stores.rs.
-    for args in [&["block", "w"][..], &["remove", "w"], &["sync", "127.0.0.1:1"], &["serve", "127.0.0.1:0"]] {
+    for args in [&["ban", "w"][..], &["remove", "w"], &["sync", "127.0.0.1:1"], &["serve", "127.0.0.1:0"]] {
         let (code, message) = store.run(&[&["--json"], args].concat())?.failure()?;
         ensure!(code == "ERR_STORE_LOCKED" && message.contains(store.text()), "{args:?}: {code}: {message}");
     }
@@ -549,7 +549,7 @@ fn a_live_sync_tells_when_both_sides_hold_the_same() -> Result<()> {
 }
 
 #[test]
-fn removed_and_blocked_feeds() -> Result<()> {
+fn removed_and_banned_feeds() -> Result<()> {
     let store = Store::new()?;
     let key = |name: &str| -> Result<String> {
         let object = store.run(&["--json", "append", name, "a block"])?.one_object(0)?;
@@ -567,23 +567,23 @@ fn removed_and_blocked_feeds() -> Result<()> {
     // By name, by the start of a key, and by a whole key that is nowhere here.
     let elsewhere = "ab".repeat(32);
     for feed in ["second", &third[..8], &elsewhere] {
-        store.run(&["block", feed])?.ok()?;
+        store.run(&["ban", feed])?.ok()?;
     }
-    let again = store.run(&["block", &elsewhere])?.ok()?.text();
-    ensure!(again.contains("was blocked before"), "{again}");
-    let blocked = || -> Result<BTreeSet<String>> {
+    let again = store.run(&["ban", &elsewhere])?.ok()?.text();
+    ensure!(again.contains("was banned before"), "{again}");
+    let banned = || -> Result<BTreeSet<String>> {
         let lines = store.run(&["--json", "feeds"])?.objects()?;
-        let lines = lines.iter().filter(|line| line["blocked"] == true);
+        let lines = lines.iter().filter(|line| line["banned"] == true);
         Ok(lines.filter_map(|line| line["key"].as_str().map(str::to_owned)).collect())
     };
     let all: BTreeSet<String> = [&first, &second, &third, &elsewhere].into_iter().cloned().collect();
-    assert_eq!(blocked()?, all);
+    assert_eq!(banned()?, all);
     let people = store.run(&["feeds"])?.ok()?.text();
-    ensure!(people.contains(&format!("blocked: {elsewhere}")), "{people}");
-    let line = store.run(&["--json", "unblock", "second"])?.one_object(0)?;
-    assert_eq!(line, json!({"key": second, "blocked": false}));
-    assert_eq!(blocked()?.len(), 3);
-    // A sync neither gives nor takes what is blocked, and `--block` is both in one.
+    ensure!(people.contains(&format!("banned: {elsewhere}")), "{people}");
+    let line = store.run(&["--json", "unban", "second"])?.one_object(0)?;
+    assert_eq!(line, json!({"key": second, "banned": false}));
+    assert_eq!(banned()?.len(), 3);
+    // A sync neither gives nor takes what is banned, and `--ban` is both in one.
     let other = Store::new()?;
     let theirs = other.run(&["--json", "append", "theirs", "a block"])?.one_object(0)?;
     let theirs = theirs["key"].as_str().context("no key")?;
@@ -594,7 +594,7 @@ fn removed_and_blocked_feeds() -> Result<()> {
     };
     sync(0)?;
     assert_eq!((other.facts()?.len(), store.facts()?.len()), (2, 3));
-    store.run(&["remove", theirs, "--block"])?.ok()?;
+    store.run(&["remove", theirs, "--ban"])?.ok()?;
     // The other side learns that its feed is not taken any more.
     sync(3)?;
     assert_eq!((other.facts()?.len(), store.facts()?.len()), (2, 2));

@@ -55,7 +55,7 @@ impl Place {
         for (store, writer) in [("template", "ours"), ("victim", "theirs"), ("peer", "peer")] {
             place.run(store, &["append", writer, "a block of", writer])?.ok()?;
             place.run(store, &["append", "second", "of", writer])?.ok()?;
-            place.run(store, &["block", &"ab".repeat(32)])?.ok()?;
+            place.run(store, &["ban", &"ab".repeat(32)])?.ok()?;
         }
         fs::write(place.path("victim/multifeed.conflicts"), "{}\n")?;
         Ok(place)
@@ -197,7 +197,7 @@ fn reading_commands_leave_alone_what_is_no_file_of_the_store() -> Result<()> {
 #[test]
 fn writing_commands_leave_alone_what_is_no_file_of_the_store() -> Result<()> {
     let key = "cd".repeat(32);
-    each(&[&["append", "ours", "more"], &["remove", "ours", "--writer"], &["block", &key]])
+    each(&[&["append", "ours", "more"], &["remove", "ours", "--writer"], &["ban", &key]])
 }
 
 #[test]
@@ -365,9 +365,9 @@ fn keys_that_others_can_read_are_reported() -> Result<()> {
     Ok(())
 }
 
-/// Whether it is a writer's or a remote's, what cannot be removed is not blocked either.
+/// Whether it is a writer's or a remote's, what cannot be removed is not banned either.
 #[test]
-fn what_is_not_removed_is_not_blocked() -> Result<()> {
+fn what_is_not_removed_is_not_banned() -> Result<()> {
     let place = Place::new()?;
     // The peer's feeds, as remotes' feeds.
     let peer = place.path("peer");
@@ -385,13 +385,13 @@ fn what_is_not_removed_is_not_blocked() -> Result<()> {
         let at = if writer { place.path("template/1") } else { place.path("template").join(&name) };
         fs::rename(&at, &elsewhere)?;
         symlink(&elsewhere, &at)?;
-        let blocked = || fs::read_to_string(place.path("template/multifeed.blocked"));
-        let before = blocked()?;
+        let banned = || fs::read_to_string(place.path("template/multifeed.blocked"));
+        let before = banned()?;
         let more: &[&str] = if writer { &["--writer"] } else { &[] };
-        let args = [&["--follow-links", "--json", "remove", key, "--block"], more].concat();
+        let args = [&["--follow-links", "--json", "remove", key, "--ban"], more].concat();
         let (code, message) = place.run("template", &args)?.failure()?;
         ensure!(code == "ERR_STORE_NOT_REGULAR", "{key}: {code}: {message}");
-        let after = blocked()?;
+        let after = banned()?;
         ensure!(after == before, "{key}: {after}");
         fs::remove_file(&at)?;
         fs::rename(&elsewhere, &at)?;

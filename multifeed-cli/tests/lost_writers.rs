@@ -88,7 +88,7 @@ fn a_new_key_is_made_where_that_is_said_and_what_is_given_up_is_forgotten() -> R
     ensure!(given_up["key"] == keys[1] && given_up["length"] == 1, "{given_up}");
     store.run(&["verify"])?.ok()?;
     let feeds = store.run(&["--json", "feeds"])?.ok()?.objects()?;
-    ensure!(feeds.iter().any(|feed| feed["key"] == keys[1] && feed["blocked"] == true), "{feeds:?}");
+    ensure!(feeds.iter().any(|feed| feed["key"] == keys[1] && feed["banned"] == true), "{feeds:?}");
     ensure!(store.checked()?.len() == 4);
     Ok(())
 }

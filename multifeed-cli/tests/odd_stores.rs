@@ -27,7 +27,7 @@ fn a_store_that_is_served_can_be_read() -> Result<()> {
         store.run(&["verify"])?.ok()?;
     }
     // Another command that writes is one too many, and learns which process it has to end.
-    let (code, message) = store.run(&["--json", "block", "notes"])?.failure()?;
+    let (code, message) = store.run(&["--json", "ban", "notes"])?.failure()?;
     assert_eq!(code, "ERR_STORE_LOCKED");
     if cfg!(target_os = "linux") {
         let holder = format!("process {}, multifeed, has the store open", serving.id());

@@ -207,9 +207,9 @@ pub enum StoreError {
         /// The feed's key.
         key: FeedKey,
     },
-    /// The feed is blocked: it is not to be in this store.
-    #[error("feed {key} is blocked")]
-    Blocked {
+    /// The feed is banned: it is not to be in this store.
+    #[error("feed {key} is banned")]
+    Banned {
         /// The feed's key.
         key: FeedKey,
     },
@@ -219,10 +219,10 @@ pub enum StoreError {
         /// The feed's key.
         key: FeedKey,
     },
-    /// As many feeds are blocked as may be.
-    #[error("{max} feeds are blocked already")]
-    TooManyBlocked {
-        /// [`Limits::blocked`](crate::limits::Limits::blocked).
+    /// As many feeds are banned as may be.
+    #[error("{max} feeds are banned already")]
+    TooManyBanned {
+        /// [`Limits::banned`](crate::limits::Limits::banned).
         max: usize,
     },
 }
@@ -245,9 +245,9 @@ impl StoreError {
             StoreError::OlderWriter { .. } => "ERR_WRITER_OLDER",
             StoreError::BadName { .. } | StoreError::ReservedName { .. } => "ERR_BAD_NAME",
             StoreError::NameTaken { .. } => "ERR_NAME_TAKEN",
-            StoreError::TooManyFeeds { .. } | StoreError::TooManyBlocked { .. } => "ERR_LIMIT",
+            StoreError::TooManyFeeds { .. } | StoreError::TooManyBanned { .. } => "ERR_LIMIT",
             StoreError::Removed { .. } => "ERR_REMOVED",
-            StoreError::Blocked { .. } => "ERR_BLOCKED",
+            StoreError::Banned { .. } => "ERR_BANNED",
             StoreError::OwnWriter { .. } => "ERR_OWN_WRITER",
         }
     }
@@ -346,10 +346,10 @@ impl StoreError {
             | StoreError::ReservedName { .. }
             | StoreError::TooManyFeeds { .. }
             | StoreError::Removed { .. }
-            | StoreError::Blocked { .. }
+            | StoreError::Banned { .. }
             | StoreError::OwnWriter { .. }
             | StoreError::LowSpace { .. }
-            | StoreError::TooManyBlocked { .. } => None,
+            | StoreError::TooManyBanned { .. } => None,
         }
     }
 

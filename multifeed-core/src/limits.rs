@@ -99,12 +99,12 @@ pub struct Limits {
     pub extension_bytes: usize,
     /// Such messages that wait for the application; later ones are lost. Default 1,024.
     pub extension_messages: usize,
-    /// Feeds that are blocked, about 40 bytes of memory each. Where the store has more already, by a greater limit or another hand, they stay
-    /// blocked, and no others can be. Default 65,536.
-    pub blocked: usize,
+    /// Feeds that are banned, about 40 bytes of memory each. Where the store has more already, by a greater limit or another hand, they stay
+    /// banned, and no others can be. Default 65,536.
+    pub banned: usize,
     /// Bytes of `multifeed.blocked` that are read: a person may write notes there. Of a longer file the rest is reported, and no feed can be
-    /// blocked or unblocked. Default 16 MiB; never less than `blocked` keys take.
-    pub blocked_bytes: usize,
+    /// banned or unbanned. Default 16 MiB; never less than `banned` keys take.
+    pub banned_bytes: usize,
     /// Bytes of `multifeed.journal`. A longer one is taken for that of a store that was not closed, and of which nothing is known.
     /// 65,536 feeds take 5 to 10 MB, and 130 MB if all of them are long by claim alone. Default 256 MiB.
     pub journal_bytes: u64,
@@ -202,8 +202,8 @@ impl Default for Limits {
             extensions: 64,
             extension_bytes: 1024 * 1024,
             extension_messages: 1024,
-            blocked: 65_536,
-            blocked_bytes: 16 << 20,
+            banned: 65_536,
+            banned_bytes: 16 << 20,
             journal_bytes: 256 << 20,
             journal_absent: 65_536,
             opening_zeros: 1 << 30,

@@ -11,7 +11,7 @@ mod played;
 
 mod acknowledged;
 mod bad_ends;
-mod blocked;
+mod banned;
 mod copies;
 mod corestore;
 mod corestore_multifeed;

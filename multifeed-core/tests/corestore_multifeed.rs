@@ -224,10 +224,10 @@ fn what_is_taken_out_stays_out_until_a_remote_brings_it() {
     let sets = [root(&mut store, &A), root(&mut store, &B)];
     assert_eq!(feeds(&store, sets[0]), [("alice".into(), 0)]);
     assert_eq!(feeds(&store, sets[1]), [("0".into(), 2)]);
-    // A writer that is removed is blocked, as its key would be derived again.
+    // A writer that is removed is banned, as its key would be derived again.
     let alice = store.find_name_in(sets[0], "alice").unwrap();
     store.remove_writer(alice).unwrap();
-    assert!(matches!(store.writer_in(sets[0], Some("alice")), Err(StoreError::Blocked { .. })));
+    assert!(matches!(store.writer_in(sets[0], Some("alice")), Err(StoreError::Banned { .. })));
     store.close().unwrap();
 
     let mut store = open(path);

@@ -43,7 +43,7 @@ impl Place {
                 let id = store.writer(Some(&format!("writer {seed}")), || pair(seed)).unwrap();
                 store.append(id, &[Bytes::from(format!("block of {seed}")), Bytes::from("second")]).unwrap();
             }
-            store.block(pair(99).public_key()).unwrap();
+            store.ban(pair(99).public_key()).unwrap();
             store.close().unwrap();
         }
         fs::write(place.victim().join("multifeed.conflicts"), "{\"evidence\":1}\n").unwrap();
@@ -227,8 +227,8 @@ fn use_it(folder: &Path, files: &FileStorageOptions) -> Vec<StoreError> {
                 Err(error) => errors.push(error),
             }
         }
-        errors.extend(store.block(pair(60 + round).public_key()).err());
-        errors.extend(store.unblock(pair(60 + round).public_key()).err());
+        errors.extend(store.ban(pair(60 + round).public_key()).err());
+        errors.extend(store.unban(pair(60 + round).public_key()).err());
         let all: Vec<FeedId> = store.feeds().collect();
         for id in &all {
             let mut cursor = VerifyCursor::default();
@@ -647,7 +647,7 @@ fn a_removal_that_is_refused_is_not_done_later() {
         let id = store.find(&key).unwrap();
         let error = store.remove_writer(id).unwrap_err();
         assert!(matches!(error, StoreError::NotRegular { found: Found::Link, .. }), "{error}");
-        assert!(!store.is_blocked(&key) && !store.is_removed(id));
+        assert!(!store.is_banned(&key) && !store.is_removed(id));
         drop(store);
         fs::remove_file(&at).unwrap();
         if aside.exists() {

@@ -179,13 +179,13 @@ fn it_is_known_also_when_js_put_a_feed_in_its_number_and_comes_back_under_any() 
 }
 
 #[test]
-fn one_that_is_given_up_is_blocked_and_its_number_and_name_are_free() {
+fn one_that_is_given_up_is_banned_and_its_number_and_name_are_free() {
     let mut disk = store();
     lose(&mut disk, 1, false);
     let mut store = open(&mut disk);
     assert!(!store.give_up_missing(&key(1)).unwrap() && store.give_up_missing(&key(2)).unwrap());
     assert!(!store.give_up_missing(&key(2)).unwrap());
-    assert!(store.problems().is_empty() && store.blocked().eq([key(2)]));
+    assert!(store.problems().is_empty() && store.banned().eq([key(2)]));
     let id = store.writer(Some("w2"), || pair(50)).unwrap();
     assert_eq!(store.info(id).len, 0);
     store.close().unwrap();

@@ -1,4 +1,4 @@
-//! Feeds that are taken out of a store, and feeds that are blocked: on the disk, after a cut at any step, and on sessions.
+//! Feeds that are taken out of a store, and feeds that are banned: on the disk, after a cut at any step, and on sessions.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -191,7 +191,7 @@ fn any_feed_can_go_and_js_finds_the_others_under_their_names() {
             let told = names(&store);
             // It goes on, in memory and on the disk: feeds that were there, and new ones.
             for (seed, name) in [(1, "first"), (3, "second"), (5, "third")] {
-                if !store.is_blocked(&key(seed)) {
+                if !store.is_banned(&key(seed)) {
                     fill(&mut store, Some(name), seed, 2);
                 }
             }
@@ -247,16 +247,16 @@ fn a_removed_feeds_calls_fail_by_a_typed_error() {
 }
 
 #[test]
-fn a_blocked_writers_key_is_not_taken_up_again() {
+fn a_banned_writers_key_is_not_taken_up_again() {
     let (mut disk, _) = mixed(Durability::None);
     let mut store = open(&mut disk);
     let id = store.find(&key(1)).unwrap();
     store.remove_writer(id).unwrap();
     for again in 0..2 {
         let error = store.writer(Some("first"), || pair(1)).unwrap_err();
-        assert!(matches!(error, StoreError::Blocked { key: blocked } if blocked == key(1)), "{error}");
-        assert!(store.is_blocked(&key(1)) && !store.is_blocked(&key(2)));
-        assert_eq!(store.blocked().collect::<Vec<_>>(), [key(1)]);
+        assert!(matches!(error, StoreError::Banned { key: banned } if banned == key(1)), "{error}");
+        assert!(store.is_banned(&key(1)) && !store.is_banned(&key(2)));
+        assert_eq!(store.banned().collect::<Vec<_>>(), [key(1)]);
         if again == 0 {
             store.close().unwrap();
             disk.reopen();
@@ -266,22 +266,22 @@ fn a_blocked_writers_key_is_not_taken_up_again() {
     // The name is free for another one; and who says so may have the old one back.
     let other = fill(&mut store, Some("first"), 9, 1);
     assert_eq!(store.info(other).len, 1);
-    assert!(store.unblock(key(1)).unwrap() && !store.unblock(key(1)).unwrap());
+    assert!(store.unban(key(1)).unwrap() && !store.unban(key(1)).unwrap());
     fill(&mut store, Some("again"), 1, 1);
 }
 
 #[test]
-fn blocked_keys_are_bounded_and_their_file_is_text() {
+fn banned_keys_are_bounded_and_their_file_is_text() {
     let mut disk = MemoryStorage::new();
     let mut limits = Limits::default();
-    limits.blocked = 2;
+    limits.banned = 2;
     let mut store = Multifeed::open(&mut disk, Options { limits, ..Options::default() }).unwrap();
-    assert!(store.block(key(1)).unwrap() && !store.block(key(1)).unwrap());
-    assert!(store.block(key(2)).unwrap());
-    assert!(matches!(store.block(key(3)), Err(StoreError::TooManyBlocked { max: 2 })));
+    assert!(store.ban(key(1)).unwrap() && !store.ban(key(1)).unwrap());
+    assert!(store.ban(key(2)).unwrap());
+    assert!(matches!(store.ban(key(3)), Err(StoreError::TooManyBanned { max: 2 })));
     store.close().unwrap();
     disk.reopen();
-    let file = FileId::beside(FileKind::Blocked);
+    let file = FileId::beside(FileKind::Banned);
     let mut text = String::from_utf8(disk.contents(file).unwrap()).unwrap();
     let mut lines: Vec<_> = text.lines().collect();
     lines.sort_unstable();
@@ -293,12 +293,8 @@ fn blocked_keys_are_bounded_and_their_file_is_text() {
     text.push_str("what is this\n");
     disk.replace(file, text.as_bytes()).unwrap();
     let store = open(&mut disk);
-    assert!(
-        matches!(store.problems(), [StoreError::Damaged { file: FileKind::Blocked, .. }]),
-        "{:?}",
-        store.problems()
-    );
-    assert_eq!((store.problems()[0].slot(), store.blocked().count()), (None, 2));
+    assert!(matches!(store.problems(), [StoreError::Damaged { file: FileKind::Banned, .. }]), "{:?}", store.problems());
+    assert_eq!((store.problems()[0].slot(), store.banned().count()), (None, 2));
     assert_eq!(store.problems()[0].to_string(), "`multifeed.blocked` is damaged: its line 3 is no key");
 }
 
@@ -916,7 +912,7 @@ fn what_js_makes_in_the_gap_stays() {
 
 #[test]
 fn sessions_leave_a_removed_feed_and_go_on() {
-    for blocked in [false, true] {
+    for banned in [false, true] {
         let (mut disk, mut other) = (MemoryStorage::new(), MemoryStorage::new());
         let (mut ours, mut theirs) = (open(&mut disk), open(&mut other));
         let mine = fill(&mut ours, Some("mine"), 1, 3);
@@ -926,8 +922,8 @@ fn sessions_leave_a_removed_feed_and_go_on() {
         link.run(&mut ours, &mut theirs);
         let here = ours.find(&key(2)).unwrap();
         assert_eq!((ours.info(here).len, theirs.peers(first).len()), (3, 1));
-        if blocked {
-            assert!(ours.block(key(2)).unwrap());
+        if banned {
+            assert!(ours.ban(key(2)).unwrap());
         }
         ours.remove(here).unwrap();
         link.run(&mut ours, &mut theirs);
@@ -945,12 +941,12 @@ fn sessions_leave_a_removed_feed_and_go_on() {
         link.ends[0].session().finish();
         link.run(&mut ours, &mut theirs);
 
-        // The next session brings it again, unless it is blocked; and a third one does, which neither offers nor asks before.
+        // The next session brings it again, unless it is banned; and a third one does, which neither offers nor asks before.
         sync(&mut ours, &mut theirs);
-        assert_eq!(len(&ours, 2), (!blocked).then_some(4));
-        assert_eq!(ours.storage().contents(FileId::new(Slot(2), FileKind::Key)).is_some(), !blocked);
-        if blocked {
-            assert!(ours.unblock(key(2)).unwrap());
+        assert_eq!(len(&ours, 2), (!banned).then_some(4));
+        assert_eq!(ours.storage().contents(FileId::new(Slot(2), FileKind::Key)).is_some(), !banned);
+        if banned {
+            assert!(ours.unban(key(2)).unwrap());
             sync(&mut ours, &mut theirs);
             assert_eq!(len(&ours, 2), Some(4));
         }
@@ -958,14 +954,14 @@ fn sessions_leave_a_removed_feed_and_go_on() {
 }
 
 #[test]
-fn a_blocked_feed_is_neither_offered_nor_asked_for() {
+fn a_banned_feed_is_neither_offered_nor_asked_for() {
     let (mut disk, mut other) = (MemoryStorage::new(), MemoryStorage::new());
     let (mut ours, mut theirs) = (open(&mut disk), open(&mut other));
     let kept = fill(&mut ours, Some("kept"), 1, 2);
     fill(&mut ours, Some("secret"), 2, 2);
     fill(&mut theirs, Some("junk"), 3, 2);
-    ours.block(key(2)).unwrap();
-    ours.block(key(3)).unwrap();
+    ours.ban(key(2)).unwrap();
+    ours.ban(key(3)).unwrap();
     for options in [Replicate::default(), Replicate { reconcile: Some(false), ..Replicate::default() }] {
         let mut link = Link::new(&mut ours, &mut theirs, options);
         link.run(&mut ours, &mut theirs);
@@ -976,14 +972,14 @@ fn a_blocked_feed_is_neither_offered_nor_asked_for() {
     // While a session runs: what was synced is not any more, and is again later.
     let mut link = Link::new(&mut ours, &mut theirs, Replicate::live());
     link.run(&mut ours, &mut theirs);
-    ours.block(key(1)).unwrap();
+    ours.ban(key(1)).unwrap();
     ours.append(kept, &[Bytes::from("not for them")]).unwrap();
     ours.commit(START);
     link.run(&mut ours, &mut theirs);
     let there = theirs.find(&key(1)).unwrap();
     assert_eq!((theirs.info(there).len, ours.get(kept, 2).unwrap().unwrap()), (2, Bytes::from("not for them")));
-    ours.unblock(key(1)).unwrap();
-    ours.unblock(key(2)).unwrap();
+    ours.unban(key(1)).unwrap();
+    ours.unban(key(2)).unwrap();
     ours.commit(START);
     link.run(&mut ours, &mut theirs);
     let secret = theirs.find(&key(2)).map(|id| theirs.info(id).len);

@@ -295,7 +295,7 @@ fn a_feed_that_is_refused_when_it_is_to_be_opened_is_closed_at_the_remote_too() 
 }
 
 #[test]
-fn a_feed_that_is_blocked_while_it_waits_for_its_turn_holds_nobody_up() {
+fn a_feed_that_is_banned_while_it_waits_for_its_turn_holds_nobody_up() {
     let mut options = Options::default();
     options.limits.feeds_asked = 1;
     let mut stores = [link::store(), Multifeed::open(MemoryStorage::default(), options).unwrap()];
@@ -305,7 +305,7 @@ fn a_feed_that_is_blocked_while_it_waits_for_its_turn_holds_nobody_up() {
         assert!(links[0].turn(&mut stores, START));
     }
     let last = (1..=3).map(key).max().unwrap();
-    assert!(stores[1].block(last).unwrap());
+    assert!(stores[1].ban(last).unwrap());
     run(&mut stores, &mut links, START);
     assert_eq!(held(&stores[1]).len(), 2);
     assert!((0..2).all(|side| links[0].totals(side).holes.is_empty()));

@@ -137,13 +137,13 @@ fn a_folder_that_cannot_be_opened_is_never_in_sync() {
 
 /// What the application does not exchange with a remote is not missed there.
 #[test]
-fn what_is_blocked_is_not_missed() {
+fn what_is_banned_is_not_missed() {
     let mut d = MemoryStorage::new();
     (1..=2).for_each(|n| write(&mut open(&mut d), n, 2));
     d.write_at(FileId::new(Slot(1), FileKind::Signatures), 0, b"EVIL").unwrap();
     let mut p = MemoryStorage::new();
     let mut stores = [open(&mut p), open(&mut d)];
-    stores[1].block(key_pair(2).public_key()).unwrap();
+    stores[1].ban(key_pair(2).public_key()).unwrap();
     let mut links = [Link::plain(&mut stores, [0, 1], Replicate::default())];
     run(&mut stores, &mut links, START);
     for (store, connection) in &links[0].ends {

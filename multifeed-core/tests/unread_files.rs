@@ -201,7 +201,7 @@ fn a_writer_whose_key_is_not_there_is_removed_by_name_only() {
         assert!(store.info(id).lost_key && matches!(store.remove(id), Err(StoreError::OwnWriter { .. })), "{what:?}");
         // By name it goes, and is banned.
         store.remove_writer(id).unwrap();
-        assert!(store.is_blocked(&key_pair(N).public_key()), "{what:?}");
+        assert!(store.is_banned(&key_pair(N).public_key()), "{what:?}");
     });
 }
 

@@ -102,9 +102,9 @@ fn js_opens_what_is_left_and_goes_on() {
     });
 }
 
-/// A JS peer whose feed is blocked here: its other feeds are synced, and its session ends well.
+/// A JS peer whose feed is banned here: its other feeds are synced, and its session ends well.
 #[test]
-fn what_js_offers_of_a_blocked_feed_is_not_taken() {
+fn what_js_offers_of_a_banned_feed_is_not_taken() {
     run(async {
         let dir = tempfile::tempdir().unwrap();
         let (mut peer, address) = js(|| JsPeer::listen(&[]));
@@ -113,16 +113,16 @@ fn what_js_offers_of_a_blocked_feed_is_not_taken() {
         let multi = open(dir.path()).await;
         let secret = multi.writer("secret").await.unwrap();
         secret.append("not for JS").await.unwrap();
-        multi.block(junk.parse().unwrap()).await.unwrap();
-        multi.block(secret.key()).await.unwrap();
+        multi.ban(junk.parse().unwrap()).await.unwrap();
+        multi.ban(secret.key()).await.unwrap();
         for _ in 0..2 {
             join_js(&multi, address, Replicate::default()).await.finish().await.unwrap();
             assert_eq!(js(|| peer.event("ended"))["clean"], true, "{}", peer.history());
             assert_eq!((multi.feeds().len(), multi.feed(&good).unwrap().downloaded()), (2, 4));
             assert_eq!(js(|| peer.feeds()).len(), 2);
         }
-        multi.unblock(junk.parse().unwrap()).await.unwrap();
-        multi.unblock(secret.key()).await.unwrap();
+        multi.unban(junk.parse().unwrap()).await.unwrap();
+        multi.unban(secret.key()).await.unwrap();
         sync_js(&multi, &mut peer, address).await;
         assert_eq!(multi.feeds().len(), 3);
         js(|| peer.close());

@@ -6,7 +6,7 @@ use super::feed_line;
 use super::reading::{self, Reading, close_read, open_to_read};
 use crate::args::Global;
 use crate::error::{CliError, code};
-use crate::output::{BlockedLine, FeedLine, Output, table};
+use crate::output::{BannedLine, FeedLine, Output, table};
 use crate::problems::in_a_line;
 
 pub(super) async fn run(global: &Global, options: Options, output: &Output) -> Result<(), CliError> {
@@ -15,11 +15,11 @@ pub(super) async fn run(global: &Global, options: Options, output: &Output) -> R
     };
     let Reading { multi, problems, changed, .. } = reading;
     let feeds: Vec<FeedLine> = multi.feeds().iter().map(feed_line).collect();
-    let result = match multi.blocked().await {
-        Ok(blocked) if feeds.is_empty() && !problems.is_empty() => {
-            output.say("no feed can be opened").and_then(|()| list(&feeds, &blocked, output))
+    let result = match multi.banned().await {
+        Ok(banned) if feeds.is_empty() && !problems.is_empty() => {
+            output.say("no feed can be opened").and_then(|()| list(&feeds, &banned, output))
         }
-        Ok(blocked) => output.say(&table(&feeds)).and_then(|()| list(&feeds, &blocked, output)),
+        Ok(banned) => output.say(&table(&feeds)).and_then(|()| list(&feeds, &banned, output)),
         Err(error) => Err(error.into()),
     };
     close_read(&multi, result, output).await?;
@@ -33,10 +33,10 @@ pub(super) async fn run(global: &Global, options: Options, output: &Output) -> R
     }
 }
 
-fn list(feeds: &[FeedLine], blocked: &[FeedKey], output: &Output) -> Result<(), CliError> {
+fn list(feeds: &[FeedLine], banned: &[FeedKey], output: &Output) -> Result<(), CliError> {
     feeds.iter().try_for_each(|feed| output.print_object(feed))?;
-    blocked.iter().try_for_each(|key| {
-        output.say(&format!("blocked: {key}"))?;
-        output.print_object(&BlockedLine { key: key.to_string(), blocked: true })
+    banned.iter().try_for_each(|key| {
+        output.say(&format!("banned: {key}"))?;
+        output.print_object(&BannedLine { key: key.to_string(), banned: true })
     })
 }

@@ -1,7 +1,7 @@
 //! The commands, each in its own file, and what they share.
 
 mod append;
-mod block;
+mod ban;
 mod cat;
 mod clear;
 #[cfg(unix)]
@@ -49,8 +49,8 @@ pub(crate) async fn run(args: Args, output: Output) -> Result<(), CliError> {
         Command::Feeds => feeds::run(&global, options, &output).await,
         Command::Cat(args) => cat::run(args, &global, options, &output).await,
         Command::Remove(args) => remove::run(args, &global, options, &output).await,
-        Command::Block(args) => block::run(&args, true, &global, options, &output).await,
-        Command::Unblock(args) => block::run(&args, false, &global, options, &output).await,
+        Command::Ban(args) => ban::run(&args, true, &global, options, &output).await,
+        Command::Unban(args) => ban::run(&args, false, &global, options, &output).await,
         Command::Clear(args) => clear::run(args, &global, options, &output).await,
         Command::Serve(args) => serve::run(args, &global, options, output).await,
         Command::Sync(args) => sync::run(args, &global, options, output).await,

@@ -25,9 +25,8 @@ async fn remove(multi: &Multifeed, args: &Remove, output: &Output) -> Result<(),
             return Err(CliError::new(code::FEED, message));
         }
         multi.give_up_missing(key).await?;
-        let people = || {
-            format!("gave up the writer of feed {key}, which was named {} and is missing, and blocked it", line.name)
-        };
+        let people =
+            || format!("gave up the writer of feed {key}, which was named {} and is missing, and banned it", line.name);
         return output.print(people, &line);
     }
     let feed = found?;
@@ -37,18 +36,18 @@ async fn remove(multi: &Multifeed, args: &Remove, output: &Output) -> Result<(),
         let error = StoreError::OwnWriter { key: feed.key() };
         return Err(CliError::new(error.code(), format!("{error}; --writer does that all the same")));
     }
-    // A peer must not bring it again meanwhile. A writer's is blocked as it is removed.
-    let blocked_first = args.block && !ours && multi.block(feed.key()).await?;
+    // A peer must not bring it again meanwhile. A writer's is banned as it is removed.
+    let banned_first = args.ban && !ours && multi.ban(feed.key()).await?;
     let removed = if ours { feed.remove_writer().await } else { feed.remove().await };
     if let Err(error) = removed {
-        if blocked_first && multi.feed(feed.key()).is_some() {
-            multi.unblock(feed.key()).await?;
+        if banned_first && multi.feed(feed.key()).is_some() {
+            multi.unban(feed.key()).await?;
         }
         return Err(error.into());
     }
-    let blocked = args.block || ours;
+    let banned = args.ban || ours;
     let people = || {
-        let also = if blocked { ", and blocked" } else { "" };
+        let also = if banned { ", and banned" } else { "" };
         format!("removed feed {}, which was named {}{also}", line.key, line.name)
     };
     output.print(people, &line)

@@ -665,7 +665,7 @@ impl<S: Storage + ?Sized> Files<'_, S> {
                 FileKind::LocalName
                 | FileKind::Journal
                 | FileKind::Conflicts
-                | FileKind::Blocked
+                | FileKind::Banned
                 | FileKind::Removed => u64::MAX,
             };
             if len.is_some_and(|len| len > harmless) {

@@ -265,7 +265,7 @@ impl<S: Storage> Multifeed<S> {
     ///
     /// Where the name is empty or too long, or [a property of JavaScript's objects](is_object_property), the folder of that writer is
     /// [missing](StoreError::MissingWriter) or could not be opened, the name is that of a feed which is not written here and
-    /// cannot give way, the key pair is of a [blocked](Self::block) feed, or writing fails.
+    /// cannot give way, the key pair is of a [banned](Self::ban) feed, or writing fails.
     pub fn writer(&mut self, name: Option<&str>, key_pair: impl FnOnce() -> KeyPair) -> Result<FeedId, StoreError> {
         if let Some(name) = name {
             if name.is_empty() || name.len() > self.limits.name_bytes {
@@ -442,8 +442,8 @@ impl<S: Storage> Multifeed<S> {
         core_name: Option<&[u8]>,
         name: Option<&str>,
     ) -> Result<FeedId, StoreError> {
-        if self.members.blocked.contains(&key) {
-            return Err(StoreError::Blocked { key });
+        if self.members.banned.contains(&key) {
+            return Err(StoreError::Banned { key });
         }
         if let Some(name) = name {
             // A number may be another feed's as long as a removal is not done.

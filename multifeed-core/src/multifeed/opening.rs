@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::extensions::Extensions;
 use super::lru::InUse;
 use super::members::Members;
-use super::members::banned::Blocked;
+use super::members::banned::Banned;
 use super::members::folder_numbers::NOBODY;
 use super::members::rearranged::Rearranged;
 use super::members::removed::Removed;
@@ -35,7 +35,7 @@ impl<S: Storage> Multifeed<S> {
     /// Where the store as a whole can't be read.
     pub fn open(storage: S, options: Options) -> Result<Self, StoreError> {
         let mut cores = Cores::open(storage, &options.limits, options.durability)?;
-        let (blocked, damage) = Blocked::read(&mut cores.storage, &options.limits)?;
+        let (banned, damage) = Banned::read(&mut cores.storage, &options.limits)?;
         cores.report.problems.extend(damage);
         let (removed, damage) = match cores.storage.is_numbered() {
             true => Default::default(),
@@ -47,7 +47,7 @@ impl<S: Storage> Multifeed<S> {
         let mut multifeed = Self {
             limits: options.limits,
             cores,
-            members: Members { blocked, removed, ..Members::default() },
+            members: Members { banned, removed, ..Members::default() },
             feeds: Vec::new(),
             in_use: InUse::default(),
             uncommitted: Uncommitted::default(),

@@ -78,7 +78,7 @@ pub enum FileKind {
     /// Evidence of writers that signed two histories, a JSON object a line. One for the store, beside its folders.
     Conflicts,
     /// The keys of feeds that are never to be synced, in hex, a line for each. One for the store, beside its folders.
-    Blocked,
+    Banned,
     /// The feeds that were taken out of the multifeeds of a corestore, whose lists keep them, a line for each. One for the corestore.
     Removed,
 }
@@ -98,8 +98,8 @@ impl FileKind {
     /// Those of a feed, and those beside the folders.
     pub const EVERY: [FileKind; 11] = {
         let [key, secret_key, tree, signatures, bitfield, data, local_name] = Self::ALL;
-        let [journal, conflicts, blocked] = [FileKind::Journal, FileKind::Conflicts, FileKind::Blocked];
-        [key, secret_key, tree, signatures, bitfield, data, local_name, journal, conflicts, blocked, FileKind::Removed]
+        let [journal, conflicts, banned] = [FileKind::Journal, FileKind::Conflicts, FileKind::Banned];
+        [key, secret_key, tree, signatures, bitfield, data, local_name, journal, conflicts, banned, FileKind::Removed]
     };
 
     /// The file's name in its folder.
@@ -114,7 +114,7 @@ impl FileKind {
             FileKind::LocalName => "localname",
             FileKind::Journal => "multifeed.journal",
             FileKind::Conflicts => "multifeed.conflicts",
-            FileKind::Blocked => "multifeed.blocked",
+            FileKind::Banned => "multifeed.blocked",
             FileKind::Removed => "multifeed.removed",
         }
     }
@@ -125,7 +125,7 @@ impl FileKind {
 
     /// Whether the file stands beside the folders, one for the whole store.
     pub fn is_beside(self) -> bool {
-        matches!(self, FileKind::Journal | FileKind::Conflicts | FileKind::Blocked | FileKind::Removed)
+        matches!(self, FileKind::Journal | FileKind::Conflicts | FileKind::Banned | FileKind::Removed)
     }
 }
 

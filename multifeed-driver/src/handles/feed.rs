@@ -149,7 +149,7 @@ impl Feed {
     /// Takes a remote's feed out of the store: its folder is gone when this returns, also after a power cut (hypercore's `destroyStorage`).
     /// Sessions close its channel and go on, and every call on the feed ends with [`StoreError::Removed`](multifeed_core::StoreError::Removed).
     ///
-    /// A remote that has the feed brings it again: [`block`](crate::Multifeed::block) it before, where that is not to be. The last folder takes
+    /// A remote that has the feed brings it again: [`ban`](crate::Multifeed::ban) it before, where that is not to be. The last folder takes
     /// the number of the one that is gone, as JS knows no gaps, and the feed in it is named by that, where its name is a number.
     ///
     /// # Errors
@@ -161,11 +161,11 @@ impl Feed {
         self.guard.ask(|answer| Call::Remove { feed, writer, answer }).await?
     }
 
-    /// As [`remove`](Self::remove), of a feed that is written here: its secret key is destroyed, and the feed is blocked first, so that nobody
+    /// As [`remove`](Self::remove), of a feed that is written here: its secret key is destroyed, and the feed is banned first, so that nobody
     /// goes on with a copy of the key from a shorter length and signs a second history.
     ///
     /// # Errors
-    /// As [`remove`](Self::remove), and [`TooManyBlocked`](multifeed_core::StoreError::TooManyBlocked).
+    /// As [`remove`](Self::remove), and [`TooManyBanned`](multifeed_core::StoreError::TooManyBanned).
     pub async fn remove_writer(&self) -> Result<(), Error> {
         let (feed, writer) = (self.state.id, true);
         self.guard.ask(|answer| Call::Remove { feed, writer, answer }).await?

@@ -33,7 +33,7 @@ use crate::stream::pump::Pump;
 ///
 /// The feeds live on a thread of their own, which does all reading, writing and checking. Clones are the same multifeed;
 /// when the last of them, and of its feeds and sessions, is dropped, it is closed. One of a corestore shares that thread, and what it says of the
-/// store as a whole ([`problems`](Self::problems), [`block`](Self::block), [`sync_to_disk`](Self::sync_to_disk) and their like), with the
+/// store as a whole ([`problems`](Self::problems), [`ban`](Self::ban), [`sync_to_disk`](Self::sync_to_disk) and their like), with the
 /// others of it: see [`Corestore`](crate::Corestore).
 #[derive(Clone)]
 pub struct Multifeed {
@@ -258,35 +258,35 @@ impl Multifeed {
         }
     }
 
-    /// Blocks a feed, whether it is here or not: it is not offered, not asked for, not opened for a remote and not fetched, on any session,
-    /// until it is [unblocked](Self::unblock); sessions that sync it close its channel, and go on. The blocked keys are kept beside the
-    /// feeds (`multifeed.blocked`). False where it was blocked before.
+    /// Bans a feed, whether it is here or not: it is not offered, not asked for, not opened for a remote and not fetched, on any session,
+    /// until it is [unbanned](Self::unban); sessions that sync it close its channel, and go on. The banned keys are kept beside the
+    /// feeds (`multifeed.blocked`). False where it was banned before.
     ///
-    /// What is here of the feed stays, and can be read; [`Feed::remove`] takes it away. A key pair of a blocked feed that is not here is not
+    /// What is here of the feed stays, and can be read; [`Feed::remove`] takes it away. A key pair of a banned feed that is not here is not
     /// taken for a new writer.
     ///
     /// # Errors
-    /// [`Error::Store`] where as many are blocked as [may be](multifeed_core::Limits::blocked), or the disk fails; it is not blocked then.
+    /// [`Error::Store`] where as many are banned as [may be](multifeed_core::Limits::banned), or the disk fails; it is not banned then.
     /// [`Error::Closed`].
-    pub async fn block(&self, key: FeedKey) -> Result<bool, Error> {
-        self.guard.ask(|answer| Call::Block { key, blocks: true, answer }).await?
+    pub async fn ban(&self, key: FeedKey) -> Result<bool, Error> {
+        self.guard.ask(|answer| Call::Ban { key, bans: true, answer }).await?
     }
 
-    /// Unblocks a feed. What is here of it is offered to the sessions that are there; what their remotes have of it comes with the next
-    /// ones. False where it was not blocked.
+    /// Lifts the ban of a feed. What is here of it is offered to the sessions that are there; what their remotes have of it comes with the next
+    /// ones. False where it was not banned.
     ///
     /// # Errors
     /// [`Error::Store`] where the disk fails, [`Error::Closed`].
-    pub async fn unblock(&self, key: FeedKey) -> Result<bool, Error> {
-        self.guard.ask(|answer| Call::Block { key, blocks: false, answer }).await?
+    pub async fn unban(&self, key: FeedKey) -> Result<bool, Error> {
+        self.guard.ask(|answer| Call::Ban { key, bans: false, answer }).await?
     }
 
-    /// The blocked feeds, ascending.
+    /// The banned feeds, ascending.
     ///
     /// # Errors
     /// [`Error::Closed`].
-    pub async fn blocked(&self) -> Result<Vec<FeedKey>, Error> {
-        self.guard.ask(|answer| Call::Blocked { answer }).await
+    pub async fn banned(&self) -> Result<Vec<FeedKey>, Error> {
+        self.guard.ask(|answer| Call::Banned { answer }).await
     }
 
     /// Lets a new writer have the name of one that is [missing](StoreError::MissingWriter): the next [`writer`](Self::writer) of that name makes
@@ -298,11 +298,11 @@ impl Multifeed {
         self.guard.ask(|answer| Call::ReleaseName { name: name.to_owned(), answer }).await
     }
 
-    /// Gives up a writer that is [missing](StoreError::MissingWriter): its folder's number and its name are free, and its feed is blocked, as a
+    /// Gives up a writer that is [missing](StoreError::MissingWriter): its folder's number and its name are free, and its feed is banned, as a
     /// copy of its key elsewhere could sign a second history. False if no writer of that key is missing.
     ///
     /// # Errors
-    /// [`Error::Store`] if the disk fails or as many feeds are blocked as may be, [`Error::Closed`].
+    /// [`Error::Store`] if the disk fails or as many feeds are banned as may be, [`Error::Closed`].
     pub async fn give_up_missing(&self, key: FeedKey) -> Result<bool, Error> {
         self.guard.ask(|answer| Call::GiveUp { key, answer }).await?
     }

@@ -66,10 +66,10 @@ pub(crate) enum Call {
         writer: bool,
         answer: Answer<Result<(), Error>>,
     },
-    /// Blocks or unblocks a feed: whether that changed anything.
-    Block {
+    /// Bans or unbans a feed: whether that changed anything.
+    Ban {
         key: FeedKey,
-        blocks: bool,
+        bans: bool,
         answer: Answer<Result<bool, Error>>,
     },
     /// Lets a new writer have the name of a missing one.
@@ -82,7 +82,7 @@ pub(crate) enum Call {
         key: FeedKey,
         answer: Answer<Result<bool, Error>>,
     },
-    Blocked {
+    Banned {
         answer: Answer<Vec<FeedKey>>,
     },
     /// Writes and syncs some feeds: where to go on, and the first error.

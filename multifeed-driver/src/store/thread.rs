@@ -305,8 +305,8 @@ impl<S: Storage> Store<S> {
                 self.tell();
                 answer.send(removed.map_err(Error::Store));
             }
-            Call::Block { key, blocks, answer } => {
-                let changed = if blocks { self.multi.block(key) } else { self.multi.unblock(key) };
+            Call::Ban { key, bans, answer } => {
+                let changed = if bans { self.multi.ban(key) } else { self.multi.unban(key) };
                 answer.send(changed.map_err(Error::Store));
             }
             Call::ReleaseName { name, answer } => answer.send(self.multi.release_missing_name(&name)),
@@ -316,7 +316,7 @@ impl<S: Storage> Store<S> {
                 self.tell();
                 answer.send(given_up.map_err(Error::Store));
             }
-            Call::Blocked { answer } => answer.send(self.multi.blocked().collect()),
+            Call::Banned { answer } => answer.send(self.multi.banned().collect()),
             Call::CloseIdleFiles { answer } => answer.send(self.multi.close_idle_files()),
             Call::Extension(call) => self.extend(call),
             Call::OpenMultifeed { namespace, root_key, answer } => {

@@ -1,4 +1,4 @@
-//! Feeds that are removed from a store, and feeds that are blocked.
+//! Feeds that are removed from a store, and feeds that are banned.
 
 use multifeed_driver::{Error, Multifeed, MultifeedEvent, Options, Replicate, StoreError, Wait, generate_key_pair};
 
@@ -114,16 +114,16 @@ pub async fn removals_change_numbers_and_order<A: Adapter>() {
     reopened.close().await.unwrap();
 }
 
-/// A feed that is blocked goes nowhere, whoever offers or asks, until it is unblocked.
-pub async fn blocked_feeds_are_not_synced<A: Adapter>() {
+/// A feed that is banned goes nowhere, whoever offers or asks, until it is unbanned.
+pub async fn banned_feeds_are_not_synced<A: Adapter>() {
     let (a, b) = (memory().await, memory().await);
     let (junk, good) = (filled(&a, "junk", 1, 5, 100).await, filled(&a, "good", 2, 5, 100).await);
     let secret = filled(&b, "secret", 3, 5, 100).await;
-    assert!(b.block(junk.key()).await.unwrap() && !b.block(junk.key()).await.unwrap());
-    assert!(b.block(secret.key()).await.unwrap());
-    let mut blocked = [junk.key(), secret.key()];
-    blocked.sort_unstable();
-    assert_eq!(b.blocked().await.unwrap(), blocked);
+    assert!(b.ban(junk.key()).await.unwrap() && !b.ban(junk.key()).await.unwrap());
+    assert!(b.ban(secret.key()).await.unwrap());
+    let mut banned = [junk.key(), secret.key()];
+    banned.sort_unstable();
+    assert_eq!(b.banned().await.unwrap(), banned);
     for _ in 0..2 {
         sync::<A>(&a, &b).await;
         assert_eq!((b.feed(junk.key()), a.feed(secret.key())), (None, None));
@@ -131,13 +131,13 @@ pub async fn blocked_feeds_are_not_synced<A: Adapter>() {
     }
     // While it is synced.
     let (left, right) = connect::<A>(&a, &b, &Replicate::live());
-    b.block(good.key()).await.unwrap();
+    b.ban(good.key()).await.unwrap();
     fill(&good, 2, 1, 100).await;
     let late = filled(&a, "late", 4, 1, 100).await;
     held(&b, late.key(), 1).await;
     assert_eq!(b.feed(good.key()).unwrap().len(), 5);
     for key in [junk.key(), secret.key(), good.key()] {
-        assert!(b.unblock(key).await.unwrap() && !b.unblock(key).await.unwrap());
+        assert!(b.unban(key).await.unwrap() && !b.unban(key).await.unwrap());
     }
     held(&a, secret.key(), 5).await;
     held(&b, good.key(), 6).await;
@@ -158,11 +158,11 @@ pub async fn own_writers_are_removed_by_name<A: Adapter>() {
         other => panic!("{other:?}"),
     }
     feed.remove_writer().await.unwrap();
-    assert_eq!((a.feeds().len(), a.blocked().await.unwrap()), (0, vec![feed.key()]));
+    assert_eq!((a.feeds().len(), a.banned().await.unwrap()), (0, vec![feed.key()]));
     sync::<A>(&a, &b).await;
     assert_eq!((a.feeds().len(), b.feed(feed.key()).unwrap().len()), (0, 1));
     match a.writer_with("mine", pair).await {
-        Err(Error::Store(StoreError::Blocked { key })) => assert_eq!(key, feed.key()),
+        Err(Error::Store(StoreError::Banned { key })) => assert_eq!(key, feed.key()),
         other => panic!("{other:?}"),
     }
     let new = a.writer("mine").await.unwrap();

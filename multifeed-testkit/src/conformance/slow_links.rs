@@ -87,7 +87,7 @@ macro_rules! conformance_on_slow_links {
         $crate::conformance!($adapter, extensions: extensions_on_a_stream, extensions_on_a_feeds_channel,
             extensions_fail_by_typed_errors, messages_that_nobody_takes, a_session_judges_its_remote);
         $crate::conformance!($adapter, removal: a_removed_feed_is_gone_until_somebody_brings_it, removals_change_numbers_and_order,
-            blocked_feeds_are_not_synced, own_writers_are_removed_by_name);
+            banned_feeds_are_not_synced, own_writers_are_removed_by_name);
         $crate::conformance!($adapter, ends: another_root_key, another_version, another_client, dropping_a_sync_ends_it,
             dropping_all_handles_closes);
     };

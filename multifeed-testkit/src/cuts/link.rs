@@ -103,7 +103,7 @@ impl Link {
     pub(super) fn ended_well<A: Storage>(&self, a: &Multifeed<A>) -> Result<()> {
         ensure!(self.failures.is_empty(), "{}", self.failures.join("; "));
         for (side, holes) in &self.holes {
-            ensure!(a.is_blocked(&holes.key), "side {side} has holes: {holes:?}");
+            ensure!(a.is_banned(&holes.key), "side {side} has holes: {holes:?}");
         }
         ensure!(self.over == [true; 2], "the session did not end");
         Ok(())

@@ -94,7 +94,7 @@ struct Removed {
     key: FeedKey,
     begin: usize,
     end: usize,
-    /// It was written here, and so is blocked, and never comes back.
+    /// It was written here, and so is banned, and never comes back.
     own: bool,
 }
 
@@ -219,7 +219,7 @@ impl History {
         numbers.with_context(|| format!("it was told of {:?}", store.problems()))?;
         let between = |key: &FeedKey| self.removed.iter().any(|it| it.key == *key && it.begin <= at && at < it.end);
         for Removed { key, .. } in self.removed.iter().filter(|it| it.own && it.end <= at) {
-            ensure!(!kept.contains_key(key) && store.is_blocked(key), "{key} was removed, and is there again");
+            ensure!(!kept.contains_key(key) && store.is_banned(key), "{key} was removed, and is there again");
         }
 
         let promises = if cut == Cut::Kill { &self.written } else { &self.synced };
@@ -273,9 +273,9 @@ impl History {
         );
         let (all, mut b) = (contents(&mut store)?, contents(&mut peer)?);
         let mut a = all.clone();
-        // What is blocked is not synced, also where it was not removed yet.
-        a.retain(|key, _| !store.is_blocked(key));
-        b.retain(|key, _| !store.is_blocked(key));
+        // What is banned is not synced, also where it was not removed yet.
+        a.retain(|key, _| !store.is_banned(key));
+        b.retain(|key, _| !store.is_banned(key));
         ensure!(a == b, "the two differ after a sync: {} and {}", told(&a), told(&b));
         ensure!(a.values().flatten().all(Option::is_some), "blocks are missing after a sync: {}", told(&a));
         verify(&mut store, false)?;

@@ -1,6 +1,6 @@
 //! Feeds that are never to be synced, whoever offers or asks for them.
 //!
-//! Their keys stand in `multifeed.members.blocked`, beside the folders: 64 hex digits and a newline for each. A person may write there too: a call changes
+//! Their keys stand in `multifeed.blocked`, beside the folders: 64 hex digits and a newline for each. A person may write there too: a call changes
 //! the lines of its own key, and every other byte stays as it is.
 
 use std::collections::BTreeSet;
@@ -12,16 +12,16 @@ use crate::limits::Limits;
 use crate::multifeed::Multifeed;
 use crate::storage::{FileId, FileKind, Slot, Storage};
 
-const FILE: FileId = FileId { slot: Slot(0), kind: FileKind::Blocked };
+const FILE: FileId = FileId { slot: Slot(0), kind: FileKind::Banned };
 
 /// Bytes of a key and its newline.
 const LINE: usize = 65;
 
-/// The blocked keys, and those of feeds that are no remote's business: they are not in the file.
+/// The banned keys, and those of feeds that are no remote's business: they are not in the file.
 #[derive(Debug, Default)]
-pub(in crate::multifeed) struct Blocked(BTreeSet<FeedKey>, BTreeSet<FeedKey>);
+pub(in crate::multifeed) struct Banned(BTreeSet<FeedKey>, BTreeSet<FeedKey>);
 
-impl Blocked {
+impl Banned {
     /// Reads the file. Lines that are no keys are passed over, and told; those that are empty or begin with `#` are not.
     pub(in crate::multifeed) fn read<S: Storage>(
         storage: &mut S,
@@ -50,12 +50,12 @@ impl Blocked {
 }
 
 /// Takes a key's lines out of the file, or adds one.
-fn write<S: Storage>(storage: &mut S, limits: &Limits, key: &FeedKey, blocked: bool) -> Result<(), StoreError> {
+fn write<S: Storage>(storage: &mut S, limits: &Limits, key: &FeedKey, banned: bool) -> Result<(), StoreError> {
     let (mut text, damage) = load(storage, limits)?;
     // What was not read would be lost.
     damage.map_or(Ok(()), Err)?;
     let is_its = |line: &Line| matches!(line, Line::Key(other) if other == key);
-    if blocked {
+    if banned {
         if lines(&text).any(|(_, line)| is_its(&line)) {
             return Ok(());
         }
@@ -64,7 +64,7 @@ fn write<S: Storage>(storage: &mut S, limits: &Limits, key: &FeedKey, blocked: b
         }
         text.extend_from_slice(format!("{key}\n").as_bytes());
         if text.len() > most(limits) {
-            return Err(StoreError::TooManyBlocked { max: limits.blocked });
+            return Err(StoreError::TooManyBanned { max: limits.banned });
         }
     } else {
         text = lines(&text).filter(|(_, line)| !is_its(line)).flat_map(|(bytes, _)| bytes).copied().collect();
@@ -85,7 +85,7 @@ fn load<S: Storage>(storage: &mut S, limits: &Limits) -> Result<(Vec<u8>, Option
 }
 
 fn most(limits: &Limits) -> usize {
-    limits.blocked.saturating_mul(LINE).max(limits.blocked_bytes)
+    limits.banned.saturating_mul(LINE).max(limits.banned_bytes)
 }
 
 enum Line {
@@ -114,27 +114,27 @@ fn damaged(why: String) -> StoreError {
 
 impl<S: Storage> Multifeed<S> {
     /// Blocks a feed, whether it is here or not: it is not offered, not asked for, not opened for a remote and not fetched, on any session,
-    /// until it is [unblocked](Self::unblock). Sessions that sync it close its channel, and go on. It is known for good when this returns.
-    /// False where it was blocked before.
+    /// until it is [unbanned](Self::unban). Sessions that sync it close its channel, and go on. It is known for good when this returns.
+    /// False where it was banned before.
     ///
-    /// What is here of it stays, and can be read; [`remove`](Self::remove) takes it away. A writer that is blocked can be appended to, and
-    /// nobody hears of it; a key pair of a blocked feed that is not here is not taken for a new writer.
+    /// What is here of it stays, and can be read; [`remove`](Self::remove) takes it away. A writer that is banned can be appended to, and
+    /// nobody hears of it; a key pair of a banned feed that is not here is not taken for a new writer.
     ///
     /// # Errors
     ///
-    /// [`StoreError::TooManyBlocked`], [`StoreError::Damaged`] where the file is longer than what is read of it, or what the storage says; it is
-    /// not blocked then.
-    pub fn block(&mut self, key: FeedKey) -> Result<bool, StoreError> {
-        if self.members.blocked.0.contains(&key) {
+    /// [`StoreError::TooManyBanned`], [`StoreError::Damaged`] where the file is longer than what is read of it, or what the storage says; it is
+    /// not banned then.
+    pub fn ban(&mut self, key: FeedKey) -> Result<bool, StoreError> {
+        if self.members.banned.0.contains(&key) {
             return Ok(false);
         }
-        let max = self.limits.blocked;
-        if self.members.blocked.0.len() >= max {
-            return Err(StoreError::TooManyBlocked { max });
+        let max = self.limits.banned;
+        if self.members.banned.0.len() >= max {
+            return Err(StoreError::TooManyBanned { max });
         }
-        self.members.blocked.0.insert(key);
+        self.members.banned.0.insert(key);
         if let Err(error) = write(&mut self.cores.storage, &self.limits, &key, true) {
-            self.members.blocked.0.remove(&key);
+            self.members.banned.0.remove(&key);
             return Err(error);
         }
         match self.members.catalog.find(&key) {
@@ -144,18 +144,18 @@ impl<S: Storage> Multifeed<S> {
         Ok(true)
     }
 
-    /// Unblocks a feed. What is here of it is offered to the sessions that are there; what they offered of it before is asked for by later
-    /// ones. False where it was not blocked.
+    /// Lifts the ban of a feed. What is here of it is offered to the sessions that are there; what they offered of it before is asked for by later
+    /// ones. False where it was not banned.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Damaged`] as of [`block`](Self::block), or what the storage says; it is blocked then as before.
-    pub fn unblock(&mut self, key: FeedKey) -> Result<bool, StoreError> {
-        if !self.members.blocked.0.remove(&key) {
+    /// [`StoreError::Damaged`] as of [`ban`](Self::ban), or what the storage says; it is banned then as before.
+    pub fn unban(&mut self, key: FeedKey) -> Result<bool, StoreError> {
+        if !self.members.banned.0.remove(&key) {
             return Ok(false);
         }
         if let Err(error) = write(&mut self.cores.storage, &self.limits, &key, false) {
-            self.members.blocked.0.insert(key);
+            self.members.banned.0.insert(key);
             return Err(error);
         }
         if let Some(id) = self.members.catalog.find(&key) {
@@ -165,13 +165,13 @@ impl<S: Storage> Multifeed<S> {
         Ok(true)
     }
 
-    /// Whether a feed is blocked.
-    pub fn is_blocked(&self, key: &FeedKey) -> bool {
-        self.members.blocked.0.contains(key)
+    /// Whether a feed is banned.
+    pub fn is_banned(&self, key: &FeedKey) -> bool {
+        self.members.banned.0.contains(key)
     }
 
-    /// The blocked feeds, ascending.
-    pub fn blocked(&self) -> impl Iterator<Item = FeedKey> {
-        self.members.blocked.0.iter().copied()
+    /// The banned feeds, ascending.
+    pub fn banned(&self) -> impl Iterator<Item = FeedKey> {
+        self.members.banned.0.iter().copied()
     }
 }

@@ -88,7 +88,7 @@ impl<S: Storage> Multifeed<S> {
         if let Some(set) = self.members.sets.lists.find(&key) {
             return Ok(set);
         }
-        self.members.blocked.hide(key);
+        self.members.banned.hide(key);
         let feed = self.open_core(&key)?;
         let mut list = FeedList::default();
         if let Some(id) = feed {
@@ -133,7 +133,7 @@ impl<S: Storage> Multifeed<S> {
     /// # Errors
     /// [`StoreError::NotCorestore`] if the set is no multifeed of a corestore; [`StoreError::BadName`]; [`StoreError::NameTaken`] if the name is
     /// that of a feed that is not written here; [`StoreError::CoreMissing`] if the core was here and is gone, as a new one would be a second history;
-    /// [`StoreError::Blocked`]; else what the storage says.
+    /// [`StoreError::Banned`]; else what the storage says.
     pub fn writer_in(&mut self, set: SetId, name: Option<&str>) -> Result<FeedId, StoreError> {
         let list = self.members.sets.lists.get(set)?;
         if let Some(name) = name.filter(|name| name.is_empty() || name.len() > self.limits.name_bytes) {
@@ -147,8 +147,8 @@ impl<S: Storage> Multifeed<S> {
         }
         let (core_name, pair) = self.derive_writer(set, name)?;
         let key = pair.public_key();
-        if self.members.blocked.contains(&key) {
-            return Err(StoreError::Blocked { key });
+        if self.members.banned.contains(&key) {
+            return Err(StoreError::Banned { key });
         }
         let id = match self.open_core(&key)? {
             Some(id) if !self.slot(id).feed.writable() => return Err(taken(self.slot(id).feed.slot())),
@@ -201,7 +201,7 @@ impl<S: Storage> Multifeed<S> {
     /// other multifeeds. Sessions of the set close its channel. False if it was not in it.
     ///
     /// The list of feeds keeps it, as nothing is ever taken out of that: `multifeed.removed` has it beside the cores. JS, which does not look there,
-    /// has the feed again. A remote that offers it brings it back, unless it is [blocked](Self::block).
+    /// has the feed again. A remote that offers it brings it back, unless it is [banned](Self::ban).
     ///
     /// # Errors
     /// [`StoreError::NotCorestore`] if the set is no multifeed of a corestore, or what the storage says; it is in it then as before.

@@ -35,18 +35,18 @@ impl<S: Storage> Multifeed<S> {
         self.members.catalog.release_name(name)
     }
 
-    /// Gives a missing writer up: its number is closed, its name is free, and its feed is [blocked](Self::block), as a copy of its key
+    /// Gives a missing writer up: its number is closed, its name is free, and its feed is [banned](Self::ban), as a copy of its key
     /// elsewhere could sign a second history. False if no writer of that key is missing.
     ///
     /// # Errors
     ///
-    /// As [`block`](Self::block), or what the storage says.
+    /// As [`ban`](Self::ban), or what the storage says.
     pub fn give_up_missing(&mut self, key: &FeedKey) -> Result<bool, StoreError> {
         let is_it = |problem: &StoreError| matches!(problem, StoreError::MissingWriter { key: Some(missing), .. } if missing == key);
         if !self.cores.report.problems.iter().any(is_it) {
             return Ok(false);
         }
-        self.block(*key)?;
+        self.ban(*key)?;
         self.begin(true)?;
         let of_key = self.cores.journal.writers().filter(|(_, mark)| mark.is_of(key));
         for slot in of_key.map(|(slot, _)| slot).collect::<Vec<_>>() {
@@ -71,7 +71,7 @@ impl<S: Storage> Multifeed<S> {
             _ => None,
         });
         for (slot, key) in missing.take(MAX_LOOKED_FOR).collect::<Vec<_>>() {
-            if !matches!(self.key_in(slot), Ok(Some(found)) if found == key) || self.members.blocked.contains(&key) {
+            if !matches!(self.key_in(slot), Ok(Some(found)) if found == key) || self.members.banned.contains(&key) {
                 continue;
             }
             let mut untouched = RepairedInMemory::new(&mut self.cores.storage);

@@ -16,7 +16,7 @@ pub(super) mod unopened;
 
 use std::collections::BTreeSet;
 
-use self::banned::Blocked;
+use self::banned::Banned;
 use self::catalog::Catalog;
 use self::rearranged::Rearranged;
 use self::removed::Removed;
@@ -27,7 +27,7 @@ use crate::ids::FeedId;
 #[derive(Debug, Default)]
 pub(super) struct Members {
     pub(super) catalog: Catalog,
-    pub(super) blocked: Blocked,
+    pub(super) banned: Banned,
     /// What was taken out of multifeeds of a corestore.
     pub(super) removed: Removed,
     pub(super) sets: Sets,

@@ -21,7 +21,7 @@ impl<S: Storage> Multifeed<S> {
     /// Takes a remote's feed out of the store: its folder is gone when this returns, also after a power cut. Sessions close its channel, and
     /// go on; what is waited for of it ends; its [`FeedId`] stands for nothing any more.
     ///
-    /// A remote that has it brings it again. [`block`](Self::block) it before, where that is not to be.
+    /// A remote that has it brings it again. [`ban`](Self::ban) it before, where that is not to be.
     ///
     /// In a corestore it is taken out of all multifeeds that are open, as by [`take_out_of`](Self::take_out_of), and its core is removed.
     ///
@@ -43,12 +43,12 @@ impl<S: Storage> Multifeed<S> {
     }
 
     /// As [`remove`](Self::remove), of a feed that is written here too: its secret key is destroyed. Whoever has a copy of that could go on
-    /// from a shorter length, and sign a second history; so the feed is [blocked](Self::block) first, and its key pair is not taken for a
+    /// from a shorter length, and sign a second history; so the feed is [banned](Self::ban) first, and its key pair is not taken for a
     /// new writer.
     ///
     /// # Errors
     ///
-    /// As [`remove`](Self::remove) and [`block`](Self::block).
+    /// As [`remove`](Self::remove) and [`ban`](Self::ban).
     pub fn remove_writer(&mut self, id: FeedId) -> Result<(), StoreError> {
         let key = self.live(id)?.key();
         self.check_removable(id)?;
@@ -56,7 +56,7 @@ impl<S: Storage> Multifeed<S> {
         if self.cores.storage.is_numbered() {
             self.resume_removal()?;
         }
-        self.block(key)?;
+        self.ban(key)?;
         self.take_out(id)
     }
 

@@ -55,8 +55,8 @@ impl<S: Storage> Multifeed<S> {
                 session.not_taken.asked(feed);
             }
             match self.members.catalog.find(&key) {
-                // It was blocked since it was offered or requested.
-                _ if self.members.blocked.contains(&key) => self.refuse_feed(id, key),
+                // It was banned since it was offered or requested.
+                _ if self.members.banned.contains(&key) => self.refuse_feed(id, key),
                 // What they requested was taken out of the set since it was offered.
                 Some(feed) if origin == Origin::Local && !self.is_in(self.set_of(id).unwrap_or_default(), feed) => {
                     self.refuse_feed(id, key)

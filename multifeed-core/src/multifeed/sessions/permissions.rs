@@ -39,7 +39,7 @@ impl<S: Storage> Multifeed<S> {
     /// What may be done with a feed on a session, where it is here (`feed`) and where it is not. Whoever offers, requests, opens, fetches or
     /// compares a feed asks this first.
     pub(in crate::multifeed) fn may(&self, id: SessionId, key: &FeedKey, feed: Option<FeedId>) -> May {
-        let Some(session) = self.sessions.get(&id).filter(|_| !self.members.blocked.contains(key)) else {
+        let Some(session) = self.sessions.get(&id).filter(|_| !self.members.banned.contains(key)) else {
             return May::NOTHING;
         };
         let slot = feed.and_then(|feed| self.feeds.get(feed.0 as usize)).filter(|slot| slot.feed.is_settled());

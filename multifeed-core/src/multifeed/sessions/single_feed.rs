@@ -25,8 +25,8 @@ impl<S: Storage> Multifeed<S> {
     pub(in crate::multifeed) fn begin_lone(&mut self, id: SessionId) {
         let Some(key) = self.sessions.get_mut(&id).and_then(PeerSession::begin_lone) else { return };
         let is_new = self.members.catalog.find(&key).is_none();
-        let blocked = self.members.blocked.contains(&key).then_some(StoreError::Blocked { key });
-        let added = blocked.map_or_else(|| self.add(key), Err).map(|feed| (feed, self.info(feed).name));
+        let banned = self.members.banned.contains(&key).then_some(StoreError::Banned { key });
+        let added = banned.map_or_else(|| self.add(key), Err).map(|feed| (feed, self.info(feed).name));
         let Some(session) = self.sessions.get_mut(&id) else { return };
         match added {
             Ok((feed, name)) => {
