@@ -66,11 +66,14 @@ impl Feed {
         } else if !self.writable() {
             self.mark_anew(storage, nodes, known, &mut report)?;
         }
+        // What a crash left of a writer's feed that no journal knows is not to be told from damage.
+        let may_mend = !self.writable() || !unclean || known.is_some();
         let marked = merkle::length(&self.bitfield);
         match self.signed_roots(storage, marked, known.filter(|_| !unclean))? {
             Some(roots) => self.set_roots(roots),
             None => {
-                report.signed_again = match self.remake_roots(storage, marked, known)? {
+                let remade = if may_mend { self.remake_roots(storage, marked, known)? } else { None };
+                report.signed_again = match remade {
                     Some(signed_again) => signed_again,
                     None => self.sign_again(storage, marked, known)?,
                 };
@@ -85,7 +88,7 @@ impl Feed {
 
         self.check_leaves(storage, &mut report)?;
         self.find_last_again(storage, &mut report)?;
-        self.check_tail(storage, &mut report)?;
+        self.check_tail(storage, may_mend, &mut report)?;
         if self.writable() {
             report.blocks_regained += self.regain(storage, 0, &mut report)?;
         }
@@ -328,7 +331,17 @@ impl Feed {
         known: &Checkpoint,
         report: &mut Recovered,
     ) -> Result<(), StoreError> {
-        let Some(roots) = self.roots_of(storage, known.length)? else { return Ok(()) };
+        let roots = match self.roots_of(storage, known.length)? {
+            Some(roots) => roots,
+            None if self.remake_roots(storage, known.length, Some(known))?.is_some() => self.roots.clone(),
+            None => {
+                // That the disk does not give one now does not tell that what follows is none of ours.
+                for root in flat::full_roots(known.length) {
+                    self.marked_node(storage, root)?;
+                }
+                return Ok(());
+            }
+        };
         let root_hash = merkle::root_hash(&roots);
         if !known.has_root(&root_hash) {
             return Ok(());
@@ -458,16 +471,21 @@ impl Feed {
     fn regain_leaf<S: Storage + ?Sized>(&mut self, storage: &mut S, block: u64) -> Result<bool, StoreError> {
         let index = 2 * block;
         let Some(parent) = self.marked_node(storage, flat::parent(index))? else { return Ok(false) };
-        let Some(sibling) = self.readable_node(storage, flat::sibling(index))? else { return Ok(false) };
+        let Some(sibling) = self.find_node(storage, flat::sibling(index))? else { return Ok(false) };
         let Some(size) = parent.size.checked_sub(sibling.size) else { return Ok(false) };
-        match self.readable_node(storage, index)? {
+        match self.find_node(storage, index)? {
             Some(leaf) => Ok(self.take_leaf(Node { size, ..leaf }, sibling, parent)),
             None => self.remake_leaf(storage, block),
         }
     }
 
     /// Unmarks what lies past the length, and makes sure that the last block held is there: then those before it are. The length stays: it is signed.
-    fn check_tail<S: Storage + ?Sized>(&mut self, storage: &mut S, report: &mut Recovered) -> Result<(), StoreError> {
+    fn check_tail<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        may_mend: bool,
+        report: &mut Recovered,
+    ) -> Result<(), StoreError> {
         let data_len = Files { storage, slot: self.slot }.len(FileKind::Data)?.unwrap_or(0);
         let mut end = u64::MAX;
         loop {
@@ -479,10 +497,14 @@ impl Feed {
             match self.state_of(storage, last, data_len)? {
                 State::Whole | State::Unreadable => return Ok(()),
                 State::SaysNothing => {}
-                State::Missing if self.mend_leaf(storage, last, data_len)? => return Ok(()),
+                State::Missing if may_mend && self.mend_leaf(storage, last, data_len)? => return Ok(()),
                 State::Missing => {
+                    let leaf = match self.find_node(storage, 2 * last) {
+                        Err(error) if error.is_unreadable() => return Ok(()),
+                        found => found?,
+                    };
                     self.lose_block(last, report);
-                    if self.readable_node(storage, 2 * last)?.is_none() {
+                    if leaf.is_none() {
                         report.nodes_unmarked += u64::from(self.bitfield.clear_node(2 * last));
                     }
                 }
@@ -569,7 +591,7 @@ impl Feed {
         let mut roots = Vec::new();
         let mut bytes = 0u64;
         for root in flat::full_roots(length) {
-            let Some(node) = self.marked_node(storage, root)? else { return Ok(None) };
+            let Some(node) = self.marked_readable_node(storage, root)? else { return Ok(None) };
             bytes = bytes.saturating_add(node.size);
             roots.push(node);
         }
@@ -622,14 +644,14 @@ impl Feed {
         block: u64,
         data_len: u64,
     ) -> Result<State, StoreError> {
-        let Some(leaf) = self.marked_node(storage, 2 * block)? else { return Ok(State::Missing) };
+        let Some(leaf) = self.marked_readable_node(storage, 2 * block)? else { return Ok(State::Missing) };
         let mut offset = 0u64;
         for root in flat::full_roots(block) {
             let Some(node) = self.marked_node(storage, root)? else { return Ok(State::Missing) };
             offset = offset.saturating_add(node.size);
         }
         match self.look_for(storage, offset, &leaf)? {
-            InData::Unreadable => return Ok(State::Unreadable),
+            InData::Unreadable(_) => return Ok(State::Unreadable),
             InData::Whole if self.is_under_held(storage, leaf)? => {}
             InData::Whole | InData::Other => return Ok(State::Missing),
         }
@@ -655,7 +677,7 @@ impl Feed {
         storage: &mut S,
         node: u64,
     ) -> Result<Option<Node>, StoreError> {
-        if self.bitfield.node(node) { self.readable_node(storage, node) } else { Ok(None) }
+        if self.bitfield.node(node) { self.find_node(storage, node) } else { Ok(None) }
     }
 
     /// Takes up blocks after the length of a writable feed that are in `data` and `tree`, as far as one of the signatures
@@ -677,13 +699,13 @@ impl Feed {
         let start = self.length;
         let mut roots = self.roots.clone();
         let mut offset = self.byte_length;
-        let (mut pending, mut torn, mut all_read) = (Vec::new(), Vec::new(), true);
+        let (mut pending, mut torn, mut unread) = (Vec::new(), Vec::new(), None);
         for block in start..stored.max(marked).min(MAX_FEED_BLOCKS) {
-            let Some(leaf) = self.readable_node(storage, 2 * block)? else { break };
+            let Some(leaf) = self.nodes.get(storage, self.slot, 2 * block)? else { break };
             match self.look_for(storage, offset, &leaf)? {
                 InData::Whole => {}
                 // That is none of a torn append, and a signature over its leaf proves that it was signed.
-                InData::Unreadable => all_read = false,
+                InData::Unreadable(error) => _ = unread.get_or_insert(error),
                 InData::Other => break,
             }
             offset += leaf.size;
@@ -692,7 +714,7 @@ impl Feed {
             let sign = || pair.sign(&merkle::signable(&root_hash, block + 1));
             match self.stored_signature(storage, block + 1)? {
                 Some(signature) if self.signature_is_valid(&root_hash, block + 1, &signature) => {}
-                _ if !all_read => continue,
+                _ if unread.is_some() => continue,
                 stored if block + 1 == marked => torn.push((block, sign(), stored.is_some())),
                 Some(_) => {
                     torn.push((block, sign(), true));
@@ -701,7 +723,7 @@ impl Feed {
                 None => continue,
             }
             for node in pending.drain(..) {
-                if self.readable_node(storage, node.index)? != Some(node) {
+                if self.nodes.get(storage, self.slot, node.index)? != Some(node) {
                     self.staged.put_node(&node);
                 }
                 self.bitfield.set_node(node.index);
@@ -713,10 +735,11 @@ impl Feed {
             for regained in self.length..=block {
                 self.bitfield.set(regained, true);
             }
-            all_read = true;
+            unread = None;
             self.set_roots(roots.clone());
         }
-        Ok(self.length - start)
+        // Without it nobody knows whether it was appended: the disk may give it again.
+        unread.map_or(Ok(self.length - start), Err)
     }
 
     /// What stands in the place of a length's signature, also where the file ends in it; `None` where that is nothing but zeros.

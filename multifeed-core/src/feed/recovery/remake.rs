@@ -19,13 +19,13 @@ const PIECE: u64 = 64 << 10;
 const MAX_LOST: usize = 16;
 
 /// What `data` has in a block's place.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) enum InData {
     Whole,
     /// Something else, or it ends before.
     Other,
     /// The disk does not give it.
-    Unreadable,
+    Unreadable(StoreError),
 }
 
 impl Feed {
@@ -39,6 +39,15 @@ impl Feed {
             Err(error) if error.is_unreadable() => Ok(None),
             found => found,
         }
+    }
+
+    /// As [`marked_node`](Self::marked_node), if the disk gives it. What is not given need not be gone: nothing is cut off because of this.
+    pub(super) fn marked_readable_node<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        node: u64,
+    ) -> Result<Option<Node>, StoreError> {
+        if self.bitfield.node(node) { self.readable_node(storage, node) } else { Ok(None) }
     }
 
     /// The signature of a length, where there is one that the disk gives.
@@ -77,7 +86,7 @@ impl Feed {
             return Ok(());
         };
         let data_len = Files { storage, slot: self.slot }.len(FileKind::Data)?.unwrap_or(0);
-        let is_empty = self.marked_node(storage, 2 * last)?.is_none_or(|leaf| leaf.size == 0);
+        let is_empty = self.marked_readable_node(storage, 2 * last)?.is_none_or(|leaf| leaf.size == 0);
         if is_empty || data_len < self.byte_length {
             return Ok(());
         }
@@ -93,7 +102,7 @@ impl Feed {
     /// Makes a leaf again of its block, if what is held above and beside it proves it.
     pub(super) fn remake_leaf<S: Storage + ?Sized>(&mut self, storage: &mut S, block: u64) -> Result<bool, StoreError> {
         let index = 2 * block;
-        let Some(parent) = self.marked_node(storage, flat::parent(index))? else { return Ok(false) };
+        let Some(parent) = self.marked_readable_node(storage, flat::parent(index))? else { return Ok(false) };
         let Some(sibling) = self.readable_node(storage, flat::sibling(index))? else { return Ok(false) };
         let Some(size) = parent.size.checked_sub(sibling.size) else { return Ok(false) };
         let Ok(offset) = self.offset_of(storage, block, Cursor::default()) else { return Ok(false) };
@@ -130,10 +139,10 @@ impl Feed {
         for root in flat::full_roots(length) {
             let node = match flat::children(root) {
                 Some((left, right)) => {
-                    let below = (self.marked_node(storage, left)?, self.marked_node(storage, right)?);
+                    let below = (self.marked_readable_node(storage, left)?, self.marked_readable_node(storage, right)?);
                     match below {
                         (Some(left), Some(right)) => merkle::parent(&left, &right),
-                        _ => self.marked_node(storage, root)?,
+                        _ => self.marked_readable_node(storage, root)?,
                     }
                 }
                 None => {
@@ -206,7 +215,7 @@ impl Feed {
         match self.hash_in_data(storage, offset, leaf.size) {
             Ok(hash) if hash == Some(leaf.hash) => Ok(InData::Whole),
             Ok(_) => Ok(InData::Other),
-            Err(error) if error.is_unreadable() => Ok(InData::Unreadable),
+            Err(error) if error.is_unreadable() => Ok(InData::Unreadable(error)),
             Err(error) => Err(error),
         }
     }
