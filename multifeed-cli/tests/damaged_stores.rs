@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 use common::Store;
-use multifeed_tokio::{Multifeed, Options};
+use multifeed_tokio::{Durability, Multifeed, Options};
 
 fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
@@ -125,15 +125,18 @@ fn an_end_of_the_journal_that_is_missing_is_no_damage() -> Result<()> {
     Ok(())
 }
 
-/// More than a peer at one address has lines of.
-const FEEDS: u32 = 1100;
+/// More than are said one by one; each is a folder of files, which cost time on a busy disk.
+const FEEDS: u32 = 300;
 
 /// A store with many feeds that cannot be opened, and a peer that has them: a hundred lines say so, and the end is always said.
 #[test]
 fn of_many_feeds_that_cannot_be_opened_a_hundred_are_said_and_the_end() -> Result<()> {
     let (damaged, peer) = (Store::new()?, Store::new()?);
     let keys = common::block_on(async {
-        let multi = Multifeed::open(damaged.path(), Options::default()).await?;
+        // Syncing each of so many to the disk takes minutes on a busy one.
+        let mut options = Options::default();
+        options.multifeed.durability = Durability::None;
+        let multi = Multifeed::open(damaged.path(), options).await?;
         let mut keys = Vec::new();
         for number in 0..FEEDS {
             let writer = multi.writer(format!("w{number}").as_str()).await?;
