@@ -34,7 +34,16 @@ fn what_a_js_application_does_not_want_is_reported() -> Result<()> {
         let options: Vec<&str> = key.iter().flat_map(|key| ["--want", key]).collect();
         let (_js, address) = JsPeer::listen(&options)?;
         let sync = ours.sync(address, &[])?;
-        if feeds > 0 { not_taken(sync, feeds)? } else { drop(sync.ended(0)?) }
+        if feeds > 0 {
+            not_taken(sync, feeds)?
+        } else {
+            drop(sync.ended(0)?)
+        }
+        // The one peer of a server is no other.
+        let (server, address) = ours.serve(&["--once"])?;
+        let mut js = JsPeer::spawn(&options)?;
+        js.connect(address)?;
+        if feeds > 0 { not_taken(server, feeds)? } else { drop(server.ended(0)?) }
     }
     Ok(())
 }

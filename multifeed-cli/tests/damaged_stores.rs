@@ -167,6 +167,7 @@ fn of_many_feeds_that_cannot_be_opened_a_hundred_are_said_and_the_end() -> Resul
     check(serving.ended(0)?);
     let (serving, address) = peer.serve(&["--once"])?;
     check(damaged.sync(address, &[])?.ended(0)?);
-    serving.ended(0)?;
+    // What it has is not taken there: the one sync of this server did not do what it was to.
+    serving.ended(3)?;
     Ok(())
 }

@@ -150,3 +150,25 @@ fn what_is_banned_is_not_missed() {
         assert!(stores[*store].in_sync(connection.peer()), "{:?}", links[0].events);
     }
 }
+
+/// Whose a folder without a whole key is nobody knows: no session is in sync beside it.
+#[test]
+fn a_folder_whose_key_cannot_be_read_is_never_in_sync() {
+    for live in [false, true] {
+        let (mut p, mut d) = (MemoryStorage::new(), MemoryStorage::new());
+        (1..=2).for_each(|n| write(&mut open(&mut d), n, 2));
+        d.truncate(FileId::new(Slot(1), FileKind::Key), 10).unwrap();
+        d.truncate(FileId::new(Slot(1), FileKind::SecretKey), 10).unwrap();
+        let mut stores = [open(&mut p), open(&mut d)];
+        assert_eq!((held(&stores[1], 2), stores[1].problems().is_empty()), (None, false));
+        let options = if live { Replicate::live() } else { Replicate::default() };
+        let mut links = [Link::plain(&mut stores, [0, 1], options)];
+        for (store, connection) in &links[0].ends {
+            stores[*store].observe(connection.peer());
+        }
+        run(&mut stores, &mut links, START);
+        assert_eq!(held(&stores[0], 1), Some((2, 2)), "live: {live}");
+        let (store, connection) = &links[0].ends[1];
+        assert!(!stores[*store].in_sync(connection.peer()), "live: {live}");
+    }
+}

@@ -180,8 +180,8 @@ pub(super) async fn follow(
         Some(signal) if !live => {
             Err(CliError::new(code::INTERRUPTED, "interrupted before it was done").with_exit(signal.exit()))
         }
-        // Whoever comes to a server takes what it likes, and goes when it likes.
-        None if peer.guest.is_none() => outcome(live, alike, not_taken),
+        // Whoever comes to a server takes what it likes, and goes when it likes; but the one peer of `--once`.
+        None if peer.guest.as_ref().is_none_or(Guest::is_first) => outcome(live, alike, not_taken),
         _ => Ok(()),
     }
 }
@@ -196,13 +196,13 @@ fn explain(error: SyncError, peer: &Peer) -> CliError {
     CliError::from(error).explained("the peer may have no place for another connection; try again in a moment")
 }
 
-/// Whether a sync that this side began did what it was to do.
+/// Whether a sync that this side began, or was to serve once, did what it was to do.
 fn outcome(live: bool, alike: bool, not_taken: u64) -> Result<(), CliError> {
     if not_taken > 0 {
         let feeds = count(not_taken, "feed");
         let message = format!(
             "the peer did not take all of {feeds} that it was offered: its application does not want more of them, or a bound of its store, or \
-             its disk, lets it take no more; what it has is in sync"
+             its disk, lets it take no more, or it cannot open a feed that it has; the rest is in sync"
         );
         return Err(CliError::new(code::NOT_TAKEN, message).with_exit(EXIT_NOT_TAKEN));
     }

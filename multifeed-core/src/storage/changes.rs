@@ -20,7 +20,10 @@ pub(super) fn replace(folder: &Folder, path: &Path, name: &str, site: Site, data
         return Err(not_regular(Found::BehindLink));
     }
     let temporary = temporary_name(name);
-    check_file(folder, name)?;
+    check_file(folder, name).map_err(|error| match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        Some(Found::Link) => not_regular(Found::BehindLink),
+        _ => error,
+    })?;
     // Not reused: an old one may be readable by others.
     let removed = check_file(folder, &temporary).and_then(|()| folder.unlink(&temporary));
     removed.map_err(|error| FileError::wrap(&path.with_file_name(&temporary), error))?;

@@ -80,7 +80,7 @@ impl<S: Storage> Multifeed<S> {
     }
 
     /// Reports on a session, by key, the feeds that it would exchange if their folders could be opened. It is not in sync then, whether the remote
-    /// has them or not.
+    /// has them or not; nor if there is a folder whose key cannot be read.
     pub(in crate::multifeed) fn report_unopened(&mut self, id: SessionId) {
         if self.sessions.get(&id).is_none_or(|session| session.single_feed().is_some()) {
             return;
@@ -92,9 +92,11 @@ impl<S: Storage> Multifeed<S> {
             let goes = going.as_ref().is_some_and(|removal| removal.slot == slot && removal.is_of(&key));
             !goes && self.members.catalog.find(&key).is_none() && !self.may(id, &key, None).refuses()
         };
+        // Whose they are nobody knows: the remote may have none of it.
+        let keyless = !self.members.catalog.unopened.unknown.is_empty();
         let missed: Vec<_> = self.members.catalog.unopened.by_key.iter().copied().filter(is_missed).collect();
         if let Some(session) = self.sessions.get_mut(&id) {
-            if !missed.is_empty() {
+            if !missed.is_empty() || keyless {
                 session.part();
             }
             for (key, slot) in missed.into_iter().take(self.limits.unopened_reports) {
