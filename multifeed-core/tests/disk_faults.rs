@@ -580,7 +580,7 @@ fn a_store_that_is_not_closed_can_be_read_and_is_not_changed() {
     // It is not written.
     let error = beside.append(theirs, &blocks(N, 60..61)).unwrap_err();
     assert!(error.to_string().contains("for reading alone"), "{error}");
-    let _ = beside.close();
+    beside.close().unwrap();
     assert_eq!(contents(folder.path()), before);
     // The one who has it goes on.
     store.append(ours, &blocks(N, 60..61)).unwrap();

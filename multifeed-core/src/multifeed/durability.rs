@@ -344,7 +344,7 @@ impl<S: Storage> Multifeed<S> {
         }
         // Else it is as after a crash: the next one to open it has a look, also at what could not be looked at after the last one.
         let looked_at = !(self.cores.report.unopened && self.cores.journal.is_unclean());
-        if result.is_ok() && self.cores.journal.is_open() {
+        if result.is_ok() && self.cores.journal.is_open() && !self.cores.storage.is_read_only() {
             result = match looked_at {
                 true => self.cores.journal.close(&mut self.cores.storage, any_synced),
                 false => self.cores.journal.write(&mut self.cores.storage, any_synced),

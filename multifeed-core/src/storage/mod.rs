@@ -277,6 +277,10 @@ pub trait Storage {
     fn close_idle_files(&mut self) -> usize {
         0
     }
+    /// Whether every write fails from now on, so that the journal of a store that was only read is left as it was. The default says no.
+    fn is_read_only(&self) -> bool {
+        false
+    }
 }
 
 impl<S: Storage + ?Sized> Storage for &mut S {
@@ -361,6 +365,9 @@ impl<S: Storage + ?Sized> Storage for &mut S {
     fn close_idle_files(&mut self) -> usize {
         (**self).close_idle_files()
     }
+    fn is_read_only(&self) -> bool {
+        (**self).is_read_only()
+    }
 }
 
 impl<S: Storage + ?Sized> Storage for Box<S> {
@@ -444,6 +451,9 @@ impl<S: Storage + ?Sized> Storage for Box<S> {
     }
     fn close_idle_files(&mut self) -> usize {
         (**self).close_idle_files()
+    }
+    fn is_read_only(&self) -> bool {
+        (**self).is_read_only()
     }
 }
 

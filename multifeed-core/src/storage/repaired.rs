@@ -246,6 +246,10 @@ impl<S: Storage> Storage for RepairedInMemory<S> {
     fn close_idle_files(&mut self) -> usize {
         self.storage.close_idle_files()
     }
+
+    fn is_read_only(&self) -> bool {
+        self.opened
+    }
 }
 
 #[cfg(test)]
