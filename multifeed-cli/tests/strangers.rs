@@ -124,7 +124,7 @@ fn one_address_leaves_places_to_others() -> Result<()> {
     Ok(())
 }
 
-/// A peer for which there is no place is told nothing by the protocol: its own side says what may be behind it.
+/// The protocol has no words for a peer for which there is no place: its own side says what may be behind it.
 #[test]
 fn a_peer_for_which_there_is_no_place_is_told_to_try_again() -> Result<()> {
     let [store, honest] = [Store::new()?, Store::new()?];

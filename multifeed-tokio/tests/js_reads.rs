@@ -237,8 +237,8 @@ fn js_gets_all_but_what_rotted_here() {
     });
 }
 
-/// JS sends what rotted on its disk without a look. That ends the session, with an error that names the feed and the block; what came before it is
-/// kept, so that others of its feeds come with the next ones, and the rest from whoever has it.
+/// JS sends what rotted on its disk unchecked. The session ends with an error that names the feed and the block. What came before it is kept, so
+/// later sessions bring its other feeds, and another peer brings the block.
 #[test]
 fn what_rotted_at_js_ends_the_session_by_feed_and_block_and_nothing_else() {
     run(async {

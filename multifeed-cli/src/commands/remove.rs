@@ -21,7 +21,7 @@ async fn remove(multi: &Multifeed, args: &Remove, output: &Output) -> Result<(),
     if let Some((key, line)) = missing(multi, &args.feed).filter(|_| found.is_err() || args.writer) {
         if !args.writer {
             let message =
-                format!("the writer {} ({key}) is missing; --writer gives it up, and blocks its feed", line.name);
+                format!("the writer {} ({key}) is missing; --writer gives it up, and bans its feed", line.name);
             return Err(CliError::new(code::FEED, message));
         }
         multi.give_up_missing(key).await?;

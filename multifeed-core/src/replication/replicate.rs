@@ -151,9 +151,10 @@ pub enum PeerEvent {
         /// The measured rate, in bytes a second.
         per_second: u64,
     },
-    /// The feed's files are damaged, or could not be written, which showed when the remote was to have something of it, or brought something; or its
-    /// folder could not be opened, which is reported as the session begins ([`Limits::unopened_reports`](crate::Limits::unopened_reports)). The
-    /// feed's channel closes, the session goes on. If something that it brought could not be written, it ends with that error. [`Multifeed::audit_step`](crate::Multifeed::audit_step) gives up what is not there, so that it can come again.
+    /// The feed's files are damaged or could not be written. This shows when the remote asks for something of it, or brings something. A folder that
+    /// could not be opened is reported as the session begins ([`Limits::unopened_reports`](crate::Limits::unopened_reports)). The feed's channel
+    /// closes, and the session goes on. If something that the remote brought could not be written, it ends with that error.
+    /// [`Multifeed::audit_step`](crate::Multifeed::audit_step) gives up what is not there, so that it can come again.
     Damaged {
         /// The feed.
         key: FeedKey,

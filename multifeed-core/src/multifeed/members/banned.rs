@@ -113,7 +113,7 @@ fn damaged(why: String) -> StoreError {
 }
 
 impl<S: Storage> Multifeed<S> {
-    /// Blocks a feed, whether it is here or not: it is not offered, not asked for, not opened for a remote and not fetched, on any session,
+    /// Bans a feed, whether it is here or not: it is not offered, not asked for, not opened for a remote and not fetched, on any session,
     /// until it is [unbanned](Self::unban). Sessions that sync it close its channel, and go on. It is known for good when this returns.
     /// False where it was banned before.
     ///
