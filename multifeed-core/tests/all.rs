@@ -25,6 +25,7 @@ mod feed_put;
 mod feed_vectors;
 mod full_disk;
 mod given_up;
+mod hidden_blocks;
 mod holding;
 mod hostile_folder;
 mod in_step;
