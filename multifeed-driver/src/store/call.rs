@@ -5,8 +5,8 @@ use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use multifeed_core::{
-    Audit, FeedId, FeedSyncState, KeyPair, Namespace, Place, StoreError, StoreSyncState, SyncState, VerifyCursor,
-    VerifyStep, Want,
+    Audit, CoreList, FeedId, FeedSyncState, KeyPair, Namespace, Place, StoreError, StoreSyncState, SyncState,
+    VerifyCursor, VerifyStep, Want,
 };
 
 use multifeed_proto::{FeedKey, Node};
@@ -100,8 +100,30 @@ pub(crate) enum Call {
         root_key: FeedKey,
         answer: Answer<Result<Arc<Guard>, Error>>,
     },
+    /// The handles of the plain cores of a corestore.
+    PlainCores {
+        answer: Answer<Result<Arc<Guard>, Error>>,
+    },
+    /// A plain core, opened or made; `None` if it is not there, and is not to be made.
+    PlainCore {
+        which: WhichCore,
+        answer: Answer<Result<Option<Arc<FeedState>>, Error>>,
+    },
+    ListCores {
+        answer: Answer<Result<CoreList, Error>>,
+    },
     /// Closes what the caller holds. What comes of it all its handles share.
     Close,
+}
+
+/// Which plain core.
+#[derive(Debug)]
+pub(crate) enum WhichCore {
+    Named(Vec<u8>),
+    Pair(Box<KeyPair>),
+    /// Only if it is there.
+    Held(FeedKey),
+    Added(FeedKey),
 }
 
 /// A call about the application's extensions on a feed's channels.

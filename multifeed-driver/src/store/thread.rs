@@ -123,7 +123,12 @@ impl<S: Storage> Store<S> {
             given_up: Vec::new(),
             events: Vec::new(),
             commands: Vec::new(),
-            holders: Holders { store: shared, folder: holder == Holder::Folder, multifeeds: BTreeMap::new() },
+            holders: Holders {
+                store: shared,
+                folder: holder == Holder::Folder,
+                multifeeds: BTreeMap::new(),
+                plain: None,
+            },
         }
     }
 
@@ -322,6 +327,9 @@ impl<S: Storage> Store<S> {
             Call::OpenMultifeed { namespace, root_key, answer } => {
                 answer.send(self.open_multifeed(&namespace, root_key));
             }
+            Call::PlainCores { answer } => answer.send(self.open_plain_cores()),
+            Call::PlainCore { which, answer } => answer.send(self.plain_core(set, which)),
+            Call::ListCores { answer } => answer.send(self.multi.list_cores().map_err(Error::Store)),
             Call::Close => match holder {
                 Holder::Folder => self.begin_closing(),
                 Holder::Multifeed(_) => self.leave(holder),
