@@ -13,7 +13,7 @@ use link::{Link, Store, run};
 use multifeed_core::limits::MAX_FEED_BLOCKS;
 use multifeed_core::{
     Feed, FileId, FileKind, FileStorage, KeyPair, MemoryStorage, Multifeed, Options, PeerEvent, PutError, Replicate,
-    Slot, Storage, VerifyCursor, prepare,
+    SignatureSearch, Slot, Storage, VerifyCursor, prepare,
 };
 use multifeed_proto::{Command, Event, Fault, FeedKey, Have, Message, Origin, Root, SessionError, Token};
 use played::Played;
@@ -156,7 +156,14 @@ fn it_is_held_verified_served_and_given_up_at_the_cost_of_what_is_held() {
                 let mut cursor = VerifyCursor::default();
                 let step = feed.verify_step(&mut disk, &mut cursor, 4 << 20).unwrap();
                 assert!(step.done && step.findings.is_empty() && step.blocks == 1, "{step:?}");
-                assert_eq!(feed.signature_over(&mut disk, index).unwrap().map(|(length, _)| length), Some(length));
+                let mut from = index;
+                let found = loop {
+                    match feed.signature_step(&mut disk, from, 1 << 20).unwrap() {
+                        SignatureSearch::From(next) => from = next,
+                        found => break found,
+                    }
+                };
+                assert!(matches!(found, SignatureSearch::Found(signed, _) if signed == length), "{found:?}");
                 assert_eq!(feed.bitfield().next_missing(0, length), Some(u64::from(index == 0)));
                 assert_eq!(feed.bitfield().last_held(length), Some(index));
                 assert_eq!(feed.count_held(0..length), 1);

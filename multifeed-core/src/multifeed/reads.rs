@@ -6,7 +6,7 @@ use multifeed_proto::Node;
 
 use super::{FeedSlot, Multifeed};
 use crate::error::StoreError;
-use crate::feed::{Audit, Located};
+use crate::feed::{Audit, Located, SignatureSearch};
 use crate::ids::{FeedId, SessionId};
 use crate::keys::key_pair::KeyPair;
 use crate::multifeed::feed_events::{FeedEvent, FeedNews};
@@ -115,14 +115,15 @@ impl<S: Storage> Multifeed<S> {
         slot_of(&mut self.feeds, id).feed.roots_at(&mut self.cores.storage, blocks)
     }
 
-    /// The first signature that covers a block, and the length that it signs.
+    /// Looks for the first signature that covers a block, and the length that it signs, from a block on. Reads about `max_bytes`, and returns
+    /// from which block to go on.
     ///
     /// # Errors
     ///
-    /// Where reading fails.
-    pub fn signature_over(&mut self, id: FeedId, block: u64) -> Result<Option<(u64, [u8; 64])>, StoreError> {
+    /// If reading fails.
+    pub fn signature_step(&mut self, id: FeedId, from: u64, max_bytes: usize) -> Result<SignatureSearch, StoreError> {
         self.live(id)?;
-        slot_of(&mut self.feeds, id).feed.signature_over(&mut self.cores.storage, block)
+        slot_of(&mut self.feeds, id).feed.signature_step(&mut self.cores.storage, from, max_bytes)
     }
 
     /// Whether this is the writer's signature of a length; `None` where the roots of that length are not held.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use multifeed_core::limits::MAX_FEED_BLOCKS;
 use multifeed_core::{
-    Audit, FeedId, KeyPair, Located, PeerInfo, Place, Storage, Want, WantEnd, WantError, WantOptions,
+    Audit, FeedId, KeyPair, Located, PeerInfo, Place, SignatureSearch, Storage, Want, WantEnd, WantError, WantOptions,
 };
 
 use multifeed_proto::Node;
@@ -29,6 +29,8 @@ const READ_BYTES: usize = 256 * 1024;
 const READ_BLOCKS: usize = 128;
 /// Bytes of blocks that one step of an audit reads before the thread looks at its mailbox again.
 const AUDIT_STEP_BYTES: usize = 1024 * 1024;
+/// Bytes of signatures that one step of a search reads before the thread looks at its mailbox again.
+const SIGNATURE_STEP_BYTES: usize = 1024 * 1024;
 
 /// How long to wait for what peers have to bring.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -268,8 +270,14 @@ impl Feed {
     /// # Errors
     /// [`Error::Store`], [`Error::Closed`].
     pub async fn signature(&self, block: u64) -> Result<Option<(u64, [u8; 64])>, Error> {
-        let feed = self.state.id;
-        self.guard.ask(|answer| Call::Read(ReadCall::Signature { feed, block, answer })).await?
+        let (feed, mut from) = (self.state.id, block);
+        loop {
+            match self.guard.ask(|answer| Call::Read(ReadCall::Signature { feed, from, answer })).await?? {
+                SignatureSearch::Found(length, signature) => return Ok(Some((length, signature))),
+                SignatureSearch::Absent => return Ok(None),
+                SignatureSearch::From(next) => from = next,
+            }
+        }
     }
 
     /// Whether this is the writer's signature of a length in blocks; `None` where it cannot be told, because roots of that length
@@ -454,8 +462,8 @@ impl<S: Storage> Store<S> {
             ReadCall::Roots { feed, blocks, answer } => {
                 answer.send(self.multi.roots_at(feed, blocks).map_err(Error::Store));
             }
-            ReadCall::Signature { feed, block, answer } => {
-                answer.send(self.multi.signature_over(feed, block).map_err(Error::Store));
+            ReadCall::Signature { feed, from, answer } => {
+                answer.send(self.multi.signature_step(feed, from, SIGNATURE_STEP_BYTES).map_err(Error::Store));
             }
             ReadCall::VerifySignature { feed, blocks, signature, answer } => {
                 answer.send(self.multi.verify_signature(feed, blocks, &signature).map_err(Error::Store));

@@ -5,8 +5,8 @@ use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use multifeed_core::{
-    Audit, CoreList, FeedId, FeedSyncState, KeyPair, Namespace, Place, StoreError, StoreSyncState, SyncState,
-    VerifyCursor, VerifyStep, Want,
+    Audit, CoreList, FeedId, FeedSyncState, KeyPair, Namespace, Place, SignatureSearch, StoreError, StoreSyncState,
+    SyncState, VerifyCursor, VerifyStep, Want,
 };
 
 use multifeed_proto::{FeedKey, Node};
@@ -21,9 +21,6 @@ use crate::store::shared::Guard;
 use crate::store::table::FeedState;
 use crate::store::waits::Ticket;
 use crate::stream::link::Link;
-
-/// A length in blocks, and its signature.
-type Signed = (u64, [u8; 64]);
 
 /// One call, and where its answer goes.
 #[derive(Debug)]
@@ -220,8 +217,8 @@ pub(crate) enum ReadCall {
     },
     Signature {
         feed: FeedId,
-        block: u64,
-        answer: Answer<Result<Option<Signed>, Error>>,
+        from: u64,
+        answer: Answer<Result<SignatureSearch, Error>>,
     },
     VerifySignature {
         feed: FeedId,
