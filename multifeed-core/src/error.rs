@@ -105,6 +105,9 @@ pub enum StoreError {
     /// The store is not in a corestore, and has no multifeeds by their root keys.
     #[error("the store is no corestore, and has one multifeed alone: open the folder as a `Corestore`")]
     NotCorestore,
+    /// A feed's id is of another store.
+    #[error("the store has no feed of this id: it is that of another store")]
+    UnknownFeed,
     /// A core was asked for that is the list of feeds of a multifeed which is open.
     #[error("core {} is the list of feeds of a multifeed: open that by its root key", .key.discovery_key())]
     ListOfFeeds {
@@ -247,6 +250,7 @@ impl StoreError {
             StoreError::Core(error) => error.code(),
             StoreError::Occupied { .. } => "ERR_STORE_OCCUPIED",
             StoreError::ListOfFeeds { .. } => "ERR_LIST_OF_FEEDS",
+            StoreError::UnknownFeed => "ERR_UNKNOWN_FEED",
             StoreError::KeyMismatch { .. } => "ERR_KEY_MISMATCH",
             StoreError::MissingWriter { .. } | StoreError::CoreMissing { .. } => "ERR_WRITER_MISSING",
             StoreError::OlderWriter { .. } => "ERR_WRITER_OLDER",
@@ -348,6 +352,7 @@ impl StoreError {
             | StoreError::IsCorestore { .. }
             | StoreError::NotCorestore
             | StoreError::ListOfFeeds { .. }
+            | StoreError::UnknownFeed
             | StoreError::CoreMissing { .. }
             | StoreError::Core(_)
             | StoreError::BadName { .. }

@@ -412,8 +412,11 @@ impl<S: Storage> Store<S> {
                     answer.send(self.held(feed, index, until));
                     return;
                 }
-                let info = self.multi.info(feed);
-                if info.writable && index < info.len && !self.multi.is_fetched(feed) {
+                if let Ok(info) = self.multi.info(feed)
+                    && info.writable
+                    && index < info.len
+                    && !self.multi.is_fetched(feed)
+                {
                     answer.send(Err(Error::Cleared { feed: info.key, index }));
                     return;
                 }
@@ -424,7 +427,7 @@ impl<S: Storage> Store<S> {
                 self.wait_for(feed, want, wait, ticket, Waiter::Download { answer });
             }
             ReadCall::Update { feed, len, wait, ticket, answer } => {
-                let len = len.unwrap_or_else(|| self.multi.info(feed).len.saturating_add(1)).min(MAX_FEED_BLOCKS + 1);
+                let len = len.unwrap_or_else(|| self.len(feed).saturating_add(1)).min(MAX_FEED_BLOCKS + 1);
                 self.wait_for(feed, Want::Length(len), wait, ticket, Waiter::Length { feed, answer });
             }
             ReadCall::Seek { feed, offset, wait, ticket, answer } => {
@@ -506,7 +509,7 @@ impl<S: Storage> Store<S> {
                 (Waiter::Download { answer }, None, _) => answer.send(Ok(())),
                 (Waiter::Length { feed, answer }, None, _) => {
                     self.refresh(feed);
-                    answer.send(Ok(self.multi.info(feed).len));
+                    answer.send(Ok(self.len(feed)));
                 }
                 (Waiter::Place { answer }, None, WantEnd::Found(place)) => answer.send(Ok(place)),
                 (waiter @ Waiter::Place { .. }, None, _) => waiter.fail(Error::Unavailable),
@@ -523,6 +526,10 @@ impl<S: Storage> Store<S> {
         self.end_waits();
     }
 
+    fn len(&self, feed: FeedId) -> u64 {
+        self.multi.info(feed).map_or(0, |info| info.len)
+    }
+
     /// Held blocks from `index` on; at least that one.
     fn held(&mut self, feed: FeedId, index: u64, until: u64) -> Result<Vec<Bytes>, Error> {
         let mut blocks = Vec::new();
@@ -536,10 +543,10 @@ impl<S: Storage> Store<S> {
                     at += 1;
                 }
                 Ok(None) if at > index => break,
-                Ok(None) => return Err(Error::NotHeld { feed: self.multi.info(feed).key, index }),
+                Ok(None) => return Err(Error::NotHeld { feed: self.multi.info(feed)?.key, index }),
                 // What came before it is good.
                 Err(_) if at > index => break,
-                Err(source) => return Err(Error::Read { feed: self.multi.info(feed).key, index, source }),
+                Err(source) => return Err(Error::Read { feed: self.multi.info(feed)?.key, index, source }),
             }
         }
         Ok(blocks)

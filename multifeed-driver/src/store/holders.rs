@@ -71,7 +71,9 @@ impl<S: Storage> Store<S> {
     pub(crate) fn open_set(&mut self, set: SetId, session: Config) -> Arc<Guard> {
         let shared = Arc::new(Shared::new(self.holders.store.clone(), set, session));
         for feed in self.multi.feeds_in(set) {
-            shared.table.update(info(&self.multi, set, feed), self.multi.slot_of(feed));
+            if let (Ok(info), Ok(slot)) = (info(&self.multi, set, feed), self.multi.slot_of(feed)) {
+                shared.table.update(info, slot);
+            }
         }
         let guard = Arc::new(Guard(shared.clone()));
         let opened = Opened { shared, guard: Arc::downgrade(&guard), observes_all: false, closing: false };
@@ -111,7 +113,7 @@ impl<S: Storage> Store<S> {
             WhichCore::Held(key) => self.multi.core_of(&key),
             WhichCore::Added(key) => self.multi.add_core(key).map(Some),
         };
-        let state = core.map(|core| core.map(|core| self.state(set, core)));
+        let state = core.and_then(|core| core.map(|core| self.state(set, core)).transpose());
         self.holders.store.note_found(&self.multi);
         self.tell();
         Ok(state?)
@@ -167,7 +169,7 @@ impl<S: Storage> Store<S> {
         if !is_shared {
             return if writer { self.multi.remove_writer(feed) } else { self.multi.remove(feed) };
         }
-        let info = self.multi.info(feed);
+        let info = self.multi.info(feed)?;
         if info.writable && !writer {
             return Err(StoreError::OwnWriter { key: info.key });
         }
@@ -186,12 +188,12 @@ impl<S: Storage> Store<S> {
     }
 
     /// A feed's numbers, as they are now, for all handles of a multifeed.
-    pub(super) fn state(&self, set: SetId, feed: FeedId) -> Arc<FeedState> {
-        let (info, slot) = (info(&self.multi, set, feed), self.multi.slot_of(feed));
-        match self.holders.multifeeds.get(&set) {
+    pub(super) fn state(&self, set: SetId, feed: FeedId) -> Result<Arc<FeedState>, StoreError> {
+        let (info, slot) = (info(&self.multi, set, feed)?, self.multi.slot_of(feed)?);
+        Ok(match self.holders.multifeeds.get(&set) {
             Some(opened) if !self.multi.is_removed(feed) => opened.shared.table.update(info, slot),
             _ => Arc::new(FeedState::new(info, slot)),
-        }
+        })
     }
 
     /// Shows a feed's numbers, as they are now, to the handles of all multifeeds that it is in.
@@ -207,8 +209,9 @@ impl<S: Storage> Store<S> {
     /// Gives the handles that have a feed an event of it.
     pub(super) fn publish(&self, feed: FeedId, tell: impl Fn(&EventQueue, &Arc<FeedState>)) {
         for (&set, opened) in self.holding(feed) {
-            let feed = self.state(set, feed);
-            opened.shared.publish(|queue| tell(queue, &feed));
+            if let Ok(feed) = self.state(set, feed) {
+                opened.shared.publish(|queue| tell(queue, &feed));
+            }
         }
     }
 
@@ -222,18 +225,19 @@ impl<S: Storage> Store<S> {
     }
 
     pub(super) fn tell_of_new(&self, set: SetId, feed: FeedId) {
-        if let Some(opened) = self.holders.multifeeds.get(&set) {
-            let feed = self.state(set, feed);
+        if let Some(opened) = self.holders.multifeeds.get(&set)
+            && let Ok(feed) = self.state(set, feed)
+        {
             opened.shared.publish(|queue| queue.feed(&feed));
         }
     }
 }
 
 /// What a feed is and holds, by its name in the set.
-fn info<S: Storage>(multi: &Multifeed<S>, set: SetId, feed: FeedId) -> FeedInfo {
-    let mut info = multi.info(feed);
+fn info<S: Storage>(multi: &Multifeed<S>, set: SetId, feed: FeedId) -> Result<FeedInfo, StoreError> {
+    let mut info = multi.info(feed)?;
     if let Some(name) = multi.name_in(set, feed) {
         info.name = name.to_owned();
     }
-    info
+    Ok(info)
 }

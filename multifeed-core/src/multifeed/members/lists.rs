@@ -183,7 +183,7 @@ impl<S: Storage> Multifeed<S> {
             return Some(name);
         }
         let list = self.members.sets.lists.lists.get(&set)?;
-        list.list.name_of(&self.slot(id).feed.key()).filter(|_| self.is_in(set, id))
+        list.list.name_of(&self.entry(id)?.feed.key()).filter(|_| self.is_in(set, id))
     }
 
     /// The feed of a name in a multifeed of a corestore; of two with one name the later one, as in JS.

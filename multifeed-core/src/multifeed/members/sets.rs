@@ -91,7 +91,7 @@ impl<S: Storage> Multifeed<S> {
 
     /// Whether a feed is in a set.
     pub fn is_in(&self, set: SetId, feed: FeedId) -> bool {
-        self.members.sets.contains(set, feed) && !self.slot(feed).removed
+        self.members.sets.contains(set, feed) && !self.is_removed(feed)
     }
 
     /// The set that a session replicates.
