@@ -86,7 +86,7 @@ fn ours(store: &Store) -> FeedId {
 /// All that is held is right, and verifies.
 fn check(store: &mut Store, len: u64, missing: &[u64], case: &str) {
     let id = ours(store);
-    assert_eq!(store.info(id).len, len, "{case}");
+    assert_eq!(store.info(id).unwrap().len, len, "{case}");
     let expected = blocks(N, 0..len);
     for index in 0..len {
         let held = store.get(id, index).unwrap_or_else(|error| panic!("{case}: block {index}: {error}"));
@@ -99,7 +99,7 @@ fn check(store: &mut Store, len: u64, missing: &[u64], case: &str) {
     let lost: Vec<_> = verify(store).into_iter().map(|found| found.problem).collect();
     let expected: Vec<_> = missing.iter().map(|block| Problem::BlockLost { block: *block }).collect();
     // Who only receives has no block that is lost.
-    let expected = if store.info(id).writable { expected } else { Vec::new() };
+    let expected = if store.info(id).unwrap().writable { expected } else { Vec::new() };
     assert_eq!(lost, expected, "{case}");
 }
 

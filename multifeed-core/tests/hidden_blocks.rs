@@ -67,7 +67,7 @@ fn ours(store: &Store) -> FeedId {
 
 fn held(store: &Store) -> Vec<u64> {
     let id = ours(store);
-    (0..store.info(id).len).filter(|block| store.has(id, *block)).collect()
+    (0..store.info(id).unwrap().len).filter(|block| store.has(id, *block)).collect()
 }
 
 fn problems(store: &mut Store) -> Vec<Problem> {
@@ -195,7 +195,7 @@ fn a_block_that_is_lost_is_named_until_it_is_back() {
     let mut stores = vec![source, other];
     let mut links = [Link::plain(&mut stores, [0, 1], Replicate::default())];
     run(&mut stores, &mut links, Duration::ZERO);
-    assert_eq!(stores[1].info(copy).downloaded, 12);
+    assert_eq!(stores[1].info(copy).unwrap().downloaded, 12);
     stores[0] = store;
     let mut links = [Link::plain(&mut stores, [0, 1], Replicate::default())];
     run(&mut stores, &mut links, Duration::ZERO);

@@ -76,7 +76,7 @@ fn with_lost(own: bool, node: u64, rotten: Option<u64>) -> ([Store; 3], usize) {
 fn assert_whole(store: &Store, case: &str) {
     let mut store = open(closed(store));
     let id = store.feeds().next().unwrap();
-    assert_eq!((store.info(id).downloaded, findings(&mut store, id)), (BLOCKS, vec![]), "{case}");
+    assert_eq!((store.info(id).unwrap().downloaded, findings(&mut store, id)), (BLOCKS, vec![]), "{case}");
     assert!((0..BLOCKS).all(|index| store.get(id, index).unwrap() == Some(block(index))), "{case}");
 }
 
@@ -178,7 +178,7 @@ fn what_rotted_is_not_served_and_the_rest_is() {
         let told = |event: &PeerEvent| matches!(event, PeerEvent::Progress(state) if state.in_sync);
         assert!(!link.events[0].iter().any(told), "{case}");
         let other = stores[2].find(&KeyPair::from_seed(&[2; 32]).public_key()).unwrap();
-        assert_eq!(stores[2].info(other).downloaded, 2, "{case}");
+        assert_eq!(stores[2].info(other).unwrap().downloaded, 2, "{case}");
         let copy = stores[2].find(&KeyPair::from_seed(&[1; 32]).public_key()).unwrap();
         let held: Vec<u64> = (0..BLOCKS).filter(|&index| stores[2].has(copy, index)).collect();
         assert!(
@@ -227,7 +227,7 @@ fn what_rotted_of_the_tree_is_not_the_remotes_fault() {
             let link = sync(&mut stores, [0, 1]);
             link.totals(0);
             link.totals(1);
-            let held = stores[1].feeds().next().map(|copy| stores[1].info(copy).downloaded);
+            let held = stores[1].feeds().next().map(|copy| stores[1].info(copy).unwrap().downloaded);
             let told = |event: &PeerEvent| matches!(event, PeerEvent::Damaged { .. });
             assert!(
                 held == Some(BLOCKS) || link.events[1].iter().any(told),
