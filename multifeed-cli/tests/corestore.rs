@@ -36,12 +36,17 @@ fn every_command_opens_a_corestore_of_js() -> Result<()> {
     ensure!(names == ["alice", "bob", "carol"], "{names:?}");
     js.close()?;
 
-    // Served to a folder of ours.
+    // Served to a folder of ours. What is appended beside it has to be for the same multifeed.
     let (server, address) = store.serve(&["--key", &key])?;
+    store.run(&["--key", &key, "append", "alice", "six"])?.ok()?;
+    for other in [&["--key", &"18".repeat(32)][..], &[], &["--key", &key, "--namespace", "x"]] {
+        let (code, said) = store.run(&[&["--json", "append", "alice", "lost"], other].concat())?.failure()?;
+        ensure!(code == "ERR_STORE_LOCKED" && said.contains("another multifeed"), "{code}: {said}");
+    }
     copy.sync(address, &["--key", &key])?.ended(0)?;
     server.kill()?;
     let copied = copy.run(&["--json", "--key", &key, "feeds"])?.ok()?.objects()?;
-    ensure!(copied.iter().filter_map(|feed| feed["length"].as_u64()).sum::<u64>() == 7, "{copied:?}");
+    ensure!(copied.iter().filter_map(|feed| feed["length"].as_u64()).sum::<u64>() == 8, "{copied:?}");
     Ok(())
 }
 

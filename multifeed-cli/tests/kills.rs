@@ -185,7 +185,7 @@ fn check(folder: &Path, appended: &BTreeMap<u64, String>, seen: &BTreeMap<FeedKe
                 break;
             }
         }
-        let info = store.info(id);
+        let info = store.info(id)?;
         if let Some(length) = seen.get(&info.key) {
             ensure!(info.len >= *length, "the peer saw {length} blocks, and {} are left", info.len);
         }

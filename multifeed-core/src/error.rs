@@ -105,6 +105,15 @@ pub enum StoreError {
     /// The store is not in a corestore, and has no multifeeds by their root keys.
     #[error("the store is no corestore, and has one multifeed alone: open the folder as a `Corestore`")]
     NotCorestore,
+    /// A feed's id is of another store.
+    #[error("the store has no feed of this id: it is that of another store")]
+    UnknownFeed,
+    /// A core was asked for that is the list of feeds of a multifeed which is open.
+    #[error("core {} is the list of feeds of a multifeed: open that by its root key", .key.discovery_key())]
+    ListOfFeeds {
+        /// The core's key.
+        key: FeedKey,
+    },
     /// A file does not hold what it must. The folder was left as it is.
     #[error("{} is damaged: {why}", place(Some(*.slot), Some(*.file), &None))]
     Damaged {
@@ -240,6 +249,8 @@ impl StoreError {
             StoreError::IsCorestore { .. } | StoreError::NotCorestore => "ERR_OTHER_STORE",
             StoreError::Core(error) => error.code(),
             StoreError::Occupied { .. } => "ERR_STORE_OCCUPIED",
+            StoreError::ListOfFeeds { .. } => "ERR_LIST_OF_FEEDS",
+            StoreError::UnknownFeed => "ERR_UNKNOWN_FEED",
             StoreError::KeyMismatch { .. } => "ERR_KEY_MISMATCH",
             StoreError::MissingWriter { .. } | StoreError::CoreMissing { .. } => "ERR_WRITER_MISSING",
             StoreError::OlderWriter { .. } => "ERR_WRITER_OLDER",
@@ -340,6 +351,8 @@ impl StoreError {
             StoreError::KeyMismatch { .. }
             | StoreError::IsCorestore { .. }
             | StoreError::NotCorestore
+            | StoreError::ListOfFeeds { .. }
+            | StoreError::UnknownFeed
             | StoreError::CoreMissing { .. }
             | StoreError::Core(_)
             | StoreError::BadName { .. }

@@ -23,6 +23,7 @@ mod ends;
 mod feed_faults;
 mod feed_put;
 mod feed_vectors;
+mod foreign_ids;
 mod full_disk;
 mod given_up;
 mod holding;

@@ -86,7 +86,7 @@ fn ours(store: &Store) -> FeedId {
 /// All that is held is right, and verifies.
 fn check(store: &mut Store, len: u64, missing: &[u64], case: &str) {
     let id = ours(store);
-    assert_eq!(store.info(id).len, len, "{case}");
+    assert_eq!(store.info(id).unwrap().len, len, "{case}");
     let expected = blocks(N, 0..len);
     for index in 0..len {
         let held = store.get(id, index).unwrap_or_else(|error| panic!("{case}: block {index}: {error}"));

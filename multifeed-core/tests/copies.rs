@@ -80,7 +80,10 @@ fn goes_on(disk: &mut MemoryStorage, len: u64) {
     let mut store = open(disk);
     assert!(store.problems().is_empty(), "{:?}", store.problems());
     let id = store.writer(Some("w"), || pair(50)).unwrap();
-    assert_eq!((store.info(id).key, store.info(id).len, store.info(id).downloaded), (key(1), len, len));
+    assert_eq!(
+        (store.info(id).unwrap().key, store.info(id).unwrap().len, store.info(id).unwrap().downloaded),
+        (key(1), len, len)
+    );
     for index in 0..len {
         assert_eq!(store.get(id, index).unwrap(), Some(block(index)));
     }
@@ -125,13 +128,13 @@ fn a_copy_with_holes_gives_what_it_has_and_the_length() {
     let mut store = open(&mut disk);
     assert!(store.problems().is_empty(), "{:?}", store.problems());
     let id = store.writer(Some("w"), || pair(50)).unwrap();
-    assert_eq!((store.info(id).len, store.info(id).downloaded), (9, 7));
+    assert_eq!((store.info(id).unwrap().len, store.info(id).unwrap().downloaded), (9, 7));
     assert_eq!((0..9).filter(|index| store.has(id, *index)).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5, 8]);
     assert_eq!(store.append(id, &[block(9)]).unwrap(), 9..10);
     store.close().unwrap();
     let mut store = open(&mut disk);
     let id = store.writer(Some("w"), || pair(50)).unwrap();
-    assert_eq!((store.info(id).len, store.info(id).downloaded), (10, 8));
+    assert_eq!((store.info(id).unwrap().len, store.info(id).unwrap().downloaded), (10, 8));
 }
 
 #[test]
@@ -178,7 +181,7 @@ fn of_two_folders_with_the_secret_key_the_longer_counts_and_both_stay() {
         put(&written(second).1, &mut disk, 1);
         let mut store = open(&mut disk);
         let id = store.writer(Some("w"), || pair(50)).unwrap();
-        assert_eq!(store.info(id).len, 5);
+        assert_eq!(store.info(id).unwrap().len, 5);
         let other = if first > second { 1 } else { 0 };
         assert!(
             matches!(store.problems(), [StoreError::Occupied { slot }] if slot.0 == other),
@@ -301,7 +304,7 @@ fn on_a_disk_that_cannot_be_written_the_writer_counts_and_nothing_is_changed() {
     }
     let mut store = Multifeed::open(FileStorage::open_read_only(&root).unwrap(), Options::default()).unwrap();
     let id = store.find(&key(1)).unwrap();
-    assert!(store.info(id).writable);
+    assert!(store.info(id).unwrap().writable);
     // What only one who writes may do is no damage.
     assert!(store.problems().is_empty(), "{:?}", store.problems());
     assert_eq!(store.get(id, 2).unwrap(), Some(block(2)));

@@ -60,8 +60,10 @@ fn writer(store: &mut Store, seed: u8, blocks: u64) -> FeedId {
 
 /// The names of a set's feeds, and how many blocks are held of each.
 fn feeds(store: &Store, set: SetId) -> Vec<(String, u64)> {
-    let mut feeds: Vec<_> =
-        store.feeds_in(set).map(|id| (store.name_in(set, id).unwrap().to_owned(), store.info(id).downloaded)).collect();
+    let mut feeds: Vec<_> = store
+        .feeds_in(set)
+        .map(|id| (store.name_in(set, id).unwrap().to_owned(), store.info(id).unwrap().downloaded))
+        .collect();
     feeds.sort();
     feeds
 }
@@ -174,7 +176,7 @@ fn what_was_acknowledged_survives_a_killed_process() {
         let mut store = open_with(path, Options { durability: Durability::Always, ..Options::default() });
         let set = root(&mut store, &A);
         let alice = store.writer_in(set, Some("alice")).unwrap();
-        assert_eq!(store.info(alice).len, lengths);
+        assert_eq!(store.info(alice).unwrap().len, lengths);
         fill(&mut store, alice, turn);
         lengths += turn;
         store.writer_in(set, Some(&format!("w{turn}"))).unwrap();
@@ -260,9 +262,9 @@ fn a_remote_brings_no_core_of_ours_into_a_multifeed() {
     let sets = [root(&mut store, &A), root(&mut store, &B)];
     let alice = store.writer_in(sets[1], Some("alice")).unwrap();
     fill(&mut store, alice, 1);
-    let key = store.info(alice).key;
+    let key = store.info(alice).unwrap().key;
     let list = store.feeds().find(|id| store.feeds_in(sets[1]).all(|feed| feed != *id)).unwrap();
-    let list = store.info(list).key;
+    let list = store.info(list).unwrap().key;
     let mut stores = vec![store, other()];
     // A peer of the first multifeed that knows the keys offers them.
     for key in [private, key, list] {
@@ -271,12 +273,12 @@ fn a_remote_brings_no_core_of_ours_into_a_multifeed() {
     let mut all = links(&mut stores, &sets[..1]);
     settle(&mut stores, &mut all, &mut 0);
     assert_eq!(feeds(&stores[0], sets[0]), []);
-    assert!(stores[1].feeds().all(|id| stores[1].info(id).downloaded == 0));
+    assert!(stores[1].feeds().all(|id| stores[1].info(id).unwrap().downloaded == 0));
     // The application may.
     let private = stores[0].add(private).unwrap();
     stores[0].include(sets[0], private).unwrap();
     settle(&mut stores, &mut all, &mut 100);
-    assert_eq!(stores[1].feeds().filter(|id| stores[1].info(*id).downloaded == 1).count(), 1);
+    assert_eq!(stores[1].feeds().filter(|id| stores[1].info(*id).unwrap().downloaded == 1).count(), 1);
 }
 
 #[test]
@@ -287,7 +289,7 @@ fn a_writer_whose_core_is_gone_is_not_begun_anew() {
     let set = root(&mut store, &A);
     let alice = store.writer_in(set, Some("alice")).unwrap();
     fill(&mut store, alice, 4);
-    let core = store.info(alice).key.discovery_key().to_string();
+    let core = store.info(alice).unwrap().key.discovery_key().to_string();
     store.close().unwrap();
     std::fs::remove_dir_all(path.join(&core[..2]).join(&core[2..4]).join(&core)).unwrap();
     let mut store = open(path);
@@ -338,7 +340,7 @@ fn a_removal_that_was_cut_short_is_finished() {
     let mut all = links(&mut stores, &[set]);
     settle(&mut stores, &mut all, &mut 0);
     let list = stores[0].feeds().find(|id| stores[0].name_in(set, *id).is_none()).unwrap();
-    let list = stores[0].info(list).key;
+    let list = stores[0].info(list).unwrap().key;
     stores.remove(0).close().unwrap();
     // As if the process had been killed after it was written down.
     let key = pair(1).public_key();
@@ -379,7 +381,7 @@ fn a_policy_hears_the_names_of_the_multifeeds_writers() {
     let options = [options, live(SetId::ALL)];
     let mut link = [Link::new(&mut stores, [0, 1], options, [Config::default(), Config::default()])];
     settle(&mut stores, &mut link, &mut 0);
-    assert_eq!(stores[1].feeds().map(|id| stores[1].info(id).key).collect::<Vec<_>>(), [key]);
+    assert_eq!(stores[1].feeds().map(|id| stores[1].info(id).unwrap().key).collect::<Vec<_>>(), [key]);
 }
 
 #[test]
@@ -418,7 +420,7 @@ fn a_writer_is_made_where_js_left_headers_alone() {
     let mut store = open(path);
     let set = root(&mut store, &A);
     let bob = store.writer_in(set, Some("bob")).unwrap();
-    let keys = [store.info(bob).key, store.writer_key_in(set, Some("alice")).unwrap()];
+    let keys = [store.info(bob).unwrap().key, store.writer_key_in(set, Some("alice")).unwrap()];
     store.close().unwrap();
     let [bob, alice] = keys.map(|key| {
         let core = key.discovery_key().to_string();
@@ -432,7 +434,10 @@ fn a_writer_is_made_where_js_left_headers_alone() {
         let mut store = open(path);
         let set = root(&mut store, &A);
         let alice = store.writer_in(set, Some("alice")).unwrap();
-        assert_eq!((store.info(alice).len, store.info(alice).writable, store.info(alice).key), (len, true, keys[1]));
+        assert_eq!(
+            (store.info(alice).unwrap().len, store.info(alice).unwrap().writable, store.info(alice).unwrap().key),
+            (len, true, keys[1])
+        );
         fill(&mut store, alice, 1);
         store.close().unwrap();
     }
@@ -453,7 +458,7 @@ fn a_plain_corestore_and_a_multifeed_use_the_same_cores_in_turn() {
         let mut store = open(path);
         let set = root(&mut store, &A);
         let alice = store.writer_in(set, Some("alice")).unwrap();
-        assert_eq!(store.info(alice).len, 2 * turn + 1);
+        assert_eq!(store.info(alice).unwrap().len, 2 * turn + 1);
         fill(&mut store, alice, 1);
         assert!(store.problems().is_empty() && store.recovered().is_empty());
         store.close().unwrap();

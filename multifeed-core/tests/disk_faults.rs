@@ -91,7 +91,7 @@ impl Life {
 
     fn append(&mut self, store: &mut Multifeed<Box<dyn Storage>>, count: u64) {
         let Some(ours) = self.note(store.writer(Some("ours"), || key_pair(N))) else { return };
-        let held = store.info(ours).len;
+        let held = store.info(ours).unwrap().len;
         assert!(
             held >= self.acknowledged,
             "{held} blocks of {} that were acknowledged, after {:?}",
@@ -165,7 +165,7 @@ fn live(path: &Path, disk: &Arc<Table>) -> Life {
 fn read(store: &mut Multifeed<Box<dyn Storage>>, life: &mut Life) {
     for n in [N, THEIRS] {
         let Some(id) = store.find(&key_pair(n).public_key()) else { continue };
-        for index in 0..store.info(id).len {
+        for index in 0..store.info(id).unwrap().len {
             if let Some(Some(bytes)) = life.note(store.get(id, index)) {
                 assert_eq!(bytes, block(n, index));
             }
@@ -184,7 +184,7 @@ fn check(path: &Path, life: &Life, what: &dyn Debug) {
     let mut store = open(path, Arc::new(Table::default())).unwrap_or_else(|error| panic!("{what:?}: {error}"));
     // What a remote had is not lost for good.
     let ours = store.writer(Some("ours"), || key_pair(N)).unwrap_or_else(|error| panic!("{what:?}: {error}"));
-    let info = store.info(ours);
+    let info = store.info(ours).unwrap();
     assert!(
         info.writable && info.len >= life.acknowledged && info.len <= life.tried,
         "{what:?}: {} blocks, {} were acknowledged and {} tried",
@@ -493,7 +493,7 @@ fn a_store_that_is_moved_while_it_is_open_takes_nothing_more() {
                 let now = FileStorage::open(here.with_file_name("moved")).unwrap();
                 let mut store = Multifeed::open(now, options()).unwrap();
                 let ours = store.writer(Some("ours"), || key_pair(N)).unwrap();
-                assert_eq!(store.info(ours).len, 3, "{what}");
+                assert_eq!(store.info(ours).unwrap().len, 3, "{what}");
             }
         }
     }
@@ -538,7 +538,10 @@ fn a_feed_that_is_moved_while_its_files_are_closed_takes_nothing_more() {
             store.close().unwrap();
             let mut store = Multifeed::open(FileStorage::open(&here).unwrap(), options()).unwrap();
             let ours = store.writer(Some("ours"), || key_pair(N)).unwrap();
-            assert_eq!((store.info(ours).len, store.info(ours).downloaded, store.problems().len()), (4, 4, 0));
+            assert_eq!(
+                (store.info(ours).unwrap().len, store.info(ours).unwrap().downloaded, store.problems().len()),
+                (4, 4, 0)
+            );
         }
     }
 }
@@ -573,7 +576,7 @@ fn a_store_that_is_not_closed_can_be_read_and_is_not_changed() {
     let mut beside = Multifeed::open(RepairedInMemory::new(read), Options::default()).unwrap();
     assert!(beside.problems().is_empty(), "{:?}", beside.problems());
     let theirs = beside.find_name("ours").unwrap();
-    assert_eq!(beside.info(theirs).len, 60);
+    assert_eq!(beside.info(theirs).unwrap().len, 60);
     for index in 0..60 {
         assert_eq!(beside.get(theirs, index).unwrap(), Some(block(N, index)));
     }

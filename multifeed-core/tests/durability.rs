@@ -110,7 +110,7 @@ fn plain() -> [Replicate; 2] {
 }
 
 fn len(store: &Store, seed: u8) -> u64 {
-    store.find(&pair(seed).public_key()).map_or(0, |id| store.info(id).len)
+    store.find(&pair(seed).public_key()).map_or(0, |id| store.info(id).unwrap().len)
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn with_an_interval_a_live_remote_hears_of_a_block_when_it_is_synced() {
     append(&mut ours, id, "one");
     append(&mut ours, id, "two");
     link.run([&mut ours, &mut theirs], START);
-    assert_eq!((ours.info(id).len, ours.synced_len(id), len(&theirs, 1)), (3, 1, 1));
+    assert_eq!((ours.info(id).unwrap().len, ours.synced_len(id), len(&theirs, 1)), (3, 1, 1));
     assert_eq!(ours.get(id, 2).unwrap().unwrap(), "two");
     let due = ours.poll_timeout().unwrap();
     assert!(due <= interval);
@@ -153,7 +153,7 @@ fn what_is_not_synced_is_not_served_however_it_is_asked_for() {
     link.run([&mut ours, &mut theirs], START);
     // A second remote, which wants to know while blocks wait: the first session synced before it was served.
     (0..5).for_each(|at| append(&mut ours, id, &format!("late {at}")));
-    assert_eq!((ours.info(id).len, ours.synced_len(id), len(&theirs, 1)), (25, 20, 20));
+    assert_eq!((ours.info(id).unwrap().len, ours.synced_len(id), len(&theirs, 1)), (25, 20, 20));
     link.run([&mut ours, &mut theirs], START);
     assert_eq!(len(&theirs, 1), 20);
     let mut third = open(MemoryStorage::new(), Durability::None);
@@ -269,7 +269,7 @@ fn a_writer_shorter_than_what_was_synced_is_reported_and_left_alone() {
     let mut store = store;
     let id = store.writer(Some("w"), || pair(2)).unwrap();
     assert_eq!(store.append(id, &[Bytes::from("other")]).unwrap_err().code(), "ERR_WRITER_OLDER");
-    assert_eq!((store.info(id).len, store.get(id, 6).unwrap().unwrap()), (7, Bytes::from("block 6")));
+    assert_eq!((store.info(id).unwrap().len, store.get(id, 6).unwrap().unwrap()), (7, Bytes::from("block 6")));
 
     disk.truncate(FileId::beside(FileKind::Journal), 0).unwrap();
     let store = open(disk, Durability::Always);
@@ -418,7 +418,7 @@ fn a_secret_key_on_two_devices_ends_in_a_conflict_and_not_in_loss() {
         also = reader.find(&pair(1).public_key()).unwrap();
         for (store, name) in [(&mut reader, "first"), (&mut first, "first")] {
             let id = store.find(&pair(1).public_key()).unwrap();
-            assert_eq!(store.info(id).downloaded, shared + first_more, "{case}");
+            assert_eq!(store.info(id).unwrap().downloaded, shared + first_more, "{case}");
             let last = store.get(id, shared + first_more - 1).unwrap().unwrap();
             assert_eq!(last, format!("{name} {}", first_more - 1), "{case}");
         }

@@ -47,7 +47,10 @@ fn end(how: How, live: bool) -> ([End; 2], u64) {
     (0..2).for_each(|side| stores[side].observe(peers[side]));
     links[0].chunk = 1_000;
     if how == How::Cut {
-        while stores[READER].find(&key_pair(1).public_key()).is_none_or(|id| stores[READER].info(id).downloaded < 5) {
+        while stores[READER]
+            .find(&key_pair(1).public_key())
+            .is_none_or(|id| stores[READER].info(id).unwrap().downloaded < 5)
+        {
             assert!(links[0].turn(&mut stores, Duration::ZERO));
         }
         links[0].ends.iter_mut().for_each(|(_, connection)| connection.session().handle_eof());
@@ -72,7 +75,8 @@ fn end(how: How, live: bool) -> ([End; 2], u64) {
             Err(error) => panic!("{error}"),
         }
     });
-    let held = stores[READER].find(&key_pair(1).public_key()).map_or(0, |id| stores[READER].info(id).downloaded);
+    let held =
+        stores[READER].find(&key_pair(1).public_key()).map_or(0, |id| stores[READER].info(id).unwrap().downloaded);
     (ends, held)
 }
 

@@ -106,7 +106,7 @@ fn append(store: &mut Store, seed: u8, blocks: u64, size: usize) -> Result<(), A
 }
 
 fn downloaded(store: &Store, seed: u8) -> u64 {
-    store.find(&pair(seed).public_key()).map_or(0, |id| store.info(id).downloaded)
+    store.find(&pair(seed).public_key()).map_or(0, |id| store.info(id).unwrap().downloaded)
 }
 
 fn count(link: &Link, side: usize, is: impl Fn(&PeerEvent) -> bool) -> usize {

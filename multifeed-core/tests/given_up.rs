@@ -126,7 +126,7 @@ impl Remote {
 
     fn held(&self) -> u64 {
         let store = &self.played.store;
-        store.find(&self.key()).map_or(0, |id| store.info(id).downloaded)
+        store.find(&self.key()).map_or(0, |id| store.info(id).unwrap().downloaded)
     }
 
     /// What is reported of it now, and was last told.

@@ -37,7 +37,7 @@ fn start() -> Vec<Store> {
 
 fn held(stores: &mut [Store], at: usize) -> u64 {
     let id = stores[at].find(&key_pair(1).public_key());
-    id.map_or(0, |id| stores[at].info(id).downloaded)
+    id.map_or(0, |id| stores[at].info(id).unwrap().downloaded)
 }
 
 /// Both come to the server at once; the writer's link is the slower one.

@@ -214,7 +214,7 @@ fn use_it(folder: &Path, files: &FileStorageOptions) -> Vec<StoreError> {
         peer.add(FeedKey::new(*PRECIOUS)).unwrap();
         sync(&mut store, &mut peer);
         for id in peer.feeds().collect::<Vec<_>>() {
-            for index in 0..peer.info(id).len {
+            for index in 0..peer.info(id).unwrap().len {
                 let block = peer.get(id, index).unwrap().unwrap_or_default();
                 assert!(![&b"block of 11"[..], b"block of 12"].contains(&&block[..]), "{block:?}");
             }
@@ -337,7 +337,7 @@ fn nothing_behind_a_link_is_read() {
     assert!(store.problems()[0].to_string().contains("--follow-links"), "{}", store.problems()[0]);
     let mut peer = Multifeed::open(MemoryStorage::new(), Options::default()).unwrap();
     sync(&mut store, &mut peer);
-    let keys: Vec<FeedKey> = peer.feeds().map(|id| peer.info(id).key).collect();
+    let keys: Vec<FeedKey> = peer.feeds().map(|id| peer.info(id).unwrap().key).collect();
     assert_eq!(keys.len(), 2);
     assert!([1, 2].iter().all(|seed| keys.contains(&pair(*seed).public_key())), "{keys:?}");
 }
@@ -480,7 +480,7 @@ fn a_forged_seal_is_found_by_verify_and_refused_by_peers() {
     assert_eq!(found, [Problem::SignatureInvalid { length: 2 }]);
     let mut peer = Multifeed::open(MemoryStorage::new(), Options::default()).unwrap();
     sync(&mut store, &mut peer);
-    assert!(peer.find(&key).is_none_or(|id| peer.info(id).len == 0));
+    assert!(peer.find(&key).is_none_or(|id| peer.info(id).unwrap().len == 0));
 }
 
 /// Whoever knows what the stamp is made of, as from a raw image of the disk, can have the journal say that nothing changed.
@@ -540,7 +540,7 @@ fn a_forged_stamp_is_found_by_verify_and_brings_peers_no_wrong_block() {
     let mut store = Multifeed::open(&mut storage, Options::default()).unwrap();
     let id = store.find(&key).unwrap();
     assert!(store.recovered().is_empty() && store.problems().is_empty());
-    assert_eq!(store.info(id).downloaded, 20);
+    assert_eq!(store.info(id).unwrap().downloaded, 20);
     let (mut cursor, mut found) = (VerifyCursor::default(), 0);
     loop {
         let step = store.verify_step(id, &mut cursor, 1 << 16).unwrap();
@@ -552,7 +552,7 @@ fn a_forged_stamp_is_found_by_verify_and_brings_peers_no_wrong_block() {
     assert_eq!(found, 20);
     let mut peer = Multifeed::open(MemoryStorage::new(), Options::default()).unwrap();
     sync(&mut store, &mut peer);
-    assert!(peer.find(&key).is_none_or(|id| peer.info(id).downloaded == 0));
+    assert!(peer.find(&key).is_none_or(|id| peer.info(id).unwrap().downloaded == 0));
 }
 
 #[test]
@@ -593,7 +593,7 @@ fn links_are_followed_on_request_and_nothing_is_lost_through_them() {
             assert!(matches!(error, StoreError::NotRegular { found: Found::BehindLink, .. }), "{error}");
         }
         assert_eq!(store.clear(id, 3..9).unwrap(), 0);
-        assert_eq!(store.info(id).downloaded, 3);
+        assert_eq!(store.info(id).unwrap().downloaded, 3);
     }
     drop(store);
     assert_eq!(place.outside(), outside);
@@ -655,7 +655,7 @@ fn a_removal_that_is_refused_is_not_done_later() {
         }
         let mut store = Multifeed::open(FileStorage::open(place.store()).unwrap(), Options::default()).unwrap();
         let id = store.find(&key).expect("it is still there");
-        assert!(store.info(id).writable && store.append(id, &[Bytes::from("more")]).is_ok());
+        assert!(store.info(id).unwrap().writable && store.append(id, &[Bytes::from("more")]).is_ok());
     }
 }
 
@@ -773,7 +773,7 @@ fn a_block_of_a_terabyte_of_nothing_takes_no_memory() {
         if last {
             // The last block of each feed is checked.
             let id = store.find(&pair(1).public_key()).unwrap();
-            assert!(store.info(id).len == 2 && !store.has(id, 1), "{:?}", store.problems());
+            assert!(store.info(id).unwrap().len == 2 && !store.has(id, 1), "{:?}", store.problems());
             assert_eq!(store.recovered().iter().map(|told| &told.lost[..]).collect::<Vec<_>>(), [[1, 0]]);
         } else {
             let id = store.find(&pair(1).public_key()).unwrap();

@@ -59,7 +59,7 @@ fn a_block_that_is_not_synced_yet_makes_it_not_in_sync() {
     append(&mut stores[0], id);
     stores[0].commit(START);
     run(&mut stores, std::slice::from_mut(&mut link), START);
-    assert_eq!(stores[1].feeds().map(|id| stores[1].info(id).len).sum::<u64>(), 1, "it is synced already");
+    assert_eq!(stores[1].feeds().map(|id| stores[1].info(id).unwrap().len).sum::<u64>(), 1, "it is synced already");
     assert!(!in_sync(&stores, &link)[0]);
     assert!(!told_in_sync(&link, 0));
     let feed = stores[0].feed_sync_state(id, START);
@@ -68,7 +68,7 @@ fn a_block_that_is_not_synced_yet_makes_it_not_in_sync() {
     let later = interval * 2;
     stores[0].handle_timeout(later);
     run(&mut stores, std::slice::from_mut(&mut link), later);
-    assert_eq!(stores[1].feeds().map(|id| stores[1].info(id).len).sum::<u64>(), 2);
+    assert_eq!(stores[1].feeds().map(|id| stores[1].info(id).unwrap().len).sum::<u64>(), 2);
     assert_eq!(in_sync(&stores, &link), [true, true]);
     assert!(told_in_sync(&link, 0));
 }
@@ -86,7 +86,11 @@ fn what_is_new_while_a_session_ends_makes_it_not_in_sync() {
         append(&mut stores[0], id);
         run(&mut stores, std::slice::from_mut(&mut link), START);
         assert!(link.result(0).is_some_and(Result::is_ok), "{:?}", link.result(0));
-        assert_eq!(stores[1].feeds().map(|id| stores[1].info(id).downloaded).sum::<u64>(), 1, "it reached the remote");
+        assert_eq!(
+            stores[1].feeds().map(|id| stores[1].info(id).unwrap().downloaded).sum::<u64>(),
+            1,
+            "it reached the remote"
+        );
         assert!(!in_sync(&stores, &link)[0], "a new feed: {makes_feed}");
         assert!(!told_in_sync(&link, 0), "a new feed: {makes_feed}");
         // The remote never heard of it.

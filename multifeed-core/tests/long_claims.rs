@@ -13,7 +13,7 @@ use link::{Link, Store, run};
 use multifeed_core::limits::MAX_FEED_BLOCKS;
 use multifeed_core::{
     Feed, FileId, FileKind, FileStorage, KeyPair, MemoryStorage, Multifeed, Options, PeerEvent, PutError, Replicate,
-    Slot, Storage, VerifyCursor, prepare,
+    SignatureSearch, Slot, Storage, VerifyCursor, prepare,
 };
 use multifeed_proto::{Command, Event, Fault, FeedKey, Have, Message, Origin, Root, SessionError, Token};
 use played::Played;
@@ -130,7 +130,7 @@ fn opening_a_store_of_them_costs_what_is_held() {
         let store = store.unwrap();
         assert!(store.problems().is_empty(), "{:?}", store.problems());
         assert_eq!((store.recovered(), store.feeds().count()), (&[][..], FEEDS as usize + 1));
-        assert!(store.feeds().take(FEEDS as usize).all(|id| store.info(id).len == length));
+        assert!(store.feeds().take(FEEDS as usize).all(|id| store.info(id).unwrap().len == length));
         drop(store);
         let (calls, bytes) = storage.take();
         (memory.bytes_current / i64::from(FEEDS), calls / u64::from(FEEDS), bytes / u64::from(FEEDS))
@@ -156,7 +156,14 @@ fn it_is_held_verified_served_and_given_up_at_the_cost_of_what_is_held() {
                 let mut cursor = VerifyCursor::default();
                 let step = feed.verify_step(&mut disk, &mut cursor, 4 << 20).unwrap();
                 assert!(step.done && step.findings.is_empty() && step.blocks == 1, "{step:?}");
-                assert_eq!(feed.signature_over(&mut disk, index).unwrap().map(|(length, _)| length), Some(length));
+                let mut from = index;
+                let found = loop {
+                    match feed.signature_step(&mut disk, from, 1 << 20).unwrap() {
+                        SignatureSearch::From(next) => from = next,
+                        found => break found,
+                    }
+                };
+                assert!(matches!(found, SignatureSearch::Found(signed, _) if signed == length), "{found:?}");
                 assert_eq!(feed.bitfield().next_missing(0, length), Some(u64::from(index == 0)));
                 assert_eq!(feed.bitfield().last_held(length), Some(index));
                 assert_eq!(feed.count_held(0..length), 1);
@@ -202,7 +209,7 @@ fn after_an_unclean_end_it_is_checked_at_the_cost_of_what_is_held() {
         let reopened = reopened.unwrap();
         assert!(reopened.problems().is_empty(), "{:?}", reopened.problems());
         for (id, index) in reopened.feeds().zip(places(MAX_FEED_BLOCKS)) {
-            let info = reopened.info(id);
+            let info = reopened.info(id).unwrap();
             assert_eq!((info.len, info.downloaded), (MAX_FEED_BLOCKS, 1));
             assert!(reopened.has(id, index));
         }
@@ -252,7 +259,7 @@ fn a_feed_that_is_longer_than_may_be_is_refused_by_name_and_the_others_come() {
         expected.sort();
         assert_eq!(refused, expected);
         let mut held: Vec<_> =
-            stores[1].feeds().map(|id| stores[1].info(id)).map(|info| (info.key, info.len)).collect();
+            stores[1].feeds().map(|id| stores[1].info(id).unwrap()).map(|info| (info.key, info.len)).collect();
         held.sort();
         let mut expected = [(pair(2).public_key(), limit), (pair(3).public_key(), 1)];
         expected.sort();
@@ -278,7 +285,7 @@ fn the_only_block_comes_wherever_it_is() {
                 let mut links = [Link::plain(&mut stores, [0, 1], options)];
                 run(&mut stores, &mut links, START);
                 let id = stores[1].find(&pair(at).public_key()).unwrap();
-                let (len, held) = (stores[1].info(id).len, stores[1].get(id, index).unwrap());
+                let (len, held) = (stores[1].info(id).unwrap().len, stores[1].get(id, index).unwrap());
                 assert_eq!((len, held), (length, Some(block())), "{index} of {length}, live: {live}");
             }
         }
@@ -294,7 +301,7 @@ fn what_is_here_of_a_longer_feed_stays_and_is_served() {
     let mut links = [Link::plain(&mut stores, [0, 1], Replicate::live())];
     run(&mut stores, &mut links, START);
     let id = stores[1].find(&pair(0).public_key()).unwrap();
-    assert_eq!((stores[1].info(id).len, stores[1].info(id).downloaded), (1 << 20, 1));
+    assert_eq!((stores[1].info(id).unwrap().len, stores[1].info(id).unwrap().downloaded), (1 << 20, 1));
 }
 
 #[test]

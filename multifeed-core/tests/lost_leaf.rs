@@ -76,7 +76,7 @@ fn with_lost(own: bool, node: u64, rotten: Option<u64>) -> ([Store; 3], usize) {
 fn assert_whole(store: &Store, case: &str) {
     let mut store = open(closed(store));
     let id = store.feeds().next().unwrap();
-    assert_eq!((store.info(id).downloaded, findings(&mut store, id)), (BLOCKS, vec![]), "{case}");
+    assert_eq!((store.info(id).unwrap().downloaded, findings(&mut store, id)), (BLOCKS, vec![]), "{case}");
     assert!((0..BLOCKS).all(|index| store.get(id, index).unwrap() == Some(block(index))), "{case}");
 }
 
@@ -178,7 +178,7 @@ fn what_rotted_is_not_served_and_the_rest_is() {
         let told = |event: &PeerEvent| matches!(event, PeerEvent::Progress(state) if state.in_sync);
         assert!(!link.events[0].iter().any(told), "{case}");
         let other = stores[2].find(&KeyPair::from_seed(&[2; 32]).public_key()).unwrap();
-        assert_eq!(stores[2].info(other).downloaded, 2, "{case}");
+        assert_eq!(stores[2].info(other).unwrap().downloaded, 2, "{case}");
         let copy = stores[2].find(&KeyPair::from_seed(&[1; 32]).public_key()).unwrap();
         let held: Vec<u64> = (0..BLOCKS).filter(|&index| stores[2].has(copy, index)).collect();
         assert!((12..BLOCKS as usize).contains(&held.len()), "{case}: {held:?}");

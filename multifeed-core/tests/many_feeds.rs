@@ -33,7 +33,7 @@ fn write(store: &mut Store, numbers: std::ops::Range<u32>) {
 }
 
 fn held(store: &Store) -> usize {
-    store.feeds().filter(|&id| store.info(id).downloaded > 0).count()
+    store.feeds().filter(|&id| store.info(id).unwrap().downloaded > 0).count()
 }
 
 fn ways() -> impl Iterator<Item = Replicate> {
@@ -105,7 +105,7 @@ fn feeds_have_their_turn_a_few_at_a_time() {
             write(&mut stores[1], 160..200);
             run(&mut stores, &mut links, START);
             let id = stores[1].find(&pair(5).public_key()).unwrap();
-            assert_eq!((stores[1].info(id).downloaded, held(&stores[0])), (2, 160));
+            assert_eq!((stores[1].info(id).unwrap().downloaded, held(&stores[0])), (2, 160));
         } else {
             assert!(most <= 2 * open[0].max(open[1]), "{most} channels at once, {open:?}");
             for side in 0..2 {
@@ -146,7 +146,7 @@ fn writers_have_room_in_a_store_that_others_filled() {
     }
     stores[0].commit(START);
     run_one(&mut stores, Replicate::default());
-    let blocks: u64 = stores[1].feeds().map(|id| stores[1].info(id).downloaded).sum();
+    let blocks: u64 = stores[1].feeds().map(|id| stores[1].info(id).unwrap().downloaded).sum();
     assert_eq!(blocks, 2 * 300 + 50);
     let mut pair_of_stores = {
         let [_, second] = stores;

@@ -102,7 +102,7 @@ fn it_is_reported_and_keeps_its_number_and_its_name_until_it_is_there_again() {
         let mut store = open(&mut disk);
         assert_eq!(missing(&store), []);
         let id = store.writer(Some(&name), || pair(50)).unwrap();
-        assert_eq!((store.info(id).key, store.info(id).len), (key(seed), 2));
+        assert_eq!((store.info(id).unwrap().key, store.info(id).unwrap().len), (key(seed), 2));
         assert_eq!(store.append(id, &[Bytes::from("c")]).unwrap(), 2..3);
         store.close().unwrap();
         assert_eq!(missing(&open(&mut disk)), []);
@@ -124,13 +124,13 @@ fn a_new_writer_has_the_name_only_if_it_is_released() {
     let mut store = open(&mut disk);
     assert_eq!(missing(&store), [(Some(1), Some(key(2)), Some("w2".to_owned()), 2)]);
     let id = store.writer(Some("w2"), || pair(51)).unwrap();
-    assert_eq!(store.info(id).key, key(50));
+    assert_eq!(store.info(id).unwrap().key, key(50));
     store.close().unwrap();
     // It comes back: each has a name of its own.
     copy(&whole, 1, &mut disk, 1);
     let store = open(&mut disk);
     assert_eq!(missing(&store), []);
-    let names: Vec<String> = [2, 50].map(|seed| store.info(store.find(&key(seed)).unwrap()).name).into();
+    let names: Vec<String> = [2, 50].map(|seed| store.info(store.find(&key(seed)).unwrap()).unwrap().name).into();
     assert_eq!(names, ["w2".to_owned(), key(50).to_string()]);
 }
 
@@ -145,7 +145,7 @@ fn it_is_known_also_when_js_put_a_feed_in_its_number_and_comes_back_under_any() 
         assert_eq!(missing(&store), [(None, Some(key(2)), Some("w2".to_owned()), 2)]);
         assert!(matches!(store.writer(Some("w2"), || pair(50)), Err(StoreError::MissingWriter { .. })));
         let js = store.writer(Some("js"), || pair(51)).unwrap();
-        assert_eq!(store.info(js).key, key(60));
+        assert_eq!(store.info(js).unwrap().key, key(60));
         store.append(js, &[Bytes::from("x")]).unwrap();
         store.close().unwrap();
     }
@@ -154,7 +154,7 @@ fn it_is_known_also_when_js_put_a_feed_in_its_number_and_comes_back_under_any() 
     let mut store = open(&mut back);
     assert_eq!(missing(&store), []);
     let id = store.writer(Some("w2"), || pair(50)).unwrap();
-    assert_eq!((store.info(id).key, store.info(id).len), (key(2), 2));
+    assert_eq!((store.info(id).unwrap().key, store.info(id).unwrap().len), (key(2), 2));
     store.append(id, &[Bytes::from("c")]).unwrap();
     store.close().unwrap();
     assert_eq!(folders(&back).iter().map(|(slot, _)| *slot).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
@@ -170,7 +170,7 @@ fn it_is_known_also_when_js_put_a_feed_in_its_number_and_comes_back_under_any() 
         let older = |problem: &StoreError| matches!(problem, StoreError::OlderWriter { blocks: 1, signed: 2, .. });
         assert!(store.problems().len() == 1 && older(&store.problems()[0]), "{:?}", store.problems());
         let id = store.writer(Some("w2"), || pair(50)).unwrap();
-        assert_eq!((store.info(id).key, store.info(id).len), (key(2), 1));
+        assert_eq!((store.info(id).unwrap().key, store.info(id).unwrap().len), (key(2), 1));
         assert_eq!(store.append(id, &[Bytes::from("other")]).unwrap_err().code(), "ERR_WRITER_OLDER");
         let other = store.writer(Some(&format!("other{seed}")), || pair(seed)).unwrap();
         store.append(other, &[Bytes::from("x")]).unwrap();
@@ -187,7 +187,7 @@ fn one_that_is_given_up_is_banned_and_its_number_and_name_are_free() {
     assert!(!store.give_up_missing(&key(2)).unwrap());
     assert!(store.problems().is_empty() && store.banned().eq([key(2)]));
     let id = store.writer(Some("w2"), || pair(50)).unwrap();
-    assert_eq!(store.info(id).len, 0);
+    assert_eq!(store.info(id).unwrap().len, 0);
     store.close().unwrap();
     assert_eq!(folders(&disk).iter().map(|(slot, _)| *slot).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
     assert!(open(&mut disk).problems().is_empty());
@@ -216,7 +216,7 @@ fn a_feed_of_one_fetched_meanwhile_does_not_stand_for_the_writer() {
     lose(&mut disk, 1, true);
     let mut store = open(&mut disk);
     let id = store.add(key(2)).unwrap();
-    assert!(!store.info(id).writable);
+    assert!(!store.info(id).unwrap().writable);
     store.close().unwrap();
     let mut store = open(&mut disk);
     assert_eq!(missing(&store), [(Some(1), Some(key(2)), Some("w2".to_owned()), 2)]);
@@ -227,7 +227,7 @@ fn a_feed_of_one_fetched_meanwhile_does_not_stand_for_the_writer() {
     assert!(store.problems().is_empty(), "{:?}", store.problems());
     assert_eq!(store.feeds().count(), 5);
     let id = store.writer(Some("w2"), || pair(50)).unwrap();
-    assert_eq!((store.info(id).key, store.info(id).len), (key(2), 2));
+    assert_eq!((store.info(id).unwrap().key, store.info(id).unwrap().len), (key(2), 2));
 }
 
 #[cfg(unix)]
@@ -263,13 +263,13 @@ fn a_link_to_a_disk_that_is_out_leaves_other_names_free() {
     assert!(told, "{:?}", store.problems());
     assert!(store.writer(Some("w2"), || pair(50)).is_err());
     let id = store.writer(Some("other"), || pair(51)).unwrap();
-    assert_eq!(store.slot_of(id), Slot(3));
+    assert_eq!(store.slot_of(id).unwrap(), Slot(3));
     store.close().unwrap();
     std::fs::rename(&out, &card).unwrap();
     let mut store = open();
     assert!(store.problems().is_empty(), "{:?}", store.problems());
     let id = store.writer(Some("w2"), || pair(50)).unwrap();
-    assert_eq!((store.info(id).key, store.info(id).len), (key(2), 2));
+    assert_eq!((store.info(id).unwrap().key, store.info(id).unwrap().len), (key(2), 2));
 }
 
 /// A folder that is put back while the store is open: its writer is there for who asks for it, and for sessions, those that go on too. One that is
@@ -316,13 +316,13 @@ fn it_comes_back_while_the_store_is_open() {
             links.push(Link::plain(&mut stores, [0, 1], Replicate::live()));
         } else {
             let id = stores[0].writer(Some("w2"), || pair(50)).unwrap();
-            assert_eq!((stores[0].info(id).key, stores[0].info(id).len), (key(2), 2));
+            assert_eq!((stores[0].info(id).unwrap().key, stores[0].info(id).unwrap().len), (key(2), 2));
             assert_eq!(stores[0].append(id, &[Bytes::from("c")]).unwrap(), 2..3);
         }
         run(&mut stores, &mut links, Duration::ZERO);
         assert_eq!(missing(&stores[0]), []);
         let id = stores[1].find(&key(2)).expect("it was not told to those who are there");
-        assert_eq!(stores[1].info(id).downloaded, if by_session { 2 } else { 3 });
+        assert_eq!(stores[1].info(id).unwrap().downloaded, if by_session { 2 } else { 3 });
         stores.swap_remove(0).close().unwrap();
         let store = open(&root);
         assert_eq!((missing(&store), store.recovered().len()), (vec![], 0));

@@ -50,7 +50,7 @@ fn as_js(disk: &MemoryStorage) -> BTreeMap<String, FeedKey> {
 fn names<S: Storage>(store: &Multifeed<S>) -> BTreeMap<String, FeedKey> {
     let mut names = BTreeMap::new();
     for id in store.feeds() {
-        let info = store.info(id);
+        let info = store.info(id).unwrap();
         assert_eq!(store.find_name(&info.name), Some(id), "{}", info.name);
         assert_eq!(names.insert(info.name, info.key), None);
     }
@@ -62,27 +62,27 @@ fn a_writer_has_the_number_that_it_is_named_by_and_the_feed_there_gives_way() {
     let mut disk = MemoryStorage::new();
     let mut store = open(&mut disk);
     let [first, second] = [1, 2].map(|seed| store.add(key(seed)).unwrap());
-    assert_eq!(store.info(first).name, "0");
+    assert_eq!(store.info(first).unwrap().name, "0");
     while store.poll_event().is_some() {}
     let named = writer(&mut store, Some("0"), 3);
     let by_key = key(1).to_string();
     assert!(matches!(&store.poll_event(), Some(MultifeedEvent::Moved { id, name }) if (*id, name) == (first, &by_key)));
     assert!(matches!(store.poll_event(), Some(MultifeedEvent::Feed { id, .. }) if id == named));
-    assert_eq!((store.info(first).name, store.info(named).name), (by_key.clone(), "0".to_owned()));
+    assert_eq!((store.info(first).unwrap().name, store.info(named).unwrap().name), (by_key.clone(), "0".to_owned()));
     assert_eq!((store.find_name("0"), store.find_name("1"), store.find_name("2")), (Some(named), Some(second), None));
     // Before the feed whose number it will be: that has no number for a name, with or without a key pair.
     let later = [writer(&mut store, Some("4"), 4), writer(&mut store, Some("5"), 5)];
-    assert_eq!(later.map(|id| store.info(id).name), ["4", "5"]);
+    assert_eq!(later.map(|id| store.info(id).unwrap().name), ["4", "5"]);
     let late = store.add(key(6)).unwrap();
-    assert_eq!((store.slot_of(late), store.info(late).name), (Slot(5), key(6).to_string()));
+    assert_eq!((store.slot_of(late).unwrap(), store.info(late).unwrap().name), (Slot(5), key(6).to_string()));
     writer(&mut store, Some("6"), 7);
     writer(&mut store, Some("8"), 8);
     let unnamed = writer(&mut store, None, 9);
-    assert_eq!((store.slot_of(unnamed), store.info(unnamed).name), (Slot(8), key(9).to_string()));
+    assert_eq!((store.slot_of(unnamed).unwrap(), store.info(unnamed).unwrap().name), (Slot(8), key(9).to_string()));
     // Names that JS does not make of numbers are in nobody's way.
     writer(&mut store, Some("00"), 10);
     writer(&mut store, Some("+1"), 11);
-    assert_eq!(store.info(second).name, "1");
+    assert_eq!(store.info(second).unwrap().name, "1");
     let told = names(&store);
     store.close().unwrap();
     assert_eq!(as_js(&disk), told);
@@ -112,7 +112,7 @@ fn a_feed_that_takes_the_number_of_a_removed_one_has_nobodys_name() {
         let first = store.find(&key(1)).unwrap();
         store.remove_writer(first).unwrap();
         let expected = if last == 2 { "last".to_owned() } else { key(3).to_string() };
-        assert_eq!((store.slot_of(moved), store.info(moved).name), (Slot(0), expected));
+        assert_eq!((store.slot_of(moved).unwrap(), store.info(moved).unwrap().name), (Slot(0), expected));
         let told = names(&store);
         assert_eq!(told.len(), 2);
         store.close().unwrap();
@@ -137,8 +137,12 @@ fn names_are_unique_whatever_is_made_and_removed() {
                 4..6 => _ = store.add(key(step)).unwrap(),
                 6..8 if !feeds.is_empty() => {
                     let id = feeds[rng.random_range(0..feeds.len())];
-                    kept.remove(&store.info(id).key);
-                    if store.info(id).writable { store.remove_writer(id).unwrap() } else { store.remove(id).unwrap() }
+                    kept.remove(&store.info(id).unwrap().key);
+                    if store.info(id).unwrap().writable {
+                        store.remove_writer(id).unwrap()
+                    } else {
+                        store.remove(id).unwrap()
+                    }
                 }
                 8 => {
                     let told = names(&store);
@@ -149,7 +153,7 @@ fn names_are_unique_whatever_is_made_and_removed() {
                 }
                 _ => {}
             }
-            kept.extend(store.feeds().map(|id| store.info(id).key));
+            kept.extend(store.feeds().map(|id| store.info(id).unwrap().key));
             let told = names(&store);
             assert_eq!(told.values().copied().collect::<BTreeSet<_>>(), kept, "{seed}, {step}");
             assert_eq!(as_js(store.storage()), told, "{seed}, {step}");
@@ -249,7 +253,7 @@ fn a_name_that_cannot_be_read_may_be_any() {
     // Its writer would have another key, and what is appended to it be in a feed that nobody looks for.
     assert!(store.writer(Some("w"), || pair(3)).is_err());
     let id = store.writer(Some("v"), || pair(4)).unwrap();
-    assert_eq!(store.info(id).key, key(2));
+    assert_eq!(store.info(id).unwrap().key, key(2));
     store.writer(None, || pair(5)).unwrap();
     // Without that folder nothing is unknown.
     store.close().unwrap();
@@ -258,7 +262,7 @@ fn a_name_that_cannot_be_read_may_be_any() {
     let mut store = open();
     assert!(store.problems().is_empty());
     let id = store.writer(Some("w"), || pair(6)).unwrap();
-    assert_eq!((store.info(id).key, store.info(id).len), (key(1), 1));
+    assert_eq!((store.info(id).unwrap().key, store.info(id).unwrap().len), (key(1), 1));
     store.writer(Some("new"), || pair(7)).unwrap();
 }
 

@@ -85,7 +85,7 @@ fn what_is_past_a_bound_of_the_remotes_store_is_counted() {
         for bytes in [550, 1000, 1050] {
             let mut stores = [writes(0..1, 10), limited(|limits| limits.peer.bytes = bytes)];
             let not_taken = sync(&mut stores, ways.clone());
-            let all = stores[1].feeds().all(|id| stores[1].info(id).downloaded == 10);
+            let all = stores[1].feeds().all(|id| stores[1].info(id).unwrap().downloaded == 10);
             assert_eq!((not_taken, all), ([u64::from(bytes < 1000), 0], bytes >= 1000), "{bytes}: {options:?}");
         }
         // Feeds that are too long, and too large.
@@ -150,7 +150,7 @@ fn a_feed_whose_bytes_are_claimed_is_refused_by_name_and_the_others_come() {
         assert_eq!((error.code(), error.fault()), ("ERR_LIMIT", Fault::Limit));
         assert_eq!((*feed, *bytes, *told), (pair(0).public_key(), claimed + block.len() as u64, limit));
         assert!(links[0].totals(1).blocks_received == 1 && links[0].totals(0).not_taken == 1);
-        let held: Vec<FeedKey> = stores[1].feeds().map(|id| stores[1].info(id).key).collect();
+        let held: Vec<FeedKey> = stores[1].feeds().map(|id| stores[1].info(id).unwrap().key).collect();
         assert_eq!(held, [pair(1).public_key()]);
     }
 }

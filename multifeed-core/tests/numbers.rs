@@ -100,7 +100,7 @@ fn a_folder_that_is_gone_leaves_no_gap_also_where_the_store_was_closed() {
         found.sort_unstable();
         expected.sort_unstable();
         assert_eq!(found, expected);
-        assert!(store.feeds().all(|id| store.find(&store.info(id).key) == Some(id)));
+        assert!(store.feeds().all(|id| store.find(&store.info(id).unwrap().key) == Some(id)));
         store.add(key(9)).unwrap();
         store.close().unwrap();
         assert_eq!(keys(&disk).len(), expected.len() + 1);

@@ -32,13 +32,13 @@ fn check(store: &mut Multifeed<&mut MemoryStorage>, release: &Value, more: &[Byt
     for feed in feeds {
         let key: FeedKey = feed["key"].as_str().unwrap().parse().unwrap();
         let id = store.find(&key).unwrap_or_else(|| panic!("{}: no feed {key}", release["release"]));
-        let info = store.info(id);
+        let info = store.info(id).unwrap();
         let writable = feed["writable"].as_bool().unwrap();
         assert_eq!(info.writable, writable);
         match feed["name"].as_str().filter(|_| writable) {
             Some(name) => assert_eq!(info.name, name),
             // By the folder's number.
-            None => assert_eq!(info.name, store.slot_of(id).to_string()),
+            None => assert_eq!(info.name, store.slot_of(id).unwrap().to_string()),
         }
         let mut expected = blocks(feed);
         expected.extend(more.iter().filter(|_| writable).cloned());
@@ -72,7 +72,7 @@ fn ours_opens_the_folders_of_old_releases_and_appends_to_their_writers() {
                 Some(name) => store.writer(Some(name), || KeyPair::from_seed(&[1; 32])).unwrap(),
                 None => store.find(&key).unwrap(),
             };
-            assert_eq!(store.info(id).key, key);
+            assert_eq!(store.info(id).unwrap().key, key);
             let length = blocks(feed).len() as u64;
             assert_eq!(store.append(id, &more).unwrap(), length..length + 2);
         }

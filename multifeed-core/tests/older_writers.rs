@@ -24,7 +24,7 @@ fn text(at: u64) -> Bytes {
 
 fn append(store: &mut Store, count: u64) {
     let id = store.writer(Some("w"), pair).unwrap();
-    let len = store.info(id).len;
+    let len = store.info(id).unwrap().len;
     (len..len + count).for_each(|at| _ = store.append(id, &[text(at)]).unwrap());
 }
 
@@ -73,9 +73,9 @@ fn older(store: &Store) -> Vec<(u64, u64)> {
 
 fn refused(store: &mut Store) {
     let id = store.writer(Some("w"), || KeyPair::from_seed(&[50; 32])).unwrap();
-    let before = store.info(id).len;
+    let before = store.info(id).unwrap().len;
     let error = store.append(id, &[Bytes::from("another history")]).unwrap_err();
-    assert_eq!((error.code(), store.info(id).len), ("ERR_WRITER_OLDER", before));
+    assert_eq!((error.code(), store.info(id).unwrap().len), ("ERR_WRITER_OLDER", before));
     assert!(error.to_string().contains("sync with a peer"), "{error}");
 }
 
@@ -89,7 +89,7 @@ fn sync(stores: &mut [Store], options: &Replicate) -> Link {
 
 fn all(store: &mut Store, len: u64) {
     let id = ours(store);
-    assert_eq!(store.info(id).len, len);
+    assert_eq!(store.info(id).unwrap().len, len);
     (0..len).for_each(|at| assert_eq!(store.get(id, at).unwrap(), Some(text(at))));
 }
 

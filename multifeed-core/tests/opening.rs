@@ -168,7 +168,7 @@ fn opens(slot: Option<Slot>, calls: usize, for_good: bool) -> bool {
     for (n, name) in [(0, "w"), (1, "v")] {
         match store.writer(Some(name), || key_pair(30 + n)) {
             Ok(id) => {
-                assert_eq!(store.info(id).key, key_pair(n).public_key(), "{case}");
+                assert_eq!(store.info(id).unwrap().key, key_pair(n).public_key(), "{case}");
                 assert!(store.append(id, &[Bytes::from("more")]).is_ok() || !readable(n), "{case}: {name}");
             }
             Err(error) => assert!(failed && !readable(n), "{case}: {name}: {error}"),
@@ -257,7 +257,8 @@ fn torn() -> MemoryStorage {
 
 /// What is held of each feed in a store.
 fn held<S: Storage>(store: &mut Multifeed<S>) -> BTreeMap<FeedKey, (u64, Vec<Option<Bytes>>)> {
-    let feeds = store.feeds().map(|id| store.info(id)).map(|info| (info.id, info.key, info.len)).collect::<Vec<_>>();
+    let feeds =
+        store.feeds().map(|id| store.info(id).unwrap()).map(|info| (info.id, info.key, info.len)).collect::<Vec<_>>();
     let mut blocks = |id, len| (0..len).map(|index| store.get(id, index).unwrap()).collect();
     feeds.into_iter().map(|(id, key, len)| (key, (len, blocks(id, len)))).collect()
 }
@@ -307,7 +308,7 @@ fn repairs(slot: Option<Slot>, which: Calls, calls: usize, for_good: bool) -> bo
     assert_eq!(after.remove(&key_pair(20).public_key()).map(|(len, _)| len), new, "{case}");
     assert_eq!(after, expected, "{case}");
     for id in store.feeds().collect::<Vec<_>>() {
-        if store.info(id).writable {
+        if store.info(id).unwrap().writable {
             store.append(id, &[Bytes::from("more")]).unwrap();
         }
     }
@@ -360,7 +361,7 @@ fn what_is_no_folder_harms_no_other() {
     let mut store = open();
     for (n, len) in [(0, 3), (1, 4), (2, 3)] {
         let id = store.writer(Some(&format!("w{n}")), || key_pair(9)).unwrap();
-        assert_eq!(store.info(id).len, len);
+        assert_eq!(store.info(id).unwrap().len, len);
         (0..len).for_each(|at| assert_eq!(store.get(id, at).unwrap(), Some(block(n, at))));
     }
 }

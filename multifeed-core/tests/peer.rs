@@ -22,7 +22,7 @@ impl Played {
     fn with_writer(count: usize, options: Replicate, remote_live: bool) -> (Self, FeedId, FeedKey) {
         let mut played = Self::new(options, remote_live);
         let id = played.store.writer(Some("w"), || KeyPair::from_seed(&[1; 32])).unwrap();
-        let key = played.store.info(id).key;
+        let key = played.store.info(id).unwrap().key;
         played.store.append(id, &blocks(count)).unwrap();
         played.store.commit(Duration::ZERO);
         assert_eq!(played.commands(), [Command::Offer { root: Root::FIRST, keys: vec![key], fields: None }]);
@@ -154,7 +154,7 @@ fn a_reader_wants_requests_stores_and_says_that_it_is_done() {
     for index in [0, 2] {
         assert_eq!(played.answers(Message::Data(served(3, &request(index, 0)))), []);
     }
-    assert_eq!(played.store.info(played.store.find(&key).unwrap()).downloaded, 2);
+    assert_eq!(played.store.info(played.store.find(&key).unwrap()).unwrap().downloaded, 2);
     assert_eq!(played.answers(Message::Data(served(3, &request(1, 0)))), [status(true, false)]);
     // The writer is done too: whoever hears it last closes, and so may both.
     assert_eq!(played.message(status(false, false)), [Command::Close { token: Token(0) }]);
@@ -322,7 +322,7 @@ fn ended(remote: Remote) -> Ended {
         }
         _ => panic!("{events:?}"),
     };
-    let held = played.store.find(&key).map_or(0, |id| played.store.info(id).downloaded);
+    let held = played.store.find(&key).map_or(0, |id| played.store.info(id).unwrap().downloaded);
     (played.store.in_sync(played.peer), held, end)
 }
 
@@ -401,7 +401,7 @@ fn a_remote_that_was_only_slow_brings_it_all() {
     // Of a feed that is not here yet too.
     played.time(30);
     assert_eq!(played.commands(), []);
-    let at_hand = |played: &Played| played.store.find(&key).map_or(0, |id| played.store.info(id).downloaded);
+    let at_hand = |played: &Played| played.store.find(&key).map_or(0, |id| played.store.info(id).unwrap().downloaded);
     assert_eq!(played.answers(Message::Data(served(3, &request(0, 0)))), []);
     assert_eq!(at_hand(&played), 1);
 

@@ -38,7 +38,7 @@ fn limited(change: impl FnOnce(&mut Limits)) -> Store {
 
 /// The feeds of a store and how many blocks of each are held.
 fn held(store: &Store) -> Vec<(FeedKey, u64)> {
-    store.feeds().map(|id| store.info(id)).map(|info| (info.key, info.downloaded)).collect()
+    store.feeds().map(|id| store.info(id).unwrap()).map(|info| (info.key, info.downloaded)).collect()
 }
 
 fn folders(store: &Store) -> usize {
@@ -310,7 +310,7 @@ fn a_writer_can_be_made_of_a_key_that_was_offered() {
     let mut links = vec![Link::plain(&mut stores, [0, 1], Replicate::live())];
     run(&mut stores, &mut links, Duration::ZERO);
     let id = writer(&mut stores[1], 1, 0);
-    assert!(stores[1].info(id).writable);
+    assert!(stores[1].info(id).unwrap().writable);
     links.push(Link::plain(&mut stores, [1, 2], Replicate::live()));
     append(&mut stores[1], id, 4);
     run(&mut stores, &mut links, Duration::ZERO);
@@ -364,7 +364,7 @@ fn a_sparse_session_brings_a_feed_with_its_length() {
     run(&mut stores, std::slice::from_mut(&mut link), Duration::ZERO);
     assert_eq!(held(&stores[1]), [(key_of(1), 0)]);
     let id = stores[1].find(&key_of(1)).unwrap();
-    assert_eq!(stores[1].info(id).len, 9);
+    assert_eq!(stores[1].info(id).unwrap().len, 9);
     let want = stores[1].want(id, Want::Block(5), WantOptions::default()).unwrap();
     run(&mut stores, std::slice::from_mut(&mut link), Duration::ZERO);
     assert_eq!(stores[1].poll_want(), Some((want, WantEnd::Done)));

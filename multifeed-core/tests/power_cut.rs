@@ -99,7 +99,7 @@ fn held(disk: &MemoryStorage) -> (u64, u64) {
     let store = open(disk.clone(), Durability::None);
     assert!(store.problems().is_empty(), "{:?}", store.problems());
     let id = store.find(&key_pair(N).public_key());
-    id.map_or((0, 0), |id| (store.info(id).len, store.info(id).downloaded))
+    id.map_or((0, 0), |id| (store.info(id).unwrap().len, store.info(id).unwrap().downloaded))
 }
 
 fn cut(store: &Multifeed<Disk>) -> (u64, u64) {
@@ -181,7 +181,7 @@ fn what_a_killed_process_left_unsynced_is_synced_by_the_next() {
     for durability in [Durability::None, Durability::Interval(INTERVAL)] {
         let mut store = open(disk.clone(), durability);
         let id = store.find(&key_pair(N).public_key()).unwrap();
-        assert_eq!((store.info(id).len, store.synced_len(id)), (5, 2));
+        assert_eq!((store.info(id).unwrap().len, store.synced_len(id)), (5, 2));
         store.sync().unwrap();
         assert_eq!((store.synced_len(id), cut(&store)), (5, (5, 5)));
         let before = syncs(&store);
@@ -457,7 +457,7 @@ fn what_a_cut_takes_of_a_copy_is_found_also_if_blocks_of_it_were_cleared() {
     let cleared = stores[1].storage().clone();
     // They come again.
     sync(&mut stores);
-    assert_eq!(stores[1].info(id).downloaded, 20);
+    assert_eq!(stores[1].info(id).unwrap().downloaded, 20);
     let fetched = stores[1].storage().clone();
     let (data, journal) = (FileId::new(Slot(0), FileKind::Data), FileId::beside(FileKind::Journal));
     let old_journal = closed_copy().contents(journal).unwrap();
@@ -522,7 +522,11 @@ fn what_a_cut_left_of_a_first_append_is_no_damage_once_the_store_was_closed() {
             let mut store = open(&mut disk, Durability::None);
             assert!(store.problems().is_empty(), "{left:?}: {:?}", store.problems());
             let id = store.writer(Some("w"), || key_pair(9)).unwrap();
-            assert_eq!((store.info(id).key, store.info(id).len), (key_pair(N).public_key(), 0), "{left:?}");
+            assert_eq!(
+                (store.info(id).unwrap().key, store.info(id).unwrap().len),
+                (key_pair(N).public_key(), 0),
+                "{left:?}"
+            );
             store.append(id, &[block(N, 5)]).unwrap();
             assert_eq!(store.get(id, 0).unwrap(), Some(block(N, 5)));
         }

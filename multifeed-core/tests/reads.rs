@@ -73,7 +73,7 @@ fn a_sparse_session_fetches_what_is_asked_for() {
     let (mut stores, _) = pair(&blocks([10; 40]));
     let mut links = live(&mut stores);
     let id = stores[1].feeds().next().unwrap();
-    assert_eq!((stores[1].info(id).len, stores[1].info(id).downloaded), (40, 0));
+    assert_eq!((stores[1].info(id).unwrap().len, stores[1].info(id).unwrap().downloaded), (40, 0));
 
     let single = want(&mut stores[1], id, Want::Block(7));
     let some = want(&mut stores[1], id, Want::Blocks(vec![30, 20, 20, 7]));
@@ -81,7 +81,7 @@ fn a_sparse_session_fetches_what_is_asked_for() {
     assert_eq!(stores[1].poll_want(), None);
     run(&mut stores, &mut links, START);
     assert_eq!(held(&stores[1], id, 0..40), [7, 10, 11, 12, 20, 30]);
-    assert_eq!(stores[1].info(id).len, 40);
+    assert_eq!(stores[1].info(id).unwrap().len, 40);
     let mut ends: Vec<_> = std::iter::from_fn(|| stores[1].poll_want()).collect();
     ends.sort_by_key(|(want, _)| *want);
     assert_eq!(ends, [(single, WantEnd::Done), (some, WantEnd::Done), (range, WantEnd::Done)]);
@@ -131,7 +131,7 @@ fn a_block_that_somebody_waits_for_comes_before_the_rest() {
     links[0].chunk = 2_000;
     let mut waited = None;
     for _ in 0..1_000_000 {
-        if stores[1].feeds().next().is_some_and(|id| stores[1].info(id).downloaded > 0) && waited.is_none() {
+        if stores[1].feeds().next().is_some_and(|id| stores[1].info(id).unwrap().downloaded > 0) && waited.is_none() {
             let id = stores[1].feeds().next().unwrap();
             waited = Some(want(&mut stores[1], id, Want::Block(4_999)));
         }
@@ -142,7 +142,7 @@ fn a_block_that_somebody_waits_for_comes_before_the_rest() {
     }
     let id = stores[1].feeds().next().unwrap();
     assert!(waited.is_some() && stores[1].has(id, 4_999));
-    let before = stores[1].info(id).downloaded;
+    let before = stores[1].info(id).unwrap().downloaded;
     assert!(before < 1_500, "{before} blocks came before the one that was waited for");
 }
 
@@ -196,7 +196,7 @@ fn a_sparse_sync_that_is_not_live_ends_with_what_was_asked_for() {
     stores[0].clear(source, 3..4).unwrap();
     let mut links = vec![Link::plain(&mut stores, [0, 1], Replicate::default())];
     run(&mut stores, &mut links, START);
-    let key = stores[1].info(id).key;
+    let key = stores[1].info(id).unwrap().key;
     let [holes] = &links[0].totals(1).holes[..] else { panic!("{:?}", links[0].totals(1)) };
     assert_eq!((holes.key, holes.blocks, holes.ranges.len(), holes.ranges[0].start), (key, 1, 1, 3));
 }
@@ -207,15 +207,21 @@ fn an_update_tells_the_length_without_a_block() {
     let mut links = live(&mut stores);
     let id = stores[1].feeds().next().unwrap();
     stores[1].watch(id, true);
-    assert_eq!((stores[1].info(id).len, stores[1].info(id).byte_len, stores[1].info(id).downloaded), (9, 90, 0));
+    assert_eq!(
+        (stores[1].info(id).unwrap().len, stores[1].info(id).unwrap().byte_len, stores[1].info(id).unwrap().downloaded),
+        (9, 90, 0)
+    );
     stores[0].append(source, &blocks([10])).unwrap();
     stores[0].commit(START);
     run(&mut stores, &mut links, START);
-    assert_eq!(stores[1].info(id).len, 9);
+    assert_eq!(stores[1].info(id).unwrap().len, 9);
     let longer = want(&mut stores[1], id, Want::Length(10));
     run(&mut stores, &mut links, START);
     assert_eq!(stores[1].poll_want(), Some((longer, WantEnd::Done)));
-    assert_eq!((stores[1].info(id).len, stores[1].info(id).byte_len, stores[1].info(id).downloaded), (10, 100, 0));
+    assert_eq!(
+        (stores[1].info(id).unwrap().len, stores[1].info(id).unwrap().byte_len, stores[1].info(id).unwrap().downloaded),
+        (10, 100, 0)
+    );
     let events = events(&mut stores[1]);
     assert_eq!(
         events.iter().filter(|event| matches!(event, FeedEvent::Append { .. })).collect::<Vec<_>>(),
@@ -230,7 +236,7 @@ fn an_update_tells_the_length_without_a_block() {
     }
     run(&mut stores, &mut links, START);
     assert_eq!(stores[1].poll_want(), Some((longer, WantEnd::Done)));
-    assert_eq!((stores[1].info(id).len, stores[1].info(id).downloaded), (16, 0));
+    assert_eq!((stores[1].info(id).unwrap().len, stores[1].info(id).unwrap().downloaded), (16, 0));
 }
 
 #[test]
@@ -253,7 +259,7 @@ fn a_remote_seek_finds_every_byte_and_fetches_at_most_a_block_for_it() {
         let seek = want(&mut stores[1], id, Want::Byte(offset));
         run(&mut stores, &mut links, START);
         assert_eq!(stores[1].poll_want(), Some((seek, WantEnd::Found(place(offset).unwrap()))), "byte {offset}");
-        assert!(stores[1].info(id).downloaded <= 1);
+        assert!(stores[1].info(id).unwrap().downloaded <= 1);
         assert_eq!(stores[1].locate(id, offset).unwrap(), Located::At(place(offset).unwrap()));
     }
     // The end is the block after the last; past it there is nothing, until there is.
@@ -333,7 +339,7 @@ fn what_is_cleared_is_unheld_everywhere_and_can_come_back() {
     stores[1] = store();
     let mut links = live(&mut stores);
     let id = stores[1].feeds().next().unwrap();
-    assert_eq!(stores[1].info(id).downloaded, 20);
+    assert_eq!(stores[1].info(id).unwrap().downloaded, 20);
     stores[0].watch(source, true);
     stores[1].watch(id, true);
 
@@ -345,11 +351,11 @@ fn what_is_cleared_is_unheld_everywhere_and_can_come_back() {
     // A third one hears which blocks the second still has.
     stores[0].clear(source, 0..3).unwrap();
     run(&mut stores, &mut links, START);
-    assert_eq!(stores[1].info(id).downloaded, 10, "not fetched again by itself in this session");
+    assert_eq!(stores[1].info(id).unwrap().downloaded, 10, "not fetched again by itself in this session");
     let back = want(&mut stores[1], id, Want::Range { start: 5, end: Some(7) });
     run(&mut stores, &mut links, START);
     assert_eq!(stores[1].poll_want(), Some((back, WantEnd::Done)));
-    assert_eq!(stores[1].info(id).downloaded, 20, "what the window has, since the session is not sparse");
+    assert_eq!(stores[1].info(id).unwrap().downloaded, 20, "what the window has, since the session is not sparse");
 
     // The next session fetches what is missing, but not what the other side gave up.
     hang_up(&mut stores);
@@ -382,24 +388,24 @@ fn fetching_and_serving_can_end_and_begin_again() {
         grow(&mut stores, &mut links, turns);
         stores[1].set_transfer(id, Some(true), None);
         run(&mut stores, &mut links, START);
-        assert_eq!(stores[1].info(id).downloaded, stores[0].info(source).len, "{turns} turns");
+        assert_eq!(stores[1].info(id).unwrap().downloaded, stores[0].info(source).unwrap().len, "{turns} turns");
         stores[0].set_transfer(source, None, Some(false));
         grow(&mut stores, &mut links, turns);
         stores[0].set_transfer(source, None, Some(true));
         run(&mut stores, &mut links, START);
-        assert_eq!(stores[1].info(id).downloaded, stores[0].info(source).len, "{turns} turns");
+        assert_eq!(stores[1].info(id).unwrap().downloaded, stores[0].info(source).unwrap().len, "{turns} turns");
     }
     // At rest, nothing is fetched or served that was switched off.
-    let before = stores[1].info(id).downloaded;
+    let before = stores[1].info(id).unwrap().downloaded;
     stores[1].set_transfer(id, Some(false), None);
     run(&mut stores, &mut links, START);
     grow(&mut stores, &mut links, 0);
     run(&mut stores, &mut links, START);
-    assert_eq!(stores[1].info(id).downloaded, before);
+    assert_eq!(stores[1].info(id).unwrap().downloaded, before);
     stores[0].set_transfer(source, None, Some(false));
     stores[1].set_transfer(id, Some(true), None);
     run(&mut stores, &mut links, START);
-    assert_eq!(stores[1].info(id).downloaded, before);
+    assert_eq!(stores[1].info(id).unwrap().downloaded, before);
 }
 
 /// More runs of cleared blocks than are told one by one: the remote ends with the same picture all the same.
@@ -451,7 +457,10 @@ fn bytes_at_the_end_of_a_cleared_feed_go_back_and_it_opens_and_grows() {
     disk.reopen();
     let mut writer: Store = Multifeed::open(disk, Options::default()).unwrap();
     assert!(writer.problems().is_empty() && writer.recovered().is_empty(), "{:?}", writer.recovered());
-    assert_eq!((writer.info(id).len, writer.info(id).downloaded, writer.info(id).byte_len), (10, 0, 100));
+    assert_eq!(
+        (writer.info(id).unwrap().len, writer.info(id).unwrap().downloaded, writer.info(id).unwrap().byte_len),
+        (10, 0, 100)
+    );
     writer.append(id, &blocks([4; 3])).unwrap();
     assert_eq!(writer.get(id, 12).unwrap().unwrap(), vec![2; 4]);
     let mut disk = writer.storage().clone();
@@ -489,9 +498,9 @@ fn an_audit_gives_up_what_rotted_and_the_next_sync_brings_it_back() {
     }
     assert_eq!((valid, invalid, dropped), (17, 3, vec![3, 4, 11]));
     assert!(steps > 2, "in slices");
-    assert_eq!(stores[1].info(id).downloaded, 17);
+    assert_eq!(stores[1].info(id).unwrap().downloaded, 17);
     live(&mut stores);
-    assert_eq!(stores[1].info(id).downloaded, 20);
+    assert_eq!(stores[1].info(id).unwrap().downloaded, 20);
     assert_eq!(stores[1].audit_step(id, 0, usize::MAX).unwrap().invalid, 0);
 }
 
@@ -544,7 +553,7 @@ fn events_that_nobody_takes_are_bounded() {
     for _ in 0..100 {
         writer.append(id, &blocks([1, 1])).unwrap();
         writer.commit(START);
-        let len = writer.info(id).len;
+        let len = writer.info(id).unwrap().len;
         writer.clear(id, len - 1..len).unwrap();
     }
     let told = events(&mut writer);
@@ -584,7 +593,7 @@ proptest! {
     ) {
         let (mut stores, source) = pair(&blocks(vec![3; count]));
         stores[0].clear(source, cleared.0..cleared.0 + cleared.1).unwrap();
-        let id = stores[1].add(stores[0].info(source).key).unwrap();
+        let id = stores[1].add(stores[0].info(source).unwrap().key).unwrap();
         let mut links = live(&mut stores);
         let there: BTreeSet<u64> = (0..count as u64).filter(|&index| stores[0].has(source, index)).collect();
         let mut open: Vec<(WantId, Want)> = Vec::new();
@@ -630,7 +639,7 @@ proptest! {
             store.clear(id, *start..start + length).unwrap();
         }
         let expected: BTreeSet<u64> = &there(&stores[0]) | &there(&stores[1]);
-        let target = stores[2].add(stores[0].info(id).key).unwrap();
+        let target = stores[2].add(stores[0].info(id).unwrap().key).unwrap();
         let mut links: Vec<Link> =
             [0, 1].map(|side| Link::plain(&mut stores, [side, 2], Replicate::live())).into_iter().collect();
         run(&mut stores, &mut links, START);

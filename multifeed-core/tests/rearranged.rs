@@ -191,7 +191,7 @@ fn a_name_ends_at_its_first_nul() {
     disk.replace(name_of(2), &[0; 300]).unwrap();
     disk.reopen();
     let store = Multifeed::open(&mut disk, Options::default()).unwrap();
-    let names: Vec<String> = store.feeds().map(|id| store.info(id).name).collect();
+    let names: Vec<String> = store.feeds().map(|id| store.info(id).unwrap().name).collect();
     assert_eq!(names, ["first", "sec", "2"]);
     assert!(names.iter().all(|name| !name.contains('\0')) && store.feeds().count() == 3);
 }

@@ -80,7 +80,7 @@ fn writer(store: &mut Store, number: usize, blocks: usize) -> FeedId {
 }
 
 fn append(store: &mut Store, id: FeedId, count: usize) {
-    let from = store.info(id).len;
+    let from = store.info(id).unwrap().len;
     let blocks: Vec<Bytes> = (from..from + count as u64).map(|index| format!("block {index}").into()).collect();
     store.append(id, &blocks).unwrap();
 }
@@ -88,7 +88,7 @@ fn append(store: &mut Store, id: FeedId, count: usize) {
 /// Which blocks of which feed are held.
 fn held(store: &Store) -> BTreeMap<FeedKey, Vec<bool>> {
     let feed = |id| {
-        let info = store.info(id);
+        let info = store.info(id).unwrap();
         (info.key, (0..info.len).map(|index| store.has(id, index)).collect())
     };
     store.feeds().map(feed).collect()
@@ -299,7 +299,7 @@ fn it_changes_nothing_of_what_is_synced() {
                 let side = rng.random_range(0..2);
                 let number = rng.random_range(0..16);
                 match stores[side].find(&key_pair(number).public_key()) {
-                    Some(id) if stores[side].info(id).writable => append(&mut stores[side], id, 2),
+                    Some(id) if stores[side].info(id).unwrap().writable => append(&mut stores[side], id, 2),
                     Some(id) => _ = stores[side].clear(id, 0..rng.random_range(1..4)).unwrap(),
                     None => _ = writer(&mut stores[side], number, 2),
                 }

@@ -469,7 +469,7 @@ fn what_was_signed_after_a_clean_end_is_not_cut_back() {
     let store = opened(&mut disk);
     let id = store.find_name("w").unwrap();
     assert!(store.problems().is_empty(), "{:?}", store.problems());
-    assert_eq!((store.info(id).len, store.info(id).downloaded), (15, 12));
+    assert_eq!((store.info(id).unwrap().len, store.info(id).unwrap().downloaded), (15, 12));
     drop(store);
 
     tree_cut.truncate(file(0, FileKind::Tree), HEADER + 2 * 12 * NODE).unwrap();
@@ -524,7 +524,7 @@ fn a_secret_key_that_is_gone_is_told_from_a_name_that_was_left() {
         let store = opened(&mut disk);
         let [StoreError::Damaged { file, .. }] = store.problems() else { panic!("{:?}", store.problems()) };
         assert_eq!(*file, file_);
-        assert_eq!(store.find(&key_pair(N).public_key()).map(|id| store.info(id).downloaded), Some(2));
+        assert_eq!(store.find(&key_pair(N).public_key()).map(|id| store.info(id).unwrap().downloaded), Some(2));
     }
 }
 

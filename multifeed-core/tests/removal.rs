@@ -121,7 +121,7 @@ fn mixed(durability: Durability) -> (MemoryStorage, Vec<FeedKey>) {
     fill(&mut others, Some("x"), 12, 2);
     sync(&mut store, &mut others);
     fill(&mut store, None, 4, 1);
-    let keys = store.feeds().map(|id| store.info(id).key).collect();
+    let keys = store.feeds().map(|id| store.info(id).unwrap().key).collect();
     store.close().unwrap();
     disk.reopen();
     (disk, keys)
@@ -143,7 +143,7 @@ fn numbered(durability: Durability) -> (MemoryStorage, Vec<FeedKey>) {
     let mut others = open(MemoryStorage::new());
     fill(&mut others, Some("x"), 12, 2);
     sync(&mut store, &mut others);
-    let keys = store.feeds().map(|id| store.info(id).key).collect();
+    let keys = store.feeds().map(|id| store.info(id).unwrap().key).collect();
     store.close().unwrap();
     disk.reopen();
     (disk, keys)
@@ -151,14 +151,14 @@ fn numbered(durability: Durability) -> (MemoryStorage, Vec<FeedKey>) {
 
 fn remove<S: Storage>(store: &mut Multifeed<S>, key: &FeedKey) -> Result<(), StoreError> {
     let id = store.find(key).unwrap();
-    if store.info(id).writable { store.remove_writer(id) } else { store.remove(id) }
+    if store.info(id).unwrap().writable { store.remove_writer(id) } else { store.remove(id) }
 }
 
 /// Every block of every feed, by key, and the names.
 fn contents<S: Storage>(store: &mut Multifeed<S>) -> BTreeMap<FeedKey, (String, Vec<Bytes>)> {
     let mut all = BTreeMap::new();
     for id in store.feeds().collect::<Vec<_>>() {
-        let info = store.info(id);
+        let info = store.info(id).unwrap();
         let blocks = (0..info.len).map(|index| store.get(id, index).unwrap().unwrap()).collect();
         all.insert(info.key, (info.name, blocks));
     }
@@ -166,7 +166,7 @@ fn contents<S: Storage>(store: &mut Multifeed<S>) -> BTreeMap<FeedKey, (String, 
 }
 
 fn names<S: Storage>(store: &Multifeed<S>) -> BTreeMap<String, FeedKey> {
-    store.feeds().map(|id| store.info(id)).map(|info| (info.name, info.key)).collect()
+    store.feeds().map(|id| store.info(id).unwrap()).map(|info| (info.name, info.key)).collect()
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn any_feed_can_go_and_js_finds_the_others_under_their_names() {
             assert!(store.problems().is_empty() && store.recovered().is_empty());
             assert_eq!(contents(&mut store), ours);
             // One after another, from the front, until none is left.
-            for key in store.feeds().map(|id| store.info(id).key).collect::<Vec<_>>() {
+            for key in store.feeds().map(|id| store.info(id).unwrap().key).collect::<Vec<_>>() {
                 remove(&mut store, &key).unwrap();
             }
             assert_eq!(store.feeds().count(), 0);
@@ -240,7 +240,7 @@ fn a_removed_feeds_calls_fail_by_a_typed_error() {
     removed(store.locate(remote, 0).unwrap_err());
     assert_eq!(store.append(remote, &[Bytes::new()]).unwrap_err().code(), "ERR_REMOVED");
     assert_eq!(store.want(remote, Want::Block(0), WantOptions::default()), Err(WantError::Removed));
-    assert_eq!((store.info(remote).len, store.has(remote, 0)), (0, false));
+    assert_eq!((store.info(remote).unwrap().len, store.has(remote, 0)), (0, false));
     assert_eq!(store.register_extension(remote, "x").unwrap_err().code(), "ERR_PEER_GONE");
     store.sync().unwrap();
     store.close().unwrap();
@@ -265,7 +265,7 @@ fn a_banned_writers_key_is_not_taken_up_again() {
     }
     // The name is free for another one; and who says so may have the old one back.
     let other = fill(&mut store, Some("first"), 9, 1);
-    assert_eq!(store.info(other).len, 1);
+    assert_eq!(store.info(other).unwrap().len, 1);
     assert!(store.unban(key(1)).unwrap() && !store.unban(key(1)).unwrap());
     fill(&mut store, Some("again"), 1, 1);
 }
@@ -394,7 +394,7 @@ fn cut_anywhere(start: &MemoryStorage, keys: &[FeedKey]) {
                 // Whatever the moment, JS found no feed that is not one of these.
                 assert!(js.iter().all(|key| all.contains_key(key)));
                 let id = fill(&mut store, None, 77, 1);
-                ours.insert(key(77), (store.info(id).name, vec![Bytes::from("77/0")]));
+                ours.insert(key(77), (store.info(id).unwrap().name, vec![Bytes::from("77/0")]));
                 assert_eq!(contents(&mut store), ours);
                 let now = names(&store);
                 store.close().unwrap();
@@ -507,7 +507,7 @@ fn goes_on_after(fault: Fault, start: &MemoryStorage, gone: &FeedKey, durability
     let faults = Rc::clone(&flaky.fault);
     let mut store = Multifeed::open(flaky, options()).unwrap();
     let mut expected = contents(&mut store);
-    let writable: Vec<FeedId> = store.feeds().filter(|id| store.info(*id).writable).collect();
+    let writable: Vec<FeedId> = store.feeds().filter(|id| store.info(*id).unwrap().writable).collect();
 
     faults.set(Some(fault));
     let removed = remove(&mut store, gone);
@@ -525,7 +525,7 @@ fn goes_on_after(fault: Fault, start: &MemoryStorage, gone: &FeedKey, durability
     }
     for id in writable.into_iter().filter(|id| !store.is_removed(*id)).collect::<Vec<_>>() {
         store.append(id, &[Bytes::from("after")]).unwrap();
-        let info = store.info(id);
+        let info = store.info(id).unwrap();
         expected.get_mut(&info.key).unwrap().1.push(Bytes::from("after"));
     }
     store.commit(START);
@@ -540,7 +540,7 @@ fn goes_on_after(fault: Fault, start: &MemoryStorage, gone: &FeedKey, durability
 
     // And with a new feed, closed.
     let id = fill(&mut store, None, 77, 1);
-    expected.insert(key(77), (store.info(id).name, vec![Bytes::from("77/0")]));
+    expected.insert(key(77), (store.info(id).unwrap().name, vec![Bytes::from("77/0")]));
     let now = names(&store);
     assert_eq!(now.len(), expected.len());
     assert_eq!(bare(&contents(&mut store)), bare(&expected));
@@ -549,7 +549,7 @@ fn goes_on_after(fault: Fault, start: &MemoryStorage, gone: &FeedKey, durability
         if let MultifeedEvent::Moved { id, name } = event {
             // Before its folder is moved a feed may have to be renamed.
             assert!(told.insert(id, name.clone()).is_none_or(|before| before == name));
-            assert_eq!(store.info(id).name, name);
+            assert_eq!(store.info(id).unwrap().name, name);
         }
     }
     store.close().unwrap();
@@ -606,7 +606,7 @@ fn nothing_is_written_where_the_journal_cannot_say_that_the_store_is_in_use() {
     stuck.set(None);
     ours.sync().unwrap();
     let id = ours.find(&key(1)).unwrap();
-    assert_eq!((ours.info(id).downloaded, ours.synced_len(id)), (4, 4));
+    assert_eq!((ours.info(id).unwrap().downloaded, ours.synced_len(id)), (4, 4));
 }
 
 #[test]
@@ -702,8 +702,8 @@ fn a_feed_that_js_adds_while_a_removal_waits_takes_the_number_and_its_name() {
             let store = open(&mut cut.disk);
             assert!(store.problems().is_empty(), "{steps}: {:?}", store.problems());
             let id = store.find(&key(50)).unwrap();
-            assert_eq!(store.info(id).name, store.slot_of(id).to_string(), "{steps}");
-            moved += u32::from(store.slot_of(id) == Slot(1));
+            assert_eq!(store.info(id).unwrap().name, store.slot_of(id).unwrap().to_string(), "{steps}");
+            moved += u32::from(store.slot_of(id).unwrap() == Slot(1));
         }
     }
     assert!(moved > 0);
@@ -788,7 +788,7 @@ fn what_opening_tells_has_the_numbers_of_after_it() {
         let mut others = open(MemoryStorage::new());
         fill(&mut others, Some("x"), 33, 3);
         sync(&mut store, &mut others);
-        assert_eq!(store.slot_of(store.find(&key(33)).unwrap()), Slot(3));
+        assert_eq!(store.slot_of(store.find(&key(33)).unwrap()).unwrap(), Slot(3));
         drop(store);
         disk.remove(Slot(1)).unwrap();
         if damaged {
@@ -798,7 +798,7 @@ fn what_opening_tells_has_the_numbers_of_after_it() {
             disk.truncate(FileId::new(Slot(3), FileKind::Data), 9).unwrap();
         }
         let mut store = open(&mut disk);
-        assert_eq!(store.find(&key(33)).map(|id| store.slot_of(id)), (!damaged).then_some(Slot(1)));
+        assert_eq!(store.find(&key(33)).map(|id| store.slot_of(id).unwrap()), (!damaged).then_some(Slot(1)));
         let told: Vec<_> = store.problems().iter().map(StoreError::slot).collect();
         let recovered: Vec<_> = store.recovered().iter().map(|recovered| (recovered.key, recovered.slot)).collect();
         let events: Vec<_> = std::iter::from_fn(|| store.poll_event()).collect();
@@ -921,7 +921,7 @@ fn sessions_leave_a_removed_feed_and_go_on() {
         let mut link = Link::new(&mut ours, &mut theirs, Replicate::live());
         link.run(&mut ours, &mut theirs);
         let here = ours.find(&key(2)).unwrap();
-        assert_eq!((ours.info(here).len, theirs.peers(first).len()), (3, 1));
+        assert_eq!((ours.info(here).unwrap().len, theirs.peers(first).len()), (3, 1));
         if banned {
             assert!(ours.ban(key(2)).unwrap());
         }
@@ -936,7 +936,8 @@ fn sessions_leave_a_removed_feed_and_go_on() {
         ours.append(mine, &[Bytes::from("more")]).unwrap();
         ours.commit(START);
         link.run(&mut ours, &mut theirs);
-        let len = |store: &Multifeed<&mut MemoryStorage>, seed| store.find(&key(seed)).map(|id| store.info(id).len);
+        let len =
+            |store: &Multifeed<&mut MemoryStorage>, seed| store.find(&key(seed)).map(|id| store.info(id).unwrap().len);
         assert_eq!((len(&ours, 2), len(&ours, 3), len(&theirs, 1)), (None, Some(4), Some(4)));
         link.ends[0].session().finish();
         link.run(&mut ours, &mut theirs);
@@ -977,11 +978,14 @@ fn a_banned_feed_is_neither_offered_nor_asked_for() {
     ours.commit(START);
     link.run(&mut ours, &mut theirs);
     let there = theirs.find(&key(1)).unwrap();
-    assert_eq!((theirs.info(there).len, ours.get(kept, 2).unwrap().unwrap()), (2, Bytes::from("not for them")));
+    assert_eq!(
+        (theirs.info(there).unwrap().len, ours.get(kept, 2).unwrap().unwrap()),
+        (2, Bytes::from("not for them"))
+    );
     ours.unban(key(1)).unwrap();
     ours.unban(key(2)).unwrap();
     ours.commit(START);
     link.run(&mut ours, &mut theirs);
-    let secret = theirs.find(&key(2)).map(|id| theirs.info(id).len);
-    assert_eq!((theirs.info(there).len, secret, link.closed), (3, Some(2), [None; 2]));
+    let secret = theirs.find(&key(2)).map(|id| theirs.info(id).unwrap().len);
+    assert_eq!((theirs.info(there).unwrap().len, secret, link.closed), (3, Some(2), [None; 2]));
 }

@@ -27,7 +27,7 @@ fn contents(store: &mut Store) -> BTreeMap<FeedKey, Vec<Option<Bytes>>> {
     let ids: Vec<FeedId> = store.feeds().collect();
     ids.into_iter()
         .map(|id| {
-            let info = store.info(id);
+            let info = store.info(id).unwrap();
             (info.key, (0..info.len).map(|index| store.get(id, index).unwrap()).collect())
         })
         .collect()
@@ -159,7 +159,7 @@ fn two_remotes_share_the_work_and_one_that_vanishes_is_replaced() {
     sync(&mut stores[..2], Replicate::default());
     let mut links =
         vec![Link::plain(&mut stores, [0, 2], Replicate::live()), Link::plain(&mut stores, [1, 2], Replicate::live())];
-    let received = |stores: &[Store]| stores[2].feeds().map(|id| stores[2].info(id).downloaded).sum::<u64>();
+    let received = |stores: &[Store]| stores[2].feeds().map(|id| stores[2].info(id).unwrap().downloaded).sum::<u64>();
     while received(&stores) < 500 {
         assert!(links.iter_mut().fold(false, |moved, link| link.turn(&mut stores, Duration::ZERO) | moved));
     }
@@ -180,7 +180,7 @@ fn a_remote_that_does_not_answer_is_passed_over_in_time() {
     sync(&mut stores[..2], Replicate::default());
     let mut links =
         vec![Link::plain(&mut stores, [0, 2], Replicate::live()), Link::plain(&mut stores, [1, 2], Replicate::live())];
-    while stores[2].feeds().all(|id| stores[2].info(id).downloaded < 10) {
+    while stores[2].feeds().all(|id| stores[2].info(id).unwrap().downloaded < 10) {
         assert!(links.iter_mut().fold(false, |moved, link| link.turn(&mut stores, Duration::ZERO) | moved));
     }
     let _silent = links.remove(0);
@@ -201,14 +201,14 @@ fn holes_that_nobody_can_fill_do_not_keep_a_session_open_and_are_named() {
     stores[0].append(id, &blocks(0, 300, 1000)).unwrap();
     // The second store gets a part only: its session is cut.
     let mut links = [Link::plain(&mut stores, [0, 1], Replicate::default())];
-    while stores[1].feeds().all(|id| stores[1].info(id).downloaded < 100) {
+    while stores[1].feeds().all(|id| stores[1].info(id).unwrap().downloaded < 100) {
         links[0].turn(&mut stores, Duration::ZERO);
     }
     let [link] = links;
     for (store, connection) in link.ends {
         connection.close(&mut stores[store]);
     }
-    let partial = stores[1].info(stores[1].feeds().next().unwrap());
+    let partial = stores[1].info(stores[1].feeds().next().unwrap()).unwrap();
     assert!((100..300).contains(&partial.downloaded));
     let mut links = [Link::plain(&mut stores, [1, 2], Replicate::default())];
     run(&mut stores, &mut links, Duration::ZERO);
@@ -285,7 +285,7 @@ fn a_tampered_block_ends_the_session_by_name_and_harms_no_store() {
 fn events_name_new_feeds_and_tell_progress() {
     let mut stores = [store(), store()];
     let id = writer(&mut stores[0], "local", 1);
-    let key = stores[0].info(id).key;
+    let key = stores[0].info(id).unwrap().key;
     stores[0].append(id, &blocks(0, 3, 10)).unwrap();
     let link = sync(&mut stores, Replicate::default());
     let told: Vec<_> = link.events[1]
@@ -337,14 +337,14 @@ fn blocks_that_no_message_can_carry_are_not_announced_and_told_by_name() {
     // JS appends up to 8 MiB; the message with its proof would pass what JS itself accepts.
     let mut stores = [store(), store()];
     let id = writer(&mut stores[0], "local", 1);
-    let key = stores[0].info(id).key;
+    let key = stores[0].info(id).unwrap().key;
     stores[0].append(id, &blocks(0, 2, 10)).unwrap();
     let error = stores[0].append(id, &[vec![0; MAX_BLOCK_BYTES + 1].into()]).unwrap_err();
     assert_eq!(error.code(), "ERR_BLOCK_TOO_LARGE");
     let mut disk = stores[0].storage().clone();
     write_oversized(&mut disk);
     stores[0] = Multifeed::open(disk, Options::default()).unwrap();
-    assert_eq!(stores[0].info(id).len, 3);
+    assert_eq!(stores[0].info(id).unwrap().len, 3);
     let link = sync(&mut stores, Replicate::default());
     let told = link.events[0].iter().find_map(|event| match event {
         PeerEvent::TooLarge { key, index, size } => Some((*key, *index, *size)),
@@ -396,12 +396,12 @@ fn a_folder_whose_creation_was_cut_gives_its_number_to_the_last_one() {
     disk.truncate(FileId::new(Slot(0), FileKind::Key), 0).unwrap();
     let mut again = Multifeed::open(disk, Options::default()).unwrap();
     assert!(again.problems().is_empty(), "nothing was lost with it: {:?}", again.problems());
-    assert_eq!(again.feeds().map(|id| again.info(id).name).collect::<Vec<_>>(), ["0"]);
+    assert_eq!(again.feeds().map(|id| again.info(id).unwrap().name).collect::<Vec<_>>(), ["0"]);
     let id = writer(&mut again, "c", 3);
     again.append(id, &blocks(0, 1, 10)).unwrap();
     let again = Multifeed::open(again.storage().clone(), Options::default()).unwrap();
     assert!(again.problems().is_empty());
-    assert_eq!(again.feeds().map(|id| again.info(id).name).collect::<Vec<_>>(), ["0", "c"]);
+    assert_eq!(again.feeds().map(|id| again.info(id).unwrap().name).collect::<Vec<_>>(), ["0", "c"]);
 }
 
 #[test]
@@ -419,7 +419,7 @@ fn a_folder_without_a_key_that_holds_blocks_stays() {
     let id = writer(&mut again, "b", 2);
     assert_eq!(again.storage().clone().list().unwrap(), [Slot(0), Slot(1)]);
     // JS ends at a folder without a key: the feeds come before it.
-    assert_eq!((again.info(id).name.as_str(), again.slot_of(id)), ("b", Slot(0)));
+    assert_eq!((again.info(id).unwrap().name.as_str(), again.slot_of(id).unwrap()), ("b", Slot(0)));
     assert_eq!(again.storage().clone().len(FileId::new(Slot(1), FileKind::Data)).unwrap(), Some(10));
     assert_eq!(again.problems()[0].slot(), Some(Slot(1)));
 }
@@ -457,7 +457,7 @@ fn remotes_cannot_keep_the_owner_from_writing() {
         // The feeds that are here go on.
         let ids: Vec<FeedId> = stores[0].feeds().collect();
         for &id in &ids {
-            let len = stores[0].info(id).len;
+            let len = stores[0].info(id).unwrap().len;
             stores[0].append(id, &blocks(len, 1, 10)).unwrap();
         }
         stores[0].commit(Duration::ZERO);
@@ -466,8 +466,8 @@ fn remotes_cannot_keep_the_owner_from_writing() {
             assert!((0..2).all(|side| links[0].totals(side).holes.is_empty()));
             links = [sync(&mut stores, Replicate::default())];
         }
-        let len = stores[0].info(ids[0]).len;
-        assert!(stores[1].feeds().all(|id| stores[1].info(id).downloaded == len), "{:?}", links[0].events[1]);
+        let len = stores[0].info(ids[0]).unwrap().len;
+        assert!(stores[1].feeds().all(|id| stores[1].info(id).unwrap().downloaded == len), "{:?}", links[0].events[1]);
     }
     writer(&mut stores[1], "own", 99);
 }
@@ -500,11 +500,11 @@ fn a_block_that_rotted_is_our_own_fault_and_is_neither_read_nor_served() {
         // The other feeds are not harmed, and what was sent of this one is right.
         assert_eq!(stores.each_ref().map(|store| store.feeds().count()), [3, 3]);
         for (from, to, id) in [(0, 1, other), (1, 0, theirs)] {
-            let key = stores[from].info(id).key;
+            let key = stores[from].info(id).unwrap().key;
             let there = stores[to].find(&key).unwrap();
-            assert_eq!(stores[to].info(there).downloaded, 30);
+            assert_eq!(stores[to].info(there).unwrap().downloaded, 30);
         }
-        let key = stores[0].info(id).key;
+        let key = stores[0].info(id).unwrap().key;
         let copy = stores[1].find(&key).unwrap();
         assert!(!stores[1].has(copy, 15) && stores[1].has(copy, 0));
         if !live {
@@ -520,7 +520,7 @@ fn a_live_remote_that_leaves_early_leaves_blocks_missing_and_no_holes() {
     let id = writer(&mut stores[0], "w", 1);
     stores[0].append(id, &blocks(0, 3000, 1000)).unwrap();
     let mut links = [Link::plain(&mut stores, [0, 1], Replicate::live())];
-    while stores[1].feeds().all(|id| stores[1].info(id).downloaded < 100) {
+    while stores[1].feeds().all(|id| stores[1].info(id).unwrap().downloaded < 100) {
         links[0].turn(&mut stores, Duration::ZERO);
     }
     let peer = links[0].ends[0].1.peer();

@@ -156,7 +156,7 @@ impl<'a> Joined<'a> {
     }
 
     fn blocks(&self, side: usize) -> u64 {
-        self.stores[side].feeds().map(|feed| self.stores[side].info(feed).downloaded).sum()
+        self.stores[side].feeds().map(|feed| self.stores[side].info(feed).unwrap().downloaded).sum()
     }
 }
 

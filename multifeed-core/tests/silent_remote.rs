@@ -193,7 +193,7 @@ impl Net {
     }
 
     fn downloaded(&self) -> u64 {
-        self.store.find(&self.key).map_or(0, |id| self.store.info(id).downloaded)
+        self.store.find(&self.key).map_or(0, |id| self.store.info(id).unwrap().downloaded)
     }
 
     /// Lets time pass until all of the feed is here: how long that took, in request timeouts, apart from the time between two looks at the timers.

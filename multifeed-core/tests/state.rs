@@ -58,7 +58,7 @@ fn hold_the_same(stores: &mut [Store]) -> bool {
         let mut all: Vec<_> = ids
             .into_iter()
             .map(|id| {
-                let info = store.info(id);
+                let info = store.info(id).unwrap();
                 (info.key, (0..info.len).filter(|&index| store.has(id, index)).collect::<Vec<u64>>())
             })
             .filter(|(_, blocks)| !blocks.is_empty())
@@ -147,11 +147,11 @@ fn an_old_copy_of_a_writer_is_not_in_sync_with_what_was_written_since() {
     let mut link = observed(&mut stores, live().map(|options| Replicate { download: Some(false), ..options }));
     run(&mut stores, std::slice::from_mut(&mut link), START);
     assert!(!in_sync(&stores, &link)[0]);
-    assert_eq!(stores[0].info(stores[0].feeds().next().unwrap()).len, 2);
+    assert_eq!(stores[0].info(stores[0].feeds().next().unwrap()).unwrap().len, 2);
     let id = stores[0].feeds().next().unwrap();
     stores[0].set_transfer(id, Some(true), None);
     run(&mut stores, std::slice::from_mut(&mut link), START);
-    assert_eq!((in_sync(&stores, &link), stores[0].info(id).len), ([true, true], 5));
+    assert_eq!((in_sync(&stores, &link), stores[0].info(id).unwrap().len), ([true, true], 5));
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn blocks_that_go_round_a_ring_leave_nothing_behind() {
             }
         }
         for store in &mut stores {
-            assert!(store.feeds().all(|id| store.info(id).downloaded == 500));
+            assert!(store.feeds().all(|id| store.info(id).unwrap().downloaded == 500));
             let all = store.store_sync_state(SetId::ALL, START);
             assert_eq!((all.sessions, all.sessions_in_sync, all.all.in_sync), (2, 2, true));
         }
@@ -308,7 +308,7 @@ fn blocks_that_neither_has_do_not_count_and_those_given_up_do() {
     run(&mut stores, std::slice::from_mut(&mut link), START);
     assert_eq!(in_sync(&stores, &link), [true, true]);
     let id = stores[1].feeds().next().unwrap();
-    assert_eq!(stores[1].info(id).downloaded, 40);
+    assert_eq!(stores[1].info(id).unwrap().downloaded, 40);
     let infos = [(0, source), (1, id)].map(|(n, id): (usize, FeedId)| stores[n].peers(id)[0].1);
     assert_eq!(infos.map(|info| info.remote_blocks), [Some(40), Some(40)]);
 
@@ -323,7 +323,7 @@ fn blocks_that_neither_has_do_not_count_and_those_given_up_do() {
     stores[1].want(id, multifeed_core::Want::Range { start: 32, end: Some(40) }, Default::default()).unwrap();
     run(&mut stores, std::slice::from_mut(&mut link), START);
     assert_eq!(in_sync(&stores, &link), [true, true]);
-    assert_eq!(stores[0].peers(source)[0].1.remote_blocks, Some(stores[1].info(id).downloaded));
+    assert_eq!(stores[0].peers(source)[0].1.remote_blocks, Some(stores[1].info(id).unwrap().downloaded));
 }
 
 #[test]
@@ -360,13 +360,13 @@ fn a_feed_of_several_windows_is_known_whole() {
         stores[0].append(id, &vec![Bytes::new(); 5000]).unwrap();
     }
     // All but the ends are given up: what is known of the rest must not be guessed.
-    let len = stores[0].info(id).len;
+    let len = stores[0].info(id).unwrap().len;
     stores[0].clear(id, 100..len - 100).unwrap();
     let mut link = observed(&mut stores, live());
     run(&mut stores, std::slice::from_mut(&mut link), START);
     assert_eq!(in_sync(&stores, &link), [true, true]);
     let copy = stores[1].feeds().next().unwrap();
-    assert_eq!(stores[1].info(copy).downloaded, 200);
+    assert_eq!(stores[1].info(copy).unwrap().downloaded, 200);
     assert_eq!(stores[0].peers(id)[0].1.remote_blocks, Some(200));
 }
 
@@ -479,7 +479,7 @@ fn what_is_said_of_a_remote_is_true() {
             let n = random.below(3) as usize;
             match random.below(8) {
                 0 | 1 => {
-                    let from = stores[n].info(ids[n]).len;
+                    let from = stores[n].info(ids[n]).unwrap().len;
                     let count = u64::from(random.below(40));
                     stores[n].append(ids[n], &blocks(from, count, 60)).unwrap();
                     stores[n].commit(START);
@@ -508,9 +508,9 @@ fn what_is_said_of_a_remote_is_true() {
             for side in [0, 1] {
                 let (here, there) = (link.ends[side].0, link.ends[1 - side].0);
                 for id in stores[here].feeds().collect::<Vec<_>>() {
-                    let key = stores[here].info(id).key;
+                    let key = stores[here].info(id).unwrap().key;
                     // A feed of which nothing came is not there.
-                    let theirs = stores[there].find(&key).map_or(0, |id| stores[there].info(id).downloaded);
+                    let theirs = stores[there].find(&key).map_or(0, |id| stores[there].info(id).unwrap().downloaded);
                     let infos = stores[here].peers(id);
                     let here = infos.iter().find(|(peer, _)| *peer == link.ends[side].1.peer());
                     // Without a channel both turned out to hold the same.
@@ -543,9 +543,9 @@ fn what_comes_back_at_once_is_missing_there() {
     assert_eq!(stores[1].clear(id, 50..60).unwrap(), 10);
     stores[1].want(id, multifeed_core::Want::Range { start: 50, end: Some(60) }, Default::default()).unwrap();
     run(&mut stores, std::slice::from_mut(&mut first), START);
-    assert_eq!((stores[1].info(id).downloaded, missing(&stores, &link)), (60, 50));
+    assert_eq!((stores[1].info(id).unwrap().downloaded, missing(&stores, &link)), (60, 50));
     while link.turn(&mut stores, START) {
-        let theirs = stores[2].feeds().next().map_or(0, |id| stores[2].info(id).downloaded);
+        let theirs = stores[2].feeds().next().map_or(0, |id| stores[2].info(id).unwrap().downloaded);
         let said =
             stores[1].peers(id).iter().find(|(id, _)| *id == peer(&link, 0)).and_then(|(_, info)| info.remote_blocks);
         assert!(said.is_some_and(|said| said <= theirs), "it has {theirs} blocks, not {said:?}");

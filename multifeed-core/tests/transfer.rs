@@ -112,7 +112,11 @@ impl Remote {
 
     fn held(&self) -> u64 {
         let store = &self.played.store;
-        self.feeds.iter().filter_map(|(feed, _)| store.find(&feed.key())).map(|id| store.info(id).downloaded).sum()
+        self.feeds
+            .iter()
+            .filter_map(|(feed, _)| store.find(&feed.key()))
+            .map(|id| store.info(id).unwrap().downloaded)
+            .sum()
     }
 
     fn in_sync(&self) -> bool {
@@ -302,7 +306,7 @@ fn a_js_peer_that_never_says_that_it_is_done_is_left() {
         let mut played = Played::start(store, once(), false);
         let id = played.store.writer(Some("w"), || key_pair(1)).unwrap();
         played.store.append(id, &[Bytes::from_static(b"a"), Bytes::from_static(b"b")]).unwrap();
-        let key = played.store.info(id).key;
+        let key = played.store.info(id).unwrap().key;
         played.store.observe(played.peer);
         played.event(Event::Manifest { root: Root::FIRST, keys: vec![], fields: None });
         played.event(Event::Replicate { root: Root::FIRST, keys: vec![], origin: Origin::Remote });

@@ -46,7 +46,7 @@ fn blocks(store: &mut Store) -> Vec<String> {
 
 fn blocks_of(store: &mut Store) -> Vec<String> {
     let id = store.find(&pair().public_key()).unwrap();
-    let len = store.info(id).len;
+    let len = store.info(id).unwrap().len;
     let text = |block: Option<Bytes>| block.map_or("-".to_owned(), |block| String::from_utf8(block.into()).unwrap());
     (0..len).map(|index| text(store.get(id, index).unwrap())).collect()
 }
@@ -261,7 +261,7 @@ fn a_reader_that_holds_some_of_both_histories_is_told() {
         stores[2].want(id, Want::Block(9), WantOptions::default()).unwrap();
         let link = run_once(&mut stores, [0, 2], &Replicate { sparse: Some(true), ..once() });
         assert_eq!(conflicts(&link), [vec![(10, 6)], vec![]]);
-        assert_eq!((stores[2].info(id).len, stores[2].info(id).downloaded), (10, 7));
+        assert_eq!((stores[2].info(id).unwrap().len, stores[2].info(id).unwrap().downloaded), (10, 7));
         let other = stores[0].writer(Some("other"), || KeyPair::from_seed(&[2; 32])).unwrap();
         stores[0].append(other, &[Bytes::from("fine")]).unwrap();
         stores[0].commit(NOW);
@@ -337,7 +337,7 @@ fn a_writer_and_who_reads_it_are_as_quiet_as_before() {
         assert_eq!(link.totals(1).blocks_received, received);
     }
     let id = stores[1].find(&pair().public_key()).unwrap();
-    assert_eq!(stores[1].info(id).downloaded, 3);
+    assert_eq!(stores[1].info(id).unwrap().downloaded, 3);
 }
 
 /// A remote that holds but some blocks of a longer history, none past our end, shows its length: that is asked for once, and the session ends.
@@ -352,7 +352,7 @@ fn a_remote_that_holds_a_few_blocks_of_more_is_asked_once() {
         stores[2].want(id, Want::Block(3), WantOptions::default()).unwrap();
         let mut link = Link::plain(&mut stores, [0, 2], Replicate { sparse: Some(true), ..once() });
         run(&mut stores, std::slice::from_mut(&mut link), NOW);
-        assert_eq!((stores[2].info(id).len, stores[2].info(id).downloaded), (9, 1));
+        assert_eq!((stores[2].info(id).unwrap().len, stores[2].info(id).unwrap().downloaded), (9, 1));
 
         let mut link = Link::plain(&mut stores, [1, 2], listed(options));
         run(&mut stores, std::slice::from_mut(&mut link), NOW);

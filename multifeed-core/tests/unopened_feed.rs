@@ -20,7 +20,7 @@ fn open(disk: &mut MemoryStorage) -> Multifeed<&mut MemoryStorage> {
 
 fn write(store: &mut Multifeed<&mut MemoryStorage>, n: u8, len: u64) {
     let id = store.writer(Some(&format!("writer {n}")), || key_pair(n)).unwrap();
-    let at = store.info(id).len;
+    let at = store.info(id).unwrap().len;
     let blocks: Vec<_> = (at..len).map(|index| block(n, index)).collect();
     store.append(id, &blocks).unwrap();
     store.commit(START);
@@ -28,7 +28,7 @@ fn write(store: &mut Multifeed<&mut MemoryStorage>, n: u8, len: u64) {
 
 /// The length and the held blocks of a feed.
 fn held(store: &Multifeed<&mut MemoryStorage>, n: u8) -> Option<(u64, u64)> {
-    store.find(&key_pair(n).public_key()).map(|id| store.info(id)).map(|info| (info.len, info.downloaded))
+    store.find(&key_pair(n).public_key()).map(|id| store.info(id).unwrap()).map(|info| (info.len, info.downloaded))
 }
 
 #[test]

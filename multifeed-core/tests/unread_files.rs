@@ -77,14 +77,14 @@ fn the_feed_is_read_and_the_file_is_reported_by_name() {
                     assert!(told.iter().any(|told| told.contains(&format!("0/{name}"))), "{what:?}: {told:?}");
                 }
                 let id = store.find(&key_pair(N).public_key()).unwrap();
-                assert_eq!(store.info(id).len, 5, "{what:?}");
+                assert_eq!(store.info(id).unwrap().len, 5, "{what:?}");
                 for index in 0..5 {
                     assert_eq!(store.get(id, index).unwrap(), Some(block(N, index)), "{what:?}");
                 }
-                assert_eq!(store.info(id).writable, !disk.names.contains(&"secret_key"), "{what:?}");
+                assert_eq!(store.info(id).unwrap().writable, !disk.names.contains(&"secret_key"), "{what:?}");
                 // The writer itself, or nobody.
                 match store.writer(Some("ours"), || key_pair(9)) {
-                    Ok(same) => assert!(same == id && store.info(id).writable, "{what:?}"),
+                    Ok(same) => assert!(same == id && store.info(id).unwrap().writable, "{what:?}"),
                     Err(error) => assert!(matches!(error, StoreError::Io { .. }), "{what:?}: {error}"),
                 }
                 assert_eq!(store.feeds().count(), 1, "{what:?}");
@@ -148,7 +148,7 @@ fn nothing_is_repaired_without_the_secret_key() {
     assert_eq!(contents(), before);
     let mut store = open(folder.path(), Durability::Always, None);
     let ours = store.writer(Some("ours"), || key_pair(9)).unwrap();
-    assert_eq!(store.info(ours).len, 5);
+    assert_eq!(store.info(ours).unwrap().len, 5);
 }
 
 /// An append that a crash tore right after the feed was made is still one after a store without the key was opened and closed.
@@ -184,13 +184,16 @@ fn a_writer_whose_key_is_not_there_is_removed_by_name_only() {
         written(folder.path(), durability, true);
         let mut store = open(folder.path(), durability, Some(&disk));
         let id = store.find(&key_pair(N).public_key()).unwrap();
-        let info = store.info(id);
+        let info = store.info(id).unwrap();
         assert_eq!(info.lost_key, !info.writable, "{what:?}");
         assert!(matches!(store.remove(id), Err(StoreError::OwnWriter { .. })), "{what:?}");
         store.close().unwrap();
         let mut store = open(folder.path(), durability, None);
         let ours = store.writer(Some("ours"), || key_pair(9)).unwrap();
-        assert!(!store.info(ours).lost_key && store.append(ours, &blocks(N, 5..6)).unwrap() == (5..6), "{what:?}");
+        assert!(
+            !store.info(ours).unwrap().lost_key && store.append(ours, &blocks(N, 5..6)).unwrap() == (5..6),
+            "{what:?}"
+        );
         store.close().unwrap();
 
         // A secret key that was taken away may come back, too.
@@ -198,7 +201,10 @@ fn a_writer_whose_key_is_not_there_is_removed_by_name_only() {
         fs::rename(&secret, &elsewhere).unwrap();
         let mut store = open(folder.path(), durability, None);
         let id = store.find(&key_pair(N).public_key()).unwrap();
-        assert!(store.info(id).lost_key && matches!(store.remove(id), Err(StoreError::OwnWriter { .. })), "{what:?}");
+        assert!(
+            store.info(id).unwrap().lost_key && matches!(store.remove(id), Err(StoreError::OwnWriter { .. })),
+            "{what:?}"
+        );
         // By name it goes, and is banned.
         store.remove_writer(id).unwrap();
         assert!(store.is_banned(&key_pair(N).public_key()), "{what:?}");

@@ -75,12 +75,12 @@ fn held(store: &mut Store) -> Vec<u64> {
             held.push(0);
             continue;
         };
-        for index in 0..store.info(id).len {
+        for index in 0..store.info(id).unwrap().len {
             assert!(store.get(id, index).unwrap().is_none_or(|read| read == block(n, index)));
         }
         let step = store.verify_step(id, &mut VerifyCursor::default(), usize::MAX).unwrap();
         assert!(step.done && step.findings.is_empty(), "{:?}", step.findings);
-        held.push(store.info(id).downloaded);
+        held.push(store.info(id).unwrap().downloaded);
     }
     held
 }
@@ -110,8 +110,9 @@ fn a_feed_whose_files_cannot_be_written_leaves_the_others_alone() {
                 let options = if live { Replicate::live() } else { Replicate::default() };
                 let mut links = [Link::plain(&mut stores, [0, 1], options)];
                 run(&mut stores, &mut links, START);
-                let failing = stores[1].feeds().find(|&id| stores[1].info(id).name == "1").unwrap();
-                let failing = (0..FEEDS).find(|n| key_pair(*n).public_key() == stores[1].info(failing).key).unwrap();
+                let failing = stores[1].feeds().find(|&id| stores[1].info(id).unwrap().name == "1").unwrap();
+                let failing =
+                    (0..FEEDS).find(|n| key_pair(*n).public_key() == stores[1].info(failing).unwrap().key).unwrap();
                 // Of that feed what was written is held, which may be found by its proof alone.
                 let check = |store: &mut Store, others: u64| {
                     for (n, held) in (0..FEEDS).zip(held(store)) {
@@ -171,7 +172,7 @@ fn append_to_first(store: &mut Store, range: std::ops::Range<u64>) {
 }
 
 fn held_of_first(store: &Store) -> u64 {
-    store.find(&key_pair(0).public_key()).map_or(0, |id| store.info(id).downloaded)
+    store.find(&key_pair(0).public_key()).map_or(0, |id| store.info(id).unwrap().downloaded)
 }
 
 /// A link that is observed.
@@ -375,15 +376,15 @@ fn a_feed_whose_folder_is_moved_leaves_the_others_alone() {
                 assert_eq!(links[0].error(1).code(), "ERR_STORE_MOVED", "{case}");
                 continue;
             }
-            let gone = stores[1].feeds().find(|&id| stores[1].info(id).name == "1").unwrap();
-            let gone = (0..FEEDS).find(|n| key_pair(*n).public_key() == stores[1].info(gone).key).unwrap();
+            let gone = stores[1].feeds().find(|&id| stores[1].info(id).unwrap().name == "1").unwrap();
+            let gone = (0..FEEDS).find(|n| key_pair(*n).public_key() == stores[1].info(gone).unwrap().key).unwrap();
             assert!(links[0].result(0).is_none() && links[0].result(1).is_none(), "{case}: {:?}", links[0].events[1]);
             append(&mut stores[0], 40..50);
             run(&mut stores, &mut links, START);
             assert!(links[0].result(1).is_none(), "{case}: {:?}", links[0].events[1]);
             for n in (0..FEEDS).filter(|n| *n != gone) {
                 let id = stores[1].find(&key_pair(n).public_key()).unwrap();
-                assert_eq!(stores[1].info(id).downloaded, 50, "{case}: {n}");
+                assert_eq!(stores[1].info(id).unwrap().downloaded, 50, "{case}: {n}");
             }
             assert_eq!(damaged(&links[0]), 1, "{case}: {:?}", links[0].events[1]);
             assert!(!in_sync(&stores, &links[0], 1), "{case}");
@@ -401,7 +402,7 @@ fn a_feed_whose_folder_is_moved_leaves_the_others_alone() {
                 Multifeed::open(FileStorage::open(place.path().join("another")).unwrap(), Options::default()).unwrap();
             let id = store.find(&key_pair(gone).public_key());
             let id = id.unwrap_or_else(|| panic!("{case}: {:?}", store.problems()));
-            assert_eq!(store.info(id).downloaded, 20, "{case}");
+            assert_eq!(store.info(id).unwrap().downloaded, 20, "{case}");
             assert_eq!(store.get(id, 19).unwrap(), Some(block(gone, 19)), "{case}");
         }
     }

@@ -51,10 +51,10 @@ pub use multifeed_core as core;
 pub use multifeed_proto as proto;
 
 pub use multifeed_core::{
-    AppendError, Audit, Conflict, Durability, ExposedKey, ExtensionError, FeedHoles, FeedSyncState, FileStorage,
-    FileStorageOptions, Found, KeyPair, MemoryStorage, Moved, Namespace, PeerLimits, Place, Policy, Rearranged,
-    Recovered, Remote, RepairedInMemory, Replicate, Storage, StoreError, StoreSyncState, SyncError, SyncState,
-    SyncTotals, Unsupported, VerifyStep, WantError, is_object_property,
+    AppendError, Audit, Conflict, CoreList, CorestoreError, Durability, ExposedKey, ExtensionError, FeedHoles,
+    FeedSyncState, FileStorage, FileStorageOptions, Found, KeyPair, ListedCore, MemoryStorage, Moved, Namespace,
+    PeerLimits, Place, Policy, Rearranged, Recovered, Remote, RepairedInMemory, Replicate, Storage, StoreError,
+    StoreSyncState, SyncError, SyncState, SyncTotals, Unsupported, VerifyStep, WantError, is_object_property,
 };
 pub use multifeed_proto::{
     DEFAULT_ROOT_KEY, DiscoveryKey, Fault, FeedKey, Json, ManifestFields, Node, RemoteHandshake, Role, SessionError,

@@ -31,7 +31,7 @@ fn js_batch(seed: u32, from: u64, count: u32) -> Value {
 
 fn append(store: &mut Store, set: SetId, name: &str, seed: u32, from: u64, count: u32) {
     let id = store.writer_in(set, Some(name)).unwrap();
-    assert_eq!(store.info(id).len, from);
+    assert_eq!(store.info(id).unwrap().len, from);
     let blocks: Vec<Bytes> = (0..count).map(|index| block(seed, from as u32 + index, SIZE).into()).collect();
     store.append(id, &blocks).unwrap();
 }
@@ -41,7 +41,7 @@ fn ours(store: &mut Store, set: SetId) -> Vec<(String, String, u64, String)> {
     let ids: Vec<_> = store.feeds_in(set).collect();
     let mut feeds = Vec::new();
     for id in ids {
-        let info = store.info(id);
+        let info = store.info(id).unwrap();
         let mut digest = FeedDigest::new();
         for index in 0..info.len {
             if let Some(value) = store.get(id, index).unwrap() {

@@ -8,7 +8,7 @@ use std::path::Path;
 use common::{held, js, run, socket};
 use multifeed_testkit::js::{JsCorestore, JsPeer, TIMEOUT};
 use multifeed_tokio::{
-    Corestore, Feed, FeedKey, Multifeed, Namespace, Options, Replicate, Role, StreamOptions, open_stream,
+    Corestore, Feed, FeedKey, KeyPair, Multifeed, Namespace, Options, Replicate, Role, StreamOptions, open_stream,
 };
 use serde_json::json;
 
@@ -139,6 +139,57 @@ fn three_multifeeds_of_a_corestore_share_a_stream_with_js() {
                 let multi = Multifeed::in_corestore(&store, &Namespace::root(), key).await.unwrap();
                 assert_eq!((multi.feeds().len(), multi.feed_by_name("ours").unwrap().len()), (2, 5));
             }
+        }
+    });
+}
+
+/// Plain cores that JS made, and goes on with, by name, default and key pair; and those that we made.
+#[test]
+fn plain_cores_are_opened_in_turn_with_js() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let seed = [5; 32];
+        let steps = |from: u32| {
+            let append = json!([{"seed": 1, "from": from, "count": 2, "size": 20}]);
+            let seed = "05".repeat(32);
+            let ways = [json!({"name": "chat"}), json!({"namespace": ["a"], "default": true}), json!({"seed": seed})];
+            let steps = ways.map(|mut way| {
+                way["append"] = append.clone();
+                way
+            });
+            json!({"steps": steps})
+        };
+        let ours = async |store: &Corestore| {
+            [
+                store.named("chat").await.unwrap(),
+                store.default_core(&Namespace::root().namespace("a")).await.unwrap(),
+                store.with_key_pair(KeyPair::from_seed(&seed)).await.unwrap(),
+            ]
+        };
+        let store = Corestore::open(folder.path(), Options::default()).await.unwrap();
+        let made = ours(&store).await.map(|core| core.key().to_string());
+        for core in ours(&store).await {
+            core.append("a").await.unwrap();
+        }
+        store.close().await.unwrap();
+        for turn in 0..2 {
+            let opened = js(|| JsCorestore::open(folder.path(), &steps(turn * 2)));
+            let cores: Vec<_> = opened.cores.iter().map(|core| core.as_ref().unwrap()).collect();
+            let seen: Vec<_> = cores.iter().map(|core| (core.key.clone(), core.length, core.writable)).collect();
+            assert_eq!(seen, made.clone().map(|key| (key, u64::from(turn) * 3 + 3, true)));
+            js(|| opened.close());
+            let store = Corestore::open(folder.path(), Options::default()).await.unwrap();
+            for core in ours(&store).await {
+                assert_eq!(core.append("b").await.unwrap(), u64::from(turn) * 3 + 3);
+                let key = store.get(core.key()).await.unwrap().unwrap();
+                assert_eq!(key.head().await.unwrap().as_deref(), Some(&b"b"[..]));
+                let mut check = key.verify();
+                while let Some(step) = check.next().await.unwrap() {
+                    assert!(step.findings.is_empty(), "{step:?}");
+                }
+            }
+            assert_eq!(store.list().await.unwrap().cores.len(), 3);
+            store.close().await.unwrap();
         }
     });
 }

@@ -85,7 +85,7 @@ fn open(store: &Path) -> Result<Value> {
     let (mut feeds, mut blocks) = (0u64, 0u64);
     for feed in multi.feeds().collect::<Vec<_>>() {
         feeds += 1;
-        blocks += multi.info(feed).len;
+        blocks += multi.info(feed).unwrap().len;
     }
     let seconds = start.elapsed();
     ensure!(multi.problems().is_empty(), "{:?}", multi.problems());
@@ -114,7 +114,7 @@ fn append(store: &Path, blocks: u64, size: usize, batch: u64) -> Result<Value> {
 fn read(store: &Path, reads: u64) -> Result<Value> {
     let mut multi = Multifeed::open(FileStorage::open(store)?, Options::default())?;
     let feed = multi.feeds().next().context("no feed")?;
-    let len = multi.info(feed).len;
+    let len = multi.info(feed).unwrap().len;
     ensure!(len > 0, "an empty feed");
     let start = Instant::now();
     for number in 0..reads {

@@ -214,7 +214,7 @@ fn run(base: &Base, durability: Durability, input: &Input) {
         }
         assert!(problems.iter().all(|problem| problem.slot() != Some(slot)), "folder {slot}: {problems:?}");
         let id = store.find(key).unwrap_or_else(|| panic!("the feed of folder {slot} is gone"));
-        let info = store.info(id);
+        let info = store.info(id).unwrap();
         assert_eq!((info.len, info.downloaded), (base.truth[key].len() as u64, *held), "folder {slot}");
     }
     read_all(&mut store, &base.truth, &touched);
@@ -228,9 +228,9 @@ fn run(base: &Base, durability: Durability, input: &Input) {
     let mut truth = base.truth.clone();
     let mut anew = BTreeSet::new();
     if input.appends {
-        for id in store.feeds().filter(|id| store.info(*id).writable).collect::<Vec<_>>() {
+        for id in store.feeds().filter(|id| store.info(*id).unwrap().writable).collect::<Vec<_>>() {
             let block = Bytes::from_static(b"after the damage");
-            let key = store.info(id).key;
+            let key = store.info(id).unwrap().key;
             if let (Ok(range), Some(blocks)) = (store.append(id, std::slice::from_ref(&block)), truth.get_mut(&key)) {
                 assert!(range.start <= blocks.len() as u64);
                 // What was synced is not signed anew. Where the journal is gone, or nothing was promised, nobody can tell.
@@ -261,7 +261,7 @@ fn run(base: &Base, durability: Durability, input: &Input) {
             assert_eq!(held.as_ref(), Some(block), "the peer's block {index} of {key}");
         }
         assert!(
-            peer.info(id).len <= truth[key].len() as u64
+            peer.info(id).unwrap().len <= truth[key].len() as u64
                 || forked
                 || !journal_is_sound
                 || durability == Durability::None
@@ -282,7 +282,7 @@ fn run(base: &Base, durability: Durability, input: &Input) {
 /// Every block that is given is the one that was appended.
 fn read_all<S: Storage>(store: &mut Multifeed<S>, truth: &Truth, touched: &BTreeSet<Slot>) {
     for id in store.feeds().collect::<Vec<_>>() {
-        let info = store.info(id);
+        let info = store.info(id).unwrap();
         let Some(blocks) = truth.get(&info.key) else { continue };
         for index in 0..info.len.min(blocks.len() as u64) {
             match store.get(id, index) {
@@ -415,7 +415,7 @@ impl Base {
         let sparse = pairs[3].public_key();
         sync_sparse(&mut store, &mut peer, sparse);
         store.sync().unwrap_or_else(|error| panic!("syncing a sound disk: {error}"));
-        let keys = store.feeds().map(|id| (store.info(id).key, store.info(id).downloaded)).collect();
+        let keys = store.feeds().map(|id| (store.info(id).unwrap().key, store.info(id).unwrap().downloaded)).collect();
         let killed = files(store.storage());
         store.close().unwrap_or_else(|error| panic!("closing a sound disk: {error}"));
         let closed = files(&&mut disk);

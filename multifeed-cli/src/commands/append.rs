@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use multifeed_tokio::{Durability, Feed, Multifeed, Options};
 
-use super::control::{self, Remote, Request};
+use super::control::{self, Place, Remote, Request};
 use super::{close, open};
 use crate::args::{Append, Global};
 use crate::error::{CliError, code};
@@ -16,6 +16,7 @@ pub(super) async fn run(args: Append, global: &Global, options: Options, mut out
     // Where there is nothing to append, no store and no writer is made for it.
     let first = next_batch(Input::new(args.text, args.file)?, &mut stop).await?;
     let (writer, new_key) = (args.writer, args.new_key);
+    let place = Place::new(&options, global);
     let line = match open(global, options, &output).await {
         Ok(multi) => {
             output.start_bar(Unit::Bytes);
@@ -28,7 +29,7 @@ pub(super) async fn run(args: Append, global: &Global, options: Options, mut out
         }
         Err(locked) if locked.code() == code::LOCKED => {
             let sync_each = global.durability == Durability::Always;
-            let remote = control::connect(&global.store, &Request { writer, new_key, sync_each }).await;
+            let remote = control::connect(&global.store, &Request { writer, new_key, sync_each, place }).await;
             let mut writer = Writer::Beside(remote.ok_or(locked)??);
             output.start_bar(Unit::Bytes);
             let result = append(&mut writer, first, &mut stop, &output).await;

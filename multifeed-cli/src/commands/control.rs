@@ -7,10 +7,13 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
+use multifeed_tokio::Options;
 use multifeed_tokio::driver::core::limits::MAX_BLOCK_BYTES;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use super::root_key;
+use crate::args::Global;
 use crate::error::{CliError, code};
 use crate::input::{BATCH_BYTES, LEAST_BLOCK};
 
@@ -27,6 +30,23 @@ pub(super) struct Request {
     pub(super) new_key: bool,
     /// Each batch is synced to the disk before it is answered.
     pub(super) sync_each: bool,
+    /// Which multifeed of a corestore is meant.
+    pub(super) place: Place,
+}
+
+/// A multifeed of a corestore.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Place {
+    /// The discovery key of its root key, in hex. The root key itself is not given away.
+    root: String,
+    namespace: String,
+}
+
+impl Place {
+    pub(super) fn new(options: &Options, global: &Global) -> Self {
+        let namespace = global.corestore.namespace().default_name().to_owned();
+        Self { root: root_key(options).discovery_key().to_string(), namespace }
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -164,7 +184,7 @@ mod unix {
     use tokio::sync::Semaphore;
     use tokio::task::{JoinHandle, JoinSet};
 
-    use super::{CliError, Remote, Reply, Request, code, read_batch, read_line, write_line};
+    use super::{CliError, Place, Remote, Reply, Request, code, read_batch, read_line, write_line};
     use crate::commands::append::open_writer;
 
     /// The socket's name beside the numbered folders. JS does not look at it.
@@ -185,8 +205,8 @@ mod unix {
 
     impl Control {
         /// Listens for other commands. `None` if the disk holds no sockets; those commands then say that the store is locked.
-        pub(in crate::commands) fn listen(store: &Path, multi: &Multifeed) -> Option<Self> {
-            match Self::try_listen(store, multi) {
+        pub(in crate::commands) fn listen(store: &Path, multi: &Multifeed, place: Place) -> Option<Self> {
+            match Self::try_listen(store, multi, place) {
                 Ok(control) => Some(control),
                 Err(error) => {
                     tracing::info!("no control socket in {}: {error}", store.display());
@@ -195,7 +215,7 @@ mod unix {
             }
         }
 
-        fn try_listen(store: &Path, multi: &Multifeed) -> io::Result<Self> {
+        fn try_listen(store: &Path, multi: &Multifeed, place: Place) -> io::Result<Self> {
             let (folder, path) = path_in(store)?;
             // The lock of the store is ours: what is there is left over, unless the disk has no locks.
             match fs::symlink_metadata(&path) {
@@ -209,7 +229,7 @@ mod unix {
             let listener = UnixListener::bind(&path)?;
             fs::set_permissions(&path, Permissions::from_mode(0o600))?;
             let moved = Arc::new(OnceLock::new());
-            let serving = tokio::spawn(serve(listener, multi.clone(), moved.clone()));
+            let serving = tokio::spawn(serve(listener, multi.clone(), place, moved.clone()));
             Ok(Self { path, serving, moved, _folder: folder })
         }
 
@@ -244,10 +264,10 @@ mod unix {
         stream.peer_cred().is_ok_and(|peer| peer.uid() == us || peer.uid() == 0)
     }
 
-    async fn serve(listener: UnixListener, multi: Multifeed, moved: Arc<OnceLock<CliError>>) {
+    async fn serve(listener: UnixListener, multi: Multifeed, place: Place, moved: Arc<OnceLock<CliError>>) {
         let places = Arc::new(Semaphore::new(AT_ONCE));
         let mut requests = JoinSet::new();
-        while let Ok(place) = places.clone().acquire_owned().await {
+        while let Ok(permit) = places.clone().acquire_owned().await {
             let stream = match listener.accept().await {
                 Ok((stream, _)) if is_of_us(&stream) => stream,
                 Ok((stream, _)) => {
@@ -261,11 +281,11 @@ mod unix {
                     continue;
                 }
             };
-            let (multi, moved) = (multi.clone(), moved.clone());
+            let (multi, served, moved) = (multi.clone(), place_of(&multi, &place), moved.clone());
             requests.spawn(async move {
-                let _place = place;
+                let _permit = permit;
                 let mut stream = BufStream::new(stream);
-                if let Err(Failure::Cli(error)) = answer(&mut stream, &multi).await {
+                if let Err(Failure::Cli(error)) = answer(&mut stream, &multi, served).await {
                     // Noted first: whoever hears of it may end this process.
                     if error.code() == code::MOVED {
                         let _ = moved.set(error.clone());
@@ -306,8 +326,23 @@ mod unix {
         }
     }
 
-    async fn answer(stream: &mut BufStream<UnixStream>, multi: &Multifeed) -> Result<(), Failure> {
-        let Some(Request { writer, new_key, sync_each }) = read_line(stream).await? else { return Err(Failure::Gone) };
+    /// Which multifeed of a corestore is served; `None` if the folder is a multifeed itself, whatever the root key of its sessions is.
+    fn place_of(multi: &Multifeed, place: &Place) -> Option<Place> {
+        multi.is_in_corestore().then(|| place.clone())
+    }
+
+    async fn answer(
+        stream: &mut BufStream<UnixStream>,
+        multi: &Multifeed,
+        served: Option<Place>,
+    ) -> Result<(), Failure> {
+        let Some(Request { writer, new_key, sync_each, place }) = read_line(stream).await? else {
+            return Err(Failure::Gone);
+        };
+        if served.is_some_and(|served| served != place) {
+            let message = "the process that has the corestore open serves another multifeed of it, with another root key or namespace: end it, and try again";
+            return Err(Failure::Cli(CliError::new(code::LOCKED, message)));
+        }
         let feed = open_writer(multi, &writer, new_key).await.map_err(Failure::Cli)?;
         let open = Reply::Open { key: feed.key().to_string(), name: feed.name(), length: feed.len() };
         write_line(stream, &open).await?;

@@ -4,8 +4,9 @@ use std::convert::Infallible;
 use std::path::Path;
 
 use bytes::Bytes;
-use multifeed_tokio::Multifeed;
+use multifeed_tokio::{Multifeed, Options};
 
+use crate::args::Global;
 use crate::error::CliError;
 
 /// What an append is about.
@@ -13,6 +14,16 @@ pub(super) struct Request {
     pub(super) writer: String,
     pub(super) new_key: bool,
     pub(super) sync_each: bool,
+    pub(super) place: Place,
+}
+
+/// A multifeed of a corestore.
+pub(super) struct Place;
+
+impl Place {
+    pub(super) fn new(_options: &Options, _global: &Global) -> Self {
+        Self
+    }
 }
 
 /// A writer of a store that another process has open: there is never one.
@@ -36,7 +47,7 @@ impl Remote {
 pub(super) struct Control;
 
 impl Control {
-    pub(super) fn listen(_store: &Path, _multi: &Multifeed) -> Option<Self> {
+    pub(super) fn listen(_store: &Path, _multi: &Multifeed, _place: Place) -> Option<Self> {
         None
     }
 
@@ -47,6 +58,6 @@ impl Control {
 
 /// Finds no process that listens.
 pub(super) async fn connect(_store: &Path, request: &Request) -> Option<Result<Remote, CliError>> {
-    let _ = (&request.writer, request.new_key, request.sync_each);
+    let _ = (&request.writer, request.new_key, request.sync_each, &request.place);
     None
 }

@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, interval, sleep, sleep_until};
 
-use super::control::Control;
+use super::control::{Control, Place};
 use super::door::{Caller, Door, TurnedAway};
 use super::guest::{Guest, House};
 use super::peer::Peer;
@@ -39,8 +39,9 @@ const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0)
 pub(super) async fn run(args: Serve, global: &Global, options: Options, mut output: Output) -> Result<(), CliError> {
     let options = bounded(options, &args.bounds);
     let stop = Stop::listen()?;
+    let place = Place::new(&options, global);
     let (multi, only_reads) = open_to_serve(global, options, &output).await?;
-    let control = if only_reads { None } else { Control::listen(&global.store, &multi) };
+    let control = if only_reads { None } else { Control::listen(&global.store, &multi, place) };
     if args.once || args.live {
         output.start_bar(Unit::Blocks);
     }

@@ -3,7 +3,7 @@
 use multifeed_tokio::{Options, Replicate, Role};
 use tokio::net::TcpStream;
 
-use super::control::Control;
+use super::control::{Control, Place};
 use super::peer::Peer;
 use super::{close, open, peer, tune};
 use crate::args::{Global, Sync};
@@ -13,8 +13,9 @@ use crate::stop::Stop;
 
 pub(super) async fn run(args: Sync, global: &Global, options: Options, mut output: Output) -> Result<(), CliError> {
     let mut stop = Stop::listen()?;
+    let place = Place::new(&options, global);
     let multi = open(global, options, &output).await?;
-    let control = if args.live { Control::listen(&global.store, &multi) } else { None };
+    let control = if args.live { Control::listen(&global.store, &multi, place) } else { None };
     output.start_bar(Unit::Blocks);
     output.queue_lines();
     let result = connect_and_sync(&multi, &args, &mut stop, &output).await;

@@ -8,7 +8,7 @@ use multifeed_proto::{DiscoveryKey, FeedKey};
 
 use super::keyed_files::{KeyedFiles, SecretKey, refuse};
 use super::opening::Keys;
-use super::{Corestore, CorestoreError};
+use super::{CoreList, Corestore, CorestoreError};
 use crate::KeyPair;
 use crate::error::StoreError;
 use crate::limits::Limits;
@@ -193,6 +193,11 @@ impl<S: CoreStorage> Storage for CoreFiles<S> {
 
     fn key_pair(&self, name: &[u8]) -> Option<KeyPair> {
         Some(self.store.master_key.key_pair(name))
+    }
+
+    fn list_cores(&mut self) -> Result<CoreList, StoreError> {
+        let open = self.cores.values().map(|placed| (placed.core, placed.slot)).collect();
+        Ok(self.store.list_beside(&open)?)
     }
 
     fn list(&mut self) -> io::Result<Vec<Slot>> {

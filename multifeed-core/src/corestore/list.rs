@@ -1,5 +1,7 @@
 //! Which cores a corestore has on its disk.
 
+use std::collections::BTreeMap;
+
 use multifeed_proto::{DiscoveryKey, FeedKey};
 
 use super::{Corestore, CorestoreError};
@@ -38,6 +40,12 @@ impl<S: CoreStorage> Corestore<S> {
     /// # Errors
     /// [`CorestoreError::TooManyCores`] if there are more than [`Limits::cores_listed`](crate::Limits::cores_listed); what the storage says.
     pub fn list(&mut self) -> Result<CoreList, CorestoreError> {
+        let open: BTreeMap<_, _> = self.open.iter().map(|(core, open)| (*core, open.slot)).collect();
+        self.list_beside(&open)
+    }
+
+    /// As [`list`](Self::list); these cores are open, each in its place.
+    pub(super) fn list_beside(&mut self, open: &BTreeMap<DiscoveryKey, Slot>) -> Result<CoreList, CorestoreError> {
         let max = self.limits.cores_listed;
         let folders = self.storage.folders(max).map_err(|error| StoreError::from_store("list", error))?;
         if folders.more {
@@ -46,18 +54,15 @@ impl<S: CoreStorage> Corestore<S> {
         let obstacle = |error| CorestoreError::from(StoreError::from_store("list", error));
         let mut list = CoreList { cores: Vec::new(), problems: folders.obstacles.into_iter().map(obstacle).collect() };
         for core in folders.cores {
-            if let Some(open) = self.open.get(&core) {
-                list.cores.push(ListedCore {
-                    key: open.feed.key(),
-                    discovery_key: core,
-                    name: open.name.clone(),
-                    writable: open.feed.writable(),
-                });
-                continue;
-            }
-            let slot = self.storage.assign(core).map_err(|error| StoreError::from_store("list", error))?;
-            let listed = self.look_at(core, slot);
-            self.storage.release(slot);
+            let listed = match open.get(&core) {
+                Some(&slot) => self.look_at(core, slot),
+                None => {
+                    let slot = self.storage.assign(core).map_err(|error| StoreError::from_store("list", error))?;
+                    let listed = self.look_at(core, slot);
+                    self.storage.release(slot);
+                    listed
+                }
+            };
             match listed {
                 Ok(listed) => list.cores.extend(listed),
                 Err(error) => list.problems.push(error),

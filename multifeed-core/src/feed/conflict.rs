@@ -2,7 +2,7 @@
 
 use multifeed_proto::Node;
 
-use super::{Feed, Files, SIGNATURE, signature_offset};
+use super::{Feed, Files, SIGNATURE, SIGNATURES_AT_ONCE, signature_offset};
 use crate::error::{Conflict, ProofError, PutError, StoreError};
 use crate::merkle::{self, index as flat};
 use crate::storage::{FileKind, Storage};
@@ -11,8 +11,6 @@ use crate::storage::{FileKind, Storage};
 const MOST_LENGTHS: u64 = 1 << 22;
 /// Signatures that are held against roots in one go, at about 0.1 ms each.
 const MOST_CHECKED: usize = 4096;
-/// Signatures that are read at once.
-const SIGNATURES_AT_ONCE: u64 = 1024;
 
 /// How far a signature over a node was looked for.
 #[derive(Debug, Clone, Copy)]

@@ -41,7 +41,7 @@ pub use clear::Audit;
 pub(crate) use join::Relation;
 pub(crate) use put::Compared;
 pub use put::Put;
-pub use read::{Answer, Located, Place};
+pub use read::{Answer, Located, Place, SignatureSearch};
 pub use recovery::report::Recovered;
 pub use verify::{Finding, Problem, VerifyCursor, VerifyStep};
 
@@ -51,6 +51,8 @@ const HEADER: usize = 32;
 const NODE: usize = 40;
 /// Bytes of a signature.
 const SIGNATURE: usize = 64;
+/// Signatures that are read at once in search of one.
+const SIGNATURES_AT_ONCE: u64 = 1024;
 /// Blocks that a page of the bitfield is about, in JS and here.
 const BLOCKS_OF_A_PAGE: u64 = 8192;
 

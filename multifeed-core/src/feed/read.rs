@@ -6,7 +6,7 @@ use bytes::Bytes;
 use multifeed_proto::{Data, Node, Request};
 
 use super::cache::Window;
-use super::{Cursor, Feed, Files};
+use super::{Cursor, Feed, Files, SIGNATURE, SIGNATURES_AT_ONCE, signature_offset};
 use crate::error::StoreError;
 use crate::limits::{MAX_BLOCK_BYTES, MAX_FEED_BLOCKS, MAX_MESSAGE_BYTES};
 use crate::merkle::{self, index as flat};
@@ -33,6 +33,17 @@ pub enum Located {
     At(Place),
     /// It is in one of these blocks; past the length where they are.
     Within(Range<u64>),
+}
+
+/// What a step of the search for a signature came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignatureSearch {
+    /// The length that is signed, in blocks, and the signature.
+    Found(u64, [u8; 64]),
+    /// No signature covers the block.
+    Absent,
+    /// The search goes on from this block.
+    From(u64),
 }
 
 /// The answer to a Request.
@@ -218,23 +229,38 @@ impl Feed {
         Ok((blocks <= self.length).then_some(roots))
     }
 
-    /// The first signature that covers a block, and the length that it signs (hypercore's `signature`).
+    /// Looks for the first signature that covers a block, and the length that it signs (hypercore's `signature`), from a block on. Reads about
+    /// `max_bytes`: a writer that appended a million blocks at once signed the last of them alone. Returns from which block to go on.
     ///
     /// # Errors
     /// What the storage says.
-    pub fn signature_over<S: Storage + ?Sized>(
+    pub fn signature_step<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
-        block: u64,
-    ) -> Result<Option<(u64, [u8; 64])>, StoreError> {
-        let mut from = block;
+        mut from: u64,
+        max_bytes: usize,
+    ) -> Result<SignatureSearch, StoreError> {
+        let mut left = max_bytes.max(SIGNATURE) / SIGNATURE;
+        let (mut buffer, mut batch) = (Vec::new(), 1);
         while let Some(position) = self.next_signature_place(storage, from, self.length)? {
-            if let Some(signature) = self.signature(storage, position + 1)? {
-                return Ok(Some((position + 1, signature)));
+            if left == 0 {
+                return Ok(SignatureSearch::From(position));
             }
-            from = position + 1;
+            let count = (self.length - position).min(batch).min(left as u64);
+            buffer.clear();
+            buffer.resize(count as usize * SIGNATURE, 0);
+            Files { storage, slot: self.slot }.read(FileKind::Signatures, signature_offset(position), &mut buffer)?;
+            for (position, written) in (position..).zip(buffer.chunks_exact(SIGNATURE)) {
+                let signature = self.staged.signature(position).or_else(|| written.try_into().ok());
+                if let Some(signature) = signature.filter(|bytes| *bytes != [0; SIGNATURE]) {
+                    return Ok(SignatureSearch::Found(position + 1, signature));
+                }
+            }
+            // Mostly it is the first one.
+            batch = SIGNATURES_AT_ONCE.min(batch * 8);
+            (from, left) = (position + count, left - count as usize);
         }
-        Ok(None)
+        Ok(SignatureSearch::Absent)
     }
 
     /// Whether this is the writer's signature of a length (hypercore's `verify`); `None` where the roots of that length are not held.
@@ -352,5 +378,44 @@ impl<S: Storage + ?Sized> Files<'_, S> {
             }
         }
         Ok(Some(bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::key_pair::KeyPair;
+    use crate::storage::{FileId, MemoryStorage, Slot};
+
+    #[test]
+    fn a_signature_is_looked_for_in_bounded_steps() {
+        let mut disk = MemoryStorage::new();
+        let pair = KeyPair::from_seed(&[1; 32]);
+        let mut feed = Feed::create(&mut disk, Slot(0), pair.public_key(), Some(&pair), None).unwrap();
+        // One signature for all of them, and zeros before it that are no hole.
+        feed.append(&mut disk, &vec![Bytes::from_static(b"x"); 3000]).unwrap();
+        feed.flush(&mut disk).unwrap();
+        let file = FileId::new(Slot(0), FileKind::Signatures);
+        disk.write_at(file, signature_offset(0), &[0; 2999 * SIGNATURE]).unwrap();
+        feed.append(&mut disk, &[Bytes::from_static(b"y")]).unwrap();
+        for (from, bytes, expected) in
+            [(0, 1000 * SIGNATURE, vec![1000, 2000]), (2999, 0, vec![]), (2990, 4 * SIGNATURE, vec![2994, 2998])]
+        {
+            let (mut at, mut steps) = (from, Vec::new());
+            let found = loop {
+                match feed.signature_step(&mut disk, at, bytes).unwrap() {
+                    SignatureSearch::From(next) => at = next,
+                    found => break found,
+                }
+                steps.push(at);
+            };
+            assert!(
+                matches!(found, SignatureSearch::Found(3000, _)) && steps == expected,
+                "from {from}: {found:?}, {steps:?}"
+            );
+        }
+        // The next one is staged.
+        assert!(matches!(feed.signature_step(&mut disk, 3000, 0), Ok(SignatureSearch::Found(3001, _))));
+        assert!(matches!(feed.signature_step(&mut disk, 3001, 0), Ok(SignatureSearch::Absent)));
     }
 }

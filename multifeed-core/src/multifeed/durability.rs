@@ -32,7 +32,7 @@ impl<S: Storage> Multifeed<S> {
     /// How much of a feed is known to be on the disk, in blocks. With [`Durability::None`] what was synced when it was opened, or by
     /// [`sync`](Self::sync).
     pub fn synced_len(&self, id: FeedId) -> u64 {
-        let feed = &self.slot(id).feed;
+        let Some(FeedSlot { feed, .. }) = self.entry(id) else { return 0 };
         let mark = self.cores.journal.mark(feed.slot(), &feed.key());
         mark.filter(|mark| mark.synced).map_or(0, |mark| mark.length.min(feed.len()))
     }
@@ -40,7 +40,7 @@ impl<S: Storage> Multifeed<S> {
     /// Why what is new in a feed could not be synced. Where one of its own files could not be, nothing can be appended to it until
     /// the store is opened again: nobody knows what is on the disk then, and a second sync would not tell.
     pub fn sync_error(&self, id: FeedId) -> Option<&StoreError> {
-        self.slot(id).sync_failure.as_ref().map(|failure| &failure.error)
+        self.entry(id)?.sync_failure.as_ref().map(|failure| &failure.error)
     }
 
     /// Writes and syncs all that is new, now, whatever the [`Durability`].

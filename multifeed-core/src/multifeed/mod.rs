@@ -317,8 +317,16 @@ impl<S: Storage> Multifeed<S> {
     }
 
     /// What a feed is and holds.
-    pub fn info(&self, id: FeedId) -> FeedInfo {
-        let feed = &self.slot(id).feed;
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::UnknownFeed`] if the store has no such id. An id means nothing in another store: it may be that of any feed there.
+    pub fn info(&self, id: FeedId) -> Result<FeedInfo, StoreError> {
+        let entry = self.entry(id).ok_or(StoreError::UnknownFeed)?;
+        Ok(self.info_of(id, &entry.feed))
+    }
+
+    fn info_of(&self, id: FeedId, feed: &Feed) -> FeedInfo {
         FeedInfo {
             id,
             key: feed.key(),
@@ -332,8 +340,12 @@ impl<S: Storage> Multifeed<S> {
     }
 
     /// The folder of a feed, which changes where a [removal](Self::remove) closes a gap.
-    pub fn slot_of(&self, id: FeedId) -> Slot {
-        self.slot(id).feed.slot()
+    ///
+    /// # Errors
+    ///
+    /// As [`info`](Self::info).
+    pub fn slot_of(&self, id: FeedId) -> Result<Slot, StoreError> {
+        Ok(self.entry(id).ok_or(StoreError::UnknownFeed)?.feed.slot())
     }
 
     /// The feed of a key.
@@ -386,7 +398,7 @@ impl<S: Storage> Multifeed<S> {
 
     /// Whether a block is held.
     pub fn has(&self, id: FeedId, index: u64) -> bool {
-        self.slot(id).feed.has(index)
+        self.entry(id).is_some_and(|entry| entry.feed.has(index))
     }
 
     /// Checks a slice of a feed again: about `max_bytes` of its blocks, its nodes and its signatures, from `cursor` on.
@@ -429,6 +441,11 @@ impl<S: Storage> Multifeed<S> {
         let result = listed.and(self.close_feeds());
         let closed = self.cores.storage.close().map_err(|error| StoreError::from_store("close", error));
         (result.and(closed), self.cores.storage.unsupported())
+    }
+
+    /// What an id of the application's stands for.
+    fn entry(&self, id: FeedId) -> Option<&FeedSlot> {
+        self.feeds.get(id.0 as usize).map(|entry| &**entry)
     }
 
     fn slot(&self, id: FeedId) -> &FeedSlot {

@@ -6,7 +6,7 @@ use multifeed_proto::Node;
 
 use super::{FeedSlot, Multifeed};
 use crate::error::StoreError;
-use crate::feed::{Audit, Located};
+use crate::feed::{Audit, Located, SignatureSearch};
 use crate::ids::{FeedId, SessionId};
 use crate::keys::key_pair::KeyPair;
 use crate::multifeed::feed_events::{FeedEvent, FeedNews};
@@ -42,7 +42,8 @@ impl<S: Storage> Multifeed<S> {
 
     /// Ends what is waited for in a range: single blocks of it, and ranges that lie within it (hypercore's `cancel`).
     pub fn cancel(&mut self, id: FeedId, range: Range<u64>) {
-        for want in self.slot(id).wants.within(&range) {
+        let Some(entry) = self.entry(id) else { return };
+        for want in entry.wants.within(&range) {
             self.end(want, WantEnd::Cancelled);
         }
         self.take_back(id);
@@ -102,7 +103,7 @@ impl<S: Storage> Multifeed<S> {
 
     /// How many blocks of a range are held.
     pub fn count_held(&self, id: FeedId, range: Range<u64>) -> u64 {
-        self.slot(id).feed.count_held(range)
+        self.entry(id).map_or(0, |entry| entry.feed.count_held(range))
     }
 
     /// The roots of a length, from left to right; `None` where one of them is not held.
@@ -115,14 +116,15 @@ impl<S: Storage> Multifeed<S> {
         slot_of(&mut self.feeds, id).feed.roots_at(&mut self.cores.storage, blocks)
     }
 
-    /// The first signature that covers a block, and the length that it signs.
+    /// Looks for the first signature that covers a block, and the length that it signs, from a block on. Reads about `max_bytes`, and returns
+    /// from which block to go on.
     ///
     /// # Errors
     ///
-    /// Where reading fails.
-    pub fn signature_over(&mut self, id: FeedId, block: u64) -> Result<Option<(u64, [u8; 64])>, StoreError> {
+    /// If reading fails.
+    pub fn signature_step(&mut self, id: FeedId, from: u64, max_bytes: usize) -> Result<SignatureSearch, StoreError> {
         self.live(id)?;
-        slot_of(&mut self.feeds, id).feed.signature_over(&mut self.cores.storage, block)
+        slot_of(&mut self.feeds, id).feed.signature_step(&mut self.cores.storage, from, max_bytes)
     }
 
     /// Whether this is the writer's signature of a length; `None` where the roots of that length are not held.
@@ -143,7 +145,7 @@ impl<S: Storage> Multifeed<S> {
     /// Begins or ends to fetch a feed's blocks and to serve them, on every session that has the feed and on later ones, whatever
     /// those were told, as far as their policies allow; `None` leaves it as it is (hypercore's `setDownloading` and `setUploading`).
     pub fn set_transfer(&mut self, id: FeedId, download: Option<bool>, upload: Option<bool>) {
-        let slot = self.slot_mut(id);
+        let Some(slot) = self.feeds.get_mut(id.0 as usize) else { return };
         slot.download = download.or(slot.download);
         slot.upload = upload.or(slot.upload);
         for peer_id in slot.subscribers.clone() {
@@ -160,14 +162,14 @@ impl<S: Storage> Multifeed<S> {
 
     /// The key pair of a feed that is ours.
     pub fn key_pair(&self, id: FeedId) -> Option<KeyPair> {
-        self.slot(id).feed.key_pair().cloned()
+        self.entry(id)?.feed.key_pair().cloned()
     }
 
     /// The sessions of a feed, and how it stands on each.
     pub fn peers(&self, id: FeedId) -> Vec<(SessionId, PeerInfo)> {
-        let feed = &self.slot(id).feed;
+        let Some(FeedSlot { feed, subscribers, .. }) = self.entry(id) else { return Vec::new() };
         let info = |peer: &SessionId| Some((*peer, self.sessions.get(peer)?.peers.get(&id)?.info(feed)));
-        self.slot(id).subscribers.iter().filter_map(info).collect()
+        subscribers.iter().filter_map(info).collect()
     }
 
     /// Whether any session fetches blocks of a feed, or the next one will.
@@ -175,13 +177,13 @@ impl<S: Storage> Multifeed<S> {
         let fetches = |peer: &SessionId| {
             self.sessions.get(peer).and_then(|session| session.peers.get(&id)).is_some_and(|peer| peer.is_downloading())
         };
-        self.slot(id).feed.is_writer_behind() || self.slot(id).subscribers.iter().any(fetches)
+        self.entry(id).is_some_and(|entry| entry.feed.is_writer_behind() || entry.subscribers.iter().any(fetches))
     }
 
     /// Begins, or ends, to note what happens to a feed, for [`poll_feed_event`](Self::poll_feed_event).
     pub fn watch(&mut self, id: FeedId, watched: bool) {
         let limit = self.limits.feed_events;
-        let slot = self.slot_mut(id);
+        let Some(slot) = self.feeds.get_mut(id.0 as usize) else { return };
         match (watched, &slot.news) {
             (true, None) => slot.news = Some(Box::new(FeedNews::new(limit))),
             (false, Some(_)) => slot.news = None,

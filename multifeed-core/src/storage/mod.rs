@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use multifeed_proto::FeedKey;
 
 use crate::KeyPair;
+use crate::corestore::CoreList;
 use crate::error::StoreError;
 
 #[cfg(feature = "file-storage")]
@@ -272,6 +273,13 @@ pub trait Storage {
     fn key_pair(&self, _name: &[u8]) -> Option<KeyPair> {
         None
     }
+    /// Lists the cores that are on the disk, whether they have a number or not. The default is no corestore.
+    ///
+    /// # Errors
+    /// [`StoreError::NotCorestore`]; as [`Corestore::list`](crate::Corestore::list).
+    fn list_cores(&mut self) -> Result<CoreList, StoreError> {
+        Err(StoreError::NotCorestore)
+    }
     /// Closes most files that are open and not in use, and returns how many; they are opened again as they are needed, fewer at once than before.
     /// For a process that has no file handle left for a connection. The default has none.
     fn close_idle_files(&mut self) -> usize {
@@ -362,6 +370,9 @@ impl<S: Storage + ?Sized> Storage for &mut S {
     fn key_pair(&self, name: &[u8]) -> Option<KeyPair> {
         (**self).key_pair(name)
     }
+    fn list_cores(&mut self) -> Result<CoreList, StoreError> {
+        (**self).list_cores()
+    }
     fn close_idle_files(&mut self) -> usize {
         (**self).close_idle_files()
     }
@@ -448,6 +459,9 @@ impl<S: Storage + ?Sized> Storage for Box<S> {
     }
     fn key_pair(&self, name: &[u8]) -> Option<KeyPair> {
         (**self).key_pair(name)
+    }
+    fn list_cores(&mut self) -> Result<CoreList, StoreError> {
+        (**self).list_cores()
     }
     fn close_idle_files(&mut self) -> usize {
         (**self).close_idle_files()

@@ -7,6 +7,7 @@ use multifeed_proto::FeedKey;
 
 use super::{FileId, FileKind, Slot, Storage, Unsupported};
 use crate::KeyPair;
+use crate::corestore::CoreList;
 use crate::error::StoreError;
 
 /// Bytes of a file that are kept in memory together.
@@ -114,6 +115,10 @@ impl<S: Storage> Storage for RepairedInMemory<S> {
 
     fn key_pair(&self, name: &[u8]) -> Option<KeyPair> {
         self.storage.key_pair(name)
+    }
+
+    fn list_cores(&mut self) -> Result<CoreList, StoreError> {
+        self.storage.list_cores()
     }
 
     fn permissions(&mut self, file: FileId) -> io::Result<Option<u32>> {

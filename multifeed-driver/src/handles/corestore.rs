@@ -5,23 +5,25 @@ use std::sync::Arc;
 use std::{fmt, thread};
 
 use multifeed_core::{
-    CorestoreOptions, FileCoreStorage, MasterKey, Namespace, RepairedInMemory, Storage, StoreError, Unsupported,
+    CoreList, CorestoreOptions, FileCoreStorage, KeyPair, MasterKey, Namespace, RepairedInMemory, Storage, StoreError,
+    Unsupported,
 };
 use multifeed_proto::FeedKey;
 use rand::SeedableRng;
 use rand::rngs::{StdRng, SysRng};
 
 use crate::error::Error;
+use crate::handles::feed::Feed;
 use crate::oneshot;
 use crate::options::Options;
-use crate::store::call::Call;
+use crate::store::call::{Call, WhichCore};
 use crate::store::shared::{FolderGuard, Guard, Holder, StoreShared};
 use crate::store::thread::Store;
 
 /// A folder of corestore 5, with any number of multifeeds in it, as `@frando/corestore-multifeed` keeps them.
 ///
 /// One thread does all reading, writing and checking for all of its multifeeds, and a feed that several of them have is stored once. A peer
-/// gets only feeds of the multifeeds that it replicates. Clones are the same corestore. The folder is released if all handles of it and of its
+/// gets only feeds of the multifeeds that it replicates. Cores of the application's own ([`named`](Self::named)) are beside them. Clones are the same corestore. The folder is released if all handles of it and of its
 /// multifeeds are dropped, or by [`close`](Self::close).
 ///
 /// ```no_run
@@ -90,6 +92,70 @@ impl Corestore {
     pub(crate) async fn multifeed(&self, namespace: &Namespace, root_key: FeedKey) -> Result<Arc<Guard>, Error> {
         let namespace = namespace.clone();
         self.guard.ask(|answer| Call::OpenMultifeed { namespace, root_key, answer }).await?
+    }
+
+    /// Opens the core of a name, or makes it. Its key pair is derived from the master key and the name, as JS's `get({ name })` derives it; a namespace
+    /// does not change it. The name is bytes, at most [`Limits::core_name_bytes`](multifeed_core::Limits::core_name_bytes). A core that has
+    /// blocks and no name on the disk, as one that was fetched by its key, is opened to be read, as in JS.
+    ///
+    /// Cores that this and the next methods open are in no multifeed: a peer gets one if it is [replicated](Feed::replicate_over), or is a
+    /// multifeed's feed too.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if the name is empty or too long, the core's folder cannot be used, or the core was here and is gone; [`Error::Closed`].
+    pub async fn named(&self, name: impl AsRef<[u8]>) -> Result<Feed, Error> {
+        self.made(WhichCore::Named(name.as_ref().to_vec())).await
+    }
+
+    /// Opens the default core of a namespace, or makes it; that of the corestore itself for [`Namespace::root`].
+    ///
+    /// # Errors
+    /// As [`named`](Self::named).
+    pub async fn default_core(&self, namespace: &Namespace) -> Result<Feed, Error> {
+        self.named(namespace.default_name()).await
+    }
+
+    /// Opens the core of a key pair, or makes it, with its secret key in the folder.
+    ///
+    /// # Errors
+    /// As [`named`](Self::named).
+    pub async fn with_key_pair(&self, pair: KeyPair) -> Result<Feed, Error> {
+        self.made(WhichCore::Pair(Box::new(pair))).await
+    }
+
+    /// Opens the core of a key. `None` if the corestore does not have it; nothing is made then.
+    ///
+    /// # Errors
+    /// As [`named`](Self::named).
+    pub async fn get(&self, key: FeedKey) -> Result<Option<Feed>, Error> {
+        self.core(WhichCore::Held(key)).await
+    }
+
+    /// Opens the core of a key, or makes its folder, so that its blocks can be [fetched](Feed::replicate_over).
+    ///
+    /// # Errors
+    /// As [`named`](Self::named), and if there are as many feeds of others as [may be](multifeed_core::Limits::feeds).
+    pub async fn add(&self, key: FeedKey) -> Result<Feed, Error> {
+        self.made(WhichCore::Added(key)).await
+    }
+
+    /// Lists the cores that are on the disk, those of multifeeds too, about 200 bytes each. None is opened.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if there are more than [`Limits::cores_listed`](multifeed_core::Limits::cores_listed), or the disk fails; [`Error::Closed`].
+    pub async fn list(&self) -> Result<CoreList, Error> {
+        self.guard.ask(|answer| Call::ListCores { answer }).await?
+    }
+
+    async fn made(&self, which: WhichCore) -> Result<Feed, Error> {
+        // It is `None` only of a core that is not to be made.
+        self.core(which).await?.ok_or(Error::Closed)
+    }
+
+    async fn core(&self, which: WhichCore) -> Result<Option<Feed>, Error> {
+        let guard = self.guard.ask(|answer| Call::PlainCores { answer }).await??;
+        let state = guard.ask(|answer| Call::PlainCore { which, answer }).await??;
+        Ok(state.map(|state| Feed::new(state, guard)))
     }
 
     /// What the disk of the store turned out not to support, as far as it was tried.

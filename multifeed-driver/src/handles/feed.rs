@@ -5,11 +5,14 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use multifeed_core::{VerifyCursor, VerifyStep};
+use multifeed_core::{Replicate, VerifyCursor, VerifyStep};
 use multifeed_proto::{DiscoveryKey, FeedKey};
 
 use crate::error::Error;
 use crate::handles::extension::FeedExtension;
+use crate::handles::multifeed::Multifeed;
+use crate::handles::replication::Replication;
+use crate::handles::stream::ProtocolStream;
 use crate::store::call::Call;
 use crate::store::shared::Guard;
 use crate::store::table::FeedState;
@@ -47,7 +50,8 @@ impl Feed {
     }
 
     /// The writer's name; a remote's feed is named by the number of its folder, which the [removal](Self::remove) of another feed can change, or by
-    /// its key, where that number is a writer's name. [`MultifeedEvent::Renamed`](crate::MultifeedEvent::Renamed) tells it.
+    /// its key, where that number is a writer's name. A plain core of a corestore is named by what it was asked for, if that is text, or its
+    /// key. [`MultifeedEvent::Renamed`](crate::MultifeedEvent::Renamed) tells it.
     pub fn name(&self) -> String {
         self.state.name()
     }
@@ -169,6 +173,11 @@ impl Feed {
     pub async fn remove_writer(&self) -> Result<(), Error> {
         let (feed, writer) = (self.state.id, true);
         self.guard.ask(|answer| Call::Remove { feed, writer, answer }).await?
+    }
+
+    /// Syncs this feed alone over a stream that is there already: see [`Multifeed::replicate_feed`].
+    pub fn replicate_over(&self, stream: &ProtocolStream, options: Replicate) -> Replication {
+        Multifeed::new(self.guard.clone()).replicate_feed(stream, self.key(), options)
     }
 
     /// Checks every block, tree node and signature of the feed again, in steps, between which the store does its other work:

@@ -93,6 +93,11 @@ impl Multifeed {
         Self { guard }
     }
 
+    /// Whether it is one of a corestore's, and not a folder of its own.
+    pub fn is_in_corestore(&self) -> bool {
+        self.shared().set != SetId::ALL
+    }
+
     /// The writer of this name: found, or made with a new key pair. Without a name it is named by the number of its folder, or by
     /// its key where that number is another writer's name. A remote's feed whose number is the name that is asked for is named by its key
     /// from then on: no two feeds have one name, and JS would give it for the writer.

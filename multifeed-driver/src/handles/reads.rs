@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use multifeed_core::limits::MAX_FEED_BLOCKS;
 use multifeed_core::{
-    Audit, FeedId, KeyPair, Located, PeerInfo, Place, Storage, Want, WantEnd, WantError, WantOptions,
+    Audit, FeedId, KeyPair, Located, PeerInfo, Place, SignatureSearch, Storage, Want, WantEnd, WantError, WantOptions,
 };
 
 use multifeed_proto::Node;
@@ -29,6 +29,8 @@ const READ_BYTES: usize = 256 * 1024;
 const READ_BLOCKS: usize = 128;
 /// Bytes of blocks that one step of an audit reads before the thread looks at its mailbox again.
 const AUDIT_STEP_BYTES: usize = 1024 * 1024;
+/// Bytes of signatures that one step of a search reads before the thread looks at its mailbox again.
+const SIGNATURE_STEP_BYTES: usize = 1024 * 1024;
 
 /// How long to wait for what peers have to bring.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -268,8 +270,14 @@ impl Feed {
     /// # Errors
     /// [`Error::Store`], [`Error::Closed`].
     pub async fn signature(&self, block: u64) -> Result<Option<(u64, [u8; 64])>, Error> {
-        let feed = self.state.id;
-        self.guard.ask(|answer| Call::Read(ReadCall::Signature { feed, block, answer })).await?
+        let (feed, mut from) = (self.state.id, block);
+        loop {
+            match self.guard.ask(|answer| Call::Read(ReadCall::Signature { feed, from, answer })).await?? {
+                SignatureSearch::Found(length, signature) => return Ok(Some((length, signature))),
+                SignatureSearch::Absent => return Ok(None),
+                SignatureSearch::From(next) => from = next,
+            }
+        }
     }
 
     /// Whether this is the writer's signature of a length in blocks; `None` where it cannot be told, because roots of that length
@@ -404,8 +412,11 @@ impl<S: Storage> Store<S> {
                     answer.send(self.held(feed, index, until));
                     return;
                 }
-                let info = self.multi.info(feed);
-                if info.writable && index < info.len && !self.multi.is_fetched(feed) {
+                if let Ok(info) = self.multi.info(feed)
+                    && info.writable
+                    && index < info.len
+                    && !self.multi.is_fetched(feed)
+                {
                     answer.send(Err(Error::Cleared { feed: info.key, index }));
                     return;
                 }
@@ -416,7 +427,7 @@ impl<S: Storage> Store<S> {
                 self.wait_for(feed, want, wait, ticket, Waiter::Download { answer });
             }
             ReadCall::Update { feed, len, wait, ticket, answer } => {
-                let len = len.unwrap_or_else(|| self.multi.info(feed).len.saturating_add(1)).min(MAX_FEED_BLOCKS + 1);
+                let len = len.unwrap_or_else(|| self.len(feed).saturating_add(1)).min(MAX_FEED_BLOCKS + 1);
                 self.wait_for(feed, Want::Length(len), wait, ticket, Waiter::Length { feed, answer });
             }
             ReadCall::Seek { feed, offset, wait, ticket, answer } => {
@@ -454,8 +465,8 @@ impl<S: Storage> Store<S> {
             ReadCall::Roots { feed, blocks, answer } => {
                 answer.send(self.multi.roots_at(feed, blocks).map_err(Error::Store));
             }
-            ReadCall::Signature { feed, block, answer } => {
-                answer.send(self.multi.signature_over(feed, block).map_err(Error::Store));
+            ReadCall::Signature { feed, from, answer } => {
+                answer.send(self.multi.signature_step(feed, from, SIGNATURE_STEP_BYTES).map_err(Error::Store));
             }
             ReadCall::VerifySignature { feed, blocks, signature, answer } => {
                 answer.send(self.multi.verify_signature(feed, blocks, &signature).map_err(Error::Store));
@@ -498,7 +509,7 @@ impl<S: Storage> Store<S> {
                 (Waiter::Download { answer }, None, _) => answer.send(Ok(())),
                 (Waiter::Length { feed, answer }, None, _) => {
                     self.refresh(feed);
-                    answer.send(Ok(self.multi.info(feed).len));
+                    answer.send(Ok(self.len(feed)));
                 }
                 (Waiter::Place { answer }, None, WantEnd::Found(place)) => answer.send(Ok(place)),
                 (waiter @ Waiter::Place { .. }, None, _) => waiter.fail(Error::Unavailable),
@@ -515,6 +526,10 @@ impl<S: Storage> Store<S> {
         self.end_waits();
     }
 
+    fn len(&self, feed: FeedId) -> u64 {
+        self.multi.info(feed).map_or(0, |info| info.len)
+    }
+
     /// Held blocks from `index` on; at least that one.
     fn held(&mut self, feed: FeedId, index: u64, until: u64) -> Result<Vec<Bytes>, Error> {
         let mut blocks = Vec::new();
@@ -528,10 +543,10 @@ impl<S: Storage> Store<S> {
                     at += 1;
                 }
                 Ok(None) if at > index => break,
-                Ok(None) => return Err(Error::NotHeld { feed: self.multi.info(feed).key, index }),
+                Ok(None) => return Err(Error::NotHeld { feed: self.multi.info(feed)?.key, index }),
                 // What came before it is good.
                 Err(_) if at > index => break,
-                Err(source) => return Err(Error::Read { feed: self.multi.info(feed).key, index, source }),
+                Err(source) => return Err(Error::Read { feed: self.multi.info(feed)?.key, index, source }),
             }
         }
         Ok(blocks)

@@ -5,8 +5,8 @@ use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use multifeed_core::{
-    Audit, FeedId, FeedSyncState, KeyPair, Namespace, Place, StoreError, StoreSyncState, SyncState, VerifyCursor,
-    VerifyStep, Want,
+    Audit, CoreList, FeedId, FeedSyncState, KeyPair, Namespace, Place, SignatureSearch, StoreError, StoreSyncState,
+    SyncState, VerifyCursor, VerifyStep, Want,
 };
 
 use multifeed_proto::{FeedKey, Node};
@@ -21,9 +21,6 @@ use crate::store::shared::Guard;
 use crate::store::table::FeedState;
 use crate::store::waits::Ticket;
 use crate::stream::link::Link;
-
-/// A length in blocks, and its signature.
-type Signed = (u64, [u8; 64]);
 
 /// One call, and where its answer goes.
 #[derive(Debug)]
@@ -100,8 +97,30 @@ pub(crate) enum Call {
         root_key: FeedKey,
         answer: Answer<Result<Arc<Guard>, Error>>,
     },
+    /// The handles of the plain cores of a corestore.
+    PlainCores {
+        answer: Answer<Result<Arc<Guard>, Error>>,
+    },
+    /// A plain core, opened or made; `None` if it is not there, and is not to be made.
+    PlainCore {
+        which: WhichCore,
+        answer: Answer<Result<Option<Arc<FeedState>>, Error>>,
+    },
+    ListCores {
+        answer: Answer<Result<CoreList, Error>>,
+    },
     /// Closes what the caller holds. What comes of it all its handles share.
     Close,
+}
+
+/// Which plain core.
+#[derive(Debug)]
+pub(crate) enum WhichCore {
+    Named(Vec<u8>),
+    Pair(Box<KeyPair>),
+    /// Only if it is there.
+    Held(FeedKey),
+    Added(FeedKey),
 }
 
 /// A call about the application's extensions on a feed's channels.
@@ -198,8 +217,8 @@ pub(crate) enum ReadCall {
     },
     Signature {
         feed: FeedId,
-        block: u64,
-        answer: Answer<Result<Option<Signed>, Error>>,
+        from: u64,
+        answer: Answer<Result<SignatureSearch, Error>>,
     },
     VerifySignature {
         feed: FeedId,

@@ -8,6 +8,7 @@ use multifeed_proto::{Config, DEFAULT_ROOT_KEY, FeedKey, RootConfig};
 
 use crate::error::Error;
 use crate::handles::events::EventQueue;
+use crate::store::call::WhichCore;
 use crate::store::shared::{Guard, Holder, Shared, StoreShared};
 use crate::store::table::FeedState;
 use crate::store::thread::Store;
@@ -18,6 +19,8 @@ pub(super) struct Holders {
     /// There are handles of the corestore itself.
     pub(super) folder: bool,
     pub(super) multifeeds: BTreeMap<SetId, Opened>,
+    /// Which of them are the plain cores. They are held as long as the corestore is, though no handle of one may be left.
+    pub(super) plain: Option<SetId>,
 }
 
 /// A multifeed that has handles.
@@ -33,7 +36,25 @@ pub(super) struct Opened {
 impl Holders {
     /// Whether nobody is left for whom the store is open.
     pub(super) fn are_gone(&self) -> bool {
-        !self.folder && self.multifeeds.values().all(|opened| opened.closing)
+        let is_gone = |(set, opened): (&SetId, &Opened)| {
+            opened.closing || self.plain == Some(*set) && opened.guard.strong_count() == 0
+        };
+        !self.folder && self.multifeeds.iter().all(is_gone)
+    }
+}
+
+impl Opened {
+    /// Another handle of it.
+    fn handle(&mut self) -> Result<Arc<Guard>, Error> {
+        if self.closing {
+            return Err(Error::Closed);
+        }
+        Ok(self.guard.upgrade().unwrap_or_else(|| {
+            // Its last handle is being dropped.
+            let guard = Arc::new(Guard(self.shared.clone()));
+            self.guard = Arc::downgrade(&guard);
+            guard
+        }))
     }
 }
 
@@ -50,7 +71,9 @@ impl<S: Storage> Store<S> {
     pub(crate) fn open_set(&mut self, set: SetId, session: Config) -> Arc<Guard> {
         let shared = Arc::new(Shared::new(self.holders.store.clone(), set, session));
         for feed in self.multi.feeds_in(set) {
-            shared.table.update(info(&self.multi, set, feed), self.multi.slot_of(feed));
+            if let (Ok(info), Ok(slot)) = (info(&self.multi, set, feed), self.multi.slot_of(feed)) {
+                shared.table.update(info, slot);
+            }
         }
         let guard = Arc::new(Guard(shared.clone()));
         let opened = Opened { shared, guard: Arc::downgrade(&guard), observes_all: false, closing: false };
@@ -65,25 +88,42 @@ impl<S: Storage> Store<S> {
         self.tell();
         let set = opened?;
         if let Some(opened) = self.holders.multifeeds.get_mut(&set) {
-            if opened.closing {
-                return Err(Error::Closed);
-            }
-            return Ok(opened.guard.upgrade().unwrap_or_else(|| {
-                // Its last handle is being dropped.
-                let guard = Arc::new(Guard(opened.shared.clone()));
-                opened.guard = Arc::downgrade(&guard);
-                guard
-            }));
+            return opened.handle();
         }
         let mut session = self.holders.store.options.session.clone();
         session.root.get_or_insert_with(|| RootConfig::new(DEFAULT_ROOT_KEY)).key = root_key;
         Ok(self.open_set(set, session))
     }
 
+    /// Opens the plain cores of a corestore, or finds them open.
+    pub(super) fn open_plain_cores(&mut self) -> Result<Arc<Guard>, Error> {
+        let set = self.multi.plain_cores()?;
+        self.holders.plain = Some(set);
+        if let Some(opened) = self.holders.multifeeds.get_mut(&set) {
+            return opened.handle();
+        }
+        Ok(self.open_set(set, self.holders.store.options.session.clone()))
+    }
+
+    /// Opens or makes a plain core.
+    pub(super) fn plain_core(&mut self, set: SetId, which: WhichCore) -> Result<Option<Arc<FeedState>>, Error> {
+        let core = match which {
+            WhichCore::Named(name) => self.multi.core_named(&name).map(Some),
+            WhichCore::Pair(pair) => self.multi.core_with_key_pair(&pair).map(Some),
+            WhichCore::Held(key) => self.multi.core_of(&key),
+            WhichCore::Added(key) => self.multi.add_core(key).map(Some),
+        };
+        let state = core.and_then(|core| core.map(|core| self.state(set, core)).transpose());
+        self.holders.store.note_found(&self.multi);
+        self.tell();
+        Ok(state?)
+    }
+
     /// A holder is gone, or closes what it holds. The last one closes the store.
     pub(super) fn leave(&mut self, holder: Holder) {
         match holder {
             Holder::Folder => self.holders.folder = false,
+            Holder::Multifeed(set) if self.holders.plain == Some(set) => {}
             Holder::Multifeed(set) => {
                 if let Some(opened) = self.holders.multifeeds.get_mut(&set) {
                     opened.closing = true;
@@ -94,7 +134,9 @@ impl<S: Storage> Store<S> {
         if self.holders.are_gone() {
             return self.begin_closing();
         }
-        if let Holder::Multifeed(set) = holder {
+        if let Holder::Multifeed(set) = holder
+            && self.holders.plain != Some(set)
+        {
             self.waits.close(set).into_iter().for_each(|want| _ = self.multi.unwant(want));
             self.in_sync.close(set);
             self.peers.values().filter(|peer| peer.link.options.set == set).for_each(|peer| peer.link.cancel());
@@ -128,12 +170,17 @@ impl<S: Storage> Store<S> {
         if !is_shared {
             return if writer { self.multi.remove_writer(feed) } else { self.multi.remove(feed) };
         }
-        let info = self.multi.info(feed);
+        let info = self.multi.info(feed)?;
         if info.writable && !writer {
             return Err(StoreError::OwnWriter { key: info.key });
         }
-        if self.multi.take_out_of(set, feed)?
-            && let Some(opened) = self.holders.multifeeds.get(&set)
+        if self.holders.plain == Some(set) {
+            // Nothing lists it here.
+            self.multi.exclude(set, feed);
+        } else if !self.multi.take_out_of(set, feed)? {
+            return Ok(());
+        }
+        if let Some(opened) = self.holders.multifeeds.get(&set)
             && let Some(feed) = opened.shared.table.remove(info)
         {
             opened.shared.publish(|queue| queue.removed(&feed));
@@ -142,12 +189,12 @@ impl<S: Storage> Store<S> {
     }
 
     /// A feed's numbers, as they are now, for all handles of a multifeed.
-    pub(super) fn state(&self, set: SetId, feed: FeedId) -> Arc<FeedState> {
-        let (info, slot) = (info(&self.multi, set, feed), self.multi.slot_of(feed));
-        match self.holders.multifeeds.get(&set) {
+    pub(super) fn state(&self, set: SetId, feed: FeedId) -> Result<Arc<FeedState>, StoreError> {
+        let (info, slot) = (info(&self.multi, set, feed)?, self.multi.slot_of(feed)?);
+        Ok(match self.holders.multifeeds.get(&set) {
             Some(opened) if !self.multi.is_removed(feed) => opened.shared.table.update(info, slot),
             _ => Arc::new(FeedState::new(info, slot)),
-        }
+        })
     }
 
     /// Shows a feed's numbers, as they are now, to the handles of all multifeeds that it is in.
@@ -163,8 +210,9 @@ impl<S: Storage> Store<S> {
     /// Gives the handles that have a feed an event of it.
     pub(super) fn publish(&self, feed: FeedId, tell: impl Fn(&EventQueue, &Arc<FeedState>)) {
         for (&set, opened) in self.holding(feed) {
-            let feed = self.state(set, feed);
-            opened.shared.publish(|queue| tell(queue, &feed));
+            if let Ok(feed) = self.state(set, feed) {
+                opened.shared.publish(|queue| tell(queue, &feed));
+            }
         }
     }
 
@@ -178,18 +226,19 @@ impl<S: Storage> Store<S> {
     }
 
     pub(super) fn tell_of_new(&self, set: SetId, feed: FeedId) {
-        if let Some(opened) = self.holders.multifeeds.get(&set) {
-            let feed = self.state(set, feed);
+        if let Some(opened) = self.holders.multifeeds.get(&set)
+            && let Ok(feed) = self.state(set, feed)
+        {
             opened.shared.publish(|queue| queue.feed(&feed));
         }
     }
 }
 
 /// What a feed is and holds, by its name in the set.
-fn info<S: Storage>(multi: &Multifeed<S>, set: SetId, feed: FeedId) -> FeedInfo {
-    let mut info = multi.info(feed);
+fn info<S: Storage>(multi: &Multifeed<S>, set: SetId, feed: FeedId) -> Result<FeedInfo, StoreError> {
+    let mut info = multi.info(feed)?;
     if let Some(name) = multi.name_in(set, feed) {
         info.name = name.to_owned();
     }
-    info
+    Ok(info)
 }

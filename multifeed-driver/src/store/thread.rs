@@ -123,7 +123,12 @@ impl<S: Storage> Store<S> {
             given_up: Vec::new(),
             events: Vec::new(),
             commands: Vec::new(),
-            holders: Holders { store: shared, folder: holder == Holder::Folder, multifeeds: BTreeMap::new() },
+            holders: Holders {
+                store: shared,
+                folder: holder == Holder::Folder,
+                multifeeds: BTreeMap::new(),
+                plain: None,
+            },
         }
     }
 
@@ -263,7 +268,7 @@ impl<S: Storage> Store<S> {
                     }
                     Ok(feed)
                 });
-                let result = added.map(|feed| self.state(set, feed)).map_err(Error::Store);
+                let result = added.and_then(|feed| self.state(set, feed)).map_err(Error::Store);
                 self.tell();
                 answer.send(result);
             }
@@ -285,8 +290,10 @@ impl<S: Storage> Store<S> {
             Call::Get { feed, index, answer } => {
                 let result = self.multi.get(feed, index);
                 self.refresh(feed);
-                let key = self.multi.info(feed).key;
-                answer.send(result.map_err(|source| Error::Read { feed: key, index, source }));
+                answer.send(result.map_err(|source| match self.multi.info(feed) {
+                    Ok(info) => Error::Read { feed: info.key, index, source },
+                    Err(error) => error.into(),
+                }));
             }
             Call::Has { feed, index, answer } => answer.send(self.multi.has(feed, index)),
             Call::Verify { feed, mut cursor, answer } => {
@@ -322,6 +329,9 @@ impl<S: Storage> Store<S> {
             Call::OpenMultifeed { namespace, root_key, answer } => {
                 answer.send(self.open_multifeed(&namespace, root_key));
             }
+            Call::PlainCores { answer } => answer.send(self.open_plain_cores()),
+            Call::PlainCore { which, answer } => answer.send(self.plain_core(set, which)),
+            Call::ListCores { answer } => answer.send(self.multi.list_cores().map_err(Error::Store)),
             Call::Close => match holder {
                 Holder::Folder => self.begin_closing(),
                 Holder::Multifeed(_) => self.leave(holder),
@@ -376,7 +386,7 @@ impl<S: Storage> Store<S> {
                 self.multi.writer(name, || key_pair)?
             }
         };
-        Ok(self.state(set, feed))
+        Ok(self.state(set, feed)?)
     }
 
     /// The application's number of a session.
@@ -548,15 +558,17 @@ impl<S: Storage> Store<S> {
                 MultifeedEvent::Removed { id, .. } => {
                     self.watchers.forget(id);
                     self.inboxes.forget(id);
+                    let Ok(info) = self.multi.info(id) else { continue };
                     for Opened { shared, .. } in self.holders.multifeeds.values() {
-                        if let Some(feed) = shared.table.remove(self.multi.info(id)) {
+                        if let Some(feed) = shared.table.remove(info.clone()) {
                             shared.publish(|queue| queue.removed(&feed));
                         }
                     }
                 }
                 MultifeedEvent::Moved { id, name } => {
+                    let Ok(slot) = self.multi.slot_of(id) else { continue };
                     for Opened { shared, .. } in self.holders.multifeeds.values() {
-                        if let Some(feed) = shared.table.move_to(id, self.multi.slot_of(id), name.clone()) {
+                        if let Some(feed) = shared.table.move_to(id, slot, name.clone()) {
                             shared.publish(|queue| queue.renamed(&feed));
                         }
                     }

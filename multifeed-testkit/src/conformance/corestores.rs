@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use futures_lite::future::zip;
-use multifeed_driver::{Corestore, Error, FeedKey, Multifeed, Namespace, Options, Replicate};
+use multifeed_driver::{
+    Corestore, Error, FeedKey, Multifeed, Namespace, Options, Replicate, Role, StreamOptions, generate_key_pair,
+};
 
 use super::{Adapter, assert_same, connect, ends, filled, memory_with};
 
@@ -148,4 +150,84 @@ pub async fn closing_one_multifeed_of_a_corestore<A: Adapter>() {
     .await;
     assert!(matches!(closed, Err(Error::Closed)), "{closed:?}");
     assert_eq!(held.unwrap(), "a block");
+}
+
+/// Plain cores: made by name and key pair, found by key, listed, synced over a stream, and beside the multifeeds of the same folder.
+pub async fn plain_cores_of_a_corestore<A: Adapter>() {
+    let (folder, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let store = open(folder.path()).await;
+    let absent = generate_key_pair().unwrap();
+    assert!(store.get(absent.public_key()).await.unwrap().is_none());
+    assert_eq!(store.list().await.unwrap().cores, []);
+
+    let log = store.named("log").await.unwrap();
+    assert_eq!((log.name().as_str(), log.writable(), log.len()), ("log", true, 0));
+    log.append_batch(["a", "b", "c"]).await.unwrap();
+    let main = store.default_core(&Namespace::root()).await.unwrap();
+    main.append("main").await.unwrap();
+    let pair = store.with_key_pair(absent.clone()).await.unwrap();
+    assert_eq!((pair.key(), pair.name()), (absent.public_key(), absent.public_key().to_string()));
+    assert!(pair.writable() && store.get(pair.key()).await.unwrap().as_ref() == Some(&pair));
+    assert_eq!(store.named("log").await.unwrap(), log);
+    let mut names: Vec<_> = store.list().await.unwrap().cores.into_iter().map(|core| core.name).collect();
+    names.sort();
+    assert_eq!(names, [None, Some(b"default".to_vec()), Some(b"log".to_vec())]);
+    for name in [&[][..], &[0; 5000]] {
+        assert!(matches!(store.named(name).await, Err(Error::Store(error)) if error.code() == "ERR_BAD_NAME"));
+    }
+
+    // A multifeed's feed is a core; its list is the multifeed's alone.
+    let notes = multifeed(&store, NOTES).await;
+    let note = filled(&notes, "local", 1, 3, 100).await;
+    let as_core = store.get(note.key()).await.unwrap().unwrap();
+    as_core.append("more").await.unwrap();
+    assert_eq!((note.len(), as_core.len()), (4, 4));
+    assert_eq!(notes.feeds().len(), 1, "plain cores are in no multifeed");
+    let list = Namespace::root().namespace(&format!("@multifeed:{NOTES}")).namespace("@multifeed:persist");
+    let refused = store.default_core(&list).await.unwrap_err();
+    assert!(matches!(&refused, Error::Store(error) if error.code() == "ERR_LIST_OF_FEEDS"), "{refused}");
+    as_core.remove_writer().await.unwrap();
+    assert_eq!((notes.feeds().len(), store.get(note.key()).await.unwrap().unwrap().len()), (1, 4));
+
+    // Over a stream, one core alone.
+    let other = open(theirs.path()).await;
+    let (here, there) = A::pair();
+    let (here, there) = (A::stream(here), A::stream(there));
+    let here = A::open_stream(here, Role::Initiator, StreamOptions::default());
+    let there = A::open_stream(there, Role::Responder, StreamOptions::default());
+    let copy = other.add(log.key()).await.unwrap();
+    let (sent, fetched) =
+        (log.replicate_over(&here, Replicate::live()), copy.replicate_over(&there, Replicate::live()));
+    assert_eq!(&copy.fetch(2).await.unwrap()[..], b"c");
+    log.append("d").await.unwrap();
+    assert_eq!(&copy.fetch(3).await.unwrap()[..], b"d");
+    assert!(!copy.writable());
+    assert_eq!(other.list().await.unwrap().cores.len(), 1, "no other core");
+    sent.close();
+    let (sent, fetched) = zip(sent.finish(), fetched.finish()).await;
+    sent.unwrap();
+    fetched.unwrap();
+    here.close();
+    there.close();
+
+    // Handles that are dropped close nothing of it; the corestore's own last one does.
+    drop((log, main, pair, as_core));
+    assert_eq!(store.named("log").await.unwrap().len(), 4);
+    store.close().await.unwrap();
+    assert!(matches!(note.append("x").await, Err(Error::Closed)));
+    assert!(matches!(store.named("log").await, Err(Error::Closed)));
+    drop(other);
+    assert_eq!(copy.get(0).await.unwrap().as_deref(), Some(&b"a"[..]), "a core's handle holds the folder");
+    drop(copy);
+    let other = loop {
+        match Corestore::open(theirs.path(), Options::default()).await {
+            Ok(store) => break store,
+            Err(Error::Store(multifeed_driver::StoreError::Locked { .. })) => {
+                A::sleep(std::time::Duration::from_millis(5)).await;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    };
+    let copy = other.list().await.unwrap().cores.pop().unwrap();
+    assert_eq!(other.get(copy.key).await.unwrap().unwrap().len(), 4);
 }

@@ -101,10 +101,10 @@ impl History {
         ensure!(store.problems().len() == memory.problems().len(), "{:?}", store.problems());
         let seen = readable(&mut store);
         ensure!(seen == expected, "{}, and in memory {}", told(&seen), told(&expected));
-        let ours: Vec<FeedId> = store.feeds().filter(|id| store.info(*id).writable).collect();
+        let ours: Vec<FeedId> = store.feeds().filter(|id| store.info(*id).unwrap().writable).collect();
         for id in ours {
             store.append(id, &[b"in files".to_vec().into()])?;
-            expected.entry(store.info(id).key).or_default().push(Some(b"in files".to_vec()));
+            expected.entry(store.info(id).unwrap().key).or_default().push(Some(b"in files".to_vec()));
         }
         store.commit(Duration::ZERO);
         store.close()?;
@@ -131,12 +131,13 @@ impl History {
         verify(&mut store, as_js)?;
         let seen = readable(&mut store);
         self.check_blocks(&seen)?;
-        for id in store.feeds().filter(|id| store.info(*id).writable).collect::<Vec<_>>() {
-            let key = store.info(id).key;
+        for id in store.feeds().filter(|id| store.info(*id).unwrap().writable).collect::<Vec<_>>() {
+            let key = store.info(id).unwrap().key;
             ensure!(seen.get(&key) == expected.get(&key), "{}, and in memory {}", told(&seen), told(&expected));
         }
-        let ours = |store: &Multifeed<FileStorage>| store.feeds().filter(|id| store.info(*id).writable).count();
-        let writers = memory.feeds().filter(|id| memory.info(*id).writable).count();
+        let ours =
+            |store: &Multifeed<FileStorage>| store.feeds().filter(|id| store.info(*id).unwrap().writable).count();
+        let writers = memory.feeds().filter(|id| memory.info(*id).unwrap().writable).count();
         ensure!(ours(&store) == writers, "{} writers of {writers}", ours(&store));
         Ok(())
     }
@@ -157,7 +158,7 @@ impl History {
 fn readable<S: Storage>(store: &mut Multifeed<S>) -> Contents {
     let mut all = Contents::new();
     for id in store.feeds().collect::<Vec<_>>() {
-        let info = store.info(id);
+        let info = store.info(id).unwrap();
         let read = |index| store.get(id, index).ok().flatten().map(|block| block.to_vec());
         all.insert(info.key, (0..info.len).map(read).collect());
     }

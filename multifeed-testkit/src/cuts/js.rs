@@ -64,7 +64,7 @@ fn cut(seed: u64) -> Result<(String, MemoryStorage, Vec<Facts>)> {
     let mut store = Multifeed::open(&mut disk, options)?;
     let mut facts = Vec::new();
     for id in store.feeds().collect::<Vec<_>>() {
-        let info = store.info(id);
+        let info = store.info(id).unwrap();
         let mut digest = FeedDigest::new();
         for index in (0..info.len).filter(|index| store.has(id, *index)).collect::<Vec<_>>() {
             if let Some(block) = store.get(id, index)? {

@@ -154,7 +154,7 @@ impl Maker {
             let pair = self.pair(number);
             let store = self.store()?;
             let id = store.writer(Some(&format!("w{number}")), || pair.clone())?;
-            let held = store.info(id).len;
+            let held = store.info(id).unwrap().len;
             if held == start {
                 appended.insert(pair.public_key());
                 store.append(id, &batch)?;
@@ -183,7 +183,7 @@ impl Maker {
         let store = self.store()?;
         for key in writers {
             let id = store.find(key).context("a writer is gone")?;
-            let (synced, length) = (store.synced_len(id), store.info(id).len);
+            let (synced, length) = (store.synced_len(id), store.info(id).unwrap().len);
             ensure!(synced == length, "{synced} of {length} blocks are synced: {:?}", store.sync_error(id));
         }
         Ok(())
@@ -234,7 +234,7 @@ impl Maker {
     fn clear(&mut self) -> Result<()> {
         let key = KeyPair::from_seed(&[100; 32]).public_key();
         let Some(id) = self.store()?.find(&key) else { return Ok(()) };
-        let length = self.store()?.info(id).len;
+        let length = self.store()?.info(id).unwrap().len;
         let start = self.random.between(0, length);
         let end = self.random.between(start, length);
         // From now on they may be gone.
@@ -348,7 +348,7 @@ impl Maker {
         Ok(store
             .feeds()
             .map(|id| {
-                let info = store.info(id);
+                let info = store.info(id).unwrap();
                 let blocks = (0..info.len).map(|index| store.has(id, index)).collect();
                 (info.key, Held { length: info.len, blocks })
             })
@@ -391,7 +391,7 @@ impl Maker {
 
     fn note_peer(&mut self, moment: usize) {
         let peer = &self.peer;
-        let seen = peer.feeds().map(|id| peer.info(id)).filter(|info| !info.writable);
+        let seen = peer.feeds().map(|id| peer.info(id).unwrap()).filter(|info| !info.writable);
         let seen: BTreeMap<FeedKey, u64> = seen.map(|info| (info.key, info.len)).collect();
         self.history.peer.push((moment, self.peer_disk.snapshot(), seen));
     }

@@ -251,7 +251,7 @@ impl History {
 
         // On, with a block that is not the one that was cut off.
         tried.synced_on += 1;
-        let ours: Vec<FeedId> = store.feeds().filter(|id| store.info(*id).writable).collect();
+        let ours: Vec<FeedId> = store.feeds().filter(|id| store.info(*id).unwrap().writable).collect();
         for id in &ours {
             store.append(*id, &[format!("after the cut at {at}").into_bytes().into()])?;
         }
@@ -293,7 +293,7 @@ impl History {
     fn check_contents<S: Storage>(&self, store: &mut Multifeed<S>, as_js: bool) -> Result<Promise> {
         let mut kept = Promise::new();
         for id in store.feeds().collect::<Vec<_>>() {
-            let info = store.info(id);
+            let info = store.info(id).unwrap();
             let appended =
                 self.blocks.get(&info.key).with_context(|| format!("a feed that never was: {}", info.key))?;
             ensure!(info.len <= appended.len() as u64, "{} is longer than ever", info.key);
@@ -331,7 +331,7 @@ fn check_promise(promise: &Promise, kept: &Promise) -> Result<()> {
 
 /// Everything in the store is what it must be; or, with `ours`, what was appended here.
 fn verify<S: Storage>(store: &mut Multifeed<S>, ours: bool) -> Result<()> {
-    for id in store.feeds().filter(|id| !ours || store.info(*id).writable).collect::<Vec<_>>() {
+    for id in store.feeds().filter(|id| !ours || store.info(*id).unwrap().writable).collect::<Vec<_>>() {
         let mut cursor = VerifyCursor::default();
         loop {
             let step = store.verify_step(id, &mut cursor, 1 << 20)?;
@@ -353,7 +353,7 @@ type Contents = BTreeMap<FeedKey, Vec<Option<Vec<u8>>>>;
 fn contents<S: Storage>(store: &mut Multifeed<S>) -> Result<Contents> {
     let mut all = BTreeMap::new();
     for id in store.feeds().collect::<Vec<_>>() {
-        let info = store.info(id);
+        let info = store.info(id).unwrap();
         let mut blocks = Vec::new();
         for index in 0..info.len {
             blocks.push(store.get(id, index)?.map(|block| block.to_vec()));

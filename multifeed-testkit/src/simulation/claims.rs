@@ -168,8 +168,8 @@ impl Claims {
 }
 
 fn holdings(node: &Node) -> Holdings {
-    let blocks = |id| (0..node.store.info(id).len).filter(|&index| node.store.has(id, index)).collect();
-    node.store.feeds().map(|id| (node.store.info(id).key, blocks(id))).collect()
+    let blocks = |id| (0..node.store.info(id).unwrap().len).filter(|&index| node.store.has(id, index)).collect();
+    node.store.feeds().map(|id| (node.store.info(id).unwrap().key, blocks(id))).collect()
 }
 
 /// How many blocks of `all` are not in `here`.

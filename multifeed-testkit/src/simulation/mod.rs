@@ -445,7 +445,7 @@ impl World {
         let mut text = format!("{} blocks; {} streams", self.report.blocks, self.streams.len());
         for (at, node) in self.nodes.iter().enumerate() {
             for id in node.store.feeds() {
-                let info = node.store.info(id);
+                let info = node.store.info(id).unwrap();
                 let all = self.truth.get(&info.key).map_or(0, Vec::len);
                 if info.downloaded < all as u64 {
                     text +=

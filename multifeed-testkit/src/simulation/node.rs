@@ -41,7 +41,7 @@ impl Node {
     }
 
     pub(super) fn len(&self, key: &FeedKey) -> Result<u64> {
-        Ok(self.store.info(self.id(key)?).len)
+        Ok(self.store.info(self.id(key)?).unwrap().len)
     }
 
     /// The process dies, and a new one opens what was written.
@@ -58,7 +58,7 @@ impl Node {
 
     /// Blocks held, of all feeds.
     pub(super) fn downloaded(&self) -> u64 {
-        self.store.feeds().map(|id| self.store.info(id).downloaded).sum()
+        self.store.feeds().map(|id| self.store.info(id).unwrap().downloaded).sum()
     }
 
     /// Each feed is one that somebody made, no longer than its writer made it, and as long as that where it is the writer's;
@@ -76,7 +76,7 @@ impl Node {
     fn check_feeds(&mut self, truth: &Truth, which: u64) -> Result<()> {
         let ids: Vec<FeedId> = self.store.feeds().collect();
         for id in ids {
-            let info = self.store.info(id);
+            let info = self.store.info(id).unwrap();
             let key = info.key;
             let now = Seen { len: info.len, downloaded: info.downloaded };
             let before = self.seen.get(&key).copied().unwrap_or_default();

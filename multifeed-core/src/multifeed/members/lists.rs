@@ -57,7 +57,8 @@ impl Lists {
         self.pending.insert(set);
     }
 
-    fn find(&self, key: &FeedKey) -> Option<SetId> {
+    /// The multifeed whose list this core is.
+    pub(in crate::multifeed) fn find(&self, key: &FeedKey) -> Option<SetId> {
         self.lists.iter().find(|(_, list)| list.pair.public_key() == *key).map(|(set, _)| *set)
     }
 
@@ -147,20 +148,10 @@ impl<S: Storage> Multifeed<S> {
         }
         let (core_name, pair) = self.derive_writer(set, name)?;
         let key = pair.public_key();
-        if self.members.banned.contains(&key) {
-            return Err(StoreError::Banned { key });
+        let id = self.derived_core(&pair, Some(&core_name))?;
+        if !self.slot(id).feed.writable() {
+            return Err(taken(self.slot(id).feed.slot()));
         }
-        let id = match self.open_core(&key)? {
-            Some(id) if !self.slot(id).feed.writable() => return Err(taken(self.slot(id).feed.slot())),
-            Some(id) => id,
-            None => {
-                let lost = self.cores.journal.writers().find(|(_, mark)| mark.is_of(&key) && mark.length > 0);
-                if let Some((_, mark)) = lost {
-                    return Err(StoreError::CoreMissing { key, blocks: mark.length });
-                }
-                self.create(key, Some(&pair), Some(&core_name), None)?
-            }
-        };
         if !self.is_in(set, id) {
             self.members.sets.lists.include(set, key, name);
             self.include_in(set, id, None);
@@ -186,9 +177,13 @@ impl<S: Storage> Multifeed<S> {
 
     /// The name of a feed in a multifeed of a corestore: its writer's, or of a feed of somebody else's the number of feeds that were in the list
     /// before it (its key, if that number is a feed's name).
+    /// Of a plain core what it was asked for by.
     pub fn name_in(&self, set: SetId, id: FeedId) -> Option<&str> {
+        if let Some(name) = self.members.sets.plain.name_in(set, id) {
+            return Some(name);
+        }
         let list = self.members.sets.lists.lists.get(&set)?;
-        list.list.name_of(&self.slot(id).feed.key()).filter(|_| self.is_in(set, id))
+        list.list.name_of(&self.entry(id)?.feed.key()).filter(|_| self.is_in(set, id))
     }
 
     /// The feed of a name in a multifeed of a corestore; of two with one name the later one, as in JS.

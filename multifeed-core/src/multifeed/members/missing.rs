@@ -229,6 +229,6 @@ mod tests {
         assert!(matches!(store.writer(Some("w2"), new), Err(StoreError::MissingWriter { .. })));
         assert!(store.release_missing_name("w2"));
         let id = store.writer(Some("w2"), new).unwrap();
-        assert_eq!(store.slot_of(id), Slot(3));
+        assert_eq!(store.slot_of(id).unwrap(), Slot(3));
     }
 }

@@ -8,6 +8,7 @@ pub(super) mod folder_numbers;
 pub(super) mod lists;
 pub(super) mod missing;
 pub(super) mod names;
+pub(super) mod plain;
 pub(super) mod rearranged;
 pub(super) mod remove;
 pub(super) mod removed;

@@ -67,14 +67,14 @@ impl<S: Storage> Multifeed<S> {
         self.cores.storage.check_removable(slot).map_err(|error| StoreError::from_slot(slot, "remove", error))
     }
 
-    /// Whether a feed was removed: its [`FeedId`] stands for nothing any more.
+    /// Whether a feed was removed, or its [`FeedId`] is of another store: it stands for nothing here.
     pub fn is_removed(&self, id: FeedId) -> bool {
-        self.slot(id).removed
+        self.entry(id).is_none_or(|entry| entry.removed)
     }
 
     /// The feed, unless it was removed.
     pub(in crate::multifeed) fn live(&self, id: FeedId) -> Result<&Feed, StoreError> {
-        let slot = self.slot(id);
+        let slot = self.entry(id).ok_or(StoreError::UnknownFeed)?;
         if slot.removed { Err(StoreError::Removed { key: slot.feed.key() }) } else { Ok(&slot.feed) }
     }
 

@@ -1,6 +1,7 @@
 //! Several sets of feeds over the same cores: each is what one root key stands for.
 
 use super::lists::Lists;
+use super::plain::PlainCores;
 use crate::error::StoreError;
 use crate::ids::{FeedId, SessionId, SetId};
 use crate::multifeed::{Multifeed, MultifeedEvent};
@@ -16,6 +17,7 @@ pub(in crate::multifeed) struct Sets {
     own: SparseBits,
     /// Those sets that are multifeeds of a corestore.
     pub(in crate::multifeed) lists: Lists,
+    pub(in crate::multifeed) plain: PlainCores,
 }
 
 impl Sets {
@@ -43,6 +45,7 @@ impl Sets {
     /// A feed is gone.
     pub(in crate::multifeed) fn forget(&mut self, feed: FeedId) {
         self.feeds.iter_mut().for_each(|feeds| _ = feeds.remove(u64::from(feed.0)));
+        self.plain.forget(feed);
     }
 }
 
@@ -88,7 +91,7 @@ impl<S: Storage> Multifeed<S> {
 
     /// Whether a feed is in a set.
     pub fn is_in(&self, set: SetId, feed: FeedId) -> bool {
-        self.members.sets.contains(set, feed) && !self.slot(feed).removed
+        self.members.sets.contains(set, feed) && !self.is_removed(feed)
     }
 
     /// The set that a session replicates.

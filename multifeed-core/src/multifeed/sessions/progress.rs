@@ -57,7 +57,7 @@ impl<S: Storage> Multifeed<S> {
 
     /// How a feed stands, over all sessions. It costs a step for each session.
     pub fn feed_sync_state(&self, id: FeedId, now: Duration) -> FeedSyncState {
-        let slot = self.slot(id);
+        let Some(slot) = self.entry(id) else { return FeedSyncState::default() };
         let meter = self.traffic.feeds.get(&id);
         let mut state = FeedSyncState {
             len: slot.feed.len(),

@@ -4,7 +4,7 @@ use multifeed_proto::{FeedKey, Root, SessionError};
 
 use crate::error::StoreError;
 use crate::ids::SessionId;
-use crate::multifeed::Multifeed;
+use crate::multifeed::{Multifeed, feed_name};
 use crate::replication::peer_session::PeerSession;
 use crate::replication::replicate::{PeerEvent, Replicate};
 use crate::storage::Storage;
@@ -26,7 +26,7 @@ impl<S: Storage> Multifeed<S> {
         let Some(key) = self.sessions.get_mut(&id).and_then(PeerSession::begin_lone) else { return };
         let is_new = self.members.catalog.find(&key).is_none();
         let banned = self.members.banned.contains(&key).then_some(StoreError::Banned { key });
-        let added = banned.map_or_else(|| self.add(key), Err).map(|feed| (feed, self.info(feed).name));
+        let added = banned.map_or_else(|| self.add(key), Err).map(|feed| (feed, feed_name(&self.slot(feed).feed)));
         let Some(session) = self.sessions.get_mut(&id) else { return };
         match added {
             Ok((feed, name)) => {
