@@ -5,7 +5,7 @@ use tokio::net::TcpStream;
 
 use super::control::{Control, Place};
 use super::peer::Peer;
-use super::{close, open, peer, tune};
+use super::{close, open, peer, root_key, tune};
 use crate::args::{Global, Sync};
 use crate::error::{CliError, code};
 use crate::output::{Output, Unit};
@@ -13,9 +13,9 @@ use crate::stop::Stop;
 
 pub(super) async fn run(args: Sync, global: &Global, options: Options, mut output: Output) -> Result<(), CliError> {
     let mut stop = Stop::listen()?;
-    let place = Place::new(&options, global);
+    let place = Place::new(&root_key(&options), global);
     let multi = open(global, options, &output).await?;
-    let control = if args.live { Control::listen(&global.store, &multi, place) } else { None };
+    let control = if args.live { Control::listen(&global.store, vec![(place, multi.clone())]) } else { None };
     output.start_bar(Unit::Blocks);
     output.queue_lines();
     let result = connect_and_sync(&multi, &args, &mut stop, &output).await;
@@ -42,7 +42,8 @@ async fn connect_and_sync(
     let replicate = if args.live { Replicate::live() } else { Replicate::default() };
     let sync = multi.replicate(stream, Role::Initiator, replicate);
     if args.live {
-        peer::show(multi, output, peer::follow(sync, true, &mut Peer::default(), stop, output)).await
+        peer::show(std::slice::from_ref(multi), output, peer::follow(sync, true, &mut Peer::default(), stop, output))
+            .await
     } else {
         peer::follow(sync, false, &mut Peer::default(), stop, output).await
     }
