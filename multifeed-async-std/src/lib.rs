@@ -33,6 +33,7 @@ compile_error!("one of the features `async-std` and `smol` has to be on");
 mod half_close;
 
 use std::future::Future;
+use std::io;
 use std::ops::Deref;
 use std::path::Path;
 use std::time::Duration;
@@ -146,6 +147,116 @@ impl From<multifeed_driver::Multifeed> for Multifeed {
 
 impl Deref for Multifeed {
     type Target = multifeed_driver::Multifeed;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+/// Syncs any number of multifeeds over any number of connections; see [`multifeed_driver::Networker`], whose methods it has.
+///
+/// ```no_run
+/// use multifeed_async_std::{Multifeed, Networker, NetworkerOptions, Replicate, Role};
+///
+/// # async fn example<S>(notes: Multifeed, chat: Multifeed, socket: S) -> Result<(), Box<dyn std::error::Error>>
+/// # where S: futures_io::AsyncRead + futures_io::AsyncWrite + Unpin + Send + 'static {
+/// let networker = Networker::new(NetworkerOptions::default())?;
+/// networker.join(&notes, Replicate::live())?;
+/// networker.connect(socket, Role::Responder)?;
+/// networker.join(&chat, Replicate::live())?; // starts on the connections that are there
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Networker(multifeed_driver::Networker);
+
+impl Networker {
+    /// Makes a networker.
+    ///
+    /// # Errors
+    /// [`NetworkerError::Random`].
+    pub fn new(options: NetworkerOptions) -> Result<Self, NetworkerError> {
+        multifeed_driver::Networker::new(options).map(Self)
+    }
+
+    /// Takes a connection, and serves it in a task of the runtime; see [`multifeed_driver::Networker::connect_on`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn connect(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        role: Role,
+    ) -> Result<ConnectionId, NetworkerError> {
+        self.connect_on::<DefaultRuntime>(stream, role, None)
+    }
+
+    /// As [`connect`](Self::connect), with a name for who the peer is, such as its address: see [`Replicate::source`].
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub fn connect_from(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        role: Role,
+        source: impl Into<String>,
+    ) -> Result<ConnectionId, NetworkerError> {
+        self.connect_on::<DefaultRuntime>(stream, role, Some(source.into()))
+    }
+
+    /// As [`connect_from`](Self::connect_from), on the runtime that is told.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub fn connect_on<R: Runtime>(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        role: Role,
+        source: Option<String>,
+    ) -> Result<ConnectionId, NetworkerError> {
+        self.0.connect_on::<R>(HalfClose::new(stream), role, source)
+    }
+
+    /// Keeps a connection, in a task of the runtime; see [`multifeed_driver::Networker::dial_on`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn dial<C, F, T>(&self, connector: C) -> Result<Dial, NetworkerError>
+    where
+        C: Fn() -> F + Send + 'static,
+        F: Future<Output = io::Result<T>> + Send + 'static,
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        self.dial_on::<DefaultRuntime, C, F, T>(connector, DialOptions::default())
+    }
+
+    /// As [`dial`](Self::dial), with options, on the runtime that is told.
+    ///
+    /// # Errors
+    /// As [`dial`](Self::dial).
+    pub fn dial_on<R, C, F, T>(&self, connector: C, options: DialOptions) -> Result<Dial, NetworkerError>
+    where
+        R: Runtime,
+        C: Fn() -> F + Send + 'static,
+        F: Future<Output = io::Result<T>> + Send + 'static,
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let connector = move || {
+            let connecting = connector();
+            async move { connecting.await.map(HalfClose::new) }
+        };
+        self.0.dial_on::<R, _, _, _>(connector, options)
+    }
+}
+
+impl From<multifeed_driver::Networker> for Networker {
+    fn from(networker: multifeed_driver::Networker) -> Self {
+        Self(networker)
+    }
+}
+
+impl Deref for Networker {
+    type Target = multifeed_driver::Networker;
 
     fn deref(&self) -> &Self::Target {
         &self.0

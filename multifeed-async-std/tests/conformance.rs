@@ -4,7 +4,10 @@ use std::future::Future;
 use std::net::TcpStream;
 use std::time::Duration;
 
-use multifeed_async_std::{Multifeed, ProtocolStream, Replicate, Replication, Role, StreamOptions, driver};
+use multifeed_async_std::{
+    ConnectionId, Multifeed, Networker, NetworkerError, ProtocolStream, Replicate, Replication, Role, StreamOptions,
+    driver,
+};
 use multifeed_testkit::conformance::Adapter;
 
 #[cfg(feature = "async-std")]
@@ -45,6 +48,19 @@ mod async_std_ {
                 multifeed_async_std::open_stream(stream, role, options)
             }
         }
+
+        fn connect(
+            networker: &driver::Networker,
+            stream: Self::Stream,
+            role: Role,
+        ) -> Result<ConnectionId, NetworkerError> {
+            let networker = Networker::from(networker.clone());
+            if cfg!(feature = "smol") {
+                networker.connect_on::<multifeed_async_std::AsyncStd>(stream, role, None)
+            } else {
+                networker.connect(stream, role)
+            }
+        }
     }
 
     multifeed_testkit::conformance!(AsyncStd);
@@ -77,6 +93,14 @@ mod smol_ {
 
         fn open_stream(stream: Self::Stream, role: Role, options: StreamOptions) -> ProtocolStream {
             multifeed_async_std::open_stream(stream, role, options)
+        }
+
+        fn connect(
+            networker: &driver::Networker,
+            stream: Self::Stream,
+            role: Role,
+        ) -> Result<ConnectionId, NetworkerError> {
+            Networker::from(networker.clone()).connect(stream, role)
         }
     }
 

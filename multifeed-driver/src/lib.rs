@@ -16,6 +16,7 @@ mod budget;
 mod clock;
 mod error;
 mod handles;
+mod networker;
 mod oneshot;
 mod options;
 mod pace;
@@ -38,6 +39,11 @@ pub use handles::replication::{Replication, SyncCloser, SyncEvent, SyncId, Total
 pub use handles::sink::{BlockSink, WriteOptions};
 pub use handles::stream::{ProtocolStream, StreamEvent, StreamOptions};
 pub use handles::watch::{FeedEvent, FeedEvents};
+pub use networker::{
+    BackoffOptions, ConnectionId, Dial, DialId, DialOptions, EndReason, Networker, NetworkerError, NetworkerEvent,
+    NetworkerEvents, NetworkerExtension, NetworkerLimits, NetworkerOptions, Peer, PeerKey, PeerMessage, RootPeer,
+    RootState, RootStatus,
+};
 pub use options::{Options, PumpOptions};
 pub use runtime::Runtime;
 

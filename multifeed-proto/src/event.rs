@@ -182,6 +182,8 @@ pub struct RemoteHandshake {
 pub enum Command {
     /// [`Session::accept`](crate::Session::accept)
     Accept,
+    /// [`Session::admit`](crate::Session::admit)
+    Admit,
     /// [`Session::refuse`](crate::Session::refuse)
     Refuse,
     /// [`Session::open_root`](crate::Session::open_root)
@@ -281,7 +283,7 @@ impl Command {
             Self::RefuseChannel { .. } => 48,
             Self::Close { .. } | Self::CloseRoot { .. } | Self::LeaveRoot { .. } => 8,
             Self::Ping => 1,
-            Self::Accept | Self::Refuse | Self::Finish | Self::Abort(_) => 0,
+            Self::Accept | Self::Admit | Self::Refuse | Self::Finish | Self::Abort(_) => 0,
         }
     }
 }

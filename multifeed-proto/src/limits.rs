@@ -34,8 +34,8 @@ pub struct Limits {
     /// accepted. Anyone can do the Noise handshake. A JS peer sends its Open and Options before that, and its handshake, however large its
     /// user data, only after it. Default 65,536, the largest Options message.
     pub unproven_message_bytes: usize,
-    /// Bytes of all messages until then, headers and keep-alives included, if [`Config::root`](crate::Config::root) names a root key.
-    /// Default 256 KiB.
+    /// Bytes of all messages until then, headers and keep-alives included, if [`Config::root`](crate::Config::root) names a root key, or
+    /// the remote was [admitted](crate::Session::admit). Default 256 KiB.
     pub unproven_bytes: u64,
     /// Time that a message may take from its first byte to its last, plus the time that its bytes take at
     /// [`slowest_rate`](Self::slowest_rate). Time in which the session is paused does not count. Default 20 s.

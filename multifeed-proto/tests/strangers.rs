@@ -103,9 +103,19 @@ fn a_feeds_channel_or_the_callers_word_are_proof_as_well() {
 
     let mut config = Config::plain();
     config.authenticate = true;
-    let mut peer = stranger(config);
+    let mut peer = stranger(config.clone());
     peer.session.accept();
     large(&mut peer).unwrap();
+
+    // Who is let in without a word for it stays a stranger.
+    let mut peer = stranger(config.clone());
+    peer.session.admit();
+    assert_eq!(limit(large(&mut peer)), "unproven_message_bytes");
+    let mut peer = stranger(config);
+    peer.session.admit();
+    let results: Vec<_> = (0..5).map(|_| peer.frame(0, kind::EXTENSION, &vec![0x7f; LIMIT])).collect();
+    assert!(results[..3].iter().all(Result::is_ok), "{results:?}");
+    assert_eq!(limit(results[4].clone()), "unproven_bytes");
 }
 
 fn slow(proven: bool) -> Peer {

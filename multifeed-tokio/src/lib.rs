@@ -24,6 +24,7 @@
 //! [`multifeed-driver`](multifeed_driver)'s, re-exported here.
 
 use std::future::Future;
+use std::io;
 use std::ops::Deref;
 use std::path::Path;
 use std::time::Duration;
@@ -124,6 +125,121 @@ impl From<multifeed_driver::Multifeed> for Multifeed {
 
 impl Deref for Multifeed {
     type Target = multifeed_driver::Multifeed;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+/// Syncs any number of multifeeds over any number of connections; see [`multifeed_driver::Networker`], whose methods it has.
+///
+/// ```no_run
+/// use multifeed_tokio::{Multifeed, Networker, NetworkerOptions, Replicate, Role};
+/// use tokio::net::{TcpListener, TcpStream};
+///
+/// # async fn example(notes: Multifeed, chat: Multifeed) -> Result<(), Box<dyn std::error::Error>> {
+/// let networker = Networker::new(NetworkerOptions::default())?;
+/// networker.join(&notes, Replicate::live())?;
+/// networker.dial(|| TcpStream::connect("192.0.2.7:7000"))?; // kept, and dialled again
+/// networker.join(&chat, Replicate::live())?; // starts on the connections that are there
+/// let listener = TcpListener::bind("0.0.0.0:7000").await?;
+/// loop {
+///     let (socket, address) = listener.accept().await?;
+///     let source = address.ip().to_string();
+///     if let Err(error) = networker.connect_from(socket, Role::Responder, source) {
+///         println!("{address}: {error}");
+///     }
+/// }
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Networker(multifeed_driver::Networker);
+
+impl Networker {
+    /// Makes a networker.
+    ///
+    /// # Errors
+    /// [`NetworkerError::Random`].
+    pub fn new(options: NetworkerOptions) -> Result<Self, NetworkerError> {
+        multifeed_driver::Networker::new(options).map(Self)
+    }
+
+    /// Takes a connection, and serves it in a task of this runtime; see [`multifeed_driver::Networker::connect_on`].
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime with timers, as tokio's `spawn` does.
+    pub fn connect(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        role: Role,
+    ) -> Result<ConnectionId, NetworkerError> {
+        self.0.connect_on::<Tokio>(stream.compat(), role, None)
+    }
+
+    /// As [`connect`](Self::connect), with a name for who the peer is, such as its address: see [`Replicate::source`].
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    ///
+    /// # Panics
+    /// As [`connect`](Self::connect).
+    pub fn connect_from(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        role: Role,
+        source: impl Into<String>,
+    ) -> Result<ConnectionId, NetworkerError> {
+        self.0.connect_on::<Tokio>(stream.compat(), role, Some(source.into()))
+    }
+
+    /// Keeps a connection, in a task of this runtime; see [`multifeed_driver::Networker::dial_on`].
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Panics
+    /// As [`connect`](Self::connect).
+    pub fn dial<C, F, T>(&self, connector: C) -> Result<Dial, NetworkerError>
+    where
+        C: Fn() -> F + Send + 'static,
+        F: Future<Output = io::Result<T>> + Send + 'static,
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        self.dial_with(connector, DialOptions::default())
+    }
+
+    /// As [`dial`](Self::dial), with options.
+    ///
+    /// # Errors
+    /// As [`dial`](Self::dial).
+    ///
+    /// # Panics
+    /// As [`connect`](Self::connect).
+    pub fn dial_with<C, F, T>(&self, connector: C, options: DialOptions) -> Result<Dial, NetworkerError>
+    where
+        C: Fn() -> F + Send + 'static,
+        F: Future<Output = io::Result<T>> + Send + 'static,
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let connector = move || {
+            let connecting = connector();
+            async move { connecting.await.map(TokioAsyncReadCompatExt::compat) }
+        };
+        self.0.dial_on::<Tokio, _, _, _>(connector, options)
+    }
+}
+
+impl From<multifeed_driver::Networker> for Networker {
+    fn from(networker: multifeed_driver::Networker) -> Self {
+        Self(networker)
+    }
+}
+
+impl Deref for Networker {
+    type Target = multifeed_driver::Networker;
 
     fn deref(&self) -> &Self::Target {
         &self.0

@@ -5,7 +5,9 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use multifeed_testkit::conformance::{self, Adapter};
-use multifeed_tokio::{Multifeed, ProtocolStream, Replicate, Replication, Role, StreamOptions};
+use multifeed_tokio::{
+    ConnectionId, Multifeed, Networker, NetworkerError, ProtocolStream, Replicate, Replication, Role, StreamOptions,
+};
 
 struct Threads;
 struct OneThread;
@@ -43,6 +45,14 @@ macro_rules! adapter {
 
             fn open_stream(stream: Self::Stream, role: Role, options: StreamOptions) -> ProtocolStream {
                 multifeed_tokio::open_stream(stream, role, options)
+            }
+
+            fn connect(
+                networker: &multifeed_tokio::driver::Networker,
+                stream: Self::Stream,
+                role: Role,
+            ) -> Result<ConnectionId, NetworkerError> {
+                Networker::from(networker.clone()).connect(stream, role)
             }
         }
     };

@@ -58,6 +58,10 @@ impl StreamExtension {
         self.send(json.as_str()).await
     }
 
+    pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<Option<Bytes>> {
+        self.inbox.poll(cx)
+    }
+
     /// The next message of the remote's; `None` once the stream is over. [`Json::from_bytes`] reads one that is JSON.
     pub async fn next(&mut self) -> Option<Bytes> {
         poll_fn(|cx| self.inbox.poll(cx)).await
@@ -222,7 +226,7 @@ impl<T> Inbox<T> {
         waker.into_iter().for_each(Waker::wake);
     }
 
-    fn poll(&self, cx: &Context<'_>) -> Poll<Option<T>> {
+    pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<Option<T>> {
         let mut waiting = lock(&self.waiting);
         if let Some((message, cost)) = waiting.messages.pop_front() {
             waiting.bytes = waiting.bytes.saturating_sub(cost);
@@ -235,7 +239,7 @@ impl<T> Inbox<T> {
         Poll::Pending
     }
 
-    fn lost(&self) -> u64 {
+    pub(crate) fn lost(&self) -> u64 {
         lock(&self.waiting).lost
     }
 }

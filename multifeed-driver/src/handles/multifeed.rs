@@ -121,6 +121,11 @@ impl Multifeed {
         Ok(Feed::new(state, self.guard.clone()))
     }
 
+    /// The root key: who knows it can sync this multifeed.
+    pub fn root_key(&self) -> FeedKey {
+        self.shared().session.root.as_ref().map_or(DEFAULT_ROOT_KEY, |root| root.key)
+    }
+
     /// The feed of this key: found, or given its folder now, before anything of it came. Without this, a feed of somebody else's is here
     /// once its first block came (in a sparse session its length), and until then known by its key alone, which
     /// [`SyncEvent::RemoteFeeds`](crate::SyncEvent::RemoteFeeds) tells.
@@ -203,10 +208,18 @@ impl Multifeed {
     /// It fails by [`SessionError::Local`] where the stream is over, or a multifeed of the same root key is synced over it already, and
     /// by [`SessionError::Timeout`] where the remote does not have the root key in time.
     pub fn replicate_over(&self, stream: &ProtocolStream, options: Replicate) -> Replication {
+        self.join_stream(stream, options, false)
+    }
+
+    /// As [`replicate_over`](Self::replicate_over); if `observed`, what the remote has is asked of it from the start.
+    pub(crate) fn join_stream(&self, stream: &ProtocolStream, options: Replicate, observed: bool) -> Replication {
         let mut session = self.shared().session.clone();
         options.configure(&mut session);
         let config = session.root.unwrap_or_else(|| RootConfig::new(DEFAULT_ROOT_KEY));
         let link = self.link(stream.hub().next_root(), None, options);
+        if observed {
+            link.set_observed();
+        }
         // Before any call that comes after this one.
         link.begin();
         stream.hub().join(Join { link: link.clone(), subject: Subject::Multifeed(config) });

@@ -332,7 +332,7 @@ impl SyncQueue {
         lock(&self.0).over
     }
 
-    fn poll_next(&self, cx: &Context<'_>) -> Poll<Option<SyncEvent>> {
+    pub(crate) fn poll_next(&self, cx: &Context<'_>) -> Poll<Option<SyncEvent>> {
         let mut queue = lock(&self.0);
         if let Some(event) = queue.events.pop_front() {
             queue.remote_feeds -= usize::from(matches!(event, SyncEvent::RemoteFeeds { .. }));
@@ -348,7 +348,7 @@ impl SyncQueue {
         Poll::Pending
     }
 
-    fn poll_end(&self, cx: &Context<'_>) -> Poll<Result<Totals, SyncError>> {
+    pub(crate) fn poll_end(&self, cx: &Context<'_>) -> Poll<Result<Totals, SyncError>> {
         let mut queue = lock(&self.0);
         match queue.end.take() {
             Some(end) => Poll::Ready(end),

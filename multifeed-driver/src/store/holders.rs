@@ -127,6 +127,7 @@ impl<S: Storage> Store<S> {
             Holder::Multifeed(set) => {
                 if let Some(opened) = self.holders.multifeeds.get_mut(&set) {
                     opened.closing = true;
+                    opened.shared.set_closing();
                 }
             }
         }

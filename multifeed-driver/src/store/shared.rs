@@ -1,7 +1,7 @@
 //! What the handles and the store's thread share.
 
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Waker};
 
@@ -61,6 +61,8 @@ pub(crate) struct Shared {
     pub(crate) session: Config,
     pub(crate) table: FeedTable,
     subscribers: Mutex<Vec<Weak<EventQueue>>>,
+    /// Its sessions are ending, and no others begin.
+    closing: AtomicBool,
     pub(crate) closed: Closed,
 }
 
@@ -144,8 +146,19 @@ impl Shared {
             session,
             table: FeedTable::default(),
             subscribers: Mutex::default(),
+            closing: AtomicBool::new(false),
             closed: Closed::default(),
         }
+    }
+
+    /// Its sessions are about to end, and no others begin.
+    pub(crate) fn set_closing(&self) {
+        self.closing.store(true, Ordering::Release);
+    }
+
+    /// Whether it is closed, or is being closed.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire) || self.closed.is_closed()
     }
 
     /// Adds a subscriber of events.

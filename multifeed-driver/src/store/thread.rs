@@ -606,6 +606,7 @@ impl<S: Storage> Store<S> {
     pub(super) fn begin_closing(&mut self) {
         self.closing = true;
         self.holders.store.mailbox.close();
+        self.holders.multifeeds.values().for_each(|opened| opened.shared.set_closing());
         // Whoever waits for a peer is told that the multifeed is closed.
         self.waits = Waits::default();
         self.in_sync = InSync::default();

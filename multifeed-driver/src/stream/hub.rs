@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use multifeed_core::{ExtensionError, SyncError, message_cost};
-use multifeed_proto::{Command, FeedKey, Root, RootConfig, Scope, SessionError, Totals};
+use multifeed_proto::{Command, FeedKey, Root, RootConfig, Scope, Session, SessionError, Totals};
 
 use crate::handles::extension::{Inbox, Room};
 use crate::handles::stream::StreamEvent;
@@ -35,7 +35,7 @@ struct State {
     /// Messages of extensions, until the session has room for them.
     messages: VecDeque<Command>,
     message_bytes: usize,
-    extensions: BTreeMap<Arc<str>, Weak<Inbox<Bytes>>>,
+    extensions: BTreeMap<Arc<str>, Spoken>,
     closing: bool,
     next_root: u32,
     waker: Option<Waker>,
@@ -44,6 +44,14 @@ struct State {
     totals: Totals,
     end: Option<Result<Totals, SessionError>>,
     waiters: Vec<Waker>,
+}
+
+/// An extension that was registered here.
+#[derive(Debug, Default)]
+struct Spoken {
+    inbox: Weak<Inbox<Bytes>>,
+    /// The remote speaks it too.
+    by_remote: bool,
 }
 
 /// A multifeed, or one feed of it, that is to be synced over the stream.
@@ -131,10 +139,10 @@ impl StreamShared {
                 return Err(ExtensionError::TooMany { max: self.names });
             }
             let slot = state.extensions.entry(name.clone()).or_default();
-            if slot.strong_count() > 0 {
+            if slot.inbox.strong_count() > 0 {
                 return Err(ExtensionError::Taken(name.as_ref().to_owned()));
             }
-            *slot = Arc::downgrade(&inbox);
+            slot.inbox = Arc::downgrade(&inbox);
             if is_new {
                 let name = name.as_ref().to_owned();
                 state.commands.push(Command::RegisterExtension { scope: Scope::Stream, name });
@@ -169,6 +177,16 @@ impl StreamShared {
         };
         waker.into_iter().for_each(Waker::wake);
         Poll::Ready(Ok(()))
+    }
+
+    /// Whether the remote said that it speaks an extension of ours.
+    pub(crate) fn remote_speaks(&self, name: &str) -> bool {
+        lock(&self.state).extensions.get(name).is_some_and(|spoken| spoken.by_remote)
+    }
+
+    /// Accepts a message of an extension, if there is room for it now.
+    pub(crate) fn try_send(&self, name: &Arc<str>, body: &Bytes) -> bool {
+        matches!(self.poll_send(&Context::from_waker(Waker::noop()), name, body), Poll::Ready(Ok(())))
     }
 
     pub(crate) fn close(&self) {
@@ -212,16 +230,18 @@ impl StreamShared {
     pub(crate) fn wishes(
         &self,
         cx: &Context<'_>,
-        totals: Totals,
-        credit: usize,
+        session: &Session,
         joins: &mut Vec<Join>,
         commands: &mut Vec<Command>,
     ) -> HandleRequests {
         let mut state = lock(&self.state);
-        state.totals = totals;
+        state.totals = session.totals();
+        for (name, spoken) in &mut state.extensions {
+            spoken.by_remote = session.remote_speaks(Scope::Stream, name);
+        }
         joins.append(&mut state.joins);
         commands.append(&mut state.commands);
-        let mut free = credit;
+        let mut free = session.send_credit();
         let mut waiters = Vec::new();
         while free > 0
             && let Some(message) = state.messages.pop_front()
@@ -246,7 +266,7 @@ impl StreamShared {
     /// A message of an extension of the application's; false where it registered none of that name.
     pub(crate) fn message(&self, name: &str, body: &Bytes) -> bool {
         let inbox = match lock(&self.state).extensions.get(name) {
-            Some(inbox) => inbox.upgrade(),
+            Some(spoken) => spoken.inbox.upgrade(),
             None => return false,
         };
         inbox.into_iter().for_each(|inbox| inbox.push(Bytes::copy_from_slice(body), body.len()));
@@ -273,7 +293,7 @@ impl StreamShared {
             state.totals = totals;
             state.end.get_or_insert(end.clone().map(|()| totals));
             state.messages.clear();
-            state.extensions.values().filter_map(Weak::upgrade).for_each(|inbox| inbox.close());
+            state.extensions.values().filter_map(|spoken| spoken.inbox.upgrade()).for_each(|inbox| inbox.close());
             (std::mem::take(&mut state.waiters), std::mem::take(&mut state.joins))
         };
         joins.into_iter().for_each(|join| join.refuse(end.clone().err()));

@@ -203,14 +203,18 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
     /// What the stream's handles want.
     fn poll_handles(&mut self, cx: &Context<'_>, now: Duration) -> bool {
         let Self { hub, session, joins, commands, .. } = self;
-        self.wishes = hub.wishes(cx, session.totals(), session.send_credit(), joins, commands);
+        self.wishes = hub.wishes(cx, session, joins, commands);
         let moved = !(joins.is_empty() && commands.is_empty());
+        // Multifeeds that joined before the remote was let in are known when the first root key is opened.
+        let lets_in = |command: &Command| matches!(command, Command::Accept | Command::Admit);
+        let let_in = commands.iter().position(lets_in).map(|at| commands.remove(at));
         for command in commands.drain(..) {
             session.apply(command);
         }
         for join in std::mem::take(&mut self.joins) {
             self.join(join);
         }
+        let_in.into_iter().for_each(|command| self.session.apply(command));
         if self.wishes.closing && self.stage == Stage::Running {
             self.end(None, now);
             return true;

@@ -64,6 +64,8 @@ pub struct Session {
     remote_public_key: Option<[u8; 32]>,
     /// The remote knows a key of ours, or was accepted.
     proven: bool,
+    /// It was let in, and has to prove itself, whether or not a root key was named for the session's start.
+    admitted: bool,
     /// Bytes of messages until then.
     unproven: u64,
     strays: u64,
@@ -150,6 +152,7 @@ impl Session {
             discover: config.discover,
             remote_public_key: None,
             proven: false,
+            admitted: false,
             unproven: 0,
             strays: 0,
             partial: Partial::default(),
@@ -313,9 +316,22 @@ impl Session {
     pub fn accept(&mut self) {
         if self.phase == Phase::Held {
             self.proven = true;
-            self.roots.wait_until(self.patience.map(|timeout| self.timers.now().saturating_add(timeout)));
-            self.begin();
+            self.go_on();
         }
+    }
+
+    /// Goes on as after [`accept`](Self::accept), with a remote that stays a stranger until it proves that it knows a key of ours: the caller only
+    /// knows who it says it is. [`Limits::unproven_bytes`](crate::Limits::unproven_bytes) bounds it also if [`Config::root`] named no root key.
+    pub fn admit(&mut self) {
+        if self.phase == Phase::Held {
+            self.admitted = true;
+            self.go_on();
+        }
+    }
+
+    fn go_on(&mut self) {
+        self.roots.wait_until(self.patience.map(|timeout| self.timers.now().saturating_add(timeout)));
+        self.begin();
     }
 
     /// The remote's static key will not do: the session ends with [`SessionError::Refused`]. The remote is told nothing else. Before
@@ -593,6 +609,7 @@ impl Session {
     pub fn apply(&mut self, command: Command) {
         match command {
             Command::Accept => self.accept(),
+            Command::Admit => self.admit(),
             Command::Refuse => self.refuse(),
             Command::OpenRoot { root, config } => self.open_root(root, config),
             Command::Offer { root, keys, fields } => self.offer_feeds_with(root, &keys, fields.as_ref()),

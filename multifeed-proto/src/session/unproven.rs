@@ -33,9 +33,10 @@ impl Session {
         if self.proven { limits.message_bytes } else { limits.message_bytes.min(limits.unproven_message_bytes) }
     }
 
-    /// Counts what a remote sends that has proven nothing. If no root key was named, nobody can prove one before a multifeed joins.
+    /// Counts what a remote sends that has proven nothing. If no root key was named, nobody can prove one before a multifeed joins; who was
+    /// admitted is to do so all the same.
     pub(super) fn count_unproven(&mut self) -> Result<(), SessionError> {
-        if self.proven || !self.roots.is_strict() {
+        if self.proven || !(self.roots.is_strict() || self.admitted) {
             return Ok(());
         }
         self.unproven = self.unproven.saturating_add(self.input.consumed as u64);

@@ -1,0 +1,256 @@
+//! The task of one connection: it does what the table orders, and reports what happens.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_io::{AsyncRead, AsyncWrite};
+use multifeed_core::SyncError;
+use multifeed_proto::{Command, FeedKey, Role, SessionError};
+
+use crate::handles::extension::{Inbox, StreamExtension};
+use crate::handles::replication::{Replication, SyncEvent};
+use crate::handles::stream::{ProtocolStream, StreamEvent};
+use crate::networker::events::NetworkerEvent;
+use crate::networker::extension::PeerMessage;
+use crate::networker::shared::Shared;
+use crate::networker::table::{ConnectionId, Order, PeerKey};
+use crate::runtime::Runtime;
+use crate::timer::Timer;
+
+/// Rounds in one poll before the executor's other tasks have theirs.
+const ROUNDS: usize = 8;
+
+/// A root key's session that is over: whether it was in sync, and why it ended.
+type Over = (FeedKey, bool, Option<SyncError>);
+
+/// The task of one connection. It is ready once its stream and all sessions on it are over.
+pub(crate) struct Connection<R: Runtime> {
+    shared: Arc<Shared>,
+    id: ConnectionId,
+    stream: ProtocolStream,
+    peer: Option<PeerKey>,
+    /// It was let in, which the application knows.
+    admitted: bool,
+    sessions: BTreeMap<FeedKey, Replication>,
+    /// As of this version.
+    extensions: Vec<(StreamExtension, Weak<Inbox<PeerMessage>>)>,
+    version: u64,
+    /// Whom the session's limits count what it brings for.
+    source: Option<String>,
+    result: Option<Result<(), SessionError>>,
+    timer: Timer<R>,
+    due: Option<Duration>,
+    over: bool,
+}
+
+impl<R: Runtime> Connection<R> {
+    /// Opens the stream of a connection that the table took.
+    pub(crate) fn open(
+        shared: Arc<Shared>,
+        id: ConnectionId,
+        io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        role: Role,
+        source: Option<String>,
+    ) -> Self {
+        let stream = ProtocolStream::open_on::<R>(io, role, shared.stream_options());
+        shared.opened(id, stream.hub());
+        Self {
+            shared,
+            id,
+            stream,
+            peer: None,
+            admitted: false,
+            sessions: BTreeMap::new(),
+            extensions: Vec::new(),
+            version: 0,
+            source,
+            result: None,
+            timer: Timer::default(),
+            due: None,
+            over: false,
+        }
+    }
+
+    /// Does all that there is to do. Whether that was anything.
+    fn round(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut moved = self.follow_orders(cx);
+        // What a session reports is read first and applied last: the channels that the remote opened before it are known by then.
+        let (ready, over) = self.poll_sessions(cx);
+        moved |= self.poll_stream(cx);
+        moved |= !(ready.is_empty() && over.is_empty());
+        for root in ready {
+            self.shared.with(|table, now| table.ready(self.id, root, now));
+            self.shared.publish(&NetworkerEvent::Ready { connection: self.id, root });
+        }
+        for (root, in_sync, error) in over {
+            self.sessions.remove(&root);
+            self.shared.over(self.id, root, in_sync);
+            self.shared.publish(&NetworkerEvent::RootOver { connection: self.id, root, in_sync, error });
+        }
+        moved |= self.poll_extensions(cx);
+        moved | self.timer.poll(cx, self.due, self.shared.clock.now())
+    }
+
+    fn follow_orders(&mut self, cx: &mut Context<'_>) -> bool {
+        let found = self.shared.orders(cx, self.id, self.version);
+        self.due = found.due;
+        self.version = found.version;
+        if let Some(names) = found.extensions {
+            self.extensions.retain(|(_, inbox)| inbox.strong_count() > 0);
+            for (name, inbox) in names {
+                let is_new = !self.extensions.iter().any(|(spoken, _)| spoken.name() == &*name);
+                if is_new && let Ok(extension) = self.stream.register_extension(&name) {
+                    self.extensions.push((extension, inbox));
+                }
+            }
+        }
+        let moved = !found.orders.is_empty();
+        for order in found.orders {
+            match order {
+                Order::Open(root) => self.open_root(root),
+                Order::Close(root) => self.sessions.get(&root).into_iter().for_each(Replication::close),
+                Order::Admit => {
+                    self.stream.hub().command(Command::Admit);
+                    if let Some(peer) = self.peer.filter(|_| !std::mem::replace(&mut self.admitted, true)) {
+                        self.shared.publish(&NetworkerEvent::Connected { connection: self.id, peer });
+                    }
+                }
+                Order::Refuse => {
+                    self.stream.refuse();
+                    // If its handshake is not done, there is nothing to refuse yet.
+                    self.stream.close();
+                }
+                Order::End => self.stream.close(),
+            }
+        }
+        moved
+    }
+
+    fn open_root(&mut self, root: FeedKey) {
+        let Some((multifeed, mut options)) = self.shared.joined(&root) else {
+            // It left meanwhile.
+            return self.shared.over(self.id, root, false);
+        };
+        if options.source.is_none() {
+            options.source.clone_from(&self.source);
+        }
+        self.sessions.insert(root, multifeed.join_stream(&self.stream, options, true));
+    }
+
+    /// The root keys that both sides have from now on, and those whose session is over.
+    fn poll_sessions(&self, cx: &Context<'_>) -> (Vec<FeedKey>, Vec<Over>) {
+        let (mut ready, mut over) = (Vec::new(), Vec::new());
+        for (root, session) in &self.sessions {
+            let link = session.link();
+            loop {
+                match link.sync.poll_next(cx) {
+                    Poll::Ready(Some(SyncEvent::Ready(_))) => ready.push(*root),
+                    Poll::Ready(Some(SyncEvent::Progress(state))) => self.shared.set_sync(self.id, *root, state),
+                    Poll::Ready(Some(_)) => {}
+                    Poll::Ready(None) => {
+                        if let Poll::Ready(end) = link.sync.poll_end(cx) {
+                            over.push((*root, link.ended_in_sync(), end.err()));
+                        }
+                        break;
+                    }
+                    Poll::Pending => break,
+                }
+            }
+        }
+        (ready, over)
+    }
+
+    fn poll_stream(&mut self, cx: &Context<'_>) -> bool {
+        let mut moved = false;
+        let hub = self.stream.hub().clone();
+        while let Poll::Ready(Some(event)) = hub.poll_next(cx) {
+            moved = true;
+            match event {
+                StreamEvent::Connected { remote_public_key, .. } => {
+                    self.peer = Some(remote_public_key);
+                    let accepted = self.shared.accepts(&remote_public_key);
+                    self.shared.with(|table, now| table.connected(self.id, remote_public_key, accepted, now));
+                }
+                StreamEvent::Discovered { discovery_key } => {
+                    self.shared.with(|table, now| table.discovered(self.id, discovery_key, now));
+                }
+                StreamEvent::Lagged => self.shared.with(|table, now| table.discovered_some(self.id, now)),
+            }
+        }
+        if self.result.is_none()
+            && let Poll::Ready(end) = hub.poll_end(cx)
+        {
+            self.result = Some(end.map(drop));
+            moved = true;
+        }
+        moved
+    }
+
+    fn poll_extensions(&self, cx: &mut Context<'_>) -> bool {
+        let mut moved = false;
+        for (extension, inbox) in &self.extensions {
+            while let Poll::Ready(Some(body)) = extension.poll(cx) {
+                moved = true;
+                if let (Some(inbox), Some(peer)) = (inbox.upgrade(), self.peer) {
+                    let size = body.len();
+                    inbox.push(PeerMessage { connection: self.id, peer, body }, size);
+                }
+            }
+        }
+        moved
+    }
+
+    /// The connection is over.
+    fn end(&mut self) {
+        if std::mem::replace(&mut self.over, true) {
+            return;
+        }
+        self.sessions.clear();
+        let Some(ended) = self.shared.ended(self.id) else { return };
+        let error = self.result.take().and_then(Result::err);
+        self.shared.publish(&NetworkerEvent::Disconnected {
+            connection: self.id,
+            peer: ended.peer,
+            reason: ended.reason,
+            error,
+            in_sync: ended.in_sync,
+            unanswered: ended.unanswered,
+        });
+        if let Some((dial, after)) = ended.dial {
+            self.shared.publish(&NetworkerEvent::Redial { dial, after, error: None });
+        }
+        self.shared.reported();
+    }
+}
+
+impl<R: Runtime> Future for Connection<R> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let connection = self.get_mut();
+        for _ in 0..ROUNDS {
+            if !connection.round(cx) {
+                if connection.result.is_some() && connection.sessions.is_empty() {
+                    connection.end();
+                    return Poll::Ready(());
+                }
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl<R: Runtime> Drop for Connection<R> {
+    fn drop(&mut self) {
+        // A runtime that shuts down drops its tasks.
+        self.end();
+    }
+}
+
+impl<R: Runtime> Unpin for Connection<R> {}

@@ -1,0 +1,148 @@
+//! What happens on a networker, as a stream.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use futures_core::Stream;
+use multifeed_core::SyncError;
+use multifeed_proto::{FeedKey, SessionError};
+
+use crate::lock;
+use crate::networker::dials::DialId;
+use crate::networker::table::{ConnectionId, EndReason, PeerKey};
+
+/// Something happened on a networker.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum NetworkerEvent {
+    /// A peer is connected, and was let in.
+    Connected {
+        /// The connection.
+        connection: ConnectionId,
+        /// The peer's static key.
+        peer: PeerKey,
+    },
+    /// The peer has a root key too: it is synced on this connection.
+    Ready {
+        /// The connection.
+        connection: ConnectionId,
+        /// The root key.
+        root: FeedKey,
+    },
+    /// A root key's session on a connection is over. The connection goes on, unless [`Disconnected`](Self::Disconnected) follows.
+    RootOver {
+        /// The connection.
+        connection: ConnectionId,
+        /// The root key.
+        root: FeedKey,
+        /// Both sides held the same at its end.
+        in_sync: bool,
+        /// Why it ended before its time: [`SessionError::Timeout`] if the peer does not have the root key.
+        error: Option<SyncError>,
+    },
+    /// A connection is over.
+    Disconnected {
+        /// The connection.
+        connection: ConnectionId,
+        /// The peer's static key, if the handshake was done.
+        peer: Option<PeerKey>,
+        /// Why, if this side ended it.
+        reason: Option<EndReason>,
+        /// What went wrong with the stream.
+        error: Option<SessionError>,
+        /// Every root key that was shared ended in sync.
+        in_sync: bool,
+        /// The root keys that are left out of the next connection to this peer, until it opens them, as it ended this connection while they were
+        /// unanswered.
+        unanswered: Vec<FeedKey>,
+    },
+    /// A dial came to nothing, or its connection is over. It tries again.
+    Redial {
+        /// The dial.
+        dial: DialId,
+        /// How long it waits.
+        after: Duration,
+        /// Why no connection came about, if none did.
+        error: Option<String>,
+    },
+    /// More than [`NetworkerLimits::events`](crate::NetworkerLimits::events) events waited, and some were dropped.
+    Lagged,
+}
+
+/// The events of a networker from the time on when this was made; it ends when the networker is closed.
+#[derive(Debug)]
+pub struct NetworkerEvents(pub(crate) Arc<EventQueue>);
+
+impl NetworkerEvents {
+    /// The next event; `None` once the networker is closed.
+    pub async fn next(&mut self) -> Option<NetworkerEvent> {
+        poll_fn(|cx| self.0.poll(cx)).await
+    }
+}
+
+impl Stream for NetworkerEvents {
+    type Item = NetworkerEvent;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<NetworkerEvent>> {
+        self.0.poll(cx)
+    }
+}
+
+/// One subscriber's events.
+#[derive(Debug)]
+pub(crate) struct EventQueue {
+    queue: Mutex<Queue>,
+    most: usize,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    events: VecDeque<NetworkerEvent>,
+    closed: bool,
+    waker: Option<Waker>,
+}
+
+impl EventQueue {
+    pub(crate) fn new(most: usize) -> Self {
+        Self { queue: Mutex::default(), most: most.max(1) }
+    }
+
+    pub(crate) fn push(&self, event: NetworkerEvent) {
+        self.change(|queue| {
+            if queue.events.len() < self.most {
+                queue.events.push_back(event);
+            } else if !matches!(queue.events.back(), Some(NetworkerEvent::Lagged)) {
+                queue.events.push_back(NetworkerEvent::Lagged);
+            }
+        });
+    }
+
+    pub(crate) fn close(&self) {
+        self.change(|queue| queue.closed = true);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Queue)) {
+        let waker = {
+            let mut queue = lock(&self.queue);
+            change(&mut queue);
+            queue.waker.take()
+        };
+        waker.into_iter().for_each(Waker::wake);
+    }
+
+    fn poll(&self, cx: &Context<'_>) -> Poll<Option<NetworkerEvent>> {
+        let mut queue = lock(&self.queue);
+        if let Some(event) = queue.events.pop_front() {
+            return Poll::Ready(Some(event));
+        }
+        if queue.closed {
+            return Poll::Ready(None);
+        }
+        queue.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
