@@ -19,7 +19,7 @@ use super::reading::open_several_to_serve;
 use super::serve::{BACKLOG, bounded};
 use super::{cannot_open, close, open, tune, warn_of_store};
 use crate::args::{Global, Serve, Sync};
-use crate::error::{CliError, EXIT_NOT_TAKEN, code};
+use crate::error::{CliError, EXIT_NOT_IN_SYNC, code};
 use crate::line_limit::{LineLimit, SUM_UP_EVERY};
 use crate::output::{Event, Output, Unit};
 use crate::stop::Stop;
@@ -307,12 +307,12 @@ impl<'a> Roots<'a> {
         match missing.len() {
             0 => Ok(()),
             count if count == self.keys.len() => {
-                Err(CliError::new(code::NOT_SHARED, "the peer has none of these root keys").with_exit(EXIT_NOT_TAKEN))
+                Err(CliError::new(code::NOT_SHARED, "the peer has none of these root keys").with_exit(EXIT_NOT_IN_SYNC))
             }
             _ => {
                 let message =
                     format!("the peer does not have the root keys {}; the others are in sync", missing.join(", "));
-                Err(CliError::new(code::NOT_SHARED, message).with_exit(EXIT_NOT_TAKEN))
+                Err(CliError::new(code::NOT_SHARED, message).with_exit(EXIT_NOT_IN_SYNC))
             }
         }
     }
