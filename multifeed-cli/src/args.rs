@@ -43,10 +43,14 @@ Examples:
   multifeed --store b sync 127.0.0.1:7000         the other connects: now both hold the same
 
 Exit codes:
-  0    done; also when Ctrl-C or SIGTERM ended `serve` or `sync --live`
-  1    it failed: the message says why, and --json gives a code for it
+  0    done: `sync` is in sync, or the peer was sent all that it asked for; also when Ctrl-C or
+       SIGTERM ended `serve` or `sync --live`
+  1    it failed: the message says why, and --json gives a code for it; also when a `sync` ended
+       early (ERR_ENDED_EARLY, ERR_GIVEN_UP), and the next one can bring the rest
   2    the command line is wrong
-  3    `sync` is done, but the peer did not take all of the feeds that it was offered
+  3    `sync` is done, and not in sync: the peer did not take all that it was offered
+       (ERR_NOT_TAKEN); or damage, two histories of a feed or a bound, as reported before, keep
+       the two apart (ERR_NOT_IN_SYNC)
   130  Ctrl-C ended it before it was done (143: SIGTERM did); what was received is on disk
 
 The variable RUST_LOG (for example RUST_LOG=debug) writes a log to stderr.";
@@ -259,10 +263,11 @@ Examples:
     /// a second: "missing" here and there are blocks that the other side has, "in_flight" those that were requested,
     /// "requested" those that the peer waits for, "per_second" the rates of the last ten seconds ("missing_there" and
     /// "in_sync" are known with --live). {"event":"too-large","key","block","bytes"} is for a block of a JS store that no message can
-    /// carry. {"event":"slow-block","key","block","bytes","bytes_per_second","message"} is for one that takes so long to send that a
-    /// JavaScript peer gives up, after 20 s without an answer. In the end {"event":"closed",…} with the numbers up to "missing", "in_step" (the feeds that both
+    /// carry. {"event":"slow-block","key","block","bytes","bytes_per_second","message"} is for one that takes 10 s or longer to send, so that a
+    /// JavaScript peer may give up, after 20 s without an answer. In the end {"event":"closed",…} with the numbers up to "missing", "in_step" (the feeds that both
     /// sides held alike from the start, which two of these find out at little cost), "not_taken" (the feeds that the peer did not take, or not all
-    /// of them, though it was offered them: by its own choice or a bound of its), "in_sync" (whether both sides hold the same) and
+    /// of them, though it was offered them: by its own choice or a bound of its), "unwanted" (the feeds of which
+    /// a peer that is sparse did not ask for all), "in_sync" (whether both sides hold the same) and
     /// "holes":[{"key","blocks","ranges":[["start","end"],…],"unlisted"},…], the blocks that neither side has, by feed: "ranges" names
     /// them, the end not included, but for the "unlisted" ones where there are too many ("missing" counts them too); or {"event":"error","code","message","us","them"}.
     #[command(after_help = "\
@@ -361,7 +366,7 @@ pub(crate) struct Serve {
     #[arg(long)]
     pub(crate) live: bool,
 
-    /// End after the first peer; the exit code is then that sync's
+    /// End after the first peer; the exit code is then that sync's, as `sync` has it
     ///
     /// The first peer is the first that proves the root key. A connection that does not, such as a port scan's, is reported, and does
     /// not count.

@@ -32,6 +32,8 @@ pub(crate) mod code {
     pub(crate) const NO_PLACE: &str = "ERR_NO_PLACE";
     /// The peer left while it was not known that both sides hold the same.
     pub(crate) const ENDED_EARLY: &str = "ERR_ENDED_EARLY";
+    /// A sync is done, and something that was reported keeps the two from holding the same.
+    pub(crate) const NOT_IN_SYNC: &str = "ERR_NOT_IN_SYNC";
     /// The peer did not take all that it was offered.
     pub(crate) const NOT_TAKEN: &str = "ERR_NOT_TAKEN";
     /// The peer cannot be reached, or refused the connection.
@@ -56,8 +58,8 @@ pub(crate) mod code {
 /// The exit code of a command line that is wrong, as clap has it.
 pub(crate) const EXIT_USAGE: u8 = 2;
 
-/// The exit code of a sync that is done, and whose peer did not take all that it was offered.
-pub(crate) const EXIT_NOT_TAKEN: u8 = 3;
+/// The exit code of a sync that is done, and after which the two do not hold the same: another sync changes nothing.
+pub(crate) const EXIT_NOT_IN_SYNC: u8 = 3;
 
 /// Why a command failed.
 #[derive(Debug, Clone)]

@@ -85,6 +85,8 @@ pub(crate) enum Event<'a> {
         in_step: u64,
         /// Feeds that the peer did not take, or not all of them.
         not_taken: u64,
+        /// Feeds of which the peer lacks blocks that it never asked for.
+        unwanted: u64,
         /// Whether both sides held the same at the end.
         in_sync: bool,
         holes: Vec<Hole>,
@@ -611,11 +613,12 @@ mod tests {
                     moved,
                     in_step: 1,
                     not_taken: 2,
+                    unwanted: 3,
                     in_sync: false,
                     holes: vec![Hole { key: "bb".into(), blocks: 6, ranges: vec![[0, 2], [5, 8]], unlisted: 1 }],
                 },
                 &format!(
-                    r#"{{"event":"closed",{numbers},"in_step":1,"not_taken":2,"in_sync":false,"holes":[{{"key":"bb","blocks":6,"ranges":[[0,2],[5,8]],"unlisted":1}}]}}"#
+                    r#"{{"event":"closed",{numbers},"in_step":1,"not_taken":2,"unwanted":3,"in_sync":false,"holes":[{{"key":"bb","blocks":6,"ranges":[[0,2],[5,8]],"unlisted":1}}]}}"#
                 ),
             ),
             (Event::LinesLeftOut { lines: 3 }, r#"{"event":"lines-left-out","lines":3}"#),

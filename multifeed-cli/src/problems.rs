@@ -53,11 +53,6 @@ impl Found {
         may
     }
 
-    /// Whether there were any.
-    pub(crate) fn any(&self) -> bool {
-        self.said > 0
-    }
-
     /// Says at the end of it how many there were beyond those that were said.
     pub(crate) fn end(&self, who: &str, output: &Output) -> Result<(), CliError> {
         if self.more == 0 {

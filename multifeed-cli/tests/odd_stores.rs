@@ -211,7 +211,7 @@ fn a_feed_that_another_process_has_locked_keeps_no_other_from_its_user() -> Resu
     let (serving, address) = store.serve(&["--once"])?;
     let other = Store::new()?;
     other.sync(address, &[])?.ended(0)?;
-    serving.ended(0)?;
+    serving.ended(3)?;
     assert_eq!(other.run(&["cat", "0"])?.ok()?.text(), "twothree");
     theirs.unlock()?;
     assert_eq!(store.run(&["cat", "first"])?.ok()?.text(), "one");

@@ -2,11 +2,15 @@
 //! by hand, on virtual time.
 
 use crate::common;
+use crate::link;
 use crate::played;
 
 use bytes::Bytes;
 use common::{create, key_pair};
-use multifeed_core::{Answer, MemoryStorage, Multifeed, Options, PeerEvent, Replicate};
+use link::Link;
+use multifeed_core::{
+    Answer, MemoryStorage, Multifeed, Options, PeerEvent, Replicate, SyncError, SyncState, SyncTotals,
+};
 use multifeed_proto::{Command, Event, Have, Message, Origin, Request, Root, Token};
 use played::Played;
 
@@ -109,6 +113,13 @@ fn is_ack(command: &Command) -> bool {
     matches!(command, Command::Send { message: Message::Have(have), .. } if have.ack)
 }
 
+fn requests(commands: Vec<Command>) -> impl Iterator<Item = Request> {
+    commands.into_iter().filter_map(|command| match command {
+        Command::Send { message: Message::Request(request), .. } => Some(request),
+        _ => None,
+    })
+}
+
 /// Both blocks of the remote's feed come and are written, one after the other: nothing is acknowledged and no channel closed before. Returns what
 /// is sent after the last.
 fn receive(played: &mut Played) -> Vec<Command> {
@@ -117,12 +128,6 @@ fn receive(played: &mut Played) -> Vec<Command> {
     let mut disk = MemoryStorage::new();
     let mut feed = create(&mut disk, 0, 1, None);
     feed.append(&mut disk, &blocks()).unwrap();
-    let requests = |commands: Vec<Command>| {
-        commands.into_iter().filter_map(|command| match command {
-            Command::Send { message: Message::Request(request), .. } => Some(request),
-            _ => None,
-        })
-    };
     let mut asked: Vec<Request> = requests(played.commands()).collect();
     let mut last = Vec::new();
     for _ in 0..2 {
@@ -207,4 +212,89 @@ fn a_remote_of_ours_that_never_acknowledges_is_left() {
     let mut played = sent_to_ours();
     played.event(Event::ChannelClosed { token: TOKEN });
     assert_eq!(ended(played), (1, false));
+}
+
+/// How one side of a session ended, whether it was in sync then, and what it reported last.
+type End = (Result<SyncTotals, SyncError>, bool, SyncState);
+
+/// Two of ours, one of which has a block of 30 kB, over a link that takes so many bytes a second, from a second on faster ones. Returns the ends of
+/// the one that has it, and of the other.
+fn trickle(live: [bool; 2], observed: bool, rate: usize, faster: Option<(u64, usize)>) -> [End; 2] {
+    let mut stores = [0; 2].map(|_| link::store());
+    let id = stores[0].writer(Some("w"), || key_pair(1)).unwrap();
+    stores[0].append(id, &[Bytes::from(vec![7; 30_000])]).unwrap();
+    let options = live.map(|live| Replicate { live, ..Replicate::default() });
+    let mut links = [Link::new(&mut stores, [0, 1], options, Default::default())];
+    for (side, store) in stores.iter_mut().enumerate().filter(|_| observed) {
+        store.observe(links[0].ends[side].1.peer());
+    }
+    for second in 0..400 {
+        let now = std::time::Duration::from_secs(second);
+        links[0].chunk = faster.filter(|&(from, _)| second >= from).map_or(rate, |(_, rate)| rate);
+        for store in &mut stores {
+            _ = store.poll_timeout();
+            store.handle_timeout(now);
+        }
+        links[0].ends.iter_mut().for_each(|(_, end)| end.session().handle_timeout(now));
+        links[0].turn(&mut stores, now);
+        stores.iter_mut().for_each(|store| store.commit(now));
+    }
+    let held = stores[1].find(&key_pair(1).public_key()).map_or(0, |id| stores[1].info(id).unwrap().downloaded);
+    let ends = [0, 1].map(|side| {
+        let state = |event: &PeerEvent| match event {
+            PeerEvent::Progress(state) => Some(*state),
+            _ => None,
+        };
+        let events = &links[0].events[side];
+        let in_sync = stores[side].in_sync(links[0].ends[side].1.peer());
+        let told = events.iter().filter_map(state).any(|state| state.in_sync);
+        assert!(!told || held == 1, "side {side} reported in sync: {events:?}");
+        (links[0].result(side).unwrap().clone(), in_sync, events.iter().rev().find_map(state).unwrap_or_default())
+    });
+    assert_eq!(ends[1].0.is_ok(), held == 1);
+    ends
+}
+
+/// The receiver gives up what trickles; who sent it, and asks for no acknowledgements, hears of that.
+#[test]
+fn a_block_that_the_receiver_gives_up_is_not_delivered() {
+    for (live, observed) in
+        [([false, false], false), ([false, false], true), ([true, false], false), ([true, false], true)]
+    {
+        let [sender, receiver] = trickle(live, observed, 150, None);
+        assert!(receiver.0.is_err() && !receiver.1, "{:?}", receiver.0);
+        assert_eq!(sender.0.as_ref().map(|totals| totals.not_taken).ok(), Some(1), "{sender:?}");
+        assert_eq!((sender.1, sender.2.in_sync, sender.2.missing_there), (false, false, 1), "{live:?}, {observed}");
+        // At a rate that is enough it comes.
+        let [sender, receiver] = trickle(live, observed, 1_000, None);
+        assert_eq!([sender.0, receiver.0].map(|end| end.unwrap().not_taken), [0, 0]);
+        assert_eq!((sender.1, receiver.1, sender.2.missing_there), (true, true, 0), "{live:?}, {observed}");
+    }
+}
+
+/// It says so of each block that it gave up, and of each that comes late all the same.
+#[test]
+fn what_is_given_up_is_said_and_what_comes_late_is_acknowledged() {
+    let mut disk = MemoryStorage::new();
+    let mut feed = create(&mut disk, 0, 1, None);
+    feed.append(&mut disk, &blocks()).unwrap();
+    for ours in [true, false] {
+        let mut played = start_with(false, if ours { Played::start_with_ours } else { Played::start });
+        message(&mut played, have(0, MI, Some(&[0x02, 0xc0]), false));
+        let is_unhave = |command: &Command| matches!(command, Command::Send { message: Message::Unhave { .. }, .. });
+        let asked: Vec<Request> = requests(played.commands()).collect();
+        assert_eq!(asked.len(), 2);
+        played.time(25);
+        let said: Vec<Command> = played.commands().into_iter().filter(is_unhave).collect();
+        let unhave = |index| Command::Send { token: TOKEN, message: Message::Unhave { start: index, length: 1 } };
+        // JS does not ask.
+        assert_eq!(said, if ours { vec![unhave(0), unhave(1)] } else { vec![] });
+        for (request, late) in asked.iter().zip(0..) {
+            let Answer::Data(data) = feed.answer(&mut disk, request).unwrap() else {
+                panic!("no answer to {request:?}")
+            };
+            message(&mut played, Message::Data(data));
+            assert_eq!(acks(&mut played), if ours { vec![(late, 1)] } else { vec![] });
+        }
+    }
 }

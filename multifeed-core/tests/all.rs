@@ -26,6 +26,7 @@ mod feed_vectors;
 mod foreign_ids;
 mod full_disk;
 mod given_up;
+mod hidden_blocks;
 mod holding;
 mod hostile_folder;
 mod in_step;

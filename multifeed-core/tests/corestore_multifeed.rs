@@ -290,12 +290,31 @@ fn a_writer_whose_core_is_gone_is_not_begun_anew() {
     let alice = store.writer_in(set, Some("alice")).unwrap();
     fill(&mut store, alice, 4);
     let core = store.info(alice).unwrap().key.discovery_key().to_string();
+    let core = path.join(&core[..2]).join(&core[2..4]).join(&core);
     store.close().unwrap();
-    std::fs::remove_dir_all(path.join(&core[..2]).join(&core[2..4]).join(&core)).unwrap();
+    // An older copy of it in its place is shown, and nothing is appended to it.
+    let files = ["bitfield", "data", "signatures", "tree"]
+        .map(|file| (core.join(file), std::fs::read(core.join(file)).unwrap()));
     let mut store = open(path);
     let set = root(&mut store, &A);
+    let alice = store.writer_in(set, Some("alice")).unwrap();
+    fill(&mut store, alice, 2);
+    store.close().unwrap();
+    files.iter().for_each(|(path, bytes)| std::fs::write(path, bytes).unwrap());
+    let mut store = open(path);
+    let set = root(&mut store, &A);
+    let older = |problem: &StoreError| matches!(problem, StoreError::OlderWriter { blocks: 4, signed: 6, .. });
+    assert!(store.problems().len() == 1 && store.problems().iter().all(older), "{:?}", store.problems());
+    let alice = store.writer_in(set, Some("alice")).unwrap();
+    assert!(store.append(alice, &[Bytes::from("another")]).is_err());
+    store.close().unwrap();
+    std::fs::remove_dir_all(core).unwrap();
+    let mut store = open(path);
+    let set = root(&mut store, &A);
+    let gone = |problem: &StoreError| matches!(problem, StoreError::CoreMissing { blocks: 6, .. });
+    assert!(store.problems().len() == 1 && store.problems().iter().all(gone), "{:?}", store.problems());
     let missing = store.writer_in(set, Some("alice")).unwrap_err();
-    assert!(matches!(missing, StoreError::CoreMissing { blocks: 4, .. }), "{missing}");
+    assert!(matches!(missing, StoreError::CoreMissing { blocks: 6, .. }), "{missing}");
     store.writer_in(set, Some("bob")).unwrap();
     store.close().unwrap();
 }

@@ -181,7 +181,12 @@ fn what_rotted_is_not_served_and_the_rest_is() {
         assert_eq!(stores[2].info(other).unwrap().downloaded, 2, "{case}");
         let copy = stores[2].find(&KeyPair::from_seed(&[1; 32]).public_key()).unwrap();
         let held: Vec<u64> = (0..BLOCKS).filter(|&index| stores[2].has(copy, index)).collect();
-        assert!((12..BLOCKS as usize).contains(&held.len()), "{case}: {held:?}");
+        assert!(
+            (12..BLOCKS as usize).contains(&held.len()),
+            "{case}: {held:?} {:?} {:?}",
+            link.events,
+            stores[1].recovered()
+        );
         for index in held {
             assert_eq!(stores[2].get(copy, index).unwrap(), Some(block(index)), "{case}");
         }
@@ -189,5 +194,48 @@ fn what_rotted_is_not_served_and_the_rest_is() {
         // And the rest comes of whoever is whole.
         sync(&mut stores, [1 - damaged, 2]).totals(0);
         assert!((0..BLOCKS).all(|index| stores[2].get(copy, index).unwrap() == Some(block(index))), "{case}");
+    }
+}
+
+/// What rots of the tree of a store that fetches, a bit or a sector of it, is damage here: the remote is not to blame for it, and the session goes on.
+#[test]
+fn what_rotted_of_the_tree_is_not_the_remotes_fault() {
+    // Blocks that were given up; or those that the writer appended since.
+    for grows in [false, true] {
+        let length = if grows { 13 } else { BLOCKS };
+        let mut stores = [store(), store()];
+        let id = stores[0].writer(Some("w"), || KeyPair::from_seed(&[1; 32])).unwrap();
+        stores[0].append(id, &(0..length).map(block).collect::<Vec<_>>()).unwrap();
+        sync(&mut stores, [0, 1]).totals(1);
+        let copy = stores[1].feeds().next().unwrap();
+        if grows {
+            stores[0].append(id, &(length..BLOCKS).map(block).collect::<Vec<_>>()).unwrap();
+        } else {
+            for range in [3..4, 6..8, 11..15, 19..20] {
+                stores[1].clear(copy, range).unwrap();
+            }
+        }
+        let [writer, reader] = stores.map(|store| closed(&store));
+        for (node, byte, size) in (0..2 * length - 1).flat_map(|node| [(node, 39, 1), (node, 0, 512)]) {
+            let case = format!("node {node}, {size} from {byte}, grows: {grows}");
+            let mut disk = reader.clone();
+            let (at, mut rotten) = (32 + 40 * node + byte, vec![0; size]);
+            let count = disk.read_at(file(0, FileKind::Tree), at, &mut rotten).unwrap();
+            rotten.iter_mut().for_each(|byte| *byte ^= 0x20);
+            disk.write_at(file(0, FileKind::Tree), at, &rotten[..count]).unwrap();
+            let mut stores = [open(writer.clone()), Multifeed::open(disk, Options::default()).unwrap()];
+            let link = sync(&mut stores, [0, 1]);
+            link.totals(0);
+            link.totals(1);
+            let held = stores[1].feeds().next().map(|copy| stores[1].info(copy).unwrap().downloaded);
+            let told = |event: &PeerEvent| matches!(event, PeerEvent::Damaged { .. });
+            assert!(
+                held == Some(BLOCKS) || link.events[1].iter().any(told),
+                "{case}: {held:?} {:?} {:?}",
+                link.events,
+                stores[1].recovered()
+            );
+            assert!(!link.events[0].iter().any(told), "{case}");
+        }
     }
 }

@@ -290,7 +290,14 @@ fn it_comes_back_while_the_store_is_open() {
         let mut store = open(&root);
         for seed in 1..=3 {
             let id = store.writer(Some(&format!("w{seed}")), || pair(seed)).unwrap();
-            store.append(id, &[Bytes::from("a"), Bytes::from("b")]).unwrap();
+            store.append(id, &[Bytes::from("a")]).unwrap();
+        }
+        store.close().unwrap();
+        let older = ["bitfield", "data", "key", "localname", "secret_key", "signatures", "tree"]
+            .map(|file| (file, std::fs::read(root.join("1").join(file)).unwrap()));
+        let mut store = open(&root);
+        for id in store.feeds().collect::<Vec<_>>() {
+            store.append(id, &[Bytes::from("b")]).unwrap();
         }
         store.close().unwrap();
         std::fs::rename(root.join("1"), &away).unwrap();
@@ -302,6 +309,13 @@ fn it_comes_back_while_the_store_is_open() {
         run(&mut stores, &mut links, Duration::ZERO);
         assert_eq!(stores[1].feeds().count(), 2);
 
+        // An older copy of it is looked at, and does not stand in its way later.
+        std::fs::create_dir(root.join("1")).unwrap();
+        for (file, bytes) in &older {
+            std::fs::write(root.join("1").join(file), bytes).unwrap();
+        }
+        assert!(stores[0].writer(Some("w2"), || pair(50)).is_err());
+        std::fs::remove_dir_all(root.join("1")).unwrap();
         // A part of it is left alone, whatever there is, and stays as it is.
         std::fs::create_dir(root.join("1")).unwrap();
         for part in ["key", "secret_key", "localname", "bitfield", "signatures", "tree"] {
@@ -329,5 +343,29 @@ fn it_comes_back_while_the_store_is_open() {
         store.close().unwrap();
         std::fs::remove_dir_all(&root).unwrap();
         std::fs::remove_dir_all(&away).unwrap();
+    }
+}
+
+#[test]
+fn a_writer_whose_name_is_lost_has_the_one_that_the_journal_knows() {
+    let name = file(1, FileKind::LocalName);
+    for damage in [None, Some(&b""[..]), Some(b"\0\0")] {
+        let mut disk = store();
+        match damage {
+            None => disk.lose(name),
+            Some(bytes) => disk.replace(name, bytes).unwrap(),
+        }
+        let mut store = open(&mut disk);
+        let told = |problem: &StoreError| {
+            matches!(problem, StoreError::Damaged { slot: Slot(1), file: FileKind::LocalName, .. })
+        };
+        assert!(store.problems().len() == 1 && store.problems().iter().all(told), "{:?}", store.problems());
+        let id = store.writer(Some("w2"), || pair(8)).unwrap();
+        assert_eq!(store.info(id).unwrap().key, key(2));
+        store.close().unwrap();
+        // It is there again, also for JS.
+        disk.reopen();
+        assert_eq!(disk.contents(name).as_deref(), Some(&b"w2"[..]));
+        assert!(open(&mut disk).problems().is_empty());
     }
 }

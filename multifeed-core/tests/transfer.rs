@@ -339,7 +339,9 @@ fn a_js_peer_that_never_says_that_it_is_done_is_left() {
         assert!(commands.contains(&Command::Close { token: Token(0) }), "lacks {lacks}");
         assert!(commands.contains(&Command::Finish), "{commands:?}");
         played.event(Event::Closed(Ok(())));
-        assert!(matches!(played.events().last(), Some(PeerEvent::Closed(Ok(_)))));
+        let Some(PeerEvent::Closed(Ok(totals))) = played.events().pop() else { panic!("it failed") };
+        // It was sent all that it asked for.
+        assert_eq!((totals.not_taken, totals.unwanted), (0, u64::from(lacks)));
         assert_eq!(played.store.in_sync(played.peer), in_sync, "lacks {lacks}");
     }
 }

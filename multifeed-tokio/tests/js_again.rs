@@ -85,6 +85,8 @@ async fn a_sparse_app(role: Role) {
         let sync = multi.replicate(stream, role, Replicate { live: ours, ..Replicate::default() });
         let end = timeout(PATIENCE, sync.finish()).await.unwrap_or_else(|_| panic!("it hangs: {theirs:?}")).unwrap();
         assert_eq!(end.moved.blocks_received, 20);
+        // It asked for none of ours.
+        assert_eq!((end.moved.not_taken, end.moved.unwanted), (0, 1), "{theirs:?}");
     }
 }
 

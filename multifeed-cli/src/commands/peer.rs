@@ -5,11 +5,11 @@ use std::pin::pin;
 use std::time::Duration;
 
 use multifeed_tokio::proto::Phase;
-use multifeed_tokio::{Multifeed, Replication, SessionError, SyncError, SyncEvent};
+use multifeed_tokio::{Multifeed, Replication, SessionError, SyncError, SyncEvent, SyncTotals};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::guest::{FAREWELL, Guest, Leave};
-use crate::error::{CliError, EXIT_NOT_TAKEN, code};
+use crate::error::{CliError, EXIT_NOT_IN_SYNC, code};
 use crate::output::{Event, Hole, Moved, Output, Standing, Unit, count};
 use crate::problems::Found;
 use crate::stop::Stop;
@@ -31,6 +31,10 @@ pub(super) struct Peer {
     pub(super) introduced: bool,
     /// What it showed to be wrong with the store.
     pub(super) problems: Found,
+    /// Something was reported that keeps the two apart, however often they sync: damage here, two histories of a feed, or a bound.
+    pub(super) apart: bool,
+    /// The peer has another history of a feed.
+    pub(super) conflict: bool,
 }
 
 impl Peer {
@@ -154,16 +158,13 @@ pub(super) async fn follow(
     let moved = Moved::from(&totals);
     let holes: Vec<Hole> = totals.moved.holes.iter().map(Hole::from).collect();
     let named: Vec<String> = holes.iter().map(Hole::text).collect();
-    let (early, in_step, not_taken) = (totals.moved.missing, totals.moved.in_step, totals.moved.not_taken);
+    let SyncTotals { missing, in_step, not_taken, unwanted, .. } = totals.moved;
+    // A block of another history is not to come.
+    let early = if peer.conflict { 0 } else { missing };
     let in_sync = alike && not_taken == 0;
-    let state = match (in_sync, alike) {
-        (true, _) => "in sync",
-        (false, true) => "done, and not in sync",
-        // What is wrong with the store was said.
-        (false, false) if early == 0 && peer.problems.any() => "done, and not in sync",
-        (false, false) => "ended early",
-    };
-    let closed = Event::Closed { moved, in_step, not_taken, in_sync, holes };
+    let outcome = Outcome::of(live, alike, early, not_taken, unwanted, peer.apart);
+    let state = outcome.text();
+    let closed = Event::Closed { moved, in_step, not_taken, unwanted, in_sync, holes };
     if peer.may_say_end() {
         output.print(|| format!("{who}{state}: {}", moved.text(in_step)), &closed)?;
         if early > 0 {
@@ -181,7 +182,7 @@ pub(super) async fn follow(
             Err(CliError::new(code::INTERRUPTED, "interrupted before it was done").with_exit(signal.exit()))
         }
         // Whoever comes to a server takes what it likes, and goes when it likes; but the one peer of `--once`.
-        None if peer.guest.as_ref().is_none_or(Guest::is_first) => outcome(live, alike, not_taken),
+        None if peer.guest.as_ref().is_none_or(Guest::is_first) => outcome.result(early, not_taken),
         _ => Ok(()),
     }
 }
@@ -196,22 +197,76 @@ fn explain(error: SyncError, peer: &Peer) -> CliError {
     CliError::from(error).explained("the peer may have no place for another connection; try again in a moment")
 }
 
-/// Whether a sync that this side began, or was to serve once, did what it was to do.
-fn outcome(live: bool, alike: bool, not_taken: u64) -> Result<(), CliError> {
-    if not_taken > 0 {
-        let feeds = count(not_taken, "feed");
-        let message = format!(
-            "the peer did not take all of {feeds} that it was offered: its application does not want more of them, or a bound of its store, or \
-             its disk, lets it take no more, or it cannot open a feed that it has; the rest is in sync"
-        );
-        return Err(CliError::new(code::NOT_TAKEN, message).with_exit(EXIT_NOT_TAKEN));
+/// What became of a sync that ended well. The help text has the exit codes.
+///
+/// | outcome | when | code | exit |
+/// |---|---|---|---|
+/// | in sync | both hold the same | | 0 |
+/// | unwanted | the peer lacks blocks that it never asked for, as a JS peer that is sparse | | 0 |
+/// | ended early | blocks did not come that the peer has, or it is not known that both hold the same | `ERR_ENDED_EARLY` | 1 |
+/// | not taken | the peer did not take all that it was offered | `ERR_NOT_TAKEN` | 3 |
+/// | apart | all is done that can be; what keeps the two apart was reported | `ERR_NOT_IN_SYNC` | 3 |
+///
+/// It is the same for `sync` and `serve --once`, live or not. Whoever comes to another server takes what it likes, and goes when it likes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    InSync,
+    Unwanted,
+    EndedEarly,
+    NotTaken,
+    Apart,
+}
+
+impl Outcome {
+    /// `early` blocks did not come that the peer has, it did not take all of `not_taken` feeds, and did not ask for all of `unwanted` ones.
+    fn of(live: bool, alike: bool, early: u64, not_taken: u64, unwanted: u64, apart: bool) -> Self {
+        match (early, not_taken) {
+            (0, 0) if alike => Self::InSync,
+            (0, 0) if unwanted > 0 => Self::Unwanted,
+            // A live session has no end of its own: the peer left it.
+            (0, 0) if apart && !live => Self::Apart,
+            (0, 1..) => Self::NotTaken,
+            _ => Self::EndedEarly,
+        }
     }
-    if live && !alike {
-        let message = "the peer ended the session, and the two stores are not known to hold the same: it may have had no place for it, or be \
-                       shutting down; sync again";
-        return Err(CliError::new(code::ENDED_EARLY, message));
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::InSync => "in sync",
+            Self::Unwanted => "done, and the peer asked for no more",
+            Self::NotTaken | Self::Apart => "done, and not in sync",
+            Self::EndedEarly => "ended early",
+        }
     }
-    Ok(())
+
+    fn result(self, early: u64, not_taken: u64) -> Result<(), CliError> {
+        match self {
+            Self::InSync | Self::Unwanted => Ok(()),
+            Self::NotTaken => {
+                let feeds = count(not_taken, "feed");
+                let message = format!(
+                    "the peer did not take all of {feeds} that it was offered: its application does not want more of them, or a bound of its \
+                     store, or its disk, lets it take no more, or it cannot open a feed that it has, or it gave up waiting on a slow link; the \
+                     rest is done"
+                );
+                Err(CliError::new(code::NOT_TAKEN, message).with_exit(EXIT_NOT_IN_SYNC))
+            }
+            Self::Apart => {
+                let message = "the sync is done, and the two stores do not hold the same: what keeps them apart was reported before";
+                Err(CliError::new(code::NOT_IN_SYNC, message).with_exit(EXIT_NOT_IN_SYNC))
+            }
+            Self::EndedEarly if early > 0 => {
+                let message =
+                    format!("the session ended before {} came that the peer has; sync again", count(early, "block"));
+                Err(CliError::new(code::ENDED_EARLY, message))
+            }
+            Self::EndedEarly => {
+                let message = "the session is over, and the two stores are not known to hold the same: the peer may have had no place for it, be \
+                               shutting down, or have another history of a feed, or its disk may have failed; sync again";
+                Err(CliError::new(code::ENDED_EARLY, message))
+            }
+        }
+    }
 }
 
 /// Shows how the store stands with all its peers, where somebody sees it, until this is done.
@@ -263,6 +318,14 @@ fn print(event: &SyncEvent, peer: &mut Peer, output: &Output) -> Result<(), CliE
         SyncEvent::Damaged { .. } => peer.problems.may_say() && peer.may_say(),
         _ => !counts || peer.may_say(),
     };
+    peer.apart |= matches!(
+        event,
+        SyncEvent::Damaged { .. }
+            | SyncEvent::Conflict { .. }
+            | SyncEvent::WriterBehind { .. }
+            | SyncEvent::LimitReached(_)
+    );
+    peer.conflict |= matches!(event, SyncEvent::Conflict { .. });
     peer.introduced |= may_say && matches!(event, SyncEvent::Connected { .. });
     if !may_say {
         return Ok(());
@@ -347,5 +410,37 @@ fn print(event: &SyncEvent, peer: &mut Peer, output: &Output) -> Result<(), CliE
             tracing::debug!("{who}{other:?}");
             Ok(())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_outcome_has_its_exit_code() {
+        let exit = |live, alike, early, not_taken, unwanted, apart| {
+            let outcome = Outcome::of(live, alike, early, not_taken, unwanted, apart);
+            let result = outcome.result(early, not_taken);
+            result.map_or_else(|error| (error.exit(), error.code().to_owned()), |()| (0, outcome.text().to_owned()))
+        };
+        for live in [false, true] {
+            let expected = |exit, code: &str| (exit, code.to_owned());
+            assert_eq!(exit(live, true, 0, 0, 0, false), expected(0, "in sync"));
+            assert_eq!(
+                exit(live, true, 0, 0, 0, true),
+                expected(0, "in sync"),
+                "what was damaged concerns no feed of both"
+            );
+            assert_eq!(exit(live, false, 0, 0, 1, false), expected(0, "done, and the peer asked for no more"));
+            assert_eq!(exit(live, false, 0, 0, 0, false), expected(1, code::ENDED_EARLY));
+            // What is missing here comes first.
+            for not_taken in 0..2 {
+                assert_eq!(exit(live, false, 5, not_taken, 0, true), expected(1, code::ENDED_EARLY));
+            }
+            assert_eq!(exit(live, false, 0, 1, 0, true), expected(3, code::NOT_TAKEN));
+        }
+        assert_eq!(exit(false, false, 0, 0, 0, true), (3, code::NOT_IN_SYNC.to_owned()));
+        assert_eq!(exit(true, false, 0, 0, 0, true), (1, code::ENDED_EARLY.to_owned()));
     }
 }

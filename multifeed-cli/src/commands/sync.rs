@@ -41,9 +41,7 @@ async fn connect_and_sync(
         .map_err(|error| CliError::new(code::CONNECT, format!("cannot connect to {}: {error}", args.address)))?;
     let replicate = if args.live { Replicate::live() } else { Replicate::default() };
     let sync = multi.replicate(stream, Role::Initiator, replicate);
-    if args.live {
-        peer::show(multi, output, peer::follow(sync, true, &mut Peer::default(), stop, output)).await
-    } else {
-        peer::follow(sync, false, &mut Peer::default(), stop, output).await
-    }
+    let mut peer = Peer { apart: !multi.problems().is_empty(), ..Peer::default() };
+    let followed = peer::follow(sync, args.live, &mut peer, stop, output);
+    if args.live { peer::show(multi, output, followed).await } else { followed.await }
 }

@@ -318,11 +318,16 @@ impl Running {
     }
 
     /// Waits for its end, which has to come with this code: all of its events.
-    pub fn ended(mut self, code: i32) -> Result<Vec<Value>> {
+    pub fn ended(self, code: i32) -> Result<Vec<Value>> {
+        self.ended_with_one_of(&[code])
+    }
+
+    /// Waits for its end, which has to come with one of these codes: all of its events.
+    pub fn ended_with_one_of(mut self, codes: &[i32]) -> Result<Vec<Value>> {
         let status = self.wait()?;
-        if status.code() != Some(code) {
+        if !status.code().is_some_and(|code| codes.contains(&code)) {
             let stderr = self.stderr();
-            bail!("ended with {status}, not {code}; seen: {:#?}\nstderr: {stderr}", self.seen);
+            bail!("ended with {status}, not {codes:?}; seen: {:#?}\nstderr: {stderr}", self.seen);
         }
         Ok(std::mem::take(&mut self.seen))
     }

@@ -85,7 +85,7 @@ impl Bitfield {
 }
 
 /// What the index says of a byte of block bits, in its two highest bits.
-fn state(byte: u8) -> u8 {
+pub(super) fn state(byte: u8) -> u8 {
     match byte {
         0xff => 0b1100_0000,
         0 => 0,

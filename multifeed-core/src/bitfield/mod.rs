@@ -4,6 +4,7 @@
 //! most significant first. In memory only what is neither all zeros nor all ones takes room, and a page that holds nothing is not there: a feed
 //! that is long by its writer's word alone costs what is held of it.
 
+mod holes;
 mod index;
 mod marks;
 mod page;

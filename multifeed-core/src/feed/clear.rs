@@ -70,6 +70,7 @@ impl Feed {
             let stop = self.bitfield.next_missing(start, end).unwrap_or(end);
             for block in start..stop {
                 self.bitfield.set(block, false);
+                self.note_cleared(block);
             }
             cleared.push(start..stop);
             from = stop;
@@ -174,6 +175,7 @@ impl Feed {
             }
             audit.invalid += 1;
             self.bitfield.set(block, false);
+            self.note_lost(block);
             // One of ours is fetched too, as it was not cleared.
             self.writer_behind = self.writable();
             // A mark without its node would keep the block from coming again.

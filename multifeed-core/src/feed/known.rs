@@ -44,7 +44,10 @@ impl Feed {
                 secret: self.key_pair.as_ref().map_or([0; 8], |pair| VerifiedSignature::checksum(&pair.secret_key())),
             });
         match self.writable() {
-            true => mark.writer = Some(Box::new(Writer { key: self.key, name: self.local_name.clone() })),
+            true => {
+                mark.writer = Some(Box::new(Writer { key: self.key, name: self.local_name.clone() }));
+                mark.pages = self.cleared_marks();
+            }
             false => {
                 mark.pages = self.bitfield.marks();
                 mark.writer.clone_from(&self.unread_writer);

@@ -2,6 +2,10 @@
 
 use multifeed_proto::FeedKey;
 
+use super::Files;
+use crate::error::StoreError;
+use crate::storage::{FileKind, Storage};
+
 /// The properties that every JavaScript object has, in Node.js 20. JS keeps its feeds in one by their names.
 const OBJECT_PROPERTIES: [&str; 12] = [
     "__defineGetter__",
@@ -24,6 +28,21 @@ const OBJECT_PROPERTIES: [&str; 12] = [
 /// [`Multifeed::writer`](crate::Multifeed::writer) makes none. A store that has one, from JS or an earlier build, opens as any other.
 pub fn is_object_property(name: &str) -> bool {
     OBJECT_PROPERTIES.contains(&name)
+}
+
+impl<S: Storage + ?Sized> Files<'_, S> {
+    /// Writes the name of a writer again that is missing from its folder, or empty, and that the journal knows. Gives what is to be reported.
+    pub(super) fn write_name_again(&mut self, name: &str) -> StoreError {
+        match self.replace(FileKind::LocalName, name.as_bytes()) {
+            Ok(()) => {
+                let why = format!(
+                    "it had no name: this is the writer `{name}`, by the journal, and it is written there again"
+                );
+                StoreError::damaged(self.slot, FileKind::LocalName, why)
+            }
+            Err(error) => error,
+        }
+    }
 }
 
 /// Whether a feed of this key was given this name because its number was somebody else's name.

@@ -4,6 +4,7 @@ mod append;
 mod cache;
 mod checked;
 mod clear;
+mod cleared;
 mod conflict;
 mod join;
 mod known;
@@ -35,6 +36,7 @@ use crate::limits::{Limits, MAX_FEED_BLOCKS};
 use crate::merkle;
 use crate::storage::{FileId, FileKind, RepairedInMemory, Slot, Storage};
 use cache::{NodeCache, Window};
+use cleared::Cleared;
 use staging::Staged;
 
 pub use clear::Audit;
@@ -86,6 +88,8 @@ pub struct Feed {
     recovered: Option<Box<Recovered>>,
     /// It is written here, and was found to be longer than what was held of it.
     writer_behind: bool,
+    /// Of one that is written here, the blocks that were cleared, if there are any.
+    cleared: Option<Box<Cleared>>,
     /// What the journal knew, if less was here when it was opened.
     signed_before: Option<Box<Checkpoint>>,
     /// How far a signature was looked for over a node that contradicts another one.
@@ -308,7 +312,13 @@ impl Feed {
                 opening.unread.push(unread);
                 mark.and_then(|mark| mark.writer.as_ref()?.name.clone())
             }
-            name => name?,
+            name => match (name?, mark.and_then(|mark| mark.writer.as_ref()?.name.clone())) {
+                (None, Some(known)) if key_pair.is_some() => {
+                    opening.unread.push(files.write_name_again(&known));
+                    Some(known)
+                }
+                (name, _) => name,
+            },
         };
         // A remote feed's folder can hold the name of a writer that stood there before; JS would believe it.
         let local_name = local_name.filter(|name| key_pair.is_some() || is_key_name(name, &key));
@@ -361,6 +371,7 @@ impl Feed {
             put_cursor: Cursor::default(),
             recovered: None,
             writer_behind: false,
+            cleared: None,
             signed_before: None,
             searched: None,
             append_failed: false,

@@ -7,7 +7,7 @@ use crate::error::{ProofError, PutError, StoreError};
 use crate::limits::{FeedSize, MAX_FEED_BLOCKS, MAX_FEED_BYTES, MAX_PROOF_NODES};
 use crate::merkle::{self, index as flat};
 use crate::prepared::PreparedData;
-use crate::storage::Storage;
+use crate::storage::{FileKind, Storage};
 
 /// What became of a Data message that was proven.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,6 +110,12 @@ impl Feed {
         if let (Some(offset), Some(value)) = (offset, new_block) {
             let bytes = offset.saturating_add(value.len() as u64);
             if bytes > limit.bytes && !self.writable() {
+                let signed = proven.signed.iter().flat_map(|signed| &signed.roots);
+                if bytes > signed.fold(0u64, |sum, root| sum.saturating_add(root.size)).max(self.byte_length) {
+                    // A size that rotted here, and not what the remote sent.
+                    let why = format!("the nodes before block {index} tell of more bytes than the whole feed has");
+                    return Err(StoreError::damaged(self.slot, FileKind::Tree, why).into());
+                }
                 // It was taken in once, and where it lies the disk may take no write.
                 return Err(PutError::TooManyBytes { bytes, limit: limit.bytes });
             }
@@ -228,8 +234,7 @@ impl Feed {
                 None => break,
             };
             let Some(parent) = merkle::parent_of(top, sibling) else {
-                let why = "a node is past all feeds";
-                return Err(ProofError::Malformed { index: data.index, why }.into());
+                return Err(too_large(data, top.index, &[], "a node is past all feeds").into());
             };
             if !self.bitfield.node(top.index) {
                 climb.fresh.push(top);
@@ -284,7 +289,7 @@ impl Feed {
         }
         let bytes = roots.iter().fold(0u64, |sum, root| sum.saturating_add(root.size));
         if bytes > MAX_FEED_BYTES {
-            return Err(ProofError::Malformed { index, why: "its length is past all feeds" }.into());
+            return Err(too_large(data, top.index, &roots, "its length is past all feeds").into());
         }
 
         let root_hash = merkle::root_hash(&roots);
@@ -356,6 +361,23 @@ impl<'a> Climb<'a> {
         self.rest = rest;
         Some(first)
     }
+}
+
+/// The error for sizes that add up to more than a feed can have. If one of them was not sent but is held, it may have rotted here: the remote is asked
+/// for a whole proof before it is blamed.
+#[cold]
+fn too_large(data: &Data, top: u64, roots: &[Node], why: &'static str) -> ProofError {
+    let index = data.index;
+    let path = core::iter::successors(Some(2 * index), |node| Some(flat::parent(*node)).filter(|_| *node < 1 << 60));
+    let siblings = path.take_while(|node| flat::depth(*node) <= flat::depth(top)).map(flat::sibling);
+    let others = roots.iter().map(|root| root.index).filter(|root| *root != top);
+    let held = match roots {
+        // The climb ended below the last one.
+        [] => siblings.collect(),
+        _ => siblings.take_while(|node| flat::depth(*node) < flat::depth(top)).chain(others).collect::<Vec<_>>(),
+    };
+    let ours = held.into_iter().find(|node| data.nodes.iter().all(|sent| sent.index != *node));
+    ours.map_or(ProofError::Malformed { index, why }, |node| ProofError::Mismatch { index, node })
 }
 
 /// Refuses what no message about a feed can be.

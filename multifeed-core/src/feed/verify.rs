@@ -75,6 +75,11 @@ pub enum Problem {
         /// The block.
         block: u64,
     },
+    /// A block of a feed that is written here is not held, and was not cleared: its mark is lost, and the block too, or is still to be fetched.
+    BlockLost {
+        /// The block.
+        block: u64,
+    },
     /// A block is marked as held, and no leaf of it is, or a node that tells where it begins is not.
     BlockUnproven {
         /// The block.
@@ -119,7 +124,7 @@ impl Finding {
             Problem::BlockDamaged { .. } | Problem::BlockMissing { .. } | Problem::BlockUnreadable { .. } => {
                 FileKind::Data
             }
-            Problem::BlockUnproven { .. } => FileKind::Bitfield,
+            Problem::BlockUnproven { .. } | Problem::BlockLost { .. } => FileKind::Bitfield,
             Problem::NodeMissing { .. } | Problem::NodeDamaged { .. } | Problem::NodeUnreadable { .. } => {
                 FileKind::Tree
             }
@@ -135,7 +140,8 @@ impl Finding {
             Problem::BlockDamaged { block }
             | Problem::BlockMissing { block }
             | Problem::BlockUnreadable { block }
-            | Problem::BlockUnproven { block } => block,
+            | Problem::BlockUnproven { block }
+            | Problem::BlockLost { block } => block,
             Problem::NodeMissing { node } | Problem::NodeDamaged { node } | Problem::NodeUnreadable { node } => {
                 flat::left_span(node) / 2
             }
@@ -153,6 +159,10 @@ impl fmt::Display for Finding {
             Problem::BlockDamaged { block } => write!(f, "block {block} does not have its hash"),
             Problem::BlockMissing { block } => write!(f, "block {block} is marked as held, and not there"),
             Problem::BlockUnreadable { block } => write!(f, "block {block} cannot be read: the disk fails there"),
+            Problem::BlockLost { block } => write!(
+                f,
+                "block {block} of this writer is not held, and was not cleared: a sync with a peer that has it brings it back"
+            ),
             Problem::BlockUnproven { block } => write!(f, "block {block} is marked as held, and nothing proves it"),
             Problem::NodeMissing { node } => {
                 write!(f, "block {}: tree node {node} is marked as held, and not there", self.block())
@@ -248,7 +258,13 @@ impl Feed {
         cursor: &mut VerifyCursor,
         step: &mut VerifyStep,
     ) -> Result<Option<usize>, StoreError> {
-        let Some(block) = self.bitfield.next_held(cursor.position, self.bitfield.end()) else { return Ok(None) };
+        let held = self.bitfield.next_held(cursor.position, self.bitfield.end());
+        if let Some(block) = self.next_lost(cursor.position, held.unwrap_or(self.length)) {
+            cursor.position = block + 1;
+            self.find(step, Problem::BlockLost { block });
+            return Ok(Some(NODE_COST));
+        }
+        let Some(block) = held else { return Ok(None) };
         cursor.position = block + 1;
         step.blocks += 1;
         if !self.bitfield.node(2 * block) {

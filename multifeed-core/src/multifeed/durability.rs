@@ -182,9 +182,11 @@ impl<S: Storage> Multifeed<S> {
     /// believed: it would speak for blocks that came again and were lost.
     pub(super) fn sync_unmarked(&mut self, id: FeedId, unmarked: &[Range<u64>]) -> Result<(), StoreError> {
         let feed = &self.slot(id).feed;
-        // Of a feed of ours it knows no blocks.
-        if unmarked.is_empty() || feed.writable() {
+        if unmarked.is_empty() {
             return Ok(());
+        }
+        if feed.writable() {
+            return self.note_cleared(id);
         }
         let Some(known) = self.cores.journal.mark(feed.slot(), &feed.key()) else { return Ok(()) };
         if !self.cores.durability.syncs() {
@@ -195,6 +197,25 @@ impl<S: Storage> Multifeed<S> {
         }
         self.sync_feeds(&[id]);
         self.sync_error(id).map_or(Ok(()), |error| Err(error.clone()))
+    }
+
+    /// Has the journal know which blocks of a feed of ours were cleared: others whose marks are lost are marked again when it is opened, or reported.
+    fn note_cleared(&mut self, id: FeedId) -> Result<(), StoreError> {
+        let feed = &self.slot(id).feed;
+        let Some(known) = self.cores.journal.mark(feed.slot(), &feed.key()) else { return Ok(()) };
+        let writer_behind = feed.is_writer_behind();
+        let known = Checkpoint { pages: feed.cleared_marks(), writer_behind, ..known.clone() };
+        self.cores.journal.note(feed.slot(), known);
+        self.cores.journal.write(&mut self.cores.storage, self.cores.durability.syncs())
+    }
+
+    /// A feed of ours was opened and repaired. If the journal cannot be written, the next one who opens it looks again.
+    pub(super) fn note_repaired(&mut self, id: FeedId) {
+        let feed = &self.slot(id).feed;
+        let is_repaired = feed.writable() && feed.recovered().is_some() && feed.older_writer().is_none();
+        if is_repaired && !self.cores.storage.is_read_only() {
+            let _ = self.note_cleared(id);
+        }
     }
 
     /// A feed of ours turned out to be longer than what is held of it, and is synced at once: after a crash the first block that is missing would

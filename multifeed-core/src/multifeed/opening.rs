@@ -189,6 +189,7 @@ impl<S: Storage> Multifeed<S> {
                 let id = self.insert(feed);
                 self.index(id);
                 self.adopt(id);
+                self.note_repaired(id);
             }
             Err(
                 error @ (StoreError::Locked { .. }

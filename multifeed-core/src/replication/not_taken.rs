@@ -1,5 +1,7 @@
 //! What the remote of a session did not take of what it was offered: by its policy, or since it may or can take no more.
 
+use std::collections::BTreeMap;
+
 use crate::ids::FeedId;
 use crate::sets::sparse_bits::SparseBits;
 
@@ -8,8 +10,10 @@ use crate::sets::sparse_bits::SparseBits;
 pub(crate) struct NotTaken {
     /// Feeds that were offered, and that the remote neither requested nor offered itself.
     unasked: SparseBits,
-    /// Feeds whose channels closed while it lacked something of them.
-    lacking: SparseBits,
+    /// Feeds whose channels closed while it lacked something of them, each with how many blocks.
+    lacking: BTreeMap<FeedId, u64>,
+    /// All of those blocks.
+    blocks: u64,
 }
 
 impl NotTaken {
@@ -23,32 +27,36 @@ impl NotTaken {
         self.unasked.remove(u64::from(feed.0));
     }
 
-    /// A feed's channel closed.
-    pub(crate) fn closed(&mut self, feed: FeedId, lacks: bool) {
-        match lacks {
-            true => self.lacking.insert(u64::from(feed.0)),
-            false => self.lacking.remove(u64::from(feed.0)),
-        };
+    /// A feed's channel closed while the remote lacked so many blocks of it.
+    pub(crate) fn closed(&mut self, feed: FeedId, lacking: u64) {
+        self.blocks -= self.lacking.remove(&feed).unwrap_or_default();
+        if lacking > 0 {
+            self.lacking.insert(feed, lacking);
+            self.blocks += lacking;
+        }
+    }
+
+    /// How many blocks it lacked of feeds as their channels closed.
+    pub(crate) fn blocks(&self) -> u64 {
+        self.blocks
     }
 
     /// A feed is removed, or is not the session's any more.
     pub(crate) fn forget(&mut self, feed: FeedId) {
         self.asked(feed);
-        self.closed(feed, false);
+        self.closed(feed, 0);
     }
 
     /// How many there are of those that count; without an answer to the last offer, of those whose channels closed.
     pub(crate) fn count(&self, answered: bool, counts: impl Fn(FeedId) -> bool) -> u64 {
-        let nothing = SparseBits::default();
-        let unasked = if answered { &self.unasked } else { &nothing };
-        let mut count = 0;
-        let mut at = 0;
-        loop {
-            let next = [unasked, &self.lacking].into_iter().filter_map(|bits| bits.first_in(at..1 << 32, None)).min();
-            let Some(feed) = next else { return count };
-            at = feed + 1;
-            count += u64::from(u32::try_from(feed).is_ok_and(|feed| counts(FeedId(feed))));
+        let lacking = self.lacking.keys().filter(|&&feed| counts(feed)).count() as u64;
+        let (mut count, mut at) = (lacking, 0);
+        while answered && let Some(next) = self.unasked.first_in(at..1 << 32, None) {
+            at = next + 1;
+            let feed = u32::try_from(next).ok().map(FeedId).filter(|feed| !self.lacking.contains_key(feed));
+            count += u64::from(feed.is_some_and(&counts));
         }
+        count
     }
 }
 
@@ -61,13 +69,14 @@ mod tests {
         let mut feeds = NotTaken::default();
         (0..10).for_each(|feed| feeds.offered(FeedId(feed)));
         (2..10).for_each(|feed| feeds.asked(FeedId(feed)));
-        feeds.closed(FeedId(1), true);
-        feeds.closed(FeedId(7), true);
-        feeds.closed(FeedId(8), true);
-        feeds.closed(FeedId(8), false);
-        assert_eq!((feeds.count(true, |_| true), feeds.count(false, |_| true)), (3, 2));
+        feeds.closed(FeedId(1), 3);
+        feeds.closed(FeedId(7), 2);
+        feeds.closed(FeedId(7), 4);
+        feeds.closed(FeedId(8), 1);
+        feeds.closed(FeedId(8), 0);
+        assert_eq!((feeds.count(true, |_| true), feeds.count(false, |_| true), feeds.blocks()), (3, 2, 7));
         assert_eq!(feeds.count(true, |feed| feed.0 > 0), 2);
         feeds.forget(FeedId(1));
-        assert_eq!(feeds.count(true, |_| true), 2);
+        assert_eq!((feeds.count(true, |_| true), feeds.blocks()), (2, 4));
     }
 }

@@ -139,8 +139,9 @@ pub enum PeerEvent {
         /// Its size in bytes.
         size: u64,
     },
-    /// A block is sent that takes 20 s or longer at the rate that the stream takes bytes, and the remote is not one of ours: a JS peer ends its
-    /// stream if an answer takes longer. Once for each feed of a session.
+    /// A block is about to be sent that takes 10 s or longer at the rate that the stream takes bytes, and the remote is not one of ours: a JS peer ends
+    /// its stream if an answer takes longer than 20 s. If the rate is not known yet, as of a session's first block, it is reported a few seconds after
+    /// sending began. Once for each feed of a session.
     SlowBlock {
         /// The feed.
         key: FeedKey,
@@ -209,6 +210,9 @@ pub struct SyncTotals {
     /// fetches nothing (more) of them, or refused what it was sent. A policy of its application, or a bound of its store, may be why. As far as
     /// it told what it has; of a live session only those of which it fetched nothing in the end.
     pub not_taken: u64,
+    /// Feeds of which the remote lacks blocks that it never asked for, and was sent all that it asked for, as a JS peer that is sparse: it was left, as
+    /// it does not say that it is done. The two are then not in sync. 0 if something else keeps them apart.
+    pub unwanted: u64,
     /// Feeds with holes, and which blocks each still lacks that the remote said it does not have; of a sparse session, those that were
     /// asked for.
     pub holes: Vec<FeedHoles>,

@@ -101,12 +101,23 @@ impl SparseBits {
 
     /// Adds every index of another set, at a cost that follows the pages held.
     pub(crate) fn insert_all(&mut self, other: &Self) {
+        self.set_all(other, true);
+    }
+
+    /// Takes every index of another set out, at a cost that follows the pages held.
+    pub(crate) fn remove_all(&mut self, other: &Self) {
+        if !self.is_empty() {
+            self.set_all(other, false);
+        }
+    }
+
+    fn set_all(&mut self, other: &Self, add: bool) {
         for (&number, page) in &other.pages {
             match page {
-                Page::Full(pages) => self.insert_range(number * PAGE_BITS, (number + pages) * PAGE_BITS),
+                Page::Full(pages) => self.set_range(number * PAGE_BITS, (number + pages) * PAGE_BITS, add),
                 Page::Mixed(words) => {
                     for (word, &members) in (number * PAGE_WORDS as u64..).zip(words.iter()) {
-                        self.change_word(word, |before| before | members);
+                        self.change_word(word, |before| if add { before | members } else { before & !members });
                     }
                 }
             }

@@ -323,6 +323,10 @@ impl Storage for FileStorage {
         self.slots(true)
     }
 
+    fn release(&mut self, slot: Slot) {
+        self.forget_folder(slot);
+    }
+
     fn obstacles(&mut self) -> io::Result<Vec<Slot>> {
         self.check()?;
         self.slots(false)

@@ -267,7 +267,8 @@ pub trait Storage {
     fn assign(&mut self, _slot: Slot, _key: &FeedKey, _name: Option<&[u8]>) -> Result<(), StoreError> {
         Ok(())
     }
-    /// An assigned number stands for nothing any more. Does nothing by default.
+    /// An assigned number stands for nothing any more. In a numbered folder, what stands there may be another one when it is looked at again. Does
+    /// nothing by default.
     fn release(&mut self, _slot: Slot) {}
     /// Derives the key pair of a named core. `None` if the storage has no master key, as by default.
     fn key_pair(&self, _name: &[u8]) -> Option<KeyPair> {

@@ -83,8 +83,9 @@ pub enum SyncEvent {
         /// Its bytes.
         size: u64,
     },
-    /// A block is sent that takes 20 s or longer at the rate that the stream takes bytes, and the remote is not one of ours: a JS peer ends its
-    /// stream if an answer takes longer. Once for each feed of a session.
+    /// A block is about to be sent that takes 10 s or longer at the rate that the stream takes bytes, and the remote is not one of ours: a JS peer ends
+    /// its stream if an answer takes longer than 20 s. If the rate is not known yet, as of a session's first block, it is reported a few seconds after
+    /// sending began. Once for each feed of a session.
     SlowBlock {
         /// The feed.
         key: FeedKey,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, bail, ensure};
-use multifeed_core::{PeerEvent, SyncTotals};
+use multifeed_core::{PeerEvent, SyncError, SyncTotals};
 use multifeed_proto::FeedKey;
 
 use super::node::Node;
@@ -42,9 +42,11 @@ pub(super) struct Claims {
     full: [bool; 2],
     /// Which sides stay when everything is there: the end of one that does claims nothing by itself.
     live: [bool; 2],
-    /// Whether the session of a side that is over ended well.
+    /// Whether the session of a side that is over ended well, or said what it gave up.
     ended: [Option<bool>; 2],
-    /// What a side of a session that is not live claimed falsely, unless the other one fails: before it gives up what it was to fetch, it
+    /// Both know each other as ours: each says of what it gives up that it did.
+    ours: bool,
+    /// What a side of a session that is not live claimed falsely, unless the other one fails: before it leaves out what it was to fetch, it
     /// says that it fetches nothing more, so that the direction does not count any more.
     doubts: [Option<String>; 2],
     /// A side was asked to leave, or has damaged files: it need not bring or take everything.
@@ -52,7 +54,7 @@ pub(super) struct Claims {
 }
 
 impl Claims {
-    pub(super) fn new(checked: Checked, a: &Node, b: &Node, live: [bool; 2]) -> Self {
+    pub(super) fn new(checked: Checked, a: &Node, b: &Node, live: [bool; 2], ours: bool) -> Self {
         Self {
             checked,
             begun: [holdings(a), holdings(b)],
@@ -60,6 +62,7 @@ impl Claims {
             full: [false; 2],
             live,
             ended: [None; 2],
+            ours,
             doubts: [None, None],
             excused: false,
         }
@@ -84,8 +87,10 @@ impl Claims {
         them: &Node,
     ) -> Result<bool> {
         if let PeerEvent::Closed(result) = event {
-            self.ended[side] = Some(result.is_ok());
-            if let Some(doubt) = self.doubts[1 - side].take().filter(|_| result.is_ok()) {
+            let said = self.ours && matches!(result, Err(SyncError::GivenUp { .. }));
+            let counts = result.is_ok() || said;
+            self.ended[side] = Some(counts);
+            if let Some(doubt) = self.doubts[1 - side].take().filter(|_| counts) {
                 bail!("the other side was {doubt}");
             }
         }

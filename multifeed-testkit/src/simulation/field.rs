@@ -64,7 +64,7 @@ impl Field {
     pub fn join(&mut self, stores: [usize; 2], shapes: [Shape; 2], options: [Replicate; 2]) -> usize {
         let seed = self.streams.len() as u64 * 16;
         let mut stream = Stream::new(&mut self.nodes, stores, shapes, options, self.now, seed);
-        stream.check_claims(Checked::ALL, &mut self.nodes);
+        stream.check_claims(Checked::ALL, &mut self.nodes, [true; 2]);
         stream.link.advance(self.now);
         self.streams.push(stream);
         self.streams.len() - 1

@@ -288,7 +288,8 @@ impl World {
         let seed = self.random.number();
         let mut stream = Stream::new(&mut self.nodes, nodes, shapes, options, self.now, seed);
         if self.setup.claims.any() {
-            stream.check_claims(self.setup.claims, &mut self.nodes);
+            let observed = [0, 1].map(|side| seed.rotate_left(side) % 3 > 0);
+            stream.check_claims(self.setup.claims, &mut self.nodes, observed);
         }
         stream.link.advance(self.now);
         self.streams.push(stream);

@@ -32,6 +32,8 @@ pub(super) struct Stream {
     partial: bool,
     /// Which sides stay when everything is there.
     live: [bool; 2],
+    /// Both sides know each other as ours.
+    ours: bool,
     /// What the sessions claim, if that is checked.
     claims: Option<Claims>,
     /// What the session of a side moved, once it ended well.
@@ -52,6 +54,7 @@ impl Stream {
         let partial = options.iter().any(|options| options.upload.is_some() || options.download.is_some());
         let mut established = (!seed.is_multiple_of(NOISE)).then(|| establish(&mut rng));
         let live = [options[0].live, options[1].live];
+        let ours = options.iter().all(|options| options.reconcile != Some(false));
         let mut ends = [None, None];
         for (side, options) in options.into_iter().enumerate() {
             let store = &mut all[nodes[side]].store;
@@ -63,17 +66,17 @@ impl Stream {
         }
         let (unsent, stalled) = Default::default();
         let link = Link::uneven(shapes, rng.next_u64());
-        Self { nodes, ends, link, unsent, stalled, partial, live, claims: None, totals: [None, None] }
+        Self { nodes, ends, link, unsent, stalled, partial, live, ours, claims: None, totals: [None, None] }
     }
 
-    /// Holds what the sessions report against what the stores hold, from the start of the stream on.
-    pub(super) fn check_claims(&mut self, checked: Checked, all: &mut [Node]) {
+    /// Holds what the sessions report against what the stores hold, from the start of the stream on. Those that are `observed` tell more.
+    pub(super) fn check_claims(&mut self, checked: Checked, all: &mut [Node], observed: [bool; 2]) {
         if self.partial {
             return;
         }
-        self.claims = Some(Claims::new(checked, &all[self.nodes[0]], &all[self.nodes[1]], self.live));
-        for (node, end) in self.nodes.into_iter().zip(&self.ends) {
-            if let Some(end) = end {
+        self.claims = Some(Claims::new(checked, &all[self.nodes[0]], &all[self.nodes[1]], self.live, self.ours));
+        for ((node, end), observed) in self.nodes.into_iter().zip(&self.ends).zip(observed) {
+            if let Some(end) = end.as_ref().filter(|_| observed) {
                 all[node].store.observe(end.peer());
             }
         }

@@ -1,4 +1,5 @@
 //! Opening a feed after whatever happened to it.
+mod hidden;
 mod older;
 mod recheck;
 mod remake;
@@ -50,11 +51,17 @@ impl Feed {
         report.unclean = unclean;
         report.synced_length = known.filter(|mark| mark.synced).map(|mark| mark.length);
 
+        // What a crash left of a writer's feed that no journal knows is not to be told from damage.
+        let may_mend = !self.writable() || !unclean || known.is_some();
         let synced = known.filter(|known| unclean && known.synced && !self.writable());
         let before = synced.map(|known| (known, self.bitfield.clone()));
         let nodes = tree_len.saturating_sub(HEADER as u64) / NODE as u64;
         report.nodes_unmarked += self.unmark_nodes_from(nodes);
         self.mark_parents_between_pages(storage)?;
+        let hidden = match self.writable() && may_mend {
+            true => self.find_hidden(storage, known.map_or(0, |mark| mark.length).max(report.marked_length), known)?,
+            false => Default::default(),
+        };
         if unclean {
             self.bitfield.mend_index();
             match known {
@@ -66,8 +73,6 @@ impl Feed {
         } else if !self.writable() {
             self.mark_anew(storage, nodes, known, &mut report)?;
         }
-        // What a crash left of a writer's feed that no journal knows is not to be told from damage.
-        let may_mend = !self.writable() || !unclean || known.is_some();
         let marked = merkle::length(&self.bitfield);
         match self.signed_roots(storage, marked, known.filter(|_| !unclean))? {
             Some(roots) => self.set_roots(roots),
@@ -88,6 +93,7 @@ impl Feed {
 
         self.check_leaves(storage, &mut report)?;
         self.find_last_again(storage, &mut report)?;
+        self.mark_hidden(storage, hidden, &mut report)?;
         self.check_tail(storage, may_mend, &mut report)?;
         if self.writable() {
             report.blocks_regained += self.regain(storage, 0, &mut report)?;
@@ -119,6 +125,7 @@ impl Feed {
             || !self.staged.is_empty()
             || report.marked_length != report.length
             || report.synced_lost > 0
+            || !report.lost.is_empty()
         {
             self.flush(storage)?;
             self.recovered = Some(Box::new(report));
@@ -362,7 +369,7 @@ impl Feed {
         report.blocks_checked += self.regain(storage, marked, report)?;
         report.blocks_unmarked += marked.saturating_sub(self.length);
         report.nodes_unmarked += before.nodes_besides(&self.bitfield);
-        report.blocks_regained += self.length.saturating_sub(marked);
+        report.blocks_regained += self.length.saturating_sub(marked.max(known.length));
         self.bitfield.settle(&before);
         Ok(())
     }

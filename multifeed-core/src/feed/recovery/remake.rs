@@ -69,10 +69,16 @@ impl Feed {
         }
         report.blocks_unmarked += 1;
         if self.writable() && block < self.length {
-            self.writer_behind = true;
-            if report.lost.len() < MAX_LOST {
-                report.lost.push(block);
-            }
+            self.report_lost(block, report);
+        }
+    }
+
+    /// A block of a writable feed is not held, and nobody cleared it.
+    pub(super) fn report_lost(&mut self, block: u64, report: &mut Recovered) {
+        self.note_lost(block);
+        self.writer_behind = true;
+        if report.lost.len() < MAX_LOST {
+            report.lost.push(block);
         }
     }
 

@@ -78,7 +78,8 @@ impl<S: Storage> Multifeed<S> {
     /// [`Replicate::set`](crate::Replicate::set). What is in the set, by [`include`](Self::include) or because a session brought it, is in
     /// the list from the next [`commit`](Self::commit) on. Nothing is made on the disk before there is a feed.
     ///
-    /// A feed whose core cannot be opened is among the [problems](Self::problems); one whose core is not on the disk is fetched once it is offered.
+    /// A feed whose core cannot be opened is among the [problems](Self::problems), and so is one that was written here if its core is gone or is an older
+    /// copy. Any other that is not on the disk is fetched once it is offered.
     ///
     /// # Errors
     /// [`StoreError::NotCorestore`]; if the list itself cannot be opened or read, or has more feeds than [`Limits::feeds`](crate::Limits::feeds).
@@ -109,16 +110,28 @@ impl<S: Storage> Multifeed<S> {
                     let feeds = self.members.sets.get_mut(set);
                     feeds.into_iter().for_each(|feeds| _ = feeds.insert(u64::from(id.0)));
                 }
-                Ok(None) => {}
+                Ok(None) => self.missing_core(&feed.key).into_iter().for_each(|missing| self.note_problem(missing)),
                 Err(error) => self.cores.report.problems.push(error),
             }
         }
+        if feed.is_none() {
+            self.missing_core(&key).into_iter().for_each(|missing| self.note_problem(missing));
+        }
+        let opened = list.feeds().iter().filter_map(|feed| self.members.catalog.find(&feed.key)).chain(feed);
+        let older: Vec<_> = opened.filter_map(|id| self.slot(id).feed.older_writer()).collect();
+        older.into_iter().for_each(|older| self.note_problem(older));
         self.cores.report.problems.extend(list.problems().iter().cloned().map(StoreError::from));
         let (base, root_key) = (base.clone(), *root_key);
         let list = List { base, root_key, pair, feed, list, new: Vec::new(), back: Vec::new() };
         self.members.sets.lists.lists.insert(set, list);
         self.cores.storage.opened();
         Ok(set)
+    }
+
+    /// The error for a core that was written here, by what the journal knows, if it is not on the disk.
+    pub(in crate::multifeed) fn missing_core(&self, key: &FeedKey) -> Option<StoreError> {
+        let lost = self.cores.journal.writers().find(|(_, mark)| mark.is_of(key) && mark.length > 0);
+        lost.map(|(_, mark)| StoreError::CoreMissing { key: *key, blocks: mark.length })
     }
 
     /// The root key of a multifeed of a corestore.

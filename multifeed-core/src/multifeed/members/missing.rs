@@ -71,6 +71,8 @@ impl<S: Storage> Multifeed<S> {
             _ => None,
         });
         for (slot, key) in missing.take(MAX_LOOKED_FOR).collect::<Vec<_>>() {
+            // What was there when it was last looked at may be another folder now: an older copy, say.
+            self.cores.storage.release(slot);
             if !matches!(self.key_in(slot), Ok(Some(found)) if found == key) || self.members.banned.contains(&key) {
                 continue;
             }

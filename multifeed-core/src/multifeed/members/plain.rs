@@ -123,9 +123,8 @@ impl<S: Storage> Multifeed<S> {
         if let Some(id) = self.open_core(&key)? {
             return Ok(id);
         }
-        let lost = self.cores.journal.writers().find(|(_, mark)| mark.is_of(&key) && mark.length > 0);
-        match lost {
-            Some((_, mark)) => Err(StoreError::CoreMissing { key, blocks: mark.length }),
+        match self.missing_core(&key) {
+            Some(missing) => Err(missing),
             None => self.create(key, Some(pair), name, None),
         }
     }

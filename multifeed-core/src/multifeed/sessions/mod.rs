@@ -192,7 +192,7 @@ impl<S: Storage> Multifeed<S> {
 
     /// Notes how many bytes a second a session's stream takes, as far as it was measured while more waited to be sent, and how many wait.
     ///
-    /// A block that takes longer than a JS peer waits is then reported by [`PeerEvent::SlowBlock`].
+    /// A block that may take longer than a JS peer waits is then reported by [`PeerEvent::SlowBlock`].
     pub fn set_send_rate(&mut self, id: SessionId, per_second: u64, unwritten: u64) {
         if let Some(session) = self.sessions.get_mut(&id) {
             session.set_send_rate(per_second, unwritten);
@@ -820,8 +820,9 @@ impl<S: Storage> Multifeed<S> {
     pub(super) fn settle(&mut self, id: SessionId) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.settle();
-        // What it told of and did not bring is missing, however it ended.
-        let lacks = session.is_through() && self.sessions.get(&id).is_some_and(|session| self.missing(session) > 0);
+        // What it told of and did not bring is missing, however it ended, and so is there what it did not take.
+        let through = self.sessions.get(&id).filter(|session| session.is_through());
+        let lacks = through.is_some_and(|session| self.missing(session) > 0 || self.not_taken(session) > 0);
         if let Some(session) = self.sessions.get_mut(&id).filter(|_| lacks) {
             session.part();
         }

@@ -64,8 +64,9 @@ impl FeedChannel {
         self.close != Closing::Open
     }
 
-    /// Closes the channel, though the remote did not say that it is done.
+    /// Closes the channel, though the remote did not say that it is done: it was sent all that it asked for.
     pub(crate) fn leave(&mut self) {
+        self.left_idle |= self.close == Closing::Open;
         self.end();
     }
 
@@ -105,6 +106,7 @@ impl FeedChannel {
             return false;
         }
         let lost = self.download.expire();
+        self.tell_given_up(lost.iter(), work.feed);
         let released = self.free(lost, work.reserved);
         if silent && !self.options.live && !self.is_sparse() && work.reserved.is_empty() {
             self.download.give_up_rest(work.feed);
@@ -169,7 +171,7 @@ impl FeedChannel {
     /// sides: a block counts as delivered then.
     pub(super) fn end_acknowledged<S: Storage>(&mut self, work: &Work<'_, S>) {
         let delivers = self.acks && self.remote_missing.is_delivering();
-        let writes = self.remote_acks && work.unannounced;
+        let writes = self.acknowledges() && work.unannounced;
         if self.options.reconciles && !self.parted && (delivers || writes) {
             self.acks_since.get_or_insert(work.now);
         } else {

@@ -2,6 +2,7 @@
 //!
 //! The rules are those of hypercore 9's `lib/replicate.js`; where two of ours meet, they keep to the same ones.
 
+mod acknowledgements;
 mod closing;
 mod download;
 mod history;
@@ -19,7 +20,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
 
-use multifeed_proto::{Data, Have, Message, Options, Request, SessionError, Token};
+use multifeed_proto::{Data, Have, Message, Request, SessionError, Token};
 
 pub(crate) use self::closing::Deserted;
 use self::download::{Download, Scope, WANT_BLOCKS};
@@ -235,11 +236,15 @@ pub(crate) struct FeedChannel {
     remote_uploading: bool,
     /// It did not say from the start that it fetches nothing.
     remote_reads: bool,
+    /// It was left, as it asked for nothing more and did not say that it is done.
+    left_idle: bool,
     /// This side said that it has all that the remote told of.
     done: bool,
     holding: holding::Holding,
     /// The remote wants to hear of each block that it sent when that is here.
     remote_acks: bool,
+    /// The remote, one of ours, was told of blocks that are not here: those that come all the same are acknowledged.
+    has_returned: bool,
     /// The remote was asked for the same: what it was sent counts as its own when it says so.
     acks: bool,
     /// When the channel was opened here.
@@ -296,9 +301,11 @@ impl FeedChannel {
             remote_downloading: true,
             remote_uploading: true,
             remote_reads: true,
+            left_idle: false,
             done: false,
             holding: holding::Holding::default(),
             remote_acks: false,
+            has_returned: false,
             acks: false,
             since: now,
             acks_since: None,
@@ -353,17 +360,6 @@ impl FeedChannel {
             self.send_status(self.uploading, self.downloading);
         }
         self.advance(work);
-    }
-
-    /// Asks the remote to say what arrived, if it hangs on what the remote lacks what is said of the session, or when it ends.
-    fn ask_for_acks(&mut self, feed: &Feed) {
-        // One that is not of ours may never say that it is done: what is on its way to it is not idleness.
-        let may_hang = !self.options.live && !self.options.reconciles && self.upload.is_asked_for_blocks();
-        if self.acks || !self.opened || !self.uploading || !(self.observed || may_hang || self.ends_alone(feed)) {
-            return;
-        }
-        self.acks = true;
-        self.out.push_back(Message::Options(Options { extensions: Vec::new(), ack: true }));
     }
 
     /// Takes a message of the remote's.
@@ -487,7 +483,7 @@ impl FeedChannel {
             // The remote is told whether it is here, as hypercore tells what it does not store; one that sends without end and reads nothing is not.
             if data.value.is_some() && self.out.len() < work.limits.requests_queued {
                 match work.feed.has(index) {
-                    false => self.out.push_back(Message::Unhave { start: index, length: 1 }),
+                    false => self.return_block(index),
                     true => self.confirm(index, work, effect),
                 }
             }
@@ -514,7 +510,7 @@ impl FeedChannel {
             Some(Put::Stored { .. }) => (effect.stored, work.unannounced) = (Some((index, size)), true),
             // It hears of it when it is written.
             Some(_) if work.feed.is_staged() => (effect.held, work.unannounced) = (Some(index), true),
-            Some(_) if self.remote_acks => self.ack(index..index + 1),
+            Some(_) if self.acknowledges() => self.ack(index..index + 1),
             Some(_) | None => {}
         }
         Ok(())
@@ -577,24 +573,6 @@ impl FeedChannel {
                 Ok(None)
             }
             Err(PutError::Store(error)) => Err(PeerFault::Store(error)),
-        }
-    }
-
-    /// Acknowledges a block that a remote of ours sent and that is held already: else it would wait for that before it closes the channel.
-    fn confirm<S: Storage>(&mut self, index: u64, work: &mut Work<'_, S>, effect: &mut Effect) {
-        if !self.options.reconciles || !self.remote_acks || !work.feed.has(index) {
-            return;
-        }
-        match work.feed.is_staged() {
-            true => (effect.held, work.unannounced) = (Some(index), true),
-            false => self.ack(index..index + 1),
-        }
-    }
-
-    /// Tells a remote of ours that a block which it sent is not stored here. JS would ask nothing and say nothing of it.
-    fn give_back(&mut self, index: u64, feed: &Feed) {
-        if self.options.reconciles && !feed.has(index) {
-            self.out.push_back(Message::Unhave { start: index, length: 1 });
         }
     }
 
@@ -764,23 +742,6 @@ impl FeedChannel {
         self.downloading && !self.drains
     }
 
-    /// Blocks that the remote sent are written: says so, if it asked for that and the channel is not closed yet.
-    pub(crate) fn acknowledge(&mut self, blocks: Range<u64>) {
-        if !self.remote_acks || self.close == Closing::Sent {
-            return;
-        }
-        if self.options.reconciles {
-            return self.ack(blocks);
-        }
-        // JS acknowledges one at a time, and its applications may count them.
-        blocks.for_each(|index| self.ack(index..index + 1));
-    }
-
-    fn ack(&mut self, blocks: Range<u64>) {
-        let (start, length) = (blocks.start, blocks.end - blocks.start);
-        self.out.push_back(Message::Have(Have { start, length, bitfield: None, ack: true }));
-    }
-
     /// Blocks came from elsewhere or were appended here.
     pub(crate) fn announce(&mut self, blocks: Range<u64>, limits: &Limits) {
         if self.uploading {
@@ -898,7 +859,8 @@ impl FeedChannel {
         match &uploaded {
             // What it asked for and got elsewhere it does not acknowledge.
             Some(Message::Data(data)) if data.value.is_some() && self.may_lack(data.index) => {
-                self.remote_missing.sent(data.index, self.download.is_asking(), self.acks);
+                let may_return = self.options.reconciles && !self.options.live;
+                self.remote_missing.sent(data.index, self.download.is_asking(), self.acks, may_return);
             }
             // Asked for and not to be had.
             Some(Message::Unhave { start, length }) if !retracts => {

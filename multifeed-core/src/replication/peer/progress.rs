@@ -221,20 +221,31 @@ impl FeedChannel {
         feed.writable() && self.remote_uploading && self.download.remote_len() > feed.len()
     }
 
-    /// Whether the remote lacks something that we hold and serve, and did not take it, as far as it told what it has. Asked where the channel
+    /// How many blocks the remote lacks that we hold and serve, and did not take, as far as it told what it has. Asked where the channel
     /// closes; in a live session that is so only if the remote fetches nothing, for else it only left early, and if it serves something, for else it
     /// takes no part in it.
-    pub(crate) fn is_lacking(&self, feed: &Feed) -> bool {
+    pub(crate) fn lacking(&self, feed: &Feed) -> u64 {
         let left = self.options.live && (self.remote_downloading || !self.remote_uploading);
         if !self.uploading || self.parted || feed.downloaded() == 0 || left {
-            return false;
+            return 0;
+        }
+        if self.left_idle {
+            return self.remote_missing.returned_count();
         }
         // It opened the channel and closed it again, without a word of what it has or wants.
         let refused =
             self.opened && self.remote_uploading && self.upload.asked_at().is_none() && self.download.remote_len() == 0;
         // Another may have stored what it did not acknowledge, as it closes the channel as soon as it is done. It says before that it is.
         let acknowledges = (self.options.reconciles || self.remote_downloading) && self.acks && !self.options.live;
-        refused || self.remote_missing.lacks() || (acknowledges && self.remote_missing.is_delivering())
+        match refused {
+            true => feed.downloaded(),
+            false => self.remote_missing.lacking(acknowledges),
+        }
+    }
+
+    /// How many blocks the remote lacks that it never asked for, if it was left as it asked for nothing more: a JS peer that is sparse.
+    pub(crate) fn unwanted(&self, feed: &Feed) -> u64 {
+        if self.left_idle { self.missing_there().saturating_sub(self.lacking(feed)) } else { 0 }
     }
 
     /// No more is fetched, since the remote brought as many bytes as it may. Whether it may have blocks that are not here, and that were to be.
@@ -253,7 +264,7 @@ impl FeedChannel {
 
     fn remote_holds_all<S: Storage>(&self, work: &Work<'_, S>) -> bool {
         if !self.uploading || !self.remote_downloading {
-            return self.options.live || !self.remote_missing.is_delivering();
+            return self.options.live || self.lacking(work.feed) == 0;
         }
         let known = if self.remote_uploading {
             self.has_told() && self.remote_missing.is_empty()

@@ -43,11 +43,20 @@ impl RemoteMissing {
         self.count() == 0
     }
 
-    /// Whether the remote lacks anything that it was not sent, or did not store what it was sent. What it was sent and did not acknowledge it may
-    /// have stored: a remote that is done closes the channel at once.
-    pub(super) fn lacks(&self) -> bool {
-        let Some(Account { blocks, returned, unacknowledged, .. }) = self.0.as_deref() else { return false };
-        !returned.is_empty() || blocks.first_in(0..u64::MAX, Some(unacknowledged)).is_some()
+    /// How many blocks the remote lacks that it was not sent, or was sent and did not store. What it was sent and did not acknowledge counts if it
+    /// `acknowledges` all before it closes the channel; else it may have stored that.
+    pub(super) fn lacking(&self, acknowledges: bool) -> u64 {
+        let Some(Account { blocks, returned, unacknowledged, .. }) = self.0.as_deref() else { return 0 };
+        if blocks.is_empty() && unacknowledged.is_empty() && returned.is_empty() {
+            return 0;
+        }
+        let mut lacking = blocks.clone();
+        match acknowledges {
+            true => lacking.insert_all(unacknowledged),
+            false => lacking.remove_all(unacknowledged),
+        }
+        lacking.insert_all(returned);
+        lacking.count()
     }
 
     /// Whether the remote lacks a block that we hold, given up there or not.
@@ -65,6 +74,11 @@ impl RemoteMissing {
     /// The remote did not store a block that it was sent.
     pub(super) fn returned(&mut self, index: u64) {
         self.account().returned.insert(index);
+    }
+
+    /// How many blocks the remote did not store that it was sent.
+    pub(super) fn returned_count(&self) -> u64 {
+        self.0.as_ref().map_or(0, |account| account.returned.count())
     }
 
     /// Whether blocks are on their way to the remote, which is to acknowledge them.
@@ -103,6 +117,10 @@ impl RemoteMissing {
             self.account().told(start..end, &lacking);
         }
         if let Some(account) = &mut self.0 {
+            let returned = !account.returned.is_empty();
+            for (word, members) in told.words().filter(|_| returned) {
+                account.returned.set_word(word, account.returned.word(word) & !members);
+            }
             never_sent.iter().for_each(|(index, _)| _ = account.blocks.remove(*index));
         }
     }
@@ -175,10 +193,13 @@ impl RemoteMissing {
         }
     }
 
-    /// A block was sent. `asking` while the remote was asked what it has, and did not answer yet; `acks` if it says when the block is there.
-    pub(super) fn sent(&mut self, index: u64, asking: bool, acks: bool) {
+    /// A block was sent. `asking` while the remote was asked what it has, and did not answer yet; `acks` if it says when the block is there, and
+    /// `may_return` if it does so of what it returned.
+    pub(super) fn sent(&mut self, index: u64, asking: bool, acks: bool, may_return: bool) {
         let account = self.account();
-        account.returned.remove(index);
+        if !may_return {
+            account.returned.remove(index);
+        }
         if acks {
             account.given_up.remove(index);
             account.blocks.insert(index);

@@ -51,13 +51,14 @@ impl GivenUp {
 pub(super) struct DesertedFeeds {
     /// Both sides held the same as it closed them, and nothing has come since.
     even: BTreeSet<FeedKey>,
-    uneven: BTreeSet<FeedKey>,
+    /// Those of which they did not, each with how many blocks the remote lacked.
+    uneven: BTreeMap<FeedKey, u64>,
 }
 
 impl DesertedFeeds {
-    fn insert(&mut self, feed: FeedKey, deserted: Deserted) {
+    fn insert(&mut self, feed: FeedKey, deserted: Deserted, missing_there: u64) {
         match deserted {
-            Deserted { even: false, .. } => _ = self.uneven.insert(feed),
+            Deserted { even: false, .. } => _ = self.uneven.insert(feed, missing_there),
             Deserted { fetches: true, .. } => _ = self.even.insert(feed),
             Deserted { .. } => {}
         }
@@ -71,6 +72,11 @@ impl DesertedFeeds {
     /// Whether both sides hold the same of each, as far as that is known.
     pub(super) fn are_even(&self) -> bool {
         self.uneven.is_empty()
+    }
+
+    /// How many blocks the remote lacked of them.
+    pub(super) fn missing_there(&self) -> u64 {
+        self.uneven.values().sum()
     }
 }
 
@@ -100,8 +106,9 @@ impl PeerSession {
     /// The remote closed a feed's channel.
     pub(crate) fn closed_by_remote(&mut self, id: FeedId, feed: &Feed) {
         self.note_denied(id, feed);
-        if let Some(deserted) = self.peers.get(&id).and_then(|peer| peer.deserted()) {
-            self.deserted.insert(feed.key(), deserted);
+        let Some(peer) = self.peers.get(&id) else { return };
+        if let Some(deserted) = peer.deserted() {
+            self.deserted.insert(feed.key(), deserted, peer.standing.missing_there);
         }
     }
 
@@ -114,7 +121,7 @@ impl PeerSession {
             let even = !uploading || (!is_heard && (quiet.downloading || self.paused.is_none()));
             let fetches = downloading && self.options.upload != Some(false);
             if quiet.opened && (uploading || downloading) {
-                self.deserted.insert(*key, Deserted { even, fetches });
+                self.deserted.insert(*key, Deserted { even, fetches }, 0);
             }
         }
         self.forget(key);
@@ -128,17 +135,22 @@ impl PeerSession {
     /// Blocks of a feed are here that were not before.
     pub(crate) fn outgrows(&mut self, feed: &FeedKey) {
         if self.deserted.even.remove(feed) {
-            self.deserted.uneven.insert(*feed);
+            self.deserted.uneven.insert(*feed, 0);
         }
     }
 
     /// Notes what the remote did not bring of a feed, as the feed's machine is taken out.
     pub(crate) fn note_left(&mut self, id: FeedId, feed: &Feed) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
-        let lacks = peer.is_lacking(feed);
-        self.not_taken.closed(id, lacks);
-        if lacks {
-            self.deserted.uneven.insert(feed.key());
+        let lacking = peer.lacking(feed);
+        let unwanted = peer.unwanted(feed);
+        self.totals.unwanted += u64::from(unwanted > 0);
+        self.unwanted_blocks += unwanted;
+        self.not_taken.closed(id, lacking);
+        self.progress_due |= lacking + unwanted > 0;
+        if lacking > 0 {
+            // They are counted as not taken.
+            self.deserted.uneven.insert(feed.key(), 0);
         }
         let Left { told, blocks, given_up } = peer.left(feed);
         if !feed.is_settled() {

@@ -54,6 +54,8 @@ pub(crate) struct PeerSession {
     pub(crate) matched: MatchedFeeds,
     /// What the remote does not take of what it is offered.
     pub(crate) not_taken: NotTaken,
+    /// Blocks that it lacked as it was left, and never asked for.
+    unwanted_blocks: u64,
     /// Whether the application was told of the feeds in step.
     pub(crate) in_step_told: bool,
     /// Until the session is ready.
@@ -180,6 +182,7 @@ impl PeerSession {
             peers: BTreeMap::new(),
             matched: MatchedFeeds::default(),
             not_taken: NotTaken::default(),
+            unwanted_blocks: 0,
             in_step_told: false,
             handshake_hash: None,
             offers: Offers::default(),
@@ -624,9 +627,15 @@ impl PeerSession {
         let all = self.sums.in_sync == self.peers.len() as u64;
         let listed =
             self.settled() && !self.matched.is_running() && self.matched.behind() == 0 && !self.offers.is_waiting();
+        !self.is_apart()
+            && self.totals.unwanted == 0
+            && (self.through || (self.observed && self.stage != Stage::Greeting && listed && all))
+    }
+
+    /// Whether something was asked in vain, of either side, or is left as it is.
+    fn is_apart(&self) -> bool {
         let left = !self.given_up.is_empty() || !self.deserted.are_even();
-        let asked_in_vain = self.apart || left || self.paused.is_some() || !self.exchange.requested.is_empty();
-        !asked_in_vain && (self.through || (self.observed && self.stage != Stage::Greeting && listed && all))
+        self.apart || left || self.paused.is_some() || !self.exchange.requested.is_empty()
     }
 
     /// A feed of both sides is left as it is, though they do not hold the same of it.
@@ -765,7 +774,6 @@ impl PeerSession {
 
     /// Leaves a remote that does not say that it is done. The two are not in sync if it lacks something.
     pub(crate) fn leave(&mut self) {
-        self.apart |= self.sums.missing_there > 0;
         for (&feed, peer) in &mut self.peers {
             peer.leave();
             if peer.has_output() && !std::mem::replace(&mut peer.queued, true) {
@@ -825,6 +833,9 @@ impl PeerSession {
             && self.failure.is_none()
             && self.given_up.is_empty()
             && state.in_sync;
+        if !self.through || self.is_apart() {
+            self.totals.unwanted = 0;
+        }
         self.commands.clear();
         self.active.clear();
         state.in_sync = self.ended_in_sync;
@@ -937,7 +948,10 @@ impl PeerSession {
             },
             per_second: self.meter.per_second(now),
             missing_here: missing_here + given_up + self.given_up.blocks(),
-            missing_there,
+            missing_there: missing_there
+                + self.not_taken.blocks()
+                + self.deserted.missing_there()
+                + self.unwanted_blocks,
             in_flight,
             bytes_in_flight,
             requested,

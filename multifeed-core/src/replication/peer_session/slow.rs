@@ -1,4 +1,4 @@
-//! Blocks that alone take longer to send than a JS peer waits for an answer.
+//! Blocks that alone may take longer to send than a JS peer waits for an answer.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,8 +9,9 @@ use super::PeerSession;
 use crate::ids::FeedId;
 use crate::replication::replicate::PeerEvent;
 
-/// How long a JS peer waits for the answer to a request before it ends its stream.
-const JS_PATIENCE: Duration = Duration::from_secs(20);
+/// How long a block may take: half of what a JS peer waits for the answer to a request before it ends its stream. Other answers may wait before it,
+/// and while the buffers on the way fill, twice of what arrives is measured.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How fast the stream takes what is sent, and what that means for the blocks.
 #[derive(Debug, Default)]
@@ -28,12 +29,12 @@ pub(super) struct SlowSends {
 impl SlowSends {
     /// Returns the rate, if a block of so many bytes takes too long at it.
     fn too_slow(&self, size: u64) -> Option<u64> {
-        self.rate.filter(|rate| size / (*rate).max(1) >= JS_PATIENCE.as_secs())
+        self.rate.filter(|rate| size / (*rate).max(1) >= PATIENCE.as_secs())
     }
 }
 
 impl PeerSession {
-    /// Reports a block of so many bytes that is about to be sent, if a JS peer will not wait for it.
+    /// Reports a block of so many bytes that is about to be sent, if a JS peer may not wait for it.
     pub(crate) fn sends(&mut self, feed: FeedId, key: FeedKey, index: u64, size: u64) {
         let spare = self.room.spare();
         if size <= spare && self.slow_sends.last.is_some_and(|(.., last)| last > spare) {

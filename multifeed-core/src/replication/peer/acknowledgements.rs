@@ -1,0 +1,79 @@
+//! What was sent is acknowledged when it is here, or returned: said not to be here.
+
+use std::ops::Range;
+
+use multifeed_proto::{Have, Message, Options};
+
+use super::{Closing, Effect, FeedChannel, Work};
+use crate::feed::Feed;
+use crate::storage::Storage;
+
+impl FeedChannel {
+    /// Asks the remote to say what arrived, if it hangs on what the remote lacks what is said of the session, or when it ends.
+    pub(super) fn ask_for_acks(&mut self, feed: &Feed) {
+        // One that is not of ours may never say that it is done: what is on its way to it is not idleness.
+        let may_hang = !self.options.live && !self.options.reconciles && self.upload.is_asked_for_blocks();
+        if self.acks || !self.opened || !self.uploading || !(self.observed || may_hang || self.ends_alone(feed)) {
+            return;
+        }
+        self.acks = true;
+        self.out.push_back(Message::Options(Options { extensions: Vec::new(), ack: true }));
+    }
+
+    /// Acknowledges a block that a remote of ours sent and that is held already: else it would wait for that before it closes the channel.
+    pub(super) fn confirm<S: Storage>(&mut self, index: u64, work: &mut Work<'_, S>, effect: &mut Effect) {
+        if !self.options.reconciles || !self.acknowledges() || !work.feed.has(index) {
+            return;
+        }
+        match work.feed.is_staged() {
+            true => (effect.held, work.unannounced) = (Some(index), true),
+            false => self.ack(index..index + 1),
+        }
+    }
+
+    /// Tells a remote of ours that a block which it sent is not stored here. JS would ask nothing and say nothing of it.
+    pub(super) fn give_back(&mut self, index: u64, feed: &Feed) {
+        if self.options.reconciles && !feed.has(index) {
+            self.return_block(index);
+        }
+    }
+
+    /// Tells the remote that a block which it sent, or was asked for, is not here. One of ours counts it as missing until it is acknowledged.
+    pub(super) fn return_block(&mut self, index: u64) {
+        self.has_returned |= self.options.reconciles && !self.options.live;
+        self.out.push_back(Message::Unhave { start: index, length: 1 });
+    }
+
+    /// Tells a remote of ours that blocks which it was asked for are given up: it may have sent them, and would take them for delivered. In a live
+    /// session it waits for their acknowledgements.
+    pub(super) fn tell_given_up<'a>(&mut self, blocks: impl Iterator<Item = &'a u64>, feed: &Feed) {
+        if self.options.live || !self.options.reconciles {
+            return;
+        }
+        for &index in blocks.filter(|&&index| !feed.has(index)) {
+            self.return_block(index);
+        }
+    }
+
+    /// Blocks that the remote sent are written: says so, if it asked for that and the channel is not closed yet.
+    pub(crate) fn acknowledge(&mut self, blocks: Range<u64>) {
+        if !self.acknowledges() || self.close == Closing::Sent {
+            return;
+        }
+        if self.options.reconciles {
+            return self.ack(blocks);
+        }
+        // JS acknowledges one at a time, and its applications may count them.
+        blocks.for_each(|index| self.ack(index..index + 1));
+    }
+
+    /// Whether the remote hears of blocks that it sent when they are here.
+    pub(super) fn acknowledges(&self) -> bool {
+        self.remote_acks || self.has_returned
+    }
+
+    pub(super) fn ack(&mut self, blocks: Range<u64>) {
+        let (start, length) = (blocks.start, blocks.end - blocks.start);
+        self.out.push_back(Message::Have(Have { start, length, bitfield: None, ack: true }));
+    }
+}
