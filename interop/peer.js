@@ -28,6 +28,8 @@ const HELP = `node peer.js [--store DIR|memory] [--listen HOST:PORT | --connect 
   --existing          replicate over a hypercore-protocol stream that is made before
   --corestore         speak corestore-multifeed 0.0.1 instead: always live, without --user-data, --version,
                       --client, --sparse and the event handshake
+  --networker         with --corestore: streams are corestore-multifeed's MultifeedNetworker's, and replicate the corestore
+  --root-timeout MS   how long corestore-multifeed waits for a remote that does not open a root key (10,000)
 
 Commands, one JSON object a line, run one after another; each is answered by {"event":"reply","id":…} with the
 command's id and its results, or {"event":"failed","id":…,"message"}. The end of stdin closes the peer.
@@ -47,6 +49,7 @@ command's id and its results, or {"event":"failed","id":…,"message"}. The end 
   {"cmd":"alone","key"}                        streams from now on carry this feed alone, as hypercore's; one that no
                                                multifeed has is kept in memory
   {"cmd":"listen","address"} {"cmd":"connect","address"}
+  {"cmd":"join","key"}                         one more multifeed, on streams that are open too (--networker)
   {"cmd":"finish"}                             ends every stream cleanly (even a live one)
   {"cmd":"destroy","reset"?}                   cuts every socket; with reset, by RST
   {"cmd":"extension","name","data"}            sends a message (base64) of an --extension to every remote
@@ -57,12 +60,15 @@ Events: ready, listening, connected, handshake, manifest (where it has more than
 crashed.`
 
 const opts = lib.options(process.argv.slice(2), {
-  flags: ['help', 'once', 'no-stdin', 'live', 'sparse', 'corestore', 'existing'],
+  flags: ['help', 'once', 'no-stdin', 'live', 'sparse', 'corestore', 'existing', 'networker'],
   lists: ['extension', 'feed-extension', 'key', 'want']
 })
 
 let multis = [] // one for each root key
 let lone = null // the feed that streams carry alone
+let networker = null // what MultifeedNetworker takes for @corestore/networker: its swarm is this peer's sockets
+let networked = null // the MultifeedNetworker
+let corestore = null
 let server = null
 let connections = 0
 let closing = false
@@ -83,25 +89,34 @@ async function main () {
   const keys = opts.key || [undefined]
   if (opts.corestore) {
     const corestoreMultifeed = require('@frando/corestore-multifeed')
-    const corestore = corestoreMultifeed.defaultCorestore(store, {})
+    corestore = corestoreMultifeed.defaultCorestore(store, {})
     multis = keys.map((rootKey) => corestoreMultifeed(corestore, { rootKey }))
+    if (opts.networker) {
+      const MultifeedNetworker = require('@frando/corestore-multifeed/networker')
+      networker = Object.assign(new (require('events').EventEmitter)(), { corestore, join () {} })
+      networked = new MultifeedNetworker(networker)
+    }
   } else {
     if (keys.length > 1) throw new Error('several root keys want --corestore')
     multis = [require('multifeed')(store, { encryptionKey: keys[0], sparse: !!opts.sparse })]
   }
-  for (const multi of multis) {
-    multi.on('error', (err) => print({ event: 'error', connection: null, message: err.message }))
-    multi.on('feed', (feed, name) => {
-      extend(feed)
-      feed.ready(() => print({ event: 'feed', key: feed.key.toString('hex'), name, root: rootOf(multi) }))
-    })
-    await promise((cb) => multi.ready(cb))
-  }
+  for (const multi of multis) await openMultifeed(multi)
   print({ event: 'ready', feeds: allFeeds().length })
 
   if (opts.listen) await commands.listen({ address: opts.listen })
   if (opts.connect) await commands.connect({ address: opts.connect })
   if (!opts['no-stdin']) await readCommands()
+}
+
+async function openMultifeed (multi) {
+  multi.on('error', (err) => print({ event: 'error', connection: null, message: err.message }))
+  multi.on('feed', (feed, name) => {
+    extend(feed)
+    feed.ready(() => print({ event: 'feed', key: feed.key.toString('hex'), name, root: rootOf(multi) }))
+  })
+  await promise((cb) => multi.ready(cb))
+  if (opts['root-timeout']) multi._muxer._opts = { timeout: Number(opts['root-timeout']) }
+  if (networked) networked.swarm(multi)
 }
 
 async function readCommands () {
@@ -198,6 +213,12 @@ const commands = {
     const socket = net.connect(lib.address(address))
     await new Promise((resolve, reject) => socket.once('connect', resolve).once('error', reject))
     return { connection: replicate(socket, true) }
+  },
+
+  async join ({ key }) {
+    const multi = require('@frando/corestore-multifeed')(corestore, { rootKey: key })
+    multis.push(multi)
+    await openMultifeed(multi)
   },
 
   async finish () {
@@ -313,8 +334,18 @@ function replicateOn (initiator) {
 /** One stream with every multifeed on it. */
 function replicateAll (initiator) {
   const options = { live: true, download: flag(opts.download), upload: flag(opts.upload) }
+  if (networker) return replicateNetworked(initiator, options)
   const stream = new (require('hypercore-protocol'))(initiator, options)
   for (const multi of multis) multi.replicate(initiator, { ...options, stream })
+  return stream
+}
+
+/** A stream of the networker's: it replicates the corestore, and MultifeedNetworker opens its root keys after the handshake. */
+function replicateNetworked (initiator, options) {
+  const onhandshake = () => networker.emit('handshake', stream, {})
+  const stream = new (require('hypercore-protocol'))(initiator, { ...options, onhandshake })
+  corestore.replicate(initiator, { ...options, stream })
+  stream.on('close', () => networker.emit('stream-closed', stream, {}, true))
   return stream
 }
 

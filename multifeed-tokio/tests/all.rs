@@ -23,3 +23,4 @@ mod js_state;
 mod js_streams;
 mod js_suite;
 mod js_two_devices;
+mod networker;

@@ -8,8 +8,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_io::{AsyncRead, AsyncWrite};
-use multifeed_core::SyncError;
-use multifeed_proto::{Command, FeedKey, Role, SessionError};
+use multifeed_core::{SyncError, SyncState};
+use multifeed_proto::{Command, Fault, FeedKey, Role, SessionError};
 
 use crate::handles::extension::{Inbox, StreamExtension};
 use crate::handles::replication::{Replication, SyncEvent};
@@ -146,19 +146,24 @@ impl<R: Runtime> Connection<R> {
         let (mut ready, mut over) = (Vec::new(), Vec::new());
         for (root, session) in &self.sessions {
             let link = session.link();
-            loop {
+            let mut newest = None;
+            let end = loop {
                 match link.sync.poll_next(cx) {
                     Poll::Ready(Some(SyncEvent::Ready(_))) => ready.push(*root),
-                    Poll::Ready(Some(SyncEvent::Progress(state))) => self.shared.set_sync(self.id, *root, state),
+                    Poll::Ready(Some(SyncEvent::Progress(state))) => newest = Some(state),
                     Poll::Ready(Some(_)) => {}
-                    Poll::Ready(None) => {
-                        if let Poll::Ready(end) = link.sync.poll_end(cx) {
-                            over.push((*root, link.ended_in_sync(), end.err()));
-                        }
-                        break;
-                    }
-                    Poll::Pending => break,
+                    Poll::Ready(None) => break Some(link.sync.poll_end(cx)),
+                    Poll::Pending => break None,
                 }
+            };
+            match (end, newest) {
+                (Some(Poll::Ready(end)), newest) => {
+                    let error = end.err();
+                    let before = self.shared.sync_of(self.id, *root);
+                    over.push((*root, link.ended_in_sync() || was_cut_in_sync(error.as_ref(), before, newest), error));
+                }
+                (_, Some(state)) => self.shared.set_sync(self.id, *root, state),
+                _ => {}
             }
         }
         (ready, over)
@@ -225,6 +230,12 @@ impl<R: Runtime> Connection<R> {
         }
         self.shared.reported();
     }
+}
+
+/// Whether the stream of a session was cut while both sides held the same: so JS ends a stream, and a network that fails.
+fn was_cut_in_sync(error: Option<&SyncError>, before: SyncState, newest: Option<SyncState>) -> bool {
+    let is_cut = matches!(error, Some(SyncError::Session(error)) if error.fault() == Fault::Network);
+    is_cut && before.in_sync && newest.is_none_or(|state| state.missing_here == 0 && state.missing_there == 0)
 }
 
 impl<R: Runtime> Future for Connection<R> {
