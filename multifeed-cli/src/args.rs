@@ -3,6 +3,7 @@
 mod corestore;
 mod range;
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
@@ -102,6 +103,7 @@ pub(crate) struct Global {
     ///
     /// Without one, a key that everyone knows is used. It is never written to disk. Other users of this machine can see
     /// it here: --key-file or the variable MULTIFEED_KEY (which these two options win over) hide it.
+    /// `serve` and `sync` take several of either, for several multifeeds of a corestore.
     #[arg(
         long,
         global = true,
@@ -109,13 +111,13 @@ pub(crate) struct Global {
         value_name = "HEX",
         conflicts_with = "key_file"
     )]
-    pub(crate) key: Option<Secret>,
+    pub(crate) key: Vec<Secret>,
 
     /// A file with the root key in it, as 64 hex digits
     ///
     /// It is reported if others can read it.
     #[arg(long, global = true, help_heading = "Options of every command", value_name = "FILE")]
-    pub(crate) key_file: Option<PathBuf>,
+    pub(crate) key_file: Vec<PathBuf>,
 
     /// Follow links in the store: a feed's folder or a file that is kept elsewhere on purpose
     ///
@@ -245,6 +247,11 @@ Examples:
     /// With --json: {"event":"listening","address"} with the real port where 0 was asked for, and the events of
     /// `sync` for each peer; {"event":"lines-left-out","lines"} if they were not read fast enough, which holds up no peer; {"event":"limit-reached","message"} for a peer that brought as much as it may, and {"event":"disk-full","message"}
     /// and {"event":"space-freed"} for each that is connected then.
+    ///
+    /// With several root keys each connection carries the multifeeds that the peer has too. Of another peer's address more connections than
+    /// --max-per-address are turned away. With --json: {"event":"peer-connected","peer"}, {"event":"root-ready","peer","root"},
+    /// {"event":"root-feed","root","key","name"}, {"event":"root-closed","peer","root","in_sync","message"} and
+    /// {"event":"peer-disconnected","peer","in_sync","not_shared":[root,…],"message"}; "root" is the discovery key of a root key.
     #[command(after_help = "\
 Examples:
   multifeed serve 127.0.0.1:7000            each peer until both sides have everything
@@ -270,10 +277,16 @@ Examples:
     /// a peer that is sparse did not ask for all), "in_sync" (whether both sides hold the same) and
     /// "holes":[{"key","blocks","ranges":[["start","end"],…],"unlisted"},…], the blocks that neither side has, by feed: "ranges" names
     /// them, the end not included, but for the "unlisted" ones where there are too many ("missing" counts them too); or {"event":"error","code","message","us","them"}.
+    ///
+    /// With several root keys, and with --retry, the events are those that `serve` has for several root keys, and
+    /// {"event":"redial","seconds","message"} before each further try. A root key that the peer does not have is an error in the end (ERR_NOT_SHARED), with exit code 3; the
+    /// others are synced.
     #[command(after_help = "\
 Examples:
   multifeed sync 127.0.0.1:7000             fetch and give what is missing, then end
-  multifeed sync example.org:7000 --live    until Ctrl-C")]
+  multifeed sync example.org:7000 --live    until Ctrl-C
+  multifeed sync example.org:7000 --live --retry                 and again if the connection breaks
+  multifeed sync example.org:7000 --key-file a --key-file b      two multifeeds of a corestore")]
     Sync(Sync),
 
     /// Check every block and every signature of the store again
@@ -415,33 +428,39 @@ pub(crate) struct Sync {
     /// Stay in sync until the peer leaves
     #[arg(long)]
     pub(crate) live: bool,
+
+    /// Connect again, after 1 s to 5 minutes, if the peer cannot be reached or the connection breaks
+    ///
+    /// Ends when both sides have everything; with --live not before Ctrl-C.
+    #[arg(long)]
+    pub(crate) retry: bool,
 }
 
 impl Global {
-    /// The root key that was given, from the first of `--key`, `--key-file` and the variable; `None` for the one that
-    /// everyone knows. `variable` is what `MULTIFEED_KEY` holds. With it comes a warning, if others can read the key file.
+    /// The root keys that were given, each once, from the first of `--key`, `--key-file` and the variable; none for the one that everyone knows.
+    /// `variable` is what `MULTIFEED_KEY` holds. With them come warnings, if others can read a key file.
     ///
     /// # Errors
     ///
     /// `ERR_KEY`, naming the source, where that is not 64 hex digits or cannot be read. The key itself is not in the
     /// message: it may be all but right.
-    pub(crate) fn root_key(&self, variable: Option<OsString>) -> Result<(Option<FeedKey>, Option<String>), CliError> {
-        if let Some(Secret(text)) = &self.key {
-            return Ok((Some(parse_key(text, "--key")?), None));
+    pub(crate) fn root_keys(&self, variable: Option<OsString>) -> Result<(Vec<FeedKey>, Vec<String>), CliError> {
+        let (mut keys, mut warnings) = (Vec::new(), Vec::new());
+        for Secret(text) in &self.key {
+            keys.push(parse_key(text, "--key")?);
         }
-        if let Some(path) = &self.key_file {
+        for path in &self.key_file {
             let (key, warning) = read_key(path)?;
-            return Ok((Some(key), warning));
+            keys.push(key);
+            warnings.extend(warning);
         }
-        match variable {
-            None => Ok((None, None)),
-            // `MULTIFEED_KEY= multifeed …` is how a shell user says "without it".
-            Some(text) if text.is_empty() => Ok((None, None)),
-            Some(text) => {
-                let key = parse_key(&text.to_string_lossy(), &format!("the variable {KEY_VARIABLE}"))?;
-                Ok((Some(key), None))
-            }
+        // `MULTIFEED_KEY= multifeed …` is how a shell user says "without it".
+        if let Some(text) = variable.filter(|text| keys.is_empty() && !text.is_empty()) {
+            keys.push(parse_key(&text.to_string_lossy(), &format!("the variable {KEY_VARIABLE}"))?);
         }
+        let mut seen = HashSet::new();
+        keys.retain(|key| seen.insert(*key));
+        Ok((keys, warnings))
     }
 }
 
@@ -548,16 +567,18 @@ mod tests {
         let (one, two) = ("11".repeat(32), "22".repeat(32));
         let key = |text: &str| text.parse::<FeedKey>().expect("64 hex digits");
 
-        assert_eq!(global(&[]).root_key(None).unwrap().0, None);
-        assert_eq!(global(&[]).root_key(Some("".into())).unwrap().0, None);
-        assert_eq!(global(&[]).root_key(Some(two.clone().into())).unwrap().0, Some(key(&two)));
-        assert_eq!(global(&["--key", &one]).root_key(Some(two.clone().into())).unwrap().0, Some(key(&one)));
+        assert_eq!(global(&[]).root_keys(None).unwrap().0, []);
+        assert_eq!(global(&[]).root_keys(Some("".into())).unwrap().0, []);
+        assert_eq!(global(&[]).root_keys(Some(two.clone().into())).unwrap().0, [key(&two)]);
+        assert_eq!(global(&["--key", &one]).root_keys(Some(two.clone().into())).unwrap().0, [key(&one)]);
+        let several = global(&["--key", &two, "--key", &one, "--key", &two]);
+        assert_eq!(several.root_keys(None).unwrap().0, [key(&two), key(&one)]);
 
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("key");
         std::fs::write(&file, format!("{one}\n")).unwrap();
         let from_file = global(&["--key-file", file.to_str().unwrap()]);
-        assert_eq!(from_file.root_key(Some(two.into())).unwrap().0, Some(key(&one)));
+        assert_eq!(from_file.root_keys(Some(two.into())).unwrap().0, [key(&one)]);
     }
 
     #[test]
@@ -565,15 +586,15 @@ mod tests {
         let mut text = "11".repeat(32);
         text.replace_range(9..10, "x");
 
-        let error = global(&["--key", &text]).root_key(None).unwrap_err();
+        let error = global(&["--key", &text]).root_keys(None).unwrap_err();
         assert_eq!(error.code(), code::KEY);
         assert!(error.message().contains("--key") && error.message().contains("character 10"), "{error}");
         assert!(!error.message().contains(&text), "{error}");
 
-        let error = global(&[]).root_key(Some("abc".into())).unwrap_err();
+        let error = global(&[]).root_keys(Some("abc".into())).unwrap_err();
         assert!(error.message().contains(KEY_VARIABLE) && error.message().contains("has 3"), "{error}");
 
-        let error = global(&["--key-file", "/nowhere/at/all"]).root_key(None).unwrap_err();
+        let error = global(&["--key-file", "/nowhere/at/all"]).root_keys(None).unwrap_err();
         assert!(error.message().contains("/nowhere/at/all"), "{error}");
     }
 
@@ -596,13 +617,13 @@ mod tests {
         for (mode, told) in [(0o600, false), (0o400, false), (0o640, true), (0o604, true), (0o666, true), (0o620, true)]
         {
             std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
-            let (key, warning) = global(&option).root_key(None).unwrap();
-            assert_eq!((key.is_some(), warning.is_some()), (true, told), "{mode:o}");
-            let warning = warning.unwrap_or_default();
+            let (keys, warnings) = global(&option).root_keys(None).unwrap();
+            assert_eq!((keys.len(), warnings.len()), (1, usize::from(told)), "{mode:o}");
+            let warning = warnings.concat();
             assert!(!warning.contains("1111") && (!told || warning.contains(&format!("{mode:04o}"))), "{warning}");
         }
         File::options().write(true).open(&file).unwrap().set_len(1 << 40).unwrap();
-        let error = global(&option).root_key(None).unwrap_err();
+        let error = global(&option).root_keys(None).unwrap_err();
         assert!(error.message().contains("longer than"), "{error}");
     }
 

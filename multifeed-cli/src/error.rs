@@ -36,6 +36,10 @@ pub(crate) mod code {
     pub(crate) const NOT_IN_SYNC: &str = "ERR_NOT_IN_SYNC";
     /// The peer did not take all that it was offered.
     pub(crate) const NOT_TAKEN: &str = "ERR_NOT_TAKEN";
+    /// The peer does not have a root key that was to be synced with it.
+    pub(crate) const NOT_SHARED: &str = "ERR_NOT_SHARED";
+    /// The folder is another kind of store.
+    pub(crate) const OTHER_STORE: &str = "ERR_OTHER_STORE";
     /// The peer cannot be reached, or refused the connection.
     pub(crate) const CONNECT: &str = "ERR_CONNECT";
     /// There is no store at the path.

@@ -142,6 +142,39 @@ pub(crate) enum Event<'a> {
         block: Option<u64>,
         message: &'a str,
     },
+    /// Of several multifeeds on each connection: a peer is connected, named by its static key.
+    PeerConnected {
+        peer: String,
+    },
+    /// A peer has this root key too. Root keys are named by their discovery keys.
+    RootReady {
+        peer: String,
+        root: String,
+    },
+    /// A feed is new in the multifeed of a root key.
+    RootFeed {
+        root: String,
+        key: String,
+        name: String,
+    },
+    RootClosed {
+        peer: Option<String>,
+        root: String,
+        in_sync: bool,
+        message: Option<String>,
+    },
+    PeerDisconnected {
+        peer: Option<String>,
+        in_sync: bool,
+        /// The root keys that the peer does not have.
+        not_shared: Vec<String>,
+        message: Option<String>,
+    },
+    /// The peer is dialled again.
+    Redial {
+        seconds: f64,
+        message: Option<String>,
+    },
     /// What is wrong with the store beyond what was said of it one by one.
     MoreProblems {
         problems: u64,
@@ -461,6 +494,31 @@ impl Unit {
 }
 
 impl Standing {
+    /// Both together.
+    pub(crate) fn and(self, other: &Self) -> Self {
+        let (moved, rates) = (self.moved, self.per_second);
+        Self {
+            moved: Moved {
+                feeds: moved.feeds + other.moved.feeds,
+                blocks_received: moved.blocks_received + other.moved.blocks_received,
+                bytes_received: moved.bytes_received + other.moved.bytes_received,
+                blocks_sent: moved.blocks_sent + other.moved.blocks_sent,
+                bytes_sent: moved.bytes_sent + other.moved.bytes_sent,
+                missing: moved.missing + other.moved.missing,
+            },
+            missing_there: self.missing_there + other.missing_there,
+            in_flight: self.in_flight + other.in_flight,
+            requested: self.requested + other.requested,
+            in_sync: self.in_sync && other.in_sync,
+            per_second: Rates {
+                blocks_received: rates.blocks_received + other.per_second.blocks_received,
+                bytes_received: rates.bytes_received + other.per_second.bytes_received,
+                blocks_sent: rates.blocks_sent + other.per_second.blocks_sent,
+                bytes_sent: rates.bytes_sent + other.per_second.bytes_sent,
+            },
+        }
+    }
+
     /// A line for people, such as "3 feeds, in sync" or "3 feeds, 20 blocks missing here, 5 there, receiving 7/s (1.5 KiB/s)".
     pub(crate) fn text(&self) -> String {
         let mut text = count(self.moved.feeds, "feed");

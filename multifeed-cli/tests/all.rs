@@ -15,6 +15,7 @@ mod hostile_folder;
 mod interop;
 mod library;
 mod lost_writers;
+mod network;
 mod odd_disks;
 mod odd_stores;
 mod readme;

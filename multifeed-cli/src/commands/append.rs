@@ -4,7 +4,7 @@ use bytes::Bytes;
 use multifeed_tokio::{Durability, Feed, Multifeed, Options};
 
 use super::control::{self, Place, Remote, Request};
-use super::{close, open};
+use super::{close, open, root_key};
 use crate::args::{Append, Global};
 use crate::error::{CliError, code};
 use crate::input::Input;
@@ -16,7 +16,7 @@ pub(super) async fn run(args: Append, global: &Global, options: Options, mut out
     // Where there is nothing to append, no store and no writer is made for it.
     let first = next_batch(Input::new(args.text, args.file)?, &mut stop).await?;
     let (writer, new_key) = (args.writer, args.new_key);
-    let place = Place::new(&options, global);
+    let place = Place::new(&root_key(&options), global);
     let line = match open(global, options, &output).await {
         Ok(multi) => {
             output.start_bar(Unit::Bytes);

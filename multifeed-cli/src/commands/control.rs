@@ -7,12 +7,11 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use multifeed_tokio::Options;
+use multifeed_tokio::FeedKey;
 use multifeed_tokio::driver::core::limits::MAX_BLOCK_BYTES;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::root_key;
 use crate::args::Global;
 use crate::error::{CliError, code};
 use crate::input::{BATCH_BYTES, LEAST_BLOCK};
@@ -43,9 +42,9 @@ pub(super) struct Place {
 }
 
 impl Place {
-    pub(super) fn new(options: &Options, global: &Global) -> Self {
+    pub(super) fn new(root_key: &FeedKey, global: &Global) -> Self {
         let namespace = global.corestore.namespace().default_name().to_owned();
-        Self { root: root_key(options).discovery_key().to_string(), namespace }
+        Self { root: root_key.discovery_key().to_string(), namespace }
     }
 }
 
@@ -205,8 +204,8 @@ mod unix {
 
     impl Control {
         /// Listens for other commands. `None` if the disk holds no sockets; those commands then say that the store is locked.
-        pub(in crate::commands) fn listen(store: &Path, multi: &Multifeed, place: Place) -> Option<Self> {
-            match Self::try_listen(store, multi, place) {
+        pub(in crate::commands) fn listen(store: &Path, served: Vec<(Place, Multifeed)>) -> Option<Self> {
+            match Self::try_listen(store, served) {
                 Ok(control) => Some(control),
                 Err(error) => {
                     tracing::info!("no control socket in {}: {error}", store.display());
@@ -215,7 +214,7 @@ mod unix {
             }
         }
 
-        fn try_listen(store: &Path, multi: &Multifeed, place: Place) -> io::Result<Self> {
+        fn try_listen(store: &Path, served: Vec<(Place, Multifeed)>) -> io::Result<Self> {
             let (folder, path) = path_in(store)?;
             // The lock of the store is ours: what is there is left over, unless the disk has no locks.
             match fs::symlink_metadata(&path) {
@@ -229,7 +228,7 @@ mod unix {
             let listener = UnixListener::bind(&path)?;
             fs::set_permissions(&path, Permissions::from_mode(0o600))?;
             let moved = Arc::new(OnceLock::new());
-            let serving = tokio::spawn(serve(listener, multi.clone(), place, moved.clone()));
+            let serving = tokio::spawn(serve(listener, served.into(), moved.clone()));
             Ok(Self { path, serving, moved, _folder: folder })
         }
 
@@ -264,7 +263,7 @@ mod unix {
         stream.peer_cred().is_ok_and(|peer| peer.uid() == us || peer.uid() == 0)
     }
 
-    async fn serve(listener: UnixListener, multi: Multifeed, place: Place, moved: Arc<OnceLock<CliError>>) {
+    async fn serve(listener: UnixListener, served: Served, moved: Arc<OnceLock<CliError>>) {
         let places = Arc::new(Semaphore::new(AT_ONCE));
         let mut requests = JoinSet::new();
         while let Ok(permit) = places.clone().acquire_owned().await {
@@ -281,11 +280,11 @@ mod unix {
                     continue;
                 }
             };
-            let (multi, served, moved) = (multi.clone(), place_of(&multi, &place), moved.clone());
+            let (served, moved) = (served.clone(), moved.clone());
             requests.spawn(async move {
                 let _permit = permit;
                 let mut stream = BufStream::new(stream);
-                if let Err(Failure::Cli(error)) = answer(&mut stream, &multi, served).await {
+                if let Err(Failure::Cli(error)) = answer(&mut stream, &served).await {
                     // Noted first: whoever hears of it may end this process.
                     if error.code() == code::MOVED {
                         let _ = moved.set(error.clone());
@@ -326,23 +325,19 @@ mod unix {
         }
     }
 
-    /// Which multifeed of a corestore is served; `None` if the folder is a multifeed itself, whatever the root key of its sessions is.
-    fn place_of(multi: &Multifeed, place: &Place) -> Option<Place> {
-        multi.is_in_corestore().then(|| place.clone())
-    }
+    /// The multifeeds that this process has open.
+    type Served = Arc<[(Place, Multifeed)]>;
 
-    async fn answer(
-        stream: &mut BufStream<UnixStream>,
-        multi: &Multifeed,
-        served: Option<Place>,
-    ) -> Result<(), Failure> {
+    async fn answer(stream: &mut BufStream<UnixStream>, served: &Served) -> Result<(), Failure> {
         let Some(Request { writer, new_key, sync_each, place }) = read_line(stream).await? else {
             return Err(Failure::Gone);
         };
-        if served.is_some_and(|served| served != place) {
+        // A folder that is a multifeed itself is meant whatever the root key of its sessions is.
+        let meant = served.iter().find(|(served, multi)| *served == place || !multi.is_in_corestore());
+        let Some((_, multi)) = meant else {
             let message = "the process that has the corestore open serves another multifeed of it, with another root key or namespace: end it, and try again";
             return Err(Failure::Cli(CliError::new(code::LOCKED, message)));
-        }
+        };
         let feed = open_writer(multi, &writer, new_key).await.map_err(Failure::Cli)?;
         let open = Reply::Open { key: feed.key().to_string(), name: feed.name(), length: feed.len() };
         write_line(stream, &open).await?;

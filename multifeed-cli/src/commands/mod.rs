@@ -15,6 +15,7 @@ mod door;
 mod feeds;
 mod guest;
 mod holder;
+mod network;
 mod peer;
 mod reading;
 mod remove;
@@ -32,7 +33,7 @@ use multifeed_tokio::{
 };
 
 use crate::args::{Args, Command, Global, KEY_VARIABLE};
-use crate::error::{CliError, code};
+use crate::error::{CliError, EXIT_USAGE, code};
 use crate::output::{FeedLine, Output, count};
 use crate::problems::warn_of;
 
@@ -43,8 +44,16 @@ const KEY_DIGITS: usize = 64;
 pub(crate) async fn run(args: Args, output: Output) -> Result<(), CliError> {
     let Args { global, command } = args;
     // A wrong root key is told of by each command, also by those that need none.
-    let options = options(&global, &output)?;
+    let (options, keys) = options(&global, &output)?;
     match command {
+        Command::Serve(args) if keys.len() > 1 => network::serve(args, &global, options, &keys, output).await,
+        Command::Sync(args) if keys.len() > 1 || args.retry => {
+            network::sync(args, &global, options, &keys, output).await
+        }
+        _ if keys.len() > 1 => {
+            let message = "only `serve` and `sync` take several root keys: give the one of the multifeed that is meant";
+            Err(CliError::new(code::USAGE, message).with_exit(EXIT_USAGE))
+        }
         Command::Append(args) => append::run(args, &global, options, output).await,
         Command::Feeds => feeds::run(&global, options, &output).await,
         Command::Cat(args) => cat::run(args, &global, options, &output).await,
@@ -72,14 +81,17 @@ fn tune(stream: &TcpStream) -> std::io::Result<()> {
     stream.set_nodelay(true)
 }
 
-fn options(global: &Global, output: &Output) -> Result<Options, CliError> {
-    let (key, warning) = global.root_key(std::env::var_os(KEY_VARIABLE))?;
-    if let Some(warning) = warning {
-        output.warn(&warning);
+/// The options of the command line, with the first of the root keys that are given, and these; the default one if none is.
+fn options(global: &Global, output: &Output) -> Result<(Options, Vec<FeedKey>), CliError> {
+    let (mut keys, warnings) = global.root_keys(std::env::var_os(KEY_VARIABLE))?;
+    warnings.iter().for_each(|warning| output.warn(warning));
+    let mut options = keys.first().copied().map_or_else(Options::default, Options::new);
+    if keys.is_empty() {
+        keys.push(DEFAULT_ROOT_KEY);
     }
-    let mut options = key.map_or_else(Options::default, Options::new).with_durability(global.durability);
+    options = options.with_durability(global.durability);
     options.files.follow_links = global.follow_links;
-    Ok(options)
+    Ok((options, keys))
 }
 
 /// Opens the store, and makes it where there is none. Feeds in it that cannot be opened are told of on stderr; the
@@ -163,6 +175,13 @@ fn warn(multi: &Multifeed, global: &Global, repaired: Repaired, output: &Output)
     warn_of(&problems(multi), output);
     warn_of(&repairs(multi, repaired), output);
     warn_lasting(multi, global, output);
+}
+
+/// Warns of all that opening several multifeeds of one store found, which any of them tells.
+fn warn_of_store(multis: &[Multifeed], global: &Global, output: &Output) {
+    if let Some(multi) = multis.last() {
+        warn(multi, global, Repaired::OnDisk, output);
+    }
 }
 
 /// Warns of what was so before, and stays so.

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::path::Path;
 
 use bytes::Bytes;
-use multifeed_tokio::{Multifeed, Options};
+use multifeed_tokio::{FeedKey, Multifeed};
 
 use crate::args::Global;
 use crate::error::CliError;
@@ -21,7 +21,7 @@ pub(super) struct Request {
 pub(super) struct Place;
 
 impl Place {
-    pub(super) fn new(_options: &Options, _global: &Global) -> Self {
+    pub(super) fn new(_root_key: &FeedKey, _global: &Global) -> Self {
         Self
     }
 }
@@ -47,7 +47,7 @@ impl Remote {
 pub(super) struct Control;
 
 impl Control {
-    pub(super) fn listen(_store: &Path, _multi: &Multifeed, _place: Place) -> Option<Self> {
+    pub(super) fn listen(_store: &Path, _served: Vec<(Place, Multifeed)>) -> Option<Self> {
         None
     }
 

@@ -270,7 +270,7 @@ impl Outcome {
 }
 
 /// Shows how the store stands with all its peers, where somebody sees it, until this is done.
-pub(super) async fn show<T>(multi: &Multifeed, output: &Output, work: impl Future<Output = T>) -> T {
+pub(super) async fn show<T>(multis: &[Multifeed], output: &Output, work: impl Future<Output = T>) -> T {
     if !output.shows_bar() {
         return work.await;
     }
@@ -280,11 +280,19 @@ pub(super) async fn show<T>(multi: &Multifeed, output: &Output, work: impl Futur
     loop {
         tokio::select! {
             done = &mut work => return done,
-            Ok(state) = async { look.tick().await; multi.sync_state().await } => {
-                output.set_standing(&Standing::from(state.all));
-            }
+            Some(standing) = async { look.tick().await; standing(multis).await } => output.set_standing(&standing),
         }
     }
+}
+
+/// How multifeeds stand with all their peers. `None` once one is closed.
+async fn standing(multis: &[Multifeed]) -> Option<Standing> {
+    let mut sum: Option<Standing> = None;
+    for multi in multis {
+        let standing = Standing::from(multi.sync_state().await.ok()?.all);
+        sum = Some(sum.map_or(standing, |sum| sum.and(&standing)));
+    }
+    sum
 }
 
 /// What a peer may bring no more of, and what raises that.

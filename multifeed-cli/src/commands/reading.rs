@@ -8,7 +8,10 @@ use multifeed_tokio::{
     Corestore, Error, FeedKey, FileStorage, Multifeed, Options, Recovered, RepairedInMemory, StoreError,
 };
 
-use super::{Repaired, cannot_open, open_either, problems, repairs, warn, warn_lasting, warn_unsupported};
+use super::network::{check_corestore, in_corestore};
+use super::{
+    Repaired, cannot_open, open_either, problems, repairs, warn, warn_lasting, warn_of_store, warn_unsupported,
+};
 use crate::args::Global;
 use crate::error::{CliError, code};
 use crate::output::Output;
@@ -156,6 +159,29 @@ pub(super) async fn open_to_serve(
     };
     warn(&multi, global, if only_reads { Repaired::InMemory } else { Repaired::OnDisk }, output);
     Ok((multi, only_reads))
+}
+
+/// As [`open_to_serve`], of several multifeeds of a corestore.
+pub(super) async fn open_several_to_serve(
+    global: &Global,
+    options: Options,
+    keys: &[FeedKey],
+    output: &Output,
+) -> Result<(Vec<Multifeed>, bool), CliError> {
+    check_corestore(global)?;
+    let (store, only_reads) = match Corestore::open(&global.store, options.clone()).await {
+        Err(error) if cannot_be_written(&error) && global.store.is_dir() => {
+            output.warn(&format!("nothing is fetched, as the store cannot be written: {error}"));
+            let mut options = options;
+            options.multifeed.limits.keep_free = 0;
+            let store = Corestore::open_read_only(&global.store, false, options).await;
+            (store.map_err(|error| cannot_open(error, global))?, true)
+        }
+        opened => (opened.map_err(|error| cannot_open(error, global))?, false),
+    };
+    let multis = in_corestore(&store, global, keys).await?;
+    warn_of_store(&multis, global, output);
+    Ok((multis, only_reads))
 }
 
 async fn open_unwritten(global: &Global, mut options: Options, how: Unwritten) -> Result<Multifeed, Error> {

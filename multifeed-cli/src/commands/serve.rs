@@ -13,7 +13,7 @@ use super::door::{Caller, Door, TurnedAway};
 use super::guest::{Guest, House};
 use super::peer::Peer;
 use super::reading::open_to_serve;
-use super::{close, peer, tune, warn_unsupported};
+use super::{close, peer, root_key, tune, warn_unsupported};
 use crate::args::{Bounds, Global, Serve};
 use crate::error::{CliError, code};
 use crate::line_limit::SUM_UP_EVERY;
@@ -24,7 +24,7 @@ use crate::stop::Stop;
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Connections that the system keeps until they are accepted, as far as it does. It drops more, and their senders try again after a second.
-const BACKLOG: i32 = 4096;
+pub(super) const BACKLOG: i32 = 4096;
 
 /// How long a connection waits for others of its network to end, if there are as many as there may be, and how often it tries again.
 const RETRY_FOR: Duration = Duration::from_secs(1);
@@ -39,15 +39,15 @@ const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0)
 pub(super) async fn run(args: Serve, global: &Global, options: Options, mut output: Output) -> Result<(), CliError> {
     let options = bounded(options, &args.bounds);
     let stop = Stop::listen()?;
-    let place = Place::new(&options, global);
+    let place = Place::new(&root_key(&options), global);
     let (multi, only_reads) = open_to_serve(global, options, &output).await?;
-    let control = if only_reads { None } else { Control::listen(&global.store, &multi, place) };
+    let control = if only_reads { None } else { Control::listen(&global.store, vec![(place, multi.clone())]) };
     if args.once || args.live {
         output.start_bar(Unit::Blocks);
     }
     output.queue_lines();
     let work = serve(&multi, &args, only_reads, stop, &output);
-    let result = if args.live { peer::show(&multi, &output, work).await } else { work.await };
+    let result = if args.live { peer::show(std::slice::from_ref(&multi), &output, work).await } else { work.await };
     output.end_bar();
     let result = result.and(control.map_or(Ok(()), Control::end));
     close(&multi, result, &output).await
@@ -240,7 +240,7 @@ async fn sync_with(
 }
 
 /// The store's bounds, as the command line says.
-fn bounded(mut options: Options, bounds: &Bounds) -> Options {
+pub(super) fn bounded(mut options: Options, bounds: &Bounds) -> Options {
     let limits = &mut options.multifeed.limits;
     limits.peer = PeerLimits { feeds: bounds.max_feeds_per_peer, bytes: bounds.max_bytes_per_peer.as_u64() };
     limits.keep_free = bounds.keep_free.as_u64();

@@ -5,7 +5,7 @@ use tokio::net::TcpStream;
 
 use super::control::{Control, Place};
 use super::peer::Peer;
-use super::{close, open, peer, tune};
+use super::{close, open, peer, root_key, tune};
 use crate::args::{Global, Sync};
 use crate::error::{CliError, code};
 use crate::output::{Output, Unit};
@@ -13,9 +13,9 @@ use crate::stop::Stop;
 
 pub(super) async fn run(args: Sync, global: &Global, options: Options, mut output: Output) -> Result<(), CliError> {
     let mut stop = Stop::listen()?;
-    let place = Place::new(&options, global);
+    let place = Place::new(&root_key(&options), global);
     let multi = open(global, options, &output).await?;
-    let control = if args.live { Control::listen(&global.store, &multi, place) } else { None };
+    let control = if args.live { Control::listen(&global.store, vec![(place, multi.clone())]) } else { None };
     output.start_bar(Unit::Blocks);
     output.queue_lines();
     let result = connect_and_sync(&multi, &args, &mut stop, &output).await;
@@ -43,5 +43,5 @@ async fn connect_and_sync(
     let sync = multi.replicate(stream, Role::Initiator, replicate);
     let mut peer = Peer { apart: !multi.problems().is_empty(), ..Peer::default() };
     let followed = peer::follow(sync, args.live, &mut peer, stop, output);
-    if args.live { peer::show(multi, output, followed).await } else { followed.await }
+    if args.live { peer::show(std::slice::from_ref(multi), output, followed).await } else { followed.await }
 }

@@ -1,0 +1,460 @@
+//! `serve` and `sync` of several multifeeds of a corestore, of which each connection carries all that its peer has too, and dials that are kept.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use multifeed_tokio::{
+    ConnectionId, Corestore, FeedKey, Multifeed, MultifeedEvent, Network, Networker, NetworkerError, NetworkerEvent,
+    NetworkerOptions, Options, PeerKey, Replicate, Role, SyncError,
+};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use super::control::{Control, Place};
+use super::peer;
+use super::reading::open_several_to_serve;
+use super::serve::{BACKLOG, bounded};
+use super::{cannot_open, close, open, tune, warn_of_store};
+use crate::args::{Global, Serve, Sync};
+use crate::error::{CliError, EXIT_NOT_IN_SYNC, code};
+use crate::line_limit::{LineLimit, SUM_UP_EVERY};
+use crate::output::{Event, Output, Unit};
+use crate::stop::Stop;
+
+/// How long to wait after the system refused to accept, before the next try.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// How long a root key waits for a peer that may not have it, as in JS.
+const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
+
+/// Digits of a key that stand for it in lines for people.
+const DIGITS: usize = 8;
+
+pub(super) async fn serve(
+    args: Serve,
+    global: &Global,
+    options: Options,
+    keys: &[FeedKey],
+    mut output: Output,
+) -> Result<(), CliError> {
+    let options = bounded(options, &args.bounds);
+    let mut stop = Stop::listen()?;
+    let (multis, only_reads) = open_several_to_serve(global, options, keys, &output).await?;
+    let control = if only_reads { None } else { Control::listen(&global.store, places(&multis, global)) };
+    output.start_bar(Unit::Blocks);
+    output.queue_lines();
+    let replicate = if args.live { Replicate::live() } else { Replicate::default() };
+    let replicate = if only_reads { replicate.upload_only() } else { replicate };
+    let result = async {
+        let mut network = network_options();
+        network.limits.connections = args.max_peers;
+        let mut roots = Roots::join(&multis, &replicate, network, &output)?;
+        let result = peer::show(&multis, &output, roots.accept(&args, &mut stop)).await;
+        let ended = roots.end().await;
+        result.and(ended)
+    };
+    let result = result.await;
+    output.end_bar();
+    close_all(&multis, result.and(control.map_or(Ok(()), Control::end)), &output).await
+}
+
+pub(super) async fn sync(
+    args: Sync,
+    global: &Global,
+    options: Options,
+    keys: &[FeedKey],
+    mut output: Output,
+) -> Result<(), CliError> {
+    let mut stop = Stop::listen()?;
+    let multis = match keys {
+        [_] => vec![open(global, options, &output).await?],
+        _ => {
+            let multis = open_several(global, options, keys).await?;
+            warn_of_store(&multis, global, &output);
+            multis
+        }
+    };
+    let control = if args.live { Control::listen(&global.store, places(&multis, global)) } else { None };
+    output.start_bar(Unit::Blocks);
+    output.queue_lines();
+    let replicate = if args.live { Replicate::live() } else { Replicate::default() };
+    let result = async {
+        let mut roots = Roots::join(&multis, &replicate, network_options(), &output)?;
+        let result = peer::show(&multis, &output, roots.dial(&args, &mut stop)).await;
+        let ended = roots.end().await;
+        result.and(ended)
+    };
+    let result = result.await;
+    output.end_bar();
+    close_all(&multis, result.and(control.map_or(Ok(()), Control::end)), &output).await
+}
+
+fn network_options() -> NetworkerOptions {
+    let mut options = NetworkerOptions::default();
+    options.session.handshake_timeout = Some(HANDSHAKE_TIME);
+    options
+}
+
+/// Opens a multifeed of a corestore for each of several root keys.
+pub(super) async fn open_several(
+    global: &Global,
+    options: Options,
+    keys: &[FeedKey],
+) -> Result<Vec<Multifeed>, CliError> {
+    check_corestore(global)?;
+    let store = Corestore::open(&global.store, options).await.map_err(|error| cannot_open(error, global))?;
+    in_corestore(&store, global, keys).await
+}
+
+pub(super) async fn in_corestore(
+    store: &Corestore,
+    global: &Global,
+    keys: &[FeedKey],
+) -> Result<Vec<Multifeed>, CliError> {
+    let mut multis = Vec::new();
+    for key in keys {
+        multis.push(Multifeed::in_corestore(store, &global.corestore.namespace(), *key).await?);
+    }
+    Ok(multis)
+}
+
+/// Several root keys need a corestore. None is made unless that was said.
+pub(super) fn check_corestore(global: &Global) -> Result<(), CliError> {
+    if global.corestore.corestore || global.store.join("master_key").exists() {
+        return Ok(());
+    }
+    let store = global.store.display();
+    let message = format!("several root keys need a corestore, and {store} is none: --corestore makes one");
+    Err(CliError::new(code::OTHER_STORE, message))
+}
+
+fn places(multis: &[Multifeed], global: &Global) -> Vec<(Place, Multifeed)> {
+    multis.iter().map(|multi| (Place::new(&multi.root_key(), global), multi.clone())).collect()
+}
+
+async fn close_all(multis: &[Multifeed], mut result: Result<(), CliError>, output: &Output) -> Result<(), CliError> {
+    for multi in multis {
+        result = close(multi, result, output).await;
+    }
+    result
+}
+
+/// What a sync with one peer came to, in the order of what the command's end is about.
+#[derive(Default)]
+struct Outcome {
+    /// Root keys that the peer has.
+    shared: BTreeSet<FeedKey>,
+    error: Option<CliError>,
+}
+
+/// The multifeeds on a network, and what is said of it.
+struct Roots<'a> {
+    networker: Networker,
+    events: multifeed_tokio::NetworkerEvents,
+    keys: Vec<FeedKey>,
+    /// New feeds of all of them.
+    feeds: mpsc::Receiver<(FeedKey, MultifeedEvent)>,
+    _following: JoinSet<()>,
+    peers: BTreeMap<ConnectionId, Connected>,
+    lines: LineLimit,
+    output: &'a Output,
+}
+
+/// A connection.
+struct Connected {
+    /// Where it came from, if it did.
+    from: Option<SocketAddr>,
+    peer: Option<PeerKey>,
+    outcome: Outcome,
+}
+
+impl<'a> Roots<'a> {
+    fn join(
+        multis: &[Multifeed],
+        replicate: &Replicate,
+        options: NetworkerOptions,
+        output: &'a Output,
+    ) -> Result<Self, CliError> {
+        let networker = Networker::new(options)?;
+        let events = networker.events();
+        let (news, feeds) = mpsc::channel(64);
+        let mut following = JoinSet::new();
+        for multi in multis {
+            let (root, news) = (multi.root_key(), news.clone());
+            let mut events = multi.events();
+            following.spawn(async move {
+                while let Some(event) = events.next().await {
+                    if news.send((root, event)).await.is_err() {
+                        return;
+                    }
+                }
+            });
+            networker.join(multi, replicate.clone())?;
+        }
+        let keys = multis.iter().map(|multi| multi.root_key()).collect();
+        let lines = LineLimit::default();
+        Ok(Self { networker, events, keys, feeds, _following: following, peers: BTreeMap::new(), lines, output })
+    }
+
+    /// Takes connections until it is told to stop; with `once` until the first peer that has one of the root keys is gone.
+    async fn accept(&mut self, args: &Serve, stop: &mut Stop) -> Result<(), CliError> {
+        let cannot = |error| CliError::new(code::LISTEN, format!("cannot listen on {}: {error}", args.address));
+        let listener = TcpListener::bind(&args.address).await.map_err(cannot)?;
+        let _ = socket2::SockRef::from(&listener).listen(BACKLOG);
+        let address = listener.local_addr().map_err(cannot)?.to_string();
+        self.output.print(|| format!("listening on {address}"), &Event::Listening { address: address.clone() })?;
+        let start = tokio::time::Instant::now();
+        let mut sums = tokio::time::interval(SUM_UP_EVERY);
+        loop {
+            tokio::select! {
+                _ = stop.wait() => return Ok(()),
+                event = self.events.next() => {
+                    let Some(event) = event else { return Ok(()) };
+                    let ended = self.take(event, start.elapsed())?;
+                    if let Some(outcome) = ended.filter(|outcome| args.once && !outcome.shared.is_empty()) {
+                        return self.result(outcome);
+                    }
+                }
+                Some((root, event)) = self.feeds.recv() => self.say_of_feed(root, &event)?,
+                _ = sums.tick() => self.lines.sum_up(start.elapsed()).iter().for_each(|unsaid| self.output.warn(unsaid)),
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, from)) => self.let_in(stream, from, args, start.elapsed()),
+                    Err(error) => {
+                        self.output.fail(&CliError::new(code::LISTEN, format!("cannot accept a peer: {error}")));
+                        sleep(PAUSE).await;
+                    }
+                },
+            }
+        }
+    }
+
+    fn let_in(&mut self, stream: TcpStream, from: SocketAddr, args: &Serve, now: Duration) {
+        let network = Network::from(from.ip());
+        let there =
+            self.peers.values().filter(|peer| peer.from.is_some_and(|from| Network::from(from.ip()) == network));
+        let connected = if there.count() < args.max_per_address {
+            // Only latency is at stake.
+            let _ = tune(&stream);
+            self.networker.connect_from(stream, Role::Responder, network.to_string()).map_err(CliError::from)
+        } else {
+            Err(CliError::new(code::NO_PLACE, "turned away: too many connections of this address"))
+        };
+        match connected {
+            Ok(id) => {
+                _ = self.peers.insert(id, Connected { from: Some(from), peer: None, outcome: Outcome::default() })
+            }
+            Err(error) if self.lines.allows(from.ip(), false, now) => {
+                self.output.fail(&error.of_peer(&format!("{from}: ")));
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Connects, and again if that was asked for, until the sync is done or it is told to stop.
+    async fn dial(&mut self, args: &Sync, stop: &mut Stop) -> Result<(), CliError> {
+        let address = args.address.clone();
+        let connect = move || {
+            let address = address.clone();
+            async move {
+                let stream = TcpStream::connect(&address).await?;
+                tune(&stream).map(|()| stream)
+            }
+        };
+        if args.retry {
+            self.networker.dial(connect)?;
+        } else {
+            let stream = tokio::select! {
+                stream = connect() => stream,
+                signal = stop.wait() => {
+                    let message = "interrupted before it was connected";
+                    return Err(CliError::new(code::INTERRUPTED, message).with_exit(signal.exit()));
+                }
+            };
+            let cannot = |error| CliError::new(code::CONNECT, format!("cannot connect to {}: {error}", args.address));
+            self.networker.connect(stream.map_err(cannot)?, Role::Initiator)?;
+        }
+        let start = tokio::time::Instant::now();
+        loop {
+            tokio::select! {
+                signal = stop.wait() => {
+                    let message = "interrupted before it was done";
+                    let error = CliError::new(code::INTERRUPTED, message).with_exit(signal.exit());
+                    return if args.live { Ok(()) } else { Err(error) };
+                }
+                event = self.events.next() => {
+                    let Some(event) = event else { return Ok(()) };
+                    let Some(outcome) = self.take(event, start.elapsed())? else { continue };
+                    // What is wrong with the peer, and not the connection, does not get better.
+                    let again = args.retry && (args.live || outcome.error.is_some() || outcome.shared.is_empty());
+                    if !again {
+                        return self.result(outcome);
+                    }
+                }
+                Some((root, event)) = self.feeds.recv() => self.say_of_feed(root, &event)?,
+            }
+        }
+    }
+
+    /// What the command's end says of a sync with one peer.
+    fn result(&self, outcome: Outcome) -> Result<(), CliError> {
+        if let Some(error) = outcome.error {
+            return Err(error);
+        }
+        let missing: Vec<String> = self.keys.iter().filter(|key| !outcome.shared.contains(key)).map(short).collect();
+        match missing.len() {
+            0 => Ok(()),
+            count if count == self.keys.len() => {
+                Err(CliError::new(code::NOT_SHARED, "the peer has none of these root keys").with_exit(EXIT_NOT_IN_SYNC))
+            }
+            _ => {
+                let message =
+                    format!("the peer does not have the root keys {}; the others are in sync", missing.join(", "));
+                Err(CliError::new(code::NOT_SHARED, message).with_exit(EXIT_NOT_IN_SYNC))
+            }
+        }
+    }
+
+    /// Says what happened. What a connection came to, if it is over.
+    fn take(&mut self, event: NetworkerEvent, now: Duration) -> Result<Option<Outcome>, CliError> {
+        match event {
+            NetworkerEvent::Connected { connection, peer } => {
+                let connected = self.peers.entry(connection).or_insert_with(|| Connected {
+                    from: None,
+                    peer: None,
+                    outcome: Outcome::default(),
+                });
+                connected.peer = Some(peer);
+            }
+            NetworkerEvent::Ready { connection, root } => {
+                let Some(connected) = self.peers.get_mut(&connection) else { return Ok(None) };
+                // Nothing is said of a stranger.
+                let is_first = connected.outcome.shared.is_empty();
+                connected.outcome.shared.insert(root);
+                let (who, peer) = (who(connected), peer_of(connected));
+                if is_first && self.may_say(connection, now) {
+                    self.output.print(|| format!("{who}connected"), &Event::PeerConnected { peer: peer.clone() })?;
+                }
+                if self.may_say(connection, now) {
+                    let event = Event::RootReady { peer, root: named(&root) };
+                    self.output.print(|| format!("{who}syncs root {}", short(&root)), &event)?;
+                }
+            }
+            NetworkerEvent::RootOver { connection, root, in_sync, error } => {
+                let Some(connected) = self.peers.get_mut(&connection) else { return Ok(None) };
+                if !connected.outcome.shared.contains(&root) {
+                    return Ok(None);
+                }
+                let error = error.map(CliError::from);
+                let message = error.as_ref().map(|error| error.message().to_owned());
+                if error.is_some() {
+                    connected.outcome.error = error;
+                } else if !in_sync {
+                    let early =
+                        "the peer ended the session, and the two stores are not known to hold the same: sync again";
+                    connected.outcome.error.get_or_insert_with(|| CliError::new(code::ENDED_EARLY, early));
+                }
+                let (who, peer) = (who(connected), Some(peer_of(connected)));
+                if self.may_say(connection, now) {
+                    let state =
+                        message.clone().unwrap_or_else(|| if in_sync { "in sync" } else { "ended early" }.to_owned());
+                    let event = Event::RootClosed { peer, root: named(&root), in_sync, message };
+                    self.output.print(|| format!("{who}root {}: {state}", short(&root)), &event)?;
+                }
+            }
+            NetworkerEvent::Disconnected { connection, reason, error, in_sync, .. } => {
+                let said = self.may_say(connection, now);
+                let Some(mut connected) = self.peers.remove(&connection) else { return Ok(None) };
+                let is_stranger = connected.outcome.shared.is_empty();
+                let error = error.map(|error| CliError::from(SyncError::Session(error)));
+                let message = error.as_ref().map(|error| error.message().to_owned());
+                let not_shared = self.keys.iter().filter(|key| !connected.outcome.shared.contains(key));
+                let not_shared = not_shared.map(named).collect();
+                let peer = connected.peer.map(hex::encode);
+                let who = who(&connected);
+                if said && !(is_stranger && message.is_none()) {
+                    let why = message.clone().or_else(|| reason.map(|reason| format!("{reason:?}")));
+                    let people =
+                        || why.map_or_else(|| format!("{who}disconnected"), |why| format!("{who}disconnected: {why}"));
+                    let event = Event::PeerDisconnected { peer, in_sync, not_shared, message };
+                    self.output.print(people, &event)?;
+                }
+                if connected.outcome.error.is_none() {
+                    connected.outcome.error = error;
+                }
+                return Ok(Some(connected.outcome));
+            }
+            NetworkerEvent::Redial { after, error, .. } => {
+                let seconds = after.as_secs_f64();
+                let why = error.clone().map_or_else(String::new, |error| format!(": {error}"));
+                let event = Event::Redial { seconds, message: error };
+                self.output.print(|| format!("connecting again in {seconds:.1} s{why}"), &event)?;
+            }
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    fn may_say(&self, connection: ConnectionId, now: Duration) -> bool {
+        let Some(connected) = self.peers.get(&connection) else { return true };
+        let proven = !connected.outcome.shared.is_empty();
+        connected.from.is_none_or(|from| self.lines.allows(from.ip(), proven, now))
+    }
+
+    fn say_of_feed(&self, root: FeedKey, event: &MultifeedEvent) -> Result<(), CliError> {
+        match event {
+            MultifeedEvent::Feed(feed) => {
+                let (key, name) = (feed.key().to_string(), feed.name());
+                let people = || format!("root {}: new feed {key}, named {name}", short(&root));
+                let event = Event::RootFeed { root: named(&root), key: key.clone(), name: name.clone() };
+                self.output.print(people, &event)
+            }
+            MultifeedEvent::Conflict { feed, conflict } => {
+                let (key, lengths) = (feed.key().to_string(), [conflict.held_length, conflict.length]);
+                let people =
+                    || format!("feed {key} has two histories, both signed by its writer; only the one here is synced");
+                self.output.print(people, &Event::Conflict { key: key.clone(), lengths })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends all connections, cleanly.
+    async fn end(mut self) -> Result<(), CliError> {
+        self.networker.close().await;
+        while let Some(event) = self.events.next().await {
+            self.take(event, Duration::MAX)?;
+        }
+        Ok(())
+    }
+}
+
+impl From<NetworkerError> for CliError {
+    fn from(error: NetworkerError) -> Self {
+        CliError::new(error.code(), error.to_string())
+    }
+}
+
+/// What stands before a line about a peer.
+fn who(connected: &Connected) -> String {
+    match (connected.from, connected.peer) {
+        (Some(from), _) => format!("{from}: "),
+        (None, Some(peer)) => format!("peer {}: ", &hex::encode(peer)[..DIGITS]),
+        (None, None) => String::new(),
+    }
+}
+
+fn peer_of(connected: &Connected) -> String {
+    connected.peer.map(hex::encode).unwrap_or_default()
+}
+
+/// A root key, which is not to be given away, by its discovery key.
+fn named(root: &FeedKey) -> String {
+    root.discovery_key().to_string()
+}
+
+fn short(root: &FeedKey) -> String {
+    named(root).chars().take(DIGITS).collect()
+}

@@ -1,0 +1,95 @@
+//! Several root keys of a corestore on each connection, and dials that are kept.
+
+use crate::common;
+
+use std::net::TcpListener;
+
+use anyhow::{Context, Result, ensure};
+use common::{Running, Store};
+use multifeed_testkit::js::{JsPeer, TIMEOUT};
+use serde_json::json;
+
+fn keys() -> [String; 3] {
+    ["21", "22", "23"].map(|digits| digits.repeat(32))
+}
+
+/// A corestore with a writer in the multifeed of each key.
+fn corestore(keys: &[String], name: &str) -> Result<Store> {
+    let store = Store::new()?;
+    for key in keys {
+        store.run(&["--corestore", "--key", key, "append", name, "one", "two"])?.ok()?;
+    }
+    Ok(store)
+}
+
+fn lengths(store: &Store, key: &str) -> Result<Vec<u64>> {
+    let feeds = store.run(&["--json", "--key", key, "feeds"])?.ok()?.objects()?;
+    feeds.iter().map(|feed| feed["downloaded"].as_u64().context("no number")).collect()
+}
+
+#[test]
+fn js_syncs_two_root_keys_over_one_connection() -> Result<()> {
+    let [a, b, _] = keys();
+    let store = corestore(&[a.clone(), b.clone()], "ours")?;
+    let (mut server, address) = store.serve(&["--live", "--key", &a, "--key", &b])?;
+    let mut peer = JsPeer::spawn(&["--corestore", "--key", &a, "--key", &b])?;
+    for key in [&a, &b] {
+        peer.call(json!({"cmd": "append", "name": "theirs", "key": key, "count": 3, "size": 50, "seed": 1}))?;
+    }
+    peer.connect(address)?;
+    // Appended beside it, to the multifeed that is meant.
+    store.run(&["--key", &b, "append", "ours", "three"])?.ok()?;
+    peer.wait(4, 11, TIMEOUT)?;
+    let connected = server.event("peer-connected")?;
+    let roots = [server.event("root-ready")?, server.event("root-ready")?];
+    ensure!(roots.iter().all(|ready| ready["peer"] == connected["peer"]), "{connected} {roots:?}");
+    ensure!(
+        roots[0]["root"] != roots[1]["root"] && !roots.iter().any(|ready| ready["root"] == a.as_str()),
+        "{roots:?}"
+    );
+    server.until(|| lengths(&store, &a).is_ok_and(|held| held == [2, 3]))?;
+    server.until(|| lengths(&store, &b).is_ok_and(|held| held == [3, 3]))?;
+    peer.close()?;
+    server.event("peer-disconnected")?;
+    server.kill()?;
+    Ok(())
+}
+
+#[test]
+fn two_stores_sync_what_root_keys_both_have() -> Result<()> {
+    let [a, b, c] = keys();
+    let store = corestore(&[a.clone(), b.clone()], "ours")?;
+    let (mut server, address) = store.serve(&["--key", &a, "--key", &b])?;
+    let copy = corestore(&[a.clone(), c.clone()], "theirs")?;
+    copy.sync(address, &["--key", &a, "--key", &b])?.ended(0)?;
+    ensure!(lengths(&copy, &a)?.len() == 2 && lengths(&copy, &b)? == [2] && lengths(&copy, &c)? == [2]);
+    server.event("peer-disconnected")?;
+    let partly = copy.sync(address, &["--key", &a, "--key", &c])?.ended(3)?;
+    let last = partly.last().context("no line")?;
+    ensure!(last["code"] == "ERR_NOT_SHARED" && !last["message"].to_string().contains(&c), "{last}");
+    server.kill()?;
+
+    let numbered = Store::new()?;
+    let refused = numbered.sync(address, &["--key", &a, "--key", &b])?.ended(1)?;
+    ensure!(refused.last().is_some_and(|line| line["code"] == "ERR_OTHER_STORE"), "{refused:?}");
+    ensure!(numbered.path().read_dir()?.next().is_none(), "nothing is made");
+    let several = store.run(&["--json", "--key", &a, "--key", &b, "feeds"])?.ended(2)?.objects()?;
+    ensure!(several.last().is_some_and(|line| line["code"] == "ERR_USAGE"), "{several:?}");
+    Ok(())
+}
+
+#[test]
+fn a_sync_that_retries_waits_for_its_peer() -> Result<()> {
+    let (store, copy) = (Store::new()?, Store::new()?);
+    store.run(&["append", "ours", "one", "two"])?.ok()?;
+    let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let mut sync = copy.sync(address, &["--retry"])?;
+    let redial = sync.event("redial")?;
+    ensure!(redial["seconds"].as_f64().is_some_and(|seconds| (0.5..=1.0).contains(&seconds)), "{redial}");
+    let address = address.to_string();
+    let server = Running::start(&[&store.option()[..], &["--json", "serve", &address]].concat())?;
+    sync.ended(0)?;
+    server.kill()?;
+    ensure!(copy.facts()? == store.facts()?);
+    Ok(())
+}
