@@ -160,6 +160,21 @@ fn a_writers_last_block_that_rotted_comes_back_from_a_js_peer() -> Result<()> {
         let done = store.run(&["verify"])?.ended(1)?;
         ensure!(done.text().contains("of this writer (2)"), "{done:?}");
         assert_eq!(store.run(&["cat", "notes", "..2"])?.ok()?.text(), "onetwo");
+        if ours_listens {
+            // Whoever has nothing of it yet gets the rest, and both sides say the same of the block that neither has.
+            let fresh = Store::new()?;
+            let (server, address) = store.serve(&["--once"])?;
+            let there = fresh.sync(address, &[])?.ended(0)?.pop().context("nothing")?;
+            let here = server.ended(0)?.pop().context("nothing")?;
+            ensure!(here["in_sync"] == true && here["missing"] == 1 && here["blocks_sent"] == 2, "{here}");
+            for field in ["event", "in_sync", "missing", "not_taken", "unwanted", "holes"] {
+                ensure!(here[field] == there[field], "{here}\n{there}");
+            }
+            let fresh = Store::new()?;
+            with_js(&store, &fresh, ours_listens)?;
+            let seen = fresh.audited()?;
+            ensure!(seen.len() == 1 && seen[0].downloaded == 2, "{seen:?}");
+        }
         store.run(&["append", "notes", "four"])?.ok()?;
         with_js(&store, &js_store, ours_listens)?;
         store.run(&["verify"])?.ok()?;
