@@ -113,6 +113,7 @@ impl<R: Runtime> Connection<R> {
             match order {
                 Order::Open(root) => self.open_root(root),
                 Order::Close(root) => self.sessions.get(&root).into_iter().for_each(Replication::close),
+                Order::Listen => self.stream.hub().command(Command::Admit),
                 Order::Admit => {
                     self.stream.hub().command(Command::Admit);
                     if let Some(peer) = self.peer.filter(|_| !std::mem::replace(&mut self.admitted, true)) {

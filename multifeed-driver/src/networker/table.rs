@@ -78,6 +78,8 @@ pub(crate) enum Order {
     Open(FeedKey),
     /// End the session of a root key.
     Close(FeedKey),
+    /// Hear the remote, so that its end is noticed, and say nothing.
+    Listen,
     /// Let the remote in: all root keys that are opened first stand before this.
     Admit,
     /// Tell the remote nothing, and end.
@@ -153,8 +155,13 @@ struct Connection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Handshake,
-    /// It waits for the remote to end another connection to the same peer, at most until then.
-    Held(Duration),
+    /// It waits for the remote to end another connection to the same peer.
+    Held {
+        /// At most until then.
+        until: Duration,
+        /// Bytes had moved both ways on the other one when this one came.
+        served: bool,
+    },
     Open,
     Ending(EndReason),
 }
@@ -285,11 +292,17 @@ impl Table {
         others.push(id);
         match others[..] {
             [_] => self.admit(id, now),
-            [older, newer] if self.own_key > peer => self.merge(older, newer, now),
+            [older, newer] if self.own_key > peer => {
+                let served = self.connections.get(&older).is_some_and(|older| older.served);
+                self.merge(older, newer, served, now);
+            }
             _ if others.len() <= self.limits.per_peer.max(2) => {
                 let until = now.saturating_add(self.limits.merge_time);
+                let used = others.first().and_then(|used| self.connections.get(used));
+                let served = used.is_some_and(|used| used.served);
                 if let Some(connection) = self.connections.get_mut(&id) {
-                    connection.stage = Stage::Held(until);
+                    connection.stage = Stage::Held { until, served };
+                    connection.orders.push(Order::Listen);
                     self.touched.insert(id);
                 }
             }
@@ -299,12 +312,11 @@ impl Table {
 
     /// Ends one of two connections to a peer, as the side with the larger key decides it: the newer one stays if bytes had moved both ways on the
     /// older one, which may be dead by now. Otherwise that side's own stays, or the newer one if both were begun by one side.
-    fn merge(&mut self, older: ConnectionId, newer: ConnectionId, now: Duration) {
+    fn merge(&mut self, older: ConnectionId, newer: ConnectionId, served: bool, now: Duration) {
         let is_deciders = |id: ConnectionId| {
             let connection = self.connections.get(&id)?;
             Some(connection.initiator == (self.own_key > connection.peer?))
         };
-        let served = self.connections.get(&older).is_some_and(|connection| connection.served);
         let older_stays = !served && is_deciders(older) == Some(true) && is_deciders(newer) == Some(false);
         self.end(if older_stays { newer } else { older }, EndReason::Merged, now);
     }
@@ -312,13 +324,15 @@ impl Table {
     /// Opens the root keys, and lets the remote in.
     fn admit(&mut self, id: ConnectionId, now: Duration) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
+        // The remote may have opened some of them while it was not let in.
+        let was_held = matches!(connection.stage, Stage::Held { .. });
         connection.stage = Stage::Open;
         connection.since = now;
         let whom = [connection.peer.map(Whom::Peer), connection.dial.map(Whom::Dial)];
         let time = self.limits.left_out_time;
         let mut left_out: BTreeSet<FeedKey> =
             self.roots.keys().filter(|root| self.left_out.has(whom, **root, now, time)).copied().collect();
-        if left_out.len() == self.roots.len() {
+        if was_held || left_out.len() == self.roots.len() {
             // A side that says nothing finds out nothing.
             left_out.clear();
         }
@@ -338,7 +352,7 @@ impl Table {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let order = match connection.stage {
             Stage::Ending(_) => return,
-            Stage::Handshake | Stage::Held(_) => Order::Refuse,
+            Stage::Handshake | Stage::Held { .. } => Order::Refuse,
             Stage::Open => Order::End,
         };
         connection.stage = Stage::Ending(reason);
@@ -357,7 +371,7 @@ impl Table {
                 if self
                     .connections
                     .get(&next)
-                    .is_some_and(|next| matches!(next.stage, Stage::Handshake | Stage::Held(_)))
+                    .is_some_and(|next| matches!(next.stage, Stage::Handshake | Stage::Held { .. }))
                 {
                     self.admit(next, now);
                 }
@@ -410,7 +424,7 @@ impl Table {
     pub(crate) fn due(&self, id: ConnectionId) -> Option<Duration> {
         let connection = self.connections.get(&id)?;
         match connection.stage {
-            Stage::Held(until) => Some(until),
+            Stage::Held { until, .. } => Some(until),
             Stage::Open => {
                 let unshared = connection.since.saturating_add(self.limits.unshared_time);
                 let unshared = Some(unshared).filter(|_| !connection.served);
@@ -428,10 +442,10 @@ impl Table {
         }
         let Some(connection) = self.connections.get_mut(&id) else { return };
         match (connection.stage, connection.peer) {
-            (Stage::Held(_), Some(peer)) => {
+            (Stage::Held { served, .. }, Some(peer)) => {
                 // The remote does not merge.
                 if let Some(used) = self.peers.get(&peer).and_then(|ids| ids.first()).filter(|used| **used != id) {
-                    self.merge(*used, id, now);
+                    self.merge(*used, id, served, now);
                 }
             }
             _ if !connection.served && connection.since.saturating_add(self.limits.unshared_time) <= now => {
