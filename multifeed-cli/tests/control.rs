@@ -113,6 +113,24 @@ fn a_killed_process_and_a_second_one_leave_the_socket_to_whoever_serves() -> Res
     Ok(())
 }
 
+/// On a disk without locks nothing else says that a store is open: whoever listens is asked first. A lock whose file is gone locks nothing.
+#[test]
+fn an_append_asks_whoever_listens_whatever_the_lock_says() -> Result<()> {
+    let (store, reader) = (Store::new()?, Store::new()?);
+    let key = store.append("notes", &["one"])?;
+    let (serving, address) = store.serve(&["--live"])?;
+    let lock = store.path().join("multifeed.lock");
+    fs::remove_file(&lock)?;
+    store.run(&["append", "notes", "two"])?.ok()?;
+    ensure!(!lock.exists(), "the append opened the store itself");
+    reader.sync(address, &[])?.ended(0)?;
+    assert_eq!(reader.run(&["cat", &key])?.ok()?.text(), "onetwo");
+    serving.signal("TERM")?;
+    serving.ended(0)?;
+    store.checked()?;
+    Ok(())
+}
+
 /// A socket's path has 107 bytes at the most.
 #[test]
 fn a_path_too_long_for_a_socket_is_none_for_a_store() -> Result<()> {

@@ -34,6 +34,29 @@ fn a_server_whose_store_was_moved_fails_when_it_ends() -> Result<()> {
     Ok(())
 }
 
+/// Nothing came while the store was away. What is appended at the old path is another store: the server's exit code says that its own was moved.
+#[test]
+fn a_server_fails_when_it_ends_if_its_store_was_moved_and_nothing_came() -> Result<()> {
+    for is_replaced in [false, true] {
+        let place = Store::new()?;
+        let [here, there] = ["here", "there"].map(|name| place.path().join(name));
+        let folder = here.to_str().context("no text")?;
+        common::run(&["--store", folder, "append", "notes", "one"], b"")?.ok()?;
+        let mut serving = common::Running::start(&["--store", folder, "--json", "serve", "127.0.0.1:0", "--live"])?;
+        serving.event("listening")?;
+        std::fs::rename(&here, &there)?;
+        if is_replaced {
+            common::run(&["--store", folder, "append", "notes", "two"], b"")?.ok()?;
+        }
+        serving.signal("TERM")?;
+        let lines = serving.ended(1)?;
+        ensure!(lines.last().is_some_and(|line| line["code"] == "ERR_STORE_MOVED"), "{lines:?}");
+        let there = there.to_str().context("no text")?;
+        assert_eq!(common::run(&["--store", there, "cat", "notes"], b"")?.ok()?.text(), "one");
+    }
+    Ok(())
+}
+
 /// An append beside a server that found its store, or a feed's folder, moved: the server's exit code says it too.
 #[cfg(target_os = "linux")]
 #[test]

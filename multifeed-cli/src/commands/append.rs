@@ -15,28 +15,34 @@ pub(super) async fn run(args: Append, global: &Global, options: Options, mut out
     let mut stop = Stop::listen()?;
     // Where there is nothing to append, no store and no writer is made for it.
     let first = next_batch(Input::new(args.text, args.file)?, &mut stop).await?;
-    let (writer, new_key) = (args.writer, args.new_key);
     let place = Place::new(&root_key(&options), global);
-    let line = match open(global, options, &output).await {
-        Ok(multi) => {
-            output.start_bar(Unit::Bytes);
-            let result = match open_writer(&multi, &writer, new_key).await {
-                Ok(feed) => append(&mut Writer::Here(feed), first, &mut stop, &output).await,
-                Err(error) => Err(error),
-            };
-            output.end_bar();
-            close(&multi, result, &output).await?
-        }
-        Err(locked) if locked.code() == code::LOCKED => {
-            let sync_each = global.durability == Durability::Always;
-            let remote = control::connect(&global.store, &Request { writer, new_key, sync_each, place }).await;
-            let mut writer = Writer::Beside(remote.ok_or(locked)??);
-            output.start_bar(Unit::Bytes);
-            let result = append(&mut writer, first, &mut stop, &output).await;
-            output.end_bar();
-            result?
-        }
-        Err(error) => return Err(error),
+    let sync_each = global.durability == Durability::Always;
+    let request = Request { writer: args.writer, new_key: args.new_key, sync_each, place };
+    // On a disk without locks nothing else keeps this process from opening the store beside the one that listens.
+    let (multi, writer) = match control::connect(&global.store, &request).await {
+        Some(remote) => (None, Ok(Writer::Beside(remote?))),
+        None => match open(global, options, &output).await {
+            // Whoever has it may listen only now.
+            Err(locked) if locked.code() == code::LOCKED => {
+                let remote = control::connect(&global.store, &request).await;
+                (None, Ok(Writer::Beside(remote.ok_or(locked)??)))
+            }
+            opened => {
+                let multi = opened?;
+                let writer = open_writer(&multi, &request.writer, request.new_key).await;
+                (Some(multi), writer.map(Writer::Here))
+            }
+        },
+    };
+    output.start_bar(Unit::Bytes);
+    let result = match writer {
+        Ok(mut writer) => append(&mut writer, first, &mut stop, &output).await,
+        Err(error) => Err(error),
+    };
+    output.end_bar();
+    let line = match &multi {
+        Some(multi) => close(multi, result, &output).await?,
+        None => result?,
     };
     let people = || {
         let blocks = count(line.length - line.start, "block");

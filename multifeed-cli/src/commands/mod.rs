@@ -22,6 +22,7 @@ mod remove;
 mod serve;
 mod sync;
 mod verify;
+mod whereabouts;
 
 use std::sync::{Mutex, PoisonError};
 

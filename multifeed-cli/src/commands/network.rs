@@ -17,6 +17,7 @@ use super::control::{Control, Place};
 use super::peer;
 use super::reading::open_several_to_serve;
 use super::serve::{BACKLOG, bounded};
+use super::whereabouts::Whereabouts;
 use super::{cannot_open, close, open, tune, warn_of_store};
 use crate::args::{Global, Serve, Sync};
 use crate::error::{CliError, EXIT_NOT_IN_SYNC, code};
@@ -44,6 +45,7 @@ pub(super) async fn serve(
     let mut stop = Stop::listen()?;
     let (multis, only_reads) = open_several_to_serve(global, options, keys, &output).await?;
     let control = if only_reads { None } else { Control::listen(&global.store, places(&multis, global)) };
+    let whereabouts = Whereabouts::of(global);
     output.start_bar(Unit::Blocks);
     output.queue_lines();
     let replicate = if args.live { Replicate::live() } else { Replicate::default() };
@@ -58,7 +60,8 @@ pub(super) async fn serve(
     };
     let result = result.await;
     output.end_bar();
-    close_all(&multis, result.and(control.map_or(Ok(()), Control::end)), &output).await
+    let result = result.and(control.map_or(Ok(()), Control::end)).and_then(|()| whereabouts.check());
+    close_all(&multis, result, &output).await
 }
 
 pub(super) async fn sync(
@@ -78,6 +81,7 @@ pub(super) async fn sync(
         }
     };
     let control = if args.live { Control::listen(&global.store, places(&multis, global)) } else { None };
+    let whereabouts = Whereabouts::of(global);
     output.start_bar(Unit::Blocks);
     output.queue_lines();
     let replicate = if args.live { Replicate::live() } else { Replicate::default() };
@@ -89,7 +93,8 @@ pub(super) async fn sync(
     };
     let result = result.await;
     output.end_bar();
-    close_all(&multis, result.and(control.map_or(Ok(()), Control::end)), &output).await
+    let result = result.and(control.map_or(Ok(()), Control::end)).and_then(|()| whereabouts.check());
+    close_all(&multis, result, &output).await
 }
 
 fn network_options() -> NetworkerOptions {

@@ -13,6 +13,7 @@ use super::door::{Caller, Door, TurnedAway};
 use super::guest::{Guest, House};
 use super::peer::Peer;
 use super::reading::open_to_serve;
+use super::whereabouts::Whereabouts;
 use super::{close, peer, root_key, tune, warn_unsupported};
 use crate::args::{Bounds, Global, Serve};
 use crate::error::{CliError, code};
@@ -42,14 +43,15 @@ pub(super) async fn run(args: Serve, global: &Global, options: Options, mut outp
     let place = Place::new(&root_key(&options), global);
     let (multi, only_reads) = open_to_serve(global, options, &output).await?;
     let control = if only_reads { None } else { Control::listen(&global.store, vec![(place, multi.clone())]) };
+    let whereabouts = Whereabouts::of(global);
     if args.once || args.live {
         output.start_bar(Unit::Blocks);
     }
     output.queue_lines();
-    let work = serve(&multi, &args, only_reads, stop, &output);
+    let work = serve(&multi, &args, only_reads, &whereabouts, stop, &output);
     let result = if args.live { peer::show(std::slice::from_ref(&multi), &output, work).await } else { work.await };
     output.end_bar();
-    let result = result.and(control.map_or(Ok(()), Control::end));
+    let result = result.and(control.map_or(Ok(()), Control::end)).and_then(|()| whereabouts.check());
     close(&multi, result, &output).await
 }
 
@@ -57,6 +59,7 @@ async fn serve(
     multi: &Multifeed,
     args: &Serve,
     only_reads: bool,
+    whereabouts: &Whereabouts,
     mut stop: Stop,
     output: &Output,
 ) -> Result<(), CliError> {
@@ -155,6 +158,10 @@ async fn serve(
             _ = sums.tick() => {
                 house.unsaid().iter().for_each(|unsaid| output.warn(unsaid));
                 warn_unsupported(multi, output);
+                if let (None, Err(error)) = (&moved, whereabouts.check()) {
+                    output.fail(&error);
+                    moved = Some(error);
+                }
                 continue;
             }
             accepted = accept(listener.as_ref()), if !door.is_behind() => accepted,

@@ -5,6 +5,7 @@ use tokio::net::TcpStream;
 
 use super::control::{Control, Place};
 use super::peer::Peer;
+use super::whereabouts::Whereabouts;
 use super::{close, open, peer, root_key, tune};
 use crate::args::{Global, Sync};
 use crate::error::{CliError, code};
@@ -16,11 +17,12 @@ pub(super) async fn run(args: Sync, global: &Global, options: Options, mut outpu
     let place = Place::new(&root_key(&options), global);
     let multi = open(global, options, &output).await?;
     let control = if args.live { Control::listen(&global.store, vec![(place, multi.clone())]) } else { None };
+    let whereabouts = Whereabouts::of(global);
     output.start_bar(Unit::Blocks);
     output.queue_lines();
     let result = connect_and_sync(&multi, &args, &mut stop, &output).await;
     output.end_bar();
-    let result = result.and(control.map_or(Ok(()), Control::end));
+    let result = result.and(control.map_or(Ok(()), Control::end)).and_then(|()| whereabouts.check());
     close(&multi, result, &output).await
 }
 

@@ -472,7 +472,7 @@ impl Storage for FileStorage {
 
     fn close_idle_files(&mut self) -> usize {
         // What the next append or answer needs.
-        self.pool.rename_to_key(KEPT_FILES)
+        self.pool.close_all_but(KEPT_FILES)
     }
 
     fn close(&mut self) -> io::Result<()> {

@@ -127,7 +127,7 @@ impl Pool {
 
     /// Closes all but so many of the files, those that were used last; how many it closed. They are opened again as they are needed, half as
     /// many at once from now on: others need handles too.
-    pub(super) fn rename_to_key(&mut self, kept: usize) -> usize {
+    pub(super) fn close_all_but(&mut self, kept: usize) -> usize {
         let before = self.open.len();
         while self.open.len() > kept {
             let Some((_, oldest)) = self.order.pop_first() else { break };
