@@ -2,10 +2,16 @@
 
 use crate::common;
 
-use std::net::TcpListener;
+#[allow(dead_code, unreachable_pub, missing_docs)]
+#[path = "../examples/corestore.rs"]
+mod example;
 
-use anyhow::{Context, Result, ensure};
-use common::{Running, Store};
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use common::{Running, Store, block_on};
 use multifeed_testkit::js::{JsPeer, TIMEOUT};
 use serde_json::json;
 
@@ -91,5 +97,32 @@ fn a_sync_that_retries_waits_for_its_peer() -> Result<()> {
     sync.ended(0)?;
     server.kill()?;
     ensure!(copy.facts()? == store.facts()?);
+    Ok(())
+}
+
+#[test]
+fn the_example_of_a_corestore_syncs_with_its_js_twin() -> Result<()> {
+    let (ours, theirs) = (Store::new()?, Store::new()?);
+    let script = multifeed_testkit::js::interop_dir().join("example-corestore.js");
+    let mut node = Command::new("node").arg(script).args(["0", theirs.text()]).stdout(Stdio::piped()).spawn()?;
+    let mut lines = BufReader::new(node.stdout.take().context("no stdout")?).lines();
+    let first = lines.next().context("it ended")??;
+    let port = first.strip_prefix("listening on ").context("another line")?;
+    let address = format!("127.0.0.1:{port}");
+    let run = example::corestore(&address, ours.text());
+    let ran = block_on(async {
+        let ran = tokio::time::timeout(TIMEOUT, run).await?;
+        ran.map_err(|error| anyhow!("{error}"))
+    });
+    // It saw both before it was in sync; if the example failed, nothing more comes.
+    let seen = ran.and_then(|()| (0..2).map(|_| Ok(lines.next().context("it ended")??)).collect::<Result<Vec<_>>>());
+    node.kill()?;
+    node.wait()?;
+    let mut seen = seen?;
+    seen.sort();
+    ensure!(seen == ["a note from Rust", "hello from Rust"], "{seen:?}");
+    for key in ["01", "02"] {
+        ensure!(lengths(&ours, &key.repeat(32))? == [1, 1]);
+    }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Nodes of `tree` that were lost (zeros) after the store was closed. Opening reads few of them, so that it costs the same for any length, and
-//! tells nothing then. Whoever reads a block whose place or hash such a node tells has it made again of what is held around it. Where that
-//! is damaged too, the block cannot be read until an audit gives it up and a remote brings it again.
+//! tells nothing then. Whoever reads a block whose place or hash such a node tells has it made again of what is held around it, and so for a leaf
+//! that rotted. Where that is damaged too, the block cannot be read until an audit gives it up and a remote brings it again.
 
 use crate::common;
 
@@ -147,13 +147,8 @@ fn a_lost_leaf_of_a_rotten_block_is_named_and_the_block_comes_again() {
 /// does every other feed. It is told once for a session.
 #[test]
 fn what_rotted_is_not_served_and_the_rest_is() {
-    // In the middle of a block, of a leaf, and of nodes higher up: hash and size.
-    let rot = [
-        (FileKind::Data, 45),
-        (FileKind::Data, 0),
-        (FileKind::Tree, 32 + 40 * 8 + 3),
-        (FileKind::Tree, 32 + 40 * 8 + 39),
-    ];
+    // In the middle of a block, and of nodes above the leaves: hash and size.
+    let rot = [(FileKind::Data, 45), (FileKind::Data, 0)];
     let higher =
         [(FileKind::Tree, 32 + 40 * 9 + 3), (FileKind::Tree, 32 + 40 * 11 + 39), (FileKind::Tree, 32 + 40 * 3 + 3)];
     for ((kind, at), own) in rot.into_iter().chain(higher).flat_map(|rot| [true, false].map(|own| (rot, own))) {
@@ -236,6 +231,50 @@ fn what_rotted_of_the_tree_is_not_the_remotes_fault() {
                 stores[1].recovered()
             );
             assert!(!link.events[0].iter().any(told), "{case}");
+        }
+    }
+}
+
+/// A bit of a leaf that flipped, in its hash or its size: the leaf is made again by whoever reads its block, the one beside it, or serves either.
+#[test]
+fn a_rotten_leaf_is_made_again() {
+    for (own, leaf) in [true, false].into_iter().flat_map(|own| (0..BLOCKS).map(move |leaf| (own, leaf))) {
+        for (byte, reads) in [(3, true), (39, true), (3, false), (39, false)] {
+            let case = format!("own: {own}, leaf of block {leaf}, byte {byte}, reads: {reads}");
+            let (mut stores, damaged) = with_lost(own, 2 * BLOCKS - 1, None);
+            let mut disk = closed(&stores[damaged]);
+            let (tree, at) = (file(0, FileKind::Tree), 32 + 80 * leaf + byte);
+            let whole = disk.contents(tree);
+            let mut rotten = [0];
+            disk.read_at(tree, at, &mut rotten).unwrap();
+            disk.write_at(tree, at, &[rotten[0] ^ 4]).unwrap();
+            stores[damaged] = Multifeed::open(disk, Options::default()).unwrap();
+            let id = stores[damaged].feeds().next().unwrap();
+            if reads {
+                let read = |store: &mut Store, index| store.get(id, index).unwrap();
+                let of = [leaf ^ 1, leaf];
+                let held = of.map(|index| (read(&mut stores[damaged], index), Some(block(index))));
+                assert!(held.iter().all(|(read, block)| read == block), "{case}: {held:?}");
+            } else {
+                let link = sync(&mut stores, [damaged, 2]);
+                assert!(
+                    !link.events[0].iter().any(|event| matches!(event, PeerEvent::Damaged { .. })),
+                    "{case}: {:?}",
+                    link.events[0]
+                );
+                link.totals(0);
+                assert_whole(&stores[2], &case);
+            }
+            assert!((0..BLOCKS).all(|index| stores[damaged].get(id, index).unwrap() == Some(block(index))), "{case}");
+            // It is written when the store is closed at the latest.
+            let mut disk = stores[damaged].storage().clone();
+            disk.reopen();
+            let mut store = Multifeed::open(&mut disk, Options::default()).unwrap();
+            (0..BLOCKS).rev().for_each(|index| assert_eq!(store.get(id, index).unwrap(), Some(block(index)), "{case}"));
+            store.close().unwrap();
+            assert!(disk.contents(tree) == whole, "{case}");
+            disk.reopen();
+            assert_whole(&open(disk), &case);
         }
     }
 }

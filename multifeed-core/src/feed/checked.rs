@@ -27,12 +27,38 @@ impl Feed {
     /// As [`get`](Self::get), and checked against the block's leaf, unless it comes from a cache and was checked there.
     ///
     /// # Errors
-    /// As [`get`](Self::get); [`StoreError::Damaged`] also where the block has another hash.
+    /// As [`get`](Self::get); [`StoreError::Damaged`] also where the block has another hash, and it is not the leaf alone that is damaged.
     pub fn get_verified<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
         index: u64,
     ) -> Result<Option<Bytes>, StoreError> {
+        match self.get_checked(storage, index) {
+            Err(StoreError::Damaged { .. }) if self.regain_rotten_leaf(storage, index)? => {
+                self.get_checked(storage, index)
+            }
+            read => read,
+        }
+    }
+
+    /// Makes the leaf of a block, or of the one beside it, again of its block, if the tree has another and what is above and beside it proves it.
+    /// Whether that was so. The next write puts it back.
+    pub(super) fn regain_rotten_leaf<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        index: u64,
+    ) -> Result<bool, StoreError> {
+        for block in [index, index ^ 1] {
+            let before = self.readable_node(storage, 2 * block)?;
+            if self.has(block) && self.remake_leaf(storage, block)? && self.readable_node(storage, 2 * block)? != before
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn get_checked<S: Storage + ?Sized>(&mut self, storage: &mut S, index: u64) -> Result<Option<Bytes>, StoreError> {
         if self.has(index)
             && let Some(block) = self.checked_block(index)
         {

@@ -136,7 +136,12 @@ impl Feed {
                 return Ok(Answer::Nothing);
             }
         }
-        let nodes = self.checked_nodes(storage, 2 * index, &proof.nodes, &signed)?;
+        let nodes = match self.checked_nodes(storage, 2 * index, &proof.nodes, &signed) {
+            Err(StoreError::Damaged { .. }) if self.regain_rotten_leaf(storage, index)? => {
+                self.checked_nodes(storage, 2 * index, &proof.nodes, &signed)
+            }
+            checked => checked,
+        }?;
         let value = if request.hash {
             None
         } else {

@@ -519,14 +519,14 @@ impl Feed {
         }
     }
 
-    /// Makes the leaf of a block again that is whole.
+    /// Makes the leaf of a block again that is whole, or that of the block beside it.
     fn mend_leaf<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
         block: u64,
         data_len: u64,
     ) -> Result<bool, StoreError> {
-        let mended = self.remake_leaf(storage, block)?;
+        let mended = self.regain_rotten_leaf(storage, block)?;
         Ok(mended && matches!(self.state_of(storage, block, data_len)?, State::Whole))
     }
 

@@ -30,7 +30,7 @@ pub(super) enum InData {
 
 impl Feed {
     /// A node, where there is one that the disk gives.
-    pub(super) fn readable_node<S: Storage + ?Sized>(
+    pub(in crate::feed) fn readable_node<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
         index: u64,
@@ -106,7 +106,11 @@ impl Feed {
     }
 
     /// Makes a leaf again of its block, if what is held above and beside it proves it.
-    pub(super) fn remake_leaf<S: Storage + ?Sized>(&mut self, storage: &mut S, block: u64) -> Result<bool, StoreError> {
+    pub(in crate::feed) fn remake_leaf<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        block: u64,
+    ) -> Result<bool, StoreError> {
         let index = 2 * block;
         let Some(parent) = self.marked_readable_node(storage, flat::parent(index))? else { return Ok(false) };
         let Some(sibling) = self.readable_node(storage, flat::sibling(index))? else { return Ok(false) };
