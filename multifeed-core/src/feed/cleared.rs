@@ -15,6 +15,10 @@ pub(super) struct Cleared(Bitfield);
 impl Cleared {
     /// What a journal knows, if it does: the blocks' marks, and with them that of node 0.
     pub(super) fn read(marks: &Marks) -> Option<Self> {
+        let mut entries = marks.iter();
+        if matches!((entries.next(), entries.next()), (Some((0, entry)), None) if entry[..] == NONE_CLEARED) {
+            return Some(Self::default());
+        }
         let pages = marks.iter().last().map_or(0, |(last, _)| u64::from(last) + 1);
         if pages > MAX_FEED_BLOCKS / BLOCKS_OF_A_PAGE {
             return None;

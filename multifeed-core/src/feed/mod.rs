@@ -312,12 +312,13 @@ impl Feed {
                 opening.unread.push(unread);
                 mark.and_then(|mark| mark.writer.as_ref()?.name.clone())
             }
-            name => match (name?, mark.and_then(|mark| mark.writer.as_ref()?.name.clone())) {
-                (None, Some(known)) if key_pair.is_some() => {
-                    opening.unread.push(files.write_name_again(&known));
-                    Some(known)
+            name => match name? {
+                None if key_pair.is_some() => {
+                    let known = mark.and_then(|mark| mark.writer.as_ref()?.name.clone());
+                    opening.unread.extend(known.as_deref().map(|known| files.write_name_again(known)));
+                    known
                 }
-                (name, _) => name,
+                name => name,
             },
         };
         // A remote feed's folder can hold the name of a writer that stood there before; JS would believe it.

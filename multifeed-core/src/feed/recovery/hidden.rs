@@ -43,9 +43,14 @@ impl Feed {
     ) -> Result<Hidden, StoreError> {
         let recorded = known.and_then(|mark| Cleared::read(&mark.pages));
         let told = known.is_some_and(|mark| mark.writer_behind);
+        let mut hidden = Hidden { ranges: Vec::new(), told };
+        if self.bitfield.next_missing(0, marked).is_none() {
+            self.mark_nodes_again(storage, marked)?;
+            self.cleared = recorded.unwrap_or_default().kept();
+            return Ok(hidden);
+        }
         let before = self.bitfield.clone();
         self.mark_nodes_again(storage, marked)?;
-        let mut hidden = Hidden { ranges: Vec::new(), told };
         let mut cleared = recorded.clone().unwrap_or_default();
         let mut at = 0;
         while let Some(first) = before.next_missing(at, marked) {
@@ -108,6 +113,9 @@ impl Feed {
         hidden: Hidden,
         report: &mut Recovered,
     ) -> Result<(), StoreError> {
+        if hidden.ranges.is_empty() {
+            return Ok(());
+        }
         let data_len = Files { storage, slot: self.slot }.len(FileKind::Data)?.unwrap_or(0);
         let regained = report.blocks_regained;
         for (range, why) in hidden.ranges {

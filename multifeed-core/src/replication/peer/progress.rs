@@ -239,6 +239,10 @@ impl FeedChannel {
         let acknowledges = (self.options.reconciles || self.remote_downloading) && self.acks && !self.options.live;
         match refused {
             true => feed.downloaded(),
+            // One of ours says that it is done before it closes the channel; else what was sent may have met its Close.
+            false if self.options.reconciles && !self.options.live && self.remote_downloading && !self.acks => {
+                self.remote_missing.lacking_with_sent()
+            }
             false => self.remote_missing.lacking(acknowledges),
         }
     }

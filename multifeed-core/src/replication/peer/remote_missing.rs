@@ -59,6 +59,14 @@ impl RemoteMissing {
         lacking.count()
     }
 
+    /// As [`lacking`](Self::lacking), of a remote that may have stored none of what it was sent lately.
+    pub(super) fn lacking_with_sent(&self) -> u64 {
+        let Some(Account { blocks, returned, unacknowledged, recent, older, .. }) = self.0.as_deref() else { return 0 };
+        let mut lacking = blocks.clone();
+        [returned, unacknowledged, recent, older].into_iter().for_each(|sent| lacking.insert_all(sent));
+        lacking.count()
+    }
+
     /// Whether the remote lacks a block that we hold, given up there or not.
     pub(super) fn lacks_block(&self, index: u64) -> bool {
         self.0.as_deref().is_some_and(|account| account.blocks.get(index) || account.given_up.get(index))
