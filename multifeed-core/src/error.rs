@@ -169,6 +169,25 @@ pub enum StoreError {
         /// How long it was known to be, in blocks.
         signed: u64,
     },
+    /// The folder of a writer holds another history than this store signed: an older copy that was extended elsewhere. It is read and served; nothing
+    /// can be appended to it.
+    #[error(
+        "{} in folder {slot} has another history than the one of {signed} blocks that this store signed: it is an older copy that was extended \
+         elsewhere. Put the folder back that it had; nothing is appended to this one, of {}",
+        writer_of(&Some(*.key), .name), how_many(*.blocks)
+    )]
+    ForkedWriter {
+        /// The folder.
+        slot: Slot,
+        /// The feed's key.
+        key: FeedKey,
+        /// The writer's name, if it has one.
+        name: Option<String>,
+        /// How long it is here, in blocks.
+        blocks: u64,
+        /// How long the history was that this store signed, in blocks.
+        signed: u64,
+    },
     /// The core of a writer of a corestore is gone, and the journal knows of blocks in it. It is not made anew: its key would be derived again.
     #[error(
         "core {}, of the writer {key}, is gone, and had {blocks} blocks: put its folder back, as a new one would sign a second history",
@@ -254,6 +273,7 @@ impl StoreError {
             StoreError::KeyMismatch { .. } => "ERR_KEY_MISMATCH",
             StoreError::MissingWriter { .. } | StoreError::CoreMissing { .. } => "ERR_WRITER_MISSING",
             StoreError::OlderWriter { .. } => "ERR_WRITER_OLDER",
+            StoreError::ForkedWriter { .. } => "ERR_WRITER_FORKED",
             StoreError::BadName { .. } | StoreError::ReservedName { .. } => "ERR_BAD_NAME",
             StoreError::NameTaken { .. } => "ERR_NAME_TAKEN",
             StoreError::TooManyFeeds { .. } | StoreError::TooManyBanned { .. } => "ERR_LIMIT",
@@ -346,6 +366,7 @@ impl StoreError {
             | StoreError::Locked { slot, .. } => *slot,
             StoreError::Damaged { slot, .. }
             | StoreError::OlderWriter { slot, .. }
+            | StoreError::ForkedWriter { slot, .. }
             | StoreError::Occupied { slot }
             | StoreError::NameTaken { slot, .. } => Some(*slot),
             StoreError::KeyMismatch { .. }
@@ -380,6 +401,7 @@ impl StoreError {
             }
             StoreError::Damaged { slot, .. }
             | StoreError::OlderWriter { slot, .. }
+            | StoreError::ForkedWriter { slot, .. }
             | StoreError::Occupied { slot }
             | StoreError::NameTaken { slot, .. } => *slot = to,
             _ => {}

@@ -189,3 +189,47 @@ fn a_part_of_what_is_lost_is_not_enough() {
     all(&mut stores[0], 9);
     append(&mut stores[0], 1);
 }
+
+/// An older copy that was extended elsewhere, with another store or JS, and put back: this store signed other blocks. They are never passed over in
+/// silence, and nothing is appended.
+#[test]
+fn a_copy_that_was_extended_elsewhere_is_another_history() {
+    for (held, len, other) in [(1, 2, 2), (3, 6, 6), (3, 6, 8), (3, 5, 11), (4, 6, 7), (8, 9, 16)] {
+        for unclean in [false, true] {
+            let case = format!("{held} of {len}, {other} elsewhere, unclean {unclean}");
+            let mut before = store();
+            append(&mut before, held);
+            before.sync().unwrap();
+            let mut elsewhere = open(closed(open(before.storage().clone())));
+            let id = ours(&elsewhere);
+            let others = |at: u64| Bytes::from(format!("other {at}"));
+            (held..other).for_each(|at| _ = elsewhere.append(id, &[others(at)]).unwrap());
+            elsewhere.sync().unwrap();
+            let elsewhere = closed(elsewhere);
+            append(&mut before, len - held);
+            before.sync().unwrap();
+            let whole = before.storage().clone();
+            let mut disk = if unclean { whole.clone() } else { closed(before) };
+            put_back(&mut disk, &elsewhere);
+            for turn in 0..3 {
+                let mut now = open(disk);
+                let problems = now.problems();
+                let forked = |problem: &StoreError| matches!(problem, StoreError::ForkedWriter { blocks, signed, .. } if (*blocks, *signed) == (other, len));
+                assert!(problems.len() == 1 && problems.iter().all(forked), "{case}, {turn}: {problems:?}");
+                let id = now.writer(Some("w"), || KeyPair::from_seed(&[50; 32])).unwrap();
+                assert_eq!(id, ours(&now), "{case}");
+                let error = now.append(id, &[Bytes::from("more")]).unwrap_err();
+                assert_eq!((error.code(), now.info(id).unwrap().len), ("ERR_WRITER_FORKED", other), "{case}: {error}");
+                let text = |at| if at < held { text(at) } else { others(at) };
+                assert!((0..other).all(|at| now.get(id, at).unwrap() == Some(text(at))), "{case}");
+                disk = closed(now);
+            }
+            // The right folder is back.
+            put_back(&mut disk, &whole);
+            let mut now = open(disk);
+            assert!(now.problems().is_empty(), "{case}: {:?}", now.problems());
+            append(&mut now, 1);
+            all(&mut now, len + 1);
+        }
+    }
+}

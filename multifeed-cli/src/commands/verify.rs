@@ -151,7 +151,9 @@ fn print(
 fn missing_writer(problem: &StoreError) -> (Option<String>, Option<String>) {
     match problem {
         StoreError::MissingWriter { key, name, .. } => (key.map(|key| key.to_string()), name.clone()),
-        StoreError::OlderWriter { key, name, .. } => (Some(key.to_string()), name.clone()),
+        StoreError::OlderWriter { key, name, .. } | StoreError::ForkedWriter { key, name, .. } => {
+            (Some(key.to_string()), name.clone())
+        }
         _ => (None, None),
     }
 }

@@ -213,7 +213,7 @@ impl Feed {
 
     /// Holds a node against those above it, up to one that is known or to a root. Whether that proved it, and with it all on the way: not if
     /// one of them is damaged, or if a sibling is not held, as in sparse feeds. A parent that is not held is computed.
-    fn prove_node<S: Storage + ?Sized>(
+    pub(super) fn prove_node<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
         node: Node,

@@ -92,6 +92,8 @@ pub struct Feed {
     cleared: Option<Box<Cleared>>,
     /// What the journal knew, if less was here when it was opened.
     signed_before: Option<Box<Checkpoint>>,
+    /// That was another history than the one that is here.
+    forked: bool,
     /// How far a signature was looked for over a node that contradicts another one.
     searched: Option<Box<conflict::Search>>,
     /// An append failed, and may have left its signature past the length.
@@ -374,6 +376,7 @@ impl Feed {
             writer_behind: false,
             cleared: None,
             signed_before: None,
+            forked: false,
             searched: None,
             append_failed: false,
             zeros_left: u64::MAX,

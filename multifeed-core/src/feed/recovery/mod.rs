@@ -74,8 +74,12 @@ impl Feed {
             self.mark_anew(storage, nodes, known, &mut report)?;
         }
         let marked = merkle::length(&self.bitfield);
+        let mut is_known = false;
         match self.signed_roots(storage, marked, known.filter(|_| !unclean))? {
-            Some(roots) => self.set_roots(roots),
+            Some((roots, known)) => {
+                is_known = known;
+                self.set_roots(roots);
+            }
             None => {
                 let remade = if may_mend { self.remake_roots(storage, marked, known)? } else { None };
                 report.signed_again = match remade {
@@ -103,6 +107,11 @@ impl Feed {
         if self.writable() {
             match known {
                 Some(known) if self.length < known.length => {
+                    self.stay_older_than(known);
+                    return Ok(());
+                }
+                Some(known) if !is_known && !report.signed_again && self.is_another_history(storage, known)? => {
+                    self.forked = true;
                     self.stay_older_than(known);
                     return Ok(());
                 }
@@ -561,17 +570,17 @@ impl Feed {
         Ok(())
     }
 
-    /// The roots of a length, where all are there and the signature of that length is theirs. The signature that a mark of this very length
-    /// and root is sealed with was verified before.
+    /// The roots of a length, where all are there and the signature of that length is theirs, and whether the mark is of this very length and root:
+    /// the signature that it is sealed with was verified before.
     fn signed_roots<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
         length: u64,
         known: Option<&Checkpoint>,
-    ) -> Result<Option<Vec<Node>>, StoreError> {
+    ) -> Result<Option<(Vec<Node>, bool)>, StoreError> {
         let Some(roots) = self.roots_of(storage, length)? else { return Ok(None) };
         if length == 0 {
-            return Ok(Some(roots));
+            return Ok(Some((roots, false)));
         }
         let root_hash = merkle::root_hash(&roots);
         let known = known.filter(|known| is_known(Some(known), length, &root_hash));
@@ -587,7 +596,7 @@ impl Feed {
             // An unsigned feed of JS's.
             None => root_hash == *self.key.as_bytes(),
         };
-        Ok(valid.then_some(roots))
+        Ok(valid.then_some((roots, known.is_some())))
     }
 
     pub(super) fn roots_of<S: Storage + ?Sized>(
@@ -633,7 +642,7 @@ impl Feed {
                 if signature.iter().all(|byte| *byte == 0) {
                     continue;
                 }
-                if let Some(roots) = self.signed_roots(storage, start + position as u64 + 1, None)? {
+                if let Some((roots, _)) = self.signed_roots(storage, start + position as u64 + 1, None)? {
                     self.set_roots(roots);
                     return Ok(());
                 }
