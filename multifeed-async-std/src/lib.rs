@@ -94,7 +94,7 @@ impl Multifeed {
         self.replicate_on::<DefaultRuntime>(stream, role, options)
     }
 
-    /// As [`replicate`](Self::replicate), on the runtime that is told.
+    /// As [`replicate`](Self::replicate), on the given runtime.
     pub fn replicate_on<R: Runtime>(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -130,7 +130,7 @@ pub fn open_stream(
     open_stream_on::<DefaultRuntime>(stream, role, options)
 }
 
-/// As [`open_stream`], on the runtime that is told.
+/// As [`open_stream`], on the given runtime.
 pub fn open_stream_on<R: Runtime>(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     role: Role,
@@ -204,7 +204,7 @@ impl Networker {
         self.connect_on::<DefaultRuntime>(stream, role, Some(source.into()))
     }
 
-    /// As [`connect_from`](Self::connect_from), on the runtime that is told.
+    /// As [`connect_from`](Self::connect_from), on the given runtime.
     ///
     /// # Errors
     /// As [`connect`](Self::connect).
@@ -230,7 +230,7 @@ impl Networker {
         self.dial_on::<DefaultRuntime, C, F, T>(connector, DialOptions::default())
     }
 
-    /// As [`dial`](Self::dial), with options, on the runtime that is told.
+    /// As [`dial`](Self::dial), with options, on the given runtime.
     ///
     /// # Errors
     /// As [`dial`](Self::dial).

@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use common::{Running, Store, block_on};
-use multifeed_testkit::js::{JsPeer, TIMEOUT};
+use multifeed_testkit::js::{JsPeer, TIMEOUT, install, interop_dir};
 use serde_json::json;
 
 fn keys() -> [String; 3] {
@@ -94,7 +94,8 @@ fn a_sync_that_retries_waits_for_its_peer() -> Result<()> {
     ensure!(redial["seconds"].as_f64().is_some_and(|seconds| (0.5..=1.0).contains(&seconds)), "{redial}");
     let address = address.to_string();
     let server = Running::start(&[&store.option()[..], &["--json", "serve", &address]].concat())?;
-    sync.ended(0)?;
+    let lines = sync.ended(0)?;
+    ensure!(lines.last().is_some_and(|line| line["event"] == "peer-disconnected"), "{lines:?}");
     server.kill()?;
     ensure!(copy.facts()? == store.facts()?);
     Ok(())
@@ -103,7 +104,8 @@ fn a_sync_that_retries_waits_for_its_peer() -> Result<()> {
 #[test]
 fn the_example_of_a_corestore_syncs_with_its_js_twin() -> Result<()> {
     let (ours, theirs) = (Store::new()?, Store::new()?);
-    let script = multifeed_testkit::js::interop_dir().join("example-corestore.js");
+    install()?;
+    let script = interop_dir().join("example-corestore.js");
     let mut node = Command::new("node").arg(script).args(["0", theirs.text()]).stdout(Stdio::piped()).spawn()?;
     let mut lines = BufReader::new(node.stdout.take().context("no stdout")?).lines();
     let first = lines.next().context("it ended")??;

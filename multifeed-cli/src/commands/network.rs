@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use multifeed_tokio::{
-    ConnectionId, Corestore, FeedKey, Multifeed, MultifeedEvent, Network, Networker, NetworkerError, NetworkerEvent,
-    NetworkerOptions, Options, PeerKey, Replicate, Role, SyncError,
+    ConnectionId, Corestore, EndReason, FeedKey, Multifeed, MultifeedEvent, Network, Networker, NetworkerError,
+    NetworkerEvent, NetworkerOptions, Options, PeerKey, Replicate, Role, SyncError,
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -204,7 +204,7 @@ impl<'a> Roots<'a> {
         Ok(Self { networker, events, keys, feeds, _following: following, peers: BTreeMap::new(), lines, output })
     }
 
-    /// Takes connections until it is told to stop; with `once` until the first peer that has one of the root keys is gone.
+    /// Takes connections until a signal; with `once` until the first peer that has one of the root keys is gone.
     async fn accept(&mut self, args: &Serve, stop: &mut Stop) -> Result<(), CliError> {
         let cannot = |error| CliError::new(code::LISTEN, format!("cannot listen on {}: {error}", args.address));
         let listener = TcpListener::bind(&args.address).await.map_err(cannot)?;
@@ -258,7 +258,7 @@ impl<'a> Roots<'a> {
         }
     }
 
-    /// Connects, and again if that was asked for, until the sync is done or it is told to stop.
+    /// Connects, and again if that was asked for, until the sync is done or a signal comes.
     async fn dial(&mut self, args: &Sync, stop: &mut Stop) -> Result<(), CliError> {
         let address = args.address.clone();
         let connect = move || {
@@ -380,7 +380,7 @@ impl<'a> Roots<'a> {
                 let peer = connected.peer.map(hex::encode);
                 let who = who(&connected);
                 if said && !(is_stranger && message.is_none()) {
-                    let why = message.clone().or_else(|| reason.map(|reason| format!("{reason:?}")));
+                    let why = message.clone().or_else(|| reason.and_then(in_words).map(str::to_owned));
                     let people =
                         || why.map_or_else(|| format!("{who}disconnected"), |why| format!("{who}disconnected: {why}"));
                     let event = Event::PeerDisconnected { peer, in_sync, not_shared, message };
@@ -430,7 +430,10 @@ impl<'a> Roots<'a> {
     async fn end(mut self) -> Result<(), CliError> {
         self.networker.close().await;
         while let Some(event) = self.events.next().await {
-            self.take(event, Duration::MAX)?;
+            // Nothing is dialled again.
+            if !matches!(event, NetworkerEvent::Redial { .. }) {
+                self.take(event, Duration::MAX)?;
+            }
         }
         Ok(())
     }
@@ -440,6 +443,17 @@ impl From<NetworkerError> for CliError {
     fn from(error: NetworkerError) -> Self {
         CliError::new(error.code(), error.to_string())
     }
+}
+
+/// Why this side ended a connection, if that is more than that all was done.
+fn in_words(reason: EndReason) -> Option<&'static str> {
+    Some(match reason {
+        EndReason::OwnKey => "it is this process itself",
+        EndReason::Merged | EndReason::TooManyToPeer => "there is another connection to this peer",
+        EndReason::GaveWay => "others needed its place",
+        EndReason::NothingShared => "it has none of these root keys",
+        _ => return None,
+    })
 }
 
 /// What stands before a line about a peer.
