@@ -131,6 +131,7 @@ fn a_dial_comes_back_and_a_stop_leaves_nothing() {
         ours.close().await;
         theirs.close().await;
         assert_eq!((ours.connections(), theirs.connections()), (0, 0));
+        assert_eq!((ours.queued_bytes(), theirs.queued_bytes()), (0, 0));
         // Each handle is one of the test's own: nothing else holds the multifeeds.
         drop((ours, theirs));
         a.close().await.unwrap();

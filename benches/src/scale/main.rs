@@ -2,10 +2,12 @@
 //!
 //! `cargo run --release -p multifeed-benches --bin scale -- feeds` makes stores of more and more feeds, opens and syncs them, and writes
 //! the table and the plot of docs/scale.md; `… -- long` does so with one long feed, `… -- claims` measures
-//! feeds that are long by claim alone, `… -- syncs` tells what a sync costs that finds little to do. Each measured process is one of its own, and its
+//! feeds that are long by claim alone, `… -- syncs` tells what a sync costs that finds little to do, and `… -- crowd` lets many peers
+//! of one process come and go. Each other measured process is one of its own, and its
 //! memory is the highest that its kernel saw (`VmHWM`). Linux only.
 
 mod claims;
+mod crowd;
 mod feeds;
 mod long;
 mod plot;
@@ -32,6 +34,8 @@ enum Command {
     Long(long::Long),
     /// Stores that differ in few of many feeds: what finding that out costs, with reconciliation and by full key lists.
     Syncs(syncs::Syncs),
+    /// Many networkers whose peers come and go: what they hold together, and what is left of them.
+    Crowd(crowd::Crowd),
     /// What one measured process does.
     #[command(subcommand, hide = true)]
     Role(roles::Role),
@@ -43,6 +47,7 @@ fn main() -> Result<()> {
         Command::Claims(claims) => claims.run(),
         Command::Long(long) => long.run(),
         Command::Syncs(syncs) => syncs.run(),
+        Command::Crowd(crowd) => crowd.run(),
         Command::Role(role) => role.run(),
     }
 }

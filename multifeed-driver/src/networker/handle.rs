@@ -181,6 +181,12 @@ impl Networker {
         self.shared.with(|table, _| table.connections())
     }
 
+    /// How many bytes its connections hold of [`queued_bytes`](crate::NetworkerLimits::queued_bytes), received and to be sent together.
+    pub fn queued_bytes(&self) -> usize {
+        let pump = &self.shared.options.pump;
+        pump.receive_budget.used() + pump.send_budget.used()
+    }
+
     /// How a root key stands: in sync with whom, what is missing, how fast it moves. `None` if no multifeed of it is joined.
     pub fn status(&self, root: &FeedKey) -> Option<RootStatus> {
         let views = self.shared.with(|table, _| {

@@ -739,4 +739,6 @@ impl OnConnection {
 }
 
 #[cfg(test)]
+mod crowd;
+#[cfg(test)]
 mod tests;
