@@ -250,7 +250,8 @@ Examples:
     ///
     /// With several root keys each connection carries the multifeeds that the peer has too. Of another peer's address more connections than
     /// --max-per-address are turned away. With --json: {"event":"peer-connected","peer"}, {"event":"root-ready","peer","root"},
-    /// {"event":"root-feed","root","key","name"}, {"event":"root-closed","peer","root","in_sync","message"} and
+    /// {"event":"root-feed","root","key","name"}, {"event":"root-progress","peer","root"} with the numbers of `progress`,
+    /// {"event":"root-closed","peer","root","in_sync","message"} with those of `closed` if it ended well, and
     /// {"event":"peer-disconnected","peer","in_sync","not_shared":[root,…],"message"}; "root" is the discovery key of a root key.
     #[command(after_help = "\
 Examples:

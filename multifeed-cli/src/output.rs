@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
-use multifeed_tokio::{FeedHoles, SyncState, Totals};
+use multifeed_tokio::{FeedHoles, SyncState, SyncTotals};
 use serde::Serialize;
 
 use crate::error::CliError;
@@ -157,11 +157,26 @@ pub(crate) enum Event<'a> {
         key: String,
         name: String,
     },
+    /// How the sync of a root key with a peer stands.
+    RootProgress {
+        peer: String,
+        root: String,
+        #[serde(flatten)]
+        standing: Standing,
+    },
+    /// What it moved, if it ended well; else why it did not.
     RootClosed {
         peer: Option<String>,
         root: String,
         in_sync: bool,
         message: Option<String>,
+        #[serde(flatten)]
+        moved: Option<Moved>,
+        /// As in `closed`.
+        in_step: u64,
+        not_taken: u64,
+        unwanted: u64,
+        holes: Vec<Hole>,
     },
     PeerDisconnected {
         peer: Option<String>,
@@ -299,15 +314,15 @@ impl From<SyncState> for Standing {
     }
 }
 
-impl From<&Totals> for Moved {
-    fn from(totals: &Totals) -> Self {
+impl From<&SyncTotals> for Moved {
+    fn from(totals: &SyncTotals) -> Self {
         Moved {
-            feeds: totals.moved.feeds,
-            blocks_received: totals.moved.blocks_received,
-            bytes_received: totals.moved.bytes_received,
-            blocks_sent: totals.moved.blocks_sent,
-            bytes_sent: totals.moved.bytes_sent,
-            missing: totals.moved.missing + totals.moved.holes.iter().map(|holes| holes.blocks).sum::<u64>(),
+            feeds: totals.feeds,
+            blocks_received: totals.blocks_received,
+            bytes_received: totals.bytes_received,
+            blocks_sent: totals.blocks_sent,
+            bytes_sent: totals.bytes_sent,
+            missing: totals.missing + totals.holes.iter().map(|holes| holes.blocks).sum::<u64>(),
         }
     }
 }
@@ -386,11 +401,11 @@ impl Output {
     }
 
     /// Prints how a sync stands, for programs. If its reader is behind, it gets the next one.
-    pub(crate) fn print_progress(&self, standing: Standing) -> Result<(), CliError> {
+    pub(crate) fn print_progress(&self, standing: &Event<'_>) -> Result<(), CliError> {
         if !self.json {
             return Ok(());
         }
-        let line = to_json(&Event::Progress(standing));
+        let line = to_json(standing);
         self.to_stdout(line, Worth::Progress).map_err(|e| CliError::stdio("stdout", &e))
     }
 

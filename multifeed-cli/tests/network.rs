@@ -6,8 +6,10 @@ use crate::common;
 #[path = "../examples/corestore.rs"]
 mod example;
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -55,6 +57,13 @@ fn js_syncs_two_root_keys_over_one_connection() -> Result<()> {
     );
     server.until(|| lengths(&store, &a).is_ok_and(|held| held == [2, 3]))?;
     server.until(|| lengths(&store, &b).is_ok_and(|held| held == [3, 3]))?;
+    let mut in_sync = BTreeSet::new();
+    while in_sync.len() < 2 {
+        let progress = server.event("root-progress")?;
+        if progress["in_sync"] == true && progress["missing"] == 0 {
+            in_sync.insert(progress["root"].to_string());
+        }
+    }
     peer.close()?;
     server.event("peer-disconnected")?;
     server.kill()?;
@@ -82,6 +91,47 @@ fn two_stores_sync_what_root_keys_both_have() -> Result<()> {
     let several = store.run(&["--json", "--key", &a, "--key", &b, "feeds"])?.ended(2)?.objects()?;
     ensure!(several.last().is_some_and(|line| line["code"] == "ERR_USAGE"), "{several:?}");
     Ok(())
+}
+
+/// What a sync of one root key reports is reported of several, with an end for each.
+#[test]
+fn what_is_damaged_under_one_root_key_is_said_and_the_others_are_in_sync() -> Result<()> {
+    let [a, b, _] = keys();
+    let store = corestore(&[a.clone(), b.clone()], "ours")?;
+    let broken = find_data(store.path(), b"onetwo")?.into_iter().next().context("no data")?;
+    let written = std::fs::read(&broken)?;
+    std::fs::write(&broken, [&b"X"[..], &written[1..]].concat())?;
+    let (mut server, address) = store.serve(&["--once", "--key", &a, "--key", &b])?;
+    let copy = Store::new()?;
+    let theirs = copy.sync(address, &["--corestore", "--key", &a, "--key", &b])?;
+    let damaged = server.event("damaged")?;
+    ensure!(damaged["block"] == 0, "{damaged}");
+    let ours = server.ended(3)?;
+    let closed = |lines: &[serde_json::Value]| {
+        let mut closed: Vec<_> = lines.iter().filter(|line| line["event"] == "root-closed").cloned().collect();
+        closed.sort_by_key(|line| line["in_sync"].as_bool());
+        closed
+    };
+    for (lines, moved) in [(ours, "blocks_sent"), (theirs.ended(1)?, "blocks_received")] {
+        let [bad, good] = &closed(&lines)[..] else { return Err(anyhow!("{lines:?}")) };
+        ensure!(bad["in_sync"] == false && good["in_sync"] == true, "{bad} {good}");
+        ensure!(bad[moved] == 1 && good[moved] == 2 && good["not_taken"] == 0, "{bad} {good}");
+    }
+    Ok(())
+}
+
+/// The `data` files with these bytes.
+fn find_data(folder: &Path, bytes: &[u8]) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in folder.read_dir()? {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.append(&mut find_data(&path, bytes)?);
+        } else if path.ends_with("data") && std::fs::read(&path)? == bytes {
+            found.push(path);
+        }
+    }
+    Ok(found)
 }
 
 #[test]

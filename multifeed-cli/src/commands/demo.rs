@@ -55,7 +55,7 @@ async fn sync(alice: &Multifeed, bob: &Multifeed) -> Result<Moved, CliError> {
     let responder = alice.replicate(accepted.0, Role::Responder, Replicate::default());
     let initiator = bob.replicate(connected, Role::Initiator, Replicate::default());
     let (totals, _) = tokio::try_join!(responder.finish(), initiator.finish())?;
-    Ok(Moved::from(&totals))
+    Ok(Moved::from(&totals.moved))
 }
 
 async fn show(multi: &Multifeed, whose: &str, output: &Output) -> Result<(), CliError> {

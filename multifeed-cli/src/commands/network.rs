@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use multifeed_tokio::{
     ConnectionId, Corestore, EndReason, FeedKey, Multifeed, MultifeedEvent, Network, Networker, NetworkerError,
-    NetworkerEvent, NetworkerOptions, Options, PeerKey, Replicate, Role, SyncError,
+    NetworkerEvent, NetworkerOptions, Options, PeerKey, Replicate, Role, RootState, SyncError, SyncEvent, SyncTotals,
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::control::{Control, Place};
-use super::peer;
+use super::peer::{self, Outcome, Peer};
 use super::reading::open_several_to_serve;
 use super::serve::{BACKLOG, bounded};
 use super::whereabouts::Whereabouts;
@@ -22,11 +22,14 @@ use super::{cannot_open, close, open, tune, warn_of_store};
 use crate::args::{Global, Serve, Sync};
 use crate::error::{CliError, EXIT_NOT_IN_SYNC, code};
 use crate::line_limit::{LineLimit, SUM_UP_EVERY};
-use crate::output::{Event, Output, Unit};
+use crate::output::{Event, Hole, Moved, Output, Standing, Unit};
 use crate::stop::Stop;
 
 /// How long to wait after the system refused to accept, before the next try.
 const PAUSE: Duration = Duration::from_millis(200);
+
+/// How often it is looked at how the syncs stand.
+const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
 /// How long a root key waits for a peer that may not have it, as in JS.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
@@ -147,11 +150,12 @@ async fn close_all(multis: &[Multifeed], mut result: Result<(), CliError>, outpu
     result
 }
 
-/// What a sync with one peer came to, in the order of what the command's end is about.
+/// What a sync with one peer came to.
 #[derive(Default)]
-struct Outcome {
+struct Ended {
     /// Root keys that the peer has.
     shared: BTreeSet<FeedKey>,
+    /// The first thing that went wrong.
     error: Option<CliError>,
 }
 
@@ -163,7 +167,12 @@ struct Roots<'a> {
     /// New feeds of all of them.
     feeds: mpsc::Receiver<(FeedKey, MultifeedEvent)>,
     _following: JoinSet<()>,
+    /// Those in whose store something is damaged.
+    damaged: BTreeSet<FeedKey>,
+    live: bool,
     peers: BTreeMap<ConnectionId, Connected>,
+    /// How each sync stood when that was printed last.
+    stood: BTreeMap<(ConnectionId, FeedKey), Standing>,
     lines: LineLimit,
     output: &'a Output,
 }
@@ -173,7 +182,15 @@ struct Connected {
     /// Where it came from, if it did.
     from: Option<SocketAddr>,
     peer: Option<PeerKey>,
-    outcome: Outcome,
+    /// What its sessions report, by root key.
+    syncs: BTreeMap<FeedKey, Peer>,
+    ended: Ended,
+}
+
+impl Connected {
+    fn new(from: Option<SocketAddr>) -> Self {
+        Self { from, peer: None, syncs: BTreeMap::new(), ended: Ended::default() }
+    }
 }
 
 impl<'a> Roots<'a> {
@@ -200,8 +217,21 @@ impl<'a> Roots<'a> {
             networker.join(multi, replicate.clone())?;
         }
         let keys = multis.iter().map(|multi| multi.root_key()).collect();
-        let lines = LineLimit::default();
-        Ok(Self { networker, events, keys, feeds, _following: following, peers: BTreeMap::new(), lines, output })
+        let damaged = multis.iter().filter(|multi| !multi.problems().is_empty());
+        let damaged = damaged.map(|multi| multi.root_key()).collect();
+        Ok(Self {
+            networker,
+            events,
+            keys,
+            feeds,
+            _following: following,
+            damaged,
+            live: replicate.live,
+            peers: BTreeMap::new(),
+            stood: BTreeMap::new(),
+            lines: LineLimit::default(),
+            output,
+        })
     }
 
     /// Takes connections until a signal; with `once` until the first peer that has one of the root keys is gone.
@@ -213,17 +243,19 @@ impl<'a> Roots<'a> {
         self.output.print(|| format!("listening on {address}"), &Event::Listening { address: address.clone() })?;
         let start = tokio::time::Instant::now();
         let mut sums = tokio::time::interval(SUM_UP_EVERY);
+        let mut looks = tokio::time::interval(PROGRESS_EVERY);
         loop {
             tokio::select! {
                 _ = stop.wait() => return Ok(()),
                 event = self.events.next() => {
                     let Some(event) = event else { return Ok(()) };
                     let ended = self.take(event, start.elapsed())?;
-                    if let Some(outcome) = ended.filter(|outcome| args.once && !outcome.shared.is_empty()) {
-                        return self.result(outcome);
+                    if let Some(ended) = ended.filter(|ended| args.once && !ended.shared.is_empty()) {
+                        return self.result(ended);
                     }
                 }
                 Some((root, event)) = self.feeds.recv() => self.say_of_feed(root, &event)?,
+                _ = looks.tick() => self.print_progress()?,
                 _ = sums.tick() => self.lines.sum_up(start.elapsed()).iter().for_each(|unsaid| self.output.warn(unsaid)),
                 accepted = listener.accept() => match accepted {
                     Ok((stream, from)) => self.let_in(stream, from, args, start.elapsed()),
@@ -248,9 +280,7 @@ impl<'a> Roots<'a> {
             Err(CliError::new(code::NO_PLACE, "turned away: too many connections of this address"))
         };
         match connected {
-            Ok(id) => {
-                _ = self.peers.insert(id, Connected { from: Some(from), peer: None, outcome: Outcome::default() })
-            }
+            Ok(id) => _ = self.peers.insert(id, Connected::new(Some(from))),
             Err(error) if self.lines.allows(from.ip(), false, now) => {
                 self.output.fail(&error.of_peer(&format!("{from}: ")));
             }
@@ -282,6 +312,7 @@ impl<'a> Roots<'a> {
             self.networker.connect(stream.map_err(cannot)?, Role::Initiator)?;
         }
         let start = tokio::time::Instant::now();
+        let mut looks = tokio::time::interval(PROGRESS_EVERY);
         loop {
             tokio::select! {
                 signal = stop.wait() => {
@@ -291,24 +322,25 @@ impl<'a> Roots<'a> {
                 }
                 event = self.events.next() => {
                     let Some(event) = event else { return Ok(()) };
-                    let Some(outcome) = self.take(event, start.elapsed())? else { continue };
-                    // What is wrong with the peer, and not the connection, does not get better.
-                    let again = args.retry && (args.live || outcome.error.is_some() || outcome.shared.is_empty());
-                    if !again {
-                        return self.result(outcome);
+                    let Some(ended) = self.take(event, start.elapsed())? else { continue };
+                    // What keeps the two apart does not get better.
+                    let failed = ended.error.as_ref().is_some_and(|error| error.exit() != EXIT_NOT_IN_SYNC);
+                    if !(args.retry && (args.live || failed || ended.shared.is_empty())) {
+                        return self.result(ended);
                     }
                 }
+                _ = looks.tick() => self.print_progress()?,
                 Some((root, event)) = self.feeds.recv() => self.say_of_feed(root, &event)?,
             }
         }
     }
 
     /// What the command's end says of a sync with one peer.
-    fn result(&self, outcome: Outcome) -> Result<(), CliError> {
-        if let Some(error) = outcome.error {
+    fn result(&self, ended: Ended) -> Result<(), CliError> {
+        if let Some(error) = ended.error {
             return Err(error);
         }
-        let missing: Vec<String> = self.keys.iter().filter(|key| !outcome.shared.contains(key)).map(short).collect();
+        let missing: Vec<String> = self.keys.iter().filter(|key| !ended.shared.contains(key)).map(short).collect();
         match missing.len() {
             0 => Ok(()),
             count if count == self.keys.len() => {
@@ -323,60 +355,89 @@ impl<'a> Roots<'a> {
     }
 
     /// Says what happened. What a connection came to, if it is over.
-    fn take(&mut self, event: NetworkerEvent, now: Duration) -> Result<Option<Outcome>, CliError> {
+    fn take(&mut self, event: NetworkerEvent, now: Duration) -> Result<Option<Ended>, CliError> {
         match event {
             NetworkerEvent::Connected { connection, peer } => {
-                let connected = self.peers.entry(connection).or_insert_with(|| Connected {
-                    from: None,
-                    peer: None,
-                    outcome: Outcome::default(),
-                });
+                let connected = self.peers.entry(connection).or_insert_with(|| Connected::new(None));
                 connected.peer = Some(peer);
             }
             NetworkerEvent::Ready { connection, root } => {
                 let Some(connected) = self.peers.get_mut(&connection) else { return Ok(None) };
                 // Nothing is said of a stranger.
-                let is_first = connected.outcome.shared.is_empty();
-                connected.outcome.shared.insert(root);
+                let is_first = connected.ended.shared.is_empty();
+                connected.ended.shared.insert(root);
+                let who_syncs = format!("{}root {}: ", who(connected), short(&root));
+                let apart = self.damaged.contains(&root);
+                let sync = Peer { who: who_syncs, apart, ..Peer::default() };
+                connected.syncs.insert(root, sync);
                 let (who, peer) = (who(connected), peer_of(connected));
                 if is_first && self.may_say(connection, now) {
                     self.output.print(|| format!("{who}connected"), &Event::PeerConnected { peer: peer.clone() })?;
                 }
                 if self.may_say(connection, now) {
-                    let event = Event::RootReady { peer, root: named(&root) };
+                    let event = Event::RootReady { peer, root: named_root(&root) };
                     self.output.print(|| format!("{who}syncs root {}", short(&root)), &event)?;
                 }
             }
-            NetworkerEvent::RootOver { connection, root, in_sync, error } => {
-                let Some(connected) = self.peers.get_mut(&connection) else { return Ok(None) };
-                if !connected.outcome.shared.contains(&root) {
+            NetworkerEvent::Sync { connection, root, event } => {
+                // New feeds are said once for all connections, with their root keys.
+                let is_new_feed = matches!(event, SyncEvent::Feed { .. });
+                let may_say = !is_new_feed && self.may_say(connection, now);
+                let Some(sync) = self.peers.get_mut(&connection).and_then(|found| found.syncs.get_mut(&root)) else {
                     return Ok(None);
+                };
+                sync.note(&event);
+                if may_say {
+                    peer::print(&event, sync, self.output)?;
                 }
-                let error = error.map(CliError::from);
-                let message = error.as_ref().map(|error| error.message().to_owned());
-                if error.is_some() {
-                    connected.outcome.error = error;
-                } else if !in_sync {
-                    let early =
-                        "the peer ended the session, and the two stores are not known to hold the same: sync again";
-                    connected.outcome.error.get_or_insert_with(|| CliError::new(code::ENDED_EARLY, early));
+            }
+            NetworkerEvent::RootOver { connection, root, in_sync, result } => {
+                self.stood.remove(&(connection, root));
+                let may_say = self.may_say(connection, now);
+                let Some(connected) = self.peers.get_mut(&connection) else { return Ok(None) };
+                let peer = Some(peer_of(connected));
+                let Some(sync) = connected.syncs.remove(&root) else { return Ok(None) };
+                if may_say {
+                    sync.problems.end(&sync.who, self.output)?;
                 }
-                let (who, peer) = (who(connected), Some(peer_of(connected)));
-                if self.may_say(connection, now) {
-                    let state =
-                        message.clone().unwrap_or_else(|| if in_sync { "in sync" } else { "ended early" }.to_owned());
-                    let event = Event::RootClosed { peer, root: named(&root), in_sync, message };
-                    self.output.print(|| format!("{who}root {}: {state}", short(&root)), &event)?;
+                let totals = result.as_ref().ok().cloned().unwrap_or_default();
+                let (state, moved, error) = match result {
+                    Ok(totals) => {
+                        let early = if sync.conflict { 0 } else { totals.missing };
+                        let SyncTotals { not_taken, unwanted, .. } = totals;
+                        let outcome = Outcome::of(self.live, in_sync, early, not_taken, unwanted, sync.apart);
+                        let moved = Moved::from(&totals);
+                        let state = format!("{}: {}", outcome.text(), moved.text(totals.in_step));
+                        (state, Some(moved), outcome.result(early, not_taken).err())
+                    }
+                    Err(error) => {
+                        let error = CliError::from(error);
+                        (error.message().to_owned(), None, Some(error))
+                    }
+                };
+                let message = error.as_ref().filter(|_| moved.is_none()).map(|error| error.message().to_owned());
+                connected.ended.error = connected.ended.error.take().or(error);
+                if may_say {
+                    let holes: Vec<Hole> = totals.holes.iter().map(Hole::from).collect();
+                    let named: Vec<String> = holes.iter().map(Hole::text).collect();
+                    let SyncTotals { in_step, not_taken, unwanted, .. } = totals;
+                    let root = named_root(&root);
+                    let event =
+                        Event::RootClosed { peer, root, in_sync, message, moved, in_step, not_taken, unwanted, holes };
+                    self.output.print(|| format!("{}{state}", sync.who), &event)?;
+                    for holes in named {
+                        self.output.say(&format!("{}the peer does not have these either: {holes}", sync.who))?;
+                    }
                 }
             }
             NetworkerEvent::Disconnected { connection, reason, error, in_sync, .. } => {
                 let said = self.may_say(connection, now);
                 let Some(mut connected) = self.peers.remove(&connection) else { return Ok(None) };
-                let is_stranger = connected.outcome.shared.is_empty();
+                let is_stranger = connected.ended.shared.is_empty();
                 let error = error.map(|error| CliError::from(SyncError::Session(error)));
                 let message = error.as_ref().map(|error| error.message().to_owned());
-                let not_shared = self.keys.iter().filter(|key| !connected.outcome.shared.contains(key));
-                let not_shared = not_shared.map(named).collect();
+                let not_shared = self.keys.iter().filter(|key| !connected.ended.shared.contains(key));
+                let not_shared = not_shared.map(named_root).collect();
                 let peer = connected.peer.map(hex::encode);
                 let who = who(&connected);
                 if said && !(is_stranger && message.is_none()) {
@@ -386,10 +447,10 @@ impl<'a> Roots<'a> {
                     let event = Event::PeerDisconnected { peer, in_sync, not_shared, message };
                     self.output.print(people, &event)?;
                 }
-                if connected.outcome.error.is_none() {
-                    connected.outcome.error = error;
+                if connected.ended.error.is_none() {
+                    connected.ended.error = error;
                 }
-                return Ok(Some(connected.outcome));
+                return Ok(Some(connected.ended));
             }
             NetworkerEvent::Redial { after, error, .. } => {
                 let seconds = after.as_secs_f64();
@@ -402,28 +463,34 @@ impl<'a> Roots<'a> {
         Ok(None)
     }
 
+    /// Prints how each sync stands with each peer, if that changed. People see all of it together, at the bottom of the terminal.
+    fn print_progress(&mut self) -> Result<(), CliError> {
+        for root in &self.keys {
+            let Some(status) = self.networker.status(root) else { continue };
+            for found in status.peers.into_iter().filter(|found| found.state == RootState::Ready) {
+                let standing = Standing::from(found.sync);
+                let before = self.stood.entry((found.connection, *root)).or_default();
+                if std::mem::replace(before, standing) != standing {
+                    let (peer, root) = (hex::encode(found.key), named_root(root));
+                    self.output.print_progress(&Event::RootProgress { peer, root, standing })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn may_say(&self, connection: ConnectionId, now: Duration) -> bool {
         let Some(connected) = self.peers.get(&connection) else { return true };
-        let proven = !connected.outcome.shared.is_empty();
+        let proven = !connected.ended.shared.is_empty();
         connected.from.is_none_or(|from| self.lines.allows(from.ip(), proven, now))
     }
 
     fn say_of_feed(&self, root: FeedKey, event: &MultifeedEvent) -> Result<(), CliError> {
-        match event {
-            MultifeedEvent::Feed(feed) => {
-                let (key, name) = (feed.key().to_string(), feed.name());
-                let people = || format!("root {}: new feed {key}, named {name}", short(&root));
-                let event = Event::RootFeed { root: named(&root), key: key.clone(), name: name.clone() };
-                self.output.print(people, &event)
-            }
-            MultifeedEvent::Conflict { feed, conflict } => {
-                let (key, lengths) = (feed.key().to_string(), [conflict.held_length, conflict.length]);
-                let people =
-                    || format!("feed {key} has two histories, both signed by its writer; only the one here is synced");
-                self.output.print(people, &Event::Conflict { key: key.clone(), lengths })
-            }
-            _ => Ok(()),
-        }
+        let MultifeedEvent::Feed(feed) = event else { return Ok(()) };
+        let (key, name) = (feed.key().to_string(), feed.name());
+        let people = || format!("root {}: new feed {key}, named {name}", short(&root));
+        let event = Event::RootFeed { root: named_root(&root), key: key.clone(), name: name.clone() };
+        self.output.print(people, &event)
     }
 
     /// Ends all connections, cleanly.
@@ -470,10 +537,10 @@ fn peer_of(connected: &Connected) -> String {
 }
 
 /// A root key, which is not to be given away, by its discovery key.
-fn named(root: &FeedKey) -> String {
+fn named_root(root: &FeedKey) -> String {
     root.discovery_key().to_string()
 }
 
 fn short(root: &FeedKey) -> String {
-    named(root).chars().take(DIGITS).collect()
+    named_root(root).chars().take(DIGITS).collect()
 }

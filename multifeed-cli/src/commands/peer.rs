@@ -48,6 +48,18 @@ impl Peer {
         self.introduced || self.may_say()
     }
 
+    /// Takes note of what keeps the two apart.
+    pub(super) fn note(&mut self, event: &SyncEvent) {
+        self.apart |= matches!(
+            event,
+            SyncEvent::Damaged { .. }
+                | SyncEvent::Conflict { .. }
+                | SyncEvent::WriterBehind { .. }
+                | SyncEvent::LimitReached(_)
+        );
+        self.conflict |= matches!(event, SyncEvent::Conflict { .. });
+    }
+
     /// What is to be said of an event, if anything is; or why its session has to end.
     fn hear(&mut self, event: SyncEvent) -> Result<Option<SyncEvent>, Leave> {
         match &mut self.guest {
@@ -131,7 +143,7 @@ pub(super) async fn follow(
             }
             () = sleep_until(next_progress), if waiting.is_some() => {
                 if let Some(standing) = waiting.take() {
-                    output.print_progress(standing)?;
+                    output.print_progress(&Event::Progress(standing))?;
                 }
                 next_progress = Instant::now() + PROGRESS_EVERY;
             }
@@ -142,7 +154,7 @@ pub(super) async fn follow(
         }
     }
     if let Some(standing) = waiting {
-        output.print_progress(standing)?;
+        output.print_progress(&Event::Progress(standing))?;
     }
 
     if peer.may_say_end() {
@@ -155,7 +167,7 @@ pub(super) async fn follow(
         return Err(why.error(peer.is_proven()));
     }
     let totals = result.map_err(|error| explain(error, peer))?;
-    let moved = Moved::from(&totals);
+    let moved = Moved::from(&totals.moved);
     let holes: Vec<Hole> = totals.moved.holes.iter().map(Hole::from).collect();
     let named: Vec<String> = holes.iter().map(Hole::text).collect();
     let SyncTotals { missing, in_step, not_taken, unwanted, .. } = totals.moved;
@@ -209,7 +221,7 @@ fn explain(error: SyncError, peer: &Peer) -> CliError {
 ///
 /// It is the same for `sync` and `serve --once`, live or not. Whoever comes to another server takes what it likes, and goes when it likes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
+pub(super) enum Outcome {
     InSync,
     Unwanted,
     EndedEarly,
@@ -219,7 +231,7 @@ enum Outcome {
 
 impl Outcome {
     /// `early` blocks did not come that the peer has, it did not take all of `not_taken` feeds, and did not ask for all of `unwanted` ones.
-    fn of(live: bool, alike: bool, early: u64, not_taken: u64, unwanted: u64, apart: bool) -> Self {
+    pub(super) fn of(live: bool, alike: bool, early: u64, not_taken: u64, unwanted: u64, apart: bool) -> Self {
         match (early, not_taken) {
             (0, 0) if alike => Self::InSync,
             (0, 0) if unwanted > 0 => Self::Unwanted,
@@ -230,7 +242,7 @@ impl Outcome {
         }
     }
 
-    fn text(self) -> &'static str {
+    pub(super) fn text(self) -> &'static str {
         match self {
             Self::InSync => "in sync",
             Self::Unwanted => "done, and the peer asked for no more",
@@ -239,7 +251,7 @@ impl Outcome {
         }
     }
 
-    fn result(self, early: u64, not_taken: u64) -> Result<(), CliError> {
+    pub(super) fn result(self, early: u64, not_taken: u64) -> Result<(), CliError> {
         match self {
             Self::InSync | Self::Unwanted => Ok(()),
             Self::NotTaken => {
@@ -315,7 +327,7 @@ fn limit(error: &SessionError) -> String {
     }
 }
 
-fn print(event: &SyncEvent, peer: &mut Peer, output: &Output) -> Result<(), CliError> {
+pub(super) fn print(event: &SyncEvent, peer: &mut Peer, output: &Output) -> Result<(), CliError> {
     // How many feeds a peer brings is bounded, so all of them are said; each other line counts.
     let counts = match event {
         SyncEvent::Proven | SyncEvent::Ready(_) => false,
@@ -326,14 +338,7 @@ fn print(event: &SyncEvent, peer: &mut Peer, output: &Output) -> Result<(), CliE
         SyncEvent::Damaged { .. } => peer.problems.may_say() && peer.may_say(),
         _ => !counts || peer.may_say(),
     };
-    peer.apart |= matches!(
-        event,
-        SyncEvent::Damaged { .. }
-            | SyncEvent::Conflict { .. }
-            | SyncEvent::WriterBehind { .. }
-            | SyncEvent::LimitReached(_)
-    );
-    peer.conflict |= matches!(event, SyncEvent::Conflict { .. });
+    peer.note(event);
     peer.introduced |= may_say && matches!(event, SyncEvent::Connected { .. });
     if !may_say {
         return Ok(());

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_io::{AsyncRead, AsyncWrite};
-use multifeed_core::{SyncError, SyncState};
+use multifeed_core::{SyncError, SyncState, SyncTotals};
 use multifeed_proto::{Command, Fault, FeedKey, Role, SessionError};
 
 use crate::handles::extension::{Inbox, StreamExtension};
@@ -24,8 +24,8 @@ use crate::timer::Timer;
 /// Rounds in one poll before the executor's other tasks have theirs.
 const ROUNDS: usize = 8;
 
-/// A root key's session that is over: whether it was in sync, and why it ended.
-type Over = (FeedKey, bool, Option<SyncError>);
+/// A root key's session that is over: whether it was in sync, and what it came to.
+type Over = (FeedKey, bool, Result<SyncTotals, SyncError>);
 
 /// The task of one connection. It is ready once its stream and all sessions on it are over.
 pub(crate) struct Connection<R: Runtime> {
@@ -86,10 +86,10 @@ impl<R: Runtime> Connection<R> {
             self.shared.with(|table, now| table.ready(self.id, root, now));
             self.shared.publish(&NetworkerEvent::Ready { connection: self.id, root });
         }
-        for (root, in_sync, error) in over {
+        for (root, in_sync, result) in over {
             self.sessions.remove(&root);
             self.shared.over(self.id, root, in_sync);
-            self.shared.publish(&NetworkerEvent::RootOver { connection: self.id, root, in_sync, error });
+            self.shared.publish(&NetworkerEvent::RootOver { connection: self.id, root, in_sync, result });
         }
         moved |= self.poll_extensions(cx);
         moved | self.timer.poll(cx, self.due, self.shared.clock.now())
@@ -152,16 +152,23 @@ impl<R: Runtime> Connection<R> {
                 match link.sync.poll_next(cx) {
                     Poll::Ready(Some(SyncEvent::Ready(_))) => ready.push(*root),
                     Poll::Ready(Some(SyncEvent::Progress(state))) => newest = Some(state),
-                    Poll::Ready(Some(_)) => {}
+                    // Lists of feeds may be long, and nobody may take them.
+                    Poll::Ready(Some(
+                        SyncEvent::Connected { .. } | SyncEvent::Proven | SyncEvent::RemoteFeeds { .. },
+                    )) => {}
+                    Poll::Ready(Some(event)) => {
+                        self.shared.publish(&NetworkerEvent::Sync { connection: self.id, root: *root, event });
+                    }
                     Poll::Ready(None) => break Some(link.sync.poll_end(cx)),
                     Poll::Pending => break None,
                 }
             };
             match (end, newest) {
                 (Some(Poll::Ready(end)), newest) => {
-                    let error = end.err();
+                    let result = end.map(|totals| totals.moved);
                     let before = self.shared.sync_of(self.id, *root);
-                    over.push((*root, link.ended_in_sync() || was_cut_in_sync(error.as_ref(), before, newest), error));
+                    let was_cut = was_cut_in_sync(result.as_ref().err(), before, newest);
+                    over.push((*root, link.ended_in_sync() || was_cut, result));
                 }
                 (_, Some(state)) => self.shared.set_sync(self.id, *root, state),
                 _ => {}

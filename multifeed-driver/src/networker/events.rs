@@ -8,9 +8,10 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures_core::Stream;
-use multifeed_core::SyncError;
+use multifeed_core::{SyncError, SyncTotals};
 use multifeed_proto::{FeedKey, SessionError};
 
+use crate::handles::replication::SyncEvent;
 use crate::lock;
 use crate::networker::dials::DialId;
 use crate::networker::table::{ConnectionId, EndReason, PeerKey};
@@ -33,6 +34,16 @@ pub enum NetworkerEvent {
         /// The root key.
         root: FeedKey,
     },
+    /// What the session of a root key on a connection reports, other than who is there, how far it is ([`Networker::status`](crate::Networker::status)) and which
+    /// feeds the peer named.
+    Sync {
+        /// The connection.
+        connection: ConnectionId,
+        /// The root key.
+        root: FeedKey,
+        /// What.
+        event: SyncEvent,
+    },
     /// A root key's session on a connection is over. The connection goes on, unless [`Disconnected`](Self::Disconnected) follows.
     RootOver {
         /// The connection.
@@ -41,8 +52,9 @@ pub enum NetworkerEvent {
         root: FeedKey,
         /// Both sides held the same at its end.
         in_sync: bool,
-        /// Why it ended before its time: [`SessionError::Timeout`] if the peer does not have the root key.
-        error: Option<SyncError>,
+        /// What it moved, and what still keeps the two apart; or why it ended before its time: [`SessionError::Timeout`] if the peer does not have the
+        /// root key.
+        result: Result<SyncTotals, SyncError>,
     },
     /// A connection is over.
     Disconnected {
