@@ -2,15 +2,18 @@
 
 use crate::link;
 use crate::long;
+use crate::played;
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use link::{Link, Store, run};
 use multifeed_core::{
-    Feed, KeyPair, Limits, MemoryStorage, Multifeed, Options, PeerEvent, Policy, Remote, Replicate, Slot, prepare,
+    Answer, Feed, KeyPair, Limits, MemoryStorage, Multifeed, Options, PeerEvent, Policy, Remote, Replicate, Slot,
+    prepare,
 };
-use multifeed_proto::{Fault, FeedKey, SessionError};
+use multifeed_proto::{Command, Event, Fault, FeedKey, Have, Message, Origin, Request, Root, SessionError, Token};
+use played::Played;
 
 const START: Duration = Duration::ZERO;
 
@@ -93,6 +96,106 @@ fn what_is_past_a_bound_of_the_remotes_store_is_counted() {
         assert_eq!(sync(&mut stores, ways.clone()), [2, 0], "{options:?}");
         let mut stores = [writes(0..2, 1), limited(|limits| limits.feed_bytes = 99)];
         assert_eq!(sync(&mut stores, ways.clone()), [2, 0], "{options:?}");
+    }
+}
+
+const MI: u64 = 1 << 20;
+
+/// A remote that offers nothing takes these.
+fn agree(played: &mut Played, keys: Vec<FeedKey>) {
+    let root = Root::FIRST;
+    played.event(Event::Manifest { root, keys: vec![], fields: None });
+    played.event(Event::Replicate { root, keys: vec![], origin: Origin::Remote });
+    played.event(Event::Replicate { root, keys, origin: Origin::Local });
+}
+
+/// Of two feeds the remote takes one, and says that it is done with it; then that one grows.
+#[test]
+fn what_comes_after_a_channel_closed_is_counted() {
+    for (observed, grows) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut played = Played::start(writes(0..2, 1), Replicate::default(), false);
+        if observed {
+            played.store.observe(played.peer);
+        }
+        agree(&mut played, (0..2).map(|number| pair(number).public_key()).collect());
+        let opened = played.commands().into_iter().find_map(|command| match command {
+            Command::Open { token: Token(0), key } => Some(key),
+            _ => None,
+        });
+        let first = played.store.find(&opened.unwrap()).unwrap();
+        for token in [Token(0), Token(1)] {
+            played.event(Event::Opened { token });
+            for message in [
+                Message::Want { start: 0, length: MI },
+                Message::Have(Have { start: 0, length: MI, bitfield: Some(Bytes::new()), ack: false }),
+                Message::Request(Request { index: 0, bytes: 0, hash: false, nodes: 0 }),
+            ] {
+                played.event(Event::Message { token, message });
+            }
+            let sent = |command: &Command| matches!(command, Command::Send { message: Message::Data(_), .. });
+            assert!(played.commands().iter().any(sent));
+            let done = Message::Status { uploading: true, downloading: false };
+            let acknowledged = Message::Have(Have { start: 0, length: 1, bitfield: None, ack: true });
+            for message in [acknowledged, done] {
+                played.event(Event::Message { token, message });
+            }
+            assert!(played.commands().contains(&Command::Close { token }));
+            if grows && token == Token(0) {
+                played.store.append(first, &[Bytes::from_static(b"more")]).unwrap();
+                played.store.commit(played.now);
+            }
+        }
+        played.event(Event::Closed(Ok(())));
+        let Some(PeerEvent::Closed(Ok(totals))) = played.events().pop() else { panic!("it failed") };
+        let case = format!("observed {observed}, grows {grows}: {totals:?}");
+        assert_eq!((totals.not_taken, played.store.in_sync(played.peer)), (u64::from(grows), !grows), "{case}");
+    }
+}
+
+/// A feed is through, and its channel closed, as the remote tells of one more block of it.
+#[test]
+fn what_is_heard_after_a_channel_closed_is_missing() {
+    let mut stores = [writes(0..1, 1), limited(|_| ())];
+    sync(&mut stores, [Replicate::default(), Replicate::default()]);
+    let [_, store] = stores;
+    let mut disk = MemoryStorage::new();
+    let mut feed = Feed::create(&mut disk, Slot(0), pair(0).public_key(), Some(&pair(0)), None).unwrap();
+    feed.append(&mut disk, &[Bytes::from(vec![7; 100])]).unwrap();
+    // On its way, or told by the session as too late.
+    let have = |start| Message::Have(Have { start, length: 1, bitfield: None, ack: false });
+    let on_its_way = |start| Event::Message { token: Token(0), message: have(start) };
+    let late = |start| Event::LateHave { token: Token(0), blocks: start..start + 1 };
+    let heard: [Option<Event>; 5] = [None, Some(on_its_way(0)), Some(late(0)), Some(on_its_way(1)), Some(late(1))];
+    let mut played = Played::start(store, Replicate::default(), false);
+    for (at, event) in heard.into_iter().enumerate() {
+        let lacks = at > 2;
+        let Played { store, now, .. } = played;
+        played = Played::start(store, Replicate::default(), false);
+        played.now = now;
+        agree(&mut played, vec![pair(0).public_key()]);
+        played.event(Event::Opened { token: Token(0) });
+        for message in [
+            Message::Want { start: 0, length: MI },
+            // It has the block.
+            Message::Have(Have { start: 0, length: MI, bitfield: Some(Bytes::from_static(&[2, 0x80])), ack: false }),
+        ] {
+            played.event(Event::Message { token: Token(0), message });
+        }
+        // Its history is looked at.
+        let asked = played.commands().into_iter().find_map(|command| match command {
+            Command::Send { message: Message::Request(request), .. } => Some(request),
+            _ => None,
+        });
+        let Answer::Data(data) = feed.answer(&mut disk, &asked.unwrap()).unwrap() else { panic!("no answer") };
+        for message in [Message::Data(data), Message::Status { uploading: true, downloading: false }] {
+            played.event(Event::Message { token: Token(0), message });
+        }
+        assert!(played.commands().contains(&Command::Close { token: Token(0) }), "{at}");
+        event.into_iter().for_each(|event| played.event(event));
+        played.event(Event::Closed(Ok(())));
+        let Some(PeerEvent::Closed(Ok(totals))) = played.events().pop() else { panic!("{at}: it failed") };
+        let in_sync = played.store.in_sync(played.peer);
+        assert_eq!((totals.missing, in_sync), (u64::from(lacks), !lacks), "{at}: {totals:?}");
     }
 }
 

@@ -23,6 +23,9 @@ pub(crate) enum Owner {
     Feed(Token),
 }
 
+/// Closed channels of feeds that are remembered while the remote does not answer.
+const CLOSING: usize = 1024;
+
 /// The channels of a stream.
 #[derive(Debug)]
 pub(crate) struct Channels {
@@ -32,8 +35,8 @@ pub(crate) struct Channels {
     remote: BTreeMap<u32, Remote>,
     tokens: BTreeMap<Token, Local>,
     roots: BTreeMap<Root, Local>,
-    /// Root keys' channels that we closed, by the remote's ids, until it answers.
-    closing: BTreeMap<u32, Root>,
+    /// Channels that we closed, by the remote's ids, until it answers; no more than [`CLOSING`] of feeds.
+    closing: BTreeMap<u32, Owner>,
 }
 
 /// A channel that at least one side opened.
@@ -232,8 +235,10 @@ impl Channels {
         let local = self.local(owner)?;
         let (id, discovery_key) = (local.id, local.discovery_key);
         let channel = self.forget(&discovery_key, Step::Close)?;
-        if let (Owner::Root(root), Some(remote)) = (owner, channel.remote) {
-            self.closing.insert(remote, root);
+        if let Some(remote) = channel.remote
+            && (matches!(owner, Owner::Root(_)) || self.closing.len() < CLOSING)
+        {
+            self.closing.insert(remote, owner);
         }
         Some(id)
     }
@@ -248,8 +253,11 @@ impl Channels {
 
     /// The remote closed a channel, by its id or by its discovery key.
     pub(crate) fn remote_close(&mut self, id: u32, discovery_key: Option<DiscoveryKey>) -> RemoteClose {
-        if let Some(root) = self.closing.remove(&id) {
-            return RemoteClose { answer: None, owner: Some(Owner::Root(root)) };
+        match self.closing.remove(&id) {
+            Some(owner @ Owner::Root(_)) => return RemoteClose { answer: None, owner: Some(owner) },
+            // The caller knows that it is closed.
+            Some(Owner::Feed(_)) => return RemoteClose::default(),
+            None => {}
         }
         let named = self.remote.get(&id).map(|remote| remote.discovery_key);
         let channel = named.or(discovery_key).and_then(|discovery_key| self.forget(&discovery_key, Step::RemoteClose));
@@ -260,6 +268,14 @@ impl Channels {
     /// Whose channel a remote's id stands for, where both sides opened it.
     pub(crate) fn route(&self, id: u32) -> Option<Owner> {
         self.remote.get(&id)?.owner
+    }
+
+    /// The feed's channel that a remote's id stood for, if we closed it and the remote did not yet.
+    pub(crate) fn closing(&self, id: u32) -> Option<Token> {
+        match self.closing.get(&id)? {
+            Owner::Feed(token) => Some(*token),
+            Owner::Root(_) => None,
+        }
     }
 
     /// The local id of a channel that we opened.

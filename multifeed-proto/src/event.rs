@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::ops::RangeInclusive;
+use core::ops::{Range, RangeInclusive};
 
 use bytes::Bytes;
 
@@ -101,6 +101,13 @@ pub enum Event {
         token: Token,
         /// The message, its values slices of the buffer that it was read into.
         message: Message,
+    },
+    /// The remote told of blocks on a channel after we had closed it, and before it heard of that.
+    LateHave {
+        /// The channel's token until then; it may be in use again.
+        token: Token,
+        /// The blocks; of those that it lists as a bitfield, in an answer, nothing is told.
+        blocks: Range<u64>,
     },
     /// A message on a channel that both sides opened is under way for longer than a second, and more of it arrived: Data, or a Have. At most once
     /// a second, so that one that is whole by then costs nothing.

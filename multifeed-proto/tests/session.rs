@@ -512,6 +512,29 @@ fn a_message_that_takes_long_is_reported_while_it_arrives() {
     assert_eq!(at(&mut peer, 22_000, &have[5..6]), partial(false, 6));
 }
 
+/// What the remote tells of after we closed a channel, and before it closes it, is told; of other messages nothing.
+#[test]
+fn blocks_that_are_told_of_too_late() {
+    let mut peer = Peer::ready(Role::Initiator, Config::default());
+    peer.session.open_channel(Token(1), key(1));
+    peer.open(5, key(1)).unwrap();
+    assert_eq!(peer.events(), [Event::Opened { token: Token(1) }]);
+    let have = |start| wire(5, 3, &[8, start, 16, 3]);
+    let late = |start: u64| Event::LateHave { token: Token(1), blocks: start..start + 3 };
+    // The first one waits to be polled as the channel is closed.
+    peer.raw(&have(1)).unwrap();
+    peer.session.close_channel(Token(1));
+    peer.raw(&have(10)).unwrap();
+    let request = wire(5, 7, &[8, 0, 16, 0, 24, 0, 32, 0]);
+    let (answer, acknowledged) = (wire(5, 3, &[8, 0, 16, 8, 26, 2, 2, 255]), wire(5, 3, &[8, 0, 16, 1, 32, 1]));
+    peer.raw(&[request, answer, acknowledged].concat()).unwrap();
+    assert_eq!(peer.events(), [late(1), late(10)]);
+    // The remote heard of it, and its id means nothing any more.
+    peer.raw(&wire(5, 10, &[])).unwrap();
+    peer.raw(&have(20)).unwrap();
+    assert_eq!(peer.events(), []);
+}
+
 #[test]
 fn last_bytes_are_flushed_after_an_error() {
     let mut peer = Peer::ready(Role::Initiator, Config::default());

@@ -143,13 +143,13 @@ fn messages_before_open_after_close_and_for_ids_never_opened() {
         peer.events(),
         [Event::Opened { token: Token(1) }, Event::Message { token: Token(1), message: have(2) }]
     );
-    // We close; what was on its way is dropped, and so is what comes for an id after its Close.
+    // We close; of what was on its way it is told which blocks are there, and what comes for an id after its Close is dropped.
     peer.session.close_channel(Token(1));
     peer.frame(2, kind::HAVE, &[8, 3]).unwrap();
     peer.frame(2, kind::CLOSE, &[]).unwrap();
     peer.frame(2, kind::HAVE, &[8, 4]).unwrap();
     peer.frame((1 << 27) - 1, kind::DATA, &[8, 4]).unwrap();
-    assert_eq!(peer.events(), []);
+    assert_eq!(peer.events(), [Event::LateHave { token: Token(1), blocks: 3..4 }]);
     // Not even a body that is none is looked at.
     peer.frame(77, kind::DATA, &[0xff; 20]).unwrap();
 }

@@ -3,6 +3,7 @@
 
 mod corestore;
 mod corestore_multifeed;
+mod late_blocks;
 mod matrix;
 mod programs;
 mod slow_links;

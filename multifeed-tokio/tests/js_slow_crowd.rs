@@ -65,3 +65,48 @@ async fn read_and_write() {
 fn sixteen_that_read_and_write() {
     run(read_and_write());
 }
+
+/// A JS peer brings a new feed, and another one, which does not stay, fetches it, so that its channel closes. The rest takes that one some seconds over
+/// 100 kB/s, and meanwhile more of the new feed comes. Ours does not say that it is in sync with it.
+async fn a_feed_that_grows_after_its_channel_closed(role: Role) {
+    for hub in [Replicate::default(), Replicate::live()] {
+        let multi = memory().await;
+        let ours = multi.writer("ours").await.unwrap();
+        ours.append_batch((0..100).map(|index| block(9, index, 5_000))).await.unwrap();
+        let mut uploader = js(|| JsPeer::spawn(&["--live"]));
+        let key = js(|| uploader.append("new", 3, 100, 1));
+        let uploads = join_slowly(&multi, &mut uploader, role, Throttle::rate(1_000_000), Replicate::live()).await;
+        let new = held(&multi, &key, 3).await;
+        let mut third = js(|| JsPeer::spawn(&[]));
+        let mut sync = join_slowly(&multi, &mut third, role, Throttle::rate(100_000), hub).await;
+        let there = |third: &mut JsPeer| {
+            let feeds = js(|| third.feeds());
+            feeds.iter().find(|feed| feed.key == key).map_or(0, |feed| feed.downloaded)
+        };
+        let start = Instant::now();
+        while there(&mut third) < 3 || new.peers().await.unwrap().len() > 1 {
+            assert!(start.elapsed() < Duration::from_secs(20), "the feed is not taken, or its channel does not close");
+            sleep(Duration::from_millis(50)).await;
+        }
+        js(|| uploader.append("new", 2, 100, 1));
+        held(&multi, &key, 5).await;
+        while timeout(Duration::from_secs(30), sync.next()).await.expect("it goes on").is_some() {}
+        let alike = sync.in_sync().await;
+        let end = sync.finish().await.unwrap().moved;
+        assert_eq!(js(|| third.event("ended"))["clean"], true, "{}", third.history());
+        assert_eq!((there(&mut third), end.blocks_sent), (3, 103), "it was over before more came");
+        assert_eq!((end.not_taken, end.missing), (1, 0), "{end:?}");
+        alike.expect_err("in sync with one that lacks blocks");
+        hang_up_js(uploads, &mut uploader).await;
+    }
+}
+
+#[test]
+fn a_feed_that_grows_after_its_channel_closed_as_initiator() {
+    run(a_feed_that_grows_after_its_channel_closed(Role::Initiator));
+}
+
+#[test]
+fn a_feed_that_grows_after_its_channel_closed_as_responder() {
+    run(a_feed_that_grows_after_its_channel_closed(Role::Responder));
+}

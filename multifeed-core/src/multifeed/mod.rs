@@ -202,6 +202,8 @@ struct FeedSlot {
     told: bool,
     /// Sessions that have this feed's channel open.
     subscribers: Vec<SessionId>,
+    /// There may be some whose channel of it is closed, and that count what is new of it.
+    is_outgrown: bool,
     /// What the application waits for.
     wants: Wants,
     /// What happened, where somebody watches.
@@ -239,6 +241,7 @@ impl FeedSlot {
             dirty: false,
             told: false,
             subscribers: Vec::new(),
+            is_outgrown: false,
             wants: Wants::default(),
             news: None,
             has_events: false,

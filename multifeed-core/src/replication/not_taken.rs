@@ -14,6 +14,8 @@ pub(crate) struct NotTaken {
     lacking: BTreeMap<FeedId, u64>,
     /// All of those blocks.
     blocks: u64,
+    /// Feeds whose channels closed after the remote had told all that it has: what comes here since then it lacks.
+    outgrown: SparseBits,
 }
 
 impl NotTaken {
@@ -36,15 +38,37 @@ impl NotTaken {
         }
     }
 
-    /// How many blocks it lacked of feeds as their channels closed.
+    /// The remote of a feed whose channel closed hears of nothing new of it.
+    pub(crate) fn watch(&mut self, feed: FeedId) {
+        self.outgrown.insert(u64::from(feed.0));
+    }
+
+    /// Whether what is new of a feed is lacking at the remote.
+    pub(crate) fn watches(&self, feed: FeedId) -> bool {
+        self.outgrown.get(u64::from(feed.0))
+    }
+
+    /// So many blocks of such a feed are new.
+    pub(crate) fn gained(&mut self, feed: FeedId, blocks: u64) {
+        let lacking = self.lacking.get(&feed).copied().unwrap_or_default();
+        self.closed(feed, lacking + blocks);
+    }
+
+    /// How many blocks it lacks of feeds whose channels are closed.
     pub(crate) fn blocks(&self) -> u64 {
         self.blocks
+    }
+
+    /// A feed's channel is opened again.
+    pub(crate) fn reopened(&mut self, feed: FeedId) {
+        self.closed(feed, 0);
+        self.outgrown.remove(u64::from(feed.0));
     }
 
     /// A feed is removed, or is not the session's any more.
     pub(crate) fn forget(&mut self, feed: FeedId) {
         self.asked(feed);
-        self.closed(feed, 0);
+        self.reopened(feed);
     }
 
     /// How many there are of those that count; without an answer to the last offer, of those whose channels closed.
@@ -78,5 +102,13 @@ mod tests {
         assert_eq!(feeds.count(true, |feed| feed.0 > 0), 2);
         feeds.forget(FeedId(1));
         assert_eq!((feeds.count(true, |_| true), feeds.blocks()), (2, 4));
+        // What is new of those that are closed.
+        [2, 7].into_iter().map(FeedId).for_each(|feed| feeds.watch(feed));
+        assert_eq!([1, 2, 7, 8].map(|feed| feeds.watches(FeedId(feed))), [false, true, true, false]);
+        feeds.gained(FeedId(2), 1);
+        feeds.gained(FeedId(7), 5);
+        assert_eq!((feeds.count(true, |_| true), feeds.blocks()), (3, 10));
+        feeds.reopened(FeedId(7));
+        assert_eq!((feeds.count(true, |_| true), feeds.blocks(), feeds.watches(FeedId(7))), (2, 1, false));
     }
 }

@@ -208,7 +208,8 @@ pub struct SyncTotals {
     pub missing: u64,
     /// Feeds that the remote did not take, or not all of them, though it lacks blocks that are held and served here: it did not request them,
     /// fetches nothing (more) of them, or refused what it was sent. A policy of its application, or a bound of its store, may be why. As far as
-    /// it told what it has; of a live session only those of which it fetched nothing in the end.
+    /// it told what it has; of a live session only those of which it fetched nothing in the end. In a session that is not live, also feeds of
+    /// which more came here after the remote had taken all that there was, and their channels had closed.
     pub not_taken: u64,
     /// Feeds of which the remote lacks blocks that it never asked for, and was sent all that it asked for, as a JS peer that is sparse: it was left, as
     /// it does not say that it is done. The two are then not in sync. 0 if something else keeps them apart.

@@ -550,6 +550,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
             Event::Opened { token }
             | Event::ChannelClosed { token }
             | Event::Partial { token, .. }
+            | Event::LateHave { token, .. }
             | Event::Message { token, .. } => {
                 self.give(token.root(), event);
             }

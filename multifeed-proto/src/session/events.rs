@@ -1,6 +1,7 @@
 //! Events that the caller has not polled yet, and what they hold on to.
 
 use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 use core::mem::size_of;
 use core::ops::RangeInclusive;
 
@@ -9,7 +10,7 @@ use crate::exchange::ManifestFields;
 use crate::json::Json;
 use crate::key::FeedKey;
 use crate::trace::Scope;
-use crate::wire::message::{Message, Node};
+use crate::wire::message::{Have, Message, Node};
 
 /// What a buffer of the input holds at the least; more than this is not charged for what came before a message.
 const BUFFER: usize = 256 * 1024;
@@ -43,7 +44,26 @@ impl Events {
         Some(event)
     }
 
-    /// The caller closed channels: nothing more comes from them.
+    /// The caller closed a channel: nothing more comes from it but what it told of meanwhile.
+    pub(crate) fn close(&mut self, token: Token) {
+        let told = self.queue.iter().filter_map(|(event, _)| match event {
+            Event::Message { token: of, message: Message::Have(have) } if *of == token => Some(have.clone()),
+            _ => None,
+        });
+        let told: Vec<Have> = told.collect();
+        self.forget(&(token..=token));
+        told.iter().for_each(|have| self.late_have(token, have));
+    }
+
+    /// The remote told of blocks on a channel that the caller had closed.
+    pub(crate) fn late_have(&mut self, token: Token, have: &Have) {
+        if have.bitfield.is_none() && !have.ack {
+            let blocks = have.start..have.start.saturating_add(have.length.max(1));
+            self.push(Event::LateHave { token, blocks });
+        }
+    }
+
+    /// The caller took channels off the stream: nothing more comes from them.
     pub(crate) fn forget(&mut self, tokens: &RangeInclusive<Token>) {
         self.drop_all(|event| match event {
             Event::Opened { token }
@@ -125,7 +145,6 @@ fn owned(event: &Event) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::message::Have;
     use bytes::Bytes;
 
     const EACH: usize = size_of::<(Event, usize)>();

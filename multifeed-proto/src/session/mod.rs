@@ -408,14 +408,14 @@ impl Session {
         }
     }
 
-    /// Closes a channel. Nothing more comes from it, and the token is free.
+    /// Closes a channel. Nothing more comes from it but [`Event::LateHave`], and the token is free.
     pub fn close_channel(&mut self, token: Token) {
         if !self.roots.others_may_follow() {
             return self.wait(Command::Close { token });
         }
         let owner = Owner::Feed(token);
         // Also where the remote closed it first: what tells so would come under the token's next feed.
-        self.io.events.forget(&(token..=token));
+        self.io.events.close(token);
         if let Some(id) = self.channels.close(owner) {
             self.io.close(Some(owner), id, None);
         }

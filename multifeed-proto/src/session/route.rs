@@ -327,6 +327,14 @@ impl Session {
                 }
                 Ok(())
             }
+            (kind::HAVE, None) => {
+                if let Some(token) = self.channels.closing(frame.channel)
+                    && let Some(Message::Have(have)) = Message::decode(kind::HAVE, frame.body, &self.io.limits)?
+                {
+                    self.io.events.late_have(token, &have);
+                }
+                self.stray()
+            }
             _ => self.stray(),
         }
     }

@@ -62,9 +62,20 @@ impl Field {
     /// Joins two stores, the first of which is the initiator; `shapes` are those of what the first and the second one send. Returns the
     /// stream's number.
     pub fn join(&mut self, stores: [usize; 2], shapes: [Shape; 2], options: [Replicate; 2]) -> usize {
+        self.join_observed(stores, shapes, options, [true; 2])
+    }
+
+    /// As [`join`](Self::join), with sessions that are observed or not.
+    pub fn join_observed(
+        &mut self,
+        stores: [usize; 2],
+        shapes: [Shape; 2],
+        options: [Replicate; 2],
+        observed: [bool; 2],
+    ) -> usize {
         let seed = self.streams.len() as u64 * 16;
         let mut stream = Stream::new(&mut self.nodes, stores, shapes, options, self.now, seed);
-        stream.check_claims(Checked::ALL, &mut self.nodes, [true; 2]);
+        stream.check_claims(Checked::ALL, &mut self.nodes, observed);
         stream.link.advance(self.now);
         self.streams.push(stream);
         self.streams.len() - 1
@@ -84,7 +95,12 @@ impl Field {
 
     /// Returns what a session moved, once it has ended well.
     pub fn totals(&self, stream: usize, side: Side) -> Option<&SyncTotals> {
-        self.streams[stream].totals[side as usize].as_ref()
+        self.streams[stream].totals[side as usize].as_ref().map(|(totals, _)| totals)
+    }
+
+    /// Returns whether a session that ended well says that it was in sync.
+    pub fn ended_in_sync(&self, stream: usize, side: Side) -> Option<bool> {
+        self.streams[stream].totals[side as usize].as_ref().map(|(_, in_sync)| *in_sync)
     }
 
     /// Returns whether both sessions of a stream are over.

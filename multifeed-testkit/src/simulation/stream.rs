@@ -36,8 +36,8 @@ pub(super) struct Stream {
     ours: bool,
     /// What the sessions claim, if that is checked.
     claims: Option<Claims>,
-    /// What the session of a side moved, once it ended well.
-    pub(super) totals: [Option<SyncTotals>; 2],
+    /// What the session of a side moved, once it ended well, and whether it was in sync.
+    pub(super) totals: [Option<(SyncTotals, bool)>; 2],
 }
 
 impl Stream {
@@ -176,7 +176,7 @@ impl Stream {
         let taken = self.link.send(side, unsent);
         unsent.drain(..taken);
         moved |= taken > 0;
-        let mut over = None;
+        let (mut over, peer) = (None, end.peer());
         while let Some(event) = end.poll_event(&mut all[self.nodes[place]].store) {
             report.digest = mix(report.digest, &event);
             if let Some(claims) = &mut self.claims {
@@ -201,7 +201,7 @@ impl Stream {
         match result {
             Ok(totals) => {
                 report.ended += 1;
-                self.totals[place] = Some(totals);
+                self.totals[place] = Some((totals, all[self.nodes[place]].store.in_sync(peer)));
             }
             // Everybody is honest: it may be the network, or a disk, and nobody's fault.
             Err(SyncError::Session(error)) if matches!(error.fault(), Fault::Network | Fault::Local) => {

@@ -10,9 +10,10 @@ pub(super) mod relays;
 pub(super) mod second;
 pub(super) mod single_feed;
 
+use std::ops::Range;
 use std::time::Duration;
 
-use multifeed_proto::{Command, Event, FeedKey, Message, Root, Scope, SessionError};
+use multifeed_proto::{Command, Event, FeedKey, Have, Message, Root, Scope, SessionError};
 
 use super::{FeedSlot, Multifeed, MultifeedEvent};
 use crate::error::StoreError;
@@ -107,13 +108,23 @@ impl<S: Storage> Multifeed<S> {
                     self.note_opened(id);
                     self.offer_heard(id, key, None);
                 }
-                None => {}
+                Some(Channel::Closed(_)) | None => {}
             },
             Event::Message { token, message } => match self.channel(id, token) {
                 Some(Channel::Feed(feed)) => self.message(id, feed, message),
                 Some(Channel::Offer(key)) => self.offer_heard(id, key, Some(&message)),
+                Some(Channel::Closed(feed)) => {
+                    if let Message::Have(Have { start, length, bitfield: None, ack: false }) = message {
+                        self.heard_of_more(id, feed, start..start.saturating_add(length.max(1)));
+                    }
+                }
                 None => {}
             },
+            Event::LateHave { token, blocks } => {
+                if let Some(Channel::Closed(feed)) = self.channel(id, token) {
+                    self.heard_of_more(id, feed, blocks);
+                }
+            }
             Event::Partial { token, is_data, bytes } => {
                 if let Some(Channel::Feed(feed)) = self.channel(id, token) {
                     self.heard_part(id, feed, is_data, bytes);
@@ -134,7 +145,7 @@ impl<S: Storage> Multifeed<S> {
                             session.quiet_closed_by_remote(&key);
                         }
                     }
-                    None => {}
+                    Some(Channel::Closed(_)) | None => {}
                 }
                 self.ask_for_offers(id);
                 self.settle(id);
@@ -260,6 +271,9 @@ impl<S: Storage> Multifeed<S> {
                     if closes {
                         session.note_denied(feed, &slot.feed);
                         self.drop_peer(id, feed);
+                        if let Some(session) = self.sessions.get_mut(&id).filter(|_| !only_offered) {
+                            session.closed_here(token, feed);
+                        }
                         self.ask_for_offers(id);
                         self.settle(id);
                     }
@@ -516,6 +530,16 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
+    /// The remote told of blocks of a feed after this side had closed the channel: those that are not here are missing.
+    fn heard_of_more(&mut self, id: SessionId, feed: FeedId, blocks: Range<u64>) {
+        if let (Some(slot), Some(session)) = (self.feeds.get(feed.0 as usize), self.sessions.get_mut(&id))
+            && !slot.removed
+            && slot.download != Some(false)
+        {
+            session.note_more(feed, &slot.feed, blocks);
+        }
+    }
+
     /// Notes that a message came on a feed's channel, and since when what it answers had waited.
     fn heard(&mut self, id: SessionId, answered: Option<Duration>) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
@@ -741,7 +765,8 @@ impl<S: Storage> Multifeed<S> {
 
     pub(super) fn drop_peer(&mut self, id: SessionId, feed: FeedId) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        session.note_left(feed, &self.feeds[feed.0 as usize].feed);
+        let slot = &mut self.feeds[feed.0 as usize];
+        slot.is_outgrown |= session.note_left(feed, &slot.feed);
         if let Some(peer) = session.remove(feed) {
             self.unsubscribe(id, feed, peer);
         }

@@ -203,7 +203,7 @@ impl<S: Storage> Multifeed<S> {
             return self.ask_for_offers(id);
         }
         if let Some(peer) = {
-            session.note_left(feed, &slot.feed);
+            let _ = session.note_left(feed, &slot.feed);
             session.park(feed, slot.feed.key())
         } {
             self.unsubscribe(id, feed, peer);

@@ -156,15 +156,28 @@ impl<S: Storage> Multifeed<S> {
 
     /// Blocks are held here that were not before; `from` brought them.
     pub(in crate::multifeed) fn gained(&mut self, feed: FeedId, blocks: Range<u64>, from: Option<SessionId>) {
-        let observing = |id: &SessionId| self.sessions.get(id).is_some_and(|session| session.is_observed());
-        let others: Vec<SessionId> =
-            self.slot(feed).subscribers.iter().copied().filter(|id| Some(*id) != from && observing(id)).collect();
-        for id in others {
+        let mut observing = Vec::new();
+        for &id in self.feeds[feed.0 as usize].subscribers.iter().filter(|id| Some(**id) != from) {
+            match self.sessions.get_mut(&id) {
+                Some(session) if session.is_observed() => observing.push(id),
+                // Its end tells what the remote did not take.
+                Some(session) if !session.is_live() => {
+                    session.peers.get_mut(&feed).into_iter().for_each(|peer| peer.gained(blocks.clone()));
+                }
+                _ => {}
+            }
+        }
+        for id in observing {
             self.with_peer(id, feed, |peer, _| {
                 peer.gained(blocks.clone());
                 Ok(())
             });
             self.wake(id);
+        }
+        if self.slot(feed).is_outgrown {
+            let mut counts = false;
+            self.sessions.values_mut().for_each(|session| counts |= session.note_gained(feed, &blocks));
+            self.feeds[feed.0 as usize].is_outgrown = counts;
         }
     }
 

@@ -59,6 +59,11 @@ impl FeedChannel {
         Some(Deserted { even: self.standing.in_sync == 1, fetches: self.uploading && self.remote_downloading })
     }
 
+    /// Whether, as the channel closes, the session is to end, and the remote hears of nothing new that is here and that it could have.
+    pub(crate) fn hears_no_more(&self) -> bool {
+        self.opened && self.uploading && !self.parted && !self.left_idle && !self.options.live
+    }
+
     /// Whether this side is about to close the channel.
     pub(crate) fn is_closing(&self) -> bool {
         self.close != Closing::Open

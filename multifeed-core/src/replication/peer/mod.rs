@@ -366,9 +366,12 @@ impl FeedChannel {
     pub(crate) fn handle<S: Storage>(&mut self, message: Message, work: &mut Work<'_, S>) -> Result<Effect, PeerFault> {
         let mut effect = Effect::default();
         if self.close != Closing::Open {
-            // What came there before the end still counts.
-            if let Message::Have(Have { start, length, bitfield: None, .. }) = message {
-                self.remote_missing.has(start, length);
+            // What came there before the end still counts, and so does what is missing here from now on.
+            if let Message::Have(have @ Have { bitfield: None, .. }) = message {
+                self.remote_missing.has(have.start, have.length);
+                if !have.ack && !self.options.live {
+                    self.download.have(work.feed, &have)?;
+                }
             }
             return Ok(effect);
         }

@@ -1,15 +1,19 @@
 //! What a remote did not bring, and what of that was given up.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::time::Duration;
 
 use multifeed_proto::{Command, FeedKey, Message, Token};
 
-use super::PeerSession;
+use super::{Channel, PeerSession};
 use crate::feed::Feed;
 use crate::ids::FeedId;
 use crate::replication::peer::{Deserted, Left};
 use crate::sets::sparse_bits::SparseBits;
+
+/// How many blocks of a feed that a remote told of too late are counted at the least; if there are more, some are not.
+const MORE_COUNTED: u64 = 4096;
 
 /// What was given up of feeds without a machine.
 #[derive(Debug, Default)]
@@ -139,9 +143,10 @@ impl PeerSession {
         }
     }
 
-    /// Notes what the remote did not bring of a feed, as the feed's machine is taken out.
-    pub(crate) fn note_left(&mut self, id: FeedId, feed: &Feed) {
-        let Some(peer) = self.peers.get_mut(&id) else { return };
+    /// Notes what the remote did not bring of a feed, as the feed's machine is taken out. Whether what comes here later is to be
+    /// [counted](Self::note_gained).
+    pub(crate) fn note_left(&mut self, id: FeedId, feed: &Feed) -> bool {
+        let Some(peer) = self.peers.get_mut(&id) else { return false };
         let lacking = peer.lacking(feed);
         let unwanted = peer.unwanted(feed);
         self.totals.unwanted += u64::from(unwanted > 0);
@@ -153,6 +158,10 @@ impl PeerSession {
             self.deserted.uneven.insert(feed.key(), 0);
         }
         let Left { told, blocks, given_up } = peer.left(feed);
+        let outgrown = told && feed.is_settled() && peer.hears_no_more() && !self.is_over();
+        if outgrown {
+            self.not_taken.watch(id);
+        }
         if !feed.is_settled() {
             // Its place may be another's before the session ends.
             if !blocks.is_empty() {
@@ -164,6 +173,40 @@ impl PeerSession {
         if let Some(blocks) = given_up {
             self.given_up.insert(feed.key(), blocks);
         }
+        outgrown
+    }
+
+    /// Blocks of a feed are here that were not before. Whether they count, if the remote does not have them: its channel of the feed is closed,
+    /// in a session that is to end.
+    pub(crate) fn note_gained(&mut self, feed: FeedId, blocks: &Range<u64>) -> bool {
+        let counts = !self.is_over() && self.not_taken.watches(feed);
+        if counts {
+            let there = self.left.get(&feed).map(|(_, there)| there);
+            let has = |index: &u64| there.is_some_and(|there| there.get(*index));
+            self.not_taken.gained(feed, blocks.clone().filter(|index| !has(index)).count() as u64);
+            self.progress_due |= self.is_observed();
+        }
+        counts
+    }
+
+    /// This side closed a feed's channel. In a session that is to end, [what the remote still tells of it](Self::note_more) is not fetched.
+    pub(crate) fn closed_here(&mut self, token: Token, feed: FeedId) {
+        if !self.is_live() && !self.is_sparse() && self.options.download != Some(false) {
+            self.channels.insert(token, Channel::Closed(feed));
+        }
+    }
+
+    /// The remote told of blocks of a feed after this side was through with it.
+    pub(crate) fn note_more(&mut self, id: FeedId, feed: &Feed, blocks: Range<u64>) {
+        let lacks = feed.bitfield().next_missing(blocks.start, blocks.end);
+        let is_through = !self.is_over() && !self.peers.contains_key(&id);
+        let Some(first) = lacks.filter(|_| is_through) else { return };
+        self.part();
+        let (_, left) = self.left.entry(id).or_insert_with(|| (true, SparseBits::default()));
+        if left.count() < MORE_COUNTED {
+            left.insert_range(first, blocks.end.min(first.saturating_add(MORE_COUNTED)));
+        }
+        self.progress_due |= self.observed;
     }
 
     /// What the remote did not bring of a feed does not count: it is asked again, or the feed is removed.

@@ -147,6 +147,8 @@ pub(crate) enum Channel {
     Feed(FeedId),
     /// A feed that was only offered, and has none.
     Offer(FeedKey),
+    /// A feed whose channel this side closed, in a session that is to end.
+    Closed(FeedId),
 }
 
 /// What the feed exchange still owes either side.
@@ -378,6 +380,7 @@ impl PeerSession {
     pub(crate) fn open(&mut self, feed: FeedId, key: FeedKey, mut peer: FeedChannel) -> Option<ParkedChannel> {
         self.unmatch(feed);
         self.forget_left(feed, &key);
+        self.not_taken.reopened(feed);
         let quiet = self.offers.forget(&key);
         peer.token = match &quiet {
             Some(quiet) => quiet.token,
@@ -629,6 +632,7 @@ impl PeerSession {
             self.settled() && !self.matched.is_running() && self.matched.behind() == 0 && !self.offers.is_waiting();
         !self.is_apart()
             && self.totals.unwanted == 0
+            && self.not_taken.blocks() == 0
             && (self.through || (self.observed && self.stage != Stage::Greeting && listed && all))
     }
 
