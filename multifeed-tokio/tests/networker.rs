@@ -13,7 +13,7 @@ use multifeed_proto::{Config, Event, Session, Token};
 use multifeed_testkit::js::{JsPeer, TIMEOUT};
 use multifeed_tokio::{
     EndReason, FeedKey, Multifeed, Networker, NetworkerEvent, NetworkerEvents, NetworkerOptions, Options, Replicate,
-    Role,
+    Role, RootState,
 };
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -273,5 +273,80 @@ fn a_dial_keeps_corestore_multifeeds_networker() {
         js(|| peer.wait(6, 21, TIMEOUT));
         ours.close().await;
         js(|| peer.close());
+    });
+}
+
+/// A root key of JS that we lack makes it end the stream. What it did not answer until then is left out of the next one, until JS opens it. (On a stream that
+/// JS's corestore replicates itself it closes what it lacks at once.)
+#[test]
+fn a_root_key_that_js_does_not_answer_is_left_out_until_js_has_it() {
+    run(async {
+        let texts = [1, 2, 3].map(|n| root(n).to_string());
+        let mut peer = js(|| {
+            let keys = ["--key", &texts[0], "--key", &texts[1]];
+            JsPeer::spawn(&[&["--corestore", "--root-timeout", "1000"], &keys[..]].concat())
+        });
+        let append = |peer: &mut JsPeer, key: &str, seed: u32| {
+            let call = json!({"cmd": "append", "name": "w", "key": key, "count": 5, "size": 100, "seed": seed});
+            js(|| peer.call(call))["key"].as_str().unwrap().to_owned()
+        };
+        let theirs = append(&mut peer, &texts[0], 1);
+        let mut options = fast();
+        options.limits.unanswered_time = Duration::from_millis(500);
+        let ours = Networker::new(options).unwrap();
+        let mut here = ours.events();
+        let multis = [memory(1).await, memory(3).await];
+        for multi in &multis {
+            ours.join(multi, Replicate::live()).unwrap();
+        }
+        let reply = js(|| peer.call(json!({"cmd": "listen", "address": "127.0.0.1:0"})));
+        let address: SocketAddr = reply["address"].as_str().unwrap().parse().unwrap();
+        ours.dial(move || TcpStream::connect(address)).unwrap();
+        held(&multis[0], &theirs, 5).await;
+        let end = until(&mut here, |event| matches!(event, NetworkerEvent::Disconnected { .. })).await;
+        let NetworkerEvent::Disconnected { reason: None, unanswered, .. } = end else { panic!("{end:?}") };
+        assert_eq!(unanswered, [root(3)]);
+        until(&mut here, |event| matches!(event, NetworkerEvent::Ready { .. })).await;
+        assert_eq!(ours.peers()[0].roots, [(root(1), RootState::Ready), (root(3), RootState::LeftOut)]);
+        js(|| peer.call(json!({"cmd": "join", "key": texts[2]})));
+        let third = append(&mut peer, &texts[2], 3);
+        held(&multis[1], &third, 5).await;
+        ours.close().await;
+        js(|| peer.close());
+    });
+}
+
+#[test]
+fn a_networker_relays_between_corestore_multifeed_and_multifeed_6() {
+    run(async {
+        let key = root(1).to_string();
+        let mut corestore = js(|| JsPeer::spawn(&["--corestore", "--networker", "--key", &key]));
+        let mut six = js(|| JsPeer::spawn(&["--key", &key, "--live"]));
+        let append = |peer: &mut JsPeer, name: &str, seed: u32| {
+            let call = json!({"cmd": "append", "name": name, "count": 20, "size": 1000, "seed": seed});
+            js(|| peer.call(call))["key"].as_str().unwrap().to_owned()
+        };
+        let keys = [append(&mut corestore, "a", 1), append(&mut six, "b", 2)];
+        let ours = Networker::new(fast()).unwrap();
+        let multi = memory(1).await;
+        ours.join(&multi, Replicate::live()).unwrap();
+        let reply = js(|| corestore.call(json!({"cmd": "listen", "address": "127.0.0.1:0"})));
+        let dialled: SocketAddr = reply["address"].as_str().unwrap().parse().unwrap();
+        ours.dial(move || TcpStream::connect(dialled)).unwrap();
+        let address = listen(&ours).await;
+        js(|| six.connect(address));
+        for key in &keys {
+            held(&multi, key, 20).await;
+        }
+        js(|| corestore.wait(2, 40, TIMEOUT));
+        js(|| six.wait(2, 40, TIMEOUT));
+        // And live.
+        append(&mut six, "b", 3);
+        js(|| corestore.wait(2, 60, TIMEOUT));
+        append(&mut corestore, "a", 4);
+        js(|| six.wait(2, 80, TIMEOUT));
+        ours.close().await;
+        js(|| corestore.close());
+        js(|| six.close());
     });
 }
