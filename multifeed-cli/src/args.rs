@@ -51,7 +51,8 @@ Exit codes:
   2    the command line is wrong
   3    `sync` is done, and not in sync: the peer did not take all that it was offered
        (ERR_NOT_TAKEN); or damage, two histories of a feed or a bound, as reported before, keep
-       the two apart (ERR_NOT_IN_SYNC)
+       the two apart, or the peer has more than a store that can only be read takes
+       (ERR_NOT_IN_SYNC)
   130  Ctrl-C ended it before it was done (143: SIGTERM did); what was received is on disk
 
 The variable RUST_LOG (for example RUST_LOG=debug) writes a log to stderr.";
@@ -275,7 +276,7 @@ Examples:
     /// JavaScript peer may give up, after 20 s without an answer. In the end {"event":"closed",…} with the numbers up to "missing", "in_step" (the feeds that both
     /// sides held alike from the start, which two of these find out at little cost), "not_taken" (the feeds that the peer did not take, or not all
     /// of them, though it was offered them: by its own choice or a bound of its), "unwanted" (the feeds of which
-    /// a peer that is sparse did not ask for all), "in_sync" (whether both sides hold the same) and
+    /// a peer that is sparse did not ask for all), "unfetched" (the feeds of which the peer has more than is here, as this store can only be read), "in_sync" (whether both sides hold the same) and
     /// "holes":[{"key","blocks","ranges":[["start","end"],…],"unlisted"},…], the blocks that neither side has, by feed: "ranges" names
     /// them, the end not included, but for the "unlisted" ones where there are too many ("missing" counts them too); or {"event":"error","code","message","us","them"}.
     ///

@@ -87,6 +87,8 @@ pub(crate) enum Event<'a> {
         not_taken: u64,
         /// Feeds of which the peer lacks blocks that it never asked for.
         unwanted: u64,
+        /// Feeds of which the peer has blocks that a store which can only be read does not take.
+        unfetched: u64,
         /// Whether both sides held the same at the end.
         in_sync: bool,
         holes: Vec<Hole>,
@@ -687,11 +689,12 @@ mod tests {
                     in_step: 1,
                     not_taken: 2,
                     unwanted: 3,
+                    unfetched: 4,
                     in_sync: false,
                     holes: vec![Hole { key: "bb".into(), blocks: 6, ranges: vec![[0, 2], [5, 8]], unlisted: 1 }],
                 },
                 &format!(
-                    r#"{{"event":"closed",{numbers},"in_step":1,"not_taken":2,"unwanted":3,"in_sync":false,"holes":[{{"key":"bb","blocks":6,"ranges":[[0,2],[5,8]],"unlisted":1}}]}}"#
+                    r#"{{"event":"closed",{numbers},"in_step":1,"not_taken":2,"unwanted":3,"unfetched":4,"in_sync":false,"holes":[{{"key":"bb","blocks":6,"ranges":[[0,2],[5,8]],"unlisted":1}}]}}"#
                 ),
             ),
             (Event::LinesLeftOut { lines: 3 }, r#"{"event":"lines-left-out","lines":3}"#),

@@ -3,20 +3,10 @@
 use crate::common;
 
 use std::fs;
-use std::path::Path;
 
 use anyhow::{Result, ensure};
-use common::Store;
+use common::{Store, copy};
 use multifeed_tokio::{Durability, Multifeed, Options};
-
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        fs::copy(entry.path(), to.join(entry.file_name()))?;
-    }
-    Ok(())
-}
 
 /// A store with so many writers `w0`, `w1` and so on, a block each: their keys.
 fn writers(count: u32) -> Result<(Store, Vec<String>)> {

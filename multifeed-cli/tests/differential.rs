@@ -4,10 +4,8 @@
 
 use crate::common;
 
-use std::path::Path;
-
 use anyhow::{Context, Result, ensure};
-use common::{Facts, Store, TIMEOUT, js_facts};
+use common::{Facts, Store, TIMEOUT, copy, js_facts};
 use multifeed_testkit::js::{self, JsPeer};
 use serde_json::{Value, json};
 
@@ -69,20 +67,6 @@ fn folders(random: &mut Random, whole: bool) -> [Value; 2] {
         }
     }
     sides.map(|copies| json!({"copies": copies}))
-}
-
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    std::fs::create_dir_all(to)?;
-    for entry in std::fs::read_dir(from)? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy(&entry.path(), &target)?;
-        } else {
-            std::fs::copy(entry.path(), target)?;
-        }
-    }
-    Ok(())
 }
 
 /// What two JS peers hold after they synced these two folders, live, as long as anything moves.

@@ -442,7 +442,7 @@ fn events_of_a_sync_have_their_fields() -> Result<()> {
         find(&events, "closed")?,
         json!({
             "event": "closed", "feeds": 1, "blocks_received": 3, "bytes_received": 21, "blocks_sent": 0, "bytes_sent": 0,
-            "missing": 0, "in_step": 0, "not_taken": 0, "unwanted": 0, "in_sync": true, "holes": []
+            "missing": 0, "in_step": 0, "not_taken": 0, "unwanted": 0, "unfetched": 0, "in_sync": true, "holes": []
         })
     );
     let progress = find(&events, "progress")?;

@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use common::{Done, Running, Store, command};
+use common::{Done, Running, Store, command, copy};
 
 /// Longer than a command takes on a busy machine.
 const SOON: Duration = Duration::from_secs(30);
@@ -118,16 +118,6 @@ impl Place {
         ensure!(!self.path("made through a link").exists(), "a file was made through a link");
         Ok(found)
     }
-}
-
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir(to)?;
-    for entry in fs::read_dir(from)? {
-        let path = entry?.path();
-        let to = to.join(path.file_name().context("no name")?);
-        if path.is_dir() { copy(&path, &to)? } else { _ = fs::copy(&path, to)? }
-    }
-    Ok(())
 }
 
 fn timed(args: &[&str]) -> Result<Done> {

@@ -3,24 +3,11 @@
 use crate::common;
 
 use std::fs;
-use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use common::{Store, run};
+use common::{Store, copy, run};
 use multifeed_testkit::js;
 use serde_json::{Value, json};
-
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        match entry.file_type()?.is_dir() {
-            true => copy(&entry.path(), &to.join(entry.file_name()))?,
-            false => drop(fs::copy(entry.path(), to.join(entry.file_name()))?),
-        }
-    }
-    Ok(())
-}
 
 /// A store with the writers `w0` to `w3`, a block each: their keys.
 fn store() -> Result<(Store, Vec<String>)> {

@@ -206,23 +206,79 @@ fn with_js(store: &Store, js_store: &Store, ours_listens: bool) -> Result<()> {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_read_only_store_is_served_and_not_called_full() -> Result<()> {
-    use std::process::Command;
     let (store, reader) = (Store::new()?, Store::new()?);
     store.append("ours", &["one", "two"])?;
-    let unshare = ["--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child"];
-    if !Command::new("unshare").args(unshare).arg("true").output().is_ok_and(|done| done.status.success()) {
-        eprintln!("no disk can be made read-only here");
+    let Some((serving, address)) = serve_read_only(&store, &["--once", "--keep-free", "1000PB"])? else {
         return Ok(());
-    }
-    let script = r#"mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" || exit 77
-        exec "$0" --json --store "$1" serve 127.0.0.1:0 --once --keep-free 1000PB"#;
-    let mut command = Command::new("unshare");
-    command.args(unshare).args(["sh", "-c", script, env!("CARGO_BIN_EXE_multifeed"), store.text()]);
-    let mut serving = common::Running::start_command(command)?;
-    let address = serving.event("listening")?["address"].as_str().context("no address")?.parse()?;
+    };
     reader.sync(address, &[])?.ended(0)?;
     let lines = serving.ended(0)?;
     ensure!(lines.iter().all(|line| line["event"] != "disk-full"), "{lines:?}");
     ensure!(reader.facts()?.iter().any(|feed| feed.downloaded == 2), "{:?}", reader.facts()?);
     Ok(())
+}
+
+/// What a peer has, and a store that can only be read does not, is counted: the two are not in sync.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_read_only_store_whose_peer_has_more_is_not_in_sync() -> Result<()> {
+    for by_js in [true, false] {
+        // A longer copy of what both have, a feed that is new, and a writer of which this is an old copy.
+        for more in [&["theirs"][..], &["new"], &["theirs", "new"], &["ours"], &[]] {
+            let what = format!("js {by_js}, {more:?}");
+            let (store, peer) = (Store::new()?, Store::new()?);
+            store.append("ours", &["one", "two"])?;
+            peer.append("theirs", &["three"])?;
+            let (server, address) = store.serve(&["--once"])?;
+            peer.sync(address, &[])?.ended(0)?;
+            server.ended(0)?;
+            for name in more {
+                if *name == "ours" {
+                    // The store is older than its peer.
+                    let newer = Store::new()?;
+                    common::copy(store.path(), newer.path())?;
+                    newer.append(name, &["four", "five"])?;
+                    let (server, address) = newer.serve(&["--once"])?;
+                    peer.sync(address, &[])?.ended(0)?;
+                    server.ended(0)?;
+                } else {
+                    peer.append(name, &["four", "five"])?;
+                }
+            }
+            let Some((serving, address)) = serve_read_only(&store, &["--once"])? else { return Ok(()) };
+            if by_js {
+                let mut js = JsPeer::spawn(&["--store", peer.text()])?;
+                js.connect(address)?;
+                js.event_within("ended", common::TIMEOUT)?;
+                js.close()?;
+            } else {
+                peer.sync(address, &[])?.ended_with_one_of(&[0, 3])?;
+            }
+            let lines = serving.ended(if more.is_empty() { 0 } else { 3 })?;
+            let closed =
+                lines.iter().find(|line| line["event"] == "closed").with_context(|| format!("{what}: {lines:?}"))?;
+            ensure!(closed["in_sync"] == more.is_empty() && closed["unfetched"] == more.len(), "{what}: {lines:?}");
+            let last = lines.last().context("nothing")?;
+            ensure!(more.is_empty() || last["code"] == "ERR_NOT_IN_SYNC", "{what}: {last}");
+        }
+    }
+    Ok(())
+}
+
+/// Serves a store on a disk that cannot be written; `None` if none can be made here.
+#[cfg(target_os = "linux")]
+fn serve_read_only(store: &Store, args: &[&str]) -> Result<Option<(common::Running, std::net::SocketAddr)>> {
+    use std::process::Command;
+    let unshare = ["--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child"];
+    if !Command::new("unshare").args(unshare).arg("true").output().is_ok_and(|done| done.status.success()) {
+        eprintln!("no disk can be made read-only here");
+        return Ok(None);
+    }
+    let script = r#"mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" || exit 77
+        store="$1"; shift; exec "$0" --json --store "$store" serve 127.0.0.1:0 "$@""#;
+    let mut command = Command::new("unshare");
+    command.args(unshare).args(["sh", "-c", script, env!("CARGO_BIN_EXE_multifeed"), store.text()]).args(args);
+    let mut serving = common::Running::start_command(command)?;
+    let address = serving.event("listening")?["address"].as_str().context("no address")?.parse()?;
+    Ok(Some((serving, address)))
 }

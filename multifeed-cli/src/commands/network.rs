@@ -404,11 +404,12 @@ impl<'a> Roots<'a> {
                 let (state, moved, error) = match result {
                     Ok(totals) => {
                         let early = if sync.conflict { 0 } else { totals.missing };
-                        let SyncTotals { not_taken, unwanted, .. } = totals;
-                        let outcome = Outcome::of(self.live, in_sync, early, not_taken, unwanted, sync.apart);
+                        let SyncTotals { not_taken, unwanted, unfetched, .. } = totals;
+                        let outcome =
+                            Outcome::of(self.live, in_sync, early, not_taken, (unwanted, unfetched), sync.apart);
                         let moved = Moved::from(&totals);
                         let state = format!("{}: {}", outcome.text(), moved.text(totals.in_step));
-                        (state, Some(moved), outcome.result(early, not_taken).err())
+                        (state, Some(moved), outcome.result(early, not_taken, unfetched).err())
                     }
                     Err(error) => {
                         let error = CliError::from(error);

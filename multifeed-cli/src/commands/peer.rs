@@ -35,6 +35,8 @@ pub(super) struct Peer {
     pub(super) apart: bool,
     /// The peer has another history of a feed.
     pub(super) conflict: bool,
+    /// The store can only be read: nothing is fetched from the peer.
+    pub(super) takes_nothing: bool,
 }
 
 impl Peer {
@@ -103,8 +105,8 @@ pub(super) async fn follow(
     let mut leaves: Option<(Leave, Instant)> = None;
     let mut waiting: Option<Standing> = None;
     let mut next_progress = Instant::now();
-    if live {
-        // From now on it is known what the peer lacks. Where it is gone already, the end tells.
+    if live || peer.takes_nothing {
+        // From now on it is known what the peer lacks, and has. Where it is gone already, the end tells.
         let _ = sync.state().await;
     }
     loop {
@@ -170,17 +172,23 @@ pub(super) async fn follow(
     let moved = Moved::from(&totals.moved);
     let holes: Vec<Hole> = totals.moved.holes.iter().map(Hole::from).collect();
     let named: Vec<String> = holes.iter().map(Hole::text).collect();
-    let SyncTotals { missing, in_step, not_taken, unwanted, .. } = totals.moved;
+    let SyncTotals { missing, in_step, not_taken, unwanted, unfetched, .. } = totals.moved;
     // A block of another history is not to come.
     let early = if peer.conflict { 0 } else { missing };
-    let in_sync = alike && not_taken == 0;
-    let outcome = Outcome::of(live, alike, early, not_taken, unwanted, peer.apart);
+    let in_sync = alike && not_taken == 0 && unfetched == 0;
+    let outcome = Outcome::of(live, alike, early, not_taken, (unwanted, unfetched), peer.apart);
     let state = outcome.text();
-    let closed = Event::Closed { moved, in_step, not_taken, unwanted, in_sync, holes };
+    let closed = Event::Closed { moved, in_step, not_taken, unwanted, unfetched, in_sync, holes };
     if peer.may_say_end() {
         output.print(|| format!("{who}{state}: {}", moved.text(in_step)), &closed)?;
         if early > 0 {
             output.say(&format!("{who}the session ended before {} came that the peer has", count(early, "block")))?;
+        }
+        if unfetched > 0 {
+            let feeds = count(unfetched, "feed");
+            output.say(&format!(
+                "{who}the peer has more of {feeds}, which this store does not take: it can only be read"
+            ))?;
         }
         if not_taken > 0 && peer.guest.is_some() {
             output.say(&format!("{who}the peer did not take all of {}", count(not_taken, "feed")))?;
@@ -194,7 +202,7 @@ pub(super) async fn follow(
             Err(CliError::new(code::INTERRUPTED, "interrupted before it was done").with_exit(signal.exit()))
         }
         // Whoever comes to a server takes what it likes, and goes when it likes; but the one peer of `--once`.
-        None if peer.guest.as_ref().is_none_or(Guest::is_first) => outcome.result(early, not_taken),
+        None if peer.guest.as_ref().is_none_or(Guest::is_first) => outcome.result(early, not_taken, unfetched),
         _ => Ok(()),
     }
 }
@@ -217,6 +225,7 @@ fn explain(error: SyncError, peer: &Peer) -> CliError {
 /// | unwanted | the peer lacks blocks that it never asked for, as a JS peer that is sparse | | 0 |
 /// | ended early | blocks did not come that the peer has, or it is not known that both hold the same | `ERR_ENDED_EARLY` | 1 |
 /// | not taken | the peer did not take all that it was offered | `ERR_NOT_TAKEN` | 3 |
+/// | unfetched | the peer has blocks that a store which can only be read does not take | `ERR_NOT_IN_SYNC` | 3 |
 /// | apart | all is done that can be; what keeps the two apart was reported | `ERR_NOT_IN_SYNC` | 3 |
 ///
 /// It is the same for `sync` and `serve --once`, live or not. Whoever comes to another server takes what it likes, and goes when it likes.
@@ -226,13 +235,23 @@ pub(super) enum Outcome {
     Unwanted,
     EndedEarly,
     NotTaken,
+    Unfetched,
     Apart,
 }
 
 impl Outcome {
-    /// `early` blocks did not come that the peer has, it did not take all of `not_taken` feeds, and did not ask for all of `unwanted` ones.
-    pub(super) fn of(live: bool, alike: bool, early: u64, not_taken: u64, unwanted: u64, apart: bool) -> Self {
+    /// `early` blocks did not come that the peer has, it did not take all of `not_taken` feeds, did not ask for all of `unwanted` ones, and has more of
+    /// `unfetched` ones.
+    pub(super) fn of(
+        live: bool,
+        alike: bool,
+        early: u64,
+        not_taken: u64,
+        (unwanted, unfetched): (u64, u64),
+        apart: bool,
+    ) -> Self {
         match (early, not_taken) {
+            (0, 0) if unfetched > 0 => Self::Unfetched,
             (0, 0) if alike => Self::InSync,
             (0, 0) if unwanted > 0 => Self::Unwanted,
             // A live session has no end of its own: the peer left it.
@@ -246,12 +265,12 @@ impl Outcome {
         match self {
             Self::InSync => "in sync",
             Self::Unwanted => "done, and the peer asked for no more",
-            Self::NotTaken | Self::Apart => "done, and not in sync",
+            Self::NotTaken | Self::Unfetched | Self::Apart => "done, and not in sync",
             Self::EndedEarly => "ended early",
         }
     }
 
-    pub(super) fn result(self, early: u64, not_taken: u64) -> Result<(), CliError> {
+    pub(super) fn result(self, early: u64, not_taken: u64, unfetched: u64) -> Result<(), CliError> {
         match self {
             Self::InSync | Self::Unwanted => Ok(()),
             Self::NotTaken => {
@@ -262,6 +281,13 @@ impl Outcome {
                      rest is done"
                 );
                 Err(CliError::new(code::NOT_TAKEN, message).with_exit(EXIT_NOT_IN_SYNC))
+            }
+            Self::Unfetched => {
+                let feeds = count(unfetched, "feed");
+                let message = format!(
+                    "the peer has more of {feeds}, which this store did not take: it can only be read; all that the peer lacked was served"
+                );
+                Err(CliError::new(code::NOT_IN_SYNC, message).with_exit(EXIT_NOT_IN_SYNC))
             }
             Self::Apart => {
                 let message = "the sync is done, and the two stores do not hold the same: what keeps them apart was reported before";
@@ -433,8 +459,8 @@ mod tests {
     #[test]
     fn each_outcome_has_its_exit_code() {
         let exit = |live, alike, early, not_taken, unwanted, apart| {
-            let outcome = Outcome::of(live, alike, early, not_taken, unwanted, apart);
-            let result = outcome.result(early, not_taken);
+            let outcome = Outcome::of(live, alike, early, not_taken, (unwanted, 0), apart);
+            let result = outcome.result(early, not_taken, 0);
             result.map_or_else(|error| (error.exit(), error.code().to_owned()), |()| (0, outcome.text().to_owned()))
         };
         for live in [false, true] {
@@ -453,6 +479,8 @@ mod tests {
             }
             assert_eq!(exit(live, false, 0, 1, 0, true), expected(3, code::NOT_TAKEN));
         }
+        let more_there = Outcome::of(false, true, 0, 0, (1, 1), false).result(0, 0, 1).unwrap_err();
+        assert_eq!((more_there.exit(), more_there.code()), (3, code::NOT_IN_SYNC));
         assert_eq!(exit(false, false, 0, 0, 0, true), (3, code::NOT_IN_SYNC.to_owned()));
         assert_eq!(exit(true, false, 0, 0, 0, true), (1, code::ENDED_EARLY.to_owned()));
     }

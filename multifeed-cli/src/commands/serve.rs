@@ -92,7 +92,8 @@ async fn serve(
     let stopped = stop.clone();
     let let_in = |peers: &mut JoinSet<_>, Caller { stream, from }, guest| {
         let apart = !multi.problems().is_empty();
-        let peer = Peer { who: format!("{from}: "), guest: Some(guest), apart, ..Peer::default() };
+        let who = format!("{from}: ");
+        let peer = Peer { who, guest: Some(guest), apart, takes_nothing: only_reads, ..Peer::default() };
         peers.spawn(sync_with(multi.clone(), stream, peer, replicate.clone(), stopped.clone(), output.clone()));
     };
     let mut listener = Some(listener);

@@ -384,6 +384,19 @@ impl Drop for Running {
     }
 }
 
+/// A folder with all that is in it.
+pub fn copy(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        match entry.file_type()?.is_dir() {
+            true => copy(&entry.path(), &to.join(entry.file_name()))?,
+            false => drop(std::fs::copy(entry.path(), to.join(entry.file_name()))?),
+        }
+    }
+    Ok(())
+}
+
 /// The feeds of a folder as our own library reads them, sorted by key.
 pub fn facts(dir: &Path) -> Result<Vec<Facts>> {
     let dir: PathBuf = dir.to_owned();

@@ -214,6 +214,9 @@ pub struct SyncTotals {
     /// Feeds of which the remote lacks blocks that it never asked for, and was sent all that it asked for, as a JS peer that is sparse: it was left, as
     /// it does not say that it is done. The two are then not in sync. 0 if something else keeps them apart.
     pub unwanted: u64,
+    /// Feeds of which the remote has blocks that are not here, in a session that fetches nothing ([`Replicate::download`] is `Some(false)`), as that of
+    /// a store that can only be read. Known of a session that is [observed](crate::Multifeed::observe).
+    pub unfetched: u64,
     /// Feeds with holes, and which blocks each still lacks that the remote said it does not have; of a sparse session, those that were
     /// asked for.
     pub holes: Vec<FeedHoles>,

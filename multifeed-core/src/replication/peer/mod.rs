@@ -356,6 +356,10 @@ impl FeedChannel {
         self.await_relay(work);
         self.download.start(work.now);
         self.ask_for_acks(work.feed);
+        if self.only_asks() {
+            // JS may close the channel once it hears that nothing is fetched: what it has is asked before.
+            self.advance(work);
+        }
         if !self.uploading || !self.downloading {
             self.send_status(self.uploading, self.downloading);
         }
@@ -451,7 +455,8 @@ impl FeedChannel {
             let asked = self.download.stop();
             released = self.free(asked, work.reserved);
         }
-        let may_end = !downloading && !self.options.live && !work.stays;
+        let is_answered = !self.only_asks() || self.download.told();
+        let may_end = !downloading && !self.options.live && !work.stays && is_answered;
         if may_end && !self.wants_more(work.feed, work.wants) && !self.holds(work) {
             self.end_acknowledged(work);
         }
@@ -822,7 +827,8 @@ impl FeedChannel {
                 self.end_acknowledged(work);
             }
         }
-        if alone && self.serves_nothing_more() {
+        let told_all = self.only_asks() && self.download.told() && !self.remote_downloading;
+        if told_all || (alone && self.serves_nothing_more()) {
             self.end_acknowledged(work);
         }
     }

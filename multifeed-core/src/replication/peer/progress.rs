@@ -252,6 +252,16 @@ impl FeedChannel {
         if self.left_idle { self.missing_there().saturating_sub(self.lacking(feed)) } else { 0 }
     }
 
+    /// Whether the remote is asked what it has though nothing is fetched, in a session that is not live.
+    pub(super) fn only_asks(&self) -> bool {
+        self.observed && !self.reader && self.remote_uploading && !self.options.live
+    }
+
+    /// Whether the remote told of a block that is not here, and this side fetches nothing.
+    pub(crate) fn has_unfetched(&mut self, feed: &Feed) -> bool {
+        !self.reader && !self.download.left(feed).is_empty()
+    }
+
     /// No more is fetched, since the remote brought as many bytes as it may. Whether it may have blocks that are not here, and that were to be.
     pub(crate) fn cut(&mut self) -> bool {
         if !self.reader || !self.remote_uploading || self.is_sparse() {

@@ -151,6 +151,8 @@ impl PeerSession {
         let unwanted = peer.unwanted(feed);
         self.totals.unwanted += u64::from(unwanted > 0);
         self.unwanted_blocks += unwanted;
+        let fetches_nothing = self.options.download == Some(false);
+        self.totals.unfetched += u64::from(fetches_nothing && peer.has_unfetched(feed));
         self.not_taken.closed(id, lacking);
         self.progress_due |= lacking + unwanted > 0;
         if lacking > 0 {
