@@ -6,6 +6,7 @@ use std::fs;
 
 use anyhow::{Result, ensure};
 use common::{Store, copy};
+use multifeed_testkit::js;
 use multifeed_tokio::{Durability, Multifeed, Options};
 
 /// A store with so many writers `w0`, `w1` and so on, a block each: their keys.
@@ -46,6 +47,22 @@ fn what_the_next_command_that_writes_sets_in_order_is_no_damage() -> Result<()> 
     }
     ensure!(reader.run(&["append", "w", "four"])?.ok()?.stderr.contains("taken into it"));
     reader.run(&["verify"])?.ok()?;
+    Ok(())
+}
+
+/// A byte of `localname` that changed: the writer is the one that it was, to ours and to JS.
+#[test]
+fn a_name_that_rotted_makes_no_other_author() -> Result<()> {
+    let (store, keys) = writers(2)?;
+    fs::write(store.path().join("1/localname"), "w3")?;
+    let done = store.run(&["verify"])?.ended(1)?;
+    ensure!(done.stderr.contains("`localname`") && done.stderr.contains("`w1`"), "{done:?}");
+    let line = store.run(&["--json", "append", "w1", "more"])?.one_object(0)?;
+    ensure!(line["key"] == keys[1] && line["start"] == 1, "{line}");
+    let seen = js::audit(store.path())?;
+    let found = seen.iter().find(|feed| feed.key == keys[1]).map(|feed| feed.name.as_deref());
+    ensure!(seen.len() == 2 && found == Some(Some("w1")), "{seen:?}");
+    ensure!(store.run(&["verify"])?.ok()?.stderr.is_empty());
     Ok(())
 }
 

@@ -268,6 +268,61 @@ fn a_name_that_cannot_be_read_may_be_any() {
     store.writer(Some("new"), || pair(7)).unwrap();
 }
 
+/// A bit of `localname` that flipped makes no other author of its writer, with its secret key or without.
+#[test]
+fn the_journal_knows_a_name_in_which_a_bit_flipped() {
+    for (bit, with_key) in (0..8).flat_map(|bit| [(bit, true), (bit, false)]) {
+        let what = format!("bit {bit}, secret key {with_key}");
+        let mut disk = letters(3, 1);
+        let flipped = [b'b' ^ (1 << bit)];
+        disk.replace(localname(1), &flipped).unwrap();
+        if !with_key {
+            disk.lose(FileId::new(Slot(1), FileKind::SecretKey));
+        }
+        let mut store = open(&mut disk);
+        let told: Vec<String> = store.problems().iter().map(ToString::to_string).collect();
+        assert!(told.len() == 1 && told[0].contains("folder 1"), "{what}: {told:?}");
+        match store.writer(Some("b"), || pair(20)) {
+            Ok(id) => assert!(with_key && store.info(id).unwrap().key == key(1), "{what}"),
+            Err(error) => assert!(!with_key && error.slot() == Some(Slot(1)), "{what}: {error}"),
+        }
+        store.close().unwrap();
+        if with_key {
+            assert!(told[0].contains("`localname`") && told[0].contains("`b`"), "{told:?}");
+            assert_eq!(disk.contents(localname(1)).unwrap(), b"b");
+            assert_eq!(open(&mut disk).problems().len(), 0, "{what}");
+        }
+    }
+}
+
+/// Names that ours changes stay changed, also those of folders that are older copies.
+#[test]
+fn a_writer_that_is_renamed_keeps_its_new_name() {
+    // Two writers without names, and one that gets the number of the first as its name.
+    let mut disk = MemoryStorage::new();
+    let mut store = open(&mut disk);
+    for (seed, name) in [(0, None), (1, Some("1")), (2, Some("x")), (3, Some("3"))] {
+        let id = writer(&mut store, name, seed);
+        store.append(id, &[Bytes::from("block")]).unwrap();
+    }
+    store.close().unwrap();
+    // The last one gets the number, and the name, of the second one.
+    let mut store = open(&mut disk);
+    let second = store.find_name("1").unwrap();
+    store.remove_writer(second).unwrap();
+    let told = names(&store);
+    assert_eq!(told.get("1"), Some(&key(3)), "{told:?}");
+    // As it crashes, and as it closes.
+    drop(store);
+    for _ in 0..2 {
+        let store = open(&mut disk);
+        assert!(store.problems().is_empty(), "{:?}", store.problems());
+        assert_eq!(names(&store), told);
+        store.close().unwrap();
+    }
+    assert_eq!(as_js(&disk), told);
+}
+
 #[test]
 fn the_names_of_what_every_js_object_has_are_refused_for_new_writers_alone() {
     let mut disk = MemoryStorage::new();
@@ -288,6 +343,7 @@ fn the_names_of_what_every_js_object_has_are_refused_for_new_writers_alone() {
     // One that is there, from JS or an earlier build, is as any other.
     disk.reopen();
     disk.replace(FileId::new(Slot(0), FileKind::LocalName), b"__proto__").unwrap();
+    disk.lose(FileId::new(Slot(0), FileKind::Journal));
     let mut store = Multifeed::open(&mut disk, Options::default()).unwrap();
     assert!(store.problems().is_empty());
     let id = store.writer(Some("__proto__"), || KeyPair::from_seed(&[8; 32])).unwrap();

@@ -33,7 +33,11 @@ impl Feed {
     /// What is held now, for the journal; nothing of it may be staged.
     pub(crate) fn mark(&self, synced: bool) -> Checkpoint {
         if let Some(known) = self.newer_mark() {
-            return known.clone();
+            let mut known = known.clone();
+            if let Some(writer) = known.writer.as_mut().filter(|_| self.writable()) {
+                writer.name.clone_from(&self.local_name);
+            }
+            return known;
         }
         let mut mark = Checkpoint::new(&self.key, self.length, &merkle::root_hash(&self.roots));
         mark.synced = synced;

@@ -31,16 +31,18 @@ pub fn is_object_property(name: &str) -> bool {
 }
 
 impl<S: Storage + ?Sized> Files<'_, S> {
-    /// Writes the name of a writer again that is missing from its folder, or empty, and that the journal knows. Gives what is to be reported.
-    pub(super) fn write_name_again(&mut self, name: &str) -> StoreError {
+    /// Writes the name of a writer again that the journal knows, and that is missing from its folder or is another one there. Gives what is to be
+    /// reported: nothing of a feed that was being named by its key.
+    pub(super) fn write_name_again(&mut self, there: Option<&str>, name: &str, key: &FeedKey) -> Option<StoreError> {
         match self.replace(FileKind::LocalName, name.as_bytes()) {
+            Ok(()) if is_key_name(name, key) => None,
             Ok(()) => {
-                let why = format!(
-                    "it had no name: this is the writer `{name}`, by the journal, and it is written there again"
-                );
-                StoreError::damaged(self.slot, FileKind::LocalName, why)
+                let found = there.map_or("it had no name".to_owned(), |there| format!("it had the name `{there}`"));
+                let why =
+                    format!("{found}: this is the writer `{name}`, by the journal, and that is written there again");
+                Some(StoreError::damaged(self.slot, FileKind::LocalName, why))
             }
-            Err(error) => error,
+            Err(error) => Some(error),
         }
     }
 }

@@ -314,14 +314,17 @@ impl Feed {
                 opening.unread.push(unread);
                 mark.and_then(|mark| mark.writer.as_ref()?.name.clone())
             }
-            name => match name? {
-                None if key_pair.is_some() => {
-                    let known = mark.and_then(|mark| mark.writer.as_ref()?.name.clone());
-                    opening.unread.extend(known.as_deref().map(|known| files.write_name_again(known)));
-                    known
+            name => {
+                let name = name?;
+                let known = mark.and_then(|mark| mark.writer.as_ref()?.name.clone());
+                match known.filter(|known| key_pair.is_some() && name.as_ref() != Some(known)) {
+                    Some(known) => {
+                        opening.unread.extend(files.write_name_again(name.as_deref(), &known, &key));
+                        Some(known)
+                    }
+                    None => name,
                 }
-                name => name,
-            },
+            }
         };
         // A remote feed's folder can hold the name of a writer that stood there before; JS would believe it.
         let local_name = local_name.filter(|name| key_pair.is_some() || is_key_name(name, &key));

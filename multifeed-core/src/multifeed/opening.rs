@@ -252,10 +252,13 @@ impl<S: Storage> Multifeed<S> {
     /// The writer in a folder cannot be used: nobody else is given its name.
     pub(super) fn lose_writer_in(&mut self, slot: Slot, why: &StoreError) {
         let name = Feed::name_in(&mut self.cores.storage, slot);
-        match (name, self.cores.journal.writer_name(slot)) {
-            (Ok(Some(name)), _) | (_, Some(name)) => self.members.catalog.lose_writer(name, why.clone()),
-            (Ok(None), None) => {}
-            (Err(_), None) => self.members.catalog.lose_name(why.clone()),
+        let known = self.cores.journal.writer_name(slot);
+        if name.is_err() && known.is_none() {
+            self.members.catalog.lose_name(why.clone());
+        }
+        // One of them may be damaged.
+        for name in name.ok().flatten().into_iter().chain(known) {
+            self.members.catalog.lose_writer(name, why.clone());
         }
     }
 
@@ -284,9 +287,7 @@ impl<S: Storage> Multifeed<S> {
             ),
         };
         let error = StoreError::damaged(slot, file, why);
-        if let Some(name) = name {
-            self.members.catalog.lose_writer(name, error.clone());
-        }
+        self.lose_writer_in(slot, &error);
         self.cores.report.problems.push(error);
     }
 }

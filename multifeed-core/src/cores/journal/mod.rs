@@ -359,6 +359,22 @@ impl Journal {
         self.marks.get(&slot)?.writer.as_ref()?.name.clone()
     }
 
+    /// Says, for good, that a writer is about to have another name: it is taken from here if the folder has another one. Nothing is said of a feed
+    /// of which no name is known.
+    pub(crate) fn rename_writer<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        slot: Slot,
+        key: &FeedKey,
+        name: &str,
+    ) -> Result<(), StoreError> {
+        let Some(mut mark) = self.mark(slot, key).cloned() else { return Ok(()) };
+        let Some(writer) = &mut mark.writer else { return Ok(()) };
+        writer.name = Some(name.to_owned());
+        self.note(slot, mark);
+        self.write(storage, true)
+    }
+
     /// Notes that nothing is known of a folder.
     pub(crate) fn forget(&mut self, slot: Slot) {
         self.marks.remove(&slot);

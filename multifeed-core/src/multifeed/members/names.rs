@@ -81,15 +81,18 @@ impl<S: Storage> Multifeed<S> {
     /// Names a feed by its key, on the disk and, where it is open, here.
     fn name_by_key(&mut self, slot: Slot, key: &FeedKey) -> Result<(), StoreError> {
         let name = self.key_name(key);
-        let file = FileId::new(slot, FileKind::LocalName);
-        self.cores
-            .storage
-            .replace(file, name.as_bytes())
-            .map_err(|error| StoreError::from_file(file, "write", error))?;
+        self.write_name(slot, key, &name)?;
         if let Some(id) = self.members.catalog.at(slot) {
             self.rename_feed(id, name);
         }
         Ok(())
+    }
+
+    /// Writes a feed's name into its folder. The journal has it before, as the name that it knows of a writer is the one that counts.
+    pub(in crate::multifeed) fn write_name(&mut self, slot: Slot, key: &FeedKey, name: &str) -> Result<(), StoreError> {
+        self.cores.journal.rename_writer(&mut self.cores.storage, slot, key, name)?;
+        let file = FileId::new(slot, FileKind::LocalName);
+        self.cores.storage.replace(file, name.as_bytes()).map_err(|error| StoreError::from_file(file, "write", error))
     }
 
     /// A feed has another name on the disk: it has it here too, and that is told.

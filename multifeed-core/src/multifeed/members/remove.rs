@@ -235,11 +235,7 @@ impl<S: Storage> Multifeed<S> {
             if self.members.catalog.has_name(&name) {
                 name = self.key_name(key);
             }
-            let file = FileId::new(slot, FileKind::LocalName);
-            self.cores
-                .storage
-                .replace(file, name.as_bytes())
-                .map_err(|error| StoreError::from_file(file, "write", error))?;
+            self.write_name(slot, key, &name)?;
             self.members.catalog.rename_lost(slot, &old, &name);
         }
         let Some(id) = self.members.catalog.at(slot) else { return Ok(()) };
