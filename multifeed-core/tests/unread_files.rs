@@ -1,16 +1,18 @@
-//! A disk that does not give `secret_key` or `localname` of a feed: the feed is read, the file is reported by name, and nobody else gets the
-//! writer's name. Once the disk gives it again, the writer goes on.
+//! A disk that does not give `secret_key` or `localname` of a feed, or gives something else: the feed is read, the file is reported by name, and nobody
+//! else gets the writer's name. Once the disk gives it again, the writer goes on. And parts of `bitfield` and `signatures` that it does not give.
 #![cfg(unix)]
 
 use crate::common;
+use crate::link;
 
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
 use common::{block, blocks, key_pair};
+use link::{Link, run};
 use multifeed_core::storage::faults::{DiskCall, DiskOp, Fault, Faults, FaultyDisk};
-use multifeed_core::{Durability, FileStorage, FileStorageOptions, Multifeed, Options, StoreError};
+use multifeed_core::{Durability, FileStorage, FileStorageOptions, Multifeed, Options, Replicate, StoreError};
 use rustix::io::Errno;
 
 const N: u8 = 1;
@@ -230,5 +232,198 @@ fn a_writer_is_known_by_any_of_the_three_that_tell() {
             _ => assert!(matches!(removed, Err(StoreError::OwnWriter { .. })), "{lost:03b}: {removed:?}"),
         }
         assert_eq!(folder.path().join("0/data").exists(), lost != 7);
+    }
+}
+
+/// Opens a store of the writer `ours` whose secret key is none: it is shown, read and served, nobody gets its name, and `written` is not changed.
+fn check_read_only(path: &Path, durability: Durability, what: &str) {
+    let mut store = open(path, durability, None);
+    let told: Vec<String> = store.problems().iter().map(ToString::to_string).collect();
+    assert!(told.len() == 1 && told[0].starts_with("`secret_key` of folder 0 is damaged"), "{what}: {told:?}");
+    let id = store.find(&key_pair(N).public_key()).unwrap();
+    let info = store.info(id).unwrap();
+    assert!(info.len == 5 && !info.writable && info.lost_key, "{what}: {info:?}");
+    let refused = store.writer(Some("ours"), || key_pair(9)).unwrap_err();
+    assert!(refused.to_string().contains("nothing can be appended"), "{what}: {refused}");
+    assert!(matches!(store.remove(id), Err(StoreError::OwnWriter { .. })), "{what}");
+    let mut stores = [store, open(&path.join("reader"), durability, None)];
+    let mut links = [Link::plain(&mut stores, [0, 1], Replicate::default())];
+    run(&mut stores, &mut links, std::time::Duration::ZERO);
+    let id = stores[1].find(&key_pair(N).public_key()).unwrap();
+    assert_eq!(stores[1].info(id).unwrap().downloaded, 4, "{what}");
+    stores.into_iter().for_each(|store| store.close().unwrap());
+    fs::remove_dir_all(path.join("reader")).unwrap();
+}
+
+/// A secret key that rotted, or is empty, or is another feed's, is reported; what can be made again of it is.
+#[test]
+fn a_secret_key_that_is_none_makes_the_feed_read_only() {
+    for (durability, closed) in
+        [Durability::None, Durability::Always].into_iter().flat_map(|level| [(level, true), (level, false)])
+    {
+        for knows in [true, false] {
+            let folder = tempfile::tempdir().unwrap();
+            written(folder.path(), durability, true);
+            let mut store = open(folder.path(), durability, None);
+            let id = store.find(&key_pair(N).public_key()).unwrap();
+            store.clear(id, 1..2).unwrap();
+            store.commit(std::time::Duration::ZERO);
+            if closed {
+                store.close().unwrap();
+            } else {
+                drop(store);
+            }
+            if !knows {
+                fs::remove_file(folder.path().join("multifeed.journal")).unwrap();
+            }
+            let file = folder.path().join("0/secret_key");
+            let good = fs::read(&file).unwrap();
+            let mut rotten = vec![Vec::new(), good[..63].to_vec(), key_pair(9).secret_key().to_vec(), vec![0; 64]];
+            rotten.extend([0, 100, 255].map(|bit| {
+                let mut secret = good.clone();
+                secret[bit / 8] ^= 1 << (bit % 8);
+                secret
+            }));
+            for secret in rotten {
+                let what =
+                    format!("{durability:?}, closed {closed}, journal {knows}, {} bytes {secret:?}", secret.len());
+                fs::write(&file, &secret).unwrap();
+                // As often as it is opened.
+                for _ in 0..2 {
+                    check_read_only(folder.path(), durability, &what);
+                    assert_eq!(fs::read(&file).unwrap(), secret, "{what}");
+                }
+            }
+            // Its public half is in `key`, too.
+            let mut secret = good.clone();
+            secret[40] ^= 4;
+            fs::write(&file, &secret).unwrap();
+            let store = open(folder.path(), durability, None);
+            assert!(store.problems().len() == 1 && store.problems()[0].to_string().contains("`secret_key`"));
+            store.close().unwrap();
+            assert_eq!(fs::read(&file).unwrap(), good);
+            let mut store = open(folder.path(), durability, None);
+            assert!(store.problems().is_empty(), "{:?}", store.problems());
+            let ours = store.writer(Some("ours"), || key_pair(9)).unwrap();
+            assert_eq!(store.append(ours, &blocks(N, 5..6)).unwrap(), 5..6);
+            assert_eq!(store.info(ours).unwrap().downloaded, 5);
+        }
+    }
+}
+
+/// A bit that flipped in `key`: the secret key and the journal tell whose feed it is. Without the journal nobody does.
+#[test]
+fn a_key_that_rotted_is_written_again_if_the_journal_knows_the_secret_keys() {
+    for (durability, knows) in
+        [Durability::None, Durability::Always].into_iter().flat_map(|level| [(level, true), (level, false)])
+    {
+        for is_short in [false, true] {
+            let folder = tempfile::tempdir().unwrap();
+            written(folder.path(), durability, true);
+            let file = folder.path().join("0/key");
+            let good = fs::read(&file).unwrap();
+            let mut key = good.clone();
+            match is_short {
+                true => key.truncate(31),
+                false => key[7] ^= 1,
+            }
+            fs::write(&file, &key).unwrap();
+            if !knows {
+                fs::remove_file(folder.path().join("multifeed.journal")).unwrap();
+            }
+            let mut store = open(folder.path(), durability, None);
+            assert_eq!(store.problems().len(), 1, "{:?}", store.problems());
+            let told = store.problems()[0].to_string();
+            match knows {
+                true => {
+                    assert!(told.starts_with("`key` of folder 0 is damaged"), "{told}");
+                    let ours = store.writer(Some("ours"), || key_pair(9)).unwrap();
+                    assert_eq!(store.append(ours, &blocks(N, 5..6)).unwrap(), 5..6);
+                    store.close().unwrap();
+                    assert_eq!(fs::read(&file).unwrap(), good);
+                }
+                false => {
+                    assert!(told.starts_with("`secret_key` of folder 0 is damaged"), "{told}");
+                    assert!(store.feeds().count() == 0 && store.writer(Some("ours"), || key_pair(9)).is_err());
+                    store.close().unwrap();
+                    assert_eq!(fs::read(&file).unwrap(), key);
+                }
+            }
+        }
+    }
+}
+
+/// EIO at some bytes of a file.
+#[derive(Debug, Clone)]
+struct BadBytes {
+    name: &'static str,
+    at: u64,
+}
+
+impl FaultyDisk for BadBytes {
+    fn fault(&self, call: &DiskCall<'_>) -> Option<Fault> {
+        let hit = call.op == DiskOp::Read && call.name == self.name && call.range.contains(&self.at);
+        hit.then(|| Fault::Errno(Errno::IO.raw_os_error()))
+    }
+}
+
+/// A bad sector under the marks, or under the newest signature, hides no feed, of a writer or of a remote.
+#[test]
+fn a_bad_sector_under_marks_or_signatures_hides_no_feed() {
+    for (durability, closed) in
+        [Durability::None, Durability::Always].into_iter().flat_map(|level| [(level, true), (level, false)])
+    {
+        let places =
+            [("bitfield", 0), ("bitfield", 32), ("bitfield", 3700), ("signatures", 0), ("signatures", 32 + 4 * 64)];
+        for (name, at) in places {
+            for blocks_held in [5, 9000] {
+                if blocks_held > 5 && (name, durability) != ("bitfield", Durability::None) {
+                    continue;
+                }
+                let at = if name == "signatures" && at > 0 { 32 + (blocks_held - 1) * 64 } else { at };
+                let what = format!("{durability:?}, closed {closed}, {name} at {at}, {blocks_held} blocks");
+                let folder = tempfile::tempdir().unwrap();
+                let mut store = open(folder.path(), durability, None);
+                let ours = store.writer(Some("ours"), || key_pair(N)).unwrap();
+                store.append(ours, &blocks(N, 0..blocks_held)).unwrap();
+                store.sync().unwrap();
+                let mut stores = [store, open(&folder.path().join("reader"), durability, None)];
+                let mut links = [Link::plain(&mut stores, [0, 1], Replicate::default())];
+                run(&mut stores, &mut links, std::time::Duration::ZERO);
+                for mut store in stores {
+                    match closed {
+                        true => store.close().unwrap(),
+                        false => store.sync().unwrap(),
+                    }
+                }
+                for path in [folder.path().to_owned(), folder.path().join("reader")] {
+                    for _ in 0..2 {
+                        let mut files = FileStorageOptions::default();
+                        files.faults = Faults::new(Arc::new(BadBytes { name, at }));
+                        let storage = FileStorage::open_with(&path, files).unwrap();
+                        let options = Options { durability, ..Options::default() };
+                        let mut store = Multifeed::open(storage, options).unwrap();
+                        let told: Vec<String> = store.problems().iter().map(ToString::to_string).collect();
+                        let Some(id) = store.find(&key_pair(N).public_key()) else {
+                            panic!("{what}: {}: hidden: {told:?}", path.display())
+                        };
+                        let info = store.info(id).unwrap();
+                        let held = (info.len, info.downloaded);
+                        assert_eq!(held, (blocks_held, blocks_held), "{what}: {}: {told:?}", path.display());
+                        assert!(told.iter().all(|told| told.contains(&format!("0/{name}"))), "{what}: {told:?}");
+                        assert_eq!(store.get(id, 3).unwrap(), Some(block(N, 3)), "{what}");
+                        store.close().unwrap();
+                    }
+                    let mut store = open(&path, durability, None);
+                    assert!(store.problems().is_empty(), "{what}: {:?}", store.problems());
+                    let id = store.find(&key_pair(N).public_key()).unwrap();
+                    let info = store.info(id).unwrap();
+                    assert_eq!((info.len, info.downloaded), (blocks_held, blocks_held), "{what}");
+                    if info.writable {
+                        assert!(store.append(id, &blocks(N, blocks_held..blocks_held + 1)).is_ok(), "{what}");
+                    }
+                }
+            }
+        }
     }
 }

@@ -7,6 +7,7 @@ mod clear;
 mod cleared;
 mod conflict;
 mod join;
+mod key_files;
 mod known;
 pub(crate) mod local_name;
 mod oversized;
@@ -24,7 +25,6 @@ use std::cell::OnceCell;
 
 use ed25519_dalek::VerifyingKey;
 use multifeed_proto::{DiscoveryKey, FeedKey, Node};
-use zeroize::Zeroizing;
 
 use crate::bitfield::{Bitfield, DEFAULT_PAGE_BYTES};
 use crate::cores::journal::{Checkpoint, Journal, VerifiedSignature, Writer};
@@ -115,7 +115,7 @@ pub struct Feed {
 pub(crate) struct Opening {
     /// How many bytes of zeros may still be read in search of what is behind them: see [`Limits::opening_zeros`].
     pub(crate) zeros: u64,
-    /// Why `secret_key` or `localname` of the feed that was opened last could not be read.
+    /// What of the files of the feed that was opened last could not be read, or was wrong, beside its blocks.
     pub(crate) unread: Vec<StoreError>,
 }
 
@@ -243,22 +243,24 @@ impl Feed {
     /// As [`open`](Self::open), with what a journal knows of the feed: where the store was not closed, all that it does not know is
     /// checked, and a writable feed goes back to the newest length that is signed and whole, but not below the one that it knows.
     ///
-    /// A `secret_key` that the disk does not give makes the feed read-only, if there is nothing to repair: a repair of a feed that is not
-    /// written here could cut what its writer signed. A `localname` that the disk does not give is taken from the journal. Both are added to
-    /// `opening`.
+    /// A `secret_key` that the disk does not give, or that is not the one of `key`, makes the feed read-only, if there is nothing to repair: a repair of
+    /// a feed that is not written here could cut what its writer signed. A `localname` that the disk does not give, or that is not what the journal
+    /// knows, is taken from the journal. A part of `bitfield` that the disk does not give marks nothing. All of it is added to `opening`.
     pub(crate) fn open_known<S: Storage + ?Sized>(
         storage: &mut S,
         slot: Slot,
         journal: &Journal,
         opening: &mut Opening,
     ) -> Result<Feed, StoreError> {
-        match (Files { storage, slot }).read_exactly::<64>(FileKind::SecretKey) {
-            Ok(secret) => Self::open_as(storage, slot, secret.map(Zeroizing::new), journal, opening),
-            Err(unread) if unread.is_of_the_disk() => {
+        match (Files { storage, slot }).key_pair(journal, opening) {
+            Ok(pair) => Self::open_as(storage, slot, pair, journal, opening),
+            Err(unread) if unread.is_of_the_disk() || matches!(unread, StoreError::Damaged { .. }) => {
                 let mut untouched = RepairedInMemory::new(storage);
                 let told = opening.unread.len();
+                // A feed without a block shows nobody whether `key` is the one that rotted.
+                let may_be = |feed: &Feed| !feed.is_empty() || journal.mark(slot, &feed.key).is_some();
                 match Self::open_as(&mut untouched, slot, None, journal, opening) {
-                    Ok(mut feed) if !untouched.is_repaired() => {
+                    Ok(mut feed) if !untouched.is_repaired() && (unread.is_of_the_disk() || may_be(&feed)) => {
                         let known = journal.mark(slot, &feed.key).and_then(|mark| mark.writer.clone());
                         feed.unread_writer = known;
                         opening.unread.push(unread);
@@ -277,34 +279,18 @@ impl Feed {
     fn open_as<S: Storage + ?Sized>(
         storage: &mut S,
         slot: Slot,
-        secret: Option<Zeroizing<[u8; 64]>>,
+        key_pair: Option<KeyPair>,
         journal: &Journal,
         opening: &mut Opening,
     ) -> Result<Feed, StoreError> {
         let mut files = Files { storage, slot };
-        let key_pair = match secret {
-            None => None,
-            Some(secret) if journal.knows_secret(slot, &secret) => Some(KeyPair::from_known(secret)),
-            Some(secret) => {
-                let why = "its two halves do not belong together";
-                let damaged = |_| StoreError::damaged(slot, FileKind::SecretKey, why);
-                Some(KeyPair::from_secret_key(&secret).map_err(damaged)?)
-            }
-        };
         let key = match &key_pair {
-            // A crash in the middle of a creation, or a lost file: the secret key tells it.
-            Some(pair) if files.len(FileKind::Key)?.unwrap_or(0) == 0 => {
-                files.replace(FileKind::Key, pair.public_key().as_bytes())?;
-                pair.public_key()
-            }
-            _ => files
+            Some(pair) => pair.public_key(),
+            None => files
                 .read_exactly(FileKind::Key)?
                 .map(FeedKey::new)
                 .ok_or_else(|| StoreError::damaged(slot, FileKind::Key, "it is missing"))?,
         };
-        if key_pair.as_ref().is_some_and(|pair| pair.public_key() != key) {
-            return Err(StoreError::damaged(slot, FileKind::SecretKey, "it is not that of `key`"));
-        }
         let mark = match key_pair {
             Some(_) => journal.mark_of_writer(slot, &key),
             None => journal.mark(slot, &key),
@@ -317,7 +303,10 @@ impl Feed {
             name => {
                 let name = name?;
                 let known = mark.and_then(|mark| mark.writer.as_ref()?.name.clone());
-                match known.filter(|known| key_pair.is_some() && name.as_ref() != Some(known)) {
+                // It was being named by its key, if it is: nothing rots to that.
+                let is_right =
+                    |known: &String| name.as_ref().is_some_and(|name| name == known || is_key_name(name, &key));
+                match known.filter(|known| key_pair.is_some() && !is_right(known)) {
                     Some(known) => {
                         opening.unread.extend(files.write_name_again(name.as_deref(), &known, &key));
                         Some(known)
@@ -333,13 +322,13 @@ impl Feed {
         {
             return Ok(feed);
         }
-        let (bitfield, missing) = Files { storage, slot }.load_bitfield()?;
+        let (bitfield, missing) = Files { storage, slot }.load_bitfield(opening)?;
         let mut feed = Self::new(slot, key, key_pair, local_name, bitfield);
         if let Some(other) = journal.mark_of_another(slot, &key) {
             feed.check_key(storage, other)?;
         }
         feed.zeros_left = opening.zeros;
-        let recovered = feed.recover(storage, mark, journal.is_unclean());
+        let recovered = feed.recover(storage, mark, journal.is_unclean(), &mut opening.unread);
         opening.zeros = std::mem::replace(&mut feed.zeros_left, u64::MAX);
         recovered?;
         feed.writer_behind |= feed.writable() && mark.is_some_and(|mark| mark.writer_behind);
@@ -740,14 +729,24 @@ impl<S: Storage + ?Sized> Files<'_, S> {
         Ok((count > 0).then(|| String::from_utf8_lossy(&bytes).into_owned()))
     }
 
-    /// The bitfield, and the headers that are to be written because their files have none.
+    /// The bitfield, and the headers that are to be written because their files have none. Pages that the disk does not give mark nothing: what is
+    /// there is marked again, as where they are lost. The error is added to `opening`.
     #[allow(clippy::type_complexity)]
-    fn load_bitfield(&mut self) -> Result<(Bitfield, Vec<(FileKind, [u8; HEADER])>), StoreError> {
+    fn load_bitfield(
+        &mut self,
+        opening: &mut Opening,
+    ) -> Result<(Bitfield, Vec<(FileKind, [u8; HEADER])>), StoreError> {
         let mut page_bytes = DEFAULT_PAGE_BYTES;
         let mut missing = Vec::new();
         for (kind, ours) in headers(DEFAULT_PAGE_BYTES) {
             let mut theirs = [0; HEADER];
-            let count = self.read(kind, 0, &mut theirs)?;
+            let count = match self.read(kind, 0, &mut theirs) {
+                Err(unread) if unread.is_unreadable() => {
+                    opening.unread.push(unread);
+                    continue;
+                }
+                count => count?,
+            };
             // Not there, or torn: then zeros stand where it ends.
             let end = theirs[..count].iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
             if theirs != ours && ours.starts_with(&theirs[..end]) {
@@ -799,11 +798,26 @@ impl<S: Storage + ?Sized> Files<'_, S> {
             after_hole = first != next;
             let count = pages.saturating_sub(first).min(at_once);
             buffer.resize(usize::try_from(count * size).unwrap_or(0), 0);
-            let read = self.read(FileKind::Bitfield, HEADER as u64 + first * size, &mut buffer)?;
-            for (number, page) in (first..).zip(buffer[..read].chunks(page_bytes)) {
-                bitfield.load_page(number, page);
-            }
+            let offset = |page: u64| HEADER as u64 + page * size;
             next = first + count;
+            match self.read(FileKind::Bitfield, offset(first), &mut buffer) {
+                // Each of them by itself.
+                Err(unread) if unread.is_unreadable() => {
+                    opening.unread.push(unread);
+                    for number in first..next {
+                        let page = &mut buffer[..page_bytes];
+                        match self.read(FileKind::Bitfield, offset(number), page) {
+                            Err(unread) if unread.is_unreadable() => {}
+                            read => bitfield.load_page(number, &page[..read?]),
+                        }
+                    }
+                }
+                read => {
+                    for (number, page) in (first..).zip(buffer[..read?].chunks(page_bytes)) {
+                        bitfield.load_page(number, page);
+                    }
+                }
+            }
         }
         Ok((bitfield, missing))
     }

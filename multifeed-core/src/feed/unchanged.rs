@@ -63,7 +63,10 @@ impl Feed {
 fn load<S: Storage + ?Sized>(files: &mut Files<'_, S>, mark: &Checkpoint) -> Result<Option<Bitfield>, StoreError> {
     let [(_, ours), ..] = headers(DEFAULT_PAGE_BYTES);
     let mut header = [0; HEADER];
-    let count = files.read(FileKind::Bitfield, 0, &mut header)?;
+    let count = match files.read(FileKind::Bitfield, 0, &mut header) {
+        Err(unread) if unread.is_unreadable() => return Ok(None),
+        count => count?,
+    };
     let page_bytes = usize::from(u16::from_be_bytes([header[5], header[6]]));
     if count < HEADER || header[..4] != ours[..4] || !Bitfield::is_page_size(page_bytes) {
         return Ok(None);

@@ -182,7 +182,7 @@ impl<S: Storage> Multifeed<S> {
             Ok(feed) => {
                 self.members.catalog.occupy(slot);
                 self.cores.report.recovered.extend(feed.recovered().cloned());
-                if opening.unread.is_empty() {
+                if !opening.unread.iter().any(StoreError::is_of_a_writer) {
                     self.look_for_its_writer(&feed);
                 }
                 self.look_at_permissions(&feed)?;
@@ -214,12 +214,12 @@ impl<S: Storage> Multifeed<S> {
         Ok(())
     }
 
-    /// Reports that the disk does not give a feed's `secret_key` or `localname`. Nobody else is given the name. What a crash left is repaired once
+    /// Reports what of a feed's files the disk does not give, or is damaged. Without its `secret_key` or `localname` nobody else is given the name. What a crash left is repaired once
     /// the key is there again.
     fn note_unread(&mut self, feed: &Feed, unread: &[StoreError]) {
-        self.cores.report.unopened |= !feed.writable() && !unread.is_empty();
         for error in unread {
-            if !feed.writable() || feed.local_name().is_none() {
+            self.cores.report.unopened |= !feed.writable() && error.is_of_a_writer();
+            if error.is_of_a_writer() && (!feed.writable() || feed.local_name().is_none()) {
                 self.lose_writer_in(feed.slot(), error);
             }
             self.cores.report.problems.push(error.clone());
@@ -287,7 +287,10 @@ impl<S: Storage> Multifeed<S> {
             ),
         };
         let error = StoreError::damaged(slot, file, why);
-        self.lose_writer_in(slot, &error);
+        // One of them may be damaged.
+        for name in name.into_iter().chain(self.cores.journal.writer_name(slot).filter(|_| was_ours)) {
+            self.members.catalog.lose_writer(name, error.clone());
+        }
         self.cores.report.problems.push(error);
     }
 }

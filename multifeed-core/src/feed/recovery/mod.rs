@@ -36,14 +36,18 @@ enum State {
 }
 
 impl Feed {
-    /// Finds the length, and makes marks and files agree. See [`Feed::open`] for what is looked at.
+    /// Finds the length, and makes marks and files agree. See [`Feed::open`] for what is looked at. What is wrong with a file and cannot be set right is
+    /// added to `told`.
     pub(super) fn recover<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
         known: Option<&Checkpoint>,
         unclean: bool,
+        told: &mut Vec<StoreError>,
     ) -> Result<(), StoreError> {
         let mut files = Files { storage, slot: self.slot };
+        let of_marks = |error: &StoreError| matches!(error, StoreError::Io { file: Some(FileKind::Bitfield), .. });
+        let marks_unread = told.iter().any(of_marks);
         let tree_len = files.len(FileKind::Tree)?.unwrap_or(0);
         let mut report = Recovered::new(self.key, self.slot);
         report.marked_length = merkle::length(&self.bitfield);
@@ -68,10 +72,19 @@ impl Feed {
                 Some(known) if self.writable() => self.return_to(storage, known, &mut report)?,
                 // Who it was that made the feed nobody knows: a crash of JS's is not to be told from damage.
                 None if self.writable() => {}
-                _ => self.recheck(storage, known, &mut report)?,
+                _ => {
+                    if marks_unread {
+                        let length = self.whole_signatures(storage)?;
+                        self.mark_anew(storage, nodes.min(2 * length), &mut report)?;
+                    }
+                    self.recheck(storage, known, &mut report)?;
+                }
             }
         } else if !self.writable() {
-            self.mark_anew(storage, nodes, known, &mut report)?;
+            let length = self.whole_signatures(storage)?.max(known.map_or(0, |mark| mark.length));
+            if marks_unread || report.marked_length < length {
+                self.mark_anew(storage, nodes.min(2 * length), &mut report)?;
+            }
         }
         let marked = merkle::length(&self.bitfield);
         let mut is_known = false;
@@ -79,6 +92,9 @@ impl Feed {
             Some((roots, known)) => {
                 is_known = known;
                 self.set_roots(roots);
+            }
+            None if !self.writable() && self.take_known_roots(storage, marked, known)? => {
+                told.push(self.without_signature(storage, marked));
             }
             None => {
                 let remade = if may_mend { self.remake_roots(storage, marked, known)? } else { None };
@@ -189,6 +205,27 @@ impl Feed {
         Ok(())
     }
 
+    /// Takes the roots of a remote feed whose signature is damaged, or on a bad sector, if the journal has them: the signature was verified before.
+    fn take_known_roots<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        length: u64,
+        known: Option<&Checkpoint>,
+    ) -> Result<bool, StoreError> {
+        let roots = self.roots_of(storage, length)?.filter(|_| length > 0);
+        let roots = roots.filter(|roots| is_known(known, length, &merkle::root_hash(roots)));
+        Ok(roots.map(|roots| self.set_roots(roots)).is_some())
+    }
+
+    /// What is told of a feed whose newest signature is none.
+    fn without_signature<S: Storage + ?Sized>(&mut self, storage: &mut S, length: u64) -> StoreError {
+        self.signature(storage, length).err().unwrap_or_else(|| {
+            let why =
+                format!("the signature of {length} blocks is damaged: the journal proves them, and they can be read");
+            StoreError::damaged(self.slot, FileKind::Signatures, why)
+        })
+    }
+
     /// Signs a writable feed again whose newest signature is gone, if its roots are those that are known, or every block is there: it is the history
     /// that was signed before.
     fn sign_again<S: Storage + ?Sized>(
@@ -223,19 +260,13 @@ impl Feed {
     }
 
     /// Marks a remote feed's nodes and blocks again, as far as they are proven, where `bitfield` tells of fewer than were known or have
-    /// signatures: it is lost, or was cut. There are so many `nodes` in `tree`.
+    /// signatures: it is lost, or was cut, or a part of it is on a bad sector. Nodes before `end` are looked for.
     fn mark_anew<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
-        nodes: u64,
-        known: Option<&Checkpoint>,
+        end: u64,
         report: &mut Recovered,
     ) -> Result<(), StoreError> {
-        let length = self.whole_signatures(storage)?.max(known.map_or(0, |mark| mark.length));
-        if report.marked_length >= length {
-            return Ok(());
-        }
-        let end = nodes.min(2 * length);
         let before = self.bitfield.clone();
         let mut from = 0;
         while from < end {
@@ -310,7 +341,11 @@ impl Feed {
             let next = end.min(start + SIGNATURES_AT_ONCE);
             buffer.resize((next - start) as usize * SIGNATURE, 0);
             let mut files = Files { storage, slot: self.slot };
-            let count = files.read(FileKind::Signatures, signature_offset(start), &mut buffer)?;
+            let count = match files.read(FileKind::Signatures, signature_offset(start), &mut buffer) {
+                // It may be anything.
+                Err(error) if error.is_unreadable() => return Ok(true),
+                count => count?,
+            };
             if buffer[..count].iter().any(|byte| *byte != 0) {
                 return Ok(true);
             }
@@ -633,8 +668,7 @@ impl Feed {
             }
             step = SIGNATURES_AT_ONCE.min(step * 4);
             buffer.resize((end - start) as usize * SIGNATURE, 0);
-            let mut files = Files { storage, slot: self.slot };
-            let count = files.read(FileKind::Signatures, signature_offset(start), &mut buffer)?;
+            let count = self.read_signatures(storage, start, &mut buffer)?;
             if buffer[..count].iter().all(|byte| *byte == 0) {
                 self.pass_zeros(FileKind::Signatures, count as u64)?;
             }

@@ -12,7 +12,7 @@ use super::report::Recovered;
 use crate::bitfield::Bitfield;
 use crate::cores::journal::Checkpoint;
 use crate::error::StoreError;
-use crate::feed::{Feed, Files, HEADER, SIGNATURE, signature_offset};
+use crate::feed::{Feed, Files, HEADER, SIGNATURE};
 use crate::limits::{MAX_FEED_BLOCKS, MAX_FEED_BYTES};
 use crate::merkle::{self, index as flat};
 use crate::storage::{FileKind, Storage};
@@ -59,8 +59,7 @@ impl Feed {
             start = first;
             // One that ends too early is as good as one that ends in zeros, and one past the end as none.
             let mut buffer = vec![0; SIGNATURES_AT_ONCE as usize * SIGNATURE];
-            let mut files = Files { storage, slot: self.slot };
-            let count = files.read(FileKind::Signatures, signature_offset(start), &mut buffer)?;
+            let count = self.read_signatures(storage, start, &mut buffer)?;
             if buffer.iter().all(|byte| *byte == 0) {
                 self.pass_zeros(FileKind::Signatures, count as u64)?;
             }

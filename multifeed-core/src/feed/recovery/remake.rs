@@ -8,7 +8,7 @@ use super::{State, is_known};
 use crate::cores::journal::Checkpoint;
 use crate::error::StoreError;
 use crate::feed::read::MAX_HOLES;
-use crate::feed::{Cursor, Feed, Files, SIGNATURE};
+use crate::feed::{Cursor, Feed, Files, SIGNATURE, signature_offset};
 use crate::limits::MAX_FEED_BYTES;
 use crate::merkle::{self, index as flat};
 use crate::storage::{FileKind, Storage};
@@ -60,6 +60,31 @@ impl Feed {
             Err(error) if error.is_unreadable() => Ok(None),
             found => found,
         }
+    }
+
+    /// Reads signatures from a position on, and returns how many bytes there are. One that the disk does not give is zeros.
+    pub(super) fn read_signatures<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        start: u64,
+        buffer: &mut [u8],
+    ) -> Result<usize, StoreError> {
+        let mut files = Files { storage, slot: self.slot };
+        match files.read(FileKind::Signatures, signature_offset(start), buffer) {
+            Err(error) if error.is_unreadable() => {}
+            read => return read,
+        }
+        let mut count = 0;
+        for (position, signature) in (start..).zip(buffer.chunks_mut(SIGNATURE)) {
+            let read = files.read(FileKind::Signatures, signature_offset(position), signature);
+            if read.as_ref().is_err_and(StoreError::is_unreadable) {
+                signature.fill(0);
+                count += signature.len();
+                continue;
+            }
+            count += read?;
+        }
+        Ok(count)
     }
 
     /// A block is not held any more. Of a feed that is written here it is fetched by the next session.

@@ -237,6 +237,9 @@ impl<S: Storage> Multifeed<S> {
             }
             self.write_name(slot, key, &name)?;
             self.members.catalog.rename_lost(slot, &old, &name);
+        } else if self.cores.journal.writer_name(slot).is_some_and(|known| known == from.to_string()) {
+            // The file was written, when the disk said that it failed.
+            self.cores.journal.rename_writer(&mut self.cores.storage, slot, key, &name)?;
         }
         let Some(id) = self.members.catalog.at(slot) else { return Ok(()) };
         if self.slot(id).feed.local_name().is_some_and(|before| before != name) {

@@ -1,0 +1,72 @@
+//! `key` and `secret_key` of a folder: whose feed it is, also if one of them rotted.
+//!
+//! The secret key is a seed and the public key that is made of it, and `key` is that once more. What two of the three say is written again over the third;
+//! where it is the whole of `key`, the journal has to know the feed by the other one. A seed that rotted is gone: the feed is read then, and not written.
+
+use multifeed_proto::FeedKey;
+use zeroize::Zeroizing;
+
+use super::{Files, Opening};
+use crate::cores::journal::Journal;
+use crate::error::StoreError;
+use crate::keys::key_pair::KeyPair;
+use crate::storage::{FileKind, Storage};
+
+/// What is said of a secret key that is none of the feed.
+const UNUSABLE: &str = "the feed can be read, and nothing can be appended to it before the file is put back";
+
+impl<S: Storage + ?Sized> Files<'_, S> {
+    /// The key pair of a writer, whose public key is then in `key`. `None` if there is no secret key. What was written again is added to `opening`.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] with [`FileKind::SecretKey`] if that is not the one of `key`; else what the storage says.
+    pub(super) fn key_pair(&mut self, journal: &Journal, opening: &mut Opening) -> Result<Option<KeyPair>, StoreError> {
+        let slot = self.slot;
+        let unusable = |why: &str| StoreError::damaged(slot, FileKind::SecretKey, format!("{why}: {UNUSABLE}"));
+        let secret = match self.len(FileKind::SecretKey)? {
+            Some(len) if len != 64 => return Err(unusable(&format!("it has {len} bytes where 64 belong"))),
+            _ => self.read_exactly::<64>(FileKind::SecretKey)?.map(Zeroizing::new),
+        };
+        let Some(secret) = secret else { return Ok(None) };
+        let there = match self.len(FileKind::Key)?.unwrap_or(0) {
+            // A crash in the middle of a creation, or a lost file: the secret key tells it.
+            0 => None,
+            _ => Some(self.key()?),
+        };
+        let known = journal.knows_secret(slot, &secret);
+        let pair = match if known { None } else { Some(KeyPair::from_secret_key(&secret)) } {
+            None => KeyPair::from_known(secret),
+            Some(Ok(pair)) => pair,
+            Some(Err(_)) => {
+                let seed = secret.first_chunk().map(KeyPair::from_seed);
+                let Some(pair) = seed.filter(|pair| there.flatten() == Some(pair.public_key())) else {
+                    return Err(unusable("its two halves do not belong together"));
+                };
+                self.replace(FileKind::SecretKey, &*pair.secret_key())?;
+                let why =
+                    "its public half was not that of its seed, which is that of `key`, and is written there again";
+                opening.unread.push(StoreError::damaged(slot, FileKind::SecretKey, why));
+                pair
+            }
+        };
+        match there {
+            None => self.replace(FileKind::Key, pair.public_key().as_bytes())?,
+            Some(there) if there == Some(pair.public_key()) => {}
+            Some(_) if journal.mark(slot, &pair.public_key()).is_some() => {
+                self.replace(FileKind::Key, pair.public_key().as_bytes())?;
+                let why = "it was not the key of `secret_key`, by which the journal knows the feed, and that is written there again";
+                opening.unread.push(StoreError::damaged(slot, FileKind::Key, why));
+            }
+            Some(_) => return Err(unusable("it is not that of `key`")),
+        }
+        Ok(Some(pair))
+    }
+
+    /// What is in `key`, if that is as long as a key.
+    fn key(&mut self) -> Result<Option<FeedKey>, StoreError> {
+        match self.read_exactly(FileKind::Key) {
+            Err(StoreError::Damaged { .. }) => Ok(None),
+            key => Ok(key?.map(FeedKey::new)),
+        }
+    }
+}
