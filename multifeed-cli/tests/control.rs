@@ -131,6 +131,32 @@ fn an_append_asks_whoever_listens_whatever_the_lock_says() -> Result<()> {
     Ok(())
 }
 
+/// So are those who remove, ban or clear, and a second server: what they wrote would be lost, or damage.
+#[test]
+fn who_changes_the_store_asks_whoever_listens_too() -> Result<()> {
+    let store = Store::new()?;
+    store.append("notes", &["one", "two"])?;
+    store.append("more", &["one"])?;
+    let (serving, _) = store.serve(&["--live"])?;
+    fs::remove_file(store.path().join("multifeed.lock"))?;
+    for args in [
+        &["clear", "--writer", "notes", "0..1"][..],
+        &["remove", "--writer", "more"],
+        &["ban", "more"],
+        &["unban", "more"],
+        &["sync", "127.0.0.1:1"],
+        &["serve", "127.0.0.1:0"],
+    ] {
+        let (code, message) = store.run(&[&["--json"], args].concat())?.failure()?;
+        ensure!(code == "ERR_STORE_LOCKED" && message.contains(store.text()), "{args:?}: {code}: {message}");
+    }
+    ensure!(!store.path().join("multifeed.lock").exists());
+    serving.signal("TERM")?;
+    serving.ended(0)?;
+    store.run(&["clear", "--writer", "notes", "0..1"])?.ok()?;
+    Ok(())
+}
+
 /// A socket's path has 107 bytes at the most.
 #[test]
 fn a_path_too_long_for_a_socket_is_none_for_a_store() -> Result<()> {

@@ -57,6 +57,63 @@ fn a_server_fails_when_it_ends_if_its_store_was_moved_and_nothing_came() -> Resu
     Ok(())
 }
 
+/// A store that is moved, removed or replaced while an append waits for its input takes nothing more, and nothing is made where it was.
+#[test]
+fn an_append_that_waits_while_its_store_is_moved_fails() -> Result<()> {
+    use std::io::Write;
+    // Whether it has begun, and whether more comes: a batch has 16 MiB, or what there is at the end of the input.
+    for (is_served, is_gone, has_begun, more) in [
+        (false, false, false, true),
+        (false, true, false, true),
+        (false, false, true, false),
+        (false, true, true, false),
+        (false, false, true, true),
+        (true, false, true, false),
+        (true, false, false, true),
+    ] {
+        let what = format!("served {is_served}, gone {is_gone}, begun {has_begun}, more {more}");
+        let place = Store::new()?;
+        let [here, there] = ["here", "there"].map(|name| place.path().join(name));
+        let folder = here.to_str().context("no text")?;
+        common::run(&["--store", folder, "append", "notes", "one"], b"")?.ok()?;
+        let serving = match is_served {
+            true => {
+                let mut serving =
+                    common::Running::start(&["--store", folder, "--json", "serve", "127.0.0.1:0", "--live"])?;
+                serving.event("listening")?;
+                Some(serving)
+            }
+            false => None,
+        };
+        let mut appending = common::Running::start_with_input(&["--store", folder, "--json", "append", "notes", "-"])?;
+        let mut input = appending.take_input().context("no input")?;
+        if has_begun {
+            let line = [vec![b'x'; 6 << 20], vec![b'\n']].concat();
+            (0..3).try_for_each(|_| input.write_all(&line))?;
+            let data = here.join("0/data");
+            appending.until(|| std::fs::metadata(&data).is_ok_and(|data| data.len() > 16 << 20))?;
+        }
+        // It may just have begun to look.
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        match is_gone {
+            true => std::fs::remove_dir_all(&here)?,
+            false => std::fs::rename(&here, &there)?,
+        }
+        if more {
+            input.write_all(b"three\n")?;
+        }
+        drop(input);
+        let lines = appending.ended(1)?;
+        let last = lines.last().context("nothing")?;
+        ensure!(last["code"] == "ERR_STORE_MOVED", "{what}: {lines:?}");
+        ensure!(!here.exists(), "{what}: a second store grew at the old path");
+        if let Some(serving) = serving {
+            serving.kill()?;
+        }
+    }
+    Ok(())
+}
+
 /// An append beside a server that found its store, or a feed's folder, moved: the server's exit code says it too.
 #[cfg(target_os = "linux")]
 #[test]

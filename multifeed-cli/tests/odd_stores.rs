@@ -69,7 +69,12 @@ fn what_is_cleared_gives_its_space_back_and_js_reads_the_rest() -> Result<()> {
     store.run(&["verify"])?.ok()?;
     assert_eq!(store.run(&["cat", "0", "0..10"])?.ok()?.stdout, all[..10].concat());
     let (code, message) = store.run(&["--json", "clear", "0", "0..65"])?.failure()?;
-    ensure!(code == "ERR_RANGE" && message.contains("64 blocks"), "{code}: {message}");
+    ensure!(
+        code == "ERR_RANGE" && message.contains("64 blocks") && message.contains("no block 64"),
+        "{code}: {message}"
+    );
+    let (code, message) = store.run(&["--json", "clear", "0", "999.."])?.failure()?;
+    ensure!(code == "ERR_RANGE" && message.ends_with("there is no block 999"), "{code}: {message}");
     let js_holds = |store: &Store| -> Result<(u64, u64, u64)> {
         let feed = js::audit(store.path())?.remove(0);
         ensure!(feed.is_sound(), "{feed:?}");

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use multifeed_tokio::{Durability, Feed, Multifeed, Options};
 
 use super::control::{self, Place, Remote, Request};
+use super::whereabouts::Whereabouts;
 use super::{close, open, root_key};
 use crate::args::{Append, Global};
 use crate::error::{CliError, code};
@@ -13,8 +14,10 @@ use crate::stop::Stop;
 
 pub(super) async fn run(args: Append, global: &Global, options: Options, mut output: Output) -> Result<(), CliError> {
     let mut stop = Stop::listen()?;
+    let before = Whereabouts::of(global);
     // Where there is nothing to append, no store and no writer is made for it.
     let first = next_batch(Input::new(args.text, args.file)?, &mut stop).await?;
+    before.check()?;
     let place = Place::new(&root_key(&options), global);
     let sync_each = global.durability == Durability::Always;
     let request = Request { writer: args.writer, new_key: args.new_key, sync_each, place };
@@ -34,9 +37,10 @@ pub(super) async fn run(args: Append, global: &Global, options: Options, mut out
             }
         },
     };
+    let whereabouts = Whereabouts::of(global);
     output.start_bar(Unit::Bytes);
     let result = match writer {
-        Ok(mut writer) => append(&mut writer, first, &mut stop, &output).await,
+        Ok(mut writer) => append(&mut writer, first, &mut stop, &whereabouts, &output).await,
         Err(error) => Err(error),
     };
     output.end_bar();
@@ -105,6 +109,7 @@ async fn append(
     writer: &mut Writer,
     (mut input, mut batch): (Input, Vec<Bytes>),
     stop: &mut Stop,
+    whereabouts: &Whereabouts,
     output: &Output,
 ) -> Result<AppendLine, CliError> {
     let start = writer.len();
@@ -116,6 +121,8 @@ async fn append(
         (input, batch) = next_batch(input, stop).await.map_err(|failure| so_far(failure, writer.len() - start))?;
     }
     writer.finish().await.map_err(|error| so_far(error, writer.len() - start))?;
+    // Nobody finds it where it is to be.
+    whereabouts.check().map_err(|error| so_far(error, writer.len() - start))?;
     Ok(writer.line(start))
 }
 

@@ -21,8 +21,8 @@ async fn clear(multi: &Multifeed, args: &Clear, output: &Output) -> Result<(), C
     let (key, length) = (feed.key(), feed.len());
     let (start, end) = (args.range.start, args.range.end.unwrap_or(length));
     if start > length || end > length {
-        let message =
-            format!("feed {key} has {}, and blocks {start}..{end} are not all among them", count(length, "block"));
+        let last = if start > length { start } else { end - 1 };
+        let message = format!("feed {key} has {}, counted from 0: there is no block {last}", count(length, "block"));
         return Err(CliError::new(code::RANGE, message));
     }
     if (feed.writable() || feed.lost_key()) && !args.writer {

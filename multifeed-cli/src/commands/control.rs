@@ -17,7 +17,7 @@ use crate::error::{CliError, code};
 use crate::input::{BATCH_BYTES, LEAST_BLOCK};
 
 use unix::Stream;
-pub(super) use unix::{Control, connect};
+pub(super) use unix::{Control, connect, is_served};
 
 /// Bytes of a line, at the most.
 const MOST_LINE: u64 = 64 * 1024;
@@ -355,6 +355,13 @@ mod unix {
                 return Ok(());
             }
         }
+    }
+
+    /// Whether another process listens at a store: it has that open, whatever its lock says.
+    pub(in crate::commands) async fn is_served(store: &Path) -> bool {
+        let Ok((_folder, path)) = path_in(store) else { return false };
+        let is_socket = fs::symlink_metadata(&path).is_ok_and(|meta| meta.file_type().is_socket());
+        is_socket && UnixStream::connect(&path).await.is_ok()
     }
 
     /// What a request goes through.

@@ -98,9 +98,21 @@ fn options(global: &Global, output: &Output) -> Result<(Options, Vec<FeedKey>), 
 /// Opens the store, and makes it where there is none. Feeds in it that cannot be opened are told of on stderr; the
 /// others are unharmed.
 async fn open(global: &Global, options: Options, output: &Output) -> Result<Multifeed, CliError> {
+    check_unserved(global).await?;
     let multi = open_either(global, options).await.map_err(|error| cannot_open(error, global))?;
     warn(&multi, global, Repaired::OnDisk, output);
     Ok(multi)
+}
+
+/// Fails if another process listens at the store: on a disk without locks nothing else says that it is open.
+async fn check_unserved(global: &Global) -> Result<(), CliError> {
+    match control::is_served(&global.store).await {
+        true => {
+            let path = Some(global.store.clone());
+            Err(cannot_open(Error::Store(StoreError::Locked { slot: None, file: None, path }), global))
+        }
+        false => Ok(()),
+    }
 }
 
 /// Opens the store, or the multifeed of the root key in it if the folder is a corestore's.

@@ -57,6 +57,12 @@ impl Control {
 }
 
 /// Finds no process that listens.
+#[allow(clippy::unused_async)] // As where there are sockets.
+pub(super) async fn is_served(_store: &Path) -> bool {
+    false
+}
+
+/// Finds no process that listens.
 pub(super) async fn connect(_store: &Path, request: &Request) -> Option<Result<Remote, CliError>> {
     let _ = (&request.writer, request.new_key, request.sync_each, &request.place);
     None

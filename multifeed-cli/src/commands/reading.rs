@@ -10,7 +10,8 @@ use multifeed_tokio::{
 
 use super::network::{check_corestore, in_corestore};
 use super::{
-    Repaired, cannot_open, open_either, problems, repairs, warn, warn_lasting, warn_of_store, warn_unsupported,
+    Repaired, cannot_open, check_unserved, open_either, problems, repairs, warn, warn_lasting, warn_of_store,
+    warn_unsupported,
 };
 use crate::args::Global;
 use crate::error::{CliError, code};
@@ -149,6 +150,7 @@ pub(super) async fn open_to_serve(
     options: Options,
     output: &Output,
 ) -> Result<(Multifeed, bool), CliError> {
+    check_unserved(global).await?;
     let (multi, only_reads) = match open_either(global, options.clone()).await {
         Err(error) if cannot_be_written(&error) && global.store.is_dir() => {
             let multi = open_unwritten(global, options, Unwritten::ReadOnly).await?;
@@ -169,6 +171,7 @@ pub(super) async fn open_several_to_serve(
     output: &Output,
 ) -> Result<(Vec<Multifeed>, bool), CliError> {
     check_corestore(global)?;
+    check_unserved(global).await?;
     let (store, only_reads) = match Corestore::open(&global.store, options.clone()).await {
         Err(error) if cannot_be_written(&error) && global.store.is_dir() => {
             output.warn(&format!("nothing is fetched, as the store cannot be written: {error}"));
