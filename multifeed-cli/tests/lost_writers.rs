@@ -80,6 +80,48 @@ fn a_new_key_is_made_where_that_is_said_and_what_is_given_up_is_forgotten() -> R
     Ok(())
 }
 
+/// The writer that is in use keeps its name. The one that was lost is shown under its key, to JS too.
+#[test]
+fn a_lost_writer_that_returns_after_another_took_its_name_has_its_key_as_its_name() -> Result<()> {
+    // Under its number, under another one, and where another feed has the number.
+    for (is_taken, returns_to) in [(false, "1"), (false, "9"), (true, "9")] {
+        let (store, keys) = store()?;
+        let away = tempfile::tempdir()?;
+        copy(&store.path().join("1"), away.path())?;
+        fs::remove_dir_all(store.path().join("1"))?;
+        if is_taken {
+            // JS does.
+            js::make(store.path(), &json!({"writers": [{"name": "js"}]}))?;
+        }
+        let new = store.run(&["--json", "append", "w1", "--new-key", "next"])?.one_object(0)?;
+        ensure!(new["key"] != keys[1] && new["start"] == 0, "{new}");
+        let missing = store.run(&["verify"])?.ended(1)?;
+        ensure!(missing.stderr.contains(&keys[1]), "{missing:?}");
+        copy(away.path(), &store.path().join(returns_to))?;
+
+        let told = store.run(&["--json", "append", "w1", "more"])?;
+        ensure!(told.stderr.contains("is named by its key now"), "{}", told.stderr);
+        let line = told.one_object(0)?;
+        ensure!(line["key"] == new["key"] && line["start"] == 1, "{line}");
+        let feeds = store.run(&["--json", "feeds"])?.ok()?;
+        ensure!(!feeds.stderr.contains("name"), "{}", feeds.stderr);
+        let feeds = feeds.objects()?;
+        let old = feeds.iter().find(|feed| feed["key"] == keys[1]).context("it is not shown")?;
+        ensure!(old["name"] == keys[1] && old["writable"] == true && old["length"] == 1, "{old}");
+        let line = store.run(&["--json", "append", &keys[1], "old"])?.one_object(0)?;
+        ensure!(line["key"] == keys[1] && line["start"] == 1, "{line}");
+        store.run(&["verify"])?.ok()?;
+        let seen = js::audit(store.path())?;
+        let named =
+            |name: &str| seen.iter().find(|feed| feed.name.as_deref() == Some(name)).map(|feed| feed.key.clone());
+        ensure!(
+            named("w1").as_deref() == new["key"].as_str() && named(&keys[1]).as_ref() == Some(&keys[1]),
+            "{seen:?}"
+        );
+    }
+    Ok(())
+}
+
 #[test]
 fn a_folder_of_a_writer_beside_the_feed_as_fetched_becomes_it() -> Result<()> {
     let (writer, reader) = (Store::new()?, Store::new()?);

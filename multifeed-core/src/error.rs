@@ -130,6 +130,18 @@ pub enum StoreError {
         /// The folder.
         slot: Slot,
     },
+    /// A feed is in two folders that were not joined: both have the secret key, or neither has, or one could not take in the other.
+    #[error(
+        "folder {slot} holds feed {key} too, and folder {first} is the one that counts: nothing was changed in either; move the one away that has less"
+    )]
+    SecondFolder {
+        /// The folder that does not count.
+        slot: Slot,
+        /// The one that does.
+        first: Slot,
+        /// The feed's key.
+        key: FeedKey,
+    },
     /// A feed was to be created with a key pair of another key.
     #[error("the key pair is not that of feed {key}")]
     KeyMismatch {
@@ -139,7 +151,7 @@ pub enum StoreError {
     /// The folder of a writer is gone or empty, and the journal knows of blocks in it. No other writer is made under that name.
     #[error(
         "{} is missing: {} in {}. {}{}",
-        writer_of(.key, .name), blocks_were(*.blocks), old_place(.slot), put_back(.name), js_sees(.slot)
+        writer_of(.key, .name), blocks_were(*.blocks), old_place(.slot), put_back(.key, .name), js_sees(.slot)
     )]
     MissingWriter {
         /// The folder that it had; `None` if another feed was put there.
@@ -267,7 +279,7 @@ impl StoreError {
             StoreError::Damaged { .. } => "ERR_STORE_DAMAGED",
             StoreError::IsCorestore { .. } | StoreError::NotCorestore => "ERR_OTHER_STORE",
             StoreError::Core(error) => error.code(),
-            StoreError::Occupied { .. } => "ERR_STORE_OCCUPIED",
+            StoreError::Occupied { .. } | StoreError::SecondFolder { .. } => "ERR_STORE_OCCUPIED",
             StoreError::ListOfFeeds { .. } => "ERR_LIST_OF_FEEDS",
             StoreError::UnknownFeed => "ERR_UNKNOWN_FEED",
             StoreError::KeyMismatch { .. } => "ERR_KEY_MISMATCH",
@@ -368,6 +380,7 @@ impl StoreError {
             | StoreError::OlderWriter { slot, .. }
             | StoreError::ForkedWriter { slot, .. }
             | StoreError::Occupied { slot }
+            | StoreError::SecondFolder { slot, .. }
             | StoreError::NameTaken { slot, .. } => Some(*slot),
             StoreError::KeyMismatch { .. }
             | StoreError::IsCorestore { .. }
@@ -389,6 +402,11 @@ impl StoreError {
 
     /// The folder that it is about has another number now.
     pub(crate) fn renumber(&mut self, from: Slot, to: Slot) {
+        if let StoreError::SecondFolder { first, .. } = self
+            && *first == from
+        {
+            *first = to;
+        }
         if self.slot() != Some(from) {
             return;
         }
@@ -403,6 +421,7 @@ impl StoreError {
             | StoreError::OlderWriter { slot, .. }
             | StoreError::ForkedWriter { slot, .. }
             | StoreError::Occupied { slot }
+            | StoreError::SecondFolder { slot, .. }
             | StoreError::NameTaken { slot, .. } => *slot = to,
             _ => {}
         }

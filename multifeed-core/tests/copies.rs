@@ -143,7 +143,7 @@ fn a_longer_copy_that_does_not_prove_what_follows_ours_changes_nothing() {
     put(&written(4).1, &mut disk, 3);
     let before = folders(&disk);
     let mut store = open(&mut disk);
-    assert!(matches!(store.problems(), [StoreError::Occupied { slot: Slot(3) }]), "{:?}", store.problems());
+    assert!(matches!(store.problems(), [StoreError::SecondFolder { slot: Slot(3), .. }]), "{:?}", store.problems());
     // Nobody gets its name, and it is not gone on with at a shorter length.
     assert!(store.writer(Some("w"), || pair(50)).is_err());
     store.close().unwrap();
@@ -184,7 +184,7 @@ fn of_two_folders_with_the_secret_key_the_longer_counts_and_both_stay() {
         assert_eq!(store.info(id).unwrap().len, 5);
         let other = if first > second { 1 } else { 0 };
         assert!(
-            matches!(store.problems(), [StoreError::Occupied { slot }] if slot.0 == other),
+            matches!(store.problems(), [StoreError::SecondFolder { slot, first, .. }] if slot.0 == other && first != slot),
             "{:?}",
             store.problems()
         );

@@ -1,7 +1,9 @@
 //! Writers whose folders are gone: they are reported, nobody takes their number or their name, and they come back.
 
 use bytes::Bytes;
-use multifeed_core::{Feed, FileId, FileKind, KeyPair, MemoryStorage, Multifeed, Options, Slot, Storage, StoreError};
+use multifeed_core::{
+    Feed, FileId, FileKind, KeyPair, MemoryStorage, Multifeed, Options, Rearranged, Slot, Storage, StoreError,
+};
 use multifeed_proto::FeedKey;
 
 fn pair(seed: u8) -> KeyPair {
@@ -122,16 +124,17 @@ fn a_new_writer_has_the_name_only_if_it_is_released() {
     store.close().unwrap();
     // The old one is known as before, and the name is the new one's.
     let mut store = open(&mut disk);
-    assert_eq!(missing(&store), [(Some(1), Some(key(2)), Some("w2".to_owned()), 2)]);
+    assert_eq!(missing(&store), [(Some(1), Some(key(2)), None, 2)]);
     let id = store.writer(Some("w2"), || pair(51)).unwrap();
     assert_eq!(store.info(id).unwrap().key, key(50));
     store.close().unwrap();
-    // It comes back: each has a name of its own.
+    // It comes back: the one that is in use keeps its name, and this is told.
     copy(&whole, 1, &mut disk, 1);
     let store = open(&mut disk);
     assert_eq!(missing(&store), []);
     let names: Vec<String> = [2, 50].map(|seed| store.info(store.find(&key(seed)).unwrap()).unwrap().name).into();
-    assert_eq!(names, ["w2".to_owned(), key(50).to_string()]);
+    assert_eq!(names, [key(2).to_string(), "w2".to_owned()]);
+    assert_eq!(store.rearranged(), [Rearranged::NamedByKey { slot: Slot(1) }]);
 }
 
 #[test]

@@ -37,8 +37,10 @@ pub(super) fn how_many(blocks: u64) -> String {
 pub(super) const TO_CATCH_UP: &str = "Nothing can be appended to it, as that would be a second history, until the rest is here: \
      sync with a peer that has it, or put the newest folder back";
 
-pub(super) fn put_back(name: &Option<String>) -> &'static str {
+pub(super) fn put_back(key: &Option<FeedKey>, name: &Option<String>) -> &'static str {
     match name {
+        // Another writer has it.
+        None if key.is_some() => "Put the folder back",
         Some(name) if is_object_property(name) => {
             "Put the folder back: another feed cannot have that name, which every JavaScript object has a property of"
         }

@@ -1,7 +1,7 @@
 //! `key` and `secret_key` of a folder: whose feed it is, also if one of them rotted.
 //!
 //! The secret key is a seed and the public key that is made of it, and `key` is that once more. What two of the three say is written again over the third;
-//! where it is the whole of `key`, the journal has to know the feed by the other one. A seed that rotted is gone: the feed is read then, and not written.
+//! if that is another whole key, the journal has to know the feed by the secret key's. A seed that rotted is gone: the feed is read then, and not written.
 
 use multifeed_proto::FeedKey;
 use zeroize::Zeroizing;
@@ -52,9 +52,10 @@ impl<S: Storage + ?Sized> Files<'_, S> {
         match there {
             None => self.replace(FileKind::Key, pair.public_key().as_bytes())?,
             Some(there) if there == Some(pair.public_key()) => {}
-            Some(_) if journal.mark(slot, &pair.public_key()).is_some() => {
+            // What is no key is nobody's.
+            Some(there) if there.is_none() || journal.mark(slot, &pair.public_key()).is_some() => {
                 self.replace(FileKind::Key, pair.public_key().as_bytes())?;
-                let why = "it was not the key of `secret_key`, by which the journal knows the feed, and that is written there again";
+                let why = "it was not the key of `secret_key`, which is the feed's, and that is written there again";
                 opening.unread.push(StoreError::damaged(slot, FileKind::Key, why));
             }
             Some(_) => return Err(unusable("it is not that of `key`")),

@@ -32,7 +32,7 @@ pub fn is_object_property(name: &str) -> bool {
 
 impl<S: Storage + ?Sized> Files<'_, S> {
     /// Writes the name of a writer again that the journal knows, and that is missing from its folder or is another one there. Gives what is to be
-    /// reported: nothing of a feed that was being named by its key.
+    /// reported as damage: nothing of a feed that is named by its key, as another one has its name.
     pub(super) fn write_name_again(&mut self, there: Option<&str>, name: &str, key: &FeedKey) -> Option<StoreError> {
         match self.replace(FileKind::LocalName, name.as_bytes()) {
             Ok(()) if is_key_name(name, key) => None,

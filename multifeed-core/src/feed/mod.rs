@@ -117,11 +117,13 @@ pub(crate) struct Opening {
     pub(crate) zeros: u64,
     /// What of the files of the feed that was opened last could not be read, or was wrong, beside its blocks.
     pub(crate) unread: Vec<StoreError>,
+    /// It had a name that is another writer's now, and is named by its key.
+    pub(crate) renamed: bool,
 }
 
 impl Opening {
     pub(crate) fn new(limits: &Limits) -> Self {
-        Self { zeros: limits.opening_zeros, unread: Vec::new() }
+        Self { zeros: limits.opening_zeros, unread: Vec::new(), renamed: false }
     }
 }
 
@@ -308,6 +310,7 @@ impl Feed {
                     |known: &String| name.as_ref().is_some_and(|name| name == known || is_key_name(name, &key));
                 match known.filter(|known| key_pair.is_some() && !is_right(known)) {
                     Some(known) => {
+                        opening.renamed = is_key_name(&known, &key);
                         opening.unread.extend(files.write_name_again(name.as_deref(), &known, &key));
                         Some(known)
                     }

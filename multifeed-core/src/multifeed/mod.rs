@@ -296,6 +296,9 @@ impl<S: Storage> Multifeed<S> {
         if let Some(id) = self.members.catalog.find(&key_pair.public_key()) {
             return Err(StoreError::Occupied { slot: self.feeds[id.0 as usize].feed.slot() });
         }
+        if let Some(name) = name.filter(|name| self.members.catalog.is_released(name)) {
+            self.rename_missing(name)?;
+        }
         self.create(key_pair.public_key(), Some(&key_pair), None, name)
     }
 

@@ -169,10 +169,11 @@ impl<S: Storage> Multifeed<S> {
             self.members.catalog.occupy(slot);
             return Ok(());
         }
-        opening.unread.clear();
+        (opening.renamed, opening.unread) = (false, Vec::new());
         let opened = Feed::open_known(&mut self.cores.storage, slot, &self.cores.journal, opening);
         if let Ok(feed) = &opened {
             self.note_unread(feed, &opening.unread);
+            self.members.rearranged.extend(opening.renamed.then_some(Rearranged::NamedByKey { slot }));
         }
         match opened {
             Ok(feed) if self.members.catalog.find(&feed.key()).is_some() => {

@@ -92,6 +92,11 @@ impl Catalog {
         true
     }
 
+    /// Whether a new writer may have a name that a missing one has or may have.
+    pub(in crate::multifeed) fn is_released(&self, name: &str) -> bool {
+        self.released.contains(name)
+    }
+
     /// Forgets a missing writer.
     pub(in crate::multifeed) fn forget_missing(&mut self, key: &FeedKey) {
         self.lost

@@ -32,10 +32,12 @@ impl<S: Storage> Multifeed<S> {
 
     /// Makes one feed of the one that was opened and another of its key, in a folder of its own.
     fn take_over_copy(&mut self, double: Feed) -> Result<(), StoreError> {
-        let occupied = StoreError::Occupied { slot: double.slot() };
         let key = double.key();
-        let Some(id) = self.members.catalog.find(&key) else { return Err(occupied) };
+        let Some(id) = self.members.catalog.find(&key) else {
+            return Err(StoreError::Occupied { slot: double.slot() });
+        };
         let first = &mut self.feeds[id.0 as usize].feed;
+        let occupied = StoreError::SecondFolder { slot: double.slot(), first: first.slot(), key };
         let double_writes = match (first.writable(), double.writable()) {
             (false, false) => return Err(occupied),
             (true, true) => double.len() > first.len(),
@@ -62,7 +64,7 @@ impl<S: Storage> Multifeed<S> {
         self.put_in_place(id, writer)?;
         if copy.writable() {
             // Somebody's only key may be in it.
-            return Err(StoreError::Occupied { slot: copy.slot() });
+            return Err(StoreError::SecondFolder { slot: copy.slot(), first: self.slot(id).feed.slot(), key });
         }
         let taken = self.take_in(id, &mut copy)?;
         let feed = &self.slot(id).feed;
@@ -96,7 +98,7 @@ impl<S: Storage> Multifeed<S> {
         let taken = feed.take_in(&mut self.cores.storage, copy)?;
         if !feed.holds_all_of(copy) {
             // What is damaged, or too large to be proven, may be of use to somebody.
-            return Err(StoreError::Occupied { slot: copy.slot() });
+            return Err(StoreError::SecondFolder { slot: copy.slot(), first: feed.slot(), key: feed.key() });
         }
         feed.sync(&mut self.cores.storage)?;
         self.cores.journal.note(feed.slot(), feed.mark(true));

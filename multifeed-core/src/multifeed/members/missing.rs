@@ -13,6 +13,7 @@ use multifeed_proto::FeedKey;
 
 use crate::cores::journal::{Checkpoint, name};
 use crate::error::StoreError;
+use crate::feed::local_name::is_key_name;
 use crate::feed::{Feed, Opening};
 use crate::multifeed::{Multifeed, feed_name};
 use crate::storage::{FileId, FileKind, RepairedInMemory, Slot, Storage};
@@ -30,7 +31,8 @@ impl<S: Storage> Multifeed<S> {
     /// Gives the name of a missing writer free for a new one. False if no writer is missing that has, or may have, that name. In a store whose
     /// journal was damaged any name that no feed has may be a missing writer's.
     ///
-    /// The missing one stays known: its folder can still come back, and then has a name of its own beside the new writer's.
+    /// The missing one stays known. Once a new writer has the name it keeps it: if the missing one's folder comes back, that is named by its key, which
+    /// [`rearranged`](Self::rearranged) then tells.
     pub fn release_missing_name(&mut self, name: &str) -> bool {
         self.members.catalog.release_name(name)
     }
@@ -176,7 +178,12 @@ impl<S: Storage> Multifeed<S> {
                 self.cores.journal.renumber(slot, Slot(free), &writer.key);
             }
             let (key, named) = mark.writer.map_or((None, None), |writer| (Some(writer.key), writer.name));
-            let name = named.or_else(|| place.filter(|_| key.is_some()).map(|slot| slot.to_string()));
+            let name = match (named, key) {
+                // Another writer has the name that it had.
+                (Some(name), Some(key)) if is_key_name(&name, &key) => None,
+                (Some(name), _) => Some(name),
+                (None, key) => place.filter(|_| key.is_some()).map(|slot| slot.to_string()),
+            };
             let error = StoreError::MissingWriter { slot: place, key, name: name.clone(), blocks: mark.length };
             if told > MAX_MISSING {
                 // Of those that are not told any name may be one.

@@ -7,6 +7,7 @@
 
 use multifeed_proto::FeedKey;
 
+use crate::cores::journal::Checkpoint;
 use crate::error::StoreError;
 use crate::feed::Feed;
 use crate::feed::local_name::is_key_name;
@@ -84,6 +85,19 @@ impl<S: Storage> Multifeed<S> {
         self.write_name(slot, key, &name)?;
         if let Some(id) = self.members.catalog.at(slot) {
             self.rename_feed(id, name);
+        }
+        Ok(())
+    }
+
+    /// Another writer is about to have the name of a missing one: that is named by its key from now on, also if its folder comes back.
+    pub(in crate::multifeed) fn rename_missing(&mut self, name: &str) -> Result<(), StoreError> {
+        let has_it = |(slot, mark): (Slot, &Checkpoint)| {
+            let writer = mark.writer.as_ref().filter(|writer| writer.name.as_deref() == Some(name))?;
+            self.members.catalog.find(&writer.key).is_none().then_some((slot, writer.key))
+        };
+        for (slot, key) in self.cores.journal.writers().filter_map(has_it).collect::<Vec<_>>() {
+            let instead = self.key_name(&key);
+            self.cores.journal.rename_writer(&mut self.cores.storage, slot, &key, &instead)?;
         }
         Ok(())
     }

@@ -25,6 +25,11 @@ pub enum Rearranged {
         /// Its number before.
         slot: Slot,
     },
+    /// A writer is named by its key, as another one has the name that it had: while its folder was missing, say.
+    NamedByKey {
+        /// Its folder.
+        slot: Slot,
+    },
 }
 
 impl fmt::Display for Rearranged {
@@ -35,6 +40,12 @@ impl fmt::Display for Rearranged {
             }
             Self::Renumbered { from, to } => {
                 write!(f, "folder {from} holds no feed, and is folder {to} now: a feed needs its number")
+            }
+            Self::NamedByKey { slot } => {
+                write!(
+                    f,
+                    "the writer in folder {slot} is named by its key now: another writer has the name that it had"
+                )
             }
             Self::PutAside { slot } => write!(
                 f,
