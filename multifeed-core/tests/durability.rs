@@ -369,7 +369,7 @@ fn what_rotted_since_the_store_was_closed_is_noticed_when_it_is_opened() {
     for at in [3, 32 + 3] {
         let store = with_rot(&ours, FileKind::SecretKey, at);
         let [StoreError::Damaged { file, slot, .. }] = store.problems() else { panic!("{:?}", store.problems()) };
-        assert_eq!((*file, *slot, len(&store, 1)), (FileKind::SecretKey, Slot(0), 0));
+        assert_eq!((*file, *slot, len(&store, 1)), (FileKind::SecretKey, Slot(0), 3));
     }
     // A root, and the last block.
     for (kind, at) in [(FileKind::Tree, 32 + 40 + 9), (FileKind::Data, 8)] {

@@ -93,9 +93,6 @@ impl Feed {
                 is_known = known;
                 self.set_roots(roots);
             }
-            None if !self.writable() && self.take_known_roots(storage, marked, known)? => {
-                told.push(self.without_signature(storage, marked));
-            }
             None => {
                 let remade = if may_mend { self.remake_roots(storage, marked, known)? } else { None };
                 report.signed_again = match remade {
@@ -106,6 +103,10 @@ impl Feed {
         }
         if self.length != marked {
             self.find_signed_length(storage, marked)?;
+        }
+        // What is signed before it comes again from a peer, with what follows. Nothing else is given up.
+        if self.length == 0 && !self.writable() && self.take_known_roots(storage, marked, known)? {
+            told.push(self.without_signature(storage, marked));
         }
         if !unclean {
             self.check_owner(storage, marked)?;
