@@ -252,7 +252,8 @@ fn a_damaged_folder_harms_no_other() -> Result<()> {
     let store = Store::new()?;
     let good = store.append("good", &blocks(3, 3, 1))?;
     store.append("bad", &blocks(3, 3, 2))?;
-    std::fs::write(store.path().join("1/key"), [1; 7])?;
+    // With the one or the other it would be opened.
+    ["key", "secret_key"].iter().try_for_each(|file| std::fs::write(store.path().join("1").join(file), [1; 7]))?;
     let done = store.run(&["--json", "feeds"])?.ended(1)?;
     let objects = done.objects()?;
     ensure!(objects.len() == 2 && objects[0]["key"] == *good, "{objects:?}");

@@ -256,7 +256,10 @@ impl Feed {
     ) -> Result<Feed, StoreError> {
         match (Files { storage, slot }).key_pair(journal, opening) {
             Ok(pair) => Self::open_as(storage, slot, pair, journal, opening),
-            Err(unread) if unread.is_of_the_disk() || matches!(unread, StoreError::Damaged { .. }) => {
+            Err(unread)
+                if unread.is_of_a_writer()
+                    && (unread.is_of_the_disk() || matches!(unread, StoreError::Damaged { .. })) =>
+            {
                 let mut untouched = RepairedInMemory::new(storage);
                 let told = opening.unread.len();
                 // A feed without a block shows nobody whether `key` is the one that rotted.
