@@ -80,18 +80,9 @@ pub(crate) enum Event<'a> {
     Progress(Standing),
     Closed {
         #[serde(flatten)]
-        moved: Moved,
-        /// Feeds that both sides held alike from the start.
-        in_step: u64,
-        /// Feeds that the peer did not take, or not all of them.
-        not_taken: u64,
-        /// Feeds of which the peer lacks blocks that it never asked for.
-        unwanted: u64,
-        /// Feeds of which the peer has blocks that a store which can only be read does not take.
-        unfetched: u64,
+        done: Done,
         /// Whether both sides held the same at the end.
         in_sync: bool,
-        holes: Vec<Hole>,
     },
     TooLarge {
         key: String,
@@ -170,15 +161,10 @@ pub(crate) enum Event<'a> {
     RootClosed {
         peer: Option<String>,
         root: String,
+        #[serde(flatten)]
+        done: Option<Done>,
         in_sync: bool,
         message: Option<String>,
-        #[serde(flatten)]
-        moved: Option<Moved>,
-        /// As in `closed`.
-        in_step: u64,
-        not_taken: u64,
-        unwanted: u64,
-        holes: Vec<Hole>,
     },
     PeerDisconnected {
         peer: Option<String>,
@@ -221,6 +207,22 @@ pub(crate) struct Moved {
     pub(crate) bytes_sent: u64,
     /// Blocks that are known to be there and that this store still lacks; after the end, the holes included.
     pub(crate) missing: u64,
+}
+
+/// What a sync that ended well came to.
+#[derive(Serialize)]
+pub(crate) struct Done {
+    #[serde(flatten)]
+    pub(crate) moved: Moved,
+    /// Feeds that both sides held alike from the start.
+    pub(crate) in_step: u64,
+    /// Feeds that the peer did not take, or not all of them.
+    pub(crate) not_taken: u64,
+    /// Feeds of which the peer lacks blocks that it never asked for.
+    pub(crate) unwanted: u64,
+    /// Feeds of which the peer has more than is here, as this store can only be read.
+    pub(crate) unfetched: u64,
+    pub(crate) holes: Vec<Hole>,
 }
 
 /// The blocks of a feed that neither side has.
@@ -685,16 +687,18 @@ mod tests {
             ),
             (
                 Event::Closed {
-                    moved,
-                    in_step: 1,
-                    not_taken: 2,
-                    unwanted: 3,
-                    unfetched: 4,
+                    done: Done {
+                        moved,
+                        in_step: 1,
+                        not_taken: 2,
+                        unwanted: 3,
+                        unfetched: 4,
+                        holes: vec![Hole { key: "bb".into(), blocks: 6, ranges: vec![[0, 2], [5, 8]], unlisted: 1 }],
+                    },
                     in_sync: false,
-                    holes: vec![Hole { key: "bb".into(), blocks: 6, ranges: vec![[0, 2], [5, 8]], unlisted: 1 }],
                 },
                 &format!(
-                    r#"{{"event":"closed",{numbers},"in_step":1,"not_taken":2,"unwanted":3,"unfetched":4,"in_sync":false,"holes":[{{"key":"bb","blocks":6,"ranges":[[0,2],[5,8]],"unlisted":1}}]}}"#
+                    r#"{{"event":"closed",{numbers},"in_step":1,"not_taken":2,"unwanted":3,"unfetched":4,"holes":[{{"key":"bb","blocks":6,"ranges":[[0,2],[5,8]],"unlisted":1}}],"in_sync":false}}"#
                 ),
             ),
             (Event::LinesLeftOut { lines: 3 }, r#"{"event":"lines-left-out","lines":3}"#),

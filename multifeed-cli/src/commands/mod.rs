@@ -16,6 +16,7 @@ mod feeds;
 mod guest;
 mod holder;
 mod network;
+mod outcome;
 mod peer;
 mod reading;
 mod remove;

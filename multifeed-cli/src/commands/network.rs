@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use multifeed_tokio::{
     ConnectionId, Corestore, EndReason, FeedKey, Multifeed, MultifeedEvent, Network, Networker, NetworkerError,
-    NetworkerEvent, NetworkerOptions, Options, PeerKey, Replicate, Role, RootState, SyncError, SyncEvent, SyncTotals,
+    NetworkerEvent, NetworkerOptions, Options, PeerKey, Replicate, Role, RootState, SyncError, SyncEvent,
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -14,7 +14,8 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::control::{Control, Place};
-use super::peer::{self, Outcome, Peer};
+use super::outcome::Outcome;
+use super::peer::{self, Peer};
 use super::reading::open_several_to_serve;
 use super::serve::{BACKLOG, bounded};
 use super::whereabouts::Whereabouts;
@@ -22,7 +23,7 @@ use super::{cannot_open, close, open, tune, warn_of_store};
 use crate::args::{Global, Serve, Sync};
 use crate::error::{CliError, EXIT_NOT_IN_SYNC, code};
 use crate::line_limit::{LineLimit, SUM_UP_EVERY};
-use crate::output::{Event, Hole, Moved, Output, Standing, Unit};
+use crate::output::{Event, Output, Standing, Unit};
 use crate::stop::Stop;
 
 /// How long to wait after the system refused to accept, before the next try.
@@ -400,34 +401,27 @@ impl<'a> Roots<'a> {
                 if may_say {
                     sync.problems.end(&sync.who, self.output)?;
                 }
-                let totals = result.as_ref().ok().cloned().unwrap_or_default();
-                let (state, moved, error) = match result {
+                let who = &sync.who;
+                let root = named_root(&root);
+                match result {
                     Ok(totals) => {
-                        let early = if sync.conflict { 0 } else { totals.missing };
-                        let SyncTotals { not_taken, unwanted, unfetched, .. } = totals;
-                        let outcome =
-                            Outcome::of(self.live, in_sync, early, not_taken, (unwanted, unfetched), sync.apart);
-                        let moved = Moved::from(&totals);
-                        let state = format!("{}: {}", outcome.text(), moved.text(totals.in_step));
-                        (state, Some(moved), outcome.result(early, not_taken, unfetched).err())
+                        let outcome = Outcome::of(self.live, in_sync, &sync, totals);
+                        if may_say {
+                            let (done, in_sync) = (Some(outcome.done()), outcome.is_in_sync());
+                            let event = Event::RootClosed { peer, root, done, in_sync, message: None };
+                            self.output.print(|| format!("{who}{}", outcome.text()), &event)?;
+                            outcome.say_more(who, true, self.output)?;
+                        }
+                        connected.ended.error = connected.ended.error.take().or(outcome.result().err());
                     }
                     Err(error) => {
                         let error = CliError::from(error);
-                        (error.message().to_owned(), None, Some(error))
-                    }
-                };
-                let message = error.as_ref().filter(|_| moved.is_none()).map(|error| error.message().to_owned());
-                connected.ended.error = connected.ended.error.take().or(error);
-                if may_say {
-                    let holes: Vec<Hole> = totals.holes.iter().map(Hole::from).collect();
-                    let named: Vec<String> = holes.iter().map(Hole::text).collect();
-                    let SyncTotals { in_step, not_taken, unwanted, .. } = totals;
-                    let root = named_root(&root);
-                    let event =
-                        Event::RootClosed { peer, root, in_sync, message, moved, in_step, not_taken, unwanted, holes };
-                    self.output.print(|| format!("{}{state}", sync.who), &event)?;
-                    for holes in named {
-                        self.output.say(&format!("{}the peer does not have these either: {holes}", sync.who))?;
+                        if may_say {
+                            let message = Some(error.message().to_owned());
+                            let event = Event::RootClosed { peer, root, done: None, in_sync, message };
+                            self.output.print(|| format!("{who}{}", error.message()), &event)?;
+                        }
+                        connected.ended.error.get_or_insert(error);
                     }
                 }
             }

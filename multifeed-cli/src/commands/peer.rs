@@ -5,12 +5,13 @@ use std::pin::pin;
 use std::time::Duration;
 
 use multifeed_tokio::proto::Phase;
-use multifeed_tokio::{Multifeed, Replication, SessionError, SyncError, SyncEvent, SyncTotals};
+use multifeed_tokio::{Multifeed, Replication, SessionError, SyncError, SyncEvent};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::guest::{FAREWELL, Guest, Leave};
-use crate::error::{CliError, EXIT_NOT_IN_SYNC, code};
-use crate::output::{Event, Hole, Moved, Output, Standing, Unit, count};
+use super::outcome::Outcome;
+use crate::error::{CliError, code};
+use crate::output::{Event, Output, Standing, Unit, count};
 use crate::problems::Found;
 use crate::stop::Stop;
 
@@ -169,40 +170,19 @@ pub(super) async fn follow(
         return Err(why.error(peer.is_proven()));
     }
     let totals = result.map_err(|error| explain(error, peer))?;
-    let moved = Moved::from(&totals.moved);
-    let holes: Vec<Hole> = totals.moved.holes.iter().map(Hole::from).collect();
-    let named: Vec<String> = holes.iter().map(Hole::text).collect();
-    let SyncTotals { missing, in_step, not_taken, unwanted, unfetched, .. } = totals.moved;
-    // A block of another history is not to come.
-    let early = if peer.conflict { 0 } else { missing };
-    let in_sync = alike && not_taken == 0 && unfetched == 0;
-    let outcome = Outcome::of(live, alike, early, not_taken, (unwanted, unfetched), peer.apart);
-    let state = outcome.text();
-    let closed = Event::Closed { moved, in_step, not_taken, unwanted, unfetched, in_sync, holes };
+    let outcome = Outcome::of(live, alike, peer, totals.moved);
     if peer.may_say_end() {
-        output.print(|| format!("{who}{state}: {}", moved.text(in_step)), &closed)?;
-        if early > 0 {
-            output.say(&format!("{who}the session ended before {} came that the peer has", count(early, "block")))?;
-        }
-        if unfetched > 0 {
-            let feeds = count(unfetched, "feed");
-            output.say(&format!(
-                "{who}the peer has more of {feeds}, which this store does not take: it can only be read"
-            ))?;
-        }
-        if not_taken > 0 && peer.guest.is_some() {
-            output.say(&format!("{who}the peer did not take all of {}", count(not_taken, "feed")))?;
-        }
-        for holes in named {
-            output.say(&format!("{who}the peer does not have these either: {holes}"))?;
-        }
+        let closed = Event::Closed { done: outcome.done(), in_sync: outcome.is_in_sync() };
+        output.print(|| format!("{who}{}", outcome.text()), &closed)?;
+        // Of a peer that the command is about the error says it.
+        outcome.say_more(&who, peer.guest.is_some(), output)?;
     }
     match stopped {
         Some(signal) if !live => {
             Err(CliError::new(code::INTERRUPTED, "interrupted before it was done").with_exit(signal.exit()))
         }
         // Whoever comes to a server takes what it likes, and goes when it likes; but the one peer of `--once`.
-        None if peer.guest.as_ref().is_none_or(Guest::is_first) => outcome.result(early, not_taken, unfetched),
+        None if peer.guest.as_ref().is_none_or(Guest::is_first) => outcome.result(),
         _ => Ok(()),
     }
 }
@@ -215,96 +195,6 @@ fn explain(error: SyncError, peer: &Peer) -> CliError {
         return error.into();
     }
     CliError::from(error).explained("the peer may have no place for another connection; try again in a moment")
-}
-
-/// What became of a sync that ended well. The help text has the exit codes.
-///
-/// | outcome | when | code | exit |
-/// |---|---|---|---|
-/// | in sync | both hold the same | | 0 |
-/// | unwanted | the peer lacks blocks that it never asked for, as a JS peer that is sparse | | 0 |
-/// | ended early | blocks did not come that the peer has, or it is not known that both hold the same | `ERR_ENDED_EARLY` | 1 |
-/// | not taken | the peer did not take all that it was offered | `ERR_NOT_TAKEN` | 3 |
-/// | unfetched | the peer has blocks that a store which can only be read does not take | `ERR_NOT_IN_SYNC` | 3 |
-/// | apart | all is done that can be; what keeps the two apart was reported | `ERR_NOT_IN_SYNC` | 3 |
-///
-/// It is the same for `sync` and `serve --once`, live or not. Whoever comes to another server takes what it likes, and goes when it likes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outcome {
-    InSync,
-    Unwanted,
-    EndedEarly,
-    NotTaken,
-    Unfetched,
-    Apart,
-}
-
-impl Outcome {
-    /// `early` blocks did not come that the peer has, it did not take all of `not_taken` feeds, did not ask for all of `unwanted` ones, and has more of
-    /// `unfetched` ones.
-    pub(super) fn of(
-        live: bool,
-        alike: bool,
-        early: u64,
-        not_taken: u64,
-        (unwanted, unfetched): (u64, u64),
-        apart: bool,
-    ) -> Self {
-        match (early, not_taken) {
-            (0, 0) if unfetched > 0 => Self::Unfetched,
-            (0, 0) if alike => Self::InSync,
-            (0, 0) if unwanted > 0 => Self::Unwanted,
-            // A live session has no end of its own: the peer left it.
-            (0, 0) if apart && !live => Self::Apart,
-            (0, 1..) => Self::NotTaken,
-            _ => Self::EndedEarly,
-        }
-    }
-
-    pub(super) fn text(self) -> &'static str {
-        match self {
-            Self::InSync => "in sync",
-            Self::Unwanted => "done, and the peer asked for no more",
-            Self::NotTaken | Self::Unfetched | Self::Apart => "done, and not in sync",
-            Self::EndedEarly => "ended early",
-        }
-    }
-
-    pub(super) fn result(self, early: u64, not_taken: u64, unfetched: u64) -> Result<(), CliError> {
-        match self {
-            Self::InSync | Self::Unwanted => Ok(()),
-            Self::NotTaken => {
-                let feeds = count(not_taken, "feed");
-                let message = format!(
-                    "the peer did not take all of {feeds} that it was offered: its application does not want more of them, or a bound of its \
-                     store, or its disk, lets it take no more, or it cannot open a feed that it has, or it gave up waiting on a slow link; the \
-                     rest is done"
-                );
-                Err(CliError::new(code::NOT_TAKEN, message).with_exit(EXIT_NOT_IN_SYNC))
-            }
-            Self::Unfetched => {
-                let feeds = count(unfetched, "feed");
-                let message = format!(
-                    "the peer has more of {feeds}, which this store did not take: it can only be read; all that the peer lacked was served"
-                );
-                Err(CliError::new(code::NOT_IN_SYNC, message).with_exit(EXIT_NOT_IN_SYNC))
-            }
-            Self::Apart => {
-                let message = "the sync is done, and the two stores do not hold the same: what keeps them apart was reported before";
-                Err(CliError::new(code::NOT_IN_SYNC, message).with_exit(EXIT_NOT_IN_SYNC))
-            }
-            Self::EndedEarly if early > 0 => {
-                let message =
-                    format!("the session ended before {} came that the peer has; sync again", count(early, "block"));
-                Err(CliError::new(code::ENDED_EARLY, message))
-            }
-            Self::EndedEarly => {
-                let message = "the session is over, and the two stores are not known to hold the same: the peer may have had no place for it, be \
-                               shutting down, or have another history of a feed, or its disk may have failed; sync again";
-                Err(CliError::new(code::ENDED_EARLY, message))
-            }
-        }
-    }
 }
 
 /// Shows how the store stands with all its peers, where somebody sees it, until this is done.
@@ -449,39 +339,5 @@ pub(super) fn print(event: &SyncEvent, peer: &mut Peer, output: &Output) -> Resu
             tracing::debug!("{who}{other:?}");
             Ok(())
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_outcome_has_its_exit_code() {
-        let exit = |live, alike, early, not_taken, unwanted, apart| {
-            let outcome = Outcome::of(live, alike, early, not_taken, (unwanted, 0), apart);
-            let result = outcome.result(early, not_taken, 0);
-            result.map_or_else(|error| (error.exit(), error.code().to_owned()), |()| (0, outcome.text().to_owned()))
-        };
-        for live in [false, true] {
-            let expected = |exit, code: &str| (exit, code.to_owned());
-            assert_eq!(exit(live, true, 0, 0, 0, false), expected(0, "in sync"));
-            assert_eq!(
-                exit(live, true, 0, 0, 0, true),
-                expected(0, "in sync"),
-                "what was damaged concerns no feed of both"
-            );
-            assert_eq!(exit(live, false, 0, 0, 1, false), expected(0, "done, and the peer asked for no more"));
-            assert_eq!(exit(live, false, 0, 0, 0, false), expected(1, code::ENDED_EARLY));
-            // What is missing here comes first.
-            for not_taken in 0..2 {
-                assert_eq!(exit(live, false, 5, not_taken, 0, true), expected(1, code::ENDED_EARLY));
-            }
-            assert_eq!(exit(live, false, 0, 1, 0, true), expected(3, code::NOT_TAKEN));
-        }
-        let more_there = Outcome::of(false, true, 0, 0, (1, 1), false).result(0, 0, 1).unwrap_err();
-        assert_eq!((more_there.exit(), more_there.code()), (3, code::NOT_IN_SYNC));
-        assert_eq!(exit(false, false, 0, 0, 0, true), (3, code::NOT_IN_SYNC.to_owned()));
-        assert_eq!(exit(true, false, 0, 0, 0, true), (1, code::ENDED_EARLY.to_owned()));
     }
 }

@@ -215,8 +215,8 @@ impl<S: Storage> Multifeed<S> {
         Ok(())
     }
 
-    /// Reports what of a feed's files the disk does not give, or is damaged. Without its `secret_key` or `localname` nobody else is given the name. What a crash left is repaired once
-    /// the key is there again.
+    /// Reports what of a feed's files the disk does not give, or is damaged. Without its `secret_key` or `localname` nobody else is given the
+    /// name. What a crash left is repaired once the key is there again.
     fn note_unread(&mut self, feed: &Feed, unread: &[StoreError]) {
         for error in unread {
             self.cores.report.unopened |= !feed.writable() && error.is_of_a_writer();

@@ -1,4 +1,4 @@
-//! Cores in a folder that npm corestore 5 opens too: `cargo run --example corestore -- FOLDER TEXT`.
+//! Cores in a folder that npm corestore 5 opens too: `cargo run --example cores -- FOLDER TEXT`.
 
 use std::error::Error;
 
@@ -10,7 +10,7 @@ use multifeed_core::{Corestore, CorestoreOptions, FileCoreStorage, MasterKey, Na
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
     let (Some(folder), Some(text)) = (args.next(), args.next()) else {
-        return Err("usage: corestore FOLDER TEXT".into());
+        return Err("usage: cores FOLDER TEXT".into());
     };
     let storage = FileCoreStorage::open(folder)?;
     let mut store = Corestore::open(storage, CorestoreOptions::default(), || MasterKey::generate(&mut rand::rng()))?;

@@ -1,0 +1,169 @@
+//! What became of a sync that ended well: words, and the exit code.
+
+use multifeed_tokio::SyncTotals;
+
+use super::peer::Peer;
+use crate::error::{CliError, EXIT_NOT_IN_SYNC, code};
+use crate::output::{Done, Hole, Moved, Output, count};
+
+/// What became of a sync that ended well. The help text has the exit codes.
+///
+/// | outcome | when | code | exit |
+/// |---|---|---|---|
+/// | in sync | both hold the same | | 0 |
+/// | unwanted | the peer lacks blocks that it never asked for, as a JS peer that is sparse | | 0 |
+/// | ended early | blocks did not come that the peer has, or it is not known that both hold the same | `ERR_ENDED_EARLY` | 1 |
+/// | not taken | the peer did not take all that it was offered | `ERR_NOT_TAKEN` | 3 |
+/// | unfetched | the peer has blocks that a store which can only be read does not take | `ERR_NOT_IN_SYNC` | 3 |
+/// | apart | all is done that can be; what keeps the two apart was reported | `ERR_NOT_IN_SYNC` | 3 |
+///
+/// It is the same for `sync` and `serve --once`, live or not. Whoever comes to another server takes what it likes, and goes when it likes.
+pub(super) struct Outcome {
+    kind: Kind,
+    alike: bool,
+    /// Blocks that were to come.
+    early: u64,
+    totals: SyncTotals,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    InSync,
+    Unwanted,
+    EndedEarly,
+    NotTaken,
+    Unfetched,
+    Apart,
+}
+
+impl Outcome {
+    /// What a sync came to at whose end both sides are known to be `alike`, or not.
+    pub(super) fn of(live: bool, alike: bool, peer: &Peer, totals: SyncTotals) -> Self {
+        // A block of another history is not to come.
+        let early = if peer.conflict { 0 } else { totals.missing };
+        let kind = match (early, totals.not_taken) {
+            (0, 0) if totals.unfetched > 0 => Kind::Unfetched,
+            (0, 0) if alike => Kind::InSync,
+            (0, 0) if totals.unwanted > 0 => Kind::Unwanted,
+            // A live session has no end of its own: the peer left it.
+            (0, 0) if peer.apart && !live => Kind::Apart,
+            (0, 1..) => Kind::NotTaken,
+            _ => Kind::EndedEarly,
+        };
+        Self { kind, alike, early, totals }
+    }
+
+    pub(super) fn is_in_sync(&self) -> bool {
+        self.alike && self.totals.not_taken == 0 && self.totals.unfetched == 0
+    }
+
+    /// Its numbers, for programs.
+    pub(super) fn done(&self) -> Done {
+        let SyncTotals { in_step, not_taken, unwanted, unfetched, .. } = self.totals;
+        let holes = self.totals.holes.iter().map(Hole::from).collect();
+        Done { moved: Moved::from(&self.totals), in_step, not_taken, unwanted, unfetched, holes }
+    }
+
+    /// A line for people.
+    pub(super) fn text(&self) -> String {
+        let state = match self.kind {
+            Kind::InSync => "in sync",
+            Kind::Unwanted => "done, and the peer asked for no more",
+            Kind::NotTaken | Kind::Unfetched | Kind::Apart => "done, and not in sync",
+            Kind::EndedEarly => "ended early",
+        };
+        format!("{state}: {}", Moved::from(&self.totals).text(self.totals.in_step))
+    }
+
+    /// Says to people what keeps the two apart, and `all` of it also if the command's error does.
+    pub(super) fn say_more(&self, who: &str, all: bool, output: &Output) -> Result<(), CliError> {
+        if self.early > 0 {
+            let blocks = count(self.early, "block");
+            output.say(&format!("{who}the session ended before {blocks} came that the peer has"))?;
+        }
+        if self.totals.unfetched > 0 {
+            let feeds = count(self.totals.unfetched, "feed");
+            let why = "which this store does not take: it can only be read";
+            output.say(&format!("{who}the peer has more of {feeds}, {why}"))?;
+        }
+        if all && self.totals.not_taken > 0 {
+            output.say(&format!("{who}the peer did not take all of {}", count(self.totals.not_taken, "feed")))?;
+        }
+        for holes in self.totals.holes.iter().map(Hole::from) {
+            output.say(&format!("{who}the peer does not have these either: {}", holes.text()))?;
+        }
+        Ok(())
+    }
+
+    /// # Errors
+    ///
+    /// What the command fails with.
+    pub(super) fn result(&self) -> Result<(), CliError> {
+        match self.kind {
+            Kind::InSync | Kind::Unwanted => Ok(()),
+            Kind::NotTaken => {
+                let feeds = count(self.totals.not_taken, "feed");
+                let message = format!(
+                    "the peer did not take all of {feeds} that it was offered: its application does not want more of them, or a bound of its \
+                     store, or its disk, lets it take no more, or it cannot open a feed that it has, or it gave up waiting on a slow link; the \
+                     rest is done"
+                );
+                Err(CliError::new(code::NOT_TAKEN, message).with_exit(EXIT_NOT_IN_SYNC))
+            }
+            Kind::Unfetched => {
+                let feeds = count(self.totals.unfetched, "feed");
+                let message = format!(
+                    "the peer has more of {feeds}, which this store did not take: it can only be read; all that the peer lacked was served"
+                );
+                Err(CliError::new(code::NOT_IN_SYNC, message).with_exit(EXIT_NOT_IN_SYNC))
+            }
+            Kind::Apart => {
+                let message = "the sync is done, and the two stores do not hold the same: what keeps them apart was reported before";
+                Err(CliError::new(code::NOT_IN_SYNC, message).with_exit(EXIT_NOT_IN_SYNC))
+            }
+            Kind::EndedEarly if self.early > 0 => {
+                let blocks = count(self.early, "block");
+                let message = format!("the session ended before {blocks} came that the peer has; sync again");
+                Err(CliError::new(code::ENDED_EARLY, message))
+            }
+            Kind::EndedEarly => {
+                let message = "the session is over, and the two stores are not known to hold the same: the peer may have had no place for it, be \
+                               shutting down, or have another history of a feed, or its disk may have failed; sync again";
+                Err(CliError::new(code::ENDED_EARLY, message))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_outcome_has_its_exit_code() {
+        let exit = |live, alike, [missing, not_taken, unwanted, unfetched]: [u64; 4], apart| {
+            let mut totals = SyncTotals::default();
+            (totals.missing, totals.not_taken, totals.unwanted, totals.unfetched) =
+                (missing, not_taken, unwanted, unfetched);
+            let outcome = Outcome::of(live, alike, &Peer { apart, ..Peer::default() }, totals);
+            let state = outcome.text().split(':').next().unwrap_or_default().to_owned();
+            outcome.result().map_or_else(|error| (error.exit(), error.code().to_owned()), |()| (0, state))
+        };
+        for live in [false, true] {
+            let expected = |exit, code: &str| (exit, code.to_owned());
+            assert_eq!(exit(live, true, [0; 4], false), expected(0, "in sync"));
+            let why = "what was damaged concerns no feed of both";
+            assert_eq!(exit(live, true, [0; 4], true), expected(0, "in sync"), "{why}");
+            assert_eq!(exit(live, false, [0, 0, 1, 0], false), expected(0, "done, and the peer asked for no more"));
+            assert_eq!(exit(live, false, [0; 4], false), expected(1, code::ENDED_EARLY));
+            // What is missing here comes first.
+            for not_taken in 0..2 {
+                assert_eq!(exit(live, false, [5, not_taken, 0, 0], true), expected(1, code::ENDED_EARLY));
+            }
+            assert_eq!(exit(live, false, [0, 1, 0, 0], true), expected(3, code::NOT_TAKEN));
+            assert_eq!(exit(live, true, [0, 0, 1, 1], false), expected(3, code::NOT_IN_SYNC));
+        }
+        assert_eq!(exit(false, false, [0; 4], true), (3, code::NOT_IN_SYNC.to_owned()));
+        assert_eq!(exit(true, false, [0; 4], true), (1, code::ENDED_EARLY.to_owned()));
+    }
+}
