@@ -231,6 +231,9 @@ impl<S: Storage> Multifeed<S> {
         self.index(id);
         self.created(id, key, name.clone());
         self.slot(id).subscribers.clone().into_iter().for_each(|subscriber| self.include_by(subscriber, id));
+        // In a multifeed of a corestore it has a name that is not its folder's number.
+        let set = self.sessions.get(&by).map(|session| session.options.set);
+        let name = set.and_then(|set| self.name_in(set, id)).map_or(name, str::to_owned);
         if let Some(session) = self.sessions.get_mut(&by) {
             session.offers.settle(id);
             session.events.push_back(PeerEvent::Feed { key, name });
