@@ -92,14 +92,15 @@ pub enum StoreError {
         /// What it is.
         found: Found,
     },
-    /// The folder is a corestore's: it has a `master_key`, and no folder `0`. Folders of cores can have numbers as their names, so it is not taken
-    /// for a multifeed's. It was left as it is.
+    /// The folder is a corestore's: it has cores, or a `master_key` and no folder `0`. Folders of cores can have numbers as their names, so it is
+    /// not taken for a multifeed's. It was left as it is.
     #[error("{} is a corestore, and no multifeed: open it as a `Corestore`", place(None, None, .path))]
     IsCorestore {
         /// The folder.
         path: Option<PathBuf>,
     },
-    /// A core of the corestore that a store is in cannot be used.
+    /// A core of the corestore that a store is in cannot be used, or the corestore; or the folder is [another kind of
+    /// store's](CorestoreError::OtherStore), which was left as it is.
     #[error(transparent)]
     Core(Arc<CorestoreError>),
     /// The store is not in a corestore, and has no multifeeds by their root keys.
@@ -453,6 +454,9 @@ impl StoreError {
         }
         if told.is_some_and(FileError::is_corestore) {
             return StoreError::IsCorestore { path };
+        }
+        if let Some(other) = told.and_then(FileError::other_store) {
+            return StoreError::Core(Arc::new(other.clone()));
         }
         if let Some(found) = told.and_then(FileError::found) {
             return StoreError::NotRegular { slot, file, path, found };

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use common::key_pair;
 use multifeed_core::{
     Answer, Core, CoreStorage, Corestore, CorestoreError, CorestoreOptions, Feed, FeedList, FileCoreStorage,
-    FileStorage, FileStorageOptions, KeyPair, MasterKey, MemoryCoreStorage, MemoryStorage, Namespace, Slot, StoreKind,
-    VerifyCursor, prepare,
+    FileStorage, FileStorageOptions, KeyPair, MasterKey, MemoryCoreStorage, MemoryStorage, Namespace, Slot, StoreError,
+    StoreKind, VerifyCursor, prepare,
 };
 use multifeed_proto::{DiscoveryKey, FeedKey, Request};
 use serde_json::Value;
@@ -489,7 +489,9 @@ fn a_core_with_blocks_and_no_secret_is_not_written_to() {
 
 #[test]
 fn other_stores_are_recognised_and_left() {
-    let stores: [(StoreKind, &[&str], &str); 9] = [
+    let name = key_pair(1).public_key().discovery_key().to_string();
+    let core = format!("{}/{}/{name}/key", &name[..2], &name[2..4]);
+    let stores: [(StoreKind, &[&str], &str); 10] = [
         (StoreKind::Corestore6, &["primary-key", "cores/7d/35/7d35/oplog"], "corestore 6"),
         (StoreKind::Corestore7, &["CORESTORE", "db/CURRENT", "db/IDENTITY"], "corestore 7"),
         (StoreKind::Corestore7, &["CORESTORE", "db/CURRENT", "db/master_key"], "copy `master_key`"),
@@ -499,6 +501,7 @@ fn other_stores_are_recognised_and_left() {
         (StoreKind::Hypercore9, &["key", "tree", "bitfield"], "single hypercore 9"),
         (StoreKind::Multifeed, &["0/key", "multifeed.journal"], "as a multifeed"),
         (StoreKind::Multifeed, &["0/key", "0/localname", "1/key"], "as a multifeed"),
+        (StoreKind::MultifeedAndCores, &["0/key", core.as_str()], "into another folder"),
     ];
     for (kind, files, says) in stores {
         let folder = tempfile::tempdir().unwrap();
@@ -511,9 +514,23 @@ fn other_stores_are_recognised_and_left() {
         let error = open(folder.path()).unwrap_err();
         assert!(matches!(&error, CorestoreError::OtherStore(other) if other.kind() == kind), "{error}");
         assert!(error.to_string().contains(says), "{error}");
+        // As a multifeed's folder neither, unless it is one.
+        if kind != StoreKind::Multifeed {
+            for open in [FileStorage::open_with, FileStorage::open_read_only_with, FileStorage::open_beside_with] {
+                let error = open(folder.path(), FileStorageOptions::default()).unwrap_err();
+                assert_eq!((error.code(), error.to_string().contains(says)), ("ERR_OTHER_STORE", true), "{error}");
+            }
+        }
         assert_eq!(contents(folder.path()), before);
         assert!(!folder.path().join("multifeed.lock").exists());
     }
+    // Cores make a corestore, also without a `master_key`.
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir_all(folder.path().join(&core).parent().unwrap()).unwrap();
+    fs::write(folder.path().join(&core), b"x").unwrap();
+    let before = contents(folder.path());
+    assert!(matches!(FileStorage::open(folder.path()), Err(StoreError::IsCorestore { .. })));
+    assert_eq!(contents(folder.path()), before);
     // corestore 6 leaves a folder of corestore 5 alone, and so it can be opened; so does what is an application's.
     let folder = tempfile::tempdir().unwrap();
     open(folder.path()).unwrap().close().unwrap();

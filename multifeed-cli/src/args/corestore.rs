@@ -14,7 +14,7 @@ pub(crate) struct Corestore {
 
     /// The namespace of the corestore that the multifeed is in, if it is in one; nested ones are joined by `:`
     #[arg(long, global = true, help_heading = "Options of every command", value_name = "NAME")]
-    namespace: Option<String>,
+    pub(crate) namespace: Option<String>,
 }
 
 impl Corestore {

@@ -30,8 +30,8 @@ use std::sync::{Mutex, PoisonError};
 use tokio::net::TcpStream;
 
 use multifeed_tokio::{
-    Corestore, DEFAULT_ROOT_KEY, Error, Feed, FeedKey, Multifeed, Options, Rearranged, StoreError, Unsupported,
-    is_object_property,
+    Corestore, DEFAULT_ROOT_KEY, Error, Feed, FeedKey, FileStorage, FileStorageOptions, Multifeed, Options, Rearranged,
+    StoreError, Unsupported, is_object_property,
 };
 
 use crate::args::{Args, Command, Global, KEY_VARIABLE};
@@ -47,6 +47,9 @@ pub(crate) async fn run(args: Args, output: Output) -> Result<(), CliError> {
     let Args { global, command } = args;
     // A wrong root key is told of by each command, also by those that need none.
     let (options, keys) = options(&global, &output)?;
+    if !matches!(command, Command::Demo) {
+        check_corestore(&global, keys.len())?;
+    }
     match command {
         Command::Serve(args) if keys.len() > 1 => network::serve(args, &global, options, &keys, output).await,
         Command::Sync(args) if keys.len() > 1 || args.retry => {
@@ -127,6 +130,26 @@ async fn open_either(global: &Global, options: Options) -> Result<Multifeed, Err
     let root_key = root_key(&options);
     let store = Corestore::open(&global.store, options).await?;
     Multifeed::in_corestore(&store, &global.corestore.namespace(), root_key).await
+}
+
+/// Several root keys, and a namespace, need a corestore. None is made unless that was said.
+fn check_corestore(global: &Global, keys: usize) -> Result<(), CliError> {
+    let (code, what) = match &global.corestore.namespace {
+        _ if global.corestore.corestore => return Ok(()),
+        Some(_) => (code::USAGE, "--namespace needs"),
+        None if keys > 1 => (code::OTHER_STORE, "several root keys need"),
+        None => return Ok(()),
+    };
+    match FileStorage::open_beside_with(&global.store, FileStorageOptions::default()) {
+        Err(StoreError::IsCorestore { .. }) => Ok(()),
+        // What it is, or that it cannot be read.
+        Err(error) if global.store.is_dir() => Err(Error::Store(error).into()),
+        _ => {
+            let store = global.store.display();
+            let error = CliError::new(code, format!("{what} a corestore, and {store} is none: --corestore makes one"));
+            Err(if code == code::USAGE { error.with_exit(EXIT_USAGE) } else { error })
+        }
+    }
 }
 
 /// The root key of the options, as its sessions use it.

@@ -113,7 +113,6 @@ pub(super) async fn open_several(
     options: Options,
     keys: &[FeedKey],
 ) -> Result<Vec<Multifeed>, CliError> {
-    check_corestore(global)?;
     let store = Corestore::open(&global.store, options).await.map_err(|error| cannot_open(error, global))?;
     in_corestore(&store, global, keys).await
 }
@@ -128,16 +127,6 @@ pub(super) async fn in_corestore(
         multis.push(Multifeed::in_corestore(store, &global.corestore.namespace(), *key).await?);
     }
     Ok(multis)
-}
-
-/// Several root keys need a corestore. None is made unless that was said.
-pub(super) fn check_corestore(global: &Global) -> Result<(), CliError> {
-    if global.corestore.corestore || global.store.join("master_key").exists() {
-        return Ok(());
-    }
-    let store = global.store.display();
-    let message = format!("several root keys need a corestore, and {store} is none: --corestore makes one");
-    Err(CliError::new(code::OTHER_STORE, message))
 }
 
 fn places(multis: &[Multifeed], global: &Global) -> Vec<(Place, Multifeed)> {

@@ -8,7 +8,7 @@ use multifeed_tokio::{
     Corestore, Error, FeedKey, FileStorage, Multifeed, Options, Recovered, RepairedInMemory, StoreError,
 };
 
-use super::network::{check_corestore, in_corestore};
+use super::network::in_corestore;
 use super::{
     Repaired, cannot_open, check_unserved, open_either, problems, repairs, warn, warn_lasting, warn_of_store,
     warn_unsupported,
@@ -170,7 +170,6 @@ pub(super) async fn open_several_to_serve(
     keys: &[FeedKey],
     output: &Output,
 ) -> Result<(Vec<Multifeed>, bool), CliError> {
-    check_corestore(global)?;
     check_unserved(global).await?;
     let (store, only_reads) = match Corestore::open(&global.store, options.clone()).await {
         Err(error) if cannot_be_written(&error) && global.store.is_dir() => {

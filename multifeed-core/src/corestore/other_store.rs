@@ -22,6 +22,8 @@ pub enum StoreKind {
     Hypercore11,
     /// A multifeed: numbered folders.
     Multifeed,
+    /// A multifeed and the cores of a corestore 5 in one folder.
+    MultifeedAndCores,
 }
 
 /// A folder that another kind of store has. It was left as it is.
@@ -43,10 +45,11 @@ impl OtherStore {
         &self.path
     }
 
-    /// Looks for what other stores have in the folder of a corestore.
+    /// Looks for what other stores have in the folder of a corestore, or of a multifeed. `has_cores`: whether cores of a corestore 5 are in it.
     #[cfg_attr(not(feature = "file-storage"), allow(dead_code))]
     pub(crate) fn recognise(
         path: &Path,
+        has_cores: bool,
         mut has: impl FnMut(&str) -> io::Result<bool>,
     ) -> io::Result<Option<OtherStore>> {
         let master_key = has("master_key")?;
@@ -60,7 +63,7 @@ impl OtherStore {
             // Beside a `master_key` it leaves the older corestore alone.
             StoreKind::Corestore6
         } else if has("0/key")? {
-            StoreKind::Multifeed
+            if has_cores { StoreKind::MultifeedAndCores } else { StoreKind::Multifeed }
         } else if has("bitfield")? && has("key")? {
             StoreKind::Hypercore9
         } else {
@@ -96,10 +99,11 @@ impl fmt::Display for OtherStore {
             StoreKind::Corestore6 => "is a corestore 6 (`primary-key`)",
             StoreKind::Corestore7 => "was opened by corestore 7 (`CORESTORE`)",
             StoreKind::Corestore7Db => "is the `db` of a corestore 7",
-            StoreKind::Hypercore9 => "is a single hypercore 9, and no corestore",
+            StoreKind::Hypercore9 => "is a single hypercore 9",
             StoreKind::Hypercore10 => "was opened by hypercore 10 or later (`oplog`)",
             StoreKind::Hypercore11 => "was opened by hypercore 11 or later (`db`)",
             StoreKind::Multifeed => "is a multifeed (numbered folders)",
+            StoreKind::MultifeedAndCores => "has both a multifeed (numbered folders) and the cores of a corestore",
         };
         write!(f, "{path} {by}, and was left as it is: ")?;
         match self.kind {
@@ -111,7 +115,10 @@ impl fmt::Display for OtherStore {
                 write!(f, "copy `master_key` and the folders of two hex digits into another folder")
             }
             StoreKind::Multifeed => write!(f, "open it as a multifeed"),
-            StoreKind::Hypercore9 => write!(f, "a corestore has a folder for each core, named by its discovery key"),
+            StoreKind::MultifeedAndCores => {
+                write!(f, "move the numbered folders into another folder, and both can be opened")
+            }
+            StoreKind::Hypercore9 => write!(f, "name the folder of the multifeed or corestore that it is in"),
             StoreKind::Hypercore10 | StoreKind::Hypercore11 => {
                 write!(f, "only files of hypercore 9 can be opened; take the folder from a backup that is older")
             }

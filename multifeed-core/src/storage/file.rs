@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::changes::{check_removable, in_folder, remove, rename, replace};
+use super::corestore::has_cores;
 use super::disk::Disk;
 use super::faults::Faults;
 use super::folder::{Access, Folder, Opened};
@@ -14,6 +15,7 @@ use super::layout::{FolderNames, Paths};
 use super::pool::{self, Pool, Site};
 use super::unsupported::Unsupported;
 use super::{FileError, FileId, FileKind, Found, Slot, Storage};
+use crate::corestore::{OtherStore, StoreKind};
 use crate::error::StoreError;
 
 /// The name of the lock beside the numbered folders. JS does not look at it.
@@ -41,6 +43,28 @@ pub struct FileStorageOptions {
 impl Default for FileStorageOptions {
     fn default() -> Self {
         Self { max_open_files: default_open_files(), follow_links: false, faults: Faults::default() }
+    }
+}
+
+/// Fails if the folder is another kind of store's.
+fn check_kind(folder: &Folder, paths: &Paths, follow: bool) -> io::Result<()> {
+    let look = |name: &str| folder.look(name).map_err(|error| FileError::wrap(paths.root(), error));
+    // What stands in the place of a folder, or one that cannot be read, is told when it is opened.
+    let has = |name: &str| match look(name) {
+        Err(_) if name.contains('/') => Ok(false),
+        found => Ok(found?.is_some()),
+    };
+    let has_cores = has_cores(folder, paths.root(), follow);
+    let found = OtherStore::recognise(paths.root(), has_cores, has)?;
+    match found {
+        Some(other) if paths.is_corestore() || other.kind() != StoreKind::Multifeed => {
+            Err(FileError::of_other_store(paths.root(), other))
+        }
+        // Of the two hex digits that the folders of cores are named by some are numbers.
+        None if !paths.is_corestore() && (has_cores || has("master_key")? && !has("0")?) => {
+            Err(FileError::corestore(paths.root()))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -170,10 +194,8 @@ impl FileStorage {
         let wrap = |error| FileError::wrap(root, error);
         let folder = Folder::open(root, disk.clone()).map_err(wrap)?;
         let place = std::path::absolute(root).map_err(wrap)?;
-        if !paths.is_corestore() && folder.look("master_key")?.is_some() && folder.look("0")?.is_none() {
-            // Of the two hex digits that its folders are named by some are numbers.
-            return Err(FileError::corestore(root));
-        }
+        // Before the lock is made: a folder that is another store's gets nothing of ours.
+        check_kind(&folder, paths, follow)?;
         let lock = if access == Use::All { Access::Make } else { Access::Read };
         let path = root.join(LOCK);
         let lock = if locks { folder.file(LOCK, lock, follow) } else { Ok(None) };

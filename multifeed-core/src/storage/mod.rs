@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use multifeed_proto::FeedKey;
 
 use crate::KeyPair;
-use crate::corestore::CoreList;
+use crate::corestore::{CoreList, CorestoreError, OtherStore};
 use crate::error::StoreError;
 
 #[cfg(feature = "file-storage")]
@@ -535,7 +535,7 @@ struct OfCorestore;
 
 impl fmt::Display for OfCorestore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a corestore (it has a `master_key`), and no multifeed")
+        f.write_str("a corestore (it has a `master_key` or cores), and no multifeed")
     }
 }
 
@@ -578,6 +578,17 @@ impl FileError {
     /// Whether the error is that the folder is a corestore's.
     pub fn is_corestore(&self) -> bool {
         self.source.as_ref().and_then(io::Error::get_ref).is_some_and(|inner| inner.is::<OfCorestore>())
+    }
+
+    /// The folder at this path is that of another kind of store.
+    #[cfg_attr(not(feature = "file-storage"), allow(dead_code))]
+    pub(crate) fn of_other_store(path: &Path, other: OtherStore) -> io::Error {
+        Self::wrap(path, io::Error::new(io::ErrorKind::InvalidInput, CorestoreError::OtherStore(other)))
+    }
+
+    /// What the folder is, if the error is that another kind of store has it.
+    pub(crate) fn other_store(&self) -> Option<&CorestoreError> {
+        self.source.as_ref()?.get_ref()?.downcast_ref()
     }
 
     /// Whether the error is that the folder was moved, removed or replaced.

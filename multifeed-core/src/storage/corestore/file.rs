@@ -2,12 +2,13 @@
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use multifeed_proto::DiscoveryKey;
 use zeroize::Zeroizing;
 
 use super::{CoreFile, CoreFolders, CoreStorage, SmallFile};
-use crate::corestore::{CorestoreError, OtherStore};
+use crate::corestore::CorestoreError;
 use crate::error::StoreError;
 use crate::storage::changes::replace;
 use crate::storage::file::Use;
@@ -62,16 +63,13 @@ impl FileCoreStorage {
 
     fn start(root: PathBuf, options: &FileStorageOptions, access: Use, locks: bool) -> Result<Self, CorestoreError> {
         let paths = Paths::cores(root);
-        let failed = |error| CorestoreError::from(StoreError::from_store("open", error));
+        let failed = |error| match StoreError::from_store("open", error) {
+            StoreError::Core(error) => Arc::unwrap_or_clone(error),
+            error => CorestoreError::from(error),
+        };
         if access == Use::All {
             let made = pool::make_folder(paths.root()).map_err(|error| FileError::wrap(paths.root(), error));
             made.map_err(failed)?;
-        }
-        // Before the lock is made: a folder that is another store's gets nothing of ours.
-        let looked = FileStorage::start_with(&paths, options, Use::Reading, false).map_err(failed)?;
-        let found = OtherStore::recognise(paths.root(), |name| Ok(looked.folders.root.look(name)?.is_some()));
-        if let Some(found) = found.map_err(|error| failed(FileError::wrap(paths.root(), error)))? {
-            return Err(CorestoreError::OtherStore(found));
         }
         let files = FileStorage::start_with(&paths, options, access, locks).map_err(failed)?;
         Ok(Self { files })
@@ -99,33 +97,6 @@ impl FileCoreStorage {
             None => Ok(Some(&folders.root)),
             Some(slot) => folders.slot(paths, slot),
         }
-    }
-
-    fn list_in(&self, folders: &mut CoreFolders, max: usize) -> io::Result<()> {
-        let (root, follow) = (&self.files.folders.root, self.files.folders.follow);
-        for (first, found) in sorted(root.entries()?, 2) {
-            let path = self.path().join(&first);
-            let Some(outer) = open(root, &path, &first, found, follow, folders) else { continue };
-            for (second, found) in sorted(outer.entries().map_err(|error| FileError::wrap(&path, error))?, 2) {
-                let path = path.join(&second);
-                let Some(inner) = open(&outer, &path, &second, found, follow, folders) else { continue };
-                for (name, found) in sorted(inner.entries().map_err(|error| FileError::wrap(&path, error))?, 64) {
-                    if !name.starts_with(&first) || !name[2..].starts_with(&second) {
-                        continue;
-                    }
-                    if folders.cores.len() + folders.obstacles.len() >= max {
-                        folders.more = true;
-                        return Ok(());
-                    }
-                    match (found, name.parse::<DiscoveryKey>()) {
-                        (Found::Folder, Ok(core)) => folders.cores.push(core),
-                        (Found::Link, Ok(core)) if follow => folders.cores.push(core),
-                        (found, _) => folders.obstacles.push(FileError::wrap(&path.join(&name), not_regular(found))),
-                    }
-                }
-            }
-        }
-        Ok(())
     }
 }
 
@@ -157,7 +128,9 @@ impl CoreStorage for FileCoreStorage {
     fn folders(&mut self, max: usize) -> io::Result<CoreFolders> {
         self.files.check()?;
         let mut folders = CoreFolders::default();
-        self.list_in(&mut folders, max).map_err(|error| named(self.path(), error))?;
+        let FileStorage { folders: opened, .. } = &self.files;
+        list_in(&opened.root, self.path(), opened.follow, &mut folders, max)
+            .map_err(|error| named(self.path(), error))?;
         Ok(folders)
     }
 
@@ -202,6 +175,40 @@ impl CoreStorage for FileCoreStorage {
         };
         make().map_err(|error| named(&path, error))
     }
+}
+
+/// Whether a folder has cores, as far as it can be read.
+pub(in crate::storage) fn has_cores(root: &Folder, path: &Path, follow: bool) -> bool {
+    let mut found = CoreFolders::default();
+    let _ = list_in(root, path, follow, &mut found, 0);
+    found.more
+}
+
+/// Lists the folders of cores in that of a corestore, at most this many.
+fn list_in(root: &Folder, path: &Path, follow: bool, folders: &mut CoreFolders, max: usize) -> io::Result<()> {
+    for (first, found) in sorted(root.entries()?, 2) {
+        let path = path.join(&first);
+        let Some(outer) = open(root, &path, &first, found, follow, folders) else { continue };
+        for (second, found) in sorted(outer.entries().map_err(|error| FileError::wrap(&path, error))?, 2) {
+            let path = path.join(&second);
+            let Some(inner) = open(&outer, &path, &second, found, follow, folders) else { continue };
+            for (name, found) in sorted(inner.entries().map_err(|error| FileError::wrap(&path, error))?, 64) {
+                if !name.starts_with(&first) || !name[2..].starts_with(&second) {
+                    continue;
+                }
+                if folders.cores.len() + folders.obstacles.len() >= max {
+                    folders.more = true;
+                    return Ok(());
+                }
+                match (found, name.parse::<DiscoveryKey>()) {
+                    (Found::Folder, Ok(core)) => folders.cores.push(core),
+                    (Found::Link, Ok(core)) if follow => folders.cores.push(core),
+                    (found, _) => folders.obstacles.push(FileError::wrap(&path.join(&name), not_regular(found))),
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Names of so many hex digits, as corestore writes them, in their order.

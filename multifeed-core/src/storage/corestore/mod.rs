@@ -13,6 +13,8 @@ mod memory;
 
 #[cfg(feature = "file-storage")]
 pub use file::FileCoreStorage;
+#[cfg(feature = "file-storage")]
+pub(super) use file::has_cores;
 pub use memory::MemoryCoreStorage;
 
 /// A file of a corestore that is no file of a feed's.
