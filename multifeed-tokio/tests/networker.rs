@@ -2,9 +2,12 @@
 
 use crate::common;
 
+use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -18,7 +21,7 @@ use multifeed_tokio::{
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
 fn root(n: u8) -> FeedKey {
@@ -348,5 +351,63 @@ fn a_networker_relays_between_corestore_multifeed_and_multifeed_6() {
         ours.close().await;
         js(|| corestore.close());
         js(|| six.close());
+    });
+}
+
+/// A stream whose writes fail once that is said.
+struct Failing(DuplexStream, Arc<AtomicBool>);
+
+impl AsyncRead for Failing {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Failing {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.1.load(Ordering::Relaxed) {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// A process that is killed: writes to it fail first, and the end of what it sent is read afterwards.
+#[test]
+fn a_stream_that_takes_nothing_more_and_then_ends_is_over() {
+    run(async {
+        let (ours, theirs) = (Networker::new(fast()).unwrap(), Networker::new(fast()).unwrap());
+        let multis = [memory(1).await, memory(2).await, memory(1).await, memory(2).await];
+        for (at, multi) in multis.iter().enumerate() {
+            [&ours, &theirs][at / 2].join(multi, Replicate::live()).unwrap();
+        }
+        let mut here = ours.events();
+        let (a, b) = tokio::io::duplex(64 * 1024);
+        let fails = Arc::new(AtomicBool::new(false));
+        ours.connect(Failing(a, fails.clone()), Role::Responder).unwrap();
+        let other = tokio::runtime::Runtime::new().unwrap();
+        {
+            let _inside = other.enter();
+            theirs.connect(b, Role::Initiator).unwrap();
+        }
+        let writer = multis[0].writer("w").await.unwrap();
+        writer.append("seen").await.unwrap();
+        held(&multis[2], &writer.key().to_string(), 1).await;
+        fails.store(true, Ordering::Relaxed);
+        writer.append("not seen").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        other.shutdown_background();
+        let end = until(&mut here, |event| matches!(event, NetworkerEvent::Disconnected { .. }));
+        let end = tokio::time::timeout(Duration::from_secs(4), end).await.unwrap();
+        assert!(matches!(end, NetworkerEvent::Disconnected { error: Some(_), in_sync: false, .. }), "{end:?}");
+        ours.close().await;
     });
 }

@@ -291,7 +291,17 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
             self.end(None, now);
             moved = true;
         }
+        if is_empty && !self.is_own && self.stage == Stage::Ending && self.is_cut() {
+            // No store is left that could tell how it ended.
+            self.session.abort(SessionError::Network("the remote takes no more bytes".into()));
+            moved = true;
+        }
         moved
+    }
+
+    /// Nothing comes and goes any more.
+    fn is_cut(&self) -> bool {
+        self.read == Half::Over && self.write == Half::Over
     }
 
     /// Lets the stores know from when to when the remote's silence is our own: what it was asked was not written yet, another store on the
@@ -336,15 +346,16 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
             self.session.handle_timeout(now);
             moved = true;
         }
-        if self.stage == Stage::Ending && self.read == Half::Open && self.write == Half::Over && !self.has_room() {
-            // It is not read, as the store is behind: what it sent may hold its end.
+        if self.stage == Stage::Ending && self.write == Half::Over && !self.has_room() {
+            // The store is behind: what the remote sent may hold its end.
             self.patience = now.saturating_add(self.options.linger);
         }
-        if self.stage == Stage::Ending && self.patience <= now && self.read == Half::Open {
-            // The remote takes no bytes, and does not end its half either: it had its time.
+        if self.stage == Stage::Ending && self.patience <= now {
+            // The remote takes no bytes, or does not end its half, or no store tells how it ended: all of them had their time.
             self.write = Half::Over;
-            self.read = Half::Over;
-            self.session.handle_eof();
+            if std::mem::replace(&mut self.read, Half::Over) == Half::Open {
+                self.session.handle_eof();
+            }
             self.session.abort(SessionError::Network("the remote takes no more bytes".into()));
             moved = true;
         }
@@ -664,7 +675,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
     fn is_done(&self, now: Duration) -> bool {
         self.stage == Stage::Closed
             && self.members.iter().all(|member| member.orders.abandoned || member.is_delivered())
-            && ((self.read == Half::Over && self.write == Half::Over) || self.patience <= now)
+            && (self.is_cut() || self.patience <= now)
     }
 }
 
