@@ -108,6 +108,23 @@ fn a_session_shows_and_fills_its_own_set_alone() {
     }
 }
 
+/// What is not written yet came for another set.
+#[test]
+fn a_session_that_ended_in_sync_stays_it() {
+    let mut stores = [store(), store()];
+    let feed = write(&mut stores[0], 1, 3);
+    let set = stores[0].add_set();
+    assert!(stores[0].include(set, feed).unwrap());
+    let options = Replicate { set, ..Replicate::default() };
+    let mut links = [Link::new(&mut stores, [0, 1], [options, Replicate::default()], Default::default())];
+    run(&mut stores, &mut links, Duration::ZERO);
+    let sessions = [0, 1].map(|side| links[0].ends[side].1.peer());
+    assert_eq!((links[0].totals(0).blocks_sent, links[0].totals(1).blocks_received), (3, 3));
+    let other = write(&mut stores[0], 2, 1);
+    assert!(!stores[0].is_in(set, other) && stores[0].uncommitted().is_some());
+    assert!(stores[0].in_sync(sessions[0]) && stores[1].in_sync(sessions[1]));
+}
+
 #[test]
 fn a_feed_of_another_set_is_not_asked_for_again_and_joins_when_a_remote_offers_it() {
     for reconcile in [false, true] {

@@ -135,7 +135,8 @@ impl<S: Storage> Multifeed<S> {
     ///
     /// It is a state, not an event: after the next append it is false again. Of a session that ended well, it is what it was before the end.
     pub fn in_sync(&self, id: SessionId) -> bool {
-        self.is_clean() && self.sessions.get(&id).is_some_and(|session| session.is_in_sync())
+        let is_in_sync = |session: &PeerSession| (session.is_over() || self.is_clean()) && session.is_in_sync();
+        self.sessions.get(&id).is_some_and(is_in_sync)
     }
 
     /// Whether all that came and was made here is written and told.
