@@ -126,3 +126,38 @@ fn what_is_heard_after_a_channel_closed_is_missing() {
         }
     }
 }
+
+/// One side stays, the other has nothing and does not: what it took is acknowledged before it closes a feed, whichever feed's turn it is.
+#[test]
+fn one_that_stays_hears_of_each_block_before_its_feed_closes() {
+    for (feeds, blocks, size) in [(5, 5, 20_000), (40, 3, 5_000)] {
+        for rate in [60_000, 1_000_000] {
+            for delay in [10, 50] {
+                for [stays, reader] in [[0, 1], [1, 0]] {
+                    let case = (feeds, blocks, size, rate, delay, stays);
+                    let mut field = Field::new(2).unwrap();
+                    for feed in 0..feeds {
+                        let pair = KeyPair::from_seed(&[feed + 1; 32]);
+                        let store = field.store(stays);
+                        let id = store.writer(Some(&format!("w{feed}")), || pair).unwrap();
+                        let batch: Vec<Bytes> = (0..blocks).map(|block| vec![block; size].into()).collect();
+                        store.append(id, &batch).unwrap();
+                    }
+                    let link = Shape::slow(rate, Duration::from_millis(delay));
+                    let mut options = [Replicate::default(), Replicate::default()];
+                    options[stays].live = true;
+                    let mut observed = [false; 2];
+                    observed[stays] = true;
+                    let stream = field.join_observed([0, 1], [link.clone(), link], options, observed);
+                    assert!(field.run(Duration::from_secs(600), |field| field.is_over(stream)).unwrap(), "{case:?}");
+                    assert_eq!(field.held(reader), u64::from(feeds) * u64::from(blocks), "{case:?}");
+                    for side in Side::BOTH {
+                        let totals = field.totals(stream, side).unwrap();
+                        assert_eq!((totals.not_taken, totals.missing), (0, 0), "{case:?}, {side:?}");
+                        assert_eq!(field.ended_in_sync(stream, side), Some(true), "{case:?}, {side:?}");
+                    }
+                }
+            }
+        }
+    }
+}

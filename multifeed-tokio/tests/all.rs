@@ -24,3 +24,4 @@ mod js_streams;
 mod js_suite;
 mod js_two_devices;
 mod networker;
+mod slow_links;

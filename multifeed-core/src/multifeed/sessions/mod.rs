@@ -431,10 +431,18 @@ impl<S: Storage> Multifeed<S> {
     fn message(&mut self, id: SessionId, feed: FeedId, message: Message) {
         let mut effect = crate::replication::peer::Effect::default();
         let tells = matches!(message, Message::Have(_));
-        self.with_peer(id, feed, |peer, work| {
+        let spare = self.lend(id, feed, |peer, work| {
             effect = peer.handle(message, work)?;
             Ok(())
         });
+        // What came stands among what is to be acknowledged before the feed's turn comes: with nothing left to do it closes its channel then.
+        let stored = effect.stored.filter(|(_, size)| *size <= MAX_BLOCK_BYTES as u64).map(|(index, _)| index);
+        let only_offered = !self.slot(feed).feed.is_settled();
+        let came = effect.held.or(stored);
+        if let Some(index) = came.filter(|_| !only_offered) {
+            self.feeds[feed.0 as usize].stored(index, id);
+        }
+        self.take_turns(id, feed, spare);
         self.heard(id, effect.answered);
         if let (true, Some(since), Some(session)) = (tells, effect.answered, self.sessions.get_mut(&id)) {
             session.transfer.took(session.transfer.time(self.now).saturating_sub(since));
@@ -474,23 +482,23 @@ impl<S: Storage> Multifeed<S> {
             self.tell(feed, FeedEvent::RemoteUpdate { peer: id, len });
         }
         let proven = effect.proven || effect.stored.is_some();
-        let only_offered = !self.slot(feed).feed.is_settled();
         if only_offered && proven && !self.settle_offered(feed, id) {
             return;
+        }
+        if let Some(index) = came.filter(|_| only_offered) {
+            self.feeds[feed.0 as usize].stored(index, id);
         }
         if effect.proven {
             self.mark_dirty(feed);
         }
-        if let Some(index) = effect.held {
+        if effect.held.is_some() {
             // Acknowledged with what is written next.
-            self.feeds[feed.0 as usize].stored(index, id);
             self.mark_dirty(feed);
         }
         if let Some((index, size)) = effect.stored {
             // One that no message can carry is kept, and nobody is told of it. Others note that it is here before anything else is looked at: what
             // they told of is forgotten as it is seen to be held.
-            if size <= MAX_BLOCK_BYTES as u64 {
-                self.feeds[feed.0 as usize].stored(index, id);
+            if stored.is_some() {
                 self.gained(feed, index..index + 1, Some(id));
             }
             self.came_from(id, feed, index, size);
@@ -578,13 +586,25 @@ impl<S: Storage> Multifeed<S> {
         feed: FeedId,
         call: impl FnOnce(&mut FeedChannel, &mut Work<'_, S>) -> Result<(), PeerFault>,
     ) {
+        let spare = self.lend(id, feed, call);
+        self.take_turns(id, feed, spare);
+    }
+
+    /// Lends a feed to its machine on a session. The turns of the session's feeds are to be [taken](Self::take_turns) afterwards; returns whether
+    /// it has room to spare.
+    fn lend(
+        &mut self,
+        id: SessionId,
+        feed: FeedId,
+        call: impl FnOnce(&mut FeedChannel, &mut Work<'_, S>) -> Result<(), PeerFault>,
+    ) -> bool {
         self.begin_use(feed);
-        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some(session) = self.sessions.get_mut(&id) else { return false };
         let now = session.transfer.time(self.now);
         let (share, may_double) = (session.share(feed, now), !session.is_in_turn());
         let stays = session.stays_open(feed, now);
-        let Some(slot) = self.feeds.get_mut(feed.0 as usize) else { return };
-        let Some(peer) = session.peers.get_mut(&feed) else { return };
+        let Some(slot) = self.feeds.get_mut(feed.0 as usize) else { return false };
+        let Some(peer) = session.peers.get_mut(&feed) else { return false };
         let shared = slot.subscribers.len() > 1;
         let mut work = work(slot, &mut self.cores.storage, &self.limits, share, now);
         work.stays = stays;
@@ -603,6 +623,10 @@ impl<S: Storage> Multifeed<S> {
             }
             Err(fault) => self.feed_fault(id, feed, fault),
         }
+        spare
+    }
+
+    fn take_turns(&mut self, id: SessionId, feed: FeedId, spare: bool) {
         self.give_turns(id);
         if spare {
             self.ask_too(id, feed);
