@@ -7,7 +7,8 @@ use std::path::Path;
 
 use common::{facts, js, js_facts, memory, run, sync, sync_js};
 use multifeed_testkit::js::{self as testkit, JsFeed, JsPeer};
-use multifeed_tokio::{Multifeed, Options};
+use multifeed_tokio::core::FileKind;
+use multifeed_tokio::{Multifeed, Options, StoreError};
 use serde_json::json;
 
 async fn open(path: &Path) -> Multifeed {
@@ -100,7 +101,10 @@ fn a_store_of_js_with_two_feeds_of_one_name_is_set_right() {
             multi.close().await.unwrap();
             std::fs::write(dir.path().join(slot).join("localname"), name).unwrap();
             assert_eq!(js(|| testkit::audit(dir.path())).len(), 2, "JS finds one of the two");
-            let multi = open(dir.path()).await;
+            // The journal knows the names.
+            let multi = Multifeed::open(dir.path(), Options::default()).await.unwrap();
+            let [problem] = &multi.problems()[..] else { panic!("{:?}", multi.problems()) };
+            assert!(matches!(problem, StoreError::Damaged { file: FileKind::LocalName, .. }), "{problem}");
             assert_eq!(facts(&multi).await, before);
             let told = names(&multi);
             assert_eq!(told.len(), 3);

@@ -1,5 +1,6 @@
 //! A corestore in a folder on disk, laid out as corestore 5 lays it out.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -129,7 +130,7 @@ impl CoreStorage for FileCoreStorage {
         self.files.check()?;
         let mut folders = CoreFolders::default();
         let FileStorage { folders: opened, .. } = &self.files;
-        list_in(&opened.root, self.path(), opened.follow, &mut folders, max)
+        list_in(&opened.root, opened.root.entries()?, self.path(), opened.follow, &mut folders, max)
             .map_err(|error| named(self.path(), error))?;
         Ok(folders)
     }
@@ -179,14 +180,26 @@ impl CoreStorage for FileCoreStorage {
 
 /// Whether a folder has cores, as far as it can be read.
 pub(in crate::storage) fn has_cores(root: &Folder, path: &Path, follow: bool) -> bool {
+    let Ok(mut entries) = root.entries() else { return false };
+    // Folders of feeds are numbered without gaps: what may be a core's by its name and is one of those is not looked into.
+    let numbers: BTreeSet<usize> = entries.iter().filter_map(|(name, _)| name.parse().ok()).collect();
+    let feeds = numbers.iter().enumerate().take_while(|(at, number)| at == *number).count();
+    entries.retain(|(name, _)| name.starts_with('0') || name.parse().map_or(true, |number: usize| number >= feeds));
     let mut found = CoreFolders::default();
-    let _ = list_in(root, path, follow, &mut found, 0);
+    let _ = list_in(root, entries, path, follow, &mut found, 0);
     found.more
 }
 
 /// Lists the folders of cores in that of a corestore, at most this many.
-fn list_in(root: &Folder, path: &Path, follow: bool, folders: &mut CoreFolders, max: usize) -> io::Result<()> {
-    for (first, found) in sorted(root.entries()?, 2) {
+fn list_in(
+    root: &Folder,
+    entries: Vec<(String, Found)>,
+    path: &Path,
+    follow: bool,
+    folders: &mut CoreFolders,
+    max: usize,
+) -> io::Result<()> {
+    for (first, found) in sorted(entries, 2) {
         let path = path.join(&first);
         let Some(outer) = open(root, &path, &first, found, follow, folders) else { continue };
         for (second, found) in sorted(outer.entries().map_err(|error| FileError::wrap(&path, error))?, 2) {
