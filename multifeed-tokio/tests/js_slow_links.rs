@@ -167,7 +167,8 @@ async fn a_block_that_js_does_not_wait_for(role: Role) {
         let event = timeout(Duration::from_secs(30), sync.next()).await.expect("nothing is said").expect("it ends");
         if let SyncEvent::SlowBlock { key, index, size, per_second } = event {
             assert_eq!((key, index, size), (ours.key(), 5, 1_200_000));
-            assert!((20_000..60_000).contains(&per_second), "{per_second}");
+            // What the system and the link hold counts as sent at first. 10 s for the block are the bound.
+            assert!((20_000..=120_000).contains(&per_second), "{per_second}");
             break start.elapsed();
         }
     };
