@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use multifeed_tokio::{
     ConnectionId, Corestore, EndReason, FeedKey, Multifeed, MultifeedEvent, Network, Networker, NetworkerError,
-    NetworkerEvent, NetworkerOptions, Options, PeerKey, Replicate, Role, RootState, SyncError, SyncEvent,
+    NetworkerEvent, NetworkerOptions, Options, PeerKey, Replicate, Role, RootState, SyncError,
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -15,7 +15,7 @@ use tokio::time::sleep;
 
 use super::control::{Control, Place};
 use super::outcome::Outcome;
-use super::peer::{self, Peer};
+use super::peer::{self, PROGRESS_EVERY, Peer};
 use super::reading::open_several_to_serve;
 use super::serve::{BACKLOG, bounded};
 use super::whereabouts::Whereabouts;
@@ -28,9 +28,6 @@ use crate::stop::Stop;
 
 /// How long to wait after the system refused to accept, before the next try.
 const PAUSE: Duration = Duration::from_millis(200);
-
-/// How often it is looked at how the syncs stand.
-const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
 /// How long a root key waits for a peer that may not have it, as in JS.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
@@ -370,9 +367,7 @@ impl<'a> Roots<'a> {
                 }
             }
             NetworkerEvent::Sync { connection, root, event } => {
-                // New feeds are said once for all connections, with their root keys.
-                let is_new_feed = matches!(event, SyncEvent::Feed { .. });
-                let may_say = !is_new_feed && self.may_say(connection, now);
+                let may_say = self.may_say(connection, now);
                 let Some(sync) = self.peers.get_mut(&connection).and_then(|found| found.syncs.get_mut(&root)) else {
                     return Ok(None);
                 };
@@ -428,6 +423,9 @@ impl<'a> Roots<'a> {
                     let why = message.clone().or_else(|| reason.and_then(in_words).map(str::to_owned));
                     let people =
                         || why.map_or_else(|| format!("{who}disconnected"), |why| format!("{who}disconnected: {why}"));
+                    // As its sessions' ends said.
+                    let is_apart = |error: &CliError| error.exit() == EXIT_NOT_IN_SYNC;
+                    let in_sync = in_sync && !connected.ended.error.as_ref().is_some_and(is_apart);
                     let event = Event::PeerDisconnected { peer, in_sync, not_shared, message };
                     self.output.print(people, &event)?;
                 }
@@ -449,6 +447,9 @@ impl<'a> Roots<'a> {
 
     /// Prints how each sync stands with each peer, if that changed. People see all of it together, at the bottom of the terminal.
     fn print_progress(&mut self) -> Result<(), CliError> {
+        if !self.output.is_json() {
+            return Ok(());
+        }
         for root in &self.keys {
             let Some(status) = self.networker.status(root) else { continue };
             for found in status.peers.into_iter().filter(|found| found.state == RootState::Ready) {

@@ -16,7 +16,7 @@ use crate::problems::Found;
 use crate::stop::Stop;
 
 /// How often progress is told of, at the most. What came between is not lost: the newest is told at the end.
-const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+pub(super) const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
 /// How often the terminal is told how a sync without an end stands.
 const SHOW_EVERY: Duration = Duration::from_millis(500);

@@ -152,10 +152,9 @@ impl<R: Runtime> Connection<R> {
                 match link.sync.poll_next(cx) {
                     Poll::Ready(Some(SyncEvent::Ready(_))) => ready.push(*root),
                     Poll::Ready(Some(SyncEvent::Progress(state))) => newest = Some(state),
-                    // Lists of feeds may be long, and nobody may take them.
-                    Poll::Ready(Some(
-                        SyncEvent::Connected { .. } | SyncEvent::Proven | SyncEvent::RemoteFeeds { .. },
-                    )) => {}
+                    Poll::Ready(Some(SyncEvent::Connected { .. } | SyncEvent::Proven)) => {}
+                    // The multifeed tells of new feeds, and lists of feeds may be long.
+                    Poll::Ready(Some(SyncEvent::Feed { .. } | SyncEvent::RemoteFeeds { .. })) => {}
                     Poll::Ready(Some(event)) => {
                         self.shared.publish(&NetworkerEvent::Sync { connection: self.id, root: *root, event });
                     }

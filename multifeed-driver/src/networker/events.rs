@@ -34,8 +34,8 @@ pub enum NetworkerEvent {
         /// The root key.
         root: FeedKey,
     },
-    /// What the session of a root key on a connection reports, other than who is there, how far it is ([`Networker::status`](crate::Networker::status)) and which
-    /// feeds the peer named.
+    /// What the session of a root key on a connection reports, other than who is there, how far it is ([`Networker::status`](crate::Networker::status)), which
+    /// feeds the peer named, and which are new ([`MultifeedEvent::Feed`](crate::MultifeedEvent::Feed)). These take half of the room for events at most.
     Sync {
         /// The connection.
         connection: ConnectionId,
@@ -124,8 +124,10 @@ impl EventQueue {
     }
 
     pub(crate) fn push(&self, event: NetworkerEvent) {
+        // Reports leave room for what begins and ends.
+        let most = if matches!(event, NetworkerEvent::Sync { .. }) { self.most.div_ceil(2) } else { self.most };
         self.change(|queue| {
-            if queue.events.len() < self.most {
+            if queue.events.len() < most {
                 queue.events.push_back(event);
             } else if !matches!(queue.events.back(), Some(NetworkerEvent::Lagged)) {
                 queue.events.push_back(NetworkerEvent::Lagged);
@@ -156,5 +158,24 @@ impl EventQueue {
         }
         queue.waker = Some(cx.waker().clone());
         Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_push_out_no_end() {
+        let queue = EventQueue::new(10);
+        let (connection, root) = (ConnectionId(1), FeedKey::new([1; 32]));
+        for _ in 0..100 {
+            queue.push(NetworkerEvent::Sync { connection, root, event: SyncEvent::SpaceFreed });
+        }
+        queue.push(NetworkerEvent::RootOver { connection, root, in_sync: true, result: Ok(SyncTotals::default()) });
+        let events = std::mem::take(&mut lock(&queue.queue).events);
+        let reports = events.iter().filter(|event| matches!(event, NetworkerEvent::Sync { .. })).count();
+        assert_eq!((reports, events.len()), (5, 7));
+        assert!(matches!(events[5], NetworkerEvent::Lagged) && matches!(events[6], NetworkerEvent::RootOver { .. }));
     }
 }

@@ -8,8 +8,7 @@ use bytes::{Bytes, BytesMut};
 use multifeed_core::fuzzing::Remembered;
 use multifeed_core::{KeyPair, MemoryStorage, Multifeed, Options, PeerEvent, Replicate, SessionId, SetId, SyncError};
 use multifeed_proto::{
-    Command, Config, DiscoveryKey, Event, Fault, FeedKey, Role, Root, RootConfig, Scope, Session, SessionError,
-    StaticKeyPair, Token,
+    Command, Config, Event, Fault, FeedKey, Role, Root, RootConfig, Scope, Session, SessionError, StaticKeyPair, Token,
 };
 use multifeed_testkit::net::{Arrival, Link, Shape, Side};
 use multifeed_testkit::random::Random;
@@ -109,7 +108,6 @@ struct World {
     due: BTreeSet<(Duration, Who)>,
     due_of: BTreeMap<Who, Duration>,
     dirty: BTreeSet<Who>,
-    discovery_keys: BTreeMap<DiscoveryKey, FeedKey>,
     report: Report,
 }
 
@@ -125,12 +123,10 @@ impl World {
             due: BTreeSet::new(),
             due_of: BTreeMap::new(),
             dirty: BTreeSet::new(),
-            discovery_keys: BTreeMap::new(),
             report: Report::default(),
         };
         let roots: Vec<FeedKey> = (0..size.roots).map(|n| key_pair(0, n).public_key()).collect();
         world.truth = roots.iter().map(|root| (*root, BTreeMap::new())).collect();
-        world.discovery_keys = roots.iter().map(|root| (root.discovery_key(), *root)).collect();
         let mut members: BTreeMap<FeedKey, Vec<usize>> = BTreeMap::new();
         for node in 0..size.peers {
             // One to four root keys; each has some peers.
@@ -214,7 +210,7 @@ impl World {
         self.dirty.insert(Who::Node(at));
     }
 
-    /// A peer goes: `cleanly`, with its streams cut, or without a word.
+    /// A peer is gone, with its streams cut or without a word.
     fn crash(&mut self, at: usize, cut: bool) {
         for wire in std::mem::take(&mut self.nodes[at].links).into_values() {
             for side in Side::BOTH {
@@ -705,7 +701,7 @@ fn run(seed: u64, size: Size) -> Report {
         assert!(world.now < since + 400 * second, "seed {seed}: {} lack something", world.lacking());
     }
     world.report.converged_in = world.now - since;
-    // A second peer to whom nobody speaks stays connected once, over one link.
+    // By then each pair has settled on one connection.
     world.run_until(world.now + 30 * second);
     for node in &world.nodes {
         let peers: Vec<_> = node.table.open().map(|view| view.peer).collect();
