@@ -131,6 +131,24 @@ fn a_corestore_of_js_without_its_master_key_is_refused_and_left() -> Result<()> 
 }
 
 #[test]
+fn another_master_key_makes_no_other_author() -> Result<()> {
+    let store = Store::new()?;
+    let key = "1a".repeat(32);
+    let append = json!([{"seed": 1, "from": 0, "count": 3, "size": 10}]);
+    let spec = json!({"multifeeds": [{"key": key, "writers": [{"name": "alice", "append": append}]}]});
+    JsCorestore::open(store.path(), &spec)?.close()?;
+    let master_key = store.path().join("master_key");
+    let kept = std::fs::read(&master_key)?;
+    std::fs::write(&master_key, [7; 32])?;
+    is_refused(&store, &["--key", &key], "ERR_MASTER_KEY_MISMATCH", "backup")?;
+    is_refused(&store, &["--key", &"2b".repeat(32)], "ERR_MASTER_KEY_MISMATCH", "backup")?;
+    std::fs::write(&master_key, kept)?;
+    store.run(&["--key", &"2b".repeat(32), "append", "bob", "one"])?.ok()?;
+    store.run(&["--key", &key, "append", "alice", "four"])?.ok()?;
+    Ok(())
+}
+
+#[test]
 fn folders_of_other_generations_are_refused_and_left() -> Result<()> {
     let stores: [(&[&str], &str); 4] = [
         (&["primary-key", "cores/7d/35/7d35/oplog"], "corestore 6"),

@@ -22,6 +22,8 @@ use crate::storage::{CoreStorage, FileId, FileKind, Slot, Storage, Unsupported};
 pub struct CoreFiles<S> {
     store: Corestore<S>,
     cores: BTreeMap<Slot, Placed>,
+    /// The master key was found to be that of the cores.
+    is_key_checked: bool,
     /// In place of a secret key, of the files that are of no core.
     none: SecretKey,
 }
@@ -87,7 +89,7 @@ impl<S: CoreStorage> Corestore<S> {
             self.shut(core)?;
         }
         self.limits = limits.clone();
-        Ok(CoreFiles { store: self, cores: BTreeMap::new(), none: SecretKey::default() })
+        Ok(CoreFiles { store: self, cores: BTreeMap::new(), is_key_checked: false, none: SecretKey::default() })
     }
 }
 
@@ -193,6 +195,14 @@ impl<S: CoreStorage> Storage for CoreFiles<S> {
 
     fn key_pair(&self, name: &[u8]) -> Option<KeyPair> {
         Some(self.store.master_key.key_pair(name))
+    }
+
+    fn check_master_key(&mut self) -> Result<(), StoreError> {
+        if !self.is_key_checked {
+            self.store.check_master_key()?;
+            self.is_key_checked = true;
+        }
+        Ok(())
     }
 
     fn list_cores(&mut self) -> Result<CoreList, StoreError> {

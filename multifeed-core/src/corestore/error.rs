@@ -45,7 +45,7 @@ pub enum CorestoreError {
     },
     /// `master_key` is no master key. It was left as it is, and so were the cores. JS takes a short one for none, and writes over it.
     #[error(
-        "`master_key` is damaged: {why}. Take it from a backup; if there is none, give another master key: the cores can then be read that have no `name`"
+        "`master_key` is damaged: {why}. Take it from a backup; if there is none, `Corestore` with another master key reads the cores that have no `name`"
     )]
     MasterKeyDamaged {
         /// What is wrong with it.
@@ -56,6 +56,15 @@ pub enum CorestoreError {
         "`master_key` is missing, and there are cores: give the master key that they were made with, or take the file from a backup"
     )]
     MasterKeyMissing,
+    /// The corestore was made with another master key: no core that is written here has a key that this one derives. Nothing new was made: it would be
+    /// another author's.
+    #[error(
+        "the master key is not the one that the cores were made with: of {named} cores with a `name` it derives none. Take `master_key` from a backup"
+    )]
+    MasterKeyMismatch {
+        /// The cores with a `name` that were looked at.
+        named: usize,
+    },
     /// The folder is another kind of store's.
     #[error("{0}")]
     OtherStore(OtherStore),
@@ -109,6 +118,7 @@ impl CorestoreError {
             CorestoreError::NameMismatch { .. } => "ERR_NAME_MISMATCH",
             CorestoreError::MasterKeyDamaged { .. } => "ERR_MASTER_KEY_DAMAGED",
             CorestoreError::MasterKeyMissing => "ERR_MASTER_KEY_MISSING",
+            CorestoreError::MasterKeyMismatch { .. } => "ERR_MASTER_KEY_MISMATCH",
             CorestoreError::OtherStore(_) => "ERR_OTHER_STORE",
             CorestoreError::BadName { .. } => "ERR_BAD_NAME",
             CorestoreError::TooManyCores { .. } => "ERR_LIMIT",

@@ -71,6 +71,24 @@ impl<S: CoreStorage> Corestore<S> {
         Ok(list)
     }
 
+    /// Fails if there are cores with a `name`, and the master key derives the key of none: they are those of another one. The first that it derives
+    /// ends the search; at most [`Limits::cores_listed`](crate::Limits::cores_listed) cores are looked at.
+    pub(super) fn check_master_key(&mut self) -> Result<(), CorestoreError> {
+        let folders = self.storage.folders(self.limits.cores_listed);
+        let mut named = 0;
+        for core in folders.map_err(|error| StoreError::from_store("list", error))?.cores {
+            let slot = self.storage.assign(core).map_err(|error| StoreError::from_store("list", error))?;
+            let found = self.look_at(core, slot);
+            self.storage.release(slot);
+            match found {
+                Ok(Some(ListedCore { name: Some(_), .. })) => return Ok(()),
+                Err(CorestoreError::NameMismatch { .. }) => named += 1,
+                _ => {}
+            }
+        }
+        if named == 0 { Ok(()) } else { Err(CorestoreError::MasterKeyMismatch { named }) }
+    }
+
     fn look_at(&mut self, core: DiscoveryKey, slot: Slot) -> Result<Option<ListedCore>, CorestoreError> {
         let Some(key) = self.read_fixed::<32>(core, slot, FileKind::Key)?.map(FeedKey::new) else { return Ok(None) };
         if key.discovery_key() != core {

@@ -274,6 +274,14 @@ pub trait Storage {
     fn key_pair(&self, _name: &[u8]) -> Option<KeyPair> {
         None
     }
+    /// Fails if the named cores that are on the disk were made with another master key, as what is derived from this one would be another author's.
+    /// The default has no master key.
+    ///
+    /// # Errors
+    /// [`CorestoreError::MasterKeyMismatch`]; what the storage says.
+    fn check_master_key(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
     /// Lists the cores that are on the disk, whether they have a number or not. The default is no corestore.
     ///
     /// # Errors
@@ -371,6 +379,9 @@ impl<S: Storage + ?Sized> Storage for &mut S {
     fn key_pair(&self, name: &[u8]) -> Option<KeyPair> {
         (**self).key_pair(name)
     }
+    fn check_master_key(&mut self) -> Result<(), StoreError> {
+        (**self).check_master_key()
+    }
     fn list_cores(&mut self) -> Result<CoreList, StoreError> {
         (**self).list_cores()
     }
@@ -460,6 +471,9 @@ impl<S: Storage + ?Sized> Storage for Box<S> {
     }
     fn key_pair(&self, name: &[u8]) -> Option<KeyPair> {
         (**self).key_pair(name)
+    }
+    fn check_master_key(&mut self) -> Result<(), StoreError> {
+        (**self).check_master_key()
     }
     fn list_cores(&mut self) -> Result<CoreList, StoreError> {
         (**self).list_cores()

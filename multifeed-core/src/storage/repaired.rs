@@ -117,6 +117,10 @@ impl<S: Storage> Storage for RepairedInMemory<S> {
         self.storage.key_pair(name)
     }
 
+    fn check_master_key(&mut self) -> Result<(), StoreError> {
+        self.storage.check_master_key()
+    }
+
     fn list_cores(&mut self) -> Result<CoreList, StoreError> {
         self.storage.list_cores()
     }

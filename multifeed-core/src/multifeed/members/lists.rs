@@ -82,7 +82,8 @@ impl<S: Storage> Multifeed<S> {
     /// copy. Any other that is not on the disk is fetched once it is offered.
     ///
     /// # Errors
-    /// [`StoreError::NotCorestore`]; if the list itself cannot be opened or read, or has more feeds than [`Limits::feeds`](crate::Limits::feeds).
+    /// [`StoreError::NotCorestore`]; if the list itself cannot be opened or read, or has more feeds than [`Limits::feeds`](crate::Limits::feeds);
+    /// [`CorestoreError::MasterKeyMismatch`](crate::CorestoreError::MasterKeyMismatch) if there is no list, and the cores are those of another master key.
     pub fn open_root(&mut self, base: &Namespace, root_key: &FeedKey) -> Result<SetId, StoreError> {
         let name = FeedList::list_namespace_in(base, root_key);
         let pair = self.cores.storage.key_pair(name.default_name().as_bytes()).ok_or(StoreError::NotCorestore)?;
@@ -92,6 +93,9 @@ impl<S: Storage> Multifeed<S> {
         }
         self.members.banned.hide(key);
         let feed = self.open_core(&key)?;
+        if feed.is_none() {
+            self.cores.storage.check_master_key()?;
+        }
         let mut list = FeedList::default();
         if let Some(id) = feed {
             self.keep_to_itself(id);

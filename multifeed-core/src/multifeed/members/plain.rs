@@ -125,7 +125,12 @@ impl<S: Storage> Multifeed<S> {
         }
         match self.missing_core(&key) {
             Some(missing) => Err(missing),
-            None => self.create(key, Some(pair), name, None),
+            None => {
+                if name.is_some() {
+                    self.cores.storage.check_master_key()?;
+                }
+                self.create(key, Some(pair), name, None)
+            }
         }
     }
 
