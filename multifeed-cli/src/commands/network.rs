@@ -344,7 +344,7 @@ impl<'a> Roots<'a> {
     /// Says what happened. What a connection came to, if it is over.
     fn take(&mut self, event: NetworkerEvent, now: Duration) -> Result<Option<Ended>, CliError> {
         match event {
-            NetworkerEvent::Connected { connection, peer } => {
+            NetworkerEvent::Connected { connection, peer, .. } => {
                 let connected = self.peers.entry(connection).or_insert_with(|| Connected::new(None));
                 connected.peer = Some(peer);
             }

@@ -14,6 +14,7 @@ use multifeed_proto::{Command, Fault, FeedKey, Role, SessionError};
 use crate::handles::extension::{Inbox, StreamExtension};
 use crate::handles::replication::{Replication, SyncEvent};
 use crate::handles::stream::{ProtocolStream, StreamEvent};
+use crate::networker::dials::DialId;
 use crate::networker::events::NetworkerEvent;
 use crate::networker::extension::PeerMessage;
 use crate::networker::shared::Shared;
@@ -33,6 +34,7 @@ pub(crate) struct Connection<R: Runtime> {
     id: ConnectionId,
     stream: ProtocolStream,
     peer: Option<PeerKey>,
+    dial: Option<DialId>,
     /// It was let in, which the application knows.
     admitted: bool,
     sessions: BTreeMap<FeedKey, Replication>,
@@ -54,6 +56,7 @@ impl<R: Runtime> Connection<R> {
         id: ConnectionId,
         io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         role: Role,
+        dial: Option<DialId>,
         source: Option<String>,
     ) -> Self {
         let stream = ProtocolStream::open_on::<R>(io, role, shared.stream_options());
@@ -63,6 +66,7 @@ impl<R: Runtime> Connection<R> {
             id,
             stream,
             peer: None,
+            dial,
             admitted: false,
             sessions: BTreeMap::new(),
             extensions: Vec::new(),
@@ -117,7 +121,7 @@ impl<R: Runtime> Connection<R> {
                 Order::Admit => {
                     self.stream.hub().command(Command::Admit);
                     if let Some(peer) = self.peer.filter(|_| !std::mem::replace(&mut self.admitted, true)) {
-                        self.shared.publish(&NetworkerEvent::Connected { connection: self.id, peer });
+                        self.shared.publish(&NetworkerEvent::Connected { connection: self.id, peer, dial: self.dial });
                     }
                 }
                 Order::Refuse => {
@@ -227,6 +231,7 @@ impl<R: Runtime> Connection<R> {
         self.shared.publish(&NetworkerEvent::Disconnected {
             connection: self.id,
             peer: ended.peer,
+            dial: self.dial,
             reason: ended.reason,
             error,
             in_sync: ended.in_sync,

@@ -94,7 +94,7 @@ where
         match entered {
             Ok((connection, io)) => {
                 let source = options.source.clone();
-                Connection::<R>::open(shared.clone(), connection, io, Role::Initiator, source).await;
+                Connection::<R>::open(shared.clone(), connection, io, Role::Initiator, Some(id), source).await;
             }
             Err(Some(error)) => {
                 if let Some(after) = shared.with(|table, now| table.dials.failed(id, now)) {

@@ -26,6 +26,8 @@ pub enum NetworkerEvent {
         connection: ConnectionId,
         /// The peer's static key.
         peer: PeerKey,
+        /// The dial that keeps the connection, if one does.
+        dial: Option<DialId>,
     },
     /// The peer has a root key too: it is synced on this connection.
     Ready {
@@ -62,6 +64,8 @@ pub enum NetworkerEvent {
         connection: ConnectionId,
         /// The peer's static key, if the handshake was done.
         peer: Option<PeerKey>,
+        /// The dial that kept the connection, if one did.
+        dial: Option<DialId>,
         /// Why, if this side ended it.
         reason: Option<EndReason>,
         /// What went wrong with the stream.

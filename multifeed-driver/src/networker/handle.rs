@@ -81,7 +81,7 @@ impl Networker {
         source: Option<String>,
     ) -> Result<ConnectionId, NetworkerError> {
         let id = self.shared.with(|table, now| table.enter(role == Role::Initiator, None, now))?;
-        R::spawn(Connection::<R>::open(self.shared.clone(), id, io, role, source));
+        R::spawn(Connection::<R>::open(self.shared.clone(), id, io, role, None, source));
         Ok(id)
     }
 
