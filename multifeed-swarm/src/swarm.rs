@@ -1,0 +1,288 @@
+//! A swarm, as the application sees it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use multifeed_tokio::driver::Multifeed;
+use multifeed_tokio::{ConnectionId, FeedKey, Networker, NetworkerError, PeerKey, Replicate, RootState};
+use tokio::sync::{Notify, broadcast, watch};
+
+use crate::discovery::{BoxStream, Discovery, Mode, Route, Topic};
+use crate::events::{SwarmEvent, SwarmEvents};
+use crate::limits::SwarmLimits;
+use crate::links::Links;
+use crate::lock;
+use crate::place::Places;
+use crate::table::{FoundId, FoundState, Table};
+use crate::task::Task;
+
+/// How a swarm is made.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct SwarmOptions {
+    /// The bounds of the swarm.
+    pub limits: SwarmLimits,
+}
+
+/// Has the peers of multifeeds find each other, and syncs with them.
+///
+/// Multifeeds [`join`](Self::join) and [`leave`](Self::leave) at any time. Whom the engines find is dialled: each peer once, whoever found it and for
+/// however many topics; a bounded number at once. One that cannot be reached is given up after a few tries, and tried again if it is found again.
+///
+/// Clones are the same swarm. It closes when the last of them is dropped, or by [`close`](Self::close); its networker closes with it.
+#[derive(Clone)]
+pub struct Swarm {
+    shared: Arc<Shared>,
+    _guard: Arc<Guard>,
+}
+
+/// A peer that was found, or came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SwarmPeer {
+    /// Its number, if it was found. One that only came has none.
+    pub id: Option<FoundId>,
+    /// Its static key: as announced, or as its connection proved it.
+    pub key: Option<PeerKey>,
+    /// How it was found, at the moment.
+    pub found: Vec<Finding>,
+    /// The engine by which it came, if it did.
+    pub came: Option<&'static str>,
+    /// How long it is known, or connected if it only came.
+    pub known: Duration,
+    /// The topics for which it was found.
+    pub topics: Vec<Topic>,
+    /// How far it is.
+    pub state: FoundState,
+    /// Tries in a row that failed.
+    pub failures: u32,
+    /// The user named it.
+    pub kept: bool,
+    /// The connections with it, by which [`Networker::peers`] and [`Networker::status`] tell more.
+    pub connections: Vec<ConnectionId>,
+}
+
+/// How a peer was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Finding {
+    /// By which engine.
+    pub engine: &'static str,
+    /// How it is reached.
+    pub route: Route,
+    /// How long this is known.
+    pub known: Duration,
+}
+
+/// What the handles of a swarm and its task share.
+pub(crate) struct Shared {
+    pub(crate) networker: Networker,
+    pub(crate) engines: Vec<Arc<dyn Discovery>>,
+    pub(crate) limits: SwarmLimits,
+    pub(crate) places: Places,
+    pub(crate) state: Mutex<State>,
+    /// The table has to be asked again.
+    pub(crate) changed: Notify,
+    pub(crate) closing: watch::Sender<bool>,
+    closed: watch::Receiver<bool>,
+    events: Mutex<Option<broadcast::Sender<SwarmEvent>>>,
+    start: Instant,
+}
+
+pub(crate) struct State {
+    pub(crate) table: Table,
+    pub(crate) links: Links,
+    /// The topics of root keys that are joined.
+    pub(crate) roots: BTreeMap<FeedKey, Topic>,
+}
+
+/// Held by every handle; the last one dropped closes the swarm.
+struct Guard(Arc<Shared>);
+
+impl Swarm {
+    /// Makes a swarm of a networker and engines, in a task of this runtime. From now on the networker is the swarm's: it is closed with it.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime with timers, as tokio's `spawn` does.
+    pub fn new(networker: Networker, engines: Vec<Arc<dyn Discovery>>, options: SwarmOptions) -> Self {
+        let table = Table::new(networker.public_key(), options.limits.clone());
+        let (closed, is_closed) = watch::channel(false);
+        let shared = Arc::new(Shared {
+            networker,
+            engines,
+            places: Places::default(),
+            state: Mutex::new(State { table, links: Links::default(), roots: BTreeMap::new() }),
+            changed: Notify::new(),
+            closing: watch::channel(false).0,
+            closed: is_closed,
+            events: Mutex::new(Some(broadcast::channel(options.limits.events.max(1)).0)),
+            start: Instant::now(),
+            limits: options.limits,
+        });
+        drop(tokio::spawn(Task::new(shared.clone()).run(closed)));
+        Self { _guard: Arc::new(Guard(shared.clone())), shared }
+    }
+
+    /// Syncs a multifeed with the peers that are found for its root key, and with those that come. The swarm keeps it open until it
+    /// [leaves](Self::leave); one that is closed leaves by itself.
+    ///
+    /// # Errors
+    /// As [`Networker::join`](multifeed_tokio::driver::Networker::join).
+    pub fn join(&self, multifeed: &Multifeed, options: Replicate, mode: Mode) -> Result<(), NetworkerError> {
+        if *self.shared.closing.borrow() {
+            return Err(NetworkerError::Closed);
+        }
+        self.shared.networker.join(multifeed, options)?;
+        let root = multifeed.root_key();
+        let topic = root.discovery_key();
+        {
+            let mut state = lock(&self.shared.state);
+            state.roots.insert(root, topic);
+            state.table.join(topic, mode);
+        }
+        self.shared.engines.iter().for_each(|engine| engine.join(topic, mode));
+        self.shared.changed.notify_one();
+        Ok(())
+    }
+
+    /// Leaves the topic of a root key, and ends its sessions cleanly; waits until these are over. Peers that were found for nothing else are
+    /// disconnected. `false` if no multifeed of that root key had joined.
+    pub async fn leave(&self, root: &FeedKey) -> bool {
+        self.shared.leave(root);
+        self.shared.networker.leave(root).await
+    }
+
+    /// The networker: its peers, how each root key stands, bans, extensions. It is not to be closed alone.
+    pub fn networker(&self) -> &Networker {
+        &self.shared.networker
+    }
+
+    /// The peers that were found, and those that came.
+    pub fn peers(&self) -> Vec<SwarmPeer> {
+        let engine = |id: usize| self.shared.engines.get(id).map_or("", |engine| engine.name());
+        let up = self.shared.networker.peers();
+        let now = self.shared.now();
+        let state = lock(&self.shared.state);
+        let mut peers: Vec<SwarmPeer> = state
+            .table
+            .peers()
+            .map(|view| {
+                let ours: Vec<_> =
+                    up.iter().filter(|peer| state.links.of_connection(peer.connection).contains(&view.id)).collect();
+                let finding =
+                    |(id, route, since)| Finding { engine: engine(id), route, known: now.saturating_sub(since) };
+                SwarmPeer {
+                    id: Some(view.id),
+                    key: view.key.or_else(|| ours.first().map(|peer| peer.key)),
+                    found: view.routes.into_iter().map(finding).collect(),
+                    came: ours.iter().find_map(|peer| state.links.engine(peer.connection)).map(engine),
+                    known: now.saturating_sub(view.since),
+                    topics: view.topics.into_iter().collect(),
+                    state: view.state,
+                    failures: view.failures,
+                    kept: view.kept,
+                    connections: ours.iter().map(|peer| peer.connection).collect(),
+                }
+            })
+            .collect();
+        let found: BTreeSet<_> = peers.iter().flat_map(|peer| peer.connections.iter().copied()).collect();
+        let others = up.iter().filter(|peer| !found.contains(&peer.connection));
+        // Whoever shares nothing is no peer of the swarm.
+        let others = others.filter(|peer| peer.roots.iter().any(|(_, state)| *state == RootState::Ready));
+        peers.extend(others.map(|peer| SwarmPeer {
+            id: None,
+            key: Some(peer.key),
+            found: Vec::new(),
+            came: state.links.engine(peer.connection).map(engine),
+            known: peer.up,
+            topics: Vec::new(),
+            state: FoundState::Connected,
+            failures: 0,
+            kept: false,
+            connections: vec![peer.connection],
+        }));
+        peers
+    }
+
+    /// What happens from now on.
+    pub fn events(&self) -> SwarmEvents {
+        SwarmEvents(self.shared.subscribe())
+    }
+
+    /// Leaves all topics, ends all connections cleanly, and waits until nothing is left: no task, thread or socket. The networker is closed. The
+    /// multifeeds stay open.
+    pub async fn close(&self) {
+        self.shared.closing.send_replace(true);
+        // Fails if the runtime dropped the task: then it is over too.
+        let _ = self.shared.closed.clone().wait_for(|closed| *closed).await;
+    }
+}
+
+impl fmt::Debug for Swarm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let engines: Vec<_> = self.shared.engines.iter().map(|engine| engine.name()).collect();
+        f.debug_struct("Swarm").field("engines", &engines).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.closing.send_replace(true);
+    }
+}
+
+impl Shared {
+    pub(crate) fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    fn subscribe(&self) -> broadcast::Receiver<SwarmEvent> {
+        match &*lock(&self.events) {
+            Some(events) => events.subscribe(),
+            // One whose sender is gone: it has ended.
+            None => broadcast::channel(1).1,
+        }
+    }
+
+    pub(crate) fn publish(&self, event: SwarmEvent) {
+        if let Some(events) = &*lock(&self.events) {
+            // Nobody may listen.
+            let _ = events.send(event);
+        }
+    }
+
+    pub(crate) fn end_events(&self) {
+        lock(&self.events).take();
+    }
+
+    /// Leaves a topic.
+    pub(crate) fn leave(&self, root: &FeedKey) {
+        let topic = {
+            let mut state = lock(&self.state);
+            let Some(topic) = state.roots.remove(root) else { return };
+            state.table.leave(&topic);
+            topic
+        };
+        self.engines.iter().for_each(|engine| engine.leave(&topic));
+        self.changed.notify_one();
+    }
+
+    /// One attempt to reach a peer, by one route after the other.
+    pub(crate) async fn connect(&self, peer: FoundId) -> io::Result<BoxStream> {
+        let routes = lock(&self.state).table.routes(peer);
+        let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        for (engine, route) in routes {
+            let Some(engine) = self.engines.get(engine) else { continue };
+            let connecting = engine.connect(&route);
+            match tokio::time::timeout(self.limits.connect_time, connecting).await {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(error)) => last = io::Error::new(error.kind(), format!("{route}: {error}")),
+                Err(_) => last = io::Error::new(io::ErrorKind::TimedOut, format!("{route}: no answer in time")),
+            }
+        }
+        Err(last)
+    }
+}

@@ -1,0 +1,443 @@
+//! Who was found, by whom, and who is to be dialled.
+//!
+//! Nothing here waits, reads a clock or touches a socket: each call says what happened and when, and leaves [`Order`]s and [`Happened`]s. When a dial is
+//! repeated is the networker's to say; here it is said who has one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use multifeed_tokio::PeerKey;
+
+use crate::discovery::{Found, Mode, Route, Topic};
+use crate::limits::SwarmLimits;
+
+/// The place of an engine in the swarm's list.
+pub(crate) type EngineId = usize;
+
+/// The number of a peer that was found, used once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FoundId(u64);
+
+impl std::fmt::Display for FoundId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What the swarm is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Begin a dial, which is kept.
+    Dial { peer: FoundId, key: Option<PeerKey> },
+    /// End it, and its connection.
+    Stop(FoundId),
+    /// Have an engine look whether this is there still.
+    Doubt(EngineId, Route),
+}
+
+/// What the application is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Happened {
+    Found { peer: FoundId, key: Option<PeerKey>, engine: EngineId, route: Route },
+    Lost { peer: FoundId, key: Option<PeerKey>, reason: LostReason },
+    TurnedAway,
+}
+
+/// Why a peer that was found is no longer known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum LostReason {
+    /// The engines that found it say that it is gone, and it is not connected.
+    Gone,
+    /// Dials to it failed [`SwarmLimits::failures`] times in a row.
+    GivenUp,
+    /// All its topics were left.
+    Left,
+    /// It was never reached, and another one needed its place.
+    GaveWay,
+}
+
+/// What is known of a peer that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct View {
+    pub(crate) id: FoundId,
+    pub(crate) key: Option<PeerKey>,
+    pub(crate) since: Duration,
+    pub(crate) routes: Vec<(EngineId, Route, Duration)>,
+    pub(crate) topics: BTreeSet<Topic>,
+    pub(crate) state: FoundState,
+    pub(crate) failures: u32,
+    pub(crate) kept: bool,
+}
+
+/// How far a peer that was found is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FoundState {
+    /// It waits until it is dialled.
+    Waiting,
+    /// It is dialled, now and again.
+    Dialled,
+    /// A connection with it shares a root key.
+    Connected,
+    /// It is this swarm itself.
+    Own,
+}
+
+#[derive(Debug)]
+pub(crate) struct Table {
+    limits: SwarmLimits,
+    own_key: PeerKey,
+    topics: BTreeMap<Topic, Mode>,
+    peers: BTreeMap<FoundId, Peer>,
+    by_name: BTreeMap<Name, FoundId>,
+    next: u64,
+    orders: Vec<Order>,
+    happened: Vec<Happened>,
+}
+
+/// Whom two findings have to be about to be about one peer.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Name {
+    Key(PeerKey),
+    Route(Route),
+}
+
+#[derive(Debug)]
+struct Peer {
+    name: Name,
+    since: Duration,
+    routes: BTreeMap<(EngineId, Route), OnRoute>,
+    state: State,
+    /// In a row.
+    failures: u32,
+    /// It shared a root key once.
+    reached: bool,
+    /// Connections that share one now.
+    connections: u32,
+    /// Attempts so far: each begins with another route.
+    turn: usize,
+}
+
+#[derive(Debug)]
+struct OnRoute {
+    topics: BTreeSet<Topic>,
+    since: Duration,
+    reported: Duration,
+    kept: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// It may be dialled from then on.
+    Waiting(Duration),
+    Dialled,
+    Own,
+}
+
+impl Table {
+    pub(crate) fn new(own_key: PeerKey, limits: SwarmLimits) -> Self {
+        Self {
+            limits,
+            own_key,
+            topics: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            by_name: BTreeMap::new(),
+            next: 0,
+            orders: Vec::new(),
+            happened: Vec::new(),
+        }
+    }
+
+    // Topics.
+
+    /// The engines report what they know of it afterwards.
+    pub(crate) fn join(&mut self, topic: Topic, mode: Mode) {
+        self.topics.insert(topic, mode);
+        if !mode.is_client() {
+            self.forget(topic);
+        }
+    }
+
+    pub(crate) fn leave(&mut self, topic: &Topic) -> bool {
+        let left = self.topics.remove(topic).is_some();
+        self.forget(*topic);
+        left
+    }
+
+    /// Nobody is found for a topic any more.
+    fn forget(&mut self, topic: Topic) {
+        let mut without = Vec::new();
+        for (id, peer) in &mut self.peers {
+            let had_routes = !peer.routes.is_empty();
+            peer.retain_topics(|_, on| on != topic);
+            if had_routes && peer.routes.is_empty() {
+                without.push(*id);
+            }
+        }
+        without.into_iter().for_each(|id| self.remove(id, LostReason::Left));
+    }
+
+    // What the engines report.
+
+    pub(crate) fn found(&mut self, engine: EngineId, found: Found, now: Duration) {
+        let is_wanted = |topic: &Topic| self.topics.get(topic).is_some_and(|mode| mode.is_client());
+        let topics: BTreeSet<Topic> = found.topics.into_iter().filter(is_wanted).collect();
+        // An engine finds its own announcement too.
+        if found.key == Some(self.own_key) || topics.is_empty() {
+            return;
+        }
+        let name = found.key.map_or_else(|| Name::Route(found.route.clone()), Name::Key);
+        let id = match self.by_name.get(&name) {
+            Some(id) => *id,
+            None => {
+                if self.peers.len() >= self.limits.peers && !self.make_room() {
+                    self.happened.push(Happened::TurnedAway);
+                    return;
+                }
+                self.add(name, now)
+            }
+        };
+        let most = self.limits.routes.max(1);
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let key = (engine, found.route.clone());
+        let is_new = !peer.routes.contains_key(&key);
+        if is_new && peer.routes.len() >= most {
+            let oldest = peer.routes.iter().filter(|(_, on)| !on.kept).min_by_key(|(_, on)| on.reported);
+            let Some(oldest) = oldest.map(|(route, _)| route.clone()) else { return };
+            peer.routes.remove(&oldest);
+        }
+        let new = OnRoute { topics: BTreeSet::new(), since: now, reported: now, kept: false };
+        let on = peer.routes.entry(key).or_insert(new);
+        on.topics.extend(topics);
+        (on.reported, on.kept) = (now, found.kept);
+        if is_new {
+            if let State::Waiting(from) = &mut peer.state {
+                *from = now.min(*from);
+            }
+            self.happened.push(Happened::Found { peer: id, key: found.key, engine, route: found.route });
+        }
+    }
+
+    pub(crate) fn lost(&mut self, engine: EngineId, route: &Route, key: Option<PeerKey>, topics: &[Topic]) {
+        let name = key.map_or_else(|| Name::Route(route.clone()), Name::Key);
+        let Some(id) = self.by_name.get(&name).copied() else { return };
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        peer.retain_topics(|on, topic| on != (engine, route) || !topics.contains(&topic));
+        // A connection that goes on is a better sign than that an announcement is missing.
+        if peer.routes.is_empty() && peer.connections == 0 {
+            self.remove(id, LostReason::Gone);
+        }
+    }
+
+    fn add(&mut self, name: Name, now: Duration) -> FoundId {
+        let id = FoundId(self.next);
+        self.next += 1;
+        self.by_name.insert(name.clone(), id);
+        let peer = Peer {
+            name,
+            since: now,
+            routes: BTreeMap::new(),
+            state: State::Waiting(now),
+            failures: 0,
+            reached: false,
+            connections: 0,
+            turn: 0,
+        };
+        self.peers.insert(id, peer);
+        id
+    }
+
+    /// Has the one give way that failed most, of those that were never reached.
+    fn make_room(&mut self) -> bool {
+        let tried = self.peers.iter().filter(|(_, peer)| !peer.reached && !peer.is_kept() && peer.failures > 0);
+        let Some(id) = tried.max_by_key(|(_, peer)| peer.failures).map(|(id, _)| *id) else { return false };
+        self.remove(id, LostReason::GaveWay);
+        true
+    }
+
+    fn remove(&mut self, id: FoundId, reason: LostReason) {
+        let Some(peer) = self.peers.remove(&id) else { return };
+        self.by_name.remove(&peer.name);
+        if peer.state == State::Dialled {
+            self.orders.push(Order::Stop(id));
+        }
+        self.happened.push(Happened::Lost { peer: id, key: peer.name.key(), reason });
+    }
+
+    // What became of dials and connections.
+
+    /// A connection shares a root key: one that the peer's dial keeps, or another one with a peer of this static key. Each is told once, and followed by
+    /// [`ended`](Self::ended).
+    pub(crate) fn connected(&mut self, id: FoundId) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        peer.connections += 1;
+        (peer.failures, peer.reached) = (0, true);
+    }
+
+    /// That connection is over.
+    pub(crate) fn ended(&mut self, id: FoundId) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        peer.connections = peer.connections.saturating_sub(1);
+        if peer.connections == 0 && peer.routes.is_empty() {
+            self.remove(id, LostReason::Gone);
+        }
+    }
+
+    /// A dial came to nothing, or to a connection that shared no root key; it is repeated after `after`.
+    pub(crate) fn failed(&mut self, id: FoundId, after: Duration, now: Duration) {
+        let others_wait = self.peers.values().any(|peer| peer.is_due(now) && !peer.is_kept());
+        let most = self.limits.failures.max(1);
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if peer.state != State::Dialled || peer.connections > 0 {
+            return;
+        }
+        peer.failures = peer.failures.saturating_add(1);
+        let kept = peer.is_kept();
+        self.orders.extend(peer.routes.keys().map(|(engine, route)| Order::Doubt(*engine, route.clone())));
+        if !kept && peer.failures >= most {
+            return self.remove(id, LostReason::GivenUp);
+        }
+        if !kept && !peer.reached && others_wait {
+            // Its place is the next one's. It comes again no sooner than the dial would have.
+            let delay = after.saturating_mul(1 << peer.failures.saturating_sub(1).min(16));
+            peer.state = State::Waiting(now.saturating_add(delay));
+            self.orders.push(Order::Stop(id));
+        }
+    }
+
+    /// A dial could not be begun.
+    pub(crate) fn postpone(&mut self, id: FoundId, until: Duration) {
+        if let Some(peer) = self.peers.get_mut(&id).filter(|peer| peer.state == State::Dialled) {
+            peer.state = State::Waiting(until);
+        }
+    }
+
+    /// A dial reached this swarm itself.
+    pub(crate) fn is_own(&mut self, id: FoundId) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if std::mem::replace(&mut peer.state, State::Own) == State::Dialled {
+            self.orders.push(Order::Stop(id));
+        }
+    }
+
+    /// Decides who is dialled. Called after each change, and when [`due`](Self::due) has come.
+    pub(crate) fn poll(&mut self, now: Duration) {
+        let dialled = self.peers.values().filter(|peer| peer.state == State::Dialled);
+        let (mut all, mut trying) = (0, 0);
+        for peer in dialled {
+            all += 1;
+            trying += usize::from(peer.is_tried());
+        }
+        if all >= self.limits.dials {
+            return;
+        }
+        let waiting = self.peers.iter().filter(|(_, peer)| peer.is_due(now));
+        let order = |(id, peer): (&FoundId, &Peer)| (peer.is_tried(), peer.failures, peer.waits_from(), *id);
+        let mut waiting: Vec<_> = waiting.map(order).collect();
+        waiting.sort_unstable();
+        for (is_tried, _, _, id) in waiting {
+            if all >= self.limits.dials || (is_tried && trying >= self.limits.dials_at_once) {
+                break;
+            }
+            let Some(peer) = self.peers.get_mut(&id) else { continue };
+            peer.state = State::Dialled;
+            self.orders.push(Order::Dial { peer: id, key: peer.name.key() });
+            all += 1;
+            trying += usize::from(is_tried);
+        }
+    }
+
+    /// When somebody may be dialled next, if nothing else happens.
+    pub(crate) fn due(&self, now: Duration) -> Option<Duration> {
+        self.peers.values().filter_map(Peer::waits_from).filter(|from| *from > now).min()
+    }
+
+    /// The ways to reach a peer, for one attempt after the other.
+    pub(crate) fn routes(&mut self, id: FoundId) -> Vec<(EngineId, Route)> {
+        let Some(peer) = self.peers.get_mut(&id) else { return Vec::new() };
+        let mut routes: Vec<_> = peer.routes.keys().cloned().collect();
+        if !routes.is_empty() {
+            let count = routes.len();
+            routes.rotate_left(peer.turn % count);
+            peer.turn = peer.turn.wrapping_add(1);
+        }
+        routes
+    }
+
+    /// The one that was found with this static key.
+    pub(crate) fn with_key(&self, key: PeerKey) -> Option<FoundId> {
+        self.by_name.get(&Name::Key(key)).copied()
+    }
+
+    pub(crate) fn take_orders(&mut self) -> Vec<Order> {
+        std::mem::take(&mut self.orders)
+    }
+
+    pub(crate) fn take_happened(&mut self) -> Vec<Happened> {
+        std::mem::take(&mut self.happened)
+    }
+
+    pub(crate) fn peers(&self) -> impl Iterator<Item = View> + '_ {
+        self.peers.iter().map(|(id, peer)| View {
+            id: *id,
+            key: peer.name.key(),
+            since: peer.since,
+            routes: peer.routes.iter().map(|((engine, route), on)| (*engine, route.clone(), on.since)).collect(),
+            topics: peer.routes.values().flat_map(|on| on.topics.iter().copied()).collect(),
+            state: match peer.state {
+                State::Own => FoundState::Own,
+                _ if peer.connections > 0 => FoundState::Connected,
+                State::Waiting(_) => FoundState::Waiting,
+                State::Dialled => FoundState::Dialled,
+            },
+            failures: peer.failures,
+            kept: peer.is_kept(),
+        })
+    }
+}
+
+impl Peer {
+    /// The user named it.
+    fn is_kept(&self) -> bool {
+        self.routes.values().any(|on| on.kept)
+    }
+
+    /// A dial to it counts as one to somebody who may not exist.
+    fn is_tried(&self) -> bool {
+        !self.reached && !self.is_kept()
+    }
+
+    fn waits_from(&self) -> Option<Duration> {
+        match self.state {
+            State::Waiting(from) => Some(from),
+            State::Dialled | State::Own => None,
+        }
+    }
+
+    fn is_due(&self, now: Duration) -> bool {
+        self.waits_from().is_some_and(|from| from <= now)
+    }
+
+    /// Keeps the topics, and the routes that have one left.
+    fn retain_topics(&mut self, keeps: impl Fn((EngineId, &Route), Topic) -> bool) {
+        self.routes.retain(|(engine, route), on| {
+            on.topics.retain(|topic| keeps((*engine, route), *topic));
+            !on.topics.is_empty()
+        });
+    }
+}
+
+impl Name {
+    fn key(&self) -> Option<PeerKey> {
+        match self {
+            Self::Key(key) => Some(*key),
+            Self::Route(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod crowd;
+#[cfg(test)]
+mod tests;

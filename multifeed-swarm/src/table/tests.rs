@@ -1,0 +1,240 @@
+//! What the table decides, case by case.
+
+use super::*;
+
+const OWN: PeerKey = [255; 32];
+const ENGINE: EngineId = 0;
+
+const fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+pub(super) fn topic(n: u8) -> Topic {
+    Topic::new([n; 32])
+}
+
+pub(super) fn address(n: u32) -> Route {
+    Route::Address(format!("192.0.2.1:{n}"))
+}
+
+fn found(route: Route, key: Option<u8>, topics: &[u8]) -> Found {
+    let topics = topics.iter().map(|n| topic(*n)).collect();
+    Found { route, key: key.map(|n| [n; 32]), topics, kept: false }
+}
+
+fn table() -> Table {
+    let mut table = Table::new(OWN, SwarmLimits::default());
+    table.join(topic(1), Mode::Both);
+    table.join(topic(2), Mode::Both);
+    table
+}
+
+/// Those to be dialled, and how many dials end.
+fn dials(table: &mut Table, now: Duration) -> (Vec<FoundId>, usize) {
+    table.poll(now);
+    let (mut dialled, mut stopped) = (Vec::new(), 0);
+    for order in table.take_orders() {
+        match order {
+            Order::Dial { peer, .. } => dialled.push(peer),
+            Order::Stop(_) => stopped += 1,
+            Order::Doubt(..) => {}
+        }
+    }
+    (dialled, stopped)
+}
+
+#[test]
+fn one_peer_has_one_dial_whoever_found_it_and_however_often() {
+    let mut table = table();
+    for engine in 0..3 {
+        for n in [1, 2] {
+            table.found(engine, found(address(n), Some(7), &[1]), secs(0));
+            table.found(engine, found(address(n), Some(7), &[2]), secs(1));
+        }
+    }
+    // An address without a key is the same one by its text.
+    table.found(0, found(address(9), None, &[1]), secs(1));
+    table.found(1, found(address(9), None, &[2]), secs(1));
+    let (dialled, stopped) = dials(&mut table, secs(2));
+    assert_eq!((dialled.len(), stopped), (2, 0));
+    assert_eq!(table.routes(dialled[0]).len(), 6);
+    let views: Vec<_> = table.peers().collect();
+    assert_eq!((views.len(), views[0].topics.len(), views[1].routes.len()), (2, 2, 2));
+    // Each attempt begins with another route.
+    let starts: BTreeSet<_> = (0..6).map(|_| table.routes(dialled[0])[0].clone()).collect();
+    assert_eq!(starts.len(), 6);
+}
+
+#[test]
+fn nobody_dials_itself() {
+    let mut table = table();
+    table.found(ENGINE, found(address(1), Some(255), &[1]), secs(0));
+    assert_eq!(dials(&mut table, secs(0)), (vec![], 0));
+    // An address shows it by the handshake only.
+    table.found(ENGINE, found(address(1), None, &[1]), secs(0));
+    let (dialled, _) = dials(&mut table, secs(0));
+    table.is_own(dialled[0]);
+    assert_eq!(dials(&mut table, secs(0)), (vec![], 1));
+    table.found(ENGINE, found(address(1), None, &[2]), secs(100));
+    assert_eq!(dials(&mut table, secs(1000)), (vec![], 0));
+    assert_eq!(table.peers().next().unwrap().state, FoundState::Own);
+}
+
+#[test]
+fn what_nobody_looks_for_is_not_dialled() {
+    let mut table = table();
+    table.join(topic(3), Mode::Server);
+    table.found(ENGINE, found(address(1), Some(1), &[3, 4]), secs(0));
+    assert_eq!((dials(&mut table, secs(0)), table.peers().count()), ((vec![], 0), 0));
+    // It joins late, and the engine reports it again.
+    table.join(topic(4), Mode::Client);
+    table.found(ENGINE, found(address(1), Some(1), &[3, 4]), secs(1));
+    assert_eq!(dials(&mut table, secs(1)).0.len(), 1);
+}
+
+#[test]
+fn a_peer_that_fails_is_given_up_and_comes_again_if_it_is_found_again() {
+    let mut table = table();
+    table.found(ENGINE, found(address(1), Some(1), &[1]), secs(0));
+    let (dialled, _) = dials(&mut table, secs(0));
+    for n in 1..5 {
+        table.failed(dialled[0], secs(1), secs(n));
+        assert_eq!(dials(&mut table, secs(n)), (vec![], 0), "the networker dials it again");
+    }
+    table.failed(dialled[0], secs(16), secs(20));
+    assert_eq!(dials(&mut table, secs(20)), (vec![], 1));
+    assert_eq!(table.peers().count(), 0);
+    let lost = |happened: &Happened| matches!(happened, Happened::Lost { reason: LostReason::GivenUp, .. });
+    assert!(table.take_happened().iter().any(lost));
+    table.found(ENGINE, found(address(1), Some(1), &[1]), secs(21));
+    assert_eq!(dials(&mut table, secs(21)).0.len(), 1);
+}
+
+#[test]
+fn one_that_was_reached_has_all_its_tries_again() {
+    let mut table = table();
+    table.found(ENGINE, found(address(1), Some(1), &[1]), secs(0));
+    let (dialled, _) = dials(&mut table, secs(0));
+    for round in 0..10 {
+        (0..4).for_each(|_| table.failed(dialled[0], secs(1), secs(round)));
+        table.connected(dialled[0]);
+        // A dial of ours that loses against the peer's own is no failure.
+        (0..10).for_each(|_| table.failed(dialled[0], secs(1), secs(round)));
+        table.ended(dialled[0]);
+    }
+    assert_eq!(dials(&mut table, secs(20)), (vec![], 0));
+}
+
+#[test]
+fn one_that_the_user_named_is_never_given_up() {
+    let mut table = table();
+    table.found(ENGINE, Found { kept: true, ..found(address(1), None, &[1]) }, secs(0));
+    let (dialled, _) = dials(&mut table, secs(0));
+    (0..100).for_each(|n| table.failed(dialled[0], secs(1), secs(n)));
+    assert_eq!((dials(&mut table, secs(100)), table.peers().count()), ((vec![], 0), 1));
+}
+
+#[test]
+fn one_that_is_gone_stays_while_it_is_connected() {
+    let mut table = table();
+    for n in 1..=2 {
+        table.found(ENGINE, found(address(n), Some(n as u8), &[1, 2]), secs(0));
+    }
+    let (dialled, _) = dials(&mut table, secs(0));
+    table.connected(dialled[0]);
+    for n in 1..=2 {
+        table.lost(ENGINE, &address(n), Some([n as u8; 32]), &[topic(1)]);
+        assert_eq!(dials(&mut table, secs(1)), (vec![], 0), "the other topic is there still");
+    }
+    for n in 1..=2 {
+        table.lost(ENGINE, &address(n), Some([n as u8; 32]), &[topic(2)]);
+    }
+    assert_eq!((dials(&mut table, secs(1)), table.peers().count()), ((vec![], 1), 1));
+    table.ended(dialled[0]);
+    assert_eq!((dials(&mut table, secs(1)), table.peers().count()), ((vec![], 1), 0));
+}
+
+#[test]
+fn a_topic_that_is_left_takes_those_with_it_that_had_no_other() {
+    let mut table = table();
+    table.found(ENGINE, found(address(1), Some(1), &[1]), secs(0));
+    table.found(ENGINE, found(address(2), Some(2), &[1, 2]), secs(0));
+    let (dialled, _) = dials(&mut table, secs(0));
+    dialled.iter().for_each(|id| table.connected(*id));
+    assert!(table.leave(&topic(1)) && !table.leave(&topic(1)));
+    assert_eq!((dials(&mut table, secs(1)), table.peers().count()), ((vec![], 1), 1));
+    assert!(table.leave(&topic(2)));
+    assert_eq!((dials(&mut table, secs(1)), table.peers().count()), ((vec![], 1), 0));
+}
+
+#[test]
+fn a_thousand_dead_addresses_cost_few_dials_at_once_and_few_in_all() {
+    let mut table = table();
+    let limits = SwarmLimits::default();
+    for n in 0..1000 {
+        table.found(ENGINE, found(address(n), None, &[1]), secs(0));
+    }
+    // One who lives comes last.
+    table.found(ENGINE, found(address(5000), Some(1), &[1]), secs(0));
+    let (mut open, mut began, mut now) = (BTreeSet::new(), 0, Duration::ZERO);
+    let mut reached = None;
+    while table.peers().any(|peer| peer.state != FoundState::Connected) {
+        now += Duration::from_millis(100);
+        table.poll(now);
+        for order in table.take_orders() {
+            match order {
+                Order::Dial { peer, key } => {
+                    assert!(open.insert(peer), "one dial each");
+                    began += 1;
+                    if key.is_some() {
+                        table.connected(peer);
+                        reached = Some((now, began));
+                    }
+                }
+                Order::Stop(peer) => assert!(open.remove(&peer)),
+                Order::Doubt(..) => {}
+            }
+        }
+        let trying = open.len() - usize::from(reached.is_some());
+        assert!(trying <= limits.dials_at_once, "{trying} at once");
+        // Each refuses after a second.
+        if now.subsec_millis() == 0 {
+            open.clone().into_iter().for_each(|peer| table.failed(peer, secs(1), now));
+        }
+        assert!(now < secs(3600), "it ends");
+    }
+    let last = table.take_orders();
+    assert!(last.iter().all(|order| !matches!(order, Order::Dial { .. })));
+    open.retain(|peer| !last.contains(&Order::Stop(*peer)));
+    let (when, before) = reached.expect("the one who lives");
+    // Nobody is tried twice before everybody was tried once.
+    assert!(before <= 1001 && when <= secs(1000 / limits.dials_at_once as u64 + 2), "{before} {when:?}");
+    assert!(began <= 1 + 1000 * limits.failures, "{began}");
+    assert_eq!(open.len(), 1, "the one who lives has its dial");
+}
+
+#[test]
+fn places_are_bounded_and_those_that_were_reached_keep_theirs() {
+    let limits = SwarmLimits { peers: 10, routes: 3, ..SwarmLimits::default() };
+    let mut table = Table::new(OWN, limits);
+    table.join(topic(1), Mode::Both);
+    for n in 0..20 {
+        table.found(ENGINE, found(address(n), None, &[1]), secs(0));
+    }
+    assert_eq!(table.peers().count(), 10);
+    assert_eq!(table.take_happened().iter().filter(|found| **found == Happened::TurnedAway).count(), 10);
+    let (dialled, _) = dials(&mut table, secs(0));
+    dialled[..5].iter().for_each(|id| table.connected(*id));
+    dialled[5..].iter().for_each(|id| table.failed(*id, secs(1), secs(1)));
+    for n in 20..40 {
+        table.found(ENGINE, found(address(n), None, &[1]), secs(2));
+    }
+    assert_eq!(table.peers().filter(|peer| peer.state == FoundState::Connected).count(), 5);
+    assert_eq!((table.peers().count(), dials(&mut table, secs(2)).1), (10, 5));
+    // Routes that are no longer said to be there give way.
+    table.connected(table.peers().last().unwrap().id);
+    for n in 100..200 {
+        table.found(ENGINE, found(address(n), Some(9), &[1]), secs(n.into()));
+    }
+    assert!(table.peers().all(|peer| peer.routes.len() <= 3));
+}

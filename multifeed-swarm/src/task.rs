@@ -1,0 +1,235 @@
+//! The task of a swarm: it tells the table what happens, and does what that orders.
+
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use multifeed_tokio::{
+    Dial, DialOptions, EndReason, Network, NetworkerEvent, NetworkerEvents, PeerKey, Role, RootState, Tokio,
+};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::discovery::{DiscoveryEvent, Incoming};
+use crate::events::SwarmEvent;
+use crate::lock;
+use crate::swarm::{Shared, State};
+use crate::table::{EngineId, FoundId, Happened, Order};
+
+/// How long a dial waits that could not be begun.
+const DIAL_LATER: Duration = Duration::from_secs(5);
+
+pub(crate) struct Task {
+    shared: Arc<Shared>,
+    events: NetworkerEvents,
+    dials: BTreeMap<FoundId, Dial>,
+    /// Dials that end.
+    stopping: JoinSet<()>,
+    /// The engine that is asked first: each has its turn.
+    turn: usize,
+}
+
+impl Task {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        let events = shared.networker.events();
+        Self { shared, events, dials: BTreeMap::new(), stopping: JoinSet::new(), turn: 0 }
+    }
+
+    pub(crate) async fn run(mut self, closed: watch::Sender<bool>) {
+        let shared = self.shared.clone();
+        let mut closing = shared.closing.subscribe();
+        loop {
+            let due = self.follow_orders();
+            let due = async {
+                match due {
+                    Some(due) => tokio::time::sleep(due).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let first = self.turn;
+            tokio::select! {
+                _ = closing.wait_for(|closing| *closing) => break,
+                event = self.events.next() => match event {
+                    Some(event) => self.take_networkers(event),
+                    None => break,
+                },
+                (engine, event) = poll_fn(|cx| poll_engines(&shared, first, cx)) => {
+                    self.turn = engine + 1;
+                    self.take_engines(engine, event);
+                }
+                () = shared.changed.notified() => {}
+                () = due => {}
+                Some(_) = self.stopping.join_next() => {}
+            }
+        }
+        shared.closing.send_replace(true);
+        shared.networker.close().await;
+        while self.stopping.join_next().await.is_some() {}
+        for engine in &shared.engines {
+            poll_fn(|cx| engine.poll_close(cx)).await;
+        }
+        shared.end_events();
+        closed.send_replace(true);
+    }
+
+    /// Does what the table orders, and tells what happened. How long until it has to be asked again.
+    fn follow_orders(&mut self) -> Option<Duration> {
+        let (orders, happened, due) = {
+            let now = self.shared.now();
+            let state = &mut *lock(&self.shared.state);
+            let happened = state.table.take_happened();
+            // Whoever is found may be connected already.
+            for one in &happened {
+                if let Happened::Found { peer, key: Some(key), .. } = one {
+                    state.links.link(*peer, *key, &mut state.table);
+                }
+            }
+            state.table.poll(now);
+            let orders = state.table.take_orders();
+            (orders, happened, state.table.due(now).map(|due| due.saturating_sub(now)))
+        };
+        orders.into_iter().for_each(|order| self.follow(order));
+        happened.into_iter().for_each(|one| self.tell(one));
+        due
+    }
+
+    fn follow(&mut self, order: Order) {
+        match order {
+            Order::Dial { peer, key } => self.dial(peer, key),
+            Order::Stop(peer) => {
+                if let Some(dial) = self.dials.remove(&peer) {
+                    lock(&self.shared.state).links.stops(dial.id());
+                    self.stopping.spawn(async move { dial.stop().await });
+                }
+            }
+            Order::Doubt(engine, route) => {
+                self.shared.engines.get(engine).into_iter().for_each(|engine| engine.doubt(&route));
+            }
+        }
+    }
+
+    fn dial(&mut self, peer: FoundId, key: Option<PeerKey>) {
+        let shared = self.shared.clone();
+        let connector = move || {
+            let shared = shared.clone();
+            async move { shared.connect(peer).await }
+        };
+        let limits = &self.shared.limits;
+        let mut options = DialOptions::default();
+        options.peer = key;
+        // Each route has its own time.
+        let routes = u32::try_from(limits.routes).unwrap_or(u32::MAX);
+        options.connect_timeout = limits.connect_time.saturating_mul(routes.saturating_add(1));
+        let dial = self.shared.networker.dial_on::<Tokio, _, _, _>(connector, options);
+        let now = self.shared.now();
+        let state = &mut *lock(&self.shared.state);
+        match dial {
+            Ok(dial) => {
+                state.links.dials(dial.id(), peer);
+                self.dials.insert(peer, dial);
+            }
+            Err(error) => {
+                tracing::debug!("no dial to peer {peer}: {error}");
+                state.table.postpone(peer, now.saturating_add(DIAL_LATER));
+            }
+        }
+    }
+
+    fn tell(&self, happened: Happened) {
+        self.shared.publish(match happened {
+            Happened::Found { peer, key, engine, route } => {
+                SwarmEvent::Found { peer, key, engine: self.name(engine), route }
+            }
+            Happened::Lost { peer, key, reason } => SwarmEvent::Lost { peer, key, reason },
+            Happened::TurnedAway => SwarmEvent::TurnedAway,
+        });
+    }
+
+    fn name(&self, engine: EngineId) -> &'static str {
+        self.shared.engines.get(engine).map_or("", |engine| engine.name())
+    }
+
+    fn take_engines(&mut self, engine: EngineId, event: DiscoveryEvent) {
+        match event {
+            DiscoveryEvent::Found(found) => {
+                let now = self.shared.now();
+                lock(&self.shared.state).table.found(engine, found, now);
+            }
+            DiscoveryEvent::Lost { route, key, topics } => {
+                lock(&self.shared.state).table.lost(engine, &route, key, &topics);
+            }
+            DiscoveryEvent::Incoming(incoming) => self.let_in(engine, incoming),
+            DiscoveryEvent::Trouble(message) => {
+                self.shared.publish(SwarmEvent::Trouble { engine: self.name(engine), message });
+            }
+        }
+    }
+
+    fn let_in(&mut self, engine: EngineId, Incoming { stream, from }: Incoming) {
+        let networker = &self.shared.networker;
+        let connected = match from.map(Network::from) {
+            Some(network) => {
+                let most = self.shared.limits.incoming_per_network;
+                let Some(placed) = self.shared.places.enter(stream, network, most) else {
+                    tracing::debug!("turned away: {most} connections come from {network}");
+                    return;
+                };
+                networker.connect_on::<Tokio>(placed, Role::Responder, Some(network.to_string()))
+            }
+            None => networker.connect_on::<Tokio>(stream, Role::Responder, None),
+        };
+        match connected {
+            Ok(connection) => lock(&self.shared.state).links.came(connection, engine),
+            Err(error) => tracing::debug!("turned away: {error}"),
+        }
+    }
+
+    fn take_networkers(&mut self, event: NetworkerEvent) {
+        let shared = &self.shared;
+        if let NetworkerEvent::RootOver { root, .. } = event {
+            // A multifeed that was closed has left by itself.
+            if !shared.networker.roots().contains(&root) {
+                shared.leave(&root);
+            }
+            return;
+        }
+        let now = shared.now();
+        let State { table, links, .. } = &mut *lock(&shared.state);
+        match event {
+            NetworkerEvent::Connected { connection, peer, dial } => links.connected(connection, peer, dial),
+            NetworkerEvent::Ready { connection, .. } => links.ready(connection, table),
+            NetworkerEvent::Disconnected { connection, peer, dial, reason, .. } => {
+                links.ended(connection, peer, dial, table);
+                if let (Some(EndReason::OwnKey), Some(peer)) = (reason, dial.and_then(|dial| links.of_dial(dial))) {
+                    table.is_own(peer);
+                }
+            }
+            NetworkerEvent::Redial { dial, after, .. } => {
+                if let Some(peer) = links.failed(dial) {
+                    table.failed(peer, after, now);
+                }
+            }
+            NetworkerEvent::Lagged => {
+                let up = shared.networker.peers().into_iter().map(|peer| {
+                    let ready = peer.roots.iter().any(|(_, state)| *state == RootState::Ready);
+                    (peer.connection, peer.key, peer.dial, ready)
+                });
+                links.catch_up(up, table);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The next event of any engine.
+fn poll_engines(shared: &Shared, first: usize, cx: &mut Context<'_>) -> Poll<(EngineId, DiscoveryEvent)> {
+    let count = shared.engines.len();
+    for at in (0..count).map(|n| (first + n) % count) {
+        if let Poll::Ready(event) = shared.engines[at].poll_event(cx) {
+            return Poll::Ready((at, event));
+        }
+    }
+    Poll::Pending
+}
