@@ -53,6 +53,24 @@ fn every_command_opens_a_corestore_of_js() -> Result<()> {
     Ok(())
 }
 
+/// A second writer is made while the list and the first one are open: each core keeps its own files.
+#[test]
+fn a_second_writer_writes_into_its_own_core() -> Result<()> {
+    let store = Store::new()?;
+    let key = "1a".repeat(32);
+    store.run(&["--corestore", "--key", &key, "append", "alice", "one", "two"])?.ok()?;
+    for name in ["bob", "carol"] {
+        store.run(&["--key", &key, "append", name, "x"])?.ok()?;
+    }
+    store.run(&["--key", &key, "verify"])?.ok()?;
+    let cat = store.run(&["--key", &key, "cat", "bob"])?.ok()?;
+    ensure!(cat.text().trim_end() == "x", "{}", cat.text());
+    let js = JsCorestore::open(store.path(), &json!({"multifeeds": [{"key": key}]}))?;
+    ensure!(js.multifeeds[0].len() == 3, "{:?}", js.multifeeds);
+    js.close()?;
+    Ok(())
+}
+
 #[test]
 fn a_corestore_is_made_where_that_is_asked_for() -> Result<()> {
     let (store, numbered) = (Store::new()?, Store::new()?);

@@ -128,6 +128,11 @@ impl<S: CoreStorage> CoreFiles<S> {
         self.files(file).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
+    /// The cores that are open, each with its place in the corestore's storage.
+    fn open_cores(&self) -> BTreeMap<DiscoveryKey, Slot> {
+        self.cores.values().map(|placed| (placed.core, placed.slot)).collect()
+    }
+
     fn inner(&self, slot: Slot) -> Option<Slot> {
         self.cores.get(&slot).map(|placed| placed.slot)
     }
@@ -199,14 +204,15 @@ impl<S: CoreStorage> Storage for CoreFiles<S> {
 
     fn check_master_key(&mut self) -> Result<(), StoreError> {
         if !self.is_key_checked {
-            self.store.check_master_key()?;
+            let open = self.open_cores();
+            self.store.check_master_key(&open)?;
             self.is_key_checked = true;
         }
         Ok(())
     }
 
     fn list_cores(&mut self) -> Result<CoreList, StoreError> {
-        let open = self.cores.values().map(|placed| (placed.core, placed.slot)).collect();
+        let open = self.open_cores();
         Ok(self.store.list_beside(&open)?)
     }
 

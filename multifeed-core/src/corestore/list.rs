@@ -54,16 +54,7 @@ impl<S: CoreStorage> Corestore<S> {
         let obstacle = |error| CorestoreError::from(StoreError::from_store("list", error));
         let mut list = CoreList { cores: Vec::new(), problems: folders.obstacles.into_iter().map(obstacle).collect() };
         for core in folders.cores {
-            let listed = match open.get(&core) {
-                Some(&slot) => self.look_at(core, slot),
-                None => {
-                    let slot = self.storage.assign(core).map_err(|error| StoreError::from_store("list", error))?;
-                    let listed = self.look_at(core, slot);
-                    self.storage.release(slot);
-                    listed
-                }
-            };
-            match listed {
+            match self.look_beside(core, open)? {
                 Ok(listed) => list.cores.extend(listed),
                 Err(error) => list.problems.push(error),
             }
@@ -73,20 +64,33 @@ impl<S: CoreStorage> Corestore<S> {
 
     /// Fails if there are cores with a `name`, and the master key derives the key of none: they are those of another one. The first that it derives
     /// ends the search; at most [`Limits::cores_listed`](crate::Limits::cores_listed) cores are looked at.
-    pub(super) fn check_master_key(&mut self) -> Result<(), CorestoreError> {
+    /// Those in `open` are open, each in its place.
+    pub(super) fn check_master_key(&mut self, open: &BTreeMap<DiscoveryKey, Slot>) -> Result<(), CorestoreError> {
         let folders = self.storage.folders(self.limits.cores_listed);
         let mut named = 0;
         for core in folders.map_err(|error| StoreError::from_store("list", error))?.cores {
-            let slot = self.storage.assign(core).map_err(|error| StoreError::from_store("list", error))?;
-            let found = self.look_at(core, slot);
-            self.storage.release(slot);
-            match found {
+            match self.look_beside(core, open)? {
                 Ok(Some(ListedCore { name: Some(_), .. })) => return Ok(()),
                 Err(CorestoreError::NameMismatch { .. }) => named += 1,
                 _ => {}
             }
         }
         if named == 0 { Ok(()) } else { Err(CorestoreError::MasterKeyMismatch { named }) }
+    }
+
+    /// Looks at a core, which keeps its place if it is open.
+    fn look_beside(
+        &mut self,
+        core: DiscoveryKey,
+        open: &BTreeMap<DiscoveryKey, Slot>,
+    ) -> Result<Result<Option<ListedCore>, CorestoreError>, StoreError> {
+        if let Some(&slot) = open.get(&core) {
+            return Ok(self.look_at(core, slot));
+        }
+        let slot = self.storage.assign(core).map_err(|error| StoreError::from_store("list", error))?;
+        let listed = self.look_at(core, slot);
+        self.storage.release(slot);
+        Ok(listed)
     }
 
     fn look_at(&mut self, core: DiscoveryKey, slot: Slot) -> Result<Option<ListedCore>, CorestoreError> {
