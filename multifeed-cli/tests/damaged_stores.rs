@@ -72,18 +72,67 @@ fn hex(text: &str) -> Result<Vec<u8>> {
 
 #[test]
 fn blocks_that_were_held_and_are_gone_are_damage() -> Result<()> {
-    for file in ["data", "tree"] {
-        let (reader, _writer, key) = fetched()?;
+    for (file, lost) in [("data", "not there: 3"), ("tree", "has 0 blocks")] {
+        let (reader, writer, key) = fetched()?;
         ensure!(reader.run(&["verify"])?.ok()?.text().contains("sound"));
         fs::remove_file(reader.path().join("0").join(file))?;
         let done = reader.run(&["verify"])?.ended(1)?;
         ensure!(!done.text().contains("sound"), "{file}: {}", done.text());
-        ensure!(
-            done.text().contains(&format!("damaged: feed {key}")) && done.text().contains("not there: 3"),
-            "{done:?}"
-        );
+        let said = done.text().contains("damaged: ") && done.text().contains(&key) && done.text().contains(lost);
+        ensure!(said, "{done:?}");
         let lines = reader.run(&["--json", "verify"])?.ended(1)?.objects()?;
         ensure!(lines.iter().any(|line| line["event"] == "damaged" && line["key"] == key), "{lines:?}");
+        let (server, address) = writer.serve(&["--once"])?;
+        reader.run(&["sync", &address.to_string()])?.ok()?;
+        server.ended(0)?;
+        ensure!(reader.run(&["verify"])?.ok()?.text().contains("sound"), "{file}");
+    }
+    Ok(())
+}
+
+type Damage = fn(&mut Vec<u8>);
+
+/// What the journal knows of a copy is not given up by a command that writes another feed: it is said each time, until a peer brings the rest.
+#[test]
+fn what_the_journal_knows_of_a_copy_is_said_until_it_is_back() -> Result<()> {
+    let damages: [(&str, Damage); 4] = [
+        ("tree", |bytes| bytes.truncate(60)),
+        ("tree", |bytes| bytes.fill(0)),
+        ("signatures", |bytes| bytes.clear()),
+        ("signatures", |bytes| *bytes.last_mut().unwrap() ^= 1),
+    ];
+    for (file, damage) in damages {
+        let (reader, writer, key) = fetched()?;
+        reader.run(&["append", "mine", "a"])?.ok()?;
+        let path = reader.path().join("0").join(file);
+        let mut bytes = fs::read(&path)?;
+        damage(&mut bytes);
+        fs::write(&path, bytes)?;
+        let data = fs::read(reader.path().join("0/data"))?;
+        for _ in 0..2 {
+            ensure!(reader.run(&["append", "mine", "b"])?.ok()?.stderr.contains(file));
+            for command in ["feeds", "verify"] {
+                let done = reader.run(&[command])?.ended(1)?;
+                ensure!(done.stderr.contains(&format!("`{file}`")), "{command}: {done:?}");
+            }
+        }
+        ensure!(fs::read(reader.path().join("0/data"))? == data, "{file}: its blocks were cut");
+        // A peer that has none of it either.
+        let other = Store::new()?;
+        other.append("other", &["x"])?;
+        let (server, address) = other.serve(&["--once"])?;
+        let done = reader.run(&["sync", &address.to_string()])?;
+        ensure!(done.stderr.contains(&format!("`{file}`")), "{file}: {done:?}");
+        server.ended_with_one_of(&[0, 1, 3])?;
+        let (server, address) = writer.serve(&["--once"])?;
+        reader.run(&["sync", &address.to_string()])?.ok()?;
+        server.ended(0)?;
+        for command in ["feeds", "verify"] {
+            let done = reader.run(&[command])?.ok()?;
+            ensure!(done.stderr.is_empty() && done.text().contains(&key), "{file}, {command}: {done:?}");
+        }
+        // JS finds it whole, too.
+        ensure!(js::audit(reader.path())?.iter().any(|feed| feed.key == key), "{file}");
     }
     Ok(())
 }

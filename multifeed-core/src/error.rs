@@ -182,6 +182,23 @@ pub enum StoreError {
         /// How long it was known to be, in blocks.
         signed: u64,
     },
+    /// Of a feed that was fetched less can be proven than this store knew: its `tree` is damaged, or its folder is an older copy. What can be proven is
+    /// read and served. Nothing of it is changed before a remote brings the rest.
+    #[error(
+        "folder {slot} has {} of feed {key} that can be proven, and the journal knows {known}: its `tree` is damaged or cannot be read, or the folder \
+         is an older copy. Nothing of it was changed; a sync with a peer that has the feed brings the rest back",
+        how_many(*.blocks)
+    )]
+    OlderCopy {
+        /// The folder.
+        slot: Slot,
+        /// The feed's key.
+        key: FeedKey,
+        /// How long it is here, in blocks, as far as that can be proven.
+        blocks: u64,
+        /// How long it was known to be, in blocks.
+        known: u64,
+    },
     /// The folder of a writer holds another history than this store signed: an older copy that was extended elsewhere. It is read and served; nothing
     /// can be appended to it.
     #[error(
@@ -277,7 +294,7 @@ impl StoreError {
             StoreError::Locked { .. } => "ERR_STORE_LOCKED",
             StoreError::Moved { .. } => "ERR_STORE_MOVED",
             StoreError::NotRegular { .. } => "ERR_STORE_NOT_REGULAR",
-            StoreError::Damaged { .. } => "ERR_STORE_DAMAGED",
+            StoreError::Damaged { .. } | StoreError::OlderCopy { .. } => "ERR_STORE_DAMAGED",
             StoreError::IsCorestore { .. } | StoreError::NotCorestore => "ERR_OTHER_STORE",
             StoreError::Core(error) => error.code(),
             StoreError::Occupied { .. } | StoreError::SecondFolder { .. } => "ERR_STORE_OCCUPIED",
@@ -323,8 +340,7 @@ impl StoreError {
             StoreError::Moved { slot, .. } => slot.is_some(),
             StoreError::Io { file: Some(file), source, .. } => {
                 let too_large = source.kind() == io::ErrorKind::FileTooLarge;
-                !file.is_beside()
-                    && (too_large || raw_os_error(source).is_some_and(|errno| UNREADABLE.contains(&errno)))
+                !file.is_beside() && (too_large || is_unreadable(source))
             }
             _ => false,
         }
@@ -332,15 +348,14 @@ impl StoreError {
 
     /// Whether the disk does not give what was to be read, as on a bad sector.
     pub(crate) fn is_unreadable(&self) -> bool {
-        let StoreError::Io { op: "read", source, .. } = self else { return false };
-        raw_os_error(source).is_some_and(|errno| UNREADABLE.contains(&errno))
+        matches!(self, StoreError::Io { op: "read", source, .. } if is_unreadable(source))
     }
 
     /// Whether the disk, or the permissions there, keep a file from being read.
     pub(crate) fn is_of_the_disk(&self) -> bool {
         let StoreError::Io { op: "read" | "look at", source, .. } = self else { return false };
         let denied = source.kind() == io::ErrorKind::PermissionDenied;
-        denied || raw_os_error(source).is_some_and(|errno| UNREADABLE.contains(&errno))
+        denied || is_unreadable(source)
     }
 
     /// Whether a file that makes a feed a writer's is missing, or cannot be read.
@@ -379,6 +394,7 @@ impl StoreError {
             | StoreError::Locked { slot, .. } => *slot,
             StoreError::Damaged { slot, .. }
             | StoreError::OlderWriter { slot, .. }
+            | StoreError::OlderCopy { slot, .. }
             | StoreError::ForkedWriter { slot, .. }
             | StoreError::Occupied { slot }
             | StoreError::SecondFolder { slot, .. }
@@ -420,6 +436,7 @@ impl StoreError {
             }
             StoreError::Damaged { slot, .. }
             | StoreError::OlderWriter { slot, .. }
+            | StoreError::OlderCopy { slot, .. }
             | StoreError::ForkedWriter { slot, .. }
             | StoreError::Occupied { slot }
             | StoreError::SecondFolder { slot, .. }
@@ -485,6 +502,11 @@ const UNREADABLE: &[i32] = &[5];
 /// ERROR_CRC, ERROR_READ_FAULT, ERROR_IO_DEVICE.
 #[cfg(not(unix))]
 const UNREADABLE: &[i32] = &[23, 30, 1117];
+
+/// Whether an error of the system says that the disk fails.
+pub(crate) fn is_unreadable(error: &io::Error) -> bool {
+    raw_os_error(error).is_some_and(|errno| UNREADABLE.contains(&errno))
+}
 
 fn raw_os_error(error: &io::Error) -> Option<i32> {
     let told = error.get_ref().and_then(|inner| inner.downcast_ref::<FileError>());

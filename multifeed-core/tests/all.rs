@@ -16,6 +16,7 @@ mod copies;
 mod corestore;
 mod corestore_multifeed;
 mod corestore_states;
+mod damaged_copies;
 mod damaged_journal;
 mod disk_faults;
 mod durability;

@@ -68,10 +68,15 @@ fn what_was_cleared_is_no_loss() {
 /// Marks and all that tells of them are lost with a part of the bitfield.
 #[test]
 fn what_is_lost_with_the_marks_is_a_loss() {
-    let mut disk = fetched(|_| ());
-    // The first 16 blocks, and the nodes under them.
-    disk.write_at(file(0, FileKind::Bitfield), 32, &[0; 2]).unwrap();
-    disk.write_at(file(0, FileKind::Bitfield), 32 + 1024, &[0; 3]).unwrap();
-    let told = recovered(&mut disk);
-    assert!(told.iter().any(Recovered::is_loss), "{told:?}");
+    for of_data in [0, 5] {
+        let mut disk = fetched(|_| ());
+        // The first 16 blocks, and the nodes under them.
+        disk.write_at(file(0, FileKind::Bitfield), 32, &[0; 2]).unwrap();
+        disk.write_at(file(0, FileKind::Bitfield), 32 + 1024, &[0; 3]).unwrap();
+        disk.write_at(file(0, FileKind::Data), 0, &vec![0; of_data]).unwrap();
+        // What is there is marked again.
+        let told = recovered(&mut disk);
+        assert!(told.iter().any(|told| told.blocks_regained == if of_data == 0 { 16 } else { 15 }), "{told:?}");
+        assert_eq!(told.iter().any(Recovered::is_loss), of_data > 0, "{told:?}");
+    }
 }

@@ -233,3 +233,48 @@ fn a_copy_that_was_extended_elsewhere_is_another_history() {
         }
     }
 }
+
+/// The process is killed, at any moment, while it takes back what the older copy lacks: the next one goes on.
+#[test]
+fn a_kill_while_it_is_taken_back_is_no_end() {
+    for (held, len) in [(0, 5), (3, 4), (4, 30), (8, 60)] {
+        let mut before = store();
+        append(&mut before, held);
+        before.sync().unwrap();
+        let older_folder = before.storage().clone();
+        append(&mut before, len - held);
+        let mut stores = vec![before, store()];
+        sync(&mut stores, &Replicate::default());
+        let mut remote = stores.pop().unwrap();
+        let mut disk = closed(stores.pop().unwrap());
+        put_back(&mut disk, &older_folder);
+        let whole_session = |disk: MemoryStorage, remote: Store, turns: usize| {
+            let mut stores = vec![open(disk), remote];
+            let mut link = Link::plain(&mut stores, [0, 1], Replicate::default());
+            link.chunk = 300;
+            let mut moved = true;
+            for _ in 0..turns {
+                moved = link.turn(&mut stores, NOW);
+                stores[0].commit(NOW);
+            }
+            drop(link);
+            let remote = stores.pop().unwrap();
+            (stores.pop().unwrap(), open(closed(remote)), moved)
+        };
+        for turns in 1.. {
+            let (killed, kept, moved) = whole_session(disk.clone(), remote, turns);
+            let case = format!("{held} of {len}, killed after {turns} turns");
+            let mut stores = vec![open(killed.storage().clone()), kept];
+            drop(killed);
+            sync(&mut stores, &Replicate::default());
+            assert!(stores[0].problems().is_empty(), "{case}: {:?}", stores[0].problems());
+            all(&mut stores[0], len);
+            let ended = open(closed(stores.remove(0)));
+            assert!(ended.problems().is_empty(), "{case}: {:?}", ended.problems());
+            remote = stores.pop().unwrap();
+            if !moved {
+                break;
+            }
+        }
+    }
+}

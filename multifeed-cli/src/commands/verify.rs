@@ -48,8 +48,8 @@ async fn verify(reading: &mut Reading, global: &Global, options: Options, output
     let (mut done, mut damaged) = (0, 0);
     let typed = reading.multi.problems();
     let print_problem = |message: &str| {
-        let writer = typed.iter().find(|problem| problem.to_string() == message).map(missing_writer);
-        let (key, name) = writer.unwrap_or_default();
+        let feed = typed.iter().find(|problem| problem.to_string() == message).map(feed_of);
+        let (key, name) = feed.unwrap_or_default();
         print(key, name.as_deref(), None, message, output)
     };
     print_each(&reading.problems, print_problem, output)?;
@@ -59,13 +59,16 @@ async fn verify(reading: &mut Reading, global: &Global, options: Options, output
         damaged += 1;
         print_damage(Some(feed), None, &format!("feed {}: {found}", feed.key()), output)?;
     }
+    let is_less = |feed: &Feed| {
+        typed.iter().any(|problem| matches!(problem, StoreError::OlderCopy { key, .. } if *key == feed.key()))
+    };
     let mut changed = reading.changed.clone();
     let mut doubtful = Vec::new();
     for feed in &feeds {
         let bar = |blocks| output.set_bar(Unit::Blocks, done + blocks, total);
         let (blocks, wrong) = check(feed, bar).await;
         match wrong.is_empty() {
-            true if lost.contains_key(&feed.key()) => {}
+            true if lost.contains_key(&feed.key()) || is_less(feed) => {}
             true => print_sound(feed, blocks, output)?,
             false => doubtful.push(Doubtful { key: feed.key(), wrong }),
         }
@@ -147,13 +150,14 @@ fn print(
     output.print(|| format!("damaged: {message}"), &Event::Damaged { key, name, block, message })
 }
 
-/// The key and the name of the writer whose folder is missing or older than it was, as far as they are known.
-fn missing_writer(problem: &StoreError) -> (Option<String>, Option<String>) {
+/// The key and the name of the feed whose folder is missing or has less than it had, as far as they are known.
+fn feed_of(problem: &StoreError) -> (Option<String>, Option<String>) {
     match problem {
         StoreError::MissingWriter { key, name, .. } => (key.map(|key| key.to_string()), name.clone()),
         StoreError::OlderWriter { key, name, .. } | StoreError::ForkedWriter { key, name, .. } => {
             (Some(key.to_string()), name.clone())
         }
+        StoreError::OlderCopy { key, .. } => (Some(key.to_string()), None),
         _ => (None, None),
     }
 }

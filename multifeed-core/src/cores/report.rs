@@ -4,7 +4,7 @@ use multifeed_proto::FeedKey;
 
 use crate::error::StoreError;
 use crate::feed::{Feed, Recovered};
-use crate::storage::Slot;
+use crate::storage::{FileKind, Slot};
 
 /// What an application can ask about the state of the folders.
 #[derive(Debug, Default)]
@@ -34,9 +34,14 @@ impl Report {
         !feed.writable() && self.problems.iter().any(is_it)
     }
 
-    /// A writer's feed is as long again as it was.
-    pub(crate) fn caught_up(&mut self, writer: &FeedKey) {
-        self.problems.retain(|problem| !matches!(problem, StoreError::OlderWriter { key, .. } if key == writer));
+    /// A feed is as long again as it was, and its signature is there.
+    pub(crate) fn caught_up(&mut self, feed: &Feed) {
+        let is_over = |problem: &StoreError| match problem {
+            StoreError::OlderWriter { key, .. } | StoreError::OlderCopy { key, .. } => *key == feed.key(),
+            StoreError::Damaged { slot, file: FileKind::Signatures, .. } => *slot == feed.slot() && !feed.writable(),
+            _ => false,
+        };
+        self.problems.retain(|problem| !is_over(problem));
     }
 
     /// A folder has another number now.

@@ -33,7 +33,7 @@ impl Feed {
         let Some(pair) = &self.key_pair else {
             return Err(AppendError::ReadOnly { key: self.key });
         };
-        if let Some(older) = self.older_writer() {
+        if let Some(older) = self.older_copy() {
             return Err(older.into());
         }
         let start = self.length;

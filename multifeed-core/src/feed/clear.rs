@@ -79,6 +79,7 @@ impl Feed {
             return Ok(cleared);
         }
         self.forget_reads();
+        self.untouched = false;
         self.write_bitfield(storage)?;
         Ok(cleared)
     }
@@ -139,6 +140,7 @@ impl Feed {
             return found;
         }
         self.forget_reads();
+        self.untouched = false;
         let audit = found?;
         self.write_bitfield(storage)?;
         Ok(audit)

@@ -48,7 +48,7 @@ impl Feed {
         let request = Request { index, bytes: 0, hash: true, nodes: 0 };
         let Answer::Data(data) = copy.answer(storage, &request)? else { return Ok(Relation::Unclear) };
         match self.compare(storage, &data, FeedSize::MAX) {
-            Ok(Compared::Same | Compared::Grew) => Ok(Relation::Same),
+            Ok(Compared::Same | Compared::Signed | Compared::Grew) => Ok(Relation::Same),
             Ok(Compared::Unclear(_)) => Ok(Relation::Unclear),
             Err(PutError::Proof(ProofError::Conflict(conflict))) => Ok(Relation::Two(conflict)),
             Err(error) => Err(copy.unproven(error)),

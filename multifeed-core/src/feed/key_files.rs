@@ -2,6 +2,7 @@
 //!
 //! The secret key is a seed and the public key that is made of it, and `key` is that once more. What two of the three say is written again over the third;
 //! if that is another whole key, the journal has to know the feed by the secret key's. A seed that rotted is gone: the feed is read then, and not written.
+//! The `key` of a feed that was fetched is written again if one byte of it is wrong and the journal knows the right one.
 
 use multifeed_proto::FeedKey;
 use zeroize::Zeroizing;
@@ -61,6 +62,30 @@ impl<S: Storage + ?Sized> Files<'_, S> {
             Some(_) => return Err(unusable("it is not that of `key`")),
         }
         Ok(Some(pair))
+    }
+
+    /// The key of a feed that was fetched. If one byte of it is another one than the journal knows, the right one is written again, and what was wrong
+    /// is added to `opening`.
+    pub(super) fn readers_key(&mut self, journal: &Journal, opening: &mut Opening) -> Result<FeedKey, StoreError> {
+        let key = self.read_exactly(FileKind::Key)?.map(FeedKey::new);
+        let key = key.ok_or_else(|| StoreError::damaged(self.slot, FileKind::Key, "it is missing"))?;
+        let Some(known) = journal.mark_of_another(self.slot, &key) else { return Ok(key) };
+        for at in 0..32 {
+            for change in 1..=u8::MAX {
+                let mut bytes = *key.as_bytes();
+                bytes[at] ^= change;
+                let other = FeedKey::new(bytes);
+                if known.is_of(&other) {
+                    self.replace(FileKind::Key, &bytes)?;
+                    let why = format!(
+                        "a byte of it was another one than in the key that the journal knows, {other}, which is written there again"
+                    );
+                    opening.unread.push(StoreError::damaged(self.slot, FileKind::Key, why));
+                    return Ok(other);
+                }
+            }
+        }
+        Ok(key)
     }
 
     /// What is in `key`, if that is as long as a key.

@@ -91,7 +91,11 @@ pub struct Feed {
     /// Of one that is written here, the blocks that were cleared, if there are any.
     cleared: Option<Box<Cleared>>,
     /// What the journal knew, if less was here when it was opened.
-    signed_before: Option<Box<Checkpoint>>,
+    known_before: Option<Box<Checkpoint>>,
+    /// Nothing of it was written since.
+    untouched: bool,
+    /// Of a feed that was fetched, less is here than the journal knows, or its signature is lost.
+    incomplete: bool,
     /// That was another history than the one that is here.
     forked: bool,
     /// How far a signature was looked for over a node that contradicts another one.
@@ -265,7 +269,11 @@ impl Feed {
                 // A feed without a block shows nobody whether `key` is the one that rotted.
                 let may_be = |feed: &Feed| !feed.is_empty() || journal.mark(slot, &feed.key).is_some();
                 match Self::open_as(&mut untouched, slot, None, journal, opening) {
-                    Ok(mut feed) if !untouched.is_repaired() && (unread.is_of_the_disk() || may_be(&feed)) => {
+                    Ok(mut feed)
+                        if !untouched.is_repaired()
+                            && feed.older_copy().is_none()
+                            && (unread.is_of_the_disk() || may_be(&feed)) =>
+                    {
                         let known = journal.mark(slot, &feed.key).and_then(|mark| mark.writer.clone());
                         feed.unread_writer = known;
                         opening.unread.push(unread);
@@ -291,10 +299,7 @@ impl Feed {
         let mut files = Files { storage, slot };
         let key = match &key_pair {
             Some(pair) => pair.public_key(),
-            None => files
-                .read_exactly(FileKind::Key)?
-                .map(FeedKey::new)
-                .ok_or_else(|| StoreError::damaged(slot, FileKind::Key, "it is missing"))?,
+            None => files.readers_key(journal, opening)?,
         };
         let mark = match key_pair {
             Some(_) => journal.mark_of_writer(slot, &key),
@@ -373,7 +378,9 @@ impl Feed {
             recovered: None,
             writer_behind: false,
             cleared: None,
-            signed_before: None,
+            known_before: None,
+            untouched: false,
+            incomplete: false,
             forked: false,
             searched: None,
             append_failed: false,
@@ -408,6 +415,19 @@ impl Feed {
     /// Whether a feed that is written here was found to be longer than what was held of it, as an old copy is, and not all of it is here yet.
     pub(crate) fn is_writer_behind(&self) -> bool {
         self.writer_behind && self.downloaded() < self.length
+    }
+
+    /// Whether the signature of its length is lost, of a feed that the journal proves.
+    pub(crate) fn lacks_signature(&self) -> bool {
+        let is_verified = self.verified.is_some_and(|(length, _)| length == self.length);
+        self.length > 0 && !self.writable() && !is_verified && !self.is_static()
+    }
+
+    /// Whether what opening it found missing is all there now; that is said once.
+    pub(crate) fn was_mended(&mut self) -> bool {
+        let is_mended = self.incomplete && self.newer_mark().is_none() && !self.lacks_signature();
+        self.incomplete &= !is_mended;
+        is_mended
     }
 
     /// The key pair, where the feed is writable.

@@ -31,6 +31,8 @@ pub enum Put {
 pub(crate) enum Compared {
     /// It is the one that is held, as far as it goes.
     Same,
+    /// It is the one that is held, whose signature was lost: that is staged.
+    Signed,
     /// It goes on where the one that is held ends: that length is known now.
     Grew,
     /// It has this length in blocks, which is more than that of the one that is held, and what was shown of it does not tell of all that is held.
@@ -148,6 +150,10 @@ impl Feed {
         let proven = self.prove(storage, data, None, true)?;
         self.check_size(&proven, limit)?;
         match &proven.signed {
+            Some(signed) if signed.length == self.length && self.lacks_signature() => {
+                self.keep(proven);
+                Ok(Compared::Signed)
+            }
             Some(signed) if signed.length <= self.length => Ok(Compared::Same),
             // What of ours is under the nodes that were shown is known only where they begin at its end.
             Some(_) if self.length == 0 || data.index == self.length => {
@@ -181,16 +187,19 @@ impl Feed {
         if let Some(signature) = signature {
             self.staged.put_signature(length - 1, signature);
         }
-        if length <= self.length {
+        if length < self.length {
+            return false;
+        }
+        if let Some(signature) = &signature {
+            self.verified(length, signature);
+        }
+        if length == self.length {
             return false;
         }
         self.writer_behind = self.writable();
         self.length = length;
         self.byte_length = roots.iter().map(|root| root.size).sum();
         self.roots = roots;
-        if let Some(signature) = &signature {
-            self.verified(length, signature);
-        }
         true
     }
 

@@ -116,7 +116,7 @@ impl Feed {
 
     /// Whether anything waits for [`flush`](Self::flush).
     pub fn is_staged(&self) -> bool {
-        !self.staged.is_empty() || self.bitfield.is_dirty()
+        !self.staged.is_empty() || (self.bitfield.is_dirty() && !self.is_untouched())
     }
 
     /// Writes what was staged: blocks, nodes, signatures, and last the bitfield that says they are there. Neighbours go
@@ -126,6 +126,10 @@ impl Feed {
     /// What the storage says. All stays staged then, and the next call tries again.
     pub fn flush<S: Storage + ?Sized>(&mut self, storage: &mut S) -> Result<(), StoreError> {
         let mut files = Files { storage, slot: self.slot };
+        if self.is_untouched() {
+            return Ok(());
+        }
+        self.untouched = false;
         if !self.staged.is_empty() {
             if self.staged.empty_block && files.len(FileKind::Data)?.is_none() {
                 files.write(FileKind::Data, 0, &[])?;

@@ -212,7 +212,7 @@ impl<S: Storage> Multifeed<S> {
     /// A feed of ours was opened and repaired. If the journal cannot be written, the next one who opens it looks again.
     pub(super) fn note_repaired(&mut self, id: FeedId) {
         let feed = &self.slot(id).feed;
-        let is_repaired = feed.writable() && feed.recovered().is_some() && feed.older_writer().is_none();
+        let is_repaired = feed.writable() && feed.recovered().is_some() && feed.older_copy().is_none();
         if is_repaired && !self.cores.storage.is_read_only() {
             let _ = self.note_cleared(id);
         }
@@ -222,8 +222,8 @@ impl<S: Storage> Multifeed<S> {
     /// be taken for its end, and what was appended past it for nothing.
     pub(super) fn outgrew(&mut self, id: FeedId) {
         self.feeds[id.0 as usize].writer_behind = true;
-        if self.slot(id).feed.older_writer().is_none() {
-            self.cores.report.caught_up(&self.slot(id).feed.key());
+        if self.slot(id).feed.older_copy().is_none() {
+            self.cores.report.caught_up(&self.feeds[id.0 as usize].feed);
         }
         self.sync_feeds(&[id]);
     }
@@ -306,7 +306,9 @@ impl<S: Storage> Multifeed<S> {
         let feed = &self.slot(id).feed;
         let (slot, known) = (feed.slot(), self.cores.journal.mark(feed.slot(), &feed.key()));
         let is_stamped = feed.was_unchanged() && known.is_some_and(|mark| mark.stamp.is_some());
-        let Some(known) = known.filter(|_| !feed.writable() && !is_stamped) else { return };
+        // What the journal knows more than is here it knew of other files.
+        let is_less = feed.older_copy().is_some();
+        let Some(known) = known.filter(|_| !feed.writable() && !is_stamped && !is_less) else { return };
         let mut mark = feed.mark(known.synced);
         mark.synced &= mark.is_same_as(known);
         let roots = feed.scattered_roots();

@@ -376,7 +376,7 @@ impl<S: Storage> Multifeed<S> {
         if let Some(error) = self.lasting_failure(id) {
             return Err(error.into());
         }
-        if let Some(older) = self.slot(id).feed.older_writer() {
+        if let Some(older) = self.slot(id).feed.older_copy() {
             return Err(older.into());
         }
         self.sync_before_appending(id)?;

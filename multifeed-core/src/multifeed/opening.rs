@@ -92,7 +92,7 @@ impl<S: Storage> Multifeed<S> {
         multifeed.join_copies(doubles);
         multifeed.look_for_missing();
         let feeds = multifeed.feeds().collect::<Vec<_>>();
-        let older = feeds.into_iter().filter_map(|id| multifeed.slot(id).feed.older_writer());
+        let older = feeds.into_iter().filter_map(|id| multifeed.slot(id).feed.older_copy());
         let older: Vec<_> = older.collect();
         multifeed.cores.report.problems.extend(older);
         for put_in_order in [Self::close_gaps, Self::part_names] {

@@ -8,7 +8,7 @@ use multifeed_proto::FeedKey;
 use super::{FileId, FileKind, Slot, Storage, Unsupported};
 use crate::KeyPair;
 use crate::corestore::CoreList;
-use crate::error::StoreError;
+use crate::error::{StoreError, is_unreadable};
 
 /// Bytes of a file that are kept in memory together.
 const PAGE: usize = 4096;
@@ -135,9 +135,16 @@ impl<S: Storage> Storage for RepairedInMemory<S> {
         };
         let count = usize::try_from(len.saturating_sub(offset)).unwrap_or(usize::MAX).min(buf.len());
         let buf = &mut buf[..count];
-        self.read_base(file, base, offset, buf)?;
-        let Some(layer) = self.files.get(&file).filter(|_| count > 0) else { return Ok(count) };
+        if count == 0 {
+            return Ok(0);
+        }
         let (first, last) = (offset / PAGE as u64, (offset + count as u64 - 1) / PAGE as u64);
+        let kept = self.files.get(&file).map_or(0, |layer| layer.pages.range(first..=last).count());
+        // What is all in memory need not be readable.
+        if (kept as u64) < last - first + 1 {
+            self.read_base(file, base, offset, buf)?;
+        }
+        let Some(layer) = self.files.get(&file) else { return Ok(count) };
         for (&number, page) in layer.pages.range(first..=last) {
             let start = number * PAGE as u64;
             let (from, to) = (start.max(offset), (start + PAGE as u64).min(offset + count as u64));
@@ -158,7 +165,11 @@ impl<S: Storage> Storage for RepairedInMemory<S> {
             if !self.layer(file)?.pages.contains_key(&number) {
                 self.take(PAGE)?;
                 let mut page = Box::new([0; PAGE]);
-                self.read_base(file, base, number * PAGE as u64, &mut page[..])?;
+                match self.read_base(file, base, number * PAGE as u64, &mut page[..]) {
+                    // What the disk does not give beside what is made again counts as zeros.
+                    Err(error) if is_unreadable(&error) => page.fill(0),
+                    read => read?,
+                }
                 self.layer(file)?.pages.insert(number, page);
             }
             let layer = self.layer(file)?;

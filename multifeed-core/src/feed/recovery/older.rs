@@ -1,8 +1,8 @@
-//! A writer's feed of which less is here than the journal knows to be signed: an older copy of its folder, or one that lost its end. Or another history
-//! is here: an older copy that was extended elsewhere.
+//! A feed of which less is here than the journal knows: an older copy of its folder, or one that lost its end. Or another history of a writer is
+//! here: an older copy that was extended elsewhere.
 //!
-//! It is read and served. Nothing is appended to it before it is as long as it was: that would be a second history. A session brings it there, if
-//! a remote has the rest.
+//! It is read and served, and nothing of it is changed before a remote brings something. Nothing is appended to a writer's before it is as long as it
+//! was: that would be a second history. A session brings it there, if a remote has the rest.
 
 use crate::cores::journal::Checkpoint;
 use crate::error::StoreError;
@@ -13,8 +13,13 @@ use crate::storage::Storage;
 impl Feed {
     /// Less is here than this store knew. Nothing is written before a remote brings something.
     pub(super) fn stay_older_than(&mut self, known: &Checkpoint) {
-        self.signed_before = Some(Box::new(known.clone()));
-        self.bitfield.mark_clean();
+        self.known_before = Some(Box::new(known.clone()));
+        self.untouched = true;
+    }
+
+    /// Whether nothing is written of what opening it came to: see [`stay_older_than`](Self::stay_older_than).
+    pub(in crate::feed) fn is_untouched(&self) -> bool {
+        self.untouched && self.staged.is_empty()
     }
 
     /// Whether this store signed another history than the one that is here, whole and signed: its folder is an older copy that was extended elsewhere.
@@ -39,33 +44,24 @@ impl Feed {
         Ok(true)
     }
 
-    /// What was signed here before, while less than that is here, or another history.
+    /// What was known of it before, while less than that is here, or another history.
     pub(in crate::feed) fn newer_mark(&self) -> Option<&Checkpoint> {
         let is_newer = |known: &&Checkpoint| {
             let same_length = known.length == self.length;
             self.forked || known.length > self.length || same_length && !known.has_root(&merkle::root_hash(&self.roots))
         };
-        self.signed_before.as_deref().filter(is_newer)
+        self.known_before.as_deref().filter(is_newer)
     }
 
-    /// Why nothing can be appended to a feed that is written here: this store signed more than is here.
-    pub(crate) fn older_writer(&self) -> Option<StoreError> {
+    /// What is wrong with a feed of which this store knew more than is here. Nothing can be appended to it.
+    pub(crate) fn older_copy(&self) -> Option<StoreError> {
         let known = self.newer_mark()?;
-        if self.forked {
-            return Some(StoreError::ForkedWriter {
-                slot: self.slot,
-                key: self.key,
-                name: self.local_name.clone(),
-                blocks: self.length,
-                signed: known.length,
-            });
-        }
-        Some(StoreError::OlderWriter {
-            slot: self.slot,
-            key: self.key,
-            name: self.local_name.clone(),
-            blocks: self.length,
-            signed: known.length,
+        let (slot, key, name, blocks) = (self.slot, self.key, self.local_name.clone(), self.length);
+        let known = known.length;
+        Some(match (self.forked, self.writable()) {
+            (true, _) => StoreError::ForkedWriter { slot, key, name, blocks, signed: known },
+            (false, true) => StoreError::OlderWriter { slot, key, name, blocks, signed: known },
+            (false, false) => StoreError::OlderCopy { slot, key, blocks, known },
         })
     }
 }

@@ -199,12 +199,13 @@ impl Feed {
         let root_hash = merkle::root_hash(&roots);
         let signature = self.readable_signature(storage, length)?;
         let signature = signature.filter(|signature| self.signature_is_valid(&root_hash, length, signature));
-        if signature.is_none() && (!self.writable() || !is_known(known, length, &root_hash)) {
+        if signature.is_none() && !is_known(known, length, &root_hash) {
             return Ok(None);
         }
         for root in &roots {
             if self.readable_node(storage, root.index)? != Some(*root) {
                 self.staged.put_node(root);
+                self.bitfield.set_node(root.index);
             }
         }
         match signature {
@@ -213,9 +214,13 @@ impl Feed {
                 self.set_roots(roots);
                 Ok(Some(false))
             }
-            None => {
+            None if self.writable() => {
                 self.set_signed_roots(length, roots);
                 Ok(Some(true))
+            }
+            None => {
+                self.set_roots(roots);
+                Ok(Some(false))
             }
         }
     }

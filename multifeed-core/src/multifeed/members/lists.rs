@@ -122,7 +122,7 @@ impl<S: Storage> Multifeed<S> {
             self.missing_core(&key).into_iter().for_each(|missing| self.note_problem(missing));
         }
         let opened = list.feeds().iter().filter_map(|feed| self.members.catalog.find(&feed.key)).chain(feed);
-        let older: Vec<_> = opened.filter_map(|id| self.slot(id).feed.older_writer()).collect();
+        let older: Vec<_> = opened.filter_map(|id| self.slot(id).feed.older_copy()).collect();
         older.into_iter().for_each(|older| self.note_problem(older));
         self.cores.report.problems.extend(list.problems().iter().cloned().map(StoreError::from));
         let (base, root_key) = (base.clone(), *root_key);

@@ -82,7 +82,7 @@ impl<S: Storage> Multifeed<S> {
             let mut opening = Opening::new(&self.limits);
             let opened = Feed::open_known(&mut untouched, slot, &self.cores.journal, &mut opening);
             let Ok(feed) = opened else { continue };
-            let is_whole = feed.writable() && feed.older_writer().is_none() && !untouched.is_repaired();
+            let is_whole = feed.writable() && feed.older_copy().is_none() && !untouched.is_repaired();
             let is_new = self.members.catalog.find(&key).is_none() && self.members.catalog.offered(&key).is_none();
             let has_name = feed.local_name().is_none_or(|name| self.members.catalog.named(name).is_none());
             if !(is_whole && is_new && has_name && opening.unread.is_empty()) {

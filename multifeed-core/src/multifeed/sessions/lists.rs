@@ -81,7 +81,10 @@ impl<S: Storage> Multifeed<S> {
         self.sync_all_before_serving();
         // What is not served to anyone is offered as ever, and not compared; what is not offered to this remote is neither.
         let offered = |feed: FeedId| self.slot(feed).upload != Some(false) && self.may_feed(id, feed).offer;
-        let compared = self.feeds_in(self.set_of(id).unwrap_or_default()).filter(|&feed| offered(feed));
+        // One whose signature is lost needs a channel, to ask for that.
+        let is_signed = |feed: &FeedId| !self.slot(*feed).feed.lacks_signature();
+        let feeds = self.feeds_in(self.set_of(id).unwrap_or_default()).filter(is_signed);
+        let compared = feeds.filter(|&feed| offered(feed));
         let state = |feed: FeedId| {
             let slot = &self.slot(feed).feed;
             (feed, slot.discovery_key(), slot.served_len(), slot.served_roots(), slot.served_runs())

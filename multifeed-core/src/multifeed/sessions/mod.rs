@@ -680,6 +680,9 @@ impl<S: Storage> Multifeed<S> {
         if let Err(error) = begun.and_then(|()| slot.feed.flush(&mut self.cores.storage)) {
             return self.not_written(id, error);
         }
+        if slot.feed.was_mended() {
+            self.cores.report.caught_up(&slot.feed);
+        }
         if !std::mem::replace(&mut slot.told, true) {
             self.outbox.push(MultifeedEvent::Blocks { id });
         }
@@ -800,7 +803,7 @@ impl<S: Storage> Multifeed<S> {
     pub(super) fn unsubscribe(&mut self, id: SessionId, feed: FeedId, mut peer: FeedChannel) {
         let slot = &mut self.feeds[feed.0 as usize];
         slot.fetching = slot.fetching.saturating_sub(peer.standing.fetches());
-        if (peer.is_parted() || peer.is_behind(&slot.feed))
+        if (peer.is_parted() || peer.is_behind(&slot.feed) || slot.feed.lacks_signature())
             && let Some(session) = self.sessions.get_mut(&id)
         {
             session.part();

@@ -272,7 +272,9 @@ enum Closing {
 impl FeedChannel {
     pub(crate) fn new(feed: &Feed, options: PeerOptions, now: Duration) -> Self {
         let downloading = options.download.unwrap_or(true);
-        let terms = match (feed.writable(), options.reconciles, options.sparse) {
+        // Of one whose signature is lost the answer brings that back.
+        let asks_all = feed.writable() || feed.lacks_signature();
+        let terms = match (asks_all, options.reconciles, options.sparse) {
             (true, _, _) => Terms::Always,
             (false, true, _) => Terms::AsLong,
             (false, false, true) => Terms::OnceUnlessLonger,
@@ -595,6 +597,7 @@ impl FeedChannel {
         let len = work.feed.len();
         match work.feed.compare(work.storage, &data, work.limits.feed_size()) {
             Ok(Compared::Same) => {}
+            Ok(Compared::Signed) => effect.proven = true,
             Ok(Compared::Unclear(length)) => self.download.was_unclear(work.feed, length),
             Ok(Compared::Grew) => {
                 (effect.proven, effect.writer_behind) = (true, work.feed.writable().then_some(len));
