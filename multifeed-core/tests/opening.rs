@@ -366,7 +366,8 @@ fn what_is_no_folder_harms_no_other() {
     }
 }
 
-/// A bit that flips in the `key` of a remote's feed makes it another's, of whom nothing can come: it is told each time, and nothing is unmarked.
+/// A bit that flips in the `key` of a remote's feed makes it another's, of whom nothing can come. The journal knows the right one; without it that is
+/// told each time, and nothing is unmarked.
 #[test]
 fn a_bit_of_a_key_that_flips_is_damage() {
     // Closed, left open, and without our journal, as JS writes it.
@@ -395,16 +396,25 @@ fn a_bit_of_a_key_that_flips_is_damage() {
         flipped[bit / 8] ^= 1 << (bit % 8);
         disk.replace(key, &flipped).unwrap();
         let files = FileKind::ALL.map(|kind| disk.contents(file(0, kind)));
-        for _ in 0..2 {
+        for turn in 0..2 {
             let store = Multifeed::open(&mut disk, Options::default()).unwrap();
-            let problems = store.problems();
-            let told = matches!(problems, [StoreError::Damaged { slot: Slot(0), file: FileKind::Signatures, .. }]);
-            assert!(told && store.feeds().count() == 1, "{case}, bit {bit}: {problems:?}");
+            let expected = match (case, turn) {
+                ("JS", _) => (vec![FileKind::Signatures], 1),
+                (_, 0) => (vec![FileKind::Key], 2),
+                _ => (vec![], 2),
+            };
+            let told = store.problems().iter().map(|problem| match problem {
+                StoreError::Damaged { slot: Slot(0), file, .. } => *file,
+                other => panic!("{case}, bit {bit}: {other}"),
+            });
+            assert_eq!((told.collect(), store.feeds().count()), expected, "{case}, bit {bit}");
             store.close().unwrap();
             disk.reopen();
         }
-        assert!(files == FileKind::ALL.map(|kind| disk.contents(file(0, kind))), "{case}, bit {bit}");
-        disk.replace(key, &whole).unwrap();
+        if case == "JS" {
+            assert!(files == FileKind::ALL.map(|kind| disk.contents(file(0, kind))), "{case}, bit {bit}");
+            disk.replace(key, &whole).unwrap();
+        }
         let mut store = Multifeed::open(&mut disk, Options::default()).unwrap();
         let id = store.find(&key_pair(2).public_key()).unwrap();
         (0..3).for_each(|at| assert_eq!(store.get(id, at).unwrap(), Some(block(2, at)), "{case}, bit {bit}"));

@@ -1,5 +1,7 @@
 //! What opening a store changed of its folders, and what it found wrong, is reported: by name, and once.
 
+use crate::link;
+
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,8 +10,10 @@ use std::path::Path;
 use std::rc::Rc;
 
 use bytes::Bytes;
+use link::{Link, run};
 use multifeed_core::{
-    FileId, FileKind, FileStorage, KeyPair, MemoryStorage, Multifeed, Options, Rearranged, Slot, Storage,
+    FileId, FileKind, FileStorage, KeyPair, MemoryStorage, Multifeed, Options, Rearranged, RepairedInMemory, Replicate,
+    Slot, Storage,
 };
 use multifeed_proto::FeedKey;
 
@@ -54,6 +58,55 @@ fn a_folder_without_a_feed_that_has_to_move_is_reported() {
     store.close().unwrap();
     // What is done is not reported again.
     assert!(open(folder.path()).rearranged().is_empty());
+}
+
+/// The folder of a feed that was fetched is gone: that is reported until a command writes, and the feed comes again.
+#[test]
+fn a_fetched_feed_whose_folder_is_gone_is_reported() {
+    for gone in [1, 2] {
+        let folder = closed_store();
+        let store = open(folder.path());
+        let mut source = Multifeed::open(MemoryStorage::new(), Options::default()).unwrap();
+        // What a session would bring.
+        for seed in [2, 3] {
+            let id = source.writer(Some(&format!("w{seed}")), || pair(seed)).unwrap();
+            source.append(id, &[Bytes::from("a"), Bytes::from("b")]).unwrap();
+        }
+        let source = source.storage().clone();
+        store.close().unwrap();
+        let fetched = |folder: &Path| {
+            let disks: [Box<dyn Storage>; 2] = [Box::new(FileStorage::open(folder).unwrap()), Box::new(source.clone())];
+            let mut stores = disks.map(|disk| Multifeed::open(disk, Options::default()).unwrap());
+            let mut links = [Link::plain(&mut stores, [0, 1], Replicate::default())];
+            run(&mut stores, &mut links, std::time::Duration::ZERO);
+            drop(links);
+            let [store, _] = stores;
+            store.close().unwrap();
+        };
+        fetched(folder.path());
+        fs::remove_dir_all(folder.path().join(gone.to_string())).unwrap();
+        let told = [Rearranged::Gone { slot: Slot(gone), blocks: 2 }];
+        for _ in 0..2 {
+            let storage = RepairedInMemory::new(FileStorage::open_read_only(folder.path()).unwrap());
+            let store = Multifeed::open(storage, Options::default()).unwrap();
+            assert_eq!(store.rearranged(), told);
+            assert!(told[0].to_string().contains("fetches it again"), "{}", told[0]);
+            store.close().unwrap();
+        }
+        let mut store = open(folder.path());
+        assert_eq!((store.rearranged(), store.problems().len()), (&told[..], 0));
+        let id = store.writer(Some("w"), || pair(1)).unwrap();
+        store.append(id, &[Bytes::from("more")]).unwrap();
+        store.close().unwrap();
+        let store = open(folder.path());
+        assert_eq!((store.rearranged().len(), store.feeds().count()), (0, 2));
+        store.close().unwrap();
+        fetched(folder.path());
+        let store = open(folder.path());
+        assert_eq!((store.rearranged().len(), store.problems().len(), store.feeds().count()), (0, 0, 3));
+        let key = key(gone as u8 + 1);
+        assert_eq!(store.info(store.find(&key).unwrap()).unwrap().downloaded, 2);
+    }
 }
 
 #[test]

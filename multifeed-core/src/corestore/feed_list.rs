@@ -138,7 +138,14 @@ impl FeedList {
             Some((key, name)) => self.add(key, name),
             // As many as there may be feeds: the list itself has what they are.
             None if self.problems.len() < max => {
-                let why = format!("block {} of the list of feeds is no entry of one", self.blocks_read);
+                let why = match block {
+                    Some(_) => format!("block {} of the list of feeds is no entry of one", self.blocks_read),
+                    None => format!(
+                        "block {} of the list of feeds is not there: the feed that it names is not shown, until a writer is appended to by its \
+                         name, or a peer offers the feed",
+                        self.blocks_read
+                    ),
+                };
                 self.problems.push(CorestoreError::damaged(core, "data", why));
             }
             None => {}

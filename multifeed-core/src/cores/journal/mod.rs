@@ -349,9 +349,14 @@ impl Journal {
         written
     }
 
+    /// What is known of feeds, by folder.
+    pub(crate) fn marks(&self) -> impl Iterator<Item = (Slot, &Checkpoint)> {
+        self.marks.iter().map(|(slot, mark)| (*slot, mark))
+    }
+
     /// What is known of feeds that are written here, by folder.
     pub(crate) fn writers(&self) -> impl Iterator<Item = (Slot, &Checkpoint)> {
-        self.marks.iter().map(|(slot, mark)| (*slot, mark)).filter(|(_, mark)| mark.is_of_a_writer())
+        self.marks().filter(|(_, mark)| mark.is_of_a_writer())
     }
 
     /// The name of the writer that is known of a folder.

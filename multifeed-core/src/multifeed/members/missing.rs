@@ -11,6 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use multifeed_proto::FeedKey;
 
+use super::folder_numbers::NOBODY;
+use super::rearranged::Rearranged;
 use crate::cores::journal::{Checkpoint, name};
 use crate::error::StoreError;
 use crate::feed::local_name::is_key_name;
@@ -101,6 +103,29 @@ impl<S: Storage> Multifeed<S> {
             self.members.catalog.forget_missing(&key);
             self.created(id, key, name);
             self.adopt_offers(id, key, None);
+        }
+    }
+
+    /// After the feeds were opened: reports feeds that were fetched and whose folders are gone, once, and forgets what is known of them: they come again
+    /// like any other.
+    pub(in crate::multifeed) fn look_for_gone(&mut self) {
+        let removed = self.cores.journal.removal().map(|removal| removal.slot);
+        let is_gone = |slot: Slot, mark: &Checkpoint| {
+            let known = !mark.is_of_a_writer() && mark.length > 0 && !mark.is_of(&NOBODY);
+            known && !self.members.catalog.is_taken(slot) && Some(slot) != removed
+        };
+        let gone = self.cores.journal.marks().filter(|(slot, mark)| is_gone(*slot, mark));
+        let gone: Vec<_> = gone.map(|(slot, mark)| (slot, mark.key, mark.length)).collect();
+        if gone.is_empty() {
+            return;
+        }
+        let here: BTreeSet<_> = self.feeds().map(|id| name(&self.slot(id).feed.key())).collect();
+        for (slot, key, blocks) in gone {
+            // A folder may have another number than it had.
+            if !here.contains(&key) && self.members.rearranged.len() < MAX_MISSING {
+                self.members.rearranged.push(Rearranged::Gone { slot, blocks });
+            }
+            self.cores.journal.forget(slot);
         }
     }
 

@@ -25,6 +25,13 @@ pub enum Rearranged {
         /// Its number before.
         slot: Slot,
     },
+    /// The folder of a feed that was fetched is gone, and the journal knows of blocks in it. They can be fetched again.
+    Gone {
+        /// The number that it had.
+        slot: Slot,
+        /// How long the feed was known to be, in blocks.
+        blocks: u64,
+    },
     /// A writer is named by its key, as another one has the name that it had: while its folder was missing, say.
     NamedByKey {
         /// Its folder.
@@ -40,6 +47,13 @@ impl fmt::Display for Rearranged {
             }
             Self::Renumbered { from, to } => {
                 write!(f, "folder {from} holds no feed, and is folder {to} now: a feed needs its number")
+            }
+            Self::Gone { slot, blocks } => {
+                let blocks = if *blocks == 1 { "1 block".to_owned() } else { format!("{blocks} blocks") };
+                write!(
+                    f,
+                    "folder {slot}, of a feed of {blocks} that was fetched, is gone: a sync with a peer that has the feed fetches it again"
+                )
             }
             Self::NamedByKey { slot } => {
                 write!(
