@@ -8,7 +8,7 @@ use bytes::Bytes;
 use common::key_pair;
 use link::Link;
 use multifeed_core::{MemoryStorage, Multifeed, Options, PeerEvent, Replicate};
-use multifeed_proto::{Command, Event, FeedKey, Message, Origin, Request, Root, Token};
+use multifeed_proto::{Command, Event, FeedKey, Have, Message, Origin, Request, Root, Token};
 use played::Played;
 
 const TOKEN: Token = Token(0);
@@ -38,10 +38,21 @@ fn ask(played: &mut Played, index: u64) {
     played.event(Event::Message { token: TOKEN, message: Message::Request(request) });
 }
 
-/// Whether a block went out, and what was reported.
+/// The remote has a block.
+fn acknowledge(played: &mut Played, index: u64) {
+    let ack = Have { start: index, length: 1, bitfield: None, ack: true };
+    played.event(Event::Message { token: TOKEN, message: Message::Have(ack) });
+}
+
+/// Whether a block went out, which then arrives, and what was reported.
 fn sent(played: &mut Played) -> (bool, Vec<(FeedKey, u64, u64, u64)>) {
-    let data = |command: &Command| matches!(command, Command::Send { message: Message::Data(_), .. });
-    let sent = played.commands().iter().any(data);
+    let data = |command: &Command| match command {
+        Command::Send { message: Message::Data(data), .. } => Some(data.index),
+        _ => None,
+    };
+    let sent = played.commands().iter().find_map(data);
+    sent.into_iter().for_each(|index| acknowledge(played, index));
+    let sent = sent.is_some();
     let reported = played.events().into_iter().filter_map(|event| match event {
         PeerEvent::SlowBlock { key, index, size, per_second } => Some((key, index, size, per_second)),
         _ => None,
@@ -113,10 +124,39 @@ fn large_answers_are_read_one_at_a_time() {
     let waiting = count(&mut played).0;
     for room in 1..=3 {
         played.store.grant(played.peer, LARGE);
+        (0..2).for_each(|index| acknowledge(&mut played, index));
         let sent = count(&mut played);
         assert!(sent.0 <= waiting + room && sent.1 == sent.0 * LARGE, "{sent:?}, and room for {room}");
     }
     assert!(count(&mut played).0 > 1, "it goes on once there is room");
+}
+
+/// Blocks go out as others arrive; hashes are told, and news, without waiting for that. What is never acknowledged is waited for 10 s at first.
+#[test]
+fn a_js_peer_is_not_sent_far_ahead() {
+    let (mut played, _) = start(40_000, usize::MAX);
+    let indexes = |played: &mut Played| {
+        let data = |command| match command {
+            Command::Send { message: Message::Data(data), .. } => Some((data.index, data.value.is_some())),
+            _ => None,
+        };
+        played.commands().into_iter().filter_map(data).collect::<Vec<_>>()
+    };
+    for index in [0, 1, 0, 1, 0, 1] {
+        ask(&mut played, index);
+    }
+    assert_eq!(indexes(&mut played), [(0, true), (1, true)]);
+    let hash = Request { index: 1, bytes: 0, hash: true, nodes: 0 };
+    played.event(Event::Message { token: TOKEN, message: Message::Request(hash) });
+    assert_eq!(indexes(&mut played), [(1, false)]);
+    // 20 kB/s: what comes in a second and a half, and in a round trip, which took 4 s.
+    played.millis(4_000);
+    acknowledge(&mut played, 1);
+    assert_eq!(indexes(&mut played), [(0, true), (1, true), (0, true)]);
+    played.millis(13_999);
+    assert_eq!(indexes(&mut played), []);
+    played.millis(18_000);
+    assert_eq!(indexes(&mut played), [(1, true)]);
 }
 
 #[test]

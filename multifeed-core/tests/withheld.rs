@@ -106,7 +106,10 @@ impl Reader {
                 };
                 self.say(Message::Data(data));
             }
-            Message::Data(data) if data.value.is_some() => self.came.push((data.index, self.now)),
+            Message::Data(data) if data.value.is_some() => {
+                self.came.push((data.index, self.now));
+                self.say(Message::Have(Have { start: data.index, length: 1, bitfield: None, ack: true }));
+            }
             _ => {}
         }
     }

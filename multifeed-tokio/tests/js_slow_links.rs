@@ -79,6 +79,31 @@ async fn a_js_peer_that_gives_and_takes_at_10_kilobytes_a_second(role: Role) {
     hang_up_js(sync, &mut peer).await;
 }
 
+/// Both directions carry blocks at once. Each alone needs 22 s, and JS with JS 22 to 34 s for both.
+async fn both_directions_at_once(role: Role) {
+    let multi = memory().await;
+    let ours = multi.writer("ours").await.unwrap();
+    ours.append_batch((0..60).map(|index| block(9, index, 16_384))).await.unwrap();
+    let mut peer = js(|| JsPeer::spawn(&["--live"]));
+    let key = js(|| peer.append("theirs", 60, 16_384, 1));
+    let sync = join_slowly(&multi, &mut peer, role, Throttle::rate(45_000), Replicate::live()).await;
+    let start = Instant::now();
+    let received = || multi.feed(key.as_str()).map_or(0, |feed| feed.downloaded());
+    let mut halfway = None;
+    while received() < 60 || js(|| peer.feeds()).iter().any(|feed| feed.downloaded < 60) {
+        if let Some(error) = js(|| peer.poll_event("ended")) {
+            panic!("JS gave up after {:?}: {error}; {}", start.elapsed(), peer.history());
+        }
+        sleep(Duration::from_millis(200)).await;
+        if start.elapsed() > Duration::from_secs(15) {
+            halfway.get_or_insert_with(received);
+        }
+    }
+    let elapsed = start.elapsed();
+    assert!(elapsed < Duration::from_secs(36), "{elapsed:?}, {halfway:?} blocks received after 15 s");
+    hang_up_js(sync, &mut peer).await;
+}
+
 /// A remote on a slow link was met first, and a second one has all of it too and is fast. JS needs 3.6 s.
 async fn a_slow_remote_met_first(role: Role) {
     let multi = memory().await;
@@ -204,6 +229,7 @@ macro_rules! in_both_roles {
 in_both_roles!(
     a_block_longer_than_a_timeout,
     a_js_peer_that_gives_and_takes,
+    both_directions_at_once,
     a_js_peer_that_gives_and_takes_at_10_kilobytes_a_second,
     a_slow_remote_met_first,
     a_sparse_js_peer,

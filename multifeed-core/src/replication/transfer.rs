@@ -6,7 +6,7 @@ use crate::ids::FeedId;
 
 /// The answers that are waited for at once at the start, and at the least, in bytes: 16 small ones, or one large. A JS peer asks for as many
 /// itself.
-const LEAST_BUDGET: u64 = 16 * LEAST_COST;
+pub(crate) const LEAST_BUDGET: u64 = 16 * LEAST_COST;
 /// What it may grow to at once when the rate was measured; beyond that it doubles.
 const MEASURED_BUDGET: u64 = 4 * LEAST_BUDGET;
 /// What a small answer counts at the least: its proof, its message and its turn cost more than its bytes.
@@ -17,13 +17,13 @@ const PROOF_BYTES: u64 = 256;
 const FIRST_COST: u64 = LEAST_COST;
 /// How much later than the first the last answer of a budget may come: far below the 20 s after which a JS peer that waits for a request of
 /// its own, behind those answers, ends the stream.
-const AHEAD: Duration = Duration::from_millis(1500);
+pub(crate) const AHEAD: Duration = Duration::from_millis(1500);
 /// Over how long the rate of answers is measured at the most.
 const MEASURED_OVER: Duration = Duration::from_secs(2);
 /// What a remote needs longer for may be asked of another one, too.
 const SLOW: Duration = Duration::from_secs(1);
 /// The longest round trip that is allowed for.
-const LONGEST_TRIP: Duration = Duration::from_secs(4);
+pub(crate) const LONGEST_TRIP: Duration = Duration::from_secs(4);
 /// What one feed takes in its turn, in bytes of answers: ten small ones, as each turn of a feed costs a write of its files. Even the least
 /// budget leaves room for another feed.
 const TURN_BYTES: u64 = LEAST_BUDGET / 8 * 5;
@@ -101,8 +101,9 @@ impl Default for Budget {
 
 impl Budget {
     /// A block of so many bytes came. Once a budget of them did, or after [`MEASURED_OVER`], it follows the rate: what comes in
-    /// [`AHEAD`] and a round trip, but beyond [`MEASURED_BUDGET`] it no more than doubles.
-    fn came(&mut self, size: u64, now: Duration) {
+    /// [`AHEAD`] and a round trip, but beyond [`MEASURED_BUDGET`] it no more than doubles. What is under way the other way holds up the trip by
+    /// `delay`.
+    fn came(&mut self, size: u64, delay: Duration, now: Duration) {
         self.came += cost(size);
         self.answers += 1;
         let time = now.saturating_sub(self.since);
@@ -112,7 +113,8 @@ impl Budget {
         self.mean = self.came / self.answers.max(1);
         self.rate = Some(per_second(self.came, time));
         if self.used_up {
-            let ahead = AHEAD.saturating_add(self.trip.unwrap_or_default().min(LONGEST_TRIP));
+            let ahead =
+                AHEAD.saturating_add(delay.min(AHEAD)).saturating_add(self.trip.unwrap_or_default().min(LONGEST_TRIP));
             let rate = u128::from(self.came) * ahead.as_micros() / time.as_micros().max(1);
             let most = self.bytes.saturating_mul(2).max(MEASURED_BUDGET);
             self.bytes = u64::try_from(rate).unwrap_or(u64::MAX).clamp(LEAST_BUDGET, most);
@@ -126,8 +128,13 @@ impl Budget {
 }
 
 /// So much in that time, in a second.
-fn per_second(bytes: u64, time: Duration) -> u64 {
+pub(crate) fn per_second(bytes: u64, time: Duration) -> u64 {
     u64::try_from(u128::from(bytes) * 1_000_000 / time.as_micros().max(1)).unwrap_or(u64::MAX)
+}
+
+/// How long so much takes, at so much a second.
+pub(crate) fn time_of(bytes: u64, per_second: u64) -> Duration {
+    Duration::from_millis(bytes.saturating_mul(1000) / per_second.max(1))
 }
 
 /// What an answer with a block of so many bytes counts.
@@ -194,14 +201,19 @@ impl Transfer {
         u64::try_from(u128::from(rate) * time.as_millis() / 1000).unwrap_or(u64::MAX)
     }
 
+    /// How long answers that count `in_flight` take, as far as the rate of what came tells.
+    pub(crate) fn delay(&self, in_flight: u64) -> Duration {
+        self.budget.rate.map_or(Duration::ZERO, |rate| time_of(in_flight, rate))
+    }
+
     /// There was more to ask for than there is room.
     pub(crate) fn used_up(&mut self) {
         self.budget.used_up = true;
     }
 
-    /// A block of so many bytes came that was asked for.
-    pub(crate) fn brought(&mut self, size: u64, now: Duration) {
-        self.budget.came(size, now);
+    /// A block of so many bytes came that was asked for; what is sent takes `delay` to arrive.
+    pub(crate) fn brought(&mut self, size: u64, delay: Duration, now: Duration) {
+        self.budget.came(size, delay, now);
     }
 
     /// Returns what time it is for the remote.
@@ -352,7 +364,7 @@ mod tests {
             }
             now = in_flight.pop_front().unwrap();
             waiting -= cost(size);
-            transfer.brought(size, now);
+            transfer.brought(size, Duration::ZERO, now);
         }
         transfer.budget.bytes
     }
@@ -381,7 +393,7 @@ mod tests {
     fn a_budget_that_is_not_used_up_stays() {
         let mut transfer = Transfer::default();
         for second in 0..100 {
-            transfer.brought(100, at(second));
+            transfer.brought(100, Duration::ZERO, at(second));
         }
         assert_eq!(transfer.budget.bytes, LEAST_BUDGET);
         // One request can always be made, and a turn is no more than others have.

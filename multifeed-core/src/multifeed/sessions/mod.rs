@@ -239,10 +239,13 @@ impl<S: Storage> Multifeed<S> {
             let key = slot.feed.key();
             let mut work = work(slot, &mut self.cores.storage, &self.limits, share, now);
             work.room = session.room.of(feed);
+            let (acknowledges, was_paced) = (peer.acknowledges_to_us(), peer.is_paced());
+            work.paced = acknowledges && !session.ahead.has_room();
             let sent = peer.poll(&mut work);
             let standing = peer.assess(&mut work);
             let token = peer.token;
             let sent_block = matches!(&sent, Ok(Some(sent)) if sent.block().is_some());
+            let is_paced = peer.is_paced() && !was_paced;
             let (waits, has_used) = (peer.room_needed().is_some(), sent_block || !peer.has_output());
             let share = work.share;
             let (damaged, too_large) = (work.damaged.take(), work.too_large.drain(..));
@@ -253,11 +256,17 @@ impl<S: Storage> Multifeed<S> {
             session.count(feed, standing, &mut slot.fetching);
             session.shared(feed, share);
             session.room.note(feed, waits, has_used);
+            if is_paced {
+                session.ahead.wait(feed);
+            }
             match sent {
                 Ok(Some(sent)) => {
                     session.stir();
                     if let Some((index, size)) = sent.block() {
                         session.sends(feed, key, index, size);
+                        if acknowledges {
+                            session.ahead.sent(feed, index, size, now);
+                        }
                         let moved = Moved::sent(size);
                         session.note_moved(feed, moved, self.now);
                         slot.moved.add(moved);
@@ -378,6 +387,9 @@ impl<S: Storage> Multifeed<S> {
             self.end_late(id);
             self.end_idle(id);
             self.hush_offers(id);
+            if let Some(session) = self.sessions.get_mut(&id) {
+                session.ahead.look(session.transfer.time(now));
+            }
             if let Some(session) = self.sessions.get_mut(&id)
                 && let Some(since) = session.transfer.time(now).checked_sub(patience)
             {
@@ -444,6 +456,9 @@ impl<S: Storage> Multifeed<S> {
         }
         self.take_turns(id, feed, spare);
         self.heard(id, effect.answered);
+        if let (Some(blocks), Some(session)) = (effect.arrived, self.sessions.get_mut(&id)) {
+            session.ahead.arrived(feed, &blocks, session.answers_take(), session.transfer.time(self.now));
+        }
         if let (true, Some(since), Some(session)) = (tells, effect.answered, self.sessions.get_mut(&id)) {
             session.transfer.took(session.transfer.time(self.now).saturating_sub(since));
         }
@@ -504,7 +519,7 @@ impl<S: Storage> Multifeed<S> {
             self.came_from(id, feed, index, size);
             let moved = Moved::received(size);
             if let Some(session) = self.sessions.get_mut(&id) {
-                session.transfer.brought(size, session.transfer.time(self.now));
+                session.transfer.brought(size, session.ahead.delay(), session.transfer.time(self.now));
                 session.note_moved(feed, moved, self.now);
             }
             self.feeds[feed.0 as usize].moved.add(moved);
@@ -918,6 +933,7 @@ pub(super) fn work<'a, S>(
         limits,
         share,
         room: u64::MAX,
+        paced: false,
         now,
         stays: false,
         stayed: false,

@@ -9,11 +9,11 @@ use crate::feed::Feed;
 use crate::storage::Storage;
 
 impl FeedChannel {
-    /// Asks the remote to say what arrived, if it hangs on what the remote lacks what is said of the session, or when it ends.
+    /// Asks the remote to say what arrived, if it hangs on that what is said of the session, when it ends, or how much is sent ahead.
     pub(super) fn ask_for_acks(&mut self, feed: &Feed) {
-        // One that is not of ours may never say that it is done: what is on its way to it is not idleness.
-        let may_hang = !self.options.live && !self.options.reconciles && self.upload.is_asked_for_blocks();
-        if self.acks || !self.opened || !self.uploading || !(self.observed || may_hang || self.ends_alone(feed)) {
+        // One that is not of ours may never say that it is done: what is on its way to it is not idleness. And it is not sent much ahead.
+        let takes = !self.options.reconciles && self.upload.is_asked_for_blocks();
+        if self.acks || !self.opened || !self.uploading || !(self.observed || takes || self.ends_alone(feed)) {
             return;
         }
         self.acks = true;

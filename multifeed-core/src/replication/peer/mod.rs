@@ -100,6 +100,8 @@ pub(crate) struct Work<'a, S> {
     pub(crate) share: Share,
     /// The largest block that may be read to be sent now, in bytes.
     pub(crate) room: u64,
+    /// No block is to be sent before the remote acknowledges others.
+    pub(crate) paced: bool,
     pub(crate) now: Duration,
     /// The channel stays open if it is through, and whether it was.
     pub(crate) stays: bool,
@@ -125,6 +127,8 @@ pub(crate) struct Effect {
     pub(crate) answered: Option<Duration>,
     /// The remote told of more blocks than before: one past the highest.
     pub(crate) remote_len: Option<u64>,
+    /// The remote has these blocks, of which it was sent some, or took them not.
+    pub(crate) arrived: Option<Range<u64>>,
     /// Evidence that the feed's writer signed two histories; nothing of the other one is taken.
     pub(crate) conflict: Option<Box<Conflict>>,
     /// The writer signed more than a bound: no more of it is taken.
@@ -334,6 +338,21 @@ impl FeedChannel {
         self.upload.room_needed()
     }
 
+    /// Whether what it is sent waits for acknowledgements. One of ours asks for no more than it can take soon.
+    pub(crate) fn acknowledges_to_us(&self) -> bool {
+        self.acks && !self.options.reconciles
+    }
+
+    /// Whether the next block waits until the remote acknowledges others.
+    pub(crate) fn is_paced(&self) -> bool {
+        self.upload.is_paced()
+    }
+
+    /// The block that waits for that may be tried again.
+    pub(crate) fn unpace(&mut self) {
+        self.upload.unpace();
+    }
+
     /// The block that waits for room may be tried again.
     pub(crate) fn make_room(&mut self) {
         self.upload.make_room();
@@ -388,6 +407,7 @@ impl FeedChannel {
                 effect.released = self.status(uploading, downloading, work);
             }
             Message::Have(have) if have.ack => {
+                effect.arrived = Some(have.start..have.start.saturating_add(have.length.max(1)));
                 self.remote_missing.acknowledged(work.feed, have.start, have.length, self.download.to_come());
             }
             Message::Have(have) => {
@@ -408,6 +428,7 @@ impl FeedChannel {
             Message::Unhave { start: 0, length: ANOTHER_HISTORY } if self.options.reconciles => self.parted = true,
             Message::Unhave { start, length } => {
                 let was_sent = length == 1 && self.remote_missing.was_sent(start);
+                effect.arrived = (length == 1).then(|| start..start.saturating_add(1));
                 let lost = self.download.unhave(start, length, self.options.live);
                 effect.released = self.free(lost, work.reserved);
                 if self.acks && !self.observed {

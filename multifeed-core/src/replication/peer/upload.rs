@@ -40,6 +40,8 @@ pub(super) struct Upload {
     hit_damage: bool,
     /// The size of the block that is to be sent next, if it waits for room.
     room_needed: Option<u64>,
+    /// The next block waits until the remote acknowledges others.
+    paced: bool,
 }
 
 impl Upload {
@@ -82,7 +84,7 @@ impl Upload {
 
     /// Where the request stands that is to be answered next.
     fn next(&self, withholds: bool) -> Option<usize> {
-        let waits = self.room_needed.is_some();
+        let waits = self.room_needed.is_some() || self.paced;
         let withheld = if withholds { self.cleared } else { usize::MAX };
         let mut requests = self.requests.iter().enumerate();
         requests.find_map(|(at, request)| (request.hash || (at < withheld && !waits)).then_some(at))
@@ -134,6 +136,16 @@ impl Upload {
     /// The block that waits for room may be tried again.
     pub(super) fn make_room(&mut self) {
         self.room_needed = None;
+    }
+
+    /// Whether the next block waits until the remote acknowledges others.
+    pub(super) fn is_paced(&self) -> bool {
+        self.paced
+    }
+
+    /// The block that waits for that may be tried again.
+    pub(super) fn unpace(&mut self) {
+        self.paced = false;
     }
 
     /// Gives back memory that is kept for what may come.
@@ -272,6 +284,10 @@ impl Upload {
         }
         let next = self.next(withholds);
         let Some((at, request)) = next.and_then(|at| Some((at, *self.requests.get(at)?))) else { return Ok(None) };
+        if !request.hash && work.paced {
+            self.paced = true;
+            return Ok(None);
+        }
         let answer = work.feed.answer_within(work.storage, &request, work.room);
         if let Ok(Answer::NoRoom { size }) = answer {
             self.room_needed = Some(size);

@@ -18,6 +18,7 @@ use crate::feed::Feed;
 use crate::ids::FeedId;
 use crate::limits::PeerLimits;
 use crate::limits::message_cost;
+use crate::replication::ahead::Ahead;
 use crate::replication::matched::MatchedFeeds;
 use crate::replication::not_taken::NotTaken;
 use crate::replication::offers::Offers;
@@ -100,6 +101,8 @@ pub(crate) struct PeerSession {
     slow_sends: slow::SlowSends,
     /// Which feeds' blocks wait for room.
     pub(crate) room: Room,
+    /// What was sent and is not acknowledged, and which feeds' blocks wait for that.
+    pub(crate) ahead: Ahead,
     exchange: Exchange,
     /// The live flag of the remote, once it is known.
     remote_live: Option<bool>,
@@ -210,6 +213,7 @@ impl PeerSession {
             grant: 0,
             slow_sends: slow::SlowSends::default(),
             room: Room::default(),
+            ahead: Ahead::default(),
             exchange: Exchange::default(),
             remote_live: None,
             stage: Stage::Greeting,
@@ -523,6 +527,7 @@ impl PeerSession {
         self.busy -= usize::from(peer.busy);
         self.offers.settle(feed);
         self.channels.remove(&peer.token);
+        self.ahead.forget(feed);
         self.sums.remove(peer.standing);
         self.progress_due |= self.observed;
         Some(*peer)
@@ -550,6 +555,11 @@ impl PeerSession {
             return self.transfer.no_share();
         }
         self.transfer.share(self.sums.cost, in_turn, now)
+    }
+
+    /// How long the answers take that are waited for.
+    pub(crate) fn answers_take(&self) -> Duration {
+        self.transfer.delay(self.sums.cost)
     }
 
     /// Notes whether a feed had more to ask for than its share.
@@ -872,7 +882,8 @@ impl PeerSession {
 
     /// Whether the session should be polled.
     pub(crate) fn has_output(&self) -> bool {
-        let commands = self.grant > 0 && !(self.commands.is_empty() && self.active.is_empty());
+        let is_active = !self.active.is_empty() || self.ahead.has_next();
+        let commands = self.grant > 0 && (is_active || !self.commands.is_empty());
         commands || self.ends_now() || self.progress_due || !self.events.is_empty()
     }
 
@@ -896,9 +907,15 @@ impl PeerSession {
         if self.grant <= 0 || !self.commands.is_empty() {
             return None;
         }
-        let feed = self.active.pop_front()?;
+        if let Some(feed) = self.active.pop_front() {
+            if let Some(peer) = self.peers.get_mut(&feed) {
+                peer.queued = false;
+            }
+            return Some(feed);
+        }
+        let feed = self.ahead.next()?;
         if let Some(peer) = self.peers.get_mut(&feed) {
-            peer.queued = false;
+            peer.unpace();
         }
         Some(feed)
     }
