@@ -1,11 +1,13 @@
 //! An older copy of a writer's folder in its place: it is read and served, nothing is appended to it, and it is a writer's again once what it lacks
 //! came from a remote. Never is a second history signed.
 
+use crate::common;
 use crate::link;
 
 use std::time::Duration;
 
 use bytes::Bytes;
+use common::Faulty;
 use link::{Link, Store, run, store};
 use multifeed_core::{
     FeedId, FileId, FileKind, KeyPair, MemoryStorage, Multifeed, Options, PeerEvent, Replicate, Slot, Storage,
@@ -142,6 +144,7 @@ fn an_older_copy_of_a_writer_is_a_writer_again_once_a_remote_brought_the_rest() 
                 stores[1] = remote;
                 let options = if live { Replicate::live() } else { Replicate::default() };
                 sync(&mut stores, &options);
+                eprintln!("{case}; {:?} {:?}", stores[0].recovered(), stores[0].problems());
                 assert!(stores[0].problems().is_empty(), "{case}: {:?}", stores[0].problems());
                 all(&mut stores[0], len);
                 append(&mut stores[0], 2);
@@ -234,10 +237,10 @@ fn a_copy_that_was_extended_elsewhere_is_another_history() {
     }
 }
 
-/// The process is killed, at any moment, while it takes back what the older copy lacks: the next one goes on.
+/// The process is killed, at any write, while it takes back what the older copy lacks: the next one goes on.
 #[test]
 fn a_kill_while_it_is_taken_back_is_no_end() {
-    for (held, len) in [(0, 5), (3, 4), (4, 30), (8, 60)] {
+    for (held, len) in [(0, 5), (3, 4), (4, 30), (7, 17)] {
         let mut before = store();
         append(&mut before, held);
         before.sync().unwrap();
@@ -245,34 +248,36 @@ fn a_kill_while_it_is_taken_back_is_no_end() {
         append(&mut before, len - held);
         let mut stores = vec![before, store()];
         sync(&mut stores, &Replicate::default());
-        let mut remote = stores.pop().unwrap();
+        let remote = closed(stores.pop().unwrap());
         let mut disk = closed(stores.pop().unwrap());
         put_back(&mut disk, &older_folder);
-        let whole_session = |disk: MemoryStorage, remote: Store, turns: usize| {
-            let mut stores = vec![open(disk), remote];
+        for (writes, quarters) in (0..).flat_map(|writes| [0, 2, 4].map(|quarters| (writes, quarters))) {
+            let open_at = |disk: &MemoryStorage, writes| {
+                let mut disk = disk.clone();
+                disk.reopen();
+                Multifeed::open(Faulty::new(disk, writes, quarters), Options::default()).unwrap()
+            };
+            let mut stores = vec![open_at(&disk, writes), open_at(&remote, usize::MAX)];
             let mut link = Link::plain(&mut stores, [0, 1], Replicate::default());
-            link.chunk = 300;
-            let mut moved = true;
-            for _ in 0..turns {
-                moved = link.turn(&mut stores, NOW);
+            link.chunk = 200;
+            while !stores[0].storage().failed && link.turn(&mut stores, NOW) {
                 stores[0].commit(NOW);
             }
             drop(link);
-            let remote = stores.pop().unwrap();
-            (stores.pop().unwrap(), open(closed(remote)), moved)
-        };
-        for turns in 1.. {
-            let (killed, kept, moved) = whole_session(disk.clone(), remote, turns);
-            let case = format!("{held} of {len}, killed after {turns} turns");
-            let mut stores = vec![open(killed.storage().clone()), kept];
-            drop(killed);
+            let failed = stores[0].storage().failed;
+            let case = format!("{held} of {len}, killed at write {writes}, {quarters} quarters of it");
+            let mut stores = vec![open(stores[0].storage().disk.clone()), open(remote.clone())];
             sync(&mut stores, &Replicate::default());
+            eprintln!("{case}; {:?} {:?}", stores[0].recovered(), stores[0].problems());
             assert!(stores[0].problems().is_empty(), "{case}: {:?}", stores[0].problems());
-            all(&mut stores[0], len);
-            let ended = open(closed(stores.remove(0)));
+            let id = ours(&stores[0]);
+            let info = stores[0].info(id).unwrap();
+            assert_eq!((info.len, info.downloaded), (len, len), "{case}");
+            append(&mut stores[0], 1);
+            let mut ended = open(closed(stores.remove(0)));
             assert!(ended.problems().is_empty(), "{case}: {:?}", ended.problems());
-            remote = stores.pop().unwrap();
-            if !moved {
+            all(&mut ended, len + 1);
+            if !failed {
                 break;
             }
         }

@@ -222,10 +222,26 @@ impl<S: Storage> Multifeed<S> {
     /// be taken for its end, and what was appended past it for nothing.
     pub(super) fn outgrew(&mut self, id: FeedId) {
         self.feeds[id.0 as usize].writer_behind = true;
+        // First of all: what is marked up to that length and not held would else be taken for cleared, after a kill.
+        if let Err(error) = self.note_behind(id) {
+            self.feeds[id.0 as usize].sync_failure = Some(Box::new(SyncFailure { error, lasting: false }));
+            return;
+        }
         if self.slot(id).feed.older_copy().is_none() {
             self.cores.report.caught_up(&self.feeds[id.0 as usize].feed);
         }
         self.sync_feeds(&[id]);
+    }
+
+    /// Has the journal know that not all of a feed of ours is here.
+    fn note_behind(&mut self, id: FeedId) -> Result<(), StoreError> {
+        let feed = &self.slot(id).feed;
+        let known = self.cores.journal.mark(feed.slot(), &feed.key()).filter(|known| !known.writer_behind);
+        let Some(known) = known.cloned() else { return Ok(()) };
+        let slot = feed.slot();
+        self.begin(true)?;
+        self.cores.journal.note(slot, Checkpoint { writer_behind: true, ..known });
+        self.cores.journal.write(&mut self.cores.storage, true)
     }
 
     /// Nothing is appended to a feed that is longer than what is held of it before that is known on the disk; nor to one of which the journal knows

@@ -12,7 +12,7 @@ use crate::cores::journal::Checkpoint;
 use crate::error::StoreError;
 use crate::feed::cleared::Cleared;
 use crate::feed::{Feed, Files, NODE};
-use crate::merkle::index as flat;
+use crate::merkle::{self, index as flat};
 use crate::storage::{FileKind, Storage};
 
 /// Blocks that are not marked, and may be there.
@@ -45,12 +45,12 @@ impl Feed {
         let told = known.is_some_and(|mark| mark.writer_behind);
         let mut hidden = Hidden { ranges: Vec::new(), told };
         if self.bitfield.next_missing(0, marked).is_none() {
-            self.mark_nodes_again(storage, marked)?;
+            self.mark_nodes_again(storage, marked, known)?;
             self.cleared = recorded.unwrap_or_default().kept();
             return Ok(hidden);
         }
         let before = self.bitfield.clone();
-        self.mark_nodes_again(storage, marked)?;
+        self.mark_nodes_again(storage, marked, known)?;
         let mut cleared = recorded.clone().unwrap_or_default();
         let mut at = 0;
         while let Some(first) = before.next_missing(at, marked) {
@@ -85,8 +85,26 @@ impl Feed {
     }
 
     /// Marks the nodes up to a length that are not marked and stand in `tree`: a writer has all of them. What is wrong of these is noticed where it is
-    /// used, as of any other.
-    fn mark_nodes_again<S: Storage + ?Sized>(&mut self, storage: &mut S, marked: u64) -> Result<(), StoreError> {
+    /// used, as of any other. One that takes back what it lacks has not, and a kill may have torn one: of these only what is proven is marked.
+    fn mark_nodes_again<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        marked: u64,
+        known: Option<&Checkpoint>,
+    ) -> Result<(), StoreError> {
+        let Some(known) = known.filter(|known| known.writer_behind) else {
+            return self.mark_all_nodes(storage, marked);
+        };
+        let before = self.bitfield.clone();
+        self.mark_all_nodes(storage, marked)?;
+        let candidates = std::mem::replace(&mut self.bitfield, before);
+        let roots = self.marked_roots(storage, &candidates, known.length)?;
+        let roots = roots.filter(|roots| known.has_root(&merkle::root_hash(roots)));
+        roots.into_iter().flatten().for_each(|root| self.bitfield.set_node_alone(root.index));
+        self.recheck_nodes(storage, &candidates)
+    }
+
+    fn mark_all_nodes<S: Storage + ?Sized>(&mut self, storage: &mut S, marked: u64) -> Result<(), StoreError> {
         let end = (2 * marked).saturating_sub(1);
         let mut at = 0;
         while let Some(node) = self.bitfield.next_missing_node(at, end) {

@@ -94,7 +94,11 @@ impl Feed {
     }
 
     /// Marks the nodes below those that are marked already, as far as their hashes lead.
-    fn recheck_nodes<S: Storage + ?Sized>(&mut self, storage: &mut S, marked: &Bitfield) -> Result<(), StoreError> {
+    pub(super) fn recheck_nodes<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        marked: &Bitfield,
+    ) -> Result<(), StoreError> {
         let mut next = 0;
         while let Some(node) = marked.next_node(next, marked.nodes_end()) {
             next = node + 1;
@@ -172,7 +176,7 @@ impl Feed {
     }
 
     /// The roots of a length, where all of them are marked and there.
-    fn marked_roots<S: Storage + ?Sized>(
+    pub(super) fn marked_roots<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
         marked: &Bitfield,
