@@ -107,3 +107,31 @@ fn a_file_that_is_too_long_to_be_read_whole_is_not_written() {
     assert!(store.problems().is_empty());
     assert!(store.unban(key(1)).unwrap());
 }
+
+/// A disk that lost what was in the file: nobody is banned any more, which is said. Where the last ban was lifted that is no damage.
+#[test]
+fn a_file_that_lost_its_lines_is_reported() {
+    let mut disk = MemoryStorage::new();
+    let mut store = Multifeed::open(&mut disk, Options::default()).unwrap();
+    store.ban(key(1)).unwrap();
+    assert!(store.unban(key(1)).unwrap());
+    store.close().unwrap();
+    disk.reopen();
+    let mut store = Multifeed::open(&mut disk, Options::default()).unwrap();
+    assert!(store.problems().is_empty() && store.banned().count() == 0, "{:?}", store.problems());
+    store.ban(key(2)).unwrap();
+    store.close().unwrap();
+    disk.reopen();
+    disk.replace(FILE, b"").unwrap();
+    for turn in 0..2 {
+        let mut store = Multifeed::open(&mut disk, Options::default()).unwrap();
+        let told = store
+            .problems()
+            .iter()
+            .any(|problem| problem.to_string().contains("`multifeed.blocked` is damaged: it is empty"));
+        assert!(told == (turn == 0), "{turn}: {:?}", store.problems());
+        store.ban(key(2)).unwrap();
+        store.close().unwrap();
+        disk.reopen();
+    }
+}

@@ -187,6 +187,8 @@ enum Repaired {
 /// What opening a store set right, in words.
 fn repairs(multi: &Multifeed, repaired: Repaired) -> Vec<String> {
     let of_feeds = multi.recovered().into_iter().map(|recovered| match repaired {
+        // A writer's folder came: nothing was wrong.
+        Repaired::OnDisk if recovered.copy.is_some() => recovered.to_string(),
         Repaired::OnDisk => format!("a crash or damage was repaired: {recovered}"),
         Repaired::InMemory => format!("a crash or damage is to be repaired, and nothing was changed: {recovered}"),
     });

@@ -26,14 +26,7 @@ impl Feed {
         storage: &mut S,
         length: u64,
     ) -> Result<Option<Vec<Node>>, StoreError> {
-        let mut roots = Vec::new();
-        let mut bytes = 0u64;
-        for root in flat::full_roots(length) {
-            let Some(node) = self.marked_readable_node(storage, root)? else { return Ok(None) };
-            bytes = bytes.saturating_add(node.size);
-            roots.push(node);
-        }
-        Ok((bytes <= MAX_FEED_BYTES).then_some(roots))
+        gather_roots(length, |root| self.marked_readable_node(storage, root))
     }
 
     /// The roots of a length, where all are there and the signature of that length is theirs, and whether the mark is of this very length and root:
@@ -154,4 +147,18 @@ impl Feed {
         self.zeros_left = left;
         Ok(())
     }
+}
+
+/// The roots of a length, each as `find` has it; `None` if one of them is not there, or together they tell of more bytes than a feed can have.
+pub(super) fn gather_roots(
+    length: u64,
+    mut find: impl FnMut(u64) -> Result<Option<Node>, StoreError>,
+) -> Result<Option<Vec<Node>>, StoreError> {
+    let (mut roots, mut bytes) = (Vec::new(), 0u64);
+    for root in flat::full_roots(length) {
+        let Some(node) = find(root)? else { return Ok(None) };
+        bytes = bytes.saturating_add(node.size);
+        roots.push(node);
+    }
+    Ok((bytes <= MAX_FEED_BYTES).then_some(roots))
 }

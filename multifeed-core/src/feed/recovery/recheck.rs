@@ -8,12 +8,13 @@
 
 use multifeed_proto::Node;
 
+use super::lengths::gather_roots;
 use super::report::Recovered;
 use crate::bitfield::Bitfield;
 use crate::cores::journal::Checkpoint;
 use crate::error::StoreError;
 use crate::feed::{Feed, Files, HEADER, SIGNATURE};
-use crate::limits::{MAX_FEED_BLOCKS, MAX_FEED_BYTES};
+use crate::limits::MAX_FEED_BLOCKS;
 use crate::merkle::{self, index as flat};
 use crate::storage::{FileKind, Storage};
 
@@ -166,7 +167,11 @@ impl Feed {
     }
 
     /// Where a block begins in `data`, where all nodes that tell it are proven.
-    fn marked_offset<S: Storage + ?Sized>(&mut self, storage: &mut S, block: u64) -> Result<Option<u64>, StoreError> {
+    pub(super) fn marked_offset<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        block: u64,
+    ) -> Result<Option<u64>, StoreError> {
         let mut offset = 0u64;
         for root in flat::full_roots(block) {
             let Some(node) = self.marked_node(storage, root)? else { return Ok(None) };
@@ -182,14 +187,6 @@ impl Feed {
         marked: &Bitfield,
         length: u64,
     ) -> Result<Option<Vec<Node>>, StoreError> {
-        let mut roots = Vec::new();
-        let mut bytes = 0u64;
-        for root in flat::full_roots(length) {
-            let node = if marked.node(root) { self.find_node(storage, root)? } else { None };
-            let Some(node) = node else { return Ok(None) };
-            bytes = bytes.saturating_add(node.size);
-            roots.push(node);
-        }
-        Ok((bytes <= MAX_FEED_BYTES).then_some(roots))
+        gather_roots(length, |root| if marked.node(root) { self.find_node(storage, root) } else { Ok(None) })
     }
 }

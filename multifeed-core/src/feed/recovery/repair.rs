@@ -117,11 +117,7 @@ impl Feed {
         data_len: u64,
     ) -> Result<State, StoreError> {
         let Some(leaf) = self.marked_readable_node(storage, 2 * block)? else { return Ok(State::Missing) };
-        let mut offset = 0u64;
-        for root in flat::full_roots(block) {
-            let Some(node) = self.marked_node(storage, root)? else { return Ok(State::Missing) };
-            offset = offset.saturating_add(node.size);
-        }
+        let Some(offset) = self.marked_offset(storage, block)? else { return Ok(State::Missing) };
         match self.look_for(storage, offset, &leaf)? {
             InData::Unreadable(_) => return Ok(State::Unreadable),
             InData::Whole if self.is_under_held(storage, leaf)? => {}

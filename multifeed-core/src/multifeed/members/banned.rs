@@ -1,7 +1,7 @@
 //! Feeds that are never to be synced, whoever offers or asks for them.
 //!
 //! Their keys stand in `multifeed.blocked`, beside the folders: 64 hex digits and a newline for each. A person may write there too: a call changes
-//! the lines of its own key, and every other byte stays as it is.
+//! the lines of its own key, and every other byte stays as it is. An empty file is none of ours: once the last ban is lifted a note is in it.
 
 use std::collections::BTreeSet;
 
@@ -13,6 +13,9 @@ use crate::multifeed::Multifeed;
 use crate::storage::{FileId, FileKind, Slot, Storage};
 
 const FILE: FileId = FileId { slot: Slot(0), kind: FileKind::Banned };
+
+/// What the file says if nobody is banned any more.
+const NOBODY: &[u8] = b"# no feed is banned\n";
 
 /// Bytes of a key and its newline.
 const LINE: usize = 65;
@@ -28,6 +31,11 @@ impl Banned {
         limits: &Limits,
     ) -> Result<(Self, Option<StoreError>), StoreError> {
         let (text, mut damage) = load(storage, limits)?;
+        let is_there = storage.len(FILE).map_err(|error| StoreError::from_file(FILE, "read", error))?.is_some();
+        if is_there && text.is_empty() {
+            let why = "it is empty, and whom it named is not banned any more: ban them again, or delete this file if there was nobody";
+            damage = Some(damaged(why.to_owned()));
+        }
         let mut keys = BTreeSet::new();
         for (number, line) in (1..).zip(lines(&text)) {
             match line {
@@ -68,6 +76,9 @@ fn write<S: Storage>(storage: &mut S, limits: &Limits, key: &FeedKey, banned: bo
         }
     } else {
         text = lines(&text).filter(|(_, line)| !is_its(line)).flat_map(|(bytes, _)| bytes).copied().collect();
+        if text.is_empty() {
+            text = NOBODY.to_vec();
+        }
     }
     storage.replace(FILE, &text).map_err(|error| StoreError::from_file(FILE, "write", error))
 }
