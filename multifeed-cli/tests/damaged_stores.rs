@@ -6,8 +6,9 @@ use std::fs;
 
 use anyhow::{Result, ensure};
 use common::{Store, copy};
-use multifeed_testkit::js;
+use multifeed_testkit::js::{self, JsPeer};
 use multifeed_tokio::{Durability, Multifeed, Options};
+use serde_json::json;
 
 /// A store with so many writers `w0`, `w1` and so on, a block each: their keys.
 fn writers(count: u32) -> Result<(Store, Vec<String>)> {
@@ -133,6 +134,40 @@ fn what_the_journal_knows_of_a_copy_is_said_until_it_is_back() -> Result<()> {
         }
         // JS finds it whole, too.
         ensure!(js::audit(reader.path())?.iter().any(|feed| feed.key == key), "{file}");
+    }
+    Ok(())
+}
+
+/// A JS peer brings back what is lost of a copy: the tree, and the newest signature, which it is asked for.
+#[test]
+fn a_js_peer_brings_back_what_is_lost_of_a_copy() -> Result<()> {
+    let damages: [(&str, Damage); 3] = [
+        ("tree", |bytes| bytes.truncate(60)),
+        ("signatures", |bytes| bytes.clear()),
+        ("signatures", |bytes| *bytes.last_mut().unwrap() ^= 1),
+    ];
+    let js_store = Store::new()?;
+    js::make(js_store.path(), &json!({"writers": [{"name": "js", "append": [{"count": 9, "size": 20}]}]}))?;
+    let mut js = JsPeer::spawn(&["--store", js_store.text()])?;
+    for (file, damage) in damages {
+        let reader = Store::new()?;
+        let mut sync = || -> Result<()> {
+            let (server, address) = reader.serve(&["--once"])?;
+            js.connect(address)?;
+            server.ended(0)?;
+            js.disconnect()
+        };
+        sync()?;
+        let path = reader.path().join("0").join(file);
+        let mut bytes = fs::read(&path)?;
+        damage(&mut bytes);
+        fs::write(&path, bytes)?;
+        reader.run(&["append", "mine", "a"])?.ok()?;
+        ensure!(reader.run(&["verify"])?.ended(1)?.stderr.contains(&format!("`{file}`")));
+        sync()?;
+        ensure!(reader.run(&["verify"])?.ok()?.stderr.is_empty(), "{file}");
+        let found = js::audit(reader.path())?;
+        ensure!(found.len() >= 2 && found.iter().all(js::JsFeed::is_sound), "{file}: {found:?}");
     }
     Ok(())
 }
