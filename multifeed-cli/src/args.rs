@@ -104,14 +104,8 @@ pub(crate) struct Global {
     ///
     /// Without one, a key that everyone knows is used. It is never written to disk. Other users of this machine can see
     /// it here: --key-file or the variable MULTIFEED_KEY (which these two options win over) hide it.
-    /// `serve` and `sync` take several of either, for several multifeeds of a corestore.
-    #[arg(
-        long,
-        global = true,
-        help_heading = "Options of every command",
-        value_name = "HEX",
-        conflicts_with = "key_file"
-    )]
+    /// `serve` and `sync` take several, of either or both, for several multifeeds of a corestore.
+    #[arg(long, global = true, help_heading = "Options of every command", value_name = "HEX")]
     pub(crate) key: Vec<Secret>,
 
     /// A file with the root key in it, as 64 hex digits
@@ -405,8 +399,8 @@ pub(crate) struct Serve {
 pub(crate) struct Bounds {
     /// New feeds that one peer may bring; it is served all the same
     ///
-    /// A peer is an IP address (of IPv6 the first 64 bits), and all its connections since `serve` began count together. Feeds that are here
-    /// already go on from every peer.
+    /// A peer is an IP address (of IPv6 the first 64 bits), and all its connections since `serve` began count together, under all root keys. Feeds
+    /// that are here already go on from every peer.
     #[arg(long, value_name = "N", default_value_t = 16_384)]
     pub(crate) max_feeds_per_peer: usize,
 
@@ -439,7 +433,7 @@ pub(crate) struct Sync {
 }
 
 impl Global {
-    /// The root keys that were given, each once, from the first of `--key`, `--key-file` and the variable; none for the one that everyone knows.
+    /// The root keys that were given, each once, those of `--key` first, or that of the variable if there are none; none for the one that everyone knows.
     /// `variable` is what `MULTIFEED_KEY` holds. With them come warnings, if others can read a key file.
     ///
     /// # Errors
@@ -630,9 +624,13 @@ mod tests {
     }
 
     #[test]
-    fn the_key_and_the_key_file_exclude_each_other() {
-        let result = Args::try_parse_from(["multifeed", "--key", "aa", "--key-file", "f", "feeds"]);
-        assert_eq!(result.unwrap_err().kind(), clap::error::ErrorKind::ArgumentConflict);
+    fn keys_and_key_files_go_together() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("key");
+        std::fs::write(&file, "22".repeat(32)).unwrap();
+        let one = "11".repeat(32);
+        let (keys, _) = global(&["--key-file", file.to_str().unwrap(), "--key", &one]).root_keys(None).unwrap();
+        assert_eq!(keys, [one.parse().unwrap(), "22".repeat(32).parse().unwrap()]);
     }
 
     #[test]

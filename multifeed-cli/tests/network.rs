@@ -14,6 +14,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use common::{Running, Store, block_on};
+use multifeed_testkit::blocks::blocks;
 use multifeed_testkit::js::{JsPeer, TIMEOUT, install, interop_dir};
 use serde_json::json;
 
@@ -70,6 +71,37 @@ fn js_syncs_two_root_keys_over_one_connection() -> Result<()> {
     Ok(())
 }
 
+/// Whichever it opens first.
+#[test]
+fn one_root_key_syncs_with_a_js_peer_that_has_several() -> Result<()> {
+    let [a, b, c] = keys();
+    for key in [&a, &b, &c] {
+        for rust_connects in [true, false] {
+            let store = corestore(std::slice::from_ref(key), "ours")?;
+            let roots = ["--corestore", "--key", &a, "--key", &b, "--key", &c];
+            let (mut peer, ours) = if rust_connects {
+                let (mut peer, address) = JsPeer::listen(&roots)?;
+                peer.call(json!({"cmd": "append", "name": "theirs", "key": key, "count": 3, "size": 50, "seed": 1}))?;
+                let ours = store.sync(address, &["--key", key])?;
+                (peer, ours)
+            } else {
+                let mut peer = JsPeer::spawn(&roots)?;
+                peer.call(json!({"cmd": "append", "name": "theirs", "key": key, "count": 3, "size": 50, "seed": 1}))?;
+                let (ours, address) = store.serve(&["--once", "--key", key])?;
+                peer.connect(address)?;
+                (peer, ours)
+            };
+            peer.wait(2, 5, TIMEOUT)?;
+            let ended = ours.ended(0)?;
+            let closed = ended.last().context("no line")?;
+            ensure!(closed["in_sync"] == true && closed["blocks_received"] == 3, "{rust_connects}: {closed}");
+            ensure!(lengths(&store, key)? == [2, 3]);
+            peer.close()?;
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn two_stores_sync_what_root_keys_both_have() -> Result<()> {
     let [a, b, c] = keys();
@@ -90,6 +122,33 @@ fn two_stores_sync_what_root_keys_both_have() -> Result<()> {
     ensure!(numbered.path().read_dir()?.next().is_none(), "nothing is made");
     let several = store.run(&["--json", "--key", &a, "--key", &b, "feeds"])?.ended(2)?.objects()?;
     ensure!(several.last().is_some_and(|line| line["code"] == "ERR_USAGE"), "{several:?}");
+    Ok(())
+}
+
+/// A bound that keeps a feed out keeps the two from being in sync, and only under the root key that it is of.
+#[test]
+fn a_server_that_takes_no_more_feeds_is_not_in_sync() -> Result<()> {
+    let [a, b, _] = keys();
+    let roots = ["--key", &a, "--key", &b];
+    let (store, copy) = (corestore(&[a.clone(), b.clone()], "ours")?, corestore(&[a.clone(), b.clone()], "theirs")?);
+    let (server, address) = store.serve(&[&["--once", "--max-feeds-per-peer", "1"], &roots[..]].concat())?;
+    let theirs = copy.sync(address, &roots)?.ended(3)?;
+    let ours = server.ended(3)?;
+    let in_sync = |lines: &[serde_json::Value]| {
+        let closed = lines.iter().filter(|line| line["event"] == "root-closed");
+        closed.map(|line| (line["root"].to_string(), line["in_sync"] == true)).collect::<BTreeSet<_>>()
+    };
+    let here = in_sync(&ours);
+    ensure!(here == in_sync(&theirs) && here.iter().filter(|(_, in_sync)| *in_sync).count() == 1, "{here:?}");
+    ensure!(ours.last().is_some_and(|line| line["code"] == "ERR_NOT_IN_SYNC"), "{ours:?}");
+
+    let (one, other) = (Store::new()?, Store::new()?);
+    other.append("a", &blocks(2, 2, 1))?;
+    other.append("b", &blocks(2, 2, 1))?;
+    let (server, address) = one.serve(&["--once", "--max-feeds-per-peer", "1"])?;
+    other.sync(address, &[])?.ended(3)?;
+    let closed = server.ended(3)?.into_iter().find(|line| line["event"] == "closed").context("no end")?;
+    ensure!(closed["in_sync"] == false && closed["blocks_received"] == 2, "{closed}");
     Ok(())
 }
 

@@ -191,8 +191,8 @@ impl Channels {
         LocalOpen::Open { id, discovery_key, complete }
     }
 
-    /// The remote opened a channel: whose it is, where we had opened it too. One that we have not opened has to be admitted. At
-    /// most `limit` of the remote's stay open.
+    /// The remote opened a channel: whose it is, if we had opened it too. At most `limit` of the remote's
+    /// stay open.
     pub(crate) fn remote_open(
         &mut self,
         id: u32,
@@ -200,19 +200,14 @@ impl Channels {
         capability: Option<Vec<u8>>,
         split: &Split,
         (limit, named): (usize, usize),
-        admit: impl FnOnce() -> Result<(), SessionError>,
     ) -> Result<Option<Owner>, SessionError> {
         let known = self.channels.get(&discovery_key);
         let side = known.map_or(Side::START, |channel| channel.side);
         let next = side.next(Step::RemoteOpen).filter(|_| id != 0 && !self.remote.contains_key(&id));
         let next = next.ok_or(MessageError::OpenTwice)?;
         let ours = known.and_then(|channel| channel.ours.as_ref());
-        match ours {
-            Some(ours) if !split.verify(&ours.key, capability.as_deref()) => {
-                return Err(SessionError::Capability(discovery_key));
-            }
-            Some(_) => {}
-            None => admit()?,
+        if ours.is_some_and(|ours| !split.verify(&ours.key, capability.as_deref())) {
+            return Err(SessionError::Capability(discovery_key));
         }
         if self.remote.len() >= limit.saturating_add(named) {
             return Err(SessionError::limit("channels", limit));
@@ -360,7 +355,7 @@ mod tests {
         let mut channels = Channels::new();
         assert!(matches!(channels.open(ROOT, root, &ours), LocalOpen::Open { id: 1, complete: false, .. }));
         let capability = Some(theirs.capability(&root).to_vec());
-        let owner = channels.remote_open(1, root.discovery_key(), capability, &ours, (8, 0), || Ok(()));
+        let owner = channels.remote_open(1, root.discovery_key(), capability, &ours, (8, 0));
         assert_eq!(owner, Ok(Some(ROOT)));
         (channels, ours, theirs)
     }
@@ -372,7 +367,7 @@ mod tests {
         split: &Split,
         theirs: &Split,
     ) -> Result<Option<Owner>, SessionError> {
-        channels.remote_open(id, key.discovery_key(), Some(theirs.capability(&key).to_vec()), split, (8, 0), || Ok(()))
+        channels.remote_open(id, key.discovery_key(), Some(theirs.capability(&key).to_vec()), split, (8, 0))
     }
 
     fn is_empty(channels: &Channels) -> bool {
@@ -428,10 +423,7 @@ mod tests {
         let dk = KEY.discovery_key();
         // Ours sent back to us is wrong too: the two sides' capabilities differ.
         for capability in [None, Some(Vec::new()), Some(alloc::vec![0; 32]), Some(ours.capability(&KEY).to_vec())] {
-            assert_eq!(
-                channels.remote_open(5, dk, capability, &ours, (8, 0), || Ok(())),
-                Err(SessionError::Capability(dk))
-            );
+            assert_eq!(channels.remote_open(5, dk, capability, &ours, (8, 0)), Err(SessionError::Capability(dk)));
             assert_eq!(channels.route(5), None);
         }
     }
@@ -440,7 +432,7 @@ mod tests {
     fn a_wrong_capability_is_told_where_the_remote_opened_first() {
         let (mut channels, ours, _) = channels();
         let discovery_key = KEY.discovery_key();
-        assert_eq!(channels.remote_open(5, discovery_key, None, &ours, (8, 0), || Ok(())), Ok(None));
+        assert_eq!(channels.remote_open(5, discovery_key, None, &ours, (8, 0)), Ok(None));
         assert_eq!(channels.open(FEED, KEY, &ours), LocalOpen::Unproven { id: 2, discovery_key });
         assert!(is_empty(&channels));
         // Its answer means nothing any more, and the id that the Close used up is gone.
@@ -473,7 +465,7 @@ mod tests {
         let mut open = |n: u8, named: usize| {
             let key = FeedKey::new([100 + n; 32]);
             let capability = Some(theirs.capability(&key).to_vec());
-            channels.remote_open(n.into(), key.discovery_key(), capability, &ours, (8, named), || Ok(()))
+            channels.remote_open(n.into(), key.discovery_key(), capability, &ours, (8, named))
         };
         for n in 2..=8 {
             assert_eq!(open(n, 0), Ok(None));
@@ -481,20 +473,6 @@ mod tests {
         assert_eq!(open(9, 0), Err(SessionError::limit("channels", 8)));
         assert_eq!((open(9, 2), open(10, 2)), (Ok(None), Ok(None)));
         assert_eq!(open(11, 2), Err(SessionError::limit("channels", 8)));
-    }
-
-    #[test]
-    fn what_is_not_ours_has_to_be_admitted() {
-        let (ours, theirs) = splits();
-        let mut channels = Channels::new();
-        channels.open(FEED, KEY, &ours);
-        let refuse = || Err(SessionError::Local("no".into()));
-        let capability = |key: FeedKey| Some(theirs.capability(&key).to_vec());
-        let other = FeedKey::new([8; 32]);
-        let refused = channels.remote_open(1, other.discovery_key(), capability(other), &ours, (8, 0), refuse);
-        assert_eq!(refused, Err(SessionError::Local("no".into())));
-        let known = channels.remote_open(1, KEY.discovery_key(), capability(KEY), &ours, (8, 0), refuse);
-        assert_eq!(known, Ok(Some(FEED)));
     }
 
     #[test]

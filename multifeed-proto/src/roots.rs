@@ -260,10 +260,10 @@ impl Roots {
         }
     }
 
-    /// The root key that the remote has to open before anything else, where it has not.
-    pub(crate) fn due(&self) -> Option<DiscoveryKey> {
+    /// Whether there is one root key, named at the start, and the remote has opened another channel and not that one: nothing else is said to it.
+    pub(crate) fn is_doubtful(&self) -> bool {
         let only = self.entries.values().next().filter(|_| self.strict && self.entries.len() == 1);
-        only.filter(|entry| !self.came && !entry.exchange.is_over()).map(|entry| entry.discovery_key)
+        only.is_some_and(|entry| !self.came && !entry.exchange.is_over()) && self.foreign.is_some()
     }
 
     /// Our first root key and the remote's, where the remote has opened another and none of ours.
@@ -281,9 +281,10 @@ impl Roots {
     }
 
     /// Whose the lists on channel 0 are: the root key's that the remote opened first, of those that are not over; while it opened
-    /// none, our only one's.
+    /// nothing, our only one's.
     pub(crate) fn of_stream(&mut self) -> Option<(Root, &mut Entry)> {
-        let only = || self.keys.values().next().filter(|_| !self.came && self.keys.len() == 1);
+        let is_alone = !self.came && !self.is_doubtful() && self.keys.len() == 1;
+        let only = || self.keys.values().next().filter(|_| is_alone);
         let root = *self.named.front().or_else(only).filter(|_| !self.spent)?;
         self.get(root).map(|entry| (root, entry))
     }

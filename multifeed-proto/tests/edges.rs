@@ -134,7 +134,9 @@ fn a_multifeed_that_was_late_is_not_opened_afterwards() {
 fn a_remote_with_another_root_key_hears_of_no_feed() {
     let mut peer = Peer::connect(Role::Initiator, Config::new(key(1)));
     peer.session.open_channel(Token(1), key(5));
-    assert!(peer.open(1, key(9)).is_err());
+    peer.open(1, key(9)).unwrap();
+    peer.session.handle_timeout(Duration::from_secs(2));
+    assert!(matches!(peer.events().last(), Some(Event::Closed(Err(SessionError::RootKeyMismatch { .. })))));
     let frames = peer.frames();
     assert_eq!(frames.iter().map(|frame| frame.kind).collect::<Vec<_>>(), [kind::OPEN, kind::OPTIONS]);
     assert_eq!(&frames[0].body[2..34], key(1).discovery_key().as_bytes());

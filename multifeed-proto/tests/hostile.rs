@@ -235,8 +235,13 @@ fn closes_that_mean_nothing() {
 fn another_root_key() {
     let mut peer = Peer::connect(Role::Responder, Config::default());
     peer.events();
-    let result = peer.open(1, key(9));
-    let error = ends(&mut peer, result);
+    peer.open(1, key(9)).unwrap();
+    peer.open(2, key(8)).unwrap();
+    peer.session.handle_timeout(Duration::from_millis(1999));
+    assert_eq!(peer.events(), []);
+    peer.session.handle_timeout(Duration::from_secs(2));
+    let ended = peer.session.handle_input(Duration::from_secs(2));
+    let error = ends(&mut peer, ended);
     assert_eq!((error.code(), error.fault()), ("ERR_ROOT_KEY_MISMATCH", Fault::Incompatible));
     assert_eq!(error.us(), Some(DEFAULT_ROOT_KEY.discovery_key().to_string()));
     assert_eq!(error.them(), Some(key(9).discovery_key().to_string()));

@@ -162,10 +162,26 @@ fn a_responder_with_several_waits_to_be_told_which() {
 }
 
 #[test]
-fn the_only_root_key_still_has_to_come_first() {
-    let mut peer = Peer::connect(Role::Responder, Config::new(key(1)));
-    let error = peer.open(1, key(2)).unwrap_err();
-    assert_eq!(error.code(), "ERR_ROOT_KEY_MISMATCH");
+fn the_only_root_key_may_come_after_others() {
+    for role in [Role::Initiator, Role::Responder] {
+        let mut peer = Peer::connect(role, Config::new(key(1)));
+        peer.events();
+        // A responder opens what it is told to behind its root key, whatever the remote does.
+        let held: &[FeedKey] = if role == Role::Initiator { &[key(5)] } else { &[] };
+        held.iter().for_each(|key| peer.session.open_channel(Token(1), *key));
+        peer.open(1, key(2)).unwrap();
+        peer.open(2, key(3)).unwrap();
+        greet_on_channel(&mut peer, 1);
+        peer.session.handle_timeout(Duration::from_secs(1));
+        let opens: Vec<_> = said(&mut peer, &[1, 2, 3, 5].map(key)).into_iter().filter_map(|(_, _, key)| key).collect();
+        assert_eq!(opens, [key(1)], "{role:?}");
+        peer.open(3, key(1)).unwrap();
+        greet_on_channel(&mut peer, 3);
+        peer.session.handle_timeout(Duration::from_secs(5));
+        assert!(matches!(peer.events()[..], [Event::Ready { root: Root::FIRST, .. }]), "{role:?}");
+        let opens: Vec<_> = said(&mut peer, &[1, 2, 3, 5].map(key)).into_iter().filter_map(|(_, _, key)| key).collect();
+        assert_eq!(opens, held, "{role:?}");
+    }
 }
 
 #[test]

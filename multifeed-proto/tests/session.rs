@@ -304,7 +304,7 @@ fn mismatches_are_told_with_both_values() {
     ];
     for (config, code, ours, theirs) in cases {
         let mut pair = Pair::new(default.clone(), config);
-        pair.run();
+        pair.run_until(Duration::from_secs(3));
         for (side, us, them) in [(&pair.a, ours, theirs), (&pair.b, theirs, ours)] {
             let Some(Err(error)) = side.closed() else { panic!("{code}: {:?}", side.events) };
             assert_eq!((error.code(), error.us().as_deref(), error.them().as_deref()), (code, Some(us), Some(them)));

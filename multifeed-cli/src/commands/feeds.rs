@@ -19,6 +19,10 @@ pub(super) async fn run(global: &Global, options: Options, output: &Output) -> R
         Ok(banned) if feeds.is_empty() && !problems.is_empty() => {
             output.say("no feed can be opened").and_then(|()| list(&feeds, &banned, output))
         }
+        Ok(banned) if feeds.is_empty() && multi.is_in_corestore() => {
+            let hint = "the corestore has no feeds of this root key and namespace (--key, --key-file, --namespace)";
+            output.say(hint).and_then(|()| list(&feeds, &banned, output))
+        }
         Ok(banned) => output.say(&table(&feeds)).and_then(|()| list(&feeds, &banned, output)),
         Err(error) => Err(error.into()),
     };

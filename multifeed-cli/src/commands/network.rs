@@ -327,15 +327,18 @@ impl<'a> Roots<'a> {
         if let Some(error) = ended.error {
             return Err(error);
         }
-        let missing: Vec<String> = self.keys.iter().filter(|key| !ended.shared.contains(key)).map(short).collect();
+        let missing = self.keys.iter().enumerate().filter(|(_, key)| !ended.shared.contains(key));
+        let given = |(at, key)| format!("{} (number {} of those given)", short(key), at + 1);
+        let missing: Vec<String> = missing.map(given).collect();
         match missing.len() {
             0 => Ok(()),
             count if count == self.keys.len() => {
                 Err(CliError::new(code::NOT_SHARED, "the peer has none of these root keys").with_exit(EXIT_NOT_IN_SYNC))
             }
-            _ => {
+            count => {
+                let keys = if count == 1 { "key" } else { "keys" };
                 let message =
-                    format!("the peer does not have the root keys {}; the others are in sync", missing.join(", "));
+                    format!("the peer does not have the root {keys} {}; the others are in sync", missing.join(", "));
                 Err(CliError::new(code::NOT_SHARED, message).with_exit(EXIT_NOT_IN_SYNC))
             }
         }

@@ -39,8 +39,8 @@ enum Kind {
 impl Outcome {
     /// What a sync came to at whose end both sides are known to be `alike`, or not.
     pub(super) fn of(live: bool, alike: bool, peer: &Peer, totals: SyncTotals) -> Self {
-        // A block of another history is not to come.
-        let early = if peer.conflict { 0 } else { totals.missing };
+        // A block of another history is not to come, nor one that a bound keeps out.
+        let early = if peer.conflict || peer.bounded { 0 } else { totals.missing };
         let kind = match (early, totals.not_taken) {
             (0, 0) if totals.unfetched > 0 => Kind::Unfetched,
             (0, 0) if alike => Kind::InSync,

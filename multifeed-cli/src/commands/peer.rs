@@ -36,6 +36,8 @@ pub(super) struct Peer {
     pub(super) apart: bool,
     /// The peer has another history of a feed.
     pub(super) conflict: bool,
+    /// It brought as much as it may.
+    pub(super) bounded: bool,
     /// The store can only be read: nothing is fetched from the peer.
     pub(super) takes_nothing: bool,
 }
@@ -61,6 +63,7 @@ impl Peer {
                 | SyncEvent::LimitReached(_)
         );
         self.conflict |= matches!(event, SyncEvent::Conflict { .. });
+        self.bounded |= matches!(event, SyncEvent::LimitReached(_));
     }
 
     /// What is to be said of an event, if anything is; or why its session has to end.

@@ -230,6 +230,7 @@ impl Session {
                     self.roots.waited();
                     self.open_roots();
                 }
+                Due::OtherRoot => self.fail_other_root(),
                 Due::Greeting => self.release(),
                 Due::KeepAlive => {
                     // What waits already will do as one.

@@ -24,6 +24,10 @@ use crate::wire::schema;
 /// no longer than this.
 const HOLD: Duration = Duration::from_millis(100);
 
+/// How long a remote whose first channel is not our only root key's has to open that one too: a corestore-multifeed opens all of its root keys at
+/// once, in an order of its own.
+const OTHER_ROOT: Duration = Duration::from_secs(2);
+
 /// Bytes of a remote's extension names that are kept for a channel on which we speak none (yet).
 const NAMES_KEPT: usize = 256;
 
@@ -73,7 +77,7 @@ impl Session {
             self.timers.held();
             self.open_root_channel(root, key);
         }
-        if !self.waiting.is_empty() && self.roots.others_may_follow() {
+        if !self.waiting.is_empty() && self.roots.others_may_follow() && !self.roots.is_doubtful() {
             for command in self.waiting.take() {
                 self.apply(command);
             }
@@ -391,21 +395,15 @@ impl Session {
         let discovery_key = open.discovery_key.ok_or(message::missing("Open", "discoveryKey"))?;
         let discovery_key = DiscoveryKey::new(message::array("Open", "discoveryKey", &discovery_key)?);
         let root = self.roots.find(&discovery_key);
-        let mismatch = self.roots.due().filter(|_| root.is_none());
-        let admit = || match mismatch {
-            Some(us) => Err(SessionError::RootKeyMismatch { us, them: discovery_key }),
-            None => Ok(()),
-        };
         let limit = (self.io.limits.channels, self.roots.named());
-        let opened = self.channels.remote_open(id, discovery_key, open.capability, split, limit, admit);
-        if let Err(SessionError::RootKeyMismatch { .. }) = &opened {
-            // So that the remote can tell as well.
-            self.waiting.take();
-            self.roots.waited();
-            self.open_roots();
-        }
-        let opened = opened?;
+        let opened = self.channels.remote_open(id, discovery_key, open.capability, split, limit)?;
         self.roots.remote_opened(discovery_key, root);
+        let is_doubtful = self.roots.is_doubtful();
+        if is_doubtful {
+            self.timers.expect_root(OTHER_ROOT);
+        } else {
+            self.timers.root_came();
+        }
         // Its Options may have come before we knew whose they are.
         let spoken = self.io.extensions.speaks_multifeed() && !self.is_kin_of_a_shared_stream();
         if let Some((_, entry)) = self.roots.of_stream().filter(|(stream, _)| spoken && Some(*stream) == root) {
@@ -414,11 +412,21 @@ impl Session {
         match opened {
             Some(Owner::Root(root)) => self.verify_root(root),
             Some(Owner::Feed(token)) => self.channel_opened(token),
-            None if root.is_none() && self.discover => self.io.events.push(Event::Discovered { discovery_key }),
+            None if root.is_none() && self.discover && !is_doubtful => {
+                self.io.events.push(Event::Discovered { discovery_key })
+            }
             None => {}
         }
         self.open_roots();
         Ok(())
+    }
+
+    /// The remote opened another root key than our only one, and not that one in time.
+    pub(super) fn fail_other_root(&mut self) {
+        self.timers.root_came();
+        if let Some((us, them)) = self.roots.mismatch().filter(|_| self.roots.is_doubtful()) {
+            self.fail(SessionError::RootKeyMismatch { us, them });
+        }
     }
 
     fn handle_close(&mut self, id: u32, frame: &Frame) -> Result<(), SessionError> {

@@ -32,6 +32,8 @@ pub(crate) struct Timers {
     handshake: Option<Duration>,
     /// Until we open a root key's channel without an Open of the remote's.
     hold: Option<Duration>,
+    /// Until the remote has to open our root key, having opened another channel first.
+    other_root: Option<Duration>,
     /// Until our handshake goes out without the remote's.
     greeting: Option<Duration>,
 }
@@ -61,6 +63,8 @@ pub(crate) enum Due {
     Stall,
     /// The remote opens no channel before us.
     Hold,
+    /// The remote opened another channel, and not our root key after it.
+    OtherRoot,
     /// The remote sends no handshake before us.
     Greeting,
     /// Nothing went out for a while.
@@ -83,6 +87,7 @@ impl Timers {
             slowest_rate: config.limits.slowest_rate,
             handshake: config.handshake_timeout.map(|timeout| now.saturating_add(timeout)),
             hold: None,
+            other_root: None,
             greeting: None,
         }
     }
@@ -150,6 +155,16 @@ impl Timers {
         self.hold = None;
     }
 
+    /// The remote is given this long to open our root key too, from its first other channel on.
+    pub(crate) fn expect_root(&mut self, wait: Duration) {
+        self.other_root.get_or_insert(self.now.saturating_add(wait));
+    }
+
+    /// The remote opened our root key.
+    pub(crate) fn root_came(&mut self) {
+        self.other_root = None;
+    }
+
     /// The remote is given this long to send its handshake first, from when that was first said.
     pub(crate) fn hold_greeting(&mut self, hold: Duration) {
         self.greeting.get_or_insert(self.now.saturating_add(hold));
@@ -174,7 +189,7 @@ impl Timers {
     /// When something is due next; `roots` is when a multifeed has to be ready. There are no keep-alives during the Noise
     /// handshake, as in JS.
     pub(crate) fn next(&self, phase: Phase, roots: Option<Duration>) -> Option<Duration> {
-        let holds = [self.handshake, roots, self.hold, self.greeting];
+        let holds = [self.handshake, roots, self.hold, self.other_root, self.greeting];
         let others = [self.idle_at(), self.slow_at(), self.stall_at(phase), self.keep_alive_at(phase)];
         holds.into_iter().chain(others).flatten().min()
     }
@@ -194,6 +209,8 @@ impl Timers {
             Some(Due::Stall)
         } else if past(self.hold) {
             Some(Due::Hold)
+        } else if past(self.other_root) {
+            Some(Due::OtherRoot)
         } else if past(self.greeting) {
             Some(Due::Greeting)
         } else if past(self.keep_alive_at(phase)) {

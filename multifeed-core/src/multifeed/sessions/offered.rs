@@ -64,8 +64,13 @@ impl<S: Storage> Multifeed<S> {
                 Some(feed) => self.take_turn(id, key, Some(feed)),
                 // What they requested was here when it was offered to them.
                 None if origin == Origin::Local => self.refuse_feed(id, key),
-                None if self.may(id, &key, None).refuses_to_take() => self.refuse_feed(id, key),
-                None => self.take_turn(id, key, self.members.catalog.offered(&key)),
+                None => match self.may(id, &key, None) {
+                    may if may.refuses_to_take() => {
+                        self.part_if_bounded(id, may);
+                        self.refuse_feed(id, key);
+                    }
+                    _ => self.take_turn(id, key, self.members.catalog.offered(&key)),
+                },
             }
         }
         self.ask_for_offers(id);
@@ -138,7 +143,10 @@ impl<S: Storage> Multifeed<S> {
             if !may.want {
                 match self.sessions.get_mut(&id) {
                     Some(session) if may.waits => session.offers.hold(key),
-                    _ => self.refuse_feed(id, key),
+                    _ => {
+                        self.part_if_bounded(id, may);
+                        self.refuse_feed(id, key);
+                    }
                 }
                 continue;
             }

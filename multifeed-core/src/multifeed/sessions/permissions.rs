@@ -19,10 +19,12 @@ pub(in crate::multifeed) struct May {
     pub(in crate::multifeed) want: bool,
     /// It is fetched as soon as the disk has room.
     pub(in crate::multifeed) waits: bool,
+    /// It would be fetched, if the remote had not brought as much as it may, or the store had not as many feeds.
+    bounded: bool,
 }
 
 impl May {
-    const NOTHING: Self = Self { offer: false, want: false, waits: false };
+    const NOTHING: Self = Self { offer: false, want: false, waits: false, bounded: false };
 
     /// Whether nothing of it is fetched, now or later.
     pub(in crate::multifeed) fn refuses_to_take(self) -> bool {
@@ -31,7 +33,7 @@ impl May {
 
     /// Whether its channel is not to be opened at all.
     pub(in crate::multifeed) fn refuses(self) -> bool {
-        self == Self::NOTHING
+        !self.offer && self.refuses_to_take()
     }
 }
 
@@ -58,16 +60,18 @@ impl<S: Storage> Multifeed<S> {
         let taken = !session.is_sated() && (slot.is_some() || !(session.is_full() || self.is_full()));
         // Where a session is about one feed alone, the application named it.
         let Some(policy) = session.options.policy.as_ref().filter(|_| session.single_feed().is_none()) else {
-            return May { offer: shown, want: taken && !full, waits: taken && full && session.is_live() };
+            let waits = taken && full && session.is_live();
+            return May { offer: shown, want: taken && !full, waits, bounded: !taken };
         };
         let Some(remote) = &session.remote else { return May::NOTHING };
         let named = |feed| slot?.feed.local_name().or_else(|| self.name_in(session.options.set, feed));
         let writer = feed.filter(|_| slot.is_some_and(|slot| slot.feed.writable())).and_then(named);
-        let wanted = taken && !session.declined.contains(key) && policy.wants(key, remote);
+        let wanted = !session.declined.contains(key) && policy.wants(key, remote);
         May {
             offer: shown && policy.offers(key, writer, remote),
-            want: wanted && !full,
-            waits: wanted && full && session.is_live(),
+            want: wanted && taken && !full,
+            waits: wanted && taken && full && session.is_live(),
+            bounded: wanted && !taken,
         }
     }
 
@@ -94,13 +98,24 @@ impl<S: Storage> Multifeed<S> {
             keys.retain(|key| chosen.binary_search(key).is_ok());
         }
         let chosen = keys.len();
+        let mut bounded = May::NOTHING;
         keys.retain(|key| {
-            let may = self.may(id, key, self.members.catalog.find(key));
-            may.want || may.waits
+            let feed = self.members.catalog.find(key);
+            let may = self.may(id, key, feed);
+            bounded.bounded |= may.bounded && feed.is_none();
+            !may.refuses_to_take()
         });
+        self.part_if_bounded(id, bounded);
         if keys.len() < chosen {
             // One that may bring nothing at all comes here first.
             self.mind_limits(id);
+        }
+    }
+
+    /// A new feed is not taken: if only a bound is why, the two are not in sync.
+    pub(in crate::multifeed) fn part_if_bounded(&mut self, id: SessionId, may: May) {
+        if let Some(session) = self.sessions.get_mut(&id).filter(|_| may.bounded) {
+            session.part();
         }
     }
 
@@ -201,16 +216,16 @@ impl<S: Storage> Multifeed<S> {
             self.cores.disk.is_full() && session.is_live() && !(session.is_sated() || session.is_full() || store_full);
         // What is here is served all the same.
         for key in session.offers.take_waiting(|key| !waits && self.members.catalog.find(key).is_none()) {
-            if session.is_sated() {
-                session.part();
-            }
+            session.part();
             session.refuse(key, self.now);
         }
         for feed in feeds {
             if self.may_feed(id, feed).want {
                 continue;
             }
-            self.sessions.get_mut(&id).into_iter().for_each(|session| session.note_cut(feed));
+            if let Some(session) = self.sessions.get_mut(&id).filter(|_| !waits) {
+                session.note_cut(feed);
+            }
             let mut released = false;
             self.with_peer(id, feed, |peer, work| {
                 released = peer.give_up(work);

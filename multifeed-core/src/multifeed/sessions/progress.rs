@@ -122,9 +122,9 @@ impl<S: Storage> Multifeed<S> {
     /// A direction that one of the sides does not take part in, by [`Replicate`](crate::Replicate)'s `download` or `upload`, for a feed or for all,
     /// is left out. Blocks that neither side has do not count, nor those that one side gave up (`clear`) while the session
     /// ran, until it asks for them again. Neither does a block of which a live remote says, when it is asked, that it does not have it. It may
-    /// have a bad sector there. Nor do feeds that one side did not ask for. Where
-    /// one of both sides is damaged here, or has two histories, or the remote has more of one of ours that is not fetched, the
-    /// session is not in sync. Nor is it while the store has a folder that could not be opened and that holds a feed which the session would exchange,
+    /// have a bad sector there. Nor do feeds that one side did not ask for, unless a
+    /// [bound](crate::PeerLimits) of ours is why. Where one of both sides is damaged here, or has two histories, or the remote has more of one of ours
+    /// that is not fetched, the session is not in sync. Nor is it while the store has a folder that could not be opened and that holds a feed which the session would exchange,
     /// whether the remote has that or not. A remote that serves nothing does not tell what it has: it counts as
     /// having everything once it asked for nothing for 5 s. One that is asked what it has and never answers is not in sync, nor one that does not
     /// bring a block that it told of, or agree to a feed that it offered. A session that is not live ends then, and stays out of sync, as where

@@ -657,9 +657,9 @@ impl PeerSession {
         self.apart = true;
     }
 
-    /// No more of a feed is fetched, since the remote brought as many bytes as it may. What is left of it keeps both from being in sync.
+    /// No more of a feed is fetched, since the remote brought as much as it may. What is left of it keeps both from being in sync.
     pub(crate) fn note_cut(&mut self, feed: FeedId) {
-        self.apart |= self.is_sated() && self.peers.get_mut(&feed).is_some_and(|peer| peer.cut());
+        self.apart |= self.peers.get_mut(&feed).is_some_and(|peer| peer.cut());
     }
 
     /// A feed's own files are damaged.
