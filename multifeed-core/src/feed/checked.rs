@@ -183,9 +183,13 @@ impl Feed {
         storage: &mut S,
         blocks: u64,
     ) -> Result<Option<Signed>, StoreError> {
+        let newest = blocks == self.length;
+        // What stands in its place is known to be none, and reported.
+        if newest && self.lacks_signature() {
+            return Ok(None);
+        }
         let Some(signature) = self.signature(storage, blocks)? else { return Ok(None) };
         let checksum = VerifiedSignature::checksum(&signature);
-        let newest = blocks == self.length;
         if newest && (self.verified == Some((blocks, checksum)) || self.staged.signature(blocks - 1).is_some()) {
             return Ok(Some(Signed { signature, roots: Vec::new() }));
         }
