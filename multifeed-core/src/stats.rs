@@ -29,7 +29,8 @@ pub struct Moved {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SyncState {
-    /// Feeds whose channels are open, and those that need none, because both sides [turned out](crate::reconcile) to hold them alike.
+    /// Feeds whose channels are open, and those that need none, because both sides [turned out](crate::reconcile) to hold them alike. In a
+    /// session that is not live, those whose channels are closed by now, too: in the end all that were replicated.
     pub feeds: u64,
     /// Those of them that are in sync.
     pub feeds_in_sync: u64,

@@ -92,6 +92,32 @@ fn a_block_whose_hashes_are_refused_is_missing_there() {
     }
 }
 
+/// Channels close one after the other: the last that is told of the session counts their feeds as its totals do.
+#[test]
+fn feeds_whose_channels_closed_are_counted() {
+    for reconcile in [None, Some(false)] {
+        let mut stores = [store(), store()];
+        for (n, side) in [(0, 0), (1, 1), (2, 0)] {
+            let id = writer(&mut stores[side], n);
+            stores[side].append(id, &blocks(0, 20, 100)).unwrap();
+        }
+        let options = Replicate { reconcile, ..Replicate::default() };
+        let mut link = observed(&mut stores, [options.clone(), options]);
+        run(&mut stores, std::slice::from_mut(&mut link), START);
+        for side in [0, 1] {
+            let told = link.events[side].iter().filter_map(|event| match event {
+                PeerEvent::Progress(state) => Some((state.feeds, state.feeds_in_sync)),
+                _ => None,
+            });
+            let told: Vec<_> = told.collect();
+            assert_eq!(link.totals(side).feeds, 3);
+            assert_eq!(told.last(), Some(&(3, 3)), "{reconcile:?}: {told:?}");
+            let counts = told.iter().filter(|(feeds, _)| *feeds > 0).map(|(feeds, _)| feeds);
+            assert!(counts.is_sorted(), "{reconcile:?}: {told:?}");
+        }
+    }
+}
+
 #[test]
 fn a_live_session_comes_in_sync_and_falls_out_of_it_and_comes_back() {
     let mut stores = [store(), store()];

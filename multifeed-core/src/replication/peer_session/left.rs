@@ -147,6 +147,9 @@ impl PeerSession {
     /// [counted](Self::note_gained).
     pub(crate) fn note_left(&mut self, id: FeedId, feed: &Feed) -> bool {
         let Some(peer) = self.peers.get_mut(&id) else { return false };
+        if peer.standing.in_sync == 1 && feed.is_settled() {
+            self.closed_in_sync.insert(u64::from(id.0));
+        }
         let lacking = peer.lacking(feed);
         let unwanted = peer.unwanted(feed);
         self.totals.unwanted += u64::from(unwanted > 0);
@@ -183,6 +186,7 @@ impl PeerSession {
     pub(crate) fn note_gained(&mut self, feed: FeedId, blocks: &Range<u64>) -> bool {
         let counts = !self.is_over() && self.not_taken.watches(feed);
         if counts {
+            self.closed_in_sync.remove(u64::from(feed.0));
             let there = self.left.get(&feed).map(|(_, there)| there);
             let has = |index: &u64| there.is_some_and(|there| there.get(*index));
             self.not_taken.gained(feed, blocks.clone().filter(|index| !has(index)).count() as u64);
@@ -204,6 +208,7 @@ impl PeerSession {
         let is_through = !self.is_over() && !self.peers.contains_key(&id);
         let Some(first) = lacks.filter(|_| is_through) else { return };
         self.part();
+        self.closed_in_sync.remove(u64::from(id.0));
         let (_, left) = self.left.entry(id).or_insert_with(|| (true, SparseBits::default()));
         if left.count() < MORE_COUNTED {
             left.insert_range(first, blocks.end.min(first.saturating_add(MORE_COUNTED)));
@@ -214,6 +219,7 @@ impl PeerSession {
     /// What the remote did not bring of a feed does not count: it is asked again, or the feed is removed.
     pub(crate) fn forget_left(&mut self, feed: FeedId, key: &FeedKey) {
         self.left.remove(&feed);
+        self.closed_in_sync.remove(u64::from(feed.0));
         self.left_new.remove(key);
         self.given_up.remove(key);
         self.deserted.remove(key);

@@ -116,6 +116,8 @@ pub(crate) struct PeerSession {
     sums: PeerProgress,
     /// What moved lately.
     meter: Meter,
+    /// Feeds whose channels are closed, and of which both sides held the same then, and since.
+    closed_in_sync: SparseBits,
     /// It came to its end because nothing was left to do.
     through: bool,
     /// It is over, and was in sync until then.
@@ -222,6 +224,7 @@ impl PeerSession {
             observed: false,
             sums: PeerProgress::default(),
             meter: Meter::default(),
+            closed_in_sync: SparseBits::default(),
             through: false,
             ended_in_sync: false,
             apart: false,
@@ -958,9 +961,20 @@ impl PeerSession {
             missing_here, given_up, missing_there, in_flight, bytes_in_flight, requested, in_sync, ..
         } = self.sums;
         let totals = &self.totals;
+        let all_in_sync = clean && self.is_in_sync();
+        let mut feeds = self.peers.len() as u64 + self.matched.count() + self.offers.count();
+        let mut feeds_in_sync =
+            in_sync + self.matched.count().saturating_sub(self.matched.behind()) + self.offers.empty();
+        if !self.is_live() {
+            feeds = feeds.max(totals.feeds);
+            feeds_in_sync = match all_in_sync {
+                true => feeds,
+                false => feeds_in_sync + self.closed_in_sync.count(),
+            };
+        }
         SyncState {
-            feeds: self.peers.len() as u64 + self.matched.count() + self.offers.count(),
-            feeds_in_sync: in_sync + self.matched.count().saturating_sub(self.matched.behind()) + self.offers.empty(),
+            feeds,
+            feeds_in_sync,
             moved: Moved {
                 blocks_received: totals.blocks_received,
                 bytes_received: totals.bytes_received,
@@ -976,7 +990,7 @@ impl PeerSession {
             in_flight,
             bytes_in_flight,
             requested,
-            in_sync: clean && self.is_in_sync(),
+            in_sync: all_in_sync,
         }
     }
 }
