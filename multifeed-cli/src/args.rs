@@ -43,9 +43,11 @@ Examples:
   multifeed --store a serve 127.0.0.1:7000        one side waits for peers,
   multifeed --store b sync 127.0.0.1:7000         the other connects: now both hold the same
 
+  multifeed swarm --key-file k                    peers on this network find each other, and sync
+
 Exit codes:
   0    done: `sync` is in sync, or the peer was sent all that it asked for; also when Ctrl-C or
-       SIGTERM ended `serve` or `sync --live`
+       SIGTERM ended `serve`, `sync --live` or `swarm --live`
   1    it failed: the message says why, and --json gives a code for it; also when a `sync` ended
        early (ERR_ENDED_EARLY, ERR_GIVEN_UP), and the next one can bring the rest
   2    the command line is wrong
@@ -104,7 +106,7 @@ pub(crate) struct Global {
     ///
     /// Without one, a key that everyone knows is used. It is never written to disk. Other users of this machine can see
     /// it here: --key-file or the variable MULTIFEED_KEY (which these two options win over) hide it.
-    /// `serve` and `sync` take several, of either or both, for several multifeeds of a corestore.
+    /// `serve`, `sync` and `swarm` take several, of either or both, for several multifeeds of a corestore.
     #[arg(long, global = true, help_heading = "Options of every command", value_name = "HEX")]
     pub(crate) key: Vec<Secret>,
 
@@ -160,7 +162,7 @@ pub(crate) enum Command {
     /// With --json: {"key","name","start","length"}: the index of the first block appended, and the feed's length in
     /// blocks after it.
     ///
-    /// While `serve` or `sync --live` of the same user has the store open, the blocks go through it, and so to its peers at once.
+    /// While `serve`, `sync --live` or `swarm` of the same user has the store open, the blocks go through it, and so to its peers at once.
     #[command(after_help = "\
 Examples:
   multifeed append notes 'first' 'second'       two blocks
@@ -247,7 +249,8 @@ Examples:
     /// --max-per-address are turned away. With --json: {"event":"peer-connected","peer"}, {"event":"root-ready","peer","root"},
     /// {"event":"root-feed","root","key","name"}, {"event":"root-progress","peer","root"} with the numbers of `progress`,
     /// {"event":"root-closed","peer","root","in_sync","message"} with those of `closed` if it ended well, and
-    /// {"event":"peer-disconnected","peer","in_sync","not_shared":[root,…],"message"}; "root" is the discovery key of a root key.
+    /// {"event":"peer-disconnected","peer","in_sync","not_shared":[root,…],"message"}; "root" is the discovery key of a root key. What else `sync` reports
+    /// has "peer" and "root" too.
     #[command(after_help = "\
 Examples:
   multifeed serve 127.0.0.1:7000            each peer until both sides have everything
@@ -284,6 +287,27 @@ Examples:
   multifeed sync example.org:7000 --live --retry                 and again if the connection breaks
   multifeed sync example.org:7000 --key-file a --key-file b      two multifeeds of a corestore")]
     Sync(Sync),
+
+    /// Find peers, and sync with all of them
+    ///
+    /// Peers with the same root key on the local network find each other by multicast DNS, with nothing else said; others are given by --peer. Anyone on the network
+    /// can see that somebody syncs this root key, and cannot see the root key. Several root keys are synced side by side, as by `serve`.
+    ///
+    /// Ends when this store is in sync with all peers that were found, and neither a peer nor a block came for 3 seconds; not before the first peer. One that was found
+    /// and cannot be reached is not waited for; one that --peer names is. With --live it goes on until Ctrl-C, and follows changes of the network.
+    ///
+    /// With --json: the events of `serve` for several root keys; all that is about a peer names it by "peer", its static key, which is another one each time that it is started.
+    /// {"event":"listening","address"}; {"event":"peer-found","found","peer","by","at"}, where "found" is its number and "peer" null if it is known by its
+    /// address alone; {"event":"peer-unreachable","found","peer","seconds","message"} before each further try;
+    /// {"event":"peer-lost","found","peer","reason"}; and {"event":"peer-status","peer","found":[{"by","at","seconds"},…],"came","seconds","in_sync",
+    /// "per_second":{…}} when one of them is connected, in sync, or found in another way: since when each is known, and by what it came, if it did.
+    #[command(after_help = "\
+Examples:
+  multifeed swarm --key-file k                   on two machines of a network: both hold the same in the end
+  multifeed swarm --key-file k --live            until Ctrl-C: news go over at once
+  multifeed swarm --key-file k --live --peer example.org:7000      a server besides
+  multifeed swarm --key-file k --live --no-lan --port 7000         such a server")]
+    Swarm(Swarm),
 
     /// Check every block and every signature of the store again
     ///
@@ -430,6 +454,34 @@ pub(crate) struct Sync {
     /// Ends when both sides have everything; with --live not before Ctrl-C.
     #[arg(long)]
     pub(crate) retry: bool,
+}
+
+#[derive(ClapArgs, Debug)]
+pub(crate) struct Swarm {
+    /// Stay in sync until Ctrl-C
+    #[arg(long)]
+    pub(crate) live: bool,
+
+    /// Use no multicast DNS: find nobody on the local network, and announce nothing there
+    #[arg(long)]
+    pub(crate) no_lan: bool,
+
+    /// A peer, as HOST:PORT; may be given more than once
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    pub(crate) peer: Vec<String>,
+
+    /// The TCP port to listen on; 0 takes a free one
+    ///
+    /// Without it, a free one is taken with the local network, and none with --no-lan.
+    #[arg(long, value_name = "N")]
+    pub(crate) port: Option<u16>,
+
+    #[command(flatten)]
+    pub(crate) bounds: Bounds,
+
+    /// For tests: listen and look on loopback alone, with multicast DNS on this UDP port
+    #[arg(long, hide = true, value_name = "PORT")]
+    pub(crate) loopback: Option<u16>,
 }
 
 impl Global {

@@ -23,6 +23,24 @@ pub(crate) struct Output {
     bar: ProgressBar,
     /// Stdout and stderr, where lines must not wait for their readers.
     queues: Arc<OnceLock<[LineQueue; 2]>>,
+    /// Whom all that is printed is about.
+    about: Option<Arc<About>>,
+}
+
+/// A peer, and a root key by its discovery key.
+#[derive(Serialize)]
+struct About {
+    peer: String,
+    root: String,
+}
+
+/// What is about them.
+#[derive(Serialize)]
+struct OfPeer<'a, T: Serialize> {
+    #[serde(flatten)]
+    object: &'a T,
+    #[serde(flatten)]
+    about: &'a About,
 }
 
 /// A feed, as `feeds` and `demo` print it.
@@ -178,6 +196,35 @@ pub(crate) enum Event<'a> {
         seconds: f64,
         message: Option<String>,
     },
+    /// A peer was found, and is dialled.
+    PeerFound {
+        found: u64,
+        peer: Option<String>,
+        by: &'a str,
+        at: String,
+    },
+    /// It could not be reached, and is tried again.
+    PeerUnreachable {
+        found: u64,
+        peer: Option<String>,
+        seconds: f64,
+        message: Option<String>,
+    },
+    /// It is no longer known.
+    PeerLost {
+        found: u64,
+        peer: Option<String>,
+        reason: &'a str,
+    },
+    /// How a peer was found, and how it stands.
+    PeerStatus {
+        peer: String,
+        found: Vec<FoundBy>,
+        came: Option<&'a str>,
+        seconds: f64,
+        in_sync: bool,
+        per_second: Rates,
+    },
     /// What is wrong with the store beyond what was said of it one by one.
     MoreProblems {
         problems: u64,
@@ -195,6 +242,14 @@ pub(crate) enum Event<'a> {
         us: Option<&'a str>,
         them: Option<&'a str>,
     },
+}
+
+/// How a peer was found: by which engine, where, and how many seconds ago.
+#[derive(Serialize, Clone, PartialEq)]
+pub(crate) struct FoundBy {
+    pub(crate) by: &'static str,
+    pub(crate) at: String,
+    pub(crate) seconds: f64,
 }
 
 /// What one sync has moved. Blocks and bytes are those of the feeds, not of the wire.
@@ -308,12 +363,18 @@ impl From<SyncState> for Standing {
             in_flight,
             requested,
             in_sync,
-            per_second: Rates {
-                blocks_received: per_second.blocks_received,
-                bytes_received: per_second.bytes_received,
-                blocks_sent: per_second.blocks_sent,
-                bytes_sent: per_second.bytes_sent,
-            },
+            per_second: Rates::from(per_second),
+        }
+    }
+}
+
+impl From<multifeed_tokio::Moved> for Rates {
+    fn from(moved: multifeed_tokio::Moved) -> Self {
+        Rates {
+            blocks_received: moved.blocks_received,
+            bytes_received: moved.bytes_received,
+            blocks_sent: moved.blocks_sent,
+            bytes_sent: moved.bytes_sent,
         }
     }
 }
@@ -333,7 +394,12 @@ impl From<&SyncTotals> for Moved {
 
 impl Output {
     pub(crate) fn new(json: bool) -> Self {
-        Output { json, bar: ProgressBar::hidden(), queues: Arc::default() }
+        Output { json, bar: ProgressBar::hidden(), queues: Arc::default(), about: None }
+    }
+
+    /// Where objects name a peer and a root key, of which they tell.
+    pub(crate) fn about(&self, peer: String, root: String) -> Self {
+        Output { about: Some(Arc::new(About { peer, root })), ..self.clone() }
     }
 
     /// Has all lines from now on, also those of clones and of the log, written by threads of their own: sessions do not wait for a reader of them.
@@ -392,7 +458,11 @@ impl Output {
 
     /// Prints `text` for people, or `object` for programs.
     pub(crate) fn print(&self, text: impl FnOnce() -> String, object: &impl Serialize) -> Result<(), CliError> {
-        let line = if self.json { to_json(object) } else { printable(&text()) };
+        let line = match &self.about {
+            _ if !self.json => printable(&text()),
+            Some(about) => to_json(&OfPeer { object, about }),
+            None => to_json(object),
+        };
         self.to_stdout(line, Worth::Event).map_err(|e| CliError::stdio("stdout", &e))
     }
 
@@ -671,6 +741,32 @@ mod tests {
             (Event::Listening { address: "127.0.0.1:7".into() }, r#"{"event":"listening","address":"127.0.0.1:7"}"#),
             (Event::Connected, r#"{"event":"connected"}"#),
             (Event::Feed { key: key.clone(), name }, r#"{"event":"feed","key":"aa","name":"n"}"#),
+            (
+                Event::PeerFound { found: 7, peer: None, by: "lan", at: "a:1".into() },
+                r#"{"event":"peer-found","found":7,"peer":null,"by":"lan","at":"a:1"}"#,
+            ),
+            (
+                Event::PeerUnreachable { found: 7, peer: None, seconds: 1.5, message: None },
+                r#"{"event":"peer-unreachable","found":7,"peer":null,"seconds":1.5,"message":null}"#,
+            ),
+            (
+                Event::PeerLost { found: 7, peer: Some("bb".into()), reason: "gone" },
+                r#"{"event":"peer-lost","found":7,"peer":"bb","reason":"gone"}"#,
+            ),
+            (
+                Event::PeerStatus {
+                    peer: "bb".into(),
+                    found: vec![FoundBy { by: "lan", at: "a:1".into(), seconds: 2.5 }],
+                    came: None,
+                    seconds: 2.5,
+                    in_sync: true,
+                    per_second: Rates::default(),
+                },
+                &format!(
+                    r#"{{"event":"peer-status","peer":"bb","found":[{{"by":"lan","at":"a:1","seconds":2.5}}],"came":null,"seconds":2.5,"in_sync":true,"per_second":{}}}"#,
+                    r#"{"blocks_received":0,"bytes_received":0,"blocks_sent":0,"bytes_sent":0}"#
+                ),
+            ),
             (Event::RemoteFeeds { feeds: vec![key] }, r#"{"event":"remote-feeds","feeds":["aa"]}"#),
             (
                 Event::Progress(Standing {

@@ -19,5 +19,6 @@ mod network;
 mod odd_disks;
 mod odd_stores;
 mod readme;
+mod swarm;
 mod unread;
 mod unwritable;

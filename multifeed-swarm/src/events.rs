@@ -1,5 +1,7 @@
 //! What happens in a swarm, as a stream.
 
+use std::time::Duration;
+
 use multifeed_tokio::PeerKey;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
@@ -21,6 +23,15 @@ pub enum SwarmEvent {
         engine: &'static str,
         /// The way.
         route: Route,
+    },
+    /// A peer could not be reached, or shared no root key. It is tried again, unless [`Lost`](Self::Lost) follows.
+    Failed {
+        /// The peer.
+        peer: FoundId,
+        /// Why no connection came about, if none did.
+        error: Option<String>,
+        /// How long it waits at least.
+        after: Duration,
     },
     /// A peer that was found is no longer known.
     Lost {

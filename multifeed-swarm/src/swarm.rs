@@ -59,6 +59,8 @@ pub struct SwarmPeer {
     pub state: FoundState,
     /// Tries in a row that failed.
     pub failures: u32,
+    /// A root key was shared with it, now or before.
+    pub reached: bool,
     /// The user named it.
     pub kept: bool,
     /// The connections with it, by which [`Networker::peers`] and [`Networker::status`] tell more.
@@ -183,6 +185,7 @@ impl Swarm {
                     topics: view.topics.into_iter().collect(),
                     state: view.state,
                     failures: view.failures,
+                    reached: view.reached,
                     kept: view.kept,
                     connections: ours.iter().map(|peer| peer.connection).collect(),
                 }
@@ -201,6 +204,7 @@ impl Swarm {
             topics: Vec::new(),
             state: FoundState::Connected,
             failures: 0,
+            reached: true,
             kept: false,
             connections: vec![peer.connection],
         }));

@@ -206,9 +206,10 @@ impl Task {
                     table.is_own(peer);
                 }
             }
-            NetworkerEvent::Redial { dial, after, .. } => {
+            NetworkerEvent::Redial { dial, after, error } => {
                 if let Some(peer) = links.failed(dial) {
                     table.failed(peer, after, now);
+                    shared.publish(SwarmEvent::Failed { peer, error, after });
                 }
             }
             NetworkerEvent::Lagged => {

@@ -21,14 +21,14 @@ mod peer;
 mod reading;
 mod remove;
 mod serve;
+mod swarm;
 mod sync;
 mod verify;
 mod whereabouts;
 
 use std::sync::{Mutex, PoisonError};
 
-use tokio::net::TcpStream;
-
+use multifeed_swarm::tcp::tune;
 use multifeed_tokio::{
     Corestore, DEFAULT_ROOT_KEY, Error, Feed, FeedKey, FileStorage, FileStorageOptions, Multifeed, Options, Rearranged,
     StoreError, Unsupported, is_object_property,
@@ -55,8 +55,10 @@ pub(crate) async fn run(args: Args, output: Output) -> Result<(), CliError> {
         Command::Sync(args) if keys.len() > 1 || args.retry => {
             network::sync(args, &global, options, &keys, output).await
         }
+        Command::Swarm(args) => swarm::run(args, &global, options, &keys, output).await,
         _ if keys.len() > 1 => {
-            let message = "only `serve` and `sync` take several root keys: give the one of the multifeed that is meant";
+            let message =
+                "only `serve`, `sync` and `swarm` take several root keys: give the one of the multifeed that is meant";
             Err(CliError::new(code::USAGE, message).with_exit(EXIT_USAGE))
         }
         Command::Append(args) => append::run(args, &global, options, output).await,
@@ -71,19 +73,6 @@ pub(crate) async fn run(args: Args, output: Output) -> Result<(), CliError> {
         Command::Verify => verify::run(&global, options, output).await,
         Command::Demo => demo::run(options, &output).await,
     }
-}
-
-/// Bytes that the system keeps of a stream beyond what is under way. More would wait there on a slow link, before our requests and before
-/// answers that the peer waits for.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-const UNSENT_BYTES: u32 = 64 * 1024;
-
-/// Has a stream send at once what is written to it, and take little more than it can send.
-fn tune(stream: &TcpStream) -> std::io::Result<()> {
-    // Without it a slow link is only slower to react.
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_BYTES);
-    stream.set_nodelay(true)
 }
 
 /// The options of the command line, with the first of the root keys that are given, and these; the default one if none is.

@@ -33,7 +33,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 
 /// Digits of a key that stand for it in lines for people.
-const DIGITS: usize = 8;
+pub(super) const DIGITS: usize = 8;
 
 pub(super) async fn serve(
     args: Serve,
@@ -73,14 +73,7 @@ pub(super) async fn sync(
     mut output: Output,
 ) -> Result<(), CliError> {
     let mut stop = Stop::listen()?;
-    let multis = match keys {
-        [_] => vec![open(global, options, &output).await?],
-        _ => {
-            let multis = open_several(global, options, keys).await?;
-            warn_of_store(&multis, global, &output);
-            multis
-        }
-    };
+    let multis = open_all(global, options, keys, &output).await?;
     let control = if args.live { Control::listen(&global.store, places(&multis, global)) } else { None };
     let whereabouts = Whereabouts::of(global);
     output.start_bar(Unit::Blocks);
@@ -98,7 +91,22 @@ pub(super) async fn sync(
     close_all(&multis, result, &output).await
 }
 
-fn network_options() -> NetworkerOptions {
+/// Opens the multifeed of one root key, or those of several in a corestore, and warns of what that found.
+pub(super) async fn open_all(
+    global: &Global,
+    options: Options,
+    keys: &[FeedKey],
+    output: &Output,
+) -> Result<Vec<Multifeed>, CliError> {
+    if let [_] = keys {
+        return Ok(vec![open(global, options, output).await?]);
+    }
+    let multis = open_several(global, options, keys).await?;
+    warn_of_store(&multis, global, output);
+    Ok(multis)
+}
+
+pub(super) fn network_options() -> NetworkerOptions {
     let mut options = NetworkerOptions::default();
     options.session.handshake_timeout = Some(HANDSHAKE_TIME);
     options
@@ -126,11 +134,15 @@ pub(super) async fn in_corestore(
     Ok(multis)
 }
 
-fn places(multis: &[Multifeed], global: &Global) -> Vec<(Place, Multifeed)> {
+pub(super) fn places(multis: &[Multifeed], global: &Global) -> Vec<(Place, Multifeed)> {
     multis.iter().map(|multi| (Place::new(&multi.root_key(), global), multi.clone())).collect()
 }
 
-async fn close_all(multis: &[Multifeed], mut result: Result<(), CliError>, output: &Output) -> Result<(), CliError> {
+pub(super) async fn close_all(
+    multis: &[Multifeed],
+    mut result: Result<(), CliError>,
+    output: &Output,
+) -> Result<(), CliError> {
     for multi in multis {
         result = close(multi, result, output).await;
     }
@@ -139,29 +151,33 @@ async fn close_all(multis: &[Multifeed], mut result: Result<(), CliError>, outpu
 
 /// What a sync with one peer came to.
 #[derive(Default)]
-struct Ended {
+pub(super) struct Ended {
     /// Root keys that the peer has.
-    shared: BTreeSet<FeedKey>,
+    pub(super) shared: BTreeSet<FeedKey>,
     /// The first thing that went wrong.
-    error: Option<CliError>,
+    pub(super) error: Option<CliError>,
+    /// Blocks went over.
+    pub(super) moved: bool,
 }
 
 /// The multifeeds on a network, and what is said of it.
-struct Roots<'a> {
-    networker: Networker,
-    events: multifeed_tokio::NetworkerEvents,
-    keys: Vec<FeedKey>,
+pub(super) struct Roots<'a> {
+    pub(super) networker: Networker,
+    pub(super) events: multifeed_tokio::NetworkerEvents,
+    pub(super) keys: Vec<FeedKey>,
     /// New feeds of all of them.
-    feeds: mpsc::Receiver<(FeedKey, MultifeedEvent)>,
+    pub(super) feeds: mpsc::Receiver<(FeedKey, MultifeedEvent)>,
     _following: JoinSet<()>,
     /// Those in whose store something is damaged.
     damaged: BTreeSet<FeedKey>,
     live: bool,
+    /// Nothing is said of those who have none of the root keys, whatever became of them.
+    says_of_strangers: bool,
     peers: BTreeMap<ConnectionId, Connected>,
     /// How each sync stood when that was printed last.
     stood: BTreeMap<(ConnectionId, FeedKey), Standing>,
     lines: LineLimit,
-    output: &'a Output,
+    pub(super) output: &'a Output,
 }
 
 /// A connection.
@@ -187,7 +203,15 @@ impl<'a> Roots<'a> {
         options: NetworkerOptions,
         output: &'a Output,
     ) -> Result<Self, CliError> {
-        let networker = Networker::new(options)?;
+        let roots = Self::of(multis, replicate.live, Networker::new(options)?, output);
+        for multi in multis {
+            roots.networker.join(multi, replicate.clone())?;
+        }
+        Ok(roots)
+    }
+
+    /// Follows multifeeds on a networker, which they are to join.
+    pub(super) fn of(multis: &[Multifeed], live: bool, networker: Networker, output: &'a Output) -> Self {
         let events = networker.events();
         let (news, feeds) = mpsc::channel(64);
         let mut following = JoinSet::new();
@@ -201,24 +225,29 @@ impl<'a> Roots<'a> {
                     }
                 }
             });
-            networker.join(multi, replicate.clone())?;
         }
         let keys = multis.iter().map(|multi| multi.root_key()).collect();
         let damaged = multis.iter().filter(|multi| !multi.problems().is_empty());
         let damaged = damaged.map(|multi| multi.root_key()).collect();
-        Ok(Self {
+        Self {
             networker,
             events,
             keys,
             feeds,
             _following: following,
             damaged,
-            live: replicate.live,
+            live,
+            says_of_strangers: true,
             peers: BTreeMap::new(),
             stood: BTreeMap::new(),
             lines: LineLimit::default(),
             output,
-        })
+        }
+    }
+
+    /// As it is, without a word of those who have none of the root keys.
+    pub(super) fn of_peers_alone(self) -> Self {
+        Self { says_of_strangers: false, ..self }
     }
 
     /// Takes connections until a signal; with `once` until the first peer that has one of the root keys is gone.
@@ -345,7 +374,7 @@ impl<'a> Roots<'a> {
     }
 
     /// Says what happened. What a connection came to, if it is over.
-    fn take(&mut self, event: NetworkerEvent, now: Duration) -> Result<Option<Ended>, CliError> {
+    pub(super) fn take(&mut self, event: NetworkerEvent, now: Duration) -> Result<Option<Ended>, CliError> {
         match event {
             NetworkerEvent::Connected { connection, peer, .. } => {
                 let connected = self.peers.entry(connection).or_insert_with(|| Connected::new(None));
@@ -371,27 +400,29 @@ impl<'a> Roots<'a> {
             }
             NetworkerEvent::Sync { connection, root, event } => {
                 let may_say = self.may_say(connection, now);
-                let Some(sync) = self.peers.get_mut(&connection).and_then(|found| found.syncs.get_mut(&root)) else {
-                    return Ok(None);
-                };
+                let Some(connected) = self.peers.get_mut(&connection) else { return Ok(None) };
+                let peer = peer_of(connected);
+                let Some(sync) = connected.syncs.get_mut(&root) else { return Ok(None) };
                 sync.note(&event);
                 if may_say {
-                    peer::print(&event, sync, self.output)?;
+                    peer::print(&event, sync, &self.output.about(peer, named_root(&root)))?;
                 }
             }
             NetworkerEvent::RootOver { connection, root, in_sync, result } => {
                 self.stood.remove(&(connection, root));
                 let may_say = self.may_say(connection, now);
                 let Some(connected) = self.peers.get_mut(&connection) else { return Ok(None) };
-                let peer = Some(peer_of(connected));
+                let peer = peer_of(connected);
                 let Some(sync) = connected.syncs.remove(&root) else { return Ok(None) };
                 if may_say {
-                    sync.problems.end(&sync.who, self.output)?;
+                    sync.problems.end(&sync.who, &self.output.about(peer.clone(), named_root(&root)))?;
                 }
+                let peer = Some(peer);
                 let who = &sync.who;
                 let root = named_root(&root);
                 match result {
                     Ok(totals) => {
+                        connected.ended.moved |= totals.blocks_received > 0 || totals.blocks_sent > 0;
                         let outcome = Outcome::of(self.live, in_sync, &sync, totals);
                         if may_say {
                             let (done, in_sync) = (Some(outcome.done()), outcome.is_in_sync());
@@ -422,7 +453,7 @@ impl<'a> Roots<'a> {
                 let not_shared = not_shared.map(named_root).collect();
                 let peer = connected.peer.map(hex::encode);
                 let who = who(&connected);
-                if said && !(is_stranger && message.is_none()) {
+                if said && !(is_stranger && (message.is_none() || !self.says_of_strangers)) {
                     let why = message.clone().or_else(|| reason.and_then(in_words).map(str::to_owned));
                     let people =
                         || why.map_or_else(|| format!("{who}disconnected"), |why| format!("{who}disconnected: {why}"));
@@ -449,7 +480,7 @@ impl<'a> Roots<'a> {
     }
 
     /// Prints how each sync stands with each peer, if that changed. People see all of it together, at the bottom of the terminal.
-    fn print_progress(&mut self) -> Result<(), CliError> {
+    pub(super) fn print_progress(&mut self) -> Result<(), CliError> {
         if !self.output.is_json() {
             return Ok(());
         }
@@ -473,7 +504,7 @@ impl<'a> Roots<'a> {
         connected.from.is_none_or(|from| self.lines.allows(from.ip(), proven, now))
     }
 
-    fn say_of_feed(&self, root: FeedKey, event: &MultifeedEvent) -> Result<(), CliError> {
+    pub(super) fn say_of_feed(&self, root: FeedKey, event: &MultifeedEvent) -> Result<(), CliError> {
         let MultifeedEvent::Feed(feed) = event else { return Ok(()) };
         let (key, name) = (feed.key().to_string(), feed.name());
         let people = || format!("root {}: new feed {key}, named {name}", short(&root));
@@ -482,7 +513,7 @@ impl<'a> Roots<'a> {
     }
 
     /// Ends all connections, cleanly.
-    async fn end(mut self) -> Result<(), CliError> {
+    pub(super) async fn end(mut self) -> Result<(), CliError> {
         self.networker.close().await;
         while let Some(event) = self.events.next().await {
             // Nothing is dialled again.
@@ -529,6 +560,6 @@ fn named_root(root: &FeedKey) -> String {
     root.discovery_key().to_string()
 }
 
-fn short(root: &FeedKey) -> String {
+pub(super) fn short(root: &FeedKey) -> String {
     named_root(root).chars().take(DIGITS).collect()
 }

@@ -279,7 +279,10 @@ impl Running {
         let deadline = Instant::now() + TIMEOUT;
         while !condition() {
             ensure!(Instant::now() < deadline, "it did not come to that in time");
-            ensure!(self.child.try_wait()?.is_none(), "it ended before: {}", self.stderr());
+            if let Some(status) = self.child.try_wait()? {
+                let lines: Vec<String> = self.lines.iter().collect();
+                bail!("it ended before, with {status}: {lines:#?}\n{}", self.stderr());
+            }
             thread::sleep(POLL);
         }
         Ok(())

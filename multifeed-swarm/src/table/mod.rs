@@ -18,6 +18,13 @@ pub(crate) type EngineId = usize;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FoundId(u64);
 
+impl FoundId {
+    /// The number.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}
+
 impl std::fmt::Display for FoundId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(f)
@@ -67,6 +74,7 @@ pub(crate) struct View {
     pub(crate) topics: BTreeSet<Topic>,
     pub(crate) state: FoundState,
     pub(crate) failures: u32,
+    pub(crate) reached: bool,
     pub(crate) kept: bool,
 }
 
@@ -392,6 +400,7 @@ impl Table {
                 State::Dialled => FoundState::Dialled,
             },
             failures: peer.failures,
+            reached: peer.reached,
             kept: peer.is_kept(),
         })
     }

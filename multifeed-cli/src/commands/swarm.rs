@@ -1,0 +1,330 @@
+//! `multifeed swarm`: find peers, and sync with all of them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use multifeed_swarm::{
+    Addresses, AddressesOptions, Discovery, FoundState, Lan, LanError, LanOptions, LostReason, Mode, SwarmEvent,
+    SwarmOptions, SwarmPeer,
+};
+use multifeed_tokio::{
+    DEFAULT_ROOT_KEY, FeedKey, Moved, Networker, NetworkerEvent, Options, PeerKey, Replicate, RootPeer, RootState,
+};
+use tokio::time::{Instant, interval};
+
+use super::control::Control;
+use super::network::{DIGITS, Ended, Roots, close_all, network_options, open_all, places};
+use super::peer::{self, PROGRESS_EVERY};
+use super::serve::bounded;
+use super::whereabouts::Whereabouts;
+use crate::args::{Global, Swarm};
+use crate::error::{CliError, EXIT_NOT_IN_SYNC, EXIT_USAGE, code};
+use crate::output::{Event, FoundBy, Output, Rates, Unit};
+use crate::stop::Stop;
+
+/// How long nobody and nothing new has to come before a swarm that is not live is done. Multicast DNS finds a peer in about a second.
+const QUIET: Duration = Duration::from_secs(3);
+
+/// Peers whose failure is remembered until they are in sync.
+const MOST_FAILED: usize = 64;
+
+pub(super) async fn run(
+    args: Swarm,
+    global: &Global,
+    options: Options,
+    keys: &[FeedKey],
+    mut output: Output,
+) -> Result<(), CliError> {
+    if args.no_lan && args.peer.is_empty() && args.port.is_none() {
+        let message = "with --no-lan nobody is found: give --peer ADDR, or --port N for those who connect";
+        return Err(CliError::new(code::USAGE, message).with_exit(EXIT_USAGE));
+    }
+    let options = bounded(options, &args.bounds);
+    let mut stop = Stop::listen()?;
+    let multis = open_all(global, options, keys, &output).await?;
+    if keys.contains(&DEFAULT_ROOT_KEY) {
+        output.warn(
+            "this root key is the one that everyone knows: whoever is found gets all of this store, and adds to it; \
+             --key-file gives one of your own (head -c 32 /dev/urandom | xxd -p -c 32)",
+        );
+    }
+    let control = Control::listen(&global.store, places(&multis, global));
+    let whereabouts = Whereabouts::of(global);
+    output.start_bar(Unit::Blocks);
+    output.queue_lines();
+    let result = async {
+        let mut network = network_options();
+        if !args.live {
+            // One that is in sync is not dialled again before this is done.
+            network.backoff.first = 2 * QUIET;
+        }
+        let networker = Networker::new(network)?;
+        let engines = engines(&args, &networker, &output).await?;
+        let swarm = multifeed_swarm::Swarm::new(networker.clone(), engines, SwarmOptions::default());
+        let mut roots = Roots::of(&multis, args.live, networker, &output).of_peers_alone();
+        let replicate = if args.live { Replicate::live() } else { Replicate::default() };
+        let joined = multis.iter().try_for_each(|multi| swarm.join(multi, replicate.clone(), Mode::Both));
+        let result = match joined {
+            Ok(()) => peer::show(&multis, &output, roots.follow_swarm(&swarm, args.live, &mut stop)).await,
+            Err(error) => Err(error.into()),
+        };
+        swarm.close().await;
+        let ended = roots.end().await;
+        result.and(ended)
+    };
+    let result = result.await;
+    output.end_bar();
+    let result = result.and(control.map_or(Ok(()), Control::end)).and_then(|()| whereabouts.check());
+    close_all(&multis, result, &output).await
+}
+
+/// The engines that the command line asks for, of which one listens.
+async fn engines(args: &Swarm, networker: &Networker, output: &Output) -> Result<Vec<Arc<dyn Discovery>>, CliError> {
+    let mut engines: Vec<Arc<dyn Discovery>> = Vec::new();
+    let mut addresses = AddressesOptions::default();
+    addresses.peers.clone_from(&args.peer);
+    let listening = |address: String| {
+        output.print(|| format!("listening on {address}"), &Event::Listening { address: address.clone() })
+    };
+    let host = if args.loopback.is_some() { "127.0.0.1" } else { "[::]" };
+    if !args.no_lan {
+        let mut lan = LanOptions::default();
+        lan.port = args.port.unwrap_or(0);
+        if let Some(port) = args.loopback {
+            (lan.loopback_only, lan.mdns_port) = (true, port);
+        }
+        let lan = Lan::start(networker.public_key(), lan).await?;
+        listening(format!("{host}:{}", lan.port()))?;
+        engines.push(Arc::new(lan));
+    } else if let Some(port) = args.port {
+        addresses.listen = Some(format!("{host}:{port}"));
+    }
+    if addresses.listen.is_some() || !addresses.peers.is_empty() {
+        let address = addresses.listen.clone().unwrap_or_default();
+        let cannot = |error| CliError::new(code::LISTEN, format!("cannot listen on {address}: {error}"));
+        let addresses = Addresses::start(addresses).await.map_err(cannot)?;
+        if let Some(address) = addresses.address() {
+            listening(address.to_string())?;
+        }
+        engines.push(Arc::new(addresses));
+    }
+    Ok(engines)
+}
+
+impl From<LanError> for CliError {
+    fn from(error: LanError) -> Self {
+        let code = if matches!(error, LanError::Listen { .. }) { code::LISTEN } else { code::IO };
+        let hint = if matches!(error, LanError::Mdns(_)) { "; --no-lan goes without it" } else { "" };
+        CliError::new(code, format!("{error}{hint}"))
+    }
+}
+
+/// What was said of a peer that is connected.
+#[derive(PartialEq, Default)]
+struct Said {
+    found: Vec<String>,
+    in_sync: bool,
+}
+
+/// Whether a swarm that is not live is done, as far as it goes.
+struct Company {
+    /// Somebody had a root key.
+    met: bool,
+    /// Those whose last sync failed.
+    failed: BTreeMap<Option<PeerKey>, CliError>,
+    /// When somebody or something new came last.
+    news: Instant,
+}
+
+impl Company {
+    fn ended(&mut self, peer: Option<PeerKey>, ended: Ended) {
+        if ended.shared.is_empty() {
+            return;
+        }
+        self.met = true;
+        if ended.moved {
+            self.news = Instant::now();
+        }
+        match ended.error {
+            None => _ = self.failed.remove(&peer),
+            Some(error) if self.failed.len() < MOST_FAILED => _ = self.failed.insert(peer, error),
+            Some(_) => {}
+        }
+    }
+
+    /// Whether nobody is waited for. `syncing` says that a sync is under way.
+    fn is_done(&mut self, peers: &[SwarmPeer], syncing: bool) -> bool {
+        let is_awaited = |peer: &SwarmPeer| {
+            let is_tried = peer.reached || (!peer.kept && peer.failures > 0);
+            peer.state != FoundState::Own && !is_tried
+        };
+        // What keeps the two apart does not get better; what broke may.
+        let is_broken = |peer: &SwarmPeer| {
+            peer.id.is_some() && self.failed.get(&peer.key).is_some_and(|error| error.exit() != EXIT_NOT_IN_SYNC)
+        };
+        if !self.met || syncing || peers.iter().any(|peer| is_awaited(peer) || is_broken(peer)) {
+            self.news = Instant::now();
+        }
+        self.news.elapsed() >= QUIET
+    }
+}
+
+impl Roots<'_> {
+    /// Says what happens until a signal comes, or, if it is not live, until this store is in sync with all that was found.
+    async fn follow_swarm(
+        &mut self,
+        swarm: &multifeed_swarm::Swarm,
+        live: bool,
+        stop: &mut Stop,
+    ) -> Result<(), CliError> {
+        let start = Instant::now();
+        let mut found = swarm.events();
+        let mut looks = interval(PROGRESS_EVERY);
+        let mut said = BTreeMap::new();
+        let mut company = Company { met: false, failed: BTreeMap::new(), news: start };
+        loop {
+            tokio::select! {
+                signal = stop.wait() => {
+                    let message = "interrupted before it was done";
+                    let error = CliError::new(code::INTERRUPTED, message).with_exit(signal.exit());
+                    return if live { Ok(()) } else { Err(error) };
+                }
+                event = self.events.next() => {
+                    let Some(event) = event else { return Ok(()) };
+                    let who = match &event {
+                        // The swarm tells of it, as it knows of whom.
+                        NetworkerEvent::Redial { .. } => continue,
+                        NetworkerEvent::Disconnected { peer, .. } => *peer,
+                        _ => None,
+                    };
+                    let ended = self.take(event, start.elapsed())?;
+                    if !live && let Some(ended) = ended {
+                        company.ended(who, ended);
+                    }
+                }
+                Some(event) = found.next() => self.say_of_found(event, swarm)?,
+                Some((root, event)) = self.feeds.recv() => {
+                    company.news = Instant::now();
+                    self.say_of_feed(root, &event)?;
+                }
+                _ = looks.tick() => {
+                    self.print_progress()?;
+                    let peers = swarm.peers();
+                    let syncing = self.say_of_peers(&peers, &mut said)?;
+                    if !live && company.is_done(&peers, syncing) {
+                        return company.failed.into_values().next().map_or(Ok(()), Err);
+                    }
+                }
+            }
+        }
+    }
+
+    fn say_of_found(&self, event: SwarmEvent, swarm: &multifeed_swarm::Swarm) -> Result<(), CliError> {
+        let of = |key: Option<PeerKey>| key.map(hex::encode);
+        match event {
+            SwarmEvent::Found { peer, key, engine, route } => {
+                let (key, at) = (of(key), route.to_string());
+                let people = || format!("{}found by {engine} at {at}", who(key.as_deref()));
+                let found = peer.number();
+                let event = Event::PeerFound { found, peer: key.clone(), by: engine, at: at.clone() };
+                self.output.print(people, &event)
+            }
+            SwarmEvent::Failed { peer, error, after } => {
+                let known = swarm.peers().into_iter().find(|known| known.id == Some(peer));
+                // Of those that nobody named, anyone may have told.
+                let kept = known.as_ref().is_some_and(|known| known.kept);
+                let at = known.as_ref().and_then(|known| known.found.first()).map(|found| found.route.to_string());
+                let seconds = after.as_secs_f64();
+                let key = of(known.and_then(|known| known.key));
+                let event = Event::PeerUnreachable { found: peer.number(), peer: key, seconds, message: error.clone() };
+                if self.output.is_json() || !kept {
+                    return self.output.print_object(&event);
+                }
+                let why = error.unwrap_or_else(|| "it has none of these root keys, or is no multifeed".to_owned());
+                let at = at.filter(|at| !why.starts_with(at)).map_or_else(String::new, |at| format!("{at}: "));
+                self.output.say(&format!("{at}{why}; trying again in {seconds:.1} s"))
+            }
+            SwarmEvent::Lost { peer, key, reason } => {
+                let reason = match reason {
+                    LostReason::Gone => "gone",
+                    LostReason::GivenUp => "given-up",
+                    LostReason::Left => "left",
+                    LostReason::GaveWay => "gave-way",
+                    _ => "other",
+                };
+                self.output.print_object(&Event::PeerLost { found: peer.number(), peer: of(key), reason })
+            }
+            SwarmEvent::Trouble { engine, message } => {
+                self.output.warn(&format!("{engine}: {message}"));
+                Ok(())
+            }
+            other => {
+                tracing::debug!("{other:?}");
+                Ok(())
+            }
+        }
+    }
+
+    /// Says of each peer that is connected how it was found, and when it is in sync. Whether one of them is not.
+    fn say_of_peers(&self, peers: &[SwarmPeer], said: &mut BTreeMap<PeerKey, Said>) -> Result<bool, CliError> {
+        let statuses: Vec<_> = self.keys.iter().filter_map(|root| self.networker.status(root)).collect();
+        let there: Vec<&RootPeer> =
+            statuses.iter().flat_map(|status| &status.peers).filter(|on| on.state == RootState::Ready).collect();
+        said.retain(|key, _| there.iter().any(|on| on.key == *key));
+        for peer in peers {
+            let Some(key) = peer.key else { continue };
+            let ours: Vec<_> = there.iter().filter(|on| peer.connections.contains(&on.connection)).collect();
+            if ours.is_empty() {
+                continue;
+            }
+            let in_sync = ours.iter().all(|on| on.sync.in_sync);
+            let mut found: Vec<_> =
+                peer.found.iter().map(|found| format!("{} at {}", found.engine, found.route)).collect();
+            found.sort();
+            let now = Said { found, in_sync };
+            let before = said.entry(key).or_default();
+            if *before == now {
+                continue;
+            }
+            let text = hex::encode(key);
+            let is_new = in_sync && before.found != now.found || !before.in_sync && in_sync && before.found.is_empty();
+            if self.output.is_json() {
+                let mut rates = Moved::default();
+                for on in &ours {
+                    let moved = on.sync.per_second;
+                    rates.blocks_received += moved.blocks_received;
+                    rates.bytes_received += moved.bytes_received;
+                    rates.blocks_sent += moved.blocks_sent;
+                    rates.bytes_sent += moved.bytes_sent;
+                }
+                let found = peer.found.iter().map(|found| FoundBy {
+                    by: found.engine,
+                    at: found.route.to_string(),
+                    seconds: found.known.as_secs_f64(),
+                });
+                self.output.print_object(&Event::PeerStatus {
+                    peer: text,
+                    found: found.collect(),
+                    came: peer.came,
+                    seconds: peer.known.as_secs_f64(),
+                    in_sync,
+                    per_second: Rates::from(rates),
+                })?;
+            } else if is_new {
+                let by = match &now.found[..] {
+                    [] => peer.came.map_or_else(String::new, |engine| format!("; it came by {engine}")),
+                    found => format!("; found by {}", found.join(", by ")),
+                };
+                self.output.say(&format!("{}in sync{by}; known for {} s", who(Some(&text)), peer.known.as_secs()))?;
+            }
+            *before = now;
+        }
+        Ok(there.iter().any(|on| !on.sync.in_sync))
+    }
+}
+
+/// What stands before a line about a peer.
+fn who(peer: Option<&str>) -> String {
+    peer.map_or_else(String::new, |peer| format!("peer {}: ", &peer[..DIGITS]))
+}
