@@ -63,7 +63,7 @@ pub struct SwarmPeer {
     pub reached: bool,
     /// The user named it.
     pub kept: bool,
-    /// The connections with it, by which [`Networker::peers`] and [`Networker::status`] tell more.
+    /// The connections with it, by which `peers` and `status` of the networker tell more.
     pub connections: Vec<ConnectionId>,
 }
 
