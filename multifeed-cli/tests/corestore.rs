@@ -125,13 +125,19 @@ fn is_refused(store: &Store, options: &[&str], expected: &str, says: &str) -> Re
     Ok(())
 }
 
+/// A corestore as JS makes it, with a writer `alice` of three blocks in the multifeed of this root key.
+fn of_js(store: &Store, key: &str) -> Result<()> {
+    let append = json!([{"seed": 1, "from": 0, "count": 3, "size": 10}]);
+    let spec = json!({"multifeeds": [{"key": key, "writers": [{"name": "alice", "append": append}]}]});
+    JsCorestore::open(store.path(), &spec)?.close()?;
+    Ok(())
+}
+
 #[test]
 fn a_corestore_of_js_without_its_master_key_is_refused_and_left() -> Result<()> {
     let (store, mixed) = (Store::new()?, Store::new()?);
     let key = "1a".repeat(32);
-    let append = json!([{"seed": 1, "from": 0, "count": 3, "size": 10}]);
-    let spec = json!({"multifeeds": [{"key": key, "writers": [{"name": "alice", "append": append}]}]});
-    JsCorestore::open(store.path(), &spec)?.close()?;
+    of_js(&store, &key)?;
     let master_key = store.path().join("master_key");
     let kept = std::fs::read(&master_key)?;
     std::fs::remove_file(&master_key)?;
@@ -152,9 +158,7 @@ fn a_corestore_of_js_without_its_master_key_is_refused_and_left() -> Result<()> 
 fn another_master_key_makes_no_other_author() -> Result<()> {
     let store = Store::new()?;
     let key = "1a".repeat(32);
-    let append = json!([{"seed": 1, "from": 0, "count": 3, "size": 10}]);
-    let spec = json!({"multifeeds": [{"key": key, "writers": [{"name": "alice", "append": append}]}]});
-    JsCorestore::open(store.path(), &spec)?.close()?;
+    of_js(&store, &key)?;
     let master_key = store.path().join("master_key");
     let kept = std::fs::read(&master_key)?;
     std::fs::write(&master_key, [7; 32])?;

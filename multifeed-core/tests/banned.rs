@@ -108,7 +108,7 @@ fn a_file_that_is_too_long_to_be_read_whole_is_not_written() {
     assert!(store.unban(key(1)).unwrap());
 }
 
-/// A disk that lost what was in the file: nobody is banned any more, which is said. Where the last ban was lifted that is no damage.
+/// A disk that lost what was in the file: nobody is banned any more, which is said. If the last ban was lifted, that is no damage.
 #[test]
 fn a_file_that_lost_its_lines_is_reported() {
     let mut disk = MemoryStorage::new();

@@ -131,7 +131,7 @@ fn large_answers_are_read_one_at_a_time() {
     assert!(count(&mut played).0 > 1, "it goes on once there is room");
 }
 
-/// Blocks go out as others arrive; hashes are told, and news, without waiting for that. What is never acknowledged is waited for 10 s at first.
+/// Blocks go out as others arrive; hashes and news go out without waiting for that. What is never acknowledged is waited for 10 s at first.
 #[test]
 fn a_js_peer_is_not_sent_far_ahead() {
     let (mut played, _) = start(40_000, usize::MAX);

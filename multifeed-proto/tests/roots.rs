@@ -166,7 +166,7 @@ fn the_only_root_key_may_come_after_others() {
     for role in [Role::Initiator, Role::Responder] {
         let mut peer = Peer::connect(role, Config::new(key(1)));
         peer.events();
-        // A responder opens what it is told to behind its root key, whatever the remote does.
+        // A responder opens what it is asked to open behind its root key, whatever the remote does.
         let held: &[FeedKey] = if role == Role::Initiator { &[key(5)] } else { &[] };
         held.iter().for_each(|key| peer.session.open_channel(Token(1), *key));
         peer.open(1, key(2)).unwrap();

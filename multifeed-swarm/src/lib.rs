@@ -62,7 +62,7 @@ pub use table::{FoundId, FoundState, LostReason};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Locks, also where a thread died while it held the lock: what is guarded here is whole between any two statements.
+/// Locks, also if a thread died while it held the lock: what is guarded here is whole between any two statements.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -59,10 +59,7 @@ pub(super) async fn serve(
         let ended = roots.end().await;
         result.and(ended)
     };
-    let result = result.await;
-    output.end_bar();
-    let result = result.and(control.map_or(Ok(()), Control::end)).and_then(|()| whereabouts.check());
-    close_all(&multis, result, &output).await
+    end(&multis, result.await, control, &whereabouts, &output).await
 }
 
 pub(super) async fn sync(
@@ -85,10 +82,7 @@ pub(super) async fn sync(
         let ended = roots.end().await;
         result.and(ended)
     };
-    let result = result.await;
-    output.end_bar();
-    let result = result.and(control.map_or(Ok(()), Control::end)).and_then(|()| whereabouts.check());
-    close_all(&multis, result, &output).await
+    end(&multis, result.await, control, &whereabouts, &output).await
 }
 
 /// Opens the multifeed of one root key, or those of several in a corestore, and warns of what that found.
@@ -136,6 +130,19 @@ pub(super) async fn in_corestore(
 
 pub(super) fn places(multis: &[Multifeed], global: &Global) -> Vec<(Place, Multifeed)> {
     multis.iter().map(|multi| (Place::new(&multi.root_key(), global), multi.clone())).collect()
+}
+
+/// Ends what a command began beside its networker, which is closed: the bar, the control socket, the stores.
+pub(super) async fn end(
+    multis: &[Multifeed],
+    result: Result<(), CliError>,
+    control: Option<Control>,
+    whereabouts: &Whereabouts,
+    output: &Output,
+) -> Result<(), CliError> {
+    output.end_bar();
+    let result = result.and(control.map_or(Ok(()), Control::end)).and_then(|()| whereabouts.check());
+    close_all(multis, result, output).await
 }
 
 pub(super) async fn close_all(

@@ -14,7 +14,7 @@ use multifeed_tokio::{
 use tokio::time::{Instant, interval};
 
 use super::control::Control;
-use super::network::{DIGITS, Ended, Roots, close_all, network_options, open_all, places};
+use super::network::{DIGITS, Ended, Roots, end, network_options, open_all, places};
 use super::peer::{self, PROGRESS_EVERY};
 use super::serve::bounded;
 use super::whereabouts::Whereabouts;
@@ -73,10 +73,7 @@ pub(super) async fn run(
         let ended = roots.end().await;
         result.and(ended)
     };
-    let result = result.await;
-    output.end_bar();
-    let result = result.and(control.map_or(Ok(()), Control::end)).and_then(|()| whereabouts.check());
-    close_all(&multis, result, &output).await
+    end(&multis, result.await, control, &whereabouts, &output).await
 }
 
 /// The engines that the command line asks for, of which one listens.

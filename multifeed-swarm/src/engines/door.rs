@@ -18,7 +18,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 pub(crate) struct Door {
     listener: TcpListener,
     pause: Option<Pin<Box<Sleep>>>,
-    /// The last try failed: it is told once.
+    /// The last try failed, which was reported.
     failed: bool,
 }
 

@@ -131,7 +131,7 @@ impl Feed {
     }
 
     /// Refuses a remote feed that has roots and a signature, and no signature that is the key's: a bit flipped in `key`, or in the only
-    /// signature. To unmark all of it would be to lose it, and nothing would come again where the key is nobody's.
+    /// signature. To unmark all of it would be to lose it, and nothing would come again if the key is nobody's.
     fn check_owner<S: Storage + ?Sized>(&mut self, storage: &mut S, marked: u64) -> Result<(), StoreError> {
         if self.length > 0 || self.roots_of(storage, marked)?.is_none() {
             return Ok(());
@@ -143,7 +143,7 @@ impl Feed {
         Ok(())
     }
 
-    /// What is told of a feed whose newest signature is none.
+    /// What is reported of a feed whose newest signature is none.
     fn without_signature<S: Storage + ?Sized>(&mut self, storage: &mut S) -> StoreError {
         let length = self.length;
         self.signature(storage, length).err().unwrap_or_else(|| {

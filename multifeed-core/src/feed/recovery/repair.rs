@@ -205,7 +205,7 @@ impl Feed {
         if self.bitfield.node(node) { self.find_node(storage, node) } else { Ok(None) }
     }
 
-    /// JS cannot read an empty block where there is no `data` at all, which a feed of empty blocks alone may have lost.
+    /// JS cannot read an empty block if there is no `data` at all, which a feed of empty blocks alone may have lost.
     pub(super) fn keep_data_file<S: Storage + ?Sized>(&mut self, storage: &mut S) -> Result<(), StoreError> {
         let mut files = Files { storage, slot: self.slot };
         if self.bitfield.count() > 0 && files.len(FileKind::Data)?.is_none() {

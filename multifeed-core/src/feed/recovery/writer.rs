@@ -125,7 +125,7 @@ impl Feed {
 
     /// Takes a writable feed back to what is known of it, and from there to the newest length that is whole and signed.
     ///
-    /// Nothing is done where the tree does not have that length with that root: another history, or damage, for the checks that
+    /// Nothing is done if the tree does not have that length with that root: another history, or damage, for the checks that
     /// follow to tell.
     pub(super) fn return_to<S: Storage + ?Sized>(
         &mut self,
@@ -231,7 +231,7 @@ impl Feed {
         unread.map_or(Ok(self.length - start), Err)
     }
 
-    /// What stands in the place of a length's signature, also where the file ends in it; `None` where that is nothing but zeros.
+    /// What stands in the place of a length's signature, also where the file ends in it; `None` if that is nothing but zeros.
     pub(super) fn stored_signature<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
@@ -243,8 +243,8 @@ impl Feed {
         Ok((signature != [0; SIGNATURE]).then_some(signature))
     }
 
-    /// Whether `bitfield` may be lost, or end too early, where it tells of so many blocks: more were signed, or are marked, or it ends with a page, as
-    /// it does where it is cut after one, or is empty.
+    /// Whether `bitfield` may be lost, or end too early, if it tells of so many blocks: more were signed, or are marked, or it ends with a page, as
+    /// it does if it is cut after one, or is empty.
     pub(super) fn is_bitfield_doubtful<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
@@ -314,7 +314,7 @@ impl Feed {
         Ok(StoreError::damaged(self.slot, file, why))
     }
 
-    /// Where the marks of a writable feed are lost, nobody knows what was signed but its other files. Another one of them may have lost its end too:
+    /// If the marks of a writable feed are lost, nobody knows what was signed but its other files. Another one of them may have lost its end too:
     /// so all of them have to end with the block that is the last one, or it would be signed over.
     pub(super) fn refuse_what_is_past_the_end<S: Storage + ?Sized>(
         &mut self,
@@ -357,7 +357,7 @@ fn ends(length: u64, byte_length: u64) -> [(FileKind, u64); 3] {
     ]
 }
 
-/// Adds a leaf to the roots of the blocks before it; `made` is told the leaf, and each parent that comes to be.
+/// Adds a leaf to the roots of the blocks before it; `made` is called with the leaf, and with each parent that comes to be.
 fn climb(roots: &mut Vec<Node>, leaf: Node, mut made: impl FnMut(Node)) {
     let mut node = leaf;
     made(node);
