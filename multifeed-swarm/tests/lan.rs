@@ -48,6 +48,7 @@ fn many_topics_and_one_that_joins_late_and_leaves() {
         }
         let (swarm_a, swarm_b) = (on_lan(port, &multis[0][0]).await, on_lan(port, &multis[0][1]).await);
         until(&swarm_a, "connected", |peers| connected(peers) == 1).await;
+        let mut events = swarm_a.events();
         for [a, b] in &multis[1..] {
             swarm_a.join(a, Replicate::live(), Mode::Both).unwrap();
             swarm_b.join(b, Replicate::live(), Mode::Both).unwrap();
@@ -59,6 +60,10 @@ fn many_topics_and_one_that_joins_late_and_leaves() {
         }
         until(&swarm_a, "one topic", |peers| peers[0].topics.len() == 1).await;
         assert_eq!(swarm_a.peers()[0].connections.len(), 1, "the connection goes on");
+        // Its announcements were replaced twice: it was never gone meanwhile.
+        while let Ok(Some(event)) = tokio::time::timeout(Duration::ZERO, events.next()).await {
+            assert!(!matches!(event, SwarmEvent::Lost { .. }), "{event:?}");
+        }
         // One that finds nobody at first: it is announced, or was before it joined here.
         swarm_b.join(&multis[7][1], Replicate::live(), Mode::Both).unwrap();
         until(&swarm_a, "two topics", |peers| peers[0].topics.len() == 2).await;

@@ -98,7 +98,6 @@ pub enum LanError {
 pub struct Lan {
     key: PeerKey,
     port: u16,
-    host: String,
     state: Mutex<State>,
 }
 
@@ -149,15 +148,12 @@ impl Lan {
         let cannot = |source| LanError::Listen { port: options.port, source };
         let listener = listen(&options).map_err(cannot)?;
         let port = listener.local_addr().map_err(cannot)?.port();
-        // Not the machine's name.
-        let host = format!("{}.local.", random_name()?);
         let failed = |error: mdns_sd::Error| LanError::Mdns(error.to_string());
         let daemon = ServiceDaemon::new_with_port(options.mdns_port).map_err(failed)?;
         // From here on dropping stops the thread.
         let lan = Self {
             key,
             port,
-            host,
             state: Mutex::new(State {
                 daemon: Some(daemon.clone()),
                 door: Some(Door::new(listener)),
@@ -199,9 +195,13 @@ impl Lan {
             }
             let mut text = vec![("v".to_owned(), VERSION.to_owned()), ("k".to_owned(), hex::encode(self.key))];
             text.extend(topics.iter().enumerate().map(|(n, topic)| (format!("t{n}"), topic.to_string())));
-            // Each name is used once.
+            // Each name is used once, and is not the machine's. The host is named anew as well: the goodbye of an announcement takes its host's
+            // addresses along, and another one on the same host would stay without.
             let name = random_name().map_err(|error| mdns_sd::Error::Msg(error.to_string()))?;
-            let service = ServiceInfo::new(SERVICE, &name, &self.host, "", self.port, &text[..])?.enable_addr_auto();
+            let host = format!("{name}.local.");
+            let mut service = ServiceInfo::new(SERVICE, &name, &host, "", self.port, &text[..])?.enable_addr_auto();
+            // Nobody else has the name: it is announced at once, and before what it stands for is withdrawn.
+            service.set_requires_probe(false);
             let fullname = service.get_fullname().to_owned();
             daemon.register(service)?;
             state.announced.push(Announced { fullname, topics: topics.to_vec() });
