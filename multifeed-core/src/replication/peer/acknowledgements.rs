@@ -1,6 +1,7 @@
 //! What was sent is acknowledged when it is here, or returned: said not to be here.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use multifeed_proto::{Have, Message, Options};
 
@@ -8,21 +9,70 @@ use super::{Closing, Effect, FeedChannel, Work};
 use crate::feed::Feed;
 use crate::storage::Storage;
 
+/// Which side acknowledges blocks of a feed when they are written.
+#[derive(Debug, Default)]
+pub(super) struct Acks {
+    /// The remote was asked for them: what it was sent counts as its own when it says so.
+    asked_for: bool,
+    /// The remote asked for them.
+    remote: bool,
+    /// The remote, one of ours, was told of blocks that are not here: those that come all the same are acknowledged.
+    has_returned: bool,
+    /// Since when both sides are through, and what one of them sent is not acknowledged.
+    since: Option<Duration>,
+}
+
+impl Acks {
+    /// Whether the remote was asked to acknowledge what it is sent.
+    pub(super) fn are_asked_for(&self) -> bool {
+        self.asked_for
+    }
+
+    /// Whether the remote hears of blocks that it sent when they are here.
+    pub(super) fn are_given(&self) -> bool {
+        self.remote || self.has_returned
+    }
+
+    /// Whether the remote asked for that.
+    pub(super) fn remote(&self) -> bool {
+        self.remote
+    }
+
+    /// The remote asks for them, or for none from now on.
+    pub(super) fn set_remote(&mut self, acks: bool) {
+        self.remote = acks;
+    }
+
+    /// The channel stays open for them, though both sides are through.
+    pub(super) fn wait(&mut self, now: Duration) {
+        self.since.get_or_insert(now);
+    }
+
+    /// Since when it does.
+    pub(super) fn waits_since(&self) -> Option<Duration> {
+        self.since
+    }
+}
+
 impl FeedChannel {
     /// Asks the remote to say what arrived, if it hangs on that what is said of the session, when it ends, or how much is sent ahead.
     pub(super) fn ask_for_acks(&mut self, feed: &Feed) {
         // One that is not of ours may never say that it is done: what is on its way to it is not idleness. And it is not sent much ahead.
         let takes = !self.options.reconciles && self.upload.is_asked_for_blocks();
-        if self.acks || !self.opened || !self.uploading || !(self.observed || takes || self.ends_alone(feed)) {
+        if self.acks.asked_for
+            || !self.opened
+            || !self.uploading
+            || !(self.options.observed || takes || self.ends_alone(feed))
+        {
             return;
         }
-        self.acks = true;
+        self.acks.asked_for = true;
         self.out.push_back(Message::Options(Options { extensions: Vec::new(), ack: true }));
     }
 
     /// Acknowledges a block that a remote of ours sent and that is held already: else it would wait for that before it closes the channel.
     pub(super) fn confirm<S: Storage>(&mut self, index: u64, work: &mut Work<'_, S>, effect: &mut Effect) {
-        if !self.options.reconciles || !self.acknowledges() || !work.feed.has(index) {
+        if !self.options.reconciles || !self.acks.are_given() || !work.feed.has(index) {
             return;
         }
         match work.feed.is_staged() {
@@ -40,7 +90,7 @@ impl FeedChannel {
 
     /// Tells the remote that a block which it sent, or was asked for, is not here. One of ours counts it as missing until it is acknowledged.
     pub(super) fn return_block(&mut self, index: u64) {
-        self.has_returned |= self.options.reconciles && !self.options.live;
+        self.acks.has_returned |= self.options.reconciles && !self.options.live;
         self.out.push_back(Message::Unhave { start: index, length: 1 });
     }
 
@@ -57,7 +107,7 @@ impl FeedChannel {
 
     /// Blocks that the remote sent are written: says so, if it asked for that and the channel is not closed yet.
     pub(crate) fn acknowledge(&mut self, blocks: Range<u64>) {
-        if !self.acknowledges() || self.close == Closing::Sent {
+        if !self.acks.are_given() || self.close == Closing::Sent {
             return;
         }
         if self.options.reconciles {
@@ -65,11 +115,6 @@ impl FeedChannel {
         }
         // JS acknowledges one at a time, and its applications may count them.
         blocks.for_each(|index| self.ack(index..index + 1));
-    }
-
-    /// Whether the remote hears of blocks that it sent when they are here.
-    pub(super) fn acknowledges(&self) -> bool {
-        self.remote_acks || self.has_returned
     }
 
     pub(super) fn ack(&mut self, blocks: Range<u64>) {

@@ -27,7 +27,7 @@ impl FeedChannel {
         if !self.opened {
             return (!self.options.live).then_some(self.since);
         }
-        let acks_since = self.acks_since.filter(|_| self.close == Closing::Open);
+        let acks_since = self.acks.waits_since().filter(|_| self.close == Closing::Open);
         self.download.waits_since().into_iter().chain(acks_since).min()
     }
 
@@ -106,7 +106,7 @@ impl FeedChannel {
             self.end();
             return false;
         }
-        if self.acks_since.is_some() && self.download.waits_since().is_none() {
+        if self.acks.waits_since().is_some() && self.download.waits_since().is_none() {
             self.end();
             return false;
         }
@@ -175,10 +175,10 @@ impl FeedChannel {
     /// Ends the channel of which both sides are through. Between two of ours that waits until what was sent is written and acknowledged, on both
     /// sides: a block counts as delivered then.
     pub(super) fn end_acknowledged<S: Storage>(&mut self, work: &Work<'_, S>) {
-        let delivers = self.acks && self.remote_missing.is_delivering();
-        let writes = self.acknowledges() && work.unannounced;
+        let delivers = self.acks.are_asked_for() && self.remote_missing.is_delivering();
+        let writes = self.acks.are_given() && work.unannounced;
         if self.options.reconciles && !self.parted && (delivers || writes) {
-            self.acks_since.get_or_insert(work.now);
+            self.acks.wait(work.now);
         } else {
             self.end();
         }
@@ -188,7 +188,7 @@ impl FeedChannel {
         if self.close != Closing::Open {
             return;
         }
-        if !self.reader {
+        if !self.options.fetches() {
             self.send_status(false, false);
         }
         self.downloading = false;

@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use multifeed_proto::{Data, Have, Message, Request, SessionError, Token};
 
+use self::acknowledgements::Acks;
 pub(crate) use self::closing::Deserted;
 use self::download::{Download, Scope, WANT_BLOCKS};
 use self::history::Terms;
@@ -81,6 +82,13 @@ pub(crate) struct PeerOptions {
     pub(crate) reconciles: bool,
     /// The remote passes on feeds of others: it may have offered one before it has a block of it.
     pub(crate) relays: bool,
+}
+
+impl PeerOptions {
+    /// Whether this side would fetch blocks at all: one that does not says so again when it ends.
+    fn fetches(&self) -> bool {
+        self.download.unwrap_or(true)
+    }
 }
 
 /// The feed that a machine works on: lent for the time of a call.
@@ -216,22 +224,15 @@ pub(crate) struct FeedChannel {
     /// How it stood when its session last looked.
     pub(crate) standing: PeerProgress,
     options: PeerOptions,
-    /// It is to be known what the remote has, whether or not we need it.
-    observed: bool,
     opened: bool,
     /// The remote did not open the channel in time.
     unopened: bool,
     downloading: bool,
     uploading: bool,
-    /// Whether this side would download at all: one that does not says so again when it ends.
-    reader: bool,
     /// The remote's history is compared with the one that is here, as its [`Terms`] are.
     compares: bool,
     /// Of such a feed no block is fetched but what is asked for, as long as nothing proves that there are more than those held.
     own: bool,
-    /// While the histories are being compared no block is served that was asked for since: a JS peer that gets one of another history ends its
-    /// whole stream.
-    withholds: bool,
     /// The remote has another history of it.
     parted: bool,
     /// Nothing more is asked for, and what comes of what was is not taken.
@@ -245,16 +246,9 @@ pub(crate) struct FeedChannel {
     /// This side said that it has all that the remote told of.
     done: bool,
     holding: holding::Holding,
-    /// The remote wants to hear of each block that it sent when that is here.
-    remote_acks: bool,
-    /// The remote, one of ours, was told of blocks that are not here: those that come all the same are acknowledged.
-    has_returned: bool,
-    /// The remote was asked for the same: what it was sent counts as its own when it says so.
-    acks: bool,
+    acks: Acks,
     /// When the channel was opened here.
     since: Duration,
-    /// Since when both sides are through, and what one of them sent is not acknowledged.
-    acks_since: Option<Duration>,
     /// Until when blocks are waited for that the remote may pass on.
     relay_until: Option<Duration>,
     close: Closing,
@@ -275,7 +269,7 @@ enum Closing {
 
 impl FeedChannel {
     pub(crate) fn new(feed: &Feed, options: PeerOptions, now: Duration) -> Self {
-        let downloading = options.download.unwrap_or(true);
+        let downloading = options.fetches();
         // Of one whose signature is lost the answer brings that back.
         let asks_all = feed.writable() || feed.lacks_signature();
         let terms = match (asks_all, options.reconciles, options.sparse) {
@@ -293,15 +287,12 @@ impl FeedChannel {
             moved: Moved::default(),
             standing: PeerProgress::default(),
             options,
-            observed: options.observed,
             opened: false,
             unopened: false,
             downloading,
             uploading: options.upload.unwrap_or(true),
-            reader: downloading,
             compares: downloading,
             own: feed.writable() && options.download.is_none() && last_held && !feed.is_writer_behind(),
-            withholds: false,
             parted: false,
             drains: false,
             remote_downloading: true,
@@ -310,11 +301,8 @@ impl FeedChannel {
             left_idle: false,
             done: false,
             holding: holding::Holding::default(),
-            remote_acks: false,
-            has_returned: false,
-            acks: false,
+            acks: Acks::default(),
             since: now,
-            acks_since: None,
             relay_until: None,
             close: Closing::Open,
             download: Download::new(terms),
@@ -340,7 +328,7 @@ impl FeedChannel {
 
     /// Whether what it is sent waits for acknowledgements. One of ours asks for no more than it can take soon.
     pub(crate) fn acknowledges_to_us(&self) -> bool {
-        self.acks && !self.options.reconciles
+        self.acks.are_asked_for() && !self.options.reconciles
     }
 
     /// Whether the next block waits until the remote acknowledges others.
@@ -361,9 +349,7 @@ impl FeedChannel {
     /// Whether there is something for [`FeedChannel::poll`].
     pub(crate) fn has_output(&self) -> bool {
         self.close != Closing::Sent
-            && (!self.out.is_empty()
-                || self.close == Closing::Due
-                || (self.opened && self.upload.has_output(self.withholds)))
+            && (!self.out.is_empty() || self.close == Closing::Due || (self.opened && self.upload.has_output()))
     }
 
     /// Whether both sides opened the channel.
@@ -402,7 +388,7 @@ impl FeedChannel {
         }
         let waited = self.waits_since().unwrap_or_default();
         match message {
-            Message::Options(options) => self.remote_acks = options.ack,
+            Message::Options(options) => self.acks.set_remote(options.ack),
             Message::Status { uploading, downloading } => {
                 effect.released = self.status(uploading, downloading, work);
             }
@@ -431,14 +417,14 @@ impl FeedChannel {
                 effect.arrived = (length == 1).then(|| start..start.saturating_add(1));
                 let lost = self.download.unhave(start, length, self.options.live);
                 effect.released = self.free(lost, work.reserved);
-                if self.acks && !self.observed {
+                if self.acks.are_asked_for() && !self.options.observed {
                     // It did not take what it was sent, or gave it up: the end does not wait for it.
                     self.remote_missing.forget(&(start..start.saturating_add(length.max(1))));
                 }
                 if was_sent {
                     self.remote_missing.returned(start);
                 }
-                if self.observed {
+                if self.options.observed {
                     match length.max(1) {
                         // Cheaper to be told again what is left; all else counts as missing there.
                         WANT_BLOCKS.. => self.download.ask_again(),
@@ -541,7 +527,7 @@ impl FeedChannel {
             Some(Put::Stored { .. }) => (effect.stored, work.unannounced) = (Some((index, size)), true),
             // It hears of it when it is written.
             Some(_) if work.feed.is_staged() => (effect.held, work.unannounced) = (Some(index), true),
-            Some(_) if self.acknowledges() => self.ack(index..index + 1),
+            Some(_) if self.acks.are_given() => self.ack(index..index + 1),
             Some(_) | None => {}
         }
         Ok(())
@@ -674,7 +660,7 @@ impl FeedChannel {
     /// Blocks were given up here.
     pub(crate) fn retract(&mut self, blocks: Range<u64>, limits: &Limits) {
         self.download.given_up(&blocks);
-        if self.observed {
+        if self.options.observed {
             self.remote_missing.cleared(&blocks);
         } else {
             self.remote_missing.forget(&blocks);
@@ -805,10 +791,10 @@ impl FeedChannel {
         }
         self.resume(work);
         let alone = self.ends_alone(work.feed);
-        let reach = if alone || self.observed { work.feed.len() } else { 0 };
+        let reach = if alone || self.options.observed { work.feed.len() } else { 0 };
         let downloading = self.downloading && !self.drains;
         let scope = Scope { fetches: downloading && !self.is_sparse(), ..self.scope(work.wants, reach) };
-        if self.remote_uploading && (downloading || alone || self.observed || scope.compares) && !self.drains {
+        if self.remote_uploading && (downloading || alone || self.options.observed || scope.compares) && !self.drains {
             self.download.wants(scope, work.feed, work.now, &mut self.out);
         }
         if !self.download.waits_for_comparison() {
@@ -820,7 +806,7 @@ impl FeedChannel {
             self.upload.questions();
             self.out.push_back(Message::Request(request));
         }
-        self.withholds = scope.compares && self.download.may_differ(work.feed);
+        self.upload.withhold(scope.compares && self.download.may_differ(work.feed));
         if self.parted && !self.options.reconciles && self.upload.is_asked_for_blocks() {
             self.end();
             return;
@@ -840,7 +826,7 @@ impl FeedChannel {
             work.stayed = true;
             return;
         }
-        if self.acks_since.is_some() {
+        if self.acks.waits_since().is_some() {
             self.end_acknowledged(work);
             return;
         }
@@ -888,12 +874,12 @@ impl FeedChannel {
         }
         // That was taken account of as it happened, and may be here again.
         let retracts = self.upload.retracts();
-        let uploaded = self.upload.poll(self.withholds, work)?;
+        let uploaded = self.upload.poll(work)?;
         match &uploaded {
             // What it asked for and got elsewhere it does not acknowledge.
             Some(Message::Data(data)) if data.value.is_some() && self.may_lack(data.index) => {
                 let may_return = self.options.reconciles && !self.options.live;
-                self.remote_missing.sent(data.index, self.download.is_asking(), self.acks, may_return);
+                self.remote_missing.sent(data.index, self.download.is_asking(), self.acks.are_asked_for(), may_return);
             }
             // Asked for and not to be had.
             Some(Message::Unhave { start, length }) if !retracts => {

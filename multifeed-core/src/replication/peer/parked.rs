@@ -35,7 +35,7 @@ impl FeedChannel {
             opened: self.opened,
             wants: self.upload.asked_at().map(|_| (0, WANT_BLOCKS)),
             remote_transfers: (self.remote_uploading, self.remote_downloading),
-            acks: self.remote_acks,
+            acks: self.acks.remote(),
             downloading: self.downloading,
         }
     }
@@ -46,7 +46,7 @@ impl FeedChannel {
         quiet: &ParkedChannel,
         work: &mut Work<'_, S>,
     ) -> Result<(), PeerFault> {
-        self.remote_acks = quiet.acks;
+        self.acks.set_remote(quiet.acks);
         let (uploading, downloading) = quiet.remote_transfers;
         if !(uploading && downloading) {
             let _ = self.handle(Message::Status { uploading, downloading }, work)?;

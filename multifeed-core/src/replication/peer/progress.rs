@@ -71,7 +71,7 @@ impl PeerProgress {
 impl FeedChannel {
     /// From now on it is to be known what the remote has, of feeds too that are not fetched from it: it is asked.
     pub(crate) fn observe<S: Storage>(&mut self, work: &mut Work<'_, S>) {
-        if !std::mem::replace(&mut self.observed, true) && self.opened {
+        if !std::mem::replace(&mut self.options.observed, true) && self.opened {
             self.download.ask_again();
             self.ask_for_acks(work.feed);
             self.advance(work);
@@ -101,7 +101,7 @@ impl FeedChannel {
 
     /// Whether only time tells that the remote has everything.
     pub(crate) fn waits_for_silence(&self) -> bool {
-        self.observed && self.standing.in_sync == 0 && self.is_served_in_the_dark()
+        self.options.observed && self.standing.in_sync == 0 && self.is_served_in_the_dark()
     }
 
     /// What can be told of it.
@@ -113,7 +113,7 @@ impl FeedChannel {
         PeerInfo {
             opened: self.opened,
             remote_len: self.download.remote_len(),
-            remote_blocks: (told && self.observed).then_some(theirs),
+            remote_blocks: (told && self.options.observed).then_some(theirs),
             told,
             missing: self.missing() + self.given_up(feed),
             missing_there: self.missing_there(),
@@ -131,7 +131,7 @@ impl FeedChannel {
 
     /// Whether what the remote lacks is kept account of.
     pub(super) fn keeps_account(&self) -> bool {
-        self.observed || !self.options.live
+        self.options.observed || !self.options.live
     }
 
     /// The remote told all that it has in a range.
@@ -139,7 +139,7 @@ impl FeedChannel {
         let never_sent = work.feed.oversized(work.storage).map_err(PeerFault::Store)?;
         let feed = &*work.feed;
         // What is held back until it is synced will be sent too; an end is not put off for it.
-        let all = self.observed;
+        let all = self.options.observed;
         let held = |word| if all { feed.bitfield().word(word) } else { feed.served_word(word) };
         self.remote_missing.told(feed, told, held, &never_sent);
         Ok(())
@@ -147,7 +147,7 @@ impl FeedChannel {
 
     /// Whether the remote may lack a block that is held here, as far as it told.
     pub(super) fn may_lack(&self, index: u64) -> bool {
-        !self.observed || !self.has_told() || self.remote_missing.lacks_block(index)
+        !self.options.observed || !self.has_told() || self.remote_missing.lacks_block(index)
     }
 
     /// Blocks that were given up and are not here.
@@ -171,7 +171,7 @@ impl FeedChannel {
     }
 
     fn is_in_sync<S: Storage>(&mut self, work: &mut Work<'_, S>) -> bool {
-        let open = self.observed && self.opened && self.close == Closing::Open;
+        let open = self.options.observed && self.opened && self.close == Closing::Open;
         open && !work.feed.is_held_back()
             && !self.parted
             && !self.is_behind(work.feed)
@@ -204,7 +204,7 @@ impl FeedChannel {
 
     /// What is left of the feed as the channel closes, or stands now.
     pub(crate) fn left(&mut self, feed: &Feed) -> Left {
-        if !self.reader {
+        if !self.options.fetches() {
             return Left::default();
         }
         Left {
@@ -236,11 +236,17 @@ impl FeedChannel {
         let refused =
             self.opened && self.remote_uploading && self.upload.asked_at().is_none() && self.download.remote_len() == 0;
         // Another may have stored what it did not acknowledge, as it closes the channel as soon as it is done. It says before that it is.
-        let acknowledges = (self.options.reconciles || self.remote_downloading) && self.acks && !self.options.live;
+        let acknowledges =
+            (self.options.reconciles || self.remote_downloading) && self.acks.are_asked_for() && !self.options.live;
         match refused {
             true => feed.downloaded(),
             // One of ours says that it is done before it closes the channel; else what was sent may have met its Close.
-            false if self.options.reconciles && !self.options.live && self.remote_downloading && !self.acks => {
+            false
+                if self.options.reconciles
+                    && !self.options.live
+                    && self.remote_downloading
+                    && !self.acks.are_asked_for() =>
+            {
                 self.remote_missing.lacking_with_sent()
             }
             false => self.remote_missing.lacking(acknowledges),
@@ -254,17 +260,17 @@ impl FeedChannel {
 
     /// Whether the remote is asked what it has though nothing is fetched, in a session that is not live.
     pub(super) fn only_asks(&self) -> bool {
-        self.observed && !self.reader && self.remote_uploading && !self.options.live
+        self.options.observed && !self.options.fetches() && self.remote_uploading && !self.options.live
     }
 
     /// Whether the remote told of a block that is not here, and this side fetches nothing.
     pub(crate) fn has_unfetched(&mut self, feed: &Feed) -> bool {
-        !self.reader && !self.download.left(feed).is_empty()
+        !self.options.fetches() && !self.download.left(feed).is_empty()
     }
 
     /// No more is fetched, since the remote brought as many bytes as it may. Whether it may have blocks that are not here, and that were to be.
     pub(crate) fn cut(&mut self) -> bool {
-        if !self.reader || !self.remote_uploading || self.is_sparse() {
+        if !self.options.fetches() || !self.remote_uploading || self.is_sparse() {
             return false;
         }
         self.download.cut();

@@ -38,10 +38,20 @@ pub(super) struct Upload {
     asked_at: Duration,
     /// Whether it asked for something that is damaged here.
     hit_damage: bool,
-    /// The size of the block that is to be sent next, if it waits for room.
-    room_needed: Option<u64>,
-    /// The next block waits until the remote acknowledges others.
-    paced: bool,
+    waits: Waits,
+    /// No block is sent that was asked for since the remote's history was last known to be the same.
+    withholds: bool,
+}
+
+/// What the next block waits for. Hashes wait for nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Waits {
+    #[default]
+    Nothing,
+    /// Room for a block of so many bytes.
+    Room(u64),
+    /// The remote's acknowledgement of others.
+    Acks,
 }
 
 impl Upload {
@@ -76,18 +86,23 @@ impl Upload {
         Some(Have { start: blocks.start, length: blocks.end - blocks.start, bitfield: None, ack: false })
     }
 
-    /// Whether there is something to send, where blocks are withheld or not.
-    pub(super) fn has_output(&self, withholds: bool) -> bool {
-        let asked = self.next(withholds).is_some();
-        asked || self.answers_wants() || !(self.pending_haves.is_empty() && self.retracted.is_empty())
+    /// Whether there is something to send.
+    pub(super) fn has_output(&self) -> bool {
+        self.next().is_some() || self.answers_wants() || !(self.pending_haves.is_empty() && self.retracted.is_empty())
     }
 
     /// Where the request stands that is to be answered next.
-    fn next(&self, withholds: bool) -> Option<usize> {
-        let waits = self.room_needed.is_some() || self.paced;
-        let withheld = if withholds { self.cleared } else { usize::MAX };
+    fn next(&self) -> Option<usize> {
+        let sends = self.waits == Waits::Nothing;
+        let withheld = if self.withholds { self.cleared } else { usize::MAX };
         let mut requests = self.requests.iter().enumerate();
-        requests.find_map(|(at, request)| (request.hash || (at < withheld && !waits)).then_some(at))
+        requests.find_map(|(at, request)| (request.hash || (sends && at < withheld)).then_some(at))
+    }
+
+    /// While the histories are compared no block is sent that was asked for since: a JS peer that gets one of another history ends its whole
+    /// stream.
+    pub(super) fn withhold(&mut self, withholds: bool) {
+        self.withholds = withholds;
     }
 
     /// The remote's history is asked about. What it asked for before came from one that the answer tells of.
@@ -130,22 +145,29 @@ impl Upload {
 
     /// How many bytes the block has that waits until there is room to send it.
     pub(super) fn room_needed(&self) -> Option<u64> {
-        self.room_needed
+        match self.waits {
+            Waits::Room(size) => Some(size),
+            Waits::Nothing | Waits::Acks => None,
+        }
     }
 
     /// The block that waits for room may be tried again.
     pub(super) fn make_room(&mut self) {
-        self.room_needed = None;
+        if self.room_needed().is_some() {
+            self.waits = Waits::Nothing;
+        }
     }
 
     /// Whether the next block waits until the remote acknowledges others.
     pub(super) fn is_paced(&self) -> bool {
-        self.paced
+        self.waits == Waits::Acks
     }
 
     /// The block that waits for that may be tried again.
     pub(super) fn unpace(&mut self) {
-        self.paced = false;
+        if self.is_paced() {
+            self.waits = Waits::Nothing;
+        }
     }
 
     /// Gives back memory that is kept for what may come.
@@ -186,14 +208,14 @@ impl Upload {
             self.requests.remove(at);
             self.removed(at);
         }
-        self.room_needed = None;
+        self.make_room();
     }
 
     /// The remote asks for nothing any more. If it `listens`, as in a live session, it goes on being told what is new.
     pub(super) fn stop(&mut self, listens: bool) {
         self.requests.clear();
         (self.questioned, self.cleared) = (self.questioned.map(|_| 0), 0);
-        self.room_needed = None;
+        self.make_room();
         if !listens {
             self.pending_haves.clear();
             self.retracted.clear();
@@ -258,13 +280,9 @@ impl Upload {
         self.requests.len() as u64
     }
 
-    /// The next message to send: what we have before what is new, and both before blocks. Where blocks are withheld, requests of hashes alone
-    /// overtake those.
-    pub(super) fn poll<S: Storage>(
-        &mut self,
-        withholds: bool,
-        work: &mut Work<'_, S>,
-    ) -> Result<Option<Message>, PeerFault> {
+    /// The next message to send: what we have before what is new, and both before blocks. Requests of hashes alone overtake those of blocks
+    /// that wait or are withheld.
+    pub(super) fn poll<S: Storage>(&mut self, work: &mut Work<'_, S>) -> Result<Option<Message>, PeerFault> {
         // Before what is there: a Have that comes later counts.
         if let Some(blocks) = self.retracted.pop_front() {
             let unhave = Message::Unhave { start: blocks.start, length: blocks.end - blocks.start };
@@ -282,15 +300,15 @@ impl Upload {
             let have = Have { start: blocks.start, length: blocks.end - blocks.start, bitfield: None, ack: false };
             return Ok(Some(Message::Have(have)));
         }
-        let next = self.next(withholds);
+        let next = self.next();
         let Some((at, request)) = next.and_then(|at| Some((at, *self.requests.get(at)?))) else { return Ok(None) };
         if !request.hash && work.paced {
-            self.paced = true;
+            self.waits = Waits::Acks;
             return Ok(None);
         }
         let answer = work.feed.answer_within(work.storage, &request, work.room);
         if let Ok(Answer::NoRoom { size }) = answer {
-            self.room_needed = Some(size);
+            self.waits = Waits::Room(size);
             return Ok(None);
         }
         self.requests.remove(at);
