@@ -24,6 +24,7 @@ mod runtime;
 mod store;
 mod stream;
 mod timer;
+mod waking;
 
 pub use admission::{Admission, AdmissionLimits, Admitted, Full, Network};
 pub use budget::Budget;

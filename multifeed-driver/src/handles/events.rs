@@ -3,16 +3,16 @@
 use std::collections::{HashSet, VecDeque};
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use futures_core::Stream;
 use multifeed_core::{Conflict, FeedId};
 
 use crate::handles::feed::Feed;
-use crate::lock;
 use crate::store::shared::Guard;
 use crate::store::table::FeedState;
+use crate::waking::Waking;
 
 /// Something happened to a multifeed's feeds.
 #[derive(Debug, Clone)]
@@ -92,7 +92,7 @@ impl Stream for Events {
 
 /// One subscriber's events.
 #[derive(Debug, Default)]
-pub(crate) struct EventQueue(Mutex<Queue>);
+pub(crate) struct EventQueue(Waking<Queue>);
 
 #[derive(Debug, Default)]
 struct Queue {
@@ -106,7 +106,6 @@ struct Queue {
     /// Each once.
     writer_behind: VecDeque<Arc<FeedState>>,
     closed: bool,
-    waker: Option<Waker>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,11 +126,11 @@ enum News {
 
 impl EventQueue {
     pub(crate) fn feed(&self, feed: &Arc<FeedState>) {
-        self.change(|queue| queue.feeds.push_back((Change::New, feed.clone())));
+        self.0.change(|queue| queue.feeds.push_back((Change::New, feed.clone())));
     }
 
     pub(crate) fn blocks(&self, feed: &Arc<FeedState>) {
-        self.change(|queue| {
+        self.0.change(|queue| {
             if queue.waiting.insert(feed.id) {
                 queue.grown.push_back(feed.clone());
             }
@@ -140,7 +139,7 @@ impl EventQueue {
 
     /// What waits of the feed is not told any more, but that it was there, where that was told.
     pub(crate) fn removed(&self, feed: &Arc<FeedState>) {
-        self.change(|queue| {
+        self.0.change(|queue| {
             if queue.waiting.remove(&feed.id) {
                 queue.grown.retain(|grown| grown.id != feed.id);
             }
@@ -157,7 +156,7 @@ impl EventQueue {
 
     /// Whoever has not heard of the feed yet will find it with its name.
     pub(crate) fn renamed(&self, feed: &Arc<FeedState>) {
-        self.change(|queue| {
+        self.0.change(|queue| {
             if !queue.feeds.iter().map(|(_, feed)| feed).chain(&queue.renamed).any(|told| told.id == feed.id) {
                 queue.renamed.push_back(feed.clone());
             }
@@ -165,7 +164,7 @@ impl EventQueue {
     }
 
     pub(crate) fn conflict(&self, feed: &Arc<FeedState>, conflict: &Conflict) {
-        self.change(|queue| {
+        self.0.change(|queue| {
             if queue.conflicts.len() < CONFLICTS {
                 queue.conflicts.push_back((feed.clone(), Box::new(conflict.clone())));
             }
@@ -173,7 +172,7 @@ impl EventQueue {
     }
 
     pub(crate) fn writer_behind(&self, feed: &Arc<FeedState>) {
-        self.change(|queue| {
+        self.0.change(|queue| {
             if !queue.writer_behind.iter().any(|told| told.id == feed.id) {
                 queue.writer_behind.push_back(feed.clone());
             }
@@ -181,44 +180,33 @@ impl EventQueue {
     }
 
     pub(crate) fn close(&self) {
-        self.change(|queue| queue.closed = true);
+        self.0.change(|queue| queue.closed = true);
     }
 
-    /// New feeds come before growth, so no one hears of a feed's blocks before the feed.
     fn poll(&self, cx: &Context<'_>) -> Poll<Option<News>> {
-        let mut queue = lock(&self.0);
-        if let Some((change, feed)) = queue.feeds.pop_front() {
-            return Poll::Ready(Some(match change {
+        self.0.poll(cx, |queue| queue.pop().map(Some).or(queue.closed.then_some(None)))
+    }
+}
+
+impl Queue {
+    /// New feeds come before growth, so no one hears of a feed's blocks before the feed.
+    fn pop(&mut self) -> Option<News> {
+        if let Some((change, feed)) = self.feeds.pop_front() {
+            return Some(match change {
                 Change::New => News::Feed(feed),
                 Change::Removed => News::Removed(feed),
-            }));
+            });
         }
-        if let Some(feed) = queue.grown.pop_front() {
-            queue.waiting.remove(&feed.id);
-            return Poll::Ready(Some(News::Blocks(feed)));
+        if let Some(feed) = self.grown.pop_front() {
+            self.waiting.remove(&feed.id);
+            return Some(News::Blocks(feed));
         }
-        if let Some(feed) = queue.renamed.pop_front() {
-            return Poll::Ready(Some(News::Renamed(feed)));
+        if let Some(feed) = self.renamed.pop_front() {
+            return Some(News::Renamed(feed));
         }
-        if let Some((feed, conflict)) = queue.conflicts.pop_front() {
-            return Poll::Ready(Some(News::Conflict(feed, conflict)));
+        if let Some((feed, conflict)) = self.conflicts.pop_front() {
+            return Some(News::Conflict(feed, conflict));
         }
-        if let Some(feed) = queue.writer_behind.pop_front() {
-            return Poll::Ready(Some(News::WriterBehind(feed)));
-        }
-        if queue.closed {
-            return Poll::Ready(None);
-        }
-        queue.waker = Some(cx.waker().clone());
-        Poll::Pending
-    }
-
-    fn change(&self, change: impl FnOnce(&mut Queue)) {
-        let waker = {
-            let mut queue = lock(&self.0);
-            change(&mut queue);
-            queue.waker.take()
-        };
-        waker.into_iter().for_each(Waker::wake);
+        self.writer_behind.pop_front().map(News::WriterBehind)
     }
 }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, Weak};
-use std::task::{Context, Poll, Waker};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_core::Stream;
@@ -15,9 +15,9 @@ use multifeed_proto::Json;
 use crate::error::Error;
 use crate::handles::feed::Feed;
 use crate::handles::replication::SyncId;
-use crate::lock;
 use crate::store::call::{Call, ExtensionCall};
 use crate::stream::hub::StreamShared;
+use crate::waking::Waking;
 
 /// An extension on a stream: see [`Replication::register_extension`](crate::Replication::register_extension). Dropping it ends its messages.
 pub struct StreamExtension {
@@ -180,7 +180,7 @@ pub(crate) struct Room {
 /// Messages that wait for the application.
 #[derive(Debug)]
 pub(crate) struct Inbox<T> {
-    waiting: Mutex<Waiting<T>>,
+    waiting: Waking<Waiting<T>>,
     room: Room,
 }
 
@@ -190,19 +190,17 @@ struct Waiting<T> {
     bytes: usize,
     lost: u64,
     over: bool,
-    waker: Option<Waker>,
 }
 
 impl<T> Inbox<T> {
     pub(crate) fn new(room: Room) -> Self {
-        let waiting = Waiting { messages: VecDeque::new(), bytes: 0, lost: 0, over: false, waker: None };
-        Self { waiting: Mutex::new(waiting), room }
+        let waiting = Waiting { messages: VecDeque::new(), bytes: 0, lost: 0, over: false };
+        Self { waiting: Waking::new(waiting), room }
     }
 
     /// A message whose body has this size. It is lost where others leave it no room.
     pub(crate) fn push(&self, message: T, size: usize) {
-        let waker = {
-            let mut waiting = lock(&self.waiting);
+        self.waiting.change(|waiting| {
             let cost = message_cost(size);
             let bytes = waiting.bytes.saturating_add(cost);
             let fits = waiting.messages.len() < self.room.messages && bytes <= self.room.bytes;
@@ -212,35 +210,25 @@ impl<T> Inbox<T> {
             } else {
                 waiting.lost += 1;
             }
-            waiting.waker.take()
-        };
-        waker.into_iter().for_each(Waker::wake);
+        });
     }
 
     pub(crate) fn close(&self) {
-        let waker = {
-            let mut waiting = lock(&self.waiting);
-            waiting.over = true;
-            waiting.waker.take()
-        };
-        waker.into_iter().for_each(Waker::wake);
+        self.waiting.change(|waiting| waiting.over = true);
     }
 
     pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<Option<T>> {
-        let mut waiting = lock(&self.waiting);
-        if let Some((message, cost)) = waiting.messages.pop_front() {
-            waiting.bytes = waiting.bytes.saturating_sub(cost);
-            return Poll::Ready(Some(message));
-        }
-        if waiting.over {
-            return Poll::Ready(None);
-        }
-        waiting.waker = Some(cx.waker().clone());
-        Poll::Pending
+        self.waiting.poll(cx, |waiting| match waiting.messages.pop_front() {
+            Some((message, cost)) => {
+                waiting.bytes = waiting.bytes.saturating_sub(cost);
+                Some(Some(message))
+            }
+            None => waiting.over.then_some(None),
+        })
     }
 
     pub(crate) fn lost(&self) -> u64 {
-        lock(&self.waiting).lost
+        self.waiting.with(|waiting| waiting.lost)
     }
 }
 
@@ -313,6 +301,8 @@ pub(crate) fn send<S: multifeed_core::Storage>(
 
 #[cfg(test)]
 mod tests {
+    use std::task::Waker;
+
     use super::*;
 
     #[test]

@@ -3,18 +3,18 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use futures_core::Stream;
 use multifeed_core::{Conflict, ExtensionError, SyncError, SyncState, SyncTotals};
 use multifeed_proto::{Command, FeedKey, RemoteHandshake, SessionError};
 
 use crate::handles::extension::StreamExtension;
-use crate::lock;
 use crate::store::shared::Guard;
 use crate::stream::hub::StreamShared;
 use crate::stream::link::Link;
+use crate::waking::Waking;
 
 /// A session's number, unique in its multifeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -258,7 +258,7 @@ const REMOTE_FEEDS_WAITING: usize = 64;
 /// The events that wait for the application. Bounded: a feed comes once in a session, progress is kept only where it is the
 /// newest, and lists of remote feeds are merged when many wait.
 #[derive(Debug, Default)]
-pub(crate) struct SyncQueue(Mutex<Queue>);
+pub(crate) struct SyncQueue(Waking<Queue>);
 
 #[derive(Debug, Default)]
 struct Queue {
@@ -270,19 +270,48 @@ struct Queue {
     remote_feeds: usize,
     end: Option<Result<Totals, SyncError>>,
     over: bool,
-    waker: Option<Waker>,
 }
 
 impl SyncQueue {
     pub(crate) fn push(&self, event: SyncEvent) {
-        let mut queue = lock(&self.0);
-        if queue.over {
-            return;
-        }
+        self.0.change_if(|queue| {
+            let is_open = !queue.over;
+            if is_open {
+                queue.push(event);
+            }
+            ((), is_open)
+        });
+    }
+
+    /// The session is over. Only the first end counts.
+    pub(crate) fn end(&self, end: Result<Totals, SyncError>) {
+        self.0.change(|queue| {
+            if !queue.over {
+                queue.over = true;
+                queue.end = Some(end);
+            }
+        });
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.0.with(|queue| queue.over)
+    }
+
+    pub(crate) fn poll_next(&self, cx: &Context<'_>) -> Poll<Option<SyncEvent>> {
+        self.0.poll(cx, |queue| queue.pop().map(Some).or(queue.over.then_some(None)))
+    }
+
+    pub(crate) fn poll_end(&self, cx: &Context<'_>) -> Poll<Result<Totals, SyncError>> {
+        self.0.poll(cx, |queue| queue.end.take())
+    }
+}
+
+impl Queue {
+    fn push(&mut self, event: SyncEvent) {
         match event {
-            SyncEvent::Progress(progress) => queue.progress = Some(progress),
-            SyncEvent::RemoteFeeds { keys } if queue.remote_feeds >= REMOTE_FEEDS_WAITING => {
-                let newest = queue.events.iter_mut().rev().find_map(|event| match event {
+            SyncEvent::Progress(progress) => self.progress = Some(progress),
+            SyncEvent::RemoteFeeds { keys } if self.remote_feeds >= REMOTE_FEEDS_WAITING => {
+                let newest = self.events.iter_mut().rev().find_map(|event| match event {
                     SyncEvent::RemoteFeeds { keys } => Some(keys),
                     _ => None,
                 });
@@ -293,81 +322,43 @@ impl SyncQueue {
                 }
             }
             SyncEvent::OffersRefused { feeds: more, limit } => {
-                let waiting = queue.events.iter_mut().find_map(|event| match event {
+                let waiting = self.events.iter_mut().find_map(|event| match event {
                     SyncEvent::OffersRefused { feeds, .. } => Some(feeds),
                     _ => None,
                 });
                 match waiting {
                     Some(feeds) => *feeds += more,
-                    None => queue.events.push_back(SyncEvent::OffersRefused { feeds: more, limit }),
+                    None => self.events.push_back(SyncEvent::OffersRefused { feeds: more, limit }),
                 }
             }
-            SyncEvent::Proven if !queue.connected => queue.proven = true,
+            SyncEvent::Proven if !self.connected => self.proven = true,
             event @ SyncEvent::Connected { .. } => {
-                queue.connected = true;
-                queue.events.push_back(event);
-                if std::mem::take(&mut queue.proven) {
-                    queue.events.push_back(SyncEvent::Proven);
+                self.connected = true;
+                self.events.push_back(event);
+                if std::mem::take(&mut self.proven) {
+                    self.events.push_back(SyncEvent::Proven);
                 }
             }
             event => {
-                queue.remote_feeds += usize::from(matches!(event, SyncEvent::RemoteFeeds { .. }));
-                queue.events.push_back(event);
-            }
-        }
-        wake(queue);
-    }
-
-    /// The session is over. Only the first end counts.
-    pub(crate) fn end(&self, end: Result<Totals, SyncError>) {
-        let mut queue = lock(&self.0);
-        if !queue.over {
-            queue.over = true;
-            queue.end = Some(end);
-        }
-        wake(queue);
-    }
-
-    pub(crate) fn is_over(&self) -> bool {
-        lock(&self.0).over
-    }
-
-    pub(crate) fn poll_next(&self, cx: &Context<'_>) -> Poll<Option<SyncEvent>> {
-        let mut queue = lock(&self.0);
-        if let Some(event) = queue.events.pop_front() {
-            queue.remote_feeds -= usize::from(matches!(event, SyncEvent::RemoteFeeds { .. }));
-            return Poll::Ready(Some(event));
-        }
-        if let Some(progress) = queue.progress.take() {
-            return Poll::Ready(Some(SyncEvent::Progress(progress)));
-        }
-        if queue.over {
-            return Poll::Ready(None);
-        }
-        queue.waker = Some(cx.waker().clone());
-        Poll::Pending
-    }
-
-    pub(crate) fn poll_end(&self, cx: &Context<'_>) -> Poll<Result<Totals, SyncError>> {
-        let mut queue = lock(&self.0);
-        match queue.end.take() {
-            Some(end) => Poll::Ready(end),
-            None => {
-                queue.waker = Some(cx.waker().clone());
-                Poll::Pending
+                self.remote_feeds += usize::from(matches!(event, SyncEvent::RemoteFeeds { .. }));
+                self.events.push_back(event);
             }
         }
     }
-}
 
-fn wake(mut queue: std::sync::MutexGuard<'_, Queue>) {
-    let waker = queue.waker.take();
-    drop(queue);
-    waker.into_iter().for_each(Waker::wake);
+    fn pop(&mut self) -> Option<SyncEvent> {
+        if let Some(event) = self.events.pop_front() {
+            self.remote_feeds -= usize::from(matches!(event, SyncEvent::RemoteFeeds { .. }));
+            return Some(event);
+        }
+        self.progress.take().map(SyncEvent::Progress)
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::task::Waker;
+
     use super::*;
 
     fn state(feeds: u16) -> SyncState {

@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, Weak};
-use std::task::{Context, Poll, Waker};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
 
 use futures_core::Stream;
 use multifeed_core::{FeedId, FeedNews};
 
 use crate::handles::replication::SyncId;
-use crate::lock;
 use crate::store::shared::Guard;
+use crate::waking::Waking;
 
 /// Something happened to a feed. A session that is over has no number any more.
 pub type FeedEvent = multifeed_core::FeedEvent<Option<SyncId>>;
@@ -47,39 +47,29 @@ impl Stream for FeedEvents {
 
 /// One subscriber's events.
 #[derive(Debug)]
-pub(crate) struct FeedQueue(Mutex<Queue>);
+pub(crate) struct FeedQueue(Waking<Queue>);
 
 #[derive(Debug)]
 struct Queue {
     news: FeedNews<Option<SyncId>>,
     closed: bool,
-    waker: Option<Waker>,
 }
 
 impl FeedQueue {
     pub(crate) fn new(limit: usize) -> Self {
-        Self(Mutex::new(Queue { news: FeedNews::new(limit), closed: false, waker: None }))
+        Self(Waking::new(Queue { news: FeedNews::new(limit), closed: false }))
     }
 
     fn poll(&self, cx: &Context<'_>) -> Poll<Option<FeedEvent>> {
-        let mut queue = lock(&self.0);
-        if let Some(event) = queue.news.pop() {
-            return Poll::Ready(Some(event));
-        }
-        if queue.closed {
-            return Poll::Ready(None);
-        }
-        queue.waker = Some(cx.waker().clone());
-        Poll::Pending
+        self.0.poll(cx, |queue| queue.news.pop().map(Some).or(queue.closed.then_some(None)))
     }
 
-    fn change(&self, change: impl FnOnce(&mut Queue)) {
-        let waker = {
-            let mut queue = lock(&self.0);
-            change(&mut queue);
-            queue.waker.take()
-        };
-        waker.into_iter().for_each(Waker::wake);
+    fn push(&self, event: FeedEvent) {
+        self.0.change(|queue| queue.news.push(event));
+    }
+
+    fn close(&self) {
+        self.0.change(|queue| queue.closed = true);
     }
 }
 
@@ -98,7 +88,7 @@ impl Watchers {
         queues.retain(|queue| {
             let queue = queue.upgrade();
             if let Some(queue) = &queue {
-                queue.change(|queue| queue.news.push(event.clone()));
+                queue.push(event.clone());
             }
             queue.is_some()
         });
@@ -114,13 +104,13 @@ impl Watchers {
     /// A feed was removed: its subscribers are told that nothing more comes.
     pub(crate) fn forget(&mut self, feed: FeedId) {
         let queues = self.0.remove(&feed).unwrap_or_default();
-        queues.iter().filter_map(Weak::upgrade).for_each(|queue| queue.change(|queue| queue.closed = true));
+        queues.iter().filter_map(Weak::upgrade).for_each(|queue| queue.close());
     }
 }
 
 impl Drop for Watchers {
     fn drop(&mut self) {
         let queues = self.0.values().flatten().filter_map(Weak::upgrade);
-        queues.for_each(|queue| queue.change(|queue| queue.closed = true));
+        queues.for_each(|queue| queue.close());
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_core::Stream;
@@ -12,9 +12,9 @@ use multifeed_core::{SyncError, SyncTotals};
 use multifeed_proto::{FeedKey, SessionError};
 
 use crate::handles::replication::SyncEvent;
-use crate::lock;
 use crate::networker::dials::DialId;
 use crate::networker::table::{ConnectionId, EndReason, PeerKey};
+use crate::waking::Waking;
 
 /// Something happened on a networker.
 #[derive(Debug, Clone)]
@@ -111,7 +111,7 @@ impl Stream for NetworkerEvents {
 /// One subscriber's events.
 #[derive(Debug)]
 pub(crate) struct EventQueue {
-    queue: Mutex<Queue>,
+    queue: Waking<Queue>,
     most: usize,
 }
 
@@ -119,18 +119,17 @@ pub(crate) struct EventQueue {
 struct Queue {
     events: VecDeque<NetworkerEvent>,
     closed: bool,
-    waker: Option<Waker>,
 }
 
 impl EventQueue {
     pub(crate) fn new(most: usize) -> Self {
-        Self { queue: Mutex::default(), most: most.max(1) }
+        Self { queue: Waking::default(), most: most.max(1) }
     }
 
     pub(crate) fn push(&self, event: NetworkerEvent) {
         // Reports leave room for what begins and ends.
         let most = if matches!(event, NetworkerEvent::Sync { .. }) { self.most.div_ceil(2) } else { self.most };
-        self.change(|queue| {
+        self.queue.change(|queue| {
             if queue.events.len() < most {
                 queue.events.push_back(event);
             } else if !matches!(queue.events.back(), Some(NetworkerEvent::Lagged)) {
@@ -140,28 +139,11 @@ impl EventQueue {
     }
 
     pub(crate) fn close(&self) {
-        self.change(|queue| queue.closed = true);
-    }
-
-    fn change(&self, change: impl FnOnce(&mut Queue)) {
-        let waker = {
-            let mut queue = lock(&self.queue);
-            change(&mut queue);
-            queue.waker.take()
-        };
-        waker.into_iter().for_each(Waker::wake);
+        self.queue.change(|queue| queue.closed = true);
     }
 
     fn poll(&self, cx: &Context<'_>) -> Poll<Option<NetworkerEvent>> {
-        let mut queue = lock(&self.queue);
-        if let Some(event) = queue.events.pop_front() {
-            return Poll::Ready(Some(event));
-        }
-        if queue.closed {
-            return Poll::Ready(None);
-        }
-        queue.waker = Some(cx.waker().clone());
-        Poll::Pending
+        self.queue.poll(cx, |queue| queue.events.pop_front().map(Some).or(queue.closed.then_some(None)))
     }
 }
 
@@ -177,7 +159,7 @@ mod tests {
             queue.push(NetworkerEvent::Sync { connection, root, event: SyncEvent::SpaceFreed });
         }
         queue.push(NetworkerEvent::RootOver { connection, root, in_sync: true, result: Ok(SyncTotals::default()) });
-        let events = std::mem::take(&mut lock(&queue.queue).events);
+        let events = queue.queue.with(|queue| std::mem::take(&mut queue.events));
         let reports = events.iter().filter(|event| matches!(event, NetworkerEvent::Sync { .. })).count();
         assert_eq!((reports, events.len()), (5, 7));
         assert!(matches!(events[5], NetworkerEvent::Lagged) && matches!(events[6], NetworkerEvent::RootOver { .. }));

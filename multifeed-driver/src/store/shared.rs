@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use multifeed_core::{ExposedKey, Rearranged, Recovered, SetId, Storage, StoreError, Unsupported};
 use multifeed_proto::Config;
@@ -18,6 +18,7 @@ use crate::store::call::Call;
 use crate::store::mailbox::Mailbox;
 use crate::store::table::FeedTable;
 use crate::store::waits::{Ticket, Waiting};
+use crate::waking::Waiters;
 
 /// Who holds a store open and makes calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +84,7 @@ struct Closing {
     closed: bool,
     /// `None` if the thread failed.
     result: Option<Result<(), StoreError>>,
-    wakers: Vec<Waker>,
+    waiters: Waiters,
 }
 
 impl StoreShared {
@@ -194,12 +195,12 @@ impl Closed {
     }
 
     pub(crate) fn close(&self) {
-        let wakers = {
+        let waiters = {
             let mut closing = lock(&self.0);
             closing.closed = true;
-            std::mem::take(&mut closing.wakers)
+            closing.waiters.take()
         };
-        wakers.into_iter().for_each(Waker::wake);
+        waiters.wake();
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -222,9 +223,7 @@ impl Closed {
         if closing.closed {
             return Poll::Ready(());
         }
-        if !closing.wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
-            closing.wakers.push(cx.waker().clone());
-        }
+        closing.waiters.add(cx);
         Poll::Pending
     }
 }

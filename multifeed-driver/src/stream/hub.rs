@@ -1,7 +1,7 @@
 //! Where the handles of a stream and its pump meet.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -10,9 +10,9 @@ use multifeed_proto::{Command, FeedKey, Root, RootConfig, Scope, Session, Sessio
 
 use crate::handles::extension::{Inbox, Room};
 use crate::handles::stream::StreamEvent;
-use crate::lock;
 use crate::options::PumpOptions;
 use crate::stream::link::Link;
+use crate::waking::{Waiters, Waking};
 
 /// Events that may wait for an application that does not take them; later ones are dropped, and that is told.
 const EVENTS_WAITING: usize = 1024;
@@ -20,7 +20,7 @@ const EVENTS_WAITING: usize = 1024;
 /// What the handles of a stream and its pump pass each other. Neither waits for the other.
 #[derive(Debug)]
 pub(crate) struct StreamShared {
-    state: Mutex<State>,
+    state: Waking<State>,
     /// [`PumpOptions::extensions`](crate::PumpOptions::extensions).
     names: usize,
     room: Room,
@@ -38,12 +38,11 @@ struct State {
     extensions: BTreeMap<Arc<str>, Spoken>,
     closing: bool,
     next_root: u32,
-    waker: Option<Waker>,
     // From the pump to the handles.
     events: VecDeque<StreamEvent>,
     totals: Totals,
     end: Option<Result<Totals, SessionError>>,
-    waiters: Vec<Waker>,
+    waiters: Waiters,
 }
 
 /// An extension that was registered here.
@@ -82,31 +81,32 @@ pub(crate) struct HandleRequests {
 impl StreamShared {
     pub(crate) fn new(options: &PumpOptions) -> Self {
         let room = Room { messages: options.extension_messages, bytes: options.extension_bytes };
-        Self { state: Mutex::default(), names: options.extensions, room }
+        Self { state: Waking::default(), names: options.extensions, room }
     }
 
     // The handles' side.
 
     /// One handle more.
     pub(crate) fn hold(&self) {
-        lock(&self.state).handles += 1;
+        self.state.with(|state| state.handles += 1);
     }
 
     /// One handle less.
     pub(crate) fn release(&self) {
-        self.tell(|state| state.handles = state.handles.saturating_sub(1));
+        self.state.change(|state| state.handles = state.handles.saturating_sub(1));
     }
 
     /// A name for a multifeed that is about to join.
     pub(crate) fn next_root(&self) -> Root {
-        let mut state = lock(&self.state);
-        let root = Root(state.next_root);
-        state.next_root = state.next_root.saturating_add(1);
-        root
+        self.state.with(|state| {
+            let root = Root(state.next_root);
+            state.next_root = state.next_root.saturating_add(1);
+            root
+        })
     }
 
     pub(crate) fn join(&self, join: Join) {
-        let over = self.tell(|state| match &state.end {
+        let over = self.state.change(|state| match &state.end {
             Some(end) => Some((join, end.clone())),
             None => {
                 state.joins.push(join);
@@ -119,7 +119,7 @@ impl StreamShared {
     }
 
     pub(crate) fn command(&self, command: Command) {
-        self.tell(|state| {
+        self.state.change(|state| {
             // A ping that waits will do for all.
             if state.end.is_none() && !state.commands.contains(&command) {
                 state.commands.push(command);
@@ -130,7 +130,7 @@ impl StreamShared {
     /// Speaks an extension on the stream; what comes goes to this inbox.
     pub(crate) fn register(&self, name: &Arc<str>) -> Result<Arc<Inbox<Bytes>>, ExtensionError> {
         let inbox = Arc::new(Inbox::new(self.room));
-        self.tell(|state| {
+        self.state.change(|state| {
             if state.end.is_some() {
                 return Err(ExtensionError::Gone);
             }
@@ -158,14 +158,14 @@ impl StreamShared {
         name: &Arc<str>,
         body: &Bytes,
     ) -> Poll<Result<(), ExtensionError>> {
-        let waker = {
-            let mut state = lock(&self.state);
+        self.state.change_if(|state| {
             if state.end.is_some() {
-                return Poll::Ready(Err(ExtensionError::Gone));
+                return (Poll::Ready(Err(ExtensionError::Gone)), false);
             }
             let bytes = state.message_bytes.saturating_add(message_cost(body.len()));
             if !state.messages.is_empty() && bytes > self.room.bytes {
-                return state.wait(cx);
+                state.waiters.add(cx);
+                return (Poll::Pending, false);
             }
             state.message_bytes = bytes;
             state.messages.push_back(Command::SendExtension {
@@ -173,15 +173,13 @@ impl StreamShared {
                 name: name.clone(),
                 body: body.clone(),
             });
-            state.waker.take()
-        };
-        waker.into_iter().for_each(Waker::wake);
-        Poll::Ready(Ok(()))
+            (Poll::Ready(Ok(())), true)
+        })
     }
 
     /// Whether the remote said that it speaks an extension of ours.
     pub(crate) fn remote_speaks(&self, name: &str) -> bool {
-        lock(&self.state).extensions.get(name).is_some_and(|spoken| spoken.by_remote)
+        self.state.with(|state| state.extensions.get(name).is_some_and(|spoken| spoken.by_remote))
     }
 
     /// Accepts a message of an extension, if there is room for it now.
@@ -190,38 +188,30 @@ impl StreamShared {
     }
 
     pub(crate) fn close(&self) {
-        self.tell(|state| state.closing = true);
+        self.state.change(|state| state.closing = true);
     }
 
     pub(crate) fn totals(&self) -> Totals {
-        lock(&self.state).totals
+        self.state.with(|state| state.totals)
     }
 
     pub(crate) fn poll_next(&self, cx: &Context<'_>) -> Poll<Option<StreamEvent>> {
-        let mut state = lock(&self.state);
-        match state.events.pop_front() {
-            Some(event) => Poll::Ready(Some(event)),
-            None if state.end.is_some() => Poll::Ready(None),
-            None => state.wait(cx),
-        }
+        self.wait(cx, |state| state.events.pop_front().map(Some).or(state.end.is_some().then_some(None)))
     }
 
     pub(crate) fn poll_end(&self, cx: &Context<'_>) -> Poll<Result<Totals, SessionError>> {
-        let mut state = lock(&self.state);
-        match &state.end {
-            Some(end) => Poll::Ready(end.clone()),
-            None => state.wait(cx),
-        }
+        self.wait(cx, |state| state.end.clone())
     }
 
-    fn tell<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        let (result, waker) = {
-            let mut state = lock(&self.state);
-            let result = change(&mut state);
-            (result, state.waker.take())
-        };
-        waker.into_iter().for_each(Waker::wake);
-        result
+    /// Takes something that the pump brings, or waits for it.
+    fn wait<T>(&self, cx: &Context<'_>, take: impl FnOnce(&mut State) -> Option<T>) -> Poll<T> {
+        self.state.with(|state| match take(state) {
+            Some(taken) => Poll::Ready(taken),
+            None => {
+                state.waiters.add(cx);
+                Poll::Pending
+            }
+        })
     }
 
     // The pump's side.
@@ -234,79 +224,63 @@ impl StreamShared {
         joins: &mut Vec<Join>,
         commands: &mut Vec<Command>,
     ) -> HandleRequests {
-        let mut state = lock(&self.state);
-        state.totals = session.totals();
-        for (name, spoken) in &mut state.extensions {
-            spoken.by_remote = session.remote_speaks(Scope::Stream, name);
-        }
-        joins.append(&mut state.joins);
-        commands.append(&mut state.commands);
-        let mut free = session.send_credit();
-        let mut waiters = Vec::new();
-        while free > 0
-            && let Some(message) = state.messages.pop_front()
-        {
-            free = free.saturating_sub(message.size());
-            if let Command::SendExtension { body, .. } = &message {
-                state.message_bytes = state.message_bytes.saturating_sub(message_cost(body.len()));
+        let (requests, waiters) = self.state.watch(cx, |state| {
+            state.totals = session.totals();
+            for (name, spoken) in &mut state.extensions {
+                spoken.by_remote = session.remote_speaks(Scope::Stream, name);
             }
-            commands.push(message);
-            waiters.append(&mut state.waiters);
-        }
-        match &mut state.waker {
-            Some(waker) => waker.clone_from(cx.waker()),
-            none => *none = Some(cx.waker().clone()),
-        }
-        let wishes = HandleRequests { is_held: state.handles > 0, closing: state.closing };
-        drop(state);
-        waiters.into_iter().for_each(Waker::wake);
-        wishes
+            joins.append(&mut state.joins);
+            commands.append(&mut state.commands);
+            let mut free = session.send_credit();
+            let sent = state.messages.len();
+            while free > 0
+                && let Some(message) = state.messages.pop_front()
+            {
+                free = free.saturating_sub(message.size());
+                if let Command::SendExtension { body, .. } = &message {
+                    state.message_bytes = state.message_bytes.saturating_sub(message_cost(body.len()));
+                }
+                commands.push(message);
+            }
+            let waiters = if state.messages.len() < sent { state.waiters.take() } else { Waiters::default() };
+            (HandleRequests { is_held: state.handles > 0, closing: state.closing }, waiters)
+        });
+        waiters.wake();
+        requests
     }
 
     /// A message of an extension of the application's; false where it registered none of that name.
     pub(crate) fn message(&self, name: &str, body: &Bytes) -> bool {
-        let inbox = match lock(&self.state).extensions.get(name) {
-            Some(spoken) => spoken.inbox.upgrade(),
-            None => return false,
+        let Some(inbox) = self.state.with(|state| Some(state.extensions.get(name)?.inbox.upgrade())) else {
+            return false;
         };
         inbox.into_iter().for_each(|inbox| inbox.push(Bytes::copy_from_slice(body), body.len()));
         true
     }
 
     pub(crate) fn push(&self, event: StreamEvent) {
-        let waiters = {
-            let mut state = lock(&self.state);
+        let waiters = self.state.with(|state| {
             if state.events.len() < EVENTS_WAITING {
                 state.events.push_back(event);
             } else if state.events.back() != Some(&StreamEvent::Lagged) {
                 state.events.push_back(StreamEvent::Lagged);
             }
-            std::mem::take(&mut state.waiters)
-        };
-        waiters.into_iter().for_each(Waker::wake);
+            state.waiters.take()
+        });
+        waiters.wake();
     }
 
     /// The stream is over. Only the first end counts.
     pub(crate) fn end(&self, end: Result<(), SessionError>, totals: Totals) {
-        let (waiters, joins) = {
-            let mut state = lock(&self.state);
+        let (waiters, joins) = self.state.with(|state| {
             state.totals = totals;
             state.end.get_or_insert(end.clone().map(|()| totals));
             state.messages.clear();
             state.extensions.values().filter_map(|spoken| spoken.inbox.upgrade()).for_each(|inbox| inbox.close());
-            (std::mem::take(&mut state.waiters), std::mem::take(&mut state.joins))
-        };
+            (state.waiters.take(), std::mem::take(&mut state.joins))
+        });
         joins.into_iter().for_each(|join| join.refuse(end.clone().err()));
-        waiters.into_iter().for_each(Waker::wake);
-    }
-}
-
-impl State {
-    fn wait<T>(&mut self, cx: &Context<'_>) -> Poll<T> {
-        if !self.waiters.iter().any(|waker| waker.will_wake(cx.waker())) {
-            self.waiters.push(cx.waker().clone());
-        }
-        Poll::Pending
+        waiters.wake();
     }
 }
 

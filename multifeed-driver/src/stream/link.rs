@@ -1,8 +1,8 @@
 //! Where a stream and one store meet.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
-use std::task::{Context, Waker};
+use std::sync::{Arc, OnceLock};
+use std::task::Context;
 use std::time::Duration;
 
 use multifeed_core::{Replicate, SessionId, SyncError};
@@ -10,15 +10,15 @@ use multifeed_proto::{Command, Event, FeedKey, Message, Root, SessionError, Tota
 
 use crate::clock::Clock;
 use crate::handles::replication::{SyncId, SyncQueue};
-use crate::lock;
 use crate::store::mailbox::Mailbox;
+use crate::waking::Waking;
 
 /// What a session's pump and the store's thread pass each other: events and credit one way, commands the other. Each side
 /// takes all that is there at once, and neither ever waits for the other: the pump stops reading its stream while the
 /// events are full, and the store hands out commands only inside the credit.
 #[derive(Debug)]
 pub(crate) struct Link {
-    state: Mutex<State>,
+    state: Waking<State>,
     mailbox: Arc<Mailbox>,
     /// Where the session's events for the application go.
     pub(crate) sync: Arc<SyncQueue>,
@@ -68,7 +68,6 @@ struct State {
     needed: Option<usize>,
     cancelled: bool,
     abandoned: bool,
-    waker: Option<Waker>,
 }
 
 impl State {
@@ -138,7 +137,7 @@ impl Link {
         max_event_bytes: usize,
     ) -> Self {
         Self {
-            state: Mutex::default(),
+            state: Waking::default(),
             root,
             lone,
             id,
@@ -157,23 +156,20 @@ impl Link {
 
     /// Takes the commands, and leaves word where to wake the pump when there is more of anything.
     pub(crate) fn orders(&self, cx: &Context<'_>, attentive: bool, commands: &mut Vec<Command>) -> StoreOrders {
-        let mut state = lock(&self.state);
-        state.attentive = attentive;
-        if commands.is_empty() {
-            std::mem::swap(commands, &mut state.commands);
-        } else {
-            commands.append(&mut state.commands);
-        }
-        match &mut state.waker {
-            Some(waker) => waker.clone_from(cx.waker()),
-            none => *none = Some(cx.waker().clone()),
-        }
-        let events = self.max_events.saturating_sub(state.events.len());
-        let event_bytes = self.max_event_bytes.saturating_sub(state.event_bytes);
-        state.full = events == 0 || event_bytes == 0;
-        let pinned = state.event_bytes;
-        let (cancelled, abandoned, needed) = (state.cancelled, state.abandoned, state.needed);
-        StoreOrders { cancelled, abandoned, events, event_bytes, pinned, needed }
+        self.state.watch(cx, |state| {
+            state.attentive = attentive;
+            if commands.is_empty() {
+                std::mem::swap(commands, &mut state.commands);
+            } else {
+                commands.append(&mut state.commands);
+            }
+            let events = self.max_events.saturating_sub(state.events.len());
+            let event_bytes = self.max_event_bytes.saturating_sub(state.event_bytes);
+            state.full = events == 0 || event_bytes == 0;
+            let pinned = state.event_bytes;
+            let (cancelled, abandoned, needed) = (state.cancelled, state.abandoned, state.needed);
+            StoreOrders { cancelled, abandoned, events, event_bytes, pinned, needed }
+        })
     }
 
     /// Hands the store these events, and credit for commands, or room for the block that waits for it. Leaves `events` empty.
@@ -201,9 +197,10 @@ impl Link {
 
     /// From now on the remote cannot answer, because it was not sent what it was asked, or is not read; or it can again.
     pub(crate) fn hold_up(&self, held_up: bool, clock: Clock) {
-        let mut state = lock(&self.state);
-        state.excuse();
-        state.held_up = held_up.then(|| (clock, clock.now()));
+        self.state.with(|state| {
+            state.excuse();
+            state.held_up = held_up.then(|| (clock, clock.now()));
+        });
     }
 
     /// Lets the store know that there is this session.
@@ -217,11 +214,10 @@ impl Link {
     }
 
     fn put(self: &Arc<Self>, change: impl FnOnce(&mut State)) {
-        let ring = {
-            let mut state = lock(&self.state);
-            change(&mut state);
+        let ring = self.state.with(|state| {
+            change(state);
             !std::mem::replace(&mut state.rung, true)
-        };
+        });
         if ring && !self.mailbox.ring(self.clone()) {
             self.abandon();
         }
@@ -249,30 +245,27 @@ impl Link {
 
     /// Takes the time in which the remote could not answer, since this was last called.
     pub(crate) fn take_excused(&self) -> Duration {
-        let mut state = lock(&self.state);
-        state.excuse();
-        std::mem::take(&mut state.excused)
+        self.state.with(|state| {
+            state.excuse();
+            std::mem::take(&mut state.excused)
+        })
     }
 
     /// Takes what the session has for the store. `events` has to be empty.
     pub(crate) fn collect(&self, events: &mut Vec<Event>) -> Delivery {
-        let (delivery, waker) = {
-            let mut state = lock(&self.state);
+        self.state.change_if(|state| {
             state.rung = false;
             std::mem::swap(events, &mut state.events);
             let had_bytes = std::mem::take(&mut state.event_bytes) > 0;
             let waits = std::mem::take(&mut state.full) || (state.attentive && had_bytes);
-            let waker = if waits { state.waker.take() } else { None };
             let (credit, room) = (std::mem::take(&mut state.credit), std::mem::take(&mut state.room));
-            (Delivery { credit, room, send_rate: state.send_rate.take(), left: state.left.take() }, waker)
-        };
-        waker.into_iter().for_each(Waker::wake);
-        delivery
+            (Delivery { credit, room, send_rate: state.send_rate.take(), left: state.left.take() }, waits)
+        })
     }
 
     /// Hands the session commands. Leaves `commands` empty.
     pub(crate) fn command(&self, commands: &mut Vec<Command>) {
-        self.tell(|state| {
+        self.state.change(|state| {
             if state.commands.is_empty() {
                 std::mem::swap(&mut state.commands, commands);
             } else {
@@ -283,36 +276,25 @@ impl Link {
 
     /// A block of so many bytes waits for room.
     pub(crate) fn need(&self, bytes: usize) {
-        let waker = {
-            let mut state = lock(&self.state);
+        self.state.change_if(|state| {
             // What was given and not taken is for it.
-            if state.room > 0 || state.needed == Some(bytes) {
-                return;
+            let is_new = state.room == 0 && state.needed != Some(bytes);
+            if is_new {
+                state.needed = Some(bytes);
             }
-            state.needed = Some(bytes);
-            state.waker.take()
-        };
-        waker.into_iter().for_each(Waker::wake);
+            ((), is_new)
+        });
     }
 
     /// Ends the session cleanly.
     pub(crate) fn cancel(&self) {
-        self.tell(|state| state.cancelled = true);
+        self.state.change(|state| state.cancelled = true);
     }
 
     /// There is no store any more.
     pub(crate) fn abandon(&self) {
         self.sync.end(Err(SyncError::Session(SessionError::Local("the multifeed is closed".into()))));
-        self.tell(|state| state.abandoned = true);
-    }
-
-    fn tell(&self, change: impl FnOnce(&mut State)) {
-        let waker = {
-            let mut state = lock(&self.state);
-            change(&mut state);
-            state.waker.take()
-        };
-        waker.into_iter().for_each(Waker::wake);
+        self.state.change(|state| state.abandoned = true);
     }
 }
 
