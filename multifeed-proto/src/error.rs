@@ -195,7 +195,7 @@ pub enum Phase {
 
 /// What moves a session from one phase to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Step {
+pub enum Step {
     /// Noise is done, and the caller is to judge the remote's key.
     NoiseToBeAccepted,
     /// Noise is done, or the caller accepted the remote's key; there is a root key.

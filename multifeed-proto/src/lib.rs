@@ -149,7 +149,8 @@ pub mod extension;
 mod json;
 mod key;
 mod limits;
-mod machine;
+#[doc(hidden)]
+pub mod machine;
 mod roots;
 mod session;
 mod trace;

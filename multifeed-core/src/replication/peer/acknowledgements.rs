@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use multifeed_proto::{Have, Message, Options};
 
-use super::{Closing, Effect, FeedChannel, Work};
+use super::{Effect, FeedChannel, Work};
 use crate::feed::Feed;
 use crate::storage::Storage;
 
@@ -60,7 +60,7 @@ impl FeedChannel {
         // One that is not of ours may never say that it is done: what is on its way to it is not idleness. And it is not sent much ahead.
         let takes = !self.options.reconciles && self.upload.is_asked_for_blocks();
         if self.acks.asked_for
-            || !self.opened
+            || !self.state.was_opened()
             || !self.uploading
             || !(self.options.observed || takes || self.ends_alone(feed))
         {
@@ -107,7 +107,7 @@ impl FeedChannel {
 
     /// Blocks that the remote sent are written: says so, if it asked for that and the channel is not closed yet.
     pub(crate) fn acknowledge(&mut self, blocks: Range<u64>) {
-        if !self.acks.are_given() || self.close == Closing::Sent {
+        if !self.acks.are_given() || self.state.is_closed() {
             return;
         }
         if self.options.reconciles {

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Closing, FeedChannel, Work};
+use multifeed_proto::machine::Machine;
+
+use super::state::{ChannelState, ChannelStep, Ended, FetchStep};
+use super::{FeedChannel, Work};
 use crate::feed::Feed;
 use crate::replication::wants::Wants;
 use crate::sets::sparse_bits::SparseBits;
@@ -24,60 +27,64 @@ pub(crate) struct Deserted {
 impl FeedChannel {
     /// Where the remote is to open the channel or to answer something: since when it did not.
     pub(crate) fn waits_since(&self) -> Option<Duration> {
-        if !self.opened {
+        if !self.state.was_opened() {
             return (!self.options.live).then_some(self.since);
         }
-        let acks_since = self.acks.waits_since().filter(|_| self.close == Closing::Open);
+        let acks_since = self.acks.waits_since().filter(|_| self.state.goes_on());
         self.download.waits_since().into_iter().chain(acks_since).min()
     }
 
     /// Whether nothing is missing here, and nothing was asked, is to be said, or is on its way, either way.
     pub(crate) fn is_idle(&mut self, feed: &Feed, wants: &Wants) -> bool {
-        let still = self.opened && self.close == Closing::Open && self.out.is_empty() && self.upload.is_idle();
+        let still = self.state == ChannelState::Open && self.out.is_empty() && self.upload.is_idle();
         let still = still && !self.remote_missing.is_delivering();
         still && self.download.waits_since().is_none() && !self.wants_more(feed, wants)
     }
 
     /// Says once more that nothing more is fetched.
     pub(crate) fn nudge(&mut self) {
-        if self.opened && self.close == Closing::Open && !self.downloading {
+        if self.state == ChannelState::Open && !self.fetch.is_on() {
             self.send_status(self.uploading || !self.options.live, false);
         }
     }
 
     /// Whether the remote said nothing of the feed yet.
     pub(crate) fn is_unheard(&self) -> bool {
-        !self.opened || (self.upload.asked_at().is_none() && !self.download.told() && self.download.remote_len() == 0)
+        !self.state.was_opened()
+            || (self.upload.asked_at().is_none() && !self.download.told() && self.download.remote_len() == 0)
     }
 
     /// In a live session, how the remote leaves the feed as it closes the channel. `None` if it said before that it takes no part in it any more.
     pub(crate) fn deserted(&self) -> Option<Deserted> {
-        let wants = self.remote_uploading || self.remote_downloading;
-        if !self.options.live || self.close != Closing::Open || !self.opened || !wants {
+        let wants = self.remote.uploading || self.remote.downloading;
+        if !self.options.live || self.state != ChannelState::Open || !wants {
             return None;
         }
-        Some(Deserted { even: self.standing.in_sync == 1, fetches: self.uploading && self.remote_downloading })
+        Some(Deserted { even: self.standing.in_sync == 1, fetches: self.uploading && self.remote.downloading })
     }
 
     /// Whether, as the channel closes, the session is to end, and the remote hears of nothing new that is here and that it could have.
     pub(crate) fn hears_no_more(&self) -> bool {
-        self.opened && self.uploading && !self.parted && !self.left_idle && !self.options.live
+        self.state.was_opened()
+            && self.uploading
+            && !self.history.is_forked()
+            && self.ended != Some(Ended::Idle)
+            && !self.options.live
     }
 
     /// Whether this side is about to close the channel.
     pub(crate) fn is_closing(&self) -> bool {
-        self.close != Closing::Open
+        !self.state.goes_on()
     }
 
     /// Closes the channel, though the remote did not say that it is done: it was sent all that it asked for.
     pub(crate) fn leave(&mut self) {
-        self.left_idle |= self.close == Closing::Open;
-        self.end();
+        self.end_as(Ended::Idle);
     }
 
     /// If Data, or else a Have, can answer something: since when that waits.
     pub(crate) fn waits_for(&self, is_data: bool) -> Option<Duration> {
-        self.download.waits_for(is_data).filter(|_| self.opened)
+        self.download.waits_for(is_data).filter(|_| self.state.was_opened())
     }
 
     /// Where others cannot be asked before this remote answers: since when it did not.
@@ -87,7 +94,10 @@ impl FeedChannel {
 
     /// Whether the remote's silence is to be looked at.
     pub(crate) fn is_silent(&self, now: Duration) -> bool {
-        self.opened && self.download.waits_since().is_none() && self.is_kept_in_the_dark() && self.quiet_at() <= now
+        self.state.was_opened()
+            && self.download.waits_since().is_none()
+            && self.is_kept_in_the_dark()
+            && self.quiet_at() <= now
     }
 
     /// The remote did not answer in time: what it was asked for is free for others. Whether any was. If it is `silent`, and nobody else is asked,
@@ -97,9 +107,8 @@ impl FeedChannel {
             self.advance(work);
             return false;
         }
-        if !self.opened {
-            self.unopened = true;
-            self.end();
+        if !self.state.was_opened() {
+            self.end_as(Ended::Unopened);
             return false;
         }
         if self.is_kept_in_the_dark() && work.now >= self.quiet_at() && self.upload.is_idle() {
@@ -122,22 +131,22 @@ impl FeedChannel {
 
     /// Whether a block is waited for.
     pub(crate) fn awaits_block(&self, now: Duration) -> bool {
-        self.opened && self.download.in_flight() > 0 && !self.is_relay_due(now)
+        self.state.was_opened() && self.download.in_flight() > 0 && !self.is_relay_due(now)
     }
 
     /// The channel is gone: frees what was asked for. Whether any was.
     pub(crate) fn release(&mut self, reserved: &mut SparseBits) -> bool {
-        self.close = Closing::Sent;
+        self.state.on(ChannelStep::Close);
         let asked = self.download.release();
         self.free(asked, reserved)
     }
 
     pub(super) fn wants_more(&mut self, feed: &Feed, wants: &Wants) -> bool {
-        if self.drains {
-            return self.downloading && self.download.in_flight() > 0;
+        if self.download.is_draining() {
+            return self.fetch.is_on() && self.download.in_flight() > 0;
         }
-        self.downloading
-            && (self.awaits_relay() || !(self.opened && self.download.finished(self.scope(wants, 0), feed)))
+        self.fetch.is_on()
+            && (self.awaits_relay() || !(self.state.was_opened() && self.download.finished(self.scope(wants, 0), feed)))
     }
 
     /// Whether the remote may never say that it is done, so that we have to find it out: it is live and we are not, or
@@ -150,14 +159,14 @@ impl FeedChannel {
 
     /// Whether a remote that never says that it is done holds all that we do.
     pub(super) fn serves_nothing_more(&self) -> bool {
-        !self.remote_downloading
+        !self.remote.downloading
             || !self.uploading
-            || (self.remote_uploading
+            || (self.remote.uploading
                 && self.download.told()
                 && self.upload.is_idle()
                 && self.remote_missing.is_empty()
                 // Where nothing is fetched any more, the remote may not have asked yet.
-                && (!self.drains || self.upload.asked_at().is_some()))
+                && (!self.download.is_draining() || self.upload.asked_at().is_some()))
     }
 
     /// Whether only its silence can tell that the remote has everything that it will get. It is live, so it never says so, and it serves nothing,
@@ -177,7 +186,7 @@ impl FeedChannel {
     pub(super) fn end_acknowledged<S: Storage>(&mut self, work: &Work<'_, S>) {
         let delivers = self.acks.are_asked_for() && self.remote_missing.is_delivering();
         let writes = self.acks.are_given() && work.unannounced;
-        if self.options.reconciles && !self.parted && (delivers || writes) {
+        if self.options.reconciles && !self.history.is_forked() && (delivers || writes) {
             self.acks.wait(work.now);
         } else {
             self.end();
@@ -185,13 +194,17 @@ impl FeedChannel {
     }
 
     pub(super) fn end(&mut self) {
-        if self.close != Closing::Open {
+        self.end_as(Ended::Through);
+    }
+
+    fn end_as(&mut self, why: Ended) {
+        if !self.state.on(ChannelStep::End) {
             return;
         }
+        self.ended = Some(why);
         if !self.options.fetches() {
             self.send_status(false, false);
         }
-        self.downloading = false;
-        self.close = Closing::Due;
+        self.fetch.on(FetchStep::End);
     }
 }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Closing, FeedChannel, Work};
+use multifeed_proto::machine::Machine;
+
+use super::state::{Fetch, FetchStep};
+use super::{FeedChannel, Work};
 use crate::storage::Storage;
 
 /// How many `idle_end`s a channel is held open at the most.
@@ -18,14 +21,18 @@ pub(super) struct Holding {
 impl FeedChannel {
     /// Whether the channel is kept open, though nothing is missing here, since other sessions bring blocks that this remote may lack.
     pub(crate) fn is_holding(&self) -> bool {
-        self.holding.since.is_some() && !self.holding.over && self.close == Closing::Open
+        self.holding.since.is_some() && !self.holding.over && self.state.goes_on()
     }
 
     /// Whether to keep the channel open: for as long as other sessions bring blocks, and this remote is told of them.
     ///
     /// Only one of ours begins again when it hears of blocks. It is kept for `idle_end` after the last, and not for ever.
     pub(super) fn holds<S: Storage>(&mut self, work: &Work<'_, S>) -> bool {
-        let serves = self.downloading && self.uploading && self.remote_reads && !self.drains && !self.own;
+        let serves = self.fetch.is_on()
+            && self.uploading
+            && self.remote.reads
+            && !self.download.is_draining()
+            && !self.fetch.is_of_writer();
         let ours = self.options.reconciles && !self.options.live && !self.options.one_sided;
         if !serves || !ours || self.holding.over {
             return false;
@@ -44,12 +51,12 @@ impl FeedChannel {
 
     /// Fetches again if the remote, one of ours, told of blocks after this side had said that it has all.
     pub(super) fn resume<S: Storage>(&mut self, work: &Work<'_, S>) {
-        let may = self.done && self.options.reconciles && !self.options.live && self.remote_uploading;
-        if !may || self.downloading || self.drains || self.parted || self.is_sparse() {
+        let may = self.fetch == Fetch::Done && self.options.reconciles && !self.options.live && self.remote.uploading;
+        if !may || self.download.is_draining() || self.history.is_forked() || self.is_sparse() {
             return;
         }
         if self.download.missing() > 0 && !self.download.finished(self.scope(work.wants, 0), work.feed) {
-            (self.done, self.downloading) = (false, true);
+            self.fetch.on(FetchStep::RemoteHasMore);
             self.send_status(self.uploading, true);
         }
     }

@@ -13,6 +13,7 @@ mod questions;
 mod relayed;
 mod remote_missing;
 mod second;
+pub(crate) mod state;
 mod unanswered;
 mod upload;
 
@@ -20,6 +21,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
 
+use multifeed_proto::machine::Machine;
 use multifeed_proto::{Data, Have, Message, Request, SessionError, Token};
 
 use self::acknowledgements::Acks;
@@ -28,6 +30,7 @@ use self::download::{Download, Scope, WANT_BLOCKS};
 use self::history::Terms;
 pub(crate) use self::progress::{Left, PeerProgress};
 use self::remote_missing::RemoteMissing;
+use self::state::{ChannelState, ChannelStep, Ended, Fetch, FetchStep, History, HistoryStep, RemoteStatus};
 use self::upload::Upload;
 use crate::error::{Conflict, ProofError, PutError, StoreError};
 use crate::feed::{Compared, Feed, Put};
@@ -208,50 +211,43 @@ impl Sent {
     }
 }
 
+/// Where a feed's channel stands in its session.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Place {
+    /// In the queue of those with something to send.
+    pub(crate) active: bool,
+    /// In the queue of those that wait for room to ask for more.
+    pub(crate) starved: bool,
+    /// Among those on which something is under way.
+    pub(crate) busy: bool,
+}
+
 /// The machine of one feed on one connection.
 #[derive(Debug)]
 pub(crate) struct FeedChannel {
     /// The channel's name on its session, which gives it.
     pub(crate) token: Token,
-    /// Whether it stands in its session's queue of those with something to send.
-    pub(crate) queued: bool,
-    /// Whether it counts among the feeds of its session on which something is under way.
-    pub(crate) busy: bool,
-    /// Whether it stands in its session's queue of those that wait for room to ask for more.
-    pub(crate) starved: bool,
+    /// Where it stands in its session, which keeps that.
+    pub(crate) place: Place,
     /// What moved.
     pub(crate) moved: Moved,
     /// How it stood when its session last looked.
     pub(crate) standing: PeerProgress,
     options: PeerOptions,
-    opened: bool,
-    /// The remote did not open the channel in time.
-    unopened: bool,
-    downloading: bool,
+    state: ChannelState,
+    /// Why this side ended it, if it did.
+    ended: Option<Ended>,
+    fetch: Fetch,
+    history: History,
+    /// Whether blocks are served.
     uploading: bool,
-    /// The remote's history is compared with the one that is here, as its [`Terms`] are.
-    compares: bool,
-    /// Of such a feed no block is fetched but what is asked for, as long as nothing proves that there are more than those held.
-    own: bool,
-    /// The remote has another history of it.
-    parted: bool,
-    /// Nothing more is asked for, and what comes of what was is not taken.
-    drains: bool,
-    remote_downloading: bool,
-    remote_uploading: bool,
-    /// It did not say from the start that it fetches nothing.
-    remote_reads: bool,
-    /// It was left, as it asked for nothing more and did not say that it is done.
-    left_idle: bool,
-    /// This side said that it has all that the remote told of.
-    done: bool,
+    remote: RemoteStatus,
     holding: holding::Holding,
     acks: Acks,
     /// When the channel was opened here.
     since: Duration,
     /// Until when blocks are waited for that the remote may pass on.
     relay_until: Option<Duration>,
-    close: Closing,
     download: Download,
     upload: Upload,
     /// What the remote lacks; kept where somebody wants to know, or our end hangs on it.
@@ -259,17 +255,8 @@ pub(crate) struct FeedChannel {
     out: VecDeque<Message>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Closing {
-    Open,
-    /// Close is to be sent, after what is in `out`.
-    Due,
-    Sent,
-}
-
 impl FeedChannel {
     pub(crate) fn new(feed: &Feed, options: PeerOptions, now: Duration) -> Self {
-        let downloading = options.fetches();
         // Of one whose signature is lost the answer brings that back.
         let asks_all = feed.writable() || feed.lacks_signature();
         let terms = match (asks_all, options.reconciles, options.sparse) {
@@ -279,32 +266,28 @@ impl FeedChannel {
             (false, false, false) => Terms::Once,
         };
         let last_held = feed.len().checked_sub(1).is_none_or(|last| feed.has(last));
+        let is_whole = feed.writable() && options.download.is_none() && last_held && !feed.is_writer_behind();
+        let (mut fetch, mut history) = (Fetch::START, History::START);
+        if options.fetches() {
+            fetch.on(if is_whole { FetchStep::StartOfWriter } else { FetchStep::Start });
+            history.on(HistoryStep::Check);
+        }
         Self {
             token: Token(0),
-            queued: false,
-            busy: false,
-            starved: false,
+            place: Place::default(),
             moved: Moved::default(),
             standing: PeerProgress::default(),
             options,
-            opened: false,
-            unopened: false,
-            downloading,
+            state: ChannelState::START,
+            ended: None,
+            fetch,
+            history,
             uploading: options.upload.unwrap_or(true),
-            compares: downloading,
-            own: feed.writable() && options.download.is_none() && last_held && !feed.is_writer_behind(),
-            parted: false,
-            drains: false,
-            remote_downloading: true,
-            remote_uploading: true,
-            remote_reads: true,
-            left_idle: false,
-            done: false,
+            remote: RemoteStatus::default(),
             holding: holding::Holding::default(),
             acks: Acks::default(),
             since: now,
             relay_until: None,
-            close: Closing::Open,
             download: Download::new(terms),
             upload: Upload::default(),
             remote_missing: RemoteMissing::default(),
@@ -314,7 +297,7 @@ impl FeedChannel {
 
     /// Blocks that the remote has and we lack.
     pub(crate) fn missing(&self) -> u64 {
-        match (self.downloading && !self.drains, self.is_sparse()) {
+        match (self.fetch.is_on() && !self.download.is_draining(), self.is_sparse()) {
             (false, _) => 0,
             (true, false) => self.download.missing(),
             (true, true) => self.download.in_flight() as u64,
@@ -348,18 +331,20 @@ impl FeedChannel {
 
     /// Whether there is something for [`FeedChannel::poll`].
     pub(crate) fn has_output(&self) -> bool {
-        self.close != Closing::Sent
-            && (!self.out.is_empty() || self.close == Closing::Due || (self.opened && self.upload.has_output()))
+        !self.state.is_closed()
+            && (!self.out.is_empty()
+                || self.state.is_closing()
+                || (self.state.was_opened() && self.upload.has_output()))
     }
 
     /// Whether both sides opened the channel.
     pub(crate) fn is_opened(&self) -> bool {
-        self.opened
+        self.state.was_opened()
     }
 
     /// The remote opened the channel too.
     pub(crate) fn open<S: Storage>(&mut self, work: &mut Work<'_, S>) {
-        self.opened = true;
+        self.state.on(ChannelStep::RemoteOpen);
         self.await_relay(work);
         self.download.start(work.now);
         self.ask_for_acks(work.feed);
@@ -367,8 +352,8 @@ impl FeedChannel {
             // JS may close the channel once it hears that nothing is fetched: what it has is asked before.
             self.advance(work);
         }
-        if !self.uploading || !self.downloading {
-            self.send_status(self.uploading, self.downloading);
+        if !self.uploading || !self.fetch.is_on() {
+            self.send_status(self.uploading, self.fetch.is_on());
         }
         self.advance(work);
     }
@@ -376,7 +361,7 @@ impl FeedChannel {
     /// Takes a message of the remote's.
     pub(crate) fn handle<S: Storage>(&mut self, message: Message, work: &mut Work<'_, S>) -> Result<Effect, PeerFault> {
         let mut effect = Effect::default();
-        if self.close != Closing::Open {
+        if !self.state.goes_on() {
             // What came there before the end still counts, and so does what is missing here from now on.
             if let Message::Have(have @ Have { bitfield: None, .. }) = message {
                 self.remote_missing.has(have.start, have.length);
@@ -411,7 +396,9 @@ impl FeedChannel {
                 }
             }
             // What it has can still show which of the two is here.
-            Message::Unhave { start: 0, length: ANOTHER_HISTORY } if self.options.reconciles => self.parted = true,
+            Message::Unhave { start: 0, length: ANOTHER_HISTORY } if self.options.reconciles => {
+                self.history.on(HistoryStep::Claim);
+            }
             Message::Unhave { start, length } => {
                 let was_sent = length == 1 && self.remote_missing.was_sent(start);
                 effect.arrived = (length == 1).then(|| start..start.saturating_add(1));
@@ -449,15 +436,14 @@ impl FeedChannel {
     }
 
     fn status<S: Storage>(&mut self, uploading: bool, downloading: bool, work: &mut Work<'_, S>) -> bool {
-        if uploading && !self.remote_uploading {
+        if uploading && !self.remote.uploading {
             self.download.restart();
         }
-        self.remote_uploading = uploading;
-        self.remote_downloading = downloading;
+        (self.remote.uploading, self.remote.downloading) = (uploading, downloading);
         if !downloading {
             // One of ours has to know what came here from others: else it would report that it was not taken.
             self.upload.stop(self.options.live || self.options.reconciles);
-            self.remote_reads = self.upload.was_asked();
+            self.remote.reads = self.upload.was_asked();
         }
         let mut released = false;
         if !uploading {
@@ -492,7 +478,7 @@ impl FeedChannel {
         if data.value.is_none() && self.download.came_late_of_comparison(index) {
             return Ok(());
         }
-        let late = data.value.is_some() && !self.drains;
+        let late = data.value.is_some() && !self.download.is_draining();
         let answers = self.download.answered(index, data.value.is_some(), work.now)
             || (late && self.download.came_late(index, work.feed, work.reserved, work.now));
         if !answers {
@@ -507,7 +493,7 @@ impl FeedChannel {
             return Ok(());
         }
         effect.answered = data.value.is_some().then_some(waited);
-        if self.drains {
+        if self.download.is_draining() {
             self.give_back(index, work.feed);
             if data.value.is_some() {
                 self.confirm(index, work, effect);
@@ -640,7 +626,7 @@ impl FeedChannel {
 
     /// There are two histories: a remote of ours that has the longer one does not look itself.
     fn tell_of_another_history(&mut self) {
-        self.parted = true;
+        self.history.on(HistoryStep::Proof);
         if self.options.reconciles {
             self.out.push_back(Message::Unhave { start: 0, length: ANOTHER_HISTORY });
         }
@@ -649,9 +635,8 @@ impl FeedChannel {
     /// Nothing of the remote's other history is fetched; a remote of ours can go on, and find it out for itself. A JS peer that gets a block of it ends its whole stream, or takes it in: where it asks for one, the channel closes.
     /// Whether anything was asked for.
     fn part<S: Storage>(&mut self, work: &mut Work<'_, S>) -> bool {
-        self.compares = false;
         let released = self.give_up(work);
-        if self.options.live && std::mem::replace(&mut self.downloading, false) {
+        if self.options.live && self.fetch.on(FetchStep::End) {
             self.send_status(self.uploading, false);
         }
         released
@@ -691,30 +676,29 @@ impl FeedChannel {
         upload: Option<bool>,
         work: &mut Work<'_, S>,
     ) {
-        if self.close != Closing::Open {
+        if !self.state.goes_on() {
             return;
         }
-        if self.drains && download == Some(true) && !self.parted {
+        if self.download.is_draining() && download == Some(true) && !self.history.is_forked() {
             self.begin_again(work);
         }
-        let download = if self.drains && download == Some(false) { None } else { download };
+        let download = if self.download.is_draining() && download == Some(false) { None } else { download };
         // Nothing of another history is fetched.
-        let download = download.map(|download| download && !self.parted);
+        let download = download.map(|download| download && !self.history.is_forked());
+        let before = (self.uploading, self.fetch.is_on());
         if let Some(download) = download {
-            (self.own, self.compares) = (false, download);
-            self.done = false;
+            self.fetch.on(if download { FetchStep::Start } else { FetchStep::Stop });
+            self.history.on(if download { HistoryStep::Check } else { HistoryStep::Leave });
             if !download {
                 self.download.excuse();
             }
         }
-        let before = (self.uploading, self.downloading);
         self.uploading = upload.unwrap_or(self.uploading);
-        self.downloading = download.unwrap_or(self.downloading);
         if !self.uploading {
             self.upload.stop(self.options.live);
         }
-        if self.opened && before != (self.uploading, self.downloading) {
-            self.send_status(self.uploading, self.downloading);
+        if self.state.was_opened() && before != (self.uploading, self.fetch.is_on()) {
+            self.send_status(self.uploading, self.fetch.is_on());
         }
         self.retry_requests(work);
     }
@@ -724,9 +708,9 @@ impl FeedChannel {
     /// In a session that is not live the remote hears of it only when it answered all that it was asked: JS closes the channel at once when it
     /// does, and what it is reading from its disk then follows on a channel that is closed, as bytes that are no frame.
     pub(crate) fn give_up<S: Storage>(&mut self, work: &mut Work<'_, S>) -> bool {
+        let drains = self.download.is_draining();
         let asked = if self.options.live { self.download.stop() } else { self.download.drain() };
-        let released = self.free(asked, work.reserved);
-        self.drains |= !self.options.live;
+        let released = !drains && release(asked, work.reserved);
         self.advance(work);
         released
     }
@@ -734,30 +718,26 @@ impl FeedChannel {
     /// Others may be asked for what this remote was asked for. Whether that was anything: what is drained was free before, and somebody
     /// else may be asked for it by now.
     fn free(&self, asked: impl IntoIterator<Item = u64>, reserved: &mut SparseBits) -> bool {
-        let mut released = false;
-        for index in asked.into_iter().take_while(|_| !self.drains) {
-            released |= reserved.remove(index);
-        }
-        released
+        !self.download.is_draining() && release(asked, reserved)
     }
 
     /// Forgets what the remote has, to ask it anew.
     pub(crate) fn begin_again<S: Storage>(&mut self, work: &mut Work<'_, S>) {
         let _ = self.give_up(work);
-        self.drains = false;
+        self.download.stop_draining();
         self.download.restart();
         self.download.start(work.now);
     }
 
     /// Whether this remote may still bring what is waited for.
     pub(crate) fn may_bring(&self, wants: &Wants, id: WantId) -> bool {
-        let expected = self.close == Closing::Open && self.is_downloading() && self.remote_uploading;
-        expected && (!self.opened || self.download.may_bring(wants, id))
+        let expected = self.state.goes_on() && self.is_downloading() && self.remote.uploading;
+        expected && (!self.state.was_opened() || self.download.may_bring(wants, id))
     }
 
     /// Whether it fetches blocks, as far as this side is concerned.
     pub(crate) fn is_downloading(&self) -> bool {
-        self.downloading && !self.drains
+        self.fetch.is_on() && !self.download.is_draining()
     }
 
     /// Blocks came from elsewhere or were appended here.
@@ -782,19 +762,22 @@ impl FeedChannel {
 
     /// Asks for what can be asked for, and ends where there is nothing left to do.
     pub(crate) fn advance<S: Storage>(&mut self, work: &mut Work<'_, S>) {
-        if !self.opened || self.close != Closing::Open {
+        if self.state != ChannelState::Open {
             return;
         }
         self.mind_relay(work);
-        if self.own && work.feed.is_writer_behind() {
+        if self.fetch.is_of_writer() && work.feed.is_writer_behind() {
             self.fetch_the_rest();
         }
         self.resume(work);
         let alone = self.ends_alone(work.feed);
         let reach = if alone || self.options.observed { work.feed.len() } else { 0 };
-        let downloading = self.downloading && !self.drains;
+        let downloading = self.fetch.is_on() && !self.download.is_draining();
         let scope = Scope { fetches: downloading && !self.is_sparse(), ..self.scope(work.wants, reach) };
-        if self.remote_uploading && (downloading || alone || self.options.observed || scope.compares) && !self.drains {
+        if self.remote.uploading
+            && (downloading || alone || self.options.observed || scope.compares)
+            && !self.download.is_draining()
+        {
             self.download.wants(scope, work.feed, work.now, &mut self.out);
         }
         if !self.download.waits_for_comparison() {
@@ -807,18 +790,18 @@ impl FeedChannel {
             self.out.push_back(Message::Request(request));
         }
         self.upload.withhold(scope.compares && self.download.may_differ(work.feed));
-        if self.parted && !self.options.reconciles && self.upload.is_asked_for_blocks() {
+        if self.history.is_forked() && !self.options.reconciles && self.upload.is_asked_for_blocks() {
             self.end();
             return;
         }
         let compared = !scope.compares || !self.download.is_comparing(work.feed);
-        if self.remote_uploading && downloading && compared {
+        if self.remote.uploading && downloading && compared {
             while let Some(request) = self.download.request(scope, work.feed, work.reserved, &mut work.share, work.now)
             {
                 self.out.push_back(Message::Request(request));
             }
         }
-        let ends = !self.options.live || self.own;
+        let ends = !self.options.live || self.fetch.is_of_writer();
         if !ends || self.wants_more(work.feed, work.wants) || self.holds(work) {
             return;
         }
@@ -830,14 +813,14 @@ impl FeedChannel {
             self.end_acknowledged(work);
             return;
         }
-        if self.downloading {
-            (self.downloading, self.done) = (false, true);
+        if self.fetch.is_on() {
+            self.fetch.on(FetchStep::Through);
             self.send_status(self.uploading || !self.options.live, false);
-            if !self.options.live && !self.remote_uploading && !self.remote_downloading {
+            if !self.options.live && !self.remote.uploading && !self.remote.downloading {
                 self.end_acknowledged(work);
             }
         }
-        let told_all = self.only_asks() && self.download.told() && !self.remote_downloading;
+        let told_all = self.only_asks() && self.download.told() && !self.remote.downloading;
         if told_all || (alone && self.serves_nothing_more()) {
             self.end_acknowledged(work);
         }
@@ -845,8 +828,9 @@ impl FeedChannel {
 
     /// There is more of a feed that is written here than is held of it: it is fetched as any other.
     fn fetch_the_rest(&mut self) {
-        self.own = false;
-        if !std::mem::replace(&mut self.downloading, true) {
+        let was_on = self.fetch.is_on();
+        self.fetch.on(FetchStep::WriterBehind);
+        if !was_on {
             self.send_status(self.uploading, true);
         }
         self.download.retry_requests();
@@ -854,22 +838,22 @@ impl FeedChannel {
 
     /// The next thing to send. Blocks are read here, one for each call.
     pub(crate) fn poll<S: Storage>(&mut self, work: &mut Work<'_, S>) -> Result<Option<Sent>, PeerFault> {
-        if self.close == Closing::Sent {
+        if self.state.is_closed() {
             return Ok(None);
         }
         if let Some(message) = self.out.pop_front() {
             return Ok(Some(Sent::Message(message)));
         }
-        if self.close == Closing::Due {
+        if self.state.is_closing() {
             if self.options.reconciles
                 && let Some(have) = self.upload.last_news()
             {
                 return Ok(Some(Sent::Message(Message::Have(have))));
             }
-            self.close = Closing::Sent;
+            self.state.on(ChannelStep::Close);
             return Ok(Some(Sent::Close));
         }
-        if !self.opened {
+        if !self.state.was_opened() {
             return Ok(None);
         }
         // That was taken account of as it happened, and may be here again.
@@ -895,16 +879,23 @@ impl FeedChannel {
 
     /// Whether only what is asked for is fetched.
     fn is_sparse(&self) -> bool {
-        self.options.sparse || self.own
+        self.options.sparse || self.fetch.is_of_writer()
     }
 
     fn scope<'a>(&self, wants: &'a Wants, reach: u64) -> Scope<'a> {
-        let compares =
-            self.compares && self.remote_uploading && !self.drains && (self.downloading || self.options.live);
-        Scope { wants, sparse: self.is_sparse(), fetches: self.downloading, compares, reach }
+        let compares = self.history.is_checked()
+            && self.remote.uploading
+            && !self.download.is_draining()
+            && (self.fetch.is_on() || self.options.live);
+        Scope { wants, sparse: self.is_sparse(), fetches: self.fetch.is_on(), compares, reach }
     }
 
     fn send_status(&mut self, uploading: bool, downloading: bool) {
         self.out.push_back(Message::Status { uploading, downloading });
     }
+}
+
+/// Others may be asked for these blocks. Whether any was asked for.
+fn release(asked: impl IntoIterator<Item = u64>, reserved: &mut SparseBits) -> bool {
+    asked.into_iter().filter(|&index| reserved.remove(index)).count() > 0
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use multifeed_proto::{Message, Token};
 
 use super::download::WANT_BLOCKS;
-use super::{Closing, FeedChannel, PeerFault, Work};
+use super::{FeedChannel, PeerFault, Work};
 use crate::storage::Storage;
 
 /// A channel of which nothing is remembered but that it is there.
@@ -32,11 +32,11 @@ impl FeedChannel {
         ParkedChannel {
             token: self.token,
             since: self.since,
-            opened: self.opened,
+            opened: self.state.was_opened(),
             wants: self.upload.asked_at().map(|_| (0, WANT_BLOCKS)),
-            remote_transfers: (self.remote_uploading, self.remote_downloading),
+            remote_transfers: (self.remote.uploading, self.remote.downloading),
             acks: self.acks.remote(),
-            downloading: self.downloading,
+            downloading: self.fetch.is_on(),
         }
     }
 
@@ -56,7 +56,7 @@ impl FeedChannel {
         }
         if quiet.opened {
             self.open(work);
-            if self.downloading && self.uploading && !quiet.downloading {
+            if self.fetch.is_on() && self.uploading && !quiet.downloading {
                 // It heard the contrary.
                 self.send_status(true, true);
             }
@@ -67,7 +67,7 @@ impl FeedChannel {
     /// Whether, in a live session, both sides opened the channel, and nothing is under way on it for now.
     pub(crate) fn is_at_rest(&self) -> bool {
         self.options.live
-            && self.opened
+            && self.state.was_opened()
             && self.out.is_empty()
             && self.upload.is_idle()
             && self.download.waits_since().is_none()
@@ -75,18 +75,18 @@ impl FeedChannel {
 
     /// Whether the remote has not opened the channel, which was opened here at that time or before.
     pub(crate) fn is_unopened_since(&self, time: Duration) -> bool {
-        !self.opened && self.since <= time
+        !self.state.was_opened() && self.since <= time
     }
 
     /// Whether, in a live session, nothing is to come or to go until the remote says something: it told what it has and that is nothing, or it
     /// did not open the channel for so long.
     pub(crate) fn is_quiet(&self, now: Duration, patience: Duration) -> bool {
-        if !self.options.live || self.close != Closing::Open || !self.out.is_empty() || !self.upload.is_idle() {
+        if !self.options.live || !self.state.goes_on() || !self.out.is_empty() || !self.upload.is_idle() {
             return false;
         }
-        match self.opened {
+        match self.state.was_opened() {
             false => now >= self.since + patience,
-            true => self.download.has_nothing() || (!self.downloading && !self.download.is_asking()),
+            true => self.download.has_nothing() || (!self.fetch.is_on() && !self.download.is_asking()),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! How a feed stands on a session: what is missing on either side, and whether both hold the same.
 
 use super::download::Told;
-use super::{Closing, FeedChannel, PeerFault, PeerInfo, Work};
+use super::state::{ChannelState, Ended};
+use super::{FeedChannel, PeerFault, PeerInfo, Work};
 use crate::feed::Feed;
 use crate::sets::sparse_bits::SparseBits;
 use crate::storage::Storage;
@@ -71,7 +72,7 @@ impl PeerProgress {
 impl FeedChannel {
     /// From now on it is to be known what the remote has, of feeds too that are not fetched from it: it is asked.
     pub(crate) fn observe<S: Storage>(&mut self, work: &mut Work<'_, S>) {
-        if !std::mem::replace(&mut self.options.observed, true) && self.opened {
+        if !std::mem::replace(&mut self.options.observed, true) && self.state.was_opened() {
             self.download.ask_again();
             self.ask_for_acks(work.feed);
             self.advance(work);
@@ -111,7 +112,7 @@ impl FeedChannel {
         let theirs =
             self.remote_missing.remote_blocks(feed.downloaded(), self.download.missing() + self.given_up(feed));
         PeerInfo {
-            opened: self.opened,
+            opened: self.state.was_opened(),
             remote_len: self.download.remote_len(),
             remote_blocks: (told && self.options.observed).then_some(theirs),
             told,
@@ -122,10 +123,10 @@ impl FeedChannel {
             requested: self.upload.requested(),
             moved: self.moved,
             in_sync: self.standing.in_sync == 1,
-            downloading: self.downloading && !self.own,
+            downloading: self.fetch.is_on() && !self.fetch.is_of_writer(),
             uploading: self.uploading,
-            remote_downloading: self.remote_downloading,
-            remote_uploading: self.remote_uploading,
+            remote_downloading: self.remote.downloading,
+            remote_uploading: self.remote.uploading,
         }
     }
 
@@ -156,7 +157,7 @@ impl FeedChannel {
     }
 
     fn missing_there(&self) -> u64 {
-        match (self.uploading && self.remote_uploading, self.remote_downloading) {
+        match (self.uploading && self.remote.uploading, self.remote.downloading) {
             (false, _) => 0,
             (true, true) => self.remote_missing.count(),
             // It asks for nothing more, and has not written yet what it was sent.
@@ -167,13 +168,13 @@ impl FeedChannel {
 
     /// Whether the remote has told all that it has, as far as it serves blocks.
     fn has_told(&self) -> bool {
-        self.opened && self.remote_uploading && self.download.told() && !self.download.was_ignored()
+        self.state.was_opened() && self.remote.uploading && self.download.told() && !self.download.was_ignored()
     }
 
     fn is_in_sync<S: Storage>(&mut self, work: &mut Work<'_, S>) -> bool {
-        let open = self.options.observed && self.opened && self.close == Closing::Open;
+        let open = self.options.observed && self.state == ChannelState::Open;
         open && !work.feed.is_held_back()
-            && !self.parted
+            && !self.history.is_forked()
             && !self.is_behind(work.feed)
             && !self.was_denied(work.feed)
             && self.holds_all(work)
@@ -182,24 +183,24 @@ impl FeedChannel {
 
     /// Whether the remote has another history of it.
     pub(crate) fn is_parted(&self) -> bool {
-        self.parted
+        self.history.is_forked()
     }
 
     /// Whether, in a session that is not live, the remote never opened the channel, or is rid of it with something unanswered that it was asked
     /// for: what it has may not be here then. Asked where the channel closes.
     pub(crate) fn is_denied(&mut self, feed: &Feed) -> bool {
         let sparse = self.is_sparse();
-        let left = self.is_downloading() && self.remote_uploading && self.download.is_owed(feed, sparse);
-        !self.options.live && (!self.opened || left || self.was_denied(feed))
+        let left = self.is_downloading() && self.remote.uploading && self.download.is_owed(feed, sparse);
+        !self.options.live && (!self.state.was_opened() || left || self.was_denied(feed))
     }
 
     /// Whether the remote left unanswered what it was asked for, or did not bring it, as far as that is to be fetched. Where the session is not
     /// live nothing is fetched any more when that is known, and the remote may say that it serves no more.
     fn was_denied(&mut self, feed: &Feed) -> bool {
         if self.options.live {
-            return self.is_downloading() && self.remote_uploading && self.download.was_denied(feed);
+            return self.is_downloading() && self.remote.uploading && self.download.was_denied(feed);
         }
-        !self.drains && (self.download.was_denied(feed) || self.download.left_question())
+        !self.download.is_draining() && (self.download.was_denied(feed) || self.download.left_question())
     }
 
     /// What is left of the feed as the channel closes, or stands now.
@@ -208,43 +209,45 @@ impl FeedChannel {
             return Left::default();
         }
         Left {
-            told: self.opened && self.download.has_told_all(),
+            told: self.state.was_opened() && self.download.has_told_all(),
             blocks: self.download.left(feed),
             // What it has of a channel that it never opened nobody knows.
-            given_up: if self.unopened { Some(0) } else { self.download.given_up_blocks(feed) },
+            given_up: if self.ended == Some(Ended::Unopened) { Some(0) } else { self.download.given_up_blocks(feed) },
         }
     }
 
     /// Whether the remote tells of more than there is of a feed that is written here, as where this store is an old copy: not to be fetched, as
     /// it may be a lie, but not the same either.
     pub(crate) fn is_behind(&self, feed: &Feed) -> bool {
-        feed.writable() && self.remote_uploading && self.download.remote_len() > feed.len()
+        feed.writable() && self.remote.uploading && self.download.remote_len() > feed.len()
     }
 
     /// How many blocks the remote lacks that we hold and serve, and did not take, as far as it told what it has. Asked where the channel
     /// closes; in a live session that is so only if the remote fetches nothing, for else it only left early, and if it serves something, for else it
     /// takes no part in it.
     pub(crate) fn lacking(&self, feed: &Feed) -> u64 {
-        let left = self.options.live && (self.remote_downloading || !self.remote_uploading);
-        if !self.uploading || self.parted || feed.downloaded() == 0 || left {
+        let left = self.options.live && (self.remote.downloading || !self.remote.uploading);
+        if !self.uploading || self.history.is_forked() || feed.downloaded() == 0 || left {
             return 0;
         }
-        if self.left_idle {
+        if self.ended == Some(Ended::Idle) {
             return self.remote_missing.returned_count();
         }
         // It opened the channel and closed it again, without a word of what it has or wants.
-        let refused =
-            self.opened && self.remote_uploading && self.upload.asked_at().is_none() && self.download.remote_len() == 0;
+        let refused = self.state.was_opened()
+            && self.remote.uploading
+            && self.upload.asked_at().is_none()
+            && self.download.remote_len() == 0;
         // Another may have stored what it did not acknowledge, as it closes the channel as soon as it is done. It says before that it is.
         let acknowledges =
-            (self.options.reconciles || self.remote_downloading) && self.acks.are_asked_for() && !self.options.live;
+            (self.options.reconciles || self.remote.downloading) && self.acks.are_asked_for() && !self.options.live;
         match refused {
             true => feed.downloaded(),
             // One of ours says that it is done before it closes the channel; else what was sent may have met its Close.
             false
                 if self.options.reconciles
                     && !self.options.live
-                    && self.remote_downloading
+                    && self.remote.downloading
                     && !self.acks.are_asked_for() =>
             {
                 self.remote_missing.lacking_with_sent()
@@ -255,12 +258,12 @@ impl FeedChannel {
 
     /// How many blocks the remote lacks that it never asked for, if it was left as it asked for nothing more: a JS peer that is sparse.
     pub(crate) fn unwanted(&self, feed: &Feed) -> u64 {
-        if self.left_idle { self.missing_there().saturating_sub(self.lacking(feed)) } else { 0 }
+        if self.ended == Some(Ended::Idle) { self.missing_there().saturating_sub(self.lacking(feed)) } else { 0 }
     }
 
     /// Whether the remote is asked what it has though nothing is fetched, in a session that is not live.
     pub(super) fn only_asks(&self) -> bool {
-        self.options.observed && !self.options.fetches() && self.remote_uploading && !self.options.live
+        self.options.observed && !self.options.fetches() && self.remote.uploading && !self.options.live
     }
 
     /// Whether the remote told of a block that is not here, and this side fetches nothing.
@@ -270,7 +273,7 @@ impl FeedChannel {
 
     /// No more is fetched, since the remote brought as many bytes as it may. Whether it may have blocks that are not here, and that were to be.
     pub(crate) fn cut(&mut self) -> bool {
-        if !self.options.fetches() || !self.remote_uploading || self.is_sparse() {
+        if !self.options.fetches() || !self.remote.uploading || self.is_sparse() {
             return false;
         }
         self.download.cut();
@@ -279,14 +282,14 @@ impl FeedChannel {
 
     fn holds_all<S: Storage>(&mut self, work: &mut Work<'_, S>) -> bool {
         let scope = self.scope(work.wants, 0);
-        !(self.downloading || scope.compares) || !self.remote_uploading || self.download.finished(scope, work.feed)
+        !(self.fetch.is_on() || scope.compares) || !self.remote.uploading || self.download.finished(scope, work.feed)
     }
 
     fn remote_holds_all<S: Storage>(&self, work: &Work<'_, S>) -> bool {
-        if !self.uploading || !self.remote_downloading {
+        if !self.uploading || !self.remote.downloading {
             return self.options.live || self.lacking(work.feed) == 0;
         }
-        let known = if self.remote_uploading {
+        let known = if self.remote.uploading {
             self.has_told() && self.remote_missing.is_empty()
         } else {
             work.now >= self.quiet_at()
@@ -296,7 +299,7 @@ impl FeedChannel {
 
     /// Whether the remote fetches, and does not say what it has.
     pub(super) fn is_served_in_the_dark(&self) -> bool {
-        self.uploading && self.remote_downloading && !self.remote_uploading && self.close == Closing::Open
+        self.uploading && self.remote.downloading && !self.remote.uploading && self.state.goes_on()
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{Closing, FeedChannel, Work};
+use super::{FeedChannel, Work};
 use crate::storage::Storage;
 
 impl FeedChannel {
@@ -24,9 +24,9 @@ impl FeedChannel {
 
     /// The channel stayed open though it was through, and need not any more.
     pub(crate) fn end_late<S: Storage>(&mut self, work: &mut Work<'_, S>) {
-        let was_told = !self.downloading;
+        let was_told = !self.fetch.is_on();
         self.advance(work);
-        if was_told && !self.remote_downloading {
+        if was_told && !self.remote.downloading {
             self.end();
         } else if was_told {
             self.nudge();
@@ -35,7 +35,7 @@ impl FeedChannel {
 
     /// Whether blocks are waited for that the remote may pass on.
     pub(crate) fn awaits_relay(&self) -> bool {
-        self.relay_until.is_some() && self.close == Closing::Open
+        self.relay_until.is_some() && self.state.goes_on()
     }
 
     /// Whether that was long enough.
@@ -45,7 +45,7 @@ impl FeedChannel {
 
     /// Waits no longer if either side has a block, if the remote does not fetch the feed or does not serve it, or if it was long enough.
     pub(super) fn mind_relay<S: Storage>(&mut self, work: &Work<'_, S>) {
-        let is_vain = !self.remote_downloading || !self.remote_uploading;
+        let is_vain = !self.remote.downloading || !self.remote.uploading;
         let over = is_vain || !work.feed.is_empty() || self.download.remote_len() > 0 || self.is_relay_due(work.now);
         if self.relay_until.take_if(|_| over).is_some() {
             self.upload.hold_wants(false);

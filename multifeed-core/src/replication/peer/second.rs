@@ -1,12 +1,13 @@
 //! Blocks that two remotes are asked for: the first is slow, and the second has nothing else to do.
 
-use super::{Closing, FeedChannel, Message, Work};
+use super::state::ChannelState;
+use super::{FeedChannel, Message, Work};
 use crate::storage::Storage;
 
 impl FeedChannel {
     /// Whether this remote could bring what others were asked for.
     pub(crate) fn has_spare_room(&self) -> bool {
-        let fetches = self.opened && self.close == Closing::Open && self.is_downloading() && self.remote_uploading;
+        let fetches = self.state == ChannelState::Open && self.is_downloading() && self.remote.uploading;
         fetches && !self.is_sparse() && self.download.is_spare()
     }
 

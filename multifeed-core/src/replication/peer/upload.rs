@@ -16,7 +16,7 @@ use crate::storage::Storage;
 /// A Want is answered only where its start and length are multiples of this (hypercore's bits of a page).
 const WANT_ALIGN: u64 = 8192;
 
-/// The uploading half of a [`FeedChannel`](super::Peer): requests are queued, never answers.
+/// The uploading half of a [`FeedChannel`](super::FeedChannel): requests are queued, never answers.
 #[derive(Debug, Default)]
 pub(super) struct Upload {
     /// Ranges that the remote wants to hear about, in the order of their coming, without repeats.

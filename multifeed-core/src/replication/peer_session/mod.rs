@@ -400,7 +400,7 @@ impl PeerSession {
             }
         };
         self.channels.insert(peer.token, Channel::Feed(feed));
-        peer.busy = true;
+        peer.place.busy = true;
         self.busy += 1;
         self.peers.insert(feed, Box::new(peer));
         quiet
@@ -518,7 +518,7 @@ impl PeerSession {
     pub(crate) fn activate(&mut self, feed: FeedId) {
         if let Some(peer) = self.peers.get_mut(&feed)
             && peer.has_output()
-            && !std::mem::replace(&mut peer.queued, true)
+            && !std::mem::replace(&mut peer.place.active, true)
         {
             self.active.push_back(feed);
         }
@@ -527,7 +527,7 @@ impl PeerSession {
     /// Takes a feed's machine out: the channel is closed.
     pub(crate) fn remove(&mut self, feed: FeedId) -> Option<FeedChannel> {
         let peer = self.peers.remove(&feed)?;
-        self.busy -= usize::from(peer.busy);
+        self.busy -= usize::from(peer.place.busy);
         self.offers.settle(feed);
         self.channels.remove(&peer.token);
         self.ahead.forget(feed);
@@ -542,7 +542,7 @@ impl PeerSession {
         *fetching = (*fetching + standing.fetches()).saturating_sub(peer.standing.fetches());
         let before = std::mem::replace(&mut peer.standing, standing);
         let busy = !peer.is_at_rest();
-        let was_busy = std::mem::replace(&mut peer.busy, busy);
+        let was_busy = std::mem::replace(&mut peer.place.busy, busy);
         self.busy = self.busy + usize::from(busy) - usize::from(was_busy);
         if before != standing {
             self.sums.remove(before);
@@ -571,7 +571,7 @@ impl PeerSession {
             && let Some(peer) = self.peers.get_mut(&feed)
         {
             self.transfer.used_up();
-            if !std::mem::replace(&mut peer.starved, true) {
+            if !std::mem::replace(&mut peer.place.starved, true) {
                 self.starved.push_back(feed);
             }
         }
@@ -582,7 +582,7 @@ impl PeerSession {
         while self.turn.is_none() && self.transfer.room(self.sums.cost) > 0 {
             let feed = self.starved.pop_front()?;
             if let Some(peer) = self.peers.get_mut(&feed) {
-                peer.starved = false;
+                peer.place.starved = false;
                 self.turn = Some(feed);
                 return self.turn;
             }
@@ -783,7 +783,7 @@ impl PeerSession {
         let stays = self.relays.stays();
         for (&feed, peer) in self.peers.iter_mut().filter(|(feed, _)| stays != Some(**feed)) {
             peer.nudge();
-            if peer.has_output() && !std::mem::replace(&mut peer.queued, true) {
+            if peer.has_output() && !std::mem::replace(&mut peer.place.active, true) {
                 self.active.push_back(feed);
             }
         }
@@ -793,7 +793,7 @@ impl PeerSession {
     pub(crate) fn leave(&mut self) {
         for (&feed, peer) in &mut self.peers {
             peer.leave();
-            if peer.has_output() && !std::mem::replace(&mut peer.queued, true) {
+            if peer.has_output() && !std::mem::replace(&mut peer.place.active, true) {
                 self.active.push_back(feed);
             }
         }
@@ -912,7 +912,7 @@ impl PeerSession {
         }
         if let Some(feed) = self.active.pop_front() {
             if let Some(peer) = self.peers.get_mut(&feed) {
-                peer.queued = false;
+                peer.place.active = false;
             }
             return Some(feed);
         }

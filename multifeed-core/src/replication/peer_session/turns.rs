@@ -19,9 +19,9 @@ impl PeerSession {
     pub(crate) fn pass_over_unopened(&mut self, since: Duration) {
         if self.busy > 0 && self.is_live() {
             let Self { peers, busy, .. } = self;
-            let unopened = peers.values_mut().filter(|peer| peer.busy && peer.is_unopened_since(since));
+            let unopened = peers.values_mut().filter(|peer| peer.place.busy && peer.is_unopened_since(since));
             unopened.for_each(|peer| {
-                peer.busy = false;
+                peer.place.busy = false;
                 *busy -= 1;
             });
         }

@@ -42,7 +42,7 @@ const MOST_LATE: usize = 16 * MOST_REQUESTS;
 /// Answers on their way at once, in bytes of blocks; what the remote may have to queue for us.
 const BYTES_IN_FLIGHT: u64 = 4 << 20;
 
-/// The downloading half of a [`FeedChannel`](super::Peer).
+/// The downloading half of a [`FeedChannel`](super::FeedChannel).
 #[derive(Debug, Default)]
 pub(super) struct Download {
     /// One past the highest block that the remote spoke of.
@@ -67,6 +67,8 @@ pub(super) struct Download {
     cut: SparseBits,
     /// Whether it is to be asked for all of it once more.
     again: bool,
+    /// Nothing more is asked for, and what comes of what was is not taken.
+    draining: bool,
     /// No word of `has` below this one holds a block that can be requested now.
     cursor: u64,
     /// Blocks asked for, oldest first.
@@ -161,7 +163,7 @@ impl Download {
         self.comparison.restart();
         self.unanswered.restart();
         let (comparison, unanswered) = (std::mem::take(&mut self.comparison), std::mem::take(&mut self.unanswered));
-        *self = Self { comparison, unanswered, ..Self::default() };
+        *self = Self { comparison, unanswered, draining: self.draining, ..Self::default() };
     }
 
     /// Blocks that the remote has and we lack, those asked for included.
@@ -568,7 +570,18 @@ impl Download {
         let in_flight = std::mem::take(&mut self.in_flight);
         let _ = self.stop();
         self.in_flight = in_flight;
+        self.draining = true;
         self.in_flight.clone()
+    }
+
+    /// Whether nothing more is asked for, and what comes of what was is not taken.
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining
+    }
+
+    /// What comes counts again.
+    pub(super) fn stop_draining(&mut self) {
+        self.draining = false;
     }
 
     /// The remote serves nothing any more: forgets what it has, and gives back what was asked for.
