@@ -50,6 +50,11 @@ command's id and its results, or {"event":"failed","id":…,"message"}. The end 
                                                multifeed has is kept in memory
   {"cmd":"listen","address"} {"cmd":"connect","address"}
   {"cmd":"join","key"}                         one more multifeed, on streams that are open too (--networker)
+  {"cmd":"testnet"}                            starts a DHT of four nodes on loopback; its bootstrap address
+  {"cmd":"swarm","bootstrap":[ADDR…],"seed"?}  joins the topic of each root key with hyperswarm 4; seed: 64 hex digits of its key pair.
+                                               An application's two lines: each connection becomes a stream, piped both ways
+  {"cmd":"topic","join"?,"leave"?}             joins, or leaves, the topic of a root key
+  {"cmd":"swarm-state"}                        how many connections the swarm has
   {"cmd":"finish"}                             ends every stream cleanly (even a live one)
   {"cmd":"destroy","reset"?}                   cuts every socket; with reset, by RST
   {"cmd":"extension","name","data"}            sends a message (base64) of an --extension to every remote
@@ -70,6 +75,8 @@ let networker = null // what MultifeedNetworker takes for @corestore/networker: 
 let networked = null // the MultifeedNetworker
 let corestore = null
 let server = null
+let swarm = null // hyperswarm's
+let testnet = null
 let connections = 0
 let closing = false
 const open = new Map() // connection number → { stream, socket, extensions }
@@ -219,6 +226,30 @@ const commands = {
     const multi = require('@frando/corestore-multifeed')(corestore, { rootKey: key })
     multis.push(multi)
     await openMultifeed(multi)
+  },
+
+  async testnet () {
+    testnet = await require('./hyperswarm/node_modules/hyperdht/testnet')(4, { host: '127.0.0.1' })
+    return { bootstrap: testnet.bootstrap.map(({ host, port }) => `${host}:${port}`) }
+  },
+
+  async swarm ({ bootstrap, seed }) {
+    const Hyperswarm = require('./hyperswarm/node_modules/hyperswarm')
+    const DHT = require('./hyperswarm/node_modules/hyperdht')
+    const dht = new DHT({ bootstrap: bootstrap.map(lib.address), host: '127.0.0.1' })
+    swarm = new Hyperswarm({ dht, seed: seed && Buffer.from(seed, 'hex') })
+    swarm.on('connection', (socket, info) => replicate(socket, info.client))
+    for (const key of opts.key) await swarm.join(topicOf(key)).flushed()
+    return { key: swarm.keyPair.publicKey.toString('hex') }
+  },
+
+  async topic ({ join, leave }) {
+    if (join) await swarm.join(topicOf(join)).flushed()
+    if (leave) await swarm.leave(topicOf(leave))
+  },
+
+  async 'swarm-state' () {
+    return { connections: swarm.connections.size }
   },
 
   async finish () {
@@ -376,6 +407,11 @@ function multiOf (key) {
   return multi
 }
 
+/** What peers of a root key look for each other by. */
+function topicOf (key) {
+  return require('hypercore-crypto').discoveryKey(Buffer.from(key, 'hex'))
+}
+
 /** The root key, where there may be several. */
 function rootOf (multi) {
   return opts.corestore && multi.key ? multi.key.toString('hex') : undefined
@@ -405,6 +441,8 @@ async function exit (code) {
   // Closing has finalized every stream; their last bytes, and the remotes' ends, want a moment.
   const until = Date.now() + 1000
   while (open.size > 0 && Date.now() < until) await new Promise((resolve) => setTimeout(resolve, 5))
+  if (swarm) await swarm.destroy()
+  if (testnet) await testnet.destroy()
   print({ event: 'closed' })
   process.exit(code)
 }

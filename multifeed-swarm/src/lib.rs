@@ -1,4 +1,4 @@
-//! Peers of a multifeed find each other: on the local network, or by address.
+//! Peers of a multifeed find each other: on the local network, by hyperswarm's DHT, or by address.
 //!
 //! ```no_run
 //! use std::sync::Arc;
@@ -37,7 +37,8 @@
 //! Nothing that is found is trusted. Of an announcement come at most a bounded number of dials ([`SwarmLimits`]), and a peer that does not prove to
 //! know the root key hears nothing of feeds.
 //!
-//! Features: `lan` and `addresses`, both on by default.
+//! Features: `lan` and `addresses`, both on by default; `hyperswarm`, the DHT and the UDP streams of JS hyperswarm 4. That one announces to a public network,
+//! and the libraries below it are young: it is off by default.
 
 mod discovery;
 mod engines;
@@ -53,6 +54,8 @@ pub mod tcp;
 pub use discovery::{BoxStream, Connecting, Discovery, DiscoveryEvent, Found, Incoming, Mode, Route, Stream, Topic};
 #[cfg(feature = "addresses")]
 pub use engines::addresses::{Addresses, AddressesOptions};
+#[cfg(feature = "hyperswarm")]
+pub use engines::hyperswarm::{Hyperswarm, HyperswarmError, HyperswarmOptions, PUBLIC_BOOTSTRAP, testnet::Testnet};
 #[cfg(feature = "lan")]
 pub use engines::lan::{Lan, LanError, LanOptions};
 pub use events::{SwarmEvent, SwarmEvents};

@@ -5,7 +5,7 @@ use multifeed_testkit::js::{JsPeer, TIMEOUT};
 use multifeed_tokio::{EndReason, NetworkerEvent, Replicate};
 use serde_json::json;
 
-use crate::common::{addresses, addresses_on, connected, held, memory, networker, root, run, swarm, until};
+use crate::common::{addresses, addresses_on, connected, held, js, memory, networker, root, run, swarm, until};
 
 #[test]
 fn peers_by_address_sync_both_ways_and_one_comes_back() {
@@ -106,11 +106,6 @@ fn a_topic_that_joins_late_starts_on_what_is_there_and_one_that_leaves_ends_alon
         swarm_a.close().await;
         swarm_b.close().await;
     });
-}
-
-/// Has a JS peer do something that blocks, while our tasks go on.
-fn js<T>(call: impl FnOnce() -> anyhow::Result<T>) -> T {
-    tokio::task::block_in_place(call).unwrap_or_else(|error| panic!("{error:#}"))
 }
 
 #[test]

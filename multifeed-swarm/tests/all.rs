@@ -5,4 +5,6 @@
 mod common;
 
 mod addresses;
+#[cfg(feature = "hyperswarm")]
+mod hyperswarm;
 mod lan;

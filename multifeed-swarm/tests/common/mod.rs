@@ -117,3 +117,8 @@ pub async fn event(events: &mut SwarmEvents, wanted: impl Fn(&SwarmEvent) -> boo
 pub fn connected(peers: &[SwarmPeer]) -> usize {
     peers.iter().filter(|peer| peer.state == FoundState::Connected).count()
 }
+
+/// Has a JS peer do something that blocks, while our tasks go on.
+pub fn js<T>(call: impl FnOnce() -> anyhow::Result<T>) -> T {
+    tokio::task::block_in_place(call).unwrap_or_else(|error| panic!("{error:#}"))
+}

@@ -24,7 +24,22 @@ pub fn interop_dir() -> PathBuf {
 /// No node or npm, or npm fails.
 pub fn install() -> Result<()> {
     static DONE: OnceLock<Result<(), String>> = OnceLock::new();
-    DONE.get_or_init(|| install_in(&interop_dir()).map_err(|err| format!("{err:#}")))
+    install_once(&DONE, &interop_dir())
+}
+
+/// As [`install`], of what stands apart in `interop/hyperswarm/`: hyperswarm 4, which only some tests need. A peer's commands `swarm` and `testnet` want
+/// it.
+///
+/// # Errors
+///
+/// As [`install`].
+pub fn install_hyperswarm() -> Result<()> {
+    static DONE: OnceLock<Result<(), String>> = OnceLock::new();
+    install_once(&DONE, &interop_dir().join("hyperswarm"))
+}
+
+fn install_once(done: &OnceLock<Result<(), String>>, dir: &Path) -> Result<()> {
+    done.get_or_init(|| install_in(dir).map_err(|err| format!("{err:#}")))
         .as_ref()
         .map_err(|err| anyhow!("{err}"))
         .copied()
@@ -32,8 +47,8 @@ pub fn install() -> Result<()> {
 
 fn install_in(dir: &Path) -> Result<()> {
     // Beside node_modules, because npm ci deletes that.
-    let lock = File::create(dir.join(".install.lock")).context("interop/.install.lock")?;
-    lock.lock().context("interop/.install.lock")?;
+    let lock = File::create(dir.join(".install.lock")).with_context(|| format!("{}/.install.lock", dir.display()))?;
+    lock.lock().with_context(|| format!("{}/.install.lock", dir.display()))?;
     if is_current(dir)? {
         return Ok(());
     }
@@ -61,7 +76,8 @@ pub(super) fn missing(program: &str, err: io::Error) -> anyhow::Error {
 
 // npm writes node_modules/.package-lock.json last.
 fn is_current(dir: &Path) -> Result<bool> {
-    let wanted = modified(&dir.join("package-lock.json"))?.context("interop/package-lock.json is missing")?;
+    let wanted = modified(&dir.join("package-lock.json"))?
+        .with_context(|| format!("{}/package-lock.json is missing", dir.display()))?;
     let installed = modified(&dir.join("node_modules/.package-lock.json"))?;
     Ok(installed.is_some_and(|installed| installed >= wanted))
 }

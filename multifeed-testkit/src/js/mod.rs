@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 pub use self::corestore::{JsCore, JsCorestore, corestore};
-pub use self::install::{install, interop_dir};
+pub use self::install::{install, install_hyperswarm, interop_dir};
 pub use self::peer::JsPeer;
 use self::process::Process;
 

@@ -1,0 +1,89 @@
+//! One connection with each peer of the DHT, by the rule of JS hyperswarm, so that both sides keep the same one.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+
+use super::Key;
+use super::pipe::Control;
+
+/// Who has a connection, and who is dialled.
+#[derive(Debug)]
+pub(super) struct Links {
+    own_key: Key,
+    open: BTreeMap<Key, Link>,
+    /// Each as long as its job holds the other end.
+    dials: BTreeMap<Key, Weak<()>>,
+    next: u64,
+}
+
+#[derive(Debug)]
+struct Link {
+    id: u64,
+    control: Control,
+    initiator: bool,
+}
+
+impl Links {
+    pub(super) fn new(own_key: Key) -> Self {
+        Self { own_key, open: BTreeMap::new(), dials: BTreeMap::new(), next: 0 }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    pub(super) fn is_open(&self, key: &Key) -> bool {
+        self.open.contains_key(key)
+    }
+
+    /// Whether the peer came to us.
+    pub(super) fn came(&self, key: &Key) -> bool {
+        self.open.get(key).is_some_and(|link| !link.initiator)
+    }
+
+    /// A dial is under way as long as what this returns is held.
+    pub(super) fn dials(&mut self, key: Key) -> Arc<()> {
+        let dial = Arc::new(());
+        self.dials.retain(|_, dial| dial.strong_count() > 0);
+        self.dials.insert(key, Arc::downgrade(&dial));
+        dial
+    }
+
+    fn is_dialled(&self, key: &Key) -> bool {
+        self.dials.get(key).is_some_and(|dial| dial.strong_count() > 0)
+    }
+
+    /// Whether a further connection with a peer may stay. If one is there that went both ways, the peer has lost it, and the new one counts. Else
+    /// the side with the larger key begins.
+    pub(super) fn admits(&self, key: &Key, initiator: bool) -> bool {
+        let begins = (self.own_key > *key) == initiator;
+        match self.open.get(key) {
+            Some(link) => begins || link.control.is_used(),
+            // A dial of ours that is under way counts as one that is there.
+            None => initiator || begins || !self.is_dialled(key),
+        }
+    }
+
+    /// Adds a connection, and cuts the one that it takes the place of.
+    pub(super) fn add(&mut self, key: Key, control: Control, initiator: bool) -> u64 {
+        let id = self.next;
+        self.next += 1;
+        if let Some(before) = self.open.insert(key, Link { id, control, initiator }) {
+            before.control.cut();
+        }
+        id
+    }
+
+    pub(super) fn cut_all(&self) {
+        self.open.values().for_each(|link| link.control.cut());
+    }
+
+    /// A connection is over. `false` if another one has taken its place.
+    pub(super) fn ended(&mut self, key: &Key, id: u64) -> bool {
+        let is_it = self.open.get(key).is_some_and(|link| link.id == id);
+        if is_it {
+            self.open.remove(key);
+        }
+        is_it
+    }
+}
