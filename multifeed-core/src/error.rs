@@ -333,14 +333,15 @@ impl StoreError {
         }
     }
 
-    /// Whether a feed's own files do not take what is written: the disk fails there, a file cannot be as long as it would be, or the feed's folder is
-    /// not where it was. Other feeds have not to suffer from it.
+    /// Whether a feed's own files do not take what is written: the disk fails there, a file cannot be as long as it would be or may not be written, or
+    /// the feed's folder is not where it was. Other feeds have not to suffer from it.
     pub(crate) fn is_of_one_feed(&self) -> bool {
         match self {
             StoreError::Moved { slot, .. } => slot.is_some(),
             StoreError::Io { file: Some(file), source, .. } => {
                 let too_large = source.kind() == io::ErrorKind::FileTooLarge;
-                !file.is_beside() && (too_large || is_unreadable(source))
+                let denied = source.kind() == io::ErrorKind::PermissionDenied;
+                !file.is_beside() && (too_large || denied || is_unreadable(source))
             }
             _ => false,
         }
@@ -351,8 +352,12 @@ impl StoreError {
         matches!(self, StoreError::Io { op: "read", source, .. } if is_unreadable(source))
     }
 
-    /// Whether the disk, or the permissions there, keep a file from being read.
+    /// Whether the disk, the permissions there, or what stands in the place of a file keep it from being read. A link may lead to a file that is
+    /// somebody else's, and is no such thing.
     pub(crate) fn is_of_the_disk(&self) -> bool {
+        if let StoreError::NotRegular { found, .. } = self {
+            return matches!(found, Found::Folder | Found::Pipe | Found::Socket | Found::Device);
+        }
         let StoreError::Io { op: "read" | "look at", source, .. } = self else { return false };
         let denied = source.kind() == io::ErrorKind::PermissionDenied;
         denied || is_unreadable(source)
@@ -360,7 +365,12 @@ impl StoreError {
 
     /// Whether a file that makes a feed a writer's is missing, or cannot be read.
     pub(crate) fn is_of_a_writer(&self) -> bool {
-        let (StoreError::Io { file: Some(file), .. } | StoreError::Damaged { file, .. }) = self else { return false };
+        let (StoreError::Io { file: Some(file), .. }
+        | StoreError::NotRegular { file: Some(file), .. }
+        | StoreError::Damaged { file, .. }) = self
+        else {
+            return false;
+        };
         matches!(file, FileKind::SecretKey | FileKind::LocalName)
     }
 

@@ -37,6 +37,8 @@ pub(super) struct Opened {
     pub(super) mode: u32,
     /// It was reached by a link.
     pub(super) linked: bool,
+    /// Why it was opened to be read alone.
+    pub(super) denied: Option<io::Error>,
 }
 
 /// An error that says what stands in the place of a file or a folder.
@@ -252,7 +254,7 @@ mod unix {
                 found => return Err(not_regular(found)),
             }
             let linked = self.linked || link || meta.nlink() > 1;
-            Ok(Some(Opened { len: meta.len(), mode: meta.mode() & 0o777, linked, file }))
+            Ok(Some(Opened { len: meta.len(), mode: meta.mode() & 0o777, linked, denied: None, file }))
         }
 
         /// What has a name in this folder; links are not followed.
@@ -452,7 +454,8 @@ mod elsewhere {
             if let Some(found) = now.filter(|found| *found != Found::File) {
                 return Err(not_regular(found));
             }
-            Ok(Some(Opened { file, len: meta.len(), mode: 0, linked: self.linked || link }))
+            let linked = self.linked || link;
+            Ok(Some(Opened { file, len: meta.len(), mode: 0, linked, denied: None }))
         }
 
         /// The times of this system can be set by anybody.

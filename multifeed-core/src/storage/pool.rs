@@ -47,6 +47,8 @@ pub(super) struct OpenFile {
     pub(super) mode: u32,
     /// It was reached by a link.
     linked: bool,
+    /// Why it can only be read.
+    denied: Option<io::Error>,
 }
 
 /// Where a file is, for the faults of a test.
@@ -172,8 +174,8 @@ impl Site {
 
 impl OpenFile {
     pub(super) fn new(opened: Opened, site: Site) -> Self {
-        let Opened { file, len, mode, linked } = opened;
-        Self { file, site, locked: false, len: Some(len), shared: false, mode, linked }
+        let Opened { file, len, mode, linked, denied } = opened;
+        Self { file, site, locked: false, len: Some(len), shared: false, mode, linked, denied }
     }
 
     /// One that another process may write to.
@@ -257,6 +259,7 @@ impl OpenFile {
 
     /// Writes all of it.
     pub(super) fn write_at(&mut self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.check_writable()?;
         // Nobody knows how much of a write is there after an error.
         let len = self.len.take();
         let mut done = 0;
@@ -296,6 +299,15 @@ impl OpenFile {
         self.site.disk.pass_punch(punched)
     }
 
+    /// Fails with what the system said if it could be opened only to be read: a write would say that the file handle is no good.
+    fn check_writable(&self) -> io::Result<()> {
+        let denied = |error: &io::Error| match error.raw_os_error() {
+            Some(errno) => io::Error::from_raw_os_error(errno),
+            None => error.kind().into(),
+        };
+        self.denied.as_ref().map_or(Ok(()), |error| Err(denied(error)))
+    }
+
     /// Fails if it was reached by a link.
     pub(super) fn check_cuttable(&self) -> io::Result<()> {
         if self.linked { Err(not_regular(Found::BehindLink)) } else { Ok(()) }
@@ -306,6 +318,7 @@ impl OpenFile {
         if self.linked && len < self.len()? {
             self.check_cuttable()?;
         }
+        self.check_writable()?;
         self.len = None;
         self.site.check(DiskOp::SetLen)?;
         self.file.set_len(len)?;
@@ -338,7 +351,7 @@ pub(super) fn open_as_allowed(
         // What cannot be written can still be read; a write then says why not. A disk that fails is made read-only by the system, maybe while
         // the store is open.
         Err(error) if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) => {
-            open(Access::Read)
+            Ok(open(Access::Read)?.map(|opened| Opened { denied: Some(error), ..opened }))
         }
         opened => opened,
     }
