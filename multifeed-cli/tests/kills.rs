@@ -2,6 +2,8 @@
 //! opens, verifies, has every block whose append returned, is not shorter than what a peer saw, syncs on until both hold the same, and
 //! JS opens what each of them left, too. `MULTIFEED_KILLS=COUNT` kills more often.
 //!
+//! So is a JS app that appends ([`a_js_app_killed_while_it_appends`]): what it leaves opens with all that it was told is appended.
+//!
 //! The process is this test program itself, run once more with a variable that tells it to be the one that is killed.
 
 use std::collections::BTreeMap;
@@ -73,6 +75,85 @@ fn killed_at_any_moment() -> Result<()> {
             (left, store) = (left - kills, store + 1);
             println!("{level}: {kills} kills of store {store}, {left} left");
         }
+    }
+    Ok(())
+}
+
+/// How a block of `append.js` begins; the rest is padding.
+fn is_block(at: u64, block: &[u8]) -> bool {
+    let text = format!("block {at} ");
+    let size = usize::try_from(10 + (at * 37) % 400).unwrap_or(0);
+    let padded = text.clone() + &"x".repeat(size.saturating_sub(text.len()));
+    padded.as_bytes() == block
+}
+
+/// JS marks the blocks of an append after its data, tree and signature, which are written at once: a kill leaves any of them. Ours opens it with all
+/// that was appended, goes on, and so does JS.
+#[test]
+fn a_js_app_killed_while_it_appends() -> Result<()> {
+    let asked = std::env::var("MULTIFEED_KILLS").ok().and_then(|text| text.parse().ok());
+    let kills = asked.map_or(6, |kills: u64| kills.div_ceil(3));
+    js::install()?;
+    let folders = tempfile::tempdir()?;
+    let mut random = Random::new(kills);
+    for run in 0..kills {
+        let folder = folders.path().join(format!("{run}"));
+        if run % 2 == 1 {
+            // One that our journal knows.
+            let mut store = core::Multifeed::open(FileStorage::open(&folder)?, core::Options::default())?;
+            store.writer(Some("ours"), || core::KeyPair::from_seed(&[9; 32]))?;
+            store.close()?;
+        }
+        let lines = random.between(1, 300);
+        let wait = Duration::from_micros(random.between(0, 2_000));
+        let mut child = Command::new("node")
+            .arg("append.js")
+            .arg(&folder)
+            .arg("ours")
+            .current_dir(js::interop_dir())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut appended = 0;
+        let mut seen = 0;
+        let mut out = BufReader::new(child.stdout.take().context("no stdout")?).lines();
+        while let Some(Ok(line)) = out.next() {
+            let length = line.strip_prefix("appended ").context("another line")?;
+            // A line cut by the kill is a shorter number.
+            appended = appended.max(length.parse()?);
+            seen += 1;
+            if seen == lines {
+                std::thread::sleep(wait);
+                child.kill()?;
+            }
+        }
+        child.wait()?;
+        ensure!(seen >= lines, "it ended by itself");
+
+        let copy = folders.path().join(format!("{run}-before"));
+        copy_folder(&folder, &copy)?;
+        let check = || -> Result<u64> {
+            let mut store = core::Multifeed::open(FileStorage::open(&folder)?, core::Options::default())?;
+            ensure!(store.problems().is_empty(), "{:?}", store.problems());
+            let ours = store.find_name("ours").context("the writer is gone")?;
+            let length = store.info(ours)?.len;
+            ensure!(length >= appended, "{appended} blocks were appended, and {length} are left");
+            for at in 0..length {
+                let block = store.get(ours, at)?.with_context(|| format!("block {at} is gone"))?;
+                ensure!(is_block(at, &block), "block {at} is another one");
+            }
+            let last = format!("block {length} ").into_bytes();
+            store.append(ours, &[last.into()])?;
+            store.close()?;
+            Ok(length)
+        };
+        let length = check().with_context(|| {
+            let kept = folders.path().join(format!("{run}-before"));
+            format!("kill {run}, what it left was {}", kept.display())
+        })?;
+        let feeds = js::audit(&folder)?;
+        ensure!(feeds.len() == 1 && feeds[0].is_sound() && feeds[0].length == length + 1, "{feeds:?}");
+        std::fs::remove_dir_all(&folder)?;
+        std::fs::remove_dir_all(&copy)?;
     }
     Ok(())
 }

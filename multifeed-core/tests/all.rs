@@ -61,6 +61,7 @@ mod state;
 mod transfer;
 mod two_devices;
 mod unchanged;
+mod unended;
 mod unopened_feed;
 mod unread_files;
 mod unwritable_feed;

@@ -713,17 +713,21 @@ fn a_feed_that_js_adds_while_a_removal_waits_takes_the_number_and_its_name() {
 fn a_damaged_writer_that_is_moved_is_no_shorter_one_after_a_crash() {
     let mut disk = with_a_writer_of_js();
     disk.truncate(FileId::new(Slot(1), FileKind::Tree), 32 + 40).unwrap();
-    let damaged = |store: &Multifeed<&mut MemoryStorage>| {
+    // It is shown as far as it is proven, and nothing is appended to it.
+    let damaged = |store: &mut Multifeed<&mut MemoryStorage>| {
         let refused = matches!(store.problems(), [StoreError::Damaged { file: FileKind::Tree, .. }]);
-        assert!(refused && store.find(&key(50)).is_none(), "{:?}", store.problems());
+        let id = store.find(&key(50)).unwrap();
+        assert_eq!((refused, store.info(id).unwrap().len), (true, 1), "{:?}", store.problems());
+        let error = store.append(id, &[Bytes::from("another history")]).unwrap_err();
+        assert_eq!(error.code(), "ERR_STORE_DAMAGED");
     };
     let mut store = open(&mut disk);
-    damaged(&store);
+    damaged(&mut store);
     remove(&mut store, &key(30)).unwrap();
     // The process is killed here.
     drop(store);
     assert!(disk.contents(FileId::new(Slot(0), FileKind::SecretKey)).is_some());
-    damaged(&open(&mut disk));
+    damaged(&mut open(&mut disk));
 }
 
 #[test]

@@ -38,7 +38,10 @@ impl Report {
     pub(crate) fn caught_up(&mut self, feed: &Feed) {
         let is_over = |problem: &StoreError| match problem {
             StoreError::OlderWriter { key, .. } | StoreError::OlderCopy { key, .. } => *key == feed.key(),
-            StoreError::Damaged { slot, file: FileKind::Signatures, .. } => *slot == feed.slot() && !feed.writable(),
+            StoreError::Damaged { slot, file: FileKind::Signatures, .. } if !feed.writable() => *slot == feed.slot(),
+            StoreError::Damaged { slot, file, .. } => {
+                *slot == feed.slot() && feed.writable() && FileKind::GROWING.contains(file)
+            }
             _ => false,
         };
         self.problems.retain(|problem| !is_over(problem));

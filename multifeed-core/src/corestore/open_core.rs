@@ -199,7 +199,8 @@ impl<S: CoreStorage> Core<'_, S> {
             feed.undo_failed_append(&mut files)?;
             feed.sync(&mut files)?;
             // Of one whose secret key is gone it stays known that it was written here.
-            if feed.writable() || !journal.mark(HERE, &feed.key()).is_some_and(Checkpoint::is_of_a_writer) {
+            let is_no_writer = !journal.mark(HERE, &feed.key()).is_some_and(Checkpoint::is_of_a_writer);
+            if feed.is_known_to_be_whole() && (feed.writable() || is_no_writer) {
                 journal.note(HERE, feed.mark(true));
             }
             journal.write(&mut files, true)

@@ -62,6 +62,7 @@ impl Feed {
         storage: &mut S,
         range: Range<u64>,
     ) -> Result<Vec<Range<u64>>, StoreError> {
+        self.check_changeable()?;
         self.flush(storage)?;
         let end = range.end.min(self.length);
         let mut cleared: Vec<Range<u64>> = Vec::new();
@@ -135,6 +136,7 @@ impl Feed {
         from: u64,
         max_bytes: usize,
     ) -> Result<Audit, StoreError> {
+        self.check_changeable()?;
         let found = self.without_caches(|feed| feed.audit_on(storage, from, max_bytes));
         if found.as_ref().is_ok_and(|audit| audit.invalid == 0) {
             return found;

@@ -30,6 +30,11 @@ impl Feed {
         Ok(())
     }
 
+    /// Whether the journal may note what is held: not of a writer of which more may have been signed than is here.
+    pub(crate) fn is_known_to_be_whole(&self) -> bool {
+        self.refusal().is_none()
+    }
+
     /// What is held now, for the journal; nothing of it may be staged.
     pub(crate) fn mark(&self, synced: bool) -> Checkpoint {
         if let Some(known) = self.newer_mark() {

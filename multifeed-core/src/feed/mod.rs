@@ -44,6 +44,7 @@ pub(crate) use join::Relation;
 pub(crate) use put::Compared;
 pub use put::Put;
 pub use read::{Answer, Located, Place, SignatureSearch};
+use recovery::Refused;
 pub use recovery::report::Recovered;
 pub use verify::{Finding, Problem, VerifyCursor, VerifyStep};
 
@@ -92,6 +93,8 @@ pub struct Feed {
     cleared: Option<Box<Cleared>>,
     /// What the journal knew, if less was here when it was opened.
     known_before: Option<Box<Checkpoint>>,
+    /// More of it may have been signed than is here, and no journal tells.
+    refused: Option<Box<Refused>>,
     /// Nothing of it was written since.
     untouched: bool,
     /// Of a feed that was fetched, less is here than the journal knows, or its signature is lost.
@@ -243,7 +246,8 @@ impl Feed {
     pub fn open<S: Storage + ?Sized>(storage: &mut S, slot: Slot) -> Result<Feed, StoreError> {
         let mut opening = Opening::new(&Limits::default());
         let feed = Self::open_known(storage, slot, &Journal::default(), &mut opening)?;
-        opening.unread.pop().map_or(Ok(feed), Err)
+        let refusal = feed.refusal().cloned();
+        opening.unread.pop().or(refusal).map_or(Ok(feed), Err)
     }
 
     /// As [`open`](Self::open), with what a journal knows of the feed: where the store was not closed, all that it does not know is
@@ -343,8 +347,9 @@ impl Feed {
         opening.zeros = std::mem::replace(&mut feed.zeros_left, u64::MAX);
         recovered?;
         feed.writer_behind |= feed.writable() && mark.is_some_and(|mark| mark.writer_behind);
-        feed.writer_behind = feed.is_writer_behind();
-        for (kind, header) in missing {
+        // One that may have been longer takes nothing before a remote shows that it was.
+        feed.writer_behind = feed.is_writer_behind() && feed.refused.is_none();
+        for (kind, header) in missing.into_iter().filter(|_| feed.refused.is_none()) {
             Files { storage, slot }.write(kind, 0, &header)?;
         }
         feed.trim();
@@ -379,6 +384,7 @@ impl Feed {
             writer_behind: false,
             cleared: None,
             known_before: None,
+            refused: None,
             untouched: false,
             incomplete: false,
             forked: false,

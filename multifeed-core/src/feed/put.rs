@@ -99,7 +99,11 @@ impl Feed {
         let proven = self.prove(storage, &data, leaf, false)?;
         self.check_size(&proven, limit)?;
         let new_block = data.value.as_ref().filter(|_| !self.has(index));
-        let grows = proven.signed.as_ref().is_some_and(|signed| signed.length > self.length);
+        let length = proven.signed.as_ref().map_or(0, |signed| signed.length);
+        if self.awaits_more_than(length) {
+            return Ok(Put::Known);
+        }
+        let grows = length > self.length;
         if grows && self.writable() && self.length > 0 && index != self.length {
             // It is not built on all that is here, and could be of another history, which would be signed over.
             return Ok(Put::Known);
@@ -154,7 +158,7 @@ impl Feed {
                 self.keep(proven);
                 Ok(Compared::Signed)
             }
-            Some(signed) if signed.length <= self.length => Ok(Compared::Same),
+            Some(signed) if signed.length <= self.length || self.awaits_more_than(signed.length) => Ok(Compared::Same),
             // What of ours is under the nodes that were shown is known only where they begin at its end.
             Some(_) if self.length == 0 || data.index == self.length => {
                 self.keep(proven);

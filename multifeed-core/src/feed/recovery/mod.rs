@@ -12,9 +12,11 @@ mod recheck;
 mod remake;
 mod repair;
 pub(super) mod report;
+mod unended;
 mod writer;
 
 use self::report::Recovered;
+pub(super) use self::unended::Refused;
 use super::Feed;
 use crate::cores::journal::Checkpoint;
 use crate::error::StoreError;

@@ -55,6 +55,9 @@ impl Feed {
 
     /// What is wrong with a feed of which this store knew more than is here. Nothing can be appended to it.
     pub(crate) fn older_copy(&self) -> Option<StoreError> {
+        if let Some(refusal) = self.refusal() {
+            return Some(refusal.clone());
+        }
         let known = self.newer_mark()?;
         let (slot, key, name, blocks) = (self.slot, self.key, self.local_name.clone(), self.length);
         let known = known.length;

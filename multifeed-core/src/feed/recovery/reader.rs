@@ -124,7 +124,8 @@ impl Feed {
         }
         let roots = self.roots_of(storage, known.length)?.filter(|roots| !roots.is_empty());
         if roots.is_some_and(|roots| known.has_root(&merkle::root_hash(&roots))) {
-            let why = "they were known by another key than that in `key`; nothing was changed";
+            let why = "they were known by another key than that in `key`; nothing was changed. Put the right `key` back; or move the folder away \
+                       once a sync has fetched the feed into another one";
             return Err(StoreError::damaged(self.slot, FileKind::Signatures, why));
         }
         Ok(())

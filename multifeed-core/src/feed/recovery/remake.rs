@@ -262,7 +262,7 @@ impl Feed {
 
     /// The hash of a block of this size at this offset of `data`; `None` where the file ends before it. It is read in pieces: JS
     /// writes blocks of any size, and damage tells of any.
-    fn hash_in_data<S: Storage + ?Sized>(
+    pub(super) fn hash_in_data<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
         offset: u64,

@@ -22,6 +22,7 @@ impl Feed {
         mut report: Recovered,
     ) -> Result<(), StoreError> {
         let unclean = report.unclean;
+        let most_marked = self.bitfield.last_held(u64::MAX).map_or(0, |last| last + 1).max(report.marked_length);
         let doubtful = self.is_bitfield_doubtful(storage, report.marked_length)?;
         // What a crash left of a feed that no journal knows is not to be told from damage.
         let may_mend = !unclean || known.is_some();
@@ -73,8 +74,17 @@ impl Feed {
             }
             // Nobody saw what was not synced, or the application took that upon itself.
             Some(_) if unclean => {}
-            _ if self.length < report.marked_length => return Err(self.shorter(storage, report.marked_length)?),
-            _ if doubtful => self.refuse_what_is_past_the_end(storage)?,
+            _ if self.length < report.marked_length => {
+                let error = self.shorter(storage, report.marked_length)?;
+                return self.refuse_appends(storage, error, report.marked_length);
+            }
+            _ if doubtful => match self.past_the_end(storage)? {
+                Some(_) if self.is_one_unended_append(storage, report.marked_length, most_marked)? => {
+                    self.cut_past_the_end(storage)?;
+                }
+                Some(error) => return self.refuse_appends(storage, error, most_marked),
+                None => {}
+            },
             _ => {}
         }
         if report.signed_again {
@@ -84,7 +94,7 @@ impl Feed {
         }
         self.write_repairs(storage, report)?;
         if unclean && known.is_some() && self.length.is_multiple_of(BLOCKS_OF_A_PAGE) {
-            return self.cut_after_a_page(storage);
+            return self.cut_past_the_end(storage);
         }
         // Of an append that was cut: what comes to stand there will not be what it signed.
         self.cut_signatures(storage)
@@ -190,13 +200,25 @@ impl Feed {
         let mut offset = self.byte_length;
         let (mut pending, mut torn, mut unread) = (Vec::new(), Vec::new(), None);
         for block in start..stored.max(marked).min(MAX_FEED_BLOCKS) {
-            let Some(leaf) = self.nodes.get(storage, self.slot, 2 * block)? else { break };
-            match self.look_for(storage, offset, &leaf)? {
-                InData::Whole => {}
-                // That is none of a torn append, and a signature over its leaf proves that it was signed.
-                InData::Unreadable(error) => _ = unread.get_or_insert(error),
-                InData::Other => break,
-            }
+            let leaf = match self.nodes.get(storage, self.slot, 2 * block)? {
+                Some(leaf) => match self.look_for(storage, offset, &leaf)? {
+                    InData::Whole => Some(leaf),
+                    // That is none of a torn append, and a signature over its leaf proves that it was signed.
+                    InData::Unreadable(error) => {
+                        unread.get_or_insert(error);
+                        Some(leaf)
+                    }
+                    InData::Other => None,
+                },
+                None => None,
+            };
+            let leaf = match leaf {
+                Some(leaf) => leaf,
+                None => match self.leaf_of_the_rest(storage, block, offset, &roots)? {
+                    Some(leaf) => leaf,
+                    None => break,
+                },
+            };
             offset += leaf.size;
             climb(&mut roots, leaf, |node| pending.push(node));
             let root_hash = merkle::root_hash(&roots);
@@ -261,8 +283,17 @@ impl Feed {
         storage: &mut S,
         length: u64,
     ) -> Result<bool, StoreError> {
+        Ok(self.next_signature(storage, length)?.is_some())
+    }
+
+    /// The position of the first signature from this one on, valid or not. What the disk does not give may be one.
+    pub(super) fn next_signature<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        from: u64,
+    ) -> Result<Option<u64>, StoreError> {
         let end = self.whole_signatures(storage)?;
-        let mut start = length;
+        let mut start = from;
         let mut buffer = Vec::new();
         while let Some(first) =
             self.next_entry(storage, FileKind::Signatures, SIGNATURE, start)?.filter(|first| *first < end)
@@ -272,17 +303,16 @@ impl Feed {
             buffer.resize((next - start) as usize * SIGNATURE, 0);
             let mut files = Files { storage, slot: self.slot };
             let count = match files.read(FileKind::Signatures, signature_offset(start), &mut buffer) {
-                // It may be anything.
-                Err(error) if error.is_unreadable() => return Ok(true),
+                Err(error) if error.is_unreadable() => return Ok(Some(start)),
                 count => count?,
             };
-            if buffer[..count].iter().any(|byte| *byte != 0) {
-                return Ok(true);
+            if let Some(at) = buffer[..count].iter().position(|byte| *byte != 0) {
+                return Ok(Some(start + (at / SIGNATURE) as u64));
             }
             self.pass_zeros(FileKind::Signatures, count as u64)?;
             start = next;
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// The error for a writable feed whose bitfield tells of more than is signed, and that no journal knows. It names the file that ends before
@@ -308,48 +338,15 @@ impl Feed {
         };
         let length = self.length;
         let why = format!(
-            "there were {told} blocks of this writer, and no more than {length} are whole and signed; \
-             nothing was changed, and nothing can be appended to it"
+            "there were {told} blocks of this writer, and no more than {length} are whole and signed. Nothing was changed, and nothing \
+             can be appended to it before a sync with a peer that has them, or a copy of the folder, brings the others back"
         );
         Ok(StoreError::damaged(self.slot, file, why))
-    }
-
-    /// If the marks of a writable feed are lost, nobody knows what was signed but its other files. Another one of them may have lost its end too:
-    /// so all of them have to end with the block that is the last one, or it would be signed over.
-    pub(super) fn refuse_what_is_past_the_end<S: Storage + ?Sized>(
-        &mut self,
-        storage: &mut S,
-    ) -> Result<(), StoreError> {
-        let length = self.length;
-        for (kind, end) in ends(length, self.byte_length) {
-            let len = Files { storage, slot: self.slot }.len(kind)?;
-            if len.is_some_and(|len| len > end) {
-                let why = format!(
-                    "`bitfield` does not tell of all blocks of this writer, {length} are whole and signed, and this goes on after them: \
-                     nothing was changed, and nothing can be appended to it"
-                );
-                return Err(StoreError::damaged(self.slot, kind, why));
-            }
-        }
-        Ok(())
-    }
-
-    /// Cuts what a torn append left of a writable feed whose length ends with a page of the bitfield, also 0: once the store was closed, that
-    /// would be taken for blocks whose marks are lost. So the disk has to know of it before.
-    pub(super) fn cut_after_a_page<S: Storage + ?Sized>(&mut self, storage: &mut S) -> Result<(), StoreError> {
-        let mut files = Files { storage, slot: self.slot };
-        for (kind, end) in ends(self.length, self.byte_length) {
-            if files.len(kind)?.is_some_and(|len| len > end) {
-                files.truncate(kind, end)?;
-                files.sync(kind)?;
-            }
-        }
-        Ok(())
     }
 }
 
 /// Where the files of a feed end that has these blocks and bytes, and nothing after them.
-fn ends(length: u64, byte_length: u64) -> [(FileKind, u64); 3] {
+pub(super) fn ends(length: u64, byte_length: u64) -> [(FileKind, u64); 3] {
     [
         (FileKind::Signatures, signature_offset(length)),
         (FileKind::Tree, node_offset((2 * length).saturating_sub(1))),
@@ -358,7 +355,7 @@ fn ends(length: u64, byte_length: u64) -> [(FileKind, u64); 3] {
 }
 
 /// Adds a leaf to the roots of the blocks before it; `made` is called with the leaf, and with each parent that comes to be.
-fn climb(roots: &mut Vec<Node>, leaf: Node, mut made: impl FnMut(Node)) {
+pub(super) fn climb(roots: &mut Vec<Node>, leaf: Node, mut made: impl FnMut(Node)) {
     let mut node = leaf;
     made(node);
     while let Some(left) = roots.last()

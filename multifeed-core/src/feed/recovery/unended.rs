@@ -1,0 +1,136 @@
+//! What an append that never ended leaves past a writer's end, and what may be more than that.
+//!
+//! JS writes data, tree and signature of an append at once, in any order. It marks the blocks, and shows them to others, only when all of that is
+//! written. So if a process of it is killed, what goes on after a `bitfield` that tells exactly of the whole, signed blocks is one append that nobody
+//! saw: it is completed if its signature proves that all of it is here, and else cut off. If more follows than one append can leave, or the
+//! `bitfield` itself may have lost its end, blocks may have been seen: they are not signed over.
+
+use multifeed_proto::Node;
+
+use super::writer::{climb, ends};
+use crate::error::StoreError;
+use crate::feed::staging::Staged;
+use crate::feed::{BLOCKS_OF_A_PAGE, Feed, Files, node_offset};
+use crate::limits::MAX_MESSAGE_BYTES;
+use crate::merkle;
+use crate::storage::{FileKind, Storage};
+
+/// A writer to which nothing is appended, and whose files are not changed, before it is longer than what may have been signed of it.
+#[derive(Debug)]
+pub(in crate::feed) struct Refused {
+    /// Why.
+    error: StoreError,
+    /// The length in blocks that may have been signed.
+    signed: u64,
+}
+
+impl Feed {
+    /// The leaf of a block that is all the rest of `data` from this offset on, if a signature proves it on these roots of the blocks before it. Its leaf
+    /// is not in `tree`: the append that wrote the others never ended.
+    pub(super) fn leaf_of_the_rest<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        block: u64,
+        offset: u64,
+        roots: &[Node],
+    ) -> Result<Option<Node>, StoreError> {
+        let len = Files { storage, slot: self.slot }.len(FileKind::Data)?.unwrap_or(0);
+        let size = len.checked_sub(offset).filter(|size| *size <= MAX_MESSAGE_BYTES as u64);
+        let (Some(size), Some(signature)) = (size, self.stored_signature(storage, block + 1)?) else { return Ok(None) };
+        let Some(hash) = self.hash_in_data(storage, offset, size)? else { return Ok(None) };
+        let leaf = Node { index: 2 * block, hash, size };
+        let mut roots = roots.to_vec();
+        climb(&mut roots, leaf, |_| {});
+        Ok(self.signature_is_valid(&merkle::root_hash(&roots), block + 1, &signature).then_some(leaf))
+    }
+
+    /// Whether what is past the length is no more than one append leaves that was cut before its blocks were marked: `bitfield` tells exactly of the
+    /// whole, signed blocks; there is one signature after theirs; and `tree` ends with the blocks that it is of.
+    ///
+    /// A `bitfield` that ends with a page may have lost others.
+    pub(super) fn is_one_unended_append<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        marked: u64,
+        most_marked: u64,
+    ) -> Result<bool, StoreError> {
+        let length = self.length;
+        if marked != length || most_marked != length || length.is_multiple_of(BLOCKS_OF_A_PAGE) {
+            return Ok(false);
+        }
+        let Some(last) = self.next_signature(storage, length)? else { return Ok(false) };
+        if self.next_signature(storage, last + 1)?.is_some() {
+            return Ok(false);
+        }
+        let tree = Files { storage, slot: self.slot }.len(FileKind::Tree)?.unwrap_or(0);
+        Ok(tree <= node_offset(2 * last + 1))
+    }
+
+    /// The error for a writer whose files go on after its length, though `bitfield` tells of no more; `None` if none of them does.
+    pub(super) fn past_the_end<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+    ) -> Result<Option<StoreError>, StoreError> {
+        let length = self.length;
+        let (mut first, mut cuts) = (None, Vec::new());
+        for (kind, end) in ends(length, self.byte_length) {
+            if (Files { storage, slot: self.slot }).len(kind)?.is_some_and(|len| len > end) {
+                first = first.or(Some(kind));
+                cuts.push(format!("`{kind}` to {end} bytes"));
+            }
+        }
+        let why = format!(
+            "{length} blocks of this writer are marked, whole and signed, and the files go on after them: there may have been more. Nothing was \
+             changed, and nothing can be appended to it before a sync with a peer that has more, or a newer copy of the folder, brings them back; if \
+             nobody has more, cut {} while the store is closed",
+            cuts.join(", ")
+        );
+        Ok(first.map(|kind| StoreError::damaged(self.slot, kind, why)))
+    }
+
+    /// Cuts what a torn append left past the length, in all files: of a feed whose length ends with a page of the bitfield that would be taken for
+    /// blocks whose marks are lost, once the store was closed. So the disk has to know of it before.
+    pub(super) fn cut_past_the_end<S: Storage + ?Sized>(&mut self, storage: &mut S) -> Result<(), StoreError> {
+        let mut files = Files { storage, slot: self.slot };
+        for (kind, end) in ends(self.length, self.byte_length) {
+            if files.len(kind)?.is_some_and(|len| len > end) {
+                files.truncate(kind, end)?;
+                files.sync(kind)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// More of a writer may have been signed than can be proven, and no journal tells. It is read and served as far as it is proven, nothing of its
+    /// files is changed, and nothing is appended to it, before a remote brings a length beyond all that may have been signed.
+    pub(super) fn refuse_appends<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        error: StoreError,
+        marked: u64,
+    ) -> Result<(), StoreError> {
+        let signed = marked.max(self.whole_signatures(storage)?).max(self.length + 1);
+        self.forget_after(self.length);
+        self.staged = Staged::default();
+        self.untouched = true;
+        self.refused = Some(Box::new(Refused { error, signed }));
+        Ok(())
+    }
+
+    /// Why nothing is appended to a writer of which more may have been signed than is here.
+    pub(in crate::feed) fn refusal(&self) -> Option<&StoreError> {
+        let refused = self.refused.as_ref().filter(|refused| self.length < refused.signed)?;
+        Some(&refused.error)
+    }
+
+    /// Fails if its marks are all that tells of blocks which are not here: they are not changed.
+    pub(in crate::feed) fn check_changeable(&self) -> Result<(), StoreError> {
+        self.refusal().map_or(Ok(()), |refusal| Err(refusal.clone()))
+    }
+
+    /// Whether a proof is of less than may have been signed of a writer: nothing of it is taken, as its marks in `bitfield` would then be all that
+    /// anybody knows.
+    pub(in crate::feed) fn awaits_more_than(&self, length: u64) -> bool {
+        self.refusal().is_some() && self.refused.as_ref().is_some_and(|refused| length < refused.signed)
+    }
+}
