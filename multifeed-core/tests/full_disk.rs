@@ -10,8 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use link::{Link, run};
 use multifeed_core::{
-    AppendError, FileId, KeyPair, MemoryStorage, Multifeed, Options, PeerEvent, Replicate, Slot, Storage, StoreError,
-    SyncError,
+    AppendError, FileId, FileKind, KeyPair, MemoryStorage, Multifeed, Options, PeerEvent, Replicate, Slot, Storage,
+    StoreError, SyncError,
 };
 
 const START: Duration = Duration::ZERO;
@@ -255,5 +255,30 @@ fn a_session_that_turns_out_not_to_be_live_does_not_end_as_if_it_had_all() {
         assert_eq!(result.as_ref().map_err(SyncError::code).err(), (!early).then_some("ERR_STORE_FULL"));
         let claims = |event: &PeerEvent| matches!(event, PeerEvent::Progress(state) if state.in_sync);
         assert_eq!(count(&links[0], 1, claims) > 0, early);
+    }
+}
+
+/// What came of other feeds cannot be written: that is no failure of a block that was appended.
+#[test]
+fn what_was_appended_is_synced_though_others_cannot_be_written() {
+    let (mut theirs, _) = store(ROOMY, true, 0);
+    append(&mut theirs, 1, 4, 4000).unwrap();
+    let (mut ours, free) = store(ROOMY, true, 0);
+    append(&mut ours, 2, 1, 10).unwrap();
+    ours.sync().unwrap();
+    let mut stores = [theirs, ours];
+    let mut links = [Link::plain(&mut stores, [0, 1], Replicate::live())];
+    free.set(9_000);
+    run(&mut stores, &mut links, START);
+    assert!(stores[1].disk_full().is_some());
+    let id = stores[1].find(&pair(2).public_key()).unwrap();
+    for len in 2..4 {
+        // There is room for a block of ours and its signature; a file of theirs may take the rest, and what the journal needs.
+        free.set(600);
+        stores[1].append(id, &[Bytes::from_static(b"ours")]).unwrap();
+        if let Err(error) = stores[1].sync_feed(id) {
+            assert!(matches!(error, StoreError::Full { file: Some(FileKind::Journal), .. }), "{error}");
+        }
+        assert_eq!(stores[1].info(id).unwrap().len, len);
     }
 }

@@ -177,7 +177,7 @@ mod unix {
     use std::path::{Path, PathBuf};
     use std::sync::{Arc, OnceLock};
 
-    use multifeed_tokio::Multifeed;
+    use multifeed_tokio::{Error, Multifeed, StoreError};
     use tokio::io::BufStream;
     use tokio::net::{UnixListener, UnixStream};
     use tokio::sync::Semaphore;
@@ -348,7 +348,11 @@ mod unix {
                 feed.append_bytes(batch).await.map_err(|error| (error,))?;
             }
             if is_last || sync_each {
-                multi.sync_to_disk().await.map_err(|error| (error,))?;
+                match feed.sync_to_disk().await {
+                    // The blocks are stored, and would be found again after a power cut: told as a failure they would be appended twice.
+                    Err(Error::Store(StoreError::Full { .. })) => {}
+                    synced => synced.map_err(|error| (error,))?,
+                }
             }
             write_line(stream, &Reply::Done { length: feed.len() }).await?;
             if is_last {

@@ -74,6 +74,19 @@ impl<S: Storage> Multifeed<S> {
         (next, failed.map_or(Ok(()), |error| Err(error.clone())))
     }
 
+    /// As [`sync`](Self::sync), of one feed alone: what cannot be written of others is no failure of it.
+    ///
+    /// # Errors
+    ///
+    /// What [`sync_error`](Self::sync_error) then returns of it.
+    pub fn sync_feed(&mut self, id: FeedId) -> Result<(), StoreError> {
+        self.live(id)?;
+        self.commit(self.now);
+        self.sync_feeds(&[id]);
+        self.commit(self.now);
+        self.sync_error(id).map_or(Ok(()), |error| Err(error.clone()))
+    }
+
     /// To be called before the first change of a feed: the journal says that the store is in use. Where anything is synced, the feed's key is
     /// before its first block: blocks without a key could be anybody's, and would be kept.
     /// Fails if the store was moved since it was opened.
@@ -284,7 +297,9 @@ impl<S: Storage> Multifeed<S> {
             match self.sync_files(id) {
                 Ok(()) => {
                     let feed = &self.slot(id).feed;
-                    self.cores.journal.note(feed.slot(), feed.mark(true));
+                    if feed.is_known_to_be_whole() {
+                        self.cores.journal.note(feed.slot(), feed.mark(true));
+                    }
                     synced.push(id);
                 }
                 Err(failure) if self.lasting_failure(id).is_none() => {
@@ -375,8 +390,8 @@ impl<S: Storage> Multifeed<S> {
             if syncs {
                 result = result.and(self.feeds[id.0 as usize].feed.sync(&mut self.cores.storage));
             }
-            if result.is_ok() {
-                let feed: &Feed = &self.slot(id).feed;
+            let feed: &Feed = &self.slot(id).feed;
+            if result.is_ok() && feed.is_known_to_be_whole() {
                 self.cores.journal.note(feed.slot(), feed.mark(syncs));
                 self.stamp(id);
             }

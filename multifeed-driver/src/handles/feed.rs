@@ -122,6 +122,17 @@ impl Feed {
         self.guard.ask(|answer| Call::Append { feed: self.state.id, blocks, answer }).await?
     }
 
+    /// Writes all of this feed that was appended and received before this call, and syncs it to the disk, as
+    /// [`Multifeed::sync_to_disk`](crate::Multifeed::sync_to_disk) does of all feeds. If the disk is full, what was appended may be safe, though what came of
+    /// other feeds cannot be written.
+    ///
+    /// # Errors
+    /// [`Error::Store`], [`Error::Closed`].
+    pub async fn sync_to_disk(&self) -> Result<(), Error> {
+        let feed = self.state.id;
+        Ok(self.guard.ask(|answer| Call::SyncFeedToDisk { feed, answer }).await??)
+    }
+
     /// A block's bytes; `None` where it is not held. [`fetch`](Self::fetch) waits for it.
     ///
     /// # Errors

@@ -87,6 +87,11 @@ pub(crate) enum Call {
         from: Option<FeedId>,
         answer: Answer<(Option<FeedId>, Result<(), StoreError>)>,
     },
+    /// Writes and syncs one feed.
+    SyncFeedToDisk {
+        feed: FeedId,
+        answer: Answer<Result<(), StoreError>>,
+    },
     /// Closes files that are open and not in use: how many.
     CloseIdleFiles {
         answer: Answer<usize>,

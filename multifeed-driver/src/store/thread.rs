@@ -307,6 +307,11 @@ impl<S: Storage> Store<S> {
                 self.tell();
                 answer.send(step);
             }
+            Call::SyncFeedToDisk { feed, answer } => {
+                let synced = self.multi.sync_feed(feed);
+                self.tell();
+                answer.send(synced);
+            }
             Call::Remove { feed, writer, answer } => {
                 let removed = self.remove(set, feed, writer);
                 self.tell();
