@@ -311,12 +311,13 @@ Examples:
 
     /// Check every block and every signature of the store again
     ///
-    /// Names each damaged block, and ends with exit code 1 then; also if blocks that were held are gone. To repair a copy of a remote's
-    /// feed, `remove` it, and `sync` with somebody who has it.
+    /// Names each damaged block, and ends with exit code 1 then; also if blocks that were held are gone. With --repair, damaged blocks are given up first, so that
+    /// the next `sync` with a peer that has them brings them back; of a feed that is written here, too, which stays as long as it is.
     ///
     /// With --json, for each feed {"event":"verified","key","name","blocks"} or
-    /// {"event":"damaged","key","name","block","message"}, where what is not known is null.
-    Verify,
+    /// {"event":"damaged","key","name","block","message"}, where what is not known is null; with --repair before them
+    /// {"event":"given-up","key","name","blocks":[A,B,…]} for each feed that had damaged blocks.
+    Verify(Verify),
 
     /// Show what this does: two stores with a writer each, synced over a loopback socket
     ///
@@ -387,6 +388,13 @@ pub(crate) struct Clear {
     /// Also blocks of a feed that is written here: unless a peer has them, they are lost
     #[arg(long)]
     pub(crate) writer: bool,
+}
+
+#[derive(ClapArgs, Debug)]
+pub(crate) struct Verify {
+    /// Give up damaged blocks, so that the next sync with a peer that has them brings them back
+    #[arg(long)]
+    pub(crate) repair: bool,
 }
 
 #[derive(ClapArgs, Debug)]

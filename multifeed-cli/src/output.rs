@@ -142,6 +142,12 @@ pub(crate) enum Event<'a> {
     },
     /// It is again.
     SpaceFreed,
+    /// Damaged blocks that count as held no more, so that they can be fetched again.
+    GivenUp {
+        key: String,
+        name: &'a str,
+        blocks: Vec<u64>,
+    },
     Verified {
         key: String,
         name: &'a str,

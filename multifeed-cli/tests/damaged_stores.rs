@@ -4,7 +4,7 @@ use crate::common;
 
 use std::fs;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use common::{Store, copy};
 use multifeed_testkit::js::{self, JsPeer};
 use multifeed_tokio::{Durability, Multifeed, Options};
@@ -261,5 +261,94 @@ fn of_many_feeds_that_cannot_be_opened_a_hundred_are_said_and_the_end() -> Resul
     check(damaged.sync(address, &[])?.ended(3)?);
     // What it has is not taken there: the one sync of this server did not do what it was to.
     serving.ended(3)?;
+    Ok(())
+}
+
+/// Changes a byte of a block in the middle of a feed.
+fn rot(store: &Store, folder: &str) -> Result<()> {
+    let data = store.path().join(folder).join("data");
+    let mut bytes = fs::read(&data)?;
+    let at = bytes.len() / 2;
+    bytes[at] ^= 1;
+    Ok(fs::write(&data, bytes)?)
+}
+
+/// A block that rotted is given up by `verify --repair`, and comes back with the next sync: of a fetched feed, and of a writer's own, which
+/// appends nothing in its place; from ours and from JS.
+#[test]
+fn a_block_that_rotted_is_given_up_and_comes_back() -> Result<()> {
+    let blocks = ["one", "two", "three", "four", "five"];
+    for (writes, js_made) in [(true, false), (true, true), (false, false)] {
+        let (ours, theirs) = (Store::new()?, Store::new()?);
+        let (author, reader) = if writes { (&ours, &theirs) } else { (&theirs, &ours) };
+        if js_made {
+            js::make(ours.path(), &json!({"writers": [{"name": "w", "append": [{"count": 5, "batch": 2}]}]}))?;
+        } else {
+            author.append("w", &blocks)?;
+        }
+        let key = author.facts()?[0].key.clone();
+        let sync = |code: i32| -> Result<()> {
+            let (server, address) = theirs.serve(&["--once"])?;
+            ours.sync(address, &[])?.ended(code)?;
+            server.ended_with_one_of(&[0, 3]).map(drop)
+        };
+        sync(0)?;
+        let whole = ours.facts()?;
+        rot(&ours, "0")?;
+        let damaged = ours.run(&["--json", "verify"])?.ended(1)?;
+        ensure!(damaged.text().contains("damaged"), "{damaged:?}");
+        let case = format!("ours writes: {writes}, JS made it: {js_made}");
+        // A writer's block is missing until it is back; a copy only lacks it.
+        let done = ours.run(&["--json", "verify", "--repair"])?.ended(i32::from(writes))?;
+        let given_up =
+            done.objects()?.into_iter().find(|event| event["event"] == "given-up").context("nothing given up")?;
+        ensure!(given_up["key"] == key && given_up["blocks"] == json!([2]), "{case}: {given_up}");
+        // Nothing is left to give up.
+        let done = ours.run(&["--json", "verify", "--repair"])?.ended(i32::from(writes))?;
+        ensure!(!done.text().contains("given-up"), "{case}: {done:?}");
+        sync(0)?;
+        for store in [&ours, reader] {
+            ensure!(store.facts()? == whole, "{case}: {:?}, not {whole:?}", store.facts()?);
+        }
+        ours.run(&["verify"])?.ok().context(case.clone())?;
+        if writes {
+            let line = ours.run(&["--json", "append", "w", "six"])?.one_object(0)?;
+            ensure!(line["key"] == *key && line["start"] == 5, "{case}: {line}");
+            sync(0)?;
+            ensure!(theirs.facts()?[0].length == 6, "{case}");
+        }
+    }
+    // From a JS peer.
+    let root = "22".repeat(32);
+    let (js, address) = JsPeer::listen(&["--key", &root])?;
+    let ours = Store::new()?;
+    ours.append("w", &blocks)?;
+    let address = address.to_string();
+    let sync = || ours.run(&["sync", &address, "--key", &root])?.ok();
+    sync()?;
+    let whole = ours.facts()?;
+    rot(&ours, "0")?;
+    ours.run(&["verify", "--repair"])?.ended(1)?;
+    sync()?;
+    ensure!(ours.facts()? == whole, "JS did not bring it back");
+    ours.run(&["verify"])?.ok()?;
+    js.close()
+}
+
+/// A session that could not give a block, as it rotted here, is not in sync.
+#[test]
+fn a_sync_that_meets_a_rotted_block_does_not_say_that_both_hold_the_same() -> Result<()> {
+    for serves in [true, false] {
+        let (ours, theirs) = (Store::new()?, Store::new()?);
+        ours.append("w", &["one", "two", "three", "four", "five"])?;
+        rot(&ours, "0")?;
+        let (server, client) = if serves { (&ours, &theirs) } else { (&theirs, &ours) };
+        let (server, address) = server.serve(&["--once"])?;
+        let mut running = client.sync(address, &[])?;
+        let closed = running.event("closed")?;
+        ensure!(closed["in_sync"] == false, "{closed}");
+        running.ended_with_one_of(&[1, 3])?;
+        server.ended_with_one_of(&[1, 3])?;
+    }
     Ok(())
 }

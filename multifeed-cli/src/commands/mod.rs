@@ -70,7 +70,7 @@ pub(crate) async fn run(args: Args, output: Output) -> Result<(), CliError> {
         Command::Clear(args) => clear::run(args, &global, options, &output).await,
         Command::Serve(args) => serve::run(args, &global, options, output).await,
         Command::Sync(args) => sync::run(args, &global, options, output).await,
-        Command::Verify => verify::run(&global, options, output).await,
+        Command::Verify(args) => verify::run(&args, &global, options, output).await,
         Command::Demo => demo::run(options, &output).await,
     }
 }

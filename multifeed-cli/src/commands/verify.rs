@@ -2,10 +2,11 @@
 
 use std::collections::HashSet;
 
-use multifeed_tokio::{Feed, FeedKey, Options, StoreError};
+use multifeed_tokio::{Error, Feed, FeedKey, Multifeed, Options, StoreError};
 
 use super::reading::{self, Reading, close_read, open_to_read};
-use crate::args::Global;
+use super::{close, open_existing};
+use crate::args::{Global, Verify};
 use crate::error::{CliError, code};
 use crate::output::{Event, Output, Unit, count, one_line};
 use crate::problems::print_each;
@@ -14,7 +15,13 @@ use crate::stop::Stop;
 /// Findings of a feed that are kept to be looked for again; beyond that the feed is not read further.
 const MOST_KEPT: usize = 100_000;
 
-pub(super) async fn run(global: &Global, options: Options, mut output: Output) -> Result<(), CliError> {
+pub(super) async fn run(args: &Verify, global: &Global, options: Options, mut output: Output) -> Result<(), CliError> {
+    if args.repair
+        && let Some(multi) = open_existing(global, options.clone(), &output).await?
+    {
+        let result = give_up_damaged(&multi, &output).await;
+        close(&multi, result, &output).await?;
+    }
     let Some(mut reading) = open_to_read(global, options.clone(), &output).await? else {
         let message = format!("nothing to verify: there is no store at {}", global.store.display());
         return Err(CliError::new(code::NO_STORE, message));
@@ -27,6 +34,34 @@ pub(super) async fn run(global: &Global, options: Options, mut output: Output) -
     };
     output.end_bar();
     close_read(&reading.multi, result, &output).await
+}
+
+/// Takes back the marks of blocks that are not what the tree says, so that the next session fetches them. A feed that nothing can be changed of
+/// is left as it is: checking the store names it.
+async fn give_up_damaged(multi: &Multifeed, output: &Output) -> Result<(), CliError> {
+    for feed in multi.feeds() {
+        let audit = match feed.audit().await {
+            Err(Error::Store(error)) => {
+                output.warn(&format!("feed {}: nothing of it was given up: {error}", feed.key()));
+                continue;
+            }
+            audit => audit?,
+        };
+        if audit.invalid == 0 {
+            continue;
+        }
+        let (key, name) = (feed.key().to_string(), feed.name());
+        let people = || {
+            let blocks = count(audit.invalid, "damaged block");
+            format!(
+                "given up: {blocks} of feed {key}, named {}; a sync with a peer that has them brings them back",
+                one_line(&name)
+            )
+        };
+        let blocks = audit.dropped.iter().cloned().flatten().collect();
+        output.print(people, &Event::GivenUp { key: key.clone(), name: &name, blocks })?;
+    }
+    Ok(())
 }
 
 /// Something that is wrong in a feed.
