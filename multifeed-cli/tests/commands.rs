@@ -286,8 +286,10 @@ fn a_file_that_cannot_be_read_harms_no_other_feed() -> Result<()> {
         std::fs::remove_file(&path)?;
         std::fs::create_dir(&path)?;
         let objects = store.run(&["--json", "feeds"])?.ended(1)?.objects()?;
-        ensure!(objects.len() == 2 && objects[0]["key"] == *good, "{file}: {objects:?}");
-        let (code, message) = failure_of(&objects[1])?;
+        // Without its secret key it is read.
+        let shown = 1 + usize::from(file == "secret_key");
+        ensure!(objects.len() == shown + 1 && objects[0]["key"] == *good, "{file}: {objects:?}");
+        let (code, message) = failure_of(&objects[shown])?;
         ensure!(code == "ERR_STORE_DAMAGED" && message.contains(file), "{code} {message}");
         store.run(&["append", "good", "more"])?.ok()?;
         // A second writer of that name would be another one.
@@ -723,5 +725,141 @@ fn a_store_that_cannot_be_written_can_be_read() -> Result<()> {
     let warning: Value = serde_json::from_str(&done.stderr)?;
     assert_eq!((done.text(), common::fields(&warning)), ("onetwo".to_owned(), vec!["event", "message"]));
     ensure!(warning["event"] == "warning" && done.stderr.contains("repaired"), "{}", done.stderr);
+    Ok(())
+}
+
+/// Files that may be read and not written: the feed is left out by name, and the others sync.
+#[cfg(unix)]
+#[test]
+fn a_feed_whose_files_may_not_be_written_keeps_no_other_back() -> Result<()> {
+    let (theirs, ours, user) = (Store::new()?, Store::new()?, Reader::new()?);
+    let keys: Vec<String> = ["a", "b", "c"].iter().map(|name| theirs.append(name, &["one"])).collect::<Result<_>>()?;
+    ours.append("mine", &["one"])?;
+    let (server, address) = theirs.serve(&["--once"])?;
+    ours.sync(address, &[])?.ended(0)?;
+    server.ended(0)?;
+    for name in ["a", "b", "c"] {
+        theirs.append(name, &["two"])?;
+    }
+    let sealed =
+        keys.iter().find(|key| std::fs::read(ours.path().join("2/key")).is_ok_and(|bytes| &hex_of(&bytes) == *key));
+    let sealed = sealed.context("no such feed")?;
+    if user.is_root {
+        give(ours.path())?;
+    }
+    for folder in ["0", "2"] {
+        for entry in std::fs::read_dir(ours.path().join(folder))? {
+            allow(&entry?.path(), 0o400)?;
+        }
+    }
+    let (server, address) = theirs.serve(&["--once"])?;
+    let done = user.run(&ours, &["--json", "sync", &address.to_string()])?.ended(1)?;
+    server.ended_with_one_of(&[0, 1, 3])?;
+    let damaged: Vec<_> = done.objects()?.into_iter().filter(|event| event["event"] == "damaged").collect();
+    ensure!(damaged.len() == 1 && damaged[0]["key"] == **sealed, "{damaged:?}");
+    let told = damaged[0]["message"].as_str().unwrap_or_default();
+    ensure!(told.contains("2/data") && told.contains("Permission denied"), "{told}");
+    let facts = ours.facts()?;
+    for key in &keys {
+        let feed = facts.iter().find(|feed| feed.key == *key).context("a feed is gone")?;
+        ensure!(feed.length == if key == sealed { 1 } else { 2 }, "{key}: {}", feed.length);
+    }
+    let (code, message) = user.run(&ours, &["--json", "append", "mine", "two"])?.failure()?;
+    ensure!(code == "ERR_STORE_IO" && message.contains("Permission denied"), "{message}");
+    Ok(())
+}
+
+#[cfg(unix)]
+fn hex_of(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A lock or a journal that cannot be read, or that is something else, keeps nobody from reading the store.
+#[cfg(unix)]
+#[test]
+fn a_store_whose_lock_or_journal_cannot_be_read_can_be_read() -> Result<()> {
+    use std::os::unix::fs::symlink;
+    let user = Reader::new()?;
+    for name in ["multifeed.lock", "multifeed.journal"] {
+        for what in ["mode", "folder", "pipe", "link"] {
+            let store = Store::new()?;
+            store.append("notes", &["one", "two"])?;
+            let path = store.path().join(name);
+            if what != "mode" {
+                std::fs::remove_file(&path)?;
+            }
+            match what {
+                "folder" => std::fs::create_dir(&path)?,
+                "pipe" => ensure!(std::process::Command::new("mkfifo").arg(&path).status()?.success()),
+                "link" => symlink("nowhere", &path)?,
+                _ => {}
+            }
+            if user.is_root {
+                give(store.path())?;
+            }
+            if what == "mode" {
+                allow(&path, 0o000)?;
+            }
+            let case = format!("{name}, {what}");
+            let feed = user.run(&store, &["--json", "feeds"])?;
+            ensure!(feed.stderr.contains(name), "{case}: {feed:?}");
+            // Whatever is wrong is a failure for who asks what there is.
+            ensure!(feed.code == Some(1), "{case}: {feed:?}");
+            let feed = feed.objects()?.remove(0);
+            ensure!(feed["name"] == "notes" && feed["length"] == 2, "{case}: {feed}");
+            ensure!(user.run(&store, &["cat", "notes"])?.ok().context(case.clone())?.text() == "onetwo", "{case}");
+            let done = user.run(&store, &["verify"])?;
+            ensure!(done.text().contains("sound"), "{case}: {done:?}");
+            let (_, message) = user.run(&store, &["--json", "append", "notes", "three"])?.failure()?;
+            ensure!(message.contains(name), "{case}: {message}");
+            // And nothing was made of it.
+            let done = user.run(&store, &["cat", "notes"])?.ok()?;
+            ensure!(done.text() == "onetwo", "{case}: {done:?}");
+        }
+    }
+    Ok(())
+}
+
+/// Gives a store to whoever runs the commands of [`Reader`] for root.
+#[cfg(unix)]
+fn give(path: &std::path::Path) -> Result<()> {
+    std::os::unix::fs::lchown(path, Some(65534), Some(65534))?;
+    if path.symlink_metadata()?.is_dir() {
+        for entry in std::fs::read_dir(path)? {
+            give(&entry?.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// A `secret_key` or a `localname` that is no file: the feed is shown and read, and nothing is appended to it.
+#[cfg(unix)]
+#[test]
+fn a_feed_whose_secret_key_is_no_file_is_read() -> Result<()> {
+    for name in ["secret_key", "localname"] {
+        for pipe in [true, false] {
+            let store = Store::new()?;
+            let key = store.append("notes", &["one", "two"])?;
+            let path = store.path().join("0").join(name);
+            std::fs::remove_file(&path)?;
+            match pipe {
+                true => ensure!(std::process::Command::new("mkfifo").arg(&path).status()?.success()),
+                false => std::fs::create_dir(&path)?,
+            }
+            let case = format!("{name}, pipe: {pipe}");
+            let done = store.run(&["--json", "feeds"])?;
+            ensure!(done.stderr.contains(name), "{case}: {done:?}");
+            ensure!(done.code == Some(1), "{case}: {done:?}");
+            let feed = done.objects()?.remove(0);
+            ensure!(feed["key"] == key && feed["length"] == 2, "{case}: {feed}");
+            ensure!(store.run(&["cat", &key])?.ok().context(case.clone())?.text() == "onetwo", "{case}");
+            if name == "secret_key" {
+                let (_, message) = store.run(&["--json", "append", "notes", "three"])?.failure()?;
+                ensure!(!message.is_empty(), "{case}");
+            }
+            // Nobody else gets the name.
+            ensure!(store.facts()?.len() == 1, "{case}");
+        }
+    }
     Ok(())
 }

@@ -255,7 +255,12 @@ fn store_error(error: multifeed_core::AppendError) -> Option<StoreError> {
 }
 
 fn is_about(error: &StoreError, at: &Path) -> bool {
-    matches!(error, StoreError::NotRegular { path: Some(path), .. } if path == at)
+    match error {
+        StoreError::NotRegular { path, .. } => path.as_deref() == Some(at),
+        // Without it the store is read.
+        StoreError::Damaged { file: FileKind::Journal, why, .. } => why.starts_with(&at.display().to_string()),
+        _ => false,
+    }
 }
 
 /// Puts each thing at a name, uses the store, and looks whether anything outside changed, or the thing.
@@ -279,7 +284,8 @@ fn in_place_of(name: &str, is_folder: bool, must_tell: bool) {
         assert_eq!(place.outside(), outside, "{case}: something outside changed");
         let told = errors.iter().find(|error| is_about(error, &at));
         assert!(!must_tell || told.is_some(), "{case}: {errors:?}");
-        assert!(told.is_none_or(|error| error.code() == "ERR_STORE_NOT_REGULAR"));
+        let code = if name == FileKind::Journal.name() { "ERR_STORE_DAMAGED" } else { "ERR_STORE_NOT_REGULAR" };
+        assert!(told.is_none_or(|error| error.code() == code), "{case}: {told:?}");
     }
 }
 

@@ -21,6 +21,12 @@ use crate::problems::warn_of;
 /// What is said of a store that is read beside another process.
 const BESIDE: &str = "another process has the store open: it is read as it stands at this moment, without a lock";
 
+/// The lock of a store.
+const LOCK: &str = "multifeed.lock";
+
+/// What is said of a store whose lock is of no use.
+const UNLOCKED: &str = "cannot be opened as a lock: the store is read without a lock, and another process may be changing it; nothing can be written before that is put right";
+
 /// How long another process has to finish what it writes, before a store in which something seems wrong is looked at again.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -43,6 +49,8 @@ pub(super) struct Reading {
 enum Unwritten {
     /// The command does not write, or the disk does not take writes, or not ours.
     ReadOnly,
+    /// Its lock cannot be read, or is no file: whether another process has it nobody can say.
+    Unlocked,
     /// Another process has it.
     Beside,
 }
@@ -126,8 +134,16 @@ async fn look(global: &Global, options: Options, how: Unwritten, output: &Output
         match open_unwritten(global, options.clone(), how).await {
             Ok(multi) if has_locked(&multi) => close_read(&multi, Ok(()), output).await?,
             Err(Error::Store(StoreError::Locked { .. })) => {}
+            Err(Error::Store(error)) if is_of_the_lock(&error) => {
+                return Box::pin(look(global, options, Unwritten::Unlocked, output)).await;
+            }
             opened => return Ok(Reading::new(opened?, how)),
         }
+    }
+    if how == Unwritten::Unlocked {
+        let mut reading = Reading::new(open_unwritten(global, options, how).await?, how);
+        reading.problems.push(format!("{} {UNLOCKED}", global.store.join(LOCK).display()));
+        return Ok(reading);
     }
     let multi = open_unwritten(global, options, Unwritten::Beside).await?;
     let mut reading = Reading::new(multi, Unwritten::Beside);
@@ -191,11 +207,11 @@ async fn open_unwritten(global: &Global, mut options: Options, how: Unwritten) -
     options.multifeed.limits.keep_free = 0;
     let open = match how {
         Unwritten::ReadOnly => FileStorage::open_read_only_with,
-        Unwritten::Beside => FileStorage::open_beside_with,
+        Unwritten::Unlocked | Unwritten::Beside => FileStorage::open_beside_with,
     };
     let storage = match open(global.store.clone(), options.files.clone()) {
         Err(StoreError::IsCorestore { .. }) => {
-            let beside = how == Unwritten::Beside;
+            let beside = how != Unwritten::ReadOnly;
             let root_key = super::root_key(&options);
             let store = Corestore::open_read_only(&global.store, beside, options).await?;
             return Multifeed::in_corestore(&store, &global.corestore.namespace(), root_key).await;
@@ -204,6 +220,16 @@ async fn open_unwritten(global: &Global, mut options: Options, how: Unwritten) -
     };
     // What cannot be repaired in memory either is told as a feed that cannot be opened.
     Multifeed::with_storage(RepairedInMemory::new(storage), options).await
+}
+
+/// Whether the store's lock cannot be opened, and all else may be.
+fn is_of_the_lock(error: &StoreError) -> bool {
+    let path = match error {
+        StoreError::Io { path, source, .. } if source.kind() == ErrorKind::PermissionDenied => path,
+        StoreError::NotRegular { path, .. } => path,
+        _ => return false,
+    };
+    path.as_ref().and_then(|path| path.file_name()).is_some_and(|name| name == LOCK)
 }
 
 /// Whether another process has a feed of the store, as hypercore 9 locks one.

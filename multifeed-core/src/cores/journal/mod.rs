@@ -125,12 +125,19 @@ impl Journal {
         limits: &Limits,
     ) -> Result<(Self, Option<StoreError>), StoreError> {
         let failed = |error| StoreError::from_file(FILE, "read", error);
-        let Some(len) = storage.len(FILE).map_err(failed)? else { return Ok((Self::default(), None)) };
         let mut unreadable =
             Self { open: true, unclean: true, file: File::Torn, first_new: u32::MAX, ..Self::default() };
+        let len = match storage.len(FILE).map_err(failed) {
+            Err(error) if error.is_of_the_disk() || matches!(error, StoreError::NotRegular { .. }) => {
+                unreadable.cannot_be_read(&error);
+                return Ok((unreadable, Some(error)));
+            }
+            len => len?,
+        };
+        let Some(len) = len else { return Ok((Self::default(), None)) };
         let mut header = [0; HEADER];
         let count = match storage.read_at(FILE, 0, &mut header).map_err(failed) {
-            Err(error) if error.is_unreadable() => {
+            Err(error) if error.is_of_the_disk() => {
                 unreadable.cannot_be_read(&error);
                 return Ok((unreadable, Some(error)));
             }

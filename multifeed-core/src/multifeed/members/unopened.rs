@@ -88,9 +88,15 @@ impl<S: Storage> Multifeed<S> {
         self.members.catalog.unopened.look_again();
         self.read_unopened();
         let going = self.cores.journal.removal();
+        // A `key` that rotted, of a feed that was fetched again since.
+        let is_elsewhere = |key: &FeedKey, slot: Slot| {
+            let known = self.cores.journal.mark_of_another(slot, key);
+            known.is_some_and(|known| self.feeds().any(|id| known.is_of(&self.slot(id).feed.key())))
+        };
         let is_missed = |&(key, slot): &(FeedKey, Slot)| {
             let goes = going.as_ref().is_some_and(|removal| removal.slot == slot && removal.is_of(&key));
-            !goes && self.members.catalog.find(&key).is_none() && !self.may(id, &key, None).refuses()
+            let is_here = self.members.catalog.find(&key).is_some() || is_elsewhere(&key, slot);
+            !goes && !is_here && !self.may(id, &key, None).refuses()
         };
         // Whose they are nobody knows: the remote may have none of it.
         let keyless = !self.members.catalog.unopened.unknown.is_empty();
