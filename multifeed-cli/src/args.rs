@@ -306,8 +306,14 @@ Examples:
   multifeed swarm --key-file k                   on two machines of a network: both hold the same in the end
   multifeed swarm --key-file k --live            until Ctrl-C: news go over at once
   multifeed swarm --key-file k --live --peer example.org:7000      a server besides
-  multifeed swarm --key-file k --live --no-lan --port 7000         such a server")]
+  multifeed swarm --key-file k --live --no-lan --port 7000         such a server
+  multifeed swarm --key-file k --live --dht      anywhere, by hyperswarm's public network")]
     Swarm(Swarm),
+
+    /// Start a DHT of this machine alone, for `swarm --bootstrap`, until Ctrl-C
+    ///
+    /// Four nodes on 127.0.0.1, to try the DHT with. They hold no multifeed.
+    Testnet(Testnet),
 
     /// Check every block and every signature of the store again
     ///
@@ -474,6 +480,18 @@ pub(crate) struct Swarm {
     #[arg(long)]
     pub(crate) no_lan: bool,
 
+    /// Find peers by hyperswarm's DHT too, on the public network if no --bootstrap says otherwise
+    ///
+    /// That announces to anyone who asks that this address has the topic, which is computed from the root key. The root key itself is not shown.
+    #[arg(long)]
+    pub(crate) dht: bool,
+
+    /// A node of the DHT to begin with, as HOST:PORT, instead of the public network's; may be given more than once
+    ///
+    /// Implies --dht. One that answers is enough. `multifeed testnet` starts some.
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    pub(crate) bootstrap: Vec<String>,
+
     /// A peer, as HOST:PORT; may be given more than once
     #[arg(long, value_name = "ADDR", value_parser = address)]
     pub(crate) peer: Vec<String>,
@@ -490,6 +508,20 @@ pub(crate) struct Swarm {
     /// For tests: listen and look on loopback alone, with multicast DNS on this UDP port
     #[arg(long, hide = true, value_name = "PORT")]
     pub(crate) loopback: Option<u16>,
+}
+
+#[derive(ClapArgs, Debug)]
+pub(crate) struct Testnet {
+    /// The UDP port of the first node; 0 takes a free one
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) port: u16,
+}
+
+impl Swarm {
+    /// Whether the DHT is used.
+    pub(crate) fn is_on_dht(&self) -> bool {
+        self.dht || !self.bootstrap.is_empty()
+    }
 }
 
 impl Global {

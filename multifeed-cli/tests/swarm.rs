@@ -253,3 +253,25 @@ fn the_key_that_everyone_knows_is_warned_of_and_nobody_to_find_is_an_error() -> 
     }
     Ok(())
 }
+
+#[test]
+fn two_processes_find_each_other_on_a_testnet() -> Result<()> {
+    let mut testnet = Running::start(&["--json", "testnet"])?;
+    let bootstrap = listening(&mut testnet)?;
+    let network = free_port()?;
+    let (a, b) = (store("a")?, store("b")?);
+    // A node that is not there is no matter.
+    let args = ["--no-lan", "--bootstrap", "127.0.0.1:9", "--bootstrap", &bootstrap];
+    let (first, second) = (swarm(&a, &network, &args)?, swarm(&b, &network, &args)?);
+    let lines = [first.ended(0)?, second.ended(0)?];
+    let found = lines.iter().flatten().filter(|line| line["event"] == "peer-found");
+    ensure!(found.clone().count() > 0 && found.clone().all(|found| found["by"] == "hyperswarm"), "{lines:#?}");
+    for lines in &lines {
+        ensure!(lines.iter().any(|line| line["event"] == "root-closed" && line["in_sync"] == true), "{lines:#?}");
+        ensure!(!lines.iter().any(|line| line["event"] == "error" || line["event"] == "warning"), "{lines:#?}");
+    }
+    ensure!(a.checked()? == b.checked()? && a.facts()?.len() == 2);
+    testnet.signal("INT")?;
+    testnet.ended(0)?;
+    Ok(())
+}

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use multifeed_swarm::{Hyperswarm, HyperswarmOptions, Mode, Swarm, Testnet};
+use multifeed_swarm::{Discovery, Hyperswarm, HyperswarmOptions, Mode, Swarm, SwarmEvent, Testnet};
 use multifeed_testkit::js::{self, JsPeer};
 use multifeed_tokio::{FeedKey, Multifeed, Replicate};
 use serde_json::{Value, json};
 
-use crate::common::{connected, held, js, memory, networker, root, run, swarm, until};
+use crate::common::{
+    addresses, connected, event, free_port, held, js, lan, memory, networker, on_lan, root, run, swarm, until,
+};
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -120,5 +122,154 @@ fn js_multifeed_6_on_hyperswarm_4_is_dialled_and_dials() {
             js(|| peer.close());
         }
         js(|| testnet.close());
+    });
+}
+
+#[test]
+fn js_that_is_killed_and_comes_back_with_the_same_key_is_there_at_once() {
+    run(async {
+        let (_testnet, bootstrap) = testnet().await;
+        let a = memory(1).await;
+        let swarm = on_dht(&bootstrap, &a, Mode::Both).await;
+        let join = json!({"cmd": "swarm", "bootstrap": bootstrap, "seed": "07".repeat(32)});
+        let (mut peer, theirs) = js_multifeed(1);
+        order(&mut peer, join.clone());
+        held(&a, &theirs, 5).await;
+        js(|| peer.kill());
+        // It said nothing; the new one is known by its key.
+        let (mut peer, theirs) = js_multifeed(1);
+        order(&mut peer, join);
+        held(&a, &theirs, 5).await;
+        until(&swarm, "one connection", |peers| connected(peers) == 1).await;
+        js(|| peer.close());
+        until(&swarm, "gone", |peers| connected(peers) == 0).await;
+        swarm.close().await;
+    });
+}
+
+#[test]
+fn js_and_ours_that_dial_each_other_keep_one_connection() {
+    run(async {
+        let (_testnet, bootstrap) = testnet().await;
+        // The larger key decides: each side has it in some rounds, as keys are drawn.
+        for _ in 0..3 {
+            let a = memory(1).await;
+            let ours = a.writer("ours").await.unwrap();
+            ours.append("from Rust").await.unwrap();
+            let (mut peer, theirs) = js_multifeed(1);
+            let id = js(|| peer.send(json!({"cmd": "swarm", "bootstrap": bootstrap})));
+            let swarm = on_dht(&bootstrap, &a, Mode::Both).await;
+            js(|| peer.reply(id, PATIENCE));
+            held(&a, &theirs, 5).await;
+            js(|| peer.wait(2, 6, PATIENCE));
+            until(&swarm, "one connection", |peers| {
+                peers.iter().map(|peer| peer.connections.len()).sum::<usize>() == 1
+            })
+            .await;
+            order(&mut peer, json!({"cmd": "append", "name": "theirs", "count": 1, "from": 5}));
+            held(&a, &theirs, 6).await;
+            assert_eq!(order(&mut peer, json!({"cmd": "swarm-state"}))["connections"], 1);
+            swarm.close().await;
+            js(|| peer.close());
+        }
+    });
+}
+
+#[test]
+fn a_topic_that_joins_late_and_one_that_leaves() {
+    run(async {
+        let (_testnet, bootstrap) = testnet().await;
+        let (a, b) = ([memory(1).await, memory(2).await], [memory(1).await, memory(2).await]);
+        let engine_a = engine(&bootstrap).await;
+        let swarm_a = swarm(networker(), vec![engine_a.clone()]);
+        swarm_a.join(&a[0], Replicate::live(), Mode::Server).unwrap();
+        engine_a.settled().await.unwrap();
+        let swarm_b = on_dht(&bootstrap, &b[0], Mode::Client).await;
+        let peers = until(&swarm_b, "connected", |peers| connected(peers) == 1).await;
+        let before = peers[0].connections.clone();
+        // The connection that is there carries the second one too.
+        swarm_a.join(&a[1], Replicate::live(), Mode::Server).unwrap();
+        engine_a.settled().await.unwrap();
+        swarm_b.join(&b[1], Replicate::live(), Mode::Client).unwrap();
+        let writer = a[1].writer("w").await.unwrap();
+        writer.append("x").await.unwrap();
+        held(&b[1], &writer.key(), 1).await;
+        let peers = until(&swarm_b, "both topics", |peers| peers[0].topics.len() == 2).await;
+        assert_eq!((peers.len(), &peers[0].connections), (1, &before));
+        // One that is left is withdrawn: whoever comes later does not find it.
+        assert!(swarm_a.leave(&root(1)).await);
+        engine_a.settled().await.unwrap();
+        let (c, engine_c) = (memory(1).await, engine(&bootstrap).await);
+        let swarm_c = swarm(networker(), vec![engine_c.clone()]);
+        swarm_c.join(&c, Replicate::live(), Mode::Client).unwrap();
+        engine_c.settled().await.unwrap();
+        assert!(swarm_c.peers().is_empty(), "{:?}", swarm_c.peers());
+        writer.append("y").await.unwrap();
+        held(&b[1], &writer.key(), 2).await;
+        for swarm in [swarm_a, swarm_b, swarm_c] {
+            swarm.close().await;
+        }
+        // Nobody is left in it.
+        assert!(engine_a.settled().await.is_err());
+    });
+}
+
+#[test]
+fn a_bootstrap_node_that_comes_up_later_is_found() {
+    run(async {
+        let (dead, later) = (free_port(), free_port());
+        let bootstrap = [dead, later].map(|port| format!("127.0.0.1:{port}"));
+        let (a, b) = (memory(1).await, memory(1).await);
+        let mut swarms = Vec::new();
+        for multi in [&a, &b] {
+            let swarm = swarm(networker(), vec![engine(&bootstrap).await]);
+            let mut events = swarm.events();
+            swarm.join(multi, Replicate::live(), Mode::Both).unwrap();
+            let trouble = event(&mut events, |event| matches!(event, SwarmEvent::Trouble { .. })).await;
+            let SwarmEvent::Trouble { engine: "hyperswarm", message } = trouble else { panic!("{trouble:?}") };
+            assert!(message.contains(&bootstrap[1]), "{message}");
+            swarms.push(swarm);
+        }
+        let _testnet = Testnet::start(4, later).await.unwrap();
+        let writer = a.writer("w").await.unwrap();
+        writer.append("x").await.unwrap();
+        held(&b, &writer.key(), 1).await;
+        for swarm in swarms {
+            swarm.close().await;
+        }
+    });
+}
+
+/// One on the local network, one on the DHT, one by address, and one between them.
+#[test]
+fn one_who_uses_all_engines_has_all_in_sync() {
+    run(async {
+        let (_testnet, bootstrap) = testnet().await;
+        let network = free_port();
+        let multis = [memory(1).await, memory(1).await, memory(1).await, memory(1).await];
+        let mut writers = Vec::new();
+        for multi in &multis {
+            let writer = multi.writer("w").await.unwrap();
+            writer.append("x").await.unwrap();
+            writers.push(writer.key());
+        }
+        let networker_0 = networker();
+        let (listener, address) = addresses(&[]).await;
+        let engines: Vec<Arc<dyn Discovery>> =
+            vec![lan(&networker_0, network).await, engine(&bootstrap).await, listener];
+        let mut swarms = vec![swarm(networker_0, engines)];
+        swarms[0].join(&multis[0], Replicate::live(), Mode::Both).unwrap();
+        swarms.push(on_lan(network, &multis[1]).await);
+        swarms.push(on_dht(&bootstrap, &multis[2], Mode::Both).await);
+        swarms.push(swarm(networker(), vec![addresses(&[address]).await.0]));
+        swarms[3].join(&multis[3], Replicate::live(), Mode::Both).unwrap();
+        for multi in &multis {
+            for key in &writers {
+                held(multi, key, 1).await;
+            }
+        }
+        for swarm in swarms {
+            swarm.close().await;
+        }
     });
 }

@@ -19,7 +19,10 @@ fn is_there(root: &Path, file: &str, test: &str) -> bool {
         return is_listed(&scenarios, file, test);
     }
     // Its own attributes, not those of the function in front of it.
-    before.rsplit('}').next().is_some_and(|attributes| attributes.contains("#[test]"))
+    before
+        .rsplit('}')
+        .next()
+        .is_some_and(|attributes| attributes.contains("#[test]") || attributes.contains("#[tokio::test"))
 }
 
 /// Whether the macro makes a scenario a test, under the name of its module, which is its file's.

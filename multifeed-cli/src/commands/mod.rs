@@ -23,6 +23,7 @@ mod remove;
 mod serve;
 mod swarm;
 mod sync;
+mod testnet;
 mod verify;
 mod whereabouts;
 
@@ -47,7 +48,7 @@ pub(crate) async fn run(args: Args, output: Output) -> Result<(), CliError> {
     let Args { global, command } = args;
     // A wrong root key is told of by each command, also by those that need none.
     let (options, keys) = options(&global, &output)?;
-    if !matches!(command, Command::Demo) {
+    if !matches!(command, Command::Demo | Command::Testnet(_)) {
         check_corestore(&global, keys.len())?;
     }
     match command {
@@ -72,6 +73,7 @@ pub(crate) async fn run(args: Args, output: Output) -> Result<(), CliError> {
         Command::Sync(args) => sync::run(args, &global, options, output).await,
         Command::Verify(args) => verify::run(&args, &global, options, output).await,
         Command::Demo => demo::run(options, &output).await,
+        Command::Testnet(args) => testnet::run(&args, &output).await,
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use multifeed_swarm::{
-    Addresses, AddressesOptions, Discovery, FoundState, Lan, LanError, LanOptions, LostReason, Mode, SwarmEvent,
-    SwarmOptions, SwarmPeer,
+    Addresses, AddressesOptions, Discovery, FoundState, Hyperswarm, HyperswarmError, HyperswarmOptions, Lan, LanError,
+    LanOptions, LostReason, Mode, SwarmEvent, SwarmOptions, SwarmPeer,
 };
 use multifeed_tokio::{
     DEFAULT_ROOT_KEY, FeedKey, Moved, Networker, NetworkerEvent, Options, PeerKey, Replicate, RootPeer, RootState,
@@ -36,8 +36,8 @@ pub(super) async fn run(
     keys: &[FeedKey],
     mut output: Output,
 ) -> Result<(), CliError> {
-    if args.no_lan && args.peer.is_empty() && args.port.is_none() {
-        let message = "with --no-lan nobody is found: give --peer ADDR, or --port N for those who connect";
+    if args.no_lan && args.peer.is_empty() && args.port.is_none() && !args.is_on_dht() {
+        let message = "with --no-lan nobody is found: give --peer ADDR, --dht, or --port N for those who connect";
         return Err(CliError::new(code::USAGE, message).with_exit(EXIT_USAGE));
     }
     let options = bounded(options, &args.bounds);
@@ -47,6 +47,12 @@ pub(super) async fn run(
         output.warn(
             "this root key is the one that everyone knows: whoever is found gets all of this store, and adds to it; \
              --key-file gives one of your own (head -c 32 /dev/urandom | xxd -p -c 32)",
+        );
+    }
+    if args.is_on_dht() && args.bootstrap.is_empty() {
+        output.warn(
+            "on the public DHT anyone who knows this multifeed's topic can see this machine's address: without --dht, or with \
+             --bootstrap ADDR, nothing is announced there",
         );
     }
     let control = Control::listen(&global.store, places(&multis, global));
@@ -106,6 +112,14 @@ async fn engines(args: &Swarm, networker: &Networker, output: &Output) -> Result
         }
         engines.push(Arc::new(addresses));
     }
+    if args.is_on_dht() {
+        let mut hyperswarm = HyperswarmOptions::default();
+        if !args.bootstrap.is_empty() {
+            hyperswarm.bootstrap.clone_from(&args.bootstrap);
+        }
+        hyperswarm.loopback_only = args.loopback.is_some();
+        engines.push(Arc::new(Hyperswarm::start(hyperswarm).await?));
+    }
     Ok(engines)
 }
 
@@ -114,6 +128,17 @@ impl From<LanError> for CliError {
         let code = if matches!(error, LanError::Listen { .. }) { code::LISTEN } else { code::IO };
         let hint = if matches!(error, LanError::Mdns(_)) { "; --no-lan goes without it" } else { "" };
         CliError::new(code, format!("{error}{hint}"))
+    }
+}
+
+impl From<HyperswarmError> for CliError {
+    fn from(error: HyperswarmError) -> Self {
+        match error {
+            HyperswarmError::Bootstrap(_) | HyperswarmError::NoBootstrap => {
+                CliError::new(code::USAGE, error.to_string()).with_exit(EXIT_USAGE)
+            }
+            error => CliError::new(code::LISTEN, error.to_string()),
+        }
     }
 }
 

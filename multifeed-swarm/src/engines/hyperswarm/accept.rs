@@ -126,3 +126,76 @@ impl Answered {
         Some(Came { stream, socket, from })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    async fn socket(udx: &UdxRuntime) -> UdxSocket {
+        let socket = udx.create_socket().await.unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        socket
+    }
+
+    /// A handshake to `key` of one who has `from`, with this in it.
+    fn handshake(from: &KeyPair, key: Key, change: impl FnOnce(&mut NoisePayload)) -> HandshakeMessage {
+        let own = Keypair { public_key: from.public_key, secret_key: from.secret_key };
+        let mut payload = NoisePayload {
+            version: 1,
+            error: 0,
+            firewall: FIREWALL_UNKNOWN,
+            holepunch: None,
+            addresses4: Vec::new(),
+            addresses6: Vec::new(),
+            udx: Some(UdxInfo { version: 1, reusable_socket: true, id: 7, seq: 0 }),
+            secret_stream: Some(SecretStreamInfo { version: 1 }),
+            relay_through: None,
+            relay_addresses: None,
+        };
+        change(&mut payload);
+        let noise = NoiseWrap::new_initiator(own, key).send(&payload).unwrap();
+        HandshakeMessage { mode: 0, noise, peer_address: None, relay_address: None }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_sends_nothing_after_the_answer_is_let_go() {
+        let udx = UdxRuntime::new().unwrap();
+        let (socket, own, peer) = (socket(&udx).await, KeyPair::generate(), KeyPair::generate());
+        let message = handshake(&peer, own.public_key, |_| {});
+        let answered = answer(&message, None, &own, Vec::new(), &udx, &socket, |_| true).await;
+        let (_, answered) = answered.expect("it is let in");
+        assert_eq!(answered.key(), peer.public_key);
+        let begun = Instant::now();
+        assert!(answered.open().await.is_none());
+        assert_eq!(begun.elapsed().as_secs(), OPEN.as_secs());
+    }
+
+    #[tokio::test]
+    async fn handshakes_that_are_none_and_strangers_are_refused() {
+        let udx = UdxRuntime::new().unwrap();
+        let (socket, own, peer) = (socket(&udx).await, KeyPair::generate(), KeyPair::generate());
+        let to_own = |change: fn(&mut NoisePayload)| handshake(&peer, own.public_key, change);
+        let mut altered = to_own(|_| {});
+        altered.noise[40] ^= 1;
+        let mut short = to_own(|_| {});
+        short.noise.truncate(31);
+        let cases = [
+            ("altered", altered),
+            ("short", short),
+            ("to another key", handshake(&peer, peer.public_key, |_| {})),
+            ("from our own key", handshake(&own, own.public_key, |_| {})),
+            ("an error", to_own(|payload| payload.error = 1)),
+            ("without a stream", to_own(|payload| payload.udx = None)),
+            ("a stream of no number", to_own(|payload| payload.udx.as_mut().unwrap().id = 1 << 32)),
+        ];
+        for (what, message) in cases {
+            let answered = answer(&message, None, &own, Vec::new(), &udx, &socket, |_| true).await;
+            assert!(answered.is_none(), "{what}");
+        }
+        let message = to_own(|_| {});
+        let answered = answer(&message, None, &own, Vec::new(), &udx, &socket, |key| *key != peer.public_key).await;
+        assert!(answered.is_none(), "one who is not admitted");
+    }
+}

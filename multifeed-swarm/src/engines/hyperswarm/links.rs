@@ -87,3 +87,53 @@ impl Links {
         is_it
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engines::hyperswarm::pipe::Control;
+
+    const SMALL: Key = [1; 32];
+    const LARGE: Key = [2; 32];
+
+    #[test]
+    fn of_two_new_connections_both_sides_keep_the_one_of_the_larger_key() {
+        for first_of_small in [true, false] {
+            let admits = |own: Key, remote: Key| {
+                let mut links = Links::new(own);
+                let first_is_ours = first_of_small == (own == SMALL);
+                assert!(links.admits(&remote, first_is_ours));
+                links.add(remote, Control::unused(), first_is_ours);
+                // The other one, begun by the other side.
+                links.admits(&remote, !first_is_ours)
+            };
+            let (small, large) = (admits(SMALL, LARGE), admits(LARGE, SMALL));
+            assert_eq!((small, large), (first_of_small, first_of_small), "the second stays if the larger key began it");
+        }
+    }
+
+    #[test]
+    fn a_peer_that_comes_while_it_is_dialled_waits_for_the_larger_key() {
+        for (own, remote, comes_in) in [(SMALL, LARGE, true), (LARGE, SMALL, false)] {
+            let mut links = Links::new(own);
+            let dial = links.dials(remote);
+            assert_eq!(links.admits(&remote, false), comes_in);
+            assert!(links.admits(&remote, true));
+            // The dial is over, whichever way.
+            drop(dial);
+            assert!(links.admits(&remote, false));
+        }
+    }
+
+    #[test]
+    fn one_that_comes_back_takes_the_place_of_what_it_lost() {
+        let mut links = Links::new(LARGE);
+        let control = Control::used();
+        let first = links.add(SMALL, control.clone(), true);
+        assert!(links.admits(&SMALL, false));
+        let second = links.add(SMALL, Control::unused(), false);
+        assert!(control.is_cut() && links.came(&SMALL));
+        assert!(!links.ended(&SMALL, first) && links.is_open(&SMALL));
+        assert!(links.ended(&SMALL, second) && links.len() == 0);
+    }
+}

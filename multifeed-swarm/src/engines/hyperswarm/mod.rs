@@ -125,8 +125,8 @@ impl Hyperswarm {
                     Err(error) => drop(has_started.send(Err(error))),
                 }
             });
-            // With it all tasks and sockets.
-            drop(runtime);
+            // With it all tasks and sockets. Names that are being resolved are not waited for.
+            runtime.shutdown_background();
             drop(is_over);
         };
         let thread = std::thread::Builder::new().name("multifeed-dht".to_owned()).spawn(run);

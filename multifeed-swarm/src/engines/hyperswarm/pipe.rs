@@ -66,7 +66,7 @@ struct State {
     taken: usize,
     unread: usize,
     /// Nothing more comes, or why not.
-    end: Option<Result<(), Arc<io::Error>>>,
+    end: Option<io::Result<()>>,
     outgoing: Vec<u8>,
     /// The application closed, or dropped its side.
     done: bool,
@@ -89,13 +89,7 @@ pub(super) fn open<T>(
 where
     T: TokioRead + TokioWrite + Unpin + Send + 'static,
 {
-    let shared = Arc::new(Shared {
-        unread_bytes,
-        state: Mutex::default(),
-        work: Notify::new(),
-        cut: CancellationToken::new(),
-        left: CancellationToken::new(),
-    });
+    let shared = Arc::new(Shared::new(unread_bytes));
     let over = Over(shared.clone());
     (Pipe(shared.clone()), Control(shared), drive(stream, over))
 }
@@ -192,7 +186,37 @@ impl Control {
     }
 }
 
+#[cfg(test)]
+impl Control {
+    pub(super) fn unused() -> Self {
+        Self(Arc::new(Shared::new(0)))
+    }
+
+    pub(super) fn used() -> Self {
+        let control = Self::unused();
+        {
+            let mut state = lock(&control.0.state);
+            (state.received, state.sent) = (true, true);
+        }
+        control
+    }
+
+    pub(super) fn is_cut(&self) -> bool {
+        self.0.cut.is_cancelled()
+    }
+}
+
 impl Shared {
+    fn new(unread_bytes: usize) -> Self {
+        Self {
+            unread_bytes,
+            state: Mutex::default(),
+            work: Notify::new(),
+            cut: CancellationToken::new(),
+            left: CancellationToken::new(),
+        }
+    }
+
     fn take_in(&self, message: Vec<u8>) -> io::Result<()> {
         let waker = {
             let mut state = lock(&self.state);
@@ -232,7 +256,7 @@ impl Shared {
     /// The first end is the one that counts.
     fn ended(&self, end: io::Result<()>) {
         let mut state = lock(&self.state);
-        state.end.get_or_insert(end.map_err(Arc::new));
+        state.end.get_or_insert(end);
         state.reader.take().into_iter().for_each(Waker::wake);
         state.writer.take().into_iter().for_each(Waker::wake);
     }
@@ -264,11 +288,14 @@ impl Drop for Pipe {
 }
 
 impl State {
+    /// Why it failed: the engine's own reason stays one.
     fn failure(&self) -> Option<io::Error> {
-        match &self.end {
-            Some(Err(error)) => Some(io::Error::new(error.kind(), error.clone())),
-            _ => None,
-        }
+        let Some(Err(error)) = &self.end else { return None };
+        let ours = error.get_ref().and_then(|inner| inner.downcast_ref::<HyperswarmError>());
+        Some(match ours {
+            Some(ours) => io::Error::new(error.kind(), ours.clone()),
+            None => io::Error::new(error.kind(), error.to_string()),
+        })
     }
 }
 
@@ -277,8 +304,7 @@ impl AsyncRead for Pipe {
         let state = &mut *lock(&self.0.state);
         let Some(first) = state.incoming.front() else {
             return match &state.end {
-                Some(Ok(())) => Poll::Ready(Ok(0)),
-                Some(Err(_)) => Poll::Ready(state.failure().map_or(Ok(0), Err)),
+                Some(_) => Poll::Ready(state.failure().map_or(Ok(0), Err)),
                 None => {
                     state.reader = Some(cx.waker().clone());
                     Poll::Pending
@@ -335,5 +361,120 @@ impl AsyncWrite for Pipe {
         }
         state.writer = Some(cx.waker().clone());
         Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use peeroxide_dht::noise::generate_keypair;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::task::JoinHandle;
+    use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt};
+
+    use super::*;
+
+    type Stream = SecretStream<DuplexStream>;
+
+    async fn streams() -> (Stream, Stream) {
+        let (a, b) = duplex(1024);
+        let (a, b) = tokio::join!(
+            SecretStream::new(true, a, generate_keypair()),
+            SecretStream::new(false, b, generate_keypair())
+        );
+        (a.unwrap(), b.unwrap())
+    }
+
+    fn run(stream: Stream, unread_bytes: usize) -> (Compat<Pipe>, Control, JoinHandle<()>) {
+        let (pipe, control, driving) = open(stream, unread_bytes);
+        (pipe.compat(), control, tokio::spawn(driving))
+    }
+
+    fn cause(error: &io::Error) -> Option<&HyperswarmError> {
+        error.get_ref().and_then(|inner| inner.downcast_ref())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bytes_go_both_ways_and_each_half_ends_alone() {
+        let (a, b) = streams().await;
+        let ((mut a, _, driven_a), (mut b, _, driven_b)) = (run(a, 1 << 24), run(b, 1 << 24));
+        let sent: Vec<u8> = (0..1_000_000_u32).map(|n| n.to_le_bytes()[n as usize % 3]).collect();
+        let sending = async {
+            a.write_all(&sent).await.unwrap();
+            a.shutdown().await.unwrap();
+        };
+        let mut received = Vec::new();
+        let (read, ()) = tokio::join!(b.read_to_end(&mut received), sending);
+        assert!(read.is_ok() && received == sent);
+        assert_eq!(a.write(b"x").await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        // What the other side says after that still arrives.
+        b.write_all(b"thanks").await.unwrap();
+        drop(b);
+        let mut answer = String::new();
+        a.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer, "thanks");
+        driven_a.await.unwrap();
+        driven_b.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_sends_more_than_is_read_is_ended() {
+        let (a, b) = streams().await;
+        let ((mut a, control, driven_a), (mut b, ..)) = (run(a, 100_000), run(b, 1 << 24));
+        let flood = tokio::spawn(async move {
+            let _ = b.write_all(&[7; 1_000_000]).await;
+            let mut rest = Vec::new();
+            let _ = b.read_to_end(&mut rest).await;
+        });
+        driven_a.await.unwrap();
+        assert!(!control.is_used());
+        // What came before stays; then the reason.
+        let mut received = Vec::new();
+        let error = a.read_to_end(&mut received).await.unwrap_err();
+        assert!(!received.is_empty() && received.len() <= 100_000);
+        assert_eq!(
+            (error.kind(), cause(&error)),
+            (io::ErrorKind::QuotaExceeded, Some(&HyperswarmError::Unread { bytes: 100_000 }))
+        );
+        assert_eq!(a.write(b"x").await.unwrap_err().kind(), io::ErrorKind::QuotaExceeded);
+        // The peer hears of the end.
+        flood.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_acknowledges_nothing_is_ended() {
+        for written in [0, 500_000] {
+            let (a, _silent) = streams().await;
+            let (mut a, _, driven) = run(a, 1 << 24);
+            let begun = Instant::now();
+            if written > 0 {
+                let _ = timeout(Duration::ZERO, a.write_all(&vec![1; written])).await;
+            }
+            let error = a.read_u8().await.unwrap_err();
+            assert_eq!(
+                (error.kind(), cause(&error)),
+                (io::ErrorKind::TimedOut, Some(&HyperswarmError::Silent(ACKNOWLEDGE)))
+            );
+            // Idle, the keep-alives have to fill what is between the two first.
+            let most = if written > 0 { ACKNOWLEDGE + GOODBYE } else { 60 * KEEP_ALIVE };
+            assert!(begun.elapsed() <= most, "{:?}", begun.elapsed());
+            driven.await.unwrap();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_stays_and_a_cut_one_says_goodbye() {
+        let (a, b) = streams().await;
+        let ((mut a, control, driven), (mut b, ..)) = (run(a, 1 << 24), run(b, 1 << 24));
+        assert!(timeout(Duration::from_secs(3600), b.read_u8()).await.is_err(), "nothing comes, and it stays");
+        a.write_all(b"one").await.unwrap();
+        let mut three = [0; 3];
+        b.read_exact(&mut three).await.unwrap();
+        b.write_all(b"two").await.unwrap();
+        a.read_exact(&mut three).await.unwrap();
+        assert!(control.is_used());
+        control.cut();
+        assert_eq!(b.read(&mut three).await.unwrap(), 0);
+        assert_eq!(a.read(&mut three).await.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+        driven.await.unwrap();
     }
 }
