@@ -21,13 +21,16 @@ impl Journal {
     /// What is wrong with the file, if that may have lost who writers were.
     pub(crate) fn damage(&self) -> Option<StoreError> {
         let what = self.damage.as_ref()?;
-        let until = match self.file {
-            File::Unreadable => "Nothing is written to the store as long as it cannot be read. ",
-            _ => "",
+        let (until, or_else) = match self.file {
+            File::Unreadable => (
+                "Nothing is written to the store as long as it cannot be read: let it be read, or put it back. ",
+                "If that cannot be, and no writer is missing",
+            ),
+            _ => ("", "If no writer is missing"),
         };
         let why = format!(
             "{what}: it may name writers that are missing. {until}Put back folders that are gone; a new writer is made only if that is asked \
-             for (--new-key). If no writer is missing, end the processes that have the store open, and delete this file"
+             for (--new-key). {or_else}, end the processes that have the store open, and delete this file"
         );
         Some(StoreError::damaged(FILE.slot, FILE.kind, why))
     }
