@@ -282,3 +282,26 @@ fn what_was_appended_is_synced_though_others_cannot_be_written() {
         assert_eq!(stores[1].info(id).unwrap().len, len);
     }
 }
+
+/// A disk that fills up in the middle of a session that is not live: what could not be written is returned to who sent it, both sides end at once, and
+/// wait for nothing.
+#[test]
+fn a_session_that_fills_the_disk_ends_without_a_wait() {
+    let mut full = 0;
+    for live in [false, true] {
+        for feeds in [4, 12, 40] {
+            for free in (20_000..200_000).step_by(20_000) {
+                let case = format!("{feeds} feeds, {free} bytes, served live: {live}");
+                let mut stores = [store(ROOMY, true, 0).0, store(free, true, 0).0];
+                append(&mut stores[1], 9, 3, 100).unwrap();
+                (20..20 + feeds).for_each(|seed| append(&mut stores[0], seed, 10, 2_000).unwrap());
+                let options = [Replicate::default(), if live { Replicate::live() } else { Replicate::default() }];
+                let mut links = [Link::new(&mut stores, [0, 1], options, Default::default())];
+                run(&mut stores, &mut links, START);
+                full += u32::from(stores[1].disk_full().is_some());
+                assert!(links[0].result(0).is_some() && links[0].result(1).is_some(), "{case}: it waits");
+            }
+        }
+    }
+    assert!(full > 30, "{full}");
+}

@@ -197,6 +197,8 @@ struct FeedSlot {
     doubled_bytes: u64,
     /// New blocks that nobody was told of, and the session that brought them.
     unannounced: Vec<(Range<u64>, Option<SessionId>)>,
+    /// If it could not be written as the disk is full: how many of those were returned to the remotes that sent them. Nobody waits for them.
+    unwritten: Option<u64>,
     dirty: bool,
     /// Whether the application was told of blocks that it did not take note of yet.
     told: bool,
@@ -238,6 +240,7 @@ impl FeedSlot {
             fetching: 0,
             doubled_bytes: 0,
             unannounced: Vec::new(),
+            unwritten: None,
             dirty: false,
             told: false,
             subscribers: Vec::new(),

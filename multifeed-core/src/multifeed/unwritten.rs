@@ -21,7 +21,8 @@ impl<S: Storage> Multifeed<S> {
             // The blocks stay staged, and are tried again with the next batch.
             self.uncommitted.unwritten.push(id);
             if let StoreError::Full { .. } = error {
-                return self.stop_at_full_disk(error);
+                self.stop_at_full_disk(error);
+                return self.return_unwritten(id);
             }
             sources.into_iter().for_each(|peer| self.fault(peer, PeerFault::Store(error.clone())));
             return;
@@ -51,6 +52,27 @@ impl<S: Storage> Multifeed<S> {
         }
         if !self.read_again(id) {
             self.uncommitted.unwritten.push(id);
+        }
+    }
+
+    /// Tells remotes that what they sent of a feed is not stored: those that end would wait for it.
+    fn return_unwritten(&mut self, id: FeedId) {
+        let slot = &mut self.feeds[id.0 as usize];
+        let mut returned = slot.unwritten.unwrap_or_default();
+        let mut brought = Vec::new();
+        let mut count = 0;
+        for (blocks, from) in &slot.unannounced {
+            let before = returned.min(blocks.end - blocks.start);
+            (returned, count) = (returned - before, count + blocks.end - blocks.start);
+            brought.extend(from.map(|from| (blocks.start + before..blocks.end, from)));
+        }
+        slot.unwritten = Some(count);
+        for (blocks, session) in brought.into_iter().filter(|(blocks, _)| !blocks.is_empty()) {
+            self.with_peer(session, id, |peer, work| {
+                peer.return_unwritten(blocks, work);
+                Ok(())
+            });
+            self.wake(session);
         }
     }
 

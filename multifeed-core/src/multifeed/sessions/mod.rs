@@ -695,6 +695,7 @@ impl<S: Storage> Multifeed<S> {
         if let Err(error) = begun.and_then(|()| slot.feed.flush(&mut self.cores.storage)) {
             return self.not_written(id, error);
         }
+        slot.unwritten = None;
         if slot.feed.was_mended() {
             self.cores.report.caught_up(&slot.feed);
         }
@@ -922,12 +923,12 @@ pub(super) fn work<'a, S>(
     share: Share,
     now: Duration,
 ) -> Work<'a, S> {
-    let FeedSlot { feed, reserved, wants, fetching, unannounced, .. } = slot;
+    let FeedSlot { feed, reserved, wants, fetching, unannounced, unwritten, .. } = slot;
     Work {
         feed,
         reserved,
         fetching: *fetching,
-        unannounced: !unannounced.is_empty(),
+        unannounced: !unannounced.is_empty() && unwritten.is_none(),
         wants,
         storage,
         limits,

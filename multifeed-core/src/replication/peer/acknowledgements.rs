@@ -94,6 +94,15 @@ impl FeedChannel {
         self.out.push_back(Message::Unhave { start: index, length: 1 });
     }
 
+    /// Tells a remote of ours that blocks which it sent could not be written, if the session ends when both sides are through.
+    pub(crate) fn return_unwritten<S: Storage>(&mut self, blocks: Range<u64>, work: &mut Work<'_, S>) {
+        if self.options.live || !self.options.reconciles || self.state.is_closed() {
+            return;
+        }
+        blocks.for_each(|index| self.return_block(index));
+        self.advance(work);
+    }
+
     /// Tells a remote of ours that blocks which it was asked for are given up: it may have sent them, and would take them for delivered. In a live
     /// session it waits for their acknowledgements.
     pub(super) fn tell_given_up<'a>(&mut self, blocks: impl Iterator<Item = &'a u64>, feed: &Feed) {
