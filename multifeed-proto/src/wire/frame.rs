@@ -38,8 +38,15 @@ enum Start {
     Partial,
     /// A zero length, of so many bytes.
     KeepAlive(usize),
+    /// So many bytes, of a message that is on no channel.
+    Stray(usize),
     Message(Header),
 }
+
+/// The header of a message that a JS peer sends on a channel that it closed meanwhile, without the type: the channel is -1, of which it writes 32 bits.
+/// It makes room for one byte of header where it writes five, so that the message lacks its last four. A JS peer does not look at these either,
+/// but fails if it cannot decode what is left.
+const STRAY: u64 = (u32::MAX >> 4) as u64;
 
 /// Finds out how many bytes at the start of a growing buffer are whole frames. What was scanned once is not scanned again,
 /// however small the pieces are in which the rest arrives.
@@ -49,7 +56,7 @@ pub struct Scanner {
     whole: usize,
     /// Bytes that the frame after them takes, once its header was read.
     needed: usize,
-    /// The channel and the type of that frame; of a keep-alive, those of the frame before.
+    /// The channel and the type of that frame; of a keep-alive, those of the frame before, and of a stray message no channel.
     last: (u32, u8),
 }
 
@@ -63,6 +70,10 @@ impl Scanner {
                 match start(rest, message_bytes)? {
                     Start::Partial => return Ok(self.whole),
                     Start::KeepAlive(len) => self.needed = len,
+                    Start::Stray(len) => {
+                        self.needed = len;
+                        self.last = (CHANNELS, 15);
+                    }
                     Start::Message(header) => {
                         self.needed = header.start + header.body;
                         self.last = (header.channel, header.kind);
@@ -98,11 +109,12 @@ impl Scanner {
     }
 }
 
-/// Cuts the next frame off `span`, which holds whole frames, as [`Scanner`] found them. Keep-alives are skipped.
+/// Cuts the next frame off `span`, which holds whole frames, as [`Scanner`] found them. Keep-alives are skipped, and so is what is on no channel.
 pub fn next(span: &mut Bytes, message_bytes: usize) -> Result<Option<Frame>, FrameError> {
     loop {
         match start(span, message_bytes)? {
             Start::KeepAlive(len) => span.advance(len),
+            Start::Stray(len) if len <= span.len() => span.advance(len),
             Start::Message(header) if header.start + header.body <= span.len() => {
                 span.advance(header.start);
                 return Ok(Some(Frame {
@@ -111,7 +123,7 @@ pub fn next(span: &mut Bytes, message_bytes: usize) -> Result<Option<Frame>, Fra
                     body: span.split_to(header.body),
                 }));
             }
-            Start::Partial | Start::Message(_) => return Ok(None),
+            Start::Partial | Start::Stray(_) | Start::Message(_) => return Ok(None),
         }
     }
 }
@@ -139,6 +151,9 @@ fn start(bytes: &[u8], message_bytes: usize) -> Result<Start, FrameError> {
     let body = usize::try_from(size).map_err(|_| too_long)?;
     if body > message_bytes {
         return Err(too_long);
+    }
+    if header >> 4 == STRAY {
+        return Ok(Start::Stray(first + second + body));
     }
     let channel = u32::try_from(header >> 4).ok().filter(|&channel| channel < CHANNELS).ok_or(FrameError::Channel)?;
     let kind = (header & 15) as u8;
@@ -208,6 +223,25 @@ mod tests {
         assert_eq!(next(&mut span, MAX), Ok(Some(close.clone())));
         assert_eq!(next(&mut span, MAX), Ok(Some(close)));
         assert_eq!(next(&mut span, MAX), Ok(None));
+    }
+
+    /// What `simple-message-channels` 1.2.1 writes for a Data and a Have on channel -1.
+    #[test]
+    fn what_js_sends_on_a_channel_that_it_closed_is_skipped() {
+        let data = [&[0x12, 0xf9, 0xff, 0xff, 0xff, 0x0f, 0x08, 0x03, 0x12, 0x0b][..], &b"hello wor"[..]].concat();
+        let have = [0x07, 0xf3, 0xff, 0xff, 0xff, 0x0f, 0x08, 0x05];
+        let close = [0x01, 0x1a];
+        let wire = [&data[..], &have, &close].concat();
+        let mut scanner = Scanner::default();
+        assert_eq!(scanner.scan(&wire[..data.len() - 1], MAX), Ok(0));
+        assert_eq!(scanner.partial(), Some((CHANNELS, 15)));
+        assert_eq!(scanner.scan(&wire, MAX), Ok(wire.len()));
+        let mut span = Bytes::from(wire);
+        assert_eq!(next(&mut span, MAX), Ok(Some(Frame { channel: 1, kind: 10, body: Bytes::new() })));
+        assert_eq!(next(&mut span, MAX), Ok(None));
+        // It is bound like any other.
+        let long = [0xff, 0xff, 0xff, 0x7f, 0xf9, 0xff, 0xff, 0xff, 0x0f];
+        assert!(matches!(Scanner::default().scan(&long, MAX), Err(FrameError::TooLong { .. })));
     }
 
     #[test]
