@@ -104,6 +104,30 @@ async fn both_directions_at_once(role: Role) {
     hang_up_js(sync, &mut peer).await;
 }
 
+/// Many feeds, and 4 s until an answer can come: JS reads all of them before any request is 20 s old, as it does from JS.
+async fn a_js_peer_that_reads_many_feeds_from_far_away(role: Role) {
+    let multi = memory().await;
+    for feed in 0..200 {
+        let writer = multi.writer(&format!("feed {feed}")).await.unwrap();
+        writer.append_batch((0..2).map(|index| block(feed, index, 500))).await.unwrap();
+    }
+    let mut peer = js(|| JsPeer::spawn(&["--live"]));
+    let link = Throttle { delay: Duration::from_secs(2), ..Throttle::rate(50_000) };
+    let sync = join_slowly(&multi, &mut peer, role, link, Replicate::live()).await;
+    let start = Instant::now();
+    let in_sync = sync.in_sync();
+    let mut in_sync = std::pin::pin!(in_sync);
+    while timeout(Duration::from_millis(200), &mut in_sync).await.is_err() {
+        let (elapsed, sent) = (start.elapsed(), sync.state().await.unwrap().moved.blocks_sent);
+        if let Some(error) = js(|| peer.poll_event("ended")) {
+            panic!("JS gave up after {elapsed:?}, {sent} blocks sent: {error}; {}", peer.history());
+        }
+        assert!(elapsed < Duration::from_secs(90), "{sent} blocks sent after {elapsed:?}");
+    }
+    assert_eq!(js(|| peer.feeds()).iter().map(|feed| feed.downloaded).sum::<u64>(), 400);
+    hang_up_js(sync, &mut peer).await;
+}
+
 /// A remote on a slow link was met first, and a second one has all of it too and is fast. JS needs 3.6 s.
 async fn a_slow_remote_met_first(role: Role) {
     let multi = memory().await;
@@ -233,6 +257,7 @@ in_both_roles!(
     a_js_peer_that_gives_and_takes_at_10_kilobytes_a_second,
     a_slow_remote_met_first,
     a_sparse_js_peer,
+    a_js_peer_that_reads_many_feeds_from_far_away,
     a_js_reader_that_waits_for_what_it_asked,
     a_block_that_js_does_not_wait_for,
 );

@@ -5,8 +5,16 @@ use std::ops::Range;
 use std::time::Duration;
 
 use crate::ids::FeedId;
-use crate::replication::transfer::{AHEAD, LEAST_BUDGET, LONGEST_TRIP, cost, per_second, time_of};
+use crate::replication::transfer::{
+    LEAST_BUDGET, LONGEST_DELAY, LONGEST_TRIP, MEASURED_BUDGET, MEASURED_OVER, PROOF_BYTES, comes_in, per_second,
+    time_of,
+};
 
+/// For how long blocks are under way beyond a round trip: far below the 20 s after which a JS peer that waits for a request of its own, behind
+/// those answers, ends the stream.
+const AHEAD: Duration = Duration::from_millis(1500);
+/// What a small block counts at the least. As many of these as fit into [`LEAST_BUDGET`] go out at the start.
+const LEAST_COST: u64 = 1 << 10;
 /// After how long without an acknowledgement what was sent counts as arrived, if it should have been long before: a JS peer says nothing of
 /// a block that it got from another remote meanwhile.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
@@ -28,11 +36,14 @@ pub(crate) struct Ahead {
     sent: VecDeque<SentBlock>,
     /// What they count.
     in_flight: u64,
-    /// What was acknowledged, in all.
+    /// What was acknowledged since then.
+    since: Duration,
     arrived: u64,
-    /// So much was in a second, between when a block was sent and when it was acknowledged.
+    /// For how long, of that time, something was under way that could have been acknowledged.
+    busy: Duration,
+    /// How much was acknowledged in a second of that, when it was last measured.
     rate: Option<u64>,
-    /// The shortest time that took.
+    /// The shortest time between when a block was sent and when it was acknowledged.
     trip: Duration,
     /// When something was last acknowledged, or given up.
     last: Duration,
@@ -50,8 +61,6 @@ struct SentBlock {
     /// What it counts.
     cost: u64,
     at: Duration,
-    /// What was acknowledged before it was sent.
-    arrived: u64,
 }
 
 impl Default for Ahead {
@@ -60,7 +69,9 @@ impl Default for Ahead {
             budget: LEAST_BUDGET,
             sent: VecDeque::new(),
             in_flight: 0,
+            since: Duration::ZERO,
             arrived: 0,
+            busy: Duration::ZERO,
             rate: None,
             trip: LONGEST_TRIP,
             last: Duration::ZERO,
@@ -89,33 +100,45 @@ impl Ahead {
         }
         if self.sent.is_empty() {
             self.last = now;
+            self.begin(now);
         }
         let cost = cost(size);
         self.in_flight += cost;
-        self.sent.push_back(SentBlock { feed, index, cost, at: now, arrived: self.arrived });
+        self.sent.push_back(SentBlock { feed, index, cost, at: now });
     }
 
     /// The remote has blocks of a feed that it was sent, or refused them. What was sent before them arrived, too. What comes the other way, and
     /// holds up what the remote says, takes `delay`.
     pub(crate) fn arrived(&mut self, feed: FeedId, blocks: &Range<u64>, delay: Duration, now: Duration) {
-        (self.last, self.heard) = (now, true);
+        let before = std::mem::replace(&mut self.last, now);
+        self.heard = true;
         let is_it = |block: &SentBlock| block.feed == feed && blocks.contains(&block.index);
-        let Some(at) = self.sent.iter().position(is_it) else { return };
+        let Some(at) = self.sent.iter().rposition(is_it) else { return };
+        let mut sent = Duration::ZERO;
         for block in self.sent.drain(..=at) {
             self.in_flight -= block.cost;
             self.arrived += block.cost;
-            let time = now.saturating_sub(block.at);
-            self.trip = self.trip.min(time);
-            let rate = per_second(self.arrived - block.arrived, time);
-            self.rate = Some(rate);
-            let ahead = AHEAD.saturating_add(delay.min(AHEAD)).saturating_add(self.trip);
-            let budget = u128::from(rate) * ahead.as_millis() / 1000;
-            let budget = u64::try_from(budget).unwrap_or(u64::MAX).max(LEAST_BUDGET);
-            // A rate that nothing more was to be sent at is no measure of what could be.
-            if budget > self.budget || !self.waiting.is_empty() {
-                self.budget = budget;
-            }
+            sent = block.at;
         }
+        self.trip = self.trip.min(now.saturating_sub(sent));
+        self.busy += now.saturating_sub(before.max(sent.saturating_add(self.trip)));
+        if self.arrived < self.budget && now.saturating_sub(self.since) < MEASURED_OVER {
+            return;
+        }
+        let rate = per_second(self.arrived, self.busy);
+        self.rate = Some(rate);
+        let ahead = AHEAD.saturating_add(delay.min(LONGEST_DELAY)).saturating_add(self.trip);
+        let most = self.budget.saturating_mul(2).max(MEASURED_BUDGET);
+        let budget = comes_in(ahead, rate).clamp(LEAST_BUDGET, most);
+        // A rate that nothing more was to be sent at is no measure of what could be.
+        if budget > self.budget || !self.waiting.is_empty() {
+            self.budget = budget;
+        }
+        self.begin(now);
+    }
+
+    fn begin(&mut self, now: Duration) {
+        (self.since, self.arrived, self.busy) = (now, 0, Duration::ZERO);
     }
 
     /// What was sent of a feed is not acknowledged any more: its channel is closed.
@@ -156,6 +179,11 @@ impl Ahead {
         self.sent.clear();
         (self.in_flight, self.last) = (0, now);
     }
+}
+
+/// What a block of so many bytes counts.
+fn cost(size: u64) -> u64 {
+    size.saturating_add(PROOF_BYTES).max(LEAST_COST)
 }
 
 #[cfg(test)]
@@ -202,6 +230,23 @@ mod tests {
             }
         }
         assert_eq!(budget_of(10_000, at(0), 16_384), LEAST_BUDGET);
+    }
+
+    #[test]
+    fn what_may_be_under_way_doubles_in_each_round_trip_that_it_fits_into() {
+        let mut ahead = Ahead::default();
+        let (mut next, mut counts) = (0, Vec::new());
+        for round in 0..6 {
+            let begun = next;
+            while ahead.has_room() {
+                ahead.sent(FEED, next, 100, at(round * 3000));
+                next += 1;
+            }
+            ahead.wait(FEED);
+            counts.push(next - begun);
+            ahead.arrived(FEED, &(begun..next), Duration::ZERO, at((round + 1) * 3000));
+        }
+        assert_eq!(counts, [64, 256, 512, 1024, 2048, 4096]);
     }
 
     #[test]

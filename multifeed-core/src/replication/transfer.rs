@@ -1,5 +1,6 @@
 //! What a session's remote was asked for: how much at once, and how long it may take to answer.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::ids::FeedId;
@@ -8,18 +9,22 @@ use crate::ids::FeedId;
 /// itself.
 pub(crate) const LEAST_BUDGET: u64 = 16 * LEAST_COST;
 /// What it may grow to at once when the rate was measured; beyond that it doubles.
-const MEASURED_BUDGET: u64 = 4 * LEAST_BUDGET;
+pub(crate) const MEASURED_BUDGET: u64 = 4 * LEAST_BUDGET;
 /// What a small answer counts at the least: its proof, its message and its turn cost more than its bytes.
 const LEAST_COST: u64 = 4 << 10;
 /// What an answer counts beyond the bytes of its block.
-const PROOF_BYTES: u64 = 256;
+pub(crate) const PROOF_BYTES: u64 = 256;
 /// What an answer counts before any came: a small one.
 const FIRST_COST: u64 = LEAST_COST;
-/// How much later than the first the last answer of a budget may come: far below the 20 s after which a JS peer that waits for a request of
-/// its own, behind those answers, ends the stream.
-pub(crate) const AHEAD: Duration = Duration::from_millis(1500);
+/// For how long answers are asked for beyond a round trip: the remote is never idle while a turn of ours is late, what it asks for itself does
+/// not wait long behind its answers, and of small blocks few proofs are under way that repeat each other.
+const AHEAD: Duration = Duration::from_millis(400);
+/// For how much longer where what goes the other way holds up the answers.
+pub(crate) const LONGEST_DELAY: Duration = Duration::from_millis(1500);
+/// Below this budget small blocks are asked for in a [scattered](Share::is_scattered) order.
+const SCATTERED_BUDGET: u64 = 256 * LEAST_COST;
 /// Over how long the rate of answers is measured at the most.
-const MEASURED_OVER: Duration = Duration::from_secs(2);
+pub(crate) const MEASURED_OVER: Duration = Duration::from_secs(2);
 /// What a remote needs longer for may be asked of another one, too.
 const SLOW: Duration = Duration::from_secs(1);
 /// The longest round trip that is allowed for.
@@ -36,6 +41,10 @@ pub(crate) struct Share {
     unknown: u64,
     /// There was more to ask for than there is room.
     starved: bool,
+    scattered: bool,
+    /// How many blocks were asked for, and when.
+    asked: usize,
+    at: Duration,
 }
 
 impl Share {
@@ -52,6 +61,7 @@ impl Share {
     /// A block is asked for, which was not because there was no room, or whose answer counts so much.
     pub(crate) fn take(&mut self, cost: u64) {
         self.room = self.room.saturating_sub(cost);
+        self.asked += 1;
     }
 
     /// There is more to ask for, and no room.
@@ -62,10 +72,16 @@ impl Share {
     pub(crate) fn is_starved(&self) -> bool {
         self.starved
     }
+
+    /// Whether small blocks are to be asked for in a scattered order. Those under way in a row have most of their proofs in common, and each brings
+    /// its own: 7 hashes each where 77 are under way, but 2 if they are scattered over 1024. On a slow link that is more than the blocks.
+    pub(crate) fn is_scattered(&self) -> bool {
+        self.scattered
+    }
 }
 
 /// How much is asked for at once.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Budget {
     /// Bytes of answers that may be waited for.
     bytes: u64,
@@ -73,6 +89,12 @@ struct Budget {
     since: Duration,
     came: u64,
     answers: u64,
+    /// For how long, of that time, something was under way that could have been here.
+    busy: Duration,
+    /// When the last answer came.
+    last: Duration,
+    /// When what is waited for was asked for, the first first. One that is not answered stays, and counts as another's.
+    asked: VecDeque<Duration>,
     /// Whether there was more to ask for than that.
     used_up: bool,
     /// The shortest time that an answer took.
@@ -91,6 +113,9 @@ impl Default for Budget {
             since,
             came: 0,
             answers: 0,
+            busy: Duration::ZERO,
+            last: Duration::ZERO,
+            asked: VecDeque::new(),
             used_up: false,
             trip: None,
             mean: FIRST_COST,
@@ -101,11 +126,15 @@ impl Default for Budget {
 
 impl Budget {
     /// A block of so many bytes came. Once a budget of them did, or after [`MEASURED_OVER`], it follows the rate: what comes in
-    /// [`AHEAD`] and a round trip, but beyond [`MEASURED_BUDGET`] it no more than doubles. What is under way the other way holds up the trip by
-    /// `delay`.
+    /// [`AHEAD`] and a round trip, and one answer, but beyond [`MEASURED_BUDGET`] it no more than doubles. What is under way the other way holds up
+    /// the trip by `delay`.
     fn came(&mut self, size: u64, delay: Duration, now: Duration) {
         self.came += cost(size);
         self.answers += 1;
+        let trip = self.trip.unwrap_or_default().min(LONGEST_TRIP);
+        let asked = self.asked.pop_front().unwrap_or(self.since);
+        self.busy += now.saturating_sub(self.last.max(asked.saturating_add(trip)));
+        self.last = now;
         let time = now.saturating_sub(self.since);
         if self.came < self.bytes && time < MEASURED_OVER {
             return;
@@ -113,23 +142,30 @@ impl Budget {
         self.mean = self.came / self.answers.max(1);
         self.rate = Some(per_second(self.came, time));
         if self.used_up {
-            let ahead =
-                AHEAD.saturating_add(delay.min(AHEAD)).saturating_add(self.trip.unwrap_or_default().min(LONGEST_TRIP));
-            let rate = u128::from(self.came) * ahead.as_micros() / time.as_micros().max(1);
+            let ahead = AHEAD.saturating_add(delay.min(LONGEST_DELAY)).saturating_add(trip);
+            let rate = per_second(self.came, self.busy);
+            // The next answer is asked for before one is whole, unless that takes long.
+            let next = self.mean.min(comes_in(LONGEST_DELAY, rate));
             let most = self.bytes.saturating_mul(2).max(MEASURED_BUDGET);
-            self.bytes = u64::try_from(rate).unwrap_or(u64::MAX).clamp(LEAST_BUDGET, most);
+            self.bytes = comes_in(ahead, rate).saturating_add(next).clamp(LEAST_BUDGET, most);
         }
         self.begin(now);
     }
 
     fn begin(&mut self, now: Duration) {
         (self.since, self.came, self.answers, self.used_up) = (now, 0, 0, false);
+        self.busy = Duration::ZERO;
     }
 }
 
 /// So much in that time, in a second.
 pub(crate) fn per_second(bytes: u64, time: Duration) -> u64 {
     u64::try_from(u128::from(bytes) * 1_000_000 / time.as_micros().max(1)).unwrap_or(u64::MAX)
+}
+
+/// How much comes in that time, at so much a second.
+pub(crate) fn comes_in(time: Duration, per_second: u64) -> u64 {
+    u64::try_from(u128::from(per_second) * time.as_micros() / 1_000_000).unwrap_or(u64::MAX)
 }
 
 /// How long so much takes, at so much a second.
@@ -152,7 +188,7 @@ pub(crate) fn cost(size: u64) -> u64 {
 /// come at all, or if the remote answers what it was asked for much later.
 ///
 /// Times are on the session's own clock ([`time`](Self::time)), which stops while the remote's silence is our own.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Transfer {
     /// When the last bytes of an answer came.
     last: Duration,
@@ -174,15 +210,28 @@ impl Transfer {
     pub(crate) fn share(&mut self, in_flight: u64, in_turn: bool, now: Duration) -> Share {
         if in_flight == 0 {
             self.budget.begin(now);
+            self.budget.asked.clear();
         }
         let room = self.room(in_flight);
         let room = if in_turn { room.min(TURN_BYTES) } else { room };
-        Share { room, unknown: self.budget.mean, starved: false }
+        self.share_of(room, now)
     }
 
     /// A share of nothing: others wait for their turns.
-    pub(crate) fn no_share(&self) -> Share {
-        Share { room: 0, unknown: self.budget.mean, starved: false }
+    pub(crate) fn no_share(&self, now: Duration) -> Share {
+        self.share_of(0, now)
+    }
+
+    fn share_of(&self, room: u64, at: Duration) -> Share {
+        let Budget { bytes, mean, rate, .. } = self.budget;
+        let scattered = rate.is_some() && bytes < SCATTERED_BUDGET;
+        Share { room, unknown: mean, starved: false, scattered, asked: 0, at }
+    }
+
+    /// A feed used its share.
+    pub(crate) fn used(&mut self, share: Share) {
+        self.budget.asked.extend(std::iter::repeat_n(share.at, share.asked));
+        self.budget.used_up |= share.starved;
     }
 
     /// How much more may be asked for. One request always can be.
@@ -204,11 +253,6 @@ impl Transfer {
     /// How long answers that count `in_flight` take, as far as the rate of what came tells.
     pub(crate) fn delay(&self, in_flight: u64) -> Duration {
         self.budget.rate.map_or(Duration::ZERO, |rate| time_of(in_flight, rate))
-    }
-
-    /// There was more to ask for than there is room.
-    pub(crate) fn used_up(&mut self) {
-        self.budget.used_up = true;
     }
 
     /// A block of so many bytes came that was asked for; what is sent takes `delay` to arrive.
@@ -354,10 +398,12 @@ mod tests {
             loop {
                 let mut share = transfer.share(waiting, false, now);
                 if !share.has_room() {
-                    transfer.used_up();
+                    share.starve();
+                    transfer.used(share);
                     break;
                 }
                 share.take(share.cost(Some(size)));
+                transfer.used(share);
                 waiting += share.cost(Some(size));
                 free = free.max(now) + Duration::from_secs_f64((size + PROOF_BYTES) as f64 / rate as f64);
                 in_flight.push_back(free + trip);
@@ -370,12 +416,13 @@ mod tests {
     }
 
     #[test]
-    fn the_budget_is_what_comes_in_a_second_and_a_half() {
+    fn the_budget_is_what_comes_in_a_round_trip_and_a_little() {
         for size in [8 << 10, 64 << 10] {
             for rate in [100_000, 1_000_000, 20_000_000] {
                 for trip in [at(0), Duration::from_millis(300), at(2)] {
                     let budget = budget_of(rate, trip, size);
-                    let expected = (rate as f64 * (AHEAD + trip).as_secs_f64()) as u64;
+                    let next = cost(size).min((rate as f64 * LONGEST_DELAY.as_secs_f64()) as u64);
+                    let expected = (rate as f64 * (AHEAD + trip).as_secs_f64()) as u64 + next;
                     let least = LEAST_BUDGET.max(expected * 7 / 10);
                     assert!(
                         (least..=expected.max(LEAST_BUDGET) * 13 / 10).contains(&budget),
@@ -384,9 +431,28 @@ mod tests {
                 }
             }
         }
-        // Small answers count by their number: 14 come in a second.
-        assert!((LEAST_BUDGET..=24 * LEAST_COST).contains(&budget_of(5_000, at(0), 100)));
+        // Small answers count by their number: 140 come in a second.
+        assert!((50 * LEAST_COST..=60 * LEAST_COST).contains(&budget_of(50_000, at(0), 100)));
         assert_eq!(budget_of(10_000, at(0), 1 << 20), LEAST_BUDGET);
+    }
+
+    #[test]
+    fn a_budget_doubles_in_each_round_trip_that_it_fits_into() {
+        let mut transfer = Transfer::default();
+        let trip = Duration::from_secs(3);
+        transfer.took(trip);
+        let mut counts = Vec::new();
+        for round in 0..6 {
+            let mut share = transfer.share(0, false, trip * round);
+            while share.has_room() {
+                share.take(share.cost(Some(100)));
+            }
+            share.starve();
+            transfer.used(share);
+            (0..share.asked).for_each(|_| transfer.brought(100, Duration::ZERO, trip * (round + 1)));
+            counts.push(share.asked);
+        }
+        assert_eq!(counts, [16, 64, 128, 256, 512, 1024]);
     }
 
     #[test]

@@ -555,7 +555,7 @@ impl PeerSession {
     pub(crate) fn share(&mut self, feed: FeedId, now: Duration) -> Share {
         let in_turn = self.turn == Some(feed);
         if !in_turn && self.starved.front().is_some_and(|first| *first != feed) {
-            return self.transfer.no_share();
+            return self.transfer.no_share(now);
         }
         self.transfer.share(self.sums.cost, in_turn, now)
     }
@@ -567,10 +567,10 @@ impl PeerSession {
 
     /// Notes whether a feed had more to ask for than its share.
     pub(crate) fn shared(&mut self, feed: FeedId, share: Share) {
+        self.transfer.used(share);
         if share.is_starved()
             && let Some(peer) = self.peers.get_mut(&feed)
         {
-            self.transfer.used_up();
             if !std::mem::replace(&mut peer.place.starved, true) {
                 self.starved.push_back(feed);
             }

@@ -41,6 +41,10 @@ const URGENT_REQUESTS: usize = 16;
 const MOST_LATE: usize = 16 * MOST_REQUESTS;
 /// Answers on their way at once, in bytes of blocks; what the remote may have to queue for us.
 const BYTES_IN_FLIGHT: u64 = 4 << 20;
+/// Blocks of which the proof is no small part of an answer.
+const SMALL_BLOCK: u64 = 1 << 10;
+/// Over how many words of 64 blocks small ones are asked for in a scattered order: two to this.
+const SCATTERED_BITS: u32 = 4;
 
 /// The downloading half of a [`FeedChannel`](super::FeedChannel).
 #[derive(Debug, Default)]
@@ -347,7 +351,8 @@ impl Download {
             share.starve();
             return None;
         }
-        let index = self.next_block(scope, continuation, feed, reserved, end)?;
+        let scattered = share.is_scattered() && mean_size(feed).is_some_and(|mean| mean <= SMALL_BLOCK);
+        let index = self.next_block(scope, continuation, feed, reserved, end, scattered)?;
         share.take(cost);
         Some(self.ask_for(index, feed, reserved, now))
     }
@@ -360,6 +365,7 @@ impl Download {
         feed: &Feed,
         reserved: &SparseBits,
         end: u64,
+        scattered: bool,
     ) -> Option<u64> {
         let asked_for = scope
             .wants
@@ -384,13 +390,27 @@ impl Download {
             let free = self.has.word(word) & !reserved.word(word);
             if free != 0 {
                 self.cursor = word;
-                let index = word * 64 + u64::from(free.leading_zeros());
-                return Some(index);
+                let first = word * 64 + u64::from(free.leading_zeros());
+                return Some(if scattered { self.scattered(word, feed, reserved).unwrap_or(first) } else { first });
             }
             at = word + 1;
         }
         self.cursor = u64::MAX;
         None
+    }
+
+    /// The next block in a scattered order, that of a count with its bits reversed, among the words around this one.
+    fn scattered(&mut self, word: u64, feed: &Feed, reserved: &SparseBits) -> Option<u64> {
+        let words = word >> SCATTERED_BITS << SCATTERED_BITS;
+        let free: [(u64, u64); 1 << SCATTERED_BITS] = std::array::from_fn(|count| {
+            let word = words + reversed(count as u64, SCATTERED_BITS);
+            self.prune(feed, word);
+            (word, self.has.word(word) & !reserved.word(word))
+        });
+        (0..64).map(|count| reversed(count, 6)).find_map(|place| {
+            let (word, _) = free.iter().find(|(_, free)| free << place >> 63 == 1)?;
+            Some(word * 64 + place)
+        })
     }
 
     /// The block after the length that is held. Its proof is built on all roots of that length, and so proves that what the remote has
@@ -669,6 +689,11 @@ impl Download {
             self.has.set_word(word, missing);
         }
     }
+}
+
+/// The lowest bits of a count, in reverse.
+fn reversed(count: u64, bits: u32) -> u64 {
+    count.reverse_bits() >> (64 - bits)
 }
 
 /// Up to eight bytes of a bitfield as a word, the first block in the most significant bit.
