@@ -108,7 +108,7 @@ async fn both_directions_at_once(role: Role) {
 async fn a_js_peer_that_reads_many_feeds_from_far_away(role: Role) {
     let multi = memory().await;
     for feed in 0..200 {
-        let writer = multi.writer(&format!("feed {feed}")).await.unwrap();
+        let writer = multi.writer(format!("feed {feed}").as_str()).await.unwrap();
         writer.append_batch((0..2).map(|index| block(feed, index, 500))).await.unwrap();
     }
     let mut peer = js(|| JsPeer::spawn(&["--live"]));

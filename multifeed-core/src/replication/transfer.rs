@@ -142,7 +142,9 @@ impl Budget {
         self.mean = self.came / self.answers.max(1);
         self.rate = Some(per_second(self.came, time));
         if self.used_up {
-            let ahead = AHEAD.saturating_add(delay.min(LONGEST_DELAY)).saturating_add(trip);
+            // What goes the other way holds up the requests, and comes and goes.
+            let ahead = if delay.is_zero() { AHEAD } else { LONGEST_DELAY };
+            let ahead = ahead.saturating_add(delay.min(LONGEST_DELAY)).saturating_add(trip);
             let rate = per_second(self.came, self.busy);
             // The next answer is asked for before one is whole, unless that takes long.
             let next = self.mean.min(comes_in(LONGEST_DELAY, rate));
