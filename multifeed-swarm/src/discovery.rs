@@ -6,6 +6,7 @@ use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_io::{AsyncRead, AsyncWrite};
 use multifeed_tokio::{DiscoveryKey, PeerKey};
@@ -134,6 +135,11 @@ pub trait Discovery: Send + Sync + 'static {
 
     /// Connects to what it found. Dropping this gives up.
     fn connect(&self, route: &Route) -> Connecting;
+
+    /// How long one attempt to connect may take, if [`SwarmLimits::connect_time`](crate::SwarmLimits::connect_time) is too short for its network.
+    fn connect_time(&self) -> Option<Duration> {
+        None
+    }
 
     /// What it found could not be reached: it may look whether that is there still.
     fn doubt(&self, route: &Route) {

@@ -18,7 +18,7 @@ pub struct SwarmLimits {
     pub dials: usize,
     /// Failures in a row after which a peer is given up, until it is found again. Default 5, which takes about 15 s if it refuses.
     pub failures: u32,
-    /// How long one way to reach a peer may take to connect. Default 5 s.
+    /// How long one way to reach a peer may take to connect, if the engine names no other time. Default 5 s.
     pub connect_time: Duration,
     /// Connections that come from one network ([`Network`](multifeed_tokio::Network)). Default 64.
     pub incoming_per_network: usize,

@@ -281,12 +281,75 @@ impl Shared {
         for (engine, route) in routes {
             let Some(engine) = self.engines.get(engine) else { continue };
             let connecting = engine.connect(&route);
-            match tokio::time::timeout(self.limits.connect_time, connecting).await {
+            let time = engine.connect_time().unwrap_or(self.limits.connect_time);
+            match tokio::time::timeout(time, connecting).await {
                 Ok(Ok(stream)) => return Ok(stream),
                 Ok(Err(error)) => last = io::Error::new(error.kind(), format!("{route}: {error}")),
                 Err(_) => last = io::Error::new(io::ErrorKind::TimedOut, format!("{route}: no answer in time")),
             }
         }
         Err(last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Poll};
+
+    use multifeed_tokio::NetworkerOptions;
+
+    use super::*;
+    use crate::discovery::{Connecting, DiscoveryEvent, Found};
+
+    /// It fails to connect after 10 s.
+    struct Slow(Option<Duration>);
+
+    impl Discovery for Slow {
+        fn name(&self) -> &'static str {
+            "slow"
+        }
+
+        fn join(&self, _: Topic, _: Mode) {}
+
+        fn leave(&self, _: &Topic) {}
+
+        fn poll_event(&self, _: &mut Context<'_>) -> Poll<DiscoveryEvent> {
+            Poll::Pending
+        }
+
+        fn connect(&self, _: &Route) -> Connecting {
+            Box::pin(async {
+                tokio::time::sleep(Duration::from_secs(10)).await;
+                Err(io::ErrorKind::ConnectionRefused.into())
+            })
+        }
+
+        fn connect_time(&self) -> Option<Duration> {
+            self.0
+        }
+
+        fn poll_close(&self, _: &mut Context<'_>) -> Poll<()> {
+            Poll::Ready(())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_engine_says_how_long_a_connection_may_take_to_make() {
+        let cases = [(None, io::ErrorKind::TimedOut), (Some(15), io::ErrorKind::ConnectionRefused)];
+        for (seconds, wanted) in cases {
+            let networker = Networker::new(NetworkerOptions::default()).unwrap();
+            let engine = Arc::new(Slow(seconds.map(Duration::from_secs)));
+            let swarm = Swarm::new(networker, vec![engine], SwarmOptions::default());
+            let (topic, route) = (Topic::from([1; 32]), Route::Key([2; 32]));
+            let id = {
+                let state = &mut *lock(&swarm.shared.state);
+                state.table.join(topic, Mode::Both);
+                let found = Found { route, key: None, topics: vec![topic], kept: false };
+                state.table.found(0, found, Duration::ZERO);
+                state.table.peers().next().map(|peer| peer.id).unwrap()
+            };
+            let Err(error) = swarm.shared.connect(id).await else { panic!("it connects") };
+            assert_eq!(error.kind(), wanted);
+        }
     }
 }

@@ -121,7 +121,9 @@ impl Task {
         options.peer = key;
         // Each route has its own time.
         let routes = u32::try_from(limits.routes).unwrap_or(u32::MAX);
-        options.connect_timeout = limits.connect_time.saturating_mul(routes.saturating_add(1));
+        let longest = self.shared.engines.iter().filter_map(|engine| engine.connect_time()).max();
+        let time = longest.unwrap_or_default().max(limits.connect_time);
+        options.connect_timeout = time.saturating_mul(routes.saturating_add(1));
         let dial = self.shared.networker.dial_on::<Tokio, _, _, _>(connector, options);
         let now = self.shared.now();
         let state = &mut *lock(&self.shared.state);

@@ -26,6 +26,9 @@ type Key = [u8; 32];
 /// Events that wait for the swarm. More are dropped: what was found is found again.
 const EVENTS: usize = 1024;
 
+/// How long a dial may take: a node that relays has 10 s to answer, and hole punching takes seconds.
+const CONNECT_TIME: Duration = Duration::from_secs(15);
+
 /// The bootstrap nodes of the public network, which hyperswarm and Cabal use: `IP@host:port`.
 pub const PUBLIC_BOOTSTRAP: [&str; 3] = peeroxide_dht::hyperdht::DEFAULT_BOOTSTRAP;
 
@@ -175,6 +178,10 @@ impl Discovery for Hyperswarm {
     fn poll_event(&self, cx: &mut Context<'_>) -> Poll<DiscoveryEvent> {
         match lock(&self.events).poll_recv(cx) {
             Poll::Ready(Some(event)) => Poll::Ready(event),
+            // It ended by itself: that is a bug, here or in a library, and said once.
+            Poll::Ready(None) if lock(&self.commands).take().is_some() => {
+                Poll::Ready(DiscoveryEvent::Trouble("the DHT's thread ended; start the engine again".to_owned()))
+            }
             Poll::Ready(None) | Poll::Pending => Poll::Pending,
         }
     }
@@ -189,6 +196,10 @@ impl Discovery for Hyperswarm {
             let closed = |_| io::Error::new(io::ErrorKind::NotConnected, HyperswarmError::Closed);
             connected.await.map_err(closed)?
         })
+    }
+
+    fn connect_time(&self) -> Option<Duration> {
+        Some(CONNECT_TIME)
     }
 
     fn poll_close(&self, cx: &mut Context<'_>) -> Poll<()> {

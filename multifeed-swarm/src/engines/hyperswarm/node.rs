@@ -38,9 +38,6 @@ const BOOTSTRAP_WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration:
 /// How long bootstrap nodes, or relays, have for an answer.
 const PING_TIME: Duration = Duration::from_secs(3);
 
-/// How long a dial may take at most. The swarm gives it less.
-const DIAL_TIME: Duration = Duration::from_secs(40);
-
 /// Peers that were answered and have not sent anything. One more takes the place of the oldest.
 const ANSWERED: usize = 64;
 
@@ -390,11 +387,9 @@ impl Node {
             let udx = UdxRuntime::shared(udx);
             let dialling = dht.connect_with_options(&key_pair, key, &relays, &udx, ConnectOpts::default());
             let dialled = tokio::select! {
-                dialled = timeout(DIAL_TIME, dialling) => match dialled {
-                    Ok(Ok(connection)) => Ok(connection),
-                    Ok(Err(error)) => Err(io::Error::new(io::ErrorKind::HostUnreachable, error.to_string())),
-                    Err(_) => Err(io::ErrorKind::TimedOut.into()),
-                },
+                dialled = dialling => {
+                    dialled.map_err(|error| io::Error::new(io::ErrorKind::HostUnreachable, error.to_string()))
+                }
                 // The swarm gave up.
                 () = reply.closed() => return Done::Nothing,
             };
