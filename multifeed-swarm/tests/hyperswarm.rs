@@ -273,3 +273,39 @@ fn one_who_uses_all_engines_has_all_in_sync() {
         }
     });
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn closing_and_dropping_leave_no_thread_and_no_socket() {
+    // In a process of its own: other tests have threads of that name too.
+    let this = "hyperswarm::closing_and_dropping_leave_no_thread_and_no_socket";
+    if std::env::var_os("MULTIFEED_ALONE").is_none() {
+        let status = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", this])
+            .env("MULTIFEED_ALONE", "1")
+            .status()
+            .unwrap();
+        return assert!(status.success());
+    }
+    run(async {
+        let (_testnet, bootstrap) = testnet().await;
+        let left = || (crate::common::threads("multifeed-dht"), std::fs::read_dir("/proc/self/fd").unwrap().count());
+        let (a, b) = (memory(1).await, memory(1).await);
+        let before = left();
+        for round in 0..4 {
+            let ours = on_dht(&bootstrap, &a, Mode::Both).await;
+            let theirs = on_dht(&bootstrap, &b, Mode::Both).await;
+            until(&ours, "connected", |peers| connected(peers) == 1).await;
+            if round % 2 == 0 {
+                ours.close().await;
+                theirs.close().await;
+            }
+            drop((ours, theirs));
+            let begun = std::time::Instant::now();
+            while left() != before {
+                assert!(begun.elapsed() < PATIENCE, "{:?}, and {before:?} before", left());
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+    });
+}

@@ -8,6 +8,8 @@ use multifeed_tokio::{DiscoveryKey, NetworkerEvent, Replicate};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 
+#[cfg(target_os = "linux")]
+use crate::common::threads;
 use crate::common::{connected, event, free_port, held, lan, memory, networker, on_lan, root, run, swarm, until};
 
 #[test]
@@ -215,16 +217,6 @@ fn a_stolen_key_hides_nobody() {
         swarm_a.close().await;
         swarm_b.close().await;
     });
-}
-
-/// How many threads this process has of that name.
-#[cfg(target_os = "linux")]
-fn threads(name: &str) -> usize {
-    let tasks = std::fs::read_dir("/proc/self/task").unwrap().filter_map(Result::ok);
-    tasks
-        .filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok())
-        .filter(|comm| comm.trim() == name)
-        .count()
 }
 
 #[cfg(target_os = "linux")]

@@ -122,3 +122,13 @@ pub fn connected(peers: &[SwarmPeer]) -> usize {
 pub fn js<T>(call: impl FnOnce() -> anyhow::Result<T>) -> T {
     tokio::task::block_in_place(call).unwrap_or_else(|error| panic!("{error:#}"))
 }
+
+/// How many threads this process has of that name.
+#[cfg(target_os = "linux")]
+pub fn threads(name: &str) -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().filter_map(Result::ok);
+    tasks
+        .filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok())
+        .filter(|comm| comm.trim() == name)
+        .count()
+}
