@@ -14,7 +14,9 @@ pub(super) fn holder(store: &Path) -> Option<String> {
     let fields = locks.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     let process = fields
         .filter(|fields| fields.get(5) == Some(&place.as_str()))
-        .find_map(|fields| fields.get(4)?.parse::<u32>().ok())?;
+        .filter_map(|fields| fields.get(4)?.parse::<u32>().ok())
+        // What could not be opened is locked elsewhere, in a folder of a feed.
+        .find(|process| *process != std::process::id())?;
     let name = std::fs::read_to_string(format!("/proc/{process}/comm")).ok()?;
     Some(format!("process {process}, {}", name.trim_end()))
 }
@@ -23,4 +25,15 @@ pub(super) fn holder(store: &Path) -> Option<String> {
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub(super) fn holder(_store: &Path) -> Option<String> {
     None
+}
+
+#[cfg(all(test, any(target_os = "linux", target_os = "android")))]
+mod tests {
+    #[test]
+    fn the_process_itself_is_not_the_holder() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = std::fs::File::create(dir.path().join("multifeed.lock")).unwrap();
+        lock.lock().unwrap();
+        assert_eq!(super::holder(dir.path()), None);
+    }
 }

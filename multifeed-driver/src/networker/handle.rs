@@ -89,7 +89,7 @@ impl Networker {
     /// `dial` is this, with their runtime and their streams.
     ///
     /// After a failure it waits for 1 s, then twice as long each time, up to 5 minutes ([`BackoffOptions`](crate::BackoffOptions)); each time between
-    /// half of that and all of it. A connection that served for 30 s, or that ended in sync, resets that. While its peer is connected
+    /// half of that and all of it. A connection that served for 8 s, or that ended in sync, resets that. While its peer is connected
     /// otherwise, it waits for the end of that connection. What happens is reported as [`NetworkerEvent::Redial`](crate::NetworkerEvent::Redial).
     ///
     /// # Errors
