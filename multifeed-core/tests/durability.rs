@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use multifeed_core::{
-    Connection, Durability, FeedId, FileId, FileKind, KeyPair, MemoryStorage, Multifeed, MultifeedEvent, Options,
-    PeerEvent, Replicate, Slot, Storage, StoreError, VerifyCursor,
+    Durability, FeedId, FileId, FileKind, KeyPair, MemoryStorage, Multifeed, MultifeedEvent, Options, Replicate, Slot,
+    Storage, StoreError, VerifyCursor,
 };
-use multifeed_proto::{Config, Role};
-use rand::SeedableRng;
-use rand::rngs::StdRng;
+
+use crate::link::Link;
 
 type Store = Multifeed<MemoryStorage>;
 
@@ -39,69 +38,13 @@ fn conflicts(store: &mut Store) -> usize {
     events(store).iter().filter(|event| matches!(event, MultifeedEvent::Conflict { .. })).count()
 }
 
-/// A session between two stores.
-struct Link {
-    ends: [Connection; 2],
-    events: [Vec<PeerEvent>; 2],
-    ended: [bool; 2],
-}
-
-impl Link {
-    fn new(stores: [&mut Store; 2], options: [Replicate; 2]) -> Self {
-        let mut rng = StdRng::seed_from_u64(5);
-        let [a, b] = stores;
-        let [for_a, for_b] = options;
-        let first = Connection::new(a, Role::Initiator, Config::default(), for_a, START, &mut rng);
-        let second = Connection::new(b, Role::Responder, Config::default(), for_b, START, &mut rng);
-        Self { ends: [first, second], events: Default::default(), ended: [false; 2] }
-    }
-
-    fn run(&mut self, stores: [&mut Store; 2], now: Duration) {
-        for _ in 0..10_000 {
-            let mut moved = false;
-            for side in 0..2 {
-                moved |= self.ends[side].pump(stores[side], now);
-                while let Some(event) = self.ends[side].poll_event(stores[side]) {
-                    self.events[side].push(event);
-                }
-                let mut wire = BytesMut::new();
-                while self.ends[side].session().poll_output(&mut wire) {}
-                let over = self.ends[side].session().output_finished();
-                let other = 1 - side;
-                if let Some(buffer) = self.ends[other].session().recv_buf()
-                    && !wire.is_empty()
-                {
-                    moved = true;
-                    buffer.extend_from_slice(&wire);
-                    self.ends[other].handle_input(stores[other], now);
-                }
-                if over && !std::mem::replace(&mut self.ended[side], true) {
-                    moved = true;
-                    self.ends[other].session().handle_eof();
-                }
-            }
-            if !moved {
-                return;
-            }
-        }
-        panic!("it never comes to rest");
-    }
-
-    fn conflicts(&self, side: usize) -> usize {
-        self.events[side].iter().filter(|event| matches!(event, PeerEvent::Conflict { .. })).count()
-    }
-
-    fn ended_well(&self) {
-        for events in &self.events {
-            let ends: Vec<_> = events.iter().filter(|event| matches!(event, PeerEvent::Closed(_))).collect();
-            assert!(matches!(ends[..], [PeerEvent::Closed(Ok(_))]), "{ends:?}");
-        }
-    }
+fn ended_well(link: &Link) {
+    assert_eq!(link.closed(), [Some(true); 2], "{:?}", link.events);
 }
 
 fn sync(a: &mut Store, b: &mut Store, options: [Replicate; 2]) -> Link {
-    let mut link = Link::new([&mut *a, &mut *b], options);
-    link.run([a, b], START);
+    let mut link = Link::between(a, b, options);
+    link.run_between(a, b, START);
     link
 }
 
@@ -120,24 +63,24 @@ fn with_an_interval_a_live_remote_hears_of_a_block_when_it_is_synced() {
     let mut theirs = open(MemoryStorage::new(), Durability::None);
     let id = writer(&mut ours, 1);
     append(&mut ours, id, "before");
-    let mut link = Link::new([&mut ours, &mut theirs], [Replicate::live(), Replicate::live()]);
-    link.run([&mut ours, &mut theirs], START);
+    let mut link = Link::between(&mut ours, &mut theirs, [Replicate::live(), Replicate::live()]);
+    link.run_between(&mut ours, &mut theirs, START);
     // A session does not wait for the interval.
     assert_eq!((ours.synced_len(id), len(&theirs, 1)), (1, 1));
 
     append(&mut ours, id, "one");
     append(&mut ours, id, "two");
-    link.run([&mut ours, &mut theirs], START);
+    link.run_between(&mut ours, &mut theirs, START);
     assert_eq!((ours.info(id).unwrap().len, ours.synced_len(id), len(&theirs, 1)), (3, 1, 1));
     assert_eq!(ours.get(id, 2).unwrap().unwrap(), "two");
     let due = ours.poll_timeout().unwrap();
     assert!(due <= interval);
     ours.handle_timeout(due - Duration::from_nanos(1));
-    link.run([&mut ours, &mut theirs], due);
+    link.run_between(&mut ours, &mut theirs, due);
     assert_eq!(len(&theirs, 1), 1);
     ours.handle_timeout(due);
     assert_eq!(ours.synced_len(id), 3);
-    link.run([&mut ours, &mut theirs], due);
+    link.run_between(&mut ours, &mut theirs, due);
     assert_eq!(len(&theirs, 1), 3);
 }
 
@@ -149,19 +92,19 @@ fn what_is_not_synced_is_not_served_however_it_is_asked_for() {
         append(&mut ours, id, &format!("block {at}"));
     }
     let mut theirs = open(MemoryStorage::new(), Durability::None);
-    let mut link = Link::new([&mut ours, &mut theirs], [Replicate::live(), Replicate::live()]);
-    link.run([&mut ours, &mut theirs], START);
+    let mut link = Link::between(&mut ours, &mut theirs, [Replicate::live(), Replicate::live()]);
+    link.run_between(&mut ours, &mut theirs, START);
     // A second remote, which wants to know while blocks wait: the first session synced before it was served.
     (0..5).for_each(|at| append(&mut ours, id, &format!("late {at}")));
     assert_eq!((ours.info(id).unwrap().len, ours.synced_len(id), len(&theirs, 1)), (25, 20, 20));
-    link.run([&mut ours, &mut theirs], START);
+    link.run_between(&mut ours, &mut theirs, START);
     assert_eq!(len(&theirs, 1), 20);
     let mut third = open(MemoryStorage::new(), Durability::None);
-    let mut other = Link::new([&mut ours, &mut third], plain());
-    other.run([&mut ours, &mut third], START);
-    other.ended_well();
+    let mut other = Link::between(&mut ours, &mut third, plain());
+    other.run_between(&mut ours, &mut third, START);
+    ended_well(&other);
     assert_eq!((ours.synced_len(id), len(&third, 1)), (25, 25));
-    link.run([&mut ours, &mut theirs], START);
+    link.run_between(&mut ours, &mut theirs, START);
     assert_eq!(len(&theirs, 1), 25);
 }
 
@@ -169,12 +112,12 @@ fn what_is_not_synced_is_not_served_however_it_is_asked_for() {
 fn a_remote_that_comes_to_a_feed_sees_all_of_it_at_once() {
     let mut ours = open(MemoryStorage::new(), Durability::Interval(Duration::from_secs(9)));
     let mut theirs = open(MemoryStorage::new(), Durability::None);
-    let mut link = Link::new([&mut ours, &mut theirs], [Replicate::live(), Replicate::live()]);
-    link.run([&mut ours, &mut theirs], START);
+    let mut link = Link::between(&mut ours, &mut theirs, [Replicate::live(), Replicate::live()]);
+    link.run_between(&mut ours, &mut theirs, START);
     // It is made while the session runs: what is there when its channel opens is not waited for.
     let id = writer(&mut ours, 1);
     (0..3).for_each(|at| append(&mut ours, id, &format!("block {at}")));
-    link.run([&mut ours, &mut theirs], START);
+    link.run_between(&mut ours, &mut theirs, START);
     assert_eq!((ours.synced_len(id), len(&theirs, 1)), (3, 3));
 }
 
@@ -185,7 +128,7 @@ fn a_session_that_compares_lists_compares_all_that_was_appended() {
     let id = writer(&mut ours, 1);
     for length in 1..4 {
         append(&mut ours, id, "one more");
-        sync(&mut ours, &mut theirs, plain()).ended_well();
+        ended_well(&sync(&mut ours, &mut theirs, plain()));
         assert_eq!((ours.synced_len(id), len(&theirs, 1)), (length, length));
     }
 }
@@ -199,12 +142,12 @@ fn a_store_that_is_opened_serves_all_that_it_may() {
     ours.sync().unwrap();
     append(&mut ours, id, "two");
     let mut copy = open(MemoryStorage::new(), Durability::None);
-    sync(&mut ours, &mut copy, plain()).ended_well();
+    ended_well(&sync(&mut ours, &mut copy, plain()));
     let again = open(ours.storage().clone(), Durability::None);
     let copy = open(closed(copy), Durability::Interval(Duration::from_secs(9)));
     for mut store in [again, copy] {
         let mut theirs = open(MemoryStorage::new(), Durability::None);
-        sync(&mut store, &mut theirs, plain()).ended_well();
+        ended_well(&sync(&mut store, &mut theirs, plain()));
         assert_eq!(len(&theirs, 1), 2);
     }
 }
@@ -217,16 +160,16 @@ fn what_need_not_wait_for_a_sync_does_not() {
     let mut last = open(MemoryStorage::new(), Durability::None);
     let id = writer(&mut ours, 1);
     append(&mut ours, id, "one");
-    let mut near = Link::new([&mut ours, &mut relay], live());
-    let mut far = Link::new([&mut relay, &mut last], live());
-    near.run([&mut ours, &mut relay], START);
-    far.run([&mut relay, &mut last], START);
+    let mut near = Link::between(&mut ours, &mut relay, live());
+    let mut far = Link::between(&mut relay, &mut last, live());
+    near.run_between(&mut ours, &mut relay, START);
+    far.run_between(&mut relay, &mut last, START);
     // A sync that was asked for changes nothing of that: neither where nothing is promised, nor of what others wrote.
     ours.sync().unwrap();
     relay.sync().unwrap();
     append(&mut ours, id, "two");
-    near.run([&mut ours, &mut relay], START);
-    far.run([&mut relay, &mut last], START);
+    near.run_between(&mut ours, &mut relay, START);
+    far.run_between(&mut relay, &mut last, START);
     assert_eq!((ours.synced_len(id), len(&relay, 1), len(&last, 1)), (1, 2, 2));
 }
 
@@ -235,13 +178,13 @@ fn always_syncs_a_group_of_appends_at_once() {
     let mut ours = open(MemoryStorage::new(), Durability::Always);
     let mut theirs = open(MemoryStorage::new(), Durability::None);
     let id = writer(&mut ours, 1);
-    let mut link = Link::new([&mut ours, &mut theirs], [Replicate::live(), Replicate::live()]);
-    link.run([&mut ours, &mut theirs], START);
+    let mut link = Link::between(&mut ours, &mut theirs, [Replicate::live(), Replicate::live()]);
+    link.run_between(&mut ours, &mut theirs, START);
     (0..10).for_each(|at| append(&mut ours, id, &format!("{at}")));
     assert_eq!(ours.synced_len(id), 0);
     ours.commit(START);
     assert_eq!(ours.synced_len(id), 10);
-    link.run([&mut ours, &mut theirs], START);
+    link.run_between(&mut ours, &mut theirs, START);
     assert_eq!(len(&theirs, 1), 10);
 }
 
@@ -347,10 +290,10 @@ fn what_rotted_since_the_store_was_closed_is_noticed_when_it_is_opened() {
     let [mut a, mut b] = [(); 2].map(|()| open(MemoryStorage::new(), Durability::None));
     let id = writer(&mut a, 1);
     append(&mut a, id, "one");
-    sync(&mut a, &mut b, plain()).ended_well();
+    ended_well(&sync(&mut a, &mut b, plain()));
     append(&mut a, id, "two");
     append(&mut a, id, "three");
-    sync(&mut a, &mut b, plain()).ended_well();
+    ended_well(&sync(&mut a, &mut b, plain()));
     let [ours, copy] = [a, b].map(closed);
     for disk in [&ours, &copy] {
         let store = open(disk.clone(), Durability::None);
@@ -402,13 +345,13 @@ fn a_secret_key_on_two_devices_ends_in_a_conflict_and_not_in_loss() {
         (0..second_more).for_each(|at| append(&mut second, id, &format!("second {at}")));
 
         let mut reader = open(MemoryStorage::new(), Durability::None);
-        sync(&mut reader, &mut first, plain()).ended_well();
+        ended_well(&sync(&mut reader, &mut first, plain()));
         assert_eq!(len(&reader, 1), shared + first_more, "{case}");
         let mut also = second.writer(Some("another"), || pair(3)).unwrap();
         append(&mut second, also, "of the same peer");
         let link = sync(&mut reader, &mut second, plain());
         // The session goes on, and brings the peer's other feeds; it is not the peer's fault.
-        link.ended_well();
+        ended_well(&link);
         assert_eq!(len(&reader, 3), 1, "{case}");
         // A shorter history than the one held has no block to ask for: its writer sees that there are two.
         let seen = usize::from(second_more >= first_more);
@@ -435,7 +378,7 @@ fn a_secret_key_on_two_devices_ends_in_a_conflict_and_not_in_loss() {
         );
         // Again: told by the session, and not kept twice.
         let link = sync(&mut reader, &mut second, plain());
-        link.ended_well();
+        ended_well(&link);
         assert_eq!((link.conflicts(0), conflicts(&mut reader), evidence(&reader).len()), (1, 0, 1), "{case}");
         let mut cursor = VerifyCursor::default();
         assert_eq!(reader.verify_step(also, &mut cursor, usize::MAX).unwrap().findings, []);
@@ -453,7 +396,7 @@ fn the_two_devices_find_out_by_themselves_where_they_also_read() {
     append(&mut second, id, "second");
     second.commit(START);
     // One is only behind: it catches up, and goes on from there.
-    sync(&mut first, &mut second, [both(), both()]).ended_well();
+    ended_well(&sync(&mut first, &mut second, [both(), both()]));
     assert_eq!((len(&first, 1), first.get(id, 1).unwrap().unwrap()), (2, Bytes::from("second")));
     append(&mut first, id, "a");
     append(&mut second, id, "b");
@@ -474,12 +417,12 @@ fn evidence_is_bounded() {
         let mut first = open(MemoryStorage::new(), Durability::None);
         let id = writer(&mut first, seed);
         append(&mut first, id, "first");
-        sync(&mut reader, &mut first, plain()).ended_well();
+        ended_well(&sync(&mut reader, &mut first, plain()));
         let mut second = open(MemoryStorage::new(), Durability::None);
         let id = writer(&mut second, seed);
         for at in 0..7 {
             append(&mut second, id, &format!("second {at}"));
-            sync(&mut reader, &mut second, plain()).ended_well();
+            ended_well(&sync(&mut reader, &mut second, plain()));
             assert_eq!(len(&reader, seed), 1);
             told += conflicts(&mut reader);
         }

@@ -10,15 +10,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use multifeed_core::feed::Problem;
 use multifeed_core::{
-    Connection, FeedId, FileId, FileKind, FileStorage, FileStorageOptions, Found, KeyPair, Limits, MemoryStorage,
-    Multifeed, Options, PeerEvent, Replicate, Slot, Storage, StoreError, VerifyCursor, merkle,
+    FeedId, FileId, FileKind, FileStorage, FileStorageOptions, Found, KeyPair, Limits, MemoryStorage, Multifeed,
+    Options, Replicate, Slot, Storage, StoreError, VerifyCursor, merkle,
 };
-use multifeed_proto::{Config, FeedKey, Node, Role};
-use rand::SeedableRng;
-use rand::rngs::StdRng;
+use multifeed_proto::{FeedKey, Node};
+
+use crate::link::Link;
 
 /// Longer than any of this takes on a busy machine, and shorter than a terabyte.
 const SOON: Duration = Duration::from_secs(30);
@@ -156,38 +156,13 @@ fn look(at: &Path) -> (u64, u32, u64, Option<PathBuf>) {
 
 /// Joins two stores until nothing moves any more.
 fn sync<A: Storage, B: Storage>(a: &mut Multifeed<A>, b: &mut Multifeed<B>) {
-    let mut rng = StdRng::seed_from_u64(7);
-    let now = Duration::ZERO;
-    let mut first = Connection::new(a, Role::Initiator, Config::default(), Replicate::default(), now, &mut rng);
-    let mut second = Connection::new(b, Role::Responder, Config::default(), Replicate::default(), now, &mut rng);
-    fn carry<T: Storage>(from: &mut Connection, to: &mut Connection, store: &mut Multifeed<T>, now: Duration) -> bool {
-        let mut wire = BytesMut::new();
-        while from.session().poll_output(&mut wire) {}
-        if from.session().output_finished() {
-            to.session().handle_eof();
-        }
-        let Some(buffer) = to.session().recv_buf().filter(|_| !wire.is_empty()) else { return false };
-        buffer.extend_from_slice(&wire);
-        to.handle_input(store, now);
-        true
-    }
+    let mut link = Link::between(a, b, [Replicate::default(), Replicate::default()]);
     for _ in 0..5000 {
-        let mut moved = first.pump(a, now) | second.pump(b, now);
-        while let Some(event) = first.poll_event(a) {
-            moved |= !matches!(event, PeerEvent::Progress(_));
-        }
-        while let Some(event) = second.poll_event(b) {
-            moved |= !matches!(event, PeerEvent::Progress(_));
-        }
-        moved |= carry(&mut first, &mut second, b, now) | carry(&mut second, &mut first, a, now);
-        if !moved {
+        if !link.turn_between(a, b, Duration::ZERO) {
             break;
         }
     }
-    first.close(a);
-    second.close(b);
-    a.commit(now);
-    b.commit(now);
+    link.close(a, b);
 }
 
 /// Does all that can be done with a store, whatever comes of it, and gives what went wrong.

@@ -6,14 +6,14 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use multifeed_core::{
-    Connection, Durability, FeedId, FileId, FileKind, KeyPair, Limits, MemoryStorage, Multifeed, MultifeedEvent,
-    Options, PeerEvent, Replicate, Slot, Storage, StoreError, Want, WantEnd, WantError, WantOptions,
+    Durability, FeedId, FileId, FileKind, KeyPair, Limits, MemoryStorage, Multifeed, MultifeedEvent, Options,
+    Replicate, Slot, Storage, StoreError, Want, WantEnd, WantError, WantOptions,
 };
-use multifeed_proto::{Config, FeedKey, Role};
-use rand::SeedableRng;
-use rand::rngs::StdRng;
+use multifeed_proto::FeedKey;
+
+use crate::link::Link;
 
 const START: Duration = Duration::ZERO;
 
@@ -37,57 +37,14 @@ fn fill<S: Storage>(store: &mut Multifeed<S>, name: Option<&str>, seed: u8, bloc
     id
 }
 
-/// Two stores, and what joins them.
-struct Link {
-    ends: [Connection; 2],
-    closed: [Option<bool>; 2],
-}
-
-impl Link {
-    fn new<A: Storage, B: Storage>(a: &mut Multifeed<A>, b: &mut Multifeed<B>, options: Replicate) -> Self {
-        let mut rng = StdRng::seed_from_u64(7);
-        let first = Connection::new(a, Role::Initiator, Config::default(), options.clone(), START, &mut rng);
-        let second = Connection::new(b, Role::Responder, Config::default(), options, START, &mut rng);
-        Self { ends: [first, second], closed: [None; 2] }
-    }
-
-    fn run<A: Storage, B: Storage>(&mut self, a: &mut Multifeed<A>, b: &mut Multifeed<B>) {
-        for _ in 0..10_000 {
-            let moved = self.side(0, a) | self.side(1, b) | self.carry(0, b) | self.carry(1, a);
-            if !moved {
-                return;
-            }
-        }
-        panic!("it never comes to rest");
-    }
-
-    fn side<S: Storage>(&mut self, side: usize, store: &mut Multifeed<S>) -> bool {
-        let mut moved = self.ends[side].pump(store, START);
-        while let Some(event) = self.ends[side].poll_event(store) {
-            moved = true;
-            if let PeerEvent::Closed(result) = event {
-                self.closed[side] = Some(result.is_ok());
-            }
-        }
-        moved
-    }
-
-    /// Carries what one side has for the other, whose store this is.
-    fn carry<S: Storage>(&mut self, from: usize, store: &mut Multifeed<S>) -> bool {
-        let mut wire = BytesMut::new();
-        while self.ends[from].session().poll_output(&mut wire) {}
-        let to = &mut self.ends[1 - from];
-        let Some(buffer) = to.session().recv_buf().filter(|_| !wire.is_empty()) else { return false };
-        buffer.extend_from_slice(&wire);
-        to.handle_input(store, START);
-        true
-    }
+fn both(options: Replicate) -> [Replicate; 2] {
+    [options.clone(), options]
 }
 
 fn sync<A: Storage, B: Storage>(a: &mut Multifeed<A>, b: &mut Multifeed<B>) {
-    let mut link = Link::new(a, b, Replicate::default());
-    link.run(a, b);
-    assert_eq!(link.closed, [Some(true); 2]);
+    let mut link = Link::between(a, b, both(Replicate::default()));
+    link.run_between(a, b, START);
+    assert_eq!(link.closed(), [Some(true); 2]);
 }
 
 /// What JS finds in a store: it opens folders until one has no key, and names a feed by its `localname`, or else by its number.
@@ -595,9 +552,9 @@ fn nothing_is_written_where_the_journal_cannot_say_that_the_store_is_in_use() {
     let id = theirs.feeds().next().unwrap();
     theirs.append(id, &[Bytes::from("new")]).unwrap();
     stuck.set(Some(Stuck::Journal));
-    let mut link = Link::new(&mut ours, &mut theirs, Replicate::default());
-    link.run(&mut ours, &mut theirs);
-    assert_eq!(link.closed[0], Some(false));
+    let mut link = Link::between(&mut ours, &mut theirs, both(Replicate::default()));
+    link.run_between(&mut ours, &mut theirs, START);
+    assert_eq!(link.closed()[0], Some(false));
     // However often it is tried.
     for _ in 0..3 {
         assert_eq!(ours.sync().unwrap_err().code(), "ERR_STORE_IO");
@@ -922,16 +879,16 @@ fn sessions_leave_a_removed_feed_and_go_on() {
         let mine = fill(&mut ours, Some("mine"), 1, 3);
         let first = fill(&mut theirs, Some("first"), 2, 3);
         let second = fill(&mut theirs, Some("second"), 3, 3);
-        let mut link = Link::new(&mut ours, &mut theirs, Replicate::live());
-        link.run(&mut ours, &mut theirs);
+        let mut link = Link::between(&mut ours, &mut theirs, both(Replicate::live()));
+        link.run_between(&mut ours, &mut theirs, START);
         let here = ours.find(&key(2)).unwrap();
         assert_eq!((ours.info(here).unwrap().len, theirs.peers(first).len()), (3, 1));
         if banned {
             assert!(ours.ban(key(2)).unwrap());
         }
         ours.remove(here).unwrap();
-        link.run(&mut ours, &mut theirs);
-        assert_eq!((link.closed, theirs.peers(first).len(), theirs.peers(second).len()), ([None; 2], 0, 1));
+        link.run_between(&mut ours, &mut theirs, START);
+        assert_eq!((link.closed(), theirs.peers(first).len(), theirs.peers(second).len()), ([None; 2], 0, 1));
         // The other feeds go on, and what comes of this one goes nowhere.
         for id in [first, second] {
             theirs.append(id, &[Bytes::from("more")]).unwrap();
@@ -939,12 +896,12 @@ fn sessions_leave_a_removed_feed_and_go_on() {
         }
         ours.append(mine, &[Bytes::from("more")]).unwrap();
         ours.commit(START);
-        link.run(&mut ours, &mut theirs);
+        link.run_between(&mut ours, &mut theirs, START);
         let len =
             |store: &Multifeed<&mut MemoryStorage>, seed| store.find(&key(seed)).map(|id| store.info(id).unwrap().len);
         assert_eq!((len(&ours, 2), len(&ours, 3), len(&theirs, 1)), (None, Some(4), Some(4)));
-        link.ends[0].session().finish();
-        link.run(&mut ours, &mut theirs);
+        link.ends[0].1.session().finish();
+        link.run_between(&mut ours, &mut theirs, START);
 
         // The next session brings it again, unless it is banned; and a third one does, which neither offers nor asks before.
         sync(&mut ours, &mut theirs);
@@ -968,19 +925,19 @@ fn a_banned_feed_is_neither_offered_nor_asked_for() {
     ours.ban(key(2)).unwrap();
     ours.ban(key(3)).unwrap();
     for options in [Replicate::default(), Replicate { reconcile: Some(false), ..Replicate::default() }] {
-        let mut link = Link::new(&mut ours, &mut theirs, options);
-        link.run(&mut ours, &mut theirs);
-        assert_eq!(link.closed, [Some(true); 2]);
+        let mut link = Link::between(&mut ours, &mut theirs, both(options));
+        link.run_between(&mut ours, &mut theirs, START);
+        assert_eq!(link.closed(), [Some(true); 2]);
         assert_eq!((theirs.feeds().count(), ours.feeds().count()), (2, 2));
         assert!(theirs.find(&key(2)).is_none() && ours.find(&key(3)).is_none());
     }
     // While a session runs: what was synced is not any more, and is again later.
-    let mut link = Link::new(&mut ours, &mut theirs, Replicate::live());
-    link.run(&mut ours, &mut theirs);
+    let mut link = Link::between(&mut ours, &mut theirs, both(Replicate::live()));
+    link.run_between(&mut ours, &mut theirs, START);
     ours.ban(key(1)).unwrap();
     ours.append(kept, &[Bytes::from("not for them")]).unwrap();
     ours.commit(START);
-    link.run(&mut ours, &mut theirs);
+    link.run_between(&mut ours, &mut theirs, START);
     let there = theirs.find(&key(1)).unwrap();
     assert_eq!(
         (theirs.info(there).unwrap().len, ours.get(kept, 2).unwrap().unwrap()),
@@ -989,7 +946,7 @@ fn a_banned_feed_is_neither_offered_nor_asked_for() {
     ours.unban(key(1)).unwrap();
     ours.unban(key(2)).unwrap();
     ours.commit(START);
-    link.run(&mut ours, &mut theirs);
+    link.run_between(&mut ours, &mut theirs, START);
     let secret = theirs.find(&key(2)).map(|id| theirs.info(id).unwrap().len);
-    assert_eq!((theirs.info(there).unwrap().len, secret, link.closed), (3, Some(2), [None; 2]));
+    assert_eq!((theirs.info(there).unwrap().len, secret, link.closed()), (3, Some(2), [None; 2]));
 }
