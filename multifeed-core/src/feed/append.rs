@@ -5,8 +5,9 @@ use core::ops::Range;
 use bytes::Bytes;
 use multifeed_proto::Node;
 
+use super::Feed;
 use super::cache::{Window, encode};
-use super::{Feed, Files, NODE, node_offset, signature_offset};
+use super::files::{Files, NODE, node_offset, signature_offset};
 use crate::error::{AppendError, StoreError};
 use crate::limits::{MAX_BLOCK_BYTES, MAX_FEED_BLOCKS, MAX_FEED_BYTES};
 use crate::merkle::{self, MAX_HASHED_TOGETHER, index};

@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use multifeed_proto::Node;
 
-use super::{Files, HEADER, NODE, node_offset};
+use super::files::{Files, HEADER, NODE, node_offset};
 use crate::error::StoreError;
 use crate::storage::{FileKind, Slot, Storage};
 

@@ -7,7 +7,8 @@
 use bytes::Bytes;
 use multifeed_proto::Node;
 
-use super::{Cursor, Feed, SIGNATURE};
+use super::files::SIGNATURE;
+use super::{Cursor, Feed};
 use crate::cores::journal::VerifiedSignature;
 use crate::error::StoreError;
 use crate::merkle::{self, MAX_HASHED_TOGETHER, index as flat};
@@ -333,7 +334,8 @@ mod tests {
     use multifeed_proto::Request;
 
     use super::*;
-    use crate::feed::{Answer, Problem, VerifyCursor, node_offset};
+    use crate::feed::files::node_offset;
+    use crate::feed::{Answer, Problem, VerifyCursor};
     use crate::keys::key_pair::KeyPair;
     use crate::storage::{FileId, MemoryStorage, Slot};
 

@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use super::cache::Window;
-use super::{Cursor, Feed, Files};
+use super::files::Files;
+use super::{Cursor, Feed};
 use crate::error::StoreError;
 use crate::merkle;
 use crate::storage::{FileId, FileKind, Storage};

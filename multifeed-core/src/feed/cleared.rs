@@ -3,7 +3,8 @@
 use crate::bitfield::{Bitfield, DEFAULT_PAGE_BYTES, Marks};
 use crate::limits::MAX_FEED_BLOCKS;
 
-use super::{BLOCKS_OF_A_PAGE, Feed};
+use super::Feed;
+use super::files::BLOCKS_OF_A_PAGE;
 
 /// The page that says that nothing was cleared: node 0 alone is marked. Journals of earlier builds have no page of a writer.
 const NONE_CLEARED: [u8; 4] = [0x81, 0x20, 0x02, 0x80];

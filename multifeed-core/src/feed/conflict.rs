@@ -2,7 +2,8 @@
 
 use multifeed_proto::Node;
 
-use super::{Feed, Files, SIGNATURE, SIGNATURES_AT_ONCE, signature_offset};
+use super::Feed;
+use super::files::{Files, SIGNATURE, SIGNATURES_AT_ONCE, signature_offset};
 use crate::error::{Conflict, ProofError, PutError, StoreError};
 use crate::merkle::{self, index as flat};
 use crate::storage::{FileKind, Storage};

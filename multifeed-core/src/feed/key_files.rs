@@ -7,7 +7,8 @@
 use multifeed_proto::FeedKey;
 use zeroize::Zeroizing;
 
-use super::{Files, Opening};
+use super::Opening;
+use super::files::Files;
 use crate::cores::journal::Journal;
 use crate::error::StoreError;
 use crate::keys::key_pair::KeyPair;

@@ -1,7 +1,8 @@
 //! What is known to be on the disk of a feed.
 
+use super::Feed;
 use super::cache::encode;
-use super::{BLOCKS_OF_A_PAGE, Feed, Files};
+use super::files::{BLOCKS_OF_A_PAGE, Files};
 use crate::cores::journal::{Checkpoint, VerifiedSignature, Writer};
 use crate::error::StoreError;
 use crate::merkle;

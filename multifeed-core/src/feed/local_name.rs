@@ -2,7 +2,7 @@
 
 use multifeed_proto::FeedKey;
 
-use super::Files;
+use super::files::Files;
 use crate::error::StoreError;
 use crate::storage::{FileKind, Storage};
 

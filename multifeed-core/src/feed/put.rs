@@ -518,7 +518,7 @@ mod tests {
             assert!(matches!(feed.compare(&mut disk, &data, FeedSize::MAX), Ok(Compared::Same)));
             feed.flush(&mut disk).unwrap();
             feed.trim();
-            let size = crate::feed::node_offset(node) + 39;
+            let size = crate::feed::files::node_offset(node) + 39;
             disk.write_at(FileId::new(Slot(0), FileKind::Tree), size, &[9]).unwrap();
             let told = feed.compare(&mut disk, &data, FeedSize::MAX);
             let damaged = matches!(told, Err(PutError::Store(StoreError::Damaged { file: FileKind::Tree, .. })));

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use multifeed_proto::{Data, Node, Request};
 
 use super::cache::Window;
-use super::{Cursor, Feed, Files, SIGNATURE, SIGNATURES_AT_ONCE, signature_offset};
+use super::files::{Files, SIGNATURE, SIGNATURES_AT_ONCE, signature_offset};
+use super::{Cursor, Feed};
 use crate::error::StoreError;
 use crate::limits::{MAX_BLOCK_BYTES, MAX_FEED_BLOCKS, MAX_MESSAGE_BYTES};
 use crate::merkle::{self, index as flat};

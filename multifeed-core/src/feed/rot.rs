@@ -7,7 +7,8 @@ use multifeed_proto::Request;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::{Answer, Feed, VerifyCursor, node_offset, signature_offset};
+use super::files::{node_offset, signature_offset};
+use super::{Answer, Feed, VerifyCursor};
 use crate::keys::key_pair::KeyPair;
 use crate::prepare;
 use crate::storage::{FileId, FileKind, MemoryStorage, Slot, Storage};

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use multifeed_proto::Node;
 
+use super::Feed;
 use super::cache::{Window, encode};
-use super::{Feed, Files, NODE, SIGNATURE, node_offset, signature_offset};
+use super::files::{Files, NODE, SIGNATURE, node_offset, signature_offset};
 use crate::error::StoreError;
 use crate::storage::{FileKind, Storage};
 
@@ -170,7 +171,7 @@ impl Feed {
         let size = self.bitfield.page_bytes() as u64;
         for number in self.bitfield.dirty_pages() {
             let Some(page) = self.bitfield.page_as_stored(number) else { continue };
-            files.write(FileKind::Bitfield, super::HEADER as u64 + number as u64 * size, &page)?;
+            files.write(FileKind::Bitfield, super::files::HEADER as u64 + number as u64 * size, &page)?;
         }
         self.bitfield.mark_clean();
         Ok(())

@@ -2,8 +2,9 @@
 
 use multifeed_proto::{FeedKey, Node};
 
+use super::Feed;
 use super::cache::{decode, read_alone};
-use super::{BLOCKS_OF_A_PAGE, Feed, Files, HEADER, NODE, headers};
+use super::files::{BLOCKS_OF_A_PAGE, Files, HEADER, NODE, headers};
 use crate::bitfield::{Bitfield, DEFAULT_PAGE_BYTES};
 use crate::cores::journal::Checkpoint;
 use crate::error::StoreError;

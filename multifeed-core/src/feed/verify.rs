@@ -4,7 +4,8 @@ use core::{fmt, mem};
 
 use multifeed_proto::FeedKey;
 
-use super::{Cursor, Feed, SIGNATURE};
+use super::files::SIGNATURE;
+use super::{Cursor, Feed};
 use crate::error::StoreError;
 use crate::merkle::{self, index as flat};
 use crate::storage::{FileKind, Slot, Storage};

@@ -10,8 +10,9 @@ use super::report::Recovered;
 use crate::bitfield::Bitfield;
 use crate::cores::journal::Checkpoint;
 use crate::error::StoreError;
+use crate::feed::Feed;
 use crate::feed::cleared::Cleared;
-use crate::feed::{Feed, Files, NODE};
+use crate::feed::files::{Files, NODE};
 use crate::merkle::{self, index as flat};
 use crate::storage::{FileKind, Storage};
 

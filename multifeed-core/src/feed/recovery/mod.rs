@@ -81,7 +81,8 @@ mod tests {
 
     use super::*;
     use crate::cores::journal::{Journal, VerifiedSignature};
-    use crate::feed::{HEADER, Opening, SIGNATURE};
+    use crate::feed::Opening;
+    use crate::feed::files::{HEADER, SIGNATURE};
     use crate::keys::key_pair::KeyPair;
     use crate::limits::Limits;
     use crate::storage::{FileId, FileKind, MemoryStorage, Slot};

@@ -3,8 +3,9 @@
 use super::report::Recovered;
 use crate::cores::journal::Checkpoint;
 use crate::error::StoreError;
+use crate::feed::Feed;
+use crate::feed::files::NODE;
 use crate::feed::staging::Staged;
-use crate::feed::{Feed, NODE};
 use crate::merkle::{self, index as flat};
 use crate::storage::{FileKind, Storage};
 

@@ -6,7 +6,8 @@ use super::State;
 use super::remake::InData;
 use super::report::Recovered;
 use crate::error::StoreError;
-use crate::feed::{Feed, Files, HEADER, NODE};
+use crate::feed::Feed;
+use crate::feed::files::{Files, HEADER, NODE};
 use crate::merkle::{self, index as flat};
 use crate::storage::{FileKind, Storage};
 

@@ -9,8 +9,9 @@ use multifeed_proto::Node;
 
 use super::writer::{climb, ends};
 use crate::error::StoreError;
+use crate::feed::Feed;
+use crate::feed::files::{BLOCKS_OF_A_PAGE, Files, node_offset};
 use crate::feed::staging::Staged;
-use crate::feed::{BLOCKS_OF_A_PAGE, Feed, Files, node_offset};
 use crate::limits::MAX_MESSAGE_BYTES;
 use crate::merkle;
 use crate::storage::{FileKind, Storage};
