@@ -1,6 +1,8 @@
 //! The multifeed's side of its sessions: events in, commands out.
+mod commit;
 pub(super) mod holding;
 mod late;
+mod leaving;
 pub(super) mod lists;
 pub(super) mod offered;
 pub(super) mod permissions;
@@ -13,15 +15,13 @@ pub(super) mod single_feed;
 use std::ops::Range;
 use std::time::Duration;
 
-use multifeed_proto::{Command, Event, FeedKey, Have, Message, Root, Scope, SessionError};
+use multifeed_proto::{Command, Event, Have, Message, Root, Scope, SessionError};
 
 use super::{FeedSlot, Multifeed, MultifeedEvent};
 use crate::error::StoreError;
-use crate::feed::Feed;
 use crate::ids::{FeedId, SessionId};
 use crate::limits::{Limits, MAX_BLOCK_BYTES};
 use crate::multifeed::feed_events::FeedEvent;
-use crate::replication::missing_ranges::{self, FeedHoles};
 use crate::replication::peer::{FeedChannel, PeerFault, TooLarge, Work};
 use crate::replication::peer_session::{Channel, PeerSession};
 use crate::replication::reconcile::EXTENSION;
@@ -29,12 +29,6 @@ use crate::replication::replicate::{PeerEvent, Replicate};
 use crate::replication::transfer::Share;
 use crate::stats::Moved;
 use crate::storage::Storage;
-
-/// How often overdue answers are looked for.
-const CHECK_EVERY: Duration = Duration::from_secs(2);
-/// How long others wait for what one remote alone was asked for, in [`Limits::request_timeout`]s, while that remote answers what it was asked
-/// of other feeds.
-const LONGEST_TURN: u32 = 4;
 
 impl<S: Storage> Multifeed<S> {
     /// Adds a session. Its events are then given to [`handle`](Self::handle).
@@ -304,121 +298,6 @@ impl<S: Storage> Multifeed<S> {
         self.sessions.get_mut(&id)?.poll_event(clean, now)
     }
 
-    /// Whether [`commit`](Self::commit) has something to do, and about how many bytes wait for it.
-    pub fn uncommitted(&self) -> Option<usize> {
-        self.uncommitted.size()
-    }
-
-    /// Writes the blocks that came, then tells the other sessions and the application of them. To be called after a batch of
-    /// events, or after several where more are waiting (a feed's blocks then go out in fewer writes), and after appends.
-    ///
-    /// If a feed's own files cannot be written (EIO, EFBIG), its channels close, and the sessions that brought it end with that error when all
-    /// else is done. If writing fails otherwise, they end at once, and the blocks wait for the next call; for a full disk see
-    /// [`disk_full`](Self::disk_full).
-    pub fn commit(&mut self, now: Duration) {
-        self.now = self.now.max(now);
-        self.uncommitted.bytes = 0;
-        if self.has_unlisted()
-            && let Err(error) = self.write_lists()
-        {
-            self.note_problem(error);
-        }
-        self.sync_appended();
-        let unwritten = std::mem::take(&mut self.uncommitted.unwritten);
-        for id in std::mem::take(&mut self.uncommitted.dirty).into_iter().chain(unwritten) {
-            self.feeds[id.0 as usize].dirty = false;
-            self.commit_feed(id);
-        }
-        let written = self.sessions.iter_mut().filter_map(|(&id, session)| session.note_written().then_some(id));
-        written.collect::<Vec<_>>().into_iter().for_each(|id| self.wake(id));
-        self.announce_feeds();
-        self.give_up_unavailable();
-        self.cores.plan_sync(self.now);
-        self.note_in_sync();
-    }
-
-    /// Syncs what is due, and ends what is overdue. To be called when [`poll_timeout`](Self::poll_timeout) says so; any other time does no harm.
-    pub fn handle_timeout(&mut self, now: Duration) {
-        self.now = self.now.max(now);
-        self.give_up_late();
-        self.sync_due();
-        self.look_at_disk();
-        if self.next_check.is_none_or(|at| now < at) {
-            return;
-        }
-        self.next_check = None;
-        let patience = self.limits.request_timeout;
-        let mut overdue = Vec::new();
-        for (&id, session) in self.sessions.iter() {
-            let now = session.transfer.time(now);
-            let due = |peer: &FeedChannel| match peer.waits_since() {
-                Some(since) => session.transfer.is_overdue(since, now, patience),
-                None => peer.is_silent(now),
-            };
-            let relayed = |peer: &FeedChannel| peer.is_relay_due(now);
-            let holds_up = |feed_id: FeedId, peer: &FeedChannel| {
-                let FeedSlot { feed, subscribers, .. } = self.slot(feed_id);
-                let since = peer.holds_up_since(feed).filter(|_| subscribers.len() > 1);
-                since.is_some_and(|since| {
-                    (now >= since.saturating_add(patience.saturating_mul(LONGEST_TURN))
-                        && !session.transfer.is_arriving(feed_id))
-                        || session.transfer.is_overdue(since, now, patience)
-                })
-            };
-            let is_overdue = |feed: FeedId, peer: &FeedChannel| relayed(peer) || due(peer) || holds_up(feed, peer);
-            overdue.extend(
-                session.peers.iter().filter(|(feed, peer)| is_overdue(**feed, peer)).map(|(&feed, _)| (id, feed)),
-            );
-        }
-        for (id, feed) in overdue {
-            if self.miss_lone(id) {
-                continue;
-            }
-            self.expire(id, feed);
-        }
-        let spare = self.sessions.iter().flat_map(|(&id, session)| {
-            session.peers.iter().filter(|(_, peer)| peer.has_spare_room()).map(move |(&feed, _)| (id, feed))
-        });
-        for (id, feed) in spare.collect::<Vec<_>>() {
-            self.ask_too(id, feed);
-        }
-        for id in self.sessions.keys().copied().collect::<Vec<_>>() {
-            self.give_turns(id);
-            self.end_late(id);
-            self.end_idle(id);
-            self.hush_offers(id);
-            if let Some(session) = self.sessions.get_mut(&id) {
-                session.ahead.look(session.transfer.time(now));
-            }
-            if let Some(session) = self.sessions.get_mut(&id)
-                && let Some(since) = session.transfer.time(now).checked_sub(patience)
-            {
-                session.close_unopened(since);
-                session.pass_over_unopened(since);
-                self.settle(id);
-            }
-            self.ask_for_offers(id);
-            self.wake(id);
-        }
-        if self.sessions.values().any(|session| session.awaits_relays()) {
-            self.check_relays();
-        }
-        self.look_at_the_holding();
-        self.look_at_the_silent();
-        self.traffic.forget_idle(now);
-        self.give_up_unavailable();
-    }
-
-    /// When [`handle_timeout`](Self::handle_timeout) is to be called.
-    pub fn poll_timeout(&mut self) -> Option<Duration> {
-        if self.sessions.is_empty() {
-            self.next_check = None;
-        } else if self.next_check.is_none() {
-            self.next_check = Some(self.now + CHECK_EVERY);
-        }
-        [self.next_check, self.waits.next_deadline(), self.cores.next_sync].into_iter().flatten().min()
-    }
-
     /// Ends a session cleanly: what is queued goes out first.
     pub fn finish(&mut self, id: SessionId) {
         if let Some(session) = self.sessions.get_mut(&id) {
@@ -540,19 +419,6 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
-    /// Ends a session in which nothing is left to do for us, and whose remote does not say that it is done.
-    fn end_idle(&mut self, id: SessionId) {
-        let Some(session) = self.sessions.get_mut(&id).filter(|session| session.may_hang()) else { return };
-        let feeds = &self.feeds;
-        let idle = session
-            .peers
-            .iter_mut()
-            .all(|(feed, peer)| feeds.get(feed.0 as usize).is_some_and(|slot| peer.is_idle(&slot.feed, &slot.wants)));
-        if session.has_idled(idle, session.transfer.time(self.now), self.limits.idle_end) {
-            session.leave();
-        }
-    }
-
     /// The remote told of blocks of a feed after this side had closed the channel: those that are not here are missing.
     fn heard_of_more(&mut self, id: SessionId, feed: FeedId, blocks: Range<u64>) {
         if let (Some(slot), Some(session)) = (self.feeds.get(feed.0 as usize), self.sessions.get_mut(&id))
@@ -580,18 +446,6 @@ impl<S: Storage> Multifeed<S> {
         if let Some(since) = session.peers.get(&feed).and_then(|peer| peer.waits_for(is_data)) {
             session.transfer.arrives(feed, bytes, since, now, self.limits.slowest_rate);
         }
-    }
-
-    /// Stops a session's clock for so long: the remote was not read, or what it was asked for was not sent yet, so that it could not answer.
-    pub fn excuse(&mut self, id: SessionId, time: Duration) {
-        if let Some(session) = self.sessions.get_mut(&id) {
-            session.transfer.excuse(time);
-        }
-    }
-
-    /// Stops the clocks of all sessions for so long: the store was behind with what had come.
-    pub fn excuse_all(&mut self, time: Duration) {
-        self.sessions.values_mut().for_each(|session| session.transfer.excuse(time));
     }
 
     /// Runs a call on the machine of a feed on a session, and deals with what it leaves.
@@ -688,107 +542,6 @@ impl<S: Storage> Multifeed<S> {
         self.wake(id);
     }
 
-    pub(super) fn commit_feed(&mut self, id: FeedId) {
-        self.begin_use(id);
-        let begun = if self.slot(id).feed.is_staged() { self.touch(id) } else { Ok(()) };
-        let slot = &mut self.feeds[id.0 as usize];
-        if let Err(error) = begun.and_then(|()| slot.feed.flush(&mut self.cores.storage)) {
-            return self.not_written(id, error);
-        }
-        slot.unwritten = None;
-        if slot.feed.was_mended() {
-            self.cores.report.caught_up(&slot.feed);
-        }
-        if !std::mem::replace(&mut slot.told, true) {
-            self.outbox.push(MultifeedEvent::Blocks { id });
-        }
-        if !slot.unannounced.is_empty() {
-            let key = slot.feed.key();
-            self.sessions.values_mut().for_each(|session| session.outgrows(&key));
-        }
-        let slot = &mut self.feeds[id.0 as usize];
-        if slot.feed.is_held_back() {
-            // Announced when it is synced.
-            self.committed(id, &[]);
-            return self.hold_back_news(id);
-        }
-        let fresh = std::mem::take(&mut slot.unannounced);
-        self.committed(id, &fresh);
-        if !fresh.is_empty() {
-            self.leave_step(id);
-        }
-        for peer_id in self.slot(id).subscribers.clone() {
-            let Some(session) = self.sessions.get_mut(&peer_id) else { continue };
-            let slot = &mut self.feeds[id.0 as usize];
-            let now = session.transfer.time(self.now);
-            let share = session.share(id, now);
-            let stays = session.stays_open(id, now);
-            if let Some(peer) = session.peers.get_mut(&id) {
-                for (blocks, from) in &fresh {
-                    match *from == Some(peer_id) {
-                        true => peer.acknowledge(blocks.clone()),
-                        false => peer.announce(blocks.clone(), &self.limits),
-                    }
-                }
-                let mut work = work(slot, &mut self.cores.storage, &self.limits, share, now);
-                work.stays = stays;
-                peer.advance(&mut work);
-                let standing = peer.assess(&mut work);
-                let (share, stayed) = (work.share, work.stayed);
-                if stayed {
-                    session.relays.stay(id);
-                }
-                session.count(id, standing, &mut slot.fetching);
-                session.activate(id);
-                session.shared(id, share);
-            }
-            self.give_turns(peer_id);
-            self.wake(peer_id);
-        }
-    }
-
-    /// Offers feeds that are new here to every session that does not know them. One that is ending is not in sync then.
-    fn announce_feeds(&mut self) {
-        let new = std::mem::take(&mut self.uncommitted.unannounced);
-        if new.is_empty() {
-            return;
-        }
-        let ending = self.sessions.iter().filter(|(_, session)| session.is_ending_live()).map(|(&id, _)| id);
-        for id in ending.collect::<Vec<_>>() {
-            let lacks = |feed: FeedId| {
-                let known = self.sessions.get(&id).is_none_or(|session| session.known.get(u64::from(feed.0)));
-                let slot = self.feeds.get(feed.0 as usize).filter(|slot| !slot.removed && !slot.feed.is_empty());
-                !known && slot.is_some() && self.may_feed(id, feed).offer
-            };
-            if new.iter().any(|&feed| lacks(feed))
-                && let Some(session) = self.sessions.get_mut(&id)
-            {
-                session.part();
-            }
-        }
-        // Where the feeds are being compared they are offered with all others, when that is done.
-        let running = self.sessions.iter().filter(|(_, session)| session.lists() && !session.matched.is_running());
-        for id in running.map(|(&id, _)| id).collect::<Vec<_>>() {
-            let may = |feed: FeedId| {
-                self.feeds.get(feed.0 as usize).is_some_and(|slot| !slot.removed) && self.may_feed(id, feed).offer
-            };
-            let may: Vec<FeedId> = new.iter().copied().filter(|&feed| may(feed)).collect();
-            let Some(session) = self.sessions.get_mut(&id) else { continue };
-            // Over an open channel one of ours hears of it anyway. Where both end, an offer could find it closed at one side only, which would then
-            // wait for the other to open it again.
-            let ends = !session.is_live() && session.peer_options().reconciles;
-            let hears = |feed: &FeedId| ends && session.peers.get(feed).is_some_and(|peer| !peer.is_closing());
-            let unknown = may.into_iter().filter(|feed| session.known.insert(u64::from(feed.0)) && !hears(feed));
-            let unknown: Vec<FeedId> = unknown.collect();
-            unknown.iter().for_each(|feed| session.not_taken.offered(*feed));
-            let keys: Vec<FeedKey> = unknown.iter().map(|feed| self.feeds[feed.0 as usize].feed.key()).collect();
-            if !keys.is_empty() {
-                session.offer(keys);
-                self.wake(id);
-            }
-        }
-    }
-
     /// Blocks are free that a remote was asked for: the others are asked, those after `from` first and that one last, so that each has its turn
     /// whatever any of them does.
     pub(super) fn retry_requests(&mut self, feed: FeedId, from: Option<SessionId>) {
@@ -806,85 +559,6 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
-    pub(super) fn drop_peer(&mut self, id: SessionId, feed: FeedId) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
-        let slot = &mut self.feeds[feed.0 as usize];
-        slot.is_outgrown |= session.note_left(feed, &slot.feed);
-        if let Some(peer) = session.remove(feed) {
-            self.unsubscribe(id, feed, peer);
-        }
-    }
-
-    /// A session's machine of a feed is gone.
-    pub(super) fn unsubscribe(&mut self, id: SessionId, feed: FeedId, mut peer: FeedChannel) {
-        let slot = &mut self.feeds[feed.0 as usize];
-        slot.fetching = slot.fetching.saturating_sub(peer.standing.fetches());
-        if (peer.is_parted() || peer.is_behind(&slot.feed) || slot.feed.lacks_signature())
-            && let Some(session) = self.sessions.get_mut(&id)
-        {
-            session.part();
-        }
-        let at = slot.subscribers.iter().position(|&subscriber| subscriber == id);
-        let before = at.and_then(|at| slot.subscribers.get(at.checked_sub(1)?).copied());
-        slot.subscribers.retain(|&subscriber| subscriber != id);
-        self.outbox.push_feed_event(feed, slot, FeedEvent::PeerClose { peer: id });
-        if peer.release(&mut slot.reserved) {
-            self.retry_requests(feed, before);
-        }
-        self.forget_offered(feed);
-    }
-
-    fn drop_peers(&mut self, id: SessionId) {
-        let Some(session) = self.sessions.get(&id) else { return };
-        for feed in session.peers.keys().copied().collect::<Vec<_>>() {
-            self.drop_peer(id, feed);
-        }
-    }
-
-    /// How many blocks a session's remote has, or may have, that did not come.
-    fn missing(&self, session: &PeerSession) -> u64 {
-        session.left(|id, blocks| {
-            let FeedSlot { feed, wants, .. } = self.slot(id);
-            match session.is_sparse() {
-                true => wants.selection().iter().map(|range| missing_ranges::coming(feed, blocks, &range)).sum(),
-                false if is_left_alone(feed, session) => 0,
-                false => missing_ranges::coming(feed, blocks, &(0..u64::MAX)),
-            }
-        })
-    }
-
-    /// How many feeds a session's remote did not take, or not all of them, that it was offered and that are served.
-    fn not_taken(&self, session: &PeerSession) -> u64 {
-        if session.options.upload == Some(false) {
-            return 0;
-        }
-        let counts = |feed: FeedId| {
-            let slot = self.feeds.get(feed.0 as usize);
-            slot.is_some_and(|slot| !slot.removed && slot.upload != Some(false) && slot.feed.downloaded() > 0)
-        };
-        session.not_taken.count(session.is_offer_answered(), counts)
-    }
-
-    /// The feeds of a session with holes, of which its remote said that it does not have them either.
-    fn holes(&self, peer: SessionId, session: &PeerSession) -> Vec<FeedHoles> {
-        let mut room = self.limits.hole_ranges;
-        let mut found = Vec::new();
-        let fetched = |&id: &FeedId| session.known.get(u64::from(id.0)) && self.may_feed(peer, id).want;
-        for id in self.feeds().filter(fetched) {
-            let FeedSlot { feed, wants, .. } = self.slot(id);
-            // Nobody knows what a remote lacks that did not say it.
-            let Some(to_come) = session.left_of(id) else { continue };
-            let holes = match session.is_sparse() {
-                true => missing_ranges::find(feed, wants.selection().iter(), to_come, &mut room),
-                false if feed.downloaded() == feed.len() => None,
-                false if is_left_alone(feed, session) => None,
-                false => missing_ranges::find(feed, std::iter::once(0..feed.len()), to_come, &mut room),
-            };
-            found.extend(holes);
-        }
-        found
-    }
-
     pub(super) fn settle(&mut self, id: SessionId) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.settle();
@@ -899,11 +573,6 @@ impl<S: Storage> Multifeed<S> {
     pub(super) fn wake(&mut self, id: SessionId) {
         self.sessions.wake(id);
     }
-}
-
-/// Whether a feed is written here, and what was cleared of it is not fetched.
-fn is_left_alone(feed: &Feed, session: &PeerSession) -> bool {
-    feed.writable() && !feed.is_writer_behind() && session.options.download != Some(true)
 }
 
 impl FeedSlot {

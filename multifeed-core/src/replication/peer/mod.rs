@@ -10,6 +10,7 @@ mod holding;
 pub(crate) mod parked;
 mod progress;
 mod questions;
+mod received;
 mod relayed;
 mod remote_missing;
 mod second;
@@ -22,25 +23,25 @@ use std::ops::Range;
 use std::time::Duration;
 
 use multifeed_proto::machine::Machine;
-use multifeed_proto::{Data, Have, Message, Request, SessionError, Token};
+use multifeed_proto::{Have, Message, SessionError, Token};
 
 use self::acknowledgements::Acks;
-pub(crate) use self::closing::Deserted;
 use self::download::{Download, Scope, WANT_BLOCKS};
 use self::history::Terms;
-pub(crate) use self::progress::{Left, PeerProgress};
 use self::remote_missing::RemoteMissing;
 use self::state::{ChannelState, ChannelStep, Ended, Fetch, FetchStep, History, HistoryStep, RemoteStatus};
 use self::upload::Upload;
-use crate::error::{Conflict, ProofError, PutError, StoreError};
-use crate::feed::{Compared, Feed, Put};
+use crate::error::{Conflict, StoreError};
+use crate::feed::Feed;
 use crate::limits::Limits;
-use crate::prepared::prepare;
 use crate::replication::transfer::Share;
 use crate::replication::wants::{WantId, Wants};
 use crate::sets::sparse_bits::SparseBits;
 use crate::stats::Moved;
 use crate::storage::Storage;
+
+pub(crate) use self::closing::Deserted;
+pub(crate) use self::progress::{Left, PeerProgress};
 
 /// Between peers of ours, an Unhave of so many blocks from the first tells that the sender has another history of the feed: all
 /// blocks that a number of JavaScript's can name, and so nothing but what it says to one that does not know.
@@ -454,190 +455,6 @@ impl FeedChannel {
         let may_end = !downloading && !self.options.live && !work.stays && is_answered;
         if may_end && !self.wants_more(work.feed, work.wants) && !self.holds(work) {
             self.end_acknowledged(work);
-        }
-        released
-    }
-
-    fn data<S: Storage>(
-        &mut self,
-        data: Data,
-        waited: Duration,
-        work: &mut Work<'_, S>,
-        effect: &mut Effect,
-    ) -> Result<(), PeerFault> {
-        let index = data.index;
-        if data.value.is_none() && self.download.answered_comparison(index, work.now) {
-            effect.answered = Some(waited);
-            return self.compare(data, work, effect);
-        }
-        if data.value.is_none() && self.download.answered_question(index, work.now) {
-            effect.answered = Some(waited);
-            effect.proven = !matches!(self.put(data, work, effect)?, None | Some(Put::Known));
-            return Ok(());
-        }
-        if data.value.is_none() && self.download.came_late_of_comparison(index) {
-            return Ok(());
-        }
-        let late = data.value.is_some() && !self.download.is_draining();
-        let answers = self.download.answered(index, data.value.is_some(), work.now)
-            || (late && self.download.came_late(index, work.feed, work.reserved, work.now));
-        if !answers {
-            self.download.came_unasked(index);
-            // The remote is told whether it is here, as hypercore tells what it does not store; one that sends without end and reads nothing is not.
-            if data.value.is_some() && self.out.len() < work.limits.requests_queued {
-                match work.feed.has(index) {
-                    false => self.return_block(index),
-                    true => self.confirm(index, work, effect),
-                }
-            }
-            return Ok(());
-        }
-        effect.answered = data.value.is_some().then_some(waited);
-        if self.download.is_draining() {
-            self.give_back(index, work.feed);
-            if data.value.is_some() {
-                self.confirm(index, work, effect);
-            }
-            return Ok(());
-        }
-        work.reserved.remove(index);
-        self.download.stored(index);
-        self.remote_missing.received(index);
-        let Some(size) = data.value.as_ref().map(|value| value.len() as u64) else {
-            // The remote has the hash alone: others are asked.
-            self.download.came_without_value(index);
-            effect.released = true;
-            return Ok(());
-        };
-        match self.put(data, work, effect)? {
-            Some(Put::Stored { .. }) => (effect.stored, work.unannounced) = (Some((index, size)), true),
-            // It hears of it when it is written.
-            Some(_) if work.feed.is_staged() => (effect.held, work.unannounced) = (Some(index), true),
-            Some(_) if self.acks.are_given() => self.ack(index..index + 1),
-            Some(_) | None => {}
-        }
-        Ok(())
-    }
-
-    /// Proves and stages a message's block or nodes; `None` where they are another history's, and the channel closes, or where a whole
-    /// proof is asked for first.
-    fn put<S: Storage>(
-        &mut self,
-        data: Data,
-        work: &mut Work<'_, S>,
-        effect: &mut Effect,
-    ) -> Result<Option<Put>, PeerFault> {
-        let index = data.index;
-        let block = data.value.is_some();
-        let len = work.feed.len();
-        match work.feed.put_within(work.storage, prepare(data), work.limits.feed_size()) {
-            Ok(put) => {
-                self.download.proved(index);
-                if work.feed.len() > len {
-                    self.download.grew(work.feed);
-                }
-                if work.feed.writable() && work.feed.len() > len {
-                    (effect.writer_behind, effect.released) = (Some(len), true);
-                }
-                Ok(Some(put))
-            }
-            Err(PutError::Proof(ProofError::Conflict(conflict))) => {
-                effect.conflict = Some(conflict);
-                if self.options.reconciles {
-                    self.tell_of_another_history();
-                } else {
-                    // What it takes for ours is not.
-                    let length = self.download.remote_len().saturating_sub(index).max(1);
-                    self.out.push_back(Message::Unhave { start: index, length });
-                }
-                self.end();
-                Ok(None)
-            }
-            // It left out what is held here; where that is of another history, only a whole proof tells whose fault it is.
-            Err(PutError::Proof(error)) if block && self.download.asks_in_full(work.feed, &error, index, work.now) => {
-                work.reserved.insert(index);
-                self.out.push_back(Message::Request(Request { index, bytes: 0, hash: false, nodes: 0 }));
-                Ok(None)
-            }
-            Err(PutError::Proof(error)) => {
-                let reason = error.to_string();
-                Err(PeerFault::Remote(SessionError::Proof { feed: work.feed.key(), index, reason }))
-            }
-            Err(PutError::TooLong { length, limit }) => {
-                effect.too_large = Some(TooLarge::Blocks(length, limit));
-                self.give_back(index, work.feed);
-                self.end();
-                Ok(None)
-            }
-            Err(PutError::TooManyBytes { bytes, limit }) => {
-                effect.too_large = Some(TooLarge::Bytes(bytes, limit));
-                self.give_back(index, work.feed);
-                self.end();
-                Ok(None)
-            }
-            Err(PutError::Store(error)) => Err(PeerFault::Store(error)),
-        }
-    }
-
-    /// The remote showed its history. Where there is more of a feed that is written here than was known, the rest is fetched from it.
-    fn compare<S: Storage>(
-        &mut self,
-        data: Data,
-        work: &mut Work<'_, S>,
-        effect: &mut Effect,
-    ) -> Result<(), PeerFault> {
-        let index = data.index;
-        let len = work.feed.len();
-        match work.feed.compare(work.storage, &data, work.limits.feed_size()) {
-            Ok(Compared::Same) => {}
-            Ok(Compared::Signed) => effect.proven = true,
-            Ok(Compared::Unclear(length)) => self.download.was_unclear(work.feed, length),
-            Ok(Compared::Grew) => {
-                (effect.proven, effect.writer_behind) = (true, work.feed.writable().then_some(len));
-                self.download.grew(work.feed);
-                // Others may bring it as well.
-                effect.released = true;
-            }
-            Err(PutError::Proof(ProofError::Conflict(conflict))) => {
-                effect.conflict = Some(conflict);
-                self.tell_of_another_history();
-                effect.released |= self.part(work);
-            }
-            // Without what it sent before, as hypercore leaves it out, nothing can be told.
-            Err(PutError::Proof(
-                ProofError::Mismatch { .. } | ProofError::MissingRoot { .. } | ProofError::MissingSignature { .. },
-            )) => {}
-            Err(PutError::Proof(error)) => {
-                let reason = error.to_string();
-                return Err(PeerFault::Remote(SessionError::Proof { feed: work.feed.key(), index, reason }));
-            }
-            Err(PutError::TooLong { length, limit }) => {
-                effect.too_large = Some(TooLarge::Blocks(length, limit));
-                self.end();
-            }
-            Err(PutError::TooManyBytes { bytes, limit }) => {
-                effect.too_large = Some(TooLarge::Bytes(bytes, limit));
-                self.end();
-            }
-            Err(PutError::Store(error)) => return Err(PeerFault::Store(error)),
-        }
-        Ok(())
-    }
-
-    /// There are two histories: a remote of ours that has the longer one does not look itself.
-    fn tell_of_another_history(&mut self) {
-        self.history.on(HistoryStep::Proof);
-        if self.options.reconciles {
-            self.out.push_back(Message::Unhave { start: 0, length: ANOTHER_HISTORY });
-        }
-    }
-
-    /// Nothing of the remote's other history is fetched; a remote of ours can go on, and find it out for itself. A JS peer that gets a block of it ends its whole stream, or takes it in: where it asks for one, the channel closes.
-    /// Whether anything was asked for.
-    fn part<S: Storage>(&mut self, work: &mut Work<'_, S>) -> bool {
-        let released = self.give_up(work);
-        if self.options.live && self.fetch.on(FetchStep::End) {
-            self.send_status(self.uploading, false);
         }
         released
     }

@@ -1,5 +1,8 @@
 //! One connection: the feeds that both sides agreed on, each with its machine, and what is sent in which order.
 
+mod channels;
+mod ending;
+mod exchange;
 mod left;
 mod relays;
 mod room;
@@ -11,34 +14,31 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use multifeed_proto::{Command, FeedKey, RemoteHandshake, Root, Scope, SessionError, Token};
+use exchange::Exchange;
+use left::{DesertedFeeds, GivenUp};
+use multifeed_proto::{Command, FeedKey, RemoteHandshake, Root, Scope, Token};
+use relays::Relays;
+use room::Room;
 
 use crate::error::StoreError;
 use crate::feed::Feed;
 use crate::ids::FeedId;
-use crate::limits::PeerLimits;
-use crate::limits::message_cost;
+use crate::limits::{PeerLimits, message_cost};
 use crate::replication::ahead::Ahead;
 use crate::replication::matched::MatchedFeeds;
 use crate::replication::not_taken::NotTaken;
 use crate::replication::offers::Offers;
-use crate::replication::peer::parked::ParkedChannel;
 use crate::replication::peer::{FeedChannel, PeerOptions, PeerProgress, Sent};
 use crate::replication::policy::Remote;
 use crate::replication::reconcile;
-use crate::replication::replicate::{PeerEvent, Replicate, SyncError, SyncTotals};
+use crate::replication::replicate::{PeerEvent, Replicate, SyncTotals};
 use crate::replication::sources::Brought;
 use crate::replication::transfer::{Share, Transfer};
 use crate::replication::wants::{WantId, Wants};
 use crate::sets::sparse_bits::SparseBits;
 use crate::stats::{Meter, Moved, SyncState};
 
-use left::{DesertedFeeds, GivenUp};
-use relays::Relays;
-use room::Room;
-
-/// Keys in one list of what is offered. A default peer of ours takes ten times as many in one, and JS's work for a list grows faster than the list.
-const OFFERED_AT_ONCE: usize = 10_000;
+pub(crate) use channels::Channel;
 
 /// The machine of one connection. It owns the order of what is sent; the feeds belong to the multifeed.
 #[derive(Debug)]
@@ -143,29 +143,6 @@ pub(crate) struct PeerSession {
     root_closed: bool,
     /// Why it is to end, where our own storage failed.
     failure: Option<StoreError>,
-}
-
-/// What a channel is of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Channel {
-    /// A feed with a machine.
-    Feed(FeedId),
-    /// A feed that was only offered, and has none.
-    Offer(FeedKey),
-    /// A feed whose channel this side closed, in a session that is to end.
-    Closed(FeedId),
-}
-
-/// What the feed exchange still owes either side.
-#[derive(Debug, Default)]
-struct Exchange {
-    manifest_seen: bool,
-    offers_unanswered: u64,
-    /// The remote answered an offer.
-    offer_answered: bool,
-    requests_unanswered: u64,
-    /// Feeds that were requested, and that the remote did not name in an answer: after that none, as all were offered by it.
-    requested: BTreeSet<FeedKey>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -323,45 +300,6 @@ impl PeerSession {
         }
     }
 
-    /// Offers feeds to the remote.
-    ///
-    /// A long list goes in parts, each of which is answered.
-    pub(crate) fn offer(&mut self, mut keys: Vec<FeedKey>) {
-        loop {
-            let rest = if keys.len() > OFFERED_AT_ONCE { keys.split_off(OFFERED_AT_ONCE) } else { Vec::new() };
-            self.exchange.offers_unanswered += 1;
-            let fields = match (&self.options.policy, &self.remote) {
-                (Some(policy), Some(remote)) => policy.fields(&keys, remote),
-                _ => None,
-            };
-            self.commands.push_back(Command::Offer { root: self.root, keys, fields });
-            if rest.is_empty() {
-                return;
-            }
-            keys = rest;
-        }
-    }
-
-    /// Answers the remote's offer.
-    pub(crate) fn request(&mut self, keys: Vec<FeedKey>) {
-        self.exchange.manifest_seen = true;
-        self.exchange.requests_unanswered += 1;
-        self.exchange.requested.extend(&keys);
-        self.commands.push_back(Command::Request { root: self.root, keys });
-    }
-
-    /// The remote requested feeds of ours.
-    pub(crate) fn offer_answered(&mut self) {
-        self.exchange.offers_unanswered = self.exchange.offers_unanswered.saturating_sub(1);
-        self.exchange.offer_answered = true;
-    }
-
-    /// The remote named feeds that it replicates.
-    pub(crate) fn request_answered(&mut self, keys: &[FeedKey]) {
-        keys.iter().for_each(|key| _ = self.exchange.requested.remove(key));
-        self.exchange.requests_unanswered = self.exchange.requests_unanswered.saturating_sub(1);
-    }
-
     /// Where the remote reconciles, if it does.
     pub(crate) fn reconcile_scope(&self) -> Option<Scope> {
         reconcile::scope(self.root, &self.remote.as_ref()?.handshake)
@@ -383,54 +321,6 @@ impl PeerSession {
         was
     }
 
-    /// Gives a feed a machine, on the quiet channel that its offer left or on one that is opened. What was known of a quiet one.
-    pub(crate) fn open(&mut self, feed: FeedId, key: FeedKey, mut peer: FeedChannel) -> Option<ParkedChannel> {
-        self.unmatch(feed);
-        self.forget_left(feed, &key);
-        self.not_taken.reopened(feed);
-        let quiet = self.offers.forget(&key);
-        peer.token = match &quiet {
-            Some(quiet) => quiet.token,
-            None => {
-                let token = Token::new(self.root, self.next_token);
-                self.next_token = self.next_token.wrapping_add(1);
-                self.totals.feeds += 1;
-                self.commands.push_back(Command::Open { token, key });
-                token
-            }
-        };
-        self.channels.insert(peer.token, Channel::Feed(feed));
-        peer.place.busy = true;
-        self.busy += 1;
-        self.peers.insert(feed, Box::new(peer));
-        quiet
-    }
-
-    /// The name of a feed's channel, where the feed has a machine.
-    pub(crate) fn token(&self, feed: FeedId) -> Option<Token> {
-        Some(self.peers.get(&feed)?.token)
-    }
-
-    /// What a channel is of, where it is not closed.
-    pub(crate) fn channel(&self, token: Token) -> Option<Channel> {
-        self.channels.get(&token).copied()
-    }
-
-    /// Takes a feed's machine away, and leaves its channel open and quiet.
-    pub(crate) fn park(&mut self, feed: FeedId, key: FeedKey) -> Option<FeedChannel> {
-        let peer = self.remove(feed)?;
-        self.offers.park(key, peer.quiet());
-        self.channels.insert(peer.token, Channel::Offer(key));
-        Some(peer)
-    }
-
-    /// A quiet channel is closed. Its name, where there is one.
-    pub(crate) fn forget(&mut self, key: &FeedKey) -> Option<Token> {
-        let token = self.offers.forget(key)?.token;
-        self.channels.remove(&token);
-        Some(token)
-    }
-
     /// Whether the remote brought as many bytes as it may.
     pub(crate) fn is_sated(&self) -> bool {
         self.brought.bytes() >= self.limits.bytes
@@ -439,63 +329,6 @@ impl PeerSession {
     /// Whether it brought as many new feeds as it may.
     pub(crate) fn is_full(&self) -> bool {
         self.brought.feeds() >= self.limits.feeds
-    }
-
-    /// A feed that both sides agreed on is not to be (any more): its channel closes as soon as the remote has opened it. Before that it could
-    /// not tell that it is closed; so where there is none, it is opened for it, and is quiet until then.
-    pub(crate) fn refuse(&mut self, key: FeedKey, now: Duration) {
-        if let Some(token) = self.end_refused(key, now) {
-            self.renounce(token);
-        }
-    }
-
-    /// As [`refuse`](Self::refuse), of a feed that is wanted: a live remote takes itself to be out of sync then.
-    pub(crate) fn refuse_silently(&mut self, key: FeedKey, now: Duration) {
-        if let Some(token) = self.end_refused(key, now) {
-            self.extend(Command::Close { token });
-        }
-    }
-
-    /// The channel of a feed that is not to be, if it is open on both sides. If it is not, it is opened, and is quiet until then.
-    fn end_refused(&mut self, key: FeedKey, now: Duration) -> Option<Token> {
-        let now = self.transfer.time(now);
-        if self.offers.is_unopened(&key) {
-            self.offers.pass_over(&key);
-            return None;
-        }
-        if let Some(token) = self.forget(&key) {
-            return Some(token);
-        }
-        if !self.is_running() {
-            return None;
-        }
-        let token = Token::new(self.root, self.next_token);
-        self.next_token = self.next_token.wrapping_add(1);
-        let quiet = ParkedChannel {
-            token,
-            since: now,
-            opened: false,
-            wants: None,
-            remote_transfers: (true, true),
-            acks: false,
-            downloading: false,
-        };
-        self.commands.push_back(Command::Open { token, key });
-        self.channels.insert(token, Channel::Offer(key));
-        self.offers.park(key, quiet);
-        None
-    }
-
-    /// In a session that is to end, channels that the remote left unopened since then are closed.
-    pub(crate) fn close_unopened(&mut self, since: Duration) {
-        if self.is_live() {
-            return;
-        }
-        for key in self.offers.unopened_since(since) {
-            if let Some(token) = self.forget(&key) {
-                self.extend(Command::Close { token });
-            }
-        }
     }
 
     /// Has a command of the application's extensions done.
@@ -681,71 +514,6 @@ impl PeerSession {
         self.progress_due |= self.observed && in_sync != self.told_in_sync && self.stage != Stage::Closed;
     }
 
-    /// Whether it came to its end because nothing was left to do.
-    pub(crate) fn is_through(&self) -> bool {
-        self.through
-    }
-
-    /// Whether its end was told, or is near.
-    pub(crate) fn is_over(&self) -> bool {
-        self.stage == Stage::Closed
-    }
-
-    pub(crate) fn fail(&mut self, error: StoreError) {
-        let reason = error.to_string();
-        if self.failure.is_none() {
-            self.failure = Some(error);
-        }
-        self.abort(SessionError::Local(reason));
-    }
-
-    pub(crate) fn abort(&mut self, error: SessionError) {
-        if self.stage != Stage::Closed {
-            self.stage = Stage::Ending;
-            self.commands.clear();
-            self.active.clear();
-            self.commands.push_back(Command::Abort(error));
-        }
-    }
-
-    /// The remote ended its half. A live session, or one that is through, ends well; otherwise it was too early.
-    ///
-    /// If an offer of ours crossed its end, the two are not in sync. JS may end without a look at feeds that it had just offered, of which `key`
-    /// gives those that are not here: they are given up.
-    pub(crate) fn remote_ended(&mut self, key: impl Fn(FeedId) -> Option<FeedKey>) {
-        if self.stage == Stage::Greeting {
-            // On a stream that others use as well; on one of its own the session itself fails.
-            return self.abort(SessionError::Disconnected(multifeed_proto::Phase::Exchange));
-        }
-        if self.stage != Stage::Running {
-            return;
-        }
-        if self.options.live || (self.settled() && self.is_idle()) {
-            self.finish();
-        } else if self.has_remote_ended() {
-            self.apart |= !self.is_offer_answered();
-            let unheard = self.peers.keys().filter_map(|&feed| key(feed));
-            let waiting = self.offers.take_waiting(|_| true);
-            let requested = std::mem::take(&mut self.exchange.requested);
-            unheard.chain(waiting).chain(requested).for_each(|key| self.given_up.insert(key, 0));
-            self.finish();
-        } else {
-            self.abort(SessionError::Disconnected(multifeed_proto::Phase::Ready));
-        }
-    }
-
-    /// Whether the remote came to its end: it closed all channels that it opened, after it had answered an offer. What is left is what crossed
-    /// that end.
-    fn has_remote_ended(&self) -> bool {
-        let Exchange { manifest_seen, offer_answered, .. } = self.exchange;
-        self.root_closed && manifest_seen && offer_answered && self.peers.values().all(|peer| peer.is_unheard())
-    }
-
-    /// The remote closed the root key's channel.
-    pub(crate) fn root_closed(&mut self) {
-        self.root_closed = true;
-    }
-
     /// The remote said something.
     pub(crate) fn heard(&mut self) {
         self.nudged = false;
@@ -757,118 +525,6 @@ impl PeerSession {
         if !self.nudged {
             self.idle_since = None;
         }
-    }
-
-    /// Whether the remote may never say that it is done, while it is waited for: one of ours always does.
-    pub(crate) fn may_hang(&self) -> bool {
-        let waits = self.stage == Stage::Running && !self.is_live() && self.settled();
-        // Feeds that were only offered and are being asked for have machines, and are looked at as any other.
-        waits && !self.peers.is_empty() && !self.offers.is_waiting() && !self.peer_options().reconciles
-    }
-
-    /// Notes whether every feed is idle. Whether they are for so long.
-    pub(crate) fn has_idled(&mut self, idle: bool, now: Duration, limit: Duration) -> bool {
-        let since = *self.idle_since.get_or_insert(now);
-        if !idle {
-            self.idle_since = None;
-        } else if !std::mem::replace(&mut self.nudged, true) {
-            self.nudge();
-        }
-        idle && now >= since.saturating_add(limit)
-    }
-
-    /// Says of each feed once more that nothing more of it is fetched. JS looks only then whether it has all of it, if another remote brought
-    /// the last block.
-    fn nudge(&mut self) {
-        let stays = self.relays.stays();
-        for (&feed, peer) in self.peers.iter_mut().filter(|(feed, _)| stays != Some(**feed)) {
-            peer.nudge();
-            if peer.has_output() && !std::mem::replace(&mut peer.place.active, true) {
-                self.active.push_back(feed);
-            }
-        }
-    }
-
-    /// Leaves a remote that does not say that it is done. The two are not in sync if it lacks something.
-    pub(crate) fn leave(&mut self) {
-        for (&feed, peer) in &mut self.peers {
-            peer.leave();
-            if peer.has_output() && !std::mem::replace(&mut peer.place.active, true) {
-                self.active.push_back(feed);
-            }
-        }
-    }
-
-    /// Ends the session cleanly where nothing is left to do: both lists were exchanged, and every channel was closed.
-    pub(crate) fn settle(&mut self) {
-        let ends = self.single_feed.is_some() || !self.is_live();
-        if self.stage == Stage::Running && ends && self.is_idle() && self.settled() {
-            if self.single_feed.is_none() {
-                self.commands.push_back(Command::CloseRoot { root: self.root });
-            }
-            self.through = true;
-            self.finish();
-        }
-    }
-
-    /// Ends the session after what is queued.
-    pub(crate) fn finish(&mut self) {
-        if self.stage != Stage::Closed && self.stage != Stage::Ending {
-            self.stage = Stage::Ending;
-            self.commands.push_back(Command::Finish);
-        }
-    }
-
-    /// Whether no channel is open, and none is to be opened.
-    fn is_idle(&self) -> bool {
-        self.peers.is_empty() && self.offers.is_empty()
-    }
-
-    /// Whether the remote answered all that it was offered.
-    pub(crate) fn is_offer_answered(&self) -> bool {
-        self.exchange.offers_unanswered == 0
-    }
-
-    fn settled(&self) -> bool {
-        let exchange = &self.exchange;
-        exchange.manifest_seen && exchange.offers_unanswered == 0 && exchange.requests_unanswered == 0
-    }
-
-    /// The session told its end: the application is told too. `state` is how it stood before.
-    pub(crate) fn closed(&mut self, result: Result<(), SessionError>, mut state: SyncState) {
-        if self.stage == Stage::Closed {
-            return;
-        }
-        if result.is_ok() {
-            self.mind_pause();
-        }
-        self.stage = Stage::Closed;
-        self.apart |= self.totals.missing > 0 || self.totals.not_taken > 0;
-        self.ended_in_sync = result.is_ok()
-            && self.totals.missing == 0
-            && self.totals.not_taken == 0
-            && self.failure.is_none()
-            && self.given_up.is_empty()
-            && state.in_sync;
-        if !self.through || self.is_apart() {
-            self.totals.unwanted = 0;
-        }
-        self.commands.clear();
-        self.active.clear();
-        state.in_sync = self.ended_in_sync;
-        self.note_written();
-        if std::mem::take(&mut self.progress_due) || self.told_in_sync != state.in_sync {
-            self.events.push_back(PeerEvent::Progress(state));
-        }
-        let result = match (self.failure.take(), result) {
-            (Some(error), _) => Err(SyncError::Store(error)),
-            (None, Err(error)) => Err(SyncError::Session(error)),
-            (None, Ok(())) if !self.given_up.is_empty() => {
-                Err(SyncError::GivenUp { blocks: self.given_up.blocks(), feeds: self.given_up.feeds() })
-            }
-            (None, Ok(())) => Ok(std::mem::take(&mut self.totals)),
-        };
-        self.events.push_back(PeerEvent::Closed(result));
     }
 
     pub(crate) fn grant(&mut self, bytes: usize) {
