@@ -3,6 +3,7 @@
 use multifeed_proto::FeedKey;
 
 use super::Opening;
+use super::local_name::is_key_name;
 use crate::bitfield::{Bitfield, DEFAULT_PAGE_BYTES};
 use crate::error::StoreError;
 use crate::keys::key_pair::KeyPair;
@@ -209,6 +210,21 @@ impl<S: Storage + ?Sized> Files<'_, S> {
         }
         // Beside its key nothing else has to be there: a removal that was cut short took it.
         Ok(any || key.is_some() || self.len(FileKind::Data)?.unwrap_or(0) == 0)
+    }
+
+    /// Writes the name of a writer again that the journal knows, and that is missing from its folder or is another one there. Gives what is to be
+    /// reported as damage: nothing of a feed that is named by its key, as another one has its name.
+    pub(super) fn write_name_again(&mut self, there: Option<&str>, name: &str, key: &FeedKey) -> Option<StoreError> {
+        match self.replace(FileKind::LocalName, name.as_bytes()) {
+            Ok(()) if is_key_name(name, key) => None,
+            Ok(()) => {
+                let found = there.map_or("it had no name".to_owned(), |there| format!("it had the name `{there}`"));
+                let why =
+                    format!("{found}: this is the writer `{name}`, by the journal, and that is written there again");
+                Some(StoreError::damaged(self.slot, FileKind::LocalName, why))
+            }
+            Err(error) => Some(error),
+        }
     }
 
     /// A short file as text up to its first NUL, with what is no UTF-8 replaced; `None` where it is absent or empty. A name has no NUL: a torn

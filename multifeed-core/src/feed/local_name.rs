@@ -2,10 +2,6 @@
 
 use multifeed_proto::FeedKey;
 
-use super::files::Files;
-use crate::error::StoreError;
-use crate::storage::{FileKind, Storage};
-
 /// The properties that every JavaScript object has, in Node.js 20. JS keeps its feeds in one by their names.
 const OBJECT_PROPERTIES: [&str; 12] = [
     "__defineGetter__",
@@ -28,23 +24,6 @@ const OBJECT_PROPERTIES: [&str; 12] = [
 /// [`Multifeed::writer`](crate::Multifeed::writer) makes none. A store that has one, from JS or an earlier build, opens as any other.
 pub fn is_object_property(name: &str) -> bool {
     OBJECT_PROPERTIES.contains(&name)
-}
-
-impl<S: Storage + ?Sized> Files<'_, S> {
-    /// Writes the name of a writer again that the journal knows, and that is missing from its folder or is another one there. Gives what is to be
-    /// reported as damage: nothing of a feed that is named by its key, as another one has its name.
-    pub(super) fn write_name_again(&mut self, there: Option<&str>, name: &str, key: &FeedKey) -> Option<StoreError> {
-        match self.replace(FileKind::LocalName, name.as_bytes()) {
-            Ok(()) if is_key_name(name, key) => None,
-            Ok(()) => {
-                let found = there.map_or("it had no name".to_owned(), |there| format!("it had the name `{there}`"));
-                let why =
-                    format!("{found}: this is the writer `{name}`, by the journal, and that is written there again");
-                Some(StoreError::damaged(self.slot, FileKind::LocalName, why))
-            }
-            Err(error) => Some(error),
-        }
-    }
 }
 
 /// Whether a feed of this key was given this name because its number was somebody else's name.

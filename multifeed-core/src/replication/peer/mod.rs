@@ -14,16 +14,17 @@ mod received;
 mod relayed;
 mod remote_missing;
 mod second;
-pub(crate) mod state;
+mod state;
 mod unanswered;
 mod upload;
+mod work;
 
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
 
 use multifeed_proto::machine::Machine;
-use multifeed_proto::{Have, Message, SessionError, Token};
+use multifeed_proto::{Have, Message, Token};
 
 use self::acknowledgements::Acks;
 use self::download::{Download, Scope, WANT_BLOCKS};
@@ -31,186 +32,21 @@ use self::history::Terms;
 use self::remote_missing::RemoteMissing;
 use self::state::{ChannelState, ChannelStep, Ended, Fetch, FetchStep, History, HistoryStep, RemoteStatus};
 use self::upload::Upload;
-use crate::error::{Conflict, StoreError};
 use crate::feed::Feed;
 use crate::limits::Limits;
-use crate::replication::transfer::Share;
 use crate::replication::wants::{WantId, Wants};
 use crate::sets::sparse_bits::SparseBits;
 use crate::stats::Moved;
 use crate::storage::Storage;
 
 pub(crate) use self::closing::Deserted;
+pub use self::progress::PeerInfo;
 pub(crate) use self::progress::{Left, PeerProgress};
+pub(crate) use self::work::{Effect, PeerFault, PeerOptions, Sent, TooLarge, Work};
 
 /// Between peers of ours, an Unhave of so many blocks from the first tells that the sender has another history of the feed: all
 /// blocks that a number of JavaScript's can name, and so nothing but what it says to one that does not know.
 const ANOTHER_HISTORY: u64 = (1 << 53) - 1;
-
-/// Why a peer's machine can't go on.
-#[derive(Debug)]
-pub(crate) enum PeerFault {
-    /// The remote broke the rules: its session ends.
-    Remote(SessionError),
-    /// Our storage failed.
-    Store(StoreError),
-}
-
-impl PeerFault {
-    fn message(feed: &Feed, reason: String) -> Self {
-        Self::Remote(SessionError::Feed { feed: feed.key(), reason })
-    }
-
-    fn limit(what: &'static str, limit: usize) -> Self {
-        Self::Remote(SessionError::Limit { what, limit: limit as u64 })
-    }
-}
-
-/// What both sides of a session told about it, as a feed's machine needs it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct PeerOptions {
-    /// Neither side ends when everything is there.
-    pub(crate) live: bool,
-    /// The remote never says that it is done: it is live, and we are not.
-    pub(crate) one_sided: bool,
-    /// Whether to fetch blocks; by default unless the feed is writable here, of which then no more is asked than whether the remote holds the
-    /// same history.
-    pub(crate) download: Option<bool>,
-    /// Whether to serve blocks; by default yes.
-    pub(crate) upload: Option<bool>,
-    /// Only what is asked for is fetched.
-    pub(crate) sparse: bool,
-    /// It is to be known what the remote has.
-    pub(crate) observed: bool,
-    /// The remote is one of ours: it can be shown blocks of another history than its own, and tells of it.
-    pub(crate) reconciles: bool,
-    /// The remote passes on feeds of others: it may have offered one before it has a block of it.
-    pub(crate) relays: bool,
-}
-
-impl PeerOptions {
-    /// Whether this side would fetch blocks at all: one that does not says so again when it ends.
-    fn fetches(&self) -> bool {
-        self.download.unwrap_or(true)
-    }
-}
-
-/// The feed that a machine works on: lent for the time of a call.
-pub(crate) struct Work<'a, S> {
-    pub(crate) feed: &'a mut Feed,
-    /// Blocks that some session was asked for.
-    pub(crate) reserved: &'a mut SparseBits,
-    /// How many sessions have something of the feed to bring.
-    pub(crate) fetching: u64,
-    /// Whether blocks came that were not announced yet.
-    pub(crate) unannounced: bool,
-    /// What the application waits for.
-    pub(crate) wants: &'a Wants,
-    pub(crate) storage: &'a mut S,
-    pub(crate) limits: &'a Limits,
-    /// What may be asked for now.
-    pub(crate) share: Share,
-    /// The largest block that may be read to be sent now, in bytes.
-    pub(crate) room: u64,
-    /// No block is to be sent before the remote acknowledges others.
-    pub(crate) paced: bool,
-    pub(crate) now: Duration,
-    /// The channel stays open if it is through, and whether it was.
-    pub(crate) stays: bool,
-    pub(crate) stayed: bool,
-    /// Where blocks that are too large to be sent are noted, each with its size, to be told by name.
-    pub(crate) too_large: Vec<(u64, u64)>,
-    /// What was found to be damaged as it was to be served, to be told by name.
-    pub(crate) damaged: Option<(u64, StoreError)>,
-}
-
-/// What handling a message did.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Effect {
-    /// The block that was stored, and its size in bytes.
-    pub(crate) stored: Option<(u64, u64)>,
-    /// A block that came and was held already, and is perhaps not written yet.
-    pub(crate) held: Option<u64>,
-    /// Nodes or a longer length were proven without a block.
-    pub(crate) proven: bool,
-    /// Blocks that were asked for here are free to be asked of others.
-    pub(crate) released: bool,
-    /// If it answered something: since when that had waited.
-    pub(crate) answered: Option<Duration>,
-    /// The remote told of more blocks than before: one past the highest.
-    pub(crate) remote_len: Option<u64>,
-    /// The remote has these blocks, of which it was sent some, or took them not.
-    pub(crate) arrived: Option<Range<u64>>,
-    /// Evidence that the feed's writer signed two histories; nothing of the other one is taken.
-    pub(crate) conflict: Option<Box<Conflict>>,
-    /// The writer signed more than a bound: no more of it is taken.
-    pub(crate) too_large: Option<TooLarge>,
-    /// The remote proved that there is more of a feed that is written here: the length in blocks that was held to be all of it.
-    pub(crate) writer_behind: Option<u64>,
-}
-
-/// What a writer signed of a feed, and the bound.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum TooLarge {
-    Blocks(u64, u64),
-    Bytes(u64, u64),
-}
-
-/// A feed on one session, as it stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct PeerInfo {
-    /// Both sides opened the channel.
-    pub opened: bool,
-    /// One past the highest block that the remote has told of.
-    pub remote_len: u64,
-    /// How many blocks it has; `None` where it did not tell all of it, and before the session is
-    /// [observed](crate::Multifeed::observe).
-    pub remote_blocks: Option<u64>,
-    /// Whether it has told all that it has, as far as that was asked. One that serves nothing tells nothing.
-    pub told: bool,
-    /// Blocks that it is to bring, or did not bring in time: in a sparse session those that were requested.
-    pub missing: u64,
-    /// Blocks that we hold and it lacks, as far as it told. What it was sent counts as its own when it acknowledges it.
-    pub missing_there: u64,
-    /// Blocks that it was asked for and that did not come yet.
-    pub in_flight: u64,
-    /// About as many bytes, by the mean size of the feed's blocks.
-    pub bytes_in_flight: u64,
-    /// Blocks that it asked for and that were not sent yet.
-    pub requested: u64,
-    /// What moved on this session.
-    pub moved: Moved,
-    /// Whether both sides hold the same of it: see [`Multifeed::in_sync`](crate::Multifeed::in_sync).
-    pub in_sync: bool,
-    /// Whether we fetch blocks of it.
-    pub downloading: bool,
-    /// Whether we serve it blocks.
-    pub uploading: bool,
-    /// Whether it fetches blocks.
-    pub remote_downloading: bool,
-    /// Whether it serves blocks.
-    pub remote_uploading: bool,
-}
-
-/// What a machine wants sent.
-#[derive(Debug)]
-pub(crate) enum Sent {
-    /// A message on the feed's channel.
-    Message(Message),
-    /// The channel's Close: nothing follows it.
-    Close,
-}
-
-impl Sent {
-    /// The block that is sent, and its size in bytes.
-    pub(crate) fn block(&self) -> Option<(u64, u64)> {
-        match self {
-            Self::Message(Message::Data(data)) => Some((data.index, data.value.as_ref()?.len() as u64)),
-            _ => None,
-        }
-    }
-}
 
 /// Where a feed's channel stands in its session.
 #[derive(Debug, Clone, Copy, Default)]

@@ -1,10 +1,11 @@
 //! How a feed stands on a session: what is missing on either side, and whether both hold the same.
 
-use super::download::Told;
+use super::download::{Told, mean_size};
 use super::state::{ChannelState, Ended};
-use super::{FeedChannel, PeerFault, PeerInfo, Work};
+use super::{FeedChannel, PeerFault, Work};
 use crate::feed::Feed;
 use crate::sets::sparse_bits::SparseBits;
+use crate::stats::Moved;
 use crate::storage::Storage;
 
 /// The numbers of one feed on one session, which its session sums up.
@@ -26,6 +27,43 @@ pub(crate) struct PeerProgress {
     pub(crate) requested: u64,
     /// 1 where both sides hold the same.
     pub(crate) in_sync: u64,
+}
+
+/// A feed on one session, as it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PeerInfo {
+    /// Both sides opened the channel.
+    pub opened: bool,
+    /// One past the highest block that the remote has told of.
+    pub remote_len: u64,
+    /// How many blocks it has; `None` where it did not tell all of it, and before the session is
+    /// [observed](crate::Multifeed::observe).
+    pub remote_blocks: Option<u64>,
+    /// Whether it has told all that it has, as far as that was asked. One that serves nothing tells nothing.
+    pub told: bool,
+    /// Blocks that it is to bring, or did not bring in time: in a sparse session those that were requested.
+    pub missing: u64,
+    /// Blocks that we hold and it lacks, as far as it told. What it was sent counts as its own when it acknowledges it.
+    pub missing_there: u64,
+    /// Blocks that it was asked for and that did not come yet.
+    pub in_flight: u64,
+    /// About as many bytes, by the mean size of the feed's blocks.
+    pub bytes_in_flight: u64,
+    /// Blocks that it asked for and that were not sent yet.
+    pub requested: u64,
+    /// What moved on this session.
+    pub moved: Moved,
+    /// Whether both sides hold the same of it: see [`Multifeed::in_sync`](crate::Multifeed::in_sync).
+    pub in_sync: bool,
+    /// Whether we fetch blocks of it.
+    pub downloading: bool,
+    /// Whether we serve it blocks.
+    pub uploading: bool,
+    /// Whether it fetches blocks.
+    pub remote_downloading: bool,
+    /// Whether it serves blocks.
+    pub remote_uploading: bool,
 }
 
 /// What the remote of a feed's channel did not bring, as far as it is not here.
@@ -301,11 +339,6 @@ impl FeedChannel {
     pub(super) fn is_served_in_the_dark(&self) -> bool {
         self.uploading && self.remote.downloading && !self.remote.uploading && self.state.goes_on()
     }
-}
-
-/// The mean size of a feed's blocks in bytes, once one of them is proven.
-pub(super) fn mean_size(feed: &Feed) -> Option<u64> {
-    feed.byte_len().checked_div(feed.len())
 }
 
 /// About as many bytes as these blocks have.

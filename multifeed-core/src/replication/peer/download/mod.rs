@@ -17,7 +17,6 @@ use self::exclusive::ExclusiveRequest;
 use self::second::Withdrawn;
 use super::PeerFault;
 use super::history::{HistoryCheck, Terms};
-use super::progress::mean_size;
 use super::questions::Questions;
 use super::unanswered::Unanswered;
 use crate::bitfield::rle;
@@ -701,4 +700,9 @@ fn word_from_wire(bytes: &[u8]) -> u64 {
     let mut word = [0; 8];
     word[..bytes.len()].copy_from_slice(bytes);
     u64::from_be_bytes(word)
+}
+
+/// The mean size of a feed's blocks in bytes, once one of them is proven.
+pub(super) fn mean_size(feed: &Feed) -> Option<u64> {
+    feed.byte_len().checked_div(feed.len())
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use multifeed_proto::Request;
 
+use super::mean_size;
 use super::{Download, MOST_LATE};
 use crate::feed::Feed;
-use crate::replication::peer::progress::mean_size;
 use crate::replication::transfer::Share;
 use crate::sets::sparse_bits::SparseBits;
 
