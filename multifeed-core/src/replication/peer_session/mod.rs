@@ -403,10 +403,9 @@ impl PeerSession {
         self.transfer.used(share);
         if share.is_starved()
             && let Some(peer) = self.peers.get_mut(&feed)
+            && !std::mem::replace(&mut peer.place.starved, true)
         {
-            if !std::mem::replace(&mut peer.place.starved, true) {
-                self.starved.push_back(feed);
-            }
+            self.starved.push_back(feed);
         }
     }
 
