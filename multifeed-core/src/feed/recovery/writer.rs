@@ -23,8 +23,9 @@ impl Feed {
         mut report: Recovered,
     ) -> Result<(), StoreError> {
         let unclean = report.unclean;
-        let most_marked = self.bitfield.last_held(u64::MAX).map_or(0, |last| last + 1).max(report.marked_length);
         let doubtful = self.is_bitfield_doubtful(storage, report.marked_length)?;
+        let most_marked = if doubtful { self.bitfield.last_held(u64::MAX).map_or(0, |last| last + 1) } else { 0 };
+        let most_marked = most_marked.max(report.marked_length);
         // What a crash left of a feed that no journal knows is not to be told from damage.
         let may_mend = !unclean || known.is_some();
         self.unmark_past_the_tree(storage, &mut report)?;
