@@ -300,7 +300,15 @@ impl Crowd {
         for peer in &mut peers {
             peer.go().await?;
         }
-        let left = Held::now(&peers)?;
+        // A task that has just said that it is done counts for a moment more.
+        let gone = Instant::now();
+        let left = loop {
+            let left = Held::now(&peers)?;
+            if left.tasks == before.tasks || gone.elapsed() >= 5 * SECOND {
+                break left;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        };
         println!("left: {left:?}");
         ensure!(left.tasks == before.tasks, "tasks are left: {left:?}, of {before:?}");
         // Tokio's own stay.
