@@ -11,12 +11,8 @@ use bytes::BytesMut;
 use common::*;
 use multifeed_proto::wire::message::kind;
 use multifeed_proto::*;
-use peak_alloc::PeakAlloc;
 
-#[global_allocator]
-static HEAP: PeakAlloc = PeakAlloc;
-
-/// The allocator counts for the whole process, so one test at a time.
+/// One test at a time: some are timed.
 static ALONE: Mutex<()> = Mutex::new(());
 
 const KIB: usize = 1024;
@@ -30,13 +26,12 @@ fn alone<T>(test: impl FnOnce() -> T) -> T {
     test()
 }
 
-/// The most bytes that were allocated at one time during `act`, and those that still are after it.
+/// The most bytes that this thread had allocated at one time during `act`, and those that it still has after it.
 fn measure<T>(act: impl FnOnce() -> T) -> (T, usize, usize) {
-    let before = HEAP.current_usage();
-    HEAP.reset_peak_usage();
-    let value = act();
-    let (peak, after) = (HEAP.peak_usage().saturating_sub(before), HEAP.current_usage().saturating_sub(before));
-    (value, peak, after)
+    let mut value = None;
+    let used = allocation_counter::measure(|| value = Some(act()));
+    let bytes = |count| usize::try_from(count).unwrap_or(0);
+    (value.expect("it ran"), bytes(used.bytes_max as i64), bytes(used.bytes_current))
 }
 
 /// A remote whose bytes arrive as a socket gives them: as many as there is room for.

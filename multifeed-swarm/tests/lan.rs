@@ -241,9 +241,10 @@ fn closing_and_dropping_leave_no_thread_and_no_socket() {
             let swarm = on_lan(port, &a).await;
             if round % 2 == 0 {
                 swarm.close().await;
-                assert_eq!((threads("mDNS_daemon"), sockets()), before, "after closing");
+                assert_eq!(sockets(), before.1, "after closing");
             }
             drop(swarm);
+            // A thread that is done is there for a moment more.
             let begun = std::time::Instant::now();
             while (threads("mDNS_daemon"), sockets()) != before {
                 assert!(begun.elapsed() < Duration::from_secs(20), "{} {}", threads("mDNS_daemon"), sockets());
