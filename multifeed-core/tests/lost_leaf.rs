@@ -143,6 +143,29 @@ fn a_lost_leaf_of_a_rotten_block_is_named_and_the_block_comes_again() {
     }
 }
 
+/// Where only the leaf rotted, its hash or its size, the block is given up by no audit: the leaf is made again of it, also on the disk.
+#[test]
+fn an_audit_makes_a_rotten_leaf_again_of_its_block() {
+    for (own, leaf, place) in
+        [(true, 4, 3), (false, 4, 3), (true, 5, 38), (false, 5, 38), (true, 4, 38), (false, 11, 39)]
+    {
+        let case = format!("own: {own}, leaf of block {leaf}, byte {place}");
+        let damaged = usize::from(!own);
+        let mut stores = [store(), store()];
+        let id = stores[0].writer(Some("w"), || KeyPair::from_seed(&[1; 32])).unwrap();
+        stores[0].append(id, &(0..BLOCKS).map(block).collect::<Vec<_>>()).unwrap();
+        sync(&mut stores, [0, 1]).totals(1);
+        let mut disk = closed(&stores[damaged]);
+        disk.write_at(file(0, FileKind::Tree), 32 + 40 * 2 * leaf + place, &[0xee]).unwrap();
+        let mut rotten = open(disk);
+        let id = rotten.feeds().next().unwrap();
+        assert_ne!(findings(&mut rotten, id), [], "{case}");
+        let audit = rotten.audit_step(id, 0, usize::MAX).unwrap();
+        assert_eq!((audit.valid, audit.invalid, audit.next), (BLOCKS, 0, None), "{case}");
+        assert_whole(&rotten, &case);
+    }
+}
+
 /// What rots in a store that is open, or where opening does not look: of the blocks that it is in nothing false is served, the others go on, and so
 /// does every other feed. It is told once for a session.
 #[test]

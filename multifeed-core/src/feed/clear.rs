@@ -126,7 +126,8 @@ impl Feed {
         }
     }
 
-    /// Checks held blocks against their hashes, from `from` on, for about this many bytes of work, and forgets those that do not have them.
+    /// Checks held blocks against their hashes, from `from` on, for about this many bytes of work, and forgets those that do not have them. A hash
+    /// that rotted is made again of its block, where those around it prove that.
     /// What is not staged is read from the files anew, not from caches.
     ///
     /// # Errors
@@ -139,12 +140,14 @@ impl Feed {
     ) -> Result<Audit, StoreError> {
         self.check_changeable()?;
         let found = self.without_caches(|feed| feed.audit_on(storage, from, max_bytes));
-        if found.as_ref().is_ok_and(|audit| audit.invalid == 0) {
+        if found.as_ref().is_ok_and(|audit| audit.invalid == 0) && self.staged.is_empty() {
             return found;
         }
         self.forget_reads();
         self.untouched = false;
         let audit = found?;
+        // Leaves that were made again.
+        self.flush(storage)?;
         self.write_bitfield(storage)?;
         Ok(audit)
     }
@@ -174,7 +177,8 @@ impl Feed {
                 Err(error) => return Err(error),
             };
             work = work.saturating_add(BLOCK_COST);
-            if found {
+            // It may be its leaf that rotted: the block proves what that was.
+            if found || self.remake_leaf(storage, block)? {
                 audit.valid += 1;
                 continue;
             }
