@@ -31,12 +31,12 @@ fn peers_find_each_other_and_sync_both_ways() {
         }
         // Both may have dialled: one connection stays.
         until(&swarm_a, "one connection", |peers| peers[0].connections.len() == 1).await;
-        // It says goodbye.
         let mut events = swarm_a.events();
         swarm_b.close().await;
-        event(&mut events, |event| matches!(event, SwarmEvent::Lost { reason: LostReason::Gone, .. })).await;
+        // Its goodbye is one packet, which may be lost: the end of the connection is not.
+        until(&swarm_a, "the connection is over", |peers| connected(peers) == 0).await;
         swarm_a.close().await;
-        assert!(events.next().await.is_none());
+        while events.next().await.is_some() {}
     });
 }
 
