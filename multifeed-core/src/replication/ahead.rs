@@ -5,15 +5,12 @@ use std::ops::Range;
 use std::time::Duration;
 
 use crate::ids::FeedId;
-use crate::replication::transfer::{
-    LEAST_BUDGET, LONGEST_DELAY, LONGEST_TRIP, MEASURED_BUDGET, MEASURED_OVER, PROOF_BYTES, comes_in, per_second,
-    time_of,
-};
+use crate::replication::link_budget::{LONGEST_DELAY, LONGEST_TRIP, LinkBudget, comes_in, cost_of, time_of};
 
 /// For how long blocks are under way beyond a round trip: far below the 20 s after which a JS peer that waits for a request of its own, behind
 /// those answers, ends the stream.
 const AHEAD: Duration = Duration::from_millis(1500);
-/// What a small block counts at the least. As many of these as fit into [`LEAST_BUDGET`] go out at the start.
+/// What a small block counts at the least. 64 of these go out at the start.
 const LEAST_COST: u64 = 1 << 10;
 /// After how long without an acknowledgement what was sent counts as arrived, if it should have been long before: a JS peer says nothing of
 /// a block that it got from another remote meanwhile.
@@ -31,17 +28,12 @@ const MOST_UNACKNOWLEDGED: u8 = 2;
 #[derive(Debug)]
 pub(crate) struct Ahead {
     /// What may be under way, in bytes of answers.
-    budget: u64,
+    budget: LinkBudget,
     /// Blocks that were sent, the oldest first.
     sent: VecDeque<SentBlock>,
     /// What they count.
     in_flight: u64,
-    /// What was acknowledged since then.
-    since: Duration,
-    arrived: u64,
-    /// For how long, of that time, something was under way that could have been acknowledged.
-    busy: Duration,
-    /// How much was acknowledged in a second of that, when it was last measured.
+    /// How much was acknowledged in a second, when that was last measured.
     rate: Option<u64>,
     /// The shortest time between when a block was sent and when it was acknowledged.
     trip: Duration,
@@ -66,12 +58,9 @@ struct SentBlock {
 impl Default for Ahead {
     fn default() -> Self {
         Self {
-            budget: LEAST_BUDGET,
+            budget: LinkBudget::default(),
             sent: VecDeque::new(),
             in_flight: 0,
-            since: Duration::ZERO,
-            arrived: 0,
-            busy: Duration::ZERO,
             rate: None,
             trip: LONGEST_TRIP,
             last: Duration::ZERO,
@@ -85,7 +74,7 @@ impl Default for Ahead {
 impl Ahead {
     /// Whether a block may be sent. One always can be.
     pub(crate) fn has_room(&self) -> bool {
-        self.in_flight < self.budget || !self.is_kept()
+        self.in_flight < self.budget.bytes() || !self.is_kept()
     }
 
     /// Whether the remote acknowledges what it is sent, as far as that is known.
@@ -100,7 +89,7 @@ impl Ahead {
         }
         if self.sent.is_empty() {
             self.last = now;
-            self.begin(now);
+            self.budget.begin(now);
         }
         let cost = cost(size);
         self.in_flight += cost;
@@ -110,35 +99,26 @@ impl Ahead {
     /// The remote has blocks of a feed that it was sent, or refused them. What was sent before them arrived, too. What comes the other way, and
     /// holds up what the remote says, takes `delay`.
     pub(crate) fn arrived(&mut self, feed: FeedId, blocks: &Range<u64>, delay: Duration, now: Duration) {
-        let before = std::mem::replace(&mut self.last, now);
-        self.heard = true;
+        (self.last, self.heard) = (now, true);
         let is_it = |block: &SentBlock| block.feed == feed && blocks.contains(&block.index);
         let Some(at) = self.sent.iter().rposition(is_it) else { return };
-        let mut sent = Duration::ZERO;
+        let (mut arrived, mut sent) = (0, Duration::ZERO);
         for block in self.sent.drain(..=at) {
-            self.in_flight -= block.cost;
-            self.arrived += block.cost;
+            arrived += block.cost;
             sent = block.at;
         }
+        self.in_flight -= arrived;
         self.trip = self.trip.min(now.saturating_sub(sent));
-        self.busy += now.saturating_sub(before.max(sent.saturating_add(self.trip)));
-        if self.arrived < self.budget && now.saturating_sub(self.since) < MEASURED_OVER {
-            return;
-        }
-        let rate = per_second(self.arrived, self.busy);
+        self.budget.add(arrived, sent.saturating_add(self.trip), now);
+        let Some(rate) = self.budget.rate(now) else { return };
         self.rate = Some(rate);
         let ahead = AHEAD.saturating_add(delay.min(LONGEST_DELAY)).saturating_add(self.trip);
-        let most = self.budget.saturating_mul(2).max(MEASURED_BUDGET);
-        let budget = comes_in(ahead, rate).clamp(LEAST_BUDGET, most);
+        let budget = self.budget.grown(comes_in(ahead, rate));
         // A rate that nothing more was to be sent at is no measure of what could be.
-        if budget > self.budget || !self.waiting.is_empty() {
-            self.budget = budget;
+        if budget > self.budget.bytes() || !self.waiting.is_empty() {
+            self.budget.set(budget);
         }
-        self.begin(now);
-    }
-
-    fn begin(&mut self, now: Duration) {
-        (self.since, self.arrived, self.busy) = (now, 0, Duration::ZERO);
+        self.budget.begin(now);
     }
 
     /// What was sent of a feed is not acknowledged any more: its channel is closed.
@@ -183,12 +163,13 @@ impl Ahead {
 
 /// What a block of so many bytes counts.
 fn cost(size: u64) -> u64 {
-    size.saturating_add(PROOF_BYTES).max(LEAST_COST)
+    cost_of(size, LEAST_COST)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::replication::link_budget::LEAST_BUDGET;
 
     const FEED: FeedId = FeedId(3);
 
@@ -215,7 +196,7 @@ mod tests {
             now = comes;
             ahead.arrived(FEED, &(index..index + 1), Duration::ZERO, now);
         }
-        ahead.budget
+        ahead.budget.bytes()
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! One remote: what is asked of it, what it is sent, and what it lacks.
 
 pub(crate) mod ahead;
+pub(crate) mod link_budget;
 pub(crate) mod matched;
 pub(crate) mod missing_ranges;
 pub(crate) mod not_taken;

@@ -4,31 +4,19 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::ids::FeedId;
+use crate::replication::link_budget::{
+    LEAST_BUDGET, LEAST_COST, LONGEST_DELAY, LONGEST_TRIP, LinkBudget, comes_in, cost_of, per_second, time_of,
+};
 
-/// The answers that are waited for at once at the start, and at the least, in bytes: 16 small ones, or one large. A JS peer asks for as many
-/// itself.
-pub(crate) const LEAST_BUDGET: u64 = 16 * LEAST_COST;
-/// What it may grow to at once when the rate was measured; beyond that it doubles.
-pub(crate) const MEASURED_BUDGET: u64 = 4 * LEAST_BUDGET;
-/// What a small answer counts at the least: its proof, its message and its turn cost more than its bytes.
-const LEAST_COST: u64 = 4 << 10;
-/// What an answer counts beyond the bytes of its block.
-pub(crate) const PROOF_BYTES: u64 = 256;
 /// What an answer counts before any came: a small one.
 const FIRST_COST: u64 = LEAST_COST;
 /// For how long answers are asked for beyond a round trip: the remote is never idle while a turn of ours is late, what it asks for itself does
 /// not wait long behind its answers, and of small blocks few proofs are under way that repeat each other.
 const AHEAD: Duration = Duration::from_millis(400);
-/// For how much longer where what goes the other way holds up the answers.
-pub(crate) const LONGEST_DELAY: Duration = Duration::from_millis(1500);
 /// Below this budget small blocks are asked for in a [scattered](Share::is_scattered) order.
 const SCATTERED_BUDGET: u64 = 256 * LEAST_COST;
-/// Over how long the rate of answers is measured at the most.
-pub(crate) const MEASURED_OVER: Duration = Duration::from_secs(2);
 /// What a remote needs longer for may be asked of another one, too.
 const SLOW: Duration = Duration::from_secs(1);
-/// The longest round trip that is allowed for.
-pub(crate) const LONGEST_TRIP: Duration = Duration::from_secs(4);
 /// What one feed takes in its turn, in bytes of answers: ten small ones, as each turn of a feed costs a write of its files. Even the least
 /// budget leaves room for another feed.
 const TURN_BYTES: u64 = LEAST_BUDGET / 8 * 5;
@@ -58,7 +46,7 @@ impl Share {
         self.room > 0
     }
 
-    /// A block is asked for, which was not because there was no room, or whose answer counts so much.
+    /// A block is asked for, whose answer counts so much.
     pub(crate) fn take(&mut self, cost: u64) {
         self.room = self.room.saturating_sub(cost);
         self.asked += 1;
@@ -84,16 +72,10 @@ impl Share {
 #[derive(Debug)]
 struct Budget {
     /// Bytes of answers that may be waited for.
-    bytes: u64,
-    /// What came since then.
-    since: Duration,
-    came: u64,
+    link: LinkBudget,
+    /// Answers that came since the link was last measured.
     answers: u64,
-    /// For how long, of that time, something was under way that could have been here.
-    busy: Duration,
-    /// When the last answer came.
-    last: Duration,
-    /// When what is waited for was asked for, the first first. One that is not answered stays, and counts as another's.
+    /// When what is waited for was asked for, the first first. One that is not answered counts as another's, until it is dropped.
     asked: VecDeque<Duration>,
     /// Whether there was more to ask for than that.
     used_up: bool,
@@ -101,83 +83,57 @@ struct Budget {
     trip: Option<Duration>,
     /// What an answer counts, by what came last.
     mean: u64,
-    /// How much came in a second, when that was last measured.
+    /// How much came in a second, also of time in which nothing could, when that was last measured.
     rate: Option<u64>,
 }
 
 impl Default for Budget {
     fn default() -> Self {
-        let since = Duration::ZERO;
-        Self {
-            bytes: LEAST_BUDGET,
-            since,
-            came: 0,
-            answers: 0,
-            busy: Duration::ZERO,
-            last: Duration::ZERO,
-            asked: VecDeque::new(),
-            used_up: false,
-            trip: None,
-            mean: FIRST_COST,
-            rate: None,
-        }
+        let (link, asked) = (LinkBudget::default(), VecDeque::new());
+        Self { link, answers: 0, asked, used_up: false, trip: None, mean: FIRST_COST, rate: None }
     }
 }
 
 impl Budget {
-    /// A block of so many bytes came. Once a budget of them did, or after [`MEASURED_OVER`], it follows the rate: what comes in
-    /// [`AHEAD`] and a round trip, and one answer, but beyond [`MEASURED_BUDGET`] it no more than doubles. What is under way the other way holds up
-    /// the trip by `delay`.
+    /// A block of so many bytes came. When the link is measured, the budget follows its rate: what comes in [`AHEAD`] and a round trip, and one
+    /// answer. What is under way the other way holds up the trip by `delay`.
     fn came(&mut self, size: u64, delay: Duration, now: Duration) {
-        self.came += cost(size);
-        self.answers += 1;
         let trip = self.trip.unwrap_or_default().min(LONGEST_TRIP);
-        let asked = self.asked.pop_front().unwrap_or(self.since);
-        self.busy += now.saturating_sub(self.last.max(asked.saturating_add(trip)));
-        self.last = now;
-        let time = now.saturating_sub(self.since);
-        if self.came < self.bytes && time < MEASURED_OVER {
-            return;
-        }
-        self.mean = self.came / self.answers.max(1);
-        self.rate = Some(per_second(self.came, time));
+        let asked = self.asked.pop_front().unwrap_or(self.link.since());
+        self.link.add(cost(size), asked.saturating_add(trip), now);
+        self.answers += 1;
+        let Some(rate) = self.link.rate(now) else { return };
+        self.mean = self.link.came() / self.answers.max(1);
+        self.rate = Some(per_second(self.link.came(), self.link.elapsed(now)));
         if self.used_up {
             // What goes the other way holds up the requests, and comes and goes.
             let ahead = if delay.is_zero() { AHEAD } else { LONGEST_DELAY };
             let ahead = ahead.saturating_add(delay.min(LONGEST_DELAY)).saturating_add(trip);
-            let rate = per_second(self.came, self.busy);
             // The next answer is asked for before one is whole, unless that takes long.
             let next = self.mean.min(comes_in(LONGEST_DELAY, rate));
-            let most = self.bytes.saturating_mul(2).max(MEASURED_BUDGET);
-            self.bytes = comes_in(ahead, rate).saturating_add(next).clamp(LEAST_BUDGET, most);
+            self.link.set(self.link.grown(comes_in(ahead, rate).saturating_add(next)));
         }
         self.begin(now);
     }
 
     fn begin(&mut self, now: Duration) {
-        (self.since, self.came, self.answers, self.used_up) = (now, 0, 0, false);
-        self.busy = Duration::ZERO;
+        self.link.begin(now);
+        (self.answers, self.used_up) = (0, false);
     }
-}
 
-/// So much in that time, in a second.
-pub(crate) fn per_second(bytes: u64, time: Duration) -> u64 {
-    u64::try_from(u128::from(bytes) * 1_000_000 / time.as_micros().max(1)).unwrap_or(u64::MAX)
-}
-
-/// How much comes in that time, at so much a second.
-pub(crate) fn comes_in(time: Duration, per_second: u64) -> u64 {
-    u64::try_from(u128::from(per_second) * time.as_micros() / 1_000_000).unwrap_or(u64::MAX)
-}
-
-/// How long so much takes, at so much a second.
-pub(crate) fn time_of(bytes: u64, per_second: u64) -> Duration {
-    Duration::from_millis(bytes.saturating_mul(1000) / per_second.max(1))
+    /// Answers that count so much are waited for: what was asked for before them is not.
+    fn waits_for(&mut self, in_flight: u64, now: Duration) {
+        if in_flight == 0 {
+            self.begin(now);
+        }
+        let most = usize::try_from(in_flight / LEAST_COST).unwrap_or(usize::MAX);
+        self.asked.drain(..self.asked.len().saturating_sub(most));
+    }
 }
 
 /// What an answer with a block of so many bytes counts.
 pub(crate) fn cost(size: u64) -> u64 {
-    size.saturating_add(PROOF_BYTES).max(LEAST_COST)
+    cost_of(size, LEAST_COST)
 }
 
 /// What a session asks its remote for, of all feeds: how much at once, and whether the remote still answers.
@@ -210,10 +166,7 @@ pub(crate) struct Transfer {
 impl Transfer {
     /// What a feed may ask for while answers that count `in_flight` are waited for; in its turn no more than others have.
     pub(crate) fn share(&mut self, in_flight: u64, in_turn: bool, now: Duration) -> Share {
-        if in_flight == 0 {
-            self.budget.begin(now);
-            self.budget.asked.clear();
-        }
+        self.budget.waits_for(in_flight, now);
         let room = self.room(in_flight);
         let room = if in_turn { room.min(TURN_BYTES) } else { room };
         self.share_of(room, now)
@@ -225,9 +178,8 @@ impl Transfer {
     }
 
     fn share_of(&self, room: u64, at: Duration) -> Share {
-        let Budget { bytes, mean, rate, .. } = self.budget;
-        let scattered = rate.is_some() && bytes < SCATTERED_BUDGET;
-        Share { room, unknown: mean, starved: false, scattered, asked: 0, at }
+        let scattered = self.budget.rate.is_some() && self.budget.link.bytes() < SCATTERED_BUDGET;
+        Share { room, unknown: self.budget.mean, starved: false, scattered, asked: 0, at }
     }
 
     /// A feed used its share.
@@ -238,18 +190,18 @@ impl Transfer {
 
     /// How much more may be asked for. One request always can be.
     pub(crate) fn room(&self, in_flight: u64) -> u64 {
-        if in_flight == 0 { self.budget.bytes } else { self.budget.bytes.saturating_sub(in_flight) }
+        self.budget.link.bytes().saturating_sub(in_flight)
     }
 
     /// How much of what is asked for comes within [`SLOW`], as far as the rate of what came tells.
     pub(crate) fn comes_soon(&self, now: Duration) -> u64 {
-        let Budget { since, came, rate, trip, .. } = self.budget;
-        let time = now.saturating_sub(since);
-        let rate = if time < SLOW / 4 { rate.unwrap_or(u64::MAX) } else { per_second(came, time) };
+        let Budget { link, rate, trip, .. } = &self.budget;
+        let time = link.elapsed(now);
+        let rate = if time < SLOW / 4 { rate.unwrap_or(u64::MAX) } else { per_second(link.came(), time) };
         // The last of it was asked for just now, and takes a round trip first. The longer the remote is silent, the less it is relied on.
-        let silent = now.saturating_sub(self.last.max(since));
+        let silent = now.saturating_sub(self.last.max(link.since()));
         let time = SLOW.saturating_sub(trip.unwrap_or_default()).saturating_sub(silent);
-        u64::try_from(u128::from(rate) * time.as_millis() / 1000).unwrap_or(u64::MAX)
+        comes_in(time, rate)
     }
 
     /// How long answers that count `in_flight` take, as far as the rate of what came tells.
@@ -407,14 +359,14 @@ mod tests {
                 share.take(share.cost(Some(size)));
                 transfer.used(share);
                 waiting += share.cost(Some(size));
-                free = free.max(now) + Duration::from_secs_f64((size + PROOF_BYTES) as f64 / rate as f64);
+                free = free.max(now) + Duration::from_secs_f64(cost_of(size, 0) as f64 / rate as f64);
                 in_flight.push_back(free + trip);
             }
             now = in_flight.pop_front().unwrap();
             waiting -= cost(size);
             transfer.brought(size, Duration::ZERO, now);
         }
-        transfer.budget.bytes
+        transfer.budget.link.bytes()
     }
 
     #[test]
@@ -458,12 +410,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_never_answered_is_not_remembered() {
+        let mut transfer = Transfer::default();
+        for second in 0..10_000 {
+            // One request is answered late, and all others are refused.
+            let mut share = transfer.share(LEAST_COST, false, at(second));
+            (0..8).for_each(|_| share.take(LEAST_COST));
+            transfer.used(share);
+            assert!(transfer.budget.asked.len() <= 9);
+        }
+    }
+
+    #[test]
     fn a_budget_that_is_not_used_up_stays() {
         let mut transfer = Transfer::default();
         for second in 0..100 {
             transfer.brought(100, Duration::ZERO, at(second));
         }
-        assert_eq!(transfer.budget.bytes, LEAST_BUDGET);
+        assert_eq!(transfer.budget.link.bytes(), LEAST_BUDGET);
         // One request can always be made, and a turn is no more than others have.
         assert!(transfer.share(LEAST_BUDGET - 1, false, at(100)).has_room());
         assert!(!transfer.share(LEAST_BUDGET, false, at(100)).has_room());
