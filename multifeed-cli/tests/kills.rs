@@ -2,7 +2,7 @@
 //! opens, verifies, has every block whose append returned, is not shorter than what a peer saw, syncs on until both hold the same, and
 //! JS opens what each of them left, too. `MULTIFEED_KILLS=COUNT` kills more often.
 //!
-//! So is a JS app that appends ([`a_js_app_killed_while_it_appends`]): what it leaves opens with all that it was told is appended.
+//! So is a JS app that appends ([`a_js_app_killed_while_it_appends`]): what it leaves opens with all that was acknowledged to it.
 //!
 //! The process is this test program itself, run once more with a variable that tells it to be the one that is killed.
 

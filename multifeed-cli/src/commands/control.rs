@@ -349,8 +349,9 @@ mod unix {
             }
             if is_last || sync_each {
                 match feed.sync_to_disk().await {
-                    // The blocks are stored, and would be found again after a power cut: told as a failure they would be appended twice.
-                    Err(Error::Store(StoreError::Full { .. })) => {}
+                    // The journal is full, not a file of the feed: the blocks are synced, and opening finds them without it. Reported as a failure, they
+                    // would be appended twice.
+                    Err(Error::Store(StoreError::Full { slot: None, .. })) => {}
                     synced => synced.map_err(|error| (error,))?,
                 }
             }

@@ -46,7 +46,7 @@ const KEY_DIGITS: usize = 64;
 /// Does what the command line says.
 pub(crate) async fn run(args: Args, output: Output) -> Result<(), CliError> {
     let Args { global, command } = args;
-    // A wrong root key is told of by each command, also by those that need none.
+    // Each command reports a wrong root key, also by those that need none.
     let (options, keys) = options(&global, &output)?;
     if !matches!(command, Command::Demo | Command::Testnet(_)) {
         check_corestore(&global, keys.len())?;
