@@ -9,7 +9,7 @@ use multifeed_tokio::{FeedKey, Multifeed, Replicate};
 use serde_json::{Value, json};
 
 use crate::common::{
-    addresses, connected, event, free_port, held, js, lan, memory, networker, on_lan, root, run, swarm, until,
+    addresses, connected, event, free_port, held, is_alone, js, lan, memory, networker, on_lan, root, run, swarm, until,
 };
 
 /// How long anything may take.
@@ -277,15 +277,8 @@ fn one_who_uses_all_engines_has_all_in_sync() {
 #[cfg(target_os = "linux")]
 #[test]
 fn closing_and_dropping_leave_no_thread_and_no_socket() {
-    // In a process of its own: other tests have threads of that name too.
-    let this = "hyperswarm::closing_and_dropping_leave_no_thread_and_no_socket";
-    if std::env::var_os("MULTIFEED_ALONE").is_none() {
-        let status = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", this])
-            .env("MULTIFEED_ALONE", "1")
-            .status()
-            .unwrap();
-        return assert!(status.success());
+    if !is_alone("hyperswarm::closing_and_dropping_leave_no_thread_and_no_socket") {
+        return;
     }
     run(async {
         let (_testnet, bootstrap) = testnet().await;

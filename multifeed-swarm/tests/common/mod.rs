@@ -132,3 +132,14 @@ pub fn threads(name: &str) -> usize {
         .filter(|comm| comm.trim() == name)
         .count()
 }
+
+/// Runs a test in a process of its own: other tests have threads of the same name. `false` in the first process, where it is over.
+pub fn is_alone(test: &str) -> bool {
+    if std::env::var_os("MULTIFEED_ALONE").is_some() {
+        return true;
+    }
+    let this = std::env::current_exe().unwrap();
+    let status = std::process::Command::new(this).args(["--exact", test]).env("MULTIFEED_ALONE", "1").status().unwrap();
+    assert!(status.success());
+    false
+}

@@ -1,4 +1,4 @@
-//! The serving side of a handshake: a peer asks for a connection over the DHT, and then sends to the address that it was told.
+//! The serving side of a handshake: a peer asks for a connection over the DHT, and then sends to the address in the answer.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -80,7 +80,7 @@ pub(super) async fn answer(
     let reply = encode_handshake_to_bytes(&reply).ok()?;
     let stream = udx.create_stream(id).await.ok()?;
     let (comes_from, address) = oneshot::channel();
-    // Where the peer is, only its first packet tells. Nothing is written before.
+    // Only the peer's first packet shows where it is. Nothing is written before.
     let hook = move |_: &UdxSocket, _, ip| comes_from.send(ip).is_ok();
     stream.set_firewall_hook(socket, remote_id, hook).ok()?;
     Some((reply, Answered { noise, stream, address, socket: socket.clone(), client }))

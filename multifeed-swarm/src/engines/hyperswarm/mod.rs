@@ -77,6 +77,9 @@ pub enum HyperswarmError {
     /// A dial is not needed: the peer has a connection already.
     #[error("the peer is connected already")]
     Connected,
+    /// As many connections are open as may be.
+    #[error("{0} connections are open, and no more are made")]
+    Full(usize),
     /// The engine was closed.
     #[error("the DHT was left")]
     Closed,

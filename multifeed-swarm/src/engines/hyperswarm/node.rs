@@ -375,8 +375,14 @@ impl Node {
     }
 
     fn dial(&mut self, key: Key, mut reply: oneshot::Sender<io::Result<BoxStream>>) {
-        if self.links.is_open(&key) || self.links.len() >= CONNECTIONS {
-            let error = io::Error::new(io::ErrorKind::AlreadyExists, HyperswarmError::Connected);
+        let refused = if self.links.is_open(&key) {
+            Some(io::Error::new(io::ErrorKind::AlreadyExists, HyperswarmError::Connected))
+        } else if self.links.len() >= CONNECTIONS {
+            Some(io::Error::new(io::ErrorKind::QuotaExceeded, HyperswarmError::Full(CONNECTIONS)))
+        } else {
+            None
+        };
+        if let Some(error) = refused {
             let _ = reply.send(Err(error));
             return;
         }

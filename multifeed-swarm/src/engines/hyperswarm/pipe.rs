@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use futures_io::{AsyncRead, AsyncWrite};
 use peeroxide_dht::secret_stream::{SecretStream, SecretStreamError, SecretStreamReadHalf, SecretStreamWriteHalf};
 use tokio::io::{AsyncRead as TokioRead, AsyncWrite as TokioWrite};
@@ -67,7 +68,7 @@ struct State {
     unread: usize,
     /// Nothing more comes, or why not.
     end: Option<io::Result<()>>,
-    outgoing: Vec<u8>,
+    outgoing: BytesMut,
     /// The application closed, or dropped its side.
     done: bool,
     /// Goodbye was said: nothing is sent any more.
@@ -150,7 +151,7 @@ async fn send<W: TokioWrite + Unpin + Send>(shared: &Shared, write: &mut SecretS
         let message = match timeout(KEEP_ALIVE, shared.next_message(size)).await {
             Ok(Some(message)) => message,
             Ok(None) => return Ok(()),
-            Err(_) => Vec::new(),
+            Err(_) => BytesMut::new(),
         };
         let start = Instant::now();
         match timeout(ACKNOWLEDGE, write.write(&message)).await {
@@ -234,13 +235,12 @@ impl Shared {
     }
 
     /// The next bytes to send; `None` if there will be none.
-    async fn next_message(&self, most: usize) -> Option<Vec<u8>> {
+    async fn next_message(&self, most: usize) -> Option<BytesMut> {
         loop {
             {
                 let state = &mut *lock(&self.state);
                 if !state.outgoing.is_empty() {
-                    let left = state.outgoing.split_off(most.min(state.outgoing.len()));
-                    let message = std::mem::replace(&mut state.outgoing, left);
+                    let message = state.outgoing.split_to(most.min(state.outgoing.len()));
                     state.sent = true;
                     state.writer.take().into_iter().for_each(Waker::wake);
                     return Some(message);

@@ -321,7 +321,7 @@ mod tests {
         };
         let both = Changes { found: vec![[7; 32], [8; 32]], lost: vec![] };
         assert_eq!(look(&[(7, 1), (8, 1), (7, 2), (7, 1)]), (both, 2));
-        // It is told of in each lookup: whoever was given up is tried again.
+        // Each lookup reports it: whoever was given up is tried again.
         let only = |key: u8| Changes { found: vec![[key; 32]], lost: vec![] };
         assert_eq!(look(&[(8, 1)]), (only(8), 2));
         assert_eq!(look(&[(7, 3), (8, 1)]), (Changes { found: vec![[7; 32], [8; 32]], lost: vec![] }, 1));
