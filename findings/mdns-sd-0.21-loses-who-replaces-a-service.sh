@@ -42,7 +42,7 @@ fn register(daemon: &ServiceDaemon, name: &str, host: &str) -> String {
     fullname
 }
 
-/// Whether one who listened all the time is told of the new service.
+/// Whether a listener that was there all the time reports the new service.
 fn is_resolved(new_host: &str) -> bool {
     let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let (listener, responder) = (daemon(port), daemon(port));

@@ -55,7 +55,7 @@ mod diagrams {
         out + "```\n"
     }
 
-    /// Checks that moves are told once each, and that every state can be reached.
+    /// Checks that each move stands in the table once, and that every state can be reached.
     ///
     /// # Panics
     /// If not.

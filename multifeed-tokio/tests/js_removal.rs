@@ -155,3 +155,23 @@ fn a_feed_is_removed_while_js_syncs_it() {
         js(|| peer.close());
     });
 }
+
+/// The same while JS is still reading what it was asked for of the feed: its answers come on no channel, and nothing else is the worse for them.
+#[test]
+fn a_feed_is_removed_while_js_reads_it_from_a_slow_disk() {
+    run(async {
+        let (mut peer, address) = js(|| JsPeer::listen(&["--live", "--delay-reads", "100"]));
+        let (first, second) = (js(|| peer.append("first", 200, 20, 1)), js(|| peer.append("second", 4, 20, 2)));
+        let multi = memory().await;
+        let sync = join_js(&multi, address, Replicate::live()).await;
+        held(&multi, &first, 10).await.remove().await.unwrap();
+        held(&multi, &second, 4).await;
+        for blocks in [6, 8, 10] {
+            js(|| peer.append("second", 2, 20, 2));
+            held(&multi, &second, blocks).await;
+        }
+        sync.close();
+        sync.finish().await.unwrap();
+        js(|| peer.close());
+    });
+}

@@ -9,7 +9,7 @@ use common::*;
 use multifeed_testkit::blocks::block;
 use multifeed_testkit::js::JsPeer;
 use multifeed_testkit::throttle::Throttle;
-use multifeed_tokio::{Replicate, Role, SyncEvent};
+use multifeed_tokio::{Replicate, Replication, Role, SyncEvent};
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
@@ -64,16 +64,7 @@ async fn a_js_peer_that_gives_and_takes_at_10_kilobytes_a_second(role: Role) {
     let mut peer = js(|| JsPeer::spawn(&["--live"]));
     let key = js(|| peer.append("theirs", 100, 4_000, 1));
     let sync = join_slowly(&multi, &mut peer, role, Throttle::rate(10_000), Replicate::live()).await;
-    let start = Instant::now();
-    let in_sync = sync.in_sync();
-    let mut in_sync = std::pin::pin!(in_sync);
-    while timeout(Duration::from_millis(200), &mut in_sync).await.is_err() {
-        let (elapsed, sent) = (start.elapsed(), sync.state().await.unwrap().moved.blocks_sent);
-        if let Some(error) = js(|| peer.poll_event("ended")) {
-            panic!("JS gave up after {elapsed:?}, {sent} blocks sent: {error}; {}", peer.history());
-        }
-        assert!(elapsed < Duration::from_secs(90), "{sent} blocks sent after {elapsed:?}");
-    }
+    in_sync_before_js_gives_up(&sync, &mut peer).await;
     assert_eq!(multi.feed(key.as_str()).unwrap().downloaded(), 100);
     assert!(js(|| peer.feeds()).iter().all(|feed| feed.downloaded == 100));
     hang_up_js(sync, &mut peer).await;
@@ -114,6 +105,13 @@ async fn a_js_peer_that_reads_many_feeds_from_far_away(role: Role) {
     let mut peer = js(|| JsPeer::spawn(&["--live"]));
     let link = Throttle { delay: Duration::from_secs(2), ..Throttle::rate(50_000) };
     let sync = join_slowly(&multi, &mut peer, role, link, Replicate::live()).await;
+    in_sync_before_js_gives_up(&sync, &mut peer).await;
+    assert_eq!(js(|| peer.feeds()).iter().map(|feed| feed.downloaded).sum::<u64>(), 400);
+    hang_up_js(sync, &mut peer).await;
+}
+
+/// Waits until both hold the same. JS gives up after 20 s without an answer, and nothing here takes 90 s.
+async fn in_sync_before_js_gives_up(sync: &Replication, peer: &mut JsPeer) {
     let start = Instant::now();
     let in_sync = sync.in_sync();
     let mut in_sync = std::pin::pin!(in_sync);
@@ -124,8 +122,6 @@ async fn a_js_peer_that_reads_many_feeds_from_far_away(role: Role) {
         }
         assert!(elapsed < Duration::from_secs(90), "{sent} blocks sent after {elapsed:?}");
     }
-    assert_eq!(js(|| peer.feeds()).iter().map(|feed| feed.downloaded).sum::<u64>(), 400);
-    hang_up_js(sync, &mut peer).await;
 }
 
 /// A remote on a slow link was met first, and a second one has all of it too and is fast. JS needs 3.6 s.

@@ -44,7 +44,7 @@ enum Start {
 }
 
 /// The header of a message that a JS peer sends on a channel that it closed meanwhile, without the type: the channel is -1, of which it writes 32 bits.
-/// It makes room for one byte of header where it writes five, so that the message lacks its last four. A JS peer does not look at these either,
+/// It makes room for one byte of header and writes five, so that the message lacks its last four. A JS peer does not look at these either,
 /// but fails if it cannot decode what is left.
 const STRAY: u64 = (u32::MAX >> 4) as u64;
 
@@ -225,10 +225,10 @@ mod tests {
         assert_eq!(next(&mut span, MAX), Ok(None));
     }
 
-    /// What `simple-message-channels` 1.2.1 writes for a Data and a Have on channel -1.
+    /// What `simple-message-channels` 1.2.1 writes for a Data with the value `hello world` and for a Have, both on channel -1.
     #[test]
     fn what_js_sends_on_a_channel_that_it_closed_is_skipped() {
-        let data = [&[0x12, 0xf9, 0xff, 0xff, 0xff, 0x0f, 0x08, 0x03, 0x12, 0x0b][..], &b"hello wor"[..]].concat();
+        let data = [&[0x10, 0xf9, 0xff, 0xff, 0xff, 0x0f, 0x08, 0x03, 0x12, 0x0b][..], &b"hello w"[..]].concat();
         let have = [0x07, 0xf3, 0xff, 0xff, 0xff, 0x0f, 0x08, 0x05];
         let close = [0x01, 0x1a];
         let wire = [&data[..], &have, &close].concat();
