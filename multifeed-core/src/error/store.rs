@@ -20,11 +20,11 @@ pub enum StoreError {
     /// Reading or writing failed.
     #[error("could not {op} {}: {source}", place(*.slot, *.file, .path))]
     Io {
-        /// The folder, where one is concerned.
+        /// The folder, if one is concerned.
         slot: Option<Slot>,
-        /// The file, where one is concerned.
+        /// The file, if one is concerned.
         file: Option<FileKind>,
-        /// The path, where the storage has paths.
+        /// The path, if the storage has paths.
         path: Option<PathBuf>,
         /// What was tried, as a verb: "read", "write", …
         op: &'static str,
@@ -34,11 +34,11 @@ pub enum StoreError {
     /// A disk or a quota is full.
     #[error("no space left to {op} {}: free some on the disk, or raise the quota", place(*.slot, *.file, .path))]
     Full {
-        /// The folder, where one is concerned.
+        /// The folder, if one is concerned.
         slot: Option<Slot>,
-        /// The file, where one is concerned.
+        /// The file, if one is concerned.
         file: Option<FileKind>,
-        /// The path, where the storage has paths.
+        /// The path, if the storage has paths.
         path: Option<PathBuf>,
         /// What was tried, as a verb.
         op: &'static str,
@@ -60,7 +60,7 @@ pub enum StoreError {
     Locked {
         /// The folder, where one feed is concerned.
         slot: Option<Slot>,
-        /// The file that is locked, where it is one of a feed's.
+        /// The file that is locked, if it is one of a feed's.
         file: Option<FileKind>,
         /// The path of the lock.
         path: Option<PathBuf>,
@@ -81,11 +81,11 @@ pub enum StoreError {
     /// behind a link was to be deleted, cut or replaced. It was left as it is.
     #[error("{} is {found}, and {}", place(*.slot, *.file, .path), advice(*.found))]
     NotRegular {
-        /// The folder, where one is concerned.
+        /// The folder, if one is concerned.
         slot: Option<Slot>,
-        /// The file, where one is concerned.
+        /// The file, if one is concerned.
         file: Option<FileKind>,
-        /// The path, where the storage has paths.
+        /// The path, if the storage has paths.
         path: Option<PathBuf>,
         /// What it is.
         found: Found,
@@ -383,7 +383,7 @@ impl StoreError {
         source.kind() == io::ErrorKind::ReadOnlyFilesystem && raw_os_error(source).is_none()
     }
 
-    /// The folder that the failure is about, where it is about one.
+    /// The folder that the failure is about, if it is about one.
     pub fn slot(&self) -> Option<Slot> {
         match self {
             StoreError::Io { file: Some(file), .. }

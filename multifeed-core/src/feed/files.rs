@@ -143,7 +143,7 @@ impl<S: Storage + ?Sized> Files<'_, S> {
         self.storage.replace(id, data).map_err(|error| StoreError::from_file(id, "write", error))
     }
 
-    /// A file of exactly so many bytes, or `None` where it is absent.
+    /// A file of exactly so many bytes, or `None` if it is absent.
     pub(super) fn read_exactly<const N: usize>(&mut self, kind: FileKind) -> Result<Option<[u8; N]>, StoreError> {
         let Some(len) = self.len(kind)? else { return Ok(None) };
         let mut bytes = [0; N];
@@ -154,7 +154,7 @@ impl<S: Storage + ?Sized> Files<'_, S> {
         Ok(Some(bytes))
     }
 
-    /// What a creation that was cut short left in the folder: whether anything, or `None` where it is more than that.
+    /// What a creation that was cut short left in the folder: whether anything, or `None` if it is more than that.
     pub(super) fn leftovers(&mut self) -> Result<Option<bool>, StoreError> {
         let mut any = false;
         for kind in FileKind::ALL {
@@ -227,7 +227,7 @@ impl<S: Storage + ?Sized> Files<'_, S> {
         }
     }
 
-    /// A short file as text up to its first NUL, with what is no UTF-8 replaced; `None` where it is absent or empty. A name has no NUL: a torn
+    /// A short file as text up to its first NUL, with what is no UTF-8 replaced; `None` if it is absent or empty. A name has no NUL: a torn
     /// file, and a hole, do.
     pub(super) fn read_text(&mut self, kind: FileKind) -> Result<Option<String>, StoreError> {
         let mut bytes = vec![0; 4096];

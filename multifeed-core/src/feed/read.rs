@@ -74,7 +74,7 @@ const MAX_JS_BLOCK_BYTES: u64 = 1 << 32;
 pub(super) const MAX_HOLES: u64 = 64 << 20;
 
 impl Feed {
-    /// The block, or `None` where it is not held. What is staged is held.
+    /// The block, or `None` if it is not held. What is staged is held.
     ///
     /// A small block can be a slice of a 64 KiB buffer that was read ahead: copy what is kept for long.
     ///

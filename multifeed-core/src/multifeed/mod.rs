@@ -394,7 +394,7 @@ impl<S: Storage> Multifeed<S> {
         Ok(range)
     }
 
-    /// A block's bytes, or `None` where it is not held. They are checked against the block's hash.
+    /// A block's bytes, or `None` if it is not held. They are checked against the block's hash.
     ///
     /// # Errors
     ///

@@ -133,7 +133,7 @@ impl Feed {
         Ok(self.guard.ask(|answer| Call::SyncFeedToDisk { feed, answer }).await??)
     }
 
-    /// A block's bytes; `None` where it is not held. [`fetch`](Self::fetch) waits for it.
+    /// A block's bytes; `None` if it is not held. [`fetch`](Self::fetch) waits for it.
     ///
     /// # Errors
     /// [`Error::Read`] where the store fails, with the block's index.

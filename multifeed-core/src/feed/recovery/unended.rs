@@ -82,7 +82,7 @@ impl Feed {
         }
         let why = format!(
             "{length} blocks of this writer are marked, whole and signed, and the files go on after them: there may have been more. Nothing was \
-             changed, and nothing can be appended to it before a sync with a peer that has more, or a newer copy of the folder, brings them back; if \
+             changed, and nothing can be appended to it. A sync with a peer that has more, or a newer copy of the folder, brings them back. If \
              nobody has more, cut {} while the store is closed",
             cuts.join(", ")
         );

@@ -255,7 +255,7 @@ impl Feed {
         unread.map_or(Ok(self.length - start), Err)
     }
 
-    /// What stands in the place of a length's signature, also where the file ends in it; `None` if that is nothing but zeros.
+    /// What stands in the place of a length's signature, also if the file ends in it; `None` if that is nothing but zeros.
     pub(super) fn stored_signature<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,

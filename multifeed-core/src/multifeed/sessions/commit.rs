@@ -121,7 +121,7 @@ impl<S: Storage> Multifeed<S> {
                 session.part();
             }
         }
-        // Where the feeds are being compared they are offered with all others, when that is done.
+        // If the feeds are being compared, they are offered with all others when that is done.
         let running = self.sessions.iter().filter(|(_, session)| session.lists() && !session.matched.is_running());
         for id in running.map(|(&id, _)| id).collect::<Vec<_>>() {
             let may = |feed: FeedId| {

@@ -16,7 +16,7 @@ pub(super) struct Acks {
     asked_for: bool,
     /// The remote asked for them.
     remote: bool,
-    /// The remote, one of ours, was told of blocks that are not here: those that come all the same are acknowledged.
+    /// The remote, one of ours, got an Unhave for blocks: those that come all the same are acknowledged.
     has_returned: bool,
     /// Since when both sides are through, and what one of them sent is not acknowledged.
     since: Option<Duration>,

@@ -37,7 +37,7 @@ pub struct PeerInfo {
     pub opened: bool,
     /// One past the highest block that the remote has told of.
     pub remote_len: u64,
-    /// How many blocks it has; `None` where it did not tell all of it, and before the session is
+    /// How many blocks it has; `None` if it did not report all of it, and before the session is
     /// [observed](crate::Multifeed::observe).
     pub remote_blocks: Option<u64>,
     /// Whether it has told all that it has, as far as that was asked. One that serves nothing tells nothing.

@@ -38,7 +38,7 @@ impl FeedChannel {
             || (late && self.download.came_late(index, work.feed, work.reserved, work.now));
         if !answers {
             self.download.came_unasked(index);
-            // The remote is told whether it is here, as hypercore tells what it does not store; one that sends without end and reads nothing is not.
+            // The answer says whether it is here, as hypercore's does for what it does not store. A remote that sends without end and reads nothing gets none.
             if data.value.is_some() && self.out.len() < work.limits.requests_queued {
                 match work.feed.has(index) {
                     false => self.return_block(index),
@@ -108,7 +108,7 @@ impl FeedChannel {
                 self.end();
                 Ok(None)
             }
-            // It left out what is held here; where that is of another history, only a whole proof tells whose fault it is.
+            // It left out what is held here. If that is of another history, only a whole proof shows whose fault it is.
             Err(PutError::Proof(error)) if block && self.download.asks_in_full(work.feed, &error, index, work.now) => {
                 work.reserved.insert(index);
                 self.out.push_back(Message::Request(Request { index, bytes: 0, hash: false, nodes: 0 }));
@@ -134,7 +134,7 @@ impl FeedChannel {
         }
     }
 
-    /// The remote showed its history. Where there is more of a feed that is written here than was known, the rest is fetched from it.
+    /// The remote showed its history. If a feed that is written here is longer than was known, the rest is fetched from it.
     fn compare<S: Storage>(
         &mut self,
         data: Data,
@@ -187,7 +187,7 @@ impl FeedChannel {
         }
     }
 
-    /// Nothing of the remote's other history is fetched; a remote of ours can go on, and find it out for itself. A JS peer that gets a block of it ends its whole stream, or takes it in: where it asks for one, the channel closes.
+    /// Nothing of the remote's other history is fetched; a remote of ours can go on, and find it out for itself. A JS peer that gets a block of it ends its whole stream, or takes it in: if it asks for one, the channel closes.
     /// Whether anything was asked for.
     fn part<S: Storage>(&mut self, work: &mut Work<'_, S>) -> bool {
         let released = self.give_up(work);

@@ -44,12 +44,12 @@ impl PeerSession {
         quiet
     }
 
-    /// The name of a feed's channel, where the feed has a machine.
+    /// The name of a feed's channel, if the feed has a machine.
     pub(crate) fn token(&self, feed: FeedId) -> Option<Token> {
         Some(self.peers.get(&feed)?.token)
     }
 
-    /// What a channel is of, where it is not closed.
+    /// What a channel is of, if it is not closed.
     pub(crate) fn channel(&self, token: Token) -> Option<Channel> {
         self.channels.get(&token).copied()
     }
@@ -62,7 +62,7 @@ impl PeerSession {
         Some(peer)
     }
 
-    /// A quiet channel is closed. Its name, where there is one.
+    /// A quiet channel is closed. Its name, if there is one.
     pub(crate) fn forget(&mut self, key: &FeedKey) -> Option<Token> {
         let token = self.offers.forget(key)?.token;
         self.channels.remove(&token);
@@ -70,7 +70,7 @@ impl PeerSession {
     }
 
     /// A feed that both sides agreed on is not to be (any more): its channel closes as soon as the remote has opened it. Before that it could
-    /// not tell that it is closed; so where there is none, it is opened for it, and is quiet until then.
+    /// not tell that it is closed; so if there is none, it is opened for it, and is quiet until then.
     pub(crate) fn refuse(&mut self, key: FeedKey, now: Duration) {
         if let Some(token) = self.end_refused(key, now) {
             self.renounce(token);

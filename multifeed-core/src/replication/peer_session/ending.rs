@@ -17,7 +17,7 @@ impl PeerSession {
         self.through
     }
 
-    /// Whether its end was told, or is near.
+    /// Whether its end was reported, or is near.
     pub(crate) fn is_over(&self) -> bool {
         self.stage == Stage::Closed
     }
@@ -117,7 +117,7 @@ impl PeerSession {
         }
     }
 
-    /// Ends the session cleanly where nothing is left to do: both lists were exchanged, and every channel was closed.
+    /// Ends the session cleanly if nothing is left to do: both lists were exchanged, and every channel was closed.
     pub(crate) fn settle(&mut self) {
         let ends = self.single_feed.is_some() || !self.is_live();
         if self.stage == Stage::Running && ends && self.is_idle() && self.settled() {
@@ -142,7 +142,7 @@ impl PeerSession {
         self.peers.is_empty() && self.offers.is_empty()
     }
 
-    /// The session told its end: the application is told too. `state` is how it stood before.
+    /// The session reported its end: the application hears of it too. `state` is how it stood before.
     pub(crate) fn closed(&mut self, result: Result<(), SessionError>, mut state: SyncState) {
         if self.stage == Stage::Closed {
             return;
