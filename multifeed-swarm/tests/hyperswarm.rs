@@ -1,5 +1,11 @@
 //! The DHT, on loopback alone: with Rust's testnet and with JS hyperswarm 4.
 
+#[allow(dead_code, unreachable_pub, missing_docs)]
+#[path = "../examples/swarm.rs"]
+mod example;
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -123,6 +129,106 @@ fn js_multifeed_6_on_hyperswarm_4_is_dialled_and_dials() {
         }
         js(|| testnet.close());
     });
+}
+
+#[test]
+fn the_example_syncs_with_its_js_twin() {
+    run(async {
+        let (_testnet, bootstrap) = testnet().await;
+        let [ours, theirs] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        js(|| js::install().and_then(|()| js::install_hyperswarm()));
+        let mut node = Command::new("node")
+            .arg(js::interop_dir().join("example-swarm.js"))
+            .args([bootstrap[0].as_ref(), theirs.path()])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let ran = tokio::time::timeout(PATIENCE, example::swarm(&bootstrap[0], ours.path().to_str().unwrap())).await;
+        // It saw the block before ours was in sync; if the example failed, it may never come.
+        let mut line = String::new();
+        if ran.as_ref().is_ok_and(Result::is_ok) {
+            js(|| Ok(BufReader::new(node.stdout.take().unwrap()).read_line(&mut line)?));
+        }
+        node.kill().unwrap();
+        node.wait().unwrap();
+        ran.expect("it ends").unwrap();
+        assert_eq!(line, "hello from Rust\n");
+        // And the Rust side has what JS wrote.
+        let options = multifeed_tokio::Options::default();
+        let store = multifeed_tokio::Corestore::open(ours.path(), options).await.unwrap();
+        let multi = Multifeed::in_corestore(&store, &multifeed_tokio::Namespace::root(), root(2)).await.unwrap();
+        let mut blocks = Vec::new();
+        for feed in multi.feeds() {
+            blocks.push(feed.get(0).await.unwrap().unwrap());
+        }
+        blocks.sort();
+        assert_eq!(blocks, ["hello from JS", "hello from Rust"]);
+        store.close().await.unwrap();
+    });
+}
+
+/// A message as cabal-core 16 writes it.
+fn cabal_message(text: &str) -> String {
+    let content = json!({"text": text, "channel": "default"});
+    json!({"type": "chat/text", "content": content, "timestamp": 1_700_000_000_000_u64}).to_string()
+}
+
+#[test]
+fn cabal_chats_both_ways() {
+    run(async {
+        let (_testnet, bootstrap) = testnet().await;
+        for cabal_dials in [false, true] {
+            let a = memory(3).await;
+            let ours = a.writer("ours").await.unwrap();
+            ours.append(cabal_message("one from Rust")).await.unwrap();
+            let spawn = || {
+                js::install_hyperswarm()?;
+                JsPeer::spawn_script("hyperswarm/cabal.js", &[&bootstrap[0], &root(3).to_string()])
+            };
+            // Whoever joins second finds the other.
+            let before = (!cabal_dials).then(|| js(spawn));
+            let mode = if cabal_dials { Mode::Server } else { Mode::Client };
+            let swarm = on_dht(&bootstrap, &a, mode).await;
+            let mut cabal = before.unwrap_or_else(|| js(spawn));
+            let reads = |cabal: &mut JsPeer, text: &str| {
+                let message = js(|| cabal.event_within("message", PATIENCE));
+                assert_eq!(message["text"], text);
+            };
+            reads(&mut cabal, "one from Rust");
+            order(&mut cabal, json!({"cmd": "publish", "text": "one from Cabal"}));
+            reads(&mut cabal, "one from Cabal");
+            let theirs = until_feed(&a, &ours.key()).await;
+            let block = held(&a, &theirs, 1).await.get(0).await.unwrap().unwrap();
+            let message: Value = serde_json::from_slice(&block).unwrap();
+            assert_eq!(
+                (&message["type"], &message["content"]["text"]),
+                (&"chat/text".into(), &"one from Cabal".into())
+            );
+            // It goes on.
+            ours.append(cabal_message("two from Rust")).await.unwrap();
+            reads(&mut cabal, "two from Rust");
+            order(&mut cabal, json!({"cmd": "publish", "text": "two from Cabal"}));
+            held(&a, &theirs, 2).await;
+            let peers = until(&swarm, "connected", |peers| connected(peers) == 1).await;
+            assert_eq!((peers.len(), peers[0].came.is_some()), (1, cabal_dials), "{peers:?}");
+            js(|| cabal.close());
+            swarm.close().await;
+        }
+    });
+}
+
+/// Waits for a feed that is not this one.
+async fn until_feed(multi: &Multifeed, ours: &FeedKey) -> FeedKey {
+    let mut events = multi.events();
+    let found = async {
+        loop {
+            if let Some(feed) = multi.feeds().iter().find(|feed| feed.key() != *ours && !feed.is_empty()) {
+                return feed.key();
+            }
+            events.next().await.expect("it is open");
+        }
+    };
+    tokio::time::timeout(PATIENCE, found).await.expect("a feed comes")
 }
 
 #[test]

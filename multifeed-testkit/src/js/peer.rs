@@ -29,7 +29,16 @@ impl JsPeer {
     ///
     /// JS cannot be run, or cannot open the store.
     pub fn spawn(options: &[&str]) -> Result<JsPeer> {
-        let process = Process::spawn("peer.js", options)?;
+        Self::spawn_script("peer.js", options)
+    }
+
+    /// Starts another script of `interop/` that takes commands and prints events as `peer.js` does.
+    ///
+    /// # Errors
+    ///
+    /// As [`JsPeer::spawn`].
+    pub fn spawn_script(script: &str, options: &[&str]) -> Result<JsPeer> {
+        let process = Process::spawn(script, options)?;
         let mut peer = JsPeer { process, events: VecDeque::new(), next_id: 1 };
         peer.event("ready")?;
         Ok(peer)
