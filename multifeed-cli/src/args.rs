@@ -317,12 +317,14 @@ Examples:
 
     /// Check every block and every signature of the store again
     ///
-    /// Names each damaged block, and ends with exit code 1 then; also if blocks that were held are gone. With --repair, damaged blocks are given up first, so that
-    /// the next `sync` with a peer that has them brings them back; of a feed that is written here, too, which stays as long as it is.
+    /// Names each damaged block, and ends with exit code 1 then; also if blocks that were held are gone. With --repair, damage is repaired first: nodes of the
+    /// hash tree and signatures that the rest proves are made again, and the rest, with damaged blocks, is given up, so that the next `sync` with a
+    /// peer that has them brings them back. A feed that is written here stays as long as it is.
     ///
     /// With --json, for each feed {"event":"verified","key","name","blocks"} or
     /// {"event":"damaged","key","name","block","message"}, where what is not known is null; with --repair before them
-    /// {"event":"given-up","key","name","blocks":[A,B,…]} for each feed that had damaged blocks.
+    /// {"event":"made-again","key","name","nodes","signatures"} and {"event":"given-up","key","name","blocks":[A,B,…],"nodes","signatures"} for each
+    /// feed of which that was done.
     Verify(Verify),
 
     /// Show what this does: two stores with a writer each, synced over a loopback socket

@@ -352,3 +352,46 @@ fn a_sync_that_meets_a_rotted_block_does_not_say_that_both_hold_the_same() -> Re
     }
     Ok(())
 }
+
+/// A sector of the tree, and a node of it: `verify --repair` makes again what the rest proves, and a JS peer brings the rest, of a feed that it wrote
+/// and of one that was written here. Then JS finds all of it sound.
+#[test]
+fn what_rotted_of_the_tree_is_repaired_and_js_brings_the_rest() -> Result<()> {
+    let root = "22".repeat(32);
+    let (mut js, address) = JsPeer::listen(&["--key", &root])?;
+    let theirs = js.append("theirs", 300, 20, 1)?;
+    let ours = Store::new()?;
+    let key = ours.append("w", &(0..300).map(|index| format!("block {index}")).collect::<Vec<_>>())?;
+    let address = address.to_string();
+    let sync = |code| ours.run(&["sync", &address, "--key", &root])?.ended(code);
+    sync(0)?;
+    let whole = ours.facts()?;
+    for folder in ["0", "1"] {
+        let tree = ours.path().join(folder).join("tree");
+        let mut bytes = fs::read(&tree)?;
+        bytes[4096..4608].fill(0);
+        bytes[32 + 40 * 3] ^= 1;
+        fs::write(&tree, bytes)?;
+    }
+    let (empty, to) = JsPeer::listen(&["--key", &root])?;
+    let not_synced = ours.run(&["sync", &to.to_string(), "--key", &root])?.ended(3)?;
+    ensure!(not_synced.text().matches("verify --repair").count() == 2, "{not_synced:?}");
+    empty.close()?;
+    let done = ours.run(&["--json", "verify", "--repair"])?.ended(1)?.objects()?;
+    for feed in [&key, &theirs] {
+        let of = |event: &str| done.iter().find(|line| line["event"] == event && line["key"] == **feed);
+        let made = of("made-again").context("nothing made again")?;
+        ensure!(made["nodes"].as_u64() >= Some(1) && made["signatures"] == 0, "{made}");
+        let given_up = of("given-up").context("nothing given up")?;
+        let blocks = given_up["blocks"].as_array().context("no blocks")?.len();
+        ensure!((1..20).contains(&blocks) && given_up["nodes"].as_u64() > Some(0), "{given_up}");
+    }
+    sync(0)?;
+    ensure!(ours.facts()? == whole, "JS did not bring it back");
+    let done = ours.run(&["--json", "verify", "--repair"])?.ok()?;
+    ensure!(!done.text().contains("given-up") && !done.text().contains("made-again"), "{done:?}");
+    js.close()?;
+    let audited = js::audit(ours.path())?;
+    ensure!(audited.len() == 2 && audited.iter().all(js::JsFeed::is_sound), "{audited:?}");
+    Ok(())
+}

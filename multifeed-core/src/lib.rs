@@ -33,7 +33,10 @@ pub use corestore::{
 };
 pub use error::{AppendError, Conflict, ProofError, PutError, StoreError};
 pub use feed::local_name::is_object_property;
-pub use feed::{Answer, Audit, Feed, Located, Place, Put, Recovered, SignatureSearch, VerifyCursor, VerifyStep};
+pub use feed::{
+    Answer, Audit, Feed, Located, Place, Put, Recovered, Repair, RepairCursor, SignatureSearch, VerifyCursor,
+    VerifyStep,
+};
 pub use ids::{FeedId, SessionId, SetId};
 pub use keys::key_pair::{KeyPair, KeyPairError};
 pub use limits::{Limits, PeerLimits, message_cost};

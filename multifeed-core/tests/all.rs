@@ -51,6 +51,7 @@ mod reconcile;
 mod recovery;
 mod relays;
 mod removal;
+mod repair;
 mod replicate;
 mod scale;
 mod sets;

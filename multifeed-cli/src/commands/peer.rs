@@ -295,9 +295,12 @@ pub(super) fn print(event: &SyncEvent, peer: &mut Peer, output: &Output) -> Resu
             output.print(|| format!("{who}{message}"), &event)
         }
         SyncEvent::Damaged { key, block, reason } => {
-            let people = || match block {
-                Some(block) => format!("{who}block {block} of feed {key} cannot be sent, others are: {reason}"),
-                None => format!("{who}feed {key} is damaged here, and is not synced: {reason}"),
+            let people = || {
+                let what = match block {
+                    Some(block) => format!("block {block} of feed {key} cannot be sent, others are"),
+                    None => format!("feed {key} is damaged here, and is not synced"),
+                };
+                format!("{who}{what} (`multifeed verify --repair` mends it): {reason}")
             };
             let key = Some(key.to_string());
             output.print(people, &Event::Damaged { key, name: None, block: *block, message: reason })

@@ -19,7 +19,7 @@ pub(super) async fn run(args: &Verify, global: &Global, options: Options, mut ou
     if args.repair
         && let Some(multi) = open_existing(global, options.clone(), &output).await?
     {
-        let result = give_up_damaged(&multi, &output).await;
+        let result = repair(&multi, &output).await;
         close(&multi, result, &output).await?;
     }
     let Some(mut reading) = open_to_read(global, options.clone(), &output).await? else {
@@ -36,32 +36,45 @@ pub(super) async fn run(args: &Verify, global: &Global, options: Options, mut ou
     close_read(&reading.multi, result, &output).await
 }
 
-/// Takes back the marks of blocks that are not what the tree says, so that the next session fetches them. A feed that nothing can be changed of
-/// is left as it is: checking the store names it.
-async fn give_up_damaged(multi: &Multifeed, output: &Output) -> Result<(), CliError> {
+/// Makes again what the rest proves, and gives up what is damaged, so that the next session fetches it. A feed that nothing can be changed of is left as
+/// it is: checking the store names it.
+async fn repair(multi: &Multifeed, output: &Output) -> Result<(), CliError> {
     for feed in multi.feeds() {
-        let audit = match feed.audit().await {
+        let done = match feed.repair().await {
             Err(Error::Store(error)) => {
-                output.warn(&format!("feed {}: nothing of it was given up: {error}", feed.key()));
+                output.warn(&format!("feed {}: nothing of it was repaired: {error}", feed.key()));
                 continue;
             }
-            audit => audit?,
+            done => done?,
         };
-        if audit.invalid == 0 {
-            continue;
-        }
         let (key, name) = (feed.key().to_string(), feed.name());
-        let people = || {
-            let blocks = count(audit.invalid, "damaged block");
-            format!(
-                "given up: {blocks} of feed {key}, named {}; a sync with a peer that has them brings them back",
-                one_line(&name)
-            )
-        };
-        let blocks = audit.dropped.iter().cloned().flatten().collect();
-        output.print(people, &Event::GivenUp { key: key.clone(), name: &name, blocks })?;
+        let of_feed = format!("of feed {key}, named {}", one_line(&name));
+        if let Some(what) = listed(0, done.nodes_made, done.signatures_made) {
+            let (nodes, signatures) = (done.nodes_made, done.signatures_made);
+            let event = Event::MadeAgain { key: key.clone(), name: &name, nodes, signatures };
+            output.print(|| format!("made again: {what} {of_feed}"), &event)?;
+        }
+        let blocks: Vec<u64> = done.dropped.into_iter().flatten().collect();
+        let (nodes, signatures) = (done.nodes_dropped, done.signatures_dropped);
+        if let Some(what) = listed(blocks.len() as u64, nodes, signatures) {
+            let people = || match blocks.is_empty() && nodes == 0 {
+                true => format!("given up: {what} {of_feed}; the newest signature proves what it did"),
+                false => format!("given up: {what} {of_feed}; a sync with a peer that has them brings them back"),
+            };
+            output.print(
+                people,
+                &Event::GivenUp { key: key.clone(), name: &name, blocks: blocks.clone(), nodes, signatures },
+            )?;
+        }
     }
     Ok(())
+}
+
+/// So many of each, as far as there are any.
+fn listed(blocks: u64, nodes: u64, signatures: u64) -> Option<String> {
+    let all = [(blocks, "damaged block"), (nodes, "tree node"), (signatures, "signature")];
+    let some: Vec<String> = all.into_iter().filter(|(of, _)| *of > 0).map(|(of, what)| count(of, what)).collect();
+    (!some.is_empty()).then(|| some.join(" and "))
 }
 
 /// Something that is wrong in a feed.

@@ -107,11 +107,20 @@ pub(crate) enum Event<'a> {
     },
     /// It is again.
     SpaceFreed,
-    /// Damaged blocks that count as held no more, so that they can be fetched again.
+    /// Nodes of the tree and signatures that were made again.
+    MadeAgain {
+        key: String,
+        name: &'a str,
+        nodes: u64,
+        signatures: u64,
+    },
+    /// What counts as held no more, so that it can be fetched again; and signatures that are not needed.
     GivenUp {
         key: String,
         name: &'a str,
         blocks: Vec<u64>,
+        nodes: u64,
+        signatures: u64,
     },
     Verified {
         key: String,

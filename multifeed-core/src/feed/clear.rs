@@ -187,10 +187,8 @@ impl Feed {
             self.note_lost(block);
             // One of ours is fetched too, as it was not cleared.
             self.writer_behind = self.writable();
-            // A mark without its node would keep the block from coming again.
-            if self.find_node(storage, 2 * block)?.is_none() {
-                self.bitfield.clear_node(2 * block);
-            }
+            // A mark without its node, or of another, would keep the block from coming again.
+            self.keep_leaf_if_proven(storage, block)?;
             self.forget_reads();
             match audit.dropped.last_mut() {
                 Some(last) if last.end == block => last.end += 1,

@@ -15,6 +15,7 @@ mod oversized;
 mod put;
 mod read;
 mod recovery;
+mod repair;
 #[cfg(test)]
 mod rot;
 mod served;
@@ -48,6 +49,7 @@ pub(crate) use put::Compared;
 pub use put::Put;
 pub use read::{Answer, Located, Place, SignatureSearch};
 pub use recovery::report::Recovered;
+pub use repair::{Repair, RepairCursor};
 pub use verify::{Finding, Problem, VerifyCursor, VerifyStep};
 
 /// A feed whose files are in a [`Storage`], which is passed to every call that needs it.

@@ -288,7 +288,7 @@ impl Feed {
         self.bitfield.count_in(range)
     }
 
-    /// Where a block begins in `data`, told by the roots of what stands before it.
+    /// Where a block begins in `data`, told by the roots of what stands before it, or by what is held around it if one of those is lost.
     pub(super) fn offset_of<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
@@ -300,9 +300,49 @@ impl Feed {
         }
         let mut offset = 0u64;
         for root in flat::full_roots(index) {
-            offset = offset.saturating_add(self.node(storage, root)?.size);
+            let size = match self.node(storage, root) {
+                Ok(node) => node.size,
+                Err(error) => return self.offset_within(storage, index)?.ok_or(error),
+            };
+            offset = offset.saturating_add(size);
         }
         Ok(offset)
+    }
+
+    /// Where a block begins in `data`, told by the root over it and the nodes on the way down: each begins where the one before it ends, or ends where
+    /// the one after it begins.
+    fn offset_within<S: Storage + ?Sized>(&mut self, storage: &mut S, index: u64) -> Result<Option<u64>, StoreError> {
+        let mut begin = 0u64;
+        let Some(root) = self.roots.iter().find(|root| {
+            let is_over = flat::left_span(root.index) <= 2 * index && 2 * index <= flat::right_span(root.index);
+            if !is_over {
+                begin = begin.saturating_add(root.size);
+            }
+            is_over
+        }) else {
+            return Ok(None);
+        };
+        let (mut start, mut end) = (Some(begin), Some(begin.saturating_add(root.size)));
+        let mut top = root.index;
+        while let Some((left, right)) = flat::children(top) {
+            let size = |feed: &mut Self, storage: &mut S, node| {
+                feed.marked_readable_node(storage, node).map(|node| node.map(|node| node.size))
+            };
+            let (before, after) = (size(self, storage, left)?, size(self, storage, right)?);
+            let of_left = start.zip(before).map(|(start, size)| start.saturating_add(size));
+            let of_right = end.zip(after).and_then(|(end, size)| end.checked_sub(size));
+            let between = of_left.or(of_right);
+            if 2 * index < top {
+                (top, end) = (left, between);
+            } else {
+                (top, start) = (right, between);
+            }
+        }
+        if start.is_some() {
+            return Ok(start);
+        }
+        let leaf = self.marked_readable_node(storage, top)?;
+        Ok(end.zip(leaf).and_then(|(end, leaf)| end.checked_sub(leaf.size)))
     }
 
     pub(super) fn read_block<S: Storage + ?Sized>(

@@ -11,11 +11,11 @@ use crate::merkle::{self, index as flat};
 use crate::storage::{FileKind, Slot, Storage};
 
 /// What checking a node or looking for a signature counts against a slice's bytes.
-const NODE_COST: usize = 256;
+pub(super) const NODE_COST: usize = 256;
 /// What looking at a node counts that has nothing below it.
 const LEAF_COST: usize = 32;
 /// What checking a signature counts.
-const SIGNATURE_COST: usize = 32 * 1024;
+pub(super) const SIGNATURE_COST: usize = 32 * 1024;
 
 /// How far [`Feed::verify_step`] has come. A new one starts at the beginning.
 #[derive(Debug, Clone, Default)]

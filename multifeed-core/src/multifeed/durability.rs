@@ -1,7 +1,6 @@
 //! What outlives a power cut, and when: syncing, the journal, and what remotes may see meanwhile.
 
 use std::collections::BTreeSet;
-use std::ops::Range;
 
 use super::{FeedSlot, Multifeed};
 use crate::cores::durability::Durability;
@@ -191,11 +190,11 @@ impl<S: Storage> Multifeed<S> {
         self.sync_error(id).map_or(Ok(()), |error| Err(error.clone()))
     }
 
-    /// Has the disk and the journal know that blocks are no longer held, before anything else of them changes. After a crash the journal is
+    /// Has the disk and the journal know that blocks or nodes are no longer held, if any are, before anything else of them changes. After a crash the journal is
     /// believed: it would speak for blocks that came again and were lost.
-    pub(super) fn sync_unmarked(&mut self, id: FeedId, unmarked: &[Range<u64>]) -> Result<(), StoreError> {
+    pub(super) fn sync_unmarked(&mut self, id: FeedId, any: bool) -> Result<(), StoreError> {
         let feed = &self.slot(id).feed;
-        if unmarked.is_empty() {
+        if !any {
             return Ok(());
         }
         if feed.writable() {

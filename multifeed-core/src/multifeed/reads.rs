@@ -6,7 +6,7 @@ use multifeed_proto::Node;
 
 use super::{FeedSlot, Multifeed};
 use crate::error::StoreError;
-use crate::feed::{Audit, Located, SignatureSearch};
+use crate::feed::{Audit, Located, Repair, RepairCursor, SignatureSearch};
 use crate::ids::{FeedId, SessionId};
 use crate::keys::key_pair::KeyPair;
 use crate::multifeed::feed_events::{FeedEvent, FeedNews};
@@ -69,7 +69,7 @@ impl<S: Storage> Multifeed<S> {
         let slot = slot_of(&mut self.feeds, id);
         let cleared = slot.feed.unmark(&mut self.cores.storage, range)?;
         self.retract(id, &cleared);
-        self.sync_unmarked(id, &cleared)?;
+        self.sync_unmarked(id, !cleared.is_empty())?;
         slot_of(&mut self.feeds, id).feed.give_back(&mut self.cores.storage, &cleared)?;
         Ok(cleared.iter().map(|range| range.end - range.start).sum())
     }
@@ -87,8 +87,30 @@ impl<S: Storage> Multifeed<S> {
         slot.feed.flush(&mut self.cores.storage)?;
         let audit = slot.feed.audit_step(&mut self.cores.storage, from, max_bytes)?;
         self.retract(id, &audit.dropped);
-        self.sync_unmarked(id, &audit.dropped)?;
+        self.sync_unmarked(id, !audit.dropped.is_empty())?;
         Ok(audit)
+    }
+
+    /// Repairs a feed on from a cursor, for about `max_bytes` of work: makes nodes and signatures again that rotted and that the rest proves, and
+    /// gives up what is not what it must be. Sessions are told. Repeated until [`Repair::done`], it has looked at all.
+    ///
+    /// # Errors
+    ///
+    /// If reading or writing fails.
+    pub fn repair_step(
+        &mut self,
+        id: FeedId,
+        cursor: &mut RepairCursor,
+        max_bytes: usize,
+    ) -> Result<Repair, StoreError> {
+        self.live(id)?;
+        self.sync_before_clearing(id)?;
+        let slot = slot_of(&mut self.feeds, id);
+        slot.feed.flush(&mut self.cores.storage)?;
+        let step = slot.feed.repair_step(&mut self.cores.storage, cursor, max_bytes)?;
+        self.retract(id, &step.dropped);
+        self.sync_unmarked(id, !step.dropped.is_empty() || step.nodes_dropped > 0)?;
+        Ok(step)
     }
 
     /// Where the byte at an offset is, as exactly as is known here.

@@ -10,7 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use multifeed_core::limits::MAX_FEED_BLOCKS;
 use multifeed_core::{
-    Audit, FeedId, KeyPair, Located, PeerInfo, Place, SignatureSearch, Storage, Want, WantEnd, WantError, WantOptions,
+    Audit, FeedId, KeyPair, Located, PeerInfo, Place, Repair, RepairCursor, SignatureSearch, Storage, Want, WantEnd,
+    WantError, WantOptions,
 };
 
 use multifeed_proto::Node;
@@ -239,6 +240,23 @@ impl Feed {
         Ok(report)
     }
 
+    /// Repairs what rotted on the disk. Nodes of the tree and signatures that the rest proves are made again. Blocks and nodes that are not what they
+    /// must be are given up, so that a session fetches them; of a writer's feed too. [`verify`](Self::verify) then finds no more than what is to be
+    /// fetched.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if reading or writing fails, or if less of a writer's feed can be proven than may have been signed.
+    pub async fn repair(&self) -> Result<Repair, Error> {
+        let feed = self.state.id;
+        let (mut report, mut cursor) = (Repair::default(), RepairCursor::default());
+        while !report.done {
+            let (step, next) = self.guard.ask(|answer| Call::Read(ReadCall::Repair { feed, cursor, answer })).await??;
+            report.add(step);
+            cursor = next;
+        }
+        Ok(report)
+    }
+
     /// The sessions that have this feed, and how it stands on each.
     ///
     /// # Errors
@@ -454,6 +472,11 @@ impl<S: Storage> Store<S> {
                 let audit = self.multi.audit_step(feed, from, AUDIT_STEP_BYTES).map_err(Error::Store);
                 self.refresh(feed);
                 answer.send(audit);
+            }
+            ReadCall::Repair { feed, mut cursor, answer } => {
+                let step = self.multi.repair_step(feed, &mut cursor, AUDIT_STEP_BYTES).map_err(Error::Store);
+                self.refresh(feed);
+                answer.send(step.map(|step| (step, cursor)));
             }
             ReadCall::CountHeld { feed, range, answer } => answer.send(self.multi.count_held(feed, range)),
             ReadCall::Peers { feed, answer } => {

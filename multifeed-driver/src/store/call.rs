@@ -5,8 +5,8 @@ use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use multifeed_core::{
-    Audit, CoreList, FeedId, FeedSyncState, KeyPair, Namespace, Place, SignatureSearch, StoreError, StoreSyncState,
-    SyncState, VerifyCursor, VerifyStep, Want,
+    Audit, CoreList, FeedId, FeedSyncState, KeyPair, Namespace, Place, Repair, RepairCursor, SignatureSearch,
+    StoreError, StoreSyncState, SyncState, VerifyCursor, VerifyStep, Want,
 };
 
 use multifeed_proto::{FeedKey, Node};
@@ -200,6 +200,11 @@ pub(crate) enum ReadCall {
         feed: FeedId,
         range: Range<u64>,
         answer: Answer<Result<u64, Error>>,
+    },
+    Repair {
+        feed: FeedId,
+        cursor: RepairCursor,
+        answer: Answer<Result<(Repair, RepairCursor), Error>>,
     },
     Audit {
         feed: FeedId,

@@ -43,7 +43,7 @@ impl Feed {
     }
 
     /// As [`marked_node`](Self::marked_node), if the disk gives it. What is not given need not be gone: nothing is cut off because of this.
-    pub(super) fn marked_readable_node<S: Storage + ?Sized>(
+    pub(in crate::feed) fn marked_readable_node<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
         node: u64,

@@ -8,6 +8,7 @@ use super::report::Recovered;
 use crate::error::StoreError;
 use crate::feed::Feed;
 use crate::feed::files::{Files, HEADER, NODE};
+use crate::feed::repair::Fit;
 use crate::merkle::{self, index as flat};
 use crate::storage::{FileKind, Storage};
 
@@ -127,22 +128,46 @@ impl Feed {
         Ok(if leaf.size == 0 && offset > data_len { State::SaysNothing } else { State::Whole })
     }
 
-    /// Whether the held nodes above a leaf are made of it, as far up as [`LEVELS_CHECKED`] of them.
+    /// Whether the held nodes above a leaf are made of it, as far up as [`LEVELS_CHECKED`] of them. One that is not and can be made again is. One further
+    /// up that can't says nothing of the leaf: a node between is made of it.
     pub(super) fn is_under_held<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
         leaf: Node,
     ) -> Result<bool, StoreError> {
         let mut node = leaf;
-        for _ in 0..LEVELS_CHECKED {
+        for level in 0..LEVELS_CHECKED {
             let Some(parent) = self.marked_node(storage, flat::parent(node.index))? else { return Ok(true) };
             let Some(sibling) = self.marked_node(storage, flat::sibling(node.index))? else { return Ok(true) };
-            if merkle::parent_of(node, sibling) != Some(parent) {
-                return Ok(false);
-            }
-            node = parent;
+            node = if merkle::parent_of(node, sibling) == Some(parent) {
+                parent
+            } else {
+                let Some(mended) = self.mend_above(storage, node, sibling, parent)? else { return Ok(level > 0) };
+                mended
+            };
         }
         Ok(true)
+    }
+
+    /// Of a node and the one beside it another is made than is held above them: makes that again if what is above it proves it, or the one beside it of
+    /// what is below that. Returns the one above.
+    fn mend_above<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        node: Node,
+        sibling: Node,
+        parent: Node,
+    ) -> Result<Option<Node>, StoreError> {
+        if let Some(made) = merkle::parent_of(node, sibling)
+            && self.fits(storage, made)? == Fit::Yes
+        {
+            self.staged.put_node(&made);
+            return Ok(Some(made));
+        }
+        let beside = self.made_of_children(storage, sibling.index)?;
+        let beside = beside.filter(|beside| merkle::parent_of(node, *beside) == Some(parent));
+        beside.iter().for_each(|beside| self.staged.put_node(beside));
+        Ok(beside.map(|_| parent))
     }
 
     /// Makes the leaf of a block again that is whole, or that of the block beside it.

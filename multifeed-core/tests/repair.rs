@@ -1,0 +1,218 @@
+//! Repairing a feed whose files rotted: what the rest proves is made again, the rest is given up, and the next session with a peer that is whole
+//! brings it. Then the feed is as it was.
+//!
+//! `MULTIFEED_REPAIRS=COUNT` runs more of the random ones.
+
+use crate::common;
+
+use crate::link;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::file;
+use link::{Link, Store, run, store};
+use multifeed_core::feed::{Finding, Problem};
+use multifeed_core::{
+    FeedId, FileKind, KeyPair, MemoryStorage, Multifeed, Options, PeerEvent, Repair, RepairCursor, Replicate, Storage,
+    StoreError, VerifyCursor,
+};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+fn sync(stores: &mut [Store]) -> Link {
+    let mut links = [Link::plain(stores, [0, 1], Replicate::default())];
+    run(stores, &mut links, Duration::ZERO);
+    let [link] = links;
+    link
+}
+
+fn closed(store: &Store) -> MemoryStorage {
+    let mut disk = store.storage().clone();
+    disk.reopen();
+    Multifeed::open(&mut disk, Options::default()).unwrap().close().unwrap();
+    disk.reopen();
+    disk
+}
+
+fn findings(store: &mut Store, id: FeedId) -> Vec<Finding> {
+    store.verify_step(id, &mut VerifyCursor::default(), usize::MAX).unwrap().findings
+}
+
+/// In slices of so many bytes.
+fn repair(store: &mut Store, id: FeedId, slice: usize) -> Repair {
+    let (mut cursor, mut all) = (RepairCursor::default(), Repair::default());
+    while !all.done {
+        all.add(store.repair_step(id, &mut cursor, slice).unwrap());
+    }
+    all
+}
+
+/// A writer's store, and a copy of its feed. One of them rots.
+struct Case {
+    blocks: Vec<Bytes>,
+    disks: [MemoryStorage; 2],
+    /// Which.
+    rots: usize,
+}
+
+impl Case {
+    /// Each of these many blocks in an append of its own.
+    fn new(appends: impl IntoIterator<Item = Vec<Bytes>>, rots: usize) -> Self {
+        let mut stores = [store(), store()];
+        let id = stores[0].writer(Some("w"), || KeyPair::from_seed(&[1; 32])).unwrap();
+        let mut blocks = Vec::new();
+        for append in appends {
+            stores[0].append(id, &append).unwrap();
+            blocks.extend(append);
+        }
+        sync(&mut stores).totals(1);
+        Self { blocks, disks: stores.map(|store| closed(&store)), rots }
+    }
+
+    fn write(&mut self, kind: FileKind, at: u64, bytes: &[u8]) {
+        self.disks[self.rots].write_at(file(0, kind), at, bytes).unwrap();
+    }
+
+    fn flip(&mut self, kind: FileKind, at: u64, bit: u8) {
+        let mut byte = [0];
+        self.disks[self.rots].read_at(file(0, kind), at, &mut byte).unwrap();
+        self.write(kind, at, &[byte[0] ^ (1 << bit)]);
+    }
+
+    /// What lies at these places, or zeros.
+    fn rot(&mut self, kind: FileKind, at: u64, bytes: &[u8]) {
+        let len = self.disks[self.rots].len(file(0, kind)).unwrap().unwrap_or(0);
+        let end = len.min(at + bytes.len() as u64);
+        if at < end {
+            self.write(kind, at, &bytes[..(end - at) as usize]);
+        }
+    }
+
+    /// Repairs it, has a session bring what was given up, and holds both against what was written. Returns what the repair did.
+    fn heals(&self, slice: usize, case: &str) -> Repair {
+        let mut stores = self.disks.clone().map(|disk| Multifeed::open(disk, Options::default()).unwrap());
+        let rotten = &mut stores[self.rots];
+        let Some(id) = rotten.feeds().next() else { panic!("{case}: {:?}", rotten.problems()) };
+        let is_less = rotten
+            .problems()
+            .iter()
+            .any(|problem| matches!(problem, StoreError::OlderCopy { .. } | StoreError::OlderWriter { .. }));
+        let held = rotten.info(id).unwrap().downloaded;
+        let done = repair(rotten, id, slice);
+        let left = findings(rotten, id);
+        let is_fetched = |found: &Finding| matches!(found.problem, Problem::BlockLost { .. });
+        let is_newest = |found: &Finding| found.block() + 1 == self.blocks.len() as u64;
+        assert!(is_less || left.iter().all(|found| is_fetched(found) || is_newest(found)), "{case}: {left:?}");
+        // A second one finds nothing to do.
+        assert_eq!(repair(rotten, id, usize::MAX), Repair { done: true, ..Repair::default() }, "{case}");
+        let lost: u64 = done.dropped.iter().map(|range| range.end - range.start).sum();
+        assert_eq!(rotten.info(id).unwrap().downloaded + lost, held, "{case}");
+        let lost = self.blocks.len() as u64 - rotten.info(id).unwrap().downloaded;
+
+        let link = sync(&mut stores);
+        for side in 0..2 {
+            let is_told = |event: &&PeerEvent| matches!(event, PeerEvent::Damaged { .. });
+            let told = link.events[side].iter().find(is_told);
+            assert!(told.is_none(), "{case}: side {side}, {done:?}: {told:?}");
+        }
+        let totals = link.totals(self.rots);
+        assert!(totals.blocks_received == lost && totals.missing == 0, "{case}: {totals:?} of {lost}");
+        for store in &stores {
+            let mut store = Multifeed::open(closed(store), Options::default()).unwrap();
+            assert!(store.problems().is_empty() && store.recovered().is_empty(), "{case}: {:?}", store.recovered());
+            let id = store.feeds().next().unwrap();
+            assert_eq!(findings(&mut store, id), [], "{case}");
+            for (index, block) in self.blocks.iter().enumerate() {
+                assert_eq!(store.get(id, index as u64).unwrap().as_ref(), Some(block), "{case}: block {index}");
+            }
+        }
+        done
+    }
+}
+
+fn block(index: u64) -> Bytes {
+    vec![index as u8; 1 + (index * 7 % 23) as usize].into()
+}
+
+fn singly(count: u64) -> impl Iterator<Item = Vec<Bytes>> {
+    (0..count).map(|index| vec![block(index)])
+}
+
+/// A bit of any node that is none of a leaf, and of any signature but the newest: all is made again, or not needed; no block comes again.
+#[test]
+fn what_the_rest_proves_is_made_again() {
+    for (rots, count) in [(0, 21), (1, 21), (0, 32), (1, 32), (1, 47)] {
+        for node in (0..2 * count - 1).filter(|node| node % 2 == 1) {
+            for byte in [3, 38] {
+                let case = format!("rots: {rots}, {count} blocks, node {node}, byte {byte}");
+                let mut rotten = Case::new(singly(count), rots);
+                rotten.flip(FileKind::Tree, 32 + 40 * node + byte, 5);
+                let done = rotten.heals(1000, &case);
+                assert!(done.dropped.is_empty() && done.nodes_dropped == 0, "{case}: {done:?}");
+            }
+        }
+        for length in 1..count {
+            let case = format!("rots: {rots}, {count} blocks, signature of length {length}");
+            let mut rotten = Case::new(singly(count), rots);
+            rotten.flip(FileKind::Signatures, 32 + 64 * (length - 1) + 40, 2);
+            let done = rotten.heals(1000, &case);
+            let made = u64::from(rots == 0);
+            let expected =
+                Repair { signatures_made: made, signatures_dropped: 1 - made, done: true, ..Repair::default() };
+            assert_eq!(done, expected, "{case}");
+            // What is made again is what was there.
+            let mut store = Multifeed::open(rotten.disks[rots].clone(), Options::default()).unwrap();
+            let id = store.feeds().next().unwrap();
+            repair(&mut store, id, usize::MAX);
+            let whole = rotten.disks[0].contents(file(0, FileKind::Signatures)).unwrap();
+            let mut whole =
+                Case::new(singly(count), rots).disks[rots].contents(file(0, FileKind::Signatures)).unwrap_or(whole);
+            if rots == 1 {
+                whole[32 + 64 * (length as usize - 1)..][..64].fill(0);
+            }
+            assert_eq!(store.storage().contents(file(0, FileKind::Signatures)).unwrap(), whole, "{case}");
+        }
+    }
+}
+
+/// A sector or a page that is zeros, or anything, of any file but the newest signature.
+#[test]
+fn a_sector_that_is_lost_comes_again() {
+    let count = std::env::var("MULTIFEED_REPAIRS").map_or(100, |count| count.parse().unwrap());
+    let mut gave_up = 0;
+    for seed in 0..count {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let blocks = rng.random_range(1..400);
+        let mut appends: Vec<Vec<Bytes>> = Vec::new();
+        let mut next = 0;
+        let batched = rng.random_range(0..3) == 0;
+        while next < blocks {
+            let batch = if batched { rng.random_range(1..40) } else { 1 };
+            appends.push((next..next + batch).map(block).collect());
+            next += batch;
+        }
+        let rots = rng.random_range(0..2);
+        let mut rotten = Case::new(appends, rots);
+        let kind = [FileKind::Tree, FileKind::Tree, FileKind::Data, FileKind::Signatures][rng.random_range(0..4)];
+        let header = if kind == FileKind::Data { 0 } else { 32 };
+        let mut len = rotten.disks[rots].len(file(0, kind)).unwrap().unwrap();
+        if kind == FileKind::Signatures {
+            len -= 64;
+        }
+        let size = [1u64, 40, 512, 4096][rng.random_range(0..4)];
+        let places = len.saturating_sub(header).div_ceil(size).max(1);
+        let at = (rng.random_range(0..places) * size).max(header);
+        let end = len.min(at + size);
+        if at >= end {
+            continue;
+        }
+        let zeros = rng.random_range(0..2) == 0;
+        let bytes: Vec<u8> = (at..end).map(|_| if zeros { 0 } else { rng.random() }).collect();
+        rotten.rot(kind, at, &bytes);
+        let what = if zeros { "zeros" } else { "anything" };
+        let case = format!("seed {seed}, {blocks} blocks, rots: {rots}, {what} at {at}..{end} of {kind}");
+        gave_up += u64::from(!rotten.heals(rng.random_range(1..100_000), &case).dropped.is_empty());
+    }
+    assert!(gave_up * 10 > count, "{gave_up}");
+}
