@@ -324,7 +324,7 @@ Examples:
     /// With --json, for each feed {"event":"verified","key","name","blocks"} or
     /// {"event":"damaged","key","name","block","message"}, where what is not known is null; with --repair before them
     /// {"event":"made-again","key","name","nodes","signatures"} and {"event":"given-up","key","name","blocks":[A,B,…],"nodes","signatures"} for each
-    /// feed of which that was done.
+    /// feed of which that was done; with --rebuild-list {"event":"list-rebuilt","feeds"} if the list was.
     Verify(Verify),
 
     /// Show what this does: two stores with a writer each, synced over a loopback socket
@@ -403,6 +403,13 @@ pub(crate) struct Verify {
     /// Give up damaged blocks, so that the next sync with a peer that has them brings them back
     #[arg(long)]
     pub(crate) repair: bool,
+
+    /// Make the list of feeds of a corestore's multifeed anew from the cores that are here, if it is lost for good or damaged
+    ///
+    /// It has what can be read of the old one, which is removed, the writers of this root key, and the feeds that were fetched and that
+    /// no other multifeed of the corestore lists.
+    #[arg(long)]
+    pub(crate) rebuild_list: bool,
 }
 
 #[derive(ClapArgs, Debug)]

@@ -8,6 +8,7 @@ mod bounds;
 mod commands;
 mod control;
 mod corestore;
+mod corestore_losses;
 mod damaged_stores;
 mod differential;
 mod failures;

@@ -14,6 +14,7 @@ mod bad_ends;
 mod banned;
 mod copies;
 mod corestore;
+mod corestore_losses;
 mod corestore_multifeed;
 mod corestore_states;
 mod damaged_copies;

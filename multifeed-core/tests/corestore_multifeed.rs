@@ -15,51 +15,51 @@ use multifeed_core::{
 };
 use multifeed_proto::{Config, FeedKey};
 
-type Store = Multifeed<Box<dyn Storage>>;
+pub(crate) type Store = Multifeed<Box<dyn Storage>>;
 
-const A: FeedKey = FeedKey::new([0x11; 32]);
-const B: FeedKey = FeedKey::new([0x22; 32]);
+pub(crate) const A: FeedKey = FeedKey::new([0x11; 32]);
+pub(crate) const B: FeedKey = FeedKey::new([0x22; 32]);
 
-fn corestore(path: &Path) -> Corestore<FileCoreStorage> {
+pub(crate) fn corestore(path: &Path) -> Corestore<FileCoreStorage> {
     let storage = FileCoreStorage::open(path).unwrap();
     Corestore::open(storage, CorestoreOptions::default(), || MasterKey::new([7; 32])).unwrap()
 }
 
-fn open_with(path: &Path, options: Options) -> Store {
+pub(crate) fn open_with(path: &Path, options: Options) -> Store {
     let files = corestore(path).into_files(&options.limits).unwrap();
     Multifeed::open(Box::new(files) as Box<dyn Storage>, options).unwrap()
 }
 
-fn open(path: &Path) -> Store {
+pub(crate) fn open(path: &Path) -> Store {
     open_with(path, Options::default())
 }
 
-fn other() -> Store {
+pub(crate) fn other() -> Store {
     Multifeed::open(Box::new(MemoryStorage::default()) as Box<dyn Storage>, Options::default()).unwrap()
 }
 
-fn root(store: &mut Store, key: &FeedKey) -> SetId {
+pub(crate) fn root(store: &mut Store, key: &FeedKey) -> SetId {
     store.open_root(&Namespace::root(), key).unwrap()
 }
 
-fn fill(store: &mut Store, id: FeedId, blocks: u64) {
+pub(crate) fn fill(store: &mut Store, id: FeedId, blocks: u64) {
     for index in 0..blocks {
         store.append(id, &[Bytes::from(format!("block {index}"))]).unwrap();
     }
 }
 
-fn pair(seed: u8) -> KeyPair {
+pub(crate) fn pair(seed: u8) -> KeyPair {
     KeyPair::from_seed(&[seed; 32])
 }
 
-fn writer(store: &mut Store, seed: u8, blocks: u64) -> FeedId {
+pub(crate) fn writer(store: &mut Store, seed: u8, blocks: u64) -> FeedId {
     let id = store.writer(Some(&format!("w{seed}")), || pair(seed)).unwrap();
     fill(store, id, blocks);
     id
 }
 
 /// The names of a set's feeds, and how many blocks are held of each.
-fn feeds(store: &Store, set: SetId) -> Vec<(String, u64)> {
+pub(crate) fn feeds(store: &Store, set: SetId) -> Vec<(String, u64)> {
     let mut feeds: Vec<_> = store
         .feeds_in(set)
         .map(|id| (store.name_in(set, id).unwrap().to_owned(), store.info(id).unwrap().downloaded))
@@ -69,7 +69,7 @@ fn feeds(store: &Store, set: SetId) -> Vec<(String, u64)> {
 }
 
 /// The list of a multifeed as a plain corestore reads it.
-fn list(path: &Path, key: &FeedKey) -> Vec<String> {
+pub(crate) fn list(path: &Path, key: &FeedKey) -> Vec<String> {
     let mut store = corestore(path);
     let mut core = store.default_core(&FeedList::list_namespace(key)).unwrap();
     let mut list = FeedList::default();
@@ -80,7 +80,7 @@ fn list(path: &Path, key: &FeedKey) -> Vec<String> {
     names
 }
 
-fn settle(stores: &mut [Store], links: &mut [Link], second: &mut u64) {
+pub(crate) fn settle(stores: &mut [Store], links: &mut [Link], second: &mut u64) {
     for _ in 0..4 {
         *second += 1;
         let now = Duration::from_secs(*second);
@@ -92,12 +92,12 @@ fn settle(stores: &mut [Store], links: &mut [Link], second: &mut u64) {
     }
 }
 
-fn live(set: SetId) -> Replicate {
+pub(crate) fn live(set: SetId) -> Replicate {
     Replicate { set, ..Replicate::live() }
 }
 
 /// Links of store 0's sets, one for each of the others.
-fn links(stores: &mut [Store], sets: &[SetId]) -> Vec<Link> {
+pub(crate) fn links(stores: &mut [Store], sets: &[SetId]) -> Vec<Link> {
     let link = |(other, &set): (usize, &SetId)| {
         let configs = [Config::default(), Config::default()];
         Link::new(stores, [0, other + 1], [live(set), live(SetId::ALL)], configs)

@@ -283,3 +283,87 @@ fn a_kill_while_it_is_taken_back_is_no_end() {
         }
     }
 }
+
+#[test]
+fn a_writer_that_was_removed_signs_no_second_history_when_its_key_pair_is_there_again() {
+    for reopened in [false, true] {
+        let mut stores = vec![store(), store()];
+        append(&mut stores[0], 3);
+        sync(&mut stores, &Replicate::default());
+        append(&mut stores[0], 2);
+        let remote = stores.pop().unwrap();
+        let mut store = stores.pop().unwrap();
+        let id = ours(&store);
+        store.remove_writer(id).unwrap();
+        assert!(matches!(store.writer(Some("w"), pair), Err(StoreError::Banned { .. })));
+        if reopened {
+            store = open(closed(store));
+            assert!(store.problems().is_empty(), "a removed writer is not missed: {:?}", store.problems());
+        }
+        assert!(store.unban(pair().public_key()).unwrap());
+        for turn in 0..3 {
+            let id = store.writer(Some("w"), pair).unwrap();
+            let error = store.append(id, &[Bytes::from("another history")]).unwrap_err();
+            assert_eq!((error.code(), store.info(id).unwrap().len), ("ERR_WRITER_OLDER", 0), "{turn}");
+            store = open(closed(store));
+            assert_eq!(older(&store), [(0, 5)]);
+        }
+        // A peer that has a part of it does not suffice, one that has all of it does.
+        let mut stores = vec![store, remote];
+        sync(&mut stores, &Replicate::default());
+        all(&mut stores[0], 3);
+        refused(&mut stores[0]);
+        let _ = stores.pop();
+        let mut store = open(closed(stores.pop().unwrap()));
+        assert_eq!(older(&store), [(3, 5)]);
+        refused(&mut store);
+    }
+}
+
+#[test]
+fn a_writer_that_was_removed_is_one_again_once_a_remote_brought_what_it_signed() {
+    let mut stores = vec![store(), store()];
+    append(&mut stores[0], 5);
+    sync(&mut stores, &Replicate::default());
+    let id = ours(&stores[0]);
+    stores[0].remove_writer(id).unwrap();
+    stores[0].unban(pair().public_key()).unwrap();
+    let remote = stores.pop().unwrap();
+    let store = open(closed(stores.pop().unwrap()));
+    let mut stores = vec![store, remote];
+    stores[0].writer(Some("w"), pair).unwrap();
+    sync(&mut stores, &Replicate::default());
+    assert!(stores[0].problems().is_empty(), "{:?}", stores[0].problems());
+    append(&mut stores[0], 2);
+    all(&mut stores[0], 7);
+    sync(&mut stores, &Replicate::default());
+    all(&mut stores[1], 7);
+    let remote = stores.pop().unwrap();
+    let mut store = open(closed(stores.pop().unwrap()));
+    assert!(store.problems().is_empty() && store.recovered().is_empty());
+    all(&mut store, 7);
+    drop(remote);
+}
+
+#[test]
+fn a_missing_writer_that_is_given_up_signs_no_second_history_either() {
+    let mut store = store();
+    append(&mut store, 4);
+    let mut disk = closed(store);
+    disk.reopen();
+    disk.remove(Slot(0)).unwrap();
+    let mut store = open(disk);
+    // Not under another name either.
+    let id = store.writer(Some("other"), pair).unwrap();
+    assert_eq!(store.append(id, &[Bytes::from("x")]).unwrap_err().code(), "ERR_WRITER_OLDER");
+    let mut disk = closed(store);
+    disk.reopen();
+    disk.remove(Slot(0)).unwrap();
+    let mut store = open(disk);
+    assert!(store.give_up_missing(&pair().public_key()).unwrap());
+    let mut store = open(closed(store));
+    assert!(store.problems().is_empty(), "{:?}", store.problems());
+    store.unban(pair().public_key()).unwrap();
+    let id = store.writer(Some("w"), pair).unwrap();
+    assert_eq!(store.append(id, &[Bytes::from("x")]).unwrap_err().code(), "ERR_WRITER_OLDER");
+}

@@ -220,11 +220,12 @@ fn a_banned_writers_key_is_not_taken_up_again() {
             store = open(&mut disk);
         }
     }
-    // The name is free for another one; and who says so may have the old one back.
+    // The name is free for another one; and who says so may have the old one back, once a peer brought what it signed.
     let other = fill(&mut store, Some("first"), 9, 1);
     assert_eq!(store.info(other).unwrap().len, 1);
     assert!(store.unban(key(1)).unwrap() && !store.unban(key(1)).unwrap());
-    fill(&mut store, Some("again"), 1, 1);
+    let again = store.writer(Some("again"), || pair(1)).unwrap();
+    assert_eq!(store.append(again, &[Bytes::from("x")]).unwrap_err().code(), "ERR_WRITER_OLDER");
 }
 
 #[test]

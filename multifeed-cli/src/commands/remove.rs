@@ -57,7 +57,8 @@ async fn remove(multi: &Multifeed, args: &Remove, output: &Output) -> Result<(),
 fn missing(multi: &Multifeed, text: &str) -> Option<(FeedKey, FeedLine)> {
     let start = text.to_ascii_lowercase();
     let mut found = multi.problems().into_iter().filter_map(|problem| match problem {
-        StoreError::MissingWriter { key: Some(key), name, blocks, .. } => {
+        StoreError::MissingWriter { key: Some(key), name, blocks, .. }
+        | StoreError::CoreMissing { key, name, blocks } => {
             let is_it = name.as_deref() == Some(text) || (!start.is_empty() && key.to_string().starts_with(&start));
             let name = name.unwrap_or_default();
             let line =

@@ -16,6 +16,12 @@ use crate::stop::Stop;
 const MOST_KEPT: usize = 100_000;
 
 pub(super) async fn run(args: &Verify, global: &Global, options: Options, mut output: Output) -> Result<(), CliError> {
+    if args.rebuild_list
+        && let Some(multi) = open_existing(global, options.clone(), &output).await?
+    {
+        let result = rebuild_list(&multi, &output).await;
+        close(&multi, result, &output).await?;
+    }
     if args.repair
         && let Some(multi) = open_existing(global, options.clone(), &output).await?
     {
@@ -34,6 +40,17 @@ pub(super) async fn run(args: &Verify, global: &Global, options: Options, mut ou
     };
     output.end_bar();
     close_read(&reading.multi, result, &output).await
+}
+
+/// Makes a list of feeds anew that is lost for good.
+async fn rebuild_list(multi: &Multifeed, output: &Output) -> Result<(), CliError> {
+    match multi.rebuild_list().await? {
+        Some(feeds) => output.print(
+            || format!("the list of feeds was made anew: it has {}", count(feeds as u64, "feed")),
+            &Event::ListRebuilt { feeds: feeds as u64 },
+        ),
+        None => output.say("nothing is wrong with the list of feeds"),
+    }
 }
 
 /// Makes again what the rest proves, and gives up what is damaged, so that the next session fetches it. A feed that nothing can be changed of is left as

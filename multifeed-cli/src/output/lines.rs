@@ -122,6 +122,10 @@ pub(crate) enum Event<'a> {
         nodes: u64,
         signatures: u64,
     },
+    /// The list of feeds of a corestore's multifeed was made anew.
+    ListRebuilt {
+        feeds: u64,
+    },
     Verified {
         key: String,
         name: &'a str,

@@ -34,6 +34,11 @@ impl Report {
         !feed.writable() && self.problems.iter().any(is_it)
     }
 
+    /// A missing writer is missed no more.
+    pub(crate) fn found_missing(&mut self, writer: &FeedKey) {
+        self.problems.retain(|problem| !problem.is_of_missing(writer));
+    }
+
     /// A feed is as long again as it was, and its signature is there.
     pub(crate) fn caught_up(&mut self, feed: &Feed) {
         let is_over = |problem: &StoreError| match problem {

@@ -51,6 +51,8 @@ pub struct FeedList {
     names: BTreeMap<String, usize>,
     problems: Vec<CorestoreError>,
     blocks_read: u64,
+    /// Blocks that could not be read, or are no entries: each may have had a feed with a number as its name.
+    unread: usize,
 }
 
 #[derive(Deserialize)]
@@ -117,15 +119,15 @@ impl FeedList {
     pub fn read<S: CoreStorage>(&mut self, core: &mut Core<'_, S>) -> Result<(), CorestoreError> {
         while self.blocks_read < core.info().len {
             let block = core.block(self.blocks_read)?;
-            self.read_block(block.as_deref(), core.core, core.limits)?;
+            self.read_block(Ok(block.as_deref()), core.core, core.limits)?;
         }
         Ok(())
     }
 
-    /// Reads the next block of the core of the list.
+    /// Reads the next block of the core of the list, which may be damaged: the others count all the same.
     pub(crate) fn read_block(
         &mut self,
-        block: Option<&[u8]>,
+        block: Result<Option<&[u8]>, &StoreError>,
         core: DiscoveryKey,
         limits: &Limits,
     ) -> Result<(), CorestoreError> {
@@ -133,22 +135,16 @@ impl FeedList {
         if self.feeds.len() >= max {
             return Err(StoreError::TooManyFeeds { max }.into());
         }
-        let entry = block.and_then(parse);
+        let entry = block.ok().flatten().and_then(parse);
         match entry.filter(|(_, name)| name.as_ref().is_none_or(|name| name.len() <= limits.core_name_bytes)) {
             Some((key, name)) => self.add(key, name),
-            // As many as there may be feeds: the list itself has what they are.
-            None if self.problems.len() < max => {
-                let why = match block {
-                    Some(_) => format!("block {} of the list of feeds is no entry of one", self.blocks_read),
-                    None => format!(
-                        "block {} of the list of feeds is not there: the feed that it names is not shown, until a writer is appended to by its \
-                         name, or a peer offers the feed",
-                        self.blocks_read
-                    ),
-                };
-                self.problems.push(CorestoreError::damaged(core, "data", why));
+            None => {
+                self.unread += 1;
+                // As many as there may be feeds: the list itself has what they are.
+                if self.problems.len() < max {
+                    self.problems.push(CorestoreError::damaged(core, "data", self.unread_block(block)));
+                }
             }
-            None => {}
         }
         self.blocks_read += 1;
         Ok(())
@@ -157,6 +153,11 @@ impl FeedList {
     /// The feeds, each once, in the order in which they were listed first.
     pub fn feeds(&self) -> &[NamedFeed] {
         &self.feeds
+    }
+
+    /// Whether each block is an entry.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.unread == 0
     }
 
     /// Whether a feed is listed.
@@ -179,6 +180,22 @@ impl FeedList {
         &self.problems
     }
 
+    /// What is wrong with the next block, which gives no feed.
+    fn unread_block(&self, block: Result<Option<&[u8]>, &StoreError>) -> String {
+        let number = self.blocks_read;
+        let what = match block {
+            Ok(Some(_)) => return format!("block {number} of the list of feeds is no entry of one"),
+            Ok(None) => "is not there".to_owned(),
+            Err(StoreError::Damaged { why, .. }) => format!("is damaged ({why})"),
+            Err(error) => format!("cannot be read ({error})"),
+        };
+        format!(
+            "block {number} of the list of feeds {what}: the feed that it names is not shown, until a writer is appended to by its name, or a peer \
+             offers the feed. No peer has the list: put its folder back, or have it made anew from the cores that are here (`rebuild_list`, verify \
+             --rebuild-list)"
+        )
+    }
+
     fn add(&mut self, key: FeedKey, name: Option<String>) {
         if let Entry::Vacant(new) = self.keys.entry(key) {
             let name = name.filter(|name| !name.is_empty()).unwrap_or_else(|| self.feeds.len().to_string());
@@ -191,7 +208,8 @@ impl FeedList {
     /// Adds a feed that is not listed: without a name of a writer's under the number of feeds before it, or under its key if that number is a
     /// feed's name. JS would take that feed for another.
     pub(crate) fn add_new(&mut self, key: FeedKey, name: Option<&str>) {
-        let mut name = name.map_or_else(|| self.feeds.len().to_string(), str::to_owned);
+        // No number that the feed of a block may have which could not be read: of two feeds with one name JS finds the later one.
+        let mut name = name.map_or_else(|| (self.feeds.len() + self.unread).to_string(), str::to_owned);
         while self.names.contains_key(&name) {
             name = if name.starts_with(&key.to_string()) { format!("{name}.") } else { key.to_string() };
         }

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use multifeed_proto::FeedKey;
 use thiserror::Error;
 
-use super::words::{TO_CATCH_UP, advice, blocks_were, how_many, js_sees, old_place, place, put_back, writer_of};
+use super::words::{
+    TO_CATCH_UP, advice, blocks_were, how_many, js_sees, lost_list, old_place, place, put_back, writer_of,
+};
 use crate::corestore::CorestoreError;
 use crate::storage::{FileError, FileId, FileKind, Found, Slot};
 
@@ -165,7 +167,7 @@ pub enum StoreError {
     /// The folder of a writer has less than this store signed: it is an older copy, or its end is lost. It is read and served. Nothing is appended to it
     /// before the rest is here: that would be a second history.
     #[error(
-        "{} in folder {slot} has {}, and this store signed {signed}: it is an older copy, or its end is lost. {}",
+        "{} in folder {slot} has {}, and this store signed {signed}: it is an older copy, its end is lost, or it was removed here. {}",
         writer_of(&Some(*.key), .name), how_many(*.blocks), TO_CATCH_UP
     )]
     OlderWriter {
@@ -218,14 +220,28 @@ pub enum StoreError {
     },
     /// The core of a writer of a corestore is gone, and the journal knows of blocks in it. It is not made anew: its key would be derived again.
     #[error(
-        "core {}, of the writer {key}, is gone, and had {blocks} blocks: put its folder back, as a new one would sign a second history",
-        .key.discovery_key()
+        "core {}, of {}, is gone, and had {}: put its folder back, or sync with a peer that has the feed. A new one would sign a second history; if \
+         neither can be, write under another name",
+        .key.discovery_key(), writer_of(&Some(*.key), .name), how_many(*.blocks)
     )]
     CoreMissing {
         /// The feed's key.
         key: FeedKey,
+        /// The writer's name, if it has one that is known.
+        name: Option<String>,
         /// How long the feed was known to be, in blocks.
         blocks: u64,
+    },
+    /// The list of feeds of a multifeed of a corestore is gone, or less of it is here than was written, or another one. No peer has it. No other is
+    /// made in its place before [`Multifeed::rebuild_list`](crate::Multifeed::rebuild_list).
+    #[error("core {}, the list of the feeds of this multifeed, {}", .key.discovery_key(), lost_list(*.held, *.known))]
+    ListLost {
+        /// The key of the list's core.
+        key: FeedKey,
+        /// How many entries are here; `None` if the core is gone.
+        held: Option<u64>,
+        /// How many there were.
+        known: u64,
     },
     /// A writer's name is that of a property which every JavaScript object has: a JS app would take that for the feed, and miss the feed itself.
     #[error(
@@ -300,6 +316,7 @@ impl StoreError {
             StoreError::UnknownFeed => "ERR_UNKNOWN_FEED",
             StoreError::KeyMismatch { .. } => "ERR_KEY_MISMATCH",
             StoreError::MissingWriter { .. } | StoreError::CoreMissing { .. } => "ERR_WRITER_MISSING",
+            StoreError::ListLost { .. } => "ERR_LIST_LOST",
             StoreError::OlderWriter { .. } => "ERR_WRITER_OLDER",
             StoreError::ForkedWriter { .. } => "ERR_WRITER_FORKED",
             StoreError::BadName { .. } | StoreError::ReservedName { .. } => "ERR_BAD_NAME",
@@ -377,6 +394,15 @@ impl StoreError {
         matches!(self, StoreError::MissingWriter { .. } | StoreError::Damaged { file: FileKind::Journal, .. })
     }
 
+    /// Whether this writer is missing.
+    pub(crate) fn is_of_missing(&self, writer: &FeedKey) -> bool {
+        match self {
+            StoreError::MissingWriter { key, .. } => key.as_ref() == Some(writer),
+            StoreError::CoreMissing { key, .. } => key == writer,
+            _ => false,
+        }
+    }
+
     /// Whether this is what a storage says that is only read, and not what a disk says.
     pub(crate) fn is_left_to_a_writer(&self) -> bool {
         let StoreError::Io { source, .. } = self else { return false };
@@ -413,6 +439,7 @@ impl StoreError {
             | StoreError::ListOfFeeds { .. }
             | StoreError::UnknownFeed
             | StoreError::CoreMissing { .. }
+            | StoreError::ListLost { .. }
             | StoreError::Core(_)
             | StoreError::BadName { .. }
             | StoreError::ReservedName { .. }

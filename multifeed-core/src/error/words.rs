@@ -35,7 +35,28 @@ pub(super) fn how_many(blocks: u64) -> String {
 
 /// What to do about a writer's folder of which less is here than was signed.
 pub(super) const TO_CATCH_UP: &str = "Nothing can be appended to it, as that would be a second history, until the rest is here: \
-     sync with a peer that has it, or put the newest folder back";
+     sync with a peer that has it, or put the newest folder back. If neither can be, write under another name";
+
+/// What is wrong with a list of feeds, and what helps.
+pub(super) fn lost_list(held: Option<u64>, known: u64) -> String {
+    let entries = |count: u64| if count == 1 { "1 entry".to_owned() } else { format!("{count} entries") };
+    let what = match held {
+        None => format!("is gone, and had {}", entries(known)),
+        Some(held) if held < known => {
+            format!("has {held} of {}: it is an older copy, or its end is lost", entries(known))
+        }
+        Some(_) => {
+            format!(
+                "has another history than the one of {} that was written here: it was made anew elsewhere",
+                entries(known)
+            )
+        }
+    };
+    format!(
+        "{what}. No peer has it, so that no sync brings it back: put its folder back. If it is lost for good, it can be made anew from the cores that \
+         are here (`rebuild_list`, verify --rebuild-list). Until then no feed is added; writers that are here can be appended to"
+    )
+}
 
 pub(super) fn put_back(key: &Option<FeedKey>, name: &Option<String>) -> &'static str {
     match name {

@@ -145,9 +145,15 @@ impl<S: Storage> Multifeed<S> {
         let sync = noted || self.cores.durability.syncs();
         self.begin(sync)?;
         if noted {
-            let mut mark = Checkpoint::new(feed, 0, &merkle::root_hash(&[]));
-            mark.synced = true;
-            self.cores.journal.note(slot, mark);
+            match self.cores.journal.signed(feed).map(|(at, _)| at).filter(|_| ours) {
+                // It was written here before, and is no new feed.
+                Some(at) => self.cores.journal.renumber(at, slot, feed),
+                None => {
+                    let mut mark = Checkpoint::new(feed, 0, &merkle::root_hash(&[]));
+                    mark.synced = true;
+                    self.cores.journal.note(slot, mark);
+                }
+            }
             self.cores.journal.write(&mut self.cores.storage, sync)?;
         }
         Ok(())

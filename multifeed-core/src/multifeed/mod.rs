@@ -477,10 +477,17 @@ impl<S: Storage> Multifeed<S> {
             self.make_way(name)?;
         }
         let numbered = self.cores.storage.is_numbered();
-        let feed = self.find_folder(&key, key_pair.is_some(), core_name, |storage, slot, instead| {
+        let mut feed = self.find_folder(&key, key_pair.is_some(), core_name, |storage, slot, instead| {
             let number = key_pair.filter(|_| numbered).map(|_| slot.to_string());
             Feed::create(storage, slot, key, key_pair, name.or(instead).or(number.as_deref()))
         })?;
+        // Its key pair was here before: what it signed then has to come back first.
+        let signed = self.cores.journal.mark(feed.slot(), &key).filter(|mark| mark.length > 0);
+        if let Some(signed) = signed.filter(|_| key_pair.is_some()) {
+            feed.stay_older_than(signed);
+            self.cores.report.found_missing(&key);
+            feed.older_copy().into_iter().for_each(|older| self.note_problem(older));
+        }
         let name = feed_name(&feed);
         let id = match self.members.catalog.offered(&key) {
             // Remotes are asked for it. What they have of it came from here once, and is to come back.

@@ -316,13 +316,23 @@ impl Multifeed {
         self.guard.ask(|answer| Call::ReleaseName { name: name.to_owned(), answer }).await
     }
 
-    /// Gives up a writer that is [missing](StoreError::MissingWriter): its folder's number and its name are free, and its feed is banned, as a
+    /// Gives up a writer that is missing ([`StoreError::MissingWriter`], [`StoreError::CoreMissing`]): its folder's number and its name are free, and its feed is banned, as a
     /// copy of its key elsewhere could sign a second history. False if no writer of that key is missing.
     ///
     /// # Errors
     /// [`Error::Store`] if the disk fails or as many feeds are banned as may be, [`Error::Closed`].
     pub async fn give_up_missing(&self, key: FeedKey) -> Result<bool, Error> {
         self.guard.ask(|answer| Call::GiveUp { key, answer }).await?
+    }
+
+    /// Makes a multifeed's list of feeds in a corestore anew from the cores that are here, if the list is [lost](StoreError::ListLost) for good, or blocks
+    /// of it are damaged: how many feeds it has then. `None` if nothing is wrong with it. See
+    /// [`rebuild_list`](multifeed_core::Multifeed::rebuild_list).
+    ///
+    /// # Errors
+    /// [`Error::Store`], also if the store is no corestore; [`Error::Closed`].
+    pub async fn rebuild_list(&self) -> Result<Option<usize>, Error> {
+        self.guard.ask(|answer| Call::RebuildList { answer }).await?
     }
 
     /// The feeds that could not be opened, and the writers that are missing; the others are unharmed.

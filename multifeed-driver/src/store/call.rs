@@ -79,6 +79,10 @@ pub(crate) enum Call {
         key: FeedKey,
         answer: Answer<Result<bool, Error>>,
     },
+    /// Makes a corestore's list of the multifeed's feeds anew: how many it has then.
+    RebuildList {
+        answer: Answer<Result<Option<usize>, Error>>,
+    },
     Banned {
         answer: Answer<Vec<FeedKey>>,
     },

@@ -328,6 +328,12 @@ impl<S: Storage> Store<S> {
                 self.tell();
                 answer.send(given_up.map_err(Error::Store));
             }
+            Call::RebuildList { answer } => {
+                let rebuilt = self.multi.rebuild_list(set);
+                self.holders.store.note_found(&self.multi);
+                self.tell();
+                answer.send(rebuilt.map_err(Error::Store));
+            }
             Call::Banned { answer } => answer.send(self.multi.banned().collect()),
             Call::CloseIdleFiles { answer } => answer.send(self.multi.close_idle_files()),
             Call::Extension(call) => self.extend(call),

@@ -43,7 +43,7 @@ mod body;
 mod checkpoint;
 mod damage;
 mod entry;
-mod numbers;
+pub(crate) mod numbers;
 
 use std::collections::BTreeMap;
 

@@ -12,7 +12,7 @@ use crate::storage::Storage;
 
 impl Feed {
     /// Less is here than this store knew. Nothing is written before a remote brings something.
-    pub(super) fn stay_older_than(&mut self, known: &Checkpoint) {
+    pub(crate) fn stay_older_than(&mut self, known: &Checkpoint) {
         self.known_before = Some(Box::new(known.clone()));
         self.untouched = true;
     }
@@ -51,6 +51,11 @@ impl Feed {
             self.forked || known.length > self.length || same_length && !known.has_root(&merkle::root_hash(&self.roots))
         };
         self.known_before.as_deref().filter(is_newer)
+    }
+
+    /// How long a feed of ours was known, or may have been, of which less is here, or another history.
+    pub(crate) fn most_signed(&self) -> Option<u64> {
+        self.refused_length().or_else(|| self.newer_mark().map(|known| known.length))
     }
 
     /// What is wrong with a feed of which this store knew more than is here. Nothing can be appended to it.

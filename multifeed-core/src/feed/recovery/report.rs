@@ -42,6 +42,8 @@ pub struct Recovered {
     /// The folder of a copy of a writable feed, as a remote has it, that was taken into the writer's and is gone: what it had beyond that
     /// counts as regained.
     pub copy: Option<Slot>,
+    /// Whether it is the list of a multifeed's feeds, which no peer has.
+    pub is_list: bool,
 }
 
 impl Recovered {
@@ -62,6 +64,7 @@ impl Recovered {
             signatures_mended: 0,
             signed_again: false,
             copy: None,
+            is_list: false,
         }
     }
 
@@ -90,11 +93,11 @@ impl fmt::Display for Recovered {
         if !lost.is_empty() {
             let blocks: Vec<_> = lost.iter().map(u64::to_string).collect();
             let more = if *blocks_unmarked > blocks.len() as u64 { ", …" } else { "" };
-            write!(
-                f,
-                "; of this writer ({}{more}), which a sync with a peer that has them brings back",
-                blocks.join(", ")
-            )?;
+            let (whose, back) = match self.is_list {
+                true => ("list of feeds", "no peer has"),
+                false => ("writer", "a sync with a peer that has them brings back"),
+            };
+            write!(f, "; of this {whose} ({}{more}), which {back}", blocks.join(", "))?;
         }
         if let Some(copy) = copy {
             write!(f, "; the copy of this writer's feed in folder {copy} was taken into it, and is gone")?;

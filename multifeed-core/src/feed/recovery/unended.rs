@@ -124,6 +124,11 @@ impl Feed {
         Some(&refused.error)
     }
 
+    /// How long it may have been, if that is more than is here.
+    pub(super) fn refused_length(&self) -> Option<u64> {
+        self.refused.as_ref().map(|refused| refused.signed).filter(|signed| self.length < *signed)
+    }
+
     /// Fails if its marks are all that tells of blocks which are not here: they are not changed.
     pub(in crate::feed) fn check_changeable(&self) -> Result<(), StoreError> {
         self.refusal().map_or(Ok(()), |refusal| Err(refusal.clone()))

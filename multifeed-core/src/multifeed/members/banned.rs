@@ -51,6 +51,11 @@ impl Banned {
         self.0.contains(key) || self.1.contains(key)
     }
 
+    /// Whether a feed is no remote's business.
+    pub(in crate::multifeed) fn is_hidden(&self, key: &FeedKey) -> bool {
+        self.1.contains(key)
+    }
+
     /// Keeps a feed of the store's own from all sessions.
     pub(in crate::multifeed) fn hide(&mut self, key: FeedKey) {
         self.1.insert(key);

@@ -6,9 +6,10 @@
 use multifeed_proto::FeedKey;
 
 use crate::cores::journal::name;
+use crate::cores::journal::numbers::REMOVED;
 use crate::error::StoreError;
 use crate::feed::{Feed, Opening};
-use crate::ids::FeedId;
+use crate::ids::{FeedId, SessionId};
 use crate::multifeed::{Multifeed, MultifeedEvent};
 use crate::storage::{FileId, FileKind, Slot, Storage};
 
@@ -59,7 +60,16 @@ impl<S: Storage> Multifeed<S> {
         }
         let (recovered, problems) = (self.cores.report.recovered.len(), self.cores.report.problems.len());
         self.open_folder(slot, &mut Opening::new(&self.limits), &mut Vec::new())?;
-        let recovered = self.cores.report.recovered[recovered..].iter().cloned();
+        // JS made a writer anew that was removed here.
+        if let Some((removed, _)) = self.cores.journal.signed(key).filter(|(at, _)| *at >= REMOVED)
+            && self.cores.journal.mark(slot, key).is_none()
+        {
+            self.cores.journal.renumber(removed, slot, key);
+        }
+        let is_list = self.members.banned.is_hidden(key);
+        let recovered = &mut self.cores.report.recovered[recovered..];
+        recovered.iter_mut().for_each(|recovered| recovered.is_list = is_list);
+        let recovered = recovered.iter().cloned();
         recovered.for_each(|recovered| self.outbox.push(MultifeedEvent::Recovered(recovered)));
         match self.members.catalog.find(key) {
             Some(id) => Ok(Some(id)),
@@ -71,9 +81,23 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
-    /// As [`open_core`](Self::open_core), of a feed that a remote offers. An error is a problem of the store.
-    pub(in crate::multifeed) fn find_offered(&mut self, key: &FeedKey) -> Result<Option<FeedId>, StoreError> {
-        self.open_core(key).inspect_err(|error| self.note_problem(error.clone()))
+    /// As [`open_core`](Self::open_core), of a feed that a remote offers on a session: a writer that was here is made again. An error is a problem of
+    /// the store.
+    pub(in crate::multifeed) fn find_offered(
+        &mut self,
+        session: SessionId,
+        key: &FeedKey,
+    ) -> Result<Option<FeedId>, StoreError> {
+        let found = match self.open_core(key) {
+            Ok(None) => self.take_back_writer(session, key),
+            found => found,
+        };
+        let set = self.set_of(session).unwrap_or_default();
+        let found = found.and_then(|found| match found {
+            None => self.members.sets.lists.check_new(set, key).map(|()| None),
+            found => Ok(found),
+        });
+        found.inspect_err(|error| self.note_problem(error.clone()))
     }
 
     pub(in crate::multifeed) fn note_problem(&mut self, error: StoreError) {

@@ -5,13 +5,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use multifeed_proto::FeedKey;
 
+use super::rearranged::Rearranged;
 use crate::KeyPair;
+use crate::cores::journal::name;
+use crate::cores::journal::numbers::REMOVED;
 use crate::corestore::{FeedList, Namespace};
 use crate::error::{AppendError, StoreError};
 use crate::feed::Feed;
-use crate::ids::{FeedId, SetId};
+use crate::ids::{FeedId, SessionId, SetId};
 use crate::multifeed::Multifeed;
 use crate::storage::{Slot, Storage};
 
@@ -25,18 +29,32 @@ pub(in crate::multifeed) struct Lists {
 
 /// One multifeed.
 #[derive(Debug)]
-struct List {
+pub(super) struct List {
     base: Namespace,
     root_key: FeedKey,
     /// The core of the list.
-    pair: KeyPair,
+    pub(super) pair: KeyPair,
     /// `None` as long as the corestore has no such core.
-    feed: Option<FeedId>,
-    list: FeedList,
+    pub(super) feed: Option<FeedId>,
+    pub(super) list: FeedList,
+    /// Not all of it is here: nothing is appended to it, and it is not made anew unless that is asked for.
+    pub(super) lost: Option<StoreError>,
     /// Feeds that are to be appended to the list.
-    new: Vec<FeedKey>,
+    pub(super) new: Vec<FeedKey>,
     /// Feeds that are in the list, and count as taken out still.
     back: Vec<FeedKey>,
+}
+
+impl List {
+    /// The blocks that list these feeds.
+    pub(super) fn entries(&self, feeds: &[FeedKey]) -> Vec<Bytes> {
+        feeds.iter().map(|key| FeedList::entry(key, self.list.name_of(key).unwrap_or_default())).collect()
+    }
+
+    /// How the names of its writers' cores begin.
+    pub(super) fn writers_namespace(&self) -> String {
+        FeedList::writer_namespace_in(&self.base, &self.root_key, Some("")).default_name().to_owned()
+    }
 }
 
 impl Lists {
@@ -52,9 +70,18 @@ impl Lists {
             list.back.push(key);
         } else {
             list.list.add_new(key, name);
+            if list.lost.is_some() {
+                return;
+            }
             list.new.push(key);
         }
         self.pending.insert(set);
+    }
+
+    /// Fails if a feed is new to a list that cannot be appended to.
+    pub(in crate::multifeed) fn check_new(&self, set: SetId, key: &FeedKey) -> Result<(), StoreError> {
+        let list = self.lists.get(&set).filter(|list| !list.list.has(key));
+        list.and_then(|list| list.lost.clone()).map_or(Ok(()), Err)
     }
 
     /// The multifeed whose list this core is.
@@ -62,8 +89,12 @@ impl Lists {
         self.lists.iter().find(|(_, list)| list.pair.public_key() == *key).map(|(set, _)| *set)
     }
 
-    fn get(&self, set: SetId) -> Result<&List, StoreError> {
+    pub(super) fn get(&self, set: SetId) -> Result<&List, StoreError> {
         self.lists.get(&set).ok_or(StoreError::NotCorestore)
+    }
+
+    pub(super) fn get_mut(&mut self, set: SetId) -> Option<&mut List> {
+        self.lists.get_mut(&set)
     }
 
     /// The lists that have a feed.
@@ -99,11 +130,9 @@ impl<S: Storage> Multifeed<S> {
         let mut list = FeedList::default();
         if let Some(id) = feed {
             self.keep_to_itself(id);
-            for index in 0..self.slot(id).feed.len() {
-                let block = self.get(id, index)?;
-                list.read_block(block.as_deref(), key.discovery_key(), &self.limits)?;
-            }
+            self.read_list(id, &mut list)?;
         }
+        let lost = self.lost_list(&key, feed);
         let set = self.add_set();
         for feed in list.feeds() {
             if self.members.removed.contains(&key, &feed.key) {
@@ -114,28 +143,87 @@ impl<S: Storage> Multifeed<S> {
                     let feeds = self.members.sets.get_mut(set);
                     feeds.into_iter().for_each(|feeds| _ = feeds.insert(u64::from(id.0)));
                 }
-                Ok(None) => self.missing_core(&feed.key).into_iter().for_each(|missing| self.note_problem(missing)),
+                Ok(None) => match self.missing_core(&feed.key, Some(&feed.name)) {
+                    Some(missing) => self.note_problem(missing),
+                    None => self.look_for_gone_core(&feed.key),
+                },
                 Err(error) => self.cores.report.problems.push(error),
             }
         }
-        if feed.is_none() {
-            self.missing_core(&key).into_iter().for_each(|missing| self.note_problem(missing));
-        }
-        let opened = list.feeds().iter().filter_map(|feed| self.members.catalog.find(&feed.key)).chain(feed);
+        lost.iter().for_each(|lost| self.note_problem(lost.clone()));
+        let opened = list.feeds().iter().filter_map(|feed| self.members.catalog.find(&feed.key));
         let older: Vec<_> = opened.filter_map(|id| self.slot(id).feed.older_copy()).collect();
         older.into_iter().for_each(|older| self.note_problem(older));
         self.cores.report.problems.extend(list.problems().iter().cloned().map(StoreError::from));
         let (base, root_key) = (base.clone(), *root_key);
-        let list = List { base, root_key, pair, feed, list, new: Vec::new(), back: Vec::new() };
+        let list = List { base, root_key, pair, feed, list, lost, new: Vec::new(), back: Vec::new() };
         self.members.sets.lists.lists.insert(set, list);
         self.cores.storage.opened();
         Ok(set)
     }
 
+    /// Reads a list from its core. A block that is damaged hides no other.
+    pub(in crate::multifeed) fn read_list(&mut self, id: FeedId, list: &mut FeedList) -> Result<(), StoreError> {
+        let core = self.slot(id).feed.discovery_key();
+        for index in 0..self.slot(id).feed.len() {
+            let block = match self.get(id, index) {
+                Err(error) if !error.is_of_one_place() => return Err(error),
+                block => block,
+            };
+            let block = block.as_ref().map(|block| block.as_deref());
+            list.read_block(block, core, &self.limits)?;
+        }
+        Ok(())
+    }
+
+    /// The error for a list of which less is here than was written, by what the journal knows.
+    fn lost_list(&self, key: &FeedKey, feed: Option<FeedId>) -> Option<StoreError> {
+        let known = self.cores.journal.signed(key).filter(|(slot, _)| *slot < REMOVED).map(|(_, mark)| mark.length);
+        let (held, known) = match feed.map(|id| &self.slot(id).feed) {
+            None => (None, known?),
+            Some(feed) => (Some(feed.len()), feed.most_signed()?),
+        };
+        Some(StoreError::ListLost { key: *key, held, known })
+    }
+
     /// The error for a core that was written here, by what the journal knows, if it is not on the disk.
-    pub(in crate::multifeed) fn missing_core(&self, key: &FeedKey) -> Option<StoreError> {
-        let lost = self.cores.journal.writers().find(|(_, mark)| mark.is_of(key) && mark.length > 0);
-        lost.map(|(_, mark)| StoreError::CoreMissing { key: *key, blocks: mark.length })
+    pub(in crate::multifeed) fn missing_core(&self, key: &FeedKey, name: Option<&str>) -> Option<StoreError> {
+        let (_, mark) = self.cores.journal.signed(key).filter(|(slot, _)| *slot < REMOVED)?;
+        Some(StoreError::CoreMissing { key: *key, name: name.map(str::to_owned), blocks: mark.length })
+    }
+
+    /// A writer of a session's multifeed that is not here, as it was removed or its core is gone: it is here again as an older copy of it would be, and
+    /// the session brings what it signed. `None` if the key is that of no such writer.
+    pub(in crate::multifeed) fn take_back_writer(
+        &mut self,
+        session: SessionId,
+        key: &FeedKey,
+    ) -> Result<Option<FeedId>, StoreError> {
+        let set = self.set_of(session).unwrap_or_default();
+        let Ok(list) = self.members.sets.lists.get(set) else { return Ok(None) };
+        if self.cores.journal.signed(key).is_none() {
+            return Ok(None);
+        }
+        let name = list.list.name_of(key).map(str::to_owned);
+        for name in [name.as_deref(), None] {
+            let (core_name, pair) = self.derive_writer(set, name)?;
+            if pair.public_key() == *key {
+                let id = self.create(*key, Some(&pair), Some(&core_name), None)?;
+                self.include_in(set, id, Some(session));
+                return Ok(Some(id));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reports the core of a feed that was fetched and is gone, once, and forgets what is known of it: it comes again like any other.
+    fn look_for_gone_core(&mut self, key: &FeedKey) {
+        let slot = self.cores.journal.slot_of(&name(key));
+        let known = slot.and_then(|slot| Some((slot, self.cores.journal.mark(slot, key)?.length)));
+        if let Some((slot, blocks)) = known.filter(|(_, blocks)| *blocks > 0) {
+            self.members.rearranged.push(Rearranged::CoreGone { key: *key, blocks });
+            self.cores.journal.forget(slot);
+        }
     }
 
     /// The root key of a multifeed of a corestore.
@@ -151,7 +239,7 @@ impl<S: Storage> Multifeed<S> {
     /// # Errors
     /// [`StoreError::NotCorestore`] if the set is no multifeed of a corestore; [`StoreError::BadName`]; [`StoreError::NameTaken`] if the name is
     /// that of a feed that is not written here; [`StoreError::CoreMissing`] if the core was here and is gone, as a new one would be a second history;
-    /// [`StoreError::Banned`]; else what the storage says.
+    /// [`StoreError::ListLost`] if the writer is new and the list cannot be appended to; [`StoreError::Banned`]; else what the storage says.
     pub fn writer_in(&mut self, set: SetId, name: Option<&str>) -> Result<FeedId, StoreError> {
         let list = self.members.sets.lists.get(set)?;
         if let Some(name) = name.filter(|name| name.is_empty() || name.len() > self.limits.name_bytes) {
@@ -165,7 +253,10 @@ impl<S: Storage> Multifeed<S> {
         }
         let (core_name, pair) = self.derive_writer(set, name)?;
         let key = pair.public_key();
-        let id = self.derived_core(&pair, Some(&core_name))?;
+        if self.open_core(&key)?.is_none() {
+            self.members.sets.lists.check_new(set, &key)?;
+        }
+        let id = self.derived_core(&pair, Some(&core_name), name)?;
         if !self.slot(id).feed.writable() {
             return Err(taken(self.slot(id).feed.slot()));
         }
@@ -272,7 +363,7 @@ impl<S: Storage> Multifeed<S> {
     }
 
     /// The feed of a list is no remote's business.
-    fn keep_to_itself(&mut self, id: FeedId) {
+    pub(super) fn keep_to_itself(&mut self, id: FeedId) {
         self.members.sets.own(id);
         // Nobody waits for what is new in it.
         self.feeds[id.0 as usize].told = true;
@@ -304,27 +395,30 @@ impl<S: Storage> Multifeed<S> {
         if list.new.is_empty() {
             return Ok(());
         }
-        let named = |key: &FeedKey| FeedList::entry(key, list.list.name_of(key).unwrap_or_default());
-        let entries: Vec<_> = list.new.iter().map(named).collect();
+        let entries = list.entries(&list.new);
         let id = match list.feed {
             Some(id) => id,
             None => self.make_list(set)?,
         };
-        match self.append(id, &entries) {
-            Ok(_) => {}
-            Err(AppendError::Store(error)) => return Err(error),
-            Err(_) => {
-                let key = self.slot(id).feed.key();
-                let why = "the list of feeds cannot be appended to";
-                return Err(crate::CorestoreError::damaged(key.discovery_key(), "name", why).into());
-            }
-        }
+        self.append_entries(id, &entries)?;
         let lists = &mut self.members.sets.lists.lists;
         lists.get_mut(&set).into_iter().for_each(|list| list.new.clear());
         Ok(())
     }
 
-    fn make_list(&mut self, set: SetId) -> Result<FeedId, StoreError> {
+    pub(super) fn append_entries(&mut self, id: FeedId, entries: &[Bytes]) -> Result<(), StoreError> {
+        match self.append(id, entries) {
+            Ok(_) => Ok(()),
+            Err(AppendError::Store(error)) => Err(error),
+            Err(_) => {
+                let key = self.slot(id).feed.key();
+                let why = "the list of feeds cannot be appended to";
+                Err(crate::CorestoreError::damaged(key.discovery_key(), "name", why).into())
+            }
+        }
+    }
+
+    pub(super) fn make_list(&mut self, set: SetId) -> Result<FeedId, StoreError> {
         let list = self.members.sets.lists.get(set)?;
         let (pair, name) = (list.pair.clone(), FeedList::list_namespace_in(&list.base, &list.root_key));
         let (key, name) = (pair.public_key(), name.default_name().as_bytes().to_vec());

@@ -13,15 +13,13 @@ use multifeed_proto::FeedKey;
 
 use super::folder_numbers::NOBODY;
 use super::rearranged::Rearranged;
+use crate::cores::journal::numbers::{HOMELESS, REMOVED};
 use crate::cores::journal::{Checkpoint, name};
 use crate::error::StoreError;
 use crate::feed::local_name::is_key_name;
 use crate::feed::{Feed, Opening};
 use crate::multifeed::{Multifeed, feed_name};
 use crate::storage::{FileId, FileKind, RepairedInMemory, Slot, Storage};
-
-/// Numbers from here on are no folders': what is known of writers stands there whose old numbers other feeds have.
-const HOMELESS: u32 = 0xf000_0000;
 
 /// Missing writers that are reported one by one. A forged journal can tell of millions.
 const MAX_MISSING: usize = 16_384;
@@ -40,28 +38,29 @@ impl<S: Storage> Multifeed<S> {
     }
 
     /// Gives a missing writer up: its number is closed, its name is free, and its feed is [banned](Self::ban), as a copy of its key
-    /// elsewhere could sign a second history. False if no writer of that key is missing.
+    /// elsewhere could sign a second history. How much it signed stays known, as of one that is [removed](Self::remove_writer). False if no writer of
+    /// that key is missing.
     ///
     /// # Errors
     ///
     /// As [`ban`](Self::ban), or what the storage says.
     pub fn give_up_missing(&mut self, key: &FeedKey) -> Result<bool, StoreError> {
-        let is_it = |problem: &StoreError| matches!(problem, StoreError::MissingWriter { key: Some(missing), .. } if missing == key);
-        if !self.cores.report.problems.iter().any(is_it) {
+        if !self.cores.report.problems.iter().any(|problem| problem.is_of_missing(key)) {
             return Ok(false);
         }
         self.ban(*key)?;
         self.begin(true)?;
-        let of_key = self.cores.journal.writers().filter(|(_, mark)| mark.is_of(key));
-        for slot in of_key.map(|(slot, _)| slot).collect::<Vec<_>>() {
+        let of_key = self.cores.journal.writers().filter(|(slot, mark)| *slot < REMOVED && mark.is_of(key));
+        for (slot, mark) in of_key.map(|(slot, mark)| (slot, mark.clone())).collect::<Vec<_>>() {
+            self.cores.journal.note_removed(key, mark);
             self.cores.journal.forget(slot);
             let obstacle = self.cores.storage.obstacles().is_ok_and(|slots| slots.contains(&slot));
-            if slot.0 < HOMELESS && !obstacle && self.members.catalog.at(slot).is_none() {
+            if slot < HOMELESS && !obstacle && self.members.catalog.at(slot).is_none() {
                 self.members.catalog.release(slot);
             }
         }
         self.cores.journal.write(&mut self.cores.storage, true)?;
-        self.cores.report.problems.retain(|problem| !is_it(problem));
+        self.cores.report.found_missing(key);
         self.members.catalog.forget_missing(key);
         self.close_gaps()?;
         Ok(true)
@@ -97,9 +96,7 @@ impl<S: Storage> Multifeed<S> {
             let id = self.insert(feed);
             self.index(id);
             self.adopt(id);
-            self.cores.report.problems.retain(
-                |problem| !matches!(problem, StoreError::MissingWriter { key: Some(missing), .. } if *missing == key),
-            );
+            self.cores.report.found_missing(&key);
             self.members.catalog.forget_missing(&key);
             self.created(id, key, name);
             self.adopt_offers(id, key, None);
@@ -160,7 +157,7 @@ impl<S: Storage> Multifeed<S> {
             }
         }
         let removed = self.cores.journal.removal().map(|removal| removal.slot);
-        let (mut told, mut free) = (0, HOMELESS);
+        let (mut told, mut free) = (0, HOMELESS.0);
         for (slot, mark) in known.into_iter().filter(|(slot, _)| Some(*slot) != removed) {
             if let Some(feed) = ours.get(&mark.key).map(|id| &self.slot(*id).feed) {
                 if feed.slot() != slot && self.cores.journal.mark(feed.slot(), &feed.key()).is_none() {
@@ -168,7 +165,7 @@ impl<S: Storage> Multifeed<S> {
                 }
                 continue;
             }
-            if mark.length == 0 {
+            if mark.length == 0 || slot >= REMOVED {
                 continue;
             }
             if let Some((there, key)) = unopened.get(&mark.key) {
@@ -191,7 +188,7 @@ impl<S: Storage> Multifeed<S> {
             }
             told += 1;
             let replaced = self.members.catalog.at(slot).is_some();
-            let place = Some(slot).filter(|slot| slot.0 < HOMELESS && !replaced);
+            let place = Some(slot).filter(|slot| *slot < HOMELESS && !replaced);
             if let Some(slot) = place {
                 self.members.catalog.occupy(slot);
             }

@@ -10,6 +10,7 @@ pub(super) mod missing;
 pub(super) mod names;
 pub(super) mod plain;
 pub(super) mod rearranged;
+pub(super) mod rebuild;
 pub(super) mod remove;
 pub(super) mod removed;
 pub(super) mod sets;

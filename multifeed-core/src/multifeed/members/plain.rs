@@ -106,15 +106,17 @@ impl<S: Storage> Multifeed<S> {
 
     fn plain_core(&mut self, pair: &KeyPair, name: Option<&[u8]>) -> Result<FeedId, StoreError> {
         self.check_no_list(&pair.public_key())?;
-        let id = self.derived_core(pair, name)?;
+        let text = name.and_then(|name| std::str::from_utf8(name).ok());
+        let id = self.derived_core(pair, name, text)?;
         self.include_plain(id, name)
     }
 
-    /// The core of a key pair, opened or made. The pair of a name is derived from it.
+    /// The core of a key pair, opened or made. The pair of a name is derived from it; `writer` is what it is called.
     pub(in crate::multifeed) fn derived_core(
         &mut self,
         pair: &KeyPair,
         name: Option<&[u8]>,
+        writer: Option<&str>,
     ) -> Result<FeedId, StoreError> {
         let key = pair.public_key();
         if self.members.banned.contains(&key) {
@@ -123,7 +125,7 @@ impl<S: Storage> Multifeed<S> {
         if let Some(id) = self.open_core(&key)? {
             return Ok(id);
         }
-        match self.missing_core(&key) {
+        match self.missing_core(&key, writer) {
             Some(missing) => Err(missing),
             None => {
                 if name.is_some() {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use multifeed_proto::FeedKey;
+
 use crate::storage::Slot;
 
 /// Something that was done to folders, since JS knows no gap in their numbers, or since it was begun before.
@@ -32,6 +34,13 @@ pub enum Rearranged {
         /// How long the feed was known to be, in blocks.
         blocks: u64,
     },
+    /// The core of a feed of a corestore that was fetched is gone, and the journal knows of blocks in it. They can be fetched again.
+    CoreGone {
+        /// The feed's key.
+        key: FeedKey,
+        /// How long the feed was known to be, in blocks.
+        blocks: u64,
+    },
     /// A writer is named by its key, as another one has the name that it had: while its folder was missing, say.
     NamedByKey {
         /// Its folder.
@@ -53,6 +62,14 @@ impl fmt::Display for Rearranged {
                 write!(
                     f,
                     "folder {slot}, of a feed of {blocks} that was fetched, is gone: a sync with a peer that has the feed fetches it again"
+                )
+            }
+            Self::CoreGone { key, blocks } => {
+                let blocks = if *blocks == 1 { "1 block".to_owned() } else { format!("{blocks} blocks") };
+                write!(
+                    f,
+                    "core {}, of the feed {key} of {blocks} that was fetched, is gone: a sync with a peer that has the feed fetches it again",
+                    key.discovery_key()
                 )
             }
             Self::NamedByKey { slot } => {

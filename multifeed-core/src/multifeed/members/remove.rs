@@ -7,7 +7,8 @@
 use multifeed_proto::{Command, FeedKey};
 
 use super::rearranged::Rearranged;
-use crate::cores::journal::Removal;
+use crate::bitfield::Marks;
+use crate::cores::journal::{Checkpoint, Removal};
 use crate::error::StoreError;
 use crate::feed::Feed;
 use crate::ids::{FeedId, SessionId, SetId};
@@ -46,6 +47,10 @@ impl<S: Storage> Multifeed<S> {
     /// from a shorter length, and sign a second history; so the feed is [banned](Self::ban) first, and its key pair is not taken for a
     /// new writer.
     ///
+    /// How much it signed stays known. If the ban is lifted and its key pair is there again, as one that is derived from a name always is, the
+    /// writer is as an older copy of it would be: its blocks come back from a remote that has them, and nothing is appended before
+    /// ([`StoreError::OlderWriter`]).
+    ///
     /// # Errors
     ///
     /// As [`remove`](Self::remove) and [`ban`](Self::ban).
@@ -57,7 +62,25 @@ impl<S: Storage> Multifeed<S> {
             self.resume_removal()?;
         }
         self.ban(key)?;
+        self.begin(true)?;
+        self.note_signed(id)?;
         self.take_out(id)
+    }
+
+    /// Has the journal know for good what a feed of ours signed that is about to go.
+    fn note_signed(&mut self, id: FeedId) -> Result<(), StoreError> {
+        let feed = self.live(id)?;
+        let (slot, key) = (feed.slot(), feed.key());
+        let known = self.cores.journal.mark(slot, &key).filter(|mark| mark.is_of_a_writer());
+        let signed = match feed.writable() && feed.is_known_to_be_whole() {
+            true => Some(feed.mark(false)),
+            false => known.cloned(),
+        };
+        let Some(signed) = signed.filter(|signed| signed.length > 0) else { return Ok(()) };
+        // What is cleared of it is for those to say who bring it back.
+        let signed = Checkpoint { pages: Marks::default(), writer_behind: false, synced: false, ..signed };
+        self.cores.journal.note_removed(&key, signed);
+        self.cores.journal.write(&mut self.cores.storage, true)
     }
 
     /// Fails before anything is written down if the folder holds what must not be removed. Else the removal would be done by surprise when that
@@ -382,6 +405,9 @@ impl<S: Storage> Multifeed<S> {
             let feed = &self.slot(other).feed;
             self.members.catalog.insert(other, feed.key(), feed.slot(), Some(others));
         }
-        self.outbox.push(MultifeedEvent::Removed { id, key, name });
+        // A list of feeds is nobody's business.
+        if !self.members.banned.is_hidden(&key) {
+            self.outbox.push(MultifeedEvent::Removed { id, key, name });
+        }
     }
 }

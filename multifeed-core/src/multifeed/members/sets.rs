@@ -65,9 +65,10 @@ impl<S: Storage> Multifeed<S> {
     ///
     /// # Errors
     ///
-    /// If the feed was removed from the store.
+    /// If the feed was removed from the store; [`StoreError::ListLost`].
     pub fn include(&mut self, set: SetId, feed: FeedId) -> Result<bool, StoreError> {
-        self.live(feed)?;
+        let key = self.live(feed)?.key();
+        self.members.sets.lists.check_new(set, &key)?;
         Ok(self.include_in(set, feed, None))
     }
 

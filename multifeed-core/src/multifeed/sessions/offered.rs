@@ -152,7 +152,7 @@ impl<S: Storage> Multifeed<S> {
             }
             let feed = match self.members.catalog.offered(&key) {
                 Some(feed) => feed,
-                None => match self.find_offered(&key) {
+                None => match self.find_offered(id, &key) {
                     Ok(None) => self.insert_offered(key),
                     Ok(Some(feed)) => {
                         self.replicate_feed(id, feed);

@@ -1,0 +1,211 @@
+//! The built command on a corestore of which something is lost: a writer that was removed, a core, the list of the feeds.
+
+use crate::common;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use common::{Done, Store, TIMEOUT, copy};
+use multifeed_testkit::js::{JsCorestore, JsPeer};
+use serde_json::{Value, json};
+
+/// A store with one root key.
+struct Rooted(Store, String);
+
+impl Rooted {
+    fn new(byte: &str) -> Result<Self> {
+        Ok(Self(Store::new()?, byte.repeat(32)))
+    }
+
+    fn run(&self, args: &[&str]) -> Result<Done> {
+        self.0.run(&[&["--json", "--corestore", "--key", &self.1], args].concat())
+    }
+
+    /// The names and the lengths of its feeds.
+    fn feeds(&self) -> Result<Vec<(String, u64)>> {
+        let feeds = self.run(&["feeds"])?.objects()?;
+        let feed = |feed: &Value| Some((feed["name"].as_str()?.to_owned(), feed["length"].as_u64()?));
+        Ok(feeds.iter().filter_map(feed).collect())
+    }
+
+    /// What JS has of it: names and lengths.
+    fn js_names(&self) -> Result<Vec<String>> {
+        let js = JsCorestore::open(self.0.path(), &json!({"multifeeds": [{"key": self.1}]}))?;
+        let names = js.multifeeds[0].iter().map(|(name, _)| name.clone().unwrap_or_default()).collect();
+        js.close()?;
+        Ok(names)
+    }
+
+    /// The folder of the core whose `name` ends so; of one that was fetched if that is empty.
+    fn core(&self, name: &str) -> Result<PathBuf> {
+        let folders = |path: &Path| -> Result<Vec<PathBuf>> {
+            let entries = std::fs::read_dir(path)?.collect::<std::io::Result<Vec<_>>>()?;
+            Ok(entries.into_iter().map(|entry| entry.path()).filter(|path| path.is_dir()).collect())
+        };
+        for first in folders(self.0.path())? {
+            for second in folders(&first)? {
+                for core in folders(&second)? {
+                    let named = std::fs::read(core.join("name")).unwrap_or_default();
+                    if if name.is_empty() { named.is_empty() } else { named.ends_with(name.as_bytes()) } {
+                        return Ok(core);
+                    }
+                }
+            }
+        }
+        anyhow::bail!("no core {name}")
+    }
+
+    /// Syncs with a JS peer, which connects or listens.
+    fn sync(&self, js: &mut JsPeer, js_listens: bool) -> Result<()> {
+        let options = ["--key", &self.1];
+        if js_listens {
+            let reply = js.call(json!({"cmd": "listen", "address": "127.0.0.1:0"}))?;
+            let address: SocketAddr = reply["address"].as_str().context("no address")?.parse()?;
+            self.0.sync(address, &options)?.ended(0)?;
+        } else {
+            let (ours, address) = self.0.serve(&[&options[..], &["--once"]].concat())?;
+            js.connect(address)?;
+            ours.ended(0)?;
+        }
+        js.event_within("ended", TIMEOUT)?;
+        Ok(())
+    }
+}
+
+#[test]
+fn a_writer_that_was_removed_signs_no_second_history() -> Result<()> {
+    for (js_listens, asks) in [(true, true), (false, false), (false, true)] {
+        let store = Rooted::new("2a")?;
+        store.run(&["append", "alice", "one", "two", "three"])?.ok()?;
+        let mut js = JsPeer::spawn(&["--key", &store.1])?;
+        store.sync(&mut js, js_listens)?;
+        let key = js.feeds()?.first().context("JS has no feed")?.key.clone();
+        store.run(&["remove", "--writer", "alice"])?.ok()?;
+        store.run(&["unban", &key])?.ok()?;
+        if asks {
+            let (code, said) = store.run(&["append", "alice", "another"])?.failure()?;
+            ensure!(
+                code == "ERR_WRITER_OLDER" && said.contains("sync with a peer") && said.contains("another name"),
+                "{code}: {said}"
+            );
+            // Again, and of another process.
+            ensure!(store.run(&["append", "alice", "another"])?.failure()?.0 == "ERR_WRITER_OLDER");
+        }
+        store.sync(&mut js, js_listens)?;
+        store.run(&["append", "alice", "four"])?.ok()?;
+        store.run(&["verify"])?.ok()?;
+        store.sync(&mut js, js_listens)?;
+        let feeds = js.feeds()?;
+        ensure!(feeds.len() == 1 && feeds[0].length == 4, "{feeds:?}");
+        js.close()?;
+        ensure!(store.feeds()? == [("alice".to_owned(), 4)]);
+        ensure!(store.js_names()? == ["alice"]);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_list_that_is_gone_is_told_and_made_anew_if_that_is_asked_for() -> Result<()> {
+    let store = Rooted::new("2b")?;
+    for name in ["alice", "bob"] {
+        store.run(&["append", name, "one", "two"])?.ok()?;
+    }
+    let list = store.core("@multifeed:persist")?;
+    let aside = tempfile::tempdir()?;
+    copy(&list, &aside.path().join("list"))?;
+    std::fs::remove_dir_all(&list)?;
+    for command in ["feeds", "verify"] {
+        let (code, said) = store.run(&[command])?.failure()?;
+        ensure!(code == "ERR_STORE_DAMAGED", "{command}: {code}: {said}");
+    }
+    let found = store.run(&["verify"])?;
+    ensure!(
+        found.text().contains("is gone, and had 2 entries") && found.text().contains("--rebuild-list"),
+        "{}",
+        found.text()
+    );
+    store.run(&["append", "alice", "three"])?.ok()?;
+    let (code, said) = store.run(&["append", "carol", "one"])?.failure()?;
+    ensure!(code == "ERR_LIST_LOST" && said.contains("put its folder back"), "{code}: {said}");
+    ensure!(!list.exists(), "a list was made");
+    // Put back it is as before.
+    copy(&aside.path().join("list"), &list)?;
+    ensure!(store.feeds()? == [("alice".to_owned(), 3), ("bob".to_owned(), 2)], "{:?}", store.feeds()?);
+    std::fs::remove_dir_all(&list)?;
+    let made = store.run(&["verify", "--rebuild-list"])?.ok()?.objects()?;
+    ensure!(made.iter().any(|event| event["event"] == "list-rebuilt" && event["feeds"] == 2), "{made:?}");
+    store.run(&["append", "carol", "one"])?.ok()?;
+    let expected = [("alice".to_owned(), 3), ("bob".to_owned(), 2), ("carol".to_owned(), 1)];
+    ensure!(store.feeds()? == expected, "{:?}", store.feeds()?);
+    let mut names = store.js_names()?;
+    names.sort();
+    ensure!(names == ["alice", "bob", "carol"], "{names:?}");
+    Ok(())
+}
+
+#[test]
+fn a_bad_byte_in_the_list_hides_one_feed_alone() -> Result<()> {
+    let store = Rooted::new("2c")?;
+    for name in ["alice", "bob", "carol"] {
+        store.run(&["append", name, "one"])?.ok()?;
+    }
+    let data = store.core("@multifeed:persist")?.join("data");
+    let whole = std::fs::read(&data)?;
+    let mut bytes = whole.clone();
+    bytes[20] ^= 1;
+    std::fs::write(&data, &bytes)?;
+    let feeds = store.run(&["feeds"])?;
+    let (code, said) = feeds.failure()?;
+    ensure!(
+        code == "ERR_STORE_DAMAGED" && said.contains("block 0 of the list of feeds") && !said.contains("a sync with"),
+        "{said}"
+    );
+    ensure!(store.feeds()?.iter().map(|feed| &*feed.0).eq(["bob", "carol"]), "{:?}", store.feeds()?);
+    store.run(&["append", "alice", "two"])?.ok()?;
+    store.run(&["append", "dave", "one"])?.ok()?;
+    let made = store.run(&["verify", "--rebuild-list"])?.ok()?;
+    ensure!(made.text().contains("list-rebuilt"), "{}", made.text());
+    let mut names: Vec<_> = store.feeds()?.into_iter().collect();
+    names.sort();
+    ensure!(names.iter().map(|feed| &*feed.0).eq(["alice", "bob", "carol", "dave"]) && names[0].1 == 2, "{names:?}");
+    let mut names = store.js_names()?;
+    names.sort();
+    ensure!(names == ["alice", "bob", "carol", "dave"], "{names:?}");
+    Ok(())
+}
+
+#[test]
+fn a_fetched_core_that_is_gone_is_told_as_in_a_folder_of_numbers() -> Result<()> {
+    let said = |numbered: bool| -> Result<Vec<(Option<i32>, String)>> {
+        let store = Rooted::new("2d")?;
+        let run = |args: &[&str]| match numbered {
+            true => store.0.run(&[&["--key", &store.1], args].concat()),
+            false => store.0.run(&[&["--corestore", "--key", &store.1], args].concat()),
+        };
+        run(&["append", "alice", "one"])?.ok()?;
+        let mut js = JsPeer::spawn(&["--key", &store.1])?;
+        js.append("bob", 3, 10, 1)?;
+        store.sync(&mut js, true)?;
+        js.close()?;
+        let gone = if numbered { store.0.path().join("1") } else { store.core("")? };
+        std::fs::remove_dir_all(gone)?;
+        let mut all = Vec::new();
+        for command in ["feeds", "verify"] {
+            let done = run(&[command])?;
+            all.push((done.code, done.stderr));
+        }
+        run(&["append", "alice", "two"])?.ok()?;
+        let after = run(&["feeds"])?;
+        all.push((after.code, after.stderr));
+        Ok(all)
+    };
+    let (cores, numbers) = (said(false)?, said(true)?);
+    for (core, number) in cores.iter().zip(&numbers) {
+        ensure!(core.0 == number.0, "{core:?}, {number:?}");
+        let told = |text: &str| text.contains("of 3 blocks that was fetched") && text.contains("is gone");
+        ensure!(told(&core.1) == told(&number.1), "{core:?}, {number:?}");
+    }
+    ensure!(cores[0].1.contains("is gone") && !cores[2].1.contains("is gone"), "{cores:?}");
+    Ok(())
+}
