@@ -209,3 +209,57 @@ fn a_fetched_core_that_is_gone_is_told_as_in_a_folder_of_numbers() -> Result<()>
     ensure!(cores[0].1.contains("is gone") && !cores[2].1.contains("is gone"), "{cores:?}");
     Ok(())
 }
+
+/// Whether a number stands for a folder in what was said.
+fn numbers_a_folder(said: &str) -> bool {
+    said.match_indices("folder ")
+        .any(|(at, found)| said[at + found.len()..].starts_with(|next: char| next.is_ascii_digit()))
+}
+
+/// A corestore has no numbered folders: whatever is damaged of a core, it is named by its path, and by its key and name.
+#[test]
+fn what_is_wrong_with_a_core_is_told_by_its_path_key_and_name() -> Result<()> {
+    type Harm = fn(&Path) -> Result<()>;
+    fn flip(file: &Path, at: usize) -> Result<()> {
+        let mut bytes = std::fs::read(file)?;
+        *bytes.get_mut(at).context("it is shorter")? ^= 1;
+        Ok(std::fs::write(file, bytes)?)
+    }
+    fn cut(file: &Path, len: usize) -> Result<()> {
+        let bytes = std::fs::read(file)?;
+        Ok(std::fs::write(file, &bytes[..len])?)
+    }
+    let harms: [(&str, &str, Harm); 7] = [
+        ("a block", "alice", |core| flip(&core.join("data"), 1)),
+        ("the end of data", "alice", |core| cut(&core.join("data"), 4)),
+        ("the tree", "alice", |core| cut(&core.join("tree"), 40)),
+        ("a header", "alice", |core| flip(&core.join("tree"), 1)),
+        ("the bitfield", "alice", |core| cut(&core.join("bitfield"), 0)),
+        ("the tree of a feed that was fetched", "", |core| cut(&core.join("tree"), 40)),
+        ("a node of a feed that was fetched", "", |core| flip(&core.join("tree"), 75)),
+    ];
+    for (what, name, harm) in harms {
+        let store = Rooted::new("2e")?;
+        store.run(&["append", "alice", "one", "two", "three"])?.ok()?;
+        let mut js = JsPeer::spawn(&["--key", &store.1])?;
+        js.append("bob", 3, 10, 1)?;
+        store.sync(&mut js, true)?;
+        js.close()?;
+        let feeds = store.run(&["feeds"])?.objects()?;
+        let name_of = if name.is_empty() { "1" } else { name };
+        let key = feeds.iter().find(|feed| feed["name"] == name_of).context("no such feed")?["key"].clone();
+        let key = key.as_str().context("no key")?;
+        let core = store.core(name)?;
+        let place = core.strip_prefix(store.0.path())?.to_str().context("no text")?.to_owned();
+        harm(&core)?;
+        let mut told = false;
+        for command in [&["feeds"][..], &["verify"], &["cat", name_of], &["append", name_of, "four"], &["verify"]] {
+            let done = store.run(command)?;
+            let said = format!("{}{}", done.text(), done.stderr);
+            ensure!(!numbers_a_folder(&said), "{what}, {command:?}: {said}");
+            told |= said.contains(&place) && said.contains(&key[..8]);
+        }
+        ensure!(told, "{what} is not told by the core's path and key");
+    }
+    Ok(())
+}

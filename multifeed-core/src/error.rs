@@ -5,6 +5,7 @@ mod words;
 
 pub use store::StoreError;
 pub(crate) use store::is_unreadable;
+pub(crate) use words::{core, home};
 
 use multifeed_proto::FeedKey;
 use thiserror::Error;

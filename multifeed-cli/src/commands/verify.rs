@@ -222,6 +222,9 @@ fn feed_of(problem: &StoreError) -> (Option<String>, Option<String>) {
         StoreError::OlderWriter { key, name, .. } | StoreError::ForkedWriter { key, name, .. } => {
             (Some(key.to_string()), name.clone())
         }
+        StoreError::CoreMissing { key, name, .. } | StoreError::OfCore { key, name, .. } => {
+            (Some(key.to_string()), name.clone())
+        }
         StoreError::OlderCopy { key, .. } => (Some(key.to_string()), None),
         _ => (None, None),
     }

@@ -2,7 +2,7 @@
 
 use multifeed_proto::FeedKey;
 
-use crate::error::StoreError;
+use crate::error::{StoreError, home};
 use crate::feed::{Feed, Recovered};
 use crate::storage::{FileKind, Slot};
 
@@ -79,10 +79,10 @@ pub struct ExposedKey {
 
 impl std::fmt::Display for ExposedKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { slot, mode, .. } = self;
+        let (folder, mode) = (home(self.slot, &self.key), self.mode);
         write!(
             f,
-            "others can read or change `secret_key` of folder {slot} (permissions {mode:04o}): whoever has it can write this feed; \
+            "others can read or change `secret_key` of {folder} (permissions {mode:04o}): whoever has it can write this feed; \
              make it yours alone (chmod 600)"
         )
     }

@@ -5,7 +5,7 @@ use thiserror::Error;
 
 use super::MasterKey;
 use super::other_store::OtherStore;
-use crate::error::{AppendError, PutError, StoreError};
+use crate::error::{AppendError, PutError, StoreError, core as place};
 
 /// A corestore, or one of its cores, failed. Never a peer's fault, unless it is a [`Put`](Self::Put).
 #[derive(Debug, Clone, Error)]
@@ -15,7 +15,7 @@ pub enum CorestoreError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The folder of one core could not be used. The others are none the worse.
-    #[error("core {core}: {source}")]
+    #[error("{}: {source}", place(.core))]
     Core {
         /// The core.
         core: DiscoveryKey,
@@ -23,7 +23,7 @@ pub enum CorestoreError {
         source: StoreError,
     },
     /// A file of a core does not hold what it must. The folder was left as it is.
-    #[error("core {core}: `{file}` is damaged: {why}")]
+    #[error("{}: `{file}` is damaged: {why}", place(.core))]
     Damaged {
         /// The core.
         core: DiscoveryKey,
@@ -34,8 +34,8 @@ pub enum CorestoreError {
     },
     /// A core's `name` does not derive the core's key: the name is damaged, or the master key is another one. The folder was left as it is.
     #[error(
-        "core {core}: its `name` ({}) derives another key from this master key: take `name` or `master_key` from a backup",
-        String::from_utf8_lossy(.name).escape_debug()
+        "{}: its `name` ({}) derives another key from this master key: take `name` or `master_key` from a backup",
+        place(.core), String::from_utf8_lossy(.name).escape_debug()
     )]
     NameMismatch {
         /// The core.
@@ -83,7 +83,7 @@ pub enum CorestoreError {
         max: usize,
     },
     /// Blocks could not be appended. The core is as it was before.
-    #[error("core {core}: {source}")]
+    #[error("{}: {source}", place(.core))]
     Append {
         /// The core.
         core: DiscoveryKey,
@@ -91,7 +91,7 @@ pub enum CorestoreError {
         source: AppendError,
     },
     /// A block that was received could not be stored.
-    #[error("core {core}: {source}")]
+    #[error("{}: {source}", place(.core))]
     Put {
         /// The core.
         core: DiscoveryKey,

@@ -8,7 +8,8 @@ use multifeed_proto::FeedKey;
 use thiserror::Error;
 
 use super::words::{
-    TO_CATCH_UP, advice, blocks_were, how_many, js_sees, lost_list, old_place, place, put_back, writer_of,
+    TO_CATCH_UP, advice, blocks_were, core, core_of, home, how_many, js_sees, lost_list, old_place, place, put_back,
+    writer_of,
 };
 use crate::corestore::CorestoreError;
 use crate::storage::{FileError, FileId, FileKind, Found, Slot};
@@ -103,6 +104,16 @@ pub enum StoreError {
     /// store's](CorestoreError::OtherStore), which was left as it is.
     #[error(transparent)]
     Core(Arc<CorestoreError>),
+    /// The core of one feed of a corestore cannot be used, or not all of it. Its folder has no number: what is said of it is said without one.
+    #[error("{}: {source}", core_of(.key, .name))]
+    OfCore {
+        /// The feed's key.
+        key: FeedKey,
+        /// The feed's name, if it has one that is known.
+        name: Option<String>,
+        /// What is wrong.
+        source: Arc<StoreError>,
+    },
     /// The store is not in a corestore, and has no multifeeds by their root keys.
     #[error("the store is no corestore, and has one multifeed alone: open the folder as a `Corestore`")]
     NotCorestore,
@@ -110,7 +121,7 @@ pub enum StoreError {
     #[error("the store has no feed of this id: it is that of another store")]
     UnknownFeed,
     /// A core was asked for that is the list of feeds of a multifeed which is open.
-    #[error("core {} is the list of feeds of a multifeed: open that by its root key", .key.discovery_key())]
+    #[error("{} is the list of feeds of a multifeed: open that by its root key", core(&.key.discovery_key()))]
     ListOfFeeds {
         /// The core's key.
         key: FeedKey,
@@ -126,7 +137,7 @@ pub enum StoreError {
         why: String,
     },
     /// A feed was to be created in a folder that already holds something.
-    #[error("folder {slot} already holds a feed, or what is left of one")]
+    #[error("{} already holds a feed, or what is left of one", place(Some(*.slot), None, &None))]
     Occupied {
         /// The folder.
         slot: Slot,
@@ -167,8 +178,8 @@ pub enum StoreError {
     /// The folder of a writer has less than this store signed: it is an older copy, or its end is lost. It is read and served. Nothing is appended to it
     /// before the rest is here: that would be a second history.
     #[error(
-        "{} in folder {slot} has {}, and this store signed {signed}: it is an older copy, its end is lost, or it was removed here. {}",
-        writer_of(&Some(*.key), .name), how_many(*.blocks), TO_CATCH_UP
+        "{} in {} has {}, and this store signed {signed}: it is an older copy, its end is lost, or it was removed here. {}",
+        writer_of(&Some(*.key), .name), home(*.slot, .key), how_many(*.blocks), TO_CATCH_UP
     )]
     OlderWriter {
         /// The folder.
@@ -185,9 +196,9 @@ pub enum StoreError {
     /// Of a feed that was fetched less can be proven than this store knew: its `tree` is damaged, or its folder is an older copy. What can be proven is
     /// read and served. Nothing of it is changed before a remote brings the rest.
     #[error(
-        "folder {slot} has {} of feed {key} that can be proven, and the journal knows {known}: its `tree` is damaged or cannot be read, or the folder \
+        "{} has {} of feed {key} that can be proven, and the journal knows {known}: its `tree` is damaged or cannot be read, or the folder \
          is an older copy. Nothing of it was changed; a sync with a peer that has the feed brings the rest back",
-        how_many(*.blocks)
+        home(*.slot, .key), how_many(*.blocks)
     )]
     OlderCopy {
         /// The folder.
@@ -202,9 +213,9 @@ pub enum StoreError {
     /// The folder of a writer holds another history than this store signed: an older copy that was extended elsewhere. It is read and served; nothing
     /// can be appended to it.
     #[error(
-        "{} in folder {slot} has another history than the one of {signed} blocks that this store signed: it is an older copy that was extended \
+        "{} in {} has another history than the one of {signed} blocks that this store signed: it is an older copy that was extended \
          elsewhere. Put the folder back that it had; nothing is appended to this one, of {}",
-        writer_of(&Some(*.key), .name), how_many(*.blocks)
+        writer_of(&Some(*.key), .name), home(*.slot, .key), how_many(*.blocks)
     )]
     ForkedWriter {
         /// The folder.
@@ -220,9 +231,9 @@ pub enum StoreError {
     },
     /// The core of a writer of a corestore is gone, and the journal knows of blocks in it. It is not made anew: its key would be derived again.
     #[error(
-        "core {}, of {}, is gone, and had {}: put its folder back, or sync with a peer that has the feed. A new one would sign a second history; if \
+        "{}, of {}, is gone, and had {}: put its folder back, or sync with a peer that has the feed. A new one would sign a second history; if \
          neither can be, write under another name",
-        .key.discovery_key(), writer_of(&Some(*.key), .name), how_many(*.blocks)
+        core(&.key.discovery_key()), writer_of(&Some(*.key), .name), how_many(*.blocks)
     )]
     CoreMissing {
         /// The feed's key.
@@ -234,7 +245,7 @@ pub enum StoreError {
     },
     /// The list of feeds of a multifeed of a corestore is gone, or less of it is here than was written, or another one. No peer has it. No other is
     /// made in its place before [`Multifeed::rebuild_list`](crate::Multifeed::rebuild_list).
-    #[error("core {}, the list of the feeds of this multifeed, {}", .key.discovery_key(), lost_list(*.held, *.known))]
+    #[error("{}, the list of the feeds of this multifeed, {}", core(&.key.discovery_key()), lost_list(*.held, *.known))]
     ListLost {
         /// The key of the list's core.
         key: FeedKey,
@@ -260,7 +271,7 @@ pub enum StoreError {
         max: usize,
     },
     /// The name is that of another feed, which cannot be renamed: it is damaged, or was named by its key before.
-    #[error("the name `{name}` is that of the feed in folder {slot}")]
+    #[error("the name `{name}` is that of the feed in {}", place(Some(*.slot), None, &None))]
     NameTaken {
         /// The name.
         name: String,
@@ -311,6 +322,7 @@ impl StoreError {
             StoreError::Damaged { .. } | StoreError::OlderCopy { .. } => "ERR_STORE_DAMAGED",
             StoreError::IsCorestore { .. } | StoreError::NotCorestore => "ERR_OTHER_STORE",
             StoreError::Core(error) => error.code(),
+            StoreError::OfCore { source, .. } => source.code(),
             StoreError::Occupied { .. } | StoreError::SecondFolder { .. } => "ERR_STORE_OCCUPIED",
             StoreError::ListOfFeeds { .. } => "ERR_LIST_OF_FEEDS",
             StoreError::UnknownFeed => "ERR_UNKNOWN_FEED",
@@ -440,6 +452,7 @@ impl StoreError {
             | StoreError::UnknownFeed
             | StoreError::CoreMissing { .. }
             | StoreError::ListLost { .. }
+            | StoreError::OfCore { .. }
             | StoreError::Core(_)
             | StoreError::BadName { .. }
             | StoreError::ReservedName { .. }
@@ -478,6 +491,37 @@ impl StoreError {
             | StoreError::NameTaken { slot, .. } => *slot = to,
             _ => {}
         }
+    }
+
+    /// The same of a core of a corestore, which its key and name tell and no number. What has a path already, or is about no folder, stays as it is.
+    pub(crate) fn of_core(mut self, of: FeedKey, called: Option<&str>) -> Self {
+        let slot = match &mut self {
+            StoreError::OlderWriter { slot, name, .. } | StoreError::ForkedWriter { slot, name, .. } => {
+                *slot = Slot::NOWHERE;
+                *name = name.take().or_else(|| called.map(str::to_owned));
+                return self;
+            }
+            StoreError::OlderCopy { slot, .. } => {
+                *slot = Slot::NOWHERE;
+                return self;
+            }
+            StoreError::Io { path: Some(_), .. }
+            | StoreError::Full { path: Some(_), .. }
+            | StoreError::NotRegular { path: Some(_), .. }
+            | StoreError::Moved { path: Some(_), .. }
+            | StoreError::Locked { path: Some(_), .. } => return self,
+            StoreError::Io { slot: Some(slot), .. }
+            | StoreError::Full { slot: Some(slot), .. }
+            | StoreError::NotRegular { slot: Some(slot), .. }
+            | StoreError::Moved { slot: Some(slot), .. }
+            | StoreError::Locked { slot: Some(slot), .. }
+            | StoreError::Damaged { slot, .. }
+            | StoreError::Occupied { slot }
+            | StoreError::NameTaken { slot, .. } => slot,
+            _ => return self,
+        };
+        *slot = Slot::NOWHERE;
+        StoreError::OfCore { key: of, name: called.map(str::to_owned), source: Arc::new(self) }
     }
 
     /// An error of one file of a feed, told apart by what it is.

@@ -2,14 +2,34 @@
 
 use std::path::PathBuf;
 
-use multifeed_proto::FeedKey;
+use multifeed_proto::{DiscoveryKey, FeedKey};
 
 use crate::feed::local_name::is_object_property;
 use crate::storage::{FileKind, Found, Slot};
 
+/// The folder of a feed: by its number, or of a corestore, where it has none, by its path there.
+pub(crate) fn home(slot: Slot, key: &FeedKey) -> String {
+    if slot == Slot::NOWHERE { core(&key.discovery_key()) } else { format!("folder {slot}") }
+}
+
+/// A core, by the path of its folder in the corestore.
+pub(crate) fn core(core: &DiscoveryKey) -> String {
+    let core = core.to_string();
+    format!("core {}/{}/{core}", &core[..2], &core[2..4])
+}
+
+/// A core that is about to be told something of, with the feed's key and name by which a person knows it.
+pub(super) fn core_of(key: &FeedKey, name: &Option<String>) -> String {
+    let start: String = key.to_string().chars().take(8).collect();
+    let name = name.as_ref().map_or_else(String::new, |name| format!(", named `{name}`"));
+    format!("{} (feed {start}…{name})", core(&key.discovery_key()))
+}
+
 pub(super) fn place(slot: Option<Slot>, file: Option<FileKind>, path: &Option<PathBuf>) -> String {
     match (path, slot, file) {
         (Some(path), _, _) => path.display().to_string(),
+        (None, Some(Slot::NOWHERE), Some(file)) => format!("`{}`", file.name()),
+        (None, Some(Slot::NOWHERE), None) => "its folder".to_owned(),
         (None, _, Some(file)) if file.is_beside() => format!("`{}`", file.name()),
         (None, Some(slot), Some(file)) => format!("`{}` of folder {slot}", file.name()),
         (None, Some(slot), None) => format!("folder {slot}"),

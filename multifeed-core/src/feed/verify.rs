@@ -6,7 +6,7 @@ use multifeed_proto::FeedKey;
 
 use super::files::SIGNATURE;
 use super::{Cursor, Feed};
-use crate::error::StoreError;
+use crate::error::{StoreError, home};
 use crate::merkle::{self, index as flat};
 use crate::storage::{FileKind, Slot, Storage};
 
@@ -155,7 +155,7 @@ impl Finding {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "feed {} (`{}` of folder {}): ", self.key, self.file(), self.slot)?;
+        write!(f, "feed {} (`{}` of {}): ", self.key, self.file(), home(self.slot, &self.key))?;
         match self.problem {
             Problem::BlockDamaged { block } => write!(f, "block {block} does not have its hash"),
             Problem::BlockMissing { block } => write!(f, "block {block} is marked as held, and not there"),

@@ -423,7 +423,11 @@ impl<S: Storage> Multifeed<S> {
     ) -> Result<VerifyStep, StoreError> {
         self.live(id)?;
         self.begin_use(id);
-        self.feeds[id.0 as usize].feed.verify_step(&mut self.cores.storage, cursor, max_bytes)
+        let mut step = self.feeds[id.0 as usize].feed.verify_step(&mut self.cores.storage, cursor, max_bytes)?;
+        if !self.cores.storage.is_numbered() {
+            step.findings.iter_mut().for_each(|finding| finding.slot = Slot::NOWHERE);
+        }
+        Ok(step)
     }
 
     /// What happened to the feeds since the last call.

@@ -234,11 +234,8 @@ impl<S: Storage> Multifeed<S> {
             let mode =
                 self.cores.storage.permissions(file).map_err(|error| StoreError::from_file(file, "look at", error))?;
             let exposed = mode.filter(|mode| mode & 0o077 != 0);
-            self.cores.report.exposed.extend(exposed.map(|mode| ExposedKey {
-                key: feed.key(),
-                slot: feed.slot(),
-                mode,
-            }));
+            let slot = if self.cores.storage.is_numbered() { feed.slot() } else { Slot::NOWHERE };
+            self.cores.report.exposed.extend(exposed.map(|mode| ExposedKey { key: feed.key(), slot, mode }));
         }
         Ok(())
     }

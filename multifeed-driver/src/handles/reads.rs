@@ -452,7 +452,7 @@ impl<S: Storage> Store<S> {
                 self.wait_for(feed, Want::Byte(offset), wait, ticket, Waiter::Place { answer });
             }
             ReadCall::Locate { feed, offset, answer } => {
-                let located = self.multi.locate(feed, offset).map_err(Error::Store);
+                let located = self.multi.locate(feed, offset).map_err(|error| self.failed(error));
                 answer.send(located.map(|located| match located {
                     Located::At(place) => Some(place),
                     Located::Within(_) => None,
@@ -464,17 +464,18 @@ impl<S: Storage> Store<S> {
                 answer.send(());
             }
             ReadCall::Clear { feed, range, answer } => {
-                let cleared = self.multi.clear(feed, range).map_err(Error::Store);
+                let cleared = self.multi.clear(feed, range).map_err(|error| self.failed(error));
                 self.refresh(feed);
                 answer.send(cleared);
             }
             ReadCall::Audit { feed, from, answer } => {
-                let audit = self.multi.audit_step(feed, from, AUDIT_STEP_BYTES).map_err(Error::Store);
+                let audit = self.multi.audit_step(feed, from, AUDIT_STEP_BYTES).map_err(|error| self.failed(error));
                 self.refresh(feed);
                 answer.send(audit);
             }
             ReadCall::Repair { feed, mut cursor, answer } => {
-                let step = self.multi.repair_step(feed, &mut cursor, AUDIT_STEP_BYTES).map_err(Error::Store);
+                let step =
+                    self.multi.repair_step(feed, &mut cursor, AUDIT_STEP_BYTES).map_err(|error| self.failed(error));
                 self.refresh(feed);
                 answer.send(step.map(|step| (step, cursor)));
             }
@@ -486,13 +487,15 @@ impl<S: Storage> Store<S> {
                 );
             }
             ReadCall::Roots { feed, blocks, answer } => {
-                answer.send(self.multi.roots_at(feed, blocks).map_err(Error::Store));
+                answer.send(self.multi.roots_at(feed, blocks).map_err(|error| self.failed(error)));
             }
             ReadCall::Signature { feed, from, answer } => {
-                answer.send(self.multi.signature_step(feed, from, SIGNATURE_STEP_BYTES).map_err(Error::Store));
+                answer.send(
+                    self.multi.signature_step(feed, from, SIGNATURE_STEP_BYTES).map_err(|error| self.failed(error)),
+                );
             }
             ReadCall::VerifySignature { feed, blocks, signature, answer } => {
-                answer.send(self.multi.verify_signature(feed, blocks, &signature).map_err(Error::Store));
+                answer.send(self.multi.verify_signature(feed, blocks, &signature).map_err(|error| self.failed(error)));
             }
             ReadCall::Transfer { feed, download, upload, answer } => {
                 self.multi.set_transfer(feed, download, upload);
@@ -569,7 +572,10 @@ impl<S: Storage> Store<S> {
                 Ok(None) => return Err(Error::NotHeld { feed: self.multi.info(feed)?.key, index }),
                 // What came before it is good.
                 Err(_) if at > index => break,
-                Err(source) => return Err(Error::Read { feed: self.multi.info(feed)?.key, index, source }),
+                Err(source) => {
+                    let source = self.multi.told(source);
+                    return Err(Error::Read { feed: self.multi.info(feed)?.key, index, source });
+                }
             }
         }
         Ok(blocks)

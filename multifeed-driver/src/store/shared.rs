@@ -118,7 +118,7 @@ impl StoreShared {
     /// Notes what opening found, by the numbers that the folders have now.
     pub(crate) fn note_found<S: Storage>(&self, multi: &multifeed_core::Multifeed<S>) {
         *lock(&self.found) = Found {
-            problems: multi.problems().to_vec(),
+            problems: multi.problems().iter().map(|problem| multi.told(problem.clone())).collect(),
             recovered: multi.recovered().to_vec(),
             exposed: multi.exposed_keys().to_vec(),
             rearranged: multi.rearranged().to_vec(),

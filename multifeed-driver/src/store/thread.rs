@@ -258,6 +258,10 @@ impl<S: Storage> Store<S> {
             _ if self.closing => {}
             Call::Writer { name, key_pair, answer } => {
                 let result = self.writer(set, name.as_deref(), key_pair.map(|pair| *pair));
+                let result = result.map_err(|error| match error {
+                    Error::Store(error) => self.failed(error),
+                    error => error,
+                });
                 self.tell();
                 answer.send(result);
             }
@@ -268,13 +272,13 @@ impl<S: Storage> Store<S> {
                     }
                     Ok(feed)
                 });
-                let result = added.and_then(|feed| self.state(set, feed)).map_err(Error::Store);
+                let result = added.and_then(|feed| self.state(set, feed)).map_err(|error| self.failed(error));
                 self.tell();
                 answer.send(result);
             }
             Call::Append { feed, blocks, answer } => {
                 let result = self.multi.append(feed, &blocks).map_err(|error| match error {
-                    AppendError::Store(error) => Error::Store(error),
+                    AppendError::Store(error) => self.failed(error),
                     error => Error::Append(error),
                 });
                 self.tell();
@@ -291,48 +295,48 @@ impl<S: Storage> Store<S> {
                 let result = self.multi.get(feed, index);
                 self.refresh(feed);
                 answer.send(result.map_err(|source| match self.multi.info(feed) {
-                    Ok(info) => Error::Read { feed: info.key, index, source },
+                    Ok(info) => Error::Read { feed: info.key, index, source: self.multi.told(source) },
                     Err(error) => error.into(),
                 }));
             }
             Call::Has { feed, index, answer } => answer.send(self.multi.has(feed, index)),
             Call::Verify { feed, mut cursor, answer } => {
                 let step = self.multi.verify_step(feed, &mut cursor, VERIFY_STEP_BYTES);
-                answer.send(step.map(|step| (cursor, step)).map_err(Error::Store));
+                answer.send(step.map(|step| (cursor, step)).map_err(|error| self.failed(error)));
             }
             Call::Read(call) => self.read(call),
             Call::State(call) => self.answer_state(set, call),
             Call::SyncToDisk { from, answer } => {
-                let step = self.multi.sync_step(from);
+                let (next, step) = self.multi.sync_step(from);
                 self.tell();
-                answer.send(step);
+                answer.send((next, step.map_err(|error| self.multi.told(error))));
             }
             Call::SyncFeedToDisk { feed, answer } => {
                 let synced = self.multi.sync_feed(feed);
                 self.tell();
-                answer.send(synced);
+                answer.send(synced.map_err(|error| self.multi.told(error)));
             }
             Call::Remove { feed, writer, answer } => {
                 let removed = self.remove(set, feed, writer);
                 self.tell();
-                answer.send(removed.map_err(Error::Store));
+                answer.send(removed.map_err(|error| self.failed(error)));
             }
             Call::Ban { key, bans, answer } => {
                 let changed = if bans { self.multi.ban(key) } else { self.multi.unban(key) };
-                answer.send(changed.map_err(Error::Store));
+                answer.send(changed.map_err(|error| self.failed(error)));
             }
             Call::ReleaseName { name, answer } => answer.send(self.multi.release_missing_name(&name)),
             Call::GiveUp { key, answer } => {
                 let given_up = self.multi.give_up_missing(&key);
                 self.holders.store.note_found(&self.multi);
                 self.tell();
-                answer.send(given_up.map_err(Error::Store));
+                answer.send(given_up.map_err(|error| self.failed(error)));
             }
             Call::RebuildList { answer } => {
                 let rebuilt = self.multi.rebuild_list(set);
                 self.holders.store.note_found(&self.multi);
                 self.tell();
-                answer.send(rebuilt.map_err(Error::Store));
+                answer.send(rebuilt.map_err(|error| self.failed(error)));
             }
             Call::Banned { answer } => answer.send(self.multi.banned().collect()),
             Call::CloseIdleFiles { answer } => answer.send(self.multi.close_idle_files()),
@@ -369,13 +373,18 @@ impl<S: Storage> Store<S> {
         }
     }
 
+    /// A failure of the store, as it is told.
+    pub(crate) fn failed(&self, error: StoreError) -> Error {
+        Error::Store(self.multi.told(error))
+    }
+
     /// Answers the appends that wait for their sync, which was tried.
     fn answer_appended(&mut self) {
         for Appended { feed, blocks, answer } in std::mem::take(&mut self.appended) {
             let failed = (self.multi.synced_len(feed) < blocks.end).then(|| self.multi.sync_error(feed).cloned());
             answer.send(match failed {
                 None => Ok(blocks),
-                Some(Some(error)) => Err(Error::Store(error)),
+                Some(Some(error)) => Err(self.failed(error)),
                 Some(None) => Err(Error::Closed),
             });
         }
@@ -542,13 +551,16 @@ impl<S: Storage> Store<S> {
                     SyncEvent::SlowBlock { key, index, size, per_second }
                 }
                 PeerEvent::Damaged { key, block, error } => {
-                    SyncEvent::Damaged { key, block, reason: error.to_string() }
+                    SyncEvent::Damaged { key, block, reason: self.multi.told(error).to_string() }
                 }
                 PeerEvent::Conflict { key, conflict } => SyncEvent::Conflict { key, conflict },
                 PeerEvent::WriterBehind { key, held, len } => SyncEvent::WriterBehind { key, held, len },
                 PeerEvent::Progress(progress) => SyncEvent::Progress(progress),
                 PeerEvent::Closed(end) => {
-                    connected.end = Some(end);
+                    connected.end = Some(end.map_err(|error| match error {
+                        SyncError::Store(error) => SyncError::Store(self.multi.told(error)),
+                        error => error,
+                    }));
                     continue;
                 }
                 _ => continue,

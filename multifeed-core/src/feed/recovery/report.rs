@@ -4,6 +4,7 @@ use core::fmt;
 
 use multifeed_proto::FeedKey;
 
+use crate::error::home;
 use crate::storage::Slot;
 
 /// What opening a feed had to set right.
@@ -78,11 +79,12 @@ impl Recovered {
 
 impl fmt::Display for Recovered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { slot, marked_length, length, blocks_unmarked, lost, blocks_regained, signed_again, copy, .. } = self;
+        let Self { marked_length, length, blocks_unmarked, lost, blocks_regained, signed_again, copy, .. } = self;
+        let folder = home(self.slot, &self.key);
         if marked_length == length {
-            write!(f, "folder {slot} has a length of {length} blocks, as it said")?;
+            write!(f, "{folder} has a length of {length} blocks, as it said")?;
         } else {
-            write!(f, "folder {slot} said a length of {marked_length} blocks, and has {length} now")?;
+            write!(f, "{folder} said a length of {marked_length} blocks, and has {length} now")?;
         }
         for (count, what) in [(blocks_unmarked, "were not there"), (blocks_regained, "were not marked, and are there")]
         {

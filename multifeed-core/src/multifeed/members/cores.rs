@@ -45,7 +45,21 @@ impl<S: Storage> Multifeed<S> {
             self.cores.storage.release(slot);
             self.members.catalog.release(slot);
         }
-        opened
+        opened.map_err(|error| error.of_core(*key, self.called(key)))
+    }
+
+    /// An error as it is told: a core of a corestore has no number, and is named by its key, its path and what it is called.
+    pub fn told(&self, error: StoreError) -> StoreError {
+        let id = if self.cores.storage.is_numbered() { None } else { error.slot() };
+        match id.and_then(|slot| self.members.catalog.at(slot)).map(|id| self.slot(id).feed.key()) {
+            Some(key) => error.of_core(key, self.called(&key)),
+            None => error,
+        }
+    }
+
+    /// What a feed is called in a multifeed of the corestore that is open, if it is not by its key.
+    fn called(&self, key: &FeedKey) -> Option<&str> {
+        self.members.sets.lists.name_of(key)
     }
 
     fn open_in(&mut self, slot: Slot, key: &FeedKey) -> Result<Option<FeedId>, StoreError> {
@@ -68,7 +82,9 @@ impl<S: Storage> Multifeed<S> {
         }
         let is_list = self.members.banned.is_hidden(key);
         let recovered = &mut self.cores.report.recovered[recovered..];
-        recovered.iter_mut().for_each(|recovered| recovered.is_list = is_list);
+        for recovered in recovered.iter_mut() {
+            (recovered.is_list, recovered.slot) = (is_list, Slot::NOWHERE);
+        }
         let recovered = recovered.iter().cloned();
         recovered.for_each(|recovered| self.outbox.push(MultifeedEvent::Recovered(recovered)));
         match self.members.catalog.find(key) {

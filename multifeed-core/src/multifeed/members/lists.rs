@@ -97,6 +97,11 @@ impl Lists {
         self.lists.get_mut(&set)
     }
 
+    /// The name of a feed in the first list that has it.
+    pub(super) fn name_of(&self, key: &FeedKey) -> Option<&str> {
+        self.lists.values().find_map(|list| list.list.name_of(key))
+    }
+
     /// The lists that have a feed.
     fn having(&self, key: &FeedKey) -> Vec<FeedKey> {
         self.lists.values().filter(|list| list.list.has(key)).map(|list| list.pair.public_key()).collect()

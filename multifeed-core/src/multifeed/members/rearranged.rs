@@ -4,6 +4,7 @@ use std::fmt;
 
 use multifeed_proto::FeedKey;
 
+use crate::error::core;
 use crate::storage::Slot;
 
 /// Something that was done to folders, since JS knows no gap in their numbers, or since it was begun before.
@@ -68,8 +69,8 @@ impl fmt::Display for Rearranged {
                 let blocks = if *blocks == 1 { "1 block".to_owned() } else { format!("{blocks} blocks") };
                 write!(
                     f,
-                    "core {}, of the feed {key} of {blocks} that was fetched, is gone: a sync with a peer that has the feed fetches it again",
-                    key.discovery_key()
+                    "{}, of the feed {key} of {blocks} that was fetched, is gone: a sync with a peer that has the feed fetches it again",
+                    core(&key.discovery_key())
                 )
             }
             Self::NamedByKey { slot } => {
