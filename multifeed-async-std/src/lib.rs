@@ -1,7 +1,9 @@
 //! Multifeed on `futures-io` streams: sets of signed append-only feeds that sync as one, with npm's `multifeed` 6.0.0 too.
 //!
-//! Tasks and timers are async-std's (feature `async-std`, the default) or smol's (feature `smol`). Where both features are on,
-//! [`Multifeed::replicate`] takes smol's; [`Multifeed::replicate_on`] takes the one that it is told.
+//! Tasks and timers are smol's (feature `smol`, the default) or async-std's (feature `async-std`; async-std is discontinued, see RUSTSEC-2025-0052).
+//! If both features are on, [`Multifeed::replicate`] uses smol's. [`Multifeed::replicate_on`] names the runtime.
+//!
+//! Most applications depend on the crate `multifeed`, which has this one as `multifeed::smol`.
 //!
 //! ```no_run
 //! use multifeed_async_std::{Multifeed, Options, Replicate, Role};

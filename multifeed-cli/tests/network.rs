@@ -3,7 +3,7 @@
 use crate::common;
 
 #[allow(dead_code, unreachable_pub, missing_docs)]
-#[path = "../examples/corestore.rs"]
+#[path = "../../multifeed/examples/corestore.rs"]
 mod example;
 
 use std::collections::BTreeSet;

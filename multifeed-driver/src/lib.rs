@@ -29,6 +29,7 @@ mod waking;
 pub use admission::{Admission, AdmissionLimits, Admitted, Full, Network};
 pub use budget::Budget;
 pub use error::Error;
+pub use handles::all_feeds::AllFeeds;
 pub use handles::blocks::{Blocks, ReadOptions};
 pub use handles::corestore::Corestore;
 pub use handles::events::{Events, MultifeedEvent};
@@ -54,7 +55,7 @@ pub use multifeed_proto as proto;
 pub use multifeed_core::{
     AppendError, Audit, Conflict, CoreList, CorestoreError, Durability, ExposedKey, ExtensionError, FeedHoles,
     FeedSyncState, FileStorage, FileStorageOptions, Found, KeyPair, ListedCore, MemoryStorage, Moved, Namespace,
-    PeerLimits, Place, Policy, Rearranged, Recovered, Remote, RepairedInMemory, Replicate, Storage, StoreError,
+    PeerLimits, Place, Policy, Rearranged, Recovered, Remote, Repair, RepairedInMemory, Replicate, Storage, StoreError,
     StoreSyncState, SyncError, SyncState, SyncTotals, Unsupported, VerifyStep, WantError, is_object_property,
 };
 pub use multifeed_proto::{

@@ -20,6 +20,8 @@
 //! # }
 //! ```
 //!
+//! Most applications depend on the crate `multifeed`, which has this one at its root.
+//!
 //! This crate brings tokio's streams, timers and tasks; everything else, and all other documentation, is
 //! [`multifeed-driver`](multifeed_driver)'s, re-exported here.
 

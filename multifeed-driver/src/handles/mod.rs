@@ -1,5 +1,6 @@
 //! What an application holds: each handle asks the store's thread, and waits for its answer.
 
+pub(crate) mod all_feeds;
 pub(crate) mod blocks;
 pub(crate) mod corestore;
 pub(crate) mod events;

@@ -1,7 +1,7 @@
 //! Sessions that stay.
 
 use futures_lite::future::zip;
-use multifeed_driver::{MultifeedEvent, Replicate};
+use multifeed_driver::{Error, FeedKey, MultifeedEvent, Replicate};
 
 use super::{Adapter, assert_same, connect, connect_with, ends, fill, filled, held, memory};
 
@@ -102,6 +102,32 @@ pub async fn events_tell_of_feeds_and_blocks<A: Adapter>() {
         }
     }
     assert_eq!((created, grew, local.len()), (1, 1, 100));
+    let (left, right) = ends(left, right).await;
+    left.unwrap();
+    right.unwrap();
+}
+
+/// Feeds that are here are listed, and each new one once; one that was removed is new again. It can be waited for by its key.
+pub async fn every_feed_is_listed_once<A: Adapter>() {
+    let (a, b) = (memory().await, memory().await);
+    let (old, theirs) = (filled(&b, "old", 1, 1, 10).await, filled(&a, "theirs", 2, 1, 10).await);
+    let mut feeds = b.all_feeds();
+    let local = b.writer("local").await.unwrap();
+    assert_eq!(feeds.next().await, Some(old.clone()));
+    let (waited, (left, right)) =
+        zip(b.wait_for(theirs.key()), async { connect::<A>(&a, &b, &Replicate::live()) }).await;
+    let copy = waited.unwrap();
+    assert_eq!((copy.key(), feeds.next().await), (theirs.key(), Some(local.clone())));
+    assert_eq!(feeds.next().await, Some(copy.clone()));
+    assert_eq!(b.wait_for(old.key()).await.unwrap(), old);
+    copy.remove().await.unwrap();
+    let again = b.add(theirs.key()).await.unwrap();
+    assert_ne!(again, copy);
+    assert_eq!(feeds.next().await, Some(again));
+    let (nobodys, closed) = zip(b.wait_for(FeedKey::new([9; 32])), b.close()).await;
+    assert!(matches!(nobodys, Err(Error::Closed)), "{nobodys:?}");
+    closed.unwrap();
+    assert_eq!(feeds.next().await, None);
     let (left, right) = ends(left, right).await;
     left.unwrap();
     right.unwrap();

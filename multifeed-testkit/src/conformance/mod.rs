@@ -82,7 +82,7 @@ macro_rules! conformance {
         $crate::conformance!($adapter, basic: two_empty_ones_end_with_nothing, one_writer, both_write, blocks_of_0_bytes_to_4_mib,
             thousands_of_blocks, feeds_are_found_by_key_and_name, writers_are_found_again, own_key_pairs, reads_and_errors, files_outlive_their_multifeed, sync_twice, equal_ones_say_next_to_nothing, user_data_arrives);
         $crate::conformance!($adapter, corestores: multifeeds_of_one_corestore, a_corestore_is_held_by_each_of_its_handles, closing_one_multifeed_of_a_corestore, plain_cores_of_a_corestore);
-        $crate::conformance!($adapter, live: late_writers_and_late_blocks, gossip_over_a_middle, events_tell_of_feeds_and_blocks, one_live_side);
+        $crate::conformance!($adapter, live: late_writers_and_late_blocks, gossip_over_a_middle, events_tell_of_feeds_and_blocks, every_feed_is_listed_once, one_live_side);
         $crate::conformance!($adapter, networker: a_networker_carries_what_both_sides_have, two_connections_to_one_peer_become_one);
         $crate::conformance!($adapter, flow: both_directions_full_with_one_slot, a_stuck_reader_stops_nobody_else, a_stuck_store_times_nobody_out, a_session_that_only_waits_ends,
             large_messages_take_turns, a_slow_message_gives_way_to_others, a_reader_that_is_stuck_gives_way_to_others, a_full_disk_is_our_own_fault, calls_go_on_during_a_sync, an_accepted_call_completes, many_sessions_at_once);

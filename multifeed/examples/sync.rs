@@ -1,6 +1,6 @@
-//! The README's example: `cargo run -p multifeed-cli --example sync -- 127.0.0.1:7000 ./db`, with `multifeed serve 127.0.0.1:7000`.
+//! The README's example: `cargo run -p multifeed --example sync -- 127.0.0.1:7000 ./db`, with `multifeed serve 127.0.0.1:7000`.
 
-use multifeed_tokio::{Multifeed, Options, Replicate, Role, SyncEvent};
+use multifeed::{Multifeed, Options, Replicate, Role, SyncEvent};
 use tokio::net::TcpStream;
 
 /// Appends a block to a folder's writer, and syncs the folder with whatever multifeed listens at an address.

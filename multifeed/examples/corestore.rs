@@ -1,7 +1,7 @@
 //! A corestore with two multifeeds, which a networker syncs over one connection: `node interop/example-corestore.js 7000 /tmp/js`, then
-//! `cargo run -p multifeed-cli --example corestore -- 127.0.0.1:7000 ./db`.
+//! `cargo run -p multifeed --example corestore -- 127.0.0.1:7000 ./db`.
 
-use multifeed_tokio::{Corestore, FeedKey, Multifeed, Namespace, Networker, NetworkerOptions, Options, Replicate};
+use multifeed::{Corestore, FeedKey, Multifeed, Namespace, Networker, NetworkerOptions, Options, Replicate};
 use tokio::net::TcpStream;
 
 /// The root keys of the two, which the JS twin has too.
