@@ -20,7 +20,9 @@ mod networker;
 mod oneshot;
 mod options;
 mod pace;
+mod randomness;
 mod runtime;
+mod shared;
 mod store;
 mod stream;
 mod timer;
@@ -33,21 +35,28 @@ pub use handles::all_feeds::AllFeeds;
 pub use handles::blocks::{Blocks, ReadOptions};
 pub use handles::corestore::Corestore;
 pub use handles::events::{Events, MultifeedEvent};
-pub use handles::extension::{FeedExtension, FeedMessage, StreamExtension};
+pub use handles::extension::{FeedExtension, StreamExtension};
 pub use handles::feed::{Feed, Verification};
-pub use handles::multifeed::{FeedRef, Multifeed, generate_key_pair};
-pub use handles::reads::{Download, FeedPeer, Selection, Wait};
-pub use handles::replication::{Replication, SyncCloser, SyncEvent, SyncId, Totals};
+pub use handles::multifeed::{FeedRef, Multifeed};
+pub use handles::reads::{Download, Selection};
+pub use handles::replication::{Replication, SyncCloser};
 pub use handles::sink::{BlockSink, WriteOptions};
-pub use handles::stream::{ProtocolStream, StreamEvent, StreamOptions};
-pub use handles::watch::{FeedEvent, FeedEvents};
+pub use handles::stream::{ProtocolStream, StreamOptions};
+pub use handles::watch::FeedEvents;
 pub use networker::{
     BackoffOptions, ConnectionId, Dial, DialId, DialOptions, EndReason, Networker, NetworkerError, NetworkerEvent,
     NetworkerEvents, NetworkerExtension, NetworkerLimits, NetworkerOptions, Peer, PeerKey, PeerMessage, RootPeer,
     RootState, RootStatus,
 };
 pub use options::{Options, PumpOptions};
+pub use randomness::generate_key_pair;
 pub use runtime::Runtime;
+pub use shared::feed_events::FeedEvent;
+pub use shared::inbox::FeedMessage;
+pub use shared::session_events::{SyncEvent, SyncId, Totals};
+pub use store::calls::call::FeedPeer;
+pub use store::calls::waiting::Wait;
+pub use stream::hub::StreamEvent;
 
 pub use multifeed_core as core;
 pub use multifeed_proto as proto;

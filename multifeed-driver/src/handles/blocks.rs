@@ -12,7 +12,8 @@ use futures_core::Stream;
 
 use crate::error::Error;
 use crate::handles::feed::Feed;
-use crate::handles::reads::{Wait, range_of};
+use crate::handles::reads::range_of;
+use crate::store::calls::waiting::Wait;
 
 /// Which blocks a stream gives (hypercore's `createReadStream`).
 #[derive(Debug, Clone, PartialEq, Eq)]

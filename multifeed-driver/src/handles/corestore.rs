@@ -1,24 +1,21 @@
 //! A corestore, as the application sees it.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::{fmt, thread};
 
 use multifeed_core::{
-    CoreList, CorestoreOptions, FileCoreStorage, KeyPair, MasterKey, Namespace, RepairedInMemory, Storage, StoreError,
-    Unsupported,
+    CoreList, CorestoreOptions, FileCoreStorage, KeyPair, Namespace, RepairedInMemory, Storage, StoreError, Unsupported,
 };
 use multifeed_proto::FeedKey;
-use rand::SeedableRng;
-use rand::rngs::{StdRng, SysRng};
 
 use crate::error::Error;
 use crate::handles::feed::Feed;
-use crate::oneshot;
 use crate::options::Options;
-use crate::store::call::{Call, WhichCore};
-use crate::store::shared::{FolderGuard, Guard, Holder, StoreShared};
-use crate::store::thread::Store;
+use crate::randomness::generate_master_key;
+use crate::store::calls::call::{Call, WhichCore};
+use crate::store::calls::{FolderGuard, Guard, Holder, StoreShared};
+use crate::store::thread;
 
 /// A folder of corestore 5, with any number of multifeeds in it, as `@frando/corestore-multifeed` keeps them.
 ///
@@ -84,7 +81,7 @@ impl Corestore {
     ) -> Result<Self, Error> {
         let shared = Arc::new(StoreShared::new(options));
         let guard = Arc::new(FolderGuard(shared.clone()));
-        start(shared, Holder::Folder, storage, |_| ()).await?;
+        thread::start(shared, Holder::Folder, storage, |_| ()).await?;
         Ok(Self { guard })
     }
 
@@ -186,34 +183,4 @@ impl fmt::Debug for Corestore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Corestore").field("closed", &self.is_closed()).finish()
     }
-}
-
-/// Starts a store's thread. Opening reads the disk: it too is the thread's work.
-pub(crate) async fn start<S: Storage + 'static, T: Send + 'static>(
-    shared: Arc<StoreShared>,
-    holder: Holder,
-    storage: impl FnOnce() -> Result<S, Error> + Send + 'static,
-    opened: impl FnOnce(&mut Store<S>) -> T + Send + 'static,
-) -> Result<T, Error> {
-    let (answer, waiting) = oneshot::channel();
-    let body = move || {
-        let options = shared.options.multifeed.clone();
-        let multi = storage().and_then(|storage| Ok(multifeed_core::Multifeed::open(storage, options)?));
-        match multi {
-            Ok(multi) => {
-                let mut store = Store::new(multi, shared, holder);
-                answer.send(Ok(opened(&mut store)));
-                store.run();
-            }
-            Err(error) => answer.send(Err(error)),
-        }
-    };
-    thread::Builder::new().name("multifeed-store".into()).spawn(body).map_err(Error::Thread)?;
-    waiting.await.map_err(|_| Error::Closed)?
-}
-
-/// A new master key, for a corestore that has none.
-fn generate_master_key() -> Result<MasterKey, Error> {
-    let mut rng = StdRng::try_from_rng(&mut SysRng).map_err(|error| Error::Random(error.to_string()))?;
-    Ok(MasterKey::generate(&mut rng))
 }

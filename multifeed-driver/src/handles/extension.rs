@@ -1,29 +1,62 @@
 //! Extensions of the application's own, as it sees them: on a stream, and on a feed's channels.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_core::Stream;
-use multifeed_core::{ExtensionError, FeedId, Limits, SessionId, message_cost};
+use multifeed_core::ExtensionError;
 use multifeed_proto::Json;
 
 use crate::error::Error;
 use crate::handles::feed::Feed;
-use crate::handles::replication::SyncId;
-use crate::store::call::{Call, ExtensionCall};
+use crate::handles::replication::Replication;
+use crate::handles::stream::ProtocolStream;
+use crate::shared::inbox::{FeedMessage, Inbox};
+use crate::shared::session_events::SyncId;
+use crate::store::calls::call::{Call, ExtensionCall};
 use crate::stream::hub::StreamShared;
-use crate::waking::Waking;
 
 /// An extension on a stream: see [`Replication::register_extension`](crate::Replication::register_extension). Dropping it ends its messages.
 pub struct StreamExtension {
     hub: Arc<StreamShared>,
     name: Arc<str>,
     inbox: Arc<Inbox<Bytes>>,
+}
+
+impl Replication {
+    /// Speaks an extension of the application's own on the session's stream (channel 0), as Cabal does with `peer-id`: JS's
+    /// `stream.registerExtension`. Messages of the same name come as its items. On a stream that is shared it is the stream's.
+    ///
+    /// # Errors
+    /// Where the name is multifeed's own, or taken, there are too many, or the stream is over.
+    pub fn register_extension(&self, name: &str) -> Result<StreamExtension, ExtensionError> {
+        StreamExtension::register(self.hub(), name)
+    }
+}
+
+impl ProtocolStream {
+    /// Speaks an extension of the application's own on the stream: see [`Replication::register_extension`](crate::Replication::register_extension).
+    ///
+    /// # Errors
+    /// Where the name is multifeed's own, or taken, there are too many, or the stream is over.
+    pub fn register_extension(&self, name: &str) -> Result<StreamExtension, ExtensionError> {
+        StreamExtension::register(self.hub(), name)
+    }
+}
+
+impl Feed {
+    /// Speaks an extension of the application's own on this feed's channel, with whoever has it open or opens it later: hypercore's
+    /// `registerExtension`. Messages come and go while sessions replicate the feed.
+    ///
+    /// # Errors
+    /// [`Error::Extension`] where the name is multifeed's own, or taken, or there are too many; [`Error::Closed`].
+    pub async fn register_extension(&self, name: &str) -> Result<FeedExtension, Error> {
+        FeedExtension::register(self, name).await
+    }
 }
 
 impl StreamExtension {
@@ -85,16 +118,6 @@ impl fmt::Debug for StreamExtension {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StreamExtension").field("name", &self.name).finish_non_exhaustive()
     }
-}
-
-/// A message of an extension on a feed's channel.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct FeedMessage {
-    /// The session that it came on.
-    pub from: SyncId,
-    /// What it says.
-    pub body: Bytes,
 }
 
 /// An extension on a feed's channels: see [`Feed::register_extension`](crate::Feed::register_extension). Dropping it ends its messages.
@@ -167,163 +190,5 @@ impl fmt::Debug for FeedExtension {
             .field("feed", &self.feed.key())
             .field("name", &self.name)
             .finish_non_exhaustive()
-    }
-}
-
-/// What may wait for the application: messages, and bytes of them. One message is always taken.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Room {
-    pub(crate) messages: usize,
-    pub(crate) bytes: usize,
-}
-
-/// Messages that wait for the application.
-#[derive(Debug)]
-pub(crate) struct Inbox<T> {
-    waiting: Waking<Waiting<T>>,
-    room: Room,
-}
-
-#[derive(Debug)]
-struct Waiting<T> {
-    messages: VecDeque<(T, usize)>,
-    bytes: usize,
-    lost: u64,
-    over: bool,
-}
-
-impl<T> Inbox<T> {
-    pub(crate) fn new(room: Room) -> Self {
-        let waiting = Waiting { messages: VecDeque::new(), bytes: 0, lost: 0, over: false };
-        Self { waiting: Waking::new(waiting), room }
-    }
-
-    /// A message whose body has this size. It is lost where others leave it no room.
-    pub(crate) fn push(&self, message: T, size: usize) {
-        self.waiting.change(|waiting| {
-            let cost = message_cost(size);
-            let bytes = waiting.bytes.saturating_add(cost);
-            let fits = waiting.messages.len() < self.room.messages && bytes <= self.room.bytes;
-            if fits || waiting.messages.is_empty() {
-                waiting.bytes = bytes;
-                waiting.messages.push_back((message, cost));
-            } else {
-                waiting.lost += 1;
-            }
-        });
-    }
-
-    pub(crate) fn close(&self) {
-        self.waiting.change(|waiting| waiting.over = true);
-    }
-
-    pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<Option<T>> {
-        self.waiting.poll(cx, |waiting| match waiting.messages.pop_front() {
-            Some((message, cost)) => {
-                waiting.bytes = waiting.bytes.saturating_sub(cost);
-                Some(Some(message))
-            }
-            None => waiting.over.then_some(None),
-        })
-    }
-
-    pub(crate) fn lost(&self) -> u64 {
-        self.waiting.with(|waiting| waiting.lost)
-    }
-}
-
-/// The applications' inboxes for extensions on feeds' channels, as the store's thread keeps them.
-#[derive(Debug)]
-pub(crate) struct FeedInboxes {
-    inboxes: BTreeMap<(FeedId, Arc<str>), Weak<Inbox<FeedMessage>>>,
-    room: Room,
-}
-
-impl FeedInboxes {
-    pub(crate) fn new(limits: &Limits) -> Self {
-        let room = Room { messages: limits.extension_messages, bytes: limits.extension_bytes };
-        Self { inboxes: BTreeMap::new(), room }
-    }
-
-    /// An inbox for an extension that was registered; none where another handle has that name.
-    pub(crate) fn register(&mut self, feed: FeedId, name: Arc<str>) -> Option<Arc<Inbox<FeedMessage>>> {
-        let slot = self.inboxes.entry((feed, name)).or_default();
-        if slot.strong_count() > 0 {
-            return None;
-        }
-        let inbox = Arc::new(Inbox::new(self.room));
-        *slot = Arc::downgrade(&inbox);
-        Some(inbox)
-    }
-
-    /// A feed was removed: its extensions hear nothing any more.
-    pub(crate) fn forget(&mut self, feed: FeedId) {
-        self.inboxes.retain(|(of, _), inbox| {
-            if *of == feed {
-                inbox.upgrade().into_iter().for_each(|inbox| inbox.close());
-            }
-            *of != feed
-        });
-    }
-
-    pub(crate) fn deliver(&self, message: multifeed_core::FeedMessage, from: Option<SyncId>) {
-        let size = message.body.len();
-        let inbox = self.inboxes.get(&(message.feed, message.name)).and_then(Weak::upgrade);
-        if let (Some(inbox), Some(from)) = (inbox, from) {
-            inbox.push(FeedMessage { from, body: message.body }, size);
-        }
-    }
-}
-
-impl Drop for FeedInboxes {
-    fn drop(&mut self) {
-        self.inboxes.values().filter_map(Weak::upgrade).for_each(|inbox| inbox.close());
-    }
-}
-
-/// Sends to one peer, or to all; how many took it.
-pub(crate) fn send<S: multifeed_core::Storage>(
-    multi: &mut multifeed_core::Multifeed<S>,
-    feed: FeedId,
-    to: Option<Option<SessionId>>,
-    name: &str,
-    body: &Bytes,
-) -> Result<usize, ExtensionError> {
-    match to {
-        Some(peer) => multi.send_extension(feed, peer.ok_or(ExtensionError::Gone)?, name, body.clone()).map(|()| 1),
-        None => {
-            ExtensionError::check(name, body)?;
-            let peers = multi.extension_peers(feed);
-            Ok(peers.into_iter().filter(|&peer| multi.send_extension(feed, peer, name, body.clone()).is_ok()).count())
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::task::Waker;
-
-    use super::*;
-
-    #[test]
-    fn what_waits_is_bounded_and_what_is_lost_is_counted() {
-        let cx = Context::from_waker(Waker::noop());
-        let room = Room { messages: 100, bytes: 10_000 };
-        let inbox = Inbox::new(room);
-        for n in 0..room.messages + 5 {
-            inbox.push(n, 1);
-        }
-        assert_eq!(inbox.lost(), 5);
-        for n in 0..room.messages {
-            assert_eq!(inbox.poll(&cx), Poll::Ready(Some(n)));
-        }
-        assert_eq!(inbox.poll(&cx), Poll::Pending);
-        // One that is larger than all of them may be goes alone.
-        inbox.push(1, 2 * room.bytes);
-        inbox.push(2, 1);
-        assert_eq!((inbox.poll(&cx), inbox.lost()), (Poll::Ready(Some(1)), 6));
-        inbox.push(3, room.bytes);
-        inbox.close();
-        assert_eq!((inbox.poll(&cx), inbox.poll(&cx)), (Poll::Ready(Some(3)), Poll::Ready(None)));
     }
 }

@@ -5,17 +5,13 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use multifeed_core::{Replicate, VerifyCursor, VerifyStep};
+use multifeed_core::{VerifyCursor, VerifyStep};
 use multifeed_proto::{DiscoveryKey, FeedKey};
 
 use crate::error::Error;
-use crate::handles::extension::FeedExtension;
-use crate::handles::multifeed::Multifeed;
-use crate::handles::replication::Replication;
-use crate::handles::stream::ProtocolStream;
-use crate::store::call::Call;
-use crate::store::shared::Guard;
-use crate::store::table::FeedState;
+use crate::shared::feed_table::FeedState;
+use crate::store::calls::Guard;
+use crate::store::calls::call::Call;
 
 /// One feed of a multifeed: an append-only log of blocks, that only the holder of its secret key extends. Clones are the
 /// same feed.
@@ -152,15 +148,6 @@ impl Feed {
         }
     }
 
-    /// Speaks an extension of the application's own on this feed's channel, with whoever has it open or opens it later: hypercore's
-    /// `registerExtension`. Messages come and go while sessions replicate the feed.
-    ///
-    /// # Errors
-    /// [`Error::Extension`] where the name is multifeed's own, or taken, or there are too many; [`Error::Closed`].
-    pub async fn register_extension(&self, name: &str) -> Result<FeedExtension, Error> {
-        FeedExtension::register(self, name).await
-    }
-
     /// Takes a remote's feed out of the store: its folder is gone when this returns, also after a power cut (hypercore's `destroyStorage`).
     /// Sessions close its channel and go on, and every call on the feed ends with [`StoreError::Removed`](multifeed_core::StoreError::Removed).
     ///
@@ -184,11 +171,6 @@ impl Feed {
     pub async fn remove_writer(&self) -> Result<(), Error> {
         let (feed, writer) = (self.state.id, true);
         self.guard.ask(|answer| Call::Remove { feed, writer, answer }).await?
-    }
-
-    /// Syncs this feed alone over a stream that is there already: see [`Multifeed::replicate_feed`].
-    pub fn replicate_over(&self, stream: &ProtocolStream, options: Replicate) -> Replication {
-        Multifeed::new(self.guard.clone()).replicate_feed(stream, self.key(), options)
     }
 
     /// Checks every block, tree node and signature of the feed again, in steps, between which the store does its other work:

@@ -8,6 +8,7 @@ pub(crate) mod extension;
 pub(crate) mod feed;
 pub(crate) mod multifeed;
 pub(crate) mod reads;
+pub(crate) mod replicate;
 pub(crate) mod replication;
 pub(crate) mod sink;
 pub(crate) mod state;

@@ -1,142 +1,18 @@
 //! One session, as the application sees it.
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
-use multifeed_core::{Conflict, ExtensionError, SyncError, SyncState, SyncTotals};
-use multifeed_proto::{Command, FeedKey, RemoteHandshake, SessionError};
+use multifeed_core::SyncError;
+use multifeed_proto::Command;
 
-use crate::handles::extension::StreamExtension;
-use crate::store::shared::Guard;
+use crate::shared::link::Link;
+use crate::shared::session_events::{SyncEvent, SyncId, Totals};
+use crate::store::calls::Guard;
 use crate::stream::hub::StreamShared;
-use crate::stream::link::Link;
-use crate::waking::Waking;
-
-/// A session's number, unique in its multifeed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SyncId(pub(crate) u64);
-
-impl std::fmt::Display for SyncId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// What happens in a session.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub enum SyncEvent {
-    /// Noise's handshake is done.
-    Connected {
-        /// The remote's static key. Anyone can have made one up: compare it where identity matters.
-        remote_public_key: [u8; 32],
-        /// Equal on both sides of this stream and nowhere else (for channel binding).
-        handshake_hash: [u8; 64],
-    },
-    /// The remote has proven that it knows the root key, or another key of ours on the stream. It is no stranger; whether it speaks a version of
-    /// multifeed that we do, [`Ready`](Self::Ready) tells.
-    Proven,
-    /// The remote knows the root key, and speaks a version of multifeed that we do.
-    Ready(RemoteHandshake),
-    /// The remote's list of what it will replicate of what we asked for arrived (JS's `remote-feeds`). It may be empty.
-    RemoteFeeds {
-        /// The feeds.
-        keys: Vec<FeedKey>,
-    },
-    /// A feed that was not known before came with this session: its first block did, or in a sparse session its length. One that is only
-    /// offered has no place in the multifeed.
-    Feed {
-        /// Its key.
-        key: FeedKey,
-        /// Its name in this multifeed.
-        name: String,
-    },
-    /// The remote offered more feeds than it may: these were not requested. Those that wait untaken are added up.
-    OffersRefused {
-        /// How many.
-        feeds: u64,
-        /// [`Limits::feeds_offered`](multifeed_core::Limits::feeds_offered).
-        limit: usize,
-    },
-    /// The remote brought as much as it may ([`PeerLimits`](crate::PeerLimits)): nothing more that this bound is for is fetched from it, and
-    /// the session goes on. Once for each bound.
-    LimitReached(SessionError),
-    /// The disk of the store is full, or has less free than it is to keep: nothing new is fetched on any session, and the rest goes on. Once, until
-    /// [`SpaceFreed`](Self::SpaceFreed).
-    DiskFull {
-        /// What is full, and what to do.
-        reason: String,
-    },
-    /// There is room again. A live session fetches what is missing; what another one left out comes with the next, and it ends with the
-    /// disk's error.
-    SpaceFreed,
-    /// A block that is too large for any message was asked for, and not sent.
-    TooLarge {
-        /// The feed.
-        key: FeedKey,
-        /// The block's index.
-        index: u64,
-        /// Its bytes.
-        size: u64,
-    },
-    /// A block is about to be sent that takes 10 s or longer at the rate that the stream takes bytes, and the remote is not one of ours: a JS peer ends
-    /// its stream if an answer takes longer than 20 s. If the rate is not known yet, as of a session's first block, it is reported a few seconds after
-    /// sending began. Once for each feed of a session.
-    SlowBlock {
-        /// The feed.
-        key: FeedKey,
-        /// The block's index.
-        index: u64,
-        /// Its bytes.
-        size: u64,
-        /// The measured rate, in bytes a second.
-        per_second: u64,
-    },
-    /// The feed's files are damaged, which showed when the remote was to have something of it, or brought something: its channel closes, the
-    /// session goes on. [`Feed::audit`](crate::Feed::audit) gives up what is not there, so that it can come again.
-    Damaged {
-        /// The feed.
-        key: FeedKey,
-        /// The block that the remote asked for; `None` if not one block alone is concerned. Other blocks of the feed are still served.
-        block: Option<u64>,
-        /// What is wrong with which file.
-        reason: String,
-    },
-    /// A feed's writer signed two histories, and the remote holds the other one: nothing more of it is fetched, the session goes on.
-    Conflict {
-        /// The feed.
-        key: FeedKey,
-        /// Both signed roots.
-        conflict: Box<Conflict>,
-    },
-    /// The remote proved that a feed that is written here is longer than what was held of it: this store is an old copy, or the key is on
-    /// another device too. What is missing is fetched, where the session is not sparse, and appends go after it.
-    WriterBehind {
-        /// The feed.
-        key: FeedKey,
-        /// The length that was held to be all of it, in blocks.
-        held: u64,
-        /// The length that was proven, in blocks.
-        len: u64,
-    },
-    /// How the session stands: after blocks were sent, or came and were written, so that the feeds' handles show them; and, once [`Replication::state`] or [`Replication::in_sync`] was called, after any other change of it.
-    /// Only the newest is kept until it is taken.
-    Progress(SyncState),
-}
-
-/// What a session moved.
-#[derive(Debug, Clone, Default, PartialEq)]
-#[non_exhaustive]
-pub struct Totals {
-    /// Feeds and blocks.
-    pub moved: SyncTotals,
-    /// Bytes and messages on the stream, both ways: all of them, where others share it, up to this session's end.
-    pub stream: multifeed_proto::Totals,
-}
 
 /// One session: a stream of its events, and its end.
 ///
@@ -157,6 +33,10 @@ impl Replication {
 
     pub(crate) fn link(&self) -> &Arc<Link> {
         &self.link
+    }
+
+    pub(crate) fn hub(&self) -> &Arc<StreamShared> {
+        &self.hub
     }
 
     pub(crate) fn guard(&self) -> &Arc<Guard> {
@@ -183,15 +63,6 @@ impl Replication {
     /// Why the session ended before its time.
     pub async fn finish(self) -> Result<Totals, SyncError> {
         poll_fn(|cx| self.link.sync.poll_end(cx)).await
-    }
-
-    /// Speaks an extension of the application's own on the session's stream (channel 0), as Cabal does with `peer-id`: JS's
-    /// `stream.registerExtension`. Messages of the same name come as its items. On a stream that is shared it is the stream's.
-    ///
-    /// # Errors
-    /// Where the name is multifeed's own, or taken, there are too many, or the stream is over.
-    pub fn register_extension(&self, name: &str) -> Result<StreamExtension, ExtensionError> {
-        StreamExtension::register(&self.hub, name)
     }
 
     /// The remote's static key, which [`SyncEvent::Connected`] told, will do: for sessions that
@@ -249,167 +120,5 @@ impl SyncCloser {
     /// As [`Replication::close`].
     pub fn close(&self) {
         self.0.cancel();
-    }
-}
-
-/// Lists of the remote's feeds that wait untaken; further ones are merged into the newest.
-const REMOTE_FEEDS_WAITING: usize = 64;
-
-/// The events that wait for the application. Bounded: a feed comes once in a session, progress is kept only where it is the
-/// newest, and lists of remote feeds are merged when many wait.
-#[derive(Debug, Default)]
-pub(crate) struct SyncQueue(Waking<Queue>);
-
-#[derive(Debug, Default)]
-struct Queue {
-    events: VecDeque<SyncEvent>,
-    progress: Option<SyncState>,
-    connected: bool,
-    /// It waits for [`SyncEvent::Connected`], which takes the way by the store.
-    proven: bool,
-    remote_feeds: usize,
-    end: Option<Result<Totals, SyncError>>,
-    over: bool,
-}
-
-impl SyncQueue {
-    pub(crate) fn push(&self, event: SyncEvent) {
-        self.0.change_if(|queue| {
-            let is_open = !queue.over;
-            if is_open {
-                queue.push(event);
-            }
-            ((), is_open)
-        });
-    }
-
-    /// The session is over. Only the first end counts.
-    pub(crate) fn end(&self, end: Result<Totals, SyncError>) {
-        self.0.change(|queue| {
-            if !queue.over {
-                queue.over = true;
-                queue.end = Some(end);
-            }
-        });
-    }
-
-    pub(crate) fn is_over(&self) -> bool {
-        self.0.with(|queue| queue.over)
-    }
-
-    pub(crate) fn poll_next(&self, cx: &Context<'_>) -> Poll<Option<SyncEvent>> {
-        self.0.poll(cx, |queue| queue.pop().map(Some).or(queue.over.then_some(None)))
-    }
-
-    pub(crate) fn poll_end(&self, cx: &Context<'_>) -> Poll<Result<Totals, SyncError>> {
-        self.0.poll(cx, |queue| queue.end.take())
-    }
-}
-
-impl Queue {
-    fn push(&mut self, event: SyncEvent) {
-        match event {
-            SyncEvent::Progress(progress) => self.progress = Some(progress),
-            SyncEvent::RemoteFeeds { keys } if self.remote_feeds >= REMOTE_FEEDS_WAITING => {
-                let newest = self.events.iter_mut().rev().find_map(|event| match event {
-                    SyncEvent::RemoteFeeds { keys } => Some(keys),
-                    _ => None,
-                });
-                if let Some(newest) = newest {
-                    newest.extend(keys);
-                    newest.sort_unstable();
-                    newest.dedup();
-                }
-            }
-            SyncEvent::OffersRefused { feeds: more, limit } => {
-                let waiting = self.events.iter_mut().find_map(|event| match event {
-                    SyncEvent::OffersRefused { feeds, .. } => Some(feeds),
-                    _ => None,
-                });
-                match waiting {
-                    Some(feeds) => *feeds += more,
-                    None => self.events.push_back(SyncEvent::OffersRefused { feeds: more, limit }),
-                }
-            }
-            SyncEvent::Proven if !self.connected => self.proven = true,
-            event @ SyncEvent::Connected { .. } => {
-                self.connected = true;
-                self.events.push_back(event);
-                if std::mem::take(&mut self.proven) {
-                    self.events.push_back(SyncEvent::Proven);
-                }
-            }
-            event => {
-                self.remote_feeds += usize::from(matches!(event, SyncEvent::RemoteFeeds { .. }));
-                self.events.push_back(event);
-            }
-        }
-    }
-
-    fn pop(&mut self) -> Option<SyncEvent> {
-        if let Some(event) = self.events.pop_front() {
-            self.remote_feeds -= usize::from(matches!(event, SyncEvent::RemoteFeeds { .. }));
-            return Some(event);
-        }
-        self.progress.take().map(SyncEvent::Progress)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::task::Waker;
-
-    use super::*;
-
-    fn state(feeds: u16) -> SyncState {
-        let mut state = SyncState::default();
-        state.feeds = feeds.into();
-        state
-    }
-
-    #[test]
-    fn a_remote_is_connected_before_it_has_proven_anything() {
-        let queue = SyncQueue::default();
-        let cx = Context::from_waker(Waker::noop());
-        queue.push(SyncEvent::Proven);
-        assert!(queue.poll_next(&cx).is_pending());
-        let connected = SyncEvent::Connected { remote_public_key: [1; 32], handshake_hash: [2; 64] };
-        queue.push(connected.clone());
-        assert_eq!(queue.poll_next(&cx), Poll::Ready(Some(connected)));
-        assert_eq!(queue.poll_next(&cx), Poll::Ready(Some(SyncEvent::Proven)));
-        assert!(queue.poll_next(&cx).is_pending());
-    }
-
-    #[test]
-    fn what_waits_is_bounded() {
-        let queue = SyncQueue::default();
-        for number in 0..1000u16 {
-            let mut key = [0; 32];
-            key[..2].copy_from_slice(&number.to_be_bytes());
-            queue.push(SyncEvent::RemoteFeeds { keys: vec![FeedKey::new(key), FeedKey::new([9; 32])] });
-            queue.push(SyncEvent::Progress(state(number)));
-            queue.push(SyncEvent::OffersRefused { feeds: 3, limit: 5 });
-        }
-        queue.end(Ok(Totals::default()));
-        queue.end(Err(SyncError::Session(multifeed_proto::SessionError::Local("later".into()))));
-        queue.push(SyncEvent::RemoteFeeds { keys: Vec::new() });
-
-        let cx = Context::from_waker(Waker::noop());
-        let mut events = Vec::new();
-        while let Poll::Ready(Some(event)) = queue.poll_next(&cx) {
-            events.push(event);
-        }
-        assert_eq!(events.len(), REMOTE_FEEDS_WAITING + 2);
-        assert_eq!(events.pop(), Some(SyncEvent::Progress(state(999))));
-        assert!(events.contains(&SyncEvent::OffersRefused { feeds: 3000, limit: 5 }));
-        let keys: usize = events
-            .iter()
-            .map(|event| match event {
-                SyncEvent::RemoteFeeds { keys } => keys.iter().filter(|key| **key != FeedKey::new([9; 32])).count(),
-                _ => 0,
-            })
-            .sum();
-        assert_eq!(keys, 1000, "merging loses no feed");
-        assert!(matches!(queue.poll_end(&cx), Poll::Ready(Ok(_))), "the first end counts");
     }
 }

@@ -8,17 +8,13 @@ use std::task::{Context, Poll};
 
 use futures_core::Stream;
 use futures_io::{AsyncRead, AsyncWrite};
-use multifeed_core::ExtensionError;
-use multifeed_proto::{Command, Config, DiscoveryKey, Role, Session, SessionError, Totals, Tracer};
-use rand::SeedableRng;
-use rand::rngs::{StdRng, SysRng};
+use multifeed_proto::{Command, Config, Role, Session, SessionError, Totals, Tracer};
 
 use crate::clock::Clock;
-use crate::error::Error;
-use crate::handles::extension::StreamExtension;
 use crate::options::PumpOptions;
+use crate::randomness::system_rng;
 use crate::runtime::Runtime;
-use crate::stream::hub::StreamShared;
+use crate::stream::hub::{StreamEvent, StreamShared};
 use crate::stream::pump::Pump;
 
 /// A stream of hypercore-protocol that is there already, for multifeeds to join: JS's `new Protocol(…)`, that `replicate` is then
@@ -54,28 +50,6 @@ pub struct StreamOptions {
     pub tracer: Option<Box<dyn Tracer>>,
 }
 
-/// What happens on a stream.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum StreamEvent {
-    /// Noise's handshake is done. Where [`Config::authenticate`] asks for it the stream now waits for
-    /// [`accept`](ProtocolStream::accept) or [`refuse`](ProtocolStream::refuse).
-    Connected {
-        /// The remote's static key. Anyone can have made one up: compare it where identity matters.
-        remote_public_key: [u8; 32],
-        /// Equal on both sides of this stream and nowhere else (for channel binding).
-        handshake_hash: [u8; 64],
-    },
-    /// The remote opened a channel that is open nowhere here (where [`Config::discover`] asks for it): of a root key, or of a feed that
-    /// is about to be opened here too.
-    Discovered {
-        /// The channel's.
-        discovery_key: DiscoveryKey,
-    },
-    /// More than 1,024 events waited, and some were dropped.
-    Lagged,
-}
-
 impl ProtocolStream {
     /// Opens a stream, in the background, on this runtime. The two ends must have different roles. The adapters' `open_stream` is this,
     /// with their runtime and their streams.
@@ -92,7 +66,7 @@ impl ProtocolStream {
         // The multifeeds on it are told in any case.
         let tells_discovered = std::mem::replace(&mut session.discover, true);
         let clock = Clock::start();
-        match StdRng::try_from_rng(&mut SysRng) {
+        match system_rng() {
             Ok(mut rng) => {
                 let mut session = Session::new(role, session, clock.now(), &mut rng);
                 session.set_tracer(tracer);
@@ -101,7 +75,7 @@ impl ProtocolStream {
                 R::spawn(pump);
             }
             Err(error) => {
-                hub.end(Err(SessionError::Local(Error::Random(error.to_string()).to_string())), Totals::default());
+                hub.end(Err(SessionError::Local(error.to_string())), Totals::default());
             }
         }
         stream
@@ -120,14 +94,6 @@ impl ProtocolStream {
     /// The remote's static key will not do: the stream ends with [`SessionError::Refused`].
     pub fn refuse(&self) {
         self.hub.command(Command::Refuse);
-    }
-
-    /// Speaks an extension of the application's own on the stream: see [`Replication::register_extension`](crate::Replication::register_extension).
-    ///
-    /// # Errors
-    /// Where the name is multifeed's own, or taken, there are too many, or the stream is over.
-    pub fn register_extension(&self, name: &str) -> Result<StreamExtension, ExtensionError> {
-        StreamExtension::register(&self.hub, name)
     }
 
     /// Sends a keep-alive now, whenever the next one would be due.

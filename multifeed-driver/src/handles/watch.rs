@@ -1,20 +1,14 @@
 //! What happens to one feed, as a stream.
 
-use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
-use multifeed_core::{FeedId, FeedNews};
 
-use crate::handles::replication::SyncId;
-use crate::store::shared::Guard;
-use crate::waking::Waking;
-
-/// Something happened to a feed. A session that is over has no number any more.
-pub type FeedEvent = multifeed_core::FeedEvent<Option<SyncId>>;
+use crate::shared::feed_events::{FeedEvent, FeedQueue};
+use crate::store::calls::Guard;
 
 /// The events of one feed from the time on when this was made; it ends when the multifeed is closed.
 ///
@@ -42,75 +36,5 @@ impl Stream for FeedEvents {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<FeedEvent>> {
         self.queue.poll(cx)
-    }
-}
-
-/// One subscriber's events.
-#[derive(Debug)]
-pub(crate) struct FeedQueue(Waking<Queue>);
-
-#[derive(Debug)]
-struct Queue {
-    news: FeedNews<Option<SyncId>>,
-    closed: bool,
-}
-
-impl FeedQueue {
-    pub(crate) fn new(limit: usize) -> Self {
-        Self(Waking::new(Queue { news: FeedNews::new(limit), closed: false }))
-    }
-
-    fn poll(&self, cx: &Context<'_>) -> Poll<Option<FeedEvent>> {
-        self.0.poll(cx, |queue| queue.news.pop().map(Some).or(queue.closed.then_some(None)))
-    }
-
-    fn push(&self, event: FeedEvent) {
-        self.0.change(|queue| queue.news.push(event));
-    }
-
-    fn close(&self) {
-        self.0.change(|queue| queue.closed = true);
-    }
-}
-
-/// The subscribers of each feed, on the store's thread. When that ends, however it does, they are told.
-#[derive(Debug, Default)]
-pub(crate) struct Watchers(BTreeMap<FeedId, Vec<Weak<FeedQueue>>>);
-
-impl Watchers {
-    pub(crate) fn add(&mut self, feed: FeedId, queue: Weak<FeedQueue>) {
-        self.0.entry(feed).or_default().push(queue);
-    }
-
-    /// Gives every subscriber of a feed an event. False where there is none any more.
-    pub(crate) fn tell(&mut self, feed: FeedId, event: FeedEvent) -> bool {
-        let Some(queues) = self.0.get_mut(&feed) else { return false };
-        queues.retain(|queue| {
-            let queue = queue.upgrade();
-            if let Some(queue) = &queue {
-                queue.push(event.clone());
-            }
-            queue.is_some()
-        });
-        let watched = !queues.is_empty();
-        if !watched {
-            self.0.remove(&feed);
-        }
-        watched
-    }
-}
-
-impl Watchers {
-    /// A feed was removed: its subscribers are told that nothing more comes.
-    pub(crate) fn forget(&mut self, feed: FeedId) {
-        let queues = self.0.remove(&feed).unwrap_or_default();
-        queues.iter().filter_map(Weak::upgrade).for_each(|queue| queue.close());
-    }
-}
-
-impl Drop for Watchers {
-    fn drop(&mut self) {
-        let queues = self.0.values().flatten().filter_map(Weak::upgrade);
-        queues.for_each(|queue| queue.close());
     }
 }

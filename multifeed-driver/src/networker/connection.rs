@@ -11,15 +11,18 @@ use futures_io::{AsyncRead, AsyncWrite};
 use multifeed_core::{SyncError, SyncState, SyncTotals};
 use multifeed_proto::{Command, Fault, FeedKey, Role, SessionError};
 
-use crate::handles::extension::{Inbox, StreamExtension};
-use crate::handles::replication::{Replication, SyncEvent};
-use crate::handles::stream::{ProtocolStream, StreamEvent};
+use crate::handles::extension::StreamExtension;
+use crate::handles::replication::Replication;
+use crate::handles::stream::ProtocolStream;
 use crate::networker::dials::DialId;
 use crate::networker::events::NetworkerEvent;
 use crate::networker::extension::PeerMessage;
 use crate::networker::shared::Shared;
 use crate::networker::table::{ConnectionId, Order, PeerKey};
 use crate::runtime::Runtime;
+use crate::shared::inbox::Inbox;
+use crate::shared::session_events::SyncEvent;
+use crate::stream::hub::StreamEvent;
 use crate::timer::Timer;
 
 /// Rounds in one poll before the executor's other tasks have theirs.

@@ -11,9 +11,9 @@ use futures_core::Stream;
 use multifeed_core::{SyncError, SyncTotals};
 use multifeed_proto::{FeedKey, SessionError};
 
-use crate::handles::replication::SyncEvent;
 use crate::networker::dials::DialId;
 use crate::networker::table::{ConnectionId, EndReason, PeerKey};
+use crate::shared::session_events::SyncEvent;
 use crate::waking::Waking;
 
 /// Something happened on a networker.

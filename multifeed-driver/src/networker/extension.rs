@@ -10,9 +10,9 @@ use bytes::Bytes;
 use futures_core::Stream;
 use multifeed_core::ExtensionError;
 
-use crate::handles::extension::Inbox;
 use crate::networker::shared::Shared;
 use crate::networker::table::{ConnectionId, PeerKey};
+use crate::shared::inbox::Inbox;
 
 /// A message of an extension, from one peer.
 #[derive(Debug, Clone, PartialEq, Eq)]

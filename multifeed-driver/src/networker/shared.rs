@@ -10,7 +10,6 @@ use multifeed_proto::{FeedKey, StaticKeyPair};
 
 use crate::budget::Budget;
 use crate::clock::Clock;
-use crate::handles::extension::{Inbox, Room};
 use crate::handles::multifeed::Multifeed;
 use crate::handles::stream::StreamOptions;
 use crate::lock;
@@ -19,6 +18,7 @@ use crate::networker::events::{EventQueue, NetworkerEvent};
 use crate::networker::extension::PeerMessage;
 use crate::networker::options::NetworkerOptions;
 use crate::networker::table::{ConnectionId, Ended, Order, PeerKey, Table};
+use crate::shared::inbox::{Inbox, Room};
 use crate::stream::hub::StreamShared;
 
 /// What the handles of a networker and its tasks share.

@@ -1,9 +1,6 @@
-//! The store's thread: one owner of a multifeed, and the queue of what it is asked.
+//! The store: its thread, which owns a multifeed, and the queue of what that is asked.
 
-pub(crate) mod call;
-pub(crate) mod holders;
-pub(crate) mod mailbox;
-pub(crate) mod shared;
-pub(crate) mod table;
+pub(crate) mod calls;
 pub(crate) mod thread;
-pub(crate) mod waits;
+mod waits;
+mod watchers;

@@ -1,64 +1,13 @@
 //! Calls whose answers wait for peers.
 
 use std::collections::BTreeMap;
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use multifeed_core::{FeedId, Place, SetId, WantId};
 
 use crate::error::Error;
-
-use crate::oneshot::{self, Answer};
-use crate::store::shared::Guard;
-
-/// Names a call that may have to wait, so that whoever made it can give it up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Ticket {
-    /// Whose multifeed's handles made the call.
-    pub(crate) set: SetId,
-    pub(crate) number: u64,
-}
-
-/// The answer to such a call. Dropped before it is there, what was asked for is asked for no longer.
-#[derive(Debug)]
-pub(crate) struct Waiting<T> {
-    answer: oneshot::Waiting<Result<T, Error>>,
-    guard: Arc<Guard>,
-    /// `None` once there is nothing to give up.
-    ticket: Option<Ticket>,
-}
-
-impl<T> Waiting<T> {
-    pub(crate) fn new(guard: Arc<Guard>, ticket: Ticket, answer: oneshot::Waiting<Result<T, Error>>) -> Self {
-        Self { answer, guard, ticket: Some(ticket) }
-    }
-
-    /// Lets it go on without anybody waiting.
-    pub(crate) fn detach(mut self) {
-        self.ticket = None;
-    }
-}
-
-impl<T> Future for Waiting<T> {
-    type Output = Result<T, Error>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Poll::Ready(answer) = Pin::new(&mut self.answer).poll(cx) else { return Poll::Pending };
-        self.ticket = None;
-        Poll::Ready(answer.unwrap_or(Err(Error::Closed)))
-    }
-}
-
-impl<T> Drop for Waiting<T> {
-    fn drop(&mut self) {
-        if let Some(ticket) = self.ticket.take() {
-            self.guard.0.store.mailbox.give_up(ticket);
-        }
-    }
-}
+use crate::oneshot::Answer;
+use crate::store::calls::waiting::Ticket;
 
 /// Who waits for what.
 #[derive(Debug)]
@@ -71,6 +20,17 @@ pub(crate) enum Waiter {
     Length { feed: FeedId, answer: Answer<Result<u64, Error>> },
     /// For a byte's place.
     Place { answer: Answer<Result<Place, Error>> },
+}
+
+impl Waiter {
+    pub(crate) fn fail(self, error: Error) {
+        match self {
+            Self::Blocks { answer, .. } => answer.send(Err(error)),
+            Self::Download { answer } => answer.send(Err(error)),
+            Self::Length { answer, .. } => answer.send(Err(error)),
+            Self::Place { answer } => answer.send(Err(error)),
+        }
+    }
 }
 
 /// All that wait, on the store's thread.

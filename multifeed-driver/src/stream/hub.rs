@@ -6,16 +6,37 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use multifeed_core::{ExtensionError, SyncError, message_cost};
-use multifeed_proto::{Command, FeedKey, Root, RootConfig, Scope, Session, SessionError, Totals};
+use multifeed_proto::{Command, DiscoveryKey, FeedKey, Root, RootConfig, Scope, Session, SessionError, Totals};
 
-use crate::handles::extension::{Inbox, Room};
-use crate::handles::stream::StreamEvent;
 use crate::options::PumpOptions;
-use crate::stream::link::Link;
+use crate::shared::inbox::{Inbox, Room};
+use crate::shared::link::Link;
 use crate::waking::{Waiters, Waking};
 
 /// Events that may wait for an application that does not take them; later ones are dropped, and that is told.
 const EVENTS_WAITING: usize = 1024;
+
+/// What happens on a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StreamEvent {
+    /// Noise's handshake is done. Where [`Config::authenticate`](multifeed_proto::Config::authenticate) asks for it the stream now waits for
+    /// [`accept`](crate::ProtocolStream::accept) or [`refuse`](crate::ProtocolStream::refuse).
+    Connected {
+        /// The remote's static key. Anyone can have made one up: compare it where identity matters.
+        remote_public_key: [u8; 32],
+        /// Equal on both sides of this stream and nowhere else (for channel binding).
+        handshake_hash: [u8; 64],
+    },
+    /// The remote opened a channel that is open nowhere here (where [`Config::discover`](multifeed_proto::Config::discover) asks for it): of a root key, or of a feed that
+    /// is about to be opened here too.
+    Discovered {
+        /// The channel's.
+        discovery_key: DiscoveryKey,
+    },
+    /// More than 1,024 events waited, and some were dropped.
+    Lagged,
+}
 
 /// What the handles of a stream and its pump pass each other. Neither waits for the other.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use multifeed_proto::{Event, FeedKey, Root, SessionError};
 
 use crate::options::PumpOptions;
-use crate::stream::link::{Grant, Link, StoreOrders, pinned_bytes};
+use crate::shared::link::{Grant, Link, StoreOrders, pinned_bytes};
 
 /// A multifeed on a stream: its link to its store, and what waits to go there.
 #[derive(Debug)]

@@ -1,7 +1,6 @@
-//! One stream: the machine that reads and writes it, and what it shares with the store's thread.
+//! One stream: the machine that reads and writes it, and what the stream's handles pass it.
 
 pub(crate) mod hub;
-pub(crate) mod link;
 pub(crate) mod member;
-pub(crate) mod outflow;
+mod outflow;
 pub(crate) mod pump;

@@ -15,12 +15,11 @@ use multifeed_proto::{Command, Event, Message, Root, Scope, Session, SessionErro
 
 use crate::budget::Share;
 use crate::clock::Clock;
-use crate::handles::replication::SyncEvent;
-use crate::handles::stream::StreamEvent;
 use crate::options::PumpOptions;
 use crate::pace::Pace;
 use crate::runtime::Runtime;
-use crate::stream::hub::{HandleRequests, Join, StreamShared, Subject};
+use crate::shared::session_events::SyncEvent;
+use crate::stream::hub::{HandleRequests, Join, StreamEvent, StreamShared, Subject};
 use crate::stream::member::{self, Member};
 use crate::stream::outflow::Outflow;
 use crate::timer::Timer;

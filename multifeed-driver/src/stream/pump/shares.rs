@@ -10,7 +10,7 @@ use multifeed_proto::SessionError;
 use super::{Half, Pump, Stage};
 use crate::pace::Slow;
 use crate::runtime::Runtime;
-use crate::stream::link::Grant;
+use crate::shared::link::Grant;
 use crate::stream::member::Member;
 use crate::stream::outflow::Queue;
 

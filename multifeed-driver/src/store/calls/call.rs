@@ -5,22 +5,21 @@ use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use multifeed_core::{
-    Audit, CoreList, FeedId, FeedSyncState, KeyPair, Namespace, Place, Repair, RepairCursor, SignatureSearch,
+    Audit, CoreList, FeedId, FeedSyncState, KeyPair, Namespace, PeerInfo, Place, Repair, RepairCursor, SignatureSearch,
     StoreError, StoreSyncState, SyncState, VerifyCursor, VerifyStep, Want,
 };
 
 use multifeed_proto::{FeedKey, Node};
 
 use crate::error::Error;
-use crate::handles::extension::{FeedMessage, Inbox};
-use crate::handles::reads::{FeedPeer, Wait};
-use crate::handles::replication::SyncId;
-use crate::handles::watch::FeedQueue;
 use crate::oneshot::Answer;
-use crate::store::shared::Guard;
-use crate::store::table::FeedState;
-use crate::store::waits::Ticket;
-use crate::stream::link::Link;
+use crate::shared::feed_events::FeedQueue;
+use crate::shared::feed_table::FeedState;
+use crate::shared::inbox::{FeedMessage, Inbox};
+use crate::shared::link::Link;
+use crate::shared::session_events::SyncId;
+use crate::store::calls::Guard;
+use crate::store::calls::waiting::{Ticket, Wait};
 
 /// One call, and where its answer goes.
 #[derive(Debug)]
@@ -277,4 +276,14 @@ pub(crate) enum StateCall {
         ticket: Ticket,
         answer: Answer<Result<(), Error>>,
     },
+}
+
+/// A feed on one session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FeedPeer {
+    /// The session's number: that of its [`Replication`](crate::Replication).
+    pub sync: SyncId,
+    /// How the feed stands there.
+    pub info: PeerInfo,
 }

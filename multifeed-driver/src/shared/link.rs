@@ -9,8 +9,7 @@ use multifeed_core::{Replicate, SessionId, SyncError};
 use multifeed_proto::{Command, Event, FeedKey, Message, Root, SessionError, Totals};
 
 use crate::clock::Clock;
-use crate::handles::replication::{SyncId, SyncQueue};
-use crate::store::mailbox::Mailbox;
+use crate::shared::session_events::{SyncId, SyncQueue};
 use crate::waking::Waking;
 
 /// What a session's pump and the store's thread pass each other: events and credit one way, commands the other. Each side
@@ -19,7 +18,7 @@ use crate::waking::Waking;
 #[derive(Debug)]
 pub(crate) struct Link {
     state: Waking<State>,
-    mailbox: Arc<Mailbox>,
+    rung: Arc<RungLinks>,
     /// Where the session's events for the application go.
     pub(crate) sync: Arc<SyncQueue>,
     /// The multifeed's name on the stream.
@@ -56,7 +55,7 @@ struct State {
     held_up: Option<(Clock, Duration)>,
     /// How long it could not before, which the store does not know of yet.
     excused: Duration,
-    /// The link stands in the mailbox.
+    /// The link is among those that rang.
     rung: bool,
     /// The pump holds events back until these are taken.
     full: bool,
@@ -131,7 +130,7 @@ impl Link {
         root: Root,
         lone: Option<FeedKey>,
         id: SyncId,
-        mailbox: Arc<Mailbox>,
+        rung: Arc<RungLinks>,
         options: Replicate,
         max_events: usize,
         max_event_bytes: usize,
@@ -141,7 +140,7 @@ impl Link {
             root,
             lone,
             id,
-            mailbox,
+            rung,
             sync: Arc::default(),
             peer: OnceLock::new(),
             options,
@@ -218,7 +217,7 @@ impl Link {
             change(state);
             !std::mem::replace(&mut state.rung, true)
         });
-        if ring && !self.mailbox.ring(self.clone()) {
+        if ring && !self.rung.ring(self.clone()) {
             self.abandon();
         }
     }
@@ -295,6 +294,42 @@ impl Link {
     pub(crate) fn abandon(&self) {
         self.sync.end(Err(SyncError::Session(SessionError::Local("the multifeed is closed".into()))));
         self.state.change(|state| state.abandoned = true);
+    }
+}
+
+/// A store's links that have events, credit, or their end for its thread, each once. What they have stays in each link's own bounds.
+#[derive(Debug, Default)]
+pub(crate) struct RungLinks(Waking<Rung>);
+
+#[derive(Debug, Default)]
+struct Rung {
+    links: Vec<Arc<Link>>,
+    /// The store's thread is gone.
+    over: bool,
+}
+
+impl RungLinks {
+    /// Returns false if there is no store any more.
+    fn ring(&self, link: Arc<Link>) -> bool {
+        self.0.change(|rung| {
+            if !rung.over {
+                rung.links.push(link);
+            }
+            !rung.over
+        })
+    }
+
+    /// Takes those that rang. The thread is woken by the next.
+    pub(crate) fn take(&self, cx: &Context<'_>, links: &mut Vec<Arc<Link>>) {
+        self.0.watch(cx, |rung| links.append(&mut rung.links));
+    }
+
+    /// The thread ends. Returns those that rang; later ones are refused.
+    pub(crate) fn close(&self) -> Vec<Arc<Link>> {
+        self.0.with(|rung| {
+            rung.over = true;
+            std::mem::take(&mut rung.links)
+        })
     }
 }
 

@@ -1,4 +1,8 @@
-//! What the handles and the store's thread share.
+//! How the handles reach the store's thread: what they hold it open by, the queue of their calls, and the waiting for answers.
+
+pub(crate) mod call;
+pub(crate) mod mailbox;
+pub(crate) mod waiting;
 
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,14 +14,14 @@ use multifeed_proto::Config;
 
 use crate::clock::Clock;
 use crate::error::Error;
-use crate::handles::events::EventQueue;
 use crate::lock;
 use crate::oneshot::{self, Answer};
 use crate::options::Options;
-use crate::store::call::Call;
-use crate::store::mailbox::Mailbox;
-use crate::store::table::FeedTable;
-use crate::store::waits::{Ticket, Waiting};
+use crate::shared::feed_table::FeedTable;
+use crate::shared::multifeed_events::EventQueue;
+use crate::store::calls::call::Call;
+use crate::store::calls::mailbox::Mailbox;
+use crate::store::calls::waiting::{Ticket, Waiting};
 use crate::waking::Waiters;
 
 /// Who holds a store open and makes calls.
@@ -32,7 +36,7 @@ pub(crate) enum Holder {
 /// What all handles of a store and its thread share.
 #[derive(Debug)]
 pub(crate) struct StoreShared {
-    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) mailbox: Mailbox,
     pub(crate) clock: Clock,
     pub(crate) options: Options,
     syncs: AtomicU64,
@@ -90,7 +94,7 @@ struct Closing {
 impl StoreShared {
     pub(crate) fn new(options: Options) -> Self {
         Self {
-            mailbox: Arc::new(Mailbox::new(options.calls)),
+            mailbox: Mailbox::new(options.calls),
             clock: Clock::start(),
             options,
             syncs: AtomicU64::new(0),

@@ -1,31 +1,37 @@
 //! The store's thread.
 
-use std::collections::{BTreeMap, VecDeque};
+mod extensions;
+mod holders;
+mod in_sync;
+mod reads;
+
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
-use multifeed_core::{AppendError, Durability, ExtensionError, KeyPair};
 use multifeed_core::{
-    FeedId, Multifeed, MultifeedEvent, PeerEvent, SessionId, SetId, Storage, StoreError, SyncError, SyncTotals,
-    Unsupported,
+    AppendError, Durability, FeedId, KeyPair, Multifeed, MultifeedEvent, PeerEvent, SessionId, SetId, Storage,
+    StoreError, SyncError, SyncTotals, Unsupported,
 };
 use multifeed_proto::{Command, Event, SessionError};
 
 use crate::error::Error;
-use crate::handles::events::EventQueue;
-use crate::handles::extension::{self, FeedInboxes};
-use crate::handles::multifeed::generate_key_pair;
-use crate::handles::replication::{SyncEvent, SyncId, Totals};
-use crate::handles::state::InSync;
-use crate::handles::watch::Watchers;
-use crate::oneshot::Answer;
-use crate::store::call::{Call, ExtensionCall};
-use crate::store::holders::{Holders, Opened};
-use crate::store::shared::{Holder, StoreShared};
-use crate::store::table::FeedState;
-use crate::store::waits::{Ticket, Waits};
-use crate::stream::link::Link;
+use crate::oneshot::{self, Answer};
+use crate::randomness::generate_key_pair;
+use crate::shared::feed_table::FeedState;
+use crate::shared::link::Link;
+use crate::shared::multifeed_events::EventQueue;
+use crate::shared::session_events::{SyncEvent, SyncId, Totals};
+use crate::store::calls::call::Call;
+use crate::store::calls::mailbox::Mail;
+use crate::store::calls::{Holder, StoreShared};
+use crate::store::thread::extensions::FeedInboxes;
+use crate::store::thread::holders::{Holders, Opened};
+use crate::store::thread::in_sync::InSync;
+use crate::store::waits::Waits;
+use crate::store::watchers::Watchers;
 
 /// Bytes of blocks that one step of a check reads before the thread looks at its mailbox again.
 const VERIFY_STEP_BYTES: usize = 1024 * 1024;
@@ -44,8 +50,8 @@ const QUANTA_IN_A_ROW: usize = 8;
 
 /// The thread's state. The application's calls go first: they are done between any two sessions' turns.
 pub(crate) struct Store<S: Storage> {
-    pub(crate) multi: Multifeed<S>,
-    pub(super) peers: BTreeMap<SessionId, Connected>,
+    multi: Multifeed<S>,
+    peers: BTreeMap<SessionId, Connected>,
     /// Commands were left when the thread's turn was over.
     unfinished: bool,
     /// When the oldest blocks that are not written came.
@@ -54,26 +60,24 @@ pub(crate) struct Store<S: Storage> {
     looked_at: Duration,
     quantum_bytes: usize,
     /// Calls that wait for peers.
-    pub(crate) waits: Waits,
+    waits: Waits,
     /// Calls that wait until sessions are in sync.
-    pub(crate) in_sync: InSync,
+    in_sync: InSync,
     /// Who watches which feed.
-    pub(crate) watchers: Watchers,
+    watchers: Watchers,
     /// Who hears which extension on which feed's channels.
     inboxes: FeedInboxes,
     /// Appends that are answered when they are synced.
     appended: Vec<Appended>,
     /// What the disk does not support, as far as the handles know.
     unsupported: Unsupported,
-    pub(super) closing: bool,
+    closing: bool,
     // Buffers that are kept for their memory.
-    calls: VecDeque<(Holder, Call)>,
-    links: Vec<Arc<Link>>,
-    given_up: Vec<Ticket>,
+    mail: Mail,
     events: Vec<Event>,
     commands: Vec<Command>,
     // Last: dropped after everything above.
-    pub(super) holders: Holders,
+    holders: Holders,
 }
 
 /// An append that is not synced, and where its answer goes.
@@ -84,8 +88,8 @@ struct Appended {
 }
 
 /// A session, from its first sign of life until its stream is closed.
-pub(super) struct Connected {
-    pub(super) link: Arc<Link>,
+struct Connected {
+    link: Arc<Link>,
     end: Option<Result<SyncTotals, SyncError>>,
     /// Its stream is closed.
     left: bool,
@@ -98,6 +102,30 @@ impl Drop for Connected {
             self.link.abandon();
         }
     }
+}
+
+/// Starts a store's thread. Opening reads the disk: it too is the thread's work.
+pub(crate) async fn start<S: Storage + 'static, T: Send + 'static>(
+    shared: Arc<StoreShared>,
+    holder: Holder,
+    storage: impl FnOnce() -> Result<S, Error> + Send + 'static,
+    opened: impl FnOnce(&mut Store<S>) -> T + Send + 'static,
+) -> Result<T, Error> {
+    let (answer, waiting) = oneshot::channel();
+    let body = move || {
+        let options = shared.options.multifeed.clone();
+        let multi = storage().and_then(|storage| Ok(multifeed_core::Multifeed::open(storage, options)?));
+        match multi {
+            Ok(multi) => {
+                let mut store = Store::new(multi, shared, holder);
+                answer.send(Ok(opened(&mut store)));
+                store.run();
+            }
+            Err(error) => answer.send(Err(error)),
+        }
+    };
+    thread::Builder::new().name("multifeed-store".into()).spawn(body).map_err(Error::Thread)?;
+    waiting.await.map_err(|_| Error::Closed)?
 }
 
 impl<S: Storage> Store<S> {
@@ -118,9 +146,7 @@ impl<S: Storage> Store<S> {
             appended: Vec::new(),
             unsupported: Unsupported::default(),
             closing: false,
-            calls: VecDeque::new(),
-            links: Vec::new(),
-            given_up: Vec::new(),
+            mail: Mail::new(),
             events: Vec::new(),
             commands: Vec::new(),
             holders: Holders {
@@ -138,17 +164,17 @@ impl<S: Storage> Store<S> {
             self.release_closed();
             let timeout = self.timeout();
             self.take(timeout);
-            self.commit(self.links.is_empty());
+            self.commit(self.mail.links.is_empty());
             self.excuse();
-            let mut links = std::mem::take(&mut self.links);
+            let mut links = std::mem::take(&mut self.mail.links);
             for link in links.drain(..) {
                 self.take_calls();
                 self.serve(&link);
                 self.excuse();
             }
             // What rang in the meantime stands behind.
-            links.append(&mut self.links);
-            self.links = links;
+            links.append(&mut self.mail.links);
+            self.mail.links = links;
             let now = self.now();
             if self.multi.poll_timeout().is_some_and(|due| due <= now) {
                 for (&peer, connected) in &self.peers {
@@ -175,7 +201,7 @@ impl<S: Storage> Store<S> {
 
     /// How long there is nothing to do, as far as is known.
     fn timeout(&mut self) -> Option<Duration> {
-        if self.unfinished || !self.links.is_empty() || self.multi.uncommitted().is_some() {
+        if self.unfinished || !self.mail.links.is_empty() || self.multi.uncommitted().is_some() {
             return Some(Duration::ZERO);
         }
         self.multi.poll_timeout().map(|due| due.saturating_sub(self.now()))
@@ -183,15 +209,14 @@ impl<S: Storage> Store<S> {
 
     /// Takes what the mailbox holds, and does the calls in it.
     fn take(&mut self, timeout: Option<Duration>) {
-        let StoreShared { mailbox, .. } = &*self.holders.store;
-        let deserted = mailbox.take(timeout, &mut self.calls, &mut self.links, &mut self.given_up);
+        self.holders.store.mailbox.take(timeout, &mut self.mail);
         if timeout != Some(Duration::ZERO) {
             self.looked_at = self.now();
         }
         // What is given up makes room for what comes; what is given up of what comes is so afterwards.
         self.give_up();
-        if !self.calls.is_empty() {
-            while let Some((holder, call)) = self.calls.pop_front() {
+        if !self.mail.calls.is_empty() {
+            while let Some((holder, call)) = self.mail.calls.pop_front() {
                 self.call(holder, call);
             }
             // Sessions hear of what was appended.
@@ -199,8 +224,8 @@ impl<S: Storage> Store<S> {
             self.answer_appended();
         }
         self.give_up();
-        self.given_up.clear();
-        for holder in deserted {
+        self.mail.given_up.clear();
+        for holder in std::mem::take(&mut self.mail.deserted) {
             let is_gone = match holder {
                 Holder::Folder => true,
                 // Another may have been made since.
@@ -217,7 +242,7 @@ impl<S: Storage> Store<S> {
     /// Waits no longer for what nobody waits for.
     fn give_up(&mut self) {
         let (waits, in_sync, multi) = (&mut self.waits, &mut self.in_sync, &mut self.multi);
-        self.given_up.retain(|&ticket| match waits.give_up(ticket) {
+        self.mail.given_up.retain(|&ticket| match waits.give_up(ticket) {
             _ if in_sync.give_up(ticket) => false,
             Some(want) => {
                 multi.unwant(want);
@@ -354,27 +379,8 @@ impl<S: Storage> Store<S> {
         }
     }
 
-    fn extend(&mut self, call: ExtensionCall) {
-        match call {
-            ExtensionCall::Register { feed, name, answer } => {
-                let registered = self.multi.register_extension(feed, &name).and_then(|()| {
-                    let inbox = self.inboxes.register(feed, name.clone());
-                    inbox.ok_or_else(|| ExtensionError::Taken(name.as_ref().to_owned()))
-                });
-                answer.send(registered.map_err(Error::Extension));
-            }
-            ExtensionCall::Send { feed, to, name, body, answer } => {
-                let peer = |id: SyncId| {
-                    self.peers.iter().find(|(_, connected)| connected.link.id == id).map(|(&peer, _)| peer)
-                };
-                let to = to.map(peer);
-                answer.send(extension::send(&mut self.multi, feed, to, &name, &body).map_err(Error::Extension));
-            }
-        }
-    }
-
     /// A failure of the store, as it is told.
-    pub(crate) fn failed(&self, error: StoreError) -> Error {
+    fn failed(&self, error: StoreError) -> Error {
         Error::Store(self.multi.told(error))
     }
 
@@ -410,11 +416,11 @@ impl<S: Storage> Store<S> {
     }
 
     /// The application's number of a session.
-    pub(crate) fn sync_of(&self, peer: SessionId) -> Option<SyncId> {
+    fn sync_of(&self, peer: SessionId) -> Option<SyncId> {
         Some(self.peers.get(&peer)?.link.id)
     }
 
-    pub(crate) fn now(&self) -> Duration {
+    fn now(&self) -> Duration {
         self.holders.store.clock.now()
     }
 
@@ -487,12 +493,12 @@ impl<S: Storage> Store<S> {
         peer
     }
 
-    pub(crate) fn is_connected(&self, peer: SessionId) -> bool {
+    fn is_connected(&self, peer: SessionId) -> bool {
         self.peers.contains_key(&peer)
     }
 
     /// The sessions that are there.
-    pub(crate) fn links(&self) -> Vec<Arc<Link>> {
+    fn links(&self) -> Vec<Arc<Link>> {
         self.peers.values().map(|connected| connected.link.clone()).collect()
     }
 
@@ -570,7 +576,7 @@ impl<S: Storage> Store<S> {
     }
 
     /// Tells the handles what happened to the feeds.
-    pub(super) fn tell(&mut self) {
+    fn tell(&mut self) {
         let mut renumbered = false;
         while let Some(event) = self.multi.poll_event() {
             renumbered |= matches!(event, MultifeedEvent::Removed { .. } | MultifeedEvent::Moved { .. });
@@ -617,16 +623,8 @@ impl<S: Storage> Store<S> {
         }
     }
 
-    /// Passes on what extensions say on feeds' channels: at once, so that what is lost is lost, and counted, where the application takes it.
-    fn pass_messages(&mut self) {
-        while let Some(message) = self.multi.poll_extension() {
-            let from = self.sync_of(message.from);
-            self.inboxes.deliver(message, from);
-        }
-    }
-
     /// No more calls; the sessions end, and take their time for it, which each of them bounds.
-    pub(super) fn begin_closing(&mut self) {
+    fn begin_closing(&mut self) {
         self.closing = true;
         self.holders.store.mailbox.close();
         self.holders.multifeeds.values().for_each(|opened| opened.shared.set_closing());

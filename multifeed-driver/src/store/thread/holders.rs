@@ -7,10 +7,10 @@ use multifeed_core::{FeedId, FeedInfo, Multifeed, Namespace, SetId, Storage, Sto
 use multifeed_proto::{Config, DEFAULT_ROOT_KEY, FeedKey, RootConfig};
 
 use crate::error::Error;
-use crate::handles::events::EventQueue;
-use crate::store::call::WhichCore;
-use crate::store::shared::{Guard, Holder, Shared, StoreShared};
-use crate::store::table::FeedState;
+use crate::shared::feed_table::FeedState;
+use crate::shared::multifeed_events::EventQueue;
+use crate::store::calls::call::WhichCore;
+use crate::store::calls::{Guard, Holder, Shared, StoreShared};
 use crate::store::thread::Store;
 
 /// Who has handles of the store. Dropped with the thread, however it went: all of them hear of it.

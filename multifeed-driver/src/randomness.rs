@@ -1,0 +1,25 @@
+//! Keys, and what else must not be guessed, from the system's randomness.
+
+use multifeed_core::{KeyPair, MasterKey};
+use rand::SeedableRng;
+use rand::rngs::{StdRng, SysRng};
+
+use crate::error::Error;
+
+/// A new key pair, from the system's randomness: for a writer whose key is to be known before, or kept elsewhere.
+///
+/// # Errors
+/// [`Error::Random`].
+pub fn generate_key_pair() -> Result<KeyPair, Error> {
+    Ok(KeyPair::generate(&mut system_rng()?))
+}
+
+/// A new master key, for a corestore that has none.
+pub(crate) fn generate_master_key() -> Result<MasterKey, Error> {
+    Ok(MasterKey::generate(&mut system_rng()?))
+}
+
+/// A generator that the system seeded.
+pub(crate) fn system_rng() -> Result<StdRng, Error> {
+    StdRng::try_from_rng(&mut SysRng).map_err(|error| Error::Random(error.to_string()))
+}
