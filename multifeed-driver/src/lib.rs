@@ -7,6 +7,14 @@
 //! stream ⇄ pump (a task; proto's session: cipher, frames) ⇄ link ⇄ store (a thread; core's multifeed: checks, writes) ⇄ handles
 //! ```
 //!
+//! | folder | what it is | knows of these |
+//! |---|---|---|
+//! | `shared` | links, inboxes, queues of events, the table of feeds: what the others pass each other | none |
+//! | `stream` | the pump, and what the handles of a stream pass it | `shared` |
+//! | `store` | the thread, its mailbox and calls | `shared` |
+//! | `handles` | what an application holds | `shared`, `stream`, `store` |
+//! | `networker` | many streams, and who is at their other ends | `shared`, `stream`, `handles` |
+//!
 //! The link between a pump and the store is bounded in both directions, and neither side ever waits for the other: while the
 //! store is behind, the pump does not read its stream, but still writes; while the stream is slow, the store hands that
 //! session no commands, and serves the others.

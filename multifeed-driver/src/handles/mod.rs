@@ -1,4 +1,6 @@
 //! What an application holds: each handle asks the store's thread, and waits for its answer.
+//!
+//! A method that makes another handle stands in that one's file: what is made knows its maker, and the maker does not know what is made of it.
 
 pub(crate) mod all_feeds;
 pub(crate) mod blocks;

@@ -57,7 +57,7 @@ impl Multifeed {
     }
 
     /// Syncs over a stream that is there already, and that others may use as well, with the multifeed of the same root key at its other
-    /// end. See [`ProtocolStream`]. The root key, and what our handshake says, are those of [`Options::session`].
+    /// end. See [`ProtocolStream`]. The root key, and what our handshake says, are those of [`Options::session`](crate::Options::session).
     ///
     /// It fails by [`SessionError::Local`] where the stream is over, or a multifeed of the same root key is synced over it already, and
     /// by [`SessionError::Timeout`] where the remote does not have the root key in time.

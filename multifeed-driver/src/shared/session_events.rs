@@ -115,7 +115,8 @@ pub enum SyncEvent {
         /// The length that was proven, in blocks.
         len: u64,
     },
-    /// How the session stands: after blocks were sent, or came and were written, so that the feeds' handles show them; and, once [`Replication::state`] or [`Replication::in_sync`] was called, after any other change of it.
+    /// How the session stands: after blocks were sent, or came and were written, so that the feeds' handles show them; and, once
+    /// [`Replication::state`](crate::Replication::state) or [`Replication::in_sync`](crate::Replication::in_sync) was called, after any other change of it.
     /// Only the newest is kept until it is taken.
     Progress(SyncState),
 }

@@ -19,6 +19,7 @@ use crate::waking::{Waiters, Waking};
 #[derive(Debug)]
 pub(crate) struct Mailbox {
     inner: Waking<Inner>,
+    /// The sessions that have something for the thread: each link rings itself in here.
     pub(crate) rung: Arc<RungLinks>,
     limit: usize,
 }
