@@ -3,8 +3,8 @@
 mod store;
 mod words;
 
-pub use store::StoreError;
 pub(crate) use store::is_unreadable;
+pub use store::{CorestoreError, StoreError};
 pub(crate) use words::{core, home};
 
 use multifeed_proto::FeedKey;

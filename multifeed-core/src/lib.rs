@@ -28,10 +28,9 @@ pub use connection::Connection;
 pub use cores::durability::Durability;
 pub use cores::report::ExposedKey;
 pub use corestore::{
-    Core, CoreFiles, CoreInfo, CoreList, Corestore, CorestoreError, CorestoreOptions, FeedList, ListedCore, MasterKey,
-    NamedFeed, Namespace, OtherStore, StoreKind,
+    Core, CoreFiles, CoreInfo, Corestore, CorestoreOptions, FeedList, MasterKey, NamedFeed, Namespace,
 };
-pub use error::{AppendError, Conflict, ProofError, PutError, StoreError};
+pub use error::{AppendError, Conflict, CorestoreError, ProofError, PutError, StoreError};
 pub use feed::local_name::is_object_property;
 pub use feed::{
     Answer, Audit, Feed, Located, Place, Put, Recovered, Repair, RepairCursor, SignatureSearch, VerifyCursor,
@@ -52,6 +51,8 @@ pub use replication::wants::{Want, WantEnd, WantError, WantId, WantOptions};
 pub use stats::{FeedSyncState, Moved, RATE_WINDOW, StoreSyncState, SyncState};
 #[cfg(feature = "file-storage")]
 pub use storage::FileCoreStorage;
+pub use storage::core_list::{CoreList, ListedCore};
+pub use storage::other_store::{OtherStore, StoreKind};
 pub use storage::{CoreFile, CoreFolders, CoreStorage, MemoryCoreStorage, SmallFile};
 pub use storage::{FileId, FileKind, Found, MemoryStorage, RepairedInMemory, Slot, Storage, Unsupported};
 #[cfg(feature = "file-storage")]

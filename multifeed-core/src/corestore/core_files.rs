@@ -6,13 +6,14 @@ use std::ops::Range;
 
 use multifeed_proto::{DiscoveryKey, FeedKey};
 
+use super::Corestore;
 use super::keyed_files::{KeyedFiles, SecretKey, refuse};
 use super::opening::Keys;
-use super::{CoreList, Corestore, CorestoreError};
 use crate::KeyPair;
-use crate::error::StoreError;
+use crate::error::{CorestoreError, StoreError};
 use crate::limits::Limits;
 use crate::multifeed::{Multifeed, Options};
+use crate::storage::core_list::CoreList;
 use crate::storage::{CoreStorage, FileId, FileKind, Slot, Storage, Unsupported};
 
 /// The cores of a [`Corestore`] as the storage of a [`Multifeed`]: see [`Corestore::into_multifeeds`].

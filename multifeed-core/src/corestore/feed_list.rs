@@ -11,8 +11,8 @@ use bytes::Bytes;
 use multifeed_proto::{DiscoveryKey, FeedKey};
 use serde::{Deserialize, Serialize};
 
-use super::{Core, CorestoreError, Namespace};
-use crate::error::StoreError;
+use super::{Core, Namespace};
+use crate::error::{CorestoreError, StoreError};
 use crate::limits::Limits;
 use crate::storage::CoreStorage;
 

@@ -30,7 +30,6 @@
 //! [`close`](Corestore::close) does too. A core that was not closed is checked from there on when it is opened, and what was torn is repaired.
 
 mod core_files;
-mod error;
 mod feed_list;
 mod keyed_files;
 mod list;
@@ -38,25 +37,21 @@ mod master_key;
 mod name;
 mod open_core;
 mod opening;
-mod other_store;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use multifeed_proto::{DiscoveryKey, FeedKey};
 
 use crate::KeyPair;
-use crate::error::StoreError;
+use crate::error::{CorestoreError, StoreError};
 use crate::limits::Limits;
 use crate::storage::{CoreFile, CoreStorage, Storage, Unsupported};
 
 pub use core_files::CoreFiles;
-pub use error::CorestoreError;
 pub use feed_list::{FeedList, NamedFeed};
-pub use list::{CoreList, ListedCore};
 pub use master_key::MasterKey;
 pub use name::Namespace;
 pub use open_core::{Core, CoreInfo};
-pub use other_store::{OtherStore, StoreKind};
 
 use open_core::OpenCore;
 use opening::Asked;
@@ -141,7 +136,10 @@ impl<S: CoreStorage> Corestore<S> {
                             let why = "it has nothing but zeros".to_owned();
                             return Err(CorestoreError::MasterKeyDamaged { why });
                         }
-                        _ => return Err(CorestoreError::short_master_key(file.len)),
+                        _ => {
+                            let why = format!("it has {} bytes, where {} belong", file.len, MasterKey::BYTES);
+                            return Err(CorestoreError::MasterKeyDamaged { why });
+                        }
                     }
                 }
                 None => {

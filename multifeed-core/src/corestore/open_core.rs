@@ -6,10 +6,9 @@ use std::ops::Range;
 use bytes::Bytes;
 use multifeed_proto::{DiscoveryKey, FeedKey};
 
-use super::CorestoreError;
 use super::keyed_files::{HERE, KeyedFiles, SecretKey};
 use crate::cores::journal::{Checkpoint, Journal};
-use crate::error::{AppendError, StoreError};
+use crate::error::{AppendError, CorestoreError, StoreError};
 use crate::feed::{Feed, Put, VerifyCursor, VerifyStep};
 use crate::limits::Limits;
 use crate::prepared::PreparedData;

@@ -2,16 +2,16 @@
 
 use multifeed_proto::{DiscoveryKey, FeedKey};
 
+use super::Corestore;
 use super::keyed_files::{HERE, KeyedFiles, SecretKey};
 use super::name;
 use super::open_core::{Core, OpenCore};
-use super::other_store::OtherStore;
-use super::{Corestore, CorestoreError};
 use crate::KeyPair;
 use crate::cores::journal::{Checkpoint, Journal};
-use crate::error::StoreError;
+use crate::error::{CorestoreError, StoreError};
 use crate::feed::{Feed, Opening};
 use crate::merkle;
+use crate::storage::other_store::OtherStore;
 use crate::storage::{CoreFile, CoreStorage, FileId, FileKind, Slot, Storage};
 
 /// How a core is asked for.

@@ -7,11 +7,14 @@ use std::sync::Arc;
 use multifeed_proto::FeedKey;
 use thiserror::Error;
 
+mod corestore;
+
+pub use corestore::CorestoreError;
+
 use super::words::{
     TO_CATCH_UP, advice, blocks_were, core, core_of, home, how_many, js_sees, lost_list, old_place, place, put_back,
     writer_of,
 };
-use crate::corestore::CorestoreError;
 use crate::storage::{FileError, FileId, FileKind, Found, Slot};
 
 /// The store failed, or what it holds is not what a feed should be. Never a peer's fault.
@@ -552,7 +555,7 @@ impl StoreError {
             return StoreError::IsCorestore { path };
         }
         if let Some(other) = told.and_then(FileError::other_store) {
-            return StoreError::Core(Arc::new(other.clone()));
+            return StoreError::Core(Arc::new(CorestoreError::OtherStore(other.clone())));
         }
         if let Some(found) = told.and_then(FileError::found) {
             return StoreError::NotRegular { slot, file, path, found };

@@ -3,7 +3,6 @@
 use std::io;
 use std::path::Path;
 
-use super::file::Folders;
 use super::folder::{Access, Folder, not_regular};
 use super::pool::{OpenFile, Site};
 use super::{FileError, FileKind, Found, Slot};
@@ -102,12 +101,11 @@ pub(super) fn in_folder(path: &Path, (name, error): InFolder) -> io::Error {
 }
 
 /// Gives a folder another name. A folder that has that name is put aside.
-pub(super) fn rename(folders: &Folders, from: &str, to: &str) -> io::Result<()> {
-    let root = &folders.root;
+pub(super) fn rename(root: &Folder, follow: bool, from: &str, to: &str) -> io::Result<()> {
     match root.look(from)? {
         None => return Err(io::ErrorKind::NotFound.into()),
         Some(Found::Folder) => {}
-        Some(Found::Link) if folders.follow => {}
+        Some(Found::Link) if follow => {}
         Some(found) => return Err(not_regular(found)),
     }
     match root.look(to)? {

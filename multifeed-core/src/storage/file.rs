@@ -10,12 +10,13 @@ use super::changes::{check_removable, in_folder, remove, rename, replace};
 use super::corestore::has_cores;
 use super::disk::Disk;
 use super::faults::Faults;
-use super::folder::{Access, Folder, Opened};
-use super::layout::{FolderNames, Paths};
+use super::folder::{Access, Folder};
+use super::folders::Folders;
+use super::layout::Paths;
+use super::other_store::{OtherStore, StoreKind};
 use super::pool::{self, Pool, Site};
 use super::unsupported::Unsupported;
 use super::{FileError, FileId, FileKind, Found, Slot, Storage};
-use crate::corestore::{OtherStore, StoreKind};
 use crate::error::StoreError;
 
 /// The name of the lock beside the numbered folders. JS does not look at it.
@@ -112,19 +113,6 @@ pub(super) enum Use {
     Closed,
 }
 
-/// The folders that are open.
-#[derive(Debug)]
-pub(super) struct Folders {
-    pub(super) root: Folder,
-    /// Where it was opened, whatever folder the process is in by now.
-    place: PathBuf,
-    /// The one that was used last: a feed's files are mostly opened one after another.
-    last: Option<(Slot, Folder)>,
-    /// The feeds' folders as they were first seen: nothing is written into another one that took the place of one.
-    known: BTreeMap<Slot, u64>,
-    pub(super) follow: bool,
-}
-
 impl FileStorage {
     /// Opens the folder, made where it is missing (mode 0700), and locks it.
     ///
@@ -205,7 +193,7 @@ impl FileStorage {
         // Those that are not in the pool: the lock, two folders, and a folder that is synced or a file that replaces another.
         let pool = Pool::new(options.max_open_files.saturating_sub(4), disk.clone());
         let pool = if locks { pool } else { pool.shared() };
-        let folders = Folders { root: folder, place, last: None, known: BTreeMap::new(), follow };
+        let folders = Folders::new(folder, place, follow);
         Ok(Self { paths: paths.clone(), disk, folders, pool, entered: BTreeMap::new(), access, lock })
     }
 
@@ -216,7 +204,7 @@ impl FileStorage {
 
     /// How many files are open, the lock and folders included.
     pub fn open_files(&self) -> usize {
-        self.pool.len() + usize::from(self.lock.is_some()) + usize::from(self.folders.last.is_some()) + 1
+        self.pool.len() + usize::from(self.lock.is_some()) + self.folders.open_files()
     }
 
     /// The path of one file.
@@ -466,7 +454,8 @@ impl Storage for FileStorage {
         // A folder with an open file in it cannot be renamed everywhere.
         self.forget_folder(from);
         self.forget_folder(to);
-        rename(&self.folders, &from.to_string(), &to.to_string()).map_err(|error| FileError::wrap(&new, error))
+        rename(&self.folders.root, self.folders.follow, &from.to_string(), &to.to_string())
+            .map_err(|error| FileError::wrap(&new, error))
     }
 
     #[cfg(unix)]
@@ -499,7 +488,7 @@ impl Storage for FileStorage {
 
     fn close(&mut self) -> io::Result<()> {
         self.pool.clear();
-        self.folders.last = None;
+        self.folders.close_last();
         self.lock = None;
         self.access = Use::Closed;
         Ok(())
@@ -521,123 +510,6 @@ fn named(paths: &Paths, id: FileId, error: io::Error) -> io::Error {
     FileError::wrap(&paths.of(id), error)
 }
 
-impl Folders {
-    /// A file of the store, unless it is absent and not to be made.
-    fn open(&mut self, paths: &Paths, id: FileId, access: Access) -> io::Result<Option<Opened>> {
-        let follow = self.follow;
-        let folder = match access {
-            Access::Make | Access::MakeNew => self.make(paths, id)?,
-            Access::Read | Access::Write => match self.of(paths, id)? {
-                Some(folder) => folder,
-                None => return Ok(None),
-            },
-        };
-        folder.file(id.kind.name(), access, follow)
-    }
-
-    /// The folder that a file is in, if it exists.
-    fn of(&mut self, paths: &Paths, id: FileId) -> io::Result<Option<&Folder>> {
-        if paths.is_in_root(id) { Ok(Some(&self.root)) } else { self.slot(paths, id.slot) }
-    }
-
-    /// Fails if the store's folder is not where it was opened any more.
-    fn check_place(&self, paths: &Paths) -> io::Result<()> {
-        if self.root.is_at(&self.place) { Ok(()) } else { Err(FileError::store_moved(paths.root())) }
-    }
-
-    /// The folder that a file is in, made if it does not exist.
-    fn make(&mut self, paths: &Paths, id: FileId) -> io::Result<&Folder> {
-        self.make_in(paths, Some(id.slot).filter(|_| !paths.is_in_root(id)))
-    }
-
-    /// The folder of a feed, or the store's own, made if it does not exist. Nothing is made in a store that was moved.
-    pub(super) fn make_in(&mut self, paths: &Paths, slot: Option<Slot>) -> io::Result<&Folder> {
-        self.check_place(paths)?;
-        let Some(slot) = slot else { return Ok(&self.root) };
-        self.check_slot(paths, slot)?;
-        if self.slot(paths, slot)?.is_none() {
-            let FolderNames { above, name } = paths.names(slot)?;
-            let mut last = None;
-            for next in &above {
-                let folder = last.as_ref().unwrap_or(&self.root);
-                folder.make_folder(next)?;
-                last = Some(folder.folder(next, None, self.follow)?.ok_or(io::ErrorKind::NotFound)?);
-            }
-            last.as_ref().unwrap_or(&self.root).make_folder(&name)?;
-        }
-        self.slot(paths, slot)?.ok_or_else(|| io::ErrorKind::NotFound.into())
-    }
-
-    /// The folder of a feed, if it exists.
-    pub(super) fn slot(&mut self, paths: &Paths, slot: Slot) -> io::Result<Option<&Folder>> {
-        if self.last.as_ref().is_none_or(|(last, _)| *last != slot) {
-            self.last = None;
-            let Some((above, name)) = self.above(paths, slot)? else { return Ok(None) };
-            let opened = above.as_ref().unwrap_or(&self.root).folder(&name, Some(slot), self.follow);
-            let opened = opened.map_err(|error| in_the_way(&paths.folder(slot), error))?;
-            self.last = opened.map(|folder| (slot, folder));
-            let identity = self.last.as_ref().filter(|_| !self.known.contains_key(&slot));
-            if let Some(identity) = identity.and_then(|(_, folder)| folder.identity()) {
-                self.known.insert(slot, identity);
-            }
-        }
-        Ok(self.last.as_ref().map(|(_, folder)| folder))
-    }
-
-    /// The folder that a feed's is in, `None` inside if that is the store's own, and the name of the feed's. `None` if it does not exist.
-    fn above(&self, paths: &Paths, slot: Slot) -> io::Result<Option<(Option<Folder>, String)>> {
-        let FolderNames { above, name } = paths.names(slot)?;
-        let mut last: Option<Folder> = None;
-        let mut path = paths.root().to_path_buf();
-        for next in above {
-            path.push(&next);
-            let opened = last.as_ref().unwrap_or(&self.root).folder(&next, Some(slot), self.follow);
-            match opened.map_err(|error| in_the_way(&path, error))? {
-                Some(folder) => last = Some(folder),
-                None => return Ok(None),
-            }
-        }
-        Ok(Some((last, name)))
-    }
-
-    /// Fails if a feed's folder was seen, and is not where it was any more.
-    fn check_slot(&self, paths: &Paths, slot: Slot) -> io::Result<()> {
-        let Some(&known) = self.known.get(&slot) else { return Ok(()) };
-        let is_there = match self.above(paths, slot)? {
-            Some((above, name)) => above.as_ref().unwrap_or(&self.root).has(&name, known),
-            None => false,
-        };
-        if is_there { Ok(()) } else { Err(FileError::moved(&paths.folder(slot))) }
-    }
-
-    /// A feed's folder is removed, or another one gets its number.
-    fn forget(&mut self, slot: Slot) {
-        self.last = None;
-        self.known.remove(&slot);
-    }
-
-    /// Makes the names of the folders that lead to a feed's, and its own, outlive a power cut.
-    pub(super) fn sync_above(&self, paths: &Paths, slot: Slot) -> io::Result<()> {
-        let names = paths.names(slot)?;
-        let mut last: Option<Folder> = None;
-        for next in &names.above {
-            let folder = last.as_ref().unwrap_or(&self.root);
-            let Some(opened) = folder.folder(next, Some(slot), self.follow)? else { return Ok(()) };
-            opened.sync()?;
-            last = Some(opened);
-        }
-        self.root.sync()
-    }
-}
-
-/// An error with the path of a folder, if something else stands in the place of the folder and not of a file in it.
-fn in_the_way(path: &Path, error: io::Error) -> io::Error {
-    match error.get_ref() {
-        Some(inner) if inner.is::<Found>() => FileError::wrap(path, error),
-        _ => error,
-    }
-}
-
 /// `0`, `1`, … but not `01` or `+1`: those are somebody else's.
 fn slot_of(name: &str) -> Option<Slot> {
     let slot: u32 = name.parse().ok()?;
@@ -645,6 +517,5 @@ fn slot_of(name: &str) -> Option<Slot> {
 }
 
 mod stamp;
-pub(super) use stamp::Version;
 #[cfg(test)]
 mod tests;

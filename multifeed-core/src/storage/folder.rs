@@ -11,7 +11,6 @@ use std::sync::Arc;
 
 use super::disk::Disk;
 use super::faults::DiskOp;
-use super::file::Version;
 use super::{Found, Slot};
 
 /// How a file is opened.
@@ -39,6 +38,15 @@ pub(super) struct Opened {
     pub(super) linked: bool,
     /// Why it was opened to be read alone.
     pub(super) denied: Option<io::Error>,
+}
+
+/// What is to be known again of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::storage) struct Version {
+    pub(in crate::storage) file: u64,
+    pub(in crate::storage) len: u64,
+    /// When the system says that it was changed, its content or else: no program can set that. Seconds since 1970, and nanoseconds.
+    pub(in crate::storage) changed: (i64, u32),
 }
 
 /// An error that says what stands in the place of a file or a folder.

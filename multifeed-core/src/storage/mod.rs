@@ -2,19 +2,18 @@
 //!
 //! The trait is synchronous, so that a replay is exact; whoever owns a store keeps it off an executor's threads.
 
-use core::fmt;
 use std::io;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
 
 use multifeed_proto::FeedKey;
 
 use crate::KeyPair;
-use crate::corestore::{CoreList, CorestoreError, OtherStore};
 use crate::error::StoreError;
+use crate::storage::core_list::CoreList;
 
 #[cfg(feature = "file-storage")]
 mod changes;
+pub(crate) mod core_list;
 mod corestore;
 #[cfg(feature = "file-storage")]
 mod disk;
@@ -23,11 +22,16 @@ mod disk;
 pub mod faults;
 #[cfg(feature = "file-storage")]
 mod file;
+mod file_error;
 #[cfg(feature = "file-storage")]
 mod folder;
 #[cfg(feature = "file-storage")]
+mod folders;
+#[cfg(feature = "file-storage")]
 mod layout;
 mod memory;
+mod names;
+pub(crate) mod other_store;
 #[cfg(feature = "file-storage")]
 mod pool;
 mod repaired;
@@ -38,133 +42,11 @@ pub use corestore::FileCoreStorage;
 pub use corestore::{CoreFile, CoreFolders, CoreStorage, MemoryCoreStorage, SmallFile};
 #[cfg(feature = "file-storage")]
 pub use file::{FileStorage, FileStorageOptions};
+pub use file_error::{FileError, Found};
 pub use memory::MemoryStorage;
+pub use names::{FileId, FileKind, Slot};
 pub use repaired::RepairedInMemory;
 pub use unsupported::Unsupported;
-
-/// The number of a feed's folder, from 0.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Slot(pub u32);
-
-impl Slot {
-    /// The number of no folder: that of a feed of which nothing is held yet.
-    pub(crate) const NOWHERE: Slot = Slot(u32::MAX);
-}
-
-impl fmt::Display for Slot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// The files that a feed consists of, and those of ours that stand beside the folders of all feeds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum FileKind {
-    /// The feed's public key, 32 bytes.
-    Key,
-    /// The secret key, 64 bytes: seed, then public key. Only where the feed can be appended to.
-    SecretKey,
-    /// Tree nodes: a header of 32 bytes, then 40 for each flat-tree index.
-    Tree,
-    /// Signatures: a header of 32 bytes, then 64 for each length.
-    Signatures,
-    /// Which blocks and nodes are held: a header of 32 bytes, then pages.
-    Bitfield,
-    /// The blocks, end to end.
-    Data,
-    /// The writer's local name, in UTF-8, without a newline.
-    LocalName,
-    /// What is known to be whole on the disk. One for the store, beside its folders: see [`FileId::beside`].
-    Journal,
-    /// Evidence of writers that signed two histories, a JSON object a line. One for the store, beside its folders.
-    Conflicts,
-    /// The keys of feeds that are never to be synced, in hex, a line for each. One for the store, beside its folders.
-    Banned,
-    /// The feeds that were taken out of the multifeeds of a corestore, whose lists keep them, a line for each. One for the corestore.
-    Removed,
-}
-
-impl FileKind {
-    /// Those of a feed.
-    pub const ALL: [FileKind; 7] = [
-        FileKind::Key,
-        FileKind::SecretKey,
-        FileKind::Tree,
-        FileKind::Signatures,
-        FileKind::Bitfield,
-        FileKind::Data,
-        FileKind::LocalName,
-    ];
-
-    /// Those of a feed, and those beside the folders.
-    pub const EVERY: [FileKind; 11] = {
-        let [key, secret_key, tree, signatures, bitfield, data, local_name] = Self::ALL;
-        let [journal, conflicts, banned] = [FileKind::Journal, FileKind::Conflicts, FileKind::Banned];
-        [key, secret_key, tree, signatures, bitfield, data, local_name, journal, conflicts, banned, FileKind::Removed]
-    };
-
-    /// The file's name in its folder.
-    pub fn name(self) -> &'static str {
-        match self {
-            FileKind::Key => "key",
-            FileKind::SecretKey => "secret_key",
-            FileKind::Tree => "tree",
-            FileKind::Signatures => "signatures",
-            FileKind::Bitfield => "bitfield",
-            FileKind::Data => "data",
-            FileKind::LocalName => "localname",
-            FileKind::Journal => "multifeed.journal",
-            FileKind::Conflicts => "multifeed.conflicts",
-            FileKind::Banned => "multifeed.blocked",
-            FileKind::Removed => "multifeed.removed",
-        }
-    }
-
-    /// Those of a feed that change as blocks come.
-    pub(crate) const GROWING: [FileKind; 4] =
-        [FileKind::Tree, FileKind::Signatures, FileKind::Bitfield, FileKind::Data];
-
-    /// Whether the file stands beside the folders, one for the whole store.
-    pub fn is_beside(self) -> bool {
-        matches!(self, FileKind::Journal | FileKind::Conflicts | FileKind::Banned | FileKind::Removed)
-    }
-}
-
-impl fmt::Display for FileKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// One file of a store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct FileId {
-    /// The folder.
-    pub slot: Slot,
-    /// The file in it.
-    pub kind: FileKind,
-}
-
-impl FileId {
-    /// The file of this kind in this folder.
-    pub fn new(slot: Slot, kind: FileKind) -> Self {
-        Self { slot, kind }
-    }
-
-    /// A file that stands beside the folders. Its `slot` says nothing, and is 0.
-    pub fn beside(kind: FileKind) -> Self {
-        Self { slot: Slot(0), kind }
-    }
-}
-
-impl fmt::Display for FileId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.kind.is_beside() {
-            return self.kind.fmt(f);
-        }
-        write!(f, "{}/{}", self.slot, self.kind)
-    }
-}
 
 /// All that a store needs of its disk.
 ///
@@ -278,7 +160,7 @@ pub trait Storage {
     /// The default has no master key.
     ///
     /// # Errors
-    /// [`CorestoreError::MasterKeyMismatch`]; what the storage says.
+    /// [`CorestoreError::MasterKeyMismatch`](crate::CorestoreError::MasterKeyMismatch); what the storage says.
     fn check_master_key(&mut self) -> Result<(), StoreError> {
         Ok(())
     }
@@ -300,358 +182,102 @@ pub trait Storage {
     }
 }
 
-impl<S: Storage + ?Sized> Storage for &mut S {
-    fn list(&mut self) -> io::Result<Vec<Slot>> {
-        (**self).list()
-    }
-    fn obstacles(&mut self) -> io::Result<Vec<Slot>> {
-        (**self).obstacles()
-    }
-    fn permissions(&mut self, file: FileId) -> io::Result<Option<u32>> {
-        (**self).permissions(file)
-    }
-    fn read_at(&mut self, file: FileId, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        (**self).read_at(file, offset, buf)
-    }
-    fn write_at(&mut self, file: FileId, offset: u64, data: &[u8]) -> io::Result<()> {
-        (**self).write_at(file, offset, data)
-    }
-    fn len(&mut self, file: FileId) -> io::Result<Option<u64>> {
-        (**self).len(file)
-    }
-    fn next_data(&mut self, file: FileId, offset: u64) -> io::Result<Option<u64>> {
-        (**self).next_data(file, offset)
-    }
-    fn can_punch(&self) -> bool {
-        (**self).can_punch()
-    }
-    fn punch(&mut self, file: FileId, range: Range<u64>) -> io::Result<()> {
-        (**self).punch(file, range)
-    }
-    fn truncate(&mut self, file: FileId, len: u64) -> io::Result<()> {
-        (**self).truncate(file, len)
-    }
-    fn replace(&mut self, file: FileId, data: &[u8]) -> io::Result<()> {
-        (**self).replace(file, data)
-    }
-    fn sync(&mut self, file: FileId) -> io::Result<()> {
-        (**self).sync(file)
-    }
-    fn check_removable(&mut self, slot: Slot) -> io::Result<()> {
-        (**self).check_removable(slot)
-    }
-    fn check_cuttable(&mut self, file: FileId) -> io::Result<()> {
-        (**self).check_cuttable(file)
-    }
-    fn remove(&mut self, slot: Slot) -> io::Result<()> {
-        (**self).remove(slot)
-    }
-    fn rename(&mut self, from: Slot, to: Slot) -> io::Result<()> {
-        (**self).rename(from, to)
-    }
-    fn close(&mut self) -> io::Result<()> {
-        (**self).close()
-    }
-    fn free_space(&mut self) -> io::Result<Option<u64>> {
-        (**self).free_space()
-    }
-    fn check_place(&mut self, slot: Slot) -> io::Result<()> {
-        (**self).check_place(slot)
-    }
-    fn stamp(&mut self, slot: Slot, settled: bool) -> Option<[u8; 8]> {
-        (**self).stamp(slot, settled)
-    }
-    fn unsupported(&self) -> Unsupported {
-        (**self).unsupported()
-    }
-    fn opened(&mut self) {
-        (**self).opened();
-    }
-    fn is_numbered(&self) -> bool {
-        (**self).is_numbered()
-    }
-    fn assign(&mut self, slot: Slot, key: &FeedKey, name: Option<&[u8]>) -> Result<(), StoreError> {
-        (**self).assign(slot, key, name)
-    }
-    fn release(&mut self, slot: Slot) {
-        (**self).release(slot);
-    }
-    fn key_pair(&self, name: &[u8]) -> Option<KeyPair> {
-        (**self).key_pair(name)
-    }
-    fn check_master_key(&mut self) -> Result<(), StoreError> {
-        (**self).check_master_key()
-    }
-    fn list_cores(&mut self) -> Result<CoreList, StoreError> {
-        (**self).list_cores()
-    }
-    fn close_idle_files(&mut self) -> usize {
-        (**self).close_idle_files()
-    }
-    fn is_read_only(&self) -> bool {
-        (**self).is_read_only()
-    }
-}
-
-impl<S: Storage + ?Sized> Storage for Box<S> {
-    fn list(&mut self) -> io::Result<Vec<Slot>> {
-        (**self).list()
-    }
-    fn obstacles(&mut self) -> io::Result<Vec<Slot>> {
-        (**self).obstacles()
-    }
-    fn permissions(&mut self, file: FileId) -> io::Result<Option<u32>> {
-        (**self).permissions(file)
-    }
-    fn read_at(&mut self, file: FileId, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        (**self).read_at(file, offset, buf)
-    }
-    fn write_at(&mut self, file: FileId, offset: u64, data: &[u8]) -> io::Result<()> {
-        (**self).write_at(file, offset, data)
-    }
-    fn len(&mut self, file: FileId) -> io::Result<Option<u64>> {
-        (**self).len(file)
-    }
-    fn next_data(&mut self, file: FileId, offset: u64) -> io::Result<Option<u64>> {
-        (**self).next_data(file, offset)
-    }
-    fn can_punch(&self) -> bool {
-        (**self).can_punch()
-    }
-    fn punch(&mut self, file: FileId, range: Range<u64>) -> io::Result<()> {
-        (**self).punch(file, range)
-    }
-    fn truncate(&mut self, file: FileId, len: u64) -> io::Result<()> {
-        (**self).truncate(file, len)
-    }
-    fn replace(&mut self, file: FileId, data: &[u8]) -> io::Result<()> {
-        (**self).replace(file, data)
-    }
-    fn sync(&mut self, file: FileId) -> io::Result<()> {
-        (**self).sync(file)
-    }
-    fn check_removable(&mut self, slot: Slot) -> io::Result<()> {
-        (**self).check_removable(slot)
-    }
-    fn check_cuttable(&mut self, file: FileId) -> io::Result<()> {
-        (**self).check_cuttable(file)
-    }
-    fn remove(&mut self, slot: Slot) -> io::Result<()> {
-        (**self).remove(slot)
-    }
-    fn rename(&mut self, from: Slot, to: Slot) -> io::Result<()> {
-        (**self).rename(from, to)
-    }
-    fn close(&mut self) -> io::Result<()> {
-        (**self).close()
-    }
-    fn free_space(&mut self) -> io::Result<Option<u64>> {
-        (**self).free_space()
-    }
-    fn check_place(&mut self, slot: Slot) -> io::Result<()> {
-        (**self).check_place(slot)
-    }
-    fn stamp(&mut self, slot: Slot, settled: bool) -> Option<[u8; 8]> {
-        (**self).stamp(slot, settled)
-    }
-    fn unsupported(&self) -> Unsupported {
-        (**self).unsupported()
-    }
-    fn opened(&mut self) {
-        (**self).opened();
-    }
-    fn is_numbered(&self) -> bool {
-        (**self).is_numbered()
-    }
-    fn assign(&mut self, slot: Slot, key: &FeedKey, name: Option<&[u8]>) -> Result<(), StoreError> {
-        (**self).assign(slot, key, name)
-    }
-    fn release(&mut self, slot: Slot) {
-        (**self).release(slot);
-    }
-    fn key_pair(&self, name: &[u8]) -> Option<KeyPair> {
-        (**self).key_pair(name)
-    }
-    fn check_master_key(&mut self) -> Result<(), StoreError> {
-        (**self).check_master_key()
-    }
-    fn list_cores(&mut self) -> Result<CoreList, StoreError> {
-        (**self).list_cores()
-    }
-    fn close_idle_files(&mut self) -> usize {
-        (**self).close_idle_files()
-    }
-    fn is_read_only(&self) -> bool {
-        (**self).is_read_only()
-    }
-}
-
-/// What has the name of a file or of a numbered folder of a store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Found {
-    /// A regular file.
-    File,
-    /// A regular file with more than one name, so that it may be a file of somebody else's too.
-    HardLink,
-    /// A symbolic link, or what the system has instead of one.
-    Link,
-    /// A link that may be followed, and leads to nothing.
-    DanglingLink,
-    /// What is reached by a link that is followed, and was to be deleted, cut, replaced or renamed.
-    BehindLink,
-    /// A folder.
-    Folder,
-    /// A named pipe.
-    Pipe,
-    /// A socket.
-    Socket,
-    /// A device.
-    Device,
-}
-
-impl fmt::Display for Found {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Found::File => "a file",
-            Found::HardLink => "a file with other names (hard links)",
-            Found::Link => "a link",
-            Found::DanglingLink => "a link to nothing",
-            Found::BehindLink => "behind a link",
-            Found::Folder => "a folder",
-            Found::Pipe => "a named pipe",
-            Found::Socket => "a socket",
-            Found::Device => "a device",
-        })
-    }
-}
-
-impl std::error::Error for Found {}
-
-/// A folder is not where it was opened any more.
-#[derive(Debug, Clone, Copy)]
-struct Moved {
-    /// It is the store's own.
-    is_store: bool,
-}
-
-impl fmt::Display for Moved {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("moved, removed or replaced while the store was open")
-    }
-}
-
-impl std::error::Error for Moved {}
-
-/// A folder is a corestore's.
-#[derive(Debug, Clone, Copy)]
-struct OfCorestore;
-
-impl fmt::Display for OfCorestore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a corestore (it has a `master_key` or cores), and no multifeed")
-    }
-}
-
-impl std::error::Error for OfCorestore {}
-
-/// An [`io::Error`] with the path it is about.
-#[derive(Debug)]
-pub struct FileError {
-    path: PathBuf,
-    source: Option<io::Error>,
-}
-
-impl FileError {
-    /// Wraps an error, keeping its kind.
-    pub fn wrap(path: &Path, source: io::Error) -> io::Error {
-        let kind = source.kind();
-        io::Error::new(kind, FileError { path: path.to_path_buf(), source: Some(source) })
-    }
-
-    /// Another process holds the lock at this path.
-    pub fn locked(path: &Path) -> io::Error {
-        io::Error::new(io::ErrorKind::WouldBlock, FileError { path: path.to_path_buf(), source: None })
-    }
-
-    /// The feed's folder at this path was moved, removed or replaced while the store was open.
-    pub fn moved(path: &Path) -> io::Error {
-        Self::wrap(path, io::Error::new(io::ErrorKind::NotFound, Moved { is_store: false }))
-    }
-
-    /// The same of the folder of the store itself.
-    pub fn store_moved(path: &Path) -> io::Error {
-        Self::wrap(path, io::Error::new(io::ErrorKind::NotFound, Moved { is_store: true }))
-    }
-
-    /// The folder at this path is a corestore's, and was to be opened as one with numbered folders.
-    pub fn corestore(path: &Path) -> io::Error {
-        Self::wrap(path, io::Error::new(io::ErrorKind::InvalidInput, OfCorestore))
-    }
-
-    /// Whether the error is that the folder is a corestore's.
-    pub fn is_corestore(&self) -> bool {
-        self.source.as_ref().and_then(io::Error::get_ref).is_some_and(|inner| inner.is::<OfCorestore>())
-    }
-
-    /// The folder at this path is that of another kind of store.
-    #[cfg_attr(not(feature = "file-storage"), allow(dead_code))]
-    pub(crate) fn of_other_store(path: &Path, other: OtherStore) -> io::Error {
-        Self::wrap(path, io::Error::new(io::ErrorKind::InvalidInput, CorestoreError::OtherStore(other)))
-    }
-
-    /// What the folder is, if the error is that another kind of store has it.
-    pub(crate) fn other_store(&self) -> Option<&CorestoreError> {
-        self.source.as_ref()?.get_ref()?.downcast_ref()
-    }
-
-    /// Whether the error is that the folder was moved, removed or replaced.
-    pub fn is_moved(&self) -> bool {
-        self.moved_folder().is_some()
-    }
-
-    /// Whether that is the folder of the store itself.
-    pub fn is_store_moved(&self) -> bool {
-        self.moved_folder().is_some_and(|moved| moved.is_store)
-    }
-
-    fn moved_folder(&self) -> Option<&Moved> {
-        self.source.as_ref()?.get_ref()?.downcast_ref()
-    }
-
-    /// The system's number of the error, if it is one of the system's.
-    pub fn raw_os_error(&self) -> Option<i32> {
-        self.source.as_ref().and_then(io::Error::raw_os_error)
-    }
-
-    /// The path that the error is about.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// What stands there, if that is neither a regular file nor a real folder as it should be.
-    pub fn found(&self) -> Option<Found> {
-        self.source.as_ref()?.get_ref()?.downcast_ref().copied()
-    }
-
-    /// Whether the error is that another process holds the lock.
-    pub fn is_locked(&self) -> bool {
-        self.source.is_none()
-    }
-}
-
-impl fmt::Display for FileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.source {
-            // The path stands beside it where it is shown.
-            Some(source) => source.fmt(f),
-            None => f.write_str("locked by another process"),
+/// A storage that is lent or boxed.
+macro_rules! forward {
+    ($($storage:ty),*) => {$(
+        impl<S: Storage + ?Sized> Storage for $storage {
+            fn list(&mut self) -> io::Result<Vec<Slot>> {
+                (**self).list()
+            }
+            fn obstacles(&mut self) -> io::Result<Vec<Slot>> {
+                (**self).obstacles()
+            }
+            fn permissions(&mut self, file: FileId) -> io::Result<Option<u32>> {
+                (**self).permissions(file)
+            }
+            fn read_at(&mut self, file: FileId, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+                (**self).read_at(file, offset, buf)
+            }
+            fn write_at(&mut self, file: FileId, offset: u64, data: &[u8]) -> io::Result<()> {
+                (**self).write_at(file, offset, data)
+            }
+            fn len(&mut self, file: FileId) -> io::Result<Option<u64>> {
+                (**self).len(file)
+            }
+            fn next_data(&mut self, file: FileId, offset: u64) -> io::Result<Option<u64>> {
+                (**self).next_data(file, offset)
+            }
+            fn can_punch(&self) -> bool {
+                (**self).can_punch()
+            }
+            fn punch(&mut self, file: FileId, range: Range<u64>) -> io::Result<()> {
+                (**self).punch(file, range)
+            }
+            fn truncate(&mut self, file: FileId, len: u64) -> io::Result<()> {
+                (**self).truncate(file, len)
+            }
+            fn replace(&mut self, file: FileId, data: &[u8]) -> io::Result<()> {
+                (**self).replace(file, data)
+            }
+            fn sync(&mut self, file: FileId) -> io::Result<()> {
+                (**self).sync(file)
+            }
+            fn check_removable(&mut self, slot: Slot) -> io::Result<()> {
+                (**self).check_removable(slot)
+            }
+            fn check_cuttable(&mut self, file: FileId) -> io::Result<()> {
+                (**self).check_cuttable(file)
+            }
+            fn remove(&mut self, slot: Slot) -> io::Result<()> {
+                (**self).remove(slot)
+            }
+            fn rename(&mut self, from: Slot, to: Slot) -> io::Result<()> {
+                (**self).rename(from, to)
+            }
+            fn close(&mut self) -> io::Result<()> {
+                (**self).close()
+            }
+            fn free_space(&mut self) -> io::Result<Option<u64>> {
+                (**self).free_space()
+            }
+            fn check_place(&mut self, slot: Slot) -> io::Result<()> {
+                (**self).check_place(slot)
+            }
+            fn stamp(&mut self, slot: Slot, settled: bool) -> Option<[u8; 8]> {
+                (**self).stamp(slot, settled)
+            }
+            fn unsupported(&self) -> Unsupported {
+                (**self).unsupported()
+            }
+            fn opened(&mut self) {
+                (**self).opened();
+            }
+            fn is_numbered(&self) -> bool {
+                (**self).is_numbered()
+            }
+            fn assign(&mut self, slot: Slot, key: &FeedKey, name: Option<&[u8]>) -> Result<(), StoreError> {
+                (**self).assign(slot, key, name)
+            }
+            fn release(&mut self, slot: Slot) {
+                (**self).release(slot);
+            }
+            fn key_pair(&self, name: &[u8]) -> Option<KeyPair> {
+                (**self).key_pair(name)
+            }
+            fn check_master_key(&mut self) -> Result<(), StoreError> {
+                (**self).check_master_key()
+            }
+            fn list_cores(&mut self) -> Result<CoreList, StoreError> {
+                (**self).list_cores()
+            }
+            fn close_idle_files(&mut self) -> usize {
+                (**self).close_idle_files()
+            }
+            fn is_read_only(&self) -> bool {
+                (**self).is_read_only()
+            }
         }
-    }
+    )*};
 }
 
-impl std::error::Error for FileError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source.as_ref().map(|source| source as _)
-    }
-}
+forward!(&mut S, Box<S>);

@@ -77,7 +77,7 @@ impl OtherStore {
     }
 
     /// As [`recognise`](Self::recognise), in the folder of a core.
-    pub(super) fn recognise_core(
+    pub(crate) fn recognise_core(
         folder: &str,
         mut has: impl FnMut(&str) -> io::Result<bool>,
     ) -> io::Result<Option<OtherStore>> {
@@ -126,3 +126,5 @@ impl fmt::Display for OtherStore {
         }
     }
 }
+
+impl std::error::Error for OtherStore {}

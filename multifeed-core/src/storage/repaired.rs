@@ -7,8 +7,8 @@ use multifeed_proto::FeedKey;
 
 use super::{FileId, FileKind, Slot, Storage, Unsupported};
 use crate::KeyPair;
-use crate::corestore::CoreList;
 use crate::error::{StoreError, is_unreadable};
+use crate::storage::core_list::CoreList;
 
 /// Bytes of a file that are kept in memory together.
 const PAGE: usize = 4096;

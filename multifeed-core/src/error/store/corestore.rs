@@ -3,9 +3,9 @@
 use multifeed_proto::DiscoveryKey;
 use thiserror::Error;
 
-use super::MasterKey;
-use super::other_store::OtherStore;
-use crate::error::{AppendError, PutError, StoreError, core as place};
+use super::StoreError;
+use crate::error::{AppendError, PutError, core as place};
+use crate::storage::other_store::OtherStore;
 
 /// A corestore, or one of its cores, failed. Never a peer's fault, unless it is a [`Put`](Self::Put).
 #[derive(Debug, Clone, Error)]
@@ -140,7 +140,7 @@ impl CorestoreError {
     }
 
     /// An error of the files of a core, whose number in this process says nothing.
-    pub(super) fn of_core(core: DiscoveryKey, source: StoreError) -> Self {
+    pub(crate) fn of_core(core: DiscoveryKey, source: StoreError) -> Self {
         match source {
             StoreError::Damaged { file, why, .. } => Self::damaged(core, file.name(), why),
             StoreError::Occupied { .. } => {
@@ -150,14 +150,14 @@ impl CorestoreError {
         }
     }
 
-    pub(super) fn of_append(core: DiscoveryKey, source: AppendError) -> Self {
+    pub(crate) fn of_append(core: DiscoveryKey, source: AppendError) -> Self {
         match source {
             AppendError::Store(source) => Self::of_core(core, source),
             source => CorestoreError::Append { core, source },
         }
     }
 
-    pub(super) fn of_put(core: DiscoveryKey, source: PutError) -> Self {
+    pub(crate) fn of_put(core: DiscoveryKey, source: PutError) -> Self {
         match source {
             PutError::Store(source) => Self::of_core(core, source),
             source => CorestoreError::Put { core, source },
@@ -166,10 +166,5 @@ impl CorestoreError {
 
     pub(crate) fn damaged(core: DiscoveryKey, file: &'static str, why: impl Into<String>) -> Self {
         CorestoreError::Damaged { core, file, why: why.into() }
-    }
-
-    pub(super) fn short_master_key(len: u64) -> Self {
-        let why = format!("it has {len} bytes, where {} belong", MasterKey::BYTES);
-        CorestoreError::MasterKeyDamaged { why }
     }
 }

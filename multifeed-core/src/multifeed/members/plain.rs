@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use multifeed_proto::FeedKey;
 
 use crate::KeyPair;
-use crate::corestore::{CoreList, CorestoreError};
-use crate::error::StoreError;
+use crate::error::{CorestoreError, StoreError};
 use crate::ids::{FeedId, SetId};
 use crate::multifeed::Multifeed;
 use crate::storage::Storage;
+use crate::storage::core_list::CoreList;
 
 /// The plain cores that were asked for.
 #[derive(Debug, Default)]

@@ -8,10 +8,11 @@ use std::collections::BTreeSet;
 use multifeed_proto::FeedKey;
 
 use crate::cores::journal::name;
-use crate::corestore::{CoreList, FeedList};
+use crate::corestore::FeedList;
 use crate::error::StoreError;
 use crate::ids::SetId;
 use crate::multifeed::Multifeed;
+use crate::storage::core_list::CoreList;
 use crate::storage::{Slot, Storage};
 
 /// How the name of a list's core ends.

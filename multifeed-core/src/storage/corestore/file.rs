@@ -1,6 +1,5 @@
 //! A corestore in a folder on disk, laid out as corestore 5 lays it out.
 
-use std::collections::BTreeSet;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,15 +7,15 @@ use std::sync::Arc;
 use multifeed_proto::DiscoveryKey;
 use zeroize::Zeroizing;
 
+use super::found::list_in;
 use super::{CoreFile, CoreFolders, CoreStorage, SmallFile};
-use crate::corestore::CorestoreError;
-use crate::error::StoreError;
+use crate::error::{CorestoreError, StoreError};
 use crate::storage::changes::replace;
 use crate::storage::file::Use;
-use crate::storage::folder::{Access, Folder, not_regular};
+use crate::storage::folder::{Access, Folder};
 use crate::storage::layout::Paths;
 use crate::storage::pool::{self, Site};
-use crate::storage::{FileError, FileStorage, FileStorageOptions, Found, Slot};
+use crate::storage::{FileError, FileStorage, FileStorageOptions, Slot};
 
 /// A corestore in a folder: `master_key`, and a folder `ab/cd/abcd…` for each core, named by its discovery key in hex.
 ///
@@ -176,80 +175,6 @@ impl CoreStorage for FileCoreStorage {
         };
         make().map_err(|error| named(&path, error))
     }
-}
-
-/// Whether a folder has cores, as far as it can be read.
-pub(in crate::storage) fn has_cores(root: &Folder, path: &Path, follow: bool) -> bool {
-    let Ok(mut entries) = root.entries() else { return false };
-    // Folders of feeds are numbered without gaps: what may be a core's by its name and is one of those is not looked into.
-    let numbers: BTreeSet<usize> = entries.iter().filter_map(|(name, _)| name.parse().ok()).collect();
-    let feeds = numbers.iter().enumerate().take_while(|(at, number)| at == *number).count();
-    entries.retain(|(name, _)| name.starts_with('0') || name.parse().map_or(true, |number: usize| number >= feeds));
-    let mut found = CoreFolders::default();
-    let _ = list_in(root, entries, path, follow, &mut found, 0);
-    found.more
-}
-
-/// Lists the folders of cores in that of a corestore, at most this many.
-fn list_in(
-    root: &Folder,
-    entries: Vec<(String, Found)>,
-    path: &Path,
-    follow: bool,
-    folders: &mut CoreFolders,
-    max: usize,
-) -> io::Result<()> {
-    for (first, found) in sorted(entries, 2) {
-        let path = path.join(&first);
-        let Some(outer) = open(root, &path, &first, found, follow, folders) else { continue };
-        for (second, found) in sorted(outer.entries().map_err(|error| FileError::wrap(&path, error))?, 2) {
-            let path = path.join(&second);
-            let Some(inner) = open(&outer, &path, &second, found, follow, folders) else { continue };
-            for (name, found) in sorted(inner.entries().map_err(|error| FileError::wrap(&path, error))?, 64) {
-                if !name.starts_with(&first) || !name[2..].starts_with(&second) {
-                    continue;
-                }
-                if folders.cores.len() + folders.obstacles.len() >= max {
-                    folders.more = true;
-                    return Ok(());
-                }
-                match (found, name.parse::<DiscoveryKey>()) {
-                    (Found::Folder, Ok(core)) => folders.cores.push(core),
-                    (Found::Link, Ok(core)) if follow => folders.cores.push(core),
-                    (found, _) => folders.obstacles.push(FileError::wrap(&path.join(&name), not_regular(found))),
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Names of so many hex digits, as corestore writes them, in their order.
-fn sorted(entries: Vec<(String, Found)>, digits: usize) -> Vec<(String, Found)> {
-    let is_hex = |name: &str| name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    let mut entries = entries;
-    entries.retain(|(name, _)| name.len() == digits && is_hex(name));
-    entries.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-    entries
-}
-
-/// Opens a folder that leads to those of cores. What else has its name is an obstacle.
-fn open(
-    above: &Folder,
-    path: &Path,
-    name: &str,
-    found: Found,
-    follow: bool,
-    folders: &mut CoreFolders,
-) -> Option<Folder> {
-    let opened = match found {
-        Found::Folder | Found::Link => above.folder(name, None, follow),
-        found => Err(not_regular(found)),
-    };
-    opened.unwrap_or_else(|error| {
-        folders.obstacles.push(FileError::wrap(path, error));
-        None
-    })
 }
 
 /// An error with this path, unless it names one already.

@@ -9,12 +9,14 @@ use super::{Slot, Storage};
 
 #[cfg(feature = "file-storage")]
 mod file;
+#[cfg(feature = "file-storage")]
+mod found;
 mod memory;
 
 #[cfg(feature = "file-storage")]
 pub use file::FileCoreStorage;
 #[cfg(feature = "file-storage")]
-pub(super) use file::has_cores;
+pub(super) use found::has_cores;
 pub use memory::MemoryCoreStorage;
 
 /// A file of a corestore that is no file of a feed's.

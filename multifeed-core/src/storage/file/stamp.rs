@@ -1,16 +1,8 @@
 //! By what it is told whether a feed's files were changed since.
 
 use super::{Folders, Paths};
+use crate::storage::folder::Version;
 use crate::storage::{FileKind, Slot};
-
-/// What is to be known again of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::storage) struct Version {
-    pub(in crate::storage) file: u64,
-    pub(in crate::storage) len: u64,
-    /// When the system says that it was changed, its content or else: no program can set that. Seconds since 1970, and nanoseconds.
-    pub(in crate::storage) changed: (i64, u32),
-}
 
 /// A checksum of what the system says of the files of a folder; `None` if one of them is absent, no file, or cannot be looked at. If `settled`, also if one may have
 /// changed since the journal was written.
