@@ -82,6 +82,11 @@ impl Waiters {
         }
     }
 
+    /// More that wait.
+    pub(crate) fn extend(&mut self, wakers: impl IntoIterator<Item = Waker>) {
+        self.0.extend(wakers);
+    }
+
     /// All that wait, to be woken once the state that they wait for is unlocked.
     #[must_use]
     pub(crate) fn take(&mut self) -> Self {

@@ -12,10 +12,10 @@ use futures_io::{AsyncRead, AsyncWrite};
 use multifeed_proto::Role;
 
 use crate::networker::connection::Connection;
-use crate::networker::dials::{DialId, Step};
+use crate::networker::dials::Step;
 use crate::networker::events::NetworkerEvent;
+use crate::networker::ids::{DialId, PeerKey};
 use crate::networker::shared::Shared;
-use crate::networker::table::PeerKey;
 use crate::runtime::Runtime;
 use crate::timer::Timer;
 

@@ -4,11 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::networker::backoff::{Backoff, BackoffOptions, Outcome};
-use crate::networker::table::{ConnectionId, PeerKey};
-
-/// The number of a dial, used once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct DialId(pub(crate) u64);
+use crate::networker::ids::{ConnectionId, DialId, PeerKey};
 
 /// What the task of a dial is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_core::Stream;
 use multifeed_core::{SyncError, SyncTotals};
 use multifeed_proto::{FeedKey, SessionError};
 
-use crate::networker::dials::DialId;
-use crate::networker::table::{ConnectionId, EndReason, PeerKey};
+use crate::networker::ids::{ConnectionId, DialId, PeerKey};
+use crate::networker::table::EndReason;
 use crate::shared::session_events::SyncEvent;
 use crate::waking::Waking;
 
@@ -87,6 +88,18 @@ pub enum NetworkerEvent {
     },
     /// More than [`NetworkerLimits::events`](crate::NetworkerLimits::events) events waited, and some were dropped.
     Lagged,
+}
+
+/// A message of an extension, from one peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PeerMessage {
+    /// The connection that it came on.
+    pub connection: ConnectionId,
+    /// The peer's static key.
+    pub peer: PeerKey,
+    /// What it says.
+    pub body: Bytes,
 }
 
 /// The events of a networker from the time on when this was made; it ends when the networker is closed.

@@ -10,21 +10,11 @@ use bytes::Bytes;
 use futures_core::Stream;
 use multifeed_core::ExtensionError;
 
+use crate::networker::events::PeerMessage;
+use crate::networker::ids::ConnectionId;
 use crate::networker::shared::Shared;
-use crate::networker::table::{ConnectionId, PeerKey};
 use crate::shared::inbox::Inbox;
-
-/// A message of an extension, from one peer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct PeerMessage {
-    /// The connection that it came on.
-    pub connection: ConnectionId,
-    /// The peer's static key.
-    pub peer: PeerKey,
-    /// What it says.
-    pub body: Bytes,
-}
+use crate::stream::hub::StreamShared;
 
 /// An extension on all connections: see [`Networker::register_extension`](crate::Networker::register_extension). Dropping it ends its messages.
 pub struct NetworkerExtension {
@@ -41,7 +31,7 @@ impl NetworkerExtension {
 
     /// The connections whose remote says that it speaks the extension.
     pub fn speakers(&self) -> Vec<ConnectionId> {
-        let speaks = |(_, stream): &(_, Arc<crate::stream::hub::StreamShared>)| stream.remote_speaks(&self.name);
+        let speaks = |(_, stream): &(_, Arc<StreamShared>)| stream.remote_speaks(&self.name);
         self.shared.streams().into_iter().filter(speaks).map(|(id, _)| id).collect()
     }
 

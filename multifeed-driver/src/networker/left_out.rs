@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use multifeed_proto::FeedKey;
 
-use crate::networker::dials::DialId;
-use crate::networker::table::PeerKey;
+use crate::networker::ids::{DialId, PeerKey};
 
 /// By what a peer is known again: its static key, or how it is reached, since many draw a new key for each stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use multifeed_proto::{Config, StaticKeyPair};
 
 use crate::networker::backoff::BackoffOptions;
+use crate::networker::ids::PeerKey;
 use crate::networker::limits::NetworkerLimits;
-use crate::networker::table::PeerKey;
 use crate::options::PumpOptions;
 
 /// The hook that says which peers may stay.

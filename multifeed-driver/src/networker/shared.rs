@@ -13,13 +13,14 @@ use crate::clock::Clock;
 use crate::handles::multifeed::Multifeed;
 use crate::handles::stream::StreamOptions;
 use crate::lock;
-use crate::networker::dials::{DialId, Step};
-use crate::networker::events::{EventQueue, NetworkerEvent};
-use crate::networker::extension::PeerMessage;
+use crate::networker::dials::Step;
+use crate::networker::events::{EventQueue, NetworkerEvent, PeerMessage};
+use crate::networker::ids::{ConnectionId, DialId, PeerKey};
 use crate::networker::options::NetworkerOptions;
-use crate::networker::table::{ConnectionId, Ended, Order, PeerKey, Table};
+use crate::networker::table::{Ended, Order, Table};
 use crate::shared::inbox::{Inbox, Room};
 use crate::stream::hub::StreamShared;
+use crate::waking::Waiters;
 
 /// What the handles of a networker and its tasks share.
 pub(crate) struct Shared {
@@ -40,7 +41,7 @@ struct State {
     connections: BTreeMap<ConnectionId, Waker>,
     dials: BTreeMap<DialId, Waker>,
     /// Those that wait until something is over.
-    waiters: Vec<Waker>,
+    waiters: Waiters,
     /// Something is over.
     woken: bool,
     subscribers: Vec<Weak<EventQueue>>,
@@ -72,7 +73,7 @@ impl Shared {
             version: 0,
             connections: BTreeMap::new(),
             dials: BTreeMap::new(),
-            waiters: Vec::new(),
+            waiters: Waiters::default(),
             woken: false,
             subscribers: Vec::new(),
         };
@@ -101,12 +102,12 @@ impl Shared {
 
     fn change<T>(&self, change: impl FnOnce(&mut State, Duration) -> T) -> T {
         let now = self.clock.now();
-        let (result, wakers) = {
+        let (result, waiters) = {
             let mut state = lock(&self.state);
             let result = change(&mut state, now);
-            (result, state.take_wakers())
+            (result, state.take_waiters())
         };
-        wakers.into_iter().for_each(Waker::wake);
+        waiters.wake();
         result
     }
 
@@ -216,9 +217,7 @@ impl Shared {
             let inbox = Arc::new(Inbox::new(room));
             state.extensions.insert(name.clone(), Arc::downgrade(&inbox));
             state.version += 1;
-            for waker in std::mem::take(&mut state.connections).into_values() {
-                state.waiters.push(waker);
-            }
+            state.waiters.extend(std::mem::take(&mut state.connections).into_values());
             state.wake_waiters();
             Ok(inbox)
         })
@@ -277,9 +276,7 @@ impl Shared {
         if is_so(&state.table) {
             return Poll::Ready(());
         }
-        if !state.waiters.iter().any(|waker| waker.will_wake(cx.waker())) {
-            state.waiters.push(cx.waker().clone());
-        }
+        state.waiters.add(cx);
         Poll::Pending
     }
 }
@@ -294,13 +291,10 @@ impl State {
     }
 
     /// The tasks that have something to do.
-    fn take_wakers(&mut self) -> Vec<Waker> {
-        let mut wakers = Vec::new();
-        wakers.extend(self.table.take_touched().iter().filter_map(|id| self.connections.remove(id)));
-        wakers.extend(self.table.dials.take_touched().iter().filter_map(|id| self.dials.remove(id)));
-        if std::mem::take(&mut self.woken) {
-            wakers.append(&mut self.waiters);
-        }
-        wakers
+    fn take_waiters(&mut self) -> Waiters {
+        let mut woken = if std::mem::take(&mut self.woken) { self.waiters.take() } else { Waiters::default() };
+        woken.extend(self.table.take_touched().iter().filter_map(|id| self.connections.remove(id)));
+        woken.extend(self.table.dials.take_touched().iter().filter_map(|id| self.dials.remove(id)));
+        woken
     }
 }

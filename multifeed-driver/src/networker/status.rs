@@ -5,8 +5,8 @@ use std::time::Duration;
 use multifeed_core::{Moved, SyncState};
 use multifeed_proto::{FeedKey, Totals};
 
-use crate::networker::dials::DialId;
-use crate::networker::table::{ConnectionId, PeerKey, RootState};
+use crate::networker::ids::{ConnectionId, DialId, PeerKey};
+use crate::networker::table::RootState;
 
 /// A peer that is connected.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,25 +9,13 @@ use std::time::Duration;
 use multifeed_proto::{DiscoveryKey, FeedKey};
 
 use crate::networker::backoff::{BackoffOptions, Outcome};
-use crate::networker::dials::{DialId, Dials, Step};
+use crate::networker::dials::{Dials, Step};
+use crate::networker::ids::{ConnectionId, DialId, PeerKey};
 use crate::networker::left_out::{LeftOut, Whom};
 use crate::networker::limits::NetworkerLimits;
 
 /// The sessions on a stream that ends are over so long before it at most: what its pump waits for the remote.
 const END_TIME: Duration = Duration::from_secs(6);
-
-/// A peer's static key: what it says it is. Anyone can make one up, nobody can take another's.
-pub type PeerKey = [u8; 32];
-
-/// The number of a connection, used once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ConnectionId(pub(crate) u64);
-
-impl std::fmt::Display for ConnectionId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
 
 /// Why this side ended a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

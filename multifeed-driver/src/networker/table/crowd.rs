@@ -17,7 +17,8 @@ use rand::rngs::StdRng;
 
 use super::{ConnectionId, EndReason, Order, Table};
 use crate::networker::backoff::BackoffOptions;
-use crate::networker::dials::{DialId, Step};
+use crate::networker::dials::Step;
+use crate::networker::ids::DialId;
 use crate::networker::limits::NetworkerLimits;
 
 /// What a session may send on each root key before it is looked at again.
