@@ -8,8 +8,8 @@ use core::ops::RangeInclusive;
 
 use crate::crypto::capability::Split;
 use crate::error::{MessageError, SessionError};
-use crate::event::{Root, Token};
 use crate::extension::Extensions;
+use crate::ids::{Root, Token};
 use crate::key::{DiscoveryKey, FeedKey};
 use crate::machine::Machine;
 use crate::wire::frame;

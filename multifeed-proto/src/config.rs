@@ -5,21 +5,10 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
-use zeroize::Zeroize;
-
-use crate::crypto::noise;
+use crate::identity::StaticKeyPair;
 use crate::json::Json;
 use crate::key::{DEFAULT_ROOT_KEY, FeedKey};
 use crate::limits::Limits;
-
-/// Which side of the Noise handshake we are. The two ends of a stream must have different ones.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Role {
-    /// Speaks first: by custom the side that connected.
-    Initiator,
-    /// Answers: by custom the side that accepted.
-    Responder,
-}
 
 /// What a session is told at its start.
 #[derive(Debug, Clone)]
@@ -80,13 +69,6 @@ pub struct RootConfig {
     pub extensions: Vec<String>,
 }
 
-/// A static X25519 key pair, by which Noise authenticates a side. Zeroized when dropped, redacted when printed.
-#[derive(Clone)]
-pub struct StaticKeyPair {
-    secret: [u8; 32],
-    public: [u8; 32],
-}
-
 impl Config {
     /// The defaults of JS, with this root key.
     pub fn new(root_key: FeedKey) -> Self {
@@ -132,23 +114,6 @@ impl RootConfig {
     }
 }
 
-impl StaticKeyPair {
-    /// The pair that belongs to a secret key (any 32 bytes; they are clamped as X25519 asks when used).
-    pub fn from_secret_key(secret: [u8; 32]) -> Self {
-        let public = noise::public_key(&secret);
-        Self { secret, public }
-    }
-
-    /// The public half, which the remote sees as its [`Event::Connected`](crate::Event::Connected)'s `remote_public_key`.
-    pub fn public_key(&self) -> &[u8; 32] {
-        &self.public
-    }
-
-    pub(crate) fn secret_key(&self) -> &[u8; 32] {
-        &self.secret
-    }
-}
-
 impl fmt::Debug for RootConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { key: _, user_data, client, version, live, extensions } = self;
@@ -159,18 +124,6 @@ impl fmt::Debug for RootConfig {
             .field("live", live)
             .field("extensions", extensions)
             .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for StaticKeyPair {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StaticKeyPair").field("public", &hex::encode(self.public)).finish_non_exhaustive()
-    }
-}
-
-impl Drop for StaticKeyPair {
-    fn drop(&mut self) {
-        self.secret.zeroize();
     }
 }
 

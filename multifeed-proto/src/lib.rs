@@ -142,10 +142,15 @@ extern crate alloc;
 mod channel;
 mod config;
 pub mod crypto;
+#[cfg(any(test, feature = "__diagrams"))]
+#[doc(hidden)]
+pub mod diagrams;
 mod error;
 mod event;
 mod exchange;
 pub mod extension;
+mod identity;
+mod ids;
 mod json;
 mod key;
 mod limits;
@@ -156,10 +161,12 @@ mod session;
 mod trace;
 pub mod wire;
 
-pub use config::{Config, Role, RootConfig, StaticKeyPair};
+pub use config::{Config, RootConfig};
 pub use error::{ExchangeError, Fault, FrameError, HandshakeError, MessageError, Phase, SessionError};
-pub use event::{Command, Event, Origin, RemoteHandshake, Root, Token};
+pub use event::{Command, Event, Origin, RemoteHandshake};
 pub use exchange::ManifestFields;
+pub use identity::{Role, StaticKeyPair};
+pub use ids::{Root, Token};
 pub use json::Json;
 pub use key::{DEFAULT_ROOT_KEY, DiscoveryKey, FeedKey, ParseKeyError};
 pub use limits::Limits;

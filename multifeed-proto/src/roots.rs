@@ -5,10 +5,11 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use crate::config::{Role, RootConfig};
-use crate::event::Root;
+use crate::config::RootConfig;
 use crate::exchange::{Exchange, Kind, Stage};
 use crate::extension::Extensions;
+use crate::identity::Role;
+use crate::ids::Root;
 use crate::key::{DiscoveryKey, FeedKey};
 use crate::limits::Limits;
 use crate::machine::Machine;

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use crate::event::{Root, Token};
+use crate::ids::{Root, Token};
 use crate::wire::message::kind;
 
 /// Takes the trace of a session: see [`Session::set_tracer`](crate::Session::set_tracer).

@@ -18,9 +18,9 @@ use snow::types::{Cipher, Dh, Hash, Random};
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::config::{Role, StaticKeyPair};
 use crate::crypto::capability::Split;
 use crate::error::HandshakeError;
+use crate::identity::{Role, StaticKeyPair};
 use crate::wire::{message, schema, varint};
 
 /// The longest handshake message that Noise allows.
@@ -65,16 +65,6 @@ pub struct Established {
     pub nonce: [u8; 24],
     /// The nonce of what the remote sends.
     pub remote_nonce: [u8; 24],
-}
-
-/// The public key of an X25519 secret key.
-pub(crate) fn public_key(secret: &[u8; 32]) -> [u8; 32] {
-    let mut public = [0; 32];
-    if let Some(mut dh) = DefaultResolver.resolve_dh(&DHChoice::Curve25519) {
-        dh.set(secret);
-        public.copy_from_slice(dh.pubkey());
-    }
-    public
 }
 
 impl Handshake {

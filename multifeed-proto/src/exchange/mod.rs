@@ -10,7 +10,8 @@ use alloc::vec::Vec;
 
 use crate::config::RootConfig;
 use crate::error::SessionError;
-use crate::event::{Event, Origin, RemoteHandshake, Root};
+use crate::event::{Event, Origin, RemoteHandshake};
+use crate::ids::Root;
 use crate::key::FeedKey;
 use crate::limits::Limits;
 use crate::machine::Machine;

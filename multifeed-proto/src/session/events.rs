@@ -5,8 +5,9 @@ use alloc::vec::Vec;
 use core::mem::size_of;
 use core::ops::RangeInclusive;
 
-use crate::event::{Event, Root, Token};
+use crate::event::Event;
 use crate::exchange::ManifestFields;
+use crate::ids::{Root, Token};
 use crate::json::Json;
 use crate::key::FeedKey;
 use crate::trace::Scope;

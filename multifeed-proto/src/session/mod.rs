@@ -18,15 +18,17 @@ use bytes::BytesMut;
 use rand_core::CryptoRng;
 
 use crate::channel::{Channels, LocalOpen, Owner};
-use crate::config::{Config, Role, RootConfig};
+use crate::config::{Config, RootConfig};
 use crate::crypto::capability::Split;
 #[cfg(feature = "fuzzing")]
 use crate::crypto::noise::Established;
 use crate::crypto::noise::Handshake;
 use crate::error::{self, Phase, SessionError};
-use crate::event::{Command, Event, Root, Token};
+use crate::event::{Command, Event};
 use crate::exchange::{Kind, ManifestFields, Sink};
 use crate::extension::Extensions;
+use crate::identity::Role;
+use crate::ids::{Root, Token};
 use crate::key::{DiscoveryKey, FeedKey};
 use crate::machine::Machine;
 use crate::roots::{Dialect, Roots};

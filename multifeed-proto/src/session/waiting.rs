@@ -3,7 +3,8 @@
 use alloc::vec::Vec;
 use core::ops::RangeInclusive;
 
-use crate::event::{Command, Token};
+use crate::event::Command;
+use crate::ids::Token;
 use crate::trace::Scope;
 
 /// Commands in the order in which they came.

@@ -221,7 +221,7 @@ impl Default for RemoteStatus {
 mod tests {
     use std::path::Path;
 
-    use multifeed_proto::machine::{check, draw, of_sessions};
+    use multifeed_proto::diagrams::{check, draw, of_sessions};
 
     use super::*;
 
