@@ -48,6 +48,12 @@ pub enum Route {
     Key([u8; 32]),
 }
 
+impl Route {
+    pub(crate) fn is_address(&self) -> bool {
+        matches!(self, Self::Address(_))
+    }
+}
+
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -87,6 +93,8 @@ pub struct Incoming {
     pub stream: BoxStream,
     /// Where it came from, if that is known: how many connections come from one network is bounded.
     pub from: Option<IpAddr>,
+    /// How the engine would reach it, if its stream shows that.
+    pub route: Option<Route>,
 }
 
 impl fmt::Debug for Incoming {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use multifeed_tokio::{ConnectionId, DialId, PeerKey};
 
+use crate::discovery::Route;
 use crate::table::{EngineId, FoundId, Table};
 
 /// Follows the networker's events.
@@ -11,12 +12,12 @@ use crate::table::{EngineId, FoundId, Table};
 pub(crate) struct Links {
     open: BTreeMap<ConnectionId, Open>,
     dials: BTreeMap<DialId, FoundId>,
-    /// Static keys of peers that were found without one, as their dials showed them.
-    keys: BTreeMap<FoundId, PeerKey>,
+    /// Dials that try to take the place of a peer's own.
+    trials: BTreeMap<DialId, FoundId>,
     /// Dials whose last connection shared a root key.
     served: BTreeSet<DialId>,
-    /// The engine by which a connection came.
-    came: BTreeMap<ConnectionId, EngineId>,
+    /// The engine by which a connection came, and how it would reach the peer.
+    came: BTreeMap<ConnectionId, (EngineId, Option<Route>)>,
 }
 
 #[derive(Debug)]
@@ -31,54 +32,76 @@ struct Open {
 
 impl Links {
     pub(crate) fn dials(&mut self, dial: DialId, peer: FoundId) {
+        self.trials.remove(&dial);
         self.dials.insert(dial, peer);
     }
 
     pub(crate) fn stops(&mut self, dial: DialId) {
-        if let Some(peer) = self.dials.remove(&dial) {
-            self.keys.remove(&peer);
-        }
+        self.dials.remove(&dial);
+        self.trials.remove(&dial);
         self.served.remove(&dial);
+    }
+
+    pub(crate) fn tries(&mut self, dial: DialId, peer: FoundId) {
+        self.trials.insert(dial, peer);
+    }
+
+    /// Whose place a dial tries to take.
+    pub(crate) fn of_trial(&self, dial: DialId) -> Option<FoundId> {
+        self.trials.get(&dial).copied()
     }
 
     pub(crate) fn of_dial(&self, dial: DialId) -> Option<FoundId> {
         self.dials.get(&dial).copied()
     }
 
-    pub(crate) fn came(&mut self, connection: ConnectionId, engine: EngineId) {
-        self.came.insert(connection, engine);
+    pub(crate) fn came(&mut self, connection: ConnectionId, engine: EngineId, route: Option<Route>) {
+        self.came.insert(connection, (engine, route));
     }
 
     pub(crate) fn engine(&self, connection: ConnectionId) -> Option<EngineId> {
-        self.came.get(&connection).copied()
+        self.came.get(&connection).map(|(engine, _)| *engine)
     }
 
     pub(crate) fn of_connection(&self, connection: ConnectionId) -> &[FoundId] {
         self.open.get(&connection).map_or(&[], |open| &open.peers)
     }
 
-    pub(crate) fn connected(&mut self, connection: ConnectionId, key: PeerKey, dial: Option<DialId>) {
-        self.learn(dial, key);
+    pub(crate) fn connected(
+        &mut self,
+        connection: ConnectionId,
+        key: PeerKey,
+        dial: Option<DialId>,
+        table: &mut Table,
+    ) {
+        // If another one has the key, it is seen later which connection stays.
+        if let Some(peer) = dial.and_then(|dial| self.of_dial(dial)).filter(|_| table.with_key(key).is_none()) {
+            table.identify(peer, key);
+        }
         self.open.entry(connection).or_insert(Open { key, dial, ready: false, peers: Vec::new() });
     }
 
-    /// A dial met this static key.
-    fn learn(&mut self, dial: Option<DialId>, key: PeerKey) {
-        if let Some(peer) = dial.and_then(|dial| self.of_dial(dial)) {
-            self.keys.insert(peer, key);
-        }
-    }
-
-    /// A root key is shared on a connection.
-    pub(crate) fn ready(&mut self, connection: ConnectionId, table: &mut Table) {
-        let Some(open) = self.open.get_mut(&connection) else { return };
+    /// A root key is shared on a connection. If that was a trial: whose, and whether it met that peer.
+    pub(crate) fn ready(&mut self, connection: ConnectionId, table: &mut Table) -> Option<(FoundId, bool)> {
+        let open = self.open.get_mut(&connection)?;
         open.ready = true;
         let (key, dial) = (open.key, open.dial);
         self.served.extend(dial);
-        let known = self.keys.iter().filter(|(_, known)| **known == key).map(|(peer, _)| *peer);
-        let peers: BTreeSet<_> =
-            known.chain(dial.and_then(|dial| self.of_dial(dial))).chain(table.with_key(key)).collect();
-        peers.into_iter().for_each(|peer| self.link(peer, key, table));
+        if let Some(peer) = dial.and_then(|dial| self.of_dial(dial)) {
+            table.identify(peer, key).into_iter().for_each(|same| self.forget(same));
+        }
+        if let Some((_, Some(route))) = self.came.get(&connection) {
+            table.came_from(key, route.clone());
+        }
+        let peer = table.with_key(key);
+        peer.into_iter().for_each(|peer| self.link(peer, key, table));
+        let tried = dial.and_then(|dial| self.of_trial(dial))?;
+        Some((tried, peer == Some(tried)))
+    }
+
+    /// A peer that was found is another one too, which is connected.
+    fn forget(&mut self, peer: FoundId) {
+        self.open.values_mut().for_each(|open| open.peers.retain(|of| *of != peer));
     }
 
     /// A peer that was found has this static key: connections with it are connections with the peer.
@@ -103,11 +126,15 @@ impl Links {
         let open = self.open.remove(&connection);
         open.into_iter().flat_map(|open| open.peers).for_each(|peer| table.ended(peer));
         // It may have given way to another one with the same peer.
-        if let (Some(key), Some(dial)) = (key, dial)
-            && let Some(peer) = self.of_dial(dial)
-        {
-            self.learn(Some(dial), key);
-            self.link(peer, key, table);
+        if let (Some(key), Some(peer)) = (key, dial.and_then(|dial| self.of_dial(dial))) {
+            match table.with_key(key).filter(|other| *other != peer) {
+                Some(other) if table.is_connected(other) => {
+                    table.absorb(peer, other);
+                    self.forget(peer);
+                }
+                Some(_) => {}
+                None => self.link(peer, key, table),
+            }
         }
     }
 
@@ -128,7 +155,7 @@ impl Links {
         let mut there = BTreeSet::new();
         for (connection, key, dial, ready) in up {
             there.insert(connection);
-            self.connected(connection, key, dial);
+            self.connected(connection, key, dial, table);
             if ready {
                 self.ready(connection, table);
             }

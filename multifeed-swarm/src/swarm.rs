@@ -51,6 +51,8 @@ pub struct SwarmPeer {
     pub found: Vec<Finding>,
     /// The engine by which it came, if it did.
     pub came: Option<&'static str>,
+    /// The engine by which it was reached last, if it was dialled.
+    pub dialled: Option<&'static str>,
     /// How long it is known, or connected if it only came.
     pub known: Duration,
     /// The topics for which it was found.
@@ -180,6 +182,7 @@ impl Swarm {
                     id: Some(view.id),
                     key: view.key.or_else(|| ours.first().map(|peer| peer.key)),
                     found: view.routes.into_iter().map(finding).collect(),
+                    dialled: view.by.map(engine),
                     came: ours.iter().find_map(|peer| state.links.engine(peer.connection)).map(engine),
                     known: now.saturating_sub(view.since),
                     topics: view.topics.into_iter().collect(),
@@ -200,6 +203,7 @@ impl Swarm {
             key: Some(peer.key),
             found: Vec::new(),
             came: state.links.engine(peer.connection).map(engine),
+            dialled: None,
             known: peer.up,
             topics: Vec::new(),
             state: FoundState::Connected,
@@ -274,16 +278,20 @@ impl Shared {
         self.changed.notify_one();
     }
 
-    /// One attempt to reach a peer, by one route after the other.
-    pub(crate) async fn connect(&self, peer: FoundId) -> io::Result<BoxStream> {
-        let routes = lock(&self.state).table.routes(peer);
+    /// One attempt to reach a peer, by one route after the other: all of them, or addresses alone.
+    pub(crate) async fn connect(&self, peer: FoundId, addresses_alone: bool) -> io::Result<BoxStream> {
+        let mut routes = lock(&self.state).table.routes(peer);
+        routes.retain(|(_, route)| !addresses_alone || route.is_address());
         let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-        for (engine, route) in routes {
-            let Some(engine) = self.engines.get(engine) else { continue };
+        for (id, route) in routes {
+            let Some(engine) = self.engines.get(id) else { continue };
             let connecting = engine.connect(&route);
             let time = engine.connect_time().unwrap_or(self.limits.connect_time);
             match tokio::time::timeout(time, connecting).await {
-                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Ok(stream)) => {
+                    lock(&self.state).table.is_by(peer, id, route);
+                    return Ok(stream);
+                }
                 Ok(Err(error)) => last = io::Error::new(error.kind(), format!("{route}: {error}")),
                 Err(_) => last = io::Error::new(io::ErrorKind::TimedOut, format!("{route}: no answer in time")),
             }
@@ -348,7 +356,7 @@ mod tests {
                 state.table.found(0, found, Duration::ZERO);
                 state.table.peers().next().map(|peer| peer.id).unwrap()
             };
-            let Err(error) = swarm.shared.connect(id).await else { panic!("it connects") };
+            let Err(error) = swarm.shared.connect(id, false).await else { panic!("it connects") };
             assert_eq!(error.kind(), wanted);
         }
     }

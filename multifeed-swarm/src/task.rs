@@ -7,7 +7,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use multifeed_tokio::{
-    Dial, DialOptions, EndReason, Network, NetworkerEvent, NetworkerEvents, PeerKey, Role, RootState, Tokio,
+    Dial, DialOptions, EndReason, Network, NetworkerError, NetworkerEvent, NetworkerEvents, PeerKey, Role, RootState,
+    Tokio,
 };
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -25,6 +26,8 @@ pub(crate) struct Task {
     shared: Arc<Shared>,
     events: NetworkerEvents,
     dials: BTreeMap<FoundId, Dial>,
+    /// Each tries to take the place of one of those.
+    trials: BTreeMap<FoundId, Dial>,
     /// Dials that end.
     stopping: JoinSet<()>,
     /// The engine that is asked first: each has its turn.
@@ -34,7 +37,7 @@ pub(crate) struct Task {
 impl Task {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let events = shared.networker.events();
-        Self { shared, events, dials: BTreeMap::new(), stopping: JoinSet::new(), turn: 0 }
+        Self { shared, events, dials: BTreeMap::new(), trials: BTreeMap::new(), stopping: JoinSet::new(), turn: 0 }
     }
 
     pub(crate) async fn run(mut self, closed: watch::Sender<bool>) {
@@ -98,11 +101,15 @@ impl Task {
     fn follow(&mut self, order: Order) {
         match order {
             Order::Dial { peer, key } => self.dial(peer, key),
-            Order::Stop(peer) => {
-                if let Some(dial) = self.dials.remove(&peer) {
-                    lock(&self.shared.state).links.stops(dial.id());
-                    self.stopping.spawn(async move { dial.stop().await });
+            Order::Hasten(peer) => {
+                if let Ok(trial) = self.begin(peer, None, true) {
+                    lock(&self.shared.state).links.tries(trial.id(), peer);
+                    self.trials.insert(peer, trial).into_iter().for_each(|trial| self.end(trial));
                 }
+            }
+            Order::Stop(peer) => {
+                let dials = [self.dials.remove(&peer), self.trials.remove(&peer)];
+                dials.into_iter().flatten().for_each(|dial| self.end(dial));
             }
             Order::Doubt(engine, route) => {
                 self.shared.engines.get(engine).into_iter().for_each(|engine| engine.doubt(&route));
@@ -110,11 +117,11 @@ impl Task {
         }
     }
 
-    fn dial(&mut self, peer: FoundId, key: Option<PeerKey>) {
+    fn begin(&self, peer: FoundId, key: Option<PeerKey>, addresses_alone: bool) -> Result<Dial, NetworkerError> {
         let shared = self.shared.clone();
         let connector = move || {
             let shared = shared.clone();
-            async move { shared.connect(peer).await }
+            async move { shared.connect(peer, addresses_alone).await }
         };
         let limits = &self.shared.limits;
         let mut options = DialOptions::default();
@@ -124,7 +131,26 @@ impl Task {
         let longest = self.shared.engines.iter().filter_map(|engine| engine.connect_time()).max();
         let time = longest.unwrap_or_default().max(limits.connect_time);
         options.connect_timeout = time.saturating_mul(routes.saturating_add(1));
-        let dial = self.shared.networker.dial_on::<Tokio, _, _, _>(connector, options);
+        self.shared.networker.dial_on::<Tokio, _, _, _>(connector, options)
+    }
+
+    fn end(&mut self, dial: Dial) {
+        lock(&self.shared.state).links.stops(dial.id());
+        self.stopping.spawn(async move { dial.stop().await });
+    }
+
+    /// A trial met its peer, and takes the place of that one's dial, or it came to nothing.
+    fn tried(&mut self, peer: FoundId, met: bool) {
+        let Some(trial) = self.trials.remove(&peer) else { return };
+        if !met {
+            return self.end(trial);
+        }
+        lock(&self.shared.state).links.dials(trial.id(), peer);
+        self.dials.insert(peer, trial).into_iter().for_each(|before| self.end(before));
+    }
+
+    fn dial(&mut self, peer: FoundId, key: Option<PeerKey>) {
+        let dial = self.begin(peer, key, false);
         let now = self.shared.now();
         let state = &mut *lock(&self.shared.state);
         match dial {
@@ -169,7 +195,7 @@ impl Task {
         }
     }
 
-    fn let_in(&mut self, engine: EngineId, Incoming { stream, from }: Incoming) {
+    fn let_in(&mut self, engine: EngineId, Incoming { stream, from, route }: Incoming) {
         let networker = &self.shared.networker;
         let connected = match from.map(Network::from) {
             Some(network) => {
@@ -183,7 +209,7 @@ impl Task {
             None => networker.connect_on::<Tokio>(stream, Role::Responder, None),
         };
         match connected {
-            Ok(connection) => lock(&self.shared.state).links.came(connection, engine),
+            Ok(connection) => lock(&self.shared.state).links.came(connection, engine, route),
             Err(error) => tracing::debug!("turned away: {error}"),
         }
     }
@@ -198,10 +224,12 @@ impl Task {
             return;
         }
         let now = shared.now();
-        let State { table, links, .. } = &mut *lock(&shared.state);
+        let mut state = lock(&shared.state);
+        let State { table, links, .. } = &mut *state;
+        let mut tried = None;
         match event {
-            NetworkerEvent::Connected { connection, peer, dial } => links.connected(connection, peer, dial),
-            NetworkerEvent::Ready { connection, .. } => links.ready(connection, table),
+            NetworkerEvent::Connected { connection, peer, dial } => links.connected(connection, peer, dial, table),
+            NetworkerEvent::Ready { connection, .. } => tried = links.ready(connection, table),
             NetworkerEvent::Disconnected { connection, peer, dial, reason, .. } => {
                 links.ended(connection, peer, dial, table);
                 if let (Some(EndReason::OwnKey), Some(peer)) = (reason, dial.and_then(|dial| links.of_dial(dial))) {
@@ -209,6 +237,7 @@ impl Task {
                 }
             }
             NetworkerEvent::Redial { dial, after, error } => {
+                tried = links.of_trial(dial).map(|peer| (peer, false));
                 if let Some(peer) = links.failed(dial) {
                     table.failed(peer, after, now);
                     shared.publish(SwarmEvent::Failed { peer, error, after });
@@ -223,6 +252,8 @@ impl Task {
             }
             _ => {}
         }
+        drop(state);
+        tried.into_iter().for_each(|(peer, met)| self.tried(peer, met));
     }
 }
 

@@ -48,6 +48,6 @@ pub(crate) fn connect(route: &Route) -> Connecting {
 pub(crate) fn poll_accept(listener: &TcpListener, cx: &mut Context<'_>) -> Poll<io::Result<Incoming>> {
     listener.poll_accept(cx).map_ok(|(stream, from): (TcpStream, SocketAddr)| {
         let _ = tune(&stream);
-        Incoming { stream: Box::new(stream.compat()), from: Some(from.ip().to_canonical()) }
+        Incoming { stream: Box::new(stream.compat()), from: Some(from.ip().to_canonical()), route: None }
     })
 }

@@ -4,12 +4,13 @@
 #[path = "../examples/swarm.rs"]
 mod example;
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use multifeed_swarm::{Discovery, Hyperswarm, HyperswarmOptions, Mode, Swarm, SwarmEvent, Testnet};
+use multifeed_swarm::{Discovery, Hyperswarm, HyperswarmOptions, Mode, Swarm, SwarmEvent, SwarmPeer, Testnet};
 use multifeed_testkit::js::{self, JsPeer};
 use multifeed_tokio::{FeedKey, Multifeed, Replicate};
 use serde_json::{Value, json};
@@ -378,6 +379,96 @@ fn one_who_uses_all_engines_has_all_in_sync() {
             swarm.close().await;
         }
     });
+}
+
+/// Whichever engine is first, the two end with one connection over TCP, and know each other as one peer.
+#[test]
+fn a_peer_on_the_lan_and_on_the_dht_is_one_and_is_reached_by_the_lan() {
+    run(async {
+        let (_testnet, bootstrap) = testnet().await;
+        let topic = root(1).discovery_key();
+        for lan_first in [false, true] {
+            let network = free_port();
+            let multis = [memory(1).await, memory(1).await];
+            let mut swarms = Vec::new();
+            for multi in &multis {
+                let networker = networker();
+                let (lan, dht) = (lan(&networker, network).await, engine(&bootstrap).await);
+                let swarm = swarm(networker, vec![dht.clone(), lan]);
+                swarm.join(multi, Replicate::live(), Mode::Both).unwrap();
+                if lan_first {
+                    dht.leave(&topic);
+                }
+                // The second one finds the first.
+                dht.settled().await.unwrap();
+                swarms.push((swarm, dht));
+            }
+            if lan_first {
+                for (swarm, _) in &swarms {
+                    until(swarm, "connected", |peers| connected(peers) == 1).await;
+                }
+                for (_, dht) in &swarms {
+                    dht.join(topic, Mode::Both);
+                    dht.settled().await.unwrap();
+                }
+            }
+            let is_one = |peers: &[SwarmPeer]| {
+                let [peer] = peers else { return false };
+                peer.connections.len() == 1 && peer.came.or(peer.dialled) == Some("lan")
+            };
+            let is_found_by_both = |peers: &[SwarmPeer]| {
+                let engines: BTreeSet<_> =
+                    peers.iter().flat_map(|peer| &peer.found).map(|found| found.engine).collect();
+                is_one(peers) && engines.len() == 2
+            };
+            until(&swarms[1].0, "one peer, found by both and reached by the LAN", is_found_by_both).await;
+            until(&swarms[0].0, "one peer, reached by the LAN", is_one).await;
+            let writer = multis[0].writer("w").await.unwrap();
+            writer.append("x").await.unwrap();
+            held(&multis[1], &writer.key(), 1).await;
+            for (swarm, _) in swarms {
+                swarm.close().await;
+            }
+        }
+    });
+}
+
+/// Somebody on the LAN says to be a peer that is connected by the DHT.
+#[test]
+fn a_stolen_key_cuts_nobody() {
+    run(async {
+        let (_testnet, bootstrap) = testnet().await;
+        let network = free_port();
+        let (a, b) = (memory(1).await, memory(1).await);
+        let swarm_b = on_dht(&bootstrap, &b, Mode::Server).await;
+        let networker = networker();
+        let engines: Vec<Arc<dyn Discovery>> = vec![engine(&bootstrap).await, lan(&networker, network).await];
+        let swarm_a = swarm(networker, engines);
+        swarm_a.join(&a, Replicate::live(), Mode::Client).unwrap();
+        let before = until(&swarm_a, "connected", |peers| connected(peers) == 1).await;
+        let foreign = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let daemon = crate::lan::forger(network);
+        let mut stolen = crate::lan::text(1, root(1).discovery_key());
+        stolen[1].1 = hex(&swarm_b.networker().public_key());
+        crate::lan::announce(&daemon, foreign.local_addr().unwrap().port(), "127.0.0.1", &stolen);
+        // It is tried, and hangs up.
+        let accepted = tokio::time::timeout(PATIENCE, foreign.accept()).await.expect("it is tried");
+        drop(accepted);
+        let peers = until(&swarm_a, "two ways", |peers| peers[0].found.len() == 2).await;
+        assert_eq!((peers.len(), &peers[0].connections), (1, &before[0].connections));
+        let writer = b.writer("w").await.unwrap();
+        writer.append("x").await.unwrap();
+        held(&a, &writer.key(), 1).await;
+        let peers = swarm_a.peers();
+        assert_eq!((peers.len(), &peers[0].connections), (1, &before[0].connections));
+        daemon.shutdown().unwrap();
+        swarm_a.close().await;
+        swarm_b.close().await;
+    });
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(target_os = "linux")]

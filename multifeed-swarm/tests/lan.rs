@@ -102,7 +102,7 @@ fn a_server_alone_dials_nobody_and_a_client_alone_is_found_by_nobody() {
 }
 
 /// An announcement, as anyone on the network can make one.
-fn announce(daemon: &ServiceDaemon, port: u16, address: &str, text: &[(&str, String)]) {
+pub fn announce(daemon: &ServiceDaemon, port: u16, address: &str, text: &[(&str, String)]) {
     let name = format!("forged-{port}-{}", text.len());
     let host = format!("{name}.local.");
     let mut service = ServiceInfo::new("_multifeed._tcp.local.", &name, &host, address, port, text).unwrap();
@@ -110,14 +110,14 @@ fn announce(daemon: &ServiceDaemon, port: u16, address: &str, text: &[(&str, Str
     daemon.register(service).unwrap();
 }
 
-fn forger(mdns_port: u16) -> ServiceDaemon {
+pub fn forger(mdns_port: u16) -> ServiceDaemon {
     let daemon = ServiceDaemon::new_with_port(mdns_port).unwrap();
     daemon.disable_interface(IfKind::All).unwrap();
     daemon.enable_interface(IfKind::LoopbackV4).unwrap();
     daemon
 }
 
-fn text(key: u8, topic: DiscoveryKey) -> Vec<(&'static str, String)> {
+pub fn text(key: u8, topic: DiscoveryKey) -> Vec<(&'static str, String)> {
     vec![("v", "1".to_owned()), ("k", format!("{key:02x}").repeat(32)), ("t0", topic.to_string())]
 }
 

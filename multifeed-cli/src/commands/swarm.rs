@@ -273,6 +273,7 @@ impl Roots<'_> {
                     LostReason::GivenUp => "given-up",
                     LostReason::Left => "left",
                     LostReason::GaveWay => "gave-way",
+                    LostReason::Same => "same",
                     _ => "other",
                 };
                 self.output.print_object(&Event::PeerLost { found: peer.number(), peer: of(key), reason })

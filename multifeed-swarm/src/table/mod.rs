@@ -34,8 +34,10 @@ impl std::fmt::Display for FoundId {
 /// What the swarm is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Order {
-    /// Begin a dial, which is kept.
+    /// Begin a dial, which is kept. Whoever answers has to have this static key.
     Dial { peer: FoundId, key: Option<PeerKey> },
+    /// Try to reach a peer by an address, which is connected in a slower way; that connection stays until then.
+    Hasten(FoundId),
     /// End it, and its connection.
     Stop(FoundId),
     /// Have an engine look whether this is there still.
@@ -62,6 +64,8 @@ pub enum LostReason {
     Left,
     /// It was never reached, and another one needed its place.
     GaveWay,
+    /// It is the same one as another that was found, as their static key shows.
+    Same,
 }
 
 /// What is known of a peer that was found.
@@ -76,6 +80,8 @@ pub(crate) struct View {
     pub(crate) failures: u32,
     pub(crate) reached: bool,
     pub(crate) kept: bool,
+    /// The engine by which it was reached last.
+    pub(crate) by: Option<EngineId>,
 }
 
 /// How far a peer that was found is.
@@ -104,7 +110,7 @@ pub(crate) struct Table {
     happened: Vec<Happened>,
 }
 
-/// Whom two findings have to be about to be about one peer.
+/// Whom two findings have to be about to be about one peer: the static key if it is known, else the route.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Name {
     Key(PeerKey),
@@ -113,7 +119,12 @@ enum Name {
 
 #[derive(Debug)]
 struct Peer {
+    /// What it was found by first.
     name: Name,
+    /// Its dial is for its static key alone.
+    expects: bool,
+    /// As it was announced, or as the peer proved it.
+    key: Option<PeerKey>,
     since: Duration,
     routes: BTreeMap<(EngineId, Route), OnRoute>,
     state: State,
@@ -123,16 +134,24 @@ struct Peer {
     reached: bool,
     /// Connections that share one now.
     connections: u32,
-    /// Attempts so far: each begins with another route.
+    /// The route with which the next attempt begins, if the last one failed.
     turn: usize,
+    /// The route that was connected last.
+    by: Option<(EngineId, Route)>,
+    /// How it would be reached where it came from.
+    came_from: Option<Route>,
 }
 
 #[derive(Debug)]
 struct OnRoute {
+    /// The static key that was announced with it.
+    key: Option<PeerKey>,
     topics: BTreeSet<Topic>,
     since: Duration,
     reported: Duration,
     kept: bool,
+    /// It was tried in place of a slower one.
+    hastened: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -215,7 +234,14 @@ impl Table {
             let Some(oldest) = oldest.map(|(route, _)| route.clone()) else { return };
             peer.routes.remove(&oldest);
         }
-        let new = OnRoute { topics: BTreeSet::new(), since: now, reported: now, kept: false };
+        let new = OnRoute {
+            key: found.key,
+            topics: BTreeSet::new(),
+            since: now,
+            reported: now,
+            kept: false,
+            hastened: false,
+        };
         let on = peer.routes.entry(key).or_insert(new);
         on.topics.extend(topics);
         (on.reported, on.kept) = (now, found.kept);
@@ -233,8 +259,9 @@ impl Table {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         peer.retain_topics(|on, topic| on != (engine, route) || !topics.contains(&topic));
         // A connection that goes on is a better sign than that an announcement is missing.
-        if peer.routes.is_empty() && peer.connections == 0 {
-            self.remove(id, LostReason::Gone);
+        match peer.routes.is_empty() && peer.connections == 0 {
+            true => self.remove(id, LostReason::Gone),
+            false => self.forget_names(id),
         }
     }
 
@@ -243,6 +270,8 @@ impl Table {
         self.next += 1;
         self.by_name.insert(name.clone(), id);
         let peer = Peer {
+            key: name.key(),
+            expects: false,
             name,
             since: now,
             routes: BTreeMap::new(),
@@ -251,6 +280,8 @@ impl Table {
             reached: false,
             connections: 0,
             turn: 0,
+            by: None,
+            came_from: None,
         };
         self.peers.insert(id, peer);
         id
@@ -266,14 +297,83 @@ impl Table {
 
     fn remove(&mut self, id: FoundId, reason: LostReason) {
         let Some(peer) = self.peers.remove(&id) else { return };
-        self.by_name.remove(&peer.name);
+        self.forget_names(id);
         if peer.state == State::Dialled {
             self.orders.push(Order::Stop(id));
         }
-        self.happened.push(Happened::Lost { peer: id, key: peer.name.key(), reason });
+        self.happened.push(Happened::Lost { peer: id, key: peer.key, reason });
+    }
+
+    /// It is found no more by what it no longer has.
+    fn forget_names(&mut self, id: FoundId) {
+        let peer = self.peers.get(&id);
+        self.by_name.retain(|name, of| *of != id || peer.is_some_and(|peer| peer.has(name)));
     }
 
     // What became of dials and connections.
+
+    /// The peer's dial has a connection with whoever has this static key, and shares a root key. If another one was found with that key, it is the same
+    /// one, and is gone from now on: its number.
+    pub(crate) fn identify(&mut self, id: FoundId, key: PeerKey) -> Option<FoundId> {
+        let peer = self.peers.get_mut(&id).filter(|peer| peer.key != Some(key))?;
+        // What was announced with another key is somebody else's. It is found again, as that.
+        peer.routes.retain(|_, on| on.key.is_none_or(|announced| announced == key));
+        peer.key = Some(key);
+        if peer.name.key().is_some() {
+            peer.name = Name::Key(key);
+        }
+        let other = self.by_name.insert(Name::Key(key), id).filter(|other| *other != id);
+        if let Some(other) = other {
+            self.absorb(other, id);
+        }
+        self.forget_names(id);
+        other
+    }
+
+    /// A peer is another one too, which has its routes from now on.
+    pub(crate) fn absorb(&mut self, gone: FoundId, into: FoundId) {
+        if gone == into || !self.peers.contains_key(&into) {
+            return;
+        }
+        let (Some(other), Some(peer)) = (self.peers.remove(&gone), self.peers.get_mut(&into)) else { return };
+        peer.since = peer.since.min(other.since);
+        peer.reached |= other.reached;
+        let mut moved = Vec::new();
+        for (route, on) in other.routes {
+            if peer.routes.len() < self.limits.routes.max(1) || on.kept {
+                moved.push((route.clone(), on.key));
+                peer.routes.entry(route).or_insert(on);
+            }
+        }
+        if other.state == State::Dialled {
+            self.orders.push(Order::Stop(gone));
+        }
+        self.happened.push(Happened::Lost { peer: gone, key: other.key, reason: LostReason::Same });
+        for ((engine, route), key) in moved {
+            if key.is_none() {
+                self.by_name.insert(Name::Route(route.clone()), into);
+            }
+            self.happened.push(Happened::Found { peer: into, key, engine, route });
+        }
+        self.forget_names(gone);
+    }
+
+    /// A connection with whoever has this static key came from there: if it is found there too, it is the same peer.
+    pub(crate) fn came_from(&mut self, key: PeerKey, route: Route) {
+        let Some(id) = self.with_key(key) else { return };
+        if let Some(peer) = self.peers.get_mut(&id) {
+            self.by_name.entry(Name::Route(route.clone())).or_insert(id);
+            peer.came_from = Some(route);
+            self.forget_names(id);
+        }
+    }
+
+    /// A connection to a peer is made by this route. Nobody knows yet who is there.
+    pub(crate) fn is_by(&mut self, id: FoundId, engine: EngineId, route: Route) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.by = Some((engine, route));
+        }
+    }
 
     /// A connection shares a root key: one that the peer's dial keeps, or another one with a peer of this static key. Each is told once, and followed by
     /// [`ended`](Self::ended).
@@ -302,11 +402,16 @@ impl Table {
         }
         peer.failures = peer.failures.saturating_add(1);
         let kept = peer.is_kept();
+        let is_mixed = peer.key.is_some() && peer.expected().is_none();
         self.orders.extend(peer.routes.keys().map(|(engine, route)| Order::Doubt(*engine, route.clone())));
         if !kept && peer.failures >= most {
             return self.remove(id, LostReason::GivenUp);
         }
-        if !kept && !peer.reached && others_wait {
+        if is_mixed && peer.expects {
+            // Whoever is at an address that nobody announced may have another key by now.
+            peer.state = State::Waiting(now.saturating_add(after));
+            self.orders.push(Order::Stop(id));
+        } else if !kept && !peer.reached && others_wait {
             // Its place is the next one's. It comes again no sooner than the dial would have.
             let delay = after.saturating_mul(1 << peer.failures.saturating_sub(1).min(16));
             peer.state = State::Waiting(now.saturating_add(delay));
@@ -331,6 +436,7 @@ impl Table {
 
     /// Decides who is dialled. Called after each change, and when [`due`](Self::due) has come.
     pub(crate) fn poll(&mut self, now: Duration) {
+        self.hasten();
         let dialled = self.peers.values().filter(|peer| peer.state == State::Dialled);
         let (mut all, mut trying) = (0, 0);
         for peer in dialled {
@@ -350,9 +456,28 @@ impl Table {
             }
             let Some(peer) = self.peers.get_mut(&id) else { continue };
             peer.state = State::Dialled;
-            self.orders.push(Order::Dial { peer: id, key: peer.name.key() });
+            let key = peer.expected();
+            peer.expects = key.is_some();
+            self.orders.push(Order::Dial { peer: id, key });
             all += 1;
             trying += usize::from(is_tried);
+        }
+    }
+
+    /// Has those reached by an address that have one, and are connected otherwise.
+    fn hasten(&mut self) {
+        for (id, peer) in &mut self.peers {
+            let is_slow = peer.connections > 0 && peer.by.as_ref().is_some_and(|(_, by)| !by.is_address());
+            if !is_slow || peer.state != State::Dialled {
+                continue;
+            }
+            let mut untried = false;
+            for (_, on) in peer.routes.iter_mut().filter(|((_, route), _)| route.is_address()) {
+                untried |= !std::mem::replace(&mut on.hastened, true);
+            }
+            if untried {
+                self.orders.push(Order::Hasten(*id));
+            }
         }
     }
 
@@ -361,10 +486,15 @@ impl Table {
         self.peers.values().filter_map(Peer::waits_from).filter(|from| *from > now).min()
     }
 
-    /// The ways to reach a peer, for one attempt after the other.
+    /// The ways to reach a peer, for one attempt: what was connected last, then addresses, which are faster than a DHT. After one that failed, the
+    /// next begins with another.
     pub(crate) fn routes(&mut self, id: FoundId) -> Vec<(EngineId, Route)> {
         let Some(peer) = self.peers.get_mut(&id) else { return Vec::new() };
         let mut routes: Vec<_> = peer.routes.keys().cloned().collect();
+        routes.sort_by_key(|(_, route)| !route.is_address());
+        if peer.failures == 0 {
+            peer.turn = routes.iter().position(|route| Some(route) == peer.by.as_ref()).unwrap_or(0);
+        }
         if !routes.is_empty() {
             let count = routes.len();
             routes.rotate_left(peer.turn % count);
@@ -378,6 +508,10 @@ impl Table {
         self.by_name.get(&Name::Key(key)).copied()
     }
 
+    pub(crate) fn is_connected(&self, id: FoundId) -> bool {
+        self.peers.get(&id).is_some_and(|peer| peer.connections > 0)
+    }
+
     pub(crate) fn take_orders(&mut self) -> Vec<Order> {
         std::mem::take(&mut self.orders)
     }
@@ -389,7 +523,7 @@ impl Table {
     pub(crate) fn peers(&self) -> impl Iterator<Item = View> + '_ {
         self.peers.iter().map(|(id, peer)| View {
             id: *id,
-            key: peer.name.key(),
+            key: peer.key,
             since: peer.since,
             routes: peer.routes.iter().map(|((engine, route), on)| (*engine, route.clone(), on.since)).collect(),
             topics: peer.routes.values().flat_map(|on| on.topics.iter().copied()).collect(),
@@ -402,6 +536,7 @@ impl Table {
             failures: peer.failures,
             reached: peer.reached,
             kept: peer.is_kept(),
+            by: peer.by.as_ref().map(|(engine, _)| *engine),
         })
     }
 }
@@ -415,6 +550,21 @@ impl Peer {
     /// A dial to it counts as one to somebody who may not exist.
     fn is_tried(&self) -> bool {
         !self.reached && !self.is_kept()
+    }
+
+    /// The static key that whoever is reached has to have: none if one of the routes was found without one.
+    fn expected(&self) -> Option<PeerKey> {
+        self.key.filter(|_| self.routes.values().all(|on| on.key.is_some()))
+    }
+
+    /// Whether it is found by this.
+    fn has(&self, name: &Name) -> bool {
+        let is_route = |route: &Route| self.routes.iter().any(|((_, own), on)| own == route && on.key.is_none());
+        self.name == *name
+            || match name {
+                Name::Key(key) => self.key == Some(*key),
+                Name::Route(route) => self.came_from.as_ref() == Some(route) || is_route(route),
+            }
     }
 
     fn waits_from(&self) -> Option<Duration> {

@@ -37,7 +37,7 @@ fn dials(table: &mut Table, now: Duration) -> (Vec<FoundId>, usize) {
         match order {
             Order::Dial { peer, .. } => dialled.push(peer),
             Order::Stop(_) => stopped += 1,
-            Order::Doubt(..) => {}
+            Order::Hasten(_) | Order::Doubt(..) => {}
         }
     }
     (dialled, stopped)
@@ -60,8 +60,13 @@ fn one_peer_has_one_dial_whoever_found_it_and_however_often() {
     assert_eq!(table.routes(dialled[0]).len(), 6);
     let views: Vec<_> = table.peers().collect();
     assert_eq!((views.len(), views[0].topics.len(), views[1].routes.len()), (2, 2, 2));
-    // Each attempt begins with another route.
-    let starts: BTreeSet<_> = (0..6).map(|_| table.routes(dialled[0])[0].clone()).collect();
+    // After one that failed, the next attempt begins with another route.
+    let mut starts = BTreeSet::new();
+    for _ in 0..6 {
+        starts.insert(table.routes(dialled[0])[0].clone());
+        table.failed(dialled[0], secs(1), secs(2));
+        table.peers.get_mut(&dialled[0]).unwrap().failures = 1;
+    }
     assert_eq!(starts.len(), 6);
 }
 
@@ -192,7 +197,7 @@ fn a_thousand_dead_addresses_cost_few_dials_at_once_and_few_in_all() {
                     }
                 }
                 Order::Stop(peer) => assert!(open.remove(&peer)),
-                Order::Doubt(..) => {}
+                Order::Hasten(_) | Order::Doubt(..) => {}
             }
         }
         let trying = open.len() - usize::from(reached.is_some());
@@ -237,4 +242,110 @@ fn places_are_bounded_and_those_that_were_reached_keep_theirs() {
         table.found(ENGINE, found(address(n), Some(9), &[1]), secs(n.into()));
     }
     assert!(table.peers().all(|peer| peer.routes.len() <= 3));
+}
+
+const DHT: Route = Route::Key([5; 32]);
+
+/// What happened to whom.
+fn lost(table: &mut Table) -> Vec<(FoundId, LostReason)> {
+    let lost = |happened| match happened {
+        Happened::Lost { peer, reason, .. } => Some((peer, reason)),
+        _ => None,
+    };
+    table.take_happened().into_iter().filter_map(lost).collect()
+}
+
+#[test]
+fn one_that_is_connected_by_a_dht_and_then_found_on_the_lan_is_one_and_hastened_once() {
+    let mut table = table();
+    table.found(1, found(DHT, None, &[1]), secs(0));
+    let (dialled, _) = dials(&mut table, secs(0));
+    let id = dialled[0];
+    table.is_by(id, 1, DHT);
+    assert_eq!(table.identify(id, [7; 32]), None);
+    table.connected(id);
+    table.poll(secs(1));
+    assert!(table.take_orders().is_empty());
+    table.found(0, found(address(1), Some(7), &[1, 2]), secs(1));
+    for _ in 0..2 {
+        table.found(0, found(address(1), Some(7), &[1, 2]), secs(2));
+        table.poll(secs(2));
+    }
+    assert_eq!(table.take_orders(), [Order::Hasten(id)]);
+    let view = table.peers().next().unwrap();
+    assert_eq!((table.peers().count(), view.routes.len(), view.key), (1, 2, Some([7; 32])));
+    // What it is connected by comes first, and without that, addresses do.
+    assert_eq!(table.routes(id)[0], (1, DHT));
+    table.peers.get_mut(&id).unwrap().by = None;
+    assert_eq!(table.routes(id)[0], (0, address(1)));
+    // One is lost, and then the other.
+    table.lost(1, &DHT, None, &[topic(1)]);
+    table.lost(0, &address(1), Some([7; 32]), &[topic(1), topic(2)]);
+    table.ended(id);
+    assert_eq!(lost(&mut table), [(id, LostReason::Gone)]);
+    assert!(table.by_name.is_empty());
+}
+
+#[test]
+fn two_that_prove_one_key_are_one_whichever_connection_stays() {
+    for dht_stays in [true, false] {
+        let mut table = table();
+        table.found(0, found(address(1), Some(7), &[1]), secs(0));
+        table.found(1, found(DHT, None, &[2]), secs(0));
+        let (dialled, _) = dials(&mut table, secs(0));
+        let [lan, dht] = dialled[..] else { panic!("{dialled:?}") };
+        table.connected(lan);
+        let (stays, goes) = if dht_stays { (dht, lan) } else { (lan, dht) };
+        if dht_stays {
+            assert_eq!(table.identify(dht, [7; 32]), Some(lan));
+            table.connected(dht);
+        } else {
+            table.absorb(dht, lan);
+        }
+        table.poll(secs(0));
+        assert_eq!(table.take_orders(), [Order::Stop(goes)]);
+        assert_eq!(lost(&mut table), [(goes, LostReason::Same)]);
+        let view = table.peers().next().unwrap();
+        assert_eq!((table.peers().count(), view.id, view.routes.len(), view.topics.len()), (1, stays, 2, 2));
+        // Both names are its own.
+        table.found(0, found(address(2), Some(7), &[1]), secs(1));
+        table.found(2, found(DHT, None, &[1]), secs(1));
+        assert_eq!(table.peers().next().unwrap().routes.len(), 4);
+        assert_eq!((table.peers().count(), dials(&mut table, secs(1))), (1, (vec![], 0)));
+    }
+}
+
+#[test]
+fn one_with_a_new_key_at_a_known_address_is_reached() {
+    let mut table = table();
+    table.found(0, found(address(1), Some(7), &[1]), secs(0));
+    let id = dials(&mut table, secs(0)).0[0];
+    table.connected(id);
+    table.found(1, Found { kept: true, ..found(address(2), None, &[1]) }, secs(0));
+    let named = dials(&mut table, secs(0)).0[0];
+    table.absorb(named, id);
+    table.ended(id);
+    assert_eq!(dials(&mut table, secs(0)), (vec![], 1));
+    // It came back with another key: the dial that is for the old one gives way.
+    table.failed(id, secs(1), secs(1));
+    assert_eq!(dials(&mut table, secs(1)), (vec![], 1));
+    table.poll(secs(2));
+    assert_eq!(table.take_orders(), [Order::Dial { peer: id, key: None }]);
+    table.identify(id, [8; 32]);
+    table.connected(id);
+    let view = table.peers().next().unwrap();
+    assert_eq!((view.key, view.routes.len()), (Some([8; 32]), 1), "what the old key announced is somebody else's");
+    table.found(0, found(address(1), Some(7), &[1]), secs(3));
+    assert_eq!((table.peers().count(), table.by_name.len()), (2, 3));
+}
+
+#[test]
+fn one_that_came_by_a_dht_is_found_there_as_the_same() {
+    let mut table = table();
+    table.found(0, found(address(1), Some(7), &[1]), secs(0));
+    let id = dials(&mut table, secs(0)).0[0];
+    table.came_from([7; 32], DHT);
+    table.connected(id);
+    table.found(1, found(DHT, None, &[1]), secs(1));
+    assert_eq!((table.peers().count(), table.peers().next().unwrap().routes.len()), (1, 2));
 }

@@ -489,7 +489,11 @@ impl Node {
                     if !topics.is_empty() {
                         self.tell(DiscoveryEvent::Lost { route: Route::Key(key), key: None, topics });
                     }
-                    self.tell(DiscoveryEvent::Incoming(Incoming { stream, from: Some(from) }));
+                    self.tell(DiscoveryEvent::Incoming(Incoming {
+                        stream,
+                        from: Some(from),
+                        route: Some(Route::Key(key)),
+                    }));
                 }
             }
             Done::Over { key, id } => {
