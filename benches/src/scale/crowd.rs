@@ -1,14 +1,17 @@
-//! Many networkers in one process, over sockets of this machine, each with a corestore of its own on disk: peers come and go all the time.
+//! Many networkers in one process, over sockets of this machine, each with a corestore of its own on disk: peers come and go all the time. They know
+//! each other's addresses, or find each other by multicast DNS or by a DHT.
 //! What is counted is what they hold together, and what is left of them in the end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use clap::Args;
+use clap::{Args, ValueEnum};
+use multifeed_swarm::{Discovery, Hyperswarm, HyperswarmOptions, Lan, LanOptions, Mode, Swarm, SwarmOptions, Testnet};
 use multifeed_testkit::random::Random;
 use multifeed_tokio::{
     Corestore, FeedKey, Multifeed, Namespace, Networker, NetworkerOptions, Options, Replicate, Role, StaticKeyPair,
@@ -50,6 +53,53 @@ pub(crate) struct Crowd {
     folder: Option<PathBuf>,
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// How they find each other.
+    #[arg(long, value_enum, default_value_t = By::Address)]
+    by: By,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum By {
+    /// Each dials two of those with one root key.
+    Address,
+    Lan,
+    Dht,
+}
+
+/// The network that they are on.
+enum Network {
+    Addresses,
+    /// The port of multicast DNS.
+    Lan(u16),
+    Dht(Testnet),
+}
+
+impl Network {
+    async fn new(by: By) -> Result<Self> {
+        Ok(match by {
+            By::Address => Self::Addresses,
+            By::Lan => Self::Lan(std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port()),
+            By::Dht => Self::Dht(Testnet::start(4, 0).await?),
+        })
+    }
+
+    /// The engine of one peer, if they find each other by one.
+    async fn engine(&self, networker: &Networker) -> Result<Option<Arc<dyn Discovery>>> {
+        Ok(match self {
+            Self::Addresses => None,
+            Self::Lan(port) => {
+                let mut options = LanOptions::default();
+                (options.mdns_port, options.loopback_only) = (*port, true);
+                Some(Arc::new(Lan::start(networker.public_key(), options).await?))
+            }
+            Self::Dht(testnet) => {
+                let mut options = HyperswarmOptions::default();
+                options.bootstrap = testnet.bootstrap().iter().map(ToString::to_string).collect();
+                options.loopback_only = true;
+                Some(Arc::new(Hyperswarm::start(options).await?))
+            }
+        })
+    }
 }
 
 /// A peer that is there.
@@ -57,7 +107,13 @@ struct Present {
     store: Corestore,
     multifeeds: BTreeMap<FeedKey, Multifeed>,
     networker: Networker,
-    listener: JoinHandle<()>,
+    door: Door,
+}
+
+/// How others get to it.
+enum Door {
+    Listener(JoinHandle<()>),
+    Swarm(Swarm),
 }
 
 /// A peer, there or not.
@@ -117,17 +173,18 @@ impl Held {
 type Truth = BTreeMap<FeedKey, BTreeMap<FeedKey, u64>>;
 
 impl Peer {
-    async fn come(&mut self, truth: &mut Truth) -> Result<()> {
+    async fn come(&mut self, truth: &mut Truth, network: &Network) -> Result<()> {
         let mut options = Options::default();
         options.files.max_open_files = FILES;
         let store = Corestore::open(&self.folder, options).await?;
         let mut options = NetworkerOptions::default();
-        options.static_key = Some(StaticKeyPair::from_secret_key(self.secret));
+        if matches!(network, Network::Addresses) {
+            options.static_key = Some(StaticKeyPair::from_secret_key(self.secret));
+        }
         let networker = Networker::new(options)?;
         let mut multifeeds = BTreeMap::new();
         for root in &self.roots {
             let multi = Multifeed::in_corestore(&store, &Namespace::root(), *root).await?;
-            networker.join(&multi, Replicate::live())?;
             multifeeds.insert(*root, multi);
         }
         for (root, name) in &self.writers {
@@ -140,6 +197,25 @@ impl Peer {
                 *blocks += 1;
             }
         }
+        let door = match network.engine(&networker).await? {
+            Some(engine) => {
+                let swarm = Swarm::new(networker.clone(), vec![engine], SwarmOptions::default());
+                for multi in multifeeds.values() {
+                    swarm.join(multi, Replicate::live(), Mode::Both)?;
+                }
+                Door::Swarm(swarm)
+            }
+            None => Door::Listener(self.listen(&networker, &multifeeds).await?),
+        };
+        self.present = Some(Present { store, multifeeds, networker, door });
+        Ok(())
+    }
+
+    /// Takes whoever connects, and dials its neighbours.
+    async fn listen(&self, networker: &Networker, multifeeds: &BTreeMap<FeedKey, Multifeed>) -> Result<JoinHandle<()>> {
+        for multi in multifeeds.values() {
+            networker.join(multi, Replicate::live())?;
+        }
         let socket = TcpListener::bind(self.address).await?;
         let taker = networker.clone();
         let listener = tokio::spawn(async move {
@@ -151,16 +227,20 @@ impl Peer {
         for address in self.neighbours.clone() {
             networker.dial(move || TcpStream::connect(address))?;
         }
-        self.present = Some(Present { store, multifeeds, networker, listener });
-        Ok(())
+        Ok(listener)
     }
 
     async fn go(&mut self) -> Result<()> {
-        let Some(Present { store, multifeeds, networker, listener }) = self.present.take() else { return Ok(()) };
-        listener.abort();
-        // It holds the networker.
-        drop(listener.await);
-        networker.close().await;
+        let Some(Present { store, multifeeds, networker, door }) = self.present.take() else { return Ok(()) };
+        match door {
+            Door::Listener(listener) => {
+                listener.abort();
+                // It holds the networker.
+                drop(listener.await);
+                networker.close().await;
+            }
+            Door::Swarm(swarm) => swarm.close().await,
+        }
         ensure!(networker.queued_bytes() == 0, "a closed networker holds {} bytes", networker.queued_bytes());
         drop(multifeeds);
         store.close().await?;
@@ -240,15 +320,16 @@ impl Crowd {
             Some(parent) => tempfile::tempdir_in(parent)?,
             None => tempfile::tempdir()?,
         };
+        let network = Network::new(self.by).await?;
         let before = Held::now(&[])?;
         let mut peers = self.peers(folder.path(), &mut random);
         let mut truth = Truth::new();
         let start = Instant::now();
         for peer in &mut peers {
-            peer.come(&mut truth).await?;
+            peer.come(&mut truth, &network).await?;
         }
         println!("all are there after {:.1} s", start.elapsed().as_secs_f64());
-        let (mut most, mut after_a_minute) = (Held::default(), None);
+        let (mut most, mut most_later, mut after_a_minute) = (Held::default(), Held::default(), None);
         let mut back: BTreeMap<Instant, Vec<usize>> = BTreeMap::new();
         let end = Instant::now() + Duration::from_secs(self.seconds);
         let (mut went, mut appended) = (0, 0);
@@ -256,7 +337,7 @@ impl Crowd {
             tokio::time::sleep(SECOND).await;
             let later = back.split_off(&Instant::now());
             for at in std::mem::replace(&mut back, later).into_values().flatten() {
-                peers[at].come(&mut truth).await.with_context(|| format!("peer {at} comes back"))?;
+                peers[at].come(&mut truth, &network).await.with_context(|| format!("peer {at} comes back"))?;
             }
             if Instant::now() < end {
                 for (at, peer) in peers.iter_mut().enumerate() {
@@ -278,6 +359,7 @@ impl Crowd {
             most = most.most(held);
             if start.elapsed() >= Duration::from_secs(60) {
                 after_a_minute.get_or_insert(held);
+                most_later = most_later.most(held);
             }
         }
         ensure!(went > 0, "nobody went");
@@ -295,7 +377,7 @@ impl Crowd {
         println!("all have everything {:.1} s after the last came back", all_back.elapsed().as_secs_f64());
         println!("before: {before:?}");
         println!("after a minute: {after_a_minute:?}");
-        println!("at most: {most:?}");
+        println!("at most: {most:?}, and {} resident after the first minute", most_later.resident);
         println!("with all there: {:?}", Held::now(&peers)?);
         for peer in &mut peers {
             peer.go().await?;
@@ -333,7 +415,11 @@ mod tests {
 
     #[test]
     fn a_small_crowd_leaves_nothing() {
-        let crowd = Crowd { peers: 6, roots: 2, feeds: 12, seconds: 4, stay: 2, away: 2, folder: None, seed: 1 };
-        crowd.run().unwrap();
+        // One after the other: what is counted is the process's.
+        for by in [By::Address, By::Lan, By::Dht] {
+            let crowd =
+                Crowd { peers: 6, roots: 2, feeds: 12, seconds: 4, stay: 2, away: 2, folder: None, seed: 1, by };
+            crowd.run().unwrap_or_else(|error| panic!("{by:?}: {error:#}"));
+        }
     }
 }
