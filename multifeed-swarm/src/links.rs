@@ -12,9 +12,11 @@ use crate::table::{EngineId, FoundId, Table};
 pub(crate) struct Links {
     open: BTreeMap<ConnectionId, Open>,
     dials: BTreeMap<DialId, FoundId>,
+    /// The static keys that dials met last.
+    met: BTreeMap<FoundId, PeerKey>,
     /// Dials that try to take the place of a peer's own.
     trials: BTreeMap<DialId, FoundId>,
-    /// Dials whose last connection shared a root key.
+    /// Dials whose last connection shared a root key, or gave way to another one.
     served: BTreeSet<DialId>,
     /// The engine by which a connection came, and how it would reach the peer.
     came: BTreeMap<ConnectionId, (EngineId, Option<Route>)>,
@@ -37,7 +39,9 @@ impl Links {
     }
 
     pub(crate) fn stops(&mut self, dial: DialId) {
-        self.dials.remove(&dial);
+        if let Some(peer) = self.dials.remove(&dial) {
+            self.met.remove(&peer);
+        }
         self.trials.remove(&dial);
         self.served.remove(&dial);
     }
@@ -74,9 +78,12 @@ impl Links {
         dial: Option<DialId>,
         table: &mut Table,
     ) {
-        // If another one has the key, it is seen later which connection stays.
-        if let Some(peer) = dial.and_then(|dial| self.of_dial(dial)).filter(|_| table.with_key(key).is_none()) {
-            table.identify(peer, key);
+        if let Some(peer) = dial.and_then(|dial| self.of_dial(dial)) {
+            self.met.insert(peer, key);
+            // If another one has the key, it is seen later which connection stays.
+            if table.with_key(key).is_none() {
+                table.identify(peer, key);
+            }
         }
         self.open.entry(connection).or_insert(Open { key, dial, ready: false, peers: Vec::new() });
     }
@@ -94,13 +101,23 @@ impl Links {
             table.came_from(key, route.clone());
         }
         let peer = table.with_key(key);
-        peer.into_iter().for_each(|peer| self.link(peer, key, table));
+        if let Some(peer) = peer {
+            self.link(peer, key, table);
+            // Those whose dials met the same, and gave way.
+            let same: Vec<_> = self.met.iter().filter(|(other, met)| **met == key && **other != peer).collect();
+            let same: Vec<_> = same.into_iter().map(|(other, _)| *other).collect();
+            for other in same {
+                table.absorb(other, peer);
+                self.forget(other);
+            }
+        }
         let tried = dial.and_then(|dial| self.of_trial(dial))?;
         Some((tried, peer == Some(tried)))
     }
 
     /// A peer that was found is another one too, which is connected.
     fn forget(&mut self, peer: FoundId) {
+        self.met.remove(&peer);
         self.open.values_mut().for_each(|open| open.peers.retain(|of| *of != peer));
     }
 
@@ -125,25 +142,30 @@ impl Links {
         self.came.remove(&connection);
         let open = self.open.remove(&connection);
         open.into_iter().flat_map(|open| open.peers).for_each(|peer| table.ended(peer));
-        // It may have given way to another one with the same peer.
+        // It gave way to another one, by either side's will.
+        if key.is_some_and(|key| self.open.values().any(|open| open.key == key)) {
+            self.served.extend(dial);
+        }
         if let (Some(key), Some(peer)) = (key, dial.and_then(|dial| self.of_dial(dial))) {
-            match table.with_key(key).filter(|other| *other != peer) {
-                Some(other) if table.is_connected(other) => {
+            self.met.insert(peer, key);
+            let other = table.with_key(key).filter(|other| *other != peer && table.is_connected(*other));
+            match other {
+                Some(other) => {
                     table.absorb(peer, other);
                     self.forget(peer);
                 }
-                Some(_) => {}
                 None => self.link(peer, key, table),
             }
         }
     }
 
     /// A dial waits to be repeated. Whose, if what it had shared no root key.
-    pub(crate) fn failed(&mut self, dial: DialId) -> Option<FoundId> {
+    pub(crate) fn failed(&mut self, dial: DialId, error: bool, table: &Table) -> Option<FoundId> {
         if self.served.remove(&dial) {
             return None;
         }
-        self.of_dial(dial)
+        // Another dial may have met the same one, so that this one gave way.
+        self.of_dial(dial).filter(|peer| error || !self.met.contains_key(peer) || !table.tries_others(*peer))
     }
 
     /// Some events were missed: these are the connections that are up, and whether they share a root key.

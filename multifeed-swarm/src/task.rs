@@ -238,8 +238,9 @@ impl Task {
             }
             NetworkerEvent::Redial { dial, after, error } => {
                 tried = links.of_trial(dial).map(|peer| (peer, false));
-                if let Some(peer) = links.failed(dial) {
-                    table.failed(peer, after, now);
+                if let Some(peer) = links.failed(dial, error.is_some(), table)
+                    && table.failed(peer, after, now)
+                {
                     shared.publish(SwarmEvent::Failed { peer, error, after });
                 }
             }

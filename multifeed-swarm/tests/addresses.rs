@@ -1,6 +1,6 @@
 //! Peers that are given by address, with JS too.
 
-use multifeed_swarm::{FoundState, Mode};
+use multifeed_swarm::{FoundState, LostReason, Mode, SwarmEvent, SwarmPeer};
 use multifeed_testkit::js::{JsPeer, TIMEOUT};
 use multifeed_tokio::{EndReason, NetworkerEvent, Replicate};
 use serde_json::json;
@@ -45,6 +45,38 @@ fn peers_by_address_sync_both_ways_and_one_comes_back() {
         tokio::net::TcpListener::bind(&address).await.unwrap();
         a.close().await.unwrap();
         b.close().await.unwrap();
+    });
+}
+
+/// Two dials meet one peer: one of them is in vain, and that is no fault of the peer.
+#[test]
+fn a_peer_that_is_given_by_several_addresses_is_one() {
+    run(async {
+        for _ in 0..5 {
+            let (a, b) = (memory(1).await, memory(1).await);
+            let (engine_b, address) = addresses_on("127.0.0.1:0", &[]).await;
+            let swarm_b = swarm(networker(), vec![engine_b]);
+            swarm_b.join(&b, Replicate::live(), Mode::Both).unwrap();
+            let others = [address.clone(), address.replace("127.0.0.1", "localhost")];
+            let (engine_a, _) = addresses(&others).await;
+            let swarm_a = swarm(networker(), vec![engine_a]);
+            let mut events = swarm_a.events();
+            swarm_a.join(&a, Replicate::live(), Mode::Both).unwrap();
+            let is_one =
+                |peers: &[SwarmPeer]| peers.len() == 1 && peers[0].found.len() == 2 && peers[0].connections.len() == 1;
+            until(&swarm_a, "one peer", is_one).await;
+            let writer = b.writer("w").await.unwrap();
+            writer.append("x").await.unwrap();
+            held(&a, &writer.key(), 1).await;
+            swarm_a.close().await;
+            let (mut same, mut failed) = (0, 0);
+            while let Some(event) = events.next().await {
+                same += usize::from(matches!(event, SwarmEvent::Lost { reason: LostReason::Same, .. }));
+                failed += usize::from(matches!(event, SwarmEvent::Failed { .. }));
+            }
+            assert_eq!((same, failed), (1, 0));
+            swarm_b.close().await;
+        }
     });
 }
 

@@ -332,7 +332,7 @@ impl Crowd {
         let (mut most, mut most_later, mut after_a_minute) = (Held::default(), Held::default(), None);
         let mut back: BTreeMap<Instant, Vec<usize>> = BTreeMap::new();
         let end = Instant::now() + Duration::from_secs(self.seconds);
-        let (mut went, mut appended) = (0, 0);
+        let (mut went, mut appended, mut said) = (0, 0, Duration::ZERO);
         while Instant::now() < end || !back.is_empty() {
             tokio::time::sleep(SECOND).await;
             let later = back.split_off(&Instant::now());
@@ -356,6 +356,10 @@ impl Crowd {
                 }
             }
             let held = Held::now(&peers)?;
+            if start.elapsed() >= said + Duration::from_secs(60) {
+                said = start.elapsed();
+                println!("after {} s: {held:?}", said.as_secs());
+            }
             most = most.most(held);
             if start.elapsed() >= Duration::from_secs(60) {
                 after_a_minute.get_or_insert(held);

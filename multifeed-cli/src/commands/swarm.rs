@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use multifeed_swarm::{
     Addresses, AddressesOptions, Discovery, FoundState, Hyperswarm, HyperswarmError, HyperswarmOptions, Lan, LanError,
-    LanOptions, LostReason, Mode, SwarmEvent, SwarmOptions, SwarmPeer,
+    LanOptions, LostReason, Mode, SwarmEvent, SwarmEvents, SwarmOptions, SwarmPeer,
 };
 use multifeed_tokio::{
-    DEFAULT_ROOT_KEY, FeedKey, Moved, Networker, NetworkerEvent, Options, PeerKey, Replicate, RootPeer, RootState,
+    DEFAULT_ROOT_KEY, FeedKey, Moved, Multifeed, Networker, NetworkerEvent, Options, PeerKey, Replicate, RootPeer,
+    RootState,
 };
 use tokio::time::{Instant, interval};
 
@@ -25,6 +26,9 @@ use crate::stop::Stop;
 
 /// How long nobody and nothing new has to come before a swarm that is not live is done. Multicast DNS finds a peer in about a second.
 const QUIET: Duration = Duration::from_secs(3);
+
+/// A sync that takes longer is more than a peer that comes back and finds nothing new.
+const RETURN: Duration = Duration::from_secs(1);
 
 /// Peers whose failure is remembered until they are in sync.
 const MOST_FAILED: usize = 64;
@@ -61,18 +65,28 @@ pub(super) async fn run(
     output.queue_lines();
     let result = async {
         let mut network = network_options();
+        let mut company = Company::new();
         if !args.live {
             // One that is in sync is not dialled again before this is done.
-            network.backoff.first = 2 * QUIET;
+            network.backoff.in_sync = Some(2 * QUIET);
         }
         let networker = Networker::new(network)?;
         let engines = engines(&args, &networker, &output).await?;
         let swarm = multifeed_swarm::Swarm::new(networker.clone(), engines, SwarmOptions::default());
+        // From before anybody is found.
+        let mut found = swarm.events();
         let mut roots = Roots::of(&multis, args.live, networker, &output).of_peers_alone();
         let replicate = if args.live { Replicate::live() } else { Replicate::default() };
         let joined = multis.iter().try_for_each(|multi| swarm.join(multi, replicate.clone(), Mode::Both));
         let result = match joined {
-            Ok(()) => peer::show(&multis, &output, roots.follow_swarm(&swarm, args.live, &mut stop)).await,
+            Ok(()) => {
+                peer::show(
+                    &multis,
+                    &output,
+                    roots.follow_swarm(&swarm, &mut found, (!args.live).then_some((&mut company, &multis)), &mut stop),
+                )
+                .await
+            }
             Err(error) => Err(error.into()),
         };
         swarm.close().await;
@@ -155,11 +169,17 @@ struct Company {
     met: bool,
     /// Those whose last sync failed.
     failed: BTreeMap<Option<PeerKey>, CliError>,
+    /// Since when a sync is under way.
+    syncing: Option<Instant>,
     /// When somebody or something new came last.
     news: Instant,
 }
 
 impl Company {
+    fn new() -> Self {
+        Self { met: false, syncing: None, failed: BTreeMap::new(), news: Instant::now() }
+    }
+
     fn ended(&mut self, peer: Option<PeerKey>, ended: Ended) {
         if ended.shared.is_empty() {
             return;
@@ -175,7 +195,7 @@ impl Company {
         }
     }
 
-    /// Whether nobody is waited for. `syncing` says that a sync is under way.
+    /// Whether nobody is waited for, and nothing new came for a while. `syncing` says that a sync is under way.
     fn is_done(&mut self, peers: &[SwarmPeer], syncing: bool) -> bool {
         let is_awaited = |peer: &SwarmPeer| {
             let is_tried = peer.reached || (!peer.kept && peer.failures > 0);
@@ -185,10 +205,26 @@ impl Company {
         let is_broken = |peer: &SwarmPeer| {
             peer.id.is_some() && self.failed.get(&peer.key).is_some_and(|error| error.exit() != EXIT_NOT_IN_SYNC)
         };
-        if !self.met || syncing || peers.iter().any(|peer| is_awaited(peer) || is_broken(peer)) {
+        let since = syncing.then(|| *self.syncing.get_or_insert_with(Instant::now));
+        self.syncing = since;
+        // Live peers come back each second, and find nothing new.
+        let takes_time = since.is_some_and(|since| since.elapsed() >= RETURN);
+        if !self.met || takes_time || peers.iter().any(|peer| is_awaited(peer) || is_broken(peer)) {
             self.news = Instant::now();
         }
-        self.news.elapsed() >= QUIET
+        !syncing && self.news.elapsed() >= QUIET
+    }
+
+    /// What failed. If a sync broke, and its peer is gone, it is no failure that nothing is missing without it: others had it, or the same one under
+    /// another key.
+    fn result(&mut self, peers: &[SwarmPeer], multis: &[Multifeed]) -> Result<(), CliError> {
+        let is_whole = |multi: &Multifeed| multi.feeds().iter().all(|feed| feed.downloaded() == feed.len());
+        let is_whole = multis.iter().all(is_whole);
+        let is_there = |key: &Option<PeerKey>| peers.iter().any(|peer| peer.key == *key);
+        let failed = std::mem::take(&mut self.failed);
+        let mut failed =
+            failed.into_iter().filter(|(key, error)| error.exit() == EXIT_NOT_IN_SYNC || !is_whole || is_there(key));
+        failed.next().map_or(Ok(()), |(_, error)| Err(error))
     }
 }
 
@@ -197,20 +233,19 @@ impl Roots<'_> {
     async fn follow_swarm(
         &mut self,
         swarm: &multifeed_swarm::Swarm,
-        live: bool,
+        found: &mut SwarmEvents,
+        mut until_done: Option<(&mut Company, &[Multifeed])>,
         stop: &mut Stop,
     ) -> Result<(), CliError> {
         let start = Instant::now();
-        let mut found = swarm.events();
         let mut looks = interval(PROGRESS_EVERY);
         let mut said = BTreeMap::new();
-        let mut company = Company { met: false, failed: BTreeMap::new(), news: start };
         loop {
             tokio::select! {
                 signal = stop.wait() => {
                     let message = "interrupted before it was done";
                     let error = CliError::new(code::INTERRUPTED, message).with_exit(signal.exit());
-                    return if live { Ok(()) } else { Err(error) };
+                    return if until_done.is_some() { Err(error) } else { Ok(()) };
                 }
                 event = self.events.next() => {
                     let Some(event) = event else { return Ok(()) };
@@ -221,21 +256,25 @@ impl Roots<'_> {
                         _ => None,
                     };
                     let ended = self.take(event, start.elapsed())?;
-                    if !live && let Some(ended) = ended {
+                    if let (Some((company, _)), Some(ended)) = (&mut until_done, ended) {
                         company.ended(who, ended);
                     }
                 }
                 Some(event) = found.next() => self.say_of_found(event, swarm)?,
                 Some((root, event)) = self.feeds.recv() => {
-                    company.news = Instant::now();
+                    if let Some((company, _)) = &mut until_done {
+                        company.news = Instant::now();
+                    }
                     self.say_of_feed(root, &event)?;
                 }
                 _ = looks.tick() => {
                     self.print_progress()?;
                     let peers = swarm.peers();
                     let syncing = self.say_of_peers(&peers, &mut said)?;
-                    if !live && company.is_done(&peers, syncing) {
-                        return company.failed.into_values().next().map_or(Ok(()), Err);
+                    if let Some((company, multis)) = &mut until_done
+                        && company.is_done(&peers, syncing)
+                    {
+                        return company.result(&peers, multis);
                     }
                 }
             }
@@ -258,12 +297,16 @@ impl Roots<'_> {
                 let kept = known.as_ref().is_some_and(|known| known.kept);
                 let at = known.as_ref().and_then(|known| known.found.first()).map(|found| found.route.to_string());
                 let seconds = after.as_secs_f64();
-                let key = of(known.and_then(|known| known.key));
-                let event = Event::PeerUnreachable { found: peer.number(), peer: key, seconds, message: error.clone() };
+                let key = of(known.as_ref().and_then(|known| known.key));
+                let why = match known.is_some_and(|known| known.reached) {
+                    true => "it ended the connection before a root key was shared",
+                    false => "it has none of these root keys, or is no multifeed",
+                };
+                let why = error.unwrap_or_else(|| why.to_owned());
+                let event = Event::PeerUnreachable { found: peer.number(), peer: key, seconds, message: why.clone() };
                 if self.output.is_json() || !kept {
                     return self.output.print_object(&event);
                 }
-                let why = error.unwrap_or_else(|| "it has none of these root keys, or is no multifeed".to_owned());
                 let at = at.filter(|at| !why.starts_with(at)).map_or_else(String::new, |at| format!("{at}: "));
                 self.output.say(&format!("{at}{why}; trying again in {seconds:.1} s"))
             }

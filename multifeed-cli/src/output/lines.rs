@@ -192,7 +192,7 @@ pub(crate) enum Event<'a> {
         found: u64,
         peer: Option<String>,
         seconds: f64,
-        message: Option<String>,
+        message: String,
     },
     /// It is no longer known.
     PeerLost {
@@ -472,8 +472,8 @@ mod tests {
                 r#"{"event":"peer-found","found":7,"peer":null,"by":"lan","at":"a:1"}"#,
             ),
             (
-                Event::PeerUnreachable { found: 7, peer: None, seconds: 1.5, message: None },
-                r#"{"event":"peer-unreachable","found":7,"peer":null,"seconds":1.5,"message":null}"#,
+                Event::PeerUnreachable { found: 7, peer: None, seconds: 1.5, message: "why".into() },
+                r#"{"event":"peer-unreachable","found":7,"peer":null,"seconds":1.5,"message":"why"}"#,
             ),
             (
                 Event::PeerLost { found: 7, peer: Some("bb".into()), reason: "gone" },

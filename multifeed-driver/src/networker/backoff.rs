@@ -13,11 +13,18 @@ pub struct BackoffOptions {
     /// A connection that served for so long counts as a success, however it ended: the next delay is the first one. Default 8 s: JS ends
     /// a connection after 10 s on which it opened a root key that is not joined here.
     pub good_service: Duration,
+    /// The delay after a connection that ended in sync, if it is another one than `first`. Default `None`.
+    pub in_sync: Option<Duration>,
 }
 
 impl Default for BackoffOptions {
     fn default() -> Self {
-        Self { first: Duration::from_secs(1), most: Duration::from_secs(300), good_service: Duration::from_secs(8) }
+        Self {
+            first: Duration::from_secs(1),
+            most: Duration::from_secs(300),
+            good_service: Duration::from_secs(8),
+            in_sync: None,
+        }
     }
 }
 
@@ -58,9 +65,11 @@ impl Backoff {
         if is_good {
             self.delay = self.options.first.min(self.options.most);
         }
-        let delay = self.delay;
+        let mut delay = self.delay;
         if !is_good {
             self.delay = delay.saturating_mul(2).min(self.options.most);
+        } else if outcome == Outcome::InSync {
+            delay = self.options.in_sync.unwrap_or(delay).min(self.options.most);
         }
         delay / 2 + (delay / 2).mul_f64(self.draw())
     }
@@ -119,6 +128,17 @@ mod tests {
     }
 
     #[test]
+    fn one_that_ended_in_sync_may_wait_longer_than_one_that_failed() {
+        let options = BackoffOptions { in_sync: Some(secs(6)), ..BackoffOptions::default() };
+        let mut backoff = Backoff::new(options, 7);
+        for (outcome, delay) in [(Outcome::Failed, 1), (Outcome::Failed, 2), (Outcome::InSync, 6), (Outcome::Failed, 1)]
+        {
+            let after = backoff.after(outcome);
+            assert!((secs(delay) / 2..=secs(delay)).contains(&after), "{outcome:?}, {after:?}");
+        }
+    }
+
+    #[test]
     fn the_same_seed_gives_the_same_delays_and_others_differ() {
         let delays = |seed| {
             let mut backoff = Backoff::new(BackoffOptions::default(), seed);
@@ -138,10 +158,16 @@ mod tests {
     #[test]
     fn any_options_give_delays() {
         for (first, most) in [(0, 0), (5, 1), (0, 9), (u64::MAX, u64::MAX)] {
-            let options = BackoffOptions { first: secs(first), most: secs(most), good_service: Duration::ZERO };
+            let options = BackoffOptions {
+                first: secs(first),
+                most: secs(most),
+                good_service: Duration::ZERO,
+                in_sync: Some(secs(first)),
+            };
             let mut backoff = Backoff::new(options, 3);
             for _ in 0..100 {
                 assert!(backoff.after(Outcome::Failed) <= secs(most));
+                assert!(backoff.after(Outcome::InSync) <= secs(most));
             }
         }
     }

@@ -392,20 +392,22 @@ impl Table {
         }
     }
 
-    /// A dial came to nothing, or to a connection that shared no root key; it is repeated after `after`.
-    pub(crate) fn failed(&mut self, id: FoundId, after: Duration, now: Duration) {
+    /// A dial came to nothing, or to a connection that shared no root key; it is repeated after `after`. `false` if that is no failure of the peer,
+    /// which is connected otherwise.
+    pub(crate) fn failed(&mut self, id: FoundId, after: Duration, now: Duration) -> bool {
         let others_wait = self.peers.values().any(|peer| peer.is_due(now) && !peer.is_kept());
         let most = self.limits.failures.max(1);
-        let Some(peer) = self.peers.get_mut(&id) else { return };
-        if peer.state != State::Dialled || peer.connections > 0 {
-            return;
-        }
+        let Some(peer) = self.peers.get_mut(&id).filter(|peer| peer.state == State::Dialled && peer.connections == 0)
+        else {
+            return false;
+        };
         peer.failures = peer.failures.saturating_add(1);
         let kept = peer.is_kept();
         let is_mixed = peer.key.is_some() && peer.expected().is_none();
         self.orders.extend(peer.routes.keys().map(|(engine, route)| Order::Doubt(*engine, route.clone())));
         if !kept && peer.failures >= most {
-            return self.remove(id, LostReason::GivenUp);
+            self.remove(id, LostReason::GivenUp);
+            return true;
         }
         if is_mixed && peer.expects {
             // Whoever is at an address that nobody announced may have another key by now.
@@ -417,6 +419,7 @@ impl Table {
             peer.state = State::Waiting(now.saturating_add(delay));
             self.orders.push(Order::Stop(id));
         }
+        true
     }
 
     /// A dial could not be begun.
@@ -506,6 +509,12 @@ impl Table {
     /// The one that was found with this static key.
     pub(crate) fn with_key(&self, key: PeerKey) -> Option<FoundId> {
         self.by_name.get(&Name::Key(key)).copied()
+    }
+
+    /// Whether others are dialled of which nothing was heard yet.
+    pub(crate) fn tries_others(&self, id: FoundId) -> bool {
+        let is_new = |peer: &Peer| peer.state == State::Dialled && peer.failures == 0 && !peer.reached;
+        self.peers.iter().any(|(other, peer)| *other != id && is_new(peer))
     }
 
     pub(crate) fn is_connected(&self, id: FoundId) -> bool {
