@@ -6,9 +6,9 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use multifeed_tokio::driver::Multifeed;
+use multifeed_tokio::driver::{Events, Multifeed};
 use multifeed_tokio::{ConnectionId, FeedKey, Networker, NetworkerError, PeerKey, Replicate, RootState};
-use tokio::sync::{Notify, broadcast, watch};
+use tokio::sync::{Notify, broadcast, oneshot, watch};
 
 use crate::discovery::{BoxStream, Discovery, Mode, Route, Topic};
 use crate::events::{SwarmEvent, SwarmEvents};
@@ -99,8 +99,15 @@ pub(crate) struct Shared {
 pub(crate) struct State {
     pub(crate) table: Table,
     pub(crate) links: Links,
-    /// The topics of root keys that are joined.
-    pub(crate) roots: BTreeMap<FeedKey, Topic>,
+    /// The root keys that are joined.
+    pub(crate) roots: BTreeMap<FeedKey, Root>,
+    /// Those that joined, to be watched: which one, its events, and what ends when it leaves.
+    pub(crate) joined: Vec<(FeedKey, Events, oneshot::Receiver<()>)>,
+}
+
+pub(crate) struct Root {
+    topic: Topic,
+    _left: oneshot::Sender<()>,
 }
 
 /// Held by every handle; the last one dropped closes the swarm.
@@ -118,7 +125,7 @@ impl Swarm {
             networker,
             engines,
             places: Places::default(),
-            state: Mutex::new(State { table, links: Links::default(), roots: BTreeMap::new() }),
+            state: Mutex::new(State { table, links: Links::default(), roots: BTreeMap::new(), joined: Vec::new() }),
             changed: Notify::new(),
             closing: watch::channel(false).0,
             closed: is_closed,
@@ -144,7 +151,9 @@ impl Swarm {
         let topic = root.discovery_key();
         {
             let mut state = lock(&self.shared.state);
-            state.roots.insert(root, topic);
+            let (left, has_left) = oneshot::channel();
+            state.roots.insert(root, Root { topic, _left: left });
+            state.joined.push((root, multifeed.events(), has_left));
             state.table.join(topic, mode);
         }
         self.shared.engines.iter().for_each(|engine| engine.join(topic, mode));
@@ -270,7 +279,7 @@ impl Shared {
     pub(crate) fn leave(&self, root: &FeedKey) {
         let topic = {
             let mut state = lock(&self.state);
-            let Some(topic) = state.roots.remove(root) else { return };
+            let Some(Root { topic, .. }) = state.roots.remove(root) else { return };
             state.table.leave(&topic);
             topic
         };

@@ -7,8 +7,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use multifeed_tokio::{
-    Dial, DialOptions, EndReason, Network, NetworkerError, NetworkerEvent, NetworkerEvents, PeerKey, Role, RootState,
-    Tokio,
+    Dial, DialOptions, EndReason, FeedKey, Network, NetworkerError, NetworkerEvent, NetworkerEvents, PeerKey, Role,
+    RootState, Tokio,
 };
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -28,8 +28,10 @@ pub(crate) struct Task {
     dials: BTreeMap<FoundId, Dial>,
     /// Each tries to take the place of one of those.
     trials: BTreeMap<FoundId, Dial>,
-    /// Dials that end.
+    /// Dials that end, and multifeeds that leave.
     stopping: JoinSet<()>,
+    /// Each ends with the root key of a multifeed that was closed, or with nothing when it has left.
+    watches: JoinSet<Option<FeedKey>>,
     /// The engine that is asked first: each has its turn.
     turn: usize,
 }
@@ -37,7 +39,15 @@ pub(crate) struct Task {
 impl Task {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let events = shared.networker.events();
-        Self { shared, events, dials: BTreeMap::new(), trials: BTreeMap::new(), stopping: JoinSet::new(), turn: 0 }
+        Self {
+            shared,
+            events,
+            dials: BTreeMap::new(),
+            trials: BTreeMap::new(),
+            stopping: JoinSet::new(),
+            watches: JoinSet::new(),
+            turn: 0,
+        }
     }
 
     pub(crate) async fn run(mut self, closed: watch::Sender<bool>) {
@@ -65,6 +75,11 @@ impl Task {
                 () = shared.changed.notified() => {}
                 () = due => {}
                 Some(_) = self.stopping.join_next() => {}
+                Some(closed) = self.watches.join_next() => {
+                    if let Ok(Some(root)) = closed {
+                        self.leave(root);
+                    }
+                }
             }
         }
         shared.closing.send_replace(true);
@@ -82,6 +97,15 @@ impl Task {
         let (orders, happened, due) = {
             let now = self.shared.now();
             let state = &mut *lock(&self.shared.state);
+            for (root, mut events, has_left) in state.joined.drain(..) {
+                let until_closed = async move { while events.next().await.is_some() {} };
+                self.watches.spawn(async move {
+                    tokio::select! {
+                        () = until_closed => Some(root),
+                        _ = has_left => None,
+                    }
+                });
+            }
             let happened = state.table.take_happened();
             // Whoever is found may be connected already.
             for one in &happened {
@@ -132,6 +156,13 @@ impl Task {
         let time = longest.unwrap_or_default().max(limits.connect_time);
         options.connect_timeout = time.saturating_mul(routes.saturating_add(1));
         self.shared.networker.dial_on::<Tokio, _, _, _>(connector, options)
+    }
+
+    /// A multifeed was closed, and so has left.
+    fn leave(&mut self, root: FeedKey) {
+        let shared = self.shared.clone();
+        shared.leave(&root);
+        self.stopping.spawn(async move { _ = shared.networker.leave(&root).await });
     }
 
     fn end(&mut self, dial: Dial) {
@@ -216,13 +247,6 @@ impl Task {
 
     fn take_networkers(&mut self, event: NetworkerEvent) {
         let shared = &self.shared;
-        if let NetworkerEvent::RootOver { root, .. } = event {
-            // A multifeed that was closed has left by itself.
-            if !shared.networker.roots().contains(&root) {
-                shared.leave(&root);
-            }
-            return;
-        }
         let now = shared.now();
         let mut state = lock(&shared.state);
         let State { table, links, .. } = &mut *state;

@@ -6,7 +6,8 @@ use tokio::net::TcpStream;
 #[cfg(any(feature = "addresses", feature = "lan"))]
 use {
     crate::discovery::{BoxStream, Connecting, Incoming, Route},
-    std::net::SocketAddr,
+    socket2::{Domain, Protocol, Socket, Type},
+    std::net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     std::task::{Context, Poll},
     tokio::net::TcpListener,
     tokio_util::compat::TokioAsyncReadCompatExt,
@@ -38,6 +39,32 @@ pub(crate) fn connect(route: &Route) -> Connecting {
         tune(&stream)?;
         Ok(Box::new(stream.compat()) as BoxStream)
     })
+}
+
+/// Connections that the system keeps until they are accepted.
+#[cfg(any(feature = "addresses", feature = "lan"))]
+const BACKLOG: i32 = 1024;
+
+/// Listens on all addresses of this machine: of IPv6 and IPv4, whatever the system's default is, or of IPv4 if there is no IPv6.
+#[cfg(any(feature = "addresses", feature = "lan"))]
+pub(crate) fn listen_everywhere(port: u16) -> io::Result<TcpListener> {
+    listen((Ipv6Addr::UNSPECIFIED, port).into()).or_else(|_| listen((Ipv4Addr::UNSPECIFIED, port).into()))
+}
+
+/// Listens on one address.
+#[cfg(any(feature = "addresses", feature = "lan"))]
+pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    // As tokio and std do.
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
 }
 
 /// The next one that connects.

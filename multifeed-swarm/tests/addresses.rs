@@ -81,6 +81,36 @@ fn a_peer_that_is_given_by_several_addresses_is_one() {
 }
 
 #[test]
+fn one_that_is_closed_leaves_also_if_it_never_met_anybody() {
+    run(async {
+        let (engine, address) = addresses_on("[::]:0", &[]).await;
+        let swarm_a = swarm(networker(), vec![engine]);
+        let (a, b) = (memory(1).await, memory(1).await);
+        swarm_a.join(&a, Replicate::live(), Mode::Both).unwrap();
+        a.close().await.unwrap();
+        let begun = std::time::Instant::now();
+        while !swarm_a.networker().roots().is_empty() {
+            assert!(begun.elapsed() < TIMEOUT, "it has not left");
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        // Its place is free, and who leaves and comes back is not taken for it.
+        let again = memory(1).await;
+        swarm_a.join(&again, Replicate::live(), Mode::Both).unwrap();
+        assert!(swarm_a.leave(&root(1)).await);
+        swarm_a.join(&again, Replicate::live(), Mode::Both).unwrap();
+        // Over IPv4, on a socket of IPv6.
+        let ours = address.replace("[::]", "127.0.0.1");
+        let (engine, _) = addresses(&[ours]).await;
+        let swarm_b = swarm(networker(), vec![engine]);
+        swarm_b.join(&b, Replicate::live(), Mode::Both).unwrap();
+        until(&swarm_b, "connected", |peers| connected(peers) == 1).await;
+        assert_eq!(swarm_a.networker().roots(), [root(1)]);
+        swarm_a.close().await;
+        swarm_b.close().await;
+    });
+}
+
+#[test]
 fn an_own_address_is_dialled_once() {
     run(async {
         let a = memory(1).await;

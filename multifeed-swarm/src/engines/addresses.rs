@@ -19,7 +19,8 @@ use crate::tcp;
 pub struct AddressesOptions {
     /// Peers, each as `host:port`. They are dialled for every topic, and never given up; the networker says when a dial is repeated.
     pub peers: Vec<String>,
-    /// Where to listen, as `host:port`, if at all. Port 0 takes a free one.
+    /// Where to listen, as `host:port`, if at all. Port 0 takes a free one. `[::]:port` takes IPv4 too, also if the system keeps the two apart or has
+    /// no IPv6.
     pub listen: Option<String>,
 }
 
@@ -47,7 +48,10 @@ impl Addresses {
     /// It cannot listen there.
     pub async fn start(options: AddressesOptions) -> io::Result<Self> {
         let listener = match &options.listen {
-            Some(address) => Some(TcpListener::bind(address).await?),
+            Some(address) => Some(match address.strip_prefix("[::]:").and_then(|port| port.parse().ok()) {
+                Some(port) => tcp::listen_everywhere(port)?,
+                None => TcpListener::bind(address).await?,
+            }),
             None => None,
         };
         let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;

@@ -6,7 +6,7 @@ mod seen;
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::pin::{Pin, pin};
 use std::sync::Mutex;
 use std::task::{Context, Poll, Waker};
@@ -16,7 +16,6 @@ use mdns_sd::{DaemonEvent, DaemonStatus, IfKind, Receiver, ServiceDaemon, Servic
 use multifeed_tokio::PeerKey;
 use rand::TryRng;
 use rand::rngs::SysRng;
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::time::Sleep;
 
@@ -46,9 +45,6 @@ const REPORT_EVERY: Duration = Duration::from_secs(60);
 
 /// How long a peer has to say that it is there still.
 const VERIFY_TIME: Duration = Duration::from_secs(3);
-
-/// Connections that the system keeps until they are accepted.
-const BACKLOG: i32 = 1024;
 
 /// How long closing waits for mDNS' thread.
 const CLOSE_TIME: Duration = Duration::from_secs(3);
@@ -421,23 +417,9 @@ fn random_name() -> Result<String, LanError> {
     Ok(hex::encode(bytes))
 }
 
-/// Listens on all addresses of both families, or on IPv4's alone if there is no IPv6.
 fn listen(options: &LanOptions) -> io::Result<TcpListener> {
-    let bind = |address: SocketAddr| {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        if address.is_ipv6() {
-            socket.set_only_v6(false)?;
-        }
-        // As tokio and std do.
-        #[cfg(unix)]
-        socket.set_reuse_address(true)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        TcpListener::from_std(socket.into())
-    };
-    if options.loopback_only {
-        return bind((Ipv4Addr::LOCALHOST, options.port).into());
+    match options.loopback_only {
+        true => tcp::listen((Ipv4Addr::LOCALHOST, options.port).into()),
+        false => tcp::listen_everywhere(options.port),
     }
-    bind((Ipv6Addr::UNSPECIFIED, options.port).into()).or_else(|_| bind((Ipv4Addr::UNSPECIFIED, options.port).into()))
 }
