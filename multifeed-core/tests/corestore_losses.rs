@@ -392,3 +392,32 @@ fn a_list_with_a_damaged_block_is_made_anew_if_that_is_asked_for() {
     assert_eq!(feeds(&store, set), [("1".to_owned(), 2), ("alice".to_owned(), 3)]);
     store.close().unwrap();
 }
+
+/// A power cut leaves a prefix of what was written to a file, or zeros after it.
+#[test]
+fn a_key_that_a_power_cut_tore_is_written_again_and_any_other_is_left() {
+    let bob = pair(1).public_key();
+    let torn = |len: usize, to: usize| {
+        let mut bytes = bob.as_bytes()[..len].to_vec();
+        bytes.resize(to, 0);
+        bytes
+    };
+    let mut flipped = bob.as_bytes().to_vec();
+    flipped[3] ^= 1;
+    let cases = [(torn(30, 30), true), (torn(1, 1), true), (torn(9, 32), true), (torn(0, 32), true), (flipped, false)];
+    for (bytes, mended) in cases {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        let (store, _) = shared(path);
+        store.close().unwrap();
+        let file = folder_of(path, &bob).join("key");
+        std::fs::write(&file, &bytes).unwrap();
+        let mut store = open(path);
+        let set = root(&mut store, &A);
+        let expected = if mended { 2 } else { 1 };
+        assert_eq!((feeds(&store, set).len(), store.problems().is_empty()), (expected, mended), "{bytes:?}");
+        store.close().unwrap();
+        let left = std::fs::read(&file).unwrap();
+        assert_eq!(left, if mended { bob.as_bytes().to_vec() } else { bytes });
+    }
+}

@@ -138,6 +138,21 @@ impl<S: CoreStorage> CoreFiles<S> {
         self.cores.get(&slot).map(|placed| placed.slot)
     }
 
+    /// Writes `key` again that a power cut left torn: the folder's name tells that it is this one.
+    fn mend_key(&mut self, core: DiscoveryKey, inner: Slot, key: &FeedKey) -> Result<(), CorestoreError> {
+        let file = FileId::new(inner, FileKind::Key);
+        let failed = |op| move |error| CorestoreError::of_core(core, StoreError::from_file(file, op, error));
+        let files = self.store.storage.files_mut();
+        let mut bytes = [0; 33];
+        let count = files.read_at(file, 0, &mut bytes).map_err(failed("read"))?;
+        let there = &bytes[..count];
+        let written = there.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        if count > 0 && count <= 32 && there != key.as_bytes() && key.as_bytes().starts_with(&there[..written]) {
+            files.replace(file, key.as_bytes()).map_err(failed("write"))?;
+        }
+        Ok(())
+    }
+
     fn place(
         &mut self,
         core: DiscoveryKey,
@@ -180,7 +195,7 @@ impl<S: CoreStorage> Storage for CoreFiles<S> {
         }
         let assigned = self.store.storage.assign(core);
         let inner = assigned.map_err(|error| StoreError::from_store("open", error))?;
-        match self.place(core, inner, name) {
+        match self.mend_key(core, inner, key).and_then(|()| self.place(core, inner, name)) {
             Ok((secret, has_journal)) => {
                 self.cores.insert(slot, Placed { core, slot: inner, secret, has_journal });
                 Ok(())

@@ -155,6 +155,11 @@ impl FeedList {
         &self.feeds
     }
 
+    /// How many feeds are listed before a feed.
+    pub(crate) fn position(&self, key: &FeedKey) -> Option<usize> {
+        self.keys.get(key).copied()
+    }
+
     /// Whether each block is an entry.
     pub(crate) fn is_whole(&self) -> bool {
         self.unread == 0

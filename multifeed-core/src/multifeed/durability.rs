@@ -294,9 +294,15 @@ impl<S: Storage> Multifeed<S> {
     /// Writes and syncs feeds, then notes them in the journal, and then lets remotes see them.
     fn sync_feeds(&mut self, ids: &[FeedId]) {
         let mut synced = Vec::with_capacity(ids.len());
-        for &id in ids {
+        // Lists first: nobody finds a feed that is on the disk and in no list.
+        let lists: Vec<_> = self.members.sets.lists.feeds().filter(|list| self.cores.unsynced.contains(list)).collect();
+        for &id in lists.iter().chain(ids.iter().filter(|id| !lists.contains(id))) {
             if self.lasting_failure(id).is_some() {
                 self.cores.unsynced.remove(&id);
+                continue;
+            }
+            if let Some(error) = self.listing_failure(id) {
+                self.feeds[id.0 as usize].sync_failure = Some(Box::new(SyncFailure { error, lasting: false }));
                 continue;
             }
             match self.sync_files(id) {

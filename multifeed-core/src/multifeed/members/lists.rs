@@ -41,7 +41,7 @@ pub(super) struct List {
     pub(super) lost: Option<StoreError>,
     /// Feeds that are to be appended to the list.
     pub(super) new: Vec<FeedKey>,
-    /// Feeds that are in the list, and count as taken out still.
+    /// Feeds that may count as taken out still.
     back: Vec<FeedKey>,
 }
 
@@ -49,6 +49,18 @@ impl List {
     /// The blocks that list these feeds.
     pub(super) fn entries(&self, feeds: &[FeedKey]) -> Vec<Bytes> {
         feeds.iter().map(|key| FeedList::entry(key, self.list.name_of(key).unwrap_or_default())).collect()
+    }
+
+    /// The block that lists a feed, of a list with so many, or one that comes after it; past the end if the list is still to have it.
+    fn entry_at_most(&self, feed: &FeedKey, blocks: u64) -> Option<u64> {
+        let listed = self.list.feeds().len().saturating_sub(self.new.len());
+        let at = self.list.position(feed)?;
+        Some(
+            listed
+                .checked_sub(at)
+                .filter(|after| *after > 0)
+                .map_or(blocks, |after| blocks.saturating_sub(after as u64)),
+        )
     }
 
     /// How the names of its writers' cores begin.
@@ -66,15 +78,15 @@ impl Lists {
     /// A feed is in a set now: if that is a multifeed, its list is to have it.
     pub(in crate::multifeed) fn include(&mut self, set: SetId, key: FeedKey, name: Option<&str>) {
         let Some(list) = self.lists.get_mut(&set) else { return };
-        if list.list.has(&key) {
-            list.back.push(key);
-        } else {
+        if !list.list.has(&key) {
             list.list.add_new(key, name);
             if list.lost.is_some() {
                 return;
             }
             list.new.push(key);
         }
+        // Also one that is new in the list: a power cut may have taken its entry, and not what takes it out.
+        list.back.push(key);
         self.pending.insert(set);
     }
 
@@ -100,6 +112,11 @@ impl Lists {
     /// The name of a feed in the first list that has it.
     pub(super) fn name_of(&self, key: &FeedKey) -> Option<&str> {
         self.lists.values().find_map(|list| list.list.name_of(key))
+    }
+
+    /// The feeds that are lists.
+    pub(in crate::multifeed) fn feeds(&self) -> impl Iterator<Item = FeedId> {
+        self.lists.values().filter_map(|list| list.feed)
     }
 
     /// The lists that have a feed.
@@ -372,6 +389,17 @@ impl<S: Storage> Multifeed<S> {
         self.members.sets.own(id);
         // Nobody waits for what is new in it.
         self.feeds[id.0 as usize].told = true;
+    }
+
+    /// Why the entry of a feed could not be synced: nobody would find the feed after a power cut, also if it is synced itself.
+    pub(in crate::multifeed) fn listing_failure(&self, id: FeedId) -> Option<StoreError> {
+        let key = self.slot(id).feed.key();
+        self.members.sets.lists.lists.values().filter(|list| list.lost.is_none()).find_map(|list| {
+            let feed = list.feed?;
+            let failure = self.sync_error(feed)?;
+            let at = list.entry_at_most(&key, self.slot(feed).feed.len())?;
+            (at >= self.synced_len(feed)).then(|| failure.clone())
+        })
     }
 
     /// Whether there are feeds that the lists on the disk do not have.
