@@ -1,12 +1,14 @@
-//! Tries random histories of a store, cut at every moment: `cargo run --release -p multifeed-testkit --example cuts -- [COUNT [FIRST
-//! [SYNC_EVERY]]]`. One failing seed is told, and replays with `-- 1 SEED 1`.
+//! Tries random histories of a store, cut at every moment: `cargo run --release -p multifeed-testkit --example cuts -- [corestore] [COUNT [FIRST
+//! [SYNC_EVERY]]]`. One failing seed is told, and replays with `-- 1 SEED 1`. With `corestore` the store is in one.
 
 use std::time::Instant;
 
-use multifeed_testkit::cuts::try_histories;
+use multifeed_testkit::cuts::{Kind, try_histories};
 
 fn main() -> anyhow::Result<()> {
-    let mut numbers = std::env::args().skip(1).map(|text| text.parse::<u64>());
+    let mut arguments = std::env::args().skip(1).peekable();
+    let kind = if arguments.next_if_eq("corestore").is_some() { Kind::Corestore } else { Kind::Folder };
+    let mut numbers = arguments.map(|text| text.parse::<u64>());
     let mut next = |default| numbers.next().unwrap_or(Ok(default));
     let (count, first, sync_every) = (next(100)?, next(0)?, next(16)?);
     let start = Instant::now();
@@ -14,7 +16,7 @@ fn main() -> anyhow::Result<()> {
     let mut at = first;
     while at < first + count {
         let some = 100.min(first + count - at);
-        total = total + try_histories(at, some, sync_every)?;
+        total = total + try_histories(kind, at, some, sync_every)?;
         at += some;
         println!("{total:?}, {:?}", start.elapsed());
     }

@@ -2,7 +2,7 @@
 //! far it has come.
 
 use anyhow::Result;
-use multifeed_testkit::cuts::{js_opens_a_sample, try_histories};
+use multifeed_testkit::cuts::{Kind, js_opens_a_sample, try_histories};
 
 #[test]
 fn every_cut_of_random_histories() -> Result<()> {
@@ -10,7 +10,7 @@ fn every_cut_of_random_histories() -> Result<()> {
     let mut numbers = asked.split(',').map(str::parse::<u64>);
     let count = numbers.next().and_then(Result::ok).unwrap_or(200);
     let first = numbers.next().and_then(Result::ok).unwrap_or(0);
-    let tried = try_histories(first, count, 29)?;
+    let tried = try_histories(Kind::Folder, first, count, 29)?;
     println!("{tried:?}");
     assert_eq!(tried.histories, count);
     // All of it came to pass.
@@ -19,10 +19,22 @@ fn every_cut_of_random_histories() -> Result<()> {
     Ok(())
 }
 
+/// The same histories in a corestore, with its list of feeds: fewer of them, as most of it is the same code.
+#[test]
+fn every_cut_of_random_histories_in_a_corestore() -> Result<()> {
+    let asked = std::env::var("MULTIFEED_CUTS_CORESTORE").ok().and_then(|text| text.parse().ok());
+    let count = asked.unwrap_or(60);
+    let tried = try_histories(Kind::Corestore, 0, count, 29)?;
+    println!("{tried:?}");
+    assert!(tried.cuts > 100 * count && tried.synced_on > count && tried.recovered > count, "{tried:?}");
+    assert!(tried.cut_back > 0 && tried.faults > count, "{tried:?}");
+    Ok(())
+}
+
 /// History 5133 clears blocks of a copy, fetches them again, and is cut before they are on the disk.
 #[test]
 fn a_cleared_block_that_came_again_and_was_lost_is_not_held() -> Result<()> {
-    assert_eq!(try_histories(5133, 1, 1)?.histories, 1);
+    assert_eq!(try_histories(Kind::Folder, 5133, 1, 1)?.histories, 1);
     Ok(())
 }
 
@@ -31,7 +43,7 @@ fn a_cleared_block_that_came_again_and_was_lost_is_not_held() -> Result<()> {
 #[test]
 fn what_the_disk_does_not_give_for_once_is_not_cut_off() -> Result<()> {
     for seed in [10_707, 11_402] {
-        assert_eq!(try_histories(seed, 1, 1)?.histories, 1);
+        assert_eq!(try_histories(Kind::Folder, seed, 1, 1)?.histories, 1);
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use multifeed_core::fuzzing::Remembered;
 use multifeed_core::{Durability, FileId, FileKind, MemoryStorage, Multifeed, Options, Storage};
 
-use super::{Cut, History};
+use super::{Cut, History, Kind};
 use crate::blocks::FeedDigest;
 use crate::js::{self, JsFeed};
 use crate::random::Random;
@@ -53,7 +53,7 @@ pub fn js_opens_a_sample(first: u64, count: u64) -> Result<u64> {
 
 /// Some cut of a history, opened and closed: its name, the disk, and what ours sees.
 fn cut(seed: u64) -> Result<(String, MemoryStorage, Vec<Facts>)> {
-    let history = History::new(seed)?;
+    let history = History::new(Kind::Folder, seed)?;
     // Without any sync a power cut leaves marks of blocks that are gone, which only a read finds: JS has them too.
     let kill = seed.is_multiple_of(2) || history.durability == Durability::None;
     let cut = if kill { Cut::Kill } else { Cut::Power };

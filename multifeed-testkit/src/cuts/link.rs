@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
-use multifeed_core::{Multifeed, PeerEvent, Replicate, Storage};
+use multifeed_core::{Multifeed, PeerEvent, Replicate, SetId, Storage};
 use multifeed_proto::Config;
 
 /// The pair of core's own tests.
@@ -16,11 +16,13 @@ pub(super) struct Link(pair::Link);
 impl Link {
     pub(super) fn new<A: Storage, B: Storage>(
         a: &mut Multifeed<A>,
+        set: SetId,
         b: &mut Multifeed<B>,
         now: Duration,
         seed: u64,
     ) -> Link {
-        let (options, configs) = ([(); 2].map(|()| Replicate::default()), [(); 2].map(|()| Config::default()));
+        let options = [Replicate { set, ..Replicate::default() }, Replicate::default()];
+        let configs = [(); 2].map(|()| Config::default());
         Link(pair::Link::with(a, b, options, configs, now, seed))
     }
 

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use multifeed_core::{Durability, KeyPair, Multifeed, Options};
+use multifeed_core::{Durability, KeyPair, Multifeed, Options, SetId};
 use multifeed_proto::FeedKey;
 
+use super::cores::{Places, Store, Writer};
 use super::link::Link;
-use super::{Held, History, Promise, Removed};
+use super::{Held, History, Kind, Promise, Removed};
 use crate::disk::{Failure, Faults, FaultyStorage, Record, SharedDisk, errno};
 use crate::random::Random;
 
@@ -20,7 +21,9 @@ pub(super) struct Maker {
     history: History,
     faults: Faults,
     disk: SharedDisk,
-    store: Option<Multifeed<FaultyStorage<SharedDisk>>>,
+    store: Option<Store>,
+    /// The feeds of the store that it shows: all, or in a corestore those of its root key.
+    set: SetId,
     peer: Multifeed<SharedDisk>,
     peer_disk: SharedDisk,
     now: Duration,
@@ -33,7 +36,7 @@ pub(super) struct Maker {
 }
 
 impl Maker {
-    pub(super) fn new(seed: u64) -> Result<Self> {
+    pub(super) fn new(kind: Kind, seed: u64) -> Result<Self> {
         let mut random = Random::new(seed);
         let durability = match random.between(0, 4) {
             0 => Durability::None,
@@ -44,6 +47,8 @@ impl Maker {
         let (storage, faults) = FaultyStorage::new(disk.clone());
         faults.record();
         let history = History {
+            kind,
+            places: Places::default(),
             seed,
             durability,
             record: Record::default(),
@@ -61,6 +66,7 @@ impl Maker {
             faults,
             disk,
             store: None,
+            set: SetId::ALL,
             peer,
             peer_disk,
             now: Duration::ZERO,
@@ -68,13 +74,16 @@ impl Maker {
             pending: VecDeque::new(),
             generations: [0; 2],
         };
-        maker.store = Some(maker.open(storage)?);
+        maker.open(storage)?;
         Ok(maker)
     }
 
-    fn open(&self, storage: FaultyStorage<SharedDisk>) -> Result<Multifeed<FaultyStorage<SharedDisk>>> {
+    /// Opens the store.
+    fn open(&mut self, storage: FaultyStorage<SharedDisk>) -> Result<&mut Store> {
         let options = Options { durability: self.history.durability, ..Options::default() };
-        Ok(Multifeed::open(storage, options)?)
+        let (store, set) = self.history.places.open(self.history.kind, storage, options)?;
+        self.set = set;
+        Ok(self.store.insert(store))
     }
 
     pub(super) fn make(mut self) -> Result<History> {
@@ -105,14 +114,15 @@ impl Maker {
         Ok(self.history)
     }
 
-    fn store(&mut self) -> Result<&mut Multifeed<FaultyStorage<SharedDisk>>> {
+    fn store(&mut self) -> Result<&mut Store> {
         self.store.as_mut().context("the store is not open")
     }
 
     /// Appends to a writer of the store's, or of the peer's.
     fn append(&mut self, ours: bool) -> Result<()> {
         let number = self.random.between(0, if ours { 1 } else { 0 });
-        let pair = if ours { self.pair(number as u8) } else { KeyPair::from_seed(&[100; 32]) };
+        let theirs = KeyPair::from_seed(&[100; 32]);
+        let key = if ours { self.key(number as u8)? } else { theirs.public_key() };
         let count = self.random.between(1, 4);
         let mut blocks: Vec<Vec<u8>> = Vec::new();
         for _ in 0..count {
@@ -124,7 +134,7 @@ impl Maker {
             let byte = self.random.number() as u8;
             blocks.push((0..size).map(|at| byte.wrapping_add(at as u8)).collect());
         }
-        let all = self.history.blocks.entry(pair.public_key()).or_default();
+        let all = self.history.blocks.entry(key).or_default();
         let mut start = all.len() as u64;
         all.extend(blocks.iter().cloned());
         let batches: Vec<Vec<_>> = match self.random.one_in(2) {
@@ -138,7 +148,7 @@ impl Maker {
             if ours {
                 self.pending.push_back((number as u8, start, batch));
             } else {
-                let id = self.peer.writer(Some("theirs"), || pair.clone())?;
+                let id = self.peer.writer(Some("theirs"), || theirs.clone())?;
                 self.peer.append(id, &batch)?;
                 self.peer.commit(now);
             }
@@ -151,12 +161,12 @@ impl Maker {
     fn append_pending(&mut self) -> Result<()> {
         let mut appended = BTreeSet::new();
         while let Some((number, start, batch)) = self.pending.front().cloned() {
-            let pair = self.pair(number);
+            let (writer, set) = (self.writer(number), self.set);
             let store = self.store()?;
-            let id = store.writer(Some(&format!("w{number}")), || pair.clone())?;
+            let id = writer.open(store, set)?;
             let held = store.info(id).unwrap().len;
             if held == start {
-                appended.insert(pair.public_key());
+                appended.insert(store.info(id)?.key);
                 store.append(id, &batch)?;
             } else {
                 ensure!(
@@ -225,7 +235,6 @@ impl Maker {
         self.disk.lock().reopen();
         let store = self.open(FaultyStorage::over(self.disk.clone(), self.faults.clone()))?;
         ensure!(store.problems().is_empty(), "after a fault: {:?}", store.problems());
-        self.store = Some(store);
         self.note_written()?;
         self.append_pending()
     }
@@ -253,17 +262,21 @@ impl Maker {
         self.note_written()
     }
 
-    /// The key pair of one of our writers.
-    fn pair(&self, number: u8) -> KeyPair {
-        let generation = self.generations.get(usize::from(number)).copied().unwrap_or(0);
-        KeyPair::from_seed(&[1 + number + 2 * generation; 32])
+    /// One of our writers.
+    fn writer(&self, number: u8) -> Writer {
+        Writer { number, generation: self.generations.get(usize::from(number)).copied().unwrap_or(0) }
+    }
+
+    fn key(&mut self, number: u8) -> Result<FeedKey> {
+        let (writer, set) = (self.writer(number), self.set);
+        writer.key(self.store()?, set)
     }
 
     /// Removes a feed, ours or the peer's, if the store has it.
     fn remove(&mut self) -> Result<()> {
         let number = self.random.between(0, 2) as u8;
         let own = number < 2;
-        let key = if own { self.pair(number).public_key() } else { KeyPair::from_seed(&[100; 32]).public_key() };
+        let key = if own { self.key(number)? } else { KeyPair::from_seed(&[100; 32]).public_key() };
         let Some(id) = self.store()?.find(&key) else { return Ok(()) };
         self.note_written()?;
         let begin = self.moment();
@@ -289,7 +302,7 @@ impl Maker {
         let now = self.now;
         let seed = self.random.number();
         let mut store = self.store.take().context("the store is not open")?;
-        let mut link = Link::new(&mut store, &mut self.peer, now, seed);
+        let mut link = Link::new(&mut store, self.set, &mut self.peer, now, seed);
         for _ in 0..turns {
             let moved = link.run(&mut store, &mut self.peer, now, 1)?;
             let moment = self.moment();
@@ -323,11 +336,12 @@ impl Maker {
 
     fn reopen(&mut self) -> Result<()> {
         let closed = self.held()?;
+        let ours = [self.key(0)?, self.key(1)?];
         let durability = self.history.durability;
         if let Some(store) = self.store.take() {
             store.close()?;
         }
-        let ours = |key: &FeedKey| [0, 1].into_iter().any(|number| self.pair(number).public_key() == *key);
+        let ours = |key: &FeedKey| ours.contains(key);
         let promise = closed.into_iter().filter(|(key, _)| durability != Durability::None || ours(key)).collect();
         let moment = self.moment();
         self.history.synced.push((moment, promise));
@@ -335,7 +349,6 @@ impl Maker {
         let storage = FaultyStorage::over(self.disk.clone(), self.faults.clone());
         let store = self.open(storage)?;
         ensure!(store.recovered().is_empty(), "closed well, and yet {:?}", store.recovered());
-        self.store = Some(store);
         Ok(())
     }
 
@@ -344,9 +357,10 @@ impl Maker {
     }
 
     fn held(&mut self) -> Result<Promise> {
+        let set = self.set;
         let store = self.store()?;
         Ok(store
-            .feeds()
+            .feeds_in(set)
             .map(|id| {
                 let info = store.info(id).unwrap();
                 let blocks = (0..info.len).map(|index| store.has(id, index)).collect();

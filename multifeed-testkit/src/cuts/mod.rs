@@ -6,6 +6,7 @@
 //! that record, the disk is put together as a kill at that moment leaves it, and as a power cut does: of what was not synced, anything may be
 //! gone or torn.
 
+mod cores;
 mod folder;
 mod js;
 mod link;
@@ -20,16 +21,18 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use multifeed_core::fuzzing::Remembered;
 use multifeed_core::{
-    Durability, FeedId, MemoryStorage, Multifeed, MultifeedEvent, Options, Storage, StoreError, VerifyCursor,
+    Durability, FeedId, MemoryStorage, Multifeed, MultifeedEvent, Options, SetId, Storage, StoreError, VerifyCursor,
 };
 use multifeed_proto::FeedKey;
 
-use crate::disk::{Record, Replay};
+use crate::disk::{Record, Replay, SharedDisk};
 use crate::random::Random;
+use cores::{Places, Store};
 use link::Link;
 use maker::Maker;
 use numbers::check_numbers;
 
+pub use cores::Kind;
 pub use js::js_opens_a_sample;
 
 /// One disk in so many is opened in real files too.
@@ -100,6 +103,9 @@ struct Removed {
 
 /// A history, and what was promised in its course.
 pub struct History {
+    kind: Kind,
+    /// Of a corestore, which folder of the disk is which core's.
+    places: Places,
     seed: u64,
     durability: Durability,
     record: Record,
@@ -118,21 +124,28 @@ pub struct History {
 
 impl fmt::Debug for History {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "history {} ({:?}, {} changes)", self.seed, self.durability, self.record.changes().len())
+        write!(
+            f,
+            "history {} ({:?}, {:?}, {} changes)",
+            self.seed,
+            self.kind,
+            self.durability,
+            self.record.changes().len()
+        )
     }
 }
 
-/// Makes the histories of `count` seeds from `first` on, and tries all their cuts. After one cut in `sync_every` of each kind it is
+/// Makes the histories of `count` seeds from `first` on, of one kind of store, and tries all their cuts. After one cut in `sync_every` of each kind it is
 /// synced on.
 ///
 /// # Errors
 ///
 /// The first cut after which something does not hold, with all that it takes to replay it.
-pub fn try_histories(first: u64, count: u64, sync_every: u64) -> Result<Tried> {
+pub fn try_histories(kind: Kind, first: u64, count: u64, sync_every: u64) -> Result<Tried> {
     let _once = Remembered::begin();
     let mut tried = Tried::default();
     for seed in first..first + count {
-        let history = History::new(seed).with_context(|| format!("making history {seed}"))?;
+        let history = History::new(kind, seed).with_context(|| format!("making history {seed} of {kind:?}"))?;
         history.try_all(sync_every, &mut tried)?;
         tried.histories += 1;
         tried.faults += history.faults;
@@ -146,8 +159,8 @@ impl History {
     /// # Errors
     ///
     /// Where the store fails without any fault of its disk.
-    pub fn new(seed: u64) -> Result<History> {
-        Maker::new(seed)?.make()
+    pub fn new(kind: Kind, seed: u64) -> Result<History> {
+        Maker::new(kind, seed)?.make()
     }
 
     /// What the storage was asked for.
@@ -180,8 +193,9 @@ impl History {
                 let disk = self.disk_at(&mut replay, cut, at)?;
                 self.try_disk(disk, cut, at, syncs, tried).with_context(|| {
                     format!(
-                        "seed {}, {:?}: {cut:?} at {at} of {}",
+                        "seed {} of {:?}, {:?}: {cut:?} at {at} of {}",
                         self.seed,
+                        self.kind,
                         self.durability,
                         self.record.changes().len()
                     )
@@ -200,23 +214,29 @@ impl History {
         self.try_disk(self.disk(cut, at)?, cut, at, syncs, tried)
     }
 
-    fn try_disk(&self, mut disk: MemoryStorage, cut: Cut, at: usize, syncs: bool, tried: &mut Tried) -> Result<()> {
+    /// Opens the store on a disk.
+    fn open(&self, disk: &SharedDisk) -> Result<(Store, SetId)> {
+        let options = Options { durability: self.durability, ..Options::default() };
+        self.places.open(self.kind, disk.clone(), options)
+    }
+
+    fn try_disk(&self, disk: MemoryStorage, cut: Cut, at: usize, syncs: bool, tried: &mut Tried) -> Result<()> {
         tried.cuts += 1;
         // Without any sync a power cut may take anything, the key of a feed too: that is told, and hides nothing else from JS.
         let as_js = cut == Cut::Power && self.durability == Durability::None;
-        if (at as u64 + self.seed).is_multiple_of(IN_FILES_EVERY) {
+        if self.kind == Kind::Folder && (at as u64 + self.seed).is_multiple_of(IN_FILES_EVERY) {
             tried.in_files += 1;
             self.try_folder(&disk, at, as_js)?;
         }
-        let options = Options { durability: self.durability, ..Options::default() };
-        let mut store = Multifeed::open(&mut disk, options)?;
+        let disk = SharedDisk::from(disk);
+        let (mut store, set) = self.open(&disk)?;
         ensure!(as_js || store.problems().is_empty(), "{:?}", store.problems());
         tried.recovered += u64::from(!store.recovered().is_empty());
         verify(&mut store, as_js)?;
-        let kept = self.check_contents(&mut store, as_js)?;
+        let kept = self.check_contents(&mut store, set, as_js)?;
 
-        let numbers = check_numbers(MemoryStorage::clone(store.storage()));
-        numbers.with_context(|| format!("it was told of {:?}", store.problems()))?;
+        let numbers = || if self.kind == Kind::Folder { check_numbers(disk.lock().clone()) } else { Ok(()) };
+        numbers().with_context(|| format!("it was told of {:?}", store.problems()))?;
         let between = |key: &FeedKey| self.removed.iter().any(|it| it.key == *key && it.begin <= at && at < it.end);
         for Removed { key, .. } in self.removed.iter().filter(|it| it.own && it.end <= at) {
             ensure!(!kept.contains_key(key) && store.is_banned(key), "{key} was removed, and is there again");
@@ -251,7 +271,7 @@ impl History {
 
         // On, with a block that is not the one that was cut off.
         tried.synced_on += 1;
-        let ours: Vec<FeedId> = store.feeds().filter(|id| store.info(*id).unwrap().writable).collect();
+        let ours: Vec<FeedId> = store.feeds_in(set).filter(|id| store.info(*id).unwrap().writable).collect();
         for id in &ours {
             store.append(*id, &[format!("after the cut at {at}").into_bytes().into()])?;
         }
@@ -260,9 +280,9 @@ impl History {
         peer_disk.reopen();
         let mut peer = Multifeed::open(&mut peer_disk, Options::default())?;
         ensure!(peer.problems().is_empty(), "the peer: {:?}", peer.problems());
-        let mut link = Link::new(&mut store, &mut peer, Duration::ZERO, self.seed);
+        let mut link = Link::new(&mut store, set, &mut peer, Duration::ZERO, self.seed);
         link.run(&mut store, &mut peer, Duration::ZERO, usize::MAX)?;
-        check_numbers(MemoryStorage::clone(store.storage()))?;
+        numbers()?;
         if as_js {
             return Ok(());
         }
@@ -271,7 +291,7 @@ impl History {
             events(&mut store).iter().chain(&events(&mut peer)).all(|event| !is_conflict(event)),
             "a second history"
         );
-        let (all, mut b) = (contents(&mut store)?, contents(&mut peer)?);
+        let (all, mut b) = (contents(&mut store, set)?, contents(&mut peer, SetId::ALL)?);
         let mut a = all.clone();
         // What is banned is not synced, also where it was not removed yet.
         a.retain(|key, _| !store.is_banned(key));
@@ -281,18 +301,17 @@ impl History {
         verify(&mut store, false)?;
         verify(&mut peer, false)?;
         store.close()?;
-        disk.reopen();
-        let options = Options { durability: self.durability, ..Options::default() };
-        let mut store = Multifeed::open(&mut disk, options)?;
+        disk.lock().reopen();
+        let (mut store, set) = self.open(&disk)?;
         ensure!(store.recovered().is_empty(), "closed well, and yet {:?}", store.recovered());
-        ensure!(contents(&mut store)? == all, "closed well, and opened as another one");
+        ensure!(contents(&mut store, set)? == all, "closed well, and opened as another one");
         Ok(())
     }
 
     /// Every block that is held is the one that was appended. What is held of each feed.
-    fn check_contents<S: Storage>(&self, store: &mut Multifeed<S>, as_js: bool) -> Result<Promise> {
+    fn check_contents(&self, store: &mut Store, set: SetId, as_js: bool) -> Result<Promise> {
         let mut kept = Promise::new();
-        for id in store.feeds().collect::<Vec<_>>() {
+        for id in store.feeds_in(set).collect::<Vec<_>>() {
             let info = store.info(id).unwrap();
             let appended =
                 self.blocks.get(&info.key).with_context(|| format!("a feed that never was: {}", info.key))?;
@@ -350,9 +369,9 @@ fn verify<S: Storage>(store: &mut Multifeed<S>, ours: bool) -> Result<()> {
 
 type Contents = BTreeMap<FeedKey, Vec<Option<Vec<u8>>>>;
 
-fn contents<S: Storage>(store: &mut Multifeed<S>) -> Result<Contents> {
+fn contents<S: Storage>(store: &mut Multifeed<S>, set: SetId) -> Result<Contents> {
     let mut all = BTreeMap::new();
-    for id in store.feeds().collect::<Vec<_>>() {
+    for id in store.feeds_in(set).collect::<Vec<_>>() {
         let info = store.info(id).unwrap();
         let mut blocks = Vec::new();
         for index in 0..info.len {

@@ -10,6 +10,12 @@ use multifeed_core::{FileId, MemoryStorage, Slot, Storage};
 #[derive(Clone, Debug, Default)]
 pub struct SharedDisk(Arc<Mutex<MemoryStorage>>);
 
+impl From<MemoryStorage> for SharedDisk {
+    fn from(disk: MemoryStorage) -> Self {
+        Self(Arc::new(Mutex::new(disk)))
+    }
+}
+
 impl SharedDisk {
     /// The disk itself. The store's own calls wait as long as this is held.
     pub fn lock(&self) -> MutexGuard<'_, MemoryStorage> {
