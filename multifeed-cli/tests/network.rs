@@ -213,6 +213,21 @@ fn a_sync_that_retries_waits_for_its_peer() -> Result<()> {
 }
 
 #[test]
+fn a_sync_that_retries_says_what_went_wrong() -> Result<()> {
+    let (store, copy) = (Store::new()?, Store::new()?);
+    store.run(&["append", "ours", "one"])?.ok()?;
+    let (server, address) = store.serve(&["--key", &"a1".repeat(32)])?;
+    let mut sync = copy.sync(address, &["--retry", "--key", &"a2".repeat(32)])?;
+    for _ in 0..2 {
+        let ended = sync.event("peer-disconnected")?;
+        ensure!(ended["message"].as_str().is_some_and(|why| why.contains("root key")), "{ended}");
+        sync.event("redial")?;
+    }
+    sync.kill()?;
+    server.kill()
+}
+
+#[test]
 fn the_example_of_a_corestore_syncs_with_its_js_twin() -> Result<()> {
     let (ours, theirs) = (Store::new()?, Store::new()?);
     install()?;

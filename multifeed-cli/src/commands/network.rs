@@ -77,7 +77,10 @@ pub(super) async fn sync(
     output.queue_lines();
     let replicate = if args.live { Replicate::live() } else { Replicate::default() };
     let result = async {
-        let mut roots = Roots::join(&multis, &replicate, network_options(), &output)?;
+        let mut network = network_options();
+        // Nothing is said on it any more once each root key was waited for.
+        network.limits.unshared_time = HANDSHAKE_TIME;
+        let mut roots = Roots::join(&multis, &replicate, network, &output)?;
         let result = peer::show(&multis, &output, roots.dial(&args, &mut stop)).await;
         let ended = roots.end().await;
         result.and(ended)
@@ -455,7 +458,14 @@ impl<'a> Roots<'a> {
                 let Some(mut connected) = self.peers.remove(&connection) else { return Ok(None) };
                 let is_stranger = connected.ended.shared.is_empty();
                 let error = error.map(|error| CliError::from(SyncError::Session(error)));
-                let message = error.as_ref().map(|error| error.message().to_owned());
+                let mut message = error.as_ref().map(|error| error.message().to_owned());
+                // Who was dialled is no stranger, and what is tried again failed for some reason.
+                let is_dialled = connected.from.is_none() && self.says_of_strangers;
+                if is_stranger && is_dialled {
+                    let why =
+                        || reason.and_then(in_words).unwrap_or("it ended before it proved one of these root keys");
+                    message.get_or_insert_with(|| why().to_owned());
+                }
                 let not_shared = self.keys.iter().filter(|key| !connected.ended.shared.contains(key));
                 let not_shared = not_shared.map(named_root).collect();
                 let peer = connected.peer.map(hex::encode);
