@@ -2,7 +2,7 @@
 
 use multifeed_proto::FeedKey;
 
-use crate::networker::table::NotTaken;
+use crate::networker::orders::NotTaken;
 
 /// Why a call on a networker failed. What goes wrong with a connection is reported by its events.
 #[derive(Debug, thiserror::Error)]

@@ -13,7 +13,7 @@ use multifeed_core::{SyncError, SyncTotals};
 use multifeed_proto::{FeedKey, SessionError};
 
 use crate::networker::ids::{ConnectionId, DialId, PeerKey};
-use crate::networker::table::EndReason;
+use crate::networker::orders::EndReason;
 use crate::shared::session_events::SyncEvent;
 use crate::waking::Waking;
 

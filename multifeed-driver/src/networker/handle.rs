@@ -19,9 +19,10 @@ use crate::networker::events::NetworkerEvents;
 use crate::networker::extension::NetworkerExtension;
 use crate::networker::ids::{ConnectionId, PeerKey};
 use crate::networker::options::NetworkerOptions;
+use crate::networker::orders::EndReason;
 use crate::networker::shared::Shared;
 use crate::networker::status::{Peer, RootPeer, RootStatus};
-use crate::networker::table::{EndReason, Table};
+use crate::networker::table::Table;
 use crate::runtime::Runtime;
 
 /// Syncs any number of multifeeds over any number of connections, which come from anywhere: a listener, a swarm, a

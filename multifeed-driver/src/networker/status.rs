@@ -6,7 +6,7 @@ use multifeed_core::{Moved, SyncState};
 use multifeed_proto::{FeedKey, Totals};
 
 use crate::networker::ids::{ConnectionId, DialId, PeerKey};
-use crate::networker::table::RootState;
+use crate::networker::orders::RootState;
 
 /// A peer that is connected.
 #[derive(Debug, Clone, PartialEq, Eq)]
