@@ -46,6 +46,7 @@ mod events;
 mod limits;
 mod links;
 mod place;
+mod shared;
 mod swarm;
 mod table;
 mod task;

@@ -1,22 +1,20 @@
 //! A swarm, as the application sees it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
-use std::io;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
-use multifeed_tokio::driver::{Events, Multifeed};
+use multifeed_tokio::driver::Multifeed;
 use multifeed_tokio::{ConnectionId, FeedKey, Networker, NetworkerError, PeerKey, Replicate, RootState};
-use tokio::sync::{Notify, broadcast, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
-use crate::discovery::{BoxStream, Discovery, Mode, Route, Topic};
-use crate::events::{SwarmEvent, SwarmEvents};
+use crate::discovery::{Discovery, Mode, Route, Topic};
+use crate::events::SwarmEvents;
 use crate::limits::SwarmLimits;
-use crate::links::Links;
 use crate::lock;
-use crate::place::Places;
-use crate::table::{FoundId, FoundState, Table};
+use crate::shared::{Root, Shared};
+use crate::table::{FoundId, FoundState};
 use crate::task::Task;
 
 /// How a swarm is made.
@@ -81,35 +79,6 @@ pub struct Finding {
     pub known: Duration,
 }
 
-/// What the handles of a swarm and its task share.
-pub(crate) struct Shared {
-    pub(crate) networker: Networker,
-    pub(crate) engines: Vec<Arc<dyn Discovery>>,
-    pub(crate) limits: SwarmLimits,
-    pub(crate) places: Places,
-    pub(crate) state: Mutex<State>,
-    /// The table has to be asked again.
-    pub(crate) changed: Notify,
-    pub(crate) closing: watch::Sender<bool>,
-    closed: watch::Receiver<bool>,
-    events: Mutex<Option<broadcast::Sender<SwarmEvent>>>,
-    start: Instant,
-}
-
-pub(crate) struct State {
-    pub(crate) table: Table,
-    pub(crate) links: Links,
-    /// The root keys that are joined.
-    pub(crate) roots: BTreeMap<FeedKey, Root>,
-    /// Those that joined, to be watched: which one, its events, and what ends when it leaves.
-    pub(crate) joined: Vec<(FeedKey, Events, oneshot::Receiver<()>)>,
-}
-
-pub(crate) struct Root {
-    topic: Topic,
-    _left: oneshot::Sender<()>,
-}
-
 /// Held by every handle; the last one dropped closes the swarm.
 struct Guard(Arc<Shared>);
 
@@ -119,20 +88,8 @@ impl Swarm {
     /// # Panics
     /// Outside a tokio runtime with timers, as tokio's `spawn` does.
     pub fn new(networker: Networker, engines: Vec<Arc<dyn Discovery>>, options: SwarmOptions) -> Self {
-        let table = Table::new(networker.public_key(), options.limits.clone());
         let (closed, is_closed) = watch::channel(false);
-        let shared = Arc::new(Shared {
-            networker,
-            engines,
-            places: Places::default(),
-            state: Mutex::new(State { table, links: Links::default(), roots: BTreeMap::new(), joined: Vec::new() }),
-            changed: Notify::new(),
-            closing: watch::channel(false).0,
-            closed: is_closed,
-            events: Mutex::new(Some(broadcast::channel(options.limits.events.max(1)).0)),
-            start: Instant::now(),
-            limits: options.limits,
-        });
+        let shared = Arc::new(Shared::new(networker, engines, options.limits, is_closed));
         drop(tokio::spawn(Task::new(shared.clone()).run(closed)));
         Self { _guard: Arc::new(Guard(shared.clone())), shared }
     }
@@ -251,66 +208,9 @@ impl Drop for Guard {
     }
 }
 
-impl Shared {
-    pub(crate) fn now(&self) -> Duration {
-        self.start.elapsed()
-    }
-
-    fn subscribe(&self) -> broadcast::Receiver<SwarmEvent> {
-        match &*lock(&self.events) {
-            Some(events) => events.subscribe(),
-            // One whose sender is gone: it has ended.
-            None => broadcast::channel(1).1,
-        }
-    }
-
-    pub(crate) fn publish(&self, event: SwarmEvent) {
-        if let Some(events) = &*lock(&self.events) {
-            // Nobody may listen.
-            let _ = events.send(event);
-        }
-    }
-
-    pub(crate) fn end_events(&self) {
-        lock(&self.events).take();
-    }
-
-    /// Leaves a topic.
-    pub(crate) fn leave(&self, root: &FeedKey) {
-        let topic = {
-            let mut state = lock(&self.state);
-            let Some(Root { topic, .. }) = state.roots.remove(root) else { return };
-            state.table.leave(&topic);
-            topic
-        };
-        self.engines.iter().for_each(|engine| engine.leave(&topic));
-        self.changed.notify_one();
-    }
-
-    /// One attempt to reach a peer, by one route after the other: all of them, or addresses alone.
-    pub(crate) async fn connect(&self, peer: FoundId, addresses_alone: bool) -> io::Result<BoxStream> {
-        let mut routes = lock(&self.state).table.routes(peer);
-        routes.retain(|(_, route)| !addresses_alone || route.is_address());
-        let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-        for (id, route) in routes {
-            let Some(engine) = self.engines.get(id) else { continue };
-            let connecting = engine.connect(&route);
-            let time = engine.connect_time().unwrap_or(self.limits.connect_time);
-            match tokio::time::timeout(time, connecting).await {
-                Ok(Ok(stream)) => {
-                    lock(&self.state).table.is_by(peer, id, route);
-                    return Ok(stream);
-                }
-                Ok(Err(error)) => last = io::Error::new(error.kind(), format!("{route}: {error}")),
-                Err(_) => last = io::Error::new(io::ErrorKind::TimedOut, format!("{route}: no answer in time")),
-            }
-        }
-        Err(last)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io;
     use std::task::{Context, Poll};
 
     use multifeed_tokio::NetworkerOptions;

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use crate::discovery::{DiscoveryEvent, Incoming};
 use crate::events::SwarmEvent;
 use crate::lock;
-use crate::swarm::{Shared, State};
+use crate::shared::{Shared, State};
 use crate::table::{EngineId, FoundId, Happened, Order};
 
 /// How long a dial waits that could not be begun.
