@@ -7,6 +7,7 @@ use crate::common;
 
 use crate::link;
 
+use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -54,6 +55,8 @@ struct Case {
     disks: [MemoryStorage; 2],
     /// Which.
     rots: usize,
+    /// Blocks that the writer does not hold, and does not fetch.
+    cleared: Vec<Range<u64>>,
 }
 
 impl Case {
@@ -67,7 +70,22 @@ impl Case {
             blocks.extend(append);
         }
         sync(&mut stores).totals(1);
-        Self { blocks, disks: stores.map(|store| closed(&store)), rots }
+        Self { blocks, disks: stores.map(|store| closed(&store)), rots, cleared: Vec::new() }
+    }
+
+    /// The writer clears blocks, after they were fetched.
+    fn clear(&mut self, ranges: &[Range<u64>]) {
+        let mut store = Multifeed::open(self.disks[0].clone(), Options::default()).unwrap();
+        let id = store.feeds().next().unwrap();
+        for range in ranges {
+            store.clear(id, range.clone()).unwrap();
+        }
+        self.disks[0] = closed(&store);
+        self.cleared = ranges.to_vec();
+    }
+
+    fn is_cleared(&self, index: u64) -> bool {
+        self.cleared.iter().any(|range| range.contains(&index))
     }
 
     fn write(&mut self, kind: FileKind, at: u64, bytes: &[u8]) {
@@ -108,7 +126,8 @@ impl Case {
         assert_eq!(repair(rotten, id, usize::MAX), Repair { done: true, ..Repair::default() }, "{case}");
         let lost: u64 = done.dropped.iter().map(|range| range.end - range.start).sum();
         assert_eq!(rotten.info(id).unwrap().downloaded + lost, held, "{case}");
-        let lost = self.blocks.len() as u64 - rotten.info(id).unwrap().downloaded;
+        let kept = (0..self.blocks.len() as u64).filter(|&index| !self.is_cleared(index)).count();
+        let lost = kept as u64 - rotten.info(id).unwrap().downloaded;
 
         let link = sync(&mut stores);
         for side in 0..2 {
@@ -116,15 +135,22 @@ impl Case {
             let told = link.events[side].iter().find(is_told);
             assert!(told.is_none(), "{case}: side {side}, {done:?}: {told:?}");
         }
+        // Nothing was written but what was lacking.
+        let data = |store: &Store| store.storage().contents(file(0, FileKind::Data)).unwrap_or_default();
+        assert!(!self.cleared.is_empty() || data(&stores[0]) == data(&stores[1]), "{case}");
         let totals = link.totals(self.rots);
-        assert!(totals.blocks_received == lost && totals.missing == 0, "{case}: {totals:?} of {lost}");
-        for store in &stores {
+        // A writer that lacks blocks fetches all that it lacks.
+        let most = lost + (self.blocks.len() - kept) as u64;
+        assert!((lost..=most).contains(&totals.blocks_received) && totals.missing == 0, "{case}: {totals:?} of {lost}");
+        for (side, store) in stores.iter().enumerate() {
             let mut store = Multifeed::open(closed(store), Options::default()).unwrap();
             assert!(store.problems().is_empty() && store.recovered().is_empty(), "{case}: {:?}", store.recovered());
             let id = store.feeds().next().unwrap();
             assert_eq!(findings(&mut store, id), [], "{case}");
-            for (index, block) in self.blocks.iter().enumerate() {
-                assert_eq!(store.get(id, index as u64).unwrap().as_ref(), Some(block), "{case}: block {index}");
+            for (index, block) in (0..).zip(&self.blocks) {
+                let read = store.get(id, index).unwrap();
+                let may_lack = side == 0 && self.is_cleared(index);
+                assert!(read.as_ref().map_or(may_lack, |read| read == block), "{case}: block {index}: {read:?}");
             }
         }
         done
@@ -132,7 +158,7 @@ impl Case {
 }
 
 fn block(index: u64) -> Bytes {
-    vec![index as u8; 1 + (index * 7 % 23) as usize].into()
+    vec![index as u8; (index * 7 % 23) as usize].into()
 }
 
 fn singly(count: u64) -> impl Iterator<Item = Vec<Bytes>> {
@@ -193,7 +219,14 @@ fn a_sector_that_is_lost_comes_again() {
             next += batch;
         }
         let rots = rng.random_range(0..2);
+        let clears = (0..rng.random_range(0..3)).map(|_| {
+            let start = rng.random_range(0..blocks);
+            // A writer whose last block is cleared fetches it.
+            start..(start + rng.random_range(1..60)).min(blocks - 1).max(start)
+        });
+        let clears: Vec<_> = clears.filter(|_| rots == 0).collect();
         let mut rotten = Case::new(appends, rots);
+        rotten.clear(&clears);
         let kind = [FileKind::Tree, FileKind::Tree, FileKind::Data, FileKind::Signatures][rng.random_range(0..4)];
         let header = if kind == FileKind::Data { 0 } else { 32 };
         let mut len = rotten.disks[rots].len(file(0, kind)).unwrap().unwrap();
@@ -207,12 +240,49 @@ fn a_sector_that_is_lost_comes_again() {
         if at >= end {
             continue;
         }
-        let zeros = rng.random_range(0..2) == 0;
-        let bytes: Vec<u8> = (at..end).map(|_| if zeros { 0 } else { rng.random() }).collect();
+        let (bytes, what): (Vec<u8>, _) = match rng.random_range(0..3) {
+            0 => (vec![0; (end - at) as usize], "zeros"),
+            1 => ((at..end).map(|_| rng.random()).collect(), "anything"),
+            // Written to the wrong place.
+            _ => {
+                let from = (rng.random_range(0..places) * size).max(header);
+                let mut other = vec![0; (end - at) as usize];
+                rotten.disks[rots].read_at(file(0, kind), from, &mut other).unwrap();
+                (other, "another part")
+            }
+        };
         rotten.rot(kind, at, &bytes);
-        let what = if zeros { "zeros" } else { "anything" };
         let case = format!("seed {seed}, {blocks} blocks, rots: {rots}, {what} at {at}..{end} of {kind}");
         gave_up += u64::from(!rotten.heals(rng.random_range(1..100_000), &case).dropped.is_empty());
     }
     assert!(gave_up * 10 > count, "{gave_up}");
+}
+
+/// A bit of a file's header, which is the same in all feeds, and a sector of marks past the end of a writer: the files tell what they are.
+#[test]
+fn a_header_and_marks_of_nothing_are_set_right() {
+    for (rots, kind, bit) in (0..2).flat_map(|rots| {
+        let kinds = [FileKind::Tree, FileKind::Signatures, FileKind::Bitfield];
+        kinds.into_iter().flat_map(move |kind| (0..64).step_by(5).chain([100, 255]).map(move |bit| (rots, kind, bit)))
+    }) {
+        let mut rotten = Case::new(singly(9), rots);
+        rotten.flip(kind, bit / 8, (bit % 8) as u8);
+        // The size of a bitfield's pages.
+        if kind == FileKind::Bitfield && (40..56).contains(&bit) {
+            continue;
+        }
+        let done = rotten.heals(usize::MAX, &format!("rots: {rots}, bit {bit} of {kind}"));
+        assert_eq!(done, Repair { done: true, ..Repair::default() });
+    }
+    for rots in 0..2 {
+        let rotten = Case::new(singly(9), rots);
+        let bitfield = rotten.disks[rots].contents(file(0, FileKind::Bitfield)).unwrap();
+        let garbage: Vec<u8> = (0..512).map(|at| (at * 37 % 251) as u8).collect();
+        for at in [512, bitfield.len() as u64 - 512, bitfield.len() as u64] {
+            let mut more =
+                Case { disks: rotten.disks.clone(), blocks: rotten.blocks.clone(), rots, cleared: Vec::new() };
+            more.write(FileKind::Bitfield, at, &garbage);
+            more.heals(usize::MAX, &format!("rots: {rots}, garbage at {at} of the bitfield"));
+        }
+    }
 }

@@ -43,7 +43,7 @@ fn a_folder_that_cannot_be_opened_holds_up_no_other_feed() {
                 run(&mut stores, &mut links, START);
                 links[0].totals(1);
             }
-            d.write_at(FileId::new(Slot(1), FileKind::Signatures), 0, b"EVIL").unwrap();
+            d.write_at(FileId::new(Slot(1), FileKind::Signatures), 0, b"EVIL AND MORE").unwrap();
             let mut stores = [open(&mut p), open(&mut d)];
             let lost = (1..=4).find(|&n| held(&stores[1], n).is_none()).expect("the damage is found");
             // New feeds, more of those that both have, and one of the damaged store's own.
@@ -105,7 +105,7 @@ fn a_folder_that_cannot_be_opened_is_never_in_sync() {
             let mut links = [Link::plain(&mut stores, [0, 1], Replicate::default())];
             run(&mut stores, &mut links, START);
         }
-        d.write_at(FileId::new(Slot(1), FileKind::Signatures), 0, b"EVIL").unwrap();
+        d.write_at(FileId::new(Slot(1), FileKind::Signatures), 0, b"EVIL AND MORE").unwrap();
         let mut stores = [open(&mut p), open(&mut d)];
         assert_eq!(held(&stores[1], 2), None);
         let options = if live { Replicate::live() } else { Replicate::default() };
@@ -140,7 +140,7 @@ fn a_folder_that_cannot_be_opened_is_never_in_sync() {
 fn what_is_banned_is_not_missed() {
     let mut d = MemoryStorage::new();
     (1..=2).for_each(|n| write(&mut open(&mut d), n, 2));
-    d.write_at(FileId::new(Slot(1), FileKind::Signatures), 0, b"EVIL").unwrap();
+    d.write_at(FileId::new(Slot(1), FileKind::Signatures), 0, b"EVIL AND MORE").unwrap();
     let mut p = MemoryStorage::new();
     let mut stores = [open(&mut p), open(&mut d)];
     stores[1].ban(key_pair(2).public_key()).unwrap();

@@ -256,6 +256,31 @@ impl Feed {
         Ok(true)
     }
 
+    /// The first node above one that is another than those below it make, as far as they are held.
+    #[cold]
+    pub(super) fn misfit_above<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        node: Node,
+    ) -> Result<Option<u64>, StoreError> {
+        let mut top = node;
+        loop {
+            if let Some(root) = self.roots.iter().find(|root| root.index == top.index) {
+                return Ok((*root != top).then_some(top.index));
+            }
+            let beside = flat::sibling(top.index);
+            if !self.bitfield.node(beside) {
+                return Ok(None);
+            }
+            let (beside, above) = (self.node(storage, beside)?, flat::parent(top.index));
+            let Some(made) = merkle::parent_of(top, beside) else { return Ok(Some(above)) };
+            if self.bitfield.node(above) && self.node(storage, above)? != made {
+                return Ok(Some(above));
+            }
+            top = made;
+        }
+    }
+
     /// Holds the nodes of a proof of `node` against those just above them. What is damaged or missing further up harms no one.
     ///
     /// # Errors

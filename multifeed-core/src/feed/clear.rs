@@ -139,7 +139,8 @@ impl Feed {
         max_bytes: usize,
     ) -> Result<Audit, StoreError> {
         self.check_changeable()?;
-        let found = self.without_caches(|feed| feed.audit_on(storage, from, max_bytes));
+        let mut dropped = Vec::new();
+        let found = self.without_caches(|feed| feed.audit_on(storage, from, max_bytes, &mut dropped));
         if found.as_ref().is_ok_and(|audit| audit.invalid == 0) && self.staged.is_empty() {
             return found;
         }
@@ -149,6 +150,7 @@ impl Feed {
         // Leaves that were made again.
         self.flush(storage)?;
         self.write_bitfield(storage)?;
+        self.erase_nodes(storage, &dropped)?;
         Ok(audit)
     }
 
@@ -157,6 +159,7 @@ impl Feed {
         storage: &mut S,
         from: u64,
         max_bytes: usize,
+        dropped: &mut Vec<u64>,
     ) -> Result<Audit, StoreError> {
         let mut audit = Audit::default();
         let mut work = 0;
@@ -188,7 +191,9 @@ impl Feed {
             // One of ours is fetched too, as it was not cleared.
             self.writer_behind = self.writable();
             // A mark without its node, or of another, would keep the block from coming again.
-            self.keep_leaf_if_proven(storage, block)?;
+            if self.drop_leaf_unless_proven(storage, block)? {
+                dropped.push(2 * block);
+            }
             self.forget_reads();
             match audit.dropped.last_mut() {
                 Some(last) if last.end == block => last.end += 1,

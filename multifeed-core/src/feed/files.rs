@@ -46,6 +46,10 @@ pub(super) fn headers(page_bytes: usize) -> [(FileKind, [u8; HEADER]); 3] {
     ]
 }
 
+/// What to do if a folder can't be opened because of one of its files.
+pub(super) const WAY_OUT: &str = "Put the file back from a copy; or, if the feed is not written here, move the folder away while the store is closed, \
+                                  and a sync with a peer that has the feed fetches it";
+
 /// The files of one feed, with typed errors.
 pub(super) struct Files<'a, S: ?Sized> {
     pub(super) storage: &'a mut S,
@@ -262,16 +266,23 @@ impl<S: Storage + ?Sized> Files<'_, S> {
                 missing.push((kind, ours));
                 continue;
             }
-            if theirs[..4] != ours[..4] {
-                return Err(StoreError::damaged(self.slot, kind, "its header is not that of such a file"));
-            }
             let size = usize::from(u16::from_be_bytes([theirs[5], theirs[6]]));
             let fits = match kind {
                 FileKind::Bitfield => Bitfield::is_page_size(size),
                 _ => theirs[5..7] == ours[5..7],
             };
-            if !fits {
-                return Err(StoreError::damaged(self.slot, kind, format!("its entries cannot have {size} bytes")));
+            let is_such = theirs[..4] == ours[..4];
+            // Either of the two may have rotted, if the rest is as it must be. Of what size pages were if not of ours, nothing else tells.
+            if is_such != fits && theirs[7..] == ours[7..] && (fits || kind != FileKind::Bitfield) {
+                let entries = if kind == FileKind::Bitfield { size } else { page_bytes };
+                missing.extend(headers(entries).into_iter().filter(|(of, _)| *of == kind));
+            } else if !is_such || !fits {
+                let why = if is_such {
+                    format!("its entries cannot have {size} bytes")
+                } else {
+                    "its header is not that of such a file".into()
+                };
+                return Err(StoreError::damaged(self.slot, kind, format!("{why}; nothing was changed. {WAY_OUT}")));
             }
             if kind == FileKind::Bitfield {
                 page_bytes = size;

@@ -44,6 +44,8 @@ pub(crate) enum Compared {
 struct Proven {
     /// Nodes that are not held yet.
     fresh: Vec<Node>,
+    /// The node that is held where the climb ended, if it did not end at a signature.
+    held: Option<Node>,
     signed: Option<Signed>,
 }
 
@@ -96,9 +98,13 @@ impl Feed {
         let index = data.index;
         check(&data)?;
 
-        let proven = self.prove(storage, &data, leaf, false)?;
-        self.check_size(&proven, limit)?;
         let new_block = data.value.as_ref().filter(|_| !self.has(index));
+        let mut proven = self.prove(storage, &data, leaf, false)?;
+        if new_block.is_some() && self.lacks_place(index, &proven) {
+            // What was lost here is in a whole proof. If this is none, the remote is asked for one.
+            proven = self.prove(storage, &data, leaf, true)?;
+        }
+        self.check_size(&proven, limit)?;
         let length = proven.signed.as_ref().map_or(0, |signed| signed.length);
         if self.awaits_more_than(length) {
             return Ok(Put::Known);
@@ -115,13 +121,13 @@ impl Feed {
         };
         if let (Some(offset), Some(value)) = (offset, new_block) {
             let bytes = offset.saturating_add(value.len() as u64);
+            let signed = proven.signed.iter().flat_map(|signed| &signed.roots);
+            if bytes > signed.fold(0u64, |sum, root| sum.saturating_add(root.size)).max(self.byte_length) {
+                // A size that rotted here, and not what the remote sent.
+                let why = format!("the nodes before block {index} tell of more bytes than the whole feed has");
+                return Err(StoreError::damaged(self.slot, FileKind::Tree, why).into());
+            }
             if bytes > limit.bytes && !self.writable() {
-                let signed = proven.signed.iter().flat_map(|signed| &signed.roots);
-                if bytes > signed.fold(0u64, |sum, root| sum.saturating_add(root.size)).max(self.byte_length) {
-                    // A size that rotted here, and not what the remote sent.
-                    let why = format!("the nodes before block {index} tell of more bytes than the whole feed has");
-                    return Err(StoreError::damaged(self.slot, FileKind::Tree, why).into());
-                }
                 // It was taken in once, and where it lies the disk may take no write.
                 return Err(PutError::TooManyBytes { bytes, limit: limit.bytes });
             }
@@ -229,7 +235,7 @@ impl Feed {
         };
         let block = data.value.is_some();
         if self.is_held(storage, &top, &mut climb)? && !whole {
-            return Ok(Proven::default());
+            return Ok(Proven { held: Some(top), ..Proven::default() });
         }
         let mut pair_unproven = false;
         loop {
@@ -258,12 +264,13 @@ impl Feed {
                     return Err(self.contradiction_within(storage, node));
                 }
                 if !whole {
-                    return Ok(Proven { fresh: settle(climb.fresh, leaf_index, pair_unproven), signed: None });
+                    let fresh = settle(climb.fresh, leaf_index, pair_unproven);
+                    return Ok(Proven { fresh, held: Some(top), signed: None });
                 }
             }
         }
         let signed = self.prove_roots(storage, data, top, &mut climb)?;
-        Ok(Proven { fresh: settle(climb.fresh, leaf_index, pair_unproven), signed: Some(signed) })
+        Ok(Proven { fresh: settle(climb.fresh, leaf_index, pair_unproven), held: None, signed: Some(signed) })
     }
 
     /// Proves the node where a climb ended as one of the roots that a signature covers.
@@ -342,7 +349,14 @@ impl Feed {
         Ok(false)
     }
 
-    /// Where a proven block goes in `data`.
+    /// Whether a node is neither held nor proven now that tells where a block goes in `data`.
+    fn lacks_place(&self, index: u64, proven: &Proven) -> bool {
+        let is_known = |root: u64| self.bitfield.node(root) || proven.fresh.iter().any(|node| node.index == root);
+        self.put_cursor.block != index && !flat::full_roots(index).all(is_known)
+    }
+
+    /// Where a proven block goes in `data`. The nodes that tell it are below what the climb proved, or beside its way on to a root: one that rotted would
+    /// have the block written over others.
     fn put_offset<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
@@ -352,11 +366,18 @@ impl Feed {
         if self.put_cursor.block == index {
             return Ok(self.put_cursor.offset);
         }
+        if let Some(held) = proven.held
+            && !self.prove_node(storage, held, &[])?
+            && let Some(node) = self.misfit_above(storage, held)?
+        {
+            let why = format!("node {node} is not what the two below it make");
+            return Err(StoreError::damaged(self.slot, FileKind::Tree, why));
+        }
         let mut offset = 0u64;
         for root in flat::full_roots(index) {
             let size = match proven.fresh.iter().find(|node| node.index == root) {
                 Some(node) => node.size,
-                None => self.node(storage, root)?.size,
+                None => self.held_node(storage, root)?.size,
             };
             offset = offset.saturating_add(size);
         }

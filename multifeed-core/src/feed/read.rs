@@ -300,7 +300,7 @@ impl Feed {
         }
         let mut offset = 0u64;
         for root in flat::full_roots(index) {
-            let size = match self.node(storage, root) {
+            let size = match self.held_node(storage, root) {
                 Ok(node) => node.size,
                 Err(error) => return self.offset_within(storage, index)?.ok_or(error),
             };
@@ -311,7 +311,11 @@ impl Feed {
 
     /// Where a block begins in `data`, told by the root over it and the nodes on the way down: each begins where the one before it ends, or ends where
     /// the one after it begins.
-    fn offset_within<S: Storage + ?Sized>(&mut self, storage: &mut S, index: u64) -> Result<Option<u64>, StoreError> {
+    pub(super) fn offset_within<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        index: u64,
+    ) -> Result<Option<u64>, StoreError> {
         let mut begin = 0u64;
         let Some(root) = self.roots.iter().find(|root| {
             let is_over = flat::left_span(root.index) <= 2 * index && 2 * index <= flat::right_span(root.index);

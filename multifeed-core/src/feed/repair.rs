@@ -6,11 +6,14 @@ use std::ops::Range;
 use multifeed_proto::Node;
 
 use super::Feed;
-use super::files::SIGNATURE;
+use super::files::{Files, NODE, SIGNATURE, node_offset};
 use super::verify::{NODE_COST, SIGNATURE_COST};
 use crate::error::StoreError;
 use crate::merkle::{self, index as flat};
-use crate::storage::Storage;
+use crate::storage::{FileKind, Storage};
+
+/// Blocks below a node that are tried whether they lead to it.
+const BLOCKS_TRIED: usize = 16;
 
 /// How far [`Feed::repair_step`] has come. A new one starts at the beginning.
 #[derive(Debug, Clone, Default)]
@@ -19,6 +22,8 @@ pub struct RepairCursor {
     position: u64,
     /// Nodes that were passed and are looked at when all below them was.
     passed: Vec<u64>,
+    /// Whether anything is wrong with the tree or a block. If nothing is, a node that nothing around it proves is one of an older length.
+    damaged: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -29,6 +34,8 @@ enum Stage {
     Blocks,
     /// All nodes, now that leaves are the hashes of the blocks that are held.
     Nodes,
+    /// Blocks of which nothing tells any more where they begin.
+    Placed,
     Signatures,
     Done,
 }
@@ -67,15 +74,6 @@ impl Repair {
     }
 }
 
-/// Whether a node is as those above it say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fit {
-    Yes,
-    No,
-    /// Too little is held to tell.
-    Unknown,
-}
-
 impl Feed {
     /// Repairs on from a cursor, for about this many bytes of work: blocks (as [`audit_step`](Self::audit_step)), nodes and
     /// signatures. At least one thing is looked at, so that calling until [`Repair::done`] ends. All is read from the files anew, not from
@@ -89,20 +87,26 @@ impl Feed {
         cursor: &mut RepairCursor,
         max_bytes: usize,
     ) -> Result<Repair, StoreError> {
-        if cursor.stage == Stage::Blocks {
+        if matches!(cursor.stage, Stage::Blocks | Stage::Placed) {
             let audit = self.audit_step(storage, cursor.position, max_bytes)?;
             cursor.position = audit.next.unwrap_or(0);
+            cursor.damaged |= audit.invalid > 0;
             if audit.next.is_none() {
-                cursor.stage = Stage::Nodes;
+                cursor.stage = match cursor.stage {
+                    Stage::Blocks if cursor.damaged => Stage::Nodes,
+                    _ => Stage::Signatures,
+                };
             }
             return Ok(Repair { dropped: audit.dropped, ..Repair::default() });
         }
         self.check_changeable()?;
-        let step = self.without_caches(|feed| feed.repair_on(storage, cursor, max_bytes))?;
+        let mut dropped = Vec::new();
+        let step = self.without_caches(|feed| feed.repair_on(storage, cursor, &mut dropped, max_bytes))?;
         if step != Repair::default() || !self.staged.is_empty() {
             self.untouched = false;
             self.trim();
             self.flush(storage)?;
+            self.erase_nodes(storage, &dropped)?;
         }
         Ok(Repair { done: cursor.stage == Stage::Done, ..step })
     }
@@ -111,15 +115,16 @@ impl Feed {
         &mut self,
         storage: &mut S,
         cursor: &mut RepairCursor,
+        dropped: &mut Vec<u64>,
         max_bytes: usize,
     ) -> Result<Repair, StoreError> {
         let mut step = Repair::default();
         let mut work = 0;
-        while work < max_bytes.max(1) && cursor.stage != Stage::Done {
+        while work < max_bytes.max(1) {
             let cost = match cursor.stage {
-                Stage::Proven | Stage::Nodes => self.repair_next_node(storage, cursor, &mut step)?,
+                Stage::Proven | Stage::Nodes => self.repair_next_node(storage, cursor, &mut step, dropped)?,
                 Stage::Signatures => self.repair_next_signature(storage, cursor, &mut step)?,
-                Stage::Blocks | Stage::Done => break,
+                Stage::Blocks | Stage::Placed | Stage::Done => break,
             };
             match cost {
                 Some(cost) => work += cost,
@@ -127,13 +132,29 @@ impl Feed {
                     cursor.position = 0;
                     cursor.stage = match cursor.stage {
                         Stage::Proven => Stage::Blocks,
-                        Stage::Blocks | Stage::Nodes => Stage::Signatures,
-                        Stage::Signatures | Stage::Done => Stage::Done,
+                        Stage::Nodes => Stage::Placed,
+                        Stage::Signatures | Stage::Blocks | Stage::Placed | Stage::Done => Stage::Done,
                     };
                 }
             }
         }
+        step.nodes_dropped = dropped.len() as u64;
         Ok(step)
+    }
+
+    /// Has nothing in `tree` where nodes were that are held no more: JS reads them without asking for their marks.
+    pub(super) fn erase_nodes<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        dropped: &[u64],
+    ) -> Result<(), StoreError> {
+        for node in dropped {
+            Files { storage, slot: self.slot }.write(FileKind::Tree, node_offset(*node), &[0; NODE])?;
+        }
+        if !dropped.is_empty() {
+            self.trim();
+        }
+        Ok(())
     }
 
     /// Looks at the next node of which all below it was looked at. `None`: there are no more.
@@ -142,86 +163,97 @@ impl Feed {
         storage: &mut S,
         cursor: &mut RepairCursor,
         step: &mut Repair,
+        dropped: &mut Vec<u64>,
     ) -> Result<Option<usize>, StoreError> {
         let next = self.bitfield.next_node(cursor.position, self.bitfield.nodes_end());
         let passed = cursor.passed.pop_if(|passed| next.is_none_or(|next| next > flat::right_span(*passed)));
-        match (passed, next) {
-            (Some(node), _) => self.repair_node(storage, node, cursor.stage, step)?,
+        let node = match (passed, next) {
+            (Some(node), _) => node,
             (None, Some(node)) => {
                 cursor.position = node + 1;
                 if flat::children(node).is_some() {
                     cursor.passed.push(node);
-                } else {
-                    self.repair_node(storage, node, cursor.stage, step)?;
+                    return Ok(Some(NODE_COST));
                 }
+                node
             }
             (None, None) => return Ok(None),
+        };
+        match cursor.stage {
+            Stage::Proven => cursor.damaged |= self.mend_node(storage, node, step)?,
+            _ => self.keep_if_proven(storage, node, step, dropped)?,
         }
         Ok(Some(NODE_COST))
     }
 
-    fn repair_node<S: Storage + ?Sized>(
+    /// Makes a node again if it is not what those below it make, and what they make leads to a root. Whether anything is wrong with it or with those.
+    fn mend_node<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
         index: u64,
-        stage: Stage,
         step: &mut Repair,
+    ) -> Result<bool, StoreError> {
+        let stored = self.marked_readable_node(storage, index)?;
+        let root = self.roots.iter().find(|root| root.index == index).copied();
+        if let Some(root) = root.filter(|root| stored != Some(*root)) {
+            self.make_again(&root, step);
+            return Ok(true);
+        }
+        let Some((left, right)) = self.children(storage, index)? else { return Ok(stored.is_none()) };
+        let made = merkle::parent(&left, &right);
+        if made == stored {
+            return Ok(made.is_none());
+        }
+        if let Some(made) = made
+            && self.is_proven(storage, made)?
+        {
+            self.make_again(&made, step);
+        }
+        Ok(true)
+    }
+
+    /// Gives a node up, unless it leads to a root, or is what is below it; or makes it of that.
+    fn keep_if_proven<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        index: u64,
+        step: &mut Repair,
+        dropped: &mut Vec<u64>,
     ) -> Result<(), StoreError> {
         let stored = self.marked_readable_node(storage, index)?;
-        if let Some(root) = self.roots.iter().find(|root| root.index == index).copied() {
-            if stored != Some(root) {
-                self.staged.put_node(&root);
-                step.nodes_made += 1;
-            }
-            return Ok(());
-        }
         if let Some(stored) = stored
-            && (self.is_of_what_is_below(storage, stored)? || self.fits(storage, stored)? == Fit::Yes)
+            && (self.is_proven(storage, stored)?
+                || self.is_of_what_is_below(storage, stored)?
+                || self.is_beside_blocks(storage, stored)?)
         {
             return Ok(());
         }
-        let made = self.made_of_children(storage, index)?;
-        if let Some(made) = made
-            && (self.fits(storage, made)? == Fit::Yes
-                || (stage == Stage::Nodes && self.has_sound_children(storage, index)?))
-        {
-            self.staged.put_node(&made);
-            step.nodes_made += 1;
-            return Ok(());
-        }
-        if stage == Stage::Proven {
-            return Ok(());
-        }
-        let wrong = match stored {
-            Some(stored) => made.is_some() || self.fits(storage, stored)? == Fit::No,
-            None => true,
-        };
-        if wrong {
-            step.nodes_dropped += u64::from(self.bitfield.clear_node(index));
-            // If only one of the two is wrong, nothing tells which. Nothing above proves those below any more.
-            let beside = stored.map(|_| flat::sibling(index));
-            let below = flat::children(index).map_or([None; 2], |(left, right)| [Some(left), Some(right)]);
-            for node in below.into_iter().chain([beside]).flatten() {
-                self.drop_unless_sound(storage, node, step)?;
+        match self.made_of_children(storage, index)? {
+            Some(made) if self.is_proven(storage, made)? || self.has_sound_children(storage, index)? => {
+                self.make_again(&made, step);
+            }
+            _ => {
+                self.bitfield.clear_node(index);
+                dropped.push(index);
             }
         }
         Ok(())
     }
 
-    /// Gives a node up, unless it is a root, or what is below it makes it.
-    fn drop_unless_sound<S: Storage + ?Sized>(
+    fn make_again(&mut self, node: &Node, step: &mut Repair) {
+        self.staged.put_node(node);
+        step.nodes_made += 1;
+    }
+
+    /// The two nodes below one, if both are held and there.
+    fn children<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
         index: u64,
-        step: &mut Repair,
-    ) -> Result<(), StoreError> {
-        if !self.roots.iter().any(|root| root.index == index)
-            && let Some(node) = self.marked_readable_node(storage, index)?
-            && !self.is_of_what_is_below(storage, node)?
-        {
-            step.nodes_dropped += u64::from(self.bitfield.clear_node(index));
-        }
-        Ok(())
+    ) -> Result<Option<(Node, Node)>, StoreError> {
+        let Some((left, right)) = flat::children(index) else { return Ok(None) };
+        let left = self.marked_readable_node(storage, left)?;
+        Ok(left.zip(self.marked_readable_node(storage, right)?))
     }
 
     /// The node that the two below it make, if both are held and there.
@@ -230,66 +262,82 @@ impl Feed {
         storage: &mut S,
         index: u64,
     ) -> Result<Option<Node>, StoreError> {
-        let Some((left, right)) = flat::children(index) else { return Ok(None) };
-        let Some(left) = self.marked_readable_node(storage, left)? else { return Ok(None) };
-        let Some(right) = self.marked_readable_node(storage, right)? else { return Ok(None) };
-        Ok(merkle::parent(&left, &right))
+        Ok(self.children(storage, index)?.and_then(|(left, right)| merkle::parent(&left, &right)))
     }
 
     /// Whether a node is what the two below it make, or a leaf the hash of its block: those of blocks that are held were checked before.
     fn is_of_what_is_below<S: Storage + ?Sized>(&mut self, storage: &mut S, node: Node) -> Result<bool, StoreError> {
         match flat::children(node.index) {
             Some(_) => Ok(self.made_of_children(storage, node.index)? == Some(node)),
-            None => Ok(self.has(node.index / 2)),
+            // An empty block has its hash at any place.
+            None => Ok(node.size > 0 && self.has(node.index / 2)),
         }
     }
 
     fn has_sound_children<S: Storage + ?Sized>(&mut self, storage: &mut S, index: u64) -> Result<bool, StoreError> {
-        let Some((left, right)) = flat::children(index) else { return Ok(false) };
-        for child in [left, right] {
-            let Some(child) = self.marked_readable_node(storage, child)? else { return Ok(false) };
-            if !self.is_of_what_is_below(storage, child)? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        let Some((left, right)) = self.children(storage, index)? else { return Ok(false) };
+        Ok(self.is_of_what_is_below(storage, left)? && self.is_of_what_is_below(storage, right)?)
     }
 
-    /// Whether a node leads to the one above it, to one further up if that is wrong, or to a root.
-    pub(super) fn fits<S: Storage + ?Sized>(&mut self, storage: &mut S, node: Node) -> Result<Fit, StoreError> {
-        let (mut top, mut unknown) = (node, Fit::Unknown);
+    /// Whether a node and those beside it on the way lead to a root, whatever stands in the places above them.
+    pub(super) fn is_proven<S: Storage + ?Sized>(&mut self, storage: &mut S, node: Node) -> Result<bool, StoreError> {
+        let mut top = node;
         loop {
             if let Some(root) = self.roots.iter().find(|root| root.index == top.index) {
-                return Ok(if *root == top { Fit::Yes } else { Fit::No });
+                return Ok(*root == top);
             }
-            let Some(beside) = self.marked_readable_node(storage, flat::sibling(top.index))? else {
-                return Ok(unknown);
-            };
-            let Some(made) = merkle::parent_of(top, beside) else { return Ok(Fit::No) };
-            match self.marked_readable_node(storage, made.index)? {
-                Some(above) if above == made => return Ok(Fit::Yes),
-                Some(_) => unknown = Fit::No,
-                None => {}
+            let Some(beside) = self.marked_readable_node(storage, flat::sibling(top.index))? else { return Ok(false) };
+            let Some(above) = merkle::parent_of(top, beside) else { return Ok(false) };
+            top = above;
+        }
+    }
+
+    /// Whether a node and those beside it on the way up make one that is held, with one beside them that leads down to a block that is held: no
+    /// other node has that hash. Blocks that were cleared may leave no other proof, if nodes above are lost.
+    fn is_beside_blocks<S: Storage + ?Sized>(&mut self, storage: &mut S, node: Node) -> Result<bool, StoreError> {
+        let mut top = node;
+        while let Some(beside) = self.marked_readable_node(storage, flat::sibling(top.index))?
+            && let Some(made) = merkle::parent_of(top, beside)
+        {
+            if self.marked_readable_node(storage, made.index)? == Some(made) && self.is_over_block(storage, beside)? {
+                return Ok(true);
             }
             top = made;
         }
+        Ok(false)
     }
 
-    /// A block was given up: its leaf is too, unless those around it prove it.
-    pub(super) fn keep_leaf_if_proven<S: Storage + ?Sized>(
+    /// Whether one of the first blocks that are held below a node leads up to it.
+    fn is_over_block<S: Storage + ?Sized>(&mut self, storage: &mut S, node: Node) -> Result<bool, StoreError> {
+        let (mut from, end) = (flat::left_span(node.index) / 2, flat::right_span(node.index) / 2 + 1);
+        for _ in 0..BLOCKS_TRIED {
+            let Some(block) = self.bitfield.next_held(from, end) else { return Ok(false) };
+            from = block + 1;
+            let mut top = self.marked_readable_node(storage, 2 * block)?.filter(|leaf| leaf.size > 0);
+            while let Some(below) = top.filter(|top| top.index != node.index) {
+                let above = self.marked_readable_node(storage, flat::parent(below.index))?;
+                let beside = self.marked_readable_node(storage, flat::sibling(below.index))?;
+                top = above.filter(|above| beside.is_some_and(|it| merkle::parent_of(below, it) == Some(*above)));
+            }
+            if top == Some(node) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// A block was given up: so is its leaf, unless it leads to a root. Whether it is.
+    pub(super) fn drop_leaf_unless_proven<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
         block: u64,
-    ) -> Result<(), StoreError> {
-        let leaf = self.marked_readable_node(storage, 2 * block)?;
-        let proven = match leaf {
-            Some(leaf) => self.fits(storage, leaf)? == Fit::Yes,
-            None => false,
-        };
-        if !proven {
-            self.bitfield.clear_node(2 * block);
+    ) -> Result<bool, StoreError> {
+        if let Some(leaf) = self.marked_readable_node(storage, 2 * block)?
+            && self.is_proven(storage, leaf)?
+        {
+            return Ok(false);
         }
-        Ok(())
+        Ok(self.bitfield.clear_node(2 * block))
     }
 
     /// `None`: there are no more before the newest.
@@ -315,7 +363,7 @@ impl Feed {
         }
         // Of another history than the newest one, or it cannot be told.
         for root in roots {
-            if self.fits(storage, root)? != Fit::Yes {
+            if !self.is_proven(storage, root)? {
                 return Ok(Some(SIGNATURE_COST));
             }
         }

@@ -58,6 +58,11 @@ impl Staged {
         self.nodes.get(&index).map(|(hash, size)| Node { index, hash: *hash, size: *size })
     }
 
+    /// The nodes, by index.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = u64> {
+        self.nodes.keys().copied()
+    }
+
     pub(super) fn put_node(&mut self, node: &Node) {
         if self.nodes.insert(node.index, (node.hash, node.size)).is_none() {
             self.bytes += NODE;

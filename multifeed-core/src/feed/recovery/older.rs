@@ -17,6 +17,16 @@ impl Feed {
         self.untouched = true;
     }
 
+    /// Nodes that opening made again are not held, nor the blocks that they are the leaves of: on the disk nothing is changed, so something else stands there.
+    pub(super) fn forget_remade(&mut self) {
+        for node in std::mem::take(&mut self.staged).nodes() {
+            self.bitfield.clear_node(node);
+            if node % 2 == 0 {
+                self.bitfield.set(node / 2, false);
+            }
+        }
+    }
+
     /// Whether nothing is written of what opening it came to: see [`stay_older_than`](Self::stay_older_than).
     pub(in crate::feed) fn is_untouched(&self) -> bool {
         self.untouched && self.staged.is_empty()

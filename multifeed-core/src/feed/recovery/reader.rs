@@ -4,8 +4,7 @@ use super::report::Recovered;
 use crate::cores::journal::Checkpoint;
 use crate::error::StoreError;
 use crate::feed::Feed;
-use crate::feed::files::NODE;
-use crate::feed::staging::Staged;
+use crate::feed::files::{NODE, WAY_OUT};
 use crate::merkle::{self, index as flat};
 use crate::storage::{FileKind, Storage};
 
@@ -108,7 +107,7 @@ impl Feed {
         self.forget_after(self.length);
         self.check_leaves(storage, report)?;
         self.check_tail(storage, true, report)?;
-        self.staged = Staged::default();
+        self.forget_remade();
         self.incomplete = true;
         self.stay_older_than(known);
         Ok(())
@@ -139,7 +138,7 @@ impl Feed {
             return Ok(());
         }
         if self.signature(storage, marked)?.is_some() {
-            let why = "none is of the key in `key`, and there are blocks; nothing was changed";
+            let why = format!("none is of the key in `key`, and there are blocks; nothing was changed. {WAY_OUT}");
             return Err(StoreError::damaged(self.slot, FileKind::Signatures, why));
         }
         Ok(())

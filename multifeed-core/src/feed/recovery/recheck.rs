@@ -175,7 +175,7 @@ impl Feed {
     ) -> Result<Option<u64>, StoreError> {
         let mut offset = 0u64;
         for root in flat::full_roots(block) {
-            let Some(node) = self.marked_node(storage, root)? else { return Ok(None) };
+            let Some(node) = self.marked_node(storage, root)? else { return self.offset_within(storage, block) };
             offset = offset.saturating_add(node.size);
         }
         Ok(Some(offset))

@@ -8,7 +8,6 @@ use super::report::Recovered;
 use crate::error::StoreError;
 use crate::feed::Feed;
 use crate::feed::files::{Files, HEADER, NODE};
-use crate::feed::repair::Fit;
 use crate::merkle::{self, index as flat};
 use crate::storage::{FileKind, Storage};
 
@@ -159,7 +158,7 @@ impl Feed {
         parent: Node,
     ) -> Result<Option<Node>, StoreError> {
         if let Some(made) = merkle::parent_of(node, sibling)
-            && self.fits(storage, made)? == Fit::Yes
+            && self.is_proven(storage, made)?
         {
             self.staged.put_node(&made);
             return Ok(Some(made));

@@ -7,11 +7,11 @@
 
 use multifeed_proto::Node;
 
+use super::report::Recovered;
 use super::writer::{climb, ends};
 use crate::error::StoreError;
 use crate::feed::Feed;
-use crate::feed::files::{BLOCKS_OF_A_PAGE, Files, node_offset};
-use crate::feed::staging::Staged;
+use crate::feed::files::{BLOCKS_OF_A_PAGE, Files, HEADER, SIGNATURE, node_offset};
 use crate::limits::MAX_MESSAGE_BYTES;
 use crate::merkle;
 use crate::storage::{FileKind, Storage};
@@ -67,6 +67,35 @@ impl Feed {
         Ok(tree <= node_offset(2 * last + 1))
     }
 
+    /// Takes back marks past a length where `tree`, `data` and `signatures` all end, and which is signed, if they do not go on from there: an append marks the
+    /// next block, and its leaf for good. So a sector of `bitfield` holds something else.
+    pub(super) fn forget_stray_marks<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        report: &mut Recovered,
+    ) -> Result<(), StoreError> {
+        if self.bitfield.next_missing(0, report.marked_length).is_none() {
+            return Ok(());
+        }
+        let signatures = Files { storage, slot: self.slot }.len(FileKind::Signatures)?.unwrap_or(0);
+        let length = signatures.saturating_sub(HEADER as u64) / SIGNATURE as u64;
+        let goes_on = self.bitfield.get(length) || self.bitfield.node(2 * length);
+        if length == 0 || report.marked_length <= length || goes_on {
+            return Ok(());
+        }
+        let Some((roots, _)) = self.signed_roots(storage, length, None)? else { return Ok(()) };
+        for (kind, end) in ends(length, roots.iter().fold(0u64, |sum, root| sum.saturating_add(root.size))) {
+            if (Files { storage, slot: self.slot }).len(kind)? != Some(end) {
+                return Ok(());
+            }
+        }
+        let (blocks, nodes) = self.forget_after(length);
+        report.blocks_unmarked += blocks;
+        report.nodes_unmarked += nodes;
+        report.marked_length = length;
+        Ok(())
+    }
+
     /// The error for a writer whose files go on after its length, though `bitfield` tells of no more; `None` if none of them does.
     pub(super) fn past_the_end<S: Storage + ?Sized>(
         &mut self,
@@ -112,7 +141,7 @@ impl Feed {
     ) -> Result<(), StoreError> {
         let signed = marked.max(self.whole_signatures(storage)?).max(self.length + 1);
         self.forget_after(self.length);
-        self.staged = Staged::default();
+        self.forget_remade();
         self.untouched = true;
         self.refused = Some(Box::new(Refused { error, signed }));
         Ok(())

@@ -23,6 +23,7 @@ impl Feed {
         mut report: Recovered,
     ) -> Result<(), StoreError> {
         let unclean = report.unclean;
+        self.forget_stray_marks(storage, &mut report)?;
         let doubtful = self.is_bitfield_doubtful(storage, report.marked_length)?;
         let most_marked = if doubtful { self.bitfield.last_held(u64::MAX).map_or(0, |last| last + 1) } else { 0 };
         let most_marked = most_marked.max(report.marked_length);
