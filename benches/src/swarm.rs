@@ -18,7 +18,10 @@ use serde_json::json;
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-const ROOT: FeedKey = FeedKey::new([9; 32]);
+/// A root key for each round: who was killed before stands in the DHT for 20 minutes, and JS dials three at a time.
+fn new_root() -> FeedKey {
+    FeedKey::new(rand::random())
+}
 
 #[derive(Parser)]
 struct Args {
@@ -32,7 +35,7 @@ struct Args {
 enum Role {
     /// A Rust peer that is there until it is killed.
     #[command(hide = true)]
-    Peer { bootstrap: String },
+    Peer { bootstrap: String, root: FeedKey },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,8 +61,8 @@ fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         match args.role {
-            Some(Role::Peer { bootstrap }) => {
-                let mut peer = Peer::new(Kind::Rust).await?;
+            Some(Role::Peer { bootstrap, root }) => {
+                let mut peer = Peer::new(Kind::Rust, root).await?;
                 peer.append().await?;
                 peer.join(&bootstrap, Mode::Both).await?;
                 std::future::pending().await
@@ -106,7 +109,8 @@ async fn show<F: Future<Output = Result<Duration>>>(what: &str, rounds: usize, o
 
 /// Two peers with a block each, of which the second one dials the first.
 async fn pair(bootstrap: &str, first: Kind, second: Kind) -> Result<(Peer, Peer, Duration)> {
-    let (mut a, mut b) = (Peer::new(first).await?, Peer::new(second).await?);
+    let root = new_root();
+    let (mut a, mut b) = (Peer::new(first, root).await?, Peer::new(second, root).await?);
     a.append().await?;
     b.append().await?;
     a.join(bootstrap, Mode::Server).await?;
@@ -143,14 +147,15 @@ async fn cut(bootstrap: &str, first: Kind, second: Kind, by_dialler: bool) -> Re
 }
 
 async fn kill(bootstrap: &str, stays: Kind, killed: Kind) -> Result<Duration> {
-    let mut a = Peer::new(stays).await?;
+    let root = new_root();
+    let mut a = Peer::new(stays, root).await?;
     a.append().await?;
     a.join(bootstrap, Mode::Both).await?;
-    let other = Other::start(bootstrap, killed)?;
+    let other = Other::start(bootstrap, killed, root)?;
     a.holds(2).await?;
     let start = Instant::now();
     other.kill()?;
-    let other = Other::start(bootstrap, killed)?;
+    let other = Other::start(bootstrap, killed, root)?;
     a.holds(3).await?;
     let took = start.elapsed();
     other.kill()?;
@@ -158,19 +163,19 @@ async fn kill(bootstrap: &str, stays: Kind, killed: Kind) -> Result<Duration> {
     Ok(took)
 }
 
-fn js_peer() -> Result<JsPeer> {
-    JsPeer::spawn(&["--key", &ROOT.to_string(), "--live"])
+fn js_peer(root: FeedKey) -> Result<JsPeer> {
+    JsPeer::spawn(&["--key", &root.to_string(), "--live"])
 }
 
 impl Other {
-    fn start(bootstrap: &str, kind: Kind) -> Result<Self> {
+    fn start(bootstrap: &str, kind: Kind, root: FeedKey) -> Result<Self> {
         Ok(match kind {
             Kind::Rust => {
                 let mut command = Command::new(std::env::current_exe()?);
-                Self::Rust(command.args(["peer", bootstrap]).stdout(Stdio::null()).spawn()?)
+                Self::Rust(command.args(["peer", bootstrap, &root.to_string()]).stdout(Stdio::null()).spawn()?)
             }
             Kind::Js => tokio::task::block_in_place(|| -> Result<Self> {
-                let mut peer = js_peer()?;
+                let mut peer = js_peer(root)?;
                 peer.append("w", 1, 100, 1)?;
                 peer.send(json!({"cmd": "swarm", "bootstrap": [bootstrap]}))?;
                 Ok(Self::Js(peer))
@@ -191,14 +196,14 @@ impl Other {
 }
 
 impl Peer {
-    async fn new(kind: Kind) -> Result<Self> {
+    async fn new(kind: Kind, root: FeedKey) -> Result<Self> {
         Ok(match kind {
             Kind::Rust => {
-                let multi = Multifeed::in_memory(Options::new(ROOT)).await?;
+                let multi = Multifeed::in_memory(Options::new(root)).await?;
                 let networker = Networker::new(NetworkerOptions::default())?;
                 Self::Rust { multi, swarm: Swarm::new(networker, Vec::new(), SwarmOptions::default()) }
             }
-            Kind::Js => Self::Js(tokio::task::block_in_place(js_peer)?),
+            Kind::Js => Self::Js(tokio::task::block_in_place(|| js_peer(root))?),
         })
     }
 
