@@ -227,6 +227,30 @@ fn a_sync_that_retries_says_what_went_wrong() -> Result<()> {
     server.kill()
 }
 
+/// A connection that ends before the handshake, or on which nothing comes, ends a sync of several root keys as one of one root key does.
+#[test]
+fn a_sync_ends_with_a_connection_that_comes_to_nothing() -> Result<()> {
+    let [a, b, _] = keys();
+    let store = corestore(&[a.clone(), b.clone()], "ours")?;
+    for says in [None, Some("nothing")] {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let address = listener.local_addr()?.to_string();
+        let peer = std::thread::spawn(move || -> Result<()> {
+            let (mut socket, _) = listener.accept()?;
+            if says.is_some() {
+                // Until the other side is tired of it.
+                std::io::copy(&mut socket, &mut std::io::sink())?;
+            }
+            Ok(())
+        });
+        let (code, said) = store.run(&["--json", "sync", &address, "--key", &a, "--key", &b])?.failure()?;
+        ensure!(!code.is_empty() && !said.is_empty(), "{code}: {said}");
+        let ended = peer.join().map_err(|_| anyhow!("it panicked"))?;
+        ensure!(ended.is_ok() || says.is_some(), "{ended:?}");
+    }
+    Ok(())
+}
+
 #[test]
 fn the_example_of_a_corestore_syncs_with_its_js_twin() -> Result<()> {
     let (ours, theirs) = (Store::new()?, Store::new()?);

@@ -335,7 +335,9 @@ impl<'a> Roots<'a> {
                 }
             };
             let cannot = |error| CliError::new(code::CONNECT, format!("cannot connect to {}: {error}", args.address));
-            self.networker.connect(stream.map_err(cannot)?, Role::Initiator)?;
+            let id = self.networker.connect(stream.map_err(cannot)?, Role::Initiator)?;
+            // It may end before anybody was there.
+            self.peers.insert(id, Connected::new(None));
         }
         let start = tokio::time::Instant::now();
         let mut looks = tokio::time::interval(PROGRESS_EVERY);

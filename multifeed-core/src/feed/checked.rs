@@ -164,7 +164,11 @@ impl Feed {
     }
 
     /// A node that is held, and whether it is known to be as the roots say.
-    fn node_checked<S: Storage + ?Sized>(&mut self, storage: &mut S, index: u64) -> Result<(Node, bool), StoreError> {
+    pub(super) fn node_checked<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        index: u64,
+    ) -> Result<(Node, bool), StoreError> {
         // What is staged was proven before.
         if let Some(node) = self.staged.node(index) {
             return Ok((node, true));
@@ -256,13 +260,23 @@ impl Feed {
         Ok(true)
     }
 
-    /// The first node above one that is another than those below it make, as far as they are held.
+    /// Holds a node against those above it, as far as they are held.
+    ///
+    /// # Errors
+    /// What the storage says; [`StoreError::Damaged`] if one of them is another than those below it make.
     #[cold]
-    pub(super) fn misfit_above<S: Storage + ?Sized>(
-        &mut self,
-        storage: &mut S,
-        node: Node,
-    ) -> Result<Option<u64>, StoreError> {
+    pub(super) fn check_above<S: Storage + ?Sized>(&mut self, storage: &mut S, node: Node) -> Result<(), StoreError> {
+        if !self.prove_node(storage, node, &[])?
+            && let Some(above) = self.misfit_above(storage, node)?
+        {
+            let why = format!("node {above} is not what the two below it make");
+            return Err(StoreError::damaged(self.slot, FileKind::Tree, why));
+        }
+        Ok(())
+    }
+
+    /// The first node above one that is another than those below it make, as far as they are held.
+    fn misfit_above<S: Storage + ?Sized>(&mut self, storage: &mut S, node: Node) -> Result<Option<u64>, StoreError> {
         let mut top = node;
         loop {
             if let Some(root) = self.roots.iter().find(|root| root.index == top.index) {

@@ -180,8 +180,8 @@ impl Feed {
                 Err(error) => return Err(error),
             };
             work = work.saturating_add(BLOCK_COST);
-            // It may be its leaf that rotted: the block proves what that was.
-            if found || self.remake_leaf(storage, block)? {
+            // It may be its leaf that rotted: the block proves what that was. Or a node that tells where it begins.
+            if found || self.remake_leaf(storage, block)? || self.is_found_within(storage, block)? {
                 audit.valid += 1;
                 continue;
             }

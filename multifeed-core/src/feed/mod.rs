@@ -517,14 +517,12 @@ impl Feed {
 
     /// As [`node`](Self::node), of one that is marked. What stands in the place of another is nothing.
     fn held_node<S: Storage + ?Sized>(&mut self, storage: &mut S, index: u64) -> Result<Node, StoreError> {
-        if self.bitfield.node(index) {
-            return self.node(storage, index);
-        }
-        Err(StoreError::damaged(
-            self.slot,
-            FileKind::Tree,
-            format!("node {index} is not held, and blocks beside it are"),
-        ))
+        if self.bitfield.node(index) { self.node(storage, index) } else { Err(self.not_held(index)) }
+    }
+
+    #[cold]
+    fn not_held(&self, index: u64) -> StoreError {
+        StoreError::damaged(self.slot, FileKind::Tree, format!("node {index} is not held, and blocks beside it are"))
     }
 
     /// A node, where there is one: zeros are none.

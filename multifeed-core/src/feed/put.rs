@@ -100,7 +100,7 @@ impl Feed {
 
         let new_block = data.value.as_ref().filter(|_| !self.has(index));
         let mut proven = self.prove(storage, &data, leaf, false)?;
-        if new_block.is_some() && self.lacks_place(index, &proven) {
+        if new_block.is_some() && self.put_cursor.block != index && self.lacks_place(index, &proven) {
             // What was lost here is in a whole proof. If this is none, the remote is asked for one.
             proven = self.prove(storage, &data, leaf, true)?;
         }
@@ -352,7 +352,7 @@ impl Feed {
     /// Whether a node is neither held nor proven now that tells where a block goes in `data`.
     fn lacks_place(&self, index: u64, proven: &Proven) -> bool {
         let is_known = |root: u64| self.bitfield.node(root) || proven.fresh.iter().any(|node| node.index == root);
-        self.put_cursor.block != index && !flat::full_roots(index).all(is_known)
+        !flat::full_roots(index).all(is_known)
     }
 
     /// Where a proven block goes in `data`. The nodes that tell it are below what the climb proved, or beside its way on to a root: one that rotted would
@@ -367,11 +367,9 @@ impl Feed {
             return Ok(self.put_cursor.offset);
         }
         if let Some(held) = proven.held
-            && !self.prove_node(storage, held, &[])?
-            && let Some(node) = self.misfit_above(storage, held)?
+            && !self.node_checked(storage, held.index)?.1
         {
-            let why = format!("node {node} is not what the two below it make");
-            return Err(StoreError::damaged(self.slot, FileKind::Tree, why));
+            self.check_above(storage, held)?;
         }
         let mut offset = 0u64;
         for root in flat::full_roots(index) {

@@ -309,13 +309,27 @@ impl Feed {
         Ok(offset)
     }
 
-    /// Where a block begins in `data`, told by the root over it and the nodes on the way down: each begins where the one before it ends, or ends where
-    /// the one after it begins.
+    /// Where a block begins in `data`, by what is held around it.
     pub(super) fn offset_within<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
         index: u64,
     ) -> Result<Option<u64>, StoreError> {
+        let (start, end) = self.ends_of(storage, index)?;
+        if start.is_some() {
+            return Ok(start);
+        }
+        let leaf = self.marked_readable_node(storage, 2 * index)?;
+        Ok(end.zip(leaf).and_then(|(end, leaf)| end.checked_sub(leaf.size)))
+    }
+
+    /// Where a block begins and where it ends in `data`, by the root over it and the nodes on the way down, without its leaf: each begins where the one
+    /// before it ends, or ends where the one after it begins.
+    pub(super) fn ends_of<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        index: u64,
+    ) -> Result<(Option<u64>, Option<u64>), StoreError> {
         let mut begin = 0u64;
         let Some(root) = self.roots.iter().find(|root| {
             let is_over = flat::left_span(root.index) <= 2 * index && 2 * index <= flat::right_span(root.index);
@@ -324,7 +338,7 @@ impl Feed {
             }
             is_over
         }) else {
-            return Ok(None);
+            return Ok((None, None));
         };
         let (mut start, mut end) = (Some(begin), Some(begin.saturating_add(root.size)));
         let mut top = root.index;
@@ -332,21 +346,24 @@ impl Feed {
             let size = |feed: &mut Self, storage: &mut S, node| {
                 feed.marked_readable_node(storage, node).map(|node| node.map(|node| node.size))
             };
-            let (before, after) = (size(self, storage, left)?, size(self, storage, right)?);
+            let (mut before, mut after) = (size(self, storage, left)?, size(self, storage, right)?);
+            match 2 * index {
+                leaf if leaf == left => before = None,
+                leaf if leaf == right => after = None,
+                _ => {}
+            }
             let of_left = start.zip(before).map(|(start, size)| start.saturating_add(size));
             let of_right = end.zip(after).and_then(|(end, size)| end.checked_sub(size));
-            let between = of_left.or(of_right);
+            // If they differ, one of the two sizes is wrong.
+            let between =
+                of_left.or(of_right).filter(|_| of_left.is_none() || of_right.is_none() || of_left == of_right);
             if 2 * index < top {
                 (top, end) = (left, between);
             } else {
                 (top, start) = (right, between);
             }
         }
-        if start.is_some() {
-            return Ok(start);
-        }
-        let leaf = self.marked_readable_node(storage, top)?;
-        Ok(end.zip(leaf).and_then(|(end, leaf)| end.checked_sub(leaf.size)))
+        Ok((start, end))
     }
 
     pub(super) fn read_block<S: Storage + ?Sized>(

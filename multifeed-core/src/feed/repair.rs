@@ -269,8 +269,25 @@ impl Feed {
     fn is_of_what_is_below<S: Storage + ?Sized>(&mut self, storage: &mut S, node: Node) -> Result<bool, StoreError> {
         match flat::children(node.index) {
             Some(_) => Ok(self.made_of_children(storage, node.index)? == Some(node)),
-            // An empty block has its hash at any place.
-            None => Ok(node.size > 0 && self.has(node.index / 2)),
+            // An empty block has its hash at any place, and others may if bytes repeat: it has to end where it should.
+            None if node.size == 0 || !self.has(node.index / 2) => Ok(false),
+            None => {
+                let (start, end) = self.ends_of(storage, node.index / 2)?;
+                Ok(start.zip(end).is_some_and(|(start, end)| start.checked_add(node.size) == Some(end)))
+            }
+        }
+    }
+
+    /// Whether a block is where the nodes around it say, and has the hash that its leaf tells.
+    pub(super) fn is_found_within<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        block: u64,
+    ) -> Result<bool, StoreError> {
+        let Some(leaf) = self.marked_readable_node(storage, 2 * block)? else { return Ok(false) };
+        match self.offset_within(storage, block)? {
+            Some(offset) => self.has_block(storage, offset, &leaf),
+            None => Ok(false),
         }
     }
 

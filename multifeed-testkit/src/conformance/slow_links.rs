@@ -74,7 +74,7 @@ macro_rules! conformance_on_slow_links {
             reads_and_errors, files_outlive_their_multifeed, sync_twice, equal_ones_say_next_to_nothing, user_data_arrives);
         $crate::conformance!($adapter, corestores: multifeeds_of_one_corestore, closing_one_multifeed_of_a_corestore, plain_cores_of_a_corestore);
         $crate::conformance!($adapter, live: late_writers_and_late_blocks, gossip_over_a_middle, events_tell_of_feeds_and_blocks,
-            one_live_side);
+            every_feed_is_listed_once, one_live_side);
         $crate::conformance!($adapter, networker: a_networker_carries_what_both_sides_have, two_connections_to_one_peer_become_one);
         $crate::conformance!($adapter, flow: a_full_disk_is_our_own_fault, calls_go_on_during_a_sync, many_sessions_at_once);
         $crate::conformance!($adapter, reads: fetching_waits_for_a_block, fetching_ends_with_typed_errors, dropping_a_fetch_ends_it,

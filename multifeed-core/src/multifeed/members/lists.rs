@@ -96,6 +96,11 @@ impl Lists {
         list.and_then(|list| list.lost.clone()).map_or(Ok(()), Err)
     }
 
+    /// Whether all feeds of a set are known: not if its list is lost, or a block of it is damaged.
+    pub(super) fn is_whole(&self, set: SetId) -> bool {
+        self.lists.get(&set).is_none_or(|list| list.lost.is_none() && list.list.problems().is_empty())
+    }
+
     /// The multifeed whose list this core is.
     pub(in crate::multifeed) fn find(&self, key: &FeedKey) -> Option<SetId> {
         self.lists.iter().find(|(_, list)| list.pair.public_key() == *key).map(|(set, _)| *set)

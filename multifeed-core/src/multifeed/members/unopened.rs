@@ -98,11 +98,12 @@ impl<S: Storage> Multifeed<S> {
             let is_here = self.members.catalog.find(&key).is_some() || is_elsewhere(&key, slot);
             !goes && !is_here && !self.may(id, &key, None).refuses()
         };
-        // Whose they are nobody knows: the remote may have none of it.
-        let keyless = !self.members.catalog.unopened.unknown.is_empty();
+        // Whose they are nobody knows, or what else there is: the remote may have it or not.
+        let unknown = !self.members.catalog.unopened.unknown.is_empty()
+            || self.set_of(id).is_some_and(|set| !self.members.sets.lists.is_whole(set));
         let missed: Vec<_> = self.members.catalog.unopened.by_key.iter().copied().filter(is_missed).collect();
         if let Some(session) = self.sessions.get_mut(&id) {
-            if !missed.is_empty() || keyless {
+            if !missed.is_empty() || unknown {
                 session.part();
             }
             for (key, slot) in missed.into_iter().take(self.limits.unopened_reports) {
