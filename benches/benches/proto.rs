@@ -1,7 +1,7 @@
 //! The protocol alone: two sessions back to back in memory, on one core, without feeds, proofs, sockets or tasks.
 //!
-//! `cargo bench -p multifeed-benches --bench proto`. Times are those of the one thread that does it all, by the processor's clock for it:
-//! what else runs on the machine costs it its caches, but is not counted.
+//! `cargo bench -p multifeed-benches --bench proto`. Times are those of the one thread that does it all, by the processor's clock for it.
+//! What else runs on the machine costs it its caches, but is not counted.
 
 use std::hint::black_box;
 use std::time::Duration;

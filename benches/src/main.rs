@@ -1,7 +1,7 @@
 //! Whole processes side by side: multifeed for Rust and npm's multifeed 6, in turn, in one run.
 //!
 //! `cargo run --release -p multifeed-benches` pulls the same folder over loopback TCP, disk to disk, with a Rust pair and with a JS
-//! pair, one after the other for each round, and prints medians and the median of the rounds' ratios. Only ratios carry over
+//! pair, one after the other for each round. It prints medians and the median of the rounds' ratios. Only ratios carry over
 //! to another machine.
 
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Processes that are measured: the `multifeed` command, built as its users build it, and whoever else serves.
+//! Processes that are measured: the `multifeed` command, built as its users build it, and other processes that serve.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-/// A process that told the address it listens on; killed where it did not end by itself.
+/// A process that reported the address it listens on; dropping this kills it if it did not end by itself.
 #[derive(Debug)]
 pub struct Server {
     child: Child,
@@ -33,7 +33,7 @@ impl Server {
         bail!("the server ended before it listened: {}", child.wait()?);
     }
 
-    /// Where it listens, as HOST:PORT.
+    /// The address it listens on, as HOST:PORT.
     pub fn address(&self) -> &str {
         &self.address
     }

@@ -8,8 +8,8 @@ use std::task::{Context, Poll, ready};
 
 use futures_io::{AsyncRead, AsyncWrite};
 
-/// A stream as it is, but for one thing: async-std's sockets, and those in async-io's `Async`, only flush when they are closed,
-/// so the remote would see the end when the socket is dropped, and both sides would wait for each other's.
+/// A stream whose `close` ends the write half. async-std's sockets, and those in async-io's `Async`, only flush when they are closed.
+/// So the remote would see the end only when the socket is dropped, and both sides would wait for each other's.
 pub(crate) struct HalfClose<S>(S);
 
 impl<S> HalfClose<S> {

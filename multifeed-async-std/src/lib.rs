@@ -53,10 +53,10 @@ pub use multifeed_driver::*;
 pub struct Multifeed(multifeed_driver::Multifeed);
 
 impl Multifeed {
-    /// Opens the multifeed in a folder; the folder is made where there is none.
+    /// Opens the multifeed in a folder, and makes the folder if there is none.
     ///
     /// # Errors
-    /// [`Error::Store`] where another process has the folder open, or it cannot be made or read.
+    /// [`Error::Store`] if another process has the folder open, or it cannot be made or read.
     pub async fn open(path: impl AsRef<Path>, options: Options) -> Result<Self, Error> {
         multifeed_driver::Multifeed::open(path, options).await.map(Self)
     }
@@ -69,7 +69,7 @@ impl Multifeed {
         multifeed_driver::Multifeed::in_corestore(store, namespace, root_key).await.map(Self)
     }
 
-    /// A new multifeed that lives in memory.
+    /// Makes a multifeed that lives in memory.
     ///
     /// # Errors
     /// [`Error::Thread`].
@@ -80,7 +80,7 @@ impl Multifeed {
     /// Opens the multifeed in any storage.
     ///
     /// # Errors
-    /// [`Error::Store`] where it cannot be read.
+    /// [`Error::Store`] if it cannot be read.
     pub async fn with_storage(storage: impl Storage + Send + 'static, options: Options) -> Result<Self, Error> {
         multifeed_driver::Multifeed::with_storage(storage, options).await.map(Self)
     }

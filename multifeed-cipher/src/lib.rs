@@ -17,10 +17,10 @@
 //! assert_eq!(&message, b"in two pieces there, in one piece here");
 //! ```
 //!
-//! A stream cipher hides, it does not authenticate: whoever flips a bit on the way flips that bit of the message. What
+//! A stream cipher hides, it does not authenticate: anyone who flips a bit on the way flips that bit of the message. What
 //! is received has to be checked by other means.
 //!
-//! # Where the rules come from
+//! # Sources of the rules
 //!
 //! - Salsa20, its rounds and its layout of key, nonce and 64-bit block counter: D. J. Bernstein, [*The Salsa20 family
 //!   of stream ciphers*](https://cr.yp.to/snuffle/salsafamily-20071225.pdf) (2007), and the
@@ -33,8 +33,8 @@
 //!
 //! # Speed
 //!
-//! Eight blocks are made at a time: with AVX2 where the processor has it, else in plain Rust of a shape that compilers
-//! turn into the target's vectors. Calls of 512 bytes or more XOR straight into the caller's bytes; what is left of
+//! Eight blocks are made at a time: with AVX2 if the processor has it, else in plain Rust of a shape that compilers
+//! turn into the target's vectors. Calls of 512 bytes or more XOR straight into the caller's bytes. What is left of
 //! eight blocks is kept for the next call, so that no keystream is wasted between short messages.
 //!
 //! One core of an AMD EPYC with AVX2, rustc 1.95, the shortest of 40 runs, in ns a call and GB/s:
@@ -54,7 +54,7 @@
 //! # Features
 //!
 //! - `std` (default): whether there is AVX2 is asked of the processor, at run time. Without it the crate is `no_std`,
-//!   and uses AVX2 where it is compiled with `-C target-feature=+avx2`.
+//!   and uses AVX2 if it is compiled with `-C target-feature=+avx2`.
 
 #![no_std]
 
@@ -76,9 +76,9 @@ use salsa::{BATCH, Input, LANES};
 
 /// An XSalsa20 keystream, and the place in it that has been reached.
 ///
-/// Successive calls of [`apply`](Self::apply) take successive bytes of the keystream, whatever their lengths: the
-/// same bytes come out of one call over a whole message as out of one call per byte of it. Encrypting and decrypting
-/// are the same operation, so each direction of a conversation has one `XSalsa20` at each of its ends.
+/// Successive calls of [`apply`](Self::apply) take successive bytes of the keystream, whatever their lengths. The same
+/// bytes come out of one call over a whole message as out of one call per byte of it. Encrypting and decrypting are the
+/// same operation, so each direction of a conversation has one `XSalsa20` at each of its ends.
 ///
 /// There is no `Clone`: a copy would use the same keystream twice. The key and the keystream that was made ahead
 /// are wiped on drop, and left out of `Debug`.
@@ -95,7 +95,7 @@ pub struct XSalsa20 {
 }
 
 impl XSalsa20 {
-    /// The keystream of `key` and `nonce`, from its start.
+    /// Returns the keystream of `key` and `nonce`, from its start.
     ///
     /// The same key and nonce give the same keystream: a pair must never be used for two different messages. A
     /// keystream is 2^70 bytes long, after which it starts over.
@@ -130,7 +130,7 @@ impl XSalsa20 {
         self.used = tail.len();
     }
 
-    /// The keystream from one of its blocks of 64 bytes on, in plain Rust where `portable`, so that fuzzers reach every place of it
+    /// Returns the keystream from one of its blocks of 64 bytes on, in plain Rust if `portable`, so that fuzzers reach every place of it
     /// on every path.
     #[cfg(feature = "fuzzing")]
     #[doc(hidden)]

@@ -13,8 +13,8 @@ const NONCE: [u8; 24] = *b"twenty-four bytes' nonce";
 /// Miri takes every so many of the cases: it is a thousand times slower, and what it looks for is in each of them.
 const STEP: usize = if cfg!(miri) { 21 } else { 1 };
 
-/// Each path that this processor has. Where there is no AVX2 that is the portable one alone; Miri has AVX2 where it is told so by
-/// `-C target-feature=+avx2`.
+/// Each path that this processor has. Without AVX2 that is the portable one alone; Miri has AVX2 if
+/// `-C target-feature=+avx2` says so.
 fn paths() -> Vec<(&'static str, Path)> {
     let mut paths = vec![("portable", Path::Portable)];
     #[cfg(target_arch = "x86_64")]

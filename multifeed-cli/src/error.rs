@@ -1,4 +1,4 @@
-//! What a command can fail with, and the codes that programs tell failures by.
+//! What a command can fail with, and the codes by which programs distinguish failures.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -95,7 +95,7 @@ impl CliError {
         CliError { exit, ..self }
     }
 
-    /// The same, of which the user need not be told.
+    /// The same, and not shown to the user.
     fn untold(self) -> Self {
         CliError { told: true, ..self }
     }
@@ -115,7 +115,7 @@ impl CliError {
         CliError { message: format!("{who}{}", self.message), ..self }
     }
 
-    /// Stdout or stdin failed. Where stdout's reader has gone (`| head`), that is no failure, and nothing is said.
+    /// Stdout or stdin failed. If stdout's reader has gone (`| head`), that is no failure, and nothing is said.
     pub(crate) fn stdio(what: &str, error: &io::Error) -> Self {
         let failure = CliError { stdio: true, ..CliError::new(code::IO, format!("{what}: {error}")) };
         match error.kind() {

@@ -1,4 +1,4 @@
-//! Where `append` takes blocks from: texts, files, or the lines of stdin, gathered into batches of at most 16 MiB, so
+//! The blocks that `append` takes: texts, files, or the lines of stdin, gathered into batches of at most 16 MiB, so
 //! that no more than one batch is in memory.
 
 use std::ffi::OsString;
@@ -31,7 +31,7 @@ impl Input {
     ///
     /// # Errors
     ///
-    /// `ERR_USAGE` where `-`, stdin, stands beside texts.
+    /// `ERR_USAGE` if `-`, stdin, stands beside texts.
     pub(crate) fn new(texts: Vec<OsString>, files: Vec<PathBuf>) -> Result<Self, CliError> {
         if !files.is_empty() {
             return Ok(Input::Files(files.into_iter()));
@@ -50,7 +50,7 @@ impl Input {
     ///
     /// # Errors
     ///
-    /// `ERR_IO` where a file or stdin cannot be read, `ERR_BLOCK_TOO_LARGE` for what no peer could be sent.
+    /// `ERR_IO` if a file or stdin cannot be read, `ERR_BLOCK_TOO_LARGE` for what no peer could be sent.
     pub(crate) fn next_batch(&mut self) -> Result<Vec<Bytes>, CliError> {
         self.next_batch_of(BATCH_BYTES)
     }

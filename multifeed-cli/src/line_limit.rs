@@ -19,10 +19,10 @@ const ALL_STRANGERS: Rate = Rate { burst: 100, each: Duration::from_millis(600) 
 /// Lines about all sessions together.
 const ALL_PEERS: Rate = Rate { burst: 10_000, each: Duration::from_millis(10) };
 
-/// Networks that are told apart. All others count as one.
+/// Networks that are counted each by itself. All others count as one.
 const NETWORKS: usize = 1024;
 
-/// How often what was left out is to be summed up.
+/// How often to sum up what was left out.
 pub(crate) const SUM_UP_EVERY: Duration = Duration::from_secs(60);
 
 /// Networks that a sum names, those with most lines left out.

@@ -1,4 +1,4 @@
-//! The `multifeed` command: the feeds of a folder, in sync with peers. `multifeed --help` tells how to use it.
+//! The `multifeed` command: the feeds of a folder, in sync with peers. `multifeed --help` says how to use it.
 
 mod args;
 mod commands;
@@ -77,7 +77,7 @@ fn is_cat() -> bool {
     matches.is_ok_and(|matches| matches.subcommand_name() == Some("cat"))
 }
 
-/// Tells what clap has to say: help that was asked for, or what is wrong with the command line.
+/// Prints what clap has to say: help that was asked for, or what is wrong with the command line.
 fn wrong_command_line(error: &clap::Error) -> ExitCode {
     // It could not be parsed, so whether it says --json has to be looked for.
     let json = std::env::args_os().skip(1).take_while(|arg| arg != "--").any(|arg| arg == "--json");
@@ -86,7 +86,7 @@ fn wrong_command_line(error: &clap::Error) -> ExitCode {
         let message = message.trim_end().trim_start_matches("error: ");
         tell(&Output::new(true), &CliError::new(code::USAGE, message), is_cat());
     } else {
-        // Where its reader has gone there is nobody left to tell.
+        // If its reader has gone there is nobody left to tell.
         let _ = error.print();
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(error::EXIT_USAGE))

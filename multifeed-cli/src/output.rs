@@ -19,13 +19,13 @@ use crate::line_queue::{LineQueue, Worth};
 /// How long a command that a signal ended waits for a reader of its lines that takes none.
 const LAST_LINES: Duration = Duration::from_secs(2);
 
-/// Where a command writes to. In both forms stdout has the results, and stderr the failures, except that a failure's
+/// The streams that a command writes to. In both forms stdout has the results, and stderr the failures, except that a failure's
 /// JSON object is a result.
 #[derive(Clone)]
 pub(crate) struct Output {
     json: bool,
     bar: ProgressBar,
-    /// Stdout and stderr, where lines must not wait for their readers.
+    /// Stdout and stderr, if lines must not wait for their readers.
     queues: Arc<OnceLock<[LineQueue; 2]>>,
     /// Whom all that is printed is about.
     about: Option<Arc<About>>,
@@ -52,7 +52,7 @@ impl Output {
         Output { json, bar: ProgressBar::hidden(), queues: Arc::default(), about: None }
     }
 
-    /// Where objects name a peer and a root key, of which they tell.
+    /// The same output, whose objects name a peer and a root key that they are about.
     pub(crate) fn about(&self, peer: String, root: String) -> Self {
         Output { about: Some(Arc::new(About { peer, root })), ..self.clone() }
     }
@@ -146,7 +146,7 @@ impl Output {
         self.to_stdout(printable(text), Worth::Event).map_err(|e| CliError::stdio("stdout", &e))
     }
 
-    /// Tells of a failure. What cannot be told (stdout and stderr are gone) is dropped: the exit code still says it.
+    /// Reports a failure. What cannot be written (stdout and stderr are gone) is dropped: the exit code still says it.
     pub(crate) fn fail(&self, error: &CliError) {
         match self.json {
             true => _ = self.to_stdout(error_object(error), Worth::Event),
@@ -154,7 +154,7 @@ impl Output {
         }
     }
 
-    /// Tells on stderr, in either form, of what is no failure of the command.
+    /// Reports on stderr, in either form, what is no failure of the command.
     pub(crate) fn warn(&self, message: &str) {
         self.warn_object(message, &Event::Warning { message });
     }
@@ -167,18 +167,18 @@ impl Output {
         self.to_stderr(to_json(object));
     }
 
-    /// Tells of a failure on stderr, in either form, where stdout holds blocks.
+    /// Reports a failure on stderr, in either form, if stdout holds blocks.
     pub(crate) fn fail_on_stderr(&self, error: &CliError) {
         self.to_stderr(if self.json { error_object(error) } else { error_text(error) });
     }
 
-    /// Shows a bar on stderr from now on, where that is a terminal with a person in front of it. `unit` names what is
+    /// Shows a bar on stderr from now on, if that is a terminal with a person in front of it. `unit` names what is
     /// counted.
     pub(crate) fn start_bar(&mut self, unit: Unit) {
         if self.json {
             return;
         }
-        // A target on stderr draws nothing where stderr is not a terminal.
+        // A target on stderr draws nothing if stderr is not a terminal.
         self.bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         self.bar.set_style(unit.spinner());
         self.bar.enable_steady_tick(Duration::from_millis(200));
@@ -242,7 +242,7 @@ pub(crate) fn count(number: u64, what: &str) -> String {
     format!("{} {what}{}", HumanCount(number), if number == 1 { "" } else { "s" })
 }
 
-/// A table of feeds for people, its columns aligned; with what to say where there are none.
+/// A table of feeds for people, its columns aligned; with what to say if there are none.
 pub(crate) fn table(feeds: &[FeedLine]) -> String {
     if feeds.is_empty() {
         return "no feeds".to_owned();
@@ -257,7 +257,7 @@ pub(crate) fn table(feeds: &[FeedLine]) -> String {
     out
 }
 
-/// A name in a line: a newline or tab in it is told by its escape.
+/// A name in a line, with escapes for newlines and tabs.
 pub(crate) fn one_line(name: &str) -> String {
     name.replace('\n', "\\n").replace('\t', "\\t")
 }

@@ -1,4 +1,4 @@
-//! What is wrong with a store, as each command says it as it opens it, and each sync as it finds it: so much of it that a person can read it. A forged
+//! The problems of a store that a command prints when it opens it, and a sync when it finds them: no more than a person can read. A forged
 //! store can have any number of problems, of which each takes a line.
 
 use crate::error::CliError;
@@ -45,7 +45,7 @@ pub(crate) struct Found {
 }
 
 impl Found {
-    /// Whether one more is to be said. If not, it is counted.
+    /// Whether to print one more. If not, it is counted.
     pub(crate) fn may_say(&mut self) -> bool {
         let may = self.said < MOST_SAID;
         self.said += usize::from(may);

@@ -32,18 +32,18 @@ impl Signal {
     }
 }
 
-/// Where a file may not grow any more (`ulimit -f`) the system sends SIGXFSZ, which ends who does not handle it. Handled, the write fails instead,
-/// and that is told like any failure of the disk. To be called on a runtime.
+/// Handles SIGXFSZ, which the system sends if a file may not grow any more (`ulimit -f`), and which ends a process that does not handle it.
+/// Handled, the write fails instead, and is reported like any failure of the disk. Must be called on a runtime.
 pub(crate) fn outlive_full_files() {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
-        // The handler stays; nobody has to listen. Where the system refuses, all is as it was.
+        // The handler stays; nobody has to listen. If the system refuses, all is as it was.
         let _ = signal(SignalKind::from_raw(libc::SIGXFSZ));
     }
 }
 
-/// Tells, any number of times, whether the end was asked for.
+/// Says, any number of times, whether a signal asked for the end.
 #[derive(Clone)]
 pub(crate) struct Stop(watch::Receiver<Option<Signal>>);
 
@@ -52,7 +52,7 @@ impl Stop {
     ///
     /// # Errors
     ///
-    /// Where the system refuses to.
+    /// If the system refuses to.
     pub(crate) fn listen() -> io::Result<Self> {
         let (sender, receiver) = watch::channel(None);
         let mut signals = Signals::new()?;

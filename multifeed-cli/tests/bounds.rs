@@ -94,7 +94,7 @@ fn a_disk_that_is_to_be_kept_free_takes_nothing_and_serves() -> Result<()> {
     Ok(())
 }
 
-/// A server on a disk of its own, 6 MB large, which grows when it is sent a line. None where this machine lets nobody make one.
+/// A server on a disk of its own, 6 MB large, which grows when it is sent a line. None if this machine lets nobody make one.
 #[cfg(target_os = "linux")]
 fn serve_on_a_small_disk(folder: &Store, keep_free: &str) -> Result<Option<(Running, SocketAddr)>> {
     let script = r#"mount -t tmpfs -o size=6m none "$0" || exit 77

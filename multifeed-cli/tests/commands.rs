@@ -59,7 +59,7 @@ fn one_run_is_one_batch() -> Result<()> {
     let store = Store::new()?;
     store.run(&["append", "w", "a", "b", "c"])?.ok()?;
     store.run(&["append", "w", "d"])?.ok()?;
-    // A signature stands where a batch ended, zeros elsewhere: 64 bytes each, after 32 bytes of header.
+    // A signature stands at the end of each batch, zeros elsewhere: 64 bytes each, after 32 bytes of header.
     let signatures = std::fs::read(store.path().join("0/signatures"))?;
     let signed: Vec<bool> = signatures[32..].chunks(64).map(|one| one.iter().any(|byte| *byte != 0)).collect();
     assert_eq!(signed, [false, false, true, true]);
@@ -130,7 +130,7 @@ fn a_block_that_no_peer_could_be_sent_is_refused() -> Result<()> {
     store.run(&["append", "w", "small"])?.ok()?;
     let files = tempfile::tempdir()?;
     let path = files.path().join("large");
-    // The first is stopped as it is read; the second only where its proof is counted too.
+    // The first is stopped as it is read; the second only when its proof is counted too.
     for size in [(8 << 20) + 1, 8 << 20] {
         std::fs::write(&path, vec![1; size])?;
         let file = path.to_str().context("not UTF-8")?;
@@ -263,7 +263,7 @@ fn a_damaged_folder_harms_no_other() -> Result<()> {
     ensure!(damaged["message"].as_str().is_some_and(|message| message.contains('1')), "{damaged}");
     assert_eq!(store.run(&["cat", "good"])?.ok()?.stdout, blocks(3, 3, 1).concat());
 
-    // What is in it stays where it is: a writer's that the journal knows.
+    // What is in it stays in place: a writer's that the journal knows.
     store.run(&["append", "new", "a"])?.ok()?;
     assert_eq!(std::fs::read(store.path().join("1/key"))?, [1; 7]);
     assert_eq!(std::fs::read(store.path().join("2/key"))?.len(), 32);
@@ -349,7 +349,7 @@ fn two_histories_of_a_writer_are_told() -> Result<()> {
     server.ended_with_one_of(&[1, 3])?;
     let done = reader.run(&["verify"])?.ok()?;
     ensure!(done.stderr.contains("multifeed.conflicts"), "{done:?}");
-    // The two of them, too, where they meet.
+    // The two of them, too, when they meet.
     let (server, address) = first.serve(&["--once"])?;
     let mut client = second.sync(address, &[])?;
     let told = client.event("conflict")?;
@@ -820,7 +820,7 @@ fn a_store_whose_lock_or_journal_cannot_be_read_can_be_read() -> Result<()> {
     Ok(())
 }
 
-/// Gives a store to whoever runs the commands of [`Reader`] for root.
+/// Gives a store to the user who runs the commands of [`Reader`] for root.
 #[cfg(unix)]
 fn give(path: &std::path::Path) -> Result<()> {
     std::os::unix::fs::lchown(path, Some(65534), Some(65534))?;

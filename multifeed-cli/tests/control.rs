@@ -113,7 +113,7 @@ fn a_killed_process_and_a_second_one_leave_the_socket_to_whoever_serves() -> Res
     Ok(())
 }
 
-/// On a disk without locks nothing else says that a store is open: whoever listens is asked first. A lock whose file is gone locks nothing.
+/// On a disk without locks nothing else says that a store is open: the process that listens is asked first. A lock whose file is gone locks nothing.
 #[test]
 fn an_append_asks_whoever_listens_whatever_the_lock_says() -> Result<()> {
     let (store, reader) = (Store::new()?, Store::new()?);

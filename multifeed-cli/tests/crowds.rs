@@ -105,7 +105,7 @@ fn fail(address: SocketAddr, resets: bool) -> Result<()> {
     Ok(())
 }
 
-/// Whoever shares an address with those that failed is served at its first try, as soon as their connections have ended.
+/// A peer that shares an address with those that failed is served at its first try, as soon as their connections have ended.
 #[test]
 fn connections_that_have_ended_keep_nobody_of_their_address_out() -> Result<()> {
     const THREADS: usize = 8;

@@ -40,7 +40,7 @@ fn what_the_next_command_that_writes_sets_in_order_is_no_damage() -> Result<()> 
     store.run(&["append", "w0", "more"])?.ok()?;
     ensure!(fs::read(store.path().join("1/key"))? == hex(&keys[2])?, "the number was not given to the last feed");
 
-    // A copy that is to be merged.
+    // A copy to merge.
     let (reader, writer, _) = fetched()?;
     copy(&writer.path().join("0"), &reader.path().join("1"))?;
     for command in ["feeds", "verify"] {
@@ -273,8 +273,8 @@ fn rot(store: &Store, folder: &str) -> Result<()> {
     Ok(fs::write(&data, bytes)?)
 }
 
-/// A block that rotted is given up by `verify --repair`, and comes back with the next sync: of a fetched feed, and of a writer's own, which
-/// appends nothing in its place; from ours and from JS.
+/// A corrupt block is given up by `verify --repair`, and comes back with the next sync, from ours and from JS. So does one of a writer's own
+/// feed, which appends nothing in its place.
 #[test]
 fn a_block_that_rotted_is_given_up_and_comes_back() -> Result<()> {
     let blocks = ["one", "two", "three", "four", "five"];
@@ -335,7 +335,7 @@ fn a_block_that_rotted_is_given_up_and_comes_back() -> Result<()> {
     js.close()
 }
 
-/// A session that could not give a block, as it rotted here, is not in sync.
+/// A session that could not give a block, as it is corrupt here, is not in sync.
 #[test]
 fn a_sync_that_meets_a_rotted_block_does_not_say_that_both_hold_the_same() -> Result<()> {
     for serves in [true, false] {

@@ -37,7 +37,7 @@ impl Random {
     }
 }
 
-/// What `make.js` is told for the two folders.
+/// What `make.js` gets for the two folders.
 fn folders(random: &mut Random, whole: bool) -> [Value; 2] {
     let mut sides = [Vec::new(), Vec::new()];
     for feed in 0..1 + random.below(3) {
@@ -47,7 +47,7 @@ fn folders(random: &mut Random, whole: bool) -> [Value; 2] {
         let size = random.pick(&[1, 40, 1000]);
         let seed = format!("{:02x}", 16 + feed).repeat(32);
         let append = json!([{"count": count, "size": size, "seed": feed, "batch": batch}]);
-        // Each block is on one side, on both, or, where holes are allowed, on none. In runs, mostly.
+        // Each block is on one side, on both, or, if holes are allowed, on none. In runs, mostly.
         let run = random.pick(&[1, 4, 32]);
         let mut have: [Vec<[u32; 2]>; 2] = Default::default();
         let mut start = 0;

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener as AsyncListener;
 use tokio::net::TcpStream as AsyncStream;
 
-/// The root key's discovery keys, as `us` and `them` give them where root keys differ.
+/// The root key's discovery keys, as `us` and `them` give them if root keys differ.
 fn discovery_key(root_key: &str) -> Result<String> {
     Ok(root_key.parse::<FeedKey>()?.discovery_key().to_string())
 }
@@ -166,7 +166,7 @@ fn what_is_no_multifeed() -> Result<()> {
         let address = listener.local_addr()?;
         let ours = store.sync(address, &[])?;
         let (mut stream, _) = listener.accept()?;
-        // The initiator speaks first; what comes back is to be an answer, and is not.
+        // The initiator speaks first; what comes back should be an answer, and is not.
         stream.write_all(bytes)?;
         stream.shutdown(std::net::Shutdown::Write)?;
         let error = ours.failed()?;
@@ -175,7 +175,7 @@ fn what_is_no_multifeed() -> Result<()> {
     Ok(())
 }
 
-/// The failure of a connection that `serve --once` reports, and goes on to wait for a peer until it is told to end.
+/// The failure of a connection that `serve --once` reports; it then waits for a peer until a signal ends it.
 fn reported(mut server: Running) -> Result<Value> {
     let error = server.event("error")?;
     server.signal("INT")?;
@@ -359,7 +359,7 @@ fn a_signal_in_the_middle_loses_nothing_that_was_received() -> Result<()> {
         let held: u64 = store.checked()?.iter().map(|feed| feed.downloaded).sum();
         let said = closed.unwrap_or(&progress)["blocks_received"].as_u64().context("no number")?;
         ensure!(held >= said && held < u64::from(MANY), "{signal}: {held} blocks held, {said} received");
-        // It goes on where it was.
+        // It goes on from there.
         store.sync(address, &[])?.ended(0)?;
         ensure!(store.checked()? == js_facts(&js.feeds()?)?, "{signal}: not in sync");
     }
@@ -594,7 +594,7 @@ fn a_limit_on_the_size_of_files_is_told() -> Result<()> {
     let told: Value = serde_json::from_str(text.lines().last().context("nothing was told")?)?;
     let (code, message) = failure_of(&told)?;
     ensure!(code == "ERR_STORE_IO" && message.contains("data") && message.contains("too large"), "{code}: {message}");
-    // What was there is there, and goes on where the limit is not.
+    // What was there is there, and goes on without the limit.
     assert_eq!(store.checked()?, kept);
     store.append("w", &blocks(1, 100, 2))?;
     assert_eq!(store.checked()?[0].length, 4);

@@ -107,7 +107,7 @@ impl Case {
 
 /// Appends blocks with JS, in one batch for each few MiB, which is what fits a line.
 fn js_append(js: &mut JsPeer, writer: &str, blocks: &[Vec<u8>]) -> Result<()> {
-    // Every call makes the writer, also where there is nothing to append.
+    // Every call makes the writer, even if there is nothing to append.
     js.call(json!({"cmd": "writer", "name": writer}))?;
     let mut rest = blocks;
     while !rest.is_empty() {
@@ -214,7 +214,7 @@ fn empty_blocks_alone() -> Result<()> {
 
 #[test]
 fn empty_blocks_go_on_from_a_copy_of_ours() -> Result<()> {
-    // JS makes no `data` file for such a copy, and then cannot serve it. Ours makes one, for whoever opens the folder.
+    // JS makes no `data` file for such a copy, and then cannot serve it. Ours makes one, for any program that opens the folder.
     let (store, js_store, third) = (Store::new()?, Store::new()?, Store::new()?);
     let mut js = JsPeer::spawn(&["--store", js_store.text()])?;
     js.append("js", 5, 0, 1)?;
@@ -234,7 +234,7 @@ fn empty_blocks_go_on_from_a_copy_of_ours() -> Result<()> {
     equal(&fourth.checked()?, &third.checked()?)
 }
 
-/// Where one side is live and the other is not, JS with JS would go on for ever. Ours ends once nothing is left to move.
+/// If one side is live and the other is not, JS with JS would go on for ever. Ours ends once nothing is left to move.
 #[test]
 fn one_live_side() -> Result<()> {
     for initiator in [Rust, Js] {
@@ -253,7 +253,7 @@ fn one_live(initiator: Initiator, ours_is_live: bool) -> Result<()> {
     let ours = connect(initiator, ours_is_live, &store, &mut js)?;
     js_ended_cleanly(&mut js)?;
     ours.ended(0)?;
-    // Where ours ends it, JS's stream can be gone before its last blocks are stored.
+    // If ours ends it, JS's stream can be gone before its last blocks are stored.
     js.wait(2, 90, TIMEOUT)?;
     let feeds = store.checked()?;
     ensure!(feeds.len() == 2, "{feeds:?}");

@@ -1,10 +1,10 @@
 //! A process that appends and syncs, killed (`SIGKILL`) at any moment, over and over on the same stores. After each kill the store
-//! opens, verifies, has every block whose append returned, is not shorter than what a peer saw, syncs on until both hold the same, and
-//! JS opens what each of them left, too. `MULTIFEED_KILLS=COUNT` kills more often.
+//! opens, verifies, has every block whose append returned, and is not shorter than what a peer saw. It syncs on until both hold the same, and
+//! JS opens what each kill left, too. `MULTIFEED_KILLS=COUNT` kills more often.
 //!
 //! So is a JS app that appends ([`a_js_app_killed_while_it_appends`]): what it leaves opens with all that was acknowledged to it.
 //!
-//! The process is this test program itself, run once more with a variable that tells it to be the one that is killed.
+//! The process is this test program itself, run once more with a variable that makes it the one that is killed.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -19,9 +19,9 @@ use multifeed_tokio::driver::core::{self, FileStorage, VerifyCursor};
 use multifeed_tokio::{Durability, FeedKey, Multifeed, Options, Replicate, Role};
 use tokio::net::{TcpListener, TcpStream};
 
-/// What the killed process is told: folder, durability, the peer's address, and what makes its blocks different from other runs'.
+/// What the killed process gets: folder, durability, the peer's address, and what makes its blocks different from other runs'.
 const VARIABLE: &str = "MULTIFEED_KILLED";
-/// How often it is killed where nothing else is asked for.
+/// How often it is killed if nothing else is asked for.
 const KILLS: u64 = 24;
 /// Kills of one store, before a new one is begun; one JS process then looks at what each of them left.
 const KILLS_OF_A_STORE: u64 = 25;
@@ -231,7 +231,7 @@ fn run_and_kill(told: &str, wait: Duration) -> Result<Vec<String>> {
     let mut lines = BufReader::new(child.stdout.take().context("no stdout")?).lines();
     let mut appended = Vec::new();
     let mut kill_at = None;
-    // A line cut by the kill was not told.
+    // A line cut by the kill was not reported.
     while let Some(Ok(line)) = lines.next() {
         if let Some(block) = line.strip_prefix("appended ") {
             appended.push(block.to_owned());

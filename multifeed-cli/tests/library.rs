@@ -1,5 +1,5 @@
-//! What the command cannot do, since it holds one store for one run, against real JS peers through multifeed-tokio:
-//! writers and blocks of ours that come late, and the folders of either side extended by the other.
+//! What the command cannot do, since it holds one store for one run, against real JS peers through multifeed-tokio.
+//! That is writers and blocks of ours that come late, and the folders of either side extended by the other.
 
 use crate::common;
 

@@ -170,7 +170,7 @@ fn names_of_what_every_js_object_has() -> Result<()> {
     let new = made.iter().find(|feed| feed.name.as_deref() == Some("new")).context("JS made no writer")?;
     ensure!(new.key == keys[3], "{made:?}");
 
-    // No other feed can have that name, so that nobody is told to make one.
+    // No other feed can have that name, so that no message says to make one.
     fs::remove_dir_all(store.path().join("1"))?;
     for command in [&["append", "__proto__", "x"][..], &["append", "--new-key", "__proto__", "x"]] {
         let refused = store.run(&[&["--json"], command].concat())?.one_object(1)?;

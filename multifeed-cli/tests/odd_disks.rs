@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use common::Store;
 use multifeed_testkit::js::JsPeer;
 
-/// Whoever looks at the exit code alone sees it too.
+/// A program that looks at the exit code alone sees it too.
 #[test]
 fn a_server_whose_store_was_moved_fails_when_it_ends() -> Result<()> {
     let (place, other) = (Store::new()?, Store::new()?);
@@ -57,7 +57,7 @@ fn a_server_fails_when_it_ends_if_its_store_was_moved_and_nothing_came() -> Resu
     Ok(())
 }
 
-/// A store that is moved, removed or replaced while an append waits for its input takes nothing more, and nothing is made where it was.
+/// A store that is moved, removed or replaced while an append waits for its input takes nothing more, and nothing is made in its old place.
 #[test]
 fn an_append_that_waits_while_its_store_is_moved_fails() -> Result<()> {
     use std::io::Write;
@@ -186,7 +186,7 @@ fn an_older_copy_of_a_writer_is_shown_and_goes_on_once_a_js_peer_brought_the_res
         ensure!(found["key"] == key && found["name"] == "notes", "{found}");
         let (code, message) = store.run(&["--json", "append", "notes", "other"])?.failure()?;
         ensure!(code == "ERR_WRITER_OLDER" && message.contains("sync with a peer that has it"), "{code}: {message}");
-        // What is here is served, and whoever has no more changes nothing.
+        // What is here is served, and a peer that has no more changes nothing.
         let (server, address) = store.serve(&["--once"])?;
         fresh.sync(address, &[])?.ended(0)?;
         server.ended(0)?;
@@ -218,7 +218,7 @@ fn a_writers_last_block_that_rotted_comes_back_from_a_js_peer() -> Result<()> {
         ensure!(done.text().contains("of this writer (2)"), "{done:?}");
         assert_eq!(store.run(&["cat", "notes", "..2"])?.ok()?.text(), "onetwo");
         if ours_listens {
-            // Whoever has nothing of it yet gets the rest, and both sides say the same of the block that neither has.
+            // A peer that has nothing of it yet gets the rest, and both sides say the same of the block that neither has.
             let fresh = Store::new()?;
             let (server, address) = store.serve(&["--once"])?;
             let there = fresh.sync(address, &[])?.ended(0)?.pop().context("nothing")?;

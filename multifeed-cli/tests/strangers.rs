@@ -158,7 +158,7 @@ fn a_peer_whose_address_is_full_has_the_place_of_one_that_ends() -> Result<()> {
     Ok(())
 }
 
-/// Whoever is turned away learns that it was not done.
+/// A peer that is turned away learns that it was not done.
 #[test]
 fn a_live_sync_that_is_turned_away_has_failed() -> Result<()> {
     let [store, first, second] = [Store::new()?, Store::new()?, Store::new()?];

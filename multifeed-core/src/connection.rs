@@ -13,7 +13,7 @@ use crate::storage::Storage;
 /// One stream to a remote, joined to a [`Multifeed`] that is lent for each call.
 ///
 /// Read the stream into [`Session::recv_buf`], then call [`handle_input`](Self::handle_input); send what
-/// [`Session::poll_output`] gives, then call [`pump`](Self::pump). Where several connections share a multifeed, pump each of them
+/// [`Session::poll_output`] gives, then call [`pump`](Self::pump). If several connections share a multifeed, pump each of them
 /// after any of them was given something.
 #[derive(Debug)]
 pub struct Connection {
@@ -52,12 +52,12 @@ impl Connection {
         Self { session: Session::past_noise(role, config, now, established), peer }
     }
 
-    /// The session: for its buffers, timers, totals and end of stream.
+    /// Returns the session: for its buffers, timers, totals and end of stream.
     pub fn session(&mut self) -> &mut Session {
         &mut self.session
     }
 
-    /// The session's name in the multifeed.
+    /// Returns the session's name in the multifeed.
     pub fn peer(&self) -> SessionId {
         self.peer
     }
@@ -91,7 +91,7 @@ impl Connection {
         }
     }
 
-    /// The next thing that happened on the session.
+    /// Returns the next thing that happened on the session.
     pub fn poll_event<S: Storage>(&mut self, multifeed: &mut Multifeed<S>) -> Option<PeerEvent> {
         multifeed.poll_peer_event(self.peer)
     }

@@ -45,7 +45,7 @@ pub enum AppendError {
 }
 
 impl AppendError {
-    /// A name for the kind of failure, in the style of the JS error codes.
+    /// Returns a name for the kind of failure, in the style of the JS error codes.
     pub fn code(&self) -> &'static str {
         match self {
             AppendError::ReadOnly { .. } => "ERR_READ_ONLY",
@@ -65,7 +65,7 @@ pub enum ProofError {
     Mismatch {
         /// The block.
         index: u64,
-        /// The tree node (a flat-tree index) where it showed.
+        /// The tree node (a flat-tree index) at which it showed.
         node: u64,
     },
     /// The proof ends in roots, and one of them is neither in it nor held.
@@ -120,7 +120,7 @@ pub struct Conflict {
     pub held_length: u64,
     /// The root hash of the length held here.
     pub held_root_hash: [u8; 32],
-    /// The signature of the length held here, where it was found.
+    /// The signature of the length held here, if it was found.
     pub held_signature: Option<[u8; 64]>,
 }
 
@@ -153,7 +153,7 @@ pub enum PutError {
 }
 
 impl PutError {
-    /// A name for the kind of failure, in the style of the JS error codes.
+    /// Returns a name for the kind of failure, in the style of the JS error codes.
     pub fn code(&self) -> &'static str {
         match self {
             PutError::Proof(ProofError::Conflict(_)) => "ERR_CONFLICT",

@@ -11,7 +11,7 @@ pub use crate::keys::signatures::Remembered;
 use crate::sets::sparse_bits::SparseBits;
 use crate::storage::Storage;
 
-/// Marks a block held or not. Gives whether that changed anything.
+/// Marks a block held or not. Returns whether that changed anything.
 pub fn set(bits: &mut Bitfield, block: u64, held: bool) -> bool {
     bits.set(block, held)
 }
@@ -26,27 +26,27 @@ pub fn clear_node(bits: &mut Bitfield, node: u64) {
     bits.clear_node(node);
 }
 
-/// Whether a tree node is held.
+/// Returns whether a tree node is held.
 pub fn node(bits: &Bitfield, node: u64) -> bool {
     bits.node(node)
 }
 
-/// The first node in `from..to` that is held.
+/// Returns the first node in `from..to` that is held.
 pub fn next_node(bits: &Bitfield, from: u64, to: u64) -> Option<u64> {
     bits.next_node(from, to)
 }
 
-/// The first block from this one on that is held while its leaf is not.
+/// Returns the first block from this one on that is held while its leaf is not.
 pub fn next_without_leaf(bits: &Bitfield, from: u64) -> Option<u64> {
     bits.next_without_leaf(from)
 }
 
-/// A page as it stands in the file.
+/// Returns a page as it stands in the file.
 pub fn page(bits: &Bitfield, number: usize) -> Option<Vec<u8>> {
     bits.page_as_stored(number)
 }
 
-/// The bitfield that is read back from the pages of another one.
+/// Returns the bitfield that is read back from the pages of another one.
 pub fn reload(bits: &Bitfield, pages: usize) -> Bitfield {
     let mut read = Bitfield::load(bits.page_bytes(), pages as u64);
     for number in 0..pages {
@@ -70,12 +70,12 @@ pub fn compare<S: Storage>(feed: &mut Feed, storage: &mut S, data: &Data) -> Res
 pub struct Wanted(SparseBits);
 
 impl Wanted {
-    /// Adds an index; false where it was a member already.
+    /// Adds an index; false if it was a member already.
     pub fn insert(&mut self, index: u64) -> bool {
         self.0.insert(index)
     }
 
-    /// Takes an index out; false where it was none.
+    /// Takes an index out; false if it was none.
     pub fn remove(&mut self, index: u64) -> bool {
         self.0.remove(index)
     }
@@ -90,17 +90,17 @@ impl Wanted {
         self.0.set_word(word, members);
     }
 
-    /// Whether an index is a member.
+    /// Returns whether an index is a member.
     pub fn contains(&self, index: u64) -> bool {
         self.0.get(index)
     }
 
-    /// The first member of a range that is not in `except` too.
+    /// Returns the first member of a range that is not in `except` too.
     pub fn first_in(&self, range: Range<u64>, except: Option<&Wanted>) -> Option<u64> {
         self.0.first_in(range, except.map(|except| &except.0))
     }
 
-    /// The number of members.
+    /// Returns the number of members.
     pub fn count(&self) -> u64 {
         self.0.count()
     }

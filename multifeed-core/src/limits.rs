@@ -1,11 +1,11 @@
-//! The bounds of a feed, each with its name, and why it stands where it stands.
+//! The bounds of feeds, sessions and stores, each with its name and its reason.
 
 use std::time::Duration;
 
 /// The most blocks that a feed can have, 2^30: a longer one is refused by every peer and in every file.
 ///
-/// Nodes, signatures and pages of the bitfield have their fixed places in the files, as JS has them, so that what one block of such a feed
-/// is proven by lies in sparse files of up to 220 GB. What is not held costs no memory, and no time when the feed is opened. How long feeds
+/// Nodes, signatures and pages of the bitfield have their fixed places in the files, as JS has them. So what one block of such a feed is
+/// proven by lies in sparse files of up to 220 GB. What is not held costs no memory, and no time when the feed is opened. How long feeds
 /// may be that peers bring is [`Limits::feed_blocks`]. Index arithmetic is safe far beyond this.
 pub const MAX_FEED_BLOCKS: u64 = 1 << 30;
 
@@ -33,18 +33,18 @@ pub struct Limits {
     /// Feeds in one store that are not written here: those that remotes brought, and those that were added by their keys. Offers past it are not
     /// taken. Feeds that are written here are not counted, so nobody else can take their room. About 2 kB of memory each. Default 131,072.
     pub feeds: usize,
-    /// Blocks of a feed of somebody else's. Of one whose writer signed a greater length no more is taken from a remote, what is here of it
-    /// stays and is served, and [`PeerEvent::LimitReached`](crate::PeerEvent::LimitReached) reports it, once for each session. Default
-    /// 16,777,216 (2^24), at most [`MAX_FEED_BLOCKS`]: a block a second for half a year, or 1 TiB of 64 KiB blocks. JS reads the whole bitfield
-    /// of such a feed, 7 MB, when it opens the feed, and keeps it in memory. Its other files have at most this length times 144 bytes (80 of `tree`,
-    /// 64 of `signatures`), mostly holes; a disk without sparse files has to write them out.
+    /// Blocks of a feed of somebody else's. Of one whose writer signed a greater length no more is taken from a remote. What is here of it stays and
+    /// is served. [`PeerEvent::LimitReached`](crate::PeerEvent::LimitReached) reports it, once for each session. Default 16,777,216 (2^24), at most
+    /// [`MAX_FEED_BLOCKS`]: a block a second for half a year, or 1 TiB of 64 KiB blocks. JS reads the whole bitfield of such a feed, 7 MB, when it
+    /// opens the feed, and keeps it in memory. Its other files have at most this length times 144 bytes (80 of `tree`, 64 of `signatures`), mostly
+    /// holes; a disk without sparse files has to write them out.
     pub feed_blocks: u64,
     /// Bytes of a feed of somebody else's. A writer can claim any, and a block's place in the file is the sum of the sizes before it: far out
     /// most disks take no write. Of a feed whose writer signed more, nothing is taken that lies past this, and
     /// [`PeerEvent::LimitReached`](crate::PeerEvent::LimitReached) reports it. Default 2^40 (1 TiB), at most [`MAX_FEED_BYTES`]. Disks whose files
     /// are smaller (4 GiB on FAT32) want a smaller one.
     pub feed_bytes: u64,
-    /// Feeds that are not here and that the remote of one session may offer; more are not requested, and told by
+    /// Feeds that are not here and that the remote of one session may offer; more are not requested, and reported by
     /// [`PeerEvent::OffersRefused`](crate::PeerEvent::OffersRefused). About 200 bytes each while the session lasts. Default 131,072.
     pub feeds_offered: usize,
     /// Of those, how many the remote is asked for at once: about 2 kB each, and what of one was proven. The others wait until a block of one
@@ -70,15 +70,15 @@ pub struct Limits {
     pub announcements_queued: usize,
     /// Bytes of verified blocks held before they are written. Default 4 MiB.
     pub staged_bytes: usize,
-    /// How long a remote may leave what it was asked about a feed unanswered, while no bytes come of an answer to that or to anything else
-    /// that was asked at about that time or before, until it is given up. Time in which the remote is not read, or was not sent the
-    /// request, does not count. Default 20 s, as in JS.
+    /// How long a remote may leave what it was asked about a feed unanswered, until it is given up. The time counts while no bytes come of
+    /// an answer to that, or to anything else that was asked at about that time or before. Time in which the remote is not read, or was
+    /// not sent the request, does not count. Default 20 s, as in JS.
     pub request_timeout: Duration,
     /// Bytes a second of an answer that is under way: one that comes slower is given up after [`request_timeout`](Self::request_timeout).
     /// Default 256.
     pub slowest_rate: u64,
     /// How long a session that is not live goes on with a JS peer while nothing is missing here, and nothing was asked or is under way either
-    /// way: such a peer may never say that it is done. Default 5 s.
+    /// way. Such a peer may never say that it is done. Default 5 s.
     pub idle_end: Duration,
     /// How long a session that is not live waits for a block of a feed of which neither side has one, if its remote is a JS peer that passes on
     /// feeds of others. JS offers those before it has anything of them. Default 1 s.
@@ -99,7 +99,7 @@ pub struct Limits {
     pub extension_bytes: usize,
     /// Such messages that wait for the application; later ones are lost. Default 1,024.
     pub extension_messages: usize,
-    /// Feeds that are banned, about 40 bytes of memory each. Where the store has more already, by a greater limit or another hand, they stay
+    /// Feeds that are banned, about 40 bytes of memory each. If the store has more already, by a greater limit or another hand, they stay
     /// banned, and no others can be. Default 65,536.
     pub banned: usize,
     /// Bytes of `multifeed.blocked` that are read: a person may write notes there. Of a longer file the rest is reported, and no feed can be
@@ -111,11 +111,11 @@ pub struct Limits {
     /// Folders that do not exist and of which `multifeed.journal` may tell: those of writers that are missing. One that tells of more is taken for
     /// that of a store that was not closed, and of which nothing is known. Default 65,536, about 160 bytes of memory each.
     pub journal_absent: usize,
-    /// Bytes of zeros that opening a store reads of its feeds' files, in search of what is behind them; holes that the system tells of are
-    /// passed over, and do not count. A feed that would take more is not opened, and is among the
-    /// [problems](crate::Multifeed::problems). Default 1 GiB.
+    /// Bytes of zeros that opening a store reads of its feeds' files, in search of what is behind them. Holes that the system tells of are
+    /// passed over, and do not count. A feed that would take more is not opened, and is among the [problems](crate::Multifeed::problems).
+    /// Default 1 GiB.
     pub opening_zeros: u64,
-    /// Second histories of which the evidence is kept, about half a kilobyte each; those found after them are told, and not kept.
+    /// Second histories of which the evidence is kept, about half a kilobyte each; those found after them are reported, and not kept.
     /// Default 256.
     pub conflicts: usize,
     /// Bytes of one message of a [reconciliation](crate::reconcile). Default 1 MiB, which ours never pass.
@@ -130,7 +130,7 @@ pub struct Limits {
     /// 1,024.
     pub unopened_reports: usize,
     /// Cores of a [`Corestore`](crate::Corestore) that are open at once, about 2 kB each; when one more is used, the one that was used longest
-    /// ago is written, synced and closed. Default 1,024; JS keeps 1,000.
+    /// ago is written, fsynced and closed. Default 1,024; JS keeps 1,000.
     pub cores_open: usize,
     /// Cores that [`Corestore::list`](crate::Corestore::list) lists, about 200 bytes each. Default 1,048,576.
     pub cores_listed: usize,
@@ -223,7 +223,7 @@ impl Default for Limits {
 /// What a message that waits takes beside its body, at the most.
 const MESSAGE_OVERHEAD: usize = 64;
 
-/// The memory of a message of this size that waits.
+/// Returns the memory of a message of this size that waits.
 pub fn message_cost(body: usize) -> usize {
     body.saturating_add(MESSAGE_OVERHEAD)
 }

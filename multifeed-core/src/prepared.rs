@@ -12,12 +12,12 @@ pub struct PreparedData {
 }
 
 impl PreparedData {
-    /// The block that it is about.
+    /// Returns the block that it is about.
     pub fn index(&self) -> u64 {
         self.data.index
     }
 
-    /// The message itself.
+    /// Returns the message itself.
     pub fn data(&self) -> &Data {
         &self.data
     }

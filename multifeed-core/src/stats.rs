@@ -24,8 +24,8 @@ pub struct Moved {
 /// How a session stands, or, summed up, all of them.
 ///
 /// What a remote has is known as far as it told. One that serves nothing tells nothing. Of feeds that are not fetched from it (those that
-/// are written here, say) it is asked only once the session is [observed](crate::Multifeed::observe); before that
-/// `missing_there` leaves them out, and nothing is said to be in sync.
+/// are written here, say) it is asked only once the session is [observed](crate::Multifeed::observe). Before that `missing_there` leaves
+/// them out, and nothing is said to be in sync.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SyncState {
@@ -38,7 +38,7 @@ pub struct SyncState {
     pub moved: Moved,
     /// What moved in a second, over the last [`RATE_WINDOW`].
     pub per_second: Moved,
-    /// Blocks that the remote has and that it is to bring: in a sparse session those that were requested. What it did not bring in time counts
+    /// Blocks that the remote has and that it has to bring: in a sparse session those that were requested. What it did not bring in time counts
     /// until it comes.
     pub missing_here: u64,
     /// Blocks that we hold and the remote lacks, as far as it told what it has. What it was sent counts until it acknowledges it, if the session is
@@ -66,7 +66,7 @@ pub struct FeedSyncState {
     pub remote_len: u64,
     /// Sessions that sync it.
     pub sessions: u64,
-    /// Those of them where it is in sync.
+    /// Those of them in which it is in sync.
     pub sessions_in_sync: u64,
     /// Blocks that are in flight on any of them.
     pub in_flight: u64,

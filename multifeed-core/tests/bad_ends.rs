@@ -122,7 +122,7 @@ enum Left {
     Crashed,
 }
 
-/// Where the bad byte is, and whether the block is gone with it.
+/// The places of the bad byte, and whether the block is gone with it.
 fn places(len: u64) -> [(&'static str, u64, bool); 3] {
     let data: u64 = blocks(N, 0..len - 1).iter().map(|block| block.len() as u64).sum();
     [("data", data, true), ("tree", 32 + 2 * (len - 1) * 40 + 7, false), ("signatures", 32 + (len - 1) * 64 + 9, false)]

@@ -1,4 +1,4 @@
-//! `multifeed.blocked`, where a person wrote too, and where it is longer than may be.
+//! `multifeed.blocked`: one in which a person wrote too, and one that is longer than may be.
 
 use multifeed_core::{FileId, FileKind, KeyPair, Limits, MemoryStorage, Multifeed, Options, Storage, StoreError};
 use multifeed_proto::FeedKey;

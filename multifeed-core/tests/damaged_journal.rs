@@ -1,4 +1,4 @@
-//! A journal that is damaged, or on a bad sector: it is told, feeds are none the worse, and no lost writer becomes another author unasked.
+//! A journal that is damaged, or on a bad sector: that is reported, feeds are none the worse, and no lost writer becomes another author unasked.
 #![cfg(unix)]
 
 use std::sync::Arc;

@@ -1,5 +1,5 @@
 //! A table of faults: every error of a real disk, at every call of the system that a store makes in its life. What the system does not support
-//! is gone without, and told; what it supports and does not do is a typed error. Nothing that was acknowledged is ever lost.
+//! is gone without, and reported; what it supports and does not do is a typed error. Nothing that was acknowledged is ever lost.
 #![cfg(unix)]
 
 use crate::common;
@@ -33,7 +33,7 @@ type Call = (DiskOp, Option<Slot>, String);
 /// What a call is known by from one run to the next: what it does, where, and how often that came before, as far as that matters.
 type Place = (DiskOp, Option<Slot>, String, usize);
 
-/// The repeats of one call at one place that are told apart.
+/// How many repeats of one call at one place count as different.
 const REPEATS: usize = 2;
 
 /// A disk that notes its calls, and fails at one of them, or from that one on.
@@ -219,7 +219,7 @@ fn folder() -> tempfile::TempDir {
     if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
 }
 
-/// The places where the store calls the system in its life.
+/// The places in the store's life at which it calls the system.
 fn places() -> Vec<Place> {
     let folder = folder();
     let table = Arc::new(Table::default());
@@ -450,7 +450,7 @@ fn open_files_give_way_to_others() {
     assert!(storage.open_files() < before, "{} of {before}", storage.open_files());
 }
 
-/// A store, or a feed of it, that is moved, removed or replaced while it is open: what is appended then is refused by name, and nothing is made at
+/// A store, or a feed of it, that is moved, removed or replaced while it is open. What is appended then is refused by name, and nothing is made at
 /// the old path.
 #[test]
 fn a_store_that_is_moved_while_it_is_open_takes_nothing_more() {
@@ -488,7 +488,7 @@ fn a_store_that_is_moved_while_it_is_open_takes_nothing_more() {
             }
             let _ = store.close();
             assert_eq!(list(&here), before, "{what}: something was made at the old path");
-            // What was acknowledged is where the folder is now.
+            // What was acknowledged is in the folder's new place.
             if here.with_file_name("moved").join("0").exists() {
                 let now = FileStorage::open(here.with_file_name("moved")).unwrap();
                 let mut store = Multifeed::open(now, options()).unwrap();

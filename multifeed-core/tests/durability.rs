@@ -164,7 +164,7 @@ fn what_need_not_wait_for_a_sync_does_not() {
     let mut far = Link::between(&mut relay, &mut last, live());
     near.run_between(&mut ours, &mut relay, START);
     far.run_between(&mut relay, &mut last, START);
-    // A sync that was asked for changes nothing of that: neither where nothing is promised, nor of what others wrote.
+    // A sync that was asked for changes nothing of that: neither if nothing is promised, nor of what others wrote.
     ours.sync().unwrap();
     relay.sync().unwrap();
     append(&mut ours, id, "two");
@@ -376,7 +376,7 @@ fn a_secret_key_on_two_devices_ends_in_a_conflict_and_not_in_loss() {
         assert!(
             kept[0]["signature"].as_str().unwrap().len() == 128 && kept[0]["signature"] != kept[0]["held_signature"]
         );
-        // Again: told by the session, and not kept twice.
+        // Again: reported by the session, and not kept twice.
         let link = sync(&mut reader, &mut second, plain());
         ended_well(&link);
         assert_eq!((link.conflicts(0), conflicts(&mut reader), evidence(&reader).len()), (1, 0, 1), "{case}");

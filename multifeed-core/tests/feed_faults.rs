@@ -55,7 +55,7 @@ fn appends_that_are_cut_lose_nothing_that_was_promised() {
                     }
                 }
                 let finished = !disk.failed;
-                // Where its marks would end with a page, and no journal tells more, one that goes on after them is left as it is.
+                // If its marks would end with a page, and no journal tells more, one that goes on after them is left as it is.
                 if promised % 8192 == 0
                     && let Err(error) = Feed::open(&mut disk.disk.clone(), Slot(0))
                 {

@@ -261,7 +261,7 @@ fn a_second_history_is_the_writers_fault() {
     assert_eq!(pair.put(data).unwrap(), Put::Known);
 }
 
-/// Nothing shows it when the second one comes: between the roots that are held and those that come, hashes are missing, and hypercore has no
+/// Nothing shows it when the second one comes. Between the roots that are held and those that come, hashes are missing, and hypercore has no
 /// other proof of a longer feed.
 #[test]
 fn two_histories_that_came_one_after_the_other_are_told_once_they_touch() {
@@ -296,7 +296,7 @@ fn two_histories_that_came_one_after_the_other_are_told_once_they_touch() {
     }
 }
 
-/// As above, where the older history was signed once in thousands of blocks: the signature lies as far from what it is over.
+/// As above, with an older history that was signed once in thousands of blocks: the signature lies as far from what it is over.
 #[test]
 fn two_histories_are_told_however_far_away_the_older_one_is_signed() {
     for (older, longer) in [(8192 + 5000, 20_000), (16_383, 16_385), (8193, 30_000)] {

@@ -29,7 +29,7 @@ fn kind(name: &str) -> FileKind {
     FileKind::ALL.into_iter().find(|kind| kind.name() == name).unwrap()
 }
 
-/// The folder that a case recorded; `None` where its files are too large to be recorded whole.
+/// The folder that a case recorded; `None` if its files are too large to be recorded whole.
 fn stored(case: &Value) -> Option<MemoryStorage> {
     let mut storage = MemoryStorage::new();
     for (path, recorded) in case["files"].as_object().unwrap() {

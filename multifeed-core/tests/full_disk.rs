@@ -122,10 +122,10 @@ fn wait(stores: &mut [Store], links: &mut [Link], seconds: std::ops::RangeInclus
     }
 }
 
-/// Of three stores the middle one has a disk that fills up: by a write that fails, or by what is to be kept free.
+/// Of three stores the middle one has a disk that fills up: by a write that fails, or by what must be kept free.
 #[test]
 fn a_full_disk_stops_new_data_and_not_serving() {
-    // What is free, whether the disk tells it, and what is to be kept.
+    // What is free, whether the disk tells it, and what must be kept free.
     for (free, tells, keep_free) in [(300_000, false, 0), (300_000, true, 0), (5_000_000, true, 4_900_000)] {
         for reconcile in [true, false] {
             let what = format!("{free} {tells} {keep_free} {reconcile}");
@@ -226,8 +226,8 @@ fn a_session_that_is_not_live_ends_and_the_next_goes_on() {
     }
 }
 
-/// The disk is full as a session begins that would stay, and has room again when it is known that the remote does not: what was left out
-/// until then is not taken for what is here. If there is room before the handshake, nothing was left out.
+/// The disk is full as a session begins that would stay, and has room again when it is known that the remote does not stay. What was
+/// left out until then is not taken for what is here. If there is room before the handshake, nothing was left out.
 #[test]
 fn a_session_that_turns_out_not_to_be_live_does_not_end_as_if_it_had_all() {
     for early in [false, true] {
@@ -283,7 +283,7 @@ fn what_was_appended_is_synced_though_others_cannot_be_written() {
     }
 }
 
-/// A disk that fills up in the middle of a session that is not live: what could not be written is returned to who sent it, both sides end at once, and
+/// A disk that fills up in the middle of a session that is not live. What could not be written is returned to its sender. Both sides end at once, and
 /// wait for nothing.
 #[test]
 fn a_session_that_fills_the_disk_ends_without_a_wait() {

@@ -129,7 +129,7 @@ impl Remote {
         store.find(&self.key()).map_or(0, |id| store.info(id).unwrap().downloaded)
     }
 
-    /// What is reported of it now, and was last told.
+    /// What is reported of it now, and what was reported last.
     fn reports(&self) -> (bool, u64) {
         let state = self.played.store.sync_state(self.played.peer, self.played.now).unwrap();
         let told = self.events.iter().rev().find_map(|event| match event {

@@ -1,4 +1,4 @@
-//! Sessions that are not live with a store that is still being sent blocks of the same feed by somebody else: they hear of those, and what
+//! Sessions that are not live with a store that is still being sent blocks of the same feed by somebody else. They hear of those, and what
 //! they report at their end is true.
 
 use crate::common;

@@ -590,7 +590,7 @@ fn links_are_followed_on_request_and_nothing_is_lost_through_them() {
     storage.close().unwrap();
     assert!(fs::read(elsewhere.join("data")).unwrap().ends_with(b"third!"));
     assert!(fs::read(&other).unwrap().ends_with(b"third!"));
-    // A folder that is behind a link to nothing is told as that.
+    // A folder that is behind a link to nothing is reported as that.
     fs::rename(&elsewhere, place.dir.path().join("out")).unwrap();
     let store = open(&place);
     let told: Vec<String> = store.problems().iter().map(ToString::to_string).collect();

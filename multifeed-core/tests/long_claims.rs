@@ -103,7 +103,7 @@ impl<S: Storage> Storage for Counted<S> {
     }
 }
 
-/// Where the only block may stand.
+/// The places that the only block may have.
 fn places(length: u64) -> [u64; 4] {
     [0, 1, length / 3, length - 1]
 }

@@ -1,6 +1,6 @@
 //! Nodes of `tree` that were lost (zeros) after the store was closed. Opening reads few of them, so that it costs the same for any length, and
 //! tells nothing then. Whoever reads a block whose place or hash such a node tells has it made again of what is held around it, and so for a leaf
-//! that rotted. Where that is damaged too, the block cannot be read until an audit gives it up and a remote brings it again.
+//! that rotted. If that is damaged too, the block cannot be read until an audit gives it up and a remote brings it again.
 
 use crate::common;
 
@@ -82,7 +82,7 @@ fn assert_whole(store: &Store, case: &str) {
 
 #[test]
 fn a_lost_node_is_made_again_by_whoever_reads_it() {
-    // Leaves that tell where the next block begins, and that do not; a root of all lengths past 4, and one of the whole.
+    // Leaves that tell the place of the next block, and that do not; a root of all lengths past 4, and one of the whole.
     for (own, node) in [true, false].into_iter().flat_map(|own| [8, 10, 3, 9].map(|node| (own, node))) {
         let case = format!("own: {own}, node {node}");
         let (mut stores, damaged) = with_lost(own, node, None);
@@ -96,7 +96,7 @@ fn a_lost_node_is_made_again_by_whoever_reads_it() {
         let mut disk = stores[damaged].storage().clone();
         disk.reopen();
         let mut store = Multifeed::open(&mut disk, Options::default()).unwrap();
-        // Where one is read after the other, no inner node is asked for its place.
+        // If one is read after the other, no inner node is asked for its place.
         (0..BLOCKS).rev().for_each(|index| assert_eq!(store.get(id, index).unwrap(), Some(block(index)), "{case}"));
         store.close().unwrap();
         let tree = file(0, FileKind::Tree);
@@ -132,7 +132,7 @@ fn a_lost_leaf_of_a_rotten_block_is_named_and_the_block_comes_again() {
 
         let audit = stores[damaged].audit_step(id, 0, usize::MAX).unwrap();
         assert_eq!((audit.dropped, audit.next), (vec![unreadable], None), "{case}");
-        // Of what is written here nothing is fetched where that is not asked for.
+        // Of what is written here nothing is fetched unless that is asked for.
         stores[damaged].set_transfer(id, Some(true), None);
         let link = sync(&mut stores, [damaged, 1 - damaged]);
         assert_eq!((link.totals(0).blocks_received, link.totals(0).missing), (audit.invalid, 0), "{case}");
@@ -143,7 +143,7 @@ fn a_lost_leaf_of_a_rotten_block_is_named_and_the_block_comes_again() {
     }
 }
 
-/// Where only the leaf rotted, its hash or its size, the block is given up by no audit: the leaf is made again of it, also on the disk.
+/// If only the leaf rotted, its hash or its size, the block is given up by no audit: the leaf is made again of it, also on the disk.
 #[test]
 fn an_audit_makes_a_rotten_leaf_again_of_its_block() {
     for (own, leaf, place) in
@@ -166,8 +166,8 @@ fn an_audit_makes_a_rotten_leaf_again_of_its_block() {
     }
 }
 
-/// What rots in a store that is open, or where opening does not look: of the blocks that it is in nothing false is served, the others go on, and so
-/// does every other feed. It is told once for a session.
+/// What rots in a store that is open, or where opening does not look. Of the blocks that it is in nothing false is served, the others go on, and so
+/// does every other feed. It is reported once for a session.
 #[test]
 fn what_rotted_is_not_served_and_the_rest_is() {
     // In the middle of a block, and of nodes above the leaves: hash and size.
@@ -215,7 +215,7 @@ fn what_rotted_is_not_served_and_the_rest_is() {
     }
 }
 
-/// What rots of the tree of a store that fetches, a bit or a sector of it, is damage here: the remote is not to blame for it, and the session goes on.
+/// What rots of the tree of a store that fetches, a bit or a sector of it, is damage here. It is not the remote's fault, and the session goes on.
 #[test]
 fn what_rotted_of_the_tree_is_not_the_remotes_fault() {
     // Blocks that were given up; or those that the writer appended since.

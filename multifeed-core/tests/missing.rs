@@ -128,7 +128,7 @@ fn a_new_writer_has_the_name_only_if_it_is_released() {
     let id = store.writer(Some("w2"), || pair(51)).unwrap();
     assert_eq!(store.info(id).unwrap().key, key(50));
     store.close().unwrap();
-    // It comes back: the one that is in use keeps its name, and this is told.
+    // It comes back: the one that is in use keeps its name, and this is reported.
     copy(&whole, 1, &mut disk, 1);
     let store = open(&mut disk);
     assert_eq!(missing(&store), []);

@@ -161,7 +161,7 @@ fn what_is_heard_after_a_channel_closed_is_missing() {
     let mut disk = MemoryStorage::new();
     let mut feed = Feed::create(&mut disk, Slot(0), pair(0).public_key(), Some(&pair(0)), None).unwrap();
     feed.append(&mut disk, &[Bytes::from(vec![7; 100])]).unwrap();
-    // On its way, or told by the session as too late.
+    // On its way, or reported by the session as too late.
     let have = |start| Message::Have(Have { start, length: 1, bitfield: None, ack: false });
     let on_its_way = |start| Event::Message { token: Token(0), message: have(start) };
     let late = |start| Event::LateHave { token: Token(0), blocks: start..start + 1 };

@@ -1,4 +1,4 @@
-//! An older copy of a writer's folder in its place: it is read and served, nothing is appended to it, and it is a writer's again once what it lacks
+//! An older copy of a writer's folder in its place. It is read and served, and nothing is appended to it. It is a writer's again once what it lacks
 //! came from a remote. Never is a second history signed.
 
 use crate::common;

@@ -1,4 +1,4 @@
-//! Opening a store of which one folder cannot be read, or repaired: it is told, and the other feeds are not harmed.
+//! Opening a store of which one folder cannot be read, or repaired: that is reported, and the other feeds are not harmed.
 
 use crate::common;
 
@@ -37,7 +37,7 @@ enum Calls {
     },
 }
 
-/// A disk that cannot read one folder, or change it, from its n-th call on, once or for good. The same of every folder where `slot` is none.
+/// A disk that cannot read one folder, or change it, from its n-th call on, once or for good. The same of every folder if `slot` is none.
 struct Unreadable {
     disk: MemoryStorage,
     slot: Option<Slot>,
@@ -152,7 +152,7 @@ fn opens(slot: Option<Slot>, calls: usize, for_good: bool) -> bool {
     let failed = match fault.replace(Fault::Over) {
         Fault::Came(file) => {
             let told = |error: &StoreError| matches!(error, StoreError::Io { .. }) && error.slot() == Some(file.slot);
-            // The name in a folder that is told anyway: it may be any then.
+            // The name in a folder that is reported anyway: it may be any then.
             let in_damaged = file.kind == FileKind::LocalName && file.slot >= Slot(5);
             assert!(in_damaged || store.problems().iter().any(told), "{case}: {:?}", store.problems());
             true
@@ -330,7 +330,7 @@ fn a_folder_that_cannot_be_repaired_harms_no_other() {
     }
 }
 
-/// What stands where a folder was, and is none, is told, and everything else goes on.
+/// What stands in the place of a folder, and is none, is reported, and everything else goes on.
 #[cfg(unix)]
 #[test]
 fn what_is_no_folder_harms_no_other() {

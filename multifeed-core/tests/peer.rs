@@ -70,7 +70,7 @@ fn have(start: u64, length: u64, bitfield: Option<&'static [u8]>) -> Message {
     Message::Have(Have { start, length, bitfield: bitfield.map(Bytes::from_static), ack: false })
 }
 
-/// It is to say what it got of what it is sent.
+/// It has to say what it got of what it is sent.
 fn acks() -> Message {
     Message::Options(multifeed_proto::Options { extensions: vec![], ack: true })
 }
@@ -111,7 +111,7 @@ fn compare(played: &mut Played, bitfield: &'static [u8], len: usize) {
 #[test]
 fn a_writer_serves_and_closes_when_the_reader_is_done() {
     let (mut played, _, key) = Played::with_writer(3, Replicate::default(), false);
-    // Whether the remote's is the same history is asked where it has any of it.
+    // If the remote has any of it, it is asked whether its history is the same.
     assert_eq!(messages(played.open(key)), [Message::Want { start: 0, length: MI }]);
     assert_eq!(played.answers(have(0, MI, Some(&[]))), [status(true, false)]);
     // The last block first, then the answer to the Want itself.
@@ -127,7 +127,7 @@ fn a_writer_serves_and_closes_when_the_reader_is_done() {
     // The sibling's hash is held: nothing has to be proven.
     let second = played.answers(request(1, 1));
     assert!(data(&second[0]).nodes.is_empty() && data(&second[0]).signature.is_none());
-    // Not there: the remote is told so.
+    // Not there: the remote hears so.
     assert_eq!(played.answers(request(7, 0)), [Message::Unhave { start: 7, length: 1 }]);
     assert_eq!(played.message(status(true, false)), [Command::Close { token: Token(0) }]);
     // The lists are not exchanged yet: no end before that.
@@ -201,7 +201,7 @@ fn new_blocks_are_announced_as_runs_to_those_who_wanted_any() {
     assert_eq!(empty, [have(2, 1, None), have(MI, MI, Some(&[]))]);
     assert_eq!(append(&mut played, 1), [have(3, 1, None)]);
     assert_eq!(append(&mut played, 5), [have(4, 5, None)]);
-    // One who does not listen is told the whole, in the end, not every run.
+    // One who does not listen hears the whole, in the end, not every run.
     for _ in 0..3 {
         played.store.append(id, &blocks(1)).unwrap();
         played.store.append(id, &blocks(2)).unwrap();
@@ -391,7 +391,7 @@ fn a_block_that_a_live_remote_does_not_bring_is_waited_for() {
     assert!(played.store.in_sync(played.peer));
 }
 
-/// Where all streams stood still for longer than the patience lasts, nothing of what then comes is lost.
+/// If all streams stood still for longer than the patience lasts, nothing of what then comes is lost.
 #[test]
 fn a_remote_that_was_only_slow_brings_it_all() {
     let mut played = Played::new(Replicate::live(), true);
@@ -409,7 +409,7 @@ fn a_remote_that_was_only_slow_brings_it_all() {
     played.time(60);
     assert_eq!(played.answers(Message::Data(served(3, &request(1, 0)))), []);
     assert_eq!(at_hand(&played), 2);
-    // The others are waited for again, and where that is in vain too they are still welcome; but not what was never asked for.
+    // The others are waited for again, and if that is in vain too they are still welcome; but not what was never asked for.
     played.time(90);
     assert_eq!(played.answers(Message::Data(served(3, &request(2, 0)))), []);
     assert_eq!(played.answers(Message::Data(served(4, &request(3, 0)))), [Message::Unhave { start: 3, length: 1 }]);

@@ -215,7 +215,7 @@ fn a_feed_of_nothing_is_in_sync_until_it_is_more() {
 
 #[test]
 fn a_remote_that_serves_nothing_is_not_asked_again_and_again() {
-    // Each offers a feed to the other, which cannot get it; what comes of either is told by nobody.
+    // Each offers a feed to the other, which cannot get it; nobody reports what comes of either.
     for (download, upload) in [(Some(false), None), (None, Some(false))] {
         let mut stores = [store(), store()];
         writer(&mut stores[0], 1, 5);
@@ -285,7 +285,7 @@ fn a_remote_that_opens_no_channel_holds_up_only_itself() {
     assert_eq!(played.opens().len(), 2);
     played.time(60);
     assert_eq!(played.opens().len(), 1);
-    // It comes back to the first after all, which is asked again where it was opened.
+    // It comes back to the first after all, which is asked again if it was opened.
     played.time(90);
     played.event(Event::Opened { token: first[0] });
     let commands = played.commands();

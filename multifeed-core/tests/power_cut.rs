@@ -233,8 +233,8 @@ fn the_disk_knows_that_a_writer_is_in_use_before_it_changes() {
     assert_eq!(syncs(&store), before);
 }
 
-/// Of a writer that JS made the journal knows nothing, and a power cut may leave any part of the first append: what was there before is known by
-/// then, and nothing that is left of the append makes the feed be refused.
+/// Of a writer that JS made the journal knows nothing, and a power cut may leave any part of the first append. What was there before is known by
+/// then. Nothing that is left of the append makes the feed be refused.
 #[test]
 fn a_writer_that_js_made_is_known_before_the_first_append() {
     for (before, durability) in
@@ -273,7 +273,7 @@ fn a_store_that_promises_nothing_does_not_wait_for_the_disk_for_a_copy() {
         store.clear(id, 0..1).unwrap();
         assert!(Disk::says_open(&store.storage().written) && syncs(&store) == 0);
     }
-    // A writer's first change is one that has to outlive a cut, also where a copy's came before it.
+    // A writer's first change is one that has to outlive a cut, also if a copy's came before it.
     let mut disk = Disk::unsynced(copy.clone());
     let mut store = open(&mut disk, Durability::None);
     store.writer(Some("another"), || key_pair(2)).unwrap();

@@ -408,7 +408,7 @@ fn fetching_and_serving_can_end_and_begin_again() {
     assert_eq!(stores[1].info(id).unwrap().downloaded, before);
 }
 
-/// More runs of cleared blocks than are told one by one: the remote ends with the same picture all the same.
+/// More runs of cleared blocks than are reported one by one: the remote ends with the same picture all the same.
 #[test]
 fn many_scattered_blocks_are_given_up_in_few_messages() {
     let mut options = Options::default();
@@ -426,7 +426,7 @@ fn many_scattered_blocks_are_given_up_in_few_messages() {
     for index in (0..200).filter(|index| index % 3 == 0) {
         stores[0].clear(writer, index..index + 1).unwrap();
     }
-    // New blocks that go again before anyone was told of them.
+    // New blocks that go again before they were announced to anyone.
     stores[0].append(writer, &blocks(vec![3; 10])).unwrap();
     stores[0].commit(START);
     stores[0].clear(writer, 203..208).unwrap();
@@ -583,7 +583,7 @@ fn asked(want: &Want) -> BTreeSet<u64> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// Whatever is asked for, taken back and cleared, of however many that have however much: what is held in the end is what is
+    /// Whatever is asked for, taken back and cleared, of however many that have however much. What is held in the end is what is
     /// asked for and anybody has, and nothing else.
     #[test]
     fn what_is_held_is_what_was_asked_for(

@@ -108,7 +108,7 @@ fn numbers(report: &Recovered) -> [u64; 7] {
     ]
 }
 
-/// Opens the feed, sees that all that it has now is right and stays so, and gives what was told.
+/// Opens the feed, sees that all that it has now is right and stays so, and returns what was reported.
 fn set_right(disk: &mut MemoryStorage) -> (Feed, Option<Recovered>) {
     let mut feed = Feed::open(disk, Slot(0)).unwrap();
     assert_eq!(verify(&mut feed, disk), []);
@@ -242,7 +242,7 @@ fn left_of(kind: FileKind, len: u64, blocks: u64) -> Vec<u64> {
     left
 }
 
-/// No journal knows a feed of JS's: where its marks are lost it is opened with all of its blocks, or not at all, whatever else is lost with them.
+/// No journal knows a feed of JS's: if its marks are lost it is opened with all of its blocks, or not at all, whatever else is lost with them.
 #[test]
 fn a_writer_whose_marks_are_lost_is_never_opened_shorter() {
     const KINDS: [FileKind; 4] = [FileKind::Bitfield, FileKind::Signatures, FileKind::Tree, FileKind::Data];
@@ -574,7 +574,7 @@ fn what_a_crash_left_of_a_new_writer_is_taken_as_far_as_it_is_whole() {
 
 #[test]
 fn a_writer_that_no_journal_knows_is_not_searched_for_damage() {
-    // A crash of JS's is not to be told from bit rot: what is marked stays marked, and verifying it tells.
+    // A crash of JS's cannot be told from bit rot: what is marked stays marked, and verifying it tells.
     let mut disk = left_open(written());
     flip(&mut disk, FileKind::Data, offset(50));
     let store = opened(&mut disk);
@@ -743,7 +743,7 @@ fn a_slice_of_verifying_is_about_as_long_as_it_was_told() {
     assert!((12..20).contains(&steps), "{steps}");
 }
 
-/// Of a writer's feed, which is refused where it lost more than one append: the file that is told is the one that ends too early.
+/// Of a writer's feed, which is refused if it lost more than one append: the file that is reported is the one that ends too early.
 #[test]
 fn a_writer_that_is_too_short_names_the_file_that_ends_too_early() {
     let bytes_from = |block: u64| offset(100) - offset(block);
@@ -794,7 +794,7 @@ fn a_writer_that_is_too_short_names_the_file_that_ends_too_early() {
             }
         }
     }
-    // Where none does, the one that told of that length: a root is another one, and so are a node and a block that it could be made again of.
+    // If none does, the one that told of that length: a root is another one, and so are a node and a block that it could be made again of.
     let mut disk = written();
     flip(&mut disk, FileKind::Tree, HEADER + 159 * NODE);
     flip(&mut disk, FileKind::Tree, HEADER + 175 * NODE);

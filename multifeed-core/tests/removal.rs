@@ -84,8 +84,8 @@ fn mixed(durability: Durability) -> (MemoryStorage, Vec<FeedKey>) {
     (disk, keys)
 }
 
-/// A store whose feeds are in each other's way: two writers are named by the number of a remote's folder and of an unnamed one's, one by that of a
-/// folder that is not there, and whatever goes, the last folder would take a number that is a name.
+/// A store whose feeds are in each other's way. Two writers are named by the number of a remote's folder and of an unnamed one's, one by that of a
+/// folder that is not there. Whatever goes, the last folder would take a number that is a name.
 fn numbered(durability: Durability) -> (MemoryStorage, Vec<FeedKey>) {
     let mut disk = MemoryStorage::new();
     let mut store = Multifeed::open(&mut disk, Options { durability, ..Options::default() }).unwrap();
@@ -247,7 +247,7 @@ fn banned_keys_are_bounded_and_their_file_is_text() {
     let mut expected = [one.as_str(), two.as_str()];
     expected.sort_unstable();
     assert_eq!(lines, expected);
-    // Somebody's hand: what is no key is told, and the rest counts.
+    // Somebody's hand: what is no key is reported, and the rest counts.
     text.push_str("what is this\n");
     disk.replace(file, text.as_bytes()).unwrap();
     let store = open(&mut disk);
@@ -775,7 +775,7 @@ fn what_opening_tells_has_the_numbers_of_after_it() {
                 _ => None,
             };
             assert_eq!(events.iter().filter_map(slots).collect::<Vec<_>>(), [Slot(1)]);
-            // And with a removal, of which nothing more is to be told.
+            // And with a removal, of which nothing more must be reported.
             let id = store.find(&key(33)).unwrap();
             let first = store.find(&key(30)).unwrap();
             store.remove(id).unwrap();
@@ -834,8 +834,8 @@ fn as_js_until_cut(disk: &MemoryStorage) -> Vec<FeedKey> {
 
 #[test]
 fn what_js_makes_in_the_gap_stays() {
-    // The removal of folder 1 was cut between its last file and the renaming of the last folder; then JS was here, saw one feed, and made
-    // its next writer in folder 1; or it saw them all, since `key` was still there, and made one after the last.
+    // The removal of folder 1 was cut between its last file and the renaming of the last folder. Then JS was here, saw one feed, and made
+    // its next writer in folder 1. Or it saw them all, since `key` was still there, and made one after the last.
     let (start, keys) = mixed(Durability::None);
     let gone = keys[1];
     for in_gap in [true, false] {

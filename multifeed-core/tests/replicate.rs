@@ -327,7 +327,7 @@ fn a_store_closed_and_opened_again_is_the_same() {
 
 #[test]
 fn a_feed_of_empty_blocks_has_its_data_file() {
-    // JS reads an empty block from `data` all the same, and takes the block for damaged where there is no such file.
+    // JS reads an empty block from `data` all the same, and takes the block for damaged if there is no such file.
     let mut stores = [store(), store()];
     let id = writer(&mut stores[0], "local", 1);
     stores[0].append(id, &[Bytes::new()]).unwrap();

@@ -22,7 +22,7 @@ struct Rules {
     hidden: Vec<FeedKey>,
     unwanted: Vec<FeedKey>,
     limits: Option<PeerLimits>,
-    /// Taken of a manifest: the keys that it names under this, where it has that at all.
+    /// Taken of a manifest: the keys that it names under this, if it has that at all.
     kind: Option<&'static str>,
     /// Said of the feeds that are offered.
     says: Option<&'static str>,

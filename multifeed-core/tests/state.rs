@@ -92,7 +92,7 @@ fn a_block_whose_hashes_are_refused_is_missing_there() {
     }
 }
 
-/// Channels close one after the other: the last that is told of the session counts their feeds as its totals do.
+/// Channels close one after the other: the last report of the session counts their feeds as its totals do.
 #[test]
 fn feeds_whose_channels_closed_are_counted() {
     for reconcile in [None, Some(false)] {
@@ -169,7 +169,7 @@ fn an_old_copy_of_a_writer_is_not_in_sync_with_what_was_written_since() {
         let id = writer(store, 1);
         store.append(id, &blocks(0, count, 10)).unwrap();
     }
-    // One that is to fetch nothing does not ask either.
+    // One that must fetch nothing does not ask either.
     let mut link = observed(&mut stores, live().map(|options| Replicate { download: Some(false), ..options }));
     run(&mut stores, std::slice::from_mut(&mut link), START);
     assert!(!in_sync(&stores, &link)[0]);

@@ -253,7 +253,7 @@ fn feeds_share_a_budget_and_take_turns() {
     assert_eq!(remote.end(), Ok((0, 0)));
 }
 
-/// At 10 kB/s each small answer takes 0.4 s: what is asked for at once comes within seven seconds from the first request on, before any rate is
+/// At 10 kB/s each small answer takes 0.4 s. What is asked for at once comes within seven seconds from the first request on, before any rate is
 /// known, as from a JS peer that asks for 16. Whatever the remote asks for waits behind it.
 #[test]
 fn on_a_slow_link_little_is_asked_for_from_the_start() {

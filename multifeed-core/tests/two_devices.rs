@@ -1,4 +1,4 @@
-//! One writer's key in two stores that meet each other: who is behind learns of it in time, and two histories are told to both.
+//! One writer's key in two stores that meet each other: the one that is behind learns of it in time, and both report two histories.
 
 use crate::link;
 
@@ -61,7 +61,7 @@ fn run_once(stores: &mut [Store], ends: [usize; 2], options: &Replicate) -> Link
     link
 }
 
-/// The lengths of the histories of which each side was told that there are two: its own, and the remote's.
+/// The lengths of the two histories in each side's reports of a conflict: its own, and the remote's.
 fn conflicts(link: &Link) -> [Vec<(u64, u64)>; 2] {
     link.events.each_ref().map(|events| {
         let lengths = events.iter().filter_map(|event| match event {
@@ -72,7 +72,7 @@ fn conflicts(link: &Link) -> [Vec<(u64, u64)>; 2] {
     })
 }
 
-/// The lengths of which a side was told that its own feed had grown elsewhere: before, and now.
+/// The lengths in a side's reports that its own feed had grown elsewhere: before, and now.
 fn writer_behind(link: &Link) -> [Vec<(u64, u64)>; 2] {
     link.events.each_ref().map(|events| {
         let lengths = events.iter().filter_map(|event| match event {
@@ -250,7 +250,7 @@ fn what_an_old_copy_had_no_time_to_fetch_comes_later() {
     }
 }
 
-/// A reader that took in blocks of both histories, before anything showed that they are two, is told so once they touch; the session goes on.
+/// A reader that took in blocks of both histories, before anything showed that they are two, learns it once they touch; the session goes on.
 #[test]
 fn a_reader_that_holds_some_of_both_histories_is_told() {
     for options in [once(), listed(once()), live()] {
@@ -302,7 +302,7 @@ fn who_fetches_nothing_asks_nothing() {
     link.totals(1);
 }
 
-/// The window of a feed in which its end lies is asked for, too, where that is not the first.
+/// The window of a feed that holds its end is asked for, too, if that is not the first.
 #[test]
 fn of_long_feeds_too() {
     const WINDOW: usize = 1 << 20;
@@ -385,7 +385,7 @@ fn two_blocks_at_the_same_moment_are_told_in_a_live_session() {
     }
 }
 
-/// Readers of two histories, one of which may be longer: none says that it holds the same as the other, and who is behind is told why.
+/// Readers of two histories, one of which may be longer: none says that it holds the same as the other, and the one that is behind learns why.
 #[test]
 fn readers_of_two_histories_are_not_in_sync() {
     for (first, second) in [(1, 1), (3, 1), (1, 3), (9, 9), (70, 2)] {

@@ -1,5 +1,5 @@
-//! A feed whose files nobody changed since the store was closed is opened by what the journal has of it: the same as by its files, and only if
-//! they are the same.
+//! A feed whose files nobody changed since the store was closed is opened by what the journal has of it. That gives the same as by its files,
+//! and only if they are the same.
 #![cfg(unix)]
 #![allow(clippy::disallowed_methods)] // The disk's clock has to go on.
 
@@ -189,7 +189,7 @@ fn a_change_in_the_same_tick_of_the_clock_as_the_close_is_noticed() {
     }
 }
 
-/// One store is always opened by its files, the other by its journal where it can be: both come to have the same bytes.
+/// One store is always opened by its files, the other by its journal if it can be: both come to have the same bytes.
 #[test]
 fn it_goes_on_as_one_that_was_opened_by_its_files() {
     const LENGTH: u64 = 20_000;

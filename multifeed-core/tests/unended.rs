@@ -1,4 +1,4 @@
-//! What JS leaves of an append that never ended, since it was killed: data, tree and signature are written at once, in any order, and the blocks are
+//! What JS leaves of an append that never ended, since it was killed. JS writes data, tree and signature at once, in any order. The blocks are
 //! marked, and shown to others, only after that. So nobody saw them: the append is completed if all of it is there, and else dropped. If more may
 //! have been signed, nothing is appended; what is proven is shown, read and served.
 

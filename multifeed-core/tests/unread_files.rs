@@ -1,5 +1,6 @@
-//! A disk that does not give `secret_key` or `localname` of a feed, or gives something else: the feed is read, the file is reported by name, and nobody
-//! else gets the writer's name. Once the disk gives it again, the writer goes on. And parts of `bitfield` and `signatures` that it does not give.
+//! A disk that does not give `secret_key` or `localname` of a feed, or gives something else. The feed is read, the file is reported by name, and
+//! nobody else gets the writer's name. Once the disk gives it again, the writer goes on. And parts of `bitfield` and `signatures` that it does not
+//! give.
 #![cfg(unix)]
 
 use crate::common;

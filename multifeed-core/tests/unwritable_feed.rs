@@ -394,7 +394,7 @@ fn a_feed_whose_folder_is_moved_leaves_the_others_alone() {
             run(&mut stores, &mut links, START);
             assert_eq!(links[0].error(1).code(), "ERR_STORE_MOVED", "{case}");
             drop(stores);
-            // It is as it was where it is now.
+            // At its new path it is as it was.
             let mut files = FileStorage::open(place.path().join("another")).unwrap();
             files.close().unwrap();
             std::fs::rename(&moved, place.path().join("another").join("0")).unwrap();

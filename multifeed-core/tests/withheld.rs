@@ -153,7 +153,7 @@ fn what_is_asked_for_since_waits_for_the_next_answer() {
     // The writer asks about eleven blocks, and hears of a request meanwhile.
     reader.ask(12);
     reader.time(reader.now + WAY);
-    // It was told of eleven. What the reader gets next somebody else has signed.
+    // It heard of eleven. What the reader gets next somebody else has signed.
     reader.get(Bytes::from("another"));
     reader.time(reader.now + 3_000);
     assert_eq!(reader.came, []);

@@ -1,4 +1,4 @@
-//! Which connections may stay, where strangers can connect.
+//! Which connections may stay, if strangers can connect.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -165,8 +165,8 @@ impl Admission {
         Ok(Admitted { admission: self.clone(), id })
     }
 
-    /// Makes one connection give way, since something else has run out, such as file handles: the oldest that has proven nothing, or else
-    /// the session that has been idle for longest. False if all are busy.
+    /// Makes one connection give way, since something else has run out, such as file handles. That is the oldest that has proven nothing, or else
+    /// the session that has been idle for longest. Returns false if all are busy.
     pub fn make_room(&self, now: Duration) -> bool {
         let waker = {
             let mut table = lock(&self.0);
@@ -177,12 +177,12 @@ impl Admission {
         true
     }
 
-    /// The connections that have proven the root key.
+    /// Returns how many connections have proven the root key.
     pub fn sessions(&self) -> usize {
         lock(&self.0).count(|taken| taken.proven)
     }
 
-    /// The connections that have not.
+    /// Returns how many connections have not.
     pub fn unproven(&self) -> usize {
         lock(&self.0).count(|taken| !taken.proven)
     }
@@ -234,7 +234,7 @@ impl Table {
 }
 
 impl Admitted {
-    /// The connection has proven the root key: it is a session now, for which an idle one may have to give way.
+    /// Notes that the connection has proven the root key: it is a session now, for which an idle one may have to give way.
     ///
     /// # Errors
     /// [`Full::Sessions`], and the place is lost.
@@ -262,14 +262,14 @@ impl Admitted {
         Ok(())
     }
 
-    /// The session did something: it is not idle. What a connection does that has proven nothing does not count.
+    /// Notes that the session did something: it is not idle. What a connection does that has proven nothing does not count.
     pub fn touch(&self, now: Duration) {
         if let Some(taken) = lock(&self.admission.0).taken.get_mut(&self.id).filter(|taken| taken.proven) {
             taken.since = taken.since.max(now);
         }
     }
 
-    /// Whether the connection has to give way.
+    /// Returns whether the connection has to give way.
     pub fn is_lost(&self) -> bool {
         lock(&self.admission.0).lost.contains_key(&self.id)
     }
@@ -363,7 +363,7 @@ mod tests {
         all[0].touch(secs(9));
         let next = enter(4, secs(20)).unwrap();
         assert_eq!(all.iter().map(Admitted::is_lost).collect::<Vec<_>>(), [false, true, false]);
-        // Nobody who does something is driven out.
+        // No connection that does something is driven out.
         for place in [&all[0], &all[2], &next] {
             place.touch(secs(29));
         }

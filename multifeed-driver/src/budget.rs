@@ -24,8 +24,8 @@ const STEP: usize = 64 * 1024;
 ///
 /// - Sessions with the same [`Replicate::source`](crate::Replicate::source), such as an address, have at most half of the budget together, if
 ///   they are more than one.
-/// - Of the sources that wait, the one that holds least is next. Of the sessions of that one, or of several, the one that came first and the one
-///   that came last are next by turns: each has its turn, and few wait for a long queue.
+/// - Of the sources that wait, the one that holds least is next. Of the sessions of that one, or of several, the first and the last
+///   that came are next by turns. So each has its turn, and few wait for a long queue.
 /// - A session that holds a share and does not get on ends if others wait: see
 ///   [`PumpOptions::receive_rate`](crate::PumpOptions::receive_rate) and [`PumpOptions::send_rate`](crate::PumpOptions::send_rate).
 ///

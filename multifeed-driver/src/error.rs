@@ -34,7 +34,7 @@ pub enum Error {
     /// No session that is there can bring what was waited for.
     #[error("no peer has it")]
     Unavailable,
-    /// The session was over before it was in sync. Why it ended, [`Replication::finish`](crate::Replication::finish) tells.
+    /// The session was over before it was in sync. [`Replication::finish`](crate::Replication::finish) returns why it ended.
     #[error("the session ended before it was in sync")]
     SessionEnded,
     /// [`Feed::cancel`](crate::Feed::cancel) ended the waiting.
@@ -71,7 +71,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// A stable name for programs.
+    /// Returns a stable name for programs.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Closed => "ERR_CLOSED",

@@ -15,8 +15,8 @@
 //! | `handles` | what an application holds | `shared`, `stream`, `store` |
 //! | `networker` | many streams, and who is at their other ends | `shared`, `stream`, `handles` |
 //!
-//! The link between a pump and the store is bounded in both directions, and neither side ever waits for the other: while the
-//! store is behind, the pump does not read its stream, but still writes; while the stream is slow, the store hands that
+//! The link between a pump and the store is bounded in both directions, and neither side ever waits for the other. While the
+//! store is behind, the pump does not read its stream, but still writes. While the stream is slow, the store hands that
 //! session no commands, and serves the others.
 
 mod admission;
@@ -82,7 +82,7 @@ pub use multifeed_proto::{
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Locks, also if a thread died while it held the lock: what is guarded here is whole between any two statements.
+/// Locks, even if a thread died while it held the lock: what is guarded here is whole between any two statements.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

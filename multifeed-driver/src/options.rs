@@ -11,7 +11,7 @@ use crate::budget::Budget;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Options {
-    /// What each session is told at its start: root key, client name, version, static key, timeouts and limits.
+    /// What each session gets at its start: root key, client name, version, static key, timeouts and limits.
     /// `live` and `user_data` are set from what each session's own options say; `stall_timeout` is for those that are not live, and without
     /// one it is [`STALL_TIMEOUT`](multifeed_core::STALL_TIMEOUT).
     pub session: Config,
@@ -56,7 +56,7 @@ pub struct PumpOptions {
     pub write_bytes: usize,
     /// Bytes of commands that the store may have under way to the session: its credit. Default 512 KiB.
     pub credit_bytes: usize,
-    /// The same at the least where the stream is slow: there it is what goes out in about a second. Default 32 KiB.
+    /// The least credit of a slow stream, which gets as much as goes out in about a second. Default 32 KiB.
     pub slow_credit_bytes: usize,
     /// Events that may wait for the store; while there are as many, the stream is not read. Default 1,024.
     pub events: usize,
@@ -85,18 +85,18 @@ pub struct PumpOptions {
 }
 
 impl Options {
-    /// The defaults, with this root key.
+    /// Returns the defaults, with this root key.
     pub fn new(root_key: FeedKey) -> Self {
         Self { session: Config::new(root_key), ..Self::default() }
     }
 
-    /// As they are, with this durability: what a power cut may take.
+    /// Returns these options with this durability: when to fsync.
     pub fn with_durability(mut self, durability: multifeed_core::Durability) -> Self {
         self.multifeed.durability = durability;
         self
     }
 
-    /// As they are, with this policy: what sessions tell and take, where they have none of their own.
+    /// Returns these options with this policy: what sessions offer and take, if they have no policy of their own.
     pub fn with_policy(mut self, policy: impl multifeed_core::Policy + 'static) -> Self {
         self.multifeed.policy = Some(std::sync::Arc::new(policy));
         self

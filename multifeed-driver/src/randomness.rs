@@ -6,7 +6,7 @@ use rand::rngs::{StdRng, SysRng};
 
 use crate::error::Error;
 
-/// A new key pair, from the system's randomness: for a writer whose key is to be known before, or kept elsewhere.
+/// Makes a new key pair, from the system's randomness: for a writer whose key must be known before, or kept elsewhere.
 ///
 /// # Errors
 /// [`Error::Random`].

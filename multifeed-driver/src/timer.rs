@@ -19,7 +19,7 @@ impl<R: Runtime> Default for Timer<R> {
 }
 
 impl<R: Runtime> Timer<R> {
-    /// True where the time has come.
+    /// Returns true if the time has come.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, due: Option<Duration>, now: Duration) -> bool {
         let Some(due) = due else {
             self.armed = None;

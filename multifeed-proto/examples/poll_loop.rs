@@ -1,8 +1,8 @@
 //! 1,000 sessions on one thread: sockets that do not block, one loop over all of them, and one clock.
 //!
-//! `cargo run --release -p multifeed-proto --example poll_loop` joins 500 pairs over loopback; of each pair one side offers a feed, the
-//! other requests it, both open its channel, and 100 messages go over it. A real program would ask its operating system which
-//! sockets are ready (mio, epoll) instead of trying each in turn; the session does not mind.
+//! `cargo run --release -p multifeed-proto --example poll_loop` joins 500 pairs over loopback. Of each pair one side offers a feed, the
+//! other requests it, both open its channel, and 100 messages go over it. A real program would ask its operating system which sockets
+//! are ready (mio, epoll) instead of trying each in turn; the session does not mind.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -37,7 +37,7 @@ impl Peer {
         Ok(Self { stream, session, out: BytesMut::new(), offers, received: 0, result: None })
     }
 
-    /// Does what can be done without waiting. `false` where that was nothing.
+    /// Does what can be done without waiting. `false` if that was nothing.
     fn turn(&mut self, now: Duration, piece: &mut [u8]) -> bool {
         let mut moved = self.read(now, piece);
         if self.session.poll_timeout().is_some_and(|at| at <= now) {
@@ -58,7 +58,7 @@ impl Peer {
             Ok(0) => self.session.handle_eof(),
             Ok(len) => {
                 buf.extend_from_slice(piece.get(..len).unwrap_or_default());
-                // An error is told by Event::Closed as well.
+                // Event::Closed reports an error as well.
                 let _ = self.session.handle_input(now);
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => return false,

@@ -47,7 +47,7 @@ impl Peer {
             match received {
                 Ok(0) => session.handle_eof(),
                 Ok(len) => {
-                    // An error is told by Event::Closed as well.
+                    // Event::Closed reports an error as well.
                     if let Some(buf) = session.recv_buf() {
                         buf.extend_from_slice(piece.get(..len).unwrap_or_default());
                     }
@@ -85,7 +85,7 @@ impl Peer {
                 out.clear();
                 guard = self.lock();
             } else if guard.0.output_finished() {
-                // Wakes the reader too, where the session ended by itself.
+                // Wakes the reader too, if the session ended by itself.
                 let _ = self.stream.shutdown(Shutdown::Both);
                 return;
             } else {

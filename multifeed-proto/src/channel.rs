@@ -45,7 +45,7 @@ struct Channel {
     side: Side,
     ours: Option<Ours>,
     remote: Option<u32>,
-    /// What the remote's Open carried, while we have no key to check it with. None where it has not the size of one: that is
+    /// What the remote's Open carried, while we have no key to check it with. None if it has not the size of one: that is
     /// as wrong, and must not cost what the remote likes.
     capability: Option<[u8; 32]>,
 }
@@ -62,13 +62,13 @@ pub(crate) enum Side {
 /// What changes that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// We open it; the remote's Open, where there is one, proves that it knows the key.
+    /// We open it; the remote's Open, if there is one, proves that it knows the key.
     Open,
     /// We would open it, and the remote's Open does not prove it; or we tell that we will not.
     Refuse,
     /// We close it.
     Close,
-    /// The remote opens it, and proves that it knows the key, where we have one to check with.
+    /// The remote opens it, and proves that it knows the key, if we have one to check with.
     RemoteOpen,
     /// The remote closes it.
     RemoteClose,
@@ -118,7 +118,7 @@ struct Local {
 /// What our Options on a feed's channel say.
 #[derive(Debug, Default)]
 pub(crate) struct Options {
-    /// The application's own, and the remote's, where there are any.
+    /// The application's own, and the remote's, if there are any.
     pub(crate) extensions: Option<Box<Extensions>>,
     /// As the caller's own Options message set it.
     pub(crate) ack: bool,
@@ -127,9 +127,9 @@ pub(crate) struct Options {
 /// What opening a channel ourselves leads to.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum LocalOpen {
-    /// Its Open is to be sent; `complete` where the remote's was there before.
+    /// The caller sends its Open; `complete` if the remote's was there before.
     Open { id: u32, discovery_key: DiscoveryKey, complete: bool },
-    /// The remote's Open, which was there before, carried no proof: it is to be told by a Close with the discovery key.
+    /// The remote's Open, which was there before, carried no proof: the caller answers with a Close that has the discovery key.
     Unproven { id: u32, discovery_key: DiscoveryKey },
     /// The token is in use.
     TokenInUse,
@@ -225,7 +225,7 @@ impl Channels {
         Ok(owner)
     }
 
-    /// We close a channel: its local id, where it was open.
+    /// Closes a channel from our side: returns its local id, if it was open.
     pub(crate) fn close(&mut self, owner: Owner) -> Option<u32> {
         let local = self.local(owner)?;
         let (id, discovery_key) = (local.id, local.discovery_key);
@@ -238,7 +238,7 @@ impl Channels {
         Some(id)
     }
 
-    /// We tell that we will not open a channel of the remote's: the local id that this uses up, where there is such a channel.
+    /// Refuses to open a channel of the remote's: returns the local id that this uses up, if there is such a channel.
     pub(crate) fn refuse(&mut self, discovery_key: &DiscoveryKey) -> Option<u32> {
         self.channels.get(discovery_key)?.side.next(Step::Refuse)?;
         let id = self.take_id()?;
@@ -260,7 +260,7 @@ impl Channels {
         RemoteClose { answer: ours.as_ref().map(|ours| ours.id), owner: ours.map(|ours| ours.owner) }
     }
 
-    /// Whose channel a remote's id stands for, where both sides opened it.
+    /// Whose channel a remote's id stands for, if both sides opened it.
     pub(crate) fn route(&self, id: u32) -> Option<Owner> {
         self.remote.get(&id)?.owner
     }
@@ -283,7 +283,7 @@ impl Channels {
         self.tokens.get_mut(&token).map(|local| (local.id, local.both, &mut local.options))
     }
 
-    /// The extensions of a feed's channel, where the application registered any.
+    /// Returns the extensions of a feed's channel, if the application registered any.
     pub(crate) fn extensions(&self, token: Token) -> Option<&Extensions> {
         self.tokens.get(&token)?.options.extensions.as_deref().filter(|extensions| extensions.is_spoken())
     }

@@ -1,4 +1,4 @@
-//! What a session is told at its start.
+//! The configuration of a session.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -10,7 +10,7 @@ use crate::json::Json;
 use crate::key::{DEFAULT_ROOT_KEY, FeedKey};
 use crate::limits::Limits;
 
-/// What a session is told at its start.
+/// What the caller sets for a session at its start.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Config {
@@ -23,11 +23,11 @@ pub struct Config {
     pub authenticate: bool,
     /// Whether [`Event::Discovered`](crate::Event::Discovered) tells of channels that the remote opens and we have not.
     pub discover: bool,
-    /// Names of [extensions](crate::Session::register_extension) that are spoken on the stream from the start: the remote hears of
-    /// them no later than of multifeed's own, and [`RemoteHandshake::extensions`](crate::RemoteHandshake) tells which of
-    /// them it speaks as well. Those that `register_extension` would not take are left out.
+    /// Names of [extensions](crate::Session::register_extension) that are spoken on the stream from the start. The remote hears of
+    /// them no later than of multifeed's own, and [`RemoteHandshake::extensions`](crate::RemoteHandshake) tells which of them it
+    /// speaks as well. Those that `register_extension` would not take are left out.
     pub extensions: Vec<String>,
-    /// Our X25519 key pair for Noise; one is drawn for this session where there is none.
+    /// Our X25519 key pair for Noise; one is drawn for this session if there is none.
     pub static_key: Option<StaticKeyPair>,
     /// How long the remote may send nothing at all. JS: 20 s.
     pub idle_timeout: Option<Duration>,
@@ -35,8 +35,8 @@ pub struct Config {
     pub keep_alive: Option<Duration>,
     /// How long a session that is up may exchange nothing but keep-alives, before it ends with
     /// [`SessionError::Stalled`](crate::SessionError::Stalled). The wire has no checksum: a bit that was flipped on its way can swallow
-    /// messages without an error, and then each side waits for the other for as long as the stream stays. Time in which events or output
-    /// of ours wait does not count. By default none, as in JS: a side that stays for what is new may have nothing to say for days.
+    /// messages without an error. Then each side waits for the other for as long as the stream stays. Time in which events or output of
+    /// ours wait does not count. By default none, as in JS: a side that stays for what is new may have nothing to say for days.
     pub stall_timeout: Option<Duration>,
     /// How long the Noise handshake may take, and each root key until its [`Event::Ready`](crate::Event::Ready), counted from the
     /// session's start or from when it was opened later. JS multifeed has none, corestore-multifeed 10 s; ours is 20 s.
@@ -49,13 +49,13 @@ pub struct Config {
     pub limits: Limits,
 }
 
-/// A multifeed on a stream: the key that both sides must know, and what our handshake says. Printed without the key: whoever has it can sync.
+/// A multifeed on a stream: the key that both sides must know, and what our handshake says. Printed without the key: anyone who has it can sync.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RootConfig {
     /// The root key.
     pub key: FeedKey,
-    /// Told to the remote in our handshake as `userData`.
+    /// Sent to the remote in our handshake as `userData`.
     pub user_data: Option<Json>,
     /// Our client name, which must equal the remote's: `MULTIFEED` in JS.
     pub client: String,
@@ -70,12 +70,12 @@ pub struct RootConfig {
 }
 
 impl Config {
-    /// The defaults of JS, with this root key.
+    /// Returns the defaults of JS, with this root key.
     pub fn new(root_key: FeedKey) -> Self {
         Self { root: Some(RootConfig::new(root_key)), discover: false, ..Self::plain() }
     }
 
-    /// The defaults of JS, without a root key: a plain stream of hypercore-protocol.
+    /// Returns the defaults of JS, without a root key: a plain stream of hypercore-protocol.
     pub fn plain() -> Self {
         Self {
             root: None,
@@ -101,7 +101,7 @@ impl Default for Config {
 }
 
 impl RootConfig {
-    /// What JS multifeed 6 says, with this root key.
+    /// Returns what JS multifeed 6 says, with this root key.
     pub fn new(key: FeedKey) -> Self {
         Self {
             key,

@@ -51,7 +51,7 @@ pub fn check<M: Machine>() {
     }
 }
 
-/// The sections of a session's machines.
+/// Returns the sections of a session's machines.
 pub fn of_sessions() -> String {
     [
         draw::<Phase>(

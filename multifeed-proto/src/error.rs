@@ -9,7 +9,7 @@ use crate::machine::Machine;
 /// Why a session ended before its time. Sticky: once a session failed, every call tells the same error.
 ///
 /// [`code`](Self::code) is a stable name for programs (`ERR_VERSION_MISMATCH` and `ERR_CLIENT_MISMATCH` are JS multifeed's own);
-/// [`us`](Self::us) and [`them`](Self::them) are both sides' values where two values did not agree.
+/// [`us`](Self::us) and [`them`](Self::them) are both sides' values if two values did not agree.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SessionError {
@@ -18,7 +18,7 @@ pub enum SessionError {
     VersionMismatch {
         /// Our version.
         us: String,
-        /// The remote's, where its handshake had one (cut to 256 characters).
+        /// The remote's, if its handshake had one (cut to 256 characters).
         them: Option<String>,
     },
     /// The two sides' client names differ.
@@ -26,10 +26,10 @@ pub enum SessionError {
     ClientMismatch {
         /// Our client name.
         us: String,
-        /// The remote's, where its handshake had one (cut to 256 characters).
+        /// The remote's, if its handshake had one (cut to 256 characters).
         them: Option<String>,
     },
-    /// The remote opened another channel where the root key's was due: it has another root key.
+    /// The remote opened another channel when the root key's was due: it has another root key.
     #[error("root keys do not agree: our discovery key is {us}, theirs is {them}")]
     RootKeyMismatch {
         /// The discovery key of our root key.
@@ -196,7 +196,7 @@ pub enum Phase {
 /// What moves a session from one phase to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// Noise is done, and the caller is to judge the remote's key.
+    /// Noise is done, and the caller has to judge the remote's key.
     NoiseToBeAccepted,
     /// Noise is done, or the caller accepted the remote's key; there is a root key.
     RootsFollow,
@@ -306,7 +306,7 @@ pub enum ExchangeError {
 }
 
 impl SessionError {
-    /// Whose fault it is.
+    /// Returns whose fault it is.
     pub fn fault(&self) -> Fault {
         match self {
             Self::VersionMismatch { .. }
@@ -333,7 +333,7 @@ impl SessionError {
         }
     }
 
-    /// A stable name for programs.
+    /// Returns a stable name for programs.
     pub fn code(&self) -> &'static str {
         match self {
             Self::VersionMismatch { .. } => "ERR_VERSION_MISMATCH",
@@ -359,7 +359,7 @@ impl SessionError {
         }
     }
 
-    /// Our value, where two sides' values did not agree.
+    /// Returns our value, if two sides' values did not agree.
     pub fn us(&self) -> Option<String> {
         match self {
             Self::VersionMismatch { us, .. } | Self::ClientMismatch { us, .. } => Some(us.clone()),
@@ -368,7 +368,7 @@ impl SessionError {
         }
     }
 
-    /// The remote's value, where two sides' values did not agree and it sent one.
+    /// Returns the remote's value, if two sides' values did not agree and it sent one.
     pub fn them(&self) -> Option<String> {
         match self {
             Self::VersionMismatch { them, .. } | Self::ClientMismatch { them, .. } => them.clone(),

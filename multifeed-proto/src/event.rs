@@ -1,4 +1,4 @@
-//! What a session tells its caller, and what it is told.
+//! The events of a session, and the commands that it takes.
 
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -22,7 +22,7 @@ use crate::wire::message::Message;
 pub enum Event {
     /// The Noise handshake is done.
     Connected {
-        /// The remote's static key. Anyone can have made one up: compare it where identity matters.
+        /// The remote's static key. Anyone can have made one up: compare it if identity matters.
         remote_public_key: [u8; 32],
         /// Noise's handshake hash, equal on both sides of this stream and nowhere else (for channel binding).
         handshake_hash: [u8; 64],
@@ -66,11 +66,11 @@ pub enum Event {
         /// The message, its values slices of the buffer that it was read into.
         message: Message,
     },
-    /// The remote told of blocks on a channel after we had closed it, and before it heard of that.
+    /// The remote announced blocks on a channel after we had closed it, and before it heard of that.
     LateHave {
         /// The channel's token until then; it may be in use again.
         token: Token,
-        /// The blocks; of those that it lists as a bitfield, in an answer, nothing is told.
+        /// The blocks. Those that an answer lists as a bitfield are not reported.
         blocks: Range<u64>,
     },
     /// A message on a channel that both sides opened is under way for longer than a second, and more of it arrived: Data, or a Have. At most once
@@ -90,26 +90,26 @@ pub enum Event {
     },
     /// A message of an [extension](crate::Session::register_extension) of ours.
     Extension {
-        /// Where it came.
+        /// The scope in which it came.
         scope: Scope,
         /// The extension's name.
         name: Arc<str>,
         /// The message, a slice of the buffer that it was read into; [`Json::from_bytes`] reads one that is JSON.
         body: Bytes,
     },
-    /// The remote opened a channel that we have not opened (where [`Config::discover`](crate::Config::discover) asks for it). Whoever
+    /// The remote opened a channel that we have not opened (if [`Config::discover`](crate::Config::discover) asks for it). Whoever
     /// knows the key may open it as well; [`refuse_channel`](crate::Session::refuse_channel) tells that we will not.
     Discovered {
         /// The channel's.
         discovery_key: DiscoveryKey,
     },
     /// A root key's channel is closed, by the remote or as an answer to [`close_root`](crate::Session::close_root). Not the end
-    /// of a session: feeds go on, and so do feed lists with a multifeed 6, whose lists go over channel 0. Where there are several
+    /// of a session: feeds go on, and so do feed lists with a multifeed 6, whose lists go over channel 0. If there are several
     /// multifeeds, it comes also for one that failed by itself.
     RootClosed {
         /// The multifeed.
         root: Root,
-        /// Why, where it failed: the remote has not this root key (a timeout), or another version or client.
+        /// Why, if it failed: the remote lacks this root key (a timeout), or has another version or client.
         error: Option<SessionError>,
     },
     /// The remote ended its half of the stream, after whole messages. Not an error in itself; nothing more will come.
@@ -137,7 +137,7 @@ pub struct RemoteHandshake {
     pub client: String,
     /// What the remote's application sent along.
     pub user_data: Option<Json>,
-    /// Whether the remote stays after everything is synced, where it says so (JS does where its option was given).
+    /// Whether the remote stays after everything is synced, if it says so (JS does if its option was given).
     pub live: Option<bool>,
     /// The extensions of ours that the remote speaks on the stream too, as far as it said so by then; multifeed's own four are
     /// left out. Each side of ours names those of its [`Config::extensions`](crate::Config::extensions) before its handshake, so that
@@ -206,14 +206,14 @@ pub enum Command {
     },
     /// [`Session::register_extension`](crate::Session::register_extension)
     RegisterExtension {
-        /// Where it is to be spoken.
+        /// The scope in which to speak it.
         scope: Scope,
         /// Its name.
         name: String,
     },
     /// [`Session::send_extension`](crate::Session::send_extension)
     SendExtension {
-        /// Where it is spoken.
+        /// The scope in which it is spoken.
         scope: Scope,
         /// Its name.
         name: Arc<str>,
@@ -241,7 +241,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// About how many bytes it takes in the output; what it counts against [`send_credit`](crate::Session::send_credit).
+    /// Returns about how many bytes it takes in the output: what it counts against [`send_credit`](crate::Session::send_credit).
     pub fn size(&self) -> usize {
         match self {
             Self::Offer { keys, fields, .. } => 32 + 67 * keys.len() + fields.as_ref().map_or(0, ManifestFields::len),

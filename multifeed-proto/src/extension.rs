@@ -33,7 +33,7 @@ struct Own {
 }
 
 impl Extensions {
-    /// Registers a name of ours. `false` where it was there already.
+    /// Registers a name of ours. `false` if it was there already.
     pub fn add(&mut self, name: &str) -> bool {
         let at = self.listen(name);
         let Some(own) = self.ours.get_mut(at).filter(|own| !own.announced) else { return false };
@@ -52,7 +52,7 @@ impl Extensions {
         found.unwrap_or_else(|at| at)
     }
 
-    /// Whether any name is announced, or is to be.
+    /// Whether any name is announced, or will be.
     pub(crate) fn is_spoken(&self) -> bool {
         self.ours.iter().any(|own| own.announced)
     }
@@ -66,29 +66,29 @@ impl Extensions {
         announced().count() + 4 < limits.extensions && sum + bytes(name) + 200 < limits.options_bytes
     }
 
-    /// Our names, where they must go out in an Options message before the next use: once after each change.
+    /// Returns our names, if they must go out in an Options message before the next use: once after each change.
     pub fn announce(&mut self) -> Option<Vec<String>> {
         core::mem::take(&mut self.changed).then(|| self.names())
     }
 
-    /// The names that we announce, sorted.
+    /// Returns the names that we announce, sorted.
     pub fn names(&self) -> Vec<String> {
         self.ours.iter().filter(|own| own.announced).map(|own| own.name.to_string()).collect()
     }
 
-    /// The id that we use for a name of ours.
+    /// Returns the id that we use for a name of ours.
     pub fn id(&self, name: &str) -> Option<u64> {
         let at = self.announced(name)?;
         Some(self.ours.iter().take(at).filter(|own| own.announced).count() as u64)
     }
 
-    /// The remote's Options came, in place of those before.
+    /// Takes the remote's Options, in place of those before.
     pub fn update(&mut self, remote: Vec<String>) {
         self.ids = matches(&self.ours, &remote);
         self.remote = remote;
     }
 
-    /// The name of ours that a remote's id means. `None` for what we do not know, and before its Options.
+    /// Returns the name of ours that a remote's id means. `None` for what we do not know, and before its Options.
     pub fn name(&self, id: u64) -> Option<&Arc<str>> {
         let at = (*self.ids.get(usize::try_from(id).ok()?)?)?;
         self.ours.get(at).map(|own| &own.name)
@@ -106,7 +106,7 @@ impl Extensions {
         self.ours.iter().enumerate().filter(both).map(|(_, own)| &own.name)
     }
 
-    /// Whether the remote said that it speaks a name of ours.
+    /// Returns whether the remote said that it speaks a name of ours.
     pub fn remote_speaks(&self, name: &str) -> bool {
         self.find(name).is_ok_and(|at| self.ids.contains(&Some(at)))
     }

@@ -23,13 +23,13 @@ pub struct StaticKeyPair {
 }
 
 impl StaticKeyPair {
-    /// The pair that belongs to a secret key (any 32 bytes; they are clamped as X25519 asks when used).
+    /// Returns the pair that belongs to a secret key (any 32 bytes; they are clamped as X25519 asks when used).
     pub fn from_secret_key(secret: [u8; 32]) -> Self {
         let public = public_key(&secret);
         Self { secret, public }
     }
 
-    /// The public half, which the remote sees as its [`Event::Connected`](crate::Event::Connected)'s `remote_public_key`.
+    /// Returns the public half, which the remote sees as its [`Event::Connected`](crate::Event::Connected)'s `remote_public_key`.
     pub fn public_key(&self) -> &[u8; 32] {
         &self.public
     }

@@ -14,17 +14,17 @@ use serde_json::value::RawValue;
 pub struct Json(Box<RawValue>);
 
 impl Json {
-    /// A value from its JSON text; `None` where that is not one JSON value.
+    /// Makes a value from its JSON text; `None` if that is not one JSON value.
     pub fn new(text: impl Into<String>) -> Option<Self> {
         RawValue::from_string(text.into()).ok().map(Self)
     }
 
-    /// A value from the bytes of its text, such as an extension's message; `None` where they are not one JSON value.
+    /// Makes a value from the bytes of its text, such as an extension's message; `None` if they are not one JSON value.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         Self::new(core::str::from_utf8(bytes).ok()?)
     }
 
-    /// The JSON text.
+    /// Returns the JSON text.
     pub fn as_str(&self) -> &str {
         self.0.get()
     }
@@ -33,7 +33,7 @@ impl Json {
         Self(raw.to_owned())
     }
 
-    /// An object that was put together of names and values; null where it is none after all.
+    /// Makes an object of a text that was put together of names and values; null if it is none after all.
     pub(crate) fn object(text: &str) -> Self {
         Self::new(text).unwrap_or_else(|| Self(RawValue::NULL.to_owned()))
     }

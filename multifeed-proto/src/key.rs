@@ -5,7 +5,7 @@ use core::str::FromStr;
 
 /// The public key of a feed (ed25519, 32 bytes); also the shape of the root key, that a session's two sides must share.
 ///
-/// Whoever knows it can read the feed, so the wire only carries its [`DiscoveryKey`]. Displayed as 64 lower-case hex
+/// Anyone who knows it can read the feed, so the wire only carries its [`DiscoveryKey`]. Displayed as 64 lower-case hex
 /// digits, parsed from either case.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FeedKey([u8; 32]);
@@ -22,17 +22,17 @@ pub const DEFAULT_ROOT_KEY: FeedKey = FeedKey([
 pub struct DiscoveryKey([u8; 32]);
 
 impl FeedKey {
-    /// A key from its 32 bytes. Any bytes are a key; whether they are a point on the curve shows when a signature is checked.
+    /// Returns a key from its 32 bytes. Any bytes are a key; whether they are a point on the curve shows when a signature is checked.
     pub const fn new(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The key's 32 bytes.
+    /// Returns the key's 32 bytes.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// The discovery key that belongs to this key.
+    /// Returns the discovery key that belongs to this key.
     pub fn discovery_key(&self) -> DiscoveryKey {
         DiscoveryKey(crate::crypto::blake2b_256(&self.0, &[b"hypercore"]))
     }
@@ -44,12 +44,12 @@ impl FeedKey {
 }
 
 impl DiscoveryKey {
-    /// A discovery key from its 32 bytes.
+    /// Returns a discovery key from its 32 bytes.
     pub const fn new(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The discovery key's 32 bytes.
+    /// Returns the discovery key's 32 bytes.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }

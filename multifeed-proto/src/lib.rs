@@ -35,7 +35,7 @@
 //! use bytes::{Bytes, BytesMut};
 //! use multifeed_proto::{Config, Data, Event, FeedKey, Message, Role, Session, Token};
 //!
-//! /// One turn of the wheel: what `from` has to say goes to `to`, and what `to` makes of it is told.
+//! /// One turn of the wheel: what `from` has to say goes to `to`; returns what `to` makes of it.
 //! fn turn(from: &mut Session, to: &mut Session, now: Duration) -> Vec<Event> {
 //!     let mut wire = BytesMut::new();
 //!     from.poll_output(&mut wire);
@@ -60,7 +60,7 @@
 //!             Event::Manifest { root, .. } => alice.request_feeds(root, &[]),
 //!             Event::Replicate { keys, .. } if keys == [feed] => alice.open_channel(Token(0), feed),
 //!             Event::Opened { token } => {
-//!                 // Proofs and signatures are made by whoever holds the feed (the crate `multifeed-core`).
+//!                 // The holder of the feed (the crate `multifeed-core`) makes proofs and signatures.
 //!                 let value = Some(Bytes::from_static(b"hello"));
 //!                 alice.send(token, &Message::Data(Data { index: 0, value, nodes: vec![], signature: None }));
 //!             }
@@ -95,7 +95,7 @@
 //!
 //! # Several multifeeds, and both dialects
 //!
-//! A stream can carry many multifeeds: [`Session::open_root`] joins one more, at any time, and every list is told with the
+//! A stream can carry many multifeeds: [`Session::open_root`] joins one more, at any time, and every list comes with the
 //! [`Root`] that it belongs to. Feeds' channels are the stream's: a feed that two multifeeds share has one. A root key that only one
 //! side has ends by itself, by [`Event::RootClosed`]. With the one root key of its [`Config`] and no other, a session insists that the
 //! remote knows it, as JS does.

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 /// What a remote may make a session hold or do. Passing one ends the session with
-/// [`SessionError::Limit`](crate::SessionError::Limit), except where a field says that it pauses reading instead. The defaults leave room for
+/// [`SessionError::Limit`](crate::SessionError::Limit), except if a field says that it pauses reading instead. The defaults leave room for
 /// what real JS peers do.
 ///
 /// # Memory
@@ -15,13 +15,17 @@ use core::time::Duration;
 /// - 2 × (`event_bytes` + `message_bytes`) for events not yet polled: one may pass the bound, and a buffer may be twice as
 ///   large as what was read into it;
 /// - 3 × (`reply_bytes` + `output_bytes` + `message_bytes`) for what waits to be sent;
-/// - 400 bytes × (`channels` + the keys that we offered and requested), and as much again for those that we opened too; 96 bytes × `manifest_keys` for the lists that came before the handshake and the one that is read;
-///   2 × `handshake_bytes`; 4 × `options_bytes`; 16 × `manifest_fields_bytes`, since each may be a letter and a digit; and 1 MiB for all the rest.
+/// - 400 bytes × (`channels` + the keys that we offered and requested), and as much again for those that we opened too;
+/// - 96 bytes × `manifest_keys` for the lists that came before the handshake and the one that is read;
+/// - 2 × `handshake_bytes`;
+/// - 4 × `options_bytes`;
+/// - 16 × `manifest_fields_bytes`, since each may be a letter and a digit;
+/// - 1 MiB for all the rest.
 ///
-/// What the caller offered and requested, and its commands that wait, come on top: 100 bytes or less for each key. So do, for each
-/// multifeed after the first, 4 × `options_bytes`, `handshake_bytes`, 2 × `manifest_fields_bytes` and 96 bytes × `manifest_keys` for
-/// what came before its handshake; and 4 × `options_bytes` for each feed's channel with an extension of the application's. Events that
-/// were polled are the caller's. `tests/limits.rs` measures it.
+/// What the caller offered and requested, and its commands that wait, come on top: 100 bytes or less for each key. On top come, too:
+/// for what came before the handshake of each multifeed after the first, 4 × `options_bytes`, `handshake_bytes`,
+/// 2 × `manifest_fields_bytes` and 96 bytes × `manifest_keys`; and for each feed's channel with an extension of the application's,
+/// 4 × `options_bytes`. Events that were polled are the caller's. `tests/limits.rs` measures it.
 ///
 /// Until the remote has proven itself, `unproven_message_bytes` stands for `message_bytes` in this sum, and no list or handshake that it
 /// sends is longer than `unproven_bytes` in all.

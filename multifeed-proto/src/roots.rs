@@ -22,7 +22,7 @@ pub(crate) struct Roots {
     turn: Turn,
     /// The caller named one for the session's start, and the remote must have it as long as there is no other.
     strict: bool,
-    /// The remote's first channel, where that was not a root key's of ours, or of one that is over.
+    /// The remote's first channel, if that was not a root key's of ours, or of one that is over.
     foreign: Option<DiscoveryKey>,
     /// Whether the remote opened one of ours.
     came: bool,
@@ -75,8 +75,8 @@ pub(crate) enum Turn {
     /// Noise is not done.
     Noise,
     /// An initiator gives the remote a moment to open its own first. A JS responder that reads a foreign Open together with the
-    /// last handshake message drops the stream before it ever says which root key it has; one that is left to open first
-    /// tells, so that we can too.
+    /// last handshake message drops the stream before it ever says which root key it has. One that is left to open first tells,
+    /// so that we can too.
     Hold,
     /// A responder with several waits to hear which one the remote names.
     Listen,
@@ -144,7 +144,7 @@ impl Roots {
         roots
     }
 
-    /// Adds a multifeed. `false` where its name was used before, or its key is there already.
+    /// Adds a multifeed. `false` if its name was used before, or its key is there already.
     pub(crate) fn add(&mut self, root: Root, config: RootConfig, deadline: Option<Duration>, limits: &Limits) -> bool {
         let (key, discovery_key) = (config.key, config.key.discovery_key());
         if self.entries.contains_key(&root) || self.keys.contains_key(&discovery_key) {
@@ -253,7 +253,7 @@ impl Roots {
         self.entries.values().map(|entry| entry.exchange.named()).sum()
     }
 
-    /// Whether other channels may be opened: not before a root key's, where there is one.
+    /// Whether other channels may be opened: not before a root key's, if there is one.
     pub(crate) fn others_may_follow(&self) -> bool {
         match self.turn {
             Turn::Noise | Turn::Hold | Turn::Listen => false,
@@ -267,7 +267,7 @@ impl Roots {
         only.is_some_and(|entry| !self.came && !entry.exchange.is_over()) && self.foreign.is_some()
     }
 
-    /// Our first root key and the remote's, where the remote has opened another and none of ours.
+    /// Returns our first root key and the remote's, if the remote has opened another and none of ours.
     pub(crate) fn mismatch(&self) -> Option<(DiscoveryKey, DiscoveryKey)> {
         let them = self.foreign.filter(|_| !self.came)?;
         // It may have come too late for one that had failed.
@@ -290,7 +290,7 @@ impl Roots {
         self.get(root).map(|entry| (root, entry))
     }
 
-    /// How a multifeed speaks as long as the remote has not shown how it does: as multifeed 6 where the stream is its own. Where others
+    /// How a multifeed speaks as long as the remote has not shown how it does: as multifeed 6 if the stream is its own. If others
     /// are on it, or may come, in the dialect that can say that one of them leaves.
     pub(crate) fn default_dialect(&self) -> Dialect {
         if self.strict && self.entries.len() == 1 { Dialect::Stream } else { Dialect::Channel }

@@ -17,20 +17,20 @@ pub trait Tracer: Send + Sync {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Record<'a> {
-    /// When, on the caller's clock: for a message that came in the time of the call that brought its bytes, for one that goes out
-    /// the last time that the session was told.
+    /// When, on the caller's clock. For a message that came in: the time of the call that brought its bytes. For one that goes out:
+    /// the last time that the caller gave the session.
     pub time: Duration,
     /// Which way.
     pub direction: Direction,
     /// The channel's number on the wire, which is the sender's: the two sides number on their own.
     pub channel: u32,
-    /// The feed's channel that it is, where both sides opened it, or we did and it goes out.
+    /// The feed's channel that it is, if both sides opened it, or we did and it goes out.
     pub token: Option<Token>,
     /// The multifeed whose root key's channel it is, or whose lists the message carries.
     pub root: Option<Root>,
     /// The message's type: 0 Open, 1 Options … 10 Close, 15 Extension (simple-hypercore-protocol's `messages.js`).
     pub kind: u8,
-    /// The name of the extension, where the message is one of an extension that both sides know.
+    /// The name of the extension, if the message is one of an extension that both sides know.
     pub extension: Option<&'a str>,
     /// Bytes of the message, without length and header.
     pub size: usize,
@@ -57,7 +57,7 @@ pub enum Scope {
 }
 
 impl Record<'_> {
-    /// The name of the message's type, as in simple-hypercore-protocol.
+    /// Returns the name of the message's type, as in simple-hypercore-protocol.
     pub fn name(&self) -> &'static str {
         kind::name(self.kind)
     }

@@ -18,7 +18,7 @@ const ROUNDS: usize = 20;
 /// Messages of a burst, which is handed on at once.
 const COUNTS: [usize; 4] = [1, 3, 16, 100];
 
-/// The most that a buffer to read into has room for, where no single message is larger.
+/// The most that a buffer to read into has room for, if no single message is larger.
 const READ_MAX: usize = 256 * 1024;
 
 /// An extension of the application's own, on the stream and on the feed's channel.
@@ -45,7 +45,7 @@ struct Way {
     to: Session,
     token: Token,
     wire: BytesMut,
-    /// Events that the receiver's caller holds on to, where it does.
+    /// Events that the receiver's caller holds on to, if it does.
     kept: Vec<Event>,
     keeps: bool,
 }
@@ -177,7 +177,7 @@ fn a_proof_costs_one() {
     }
 }
 
-/// Where the caller keeps the values, it keeps the buffers that they came in, and others have to be read to.
+/// If the caller keeps the values, it keeps the buffers that they came in, and others have to be read to.
 #[test]
 fn values_that_are_kept_cost_read_buffers() {
     for (name, say) in plain() {

@@ -1,5 +1,5 @@
-//! Conversations of the real corestore-multifeed 0.0.1, recorded by `interop/vectors/corestore.js`, replayed against a session in
-//! both roles: what the one side said comes in, and ours says on the root keys' channels what the other side said.
+//! Conversations of the real corestore-multifeed 0.0.1, recorded by `interop/vectors/corestore.js`. They are replayed against a
+//! session in both roles: what the one side said comes in, and ours says on the root keys' channels what the other side said.
 
 use crate::common;
 

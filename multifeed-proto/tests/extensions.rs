@@ -300,7 +300,7 @@ fn a_trace_tells_every_message_once() {
         let totals = side.session.totals();
         let count = |way| rows.iter().filter(|row| row.0 == way).count() as u64;
         assert_eq!((count(Direction::In), count(Direction::Out)), (totals.messages_in, totals.messages_out));
-        // Each byte of a message is told: the rest is the handshake, lengths, and headers of 1 or 2 bytes, and pings.
+        // The trace has each byte of a message: the rest is the handshake, lengths, and headers of 1 or 2 bytes, and pings.
         let bytes: u64 = rows.iter().filter(|row| row.0 == Direction::Out).map(|row| row.6 as u64).sum();
         let rest = totals.bytes_out - bytes;
         assert!(rest > 120 && rest < 182 + 6 * totals.messages_out, "{rest}");

@@ -1,5 +1,5 @@
 //! When our multifeed handshake goes out. A JS peer that reads it together with our Open, and does not agree with it, drops the stream
-//! before its own has left: then neither code nor values could be told.
+//! before its own has left. Then neither code nor values could be told.
 
 use crate::common;
 

@@ -29,7 +29,7 @@ fn with_channel() -> Peer {
     peer
 }
 
-/// The error that ends the session, told by the call, by every later call, and by one event.
+/// The error that ends the session, reported by the call, by every later call, and by one event.
 fn ends(peer: &mut Peer, result: Result<(), SessionError>) -> SessionError {
     let error = result.unwrap_err();
     assert_eq!(peer.events(), [Event::Closed(Err(error.clone()))]);
@@ -292,7 +292,7 @@ fn a_feed_without_its_capability() {
     let result = peer.open_with(2, key(1), Some(&[7; 32]));
     assert_eq!(ends(&mut peer, result), SessionError::Capability(key(1).discovery_key()));
 
-    // The remote opened first: it is told by a Close with the discovery key, on an id of its own, and the session lives.
+    // The remote opened first: it gets a Close with the discovery key, on an id of its own, and the session lives.
     let mut peer = ready();
     peer.open_with(2, key(1), None).unwrap();
     peer.frame(2, kind::HAVE, &[8, 1]).unwrap();

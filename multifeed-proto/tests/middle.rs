@@ -1,4 +1,4 @@
-//! Somebody between two sessions: who flips bits, replays what was said before, or sends it back to where it came from. The
+//! Somebody between two sessions: who flips bits, replays what was said before, or sends it back to its sender. The
 //! cipher has no MAC, so that what is flipped after the handshake arrives; it must do no more harm than end the session.
 
 use crate::common;

@@ -49,7 +49,7 @@ struct Told {
     messages_out: u64,
 }
 
-/// A session that was played to, and what it told.
+/// A session that was played to, and what it reported.
 struct Player {
     session: Session,
     told: Told,

@@ -512,7 +512,7 @@ fn a_message_that_takes_long_is_reported_while_it_arrives() {
     assert_eq!(at(&mut peer, 22_000, &have[5..6]), partial(false, 6));
 }
 
-/// What the remote tells of after we closed a channel, and before it closes it, is told; of other messages nothing.
+/// What the remote announces after we closed a channel, and before it closes it, is reported; of other messages nothing.
 #[test]
 fn blocks_that_are_told_of_too_late() {
     let mut peer = Peer::ready(Role::Initiator, Config::default());

@@ -143,7 +143,7 @@ fn messages_before_open_after_close_and_for_ids_never_opened() {
         peer.events(),
         [Event::Opened { token: Token(1) }, Event::Message { token: Token(1), message: have(2) }]
     );
-    // We close; of what was on its way it is told which blocks are there, and what comes for an id after its Close is dropped.
+    // We close; of what was on its way the session reports which blocks are there, and drops what comes for an id after its Close.
     peer.session.close_channel(Token(1));
     peer.frame(2, kind::HAVE, &[8, 3]).unwrap();
     peer.frame(2, kind::CLOSE, &[]).unwrap();

@@ -27,12 +27,12 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// Whether the topic is announced.
+    /// Returns whether the topic is announced.
     pub fn is_server(self) -> bool {
         self != Self::Client
     }
 
-    /// Whether peers are looked for.
+    /// Returns whether peers are looked for.
     pub fn is_client(self) -> bool {
         self != Self::Server
     }
@@ -44,7 +44,7 @@ impl Mode {
 pub enum Route {
     /// By TCP, as `host:port`. The same text means the same peer, whichever engine found it.
     Address(String),
-    /// By a key of the engine's own network, such as a DHT's: the engine knows where it is.
+    /// By a key of the engine's own network, such as a DHT's: the engine finds its address.
     Key([u8; 32]),
 }
 
@@ -91,7 +91,7 @@ pub type Connecting = Pin<Box<dyn Future<Output = io::Result<BoxStream>> + Send>
 pub struct Incoming {
     /// Its stream, on which this side is the responder.
     pub stream: BoxStream,
-    /// Where it came from, if that is known: how many connections come from one network is bounded.
+    /// The address it came from, if that is known: how many connections come from one network is bounded.
     pub from: Option<IpAddr>,
     /// How the engine would reach it, if its stream shows that.
     pub route: Option<Route>,

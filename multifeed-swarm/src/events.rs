@@ -60,7 +60,7 @@ pub enum SwarmEvent {
 pub struct SwarmEvents(pub(crate) broadcast::Receiver<SwarmEvent>);
 
 impl SwarmEvents {
-    /// The next event; `None` once the swarm is closed.
+    /// Returns the next event; `None` once the swarm is closed.
     pub async fn next(&mut self) -> Option<SwarmEvent> {
         match self.0.recv().await {
             Ok(event) => Some(event),

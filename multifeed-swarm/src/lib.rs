@@ -31,8 +31,8 @@
 //! ```
 //!
 //! Peers look for each other by the **topic**, which is the discovery key of the root key. It may be shown to anyone: the root key cannot be computed
-//! from it, and whoever has only the topic learns nothing of the feeds. What is shown to whom, and which engine to take, is in `docs/finding-peers.md`
-//! of the repository.
+//! from it, and anyone who has only the topic learns nothing of the feeds. What is shown to whom, and which engine to take, is in
+//! `docs/finding-peers.md` of the repository.
 //!
 //! Nothing that is found is trusted. Of an announcement come at most a bounded number of dials ([`SwarmLimits`]), and a peer that does not prove to
 //! know the root key hears nothing of feeds.
@@ -66,7 +66,7 @@ pub use table::{FoundId, FoundState, LostReason};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Locks, also if a thread died while it held the lock: what is guarded here is whole between any two statements.
+/// Locks, even if a thread died while it held the lock: what is guarded here is whole between any two statements.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -28,7 +28,7 @@ struct Open {
     dial: Option<DialId>,
     /// It shares a root key, or did.
     ready: bool,
-    /// Whom it was told of as connected.
+    /// The found peers for which the table counts it as a connection.
     peers: Vec<FoundId>,
 }
 

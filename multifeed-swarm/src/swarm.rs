@@ -27,8 +27,9 @@ pub struct SwarmOptions {
 
 /// Has the peers of multifeeds find each other, and syncs with them.
 ///
-/// Multifeeds [`join`](Self::join) and [`leave`](Self::leave) at any time. Whom the engines find is dialled: each peer once, whoever found it and for
-/// however many topics; a bounded number at once. One that cannot be reached is given up after a few tries, and tried again if it is found again.
+/// Multifeeds [`join`](Self::join) and [`leave`](Self::leave) at any time. The peers that the engines find are dialled, each one once, whichever
+/// engine found it and for however many topics. A bounded number is dialled at once. One that cannot be reached is given up after a few tries, and
+/// tried again if it is found again.
 ///
 /// Clones are the same swarm. It closes when the last of them is dropped, or by [`close`](Self::close); its networker closes with it.
 #[derive(Clone)]
@@ -63,7 +64,7 @@ pub struct SwarmPeer {
     pub reached: bool,
     /// The user named it.
     pub kept: bool,
-    /// The connections with it, by which `peers` and `status` of the networker tell more.
+    /// The connections with it, for which `peers` and `status` of the networker report more.
     pub connections: Vec<ConnectionId>,
 }
 
@@ -125,12 +126,12 @@ impl Swarm {
         self.shared.networker.leave(root).await
     }
 
-    /// The networker: its peers, how each root key stands, bans, extensions. It is not to be closed alone.
+    /// Returns the networker: its peers, how each root key stands, bans, extensions. Do not close it alone.
     pub fn networker(&self) -> &Networker {
         &self.shared.networker
     }
 
-    /// The peers that were found, and those that came.
+    /// Returns the peers that were found, and those that came.
     pub fn peers(&self) -> Vec<SwarmPeer> {
         let engine = |id: usize| self.shared.engines.get(id).map_or("", |engine| engine.name());
         let up = self.shared.networker.peers();
@@ -162,7 +163,7 @@ impl Swarm {
             .collect();
         let found: BTreeSet<_> = peers.iter().flat_map(|peer| peer.connections.iter().copied()).collect();
         let others = up.iter().filter(|peer| !found.contains(&peer.connection));
-        // Whoever shares nothing is no peer of the swarm.
+        // A peer that shares nothing is no peer of the swarm.
         let others = others.filter(|peer| peer.roots.iter().any(|(_, state)| *state == RootState::Ready));
         peers.extend(others.map(|peer| SwarmPeer {
             id: None,
@@ -181,7 +182,7 @@ impl Swarm {
         peers
     }
 
-    /// What happens from now on.
+    /// Subscribes to what happens from now on.
     pub fn events(&self) -> SwarmEvents {
         SwarmEvents(self.shared.subscribe())
     }

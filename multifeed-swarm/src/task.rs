@@ -1,4 +1,4 @@
-//! The task of a swarm: it tells the table what happens, and does what that orders.
+//! The task of a swarm: it reports to the table what happens, and does what that orders.
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -92,7 +92,7 @@ impl Task {
         closed.send_replace(true);
     }
 
-    /// Does what the table orders, and tells what happened. How long until it has to be asked again.
+    /// Does what the table orders, and reports what happened. Returns how long until it has to be asked again.
     fn follow_orders(&mut self) -> Option<Duration> {
         let (orders, happened, due) = {
             let now = self.shared.now();
@@ -107,7 +107,7 @@ impl Task {
                 });
             }
             let happened = state.table.take_happened();
-            // Whoever is found may be connected already.
+            // A peer that is found may be connected already.
             for one in &happened {
                 if let Happened::Found { peer, key: Some(key), .. } = one {
                     state.links.link(*peer, *key, &mut state.table);

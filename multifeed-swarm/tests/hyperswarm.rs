@@ -303,7 +303,7 @@ fn a_topic_that_joins_late_and_one_that_leaves() {
         held(&b[1], &writer.key(), 1).await;
         let peers = until(&swarm_b, "both topics", |peers| peers[0].topics.len() == 2).await;
         assert_eq!((peers.len(), &peers[0].connections), (1, &before));
-        // One that is left is withdrawn: whoever comes later does not find it.
+        // One that is left is withdrawn: a peer that comes later does not find it.
         assert!(swarm_a.leave(&root(1)).await);
         engine_a.settled().await.unwrap();
         let (c, engine_c) = (memory(1).await, engine(&bootstrap).await);

@@ -144,7 +144,7 @@ fn forged_announcements_cost_a_few_dials_and_others_go_on() {
         let mut events = swarm_a.events();
         announce(&daemon, foreign_port, "127.0.0.1", &text(1, topic));
         announce(&daemon, 9, "127.0.0.1", &text(2, topic));
-        // A peer's key at another address: whoever answers there has to prove it.
+        // A peer's key at another address: the peer that answers there has to prove it.
         let theirs = swarm_b.networker().public_key();
         let mut stolen = text(3, topic);
         stolen[1].1 = theirs.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -198,7 +198,7 @@ fn a_stolen_key_hides_nobody() {
         let (a, b) = (memory(1).await, memory(1).await);
         let their_networker = networker();
         let theirs = their_networker.public_key();
-        // Whoever steals was there first.
+        // The thief was there first.
         let daemon = forger(port);
         let mut stolen = text(1, root(1).discovery_key());
         stolen[1].1 = theirs.iter().map(|byte| format!("{byte:02x}")).collect();

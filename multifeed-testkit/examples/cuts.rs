@@ -1,5 +1,5 @@
 //! Tries random histories of a store, cut at every moment: `cargo run --release -p multifeed-testkit --example cuts -- [corestore] [COUNT [FIRST
-//! [SYNC_EVERY]]]`. One failing seed is told, and replays with `-- 1 SEED 1`. With `corestore` the store is in one.
+//! [SYNC_EVERY]]]`. It reports one failing seed, which replays with `-- 1 SEED 1`. With `corestore` the store is in one.
 
 use std::time::Instant;
 

@@ -1,7 +1,7 @@
 //! Made-up blocks and digests over a feed's blocks, the same here as in `interop/lib.js`.
 
-/// The block that `seed` makes for `index`, of `size` bytes: the little-endian words of a 32-bit xorshift
-/// (13, 17, 5) that starts at `seed * 0x9e3779b1 + index * 0x85ebca77 + 1` modulo 2^32, or at 1 where that is 0.
+/// Makes the block of `seed` for `index`, of `size` bytes. They are the little-endian words of a 32-bit xorshift
+/// (13, 17, 5) that starts at `seed * 0x9e3779b1 + index * 0x85ebca77 + 1` modulo 2^32, or at 1 if that is 0.
 ///
 /// Blocks of four bytes and more differ for every index of one seed.
 pub fn block(seed: u32, index: u32, size: usize) -> Vec<u8> {

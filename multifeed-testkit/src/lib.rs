@@ -4,7 +4,7 @@
 //! - [`mod@conformance`]: what every adapter has to do alike, as tests that an adapter runs;
 //! - [`blocks`]: made-up blocks and digests over them that JS computes as well;
 //! - [`net`]: a simulated network on virtual time that delays, splits, joins and cuts;
-//! - [`disk`]: storage that fails where a test wants it to, and what a disk holds after a crash at any moment;
+//! - [`disk`]: storage that fails when a test wants it to, and what a disk holds after a crash at any moment;
 //! - [`simulation`]: many stores on such a network, with bad disks and crashes, from one seed;
 //! - [`cuts`]: random histories of a store, cut at every moment;
 //! - [`throttle`]: a slow link between two loopback ports, for real peers;

@@ -213,7 +213,7 @@ fn is_wait(error: &std::io::Error) -> bool {
 /// The memory of a process that is resident, in bytes.
 ///
 /// # Errors
-/// If `/proc` does not tell.
+/// If `/proc` does not say.
 pub fn resident(process: u32) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;

@@ -36,7 +36,7 @@ impl Throttle {
         let address = listener.local_addr()?;
         thread::spawn(move || {
             for near in listener.incoming().map_while(Result::ok) {
-                // One that cannot be carried ends, as it does where nobody listens.
+                // One that cannot be carried ends, as it does if nobody listens.
                 let _ = TcpStream::connect(target).and_then(|far| self.carry(&near, &far));
             }
         });

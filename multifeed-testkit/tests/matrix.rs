@@ -1,5 +1,5 @@
-//! {like JS, ours} × {slow, fast} × {1 feed, 300 feeds} × {refusal, corrupt, late, second asker}, in both roles, on virtual time: what
-//! arrives, what is reported as missing, and that no session claims what is not so.
+//! {like JS, ours} × {slow, fast} × {1 feed, 300 feeds} × {refusal, corrupt, late, second asker}, in both roles, on virtual time.
+//! Checks what arrives, what is reported as missing, and that no session claims what is not so.
 
 use std::ops::Range;
 use std::time::Duration;

@@ -23,8 +23,8 @@ fn seeds() {
     assert!([blocks, ended, broken, crashes, disk_faults, partitions].iter().all(|count| *count > 200), "{total:?}");
 }
 
-/// On slow and late links every store gets everything too, and no session says that it has it, or that the remote has or lacks it, if
-/// that is not so.
+/// On slow and late links every store gets everything too. No session says falsely that it has something, or that the remote has or lacks
+/// it.
 #[test]
 fn seeds_on_slow_links() {
     let mut claimed = 0;

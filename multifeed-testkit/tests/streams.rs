@@ -47,7 +47,7 @@ impl Stream {
         Ok(Self { session, socket, start: Instant::now(), events: Vec::new() })
     }
 
-    /// Goes on until an event tells what is waited for. Events that came before count too.
+    /// Goes on until an event reports what is waited for. Events that came before count too.
     fn until(&mut self, what: &str, is_it: impl Fn(&Event) -> bool) -> Result<Event> {
         let late = Instant::now() + TIMEOUT;
         loop {

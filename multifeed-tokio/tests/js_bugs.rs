@@ -1,4 +1,4 @@
-//! Bugs of the JS packages that an application or a folder sets off, and that are not here. Those that a remote sets off are told
+//! Bugs of the JS packages that an application or a folder sets off, and that are not here. Those that a remote sets off stand
 //! in `docs/threat-model.md`, each with its test.
 
 use crate::common;
@@ -123,7 +123,7 @@ fn many_feeds_need_few_open_files() {
     });
 }
 
-/// JS: the error of a session is told up to four times.
+/// JS: the error of a session is reported up to four times.
 #[test]
 fn a_session_tells_its_end_once() {
     run(async {

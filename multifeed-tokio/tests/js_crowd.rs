@@ -16,8 +16,8 @@ use tokio::time::timeout;
 const STORES: usize = 8;
 const BLOCKS: u64 = 10;
 
-/// Brings a feed of each store to one JS peer, all at once and not live. JS offers each feed to the others before it has a block of it, hears
-/// that they do not wait for any, and never closes those channels: it was still fetching when it heard that.
+/// Brings a feed of each store to one JS peer, all at once and not live. JS offers each feed to the others before it has a block of it, and
+/// hears that they do not wait for any. It never closes those channels: it was still fetching when it heard that.
 async fn feeds_of_many_at_once(role: Role) {
     let mut peer = js(|| JsPeer::spawn(&[]));
     let mut stores: Vec<Multifeed> = Vec::new();

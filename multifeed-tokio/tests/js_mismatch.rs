@@ -25,7 +25,7 @@ async fn mismatch(role: Role, ours_live: bool, option: [&str; 2], theirs_live: b
     (error, told)
 }
 
-/// Both sides report the code and both values, whoever connects, and whoever is live: 24 sessions.
+/// Both sides report the code and both values, whichever side connects, and whichever is live: 24 sessions.
 #[test]
 fn a_js_release_that_checks_and_does_not_agree() {
     run(async {

@@ -114,8 +114,8 @@ async fn until(events: &mut FeedEvents, mut wanted: impl FnMut(&FeedEvent) -> bo
     timeout(Duration::from_secs(20), find).await.expect("the event does not come")
 }
 
-/// The events of a feed with a JS remote: its channel opens, it tells of blocks, they come and go, blocks are cleared on either side, and
-/// the channel goes with the remote, whoever leaves and however.
+/// The events of a feed with a JS remote: its channel opens, it announces blocks, they come and go, and blocks are cleared on either side.
+/// The channel goes with the remote, whichever side leaves and however.
 #[test]
 fn events_of_a_feed_with_js() {
     run(async {

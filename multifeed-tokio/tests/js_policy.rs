@@ -1,4 +1,4 @@
-//! What a policy tells and takes, with multifeed 6 as the other side, in both roles.
+//! What a policy offers and takes, with multifeed 6 as the other side, in both roles.
 
 use crate::common;
 

@@ -182,7 +182,7 @@ fn folders_that_we_cleared_open_in_js_and_the_other_way_round() {
     });
 }
 
-/// A block, a leaf and an inner node that rotted in a store of ours: JS gets nothing false and everything else, and the session ends well.
+/// A corrupt block, leaf and inner node in a store of ours: JS gets nothing false and everything else, and the session ends well.
 #[test]
 fn js_gets_all_but_what_rotted_here() {
     run(async {
@@ -227,17 +227,17 @@ fn js_gets_all_but_what_rotted_here() {
             let held = |key: &str| feeds.iter().find(|feed| feed.key == key).map(|feed| (feed.length, feed.downloaded));
             assert_eq!(held(&kept[1]), Some((64, 64)));
             let (length, downloaded) = held(&kept[0]).unwrap();
-            // Nothing proves the blocks 20, 21 and 40 to 43 but nodes that rotted, unless it got what is above those with another block's proof.
+            // Nothing proves the blocks 20, 21 and 40 to 43 but corrupt nodes, unless it got what is above those with another block's proof.
             assert!(length == 64 && (57..=61).contains(&downloaded), "{downloaded} of {length}");
             js(|| peer.close());
-            // What it got is sound, and none of what rotted is among it.
+            // What it got is sound, and nothing corrupt is among it.
             let audited = js(|| testkit::audit(reader.path()));
             assert!(audited.iter().all(JsFeed::is_sound), "{audited:?}");
         }
     });
 }
 
-/// JS sends what rotted on its disk unchecked. The session ends with an error that names the feed and the block. What came before it is kept, so
+/// JS sends what is corrupt on its disk unchecked. The session ends with an error that names the feed and the block. What came before it is kept, so
 /// later sessions bring its other feeds, and another peer brings the block.
 #[test]
 fn what_rotted_at_js_ends_the_session_by_feed_and_block_and_nothing_else() {

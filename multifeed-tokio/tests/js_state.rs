@@ -98,7 +98,7 @@ fn what_js_holds_already_is_known() {
     }
 }
 
-/// A JS peer that serves nothing does not tell what it has: its silence does.
+/// A JS peer that serves nothing does not report what it has: its silence counts as having all of it.
 #[test]
 fn js_that_serves_nothing_is_in_sync_when_it_asks_for_nothing_more() {
     for connects in [false, true] {

@@ -35,7 +35,7 @@ fn extensions_with_js() {
             for feed in [theirs, ours] {
                 let key = feed.key().to_string();
                 let mut typing = feed.register_extension("typing").await.unwrap();
-                // It is told as soon as both have the channel open.
+                // It goes out as soon as both have the channel open.
                 while typing.broadcast([0, 1, 2]).await.unwrap() == 0 {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }

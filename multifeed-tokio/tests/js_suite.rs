@@ -48,7 +48,7 @@ fn setup_js(peer: &mut JsPeer, text: &str) -> String {
     reply["key"].as_str().unwrap().to_owned()
 }
 
-/// The names of the feeds that a multifeed has told of since these events began.
+/// The names of the feeds that a multifeed has reported since these events began.
 async fn feed_events(mut events: multifeed_tokio::Events, multi: &Multifeed) -> Vec<String> {
     multi.close().await.unwrap();
     let mut names = Vec::new();
@@ -585,7 +585,7 @@ mod regression {
     #[test]
     fn replicate_before_multifeed_is_ready() {
         run(async {
-            // There is nothing to replicate before `open` has ended; afterwards, and once it is closed, a session tells why.
+            // There is nothing to replicate before `open` has ended; afterwards, and once it is closed, a session says why.
             let mut opening = pin!(Multifeed::in_memory(Options::default()));
             let multi = match opening.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
                 Poll::Ready(multi) => multi.unwrap(),
@@ -617,7 +617,7 @@ mod regression {
             let codes = [left.unwrap_err().code(), right.unwrap_err().code()];
             assert!(codes.contains(&"ERR_ROOT_KEY_MISMATCH"), "{codes:?}");
 
-            // JS has no code for it, and says so in its own words. Whoever connects, ours reports both keys.
+            // JS has no code for it, and says so in its own words. Whichever side connects, ours reports both keys.
             assert_ne!(key, DEFAULT_ROOT_KEY);
             let mut peer = js(|| JsPeer::spawn(&[]));
             js(|| peer.append("js", 1000, 3, 1));

@@ -1,4 +1,4 @@
-//! One writer's key here and in a JS store: who of ours is behind learns it of JS, and two histories are told.
+//! One writer's key here and in a JS store: a store of ours that is behind learns it from JS, and a fork is reported.
 
 use crate::common;
 
@@ -29,7 +29,7 @@ fn spawn(path: &Path, live: bool) -> JsPeer {
     js(|| JsPeer::spawn(options))
 }
 
-/// The lengths that a session told: of two histories, and of one that had grown.
+/// The lengths that a session reported: of two histories, and of one that had grown.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Told {
     conflicts: Vec<(u64, u64)>,

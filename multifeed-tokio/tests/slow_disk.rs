@@ -47,7 +47,7 @@ impl AsyncWrite for Brittle {
     }
 }
 
-/// A remote that has given everything, and is gone while the disk here is behind with it, has ended well: what could not be said to it any
+/// A remote that has given everything, and is gone while the disk here is behind with it, has ended well. What could not be said to it any
 /// more makes no failure of it.
 #[test]
 fn a_remote_that_is_gone_before_its_blocks_are_written_has_ended_well() {

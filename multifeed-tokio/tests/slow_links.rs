@@ -24,7 +24,7 @@ fn one_that_stays_hears_of_each_block_before_its_feed_closes() {
         let address = link.listen(listener.local_addr().unwrap()).unwrap();
         let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
         let stays = ours.replicate(far.unwrap().0, Role::Responder, Replicate::live());
-        // It is to be known what the other one has.
+        // Asks for what the other one has.
         stays.state().await.unwrap();
         let fetches = theirs.replicate(near.unwrap(), Role::Initiator, Replicate::default());
         let in_sync = (stays.in_sync(), fetches.in_sync());

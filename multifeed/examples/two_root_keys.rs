@@ -5,7 +5,7 @@ use tokio::io::{AsyncRead, AsyncWrite, duplex};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// Syncs notes and chat with whoever is at the other end, and returns how many feeds each has then.
+/// Syncs notes and chat with the peer at the other end, and returns how many feeds each has then.
 pub async fn sync_both<S>(socket: S, role: Role, name: &str) -> Result<[usize; 2]>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,

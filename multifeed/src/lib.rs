@@ -2,7 +2,7 @@
 //! wire and on the same disk format.
 //!
 //! A *feed* is a list of blocks (any bytes, up to a little under 8 MiB each) that one writer extends and signs. A [`Multifeed`] is a set of feeds:
-//! your own writers', and those of others, which come from whoever has them. Every block is held against its writer's signature before it is
+//! your own writers', and those of others, which come from any peer that has them. Every block is held against its writer's signature before it is
 //! stored. Peers that know the same *root key* sync with each other.
 //!
 //! ```no_run

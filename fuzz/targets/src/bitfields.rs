@@ -225,7 +225,7 @@ impl Both {
             .collect();
         let end = plain.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
         let read_end = decoded.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-        // The last byte may tell of blocks behind the range.
+        // The last byte may hold bits of blocks behind the range.
         assert_eq!(decoded[..read_end], plain[..end]);
     }
 
@@ -242,7 +242,7 @@ impl Both {
             let mut level = 0;
             while bits > 0 {
                 level += 1;
-                // The highest bit is an ancestor where bit 0 is set.
+                // The highest bit is an ancestor if bit 0 is set.
                 let ancestor = ours & 1 == 1 && level == last;
                 let claimed = if ancestor { node } else { flat::sibling(node) };
                 assert!(bits & 1 == 0 || self.node(claimed), "block {block}: node {claimed} is not held, {ours:b}");
@@ -285,7 +285,7 @@ impl Both {
         assert!(!self.bits.get(BLOCKS) && !self.bits.get(u64::MAX) && !fuzzing::node(&self.bits, u64::MAX));
     }
 
-    /// The index in the file: exact above the block bits, and nowhere full where a block is missing, or JS would not look there.
+    /// The index in the file: exact above the block bits, and nowhere full if a block is missing, or JS would not look there.
     fn check_index(&self) {
         let pages: Vec<_> =
             (0..BLOCKS.div_ceil(PAGE_BLOCKS) as usize).map(|at| fuzzing::page(&self.bits, at)).collect();

@@ -1,4 +1,4 @@
-//! Calls of the API in any order, on two sessions joined by a pipe that changes nothing, against a model of what they must tell.
+//! Calls of the API in any order, on two sessions joined by a pipe that changes nothing, against a model of what they must report.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -32,7 +32,7 @@ enum Call {
     Settle,
 }
 
-/// A session, and the model of what it was told.
+/// A session, and the model of what it heard.
 struct Side {
     session: Session,
     watch: Watch,
@@ -104,11 +104,11 @@ impl Side {
             }
             Command::Open { token, key } => {
                 self.opened.push(*key);
-                // Also one that is there already: it may be free again, and the event that tells so not polled.
+                // Also one that is there already: it may be free again, and the event that says so not polled.
                 self.keys.push((*token, *key));
             }
             Command::Close { token } => self.keys.retain(|(known, _)| known != token),
-            // Numbered, so that their order can be told.
+            // Numbered, so that their order can be checked.
             Command::Send { message: Message::Have(Have { start, .. }), .. } => {
                 self.sent += 1;
                 *start = self.sent;
@@ -200,7 +200,7 @@ impl Side {
     }
 }
 
-/// What the other side was told.
+/// What the other side heard.
 struct Model {
     offers: BTreeMap<Root, Vec<BTreeSet<FeedKey>>>,
     offered: BTreeSet<(Root, FeedKey)>,

@@ -135,7 +135,7 @@ fn durability(which: usize) -> Durability {
     [Durability::None, Durability::Interval(Duration::from_secs(1)), Durability::Always][which]
 }
 
-/// Where the store is.
+/// The disk that holds the store.
 enum Disk {
     Memory(MemoryStorage),
     Folder(Outside, FileStorageOptions),
@@ -233,7 +233,7 @@ fn run(base: &Base, durability: Durability, input: &Input) {
             let key = store.info(id).unwrap().key;
             if let (Ok(range), Some(blocks)) = (store.append(id, std::slice::from_ref(&block)), truth.get_mut(&key)) {
                 assert!(range.start <= blocks.len() as u64);
-                // What was synced is not signed anew. Where the journal is gone, or nothing was promised, nobody can tell.
+                // What was synced is not signed anew. If the journal is gone, or nothing was promised, nobody can know.
                 assert!(
                     range.start == blocks.len() as u64 || !journal_is_sound || durability == Durability::None,
                     "{key} signs its block {} again",
@@ -253,7 +253,7 @@ fn run(base: &Base, durability: Durability, input: &Input) {
     let conflicts = |event: MultifeedEvent| matches!(event, MultifeedEvent::Conflict { .. });
     let forked = std::iter::from_fn(|| peer.poll_event()).any(conflicts);
     assert!(!forked || !journal_is_sound || durability == Durability::None, "two histories");
-    // The peer has all that it had, whatever it was told.
+    // The peer has all that it had, whatever it heard.
     for (key, blocks) in &base.truth {
         let id = peer.find(key).unwrap_or_else(|| panic!("the peer lost {key}"));
         for (index, block) in (0..).zip(blocks) {

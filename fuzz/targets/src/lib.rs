@@ -1,4 +1,4 @@
-//! What the fuzzers run. Each target takes bytes and panics where something does not hold; `fuzz/fuzz_targets` hands them
+//! What the fuzzers run. Each target takes bytes and panics if something does not hold; `fuzz/fuzz_targets` hands them
 //! libfuzzer's, and the ordinary tests the committed seeds.
 
 mod bitfields;

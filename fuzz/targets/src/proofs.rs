@@ -1,7 +1,7 @@
 //! Data messages, right ones, altered ones and made-up ones, to a feed and to a simple verifier that knows the whole history.
 //!
-//! The verifier has no hash function and no key. It follows a message upward by the places of its nodes alone, looks each of them up in
-//! the true tree, and where the way ends in roots asks whether the writer signed that length with that signature. Nobody can make
+//! The verifier has no hash function and no key. It follows a message upward by the places of its nodes alone, and looks each of them up in
+//! the true tree. If the way ends in roots, it asks whether the writer signed that length with that signature. Nobody can make
 //! another block or node hash to the same, so a feed has to accept exactly what this accepts, and hold afterwards what this holds.
 
 use std::cell::OnceCell;
@@ -90,7 +90,7 @@ enum Edit {
 struct History {
     key_pair: KeyPair,
     blocks: Vec<Bytes>,
-    /// By their place; `None` where a node spans more than there is.
+    /// By their place; `None` if a node spans more than there is.
     nodes: Vec<Option<Node>>,
     /// The signature of each length, as the writer makes it.
     signatures: Vec<[u8; 64]>,
@@ -203,7 +203,7 @@ fn run(history: &History, input: &Input) {
 fn compare(history: &History, feed: &mut Feed, disk: &mut MemoryStorage, held: &mut Held, data: &Data) {
     let whole = history.accepts(&Held::default(), data);
     let leaf = data.index.saturating_mul(2);
-    // What is held of a pair of leaves tells the sizes that its parent does not.
+    // What is held of a pair of leaves gives the sizes that its parent does not.
     let fits = |node: &Node| node.index / 4 != leaf / 4 || !held.nodes.contains(&node.index) || history.is_true(node);
     let expected = whole.filter(|_| data.nodes.iter().take(2).all(fits));
     let told = format!("{data:?}, with {held:?}");

@@ -39,7 +39,7 @@ pub fn reconcile(data: &[u8]) {
     }
 }
 
-/// Lets two machines talk. What each found, where it heard nothing that broke the rules.
+/// Lets two machines talk. Returns what each found, or `None` if it heard something that broke the rules.
 fn talk(sets: &[BTreeMap<FeedKey, u64>; 2], alterations: &[u8]) -> [Option<Vec<FeedKey>>; 2] {
     let mut machines = sets.each_ref().map(|set| {
         let feeds = set.iter().map(|(key, state)| (*key, key.discovery_key(), *state, [[0; 32]], runs(*state)));

@@ -1,4 +1,4 @@
-//! One session past the Noise handshake, with a remote that says anything, in two chunkings of which both must tell the same.
+//! One session past the Noise handshake, with a remote that says anything, in two chunkings, which must both report the same.
 
 use std::time::Duration;
 
@@ -121,7 +121,7 @@ impl Player {
                 let before = self.events.len();
                 self.poll(1);
                 let taken = self.session.poll_output(&mut self.output);
-                // Frames that tell nothing may have waited behind the events: then it reads on.
+                // Frames without an event may have waited behind the events: then it reads on.
                 if self.events.len() == before && !taken && self.session.recv_buf().is_none() {
                     assert!(self.ended || self.session.output_finished(), "paused for ever");
                     return;

@@ -213,7 +213,7 @@ fn put_message(wire: &mut Vec<u8>, id: u8, message: &Message) {
     put(wire, id.into(), message.kind(), &body);
 }
 
-/// What a caller tells a session.
+/// What a caller asks of a session.
 #[derive(Debug, Clone, Arbitrary)]
 pub(crate) enum Told {
     Offer {

@@ -9,7 +9,7 @@ use multifeed_proto::{FrameError, Limits, Message};
 /// Bytes of a window of 1 Mi bits.
 const WINDOW: usize = 1 << 17;
 
-/// Frames are the same at any chunking: the first byte tells in which pieces the others come.
+/// Frames are the same at any chunking: the first byte says in which pieces the others come.
 pub fn frames(data: &[u8]) {
     let Some((&size, wire)) = data.split_first() else { return };
     let whole = cut(wire, wire.len().max(1));
@@ -17,7 +17,7 @@ pub fn frames(data: &[u8]) {
     assert_eq!(cut(wire, 1), whole);
 }
 
-/// The frames at the start of some bytes, as they come in pieces, and what follows them where that is none.
+/// The frames at the start of some bytes, as they come in pieces, and the error if what follows them is none.
 fn cut(wire: &[u8], size: usize) -> (Vec<Frame>, Option<FrameError>) {
     let (mut scanner, mut buf, mut found) = (Scanner::default(), BytesMut::new(), Vec::new());
     for piece in wire.chunks(size) {

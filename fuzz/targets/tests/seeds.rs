@@ -14,7 +14,7 @@ fn every_target_holds_on_its_seeds() {
         files.sort();
         assert!(!files.is_empty(), "{name} has no seeds");
         for file in files {
-            // A panic below is told with the name of its seed.
+            // The name of the seed stands before a panic below.
             println!("{}", file.display());
             target(&fs::read(file).unwrap());
         }

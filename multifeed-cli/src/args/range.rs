@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-/// Which blocks `cat` writes: from `start` up to, and without, `end`; to the feed's end where that is `None`.
+/// Which blocks `cat` writes: from `start` up to, and without, `end`; to the feed's end if that is `None`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BlockRange {
     pub(crate) start: u64,

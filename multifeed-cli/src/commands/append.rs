@@ -15,7 +15,7 @@ use crate::stop::Stop;
 pub(super) async fn run(args: Append, global: &Global, options: Options, mut output: Output) -> Result<(), CliError> {
     let mut stop = Stop::listen()?;
     let before = Whereabouts::of(global);
-    // Where there is nothing to append, no store and no writer is made for it.
+    // If there is nothing to append, no store and no writer is made for it.
     let first = next_batch(Input::new(args.text, args.file)?, &mut stop).await?;
     before.check()?;
     let place = Place::new(&root_key(&options), global);
@@ -25,7 +25,7 @@ pub(super) async fn run(args: Append, global: &Global, options: Options, mut out
     let (multi, writer) = match control::connect(&global.store, &request).await {
         Some(remote) => (None, Ok(Writer::Beside(remote?))),
         None => match open(global, options, &output).await {
-            // Whoever has it may listen only now.
+            // The process that has it may listen only now.
             Err(locked) if locked.code() == code::LOCKED => {
                 let remote = control::connect(&global.store, &request).await;
                 (None, Ok(Writer::Beside(remote.ok_or(locked)??)))
@@ -121,12 +121,12 @@ async fn append(
         (input, batch) = next_batch(input, stop).await.map_err(|failure| so_far(failure, writer.len() - start))?;
     }
     writer.finish().await.map_err(|error| so_far(error, writer.len() - start))?;
-    // Nobody finds it where it is to be.
+    // If the store was moved, nobody finds what was appended.
     whereabouts.check().map_err(|error| so_far(error, writer.len() - start))?;
     Ok(writer.line(start))
 }
 
-/// Reads a batch. That may wait for a file or for whoever writes to stdin, so a thread does it, and a signal ends the wait.
+/// Reads a batch. That may wait for a file or for the writer of stdin, so a thread does it, and a signal ends the wait.
 async fn next_batch(mut input: Input, stop: &mut Stop) -> Result<(Input, Vec<Bytes>), CliError> {
     let read = tokio::task::spawn_blocking(move || input.next_batch().map(|batch| (input, batch)));
     tokio::select! {
@@ -135,7 +135,7 @@ async fn next_batch(mut input: Input, stop: &mut Stop) -> Result<(Input, Vec<Byt
     }
 }
 
-/// The failure, with what was appended before it, where that is something.
+/// The failure, with what was appended before it, if anything was.
 fn so_far(failure: CliError, blocks: u64) -> CliError {
     match blocks {
         0 => failure,

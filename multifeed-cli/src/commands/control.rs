@@ -232,8 +232,8 @@ mod unix {
             Ok(Self { path, serving, moved, _folder: folder })
         }
 
-        /// Ends listening. Fails if an append failed meanwhile because the store, or a feed's folder, was moved: whoever looks at this command's exit
-        /// code alone has to see it too.
+        /// Ends listening. Fails if an append failed meanwhile because the store, or a feed's folder, was moved. A program that looks at this
+        /// command's exit code alone has to see it too.
         pub(in crate::commands) fn end(self) -> Result<(), CliError> {
             self.moved.get().map_or(Ok(()), |error| Err(error.clone()))
         }
@@ -285,7 +285,7 @@ mod unix {
                 let _permit = permit;
                 let mut stream = BufStream::new(stream);
                 if let Err(Failure::Cli(error)) = answer(&mut stream, &served).await {
-                    // Noted first: whoever hears of it may end this process.
+                    // Noted first: a client that hears of it may end this process.
                     if error.code() == code::MOVED {
                         let _ = moved.set(error.clone());
                     }

@@ -38,7 +38,7 @@ impl<T> Crowd<T> {
         Some(who)
     }
 
-    /// The oldest of each network, in the order of their turns: from the one after the one whose turn was last. They stay where they are.
+    /// The oldest of each network, in the order of their turns: from the one after the one whose turn was last. None is taken out.
     pub(super) fn firsts(&self) -> impl Iterator<Item = (Network, u64, &T)> {
         let after = self.of.range((self.last.map_or(Unbounded, Excluded), Unbounded));
         // All of them begin again behind the last one.

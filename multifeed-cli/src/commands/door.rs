@@ -1,7 +1,7 @@
 //! Connections that `serve` accepted and that have no place yet: nobody who waits keeps others from being accepted.
 //!
-//! Whoever connects speaks first. Until a connection has said something it takes no place, and costs a socket. Those that have spoken wait for a
-//! place, networks in turn.
+//! The side that connects speaks first. Until a connection has said something it takes no place, and costs a socket. Those that have spoken wait for
+//! a place, networks in turn.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -24,8 +24,8 @@ use crate::error::{CliError, code};
 /// How long a connection may say nothing, as in a session.
 const SILENCE: Duration = Duration::from_secs(20);
 
-/// Connections that have said nothing yet, and as many that have and wait for a place; fewer, if the system allows few file handles: half of
-/// those beside [`OURS`] for those that have said nothing, who mostly speak in a moment, and an eighth for those that wait.
+/// Connections that have said nothing yet, and as many that have and wait for a place. There are fewer if the system allows few file handles.
+/// Then those that have said nothing, who mostly speak in a moment, have half of the handles beside [`OURS`]; those that wait have an eighth.
 const WAITING: usize = 1024;
 
 /// File handles of the process itself, and of a feed that is read and one that is written.
@@ -175,7 +175,7 @@ impl Door {
         Some(TurnedAway { from, error })
     }
 
-    /// Where those are from whose turn it is, networks in turn, with their numbers.
+    /// The addresses and numbers of those whose turn it is, networks in turn.
     pub(super) fn firsts(&self) -> Vec<(SocketAddr, u64)> {
         self.waiting.firsts().take(TRIED).map(|(_, number, caller)| (caller.from, number)).collect()
     }

@@ -26,7 +26,7 @@ pub(super) struct House {
     admission: Admission,
     lines: LineLimit,
     start: Instant,
-    /// Whether the one peer has come that there is to be.
+    /// Whether the peer has come, if only one may.
     first: Option<watch::Sender<bool>>,
 }
 
@@ -66,7 +66,7 @@ impl House {
         Ok(Guest { admitted, house, from, cut, proven: false, is_first: false, connected: None })
     }
 
-    /// The time of which [`Full::Until`] tells.
+    /// The time that [`Full::Until`] means.
     pub(super) fn instant(&self, time: Duration) -> Instant {
         self.start + time
     }
@@ -86,7 +86,7 @@ impl House {
         self.lines.sum_up(self.now())
     }
 
-    /// Waits for the one peer that there is to be; for ever if any number may come.
+    /// Waits for the peer, if only one may come; for ever if any number may.
     pub(super) async fn has_first(&self) {
         match &self.first {
             Some(first) => _ = first.subscribe().wait_for(|came| *came).await,
@@ -120,7 +120,7 @@ impl Guest {
         self.proven
     }
 
-    /// Whether it is the one peer that there is to be.
+    /// Whether it is the only peer that may come.
     pub(super) fn is_first(&self) -> bool {
         self.is_first
     }
@@ -139,7 +139,7 @@ impl Guest {
     }
 
     /// Hears of an event of its session. Nothing is said of a stranger but how it ended: that it was connected is said once it has proven the
-    /// root key. What is to be said now, if not the event itself.
+    /// root key. Returns what to say now, if not the event itself.
     pub(super) fn hear(&mut self, event: SyncEvent) -> Result<Option<SyncEvent>, Leave> {
         match event {
             SyncEvent::Proven => {

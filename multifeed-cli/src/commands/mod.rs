@@ -90,7 +90,7 @@ fn options(global: &Global, output: &Output) -> Result<(Options, Vec<FeedKey>), 
     Ok((options, keys))
 }
 
-/// Opens the store, and makes it where there is none. Feeds in it that cannot be opened are told of on stderr; the
+/// Opens the store, and makes it if there is none. Reports feeds in it that cannot be opened on stderr; the
 /// others are unharmed.
 async fn open(global: &Global, options: Options, output: &Output) -> Result<Multifeed, CliError> {
     check_unserved(global).await?;
@@ -207,7 +207,7 @@ fn warn(multi: &Multifeed, global: &Global, repaired: Repaired, output: &Output)
     warn_lasting(multi, global, output);
 }
 
-/// Warns of all that opening several multifeeds of one store found, which any of them tells.
+/// Warns of all that opening several multifeeds of one store found, which any of them reports.
 fn warn_of_store(multis: &[Multifeed], global: &Global, output: &Output) {
     if let Some(multi) = multis.last() {
         warn(multi, global, Repaired::OnDisk, output);
@@ -242,16 +242,16 @@ fn warn_lasting(multi: &Multifeed, global: &Global, output: &Output) {
     }
 }
 
-/// As [`open`], for commands that add nothing: `None` where there is no store, and none is made.
+/// As [`open`], for commands that add nothing: `None` if there is no store, and none is made.
 async fn open_existing(global: &Global, options: Options, output: &Output) -> Result<Option<Multifeed>, CliError> {
     match global.store.try_exists() {
         Ok(false) => Ok(None),
-        // What is in the way, opening will tell.
+        // Opening will report what is in the way.
         Ok(true) | Err(_) => open(global, options, output).await.map(Some),
     }
 }
 
-/// Closes the store after a command. Where both failed, the command's own failure is what the user has to know.
+/// Closes the store after a command. If both failed, the command's own failure is what the user has to know.
 async fn close<T>(multi: &Multifeed, result: Result<T, CliError>, output: &Output) -> Result<T, CliError> {
     let closed = multi.close().await.map_err(CliError::from);
     warn_unsupported(multi, output);

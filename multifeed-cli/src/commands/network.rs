@@ -192,7 +192,7 @@ pub(super) struct Roots<'a> {
 
 /// A connection.
 struct Connected {
-    /// Where it came from, if it did.
+    /// The address it came from, if it did.
     from: Option<SocketAddr>,
     peer: Option<PeerKey>,
     /// What its sessions report, by root key.

@@ -57,7 +57,7 @@ impl Control {
 }
 
 /// Finds no process that listens.
-#[allow(clippy::unused_async)] // As where there are sockets.
+#[allow(clippy::unused_async)] // As on systems with sockets.
 pub(super) async fn is_served(_store: &Path) -> bool {
     false
 }

@@ -17,7 +17,7 @@ use crate::output::{Done, Hole, Moved, Output, count};
 /// | unfetched | the peer has blocks that a store which can only be read does not take | `ERR_NOT_IN_SYNC` | 3 |
 /// | apart | all is done that can be; what keeps the two apart was reported | `ERR_NOT_IN_SYNC` | 3 |
 ///
-/// It is the same for `sync` and `serve --once`, live or not. Whoever comes to another server takes what it likes, and goes when it likes.
+/// It is the same for `sync` and `serve --once`, live or not. A peer that comes to another server takes what it likes, and goes when it likes.
 pub(super) struct Outcome {
     kind: Kind,
     alike: bool,
@@ -75,7 +75,7 @@ impl Outcome {
         format!("{state}: {}", Moved::from(&self.totals).text(self.totals.in_step))
     }
 
-    /// Says to people what keeps the two apart, and `all` of it also if the command's error does.
+    /// Says to people what keeps the two apart, and `all` of it even if the command's error does.
     pub(super) fn say_more(&self, who: &str, all: bool, output: &Output) -> Result<(), CliError> {
         if self.early > 0 {
             let blocks = count(self.early, "block");

@@ -15,10 +15,10 @@ use crate::output::{Event, Output, Standing, Unit, count};
 use crate::problems::Found;
 use crate::stop::Stop;
 
-/// How often progress is told of, at the most. What came between is not lost: the newest is told at the end.
+/// How often progress is reported, at the most. What came between is not lost: the newest is reported at the end.
 pub(super) const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
-/// How often the terminal is told how a sync without an end stands.
+/// How often the terminal shows how a sync without an end stands.
 const SHOW_EVERY: Duration = Duration::from_millis(500);
 
 /// Whose sync it is.
@@ -32,7 +32,7 @@ pub(super) struct Peer {
     pub(super) introduced: bool,
     /// What it showed to be wrong with the store.
     pub(super) problems: Found,
-    /// Something was reported that keeps the two apart, however often they sync: damage here, two histories of a feed, or a bound.
+    /// Something was reported that keeps the two apart, however often they sync: damage here, a fork of a feed, or a bound.
     pub(super) apart: bool,
     /// The peer has another history of a feed.
     pub(super) conflict: bool,
@@ -66,7 +66,7 @@ impl Peer {
         self.bounded |= matches!(event, SyncEvent::LimitReached(_));
     }
 
-    /// What is to be said of an event, if anything is; or why its session has to end.
+    /// Returns what to say of an event, if anything, or why its session has to end.
     fn hear(&mut self, event: SyncEvent) -> Result<Option<SyncEvent>, Leave> {
         match &mut self.guest {
             Some(guest) => guest.hear(event),
@@ -110,7 +110,7 @@ pub(super) async fn follow(
     let mut waiting: Option<Standing> = None;
     let mut next_progress = Instant::now();
     if live || peer.takes_nothing {
-        // From now on it is known what the peer lacks, and has. Where it is gone already, the end tells.
+        // From now on it is known what the peer lacks, and has. If the session is over already, its end reports that.
         let _ = sync.state().await;
     }
     loop {
@@ -184,7 +184,7 @@ pub(super) async fn follow(
         Some(signal) if !live => {
             Err(CliError::new(code::INTERRUPTED, "interrupted before it was done").with_exit(signal.exit()))
         }
-        // Whoever comes to a server takes what it likes, and goes when it likes; but the one peer of `--once`.
+        // A peer that comes to a server takes what it likes, and goes when it likes, except the one peer of `--once`.
         None if peer.guest.as_ref().is_none_or(Guest::is_first) => outcome.result(),
         _ => Ok(()),
     }
@@ -200,7 +200,7 @@ fn explain(error: SyncError, peer: &Peer) -> CliError {
     CliError::from(error).explained("the peer may have no place for another connection; try again in a moment")
 }
 
-/// Shows how the store stands with all its peers, where somebody sees it, until this is done.
+/// Shows how the store stands with all its peers, if somebody sees it, until this is done.
 pub(super) async fn show<T>(multis: &[Multifeed], output: &Output, work: impl Future<Output = T>) -> T {
     if !output.shows_bar() {
         return work.await;

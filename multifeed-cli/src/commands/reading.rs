@@ -55,7 +55,7 @@ enum Unwritten {
     Beside,
 }
 
-/// Opens the store for a command that only reads; `None` where there is none. Nothing in it is changed: what a crash or damage left to repair is
+/// Opens the store for a command that only reads; `None` if there is none. Nothing in it is changed: what a crash or damage left to repair is
 /// repaired in memory.
 pub(super) async fn open_to_read(
     global: &Global,
@@ -218,7 +218,7 @@ async fn open_unwritten(global: &Global, mut options: Options, how: Unwritten) -
         }
         opened => opened.map_err(Error::Store)?,
     };
-    // What cannot be repaired in memory either is told as a feed that cannot be opened.
+    // What cannot be repaired in memory either is reported as a feed that cannot be opened.
     Multifeed::with_storage(RepairedInMemory::new(storage), options).await
 }
 

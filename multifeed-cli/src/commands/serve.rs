@@ -97,7 +97,7 @@ async fn serve(
         peers.spawn(sync_with(multi.clone(), stream, peer, replicate.clone(), stopped.clone(), output.clone()));
     };
     let mut listener = Some(listener);
-    // What was not written is lost to whoever looks at the exit code alone.
+    // What was not written is lost to a program that looks at the exit code alone.
     let mut moved = None;
     loop {
         while full_until.is_none() {
@@ -125,7 +125,7 @@ async fn serve(
                 break;
             }
         }
-        // Whoever gives a place or a file handle back goes before those who need one.
+        // What gives back a place or a file handle goes before what needs one.
         let accepted = tokio::select! {
             biased;
             _ = stop.wait() => break,
@@ -197,8 +197,8 @@ async fn serve(
     result.and(moved.map_or(Ok(()), Err))
 }
 
-/// Tries for a while to find a place for a connection whose network has as many as it may: some of them may have ended, and their sessions not
-/// noticed yet.
+/// Tries for a while to find a place for a connection whose network has as many as it may. Some of them may have ended without their
+/// sessions' notice yet.
 async fn retry(house: House, caller: Caller) -> (Caller, Result<Guest, Full>) {
     let until = Instant::now() + RETRY_FOR;
     loop {
@@ -216,7 +216,7 @@ fn refuse(Caller { stream, from }: Caller, why: &Full) -> TurnedAway {
     TurnedAway { from, error: CliError::new(code::NO_PLACE, format!("turned away: {why}")) }
 }
 
-/// The next connection; never, once the one peer has come that there is to be.
+/// Accepts the next connection; waits for ever once the peer has come, if only one may.
 async fn accept(listener: Option<&TcpListener>) -> std::io::Result<(TcpStream, SocketAddr)> {
     match listener {
         Some(listener) => listener.accept().await,
@@ -255,8 +255,8 @@ pub(super) fn bounded(mut options: Options, bounds: &Bounds) -> Options {
     options
 }
 
-/// Tells of a peer's end if that was a failure, which does not end the server; only what is wrong with stdout does. The result of the one peer
-/// that there is to be is the command's. If the store, or a feed's folder, was moved meanwhile, that is noted: the server goes on serving, and then
+/// Reports a peer's end if that was a failure, which does not end the server; only what is wrong with stdout does. If only one peer may come,
+/// its result is the command's. If the store, or a feed's folder, was moved meanwhile, that is noted: the server goes on serving, and then
 /// fails.
 fn report(
     ended: Result<(Peer, Result<(), CliError>), JoinError>,
@@ -268,7 +268,7 @@ fn report(
         Ok((Peer { guest: Some(guest), .. }, result)) if guest.is_first() => return Ok(Some(result)),
         Ok((_, Ok(()))) => return Ok(None),
         Ok((_, Err(error))) if error.is_stdio() => return Err(error),
-        // That the server was told to end is no failure of it.
+        // A signal that ends the server is no failure of it.
         Ok((_, Err(error))) if error.code() == code::INTERRUPTED => return Ok(None),
         Ok((peer, Err(error))) => (Some(peer), error),
         Err(error) => (None, CliError::new(code::INTERNAL, format!("a peer's task failed: {error}"))),

@@ -250,7 +250,7 @@ impl Roots<'_> {
                 event = self.events.next() => {
                     let Some(event) = event else { return Ok(()) };
                     let who = match &event {
-                        // The swarm tells of it, as it knows of whom.
+                        // The swarm reports it, as it knows which peer that is.
                         NetworkerEvent::Redial { .. } => continue,
                         NetworkerEvent::Disconnected { peer, .. } => *peer,
                         _ => None,
@@ -293,7 +293,7 @@ impl Roots<'_> {
             }
             SwarmEvent::Failed { peer, error, after } => {
                 let known = swarm.peers().into_iter().find(|known| known.id == Some(peer));
-                // Of those that nobody named, anyone may have told.
+                // Anyone may have announced a peer that the user did not name.
                 let kept = known.as_ref().is_some_and(|known| known.kept);
                 let at = known.as_ref().and_then(|known| known.found.first()).map(|found| found.route.to_string());
                 let seconds = after.as_secs_f64();

@@ -172,7 +172,7 @@ async fn verify(reading: &mut Reading, global: &Global, options: Options, output
     }
 }
 
-/// Checks a feed; `bar` is told how many blocks were checked. Returns that, and what is wrong, as far as it is kept.
+/// Checks a feed, and calls `bar` with how many blocks were checked. Returns that, and what is wrong, as far as it is kept.
 async fn check(feed: &Feed, bar: impl Fn(u64)) -> (u64, Vec<Wrong>) {
     let mut verification = feed.verify();
     let (mut blocks, mut wrong) = (0, Vec::new());

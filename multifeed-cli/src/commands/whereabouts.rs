@@ -1,4 +1,4 @@
-//! Whether a store that is served or synced is still where the command line says: what others append there later would be another store.
+//! Whether a store that is served or synced is still in the place that the command line says: what others append there later would be another store.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use multifeed_tokio::{Error, StoreError};
 use crate::args::Global;
 use crate::error::CliError;
 
-/// Where a store was as it was opened.
+/// The place of a store when it was opened.
 pub(super) struct Whereabouts {
     path: PathBuf,
     /// Device and number of its folder, if the system says.
@@ -15,14 +15,14 @@ pub(super) struct Whereabouts {
 }
 
 impl Whereabouts {
-    /// Notes where the store is, which is open.
+    /// Notes the place of the open store.
     pub(super) fn of(global: &Global) -> Self {
         let path = global.store.clone();
         let folder = std::fs::metadata(&path).ok().and_then(|found| identity(&found));
         Self { path, folder }
     }
 
-    /// Fails if the store was moved, removed or replaced since. What cannot be told is no failure.
+    /// Fails if the store was moved, removed or replaced since. What cannot be known is no failure.
     pub(super) fn check(&self) -> Result<(), CliError> {
         use std::io::ErrorKind::{NotADirectory, NotFound};
         let is_here = match std::fs::metadata(&self.path) {

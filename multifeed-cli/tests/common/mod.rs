@@ -20,7 +20,7 @@ use serde_json::Value;
 /// How long one step of a test may take before it counts as stuck.
 pub const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How often what is in a folder is looked at, where nothing tells of it.
+/// How often a test looks into a folder, if no event reports a change.
 const POLL: Duration = Duration::from_millis(5);
 
 /// A folder for a store, removed at the end.
@@ -173,12 +173,12 @@ fn spawn_command(mut command: Command) -> Result<Child> {
 }
 
 impl Done {
-    /// The same, where it succeeded.
+    /// The same, if it succeeded.
     pub fn ok(self) -> Result<Self> {
         self.ended(0)
     }
 
-    /// The same, where it ended with this code.
+    /// The same, if it ended with this code.
     pub fn ended(self, code: i32) -> Result<Self> {
         ensure!(self.code == Some(code), "ended with {:?}, not {code}: {}\n{}", self.code, self.text(), self.stderr);
         Ok(self)
@@ -193,7 +193,7 @@ impl Done {
         self.text().lines().map(|line| serde_json::from_str(line).with_context(|| format!("no JSON: {line}"))).collect()
     }
 
-    /// The one object that it printed, where it ended with this code.
+    /// The one object that it printed, if it ended with this code.
     pub fn one_object(self, code: i32) -> Result<Value> {
         let done = self.ended(code)?;
         let mut objects = done.objects()?;

@@ -25,7 +25,7 @@ impl Bitfield {
         }
     }
 
-    /// Takes back what the index says falsely, where a page was written in part: blocks that it hides from JS.
+    /// Takes back what the index says falsely, if a page was written in part: blocks that it hides from JS.
     pub(crate) fn mend_index(&mut self) {
         let size = self.index_bytes() as u64;
         let pages: Vec<u64> = self.pages.iter().map(|(number, _)| u64::from(*number)).collect();

@@ -1,7 +1,7 @@
 //! Which blocks and tree nodes of a feed are held, paged as hypercore 9 keeps them in `bitfield`.
 //!
 //! A page is 1024 bytes of block bits, 2048 of node bits, and an index over the block bits (512 in today's stores); bits are
-//! most significant first. In memory only what is neither all zeros nor all ones takes room, and a page that holds nothing is not there: a feed
+//! most significant first. In memory only what is neither all zeros nor all ones takes room, and a page that holds nothing is not there. A feed
 //! that is long by its writer's word alone costs what is held of it.
 
 mod holes;
@@ -52,7 +52,7 @@ enum Part {
 }
 
 impl Bitfield {
-    /// Nothing held.
+    /// Makes a bitfield in which no block is held.
     pub fn new() -> Self {
         Self::with_page_bytes(DEFAULT_PAGE_BYTES)
     }
@@ -100,37 +100,37 @@ impl Bitfield {
         }
     }
 
-    /// Whether a block is held.
+    /// Returns whether a block is held.
     pub fn get(&self, block: u64) -> bool {
         self.bit(Part::Data, block)
     }
 
-    /// How many blocks are held.
+    /// Returns how many blocks are held.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// A number past every block that is held, a multiple of 8192.
+    /// Returns a number past every block that is held, a multiple of 8192.
     pub fn end(&self) -> u64 {
         self.page_count * BLOCKS
     }
 
-    /// The 64 blocks from `64 * number` on, the first in the most significant bit.
+    /// Returns the 64 blocks from `64 * number` on, the first in the most significant bit.
     pub fn word(&self, number: u64) -> u64 {
         self.word_of(Part::Data, number)
     }
 
-    /// The first block in `from..to` that is not held.
+    /// Returns the first block in `from..to` that is not held.
     pub fn next_missing(&self, from: u64, to: u64) -> Option<u64> {
         self.scan(Part::Data, from, to, true)
     }
 
-    /// The first block in `from..to` that is held.
+    /// Returns the first block in `from..to` that is held.
     pub fn next_held(&self, from: u64, to: u64) -> Option<u64> {
         self.scan(Part::Data, from, to.min(self.end()), false)
     }
 
-    /// The last block before `end` that is held.
+    /// Returns the last block before `end` that is held.
     pub fn last_held(&self, end: u64) -> Option<u64> {
         let mut end = end.min(self.end());
         while end > 0 {
@@ -172,10 +172,10 @@ impl Bitfield {
         count
     }
 
-    /// The run-length encoded bits of a range, as a Have answers a Want of it: JS's very bytes. Both numbers are taken
+    /// Returns the run-length encoded bits of a range, as a Have answers a Want of it: JS's very bytes. Both numbers are taken
     /// as multiples of 8, as a Want's are; length 0 from 0 on is the whole.
     ///
-    /// A range where nothing is held gives no bytes.
+    /// A range in which nothing is held gives no bytes.
     pub fn rle_range(&self, start: u64, length: u64) -> Vec<u8> {
         self.rle_range_of(start, length, |_, byte| byte)
     }
@@ -204,7 +204,7 @@ impl Bitfield {
         encoder.finish()
     }
 
-    /// Marks a block held or not. Gives whether that changed anything.
+    /// Marks a block held or not. Returns whether that changed anything.
     pub(crate) fn set(&mut self, block: u64, held: bool) -> bool {
         if !held && self.page(block / BLOCKS).is_none() {
             // As in JS, pages up to this one then count; how far its index reaches depends on that.
@@ -381,7 +381,7 @@ impl Bitfield {
         self.page_bytes - DATA_BYTES - TREE_BYTES
     }
 
-    /// Where a part begins in a page, and its size there.
+    /// Returns the offset of a part in a page, and its size there.
     #[inline(always)]
     fn place(&self, part: Part) -> (usize, usize) {
         match part {
@@ -396,7 +396,7 @@ impl Bitfield {
         self.place_of(number).ok().map(|place| &self.pages[place].1)
     }
 
-    /// Where a page stands among those that hold anything, or else where it would.
+    /// Returns the position of a page among those that hold anything, or else the one that it would have.
     #[inline]
     fn place_of(&self, number: u64) -> Result<usize, usize> {
         // In a feed without great holes it stands where its number says, and never after that.
@@ -426,13 +426,13 @@ impl Bitfield {
         page.get(start + (at % size as u64) as usize)
     }
 
-    /// Writes a byte of a part, whose callers bound `at` by the feed's largest length. Gives whether it changed.
+    /// Writes a byte of a part, whose callers bound `at` by the feed's largest length. Returns whether it changed.
     #[inline(always)]
     fn set_byte(&mut self, part: Part, at: u64, byte: u8) -> bool {
         self.change_byte(part, at, |_| byte).is_some()
     }
 
-    /// Writes a bit of a part, as [`set_byte`](Self::set_byte) a byte. Gives its byte if that changed.
+    /// Writes a bit of a part, as [`set_byte`](Self::set_byte) a byte. Returns its byte if that changed.
     #[inline(always)]
     fn set_bit(&mut self, part: Part, number: u64, held: bool) -> Option<u8> {
         let mask = 128 >> (number % 8);

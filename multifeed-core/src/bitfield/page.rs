@@ -1,7 +1,7 @@
 //! A page of a bitfield in memory: a stretch that is all zeros or all ones takes no room.
 //!
 //! So a feed that is held whole costs some ten bytes for each 8192 blocks however long it is, and a short one a few stretches. The most
-//! that a page takes, where holes are everywhere, is its size on disk and a little.
+//! that a page takes, if holes are everywhere, is its size on disk and a little.
 
 /// Bytes that are kept, or left out, together.
 const CHUNK: usize = 32;
@@ -86,7 +86,7 @@ impl Page {
         (next < range.end).then_some(next)
     }
 
-    /// Where the last stretch before `end` ends that is not nothing but zeros, or `end` within it.
+    /// Returns the end of the last stretch before `end` that is not nothing but zeros, or `end` within it.
     pub(super) fn end_before(&self, end: usize) -> Option<usize> {
         match self {
             Self::Few { .. } => self.few().map(|(place, _)| place + 1).filter(|past| *past <= end).max(),
@@ -99,7 +99,7 @@ impl Page {
         }
     }
 
-    /// Sets a byte. Gives whether that changed it.
+    /// Sets a byte. Returns whether that changed it.
     pub(super) fn set(&mut self, at: usize, byte: u8) -> bool {
         let Self::Few { places, bytes } = self else {
             let Self::Chunks(chunks) = self else { return false };
@@ -258,7 +258,7 @@ impl Chunks {
         (next < range.end).then_some(next)
     }
 
-    /// Sets a byte. Gives whether that changed it.
+    /// Sets a byte. Returns whether that changed it.
     fn set(&mut self, at: usize, byte: u8) -> bool {
         let number = at / CHUNK;
         match self.place(number) {
@@ -301,7 +301,7 @@ impl Chunks {
         }
     }
 
-    /// Where a chunk is kept, or else the value of its bytes.
+    /// Returns the place of a chunk, or else the value of its bytes.
     fn place(&self, number: usize) -> Result<usize, u8> {
         let has = |set: &Set| set[number / 8] >> (number % 8) & 1 == 1;
         if has(&self.mixed) {
@@ -320,7 +320,7 @@ impl Chunks {
     }
 }
 
-/// The value of all bytes of a chunk, where they are all zeros or all ones.
+/// Returns the value of all bytes of a chunk, if they are all zeros or all ones.
 fn uniform(chunk: &[u8; CHUNK]) -> Option<u8> {
     match chunk[0] {
         0 if *chunk == [0; CHUNK] => Some(0),

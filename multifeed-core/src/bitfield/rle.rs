@@ -1,6 +1,6 @@
 //! The run-length encoding of bitfields on the wire (npm's `bitfield-rle`, decoding with `align(4)`).
 //!
-//! A varint `n`, then: `n` odd, `n >> 2` bytes of 0xff where bit 1 is set, else of 0; `n` even, `n / 2` bytes as they follow.
+//! A varint `n`, then: `n` odd, `n >> 2` bytes of 0xff if bit 1 is set, else of 0; `n` even, `n / 2` bytes as they follow.
 
 use thiserror::Error;
 
@@ -24,7 +24,7 @@ pub enum RleError {
     },
 }
 
-/// Encodes a bitfield, with JS's very bytes: trailing zero bytes dropped, a run only where it is shorter.
+/// Encodes a bitfield, with JS's very bytes: trailing zero bytes dropped, a run only if it is shorter.
 pub fn encode(bitfield: &[u8]) -> Vec<u8> {
     let mut encoder = Encoder::default();
     bitfield.iter().for_each(|&byte| encoder.push(byte, 1));
@@ -34,7 +34,7 @@ pub fn encode(bitfield: &[u8]) -> Vec<u8> {
 /// Encodes a bitfield that comes in pieces. A long run costs no more than a short one.
 #[derive(Debug, Default)]
 pub(super) struct Encoder {
-    /// What is to be written as it is, in front of the run.
+    /// What is written as it is, in front of the run.
     head: Vec<u8>,
     /// The run that has not ended: how often `bits` came, all zeros or all ones.
     len: u64,
@@ -66,7 +66,7 @@ impl Encoder {
         self.output
     }
 
-    /// Takes the run that ends here, where it and the bytes before it are shorter than all of it as it stands.
+    /// Takes the run that ends here, if it and the bytes before it are shorter than all of it as it stands.
     fn end_run(&mut self) {
         let len = std::mem::take(&mut self.len);
         if len == 0 {

@@ -29,7 +29,7 @@ impl Disk {
         self.full = why;
     }
 
-    /// Counts bytes that are about to be written. False if the disk is to be looked at before more come.
+    /// Counts bytes that are about to be written. False if the disk has to be looked at before more come.
     pub(crate) fn has_room(&mut self, bytes: u64) -> bool {
         self.room = self.room.saturating_sub(bytes);
         self.room > 0

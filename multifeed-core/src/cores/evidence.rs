@@ -1,4 +1,4 @@
-//! Evidence of writers that signed two histories, kept where a person can read it.
+//! Evidence of writers that signed two histories, kept in a file that a person can read.
 
 use std::fmt::Write;
 
@@ -18,7 +18,7 @@ const MAX_LINE: usize = 1024;
 /// The evidence that is kept: a JSON object a line, with the feed's key, both lengths, root hashes and signatures, and the first
 /// tree node found to differ. Hashes, keys and signatures are in hex.
 ///
-/// Each signature is over the root hash and its length (or, in older feeds, over the root hash alone): who has the feed's key can
+/// Each signature is over the root hash and its length (or, in older feeds, over the root hash alone). Anyone who has the feed's key can
 /// check both without the feed.
 #[derive(Debug, Default)]
 pub(crate) struct Evidence {

@@ -1,4 +1,4 @@
-//! The cores of a folder, whichever multifeed has them: their files, the journal, and what is to be fsynced.
+//! The cores of a folder, whichever multifeed has them: their files, the journal, and what has to be fsynced.
 
 pub(crate) mod disk;
 pub(crate) mod durability;
@@ -32,7 +32,7 @@ pub(crate) struct Cores<S> {
     pub(crate) durability: Durability,
     /// Feeds with changes that the journal does not know of.
     pub(crate) unsynced: BTreeSet<FeedId>,
-    /// When they are to be fsynced.
+    /// When to fsync them.
     pub(crate) next_sync: Option<Duration>,
 }
 

@@ -20,8 +20,8 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Adds why the folders could not be put in the order that JS wants, unless the store is only read: no feed is the worse for it then, and the
-    /// next one who writes does it.
+    /// Adds why the folders could not be put in the order that JS wants, unless the store is only read. No feed is the worse for it then, and the
+    /// next process that writes does it.
     pub(crate) fn add_of_order(&mut self, error: StoreError) {
         if !error.is_left_to_a_writer() {
             self.problems.push(error);
@@ -73,7 +73,7 @@ pub struct ExposedKey {
     pub key: FeedKey,
     /// Its folder, whose `secret_key` it is.
     pub slot: Slot,
-    /// The file's permissions on unix, `0o600` where nobody else can.
+    /// The file's permissions on unix, `0o600` if nobody else can.
     pub mode: u32,
 }
 

@@ -95,12 +95,12 @@ impl<S: CoreStorage> Corestore<S> {
 }
 
 impl<S: CoreStorage> CoreFiles<S> {
-    /// The core that a folder's number stands for.
+    /// Returns the core that a folder's number stands for.
     pub fn core_of(&self, slot: Slot) -> Option<DiscoveryKey> {
         self.cores.get(&slot).map(|placed| placed.core)
     }
 
-    /// The storage of the corestore, to be looked at.
+    /// Returns the storage of the corestore, to be looked at.
     pub fn storage(&self) -> &S {
         &self.store.storage
     }

@@ -68,7 +68,7 @@ struct NewEntry<'a> {
 }
 
 impl FeedList {
-    /// The namespace of a multifeed.
+    /// Returns the namespace of a multifeed.
     pub fn namespace(root_key: &FeedKey) -> Namespace {
         Self::namespace_in(&Namespace::root(), root_key)
     }
@@ -78,7 +78,7 @@ impl FeedList {
         base.namespace(&format!("@multifeed:{root_key}"))
     }
 
-    /// The namespace whose default core is the feed of a writer. Without a name JS has one writer, called `undefined`.
+    /// Returns the namespace whose default core is the feed of a writer. Without a name JS has one writer, called `undefined`.
     pub fn writer_namespace(root_key: &FeedKey, name: Option<&str>) -> Namespace {
         Self::writer_namespace_in(&Namespace::root(), root_key, name)
     }
@@ -89,7 +89,7 @@ impl FeedList {
         Self::namespace_in(base, root_key).namespace(&name)
     }
 
-    /// The namespace whose default core is the list of feeds.
+    /// Returns the namespace whose default core is the list of feeds.
     pub fn list_namespace(root_key: &FeedKey) -> Namespace {
         Self::list_namespace_in(&Namespace::root(), root_key)
     }
@@ -99,7 +99,7 @@ impl FeedList {
         Self::namespace_in(base, root_key).namespace("@multifeed:persist")
     }
 
-    /// The block that lists a feed, as JS writes it.
+    /// Returns the block that lists a feed, as JS writes it.
     pub fn entry(key: &FeedKey, name: &str) -> Bytes {
         let key = key.to_string();
         // Two texts are always JSON.
@@ -150,7 +150,7 @@ impl FeedList {
         Ok(())
     }
 
-    /// The feeds, each once, in the order in which they were listed first.
+    /// Returns the feeds, each once, in the order in which they were listed first.
     pub fn feeds(&self) -> &[NamedFeed] {
         &self.feeds
     }
@@ -165,22 +165,22 @@ impl FeedList {
         self.unread == 0
     }
 
-    /// Whether a feed is listed.
+    /// Returns whether a feed is listed.
     pub fn has(&self, key: &FeedKey) -> bool {
         self.keys.contains_key(key)
     }
 
-    /// The feed of a name: of two with one name the later one, as in JS.
+    /// Returns the feed of a name: of two with one name the later one, as in JS.
     pub fn find_name(&self, name: &str) -> Option<&NamedFeed> {
         self.feeds.get(*self.names.get(name)?)
     }
 
-    /// The name of a feed.
+    /// Returns the name of a feed.
     pub fn name_of(&self, key: &FeedKey) -> Option<&str> {
         Some(&self.feeds.get(*self.keys.get(key)?)?.name)
     }
 
-    /// The blocks that are no entries.
+    /// Returns the blocks that are no entries.
     pub fn problems(&self) -> &[CorestoreError] {
         &self.problems
     }
@@ -210,8 +210,8 @@ impl FeedList {
         }
     }
 
-    /// Adds a feed that is not listed: without a name of a writer's under the number of feeds before it, or under its key if that number is a
-    /// feed's name. JS would take that feed for another.
+    /// Adds a feed that is not listed. Without a name of a writer's it is listed under the number of feeds before it, or under its key if
+    /// that number is a feed's name. JS would take that feed for another.
     pub(crate) fn add_new(&mut self, key: FeedKey, name: Option<&str>) {
         // No number that the feed of a block may have which could not be read: of two feeds with one name JS finds the later one.
         let mut name = name.map_or_else(|| (self.feeds.len() + self.unread).to_string(), str::to_owned);

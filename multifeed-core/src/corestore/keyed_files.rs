@@ -10,7 +10,7 @@ use crate::storage::{FileId, FileKind, Slot, Storage, Unsupported};
 /// The number of the feed in a store of one feed. What stands beside its folder is in it.
 pub(super) const HERE: Slot = Slot(0);
 
-/// Where the secret key of a core is.
+/// The place of a core's secret key.
 #[derive(Clone, Default)]
 pub(super) enum SecretKey {
     /// In `secret_key`, or nowhere.

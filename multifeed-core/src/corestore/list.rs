@@ -16,7 +16,7 @@ impl<S: CoreStorage> Corestore<S> {
     /// JS lists the cores that were opened, by namespace; a namespace leaves no trace on the disk.
     ///
     /// # Errors
-    /// [`CorestoreError::TooManyCores`] if there are more than [`Limits::cores_listed`](crate::Limits::cores_listed); what the storage says.
+    /// [`CorestoreError::TooManyCores`] if there are more than [`Limits::cores_listed`](crate::Limits::cores_listed); the storage's error.
     pub fn list(&mut self) -> Result<CoreList, CorestoreError> {
         let open: BTreeMap<_, _> = self.open.iter().map(|(core, open)| (*core, open.slot)).collect();
         self.list_beside(&open)

@@ -11,7 +11,7 @@ use crate::KeyPair;
 /// What a seed is derived for: derive-key's namespace, and its separator.
 const CONTEXT: &[u8] = b"9\ncorestore";
 
-/// The secret of a corestore: whoever has it has the secret keys of all its named cores.
+/// The secret of a corestore: anyone who has it has the secret keys of all its named cores.
 ///
 /// It is wiped from memory when dropped, and prints nothing.
 #[derive(Clone)]
@@ -21,7 +21,7 @@ impl MasterKey {
     /// Bytes in the file `master_key`.
     pub const BYTES: usize = 32;
 
-    /// The master key of these 32 bytes.
+    /// Returns the master key of these 32 bytes.
     pub fn new(bytes: [u8; 32]) -> Self {
         Self(Zeroizing::new(bytes))
     }
@@ -33,7 +33,7 @@ impl MasterKey {
         Self(bytes)
     }
 
-    /// The 32 bytes, as they are in `master_key`.
+    /// Returns the 32 bytes, as they are in `master_key`.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }

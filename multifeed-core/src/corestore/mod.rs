@@ -111,13 +111,13 @@ pub struct Corestore<S> {
 }
 
 impl<S: CoreStorage> Corestore<S> {
-    /// Opens a corestore. `new_master_key` is called if the folder is new and the options give no master key; it is then written, and synced.
+    /// Opens a corestore. `new_master_key` is called if the folder is new and the options give no master key; it is then written, and fsynced.
     ///
     /// No core is opened.
     ///
     /// # Errors
     /// [`CorestoreError::MasterKeyDamaged`] if `master_key` has not 32 bytes, or only zeros, as a torn write leaves them;
-    /// [`CorestoreError::MasterKeyMissing`] if there are cores without it; else what the storage says.
+    /// [`CorestoreError::MasterKeyMissing`] if there are cores without it; else the storage's error.
     pub fn open(
         mut storage: S,
         options: CorestoreOptions,
@@ -166,7 +166,8 @@ impl<S: CoreStorage> Corestore<S> {
         })
     }
 
-    /// The core of a name, made if it is missing: its key pair is derived from the master key and the name. It does not depend on a namespace.
+    /// Returns the core of a name, made if it is missing: its key pair is derived from the master key and the name. It does not depend on a
+    /// namespace.
     ///
     /// A name is bytes; JS encodes text as UTF-8, and draws 32 random bytes if it is given no name. A core that has blocks and no `name`, as one
     /// that was fetched by its key, is not written to, as in JS.
@@ -182,7 +183,7 @@ impl<S: CoreStorage> Corestore<S> {
         self.core(pair.public_key().discovery_key(), Asked::Name { name, pair: &pair })
     }
 
-    /// The default core of a namespace, made if it is missing; that of the corestore itself for [`Namespace::root`].
+    /// Returns the default core of a namespace, made if it is missing; that of the corestore itself for [`Namespace::root`].
     ///
     /// # Errors
     /// As [`named`](Self::named).
@@ -190,8 +191,8 @@ impl<S: CoreStorage> Corestore<S> {
         self.named(namespace.default_name())
     }
 
-    /// The core of a key pair, made if it is missing. Its secret key is written to `secret_key`. A core that has blocks and no secret key is not
-    /// written to, as in JS.
+    /// Returns the core of a key pair, made if it is missing. Its secret key is written to `secret_key`. A core that has blocks and no secret
+    /// key is not written to, as in JS.
     ///
     /// # Errors
     /// As [`get`](Self::get).
@@ -199,7 +200,7 @@ impl<S: CoreStorage> Corestore<S> {
         self.core(pair.public_key().discovery_key(), Asked::Pair(pair))
     }
 
-    /// The core of a key. If it is not here, nothing is made on the disk before it has a block; [`CoreInfo::on_disk`] tells.
+    /// Returns the core of a key. If it is not here, nothing is made on the disk before it has a block; [`CoreInfo::on_disk`] tells.
     ///
     /// # Errors
     /// If the core's folder cannot be used: see [`CorestoreError`]. Nothing in it was changed.
@@ -207,7 +208,7 @@ impl<S: CoreStorage> Corestore<S> {
         self.core(key.discovery_key(), Asked::Key(*key))
     }
 
-    /// The core of a discovery key, if it is here.
+    /// Returns the core of a discovery key, if it is here.
     ///
     /// # Errors
     /// As [`get`](Self::get).
@@ -215,28 +216,28 @@ impl<S: CoreStorage> Corestore<S> {
         Ok(if self.prepare(*core, Asked::Folder)? { self.lend(*core) } else { None })
     }
 
-    /// Whether a core is open now.
+    /// Returns whether a core is open now.
     pub fn is_open(&self, core: &DiscoveryKey) -> bool {
         self.open.contains_key(core)
     }
 
-    /// How many cores are open now.
+    /// Returns how many cores are open now.
     pub fn open_cores(&self) -> usize {
         self.open.len()
     }
 
-    /// The storage, to be looked at.
+    /// Returns the storage, to be looked at.
     pub fn storage(&self) -> &S {
         &self.storage
     }
 
-    /// The permission bits of `master_key` (`0o777`) when it was read: if others than its owner may read it, they can write all named cores.
+    /// Returns the permission bits of `master_key` (`0o777`) when it was read: if others than its owner may read it, they can write all named cores.
     /// `None` if it was not read, or the storage has no permissions.
     pub fn master_key_mode(&self) -> Option<u32> {
         self.master_key_mode
     }
 
-    /// What the disk turned out not to support, as far as it was tried.
+    /// Returns what the disk turned out not to support, as far as it was tried.
     pub fn unsupported(&self) -> Unsupported {
         self.storage.files().unsupported()
     }
@@ -249,7 +250,7 @@ impl<S: CoreStorage> Corestore<S> {
         self.each_open(|core| core.flush())
     }
 
-    /// Writes what waits to be written, and syncs all that was written since the last call, so that it outlives a power cut.
+    /// Writes what waits to be written, and fsyncs all that was written since the last call, so that it outlives a power cut.
     ///
     /// # Errors
     /// The first failure. Nobody knows then what of that core is on the disk.

@@ -13,12 +13,12 @@ const MAX_VARINT: usize = 8;
 pub struct Namespace(Option<String>);
 
 impl Namespace {
-    /// The corestore itself, whose default core is `default`.
+    /// Returns the namespace of the corestore itself, whose default core is `default`.
     pub fn root() -> Self {
         Self::default()
     }
 
-    /// The namespace of this name in this one. Nested names are joined by `:`, as in JS. Where JS is given bytes it takes their hex digits.
+    /// Returns the namespace of this name in this one. Nested names are joined by `:`, as in JS. If JS is given bytes it takes their hex digits.
     pub fn namespace(&self, name: &str) -> Self {
         Self(Some(match &self.0 {
             None => name.to_owned(),
@@ -26,7 +26,7 @@ impl Namespace {
         }))
     }
 
-    /// The name of the default core.
+    /// Returns the name of the default core.
     pub fn default_name(&self) -> &str {
         self.0.as_deref().unwrap_or("default")
     }

@@ -26,9 +26,9 @@ pub(super) struct OpenCore {
     pub(super) used: u64,
     /// It keeps what was read of its files.
     pub(super) in_use: bool,
-    /// Something was written and not synced.
+    /// Something was written and not fsynced.
     pub(super) unsynced: bool,
-    /// A sync failed, and no second one would tell what is on the disk.
+    /// An fsync failed, and no second one would tell what is on the disk.
     pub(super) failed: Option<StoreError>,
 }
 
@@ -71,7 +71,7 @@ pub struct Core<'a, S> {
 }
 
 impl<S: CoreStorage> Core<'_, S> {
-    /// What the core is and holds.
+    /// Returns what the core is and holds.
     pub fn info(&self) -> CoreInfo {
         let feed = &self.open.feed;
         CoreInfo {
@@ -86,7 +86,7 @@ impl<S: CoreStorage> Core<'_, S> {
         }
     }
 
-    /// The feed, to be looked at: which blocks it has, its roots, what opening it repaired.
+    /// Returns the feed, to be looked at: which blocks it has, its roots, what opening it repaired.
     pub fn feed(&self) -> &Feed {
         &self.open.feed
     }
@@ -94,7 +94,7 @@ impl<S: CoreStorage> Core<'_, S> {
     /// Appends blocks as one batch under one signature, writes them, and returns their indexes.
     ///
     /// # Errors
-    /// [`CorestoreError::Append`] if the secret key is not here, or a block is too large; else what the storage says. The core is then as it was
+    /// [`CorestoreError::Append`] if the secret key is not here, or a block is too large; else the storage's error. The core is then as it was
     /// before. After a failed [`sync`](Self::sync) nothing is appended until the corestore is opened again.
     pub fn append(&mut self, blocks: &[Bytes]) -> Result<Range<u64>, CorestoreError> {
         if let Some(error) = &self.open.failed {
@@ -119,7 +119,7 @@ impl<S: CoreStorage> Core<'_, S> {
     /// Reads a block, or `None` if it is not held, and checks it against its hash.
     ///
     /// # Errors
-    /// [`CorestoreError::Damaged`] if it has another hash; else what the storage says.
+    /// [`CorestoreError::Damaged`] if it has another hash; else the storage's error.
     pub fn block(&mut self, index: u64) -> Result<Option<Bytes>, CorestoreError> {
         self.read(|feed, files| feed.get_verified(files, index))
     }
@@ -129,7 +129,7 @@ impl<S: CoreStorage> Core<'_, S> {
     ///
     /// # Errors
     /// [`CorestoreError::Put`] if it does not prove what it claims, or is larger than [`Limits::feed_blocks`] and [`Limits::feed_bytes`]
-    /// allow; else what the storage says.
+    /// allow; else the storage's error.
     pub fn put(&mut self, prepared: PreparedData) -> Result<Put, CorestoreError> {
         let (core, size) = (self.core, self.limits.feed_size());
         let put = self.with(|feed, files| feed.put_within(files, prepared, size));
@@ -155,7 +155,7 @@ impl<S: CoreStorage> Core<'_, S> {
     /// Writes what waits to be written. Nothing if no block came of a core without a folder.
     ///
     /// # Errors
-    /// What the storage says. All waits then, and the next call tries again.
+    /// The storage's error. All waits then, and the next call tries again.
     pub fn flush(&mut self) -> Result<(), CorestoreError> {
         if !self.open.feed.is_staged() || (!self.open.feed.is_settled() && self.open.feed.downloaded() == 0) {
             return Ok(());
@@ -179,10 +179,10 @@ impl<S: CoreStorage> Core<'_, S> {
         self.with(|feed, files| feed.flush(files)).map_err(|error| CorestoreError::of_core(core, error))
     }
 
-    /// Writes what waits to be written, and syncs what was written, so that it outlives a power cut.
+    /// Writes what waits to be written, and fsyncs what was written, so that it outlives a power cut.
     ///
     /// # Errors
-    /// What the storage says. Nobody knows then what of the core is on the disk.
+    /// The storage's error. Nobody knows then what of the core is on the disk.
     pub fn sync(&mut self) -> Result<(), CorestoreError> {
         self.flush()?;
         if let Some(error) = &self.open.failed {
@@ -205,13 +205,13 @@ impl<S: CoreStorage> Core<'_, S> {
             journal.write(&mut files, true)
         };
         let synced = sync();
-        // No second sync would tell what is on the disk.
+        // No second fsync would tell what is on the disk.
         *failed = synced.as_ref().err().cloned();
         *unsynced = failed.is_some();
         synced.map_err(|error| CorestoreError::of_core(self.core, error))
     }
 
-    /// Leaves it whole on the disk: the next one who opens it need not look for what a crash tore.
+    /// Leaves it whole on the disk: the next opening need not look for what a crash tore.
     pub(super) fn finish(&mut self) -> Result<(), CorestoreError> {
         self.sync()?;
         let OpenCore { slot, secret, journal, .. } = &mut *self.open;
@@ -231,7 +231,7 @@ impl<S: CoreStorage> Core<'_, S> {
         begun.map_err(|error| CorestoreError::of_core(self.core, error))
     }
 
-    /// Reads, and so changes nothing that would have to be synced.
+    /// Reads, and so changes nothing that would have to be fsynced.
     fn read<T>(
         &mut self,
         call: impl FnOnce(&mut Feed, &mut KeyedFiles<'_, S::Files>) -> Result<T, StoreError>,

@@ -101,7 +101,7 @@ impl<S: CoreStorage> Corestore<S> {
         if self.open.len() < self.limits.cores_open.max(1) { Ok(()) } else { result }
     }
 
-    /// Closes a core, written, synced and whole.
+    /// Closes a core, written, fsynced and whole.
     pub(super) fn shut(&mut self, core: DiscoveryKey) -> Result<(), CorestoreError> {
         self.lend(core).map_or(Ok(()), |mut core: Core<'_, S>| core.finish())?;
         if let Some(open) = self.open.remove(&core) {
@@ -164,7 +164,7 @@ impl<S: CoreStorage> Corestore<S> {
             }
             _ => self.open_feed(slot, &mut secret, &journal).map_err(failed)?,
         };
-        // What was made or repaired is not synced yet.
+        // What was made or repaired is not fsynced yet.
         let made = feed.is_settled() && (is_new || (is_empty && !matches!(asked, Asked::Key(_) | Asked::Folder)));
         let unsynced = made || feed.recovered().is_some() || journal.is_open();
         Ok(Some(OpenCore { feed, slot, name, secret, journal, used: 0, in_use: false, unsynced, failed: None }))

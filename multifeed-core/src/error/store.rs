@@ -19,7 +19,7 @@ use crate::storage::{FileError, FileId, FileKind, Found, Slot};
 
 /// The store failed, or what it holds is not what a feed should be. Never a peer's fault.
 ///
-/// Cloning is cheap, so that one failure can be told to everyone who waits.
+/// Cloning is cheap, so that one failure can be reported to everyone who waits.
 #[derive(Debug, Clone, Error)]
 #[non_exhaustive]
 pub enum StoreError {
@@ -51,7 +51,7 @@ pub enum StoreError {
         /// What the storage said.
         source: Arc<io::Error>,
     },
-    /// The disk has less free than it is to keep.
+    /// The disk has less free than it must keep.
     #[error(
         "{free} bytes are free on the disk of the store, fewer than the {keep} that it keeps free: nothing new is fetched until there are more"
     )]
@@ -64,7 +64,7 @@ pub enum StoreError {
     /// Another process holds the store, or this feed of it.
     #[error("{} is in use by another process", place(*.slot, *.file, .path))]
     Locked {
-        /// The folder, where one feed is concerned.
+        /// The folder, if one feed is concerned.
         slot: Option<Slot>,
         /// The file that is locked, if it is one of a feed's.
         file: Option<FileKind>,
@@ -80,7 +80,7 @@ pub enum StoreError {
     Moved {
         /// The folder, if it is that of one feed.
         slot: Option<Slot>,
-        /// Where it was.
+        /// The path at which it was.
         path: Option<PathBuf>,
     },
     /// Something else stands in the place of a file, or of a numbered folder: a link, which is not followed, a pipe, a device. Or what is
@@ -293,7 +293,7 @@ pub enum StoreError {
         /// The feed's key.
         key: FeedKey,
     },
-    /// The feed is banned: it is not to be in this store.
+    /// The feed is banned: it must not be in this store.
     #[error("feed {key} is banned")]
     Banned {
         /// The feed's key.
@@ -314,7 +314,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// A name for the kind of failure, in the style of the JS error codes.
+    /// Returns a name for the kind of failure, in the style of the JS error codes.
     pub fn code(&self) -> &'static str {
         match self {
             StoreError::Io { .. } => "ERR_STORE_IO",
@@ -344,7 +344,7 @@ impl StoreError {
     }
 
     /// Whether a folder cannot be read or written, be it by the kind of a file, its owner, another process that has it open or the disk, which
-    /// may be full: no other feed has to suffer from it.
+    /// may be full. No other feed has to suffer from it.
     pub(crate) fn is_of_one_folder(&self) -> bool {
         let of_a_folder = matches!(
             self,
@@ -353,7 +353,7 @@ impl StoreError {
         of_a_folder && self.slot().is_some()
     }
 
-    /// Whether a part of a feed's file cannot be read, as on a bad sector, or is not what it must be. Other parts of it, and other feeds, are
+    /// Returns whether a part of a feed's file cannot be read, as on a bad sector, or is not what it must be. Other parts of it, and other feeds, are
     /// none the worse.
     pub fn is_of_one_place(&self) -> bool {
         match self {
@@ -363,8 +363,8 @@ impl StoreError {
         }
     }
 
-    /// Whether a feed's own files do not take what is written: the disk fails there, a file cannot be as long as it would be or may not be written, or
-    /// the feed's folder is not where it was. Other feeds have not to suffer from it.
+    /// Whether a feed's own files do not take what is written. That is so if the disk fails there, a file cannot be as long as it would be or may
+    /// not be written, or the feed's folder is no longer at its place. Other feeds have not to suffer from it.
     pub(crate) fn is_of_one_feed(&self) -> bool {
         match self {
             StoreError::Moved { slot, .. } => slot.is_some(),
@@ -424,7 +424,7 @@ impl StoreError {
         source.kind() == io::ErrorKind::ReadOnlyFilesystem && raw_os_error(source).is_none()
     }
 
-    /// The folder that the failure is about, if it is about one.
+    /// Returns the folder that the failure is about, if it is about one.
     pub fn slot(&self) -> Option<Slot> {
         match self {
             StoreError::Io { file: Some(file), .. }
@@ -527,17 +527,17 @@ impl StoreError {
         StoreError::OfCore { key: of, name: called.map(str::to_owned), source: Arc::new(self) }
     }
 
-    /// An error of one file of a feed, told apart by what it is.
+    /// Returns an error of one file of a feed, told apart by what it is.
     pub fn from_file(file: FileId, op: &'static str, source: io::Error) -> Self {
         Self::new(Some(file.slot), Some(file.kind), op, source)
     }
 
-    /// An error of the store as a whole.
+    /// Returns an error of the store as a whole.
     pub fn from_store(op: &'static str, source: io::Error) -> Self {
         Self::new(None, None, op, source)
     }
 
-    /// An error of one folder as a whole.
+    /// Returns an error of one folder as a whole.
     pub fn from_slot(slot: Slot, op: &'static str, source: io::Error) -> Self {
         Self::new(Some(slot), None, op, source)
     }
@@ -574,8 +574,8 @@ impl StoreError {
     }
 }
 
-/// The system's numbers of errors that say of what was to be read or written that the disk does not do it there: EIO, and what file systems say that have
-/// checksums of their own (EBADMSG, EUCLEAN).
+/// The system's error numbers which say that the disk does not read or write at that place: EIO, and what file systems say that have checksums of
+/// their own (EBADMSG, EUCLEAN).
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const UNREADABLE: &[i32] = &[5, 74, 117];
 /// EIO.

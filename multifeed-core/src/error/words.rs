@@ -7,7 +7,7 @@ use multifeed_proto::{DiscoveryKey, FeedKey};
 use crate::feed::local_name::is_object_property;
 use crate::storage::{FileKind, Found, Slot};
 
-/// The folder of a feed: by its number, or of a corestore, where it has none, by its path there.
+/// The folder of a feed: by its number, or, if it has none, as in a corestore, by its path there.
 pub(crate) fn home(slot: Slot, key: &FeedKey) -> String {
     if slot == Slot::NOWHERE { core(&key.discovery_key()) } else { format!("folder {slot}") }
 }

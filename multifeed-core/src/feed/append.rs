@@ -19,7 +19,7 @@ const MAX_WRITE: usize = 1 << 20;
 const MIN_DIRECT: usize = 32 * 1024;
 
 impl Feed {
-    /// Appends blocks as one batch, under one signature, and writes them: data, nodes, signature, then the bitfield. Gives
+    /// Appends blocks as one batch, under one signature, and writes them: data, nodes, signature, then the bitfield. Returns
     /// the blocks' numbers.
     ///
     /// An empty block is a block. An empty batch changes nothing. What [`put`](Self::put) staged is flushed first.
@@ -87,11 +87,11 @@ impl Feed {
         Ok(start..end)
     }
 
-    /// Takes what an append that failed left behind out of the files, before they count as whole: opening the feed would find more in them than it
+    /// Takes what an append that failed left behind out of the files, before they count as whole. Opening the feed would find more in them than it
     /// has, and refuse it.
     ///
     /// # Errors
-    /// What the storage says. The feed has to be looked at when it is opened then, as after a crash.
+    /// The storage's error. The feed has to be looked at when it is opened then, as after a crash.
     pub(crate) fn undo_failed_append<S: Storage + ?Sized>(&mut self, storage: &mut S) -> Result<(), StoreError> {
         if !self.append_failed {
             return Ok(());
@@ -178,7 +178,7 @@ impl Feed {
 
 /// The tree after a batch.
 struct Grown {
-    /// What is to be written from node `2 * old length` on: 40 bytes each, zeros where a node's last block is to come.
+    /// What to write from node `2 * old length` on: 40 bytes each, zeros for a node whose last block is yet to come.
     tree: Vec<u8>,
     /// Finished nodes further left.
     left: Vec<Node>,

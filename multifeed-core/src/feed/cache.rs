@@ -176,10 +176,10 @@ pub(super) fn encode(node: &Node) -> [u8; NODE] {
 pub(super) struct Window {
     start: u64,
     bytes: Bytes,
-    /// Where the first block that was checked begins in `bytes`, and its number.
+    /// The offset in `bytes` of the first block that was checked, and its number.
     checked_from: usize,
     first: u64,
-    /// Where it and those after it that were checked end.
+    /// The ends of it and of those after it that were checked.
     ends: Vec<usize>,
 }
 
@@ -241,7 +241,7 @@ mod tests {
         let checked = |window: &Window| (6..=11).map(|block| window.checked(block)).collect::<Vec<_>>();
         let block = |bytes: &'static [u8], end| Some((Bytes::from_static(bytes), end));
         assert_eq!(checked(&window), [None, block(b"cd", 104), block(b"", 104), block(b"efg", 107), None, None]);
-        // One that does not follow begins anew, also where only the number or only the place does not.
+        // One that does not follow begins anew, also if only the number or only the place does not.
         window.check(11, 107, 1);
         assert_eq!(checked(&window), [None, None, None, None, None, block(b"h", 108)]);
         window.check(6, 100, 1);

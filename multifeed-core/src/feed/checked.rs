@@ -2,7 +2,7 @@
 //!
 //! What a remote gets that does not fit looks like a fault of ours, and a JS peer ends its whole stream over it. So a block is held against
 //! its leaf, and a node against those above it up to a root, which the writer's signature covers. That is done once for as long as it stays
-//! in a cache, for any number of remotes and requests: what is in memory does not rot, and a block or a node that is held never changes.
+//! in a cache, for any number of remotes and requests. What is in memory does not rot, and a block or a node that is held never changes.
 
 use bytes::Bytes;
 use multifeed_proto::Node;
@@ -28,7 +28,7 @@ impl Feed {
     /// As [`get`](Self::get), and checked against the block's leaf, unless it comes from a cache and was checked there.
     ///
     /// # Errors
-    /// As [`get`](Self::get); [`StoreError::Damaged`] also where the block has another hash, and it is not the leaf alone that is damaged.
+    /// As [`get`](Self::get); [`StoreError::Damaged`] also if the block has another hash, and it is not the leaf alone that is damaged.
     pub fn get_verified<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
@@ -129,7 +129,7 @@ impl Feed {
     /// signature: those of a sparse feed may have nothing else around them.
     ///
     /// # Errors
-    /// What the storage says; [`StoreError::Damaged`] if one of them does not fit those around it.
+    /// The storage's error; [`StoreError::Damaged`] if one of them does not fit those around it.
     pub(super) fn checked_nodes<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
@@ -182,7 +182,7 @@ impl Feed {
     /// The signature of a length, checked against the key. It is checked once for as long as the same bytes are read, of it and of the roots.
     ///
     /// # Errors
-    /// What the storage says; [`StoreError::Damaged`] if it is not the writer's signature of that length.
+    /// The storage's error; [`StoreError::Damaged`] if it is not the writer's signature of that length.
     pub(super) fn checked_signature<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
@@ -199,7 +199,7 @@ impl Feed {
             return Ok(Some(Signed { signature, roots: Vec::new() }));
         }
         let mut roots = Vec::new();
-        // The newest are in memory, where nothing rots.
+        // The newest are in memory, which does not rot.
         let root_hash = if newest {
             merkle::root_hash(&self.roots)
         } else {
@@ -298,8 +298,8 @@ impl Feed {
     /// Holds the nodes of a proof of `node` against those just above them. What is damaged or missing further up harms no one.
     ///
     /// # Errors
-    /// As [`checked_nodes`](Self::checked_nodes), and if nothing around a node proves it: only rot leaves such a one, as all that was received was proven
-    /// to a node or a signature that is kept with it.
+    /// As [`checked_nodes`](Self::checked_nodes), and if nothing around a node proves it. Only rot leaves such a one, as all that was received was
+    /// proven to a node or a signature that is kept with it.
     fn check_nodes_near<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,

@@ -26,13 +26,14 @@ pub struct Audit {
 }
 
 impl Feed {
-    /// Forgets blocks: afterwards they are not held, and can be fetched again. Gives the ranges that were held.
+    /// Forgets blocks: afterwards they are not held, and can be fetched again. Returns the ranges that were held.
     ///
     /// Their bytes go back to the disk if nothing that is held follows them in `data`, or if the disk can make holes ([`Storage::punch`]). Else
     /// they stay where they are, unread. The marks are on the disk before.
     ///
     /// # Errors
-    /// [`StoreError::NotRegular`] if `data` is behind a link: then nothing was changed. Else what the storage says; the blocks then count as not held, and the next write of the bitfield says so on disk.
+    /// [`StoreError::NotRegular`] if `data` is behind a link: then nothing was changed. Else the storage's error: the blocks then count as not held,
+    /// and the next write of the bitfield says so on disk.
     pub fn clear<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
@@ -57,7 +58,7 @@ impl Feed {
         storage.check_cuttable(data).map_err(|error| StoreError::from_file(data, "cut", error))
     }
 
-    /// Forgets blocks, and leaves their bytes. Gives the ranges that were held.
+    /// Forgets blocks, and leaves their bytes. Returns the ranges that were held.
     pub(crate) fn unmark<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
@@ -99,7 +100,7 @@ impl Feed {
         let (Some(first), Some(last)) = (unmarked.first(), unmarked.last()) else { return Ok(()) };
         let missing = first.start..last.end;
         let data_end = Files { storage, slot: self.slot }.len(FileKind::Data)?.unwrap_or(0);
-        // Where something is not known, nothing is given back.
+        // If something is not known, nothing is given back.
         let start = match self.bitfield.last_held(missing.start) {
             None => 0,
             Some(before) => {
@@ -127,11 +128,11 @@ impl Feed {
     }
 
     /// Checks held blocks against their hashes, from `from` on, for about this many bytes of work, and forgets those that do not have them. A hash
-    /// that rotted is made again of its block, where those around it prove that.
+    /// that rotted is made again of its block, if those around it prove that.
     /// What is not staged is read from the files anew, not from caches.
     ///
     /// # Errors
-    /// What the storage says; what it holds that is wrong is what an audit finds, not an error.
+    /// The storage's error; what it holds that is wrong is what an audit finds, not an error.
     pub fn audit_step<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,

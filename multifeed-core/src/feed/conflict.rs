@@ -49,7 +49,7 @@ impl Feed {
         }
     }
 
-    /// A proof leads up to a node that is held, and has another one below it than the one held: that is of another history, which was taken in
+    /// A proof leads up to a node that is held, and has another one below it than the one held. That is of another history, which was taken in
     /// when nothing showed it, or damaged. The message is true in any case.
     pub(super) fn contradiction_within<S: Storage + ?Sized>(&mut self, storage: &mut S, node: u64) -> PutError {
         match self.both_signed(storage, node) {
@@ -92,7 +92,7 @@ impl Feed {
         StoreError::damaged(self.slot, FileKind::Tree, why)
     }
 
-    /// The signed length here that a node which is held belongs to: the feed's, or an older one where another history came after it.
+    /// The signed length here that a node which is held belongs to: the feed's, or an older one if another history came after it.
     fn signed_over<S: Storage + ?Sized>(&mut self, storage: &mut S, node: u64) -> Result<Option<Signed>, StoreError> {
         let top = self.top_over(storage, node)?;
         if self.roots.contains(&top) {
@@ -181,8 +181,8 @@ mod tests {
     use crate::keys::key_pair::KeyPair;
     use crate::storage::{MemoryStorage, Slot};
 
-    /// A feed that signed every length, the node over its first four blocks, and a disk where the signatures of some lengths are no more what they
-    /// were.
+    /// A feed that signed every length, the node over its first four blocks, and a disk on which the signatures of some lengths are no more
+    /// what they were.
     fn signed(len: u64, wrong: &[u64], lost: &[u64]) -> (Feed, MemoryStorage, Node) {
         let mut disk = MemoryStorage::new();
         let pair = KeyPair::from_seed(&[1; 32]);
@@ -222,7 +222,7 @@ mod tests {
             for again in [false, true] {
                 let told = feed.signed_before(&mut disk, top, bounds).unwrap().map(|(length, ..)| length);
                 assert_eq!(told, found, "{case}, again: {again}");
-                // What was found is found again at once; where nothing was, a signature may come.
+                // What was found is found again at once; if nothing was, a signature may come.
                 assert_eq!(feed.searched.as_ref().map(|searched| searched.from), found, "{case}");
                 if found.is_none() {
                     break;

@@ -216,8 +216,8 @@ impl<S: Storage + ?Sized> Files<'_, S> {
         Ok(any || key.is_some() || self.len(FileKind::Data)?.unwrap_or(0) == 0)
     }
 
-    /// Writes the name of a writer again that the journal knows, and that is missing from its folder or is another one there. Gives what is to be
-    /// reported as damage: nothing of a feed that is named by its key, as another one has its name.
+    /// Writes the name of a writer again that the journal knows, and that is missing from its folder or is another one there. Returns the damage to
+    /// report: nothing of a feed that is named by its key, as another one has its name.
     pub(super) fn write_name_again(&mut self, there: Option<&str>, name: &str, key: &FeedKey) -> Option<StoreError> {
         match self.replace(FileKind::LocalName, name.as_bytes()) {
             Ok(()) if is_key_name(name, key) => None,
@@ -242,8 +242,8 @@ impl<S: Storage + ?Sized> Files<'_, S> {
         Ok((count > 0).then(|| String::from_utf8_lossy(&bytes).into_owned()))
     }
 
-    /// The bitfield, and the headers that are to be written because their files have none. Pages that the disk does not give mark nothing: what is
-    /// there is marked again, as where they are lost. The error is added to `opening`.
+    /// The bitfield, and the headers to write because their files have none. Pages that the disk does not give mark nothing: what is
+    /// there is marked again, as when they are lost. The error is added to `opening`.
     #[allow(clippy::type_complexity)]
     pub(super) fn load_bitfield(
         &mut self,
@@ -260,7 +260,7 @@ impl<S: Storage + ?Sized> Files<'_, S> {
                 }
                 count => count?,
             };
-            // Not there, or torn: then zeros stand where it ends.
+            // Not there, or torn: then zeros follow its end.
             let end = theirs[..count].iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
             if theirs != ours && ours.starts_with(&theirs[..end]) {
                 missing.push((kind, ours));

@@ -28,7 +28,7 @@ impl Feed {
     /// Holds a copy's history against this one's, and stages the length of the copy if that is greater.
     ///
     /// # Errors
-    /// What the storage says, of either; [`StoreError::Damaged`] if the copy does not prove what it claims.
+    /// The storage's error, of either; [`StoreError::Damaged`] if the copy does not prove what it claims.
     pub(crate) fn relate<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
@@ -59,7 +59,7 @@ impl Feed {
     /// damaged there none are.
     ///
     /// # Errors
-    /// What the storage says. What was taken in before stays.
+    /// The storage's error. What was taken in before stays.
     pub(crate) fn take_in<S: Storage + ?Sized>(&mut self, storage: &mut S, copy: &mut Feed) -> Result<u64, StoreError> {
         let (mut taken, mut staged, mut at) = (0, 0, 0);
         while let Some(index) = copy.bitfield.next_held(at, copy.length) {

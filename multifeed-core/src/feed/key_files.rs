@@ -21,7 +21,7 @@ impl<S: Storage + ?Sized> Files<'_, S> {
     /// The key pair of a writer, whose public key is then in `key`. `None` if there is no secret key. What was written again is added to `opening`.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] with [`FileKind::SecretKey`] if that is not the one of `key`; else what the storage says.
+    /// [`StoreError::Damaged`] with [`FileKind::SecretKey`] if that is not the one of `key`; else the storage's error.
     pub(super) fn key_pair(&mut self, journal: &Journal, opening: &mut Opening) -> Result<Option<KeyPair>, StoreError> {
         let slot = self.slot;
         let unusable = |why: &str| StoreError::damaged(slot, FileKind::SecretKey, format!("{why}: {UNUSABLE}"));

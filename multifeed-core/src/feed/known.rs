@@ -12,7 +12,7 @@ impl Feed {
     /// Makes all that was written outlive a power cut. What is staged is not written by it.
     ///
     /// # Errors
-    /// What the storage says. Nobody knows then what of it is on the disk, also not where a second try goes well.
+    /// The storage's error. Nobody knows then what of it is on the disk, also not if a second try goes well.
     pub fn sync<S: Storage + ?Sized>(&mut self, storage: &mut S) -> Result<(), StoreError> {
         self.sync_key(storage)?;
         let mut files = Files { storage, slot: self.slot };
@@ -22,7 +22,7 @@ impl Feed {
             .try_for_each(|kind| files.sync(kind))
     }
 
-    /// Syncs `key`, unless that was done before.
+    /// Fsyncs `key`, unless that was done before.
     pub(crate) fn sync_key<S: Storage + ?Sized>(&mut self, storage: &mut S) -> Result<(), StoreError> {
         if !self.key_synced {
             Files { storage, slot: self.slot }.sync(FileKind::Key)?;

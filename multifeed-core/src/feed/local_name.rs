@@ -18,8 +18,9 @@ const OBJECT_PROPERTIES: [&str; 12] = [
     "valueOf",
 ];
 
-/// Whether a writer of this name is lost to a JS app: every JavaScript object has a property of that name, so that `writer` there gives something
-/// that is no feed. One that is named `__proto__` is not counted either, so that the next writer goes into a folder which is taken.
+/// Returns whether a writer of this name is lost to a JS app. It is if every JavaScript object has a property of that name: `writer` there
+/// gives that, which is no feed. One that is named `__proto__` is not counted either, so that the next writer goes into a folder which is
+/// taken.
 ///
 /// [`Multifeed::writer`](crate::Multifeed::writer) makes none. A store that has one, from JS or an earlier build, opens as any other.
 pub fn is_object_property(name: &str) -> bool {

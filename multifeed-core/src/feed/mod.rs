@@ -62,7 +62,7 @@ pub struct Feed {
     key: FeedKey,
     key_pair: Option<Box<KeyPair>>,
     local_name: Option<String>,
-    /// `None` inside where the key is no point on the curve: no signature is then valid.
+    /// `None` inside if the key is no point on the curve: no signature is then valid.
     verifying: OnceCell<Option<Box<VerifyingKey>>>,
     /// The roots of the length, from left to right; the length and the byte length follow from them.
     roots: Vec<Node>,
@@ -76,7 +76,7 @@ pub struct Feed {
     staged: Staged,
     nodes: NodeCache,
     window: Window,
-    /// Where the block after the one last read begins, and after the one last put.
+    /// The places of the block after the one last read, and after the one last put.
     read_cursor: Cursor,
     put_cursor: Cursor,
     recovered: Option<Box<Recovered>>,
@@ -100,7 +100,7 @@ pub struct Feed {
     append_failed: bool,
     /// While it is opened, how many bytes of zeros may be read still.
     zeros_left: u64,
-    /// How much of it remotes may see, where that is not all.
+    /// How much of it remotes may see, if that is not all.
     served: Option<u64>,
     /// Whether `key` is known to be on the disk.
     key_synced: bool,
@@ -141,8 +141,8 @@ impl Feed {
     /// The `key` file is written last: a folder without one, and without a secret key, is no feed.
     ///
     /// # Errors
-    /// [`StoreError::Occupied`] where the folder holds a feed, or blocks of one that lost its key;
-    /// [`StoreError::KeyMismatch`] where the key pair is another's; else what the storage says.
+    /// [`StoreError::Occupied`] if the folder holds a feed, or blocks of one that lost its key;
+    /// [`StoreError::KeyMismatch`] if the key pair is another's; else the storage's error.
     pub fn create<S: Storage + ?Sized>(
         storage: &mut S,
         slot: Slot,
@@ -201,41 +201,45 @@ impl Feed {
         self.local_name = Some(name);
     }
 
-    /// Whether a folder is what a creation left that was cut short, so that another feed can be created there.
+    /// Returns whether a folder is what a creation left that was cut short, so that another feed can be created there.
     ///
     /// # Errors
-    /// What the storage says.
+    /// The storage's error.
     pub fn is_vacant<S: Storage + ?Sized>(storage: &mut S, slot: Slot) -> Result<bool, StoreError> {
         Ok(Files { storage, slot }.leftovers()?.is_some())
     }
 
-    /// Whether a folder without a key holds what a feed that was new may have left in it, or nothing of a feed's: what of `tree`, `signatures`
+    /// Whether a folder without a key holds what a feed that was new may have left in it, or nothing of a feed's. What of `tree`, `signatures`
     /// and `bitfield` is there begins as such files do, or with the zeros of a write that a crash lost. `data` alone tells nothing, and may be
-    /// anybody's. A crash leaves that of a feed only with [`Durability::None`](crate::Durability::None): else `key` is synced before it.
+    /// anybody's. A crash leaves that of a feed only with [`Durability::None`](crate::Durability::None): else `key` is fsynced before it.
     pub(crate) fn is_remnant<S: Storage + ?Sized>(storage: &mut S, slot: Slot) -> Result<bool, StoreError> {
         Files { storage, slot }.is_remnant()
     }
 
-    /// The name of the writer in a folder, whether it can be opened or not.
+    /// Returns the name of the writer in a folder, whether it can be opened or not.
     ///
     /// # Errors
-    /// What the storage says.
+    /// The storage's error.
     pub fn name_in<S: Storage + ?Sized>(storage: &mut S, slot: Slot) -> Result<Option<String>, StoreError> {
         Files { storage, slot }.read_text(FileKind::LocalName)
     }
 
     /// Opens the feed in a folder, and sets right what a crash left behind; [`recovered`](Self::recovered) then tells what.
     ///
-    /// This is cheap. Checked are: the keys; that `tree` reaches as far as the bitfield says; the newest signature
-    /// against its roots; the last held block against its leaf, and 13 levels of that leaf's path upward. [`verify`](Self::verify_step)
-    /// checks everything. A feed loses the marks of blocks that are not there, and keeps its length, as long as that is signed and its roots are
-    /// there or can be made again. A writable feed takes up blocks that were signed and written but not yet marked; where its newest signature is
-    /// gone and every block is there, it is signed again. If its length is not proven the folder is damaged: a shorter feed would sign a second
-    /// history. A remote feed then returns to a length that is.
+    /// This is cheap. It checks
+    /// - the keys;
+    /// - that `tree` reaches as far as the bitfield says;
+    /// - the newest signature against its roots;
+    /// - the last held block against its leaf, and 13 levels of that leaf's path upward.
+    ///
+    /// [`verify`](Self::verify_step) checks everything. A feed loses the marks of blocks that are not there. It keeps its length, as long as that is
+    /// signed and its roots are there or can be made again. A writable feed takes up blocks that were signed and written but not yet marked. If its
+    /// newest signature is gone and every block is there, it is signed again. If its length is not proven the folder is damaged: a shorter feed would
+    /// sign a second history. A remote feed then returns to a length that is.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] where the keys or headers are not what they must be, with the folder untouched;
-    /// [`StoreError::Locked`] where a JS hypercore has it; else what the storage says.
+    /// [`StoreError::Damaged`] if the keys or headers are not what they must be, with the folder untouched;
+    /// [`StoreError::Locked`] if a JS hypercore has it; else the storage's error.
     pub fn open<S: Storage + ?Sized>(storage: &mut S, slot: Slot) -> Result<Feed, StoreError> {
         let mut opening = Opening::new(&Limits::default());
         let feed = Self::open_known(storage, slot, &Journal::default(), &mut opening)?;
@@ -243,12 +247,12 @@ impl Feed {
         opening.unread.pop().or(refusal).map_or(Ok(feed), Err)
     }
 
-    /// As [`open`](Self::open), with what a journal knows of the feed: where the store was not closed, all that it does not know is
-    /// checked, and a writable feed goes back to the newest length that is signed and whole, but not below the one that it knows.
+    /// As [`open`](Self::open), with what a journal knows of the feed. If the store was not closed, all that it does not know is checked.
+    /// A writable feed then goes back to the newest length that is signed and whole, but not below the one that the journal knows.
     ///
-    /// A `secret_key` that the disk does not give, or that is not the one of `key`, makes the feed read-only, if there is nothing to repair: a repair of
-    /// a feed that is not written here could cut what its writer signed. A `localname` that the disk does not give, or that is not what the journal
-    /// knows, is taken from the journal. A part of `bitfield` that the disk does not give marks nothing. All of it is added to `opening`.
+    /// A `secret_key` that the disk does not give, or that is not the one of `key`, makes the feed read-only, if there is nothing to repair. A repair
+    /// of a feed that is not written here could cut what its writer signed. A `localname` that the disk does not give, or that is not what the
+    /// journal knows, is taken from the journal. A part of `bitfield` that the disk does not give marks nothing. All of it is added to `opening`.
     pub(crate) fn open_known<S: Storage + ?Sized>(
         storage: &mut S,
         slot: Slot,
@@ -391,22 +395,22 @@ impl Feed {
         }
     }
 
-    /// The public key.
+    /// Returns the public key.
     pub fn key(&self) -> FeedKey {
         self.key
     }
 
-    /// The discovery key, which names the feed's channel on the wire.
+    /// Returns the discovery key, which names the feed's channel on the wire.
     pub fn discovery_key(&self) -> DiscoveryKey {
         self.key.discovery_key()
     }
 
-    /// The folder.
+    /// Returns the folder.
     pub fn slot(&self) -> Slot {
         self.slot
     }
 
-    /// Whether the secret key is here.
+    /// Returns whether the secret key is here.
     pub fn writable(&self) -> bool {
         self.key_pair.is_some()
     }
@@ -429,52 +433,52 @@ impl Feed {
         is_mended
     }
 
-    /// The key pair, where the feed is writable.
+    /// Returns the key pair, if the feed is writable.
     pub fn key_pair(&self) -> Option<&KeyPair> {
         self.key_pair.as_deref()
     }
 
-    /// The writer's local name; a remote feed has none, unless it had to be named by its key.
+    /// Returns the writer's local name; a remote feed has none, unless it had to be named by its key.
     pub fn local_name(&self) -> Option<&str> {
         self.local_name.as_deref()
     }
 
-    /// The length in blocks, as far as a signature is known.
+    /// Returns the length in blocks, as far as a signature is known.
     pub fn len(&self) -> u64 {
         self.length
     }
 
-    /// Whether the length is 0.
+    /// Returns whether the length is 0.
     pub fn is_empty(&self) -> bool {
         self.length == 0
     }
 
-    /// The length in bytes.
+    /// Returns the length in bytes.
     pub fn byte_len(&self) -> u64 {
         self.byte_length
     }
 
-    /// Whether a block is held.
+    /// Returns whether a block is held.
     pub fn has(&self, index: u64) -> bool {
         self.bitfield.get(index)
     }
 
-    /// How many blocks are held.
+    /// Returns how many blocks are held.
     pub fn downloaded(&self) -> u64 {
         self.bitfield.count()
     }
 
-    /// Which blocks are held.
+    /// Returns which blocks are held.
     pub fn bitfield(&self) -> &Bitfield {
         &self.bitfield
     }
 
-    /// What [`open`](Self::open) had to set right; `None` after a clean one.
+    /// Returns what [`open`](Self::open) had to set right; `None` after a clean one.
     pub fn recovered(&self) -> Option<&Recovered> {
         self.recovered.as_deref()
     }
 
-    /// What a request for this block tells about the nodes that are held: the `nodes` of a Request.
+    /// Returns what a request for this block tells about the nodes that are held: the `nodes` of a Request.
     pub fn digest(&self, index: u64) -> u64 {
         index.checked_mul(2).map_or(0, |node| merkle::digest(&self.bitfield, node))
     }
@@ -525,7 +529,7 @@ impl Feed {
         StoreError::damaged(self.slot, FileKind::Tree, format!("node {index} is not held, and blocks beside it are"))
     }
 
-    /// A node, where there is one: zeros are none.
+    /// Reads a node, if there is one: zeros are none.
     fn find_node<S: Storage + ?Sized>(&mut self, storage: &mut S, index: u64) -> Result<Option<Node>, StoreError> {
         if let Some(node) = self.staged.node(index) {
             return Ok(Some(node));
@@ -533,7 +537,7 @@ impl Feed {
         self.nodes.get(storage, self.slot, index)
     }
 
-    /// The signature of a length, where there is one: zeros are none.
+    /// Reads the signature of a length, if there is one: zeros are none.
     fn signature<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
@@ -551,7 +555,8 @@ impl Feed {
         Ok((count == SIGNATURE && signature != [0; SIGNATURE]).then_some(signature))
     }
 
-    /// The first position from this one on, and before `end`, where a signature may be: whole stretches where none was written are passed over.
+    /// Finds the first position from this one on, and before `end`, that may hold a signature. It passes over whole stretches that were never
+    /// written.
     fn next_signature_place<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,

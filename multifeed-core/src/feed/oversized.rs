@@ -7,13 +7,13 @@ use crate::merkle::index as flat;
 use crate::storage::Storage;
 
 impl Feed {
-    /// The held blocks of more than [`MAX_BLOCK_BYTES`], each with its size in bytes, ascending. They are never served.
+    /// Returns the held blocks of more than [`MAX_BLOCK_BYTES`], each with its size in bytes, ascending. They are never served.
     ///
-    /// Only the parts of the tree that span so many bytes are looked at: nothing in a feed of fewer, and two nodes for each
-    /// 8 MiB or so in a large one.
+    /// Only the parts of the tree that span so many bytes are looked at. That is nothing in a feed of fewer, and two nodes
+    /// for each 8 MiB or so in a large one.
     ///
     /// # Errors
-    /// What the storage says.
+    /// The storage's error.
     pub fn oversized<S: Storage + ?Sized>(&mut self, storage: &mut S) -> Result<Vec<(u64, u64)>, StoreError> {
         let mut found = Vec::new();
         let mut spans: Vec<(u64, u64)> = self.roots.iter().rev().map(|root| (root.index, root.size)).collect();
@@ -25,7 +25,7 @@ impl Feed {
                 None if self.has(node / 2) => found.push((node / 2, size)),
                 None => {}
                 Some((low, high)) => {
-                    // Where a child is not held, neither are the blocks below it.
+                    // If a child is not held, neither are the blocks below it.
                     for child in [high, low] {
                         if self.bitfield.node(child) {
                             spans.push((child, self.node(storage, child)?.size));

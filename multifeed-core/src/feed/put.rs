@@ -33,7 +33,7 @@ pub(crate) enum Compared {
     Same,
     /// It is the one that is held, whose signature was lost: that is staged.
     Signed,
-    /// It goes on where the one that is held ends: that length is known now.
+    /// It goes on from the end of the one that is held: that length is known now.
     Grew,
     /// It has this length in blocks, which is more than that of the one that is held, and what was shown of it does not tell of all that is held.
     Unclear(u64),
@@ -44,7 +44,7 @@ pub(crate) enum Compared {
 struct Proven {
     /// Nodes that are not held yet.
     fresh: Vec<Node>,
-    /// The node that is held where the climb ended, if it did not end at a signature.
+    /// The held node at which the climb ended, if it did not end at a signature.
     held: Option<Node>,
     signed: Option<Signed>,
 }
@@ -62,7 +62,7 @@ struct Climb<'a> {
     block: u64,
     /// Nodes of the message that were not used yet.
     rest: &'a [Node],
-    /// Nodes to be kept, where none differs.
+    /// Nodes to keep, if none differs.
     fresh: Vec<Node>,
     /// The first node found that differs from the one held.
     differs: Option<u64>,
@@ -84,7 +84,7 @@ impl Feed {
         self.put_within(storage, prepared, FeedSize::MAX)
     }
 
-    /// As [`put`](Self::put), where the feed may become so large; one that is written here may always.
+    /// As [`put`](Self::put), if the feed may become so large; one that is written here may always.
     ///
     /// # Errors
     /// As [`put`](Self::put), and [`PutError::TooLong`] and [`PutError::TooManyBytes`].
@@ -128,7 +128,7 @@ impl Feed {
                 return Err(StoreError::damaged(self.slot, FileKind::Tree, why).into());
             }
             if bytes > limit.bytes && !self.writable() {
-                // It was taken in once, and where it lies the disk may take no write.
+                // It was taken in once, and the disk may take no write at its place.
                 return Err(PutError::TooManyBytes { bytes, limit: limit.bytes });
             }
         }
@@ -145,7 +145,7 @@ impl Feed {
         Ok(Put::Stored { grew })
     }
 
-    /// Holds a proof without a block, which builds on nothing that is held, against the history that is held; where it goes on from there,
+    /// Holds a proof without a block, which builds on nothing that is held, against the history that is held. If it goes on from there,
     /// that is staged.
     ///
     /// # Errors
@@ -165,7 +165,7 @@ impl Feed {
                 Ok(Compared::Signed)
             }
             Some(signed) if signed.length <= self.length || self.awaits_more_than(signed.length) => Ok(Compared::Same),
-            // What of ours is under the nodes that were shown is known only where they begin at its end.
+            // What of ours is under the nodes that were shown is known only if they begin at its end.
             Some(_) if self.length == 0 || data.index == self.length => {
                 self.keep(proven);
                 Ok(Compared::Grew)
@@ -273,7 +273,7 @@ impl Feed {
         Ok(Proven { fresh: settle(climb.fresh, leaf_index, pair_unproven), held: None, signed: Some(signed) })
     }
 
-    /// Proves the node where a climb ended as one of the roots that a signature covers.
+    /// Proves the node at which a climb ended as one of the roots that a signature covers.
     fn prove_roots<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
@@ -329,8 +329,8 @@ impl Feed {
         }
     }
 
-    /// Whether this very node is held; notes where another one is. The same hash is never of another size: where the one that is held is proven
-    /// that is a lie of the message's, which no signature shows where it moved bytes from one leaf of a pair to the other, and not a second history.
+    /// Whether this very node is held; notes if another one is. The same hash is never of another size: if the one that is held is proven, the
+    /// message lies. No signature shows that if it moved bytes from one leaf of a pair to the other, and it is not a second history.
     fn is_held<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
@@ -349,14 +349,14 @@ impl Feed {
         Ok(false)
     }
 
-    /// Whether a node is neither held nor proven now that tells where a block goes in `data`.
+    /// Whether a node that tells the place of a block in `data` is neither held nor proven now.
     fn lacks_place(&self, index: u64, proven: &Proven) -> bool {
         let is_known = |root: u64| self.bitfield.node(root) || proven.fresh.iter().any(|node| node.index == root);
         !flat::full_roots(index).all(is_known)
     }
 
-    /// Where a proven block goes in `data`. The nodes that tell it are below what the climb proved, or beside its way on to a root: one that rotted would
-    /// have the block written over others.
+    /// Returns the place of a proven block in `data`. The nodes that tell it are below what the climb proved, or beside its way on to a root.
+    /// One that rotted would have the block written over others.
     fn put_offset<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
@@ -422,7 +422,7 @@ fn check(data: &Data) -> Result<(), ProofError> {
     if data.nodes.len() > MAX_PROOF_NODES {
         return malformed("it has more nodes than any proof");
     }
-    // Sizes are looked at where they are added up. Above these nodes there is none that a feed cannot have.
+    // Sizes are looked at when they are added up. Above these nodes there is none that a feed cannot have.
     if data.nodes.iter().any(|node| node.index >= 2 * MAX_FEED_BLOCKS - 1) {
         return malformed("a node is past all feeds");
     }
@@ -430,7 +430,7 @@ fn check(data: &Data) -> Result<(), ProofError> {
 }
 
 /// A parent's hash covers the sum of its children's sizes, not each. With a block, its own size is certain and so the other
-/// one's; of a pair of leaves that came without a block neither is, and a wrong one would make the true block look false.
+/// one's. Of a pair of leaves that came without a block neither is, and a wrong one would make the true block look false.
 fn settle(mut fresh: Vec<Node>, leaf: u64, pair_unproven: bool) -> Vec<Node> {
     if pair_unproven {
         fresh.retain(|node| node.index != leaf && node.index != flat::sibling(leaf));
@@ -514,7 +514,7 @@ mod tests {
         (shifted.nodes[0].size, shifted.nodes[1].size) = (2, 2);
         let refused = compared(&["aaa", "b", "c"], &shifted);
         assert!(matches!(refused, Err(PutError::Proof(ProofError::Mismatch { .. }))), "{refused:?}");
-        // The same where their parent is not known yet: of a writer's feed, and of a reader's.
+        // The same if their parent is not known yet: of a writer's feed, and of a reader's.
         let mut shifted = shown(&["a", "b", "ccc", "d"], 3);
         assert_eq!(shifted.nodes[1].index, 4);
         (shifted.nodes[0].size, shifted.nodes[1].size) = (2, 2);

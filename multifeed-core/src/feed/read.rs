@@ -74,12 +74,12 @@ const MAX_JS_BLOCK_BYTES: u64 = 1 << 32;
 pub(super) const MAX_HOLES: u64 = 64 << 20;
 
 impl Feed {
-    /// The block, or `None` if it is not held. What is staged is held.
+    /// Returns the block, or `None` if it is not held. What is staged is held.
     ///
     /// A small block can be a slice of a 64 KiB buffer that was read ahead: copy what is kept for long.
     ///
     /// # Errors
-    /// What the storage says; [`StoreError::Damaged`] where the block is marked as held and is not there.
+    /// The storage's error; [`StoreError::Damaged`] if the block is marked as held and is not there.
     pub fn get<S: Storage + ?Sized>(&mut self, storage: &mut S, index: u64) -> Result<Option<Bytes>, StoreError> {
         if !self.has(index) {
             return Ok(None);
@@ -93,13 +93,13 @@ impl Feed {
         Ok(Some(block))
     }
 
-    /// The answer to a request, by its digest alone: nothing is remembered of what was sent before.
+    /// Returns the answer to a request, by its digest alone: nothing is remembered of what was sent before.
     ///
-    /// A request with `bytes` is a seek: it is answered for the block at that offset where that can be told, else for its
+    /// A request with `bytes` is a seek: it is answered for the block at that offset if that is known, else for its
     /// index. That JS drops an immediate repeat of the same offset is the channel's matter.
     ///
     /// # Errors
-    /// What the storage says; [`StoreError::Damaged`] where something is marked as held and is not there.
+    /// The storage's error; [`StoreError::Damaged`] if something is marked as held and is not there.
     pub fn answer<S: Storage + ?Sized>(&mut self, storage: &mut S, request: &Request) -> Result<Answer, StoreError> {
         self.answer_within(storage, request, u64::MAX)
     }
@@ -165,10 +165,10 @@ impl Feed {
         Ok(Answer::Data(Data { index, value, nodes, signature }))
     }
 
-    /// The block that holds the byte at this offset, where the held nodes tell (hypercore 9's `_seek`).
+    /// Finds the block that holds the byte at this offset, if the held nodes tell (hypercore 9's `_seek`).
     ///
     /// # Errors
-    /// What the storage says.
+    /// The storage's error.
     pub fn seek<S: Storage + ?Sized>(&mut self, storage: &mut S, offset: u64) -> Result<Option<u64>, StoreError> {
         Ok(match self.locate(storage, offset)? {
             Located::At(place) => Some(place.block),
@@ -176,10 +176,10 @@ impl Feed {
         })
     }
 
-    /// Where the byte at this offset is, as exactly as the held nodes tell.
+    /// Finds the byte at this offset, as exactly as the held nodes tell.
     ///
     /// # Errors
-    /// What the storage says.
+    /// The storage's error.
     pub fn locate<S: Storage + ?Sized>(&mut self, storage: &mut S, offset: u64) -> Result<Located, StoreError> {
         if offset == 0 {
             return Ok(Located::At(Place { block: 0, offset: 0 }));
@@ -216,10 +216,10 @@ impl Feed {
         Ok(Located::At(Place { block: node / 2, offset: left }))
     }
 
-    /// The roots of a length, from left to right (hypercore's `rootHashes`); `None` where one of them is not held.
+    /// Returns the roots of a length, from left to right (hypercore's `rootHashes`); `None` if one of them is not held.
     ///
     /// # Errors
-    /// What the storage says.
+    /// The storage's error.
     pub fn roots_at<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
@@ -239,7 +239,7 @@ impl Feed {
     /// `max_bytes`: a writer that appended a million blocks at once signed the last of them alone. Returns from which block to go on.
     ///
     /// # Errors
-    /// What the storage says.
+    /// The storage's error.
     pub fn signature_step<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
@@ -269,10 +269,10 @@ impl Feed {
         Ok(SignatureSearch::Absent)
     }
 
-    /// Whether this is the writer's signature of a length (hypercore's `verify`); `None` where the roots of that length are not held.
+    /// Checks whether this is the writer's signature of a length (hypercore's `verify`); `None` if the roots of that length are not held.
     ///
     /// # Errors
-    /// What the storage says.
+    /// The storage's error.
     pub fn verify_signature<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
@@ -283,12 +283,12 @@ impl Feed {
         Ok(roots.map(|roots| self.signature_is_valid(&merkle::root_hash(&roots), blocks, signature)))
     }
 
-    /// How many blocks of a range are held.
+    /// Returns how many blocks of a range are held.
     pub fn count_held(&self, range: Range<u64>) -> u64 {
         self.bitfield.count_in(range)
     }
 
-    /// Where a block begins in `data`, told by the roots of what stands before it, or by what is held around it if one of those is lost.
+    /// Returns the offset of a block in `data`, from the roots of what stands before it, or from what is held around it if one of those is lost.
     pub(super) fn offset_of<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
@@ -309,7 +309,7 @@ impl Feed {
         Ok(offset)
     }
 
-    /// Where a block begins in `data`, by what is held around it.
+    /// Returns the offset of a block in `data`, from what is held around it.
     pub(super) fn offset_within<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
@@ -427,8 +427,8 @@ impl Feed {
 }
 
 impl<S: Storage + ?Sized> Files<'_, S> {
-    /// A block that no message can carry, as JS appends it. `None` if it is not there: `data` ends before it, or has a hole of more than
-    /// anybody leaves in a block, so that memory is taken for what is on the disk.
+    /// A block that no message can carry, as JS appends it. `None` if it is not there. Then `data` ends before it, or has a hole of more
+    /// than anybody leaves in a block, so that memory is taken for what is on the disk.
     fn read_large(&mut self, offset: u64, size: usize) -> Result<Option<Vec<u8>>, StoreError> {
         let (mut bytes, mut holes) = (Vec::new(), 0);
         while bytes.len() < size {

@@ -80,7 +80,7 @@ impl Feed {
     /// caches. The newest signature is left as it is: opening the feed reports it, and makes it again or has a session bring it.
     ///
     /// # Errors
-    /// What the storage says; what it holds that is wrong is what a repair finds, not an error.
+    /// The storage's error; what it holds that is wrong is what a repair finds, not an error.
     pub fn repair_step<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
@@ -309,7 +309,7 @@ impl Feed {
         }
     }
 
-    /// Whether a node and those beside it on the way up make one that is held, with one beside them that leads down to a block that is held: no
+    /// Whether a node and those beside it on the way up make one that is held, with one beside them that leads down to a block that is held. No
     /// other node has that hash. Blocks that were cleared may leave no other proof, if nodes above are lost.
     fn is_beside_blocks<S: Storage + ?Sized>(&mut self, storage: &mut S, node: Node) -> Result<bool, StoreError> {
         let mut top = node;
@@ -378,7 +378,7 @@ impl Feed {
             Err(error) if !error.is_unreadable() => return Err(error),
             _ => {}
         }
-        // Of another history than the newest one, or it cannot be told.
+        // Of another history than the newest one, or that cannot be known.
         for root in roots {
             if !self.is_proven(storage, root)? {
                 return Ok(Some(SIGNATURE_COST));

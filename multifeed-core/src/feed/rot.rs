@@ -1,4 +1,4 @@
-//! What leaves a store whose disk rots, by random histories: what the writer wrote, or nothing. Where nothing rots, no answer fails.
+//! What leaves a store whose disk rots, by random histories: what the writer wrote, or nothing. If nothing rots, no answer fails.
 //!
 //! `MULTIFEED_ROT=COUNT` runs more of them.
 

@@ -1,7 +1,7 @@
 //! What remotes may see of a feed: of one that is written here, nothing that a power cut could still take back.
 //!
 //! A block that nobody saw can be cut off after a crash, and another one signed in its place. One that somebody saw cannot:
-//! there would be two histories. So until it is synced an appended block is not announced, not served, and no proof or
+//! there would be two histories. So until it is fsynced an appended block is not announced, not served, and no proof or
 //! signature that covers it is sent.
 
 use std::ops::Range;
@@ -13,7 +13,7 @@ use crate::bitfield::Bitfield;
 use crate::merkle::{HeldNodes, index as flat};
 
 impl Feed {
-    /// The length in blocks that remotes may see.
+    /// Returns the length in blocks that remotes may see.
     pub fn served_len(&self) -> u64 {
         self.served.map_or(self.length, |served| served.min(self.length))
     }
@@ -69,7 +69,7 @@ impl Feed {
         })
     }
 
-    /// The hashes of the roots of the length that remotes may see; none where it is not the whole length, whose roots alone are known without
+    /// Returns the hashes of the roots of the length that remotes may see; none if it is not the whole length, whose roots alone are known without
     /// the disk.
     pub(crate) fn served_roots(&self) -> impl Iterator<Item = [u8; 32]> + use<'_> {
         let roots: &[Node] = if self.is_held_back() { &[] } else { &self.roots };

@@ -115,12 +115,12 @@ impl Staged {
 }
 
 impl Feed {
-    /// About how much memory waits for [`flush`](Self::flush), in bytes.
+    /// Returns about how much memory waits for [`flush`](Self::flush), in bytes.
     pub fn staged_bytes(&self) -> usize {
         self.staged.bytes
     }
 
-    /// Whether anything waits for [`flush`](Self::flush).
+    /// Returns whether anything waits for [`flush`](Self::flush).
     pub fn is_staged(&self) -> bool {
         !self.staged.is_empty() || (self.bitfield.is_dirty() && !self.is_untouched())
     }
@@ -129,7 +129,7 @@ impl Feed {
     /// in one write.
     ///
     /// # Errors
-    /// What the storage says. All stays staged then, and the next call tries again.
+    /// The storage's error. All stays staged then, and the next call tries again.
     pub fn flush<S: Storage + ?Sized>(&mut self, storage: &mut S) -> Result<(), StoreError> {
         let mut files = Files { storage, slot: self.slot };
         if self.is_untouched() {

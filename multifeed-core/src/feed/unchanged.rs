@@ -13,7 +13,7 @@ use crate::merkle::{self, index as flat};
 use crate::storage::{FileKind, Slot, Storage};
 
 impl Feed {
-    /// Opens a remote feed by what is known of it, if its files are those that the mark was stamped for. Else `None`, and nothing is changed.
+    /// Opens a remote feed by what is known of it, if its files are those that the checkpoint was stamped for. Else `None`, and nothing is changed.
     ///
     /// What is read is next to nothing, however long the feed is.
     pub(super) fn open_unchanged<S: Storage + ?Sized>(

@@ -81,7 +81,7 @@ pub enum Problem {
         /// The block.
         block: u64,
     },
-    /// A block is marked as held, and no leaf of it is, or a node that tells where it begins is not.
+    /// A block is marked as held, and no leaf of it is, or a node that tells its offset is not.
     BlockUnproven {
         /// The block.
         block: u64,
@@ -119,7 +119,7 @@ pub enum Problem {
 }
 
 impl Finding {
-    /// The file that it is in.
+    /// Returns the file that it is in.
     pub fn file(&self) -> FileKind {
         match self.problem {
             Problem::BlockDamaged { .. } | Problem::BlockMissing { .. } | Problem::BlockUnreadable { .. } => {
@@ -135,7 +135,7 @@ impl Finding {
         }
     }
 
-    /// The block that it is about, or the first of those under the node or before the signature that it is about.
+    /// Returns the block that it is about, or the first of those under the node or before the signature that it is about.
     pub fn block(&self) -> u64 {
         match self.problem {
             Problem::BlockDamaged { block }
@@ -193,13 +193,13 @@ impl fmt::Display for Finding {
 
 impl Feed {
     /// Checks on from a cursor, for about this many bytes of work: every held block against its leaf, every held node
-    /// against its children where both are held, every signature against its roots where all are held. At least one thing is
+    /// against its children if both are held, every signature against its roots if all are held. At least one thing is
     /// checked, so that calling until [`VerifyStep::done`] ends.
     ///
     /// The feed may grow meanwhile. Staged blocks are checked as if they were written. All else is read from the files anew, not from caches.
     ///
     /// # Errors
-    /// What the storage says; what it holds that is wrong is a finding, not an error.
+    /// The storage's error; what it holds that is wrong is a finding, not an error.
     pub fn verify_step<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,

@@ -24,22 +24,22 @@ pub struct KeyPair {
 }
 
 impl KeyPair {
-    /// A new key pair from this randomness.
+    /// Returns a new key pair from this randomness.
     pub fn generate(rng: &mut impl CryptoRng) -> Self {
         let mut seed = Zeroizing::new([0; 32]);
         rng.fill_bytes(&mut *seed);
         Self::from_seed(&seed)
     }
 
-    /// The key pair of a 32-byte seed, as libsodium's `crypto_sign_seed_keypair` makes it.
+    /// Returns the key pair of a 32-byte seed, as libsodium's `crypto_sign_seed_keypair` makes it.
     pub fn from_seed(seed: &[u8; 32]) -> Self {
         Self::from_signing(SigningKey::from_bytes(seed))
     }
 
-    /// The key pair of a JS secret key: the seed, then the public key.
+    /// Returns the key pair of a JS secret key: the seed, then the public key.
     ///
     /// # Errors
-    /// [`KeyPairError`] where the public half is not that of the seed.
+    /// [`KeyPairError`] if the public half is not that of the seed.
     pub fn from_secret_key(secret: &[u8; 64]) -> Result<Self, KeyPairError> {
         let (seed, public) = halves(secret);
         let pair = Self::from_seed(&seed);
@@ -60,17 +60,17 @@ impl KeyPair {
         Self { secret: Zeroizing::new(signing.to_keypair_bytes()), signing: OnceLock::from(Box::new(signing)) }
     }
 
-    /// The public key: the feed's name.
+    /// Returns the public key: the feed's name.
     pub fn public_key(&self) -> FeedKey {
         FeedKey::new(*halves(&self.secret).1)
     }
 
-    /// The secret key in JS's layout: the seed, then the public key.
+    /// Returns the secret key in JS's layout: the seed, then the public key.
     pub fn secret_key(&self) -> Zeroizing<[u8; 64]> {
         self.secret.clone()
     }
 
-    /// The signature of a message, 64 bytes.
+    /// Returns the signature of a message, 64 bytes.
     pub fn sign(&self, message: &[u8]) -> [u8; 64] {
         let signing = self.signing.get_or_init(|| Box::new(SigningKey::from_bytes(&halves(&self.secret).0)));
         let signature = signing.sign(message).to_bytes();

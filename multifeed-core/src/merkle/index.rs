@@ -3,46 +3,46 @@
 //! Every function gives an answer for every `u64` and never panics; answers mean something for nodes below 2^62. Where
 //! an index comes from outside, its caller bounds it first.
 
-/// How far above the blocks a node is: 0 for a block.
+/// Returns how far above the blocks a node is: 0 for a block.
 pub fn depth(node: u64) -> u32 {
     node.trailing_ones()
 }
 
-/// The node of this depth and this number from the left.
+/// Returns the node of this depth and this number from the left.
 pub fn node_at(depth: u32, offset: u64) -> u64 {
     let unit = 1u64.checked_shl(depth).unwrap_or(0);
     offset.wrapping_mul(2).wrapping_add(1).wrapping_mul(unit).wrapping_sub(1)
 }
 
-/// The number from the left of a node on its depth.
+/// Returns the number from the left of a node on its depth.
 pub fn offset(node: u64) -> u64 {
     node.checked_shr(depth(node) + 1).unwrap_or(0)
 }
 
-/// The node with the same parent.
+/// Returns the node with the same parent.
 pub fn sibling(node: u64) -> u64 {
     node ^ 2u64.checked_shl(depth(node)).unwrap_or(0)
 }
 
-/// The node above.
+/// Returns the node above.
 pub fn parent(node: u64) -> u64 {
     let depth = depth(node);
     let bit = 1u64.checked_shl(depth).unwrap_or(0);
     (node | bit) & !bit.wrapping_shl(1)
 }
 
-/// The two nodes below, or `None` for a block.
+/// Returns the two nodes below, or `None` for a block.
 pub fn children(node: u64) -> Option<(u64, u64)> {
     let half = 1u64.checked_shl(depth(node).checked_sub(1)?)?;
     Some((node - half, node.saturating_add(half)))
 }
 
-/// The leftmost block's node under a node.
+/// Returns the leftmost block's node under a node.
 pub fn left_span(node: u64) -> u64 {
     node & !low_mask(node)
 }
 
-/// The rightmost block's node under a node.
+/// Returns the rightmost block's node under a node.
 pub fn right_span(node: u64) -> u64 {
     node.saturating_add(low_mask(node))
 }
@@ -52,7 +52,7 @@ fn low_mask(node: u64) -> u64 {
     1u64.checked_shl(depth(node)).unwrap_or(0).wrapping_sub(1)
 }
 
-/// The roots of a tree of so many blocks, from left to right.
+/// Returns the roots of a tree of so many blocks, from left to right.
 pub fn full_roots(blocks: u64) -> FullRoots {
     FullRoots { left: blocks, first: 0 }
 }

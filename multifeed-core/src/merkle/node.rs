@@ -29,7 +29,7 @@ fn bytes(hash: Hash) -> [u8; 32] {
     bytes
 }
 
-/// A block's hash: BLAKE2b-256 of 0, its length as u64 BE, and the block.
+/// Returns a block's hash: BLAKE2b-256 of 0, its length as u64 BE, and the block.
 pub fn leaf_hash(block: &[u8]) -> [u8; 32] {
     let mut head = [LEAF; 9];
     head[1..].copy_from_slice(&(block.len() as u64).to_be_bytes());
@@ -94,9 +94,9 @@ pub(crate) fn leaf_hashes<'a>(blocks: impl Iterator<Item = &'a [u8]> + Clone, ha
     }
 }
 
-/// The node above two siblings, left one first: BLAKE2b-256 of 1, their summed size as u64 BE, and both hashes.
+/// Returns the node above two siblings, left one first: BLAKE2b-256 of 1, their summed size as u64 BE, and both hashes.
 ///
-/// `None` where the size passes [`MAX_FEED_BYTES`]: no feed has such a node.
+/// `None` if the size passes [`MAX_FEED_BYTES`]: no feed has such a node.
 pub fn parent(left: &Node, right: &Node) -> Option<Node> {
     let size = left.size.checked_add(right.size).filter(|size| *size <= MAX_FEED_BYTES)?;
     let mut preimage = [PARENT; 73];
@@ -111,7 +111,7 @@ pub(crate) fn parent_of(one: Node, other: Node) -> Option<Node> {
     if one.index < other.index { parent(&one, &other) } else { parent(&other, &one) }
 }
 
-/// The hash of a whole tree: BLAKE2b-256 of 2, and each root's hash, index and size as u64 BE.
+/// Returns the hash of a whole tree: BLAKE2b-256 of 2, and each root's hash, index and size as u64 BE.
 pub fn root_hash(roots: &[Node]) -> [u8; 32] {
     let mut state = params().to_state();
     state.update(&[ROOT]);
@@ -121,7 +121,7 @@ pub fn root_hash(roots: &[Node]) -> [u8; 32] {
     bytes(state.finalize())
 }
 
-/// What the writer signs: the root hash, and the length in blocks as u64 BE.
+/// Returns what the writer signs: the root hash, and the length in blocks as u64 BE.
 pub fn signable(root_hash: &[u8; 32], blocks: u64) -> [u8; 40] {
     let mut message = [0; 40];
     message[..32].copy_from_slice(root_hash);

@@ -8,14 +8,15 @@ use crate::limits::MAX_FEED_BLOCKS;
 pub struct Proof {
     /// The nodes: siblings upward, then the missing full roots from left to right.
     pub nodes: Vec<u64>,
-    /// The length in blocks whose signature the proof needs; 0 where it ends in a node that the requester holds.
+    /// The length in blocks whose signature the proof needs; 0 if it ends in a node that the requester holds.
     pub signed_length: u64,
 }
 
-/// What a requester holds on the way up from a node, so that nobody sends it again.
+/// Returns what a requester holds on the way up from a node, so that nobody sends it again.
 ///
-/// 1: the node itself, or all that is needed. Otherwise bit `j + 1` says that the sibling on level `j` is held; bit 0, that
-/// the highest set bit is not a sibling but a held ancestor (bit `k + 1`: `k` levels up), which implies the roots to its left.
+/// 1: the node itself, or all that is needed. Otherwise bit `j + 1` says that the sibling on level `j` is held. Bit 0 says
+/// that the highest set bit is not a sibling but a held ancestor (bit `k + 1`: `k` levels up), which implies the roots to its
+/// left.
 pub fn digest(held: &impl HeldNodes, node: u64) -> u64 {
     let held = &Near::to(held, node);
     if held.holds(node) {
@@ -40,7 +41,7 @@ pub fn digest(held: &impl HeldNodes, node: u64) -> u64 {
     digest
 }
 
-/// The proof of a node for a requester with this digest; `None` where the node is not held.
+/// Returns the proof of a node for a requester with this digest; `None` if the node is not held.
 ///
 /// `itself` puts the node in front, as an answer without a block needs. The digest is the requester's claim and can be
 /// anything.
@@ -105,7 +106,7 @@ fn theirs(held: &impl HeldNodes, node: u64, digest: u64) -> (Few, Option<u64>) {
     (theirs, None)
 }
 
-/// The end (twice the length) of the tree that a held node is a part of: the position past the last node of it that is held.
+/// Returns the end (twice the length) of the tree that a held node is a part of: the position past the last node of it that is held.
 pub fn verified_by(held: &impl HeldNodes, node: u64) -> u64 {
     if !held.holds(node) {
         return 0;
@@ -131,7 +132,7 @@ pub fn verified_by(held: &impl HeldNodes, node: u64) -> u64 {
     if held.holds(top) { top + 2 } else { top }
 }
 
-/// The length in blocks that the held nodes tell, as JS takes it when it opens a feed.
+/// Returns the length in blocks that the held nodes tell, as JS takes it when it opens a feed.
 pub fn length(held: &impl HeldNodes) -> u64 {
     let mut first = (0..=MAX_FEED_BLOCKS.ilog2()).rev().map(|depth| index::node_at(depth, 0));
     first.find(|node| held.holds(*node)).map_or(0, |top| verified_by(held, top) / 2)
@@ -165,7 +166,7 @@ impl Few {
         self.0.contains(&node)
     }
 
-    /// Adds those before a root, or before its sibling: who holds a root holds them.
+    /// Adds those before a root, or before its sibling: anyone who holds a root holds them.
     fn insert_roots(&mut self, held: &impl HeldNodes, root: u64) {
         let last = root.min(index::sibling(root));
         for root in index::full_roots(index::right_span(last) / 2 + 1).filter(|root| held.holds(*root)) {

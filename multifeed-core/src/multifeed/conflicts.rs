@@ -6,7 +6,7 @@ use crate::ids::FeedId;
 use crate::storage::Storage;
 
 impl<S: Storage> Multifeed<S> {
-    /// How many second histories are kept as evidence, in `multifeed.conflicts` beside the feeds.
+    /// Returns how many second histories are kept as evidence, in `multifeed.conflicts` beside the feeds.
     pub fn conflicts_kept(&self) -> usize {
         self.cores.evidence.len()
     }

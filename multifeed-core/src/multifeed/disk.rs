@@ -11,7 +11,7 @@ use crate::storage::Storage;
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How long after a write failed the next one is tried.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
-/// Bytes that have to be free, beside those that are to be kept, for a write to be tried again.
+/// Bytes that have to be free, beside those that have to be kept, for a write to be tried again.
 const MARGIN: u64 = 1 << 20;
 /// About the bytes that a new feed takes on the disk beside its blocks: a folder, and a few files of at least a page each.
 pub(super) const FEED_BYTES: u64 = 32 * 1024;

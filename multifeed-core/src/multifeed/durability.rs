@@ -1,4 +1,4 @@
-//! What outlives a power cut, and when: syncing, the journal, and what remotes may see meanwhile.
+//! What outlives a power cut, and when: fsyncing, the journal, and what remotes may see meanwhile.
 
 use std::collections::BTreeSet;
 
@@ -11,10 +11,10 @@ use crate::ids::FeedId;
 use crate::merkle;
 use crate::storage::{Slot, Storage};
 
-/// Feeds that are synced in one go before others have their turn.
+/// Feeds that are fsynced in one go before others have their turn.
 const SYNCED_AT_ONCE: usize = 64;
 
-/// A sync that failed.
+/// An fsync that failed.
 #[derive(Debug)]
 pub(super) struct SyncFailure {
     error: StoreError,
@@ -23,12 +23,12 @@ pub(super) struct SyncFailure {
 }
 
 impl<S: Storage> Multifeed<S> {
-    /// What a power cut may take.
+    /// Returns what a power cut may take.
     pub fn durability(&self) -> Durability {
         self.cores.durability
     }
 
-    /// How much of a feed is known to be on the disk, in blocks. With [`Durability::None`] what was synced when it was opened, or by
+    /// Returns how much of a feed is known to be on the disk, in blocks. With [`Durability::None`] what was fsynced when it was opened, or by
     /// [`sync`](Self::sync).
     pub fn synced_len(&self, id: FeedId) -> u64 {
         let Some(FeedSlot { feed, .. }) = self.entry(id) else { return 0 };
@@ -36,13 +36,13 @@ impl<S: Storage> Multifeed<S> {
         mark.filter(|mark| mark.synced).map_or(0, |mark| mark.length.min(feed.len()))
     }
 
-    /// Why what is new in a feed could not be synced. Where one of its own files could not be, nothing can be appended to it until
-    /// the store is opened again: nobody knows what is on the disk then, and a second sync would not tell.
+    /// Returns why what is new in a feed could not be fsynced. If one of its own files could not be, nothing can be appended to it until
+    /// the store is opened again. Nobody knows what is on the disk then, and a second fsync would not tell.
     pub fn sync_error(&self, id: FeedId) -> Option<&StoreError> {
         self.entry(id)?.sync_failure.as_ref().map(|failure| &failure.error)
     }
 
-    /// Writes and syncs all that is new, now, whatever the [`Durability`].
+    /// Writes and fsyncs all that is new, now, whatever the [`Durability`].
     ///
     /// # Errors
     ///
@@ -57,7 +57,7 @@ impl<S: Storage> Multifeed<S> {
         result
     }
 
-    /// As [`sync`](Self::sync), of some feeds: where to go on, `None` after the last one, and the first error of these. A feed
+    /// As [`sync`](Self::sync), of some feeds: from where to go on, `None` after the last one, and the first error of these. A feed
     /// that failed stops no other.
     pub fn sync_step(&mut self, from: Option<FeedId>) -> (Option<FeedId>, Result<(), StoreError>) {
         let from = from.unwrap_or(FeedId(0));
@@ -86,7 +86,7 @@ impl<S: Storage> Multifeed<S> {
         self.sync_error(id).map_or(Ok(()), |error| Err(error.clone()))
     }
 
-    /// To be called before the first change of a feed: the journal says that the store is in use. Where anything is synced, the feed's key is
+    /// To be called before the first change of a feed: the journal says that the store is in use. If anything is fsynced, the feed's key is
     /// before its first block: blocks without a key could be anybody's, and would be kept.
     /// Fails if the store was moved since it was opened.
     pub(super) fn touch(&mut self, id: FeedId) -> Result<(), StoreError> {
@@ -116,7 +116,7 @@ impl<S: Storage> Multifeed<S> {
         self.slot(id).sync_failure.as_ref().filter(|failure| failure.lasting).map(|failure| failure.error.clone())
     }
 
-    /// A feed was opened: what remotes may see of it, and whether it is still to be synced.
+    /// A feed was opened: what remotes may see of it, and whether it still has to be fsynced.
     pub(super) fn adopt(&mut self, id: FeedId) {
         let feed = &self.slot(id).feed;
         let mark = self.cores.journal.mark(feed.slot(), &feed.key());
@@ -131,15 +131,15 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
-    /// A feed is about to be made in a folder. The journal has to know it first where it is a writer's, or else after a
-    /// crash it would be taken for one of somebody else's; and where another one was there before.
+    /// A feed is about to be made in a folder. The journal has to know it first if it is a writer's, or if another one
+    /// was there before. Else after a crash a writer's would be taken for one of somebody else's.
     pub(super) fn expect_feed(
         &mut self,
         slot: Slot,
         feed: &multifeed_proto::FeedKey,
         ours: bool,
     ) -> Result<(), StoreError> {
-        // A number that another feed had does not tell that the feed is new: without the note, what a power cut leaves of its folder
+        // A number that another feed had does not tell that the feed is new. Without the note, what a power cut leaves of its folder
         // would be taken for somebody else's, and hide all that follow it from JS.
         let noted = ours || self.cores.journal.must_know(slot);
         let sync = noted || self.cores.durability.syncs();
@@ -159,7 +159,7 @@ impl<S: Storage> Multifeed<S> {
         Ok(())
     }
 
-    /// With [`Durability::Always`]: syncs the feeds that were appended to and are to be announced.
+    /// With [`Durability::Always`]: fsyncs the feeds that were appended to and have to be announced.
     pub(super) fn sync_appended(&mut self) {
         if self.cores.durability != Durability::Always {
             return;
@@ -169,7 +169,7 @@ impl<S: Storage> Multifeed<S> {
         self.sync_feeds(&due);
     }
 
-    /// Syncs a feed of ours now, where a remote that comes is to see all of it.
+    /// Fsyncs a feed of ours now, if a remote that comes must see all of it.
     pub(super) fn sync_before_serving(&mut self, id: FeedId) {
         if self.slot(id).feed.is_held_back() {
             self.sync_feeds(&[id]);
@@ -185,7 +185,7 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
-    /// A feed is to have holes. One of ours is synced first: after a crash a hole beyond what is known of it would be taken for its end.
+    /// A feed will get holes. One of ours is fsynced first: after a crash a hole beyond what is known of it would be taken for its end.
     pub(super) fn sync_before_clearing(&mut self, id: FeedId) -> Result<(), StoreError> {
         self.touch(id)?;
         if !self.slot(id).feed.writable() || self.synced_len(id) == self.slot(id).feed.len() {
@@ -208,7 +208,7 @@ impl<S: Storage> Multifeed<S> {
         }
         let Some(known) = self.cores.journal.mark(feed.slot(), &feed.key()) else { return Ok(()) };
         if !self.cores.durability.syncs() {
-            // What came since is not known to be on the disk: it is not to be believed.
+            // What came since is not known to be on the disk: it must not be believed.
             let less = feed.checkpoint_within(known);
             self.cores.journal.note(feed.slot(), less);
             return self.cores.journal.write(&mut self.cores.storage, false);
@@ -227,7 +227,7 @@ impl<S: Storage> Multifeed<S> {
         self.cores.journal.write(&mut self.cores.storage, self.cores.durability.syncs())
     }
 
-    /// A feed of ours was opened and repaired. If the journal cannot be written, the next one who opens it looks again.
+    /// A feed of ours was opened and repaired. If the journal cannot be written, the next opening looks again.
     pub(super) fn note_repaired(&mut self, id: FeedId) {
         let feed = &self.slot(id).feed;
         let is_repaired = feed.writable() && feed.recovered().is_some() && feed.older_copy().is_none();
@@ -236,8 +236,8 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
-    /// A feed of ours turned out to be longer than what is held of it, and is synced at once: after a crash the first block that is missing would
-    /// be taken for its end, and what was appended past it for nothing.
+    /// A feed of ours turned out to be longer than what is held of it, and is fsynced at once. After a crash the first block that is missing
+    /// would be taken for its end, and what was appended past it for nothing.
     pub(super) fn outgrew(&mut self, id: FeedId) {
         self.feeds[id.0 as usize].writer_behind = true;
         // First of all: what is marked up to that length and not held would else be taken for cleared, after a kill.
@@ -262,8 +262,8 @@ impl<S: Storage> Multifeed<S> {
         self.cores.journal.write(&mut self.cores.storage, true)
     }
 
-    /// Nothing is appended to a feed that is longer than what is held of it before that is known on the disk; nor to one of which the journal knows
-    /// nothing, as JS made it: nobody could tell what a crash left of the append from what was lost of the feed.
+    /// Nothing is appended to a feed that is longer than what is held of it before that is known on the disk. Nor is anything appended to one of
+    /// which the journal knows nothing, as JS made it. Nobody could tell what a crash left of the append from what was lost of the feed.
     pub(super) fn sync_before_appending(&mut self, id: FeedId) -> Result<(), StoreError> {
         let FeedSlot { feed, writer_behind, .. } = self.slot(id);
         if *writer_behind || self.cores.journal.mark(feed.slot(), &feed.key()).is_none() {
@@ -273,7 +273,7 @@ impl<S: Storage> Multifeed<S> {
         self.touch(id)
     }
 
-    /// Syncs what is due, a part of it at a time.
+    /// Fsyncs what is due, a part of it at a time.
     pub(super) fn sync_due(&mut self) {
         let Some(interval) = self.cores.durability.interval() else { return };
         if self.cores.next_sync.is_none_or(|at| self.now < at) {
@@ -291,7 +291,7 @@ impl<S: Storage> Multifeed<S> {
         self.commit(self.now);
     }
 
-    /// Writes and syncs feeds, then notes them in the journal, and then lets remotes see them.
+    /// Writes and fsyncs feeds, then notes them in the journal, and then lets remotes see them.
     fn sync_feeds(&mut self, ids: &[FeedId]) {
         let mut synced = Vec::with_capacity(ids.len());
         // Lists first: nobody finds a feed that is on the disk and in no list.
@@ -370,9 +370,9 @@ impl<S: Storage> Multifeed<S> {
         feed.sync(&mut self.cores.storage).map_err(|error| SyncFailure { error, lasting: true })
     }
 
-    /// Writes what is staged, syncs what [`Durability`] promises of a closed store, and says in the journal that it is closed.
+    /// Writes what is staged, fsyncs what [`Durability`] promises of a closed store, and says in the journal that it is closed.
     pub(super) fn close_feeds(&mut self) -> Result<(), StoreError> {
-        // What is left of a removal can be done by the next one who opens the store, too.
+        // What is left of a removal can be done at the next opening of the store, too.
         let _ = self.resume_removal();
         let mut result = self.follow_removal();
         let mut any_synced = self.cores.durability.syncs();
@@ -382,7 +382,7 @@ impl<S: Storage> Multifeed<S> {
                 result = result.and(self.feeds[id.0 as usize].feed.flush(&mut self.cores.storage));
             }
             result = result.and(self.feeds[id.0 as usize].feed.undo_failed_append(&mut self.cores.storage));
-            // It counts as unsynced no more, as no second sync would tell; nor was it closed.
+            // It counts as unsynced no more, as no second fsync would tell; nor was it closed.
             if let Some(error) = self.lasting_failure(id) {
                 result = result.and(Err(error));
                 continue;

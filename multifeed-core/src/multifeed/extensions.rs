@@ -17,8 +17,8 @@ const HEADER_BYTES: usize = 8;
 /// The longest name: as many as [`Limits::extensions`](crate::Limits::extensions) of them fit into the one message that tells them all.
 const NAME_BYTES: usize = 256;
 
-/// Why an extension cannot be registered, or a message of it not be sent. Always the caller's side; what a remote does not understand
-/// it drops, and nobody is told, as in JS.
+/// Why an extension cannot be registered, or a message of it not be sent. Always the caller's side: a remote drops what it does not
+/// understand, and nobody hears of it, as in JS.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExtensionError {
@@ -31,7 +31,7 @@ pub enum ExtensionError {
         /// [`Limits::extensions`](crate::Limits::extensions).
         max: usize,
     },
-    /// The name is too long: all names of one place are told in one message.
+    /// The name is too long: all names of one place go into one message.
     #[error("a name of {size} bytes, {max} are allowed")]
     NameTooLong {
         /// Its bytes.
@@ -59,7 +59,7 @@ pub enum ExtensionError {
 }
 
 impl ExtensionError {
-    /// A stable name for programs.
+    /// Returns a stable name for programs.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Taken(_) => "ERR_EXTENSION_TAKEN",
@@ -71,7 +71,7 @@ impl ExtensionError {
         }
     }
 
-    /// Whether a name is the application's to use, and a body one that peers take.
+    /// Checks that a name is the application's to use, and a body one that peers take.
     pub fn check(name: &str, body: &[u8]) -> Result<(), Self> {
         let max = MAX_MESSAGE_BYTES - HEADER_BYTES;
         if name.starts_with("MULTIFEED_") || name == crate::replication::reconcile::EXTENSION {
@@ -123,7 +123,7 @@ impl<S: Storage> Multifeed<S> {
     ///
     /// # Errors
     ///
-    /// Where the name is multifeed's own, or there are too many.
+    /// If the name is multifeed's own, or there are too many.
     pub fn register_extension(&mut self, feed: FeedId, name: &str) -> Result<(), ExtensionError> {
         ExtensionError::check(name, &[])?;
         let Some(slot) = self.feeds.get(feed.0 as usize).filter(|slot| !slot.removed) else {
@@ -153,7 +153,7 @@ impl<S: Storage> Multifeed<S> {
     ///
     /// # Errors
     ///
-    /// Where the peer has not the feed's channel open, the message is too large, or too much waits for that peer.
+    /// If the peer has not the feed's channel open, the message is too large, or too much waits for that peer.
     pub fn send_extension(
         &mut self,
         feed: FeedId,
@@ -178,7 +178,7 @@ impl<S: Storage> Multifeed<S> {
         Ok(())
     }
 
-    /// The peers that have a feed's channel open.
+    /// Returns the peers that have a feed's channel open.
     pub fn extension_peers(&self, feed: FeedId) -> Vec<SessionId> {
         let subscribers = self.feeds.get(feed.0 as usize).map(|slot| slot.subscribers.as_slice()).unwrap_or_default();
         let is_open = |id: &&SessionId| {
@@ -188,7 +188,7 @@ impl<S: Storage> Multifeed<S> {
         subscribers.iter().filter(is_open).copied().collect()
     }
 
-    /// The next message of an extension that was registered.
+    /// Returns the next message of an extension that was registered.
     pub fn poll_extension(&mut self) -> Option<FeedMessage> {
         let message = self.extensions.messages.pop_front()?;
         self.extensions.bytes = self.extensions.bytes.saturating_sub(message_cost(message.body.len()));

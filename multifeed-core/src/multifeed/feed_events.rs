@@ -9,7 +9,7 @@ use crate::ids::SessionId;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FeedEvent<P = SessionId> {
-    /// The feed is longer: appended here, or told by a signature that came (`append`).
+    /// The feed is longer: appended here, or shown by a signature that came (`append`).
     Append {
         /// Its length in blocks.
         len: u64,
@@ -65,7 +65,7 @@ pub struct FeedNews<P = SessionId> {
 }
 
 impl<P> FeedEvent<P> {
-    /// The same event, with its session named by this.
+    /// Returns the same event, with its session named by this.
     pub fn map_peer<Q>(self, name: impl FnOnce(P) -> Q) -> FeedEvent<Q> {
         match self {
             Self::Append { len } => FeedEvent::Append { len },
@@ -82,12 +82,12 @@ impl<P> FeedEvent<P> {
 }
 
 impl<P: PartialEq> FeedNews<P> {
-    /// None yet, and at most this many later.
+    /// Makes an empty queue, for at most this many events.
     pub fn new(limit: usize) -> Self {
         Self { events: VecDeque::new(), missed: 0, limit: limit.max(1) }
     }
 
-    /// Adds an event, joined to the last one where it goes on from there.
+    /// Adds an event, joined to the last one if it goes on from there.
     pub fn push(&mut self, event: FeedEvent<P>) {
         use FeedEvent::{Append, Clear, Download, Lagged, RemoteUpdate, Upload};
         match (self.events.back_mut(), &event) {
@@ -122,7 +122,7 @@ impl<P: PartialEq> FeedNews<P> {
         self.events.push_back(event);
     }
 
-    /// The next event.
+    /// Returns the next event.
     pub fn pop(&mut self) -> Option<FeedEvent<P>> {
         match std::mem::take(&mut self.missed) {
             0 => self.events.pop_front(),

@@ -59,7 +59,7 @@ pub struct Options {
     pub sparse: bool,
     /// What a power cut may take. By default what JS may lose.
     pub durability: Durability,
-    /// What sessions tell and take, where they have no policy of their own. By default everything, as in JS.
+    /// What sessions tell and take, if they have no policy of their own. By default everything, as in JS.
     pub policy: Option<Arc<dyn Policy>>,
 }
 
@@ -70,7 +70,7 @@ pub struct FeedInfo {
     pub id: FeedId,
     /// Its key.
     pub key: FeedKey,
-    /// The writer's name, or the number of its folder for a feed that came from a remote (its key, where that number is a writer's name).
+    /// The writer's name, or the number of its folder for a feed that came from a remote (its key, if that number is a writer's name).
     pub name: String,
     /// Its length in blocks, holes included.
     pub len: u64,
@@ -118,8 +118,8 @@ pub enum MultifeedEvent {
         /// The name that it had.
         name: String,
     },
-    /// A feed's folder took the number of one that was removed, and where it has no name of a writer's, that is its name now; or it had the
-    /// name of a writer, and has another one now.
+    /// A feed's folder took the number of one that was removed. If the feed has no name of a writer's, that number is its name now.
+    /// Or it had the name of a writer, and has another one now.
     Moved {
         /// The feed.
         id: FeedId,
@@ -138,9 +138,9 @@ pub enum MultifeedEvent {
         /// Both signed roots.
         conflict: Box<Conflict>,
     },
-    /// A remote proved that a feed that is written here is longer than what is held of it: this store is an old copy, or the key is on another
-    /// device too. Its length is known from now on, so that what is appended next does not make a second history; the blocks
-    /// between are fetched like those of other feeds.
+    /// A remote proved that a feed that is written here is longer than what is held of it. So this store is an old copy, or the key is on
+    /// another device too. Its length is known from now on, so that what is appended next does not make a second history; the blocks between
+    /// are fetched like those of other feeds.
     WriterBehind {
         /// The feed.
         id: FeedId,
@@ -178,7 +178,7 @@ pub struct Multifeed<S> {
     waits: Waits,
     outbox: Outbox,
     next_check: Option<Duration>,
-    /// The newest time that any call told.
+    /// The newest time that any call gave.
     now: Duration,
 }
 
@@ -195,12 +195,12 @@ struct FeedSlot {
     /// How many sessions have something of it to bring.
     fetching: u64,
     doubled_bytes: u64,
-    /// New blocks that nobody was told of, and the session that brought them.
+    /// New blocks that were not announced yet, and the session that brought them.
     unannounced: Vec<(Range<u64>, Option<SessionId>)>,
     /// If it could not be written as the disk is full: how many of those were returned to the remotes that sent them. Nobody waits for them.
     unwritten: Option<u64>,
     dirty: bool,
-    /// Whether the application was told of blocks that it did not take note of yet.
+    /// Whether blocks were reported to the application that it did not take note of yet.
     told: bool,
     /// Sessions that have this feed's channel open.
     subscribers: Vec<SessionId>,
@@ -208,7 +208,7 @@ struct FeedSlot {
     is_outgrown: bool,
     /// What the application waits for.
     wants: Wants,
-    /// What happened, where somebody watches.
+    /// What happened, if somebody watches.
     news: Option<Box<FeedNews>>,
     /// It stands among those with news.
     has_events: bool,
@@ -222,7 +222,7 @@ struct FeedSlot {
     synced: bool,
     /// What moved of it since the store was opened.
     moved: Moved,
-    /// Why it could not be synced.
+    /// Why it could not be fsynced.
     sync_failure: Option<Box<SyncFailure>>,
     /// It is one of ours, and longer than what is held of it, and that is not known on the disk yet.
     writer_behind: bool,
@@ -261,17 +261,20 @@ impl FeedSlot {
 }
 
 impl<S: Storage> Multifeed<S> {
-    /// The feed of a local writer: found by name, or created with the key pair that `key_pair` gives.
+    /// Returns the feed of a local writer: found by name, or created with the key pair that `key_pair` gives.
     ///
-    /// Without a name a new feed is made each time, named by its folder's number as in JS, or by its key where that number is a writer's name.
-    /// A remote's feed whose number is the name that is asked for is named by its key from then on, so that no two feeds have one name: JS
-    /// would give it for the writer.
+    /// Without a name a new feed is made each time. Its name is its folder's number as in JS, or its key if that number is a writer's name.
+    /// A remote's feed that is named by a number, which is the name that is asked for, is named by its key from then on.
+    /// So no two feeds have one name: JS would return it for the writer.
     ///
     /// # Errors
     ///
-    /// Where the name is empty or too long, or [a property of JavaScript's objects](is_object_property), the folder of that writer is
-    /// [missing](StoreError::MissingWriter) or could not be opened, the name is that of a feed which is not written here and
-    /// cannot give way, the key pair is of a [banned](Self::ban) feed, or writing fails.
+    /// Fails if
+    /// - the name is empty or too long, or [a property of JavaScript's objects](is_object_property);
+    /// - the folder of that writer is [missing](StoreError::MissingWriter) or could not be opened;
+    /// - the name is that of a feed which is not written here and cannot give way;
+    /// - the key pair is of a [banned](Self::ban) feed;
+    /// - writing fails.
     pub fn writer(&mut self, name: Option<&str>, key_pair: impl FnOnce() -> KeyPair) -> Result<FeedId, StoreError> {
         if let Some(name) = name {
             if name.is_empty() || name.len() > self.limits.name_bytes {
@@ -305,27 +308,27 @@ impl<S: Storage> Multifeed<S> {
         self.create(key_pair.public_key(), Some(&key_pair), None, name)
     }
 
-    /// The feed of a key: found, or given its folder now, before anything of it came. Without this a feed of somebody else's is here
-    /// once its first block came from a session (or its length, where the session is sparse).
+    /// Returns the feed of a key: found, or given its folder now, before anything of it came. Without this a feed of somebody else's is here
+    /// once its first block came from a session, or its length if the session is sparse.
     ///
     /// # Errors
     ///
-    /// Where the store has as many feeds as it may, or writing fails.
+    /// If the store has as many feeds as it may, or writing fails.
     pub fn add(&mut self, key: FeedKey) -> Result<FeedId, StoreError> {
         self.open_core(&key)?.map_or_else(|| self.create(key, None, None, None), Ok)
     }
 
-    /// The storage, to be looked at.
+    /// Returns the storage, to be looked at.
     pub fn storage(&self) -> &S {
         &self.cores.storage
     }
 
-    /// The feeds, in the order of their folders.
+    /// Returns the feeds, in the order of their folders.
     pub fn feeds(&self) -> impl Iterator<Item = FeedId> + use<S> {
         self.members.catalog.feeds().collect::<Vec<_>>().into_iter()
     }
 
-    /// What a feed is and holds.
+    /// Returns what a feed is and holds.
     ///
     /// # Errors
     ///
@@ -348,7 +351,7 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
-    /// The folder of a feed, which changes where a [removal](Self::remove) closes a gap.
+    /// Returns the folder of a feed, which changes if a [removal](Self::remove) closes a gap.
     ///
     /// # Errors
     ///
@@ -357,12 +360,12 @@ impl<S: Storage> Multifeed<S> {
         Ok(self.entry(id).ok_or(StoreError::UnknownFeed)?.feed.slot())
     }
 
-    /// The feed of a key.
+    /// Returns the feed of a key.
     pub fn find(&self, key: &FeedKey) -> Option<FeedId> {
         self.members.catalog.find(key)
     }
 
-    /// The feed of a name: a local writer's, or else the number of a remote feed's folder.
+    /// Returns the feed of a name: a local writer's, or else the number of a remote feed's folder.
     pub fn find_name(&self, name: &str) -> Option<FeedId> {
         let numbered = || self.members.catalog.at(members::names::numbered(name)?);
         self.members.catalog.named(name).or_else(|| numbered().filter(|id| self.slot(*id).feed.local_name().is_none()))
@@ -394,18 +397,18 @@ impl<S: Storage> Multifeed<S> {
         Ok(range)
     }
 
-    /// A block's bytes, or `None` if it is not held. They are checked against the block's hash.
+    /// Returns a block's bytes, or `None` if it is not held. They are checked against the block's hash.
     ///
     /// # Errors
     ///
-    /// Where reading fails, or the block is damaged.
+    /// If reading fails, or the block is damaged.
     pub fn get(&mut self, id: FeedId, index: u64) -> Result<Option<Bytes>, StoreError> {
         self.live(id)?;
         self.begin_use(id);
         self.feeds[id.0 as usize].feed.get_verified(&mut self.cores.storage, index)
     }
 
-    /// Whether a block is held.
+    /// Returns whether a block is held.
     pub fn has(&self, id: FeedId, index: u64) -> bool {
         self.entry(id).is_some_and(|entry| entry.feed.has(index))
     }
@@ -414,7 +417,7 @@ impl<S: Storage> Multifeed<S> {
     ///
     /// # Errors
     ///
-    /// Where reading fails. What does not verify is a finding of the step, not an error.
+    /// If reading fails. What does not verify is a finding of the step, not an error.
     pub fn verify_step(
         &mut self,
         id: FeedId,
@@ -430,7 +433,7 @@ impl<S: Storage> Multifeed<S> {
         Ok(step)
     }
 
-    /// What happened to the feeds since the last call.
+    /// Returns what happened to the feeds since the last call.
     pub fn poll_event(&mut self) -> Option<MultifeedEvent> {
         let event = self.outbox.pop();
         if let Some(MultifeedEvent::Blocks { id }) = &event {
@@ -439,11 +442,11 @@ impl<S: Storage> Multifeed<S> {
         event
     }
 
-    /// Writes what is staged, syncs what [`Durability`] promises, and gives the storage back to its owner's locks.
+    /// Writes what is staged, fsyncs what [`Durability`] promises, and gives the storage back to its owner's locks.
     ///
     /// # Errors
     ///
-    /// Where writing or closing fails; blocks that were staged and not written will be fetched again.
+    /// If writing or closing fails; blocks that were staged and not written will be fetched again.
     pub fn close(self) -> Result<(), StoreError> {
         self.close_and_tell().0
     }
@@ -494,7 +497,7 @@ impl<S: Storage> Multifeed<S> {
         }
         let name = feed_name(&feed);
         let id = match self.members.catalog.offered(&key) {
-            // Remotes are asked for it. What they have of it came from here once, and is to come back.
+            // Remotes are asked for it. What they have of it came from here once, and has to come back.
             Some(id) => {
                 let slot = &mut self.feeds[id.0 as usize];
                 (slot.feed, slot.wants) = (feed, Wants::default());
@@ -511,7 +514,7 @@ impl<S: Storage> Multifeed<S> {
         Ok(id)
     }
 
-    /// Makes a feed in the next folder that it can be made in, with a name of its own where the number is not to be its name.
+    /// Makes a feed in the next folder that it can be made in, with a name of its own if it must not be named by the number.
     fn find_folder<T>(
         &mut self,
         key: &FeedKey,
@@ -519,7 +522,7 @@ impl<S: Storage> Multifeed<S> {
         core_name: Option<&[u8]>,
         mut make: impl FnMut(&mut S, Slot, Option<&str>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        // Where a removal was cut short by an error there may be a gap, which the feed must not close.
+        // If an error cut a removal short there may be a gap, which the feed must not close.
         self.resume_removal_before_a_feed()?;
         // Remotes must not be able to keep the store's owner from writing.
         if !ours && self.members.catalog.others() >= self.limits.feeds {
@@ -583,7 +586,7 @@ impl<S: Storage> Multifeed<S> {
         })
     }
 
-    /// A feed has its folder: it is synced in time, and everyone is told of it.
+    /// A feed has its folder: it is fsynced in time, and everyone hears of it.
     fn created(&mut self, id: FeedId, key: FeedKey, name: String) {
         self.cores.unsynced.insert(id);
         self.uncommitted.unannounced.push(id);

@@ -27,12 +27,12 @@ use crate::storage::{FileId, FileKind, Found, Slot, Storage, Unsupported};
 impl<S: Storage> Multifeed<S> {
     /// Opens the feeds of a store, and repairs what a crash tore.
     ///
-    /// A folder that can't be opened, or that another process has locked, is left as it is and told by [`problems`](Self::problems), as is a
-    /// feed without the secret key that it had, and one that a stale `localname` gives a writer's name; the other feeds are not harmed.
+    /// A folder that can't be opened, or that another process has locked, is left as it is and reported by [`problems`](Self::problems). So is a
+    /// feed without the secret key that it had, and one that a stale `localname` gives a writer's name. The other feeds are not harmed.
     ///
     /// # Errors
     ///
-    /// Where the store as a whole can't be read.
+    /// If the store as a whole can't be read.
     pub fn open(storage: S, options: Options) -> Result<Self, StoreError> {
         let mut cores = Cores::open(storage, &options.limits, options.durability)?;
         let (banned, damage) = Banned::read(&mut cores.storage, &options.limits)?;
@@ -68,7 +68,7 @@ impl<S: Storage> Multifeed<S> {
         if let Some(error) = journal_damage {
             multifeed.members.catalog.lose_name(error);
         }
-        // What cannot be done now is to be done before the next feed is made or removed.
+        // What cannot be done now must be done before the next feed is made or removed.
         // One that is nobody's only closes a gap, and one of what is none of ours removes nothing.
         let begun = multifeed.cores.journal.removal().filter(|removal| !removal.is_of(&NOBODY));
         let begun = begun.filter(|removal| !multifeed.is_kept(removal).unwrap_or(false));
@@ -109,13 +109,13 @@ impl<S: Storage> Multifeed<S> {
         Ok(multifeed)
     }
 
-    /// The folders that could not be opened, and why. They were left as they are, and are told by the numbers that they have now: those without a
-    /// key stand behind the feeds.
+    /// Returns the folders that could not be opened, and why. They were left as they are, and are reported by the numbers that they have now:
+    /// those without a key stand behind the feeds.
     pub fn problems(&self) -> &[StoreError] {
         &self.cores.report.problems
     }
 
-    /// What the disk turned out not to support, as far as it was tried.
+    /// Returns what the disk turned out not to support, as far as it was tried.
     pub fn unsupported(&self) -> Unsupported {
         self.cores.storage.unsupported()
     }
@@ -125,18 +125,18 @@ impl<S: Storage> Multifeed<S> {
         self.cores.storage.close_idle_files()
     }
 
-    /// What opening had to cut from feeds that a crash tore.
+    /// Returns what opening had to cut from feeds that a crash tore.
     pub fn recovered(&self) -> &[Recovered] {
         &self.cores.report.recovered
     }
 
-    /// What was changed of folders, by opening the store or since: removals that were cut short before, and folders that hold no feed and had
+    /// Returns what was changed of folders, by opening the store or since: removals that were cut short before, and folders that hold no feed and had
     /// to give their numbers to feeds.
     pub fn rearranged(&self) -> &[Rearranged] {
         &self.members.rearranged
     }
 
-    /// The secret keys that others than the owner of their file may read or change, by its permissions on unix.
+    /// Returns the secret keys that others than the owner of their file may read or change, by its permissions on unix.
     pub fn exposed_keys(&self) -> &[ExposedKey] {
         &self.cores.report.exposed
     }
@@ -158,7 +158,7 @@ impl<S: Storage> Multifeed<S> {
         Ok(())
     }
 
-    /// Opens the feed of a folder; one whose files are not what they must be is told. One whose feed was opened in another folder goes to
+    /// Opens the feed of a folder; one whose files are not what they must be is reported. One whose feed was opened in another folder goes to
     /// `doubles`.
     pub(super) fn open_folder(
         &mut self,

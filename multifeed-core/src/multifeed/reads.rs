@@ -15,12 +15,12 @@ use crate::replication::wants::{Want, WantEnd, WantError, WantId, WantOptions};
 use crate::storage::Storage;
 
 impl<S: Storage> Multifeed<S> {
-    /// Waits for something of a feed: sessions that are there, and those that come, are asked for it. How it ends is told by
-    /// [`poll_want`](Self::poll_want): at once where it is there already.
+    /// Waits for something of a feed, and asks sessions for it: those that are there, and those that come.
+    /// [`poll_want`](Self::poll_want) reports how it ends: at once if it is there already.
     ///
     /// # Errors
     ///
-    /// Where no feed has such a block, the feed was removed, or as much is waited for as may be.
+    /// If no feed can have such a block, a range ends before it starts, the feed was removed, or as much is waited for as may be.
     pub fn want(&mut self, id: FeedId, want: Want, options: WantOptions) -> Result<WantId, WantError> {
         want.check()?;
         self.live(id).map_err(|_| WantError::Removed)?;
@@ -32,7 +32,7 @@ impl<S: Storage> Multifeed<S> {
         Ok(number)
     }
 
-    /// Waits no longer for something. What was requested for it alone is taken back where the session is sparse. False where it
+    /// Waits no longer for something. If the session is sparse, what was requested for it alone is taken back. Returns false if it
     /// ended before.
     pub fn unwant(&mut self, want: WantId) -> bool {
         let Some(id) = self.forget(want) else { return false };
@@ -49,18 +49,18 @@ impl<S: Storage> Multifeed<S> {
         self.take_back(id);
     }
 
-    /// How waiting for something ended: each want ends once, unless [`unwant`](Self::unwant) came first.
+    /// Returns how waiting for something ended: each want ends once, unless [`unwant`](Self::unwant) came first.
     pub fn poll_want(&mut self) -> Option<(WantId, WantEnd)> {
         self.waits.poll()
     }
 
-    /// Gives up blocks of a feed; sessions are told. Their hashes stay. Gives how many were held.
+    /// Gives up blocks of a feed, and reports that to its sessions. Their hashes stay. Returns how many were held.
     ///
     /// Bytes are given back to the disk if nothing that is held follows them in the feed, or if the disk can make holes in files.
     ///
     /// # Errors
     ///
-    /// [`StoreError::NotRegular`] if the feed's `data` is behind a link: then nothing was changed. Else where writing fails; the blocks then count
+    /// [`StoreError::NotRegular`] if the feed's `data` is behind a link: then nothing was changed. Else if writing fails; the blocks then count
     /// as not held.
     pub fn clear(&mut self, id: FeedId, range: Range<u64>) -> Result<u64, StoreError> {
         self.live(id)?;
@@ -74,12 +74,12 @@ impl<S: Storage> Multifeed<S> {
         Ok(cleared.iter().map(|range| range.end - range.start).sum())
     }
 
-    /// Checks held blocks against their hashes, from `from` on, for about `max_bytes` of work, and gives up those that are not
-    /// what they must be; sessions are told. Repeated with [`Audit::next`] until that is `None`, it has looked at all.
+    /// Checks held blocks against their hashes, from `from` on, for about `max_bytes` of work. Gives up those that are corrupt, and reports that to
+    /// the sessions. Repeated with [`Audit::next`] until that is `None`, it has looked at all.
     ///
     /// # Errors
     ///
-    /// Where reading or writing fails.
+    /// If reading or writing fails.
     pub fn audit_step(&mut self, id: FeedId, from: u64, max_bytes: usize) -> Result<Audit, StoreError> {
         self.live(id)?;
         self.sync_before_clearing(id)?;
@@ -91,8 +91,8 @@ impl<S: Storage> Multifeed<S> {
         Ok(audit)
     }
 
-    /// Repairs a feed on from a cursor, for about `max_bytes` of work: makes nodes and signatures again that rotted and that the rest proves, and
-    /// gives up what is not what it must be. Sessions are told. Repeated until [`Repair::done`], it has looked at all.
+    /// Repairs a feed on from a cursor, for about `max_bytes` of work. Makes nodes and signatures again that rotted and that the rest proves.
+    /// Gives up what is corrupt, and reports that to the sessions. Repeated until [`Repair::done`], it has looked at all.
     ///
     /// # Errors
     ///
@@ -113,26 +113,26 @@ impl<S: Storage> Multifeed<S> {
         Ok(step)
     }
 
-    /// Where the byte at an offset is, as exactly as is known here.
+    /// Finds the byte at an offset, as exactly as is known here.
     ///
     /// # Errors
     ///
-    /// Where reading fails.
+    /// If reading fails.
     pub fn locate(&mut self, id: FeedId, offset: u64) -> Result<Located, StoreError> {
         self.live(id)?;
         slot_of(&mut self.feeds, id).feed.locate(&mut self.cores.storage, offset)
     }
 
-    /// How many blocks of a range are held.
+    /// Returns how many blocks of a range are held.
     pub fn count_held(&self, id: FeedId, range: Range<u64>) -> u64 {
         self.entry(id).map_or(0, |entry| entry.feed.count_held(range))
     }
 
-    /// The roots of a length, from left to right; `None` where one of them is not held.
+    /// Returns the roots of a length, from left to right; `None` if one of them is not held.
     ///
     /// # Errors
     ///
-    /// Where reading fails.
+    /// If reading fails.
     pub fn roots_at(&mut self, id: FeedId, blocks: u64) -> Result<Option<Vec<Node>>, StoreError> {
         self.live(id)?;
         slot_of(&mut self.feeds, id).feed.roots_at(&mut self.cores.storage, blocks)
@@ -149,11 +149,11 @@ impl<S: Storage> Multifeed<S> {
         slot_of(&mut self.feeds, id).feed.signature_step(&mut self.cores.storage, from, max_bytes)
     }
 
-    /// Whether this is the writer's signature of a length; `None` where the roots of that length are not held.
+    /// Checks whether this is the writer's signature of a length; `None` if the roots of that length are not held.
     ///
     /// # Errors
     ///
-    /// Where reading fails.
+    /// If reading fails.
     pub fn verify_signature(
         &mut self,
         id: FeedId,
@@ -164,8 +164,8 @@ impl<S: Storage> Multifeed<S> {
         slot_of(&mut self.feeds, id).feed.verify_signature(&mut self.cores.storage, blocks, signature)
     }
 
-    /// Begins or ends to fetch a feed's blocks and to serve them, on every session that has the feed and on later ones, whatever
-    /// those were told, as far as their policies allow; `None` leaves it as it is (hypercore's `setDownloading` and `setUploading`).
+    /// Begins or ends to fetch a feed's blocks and to serve them, on every session that has the feed and on later ones. It overrides what was
+    /// set for those, as far as their policies allow. `None` leaves it as it is (hypercore's `setDownloading` and `setUploading`).
     pub fn set_transfer(&mut self, id: FeedId, download: Option<bool>, upload: Option<bool>) {
         let Some(slot) = self.feeds.get_mut(id.0 as usize) else { return };
         slot.download = download.or(slot.download);
@@ -182,19 +182,19 @@ impl<S: Storage> Multifeed<S> {
         self.give_up_unavailable();
     }
 
-    /// The key pair of a feed that is ours.
+    /// Returns the key pair of a feed that is ours.
     pub fn key_pair(&self, id: FeedId) -> Option<KeyPair> {
         self.entry(id)?.feed.key_pair().cloned()
     }
 
-    /// The sessions of a feed, and how it stands on each.
+    /// Returns the sessions of a feed, and how it stands on each.
     pub fn peers(&self, id: FeedId) -> Vec<(SessionId, PeerInfo)> {
         let Some(FeedSlot { feed, subscribers, .. }) = self.entry(id) else { return Vec::new() };
         let info = |peer: &SessionId| Some((*peer, self.sessions.get(peer)?.peers.get(&id)?.info(feed)));
         subscribers.iter().filter_map(info).collect()
     }
 
-    /// Whether any session fetches blocks of a feed, or the next one will.
+    /// Returns whether any session fetches blocks of a feed, or the next one will.
     pub fn is_fetched(&self, id: FeedId) -> bool {
         let fetches = |peer: &SessionId| {
             self.sessions.get(peer).and_then(|session| session.peers.get(&id)).is_some_and(|peer| peer.is_downloading())
@@ -213,7 +213,7 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
-    /// What happened to the feeds that are watched. What is not taken is bounded, for each feed, by
+    /// Returns what happened to the feeds that are watched. What is not taken is bounded, for each feed, by
     /// [`Limits::feed_events`](crate::Limits::feed_events).
     pub fn poll_feed_event(&mut self) -> Option<(FeedId, FeedEvent)> {
         loop {
@@ -263,7 +263,7 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
-    /// Ends what no session can bring, where it was to be given up then.
+    /// Ends what no session can bring, if it was to be given up then.
     pub(super) fn give_up_unavailable(&mut self) {
         for id in self.waits.if_available() {
             // What came and is not written yet may be what is waited for.
@@ -332,7 +332,7 @@ impl<S: Storage> Multifeed<S> {
             return;
         }
         let FeedSlot { feed, wants, .. } = slot;
-        // Where the tree cannot be read, a seek goes on waiting; whoever reads the feed next is told why.
+        // If the tree cannot be read, a seek goes on waiting; the next call that reads the feed gets the error.
         let ended = wants.fulfilled(feed, &mut self.cores.storage).unwrap_or_default();
         for (want, end) in ended {
             self.end(want, end);

@@ -1,4 +1,4 @@
-//! A write that failed: who hears of it, and what becomes of what was to be written.
+//! A write that failed: who hears of it, and what becomes of what should have been written.
 
 use super::Multifeed;
 use crate::error::StoreError;

@@ -7,15 +7,15 @@ use std::time::Duration;
 use crate::ids::FeedId;
 use crate::replication::link_budget::{LONGEST_DELAY, LONGEST_TRIP, LinkBudget, comes_in, cost_of, time_of};
 
-/// For how long blocks are under way beyond a round trip: far below the 20 s after which a JS peer that waits for a request of its own, behind
-/// those answers, ends the stream.
+/// For how long blocks are under way beyond a round trip. That is far below the 20 s after which a JS peer that waits for a request of its
+/// own, behind those answers, ends the stream.
 const AHEAD: Duration = Duration::from_millis(1500);
 /// What a small block counts at the least. 64 of these go out at the start.
 const LEAST_COST: u64 = 1 << 10;
-/// After how long without an acknowledgement what was sent counts as arrived, if it should have been long before: a JS peer says nothing of
+/// After how long without an acknowledgement what was sent counts as arrived, if it should have been long before. A JS peer says nothing of
 /// a block that it got from another remote meanwhile.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
-/// The same where blocks are large, or nothing was acknowledged yet: half of what a JS peer waits for an answer.
+/// The same if blocks are large, or nothing was acknowledged yet: half of what a JS peer waits for an answer.
 const LONGEST_UNACKNOWLEDGED: Duration = Duration::from_secs(10);
 /// How often that happens before anything is acknowledged, until nothing waits for it any more.
 const MOST_UNACKNOWLEDGED: u8 = 2;

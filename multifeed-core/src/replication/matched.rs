@@ -15,7 +15,7 @@ pub(crate) struct MatchedFeeds {
     stage: Stage,
     /// Those that may turn out to be alike; and those that did, until one side has news of them.
     feeds: SparseBits,
-    /// Those of them that have news here, which are told when they are synced.
+    /// Those of them that have news here, which are announced once they are fsynced.
     held_back: SparseBits,
 }
 
@@ -37,12 +37,12 @@ impl MatchedFeeds {
         greeting
     }
 
-    /// Whether it is not known yet which feeds are to be offered.
+    /// Whether it is not known yet which feeds to offer.
     pub(crate) fn is_running(&self) -> bool {
         matches!(self.stage, Stage::Running(_))
     }
 
-    /// Takes a message of the remote's; gives the one to send, where there is one. One that nobody waits for is ignored where
+    /// Takes a message of the remote's; returns the one to send, if there is one. One that nobody waits for is ignored if
     /// nothing was ever asked.
     pub(crate) fn handle(&mut self, message: &[u8]) -> Result<Option<Bytes>, SessionError> {
         match &mut self.stage {
@@ -52,7 +52,7 @@ impl MatchedFeeds {
         }
     }
 
-    /// Ends it where everything was said: what is left then is in step. Whether it ended.
+    /// Ends it if everything was said: what is left then is in step. Returns whether it ended.
     pub(crate) fn conclude(&mut self) -> bool {
         match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Running(machine) if machine.is_done() => {
@@ -88,14 +88,14 @@ impl MatchedFeeds {
         self.feeds.remove(u64::from(feed.0))
     }
 
-    /// A feed has news here that is not told before it is synced.
+    /// A feed has news here that is not announced before it is fsynced.
     pub(crate) fn hold_back(&mut self, feed: FeedId) {
         if self.contains(feed) {
             self.held_back.insert(u64::from(feed.0));
         }
     }
 
-    /// Whether a feed has news here that is not told yet.
+    /// Whether a feed has news here that is not announced yet.
     pub(crate) fn holds_back(&self, feed: FeedId) -> bool {
         self.held_back.get(u64::from(feed.0))
     }

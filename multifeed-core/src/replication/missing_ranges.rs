@@ -21,7 +21,7 @@ pub struct FeedHoles {
     pub unlisted: u64,
 }
 
-/// The blocks of `wanted` below the feed's length that are not held, and that `to_come` does not have. `None` where there are none.
+/// Returns the blocks of `wanted` below the feed's length that are not held, and that `to_come` does not have. `None` if there are none.
 ///
 /// `room` is how many ranges may still be listed: each one takes from it.
 pub(crate) fn find(
@@ -60,7 +60,7 @@ fn next_hole(feed: &Feed, range: Range<u64>) -> Option<Range<u64>> {
     Some(start..feed.bitfield().next_held(start, range.end).unwrap_or(range.end))
 }
 
-/// Lists what is left of a hole without what is to come. Gives how many blocks that is.
+/// Lists what is left of a hole without what will come. Returns how many blocks that is.
 fn list(hole: Range<u64>, to_come: Option<&SparseBits>, ranges: &mut Vec<Range<u64>>, room: &mut usize) -> u64 {
     let mut blocks = 0;
     let mut at = hole.start;
@@ -76,7 +76,7 @@ fn list(hole: Range<u64>, to_come: Option<&SparseBits>, ranges: &mut Vec<Range<u
     blocks
 }
 
-/// How many blocks of a range are to come and are not held.
+/// How many blocks of a range will come and are not held.
 pub(crate) fn coming(feed: &Feed, to_come: &SparseBits, range: &Range<u64>) -> u64 {
     let mut blocks = 0;
     let mut at = range.start / 64;

@@ -10,9 +10,9 @@ use crate::replication::peer::parked::ParkedChannel;
 
 /// The offers of one session.
 ///
-/// A feed has a machine while its channel is open and busy, and an offered one while it is *asked* for: its channel is being opened, the remote
-/// tells what it has, a block is on its way. Only so many are at once; the others wait, as keys. Where a live remote has nothing of a feed (yet), its machine is taken
-/// away, and the channel stays, *quiet*, until the remote says something there.
+/// A feed has a machine while its channel is open and busy, and an offered one while it is *asked* for. Then its channel is being opened, the
+/// remote tells what it has, a block is on its way. Only so many are at once; the others wait, as keys. If a live remote has nothing of a feed
+/// (yet), its machine is taken away, and the channel stays, *quiet*, until the remote says something there.
 #[derive(Debug, Default)]
 pub(crate) struct Offers {
     /// Feeds with machines and without a block.
@@ -51,7 +51,7 @@ impl Offers {
             || (!self.waiting.is_empty() && self.waiting.contains_key(&key.discovery_key()))
     }
 
-    /// Counts an offer of a feed that is not here; false where there were as many as may be.
+    /// Counts an offer of a feed that is not here; false if there were as many as may be.
     pub(crate) fn take(&mut self, limit: usize) -> bool {
         let room = self.taken < limit;
         self.taken += usize::from(room);
@@ -213,7 +213,7 @@ impl Offers {
         }
     }
 
-    /// The remote said something on a quiet channel. It is asked again where it may have something now, or wants an answer.
+    /// The remote said something on a quiet channel. It is asked again if it may have something now, or wants an answer.
     pub(crate) fn heard(&mut self, key: FeedKey, message: &Message) {
         let Some(quiet) = self.quiet.get_mut(&key) else { return };
         match message {

@@ -1,4 +1,4 @@
-//! Who is told of which feed, and what is taken from whom.
+//! Which remote hears of which feed, and what is taken from whom.
 
 use std::fmt;
 
@@ -6,30 +6,30 @@ use multifeed_proto::{FeedKey, ManifestFields, RemoteHandshake};
 
 use crate::limits::PeerLimits;
 
-/// The remote of a session, as a [`Policy`] is told of it.
+/// The remote of a session, as a [`Policy`] sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Remote {
-    /// Its static key; zeros where the session did not tell it. Anyone can have made one up: it says who the remote is only to whoever knows
+    /// Its static key; zeros if the session did not report it. Anyone can have made one up: it says who the remote is only to someone who knows
     /// that key as somebody's.
     pub public_key: [u8; 32],
     /// What it said in the multifeed handshake, its application's user data included.
     pub handshake: RemoteHandshake,
 }
 
-/// What an application decides of its sessions: which feeds a remote is told of, which of the remote's are wanted, and how much it may
+/// What an application decides of its sessions: which feeds a remote hears of, which of the remote's are wanted, and how much it may
 /// bring. Each method's default is what JS does: everything is shared, and everything wanted.
 ///
 /// It is given to a store ([`Options::policy`](crate::Options::policy)), or to a session in place of the store's
-/// ([`Replicate::policy`](crate::Replicate::policy)), and asked on the store's own thread whenever a feed could be told of or opened:
-/// answers should be quick, and may be others the next time; a channel that is open then stays as it is. What it refuses does not
-/// get past it by another way: a remote that opens the channel of a feed that is not offered to it gets nothing, and a feed that
+/// ([`Replicate::policy`](crate::Replicate::policy)). It is asked on the store's own thread whenever a feed could be announced or
+/// opened. Its answers should be quick, and may be others the next time. A channel that is open then stays as it is. What it refuses
+/// does not get past it by another way. A remote that opens the channel of a feed that is not offered to it gets nothing. A feed that
 /// is not offered is not compared in a [reconciliation](crate::reconcile) either.
 ///
 /// A feed that is offered and not wanted is only served to the remote, and one that is wanted and not offered only fetched from it. One that
 /// is neither is refused: its channel is not opened.
 pub trait Policy: fmt::Debug + Send + Sync {
-    /// Whether a feed of this store is offered to the remote, and served to it. `writer` is its name where we write it.
+    /// Whether a feed of this store is offered to the remote, and served to it. `writer` is its name if we write it.
     fn offers(&self, key: &FeedKey, writer: Option<&str>, remote: &Remote) -> bool {
         let _ = (key, writer, remote);
         true
@@ -41,14 +41,14 @@ pub trait Policy: fmt::Debug + Send + Sync {
         true
     }
 
-    /// Takes out of a list of feeds that the remote offers what is not wanted, by what its application says of them in `fields` (the members
-    /// of the MANIFEST beside its `keys`, which JS applications give to `offerFeeds`). The keys are sorted. Asked once for each list,
-    /// before [`wants`](Self::wants) is for each key that is left; for a feed in several lists the last one counts.
+    /// Takes out of a list of feeds that the remote offers what is not wanted. It decides by what the remote's application says of them in
+    /// `fields`: the members of the MANIFEST beside its `keys`, which JS applications give to `offerFeeds`. The keys are sorted. Asked once
+    /// for each list, before [`wants`](Self::wants) is for each key that is left; for a feed in several lists the last one counts.
     fn choose(&self, keys: &mut Vec<FeedKey>, fields: Option<&ManifestFields>, remote: &Remote) {
         let _ = (keys, fields, remote);
     }
 
-    /// What the remote's application is told of the feeds that are about to be offered to it.
+    /// Returns what the remote's application gets to know of the feeds that are about to be offered to it.
     fn fields(&self, keys: &[FeedKey], remote: &Remote) -> Option<ManifestFields> {
         let _ = (keys, remote);
         None

@@ -1,4 +1,4 @@
-//! What an application asks of a session, and what it is told of it.
+//! What an application asks of a session, and what the session reports to it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,18 +12,18 @@ use crate::replication::policy::Policy;
 use crate::replication::reconcile::EXTENSION;
 use crate::stats::SyncState;
 
-/// How long a session that is not live may exchange nothing but keep-alives, where [`Config::stall_timeout`] does not say: far longer than
-/// a remote whose disk is slow needs for an answer.
+/// How long a session that is not live may exchange nothing but keep-alives, if [`Config::stall_timeout`] does not say. It is far
+/// longer than a remote whose disk is slow needs for an answer.
 pub const STALL_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// How to replicate over one session.
 #[derive(Debug, Clone, Default)]
 pub struct Replicate {
     /// Goes on after both sides have everything, with what is new; ended by either side. By default the session ends when
-    /// there is nothing left to move. Where the sides differ, the session ends as if neither were live.
+    /// there is nothing left to move. If the sides differ, the session ends as if neither were live.
     ///
-    /// One that is not live fails with [`SessionError::Stalled`] where for [`Config::stall_timeout`], by default [`STALL_TIMEOUT`], nothing but
-    /// keep-alives came and went on a stream of its own: it would wait without end for what got lost. A live one has no such bound.
+    /// One that is not live fails with [`SessionError::Stalled`] if for [`Config::stall_timeout`], by default [`STALL_TIMEOUT`], nothing but
+    /// keep-alives came and went on a stream of its own. It would wait without end for what got lost. A live one has no such bound.
     pub live: bool,
     /// Whether to fetch blocks. By default those of every feed that is not written here, as hypercore does.
     pub download: Option<bool>,
@@ -37,7 +37,7 @@ pub struct Replicate {
     pub reconcile: Option<bool>,
     /// What this session tells and takes, in place of what the store's [`Options::policy`](crate::Options::policy) says.
     pub policy: Option<Arc<dyn Policy>>,
-    /// What the remote's application is told in the multifeed handshake.
+    /// What the multifeed handshake says to the remote's application.
     pub user_data: Option<Json>,
     /// The feeds that are offered, and that what the remote brings joins. By default every feed of the store.
     pub set: SetId,
@@ -47,27 +47,27 @@ pub struct Replicate {
 }
 
 impl Replicate {
-    /// Replication that goes on until one side ends it.
+    /// Makes a replication that goes on until one side ends it.
     pub fn live() -> Self {
         Self { live: true, ..Self::default() }
     }
 
-    /// As it is, with nothing served: blocks are only fetched.
+    /// Serves nothing: blocks are only fetched. The other options stay.
     pub fn download_only(self) -> Self {
         Self { upload: Some(false), ..self }
     }
 
-    /// As it is, with nothing fetched: blocks are only served.
+    /// Fetches nothing: blocks are only served. The other options stay.
     pub fn upload_only(self) -> Self {
         Self { download: Some(false), ..self }
     }
 
-    /// As it is, with this policy in place of the store's.
+    /// Sets this policy in place of the store's. The other options stay.
     pub fn with_policy(self, policy: impl Policy + 'static) -> Self {
         Self { policy: Some(Arc::new(policy)), ..self }
     }
 
-    /// Sets in a session's configuration what is to be said of it from the start, and how long it may stand still.
+    /// Sets in a session's configuration what to say of it from the start, and how long it may stand still.
     pub fn configure(&self, config: &mut Config) {
         // What the remote opens while it waits here for its turn is opened next.
         config.discover = true;
@@ -81,7 +81,7 @@ impl Replicate {
         }
     }
 
-    /// Whether it is found out first what differs, where the remote does so too.
+    /// Whether to find out first what differs, if the remote does so too.
     pub(crate) fn reconciles(&self) -> bool {
         self.reconcile.unwrap_or(self.upload != Some(false))
     }
@@ -117,7 +117,7 @@ pub enum PeerEvent {
     /// closes: a [`SessionError::FeedTooLong`], or with more bytes ([`Limits::feed_bytes`](crate::Limits::feed_bytes)) a
     /// [`SessionError::FeedTooLarge`]. The session goes on.
     LimitReached(SessionError),
-    /// The disk is full, or has less free than it is to keep: nothing new is fetched on any session, and the rest goes on. Once, until
+    /// The disk is full, or has less free than it must keep: nothing new is fetched on any session, and the rest goes on. Once, until
     /// [`SpaceFreed`](Self::SpaceFreed).
     DiskFull(StoreError),
     /// There is room again: a live session fetches what is missing. What another one left out comes with the next; it ends with
@@ -139,9 +139,9 @@ pub enum PeerEvent {
         /// Its size in bytes.
         size: u64,
     },
-    /// A block is about to be sent that takes 10 s or longer at the rate that the stream takes bytes, and the remote is not one of ours: a JS peer ends
-    /// its stream if an answer takes longer than 20 s. If the rate is not known yet, as of a session's first block, it is reported a few seconds after
-    /// sending began. Once for each feed of a session.
+    /// A block is about to be sent that takes 10 s or longer at the rate that the stream takes bytes, and the remote is not one of ours. A JS peer
+    /// ends its stream if an answer takes longer than 20 s. If the rate is not known yet, as of a session's first block, it is reported a few seconds
+    /// after sending began. Once for each feed of a session.
     SlowBlock {
         /// The feed.
         key: FeedKey,
@@ -164,7 +164,7 @@ pub enum PeerEvent {
         /// What is wrong with which file.
         error: StoreError,
     },
-    /// The feed's writer signed two histories, and the remote holds the other one: nothing more is fetched of it, and its channel closes where
+    /// The feed's writer signed two histories, and the remote holds the other one: nothing more is fetched of it, and its channel closes if
     /// it is not written here. The session goes on. Not the remote's fault.
     Conflict {
         /// The feed.
@@ -172,8 +172,8 @@ pub enum PeerEvent {
         /// Both signed roots.
         conflict: Box<Conflict>,
     },
-    /// The remote proved that a feed that is written here is longer than what was held of it: this store is an old copy, or the key is on
-    /// another device too. What is missing is fetched, where the session is not sparse.
+    /// The remote proved that a feed that is written here is longer than what was held of it. So this store is an old copy, or the key is
+    /// on another device too. What is missing is fetched, if the session is not sparse.
     WriterBehind {
         /// The feed's key.
         key: FeedKey,
@@ -206,13 +206,13 @@ pub struct SyncTotals {
     pub bytes_sent: u64,
     /// Blocks that the remote has and that did not come: it left, or was left, before its time.
     pub missing: u64,
-    /// Feeds that the remote did not take, or not all of them, though it lacks blocks that are held and served here: it did not request them,
+    /// Feeds that the remote did not take, or not all of them, though it lacks blocks that are held and served here. It did not request them,
     /// fetches nothing (more) of them, or refused what it was sent. A policy of its application, or a bound of its store, may be why. As far as
     /// it told what it has; of a live session only those of which it fetched nothing in the end. In a session that is not live, also feeds of
     /// which more came here after the remote had taken all that there was, and their channels had closed.
     pub not_taken: u64,
-    /// Feeds of which the remote lacks blocks that it never asked for, and was sent all that it asked for, as a JS peer that is sparse: it was left, as
-    /// it does not say that it is done. The two are then not in sync. 0 if something else keeps them apart.
+    /// Feeds of which the remote lacks blocks that it never asked for, and was sent all that it asked for, as a JS peer that is sparse. It was left,
+    /// as it does not say that it is done. The two are then not in sync. 0 if something else keeps them apart.
     pub unwanted: u64,
     /// Feeds of which the remote has blocks that are not here, in a session that fetches nothing ([`Replicate::download`] is `Some(false)`), as that of
     /// a store that can only be read. Known of a session that is [observed](crate::Multifeed::observe).
@@ -245,7 +245,7 @@ pub enum SyncError {
 }
 
 impl SyncError {
-    /// A stable name for programs, as [`SessionError::code`] and [`StoreError::code`] give it.
+    /// Returns a stable name for programs, as [`SessionError::code`] and [`StoreError::code`] give it.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Session(error) => error.code(),
@@ -254,7 +254,7 @@ impl SyncError {
         }
     }
 
-    /// Our value, where two sides' values did not agree.
+    /// Returns our value, if two sides' values did not agree.
     pub fn us(&self) -> Option<String> {
         match self {
             Self::Session(error) => error.us(),
@@ -262,7 +262,7 @@ impl SyncError {
         }
     }
 
-    /// The remote's value, where two sides' values did not agree and it sent one.
+    /// Returns the remote's value, if two sides' values did not agree and it sent one.
     pub fn them(&self) -> Option<String> {
         match self {
             Self::Session(error) => error.them(),

@@ -10,8 +10,8 @@ use crate::replication::link_budget::{
 
 /// What an answer counts before any came: a small one.
 const FIRST_COST: u64 = LEAST_COST;
-/// For how long answers are asked for beyond a round trip: the remote is never idle while a turn of ours is late, what it asks for itself does
-/// not wait long behind its answers, and of small blocks few proofs are under way that repeat each other.
+/// For how long answers are asked for beyond a round trip. The remote is then never idle while a turn of ours is late, and what it asks for
+/// itself does not wait long behind its answers. Of small blocks, few proofs are under way that repeat each other.
 const AHEAD: Duration = Duration::from_millis(400);
 /// Below this budget small blocks are asked for in a [scattered](Share::is_scattered) order.
 const SCATTERED_BUDGET: u64 = 256 * LEAST_COST;
@@ -36,7 +36,7 @@ pub(crate) struct Share {
 }
 
 impl Share {
-    /// What an answer counts, where blocks have so many bytes.
+    /// What an answer counts, if blocks have so many bytes.
     pub(crate) fn cost(&self, mean: Option<u64>) -> u64 {
         mean.map_or(self.unknown, cost)
     }
@@ -61,8 +61,9 @@ impl Share {
         self.starved
     }
 
-    /// Whether small blocks are to be asked for in a scattered order. Those under way in a row have most of their proofs in common, and each brings
-    /// its own: 7 hashes each where 77 are under way, but 2 if they are scattered over 1024. On a slow link that is more than the blocks.
+    /// Whether to ask for small blocks in a scattered order. Those under way in a row have most of their proofs in common, and each brings
+    /// its own. That is 7 hashes each if 77 are under way, but 2 if they are scattered over 1024. On a slow link that is more than the
+    /// blocks.
     pub(crate) fn is_scattered(&self) -> bool {
         self.scattered
     }
@@ -138,8 +139,8 @@ pub(crate) fn cost(size: u64) -> u64 {
 
 /// What a session asks its remote for, of all feeds: how much at once, and whether the remote still answers.
 ///
-/// The feeds share one budget, as large as what comes in a second and a half, so that whatever the remote asks for does not wait long behind
-/// what it sends. Where it is used up they take turns.
+/// The feeds share one budget, as large as what comes in a second and a half. So whatever the remote asks for does not wait long behind what
+/// it sends. When it is used up they take turns.
 ///
 /// What a remote is asked for at once, for every feed, it answers one after the other, and on a slow link the last answer comes long
 /// after the first. So a feed is not kept waiting while answers come, or parts of one, that have waited about as long. It is if none

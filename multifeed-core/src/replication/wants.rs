@@ -53,7 +53,7 @@ pub struct WantOptions {
 pub enum WantEnd {
     /// All of it is held; the feed is as long.
     Done,
-    /// Where the byte is.
+    /// The place of the byte.
     Found(Place),
     /// The deadline passed.
     TimedOut,
@@ -87,7 +87,7 @@ pub enum WantError {
 }
 
 impl WantError {
-    /// A stable name for programs.
+    /// Returns a stable name for programs.
     pub fn code(&self) -> &'static str {
         match self {
             Self::OutOfRange { .. } => "ERR_OUT_OF_RANGE",
@@ -130,7 +130,7 @@ enum What {
 /// What a remote can be asked for without a block of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Question {
-    /// The byte that is looked for; 0 where a length is.
+    /// The byte that is looked for; 0 if a length is.
     pub(crate) byte: u64,
     /// The blocks that an answer can be about.
     pub(crate) span: Range<u64>,
@@ -262,7 +262,7 @@ impl Wants {
         &self.questions
     }
 
-    /// Whether a block is asked for, by itself, in a range, or because it tells where a byte is.
+    /// Whether a block is asked for: by itself, in a range, or because it tells the place of a byte.
     pub(crate) fn wants(&self, index: u64) -> bool {
         let tells = |question: &Question| question.needs_block() && question.span.contains(&index);
         self.blocks.contains_key(&index) || self.ranges.contains(index) || self.questions.values().any(tells)
@@ -273,7 +273,7 @@ impl Wants {
         RangeSet::union(self.ranges.iter().chain(self.urgent(0).map(|index| index..index + 1)))
     }
 
-    /// What is there by now. What is left of a seek is narrowed to where the held nodes say that the byte is.
+    /// What is there by now. What is left of a seek is narrowed to the blocks in which the held nodes say that the byte is.
     pub(crate) fn fulfilled<S: Storage + ?Sized>(
         &mut self,
         feed: &mut Feed,

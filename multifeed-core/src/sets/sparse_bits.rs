@@ -1,4 +1,4 @@
-//! A set of block indexes that costs memory only where it has members.
+//! A set of block indexes that costs memory only around its members.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ const PAGE_BITS: u64 = PAGE_WORDS as u64 * 64;
 
 /// What a remote has, what is asked for, what a remote still lacks: sets of block indexes with few, clustered members.
 ///
-/// Pages that become empty are dropped, so an idle set is one empty map; and a run of members costs some 40 bytes however long it is: a remote
+/// Pages that become empty are dropped, so an idle set is one empty map. A run of members costs some 40 bytes however long it is. A remote
 /// says in a few bytes that it has a million blocks.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct SparseBits {
@@ -75,13 +75,13 @@ impl SparseBits {
         has.then_some((first, page))
     }
 
-    /// Adds an index; false where it was a member already.
+    /// Adds an index; false if it was a member already.
     pub(crate) fn insert(&mut self, index: u64) -> bool {
         let before = self.change_word(index / 64, |members| members | bit(index));
         before & bit(index) == 0
     }
 
-    /// Takes an index out; false where it was none.
+    /// Takes an index out; false if it was none.
     pub(crate) fn remove(&mut self, index: u64) -> bool {
         let before = self.change_word(index / 64, |members| members & !bit(index));
         before & bit(index) != 0
@@ -186,7 +186,7 @@ impl SparseBits {
         self.change_word(word, |_| members);
     }
 
-    /// Makes other ones of the members among the 64 from `64 * word` on. Gives what they were.
+    /// Makes other ones of the members among the 64 from `64 * word` on. Returns what they were.
     fn change_word(&mut self, word: u64, change: impl FnOnce(u64) -> u64) -> u64 {
         let (number, at) = place(word);
         if let Some(Page::Mixed(words)) = self.pages.get_mut(&number) {

@@ -65,7 +65,7 @@ pub(super) fn remove(
     }
 }
 
-/// The folder of a feed, which has that name in the one above, and the names in it that are to be removed, in their order: `more`, then a feed's.
+/// The folder of a feed, which has that name in the one above, and the names in it that must be removed, in their order: `more`, then a feed's.
 /// `None` if there is no such folder. `follow`: links are followed, so that the caller may take what is behind one for the feed's.
 pub(super) fn check_removable(
     above: &Folder,
@@ -100,7 +100,7 @@ pub(super) fn in_folder(path: &Path, (name, error): InFolder) -> io::Error {
     }
 }
 
-/// Gives a folder another name. A folder that has that name is put aside.
+/// Renames a folder. A folder that has that name is put aside.
 pub(super) fn rename(root: &Folder, follow: bool, from: &str, to: &str) -> io::Result<()> {
     match root.look(from)? {
         None => return Err(io::ErrorKind::NotFound.into()),

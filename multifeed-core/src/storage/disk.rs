@@ -65,7 +65,7 @@ impl Disk {
         pass(&self.no_holes, punched)
     }
 
-    /// Passes over that a folder cannot be synced on this disk, and notes it.
+    /// Passes over that a folder cannot be fsynced on this disk, and notes it.
     pub(super) fn pass_folder_sync(&self, synced: io::Result<()>) -> io::Result<()> {
         pass(&self.no_folder_sync, synced)
     }

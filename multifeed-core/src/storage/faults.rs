@@ -1,4 +1,4 @@
-//! A disk with faults, for tests alone: what each call of the system is to fail with is decided by whoever opened the store.
+//! A disk with faults, for tests alone: whoever opened the store decides what each call of the system fails with.
 
 use std::fmt::Debug;
 use std::io;
@@ -27,11 +27,11 @@ pub enum DiskOp {
     Unlink,
     /// Removes an empty folder.
     RemoveFolder,
-    /// Gives a file or a folder another name.
+    /// Renames a file or a folder.
     Rename,
-    /// Syncs a folder.
+    /// Fsyncs a folder.
     SyncFolder,
-    /// Syncs a file.
+    /// Fsyncs a file.
     SyncFile,
     /// Locks a file.
     Lock,
@@ -111,12 +111,12 @@ pub trait FaultyDisk: Debug + Send + Sync {
 pub struct Faults(Option<Arc<dyn FaultyDisk>>);
 
 impl Faults {
-    /// Those that this decides.
+    /// Makes the faults that `disk` decides.
     pub fn new(disk: Arc<dyn FaultyDisk>) -> Self {
         Self(Some(disk))
     }
 
-    /// Fails if the call is to fail.
+    /// Fails if the call must fail.
     pub(super) fn check(&self, op: DiskOp, slot: Option<Slot>, name: &str) -> io::Result<()> {
         self.check_bytes(op, slot, name, 0..0).map(drop)
     }

@@ -31,7 +31,7 @@ pub struct FileStorageOptions {
     /// [`Storage::close_idle_files`].
     pub max_open_files: usize,
     /// Whether links are followed: a numbered folder, or a file, that is kept elsewhere on purpose. By default they are not, nor is a file
-    /// used that has other names (hard links): in a folder that comes from somebody else they lead to any file of this machine.
+    /// used that has other names (hard links). In a folder that comes from somebody else they lead to any file of this machine.
     ///
     /// If they are, what is behind a link is read and written, and never deleted, cut, replaced or renamed: what needs that fails with
     /// [`StoreError::NotRegular`]. The folder of the store itself may always be a link.
@@ -50,7 +50,7 @@ impl Default for FileStorageOptions {
 /// Fails if the folder is another kind of store's.
 fn check_kind(folder: &Folder, paths: &Paths, follow: bool) -> io::Result<()> {
     let look = |name: &str| folder.look(name).map_err(|error| FileError::wrap(paths.root(), error));
-    // What stands in the place of a folder, or one that cannot be read, is told when it is opened.
+    // What stands in the place of a folder, or one that cannot be read, is reported when it is opened.
     let has = |name: &str| match look(name) {
         Err(_) if name.contains('/') => Ok(false),
         found => Ok(found?.is_some()),
@@ -85,9 +85,8 @@ fn default_open_files() -> usize {
 
 /// A store in a folder: a numbered folder for each feed, either side's (JS's or ours), one at a time.
 ///
-/// While it is open it holds `multifeed.lock`, which keeps a second process of ours out, and, while a feed's
-/// `bitfield` is open, the lock on it that hypercore 9 and Corestore take. multifeed 6 itself takes no lock, and so cannot
-/// be kept out.
+/// While it is open it holds `multifeed.lock`, which keeps a second process of ours out. While a feed's `bitfield` is open, it also holds the
+/// lock on it that hypercore 9 and Corestore take. multifeed 6 itself takes no lock, and so cannot be kept out.
 ///
 /// Below the store's folder links are not followed, unless [`FileStorageOptions::follow_links`] says so, and nothing but real folders and
 /// regular files is used. Whatever else has one of their names is left as it is, and fails with [`StoreError::NotRegular`].
@@ -100,7 +99,7 @@ pub struct FileStorage {
     /// Files whose entries in their folders are on the disk too: a bit for each kind.
     entered: BTreeMap<Slot, u16>,
     access: Use,
-    /// Held as long as the store is open, where there is one.
+    /// Held as long as the store is open, if there is one.
     lock: Option<pool::OpenFile>,
 }
 
@@ -114,15 +113,15 @@ pub(super) enum Use {
 }
 
 impl FileStorage {
-    /// Opens the folder, made where it is missing (mode 0700), and locks it.
+    /// Opens the folder, made if it is missing (mode 0700), and locks it.
     ///
     /// # Errors
-    /// [`StoreError::Locked`] where another process has it open, else what the disk says.
+    /// [`StoreError::Locked`] if another process has it open, else the disk's error.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, StoreError> {
         Self::open_with(root, FileStorageOptions::default())
     }
 
-    /// [`open`](Self::open), with options.
+    /// As [`open`](Self::open), with options.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -138,15 +137,15 @@ impl FileStorage {
     /// Opens a folder for reading alone, such as one on a disk that cannot be written: nothing is made or changed in it, and every write fails by
     /// [`ReadOnlyFilesystem`](io::ErrorKind::ReadOnlyFilesystem). A store that needs repair, after a crash say, so cannot be opened in it.
     ///
-    /// Where the folder has no lock, nothing is locked but the `bitfield`s that are open: another process may change what is read.
+    /// If the folder has no lock, nothing is locked but the `bitfield`s that are open: another process may change what is read.
     ///
     /// # Errors
-    /// As [`open`](Self::open), and where there is no such folder.
+    /// As [`open`](Self::open), and if there is no such folder.
     pub fn open_read_only(root: impl Into<PathBuf>) -> Result<Self, StoreError> {
         Self::open_read_only_with(root, FileStorageOptions::default())
     }
 
-    /// [`open_read_only`](Self::open_read_only), with options.
+    /// As [`open_read_only`](Self::open_read_only), with options.
     ///
     /// # Errors
     /// As [`open_read_only`](Self::open_read_only).
@@ -190,24 +189,24 @@ impl FileStorage {
         let lock = lock.map_err(|error| FileError::wrap(&path, error))?;
         let site = Site { disk: disk.clone(), slot: None, name: LOCK };
         let lock = lock.map(|file| pool::OpenFile::locked(file, site, &path)).transpose()?;
-        // Those that are not in the pool: the lock, two folders, and a folder that is synced or a file that replaces another.
+        // Those that are not in the pool: the lock, two folders, and a folder that is fsynced or a file that replaces another.
         let pool = Pool::new(options.max_open_files.saturating_sub(4), disk.clone());
         let pool = if locks { pool } else { pool.shared() };
         let folders = Folders::new(folder, place, follow);
         Ok(Self { paths: paths.clone(), disk, folders, pool, entered: BTreeMap::new(), access, lock })
     }
 
-    /// The folder.
+    /// Returns the folder.
     pub fn path(&self) -> &Path {
         self.paths.root()
     }
 
-    /// How many files are open, the lock and folders included.
+    /// Returns how many files are open, the lock and folders included.
     pub fn open_files(&self) -> usize {
         self.pool.len() + usize::from(self.lock.is_some()) + self.folders.open_files()
     }
 
-    /// The path of one file.
+    /// Returns the path of one file.
     pub fn path_of(&self, file: FileId) -> PathBuf {
         self.paths.of(file)
     }

@@ -48,7 +48,7 @@ impl fmt::Display for Found {
 
 impl std::error::Error for Found {}
 
-/// A folder is not where it was opened any more.
+/// A folder is no longer at the path at which it was opened.
 #[derive(Debug, Clone, Copy)]
 struct Moved {
     /// It is the store's own.
@@ -89,27 +89,27 @@ impl FileError {
         io::Error::new(kind, FileError { path: path.to_path_buf(), source: Some(source) })
     }
 
-    /// Another process holds the lock at this path.
+    /// Makes the error that another process holds the lock at this path.
     pub fn locked(path: &Path) -> io::Error {
         io::Error::new(io::ErrorKind::WouldBlock, FileError { path: path.to_path_buf(), source: None })
     }
 
-    /// The feed's folder at this path was moved, removed or replaced while the store was open.
+    /// Makes the error that the feed's folder at this path was moved, removed or replaced while the store was open.
     pub fn moved(path: &Path) -> io::Error {
         Self::wrap(path, io::Error::new(io::ErrorKind::NotFound, Moved { is_store: false }))
     }
 
-    /// The same of the folder of the store itself.
+    /// Makes the same error of the folder of the store itself.
     pub fn store_moved(path: &Path) -> io::Error {
         Self::wrap(path, io::Error::new(io::ErrorKind::NotFound, Moved { is_store: true }))
     }
 
-    /// The folder at this path is a corestore's, and was to be opened as one with numbered folders.
+    /// Makes the error that the folder at this path is a corestore's, and should have been opened as one with numbered folders.
     pub fn corestore(path: &Path) -> io::Error {
         Self::wrap(path, io::Error::new(io::ErrorKind::InvalidInput, OfCorestore))
     }
 
-    /// Whether the error is that the folder is a corestore's.
+    /// Returns whether the error is that the folder is a corestore's.
     pub fn is_corestore(&self) -> bool {
         self.source.as_ref().and_then(io::Error::get_ref).is_some_and(|inner| inner.is::<OfCorestore>())
     }
@@ -125,12 +125,12 @@ impl FileError {
         self.source.as_ref()?.get_ref()?.downcast_ref()
     }
 
-    /// Whether the error is that the folder was moved, removed or replaced.
+    /// Returns whether the error is that the folder was moved, removed or replaced.
     pub fn is_moved(&self) -> bool {
         self.moved_folder().is_some()
     }
 
-    /// Whether that is the folder of the store itself.
+    /// Returns whether that is the folder of the store itself.
     pub fn is_store_moved(&self) -> bool {
         self.moved_folder().is_some_and(|moved| moved.is_store)
     }
@@ -139,22 +139,22 @@ impl FileError {
         self.source.as_ref()?.get_ref()?.downcast_ref()
     }
 
-    /// The system's number of the error, if it is one of the system's.
+    /// Returns the system's number of the error, if it is one of the system's.
     pub fn raw_os_error(&self) -> Option<i32> {
         self.source.as_ref().and_then(io::Error::raw_os_error)
     }
 
-    /// The path that the error is about.
+    /// Returns the path that the error is about.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What stands there, if that is neither a regular file nor a real folder as it should be.
+    /// Returns what stands there, if that is neither a regular file nor a real folder as it should be.
     pub fn found(&self) -> Option<Found> {
         self.source.as_ref()?.get_ref()?.downcast_ref().copied()
     }
 
-    /// Whether the error is that another process holds the lock.
+    /// Returns whether the error is that another process holds the lock.
     pub fn is_locked(&self) -> bool {
         self.source.is_none()
     }
@@ -163,7 +163,7 @@ impl FileError {
 impl fmt::Display for FileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.source {
-            // The path stands beside it where it is shown.
+            // The path stands beside it if it is shown.
             Some(source) => source.fmt(f),
             None => f.write_str("locked by another process"),
         }

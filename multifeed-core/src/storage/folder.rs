@@ -40,7 +40,7 @@ pub(super) struct Opened {
     pub(super) denied: Option<io::Error>,
 }
 
-/// What is to be known again of a file.
+/// What a file is recognised by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::storage) struct Version {
     pub(in crate::storage) file: u64,
@@ -96,7 +96,7 @@ impl Folder {
         self.folder.make_folder(name)
     }
 
-    /// Opens a file in this folder; `None` if nothing has the name, and it is not to be made.
+    /// Opens a file in this folder; `None` if nothing has the name, and it must not be made.
     pub(super) fn file(&self, name: &str, access: Access, follow: bool) -> io::Result<Option<Opened>> {
         self.check(DiskOp::OpenFile, name)?;
         self.folder.file(name, access, follow)
@@ -108,7 +108,7 @@ impl Folder {
         self.folder.look(name)
     }
 
-    /// What is to be known again of a regular file with one name in this folder; `None` if there is none, or that cannot be told.
+    /// Returns what a regular file with one name in this folder is recognised by; `None` if there is none, or that cannot be found out.
     pub(super) fn version(&self, name: &str) -> Option<Version> {
         self.check(DiskOp::Stamp, name).ok()?;
         self.folder.version(name)
@@ -120,19 +120,19 @@ impl Folder {
         self.folder.entries()
     }
 
-    /// Takes a name out of this folder; nothing where there is none.
+    /// Takes a name out of this folder; does nothing if there is none.
     pub(super) fn unlink(&self, name: &str) -> io::Result<()> {
         self.check(DiskOp::Unlink, name)?;
         self.folder.unlink(name)
     }
 
-    /// Removes an empty folder from this one; nothing where there is none.
+    /// Removes an empty folder from this one; does nothing if there is none.
     pub(super) fn remove_folder(&self, name: &str) -> io::Result<()> {
         self.check(DiskOp::RemoveFolder, name)?;
         self.folder.remove_folder(name)
     }
 
-    /// Gives what has a name in this folder another one in it.
+    /// Renames something in this folder.
     pub(super) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.check(DiskOp::Rename, from)?;
         self.folder.rename(from, to)
@@ -149,7 +149,7 @@ impl Folder {
         self.folder.is_linked()
     }
 
-    /// Whether the folder at a path is this one. If that cannot be told, it is.
+    /// Whether the folder at a path is this one. If that cannot be found out, it is.
     pub(super) fn is_at(&self, path: &Path) -> bool {
         self.folder.is_at(path)
     }
@@ -159,7 +159,7 @@ impl Folder {
         self.folder.identity()
     }
 
-    /// Whether the folder of that name in this one is that one. If that cannot be told, it is.
+    /// Whether the folder of that name in this one is that one. If that cannot be found out, it is.
     pub(super) fn has(&self, name: &str, identity: u64) -> bool {
         self.folder.has(name, identity)
     }
@@ -221,7 +221,7 @@ mod unix {
             }
         }
 
-        /// Opens a file in this folder; `None` if nothing has the name, and it is not to be made.
+        /// Opens a file in this folder; `None` if nothing has the name, and it must not be made.
         pub(in crate::storage) fn file(&self, name: &str, access: Access, follow: bool) -> io::Result<Option<Opened>> {
             let makes = matches!(access, Access::Make | Access::MakeNew);
             // Looked at first: to open a device can set it off.
@@ -274,7 +274,7 @@ mod unix {
             }
         }
 
-        /// What is to be known again of a regular file with one name in this folder; `None` if there is none.
+        /// Returns what a regular file with one name in this folder is recognised by; `None` if there is none.
         pub(in crate::storage) fn version(&self, name: &str) -> Option<Version> {
             let stat = fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
             let changed = (stat.st_ctime as i64, stat.st_ctime_nsec as u32);
@@ -298,12 +298,12 @@ mod unix {
             Ok(entries)
         }
 
-        /// Takes a name out of this folder; nothing where there is none.
+        /// Takes a name out of this folder; does nothing if there is none.
         pub(in crate::storage) fn unlink(&self, name: &str) -> io::Result<()> {
             self.unlink_with(name, AtFlags::empty())
         }
 
-        /// Removes an empty folder from this one; nothing where there is none.
+        /// Removes an empty folder from this one; does nothing if there is none.
         pub(in crate::storage) fn remove_folder(&self, name: &str) -> io::Result<()> {
             self.unlink_with(name, AtFlags::REMOVEDIR)
         }
@@ -315,7 +315,7 @@ mod unix {
             }
         }
 
-        /// Gives what has a name in this folder another one in it.
+        /// Renames something in this folder.
         pub(in crate::storage) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
             Ok(fs::renameat(&self.handle, from, &self.handle, to)?)
         }
@@ -325,7 +325,7 @@ mod unix {
             self.handle.sync_all()
         }
 
-        /// Whether the folder at a path is this one. If that cannot be told, as where the path may not be looked at any more, it is.
+        /// Whether the folder at a path is this one. True if that cannot be found out, for example if the path may not be looked at any more.
         pub(in crate::storage) fn is_at(&self, path: &Path) -> bool {
             self.is_that(fs::stat(path))
         }
@@ -438,7 +438,7 @@ mod elsewhere {
             }
         }
 
-        /// Opens a file in this folder; `None` if nothing has the name, and it is not to be made.
+        /// Opens a file in this folder; `None` if nothing has the name, and it must not be made.
         pub(in crate::storage) fn file(&self, name: &str, access: Access, follow: bool) -> io::Result<Option<Opened>> {
             let makes = matches!(access, Access::Make | Access::MakeNew);
             let link = match self.look(name)? {
@@ -491,17 +491,17 @@ mod elsewhere {
             Ok(entries)
         }
 
-        /// Takes a name out of this folder; nothing where there is none.
+        /// Takes a name out of this folder; does nothing if there is none.
         pub(in crate::storage) fn unlink(&self, name: &str) -> io::Result<()> {
             absent_is_done(fs::remove_file(self.path.join(name)))
         }
 
-        /// Removes an empty folder from this one; nothing where there is none.
+        /// Removes an empty folder from this one; does nothing if there is none.
         pub(in crate::storage) fn remove_folder(&self, name: &str) -> io::Result<()> {
             absent_is_done(fs::remove_dir(self.path.join(name)))
         }
 
-        /// Gives what has a name in this folder another one in it.
+        /// Renames something in this folder.
         pub(in crate::storage) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
             fs::rename(self.path.join(from), self.path.join(to))
         }
@@ -511,7 +511,7 @@ mod elsewhere {
             Ok(())
         }
 
-        /// Whether the folder at a path is this one. If that cannot be told, it is.
+        /// Whether the folder at a path is this one. If that cannot be found out, it is.
         pub(in crate::storage) fn is_at(&self, path: &Path) -> bool {
             match fs::metadata(path) {
                 Ok(meta) => meta.is_dir() && (self.made.is_none() || meta.created().ok() == self.made),

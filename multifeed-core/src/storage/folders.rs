@@ -12,7 +12,7 @@ use super::{FileError, FileId, Found, Slot};
 #[derive(Debug)]
 pub(super) struct Folders {
     pub(super) root: Folder,
-    /// Where it was opened, whatever folder the process is in by now.
+    /// Its path when it was opened, whatever folder the process is in by now.
     place: PathBuf,
     /// The one that was used last: a feed's files are mostly opened one after another.
     last: Option<(Slot, Folder)>,
@@ -55,7 +55,7 @@ impl Folders {
         if paths.is_in_root(id) { Ok(Some(&self.root)) } else { self.slot(paths, id.slot) }
     }
 
-    /// Fails if the store's folder is not where it was opened any more.
+    /// Fails if the store's folder is no longer at the path at which it was opened.
     pub(super) fn check_place(&self, paths: &Paths) -> io::Result<()> {
         if self.root.is_at(&self.place) { Ok(()) } else { Err(FileError::store_moved(paths.root())) }
     }
@@ -115,7 +115,7 @@ impl Folders {
         Ok(Some((last, name)))
     }
 
-    /// Fails if a feed's folder was seen, and is not where it was any more.
+    /// Fails if a feed's folder was seen, and is no longer at its path.
     pub(super) fn check_slot(&self, paths: &Paths, slot: Slot) -> io::Result<()> {
         let Some(&known) = self.known.get(&slot) else { return Ok(()) };
         let is_there = match self.above(paths, slot)? {

@@ -1,4 +1,4 @@
-//! Where the folder of a feed is: numbered in a multifeed's store, named by its discovery key in a corestore.
+//! The place of a feed's folder: numbered in a multifeed's store, named by its discovery key in a corestore.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

@@ -29,12 +29,12 @@ struct MemoryFile {
 }
 
 impl MemoryStorage {
-    /// An empty store.
+    /// Returns an empty store.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The bytes of a file, gaps as zeros; `None` where it is absent.
+    /// Returns the bytes of a file, gaps as zeros; `None` if it is absent.
     pub fn contents(&self, file: FileId) -> Option<Vec<u8>> {
         let file = self.files.get(&file)?;
         let mut bytes = vec![0; usize::try_from(file.len).ok()?];

@@ -63,11 +63,11 @@ pub trait Storage {
     fn permissions(&mut self, _file: FileId) -> io::Result<Option<u32>> {
         Ok(None)
     }
-    /// Reads at an offset. Gives how much there was: less than asked for at the file's end, 0 for an absent file.
+    /// Reads at an offset. Returns how much there was: less than asked for at the file's end, 0 for an absent file.
     fn read_at(&mut self, file: FileId, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
-    /// Writes all of it at an offset. Makes folder and file where they are missing; a gap before it reads as zeros.
+    /// Writes all of it at an offset. Makes folder and file if they are missing; a gap before it reads as zeros.
     fn write_at(&mut self, file: FileId, offset: u64, data: &[u8]) -> io::Result<()>;
-    /// The file's length in bytes, or `None` where it is absent.
+    /// The file's length in bytes, or `None` if it is absent.
     fn len(&mut self, file: FileId) -> io::Result<Option<u64>>;
     /// Finds the first offset from `offset` on that may hold anything but zeros, without reading what is between. `None`: from there to
     /// the file's end there are zeros alone, or the file is absent.
@@ -80,7 +80,7 @@ pub trait Storage {
     fn can_punch(&self) -> bool {
         false
     }
-    /// Gives the place of bytes that nobody reads any more back to the disk, as far as it can, and keeps the file's length: afterwards they
+    /// Gives the place of bytes that nobody reads any more back to the disk, as far as it can, and keeps the file's length. Afterwards they
     /// are zeros, or what they were. Nothing if the file is absent; the default does nothing.
     fn punch(&mut self, _file: FileId, _range: Range<u64>) -> io::Result<()> {
         Ok(())
@@ -91,7 +91,7 @@ pub trait Storage {
     /// ones would outlive a power cut.
     fn replace(&mut self, file: FileId, data: &[u8]) -> io::Result<()>;
     /// Returns once what was written to the file, and the file itself, would outlive a power cut. After an error nobody knows
-    /// what of it would, also not where a second try goes well.
+    /// what of it would, also not if a second try goes well.
     fn sync(&mut self, file: FileId) -> io::Result<()>;
     /// Fails if [`remove`](Self::remove) would not touch a folder because something in it is no file of this storage alone, such as a link. It is
     /// asked before a removal is written down. The default is that every folder can be removed.
@@ -103,10 +103,9 @@ pub trait Storage {
     fn check_cuttable(&mut self, _file: FileId) -> io::Result<()> {
         Ok(())
     }
-    /// Removes a feed's files, and its folder where nothing else is in it. Those beside the folders stay. Where it is cut short, any of
-    /// them may be gone, but `key` goes last, and also after a power cut `data` is gone if another one but `localname` is; it returns once
-    /// all of it would outlive a power cut. If one of them is not a file of this storage alone, such as a link, it fails before the first
-    /// is gone.
+    /// Removes a feed's files, and its folder if nothing else is in it. Those beside the folders stay. If it is cut short, any of them may
+    /// be gone, but `key` goes last. Also after a power cut `data` is gone if another one but `localname` is. It returns once all of it
+    /// would outlive a power cut. If one of them is not a file of this storage alone, such as a link, it fails before the first is gone.
     fn remove(&mut self, slot: Slot) -> io::Result<()>;
     /// Gives a folder, with all that is in it, the number of one that was [removed](Self::remove) or never was. Also after a crash it has
     /// the one number or the other. Returns once the new one would outlive a power cut.
@@ -117,15 +116,15 @@ pub trait Storage {
     fn free_space(&mut self) -> io::Result<Option<u64>> {
         Ok(None)
     }
-    /// Fails if the store, or this folder of it, was moved, removed or replaced since it was opened, so that what is written would be lost or lie
+    /// Fails if the store, or this folder of it, was moved, removed or replaced since it was opened. What is written would then be lost or lie
     /// where nobody looks. The default has no place to be moved from.
     fn check_place(&mut self, _slot: Slot) -> io::Result<()> {
         Ok(())
     }
     /// Returns a value that is another one once `tree`, `signatures`, `bitfield` or `data` of a folder was changed, by whomever, and the same one in
-    /// every process until then. `None` if that cannot be told, as by default.
+    /// every process until then. `None` if that cannot be found out, as by default.
     ///
-    /// If `settled`, it is `None` also if one of them changed when the journal was written last, or later: by the clock of the disk a change that
+    /// If `settled`, it is `None` also if one of them changed when the journal was written last, or later. By the clock of the disk a change that
     /// came after that need not differ.
     fn stamp(&mut self, _slot: Slot, _settled: bool) -> Option<[u8; 8]> {
         None
@@ -136,7 +135,7 @@ pub trait Storage {
     }
     /// Every feed of the store was opened, and what opening repairs was written. The default makes nothing of it.
     fn opened(&mut self) {}
-    /// Whether a folder is known by its number, and there is to be no gap in the numbers, as in JS's multifeed: so it is by default. If not, as in
+    /// Whether a folder is known by its number, and there must be no gap in the numbers, as in JS's multifeed: so it is by default. If not, as in
     /// a corestore, a number stands for a folder once it was [assigned](Self::assign), for as long as the storage is open.
     fn is_numbered(&self) -> bool {
         true
@@ -160,7 +159,7 @@ pub trait Storage {
     /// The default has no master key.
     ///
     /// # Errors
-    /// [`CorestoreError::MasterKeyMismatch`](crate::CorestoreError::MasterKeyMismatch); what the storage says.
+    /// [`CorestoreError::MasterKeyMismatch`](crate::CorestoreError::MasterKeyMismatch); the storage's error.
     fn check_master_key(&mut self) -> Result<(), StoreError> {
         Ok(())
     }

@@ -22,7 +22,7 @@ impl fmt::Display for Slot {
 pub enum FileKind {
     /// The feed's public key, 32 bytes.
     Key,
-    /// The secret key, 64 bytes: seed, then public key. Only where the feed can be appended to.
+    /// The secret key, 64 bytes: seed, then public key. Only if the feed can be appended to.
     SecretKey,
     /// Tree nodes: a header of 32 bytes, then 40 for each flat-tree index.
     Tree,
@@ -38,7 +38,7 @@ pub enum FileKind {
     Journal,
     /// Evidence of writers that signed two histories, a JSON object a line. One for the store, beside its folders.
     Conflicts,
-    /// The keys of feeds that are never to be synced, in hex, a line for each. One for the store, beside its folders.
+    /// The keys of feeds that must never be synced, in hex, a line for each. One for the store, beside its folders.
     Banned,
     /// The feeds that were taken out of the multifeeds of a corestore, whose lists keep them, a line for each. One for the corestore.
     Removed,
@@ -63,7 +63,7 @@ impl FileKind {
         [key, secret_key, tree, signatures, bitfield, data, local_name, journal, conflicts, banned, FileKind::Removed]
     };
 
-    /// The file's name in its folder.
+    /// Returns the file's name in its folder.
     pub fn name(self) -> &'static str {
         match self {
             FileKind::Key => "key",
@@ -84,7 +84,7 @@ impl FileKind {
     pub(crate) const GROWING: [FileKind; 4] =
         [FileKind::Tree, FileKind::Signatures, FileKind::Bitfield, FileKind::Data];
 
-    /// Whether the file stands beside the folders, one for the whole store.
+    /// Returns whether the file stands beside the folders, one for the whole store.
     pub fn is_beside(self) -> bool {
         matches!(self, FileKind::Journal | FileKind::Conflicts | FileKind::Banned | FileKind::Removed)
     }
@@ -106,12 +106,12 @@ pub struct FileId {
 }
 
 impl FileId {
-    /// The file of this kind in this folder.
+    /// Names the file of this kind in this folder.
     pub fn new(slot: Slot, kind: FileKind) -> Self {
         Self { slot, kind }
     }
 
-    /// A file that stands beside the folders. Its `slot` says nothing, and is 0.
+    /// Names a file that stands beside the folders. Its `slot` says nothing, and is 0.
     pub fn beside(kind: FileKind) -> Self {
         Self { slot: Slot(0), kind }
     }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 pub enum StoreKind {
     /// corestore 6: `primary-key`, and cores of hypercore 10 below `cores`.
     Corestore6,
-    /// corestore 7: `CORESTORE` and `db`, where it moves what an older corestore left.
+    /// corestore 7: `CORESTORE` and `db`, into which it moves what an older corestore left.
     Corestore7,
     /// The `db` of a corestore 7: a RocksDB.
     Corestore7Db,
@@ -35,12 +35,12 @@ pub struct OtherStore {
 }
 
 impl OtherStore {
-    /// What it is.
+    /// Returns what it is.
     pub fn kind(&self) -> StoreKind {
         self.kind
     }
 
-    /// The folder: a path, or what it is called in the corestore.
+    /// Returns the folder: a path, or what it is called in the corestore.
     pub fn path(&self) -> &Path {
         &self.path
     }

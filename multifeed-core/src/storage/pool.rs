@@ -51,7 +51,7 @@ pub(super) struct OpenFile {
     denied: Option<io::Error>,
 }
 
-/// Where a file is, for the faults of a test.
+/// The place of a file, for the faults of a test.
 #[derive(Debug, Clone)]
 pub(super) struct Site {
     pub(super) disk: Arc<Disk>,
@@ -69,7 +69,7 @@ impl Pool {
         Self { shared: true, ..self }
     }
 
-    /// The open file, opened now if it was not. `None` if it does not exist and is not to be made.
+    /// The open file, opened now if it was not. `None` if it does not exist and must not be made.
     ///
     /// `bitfield` is locked as hypercore locks it, for as long as it is open.
     pub(super) fn get(
@@ -101,7 +101,7 @@ impl Pool {
         }
         let Self { open, order, clock, .. } = self;
         Ok(open.get_mut(&id).map(|handle| {
-            // What was used last is where it belongs.
+            // What was used last stands last already.
             if handle.used != *clock {
                 *clock += 1;
                 order.remove(&handle.used);
@@ -185,7 +185,7 @@ impl OpenFile {
         file
     }
 
-    /// Takes the lock that no second process can have, or says that another one has it. Where there are no locks, none is taken.
+    /// Takes the lock that no second process can have, or says that another one has it. If there are no locks, none is taken.
     pub(super) fn locked(opened: Opened, site: Site, path: &Path) -> io::Result<Self> {
         let mut file = Self::new(opened, site);
         let injected = file.site.check(DiskOp::Lock).map_err(|error| match error.kind() {
@@ -240,7 +240,7 @@ impl OpenFile {
 
     /// Reads until `buf` is full or the file ends.
     pub(super) fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        // Where it is known that the file ends earlier, the system need not say so too.
+        // If it is known that the file ends earlier, the system need not say so too.
         let wanted = self.len.map_or(u64::MAX, |len| len.saturating_sub(offset));
         let wanted = usize::try_from(wanted).unwrap_or(usize::MAX).min(buf.len());
         let mut done = 0;
@@ -278,7 +278,7 @@ impl OpenFile {
         Ok(())
     }
 
-    /// The first offset from this one on that is in no hole; `None` where none is before the end.
+    /// Finds the first offset from this one on that is in no hole; `None` if none is before the end.
     pub(super) fn next_data(&mut self, offset: u64) -> io::Result<Option<u64>> {
         if offset >= self.len()? {
             return Ok(None);
@@ -376,7 +376,7 @@ fn write_some_at(file: &File, offset: u64, data: &[u8]) -> io::Result<usize> {
     std::os::unix::fs::FileExt::write_at(file, data, offset)
 }
 
-/// Every read and write names its offset: where the file stands does not matter.
+/// Every read and write names its offset: the file's own position does not matter.
 #[cfg(any(target_vendor = "apple", target_os = "linux", target_os = "android", target_os = "freebsd"))]
 fn seek_data(file: &File, offset: u64) -> io::Result<Option<u64>> {
     use rustix::{fs::SeekFrom, io::Errno};

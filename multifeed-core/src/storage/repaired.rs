@@ -15,7 +15,7 @@ const PAGE: usize = 4096;
 /// The most bytes that are kept in memory: marks, roots and signatures. What has to be repaired beyond that cannot be.
 const MAX_BYTES: usize = 64 << 20;
 
-/// A storage that is only read, though its store was not closed, or is open in another process: what [`Multifeed::open`](crate::Multifeed::open)
+/// A storage that is only read, though its store was not closed, or is open in another process. What [`Multifeed::open`](crate::Multifeed::open)
 /// sets right in it stays in memory, up to 64 MiB, and is gone with it. Once the store is open every write fails.
 #[derive(Debug)]
 pub struct RepairedInMemory<S> {
@@ -27,7 +27,7 @@ pub struct RepairedInMemory<S> {
     opened: bool,
 }
 
-/// A file as it is to be.
+/// A file with its repair.
 #[derive(Debug)]
 struct Layer {
     len: u64,
@@ -37,7 +37,7 @@ struct Layer {
 }
 
 impl<S: Storage> RepairedInMemory<S> {
-    /// The same storage, which is not written.
+    /// Wraps a storage, which is then not written.
     pub fn new(storage: S) -> Self {
         Self { storage, files: BTreeMap::new(), gone: BTreeSet::new(), bytes: 0, opened: false }
     }
@@ -66,7 +66,7 @@ impl<S: Storage> RepairedInMemory<S> {
         Ok(())
     }
 
-    /// The file as it is to be, as it is until now.
+    /// Returns the file with its repair: until now, the file as it is.
     fn layer(&mut self, file: FileId) -> io::Result<&mut Layer> {
         if !self.files.contains_key(&file) {
             let len = if self.is_gone(file) { 0 } else { self.storage.len(file)?.unwrap_or(0) };

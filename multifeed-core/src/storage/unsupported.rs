@@ -1,4 +1,4 @@
-//! What a system or a file system cannot do: it is gone without, and told once. What it can do, and does not, is an error.
+//! What a system or a file system cannot do: it is gone without, and reported once. What it can do, and does not, is an error.
 
 /// What the disk of a store turned out not to support. The store does without, and says so.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -6,17 +6,17 @@
 pub struct Unsupported {
     /// Locks on files, as on some network and FUSE file systems and on Android: nothing keeps a second process out of the store.
     pub locks: bool,
-    /// To sync a folder, as on CIFS and some FUSE file systems: a power cut may take files that are new.
+    /// To fsync a folder, as on CIFS and some FUSE file systems: a power cut may take files that are new.
     pub folder_sync: bool,
-    /// To sync a file: a power cut may take whatever was written, at any [`Durability`](crate::Durability).
+    /// To fsync a file: a power cut may take whatever was written, at any [`Durability`](crate::Durability).
     pub file_sync: bool,
-    /// To make a hole in a file, as on FAT and some network file systems: blocks that are cleared keep their place on the disk, unless nothing
+    /// To make a hole in a file, as on FAT and some network file systems. Blocks that are cleared keep their place on the disk, unless nothing
     /// that is held follows them.
     pub holes: bool,
 }
 
 impl Unsupported {
-    /// What a person has to know of it, a sentence for each.
+    /// Returns what a person has to know of it, a sentence for each.
     pub fn warnings(self) -> impl Iterator<Item = &'static str> {
         let locks = "the disk of the store has no file locks: see to it that no other program uses the store meanwhile";
         let folders = "the disk of the store cannot sync folders: a power cut may take feeds and files that are new";
@@ -27,7 +27,7 @@ impl Unsupported {
             .filter_map(|(is, warning)| is.then_some(warning))
     }
 
-    /// What is in this and not in an earlier one.
+    /// Returns what is in this and not in an earlier one.
     pub fn since(self, earlier: Self) -> Self {
         Self {
             locks: self.locks && !earlier.locks,
@@ -40,8 +40,8 @@ impl Unsupported {
 
 /// Whether the system, or the file system, does not have the call at all.
 ///
-/// EINVAL is what Linux says of a folder that cannot be synced, and of a lock that the file system has not; ENOLCK what network file systems
-/// say that have none. EIO and EWOULDBLOCK are failures of what is there.
+/// EINVAL is what Linux says of a folder that cannot be fsynced, and of a lock that the file system has not. ENOLCK is what network file
+/// systems say that have none. EIO and EWOULDBLOCK are failures of what is there.
 #[cfg(feature = "file-storage")]
 pub(super) fn is_unsupported(error: &std::io::Error) -> bool {
     if error.kind() == std::io::ErrorKind::Unsupported {

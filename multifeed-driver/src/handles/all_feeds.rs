@@ -26,7 +26,7 @@ pub struct AllFeeds {
 }
 
 impl AllFeeds {
-    /// The next feed; `None` once the multifeed is closed.
+    /// Returns the next feed; `None` once the multifeed is closed.
     pub async fn next(&mut self) -> Option<Feed> {
         poll_fn(|cx| self.poll(cx)).await
     }
@@ -58,7 +58,7 @@ impl Stream for AllFeeds {
 }
 
 impl Multifeed {
-    /// Every feed, once: those that are here, then each that is new (JS's `feed` events after `ready`).
+    /// Yields every feed, once: those that are here, then each that is new (JS's `feed` events after `ready`).
     pub fn all_feeds(&self) -> AllFeeds {
         // Subscribed before the list is made, so that none falls between.
         let events = self.events();

@@ -40,7 +40,7 @@ impl Default for ReadOptions {
 }
 
 impl ReadOptions {
-    /// All blocks, and those to come.
+    /// Takes all blocks, and those to come.
     pub fn live() -> Self {
         Self { live: true, ..Self::default() }
     }
@@ -49,7 +49,7 @@ impl ReadOptions {
 type Reading = Pin<Box<dyn Future<Output = Result<Vec<Bytes>, Error>> + Send>>;
 
 /// The blocks of a feed in order. It reads no further than it is taken from, apart from what one read of the store gives (at most
-/// 128 blocks and about 256 KiB), and ends after an error.
+/// 128 blocks and about 256 KiB). It ends after an error.
 #[must_use = "a stream does nothing unless it is polled"]
 pub struct Blocks {
     feed: Feed,
@@ -71,7 +71,7 @@ enum End {
 }
 
 impl Feed {
-    /// The blocks of a range, in order; those that are not held are fetched and waited for. A range without an end stops at the
+    /// Yields the blocks of a range, in order; those that are not held are fetched and waited for. A range without an end stops at the
     /// length that the feed has now.
     pub fn blocks(&self, blocks: impl RangeBounds<u64>) -> Blocks {
         let range = range_of(&blocks);
@@ -79,7 +79,7 @@ impl Feed {
         self.stream(ReadOptions { start: range.start, end, ..ReadOptions::default() })
     }
 
-    /// The feed's blocks, in order, as the options say.
+    /// Yields the feed's blocks, in order, as the options say.
     pub fn stream(&self, options: ReadOptions) -> Blocks {
         let len = self.len();
         let end = match options.end {
@@ -101,12 +101,12 @@ impl Feed {
 }
 
 impl Blocks {
-    /// The next block; `None` at the end.
+    /// Returns the next block; `None` at the end.
     pub async fn next(&mut self) -> Option<Result<Bytes, Error>> {
         poll_fn(|cx| self.poll(cx)).await
     }
 
-    /// The index of the block that [`next`](Self::next) gives next.
+    /// Returns the index of the block that [`next`](Self::next) gives next.
     pub fn index(&self) -> u64 {
         self.index
     }

@@ -155,7 +155,7 @@ impl Corestore {
         Ok(state.map(|state| Feed::new(state, guard)))
     }
 
-    /// What the disk of the store turned out not to support, as far as it was tried.
+    /// Returns what the disk of the store turned out not to support, as far as it was tried.
     pub fn unsupported(&self) -> Unsupported {
         self.guard.0.unsupported()
     }
@@ -173,7 +173,7 @@ impl Corestore {
         closed.result()
     }
 
-    /// Whether the corestore is closed.
+    /// Returns whether the corestore is closed.
     pub fn is_closed(&self) -> bool {
         self.guard.0.closed.is_closed()
     }

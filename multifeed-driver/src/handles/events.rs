@@ -34,7 +34,7 @@ pub enum MultifeedEvent {
         /// Both signed roots.
         conflict: Box<Conflict>,
     },
-    /// A remote proved that a feed that is written here is longer than what was held of it: this store is an old copy, or the key is on another
+    /// A remote proved that a feed that is written here is longer than what was held of it. This store is an old copy, or the key is on another
     /// device too. Appends go after it. While this waits untaken, no other is added: ask the feed for its length.
     WriterBehind(Feed),
 }
@@ -53,7 +53,7 @@ impl Events {
         Self { queue, guard }
     }
 
-    /// The next event; `None` once the multifeed is closed.
+    /// Returns the next event; `None` once the multifeed is closed.
     pub async fn next(&mut self) -> Option<MultifeedEvent> {
         poll_fn(|cx| self.poll(cx)).await
     }

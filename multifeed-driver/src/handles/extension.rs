@@ -32,7 +32,7 @@ impl Replication {
     /// `stream.registerExtension`. Messages of the same name come as its items. On a stream that is shared it is the stream's.
     ///
     /// # Errors
-    /// Where the name is multifeed's own, or taken, there are too many, or the stream is over.
+    /// If the name is multifeed's own, or taken, there are too many, or the stream is over.
     pub fn register_extension(&self, name: &str) -> Result<StreamExtension, ExtensionError> {
         StreamExtension::register(self.hub(), name)
     }
@@ -42,18 +42,18 @@ impl ProtocolStream {
     /// Speaks an extension of the application's own on the stream: see [`Replication::register_extension`](crate::Replication::register_extension).
     ///
     /// # Errors
-    /// Where the name is multifeed's own, or taken, there are too many, or the stream is over.
+    /// If the name is multifeed's own, or taken, there are too many, or the stream is over.
     pub fn register_extension(&self, name: &str) -> Result<StreamExtension, ExtensionError> {
         StreamExtension::register(self.hub(), name)
     }
 }
 
 impl Feed {
-    /// Speaks an extension of the application's own on this feed's channel, with whoever has it open or opens it later: hypercore's
+    /// Speaks an extension of the application's own on this feed's channel, with every peer that has it open or opens it later: hypercore's
     /// `registerExtension`. Messages come and go while sessions replicate the feed.
     ///
     /// # Errors
-    /// [`Error::Extension`] where the name is multifeed's own, or taken, or there are too many; [`Error::Closed`].
+    /// [`Error::Extension`] if the name is multifeed's own, or taken, or there are too many; [`Error::Closed`].
     pub async fn register_extension(&self, name: &str) -> Result<FeedExtension, Error> {
         FeedExtension::register(self, name).await
     }
@@ -76,14 +76,14 @@ impl StreamExtension {
     /// it, as in JS.
     ///
     /// # Errors
-    /// Where the stream is over, or no peer would take a message of that size.
+    /// If the stream is over, or no peer would take a message of that size.
     pub async fn send(&self, body: impl AsRef<[u8]>) -> Result<(), ExtensionError> {
         let body = Bytes::copy_from_slice(body.as_ref());
         ExtensionError::check(&self.name, &body)?;
         poll_fn(|cx| self.hub.poll_send(cx, &self.name, &body)).await
     }
 
-    /// As [`send`](Self::send), of JSON, as most extensions speak.
+    /// Sends JSON, as most extensions speak: see [`send`](Self::send).
     ///
     /// # Errors
     /// As [`send`](Self::send).
@@ -95,12 +95,12 @@ impl StreamExtension {
         self.inbox.poll(cx)
     }
 
-    /// The next message of the remote's; `None` once the stream is over. [`Json::from_bytes`] reads one that is JSON.
+    /// Returns the next message of the remote's; `None` once the stream is over. [`Json::from_bytes`] reads one that is JSON.
     pub async fn next(&mut self) -> Option<Bytes> {
         poll_fn(|cx| self.inbox.poll(cx)).await
     }
 
-    /// How many messages were lost because others waited: [`PumpOptions::extension_messages`](crate::PumpOptions::extension_messages).
+    /// Returns how many messages were lost because others waited: [`PumpOptions::extension_messages`](crate::PumpOptions::extension_messages).
     pub fn lost(&self) -> u64 {
         self.inbox.lost()
     }
@@ -145,17 +145,17 @@ impl FeedExtension {
     /// in JS.
     ///
     /// # Errors
-    /// [`Error::Extension`] where that session has not the feed's channel open, the message is too large, or too much waits for that
+    /// [`Error::Extension`] if that session has not the feed's channel open, the message is too large, or too much waits for that
     /// peer; [`Error::Closed`].
     pub async fn send(&self, to: SyncId, body: impl AsRef<[u8]>) -> Result<(), Error> {
         self.send_to(Some(to), body.as_ref()).await.map(drop)
     }
 
-    /// Sends a message to every peer that has the feed's channel open, and tells how many that were. A peer for which too much waits is
+    /// Sends a message to every peer that has the feed's channel open, and returns how many that were. A peer for which too much waits is
     /// left out.
     ///
     /// # Errors
-    /// [`Error::Extension`] where the message is too large; [`Error::Closed`].
+    /// [`Error::Extension`] if the message is too large; [`Error::Closed`].
     pub async fn broadcast(&self, body: impl AsRef<[u8]>) -> Result<usize, Error> {
         self.send_to(None, body.as_ref()).await
     }
@@ -165,12 +165,12 @@ impl FeedExtension {
         self.feed.guard.ask(|answer| Call::Extension(ExtensionCall::Send { feed, to, name, body, answer })).await?
     }
 
-    /// The next message, of any peer; `None` once the multifeed is closed, or the feed removed.
+    /// Returns the next message, of any peer; `None` once the multifeed is closed, or the feed removed.
     pub async fn next(&mut self) -> Option<FeedMessage> {
         poll_fn(|cx| self.inbox.poll(cx)).await
     }
 
-    /// How many messages were lost because others waited: [`Limits::extension_messages`](multifeed_core::Limits::extension_messages).
+    /// Returns how many messages were lost because others waited: [`Limits::extension_messages`](multifeed_core::Limits::extension_messages).
     pub fn lost(&self) -> u64 {
         self.inbox.lost()
     }

@@ -35,55 +35,55 @@ impl Feed {
         Self { state, guard }
     }
 
-    /// The feed's public key. Who knows it can read the feed.
+    /// Returns the feed's public key. Anyone who knows it can read the feed.
     pub fn key(&self) -> FeedKey {
         self.state.key
     }
 
-    /// What stands for the key where it must not be given away.
+    /// Returns what stands for the key in a place that must not give it away.
     pub fn discovery_key(&self) -> DiscoveryKey {
         self.state.discovery_key
     }
 
-    /// The writer's name; a remote's feed is named by the number of its folder, which the [removal](Self::remove) of another feed can change, or by
-    /// its key, where that number is a writer's name. A plain core of a corestore is named by what it was asked for, if that is text, or its
-    /// key. [`MultifeedEvent::Renamed`](crate::MultifeedEvent::Renamed) tells it.
+    /// Returns the writer's name. A remote's feed is named by the number of its folder, which the [removal](Self::remove) of another feed can
+    /// change, or by its key, if that number is a writer's name. A plain core of a corestore is named by what it was asked for, if that is text,
+    /// or its key. [`MultifeedEvent::Renamed`](crate::MultifeedEvent::Renamed) reports a new one.
     pub fn name(&self) -> String {
         self.state.name()
     }
 
-    /// The length in blocks, as the newest known signature has it, whether or not all of them are held.
+    /// Returns the length in blocks, as the newest known signature has it, whether or not all of them are held.
     pub fn len(&self) -> u64 {
         self.state.len()
     }
 
-    /// Whether the length is 0.
+    /// Returns whether the length is 0.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The bytes of all blocks of the length.
+    /// Returns the bytes of all blocks of the length.
     pub fn byte_len(&self) -> u64 {
         self.state.byte_len()
     }
 
-    /// How many of the blocks are held.
+    /// Returns how many of the blocks are held.
     pub fn downloaded(&self) -> u64 {
         self.state.downloaded()
     }
 
-    /// Whether we have its secret key.
+    /// Returns whether we have its secret key.
     pub fn writable(&self) -> bool {
         self.state.writable
     }
 
-    /// Whether it was written here, or has a writer's name, and its secret key is missing or cannot be read. [`remove`](Self::remove) leaves it
-    /// alone, as the key may come back.
+    /// Returns whether it was written here, or has a writer's name, and its secret key is missing or cannot be read.
+    /// [`remove`](Self::remove) leaves it alone, as the key may come back.
     pub fn lost_key(&self) -> bool {
         self.state.lost_key
     }
 
-    /// Whether a block is held.
+    /// Returns whether a block is held.
     ///
     /// # Errors
     /// [`Error::Closed`].
@@ -91,17 +91,17 @@ impl Feed {
         self.guard.ask(|answer| Call::Has { feed: self.state.id, index, answer }).await
     }
 
-    /// Appends one block, and tells its index. Any bytes are a block, none too.
+    /// Appends one block, and returns its index. A block may be empty.
     ///
     /// # Errors
-    /// [`Error::Append`] where the feed is not ours to write, the block is too large to be served, or the store failed: the
+    /// [`Error::Append`] if the feed is not ours to write, the block is too large to be served, or the store failed: the
     /// feed is then as it was.
     pub async fn append(&self, block: impl AsRef<[u8]>) -> Result<u64, Error> {
         let blocks = vec![Bytes::copy_from_slice(block.as_ref())];
         Ok(self.append_bytes(blocks).await?.start)
     }
 
-    /// Appends blocks as one batch, with one signature, and tells their indexes.
+    /// Appends blocks as one batch, with one signature, and returns their indexes.
     ///
     /// # Errors
     /// As [`append`](Self::append); of a batch all blocks are appended, or none.
@@ -110,7 +110,7 @@ impl Feed {
         self.append_bytes(blocks).await
     }
 
-    /// As [`append_batch`](Self::append_batch), of blocks that need no copy.
+    /// Appends blocks that need no copy, as [`append_batch`](Self::append_batch).
     ///
     /// # Errors
     /// As [`append_batch`](Self::append_batch).
@@ -129,15 +129,15 @@ impl Feed {
         Ok(self.guard.ask(|answer| Call::SyncFeedToDisk { feed, answer }).await??)
     }
 
-    /// A block's bytes; `None` if it is not held. [`fetch`](Self::fetch) waits for it.
+    /// Returns a block's bytes; `None` if it is not held. [`fetch`](Self::fetch) waits for it.
     ///
     /// # Errors
-    /// [`Error::Read`] where the store fails, with the block's index.
+    /// [`Error::Read`] if the store fails, with the block's index.
     pub async fn get(&self, index: u64) -> Result<Option<Bytes>, Error> {
         self.guard.ask(|answer| Call::Get { feed: self.state.id, index, answer }).await?
     }
 
-    /// The newest block's bytes; `None` where the feed is empty, or that block is not held.
+    /// Returns the newest block's bytes; `None` if the feed is empty, or that block is not held.
     ///
     /// # Errors
     /// As [`get`](Self::get).
@@ -151,20 +151,20 @@ impl Feed {
     /// Takes a remote's feed out of the store: its folder is gone when this returns, also after a power cut (hypercore's `destroyStorage`).
     /// Sessions close its channel and go on, and every call on the feed ends with [`StoreError::Removed`](multifeed_core::StoreError::Removed).
     ///
-    /// A remote that has the feed brings it again: [`ban`](crate::Multifeed::ban) it before, where that is not to be. The last folder takes
-    /// the number of the one that is gone, as JS knows no gaps, and the feed in it is named by that, where its name is a number.
+    /// A remote that has the feed brings it again: [`ban`](crate::Multifeed::ban) it before to prevent that. The last folder takes
+    /// the number of the one that is gone, as JS knows no gaps. The feed in that folder is named by the new number, if its name is a number.
     ///
     /// # Errors
-    /// [`Error::Store`]: [`OwnWriter`](multifeed_core::StoreError::OwnWriter) where the feed is written here,
-    /// [`Removed`](multifeed_core::StoreError::Removed) where it was removed before, or what the disk says: the feed may be gone then all the
-    /// same, and what is left to do is done before the next feed is made or removed, or when the store is opened again. [`Error::Closed`].
+    /// [`Error::Store`]: [`OwnWriter`](multifeed_core::StoreError::OwnWriter) if the feed is written here,
+    /// [`Removed`](multifeed_core::StoreError::Removed) if it was removed before, or what the disk says. The feed may be gone then all the
+    /// same: the next feed that is made or removed, or the next opening of the store, does the rest first. [`Error::Closed`].
     pub async fn remove(&self) -> Result<(), Error> {
         let (feed, writer) = (self.state.id, false);
         self.guard.ask(|answer| Call::Remove { feed, writer, answer }).await?
     }
 
-    /// As [`remove`](Self::remove), of a feed that is written here: its secret key is destroyed, and the feed is banned first, so that nobody
-    /// goes on with a copy of the key from a shorter length and signs a second history.
+    /// Removes a feed that is written here, as [`remove`](Self::remove) does another. Its secret key is destroyed. The feed is banned first, so that
+    /// nobody goes on with a copy of the key from a shorter length and signs a second history.
     ///
     /// # Errors
     /// As [`remove`](Self::remove), and [`TooManyBanned`](multifeed_core::StoreError::TooManyBanned).
@@ -196,10 +196,10 @@ impl PartialEq for Feed {
 impl Eq for Feed {}
 
 impl Verification {
-    /// Checks some more, and tells what this step found; `None` when everything was checked.
+    /// Checks some more, and returns what this step found; `None` when everything was checked.
     ///
     /// # Errors
-    /// [`Error::Store`] where reading fails. What does not verify is a finding of the step, not an error.
+    /// [`Error::Store`] if reading fails. What does not verify is a finding of the step, not an error.
     pub async fn next(&mut self) -> Result<Option<VerifyStep>, Error> {
         let Some(cursor) = self.cursor.take() else {
             return Ok(None);

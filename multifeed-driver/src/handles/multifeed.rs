@@ -31,10 +31,10 @@ pub struct Multifeed {
 }
 
 impl Multifeed {
-    /// Opens the multifeed in a folder; the folder is made where there is none.
+    /// Opens the multifeed in a folder, and makes the folder if there is none.
     ///
     /// # Errors
-    /// [`Error::Store`] where another process has the folder open, or it cannot be made or read.
+    /// [`Error::Store`] if another process has the folder open, or it cannot be made or read.
     pub async fn open(path: impl AsRef<Path>, options: Options) -> Result<Self, Error> {
         let path: PathBuf = path.as_ref().to_owned();
         let files = options.files.clone();
@@ -43,7 +43,7 @@ impl Multifeed {
 
     /// Opens the multifeed of a root key in a namespace of a corestore, or makes it. If it is open already, this is another handle of it.
     ///
-    /// Writers' keys are derived from the master key, the namespace, the root key and the name: a key pair of one's own
+    /// Writers' keys are derived from the master key, the namespace, the root key and the name. So a key pair of one's own
     /// ([`writer_with`](Self::writer_with)) is refused, and without a name there is one writer, as in JS. Its sessions begin as
     /// [`Options::session`] of the corestore says, with this root key in place of the one there.
     ///
@@ -53,7 +53,7 @@ impl Multifeed {
         store.multifeed(namespace, root_key).await.map(Self::new)
     }
 
-    /// A new multifeed that lives in memory.
+    /// Makes a multifeed that lives in memory.
     ///
     /// # Errors
     /// [`Error::Thread`].
@@ -64,7 +64,7 @@ impl Multifeed {
     /// Opens the multifeed in any storage.
     ///
     /// # Errors
-    /// [`Error::Store`] where it cannot be read.
+    /// [`Error::Store`] if it cannot be read.
     pub async fn with_storage(storage: impl Storage + Send + 'static, options: Options) -> Result<Self, Error> {
         Self::start(move || Ok(storage), options).await
     }
@@ -83,14 +83,14 @@ impl Multifeed {
         Self { guard }
     }
 
-    /// Whether it is one of a corestore's, and not a folder of its own.
+    /// Returns whether it is one of a corestore's, and not a folder of its own.
     pub fn is_in_corestore(&self) -> bool {
         self.shared().set != SetId::ALL
     }
 
-    /// The writer of this name: found, or made with a new key pair. Without a name it is named by the number of its folder, or by
-    /// its key where that number is another writer's name. A remote's feed whose number is the name that is asked for is named by its key
-    /// from then on: no two feeds have one name, and JS would give it for the writer.
+    /// Finds the writer of this name, or makes it with a new key pair. Without a name it is named by the number of its folder, or by
+    /// its key if that number is another writer's name. A remote's feed whose number is the name that is asked for is named by its key
+    /// from then on. No two feeds have one name: JS would return that feed for the writer.
     ///
     /// # Errors
     /// [`Error::Store`], [`Error::Random`], [`Error::Closed`].
@@ -98,7 +98,7 @@ impl Multifeed {
         self.writer_of(name.into().map(str::to_owned), None).await
     }
 
-    /// The writer of this name: found, or made with this key pair.
+    /// Finds the writer of this name, or makes it with this key pair.
     ///
     /// # Errors
     /// As [`writer`](Self::writer).
@@ -111,28 +111,28 @@ impl Multifeed {
         Ok(Feed::new(state, self.guard.clone()))
     }
 
-    /// The root key: who knows it can sync this multifeed.
+    /// Returns the root key: anyone who knows it can sync this multifeed.
     pub fn root_key(&self) -> FeedKey {
         self.shared().session.root.as_ref().map_or(DEFAULT_ROOT_KEY, |root| root.key)
     }
 
-    /// The feed of this key: found, or given its folder now, before anything of it came. Without this, a feed of somebody else's is here
-    /// once its first block came (in a sparse session its length), and until then known by its key alone, which
-    /// [`SyncEvent::RemoteFeeds`](crate::SyncEvent::RemoteFeeds) tells.
+    /// Finds the feed of this key, or gives it its folder now, before anything of it came. Without this, a feed of somebody else's is here
+    /// once its first block came (in a sparse session its length). Until then it is known by its key alone, which
+    /// [`SyncEvent::RemoteFeeds`](crate::SyncEvent::RemoteFeeds) reports.
     ///
     /// # Errors
-    /// [`Error::Store`] where there are as many feeds as there may be, or writing fails; [`Error::Closed`].
+    /// [`Error::Store`] if there are as many feeds as there may be, or writing fails; [`Error::Closed`].
     pub async fn add(&self, key: FeedKey) -> Result<Feed, Error> {
         let state = self.guard.ask(|answer| Call::Add { key, answer }).await??;
         Ok(Feed::new(state, self.guard.clone()))
     }
 
-    /// All feeds, ours and others', in the order of their folders. None after [`close`](Self::close).
+    /// Returns all feeds, ours and others', in the order of their folders. None after [`close`](Self::close).
     pub fn feeds(&self) -> Vec<Feed> {
         self.shared().table.all().into_iter().map(|state| Feed::new(state, self.guard.clone())).collect()
     }
 
-    /// The feed of this key, where it is known: a [`FeedKey`], a [`DiscoveryKey`], or 64 hex digits, which may be either.
+    /// Returns the feed of this key, if it is known: a [`FeedKey`], a [`DiscoveryKey`], or 64 hex digits, which may be either.
     pub fn feed(&self, key: impl Into<FeedRef>) -> Option<Feed> {
         let table = &self.shared().table;
         let state = match key.into().0 {
@@ -146,19 +146,19 @@ impl Multifeed {
         Some(Feed::new(state, self.guard.clone()))
     }
 
-    /// The feed of this name, where there is one.
+    /// Returns the feed of this name, if there is one.
     pub fn feed_by_name(&self, name: &str) -> Option<Feed> {
         Some(Feed::new(self.shared().table.by_name(name)?, self.guard.clone()))
     }
 
-    /// What happens to the feeds from now on.
+    /// Subscribes to what happens to the feeds from now on.
     pub fn events(&self) -> Events {
         let queue = self.shared().subscribe();
         Events::new(queue, self.guard.clone())
     }
 
     /// Writes all that was appended and received before this call, and syncs it to the disk, whatever the
-    /// [`Durability`](multifeed_core::Durability): what is there when this returns, a power cut does not take. The store does its other work
+    /// [`Durability`](multifeed_core::Durability). A power cut does not take what is there when this returns. The store does its other work
     /// in between. (JS has no such call.)
     ///
     /// # Errors
@@ -174,30 +174,30 @@ impl Multifeed {
         }
     }
 
-    /// Bans a feed, whether it is here or not: it is not offered, not asked for, not opened for a remote and not fetched, on any session,
-    /// until it is [unbanned](Self::unban); sessions that sync it close its channel, and go on. The banned keys are kept beside the
-    /// feeds (`multifeed.blocked`). False where it was banned before.
+    /// Bans a feed, whether it is here or not. No session offers it, asks for it, opens it for a remote or fetches it
+    /// until it is [unbanned](Self::unban). Sessions that sync it close its channel, and go on. The banned keys are kept beside the
+    /// feeds (`multifeed.blocked`). Returns false if it was banned before.
     ///
     /// What is here of the feed stays, and can be read; [`Feed::remove`] takes it away. A key pair of a banned feed that is not here is not
     /// taken for a new writer.
     ///
     /// # Errors
-    /// [`Error::Store`] where as many are banned as [may be](multifeed_core::Limits::banned), or the disk fails; it is not banned then.
+    /// [`Error::Store`] if as many are banned as [may be](multifeed_core::Limits::banned), or the disk fails; it is not banned then.
     /// [`Error::Closed`].
     pub async fn ban(&self, key: FeedKey) -> Result<bool, Error> {
         self.guard.ask(|answer| Call::Ban { key, bans: true, answer }).await?
     }
 
     /// Lifts the ban of a feed. What is here of it is offered to the sessions that are there; what their remotes have of it comes with the next
-    /// ones. False where it was not banned.
+    /// ones. Returns false if it was not banned.
     ///
     /// # Errors
-    /// [`Error::Store`] where the disk fails, [`Error::Closed`].
+    /// [`Error::Store`] if the disk fails, [`Error::Closed`].
     pub async fn unban(&self, key: FeedKey) -> Result<bool, Error> {
         self.guard.ask(|answer| Call::Ban { key, bans: false, answer }).await?
     }
 
-    /// The banned feeds, ascending.
+    /// Returns the banned feeds, ascending.
     ///
     /// # Errors
     /// [`Error::Closed`].
@@ -214,8 +214,9 @@ impl Multifeed {
         self.guard.ask(|answer| Call::ReleaseName { name: name.to_owned(), answer }).await
     }
 
-    /// Gives up a writer that is missing ([`StoreError::MissingWriter`], [`StoreError::CoreMissing`]): its folder's number and its name are free, and its feed is banned, as a
-    /// copy of its key elsewhere could sign a second history. False if no writer of that key is missing.
+    /// Gives up a writer that is missing ([`StoreError::MissingWriter`], [`StoreError::CoreMissing`]). Its folder's number and its name
+    /// are free then. Its feed is banned, as a copy of its key elsewhere could sign a second history.
+    /// Returns false if no writer of that key is missing.
     ///
     /// # Errors
     /// [`Error::Store`] if the disk fails or as many feeds are banned as may be, [`Error::Closed`].
@@ -224,37 +225,37 @@ impl Multifeed {
     }
 
     /// Makes a multifeed's list of feeds in a corestore anew from the cores that are here, if the list is [lost](StoreError::ListLost) for good, or blocks
-    /// of it are damaged: how many feeds it has then. `None` if nothing is wrong with it. See
+    /// of it are damaged. Returns how many feeds it has then; `None` if nothing is wrong with it. See
     /// [`rebuild_list`](multifeed_core::Multifeed::rebuild_list).
     ///
     /// # Errors
-    /// [`Error::Store`], also if the store is no corestore; [`Error::Closed`].
+    /// [`Error::Store`], for example if the store is no corestore; [`Error::Closed`].
     pub async fn rebuild_list(&self) -> Result<Option<usize>, Error> {
         self.guard.ask(|answer| Call::RebuildList { answer }).await?
     }
 
-    /// The feeds that could not be opened, and the writers that are missing; the others are unharmed.
+    /// Returns the feeds that could not be opened, and the writers that are missing; the others are unharmed.
     pub fn problems(&self) -> Vec<StoreError> {
         self.shared().store.found().problems
     }
 
-    /// What opening had to cut off after a crash.
+    /// Returns what opening had to cut off after a crash.
     pub fn recovered(&self) -> Vec<Recovered> {
         self.shared().store.found().recovered
     }
 
-    /// What opening changed of folders: removals that were cut short before, and folders that hold no feed and had to give their numbers to
+    /// Returns what opening changed of folders: removals that were cut short before, and folders that hold no feed and had to give their numbers to
     /// feeds.
     pub fn rearranged(&self) -> Vec<Rearranged> {
         self.shared().store.found().rearranged
     }
 
-    /// The secret keys that others than the owner of their file may read or change, by its permissions on unix.
+    /// Returns the secret keys that others than the owner of their file may read or change, by its permissions on unix.
     pub fn exposed_keys(&self) -> Vec<ExposedKey> {
         self.shared().store.found().exposed
     }
 
-    /// What the disk of the store turned out not to support, as far as it was tried: the store does without. Each is worth a warning, once.
+    /// Returns what the disk of the store turned out not to support, as far as it was tried: the store does without. Each is worth a warning, once.
     pub fn unsupported(&self) -> Unsupported {
         self.shared().store.unsupported()
     }
@@ -268,7 +269,7 @@ impl Multifeed {
         self.guard.ask(|answer| Call::CloseIdleFiles { answer }).await
     }
 
-    /// How many second histories were kept as evidence when the store was opened, in `multifeed.conflicts` beside the feeds.
+    /// Returns how many second histories were kept as evidence when the store was opened, in `multifeed.conflicts` beside the feeds.
     pub fn conflicts_kept(&self) -> usize {
         self.shared().store.found().conflicts
     }
@@ -277,7 +278,7 @@ impl Multifeed {
     /// [`Corestore`](crate::Corestore) is left. Calls that were accepted before are done. A second call reports how the first one went.
     ///
     /// # Errors
-    /// [`Error::Store`] where the last writes fail; [`Error::Closed`] where its thread failed.
+    /// [`Error::Store`] if the last writes fail; [`Error::Closed`] if its thread failed.
     pub async fn close(&self) -> Result<(), Error> {
         let Shared { store, set, closed, .. } = &**self.shared();
         // It is not accepted if somebody else has closed it.
@@ -291,7 +292,7 @@ impl Multifeed {
         self.shared().closed.wait().await;
     }
 
-    /// Whether the multifeed is closed.
+    /// Returns whether the multifeed is closed.
     pub fn is_closed(&self) -> bool {
         self.shared().closed.is_closed()
     }

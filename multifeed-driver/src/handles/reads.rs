@@ -27,7 +27,7 @@ pub struct Selection(Want);
 pub struct Download(Waiting<()>);
 
 impl Feed {
-    /// A block's bytes; where it is not held, it is asked of every session that has it, also of later ones, and waited for.
+    /// Returns a block's bytes. If it is not held, asks every session that has it, also later ones, and waits.
     /// Dropping the future ends the waiting.
     ///
     /// # Errors
@@ -36,17 +36,17 @@ impl Feed {
         self.fetch_with(index, Wait::default()).await
     }
 
-    /// As [`fetch`](Self::fetch), and not for ever.
+    /// Waits as [`fetch`](Self::fetch) does, and not for ever.
     ///
     /// # Errors
-    /// [`Error::TimedOut`], [`Error::Unavailable`] and [`Error::Cancelled`] end the waiting; [`Error::Cleared`] where the feed is
-    /// ours and the block is gone; [`Error::Want`] where no feed has such a block; [`Error::Read`] where the store fails.
+    /// [`Error::TimedOut`], [`Error::Unavailable`] and [`Error::Cancelled`] end the waiting; [`Error::Cleared`] if the feed is
+    /// ours and the block is gone; [`Error::Want`] if no feed has such a block; [`Error::Read`] if the store fails.
     pub async fn fetch_with(&self, index: u64, wait: Wait) -> Result<Bytes, Error> {
         let blocks = self.fetch_some(index, index.saturating_add(1), wait).await?;
         blocks.into_iter().next().ok_or(Error::NotHeld { feed: self.key(), index })
     }
 
-    /// The blocks of a range, all of them waited for (hypercore's `getBatch`).
+    /// Returns the blocks of a range, all of them waited for (hypercore's `getBatch`).
     ///
     /// # Errors
     /// As [`fetch_with`](Self::fetch_with); the timeout is for all of them.
@@ -97,7 +97,7 @@ impl Feed {
         self.guard.ask(|answer| Call::Read(ReadCall::Cancel { feed, range, answer })).await
     }
 
-    /// Waits until the feed is longer than it is now, and tells its length. In a sparse session peers are asked for their
+    /// Waits until the feed is longer than it is now, and returns its length. In a sparse session peers are asked for their
     /// length; no block is fetched.
     ///
     /// # Errors
@@ -106,10 +106,10 @@ impl Feed {
         self.wait_for_len(None, wait).await
     }
 
-    /// As [`update`](Self::update), until the feed has at least so many blocks.
+    /// Waits as [`update`](Self::update) does, until the feed has at least so many blocks.
     ///
     /// # Errors
-    /// As [`update`](Self::update); [`Error::Want`] where no feed is so long.
+    /// As [`update`](Self::update); [`Error::Want`] if no feed is so long.
     pub async fn update_to(&self, len: u64, wait: Wait) -> Result<u64, Error> {
         self.wait_for_len(Some(len), wait).await
     }
@@ -120,7 +120,7 @@ impl Feed {
         self.guard.ask_waiting(call).await
     }
 
-    /// The place of a byte, where what is held tells it. The feed's very end is the block after the last.
+    /// Returns the place of a byte, if what is held gives it. The feed's very end is the block after the last.
     ///
     /// # Errors
     /// [`Error::Store`], [`Error::Closed`].
@@ -129,7 +129,7 @@ impl Feed {
         self.guard.ask(|answer| Call::Read(ReadCall::Locate { feed, offset, answer })).await?
     }
 
-    /// The place of a byte; where what is held does not tell it, peers are asked, and waited for.
+    /// Returns the place of a byte. If what is held does not give it, asks peers, and waits.
     ///
     /// # Errors
     /// [`Error::TimedOut`], [`Error::Unavailable`], [`Error::Closed`].
@@ -139,7 +139,7 @@ impl Feed {
         self.guard.ask_waiting(call).await
     }
 
-    /// How many blocks of a range are held.
+    /// Returns how many blocks of a range are held.
     ///
     /// # Errors
     /// [`Error::Closed`].
@@ -148,7 +148,7 @@ impl Feed {
         self.guard.ask(|answer| Call::Read(ReadCall::CountHeld { feed, range, answer })).await
     }
 
-    /// Whether all blocks of a range are held.
+    /// Returns whether all blocks of a range are held.
     ///
     /// # Errors
     /// [`Error::Closed`].
@@ -157,13 +157,13 @@ impl Feed {
         Ok(self.downloaded_in(blocks).await? == wanted)
     }
 
-    /// Gives up blocks: they are no longer held, peers are told, and they can be fetched again. Gives how many were held.
+    /// Gives up blocks: they are no longer held, peers hear of that, and they can be fetched again. Returns how many were held.
     ///
     /// Their bytes go back to the disk if nothing that is held follows them, or if the disk can make holes in files. Linux and Android can, on
     /// most file systems. Else they stay in the file, unread. A session that is not sparse fetches the blocks again.
     ///
     /// # Errors
-    /// [`Error::Store`] where writing fails.
+    /// [`Error::Store`] if writing fails.
     pub async fn clear(&self, blocks: impl RangeBounds<u64>) -> Result<u64, Error> {
         let (feed, range) = (self.state.id, range_of(&blocks));
         self.guard.ask(|answer| Call::Read(ReadCall::Clear { feed, range, answer })).await?
@@ -173,7 +173,7 @@ impl Feed {
     /// again. [`verify`](Self::verify) looks at more, and changes nothing.
     ///
     /// # Errors
-    /// [`Error::Store`] where reading or writing fails.
+    /// [`Error::Store`] if reading or writing fails.
     pub async fn audit(&self) -> Result<Audit, Error> {
         let feed = self.state.id;
         let mut report = Audit::default();
@@ -193,9 +193,9 @@ impl Feed {
         Ok(report)
     }
 
-    /// Repairs what rotted on the disk. Nodes of the tree and signatures that the rest proves are made again. Blocks and nodes that are not what they
-    /// must be are given up, so that a session fetches them; of a writer's feed too. [`verify`](Self::verify) then finds no more than what is to be
-    /// fetched.
+    /// Repairs what is corrupt on the disk. Nodes of the tree and signatures that the rest proves are made again. Blocks and nodes that are not what
+    /// they must be are given up, so that a session fetches them; of a writer's feed too. [`verify`](Self::verify) then finds only what a session
+    /// has to fetch.
     ///
     /// # Errors
     /// [`Error::Store`] if reading or writing fails, or if less of a writer's feed can be proven than may have been signed.
@@ -210,7 +210,7 @@ impl Feed {
         Ok(report)
     }
 
-    /// The sessions that have this feed, and how it stands on each.
+    /// Returns the sessions that have this feed, and how it stands on each.
     ///
     /// # Errors
     /// [`Error::Closed`].
@@ -219,7 +219,7 @@ impl Feed {
         self.guard.ask(|answer| Call::Read(ReadCall::Peers { feed, answer })).await
     }
 
-    /// The greatest length that a peer has told of.
+    /// Returns the greatest length that a peer has announced.
     ///
     /// # Errors
     /// [`Error::Closed`].
@@ -227,7 +227,7 @@ impl Feed {
         Ok(self.peers().await?.iter().map(|peer| peer.info.remote_len).max().unwrap_or(0))
     }
 
-    /// The roots of the tree of this many blocks, from left to right; `None` where the feed is shorter, or one is not held.
+    /// Returns the roots of the tree of this many blocks, from left to right; `None` if the feed is shorter, or one is not held.
     ///
     /// # Errors
     /// [`Error::Store`], [`Error::Closed`].
@@ -236,7 +236,7 @@ impl Feed {
         self.guard.ask(|answer| Call::Read(ReadCall::Roots { feed, blocks, answer })).await?
     }
 
-    /// The first signature of the writer's that covers a block, with the length in blocks that it signs.
+    /// Returns the first signature of the writer's that covers a block, with the length in blocks that it signs.
     ///
     /// # Errors
     /// [`Error::Store`], [`Error::Closed`].
@@ -251,7 +251,7 @@ impl Feed {
         }
     }
 
-    /// Whether this is the writer's signature of a length in blocks; `None` where it cannot be told, because roots of that length
+    /// Returns whether this is the writer's signature of a length in blocks; `None` if that cannot be known, because roots of that length
     /// are not held.
     ///
     /// # Errors
@@ -279,7 +279,7 @@ impl Feed {
         self.guard.ask(|answer| Call::Read(ReadCall::Transfer { feed, download: None, upload, answer })).await
     }
 
-    /// The key pair of a feed that is ours, to be kept elsewhere. Whoever has it can write the feed; two that do so apart sign two
+    /// Returns the key pair of a feed that is ours, to keep elsewhere. Anyone who has it can write the feed; two that do so apart sign two
     /// histories, and peers refuse both.
     ///
     /// # Errors
@@ -290,7 +290,7 @@ impl Feed {
         Ok(pair.map(|pair| *pair))
     }
 
-    /// What happens to this feed from now on.
+    /// Subscribes to what happens to this feed from now on.
     ///
     /// # Errors
     /// [`Error::Closed`].

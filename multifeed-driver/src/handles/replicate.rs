@@ -59,8 +59,8 @@ impl Multifeed {
     /// Syncs over a stream that is there already, and that others may use as well, with the multifeed of the same root key at its other
     /// end. See [`ProtocolStream`]. The root key, and what our handshake says, are those of [`Options::session`](crate::Options::session).
     ///
-    /// It fails by [`SessionError::Local`] where the stream is over, or a multifeed of the same root key is synced over it already, and
-    /// by [`SessionError::Timeout`] where the remote does not have the root key in time.
+    /// It fails with [`SessionError::Local`] if the stream is over, or a multifeed of the same root key is synced over it already. It
+    /// fails with [`SessionError::Timeout`] if the remote does not have the root key in time.
     pub fn replicate_over(&self, stream: &ProtocolStream, options: Replicate) -> Replication {
         self.join_stream(stream, options, false)
     }
@@ -85,9 +85,9 @@ impl Multifeed {
     /// place in the store from then on.
     ///
     /// A session that is not live ends when both sides hold the same; a live one when the remote closes the feed's channel, or the
-    /// stream. It fails by [`SessionError::NoFeed`] where the remote does not have the feed, or, unless live, has not
-    /// opened it in [`request_timeout`](multifeed_core::Limits::request_timeout); and by [`SessionError::Local`] where the stream is over, or that
-    /// key is synced over it already. Where a multifeed on the same stream has the feed too, whichever opens it first syncs it there.
+    /// stream. It fails with [`SessionError::NoFeed`] if the remote does not have the feed, or, unless live, has not
+    /// opened it in [`request_timeout`](multifeed_core::Limits::request_timeout); and with [`SessionError::Local`] if the stream is over, or that
+    /// key is synced over it already. If a multifeed on the same stream has the feed too, whichever opens it first syncs it there.
     ///
     /// ```no_run
     /// # use multifeed_driver::{FeedKey, Multifeed, ProtocolStream, Replicate};

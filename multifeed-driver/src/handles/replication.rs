@@ -48,13 +48,13 @@ impl Replication {
         self.link.id
     }
 
-    /// The next event; `None` once the session is over, and its stream closed. Why it ended is what
-    /// [`finish`](Self::finish) tells.
+    /// Returns the next event; `None` once the session is over, and its stream closed. [`finish`](Self::finish)
+    /// returns why it ended.
     pub async fn next(&mut self) -> Option<SyncEvent> {
         poll_fn(|cx| self.link.sync.poll_next(cx)).await
     }
 
-    /// Waits until the session is over and its stream closed, and tells what was moved.
+    /// Waits until the session is over and its stream closed, and returns what was moved.
     ///
     /// A session that is not live ends by itself, when both sides have everything. A live one ends when the remote leaves, or
     /// after [`close`](Self::close).
@@ -65,13 +65,13 @@ impl Replication {
         poll_fn(|cx| self.link.sync.poll_end(cx)).await
     }
 
-    /// The remote's static key, which [`SyncEvent::Connected`] told, will do: for sessions that
+    /// Accepts the remote's static key, which [`SyncEvent::Connected`] reported: for sessions that
     /// [authenticate](multifeed_proto::Config::authenticate) it. Nothing is said before.
     pub fn accept(&self) {
         self.hub.command(Command::Accept);
     }
 
-    /// The remote's static key will not do: the session ends with [`SessionError::Refused`](multifeed_proto::SessionError::Refused), and
+    /// Refuses the remote's static key: the session ends with [`SessionError::Refused`](multifeed_proto::SessionError::Refused), and
     /// so does the stream.
     pub fn refuse(&self) {
         self.hub.command(Command::Refuse);
@@ -82,7 +82,7 @@ impl Replication {
         self.hub.command(Command::Ping);
     }
 
-    /// What went over the stream so far.
+    /// Returns what went over the stream so far.
     pub fn stream_totals(&self) -> multifeed_proto::Totals {
         self.hub.totals()
     }
@@ -92,7 +92,7 @@ impl Replication {
         self.link.cancel();
     }
 
-    /// What ends the session from elsewhere, while this one waits for events.
+    /// Returns a handle that ends the session from elsewhere, while this one waits for events.
     pub fn closer(&self) -> SyncCloser {
         SyncCloser(self.link.clone())
     }
@@ -112,12 +112,12 @@ impl Drop for Replication {
     }
 }
 
-/// Ends a session from elsewhere than where its events are taken.
+/// Ends a session from another place than the one that takes its events.
 #[derive(Debug, Clone)]
 pub struct SyncCloser(Arc<Link>);
 
 impl SyncCloser {
-    /// As [`Replication::close`].
+    /// Ends the session as [`Replication::close`] does.
     pub fn close(&self) {
         self.0.cancel();
     }

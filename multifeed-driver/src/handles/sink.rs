@@ -41,7 +41,7 @@ pub struct BlockSink {
 }
 
 impl Feed {
-    /// A sink whose items become the feed's blocks: anything that is made into [`Bytes`].
+    /// Makes a sink whose items become the feed's blocks: anything that is made into [`Bytes`].
     pub fn sink(&self, options: WriteOptions) -> BlockSink {
         BlockSink { feed: self.clone(), options, waiting: Vec::new(), bytes: 0, appending: None }
     }
@@ -62,7 +62,7 @@ impl BlockSink {
         self.waiting.len() >= BATCH_BLOCKS || self.bytes >= BATCH_BYTES
     }
 
-    /// Appends what waits, where `all` of it is to be appended or the batch is full.
+    /// Appends what waits, if `all` is set or the batch is full.
     fn poll_append(&mut self, cx: &mut Context<'_>, all: bool) -> Poll<Result<(), Error>> {
         loop {
             if let Some(appending) = &mut self.appending {

@@ -11,10 +11,10 @@ use crate::handles::replication::Replication;
 use crate::store::calls::call::{Call, StateCall};
 
 impl Replication {
-    /// How the session stands now; without asking, [`SyncEvent::Progress`](crate::SyncEvent::Progress) tells each change, the newest only.
+    /// Returns how the session stands now; without asking, [`SyncEvent::Progress`](crate::SyncEvent::Progress) reports each change, the newest only.
     ///
-    /// What the remote has is asked of it from the first such call on, of every feed, which costs a small message each way
-    /// for each feed that is written here, and lets it tell of each of its new blocks: see [`SyncState`]. So the first answers
+    /// From the first such call on, the session asks the remote what it has of every feed, and the remote announces each of its new
+    /// blocks: see [`SyncState`]. That costs a small message each way for each feed that is written here. So the first answers
     /// may leave things out that are missing there.
     ///
     /// # Errors
@@ -26,11 +26,12 @@ impl Replication {
 
     /// Waits until the remote and we hold the same, as [`core::Multifeed::in_sync`](multifeed_core::Multifeed::in_sync) defines it.
     ///
-    /// In short: of every feed that both sides agreed to sync, we hold what the remote has, written to the storage, and it holds what we have, or
-    /// was sent it. Blocks that neither has do not count, nor those that one side gave up, nor does a direction that one side does not take part in
+    /// In short: of every feed that both sides agreed to sync, we hold what the remote has, written to the storage. The remote holds what we
+    /// have, or was sent it.
+    /// Blocks that neither has do not count, nor those that one side gave up, nor does a direction that one side does not take part in
     /// (`download: false`, `upload: false`). In a sparse session we hold what is asked for; a remote that is sparse itself
-    /// is in sync only when it holds everything, since nobody tells what it is asked for. A remote that serves nothing does not tell what it has, and counts as having
-    /// everything once it asked for nothing for 5 s.
+    /// is in sync only when it holds everything, since nobody knows what it is asked for. A remote that serves nothing does not report what it
+    /// has, and counts as having everything once it asked for nothing for 5 s.
     ///
     /// It looks at how things stand: after the next append they are not in sync, and another call waits anew. What was sent
     /// may still be on its way: [`close`](Self::close) and [`finish`](Self::finish) see it through. A session that is not live ends when it
@@ -39,7 +40,7 @@ impl Replication {
     /// The future does not borrow the session: its events can be taken meanwhile. It does its work without being polled.
     ///
     /// # Errors
-    /// [`Error::SessionEnded`] where the session is over before; why, [`finish`](Self::finish) tells. [`Error::Closed`].
+    /// [`Error::SessionEnded`] if the session is over before; [`finish`](Self::finish) reports why. [`Error::Closed`].
     pub fn in_sync(&self) -> impl Future<Output = Result<(), Error>> + Send + use<> {
         let (guard, link) = (self.guard().clone(), self.link().clone());
         async move {
@@ -50,7 +51,7 @@ impl Replication {
 }
 
 impl Multifeed {
-    /// How the store stands with all its peers now. Every session is asked from the first such call on what its remote has, as by
+    /// Returns how the store stands with all its peers now. Every session is asked from the first such call on what its remote has, as by
     /// [`Replication::state`].
     ///
     /// # Errors
@@ -71,8 +72,8 @@ impl Multifeed {
 }
 
 impl Feed {
-    /// How the feed stands, over all sessions: what is here and there, in flight, moved (hypercore's `stats`) and how fast. What each session's
-    /// remote has of it is told by [`peers`](Self::peers).
+    /// Returns how the feed stands, over all sessions: what is here and there, in flight, moved (hypercore's `stats`) and how fast.
+    /// [`peers`](Self::peers) returns what each session's remote has of it.
     ///
     /// # Errors
     /// [`Error::Closed`].

@@ -21,7 +21,7 @@ use crate::stream::pump::Pump;
 /// given. The adapters open one with their `open_stream`.
 ///
 /// [`Multifeed::replicate_over`](crate::Multifeed::replicate_over) joins a multifeed, at any time, and gives its own
-/// [`Replication`](crate::Replication): with its own events, and its own end. They are told apart by their root keys. One that leaves, fails, or whose
+/// [`Replication`](crate::Replication): with its own events, and its own end. Their root keys distinguish them. One that leaves, fails, or whose
 /// root key the remote does not have in time, ends by itself, and the others go on.
 ///
 /// Clones are the same stream. It ends cleanly when its last handle is dropped and the last multifeed on it is through, or when the
@@ -40,9 +40,9 @@ pub struct ProtocolStream {
 /// How a stream is opened.
 #[non_exhaustive]
 pub struct StreamOptions {
-    /// What its session is told: whether to [authenticate](Config::authenticate) the remote by its static key, whether to tell of what it
+    /// Its session's options: whether to [authenticate](Config::authenticate) the remote by its static key, whether to report what it
     /// [discovers](Config::discover) (not by default), our static key, timeouts and limits. It has no root key: multifeeds bring theirs.
-    /// By default it may stand still ([`Config::stall_timeout`]): whoever opened it may have more to say later.
+    /// By default it may stand still ([`Config::stall_timeout`]): the code that opened it may have more to say later.
     pub session: Config,
     /// Its buffers. Those for events, of which each multifeed has its own, are as that multifeed's options say.
     pub pump: PumpOptions,
@@ -63,7 +63,7 @@ impl ProtocolStream {
         hub.hold();
         let StreamOptions { mut session, pump, tracer } = options;
         session.root = None;
-        // The multifeeds on it are told in any case.
+        // The multifeeds on it hear of them in any case.
         let tells_discovered = std::mem::replace(&mut session.discover, true);
         let clock = Clock::start();
         match system_rng() {
@@ -81,17 +81,17 @@ impl ProtocolStream {
         stream
     }
 
-    /// The next thing that happens; `None` once the stream is over. Clones share these: each event comes to one of them.
+    /// Returns the next thing that happens; `None` once the stream is over. Clones share these: each event comes to one of them.
     pub async fn next(&mut self) -> Option<StreamEvent> {
         poll_fn(|cx| self.hub.poll_next(cx)).await
     }
 
-    /// The remote's static key will do: see [`Config::authenticate`].
+    /// Accepts the remote's static key: see [`Config::authenticate`].
     pub fn accept(&self) {
         self.hub.command(Command::Accept);
     }
 
-    /// The remote's static key will not do: the stream ends with [`SessionError::Refused`].
+    /// Refuses the remote's static key: the stream ends with [`SessionError::Refused`].
     pub fn refuse(&self) {
         self.hub.command(Command::Refuse);
     }
@@ -101,7 +101,7 @@ impl ProtocolStream {
         self.hub.command(Command::Ping);
     }
 
-    /// What went over the stream so far.
+    /// Returns what went over the stream so far.
     pub fn totals(&self) -> Totals {
         self.hub.totals()
     }
@@ -112,7 +112,7 @@ impl ProtocolStream {
     }
 
     /// Gives up this handle, and waits until the stream is over: for the other handles to be dropped, and the multifeeds on it to be
-    /// through. What went over it in all is told.
+    /// through. Returns what went over it in all.
     ///
     /// # Errors
     /// Why the stream ended before its time. Errors of one multifeed are its own [`Replication`](crate::Replication)'s.

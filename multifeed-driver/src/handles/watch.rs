@@ -13,7 +13,7 @@ use crate::store::calls::Guard;
 /// The events of one feed from the time on when this was made; it ends when the multifeed is closed.
 ///
 /// What waits is bounded by [`Limits::feed_events`](multifeed_core::Limits::feed_events): an application that is slow to take
-/// them loses the oldest ones, and is told by [`FeedEvent::Lagged`](multifeed_core::FeedEvent::Lagged). Runs of blocks are one event.
+/// them loses the oldest ones, and gets [`FeedEvent::Lagged`](multifeed_core::FeedEvent::Lagged). Runs of blocks are one event.
 #[derive(Debug)]
 pub struct FeedEvents {
     queue: Arc<FeedQueue>,
@@ -25,7 +25,7 @@ impl FeedEvents {
         Self { queue, _guard: guard }
     }
 
-    /// The next event; `None` once the multifeed is closed, or the feed removed.
+    /// Returns the next event; `None` once the multifeed is closed, or the feed removed.
     pub async fn next(&mut self) -> Option<FeedEvent> {
         poll_fn(|cx| self.queue.poll(cx)).await
     }

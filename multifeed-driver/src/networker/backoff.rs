@@ -54,7 +54,7 @@ impl Backoff {
         Self { options, delay, seed }
     }
 
-    /// Returns how long to wait after a dial: between half of the delay and all of it, so that peers that lost each other at one time do not
+    /// Returns how long to wait after a dial: between half of the delay and all of it. So peers that lost each other at one time do not
     /// come back at one time.
     pub(crate) fn after(&mut self, outcome: Outcome) -> Duration {
         let is_good = match outcome {

@@ -159,7 +159,7 @@ impl<R: Runtime> Connection<R> {
                     Poll::Ready(Some(SyncEvent::Ready(_))) => ready.push(*root),
                     Poll::Ready(Some(SyncEvent::Progress(state))) => newest = Some(state),
                     Poll::Ready(Some(SyncEvent::Connected { .. } | SyncEvent::Proven)) => {}
-                    // The multifeed tells of new feeds, and lists of feeds may be long.
+                    // The multifeed reports new feeds, and lists of feeds may be long.
                     Poll::Ready(Some(SyncEvent::Feed { .. } | SyncEvent::RemoteFeeds { .. })) => {}
                     Poll::Ready(Some(event)) => {
                         self.shared.publish(&NetworkerEvent::Sync { connection: self.id, root: *root, event });

@@ -44,7 +44,7 @@ pub struct Dial {
 }
 
 impl Dial {
-    /// The dial's number, by which events name it.
+    /// Returns the dial's number, by which events name it.
     pub fn id(&self) -> DialId {
         self.id
     }
@@ -70,7 +70,7 @@ where
     F: Future<Output = io::Result<T>> + Send,
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    // Also if the runtime drops this task.
+    // Even if the runtime drops this task.
     let task = Task { shared, id };
     let shared = &task.shared;
     let mut timer = Timer::<R>::default();
@@ -131,7 +131,7 @@ async fn connect<R: Runtime, T>(
     .await
 }
 
-/// What is to be done at a dial's end.
+/// Removes the dial when its task ends, however it ends.
 struct Task {
     shared: Arc<Shared>,
     id: DialId,

@@ -44,7 +44,7 @@ pub enum NetworkerError {
 }
 
 impl NetworkerError {
-    /// A stable name for programs.
+    /// Returns a stable name for programs.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Closed => "ERR_CLOSED",

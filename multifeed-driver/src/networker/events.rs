@@ -37,8 +37,9 @@ pub enum NetworkerEvent {
         /// The root key.
         root: FeedKey,
     },
-    /// What the session of a root key on a connection reports, other than who is there, how far it is ([`Networker::status`](crate::Networker::status)), which
-    /// feeds the peer named, and which are new ([`MultifeedEvent::Feed`](crate::MultifeedEvent::Feed)). These take half of the room for events at most.
+    /// What the session of a root key on a connection reports. Left out are who is there, how far it is
+    /// ([`Networker::status`](crate::Networker::status)), which feeds the peer named, and which are new
+    /// ([`MultifeedEvent::Feed`](crate::MultifeedEvent::Feed)). These take half of the room for events at most.
     Sync {
         /// The connection.
         connection: ConnectionId,
@@ -107,7 +108,7 @@ pub struct PeerMessage {
 pub struct NetworkerEvents(pub(crate) Arc<EventQueue>);
 
 impl NetworkerEvents {
-    /// The next event; `None` once the networker is closed.
+    /// Returns the next event; `None` once the networker is closed.
     pub async fn next(&mut self) -> Option<NetworkerEvent> {
         poll_fn(|cx| self.0.poll(cx)).await
     }

@@ -29,7 +29,7 @@ impl NetworkerExtension {
         &self.name
     }
 
-    /// The connections whose remote says that it speaks the extension.
+    /// Returns the connections whose remote says that it speaks the extension.
     pub fn speakers(&self) -> Vec<ConnectionId> {
         let speaks = |(_, stream): &(_, Arc<StreamShared>)| stream.remote_speaks(&self.name);
         self.shared.streams().into_iter().filter(speaks).map(|(id, _)| id).collect()
@@ -59,12 +59,12 @@ impl NetworkerExtension {
         poll_fn(|cx| stream.poll_send(cx, &self.name, &body)).await
     }
 
-    /// The next message, of any peer; `None` once the networker is closed.
+    /// Returns the next message, of any peer; `None` once the networker is closed.
     pub async fn next(&mut self) -> Option<PeerMessage> {
         poll_fn(|cx| self.inbox.poll(cx)).await
     }
 
-    /// How many messages were lost because others waited:
+    /// Returns how many messages were lost because others waited:
     /// [`NetworkerLimits::extension_messages`](crate::NetworkerLimits::extension_messages).
     pub fn lost(&self) -> u64 {
         self.inbox.lost()

@@ -64,7 +64,7 @@ impl Networker {
         Ok(Self { _guard: Arc::new(Guard(shared.clone())), shared })
     }
 
-    /// Our static key, by which peers know us again.
+    /// Returns our static key, by which peers know us again.
     pub fn public_key(&self) -> PeerKey {
         self.shared.public_key()
     }
@@ -154,12 +154,12 @@ impl Networker {
         left
     }
 
-    /// The root keys that are joined.
+    /// Returns the root keys that are joined.
     pub fn roots(&self) -> Vec<FeedKey> {
         self.shared.with(|table, _| table.roots().collect())
     }
 
-    /// The peers that are connected, without those that have not done their handshake and those that wait.
+    /// Returns the peers that are connected, without those that have not done their handshake and those that wait.
     pub fn peers(&self) -> Vec<Peer> {
         let streams = self.shared.streams();
         let (views, now) = self.shared.with(|table, now| (table.open().collect::<Vec<_>>(), now));
@@ -178,18 +178,18 @@ impl Networker {
         peers.collect()
     }
 
-    /// How many connections there are, with those that peers does not list.
+    /// Returns how many connections there are, with those that peers does not list.
     pub fn connections(&self) -> usize {
         self.shared.with(|table, _| table.connections())
     }
 
-    /// How many bytes its connections hold of [`queued_bytes`](crate::NetworkerLimits::queued_bytes), received and to be sent together.
+    /// Returns how many bytes its connections hold of [`queued_bytes`](crate::NetworkerLimits::queued_bytes), received and to be sent together.
     pub fn queued_bytes(&self) -> usize {
         let pump = &self.shared.options.pump;
         pump.receive_budget.used() + pump.send_budget.used()
     }
 
-    /// How a root key stands: in sync with whom, what is missing, how fast it moves. `None` if no multifeed of it is joined.
+    /// Returns how a root key stands: in sync with whom, what is missing, how fast it moves. `None` if no multifeed of it is joined.
     pub fn status(&self, root: &FeedKey) -> Option<RootStatus> {
         let views = self.shared.with(|table, _| {
             let is_joined = table.roots().any(|joined| joined == *root);
@@ -203,7 +203,7 @@ impl Networker {
         Some(RootStatus { peers: peers.collect() })
     }
 
-    /// What happens from now on.
+    /// Subscribes to what happens from now on.
     pub fn events(&self) -> NetworkerEvents {
         NetworkerEvents(self.shared.subscribe())
     }
@@ -239,7 +239,7 @@ impl Networker {
         self.shared.with(|table, _| table.unban(peer))
     }
 
-    /// The static keys that are banned, ascending.
+    /// Returns the static keys that are banned, ascending.
     pub fn banned(&self) -> Vec<PeerKey> {
         self.shared.with(|table, _| table.banned())
     }
@@ -252,7 +252,7 @@ impl Networker {
         poll_fn(|cx| self.shared.poll_until(cx, |table| table.is_closed())).await;
     }
 
-    /// Whether the networker is closed, or is being closed.
+    /// Returns whether the networker is closed, or is being closed.
     pub fn is_closed(&self) -> bool {
         self.shared.with(|table, _| table.is_closing())
     }

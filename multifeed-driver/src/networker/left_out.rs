@@ -29,7 +29,7 @@ impl LeftOut {
         }
     }
 
-    /// Whether a root key is to be left out for any of these, `time` after it was not answered at most.
+    /// Whether to leave out a root key for any of these: it was not answered at most `time` ago.
     pub(crate) fn has(&self, whom: [Option<Whom>; 2], root: FeedKey, now: Duration, time: Duration) -> bool {
         let is_new = |whom| self.0.get(&(whom, root)).is_some_and(|at| at.saturating_add(time) > now);
         whom.into_iter().flatten().any(is_new)

@@ -36,8 +36,8 @@ pub struct NetworkerOptions {
 }
 
 impl NetworkerOptions {
-    /// As they are, with this hook: it is asked for each connection, with the remote's static key, before anything is said to the remote. Anyone can
-    /// make up a static key; nobody can take another's. It must not block.
+    /// Returns these options with this hook. It is asked for each connection, with the remote's static key, before anything is said to the remote.
+    /// Anyone can make up a static key; nobody can take another's. It must not block.
     pub fn with_accept(mut self, accept: impl Fn(&PeerKey) -> bool + Send + Sync + 'static) -> Self {
         self.accept = Some(Arc::new(accept));
         self

@@ -55,7 +55,7 @@ pub(crate) enum Order {
     Listen,
     /// Let the remote in: all root keys that are opened first stand before this.
     Admit,
-    /// Tell the remote nothing, and end.
+    /// End, without a word to the remote.
     Refuse,
     /// End cleanly.
     End,

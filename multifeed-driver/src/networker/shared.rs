@@ -112,7 +112,7 @@ impl Shared {
         result
     }
 
-    /// Tells all subscribers.
+    /// Sends it to all subscribers.
     pub(crate) fn publish(&self, event: &NetworkerEvent) {
         let subscribers: Vec<_> = lock(&self.state).subscribers.iter().filter_map(Weak::upgrade).collect();
         subscribers.into_iter().for_each(|queue| queue.push(event.clone()));
@@ -138,7 +138,7 @@ impl Shared {
         lock(&self.state).streams.insert(id, stream.clone());
     }
 
-    /// What the task of a connection is to do; leaves word where to wake it when there is more.
+    /// What the task of a connection has to do; leaves its waker for when there is more.
     pub(crate) fn orders(&self, cx: &Context<'_>, id: ConnectionId, version: u64) -> Orders {
         self.change(|state, now| {
             state.table.expire(id, now);
@@ -226,7 +226,7 @@ impl Shared {
 
     // Dials.
 
-    /// What the task of a dial is to do; leaves word where to wake it.
+    /// What the task of a dial has to do; leaves its waker.
     pub(crate) fn poll_dial(&self, cx: &Context<'_>, id: DialId) -> Step {
         self.change(|state, now| {
             state.dials.insert(id, cx.waker().clone());

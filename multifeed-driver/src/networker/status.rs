@@ -51,12 +51,12 @@ pub struct RootStatus {
 }
 
 impl RootStatus {
-    /// The peers that share it now.
+    /// Returns the peers that share it now.
     pub fn shared(&self) -> impl Iterator<Item = &RootPeer> {
         self.peers.iter().filter(|peer| peer.state == RootState::Ready)
     }
 
-    /// Those of them that hold the same as this side.
+    /// Returns those of them that hold the same as this side.
     pub fn in_sync(&self) -> impl Iterator<Item = &RootPeer> {
         self.shared().filter(|peer| peer.sync.in_sync)
     }
@@ -71,7 +71,7 @@ impl RootStatus {
         self.shared().map(|peer| peer.sync.missing_there).sum()
     }
 
-    /// What moved in a second, with all peers together.
+    /// Returns what moved in a second, with all peers together.
     pub fn per_second(&self) -> Moved {
         self.shared().fold(Moved::default(), |mut sum, peer| {
             let moved = peer.sync.per_second;

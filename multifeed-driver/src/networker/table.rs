@@ -74,7 +74,7 @@ enum Stage {
 #[derive(Debug)]
 struct OnConnection {
     state: RootState,
-    /// When it was opened last, or is to be.
+    /// When it was opened last, or will be.
     at: Duration,
     was_ready: bool,
     ended_in_sync: bool,
@@ -215,7 +215,7 @@ impl Table {
         }
     }
 
-    /// Ends one of two connections to a peer, as the side with the larger key decides it: the newer one stays if bytes had moved both ways on the
+    /// Ends one of two connections to a peer, as the side with the larger key decides it. The newer one stays if bytes had moved both ways on the
     /// older one, which may be dead by now. Otherwise that side's own stays, or the newer one if both were begun by one side.
     fn merge(&mut self, older: ConnectionId, newer: ConnectionId, served: bool, now: Duration) {
         let is_deciders = |id: ConnectionId| {
@@ -325,7 +325,7 @@ impl Table {
         Some(Ended { peer: connection.peer, reason, unanswered, dial, in_sync })
     }
 
-    /// When [`expire`](Self::expire) is to be called for a connection.
+    /// When to call [`expire`](Self::expire) for a connection.
     pub(crate) fn due(&self, id: ConnectionId) -> Option<Duration> {
         let connection = self.connections.get(&id)?;
         match connection.stage {
@@ -468,7 +468,7 @@ impl Table {
         let discovery_key = root.discovery_key();
         self.roots.insert(root, Joined { discovery_key, live });
         self.discovery_keys.insert(discovery_key, root);
-        // Whoever did not answer it before may have it now.
+        // A peer that did not answer it before may have it now.
         self.left_out.forget(root);
         for (id, connection) in self.connections.iter_mut().filter(|(_, found)| found.stage == Stage::Open) {
             match connection.roots.get_mut(&root) {

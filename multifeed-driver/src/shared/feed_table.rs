@@ -98,7 +98,7 @@ impl Rows {
 }
 
 impl FeedTable {
-    /// Sets a feed's numbers, and adds the feed where it is not known.
+    /// Sets a feed's numbers, and adds the feed if it is not known.
     pub(crate) fn update(&self, info: FeedInfo, slot: Slot) -> Arc<FeedState> {
         if let Some(feed) = self.by_id(info.id) {
             feed.set(&info);
@@ -121,7 +121,7 @@ impl FeedTable {
         Some(feed)
     }
 
-    /// A feed's folder has another number. Gives the feed where its name is another one now.
+    /// A feed's folder has another number. Returns the feed if its name is another one now.
     pub(crate) fn move_to(&self, id: FeedId, slot: Slot, name: String) -> Option<Arc<FeedState>> {
         let feed = self.by_id(id)?;
         let before = std::mem::replace(&mut *lock(&feed.place), Place { slot, name });

@@ -37,7 +37,7 @@ impl<T> Inbox<T> {
         Self { waiting: Waking::new(waiting), room }
     }
 
-    /// A message whose body has this size. It is lost where others leave it no room.
+    /// A message whose body has this size. It is lost if others leave it no room.
     pub(crate) fn push(&self, message: T, size: usize) {
         self.waiting.change(|waiting| {
             let cost = message_cost(size);

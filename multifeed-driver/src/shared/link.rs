@@ -1,4 +1,4 @@
-//! Where a stream and one store meet.
+//! What a stream and one store pass each other.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -13,17 +13,17 @@ use crate::shared::session_events::{SyncId, SyncQueue};
 use crate::waking::Waking;
 
 /// What a session's pump and the store's thread pass each other: events and credit one way, commands the other. Each side
-/// takes all that is there at once, and neither ever waits for the other: the pump stops reading its stream while the
-/// events are full, and the store hands out commands only inside the credit.
+/// takes all that is there at once, and neither ever waits for the other. The pump stops reading its stream while the
+/// events are full. The store hands out commands only inside the credit.
 #[derive(Debug)]
 pub(crate) struct Link {
     state: Waking<State>,
     rung: Arc<RungLinks>,
-    /// Where the session's events for the application go.
+    /// The session's events for the application.
     pub(crate) sync: Arc<SyncQueue>,
     /// The multifeed's name on the stream.
     pub(crate) root: Root,
-    /// The feed that the session is about, where that is one alone.
+    /// The feed that the session is about, if that is one alone.
     pub(crate) lone: Option<FeedKey>,
     /// The session's number for the application.
     pub(crate) id: SyncId,
@@ -31,7 +31,7 @@ pub(crate) struct Link {
     pub(crate) peer: OnceLock<SessionId>,
     /// How the session replicates.
     pub(crate) options: Replicate,
-    /// It is to be known what the remote has.
+    /// The application wants to know what the remote has.
     observed: AtomicBool,
     /// It ended in sync.
     ended_in_sync: AtomicBool,
@@ -153,7 +153,7 @@ impl Link {
 
     // The pump's side.
 
-    /// Takes the commands, and leaves word where to wake the pump when there is more of anything.
+    /// Takes the commands, and leaves the pump's waker for when there is more of anything.
     pub(crate) fn orders(&self, cx: &Context<'_>, attentive: bool, commands: &mut Vec<Command>) -> StoreOrders {
         self.state.watch(cx, |state| {
             state.attentive = attentive;
@@ -224,7 +224,7 @@ impl Link {
 
     // The store's side.
 
-    /// It is to be known what the remote has, also where the store did not hear of the session yet.
+    /// Notes that the application wants to know what the remote has, even if the store has not heard of the session yet.
     pub(crate) fn set_observed(&self) {
         self.observed.store(true, Ordering::Relaxed);
     }

@@ -59,7 +59,7 @@ impl EventQueue {
         });
     }
 
-    /// What waits of the feed is not told any more, but that it was there, where that was told.
+    /// Drops the events that wait of a removed feed. Its removal is reported, unless its arrival still waited too.
     pub(crate) fn removed(&self, feed: &Arc<FeedState>) {
         self.0.change(|queue| {
             if queue.waiting.remove(&feed.id) {
@@ -76,7 +76,7 @@ impl EventQueue {
         });
     }
 
-    /// Whoever has not heard of the feed yet will find it with its name.
+    /// An application that has not heard of the feed yet will find it with its name.
     pub(crate) fn renamed(&self, feed: &Arc<FeedState>) {
         self.0.change(|queue| {
             if !queue.feeds.iter().map(|(_, feed)| feed).chain(&queue.renamed).any(|told| told.id == feed.id) {

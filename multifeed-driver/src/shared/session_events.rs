@@ -24,13 +24,13 @@ impl std::fmt::Display for SyncId {
 pub enum SyncEvent {
     /// Noise's handshake is done.
     Connected {
-        /// The remote's static key. Anyone can have made one up: compare it where identity matters.
+        /// The remote's static key. Anyone can have made one up: compare it if identity matters.
         remote_public_key: [u8; 32],
         /// Equal on both sides of this stream and nowhere else (for channel binding).
         handshake_hash: [u8; 64],
     },
-    /// The remote has proven that it knows the root key, or another key of ours on the stream. It is no stranger; whether it speaks a version of
-    /// multifeed that we do, [`Ready`](Self::Ready) tells.
+    /// The remote has proven that it knows the root key, or another key of ours on the stream. It is no stranger; [`Ready`](Self::Ready) follows if
+    /// it speaks a version of multifeed that we do.
     Proven,
     /// The remote knows the root key, and speaks a version of multifeed that we do.
     Ready(RemoteHandshake),
@@ -75,8 +75,9 @@ pub enum SyncEvent {
         /// Its bytes.
         size: u64,
     },
-    /// A block is about to be sent that takes 10 s or longer at the rate that the stream takes bytes, and the remote is not one of ours: a JS peer ends
-    /// its stream if an answer takes longer than 20 s. If the rate is not known yet, as of a session's first block, it is reported a few seconds after
+    /// A block is about to be sent that takes 10 s or longer at the rate that the stream takes bytes, and the remote is not one of ours. A JS peer
+    /// ends its stream if an answer takes longer than 20 s.
+    /// If the rate is not known yet, as of a session's first block, it is reported a few seconds after
     /// sending began. Once for each feed of a session.
     SlowBlock {
         /// The feed.
@@ -105,8 +106,8 @@ pub enum SyncEvent {
         /// Both signed roots.
         conflict: Box<Conflict>,
     },
-    /// The remote proved that a feed that is written here is longer than what was held of it: this store is an old copy, or the key is on
-    /// another device too. What is missing is fetched, where the session is not sparse, and appends go after it.
+    /// The remote proved that a feed that is written here is longer than what was held of it. This store is an old copy, or the key is on
+    /// another device too. The missing blocks are fetched if the session is not sparse, and appends go after them.
     WriterBehind {
         /// The feed.
         key: FeedKey,
@@ -127,15 +128,15 @@ pub enum SyncEvent {
 pub struct Totals {
     /// Feeds and blocks.
     pub moved: SyncTotals,
-    /// Bytes and messages on the stream, both ways: all of them, where others share it, up to this session's end.
+    /// Bytes and messages on the stream, both ways: all of them, if others share it, up to this session's end.
     pub stream: multifeed_proto::Totals,
 }
 
 /// Lists of the remote's feeds that wait untaken; further ones are merged into the newest.
 const REMOTE_FEEDS_WAITING: usize = 64;
 
-/// The events that wait for the application. Bounded: a feed comes once in a session, progress is kept only where it is the
-/// newest, and lists of remote feeds are merged when many wait.
+/// The events that wait for the application. Bounded: a feed comes once in a session, only the newest progress is
+/// kept, and lists of remote feeds are merged when many wait.
 #[derive(Debug, Default)]
 pub(crate) struct SyncQueue(Waking<Queue>);
 

@@ -46,7 +46,7 @@ impl Waits {
         self.waiters.insert(want, (ticket, waiter));
     }
 
-    /// Nobody waits any more: the want that is to be taken back, unless the answer was given.
+    /// Nobody waits any more: returns the want to take back, unless the answer was given.
     pub(crate) fn give_up(&mut self, ticket: Ticket) -> Option<WantId> {
         let want = self.wants.remove(&ticket)?;
         self.waiters.remove(&want);

@@ -7,7 +7,7 @@ use multifeed_core::FeedId;
 
 use crate::shared::feed_events::{FeedEvent, FeedQueue};
 
-/// The subscribers of each feed, on the store's thread. When that ends, however it does, they are told.
+/// The subscribers of each feed, on the store's thread. When that ends, however it does, their queues close.
 #[derive(Debug, Default)]
 pub(crate) struct Watchers(BTreeMap<FeedId, Vec<Weak<FeedQueue>>>);
 
@@ -16,7 +16,7 @@ impl Watchers {
         self.0.entry(feed).or_default().push(queue);
     }
 
-    /// Gives every subscriber of a feed an event. False where there is none any more.
+    /// Gives every subscriber of a feed an event. Returns false if none is left.
     pub(crate) fn tell(&mut self, feed: FeedId, event: FeedEvent) -> bool {
         let Some(queues) = self.0.get_mut(&feed) else { return false };
         queues.retain(|queue| {
@@ -33,7 +33,7 @@ impl Watchers {
         watched
     }
 
-    /// A feed was removed: its subscribers are told that nothing more comes.
+    /// Closes the queues of a removed feed's subscribers: nothing more comes.
     pub(crate) fn forget(&mut self, feed: FeedId) {
         let queues = self.0.remove(&feed).unwrap_or_default();
         queues.iter().filter_map(Weak::upgrade).for_each(|queue| queue.close());

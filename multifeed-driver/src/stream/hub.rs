@@ -1,4 +1,4 @@
-//! Where the handles of a stream and its pump meet.
+//! What the handles of a stream and its pump pass each other.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Weak};
@@ -13,23 +13,23 @@ use crate::shared::inbox::{Inbox, Room};
 use crate::shared::link::Link;
 use crate::waking::{Waiters, Waking};
 
-/// Events that may wait for an application that does not take them; later ones are dropped, and that is told.
+/// Events that may wait for an application that does not take them; later ones are dropped, and `Lagged` reports that.
 const EVENTS_WAITING: usize = 1024;
 
 /// What happens on a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StreamEvent {
-    /// Noise's handshake is done. Where [`Config::authenticate`](multifeed_proto::Config::authenticate) asks for it the stream now waits for
+    /// Noise's handshake is done. If [`Config::authenticate`](multifeed_proto::Config::authenticate) asks for it, the stream now waits for
     /// [`accept`](crate::ProtocolStream::accept) or [`refuse`](crate::ProtocolStream::refuse).
     Connected {
-        /// The remote's static key. Anyone can have made one up: compare it where identity matters.
+        /// The remote's static key. Anyone can have made one up: compare it if identity matters.
         remote_public_key: [u8; 32],
         /// Equal on both sides of this stream and nowhere else (for channel binding).
         handshake_hash: [u8; 64],
     },
-    /// The remote opened a channel that is open nowhere here (where [`Config::discover`](multifeed_proto::Config::discover) asks for it): of a root key, or of a feed that
-    /// is about to be opened here too.
+    /// The remote opened a channel that is open nowhere here: of a root key, or of a feed that is about to be opened here too.
+    /// Reported if [`Config::discover`](multifeed_proto::Config::discover) asks for it.
     Discovered {
         /// The channel's.
         discovery_key: DiscoveryKey,
@@ -74,7 +74,7 @@ struct Spoken {
     by_remote: bool,
 }
 
-/// A multifeed, or one feed of it, that is to be synced over the stream.
+/// A multifeed, or one feed of it, to sync over the stream.
 #[derive(Debug)]
 pub(crate) struct Join {
     pub(crate) link: Arc<Link>,
@@ -95,7 +95,7 @@ pub(crate) enum Subject {
 pub(crate) struct HandleRequests {
     /// A handle is held: more multifeeds may come.
     pub(crate) is_held: bool,
-    /// The stream is to end, whoever is on it.
+    /// Ends the stream, whatever multifeeds are on it.
     pub(crate) closing: bool,
 }
 
@@ -237,7 +237,7 @@ impl StreamShared {
 
     // The pump's side.
 
-    /// Takes what the handles want, and leaves word where to wake the pump when they want more.
+    /// Takes what the handles want, and leaves the pump's waker for when they want more.
     pub(crate) fn wishes(
         &self,
         cx: &Context<'_>,
@@ -270,7 +270,7 @@ impl StreamShared {
         requests
     }
 
-    /// A message of an extension of the application's; false where it registered none of that name.
+    /// Passes on a message of an extension of the application's. Returns false if it registered none of that name.
     pub(crate) fn message(&self, name: &str, body: &Bytes) -> bool {
         let Some(inbox) = self.state.with(|state| Some(state.extensions.get(name)?.inbox.upgrade())) else {
             return false;
@@ -306,7 +306,7 @@ impl StreamShared {
 }
 
 impl Join {
-    /// It cannot be: the stream is over, with this error where there was one.
+    /// Fails it: the stream is over, with this error if there was one.
     pub(crate) fn refuse(&self, error: Option<SessionError>) {
         let error = error.unwrap_or_else(|| SessionError::Local("the stream has ended".into()));
         self.link.sync.end(Err(SyncError::Session(error)));

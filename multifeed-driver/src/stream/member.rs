@@ -55,7 +55,7 @@ impl Member {
         }
     }
 
-    /// Whether it is to be given what comes.
+    /// Whether it gets what comes.
     pub(crate) fn is_synced(&self) -> bool {
         self.stage == Stage::Synced
     }
@@ -76,7 +76,7 @@ impl Member {
         }
     }
 
-    /// Whether one more event may be taken for it: where it is alone on the stream, if its store has room, else also if the
+    /// Whether one more event may be taken for it: if its store has room or, unless it is alone on the stream, if the
     /// backlog has.
     pub(crate) fn has_room(&self, shares: bool, options: &PumpOptions) -> bool {
         if !self.is_synced() || self.orders.abandoned {

@@ -14,7 +14,7 @@ const PROOF_BYTES: usize = 8 * 1024;
 /// After how long without anything to write a session gives back what it has beyond its own bytes.
 const IDLE: Duration = Duration::from_secs(2);
 
-/// How much may wait to be written, of commands: on a slow stream what goes out in about a second, since what is sent next waits behind it,
+/// How many bytes of commands may wait to be written. On a slow stream that is what goes out in about a second. What is sent next waits behind it,
 /// and a JS peer ends the stream after 20 s without an answer. What is more than the session's own bytes is of the budget of all sessions.
 pub(crate) struct Outflow {
     window: usize,
@@ -58,7 +58,7 @@ pub(crate) struct Plan {
     pub(crate) window: usize,
     /// Room for the block that needs it.
     pub(crate) room: Option<usize>,
-    /// What is granted beyond the session's own bytes is to be taken back.
+    /// Stores must give back what is granted beyond the session's own bytes.
     pub(crate) revokes: bool,
 }
 

@@ -35,7 +35,7 @@ const TURNS: usize = 8;
 pub(crate) struct Pump<T, R: Runtime> {
     stream: T,
     session: Session,
-    /// Where the stream's handles are heard.
+    /// What the stream's handles ask for comes from here, and its events for them go here.
     hub: Arc<StreamShared>,
     /// The stream is one multifeed's own: it ends with it, and its errors are the stream's.
     is_own: bool,
@@ -44,7 +44,7 @@ pub(crate) struct Pump<T, R: Runtime> {
     wishes: HandleRequests,
     /// The stream's handles hear of channels that nobody here opened.
     pub(crate) tells_discovered: bool,
-    /// Noise's handshake is done: what whoever joins is told first.
+    /// The event that Noise's handshake is done, which each member gets first.
     connected: Option<Event>,
     remote_ended: bool,
     /// How the session ended.
@@ -92,9 +92,9 @@ enum Half {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Running,
-    /// It was told to end, or its stream failed.
+    /// A handle closed it, its work was done, or its stream failed.
     Ending,
-    /// The session told its end; what is queued still goes out.
+    /// The session reported its end; what is queued still goes out.
     Closed,
 }
 
@@ -288,7 +288,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
             moved = true;
         }
         if is_empty && !self.is_own && self.stage == Stage::Ending && self.is_cut() {
-            // No store is left that could tell how it ended.
+            // No store is left that could say how it ended.
             self.session.abort(SessionError::Network("the remote takes no more bytes".into()));
             moved = true;
         }
@@ -300,8 +300,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
         self.read == Half::Over && self.write == Half::Over
     }
 
-    /// Lets the stores know from when to when the remote's silence is our own: what it was asked was not written yet, another store on the
-    /// stream has no room for what comes, or the stream waits for its share of the receive budget.
+    /// Reports to the stores from when to when the remote's silence is our own. That is while what it was asked was not written yet, or another
+    /// store on the stream has no room for what comes. It is also while the stream waits for its share of the receive budget.
     fn note_held_up(&mut self) {
         let written = self.session.totals().bytes_out - self.out.len() as u64;
         let is_stuck = self.is_shared() && (self.drains || !self.has_room());
@@ -347,7 +347,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
             self.patience = now.saturating_add(self.options.linger);
         }
         if self.stage == Stage::Ending && self.patience <= now {
-            // The remote takes no bytes, or does not end its half, or no store tells how it ended: all of them had their time.
+            // The remote takes no bytes, or does not end its half, or no store says how it ended: all of them had their time.
             self.write = Half::Over;
             if std::mem::replace(&mut self.read, Half::Over) == Half::Open {
                 self.session.handle_eof();
@@ -501,7 +501,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
             Event::Extension { scope: Scope::Channel(token), .. } => self.give(token.root(), event),
             Event::Extension { scope: Scope::Root(root), .. } => self.give(root, event),
             Event::Extension { ref name, ref body, .. } if self.hub.message(name, body) => {}
-            // What else is said on the stream itself is nobody's where it is shared.
+            // Anything else on the stream itself is nobody's if the stream is shared.
             event if self.is_own => self.members.iter_mut().for_each(|member| member.push(event.clone())),
             _ => {}
         }

@@ -72,7 +72,7 @@ impl rand_core::TryRng for Counter {
 
 impl rand_core::TryCryptoRng for Counter {}
 
-/// Two sessions that shake hands: how many events they told. Exported, so that nothing of it is left out.
+/// Two sessions that shake hands: how many events they reported. Exported, so that nothing of it is left out.
 #[unsafe(no_mangle)]
 pub extern "C" fn multifeed_no_std_check() -> u32 {
     let session = |role, seed| Session::new(role, Config::default(), Duration::ZERO, &mut Counter(seed));

@@ -1,4 +1,4 @@
-//! Capabilities: how each side of a channel proves that it knows the feed's key, without telling it to who does not
+//! Capabilities: how each side of a channel proves that it knows the feed's key, without telling it to one that does not
 //! (hypercore-crypto's `capability` and `remoteCapability`).
 
 use subtle::ConstantTimeEq;
@@ -17,12 +17,12 @@ pub struct Split {
 }
 
 impl Split {
-    /// The capability that our Open of this feed's channel carries.
+    /// Returns the capability that our Open of this feed's channel carries.
     pub fn capability(&self, key: &FeedKey) -> [u8; 32] {
         capability(&self.rx, &self.tx, key)
     }
 
-    /// Whether this is the capability that the remote's Open of this feed's channel must carry.
+    /// Returns whether this is the capability that the remote's Open of this feed's channel must carry.
     pub fn verify(&self, key: &FeedKey, capability_of_remote: Option<&[u8]>) -> bool {
         let expected = capability(&self.tx, &self.rx, key);
         capability_of_remote.is_some_and(|capability| bool::from(expected[..].ct_eq(capability)))

@@ -68,7 +68,7 @@ pub struct Established {
 }
 
 impl Handshake {
-    /// Starts a handshake. Draws from `rng`, in this order: the static secret key (32 bytes) where none is given, the ephemeral
+    /// Starts a handshake. Draws from `rng`, in this order: the static secret key (32 bytes) if none is given, the ephemeral
     /// one (32), the stream nonce (24).
     pub fn new(
         role: Role,
@@ -174,8 +174,8 @@ impl Handshake {
         let len = self.noise.read_message(message, &mut payload).map_err(failure)?;
         payload.truncate(len);
         if !payload.is_empty() {
-            // The first message is not authenticated, so that any garbage of the right length passes for one; JS looks at
-            // payloads only when all is done, but its own are always sound, and here garbage is found out at once.
+            // The first message is not authenticated, so that any garbage of the right length passes for one. JS looks at
+            // payloads only when all is done, but its own are always sound. Here garbage is found out at once.
             let payload: schema::NoisePayload =
                 message::parse("NoisePayload", &payload.into()).map_err(|_| HandshakeError::BadPayload)?;
             let nonce = payload.nonce.and_then(|nonce| nonce.as_slice().try_into().ok());

@@ -19,7 +19,7 @@ const MOST_BYTES: usize = 256 * 1024;
 pub struct ManifestFields(Json);
 
 impl ManifestFields {
-    /// Fields of ours. `None` where the text is no JSON object, has a member `keys`, or more than 256 KiB.
+    /// Makes fields of ours. `None` if the text is no JSON object, has a member `keys`, or more than 256 KiB.
     pub fn new(json: &Json) -> Option<Self> {
         if json.as_str().len() > MOST_BYTES {
             return None;
@@ -32,18 +32,18 @@ impl ManifestFields {
         Some(Self::of(&members).unwrap_or_else(|| Self(Json::object("{}"))))
     }
 
-    /// The fields as one JSON object.
+    /// Returns the fields as one JSON object.
     pub fn json(&self) -> &Json {
         &self.0
     }
 
-    /// A member's value, where it is there.
+    /// Returns a member's value, if it is there.
     pub fn get(&self, name: &str) -> Option<Json> {
         let mut json = serde_json::Deserializer::from_str(self.0.as_str());
         json.deserialize_map(Object).ok()?.get(name).map(|value| Json::from_raw(value))
     }
 
-    /// The fields of a remote's; `None` where there are none.
+    /// Returns the fields of a remote's; `None` if there are none.
     pub(super) fn of(members: &BTreeMap<String, &RawValue>) -> Option<Self> {
         if members.is_empty() {
             return None;

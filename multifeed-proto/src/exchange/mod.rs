@@ -57,7 +57,7 @@ pub(crate) struct Exchange {
     stage: Stage,
     /// It ended with an error.
     failed: bool,
-    /// The remote's handshake, where it came before the root key's channel was verified.
+    /// The remote's handshake, if it came before the root key's channel was verified.
     early_handshake: Option<RemoteHandshake>,
     /// What we offered: what the remote may request.
     offered: BTreeSet<FeedKey>,
@@ -401,7 +401,7 @@ fn cut(keys: &mut Vec<FeedKey>, known: &BTreeSet<FeedKey>) {
     keys.shrink_to_fit();
 }
 
-/// Sends a list, as several messages where it is long, each with the fields, and also when it is empty.
+/// Sends a list, as several messages if it is long, each with the fields, and also when it is empty.
 fn send(kind: Kind, keys: &[FeedKey], fields: Option<&ManifestFields>, sink: &mut impl Sink) {
     if keys.is_empty() {
         sink.keys(kind, keys, fields);

@@ -13,8 +13,8 @@ use crate::wire::message::Message;
 use super::{Session, State, route};
 
 impl Session {
-    /// Opens a feed's channel. [`Event::Opened`] follows when the remote opened it too, and proved that it knows the key;
-    /// [`Event::ChannelClosed`] where it did not prove it, or where the key's channel is open already under another token. A token
+    /// Opens a feed's channel. [`Event::Opened`] follows when the remote opened it too, and proved that it knows the key.
+    /// [`Event::ChannelClosed`] follows if it did not prove it, or if the key's channel is open already under another token. A token
     /// in use is the caller's mistake, and the call does nothing; use one again when its [`Event::ChannelClosed`] was polled, or after
     /// [`close_channel`](Self::close_channel).
     pub fn open_channel(&mut self, token: Token, key: FeedKey) {
@@ -52,7 +52,7 @@ impl Session {
             return self.wait(Command::Close { token });
         }
         let owner = Owner::Feed(token);
-        // Also where the remote closed it first: what tells so would come under the token's next feed.
+        // Also if the remote closed it first: what tells so would come under the token's next feed.
         self.io.events.close(token);
         if let Some(id) = self.channels.close(owner) {
             self.io.close(Some(owner), id, None);
@@ -60,7 +60,7 @@ impl Session {
     }
 
     /// Sends a message on a channel. On one that we have not open it is dropped: the remote may just have closed it. One
-    /// that JS peers would refuse for its size ends the session with a local error. Where extensions are registered on the channel,
+    /// that JS peers would refuse for its size ends the session with a local error. If extensions are registered on the channel,
     /// the names in an Options message are theirs.
     pub fn send(&mut self, token: Token, message: &Message) {
         if !self.roots.others_may_follow() {
@@ -123,7 +123,7 @@ impl Session {
         }
     }
 
-    /// Sends a message of an extension that was registered. Where it was not, or on a channel that we have not open, nothing is
+    /// Sends a message of an extension that was registered. If it was not, or on a channel that we have not open, nothing is
     /// sent. A remote that does not speak it drops it.
     pub fn send_extension(&mut self, scope: Scope, name: &str, body: &[u8]) {
         if !self.roots.others_may_follow() {
@@ -158,7 +158,7 @@ impl Session {
         }
     }
 
-    /// Whether the remote said that it speaks an extension of ours.
+    /// Returns whether the remote said that it speaks an extension of ours.
     pub fn remote_speaks(&self, scope: Scope, name: &str) -> bool {
         match scope {
             Scope::Stream => self.io.extensions.remote_speaks(name),
@@ -176,7 +176,7 @@ impl Session {
         }
     }
 
-    /// A message's length, where peers accept it; a longer one is the caller's mistake, and ends the session.
+    /// A message's length, if peers accept it; a longer one is the caller's mistake, and ends the session.
     fn fitting(&mut self, len: usize) -> Option<usize> {
         if len > self.io.limits.message_bytes {
             let text = alloc::format!("a message of {len} bytes is more than peers accept");

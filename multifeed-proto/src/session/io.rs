@@ -1,4 +1,4 @@
-//! What the machines speak to: the remote, the caller, and whoever traces.
+//! What the machines speak to: the remote, the caller, and the tracer.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -29,7 +29,7 @@ pub(super) struct Io {
     pub(super) extensions: Extensions,
     pub(super) limits: Limits,
     pub(super) tracer: Option<Box<dyn Tracer>>,
-    /// The time that the caller told last.
+    /// The time that the caller gave last.
     pub(super) now: Duration,
 }
 
@@ -62,7 +62,7 @@ impl Io {
         self.put(owner, id, kind::OPTIONS, &schema::Options { extensions, ack });
     }
 
-    /// Tells the remote the names of the stream's extensions, where they changed since it was told.
+    /// Announces the names of the stream's extensions to the remote, if they changed since it heard them.
     pub(super) fn announce(&mut self) {
         if let Some(names) = self.extensions.announce() {
             self.options(None, 0, names, None);
@@ -77,7 +77,7 @@ impl Io {
         is_kin || (self.extensions.speaks_multifeed() && !self.extensions.has_unknown())
     }
 
-    /// Starts a message; exactly `len` bytes are to be appended to the buffer.
+    /// Starts a message; exactly `len` bytes must be appended to the buffer.
     pub(super) fn message(&mut self, owner: Option<Owner>, channel: u32, kind: u8, len: usize) -> &mut BytesMut {
         self.trace(Direction::Out, channel, owner, kind, None, len);
         self.output.message(channel, kind, len)
@@ -92,7 +92,7 @@ impl Io {
         buf.put_slice(body);
     }
 
-    /// Tells the tracer of a message, where there is one.
+    /// Reports a message to the tracer, if there is one.
     #[inline]
     pub(super) fn trace(
         &mut self,

@@ -167,7 +167,7 @@ impl Session {
         }
     }
 
-    /// The buffer to whose end bytes from the stream are to be appended, with room for a read. `None` while the session is
+    /// Returns the buffer to whose end the caller appends bytes from the stream, with room for a read. `None` while the session is
     /// paused, until events are polled or output is taken, and after its end.
     pub fn recv_buf(&mut self) -> Option<&mut BytesMut> {
         if self.closed.is_some() || self.ended || self.is_paused() {
@@ -176,8 +176,8 @@ impl Session {
         Some(self.input.buffer())
     }
 
-    /// Bytes were appended to [`recv_buf`](Self::recv_buf) by the time `now`: decrypts them in place and parses what is whole.
-    /// An error is the session's end, and told by [`Event::Closed`] as well.
+    /// Decrypts in place what was appended to [`recv_buf`](Self::recv_buf) by the time `now`, and parses what is whole.
+    /// An error is the session's end, and [`Event::Closed`] reports it as well.
     pub fn handle_input(&mut self, now: Duration) -> Result<(), SessionError> {
         self.set_time(now);
         if self.closed.is_some() {
@@ -200,14 +200,14 @@ impl Session {
         }
     }
 
-    /// The remote ended its half of the stream. After whole messages of a session that is ready this is [`Event::RemoteEnded`],
+    /// Notes that the remote ended its half of the stream. After whole messages of a session that is ready this is [`Event::RemoteEnded`],
     /// otherwise an error.
     pub fn handle_eof(&mut self) {
         self.ended = true;
         self.process();
     }
 
-    /// It is `now`: does what is due. Never too early, and late is harmless.
+    /// Does what is due at `now`. Never too early, and late is harmless.
     pub fn handle_timeout(&mut self, now: Duration) {
         self.set_time(now);
         while self.closed.is_none()
@@ -249,12 +249,12 @@ impl Session {
         }
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) is to be called, on the caller's clock.
+    /// Returns when to call [`handle_timeout`](Self::handle_timeout), on the caller's clock.
     pub fn poll_timeout(&self) -> Option<Duration> {
         if self.closed.is_some() { None } else { self.timers.next(self.phase, self.roots.deadline()) }
     }
 
-    /// The next event. After [`Event::Closed`] there is none.
+    /// Returns the next event. After [`Event::Closed`] there is none.
     pub fn poll_event(&mut self) -> Option<Event> {
         if self.io.events.is_empty() {
             self.process();
@@ -266,7 +266,7 @@ impl Session {
         if core::mem::replace(&mut self.closed_told, true) { None } else { Some(Event::Closed(result)) }
     }
 
-    /// Moves what is to be sent to the end of `out`, without a copy where that is empty. `false` when there was nothing.
+    /// Moves what waits to be sent to the end of `out`, without a copy if that is empty. `false` when there was nothing.
     pub fn poll_output(&mut self, out: &mut BytesMut) -> bool {
         let keep = 2 * self.io.limits.output_bytes;
         if self.io.output.has_messages() {
@@ -284,12 +284,12 @@ impl Session {
         self.io.output.shrink();
     }
 
-    /// The session is over, and every last byte was taken: time to shut our half of the stream.
+    /// Returns whether the session is over, and every last byte was taken: time to shut our half of the stream.
     pub fn output_finished(&self) -> bool {
         self.closed.is_some() && self.io.output.len() == 0
     }
 
-    /// Bytes of commands (by [`Command::size`]) that the session will still queue. One message past it is accepted, so that any
+    /// Returns how many bytes of commands (by [`Command::size`]) the session will still queue. One message past it is accepted, so that any
     /// message can go at all. 0 after the end.
     pub fn send_credit(&self) -> usize {
         if self.closed.is_some() {
@@ -299,12 +299,12 @@ impl Session {
         self.io.limits.output_bytes.saturating_sub(queued)
     }
 
-    /// Bytes that wait to be taken by [`poll_output`](Self::poll_output).
+    /// Returns how many bytes wait to be taken by [`poll_output`](Self::poll_output).
     pub fn unsent(&self) -> usize {
         self.io.output.len()
     }
 
-    /// What went over the stream so far.
+    /// Returns what went over the stream so far.
     pub fn totals(&self) -> Totals {
         Totals {
             bytes_in: self.input.bytes,
@@ -314,7 +314,7 @@ impl Session {
         }
     }
 
-    /// The remote's static key will do: the session goes on, where [`Config::authenticate`] made it wait. The time that multifeeds
+    /// Accepts the remote's static key: the session goes on, if [`Config::authenticate`] made it wait. The time that multifeeds
     /// have to become ready begins anew.
     pub fn accept(&mut self) {
         if self.phase == Phase::Held {
@@ -323,7 +323,7 @@ impl Session {
         }
     }
 
-    /// Goes on as after [`accept`](Self::accept), with a remote that stays a stranger until it proves that it knows a key of ours: the caller only
+    /// Goes on as after [`accept`](Self::accept), with a remote that stays a stranger until it proves that it knows a key of ours. The caller only
     /// knows who it says it is. [`Limits::unproven_bytes`](crate::Limits::unproven_bytes) bounds it also if [`Config::root`] named no root key.
     pub fn admit(&mut self) {
         if self.phase == Phase::Held {
@@ -337,7 +337,7 @@ impl Session {
         self.begin();
     }
 
-    /// The remote's static key will not do: the session ends with [`SessionError::Refused`]. The remote is told nothing else. Before
+    /// Refuses the remote's static key: the session ends with [`SessionError::Refused`]. The remote hears nothing else. Before
     /// [`Event::Connected`] there is nothing to refuse, and the call does nothing.
     pub fn refuse(&mut self) {
         if let Some(remote_public_key) = self.remote_public_key {
@@ -362,7 +362,7 @@ impl Session {
         self.offer_feeds_with(root, keys, None);
     }
 
-    /// As [`offer_feeds`](Self::offer_feeds), with what the remote's application is told of the feeds. A list that takes several
+    /// As [`offer_feeds`](Self::offer_feeds), with what the remote's application gets to know of the feeds. A list that takes several
     /// messages has it in each.
     pub fn offer_feeds_with(&mut self, root: Root, keys: &[FeedKey], fields: Option<&ManifestFields>) {
         if self.closed.is_none() {
@@ -394,11 +394,11 @@ impl Session {
         }
     }
 
-    /// Takes a multifeed off the stream: its root key's channel is closed, and those of `feeds` that are open; of neither anything
-    /// more is told. The others go on, and so does the stream. A remote whose lists of it go over the root key's own channel takes it
-    /// for that multifeed's end; one that speaks as multifeed 6 has no word for it, and stays until the stream ends. The key can be
-    /// opened again under another name, where it is over for the remote too. A stream that ends before any multifeed was ready ends with
-    /// an error, where [`Config::root`] named one, also if that one was left.
+    /// Takes a multifeed off the stream: closes its root key's channel, and those of `feeds` that are open. Nothing more is reported of
+    /// either. The others go on, and so does the stream. A remote whose lists of it go over the root key's own channel takes it
+    /// for that multifeed's end. One that speaks as multifeed 6 has no word for it, and stays until the stream ends. The key can be
+    /// opened again under another name, if it is over for the remote too. A stream that ends before any multifeed was ready ends with
+    /// an error if [`Config::root`] named one, also if that one was left.
     pub fn leave_root(&mut self, root: Root, feeds: RangeInclusive<Token>) {
         self.io.events.forget_root(root);
         // Those of channels that the remote has closed, too.
@@ -424,7 +424,7 @@ impl Session {
         self.open_roots();
     }
 
-    /// Whether nothing more comes of a multifeed's lists: it failed, it was left, or the remote closed the channel that they went
+    /// Returns whether nothing more comes of a multifeed's lists: it failed, it was left, or the remote closed the channel that they went
     /// over. With a multifeed 6 they go on when the root key's channel is closed.
     pub fn root_is_over(&self, root: Root) -> bool {
         self.roots.is_over(root)

@@ -80,7 +80,7 @@ impl Input {
         &mut self.buf
     }
 
-    /// Where the message that is arriving starts in the stream, and its bytes with what stands in front of it: those that came, if its
+    /// Returns the offset in the stream of the message that is arriving, and its bytes with what stands in front of it: those that came, if its
     /// length is not known yet.
     pub(crate) fn arriving(&self) -> (u64, usize) {
         (self.bytes.saturating_sub(self.buf.len() as u64), self.scanner.needed().max(self.buf.len()))

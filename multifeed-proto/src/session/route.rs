@@ -25,7 +25,7 @@ use crate::wire::schema;
 /// no longer than this.
 const HOLD: Duration = Duration::from_millis(100);
 
-/// How long a remote whose first channel is not our only root key's has to open that one too: a corestore-multifeed opens all of its root keys at
+/// How long a remote whose first channel is not our only root key's has to open that one too. A corestore-multifeed opens all of its root keys at
 /// once, in an order of its own.
 const OTHER_ROOT: Duration = Duration::from_secs(2);
 
@@ -101,7 +101,7 @@ impl Session {
                 }
             }
             LocalOpen::Unproven { id, discovery_key } => {
-                // Somebody who knows no more than the discovery key is told nothing, unless it is one multifeed of several.
+                // Somebody who knows no more than the discovery key hears nothing, unless it is one multifeed of several.
                 if !self.roots.is_last(root) {
                     self.io.close(None, id, Some(discovery_key));
                 }
@@ -147,7 +147,7 @@ impl Session {
         self.timers.greeted();
     }
 
-    /// A multifeed cannot be synced with this remote; the others go on, where there are any.
+    /// A multifeed cannot be synced with this remote; the others go on, if there are any.
     fn fail_root(&mut self, root: Root, error: SessionError) {
         if self.roots.is_last(root) {
             return self.fail(error);
@@ -212,7 +212,7 @@ impl Session {
         self.send_options(token);
     }
 
-    /// Tells the remote our extensions and wishes on a feed's channel, where we have any.
+    /// Tells the remote our extensions and wishes on a feed's channel, if we have any.
     pub(super) fn send_options(&mut self, token: Token) {
         if let Some((id, true, ours)) = self.channels.options(token)
             && let Some(extensions) = ours.extensions.as_mut().filter(|extensions| extensions.is_spoken())
@@ -256,8 +256,8 @@ impl Session {
         }
     }
 
-    /// Whether this stream may carry several multifeeds, and the remote is one of ours: it changes to the dialect of the root key's own channel when it
-    /// hears that, and only there a Close says that a multifeed leaves.
+    /// Whether this stream may carry several multifeeds, and the remote is one of ours. It changes to the dialect of the root key's own channel when
+    /// it hears that. Only there a Close says that a multifeed leaves.
     fn is_kin_of_a_shared_stream(&self) -> bool {
         self.roots.default_dialect() == Dialect::Channel && self.io.extensions.is_kin()
     }
@@ -451,12 +451,12 @@ impl Session {
     fn root_closed(&mut self, root: Root) {
         let is_last = self.roots.is_last(root);
         let Some(entry) = self.roots.get(root) else { return };
-        // One that failed was told of then.
+        // One that failed was reported then.
         if entry.exchange.is_failed() {
             return;
         }
         let lists_go_on = entry.dialect == Some(Dialect::Stream) && entry.exchange.stage() == Stage::Ready;
-        // The only one may have been closed in a race; if not, it is told in time that the remote never was ready.
+        // The only one may have been closed in a race; if not, the timeout reports that the remote never was ready.
         let time_tells = is_last && entry.exchange.is_waiting();
         if !lists_go_on && !time_tells {
             self.roots.over(root);

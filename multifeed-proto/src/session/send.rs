@@ -7,7 +7,7 @@ use bytes::{BufMut, BytesMut};
 use crate::crypto::cipher::Keystream;
 use crate::wire::frame;
 
-/// What is to be sent.
+/// What waits to be sent.
 #[derive(Debug, Default)]
 pub(crate) struct Output {
     /// Handshake messages, which are not encrypted. All of them go before everything else.
@@ -56,7 +56,7 @@ impl Output {
         }
     }
 
-    /// Starts a message; exactly `body` bytes are to be appended to the buffer.
+    /// Starts a message; exactly `body` bytes must be appended to the buffer.
     pub(crate) fn message(&mut self, channel: u32, kind: u8, body: usize) -> &mut BytesMut {
         self.frames.reserve(body + 16);
         frame::put_header(&mut self.frames, channel, kind, body);
@@ -75,7 +75,7 @@ impl Output {
         self.frames.put_u8(0);
     }
 
-    /// Moves everything to the end of `out`, encrypted: without a copy where `out` is empty. Not more than `keep` bytes of
+    /// Moves everything to the end of `out`, encrypted: without a copy if `out` is empty. Not more than `keep` bytes of
     /// capacity stay behind.
     pub(crate) fn take(&mut self, out: &mut BytesMut, keep: usize) -> bool {
         if self.len() == 0 {

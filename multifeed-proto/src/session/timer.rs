@@ -12,7 +12,7 @@ const PIECE: u64 = 16 * 1024;
 /// The clocks of a session.
 #[derive(Debug)]
 pub(crate) struct Timers {
-    /// The latest time that the caller told.
+    /// The latest time that the caller gave.
     now: Duration,
     received: Duration,
     sent: Duration,
@@ -41,7 +41,7 @@ pub(crate) struct Timers {
 /// A message of which not all has come.
 #[derive(Debug, Clone, Copy)]
 struct Arriving {
-    /// Where it starts in the stream.
+    /// Its offset in the stream.
     start: u64,
     since: Duration,
     /// Bytes of it that came.
@@ -92,7 +92,7 @@ impl Timers {
         }
     }
 
-    /// The caller told the time. It does not run backwards.
+    /// The caller gave the time. It does not run backwards.
     pub(crate) fn set(&mut self, now: Duration) {
         self.now = self.now.max(now);
     }
@@ -116,7 +116,7 @@ impl Timers {
         self.now.saturating_sub(self.moved)
     }
 
-    /// The message that is arriving: where it starts in the stream, and how many bytes of it came.
+    /// The message that is arriving: its offset in the stream, and how many bytes of it came.
     pub(crate) fn arriving(&mut self, message: Option<(u64, u64)>) {
         self.message = message.map(|(start, bytes)| {
             let since = self.message.filter(|known| known.start == start).map_or(self.now, |known| known.since);
@@ -140,7 +140,7 @@ impl Timers {
         self.sent = self.now;
     }
 
-    /// The latest time that the caller told.
+    /// The latest time that the caller gave.
     pub(crate) fn now(&self) -> Duration {
         self.now
     }

@@ -4,7 +4,7 @@ use super::{Session, State};
 use crate::error::SessionError;
 
 impl Session {
-    /// Whether the remote has proven that it knows a key of ours: it opened a root key's channel, or a feed's, that is open here, with the
+    /// Returns whether the remote has proven that it knows a key of ours: it opened a root key's channel, or a feed's, that is open here, with the
     /// right capability. Also true once it was [accepted](Self::accept). Until then it is bounded by
     /// [`Limits::unproven_message_bytes`](crate::Limits::unproven_message_bytes) and
     /// [`Limits::unproven_bytes`](crate::Limits::unproven_bytes).
@@ -12,13 +12,13 @@ impl Session {
         self.proven
     }
 
-    /// Bytes that the message which is arriving takes in all, its header included, as far as that is known: what
+    /// Returns how many bytes the message that is arriving takes in all, its header included, as far as that is known: what
     /// [`recv_buf`](Self::recv_buf) grows to. 0 between messages.
     pub fn incoming_bytes(&self) -> usize {
         self.arriving().map_or(0, |(_, _, size)| size)
     }
 
-    /// The message that is arriving: where it starts in the stream, and how many of its bytes came, of how many.
+    /// Returns the message that is arriving: its offset in the stream, and how many of its bytes came, of how many.
     pub(super) fn arriving(&self) -> Option<(u64, u64, usize)> {
         let is_there = matches!(self.state, State::Open(_)) && self.input.is_partial() && !self.input.is_waiting();
         is_there.then(|| {

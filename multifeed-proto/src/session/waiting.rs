@@ -25,7 +25,7 @@ impl Waiting {
         core::mem::take(self).commands
     }
 
-    /// Those for channels that are not to be opened any more are nobody's.
+    /// Those for channels that will not be opened any more are nobody's.
     pub(super) fn forget(&mut self, feeds: &RangeInclusive<Token>) {
         self.commands.retain(|command| !token(command).is_some_and(|token| feeds.contains(&token)));
         self.bytes = self.commands.iter().map(Command::size).sum();

@@ -88,12 +88,12 @@ impl Scanner {
         }
     }
 
-    /// Bytes that the frame behind the whole ones takes, if its header has come; 0 if not.
+    /// Returns how many bytes the frame behind the whole ones takes, if its header has come; 0 if not.
     pub fn needed(&self) -> usize {
         self.needed
     }
 
-    /// Bytes of whole frames found so far.
+    /// Returns how many bytes of whole frames were found so far.
     pub fn whole(&self) -> usize {
         self.whole
     }
@@ -103,7 +103,7 @@ impl Scanner {
         (self.needed > 0).then_some(self.last)
     }
 
-    /// The whole frames were cut off the buffer's start.
+    /// Notes that the whole frames were cut off the buffer's start.
     pub fn taken(&mut self) {
         self.whole = 0;
     }

@@ -86,9 +86,9 @@ pub struct Options {
 pub struct Have {
     /// First block.
     pub start: u64,
-    /// Number of blocks; 1 where the message has none.
+    /// Number of blocks; 1 if the message has none.
     pub length: u64,
-    /// Which of them, as bitfield-rle; all where there is none.
+    /// Which of them, as bitfield-rle; all if there is none.
     pub bitfield: Option<Bytes>,
     /// Whether this acknowledges a block that was sent.
     pub ack: bool,
@@ -99,7 +99,7 @@ pub struct Have {
 pub struct Request {
     /// The block.
     pub index: u64,
-    /// Where above 0: the block at this byte offset is asked for instead.
+    /// If above 0: the block at this byte offset is asked for instead.
     pub bytes: u64,
     /// Whether only the hash and proof are wanted.
     pub hash: bool,
@@ -132,7 +132,7 @@ pub struct Node {
 }
 
 impl Message {
-    /// The message's type.
+    /// Returns the message's type.
     pub fn kind(&self) -> u8 {
         match self {
             Self::Options(_) => kind::OPTIONS,
@@ -148,7 +148,7 @@ impl Message {
         }
     }
 
-    /// Bytes of the body that [`encode`](Self::encode) writes.
+    /// Returns how many bytes of body [`encode`](Self::encode) writes.
     pub fn encoded_len(&self) -> usize {
         match self {
             Self::Have(have) => have.encoded_len(),

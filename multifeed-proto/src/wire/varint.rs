@@ -11,7 +11,7 @@ pub const PROTOBUF_MAX: usize = 10;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooLong;
 
-/// Reads a varint of at most `max` bytes from the start of `bytes`: its value and its length, or `None` where more bytes are
+/// Reads a varint of at most `max` bytes from the start of `bytes`: its value and its length, or `None` if more bytes are
 /// needed.
 #[inline]
 pub fn decode(bytes: &[u8], max: usize) -> Result<Option<(u64, usize)>, TooLong> {
@@ -57,7 +57,7 @@ pub(crate) fn encode_at(mut value: u64, buf: &mut [u8], mut at: usize) -> usize 
     at + 1
 }
 
-/// How many bytes [`encode`] writes.
+/// Returns how many bytes [`encode`] writes.
 pub const fn len(value: u64) -> usize {
     // 7 bits a byte, and one byte for zero: ceil(bits / 7) without a division.
     ((64 - (value | 1).leading_zeros() as usize) * 9 + 64) / 64

@@ -29,7 +29,7 @@ pub fn session(role: Role, config: Config) -> Session {
     Session::new(role, config, Duration::ZERO, &mut ChaCha8Rng::seed_from_u64(seed))
 }
 
-/// Gives out fixed bytes where randomness is asked for.
+/// Gives out fixed bytes if randomness is asked for.
 pub struct Replay(pub VecDeque<u8>);
 
 impl rand_core::TryRng for Replay {
@@ -51,7 +51,7 @@ impl rand_core::TryRng for Replay {
 
 impl rand_core::TryCryptoRng for Replay {}
 
-/// A session, and what it told.
+/// A session, and what it reported.
 pub struct Side {
     pub session: Session,
     pub events: Vec<Event>,

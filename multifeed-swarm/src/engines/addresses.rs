@@ -13,13 +13,13 @@ use crate::engines::door::Door;
 use crate::lock;
 use crate::tcp;
 
-/// What [`Addresses`] dials, and where it listens.
+/// The addresses that [`Addresses`] dials, and the one it listens on.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct AddressesOptions {
     /// Peers, each as `host:port`. They are dialled for every topic, and never given up; the networker says when a dial is repeated.
     pub peers: Vec<String>,
-    /// Where to listen, as `host:port`, if at all. Port 0 takes a free one. `[::]:port` takes IPv4 too, also if the system keeps the two apart or has
+    /// Where to listen, as `host:port`, if at all. Port 0 takes a free one. `[::]:port` takes IPv4 too, even if the system keeps the two apart or has
     /// no IPv6.
     pub listen: Option<String>,
 }
@@ -60,7 +60,7 @@ impl Addresses {
         Ok(Self { peers: options.peers, address, state: Mutex::new(state) })
     }
 
-    /// Where it listens.
+    /// Returns the address it listens on.
     pub fn address(&self) -> Option<SocketAddr> {
         self.address
     }

@@ -1,4 +1,4 @@
-//! Any order of what engines, dials and the application do: the bounds hold all the while, and in the end whoever lives is connected.
+//! Any order of what engines, dials and the application do: the bounds hold all the while, and in the end every living peer is connected.
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -132,7 +132,7 @@ impl World {
                         self.table.identify(id, [peer as u8; 32]);
                     }
                     self.table.connected(id);
-                    // Whoever is the same has no dial any more.
+                    // A peer that is the same as another has no dial any more.
                     self.follow();
                 }
                 (true, false) => {

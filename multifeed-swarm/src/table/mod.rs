@@ -1,4 +1,4 @@
-//! Who was found, by whom, and who is to be dialled.
+//! Who was found, by whom, and whom to dial.
 //!
 //! Nothing here waits, reads a clock or touches a socket: each call says what happened and when, and leaves [`Order`]s and [`Happened`]s. When a dial is
 //! repeated is the networker's to say; here it is said who has one.
@@ -34,7 +34,7 @@ impl std::fmt::Display for FoundId {
 /// What the swarm is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Order {
-    /// Begin a dial, which is kept. Whoever answers has to have this static key.
+    /// Begin a dial, which is kept. The peer that answers has to have this static key.
     Dial { peer: FoundId, key: Option<PeerKey> },
     /// Try to reach a peer by an address, which is connected in a slower way; that connection stays until then.
     Hasten(FoundId),
@@ -44,7 +44,7 @@ pub(crate) enum Order {
     Doubt(EngineId, Route),
 }
 
-/// What the application is told.
+/// What the application hears.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Happened {
     Found { peer: FoundId, key: Option<PeerKey>, engine: EngineId, route: Route },
@@ -138,7 +138,7 @@ struct Peer {
     turn: usize,
     /// The route that was connected last.
     by: Option<(EngineId, Route)>,
-    /// How it would be reached where it came from.
+    /// How to reach it at the address it came from.
     came_from: Option<Route>,
 }
 
@@ -312,8 +312,8 @@ impl Table {
 
     // What became of dials and connections.
 
-    /// The peer's dial has a connection with whoever has this static key, and shares a root key. If another one was found with that key, it is the same
-    /// one, and is gone from now on: its number.
+    /// The peer's dial has a connection with the peer of this static key, and shares a root key. If another one was found with that key, it is the
+    /// same one, and is gone from now on. Returns that one's number.
     pub(crate) fn identify(&mut self, id: FoundId, key: PeerKey) -> Option<FoundId> {
         let peer = self.peers.get_mut(&id).filter(|peer| peer.key != Some(key))?;
         // What was announced with another key is somebody else's. It is found again, as that.
@@ -358,7 +358,7 @@ impl Table {
         self.forget_names(gone);
     }
 
-    /// A connection with whoever has this static key came from there: if it is found there too, it is the same peer.
+    /// A connection with the peer of this static key came from there: if it is found there too, it is the same peer.
     pub(crate) fn came_from(&mut self, key: PeerKey, route: Route) {
         let Some(id) = self.with_key(key) else { return };
         if let Some(peer) = self.peers.get_mut(&id) {
@@ -375,8 +375,8 @@ impl Table {
         }
     }
 
-    /// A connection shares a root key: one that the peer's dial keeps, or another one with a peer of this static key. Each is told once, and followed by
-    /// [`ended`](Self::ended).
+    /// A connection shares a root key: one that the peer's dial keeps, or another one with a peer of this static key. Called once for each, and
+    /// followed by [`ended`](Self::ended).
     pub(crate) fn connected(&mut self, id: FoundId) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         peer.connections += 1;
@@ -410,7 +410,7 @@ impl Table {
             return true;
         }
         if is_mixed && peer.expects {
-            // Whoever is at an address that nobody announced may have another key by now.
+            // The peer at an address that nobody announced may have another key by now.
             peer.state = State::Waiting(now.saturating_add(after));
             self.orders.push(Order::Stop(id));
         } else if !kept && !peer.reached && others_wait {
@@ -561,7 +561,7 @@ impl Peer {
         !self.reached && !self.is_kept()
     }
 
-    /// The static key that whoever is reached has to have: none if one of the routes was found without one.
+    /// The static key that the reached peer has to have: none if one of the routes was found without one.
     fn expected(&self) -> Option<PeerKey> {
         self.key.filter(|_| self.routes.values().all(|on| on.key.is_some()))
     }

@@ -133,7 +133,7 @@ pub fn threads(name: &str) -> usize {
         .count()
 }
 
-/// Runs a test in a process of its own: other tests have threads of the same name. `false` in the first process, where it is over.
+/// Runs a test in a process of its own: other tests have threads of the same name. Returns `false` in the first process, once the test is over.
 pub fn is_alone(test: &str) -> bool {
     if std::env::var_os("MULTIFEED_ALONE").is_some() {
         return true;

@@ -22,7 +22,7 @@ pub async fn one_writer<A: Adapter>() {
     assert_eq!((left.moved.blocks_sent, left.moved.bytes_sent), (100, 5000));
     assert_eq!((right.moved.blocks_received, right.moved.bytes_received), (100, 5000));
     assert!(right.moved.holes.is_empty());
-    // Whoever ends first takes no note of the other's last bytes.
+    // The side that ends first takes no note of the other's last bytes.
     let (there, back) = (left.stream.bytes_out - right.stream.bytes_in, right.stream.bytes_out - left.stream.bytes_in);
     assert!(there < 100 && back < 100 && right.stream.bytes_in > 5000, "{left:?} {right:?}");
 
@@ -156,7 +156,7 @@ pub async fn files_outlive_their_multifeed<A: Adapter>() {
     drop(folder);
 }
 
-/// The second sync of the same two moves what is new, and tells of the remote's feeds again.
+/// The second sync of the same two moves what is new, and reports the remote's feeds again.
 pub async fn sync_twice<A: Adapter>() {
     let (a, b) = (memory().await, memory().await);
     let feed = filled(&a, "a", 1, 10, 10).await;

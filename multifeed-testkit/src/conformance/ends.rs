@@ -128,7 +128,7 @@ pub async fn closing_during_a_sync<A: Adapter>() {
     b.close().await.unwrap();
 }
 
-/// A second `close`, at the same time or later, tells how the first went; whatever else follows is told that it is closed.
+/// A second `close`, at the same time or later, returns the first one's result; appends, reads and new writers after it fail with `Closed`.
 pub async fn closing_twice<A: Adapter>() {
     let multi = memory().await;
     let feed = filled(&multi, "a", 1, 1, 1).await;

@@ -74,7 +74,7 @@ pub async fn extensions_on_a_feeds_channel<A: Adapter>() {
     assert_eq!(on_left.next().await.unwrap().body, "to all");
     assert_eq!(on_right.next().await.unwrap().body, "to all");
 
-    // One that is gone is told of.
+    // Sending to one that is gone fails.
     let gone = to_right.id();
     drop(to_right);
     from_right.finish().await.unwrap();
@@ -122,7 +122,7 @@ pub async fn extensions_fail_by_typed_errors<A: Adapter>() {
     hang_up(left, right).await;
 }
 
-/// Who does not take what comes loses what has no room, and is told how much; nothing else waits for that.
+/// An application that does not take what comes loses what has no room, and learns how much; nothing else waits for that.
 pub async fn messages_that_nobody_takes<A: Adapter>() {
     let mut options = Options::default();
     options.pump.extension_messages = 10;

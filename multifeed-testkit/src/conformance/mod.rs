@@ -126,7 +126,7 @@ pub(crate) async fn filled(multi: &Multifeed, name: &str, seed: u32, count: u32,
     feed
 }
 
-/// Appends made-up blocks, which go on where the feed ends.
+/// Appends made-up blocks, which continue those of the feed.
 pub(crate) async fn fill(feed: &Feed, seed: u32, count: u32, size: usize) {
     let start = u32::try_from(feed.len()).expect("a short feed");
     let blocks: Vec<_> = (start..start + count).map(|index| block(seed, index, size)).collect();

@@ -102,7 +102,7 @@ pub async fn a_networker_carries_what_both_sides_have<A: Adapter>() {
     assert_eq!(theirs.roots(), [root(2), root(3)]);
     assert_eq!((ours.peers().len(), asked.load(Ordering::Relaxed)), (1, 1));
 
-    // A peer that is not accepted is told nothing; one that is banned goes.
+    // A peer that is not accepted learns nothing; one that is banned goes.
     let stranger = networker(3);
     stranger.join(&memory(2).await, Replicate::live()).unwrap();
     connect::<A>(&stranger, &ours);

@@ -70,7 +70,7 @@ pub async fn a_policy_says_what_is_told_and_taken<A: Adapter>() {
     assert_same(&private, &b).await;
 }
 
-/// A remote brings as many feeds and bytes as it may, and is served all the same; a session can be told to fetch, or to serve, nothing.
+/// A remote brings as many feeds and bytes as it may, and is served all the same; a session may have options to fetch, or to serve, nothing.
 pub async fn what_a_remote_brings_is_bounded<A: Adapter>() {
     let a = memory().await;
     for number in 0..5 {
@@ -102,7 +102,7 @@ pub async fn what_a_remote_brings_is_bounded<A: Adapter>() {
 }
 
 /// A feed of nothing is in sync, is not here, and comes at once when there is something of it, whoever wants to know how far the
-/// sync is; where it is added, it is here before that.
+/// sync is; if it is added, it is here before that.
 pub async fn a_feed_of_nothing_comes_with_its_first_block<A: Adapter>() {
     for added in [false, true] {
         let (a, b) = (memory().await, memory().await);

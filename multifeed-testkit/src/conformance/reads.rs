@@ -26,7 +26,7 @@ async fn known(multi: &Multifeed, feed: &Feed) -> Feed {
     held(multi, feed.key(), 0).await
 }
 
-/// A block is fetched from whoever has it, now or later; what is held is returned at once.
+/// A block is fetched from any peer that has it, now or later; what is held is returned at once.
 pub async fn fetching_waits_for_a_block<A: Adapter>() {
     let (a, b, c) = (memory().await, sparse().await, sparse().await);
     let feed = filled(&a, "a", 1, 10, 100).await;
@@ -81,7 +81,7 @@ pub async fn fetching_ends_with_typed_errors<A: Adapter>() {
     right.unwrap();
 }
 
-/// Whoever drops a fetch or a download waits no longer, and nothing is kept for it.
+/// A caller that drops a fetch or a download waits no longer, and nothing is kept for it.
 pub async fn dropping_a_fetch_ends_it<A: Adapter>() {
     let mut options = Options::default();
     options.multifeed.limits.wants = 3;
@@ -286,7 +286,7 @@ pub async fn clearing_and_auditing<A: Adapter>() {
     b.close().await.unwrap();
 }
 
-/// A feed's own events, in order, for whoever asks for them.
+/// A feed's own events, in order, for any subscriber.
 pub async fn events_of_a_feed<A: Adapter>() {
     let (a, b) = (memory().await, sparse().await);
     let feed = filled(&a, "a", 1, 5, 10).await;
@@ -317,7 +317,7 @@ pub async fn events_of_a_feed<A: Adapter>() {
     let peers = copy.peers().await.unwrap();
     assert_eq!((peers.len(), peers[0].sync, peers[0].info.remote_len), (1, right.id(), 5));
 
-    // Whoever does not take them loses the oldest, and reads how many.
+    // A subscriber that does not take them loses the oldest, and reads how many.
     for _ in 0..2_000 {
         feed.append("x").await.unwrap();
         feed.clear(feed.len() - 1..).await.unwrap();
@@ -434,7 +434,7 @@ pub async fn handles_cross_threads<A: Adapter>() {
     drop(sendable(feed.events().await.unwrap()));
 }
 
-/// A sink splits what is too long, appends in batches, and tells of a batch that failed.
+/// A sink splits what is too long, appends in batches, and reports a batch that failed.
 pub async fn a_sink_splits_and_batches<A: Adapter>() {
     let multi = memory().await;
     let feed = multi.writer("sink").await.unwrap();

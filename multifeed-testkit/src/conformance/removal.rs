@@ -55,7 +55,7 @@ pub async fn a_removed_feed_is_gone_until_somebody_brings_it<A: Adapter>() {
     assert!(is_removed(copy.get(0).await));
 }
 
-/// The last folder takes the number of the one that goes: names that are numbers, lookups, events and the order of the feeds follow it, and all is
+/// The last folder takes the number of the one that goes. Names that are numbers, lookups, events and the order of the feeds follow it. All is
 /// the same when the store is opened again.
 pub async fn removals_change_numbers_and_order<A: Adapter>() {
     let folder = tempfile::tempdir().unwrap();
@@ -114,7 +114,7 @@ pub async fn removals_change_numbers_and_order<A: Adapter>() {
     reopened.close().await.unwrap();
 }
 
-/// A feed that is banned goes nowhere, whoever offers or asks, until it is unbanned.
+/// A feed that is banned goes nowhere, whichever side offers or asks, until it is unbanned.
 pub async fn banned_feeds_are_not_synced<A: Adapter>() {
     let (a, b) = (memory().await, memory().await);
     let (junk, good) = (filled(&a, "junk", 1, 5, 100).await, filled(&a, "good", 2, 5, 100).await);
@@ -146,7 +146,7 @@ pub async fn banned_feeds_are_not_synced<A: Adapter>() {
     assert_same(&junk, &b).await;
 }
 
-/// A writer goes only where that is asked for by name, and its key pair is not taken up again.
+/// A writer goes only by `remove_writer`, and its key pair is not taken up again.
 pub async fn own_writers_are_removed_by_name<A: Adapter>() {
     let (a, b) = (memory().await, memory().await);
     let pair = generate_key_pair().unwrap();

@@ -1,4 +1,4 @@
-//! Where a history's store is: in numbered folders, or in a corestore. A corestore's cores are folders of the same disk, so that its changes and syncs
+//! The layout of a history's store: numbered folders, or a corestore. A corestore's cores are folders of the same disk, so that its changes and syncs
 //! are recorded, and cut, like any.
 
 use std::collections::BTreeMap;

@@ -29,7 +29,7 @@ pub(super) struct Maker {
     now: Duration,
     /// The disk fails: what the store says of itself counts no further than it knows it to be synced.
     faulty: bool,
-    /// Batches that were not appended yet: the writer's number, where they begin, and their blocks.
+    /// Batches that were not appended yet: the writer's number, the index at which they begin, and their blocks.
     pending: VecDeque<(u8, u64, Vec<Bytes>)>,
     /// How often each of our writers was removed: the next one of that name has another key.
     generations: [u8; 2],

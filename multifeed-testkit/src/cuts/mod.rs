@@ -1,10 +1,10 @@
-//! Random histories of a store, cut at every moment: what is left on the disk opens, verifies, holds what was promised, and syncs
+//! Random histories of a store, cut at every moment. What is left on the disk opens, verifies, holds what was promised, and syncs
 //! on with a peer that saw the store before the cut.
 //!
-//! A history is made of a seed. The store under test has writers of its own, syncs with a peer that has a feed too, is closed and
-//! opened again, clears blocks, and goes on after errors of its disk; its storage notes every change and every sync. Then, for each moment of
-//! that record, the disk is put together as a kill at that moment leaves it, and as a power cut does: of what was not synced, anything may be
-//! gone or torn.
+//! A history is made of a seed. The store under test has writers of its own, and syncs with a peer that has a feed too. It is closed and
+//! opened again, clears blocks, and goes on after errors of its disk. Its storage notes every change and every sync. Then, for each moment of
+//! that record, the disk is put together as a kill at that moment leaves it, and as a power cut does. After a power cut, anything that was not
+//! synced may be gone or torn.
 
 mod cores;
 mod folder;
@@ -158,7 +158,7 @@ impl History {
     ///
     /// # Errors
     ///
-    /// Where the store fails without any fault of its disk.
+    /// If the store fails without any fault of its disk.
     pub fn new(kind: Kind, seed: u64) -> Result<History> {
         Maker::new(kind, seed)?.make()
     }
@@ -222,7 +222,7 @@ impl History {
 
     fn try_disk(&self, disk: MemoryStorage, cut: Cut, at: usize, syncs: bool, tried: &mut Tried) -> Result<()> {
         tried.cuts += 1;
-        // Without any sync a power cut may take anything, the key of a feed too: that is told, and hides nothing else from JS.
+        // Without any sync a power cut may take anything, the key of a feed too: that is reported, and hides nothing else from JS.
         let as_js = cut == Cut::Power && self.durability == Durability::None;
         if self.kind == Kind::Folder && (at as u64 + self.seed).is_multiple_of(IN_FILES_EVERY) {
             tried.in_files += 1;
@@ -293,7 +293,7 @@ impl History {
         );
         let (all, mut b) = (contents(&mut store, set)?, contents(&mut peer, SetId::ALL)?);
         let mut a = all.clone();
-        // What is banned is not synced, also where it was not removed yet.
+        // A banned feed is not synced, even if it was not removed yet.
         a.retain(|key, _| !store.is_banned(key));
         b.retain(|key, _| !store.is_banned(key));
         ensure!(a == b, "the two differ after a sync: {} and {}", told(&a), told(&b));

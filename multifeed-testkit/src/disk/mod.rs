@@ -1,4 +1,4 @@
-//! Storage that fails where a test wants it to, and what a disk holds after a crash at any moment.
+//! Storage that fails when a test wants it to, and what a disk holds after a crash at any moment.
 
 mod record;
 mod shared;

@@ -15,9 +15,9 @@ pub enum Change {
     Write {
         /// The file.
         file: FileId,
-        /// Where.
+        /// The offset.
         offset: u64,
-        /// What.
+        /// The bytes.
         data: Vec<u8>,
     },
     /// A hole.
@@ -95,7 +95,7 @@ impl Record {
 
     /// What is on the disk after the power went before the step `at`: every earlier step that a sync of its file
     /// followed in time; of the others, some, whole or torn, whichever `seed` picks. A write is torn at its end, or by the sector:
-    /// some of its 512 bytes are there and others not. A replacement is there, as its caller was told, and so are a removal and a renaming; of
+    /// some of its 512 bytes are there and others not. A replacement is there, as its call returned, and so are a removal and a renaming; of
     /// a removal at `at` itself some files may be gone, as [`Storage::remove`] says.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! The npm packages of `interop/`, installed where they are missing.
+//! The npm packages of `interop/`, installed if they are missing.
 
 use std::fs::File;
 use std::io;

@@ -45,7 +45,7 @@ pub struct JsFeed {
     pub downloaded: u64,
     /// Whether the secret key is held.
     pub writable: bool,
-    /// The [`FeedDigest`](crate::blocks::FeedDigest) of the blocks that are held; `None` where one that should be
+    /// The [`FeedDigest`](crate::blocks::FeedDigest) of the blocks that are held; `None` if one that should be
     /// there cannot be read, or the digest was not asked for.
     pub hash: Option<String>,
     /// What `audit` found in addition.
@@ -60,7 +60,7 @@ pub struct JsAudit {
     pub valid: u64,
     /// Blocks that should be held, but are not what the tree says. 0 in a sound feed.
     pub invalid: u64,
-    /// Tree nodes: those that are held and, where both children are held too, are their parent.
+    /// Tree nodes: those that are held and, if both children are held too, are their parent.
     pub nodes: Count,
     /// Signatures whose roots are held; the feed's last one must be among them.
     pub signatures: Count,

@@ -44,7 +44,7 @@ impl JsPeer {
         Ok(peer)
     }
 
-    /// Starts a peer that listens on a loopback port, and tells which.
+    /// Starts a peer that listens on a loopback port, and returns which.
     ///
     /// # Errors
     ///

@@ -46,7 +46,7 @@ pub(super) struct Claims {
     ended: [Option<bool>; 2],
     /// Both know each other as ours: each says of what it gives up that it did.
     ours: bool,
-    /// What a side of a session that is not live claimed falsely, unless the other one fails: before it leaves out what it was to fetch, it
+    /// What a side of a session that is not live claimed falsely, unless the other one fails. Before it leaves out what it had to fetch, it
     /// says that it fetches nothing more, so that the direction does not count any more.
     doubts: [Option<String>; 2],
     /// A side was asked to leave, or has damaged files: it need not bring or take everything.

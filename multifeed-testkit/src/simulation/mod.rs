@@ -36,8 +36,8 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 /// What a simulation has beside the usual.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Setup {
-    /// Links of as little as 1 kB/s, delays of up to 2 s, buffers of 4 MiB, directions and remotes of different speed, and blocks
-    /// that take longer than a time-out.
+    /// Links of as little as 1 kB/s, delays of up to 2 s, and buffers of 4 MiB. Directions and remotes differ in speed, and some blocks
+    /// take longer than a time-out.
     pub slow_links: bool,
     /// What sessions report that is held against what both stores hold.
     pub claims: Checked,

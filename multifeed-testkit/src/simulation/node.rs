@@ -61,7 +61,7 @@ impl Node {
         self.store.feeds().map(|id| self.store.info(id).unwrap().downloaded).sum()
     }
 
-    /// Each feed is one that somebody made, no longer than its writer made it, and as long as that where it is the writer's;
+    /// Each feed is one that somebody made, no longer than its writer made it, and as long as that if it is the writer's;
     /// it never shrinks, and a block of what is new is the one that was appended.
     pub(super) fn check(&mut self, truth: &Truth, which: u64) -> Result<()> {
         // The fault is for the store's own reads.

@@ -69,7 +69,7 @@ impl Stream {
         Self { nodes, ends, link, unsent, stalled, partial, live, ours, claims: None, totals: [None, None] }
     }
 
-    /// Holds what the sessions report against what the stores hold, from the start of the stream on. Those that are `observed` tell more.
+    /// Holds what the sessions report against what the stores hold, from the start of the stream on. Those that are `observed` report more.
     pub(super) fn check_claims(&mut self, checked: Checked, all: &mut [Node], observed: [bool; 2]) {
         if self.partial {
             return;

@@ -73,7 +73,7 @@ pub async fn join_js(multi: &Multifeed, address: SocketAddr, options: Replicate)
     multi.replicate(stream, Role::Initiator, options)
 }
 
-/// A socket to a JS peer, which listens where ours is the initiator, and else connects.
+/// A socket to a JS peer, which listens if ours is the initiator, and else connects.
 pub async fn socket(peer: &mut JsPeer, role: Role) -> TcpStream {
     match role {
         Role::Initiator => {

@@ -63,7 +63,7 @@ impl<'a, S: Storage + ?Sized> Body<'a, S> {
         Ok((start(state.finalize().as_bytes()) == sum).then_some(body))
     }
 
-    /// Where it ends in the file.
+    /// Returns its end in the file.
     pub(super) fn end(&self) -> u64 {
         self.end
     }

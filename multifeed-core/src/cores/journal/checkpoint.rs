@@ -17,14 +17,14 @@ pub(crate) struct Checkpoint {
     pub(crate) length: u64,
     /// The start of its root hash.
     pub(crate) root: [u8; 8],
-    /// Whether all of it was synced; else it was written when the store was closed.
+    /// Whether all of it was fsynced; else it was written when the store was closed.
     pub(crate) synced: bool,
     /// Whether a feed that is written here had been found to be longer than what was held of it, and is still to be fetched.
     pub(crate) writer_behind: bool,
     /// What was verified then.
     pub(crate) seal: Option<VerifiedSignature>,
     /// What the storage said of the feed's files when the store was closed, [`Storage::stamp`](crate::Storage::stamp): as long as it says the same,
-    /// all that the mark tells is so.
+    /// all that the checkpoint says is so.
     pub(crate) stamp: Option<Stamp>,
     /// Of a remote feed, the pages of its bitfield that have anything. Journals of earlier builds, which have no stamp, leave the index out.
     pub(crate) pages: Marks,
@@ -41,7 +41,7 @@ pub(crate) struct Stamp {
     pub(crate) roots: Box<[u8]>,
 }
 
-/// Who a writer is, to be told if the folder is gone.
+/// Who a writer is, to report if the folder is gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Writer {
     pub(crate) key: FeedKey,
@@ -76,7 +76,7 @@ pub(crate) struct Removal {
     /// Its folder.
     pub(crate) slot: Slot,
     pub(super) key: [u8; 8],
-    /// The folder that is to have its number, and what stands for the key in it.
+    /// The folder that will have its number, and what stands for the key in it.
     pub(super) last: Option<(Slot, [u8; 8])>,
 }
 
@@ -125,7 +125,7 @@ impl Writer {
 }
 
 impl Removal {
-    /// Of the feed in a folder; `last` is the last folder of the store, where it is another one.
+    /// Of the feed in a folder; `last` is the last folder of the store, if it is another one.
     pub(crate) fn new(slot: Slot, key: &FeedKey, last: Option<(Slot, FeedKey)>) -> Self {
         let last = last.map(|(slot, key)| (slot, name(&key)));
         Self { slot, key: name(key), last }
@@ -136,12 +136,12 @@ impl Removal {
         Self { last: last.map(|(slot, key)| (slot, name(&key))), ..self }
     }
 
-    /// Whether this is the key of the feed that is to go.
+    /// Whether this is the key of the feed that has to go.
     pub(crate) fn is_of(&self, key: &FeedKey) -> bool {
         name(key) == self.key
     }
 
-    /// The folder that is to take the number, where this is the key in it.
+    /// Returns the folder that will take the number, if this is the key in it.
     pub(crate) fn last_with(&self, key: &FeedKey) -> Option<Slot> {
         self.last.filter(|(_, last)| *last == name(key)).map(|(slot, _)| slot)
     }

@@ -17,13 +17,13 @@ const MAX_PAGES: u64 = MAX_FEED_BLOCKS / 8192;
 
 /// The entry lists all pages.
 const WHOLE: u8 = 1;
-/// The entry is of a feed that was synced.
+/// The entry is of a feed that was fsynced.
 const SYNCED: u8 = 2;
 /// The entry has a seal.
 const SEALED: u8 = 4;
 /// The entry says that nothing is known of the folder.
 const GONE: u8 = 8;
-/// The entry is a removal that begins: instead of a length it has the number of the last folder, or only ones, and instead of a root what
+/// The entry is a removal that begins. Instead of a length it has the number of the last folder, or only ones, and instead of a root what
 /// stands for the key in that.
 const REMOVAL: u8 = 16;
 /// The entry is of a feed that was found to be longer than what was held of it.
@@ -120,7 +120,7 @@ pub(super) fn absent_at_most<S: Storage + ?Sized>(
 pub(super) struct Reader {
     /// Pages that changed, as [`Marks`] has them, and that are not in the marks yet: each change by itself would cost as much as all there is.
     later: BTreeMap<Slot, Vec<u8>>,
-    /// The folders that exist, and how many others may be told of, if the file has room for more than that.
+    /// The folders that exist, and how many others may be listed, if the file has room for more than that.
     folders: Option<(BTreeSet<Slot>, usize)>,
 }
 
@@ -215,7 +215,7 @@ impl Reader {
         }
     }
 
-    /// Counts a folder that is to have a mark.
+    /// Counts a folder that will have a checkpoint.
     fn count(&self, journal: &Journal, slot: Slot) -> Result<(), Stop> {
         match &self.folders {
             // Those that exist are not too many, and the others as many as may be.

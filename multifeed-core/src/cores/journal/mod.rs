@@ -2,42 +2,43 @@
 //!
 //! # What it says
 //!
-//! For each feed a [`Checkpoint`]: at some time, with this length and this root, and for a remote feed with these blocks and nodes
-//! marked, all of the feed was known to be in its files. For a feed that is written here, and with a [`Durability`](crate::Durability)
-//! that syncs, *known* means synced before the mark was written. A feed only grows, so a mark stays true whatever is appended after
-//! it: an old one costs time when the feed is opened, and nothing else. And one byte says whether the store was closed since.
+//! For each feed it has a [`Checkpoint`]: at some time, all of the feed was known to be in its files, with this length and this root. A remote
+//! feed's checkpoint also has the blocks and nodes that were marked as held. For a feed that is written here, and with a
+//! [`Durability`](crate::Durability) that fsyncs, *known* means fsynced before the checkpoint was written. A feed only grows, so a checkpoint
+//! stays true whatever is appended after it: an old one costs time when the feed is opened, and nothing else. And one byte says whether the
+//! store was closed since.
 //!
-//! A mark is also sealed where the newest signature was held against the key, and the secret key against the public one: with a checksum
-//! of each. While the files still have these very bytes, and the roots and the key are those of the mark, the signature need not be
-//! verified anew when the feed is opened; that is most of what opening it costs. Where anything differs it is.
+//! A checkpoint is also sealed, with a checksum of each, if the newest signature was verified with the key, and the secret key matched the
+//! public one. While the files still have these very bytes, and the roots and the key are those of the checkpoint, the signature need not be
+//! verified anew when the feed is opened. That is most of what opening it costs. If anything differs, it is verified.
 //!
-//! And a mark of a remote feed is stamped when the store is closed: with what the storage says of the feed's files, that is another thing once
-//! they were changed. As long as it says the same, the bitfield is the one that the mark has, and neither it nor the proof of the last block is
-//! read anew; nor are the roots of a feed that is long. A feed that is long by its writer's word alone has those scattered over files of gigabytes.
+//! A checkpoint of a remote feed is stamped when the store is closed: with what the storage says of the feed's files, which changes with them.
+//! As long as the storage says the same, the bitfield is the one that the checkpoint has. Neither it nor the proof of the last block is read
+//! anew, nor are the roots of a feed that is long. A feed that is long by its writer's word alone has those scattered over files of gigabytes.
 //!
 //! # Why that is enough
 //!
-//! Where that byte says that it was not closed, what a feed has marked beyond its mark is checked block by block against hashes
-//! and signatures when it is opened. So it does not matter which of the writes after the mark reached the disk, nor in which order.
-//! A writer's feed that is found shorter than its mark is damaged, and is not touched.
+//! If that byte says that the store was not closed, opening a feed checks what is marked beyond its checkpoint, block by block, against
+//! hashes and signatures. So it does not matter which of the writes after the checkpoint reached the disk, nor in which order. A writer's feed
+//! that is found shorter than its checkpoint is damaged, and is not touched.
 //!
 //! # Torn writes
 //!
 //! The file is a header and records that are only ever appended. Each record has a checksum over its number and its bytes, and what
-//! follows a torn one is not read. One that no power cut leaves is damage, and reported. A record is appended only where the last one read or
-//! written was whole, else the file is replaced, as it is when it has grown far past what it says. What is overwritten in place are the byte that
-//! says whether the store is in use, the note of damage and the number of folders then, and these may be torn apart: an older number only makes more
+//! follows a torn one is not read. One that no power cut leaves is damage, and reported. A record is appended only if the last one read or
+//! written was whole. Else the file is replaced, as it is when it has grown far past what it says. What is overwritten in place are the byte that
+//! says whether the store is in use, the note of damage and the number of folders then. These may be torn apart: an older number only makes more
 //! folders count as new.
 //!
 //! # Removals
 //!
-//! A feed's removal is noted, and synced, before its first step, with the folder that is to take the number; whoever opens the store finishes
-//! what was begun. An entry about the folder that follows ends it.
+//! A feed's removal is noted, and fsynced, before its first step, with the folder that will take the number. The next opening of the store
+//! finishes what was begun. An entry about the folder that follows ends it.
 //!
 //! # Other hands
 //!
-//! JS knows nothing of the file. A mark names its feed by the key and the history by its root, and is passed over where the
-//! folder has another one. What JS appended or fetched lies beyond the mark, as after a crash.
+//! JS knows nothing of the file. A checkpoint names its feed by the key and the history by its root, and is passed over if the
+//! folder has another one. What JS appended or fetched lies beyond the checkpoint, as after a crash.
 
 mod body;
 mod checkpoint;
@@ -61,9 +62,9 @@ use crate::storage::{FileId, FileKind, Slot, Storage};
 /// What the file begins with: its version, whether it is open, and room.
 const HEADER: usize = 32;
 const MAGIC: &[u8; 20] = b"multifeed-journal 1\n";
-/// Where in the header `o` or `c` stands, and a newline.
+/// The offset in the header of `o` or `c`, and a newline.
 const STATE: u64 = MAGIC.len() as u64;
-/// Where in the header the first number stands that no folder had when the store was opened, as u32 LE.
+/// The offset in the header of the first number that no folder had when the store was opened, as u32 LE.
 const NEW: usize = 24;
 const OPEN: u8 = b'o';
 const CLOSED: u8 = b'c';
@@ -79,15 +80,15 @@ pub(crate) struct Journal {
     marks: BTreeMap<Slot, Checkpoint>,
     /// The one that is under way.
     removal: Option<Removal>,
-    /// Where what is known of a writer stood when the file was read, by what stands for the key.
+    /// The folder that a writer had when the file was read, by what stands for the key.
     writers: BTreeMap<[u8; 8], Slot>,
-    /// Where what is known of a feed stood, in a store whose folders are known by their keys.
+    /// The folder that a feed had, in a store whose folders are known by their keys.
     slots: BTreeMap<[u8; 8], Slot>,
     /// Whether the file says that the store is in use.
     open: bool,
     /// Whether it said so when it was read: the store was not closed.
     unclean: bool,
-    /// Whether the mark in the header is synced.
+    /// Whether the state in the header is fsynced.
     open_synced: bool,
     /// Folders from this number on were made after the store was opened, as far as the file says.
     first_new: u32,
@@ -102,7 +103,7 @@ pub(crate) struct Journal {
 enum File {
     #[default]
     Absent,
-    /// Whole up to `end`, where record number `records` goes.
+    /// Whole up to `end`, the offset of record number `records`.
     Whole { end: u64, records: u64, size_when_new: u64 },
     /// Torn, or not ours: to be replaced.
     Torn,
@@ -111,7 +112,7 @@ enum File {
 }
 
 impl Journal {
-    /// Reads the file. One that cannot be made out, or passes a limit, is taken for that of a store that was not closed, with no marks.
+    /// Reads the file. One that cannot be made out, or passes a limit, is taken for that of a store that was not closed, with no checkpoints.
     pub(crate) fn read<S: Storage + ?Sized>(storage: &mut S, limits: &Limits) -> Result<Self, StoreError> {
         match Self::read_as_far(storage, limits)? {
             (_, Some(error)) => Err(error),
@@ -219,7 +220,7 @@ impl Journal {
         self.writers = self.writers().map(|(slot, mark)| (mark.key, slot)).collect();
     }
 
-    /// What is known of a folder, where it is of another feed.
+    /// Returns what is known of a folder, if it is of another feed.
     pub(crate) fn mark_of_another(&self, slot: Slot, key: &FeedKey) -> Option<&Checkpoint> {
         self.marks.get(&slot).filter(|mark| !mark.is_of(key))
     }
@@ -250,7 +251,7 @@ impl Journal {
         slot.0 < self.first_new || self.has_mark(slot)
     }
 
-    /// Says that the store is in use, before the first change; `sync` where that must outlive a power cut. No folder has `next_slot` or
+    /// Says that the store is in use, before the first change; `sync` if that must outlive a power cut. No folder has `next_slot` or
     /// a greater number.
     pub(crate) fn begin<S: Storage + ?Sized>(
         &mut self,
@@ -288,7 +289,7 @@ impl Journal {
         begun
     }
 
-    /// Notes what is known of a feed now. It is told the file by [`write`](Self::write).
+    /// Notes what is known of a feed now. [`write`](Self::write) puts it into the file.
     pub(crate) fn note(&mut self, slot: Slot, mark: Checkpoint) {
         let old = self.marks.get(&slot).filter(|old| old.key == mark.key);
         if old == Some(&mark) {
@@ -320,7 +321,7 @@ impl Journal {
         encode_removal(&removal, &mut self.pending);
         let written = self.write(storage, true);
         if written.is_err() {
-            // Nobody knows whether the file says it. If it can be written at all, it is to say that it was not begun.
+            // Nobody knows whether the file says it. If it can be written at all, it has to say that it was not begun.
             self.removal = before;
             let _ = self.rewrite(storage);
         }
@@ -398,7 +399,7 @@ impl Journal {
         self.marks.contains_key(&slot)
     }
 
-    /// Writes what was noted, and syncs it where that is asked for.
+    /// Writes what was noted, and fsyncs it if that is asked for.
     pub(crate) fn write<S: Storage + ?Sized>(&mut self, storage: &mut S, sync: bool) -> Result<(), StoreError> {
         let File::Whole { end, records, size_when_new } = self.file else { return self.rewrite(storage) };
         if end > 2 * size_when_new + SLACK {
@@ -679,7 +680,7 @@ mod tests {
         journal.begin(&mut disk, 5, false).unwrap();
         journal.note(Slot(6), mark(1, 10, &[]));
         journal.write(&mut disk, false).unwrap();
-        // Made now: those before 5 are not told by their number, and 6 was another's.
+        // Made now: those before 5 are not known by their number, and 6 was another's.
         assert_eq!([4, 5, 6, 7].map(|slot| journal.must_know(Slot(slot))), [true, false, true, false]);
         assert_eq!([4, 5, 6, 7].map(|slot| journal.is_leftover(Slot(slot))), [false; 4]);
         let mut read = Journal::read(&mut disk, &Limits::default()).unwrap();
@@ -693,7 +694,7 @@ mod tests {
         read.close(&mut disk, false).unwrap();
         let closed = Journal::read(&mut disk, &Limits::default()).unwrap();
         assert!(!closed.is_open() && !closed.is_leftover(Slot(5)));
-        // Nothing counts as left over where the file cannot be made out.
+        // Nothing counts as left over if the file cannot be made out.
         disk.replace(FILE, b"something else").unwrap();
         let torn = Journal::read(&mut disk, &Limits::default()).unwrap();
         assert!(torn.is_unclean() && torn.is_open() && !torn.is_leftover(Slot(5)));

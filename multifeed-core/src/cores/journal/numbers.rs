@@ -1,7 +1,7 @@
 //! Numbers under which the journal knows feeds that have no folder of that number.
 //!
 //! In a store whose folders are known by their keys, the journal is what gives a feed the same number again. And what is known of a writer that was
-//! removed stands under a number from [`REMOVED`] on: its key pair may be there again, and must not sign a second history.
+//! removed stands under a number from [`REMOVED`] on. Its key pair may be there again, and must not sign a second history.
 
 use multifeed_proto::FeedKey;
 

@@ -110,7 +110,7 @@ impl From<CorestoreError> for StoreError {
 }
 
 impl CorestoreError {
-    /// A name for the kind of failure, in the style of the JS error codes.
+    /// Returns a name for the kind of failure, in the style of the JS error codes.
     pub fn code(&self) -> &'static str {
         match self {
             CorestoreError::Store(source) | CorestoreError::Core { source, .. } => source.code(),
@@ -127,7 +127,7 @@ impl CorestoreError {
         }
     }
 
-    /// The core that it is about, if it is about one.
+    /// Returns the core that it is about, if it is about one.
     pub fn core(&self) -> Option<DiscoveryKey> {
         match self {
             CorestoreError::Core { core, .. }

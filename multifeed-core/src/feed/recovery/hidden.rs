@@ -20,7 +20,7 @@ use crate::storage::{FileKind, Storage};
 #[derive(Debug, Default)]
 pub(super) struct Hidden {
     ranges: Vec<(Range<u64>, Why)>,
-    /// That some are missing was known, and told.
+    /// That some are missing was known, and reported.
     told: bool,
 }
 
@@ -85,8 +85,8 @@ impl Feed {
         before.is_index_off(block) || (!before.node(2 * block) && self.bitfield.node(2 * block))
     }
 
-    /// Marks the nodes up to a length that are not marked and stand in `tree`: a writer has all of them. What is wrong of these is noticed where it is
-    /// used, as of any other. One that takes back what it lacks has not, and a kill may have torn one: of these only what is proven is marked.
+    /// Marks the nodes up to a length that are not marked and stand in `tree`: a writer has all of them. What is wrong of these is noticed on
+    /// use, as of any other. One that takes back what it lacks has not, and a kill may have torn one: of these only what is proven is marked.
     fn mark_nodes_again<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,

@@ -30,8 +30,8 @@ impl Feed {
         gather_roots(length, |root| self.marked_readable_node(storage, root))
     }
 
-    /// The roots of a length, where all are there and the signature of that length is theirs, and whether the mark is of this very length and root:
-    /// the signature that it is sealed with was verified before.
+    /// Returns the roots of a length, if all are there and the signature of that length is theirs. Also returns whether the checkpoint is of this
+    /// very length and root: the signature that it is sealed with was verified before.
     pub(super) fn signed_roots<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,

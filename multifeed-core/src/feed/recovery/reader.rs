@@ -8,7 +8,7 @@ use crate::feed::files::{NODE, WAY_OUT};
 use crate::merkle::{self, index as flat};
 use crate::storage::{FileKind, Storage};
 
-/// Nodes that are looked at for each question where the next data of `tree` is.
+/// Nodes that are looked at for each search for the next data of `tree`.
 const NODES_AT_ONCE: u64 = 1024;
 
 impl Feed {
@@ -156,8 +156,8 @@ impl Feed {
         })
     }
 
-    /// Marks a remote feed's nodes and blocks again, as far as they are proven, where `bitfield` tells of fewer than were known or have
-    /// signatures: it is lost, or was cut, or a part of it is on a bad sector. Nodes before `end` are looked for.
+    /// Marks a remote feed's nodes and blocks again, as far as they are proven, if `bitfield` tells of fewer than were known or have
+    /// signatures. Then it is lost, or was cut, or a part of it is on a bad sector. Nodes before `end` are looked for.
     fn mark_anew<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,

@@ -1,8 +1,8 @@
 //! Checking what came to a remote feed since the journal knew of it, after the store was not closed.
 //!
 //! What the journal knows is believed: it was whole. Of all that was marked later nothing is known: any of the writes may have been
-//! lost, or be there in part, whatever came after them. So each later mark is taken back, and set again where the files prove it as
-//! a peer would have to: a signature proves the roots of its length, a node that is proven proves its two children, and a leaf
+//! lost, or be there in part, whatever came after them. So each later mark is taken back, and set again if the files prove it as
+//! a peer would have to. A signature proves the roots of its length, a node that is proven proves its two children, and a leaf
 //! its block. What is not proven stays unmarked, and comes again with the next sync. A signature that is not one, or whose roots
 //! are not there, is taken out: it would look like damage as soon as the roots came.
 
@@ -124,7 +124,7 @@ impl Feed {
         Ok(())
     }
 
-    /// Marks the children of a node that is proven, where they are there and it is made of them.
+    /// Marks the children of a node that is proven, if they are there and it is made of them.
     fn prove_children<S: Storage + ?Sized>(&mut self, storage: &mut S, parent: u64) -> Result<bool, StoreError> {
         let Some((left, right)) = flat::children(parent) else { return Ok(false) };
         let nodes = (self.find_node(storage, parent)?, self.find_node(storage, left)?, self.find_node(storage, right)?);
@@ -144,7 +144,7 @@ impl Feed {
         marked: &Bitfield,
         report: &mut Recovered,
     ) -> Result<(), StoreError> {
-        // Where the block after the last one begins.
+        // The place of the block after the last one.
         let mut place = (0, 0u64);
         let mut next = 0;
         while let Some(block) = marked.next_held(next, marked.end()) {
@@ -167,7 +167,7 @@ impl Feed {
         Ok(())
     }
 
-    /// Where a block begins in `data`, where all nodes that tell it are proven.
+    /// Returns the offset of a block in `data`, if all nodes that tell it are proven.
     pub(super) fn marked_offset<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
@@ -181,7 +181,7 @@ impl Feed {
         Ok(Some(offset))
     }
 
-    /// The roots of a length, where all of them are marked and there.
+    /// Returns the roots of a length, if all of them are marked and there.
     pub(super) fn marked_roots<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,

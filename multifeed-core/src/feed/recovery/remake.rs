@@ -1,4 +1,4 @@
-//! What a bad sector or a changed byte took of a feed's end, while opening it: found, made again where what is left proves it, and else given up,
+//! What a bad sector or a changed byte took of a feed's end, while opening it: found, made again if what is left proves it, and else given up,
 //! block by block. The length stays.
 
 use multifeed_proto::Node;
@@ -30,7 +30,7 @@ pub(super) enum InData {
 }
 
 impl Feed {
-    /// A node, where there is one that the disk gives.
+    /// Reads a node, if there is one that the disk gives.
     pub(in crate::feed) fn readable_node<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
@@ -51,7 +51,7 @@ impl Feed {
         if self.bitfield.node(node) { self.readable_node(storage, node) } else { Ok(None) }
     }
 
-    /// The signature of a length, where there is one that the disk gives.
+    /// Reads the signature of a length, if there is one that the disk gives.
     pub(super) fn readable_signature<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
@@ -246,7 +246,7 @@ impl Feed {
         Ok(matches!(self.look_for(storage, offset, leaf)?, InData::Whole))
     }
 
-    /// What `data` has at this offset, where the leaf's block belongs.
+    /// Returns what `data` has at this offset, the place of the leaf's block.
     pub(super) fn look_for<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
@@ -261,7 +261,7 @@ impl Feed {
         }
     }
 
-    /// The hash of a block of this size at this offset of `data`; `None` where the file ends before it. It is read in pieces: JS
+    /// Returns the hash of a block of this size at this offset of `data`; `None` if the file ends before it. It is read in pieces: JS
     /// writes blocks of any size, and damage tells of any.
     pub(super) fn hash_in_data<S: Storage + ?Sized>(
         &mut self,

@@ -12,7 +12,7 @@ use crate::merkle::{self, index as flat};
 use crate::storage::{FileKind, Storage};
 
 /// Levels above the last block that opening a feed holds against each other: those that lie in one page of the bitfield. In a feed that is long
-/// by claim alone each one above is a read of its own, and what is served is held against what is above it in any case.
+/// by claim alone each one above is a read of its own. What is served is held against what is above it in any case.
 const LEVELS_CHECKED: u32 = 13;
 
 impl Feed {
@@ -180,8 +180,8 @@ impl Feed {
         Ok(mended && matches!(self.state_of(storage, block, data_len)?, State::Whole))
     }
 
-    /// Makes a node again that is marked and was lost since the feed was opened, which reads few of them: of its block or its children, where
-    /// what is held above and beside it proves it. The next write puts it back.
+    /// Makes a node again that is marked and was lost since the feed was opened, which reads few of them. It is made of its block or its
+    /// children, if what is held above and beside it proves it. The next write puts it back.
     pub(in crate::feed) fn regain_node<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
@@ -210,7 +210,7 @@ impl Feed {
         Ok(Some(node))
     }
 
-    /// Finds a leaf in `tree`, or makes it again from its block, where what is held above and beside it proves it.
+    /// Finds a leaf in `tree`, or makes it again from its block, if what is held above and beside it proves it.
     pub(super) fn regain_leaf<S: Storage + ?Sized>(&mut self, storage: &mut S, block: u64) -> Result<bool, StoreError> {
         let index = 2 * block;
         let Some(parent) = self.marked_node(storage, flat::parent(index))? else { return Ok(false) };

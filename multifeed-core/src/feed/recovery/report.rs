@@ -1,4 +1,4 @@
-//! What opening a feed had to set right, to be told.
+//! The report of what opening a feed had to set right.
 
 use core::fmt;
 
@@ -18,11 +18,11 @@ pub struct Recovered {
     /// Whether the store was left without being closed, by a kill or a power cut; else somebody else changed the files, or they
     /// are damaged.
     pub unclean: bool,
-    /// The length in blocks up to which the feed was known to be synced, where it was.
+    /// The length in blocks up to which the feed was known to be fsynced, if it was.
     pub synced_length: Option<u64>,
     /// Blocks that were marked since, and so were read and checked.
     pub blocks_checked: u64,
-    /// The length in blocks that the bitfield told.
+    /// The length in blocks that the bitfield has.
     pub marked_length: u64,
     /// The length in blocks that the feed has now.
     pub length: u64,
@@ -30,7 +30,7 @@ pub struct Recovered {
     pub blocks_unmarked: u64,
     /// Those of a writable feed that are signed, and not in `data`: no more than 16 of them. The next session fetches them, if its remote has them.
     pub lost: Vec<u64>,
-    /// Blocks of a remote feed that were known to be synced, and are not held any more, after a store was not closed.
+    /// Blocks of a remote feed that were known to be fsynced, and are not held any more, after a store was not closed.
     pub synced_lost: u64,
     /// Tree nodes that were marked as held and are not there, or lie past the length.
     pub nodes_unmarked: u64,
@@ -40,7 +40,7 @@ pub struct Recovered {
     pub signatures_mended: u64,
     /// Whether a writable feed, found whole block for block, was signed again because its newest signature was gone.
     pub signed_again: bool,
-    /// The folder of a copy of a writable feed, as a remote has it, that was taken into the writer's and is gone: what it had beyond that
+    /// The folder of a copy of a writable feed, as a remote has it, that was taken into the writer's and is gone. What it had beyond that
     /// counts as regained.
     pub copy: Option<Slot>,
     /// Whether it is the list of a multifeed's feeds, which no peer has.
@@ -69,7 +69,7 @@ impl Recovered {
         }
     }
 
-    /// Whether blocks are gone that were held: more than a crash takes, which is only what was not synced.
+    /// Returns whether blocks are gone that were held: more than a crash takes, which is only what was not fsynced.
     pub fn is_loss(&self) -> bool {
         let most = if self.unclean { self.synced_length } else { Some(self.marked_length) };
         let shorter = most.is_some_and(|most| self.length < most);

@@ -2,7 +2,7 @@
 //!
 //! JS writes data, tree and signature of an append at once, in any order. It marks the blocks, and shows them to others, only when all of that is
 //! written. So if a process of it is killed, what goes on after a `bitfield` that tells exactly of the whole, signed blocks is one append that nobody
-//! saw: it is completed if its signature proves that all of it is here, and else cut off. If more follows than one append can leave, or the
+//! saw. It is completed if its signature proves that all of it is here, and else cut off. If more follows than one append can leave, or the
 //! `bitfield` itself may have lost its end, blocks may have been seen: they are not signed over.
 
 use multifeed_proto::Node;
@@ -45,8 +45,8 @@ impl Feed {
         Ok(self.signature_is_valid(&merkle::root_hash(&roots), block + 1, &signature).then_some(leaf))
     }
 
-    /// Whether what is past the length is no more than one append leaves that was cut before its blocks were marked: `bitfield` tells exactly of the
-    /// whole, signed blocks; there is one signature after theirs; and `tree` ends with the blocks that it is of.
+    /// Whether what is past the length is no more than one append leaves that was cut before its blocks were marked. Then `bitfield` tells exactly
+    /// of the whole, signed blocks; there is one signature after theirs; and `tree` ends with the blocks that it is of.
     ///
     /// A `bitfield` that ends with a page may have lost others.
     pub(super) fn is_one_unended_append<S: Storage + ?Sized>(
@@ -67,8 +67,8 @@ impl Feed {
         Ok(tree <= node_offset(2 * last + 1))
     }
 
-    /// Takes back marks past a length where `tree`, `data` and `signatures` all end, and which is signed, if they do not go on from there: an append marks the
-    /// next block, and its leaf for good. So a sector of `bitfield` holds something else.
+    /// Takes back marks past a length where `tree`, `data` and `signatures` all end, and which is signed, if they do not go on from there. An append
+    /// marks the next block, and its leaf for good. So a sector of `bitfield` holds something else.
     pub(super) fn forget_stray_marks<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
@@ -118,7 +118,7 @@ impl Feed {
         Ok(first.map(|kind| StoreError::damaged(self.slot, kind, why)))
     }
 
-    /// Cuts what a torn append left past the length, in all files: of a feed whose length ends with a page of the bitfield that would be taken for
+    /// Cuts what a torn append left past the length, in all files. Of a feed whose length ends with a page of the bitfield that would be taken for
     /// blocks whose marks are lost, once the store was closed. So the disk has to know of it before.
     pub(super) fn cut_past_the_end<S: Storage + ?Sized>(&mut self, storage: &mut S) -> Result<(), StoreError> {
         let mut files = Files { storage, slot: self.slot };
@@ -131,8 +131,8 @@ impl Feed {
         Ok(())
     }
 
-    /// More of a writer may have been signed than can be proven, and no journal tells. It is read and served as far as it is proven, nothing of its
-    /// files is changed, and nothing is appended to it, before a remote brings a length beyond all that may have been signed.
+    /// More of a writer may have been signed than can be proven, and no journal tells. It is read and served as far as it is proven, and nothing of
+    /// its files is changed. Nothing is appended to it before a remote brings a length beyond all that may have been signed.
     pub(super) fn refuse_appends<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
@@ -163,7 +163,7 @@ impl Feed {
         self.refusal().map_or(Ok(()), |refusal| Err(refusal.clone()))
     }
 
-    /// Whether a proof is of less than may have been signed of a writer: nothing of it is taken, as its marks in `bitfield` would then be all that
+    /// Whether a proof is of less than may have been signed of a writer. Nothing of it is taken, as its marks in `bitfield` would then be all that
     /// anybody knows.
     pub(in crate::feed) fn awaits_more_than(&self, length: u64) -> bool {
         self.refusal().is_some() && self.refused.as_ref().is_some_and(|refused| length < refused.signed)

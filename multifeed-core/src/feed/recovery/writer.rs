@@ -27,7 +27,7 @@ impl Feed {
         let doubtful = self.is_bitfield_doubtful(storage, report.marked_length)?;
         let most_marked = if doubtful { self.bitfield.last_held(u64::MAX).map_or(0, |last| last + 1) } else { 0 };
         let most_marked = most_marked.max(report.marked_length);
-        // What a crash left of a feed that no journal knows is not to be told from damage.
+        // What a crash left of a feed that no journal knows cannot be told from damage.
         let may_mend = !unclean || known.is_some();
         self.unmark_past_the_tree(storage, &mut report)?;
         let hidden = match may_mend {
@@ -36,7 +36,7 @@ impl Feed {
         };
         if unclean {
             self.bitfield.mend_index();
-            // Who it was that made a feed which no journal knows is unknown too: a crash of JS's is not to be told from damage.
+            // Who it was that made a feed which no journal knows is unknown too: a crash of JS's cannot be told from damage.
             if let Some(known) = known {
                 self.return_to(storage, known, &mut report)?;
             }
@@ -75,7 +75,7 @@ impl Feed {
                 self.stay_older_than(known);
                 return Ok(());
             }
-            // Nobody saw what was not synced, or the application took that upon itself.
+            // Nobody saw what was not fsynced, or the application took that upon itself.
             Some(_) if unclean => {}
             _ if self.length < report.marked_length => {
                 let error = self.shorter(storage, report.marked_length)?;
@@ -103,8 +103,8 @@ impl Feed {
         self.cut_signatures(storage)
     }
 
-    /// Signs a writable feed again whose newest signature is gone, if its roots are those that are known, or every block is there: it is the history
-    /// that was signed before.
+    /// Signs a writable feed again whose newest signature is gone, if its roots are those that are known, or every block is there. Then it is the
+    /// history that was signed before.
     pub(super) fn sign_again<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
@@ -186,7 +186,7 @@ impl Feed {
     /// after it covers them. Only leaves are read, everything above them is computed again.
     ///
     /// `marked` is a length that the bitfield told, or 0: marks are the last that an append writes, so that all up to it was
-    /// signed. Where every block up to it is whole and its signature is not there, it is signed again. So are signatures on
+    /// signed. If every block up to it is whole and its signature is not there, it is signed again. So are signatures on
     /// the way that are torn.
     pub(super) fn regain<S: Storage + ?Sized>(
         &mut self,
@@ -268,8 +268,8 @@ impl Feed {
         Ok((signature != [0; SIGNATURE]).then_some(signature))
     }
 
-    /// Whether `bitfield` may be lost, or end too early, if it tells of so many blocks: more were signed, or are marked, or it ends with a page, as
-    /// it does if it is cut after one, or is empty.
+    /// Whether `bitfield` may be lost, or end too early, if it tells of so many blocks. That is so if more were signed, or are marked, or it ends
+    /// with a page, as it does if it is cut after one, or is empty.
     pub(super) fn is_bitfield_doubtful<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
@@ -319,7 +319,7 @@ impl Feed {
     }
 
     /// The error for a writable feed whose bitfield tells of more than is signed, and that no journal knows. It names the file that ends before
-    /// that, or where none does the bitfield.
+    /// that, or if none does the bitfield.
     pub(super) fn shorter<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
@@ -348,7 +348,7 @@ impl Feed {
     }
 }
 
-/// Where the files of a feed end that has these blocks and bytes, and nothing after them.
+/// Returns the ends of the files of a feed that has these blocks and bytes, and nothing after them.
 pub(super) fn ends(length: u64, byte_length: u64) -> [(FileKind, u64); 3] {
     [
         (FileKind::Signatures, signature_offset(length)),

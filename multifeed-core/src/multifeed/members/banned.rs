@@ -1,4 +1,4 @@
-//! Feeds that are never to be synced, whoever offers or asks for them.
+//! Feeds that must never be synced, whoever offers or asks for them.
 //!
 //! Their keys stand in `multifeed.blocked`, beside the folders: 64 hex digits and a newline for each. A person may write there too: a call changes
 //! the lines of its own key, and every other byte stays as it is. An empty file is none of ours: once the last ban is lifted a note is in it.
@@ -25,7 +25,7 @@ const LINE: usize = 65;
 pub(in crate::multifeed) struct Banned(BTreeSet<FeedKey>, BTreeSet<FeedKey>);
 
 impl Banned {
-    /// Reads the file. Lines that are no keys are passed over, and told; those that are empty or begin with `#` are not.
+    /// Reads the file. Lines that are no keys are passed over, and reported; those that are empty or begin with `#` are not.
     pub(in crate::multifeed) fn read<S: Storage>(
         storage: &mut S,
         limits: &Limits,
@@ -129,16 +129,16 @@ fn damaged(why: String) -> StoreError {
 }
 
 impl<S: Storage> Multifeed<S> {
-    /// Bans a feed, whether it is here or not: it is not offered, not asked for, not opened for a remote and not fetched, on any session,
+    /// Bans a feed, whether it is here or not. It is not offered, not asked for, not opened for a remote and not fetched, on any session,
     /// until it is [unbanned](Self::unban). Sessions that sync it close its channel, and go on. It is known for good when this returns.
-    /// False where it was banned before.
+    /// False if it was banned before.
     ///
     /// What is here of it stays, and can be read; [`remove`](Self::remove) takes it away. A writer that is banned can be appended to, and
-    /// nobody hears of it; a key pair of a banned feed that is not here is not taken for a new writer.
+    /// nobody hears of it. A key pair of a banned feed that is not here is not taken for a new writer.
     ///
     /// # Errors
     ///
-    /// [`StoreError::TooManyBanned`], [`StoreError::Damaged`] where the file is longer than what is read of it, or what the storage says; it is
+    /// [`StoreError::TooManyBanned`], [`StoreError::Damaged`] if the file is longer than what is read of it, or the storage's error; the feed is
     /// not banned then.
     pub fn ban(&mut self, key: FeedKey) -> Result<bool, StoreError> {
         if self.members.banned.0.contains(&key) {
@@ -161,11 +161,11 @@ impl<S: Storage> Multifeed<S> {
     }
 
     /// Lifts the ban of a feed. What is here of it is offered to the sessions that are there; what they offered of it before is asked for by later
-    /// ones. False where it was not banned.
+    /// ones. False if it was not banned.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Damaged`] as of [`ban`](Self::ban), or what the storage says; it is banned then as before.
+    /// [`StoreError::Damaged`] as of [`ban`](Self::ban), or the storage's error; it is banned then as before.
     pub fn unban(&mut self, key: FeedKey) -> Result<bool, StoreError> {
         if !self.members.banned.0.remove(&key) {
             return Ok(false);
@@ -181,12 +181,12 @@ impl<S: Storage> Multifeed<S> {
         Ok(true)
     }
 
-    /// Whether a feed is banned.
+    /// Returns whether a feed is banned.
     pub fn is_banned(&self, key: &FeedKey) -> bool {
         self.members.banned.0.contains(key)
     }
 
-    /// The banned feeds, ascending.
+    /// Returns the banned feeds, ascending.
     pub fn banned(&self) -> impl Iterator<Item = FeedKey> {
         self.members.banned.0.iter().copied()
     }

@@ -76,7 +76,7 @@ impl Catalog {
         self.unread.push(why);
     }
 
-    /// Why the writer of that name could not be opened, where it is there and could not. A name that could not be read may be any.
+    /// Returns why the writer of that name could not be opened, if it is there and could not. A name that could not be read may be any.
     pub(in crate::multifeed) fn lost_writer(&self, name: &str) -> Option<&StoreError> {
         let released = self.released.contains(name);
         self.lost.get(name).or_else(|| self.unread.iter().find(|why| !(released && why.is_of_the_missing())))
@@ -113,7 +113,7 @@ impl Catalog {
         self.end
     }
 
-    /// The first number that no feed has, where a later one has one: JS would not find that.
+    /// Returns the first number that no feed has, if a later one has one: JS would not find that.
     pub(in crate::multifeed) fn gap(&self) -> Option<Slot> {
         let free = Slot(self.first_free);
         self.taken.last().is_some_and(|last| *last > free).then_some(free)

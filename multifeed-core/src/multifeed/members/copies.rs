@@ -1,9 +1,9 @@
 //! A folder of a writer that comes into a store which has fetched its feed: as when a disk is there again, or a folder is copied from another
 //! device.
 //!
-//! There is one feed of a key. The writer's folder becomes it if the histories are one: what the fetched copy has beyond it is taken in, each
-//! block proven and all of it synced, and then the copy's folder is removed as any feed's is. Each step can be cut short: the next
-//! opening finds two folders again, or one.
+//! There is one feed of a key. The writer's folder becomes it if the histories are one. What the fetched copy has beyond it is taken in, each
+//! block proven and all of it fsynced. Then the copy's folder is removed as any feed's is. Each step can be cut short: the next opening finds
+//! two folders again, or one.
 
 use multifeed_proto::FeedKey;
 
@@ -15,7 +15,7 @@ use crate::multifeed::{FeedSlot, Multifeed};
 use crate::storage::{FileKind, Slot, Storage};
 
 impl<S: Storage> Multifeed<S> {
-    /// After opening: makes one feed of each that is in two folders. Feeds that stay two are told, and of each the folder that was opened first
+    /// After opening: makes one feed of each that is in two folders. Feeds that stay two are reported, and of each the folder that was opened first
     /// counts.
     pub(in crate::multifeed) fn join_copies(&mut self, doubles: Vec<Feed>) {
         for double in doubles {

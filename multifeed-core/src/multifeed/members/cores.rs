@@ -1,6 +1,6 @@
 //! Feeds whose folders are known by their keys: the cores of a corestore.
 //!
-//! A number stands for a core while the store is open, and it is the one that the journal has for the feed, so that what is known of it is found
+//! A number stands for a core while the store is open. It is the one that the journal has for the feed, so that what is known of it is found
 //! again. There are gaps in these numbers, and nothing depends on them.
 
 use multifeed_proto::FeedKey;
@@ -48,7 +48,7 @@ impl<S: Storage> Multifeed<S> {
         opened.map_err(|error| error.of_core(*key, self.called(key)))
     }
 
-    /// An error as it is told: a core of a corestore has no number, and is named by its key, its path and what it is called.
+    /// Makes an error ready to be reported: a core of a corestore has no number, and is named by its key, its path and what it is called.
     pub fn told(&self, error: StoreError) -> StoreError {
         let id = if self.cores.storage.is_numbered() { None } else { error.slot() };
         match id.and_then(|slot| self.members.catalog.at(slot)).map(|id| self.slot(id).feed.key()) {

@@ -1,7 +1,7 @@
 //! The numbers of folders: JS opens them from 0 on until one has no `key`, so the feeds' come first, and without a gap.
 //!
-//! A power cut can take a folder, or the `key` in it, of a feed that was not synced. What is behind that takes its number. What is left in a
-//! folder without a key may be of use to somebody, and nobody can say whose it is: it stands behind the feeds, and is told.
+//! A power cut can take a folder, or the `key` in it, of a feed that was not fsynced. What is behind that takes its number. What is left in a
+//! folder without a key may be of use to somebody, and nobody can say whose it is: it stands behind the feeds, and is reported.
 
 use multifeed_proto::FeedKey;
 
@@ -38,7 +38,7 @@ impl<S: Storage> Multifeed<S> {
         Ok(())
     }
 
-    /// Gives a folder without a key, whose number a feed is to have, one behind all others.
+    /// Gives a folder without a key, whose number a feed has to get, one behind all others.
     pub(in crate::multifeed) fn set_aside(&mut self, slot: Slot) -> Result<(), StoreError> {
         let to = Slot(self.members.catalog.end());
         if to == Slot::NOWHERE {
@@ -55,7 +55,7 @@ impl<S: Storage> Multifeed<S> {
         Ok(())
     }
 
-    /// What was told of a folder is told of it by its number now.
+    /// Gives what was reported of a folder the number that the folder has now.
     pub(in crate::multifeed) fn renumber_told(&mut self, from: Slot, to: Slot) {
         self.cores.report.renumber(from, to);
         self.members.catalog.renumber_lost(from, to);

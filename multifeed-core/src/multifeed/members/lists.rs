@@ -1,7 +1,7 @@
 //! Multifeeds of a corestore: each a set of feeds, with a list in the corestore that JS and ours read and append to.
 //!
 //! The list is a feed that is written here ([`FeedList`]). It is in no set, and no session hears of it; what holds for the feeds of writers holds
-//! for it: the journal, recovery, and when it is synced.
+//! for it: the journal, recovery, and when it is fsynced.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -39,7 +39,7 @@ pub(super) struct List {
     pub(super) list: FeedList,
     /// Not all of it is here: nothing is appended to it, and it is not made anew unless that is asked for.
     pub(super) lost: Option<StoreError>,
-    /// Feeds that are to be appended to the list.
+    /// Feeds to append to the list.
     pub(super) new: Vec<FeedKey>,
     /// Feeds that may count as taken out still.
     back: Vec<FeedKey>,
@@ -75,7 +75,7 @@ impl Lists {
         self.lists.is_empty()
     }
 
-    /// A feed is in a set now: if that is a multifeed, its list is to have it.
+    /// A feed is in a set now: if that is a multifeed, its list has to have it.
     pub(in crate::multifeed) fn include(&mut self, set: SetId, key: FeedKey, name: Option<&str>) {
         let Some(list) = self.lists.get_mut(&set) else { return };
         if !list.list.has(&key) {
@@ -140,8 +140,10 @@ impl<S: Storage> Multifeed<S> {
     /// copy. Any other that is not on the disk is fetched once it is offered.
     ///
     /// # Errors
-    /// [`StoreError::NotCorestore`]; if the list itself cannot be opened or read, or has more feeds than [`Limits::feeds`](crate::Limits::feeds);
-    /// [`CorestoreError::MasterKeyMismatch`](crate::CorestoreError::MasterKeyMismatch) if there is no list, and the cores are those of another master key.
+    /// - [`StoreError::NotCorestore`];
+    /// - [`CorestoreError::MasterKeyMismatch`](crate::CorestoreError::MasterKeyMismatch) if there is no list, and the cores are those of another
+    ///   master key;
+    /// - an error if the list itself cannot be opened or read, or has more feeds than [`Limits::feeds`](crate::Limits::feeds).
     pub fn open_root(&mut self, base: &Namespace, root_key: &FeedKey) -> Result<SetId, StoreError> {
         let name = FeedList::list_namespace_in(base, root_key);
         let pair = self.cores.storage.key_pair(name.default_name().as_bytes()).ok_or(StoreError::NotCorestore)?;
@@ -219,8 +221,8 @@ impl<S: Storage> Multifeed<S> {
         Some(StoreError::CoreMissing { key: *key, name: name.map(str::to_owned), blocks: mark.length })
     }
 
-    /// A writer of a session's multifeed that is not here, as it was removed or its core is gone: it is here again as an older copy of it would be, and
-    /// the session brings what it signed. `None` if the key is that of no such writer.
+    /// A writer of a session's multifeed that is not here, as it was removed or its core is gone. It is here again as an older copy of it would be,
+    /// and the session brings what it signed. `None` if the key is that of no such writer.
     pub(in crate::multifeed) fn take_back_writer(
         &mut self,
         session: SessionId,
@@ -253,20 +255,23 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
-    /// The root key of a multifeed of a corestore.
+    /// Returns the root key of a multifeed of a corestore.
     pub fn root_key_of(&self, set: SetId) -> Option<FeedKey> {
         Some(self.members.sets.lists.lists.get(&set)?.root_key)
     }
 
-    /// The feed of a local writer of a multifeed of a corestore, found or made. Its key is derived from the master key, the root key and the name,
-    /// as JS derives it. Without a name it is JS's one writer without one.
+    /// Returns the feed of a local writer of a multifeed of a corestore, found or made. Its key is derived from the master key, the root key and
+    /// the name, as JS derives it. Without a name it is JS's one writer without one.
     ///
     /// It is in the multifeed's list when this returns.
     ///
     /// # Errors
-    /// [`StoreError::NotCorestore`] if the set is no multifeed of a corestore; [`StoreError::BadName`]; [`StoreError::NameTaken`] if the name is
-    /// that of a feed that is not written here; [`StoreError::CoreMissing`] if the core was here and is gone, as a new one would be a second history;
-    /// [`StoreError::ListLost`] if the writer is new and the list cannot be appended to; [`StoreError::Banned`]; else what the storage says.
+    /// - [`StoreError::NotCorestore`] if the set is no multifeed of a corestore;
+    /// - [`StoreError::BadName`], [`StoreError::Banned`];
+    /// - [`StoreError::NameTaken`] if the name is that of a feed that is not written here;
+    /// - [`StoreError::CoreMissing`] if the core was here and is gone, as a new one would be a second history;
+    /// - [`StoreError::ListLost`] if the writer is new and the list cannot be appended to;
+    /// - else the storage's error.
     pub fn writer_in(&mut self, set: SetId, name: Option<&str>) -> Result<FeedId, StoreError> {
         let list = self.members.sets.lists.get(set)?;
         if let Some(name) = name.filter(|name| name.is_empty() || name.len() > self.limits.name_bytes) {
@@ -294,7 +299,7 @@ impl<S: Storage> Multifeed<S> {
         self.write_lists().map(|()| id)
     }
 
-    /// The key that a new writer of this name has in a multifeed of a corestore.
+    /// Returns the key that a new writer of this name has in a multifeed of a corestore.
     ///
     /// # Errors
     /// [`StoreError::NotCorestore`] if the set is no multifeed of a corestore.
@@ -310,9 +315,8 @@ impl<S: Storage> Multifeed<S> {
         Ok((name, pair))
     }
 
-    /// The name of a feed in a multifeed of a corestore: its writer's, or of a feed of somebody else's the number of feeds that were in the list
-    /// before it (its key, if that number is a feed's name).
-    /// Of a plain core what it was asked for by.
+    /// Returns the name of a feed in a multifeed of a corestore: its writer's. For a feed of somebody else's it is the number of feeds that were
+    /// in the list before it (its key, if that number is a feed's name). Of a plain core what it was asked for by.
     pub fn name_in(&self, set: SetId, id: FeedId) -> Option<&str> {
         if let Some(name) = self.members.sets.plain.name_in(set, id) {
             return Some(name);
@@ -321,7 +325,7 @@ impl<S: Storage> Multifeed<S> {
         list.list.name_of(&self.entry(id)?.feed.key()).filter(|_| self.is_in(set, id))
     }
 
-    /// The feed of a name in a multifeed of a corestore; of two with one name the later one, as in JS.
+    /// Returns the feed of a name in a multifeed of a corestore; of two with one name the later one, as in JS.
     pub fn find_name_in(&self, set: SetId, name: &str) -> Option<FeedId> {
         let list = self.members.sets.lists.lists.get(&set)?;
         self.find(&list.list.find_name(name)?.key).filter(|id| self.is_in(set, *id))
@@ -334,7 +338,7 @@ impl<S: Storage> Multifeed<S> {
     /// has the feed again. A remote that offers it brings it back, unless it is [banned](Self::ban).
     ///
     /// # Errors
-    /// [`StoreError::NotCorestore`] if the set is no multifeed of a corestore, or what the storage says; it is in it then as before.
+    /// [`StoreError::NotCorestore`] if the set is no multifeed of a corestore, or the storage's error; it is in it then as before.
     pub fn take_out_of(&mut self, set: SetId, id: FeedId) -> Result<bool, StoreError> {
         let key = self.live(id)?.key();
         let list = self.members.sets.lists.get(set)?.pair.public_key();
@@ -396,7 +400,7 @@ impl<S: Storage> Multifeed<S> {
         self.feeds[id.0 as usize].told = true;
     }
 
-    /// Why the entry of a feed could not be synced: nobody would find the feed after a power cut, also if it is synced itself.
+    /// Why the entry of a feed could not be fsynced: nobody would find the feed after a power cut, also if it is fsynced itself.
     pub(in crate::multifeed) fn listing_failure(&self, id: FeedId) -> Option<StoreError> {
         let key = self.slot(id).feed.key();
         self.members.sets.lists.lists.values().filter(|list| list.lost.is_none()).find_map(|list| {

@@ -1,7 +1,7 @@
 //! Writers whose folders are gone: deleted, emptied, or on a disk that is not there now.
 //!
-//! The journal knows whose they are. Such a folder's number is neither closed nor given to another feed, and its name not to another writer
-//! unless the application says so: the folder may come back, and is then the writer's as before, whatever number it has. Under its old number it is
+//! The journal knows whose they are. Such a folder's number is neither closed nor given to another feed, and its name not to another writer unless
+//! the application says so. The folder may come back, and is then the writer's as before, whatever number it has. Under its old number it is
 //! noticed while the store is open, when its writer is asked for and when a session begins.
 //!
 //! JS does not open what stands behind the number, and puts its next feed in it. What is known of the writer is then kept under a number that
@@ -43,7 +43,7 @@ impl<S: Storage> Multifeed<S> {
     ///
     /// # Errors
     ///
-    /// As [`ban`](Self::ban), or what the storage says.
+    /// As [`ban`](Self::ban), or the storage's error.
     pub fn give_up_missing(&mut self, key: &FeedKey) -> Result<bool, StoreError> {
         if !self.cores.report.problems.iter().any(|problem| problem.is_of_missing(key)) {
             return Ok(false);
@@ -66,8 +66,8 @@ impl<S: Storage> Multifeed<S> {
         Ok(true)
     }
 
-    /// Opens the folders of missing writers that are there again, as where a disk was put back. One that is not yet whole, as while it is being copied,
-    /// or whose feed was fetched meanwhile, waits until the store is opened anew.
+    /// Opens the folders of missing writers that are there again, as after a disk was put back. One waits until the store is opened anew if it is
+    /// not yet whole, as while it is being copied, or if its feed was fetched meanwhile.
     pub(in crate::multifeed) fn take_back_missing(&mut self) {
         let missing = self.cores.report.problems.iter().filter_map(|problem| match problem {
             StoreError::MissingWriter { slot: Some(slot), key: Some(key), .. } => Some((*slot, *key)),
@@ -139,7 +139,7 @@ impl<S: Storage> Multifeed<S> {
         }
         let ours: Vec<_> = self.feeds().filter(|id| self.slot(*id).feed.writable()).collect();
         let ours: BTreeMap<_, _> = ours.into_iter().map(|id| (name(&self.slot(id).feed.key()), id)).collect();
-        // Writers' folders that are told for what is wrong with them.
+        // Writers' folders that are reported for what is wrong with them.
         let slots: BTreeSet<Slot> = self.cores.report.problems.iter().filter_map(StoreError::slot).collect();
         let mut unopened = BTreeMap::new();
         for slot in slots {
@@ -174,10 +174,10 @@ impl<S: Storage> Multifeed<S> {
                 }
                 continue;
             }
-            // A folder that cannot be read is told for that.
+            // A folder that cannot be read is reported for that.
             let elsewhere = match self.key_in(slot) {
                 Ok(key) => !key.is_some_and(|key| mark.is_of(&key)),
-                // Something else stands in its place; what is in a real folder stays for who looks into it.
+                // Something else stands in its place; what is in a real folder stays for a person to look into.
                 Err(StoreError::NotRegular { .. }) => {
                     self.cores.storage.obstacles().is_ok_and(|slots| slots.contains(&slot))
                 }
@@ -208,7 +208,7 @@ impl<S: Storage> Multifeed<S> {
             };
             let error = StoreError::MissingWriter { slot: place, key, name: name.clone(), blocks: mark.length };
             if told > MAX_MISSING {
-                // Of those that are not told any name may be one.
+                // Of those that are not reported any name may be one.
                 self.members.catalog.lose_name(error);
                 return;
             }

@@ -1,8 +1,8 @@
 //! No two feeds have one name.
 //!
-//! JS keeps its feeds by name: by their `localname`, or where there is none by the number of the folder. Of two with one name it loses the first
-//! that it opened, and as it numbers the next writer by how many names there are, that one goes into a folder which is taken. A writer
-//! may well be named like a number. So a feed that is named by its folder's number gives way where that is somebody's name: its `localname` is
+//! JS keeps its feeds by name: by their `localname`, or if there is none by the number of the folder. Of two with one name it loses the first
+//! that it opened. It numbers the next writer by how many names there are, so that one goes into a folder which is taken. A writer
+//! may well be named like a number. So a feed that is named by its folder's number gives way if that is somebody's name. Its `localname` is
 //! its key then, which nobody else has, whatever number its folder gets.
 
 use multifeed_proto::FeedKey;
@@ -16,7 +16,7 @@ use crate::multifeed::{Multifeed, MultifeedEvent, feed_name};
 use crate::storage::{FileId, FileKind, Slot, Storage};
 
 impl<S: Storage> Multifeed<S> {
-    /// What a feed is to be named that gets its folder there, where the number is not to be its name.
+    /// Returns the name of a feed that gets its folder there, if the number must not be its name.
     pub(in crate::multifeed) fn name_instead(&self, slot: Slot, key: &FeedKey) -> Option<String> {
         self.members.catalog.has_name(&slot.to_string()).then(|| self.key_name(key))
     }
@@ -33,7 +33,7 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
-    /// A folder without a name is about to take a number: where that is somebody's name, it has one of its own before.
+    /// A folder without a name is about to take a number: if that is somebody's name, gives it one of its own before.
     pub(in crate::multifeed) fn dedupe_names(&mut self, from: Slot, to: Slot, key: &FeedKey) -> Result<(), StoreError> {
         if self.members.catalog.has_name(&to.to_string()) {
             self.rename_to_key(from, key)?;
@@ -41,7 +41,7 @@ impl<S: Storage> Multifeed<S> {
         Ok(())
     }
 
-    /// After opening: two `writer` calls of JS's at once make two feeds with one name, as does a writer of JS's that is named like a number that
+    /// After opening: two `writer` calls of JS's at once make two feeds with one name. So does a writer of JS's that is named like a number that
     /// another feed's folder has, or gets. Of two writers that one gives way which may have the name by its number, else the later one.
     pub(in crate::multifeed) fn part_names(&mut self) -> Result<(), StoreError> {
         for id in self.feeds().collect::<Vec<_>>() {
@@ -63,7 +63,7 @@ impl<S: Storage> Multifeed<S> {
         Ok(())
     }
 
-    /// Names a feed by its key that has no name. False where it has one on the disk.
+    /// Names a feed by its key if it has no name. False if it has one on the disk.
     fn rename_to_key(&mut self, slot: Slot, key: &FeedKey) -> Result<bool, StoreError> {
         match Feed::name_in(&mut self.cores.storage, slot)? {
             None => self.name_by_key(slot, key)?,
@@ -79,7 +79,7 @@ impl<S: Storage> Multifeed<S> {
         Ok(true)
     }
 
-    /// Names a feed by its key, on the disk and, where it is open, here.
+    /// Names a feed by its key, on the disk and, if it is open, here.
     fn name_by_key(&mut self, slot: Slot, key: &FeedKey) -> Result<(), StoreError> {
         let name = self.key_name(key);
         self.write_name(slot, key, &name)?;
@@ -109,7 +109,7 @@ impl<S: Storage> Multifeed<S> {
         self.cores.storage.replace(file, name.as_bytes()).map_err(|error| StoreError::from_file(file, "write", error))
     }
 
-    /// A feed has another name on the disk: it has it here too, and that is told.
+    /// A feed has another name on the disk: gives it that name here too, and reports it.
     pub(in crate::multifeed) fn rename_feed(&mut self, id: FeedId, name: String) {
         let feed = &mut self.feeds[id.0 as usize].feed;
         let before = feed_name(feed);

@@ -34,8 +34,8 @@ impl PlainCores {
 }
 
 impl<S: Storage> Multifeed<S> {
-    /// The set of the plain cores of a corestore: those that the next calls gave. It is no multifeed, and nothing lists it on the disk. A session of
-    /// one of them is [`connect_feed`](Self::connect_feed).
+    /// Returns the set of the plain cores of a corestore: those that the next calls gave. It is no multifeed, and nothing lists it on the disk. A
+    /// session of one of them is [`connect_feed`](Self::connect_feed).
     ///
     /// # Errors
     /// [`StoreError::NotCorestore`] if the storage is not that of a corestore.
@@ -55,8 +55,9 @@ impl<S: Storage> Multifeed<S> {
     /// no `name`, as one that was fetched by its key, is opened to be read, as in JS.
     ///
     /// # Errors
-    /// [`StoreError::NotCorestore`]; [`CorestoreError::BadName`]; [`StoreError::ListOfFeeds`]; [`StoreError::CoreMissing`] if the core was here and
-    /// is gone, as a new one would be a second history; [`StoreError::Banned`]; if the core's folder cannot be used, or writing fails.
+    /// - [`StoreError::NotCorestore`], [`CorestoreError::BadName`], [`StoreError::ListOfFeeds`], [`StoreError::Banned`];
+    /// - [`StoreError::CoreMissing`] if the core was here and is gone, as a new one would be a second history;
+    /// - an error if the core's folder cannot be used, or writing fails.
     pub fn core_named(&mut self, name: &[u8]) -> Result<FeedId, StoreError> {
         let max = self.limits.core_name_bytes;
         if name.is_empty() || name.len() > max {

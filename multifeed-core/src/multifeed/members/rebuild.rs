@@ -22,12 +22,12 @@ impl<S: Storage> Multifeed<S> {
     /// Makes the list of feeds of a multifeed of a corestore anew, if it is [lost](StoreError::ListLost), or blocks of it are damaged, and says how many
     /// feeds it has then. `None` if there is nothing wrong with it; nothing is changed then.
     ///
-    /// It has the feeds that can be read of the old one, and in the order in which they came here first the other cores that are here: the writers of this
-    /// multifeed, by their names, and feeds that were fetched, unless another multifeed of the corestore lists them. What was [taken
+    /// It has the feeds that can be read of the old one. Then, in the order in which they first came here, it has the other cores that are here: the
+    /// writers of this multifeed, by their names, and feeds that were fetched, unless another multifeed of the corestore lists them. What was [taken
     /// out](Self::take_out_of) stays out. What is left of the old one is removed.
     ///
     /// # Errors
-    /// [`StoreError::NotCorestore`] if the set is no multifeed of a corestore; else what the storage says. The list is lost then as before, and the next
+    /// [`StoreError::NotCorestore`] if the set is no multifeed of a corestore; else the storage's error. The list is lost then as before, and the next
     /// call begins anew.
     pub fn rebuild_list(&mut self, set: SetId) -> Result<Option<usize>, StoreError> {
         let list = self.members.sets.lists.get(set)?;
@@ -118,7 +118,7 @@ impl<S: Storage> Multifeed<S> {
     fn feeds_of_list(&mut self, key: &FeedKey) -> Result<Vec<FeedKey>, StoreError> {
         let mut list = FeedList::default();
         self.members.banned.hide(*key);
-        // One that cannot be opened is told of when its multifeed is.
+        // A list that cannot be opened is reported when its multifeed is opened.
         if let Ok(Some(id)) = self.open_core(key) {
             self.keep_to_itself(id);
             self.read_list(id, &mut list)?;

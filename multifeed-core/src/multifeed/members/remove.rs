@@ -1,8 +1,8 @@
 //! Taking a feed out of the store for good.
 //!
 //! JS opens the folders from 0 on until one has no `key`, and numbers the next writer by how many there are: there may be no gap. So the last
-//! folder takes the number of the one that goes. The journal says what is about to happen before the first step, and after a crash, or an
-//! error, it is done to its end: each step is harmless where it was done before.
+//! folder takes the number of the one that goes. Before the first step the journal says what is about to happen. After a crash, or an
+//! error, it is done to its end: a step that was done before does no harm.
 
 use multifeed_proto::{Command, FeedKey};
 
@@ -22,18 +22,18 @@ impl<S: Storage> Multifeed<S> {
     /// Takes a remote's feed out of the store: its folder is gone when this returns, also after a power cut. Sessions close its channel, and
     /// go on; what is waited for of it ends; its [`FeedId`] stands for nothing any more.
     ///
-    /// A remote that has it brings it again. [`ban`](Self::ban) it before, where that is not to be.
+    /// A remote that has it brings it again. To prevent that, [`ban`](Self::ban) it before.
     ///
     /// In a corestore it is taken out of all multifeeds that are open, as by [`take_out_of`](Self::take_out_of), and its core is removed.
     ///
-    /// The last folder takes the number of the one that is gone, as JS knows no gaps: the feed in it, where it has no name of a writer's, is
+    /// The last folder takes the number of the one that is gone, as JS knows no gaps. If the feed in it has no name of a writer's, it is
     /// named by that number then.
     ///
     /// # Errors
     ///
-    /// [`StoreError::OwnWriter`] if the feed is written here, or was and its secret key is missing or unreadable; [`StoreError::Removed`] where it was removed before; else what the storage
-    /// says. Where that comes from the disk the feed may be gone all the same, and what is left to do is done before the next feed is
-    /// made or removed, or when the store is opened again.
+    /// [`StoreError::OwnWriter`] if the feed is written here, or was and its secret key is missing or unreadable;
+    /// [`StoreError::Removed`] if it was removed before; else the storage's error. If that comes from the disk the feed may be gone all the same.
+    /// What is left to do is then done before the next feed is made or removed, or when the store is opened again.
     pub fn remove(&mut self, id: FeedId) -> Result<(), StoreError> {
         let feed = self.live(id)?;
         if feed.writable() || self.cores.report.lost_key(feed) {
@@ -43,12 +43,12 @@ impl<S: Storage> Multifeed<S> {
         self.take_out(id)
     }
 
-    /// As [`remove`](Self::remove), of a feed that is written here too: its secret key is destroyed. Whoever has a copy of that could go on
-    /// from a shorter length, and sign a second history; so the feed is [banned](Self::ban) first, and its key pair is not taken for a
+    /// As [`remove`](Self::remove), of a feed that is written here too: its secret key is destroyed. Anyone who has a copy of that could go
+    /// on from a shorter length, and sign a second history. So the feed is [banned](Self::ban) first, and its key pair is not taken for a
     /// new writer.
     ///
     /// How much it signed stays known. If the ban is lifted and its key pair is there again, as one that is derived from a name always is, the
-    /// writer is as an older copy of it would be: its blocks come back from a remote that has them, and nothing is appended before
+    /// writer is as an older copy of it would be. Its blocks come back from a remote that has them, and before that nothing is appended
     /// ([`StoreError::OlderWriter`]).
     ///
     /// # Errors
@@ -77,7 +77,7 @@ impl<S: Storage> Multifeed<S> {
             false => known.cloned(),
         };
         let Some(signed) = signed.filter(|signed| signed.length > 0) else { return Ok(()) };
-        // What is cleared of it is for those to say who bring it back.
+        // What is cleared of it is for those who bring it back to say.
         let signed = Checkpoint { pages: Marks::default(), writer_behind: false, synced: false, ..signed };
         self.cores.journal.note_removed(&key, signed);
         self.cores.journal.write(&mut self.cores.storage, true)
@@ -90,7 +90,7 @@ impl<S: Storage> Multifeed<S> {
         self.cores.storage.check_removable(slot).map_err(|error| StoreError::from_slot(slot, "remove", error))
     }
 
-    /// Whether a feed was removed, or its [`FeedId`] is of another store: it stands for nothing here.
+    /// Returns whether a feed was removed, or its [`FeedId`] is of another store: it stands for nothing here.
     pub fn is_removed(&self, id: FeedId) -> bool {
         self.entry(id).is_none_or(|entry| entry.removed)
     }
@@ -116,13 +116,13 @@ impl<S: Storage> Multifeed<S> {
         self.resume_removal()
     }
 
-    /// Does what is left to do of a removal, where one was begun.
+    /// Does what is left to do of a removal, if one was begun.
     pub(in crate::multifeed) fn resume_removal(&mut self) -> Result<(), StoreError> {
         let Some(removal) = self.cores.journal.removal() else { return Ok(()) };
         let there = match self.fill_gap(removal) {
             Ok(there) => there,
             Err(error) => {
-                // The folder may have its new number all the same. Where the disk does not tell that now, it is asked before the next write.
+                // The folder may have its new number all the same. If the disk does not tell that now, it is asked before the next write.
                 let _ = self.follow_removal();
                 return Err(error);
             }
@@ -138,7 +138,7 @@ impl<S: Storage> Multifeed<S> {
     }
 
     /// As [`resume_removal`](Self::resume_removal), before a feed is made. A removal that waits only because something else than its folder has
-    /// the number, or a link that is followed, leaves no gap that the new feed could close: it goes on waiting.
+    /// the number, or a link that is followed, leaves no gap that the new feed could close. It goes on waiting.
     pub(in crate::multifeed) fn resume_removal_before_a_feed(&mut self) -> Result<(), StoreError> {
         match self.resume_removal() {
             Err(error @ StoreError::NotRegular { .. })
@@ -150,7 +150,7 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
-    /// Whether a folder at the number of a removal that was begun has no file of the feed that is to go, nor is the one that was to take the
+    /// Whether a folder at the number of a removal that was begun has no file of the feed that has to go, nor is the one that was to take the
     /// number.
     pub(in crate::multifeed) fn is_kept(&mut self, removal: &Removal) -> Result<bool, StoreError> {
         let slot = removal.slot;
@@ -169,8 +169,8 @@ impl<S: Storage> Multifeed<S> {
         Ok(!any || !Feed::is_remnant(&mut self.cores.storage, slot)?)
     }
 
-    /// While a removal is not done, the feed that takes the number is where the disk has it, also after an error of the disk: to be called
-    /// before anything is written to a feed.
+    /// Follows a removal that is not done: the feed that takes the number is in the folder in which the disk has it, also after an error of the disk.
+    /// Must be called before anything is written to a feed.
     pub(in crate::multifeed) fn follow_removal(&mut self) -> Result<(), StoreError> {
         let Some(removal) = self.cores.journal.removal() else { return Ok(()) };
         let key = match self.key_in(removal.slot) {
@@ -195,11 +195,11 @@ impl<S: Storage> Multifeed<S> {
     }
 
     /// Takes the feed's folder away, and gives the last one its number, from wherever that was left. The key of the feed that has the number
-    /// then, where one has.
+    /// then, if one has.
     fn fill_gap(&mut self, removal: Removal) -> Result<Option<FeedKey>, StoreError> {
         let slot = removal.slot;
         if let Some(there) = self.key_in(slot)?.filter(|there| !removal.is_of(there)) {
-            // Where JS was here since, and made a feed in the gap, that one stays.
+            // If JS was here since, and made a feed in the gap, that one stays.
             if let Some(from) = removal.last_with(&there) {
                 self.take_number(from, slot, &there);
                 // The disk may have said that it failed: whether the new number outlives a power cut nobody knows.
@@ -230,7 +230,7 @@ impl<S: Storage> Multifeed<S> {
         self.cores.storage.sync(file).map_err(|error| StoreError::from_file(file, "sync", error))
     }
 
-    /// A feed's folder has another number on the disk: it has it in the journal and in memory too. Nothing changes where it had before.
+    /// A feed's folder has another number on the disk: it has it in the journal and in memory too. Changes nothing if it had it before.
     fn take_number(&mut self, from: Slot, to: Slot, key: &FeedKey) {
         self.cores.journal.renumber(from, to, key);
         self.renumber_told(from, to);
@@ -240,7 +240,7 @@ impl<S: Storage> Multifeed<S> {
         self.members.catalog.renumber(id, from, to);
         let feed = &mut self.feeds[id.0 as usize].feed;
         feed.move_to(to);
-        // A name that was the number is told once it has changed.
+        // A name that was the number is reported once it has changed.
         if feed.local_name() != Some(&*from.to_string()) {
             let name = crate::multifeed::feed_name(feed);
             self.outbox.push(MultifeedEvent::Moved { id, name });

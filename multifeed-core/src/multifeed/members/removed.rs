@@ -1,7 +1,7 @@
 //! Feeds that were taken out of multifeeds of a corestore, whose lists keep them: JS only ever appends to those, and has the feeds again.
 //!
-//! They stand in `multifeed.removed` in the corestore's folder, a line for each: the key of the core that is the list, a space, and the key of
-//! the feed, in hex. A `-` in place of the list says that the feed's folder is being removed.
+//! They stand in `multifeed.removed` in the corestore's folder, a line for each. A line has the key of the core that is the list, a space, and
+//! the key of the feed, in hex. A `-` in place of the list says that the feed's folder is being removed.
 
 use std::collections::BTreeSet;
 

@@ -85,17 +85,17 @@ impl<S: Storage> Multifeed<S> {
         left
     }
 
-    /// The feeds of a set, in the order of their folders.
+    /// Returns the feeds of a set, in the order of their folders.
     pub fn feeds_in(&self, set: SetId) -> impl Iterator<Item = FeedId> {
         self.members.catalog.feeds().filter(move |&feed| self.members.sets.contains(set, feed))
     }
 
-    /// Whether a feed is in a set.
+    /// Returns whether a feed is in a set.
     pub fn is_in(&self, set: SetId, feed: FeedId) -> bool {
         self.members.sets.contains(set, feed) && !self.is_removed(feed)
     }
 
-    /// The set that a session replicates.
+    /// Returns the set that a session replicates.
     pub fn set_of(&self, session: SessionId) -> Option<SetId> {
         Some(self.sessions.get(&session)?.options.set)
     }

@@ -10,13 +10,13 @@ use crate::multifeed::{Multifeed, MultifeedEvent};
 use crate::storage::Storage;
 
 impl<S: Storage> Multifeed<S> {
-    /// Whether [`commit`](Self::commit) has something to do, and about how many bytes wait for it.
+    /// Returns whether [`commit`](Self::commit) has something to do, and about how many bytes wait for it.
     pub fn uncommitted(&self) -> Option<usize> {
         self.uncommitted.size()
     }
 
     /// Writes the blocks that came, then tells the other sessions and the application of them. To be called after a batch of
-    /// events, or after several where more are waiting (a feed's blocks then go out in fewer writes), and after appends.
+    /// events, or after several if more are waiting (a feed's blocks then go out in fewer writes), and after appends.
     ///
     /// If a feed's own files cannot be written (EIO, EFBIG), its channels close, and the sessions that brought it end with that error when all
     /// else is done. If writing fails otherwise, they end at once, and the blocks wait for the next call; for a full disk see
@@ -63,7 +63,7 @@ impl<S: Storage> Multifeed<S> {
         }
         let slot = &mut self.feeds[id.0 as usize];
         if slot.feed.is_held_back() {
-            // Announced when it is synced.
+            // Announced when it is fsynced.
             self.committed(id, &[]);
             return self.hold_back_news(id);
         }
@@ -129,7 +129,7 @@ impl<S: Storage> Multifeed<S> {
             };
             let may: Vec<FeedId> = new.iter().copied().filter(|&feed| may(feed)).collect();
             let Some(session) = self.sessions.get_mut(&id) else { continue };
-            // Over an open channel one of ours hears of it anyway. Where both end, an offer could find it closed at one side only, which would then
+            // Over an open channel one of ours hears of it anyway. If both end, an offer could find it closed at one side only, which would then
             // wait for the other to open it again.
             let ends = !session.is_live() && session.peer_options().reconciles;
             let hears = |feed: &FeedId| ends && session.peers.get(feed).is_some_and(|peer| !peer.is_closing());

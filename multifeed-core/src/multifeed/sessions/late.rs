@@ -14,7 +14,7 @@ const CHECK_EVERY: Duration = Duration::from_secs(2);
 const LONGEST_TURN: u32 = 4;
 
 impl<S: Storage> Multifeed<S> {
-    /// Syncs what is due, and ends what is overdue. To be called when [`poll_timeout`](Self::poll_timeout) says so; any other time does no harm.
+    /// Fsyncs what is due, and ends what is overdue. Call it when [`poll_timeout`](Self::poll_timeout) says so; any other time does no harm.
     pub fn handle_timeout(&mut self, now: Duration) {
         self.now = self.now.max(now);
         self.give_up_late();
@@ -86,7 +86,7 @@ impl<S: Storage> Multifeed<S> {
         self.give_up_unavailable();
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) is to be called.
+    /// Returns when to call [`handle_timeout`](Self::handle_timeout).
     pub fn poll_timeout(&mut self) -> Option<Duration> {
         if self.sessions.is_empty() {
             self.next_check = None;

@@ -1,4 +1,4 @@
-//! What a session offers: everything, or, where the remote reconciles, what turned out to differ and what is new since.
+//! What a session offers: everything, or, if the remote reconciles, what turned out to differ and what is new since.
 
 use multifeed_proto::{FeedKey, RemoteHandshake};
 
@@ -8,7 +8,7 @@ use crate::replication::reconcile::Reconciler;
 use crate::storage::Storage;
 
 impl<S: Storage> Multifeed<S> {
-    /// The remote is ready: finds out what differs where it can do so too, and else offers everything.
+    /// The remote is ready: finds out what differs if it can do so too, and else offers everything.
     pub(in crate::multifeed) fn begin_exchange(&mut self, id: SessionId, remote: &RemoteHandshake) {
         // What is staged now would be news later, and it is not.
         self.commit(self.now);
@@ -47,8 +47,8 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
-    /// A feed is not as it was: sessions whose remote held it alike are offered it by the next commit, as if it were new; one that is ending
-    /// is not in sync any more. One that is not live was about what there was when it began.
+    /// A feed is not as it was. The next commit offers it to sessions whose remote held it alike, as if it were new. A session that is
+    /// ending is not in sync any more. One that is not live was about what there was when it began.
     pub(in crate::multifeed) fn leave_step(&mut self, feed: FeedId) {
         for session in self.sessions.values_mut().filter(|session| session.lists() || session.is_ending_live()) {
             if session.matched.is_running() {
@@ -60,14 +60,14 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
-    /// Something is new in a feed and is not announced before it is synced: until then sessions whose remote held it alike are not in sync.
+    /// Something is new in a feed and is not announced before it is fsynced: until then sessions whose remote held it alike are not in sync.
     pub(in crate::multifeed) fn hold_back_news(&mut self, feed: FeedId) {
         for session in self.sessions.values_mut().filter(|session| session.is_live()) {
             session.matched.hold_back(feed);
         }
     }
 
-    /// The feeds that both sides of a session hold alike, where the application was not told of them yet.
+    /// Returns the feeds that both sides of a session hold alike, if they were not reported to the application yet.
     pub(in crate::multifeed) fn tell_in_step(&mut self, id: SessionId) -> Vec<FeedKey> {
         let Some(session) = self.sessions.get_mut(&id) else { return Vec::new() };
         if std::mem::replace(&mut session.in_step_told, true) {

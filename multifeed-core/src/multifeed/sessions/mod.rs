@@ -53,7 +53,7 @@ impl<S: Storage> Multifeed<S> {
     }
 
     /// Takes an event of a session. It never fails: a fault of the remote's, or of our storage, ends that session by a
-    /// [`Command::Abort`], and is told by [`PeerEvent::Closed`].
+    /// [`Command::Abort`], and [`PeerEvent::Closed`] reports it.
     pub fn handle(&mut self, id: SessionId, event: Event, now: Duration) {
         self.now = self.now.max(now);
         let Some(session) = self.sessions.get_mut(&id) else { return };
@@ -154,7 +154,7 @@ impl<S: Storage> Multifeed<S> {
                 });
             }
             Event::Closed(result) => {
-                // A session ends well only where all that it brought is written.
+                // A session ends well only if all that it brought is written.
                 self.commit(now);
                 self.mind_unwritten(id);
                 let Some(session) = self.sessions.get(&id).filter(|session| !session.is_over()) else { return };
@@ -205,13 +205,13 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
-    /// The next session with commands that its grant allows, or with events, in turn. It is not told again until something is
+    /// Returns the next session with commands that its grant allows, or with events, in turn. It is not returned again until something is
     /// new, or until [`poll_command`](Self::poll_command) was called and left something.
     pub fn poll_ready(&mut self) -> Option<SessionId> {
         self.sessions.pop_ready()
     }
 
-    /// The next command for a session, or `None` where there is none now, or the grant is used up.
+    /// Returns the next command for a session, or `None` if there is none now, or the grant is used up.
     pub fn poll_command(&mut self, id: SessionId) -> Option<Command> {
         loop {
             let session = self.sessions.get_mut(&id)?;
@@ -292,7 +292,7 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
-    /// The next thing that happened on a session.
+    /// Returns the next thing that happened on a session.
     pub fn poll_peer_event(&mut self, id: SessionId) -> Option<PeerEvent> {
         let (clean, now) = (self.is_clean(), self.now);
         self.sessions.get_mut(&id)?.poll_event(clean, now)
@@ -326,7 +326,7 @@ impl<S: Storage> Multifeed<S> {
             effect = peer.handle(message, work)?;
             Ok(())
         });
-        // What came stands among what is to be acknowledged before the feed's turn comes: with nothing left to do it closes its channel then.
+        // What came stands among the blocks to acknowledge before the feed's turn comes: with nothing left to do it closes its channel then.
         let stored = effect.stored.filter(|(_, size)| *size <= MAX_BLOCK_BYTES as u64).map(|(index, _)| index);
         let only_offered = !self.slot(feed).feed.is_settled();
         let came = effect.held.or(stored);
@@ -390,7 +390,7 @@ impl<S: Storage> Multifeed<S> {
             self.mark_dirty(feed);
         }
         if let Some((index, size)) = effect.stored {
-            // One that no message can carry is kept, and nobody is told of it. Others note that it is here before anything else is looked at: what
+            // One that no message can carry is kept, and not announced. Others note that it is here before anything else is looked at: what
             // they told of is forgotten as it is seen to be held.
             if stored.is_some() {
                 self.gained(feed, index..index + 1, Some(id));
@@ -459,7 +459,7 @@ impl<S: Storage> Multifeed<S> {
         self.take_turns(id, feed, spare);
     }
 
-    /// Lends a feed to its machine on a session. The turns of the session's feeds are to be [taken](Self::take_turns) afterwards; returns whether
+    /// Lends a feed to its machine on a session. The turns of the session's feeds have to be [taken](Self::take_turns) afterwards; returns whether
     /// it has room to spare.
     fn lend(
         &mut self,
@@ -542,7 +542,7 @@ impl<S: Storage> Multifeed<S> {
         self.wake(id);
     }
 
-    /// Blocks are free that a remote was asked for: the others are asked, those after `from` first and that one last, so that each has its turn
+    /// Blocks are free that a remote was asked for. Asks the others, those after `from` first and that one last, so that each has its turn
     /// whatever any of them does.
     pub(super) fn retry_requests(&mut self, feed: FeedId, from: Option<SessionId>) {
         self.feeds[feed.0 as usize].doubled.clear();

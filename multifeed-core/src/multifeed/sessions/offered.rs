@@ -187,7 +187,7 @@ impl<S: Storage> Multifeed<S> {
         self.settle(id);
     }
 
-    /// What a channel is of, where it is open.
+    /// Returns what a channel is of, if it is open.
     pub(in crate::multifeed) fn channel(&self, id: SessionId, token: Token) -> Option<Channel> {
         self.sessions.get(&id)?.channel(token)
     }
@@ -219,7 +219,7 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
-    /// Something of an offered feed was proven: it gets its folder, and is a feed like any other. Where it cannot have one, nothing of it is
+    /// Something of an offered feed was proven: it gets its folder, and is a feed like any other. If it cannot have one, nothing of it is
     /// kept, and false is returned.
     pub(in crate::multifeed) fn settle_offered(&mut self, id: FeedId, by: SessionId) -> bool {
         let key = self.slot(id).feed.key();
@@ -252,8 +252,8 @@ impl<S: Storage> Multifeed<S> {
         true
     }
 
-    /// A feed that was only offered is here now, brought by a session or made here: those on which it is asked for go on with it as with any
-    /// other, and those on which it waits, or is quiet, get a machine for it.
+    /// A feed that was only offered is here now, brought by a session or made here. Sessions on which it is asked for go on with it as with
+    /// any other. Those on which it waits, or is quiet, get a machine for it.
     pub(in crate::multifeed) fn adopt_offers(&mut self, id: FeedId, key: FeedKey, by: Option<SessionId>) {
         for peer in self.slot(id).subscribers.clone() {
             let Some(session) = self.sessions.get_mut(&peer) else { continue };

@@ -31,14 +31,14 @@ impl May {
         !(self.want || self.waits)
     }
 
-    /// Whether its channel is not to be opened at all.
+    /// Whether its channel must not be opened at all.
     pub(in crate::multifeed) fn refuses(self) -> bool {
         !self.offer && self.refuses_to_take()
     }
 }
 
 impl<S: Storage> Multifeed<S> {
-    /// What may be done with a feed on a session, where it is here (`feed`) and where it is not. Whoever offers, requests, opens, fetches or
+    /// Says what may be done with a feed on a session, if it is here (`feed`) and if it is not. The code that offers, requests, opens, fetches or
     /// compares a feed asks this first.
     pub(in crate::multifeed) fn may(&self, id: SessionId, key: &FeedKey, feed: Option<FeedId>) -> May {
         let Some(session) = self.sessions.get(&id).filter(|_| !self.members.banned.contains(key)) else {
@@ -58,7 +58,7 @@ impl<S: Storage> Multifeed<S> {
         let full = self.cores.disk.is_full()
             && !slot.is_some_and(|slot| slot.feed.writable() && !slot.feed.is_writer_behind());
         let taken = !session.is_sated() && (slot.is_some() || !(session.is_full() || self.is_full()));
-        // Where a session is about one feed alone, the application named it.
+        // If a session is about one feed alone, the application named it.
         let Some(policy) = session.options.policy.as_ref().filter(|_| session.single_feed().is_none()) else {
             let waits = taken && full && session.is_live();
             return May { offer: shown, want: taken && !full, waits, bounded: !taken };
@@ -119,7 +119,7 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
-    /// Notes whether a feed was left out of the list that the remote told it in last: it may come here by others.
+    /// Notes whether a feed was left out of the list in which the remote last announced it: it may come here by others.
     fn decline(&mut self, id: SessionId, key: &FeedKey, declined: bool) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let changed = match declined {
@@ -136,7 +136,7 @@ impl<S: Storage> Multifeed<S> {
         self.members.catalog.others() >= self.limits.feeds
     }
 
-    /// Whether a feed is to be fetched and served on a session: what the application said of the feed, or else of the session, as
+    /// Says whether to fetch and to serve a feed on a session: what the application said of the feed, or else of the session, as
     /// far as it may be.
     pub(in crate::multifeed) fn transfers(&self, id: SessionId, feed: FeedId) -> (Option<bool>, Option<bool>) {
         let may = self.may_feed(id, feed);
@@ -159,7 +159,7 @@ impl<S: Storage> Multifeed<S> {
         self.wake(id);
     }
 
-    /// A feed that both sides agreed on before is not to be opened after all: the remote is told, and nothing of it stays.
+    /// Refuses a feed that both sides agreed on before: the remote hears of it, and nothing of the feed stays.
     pub(in crate::multifeed) fn refuse_feed(&mut self, id: SessionId, key: FeedKey) {
         if let Some(session) = self.sessions.get_mut(&id) {
             session.refuse(key, self.now);
@@ -174,7 +174,7 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
-    /// Where a session brought as much as it may, no more is fetched on it, and the application is told so, once for each bound.
+    /// Fetches no more on a session that brought as much as it may, and reports that to the application, once for each bound.
     pub(in crate::multifeed) fn mind_limits(&mut self, id: SessionId) {
         let store_full = self.is_full();
         let Some(session) = self.sessions.get_mut(&id) else { return };
@@ -211,7 +211,7 @@ impl<S: Storage> Multifeed<S> {
         let store_full = self.is_full();
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let feeds: Vec<FeedId> = session.peers.keys().copied().collect();
-        // Where the disk is full and the session stays, they wait until there is room.
+        // If the disk is full and the session stays, they wait until there is room.
         let waits =
             self.cores.disk.is_full() && session.is_live() && !(session.is_sated() || session.is_full() || store_full);
         // What is here is served all the same.

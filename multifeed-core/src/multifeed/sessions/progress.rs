@@ -50,12 +50,12 @@ impl<S: Storage> Multifeed<S> {
         self.wake(id);
     }
 
-    /// How a session stands, or `None` where there is none. It costs the same however many feeds and blocks there are.
+    /// Returns how a session stands, or `None` if there is none. It costs the same however many feeds and blocks there are.
     pub fn sync_state(&self, id: SessionId, now: Duration) -> Option<SyncState> {
         Some(self.sessions.get(&id)?.state(self.is_clean(), now.max(self.now)))
     }
 
-    /// How a feed stands, over all sessions. It costs a step for each session.
+    /// Returns how a feed stands, over all sessions. It costs a step for each session.
     pub fn feed_sync_state(&self, id: FeedId, now: Duration) -> FeedSyncState {
         let Some(slot) = self.entry(id) else { return FeedSyncState::default() };
         let meter = self.traffic.feeds.get(&id);
@@ -79,7 +79,7 @@ impl<S: Storage> Multifeed<S> {
         state
     }
 
-    /// How a set of feeds stands with all peers of its sessions; with [`SetId::ALL`] the whole store. It costs a step for each session.
+    /// Returns how a set of feeds stands with all peers of its sessions; with [`SetId::ALL`] the whole store. It costs a step for each session.
     ///
     /// What moved is counted of the store since it was opened, of a set over the sessions that are there.
     pub fn store_sync_state(&self, set: SetId, now: Duration) -> StoreSyncState {
@@ -108,27 +108,36 @@ impl<S: Storage> Multifeed<S> {
         store
     }
 
-    /// Whether a session's remote and we hold the same, of every feed that the session syncs. Known only once it is
+    /// Returns whether a session's remote and we hold the same, of every feed that the session syncs. Known only once it is
     /// [observed](Self::observe).
     ///
-    /// That is so when both feed lists were exchanged and answered, and of each feed whose channel is open (one that needs none, because both sides
-    /// [turned out](crate::reconcile) to hold it alike, is in sync):
+    /// That is so once both feed lists were exchanged and answered, and of each feed whose channel is open:
     ///
-    /// - we hold, written to the storage, every block that the remote has told of; in a sparse session every one that is asked for;
-    /// - the remote holds every block that we hold: it has told so, or acknowledged it. One that fetches only some blocks (sparse) is so not in
+    /// - we hold, written to the storage, every block that the remote has announced; in a sparse session every one that is asked for;
+    /// - the remote holds every block that we hold: it has said so, or acknowledged it. One that fetches only some blocks (sparse) is so not in
     ///   sync;
     /// - nothing that either side asked for is without an answer, and nothing new is unannounced.
     ///
-    /// A direction that one of the sides does not take part in, by [`Replicate`](crate::Replicate)'s `download` or `upload`, for a feed or for all,
-    /// is left out. Blocks that neither side has do not count, nor those that one side gave up (`clear`) while the session
-    /// ran, until it asks for them again. Neither does a block of which a live remote says, when it is asked, that it does not have it. It may
-    /// have a bad sector there. Nor do feeds that one side did not ask for, unless a
-    /// [bound](crate::PeerLimits) of ours is why. Where one of both sides is damaged here, or has two histories, or the remote has more of one of ours
-    /// that is not fetched, the session is not in sync. Nor is it while the store has a folder that could not be opened and that holds a feed which the session would exchange,
-    /// whether the remote has that or not. A remote that serves nothing does not tell what it has: it counts as
-    /// having everything once it asked for nothing for 5 s. One that is asked what it has and never answers is not in sync, nor one that does not
-    /// bring a block that it told of, or agree to a feed that it offered. A session that is not live ends then, and stays out of sync, as where
-    /// the remote never opened a feed's channel.
+    /// A feed that needs no channel, because both sides [turned out](crate::reconcile) to hold it alike, is in sync.
+    ///
+    /// These do not count:
+    ///
+    /// - a direction that one of the sides does not take part in, by [`Replicate`](crate::Replicate)'s `download` or `upload`, for a feed or for all;
+    /// - blocks that neither side has;
+    /// - blocks that one side gave up (`clear`) while the session ran, until it asks for them again;
+    /// - a block of which a live remote says, when it is asked, that it does not have it (it may have a bad sector there);
+    /// - feeds that one side did not ask for, unless a [bound](crate::PeerLimits) of ours is why.
+    ///
+    /// The session is not in sync if one of these is so:
+    ///
+    /// - a feed of both sides is damaged here, or has two histories;
+    /// - the remote has more of one of our feeds, and that is not fetched;
+    /// - the store has a folder that could not be opened and that holds a feed which the session would exchange, whether the remote has that or
+    ///   not;
+    /// - the remote was asked what it has and never answers, does not bring a block that it announced, or does not agree to a feed that it
+    ///   offered. A session that is not live ends then, and stays out of sync, as when the remote never opened a feed's channel.
+    ///
+    /// A remote that serves nothing does not say what it has. It counts as having everything once it asked for nothing for 5 s.
     ///
     /// A live remote whose disk fails closes a feed's channel without a word. Its session is then in sync only if the two held the same of the
     /// feed, and until blocks of it come here. A remote of ours that removes or bans a feed says so, and is not waited for.
@@ -139,12 +148,12 @@ impl<S: Storage> Multifeed<S> {
         self.sessions.get(&id).is_some_and(is_in_sync)
     }
 
-    /// Whether all that came and was made here is written and told.
+    /// Whether all that came and was made here is written and reported.
     pub(in crate::multifeed) fn is_clean(&self) -> bool {
         self.uncommitted.is_empty()
     }
 
-    /// Has sessions tell where they came in sync, or fell out of it.
+    /// Has sessions report if they came in sync, or fell out of it.
     pub(in crate::multifeed) fn note_in_sync(&mut self) {
         let clean = self.is_clean();
         let mut woken = Vec::new();

@@ -15,13 +15,13 @@ impl<S: Storage> Multifeed<S> {
     /// with that. A feed that is not known yet has its place in the store from when the stream is there.
     ///
     /// Nothing tells here whether the remote stays. A session that is not live ends when both sides hold the same; a live one
-    /// when the remote closes the feed's channel, or the stream. Either ends with [`SessionError::NoFeed`] where the remote closes it without
-    /// having opened it; one that is not live also where it is not opened in [`Limits::request_timeout`](crate::Limits::request_timeout).
+    /// when the remote closes the feed's channel, or the stream. Either ends with [`SessionError::NoFeed`] if the remote closes it without
+    /// having opened it; one that is not live also if it is not opened in [`Limits::request_timeout`](crate::Limits::request_timeout).
     pub fn connect_feed(&mut self, root: Root, key: FeedKey, options: Replicate) -> SessionId {
         self.add_peering(options, |options| PeerSession::of_one(root, options, key))
     }
 
-    /// The stream is there: where a session is about one feed alone, that is all it needs.
+    /// The stream is there: if a session is about one feed alone, that is all it needs.
     pub(in crate::multifeed) fn begin_lone(&mut self, id: SessionId) {
         let Some(key) = self.sessions.get_mut(&id).and_then(PeerSession::begin_lone) else { return };
         let is_new = self.members.catalog.find(&key).is_none();

@@ -11,8 +11,8 @@ use crate::replication::wants::Wants;
 use crate::sets::sparse_bits::SparseBits;
 use crate::storage::Storage;
 
-/// How long a remote that tells nothing asks for nothing until it seems to have everything: far longer than between two requests
-/// of a remote that goes on, which always has several waiting.
+/// How long a remote that tells nothing asks for nothing until it seems to have everything. That is far longer than between two
+/// requests of a remote that goes on, which always has several waiting.
 const QUIET: Duration = Duration::from_secs(5);
 
 /// How a feed stands that a remote leaves without a word, as one whose disk fails does, or a JS peer that closes the feed.
@@ -25,7 +25,7 @@ pub(crate) struct Deserted {
 }
 
 impl FeedChannel {
-    /// Where the remote is to open the channel or to answer something: since when it did not.
+    /// Returns since when the remote has not opened the channel, or not answered something, if it has to.
     pub(crate) fn waits_since(&self) -> Option<Duration> {
         if !self.state.was_opened() {
             return (!self.options.live).then_some(self.since);
@@ -34,7 +34,7 @@ impl FeedChannel {
         self.download.waits_since().into_iter().chain(acks_since).min()
     }
 
-    /// Whether nothing is missing here, and nothing was asked, is to be said, or is on its way, either way.
+    /// Whether nothing is missing here, and nothing was asked, has to be said, or is on its way, either way.
     pub(crate) fn is_idle(&mut self, feed: &Feed, wants: &Wants) -> bool {
         let still = self.state == ChannelState::Open && self.out.is_empty() && self.upload.is_idle();
         let still = still && !self.remote_missing.is_delivering();
@@ -63,7 +63,7 @@ impl FeedChannel {
         Some(Deserted { even: self.standing.in_sync == 1, fetches: self.uploading && self.remote.downloading })
     }
 
-    /// Whether, as the channel closes, the session is to end, and the remote hears of nothing new that is here and that it could have.
+    /// Whether, as the channel closes, the session has to end, and the remote hears of nothing new that is here and that it could have.
     pub(crate) fn hears_no_more(&self) -> bool {
         self.state.was_opened()
             && self.uploading
@@ -87,12 +87,12 @@ impl FeedChannel {
         self.download.waits_for(is_data).filter(|_| self.state.was_opened())
     }
 
-    /// Where others cannot be asked before this remote answers: since when it did not.
+    /// If others cannot be asked before this remote answers: since when it did not.
     pub(crate) fn holds_up_since(&self, feed: &Feed) -> Option<Duration> {
         self.download.holds_up_since(feed)
     }
 
-    /// Whether the remote's silence is to be looked at.
+    /// Whether to look at the remote's silence.
     pub(crate) fn is_silent(&self, now: Duration) -> bool {
         self.state.was_opened()
             && self.download.waits_since().is_none()
@@ -149,9 +149,9 @@ impl FeedChannel {
             && (self.awaits_relay() || !(self.state.was_opened() && self.download.finished(self.scope(wants, 0), feed)))
     }
 
-    /// Whether the remote may never say that it is done, so that we have to find it out: it is live and we are not, or
-    /// there are holes here, which it then may have too. With hypercore the channel stays open for ever in both cases; one of ours that is not
-    /// live always says it, and may hear of blocks until then.
+    /// Whether the remote may never say that it is done, so that we have to find it out. Either it is live and we are not, or there are holes
+    /// here, which it then may have too. With hypercore the channel stays open for ever in both cases; one of ours that is not live always
+    /// says it, and may hear of blocks until then.
     pub(super) fn ends_alone(&self, feed: &Feed) -> bool {
         let holes = !self.options.reconciles && feed.downloaded() < feed.len();
         !self.options.live && (self.options.one_sided || holes)
@@ -165,12 +165,12 @@ impl FeedChannel {
                 && self.download.told()
                 && self.upload.is_idle()
                 && self.remote_missing.is_empty()
-                // Where nothing is fetched any more, the remote may not have asked yet.
+                // If nothing is fetched any more, the remote may not have asked yet.
                 && (!self.download.is_draining() || self.upload.asked_at().is_some()))
     }
 
     /// Whether only its silence can tell that the remote has everything that it will get. It is live, so it never says so, and it serves nothing,
-    /// so it does not say what it has; or it is a JS peer that asked for what is damaged here, and waits for it for ever.
+    /// so it does not say what it has. Or it is a JS peer that asked for what is damaged here, and waits for it for ever.
     pub(super) fn is_kept_in_the_dark(&self) -> bool {
         let hangs = self.upload.is_wounded() && !self.options.live && !self.options.reconciles;
         hangs || (self.options.one_sided && self.is_served_in_the_dark())

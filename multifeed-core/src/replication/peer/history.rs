@@ -11,10 +11,10 @@ pub(super) enum Terms {
     /// Of a feed that is written here: of all, and again whenever one tells of more than before.
     #[default]
     Always,
-    /// Of a reader's, where the remote is one of ours: only one as long as ours, as it turned out to differ. A longer one shows by its blocks whether it is
-    /// the same, and with a shorter one the remote finds it out.
+    /// Of a reader's, if the remote is one of ours: only one as long as ours, as it turned out to differ. A longer one shows by its blocks
+    /// whether it is the same, and with a shorter one the remote finds it out.
     AsLong,
-    /// Of a reader's, where the remote is a JS peer, which finds nothing out and takes in what it is sent: of any, once. The proofs of a
+    /// Of a reader's, if the remote is a JS peer, which finds nothing out and takes in what it is sent: of any, once. The proofs of a
     /// longer one's blocks leave out what was sent before, and so show no more than that something is wrong.
     Once,
     /// The same of one that is not longer: a sparse session fetches less than it would take to compare.
@@ -68,8 +68,8 @@ impl HistoryCheck {
         at.and_then(|at| self.late.remove(at)).is_some()
     }
 
-    /// The block to ask about, where that is due: of a feed of `ours` blocks, of which the remote told `theirs`, those that are missing here
-    /// in `has`.
+    /// Returns the block to ask about, if that is due, of a feed of `ours` blocks. The remote announced `theirs`; those that are missing here
+    /// are in `has`.
     ///
     /// Of a longer feed it is the block after ours: its proof is built on all of our roots. Any other could leave them out.
     pub(super) fn subject(&self, ours: u64, theirs: u64, has: &SparseBits) -> Option<u64> {
@@ -83,7 +83,7 @@ impl HistoryCheck {
         }
     }
 
-    /// Whether something is to be asked of the remote, once it is known what it has.
+    /// Whether to ask something of the remote, once it is known what it has.
     pub(super) fn is_due(&self, ours: u64, theirs: u64) -> bool {
         let concerns = match self.terms {
             Terms::Always => true,
@@ -109,7 +109,7 @@ impl HistoryCheck {
         self.asked.take_if(|asked| *asked == index).is_some()
     }
 
-    /// The answer says nothing of all that is here. Where the feed grew before it came, it is due again; else the remote holds too little of a
+    /// The answer says nothing of all that is here. If the feed grew before it came, it is due again; else the remote holds too little of a
     /// longer history to tell, and would say the same again.
     pub(super) fn was_unclear(&mut self, ours: u64) {
         if ours > self.held {
@@ -117,7 +117,7 @@ impl HistoryCheck {
         }
     }
 
-    /// The remote proved that there are so many blocks: what it told beyond them is to be asked for.
+    /// The remote proved that there are so many blocks: what it announced beyond them must be asked for.
     pub(super) fn grew(&mut self, ours: u64) {
         self.compared = Some(ours);
     }
@@ -205,7 +205,7 @@ mod tests {
         let comparison = HistoryCheck::default();
         assert_eq!(comparison.subject(5, 9, &has(6..9)), None);
         assert_eq!(comparison.subject(5, 9, &has(5..9)), Some(5));
-        // Where there is no history here, any of theirs can be taken.
+        // If there is no history here, any of theirs can be taken.
         assert_eq!(comparison.subject(0, 9, &has(6..9)), Some(6));
     }
 }

@@ -24,7 +24,7 @@ impl FeedChannel {
         self.holding.since.is_some() && !self.holding.over && self.state.goes_on()
     }
 
-    /// Whether to keep the channel open: for as long as other sessions bring blocks, and this remote is told of them.
+    /// Whether to keep the channel open: for as long as other sessions bring blocks, and this remote hears of them.
     ///
     /// Only one of ours begins again when it hears of blocks. It is kept for `idle_end` after the last, and not for ever.
     pub(super) fn holds<S: Storage>(&mut self, work: &Work<'_, S>) -> bool {

@@ -1,6 +1,6 @@
 //! One feed on one connection: want, have, request, data, and the end of it.
 //!
-//! The rules are those of hypercore 9's `lib/replicate.js`; where two of ours meet, they keep to the same ones.
+//! The rules are those of hypercore 9's `lib/replicate.js`; if two of ours meet, they keep to the same ones.
 
 mod acknowledgements;
 mod closing;
@@ -44,11 +44,11 @@ pub use self::progress::PeerInfo;
 pub(crate) use self::progress::{Left, PeerProgress};
 pub(crate) use self::work::{Effect, PeerFault, PeerOptions, Sent, TooLarge, Work};
 
-/// Between peers of ours, an Unhave of so many blocks from the first tells that the sender has another history of the feed: all
-/// blocks that a number of JavaScript's can name, and so nothing but what it says to one that does not know.
+/// Between peers of ours, an Unhave of so many blocks from the first tells that the sender has another history of the feed. It
+/// means all blocks that a number of JavaScript's can name, and so nothing but what it says to one that does not know.
 const ANOTHER_HISTORY: u64 = (1 << 53) - 1;
 
-/// Where a feed's channel stands in its session.
+/// The place of a feed's channel in its session.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Place {
     /// In the queue of those with something to send.
@@ -64,7 +64,7 @@ pub(crate) struct Place {
 pub(crate) struct FeedChannel {
     /// The channel's name on its session, which gives it.
     pub(crate) token: Token,
-    /// Where it stands in its session, which keeps that.
+    /// Its place in its session, which keeps that.
     pub(crate) place: Place,
     /// What moved.
     pub(crate) moved: Moved,
@@ -87,7 +87,7 @@ pub(crate) struct FeedChannel {
     relay_until: Option<Duration>,
     download: Download,
     upload: Upload,
-    /// What the remote lacks; kept where somebody wants to know, or our end hangs on it.
+    /// What the remote lacks; kept if somebody wants to know, or our end hangs on it.
     remote_missing: RemoteMissing,
     out: VecDeque<Message>,
 }
@@ -250,7 +250,7 @@ impl FeedChannel {
                 }
                 if self.options.observed {
                     match length.max(1) {
-                        // Cheaper to be told again what is left; all else counts as missing there.
+                        // Cheaper to hear again what is left; all else counts as missing there.
                         WANT_BLOCKS.. => self.download.ask_again(),
                         length => self.remote_missing.lost(work.feed, start..start.saturating_add(length)),
                     }
@@ -358,8 +358,8 @@ impl FeedChannel {
 
     /// Takes nothing that was asked for any more. Whether anything was.
     ///
-    /// In a session that is not live the remote hears of it only when it answered all that it was asked: JS closes the channel at once when it
-    /// does, and what it is reading from its disk then follows on a channel that is closed, as bytes that are no frame.
+    /// In a session that is not live the remote hears of it only when it answered all that it was asked. JS closes the channel at once when it
+    /// hears of it. What it is reading from its disk then follows on a channel that is closed, as bytes that are no frame.
     pub(crate) fn give_up<S: Storage>(&mut self, work: &mut Work<'_, S>) -> bool {
         let drains = self.download.is_draining();
         let asked = if self.options.live { self.download.stop() } else { self.download.drain() };
@@ -413,7 +413,7 @@ impl FeedChannel {
         self.advance(work);
     }
 
-    /// Asks for what can be asked for, and ends where there is nothing left to do.
+    /// Asks for what can be asked for, and ends if there is nothing left to do.
     pub(crate) fn advance<S: Storage>(&mut self, work: &mut Work<'_, S>) {
         if self.state != ChannelState::Open {
             return;

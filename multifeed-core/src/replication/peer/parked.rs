@@ -22,12 +22,12 @@ pub(crate) struct ParkedChannel {
     pub(crate) remote_transfers: (bool, bool),
     /// Whether the remote wants to hear of each block that it sent when that is here.
     pub(crate) acks: bool,
-    /// Whether it is fetched where the remote has something of it.
+    /// Whether it is fetched if the remote has something of it.
     pub(crate) downloading: bool,
 }
 
 impl FeedChannel {
-    /// What another machine needs to know of the channel, where it takes over.
+    /// Returns what another machine needs to know of the channel, when it takes over.
     pub(crate) fn quiet(&self) -> ParkedChannel {
         ParkedChannel {
             token: self.token,
@@ -78,8 +78,8 @@ impl FeedChannel {
         !self.state.was_opened() && self.since <= time
     }
 
-    /// Whether, in a live session, nothing is to come or to go until the remote says something: it told what it has and that is nothing, or it
-    /// did not open the channel for so long.
+    /// Whether, in a live session, nothing will come or go until the remote says something. Either it told what it has and that is
+    /// nothing, or it did not open the channel for so long.
     pub(crate) fn is_quiet(&self, now: Duration, patience: Duration) -> bool {
         if !self.options.live || !self.state.goes_on() || !self.out.is_empty() || !self.upload.is_idle() {
             return false;

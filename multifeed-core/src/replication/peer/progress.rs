@@ -11,7 +11,7 @@ use crate::storage::Storage;
 /// The numbers of one feed on one session, which its session sums up.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct PeerProgress {
-    /// Blocks that the remote is to bring.
+    /// Blocks that the remote has to bring.
     pub(crate) missing_here: u64,
     /// Blocks that it did not bring in time, and that are not here.
     pub(crate) given_up: u64,
@@ -25,7 +25,7 @@ pub(crate) struct PeerProgress {
     pub(crate) cost: u64,
     /// Blocks that it asked for.
     pub(crate) requested: u64,
-    /// 1 where both sides hold the same.
+    /// 1 if both sides hold the same.
     pub(crate) in_sync: u64,
 }
 
@@ -42,7 +42,7 @@ pub struct PeerInfo {
     pub remote_blocks: Option<u64>,
     /// Whether it has told all that it has, as far as that was asked. One that serves nothing tells nothing.
     pub told: bool,
-    /// Blocks that it is to bring, or did not bring in time: in a sparse session those that were requested.
+    /// Blocks that it has to bring, or did not bring in time: in a sparse session those that were requested.
     pub missing: u64,
     /// Blocks that we hold and it lacks, as far as it told. What it was sent counts as its own when it acknowledges it.
     pub missing_there: u64,
@@ -108,7 +108,7 @@ impl PeerProgress {
 }
 
 impl FeedChannel {
-    /// From now on it is to be known what the remote has, of feeds too that are not fetched from it: it is asked.
+    /// From now on what the remote has must be known, of feeds too that are not fetched from it: asks it.
     pub(crate) fn observe<S: Storage>(&mut self, work: &mut Work<'_, S>) {
         if !std::mem::replace(&mut self.options.observed, true) && self.state.was_opened() {
             self.download.ask_again();
@@ -143,7 +143,7 @@ impl FeedChannel {
         self.options.observed && self.standing.in_sync == 0 && self.is_served_in_the_dark()
     }
 
-    /// What can be told of it.
+    /// What is known of it.
     pub(crate) fn info(&self, feed: &Feed) -> PeerInfo {
         let in_flight = self.download.in_flight() as u64;
         let told = self.has_told();
@@ -177,7 +177,7 @@ impl FeedChannel {
     pub(super) fn note_told<S: Storage>(&mut self, told: &Told, work: &mut Work<'_, S>) -> Result<(), PeerFault> {
         let never_sent = work.feed.oversized(work.storage).map_err(PeerFault::Store)?;
         let feed = &*work.feed;
-        // What is held back until it is synced will be sent too; an end is not put off for it.
+        // What is held back until it is fsynced will be sent too; an end is not put off for it.
         let all = self.options.observed;
         let held = |word| if all { feed.bitfield().word(word) } else { feed.served_word(word) };
         self.remote_missing.told(feed, told, held, &never_sent);
@@ -225,14 +225,14 @@ impl FeedChannel {
     }
 
     /// Whether, in a session that is not live, the remote never opened the channel, or is rid of it with something unanswered that it was asked
-    /// for: what it has may not be here then. Asked where the channel closes.
+    /// for. What it has may not be here then. Asked when the channel closes.
     pub(crate) fn is_denied(&mut self, feed: &Feed) -> bool {
         let sparse = self.is_sparse();
         let left = self.is_downloading() && self.remote.uploading && self.download.is_owed(feed, sparse);
         !self.options.live && (!self.state.was_opened() || left || self.was_denied(feed))
     }
 
-    /// Whether the remote left unanswered what it was asked for, or did not bring it, as far as that is to be fetched. Where the session is not
+    /// Whether the remote left unanswered what it was asked for, or did not bring it, as far as that must be fetched. If the session is not
     /// live nothing is fetched any more when that is known, and the remote may say that it serves no more.
     fn was_denied(&mut self, feed: &Feed) -> bool {
         if self.options.live {
@@ -254,15 +254,15 @@ impl FeedChannel {
         }
     }
 
-    /// Whether the remote tells of more than there is of a feed that is written here, as where this store is an old copy: not to be fetched, as
-    /// it may be a lie, but not the same either.
+    /// Whether the remote tells of more than there is of a feed that is written here, as when this store is an old copy. Then it is not
+    /// fetched, as it may be a lie, but not the same either.
     pub(crate) fn is_behind(&self, feed: &Feed) -> bool {
         feed.writable() && self.remote.uploading && self.download.remote_len() > feed.len()
     }
 
-    /// How many blocks the remote lacks that we hold and serve, and did not take, as far as it told what it has. Asked where the channel
-    /// closes; in a live session that is so only if the remote fetches nothing, for else it only left early, and if it serves something, for else it
-    /// takes no part in it.
+    /// Counts the blocks that the remote lacks, that we hold and serve, and that it did not take, as far as it announced what it has. Asked when the
+    /// channel closes. In a live session that is so only if the remote fetches nothing and serves something. If it fetches, it only left early; if
+    /// it serves nothing, it takes no part in it.
     pub(crate) fn lacking(&self, feed: &Feed) -> u64 {
         let left = self.options.live && (self.remote.downloading || !self.remote.uploading);
         if !self.uploading || self.history.is_forked() || feed.downloaded() == 0 || left {

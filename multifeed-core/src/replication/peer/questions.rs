@@ -1,4 +1,4 @@
-//! What a remote is asked that no block answers: where a byte is, and how long the feed has become.
+//! What a remote is asked that no block answers: the place of a byte, and how long the feed has become.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -38,7 +38,7 @@ impl Questions {
         Some((index, question.byte))
     }
 
-    /// The block to ask about, where asking may help.
+    /// The block to ask about, if asking may help.
     fn subject(&self, id: WantId, question: &Question, has: &SparseBits, remote_len: u64) -> Option<u64> {
         let seeks_in_pair = question.byte > 0 && question.needs_block();
         let asked = self.spent.get(&id).is_some_and(|(len, span)| *len == remote_len && *span == question.span);

@@ -74,7 +74,7 @@ impl FeedChannel {
         Ok(())
     }
 
-    /// Proves and stages a message's block or nodes; `None` where they are another history's, and the channel closes, or where a whole
+    /// Proves and stages a message's block or nodes; `None` if they are another history's, and the channel closes, or if a whole
     /// proof is asked for first.
     fn put<S: Storage>(
         &mut self,
@@ -158,7 +158,7 @@ impl FeedChannel {
                 self.tell_of_another_history();
                 effect.released |= self.part(work);
             }
-            // Without what it sent before, as hypercore leaves it out, nothing can be told.
+            // Without what it sent before, as hypercore leaves it out, nothing can be known.
             Err(PutError::Proof(
                 ProofError::Mismatch { .. } | ProofError::MissingRoot { .. } | ProofError::MissingSignature { .. },
             )) => {}

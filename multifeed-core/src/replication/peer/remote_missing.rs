@@ -1,7 +1,7 @@
 //! What a remote lacks of what we hold.
 //!
 //! It is the difference between what it told and what we hold, kept as blocks come and go on either side. What we sent counts as the
-//! remote's when it acknowledges it, if it was asked to; else at once: the stream is in order, so that a session that ends well has
+//! remote's when it acknowledges it, if it was asked to; else at once. The stream is in order, so that a session that ends well has
 //! delivered it.
 
 use std::ops::Range;
@@ -13,7 +13,7 @@ use crate::sets::sparse_bits::{SparseBits, words_of};
 /// Blocks sent that are remembered at the least: far more than any remote has asked for at a time.
 const RECENT: u64 = 4096;
 
-/// The blocks that we hold and the remote lacks, as far as it told what it has. Where nothing moved it takes no room.
+/// The blocks that we hold and the remote lacks, as far as it told what it has. If nothing moved it takes no room.
 #[derive(Debug, Default)]
 pub(super) struct RemoteMissing(Option<Box<Account>>);
 
@@ -25,7 +25,7 @@ struct Account {
     given_up: SparseBits,
     /// What the remote has and we gave up.
     left: SparseBits,
-    /// Blocks that were sent, and that the remote is to acknowledge.
+    /// Blocks that were sent, and that the remote has to acknowledge.
     unacknowledged: SparseBits,
     /// Blocks that were sent lately, the older ones apart. A remote that says what it has may not have stored them when it says so.
     recent: SparseBits,
@@ -72,7 +72,7 @@ impl RemoteMissing {
         self.0.as_deref().is_some_and(|account| account.blocks.get(index) || account.given_up.get(index))
     }
 
-    /// Whether a block was sent lately, or is to be.
+    /// Whether a block was sent lately, or will be.
     pub(super) fn was_sent(&self, index: u64) -> bool {
         let sent =
             |account: &Account| [&account.recent, &account.older, &account.blocks].iter().any(|bits| bits.get(index));
@@ -89,17 +89,17 @@ impl RemoteMissing {
         self.0.as_ref().map_or(0, |account| account.returned.count())
     }
 
-    /// Whether blocks are on their way to the remote, which is to acknowledge them.
+    /// Whether blocks are on their way to the remote, which has to acknowledge them.
     pub(super) fn is_delivering(&self) -> bool {
         self.delivering() > 0
     }
 
-    /// How many blocks are on their way to the remote, which is to acknowledge them.
+    /// How many blocks are on their way to the remote, which has to acknowledge them.
     pub(super) fn delivering(&self) -> u64 {
         self.0.as_ref().map_or(0, |account| account.unacknowledged.count())
     }
 
-    /// How many blocks the remote has, where we hold `ours` and lack `missing` of it.
+    /// How many blocks the remote has, if we hold `ours` and lack `missing` of it.
     pub(super) fn remote_blocks(&self, ours: u64, missing: u64) -> u64 {
         let Some(account) = &self.0 else { return ours + missing };
         (ours + missing + account.left.count()).saturating_sub(account.blocks.count() + account.given_up.count())
@@ -201,7 +201,7 @@ impl RemoteMissing {
         }
     }
 
-    /// A block was sent. `asking` while the remote was asked what it has, and did not answer yet; `acks` if it says when the block is there, and
+    /// A block was sent. `asking` while the remote was asked what it has, and did not answer yet. `acks` if it says when the block is there, and
     /// `may_return` if it does so of what it returned.
     pub(super) fn sent(&mut self, index: u64, asking: bool, acks: bool, may_return: bool) {
         let account = self.account();

@@ -55,7 +55,7 @@ impl ChannelState {
         matches!(self, Self::Opening | Self::Open)
     }
 
-    /// Whether a Close is to be sent.
+    /// Whether a Close has to be sent.
     pub(super) fn is_closing(self) -> bool {
         matches!(self, Self::Closing | Self::Withdrawing)
     }
@@ -84,7 +84,7 @@ pub(crate) enum Fetch {
 /// What changes that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FetchStep {
-    /// Blocks are to be fetched.
+    /// Blocks shall be fetched.
     Start,
     /// The feed is written here, and has no known holes.
     StartOfWriter,
@@ -94,7 +94,7 @@ pub(crate) enum FetchStep {
     RemoteHasMore,
     /// It turned out that there are more blocks of a feed that is written here.
     WriterBehind,
-    /// No blocks are to be fetched any more.
+    /// No blocks shall be fetched any more.
     Stop,
     /// The channel ends, or the remote has another history.
     End,
@@ -151,7 +151,7 @@ pub(crate) enum History {
 /// What changes that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HistoryStep {
-    /// Blocks are to be fetched from it, so that it is to be known.
+    /// Blocks shall be fetched from it, so that it must be known.
     Check,
     /// None are.
     Leave,

@@ -7,7 +7,7 @@ use crate::feed::Feed;
 use crate::replication::wants::Wants;
 use crate::sets::sparse_bits::SparseBits;
 
-/// Blocks that are remembered: many times those that are asked for at once, but a remote that brings none is not to fill memory.
+/// Blocks that are remembered: many times those that are asked for at once, but a remote that brings none must not fill memory.
 const MOST_BLOCKS: usize = 4096;
 
 /// Blocks that the remote told of and did not bring when it was asked for them, and questions that it left without an answer.

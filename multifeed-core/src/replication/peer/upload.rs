@@ -13,7 +13,7 @@ use crate::feed::Answer;
 use crate::limits::Limits;
 use crate::storage::Storage;
 
-/// A Want is answered only where its start and length are multiples of this (hypercore's bits of a page).
+/// A Want is answered only if its start and length are multiples of this (hypercore's bits of a page).
 const WANT_ALIGN: u64 = 8192;
 
 /// The uploading half of a [`FeedChannel`](super::FeedChannel): requests are queued, never answers.
@@ -30,11 +30,11 @@ pub(super) struct Upload {
     holds_wants: bool,
     /// New blocks, not announced yet.
     pending_haves: VecDeque<Range<u64>>,
-    /// Blocks that were given up, which the remote was not told of yet.
+    /// Blocks that were given up, which were not reported to the remote yet.
     retracted: VecDeque<Range<u64>>,
-    /// Whether the remote wanted anything: only then is it told what is new.
+    /// Whether the remote wanted anything: only then does it hear what is new.
     told: bool,
-    /// When the remote last asked for anything, or was told of something new.
+    /// When the remote last asked for anything, or something new was announced to it.
     asked_at: Duration,
     /// Whether it asked for something that is damaged here.
     hit_damage: bool,
@@ -55,7 +55,7 @@ enum Waits {
 }
 
 impl Upload {
-    /// When the remote last asked for anything, or was told of something new, if ever.
+    /// Returns when the remote last asked for anything, or something new was announced to it, if ever.
     pub(super) fn asked_at(&self) -> Option<Duration> {
         self.told.then_some(self.asked_at)
     }
@@ -75,12 +75,12 @@ impl Upload {
         self.told || !self.wants.is_empty()
     }
 
-    /// Whether something is new here that the remote was not told.
+    /// Whether something is new here that was not announced to the remote.
     pub(super) fn has_news(&self) -> bool {
         !self.pending_haves.is_empty()
     }
 
-    /// The next news that were not told, for a channel that closes.
+    /// The next news that were not announced, for a channel that closes.
     pub(super) fn last_news(&mut self) -> Option<Have> {
         let blocks = self.pending_haves.pop_front()?;
         Some(Have { start: blocks.start, length: blocks.end - blocks.start, bitfield: None, ack: false })
@@ -91,7 +91,7 @@ impl Upload {
         self.next().is_some() || self.answers_wants() || !(self.pending_haves.is_empty() && self.retracted.is_empty())
     }
 
-    /// Where the request stands that is to be answered next.
+    /// Returns the place in the queue of the request to answer next.
     fn next(&self) -> Option<usize> {
         let sends = self.waits == Waits::Nothing;
         let withheld = if self.withholds { self.cleared } else { usize::MAX };
@@ -211,7 +211,7 @@ impl Upload {
         self.make_room();
     }
 
-    /// The remote asks for nothing any more. If it `listens`, as in a live session, it goes on being told what is new.
+    /// The remote asks for nothing any more. If it `listens`, as in a live session, it still hears what is new.
     pub(super) fn stop(&mut self, listens: bool) {
         self.requests.clear();
         (self.questioned, self.cleared) = (self.questioned.map(|_| 0), 0);
@@ -317,7 +317,7 @@ impl Upload {
             Ok(Answer::Data(data)) => return Ok(Some(Message::Data(data))),
             Ok(Answer::TooLarge { index, size }) => work.too_large.push((index, size)),
             Ok(Answer::Nothing | Answer::NoRoom { .. }) => {}
-            // The other blocks are not harmed by it. It is told once for a channel.
+            // The other blocks are not harmed by it. It is reported once for a channel.
             Err(error) if error.is_of_one_place() => {
                 if !std::mem::replace(&mut self.hit_damage, true) {
                     work.damaged = Some((request.index, error));
@@ -333,7 +333,7 @@ impl Upload {
         let oversized = work.feed.oversized(work.storage)?;
         if !std::mem::replace(&mut self.told, true) {
             work.too_large.extend(&oversized);
-            // The first Want also gets the last block that is served, if that is the feed's last one or lies past what was asked about: else the
+            // The first Want also gets the last block that is served, if that is the feed's last one or lies past what was asked about. Else the
             // remote would not ask about more.
             let last = work.feed.last_served(&oversized);
             let end = start.saturating_add(length);

@@ -31,7 +31,7 @@ impl PeerFault {
     }
 }
 
-/// What both sides of a session told about it, as a feed's machine needs it.
+/// What both sides of a session said about it, as a feed's machine needs it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PeerOptions {
     /// Neither side ends when everything is there.
@@ -45,7 +45,7 @@ pub(crate) struct PeerOptions {
     pub(crate) upload: Option<bool>,
     /// Only what is asked for is fetched.
     pub(crate) sparse: bool,
-    /// It is to be known what the remote has.
+    /// What the remote has must be known.
     pub(crate) observed: bool,
     /// The remote is one of ours: it can be shown blocks of another history than its own, and tells of it.
     pub(crate) reconciles: bool,
@@ -77,15 +77,15 @@ pub(crate) struct Work<'a, S> {
     pub(crate) share: Share,
     /// The largest block that may be read to be sent now, in bytes.
     pub(crate) room: u64,
-    /// No block is to be sent before the remote acknowledges others.
+    /// No block may be sent before the remote acknowledges others.
     pub(crate) paced: bool,
     pub(crate) now: Duration,
     /// The channel stays open if it is through, and whether it was.
     pub(crate) stays: bool,
     pub(crate) stayed: bool,
-    /// Where blocks that are too large to be sent are noted, each with its size, to be told by name.
+    /// Blocks that are too large to be sent, each with its size, to report by name.
     pub(crate) too_large: Vec<(u64, u64)>,
-    /// What was found to be damaged as it was to be served, to be told by name.
+    /// What was found damaged when it had to be served, to report by name.
     pub(crate) damaged: Option<(u64, StoreError)>,
 }
 

@@ -16,12 +16,12 @@ pub(crate) enum Channel {
     Feed(FeedId),
     /// A feed that was only offered, and has none.
     Offer(FeedKey),
-    /// A feed whose channel this side closed, in a session that is to end.
+    /// A feed whose channel this side closed, in a session that has to end.
     Closed(FeedId),
 }
 
 impl PeerSession {
-    /// Gives a feed a machine, on the quiet channel that its offer left or on one that is opened. What was known of a quiet one.
+    /// Gives a feed a machine, on the quiet channel that its offer left or on one that is opened. Returns what was known of a quiet one.
     pub(crate) fn open(&mut self, feed: FeedId, key: FeedKey, mut peer: FeedChannel) -> Option<ParkedChannel> {
         self.unmatch(feed);
         self.forget_left(feed, &key);
@@ -114,7 +114,7 @@ impl PeerSession {
         None
     }
 
-    /// In a session that is to end, channels that the remote left unopened since then are closed.
+    /// In a session that has to end, channels that the remote left unopened since then are closed.
     pub(crate) fn close_unopened(&mut self, since: Duration) {
         if self.is_live() {
             return;

@@ -137,7 +137,7 @@ impl PeerSession {
         }
     }
 
-    /// Whether no channel is open, and none is to be opened.
+    /// Whether no channel is open, and none will be opened.
     pub(super) fn is_idle(&self) -> bool {
         self.peers.is_empty() && self.offers.is_empty()
     }

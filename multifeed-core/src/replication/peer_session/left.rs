@@ -143,8 +143,8 @@ impl PeerSession {
         }
     }
 
-    /// Notes what the remote did not bring of a feed, as the feed's machine is taken out. Whether what comes here later is to be
-    /// [counted](Self::note_gained).
+    /// Notes what the remote did not bring of a feed, as the feed's machine is taken out. Returns whether to
+    /// [count](Self::note_gained) what comes here later.
     pub(crate) fn note_left(&mut self, id: FeedId, feed: &Feed) -> bool {
         let Some(peer) = self.peers.get_mut(&id) else { return false };
         if peer.standing.in_sync == 1 && feed.is_settled() {
@@ -182,7 +182,7 @@ impl PeerSession {
     }
 
     /// Blocks of a feed are here that were not before. Whether they count, if the remote does not have them: its channel of the feed is closed,
-    /// in a session that is to end.
+    /// in a session that has to end.
     pub(crate) fn note_gained(&mut self, feed: FeedId, blocks: &Range<u64>) -> bool {
         let counts = !self.is_over() && self.not_taken.watches(feed);
         if counts {
@@ -195,7 +195,7 @@ impl PeerSession {
         counts
     }
 
-    /// This side closed a feed's channel. In a session that is to end, [what the remote still tells of it](Self::note_more) is not fetched.
+    /// This side closed a feed's channel. In a session that has to end, [what the remote still tells of it](Self::note_more) is not fetched.
     pub(crate) fn closed_here(&mut self, token: Token, feed: FeedId) {
         if !self.is_live() && !self.is_sparse() && self.options.download != Some(false) {
             self.channels.insert(token, Channel::Closed(feed));

@@ -45,7 +45,7 @@ pub(crate) use channels::Channel;
 pub(crate) struct PeerSession {
     /// This multifeed's name on the stream.
     root: Root,
-    /// The feed that it is about, where that is one alone: then there are no lists.
+    /// The feed that it is about, if that is one alone: then there are no lists.
     single_feed: Option<FeedKey>,
     pub(crate) options: Replicate,
     /// Feeds that the remote offered or that were offered to it.
@@ -57,7 +57,7 @@ pub(crate) struct PeerSession {
     pub(crate) not_taken: NotTaken,
     /// Blocks that it lacked as it was left, and never asked for.
     unwanted_blocks: u64,
-    /// Whether the application was told of the feeds in step.
+    /// Whether the matched feeds were reported to the application.
     pub(crate) in_step_told: bool,
     /// Until the session is ready.
     pub(crate) handshake_hash: Option<[u8; 64]>,
@@ -72,11 +72,11 @@ pub(crate) struct PeerSession {
     pub(crate) brought: Arc<Brought>,
     /// Why nothing is fetched, or, in a session that is not live, was not all the time: the disk is full, or was.
     paused: Option<StoreError>,
-    /// The application was told that it brought as many bytes as it may.
+    /// It was reported to the application that this session brought as many bytes as it may.
     pub(crate) told_sated: bool,
     /// And as many feeds.
     pub(crate) told_full: bool,
-    /// Feeds that were left out of the list that the remote told them in last: at the most as many as it may offer, all lists together.
+    /// Feeds that were left out of the list in which the remote last announced them: at the most as many as it may offer, all lists together.
     pub(crate) declined: BTreeSet<FeedKey>,
     pub(crate) totals: SyncTotals,
     /// What the remote was asked for, of all feeds, and when it answered.
@@ -85,7 +85,7 @@ pub(crate) struct PeerSession {
     /// Whether it stands in the multifeed's queue of those with something to send or to tell.
     pub(crate) queued: bool,
     commands: VecDeque<Command>,
-    /// What each channel is of. A name is used once: what the session told of a channel that was closed is nobody's.
+    /// What each channel is of. A name is used once: what the session reported of a channel that was closed is nobody's.
     channels: BTreeMap<Token, Channel>,
     next_token: u32,
     /// Feeds whose machines have something to send, each once, the next one first.
@@ -110,7 +110,7 @@ pub(crate) struct PeerSession {
     progress_due: bool,
     /// Blocks came that are not written yet: that is progress once they are.
     brought_unwritten: bool,
-    /// It is to be known what the remote has of every feed.
+    /// What the remote has of every feed must be known.
     observed: bool,
     /// The sum of how the feeds stand.
     sums: PeerProgress,
@@ -122,8 +122,8 @@ pub(crate) struct PeerSession {
     through: bool,
     /// It is over, and was in sync until then.
     ended_in_sync: bool,
-    /// A feed of both sides is left as it is: damaged here, of two histories, one of ours of which the remote has more, or one of which the remote
-    /// left something unanswered.
+    /// A feed of both sides is left as it is. It is damaged here, or has two histories, or is one of ours of which the remote has more, or the
+    /// remote left something of it unanswered.
     apart: bool,
     /// What it did not bring of feeds whose channels are closed, and whether it said of all else that it does not have it.
     left: BTreeMap<FeedId, (bool, SparseBits)>,
@@ -131,7 +131,7 @@ pub(crate) struct PeerSession {
     left_new: BTreeMap<FeedKey, u64>,
     given_up: GivenUp,
     deserted: DesertedFeeds,
-    /// Whether it was in sync when it was last told.
+    /// Whether it was in sync at the last report.
     told_in_sync: bool,
     /// Since when nothing was asked or under way either way, as of the last look.
     idle_since: Option<Duration>,
@@ -141,7 +141,7 @@ pub(crate) struct PeerSession {
     pub(crate) relays: Relays,
     /// The remote closed the root key's channel: one that is not live has come to an end with a feed.
     root_closed: bool,
-    /// Why it is to end, where our own storage failed.
+    /// Why it has to end, if our own storage failed.
     failure: Option<StoreError>,
 }
 
@@ -152,7 +152,7 @@ enum Stage {
     Running,
     /// Finish or Abort is queued.
     Ending,
-    /// The session told its end.
+    /// The session reported its end.
     Closed,
 }
 
@@ -231,7 +231,7 @@ impl PeerSession {
         Some(key)
     }
 
-    /// The feed that it is about, where that is one alone.
+    /// Returns the feed that it is about, if that is one alone.
     pub(crate) fn single_feed(&self) -> Option<FeedKey> {
         self.single_feed
     }
@@ -260,7 +260,7 @@ impl PeerSession {
     pub(crate) fn ready(&mut self, handshake: &RemoteHandshake) {
         if self.stage == Stage::Greeting {
             self.stage = Stage::Running;
-            // JS tells the option only where it was given.
+            // JS sends the option only if it was given.
             self.remote_live = Some(handshake.live.unwrap_or(false));
             let remote = Remote { public_key: self.remote_public_key, handshake: handshake.clone() };
             if let Some(limits) = self.options.policy.as_ref().and_then(|policy| policy.limits(&remote)) {
@@ -300,7 +300,7 @@ impl PeerSession {
         }
     }
 
-    /// Where the remote reconciles, if it does.
+    /// Returns the scope in which the remote reconciles, if it does.
     pub(crate) fn reconcile_scope(&self) -> Option<Scope> {
         reconcile::scope(self.root, &self.remote.as_ref()?.handshake)
     }
@@ -458,7 +458,7 @@ impl PeerSession {
         }
     }
 
-    /// It is to be known from now on what the remote has. False where it was so already.
+    /// Notes that what the remote has must be known from now on. False if it was so already.
     pub(crate) fn observe(&mut self) -> bool {
         !std::mem::replace(&mut self.observed, true)
     }
@@ -508,7 +508,7 @@ impl PeerSession {
         self.apart |= self.peers.get_mut(&id).is_some_and(|peer| peer.is_denied(feed));
     }
 
-    /// Has progress told where it is in sync now, and was not when that was last told, or the other way round.
+    /// Has progress reported if it is in sync now and was not at the last report, or the other way round.
     pub(crate) fn note_in_sync(&mut self, in_sync: bool) {
         self.progress_due |= self.observed && in_sync != self.told_in_sync && self.stage != Stage::Closed;
     }
@@ -597,7 +597,7 @@ impl PeerSession {
         self.grant = self.grant.saturating_sub(i64::try_from(command.size()).unwrap_or(i64::MAX));
     }
 
-    /// `clean` says that all that came is written and told.
+    /// `clean` says that all that came is written and reported.
     pub(crate) fn poll_event(&mut self, clean: bool, now: Duration) -> Option<PeerEvent> {
         if let Some(event) = self.events.pop_front() {
             return Some(event);

@@ -10,7 +10,7 @@ use crate::limits::Limits;
 use crate::replication::replicate::PeerEvent;
 
 impl PeerSession {
-    /// The feed whose channel is to be opened next, if one may be.
+    /// Returns the feed whose channel to open next, if one may be.
     pub(crate) fn next_turn(&mut self, limits: &Limits) -> Option<FeedKey> {
         self.offers.next(limits.feeds_asked, self.busy, limits.feeds_open)
     }
@@ -27,7 +27,7 @@ impl PeerSession {
         }
     }
 
-    /// The disk is full: what the remote has is not fetched for now, or, where the session is not live, not by this session.
+    /// The disk is full: what the remote has is not fetched for now, or, if the session is not live, not by this session.
     pub(crate) fn pause(&mut self, error: StoreError) {
         self.paused = Some(error.clone());
         self.events.push_back(PeerEvent::DiskFull(error));

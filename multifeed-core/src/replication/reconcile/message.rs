@@ -65,7 +65,7 @@ impl From<ReconcileError> for SessionError {
     }
 }
 
-/// Where a range ends: before the first discovery key that is not less.
+/// The end of a range: before the first discovery key that is not less.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Bound(Option<[u8; 32]>);
 
@@ -120,7 +120,7 @@ impl Ord for Bound {
 /// What is said of a range.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Said<'a> {
-    /// Nothing is to be asked: both hold the same, or one of us nothing.
+    /// Nothing is left to ask: both hold the same, or one of us nothing.
     Done,
     /// All of it as one.
     Fingerprint(Fingerprint),
@@ -128,12 +128,12 @@ pub(super) enum Said<'a> {
     List(&'a [Mark]),
     /// Which ones of a list the other side has not, the first in the most significant bit.
     Lacking(&'a [u8]),
-    /// Both are to offer whatever they have there.
+    /// Both have to offer whatever they have there.
     All,
 }
 
 impl Said<'_> {
-    /// Whether it is to be answered.
+    /// Whether it needs an answer.
     pub(super) fn asks(&self) -> bool {
         matches!(self, Self::Fingerprint(_) | Self::List(_))
     }
@@ -153,7 +153,7 @@ pub(super) fn parse_greeting(message: &[u8]) -> Result<Fingerprint, ReconcileErr
     }
 }
 
-/// Reads a message of ranges; `None` where there are more than `limit`.
+/// Reads a message of ranges; `None` if there are more than `limit`.
 pub(super) fn parse(message: &[u8], limit: usize) -> Result<Option<Vec<(Bound, Said<'_>)>>, ReconcileError> {
     let mut rest = match message.split_first() {
         Some((&RANGES, rest)) => rest,
@@ -263,7 +263,7 @@ impl Writer {
         }
     }
 
-    /// The message, where it says anything.
+    /// Returns the message, if it says anything.
     pub(super) fn finish(self) -> Option<Bytes> {
         if self.ranges == 0 {
             return None;

@@ -1,17 +1,17 @@
 //! Which feeds differ between two stores, found out at a cost that grows with what differs.
 //!
 //! Range-based set reconciliation (Aljoscha Meyer, 2023; as in Nostr's negentropy): both sides order their feeds by discovery key, and
-//! compare fingerprints of ranges. Where two do not agree, the range is split, until what is left of it is short enough to be listed.
+//! compare fingerprints of ranges. If two do not agree, the range is split, until what is left of it is short enough to be listed.
 //! The messages are specified in `docs/reconciliation.md` of the repository; they go as an extension ([`EXTENSION`]) that npm's multifeed
 //! does not know and ignores.
 //!
 //! A feed is known to the remote only by its *mark*, a hash of its discovery key, its history and the blocks that are held, keyed with the
-//! session's handshake hash: whoever has not the same feed in the same state learns nothing from it, and nobody can prepare two that are
-//! alike. What was found to differ is offered by key afterwards, in an ordinary manifest.
+//! session's handshake hash. Anyone who has not the same feed in the same state learns nothing from it, and nobody can prepare two that
+//! are alike. What was found to differ is offered by key afterwards, in an ordinary manifest.
 //!
 //! A machine works on a snapshot, sorted once. Every message asks about ranges that do not overlap, so that an answer costs one pass
-//! over the marks at most, however many ranges there are; a tree of cached hashes would save that pass, but not for more than one
-//! session, as the marks are each session's own. 100,000 feeds take 4.8 MB for as long as the machine lives.
+//! over the marks at most, however many ranges there are. A tree of cached hashes would save that pass, but for one session only, as
+//! the marks are each session's own. 100,000 feeds take 4.8 MB for as long as the machine lives.
 
 mod message;
 
@@ -29,7 +29,7 @@ use crate::limits::Limits;
 /// The name under which it is spoken on the stream. The number is the version of the messages.
 pub const EXTENSION: &str = "multifeed/reconcile/1";
 
-/// Where a remote speaks it, which only ours do: on the root key's own channel if its lists are sent there, and else on the stream.
+/// Returns the scope in which a remote speaks it, which only ours do: the root key's own channel if its lists are sent there, and else the stream.
 pub(crate) fn scope(root: Root, remote: &RemoteHandshake) -> Option<Scope> {
     let is_in = |names: &[Arc<str>]| names.iter().any(|name| **name == *EXTENSION);
     if is_in(&remote.root_extensions) {
@@ -97,7 +97,7 @@ pub struct Marker<'a> {
 }
 
 impl<'a> Marker<'a> {
-    /// Of the session with this handshake hash.
+    /// Makes the marker of the session with this handshake hash.
     pub fn new(handshake_hash: &'a [u8; 64]) -> Self {
         Self { secret: handshake_hash }
     }
@@ -125,7 +125,7 @@ impl<'a> Marker<'a> {
 }
 
 impl<T> Reconciler<T> {
-    /// A machine for the session with this handshake hash and these feeds: name, discovery key, length, the hashes of the roots of that
+    /// Makes a machine for the session with this handshake hash and these feeds: name, discovery key, length, the hashes of the roots of that
     /// length, and the runs of blocks that are held. Of two with one discovery key one is left out.
     pub fn new<H: IntoIterator<Item = [u8; 32]>, R: IntoIterator<Item = Range<u64>>>(
         handshake_hash: [u8; 64],
@@ -150,32 +150,32 @@ impl<T> Reconciler<T> {
         }
     }
 
-    /// The first message, which both sides send.
+    /// Returns the first message, which both sides send.
     pub fn greeting(&self) -> Bytes {
         message::greeting(&self.fingerprint(0..self.items.len()))
     }
 
-    /// Nothing more is to be sent, nor to come.
+    /// Returns whether nothing more has to be sent, nor to come.
     pub fn is_done(&self) -> bool {
         self.stage == Stage::Done
     }
 
-    /// The names of its feeds.
+    /// Returns the names of its feeds.
     pub fn names(&self) -> impl Iterator<Item = &T> {
         self.items.iter().map(|item| &item.name)
     }
 
-    /// The feeds that are not on the other side, or not in the same state: all of those for as long as it is not done.
+    /// Returns the feeds that are not on the other side, or not in the same state: all of those for as long as it is not done.
     pub fn into_differing(self) -> impl Iterator<Item = T> {
         let all = self.stage != Stage::Done;
         self.items.into_iter().filter(move |item| all || item.differs).map(|item| item.name)
     }
 
-    /// Takes a message of the remote's; gives the one to send, where there is one.
+    /// Takes a message of the remote's; returns the one to send, if there is one.
     ///
     /// # Errors
     ///
-    /// Where the remote breaks the rules, or passes a limit: the machine is of no use any more.
+    /// If the remote breaks the rules, or passes a limit: the machine is of no use any more.
     pub fn handle(&mut self, message: &[u8]) -> Result<Option<Bytes>, SessionError> {
         self.messages += 1;
         if message.len() > self.limits.reconcile_bytes {
@@ -196,7 +196,7 @@ impl<T> Reconciler<T> {
         Ok(answer)
     }
 
-    /// Both fingerprints of all there is are known. Where they differ, the side with the lesser one goes on: which one is as good as drawn.
+    /// Both fingerprints of all there is are known. If they differ, the side with the lesser one goes on: which one is as good as drawn.
     fn greet(&mut self, theirs: Fingerprint) -> Option<Bytes> {
         let all = 0..self.items.len();
         let (ours, nothing) = (self.fingerprint(all.clone()), self.fingerprint(0..0));
@@ -255,7 +255,7 @@ impl<T> Reconciler<T> {
         Ok(self.send(writer))
     }
 
-    /// Answers what the remote said of a range, in which these are our feeds. `left` more ranges are to be answered.
+    /// Answers what the remote said of a range, in which these are our feeds. `left` more ranges have to be answered.
     fn say(
         &mut self,
         lower: Option<[u8; 32]>,

@@ -212,7 +212,7 @@ fn marks_are_each_sessions_own() {
     assert!(marks(&one).iter().all(|mark| !marks(&other).contains(mark)));
 }
 
-/// Where two sets have next to nothing in common, the messages stay inside their bounds, and nothing that differs is missed.
+/// If two sets have next to nothing in common, the messages stay inside their bounds, and nothing that differs is missed.
 #[test]
 fn very_different_sets() {
     let (ours, theirs) = (whole(0..150_000), whole(149_990..300_000));

@@ -31,7 +31,7 @@ impl FileCoreStorage {
     ///
     /// # Errors
     /// [`CorestoreError::OtherStore`] if another kind of store has it, which is left as it is; [`StoreError::Locked`] if another process
-    /// has it open; else what the disk says.
+    /// has it open; else the disk's error.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, CorestoreError> {
         Self::open_with(root, FileStorageOptions::default())
     }
@@ -75,12 +75,12 @@ impl FileCoreStorage {
         Ok(Self { files })
     }
 
-    /// The folder.
+    /// Returns the folder.
     pub fn path(&self) -> &Path {
         self.files.path()
     }
 
-    /// How many files are open, the lock and folders included.
+    /// Returns how many files are open, the lock and folders included.
     pub fn open_files(&self) -> usize {
         self.files.open_files()
     }

@@ -20,7 +20,7 @@ pub struct MemoryCoreStorage {
 }
 
 impl MemoryCoreStorage {
-    /// An empty corestore.
+    /// Returns an empty corestore.
     pub fn new() -> Self {
         Self::default()
     }

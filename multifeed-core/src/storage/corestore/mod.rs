@@ -30,7 +30,7 @@ pub enum CoreFile {
 }
 
 impl CoreFile {
-    /// The file's name in its folder.
+    /// Returns the file's name in its folder.
     pub fn name(self) -> &'static str {
         match self {
             CoreFile::MasterKey => "master_key",
@@ -38,7 +38,7 @@ impl CoreFile {
         }
     }
 
-    /// The core's folder that it is in; `None` if it is in the corestore's.
+    /// Returns the core's folder that it is in; `None` if it is in the corestore's.
     pub fn slot(self) -> Option<Slot> {
         match self {
             CoreFile::MasterKey => None,

@@ -1,4 +1,4 @@
-//! By what it is told whether a feed's files were changed since.
+//! What shows whether a feed's files were changed since.
 
 use super::{Folders, Paths};
 use crate::storage::folder::Version;

@@ -59,7 +59,7 @@ fn what_is_opened_for_reading_alone_is_not_changed() {
     store.close().unwrap();
     assert!(store.list().is_err());
 
-    // Where there is a lock, it counts.
+    // If there is a lock, it counts.
     let mut writing = FileStorage::open(folder.path()).unwrap();
     assert_eq!(FileStorage::open_read_only(folder.path()).unwrap_err().code(), "ERR_STORE_LOCKED");
     writing.close().unwrap();
@@ -125,7 +125,7 @@ fn a_hole_is_passed_over() {
         if bytes[..count].ends_with(b"far") {
             break;
         }
-        // Where the disk knows no holes, every offset is data.
+        // On a disk that knows no holes, every offset is data.
         if steps > 1000 {
             return;
         }
@@ -196,7 +196,7 @@ fn a_folder_takes_the_number_of_one_that_was_removed() {
     store.rename(Slot(2), Slot(1)).unwrap();
     assert_eq!(fs::read(folder.path().join("1.left/notes")).unwrap(), b"mine");
     assert_eq!(fs::read(folder.path().join("1.left.2/notes")).unwrap(), b"more");
-    // What is written there is synced there.
+    // What is written there is fsynced there.
     store.write_at(id(1, FileKind::Bitfield), 0, b"x").unwrap();
     store.sync(id(1, FileKind::Bitfield)).unwrap();
     assert_eq!(fs::read(folder.path().join("1/bitfield")).unwrap(), b"x");

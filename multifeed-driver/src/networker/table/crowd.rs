@@ -756,7 +756,7 @@ fn a_crowd_that_comes_and_goes_gets_everything_and_leaves_nothing() {
     }
 }
 
-/// What docs/scale.md tells of.
+/// The case that docs/scale.md describes.
 #[test]
 #[ignore = "takes minutes"]
 fn two_hundred_peers_with_twenty_root_keys_and_two_thousand_feeds() {

@@ -56,7 +56,7 @@ pub(crate) enum Call {
     Read(ReadCall),
     Extension(ExtensionCall),
     State(StateCall),
-    /// Takes a feed out of the store, with its secret key where that is said.
+    /// Takes a feed out of the store, with its secret key if `writer` is set.
     Remove {
         feed: FeedId,
         writer: bool,

@@ -15,7 +15,7 @@ use crate::store::calls::waiting::Ticket;
 use crate::waking::{Waiters, Waking};
 
 /// Calls wait here in one bounded queue. Sessions do not: each [`Link`] stands in a list of its own at most once, and holds its own
-/// bounded events, so that a busy session cannot fill the mailbox for the others.
+/// bounded events. So a busy session cannot fill the mailbox for the others.
 #[derive(Debug)]
 pub(crate) struct Mailbox {
     inner: Waking<Inner>,
@@ -149,7 +149,7 @@ impl Mailbox {
         callers.wake();
     }
 
-    /// The thread ends. What still waits is dropped, which tells its callers; the sessions are handed back.
+    /// The thread ends. What still waits is dropped, and its callers see that; the sessions are handed back.
     pub(crate) fn leave(&self) -> Vec<Arc<Link>> {
         self.close();
         let calls = self.inner.with(|inner| {

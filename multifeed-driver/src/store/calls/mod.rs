@@ -238,7 +238,7 @@ impl Guard {
         self.0.store.ask(Holder::Multifeed(self.0.set), call).await
     }
 
-    /// As [`ask`](Self::ask), for what may have to wait for a peer: whoever drops the future is waited for no longer.
+    /// As [`ask`](Self::ask), for what may have to wait for a peer: dropping the future ends the waiting.
     pub(crate) async fn ask_waiting<T>(
         self: &Arc<Self>,
         call: impl FnOnce(Ticket, Answer<Result<T, Error>>) -> Call,

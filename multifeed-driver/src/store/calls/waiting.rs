@@ -17,7 +17,7 @@ use crate::store::calls::Guard;
 pub struct Wait {
     /// For how long at the most; without end by default.
     pub timeout: Option<Duration>,
-    /// Only until every session that is there has told what it has, and none of them can bring it.
+    /// Only until every session that is there has reported what it has, and none of them can bring it.
     pub if_available: bool,
 }
 
@@ -33,7 +33,7 @@ impl Wait {
     }
 }
 
-/// Names a call that may have to wait, so that whoever made it can give it up.
+/// Names a call that may have to wait, so that its caller can give it up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Ticket {
     /// Whose multifeed's handles made the call.

@@ -25,7 +25,7 @@ impl FeedInboxes {
         Self { inboxes: BTreeMap::new(), room }
     }
 
-    /// An inbox for an extension that was registered; none where another handle has that name.
+    /// An inbox for an extension that was registered; none if another handle has that name.
     pub(crate) fn register(&mut self, feed: FeedId, name: Arc<str>) -> Option<Arc<Inbox<FeedMessage>>> {
         let slot = self.inboxes.entry((feed, name)).or_default();
         if slot.strong_count() > 0 {
@@ -81,7 +81,7 @@ impl<S: Storage> Store<S> {
         }
     }
 
-    /// Passes on what extensions say on feeds' channels: at once, so that what is lost is lost, and counted, where the application takes it.
+    /// Passes on what extensions say on feeds' channels: at once, so that what is lost is lost, and counted, in the application's queue.
     pub(super) fn pass_messages(&mut self) {
         while let Some(message) = self.multi.poll_extension() {
             let from = self.sync_of(message.from);

@@ -39,7 +39,7 @@ const VERIFY_STEP_BYTES: usize = 1024 * 1024;
 /// Bytes of received blocks that are written at the latest, though more events are waiting.
 const COMMIT_BYTES: usize = 1024 * 1024;
 
-/// How long received blocks wait for others at the most, before they are written and told of.
+/// How long received blocks wait for others at the most, before they are written and reported.
 const COMMIT_WAIT: Duration = Duration::from_millis(10);
 
 /// How long the thread may be at one thing before that counts as being behind with what came.
@@ -97,7 +97,7 @@ struct Connected {
 
 impl Drop for Connected {
     fn drop(&mut self) {
-        // Where the thread dies of a bug, nobody may wait for it for ever.
+        // If the thread dies of a bug, nobody may wait for it for ever.
         if !self.left {
             self.link.abandon();
         }
@@ -252,7 +252,7 @@ impl<S: Storage> Store<S> {
         });
     }
 
-    /// Writes what was received, where there is nothing else to do, or it is much, or waited long.
+    /// Writes what was received, if there is nothing else to do, or it is much, or waited long.
     fn commit(&mut self, idle: bool) {
         let Some(bytes) = self.multi.uncommitted() else {
             self.uncommitted_since = None;
@@ -379,7 +379,7 @@ impl<S: Storage> Store<S> {
         }
     }
 
-    /// A failure of the store, as it is told.
+    /// A failure of the store, as callers get it.
     fn failed(&self, error: StoreError) -> Error {
         Error::Store(self.multi.told(error))
     }
@@ -536,7 +536,7 @@ impl<S: Storage> Store<S> {
         self.closing = true;
         self.holders.store.mailbox.close();
         self.holders.multifeeds.values().for_each(|opened| opened.shared.set_closing());
-        // Whoever waits for a peer is told that the multifeed is closed.
+        // Everyone who waits for a peer hears that the multifeed is closed.
         self.waits = Waits::default();
         self.in_sync = InSync::default();
         self.peers.values().for_each(|connected| connected.link.cancel());

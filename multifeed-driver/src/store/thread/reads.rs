@@ -102,7 +102,7 @@ impl<S: Storage> Store<S> {
             ReadCall::Watch { feed, queue, answer } => {
                 self.watchers.add(feed, queue);
                 if self.multi.is_removed(feed) {
-                    // Its end was told before.
+                    // Its end was reported before.
                     self.watchers.forget(feed);
                 } else {
                     self.multi.watch(feed, true);

@@ -1,4 +1,4 @@
-//! What the store's thread tells the handles.
+//! What the store's thread reports to the handles.
 
 use multifeed_core::{MultifeedEvent, PeerEvent, SessionId, SetId, Storage, SyncError};
 
@@ -52,7 +52,7 @@ impl<S: Storage> Store<S> {
         }
     }
 
-    /// Tells the handles what happened to the feeds.
+    /// Reports to the handles what happened to the feeds.
     pub(super) fn tell(&mut self) {
         let mut renumbered = false;
         while let Some(event) = self.multi.poll_event() {

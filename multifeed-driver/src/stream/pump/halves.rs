@@ -17,8 +17,8 @@ use crate::stream::member::Member;
 const SIGN_OF_LIFE_BYTES: usize = 1024;
 
 impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
-    /// At most one read. While a store has no room for events, or the budget none for the message, the stream is not read, except for a few bytes when the
-    /// remote's silence is about to end the session: a store that is slow must not make a remote look dead.
+    /// Reads at most once. While a store has no room for events, or the budget none for the message, the stream is not read. The exception is a few
+    /// bytes when the remote's silence is about to end the session: a store that is slow must not make a remote look dead.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, now: Duration) -> bool {
         let has_share = self.has_share(cx);
         if self.read == Half::Over {
@@ -159,7 +159,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
         self.write = Half::Over;
         self.out.clear();
         if self.read == Half::Over && self.stage == Stage::Running && self.members.iter().any(Member::is_synced) {
-            // All that the remote sent was read: the stores are about to tell whether that was all, or too early an end.
+            // All that the remote sent was read: the stores are about to say whether that was all, or too early an end.
         } else if self.read == Half::Over {
             self.end(Some(SessionError::Network(error.to_string())), now);
         } else if self.stage == Stage::Running {

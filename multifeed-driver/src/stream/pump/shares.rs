@@ -53,7 +53,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
     }
 
     /// Whether the message that is arriving may be read on. One of more than the session's own bytes waits until the store took what came
-    /// before it, and then for a share of the budget, which it keeps until the store took it.
+    /// before it, and then for a share of the budget. It keeps the share until the store took the message.
     pub(super) fn has_share(&mut self, cx: &Context<'_>) -> bool {
         let own = self.options.receive_bytes;
         // One that was taken off the stream holds up nobody any more.

@@ -25,7 +25,7 @@ pub const CLOSE: u8 = 10;
 /// An extension's message.
 pub const EXTENSION: u8 = 15;
 
-/// A type's name, as in simple-hypercore-protocol.
+/// Returns a type's name, as in simple-hypercore-protocol.
 pub const fn name(kind: u8) -> &'static str {
     match kind {
         OPEN => "Open",

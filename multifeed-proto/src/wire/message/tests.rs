@@ -83,7 +83,7 @@ proptest! {
         prop_assert_eq!(&encode(&ours)[..], &prost::Message::encode_to_vec(&theirs)[..]);
     }
 
-    /// Where both read something, it is the same; ours refuses what JS refuses and prost does not (groups, wrong sizes), never the
+    /// If both read something, it is the same; ours refuses what JS refuses and prost does not (groups, wrong sizes), never the
     /// other way round.
     #[test]
     fn any_bytes_as_data(body in prop::collection::vec(prop_oneof![Just(0x08u8), Just(0x12), Just(0x1a), Just(0x22), 0u8..40, any::<u8>()], 0..60)) {

@@ -31,7 +31,7 @@ pub(super) struct Answered {
     stream: UdxStream,
     address: oneshot::Receiver<IpAddr>,
     socket: UdxSocket,
-    /// Where it is seen by the node that passed its handshake on.
+    /// Its address as the node that passed on its handshake sees it.
     client: Option<Ipv4Peer>,
 }
 
@@ -80,7 +80,7 @@ pub(super) async fn answer(
     let reply = encode_handshake_to_bytes(&reply).ok()?;
     let stream = udx.create_stream(id).await.ok()?;
     let (comes_from, address) = oneshot::channel();
-    // Only the peer's first packet shows where it is. Nothing is written before.
+    // Only the peer's first packet shows its address. Nothing is written before.
     let hook = move |_: &UdxSocket, _, ip| comes_from.send(ip).is_ok();
     stream.set_firewall_hook(socket, remote_id, hook).ok()?;
     Some((reply, Answered { noise, stream, address, socket: socket.clone(), client }))

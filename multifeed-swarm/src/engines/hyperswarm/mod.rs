@@ -141,7 +141,7 @@ impl Hyperswarm {
         Ok(Self { key, commands: Mutex::new(Some(commands)), events: Mutex::new(events), over: Mutex::new(over) })
     }
 
-    /// The public key by which peers reach this node.
+    /// Returns the public key by which peers reach this node.
     pub fn public_key(&self) -> [u8; 32] {
         self.key
     }
@@ -229,7 +229,7 @@ fn split(node: &str) -> Option<(&str, u16)> {
     Some((host, port.parse().ok().filter(|port| *port > 0)?)).filter(|(host, _)| !host.is_empty())
 }
 
-/// Where a bootstrap node is now.
+/// Looks up the addresses of a bootstrap node.
 async fn resolve(node: &str) -> io::Result<Vec<SocketAddr>> {
     let (host, port) = split(node).ok_or(io::ErrorKind::InvalidInput)?;
     Ok(tokio::net::lookup_host((host, port)).await?.collect())

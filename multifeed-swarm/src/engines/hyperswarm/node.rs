@@ -428,7 +428,7 @@ impl Node {
         self.answered.push_back(self.jobs.spawn(job));
     }
 
-    /// Where we say that we are.
+    /// Returns the addresses that we announce.
     async fn addresses(&self) -> Vec<Ipv4Peer> {
         if self.options.loopback_only {
             return Vec::new();
@@ -484,7 +484,7 @@ impl Node {
             Done::Came { key, came: Some(Came { stream, socket, from }) } => {
                 if self.links.admits(&key, false) {
                     let stream = self.link(key, stream, socket, false);
-                    // Whoever came is not dialled.
+                    // A peer that came is not dialled.
                     let topics = self.topics.of(&key);
                     if !topics.is_empty() {
                         self.tell(DiscoveryEvent::Lost { route: Route::Key(key), key: None, topics });

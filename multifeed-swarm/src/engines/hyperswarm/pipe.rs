@@ -79,7 +79,7 @@ struct State {
     writer: Option<Waker>,
 }
 
-/// Marks the end, also if the future is dropped.
+/// Marks the end, even if the future is dropped.
 struct Over(Arc<Shared>);
 
 /// Makes a stream of bytes of `stream`. It moves while the future is polled, which ends with the connection.

@@ -42,7 +42,7 @@ impl Testnet {
         Ok(Self { bootstrap, end: Some(end), over: Some(thread) })
     }
 
-    /// The addresses of its nodes, for [`HyperswarmOptions::bootstrap`](crate::HyperswarmOptions::bootstrap): one is enough.
+    /// Returns the addresses of its nodes, for [`HyperswarmOptions::bootstrap`](crate::HyperswarmOptions::bootstrap): one is enough.
     pub fn bootstrap(&self) -> &[SocketAddr] {
         &self.bootstrap
     }

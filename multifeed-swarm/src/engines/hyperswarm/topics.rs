@@ -106,7 +106,7 @@ impl Topics {
         self.topics.values().all(|entry| entry.mode.is_some() && entry.settled)
     }
 
-    /// Whether a topic is to be announced.
+    /// Whether any topic has to be announced.
     pub(super) fn serves(&self) -> bool {
         self.topics.values().any(|entry| entry.mode.is_some_and(Mode::is_server))
     }
@@ -189,7 +189,7 @@ impl Topics {
             }
             let peer = self.peers.entry(key).or_default();
             if peer.topics.insert(topic, 0) != Some(0) {
-                // The first that names it in this lookup: where it was before no longer counts.
+                // The first that names it in this lookup: its old relays no longer count.
                 peer.relays.clear();
                 changes.found.push(key);
             }
@@ -321,7 +321,7 @@ mod tests {
         };
         let both = Changes { found: vec![[7; 32], [8; 32]], lost: vec![] };
         assert_eq!(look(&[(7, 1), (8, 1), (7, 2), (7, 1)]), (both, 2));
-        // Each lookup reports it: whoever was given up is tried again.
+        // Each lookup reports it: a peer that was given up is tried again.
         let only = |key: u8| Changes { found: vec![[key; 32]], lost: vec![] };
         assert_eq!(look(&[(8, 1)]), (only(8), 2));
         assert_eq!(look(&[(7, 3), (8, 1)]), (Changes { found: vec![[7; 32], [8; 32]], lost: vec![] }, 1));

@@ -40,7 +40,7 @@ const GATHER: Duration = Duration::from_millis(50);
 /// How long to wait with what mDNS' thread did not take.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// What is there is reported again so often: whoever was given up is tried again.
+/// What is there is reported again so often: a peer that was given up is tried again.
 const REPORT_EVERY: Duration = Duration::from_secs(60);
 
 /// How long a peer has to say that it is there still.
@@ -49,7 +49,7 @@ const VERIFY_TIME: Duration = Duration::from_secs(3);
 /// How long closing waits for mDNS' thread.
 const CLOSE_TIME: Duration = Duration::from_secs(3);
 
-/// How [`Lan`] announces, and where it listens.
+/// How [`Lan`] announces, and the address it listens on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LanOptions {
@@ -110,7 +110,7 @@ struct State {
     seen: Seen,
     report: Pin<Box<Sleep>>,
     events: VecDeque<DiscoveryEvent>,
-    /// What was told as trouble last, and when.
+    /// The trouble that was reported last, and when.
     trouble: Option<(String, Instant)>,
     closing: Option<Closing>,
     waker: Option<Waker>,
@@ -173,7 +173,7 @@ impl Lan {
         Ok(lan)
     }
 
-    /// The TCP port that it listens on.
+    /// Returns the TCP port that it listens on.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -373,7 +373,7 @@ impl State {
         self.events.extend(self.seen.report(None).map(DiscoveryEvent::Found));
     }
 
-    /// Tells of trouble; of the same no more than once a minute.
+    /// Reports trouble; the same no more than once a minute.
     fn is_in_trouble(&mut self, message: &str) {
         let is_told = |(told, when): &(String, Instant)| told == message && when.elapsed() < REPORT_EVERY;
         if !self.trouble.as_ref().is_some_and(is_told) {

@@ -5,7 +5,7 @@ use crate::feed::Feed;
 use crate::sets::sparse_bits::SparseBits;
 
 impl Download {
-    /// A block came without its value: the remote has the hash alone. It is not to be asked for again.
+    /// A block came without its value: the remote has the hash alone. It must not be asked for again.
     pub(in crate::replication::peer) fn came_without_value(&mut self, index: u64) {
         self.unanswered.block(index);
     }
@@ -54,7 +54,7 @@ impl Download {
         !self.has.is_empty() || !self.told()
     }
 
-    /// Whether the remote was asked what it has or for blocks and did not answer yet, or, where all is fetched, told of blocks that are not here
+    /// Whether the remote was asked what it has or for blocks and did not answer yet, or, if all is fetched, told of blocks that are not here
     /// yet. A comparison of histories does not count: one that has everything may leave before it hears of it.
     pub(in crate::replication::peer) fn is_owed(&mut self, feed: &Feed, sparse: bool) -> bool {
         self.wants_unanswered > 0 || !self.in_flight.is_empty() || (!sparse && self.lacks_any(feed))

@@ -8,7 +8,7 @@ use super::Download;
 use crate::feed::Feed;
 
 impl Download {
-    /// What to ask of the history, where that is due: all that its signature covers.
+    /// Returns what to ask of the history, if that is due: all that its signature covers.
     pub(in crate::replication::peer) fn compare(&mut self, feed: &Feed, now: Duration) -> Option<Request> {
         let index = self.to_compare(feed).filter(|_| !self.is_questioned() && self.wants_unanswered == 0)?;
         self.note_request(now);
@@ -52,7 +52,7 @@ impl Download {
         (self.wants_unanswered > 0 && due) || self.may_differ(feed)
     }
 
-    /// Whether what the remote told of is a history that may be another one, and is to be compared.
+    /// Whether what the remote told of is a history that may be another one, and has to be compared.
     pub(in crate::replication::peer) fn may_differ(&self, feed: &Feed) -> bool {
         self.comparison.is_waiting() || self.to_compare(feed).is_some()
     }

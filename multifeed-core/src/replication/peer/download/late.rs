@@ -8,8 +8,8 @@ use crate::feed::Feed;
 use crate::sets::sparse_bits::SparseBits;
 
 impl Download {
-    /// A block came that was given up. Whether it was: then the remote was only slow, and what else it was asked for then is asked for again, as
-    /// far as it is not here, or asked of others, by now.
+    /// A block came that was given up. Whether it was: then the remote was only slow. What else it was asked for then is asked for again, as far
+    /// as it is not here, or asked of others, by now.
     pub(in crate::replication::peer) fn came_late(
         &mut self,
         index: u64,

@@ -37,7 +37,7 @@ const FEWEST_REQUESTS: usize = 16;
 const MOST_REQUESTS: usize = 256;
 /// Requests in flight beyond those, for blocks that somebody waits for: hypercore's own number.
 const URGENT_REQUESTS: usize = 16;
-/// Requests given up, of which answers may still come: many times those in flight, but a remote that never answers is not to fill memory.
+/// Requests given up, of which answers may still come: many times those in flight, but a remote that never answers must not fill memory.
 const MOST_LATE: usize = 16 * MOST_REQUESTS;
 /// Answers on their way at once, in bytes of blocks; what the remote may have to queue for us.
 const BYTES_IN_FLIGHT: u64 = 4 << 20;
@@ -69,7 +69,7 @@ pub(super) struct Download {
     cut_short: bool,
     /// What it had told of and did not bring when it had brought as much as it may; some of it may be held by now.
     cut: SparseBits,
-    /// Whether it is to be asked for all of it once more.
+    /// Whether to ask it for all of it once more.
     again: bool,
     /// Nothing more is asked for, and what comes of what was is not taken.
     draining: bool,
@@ -99,22 +99,22 @@ pub(super) struct Download {
     turn: Option<ExclusiveRequest>,
 }
 
-/// What is to be downloaded, as a call needs to know it.
+/// What to download, as a call needs to know it.
 #[derive(Clone, Copy)]
 pub(super) struct Scope<'a> {
     /// What is asked for.
     pub(super) wants: &'a Wants,
     /// Nothing else is.
     pub(super) sparse: bool,
-    /// Whatever the remote has is to be fetched.
+    /// Whether to fetch whatever the remote has.
     pub(super) fetches: bool,
-    /// Its history is to be compared with the one that is here.
+    /// Whether to compare its history with the one that is here.
     pub(super) compares: bool,
     /// How far our own blocks are compared with the remote's, whatever it has.
     pub(super) reach: u64,
 }
 
-/// Which block is to be asked for first, where the remote has more than we.
+/// Which block to ask for first, if the remote has more than we.
 enum Continuation {
     /// This one.
     Block(u64),
@@ -162,8 +162,8 @@ impl Download {
         self.told() && self.has.is_empty() && self.in_flight.is_empty() && !self.is_questioned()
     }
 
-    /// The next Request, where one more may be in flight and the remote has a block that nobody was asked for: what somebody
-    /// waits for, then what is asked for, then, unless the session is sparse, whatever it has.
+    /// Returns the next Request, if one more may be in flight and the remote has a block that nobody was asked for. First comes
+    /// what somebody waits for, then what is asked for, then, unless the session is sparse, whatever it has.
     pub(super) fn request(
         &mut self,
         scope: Scope<'_>,
@@ -175,7 +175,7 @@ impl Download {
         let room = self.window(feed);
         let cost = share.cost(mean_size(feed));
         let continuation = self.continuation(feed, reserved);
-        // Up to which block anything can be asked for. A sparse session may never be told of one that shows the same history.
+        // Up to which block anything can be asked for. A sparse session may never hear of one that shows the same history.
         let end = match continuation {
             Continuation::Unknown if !scope.sparse && feed.is_empty() => 0,
             Continuation::Block(_) | Continuation::Unknown if !scope.sparse => feed.len() + 1,
@@ -184,7 +184,7 @@ impl Download {
         if self.in_flight.len() < room + URGENT_REQUESTS && !scope.wants.is_empty() {
             if let Some((index, seek)) = self.questions.next(scope.wants, &self.has, self.remote_len) {
                 self.note_request(now);
-                // What is held of the proof of this block says nothing of the one where the byte turns out to be.
+                // What is held of the proof of this block says nothing of the one that turns out to hold the byte.
                 let nodes = if seek > 0 { 0 } else { feed.digest(index) };
                 return Some(Request { index, bytes: seek, hash: true, nodes });
             }
@@ -380,7 +380,7 @@ impl Download {
         }
     }
 
-    /// A block came, or where that is none its hash alone. Whether the block was asked for here.
+    /// A block came, or if that is none its hash alone. Returns whether the block was asked for here.
     pub(super) fn answered(&mut self, index: u64, block: bool, now: Duration) -> bool {
         let Some(at) = self.in_flight.iter().position(|&asked| asked == index) else { return false };
         self.in_flight.remove(at);
@@ -391,7 +391,7 @@ impl Download {
         true
     }
 
-    /// A block came whose proof does not fit what is held. Whether it is to be asked for once more, with a whole proof.
+    /// A block came whose proof does not fit what is held. Returns whether to ask for it once more, with a whole proof.
     pub(super) fn asks_in_full(&mut self, feed: &Feed, error: &ProofError, index: u64, now: Duration) -> bool {
         let builds_on_held = !matches!(error, ProofError::Malformed { .. }) && feed.digest(index) != 0;
         if self.in_full.remove(&index) || !builds_on_held {
@@ -467,7 +467,7 @@ impl Download {
         self.release()
     }
 
-    /// Where something is asked for: since when nothing of that was answered.
+    /// If something is asked for: since when nothing of that was answered.
     pub(super) fn waits_since(&self) -> Option<Duration> {
         let asked = !self.in_flight.is_empty() || self.is_questioned();
         let wanted = (self.wants_unanswered > 0).then_some(self.wanted_at);

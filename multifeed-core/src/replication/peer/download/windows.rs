@@ -32,7 +32,7 @@ impl Download {
             }
             self.want(window * WANT_BLOCKS, now, out);
         }
-        // Where the feed is longer there, its history is compared by the block after ours.
+        // If the feed is longer there, its history is compared by the block after ours.
         let next = feed.len() / WANT_BLOCKS;
         let longer = scope.compares && feed.len() < self.remote_len;
         if longer && self.comparison.is_due(feed.len(), self.remote_len) && !self.covers(next) {
@@ -75,7 +75,7 @@ impl Download {
         self.again = true;
     }
 
-    /// Forgets what was wanted, where that is due. While a Want waits for its answer it is not: a remote may answer two that are alike
+    /// Forgets what was wanted, if that is due. While a Want waits for its answer it is not: a remote may answer two that are alike
     /// once.
     fn begin_again(&mut self) {
         if self.again && self.wants_unanswered == 0 {
@@ -142,7 +142,7 @@ impl Download {
         }
     }
 
-    /// Whether a window is to be wanted for what somebody waits for in it.
+    /// Whether to want a window for what somebody waits for in it.
     pub(super) fn is_due(&self, window: u64) -> bool {
         !self.covers(window) || self.stale.contains(&window)
     }
