@@ -212,7 +212,7 @@ impl Feed {
         Ok(true)
     }
 
-    /// Gives a node up, unless it leads to a root, or is what is below it; or makes it of that.
+    /// Gives a node up, unless it leads to a root or what is below it makes one that does. Of a feed that is written here blocks may do, too.
     fn keep_if_proven<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
@@ -222,14 +222,15 @@ impl Feed {
     ) -> Result<(), StoreError> {
         let stored = self.marked_readable_node(storage, index)?;
         if let Some(stored) = stored
-            && (self.is_proven(storage, stored)?
-                || self.is_of_what_is_below(storage, stored)?
-                || self.is_beside_blocks(storage, stored)?)
+            && (self.is_proven(storage, stored)? || self.is_ours_by_its_blocks(storage, stored)?)
         {
             return Ok(());
         }
         match self.made_of_children(storage, index)? {
-            Some(made) if self.is_proven(storage, made)? || self.has_sound_children(storage, index)? => {
+            Some(made)
+                if self.is_proven(storage, made)?
+                    || (self.writable() && self.has_sound_children(storage, index)?) =>
+            {
                 self.make_again(&made, step);
             }
             _ => {
@@ -238,6 +239,12 @@ impl Feed {
             }
         }
         Ok(())
+    }
+
+    /// Whether a node of a feed that is written here fits blocks that are held below or beside it. That is no proof: if bytes repeat, blocks have their
+    /// hashes in wrong places too. But there may be no other copy. What was fetched comes again.
+    fn is_ours_by_its_blocks<S: Storage + ?Sized>(&mut self, storage: &mut S, node: Node) -> Result<bool, StoreError> {
+        Ok(self.writable() && (self.is_of_what_is_below(storage, node)? || self.is_beside_blocks(storage, node)?))
     }
 
     fn make_again(&mut self, node: &Node, step: &mut Repair) {
