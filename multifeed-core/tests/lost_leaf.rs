@@ -10,11 +10,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::file;
-use link::{Link, Store, run, store};
-use multifeed_core::feed::{Finding, VerifyCursor};
-use multifeed_core::{
-    FeedId, FileKind, KeyPair, MemoryStorage, Multifeed, Options, PeerEvent, Replicate, Storage, StoreError,
-};
+use link::{Store, closed, findings, store, sync};
+use multifeed_core::feed::Finding;
+use multifeed_core::{FileKind, KeyPair, MemoryStorage, Multifeed, Options, PeerEvent, Storage, StoreError};
 
 const BLOCKS: u64 = 20;
 
@@ -22,34 +20,10 @@ fn block(index: u64) -> Bytes {
     vec![index as u8; 10].into()
 }
 
-/// A session until nothing moves.
-fn sync(stores: &mut [Store], ends: [usize; 2]) -> Link {
-    let mut links = [Link::plain(stores, ends, Replicate::default())];
-    run(stores, &mut links, Duration::ZERO);
-    let [link] = links;
-    link
-}
-
 fn open(disk: MemoryStorage) -> Store {
     let store = Multifeed::open(disk, Options::default()).unwrap();
     assert!(store.recovered().is_empty() && store.problems().is_empty(), "{:?}", store.recovered());
     store
-}
-
-/// The store's files after it was closed.
-fn closed(store: &Store) -> MemoryStorage {
-    let mut disk = store.storage().clone();
-    disk.reopen();
-    Multifeed::open(&mut disk, Options::default()).unwrap().close().unwrap();
-    disk.reopen();
-    disk
-}
-
-fn findings(store: &mut Store, id: FeedId) -> Vec<Finding> {
-    let mut cursor = VerifyCursor::default();
-    let step = store.verify_step(id, &mut cursor, usize::MAX).unwrap();
-    assert!(step.done);
-    step.findings
 }
 
 fn damage_of(error: &StoreError, node: u64) -> bool {

@@ -8,37 +8,16 @@ use crate::common;
 use crate::link;
 
 use std::ops::Range;
-use std::time::Duration;
 
 use bytes::Bytes;
 use common::file;
-use link::{Link, Store, run, store};
+use link::{Store, closed, findings, store, sync};
 use multifeed_core::feed::{Finding, Problem};
 use multifeed_core::{
-    FeedId, FileKind, KeyPair, MemoryStorage, Multifeed, Options, PeerEvent, Repair, RepairCursor, Replicate, Storage,
-    StoreError, VerifyCursor,
+    FeedId, FileKind, KeyPair, MemoryStorage, Multifeed, Options, PeerEvent, Repair, RepairCursor, Storage, StoreError,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-
-fn sync(stores: &mut [Store]) -> Link {
-    let mut links = [Link::plain(stores, [0, 1], Replicate::default())];
-    run(stores, &mut links, Duration::ZERO);
-    let [link] = links;
-    link
-}
-
-fn closed(store: &Store) -> MemoryStorage {
-    let mut disk = store.storage().clone();
-    disk.reopen();
-    Multifeed::open(&mut disk, Options::default()).unwrap().close().unwrap();
-    disk.reopen();
-    disk
-}
-
-fn findings(store: &mut Store, id: FeedId) -> Vec<Finding> {
-    store.verify_step(id, &mut VerifyCursor::default(), usize::MAX).unwrap().findings
-}
 
 /// In slices of so many bytes.
 fn repair(store: &mut Store, id: FeedId, slice: usize) -> Repair {
@@ -69,7 +48,7 @@ impl Case {
             stores[0].append(id, &append).unwrap();
             blocks.extend(append);
         }
-        sync(&mut stores).totals(1);
+        sync(&mut stores, [0, 1]).totals(1);
         Self { blocks, disks: stores.map(|store| closed(&store)), rots, cleared: Vec::new() }
     }
 
@@ -129,7 +108,7 @@ impl Case {
         let kept = (0..self.blocks.len() as u64).filter(|&index| !self.is_cleared(index)).count();
         let lost = kept as u64 - rotten.info(id).unwrap().downloaded;
 
-        let link = sync(&mut stores);
+        let link = sync(&mut stores, [0, 1]);
         for side in 0..2 {
             let is_told = |event: &&PeerEvent| matches!(event, PeerEvent::Damaged { .. });
             let told = link.events[side].iter().find(is_told);
@@ -260,6 +239,39 @@ fn a_sector_that_is_lost_comes_again() {
         gave_up += u64::from(!rotten.heals(rng.random_range(1..100_000), &case).dropped.is_empty());
     }
     assert!(gave_up * 10 > count, "{gave_up}");
+}
+
+/// A copy that lacks some blocks, and whose tree rotted: a session writes what it brings over no block that is held, and past no end.
+#[test]
+fn a_sync_without_a_repair_writes_over_no_block() {
+    let (mut came, count) = (0, 400);
+    for seed in 0..count {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let blocks = rng.random_range(8..200);
+        let mut rotten = Case::new(singly(blocks), 1);
+        let mut copy = Multifeed::open(rotten.disks[1].clone(), Options::default()).unwrap();
+        let id = copy.feeds().next().unwrap();
+        let lacks: Vec<u64> = (0..blocks).filter(|_| rng.random_range(0..4) == 0).collect();
+        lacks.iter().for_each(|&index| _ = copy.clear(id, index..index + 1).unwrap());
+        rotten.disks[1] = closed(&copy);
+        // The size of a node is what tells where blocks begin.
+        let node = rng.random_range(0..2 * blocks - 1);
+        rotten.flip(FileKind::Tree, 32 + 40 * node + 39, rng.random_range(0..5));
+        let case = format!("seed {seed}, {blocks} blocks, node {node}");
+        let mut stores = rotten.disks.clone().map(|disk| Multifeed::open(disk, Options::default()).unwrap());
+        came += sync(&mut stores, [0, 1]).totals(1).blocks_received;
+        let data = stores[1].storage().contents(file(0, FileKind::Data)).unwrap_or_default();
+        let whole = rotten.disks[0].contents(file(0, FileKind::Data)).unwrap();
+        assert!(data.len() <= whole.len(), "{case}: {} bytes", data.len());
+        let mut start = 0;
+        for (index, block) in (0..).zip(&rotten.blocks) {
+            let end = start + block.len();
+            let held = !lacks.contains(&index) && end <= data.len();
+            assert!(!held || data[start..end] == block[..], "{case}: block {index}");
+            start = end;
+        }
+    }
+    assert!(came > 10 * count, "{came}");
 }
 
 /// A bit of a file's header, which is the same in all feeds, and a sector of marks past the end of a writer: the files tell what they are.

@@ -142,7 +142,7 @@ impl Feed {
         Ok(step)
     }
 
-    /// Has nothing in `tree` where nodes were that are held no more: JS reads them without asking for their marks.
+    /// Writes zeros over nodes that are no longer held: JS reads nodes without asking for their marks.
     pub(super) fn erase_nodes<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
@@ -212,7 +212,7 @@ impl Feed {
         Ok(true)
     }
 
-    /// Gives a node up, unless it leads to a root or what is below it makes one that does. Of a feed that is written here blocks may do, too.
+    /// Gives a node up, unless it leads to a root, or what is below it makes one that does. A writer's node may also fit its blocks.
     fn keep_if_proven<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,

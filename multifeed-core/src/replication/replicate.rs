@@ -155,7 +155,7 @@ pub enum PeerEvent {
     /// The feed's files are damaged or could not be written. This shows when the remote asks for something of it, or brings something. A folder that
     /// could not be opened is reported as the session begins ([`Limits::unopened_reports`](crate::Limits::unopened_reports)). The feed's channel
     /// closes, and the session goes on. If something that the remote brought could not be written, it ends with that error.
-    /// [`Multifeed::audit_step`](crate::Multifeed::audit_step) gives up what is not there, so that it can come again.
+    /// [`Multifeed::repair_step`](crate::Multifeed::repair_step) makes it again, or gives it up so that it can come again.
     Damaged {
         /// The feed.
         key: FeedKey,

@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
+use multifeed_core::feed::{Finding, VerifyCursor};
 use multifeed_core::{
-    Connection, MemoryStorage, Multifeed, Options, PeerEvent, Replicate, Storage, SyncError, SyncTotals,
+    Connection, FeedId, MemoryStorage, Multifeed, Options, PeerEvent, Replicate, Storage, SyncError, SyncTotals,
 };
 use multifeed_proto::{Config, Role};
 use rand::SeedableRng;
@@ -178,4 +179,29 @@ pub fn run<S: Storage>(stores: &mut [Multifeed<S>], links: &mut [Link], now: Dur
         }
     }
     panic!("it never comes to rest");
+}
+
+/// A session until nothing moves.
+pub fn sync(stores: &mut [Store], ends: [usize; 2]) -> Link {
+    let mut links = [Link::plain(stores, ends, Replicate::default())];
+    run(stores, &mut links, Duration::ZERO);
+    let [link] = links;
+    link
+}
+
+/// The store's files after it was closed.
+pub fn closed(store: &Store) -> MemoryStorage {
+    let mut disk = store.storage().clone();
+    disk.reopen();
+    Multifeed::open(&mut disk, Options::default()).unwrap().close().unwrap();
+    disk.reopen();
+    disk
+}
+
+/// What is wrong in a feed.
+pub fn findings(store: &mut Store, id: FeedId) -> Vec<Finding> {
+    let mut cursor = VerifyCursor::default();
+    let step = store.verify_step(id, &mut cursor, usize::MAX).unwrap();
+    assert!(step.done);
+    step.findings
 }

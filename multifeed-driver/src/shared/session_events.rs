@@ -89,8 +89,8 @@ pub enum SyncEvent {
         /// The measured rate, in bytes a second.
         per_second: u64,
     },
-    /// The feed's files are damaged, which showed when the remote was to have something of it, or brought something: its channel closes, the
-    /// session goes on. [`Feed::audit`](crate::Feed::audit) gives up what is not there, so that it can come again.
+    /// The feed's files are damaged, which showed when the remote asked for something of it, or brought something. Its channel closes, and the session
+    /// goes on. [`Feed::repair`](crate::Feed::repair) makes it again, or gives it up so that it can come again.
     Damaged {
         /// The feed.
         key: FeedKey,
