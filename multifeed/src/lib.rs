@@ -91,3 +91,8 @@ pub use multifeed_tokio as tokio;
 pub use multifeed_async_std::*;
 #[cfg(feature = "tokio")]
 pub use multifeed_tokio::*;
+
+// The README's example compiles.
+#[cfg(all(doctest, feature = "tokio"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
