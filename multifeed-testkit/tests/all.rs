@@ -6,6 +6,7 @@ mod corestore_multifeed;
 mod late_blocks;
 mod matrix;
 mod programs;
+mod serialized;
 mod slow_links;
 mod streams;
 mod threat_model;
