@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use common::{Done, Store, TIMEOUT, copy};
-use multifeed_testkit::js::{JsCorestore, JsPeer};
+use multifeed_testkit::js::{JsCorestore, JsPeer, corestore};
 use serde_json::{Value, json};
 
 /// A store with one root key.
@@ -101,6 +101,67 @@ fn a_writer_that_was_removed_signs_no_second_history() -> Result<()> {
         js.close()?;
         ensure!(store.feeds()? == [("alice".to_owned(), 4)]);
         ensure!(store.js_names()? == ["alice"]);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_writer_that_was_removed_and_is_put_back_is_listed_and_synced() -> Result<()> {
+    for js_listens in [true, false] {
+        let store = Rooted::new("2e")?;
+        store.run(&["append", "alice", "one", "two"])?.ok()?;
+        let core = store.core(":alice")?;
+        let aside = tempfile::tempdir()?;
+        copy(&core, &aside.path().join("core"))?;
+        store.run(&["append", "alice", "three"])?.ok()?;
+        let mut js = JsPeer::spawn(&["--key", &store.1])?;
+        store.sync(&mut js, js_listens)?;
+        let key = js.feeds()?.first().context("JS has no feed")?.key.clone();
+        store.run(&["remove", "--writer", "alice"])?.ok()?;
+        copy(&aside.path().join("core"), &core)?;
+        store.run(&["unban", &key])?.ok()?;
+        ensure!(store.feeds()? == [("alice".to_owned(), 2)], "{:?}", store.feeds()?);
+        store.sync(&mut js, js_listens)?;
+        ensure!(store.feeds()? == [("alice".to_owned(), 3)], "{:?}", store.feeds()?);
+        store.run(&["append", "alice", "four"])?.ok()?;
+        store.sync(&mut js, js_listens)?;
+        let feeds = js.feeds()?;
+        ensure!(feeds.len() == 1 && feeds[0].length == 4, "{feeds:?}");
+        js.close()?;
+        ensure!(store.js_names()? == ["alice"]);
+    }
+    Ok(())
+}
+
+/// JS makes a core that is gone by its key, without a `name`, and can never write it.
+#[test]
+fn a_core_that_js_made_without_a_name_is_the_writers_again() -> Result<()> {
+    for (js_listens, removed) in [(true, true), (false, true), (true, false)] {
+        let store = Rooted::new("2f")?;
+        store.run(&["append", "alice", "one", "two"])?.ok()?;
+        let core = store.core(":alice")?;
+        let mut js = JsPeer::spawn(&["--key", &store.1])?;
+        store.sync(&mut js, js_listens)?;
+        if removed {
+            let key = js.feeds()?.first().context("JS has no feed")?.key.clone();
+            store.run(&["remove", "--writer", "alice"])?.ok()?;
+            let made = corestore(store.0.path(), &json!({"steps": [{"key": key}]}))?;
+            ensure!(made[0].length == 0 && !made[0].writable && !core.join("name").exists(), "{made:?}");
+            store.run(&["unban", &key])?.ok()?;
+        } else {
+            std::fs::remove_file(core.join("name"))?;
+        }
+        let listed = store.run(&["feeds"])?;
+        ensure!(!listed.text().contains("secret_key"), "{}", listed.text());
+        store.sync(&mut js, js_listens)?;
+        store.run(&["append", "alice", "three"])?.ok()?;
+        ensure!(store.feeds()? == [("alice".to_owned(), 3)], "{:?}", store.feeds()?);
+        let append = json!([{"seed": 1, "from": 0, "count": 1, "size": 10}]);
+        let spec = json!({"multifeeds": [{"key": store.1, "writers": [{"name": "alice", "append": append}]}]});
+        JsCorestore::open(store.0.path(), &spec)?.close()?;
+        store.sync(&mut js, js_listens)?;
+        ensure!(js.feeds()?.iter().map(|feed| feed.length).eq([4]), "{:?}", js.feeds()?);
+        js.close()?;
     }
     Ok(())
 }

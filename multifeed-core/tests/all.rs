@@ -16,6 +16,7 @@ mod copies;
 mod corestore;
 mod corestore_losses;
 mod corestore_multifeed;
+mod corestore_names;
 mod corestore_states;
 mod damaged_copies;
 mod damaged_journal;

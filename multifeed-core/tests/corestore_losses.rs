@@ -9,13 +9,13 @@ use multifeed_proto::FeedKey;
 
 use crate::corestore_multifeed::{A, B, Store, feeds, fill, links, list, open, other, pair, root, settle, writer};
 
-fn folder_of(path: &Path, key: &FeedKey) -> PathBuf {
+pub(crate) fn folder_of(path: &Path, key: &FeedKey) -> PathBuf {
     let core = key.discovery_key().to_string();
     path.join(&core[..2]).join(&core[2..4]).join(core)
 }
 
 /// The core of the list of a multifeed.
-fn list_folder(path: &Path, key: &FeedKey) -> PathBuf {
+pub(crate) fn list_folder(path: &Path, key: &FeedKey) -> PathBuf {
     let name = FeedList::list_namespace(key);
     let cores =
         std::fs::read_dir(path).unwrap().filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_dir());
@@ -28,7 +28,7 @@ fn list_folder(path: &Path, key: &FeedKey) -> PathBuf {
     cores.find(is_it).expect("the list's core")
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -36,12 +36,12 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-fn find(store: &Store, set: SetId, name: &str) -> FeedId {
+pub(crate) fn find(store: &Store, set: SetId, name: &str) -> FeedId {
     store.find_name_in(set, name).unwrap_or_else(|| panic!("{name} in {:?}", feeds(store, set)))
 }
 
 /// Why an append fails, and that nothing was appended.
-fn refused(store: &mut Store, id: FeedId) -> String {
+pub(crate) fn refused(store: &mut Store, id: FeedId) -> String {
     let len = store.info(id).unwrap().len;
     let error = store.append(id, &[Bytes::from("another history")]).unwrap_err();
     assert_eq!(store.info(id).unwrap().len, len);
@@ -49,7 +49,7 @@ fn refused(store: &mut Store, id: FeedId) -> String {
 }
 
 /// A store with a writer and one of a remote's, which has the writer's blocks.
-fn shared(path: &Path) -> (Store, Store) {
+pub(crate) fn shared(path: &Path) -> (Store, Store) {
     let mut stores = vec![open(path), other()];
     let set = root(&mut stores[0], &A);
     let alice = stores[0].writer_in(set, Some("alice")).unwrap();
@@ -62,7 +62,7 @@ fn shared(path: &Path) -> (Store, Store) {
     (stores.pop().unwrap(), remote)
 }
 
-fn sync(store: Store, remote: Store, set: SetId, second: u64) -> (Store, Store) {
+pub(crate) fn sync(store: Store, remote: Store, set: SetId, second: u64) -> (Store, Store) {
     let mut stores = vec![store, remote];
     let mut links = links(&mut stores, &[set]);
     settle(&mut stores, &mut links, &mut { second });
@@ -126,6 +126,90 @@ fn a_removed_writer_takes_its_blocks_back_before_it_is_appended_to() {
         assert_eq!(std::fs::read_to_string(path.join("multifeed.removed")).unwrap(), "");
         store.close().unwrap();
     }
+}
+
+/// Its folder comes from a backup, whole or older, before or after the ban is lifted, while the store is closed or open.
+#[test]
+fn a_removed_writer_whose_folder_is_put_back_is_in_its_multifeed_again() {
+    for case in 0..12 {
+        let (held, open_then, unban_first) = ([3, 2][case % 2], case / 2 % 3, case / 6 == 0);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        let aside = tempfile::tempdir().unwrap();
+        let mut store = open(path);
+        let set = root(&mut store, &A);
+        let alice = store.writer_in(set, Some("alice")).unwrap();
+        let key = store.info(alice).unwrap().key;
+        fill(&mut store, alice, held);
+        store.close().unwrap();
+        copy(&folder_of(path, &key), aside.path());
+        let mut store = open(path);
+        let set = root(&mut store, &A);
+        let alice = find(&store, set, "alice");
+        fill(&mut store, alice, 3 - held);
+        let mut stores = vec![store, other()];
+        let mut links = links(&mut stores, &[set]);
+        settle(&mut stores, &mut links, &mut 0);
+        let (remote, mut store) = (stores.pop().unwrap(), stores.pop().unwrap());
+        store.remove_writer(alice).unwrap();
+        // Open all the time; with its root key; or closed meanwhile.
+        let close = |store: Store| {
+            store.close().unwrap();
+            open(path)
+        };
+        if open_then > 0 {
+            store = close(store);
+        }
+        let mut set = root(&mut store, &A);
+        if unban_first {
+            store.unban(key).unwrap();
+        }
+        copy(aside.path(), &folder_of(path, &key));
+        if !unban_first {
+            store.unban(key).unwrap();
+            assert!(open_then == 2 || feeds(&store, set) == [("alice".to_owned(), held)], "{case}");
+        }
+        if open_then == 2 {
+            store = close(store);
+            set = root(&mut store, &A);
+            assert_eq!(feeds(&store, set), [("alice".to_owned(), held)], "{case}");
+            let older = |problem: &StoreError| matches!(problem, StoreError::OlderWriter { signed: 3, .. });
+            assert!(store.problems().iter().all(older) && store.problems().len() == usize::from(held < 3), "{case}");
+        }
+        let (mut store, _) = sync(store, remote, set, 100);
+        assert_eq!(feeds(&store, set), [("alice".to_owned(), 3)], "{case}");
+        assert!(store.problems().is_empty(), "{case}: {:?}", store.problems());
+        let alice = store.writer_in(set, Some("alice")).unwrap();
+        fill(&mut store, alice, 1);
+        store.close().unwrap();
+        let mut store = open(path);
+        let set = root(&mut store, &A);
+        assert_eq!(feeds(&store, set), [("alice".to_owned(), 4)], "{case}: {:?}", store.problems());
+        store.close().unwrap();
+        assert_eq!(list(path, &A), ["alice"]);
+    }
+}
+
+/// What was taken out stays out, also if its ban is lifted: nobody removed it.
+#[test]
+fn a_writer_that_was_taken_out_is_not_back_with_the_end_of_a_ban() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let (mut store, remote) = shared(path);
+    let set = root(&mut store, &A);
+    let alice = find(&store, set, "alice");
+    let key = store.info(alice).unwrap().key;
+    store.take_out_of(set, alice).unwrap();
+    store.ban(key).unwrap();
+    store.unban(key).unwrap();
+    store.close().unwrap();
+    let mut store = open(path);
+    let set = root(&mut store, &A);
+    assert_eq!(feeds(&store, set), [("1".to_owned(), 2)]);
+    // A remote that has it brings it again, as any other.
+    let (store, _) = sync(store, remote, set, 100);
+    assert_eq!(feeds(&store, set), [("1".to_owned(), 2), ("alice".to_owned(), 3)]);
+    store.close().unwrap();
 }
 
 #[test]

@@ -240,10 +240,7 @@ impl Task {
             None => networker.connect_on::<Tokio>(stream, Role::Responder, None),
         };
         match connected {
-            Ok(connection) => {
-                let state = &mut *lock(&self.shared.state);
-                state.links.came(connection, engine, route, &mut state.table);
-            }
+            Ok(connection) => lock(&self.shared.state).links.came(connection, engine, route),
             Err(error) => tracing::debug!("turned away: {error}"),
         }
     }
@@ -258,7 +255,7 @@ impl Task {
             NetworkerEvent::Connected { connection, peer, dial } => links.connected(connection, peer, dial, table),
             NetworkerEvent::Ready { connection, .. } => tried = links.ready(connection, table),
             NetworkerEvent::Disconnected { connection, peer, dial, reason, .. } => {
-                links.ended(connection, peer, dial, table, now);
+                links.ended(connection, peer, dial, table);
                 if let (Some(EndReason::OwnKey), Some(peer)) = (reason, dial.and_then(|dial| links.of_dial(dial))) {
                     table.is_own(peer);
                 }
@@ -276,7 +273,7 @@ impl Task {
                     let ready = peer.roots.iter().any(|(_, state)| *state == RootState::Ready);
                     (peer.connection, peer.key, peer.dial, ready)
                 });
-                links.catch_up(up, table, now);
+                links.catch_up(up, table);
             }
             _ => {}
         }

@@ -2,8 +2,7 @@
 
 use multifeed_tokio::{FeedKey, Multifeed, Options};
 
-use super::find;
-use super::opening::{close, open};
+use super::{close, find, open};
 use crate::args::{Ban, Global};
 use crate::error::CliError;
 use crate::output::{BannedLine, Output};

@@ -208,6 +208,23 @@ impl<S: CoreStorage> Storage for CoreFiles<S> {
         }
     }
 
+    fn restore_name(&mut self, slot: Slot, name: &[u8], to_disk: bool) -> Result<(), StoreError> {
+        let Some(placed) = self.cores.get_mut(&slot) else { return Ok(()) };
+        let Keys { name: named, has_secret_file, .. } = self.store.read_keys(placed.core, placed.slot)?;
+        if named.is_some() || has_secret_file {
+            return Ok(());
+        }
+        let pair = self.store.master_key.key_pair(name);
+        if pair.public_key().discovery_key() != placed.core {
+            return Err(CorestoreError::NameMismatch { core: placed.core, name: name.to_vec() }.into());
+        }
+        if to_disk {
+            self.store.make_name(placed.core, placed.slot, name)?;
+        }
+        placed.secret = SecretKey::Derived(pair.secret_key());
+        Ok(())
+    }
+
     fn release(&mut self, slot: Slot) {
         if let Some(placed) = self.cores.remove(&slot) {
             self.store.storage.release(placed.slot);

@@ -28,6 +28,8 @@ pub(super) fn core_of(key: &FeedKey, name: &Option<String>) -> String {
 pub(super) fn place(slot: Option<Slot>, file: Option<FileKind>, path: &Option<PathBuf>) -> String {
     match (path, slot, file) {
         (Some(path), _, _) => path.display().to_string(),
+        // What makes a core a writer's.
+        (None, Some(Slot::NOWHERE), Some(FileKind::LocalName)) => "`name`".to_owned(),
         (None, Some(Slot::NOWHERE), Some(file)) => format!("`{}`", file.name()),
         (None, Some(Slot::NOWHERE), None) => "its folder".to_owned(),
         (None, _, Some(file)) if file.is_beside() => format!("`{}`", file.name()),

@@ -7,6 +7,7 @@ use super::extensions::Extensions;
 use super::lru::InUse;
 use super::members::Members;
 use super::members::banned::Banned;
+use super::members::cores::unnamed;
 use super::members::folder_numbers::NOBODY;
 use super::members::rearranged::Rearranged;
 use super::members::removed::Removed;
@@ -277,15 +278,20 @@ impl<S: Storage> Multifeed<S> {
             }
         };
         let was_ours = self.cores.journal.mark(slot, &feed.key()).is_some_and(Checkpoint::is_of_a_writer);
-        let (file, why) = match was_ours {
-            true => (FileKind::SecretKey, "it is missing: the feed can be read, and nothing can be appended to it"),
+        let error = match was_ours {
+            true if !self.cores.storage.is_numbered() => unnamed(slot, true),
+            true => StoreError::damaged(
+                slot,
+                FileKind::SecretKey,
+                "it is missing: the feed can be read, and nothing can be appended to it",
+            ),
             false if name.is_none() => return,
-            false => (
+            false => StoreError::damaged(
+                slot,
                 FileKind::LocalName,
                 "it names a writer, and there is no secret key: that is lost, or the name was left there by another feed",
             ),
         };
-        let error = StoreError::damaged(slot, file, why);
         // One of them may be damaged.
         for name in name.into_iter().chain(self.cores.journal.writer_name(slot).filter(|_| was_ours)) {
             self.members.catalog.lose_writer(name, error.clone());

@@ -148,6 +148,16 @@ pub trait Storage {
     fn assign(&mut self, _slot: Slot, _key: &FeedKey, _name: Option<&[u8]>) -> Result<(), StoreError> {
         Ok(())
     }
+    /// Derives the key pair of an assigned core from its name, which the core's folder has lost. With `to_disk` the name is written there again. Does
+    /// nothing if the core has a key pair, and by default.
+    ///
+    /// The caller has to know how much was signed with that key pair: what is here may be less.
+    ///
+    /// # Errors
+    /// [`CorestoreError::NameMismatch`](crate::CorestoreError::NameMismatch) if it is not the core's name; if the name cannot be written.
+    fn restore_name(&mut self, _slot: Slot, _name: &[u8], _to_disk: bool) -> Result<(), StoreError> {
+        Ok(())
+    }
     /// An assigned number stands for nothing any more. In a numbered folder, what stands there may be another one when it is looked at again. Does
     /// nothing by default.
     fn release(&mut self, _slot: Slot) {}
@@ -256,6 +266,9 @@ macro_rules! forward {
             }
             fn assign(&mut self, slot: Slot, key: &FeedKey, name: Option<&[u8]>) -> Result<(), StoreError> {
                 (**self).assign(slot, key, name)
+            }
+            fn restore_name(&mut self, slot: Slot, name: &[u8], to_disk: bool) -> Result<(), StoreError> {
+                (**self).restore_name(slot, name, to_disk)
             }
             fn release(&mut self, slot: Slot) {
                 (**self).release(slot);

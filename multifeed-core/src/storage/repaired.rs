@@ -109,6 +109,10 @@ impl<S: Storage> Storage for RepairedInMemory<S> {
         self.storage.assign(slot, key, name)
     }
 
+    fn restore_name(&mut self, slot: Slot, name: &[u8], _to_disk: bool) -> Result<(), StoreError> {
+        self.storage.restore_name(slot, name, false)
+    }
+
     fn release(&mut self, slot: Slot) {
         self.storage.release(slot);
     }

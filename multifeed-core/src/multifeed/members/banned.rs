@@ -167,9 +167,11 @@ impl<S: Storage> Multifeed<S> {
     ///
     /// [`StoreError::Damaged`] as of [`ban`](Self::ban), or the storage's error; it is banned then as before.
     pub fn unban(&mut self, key: FeedKey) -> Result<bool, StoreError> {
-        if !self.members.banned.0.remove(&key) {
+        if !self.members.banned.0.contains(&key) {
             return Ok(false);
         }
+        let listed = self.list_again(&key)?;
+        self.members.banned.0.remove(&key);
         if let Err(error) = write(&mut self.cores.storage, &self.limits, &key, false) {
             self.members.banned.0.insert(key);
             return Err(error);
@@ -178,6 +180,7 @@ impl<S: Storage> Multifeed<S> {
             self.sessions.values_mut().for_each(|session| _ = session.known.remove(u64::from(id.0)));
             self.uncommitted.unannounced.push(id);
         }
+        listed.into_iter().for_each(|set| self.open_again(set, &key));
         Ok(true)
     }
 

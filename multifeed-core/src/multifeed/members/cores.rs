@@ -13,6 +13,17 @@ use crate::ids::{FeedId, SessionId};
 use crate::multifeed::{Multifeed, MultifeedEvent};
 use crate::storage::{FileId, FileKind, Slot, Storage};
 
+/// What is known of the name of a core that may be written here.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::multifeed) enum CoreName<'a> {
+    /// What the lists of the multifeeds that are open say.
+    Listed,
+    /// It is asked for by this name.
+    Asked(&'a [u8]),
+    /// It is a list of feeds. No remote has that: another history of it contradicts nobody.
+    OfList(&'a [u8]),
+}
+
 impl<S: Storage> Multifeed<S> {
     /// After the journal was read: numbers that it has are those of the same feeds.
     pub(in crate::multifeed) fn keep_numbers(&mut self) {
@@ -32,6 +43,15 @@ impl<S: Storage> Multifeed<S> {
     /// The feed of a key, opened now if its core is on the disk. `None` if it is not, or if folders are numbered. A core that cannot be opened is
     /// an error, and a problem of the store.
     pub(in crate::multifeed) fn open_core(&mut self, key: &FeedKey) -> Result<Option<FeedId>, StoreError> {
+        self.open_core_named(key, CoreName::Listed)
+    }
+
+    /// As [`open_core`](Self::open_core), of a core whose name is known, if it is written here.
+    pub(in crate::multifeed) fn open_core_named(
+        &mut self,
+        key: &FeedKey,
+        name: CoreName<'_>,
+    ) -> Result<Option<FeedId>, StoreError> {
         if let Some(id) = self.members.catalog.find(key) {
             return Ok(Some(id));
         }
@@ -40,12 +60,38 @@ impl<S: Storage> Multifeed<S> {
         }
         let slot = self.number_for(key)?;
         self.cores.storage.assign(slot, key, None)?;
-        let opened = self.open_in(slot, key);
+        let opened = self.find_core_name(slot, key, name).and_then(|()| self.open_in(slot, key));
         if !matches!(opened, Ok(Some(_))) {
             self.cores.storage.release(slot);
             self.members.catalog.release(slot);
         }
         opened.map_err(|error| error.of_core(*key, self.called(key)))
+    }
+
+    /// Has a core that is here and was written here have its name, also if its folder lost it. It is written again if it is known how much was signed, or
+    /// that it is of no matter.
+    fn find_core_name(&mut self, slot: Slot, key: &FeedKey, name: CoreName<'_>) -> Result<(), StoreError> {
+        let secret = FileId::new(slot, FileKind::SecretKey);
+        let has_key = self.cores.storage.len(secret).map_err(|error| StoreError::from_file(secret, "read", error))?;
+        if has_key.is_some() || self.key_in(slot)?.is_none() {
+            return Ok(());
+        }
+        let is_signed = self.cores.journal.signed(key).is_some();
+        let found;
+        let name = match name {
+            // Of one with blocks nobody knows whether all of it is here: it is not written, as in JS.
+            CoreName::Asked(name) if !is_signed => return self.cores.storage.assign(slot, key, Some(name)),
+            CoreName::Asked(name) | CoreName::OfList(name) => name,
+            CoreName::Listed if is_signed => match self.members.sets.lists.core_name(&self.cores.storage, key) {
+                Some(name) => {
+                    found = name;
+                    &found
+                }
+                None => return Ok(()),
+            },
+            CoreName::Listed => return Ok(()),
+        };
+        self.cores.storage.restore_name(slot, name, true)
     }
 
     /// Makes an error ready to be reported: a core of a corestore has no number, and is named by its key, its path and what it is called.
@@ -122,4 +168,19 @@ impl<S: Storage> Multifeed<S> {
             self.cores.report.problems.push(error);
         }
     }
+}
+
+/// The error for a core of a writer's that has neither `name` nor a secret key.
+pub(in crate::multifeed) fn unnamed(slot: Slot, is_known: bool) -> StoreError {
+    let why = match is_known {
+        true => {
+            "it is missing, and the feed was written here. It can be read, and nothing can be appended to it until the file, or the `secret_key` of a core with \
+             a key pair of its own, is put back"
+        }
+        false => {
+            "it is missing, and how much was written of the feed is not known here. It can be read, and nothing can be appended to it until the file is put \
+             back: write under another name"
+        }
+    };
+    StoreError::damaged(slot, FileKind::LocalName, why)
 }

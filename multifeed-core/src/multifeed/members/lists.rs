@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use multifeed_proto::FeedKey;
 
+use super::cores::{CoreName, unnamed};
 use super::rearranged::Rearranged;
 use crate::KeyPair;
 use crate::cores::journal::name;
@@ -63,6 +64,21 @@ impl List {
         )
     }
 
+    /// The name of a writer's core, and the key pair that is derived from it.
+    fn derive(&self, storage: &impl Storage, writer: Option<&str>) -> Option<(Vec<u8>, KeyPair)> {
+        let name = FeedList::writer_namespace_in(&self.base, &self.root_key, writer);
+        let name = name.default_name().as_bytes().to_vec();
+        let pair = storage.key_pair(&name)?;
+        Some((name, pair))
+    }
+
+    /// The name of the core of a feed that it lists, if that is a writer's here, and the key pair.
+    fn derive_listed(&self, storage: &impl Storage, key: &FeedKey) -> Option<(Vec<u8>, KeyPair)> {
+        // JS has no name for the one without, and lists it by a number.
+        let derived = [self.list.name_of(key), None].map(|writer| self.derive(storage, writer));
+        derived.into_iter().flatten().find(|(_, pair)| pair.public_key() == *key)
+    }
+
     /// How the names of its writers' cores begin.
     pub(super) fn writers_namespace(&self) -> String {
         FeedList::writer_namespace_in(&self.base, &self.root_key, Some("")).default_name().to_owned()
@@ -114,6 +130,11 @@ impl Lists {
         self.lists.get_mut(&set)
     }
 
+    /// The name of a writer's core that is listed.
+    pub(super) fn core_name(&self, storage: &impl Storage, key: &FeedKey) -> Option<Vec<u8>> {
+        self.lists.values().find_map(|list| list.derive_listed(storage, key)).map(|(name, _)| name)
+    }
+
     /// The name of a feed in the first list that has it.
     pub(super) fn name_of(&self, key: &FeedKey) -> Option<&str> {
         self.lists.values().find_map(|list| list.list.name_of(key))
@@ -146,13 +167,14 @@ impl<S: Storage> Multifeed<S> {
     /// - an error if the list itself cannot be opened or read, or has more feeds than [`Limits::feeds`](crate::Limits::feeds).
     pub fn open_root(&mut self, base: &Namespace, root_key: &FeedKey) -> Result<SetId, StoreError> {
         let name = FeedList::list_namespace_in(base, root_key);
-        let pair = self.cores.storage.key_pair(name.default_name().as_bytes()).ok_or(StoreError::NotCorestore)?;
+        let name = name.default_name().as_bytes();
+        let pair = self.cores.storage.key_pair(name).ok_or(StoreError::NotCorestore)?;
         let key = pair.public_key();
         if let Some(set) = self.members.sets.lists.find(&key) {
             return Ok(set);
         }
         self.members.banned.hide(key);
-        let feed = self.open_core(&key)?;
+        let feed = self.open_core_named(&key, CoreName::OfList(name))?;
         if feed.is_none() {
             self.cores.storage.check_master_key()?;
         }
@@ -163,7 +185,11 @@ impl<S: Storage> Multifeed<S> {
         }
         let lost = self.lost_list(&key, feed);
         let set = self.add_set();
-        for feed in list.feeds() {
+        let (base, root_key, feeds) = (base.clone(), *root_key, list.feeds().to_vec());
+        let damaged: Vec<_> = list.problems().iter().cloned().map(StoreError::from).collect();
+        let list = List { base, root_key, pair, feed, list, lost: lost.clone(), new: Vec::new(), back: Vec::new() };
+        self.members.sets.lists.lists.insert(set, list);
+        for feed in &feeds {
             if self.members.removed.contains(&key, &feed.key) {
                 continue;
             }
@@ -179,14 +205,11 @@ impl<S: Storage> Multifeed<S> {
                 Err(error) => self.cores.report.problems.push(error),
             }
         }
-        lost.iter().for_each(|lost| self.note_problem(lost.clone()));
-        let opened = list.feeds().iter().filter_map(|feed| self.members.catalog.find(&feed.key));
+        lost.into_iter().for_each(|lost| self.note_problem(lost));
+        let opened = feeds.iter().filter_map(|feed| self.members.catalog.find(&feed.key));
         let older: Vec<_> = opened.filter_map(|id| self.slot(id).feed.older_copy()).collect();
         older.into_iter().for_each(|older| self.note_problem(older));
-        self.cores.report.problems.extend(list.problems().iter().cloned().map(StoreError::from));
-        let (base, root_key) = (base.clone(), *root_key);
-        let list = List { base, root_key, pair, feed, list, lost, new: Vec::new(), back: Vec::new() };
-        self.members.sets.lists.lists.insert(set, list);
+        self.cores.report.problems.extend(damaged);
         self.cores.storage.opened();
         Ok(set)
     }
@@ -233,16 +256,10 @@ impl<S: Storage> Multifeed<S> {
         if self.cores.journal.signed(key).is_none() {
             return Ok(None);
         }
-        let name = list.list.name_of(key).map(str::to_owned);
-        for name in [name.as_deref(), None] {
-            let (core_name, pair) = self.derive_writer(set, name)?;
-            if pair.public_key() == *key {
-                let id = self.create(*key, Some(&pair), Some(&core_name), None)?;
-                self.include_in(set, id, Some(session));
-                return Ok(Some(id));
-            }
-        }
-        Ok(None)
+        let Some((core_name, pair)) = list.derive_listed(&self.cores.storage, key) else { return Ok(None) };
+        let id = self.create(*key, Some(&pair), Some(&core_name), None)?;
+        self.include_in(set, id, Some(session));
+        Ok(Some(id))
     }
 
     /// Reports the core of a feed that was fetched and is gone, once, and forgets what is known of it: it comes again like any other.
@@ -277,20 +294,25 @@ impl<S: Storage> Multifeed<S> {
         if let Some(name) = name.filter(|name| name.is_empty() || name.len() > self.limits.name_bytes) {
             return Err(StoreError::BadName { size: name.len(), max: self.limits.name_bytes });
         }
-        let taken = |slot| StoreError::NameTaken { name: name.unwrap_or("undefined").to_owned(), slot };
         let named = name.and_then(|name| list.list.find_name(name)).and_then(|feed| self.find(&feed.key));
-        if let Some(id) = named.filter(|id| self.is_in(set, *id)) {
-            let feed = &self.slot(id).feed;
-            return if feed.writable() { Ok(id) } else { Err(taken(feed.slot())) };
-        }
         let (core_name, pair) = self.derive_writer(set, name)?;
         let key = pair.public_key();
+        if let Some(id) = named.filter(|id| self.is_in(set, *id)) {
+            let feed = &self.slot(id).feed;
+            if feed.writable() {
+                return Ok(id);
+            }
+            if feed.key() != key {
+                let name = name.unwrap_or("undefined").to_owned();
+                return Err(StoreError::NameTaken { name, slot: feed.slot() });
+            }
+        }
         if self.open_core(&key)?.is_none() {
             self.members.sets.lists.check_new(set, &key)?;
         }
         let id = self.derived_core(&pair, Some(&core_name), name)?;
         if !self.slot(id).feed.writable() {
-            return Err(taken(self.slot(id).feed.slot()));
+            return Err(unnamed(self.slot(id).feed.slot(), false));
         }
         if !self.is_in(set, id) {
             self.members.sets.lists.include(set, key, name);
@@ -309,10 +331,7 @@ impl<S: Storage> Multifeed<S> {
 
     fn derive_writer(&self, set: SetId, name: Option<&str>) -> Result<(Vec<u8>, KeyPair), StoreError> {
         let list = self.members.sets.lists.get(set)?;
-        let name = FeedList::writer_namespace_in(&list.base, &list.root_key, name);
-        let name = name.default_name().as_bytes().to_vec();
-        let pair = self.cores.storage.key_pair(&name).ok_or(StoreError::NotCorestore)?;
-        Ok((name, pair))
+        list.derive(&self.cores.storage, name).ok_or(StoreError::NotCorestore)
     }
 
     /// Returns the name of a feed in a multifeed of a corestore: its writer's. For a feed of somebody else's it is the number of feeds that were
@@ -374,6 +393,28 @@ impl<S: Storage> Multifeed<S> {
         self.members.removed.gone(&mut self.cores.storage, key)
     }
 
+    /// The ban of a feed is about to be lifted. If it is a writer that was removed, the multifeeds that list it have it again, once its core is there.
+    /// Returns those that are open. One that was only taken out stays out.
+    pub(in crate::multifeed) fn list_again(&mut self, key: &FeedKey) -> Result<Vec<SetId>, StoreError> {
+        let mut sets = Vec::new();
+        if self.cores.journal.signed(key).is_some_and(|(slot, _)| slot >= REMOVED) {
+            for list in self.members.removed.lists_of(key) {
+                self.members.removed.take_back(&mut self.cores.storage, list, std::iter::once(*key))?;
+                sets.extend(self.members.sets.lists.find(&list));
+            }
+        }
+        Ok(sets)
+    }
+
+    /// A feed of a multifeed that is open may be there again, as its folder was put back.
+    pub(in crate::multifeed) fn open_again(&mut self, set: SetId, key: &FeedKey) {
+        match self.open_core(key) {
+            Ok(Some(id)) => _ = self.include_in(set, id, None),
+            Ok(None) => {}
+            Err(error) => self.note_problem(error),
+        }
+    }
+
     /// After opening: does what is left of removals that were cut short.
     pub(in crate::multifeed) fn finish_removals(&mut self) {
         for key in self.members.removed.going() {
@@ -388,9 +429,12 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
-    /// Whether a remote may bring a feed into a set: not one that is written here, as that may be of another multifeed of the corestore.
+    /// Whether a remote may bring a feed into a set: not one that is written here and not listed, as that may be of another multifeed of the
+    /// corestore.
     pub(in crate::multifeed) fn may_be_brought(&self, set: SetId, feed: FeedId) -> bool {
-        self.members.sets.lists.is_empty() || self.members.sets.contains(set, feed) || !self.slot(feed).feed.writable()
+        let (sets, feed_here) = (&self.members.sets, &self.slot(feed).feed);
+        let is_listed = || sets.lists.lists.get(&set).is_some_and(|list| list.list.has(&feed_here.key()));
+        sets.lists.is_empty() || sets.contains(set, feed) || !feed_here.writable() || is_listed()
     }
 
     /// The feed of a list is no remote's business.

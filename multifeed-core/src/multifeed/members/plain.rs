@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use multifeed_proto::FeedKey;
 
+use super::cores::CoreName;
 use crate::KeyPair;
 use crate::error::{CorestoreError, StoreError};
 use crate::ids::{FeedId, SetId};
@@ -123,7 +124,11 @@ impl<S: Storage> Multifeed<S> {
         if self.members.banned.contains(&key) {
             return Err(StoreError::Banned { key });
         }
-        if let Some(id) = self.open_core(&key)? {
+        let opened = match name {
+            Some(name) => self.open_core_named(&key, CoreName::Asked(name)),
+            None => self.open_core(&key),
+        };
+        if let Some(id) = opened? {
             return Ok(id);
         }
         match self.missing_core(&key, writer) {

@@ -73,11 +73,7 @@ impl<S: Storage> Multifeed<S> {
             _ => true,
         });
         for (key, _) in found {
-            match self.open_core(&key) {
-                Ok(Some(id)) => _ = self.include_in(set, id, None),
-                Ok(None) => {}
-                Err(error) => self.note_problem(error),
-            }
+            self.open_again(set, &key);
         }
         self.commit(self.now);
         Ok(Some(feeds.len()))

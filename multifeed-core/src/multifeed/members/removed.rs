@@ -62,6 +62,11 @@ impl Removed {
         self.feeds.contains(&(*list, *feed))
     }
 
+    /// The lists of the multifeeds that a feed was taken out of.
+    pub(in crate::multifeed) fn lists_of(&self, feed: &FeedKey) -> Vec<FeedKey> {
+        self.feeds.iter().filter(|(_, out)| out == feed).map(|(list, _)| *list).collect()
+    }
+
     /// The feeds whose folders are being removed.
     pub(in crate::multifeed) fn going(&self) -> Vec<FeedKey> {
         self.going.iter().copied().collect()

@@ -477,13 +477,18 @@ impl Node {
                     if !self.links.admits(&key, true) {
                         return Err(io::Error::new(io::ErrorKind::AlreadyExists, HyperswarmError::Connected));
                     }
-                    Ok(self.link(key, connection.stream, connection.socket))
+                    Ok(self.link(key, connection.stream, connection.socket, true))
                 });
                 let _ = reply.send(linked);
             }
             Done::Came { key, came: Some(Came { stream, socket, from }) } => {
                 if self.links.admits(&key, false) {
-                    let stream = self.link(key, stream, socket);
+                    let stream = self.link(key, stream, socket, false);
+                    // A peer that came is not dialled.
+                    let topics = self.topics.of(&key);
+                    if !topics.is_empty() {
+                        self.tell(DiscoveryEvent::Lost { route: Route::Key(key), key: None, topics });
+                    }
                     self.tell(DiscoveryEvent::Incoming(Incoming {
                         stream,
                         from: Some(from),
@@ -492,8 +497,13 @@ impl Node {
                 }
             }
             Done::Over { key, id } => {
+                let came = self.links.came(&key);
                 if self.links.ended(&key, id) {
                     self.topics.look_again(&key, now);
+                    let topics = self.topics.of(&key);
+                    if came && !topics.is_empty() {
+                        self.tell_found(&key, topics);
+                    }
                 }
             }
             Done::Came { came: None, .. } | Done::Unannounced | Done::Nothing => {}
@@ -501,14 +511,20 @@ impl Node {
     }
 
     fn tell_found(&self, key: &Key, topics: Vec<Topic>) {
-        if *key != self.key() {
+        if *key != self.key() && !self.links.came(key) {
             self.tell(DiscoveryEvent::Found(Found { route: Route::Key(*key), key: None, topics, kept: false }));
         }
     }
 
-    fn link(&mut self, key: Key, stream: SecretStream<UdxAsyncStream>, socket: UdxSocket) -> BoxStream {
+    fn link(
+        &mut self,
+        key: Key,
+        stream: SecretStream<UdxAsyncStream>,
+        socket: UdxSocket,
+        initiator: bool,
+    ) -> BoxStream {
         let (stream, control, driving) = pipe::open(stream, self.options.unread_bytes);
-        let id = self.links.add(key, control);
+        let id = self.links.add(key, control, initiator);
         self.jobs.spawn(async move {
             driving.await;
             drop(socket);
