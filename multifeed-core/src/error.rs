@@ -7,6 +7,8 @@ pub(crate) use store::is_unreadable;
 pub use store::{CorestoreError, StoreError};
 pub(crate) use words::{core, home};
 
+use std::fmt;
+
 use multifeed_proto::FeedKey;
 use thiserror::Error;
 
@@ -106,7 +108,9 @@ pub enum ProofError {
 }
 
 /// A valid signature over roots that contradict nodes which are held: evidence that one writer signed two histories.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// `Debug` prints the first eight hex digits of hashes and signatures.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Conflict {
     /// The length that the other history's roots span, in blocks.
     pub length: u64,
@@ -122,6 +126,33 @@ pub struct Conflict {
     pub held_root_hash: [u8; 32],
     /// The signature of the length held here, if it was found.
     pub held_signature: Option<[u8; 64]>,
+}
+
+impl fmt::Debug for Conflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { length, root_hash, signature, node, held_length, held_root_hash, held_signature } = self;
+        f.debug_struct("Conflict")
+            .field("length", length)
+            .field("root_hash", &Short(root_hash))
+            .field("signature", &Short(signature))
+            .field("node", node)
+            .field("held_length", held_length)
+            .field("held_root_hash", &Short(held_root_hash))
+            .field("held_signature", &held_signature.as_ref().map(|signature| Short(signature)))
+            .finish()
+    }
+}
+
+/// The first bytes of a hash or a signature, as keys print them.
+struct Short<'a>(&'a [u8]);
+
+impl fmt::Debug for Short<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for byte in self.0.iter().take(4) {
+            write!(f, "{byte:02x}")?;
+        }
+        f.write_str("…")
+    }
 }
 
 /// A Data message could not be stored.

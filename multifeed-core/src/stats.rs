@@ -10,6 +10,7 @@ const SLOTS: u64 = 10;
 
 /// Blocks and bytes of blocks, both ways: so many in all, or so many a second.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Moved {
     /// Blocks that came and were stored.
     pub blocks_received: u64,
@@ -27,6 +28,7 @@ pub struct Moved {
 /// are written here, say) it is asked only once the session is [observed](crate::Multifeed::observe). Before that `missing_there` leaves
 /// them out, and nothing is said to be in sync.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct SyncState {
     /// Feeds whose channels are open, and those that need none, because both sides [turned out](crate::reconcile) to hold them alike. In a
@@ -56,6 +58,7 @@ pub struct SyncState {
 
 /// How a feed stands, over all sessions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct FeedSyncState {
     /// Its length in blocks, as far as a signature that came proves it.
@@ -78,6 +81,7 @@ pub struct FeedSyncState {
 
 /// How a store stands with all its peers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct StoreSyncState {
     /// Sessions that are not over.

@@ -1,12 +1,13 @@
 //! What can go wrong with a multifeed's calls.
 
 use std::io;
+use std::sync::Arc;
 
 use multifeed_core::{AppendError, ExtensionError, StoreError, WantError};
 use multifeed_proto::FeedKey;
 
 /// Why a call on a multifeed or a feed failed. Errors of a session are [`SyncError`](multifeed_core::SyncError)s.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The multifeed was closed before: by its `close`, or because its thread failed.
@@ -67,7 +68,7 @@ pub enum Error {
     Random(String),
     /// The store's thread could not be started.
     #[error("the store's thread cannot be started: {0}")]
-    Thread(io::Error),
+    Thread(Arc<io::Error>),
 }
 
 impl Error {
@@ -90,3 +91,12 @@ impl Error {
         }
     }
 }
+
+/// One failure can be reported to everyone who waits.
+const _: fn() = || {
+    fn is_cloned<T: Clone + Send + Sync + std::error::Error>() {}
+    is_cloned::<Error>();
+    is_cloned::<crate::NetworkerError>();
+    is_cloned::<multifeed_core::SyncError>();
+    is_cloned::<multifeed_core::CorestoreError>();
+};

@@ -76,8 +76,8 @@ pub use multifeed_core::{
     StoreSyncState, SyncError, SyncState, SyncTotals, Unsupported, VerifyStep, WantError, is_object_property,
 };
 pub use multifeed_proto::{
-    DEFAULT_ROOT_KEY, DiscoveryKey, Fault, FeedKey, Json, ManifestFields, Node, RemoteHandshake, Role, SessionError,
-    StaticKeyPair,
+    DEFAULT_ROOT_KEY, DiscoveryKey, Fault, FeedKey, HandshakeHash, Json, KeyLengthError, ManifestFields, Node,
+    ParseKeyError, RemoteHandshake, Role, SessionError, StaticKeyPair,
 };
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use multifeed_core::FileStorageOptions;
-use multifeed_proto::{Config, FeedKey};
+use multifeed_proto::{Config, FeedKey, StaticKeyPair};
 
 use crate::budget::Budget;
 
@@ -88,6 +88,24 @@ impl Options {
     /// Returns the defaults, with this root key.
     pub fn new(root_key: FeedKey) -> Self {
         Self { session: Config::new(root_key), ..Self::default() }
+    }
+
+    /// Returns these options with these bounds of the store.
+    pub fn with_limits(mut self, limits: multifeed_core::Limits) -> Self {
+        self.multifeed.limits = limits;
+        self
+    }
+
+    /// Returns these options, sparse or not: whether sessions fetch only those blocks that the application asks for.
+    pub fn with_sparse(mut self, sparse: bool) -> Self {
+        self.multifeed.sparse = sparse;
+        self
+    }
+
+    /// Returns these options with this static key: who we are in the Noise handshake of each session. By default each session draws one.
+    pub fn with_static_key(mut self, static_key: StaticKeyPair) -> Self {
+        self.session.static_key = Some(static_key);
+        self
     }
 
     /// Returns these options with this durability: when to fsync.

@@ -12,7 +12,7 @@ use crate::error::SessionError;
 use crate::exchange::ManifestFields;
 use crate::ids::{Root, Token};
 use crate::json::Json;
-use crate::key::{DiscoveryKey, FeedKey};
+use crate::key::{DiscoveryKey, FeedKey, HandshakeHash};
 use crate::trace::Scope;
 use crate::wire::message::Message;
 
@@ -25,7 +25,7 @@ pub enum Event {
         /// The remote's static key. Anyone can have made one up: compare it if identity matters.
         remote_public_key: [u8; 32],
         /// Noise's handshake hash, equal on both sides of this stream and nowhere else (for channel binding).
-        handshake_hash: [u8; 64],
+        handshake_hash: HandshakeHash,
     },
     /// The remote knows the root key, and its handshake was accepted: offers may go.
     Ready {

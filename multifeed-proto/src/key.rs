@@ -6,7 +6,7 @@ use core::str::FromStr;
 /// The public key of a feed (ed25519, 32 bytes); also the shape of the root key, that a session's two sides must share.
 ///
 /// Anyone who knows it can read the feed, so the wire only carries its [`DiscoveryKey`]. Displayed as 64 lower-case hex
-/// digits, parsed from either case.
+/// digits, parsed from either case. `Debug` prints the first eight, which name a feed and do not give it away.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FeedKey([u8; 32]);
 
@@ -17,7 +17,7 @@ pub const DEFAULT_ROOT_KEY: FeedKey = FeedKey([
 ]);
 
 /// What names a feed's channel on the wire without giving its key away: BLAKE2b-256 over `hypercore`, keyed with the
-/// feed's public key (hypercore-crypto's `discoveryKey`).
+/// feed's public key (hypercore-crypto's `discoveryKey`). Displayed, printed and parsed as a [`FeedKey`] is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DiscoveryKey([u8; 32]);
 
@@ -60,10 +60,26 @@ impl DiscoveryKey {
 #[error("a key is written as 64 hex digits")]
 pub struct ParseKeyError;
 
+/// Bytes are not a key: a key has 32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a key has 32 bytes, and not {0}")]
+pub struct KeyLengthError(
+    /// How many there are.
+    pub usize,
+);
+
 fn parse(text: &[u8]) -> Result<[u8; 32], ParseKeyError> {
     let mut bytes = [0; 32];
     hex::decode_to_slice(text, &mut bytes).map_err(|_| ParseKeyError)?;
     Ok(bytes)
+}
+
+/// Writes the first four bytes of a key or a hash, as 8 hex digits and a mark that they are not all.
+pub(crate) fn write_short(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for byte in bytes.iter().take(4) {
+        write!(f, "{byte:02x}")?;
+    }
+    f.write_str("…")
 }
 
 fn display(bytes: &[u8; 32], f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -80,9 +96,15 @@ macro_rules! text_forms {
             }
         }
 
-        impl fmt::Debug for $name {
+        impl fmt::LowerHex for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 display(&self.0, f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write_short(&self.0, f)
             }
         }
 
@@ -100,9 +122,53 @@ macro_rules! text_forms {
             }
         }
 
+        impl From<$name> for [u8; 32] {
+            fn from(key: $name) -> Self {
+                key.0
+            }
+        }
+
+        impl TryFrom<&[u8]> for $name {
+            type Error = KeyLengthError;
+
+            fn try_from(bytes: &[u8]) -> Result<Self, KeyLengthError> {
+                bytes.try_into().map(Self).map_err(|_| KeyLengthError(bytes.len()))
+            }
+        }
+
         impl AsRef<[u8]> for $name {
             fn as_ref(&self) -> &[u8] {
                 &self.0
+            }
+        }
+
+        /// As 64 hex digits.
+        #[cfg(feature = "serde")]
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        /// From 64 hex digits.
+        #[cfg(feature = "serde")]
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Text;
+
+                impl serde::de::Visitor<'_> for Text {
+                    type Value = $name;
+
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str("a key, as 64 hex digits")
+                    }
+
+                    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<$name, E> {
+                        text.parse().map_err(E::custom)
+                    }
+                }
+
+                deserializer.deserialize_str(Text)
             }
         }
     };
@@ -111,9 +177,33 @@ macro_rules! text_forms {
 text_forms!(FeedKey);
 text_forms!(DiscoveryKey);
 
+/// Noise's handshake hash, 64 bytes: equal on both sides of a stream, and on no other stream. An application can bind what it says to the stream
+/// by it. What the two sides derive from it, others must not, so it prints nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct HandshakeHash([u8; 64]);
+
+impl HandshakeHash {
+    /// Returns the hash of these 64 bytes.
+    pub const fn new(bytes: [u8; 64]) -> Self {
+        Self(bytes)
+    }
+
+    /// Returns the 64 bytes.
+    pub const fn as_bytes(&self) -> &[u8; 64] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for HandshakeHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HandshakeHash(..)")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::format;
     use alloc::string::ToString;
 
     #[test]
@@ -123,5 +213,20 @@ mod tests {
         assert_eq!(text.to_uppercase().parse(), Ok(DEFAULT_ROOT_KEY));
         assert_eq!(text[1..].parse::<FeedKey>(), Err(ParseKeyError));
         assert_eq!(text.replace('b', "x").parse::<FeedKey>(), Err(ParseKeyError));
+        assert_eq!(format!("{DEFAULT_ROOT_KEY:x}"), text);
+    }
+
+    #[test]
+    fn a_key_prints_as_its_first_digits_and_a_handshake_hash_not_at_all() {
+        assert_eq!(format!("{DEFAULT_ROOT_KEY:?}"), "bee80ff3…");
+        assert_eq!(format!("{:?}", HandshakeHash::new([0xab; 64])), "HandshakeHash(..)");
+    }
+
+    #[test]
+    fn a_key_is_made_of_32_bytes_and_no_other_number() {
+        let bytes = <[u8; 32]>::from(DEFAULT_ROOT_KEY);
+        assert_eq!(FeedKey::try_from(&bytes[..]), Ok(DEFAULT_ROOT_KEY));
+        assert_eq!(DiscoveryKey::try_from(&bytes[1..]), Err(KeyLengthError(31)));
+        assert_eq!(FeedKey::try_from(&[0; 33][..]), Err(KeyLengthError(33)));
     }
 }

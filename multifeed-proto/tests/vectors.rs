@@ -111,7 +111,7 @@ fn replay(role: Role) {
 
     let mut expected = vec![Event::Connected {
         remote_public_key: array(&theirs["static_public"]),
-        handshake_hash: array(&ours["handshake_hash"]),
+        handshake_hash: HandshakeHash::new(array(&ours["handshake_hash"])),
     }];
     let ready = events[1].clone();
     let Event::Ready { remote: RemoteHandshake { version, client, user_data: None, live: Some(false), .. }, .. } =

@@ -93,7 +93,7 @@ pub struct Incoming {
     pub stream: BoxStream,
     /// The address it came from, if that is known: how many connections come from one network is bounded.
     pub from: Option<IpAddr>,
-    /// How the engine would reach it, if its stream shows that.
+    /// How the engine would reach it, if its stream shows that. It is not dialled that way while the stream is open.
     pub route: Option<Route>,
 }
 

@@ -1,6 +1,7 @@
 //! Which connection is with which peer that was found.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use multifeed_tokio::{ConnectionId, DialId, PeerKey};
 
@@ -59,7 +60,8 @@ impl Links {
         self.dials.get(&dial).copied()
     }
 
-    pub(crate) fn came(&mut self, connection: ConnectionId, engine: EngineId, route: Option<Route>) {
+    pub(crate) fn came(&mut self, connection: ConnectionId, engine: EngineId, route: Option<Route>, table: &mut Table) {
+        route.iter().for_each(|route| table.came(route));
         self.came.insert(connection, (engine, route));
     }
 
@@ -98,7 +100,7 @@ impl Links {
             table.identify(peer, key).into_iter().for_each(|same| self.forget(same));
         }
         if let Some((_, Some(route))) = self.came.get(&connection) {
-            table.came_from(key, route.clone());
+            table.came_from(key, route).into_iter().for_each(|same| self.forget(same));
         }
         let peer = table.with_key(key);
         if let Some(peer) = peer {
@@ -138,8 +140,11 @@ impl Links {
         key: Option<PeerKey>,
         dial: Option<DialId>,
         table: &mut Table,
+        now: Duration,
     ) {
-        self.came.remove(&connection);
+        if let Some((_, Some(route))) = self.came.remove(&connection) {
+            table.left(&route, now);
+        }
         let open = self.open.remove(&connection);
         open.into_iter().flat_map(|open| open.peers).for_each(|peer| table.ended(peer));
         // It gave way to another one, by either side's will.
@@ -173,6 +178,7 @@ impl Links {
         &mut self,
         up: impl Iterator<Item = (ConnectionId, PeerKey, Option<DialId>, bool)>,
         table: &mut Table,
+        now: Duration,
     ) {
         let mut there = BTreeSet::new();
         for (connection, key, dial, ready) in up {
@@ -183,7 +189,8 @@ impl Links {
             }
         }
         let gone: Vec<_> = self.open.keys().filter(|connection| !there.contains(connection)).copied().collect();
-        gone.into_iter().for_each(|connection| self.ended(connection, None, None, table));
-        self.came.retain(|connection, _| there.contains(connection));
+        let never_met = self.came.keys().filter(|connection| !there.contains(connection)).copied();
+        let gone: BTreeSet<_> = never_met.chain(gone).collect();
+        gone.into_iter().for_each(|connection| self.ended(connection, None, None, table, now));
     }
 }

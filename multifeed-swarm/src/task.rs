@@ -240,7 +240,10 @@ impl Task {
             None => networker.connect_on::<Tokio>(stream, Role::Responder, None),
         };
         match connected {
-            Ok(connection) => lock(&self.shared.state).links.came(connection, engine, route),
+            Ok(connection) => {
+                let state = &mut *lock(&self.shared.state);
+                state.links.came(connection, engine, route, &mut state.table);
+            }
             Err(error) => tracing::debug!("turned away: {error}"),
         }
     }
@@ -255,7 +258,7 @@ impl Task {
             NetworkerEvent::Connected { connection, peer, dial } => links.connected(connection, peer, dial, table),
             NetworkerEvent::Ready { connection, .. } => tried = links.ready(connection, table),
             NetworkerEvent::Disconnected { connection, peer, dial, reason, .. } => {
-                links.ended(connection, peer, dial, table);
+                links.ended(connection, peer, dial, table, now);
                 if let (Some(EndReason::OwnKey), Some(peer)) = (reason, dial.and_then(|dial| links.of_dial(dial))) {
                     table.is_own(peer);
                 }
@@ -273,7 +276,7 @@ impl Task {
                     let ready = peer.roots.iter().any(|(_, state)| *state == RootState::Ready);
                     (peer.connection, peer.key, peer.dial, ready)
                 });
-                links.catch_up(up, table);
+                links.catch_up(up, table, now);
             }
             _ => {}
         }

@@ -5,14 +5,17 @@
 mod example;
 
 use std::collections::BTreeSet;
+use std::future::ready;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use multifeed_swarm::{Discovery, Hyperswarm, HyperswarmOptions, Mode, Swarm, SwarmEvent, SwarmPeer, Testnet};
+use multifeed_swarm::{
+    Discovery, Hyperswarm, HyperswarmOptions, Mode, Swarm, SwarmEvent, SwarmEvents, SwarmPeer, Testnet,
+};
 use multifeed_testkit::js::{self, JsPeer};
-use multifeed_tokio::{FeedKey, Multifeed, Replicate};
+use multifeed_tokio::{FeedKey, Multifeed, NetworkerEvent, NetworkerEvents, Replicate};
 use serde_json::{Value, json};
 
 use crate::common::{
@@ -64,6 +67,40 @@ fn peers_that_join_at_once_sync_both_ways_and_say_goodbye() {
         swarm_b.close().await;
         until(&swarm_a, "gone", |peers| connected(peers) == 0).await;
         swarm_a.close().await;
+    });
+}
+
+#[test]
+fn one_shot_syncs_that_found_each_other_come_back_as_who_they_are() {
+    run(async {
+        let (_testnet, bootstrap) = testnet().await;
+        let join = async |multi: &Multifeed| {
+            let engine = engine(&bootstrap).await;
+            let swarm = swarm(networker(), vec![engine.clone()]);
+            let events = (swarm.events(), swarm.networker().events());
+            swarm.join(multi, Replicate::default(), Mode::Both).unwrap();
+            (swarm, events)
+        };
+        let (a, b) = (memory(1).await, memory(1).await);
+        // As soon as a sync is done its connection ends, and the next one comes.
+        let meet = async |(swarm, (mut found, mut networker)): (Swarm, (SwarmEvents, NetworkerEvents))| {
+            let mut ended = 0;
+            while ended < 4 {
+                let event = tokio::time::timeout(PATIENCE, networker.next()).await.expect("they meet").unwrap();
+                ended += usize::from(matches!(event, NetworkerEvent::Disconnected { .. }));
+            }
+            let mut times = 0;
+            let mut next = async || tokio::select! { biased; event = found.next() => event, () = ready(()) => None };
+            while let Some(event) = next().await {
+                assert!(!matches!(event, SwarmEvent::Lost { .. } | SwarmEvent::Failed { .. }), "{event:?}");
+                times += usize::from(matches!(event, SwarmEvent::Found { .. }));
+            }
+            assert!(times <= 1, "it was found {times} times");
+            swarm
+        };
+        let (a, b) = (join(&a).await, join(&b).await);
+        let (a, b) = tokio::join!(meet(a), meet(b));
+        tokio::join!(a.close(), b.close());
     });
 }
 

@@ -55,6 +55,7 @@
 //! | `async-std` | `multifeed::async_std` | the same with async-std, which is discontinued (RUSTSEC-2025-0052): prefer smol. If `smol` is on as well, `replicate` uses smol |
 //! | `swarm` | `multifeed::swarm` | peers are found on the local network, or given by address |
 //! | `hyperswarm` | `multifeed::swarm` | and by hyperswarm's DHT |
+//! | `serde` | | keys (as hex), states and totals are serialized |
 //!
 //! # Debug builds
 //!
@@ -91,3 +92,8 @@ pub use multifeed_tokio as tokio;
 pub use multifeed_async_std::*;
 #[cfg(feature = "tokio")]
 pub use multifeed_tokio::*;
+
+// The README's example compiles.
+#[cfg(all(doctest, feature = "tokio"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -11,8 +11,8 @@ use multifeed_proto::crypto::noise::Established;
 use multifeed_proto::wire::frame;
 use multifeed_proto::wire::message::kind;
 use multifeed_proto::{
-    Command, Config, DEFAULT_ROOT_KEY, Event, Fault, FeedKey, Have, Message, Request, Role, Root, RootConfig, Scope,
-    Session, SessionError, Token,
+    Command, Config, DEFAULT_ROOT_KEY, Event, Fault, FeedKey, HandshakeHash, Have, Message, Request, Role, Root,
+    RootConfig, Scope, Session, SessionError, Token,
 };
 
 const NAMES: [&str; 4] =
@@ -71,7 +71,7 @@ pub(crate) fn other(role: Role) -> Role {
 pub(crate) fn established(role: Role) -> Established {
     Established {
         remote_public_key: [3; 32],
-        handshake_hash: [4; 64],
+        handshake_hash: HandshakeHash::new([4; 64]),
         split: split(role),
         nonce: nonce(role),
         remote_nonce: nonce(other(role)),

@@ -1,11 +1,12 @@
 //! `multifeed append`: blocks for a writer.
 
 use bytes::Bytes;
-use multifeed_tokio::{Durability, Feed, Multifeed, Options};
+use multifeed_tokio::{Durability, Feed, Options};
 
 use super::control::{self, Place, Remote, Request};
+use super::opening::{close, open, root_key};
 use super::whereabouts::Whereabouts;
-use super::{close, open, root_key};
+use super::writers::open_writer;
 use crate::args::{Append, Global};
 use crate::error::{CliError, code};
 use crate::input::Input;
@@ -54,15 +55,6 @@ pub(super) async fn run(args: Append, global: &Global, options: Options, mut out
         format!("{blocks} appended to {name} ({}), which has {} now", line.key, count(line.length, "block"))
     };
     output.print(people, &line)
-}
-
-/// Opens the writer, made if it is not there.
-pub(super) async fn open_writer(multi: &Multifeed, writer: &str, new_key: bool) -> Result<Feed, CliError> {
-    if new_key && !multi.release_missing_name(writer).await? && multi.feeds().iter().any(|feed| feed.name() == writer) {
-        let message = format!("the feed `{writer}` is not missing: leave --new-key out, or choose another name");
-        return Err(CliError::new(code::FEED, message));
-    }
-    Ok(multi.writer(writer).await?)
 }
 
 /// A writer that blocks are appended to.

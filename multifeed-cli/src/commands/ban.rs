@@ -2,7 +2,8 @@
 
 use multifeed_tokio::{FeedKey, Multifeed, Options};
 
-use super::{close, find, open};
+use super::find;
+use super::opening::{close, open};
 use crate::args::{Ban, Global};
 use crate::error::CliError;
 use crate::output::{BannedLine, Output};

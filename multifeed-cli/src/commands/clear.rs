@@ -2,7 +2,8 @@
 
 use multifeed_tokio::{Multifeed, Options, StoreError};
 
-use super::{close, find, open_existing};
+use super::find;
+use super::opening::{close, open_existing};
 use crate::args::{Clear, Global};
 use crate::error::{CliError, code};
 use crate::output::{ClearedLine, Output, count, one_line};

@@ -184,7 +184,7 @@ mod unix {
     use tokio::task::{JoinHandle, JoinSet};
 
     use super::{CliError, Place, Remote, Reply, Request, code, read_batch, read_line, write_line};
-    use crate::commands::append::open_writer;
+    use crate::commands::writers::open_writer;
 
     /// The socket's name beside the numbered folders. JS does not look at it.
     const SOCKET: &str = "multifeed.socket";

@@ -14,12 +14,16 @@ use std::time::Duration;
 use multifeed_tokio::proto::Phase;
 use multifeed_tokio::{Network, SessionError, SyncError};
 use tokio::io::{Interest, Ready};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
 use super::crowd::Crowd;
 use crate::error::{CliError, code};
+use crate::output::{Event, Output};
+
+/// Connections that the system keeps until they are accepted, as far as it does. It drops more, and their senders try again after a second.
+const BACKLOG: i32 = 4096;
 
 /// How long a connection may say nothing, as in a session.
 const SILENCE: Duration = Duration::from_secs(20);
@@ -33,6 +37,17 @@ const OURS: usize = 24;
 
 /// Networks of which one is tried before it is waited for a place.
 const TRIED: usize = 8;
+
+/// Listens, and says where.
+pub(super) async fn listen(address: &str, output: &Output) -> Result<TcpListener, CliError> {
+    let cannot = |error| CliError::new(code::LISTEN, format!("cannot listen on {address}: {error}"));
+    let listener = TcpListener::bind(address).await.map_err(cannot)?;
+    // The system's own bound is lower, or it is this. If it refuses, connections wait a little longer under a flood.
+    let _ = socket2::SockRef::from(&listener).listen(BACKLOG);
+    let address = listener.local_addr().map_err(cannot)?.to_string();
+    output.print(|| format!("listening on {address}"), &Event::Listening { address: address.clone() })?;
+    Ok(listener)
+}
 
 /// Somebody who connected.
 pub(super) struct Caller {

@@ -4,22 +4,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use multifeed_swarm::tcp::tune;
 use multifeed_tokio::{
-    ConnectionId, Corestore, EndReason, FeedKey, Multifeed, MultifeedEvent, Network, Networker, NetworkerError,
-    NetworkerEvent, NetworkerOptions, Options, PeerKey, Replicate, Role, RootState, SyncError,
+    ConnectionId, EndReason, FeedKey, Multifeed, MultifeedEvent, Network, Networker, NetworkerError, NetworkerEvent,
+    NetworkerOptions, Options, PeerKey, Replicate, Role, RootState, SyncError,
 };
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::control::{Control, Place};
-use super::outcome::Outcome;
+use super::door::listen;
+use super::opening::{bounded, close, open_all};
+use super::outcome::{Apart, Outcome};
 use super::peer::{self, PROGRESS_EVERY, Peer};
 use super::reading::open_several_to_serve;
-use super::serve::{BACKLOG, bounded};
 use super::whereabouts::Whereabouts;
-use super::{cannot_open, close, open, tune, warn_of_store};
 use crate::args::{Global, Serve, Sync};
 use crate::error::{CliError, EXIT_NOT_IN_SYNC, code};
 use crate::line_limit::{LineLimit, SUM_UP_EVERY};
@@ -88,47 +89,10 @@ pub(super) async fn sync(
     end(&multis, result.await, control, &whereabouts, &output).await
 }
 
-/// Opens the multifeed of one root key, or those of several in a corestore, and warns of what that found.
-pub(super) async fn open_all(
-    global: &Global,
-    options: Options,
-    keys: &[FeedKey],
-    output: &Output,
-) -> Result<Vec<Multifeed>, CliError> {
-    if let [_] = keys {
-        return Ok(vec![open(global, options, output).await?]);
-    }
-    let multis = open_several(global, options, keys).await?;
-    warn_of_store(&multis, global, output);
-    Ok(multis)
-}
-
 pub(super) fn network_options() -> NetworkerOptions {
     let mut options = NetworkerOptions::default();
     options.session.handshake_timeout = Some(HANDSHAKE_TIME);
     options
-}
-
-/// Opens a multifeed of a corestore for each of several root keys.
-pub(super) async fn open_several(
-    global: &Global,
-    options: Options,
-    keys: &[FeedKey],
-) -> Result<Vec<Multifeed>, CliError> {
-    let store = Corestore::open(&global.store, options).await.map_err(|error| cannot_open(error, global))?;
-    in_corestore(&store, global, keys).await
-}
-
-pub(super) async fn in_corestore(
-    store: &Corestore,
-    global: &Global,
-    keys: &[FeedKey],
-) -> Result<Vec<Multifeed>, CliError> {
-    let mut multis = Vec::new();
-    for key in keys {
-        multis.push(Multifeed::in_corestore(store, &global.corestore.namespace(), *key).await?);
-    }
-    Ok(multis)
 }
 
 pub(super) fn places(multis: &[Multifeed], global: &Global) -> Vec<(Place, Multifeed)> {
@@ -262,11 +226,7 @@ impl<'a> Roots<'a> {
 
     /// Takes connections until a signal; with `once` until the first peer that has one of the root keys is gone.
     async fn accept(&mut self, args: &Serve, stop: &mut Stop) -> Result<(), CliError> {
-        let cannot = |error| CliError::new(code::LISTEN, format!("cannot listen on {}: {error}", args.address));
-        let listener = TcpListener::bind(&args.address).await.map_err(cannot)?;
-        let _ = socket2::SockRef::from(&listener).listen(BACKLOG);
-        let address = listener.local_addr().map_err(cannot)?.to_string();
-        self.output.print(|| format!("listening on {address}"), &Event::Listening { address: address.clone() })?;
+        let listener = listen(&args.address, self.output).await?;
         let start = tokio::time::Instant::now();
         let mut sums = tokio::time::interval(SUM_UP_EVERY);
         let mut looks = tokio::time::interval(PROGRESS_EVERY);
@@ -398,7 +358,7 @@ impl<'a> Roots<'a> {
                 let is_first = connected.ended.shared.is_empty();
                 connected.ended.shared.insert(root);
                 let who_syncs = format!("{}root {}: ", who(connected), short(&root));
-                let apart = self.damaged.contains(&root);
+                let apart = Apart::of_damage(self.damaged.contains(&root));
                 let sync = Peer { who: who_syncs, apart, ..Peer::default() };
                 connected.syncs.insert(root, sync);
                 let (who, peer) = (who(connected), peer_of(connected));
@@ -415,7 +375,7 @@ impl<'a> Roots<'a> {
                 let Some(connected) = self.peers.get_mut(&connection) else { return Ok(None) };
                 let peer = peer_of(connected);
                 let Some(sync) = connected.syncs.get_mut(&root) else { return Ok(None) };
-                sync.note(&event);
+                sync.apart.note(&event);
                 if may_say {
                     peer::print(&event, sync, &self.output.about(peer, named_root(&root)))?;
                 }
@@ -435,7 +395,7 @@ impl<'a> Roots<'a> {
                 match result {
                     Ok(totals) => {
                         connected.ended.moved |= totals.blocks_received > 0 || totals.blocks_sent > 0;
-                        let outcome = Outcome::of(self.live, in_sync, &sync, totals);
+                        let outcome = Outcome::of(self.live, in_sync, sync.apart, totals);
                         if may_say {
                             let (done, in_sync) = (Some(outcome.done()), outcome.is_in_sync());
                             let event = Event::RootClosed { peer, root, done, in_sync, message: None };

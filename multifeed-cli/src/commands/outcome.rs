@@ -1,10 +1,40 @@
 //! What became of a sync that ended well: words, and the exit code.
 
-use multifeed_tokio::SyncTotals;
+use multifeed_tokio::{SyncEvent, SyncTotals};
 
-use super::peer::Peer;
 use crate::error::{CliError, EXIT_NOT_IN_SYNC, code};
 use crate::output::{Done, Hole, Moved, Output, count};
+
+/// What was reported that keeps the two apart, however often they sync.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Apart {
+    /// Anything: damage here, another history of a feed, or a bound.
+    any: bool,
+    /// The peer has another history of a feed.
+    conflict: bool,
+    /// It brought as much as it may.
+    bounded: bool,
+}
+
+impl Apart {
+    /// Of a store in which something is damaged, or nothing is.
+    pub(super) fn of_damage(any: bool) -> Self {
+        Self { any, ..Self::default() }
+    }
+
+    /// Takes note of what a sync reports.
+    pub(super) fn note(&mut self, event: &SyncEvent) {
+        self.any |= matches!(
+            event,
+            SyncEvent::Damaged { .. }
+                | SyncEvent::Conflict { .. }
+                | SyncEvent::WriterBehind { .. }
+                | SyncEvent::LimitReached(_)
+        );
+        self.conflict |= matches!(event, SyncEvent::Conflict { .. });
+        self.bounded |= matches!(event, SyncEvent::LimitReached(_));
+    }
+}
 
 /// What became of a sync that ended well. The help text has the exit codes.
 ///
@@ -38,15 +68,15 @@ enum Kind {
 
 impl Outcome {
     /// What a sync came to at whose end both sides are known to be `alike`, or not.
-    pub(super) fn of(live: bool, alike: bool, peer: &Peer, totals: SyncTotals) -> Self {
+    pub(super) fn of(live: bool, alike: bool, apart: Apart, totals: SyncTotals) -> Self {
         // A block of another history is not to come, nor one that a bound keeps out.
-        let early = if peer.conflict || peer.bounded { 0 } else { totals.missing };
+        let early = if apart.conflict || apart.bounded { 0 } else { totals.missing };
         let kind = match (early, totals.not_taken) {
             (0, 0) if totals.unfetched > 0 => Kind::Unfetched,
             (0, 0) if alike => Kind::InSync,
             (0, 0) if totals.unwanted > 0 => Kind::Unwanted,
             // A live session has no end of its own: the peer left it.
-            (0, 0) if peer.apart && !live => Kind::Apart,
+            (0, 0) if apart.any && !live => Kind::Apart,
             (0, 1..) => Kind::NotTaken,
             _ => Kind::EndedEarly,
         };
@@ -145,7 +175,7 @@ mod tests {
             let mut totals = SyncTotals::default();
             (totals.missing, totals.not_taken, totals.unwanted, totals.unfetched) =
                 (missing, not_taken, unwanted, unfetched);
-            let outcome = Outcome::of(live, alike, &Peer { apart, ..Peer::default() }, totals);
+            let outcome = Outcome::of(live, alike, Apart::of_damage(apart), totals);
             let state = outcome.text().split(':').next().unwrap_or_default().to_owned();
             outcome.result().map_or_else(|error| (error.exit(), error.code().to_owned()), |()| (0, state))
         };

@@ -9,7 +9,7 @@ use multifeed_tokio::{Multifeed, Replication, SessionError, SyncError, SyncEvent
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::guest::{FAREWELL, Guest, Leave};
-use super::outcome::Outcome;
+use super::outcome::{Apart, Outcome};
 use crate::error::{CliError, code};
 use crate::output::{Event, Output, Standing, Unit, count};
 use crate::problems::Found;
@@ -32,12 +32,8 @@ pub(super) struct Peer {
     pub(super) introduced: bool,
     /// What it showed to be wrong with the store.
     pub(super) problems: Found,
-    /// Something was reported that keeps the two apart, however often they sync: damage here, a fork of a feed, or a bound.
-    pub(super) apart: bool,
-    /// The peer has another history of a feed.
-    pub(super) conflict: bool,
-    /// It brought as much as it may.
-    pub(super) bounded: bool,
+    /// What was reported that keeps the two apart.
+    pub(super) apart: Apart,
     /// The store can only be read: nothing is fetched from the peer.
     pub(super) takes_nothing: bool,
 }
@@ -51,19 +47,6 @@ impl Peer {
     /// Whether its end may be said. Whatever was said in between, the end is not left out of what began.
     pub(super) fn may_say_end(&self) -> bool {
         self.introduced || self.may_say()
-    }
-
-    /// Takes note of what keeps the two apart.
-    pub(super) fn note(&mut self, event: &SyncEvent) {
-        self.apart |= matches!(
-            event,
-            SyncEvent::Damaged { .. }
-                | SyncEvent::Conflict { .. }
-                | SyncEvent::WriterBehind { .. }
-                | SyncEvent::LimitReached(_)
-        );
-        self.conflict |= matches!(event, SyncEvent::Conflict { .. });
-        self.bounded |= matches!(event, SyncEvent::LimitReached(_));
     }
 
     /// Returns what to say of an event, if anything, or why its session has to end.
@@ -173,7 +156,7 @@ pub(super) async fn follow(
         return Err(why.error(peer.is_proven()));
     }
     let totals = result.map_err(|error| explain(error, peer))?;
-    let outcome = Outcome::of(live, alike, peer, totals.moved);
+    let outcome = Outcome::of(live, alike, peer.apart, totals.moved);
     if peer.may_say_end() {
         let closed = Event::Closed { done: outcome.done(), in_sync: outcome.is_in_sync() };
         output.print(|| format!("{who}{}", outcome.text()), &closed)?;
@@ -257,7 +240,7 @@ pub(super) fn print(event: &SyncEvent, peer: &mut Peer, output: &Output) -> Resu
         SyncEvent::Damaged { .. } => peer.problems.may_say() && peer.may_say(),
         _ => !counts || peer.may_say(),
     };
-    peer.note(event);
+    peer.apart.note(event);
     peer.introduced |= may_say && matches!(event, SyncEvent::Connected { .. });
     if !may_say {
         return Ok(());

@@ -8,10 +8,9 @@ use multifeed_tokio::{
     Corestore, Error, FeedKey, FileStorage, Multifeed, Options, Recovered, RepairedInMemory, StoreError,
 };
 
-use super::network::in_corestore;
-use super::{
-    Repaired, cannot_open, check_unserved, open_either, problems, repairs, warn, warn_lasting, warn_of_store,
-    warn_unsupported,
+use super::opening::{
+    Repaired, cannot_open, check_unserved, in_corestore, open_either, problems, repairs, root_key, warn, warn_lasting,
+    warn_of_store, warn_unsupported,
 };
 use crate::args::Global;
 use crate::error::{CliError, code};
@@ -212,7 +211,7 @@ async fn open_unwritten(global: &Global, mut options: Options, how: Unwritten) -
     let storage = match open(global.store.clone(), options.files.clone()) {
         Err(StoreError::IsCorestore { .. }) => {
             let beside = how != Unwritten::ReadOnly;
-            let root_key = super::root_key(&options);
+            let root_key = root_key(&options);
             let store = Corestore::open_read_only(&global.store, beside, options).await?;
             return Multifeed::in_corestore(&store, &global.corestore.namespace(), root_key).await;
         }

@@ -2,7 +2,8 @@
 
 use multifeed_tokio::{FeedKey, Multifeed, Options, StoreError};
 
-use super::{close, feed_line, find, open_existing};
+use super::opening::{close, open_existing};
+use super::{feed_line, find};
 use crate::args::{Global, Remove};
 use crate::error::{CliError, code};
 use crate::output::{FeedLine, Output};

@@ -3,29 +3,28 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use multifeed_tokio::{AdmissionLimits, Full, Multifeed, Options, PeerLimits, Replicate, Role};
+use multifeed_swarm::tcp::tune;
+use multifeed_tokio::{AdmissionLimits, Full, Multifeed, Options, Replicate, Role};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, interval, sleep, sleep_until};
 
 use super::control::{Control, Place};
-use super::door::{Caller, Door, TurnedAway};
+use super::door::{Caller, Door, TurnedAway, listen};
 use super::guest::{Guest, House};
-use super::peer::Peer;
+use super::opening::{bounded, close, root_key, warn_unsupported};
+use super::outcome::Apart;
+use super::peer::{self, Peer};
 use super::reading::open_to_serve;
 use super::whereabouts::Whereabouts;
-use super::{close, peer, root_key, tune, warn_unsupported};
-use crate::args::{Bounds, Global, Serve};
+use crate::args::{Global, Serve};
 use crate::error::{CliError, code};
 use crate::line_limit::SUM_UP_EVERY;
-use crate::output::{Event, Output, Unit};
+use crate::output::{Output, Unit};
 use crate::stop::Stop;
 
 /// How long to wait after the system refused to accept (no file handle is left, say) before the next try.
 const PAUSE: Duration = Duration::from_millis(200);
-
-/// Connections that the system keeps until they are accepted, as far as it does. It drops more, and their senders try again after a second.
-pub(super) const BACKLOG: i32 = 4096;
 
 /// How long a connection waits for others of its network to end, if there are as many as there may be, and how often it tries again.
 const RETRY_FOR: Duration = Duration::from_secs(1);
@@ -63,13 +62,7 @@ async fn serve(
     mut stop: Stop,
     output: &Output,
 ) -> Result<(), CliError> {
-    let cannot = |error| CliError::new(code::LISTEN, format!("cannot listen on {}: {error}", args.address));
-    let listener = TcpListener::bind(&args.address).await.map_err(cannot)?;
-    // The system's own bound is lower, or it is this. If it refuses, connections wait a little longer under a flood.
-    let _ = socket2::SockRef::from(&listener).listen(BACKLOG);
-    let address = listener.local_addr().map_err(cannot)?.to_string();
-    output.print(|| format!("listening on {address}"), &Event::Listening { address: address.clone() })?;
-
+    let listener = listen(&args.address, output).await?;
     let replicate = if args.live { Replicate::live() } else { Replicate::default() };
     let replicate = if only_reads { replicate.upload_only() } else { replicate };
     let mut limits = AdmissionLimits::default();
@@ -91,7 +84,7 @@ async fn serve(
     };
     let stopped = stop.clone();
     let let_in = |peers: &mut JoinSet<_>, Caller { stream, from }, guest| {
-        let apart = !multi.problems().is_empty();
+        let apart = Apart::of_damage(!multi.problems().is_empty());
         let who = format!("{from}: ");
         let peer = Peer { who, guest: Some(guest), apart, takes_nothing: only_reads, ..Peer::default() };
         peers.spawn(sync_with(multi.clone(), stream, peer, replicate.clone(), stopped.clone(), output.clone()));
@@ -245,14 +238,6 @@ async fn sync_with(
     };
     let result = result.map_err(|error| error.of_peer(&peer.who));
     (peer, result)
-}
-
-/// The store's bounds, as the command line says.
-pub(super) fn bounded(mut options: Options, bounds: &Bounds) -> Options {
-    let limits = &mut options.multifeed.limits;
-    limits.peer = PeerLimits { feeds: bounds.max_feeds_per_peer, bytes: bounds.max_bytes_per_peer.as_u64() };
-    limits.keep_free = bounds.keep_free.as_u64();
-    options
 }
 
 /// Reports a peer's end if that was a failure, which does not end the server; only what is wrong with stdout does. If only one peer may come,

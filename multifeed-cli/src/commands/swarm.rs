@@ -15,9 +15,9 @@ use multifeed_tokio::{
 use tokio::time::{Instant, interval};
 
 use super::control::Control;
-use super::network::{DIGITS, Ended, Roots, end, network_options, open_all, places};
+use super::network::{DIGITS, Ended, Roots, end, network_options, places};
+use super::opening::{bounded, open_all};
 use super::peer::{self, PROGRESS_EVERY};
-use super::serve::bounded;
 use super::whereabouts::Whereabouts;
 use crate::args::{Global, Swarm};
 use crate::error::{CliError, EXIT_NOT_IN_SYNC, EXIT_USAGE, code};

@@ -1,12 +1,14 @@
 //! `multifeed sync`: connect to a peer, and sync with it.
 
+use multifeed_swarm::tcp::tune;
 use multifeed_tokio::{Options, Replicate, Role};
 use tokio::net::TcpStream;
 
 use super::control::{Control, Place};
-use super::peer::Peer;
+use super::opening::{close, open, root_key};
+use super::outcome::Apart;
+use super::peer::{self, Peer};
 use super::whereabouts::Whereabouts;
-use super::{close, open, peer, root_key, tune};
 use crate::args::{Global, Sync};
 use crate::error::{CliError, code};
 use crate::output::{Output, Unit};
@@ -43,7 +45,7 @@ async fn connect_and_sync(
         .map_err(|error| CliError::new(code::CONNECT, format!("cannot connect to {}: {error}", args.address)))?;
     let replicate = if args.live { Replicate::live() } else { Replicate::default() };
     let sync = multi.replicate(stream, Role::Initiator, replicate);
-    let mut peer = Peer { apart: !multi.problems().is_empty(), ..Peer::default() };
+    let mut peer = Peer { apart: Apart::of_damage(!multi.problems().is_empty()), ..Peer::default() };
     let followed = peer::follow(sync, args.live, &mut peer, stop, output);
     if args.live { peer::show(std::slice::from_ref(multi), output, followed).await } else { followed.await }
 }

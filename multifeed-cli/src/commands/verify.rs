@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use multifeed_tokio::{Error, Feed, FeedKey, Multifeed, Options, StoreError};
 
+use super::opening::{close, open_existing};
 use super::reading::{self, Reading, close_read, open_to_read};
-use super::{close, open_existing};
 use crate::args::{Global, Verify};
 use crate::error::{CliError, code};
 use crate::output::{Event, Output, Unit, count, one_line};

@@ -9,6 +9,7 @@ use crate::sets::sparse_bits::{SparseBits, words_of};
 
 /// The blocks of a feed that are still missing after a session, and that its remote did not have either.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct FeedHoles {
     /// The feed.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use multifeed_proto::{Config, FeedKey, Json, RemoteHandshake, SessionError};
+use multifeed_proto::{Config, FeedKey, HandshakeHash, Json, RemoteHandshake, SessionError};
 
 use crate::error::{Conflict, StoreError};
 use crate::ids::SetId;
@@ -67,6 +67,16 @@ impl Replicate {
         Self { policy: Some(Arc::new(policy)), ..self }
     }
 
+    /// Sets whether only those blocks are fetched that the application asks for, whatever the store's options say. The other options stay.
+    pub fn with_sparse(self, sparse: bool) -> Self {
+        Self { sparse: Some(sparse), ..self }
+    }
+
+    /// Sets what the multifeed handshake says to the remote's application (JS's `userData`). The other options stay.
+    pub fn with_user_data(self, user_data: Json) -> Self {
+        Self { user_data: Some(user_data), ..self }
+    }
+
     /// Sets in a session's configuration what to say of it from the start, and how long it may stand still.
     pub fn configure(&self, config: &mut Config) {
         // What the remote opens while it waits here for its turn is opened next.
@@ -96,7 +106,7 @@ pub enum PeerEvent {
         /// The remote's static key.
         remote_public_key: [u8; 32],
         /// Noise's handshake hash, equal on both sides of this stream and nowhere else.
-        handshake_hash: [u8; 64],
+        handshake_hash: HandshakeHash,
     },
     /// The remote knows the root key and speaks our version.
     Ready(RemoteHandshake),
@@ -191,6 +201,7 @@ pub enum PeerEvent {
 
 /// What a session moved in all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct SyncTotals {
     /// Feeds that were replicated, counted once each.
     pub feeds: u64,

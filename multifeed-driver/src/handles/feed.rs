@@ -1,6 +1,7 @@
 //! A feed, as the application sees it.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -194,6 +195,12 @@ impl PartialEq for Feed {
 }
 
 impl Eq for Feed {}
+
+impl Hash for Feed {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.state).hash(state);
+    }
+}
 
 impl Verification {
     /// Checks some more, and returns what this step found; `None` when everything was checked.

@@ -1,7 +1,7 @@
 //! Blocks appended one after another, as a sink.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -48,6 +48,32 @@ impl Feed {
 }
 
 impl BlockSink {
+    /// Takes a block. Waits while a batch is full and the one before it is being appended.
+    ///
+    /// # Errors
+    /// Those of [`Feed::append`], of a batch before: its blocks are not appended, and the sink goes on with the next.
+    pub async fn send(&mut self, block: impl Into<Bytes>) -> Result<(), Error> {
+        poll_fn(|cx| self.poll_append(cx, false)).await?;
+        self.take(block.into());
+        Ok(())
+    }
+
+    /// Appends every block that was taken. When this returns, they are in the feed.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub async fn flush(&mut self) -> Result<(), Error> {
+        poll_fn(|cx| self.poll_append(cx, true)).await
+    }
+
+    /// Appends every block that was taken, and gives up the sink.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub async fn close(mut self) -> Result<(), Error> {
+        self.flush().await
+    }
+
     fn take(&mut self, mut item: Bytes) {
         self.bytes = self.bytes.saturating_add(item.len());
         if let Some(max) = self.options.max_block_bytes.filter(|max| *max > 0) {

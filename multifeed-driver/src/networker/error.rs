@@ -5,7 +5,7 @@ use multifeed_proto::FeedKey;
 use crate::networker::orders::NotTaken;
 
 /// Why a call on a networker failed. What goes wrong with a connection is reported by its events.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum NetworkerError {
     /// The networker is closed.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::task::{Context, Poll};
 
 use multifeed_core::{Conflict, SyncError, SyncState, SyncTotals};
-use multifeed_proto::{FeedKey, RemoteHandshake, SessionError};
+use multifeed_proto::{FeedKey, HandshakeHash, RemoteHandshake, SessionError};
 
 use crate::waking::Waking;
 
@@ -27,7 +27,7 @@ pub enum SyncEvent {
         /// The remote's static key. Anyone can have made one up: compare it if identity matters.
         remote_public_key: [u8; 32],
         /// Equal on both sides of this stream and nowhere else (for channel binding).
-        handshake_hash: [u8; 64],
+        handshake_hash: HandshakeHash,
     },
     /// The remote has proven that it knows the root key, or another key of ours on the stream. It is no stranger; [`Ready`](Self::Ready) follows if
     /// it speaks a version of multifeed that we do.
@@ -124,6 +124,7 @@ pub enum SyncEvent {
 
 /// What a session moved.
 #[derive(Debug, Clone, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Totals {
     /// Feeds and blocks.
@@ -253,7 +254,8 @@ mod tests {
         let cx = Context::from_waker(Waker::noop());
         queue.push(SyncEvent::Proven);
         assert!(queue.poll_next(&cx).is_pending());
-        let connected = SyncEvent::Connected { remote_public_key: [1; 32], handshake_hash: [2; 64] };
+        let connected =
+            SyncEvent::Connected { remote_public_key: [1; 32], handshake_hash: HandshakeHash::new([2; 64]) };
         queue.push(connected.clone());
         assert_eq!(queue.poll_next(&cx), Poll::Ready(Some(connected)));
         assert_eq!(queue.poll_next(&cx), Poll::Ready(Some(SyncEvent::Proven)));

@@ -6,7 +6,9 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use multifeed_core::{ExtensionError, SyncError, message_cost};
-use multifeed_proto::{Command, DiscoveryKey, FeedKey, Root, RootConfig, Scope, Session, SessionError, Totals};
+use multifeed_proto::{
+    Command, DiscoveryKey, FeedKey, HandshakeHash, Root, RootConfig, Scope, Session, SessionError, Totals,
+};
 
 use crate::options::PumpOptions;
 use crate::shared::inbox::{Inbox, Room};
@@ -26,7 +28,7 @@ pub enum StreamEvent {
         /// The remote's static key. Anyone can have made one up: compare it if identity matters.
         remote_public_key: [u8; 32],
         /// Equal on both sides of this stream and nowhere else (for channel binding).
-        handshake_hash: [u8; 64],
+        handshake_hash: HandshakeHash,
     },
     /// The remote opened a channel that is open nowhere here: of a root key, or of a feed that is about to be opened here too.
     /// Reported if [`Config::discover`](multifeed_proto::Config::discover) asks for it.

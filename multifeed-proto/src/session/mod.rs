@@ -91,6 +91,7 @@ enum State {
 
 /// What went over a stream.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Totals {
     /// Bytes received, handshake and framing included.

@@ -2,10 +2,12 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::error::{MessageError, SessionError};
+use crate::key::write_short;
 use crate::limits::Limits;
 use crate::wire::{schema, varint};
 
@@ -121,7 +123,7 @@ pub struct Data {
 }
 
 /// A node of a feed's hash tree.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Node {
     /// Its flat-tree index.
     pub index: u64,
@@ -129,6 +131,15 @@ pub struct Node {
     pub hash: [u8; 32],
     /// Bytes of all blocks under it.
     pub size: u64,
+}
+
+impl fmt::Debug for Node {
+    /// Prints the first four bytes of the hash.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Node {{ index: {}, hash: ", self.index)?;
+        write_short(&self.hash, f)?;
+        write!(f, ", size: {} }}", self.size)
+    }
 }
 
 impl Message {

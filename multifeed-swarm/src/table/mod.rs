@@ -14,6 +14,9 @@ use crate::limits::SwarmLimits;
 /// The place of an engine in the swarm's list.
 pub(crate) type EngineId = usize;
 
+/// A peer that came and went is left to come back for so long. Then it is dialled.
+const RETURN: Duration = Duration::from_secs(2);
+
 /// The number of a peer that was found, used once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FoundId(u64);
@@ -105,6 +108,8 @@ pub(crate) struct Table {
     topics: BTreeMap<Topic, Mode>,
     peers: BTreeMap<FoundId, Peer>,
     by_name: BTreeMap<Name, FoundId>,
+    /// How those would be reached that came, and are connected.
+    here: BTreeMap<Route, Here>,
     next: u64,
     orders: Vec<Order>,
     happened: Vec<Happened>,
@@ -142,6 +147,13 @@ struct Peer {
     came_from: Option<Route>,
 }
 
+#[derive(Debug, Default)]
+struct Here {
+    connections: u32,
+    /// The static key that the last of them proved.
+    key: Option<PeerKey>,
+}
+
 #[derive(Debug)]
 struct OnRoute {
     /// The static key that was announced with it.
@@ -170,6 +182,7 @@ impl Table {
             topics: BTreeMap::new(),
             peers: BTreeMap::new(),
             by_name: BTreeMap::new(),
+            here: BTreeMap::new(),
             next: 0,
             orders: Vec::new(),
             happened: Vec::new(),
@@ -249,7 +262,12 @@ impl Table {
             if let State::Waiting(from) = &mut peer.state {
                 *from = now.min(*from);
             }
-            self.happened.push(Happened::Found { peer: id, key: found.key, engine, route: found.route });
+            let proven = self.here.get(&found.route).and_then(|here| here.key).filter(|_| found.key.is_none());
+            if let Some(key) = proven {
+                self.identify(id, key);
+            }
+            let key = found.key.or(proven);
+            self.happened.push(Happened::Found { peer: id, key, engine, route: found.route });
         }
     }
 
@@ -358,14 +376,59 @@ impl Table {
         self.forget_names(gone);
     }
 
-    /// A connection with the peer of this static key came from there: if it is found there too, it is the same peer.
-    pub(crate) fn came_from(&mut self, key: PeerKey, route: Route) {
-        let Some(id) = self.with_key(key) else { return };
+    /// Somebody came who would be reached like this, and is not dialled as long as it is connected. Followed by [`left`](Self::left).
+    pub(crate) fn came(&mut self, route: &Route) {
+        self.here.entry(route.clone()).or_default().connections += 1;
+        if let Some(id) = self.by_name.get(&Name::Route(route.clone())).copied() {
+            self.yield_to_who_came(id, Duration::ZERO);
+        }
+    }
+
+    /// That connection is over.
+    pub(crate) fn left(&mut self, route: &Route, now: Duration) {
+        let Some(here) = self.here.get_mut(route) else { return };
+        here.connections = here.connections.saturating_sub(1);
+        if here.connections > 0 {
+            return;
+        }
+        self.here.remove(route);
+        let id = self.by_name.get(&Name::Route(route.clone()));
+        if let Some(peer) = id.and_then(|id| self.peers.get_mut(id))
+            && let State::Waiting(from) = &mut peer.state
+        {
+            *from = now.saturating_add(RETURN).max(*from);
+        }
+    }
+
+    /// A connection with the peer of this static key came from there: what was found there, and what was found with that key, is this peer. Returns
+    /// the number of one that is another's from now on.
+    pub(crate) fn came_from(&mut self, key: PeerKey, route: &Route) -> Option<FoundId> {
+        if let Some(here) = self.here.get_mut(route) {
+            here.key = Some(key);
+        }
+        let there = self.by_name.get(&Name::Route(route.clone())).copied();
+        let Some(id) = self.with_key(key) else { return there.and_then(|there| self.identify(there, key)) };
+        let other = there.filter(|there| *there != id);
+        if let Some(other) = other {
+            self.absorb(other, id);
+        }
         if let Some(peer) = self.peers.get_mut(&id) {
-            self.by_name.entry(Name::Route(route.clone())).or_insert(id);
-            peer.came_from = Some(route);
+            self.by_name.insert(Name::Route(route.clone()), id);
+            peer.came_from = Some(route.clone());
             self.forget_names(id);
         }
+        other
+    }
+
+    /// Ends a dial to somebody who is connected, and cannot be reached otherwise. Whether that is so.
+    fn yield_to_who_came(&mut self, id: FoundId, now: Duration) -> bool {
+        let here = &self.here;
+        let Some(peer) = self.peers.get_mut(&id).filter(|peer| peer.is_here(here)) else { return false };
+        if peer.state == State::Dialled && peer.connections == 0 {
+            peer.state = State::Waiting(now);
+            self.orders.push(Order::Stop(id));
+        }
+        true
     }
 
     /// A connection to a peer is made by this route. Nobody knows yet who is there.
@@ -395,7 +458,10 @@ impl Table {
     /// A dial came to nothing, or to a connection that shared no root key; it is repeated after `after`. `false` if that is no failure of the peer,
     /// which is connected otherwise.
     pub(crate) fn failed(&mut self, id: FoundId, after: Duration, now: Duration) -> bool {
-        let others_wait = self.peers.values().any(|peer| peer.is_due(now) && !peer.is_kept());
+        if self.yield_to_who_came(id, now) {
+            return false;
+        }
+        let others_wait = self.peers.values().any(|peer| peer.is_due(now, &self.here) && !peer.is_kept());
         let most = self.limits.failures.max(1);
         let Some(peer) = self.peers.get_mut(&id).filter(|peer| peer.state == State::Dialled && peer.connections == 0)
         else {
@@ -449,7 +515,7 @@ impl Table {
         if all >= self.limits.dials {
             return;
         }
-        let waiting = self.peers.iter().filter(|(_, peer)| peer.is_due(now));
+        let waiting = self.peers.iter().filter(|(_, peer)| peer.is_due(now, &self.here));
         let order = |(id, peer): (&FoundId, &Peer)| (peer.is_tried(), peer.failures, peer.waits_from(), *id);
         let mut waiting: Vec<_> = waiting.map(order).collect();
         waiting.sort_unstable();
@@ -493,7 +559,8 @@ impl Table {
     /// next begins with another.
     pub(crate) fn routes(&mut self, id: FoundId) -> Vec<(EngineId, Route)> {
         let Some(peer) = self.peers.get_mut(&id) else { return Vec::new() };
-        let mut routes: Vec<_> = peer.routes.keys().cloned().collect();
+        let mut routes: Vec<_> =
+            peer.routes.keys().filter(|(_, route)| !self.here.contains_key(route)).cloned().collect();
         routes.sort_by_key(|(_, route)| !route.is_address());
         if peer.failures == 0 {
             peer.turn = routes.iter().position(|route| Some(route) == peer.by.as_ref()).unwrap_or(0);
@@ -583,8 +650,13 @@ impl Peer {
         }
     }
 
-    fn is_due(&self, now: Duration) -> bool {
-        self.waits_from().is_some_and(|from| from <= now)
+    fn is_due(&self, now: Duration, here: &BTreeMap<Route, Here>) -> bool {
+        self.waits_from().is_some_and(|from| from <= now) && !self.is_here(here)
+    }
+
+    /// It came by each way in which it would be reached, and is connected.
+    fn is_here(&self, here: &BTreeMap<Route, Here>) -> bool {
+        self.routes.keys().all(|(_, route)| here.contains_key(route))
     }
 
     /// Keeps the topics, and the routes that have one left.

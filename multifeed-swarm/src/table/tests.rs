@@ -344,8 +344,62 @@ fn one_that_came_by_a_dht_is_found_there_as_the_same() {
     let mut table = table();
     table.found(0, found(address(1), Some(7), &[1]), secs(0));
     let id = dials(&mut table, secs(0)).0[0];
-    table.came_from([7; 32], DHT);
+    table.came(&DHT);
+    assert_eq!(table.came_from([7; 32], &DHT), None);
     table.connected(id);
     table.found(1, found(DHT, None, &[1]), secs(1));
     assert_eq!((table.peers().count(), table.peers().next().unwrap().routes.len()), (1, 2));
+}
+
+#[test]
+fn one_that_comes_again_and_again_is_never_dialled_and_stays_one() {
+    let mut table = table();
+    table.found(1, found(DHT, None, &[1]), secs(0));
+    let id = table.peers().next().unwrap().id;
+    for n in 0..60 {
+        table.came(&DHT);
+        assert_eq!(dials(&mut table, secs(n)), (vec![], 0));
+        // A peer of JS has another static key each time.
+        let key = [n as u8; 32];
+        assert_eq!(table.came_from(key, &DHT), None);
+        assert_eq!(table.with_key(key), Some(id));
+        table.connected(id);
+        table.found(1, found(DHT, None, &[1]), secs(n));
+        table.left(&DHT, secs(n));
+        table.ended(id);
+    }
+    let view = table.peers().next().unwrap();
+    assert_eq!((table.peers().count(), view.reached, table.take_happened().len()), (1, true, 1));
+    // It stays away.
+    assert_eq!((dials(&mut table, secs(60)), table.due(secs(60))), ((vec![], 0), Some(secs(61))));
+    assert_eq!(dials(&mut table, secs(61)), (vec![id], 0));
+    assert!(table.here.is_empty());
+}
+
+#[test]
+fn a_dial_ends_when_its_peer_comes_and_what_is_found_of_one_that_is_here_is_that_one() {
+    let mut table = table();
+    table.found(1, found(DHT, None, &[1]), secs(0));
+    let id = dials(&mut table, secs(0)).0[0];
+    table.came(&DHT);
+    assert_eq!(dials(&mut table, secs(9)), (vec![], 1));
+    // The dial's error comes later, and is nobody's failure.
+    assert!(!table.failed(id, secs(1), secs(9)));
+    // It is on the LAN too.
+    table.found(0, found(address(1), Some(7), &[1]), secs(9));
+    let lan = dials(&mut table, secs(9)).0[0];
+    assert_eq!(table.came_from([7; 32], &DHT), Some(id));
+    assert_eq!((table.peers().count(), table.peers().next().unwrap().id), (1, lan));
+    // The address alone is tried as long as it is here.
+    assert_eq!(table.routes(lan), [(0, address(1))]);
+    table.left(&DHT, secs(10));
+    assert_eq!(table.routes(lan).len(), 2);
+    // One whose connection was there before it was found.
+    let other = Route::Key([6; 32]);
+    table.came(&other);
+    assert_eq!(table.came_from([6; 32], &other), None);
+    table.found(1, found(other.clone(), None, &[1]), secs(11));
+    assert_eq!((table.with_key([6; 32]).is_some(), dials(&mut table, secs(11))), (true, (vec![], 0)));
+    let said = Happened::Found { peer: table.with_key([6; 32]).unwrap(), key: Some([6; 32]), engine: 1, route: other };
+    assert_eq!(table.take_happened().pop(), Some(said));
 }

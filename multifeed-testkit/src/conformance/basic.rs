@@ -210,7 +210,7 @@ pub async fn equal_ones_say_next_to_nothing<A: Adapter>() {
 /// What an application says in the handshake, the other hears; and both hear the handshake's facts.
 pub async fn user_data_arrives<A: Adapter>() {
     let (a, b) = (memory().await, memory().await);
-    let for_a = Replicate { user_data: Json::new(r#"{"name":"a"}"#), ..Replicate::default() };
+    let for_a = Replicate::default().with_user_data(Json::new(r#"{"name":"a"}"#).unwrap());
     let (left, mut right) = connect_with::<A>(&a, for_a, &b, Replicate::default());
     let (mut connected, mut ready) = (false, false);
     while let Some(event) = right.next().await {

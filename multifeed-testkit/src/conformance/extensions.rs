@@ -166,9 +166,9 @@ pub async fn messages_that_nobody_takes<A: Adapter>() {
 /// A session on a stream of its own can judge its remote too.
 pub async fn a_session_judges_its_remote<A: Adapter>() {
     for accepted in [true, false] {
-        let (mut ours, mut theirs) = (Options::default(), Options::default());
+        let mut ours = Options::default();
         ours.session.authenticate = true;
-        theirs.session.static_key = Some(StaticKeyPair::from_secret_key([9; 32]));
+        let theirs = Options::default().with_static_key(StaticKeyPair::from_secret_key([9; 32]));
         let public_key = *StaticKeyPair::from_secret_key([9; 32]).public_key();
         let (a, b) = (memory_with(ours).await, memory_with(theirs).await);
         let feed = filled(&a, "a", 1, 10, 10).await;

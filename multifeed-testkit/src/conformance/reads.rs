@@ -16,9 +16,7 @@ use crate::blocks::block;
 
 /// A multifeed that fetches only what it is asked for.
 async fn sparse() -> Multifeed {
-    let mut options = Options::default();
-    options.multifeed.sparse = true;
-    memory_with(options).await
+    memory_with(Options::default().with_sparse(true)).await
 }
 
 /// Waits until a multifeed knows a feed.
@@ -459,6 +457,20 @@ pub async fn a_sink_splits_and_batches<A: Adapter>() {
     }
     // Batches of many, not one signature for each block.
     assert_eq!(feed.signature(0).await.unwrap().map(|(len, _)| len > 100), Some(true));
+
+    // By its own calls it does the same.
+    let mut own = multi.writer("own").await.unwrap().sink(WriteOptions { max_block_bytes: Some(2) });
+    own.send("abc").await.unwrap();
+    own.flush().await.unwrap();
+    own.send(vec![7]).await.unwrap();
+    own.close().await.unwrap();
+    let own = multi.writer("own").await.unwrap();
+    for (index, block) in [&b"ab"[..], b"c", b"\x07"].into_iter().enumerate() {
+        assert_eq!(own.get(index as u64).await.unwrap().as_deref(), Some(block));
+    }
+    // Two handles of one feed are one entry of a set.
+    let handles = [own.clone(), multi.feed(own.key()).unwrap(), feed.clone()];
+    assert_eq!(handles.into_iter().collect::<std::collections::HashSet<_>>().len(), 2);
 
     // A block that no peer could be sent: of its batch nothing is appended, and what comes later is.
     let mut whole = feed.sink(WriteOptions::default());

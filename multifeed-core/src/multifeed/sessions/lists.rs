@@ -1,6 +1,6 @@
 //! What a session offers: everything, or, if the remote reconciles, what turned out to differ and what is new since.
 
-use multifeed_proto::{FeedKey, RemoteHandshake};
+use multifeed_proto::{FeedKey, HandshakeHash, RemoteHandshake};
 
 use crate::ids::{FeedId, SessionId};
 use crate::multifeed::Multifeed;
@@ -77,7 +77,7 @@ impl<S: Storage> Multifeed<S> {
         in_step.map(|feed| self.feeds[feed.0 as usize].feed.key()).collect()
     }
 
-    fn begin_reconciling(&mut self, id: SessionId, handshake_hash: [u8; 64]) {
+    fn begin_reconciling(&mut self, id: SessionId, handshake_hash: HandshakeHash) {
         self.sync_all_before_serving();
         // What is not served to anyone is offered as ever, and not compared; what is not offered to this remote is neither.
         let offered = |feed: FeedId| self.slot(feed).upload != Some(false) && self.may_feed(id, feed).offer;
@@ -89,7 +89,7 @@ impl<S: Storage> Multifeed<S> {
             let slot = &self.slot(feed).feed;
             (feed, slot.discovery_key(), slot.served_len(), slot.served_roots(), slot.served_runs())
         };
-        let machine = Reconciler::new(handshake_hash, compared.map(state), &self.limits);
+        let machine = Reconciler::new(*handshake_hash.as_bytes(), compared.map(state), &self.limits);
         if let Some(session) = self.sessions.get_mut(&id) {
             let greeting = session.matched.begin(machine);
             session.send_reconcile(greeting);

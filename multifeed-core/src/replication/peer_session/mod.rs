@@ -16,7 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use exchange::Exchange;
 use left::{DesertedFeeds, GivenUp};
-use multifeed_proto::{Command, FeedKey, RemoteHandshake, Root, Scope, Token};
+use multifeed_proto::{Command, FeedKey, HandshakeHash, RemoteHandshake, Root, Scope, Token};
 use relays::Relays;
 use room::Room;
 
@@ -60,7 +60,7 @@ pub(crate) struct PeerSession {
     /// Whether the matched feeds were reported to the application.
     pub(crate) in_step_told: bool,
     /// Until the session is ready.
-    pub(crate) handshake_hash: Option<[u8; 64]>,
+    pub(crate) handshake_hash: Option<HandshakeHash>,
     /// What the remote offered and nobody here holds.
     pub(crate) offers: Offers,
     /// The remote, once it is known.

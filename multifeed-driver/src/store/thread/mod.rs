@@ -124,7 +124,7 @@ pub(crate) async fn start<S: Storage + 'static, T: Send + 'static>(
             Err(error) => answer.send(Err(error)),
         }
     };
-    thread::Builder::new().name("multifeed-store".into()).spawn(body).map_err(Error::Thread)?;
+    thread::Builder::new().name("multifeed-store".into()).spawn(body).map_err(|error| Error::Thread(error.into()))?;
     waiting.await.map_err(|_| Error::Closed)?
 }
 

@@ -20,7 +20,6 @@ pub(super) struct Links {
 struct Link {
     id: u64,
     control: Control,
-    initiator: bool,
 }
 
 impl Links {
@@ -34,11 +33,6 @@ impl Links {
 
     pub(super) fn is_open(&self, key: &Key) -> bool {
         self.open.contains_key(key)
-    }
-
-    /// Whether the peer came to us.
-    pub(super) fn came(&self, key: &Key) -> bool {
-        self.open.get(key).is_some_and(|link| !link.initiator)
     }
 
     /// A dial is under way as long as what this returns is held.
@@ -65,10 +59,10 @@ impl Links {
     }
 
     /// Adds a connection, and cuts the one that it takes the place of.
-    pub(super) fn add(&mut self, key: Key, control: Control, initiator: bool) -> u64 {
+    pub(super) fn add(&mut self, key: Key, control: Control) -> u64 {
         let id = self.next;
         self.next += 1;
-        if let Some(before) = self.open.insert(key, Link { id, control, initiator }) {
+        if let Some(before) = self.open.insert(key, Link { id, control }) {
             before.control.cut();
         }
         id
@@ -103,7 +97,7 @@ mod tests {
                 let mut links = Links::new(own);
                 let first_is_ours = first_of_small == (own == SMALL);
                 assert!(links.admits(&remote, first_is_ours));
-                links.add(remote, Control::unused(), first_is_ours);
+                links.add(remote, Control::unused());
                 // The other one, begun by the other side.
                 links.admits(&remote, !first_is_ours)
             };
@@ -129,10 +123,10 @@ mod tests {
     fn one_that_comes_back_takes_the_place_of_what_it_lost() {
         let mut links = Links::new(LARGE);
         let control = Control::used();
-        let first = links.add(SMALL, control.clone(), true);
+        let first = links.add(SMALL, control.clone());
         assert!(links.admits(&SMALL, false));
-        let second = links.add(SMALL, Control::unused(), false);
-        assert!(control.is_cut() && links.came(&SMALL));
+        let second = links.add(SMALL, Control::unused());
+        assert!(control.is_cut());
         assert!(!links.ended(&SMALL, first) && links.is_open(&SMALL));
         assert!(links.ended(&SMALL, second) && links.len() == 0);
     }

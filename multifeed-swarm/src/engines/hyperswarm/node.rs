@@ -477,18 +477,13 @@ impl Node {
                     if !self.links.admits(&key, true) {
                         return Err(io::Error::new(io::ErrorKind::AlreadyExists, HyperswarmError::Connected));
                     }
-                    Ok(self.link(key, connection.stream, connection.socket, true))
+                    Ok(self.link(key, connection.stream, connection.socket))
                 });
                 let _ = reply.send(linked);
             }
             Done::Came { key, came: Some(Came { stream, socket, from }) } => {
                 if self.links.admits(&key, false) {
-                    let stream = self.link(key, stream, socket, false);
-                    // A peer that came is not dialled.
-                    let topics = self.topics.of(&key);
-                    if !topics.is_empty() {
-                        self.tell(DiscoveryEvent::Lost { route: Route::Key(key), key: None, topics });
-                    }
+                    let stream = self.link(key, stream, socket);
                     self.tell(DiscoveryEvent::Incoming(Incoming {
                         stream,
                         from: Some(from),
@@ -497,13 +492,8 @@ impl Node {
                 }
             }
             Done::Over { key, id } => {
-                let came = self.links.came(&key);
                 if self.links.ended(&key, id) {
                     self.topics.look_again(&key, now);
-                    let topics = self.topics.of(&key);
-                    if came && !topics.is_empty() {
-                        self.tell_found(&key, topics);
-                    }
                 }
             }
             Done::Came { came: None, .. } | Done::Unannounced | Done::Nothing => {}
@@ -511,20 +501,14 @@ impl Node {
     }
 
     fn tell_found(&self, key: &Key, topics: Vec<Topic>) {
-        if *key != self.key() && !self.links.came(key) {
+        if *key != self.key() {
             self.tell(DiscoveryEvent::Found(Found { route: Route::Key(*key), key: None, topics, kept: false }));
         }
     }
 
-    fn link(
-        &mut self,
-        key: Key,
-        stream: SecretStream<UdxAsyncStream>,
-        socket: UdxSocket,
-        initiator: bool,
-    ) -> BoxStream {
+    fn link(&mut self, key: Key, stream: SecretStream<UdxAsyncStream>, socket: UdxSocket) -> BoxStream {
         let (stream, control, driving) = pipe::open(stream, self.options.unread_bytes);
-        let id = self.links.add(key, control, initiator);
+        let id = self.links.add(key, control);
         self.jobs.spawn(async move {
             driving.await;
             drop(socket);

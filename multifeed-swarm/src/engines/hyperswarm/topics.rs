@@ -209,11 +209,6 @@ impl Topics {
         changes
     }
 
-    /// The topics that a peer was found for.
-    pub(super) fn of(&self, key: &Key) -> Vec<Topic> {
-        self.peers.get(key).map_or_else(Vec::new, |peer| peer.topics.keys().copied().collect())
-    }
-
     /// The relay nodes for a dial to a peer, the best one first.
     pub(super) fn relays(&mut self, key: &Key) -> Vec<Ipv4Peer> {
         let Some(peer) = self.peers.get_mut(key) else { return Vec::new() };
@@ -266,7 +261,7 @@ mod tests {
         topics.leave(&topic(1));
         assert!(topics.poll(now).is_empty() && !topics.is_empty());
         topics.round_over(topic(1), true, Some(vec![([7; 32], vec![])]), now);
-        assert!(topics.of(&[7; 32]).is_empty());
+        assert!(topics.peers.is_empty());
         assert_eq!(topics.poll(now), [Work::Withdraw(topic(1))]);
         topics.withdrawn(&topic(1));
         assert!(topics.poll(now).is_empty() && topics.is_empty());

@@ -1,0 +1,233 @@
+//! Opening a store, what is said of it then, and closing it.
+
+use std::sync::{Mutex, PoisonError};
+
+use multifeed_tokio::{
+    Corestore, DEFAULT_ROOT_KEY, Error, FeedKey, FileStorage, FileStorageOptions, Multifeed, Options, PeerLimits,
+    Rearranged, StoreError, Unsupported, is_object_property,
+};
+
+use super::{control, holder};
+use crate::args::{Bounds, Global};
+use crate::error::{CliError, EXIT_USAGE, code};
+use crate::output::{Output, count};
+use crate::problems::warn_of;
+
+/// Opens the store, and makes it if there is none. Reports feeds in it that cannot be opened on stderr; the
+/// others are unharmed.
+pub(super) async fn open(global: &Global, options: Options, output: &Output) -> Result<Multifeed, CliError> {
+    check_unserved(global).await?;
+    let multi = open_either(global, options).await.map_err(|error| cannot_open(error, global))?;
+    warn(&multi, global, Repaired::OnDisk, output);
+    Ok(multi)
+}
+
+/// Opens the multifeed of one root key, or those of several in a corestore, and warns of what that found.
+pub(super) async fn open_all(
+    global: &Global,
+    options: Options,
+    keys: &[FeedKey],
+    output: &Output,
+) -> Result<Vec<Multifeed>, CliError> {
+    if let [_] = keys {
+        return Ok(vec![open(global, options, output).await?]);
+    }
+    let multis = open_several(global, options, keys).await?;
+    warn_of_store(&multis, global, output);
+    Ok(multis)
+}
+
+/// Opens a multifeed of a corestore for each of several root keys.
+pub(super) async fn open_several(
+    global: &Global,
+    options: Options,
+    keys: &[FeedKey],
+) -> Result<Vec<Multifeed>, CliError> {
+    let store = Corestore::open(&global.store, options).await.map_err(|error| cannot_open(error, global))?;
+    in_corestore(&store, global, keys).await
+}
+
+pub(super) async fn in_corestore(
+    store: &Corestore,
+    global: &Global,
+    keys: &[FeedKey],
+) -> Result<Vec<Multifeed>, CliError> {
+    let mut multis = Vec::new();
+    for key in keys {
+        multis.push(Multifeed::in_corestore(store, &global.corestore.namespace(), *key).await?);
+    }
+    Ok(multis)
+}
+
+/// Fails if another process listens at the store: on a disk without locks nothing else says that it is open.
+pub(super) async fn check_unserved(global: &Global) -> Result<(), CliError> {
+    match control::is_served(&global.store).await {
+        true => {
+            let path = Some(global.store.clone());
+            Err(cannot_open(Error::Store(StoreError::Locked { slot: None, file: None, path }), global))
+        }
+        false => Ok(()),
+    }
+}
+
+/// Opens the store, or the multifeed of the root key in it if the folder is a corestore's.
+pub(super) async fn open_either(global: &Global, options: Options) -> Result<Multifeed, Error> {
+    if !global.corestore.corestore {
+        match Multifeed::open(&global.store, options.clone()).await {
+            Err(Error::Store(StoreError::IsCorestore { .. })) => {}
+            opened => return opened,
+        }
+    }
+    let root_key = root_key(&options);
+    let store = Corestore::open(&global.store, options).await?;
+    Multifeed::in_corestore(&store, &global.corestore.namespace(), root_key).await
+}
+
+/// Several root keys, and a namespace, need a corestore. None is made unless that was said.
+pub(super) fn check_corestore(global: &Global, keys: usize) -> Result<(), CliError> {
+    let (code, what) = match &global.corestore.namespace {
+        _ if global.corestore.corestore => return Ok(()),
+        Some(_) => (code::USAGE, "--namespace needs"),
+        None if keys > 1 => (code::OTHER_STORE, "several root keys need"),
+        None => return Ok(()),
+    };
+    match FileStorage::open_beside_with(&global.store, FileStorageOptions::default()) {
+        Err(StoreError::IsCorestore { .. }) => Ok(()),
+        // What it is, or that it cannot be read.
+        Err(error) if global.store.is_dir() => Err(Error::Store(error).into()),
+        _ => {
+            let store = global.store.display();
+            let error = CliError::new(code, format!("{what} a corestore, and {store} is none: --corestore makes one"));
+            Err(if code == code::USAGE { error.with_exit(EXIT_USAGE) } else { error })
+        }
+    }
+}
+
+/// The root key of the options, as its sessions use it.
+pub(super) fn root_key(options: &Options) -> FeedKey {
+    options.session.root.as_ref().map_or(DEFAULT_ROOT_KEY, |root| root.key)
+}
+
+/// Why the store cannot be opened; if another process has it, which.
+pub(super) fn cannot_open(error: Error, global: &Global) -> CliError {
+    let is_locked = matches!(error, Error::Store(StoreError::Locked { .. }));
+    let holder = if is_locked { holder::holder(&global.store) } else { None };
+    let error = CliError::from(error);
+    match holder {
+        Some(holder) => error.after(&format!("{holder}, has the store open: end it, or try again later")),
+        None => error,
+    }
+}
+
+/// Warns of what the disk does not support, once.
+pub(super) fn warn_unsupported(multi: &Multifeed, output: &Output) {
+    static SAID: Mutex<Option<Unsupported>> = Mutex::new(None);
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    let now = multi.unsupported();
+    now.since(said.unwrap_or_default()).warnings().for_each(|warning| output.warn(warning));
+    *said = Some(now);
+}
+
+/// Where opening a store repaired what a crash or damage left.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Repaired {
+    OnDisk,
+    InMemory,
+}
+
+/// What opening a store set right, in words.
+pub(super) fn repairs(multi: &Multifeed, repaired: Repaired) -> Vec<String> {
+    let of_feeds = multi.recovered().into_iter().map(|recovered| match repaired {
+        // A writer's folder came: nothing was wrong.
+        Repaired::OnDisk if recovered.copy.is_some() => recovered.to_string(),
+        Repaired::OnDisk => format!("a crash or damage was repaired: {recovered}"),
+        Repaired::InMemory => format!("a crash or damage is to be repaired, and nothing was changed: {recovered}"),
+    });
+    let of_folders = multi.rearranged().into_iter().map(|done| match (done, repaired) {
+        (Rearranged::Removed { slot }, Repaired::InMemory) => {
+            format!(
+                "the removal of the feed in folder {slot} was cut short before, and nothing was changed: \
+                 a command that writes finishes it"
+            )
+        }
+        _ => done.to_string(),
+    });
+    of_folders.chain(of_feeds).collect()
+}
+
+/// What opening a store found to be wrong, in words.
+pub(super) fn problems(multi: &Multifeed) -> Vec<String> {
+    multi.problems().iter().map(ToString::to_string).collect()
+}
+
+/// Warns of all that opening a store found.
+pub(super) fn warn(multi: &Multifeed, global: &Global, repaired: Repaired, output: &Output) {
+    warn_of(&problems(multi), output);
+    warn_of(&repairs(multi, repaired), output);
+    warn_lasting(multi, global, output);
+}
+
+/// Warns of all that opening several multifeeds of one store found, which any of them reports.
+pub(super) fn warn_of_store(multis: &[Multifeed], global: &Global, output: &Output) {
+    if let Some(multi) = multis.last() {
+        warn(multi, global, Repaired::OnDisk, output);
+    }
+}
+
+/// Warns of what was so before, and stays so.
+pub(super) fn warn_lasting(multi: &Multifeed, global: &Global, output: &Output) {
+    warn_unsupported(multi, output);
+    let feeds = multi.feeds();
+    let unreachable = feeds.iter().filter(|feed| feed.writable() && is_object_property(&feed.name())).map(|feed| {
+        format!(
+            "a JavaScript app cannot reach the writer `{}` (feed {}) by its name: every JavaScript object has a property of that name",
+            feed.name(),
+            feed.key()
+        )
+    });
+    warn_of(&unreachable.collect::<Vec<_>>(), output);
+    let exposed = multi.exposed_keys();
+    if let Some(first) = exposed.first() {
+        let others = exposed.len() as u64 - 1;
+        let others = if others > 0 { format!("; so can {} more", count(others, "key")) } else { String::new() };
+        output.warn(&format!("{first}{others}"));
+    }
+    let found = multi.conflicts_kept() as u64;
+    if found > 0 {
+        let evidence = global.store.join("multifeed.conflicts");
+        let (found, evidence) = (count(found, "time"), evidence.display());
+        output.warn(&format!(
+            "{found} a peer had another history of a feed, signed by its writer as well: {evidence} is the evidence"
+        ));
+    }
+}
+
+/// As [`open`], for commands that add nothing: `None` if there is no store, and none is made.
+pub(super) async fn open_existing(
+    global: &Global,
+    options: Options,
+    output: &Output,
+) -> Result<Option<Multifeed>, CliError> {
+    match global.store.try_exists() {
+        Ok(false) => Ok(None),
+        // Opening will report what is in the way.
+        Ok(true) | Err(_) => open(global, options, output).await.map(Some),
+    }
+}
+
+/// Closes the store after a command. If both failed, the command's own failure is what the user has to know.
+pub(super) async fn close<T>(multi: &Multifeed, result: Result<T, CliError>, output: &Output) -> Result<T, CliError> {
+    let closed = multi.close().await.map_err(CliError::from);
+    warn_unsupported(multi, output);
+    let value = result?;
+    closed?;
+    Ok(value)
+}
+
+/// The store's bounds, as the command line says.
+pub(super) fn bounded(mut options: Options, bounds: &Bounds) -> Options {
+    let limits = &mut options.multifeed.limits;
+    limits.peer = PeerLimits { feeds: bounds.max_feeds_per_peer, bytes: bounds.max_bytes_per_peer.as_u64() };
+    limits.keep_free = bounds.keep_free.as_u64();
+    options
+}
