@@ -7,6 +7,7 @@
 use bytes::Bytes;
 use multifeed_proto::Node;
 
+use super::covered::Cover;
 use super::files::SIGNATURE;
 use super::{Cursor, Feed};
 use crate::cores::journal::VerifiedSignature;
@@ -65,6 +66,7 @@ impl Feed {
         {
             return Ok(Some(block));
         }
+        let in_order = self.read_cursor.block == index;
         let Some(block) = self.get(storage, index)? else { return Ok(None) };
         let leaf = self.node(storage, 2 * index)?;
         // After `get` the cursor is at the block's end.
@@ -84,20 +86,63 @@ impl Feed {
             run => merkle::leaf_hashes(run.iter().map(|(_, block)| &block[..]), &mut hashes),
         }
         let fits = hashes.iter().zip(&run).take_while(|(hash, (leaf, _))| **hash == leaf.hash).count();
+        // A wrong size must not shift what comes after.
         if fits == 0 {
-            // A wrong size must not shift what comes after.
             self.read_cursor = Cursor::default();
             let why = format!("block {index} does not have the hash that the tree tells");
             return Err(StoreError::damaged(self.slot, FileKind::Data, why));
         }
+        if let Some(cover) = self.misplaced(storage, leaf, start, in_order)? {
+            self.read_cursor = Cursor::default();
+            return Err(self.uncovered(leaf.index, cover));
+        }
         if cached {
             let mut offset = start;
-            for (leaf, block) in &run[..fits] {
+            for (at, (leaf, block)) in run[..fits].iter().enumerate() {
+                if at > 0 && self.misplaced(storage, *leaf, offset, true)?.is_some() {
+                    break;
+                }
                 self.window.check(leaf.index / 2, offset, block.len());
                 offset = offset.saturating_add(leaf.size);
             }
         }
         Ok(Some(block))
+    }
+
+    /// Of a block that has the hash of its leaf, why it is not the one that belongs there: the leaf, or nodes that tell where it begins, do not fit those above
+    /// them. What was lost above them does not count. One read in order begins where the one before it, which was looked at, ends.
+    fn misplaced<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        leaf: Node,
+        start: u64,
+        in_order: bool,
+    ) -> Result<Option<Cover>, StoreError> {
+        let mut proven = self.is_known(storage, leaf.index)?;
+        for root in flat::full_roots(leaf.index / 2).filter(|_| !in_order) {
+            proven = proven && self.bitfield.node(root) && self.is_known(storage, root)?;
+        }
+        if proven {
+            return Ok(None);
+        }
+        let cover = self.cover(storage, leaf)?;
+        Ok(match cover {
+            Cover::Signed { start: place } => {
+                self.nodes.proved(leaf.index);
+                (place != start).then_some(cover)
+            }
+            Cover::Unknown => None,
+            Cover::Misfit { .. } => Some(cover),
+        })
+    }
+
+    /// Whether a node is known to be as the roots say, or is proven now.
+    pub(super) fn is_known<S: Storage + ?Sized>(&mut self, storage: &mut S, index: u64) -> Result<bool, StoreError> {
+        match self.node_checked(storage, index) {
+            Ok((node, known)) => Ok(known || self.prove_node(storage, node, &[]).unwrap_or(false)),
+            Err(error) if error.is_of_one_place() => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// A block that is held, from the cache, if it was checked there.
@@ -207,15 +252,15 @@ impl Feed {
             roots = older;
             merkle::root_hash(&roots)
         };
-        let this = Some((root_hash, checksum));
-        if self.served_signature != this {
+        let this = (root_hash, checksum);
+        if self.served_signature.as_deref() != Some(&this) {
             if !self.signature_is_valid(&root_hash, blocks, &signature) {
                 let why = format!(
                     "the signature of length {blocks} is not the writer's, or a root of that length is another"
                 );
                 return Err(StoreError::damaged(self.slot, FileKind::Signatures, why));
             }
-            self.served_signature = this;
+            self.served_signature = Some(Box::new(this));
         }
         Ok(Some(Signed { signature, roots }))
     }
@@ -258,41 +303,6 @@ impl Feed {
         }
         seen.into_iter().filter(|index| self.bitfield.node(*index)).for_each(|index| self.nodes.proved(index));
         Ok(true)
-    }
-
-    /// Holds a node against those above it, as far as they are held.
-    ///
-    /// # Errors
-    /// What the storage says; [`StoreError::Damaged`] if one of them is another than those below it make.
-    #[cold]
-    pub(super) fn check_above<S: Storage + ?Sized>(&mut self, storage: &mut S, node: Node) -> Result<(), StoreError> {
-        if !self.prove_node(storage, node, &[])?
-            && let Some(above) = self.misfit_above(storage, node)?
-        {
-            let why = format!("node {above} is not what the two below it make");
-            return Err(StoreError::damaged(self.slot, FileKind::Tree, why));
-        }
-        Ok(())
-    }
-
-    /// The first node above one that is another than those below it make, as far as they are held.
-    fn misfit_above<S: Storage + ?Sized>(&mut self, storage: &mut S, node: Node) -> Result<Option<u64>, StoreError> {
-        let mut top = node;
-        loop {
-            if let Some(root) = self.roots.iter().find(|root| root.index == top.index) {
-                return Ok((*root != top).then_some(top.index));
-            }
-            let beside = flat::sibling(top.index);
-            if !self.bitfield.node(beside) {
-                return Ok(None);
-            }
-            let (beside, above) = (self.node(storage, beside)?, flat::parent(top.index));
-            let Some(made) = merkle::parent_of(top, beside) else { return Ok(Some(above)) };
-            if self.bitfield.node(above) && self.node(storage, above)? != made {
-                return Ok(Some(above));
-            }
-            top = made;
-        }
     }
 
     /// Holds the nodes of a proof of `node` against those just above them. What is damaged or missing further up harms no one.

@@ -192,7 +192,7 @@ impl Feed {
             // One of ours is fetched too, as it was not cleared.
             self.writer_behind = self.writable();
             // A mark without its node, or of another, would keep the block from coming again.
-            if self.drop_leaf_unless_proven(storage, block)? {
+            if self.drop_leaf_unless_covered(storage, block)? {
                 dropped.push(2 * block);
             }
             self.forget_reads();

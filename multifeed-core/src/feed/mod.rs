@@ -6,6 +6,7 @@ mod checked;
 mod clear;
 mod cleared;
 mod conflict;
+mod covered;
 mod files;
 mod join;
 mod key_files;
@@ -72,7 +73,7 @@ pub struct Feed {
     /// A length, and the checksum of a signature that was held against the key over it.
     verified: Option<(u64, [u8; 8])>,
     /// The root hash and the checksum of a signature over it that was checked when it was last sent.
-    served_signature: Option<([u8; 32], [u8; 8])>,
+    served_signature: Option<Box<([u8; 32], [u8; 8])>>,
     staged: Staged,
     nodes: NodeCache,
     window: Window,
@@ -94,6 +95,8 @@ pub struct Feed {
     incomplete: bool,
     /// That was another history than the one that is here.
     forked: bool,
+    /// A root of a shorter length that was found to be signed, and where what is below it begins in `data`.
+    signed_root: Option<Box<(Node, u64)>>,
     /// How far a signature was looked for over a node that contradicts another one.
     searched: Option<Box<conflict::Search>>,
     /// An append failed, and may have left its signature past the length.
@@ -385,6 +388,7 @@ impl Feed {
             untouched: false,
             incomplete: false,
             forked: false,
+            signed_root: None,
             searched: None,
             append_failed: false,
             zeros_left: u64::MAX,

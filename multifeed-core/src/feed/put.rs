@@ -2,6 +2,7 @@
 
 use multifeed_proto::{Data, Node};
 
+use super::covered::Cover;
 use super::{Cursor, Feed};
 use crate::error::{ProofError, PutError, StoreError};
 use crate::limits::{FeedSize, MAX_FEED_BLOCKS, MAX_FEED_BYTES, MAX_PROOF_NODES};
@@ -24,6 +25,9 @@ pub enum Put {
     },
     /// All of it was known.
     Known,
+    /// The block is proven, but not where it begins: nodes that tell that are lost here, and the message left them out. Only nodes were kept. A proof that
+    /// builds on nothing that is held may have them.
+    Unplaced,
 }
 
 /// What a remote's history of a feed turned out to be.
@@ -66,8 +70,19 @@ struct Climb<'a> {
     fresh: Vec<Node>,
     /// The first node found that differs from the one held.
     differs: Option<u64>,
-    /// All is looked at, up to the signature, and nothing that is held stands in for what was left out.
-    whole: bool,
+    /// What may stand in for nodes that the message left out.
+    stands_in: StandsIn,
+}
+
+/// Which nodes that are held stand in for those that a message left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum StandsIn {
+    /// Any, and the climb ends at the first one that is held.
+    Held,
+    /// Those that lead to roots that are signed. All is looked at, up to the roots.
+    Covered,
+    /// None. All is looked at, up to the signature.
+    Nothing,
 }
 
 impl Feed {
@@ -99,10 +114,17 @@ impl Feed {
         check(&data)?;
 
         let new_block = data.value.as_ref().filter(|_| !self.has(index));
-        let mut proven = self.prove(storage, &data, leaf, false)?;
+        let mut proven = self.prove(storage, &data, leaf, StandsIn::Held)?;
         if new_block.is_some() && self.put_cursor.block != index && self.lacks_place(index, &proven) {
-            // What was lost here is in a whole proof. If this is none, the remote is asked for one.
-            proven = self.prove(storage, &data, leaf, true)?;
+            // What was lost here is in a whole proof. JS leaves out of that, too, what it sent before.
+            match self.prove(storage, &data, leaf, StandsIn::Covered) {
+                Ok(whole) if !self.lacks_place(index, &whole) => proven = whole,
+                Ok(_) => return self.keep_nodes_alone(storage, proven),
+                Err(PutError::Proof(error)) if !matches!(error, ProofError::Conflict(_)) => {
+                    return self.keep_nodes_alone(storage, proven);
+                }
+                Err(error) => return Err(error),
+            }
         }
         self.check_size(&proven, limit)?;
         let length = proven.signed.as_ref().map_or(0, |signed| signed.length);
@@ -157,7 +179,7 @@ impl Feed {
         limit: FeedSize,
     ) -> Result<Compared, PutError> {
         check(data)?;
-        let proven = self.prove(storage, data, None, true)?;
+        let proven = self.prove(storage, data, None, StandsIn::Nothing)?;
         self.check_size(&proven, limit)?;
         match &proven.signed {
             Some(signed) if signed.length == self.length && self.lacks_signature() => {
@@ -187,6 +209,16 @@ impl Feed {
         Ok(())
     }
 
+    /// Stages the nodes of a block whose place is not known, if what they were held against is signed: the remote may send them only once.
+    fn keep_nodes_alone<S: Storage + ?Sized>(&mut self, storage: &mut S, proven: Proven) -> Result<Put, PutError> {
+        if let Some(held) = proven.held
+            && self.is_covered(storage, held)?
+        {
+            self.keep(Proven { signed: None, ..proven });
+        }
+        Ok(Put::Unplaced)
+    }
+
     /// Stages what was proven. Whether the feed grew.
     fn keep(&mut self, proven: Proven) -> bool {
         for node in &proven.fresh {
@@ -213,16 +245,17 @@ impl Feed {
         true
     }
 
-    /// Proves what a message says. Of a `whole` proof all is looked at, up to the signature; else no more than what is not known.
+    /// Proves what a message says.
     fn prove<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
         data: &Data,
         leaf: Option<[u8; 32]>,
-        whole: bool,
+        stands_in: StandsIn,
     ) -> Result<Proven, PutError> {
         let leaf_index = 2 * data.index;
-        let mut climb = Climb { block: data.index, rest: &data.nodes, fresh: Vec::new(), differs: None, whole };
+        let mut climb = Climb { block: data.index, rest: &data.nodes, fresh: Vec::new(), differs: None, stands_in };
+        let all_is_looked_at = stands_in != StandsIn::Held;
         let mut top = match (&data.value, leaf) {
             (Some(value), Some(hash)) => Node { index: leaf_index, hash, size: value.len() as u64 },
             _ => match climb.take(leaf_index) {
@@ -234,7 +267,7 @@ impl Feed {
             },
         };
         let block = data.value.is_some();
-        if self.is_held(storage, &top, &mut climb)? && !whole {
+        if self.is_held(storage, &top, &mut climb)? && !all_is_looked_at {
             return Ok(Proven { held: Some(top), ..Proven::default() });
         }
         let mut pair_unproven = false;
@@ -248,9 +281,11 @@ impl Feed {
                     }
                     *theirs
                 }
-                None if !whole && self.bitfield.node(sibling_index) => self.node(storage, sibling_index)?,
-                // No way further up: it must be a root.
-                None => break,
+                None => match self.stand_in(storage, sibling_index, stands_in)? {
+                    Some(held) => held,
+                    // No way further up: it must be a root.
+                    None => break,
+                },
             };
             let Some(parent) = merkle::parent_of(top, sibling) else {
                 return Err(too_large(data, top.index, &[], "a node is past all feeds").into());
@@ -263,7 +298,7 @@ impl Feed {
                 if let Some(node) = climb.differs {
                     return Err(self.contradiction_within(storage, node));
                 }
-                if !whole {
+                if !all_is_looked_at || (stands_in == StandsIn::Covered && self.roots.contains(&top)) {
                     let fresh = settle(climb.fresh, leaf_index, pair_unproven);
                     return Ok(Proven { fresh, held: Some(top), signed: None });
                 }
@@ -296,8 +331,8 @@ impl Feed {
                     climb.fresh.push(*theirs);
                 }
                 *theirs
-            } else if !climb.whole && self.bitfield.node(root) {
-                self.node(storage, root)?
+            } else if let Some(held) = self.stand_in(storage, root, climb.stands_in)? {
+                held
             } else {
                 return Err(ProofError::MissingRoot { index, node: root }.into());
             };
@@ -327,6 +362,48 @@ impl Feed {
             (_, Some(node), _) => Err(ProofError::Mismatch { index, node }.into()),
             (false, None, _) => Err(ProofError::BadSignature { index, length }.into()),
         }
+    }
+
+    /// A node that is held and may stand in for one that a message left out.
+    fn stand_in<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        index: u64,
+        stands_in: StandsIn,
+    ) -> Result<Option<Node>, StoreError> {
+        match stands_in {
+            StandsIn::Held if self.bitfield.node(index) => Ok(Some(self.node(storage, index)?)),
+            StandsIn::Covered => match self.marked_readable_node(storage, index)? {
+                Some(held) if self.is_covered(storage, held)? => Ok(Some(held)),
+                _ => Ok(None),
+            },
+            StandsIn::Held | StandsIn::Nothing => Ok(None),
+        }
+    }
+
+    /// The error of a node on the way of a block's proof that is held here and does not lead to roots that are signed, if there is one: then it is no fault of
+    /// a remote's that a proof which builds on it does not hold.
+    pub(crate) fn damage_on_the_way<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        block: u64,
+    ) -> Result<Option<StoreError>, StoreError> {
+        let path = core::iter::successors(Some(2 * block), |node| Some(flat::parent(*node)));
+        let path = path.take_while(|node| flat::left_span(*node) < 2 * self.length).take(64);
+        let beside = path.flat_map(|node| [node, flat::sibling(node)]);
+        for index in beside.chain(flat::full_roots(self.length)).collect::<Vec<_>>() {
+            if !self.bitfield.node(index) {
+                continue;
+            }
+            let cover = match self.readable_node(storage, index)? {
+                Some(node) => self.cover(storage, node)?,
+                None => Cover::Unknown,
+            };
+            if !matches!(cover, Cover::Signed { .. }) {
+                return Ok(Some(self.uncovered(index, cover)));
+            }
+        }
+        Ok(None)
     }
 
     /// Whether this very node is held; notes if another one is. The same hash is never of another size: if the one that is held is proven, the
@@ -366,13 +443,17 @@ impl Feed {
         if self.put_cursor.block == index {
             return Ok(self.put_cursor.offset);
         }
+        // What is under the node at which the climb ended is proven by it.
+        let (mut offset, mut from) = (0u64, 0);
         if let Some(held) = proven.held
-            && !self.node_checked(storage, held.index)?.1
+            && !self.is_known(storage, held.index)?
         {
-            self.check_above(storage, held)?;
+            match self.cover(storage, held)? {
+                Cover::Signed { start } => (offset, from) = (start, flat::left_span(held.index)),
+                cover => return Err(self.uncovered(held.index, cover)),
+            }
         }
-        let mut offset = 0u64;
-        for root in flat::full_roots(index) {
+        for root in flat::full_roots(index).filter(|root| *root >= from) {
             let size = match proven.fresh.iter().find(|node| node.index == root) {
                 Some(node) => node.size,
                 None => self.held_node(storage, root)?.size,
@@ -543,6 +624,47 @@ mod tests {
             let damaged = matches!(told, Err(PutError::Store(StoreError::Damaged { file: FileKind::Tree, .. })));
             assert!(damaged, "{length}, {index}, {node}: {told:?}");
         }
+    }
+
+    /// JS leaves out of a whole proof what it sent before on that channel. A node that tells where the block begins is lost here.
+    #[test]
+    fn of_a_whole_proof_that_was_sent_before_may_be_left_out() {
+        let all = ["a", "bc", "def", "g", "hi", "j", "klm", "n"];
+        let (mut source, mut their_disk) = feed(&all);
+        let mut asked = |index, nodes, left_out: &[u64]| {
+            let request = Request { index, bytes: 0, hash: false, nodes };
+            let Answer::Data(mut data) = source.answer(&mut their_disk, &request).unwrap() else { panic!("no answer") };
+            data.nodes.retain(|node| !left_out.contains(&node.index));
+            crate::prepare(data)
+        };
+        let mut disk = MemoryStorage::new();
+        let key = KeyPair::from_seed(&[1; 32]).public_key();
+        let mut copy = Feed::create(&mut disk, Slot(0), key, None, None).unwrap();
+        for index in [0, 7] {
+            let nodes = copy.digest(index);
+            copy.put(&mut disk, asked(index, nodes, &[])).unwrap();
+        }
+        copy.flush(&mut disk).unwrap();
+        copy.bitfield.clear_node(9);
+        copy.put_cursor = Cursor::default();
+        // It says that it holds what is above, as it does.
+        let digest = copy.digest(6);
+        assert_eq!(copy.put(&mut disk, asked(6, digest, &[])).unwrap(), Put::Unplaced);
+        assert_eq!(copy.put(&mut disk, asked(6, 0, &[9])).unwrap(), Put::Unplaced);
+        assert!(!copy.has(6));
+        assert_eq!(copy.put(&mut disk, asked(6, 0, &[3])).unwrap(), Put::Stored { grew: false });
+        copy.flush(&mut disk).unwrap();
+        assert_eq!(copy.get_verified(&mut disk, 6).unwrap().unwrap(), "klm");
+        assert_eq!(copy.get_verified(&mut disk, 7).unwrap().unwrap(), "n");
+        // What stands in has to lead to a root.
+        let file = FileId::new(Slot(0), FileKind::Tree);
+        disk.write_at(file, crate::feed::files::node_offset(3) + 5, &[9]).unwrap();
+        copy.trim();
+        copy.bitfield.set(6, false);
+        copy.bitfield.clear_node(9);
+        copy.put_cursor = Cursor::default();
+        assert_eq!(copy.put(&mut disk, asked(6, 0, &[3])).unwrap(), Put::Unplaced);
+        assert!(!copy.has(6));
     }
 
     #[test]

@@ -12,9 +12,6 @@ use crate::error::StoreError;
 use crate::merkle::{self, index as flat};
 use crate::storage::{FileKind, Storage};
 
-/// Blocks below a node that are tried whether they lead to it.
-const BLOCKS_TRIED: usize = 16;
-
 /// How far [`Feed::repair_step`] has come. A new one starts at the beginning.
 #[derive(Debug, Clone, Default)]
 pub struct RepairCursor {
@@ -181,7 +178,7 @@ impl Feed {
         };
         match cursor.stage {
             Stage::Proven => cursor.damaged |= self.mend_node(storage, node, step)?,
-            _ => self.keep_if_proven(storage, node, step, dropped)?,
+            _ => self.keep_if_covered(storage, node, step, dropped)?,
         }
         Ok(Some(NODE_COST))
     }
@@ -205,15 +202,15 @@ impl Feed {
             return Ok(made.is_none());
         }
         if let Some(made) = made
-            && self.is_proven(storage, made)?
+            && self.is_covered(storage, made)?
         {
             self.make_again(&made, step);
         }
         Ok(true)
     }
 
-    /// Gives a node up, unless it leads to a root, or what is below it makes one that does. A writer's node may also fit its blocks.
-    fn keep_if_proven<S: Storage + ?Sized>(
+    /// Gives a node up, unless it leads to roots that are signed, or what is below it makes one that does.
+    fn keep_if_covered<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
         index: u64,
@@ -222,29 +219,18 @@ impl Feed {
     ) -> Result<(), StoreError> {
         let stored = self.marked_readable_node(storage, index)?;
         if let Some(stored) = stored
-            && (self.is_proven(storage, stored)? || self.is_ours_by_its_blocks(storage, stored)?)
+            && (self.is_known(storage, index)? || self.is_covered(storage, stored)?)
         {
             return Ok(());
         }
         match self.made_of_children(storage, index)? {
-            Some(made)
-                if self.is_proven(storage, made)?
-                    || (self.writable() && self.has_sound_children(storage, index)?) =>
-            {
-                self.make_again(&made, step);
-            }
+            Some(made) if self.is_covered(storage, made)? => self.make_again(&made, step),
             _ => {
                 self.bitfield.clear_node(index);
                 dropped.push(index);
             }
         }
         Ok(())
-    }
-
-    /// Whether a node of a feed that is written here fits blocks that are held below or beside it. That is no proof: if bytes repeat, blocks have their
-    /// hashes in wrong places too. But there may be no other copy. What was fetched comes again.
-    fn is_ours_by_its_blocks<S: Storage + ?Sized>(&mut self, storage: &mut S, node: Node) -> Result<bool, StoreError> {
-        Ok(self.writable() && (self.is_of_what_is_below(storage, node)? || self.is_beside_blocks(storage, node)?))
     }
 
     fn make_again(&mut self, node: &Node, step: &mut Repair) {
@@ -272,19 +258,6 @@ impl Feed {
         Ok(self.children(storage, index)?.and_then(|(left, right)| merkle::parent(&left, &right)))
     }
 
-    /// Whether a node is what the two below it make, or a leaf the hash of its block: those of blocks that are held were checked before.
-    fn is_of_what_is_below<S: Storage + ?Sized>(&mut self, storage: &mut S, node: Node) -> Result<bool, StoreError> {
-        match flat::children(node.index) {
-            Some(_) => Ok(self.made_of_children(storage, node.index)? == Some(node)),
-            // An empty block has its hash at any place, and others may if bytes repeat: it has to end where it should.
-            None if node.size == 0 || !self.has(node.index / 2) => Ok(false),
-            None => {
-                let (start, end) = self.ends_of(storage, node.index / 2)?;
-                Ok(start.zip(end).is_some_and(|(start, end)| start.checked_add(node.size) == Some(end)))
-            }
-        }
-    }
-
     /// Whether a block is where the nodes around it say, and has the hash that its leaf tells.
     pub(super) fn is_found_within<S: Storage + ?Sized>(
         &mut self,
@@ -296,11 +269,6 @@ impl Feed {
             Some(offset) => self.has_block(storage, offset, &leaf),
             None => Ok(false),
         }
-    }
-
-    fn has_sound_children<S: Storage + ?Sized>(&mut self, storage: &mut S, index: u64) -> Result<bool, StoreError> {
-        let Some((left, right)) = self.children(storage, index)? else { return Ok(false) };
-        Ok(self.is_of_what_is_below(storage, left)? && self.is_of_what_is_below(storage, right)?)
     }
 
     /// Whether a node and those beside it on the way lead to a root, whatever stands in the places above them.
@@ -316,48 +284,14 @@ impl Feed {
         }
     }
 
-    /// Whether a node and those beside it on the way up make one that is held, with one beside them that leads down to a block that is held. No
-    /// other node has that hash. Blocks that were cleared may leave no other proof, if nodes above are lost.
-    fn is_beside_blocks<S: Storage + ?Sized>(&mut self, storage: &mut S, node: Node) -> Result<bool, StoreError> {
-        let mut top = node;
-        while let Some(beside) = self.marked_readable_node(storage, flat::sibling(top.index))?
-            && let Some(made) = merkle::parent_of(top, beside)
-        {
-            if self.marked_readable_node(storage, made.index)? == Some(made) && self.is_over_block(storage, beside)? {
-                return Ok(true);
-            }
-            top = made;
-        }
-        Ok(false)
-    }
-
-    /// Whether one of the first blocks that are held below a node leads up to it.
-    fn is_over_block<S: Storage + ?Sized>(&mut self, storage: &mut S, node: Node) -> Result<bool, StoreError> {
-        let (mut from, end) = (flat::left_span(node.index) / 2, flat::right_span(node.index) / 2 + 1);
-        for _ in 0..BLOCKS_TRIED {
-            let Some(block) = self.bitfield.next_held(from, end) else { return Ok(false) };
-            from = block + 1;
-            let mut top = self.marked_readable_node(storage, 2 * block)?.filter(|leaf| leaf.size > 0);
-            while let Some(below) = top.filter(|top| top.index != node.index) {
-                let above = self.marked_readable_node(storage, flat::parent(below.index))?;
-                let beside = self.marked_readable_node(storage, flat::sibling(below.index))?;
-                top = above.filter(|above| beside.is_some_and(|it| merkle::parent_of(below, it) == Some(*above)));
-            }
-            if top == Some(node) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// A block was given up: so is its leaf, unless it leads to a root. Whether it is.
-    pub(super) fn drop_leaf_unless_proven<S: Storage + ?Sized>(
+    /// A block was given up: so is its leaf, unless that leads to roots that are signed. Whether it is.
+    pub(super) fn drop_leaf_unless_covered<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
         block: u64,
     ) -> Result<bool, StoreError> {
         if let Some(leaf) = self.marked_readable_node(storage, 2 * block)?
-            && self.is_proven(storage, leaf)?
+            && self.is_covered(storage, leaf)?
         {
             return Ok(false);
         }

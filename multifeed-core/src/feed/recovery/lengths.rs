@@ -27,7 +27,20 @@ impl Feed {
         storage: &mut S,
         length: u64,
     ) -> Result<Option<Vec<Node>>, StoreError> {
-        gather_roots(length, |root| self.marked_readable_node(storage, root))
+        self.roots_with(storage, length, None)
+    }
+
+    /// As [`roots_of`](Self::roots_of), with this one in its place, whatever is there.
+    pub(in crate::feed) fn roots_with<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        length: u64,
+        known: Option<Node>,
+    ) -> Result<Option<Vec<Node>>, StoreError> {
+        gather_roots(length, |root| match known.filter(|known| known.index == root) {
+            Some(known) => Ok(Some(known)),
+            None => self.marked_readable_node(storage, root),
+        })
     }
 
     /// Returns the roots of a length, if all are there and the signature of that length is theirs. Also returns whether the checkpoint is of this

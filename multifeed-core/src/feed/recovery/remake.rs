@@ -7,6 +7,7 @@ use super::report::Recovered;
 use super::{State, is_known};
 use crate::cores::journal::Checkpoint;
 use crate::error::StoreError;
+use crate::feed::covered::Cover;
 use crate::feed::files::{Files, SIGNATURE, signature_offset};
 use crate::feed::read::MAX_HOLES;
 use crate::feed::{Cursor, Feed};
@@ -52,7 +53,7 @@ impl Feed {
     }
 
     /// Reads the signature of a length, if there is one that the disk gives.
-    pub(super) fn readable_signature<S: Storage + ?Sized>(
+    pub(in crate::feed) fn readable_signature<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
         blocks: u64,
@@ -143,23 +144,31 @@ impl Feed {
         let Some(size) = parent.size.checked_sub(sibling.size) else { return Ok(false) };
         let Ok(offset) = self.offset_of(storage, block, Cursor::default()) else { return Ok(false) };
         match self.hash_in_data(storage, offset, size) {
-            Ok(Some(hash)) => Ok(self.take_leaf(Node { index, hash, size }, sibling, parent)),
+            Ok(Some(hash)) => self.take_leaf(storage, Node { index, hash, size }, sibling, parent),
             Ok(None) => Ok(false),
             Err(error) if error.is_unreadable() => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    /// Marks a leaf and its sibling, to be written again, if their parent is made of them.
-    pub(super) fn take_leaf(&mut self, leaf: Node, sibling: Node, parent: Node) -> bool {
-        if merkle::parent_of(leaf, sibling) != Some(parent) {
-            return false;
+    /// Marks a leaf and its sibling, to be written again, if their parent is made of them, and fits what is above it.
+    pub(super) fn take_leaf<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        leaf: Node,
+        sibling: Node,
+        parent: Node,
+    ) -> Result<bool, StoreError> {
+        if merkle::parent_of(leaf, sibling) != Some(parent)
+            || matches!(self.cover(storage, parent)?, Cover::Misfit { .. })
+        {
+            return Ok(false);
         }
         for node in [leaf, sibling] {
             self.staged.put_node(&node);
             self.bitfield.set_node(node.index);
         }
-        true
+        Ok(true)
     }
 
     /// Makes the roots of a length again of what is below them, the last leaf of its block, if the signature or the journal proves them. Returns

@@ -7,6 +7,7 @@ use super::remake::InData;
 use super::report::Recovered;
 use crate::error::StoreError;
 use crate::feed::Feed;
+use crate::feed::covered::Cover;
 use crate::feed::files::{Files, HEADER, NODE};
 use crate::merkle::{self, index as flat};
 use crate::storage::{FileKind, Storage};
@@ -203,7 +204,7 @@ impl Feed {
             (Some(above), Some(beside)) => merkle::parent_of(node, beside) == Some(above),
             _ => self.roots.contains(&node),
         };
-        if !proven {
+        if !proven || matches!(self.cover(storage, node)?, Cover::Misfit { .. }) {
             return Ok(None);
         }
         self.staged.put_node(&node);
@@ -211,13 +212,17 @@ impl Feed {
     }
 
     /// Finds a leaf in `tree`, or makes it again from its block, if what is held above and beside it proves it.
-    pub(super) fn regain_leaf<S: Storage + ?Sized>(&mut self, storage: &mut S, block: u64) -> Result<bool, StoreError> {
+    pub(in crate::feed) fn regain_leaf<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        block: u64,
+    ) -> Result<bool, StoreError> {
         let index = 2 * block;
         let Some(parent) = self.marked_node(storage, flat::parent(index))? else { return Ok(false) };
         let Some(sibling) = self.find_node(storage, flat::sibling(index))? else { return Ok(false) };
         let Some(size) = parent.size.checked_sub(sibling.size) else { return Ok(false) };
         match self.find_node(storage, index)? {
-            Some(leaf) => Ok(self.take_leaf(Node { size, ..leaf }, sibling, parent)),
+            Some(leaf) => self.take_leaf(storage, Node { size, ..leaf }, sibling, parent),
             None => self.remake_leaf(storage, block),
         }
     }

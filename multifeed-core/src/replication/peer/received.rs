@@ -67,7 +67,14 @@ impl FeedChannel {
         match self.put(data, work, effect)? {
             Some(Put::Stored { .. }) => (effect.stored, work.unannounced) = (Some((index, size)), true),
             // It hears of it when it is written.
-            Some(_) if work.feed.is_staged() => (effect.held, work.unannounced) = (Some(index), true),
+            Some(put) if put != Put::Unplaced && work.feed.is_staged() => {
+                (effect.held, work.unannounced) = (Some(index), true)
+            }
+            // A whole proof does not show either where it begins. Others are asked, and this one in the next session.
+            Some(Put::Unplaced) => {
+                self.download.came_without_value(index);
+                effect.released = true;
+            }
             Some(_) if self.acks.are_given() => self.ack(index..index + 1),
             Some(_) | None => {}
         }
@@ -86,6 +93,10 @@ impl FeedChannel {
         let block = data.value.is_some();
         let len = work.feed.len();
         match work.feed.put_within(work.storage, prepare(data), work.limits.feed_size()) {
+            Ok(Put::Unplaced) if self.download.asks_in_full(work.feed, index, work.now) => {
+                self.ask_in_full(index, work);
+                Ok(None)
+            }
             Ok(put) => {
                 self.download.proved(index);
                 if work.feed.len() > len {
@@ -109,12 +120,20 @@ impl FeedChannel {
                 Ok(None)
             }
             // It left out what is held here. If that is of another history, only a whole proof shows whose fault it is.
-            Err(PutError::Proof(error)) if block && self.download.asks_in_full(work.feed, &error, index, work.now) => {
-                work.reserved.insert(index);
-                self.out.push_back(Message::Request(Request { index, bytes: 0, hash: false, nodes: 0 }));
+            Err(PutError::Proof(error))
+                if block
+                    && !matches!(error, ProofError::Malformed { .. })
+                    && self.download.asks_in_full(work.feed, index, work.now) =>
+            {
+                self.ask_in_full(index, work);
                 Ok(None)
             }
             Err(PutError::Proof(error)) => {
+                // JS leaves out of a whole proof, too, what it sent before: what is held here stood in for it.
+                match work.feed.damage_on_the_way(work.storage, index) {
+                    Ok(None) => {}
+                    Ok(Some(damage)) | Err(damage) => return Err(PeerFault::Store(damage)),
+                }
                 let reason = error.to_string();
                 Err(PeerFault::Remote(SessionError::Proof { feed: work.feed.key(), index, reason }))
             }
@@ -132,6 +151,11 @@ impl FeedChannel {
             }
             Err(PutError::Store(error)) => Err(PeerFault::Store(error)),
         }
+    }
+
+    fn ask_in_full<S: Storage>(&mut self, index: u64, work: &mut Work<'_, S>) {
+        work.reserved.insert(index);
+        self.out.push_back(Message::Request(Request { index, bytes: 0, hash: false, nodes: 0 }));
     }
 
     /// The remote showed its history. If a feed that is written here is longer than was known, the rest is fetched from it.

@@ -21,7 +21,6 @@ use self::second::Withdrawn;
 use super::history::{HistoryCheck, Terms};
 use super::questions::Questions;
 use super::unanswered::Unanswered;
-use crate::error::ProofError;
 use crate::feed::Feed;
 use crate::replication::transfer::Share;
 use crate::replication::wants::{WantId, Wants};
@@ -391,9 +390,9 @@ impl Download {
         true
     }
 
-    /// A block came whose proof does not fit what is held. Returns whether to ask for it once more, with a whole proof.
-    pub(super) fn asks_in_full(&mut self, feed: &Feed, error: &ProofError, index: u64, now: Duration) -> bool {
-        let builds_on_held = !matches!(error, ProofError::Malformed { .. }) && feed.digest(index) != 0;
+    /// A block came whose proof does not fit what is held, or does not show where it begins. Returns whether to ask for it once more, with a whole proof.
+    pub(super) fn asks_in_full(&mut self, feed: &Feed, index: u64, now: Duration) -> bool {
+        let builds_on_held = feed.digest(index) != 0;
         if self.in_full.remove(&index) || !builds_on_held {
             return false;
         }
