@@ -242,15 +242,16 @@ Examples:
     /// places of their own: if more come, the oldest gives way. Of each address only so many lines are written.
     ///
     /// With --json: {"event":"listening","address"} with the real port where 0 was asked for, and the events of
-    /// `sync` for each peer; {"event":"lines-left-out","lines"} if they were not read fast enough, which holds up no peer; {"event":"limit-reached","message"} for a peer that brought as much as it may, and {"event":"disk-full","message"}
+    /// `sync` for each peer, of which "peer" names it: {"id","address"}, its static key, null until it is known, and where it came from. A peer's failure is
+    /// {"event":"peer-error","code","message","us","them"}. {"event":"lines-left-out","lines"} if they were not read fast enough, which holds up no peer; {"event":"limit-reached","message"} for a peer that brought as much as it may, and {"event":"disk-full","message"}
     /// and {"event":"space-freed"} for each that is connected then.
     ///
     /// With several root keys each connection carries the multifeeds that the peer has too. Of another peer's address more connections than
-    /// --max-per-address are turned away. With --json: {"event":"peer-connected","peer"}, {"event":"root-ready","peer","root"},
-    /// {"event":"root-feed","root","key","name"}, {"event":"root-progress","peer","root"} with the numbers of `progress`,
-    /// {"event":"root-closed","peer","root","in_sync","message"} with those of `closed` if it ended well, and
-    /// {"event":"peer-disconnected","peer","in_sync","not_shared":[root,…],"message"}; "root" is the discovery key of a root key. What else `sync` reports
-    /// has "peer" and "root" too.
+    /// --max-per-address are turned away. With --json: {"event":"peer-connected"}, {"event":"root-ready","root"},
+    /// {"event":"root-feed","root","key","name"}, {"event":"root-progress","root"} with the numbers of `progress`,
+    /// {"event":"root-closed","root","in_sync","message"} with those of `closed` if it ended well, and
+    /// {"event":"peer-disconnected","in_sync","not_shared":[root,…],"message"}; "root" is the discovery key of a root key. What else `sync` reports
+    /// has "root" too, and all but root-feed have "peer".
     #[command(after_help = "\
 Examples:
   multifeed serve 127.0.0.1:7000            each peer until both sides have everything
@@ -263,7 +264,7 @@ Examples:
     /// Ends when both sides have everything, or, with --live, stays connected: blocks and feeds that either side adds
     /// later go over at once.
     ///
-    /// With --json: {"event":"connected"}, {"event":"feed","key","name"} for each feed that is new here,
+    /// With --json, each with "peer":{"id","address"}, the peer's static key and the address that was given: {"event":"connected"}, {"event":"feed","key","name"} for each feed that is new here,
     /// {"event":"remote-feeds","feeds":[key,…]}, and {"event":"progress","feeds","blocks_received","bytes_received",
     /// "blocks_sent","bytes_sent","missing","missing_there","in_flight","requested","in_sync","per_second":{…}}, at most ten
     /// a second: "missing" here and there are blocks that the other side has, "in_flight" those that were requested,
@@ -296,10 +297,10 @@ Examples:
     /// Ends when this store is in sync with all peers that were found, and neither a peer nor a block came for 3 seconds; not before the first peer. One that was found
     /// and cannot be reached is not waited for; one that --peer names is. With --live it goes on until Ctrl-C, and follows changes of the network.
     ///
-    /// With --json: the events of `serve` for several root keys; all that is about a peer names it by "peer", its static key, which is another one each time that it is started.
-    /// {"event":"listening","address"}; {"event":"peer-found","found","peer","by","at"}, where "found" is its number and "peer" null if it is known by its
-    /// address alone; {"event":"peer-unreachable","found","peer","seconds","message"} before each further try;
-    /// {"event":"peer-lost","found","peer","reason"}; and {"event":"peer-status","peer","found":[{"by","at","seconds"},…],"came","seconds","in_sync",
+    /// With --json: the events of `serve` for several root keys; all that is about a peer names it by "peer":{"id","address"}; "id" is its static key, which is another one each time that it is started.
+    /// {"event":"listening","address"}; {"event":"peer-found","found","by"}, where "found" is its number, its address is how it is reached, and "id" null if it is
+    /// known by that alone; {"event":"peer-unreachable","found","seconds","message"} before each further try;
+    /// {"event":"peer-lost","found","reason"}; and {"event":"peer-status","found":[{"by","at","seconds"},…],"came","seconds","in_sync",
     /// "per_second":{…}} when one of them is connected, in sync, or found in another way: since when each is known, and by what it came, if it did.
     #[command(after_help = "\
 Examples:

@@ -4,6 +4,7 @@ mod lines;
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal};
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -31,11 +32,26 @@ pub(crate) struct Output {
     about: Option<Arc<About>>,
 }
 
+/// A peer, as programs see it: by its static key, once that is known, and by where it is reached or came from, if that is known.
+#[derive(Serialize, Clone, Default, PartialEq, Eq, Debug)]
+pub(crate) struct PeerName {
+    pub(crate) id: Option<String>,
+    pub(crate) address: Option<String>,
+}
+
+impl From<SocketAddr> for PeerName {
+    /// One that came from there.
+    fn from(from: SocketAddr) -> Self {
+        Self { id: None, address: Some(from.to_string()) }
+    }
+}
+
 /// A peer, and a root key by its discovery key.
 #[derive(Serialize)]
 struct About {
-    peer: String,
-    root: String,
+    peer: PeerName,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    root: Option<String>,
 }
 
 /// What is about them.
@@ -52,9 +68,22 @@ impl Output {
         Output { json, bar: ProgressBar::hidden(), queues: Arc::default(), about: None }
     }
 
+    /// The same output, whose objects name a peer that they are about.
+    pub(crate) fn about(&self, peer: &PeerName) -> Self {
+        Output { about: Some(Arc::new(About { peer: peer.clone(), root: None })), ..self.clone() }
+    }
+
     /// The same output, whose objects name a peer and a root key that they are about.
-    pub(crate) fn about(&self, peer: String, root: String) -> Self {
-        Output { about: Some(Arc::new(About { peer, root })), ..self.clone() }
+    pub(crate) fn about_root(&self, peer: &PeerName, root: String) -> Self {
+        Output { about: Some(Arc::new(About { peer: peer.clone(), root: Some(root) })), ..self.clone() }
+    }
+
+    /// What an object is for programs.
+    fn object(&self, object: &impl Serialize) -> String {
+        match &self.about {
+            Some(about) => to_json(&OfPeer { object, about }),
+            None => to_json(object),
+        }
     }
 
     /// Has all lines from now on, also those of clones and of the log, written by threads of their own: sessions do not wait for a reader of them.
@@ -113,11 +142,7 @@ impl Output {
 
     /// Prints `text` for people, or `object` for programs.
     pub(crate) fn print(&self, text: impl FnOnce() -> String, object: &impl Serialize) -> Result<(), CliError> {
-        let line = match &self.about {
-            _ if !self.json => printable(&text()),
-            Some(about) => to_json(&OfPeer { object, about }),
-            None => to_json(object),
-        };
+        let line = if self.json { self.object(object) } else { printable(&text()) };
         self.to_stdout(line, Worth::Event).map_err(|e| CliError::stdio("stdout", &e))
     }
 
@@ -134,8 +159,7 @@ impl Output {
         if !self.json {
             return Ok(());
         }
-        let line = to_json(standing);
-        self.to_stdout(line, Worth::Progress).map_err(|e| CliError::stdio("stdout", &e))
+        self.to_stdout(self.object(standing), Worth::Progress).map_err(|e| CliError::stdio("stdout", &e))
     }
 
     /// Prints what is for people alone.
@@ -154,6 +178,18 @@ impl Output {
         }
     }
 
+    /// Reports the failure of a sync with one of several peers, which is no failure of the command.
+    pub(crate) fn fail_of(&self, peer: &PeerName, error: &CliError) {
+        let (code, message) = (error.code(), error.message());
+        match self.json {
+            true => {
+                let event = Event::PeerError { code, message, us: error.us(), them: error.them() };
+                _ = self.to_stdout(self.about(peer).object(&event), Worth::Event);
+            }
+            false => self.to_stderr(error_text(error)),
+        }
+    }
+
     /// Reports on stderr, in either form, what is no failure of the command.
     pub(crate) fn warn(&self, message: &str) {
         self.warn_object(message, &Event::Warning { message });
@@ -161,10 +197,10 @@ impl Output {
 
     /// As [`warn`](Self::warn), with an object of its own for programs.
     pub(crate) fn warn_object(&self, message: &str, object: &Event<'_>) {
-        if !self.json {
-            return tracing::warn!("{message}");
-        }
-        self.to_stderr(to_json(object));
+        self.to_stderr(match self.json {
+            true => self.object(object),
+            false => printable(&format!("multifeed: warning: {message}")),
+        });
     }
 
     /// Reports a failure on stderr, in either form, if stdout holds blocks.

@@ -863,3 +863,19 @@ fn a_feed_whose_secret_key_is_no_file_is_read() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn a_warning_is_said_whatever_the_log_and_the_colours_are() -> Result<()> {
+    let store = Store::new()?;
+    store.run(&["append", "w", "one"])?.ok()?;
+    std::fs::remove_file(store.path().join("multifeed.journal"))?;
+    std::fs::write(store.path().join("0/bitfield"), "")?;
+    for (variable, value) in [("RUST_LOG", "off"), ("RUST_LOG", "error"), ("NO_COLOR", "1"), ("CLICOLOR_FORCE", "1")] {
+        let mut command = command(&["--store", store.text(), "feeds"]);
+        let output = command.env(variable, value).output()?;
+        let stderr = String::from_utf8(output.stderr)?;
+        ensure!(stderr.starts_with("multifeed: warning: ") && stderr.contains("repaired"), "{variable}: {stderr:?}");
+        ensure!(stderr.lines().count() == 1 && !stderr.contains('\u{1b}'), "{variable}: {stderr:?}");
+    }
+    Ok(())
+}

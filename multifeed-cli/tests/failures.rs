@@ -177,10 +177,10 @@ fn what_is_no_multifeed() -> Result<()> {
 
 /// The failure of a connection that `serve --once` reports; it then waits for a peer until a signal ends it.
 fn reported(mut server: Running) -> Result<Value> {
-    let error = server.event("error")?;
+    let error = server.event("peer-error")?;
     server.signal("INT")?;
     let events = server.ended(0)?;
-    ensure!(events.iter().filter(|event| event["event"] == "error").count() == 1, "{events:?}");
+    ensure!(events.iter().filter(|event| event["event"] == "peer-error").count() == 1, "{events:?}");
     Ok(error)
 }
 
@@ -225,11 +225,11 @@ fn one_peers_fault_does_not_end_the_server() -> Result<()> {
 
     let mut garbage = TcpStream::connect(address)?;
     garbage.write_all(&[0xff; 400])?;
-    let error = server.event("error")?;
+    let error = server.event("peer-error")?;
     ensure!(failure_of(&error)?.0 == "ERR_HANDSHAKE", "{error}");
     let mut wrong = JsPeer::spawn(&["--key", &"33".repeat(32)])?;
     wrong.connect(address)?;
-    let error = server.event("error")?;
+    let error = server.event("peer-error")?;
     ensure!(failure_of(&error)?.0 == "ERR_ROOT_KEY_MISMATCH", "{error}");
 
     // The one that was there still is, and another can come.
@@ -261,7 +261,7 @@ fn a_js_peer_that_is_killed_and_comes_back() -> Result<()> {
     js.connect(address)?;
     server.received(50)?;
     js.kill()?;
-    let error = server.event("error")?;
+    let error = server.event("peer-error")?;
     ensure!(["ERR_DISCONNECTED", "ERR_NETWORK"].contains(&failure_of(&error)?.0.as_str()), "{error}");
 
     let mut js = JsPeer::spawn(&["--store", js_store.text()])?;
@@ -287,7 +287,7 @@ fn a_js_peer_that_is_cut_off_and_connects_again() -> Result<()> {
         js.connect(address)?;
         server.received(50)?;
         js.call(json!({"cmd": "destroy", "reset": reset}))?;
-        let error = server.event("error")?;
+        let error = server.event("peer-error")?;
         ensure!(["ERR_DISCONNECTED", "ERR_NETWORK"].contains(&failure_of(&error)?.0.as_str()), "{error}");
         js.event("ended")?;
 
@@ -332,7 +332,7 @@ fn two_rust_processes_one_of_which_is_killed() -> Result<()> {
         let moves = |event: &Value| event["event"] == "closed" || event["blocks_received"].as_u64() > Some(0);
         client.wait_for("blocks, or its end", moves)?;
         client.kill()?;
-        server.wait_for("its end", |event| event["event"] == "error" || event["event"] == "closed")?;
+        server.wait_for("its end", |event| event["event"] == "peer-error" || event["event"] == "closed")?;
     }
     other.run(&["verify"])?.ok()?;
     other.sync(address, &[])?.ended(0)?;
@@ -432,7 +432,13 @@ fn events_of_a_sync_have_their_fields() -> Result<()> {
     let events = other.sync(address, &[])?.ended(0)?;
     let served = server.ended(0)?;
     let find = |events: &[Value], name: &str| -> Result<Value> {
-        events.iter().find(|event| event["event"] == name).cloned().with_context(|| format!("no {name} in {events:?}"))
+        let found = events.iter().find(|event| event["event"] == name).cloned();
+        let mut event = found.with_context(|| format!("no {name} in {events:?}"))?;
+        if name != "listening" {
+            let peer = event.as_object_mut().and_then(|event| event.remove("peer")).context("no peer")?;
+            ensure!(peer["address"] == address.to_string() && peer["id"].is_string(), "{peer}");
+        }
+        Ok(event)
     };
     assert_eq!(find(&served, "listening")?, json!({"event": "listening", "address": address.to_string()}));
     assert_eq!(find(&events, "connected")?, json!({"event": "connected"}));
@@ -598,5 +604,47 @@ fn a_limit_on_the_size_of_files_is_told() -> Result<()> {
     assert_eq!(store.checked()?, kept);
     store.append("w", &blocks(1, 100, 2))?;
     assert_eq!(store.checked()?[0].length, 4);
+    Ok(())
+}
+
+#[test]
+fn every_event_of_a_server_names_the_peer_that_it_is_about() -> Result<()> {
+    let store = Store::new()?;
+    store.append("w", &blocks(2, 100, 1))?;
+    let (mut server, address) = store.serve(&["--live"])?;
+    let others = [Store::new()?, Store::new()?];
+    let mut peers = Vec::new();
+    for other in &others {
+        let mut peer = other.sync(address, &["--live"])?;
+        peer.wait_for("in sync", |event| event["event"] == "progress" && event["in_sync"] == true)?;
+        peers.push(peer);
+    }
+    // One that is no multifeed.
+    std::io::Write::write_all(&mut std::net::TcpStream::connect(address)?, b"GET / HTTP/1.1\r\n\r\n")?;
+    server.event("peer-error")?;
+    for peer in peers {
+        peer.signal("INT")?;
+        for event in peer.ended(0)? {
+            ensure!(event["peer"]["address"] == address.to_string(), "{event}");
+        }
+        server.event("closed")?;
+    }
+    server.signal("INT")?;
+    let events = server.ended(0)?;
+    let mut connections = std::collections::BTreeMap::<_, Vec<_>>::new();
+    for event in &events[1..] {
+        let peer = event["peer"]["address"].as_str().with_context(|| format!("of whom: {event}"))?;
+        connections.entry(peer).or_default().push(event);
+    }
+    ensure!(connections.len() == 3, "{connections:#?}");
+    let mut ids = std::collections::BTreeSet::new();
+    for events in connections.values().filter(|events| events.len() > 1) {
+        let id = events[0]["peer"]["id"].as_str().context("the static key")?;
+        ensure!(id.len() == 64 && ids.insert(id), "{events:?}");
+        ensure!(events.iter().all(|event| event["peer"]["id"] == id), "{events:?}");
+        let names: Vec<_> = events.iter().map(|event| event["event"].as_str().unwrap_or_default()).collect();
+        ensure!(names[0] == "connected" && names.last() == Some(&"closed"), "{names:?}");
+    }
+    ensure!(ids.len() == 2);
     Ok(())
 }

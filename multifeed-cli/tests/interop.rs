@@ -314,7 +314,7 @@ fn late(initiator: Initiator) -> Result<()> {
     ours.received(15)?;
     let new = js.append("later", 4, 1000, 4)?;
     let event = ours.wait_for("the later feed", |event| event["event"] == "feed" && event["key"] == *new)?;
-    ensure!(common::fields(&event) == ["event", "key", "name"], "the fields of {event}");
+    ensure!(common::fields(&event) == ["event", "key", "name", "peer"], "the fields of {event}");
     ours.received(19)?;
 
     ours.signal("INT")?;

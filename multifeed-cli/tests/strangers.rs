@@ -58,7 +58,7 @@ fn strangers_cost_little_and_keep_nobody_out() -> Result<()> {
     server.signal("INT")?;
     // Ten lines of them all are enough, and are no news of connections.
     let events = server.ended(0)?;
-    let errors = events.iter().filter(|event| event["event"] == "error").count();
+    let errors = events.iter().filter(|event| event["event"] == "peer-error").count();
     ensure!((1..=10 + 6).contains(&errors), "{errors} errors were written");
     ensure!(events.iter().filter(|event| event["event"] == "connected").count() == 2, "{events:?}");
     Ok(())
@@ -115,7 +115,7 @@ fn one_address_leaves_places_to_others() -> Result<()> {
     let mut refused = TcpStream::connect(address)?;
     refused.write_all(&[0x28, 0x0a])?;
     let mut server = server;
-    let error = server.event("error")?;
+    let error = server.event("peer-error")?;
     ensure!(error["code"] == "ERR_NO_PLACE", "{error}");
     ensure!(alive(&mut busy) == 4);
     drop(refused);
@@ -168,7 +168,7 @@ fn a_live_sync_that_is_turned_away_has_failed() -> Result<()> {
     stays.wait_for("all blocks", |event| event["in_sync"] == true)?;
     let failed = second.sync(address, &["--live"])?.failed()?;
     eprintln!("{failed}");
-    ensure!(server.event("error")?["code"] == "ERR_NO_PLACE");
+    ensure!(server.event("peer-error")?["code"] == "ERR_NO_PLACE");
     server.signal("INT")?;
     server.ended(0)?;
     // This one had everything.
@@ -185,7 +185,7 @@ fn serve_once_waits_for_a_peer_that_proves_the_root_key() -> Result<()> {
     for _ in 0..30 {
         drop(TcpStream::connect(address)?);
     }
-    server.event("error")?;
+    server.event("peer-error")?;
     let mut strangers = hoarders(address, 3, false, 0)?;
     let mut wrong = JsPeer::spawn(&["--key", &"33".repeat(32)])?;
     wrong.connect(address)?;
@@ -197,7 +197,7 @@ fn serve_once_waits_for_a_peer_that_proves_the_root_key() -> Result<()> {
     let events = server.ended(0)?;
     ensure!(js.event("ended")?["clean"] == true, "{}", js.history());
     ensure!(alive(&mut strangers) == 0);
-    let errors = events.iter().filter(|event| event["event"] == "error").count();
+    let errors = events.iter().filter(|event| event["event"] == "peer-error").count();
     ensure!((1..=12).contains(&errors), "{errors} errors were written");
     ensure!(events.iter().filter(|event| event["event"] == "closed").count() == 1, "{events:?}");
     Ok(())

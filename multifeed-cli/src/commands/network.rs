@@ -24,7 +24,7 @@ use super::whereabouts::Whereabouts;
 use crate::args::{Global, Serve, Sync};
 use crate::error::{CliError, EXIT_NOT_IN_SYNC, code};
 use crate::line_limit::{LineLimit, SUM_UP_EVERY};
-use crate::output::{Event, Output, Standing, Unit};
+use crate::output::{Event, Output, PeerName, Standing, Unit};
 use crate::stop::Stop;
 
 /// How long to wait after the system refused to accept, before the next try.
@@ -151,6 +151,8 @@ pub(super) struct Roots<'a> {
     /// How each sync stood when that was printed last.
     stood: BTreeMap<(ConnectionId, FeedKey), Standing>,
     lines: LineLimit,
+    /// The address that is dialled, if there is only one.
+    dialled: Option<String>,
     pub(super) output: &'a Output,
 }
 
@@ -167,6 +169,12 @@ struct Connected {
 impl Connected {
     fn new(from: Option<SocketAddr>) -> Self {
         Self { from, peer: None, syncs: BTreeMap::new(), ended: Ended::default() }
+    }
+
+    /// For programs. One that did not come was dialled there.
+    fn name(&self, dialled: Option<&String>) -> PeerName {
+        let address = self.from.map(|from| from.to_string()).or_else(|| dialled.cloned());
+        PeerName { id: self.peer.map(hex::encode), address }
     }
 }
 
@@ -215,6 +223,7 @@ impl<'a> Roots<'a> {
             peers: BTreeMap::new(),
             stood: BTreeMap::new(),
             lines: LineLimit::default(),
+            dialled: None,
             output,
         }
     }
@@ -268,7 +277,7 @@ impl<'a> Roots<'a> {
         match connected {
             Ok(id) => _ = self.peers.insert(id, Connected::new(Some(from))),
             Err(error) if self.lines.allows(from.ip(), false, now) => {
-                self.output.fail(&error.of_peer(&format!("{from}: ")));
+                self.output.fail_of(&from.into(), &error.of_peer(&format!("{from}: ")));
             }
             Err(_) => {}
         }
@@ -276,6 +285,7 @@ impl<'a> Roots<'a> {
 
     /// Connects, and again if that was asked for, until the sync is done or a signal comes.
     async fn dial(&mut self, args: &Sync, stop: &mut Stop) -> Result<(), CliError> {
+        self.dialled = Some(args.address.clone());
         let address = args.address.clone();
         let connect = move || {
             let address = address.clone();
@@ -361,46 +371,44 @@ impl<'a> Roots<'a> {
                 let apart = Apart::of_damage(self.damaged.contains(&root));
                 let sync = Peer { who: who_syncs, apart, ..Peer::default() };
                 connected.syncs.insert(root, sync);
-                let (who, peer) = (who(connected), peer_of(connected));
+                let (who, peer) = (who(connected), connected.name(self.dialled.as_ref()));
                 if is_first && self.may_say(connection, now) {
-                    self.output.print(|| format!("{who}connected"), &Event::PeerConnected { peer: peer.clone() })?;
+                    self.output.about(&peer).print(|| format!("{who}connected"), &Event::PeerConnected)?;
                 }
                 if self.may_say(connection, now) {
-                    let event = Event::RootReady { peer, root: named_root(&root) };
-                    self.output.print(|| format!("{who}syncs root {}", short(&root)), &event)?;
+                    let output = self.output.about_root(&peer, named_root(&root));
+                    output.print(|| format!("{who}syncs root {}", short(&root)), &Event::RootReady)?;
                 }
             }
             NetworkerEvent::Sync { connection, root, event } => {
                 let may_say = self.may_say(connection, now);
                 let Some(connected) = self.peers.get_mut(&connection) else { return Ok(None) };
-                let peer = peer_of(connected);
+                let output = self.output.about_root(&connected.name(self.dialled.as_ref()), named_root(&root));
                 let Some(sync) = connected.syncs.get_mut(&root) else { return Ok(None) };
                 sync.apart.note(&event);
                 if may_say {
-                    peer::print(&event, sync, &self.output.about(peer, named_root(&root)))?;
+                    peer::print(&event, sync, &output)?;
                 }
             }
             NetworkerEvent::RootOver { connection, root, in_sync, result } => {
                 self.stood.remove(&(connection, root));
                 let may_say = self.may_say(connection, now);
                 let Some(connected) = self.peers.get_mut(&connection) else { return Ok(None) };
-                let peer = peer_of(connected);
+                let output = self.output.about_root(&connected.name(self.dialled.as_ref()), named_root(&root));
                 let Some(sync) = connected.syncs.remove(&root) else { return Ok(None) };
                 if may_say {
-                    sync.problems.end(&sync.who, &self.output.about(peer.clone(), named_root(&root)))?;
+                    sync.problems.end(&sync.who, &output)?;
                 }
-                let peer = Some(peer);
                 let who = &sync.who;
-                let root = named_root(&root);
                 match result {
                     Ok(totals) => {
                         connected.ended.moved |= totals.blocks_received > 0 || totals.blocks_sent > 0;
                         let outcome = Outcome::of(self.live, in_sync, sync.apart, totals);
                         if may_say {
                             let (done, in_sync) = (Some(outcome.done()), outcome.is_in_sync());
-                            let event = Event::RootClosed { peer, root, done, in_sync, message: None };
-                            self.output.print(|| format!("{who}{}", outcome.text()), &event)?;
-                            outcome.say_more(who, true, self.output)?;
+                            let event = Event::RootClosed { done, in_sync, message: None };
+                            output.print(|| format!("{who}{}", outcome.text()), &event)?;
+                            outcome.say_more(who, true, &output)?;
                         }
                         connected.ended.error = connected.ended.error.take().or(outcome.result().err());
                     }
@@ -408,8 +416,8 @@ impl<'a> Roots<'a> {
                         let error = CliError::from(error);
                         if may_say {
                             let message = Some(error.message().to_owned());
-                            let event = Event::RootClosed { peer, root, done: None, in_sync, message };
-                            self.output.print(|| format!("{who}{}", error.message()), &event)?;
+                            let event = Event::RootClosed { done: None, in_sync, message };
+                            output.print(|| format!("{who}{}", error.message()), &event)?;
                         }
                         connected.ended.error.get_or_insert(error);
                     }
@@ -430,7 +438,7 @@ impl<'a> Roots<'a> {
                 }
                 let not_shared = self.keys.iter().filter(|key| !connected.ended.shared.contains(key));
                 let not_shared = not_shared.map(named_root).collect();
-                let peer = connected.peer.map(hex::encode);
+                let output = self.output.about(&connected.name(self.dialled.as_ref()));
                 let who = who(&connected);
                 if said && !(is_stranger && (message.is_none() || !self.says_of_strangers)) {
                     let why = message.clone().or_else(|| reason.and_then(in_words).map(str::to_owned));
@@ -439,8 +447,7 @@ impl<'a> Roots<'a> {
                     // As its sessions' ends said.
                     let is_apart = |error: &CliError| error.exit() == EXIT_NOT_IN_SYNC;
                     let in_sync = in_sync && !connected.ended.error.as_ref().is_some_and(is_apart);
-                    let event = Event::PeerDisconnected { peer, in_sync, not_shared, message };
-                    self.output.print(people, &event)?;
+                    output.print(people, &Event::PeerDisconnected { in_sync, not_shared, message })?;
                 }
                 if connected.ended.error.is_none() {
                     connected.ended.error = error;
@@ -451,7 +458,8 @@ impl<'a> Roots<'a> {
                 let seconds = after.as_secs_f64();
                 let why = error.clone().map_or_else(String::new, |error| format!(": {error}"));
                 let event = Event::Redial { seconds, message: error };
-                self.output.print(|| format!("connecting again in {seconds:.1} s{why}"), &event)?;
+                let output = self.output.about(&PeerName { id: None, address: self.dialled.clone() });
+                output.print(|| format!("connecting again in {seconds:.1} s{why}"), &event)?;
             }
             _ => {}
         }
@@ -469,8 +477,9 @@ impl<'a> Roots<'a> {
                 let standing = Standing::from(found.sync);
                 let before = self.stood.entry((found.connection, *root)).or_default();
                 if std::mem::replace(before, standing) != standing {
-                    let (peer, root) = (hex::encode(found.key), named_root(root));
-                    self.output.print_progress(&Event::RootProgress { peer, root, standing })?;
+                    let name = self.peers.get(&found.connection).map(|on| on.name(self.dialled.as_ref()));
+                    let output = self.output.about_root(&name.unwrap_or_default(), named_root(root));
+                    output.print_progress(&Event::RootProgress(standing))?;
                 }
             }
         }
@@ -528,10 +537,6 @@ fn who(connected: &Connected) -> String {
         (None, Some(peer)) => format!("peer {}: ", &hex::encode(peer)[..DIGITS]),
         (None, None) => String::new(),
     }
-}
-
-fn peer_of(connected: &Connected) -> String {
-    connected.peer.map(hex::encode).unwrap_or_default()
 }
 
 /// A root key, which is not to be given away, by its discovery key.

@@ -11,7 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use super::guest::{FAREWELL, Guest, Leave};
 use super::outcome::{Apart, Outcome};
 use crate::error::{CliError, code};
-use crate::output::{Event, Output, Standing, Unit, count};
+use crate::output::{Event, Output, PeerName, Standing, Unit, count};
 use crate::problems::Found;
 use crate::stop::Stop;
 
@@ -26,6 +26,8 @@ const SHOW_EVERY: Duration = Duration::from_millis(500);
 pub(super) struct Peer {
     /// Stands before lines for people, if there are several peers.
     pub(super) who: String,
+    /// For programs.
+    pub(super) name: PeerName,
     /// It connected to us: it may be a stranger, and have to give way.
     pub(super) guest: Option<Guest>,
     /// That it connected was said, and so is how it ended.
@@ -109,7 +111,12 @@ pub(super) async fn follow(
                     }
                     waiting = Some(standing);
                 }
-                Ok(Some(event)) => print(&event, peer, output)?,
+                Ok(Some(event)) => {
+                    if let SyncEvent::Connected { remote_public_key, .. } = &event {
+                        peer.name.id = Some(hex::encode(remote_public_key));
+                    }
+                    print(&event, peer, &output.about(&peer.name))?;
+                }
                 Ok(None) => {}
                 Err(why) => {
                     leaves.get_or_insert((why, Instant::now() + FAREWELL));
@@ -132,7 +139,7 @@ pub(super) async fn follow(
             }
             () = sleep_until(next_progress), if waiting.is_some() => {
                 if let Some(standing) = waiting.take() {
-                    output.print_progress(&Event::Progress(standing))?;
+                    output.about(&peer.name).print_progress(&Event::Progress(standing))?;
                 }
                 next_progress = Instant::now() + PROGRESS_EVERY;
             }
@@ -142,6 +149,7 @@ pub(super) async fn follow(
             }
         }
     }
+    let output = &output.about(&peer.name);
     if let Some(standing) = waiting {
         output.print_progress(&Event::Progress(standing))?;
     }
@@ -267,7 +275,6 @@ pub(super) fn print(event: &SyncEvent, peer: &mut Peer, output: &Output) -> Resu
                 "feed {key}: block {index} of {size} bytes takes about {seconds} s to send at {per_second} bytes a second; a JavaScript peer \
                  gives up after 20 s without an answer"
             );
-            tracing::warn!("{who}{message}");
             let event = Event::SlowBlock {
                 key: key.to_string(),
                 block: *index,

@@ -79,14 +79,14 @@ async fn serve(
         if let Some(TurnedAway { from, error }) = gone
             && house.may_say(from, false)
         {
-            output.fail(&error.of_peer(&format!("{from}: ")));
+            output.fail_of(&from.into(), &error.of_peer(&format!("{from}: ")));
         }
     };
     let stopped = stop.clone();
     let let_in = |peers: &mut JoinSet<_>, Caller { stream, from }, guest| {
         let apart = Apart::of_damage(!multi.problems().is_empty());
-        let who = format!("{from}: ");
-        let peer = Peer { who, guest: Some(guest), apart, takes_nothing: only_reads, ..Peer::default() };
+        let (who, name) = (format!("{from}: "), from.into());
+        let peer = Peer { who, name, guest: Some(guest), apart, takes_nothing: only_reads, ..Peer::default() };
         peers.spawn(sync_with(multi.clone(), stream, peer, replicate.clone(), stopped.clone(), output.clone()));
     };
     let mut listener = Some(listener);
@@ -259,7 +259,10 @@ fn report(
         Err(error) => (None, CliError::new(code::INTERNAL, format!("a peer's task failed: {error}"))),
     };
     if peer.as_ref().map_or_else(|| house.may_say(NOBODY, true), Peer::may_say_end) {
-        output.fail(&error);
+        match &peer {
+            Some(peer) => output.fail_of(&peer.name, &error),
+            None => output.fail(&error),
+        }
     }
     if error.code() == code::MOVED {
         moved.get_or_insert(error);

@@ -21,7 +21,7 @@ use super::peer::{self, PROGRESS_EVERY};
 use super::whereabouts::Whereabouts;
 use crate::args::{Global, Swarm};
 use crate::error::{CliError, EXIT_NOT_IN_SYNC, EXIT_USAGE, code};
-use crate::output::{Event, FoundBy, Output, Rates, Unit};
+use crate::output::{Event, FoundBy, Output, PeerName, Rates, Unit};
 use crate::stop::Stop;
 
 /// How long nobody and nothing new has to come before a swarm that is not live is done. Multicast DNS finds a peer in about a second.
@@ -288,8 +288,8 @@ impl Roots<'_> {
                 let (key, at) = (of(key), route.to_string());
                 let people = || format!("{}found by {engine} at {at}", who(key.as_deref()));
                 let found = peer.number();
-                let event = Event::PeerFound { found, peer: key.clone(), by: engine, at: at.clone() };
-                self.output.print(people, &event)
+                let name = PeerName { id: key.clone(), address: Some(at.clone()) };
+                self.output.about(&name).print(people, &Event::PeerFound { found, by: engine })
             }
             SwarmEvent::Failed { peer, error, after } => {
                 let known = swarm.peers().into_iter().find(|known| known.id == Some(peer));
@@ -303,9 +303,9 @@ impl Roots<'_> {
                     false => "it has none of these root keys, or is no multifeed",
                 };
                 let why = error.unwrap_or_else(|| why.to_owned());
-                let event = Event::PeerUnreachable { found: peer.number(), peer: key, seconds, message: why.clone() };
+                let event = Event::PeerUnreachable { found: peer.number(), seconds, message: why.clone() };
                 if self.output.is_json() || !kept {
-                    return self.output.print_object(&event);
+                    return self.output.about(&PeerName { id: key, address: at }).print_object(&event);
                 }
                 let at = at.filter(|at| !why.starts_with(at)).map_or_else(String::new, |at| format!("{at}: "));
                 self.output.say(&format!("{at}{why}; trying again in {seconds:.1} s"))
@@ -319,7 +319,8 @@ impl Roots<'_> {
                     LostReason::Same => "same",
                     _ => "other",
                 };
-                self.output.print_object(&Event::PeerLost { found: peer.number(), peer: of(key), reason })
+                let name = PeerName { id: of(key), address: None };
+                self.output.about(&name).print_object(&Event::PeerLost { found: peer.number(), reason })
             }
             SwarmEvent::Trouble { engine, message } => {
                 self.output.warn(&format!("{engine}: {message}"));
@@ -369,8 +370,8 @@ impl Roots<'_> {
                     at: found.route.to_string(),
                     seconds: found.known.as_secs_f64(),
                 });
-                self.output.print_object(&Event::PeerStatus {
-                    peer: text,
+                let name = PeerName { id: Some(text), address: None };
+                self.output.about(&name).print_object(&Event::PeerStatus {
                     found: found.collect(),
                     came: peer.came,
                     seconds: peer.known.as_secs_f64(),

@@ -11,7 +11,7 @@ use super::peer::{self, Peer};
 use super::whereabouts::Whereabouts;
 use crate::args::{Global, Sync};
 use crate::error::{CliError, code};
-use crate::output::{Output, Unit};
+use crate::output::{Output, PeerName, Unit};
 use crate::stop::Stop;
 
 pub(super) async fn run(args: Sync, global: &Global, options: Options, mut output: Output) -> Result<(), CliError> {
@@ -45,7 +45,8 @@ async fn connect_and_sync(
         .map_err(|error| CliError::new(code::CONNECT, format!("cannot connect to {}: {error}", args.address)))?;
     let replicate = if args.live { Replicate::live() } else { Replicate::default() };
     let sync = multi.replicate(stream, Role::Initiator, replicate);
-    let mut peer = Peer { apart: Apart::of_damage(!multi.problems().is_empty()), ..Peer::default() };
+    let name = PeerName { id: None, address: Some(args.address.clone()) };
+    let mut peer = Peer { apart: Apart::of_damage(!multi.problems().is_empty()), name, ..Peer::default() };
     let followed = peer::follow(sync, args.live, &mut peer, stop, output);
     if args.live { peer::show(std::slice::from_ref(multi), output, followed).await } else { followed.await }
 }

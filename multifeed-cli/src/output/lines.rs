@@ -137,15 +137,10 @@ pub(crate) enum Event<'a> {
         block: Option<u64>,
         message: &'a str,
     },
-    /// Of several multifeeds on each connection: a peer is connected, named by its static key.
-    PeerConnected {
-        peer: String,
-    },
+    /// Of several multifeeds on each connection: a peer is connected.
+    PeerConnected,
     /// A peer has this root key too. Root keys are named by their discovery keys.
-    RootReady {
-        peer: String,
-        root: String,
-    },
+    RootReady,
     /// A feed is new in the multifeed of a root key.
     RootFeed {
         root: String,
@@ -153,23 +148,15 @@ pub(crate) enum Event<'a> {
         name: String,
     },
     /// How the sync of a root key with a peer stands.
-    RootProgress {
-        peer: String,
-        root: String,
-        #[serde(flatten)]
-        standing: Standing,
-    },
+    RootProgress(Standing),
     /// What it moved, if it ended well; else why it did not.
     RootClosed {
-        peer: Option<String>,
-        root: String,
         #[serde(flatten)]
         done: Option<Done>,
         in_sync: bool,
         message: Option<String>,
     },
     PeerDisconnected {
-        peer: Option<String>,
         in_sync: bool,
         /// The root keys that the peer does not have.
         not_shared: Vec<String>,
@@ -183,26 +170,21 @@ pub(crate) enum Event<'a> {
     /// A peer was found, and is dialled.
     PeerFound {
         found: u64,
-        peer: Option<String>,
         by: &'a str,
-        at: String,
     },
     /// It could not be reached, and is tried again.
     PeerUnreachable {
         found: u64,
-        peer: Option<String>,
         seconds: f64,
         message: String,
     },
     /// It is no longer known.
     PeerLost {
         found: u64,
-        peer: Option<String>,
         reason: &'a str,
     },
     /// How a peer was found, and how it stands.
     PeerStatus {
-        peer: String,
         found: Vec<FoundBy>,
         came: Option<&'a str>,
         seconds: f64,
@@ -219,6 +201,13 @@ pub(crate) enum Event<'a> {
     },
     Warning {
         message: &'a str,
+    },
+    /// A sync with one of several peers failed. The command goes on.
+    PeerError {
+        code: &'a str,
+        message: &'a str,
+        us: Option<&'a str>,
+        them: Option<&'a str>,
     },
     Error {
         code: &'a str,
@@ -453,7 +442,7 @@ impl Moved {
 
 #[cfg(test)]
 mod tests {
-    use super::super::to_json;
+    use super::super::{Output, PeerName, to_json};
     use super::*;
 
     #[test]
@@ -467,21 +456,14 @@ mod tests {
             (Event::Listening { address: "127.0.0.1:7".into() }, r#"{"event":"listening","address":"127.0.0.1:7"}"#),
             (Event::Connected, r#"{"event":"connected"}"#),
             (Event::Feed { key: key.clone(), name }, r#"{"event":"feed","key":"aa","name":"n"}"#),
+            (Event::PeerFound { found: 7, by: "lan" }, r#"{"event":"peer-found","found":7,"by":"lan"}"#),
             (
-                Event::PeerFound { found: 7, peer: None, by: "lan", at: "a:1".into() },
-                r#"{"event":"peer-found","found":7,"peer":null,"by":"lan","at":"a:1"}"#,
+                Event::PeerUnreachable { found: 7, seconds: 1.5, message: "why".into() },
+                r#"{"event":"peer-unreachable","found":7,"seconds":1.5,"message":"why"}"#,
             ),
-            (
-                Event::PeerUnreachable { found: 7, peer: None, seconds: 1.5, message: "why".into() },
-                r#"{"event":"peer-unreachable","found":7,"peer":null,"seconds":1.5,"message":"why"}"#,
-            ),
-            (
-                Event::PeerLost { found: 7, peer: Some("bb".into()), reason: "gone" },
-                r#"{"event":"peer-lost","found":7,"peer":"bb","reason":"gone"}"#,
-            ),
+            (Event::PeerLost { found: 7, reason: "gone" }, r#"{"event":"peer-lost","found":7,"reason":"gone"}"#),
             (
                 Event::PeerStatus {
-                    peer: "bb".into(),
                     found: vec![FoundBy { by: "lan", at: "a:1".into(), seconds: 2.5 }],
                     came: None,
                     seconds: 2.5,
@@ -489,7 +471,7 @@ mod tests {
                     per_second: Rates::default(),
                 },
                 &format!(
-                    r#"{{"event":"peer-status","peer":"bb","found":[{{"by":"lan","at":"a:1","seconds":2.5}}],"came":null,"seconds":2.5,"in_sync":true,"per_second":{}}}"#,
+                    r#"{{"event":"peer-status","found":[{{"by":"lan","at":"a:1","seconds":2.5}}],"came":null,"seconds":2.5,"in_sync":true,"per_second":{}}}"#,
                     r#"{"blocks_received":0,"bytes_received":0,"blocks_sent":0,"bytes_sent":0}"#
                 ),
             ),
@@ -524,6 +506,10 @@ mod tests {
                 ),
             ),
             (Event::LinesLeftOut { lines: 3 }, r#"{"event":"lines-left-out","lines":3}"#),
+            (
+                Event::PeerError { code: "ERR_X", message: "m", us: None, them: Some("2") },
+                r#"{"event":"peer-error","code":"ERR_X","message":"m","us":null,"them":"2"}"#,
+            ),
             (Event::Warning { message: "m" }, r#"{"event":"warning","message":"m"}"#),
             (
                 Event::Error { code: "ERR_X", message: "m", us: Some("1"), them: None },
@@ -532,6 +518,12 @@ mod tests {
         ] {
             assert_eq!(to_json(&event), expected);
         }
+        let output = Output::new(true);
+        let peer = PeerName { id: Some("bb".into()), address: None };
+        let named = r#"{"event":"connected","peer":{"id":"bb","address":null}}"#;
+        assert_eq!(output.about(&peer).object(&Event::Connected), named);
+        let rooted = r#"{"event":"root-ready","peer":{"id":"bb","address":null},"root":"cc"}"#;
+        assert_eq!(output.about_root(&peer, "cc".into()).object(&Event::RootReady), rooted);
     }
 
     #[test]

@@ -209,10 +209,14 @@ impl Done {
     }
 }
 
-/// A failure's code and message; it has to have its four fields, and no other.
+/// A failure's code and message; it has to have its fields, and no other.
 pub fn failure_of(object: &Value) -> Result<(String, String)> {
-    ensure!(fields(object) == ["code", "event", "message", "them", "us"], "the fields of {object}");
-    ensure!(object["event"] == "error", "{object} is no error");
+    // A failure of one of several peers names it.
+    let is_of_peer = object["event"] == "peer-error";
+    ensure!(is_of_peer || object["event"] == "error", "{object} is no error");
+    let own = fields(object).into_iter().filter(|name| !(is_of_peer && *name == "peer"));
+    ensure!(own.eq(["code", "event", "message", "them", "us"]), "the fields of {object}");
+    ensure!(!is_of_peer || fields(&object["peer"]) == ["address", "id"], "{object}");
     let text = |name: &str| Ok::<_, anyhow::Error>(object[name].as_str().context("no text")?.to_owned());
     Ok((text("code")?, text("message")?))
 }
