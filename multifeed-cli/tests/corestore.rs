@@ -199,6 +199,29 @@ fn folders_of_other_generations_are_refused_and_left() -> Result<()> {
 }
 
 #[test]
+fn a_hypercore_in_a_corestores_own_folder_is_left_alone() -> Result<()> {
+    let (store, other) = (Store::new()?, Store::new()?);
+    let key = "1e".repeat(32);
+    of_js(&store, &key)?;
+    other.run(&["append", "bob", "x"])?.ok()?;
+    copy(&other.path().join("0"), store.path())?;
+    let foreign = ["bitfield", "data", "key", "localname", "secret_key", "signatures", "tree"];
+    let read = || foreign.map(|name| std::fs::read(store.path().join(name)).ok());
+    let before = read();
+    ensure!(before.iter().all(Option::is_some), "a file is missing");
+    for command in [&["append", "alice", "four"][..], &["verify"], &["append", "carol", "one"]] {
+        store.run(&[&["--key", &key], command].concat())?.ok()?;
+    }
+    let feeds = store.run(&["--json", "--key", &key, "feeds"])?.ok()?.objects()?;
+    ensure!(feeds.len() == 2 && feeds[0]["length"] == 4, "{feeds:?}");
+    let js = JsCorestore::open(store.path(), &json!({"multifeeds": [{"key": key}]}))?;
+    ensure!(js.multifeeds[0].len() == 2, "{:?}", js.multifeeds);
+    js.close()?;
+    ensure!(read() == before, "a file was changed");
+    Ok(())
+}
+
+#[test]
 fn a_namespace_needs_a_corestore() -> Result<()> {
     let store = Store::new()?;
     for _ in 0..2 {

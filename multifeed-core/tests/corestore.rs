@@ -524,6 +524,20 @@ fn other_stores_are_recognised_and_left() {
         assert_eq!(contents(folder.path()), before);
         assert!(!folder.path().join("multifeed.lock").exists());
     }
+    // A hypercore that somebody made in a corestore's own folder changes nothing of that, as in JS.
+    for name in ["chat", ""] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = open(folder.path()).unwrap();
+        if !name.is_empty() {
+            store.named(name).unwrap();
+        }
+        store.close().unwrap();
+        let foreign = ["key", "secret_key", "tree", "data", "bitfield", "signatures", "localname"];
+        foreign.iter().for_each(|file| fs::write(folder.path().join(file), b"x").unwrap());
+        open(folder.path()).unwrap().close().unwrap();
+        assert!(foreign.iter().all(|file| fs::read(folder.path().join(file)).unwrap() == b"x"));
+        assert!(matches!(FileStorage::open(folder.path()), Err(StoreError::IsCorestore { .. })));
+    }
     // Cores make a corestore, also without a `master_key`.
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir_all(folder.path().join(&core).parent().unwrap()).unwrap();

@@ -64,7 +64,8 @@ impl OtherStore {
             StoreKind::Corestore6
         } else if has("0/key")? {
             if has_cores { StoreKind::MultifeedAndCores } else { StoreKind::Multifeed }
-        } else if has("bitfield")? && has("key")? {
+        } else if has("bitfield")? && has("key")? && !master_key && !has_cores {
+            // In a corestore's folder it is one that somebody made there by mistake.
             StoreKind::Hypercore9
         } else {
             return Ok(None);
