@@ -211,6 +211,43 @@ fn a_list_that_is_gone_is_told_and_made_anew_if_that_is_asked_for() -> Result<()
     Ok(())
 }
 
+/// By one root key and by two, as the one that connects and as the one that listens.
+#[test]
+fn with_a_lost_list_a_sync_names_what_helps_and_no_feed_as_new() -> Result<()> {
+    let (store, remote) = (Rooted::new("2d")?, Rooted::new("2d")?);
+    let two = "3d".repeat(32);
+    for (rooted, name) in [(&store, "alice"), (&remote, "bob")] {
+        rooted.run(&["append", name, "one"])?.ok()?;
+        rooted.0.run(&["--key", &two, "append", name, "one"])?.ok()?;
+    }
+    let keys = [&["--key", &*store.1][..], &["--key", &store.1, "--key", &two]];
+    let (server, address) = remote.0.serve(keys[1])?;
+    store.0.sync(address, keys[1])?.ended(0)?;
+    server.kill()?;
+    std::fs::remove_dir_all(store.core(&format!("@multifeed:{}:@multifeed:persist", store.1))?)?;
+    remote.run(&["append", "carol", "one"])?.ok()?;
+    for keys in keys {
+        let (server, address) = remote.0.serve(&[keys, &["--once"]].concat())?;
+        let done = store.0.run(&[keys, &["sync", &address.to_string()]].concat())?.ended(3)?;
+        server.ended(3)?;
+        let said = done.text();
+        ensure!(said.contains("is not taken") && said.contains("--rebuild-list"), "{said}");
+        ensure!(!said.contains("--repair") && !said.contains("new feed"), "{said}");
+        let (server, address) = store.0.serve(&[keys, &["--once"]].concat())?;
+        remote.0.sync(address, keys)?.ended(3)?;
+        let events = server.ended(3)?;
+        let is_told = |event: &Value| event["message"].as_str().is_some_and(|told| told.contains("--rebuild-list"));
+        ensure!(events.iter().any(|event| event["event"] == "damaged" && is_told(event)), "{events:?}");
+        ensure!(!events.iter().any(|event| event["event"] == "feed" || event["event"] == "root-feed"), "{events:?}");
+    }
+    store.run(&["verify", "--rebuild-list"])?.ok()?;
+    let (server, address) = remote.0.serve(keys[1])?;
+    store.0.sync(address, keys[1])?.ended(0)?;
+    server.kill()?;
+    ensure!(store.feeds()?.len() == 3, "{:?}", store.feeds()?);
+    Ok(())
+}
+
 #[test]
 fn a_bad_byte_in_the_list_hides_one_feed_alone() -> Result<()> {
     let store = Rooted::new("2c")?;

@@ -284,13 +284,15 @@ pub(super) fn print(event: &SyncEvent, peer: &mut Peer, output: &Output) -> Resu
             };
             output.print(|| format!("{who}{message}"), &event)
         }
-        SyncEvent::Damaged { key, block, reason } => {
-            let people = || {
-                let what = match block {
-                    Some(block) => format!("block {block} of feed {key} cannot be sent, others are"),
-                    None => format!("feed {key} is damaged here, and is not synced"),
-                };
-                format!("{who}{what} (`multifeed verify --repair` mends it): {reason}")
+        SyncEvent::Damaged { key, block, reason, code } => {
+            const MENDED: &str = "(`multifeed verify --repair` mends it)";
+            let people = || match (block, *code) {
+                (Some(block), _) => {
+                    format!("{who}block {block} of feed {key} cannot be sent, others are {MENDED}: {reason}")
+                }
+                // What helps against that is among the reason.
+                (None, "ERR_LIST_LOST") => format!("{who}feed {key} is not taken: {reason}"),
+                (None, _) => format!("{who}feed {key} is damaged here, and is not synced {MENDED}: {reason}"),
             };
             let key = Some(key.to_string());
             output.print(people, &Event::Damaged { key, name: None, block: *block, message: reason })

@@ -97,7 +97,8 @@ pub enum MultifeedEvent {
         /// Its name in this store.
         name: String,
     },
-    /// A feed is in a set: by [`Multifeed::include`], or because a session of the set brought it.
+    /// A feed is in a set: by [`Multifeed::include`], or because a session of the set brought it. Nothing is reported of a multifeed of a corestore whose
+    /// list is lost: it has the feed only as long as it is open.
     Included {
         /// The set.
         set: SetId,

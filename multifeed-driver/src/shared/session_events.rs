@@ -90,7 +90,8 @@ pub enum SyncEvent {
         per_second: u64,
     },
     /// The feed's files are damaged, which showed when the remote asked for something of it, or brought something. Its channel closes, and the session
-    /// goes on. [`Feed::repair`](crate::Feed::repair) makes it again, or gives it up so that it can come again.
+    /// goes on. [`Feed::repair`](crate::Feed::repair) makes it again, or gives it up so that it can come again. Or the feed cannot be taken, as the list of
+    /// feeds of its multifeed is lost (`ERR_LIST_LOST`).
     Damaged {
         /// The feed.
         key: FeedKey,
@@ -98,6 +99,8 @@ pub enum SyncEvent {
         block: Option<u64>,
         /// What is wrong with which file.
         reason: String,
+        /// A name for the kind of failure, as [`StoreError::code`](crate::StoreError::code) gives it.
+        code: &'static str,
     },
     /// A feed's writer signed two histories, and the remote holds the other one: nothing more of it is fetched, the session goes on.
     Conflict {

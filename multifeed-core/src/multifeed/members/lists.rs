@@ -91,19 +91,22 @@ impl Lists {
         self.lists.is_empty()
     }
 
-    /// A feed is in a set now: if that is a multifeed, its list has to have it.
-    pub(in crate::multifeed) fn include(&mut self, set: SetId, key: FeedKey, name: Option<&str>) {
-        let Some(list) = self.lists.get_mut(&set) else { return };
+    /// A feed is in a set now: if that is a multifeed, its list has to have it. False if the list is lost, and it is there only as long as that is open.
+    pub(in crate::multifeed) fn include(&mut self, set: SetId, key: FeedKey, name: Option<&str>) -> bool {
+        let Some(list) = self.lists.get_mut(&set) else { return true };
         if !list.list.has(&key) {
-            list.list.add_new(key, name);
             if list.lost.is_some() {
-                return;
+                // Any number may be another feed's name.
+                list.list.add_new(key, Some(name.unwrap_or(&key.to_string())));
+                return false;
             }
+            list.list.add_new(key, name);
             list.new.push(key);
         }
         // Also one that is new in the list: a power cut may have taken its entry, and not what takes it out.
         list.back.push(key);
         self.pending.insert(set);
+        true
     }
 
     /// Fails if a feed is new to a list that cannot be appended to.

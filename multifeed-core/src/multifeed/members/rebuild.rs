@@ -36,7 +36,11 @@ impl<S: Storage> Multifeed<S> {
         }
         let (key, old) = (list.pair.public_key(), list.feed);
         let mut new = FeedList::default();
-        list.list.feeds().iter().for_each(|feed| new.add_new(feed.key, Some(&feed.name)));
+        for feed in list.list.feeds() {
+            // One that a session brought meanwhile has no name.
+            let name = Some(&*feed.name).filter(|name| list.lost.is_none() || *name != feed.key.to_string());
+            new.add_new(feed.key, name);
+        }
         let found: Vec<_> = self.unlisted(set)?.into_iter().filter(|(key, _)| !new.has(key)).collect();
         found.iter().for_each(|(key, name)| new.add_new(*key, name.as_deref()));
         let feeds: Vec<_> = new.feeds().iter().map(|feed| feed.key).collect();

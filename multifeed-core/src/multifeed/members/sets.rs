@@ -103,14 +103,16 @@ impl<S: Storage> Multifeed<S> {
     pub(in crate::multifeed) fn include_in(&mut self, set: SetId, feed: FeedId, by: Option<SessionId>) -> bool {
         let included = self.members.sets.get_mut(set).is_some_and(|feeds| feeds.insert(u64::from(feed.0)));
         if included {
-            self.members.sets.lists.include(set, self.feeds[feed.0 as usize].feed.key(), None);
+            let is_listed = self.members.sets.lists.include(set, self.feeds[feed.0 as usize].feed.key(), None);
             // One that was taken out before is offered again.
             let hears = |(id, session): &(&SessionId, &mut PeerSession)| {
                 session.options.set == set && Some(**id) != by && !session.peers.contains_key(&feed)
             };
             self.sessions.iter_mut().filter(hears).for_each(|(_, session)| _ = session.known.remove(u64::from(feed.0)));
             self.uncommitted.unannounced.push(feed);
-            self.outbox.push(MultifeedEvent::Included { set, id: feed });
+            if is_listed {
+                self.outbox.push(MultifeedEvent::Included { set, id: feed });
+            }
         }
         included
     }

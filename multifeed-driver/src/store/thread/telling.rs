@@ -34,7 +34,8 @@ impl<S: Storage> Store<S> {
                     SyncEvent::SlowBlock { key, index, size, per_second }
                 }
                 PeerEvent::Damaged { key, block, error } => {
-                    SyncEvent::Damaged { key, block, reason: self.multi.told(error).to_string() }
+                    let error = self.multi.told(error);
+                    SyncEvent::Damaged { key, block, reason: error.to_string(), code: error.code() }
                 }
                 PeerEvent::Conflict { key, conflict } => SyncEvent::Conflict { key, conflict },
                 PeerEvent::WriterBehind { key, held, len } => SyncEvent::WriterBehind { key, held, len },
