@@ -46,15 +46,16 @@ Examples:
   multifeed swarm --key-file k                    peers on this network find each other, and sync
 
 Exit codes:
-  0    done: `sync` is in sync, or the peer was sent all that it asked for; also when Ctrl-C or
-       SIGTERM ended `serve`, `sync --live` or `swarm --live`
+  0    done: `sync` is in sync, or the peer was sent all that it asked for; a feed that is banned
+       here does not count; also when Ctrl-C or SIGTERM ended `serve`, `sync --live` or
+       `swarm --live`
   1    it failed: the message says why, and --json gives a code for it; also when a `sync` ended
        early (ERR_ENDED_EARLY, ERR_GIVEN_UP), and the next one can bring the rest
   2    the command line is wrong
-  3    `sync` is done, and not in sync: the peer did not take all that it was offered
-       (ERR_NOT_TAKEN); or damage, two histories of a feed or a bound, as reported before, keep
-       the two apart, or the peer has more than a store that can only be read takes
-       (ERR_NOT_IN_SYNC)
+  3    `sync` is done, and not in sync: the peer did not take all that it was offered, as it does
+       not want more or what it bans, or cannot (ERR_NOT_TAKEN); or damage, two histories of a
+       feed or a bound, as reported before, keep the two apart, or the peer has more than a store
+       that can only be read takes (ERR_NOT_IN_SYNC)
   130  Ctrl-C ended it before it was done (143: SIGTERM did); what was received is on disk
 
 The variable RUST_LOG (for example RUST_LOG=debug) writes a log to stderr.";

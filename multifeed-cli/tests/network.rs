@@ -152,6 +152,35 @@ fn a_server_that_takes_no_more_feeds_is_not_in_sync() -> Result<()> {
     Ok(())
 }
 
+/// Whoever bans a feed has all that it wants, and the other side is left with a feed that was not taken: by one root key and by two, whichever of them
+/// connects. The exit codes are said in the help.
+#[test]
+fn a_ban_counts_on_the_side_whose_feed_is_not_taken() -> Result<()> {
+    let [a, b, _] = keys();
+    for roots in [&["--key", &a][..], &["--key", &a, "--key", &b]] {
+        for bans_here in [false, true] {
+            let (store, copy) =
+                (corestore(&[a.clone(), b.clone()], "ours")?, corestore(&[a.clone(), b.clone()], "theirs")?);
+            let (banning, other) = if bans_here { (&copy, &store) } else { (&store, &copy) };
+            let feed = other.run(&["--json", "--key", &a, "feeds"])?.ok()?.objects()?;
+            banning.run(&["--key", &a, "ban", feed[0]["key"].as_str().context("no key")?])?.ok()?;
+            let (server, address) = store.serve(&[&["--once"], roots].concat())?;
+            let there = copy.sync(address, roots)?.ended(if bans_here { 0 } else { 3 })?;
+            let here = server.ended(if bans_here { 3 } else { 0 })?;
+            let not_taken = if bans_here { here } else { there };
+            ensure!(not_taken.last().is_some_and(|line| line["code"] == "ERR_NOT_TAKEN"), "{not_taken:?}");
+            let listed = banning.run(&["--json", "--key", &a, "feeds"])?.ok()?.objects()?;
+            ensure!(listed.iter().filter(|line| line["banned"] != true).count() == 1, "{listed:?}");
+            ensure!(lengths(other, &a)?.len() == 2);
+        }
+    }
+    let help = Store::new()?.run(&["--help"])?.ok()?.text();
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    ensure!(help.contains("a feed that is banned here does not count"), "{help}");
+    ensure!(help.contains("or what it bans"), "{help}");
+    Ok(())
+}
+
 /// What a sync of one root key reports is reported of several, with an end for each.
 #[test]
 fn what_is_damaged_under_one_root_key_is_said_and_the_others_are_in_sync() -> Result<()> {
