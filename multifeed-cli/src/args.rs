@@ -58,7 +58,7 @@ Exit codes:
        that can only be read takes (ERR_NOT_IN_SYNC)
   130  Ctrl-C ended it before it was done (143: SIGTERM did); what was received is on disk
 
-The variable RUST_LOG (for example RUST_LOG=debug) writes a log to stderr.";
+The variable RUST_LOG (for example RUST_LOG=multifeed=debug) writes a log to stderr.";
 
 /// All that was said on the command line.
 #[derive(Parser, Debug)]

@@ -15,6 +15,7 @@ mod failures;
 mod hostile_folder;
 mod interop;
 mod library;
+mod log;
 mod lost_writers;
 mod network;
 mod odd_disks;

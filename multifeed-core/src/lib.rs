@@ -15,6 +15,8 @@ pub mod fuzzing;
 mod ids;
 mod keys;
 pub mod limits;
+#[doc(hidden)]
+pub mod log;
 pub mod merkle;
 mod multifeed;
 mod prepared;

@@ -55,6 +55,7 @@
 //! | `async-std` | `multifeed::async_std` | the same with async-std, which is discontinued (RUSTSEC-2025-0052): prefer smol. If `smol` is on as well, `replicate` uses smol |
 //! | `swarm` | `multifeed::swarm` | peers are found on the local network, or given by address |
 //! | `hyperswarm` | `multifeed::swarm` | and by hyperswarm's DHT |
+//! | `tracing` (default) | | what happens is recorded for subscribers of `tracing`, with targets `multifeed::store`, `session`, `feed`, `stream`, `networker` |
 //! | `serde` | | keys (as hex), states and totals are serialized |
 //!
 //! # Debug builds

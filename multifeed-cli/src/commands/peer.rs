@@ -333,9 +333,7 @@ pub(super) fn print(event: &SyncEvent, peer: &mut Peer, output: &Output) -> Resu
         SyncEvent::SpaceFreed => {
             output.print(|| format!("{who}the disk has room again: taking goes on"), &Event::SpaceFreed)
         }
-        other => {
-            tracing::debug!("{who}{other:?}");
-            Ok(())
-        }
+        // `multifeed::session` logs it.
+        _ => Ok(()),
     }
 }

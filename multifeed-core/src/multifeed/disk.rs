@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Multifeed;
 use crate::error::StoreError;
 use crate::ids::SessionId;
+use crate::log::log;
 use crate::storage::Storage;
 
 /// How often the free space is looked at, at the least.
@@ -78,6 +79,7 @@ impl<S: Storage> Multifeed<S> {
         if self.cores.disk.is_full() {
             return;
         }
+        log!(DEBUG, "store", "nothing new is fetched", error = %error);
         let wait = if matches!(error, StoreError::LowSpace { .. }) { LOOK_EVERY } else { RETRY_AFTER };
         self.cores.disk.set_full(Some(error.clone()));
         self.cores.disk.look_at(self.now + wait);
@@ -92,6 +94,7 @@ impl<S: Storage> Multifeed<S> {
 
     /// There is room again: live sessions fetch what is missing.
     fn go_on_fetching(&mut self) {
+        log!(DEBUG, "store", "the disk has room again");
         self.cores.disk.set_full(None);
         self.measure_disk();
         if self.cores.disk.is_full() {

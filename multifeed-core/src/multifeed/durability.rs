@@ -8,6 +8,7 @@ use crate::cores::journal::{Checkpoint, Stamp};
 use crate::error::StoreError;
 use crate::feed::Feed;
 use crate::ids::FeedId;
+use crate::log::log;
 use crate::merkle;
 use crate::storage::{Slot, Storage};
 
@@ -324,6 +325,10 @@ impl<S: Storage> Multifeed<S> {
         }
         let written = self.begin(true);
         let written = written.and_then(|()| self.cores.journal.write(&mut self.cores.storage, true));
+        match &written {
+            Ok(()) => log!(DEBUG, "store", "fsynced", feeds = ?synced.len()),
+            Err(error) => log!(DEBUG, "store", "the journal could not be written", error = %error),
+        }
         for id in synced {
             let serves_all = !self.cores.durability.syncs();
             let slot = &mut self.feeds[id.0 as usize];
@@ -366,8 +371,14 @@ impl<S: Storage> Multifeed<S> {
         let begun = if staged { self.touch(id) } else { self.follow_removal() };
         let feed = &mut self.feeds[id.0 as usize].feed;
         let written = begun.and_then(|()| if staged { feed.flush(&mut self.cores.storage) } else { Ok(()) });
-        written.map_err(|error| SyncFailure { error, lasting: false })?;
-        feed.sync(&mut self.cores.storage).map_err(|error| SyncFailure { error, lasting: true })
+        let synced = match written {
+            Ok(()) => feed.sync(&mut self.cores.storage).map_err(|error| SyncFailure { error, lasting: true }),
+            Err(error) => Err(SyncFailure { error, lasting: false }),
+        };
+        if let Err(failure) = &synced {
+            log!(DEBUG, "feed", "could not be fsynced", key = ?feed.key(), error = %failure.error);
+        }
+        synced
     }
 
     /// Writes what is staged, fsyncs what [`Durability`] promises of a closed store, and says in the journal that it is closed.
@@ -400,6 +411,7 @@ impl<S: Storage> Multifeed<S> {
             any_synced |= syncs;
             if syncs {
                 result = result.and(self.feeds[id.0 as usize].feed.sync(&mut self.cores.storage));
+                log!(DEBUG, "feed", "fsynced at the end", key = ?self.slot(id).feed.key());
             }
             let feed: &Feed = &self.slot(id).feed;
             if result.is_ok() && feed.is_known_to_be_whole() {

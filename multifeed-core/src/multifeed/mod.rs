@@ -43,6 +43,7 @@ use crate::feed::{Feed, Recovered, VerifyCursor, VerifyStep};
 use crate::ids::{FeedId, SessionId, SetId};
 use crate::keys::key_pair::KeyPair;
 use crate::limits::Limits;
+use crate::log::log;
 use crate::multifeed::feed_events::FeedNews;
 use crate::replication::policy::Policy;
 use crate::replication::wants::Wants;
@@ -391,6 +392,7 @@ impl<S: Storage> Multifeed<S> {
         let slot = &mut self.feeds[id.0 as usize];
         let range = slot.feed.append(&mut self.cores.storage, blocks)?;
         if !range.is_empty() {
+            log!(DEBUG, "feed", "appended", key = ?slot.feed.key(), from = ?range.start, to = ?range.end);
             slot.unannounced.push((range.clone(), None));
             self.mark_dirty(id);
             self.gained(id, range.clone(), None);

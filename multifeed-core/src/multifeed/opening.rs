@@ -23,6 +23,7 @@ use crate::cores::report::ExposedKey;
 use crate::error::StoreError;
 use crate::feed::local_name::is_key_name;
 use crate::feed::{Feed, Opening, Recovered};
+use crate::log::log;
 use crate::storage::{FileId, FileKind, Found, Slot, Storage, Unsupported};
 
 impl<S: Storage> Multifeed<S> {
@@ -105,6 +106,10 @@ impl<S: Storage> Multifeed<S> {
         let mut reported = BTreeSet::new();
         multifeed.cores.report.problems.retain(|problem| reported.insert(problem.to_string()));
         multifeed.cores.storage.opened();
+        for problem in &multifeed.cores.report.problems {
+            log!(DEBUG, "store", "a problem", error = %problem);
+        }
+        log!(DEBUG, "store", "opened", feeds = ?multifeed.feeds().count(), recovered = ?multifeed.cores.report.recovered.len());
         let recovered = multifeed.cores.report.recovered.iter().cloned();
         recovered.for_each(|recovered| multifeed.outbox.push(MultifeedEvent::Recovered(recovered)));
         Ok(multifeed)

@@ -4,6 +4,7 @@ use super::Multifeed;
 use crate::error::StoreError;
 use crate::feed::Feed;
 use crate::ids::{FeedId, SessionId};
+use crate::log::log;
 use crate::replication::peer::PeerFault;
 use crate::storage::Storage;
 
@@ -14,6 +15,7 @@ impl<S: Storage> Multifeed<S> {
     /// A session that brought some of it hears of it even if the feed's channel was closed since: nothing ends well that was not written.
     pub(super) fn not_written(&mut self, id: FeedId, error: StoreError) {
         let slot = &mut self.feeds[id.0 as usize];
+        log!(DEBUG, "feed", "blocks could not be written", error = %error);
         let mut sources: Vec<SessionId> = slot.unannounced.iter().filter_map(|(_, from)| *from).collect();
         sources.sort_unstable();
         sources.dedup();

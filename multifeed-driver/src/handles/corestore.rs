@@ -47,6 +47,7 @@ impl Corestore {
     /// [`Error::Store`] if another process has the folder open, it is another kind of store's, or it cannot be made or read.
     pub async fn open(path: impl AsRef<Path>, options: Options) -> Result<Self, Error> {
         let path: PathBuf = path.as_ref().to_owned();
+        let place = path.display().to_string();
         let (files, limits) = (options.files.clone(), options.multifeed.limits.clone());
         let master_key = generate_master_key()?;
         let storage = move || {
@@ -54,7 +55,7 @@ impl Corestore {
             let store = multifeed_core::Corestore::open(storage, CorestoreOptions::default(), || master_key);
             Ok(store.map_err(StoreError::from)?.into_files(&limits)?)
         };
-        Self::start(storage, options).await
+        Self::start(place, storage, options).await
     }
 
     /// Opens a corestore only to be read: nothing is made or changed in the folder, and what opening repairs stays in memory. `beside` takes no
@@ -64,6 +65,7 @@ impl Corestore {
     /// As [`open`](Self::open), and if the folder or its master key is missing.
     pub async fn open_read_only(path: impl AsRef<Path>, beside: bool, options: Options) -> Result<Self, Error> {
         let path: PathBuf = path.as_ref().to_owned();
+        let place = path.display().to_string();
         let (files, limits) = (options.files.clone(), options.multifeed.limits.clone());
         let master_key = generate_master_key()?;
         let storage = move || {
@@ -72,16 +74,17 @@ impl Corestore {
             let store = multifeed_core::Corestore::open(storage, CorestoreOptions::default(), || master_key);
             Ok(RepairedInMemory::new(store.map_err(StoreError::from)?.into_files(&limits)?))
         };
-        Self::start(storage, options).await
+        Self::start(place, storage, options).await
     }
 
     async fn start<S: Storage + 'static>(
+        place: String,
         storage: impl FnOnce() -> Result<S, Error> + Send + 'static,
         options: Options,
     ) -> Result<Self, Error> {
         let shared = Arc::new(StoreShared::new(options));
         let guard = Arc::new(FolderGuard(shared.clone()));
-        thread::start(shared, Holder::Folder, storage, |_| ()).await?;
+        thread::start(shared, Holder::Folder, place, storage, |_| ()).await?;
         Ok(Self { guard })
     }
 

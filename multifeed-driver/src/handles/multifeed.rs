@@ -38,7 +38,8 @@ impl Multifeed {
     pub async fn open(path: impl AsRef<Path>, options: Options) -> Result<Self, Error> {
         let path: PathBuf = path.as_ref().to_owned();
         let files = options.files.clone();
-        Self::start(move || Ok(FileStorage::open_with(&path, files)?), options).await
+        let place = path.display().to_string();
+        Self::start(place, move || Ok(FileStorage::open_with(&path, files)?), options).await
     }
 
     /// Opens the multifeed of a root key in a namespace of a corestore, or makes it. If it is open already, this is another handle of it.
@@ -66,17 +67,18 @@ impl Multifeed {
     /// # Errors
     /// [`Error::Store`] if it cannot be read.
     pub async fn with_storage(storage: impl Storage + Send + 'static, options: Options) -> Result<Self, Error> {
-        Self::start(move || Ok(storage), options).await
+        Self::start("a storage of the application's".into(), move || Ok(storage), options).await
     }
 
     async fn start<S: Storage + 'static>(
+        place: String,
         storage: impl FnOnce() -> Result<S, Error> + Send + 'static,
         options: Options,
     ) -> Result<Self, Error> {
         let session = options.session.clone();
         let shared = Arc::new(StoreShared::new(options));
         let opened = move |store: &mut Store<S>| store.open_set(SetId::ALL, session);
-        thread::start(shared, Holder::Multifeed(SetId::ALL), storage, opened).await.map(Self::new)
+        thread::start(shared, Holder::Multifeed(SetId::ALL), place, storage, opened).await.map(Self::new)
     }
 
     pub(crate) fn new(guard: Arc<Guard>) -> Self {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use multifeed_core::log::{Short, log};
 use multifeed_core::{ExtensionError, Replicate, SyncState};
 use multifeed_proto::{FeedKey, StaticKeyPair};
 
@@ -114,6 +115,18 @@ impl Shared {
 
     /// Sends it to all subscribers.
     pub(crate) fn publish(&self, event: &NetworkerEvent) {
+        match event {
+            NetworkerEvent::Connected { connection, peer, dial } => {
+                log!(DEBUG, "networker", "connected", connection = ?connection, peer = ?Short(peer), dial = ?dial);
+            }
+            NetworkerEvent::Disconnected { connection, reason, error, in_sync, .. } => {
+                log!(DEBUG, "networker", "disconnected", connection = ?connection, in_sync = ?in_sync, reason = ?reason, error = ?error);
+            }
+            NetworkerEvent::Redial { dial, after, error } => {
+                log!(DEBUG, "networker", "dials again", dial = ?dial, after = ?after, error = ?error);
+            }
+            _ => {}
+        }
         let subscribers: Vec<_> = lock(&self.state).subscribers.iter().filter_map(Weak::upgrade).collect();
         subscribers.into_iter().for_each(|queue| queue.push(event.clone()));
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use futures_io::{AsyncRead, AsyncWrite};
+use multifeed_core::log::log;
 use multifeed_proto::{Command, Event, Message, Root, Scope, Session, SessionError, Token};
 
 use crate::budget::Share;
@@ -528,6 +529,8 @@ impl<T, R: Runtime> Pump<T, R> {
     fn leave(&mut self) {
         if !std::mem::replace(&mut self.left, true) {
             let totals = self.session.totals();
+            log!(DEBUG, "stream", "over", bytes_in = ?totals.bytes_in, bytes_out = ?totals.bytes_out,
+                messages_in = ?totals.messages_in, messages_out = ?totals.messages_out, result = ?self.result);
             self.members.iter().for_each(|member| member.link.leave(totals));
             let dropped = || Err(SessionError::Local("the stream's task was dropped by its runtime".into()));
             self.hub.end(self.result.take().unwrap_or_else(dropped), totals);

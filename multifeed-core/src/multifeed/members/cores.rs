@@ -10,6 +10,7 @@ use crate::cores::journal::numbers::REMOVED;
 use crate::error::StoreError;
 use crate::feed::{Feed, Opening};
 use crate::ids::{FeedId, SessionId};
+use crate::log::log;
 use crate::multifeed::{Multifeed, MultifeedEvent};
 use crate::storage::{FileId, FileKind, Slot, Storage};
 
@@ -165,6 +166,7 @@ impl<S: Storage> Multifeed<S> {
     pub(in crate::multifeed) fn note_problem(&mut self, error: StoreError) {
         let text = error.to_string();
         if !self.cores.report.problems.iter().any(|problem| problem.to_string() == text) {
+            log!(DEBUG, "store", "a problem", error = %error);
             self.cores.report.problems.push(error);
         }
     }

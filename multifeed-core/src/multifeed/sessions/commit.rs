@@ -6,6 +6,7 @@ use multifeed_proto::FeedKey;
 
 use super::work;
 use crate::ids::FeedId;
+use crate::log::{Span, log};
 use crate::multifeed::{Multifeed, MultifeedEvent};
 use crate::storage::Storage;
 
@@ -45,6 +46,7 @@ impl<S: Storage> Multifeed<S> {
 
     pub(in crate::multifeed) fn commit_feed(&mut self, id: FeedId) {
         self.begin_use(id);
+        let _in = Span::none().enter_feed(&self.slot(id).feed);
         let begun = if self.slot(id).feed.is_staged() { self.touch(id) } else { Ok(()) };
         let slot = &mut self.feeds[id.0 as usize];
         if let Err(error) = begun.and_then(|()| slot.feed.flush(&mut self.cores.storage)) {
@@ -68,6 +70,8 @@ impl<S: Storage> Multifeed<S> {
             return self.hold_back_news(id);
         }
         let fresh = std::mem::take(&mut slot.unannounced);
+        let blocks = || fresh.iter().map(|(run, _)| run.end - run.start).sum::<u64>();
+        log!(DEBUG, "feed", "written", blocks = ?blocks(), held = ?slot.feed.downloaded(), len = ?slot.feed.len());
         self.committed(id, &fresh);
         if !fresh.is_empty() {
             self.leave_step(id);
@@ -75,6 +79,7 @@ impl<S: Storage> Multifeed<S> {
         for peer_id in self.slot(id).subscribers.clone() {
             let Some(session) = self.sessions.get_mut(&peer_id) else { continue };
             let slot = &mut self.feeds[id.0 as usize];
+            let _in = session.span.enter_feed(&slot.feed);
             let now = session.transfer.time(self.now);
             let share = session.share(id, now);
             let stays = session.stays_open(id, now);

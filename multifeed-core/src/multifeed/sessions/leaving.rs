@@ -2,6 +2,7 @@
 
 use crate::feed::Feed;
 use crate::ids::{FeedId, SessionId};
+use crate::log::log;
 use crate::multifeed::feed_events::FeedEvent;
 use crate::multifeed::{FeedSlot, Multifeed};
 use crate::replication::missing_ranges::{self, FeedHoles};
@@ -15,6 +16,8 @@ impl<S: Storage> Multifeed<S> {
         let slot = &mut self.feeds[feed.0 as usize];
         slot.is_outgrown |= session.note_left(feed, &slot.feed);
         if let Some(peer) = session.remove(feed) {
+            log!(DEBUG, "feed", in session.span, "the channel is closed", key = ?slot.feed.key(),
+                blocks_received = ?peer.moved.blocks_received, blocks_sent = ?peer.moved.blocks_sent);
             self.unsubscribe(id, feed, peer);
         }
     }

@@ -3,6 +3,7 @@
 use multifeed_proto::{FeedKey, HandshakeHash, RemoteHandshake};
 
 use crate::ids::{FeedId, SessionId};
+use crate::log::log;
 use crate::multifeed::Multifeed;
 use crate::replication::reconcile::Reconciler;
 use crate::storage::Storage;
@@ -33,6 +34,7 @@ impl<S: Storage> Multifeed<S> {
         if session.matched.conclude() {
             let count = session.matched.count();
             (session.totals.feeds, session.totals.in_step) = (count, count);
+            log!(DEBUG, "session", "compared with the remote", alike = ?count);
             self.offer_rest(id);
         }
     }

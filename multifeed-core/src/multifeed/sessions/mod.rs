@@ -21,8 +21,9 @@ use super::{FeedSlot, Multifeed, MultifeedEvent};
 use crate::error::StoreError;
 use crate::ids::{FeedId, SessionId};
 use crate::limits::{Limits, MAX_BLOCK_BYTES};
+use crate::log::{Short, log};
 use crate::multifeed::feed_events::FeedEvent;
-use crate::replication::peer::{FeedChannel, PeerFault, TooLarge, Work};
+use crate::replication::peer::{FeedChannel, PeerFault, Sent, TooLarge, Work};
 use crate::replication::peer_session::{Channel, PeerSession};
 use crate::replication::reconcile::EXTENSION;
 use crate::replication::replicate::{PeerEvent, Replicate};
@@ -57,8 +58,10 @@ impl<S: Storage> Multifeed<S> {
     pub fn handle(&mut self, id: SessionId, event: Event, now: Duration) {
         self.now = self.now.max(now);
         let Some(session) = self.sessions.get_mut(&id) else { return };
+        let _session = session.span.enter();
         match event {
             Event::Connected { remote_public_key, handshake_hash } => {
+                log!(DEBUG, "session", "the handshake is done", remote = ?Short(&remote_public_key));
                 session.handshake_hash = Some(handshake_hash);
                 session.remote_public_key = remote_public_key;
                 session.events.push_back(PeerEvent::Connected { remote_public_key, handshake_hash });
@@ -85,6 +88,7 @@ impl<S: Storage> Multifeed<S> {
             Event::Opened { token } => match self.channel(id, token) {
                 Some(Channel::Feed(feed)) => {
                     self.note_opened(id);
+                    log!(DEBUG, "feed", "the remote opened the channel", key = ?self.slot(feed).feed.key());
                     self.tell(feed, FeedEvent::PeerOpen { peer: id });
                     let (mut waited, mut relayed) = (None, false);
                     self.with_peer(id, feed, |peer, work| {
@@ -231,6 +235,7 @@ impl<S: Storage> Multifeed<S> {
             let Some(peer) = session.peers.get_mut(&feed) else { continue };
             let Some(slot) = self.feeds.get_mut(feed.0 as usize) else { continue };
             let key = slot.feed.key();
+            let _in = session.span.enter_feed(&slot.feed);
             let mut work = work(slot, &mut self.cores.storage, &self.limits, share, now);
             work.room = session.room.of(feed);
             let (acknowledges, was_paced) = (peer.acknowledges_to_us(), peer.is_paced());
@@ -256,7 +261,11 @@ impl<S: Storage> Multifeed<S> {
             match sent {
                 Ok(Some(sent)) => {
                     session.stir();
+                    if let Sent::Message(Message::Request(request)) = &sent {
+                        log!(TRACE, "feed", "request", block = ?request.index, hash_only = ?request.hash);
+                    }
                     if let Some((index, size)) = sent.block() {
+                        log!(TRACE, "feed", "block sent", block = ?index, bytes = ?size);
                         session.sends(feed, key, index, size);
                         if acknowledges {
                             session.ahead.sent(feed, index, size, now);
@@ -267,7 +276,7 @@ impl<S: Storage> Multifeed<S> {
                         self.traffic.note(feed, moved, self.now);
                         self.outbox.push_feed_event(feed, slot, FeedEvent::Upload { blocks: index..index + 1 });
                     }
-                    let closes = matches!(sent, crate::replication::peer::Sent::Close);
+                    let closes = matches!(sent, Sent::Close);
                     let command = session.command(token, sent);
                     session.activate(feed);
                     let only_offered = !slot.feed.is_settled();
@@ -342,6 +351,7 @@ impl<S: Storage> Multifeed<S> {
             session.transfer.took(session.transfer.time(self.now).saturating_sub(since));
         }
         if let Some(conflict) = effect.conflict {
+            log!(DEBUG, "feed", "a fork: its writer signed two histories", key = ?self.slot(feed).feed.key(), len = ?conflict.length);
             self.note_conflict(feed, &conflict);
             let key = self.feeds[feed.0 as usize].feed.key();
             if let Some(session) = self.sessions.get_mut(&id) {
@@ -474,6 +484,7 @@ impl<S: Storage> Multifeed<S> {
         let stays = session.stays_open(feed, now);
         let Some(slot) = self.feeds.get_mut(feed.0 as usize) else { return false };
         let Some(peer) = session.peers.get_mut(&feed) else { return false };
+        let _in = session.span.enter_feed(&slot.feed);
         let shared = slot.subscribers.len() > 1;
         let mut work = work(slot, &mut self.cores.storage, &self.limits, share, now);
         work.stays = stays;

@@ -5,6 +5,7 @@ use multifeed_proto::{FeedKey, ManifestFields, Message, Origin, Token};
 use crate::error::StoreError;
 use crate::feed::Feed;
 use crate::ids::{FeedId, SessionId};
+use crate::log::log;
 use crate::multifeed::disk::FEED_BYTES;
 use crate::multifeed::{FeedSlot, Multifeed, feed_name};
 use crate::replication::peer::{FeedChannel, PeerFault};
@@ -21,6 +22,7 @@ impl<S: Storage> Multifeed<S> {
         mut keys: Vec<FeedKey>,
         fields: Option<&ManifestFields>,
     ) {
+        log!(DEBUG, "session", "the remote offers feeds", feeds = ?keys.len());
         self.give_up_reconciling(id);
         self.choose(id, &mut keys, fields);
         let Some(session) = self.sessions.get_mut(&id) else { return };
@@ -48,6 +50,10 @@ impl<S: Storage> Multifeed<S> {
 
     /// Both sides agreed on feeds.
     pub(in crate::multifeed) fn replicate(&mut self, id: SessionId, mut keys: Vec<FeedKey>, origin: Origin) {
+        match origin {
+            Origin::Local => log!(DEBUG, "session", "the remote requested feeds", feeds = ?keys.len()),
+            Origin::Remote => log!(DEBUG, "session", "the remote answered a request", feeds = ?keys.len()),
+        }
         for &key in &keys {
             if let Some(feed) = self.members.catalog.find(&key)
                 && let Some(session) = self.sessions.get_mut(&id)
@@ -119,6 +125,8 @@ impl<S: Storage> Multifeed<S> {
         let mut options = session.peer_options();
         (options.download, options.upload) = (download, upload);
         slot.subscribers.push(id);
+        log!(DEBUG, "feed", in session.span, "opens the channel",
+            key = ?slot.feed.key(), len = ?slot.feed.len(), held = ?slot.feed.downloaded());
         let quiet = session.open(feed, slot.feed.key(), FeedChannel::new(&slot.feed, options, now));
         self.speak(id, feed);
         let Some(quiet) = quiet else { return };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::ids::SessionId;
 use crate::limits::Limits;
+use crate::log::{Span, log};
 use crate::replication::peer_session::PeerSession;
 use crate::replication::policy::Policy;
 use crate::replication::replicate::Replicate;
@@ -46,6 +47,8 @@ impl Sessions {
         }
         let id = SessionId(self.next);
         self.next += 1;
+        session.span = Span::session(id);
+        log!(DEBUG, "session", in session.span, "begins", live = ?session.options.live);
         self.all.insert(id, session);
         id
     }

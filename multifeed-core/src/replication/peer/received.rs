@@ -9,6 +9,7 @@ use super::state::{FetchStep, HistoryStep};
 use super::{ANOTHER_HISTORY, Effect, FeedChannel, PeerFault, TooLarge, Work};
 use crate::error::{ProofError, PutError};
 use crate::feed::{Compared, Put};
+use crate::log::log;
 use crate::prepared::prepare;
 use crate::storage::Storage;
 
@@ -98,6 +99,7 @@ impl FeedChannel {
                 Ok(None)
             }
             Ok(put) => {
+                log!(TRACE, "feed", "verified", block = ?index, len = ?work.feed.len());
                 self.download.proved(index);
                 if work.feed.len() > len {
                     self.download.grew(work.feed);
@@ -129,6 +131,7 @@ impl FeedChannel {
                 Ok(None)
             }
             Err(PutError::Proof(error)) => {
+                log!(DEBUG, "feed", "not verified", block = ?index, error = %error);
                 // JS leaves out of a whole proof, too, what it sent before: what is held here stood in for it.
                 match work.feed.damage_on_the_way(work.storage, index) {
                     Ok(None) => {}

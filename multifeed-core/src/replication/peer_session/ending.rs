@@ -8,6 +8,7 @@ use super::exchange::Exchange;
 use super::{PeerSession, Stage};
 use crate::error::StoreError;
 use crate::ids::FeedId;
+use crate::log::log;
 use crate::replication::replicate::{PeerEvent, SyncError};
 use crate::stats::SyncState;
 
@@ -24,6 +25,7 @@ impl PeerSession {
 
     pub(crate) fn fail(&mut self, error: StoreError) {
         let reason = error.to_string();
+        log!(DEBUG, "session", in self.span, "the store failed", error = %error);
         if self.failure.is_none() {
             self.failure = Some(error);
         }
@@ -32,6 +34,7 @@ impl PeerSession {
 
     pub(crate) fn abort(&mut self, error: SessionError) {
         if self.stage != Stage::Closed {
+            log!(DEBUG, "session", in self.span, "ends the session", error = %error);
             self.stage = Stage::Ending;
             self.commands.clear();
             self.active.clear();
@@ -176,6 +179,13 @@ impl PeerSession {
             }
             (None, Ok(())) => Ok(std::mem::take(&mut self.totals)),
         };
+        match &result {
+            Ok(totals) => {
+                log!(DEBUG, "session", in self.span, "over", in_sync = ?self.ended_in_sync, feeds = ?totals.feeds,
+                blocks_received = ?totals.blocks_received, blocks_sent = ?totals.blocks_sent, missing = ?totals.missing)
+            }
+            Err(error) => log!(DEBUG, "session", in self.span, "failed", error = %error),
+        }
         self.events.push_back(PeerEvent::Closed(result));
     }
 }

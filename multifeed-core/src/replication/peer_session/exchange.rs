@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use multifeed_proto::{Command, FeedKey};
 
 use super::PeerSession;
+use crate::log::log;
 
 /// Keys in one list of what is offered. A default peer of ours takes ten times as many in one, and JS's work for a list grows faster than the list.
 const OFFERED_AT_ONCE: usize = 10_000;
@@ -26,6 +27,7 @@ impl PeerSession {
     ///
     /// A long list goes in parts, each of which is answered.
     pub(crate) fn offer(&mut self, mut keys: Vec<FeedKey>) {
+        log!(DEBUG, "session", in self.span, "offers feeds", feeds = ?keys.len());
         loop {
             let rest = if keys.len() > OFFERED_AT_ONCE { keys.split_off(OFFERED_AT_ONCE) } else { Vec::new() };
             self.exchange.offers_unanswered += 1;
@@ -43,6 +45,7 @@ impl PeerSession {
 
     /// Answers the remote's offer.
     pub(crate) fn request(&mut self, keys: Vec<FeedKey>) {
+        log!(DEBUG, "session", in self.span, "requests feeds", feeds = ?keys.len());
         self.exchange.manifest_seen = true;
         self.exchange.requests_unanswered += 1;
         self.exchange.requested.extend(&keys);

@@ -24,6 +24,7 @@ use crate::error::StoreError;
 use crate::feed::Feed;
 use crate::ids::FeedId;
 use crate::limits::{PeerLimits, message_cost};
+use crate::log::{Span, log};
 use crate::replication::ahead::Ahead;
 use crate::replication::matched::MatchedFeeds;
 use crate::replication::not_taken::NotTaken;
@@ -66,6 +67,8 @@ pub(crate) struct PeerSession {
     /// The remote, once it is known.
     pub(crate) remote: Option<Box<Remote>>,
     pub(crate) remote_public_key: [u8; 32],
+    /// What is recorded of it stands in this.
+    pub(crate) span: Span,
     /// What it may bring.
     pub(crate) limits: PeerLimits,
     /// What it brought, on all its sessions.
@@ -172,6 +175,7 @@ impl PeerSession {
             offers: Offers::default(),
             remote: None,
             remote_public_key: [0; 32],
+            span: Span::none(),
             limits: PeerLimits::default(),
             brought: Arc::default(),
             paused: None,
@@ -262,6 +266,8 @@ impl PeerSession {
             self.stage = Stage::Running;
             // JS sends the option only if it was given.
             self.remote_live = Some(handshake.live.unwrap_or(false));
+            log!(DEBUG, "session", in self.span, "the remote is ready",
+                client = ?handshake.client, version = ?handshake.version, live = ?handshake.live);
             let remote = Remote { public_key: self.remote_public_key, handshake: handshake.clone() };
             if let Some(limits) = self.options.policy.as_ref().and_then(|policy| policy.limits(&remote)) {
                 self.limits = limits;
@@ -378,6 +384,11 @@ impl PeerSession {
         let was_busy = std::mem::replace(&mut peer.place.busy, busy);
         self.busy = self.busy + usize::from(busy) - usize::from(was_busy);
         if before != standing {
+            match (before.in_flight, standing.in_flight) {
+                (0, 1..) => log!(DEBUG, "feed", "requests blocks", missing = ?standing.missing_here),
+                (1.., 0) => log!(DEBUG, "feed", "every request was answered", missing = ?standing.missing_here),
+                _ => {}
+            }
             self.sums.remove(before);
             self.sums.add(standing);
             self.progress_due |= self.observed;
@@ -500,6 +511,7 @@ impl PeerSession {
     /// A feed's own files are damaged.
     pub(crate) fn damaged(&mut self, key: FeedKey, block: Option<u64>, error: StoreError) {
         self.part();
+        log!(DEBUG, "feed", in self.span, "damaged here", key = ?key, block = ?block, error = %error);
         self.events.push_back(PeerEvent::Damaged { key, block, error });
     }
 

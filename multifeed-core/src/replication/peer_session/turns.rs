@@ -7,6 +7,7 @@ use multifeed_proto::FeedKey;
 use super::{PeerSession, Stage};
 use crate::error::StoreError;
 use crate::limits::Limits;
+use crate::log::log;
 use crate::replication::replicate::PeerEvent;
 
 impl PeerSession {
@@ -29,6 +30,7 @@ impl PeerSession {
 
     /// The disk is full: what the remote has is not fetched for now, or, if the session is not live, not by this session.
     pub(crate) fn pause(&mut self, error: StoreError) {
+        log!(DEBUG, "session", in self.span, "fetches nothing new", error = %error);
         self.paused = Some(error.clone());
         self.events.push_back(PeerEvent::DiskFull(error));
     }
@@ -38,6 +40,7 @@ impl PeerSession {
         if self.is_live() || self.stage == Stage::Greeting {
             self.paused = None;
         }
+        log!(DEBUG, "session", in self.span, "the disk has room again");
         self.events.push_back(PeerEvent::SpaceFreed);
     }
 

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use multifeed_core::log::{Span, log};
 use multifeed_core::{
     AppendError, Durability, FeedId, KeyPair, Multifeed, SessionId, SetId, Storage, StoreError, SyncError, SyncTotals,
     Unsupported,
@@ -108,11 +109,14 @@ impl Drop for Connected {
 pub(crate) async fn start<S: Storage + 'static, T: Send + 'static>(
     shared: Arc<StoreShared>,
     holder: Holder,
+    place: String,
     storage: impl FnOnce() -> Result<S, Error> + Send + 'static,
     opened: impl FnOnce(&mut Store<S>) -> T + Send + 'static,
 ) -> Result<T, Error> {
     let (answer, waiting) = oneshot::channel();
     let body = move || {
+        let _store = Span::store(&place).enter();
+        log!(DEBUG, "store", "opens");
         let options = shared.options.multifeed.clone();
         let multi = storage().and_then(|storage| Ok(multifeed_core::Multifeed::open(storage, options)?));
         match multi {
@@ -121,7 +125,10 @@ pub(crate) async fn start<S: Storage + 'static, T: Send + 'static>(
                 answer.send(Ok(opened(&mut store)));
                 store.run();
             }
-            Err(error) => answer.send(Err(error)),
+            Err(error) => {
+                log!(DEBUG, "store", "could not be opened", error = %error);
+                answer.send(Err(error));
+            }
         }
     };
     thread::Builder::new().name("multifeed-store".into()).spawn(body).map_err(|error| Error::Thread(error.into()))?;
@@ -547,6 +554,10 @@ impl<S: Storage> Store<S> {
         self.tell();
         let Self { multi, holders, .. } = self;
         let (result, unsupported) = multi.close_and_tell();
+        match &result {
+            Ok(()) => log!(DEBUG, "store", "closed"),
+            Err(error) => log!(DEBUG, "store", "closed, and its last writes failed", error = %error),
+        }
         holders.store.note_unsupported(unsupported);
         holders.multifeeds.values().for_each(|opened| opened.shared.closed.set_result(result.clone()));
         holders.store.closed.set_result(result);
