@@ -1,6 +1,7 @@
 //! One writer's key in two stores that meet each other: the one that is behind learns of it in time, and both report two histories.
 
 use crate::link;
+use crate::played;
 
 use std::time::Duration;
 
@@ -9,6 +10,8 @@ use link::{Link, Store, run, store};
 use multifeed_core::{
     FeedId, FileId, FileKind, KeyPair, MultifeedEvent, Options, PeerEvent, Replicate, Want, WantOptions,
 };
+use multifeed_proto::{Command, Event, Have, Message, Origin, Request, Root, Token};
+use played::Played;
 
 const NOW: Duration = Duration::ZERO;
 
@@ -422,5 +425,65 @@ fn readers_of_two_histories_are_not_in_sync() {
             }
             assert_eq!([2, 3].map(|at: usize| blocks_of(&mut stores[at])), before, "{case}");
         }
+    }
+}
+
+/// A remote of ours that claims a fork is asked for the proof, even if the application has the feed fetched before the question is out.
+#[test]
+fn a_claimed_fork_is_still_proven_after_the_feed_is_set_to_be_fetched() {
+    for sets in [false, true] {
+        let mut stores = devices(&["a", "b"], [&["z"], &["y"]]);
+        stores.push(store());
+        run_once(&mut stores, [0, 2], &once());
+        let [mut reader, mut other] = [stores.swap_remove(2), stores.swap_remove(1)].map(opened);
+        let mut said = reader.say(Message::Unhave { start: 0, length: (1 << 53) - 1 });
+        if sets {
+            let id = reader.store.find(&pair().public_key()).unwrap();
+            reader.store.set_transfer(id, Some(true), None);
+            said.extend(reader.said());
+        }
+        assert!(
+            !said.iter().any(|message| matches!(message, Message::Request(_) | Message::Status { .. })),
+            "{said:?}"
+        );
+        let three = Some(Bytes::from_static(&[0x02, 0xe0]));
+        let said = reader.say(Message::Have(Have { start: 0, length: 1 << 20, bitfield: three, ack: false }));
+        let question = Message::Request(Request { index: 2, bytes: 0, hash: true, nodes: 0 });
+        assert_eq!(said, std::slice::from_ref(&question), "{sets}");
+        let proof = other.say(question).into_iter().find(|message| matches!(message, Message::Data(_))).unwrap();
+        reader.say(proof);
+        let lengths = reader.events().into_iter().find_map(|event| match event {
+            PeerEvent::Conflict { conflict, .. } => Some((conflict.held_length, conflict.length)),
+            _ => None,
+        });
+        assert_eq!(lengths, Some((3, 3)), "{sets}");
+    }
+}
+
+/// A store on whose live session with one of ours both sides opened the feed's channel.
+fn opened(store: Store) -> Played {
+    let key = pair().public_key();
+    let mut played = Played::start_with_ours(store, live(), true);
+    played.event(Event::Manifest { root: Root::FIRST, keys: vec![key], fields: None });
+    played.event(Event::Replicate { root: Root::FIRST, keys: vec![key], origin: Origin::Remote });
+    played.event(Event::Replicate { root: Root::FIRST, keys: vec![key], origin: Origin::Local });
+    played.event(Event::Opened { token: Token(0) });
+    played.commands();
+    played
+}
+
+impl Played {
+    /// Takes a message of the feed's, and returns what goes out then.
+    fn say(&mut self, message: Message) -> Vec<Message> {
+        self.event(Event::Message { token: Token(0), message });
+        self.said()
+    }
+
+    fn said(&mut self) -> Vec<Message> {
+        let message = |command| match command {
+            Command::Send { message, .. } => Some(message),
+            _ => None,
+        };
+        self.commands().into_iter().filter_map(message).collect()
     }
 }

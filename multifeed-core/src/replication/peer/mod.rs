@@ -336,8 +336,8 @@ impl FeedChannel {
             self.begin_again(work);
         }
         let download = if self.download.is_draining() && download == Some(false) { None } else { download };
-        // Nothing of another history is fetched.
-        let download = download.map(|download| download && !self.history.is_forked());
+        // Nothing of another history is fetched, and if the remote only claims one, it is asked for the proof all the same.
+        let download = download.filter(|&download| !(download && self.history.is_forked()));
         let before = (self.uploading, self.fetch.is_on());
         if let Some(download) = download {
             self.fetch.on(if download { FetchStep::Start } else { FetchStep::Stop });
