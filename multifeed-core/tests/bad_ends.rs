@@ -260,7 +260,7 @@ fn a_last_block_that_is_there_again_is_held_again() {
     assert_eq!(store.recovered().iter().map(|told| told.blocks_regained).collect::<Vec<_>>(), [1]);
     check(&mut store, 9, &[], "good again");
     // What was cleared stays cleared.
-    store.clear(id, 8..9).unwrap();
+    store.clear(ours(&store), 8..9).unwrap();
     store.close().unwrap();
     let mut store = open(folder.path(), Durability::Always, None);
     assert!(store.recovered().is_empty());

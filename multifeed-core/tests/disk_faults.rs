@@ -387,6 +387,7 @@ fn a_bad_sector_costs_what_is_on_it() {
         assert!((BLOCKS - lost..BLOCKS).contains(&held), "{name}: {held} blocks came");
 
         let store = &mut stores[0];
+        let ours = store.find(&pair().public_key()).unwrap();
         let mut cursor = multifeed_core::VerifyCursor::default();
         let step = store.verify_step(ours, &mut cursor, 1 << 20).unwrap();
         assert!(step.done && !step.findings.is_empty(), "{name}: {step:?}");
@@ -398,11 +399,13 @@ fn a_bad_sector_costs_what_is_on_it() {
 
     // Of a feed that was signed twice, the first signature.
     let mut store = open(folder.path(), Arc::new(Table::default())).unwrap();
+    let ours = store.writer(Some("ours"), pair).unwrap();
     store.append(ours, &[vec![7; 40].into()]).unwrap();
     store.commit(START);
     store.close().unwrap();
     let disk = BadSector { name: "signatures", at: 32 + (BLOCKS - 1) * 64 + 5 };
     let mut store = open(folder.path(), Arc::new(disk)).unwrap();
+    let ours = store.writer(Some("ours"), pair).unwrap();
     let step = store.verify_step(ours, &mut multifeed_core::VerifyCursor::default(), 1 << 20).unwrap();
     let found: Vec<(u64, String)> = step.findings.iter().map(|found| (found.block(), found.to_string())).collect();
     assert!(step.done && found.len() == 1 && found[0].0 == BLOCKS - 1, "{found:?}");

@@ -70,6 +70,7 @@ fn a_lost_node_is_made_again_by_whoever_reads_it() {
         let mut disk = stores[damaged].storage().clone();
         disk.reopen();
         let mut store = Multifeed::open(&mut disk, Options::default()).unwrap();
+        let id = store.feeds().next().unwrap();
         // If one is read after the other, no inner node is asked for its place.
         (0..BLOCKS).rev().for_each(|index| assert_eq!(store.get(id, index).unwrap(), Some(block(index)), "{case}"));
         store.close().unwrap();
@@ -107,7 +108,7 @@ fn a_lost_leaf_of_a_rotten_block_is_named_and_the_block_comes_again() {
         let audit = stores[damaged].audit_step(id, 0, usize::MAX).unwrap();
         assert_eq!((audit.dropped, audit.next), (vec![unreadable], None), "{case}");
         // Of what is written here nothing is fetched unless that is asked for.
-        stores[damaged].set_transfer(id, Some(true), None);
+        stores[damaged].set_transfer(id, Some(true), None).unwrap();
         let link = sync(&mut stores, [damaged, 1 - damaged]);
         assert_eq!((link.totals(0).blocks_received, link.totals(0).missing), (audit.invalid, 0), "{case}");
         sync(&mut stores, [damaged, 2]).totals(0);
@@ -267,6 +268,7 @@ fn a_rotten_leaf_is_made_again() {
             let mut disk = stores[damaged].storage().clone();
             disk.reopen();
             let mut store = Multifeed::open(&mut disk, Options::default()).unwrap();
+            let id = store.feeds().next().unwrap();
             (0..BLOCKS).rev().for_each(|index| assert_eq!(store.get(id, index).unwrap(), Some(block(index)), "{case}"));
             store.close().unwrap();
             assert!(disk.contents(tree) == whole, "{case}");

@@ -378,13 +378,14 @@ fn a_bit_of_a_key_that_flips_is_damage() {
         let mut links = [Link::plain(&mut stores, [0, 1], Replicate::default())];
         run(&mut stores, &mut links, Duration::ZERO);
         let [_, mut copy] = stores;
-        let own = copy.writer(Some("w"), || key_pair(9)).unwrap();
+        copy.writer(Some("w"), || key_pair(9)).unwrap();
         let mut disk = copy.storage().clone();
         disk.reopen();
         Multifeed::open(&mut disk, Options::default()).unwrap().close().unwrap();
         disk.reopen();
         if case == "unclean" {
             let mut store = Multifeed::open(&mut disk, Options::default()).unwrap();
+            let own = store.find_name("w").unwrap();
             store.append(own, &[Bytes::from("and not closed")]).unwrap();
             disk.reopen();
         } else if case == "JS" {

@@ -235,7 +235,7 @@ fn a_feed_that_comes_by_another_session_goes_out_where_it_was_only_offered() {
     // The first has the writer's key, and lost its blocks. The third hears of the feed from it before the second brings them.
     let mut stores = [store(), store(), store()];
     let id = writer(&mut stores[0], 1, 0);
-    stores[0].set_transfer(id, Some(true), None);
+    stores[0].set_transfer(id, Some(true), None).unwrap();
     writer(&mut stores[1], 1, 40);
     let mut links = vec![Link::plain(&mut stores, [0, 2], Replicate::live())];
     run(&mut stores, &mut links, Duration::ZERO);

@@ -213,6 +213,7 @@ fn a_copy_that_was_never_synced_is_in_time_where_that_is_asked_for() {
     store.close().unwrap();
     // And then it is known to be.
     let mut store = open(disk, Durability::Interval(INTERVAL));
+    let id = store.find(&key_pair(N).public_key()).unwrap();
     store.commit(START);
     let before = syncs(&store);
     store.sync().unwrap();

@@ -163,10 +163,10 @@ fn a_request_that_nobody_waits_for_is_taken_back() {
     // It can be asked for again, and `cancel` ends what lies in a range.
     let third = want(&mut stores[1], id, Want::Block(1));
     let outside = want(&mut stores[1], id, Want::Range { start: 0, end: Some(5) });
-    stores[1].cancel(id, 0..3);
+    stores[1].cancel(id, 0..3).unwrap();
     assert_eq!(stores[1].poll_want(), Some((third, WantEnd::Cancelled)));
     assert_eq!(stores[1].poll_want(), None);
-    stores[1].cancel(id, 0..5);
+    stores[1].cancel(id, 0..5).unwrap();
     assert_eq!(stores[1].poll_want(), Some((outside, WantEnd::Cancelled)));
 }
 
@@ -206,7 +206,7 @@ fn an_update_tells_the_length_without_a_block() {
     let (mut stores, source) = pair(&blocks([10; 9]));
     let mut links = live(&mut stores);
     let id = stores[1].feeds().next().unwrap();
-    stores[1].watch(id, true);
+    stores[1].watch(id, true).unwrap();
     assert_eq!(
         (stores[1].info(id).unwrap().len, stores[1].info(id).unwrap().byte_len, stores[1].info(id).unwrap().downloaded),
         (9, 90, 0)
@@ -340,8 +340,8 @@ fn what_is_cleared_is_unheld_everywhere_and_can_come_back() {
     let mut links = live(&mut stores);
     let id = stores[1].feeds().next().unwrap();
     assert_eq!(stores[1].info(id).unwrap().downloaded, 20);
-    stores[0].watch(source, true);
-    stores[1].watch(id, true);
+    stores[0].watch(source, true).unwrap();
+    stores[1].watch(id, true).unwrap();
 
     assert_eq!(stores[1].clear(id, 5..15).unwrap(), 10);
     assert_eq!(stores[1].clear(id, 5..15).unwrap(), 0);
@@ -383,27 +383,27 @@ fn fetching_and_serving_can_end_and_begin_again() {
         }
     };
     for turns in [0, 1, 2, 3, 20] {
-        stores[1].set_transfer(id, Some(false), None);
+        stores[1].set_transfer(id, Some(false), None).unwrap();
         (0..turns / 2).for_each(|_| _ = links[0].turn(&mut stores, START));
         grow(&mut stores, &mut links, turns);
-        stores[1].set_transfer(id, Some(true), None);
+        stores[1].set_transfer(id, Some(true), None).unwrap();
         run(&mut stores, &mut links, START);
         assert_eq!(stores[1].info(id).unwrap().downloaded, stores[0].info(source).unwrap().len, "{turns} turns");
-        stores[0].set_transfer(source, None, Some(false));
+        stores[0].set_transfer(source, None, Some(false)).unwrap();
         grow(&mut stores, &mut links, turns);
-        stores[0].set_transfer(source, None, Some(true));
+        stores[0].set_transfer(source, None, Some(true)).unwrap();
         run(&mut stores, &mut links, START);
         assert_eq!(stores[1].info(id).unwrap().downloaded, stores[0].info(source).unwrap().len, "{turns} turns");
     }
     // At rest, nothing is fetched or served that was switched off.
     let before = stores[1].info(id).unwrap().downloaded;
-    stores[1].set_transfer(id, Some(false), None);
+    stores[1].set_transfer(id, Some(false), None).unwrap();
     run(&mut stores, &mut links, START);
     grow(&mut stores, &mut links, 0);
     run(&mut stores, &mut links, START);
     assert_eq!(stores[1].info(id).unwrap().downloaded, before);
-    stores[0].set_transfer(source, None, Some(false));
-    stores[1].set_transfer(id, Some(true), None);
+    stores[0].set_transfer(source, None, Some(false)).unwrap();
+    stores[1].set_transfer(id, Some(true), None).unwrap();
     run(&mut stores, &mut links, START);
     assert_eq!(stores[1].info(id).unwrap().downloaded, before);
 }
@@ -457,6 +457,7 @@ fn bytes_at_the_end_of_a_cleared_feed_go_back_and_it_opens_and_grows() {
     disk.reopen();
     let mut writer: Store = Multifeed::open(disk, Options::default()).unwrap();
     assert!(writer.problems().is_empty() && writer.recovered().is_empty(), "{:?}", writer.recovered());
+    let id = writer.find_name("w").unwrap();
     assert_eq!(
         (writer.info(id).unwrap().len, writer.info(id).unwrap().downloaded, writer.info(id).unwrap().byte_len),
         (10, 0, 100)
@@ -467,6 +468,7 @@ fn bytes_at_the_end_of_a_cleared_feed_go_back_and_it_opens_and_grows() {
     disk.reopen();
     let mut writer: Store = Multifeed::open(disk, Options::default()).unwrap();
     assert!(writer.recovered().is_empty());
+    let id = writer.find_name("w").unwrap();
     assert_eq!(held(&writer, id, 0..13), [10, 11, 12]);
     assert_eq!(writer.get(id, 10).unwrap().unwrap(), vec![0; 4]);
 }
@@ -477,7 +479,6 @@ fn an_audit_gives_up_what_rotted_and_the_next_sync_brings_it_back() {
     stores[1] = store();
     live(&mut stores);
     hang_up(&mut stores);
-    let id = stores[1].feeds().next().unwrap();
     // Else opening would check it, as after a crash.
     stores[1].sync().unwrap();
     let mut disk = stores[1].storage().clone();
@@ -487,6 +488,7 @@ fn an_audit_gives_up_what_rotted_and_the_next_sync_brings_it_back() {
     }
     disk.reopen();
     stores[1] = Multifeed::open(disk, Options::default()).unwrap();
+    let id = stores[1].feeds().next().unwrap();
     let (mut valid, mut invalid, mut dropped, mut from, mut steps) = (0, 0, Vec::new(), Some(0), 0);
     while let Some(next) = from {
         let step = stores[1].audit_step(id, next, 1_000).unwrap();
@@ -507,7 +509,7 @@ fn an_audit_gives_up_what_rotted_and_the_next_sync_brings_it_back() {
 #[test]
 fn what_happens_to_a_feed_is_told_to_who_watches() {
     let (mut stores, source) = pair(&blocks([10; 20]));
-    stores[0].watch(source, true);
+    stores[0].watch(source, true).unwrap();
     stores[1] = store();
     let mut links = live(&mut stores);
     let id = stores[1].feeds().next().unwrap();
@@ -521,7 +523,7 @@ fn what_happens_to_a_feed_is_told_to_who_watches() {
     assert_eq!(sent, 20);
     assert_eq!(events(&mut stores[1]), [], "nobody watched");
 
-    stores[1].watch(id, true);
+    stores[1].watch(id, true).unwrap();
     stores[0].append(source, &blocks([10; 2])).unwrap();
     stores[0].commit(START);
     run(&mut stores, &mut links, START);
@@ -549,7 +551,7 @@ fn events_that_nobody_takes_are_bounded() {
     options.limits.feed_events = 8;
     let mut writer: Store = Multifeed::open(MemoryStorage::default(), options).unwrap();
     let id = writer.writer(Some("w"), || KeyPair::from_seed(&[1; 32])).unwrap();
-    writer.watch(id, true);
+    writer.watch(id, true).unwrap();
     for _ in 0..100 {
         writer.append(id, &blocks([1, 1])).unwrap();
         writer.commit(START);
@@ -634,11 +636,12 @@ proptest! {
         let ([source, _], id) = pair(&blocks(vec![3; count]));
         let mut stores = [source, store(), sparse()];
         run_once(&mut stores, [0, 1]);
-        let there = |store: &Store| (0..count as u64).filter(|&index| store.has(id, index)).collect::<BTreeSet<u64>>();
-        for (store, (start, length)) in stores.iter_mut().zip(&cleared) {
+        let copy = stores[1].feeds().next().unwrap();
+        let there = |store: &Store, id| (0..count as u64).filter(|&at| store.has(id, at)).collect::<BTreeSet<u64>>();
+        for ((store, id), (start, length)) in stores.iter_mut().zip([id, copy]).zip(&cleared) {
             store.clear(id, *start..start + length).unwrap();
         }
-        let expected: BTreeSet<u64> = &there(&stores[0]) | &there(&stores[1]);
+        let expected: BTreeSet<u64> = &there(&stores[0], id) | &there(&stores[1], copy);
         let target = stores[2].add(stores[0].info(id).unwrap().key).unwrap();
         let mut links: Vec<Link> =
             [0, 1].map(|side| Link::plain(&mut stores, [side, 2], Replicate::live())).into_iter().collect();

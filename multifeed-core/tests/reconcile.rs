@@ -147,7 +147,7 @@ fn equal_stores_open_nothing_and_find_out_in_a_handful_of_messages() {
 fn a_feed_that_is_served_to_nobody_is_not_compared() {
     let mut stores = synced(4);
     let id = find(&stores[0], 1);
-    stores[0].set_transfer(id, None, Some(false));
+    stores[0].set_transfer(id, None, Some(false)).unwrap();
     let (link, _) = sync(&mut stores, Replicate::default());
     assert_eq!([0, 1].map(|side| link.totals(side).in_step), [3, 3]);
 }

@@ -348,6 +348,7 @@ fn blocks_that_no_message_can_carry_are_not_announced_and_told_by_name() {
     let mut disk = stores[0].storage().clone();
     write_oversized(&mut disk);
     stores[0] = Multifeed::open(disk, Options::default()).unwrap();
+    let id = stores[0].find(&key).unwrap();
     assert_eq!(stores[0].info(id).unwrap().len, 3);
     let link = sync(&mut stores, Replicate::default());
     let told = link.events[0].iter().find_map(|event| match event {
@@ -487,6 +488,7 @@ fn a_block_that_rotted_is_our_own_fault_and_is_neither_read_nor_served() {
     let mut disk = stores[0].storage().clone();
     disk.write_at(FileId::new(Slot(0), FileKind::Data), 1_550, b"?").unwrap();
     stores[0] = Multifeed::open(disk, Options::default()).unwrap();
+    let id = writer(&mut stores[0], "w", 1);
     assert_eq!(stores[0].get(id, 15).unwrap_err().code(), "ERR_STORE_DAMAGED");
     assert_eq!(stores[0].get(id, 14).unwrap().unwrap().len(), 100);
     let other = writer(&mut stores[0], "other", 2);

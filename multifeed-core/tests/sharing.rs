@@ -164,7 +164,7 @@ fn what_is_not_wanted_is_not_fetched() {
             run(&mut stores, &mut links, START);
             assert_eq!(held(&stores[1]), sorted([(key(2), 5), (key(3), 5), (key(4), 1), (key(9), 2)]));
             let id = stores[1].find(&key(9)).unwrap();
-            stores[1].set_transfer(id, Some(true), None);
+            stores[1].set_transfer(id, Some(true), None).unwrap();
             run(&mut stores, &mut links, START);
             assert_eq!(stores[1].info(id).unwrap().downloaded, 2, "the application's own wish got past its policy");
         } else {
@@ -353,7 +353,7 @@ fn what_a_remote_brings_too_late_and_past_its_bound_is_fetched_from_others() {
     assert_eq!(held(&stores[1]), [(key(1), 1)]);
     let theirs = stores[0].find(&key(1)).unwrap();
     stores[0].clear(theirs, 0..1).unwrap();
-    stores[0].set_transfer(theirs, Some(true), None);
+    stores[0].set_transfer(theirs, Some(true), None).unwrap();
 
     let limits = Some(PeerLimits { bytes: 1, ..PeerLimits::default() });
     let options = [Replicate::default(), Replicate::default().with_policy(Rules { limits, ..Rules::default() })];

@@ -175,7 +175,7 @@ fn an_old_copy_of_a_writer_is_not_in_sync_with_what_was_written_since() {
     assert!(!in_sync(&stores, &link)[0]);
     assert_eq!(stores[0].info(stores[0].feeds().next().unwrap()).unwrap().len, 2);
     let id = stores[0].feeds().next().unwrap();
-    stores[0].set_transfer(id, Some(true), None);
+    stores[0].set_transfer(id, Some(true), None).unwrap();
     run(&mut stores, std::slice::from_mut(&mut link), START);
     assert_eq!((in_sync(&stores, &link), stores[0].info(id).unwrap().len), ([true, true], 5));
 }

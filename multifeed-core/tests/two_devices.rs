@@ -209,9 +209,9 @@ fn a_sparse_session_tells_the_length_and_brings_what_is_asked_for() {
     assert_eq!((conflicts(&link), writer_behind(&link)), ([vec![], vec![]], [vec![], vec![(2, 5)]]));
     assert_eq!(blocks(&mut stores[1]), ["a", "b", "-", "-", "-"]);
     append(&mut stores[1], &["f"]);
-    let id = feed(&mut stores[1]);
     let disk = stores[1].storage().clone();
     stores[1] = multifeed_core::Multifeed::open(disk, Options::default()).unwrap();
+    let id = feed(&mut stores[1]);
     assert_eq!(blocks(&mut stores[1]), ["a", "b", "-", "-", "-", "f"]);
     stores[1].want(id, Want::Block(3), WantOptions::default()).unwrap();
     let link = meet(&mut stores, &Replicate { sparse: Some(true), ..once() });
@@ -291,7 +291,7 @@ fn the_rest_of_an_old_copy_comes_from_anyone() {
     assert_eq!(blocks(&mut stores[1]), ["a", "b"]);
     let id = stores[2].find(&pair().public_key()).unwrap();
     run_once(&mut stores, [0, 1], &Replicate { sparse: Some(true), ..once() });
-    stores[2].set_transfer(id, None, Some(true));
+    stores[2].set_transfer(id, None, Some(true)).unwrap();
     run(&mut stores, std::slice::from_mut(&mut reader), NOW);
     assert_eq!(blocks(&mut stores[1]), ["a", "b", "c", "d", "e"], "{:?}", reader.events);
 }
@@ -418,8 +418,8 @@ fn readers_of_two_histories_are_not_in_sync() {
             // Who is asked to fetch it all the same fetches nothing of the other history.
             for (at, peer) in [2, 3].into_iter().zip(peers).filter(|_| options.live) {
                 let id = stores[at].find(&pair().public_key()).unwrap();
-                stores[at].set_transfer(id, Some(false), None);
-                stores[at].set_transfer(id, Some(true), None);
+                stores[at].set_transfer(id, Some(false), None).unwrap();
+                stores[at].set_transfer(id, Some(true), None).unwrap();
                 run(&mut stores, std::slice::from_mut(&mut link), NOW);
                 assert!(!stores[at].in_sync(peer), "{case}");
             }
@@ -439,7 +439,7 @@ fn a_claimed_fork_is_still_proven_after_the_feed_is_set_to_be_fetched() {
         let mut said = reader.say(Message::Unhave { start: 0, length: (1 << 53) - 1 });
         if sets {
             let id = reader.store.find(&pair().public_key()).unwrap();
-            reader.store.set_transfer(id, Some(true), None);
+            reader.store.set_transfer(id, Some(true), None).unwrap();
             said.extend(reader.said());
         }
         assert!(

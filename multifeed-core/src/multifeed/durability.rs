@@ -59,9 +59,12 @@ impl<S: Storage> Multifeed<S> {
     }
 
     /// As [`sync`](Self::sync), of some feeds: from where to go on, `None` after the last one, and the first error of these. A feed
-    /// that failed stops no other.
+    /// that failed stops no other. A place of another store is [`StoreError::UnknownFeed`].
     pub fn sync_step(&mut self, from: Option<FeedId>) -> (Option<FeedId>, Result<(), StoreError>) {
-        let from = from.unwrap_or(FeedId(0));
+        if let Some(Err(error)) = from.map(|from| self.check_id(from)) {
+            return (None, Err(error));
+        }
+        let from = from.unwrap_or(FeedId(0, self.number));
         // What is staged is written first.
         self.commit(self.now);
         let unwritten = self.uncommitted.unwritten.iter().copied().filter(|&id| id >= from);

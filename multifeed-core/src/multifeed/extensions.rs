@@ -56,6 +56,9 @@ pub enum ExtensionError {
     /// The peer has not that feed's channel open (any more), the feed was removed, or the stream is over.
     #[error("the peer, or the feed, is gone")]
     Gone,
+    /// The feed's id is of another store.
+    #[error("the store has no feed of this id: it is that of another store")]
+    UnknownFeed,
 }
 
 impl ExtensionError {
@@ -68,6 +71,7 @@ impl ExtensionError {
             Self::TooLarge { .. } => "ERR_MESSAGE_TOO_LARGE",
             Self::Full { .. } => "ERR_EXTENSION_FULL",
             Self::Gone => "ERR_PEER_GONE",
+            Self::UnknownFeed => "ERR_UNKNOWN_FEED",
         }
     }
 
@@ -123,12 +127,14 @@ impl<S: Storage> Multifeed<S> {
     ///
     /// # Errors
     ///
-    /// If the name is multifeed's own, or there are too many.
+    /// If the name is multifeed's own, there are too many, or the id is of another store.
     pub fn register_extension(&mut self, feed: FeedId, name: &str) -> Result<(), ExtensionError> {
         ExtensionError::check(name, &[])?;
-        let Some(slot) = self.feeds.get(feed.0 as usize).filter(|slot| !slot.removed) else {
+        self.check_id(feed).map_err(|_| ExtensionError::UnknownFeed)?;
+        let slot = &self.feeds[feed.0 as usize];
+        if slot.removed {
             return Err(ExtensionError::Gone);
-        };
+        }
         let names = self.extensions.names.entry(feed).or_default();
         if names.contains(name) {
             return Ok(());
@@ -153,7 +159,7 @@ impl<S: Storage> Multifeed<S> {
     ///
     /// # Errors
     ///
-    /// If the peer has not the feed's channel open, the message is too large, or too much waits for that peer.
+    /// If the peer has not the feed's channel open, the message is too large, too much waits for that peer, or the id is of another store.
     pub fn send_extension(
         &mut self,
         feed: FeedId,
@@ -162,6 +168,7 @@ impl<S: Storage> Multifeed<S> {
         body: Bytes,
     ) -> Result<(), ExtensionError> {
         ExtensionError::check(name, &body)?;
+        self.check_id(feed).map_err(|_| ExtensionError::UnknownFeed)?;
         let max = self.limits.extension_bytes;
         let session = self.sessions.get_mut(&peer).ok_or(ExtensionError::Gone)?;
         if !session.peers.get(&feed).is_some_and(|peer| peer.is_opened()) || !session.is_running() {
@@ -180,7 +187,7 @@ impl<S: Storage> Multifeed<S> {
 
     /// Returns the peers that have a feed's channel open.
     pub fn extension_peers(&self, feed: FeedId) -> Vec<SessionId> {
-        let subscribers = self.feeds.get(feed.0 as usize).map(|slot| slot.subscribers.as_slice()).unwrap_or_default();
+        let subscribers = self.entry(feed).map(|slot| slot.subscribers.as_slice()).unwrap_or_default();
         let is_open = |id: &&SessionId| {
             let peer = self.sessions.get(id).and_then(|session| session.peers.get(&feed));
             peer.is_some_and(|peer| peer.is_opened())

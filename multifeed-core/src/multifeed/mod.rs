@@ -40,7 +40,7 @@ use crate::cores::durability::Durability;
 use crate::error::{AppendError, Conflict, StoreError};
 use crate::feed::local_name::is_object_property;
 use crate::feed::{Feed, Recovered, VerifyCursor, VerifyStep};
-use crate::ids::{FeedId, SessionId, SetId};
+use crate::ids::{FeedId, SessionId, SetId, StoreNumber};
 use crate::keys::key_pair::KeyPair;
 use crate::limits::Limits;
 use crate::log::log;
@@ -163,6 +163,8 @@ pub enum MultifeedEvent {
 /// [`grant`](Self::grant) allowed. Any order of calls is safe.
 #[derive(Debug)]
 pub struct Multifeed<S> {
+    /// Which store the ids are of.
+    number: StoreNumber,
     limits: Limits,
     cores: Cores<S>,
     members: Members,
@@ -195,7 +197,7 @@ struct FeedSlot {
     /// Those of them that two were asked for, and how many bytes all such were.
     doubled: BTreeSet<u64>,
     /// How many sessions have something of it to bring.
-    fetching: u64,
+    fetching: u32,
     doubled_bytes: u64,
     /// New blocks that were not announced yet, and the session that brought them.
     unannounced: Vec<(Range<u64>, Option<SessionId>)>,
@@ -334,7 +336,7 @@ impl<S: Storage> Multifeed<S> {
     ///
     /// # Errors
     ///
-    /// [`StoreError::UnknownFeed`] if the store has no such id. An id means nothing in another store: it may be that of any feed there.
+    /// [`StoreError::UnknownFeed`] if the id is of another store.
     pub fn info(&self, id: FeedId) -> Result<FeedInfo, StoreError> {
         let entry = self.entry(id).ok_or(StoreError::UnknownFeed)?;
         Ok(self.info_of(id, &entry.feed))
@@ -464,7 +466,12 @@ impl<S: Storage> Multifeed<S> {
 
     /// What an id of the application's stands for.
     fn entry(&self, id: FeedId) -> Option<&FeedSlot> {
-        self.feeds.get(id.0 as usize).map(|entry| &**entry)
+        self.feeds.get(id.0 as usize).filter(|_| id.1 == self.number).map(|entry| &**entry)
+    }
+
+    /// Fails if an id is of another store.
+    fn check_id(&self, id: FeedId) -> Result<(), StoreError> {
+        self.entry(id).map(|_| ()).ok_or(StoreError::UnknownFeed)
     }
 
     fn slot(&self, id: FeedId) -> &FeedSlot {
@@ -597,8 +604,12 @@ impl<S: Storage> Multifeed<S> {
     }
 
     fn insert(&mut self, feed: Feed) -> FeedId {
-        self.feeds.push(Box::new(FeedSlot::new(feed)));
-        FeedId(self.feeds.len() as u32 - 1)
+        self.push_slot(Box::new(FeedSlot::new(feed)))
+    }
+
+    fn push_slot(&mut self, slot: Box<FeedSlot>) -> FeedId {
+        self.feeds.push(slot);
+        FeedId(self.feeds.len() as u32 - 1, self.number)
     }
 
     /// A feed can be found by its key, name and folder.

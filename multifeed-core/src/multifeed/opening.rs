@@ -23,6 +23,7 @@ use crate::cores::report::ExposedKey;
 use crate::error::StoreError;
 use crate::feed::local_name::is_key_name;
 use crate::feed::{Feed, Opening, Recovered};
+use crate::ids::StoreNumber;
 use crate::log::log;
 use crate::storage::{FileId, FileKind, Found, Slot, Storage, Unsupported};
 
@@ -47,6 +48,7 @@ impl<S: Storage> Multifeed<S> {
         let journal_damage = cores.journal.damage();
         let mut opening = Opening::new(&options.limits);
         let mut multifeed = Self {
+            number: StoreNumber::next(),
             limits: options.limits,
             cores,
             members: Members { banned, removed, ..Members::default() },

@@ -23,7 +23,10 @@ impl<S: Storage> Multifeed<S> {
     /// If no feed can have such a block, a range ends before it starts, the feed was removed, or as much is waited for as may be.
     pub fn want(&mut self, id: FeedId, want: Want, options: WantOptions) -> Result<WantId, WantError> {
         want.check()?;
-        self.live(id).map_err(|_| WantError::Removed)?;
+        self.live(id).map_err(|error| match error {
+            StoreError::UnknownFeed => WantError::UnknownFeed,
+            _ => WantError::Removed,
+        })?;
         let number = self.waits.add(id, &options, self.limits.wants)?;
         self.slot_mut(id).wants.add(number, want, options);
         self.end_fulfilled(id);
@@ -41,12 +44,17 @@ impl<S: Storage> Multifeed<S> {
     }
 
     /// Ends what is waited for in a range: single blocks of it, and ranges that lie within it (hypercore's `cancel`).
-    pub fn cancel(&mut self, id: FeedId, range: Range<u64>) {
-        let Some(entry) = self.entry(id) else { return };
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::UnknownFeed`] if the id is of another store. Nothing is waited for of a feed that was removed.
+    pub fn cancel(&mut self, id: FeedId, range: Range<u64>) -> Result<(), StoreError> {
+        let entry = self.entry(id).ok_or(StoreError::UnknownFeed)?;
         for want in entry.wants.within(&range) {
             self.end(want, WantEnd::Cancelled);
         }
         self.take_back(id);
+        Ok(())
     }
 
     /// Returns how waiting for something ended: each want ends once, unless [`unwant`](Self::unwant) came first.
@@ -166,8 +174,13 @@ impl<S: Storage> Multifeed<S> {
 
     /// Begins or ends to fetch a feed's blocks and to serve them, on every session that has the feed and on later ones. It overrides what was
     /// set for those, as far as their policies allow. `None` leaves it as it is (hypercore's `setDownloading` and `setUploading`).
-    pub fn set_transfer(&mut self, id: FeedId, download: Option<bool>, upload: Option<bool>) {
-        let Some(slot) = self.feeds.get_mut(id.0 as usize) else { return };
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::UnknownFeed`] if the id is of another store. For a feed that was removed it means nothing.
+    pub fn set_transfer(&mut self, id: FeedId, download: Option<bool>, upload: Option<bool>) -> Result<(), StoreError> {
+        self.check_id(id)?;
+        let slot = self.slot_mut(id);
         slot.download = download.or(slot.download);
         slot.upload = upload.or(slot.upload);
         for peer_id in slot.subscribers.clone() {
@@ -180,6 +193,7 @@ impl<S: Storage> Multifeed<S> {
             self.wake(peer_id);
         }
         self.give_up_unavailable();
+        Ok(())
     }
 
     /// Returns the key pair of a feed that is ours.
@@ -203,14 +217,20 @@ impl<S: Storage> Multifeed<S> {
     }
 
     /// Begins, or ends, to note what happens to a feed, for [`poll_feed_event`](Self::poll_feed_event).
-    pub fn watch(&mut self, id: FeedId, watched: bool) {
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::UnknownFeed`] if the id is of another store. Nothing happens to a feed that was removed.
+    pub fn watch(&mut self, id: FeedId, watched: bool) -> Result<(), StoreError> {
+        self.check_id(id)?;
         let limit = self.limits.feed_events;
-        let Some(slot) = self.feeds.get_mut(id.0 as usize) else { return };
+        let slot = self.slot_mut(id);
         match (watched, &slot.news) {
             (true, None) => slot.news = Some(Box::new(FeedNews::new(limit))),
             (false, Some(_)) => slot.news = None,
             _ => {}
         }
+        Ok(())
     }
 
     /// Returns what happened to the feeds that are watched. What is not taken is bounded, for each feed, by

@@ -171,7 +171,7 @@ mod tests {
     use super::*;
     use crate::replication::link_budget::LEAST_BUDGET;
 
-    const FEED: FeedId = FeedId(3);
+    const FEED: FeedId = FeedId::test(3);
 
     fn at(milliseconds: u64) -> Duration {
         Duration::from_millis(milliseconds)
@@ -263,21 +263,21 @@ mod tests {
     #[test]
     fn what_went_before_arrived_too_and_a_closed_channel_waits_for_nothing() {
         let mut ahead = Ahead::default();
-        for (feed, index) in [(FEED, 0), (FeedId(4), 0), (FEED, 1), (FeedId(4), 1)] {
+        for (feed, index) in [(FEED, 0), (FeedId::test(4), 0), (FEED, 1), (FeedId::test(4), 1)] {
             assert!(ahead.has_room());
             ahead.sent(feed, index, 16_384, at(0));
         }
         assert!(!ahead.has_room());
         ahead.wait(FEED);
-        ahead.wait(FeedId(4));
+        ahead.wait(FeedId::test(4));
         assert_eq!((ahead.has_next(), ahead.next()), (false, None));
         // Of another feed, or one that was not sent.
-        ahead.arrived(FeedId(5), &(0..1), Duration::ZERO, at(1));
+        ahead.arrived(FeedId::test(5), &(0..1), Duration::ZERO, at(1));
         ahead.arrived(FEED, &(7..9), Duration::ZERO, at(1));
         assert!(!ahead.has_room());
         ahead.arrived(FEED, &(1..2), Duration::ZERO, at(100));
         assert_eq!(ahead.sent.len(), 1);
-        ahead.forget(FeedId(4));
+        ahead.forget(FeedId::test(4));
         assert_eq!((ahead.in_flight, ahead.has_next(), ahead.next(), ahead.next()), (0, true, Some(FEED), None));
     }
 }

@@ -10,8 +10,8 @@ use crate::sets::sparse_bits::SparseBits;
 pub(crate) struct NotTaken {
     /// Feeds that were offered, and that the remote neither requested nor offered itself.
     unasked: SparseBits,
-    /// Feeds whose channels closed while it lacked something of them, each with how many blocks.
-    lacking: BTreeMap<FeedId, u64>,
+    /// Feeds by their places, whose channels closed while it lacked something of them, each with how many blocks.
+    lacking: BTreeMap<u32, u64>,
     /// All of those blocks.
     blocks: u64,
     /// Feeds whose channels closed after the remote had told all that it has: what comes here since then it lacks.
@@ -31,9 +31,9 @@ impl NotTaken {
 
     /// A feed's channel closed while the remote lacked so many blocks of it.
     pub(crate) fn closed(&mut self, feed: FeedId, lacking: u64) {
-        self.blocks -= self.lacking.remove(&feed).unwrap_or_default();
+        self.blocks -= self.lacking.remove(&feed.0).unwrap_or_default();
         if lacking > 0 {
-            self.lacking.insert(feed, lacking);
+            self.lacking.insert(feed.0, lacking);
             self.blocks += lacking;
         }
     }
@@ -50,7 +50,7 @@ impl NotTaken {
 
     /// So many blocks of such a feed are new.
     pub(crate) fn gained(&mut self, feed: FeedId, blocks: u64) {
-        let lacking = self.lacking.get(&feed).copied().unwrap_or_default();
+        let lacking = self.lacking.get(&feed.0).copied().unwrap_or_default();
         self.closed(feed, lacking + blocks);
     }
 
@@ -71,13 +71,13 @@ impl NotTaken {
         self.reopened(feed);
     }
 
-    /// How many there are of those that count; without an answer to the last offer, of those whose channels closed.
-    pub(crate) fn count(&self, answered: bool, counts: impl Fn(FeedId) -> bool) -> u64 {
+    /// How many there are of those that count, by their places; without an answer to the last offer, of those whose channels closed.
+    pub(crate) fn count(&self, answered: bool, counts: impl Fn(u32) -> bool) -> u64 {
         let lacking = self.lacking.keys().filter(|&&feed| counts(feed)).count() as u64;
         let (mut count, mut at) = (lacking, 0);
         while answered && let Some(next) = self.unasked.first_in(at..1 << 32, None) {
             at = next + 1;
-            let feed = u32::try_from(next).ok().map(FeedId).filter(|feed| !self.lacking.contains_key(feed));
+            let feed = u32::try_from(next).ok().filter(|feed| !self.lacking.contains_key(feed));
             count += u64::from(feed.is_some_and(&counts));
         }
         count
@@ -91,24 +91,24 @@ mod tests {
     #[test]
     fn each_feed_counts_once() {
         let mut feeds = NotTaken::default();
-        (0..10).for_each(|feed| feeds.offered(FeedId(feed)));
-        (2..10).for_each(|feed| feeds.asked(FeedId(feed)));
-        feeds.closed(FeedId(1), 3);
-        feeds.closed(FeedId(7), 2);
-        feeds.closed(FeedId(7), 4);
-        feeds.closed(FeedId(8), 1);
-        feeds.closed(FeedId(8), 0);
+        (0..10).for_each(|feed| feeds.offered(FeedId::test(feed)));
+        (2..10).for_each(|feed| feeds.asked(FeedId::test(feed)));
+        feeds.closed(FeedId::test(1), 3);
+        feeds.closed(FeedId::test(7), 2);
+        feeds.closed(FeedId::test(7), 4);
+        feeds.closed(FeedId::test(8), 1);
+        feeds.closed(FeedId::test(8), 0);
         assert_eq!((feeds.count(true, |_| true), feeds.count(false, |_| true), feeds.blocks()), (3, 2, 7));
-        assert_eq!(feeds.count(true, |feed| feed.0 > 0), 2);
-        feeds.forget(FeedId(1));
+        assert_eq!(feeds.count(true, |feed| feed > 0), 2);
+        feeds.forget(FeedId::test(1));
         assert_eq!((feeds.count(true, |_| true), feeds.blocks()), (2, 4));
         // What is new of those that are closed.
-        [2, 7].into_iter().map(FeedId).for_each(|feed| feeds.watch(feed));
-        assert_eq!([1, 2, 7, 8].map(|feed| feeds.watches(FeedId(feed))), [false, true, true, false]);
-        feeds.gained(FeedId(2), 1);
-        feeds.gained(FeedId(7), 5);
+        [2, 7].into_iter().map(FeedId::test).for_each(|feed| feeds.watch(feed));
+        assert_eq!([1, 2, 7, 8].map(|feed| feeds.watches(FeedId::test(feed))), [false, true, true, false]);
+        feeds.gained(FeedId::test(2), 1);
+        feeds.gained(FeedId::test(7), 5);
         assert_eq!((feeds.count(true, |_| true), feeds.blocks()), (3, 10));
-        feeds.reopened(FeedId(7));
-        assert_eq!((feeds.count(true, |_| true), feeds.blocks(), feeds.watches(FeedId(7))), (2, 1, false));
+        feeds.reopened(FeedId::test(7));
+        assert_eq!((feeds.count(true, |_| true), feeds.blocks(), feeds.watches(FeedId::test(7))), (2, 1, false));
     }
 }

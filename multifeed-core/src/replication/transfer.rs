@@ -273,7 +273,7 @@ impl Transfer {
 mod tests {
     use super::*;
 
-    const FEED: FeedId = FeedId(3);
+    const FEED: FeedId = FeedId::test(3);
     const PATIENCE: Duration = Duration::from_secs(20);
 
     fn at(seconds: u64) -> Duration {

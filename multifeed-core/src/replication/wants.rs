@@ -78,6 +78,9 @@ pub enum WantError {
     /// The feed was removed from the store.
     #[error("the feed was removed")]
     Removed,
+    /// The feed's id is of another store.
+    #[error("the store has no feed of this id: it is that of another store")]
+    UnknownFeed,
     /// As much is waited for as may be.
     #[error("{max} things are waited for already")]
     TooMany {
@@ -92,6 +95,7 @@ impl WantError {
         match self {
             Self::OutOfRange { .. } => "ERR_OUT_OF_RANGE",
             Self::Removed => "ERR_REMOVED",
+            Self::UnknownFeed => "ERR_UNKNOWN_FEED",
             Self::TooMany { .. } => "ERR_LIMIT",
         }
     }

@@ -94,7 +94,7 @@ impl Feed {
     /// [`Error::Closed`].
     pub async fn cancel(&self, blocks: impl RangeBounds<u64>) -> Result<(), Error> {
         let (feed, range) = (self.state.id, range_of(&blocks));
-        self.guard.ask(|answer| Call::Read(ReadCall::Cancel { feed, range, answer })).await
+        self.guard.ask(|answer| Call::Read(ReadCall::Cancel { feed, range, answer })).await?
     }
 
     /// Waits until the feed is longer than it is now, and returns its length. In a sparse session peers are asked for their
@@ -267,7 +267,7 @@ impl Feed {
     /// [`Error::Closed`].
     pub async fn set_downloading(&self, download: bool) -> Result<(), Error> {
         let (feed, download) = (self.state.id, Some(download));
-        self.guard.ask(|answer| Call::Read(ReadCall::Transfer { feed, download, upload: None, answer })).await
+        self.guard.ask(|answer| Call::Read(ReadCall::Transfer { feed, download, upload: None, answer })).await?
     }
 
     /// Begins or ends to serve this feed's blocks, on every session, whatever its options say.
@@ -276,7 +276,7 @@ impl Feed {
     /// [`Error::Closed`].
     pub async fn set_uploading(&self, upload: bool) -> Result<(), Error> {
         let (feed, upload) = (self.state.id, Some(upload));
-        self.guard.ask(|answer| Call::Read(ReadCall::Transfer { feed, download: None, upload, answer })).await
+        self.guard.ask(|answer| Call::Read(ReadCall::Transfer { feed, download: None, upload, answer })).await?
     }
 
     /// Returns the key pair of a feed that is ours, to keep elsewhere. Anyone who has it can write the feed; two that do so apart sign two
@@ -298,7 +298,7 @@ impl Feed {
         let feed = self.state.id;
         let queue = Arc::new(FeedQueue::new(self.guard.0.store.options.multifeed.limits.feed_events));
         let weak = Arc::downgrade(&queue);
-        self.guard.ask(|answer| Call::Read(ReadCall::Watch { feed, queue: weak, answer })).await?;
+        self.guard.ask(|answer| Call::Read(ReadCall::Watch { feed, queue: weak, answer })).await??;
         Ok(FeedEvents::new(queue, self.guard.clone()))
     }
 }

@@ -370,7 +370,7 @@ impl<S: Storage> Multifeed<S> {
         self.members.removed.add(&mut self.cores.storage, &self.limits, &[list], key, false)?;
         let lists = &mut self.members.sets.lists.lists;
         lists.get_mut(&set).into_iter().for_each(|list| list.back.retain(|back| *back != key));
-        Ok(self.exclude(set, id))
+        self.exclude(set, id)
     }
 
     /// Removes the core of a feed from the corestore, and the feed from all multifeeds that are open.

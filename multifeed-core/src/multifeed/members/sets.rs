@@ -77,12 +77,17 @@ impl<S: Storage> Multifeed<S> {
     ///
     /// A remote that offers it later brings it back, unless a [policy](crate::Policy) refuses it. It is in a multifeed of a corestore again when that
     /// is opened, unless it is [taken out](Self::take_out_of).
-    pub fn exclude(&mut self, set: SetId, feed: FeedId) -> bool {
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::UnknownFeed`] if the id is of another store.
+    pub fn exclude(&mut self, set: SetId, feed: FeedId) -> Result<bool, StoreError> {
+        self.check_id(feed)?;
         let left = self.members.sets.get_mut(set).is_some_and(|feeds| feeds.remove(u64::from(feed.0)));
         if left {
             self.leave_sessions_of(Some(set), feed);
         }
-        left
+        Ok(left)
     }
 
     /// Returns the feeds of a set, in the order of their folders.

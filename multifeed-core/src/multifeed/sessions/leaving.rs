@@ -65,8 +65,8 @@ impl<S: Storage> Multifeed<S> {
         if session.options.upload == Some(false) {
             return 0;
         }
-        let counts = |feed: FeedId| {
-            let slot = self.feeds.get(feed.0 as usize);
+        let counts = |place: u32| {
+            let slot = self.feeds.get(place as usize);
             slot.is_some_and(|slot| !slot.removed && slot.upload != Some(false) && slot.feed.downloaded() > 0)
         };
         session.not_taken.count(session.is_offer_answered(), counts)

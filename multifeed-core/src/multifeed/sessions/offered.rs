@@ -333,10 +333,7 @@ impl<S: Storage> Multifeed<S> {
                 self.feeds[id.0 as usize] = slot;
                 id
             }
-            None => {
-                self.feeds.push(slot);
-                FeedId(self.feeds.len() as u32 - 1)
-            }
+            None => self.push_slot(slot),
         };
         self.members.catalog.offer(id, key);
         id

@@ -79,8 +79,8 @@ pub(crate) struct Left {
 
 impl PeerProgress {
     /// 1 if the remote has something to bring.
-    pub(crate) fn fetches(&self) -> u64 {
-        u64::from(self.missing_here > 0)
+    pub(crate) fn fetches(&self) -> u32 {
+        u32::from(self.missing_here > 0)
     }
 
     pub(crate) fn add(&mut self, other: PeerProgress) {

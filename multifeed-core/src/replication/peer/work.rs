@@ -66,7 +66,7 @@ pub(crate) struct Work<'a, S> {
     /// Blocks that some session was asked for.
     pub(crate) reserved: &'a mut SparseBits,
     /// How many sessions have something of the feed to bring.
-    pub(crate) fetching: u64,
+    pub(crate) fetching: u32,
     /// Whether blocks came that were not announced yet.
     pub(crate) unannounced: bool,
     /// What the application waits for.

@@ -376,7 +376,7 @@ impl PeerSession {
     }
 
     /// Notes how a feed stands. `fetching` counts the sessions that have something of it to bring.
-    pub(crate) fn count(&mut self, feed: FeedId, standing: PeerProgress, fetching: &mut u64) {
+    pub(crate) fn count(&mut self, feed: FeedId, standing: PeerProgress, fetching: &mut u32) {
         let Some(peer) = self.peers.get_mut(&feed) else { return };
         *fetching = (*fetching + standing.fetches()).saturating_sub(peer.standing.fetches());
         let before = std::mem::replace(&mut peer.standing, standing);

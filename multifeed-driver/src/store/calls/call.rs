@@ -197,7 +197,7 @@ pub(crate) enum ReadCall {
     Cancel {
         feed: FeedId,
         range: Range<u64>,
-        answer: Answer<()>,
+        answer: Answer<Result<(), Error>>,
     },
     Clear {
         feed: FeedId,
@@ -243,7 +243,7 @@ pub(crate) enum ReadCall {
         feed: FeedId,
         download: Option<bool>,
         upload: Option<bool>,
-        answer: Answer<()>,
+        answer: Answer<Result<(), Error>>,
     },
     KeyPair {
         feed: FeedId,
@@ -252,7 +252,7 @@ pub(crate) enum ReadCall {
     Watch {
         feed: FeedId,
         queue: Weak<FeedQueue>,
-        answer: Answer<()>,
+        answer: Answer<Result<(), Error>>,
     },
 }
 

@@ -176,7 +176,7 @@ impl<S: Storage> Store<S> {
         }
         if self.holders.plain == Some(set) {
             // Nothing lists it here.
-            self.multi.exclude(set, feed);
+            self.multi.exclude(set, feed)?;
         } else if !self.multi.take_out_of(set, feed)? {
             return Ok(());
         }

@@ -56,9 +56,9 @@ impl<S: Storage> Store<S> {
                 }));
             }
             ReadCall::Cancel { feed, range, answer } => {
-                self.multi.cancel(feed, range);
+                let cancelled = self.multi.cancel(feed, range).map_err(|error| self.failed(error));
                 self.end_waits();
-                answer.send(());
+                answer.send(cancelled);
             }
             ReadCall::Clear { feed, range, answer } => {
                 let cleared = self.multi.clear(feed, range).map_err(|error| self.failed(error));
@@ -95,19 +95,18 @@ impl<S: Storage> Store<S> {
                 answer.send(self.multi.verify_signature(feed, blocks, &signature).map_err(|error| self.failed(error)));
             }
             ReadCall::Transfer { feed, download, upload, answer } => {
-                self.multi.set_transfer(feed, download, upload);
-                answer.send(());
+                let set = self.multi.set_transfer(feed, download, upload);
+                answer.send(set.map_err(|error| self.failed(error)));
             }
             ReadCall::KeyPair { feed, answer } => answer.send(self.multi.key_pair(feed).map(Box::new)),
             ReadCall::Watch { feed, queue, answer } => {
                 self.watchers.add(feed, queue);
+                let watched = self.multi.watch(feed, true);
                 if self.multi.is_removed(feed) {
                     // Its end was reported before.
                     self.watchers.forget(feed);
-                } else {
-                    self.multi.watch(feed, true);
                 }
-                answer.send(());
+                answer.send(watched.map_err(|error| self.failed(error)));
             }
         }
     }

@@ -96,7 +96,8 @@ impl<S: Storage> Store<S> {
             let peers = &self.peers;
             let event = event.map_peer(|peer| peers.get(&peer).map(|connected| connected.link.id));
             if !self.watchers.tell(feed, event) {
-                self.multi.watch(feed, false);
+                // The id was the store's own.
+                let _ = self.multi.watch(feed, false);
             }
         }
     }
