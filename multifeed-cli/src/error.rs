@@ -144,6 +144,11 @@ impl CliError {
         self.exit
     }
 
+    /// Whether this store is at fault, which no other peer and no other try changes.
+    pub(crate) fn is_of_the_store(&self) -> bool {
+        self.code.starts_with("ERR_STORE")
+    }
+
     /// Whether stdout or stdin failed.
     pub(crate) fn is_stdio(&self) -> bool {
         self.stdio

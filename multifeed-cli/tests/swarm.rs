@@ -312,3 +312,21 @@ fn two_processes_find_each_other_on_a_testnet() -> Result<()> {
     testnet.ended(0)?;
     Ok(())
 }
+
+#[test]
+fn a_store_that_takes_nothing_any_more_ends_a_swarm_that_is_not_live() -> Result<()> {
+    let network = free_port()?;
+    let (a, b) = (store("a")?, store("b")?);
+    let mut waits = swarm(&a, &network, &[])?;
+    listening(&mut waits)?;
+    // It is moved away before anybody is found.
+    let moved = a.path().with_extension("moved");
+    std::fs::rename(a.path(), &moved)?;
+    let server = live(&b, &network, &[])?;
+    let last = waits.failed()?;
+    ensure!(last["code"] == "ERR_STORE_MOVED", "{last}");
+    server.signal("INT")?;
+    server.ended(0)?;
+    std::fs::rename(&moved, a.path())?;
+    Ok(())
+}

@@ -28,6 +28,8 @@ pub enum SwarmEvent {
     Failed {
         /// The peer.
         peer: FoundId,
+        /// Its static key, if it is known.
+        key: Option<PeerKey>,
         /// Why no connection came about, if none did.
         error: Option<String>,
         /// How long it waits at least.

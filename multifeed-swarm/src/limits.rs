@@ -14,7 +14,7 @@ pub struct SwarmLimits {
     pub routes: usize,
     /// Dials at once to peers that were never reached, and that the user did not name. Default 16.
     pub dials_at_once: usize,
-    /// Dials in all: one is kept for each peer that is connected or tried. Default 512.
+    /// Dials in all: one is kept for each peer that is connected or tried. If more peers wait, those that were never reached have them in turn. Default 512.
     pub dials: usize,
     /// Failures in a row after which a peer is given up, until it is found again. Default 5, which takes about 15 s if it refuses.
     pub failures: u32,

@@ -265,10 +265,11 @@ impl Task {
             }
             NetworkerEvent::Redial { dial, after, error } => {
                 tried = links.of_trial(dial).map(|peer| (peer, false));
-                if let Some(peer) = links.failed(dial, error.is_some(), table)
-                    && table.failed(peer, after, now)
-                {
-                    shared.publish(SwarmEvent::Failed { peer, error, after });
+                if let Some(peer) = links.failed(dial, error.is_some(), table) {
+                    let key = table.key(peer);
+                    if table.failed(peer, after, now) {
+                        shared.publish(SwarmEvent::Failed { peer, key, error, after });
+                    }
                 }
             }
             NetworkerEvent::Lagged => {

@@ -323,7 +323,8 @@ impl<'a> Roots<'a> {
                     let Some(ended) = self.take(event, start.elapsed())? else { continue };
                     // What keeps the two apart does not get better.
                     let failed = ended.error.as_ref().is_some_and(|error| error.exit() != EXIT_NOT_IN_SYNC);
-                    if !(args.retry && (args.live || failed || ended.shared.is_empty())) {
+                    let is_ours = ended.error.as_ref().is_some_and(CliError::is_of_the_store);
+                    if is_ours || !(args.retry && (args.live || failed || ended.shared.is_empty())) {
                         return self.result(ended);
                     }
                 }

@@ -169,6 +169,8 @@ struct Company {
     met: bool,
     /// Those whose last sync failed.
     failed: BTreeMap<Option<PeerKey>, CliError>,
+    /// What is wrong with this store, so that it cannot be done.
+    stuck: Option<CliError>,
     /// Since when a sync is under way.
     syncing: Option<Instant>,
     /// When somebody or something new came last.
@@ -177,7 +179,7 @@ struct Company {
 
 impl Company {
     fn new() -> Self {
-        Self { met: false, syncing: None, failed: BTreeMap::new(), news: Instant::now() }
+        Self { met: false, syncing: None, failed: BTreeMap::new(), stuck: None, news: Instant::now() }
     }
 
     fn ended(&mut self, peer: Option<PeerKey>, ended: Ended) {
@@ -190,6 +192,7 @@ impl Company {
         }
         match ended.error {
             None => _ = self.failed.remove(&peer),
+            Some(error) if error.is_of_the_store() => _ = self.stuck.get_or_insert(error),
             Some(error) if self.failed.len() < MOST_FAILED => _ = self.failed.insert(peer, error),
             Some(_) => {}
         }
@@ -258,6 +261,9 @@ impl Roots<'_> {
                     let ended = self.take(event, start.elapsed())?;
                     if let (Some((company, _)), Some(ended)) = (&mut until_done, ended) {
                         company.ended(who, ended);
+                        if let Some(error) = company.stuck.take() {
+                            return Err(error);
+                        }
                     }
                 }
                 Some(event) = found.next() => self.say_of_found(event, swarm)?,
@@ -291,13 +297,13 @@ impl Roots<'_> {
                 let name = PeerName { id: key.clone(), address: Some(at.clone()) };
                 self.output.about(&name).print(people, &Event::PeerFound { found, by: engine })
             }
-            SwarmEvent::Failed { peer, error, after } => {
+            SwarmEvent::Failed { peer, key, error, after } => {
                 let known = swarm.peers().into_iter().find(|known| known.id == Some(peer));
                 // Anyone may have announced a peer that the user did not name.
                 let kept = known.as_ref().is_some_and(|known| known.kept);
                 let at = known.as_ref().and_then(|known| known.found.first()).map(|found| found.route.to_string());
                 let seconds = after.as_secs_f64();
-                let key = of(known.as_ref().and_then(|known| known.key));
+                let key = of(key);
                 let why = match known.is_some_and(|known| known.reached) {
                     true => "it ended the connection before a root key was shared",
                     false => "it has none of these root keys, or is no multifeed",

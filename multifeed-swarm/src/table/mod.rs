@@ -17,6 +17,9 @@ pub(crate) type EngineId = usize;
 /// A peer that came and went is left to come back for so long. Then it is dialled.
 const RETURN: Duration = Duration::from_secs(2);
 
+/// How long one that waits for its turn waits at the most.
+const LONGEST_WAIT: Duration = Duration::from_secs(300);
+
 /// The number of a peer that was found, used once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FoundId(u64);
@@ -461,7 +464,11 @@ impl Table {
         if self.yield_to_who_came(id, now) {
             return false;
         }
-        let others_wait = self.peers.values().any(|peer| peer.is_due(now, &self.here) && !peer.is_kept());
+        let due = |peer: &&Peer| peer.is_due(now, &self.here);
+        let others_wait = self.peers.values().filter(due).any(|peer| !peer.is_kept());
+        // One that the user named waits for a place only if there are too few.
+        let dialled = self.peers.values().filter(|peer| peer.state == State::Dialled).count();
+        let is_crowded = dialled + self.peers.values().filter(due).count() > self.limits.dials;
         let most = self.limits.failures.max(1);
         let Some(peer) = self.peers.get_mut(&id).filter(|peer| peer.state == State::Dialled && peer.connections == 0)
         else {
@@ -479,9 +486,9 @@ impl Table {
             // The peer at an address that nobody announced may have another key by now.
             peer.state = State::Waiting(now.saturating_add(after));
             self.orders.push(Order::Stop(id));
-        } else if !kept && !peer.reached && others_wait {
+        } else if !peer.reached && (is_crowded || !kept && others_wait) {
             // Its place is the next one's. It comes again no sooner than the dial would have.
-            let delay = after.saturating_mul(1 << peer.failures.saturating_sub(1).min(16));
+            let delay = after.saturating_mul(1 << peer.failures.saturating_sub(1).min(16)).min(LONGEST_WAIT);
             peer.state = State::Waiting(now.saturating_add(delay));
             self.orders.push(Order::Stop(id));
         }
@@ -576,6 +583,11 @@ impl Table {
     /// The one that was found with this static key.
     pub(crate) fn with_key(&self, key: PeerKey) -> Option<FoundId> {
         self.by_name.get(&Name::Key(key)).copied()
+    }
+
+    /// The static key of one that was found, if it is known.
+    pub(crate) fn key(&self, id: FoundId) -> Option<PeerKey> {
+        self.peers.get(&id).and_then(|peer| peer.key)
     }
 
     /// Whether others are dialled of which nothing was heard yet.

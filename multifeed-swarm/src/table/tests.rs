@@ -219,6 +219,31 @@ fn a_thousand_dead_addresses_cost_few_dials_at_once_and_few_in_all() {
 }
 
 #[test]
+fn of_more_named_addresses_than_dials_each_has_its_turn() {
+    let limits = SwarmLimits { dials: 8, ..SwarmLimits::default() };
+    let mut table = Table::new(OWN, limits.clone());
+    table.join(topic(1), Mode::Both);
+    for n in 0..100 {
+        table.found(ENGINE, Found { kept: true, ..found(address(n), None, &[1]) }, secs(0));
+    }
+    let (mut open, mut tried) = (BTreeSet::new(), BTreeSet::new());
+    for now in (0..20).map(secs) {
+        table.poll(now);
+        for order in table.take_orders() {
+            match order {
+                Order::Dial { peer, .. } => assert!(open.insert(peer)),
+                Order::Stop(peer) => assert!(open.remove(&peer)),
+                Order::Hasten(_) | Order::Doubt(..) => {}
+            }
+        }
+        assert!(open.len() <= limits.dials, "{}", open.len());
+        tried.extend(open.iter().copied());
+        open.clone().into_iter().for_each(|peer| _ = table.failed(peer, secs(1), now));
+    }
+    assert_eq!((tried.len(), table.peers().count()), (100, 100), "none is given up");
+}
+
+#[test]
 fn places_are_bounded_and_those_that_were_reached_keep_theirs() {
     let limits = SwarmLimits { peers: 10, routes: 3, ..SwarmLimits::default() };
     let mut table = Table::new(OWN, limits);

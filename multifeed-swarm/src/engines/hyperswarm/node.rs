@@ -1,6 +1,6 @@
 //! The node: it owns all that the engine has, in one task of a runtime of its own.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -25,6 +25,9 @@ use crate::discovery::{BoxStream, DiscoveryEvent, Found, Incoming, Mode, Route, 
 
 /// How often it looks whether the nodes that relay to us are there, and keeps the way to them open in a NAT.
 const CHECK_EVERY: Duration = Duration::from_secs(10);
+
+/// How often it looks whether this machine has other addresses than before.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// How often our own key is announced. Nodes forget it after 20 minutes.
 const ANNOUNCE_EVERY: Duration = Duration::from_secs(600);
@@ -120,6 +123,8 @@ pub(super) struct Node {
     presence: Presence,
     /// When to look after the relays again; none while a job does.
     check: Option<Duration>,
+    /// The addresses of this machine, and when to look at them again.
+    own_addresses: (BTreeSet<IpAddr>, Duration),
     jobs: JoinSet<Done>,
     answered: VecDeque<AbortHandle>,
     /// Who waits until all is announced and looked up.
@@ -161,6 +166,7 @@ impl Node {
             key_pair,
             presence: Presence::Offline,
             check: None,
+            own_addresses: (own_addresses(), LOOK_EVERY),
             jobs: JoinSet::new(),
             answered: VecDeque::new(),
             settling: Vec::new(),
@@ -240,6 +246,12 @@ impl Node {
     fn work(&mut self) -> Duration {
         let now = self.now();
         let mut due = Vec::new();
+        if !self.options.loopback_only {
+            if self.own_addresses.1 <= now {
+                self.look_at_addresses(now);
+            }
+            due.push(self.own_addresses.1);
+        }
         match self.presence {
             Presence::Online { announce } | Presence::Reachable { announce } if self.topics.serves() => {
                 if announce <= now {
@@ -267,6 +279,21 @@ impl Node {
             check => due.extend(check),
         }
         due.into_iter().min().map_or(CHECK_EVERY, |due| due.saturating_sub(now))
+    }
+
+    /// Nodes relay to the address that they know: if it is another one now, it is announced at once, and peers are looked up anew.
+    fn look_at_addresses(&mut self, now: Duration) {
+        let addresses = own_addresses();
+        let are_others = !addresses.is_empty() && addresses != self.own_addresses.0;
+        if are_others {
+            tracing::debug!("this machine has other addresses than before");
+            if let Presence::Online { announce } | Presence::Reachable { announce } = &mut self.presence {
+                *announce = now;
+            }
+            self.topics.hurry(now);
+            self.own_addresses.0 = addresses;
+        }
+        self.own_addresses.1 = now + LOOK_EVERY;
     }
 
     fn withdraw_and_look(&mut self) {
@@ -386,7 +413,7 @@ impl Node {
             let _ = reply.send(Err(error));
             return;
         }
-        let dial = self.links.dials(key);
+        let dial = self.links.dials(key, self.now());
         let relays = self.topics.relays(&key);
         let (dht, key_pair, udx) = (self.dht.clone(), self.key_pair.clone(), self.udx.handle());
         self.jobs.spawn(async move {
@@ -411,8 +438,8 @@ impl Node {
             return;
         }
         let addresses = self.addresses().await;
-        let links = &self.links;
-        let admits = |key: &Key| links.admits(key, false);
+        let (links, now) = (&self.links, self.now());
+        let admits = |key: &Key| links.admits(key, false, now);
         let answering = accept::answer(&msg, peer_address, &self.key_pair, addresses, &self.udx, &self.socket, admits);
         let Some((reply, answered)) = answering.await else { return };
         if reply_tx.send(Some(reply)).is_err() {
@@ -474,7 +501,7 @@ impl Node {
             Done::Withdrawn(topic) => self.topics.withdrawn(&topic),
             Done::Dialled { key, reply, dialled } => {
                 let linked = dialled.and_then(|connection| {
-                    if !self.links.admits(&key, true) {
+                    if !self.links.admits(&key, true, now) {
                         return Err(io::Error::new(io::ErrorKind::AlreadyExists, HyperswarmError::Connected));
                     }
                     Ok(self.link(key, connection.stream, connection.socket))
@@ -482,7 +509,7 @@ impl Node {
                 let _ = reply.send(linked);
             }
             Done::Came { key, came: Some(Came { stream, socket, from }) } => {
-                if self.links.admits(&key, false) {
+                if self.links.admits(&key, false, now) {
                     let stream = self.link(key, stream, socket);
                     self.tell(DiscoveryEvent::Incoming(Incoming {
                         stream,
@@ -516,6 +543,12 @@ impl Node {
         });
         Box::new(stream)
     }
+}
+
+/// The addresses of this machine, without those for itself alone.
+fn own_addresses() -> BTreeSet<IpAddr> {
+    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+    interfaces.into_iter().filter(|interface| !interface.is_loopback()).map(|interface| interface.ip()).collect()
 }
 
 /// Asks a bootstrap node for nodes, which makes both known to the table. Whether one answered.
