@@ -72,6 +72,8 @@ impl Pool {
     /// The open file, opened now if it was not. `None` if it does not exist and must not be made.
     ///
     /// `bitfield` is locked as hypercore locks it, for as long as it is open.
+    // Each access to a file comes by here.
+    #[inline]
     pub(super) fn get(
         &mut self,
         id: FileId,

@@ -48,7 +48,8 @@ impl Sessions {
         let id = SessionId(self.next);
         self.next += 1;
         session.span = Span::session(id);
-        log!(DEBUG, "session", in session.span, "begins", live = ?session.options.live);
+        log!(DEBUG, "session", in session.span, "begins",
+            live = ?session.options.live, source = ?session.options.source);
         self.all.insert(id, session);
         id
     }
