@@ -289,6 +289,50 @@ fn a_sync_without_a_repair_writes_over_no_block() {
     assert!(came > 10 * count, "{came}");
 }
 
+/// The tree rotted, also to what fits the blocks that it leads to: clearing blocks gives back no byte of another one.
+#[test]
+fn clearing_blocks_takes_no_byte_of_another() {
+    let (mut given_back, mut read) = (0, 0);
+    for seed in 0..400 {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let blocks = rng.random_range(8..200);
+        let rots = rng.random_range(0..2);
+        let mut rotten = Case::new((0..blocks).map(|index| vec![Bytes::from(vec![b'a'; block(index).len()])]), rots);
+        let mut before = rotten.disks[rots].contents(file(0, FileKind::Data)).unwrap();
+        let (node, from) = (rng.random_range(0..2 * blocks - 1), rng.random_range(0..2 * blocks - 1));
+        if rng.random_range(0..2) == 0 {
+            rotten.flip(FileKind::Tree, 32 + 40 * node + 39, rng.random_range(0..5));
+        } else {
+            let mut other = [0; 400];
+            rotten.disks[rots].read_at(file(0, FileKind::Tree), 32 + 40 * from, &mut other).unwrap();
+            rotten.rot(FileKind::Tree, 32 + 40 * node, &other);
+        }
+        let mut store = Multifeed::open(rotten.disks[rots].clone(), Options::default()).unwrap();
+        let id = store.feeds().next().unwrap();
+        let start = rng.random_range(0..blocks);
+        let cleared = start..(start + rng.random_range(1..20)).min(blocks);
+        let held: Vec<_> = (0..blocks).filter(|&index| store.has(id, index) && !cleared.contains(&index)).collect();
+        store.clear(id, cleared.clone()).unwrap();
+        let mut after = store.storage().contents(file(0, FileKind::Data)).unwrap_or_default();
+        given_back += u64::from(after != before);
+        let size = before.len().max(after.len());
+        before.resize(size, 0);
+        after.resize(size, 0);
+        let mut at = 0;
+        for (index, block) in (0..).zip(&rotten.blocks) {
+            let place = at..at + block.len();
+            let same = !held.contains(&index) || after[place.clone()] == before[place];
+            assert!(
+                same,
+                "seed {seed}, {blocks} blocks, rots: {rots}, node {node} of {from}, {cleared:?}: block {index}"
+            );
+            at += block.len();
+            read += 1;
+        }
+    }
+    assert!(given_back > 50 && read > 10_000, "{given_back}, {read}");
+}
+
 /// A bit of a file's header, which is the same in all feeds, and a sector of marks past the end of a writer: the files tell what they are.
 #[test]
 fn a_header_and_marks_of_nothing_are_set_right() {
@@ -309,11 +353,13 @@ fn a_header_and_marks_of_nothing_are_set_right() {
         let rotten = Case::new(singly(9), rots);
         let bitfield = rotten.disks[rots].contents(file(0, FileKind::Bitfield)).unwrap();
         let garbage: Vec<u8> = (0..512).map(|at| (at * 37 % 251) as u8).collect();
-        for at in [512, bitfield.len() as u64 - 512, bitfield.len() as u64] {
-            let mut more =
-                Case { disks: rotten.disks.clone(), blocks: rotten.blocks.clone(), rots, cleared: Vec::new() };
-            more.write(FileKind::Bitfield, at, &garbage);
-            more.heals(usize::MAX, &format!("rots: {rots}, garbage at {at} of the bitfield"));
+        for at in [512, 1024, 1536, bitfield.len() as u64 - 512, bitfield.len() as u64] {
+            for (bytes, what) in [(&garbage[..], "garbage"), (&[255; 512], "ones")] {
+                let mut more =
+                    Case { disks: rotten.disks.clone(), blocks: rotten.blocks.clone(), rots, cleared: Vec::new() };
+                more.write(FileKind::Bitfield, at, bytes);
+                more.heals(usize::MAX, &format!("rots: {rots}, {what} at {at} of the bitfield"));
+            }
         }
     }
 }

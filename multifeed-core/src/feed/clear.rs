@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::cache::Window;
+use super::covered::Cover;
 use super::files::Files;
 use super::{Cursor, Feed};
 use crate::error::StoreError;
@@ -100,20 +101,21 @@ impl Feed {
         let (Some(first), Some(last)) = (unmarked.first(), unmarked.last()) else { return Ok(()) };
         let missing = first.start..last.end;
         let data_end = Files { storage, slot: self.slot }.len(FileKind::Data)?.unwrap_or(0);
-        // If something is not known, nothing is given back.
+        // If it is not certain where they are, nothing is given back.
         let start = match self.bitfield.last_held(missing.start) {
             None => 0,
             Some(before) => {
-                let start = self.offset_of(storage, before, Cursor::default());
-                let (Ok(start), Some(leaf)) = (start, self.find_node(storage, 2 * before)?) else { return Ok(()) };
-                start.saturating_add(leaf.size)
+                let Some(place) = self.certain_place(storage, before)? else { return Ok(()) };
+                place.end
             }
         };
         let after = self.bitfield.next_held(missing.end, self.length);
-        let end = match after.map(|after| self.offset_of(storage, after, Cursor::default())) {
+        let end = match after {
             None => data_end,
-            Some(Ok(end)) => end.min(data_end),
-            Some(Err(_)) => return Ok(()),
+            Some(after) => {
+                let Some(place) = self.certain_place(storage, after)? else { return Ok(()) };
+                place.start.min(data_end)
+            }
         };
         if start >= end || (after.is_some() && !storage.can_punch()) {
             return Ok(());
@@ -125,6 +127,19 @@ impl Feed {
             None => files.truncate(FileKind::Data, start),
             Some(_) => files.punch(FileKind::Data, start..end),
         }
+    }
+
+    /// Where a block lies in `data`, if its leaf leads to roots that are signed.
+    fn certain_place<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        block: u64,
+    ) -> Result<Option<Range<u64>>, StoreError> {
+        let Some(leaf) = self.marked_readable_node(storage, 2 * block)? else { return Ok(None) };
+        Ok(match self.cover(storage, leaf)? {
+            Cover::Signed { start } => Some(start..start.saturating_add(leaf.size)),
+            Cover::Misfit { .. } | Cover::Unknown => None,
+        })
     }
 
     /// Checks held blocks against their hashes, from `from` on, for about this many bytes of work, and forgets those that do not have them. A hash

@@ -7,7 +7,7 @@ use multifeed_proto::Node;
 
 use super::Feed;
 use super::files::{Files, NODE, SIGNATURE, node_offset};
-use super::verify::{NODE_COST, SIGNATURE_COST};
+use super::verify::{LEAF_COST, NODE_COST, SIGNATURE_COST};
 use crate::error::StoreError;
 use crate::merkle::{self, index as flat};
 use crate::storage::{FileKind, Storage};
@@ -33,6 +33,8 @@ enum Stage {
     Nodes,
     /// Blocks of which nothing tells any more where they begin.
     Placed,
+    /// What stands in the places of nodes that are not held.
+    Unmarked,
     Signatures,
     Done,
 }
@@ -91,19 +93,19 @@ impl Feed {
             if audit.next.is_none() {
                 cursor.stage = match cursor.stage {
                     Stage::Blocks if cursor.damaged => Stage::Nodes,
-                    _ => Stage::Signatures,
+                    _ => Stage::Unmarked,
                 };
             }
             return Ok(Repair { dropped: audit.dropped, ..Repair::default() });
         }
         self.check_changeable()?;
-        let mut dropped = Vec::new();
-        let step = self.without_caches(|feed| feed.repair_on(storage, cursor, &mut dropped, max_bytes))?;
-        if step != Repair::default() || !self.staged.is_empty() {
+        let mut erased = Vec::new();
+        let step = self.without_caches(|feed| feed.repair_on(storage, cursor, &mut erased, max_bytes))?;
+        if step != Repair::default() || !self.staged.is_empty() || !erased.is_empty() {
             self.untouched = false;
             self.trim();
             self.flush(storage)?;
-            self.erase_nodes(storage, &dropped)?;
+            self.erase_nodes(storage, &erased)?;
         }
         Ok(Repair { done: cursor.stage == Stage::Done, ..step })
     }
@@ -112,14 +114,15 @@ impl Feed {
         &mut self,
         storage: &mut S,
         cursor: &mut RepairCursor,
-        dropped: &mut Vec<u64>,
+        erased: &mut Vec<u64>,
         max_bytes: usize,
     ) -> Result<Repair, StoreError> {
         let mut step = Repair::default();
         let mut work = 0;
         while work < max_bytes.max(1) {
             let cost = match cursor.stage {
-                Stage::Proven | Stage::Nodes => self.repair_next_node(storage, cursor, &mut step, dropped)?,
+                Stage::Proven | Stage::Nodes => self.repair_next_node(storage, cursor, &mut step, erased)?,
+                Stage::Unmarked => self.find_next_unmarked(storage, cursor, erased)?,
                 Stage::Signatures => self.repair_next_signature(storage, cursor, &mut step)?,
                 Stage::Blocks | Stage::Placed | Stage::Done => break,
             };
@@ -130,12 +133,12 @@ impl Feed {
                     cursor.stage = match cursor.stage {
                         Stage::Proven => Stage::Blocks,
                         Stage::Nodes => Stage::Placed,
+                        Stage::Unmarked => Stage::Signatures,
                         Stage::Signatures | Stage::Blocks | Stage::Placed | Stage::Done => Stage::Done,
                     };
                 }
             }
         }
-        step.nodes_dropped = dropped.len() as u64;
         Ok(step)
     }
 
@@ -143,15 +146,39 @@ impl Feed {
     pub(super) fn erase_nodes<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
-        dropped: &[u64],
+        erased: &[u64],
     ) -> Result<(), StoreError> {
-        for node in dropped {
+        for node in erased {
             Files { storage, slot: self.slot }.write(FileKind::Tree, node_offset(*node), &[0; NODE])?;
         }
-        if !dropped.is_empty() {
+        if !erased.is_empty() {
             self.trim();
         }
         Ok(())
+    }
+
+    /// Looks at the next node that is not held and stands in `tree` all the same. If it is none that a signature covers, it is erased: a repair that was cut
+    /// short, or opening the feed, left it. `None`: there are no more.
+    fn find_next_unmarked<S: Storage + ?Sized>(
+        &mut self,
+        storage: &mut S,
+        cursor: &mut RepairCursor,
+        erased: &mut Vec<u64>,
+    ) -> Result<Option<usize>, StoreError> {
+        let end = (2 * self.length).saturating_sub(1);
+        let Some(node) = self.bitfield.next_missing_node(cursor.position, end) else { return Ok(None) };
+        cursor.position = match self.next_entry(storage, FileKind::Tree, NODE, node)? {
+            Some(written) if written > node => written,
+            Some(_) => node + 1,
+            None => return Ok(None),
+        };
+        if cursor.position == node + 1
+            && let Some(stored) = self.readable_node(storage, node)?
+            && !self.is_covered(storage, stored)?
+        {
+            erased.push(node);
+        }
+        Ok(Some(LEAF_COST))
     }
 
     /// Looks at the next node of which all below it was looked at. `None`: there are no more.
@@ -160,7 +187,7 @@ impl Feed {
         storage: &mut S,
         cursor: &mut RepairCursor,
         step: &mut Repair,
-        dropped: &mut Vec<u64>,
+        erased: &mut Vec<u64>,
     ) -> Result<Option<usize>, StoreError> {
         let next = self.bitfield.next_node(cursor.position, self.bitfield.nodes_end());
         let passed = cursor.passed.pop_if(|passed| next.is_none_or(|next| next > flat::right_span(*passed)));
@@ -178,7 +205,7 @@ impl Feed {
         };
         match cursor.stage {
             Stage::Proven => cursor.damaged |= self.mend_node(storage, node, step)?,
-            _ => self.keep_if_covered(storage, node, step, dropped)?,
+            _ => self.keep_if_covered(storage, node, step, erased)?,
         }
         Ok(Some(NODE_COST))
     }
@@ -215,7 +242,7 @@ impl Feed {
         storage: &mut S,
         index: u64,
         step: &mut Repair,
-        dropped: &mut Vec<u64>,
+        erased: &mut Vec<u64>,
     ) -> Result<(), StoreError> {
         let stored = self.marked_readable_node(storage, index)?;
         if let Some(stored) = stored
@@ -227,7 +254,8 @@ impl Feed {
             Some(made) if self.is_covered(storage, made)? => self.make_again(&made, step),
             _ => {
                 self.bitfield.clear_node(index);
-                dropped.push(index);
+                step.nodes_dropped += 1;
+                erased.push(index);
             }
         }
         Ok(())
@@ -338,5 +366,50 @@ impl Feed {
             }
         }
         Ok(Some(SIGNATURE_COST))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use multifeed_proto::Request;
+
+    use super::*;
+    use crate::feed::Answer;
+    use crate::feed::cache::encode;
+    use crate::keys::key_pair::KeyPair;
+    use crate::storage::{FileId, MemoryStorage, Slot};
+
+    /// A copy that holds two blocks of eight. JS reads nodes without asking for their marks, so that of those which are not held none may be wrong.
+    #[test]
+    fn what_stands_in_the_place_of_a_node_that_is_not_held_is_erased() {
+        let pair = KeyPair::from_seed(&[1; 32]);
+        let (mut disk, mut their_disk) = (MemoryStorage::new(), MemoryStorage::new());
+        let mut source = Feed::create(&mut their_disk, Slot(0), pair.public_key(), Some(&pair), None).unwrap();
+        source.append(&mut their_disk, &(1..9).map(|size| Bytes::from(vec![b'a'; size])).collect::<Vec<_>>()).unwrap();
+        let mut copy = Feed::create(&mut disk, Slot(0), pair.public_key(), None, None).unwrap();
+        for index in [0, 7] {
+            let request = Request { index, bytes: 0, hash: false, nodes: copy.digest(index) };
+            let Answer::Data(data) = source.answer(&mut their_disk, &request).unwrap() else { panic!("no answer") };
+            copy.put(&mut disk, crate::prepare(data)).unwrap();
+        }
+        copy.flush(&mut disk).unwrap();
+        let tree = FileId::new(Slot(0), FileKind::Tree);
+        let whole = disk.contents(tree).unwrap();
+        let leaf = |feed: &mut Feed, disk: &mut MemoryStorage, index| encode(&feed.node(disk, index).unwrap());
+        let wrong = leaf(&mut source, &mut their_disk, 2);
+        disk.write_at(tree, node_offset(4), &wrong).unwrap();
+        disk.write_at(tree, node_offset(10), &leaf(&mut source, &mut their_disk, 10)).unwrap();
+        // It leads to a root all the same.
+        copy.bitfield.clear_node(2);
+        copy.trim();
+        for slice in [1, usize::MAX] {
+            let (mut cursor, mut all) = (RepairCursor::default(), Repair::default());
+            while !all.done {
+                all.add(copy.repair_step(&mut disk, &mut cursor, slice).unwrap());
+            }
+            assert_eq!(all, Repair { done: true, ..Repair::default() });
+            assert_eq!(disk.contents(tree).unwrap(), whole);
+        }
     }
 }

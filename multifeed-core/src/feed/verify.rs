@@ -13,7 +13,7 @@ use crate::storage::{FileKind, Slot, Storage};
 /// What checking a node or looking for a signature counts against a slice's bytes.
 pub(super) const NODE_COST: usize = 256;
 /// What looking at a node counts that has nothing below it.
-const LEAF_COST: usize = 32;
+pub(super) const LEAF_COST: usize = 32;
 /// What checking a signature counts.
 pub(super) const SIGNATURE_COST: usize = 32 * 1024;
 

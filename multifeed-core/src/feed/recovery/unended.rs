@@ -7,6 +7,7 @@
 
 use multifeed_proto::Node;
 
+use super::lengths::gather_roots;
 use super::report::Recovered;
 use super::writer::{climb, ends};
 use crate::error::StoreError;
@@ -79,11 +80,16 @@ impl Feed {
         }
         let signatures = Files { storage, slot: self.slot }.len(FileKind::Signatures)?.unwrap_or(0);
         let length = signatures.saturating_sub(HEADER as u64) / SIGNATURE as u64;
-        let goes_on = self.bitfield.get(length) || self.bitfield.node(2 * length);
+        let goes_on = self.bitfield.get(length) || (self.bitfield.node(2 * length) && self.has_marks_of_appends());
         if length == 0 || report.marked_length <= length || goes_on {
             return Ok(());
         }
-        let Some((roots, _)) = self.signed_roots(storage, length, None)? else { return Ok(()) };
+        // What marks the roots may be what is wrong.
+        let Some(roots) = gather_roots(length, |root| self.readable_node(storage, root))? else { return Ok(()) };
+        let signature = self.readable_signature(storage, length)?;
+        if !signature.is_some_and(|it| self.signature_is_valid(&merkle::root_hash(&roots), length, &it)) {
+            return Ok(());
+        }
         for (kind, end) in ends(length, roots.iter().fold(0u64, |sum, root| sum.saturating_add(root.size))) {
             if (Files { storage, slot: self.slot }).len(kind)? != Some(end) {
                 return Ok(());
@@ -94,6 +100,15 @@ impl Feed {
         report.nodes_unmarked += nodes;
         report.marked_length = length;
         Ok(())
+    }
+
+    /// Whether the last leaf of the length that the bitfield tells is marked, and nothing past it.
+    fn has_marks_of_appends(&self) -> bool {
+        let length = merkle::length(&self.bitfield);
+        let (last, end) = (2 * length.saturating_sub(1), self.bitfield.nodes_end());
+        let is_past =
+            self.bitfield.next_node(last + 1, end).is_some() || self.bitfield.last_held(u64::MAX) >= Some(length);
+        self.bitfield.node(last) && !is_past
     }
 
     /// The error for a writer whose files go on after its length, though `bitfield` tells of no more; `None` if none of them does.
