@@ -450,7 +450,9 @@ impl Feed {
         {
             match self.cover(storage, held)? {
                 Cover::Signed { start } => (offset, from) = (start, flat::left_span(held.index)),
-                cover => return Err(self.uncovered(held.index, cover)),
+                // What is above it was lost.
+                Cover::Unknown => {}
+                cover @ Cover::Misfit { .. } => return Err(self.uncovered(held.index, cover)),
             }
         }
         for root in flat::full_roots(index).filter(|root| *root >= from) {

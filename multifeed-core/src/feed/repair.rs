@@ -19,7 +19,7 @@ pub struct RepairCursor {
     position: u64,
     /// Nodes that were passed and are looked at when all below them was.
     passed: Vec<u64>,
-    /// Whether anything is wrong with the tree or a block. If nothing is, a node that nothing around it proves is one of an older length.
+    /// Whether anything is wrong with the tree or a block. If nothing is, all blocks are where the nodes say.
     damaged: bool,
 }
 
@@ -92,7 +92,7 @@ impl Feed {
             cursor.damaged |= audit.invalid > 0;
             if audit.next.is_none() {
                 cursor.stage = match cursor.stage {
-                    Stage::Blocks if cursor.damaged => Stage::Nodes,
+                    Stage::Blocks => Stage::Nodes,
                     _ => Stage::Unmarked,
                 };
             }
@@ -132,7 +132,8 @@ impl Feed {
                     cursor.position = 0;
                     cursor.stage = match cursor.stage {
                         Stage::Proven => Stage::Blocks,
-                        Stage::Nodes => Stage::Placed,
+                        Stage::Nodes if cursor.damaged => Stage::Placed,
+                        Stage::Nodes => Stage::Unmarked,
                         Stage::Unmarked => Stage::Signatures,
                         Stage::Signatures | Stage::Blocks | Stage::Placed | Stage::Done => Stage::Done,
                     };
@@ -205,7 +206,7 @@ impl Feed {
         };
         match cursor.stage {
             Stage::Proven => cursor.damaged |= self.mend_node(storage, node, step)?,
-            _ => self.keep_if_covered(storage, node, step, erased)?,
+            _ => cursor.damaged |= !self.keep_if_covered(storage, node, step, erased)?,
         }
         Ok(Some(NODE_COST))
     }
@@ -236,19 +237,19 @@ impl Feed {
         Ok(true)
     }
 
-    /// Gives a node up, unless it leads to roots that are signed, or what is below it makes one that does.
+    /// Gives a node up, unless it leads to roots that are signed, or what is below it makes one that does. Whether it is as it was.
     fn keep_if_covered<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
         index: u64,
         step: &mut Repair,
         erased: &mut Vec<u64>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let stored = self.marked_readable_node(storage, index)?;
         if let Some(stored) = stored
             && (self.is_known(storage, index)? || self.is_covered(storage, stored)?)
         {
-            return Ok(());
+            return Ok(true);
         }
         match self.made_of_children(storage, index)? {
             Some(made) if self.is_covered(storage, made)? => self.make_again(&made, step),
@@ -258,7 +259,7 @@ impl Feed {
                 erased.push(index);
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     fn make_again(&mut self, node: &Node, step: &mut Repair) {
