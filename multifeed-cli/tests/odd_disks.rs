@@ -322,9 +322,31 @@ fn a_read_only_store_whose_peer_has_more_is_not_in_sync() -> Result<()> {
     Ok(())
 }
 
+/// A peer that swarms from a disk that cannot be written gives all that it has.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_read_only_store_swarms() -> Result<()> {
+    let (store, reader) = (Store::new()?, Store::new()?);
+    store.append("ours", &["one", "two"])?;
+    let key = "11".repeat(32);
+    let args = ["--key", &key, "swarm", "--no-lan", "--live", "--loopback", "1", "--port", "0"];
+    let Some((serving, address)) = on_read_only(&store, &args)? else { return Ok(()) };
+    let args = ["--json", "--key", &key, "swarm", "--no-lan", "--peer", &address.to_string()];
+    common::Running::start(&[&reader.option()[..], &args].concat())?.ended(0)?;
+    ensure!(reader.facts()?.iter().any(|feed| feed.downloaded == 2), "{:?}", reader.facts()?);
+    drop(serving);
+    Ok(())
+}
+
 /// Serves a store on a disk that cannot be written; `None` if none can be made here.
 #[cfg(target_os = "linux")]
 fn serve_read_only(store: &Store, args: &[&str]) -> Result<Option<(common::Running, std::net::SocketAddr)>> {
+    on_read_only(store, &[&["serve", "127.0.0.1:0"], args].concat())
+}
+
+/// Runs a command that listens, with a store on a disk that cannot be written; `None` if none can be made here.
+#[cfg(target_os = "linux")]
+fn on_read_only(store: &Store, args: &[&str]) -> Result<Option<(common::Running, std::net::SocketAddr)>> {
     use std::process::Command;
     let unshare = ["--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child"];
     if !Command::new("unshare").args(unshare).arg("true").output().is_ok_and(|done| done.status.success()) {
@@ -332,10 +354,10 @@ fn serve_read_only(store: &Store, args: &[&str]) -> Result<Option<(common::Runni
         return Ok(None);
     }
     let script = r#"mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" || exit 77
-        store="$1"; shift; exec "$0" --json --store "$store" serve 127.0.0.1:0 "$@""#;
+        store="$1"; shift; exec "$0" --json --store "$store" "$@""#;
     let mut command = Command::new("unshare");
     command.args(unshare).args(["sh", "-c", script, env!("CARGO_BIN_EXE_multifeed"), store.text()]).args(args);
-    let mut serving = common::Running::start_command(command)?;
-    let address = serving.event("listening")?["address"].as_str().context("no address")?.parse()?;
-    Ok(Some((serving, address)))
+    let mut running = common::Running::start_command(command)?;
+    let address = running.event("listening")?["address"].as_str().context("no address")?.parse()?;
+    Ok(Some((running, address)))
 }

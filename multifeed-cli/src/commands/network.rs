@@ -19,7 +19,7 @@ use super::door::listen;
 use super::opening::{bounded, close, open_all};
 use super::outcome::{Apart, Outcome};
 use super::peer::{self, PROGRESS_EVERY, Peer};
-use super::reading::open_several_to_serve;
+use super::reading::open_all_to_serve;
 use super::whereabouts::Whereabouts;
 use crate::args::{Global, Serve, Sync};
 use crate::error::{CliError, EXIT_NOT_IN_SYNC, code};
@@ -45,7 +45,7 @@ pub(super) async fn serve(
 ) -> Result<(), CliError> {
     let options = bounded(options, &args.bounds);
     let mut stop = Stop::listen()?;
-    let (multis, only_reads) = open_several_to_serve(global, options, keys, &output).await?;
+    let (multis, only_reads) = open_all_to_serve(global, options, keys, &output).await?;
     let control = if only_reads { None } else { Control::listen(&global.store, places(&multis, global)) };
     let whereabouts = Whereabouts::of(global);
     output.start_bar(Unit::Blocks);

@@ -178,13 +178,17 @@ pub(super) async fn open_to_serve(
     Ok((multi, only_reads))
 }
 
-/// As [`open_to_serve`], of several multifeeds of a corestore.
-pub(super) async fn open_several_to_serve(
+/// As [`open_to_serve`], of one root key, or of several in a corestore.
+pub(super) async fn open_all_to_serve(
     global: &Global,
     options: Options,
     keys: &[FeedKey],
     output: &Output,
 ) -> Result<(Vec<Multifeed>, bool), CliError> {
+    if let [_] = keys {
+        let (multi, only_reads) = open_to_serve(global, options, output).await?;
+        return Ok((vec![multi], only_reads));
+    }
     check_unserved(global).await?;
     let (store, only_reads) = match Corestore::open(&global.store, options.clone()).await {
         Err(error) if cannot_be_written(&error) && global.store.is_dir() => {

@@ -16,8 +16,9 @@ use tokio::time::{Instant, interval};
 
 use super::control::Control;
 use super::network::{DIGITS, Ended, Roots, end, network_options, places};
-use super::opening::{bounded, open_all};
+use super::opening::bounded;
 use super::peer::{self, PROGRESS_EVERY};
+use super::reading::open_all_to_serve;
 use super::whereabouts::Whereabouts;
 use crate::args::{Global, Swarm};
 use crate::error::{CliError, EXIT_NOT_IN_SYNC, EXIT_USAGE, code};
@@ -46,7 +47,7 @@ pub(super) async fn run(
     }
     let options = bounded(options, &args.bounds);
     let mut stop = Stop::listen()?;
-    let multis = open_all(global, options, keys, &output).await?;
+    let (multis, only_reads) = open_all_to_serve(global, options, keys, &output).await?;
     if keys.contains(&DEFAULT_ROOT_KEY) {
         output.warn(
             "this root key is the one that everyone knows: whoever is found gets all of this store, and adds to it; \
@@ -59,7 +60,7 @@ pub(super) async fn run(
              --bootstrap ADDR, nothing is announced there",
         );
     }
-    let control = Control::listen(&global.store, places(&multis, global));
+    let control = if only_reads { None } else { Control::listen(&global.store, places(&multis, global)) };
     let whereabouts = Whereabouts::of(global);
     output.start_bar(Unit::Blocks);
     output.queue_lines();
@@ -77,6 +78,7 @@ pub(super) async fn run(
         let mut found = swarm.events();
         let mut roots = Roots::of(&multis, args.live, networker, &output).of_peers_alone();
         let replicate = if args.live { Replicate::live() } else { Replicate::default() };
+        let replicate = if only_reads { replicate.upload_only() } else { replicate };
         let joined = multis.iter().try_for_each(|multi| swarm.join(multi, replicate.clone(), Mode::Both));
         let result = match joined {
             Ok(()) => {
