@@ -99,6 +99,7 @@ pub(crate) struct Global {
         global = true,
         help_heading = "Options of every command",
         value_name = "DIR",
+        env = "MULTIFEED_STORE",
         default_value = "./multifeed"
     )]
     pub(crate) store: PathBuf,
@@ -158,7 +159,7 @@ pub(crate) enum Command {
     /// Append blocks to a writer of this store
     ///
     /// The writer is made where there is none of that name. One run is one batch, with one signature; input over
-    /// 16 MiB is a batch for each 16 MiB. A block that peers could not be sent (a little under 8 MiB) is refused.
+    /// 16 MiB is a batch for each 16 MiB. Of lines of stdin that come slowly, a batch is appended once none came for a second, and at Ctrl-C. A block that peers could not be sent (a little under 8 MiB) is refused.
     ///
     /// With --json: {"key","name","start","length"}: the index of the first block appended, and the feed's length in
     /// blocks after it.
@@ -211,13 +212,18 @@ Examples:
 
     /// Write a feed's blocks to stdout, one after another
     ///
-    /// Nothing is put between the blocks. A block that this store does not hold ends it with an error that names the
-    /// block; those before it are written. Stdout is for blocks alone, so with --json a failure's object goes to stderr.
+    /// Nothing is put between the blocks, except on a terminal, where each is a line. A block that this store does not hold ends it with an error that
+    /// names the block; those before it are written.
+    ///
+    /// With --json: {"key","block","text"} for each block, or {"key","block","base64"} if it is no text. Stdout is for blocks alone: a
+    /// failure's object goes to stderr.
     #[command(after_help = "\
 Examples:
   multifeed cat notes            the whole feed of the writer \"notes\"
   multifeed cat 5af3 2..5        blocks 2, 3 and 4 of the feed whose key starts with 5af3
   multifeed cat notes 7          block 7 alone
+  multifeed cat notes -n 10 --lines   the last ten blocks, a line each
+  multifeed cat photos --to dir  a file for each block
   multifeed cat notes 7..        from block 7 to the end")]
     Cat(Cat),
 
@@ -340,7 +346,7 @@ pub(crate) struct Append {
     /// The writer's name in this store; peers do not see it
     pub(crate) writer: String,
 
-    /// A block's text each; or - alone: each line of stdin is a block, without its newline
+    /// A block's text each; or - alone: each line of stdin is a block, without its newline, or carriage return and newline
     #[arg(value_name = "TEXT", required_unless_present = "file", conflicts_with = "file")]
     pub(crate) text: Vec<OsString>,
 
@@ -354,6 +360,10 @@ pub(crate) struct Append {
     /// Files, each of which becomes a block
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub(crate) file: Vec<PathBuf>,
+
+    /// Keep the carriage return of lines of stdin that end with one, as lines of Windows do
+    #[arg(long, conflicts_with = "file")]
+    pub(crate) keep_cr: bool,
 }
 
 #[derive(ClapArgs, Debug)]
@@ -384,6 +394,22 @@ pub(crate) struct Cat {
     /// The blocks, counted from 0: A..B (without B), A.., ..B, or A alone; all where it is left out
     #[arg(value_name = "A..B")]
     pub(crate) range: Option<BlockRange>,
+
+    /// The last COUNT blocks
+    #[arg(short = 'n', long, value_name = "COUNT", conflicts_with = "range")]
+    pub(crate) last: Option<u64>,
+
+    /// A newline after each block, as on a terminal
+    #[arg(long, group = "form")]
+    pub(crate) lines: bool,
+
+    /// A zero byte after each block
+    #[arg(short = '0', long, group = "form")]
+    pub(crate) null: bool,
+
+    /// Each block into a file of this folder, named by its number; the folder is made, and no file is written over
+    #[arg(long, value_name = "DIR", group = "form", conflicts_with = "json")]
+    pub(crate) to: Option<PathBuf>,
 }
 
 #[derive(ClapArgs, Debug)]

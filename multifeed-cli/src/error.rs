@@ -48,6 +48,8 @@ pub(crate) mod code {
     pub(crate) const DAMAGED: &str = "ERR_STORE_DAMAGED";
     /// The store, or a feed's folder, was moved while it was open.
     pub(crate) const MOVED: &str = "ERR_STORE_MOVED";
+    /// The process that has the store open does not answer.
+    pub(crate) const NO_ANSWER: &str = "ERR_NO_ANSWER";
     /// Another process changed the store while it was read.
     pub(crate) const CHANGED: &str = "ERR_STORE_CHANGED";
     /// The process that has the store open is another user's.

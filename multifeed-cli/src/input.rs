@@ -2,13 +2,19 @@
 //! that no more than one batch is in memory.
 
 use std::ffi::OsString;
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead, Read as _};
 use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use multifeed_tokio::driver::core::limits::MAX_BLOCK_BYTES;
+use tokio::sync::Notify;
+use tokio::time::{sleep, sleep_until};
 
 use crate::error::{CliError, code};
+use crate::stop::{Signal, Stop};
 
 /// Bytes of blocks after which a batch is closed and another begun.
 pub(crate) const BATCH_BYTES: usize = 16 << 20;
@@ -19,11 +25,49 @@ pub(crate) const LEAST_BLOCK: usize = 16;
 /// Bytes past which a line or a file cannot become a block, since no peer could be sent it.
 const MOST_BLOCK: usize = MAX_BLOCK_BYTES;
 
+/// How long no line has to come until those that came are appended.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// How long lines are gathered at the most, if they keep coming.
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// What is on its way through a pipe when a signal comes is still taken.
+const ON_ITS_WAY: Duration = Duration::from_millis(100);
+
 /// Blocks to append, read as they are asked for.
 pub(crate) enum Input {
     Texts(std::vec::IntoIter<OsString>),
     Files(std::vec::IntoIter<PathBuf>),
-    Lines { stdin: Box<dyn BufRead + Send>, line: u64 },
+    Lines(Arc<Lines>),
+}
+
+/// The lines of stdin, which a thread reads: it may wait for them without end.
+pub(crate) struct Lines {
+    read: Mutex<Read>,
+    /// Bytes of a full batch.
+    most: usize,
+    /// Something was read.
+    came: Notify,
+    /// There is room for more.
+    room: Condvar,
+}
+
+#[derive(Default)]
+struct Read {
+    batch: Vec<Bytes>,
+    size: usize,
+    /// When the first and the last block of the batch came.
+    first: Option<Instant>,
+    last: Option<Instant>,
+    /// Nothing comes any more; and why, if that is no end.
+    ended: bool,
+    error: Option<CliError>,
+}
+
+/// A batch, and whether a signal ended the wait for more.
+pub(crate) struct Batch {
+    pub(crate) blocks: Vec<Bytes>,
+    pub(crate) stopped: Option<Signal>,
 }
 
 impl Input {
@@ -32,7 +76,7 @@ impl Input {
     /// # Errors
     ///
     /// `ERR_USAGE` if `-`, stdin, stands beside texts.
-    pub(crate) fn new(texts: Vec<OsString>, files: Vec<PathBuf>) -> Result<Self, CliError> {
+    pub(crate) fn new(texts: Vec<OsString>, files: Vec<PathBuf>, keep_cr: bool) -> Result<Self, CliError> {
         if !files.is_empty() {
             return Ok(Input::Files(files.into_iter()));
         }
@@ -43,36 +87,129 @@ impl Input {
             let message = "- stands for the lines of stdin, and has to stand alone";
             return Err(CliError::new(code::USAGE, message).with_exit(crate::error::EXIT_USAGE));
         }
-        Ok(Input::Lines { stdin: Box::new(io::BufReader::with_capacity(1 << 16, io::stdin())), line: 0 })
+        let stdin = io::BufReader::with_capacity(1 << 16, io::stdin());
+        Ok(Input::Lines(Lines::start(stdin, keep_cr, BATCH_BYTES)?))
     }
 
-    /// The blocks of the next batch; empty at the end.
+    /// The blocks of the next batch; none at the end. A signal ends the wait for lines: what came before it is the batch then.
     ///
     /// # Errors
     ///
     /// `ERR_IO` if a file or stdin cannot be read, `ERR_BLOCK_TOO_LARGE` for what no peer could be sent.
-    pub(crate) fn next_batch(&mut self) -> Result<Vec<Bytes>, CliError> {
-        self.next_batch_of(BATCH_BYTES)
+    pub(crate) async fn next_batch(&mut self, stop: &mut Stop) -> Result<Batch, CliError> {
+        let blocks = match self {
+            Input::Lines(lines) => return lines.next_batch(stop).await,
+            Input::Texts(texts) => {
+                gather(BATCH_BYTES, || Ok(texts.next().map(|text| Bytes::from(text.into_encoded_bytes()))))?
+            }
+            Input::Files(files) => {
+                let mut paths = std::mem::take(files);
+                // A pipe among them may not end.
+                let read = tokio::task::spawn_blocking(move || {
+                    gather(BATCH_BYTES, || paths.next().map(read_file).transpose()).map(|blocks| (paths, blocks))
+                });
+                let (rest, blocks) = tokio::select! {
+                    read = read => {
+                        read.map_err(|error| CliError::new(code::IO, format!("reading failed: {error}")))??
+                    }
+                    signal = stop.wait() => return Ok(Batch { blocks: Vec::new(), stopped: Some(signal) }),
+                };
+                *files = rest;
+                blocks
+            }
+        };
+        Ok(Batch { blocks, stopped: None })
+    }
+}
+
+/// Blocks until a batch is full, or there are no more.
+fn gather(most: usize, mut next: impl FnMut() -> Result<Option<Bytes>, CliError>) -> Result<Vec<Bytes>, CliError> {
+    let mut batch = Vec::new();
+    let mut size = 0_usize;
+    while size < most {
+        let Some(block) = next()? else { break };
+        size = size.saturating_add(block.len().max(LEAST_BLOCK));
+        batch.push(block);
+    }
+    Ok(batch)
+}
+
+impl Lines {
+    fn start(mut stdin: impl BufRead + Send + 'static, keep_cr: bool, most: usize) -> Result<Arc<Self>, CliError> {
+        let lines = Arc::new(Self { read: Mutex::default(), most, came: Notify::new(), room: Condvar::new() });
+        let shared = lines.clone();
+        let read = move || {
+            for number in 1.. {
+                let line = read_line(&mut stdin, number, keep_cr);
+                let is_last = !matches!(line, Ok(Some(_)));
+                shared.take(line);
+                if is_last {
+                    return;
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("stdin".to_owned()).spawn(read);
+        thread.map_err(|error| CliError::new(code::IO, format!("stdin: {error}")))?;
+        Ok(lines)
     }
 
-    fn next_batch_of(&mut self, most: usize) -> Result<Vec<Bytes>, CliError> {
-        let mut batch = Vec::new();
-        let mut size = 0_usize;
-        while size < most {
-            let Some(block) = self.next_block()? else { break };
-            size = size.saturating_add(block.len().max(LEAST_BLOCK));
-            batch.push(block);
+    fn lock(&self) -> MutexGuard<'_, Read> {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self, line: Result<Option<Bytes>, CliError>) {
+        let mut read = self.lock();
+        while read.size >= self.most {
+            read = self.room.wait(read).unwrap_or_else(PoisonError::into_inner);
         }
-        Ok(batch)
+        match line {
+            Ok(Some(block)) => {
+                read.size = read.size.saturating_add(block.len().max(LEAST_BLOCK));
+                read.batch.push(block);
+                let now = Instant::now();
+                read.first.get_or_insert(now);
+                read.last = Some(now);
+            }
+            Ok(None) => read.ended = true,
+            Err(error) => (read.ended, read.error) = (true, Some(error)),
+        }
+        drop(read);
+        self.came.notify_one();
     }
 
-    fn next_block(&mut self) -> Result<Option<Bytes>, CliError> {
-        match self {
-            Input::Texts(texts) => Ok(texts.next().map(|text| Bytes::from(text.into_encoded_bytes()))),
-            Input::Files(files) => files.next().map(read_file).transpose(),
-            Input::Lines { stdin, line } => {
-                *line += 1;
-                read_line(stdin, *line)
+    async fn next_batch(&self, stop: &mut Stop) -> Result<Batch, CliError> {
+        let mut stopped = None;
+        loop {
+            let due = {
+                let mut read = self.lock();
+                let now = Instant::now();
+                let due = read.first.zip(read.last).map(|(first, last)| (first + LONGEST).min(last + QUIET));
+                let is_full = read.size >= self.most;
+                if is_full || read.ended || stopped.is_some() || due.is_some_and(|due| due <= now) {
+                    // Nothing of the batch that it is in is appended.
+                    if !is_full && let Some(error) = read.error.take() {
+                        return Err(error);
+                    }
+                    let blocks = std::mem::take(&mut read.batch);
+                    (read.size, read.first, read.last) = (0, None, None);
+                    self.room.notify_one();
+                    return Ok(Batch { blocks, stopped });
+                }
+                due
+            };
+            let until_due = async {
+                match due {
+                    Some(due) => sleep_until(due.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.came.notified() => {}
+                () = until_due => {}
+                signal = stop.wait() => {
+                    sleep(ON_ITS_WAY).await;
+                    stopped = Some(signal);
+                }
             }
         }
     }
@@ -93,15 +230,19 @@ fn read_file(path: PathBuf) -> Result<Bytes, CliError> {
     Ok(Bytes::from(bytes))
 }
 
-fn read_line(stdin: &mut impl BufRead, line: u64) -> Result<Option<Bytes>, CliError> {
+fn read_line(stdin: &mut impl BufRead, line: u64, keep_cr: bool) -> Result<Option<Bytes>, CliError> {
     let mut bytes = Vec::new();
-    let read = stdin.take(MOST_BLOCK as u64 + 1).read_until(b'\n', &mut bytes);
+    let read = stdin.take(MOST_BLOCK as u64 + 2).read_until(b'\n', &mut bytes);
     if read.map_err(|error| CliError::new(code::IO, format!("stdin, line {line}: {error}")))? == 0 {
         return Ok(None);
     }
     if bytes.last() == Some(&b'\n') {
         bytes.pop();
-    } else if bytes.len() > MOST_BLOCK {
+        if !keep_cr && bytes.last() == Some(&b'\r') {
+            bytes.pop();
+        }
+    }
+    if bytes.len() > MOST_BLOCK {
         return Err(too_large(&format!("stdin, line {line}")));
     }
     Ok(Some(Bytes::from(bytes)))
@@ -115,8 +256,21 @@ fn too_large(what: &str) -> CliError {
 mod tests {
     use super::*;
 
-    fn lines(text: &'static [u8]) -> Input {
-        Input::Lines { stdin: Box::new(text), line: 0 }
+    /// The batches of these lines.
+    fn batches(text: Vec<u8>, keep_cr: bool, most: usize) -> Result<Vec<Vec<Bytes>>, CliError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let lines = Lines::start(io::Cursor::new(text), keep_cr, most)?;
+            let mut stop = Stop::deaf();
+            let mut all = Vec::new();
+            loop {
+                let batch = lines.next_batch(&mut stop).await?;
+                if batch.blocks.is_empty() {
+                    return Ok(all);
+                }
+                all.push(batch.blocks);
+            }
+        })
     }
 
     #[test]
@@ -127,42 +281,36 @@ mod tests {
             (b"a", &[b"a"]),
             (b"a\n", &[b"a"]),
             (b"a\n\nb", &[b"a", b"", b"b"]),
-            (b"\xff\xfe\r\n\0\n", &[b"\xff\xfe\r", b"\0"]),
+            (b"\xff\xfe\r\n\0\n\r\n\r\r\n\r", &[b"\xff\xfe", b"\0", b"", b"\r", b"\r"]),
         ] {
-            assert_eq!(lines(text).next_batch().unwrap(), expected, "{text:?}");
+            assert_eq!(batches(text.to_vec(), false, BATCH_BYTES).unwrap().concat(), expected, "{text:?}");
         }
+        assert_eq!(batches(b"a\r\nb\n".to_vec(), true, BATCH_BYTES).unwrap(), [[&b"a\r"[..], b"b"]]);
     }
 
     #[test]
     fn a_batch_ends_once_it_is_full() {
-        let mut input = Input::Texts(vec!["0123456789".repeat(5).into(); 5].into_iter());
-        let mut sizes = Vec::new();
-        loop {
-            let batch = input.next_batch_of(100).unwrap();
-            if batch.is_empty() {
-                break;
-            }
-            sizes.push(batch.len());
-        }
-        assert_eq!(sizes, [2, 2, 1]);
-        assert_eq!(lines(&[b'\n'; 100]).next_batch_of(160).unwrap().len(), 10, "empty blocks count too");
+        let mut texts = vec![Bytes::from("0123456789".repeat(5)); 5].into_iter();
+        let sizes: Vec<_> = (0..4).map(|_| gather(100, || Ok(texts.next())).unwrap().len()).collect();
+        assert_eq!(sizes, [2, 2, 1, 0]);
+        let of_lines: Vec<_> = batches(vec![b'\n'; 100], false, 160).unwrap().iter().map(Vec::len).collect();
+        assert_eq!(of_lines, [10; 10], "empty blocks count too");
     }
 
     #[test]
     fn what_is_too_large_is_named() {
-        let text = [&b"ok\n"[..], &vec![b'x'; MOST_BLOCK + 1]].concat();
-        let error = Input::Lines { stdin: Box::new(io::Cursor::new(text)), line: 0 }.next_batch().unwrap_err();
+        let error = batches([&b"ok\n"[..], &vec![b'x'; MOST_BLOCK + 1]].concat(), false, BATCH_BYTES).unwrap_err();
         assert_eq!(error.code(), code::TOO_LARGE);
         assert!(error.message().contains("line 2"), "{error}");
 
-        let fits = [&vec![b'x'; MOST_BLOCK][..], b"\nok"].concat();
-        let batch = Input::Lines { stdin: Box::new(io::Cursor::new(fits)), line: 0 }.next_batch().unwrap();
+        let fits = [&vec![b'x'; MOST_BLOCK][..], b"\r\nok"].concat();
+        let batch = batches(fits, false, BATCH_BYTES).unwrap().concat();
         assert_eq!(batch.iter().map(Bytes::len).collect::<Vec<_>>(), [MOST_BLOCK, 2]);
     }
 
     #[test]
     fn a_dash_stands_alone() {
-        let error = Input::new(vec!["-".into(), "a".into()], Vec::new()).err().unwrap();
+        let error = Input::new(vec!["-".into(), "a".into()], Vec::new(), false).err().unwrap();
         assert_eq!((error.code(), error.exit()), (code::USAGE, 2));
     }
 }

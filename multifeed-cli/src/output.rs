@@ -12,7 +12,7 @@ use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressState, Prog
 use serde::Serialize;
 
 pub(crate) use self::lines::{
-    AppendLine, BannedLine, ClearedLine, Done, Event, FeedLine, FoundBy, Hole, Moved, Rates, Standing,
+    AppendLine, BannedLine, BlockLine, ClearedLine, Done, Event, FeedLine, FoundBy, Hole, Moved, Rates, Standing,
 };
 use crate::error::CliError;
 use crate::line_queue::{LineQueue, Worth};
@@ -323,7 +323,7 @@ fn left_out_object(lines: u64) -> String {
     to_json(&Event::LinesLeftOut { lines })
 }
 
-fn to_json(object: &impl Serialize) -> String {
+pub(crate) fn to_json(object: &impl Serialize) -> String {
     // These objects hold strings, numbers and lists of them, which JSON can always hold.
     serde_json::to_string(object).unwrap_or_default()
 }

@@ -48,6 +48,11 @@ pub(crate) fn outlive_full_files() {
 pub(crate) struct Stop(watch::Receiver<Option<Signal>>);
 
 impl Stop {
+    /// One that hears no signal: after the first, which asks for a clean end, only a second one cuts that short.
+    pub(crate) fn deaf() -> Self {
+        Self(watch::channel(None).1)
+    }
+
     /// Listens for the signals from now on.
     ///
     /// # Errors

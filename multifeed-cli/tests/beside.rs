@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 
 use anyhow::{Context, Result, bail, ensure};
+use base64::Engine;
 use common::{Done, Store};
 use multifeed_testkit::blocks;
 use multifeed_testkit::js::JsPeer;
@@ -74,13 +75,12 @@ fn read_beside(
                 return Ok(());
             }
             if let Some(done) = seen.look(done, "cat")? {
-                let mut rest = &done.stdout[..];
-                for index in 0.. {
-                    if rest.is_empty() {
-                        break;
-                    }
-                    let block = block(index);
-                    rest = rest.strip_prefix(&block[..]).with_context(|| format!("block {index} is another one"))?;
+                for (index, line) in (0..).zip(done.objects()?) {
+                    let text = line["text"].as_str().map(|text| Ok(text.as_bytes().to_vec()));
+                    let bytes =
+                        || base64::engine::general_purpose::STANDARD.decode(line["base64"].as_str().unwrap_or(""));
+                    let read = text.unwrap_or_else(bytes)?;
+                    ensure!(read == block(index), "block {index} is another one");
                 }
             }
             Ok(())

@@ -74,7 +74,7 @@ fn lines_of_stdin_become_blocks() -> Result<()> {
         (b"a", vec![b"a"]),
         (b"a\n", vec![b"a"]),
         (b"a\n\nb", vec![b"a", b"", b"b"]),
-        (b"\xff\xfe\r\n\0\n\n", vec![b"\xff\xfe\r", b"\0", b""]),
+        (b"\xff\xfe\r\n\0\n\n", vec![b"\xff\xfe", b"\0", b""]),
     ] {
         let store = Store::new()?;
         let object = store.run_with(&["--json", "append", "w", "-"], stdin)?.one_object(0)?;
@@ -716,14 +716,14 @@ fn a_store_that_cannot_be_written_can_be_read() -> Result<()> {
     std::fs::remove_file(store.path().join("multifeed.journal"))?;
     std::fs::write(store.path().join("0/bitfield"), "")?;
     seal(store.path(), true)?;
-    let done = reader.run(&store, &["--json", "cat", "notes"])?.ok()?;
+    let done = reader.run(&store, &["cat", "notes"])?.ok()?;
     ensure!(done.text() == "onetwo" && done.stderr.contains("repaired"), "{done:?}");
     ensure!(std::fs::read(store.path().join("0/bitfield"))?.is_empty(), "it was written");
     assert_eq!(reader.run(&store, &["cat", "other"])?.ok()?.text(), "three");
     seal(store.path(), false)?;
     let done = store.run(&["--json", "cat", "notes"])?.ok()?;
     let warning: Value = serde_json::from_str(&done.stderr)?;
-    assert_eq!((done.text(), common::fields(&warning)), ("onetwo".to_owned(), vec!["event", "message"]));
+    assert_eq!((done.objects()?.len(), common::fields(&warning)), (2, vec!["event", "message"]));
     ensure!(warning["event"] == "warning" && done.stderr.contains("repaired"), "{}", done.stderr);
     Ok(())
 }
@@ -877,5 +877,55 @@ fn a_warning_is_said_whatever_the_log_and_the_colours_are() -> Result<()> {
         ensure!(stderr.starts_with("multifeed: warning: ") && stderr.contains("repaired"), "{variable}: {stderr:?}");
         ensure!(stderr.lines().count() == 1 && !stderr.contains('\u{1b}'), "{variable}: {stderr:?}");
     }
+    Ok(())
+}
+
+#[test]
+fn blocks_come_out_as_lines_with_zeros_as_objects_and_as_files() -> Result<()> {
+    let store = Store::new()?;
+    store.run_with(&["append", "w", "-"], b"one\n\n\xff\xfe\nfour\n")?.ok()?;
+    let key = store.facts()?[0].key.clone();
+    let out = |args: &[&str]| Ok::<_, anyhow::Error>(store.run(args)?.ok()?.stdout);
+    assert_eq!(out(&["cat", "w"])?, b"one\xff\xfefour");
+    assert_eq!(out(&["cat", "w", "--lines"])?, b"one\n\n\xff\xfe\nfour\n");
+    assert_eq!(out(&["cat", "w", "-0"])?, b"one\0\0\xff\xfe\0four\0");
+    assert_eq!(out(&["cat", "w", "-n", "2", "--lines"])?, b"\xff\xfe\nfour\n");
+    assert_eq!(out(&["cat", "w", "-n", "9"])?, b"one\xff\xfefour");
+    let objects = store.run(&["--json", "cat", "w", "1.."])?.ok()?.objects()?;
+    let expected = [
+        serde_json::json!({"key": key, "block": 1, "text": ""}),
+        serde_json::json!({"key": key, "block": 2, "base64": "//4="}),
+        serde_json::json!({"key": key, "block": 3, "text": "four"}),
+    ];
+    assert_eq!(objects, expected);
+    let folder = store.path().with_extension("blocks");
+    let to = folder.to_str().context("not UTF-8")?;
+    store.run(&["cat", "w", "2..", "--to", to])?.ok()?;
+    assert_eq!(std::fs::read(folder.join("00000003"))?, b"four");
+    assert_eq!(std::fs::read_dir(&folder)?.count(), 2);
+    // Nothing is written over.
+    std::fs::write(folder.join("00000003"), "mine")?;
+    std::fs::remove_file(folder.join("00000002"))?;
+    store.run(&["cat", "w", "--to", to])?.ended(1)?;
+    assert_eq!(std::fs::read(folder.join("00000003"))?, b"mine");
+    std::fs::remove_dir_all(folder)?;
+    for wrong in
+        [&["cat", "w", "--lines", "-0"][..], &["cat", "w", "1", "-n", "1"], &["cat", "w", "--to", "x", "--lines"]]
+    {
+        store.run(wrong)?.ended(2)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn the_store_may_be_named_by_a_variable() -> Result<()> {
+    let store = Store::new()?;
+    let mut append = command(&["append", "w", "one"]);
+    ensure!(append.env("MULTIFEED_STORE", store.path()).output()?.status.success());
+    assert_eq!(store.run(&["cat", "w"])?.ok()?.text(), "one");
+    // The option wins.
+    let other = Store::new()?;
+    let mut feeds = command(&["--store", other.text(), "--json", "feeds"]);
+    ensure!(feeds.env("MULTIFEED_STORE", store.path()).output()?.stdout.is_empty());
     Ok(())
 }

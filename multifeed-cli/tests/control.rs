@@ -205,3 +205,49 @@ fn a_mount_without_writes_has_no_socket() -> Result<()> {
     assert_eq!(store.run(&["cat", "notes"])?.ok()?.text(), "one");
     Ok(())
 }
+
+/// Lines that come slowly are appended while their pipe is open, and those that came before Ctrl-C.
+#[test]
+fn a_pipe_that_does_not_end_is_appended_as_it_comes() -> Result<()> {
+    use std::io::Write;
+    for live in [false, true] {
+        let store = Store::new()?;
+        store.append("w", &["zero"])?;
+        let serving = live.then(|| store.serve(&["--live"])).transpose()?;
+        let mut append = command(&["--store", store.text(), "--json", "append", "w", "-"]);
+        let mut append = append.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        let mut pipe = append.stdin.take().expect("it is piped");
+        pipe.write_all(b"one\r\ntwo\n")?;
+        let length = || Ok::<_, anyhow::Error>(store.run(&["--json", "feeds"])?.one_object(0)?["length"].clone());
+        let start = std::time::Instant::now();
+        while length()? != 3 {
+            ensure!(start.elapsed() < common::TIMEOUT, "nothing is appended while the pipe is open");
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        pipe.write_all(b"three\nfo")?;
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        ensure!(Command::new("kill").arg("-INT").arg(append.id().to_string()).status()?.success());
+        let done = append.wait_with_output()?;
+        let line: serde_json::Value = serde_json::from_slice(&done.stdout)?;
+        ensure!(done.status.code() == Some(130) && line["code"] == "ERR_INTERRUPTED", "{done:?}");
+        assert_eq!(store.run(&["cat", "w"])?.ok()?.text(), "zeroonetwothree", "live {live}");
+        drop(serving);
+    }
+    Ok(())
+}
+
+/// The process that has the store open may be stopped: a signal ends the wait for it, and says what is not known.
+#[test]
+fn an_append_beside_a_stopped_process_can_be_interrupted() -> Result<()> {
+    let store = Store::new()?;
+    store.append("w", &["one"])?;
+    let (server, _) = store.serve(&["--live"])?;
+    server.signal("STOP")?;
+    let append = Running::start(&[&store.option()[..], &["--json", "append", "w", "two"]].concat())?;
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    append.signal("TERM")?;
+    let lines = append.ended(143)?;
+    server.signal("CONT")?;
+    ensure!(lines[0]["code"] == "ERR_INTERRUPTED", "{lines:?}");
+    Ok(())
+}

@@ -1,7 +1,10 @@
 //! `multifeed append`: blocks for a writer.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use multifeed_tokio::{Durability, Feed, Options};
+use tokio::time::timeout;
 
 use super::control::{self, Place, Remote, Request};
 use super::opening::{close, open, root_key};
@@ -9,26 +12,33 @@ use super::whereabouts::Whereabouts;
 use super::writers::open_writer;
 use crate::args::{Append, Global};
 use crate::error::{CliError, code};
-use crate::input::Input;
+use crate::input::{Batch, Input};
 use crate::output::{AppendLine, Output, Unit, count, one_line};
-use crate::stop::Stop;
+use crate::stop::{Signal, Stop};
+
+/// How long the process that has the store open has for an answer.
+const ANSWER_TIME: Duration = Duration::from_secs(60);
 
 pub(super) async fn run(args: Append, global: &Global, options: Options, mut output: Output) -> Result<(), CliError> {
     let mut stop = Stop::listen()?;
     let before = Whereabouts::of(global);
     // If there is nothing to append, no store and no writer is made for it.
-    let first = next_batch(Input::new(args.text, args.file)?, &mut stop).await?;
+    let mut input = Input::new(args.text, args.file, args.keep_cr)?;
+    let first = input.next_batch(&mut stop).await?;
+    if let (true, Some(signal)) = (first.blocks.is_empty(), first.stopped) {
+        return Err(interrupted(signal));
+    }
     before.check()?;
     let place = Place::new(&root_key(&options), global);
     let sync_each = global.durability == Durability::Always;
     let request = Request { writer: args.writer, new_key: args.new_key, sync_each, place };
     // On a disk without locks nothing else keeps this process from opening the store beside the one that listens.
-    let (multi, writer) = match control::connect(&global.store, &request).await {
+    let (multi, writer) = match answer(control::connect(&global.store, &request), &mut stop).await? {
         Some(remote) => (None, Ok(Writer::Beside(remote?))),
         None => match open(global, options, &output).await {
             // The process that has it may listen only now.
             Err(locked) if locked.code() == code::LOCKED => {
-                let remote = control::connect(&global.store, &request).await;
+                let remote = answer(control::connect(&global.store, &request), &mut stop).await?;
                 (None, Ok(Writer::Beside(remote.ok_or(locked)??)))
             }
             opened => {
@@ -41,7 +51,7 @@ pub(super) async fn run(args: Append, global: &Global, options: Options, mut out
     let whereabouts = Whereabouts::of(global);
     output.start_bar(Unit::Bytes);
     let result = match writer {
-        Ok(mut writer) => append(&mut writer, first, &mut stop, &whereabouts, &output).await,
+        Ok(mut writer) => append(&mut writer, (input, first), &mut stop, &whereabouts, &output).await,
         Err(error) => Err(error),
     };
     output.end_bar();
@@ -73,18 +83,21 @@ impl Writer {
         }
     }
 
-    async fn append(&mut self, batch: Vec<Bytes>) -> Result<(), CliError> {
+    async fn append(&mut self, batch: Vec<Bytes>, stop: &mut Stop) -> Result<(), CliError> {
         match self {
             Writer::Here(feed) => feed.append_bytes(batch).await.map(drop).map_err(CliError::from),
-            Writer::Beside(remote) => remote.append(&batch).await,
+            Writer::Beside(remote) => {
+                let unknown = format!("whether {} may be there is not known", count(batch.len() as u64, "block"));
+                answer(remote.append(&batch), stop).await.map_err(|error| error.explained(&unknown))?
+            }
         }
     }
 
-    async fn finish(&mut self) -> Result<(), CliError> {
+    async fn finish(&mut self, stop: &mut Stop) -> Result<(), CliError> {
         match self {
             // Closing the store does it.
             Writer::Here(_) => Ok(()),
-            Writer::Beside(remote) => remote.finish().await,
+            Writer::Beside(remote) => answer(remote.finish(), stop).await?,
         }
     }
 
@@ -99,31 +112,48 @@ impl Writer {
 
 async fn append(
     writer: &mut Writer,
-    (mut input, mut batch): (Input, Vec<Bytes>),
+    (mut input, mut batch): (Input, Batch),
     stop: &mut Stop,
     whereabouts: &Whereabouts,
     output: &Output,
 ) -> Result<AppendLine, CliError> {
     let start = writer.len();
     let mut bytes = 0_u64;
-    while !batch.is_empty() {
-        bytes += batch.iter().map(|block| block.len() as u64).sum::<u64>();
-        writer.append(batch).await.map_err(|error| so_far(error, writer.len() - start))?;
+    let mut stopped = batch.stopped;
+    let mut deaf = Stop::deaf();
+    while !batch.blocks.is_empty() {
+        bytes += batch.blocks.iter().map(|block| block.len() as u64).sum::<u64>();
+        let heard = if stopped.is_some() { &mut deaf } else { &mut *stop };
+        writer.append(batch.blocks, heard).await.map_err(|error| so_far(error, writer.len() - start))?;
         output.set_bar(Unit::Bytes, bytes, 0);
-        (input, batch) = next_batch(input, stop).await.map_err(|failure| so_far(failure, writer.len() - start))?;
+        if stopped.is_some() {
+            break;
+        }
+        batch = input.next_batch(stop).await.map_err(|failure| so_far(failure, writer.len() - start))?;
+        stopped = batch.stopped;
     }
-    writer.finish().await.map_err(|error| so_far(error, writer.len() - start))?;
+    let heard = if stopped.is_some() { &mut deaf } else { stop };
+    writer.finish(heard).await.map_err(|error| so_far(error, writer.len() - start))?;
+    if let Some(signal) = stopped {
+        return Err(so_far(interrupted(signal), writer.len() - start));
+    }
     // If the store was moved, nobody finds what was appended.
     whereabouts.check().map_err(|error| so_far(error, writer.len() - start))?;
     Ok(writer.line(start))
 }
 
-/// Reads a batch. That may wait for a file or for the writer of stdin, so a thread does it, and a signal ends the wait.
-async fn next_batch(mut input: Input, stop: &mut Stop) -> Result<(Input, Vec<Bytes>), CliError> {
-    let read = tokio::task::spawn_blocking(move || input.next_batch().map(|batch| (input, batch)));
+fn interrupted(signal: Signal) -> CliError {
+    CliError::new(code::INTERRUPTED, "interrupted").with_exit(signal.exit())
+}
+
+/// Waits for the process that has the store open. It may be stopped.
+async fn answer<T>(asked: impl Future<Output = T>, stop: &mut Stop) -> Result<T, CliError> {
     tokio::select! {
-        read = read => read.map_err(|error| CliError::new(code::IO, format!("reading failed: {error}")))?,
-        signal = stop.wait() => Err(CliError::new(code::INTERRUPTED, "interrupted").with_exit(signal.exit())),
+        answered = timeout(ANSWER_TIME, asked) => answered.map_err(|_| {
+            let seconds = ANSWER_TIME.as_secs();
+            CliError::new(code::NO_ANSWER, format!("the process that has the store open did not answer within {seconds} s"))
+        }),
+        signal = stop.wait() => Err(interrupted(signal)),
     }
 }
 

@@ -1,17 +1,64 @@
 //! `multifeed cat`: a feed's blocks on stdout.
 
-use std::io::Write;
+use std::fs::{self, OpenOptions};
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use multifeed_tokio::{Feed, Multifeed, Options};
 
 use super::find;
 use super::reading::{changed, close_read, open_to_read};
 use crate::args::{BlockRange, Cat, Global};
 use crate::error::{CliError, code};
-use crate::output::Output;
+use crate::output::{BlockLine, Output, to_json};
 
 /// Bytes gathered for one write to stdout.
 const WRITE_BYTES: usize = 1 << 18;
+
+/// How blocks are written.
+enum Form {
+    /// To stdout, each followed by this.
+    After(&'static [u8]),
+    /// To stdout, as an object a line.
+    Objects,
+    /// Each to a file of this folder.
+    Files(PathBuf),
+}
+
+impl Form {
+    fn of(args: &Cat, output: &Output) -> Self {
+        match &args.to {
+            Some(folder) => Form::Files(folder.clone()),
+            None if args.null => Form::After(b"\0"),
+            None if output.is_json() => Form::Objects,
+            None if args.lines || io::stdout().is_terminal() => Form::After(b"\n"),
+            None => Form::After(b""),
+        }
+    }
+
+    fn write(&self, feed: &Feed, index: u64, block: &[u8], out: &mut impl Write) -> Result<(), CliError> {
+        let stdio = |error| CliError::stdio("stdout", &error);
+        match self {
+            Form::After(end) => out.write_all(block).and_then(|()| out.write_all(end)).map_err(stdio),
+            Form::Objects => {
+                let text = std::str::from_utf8(block).ok();
+                let base64 = text.is_none().then(|| STANDARD.encode(block));
+                let line = to_json(&BlockLine { key: feed.key().to_string(), block: index, text, base64 });
+                writeln!(out, "{line}").map_err(stdio)
+            }
+            Form::Files(folder) => {
+                // So that they sort as they are numbered.
+                let path = folder.join(format!("{index:08}"));
+                let written = fs::create_dir_all(folder)
+                    .and_then(|()| OpenOptions::new().write(true).create_new(true).open(&path))
+                    .and_then(|mut file| file.write_all(block));
+                written.map_err(|error| CliError::new(code::IO, format!("{}: {error}", path.display())))
+            }
+        }
+    }
+}
 
 pub(super) async fn run(args: Cat, global: &Global, options: Options, output: &Output) -> Result<(), CliError> {
     let no_store = || {
@@ -19,11 +66,20 @@ pub(super) async fn run(args: Cat, global: &Global, options: Options, output: &O
         CliError::new(code::FEED, message)
     };
     let Some(mut reading) = open_to_read(global, options.clone(), output).await? else { return Err(no_store()) };
-    let range = args.range.unwrap_or(BlockRange { start: 0, end: None });
+    let form = Form::of(&args, output);
+    let range = match args.last {
+        Some(last) => find(&reading.multi, &args.feed)
+            .map(|feed| BlockRange { start: feed.len().saturating_sub(last), end: None }),
+        None => Ok(args.range.unwrap_or(BlockRange { start: 0, end: None })),
+    };
+    let range = match range {
+        Ok(range) => range,
+        Err(error) => return close_read(&reading.multi, Err(error), output).await,
+    };
     let mut next = range.start;
     let mut failed: Option<(u64, String)> = None;
     loop {
-        let result = write_blocks(&reading.multi, &args.feed, &mut next, range.end).await;
+        let result = write_blocks(&reading.multi, &args.feed, &mut next, range.end, &form).await;
         let error = match result {
             Err(error) if !error.is_stdio() && (reading.is_beside() || is_damage(&error)) => error,
             result => return close_read(&reading.multi, result, output).await,
@@ -47,7 +103,13 @@ fn is_damage(error: &CliError) -> bool {
 }
 
 /// Writes the blocks of a feed from `next` on, which says how far that went.
-async fn write_blocks(multi: &Multifeed, feed: &str, next: &mut u64, end: Option<u64>) -> Result<(), CliError> {
+async fn write_blocks(
+    multi: &Multifeed,
+    feed: &str,
+    next: &mut u64,
+    end: Option<u64>,
+    form: &Form,
+) -> Result<(), CliError> {
     let feed = find(multi, feed)?;
     let stdio = |error| CliError::stdio("stdout", &error);
     // Stdout itself writes at each newline, which blocks may be full of.
@@ -55,7 +117,7 @@ async fn write_blocks(multi: &Multifeed, feed: &str, next: &mut u64, end: Option
     let mut failure = None;
     while *next < end.unwrap_or_else(|| feed.len()) {
         match feed.get(*next).await {
-            Ok(Some(block)) => out.write_all(&block).map_err(stdio)?,
+            Ok(Some(block)) => form.write(&feed, *next, &block, &mut out)?,
             Ok(None) => {
                 failure = Some(not_held(&feed, *next));
                 break;

@@ -36,6 +36,17 @@ pub(crate) struct ClearedLine {
     pub(crate) downloaded: u64,
 }
 
+/// A block, as `cat` writes it for programs: as text if it is UTF-8, else in base64.
+#[derive(Serialize)]
+pub(crate) struct BlockLine<'a> {
+    pub(crate) key: String,
+    pub(crate) block: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) text: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) base64: Option<String>,
+}
+
 /// What `append` did: `length` is the feed's after it.
 #[derive(Serialize)]
 pub(crate) struct AppendLine {

@@ -160,7 +160,7 @@ pub fn run(args: &[&str], stdin: &[u8]) -> Result<Done> {
 /// The built command, not yet started; with no root key of the user's in its environment.
 pub fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_multifeed"));
-    command.args(args).env_remove("MULTIFEED_KEY").env_remove("RUST_LOG");
+    command.args(args).env_remove("MULTIFEED_KEY").env_remove("MULTIFEED_STORE").env_remove("RUST_LOG");
     command
 }
 
