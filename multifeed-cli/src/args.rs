@@ -16,7 +16,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 use multifeed_tokio::{Durability, FeedKey};
 
 pub(crate) use self::range::BlockRange;
-use crate::error::{CliError, code};
+use crate::error::{CliError, EXIT_USAGE, code};
 
 /// The variable that holds the root key where neither `--key` nor `--key-file` is given.
 pub(crate) const KEY_VARIABLE: &str = "MULTIFEED_KEY";
@@ -318,6 +318,15 @@ Examples:
   multifeed swarm --key-file k --live --dht      anywhere, by hyperswarm's public network")]
     Swarm(Swarm),
 
+    /// Make a root key of your own: print it, or write it to a file
+    ///
+    /// Whoever has it can sync, and nobody else. With --json: {"key"} if it is printed.
+    #[command(after_help = "\
+Examples:
+  multifeed keygen k                       a file that only you can read
+  multifeed --key-file k append notes hi   and its use, here and where others have it")]
+    Keygen(Keygen),
+
     /// Start a DHT of this machine alone, for `swarm --bootstrap`, until Ctrl-C
     ///
     /// Four nodes on 127.0.0.1, to try the DHT with. They hold no multifeed.
@@ -548,6 +557,13 @@ pub(crate) struct Swarm {
 }
 
 #[derive(ClapArgs, Debug)]
+pub(crate) struct Keygen {
+    /// A file that is not there yet
+    #[arg(value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+#[derive(ClapArgs, Debug)]
 pub(crate) struct Testnet {
     /// The UDP port of the first node; 0 takes a free one
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -591,7 +607,7 @@ impl Global {
 
 fn read_key(path: &Path) -> Result<(FeedKey, Option<String>), CliError> {
     let source = format!("the key file {}", path.display());
-    let failed = |error| CliError::new(code::KEY, format!("{source}: {error}"));
+    let failed = |error| CliError::new(code::KEY, format!("{source}: {error}")).with_exit(EXIT_USAGE);
     let file = File::open(path).map_err(failed)?;
     let warning = exposure(&file).map(|mode| {
         format!("others can read or change {source} (permissions {mode:04o}): make it yours alone (chmod 600)")
@@ -600,7 +616,7 @@ fn read_key(path: &Path) -> Result<(FeedKey, Option<String>), CliError> {
     file.take(KEY_FILE_BYTES + 1).read_to_end(&mut text).map_err(failed)?;
     if text.len() as u64 > KEY_FILE_BYTES {
         let message = format!("{source}: a root key is 64 hex digits, and this is longer than {KEY_FILE_BYTES} bytes");
-        return Err(CliError::new(code::KEY, message));
+        return Err(CliError::new(code::KEY, message).with_exit(EXIT_USAGE));
     }
     Ok((parse_key(&String::from_utf8_lossy(&text), &source)?, warning))
 }
@@ -622,7 +638,9 @@ fn exposure(file: &File) -> Option<u32> {
 
 fn parse_key(text: &str, source: &str) -> Result<FeedKey, CliError> {
     let text = text.trim();
-    let wrong = |what: String| CliError::new(code::KEY, format!("{source}: a root key is 64 hex digits, {what}"));
+    let wrong = |what: String| {
+        CliError::new(code::KEY, format!("{source}: a root key is 64 hex digits, {what}")).with_exit(EXIT_USAGE)
+    };
     if let Some(at) = text.chars().position(|digit| !digit.is_ascii_hexdigit()) {
         return Err(wrong(format!("and character {} of this one is not a hex digit", at + 1)));
     }

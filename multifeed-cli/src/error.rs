@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::io;
 
-use multifeed_tokio::{Error, SyncError};
+use multifeed_tokio::{Error, SessionError, SyncError};
 
 /// The codes of failures that arise in this program; those of a sync and a store come from the layers below.
 pub(crate) mod code {
@@ -175,7 +175,14 @@ impl From<Error> for CliError {
 
 impl From<SyncError> for CliError {
     fn from(error: SyncError) -> Self {
-        CliError { us: error.us(), them: error.them(), ..CliError::new(error.code(), error.to_string()) }
+        let cli = CliError { us: error.us(), them: error.them(), ..CliError::new(error.code(), error.to_string()) };
+        match error {
+            SyncError::Session(SessionError::RootKeyMismatch { .. }) => {
+                cli.explained("the peer was given another --key")
+            }
+            SyncError::Session(SessionError::Handshake(_)) => cli.explained("is that a multifeed?"),
+            _ => cli,
+        }
     }
 }
 

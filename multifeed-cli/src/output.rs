@@ -12,7 +12,8 @@ use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressState, Prog
 use serde::Serialize;
 
 pub(crate) use self::lines::{
-    AppendLine, BannedLine, BlockLine, ClearedLine, Done, Event, FeedLine, FoundBy, Hole, Moved, Rates, Standing,
+    AppendLine, BannedLine, BlockLine, ClearedLine, Done, Event, FeedLine, FoundBy, Hole, KeyLine, Moved, Rates,
+    Standing,
 };
 use crate::error::CliError;
 use crate::line_queue::{LineQueue, Worth};

@@ -449,10 +449,10 @@ fn wrong_command_lines() -> Result<()> {
         (&["serve", "127.0.0.1:0", "--max-per-address", "0"], 2, "1 or more"),
         (&["--durability", "interval:0", "feeds"], 2, "longer than 0 seconds"),
         (&["nonsense"], 2, "nonsense"),
-        (&["--key", "abc", "feeds"], 1, "64 hex digits"),
-        (&["--key", &key, "--key-file", file, "feeds"], 1, "64 hex digits"),
-        (&["--key-file", file, "feeds"], 1, "64 hex digits"),
-        (&["--key-file", "/nowhere/key", "feeds"], 1, "/nowhere/key"),
+        (&["--key", "abc", "feeds"], 2, "64 hex digits"),
+        (&["--key", &key, "--key-file", file, "feeds"], 2, "64 hex digits"),
+        (&["--key-file", file, "feeds"], 2, "64 hex digits"),
+        (&["--key-file", "/nowhere/key", "feeds"], 2, "/nowhere/key"),
     ] {
         let store = Store::new()?;
         let done = store.run(args)?.ended(exit)?;
@@ -462,7 +462,8 @@ fn wrong_command_lines() -> Result<()> {
         let (said, silent) = if args[0] == "cat" { (&done.stderr, &done.text()) } else { (&done.text(), &done.stderr) };
         ensure!(silent.is_empty(), "{args:?}: {done:?}");
         let (code, message) = failure_of(&serde_json::from_str(said)?)?;
-        ensure!(code == if exit == 2 { "ERR_USAGE" } else { "ERR_KEY" } && message.contains(word), "{code}: {message}");
+        let expected = if args[0].starts_with("--key") { "ERR_KEY" } else { "ERR_USAGE" };
+        ensure!(code == expected && message.contains(word), "{code}: {message}");
     }
     let output = command(&["feeds"]).env("MULTIFEED_KEY", "12").current_dir(folder.path()).output()?;
     ensure!(String::from_utf8_lossy(&output.stderr).contains("MULTIFEED_KEY"), "{output:?}");
@@ -927,5 +928,50 @@ fn the_store_may_be_named_by_a_variable() -> Result<()> {
     let other = Store::new()?;
     let mut feeds = command(&["--store", other.text(), "--json", "feeds"]);
     ensure!(feeds.env("MULTIFEED_STORE", store.path()).output()?.stdout.is_empty());
+    Ok(())
+}
+
+#[test]
+fn a_root_key_is_made_for_its_owner_alone() -> Result<()> {
+    let (one, other) = (run(&["keygen"], b"")?.ok()?.text(), run(&["--json", "keygen"], b"")?.ok()?.objects()?);
+    let other = other[0]["key"].as_str().context("no key")?;
+    ensure!(one.trim().len() == 64 && other.len() == 64 && one.trim() != other, "{one} {other}");
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("k");
+    let file = path.to_str().context("not UTF-8")?;
+    ensure!(run(&["keygen", file], b"")?.ok()?.text().is_empty());
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        assert_eq!(path.metadata()?.permissions().mode() & 0o777, 0o600);
+    }
+    let store = Store::new()?;
+    ensure!(store.run(&["--key-file", file, "append", "w", "one"])?.ok()?.stderr.is_empty());
+    // It is not written over.
+    let before = std::fs::read(&path)?;
+    run(&["keygen", file], b"")?.ended(1)?;
+    assert_eq!(std::fs::read(&path)?, before);
+    Ok(())
+}
+
+#[test]
+fn a_server_that_others_reach_is_warned_of_the_key_that_everyone_knows() -> Result<()> {
+    let store = Store::new()?;
+    for (address, key, warned) in
+        [("127.0.0.1:0", None, false), ("0.0.0.0:0", None, true), ("0.0.0.0:0", Some("11".repeat(32)), false)]
+    {
+        let key = key.iter().flat_map(|key| ["--key", key]).collect::<Vec<_>>();
+        let mut server = command(&[&store.option()[..], &key, &["serve", address]].concat());
+        let mut server = server.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let mut line = String::new();
+        std::io::BufRead::read_line(
+            &mut std::io::BufReader::new(server.stdout.take().context("no stdout")?),
+            &mut line,
+        )?;
+        ensure!(line.contains("listening"), "{line}");
+        std::process::Command::new("kill").arg("-INT").arg(server.id().to_string()).status()?;
+        let done = server.wait_with_output()?;
+        assert_eq!(String::from_utf8_lossy(&done.stderr).contains("everyone knows"), warned, "{address}");
+    }
     Ok(())
 }

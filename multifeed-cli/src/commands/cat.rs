@@ -12,7 +12,7 @@ use super::find;
 use super::reading::{changed, close_read, open_to_read};
 use crate::args::{BlockRange, Cat, Global};
 use crate::error::{CliError, code};
-use crate::output::{BlockLine, Output, to_json};
+use crate::output::{BlockLine, Output, count, to_json};
 
 /// Bytes gathered for one write to stdout.
 const WRITE_BYTES: usize = 1 << 18;
@@ -136,7 +136,7 @@ async fn write_blocks(
 fn not_held(feed: &Feed, index: u64) -> CliError {
     let why = match feed.len() {
         length if index < length => "is not in this store".to_owned(),
-        length => format!("is past its end: it has {length} blocks"),
+        length => format!("is past its end: it has {}", count(length, "block")),
     };
     CliError::new(code::NOT_HELD, format!("block {index} of feed {} {why}", feed.key()))
 }

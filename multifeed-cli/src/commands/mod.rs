@@ -15,6 +15,7 @@ mod door;
 mod feeds;
 mod guest;
 mod holder;
+mod keygen;
 mod network;
 mod opening;
 mod outcome;
@@ -43,7 +44,7 @@ pub(crate) async fn run(args: Args, output: Output) -> Result<(), CliError> {
     let Args { global, command } = args;
     // Each command reports a wrong root key, also by those that need none.
     let (options, keys) = options(&global, &output)?;
-    if !matches!(command, Command::Demo | Command::Testnet(_)) {
+    if !matches!(command, Command::Demo | Command::Testnet(_) | Command::Keygen(_)) {
         opening::check_corestore(&global, keys.len())?;
     }
     match command {
@@ -68,6 +69,7 @@ pub(crate) async fn run(args: Args, output: Output) -> Result<(), CliError> {
         Command::Sync(args) => sync::run(args, &global, options, output).await,
         Command::Verify(args) => verify::run(&args, &global, options, output).await,
         Command::Demo => demo::run(options, &output).await,
+        Command::Keygen(args) => keygen::run(&args, &output),
         Command::Testnet(args) => testnet::run(&args, &output).await,
     }
 }

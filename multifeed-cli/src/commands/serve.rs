@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use multifeed_swarm::tcp::tune;
-use multifeed_tokio::{AdmissionLimits, Full, Multifeed, Options, Replicate, Role};
+use multifeed_tokio::{AdmissionLimits, DEFAULT_ROOT_KEY, Full, Multifeed, Options, Replicate, Role};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, interval, sleep, sleep_until};
@@ -63,6 +63,13 @@ async fn serve(
     output: &Output,
 ) -> Result<(), CliError> {
     let listener = listen(&args.address, output).await?;
+    let is_beyond = listener.local_addr().is_ok_and(|address| !address.ip().is_loopback());
+    if is_beyond && multi.root_key() == DEFAULT_ROOT_KEY {
+        output.warn(
+            "this root key is the one that everyone knows: whoever connects gets all of this store, and adds to it; --key-file gives one of your own \
+             (`multifeed keygen FILE` makes it)",
+        );
+    }
     let replicate = if args.live { Replicate::live() } else { Replicate::default() };
     let replicate = if only_reads { replicate.upload_only() } else { replicate };
     let mut limits = AdmissionLimits::default();

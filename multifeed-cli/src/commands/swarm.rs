@@ -51,7 +51,7 @@ pub(super) async fn run(
     if keys.contains(&DEFAULT_ROOT_KEY) {
         output.warn(
             "this root key is the one that everyone knows: whoever is found gets all of this store, and adds to it; \
-             --key-file gives one of your own (head -c 32 /dev/urandom | xxd -p -c 32)",
+             --key-file gives one of your own (`multifeed keygen FILE` makes it)",
         );
     }
     if args.is_on_dht() && args.bootstrap.is_empty() {

@@ -36,6 +36,12 @@ pub(crate) struct ClearedLine {
     pub(crate) downloaded: u64,
 }
 
+/// A root key that was made.
+#[derive(Serialize)]
+pub(crate) struct KeyLine {
+    pub(crate) key: String,
+}
+
 /// A block, as `cat` writes it for programs: as text if it is UTF-8, else in base64.
 #[derive(Serialize)]
 pub(crate) struct BlockLine<'a> {
