@@ -54,7 +54,7 @@ impl Joined {
     fn open() -> Self {
         let mut joined = Self::ready(1);
         for side in &mut joined.sides {
-            side.open_channel(CHANNEL, FEED);
+            side.open_channel(CHANNEL, FEED).unwrap();
         }
         let mut opened = 0;
         for from in [0, 1] {

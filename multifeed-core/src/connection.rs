@@ -81,7 +81,9 @@ impl Connection {
             multifeed.commit(now);
             multifeed.set_grant(self.peer, self.session.send_credit());
             while let Some(command) = multifeed.poll_command(self.peer) {
-                self.session.apply(command);
+                if let Err(misuse) = self.session.apply(command) {
+                    self.session.abort(misuse.into());
+                }
                 turn = true;
             }
             if !turn {

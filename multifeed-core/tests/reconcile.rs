@@ -376,7 +376,7 @@ impl Played {
     }
 
     fn say(&mut self, message: &[u8]) {
-        self.remote.send_extension(Scope::Stream, EXTENSION, message);
+        self.remote.send_extension(Scope::Stream, EXTENSION, message).unwrap();
         self.run();
     }
 
@@ -427,7 +427,7 @@ fn a_remote_that_breaks_the_rules_ends_its_session() {
 #[test]
 fn a_remote_that_lists_its_feeds_instead_is_offered_everything() {
     let mut played = Played::new(10);
-    played.remote.offer_feeds(Root::FIRST, &[]);
+    played.remote.offer_feeds(Root::FIRST, &[]).unwrap();
     played.run();
     assert_eq!(played.offered(), Some(10));
     // What it says of it later means nothing.

@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use multifeed_proto::{Config, Event, FeedKey, Have, Message, Role, Session, SessionError, Token};
 
+/// What holds of every call here: it is no mistake after those before it.
+const FITS: &str = "the call fits";
+
 const PAIRS: usize = 500;
 const MESSAGES: u64 = 100;
 
@@ -93,9 +96,13 @@ impl Peer {
 
     fn handle(&mut self, event: Event) {
         match event {
-            Event::Ready { root, .. } => self.session.offer_feeds(root, self.offers.as_slice()),
-            Event::Manifest { root, keys, .. } => self.session.request_feeds(root, &keys),
-            Event::Replicate { keys, .. } => keys.iter().for_each(|key| self.session.open_channel(Token(0), *key)),
+            Event::Ready { root, .. } => self.session.offer_feeds(root, self.offers.as_slice()).expect(FITS),
+            Event::Manifest { root, keys, .. } => self.session.request_feeds(root, &keys).expect(FITS),
+            Event::Replicate { keys, .. } => {
+                if let Some(key) = keys.first() {
+                    self.session.open_channel(Token(0), *key).expect(FITS);
+                }
+            }
             Event::Opened { token } if self.offers.is_some() => {
                 for start in 0..MESSAGES {
                     let have = Have { start, length: 1, bitfield: None, ack: false };

@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use multifeed_proto::{Config, Data, Event, FeedKey, Message, Role, Session, SessionError, Token};
 
+/// What holds of every call here: it is no mistake after those before it.
+const FITS: &str = "the call fits";
+
 /// What an application does with an event; it answers with calls on the session.
 type Handler = Box<dyn FnMut(&mut Session, &Event) + Send>;
 
@@ -116,11 +119,11 @@ fn writer(feed: FeedKey) -> Handler {
     Box::new(move |session, event| match event {
         Event::Ready { root, remote } => {
             println!("writer: {} {} is there", remote.client, remote.version);
-            session.offer_feeds(*root, &[feed]);
+            session.offer_feeds(*root, &[feed]).expect(FITS);
         }
         // It offers nothing, and waits for our request nevertheless.
-        Event::Manifest { root, .. } => session.request_feeds(*root, &[]),
-        Event::Replicate { keys, .. } if keys.contains(&feed) => session.open_channel(Token(0), feed),
+        Event::Manifest { root, .. } => session.request_feeds(*root, &[]).expect(FITS),
+        Event::Replicate { keys, .. } if keys.contains(&feed) => session.open_channel(Token(0), feed).expect(FITS),
         Event::Opened { token } => {
             let value = Some(Bytes::from_static(b"the first block"));
             session.send(*token, &Message::Data(Data { index: 0, value, nodes: Vec::new(), signature: None }));
@@ -133,14 +136,14 @@ fn writer(feed: FeedKey) -> Handler {
 /// Requests what is offered, and ends when the first block is there.
 fn reader() -> Handler {
     Box::new(move |session, event| match event {
-        Event::Ready { root, .. } => session.offer_feeds(*root, &[]),
+        Event::Ready { root, .. } => session.offer_feeds(*root, &[]).expect(FITS),
         Event::Manifest { root, keys, .. } => {
             println!("reader: {} feeds are offered", keys.len());
-            session.request_feeds(*root, keys);
+            session.request_feeds(*root, keys).expect(FITS);
         }
         Event::Replicate { keys, .. } => {
             for (token, key) in (0..).zip(keys) {
-                session.open_channel(Token(token), *key);
+                session.open_channel(Token(token), *key).expect(FITS);
             }
         }
         Event::Message { message: Message::Data(data), .. } => {

@@ -5,6 +5,7 @@ use core::time::Duration;
 
 use crate::key::{DiscoveryKey, FeedKey};
 use crate::machine::Machine;
+use crate::misuse::ApiMisuse;
 
 /// Why a session ended before its time. Sticky: once a session failed, every call tells the same error.
 ///
@@ -159,6 +160,9 @@ pub enum SessionError {
     /// Our own side failed (a store's error, say), or was closed while the session ran.
     #[error("{0}")]
     Local(String),
+    /// Whoever drives the session ended it, as a call was a mistake.
+    #[error("a mistake of the caller: {0}")]
+    Misuse(#[from] ApiMisuse),
 }
 
 /// Whose fault an error is.
@@ -171,6 +175,8 @@ pub enum Fault {
     Incompatible,
     /// Our side.
     Local,
+    /// The program that calls: see [`ApiMisuse`].
+    Caller,
     /// The remote asked for more than a limit of ours allows.
     Limit,
     /// The network: too slow, or cut.
@@ -322,6 +328,7 @@ impl SessionError {
             | Self::Network(_) => Fault::Network,
             Self::Limit { .. } | Self::FeedTooLong { .. } | Self::FeedTooLarge { .. } => Fault::Limit,
             Self::Local(_) | Self::Behind { .. } | Self::Refused { .. } => Fault::Local,
+            Self::Misuse(misuse) => misuse.fault(),
             Self::Handshake(_)
             | Self::Frame(_)
             | Self::Message(_)
@@ -356,6 +363,7 @@ impl SessionError {
             Self::Network(_) => "ERR_NETWORK",
             Self::Behind { .. } => "ERR_BEHIND",
             Self::Local(_) => "ERR_LOCAL",
+            Self::Misuse(misuse) => misuse.code(),
         }
     }
 

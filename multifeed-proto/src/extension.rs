@@ -8,6 +8,7 @@ use core::cmp::Ordering;
 
 use crate::exchange::Kind;
 use crate::limits::Limits;
+use crate::misuse::ApiMisuse;
 
 /// What the names of this project's own extensions begin with.
 const NAMESPACE: &str = "multifeed/";
@@ -40,6 +41,18 @@ impl Extensions {
         own.announced = true;
         self.changed = true;
         true
+    }
+
+    /// Registers a name of the application's.
+    pub(crate) fn register(&mut self, name: &str, limits: &Limits) -> Result<(), ApiMisuse> {
+        if self.announced(name).is_some() {
+            return Err(ApiMisuse::ExtensionTaken(name.to_string()));
+        }
+        if !self.has_room_for(name, limits) {
+            return Err(ApiMisuse::NoRoomForExtension(name.to_string()));
+        }
+        self.add(name);
+        Ok(())
     }
 
     /// Understands a name, without saying so to the remote. Returns its place.

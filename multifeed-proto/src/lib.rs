@@ -26,6 +26,9 @@
 //! Any order of these calls is safe, and none has to come at once: a caller that is late loses nothing. After an error every
 //! call tells the same one, what was queued still goes out, and the last event is [`Event::Closed`].
 //!
+//! A call that does not fit those before it, as one with the token of another channel that is open, does nothing and returns an
+//! [`ApiMisuse`]: the session goes on. A call that only comes too late, for a channel that the remote has just closed, is no mistake.
+//!
 //! Here the two ends of a stream are driven in memory. A real driver does the same with a socket between them; `examples/threads.rs`
 //! does it with blocking sockets, `examples/poll_loop.rs` with a thousand sessions on one thread.
 //!
@@ -56,9 +59,9 @@
 //!     // Alice has the feed: she offers it, opens its channel once both agreed, and sends a block.
 //!     for event in turn(&mut bob, &mut alice, now) {
 //!         match event {
-//!             Event::Ready { root, .. } => alice.offer_feeds(root, &[feed]),
-//!             Event::Manifest { root, .. } => alice.request_feeds(root, &[]),
-//!             Event::Replicate { keys, .. } if keys == [feed] => alice.open_channel(Token(0), feed),
+//!             Event::Ready { root, .. } => alice.offer_feeds(root, &[feed])?,
+//!             Event::Manifest { root, .. } => alice.request_feeds(root, &[])?,
+//!             Event::Replicate { keys, .. } if keys == [feed] => alice.open_channel(Token(0), feed)?,
 //!             Event::Opened { token } => {
 //!                 // The holder of the feed (the crate `multifeed-core`) makes proofs and signatures.
 //!                 let value = Some(Bytes::from_static(b"hello"));
@@ -70,11 +73,11 @@
 //!     // Bob wants whatever is offered.
 //!     for event in turn(&mut alice, &mut bob, now) {
 //!         match event {
-//!             Event::Ready { root, .. } => bob.offer_feeds(root, &[]),
-//!             Event::Manifest { root, keys, .. } => bob.request_feeds(root, &keys),
+//!             Event::Ready { root, .. } => bob.offer_feeds(root, &[])?,
+//!             Event::Manifest { root, keys, .. } => bob.request_feeds(root, &keys)?,
 //!             Event::Replicate { keys, .. } => {
 //!                 for (token, key) in (0..).zip(keys) {
-//!                     bob.open_channel(Token(token), key);
+//!                     bob.open_channel(Token(token), key)?;
 //!                 }
 //!             }
 //!             Event::Message { message: Message::Data(data), .. } => block = data.value,
@@ -91,6 +94,7 @@
 //! assert_eq!(bob.poll_event(), Some(Event::Closed(Ok(()))));
 //! alice.handle_eof();
 //! assert_eq!(alice.poll_event(), Some(Event::RemoteEnded));
+//! # Ok::<(), multifeed_proto::ApiMisuse>(())
 //! ```
 //!
 //! # Several multifeeds, and both dialects
@@ -109,11 +113,12 @@
 //!
 //! // A stream that several share, and that nobody has to be the first on.
 //! let mut session = Session::new(Role::Initiator, Config::plain(), Duration::ZERO, &mut rand::rng());
-//! session.open_root(Root(1), RootConfig::new(FeedKey::new([1; 32])));
-//! session.open_root(Root(2), RootConfig::new(FeedKey::new([2; 32])));
+//! session.open_root(Root(1), RootConfig::new(FeedKey::new([1; 32])))?;
+//! session.open_root(Root(2), RootConfig::new(FeedKey::new([2; 32])))?;
 //! // An extension of the application's own, as Cabal has one; the remote's messages come as `Event::Extension`.
-//! session.register_extension(Scope::Stream, "peer-id");
-//! session.send_extension(Scope::Stream, "peer-id", br#"{"id":"abc"}"#);
+//! session.register_extension(Scope::Stream, "peer-id")?;
+//! session.send_extension(Scope::Stream, "peer-id", br#"{"id":"abc"}"#)?;
+//! # Ok::<(), multifeed_proto::ApiMisuse>(())
 //! ```
 //!
 //! # Who the remote is
@@ -156,6 +161,7 @@ mod key;
 mod limits;
 #[doc(hidden)]
 pub mod machine;
+mod misuse;
 mod roots;
 mod session;
 mod trace;
@@ -170,6 +176,7 @@ pub use ids::{Root, Token};
 pub use json::Json;
 pub use key::{DEFAULT_ROOT_KEY, DiscoveryKey, FeedKey, HandshakeHash, KeyLengthError, ParseKeyError};
 pub use limits::Limits;
+pub use misuse::ApiMisuse;
 pub use session::{Session, Totals};
 pub use trace::{Direction, Record, Scope, Tracer};
 pub use wire::message::{Data, Have, Message, Node, Options, Request};

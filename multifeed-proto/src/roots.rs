@@ -13,6 +13,7 @@ use crate::ids::Root;
 use crate::key::{DiscoveryKey, FeedKey};
 use crate::limits::Limits;
 use crate::machine::Machine;
+use crate::misuse::ApiMisuse;
 
 /// The multifeeds of a stream.
 #[derive(Debug)]
@@ -139,16 +140,26 @@ impl Roots {
             waiting: BTreeSet::new(),
         };
         if let Some(config) = config {
-            roots.add(Root::FIRST, config, deadline, limits);
+            // The first of all.
+            let _ = roots.add(Root::FIRST, config, deadline, limits);
         }
         roots
     }
 
-    /// Adds a multifeed. `false` if its name was used before, or its key is there already.
-    pub(crate) fn add(&mut self, root: Root, config: RootConfig, deadline: Option<Duration>, limits: &Limits) -> bool {
+    /// Adds a multifeed. Fails if its name was used before, or its key is there already.
+    pub(crate) fn add(
+        &mut self,
+        root: Root,
+        config: RootConfig,
+        deadline: Option<Duration>,
+        limits: &Limits,
+    ) -> Result<(), ApiMisuse> {
+        if self.entries.contains_key(&root) {
+            return Err(ApiMisuse::RootInUse(root));
+        }
         let (key, discovery_key) = (config.key, config.key.discovery_key());
-        if self.entries.contains_key(&root) || self.keys.contains_key(&discovery_key) {
-            return false;
+        if self.keys.contains_key(&discovery_key) {
+            return Err(ApiMisuse::RootKeyInUse(discovery_key));
         }
         let mut extensions = Extensions::default();
         for kind in Kind::ALL {
@@ -176,7 +187,7 @@ impl Roots {
         self.keys.insert(discovery_key, root);
         self.unopened.insert(root);
         self.waiting.insert(root);
-        true
+        Ok(())
     }
 
     pub(crate) fn get(&mut self, root: Root) -> Option<&mut Entry> {

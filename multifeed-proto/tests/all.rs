@@ -9,6 +9,7 @@ mod extensions;
 mod greeting;
 mod hostile;
 mod middle;
+mod misuse;
 mod order;
 mod roots;
 mod session;

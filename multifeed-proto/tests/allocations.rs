@@ -58,7 +58,7 @@ impl Way {
         assert_eq!(pair.b.token(key(1)), token);
         for side in [&mut pair.a, &mut pair.b] {
             for scope in [Scope::Stream, Scope::Channel(token)] {
-                side.session.register_extension(scope, NAME);
+                side.session.register_extension(scope, NAME).unwrap();
             }
         }
         pair.run();
@@ -69,7 +69,7 @@ impl Way {
         for _ in 0..count {
             match say {
                 Say::Message(message) => self.from.send(self.token, message),
-                Say::Extension(scope) => self.from.send_extension(*scope, NAME, &[7; 50]),
+                Say::Extension(scope) => self.from.send_extension(*scope, NAME, &[7; 50]).unwrap(),
             }
         }
         self.from.poll_output(&mut self.wire);

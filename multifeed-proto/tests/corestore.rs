@@ -81,9 +81,9 @@ fn replay(conversation: &Value, role: Role) {
     let drawn = [bytes(&ours["ephemeral"]), bytes(&ours["nonce"])].concat();
     let mut session = Session::new(role, config, Duration::ZERO, &mut Replay(VecDeque::from(drawn)));
     for (at, root) in roots.iter().enumerate().skip(1) {
-        session.open_root(Root(at as u32), RootConfig::new(*root));
+        session.open_root(Root(at as u32), RootConfig::new(*root)).unwrap();
     }
-    session.register_extension(Scope::Stream, PEER_ID);
+    session.register_extension(Scope::Stream, PEER_ID).unwrap();
 
     let (mut sent, mut events, mut opened) = (BytesMut::new(), Vec::new(), Vec::new());
     let mut say = BytesMut::new();
@@ -92,11 +92,11 @@ fn replay(conversation: &Value, role: Role) {
         push(&mut session, &bytes(chunk)).unwrap();
         while let Some(event) = session.poll_event() {
             match &event {
-                Event::Ready { root, .. } => session.offer_feeds(*root, &[feed(&our_feeds, *root)]),
-                Event::Manifest { root, keys, .. } => session.request_feeds(*root, keys),
+                Event::Ready { root, .. } => session.offer_feeds(*root, &[feed(&our_feeds, *root)]).unwrap(),
+                Event::Manifest { root, keys, .. } => session.request_feeds(*root, keys).unwrap(),
                 Event::Replicate { keys, .. } => {
                     for key in keys {
-                        session.open_channel(Token(opened.len() as u64), *key);
+                        session.open_channel(Token(opened.len() as u64), *key).unwrap();
                         opened.push(*key);
                     }
                 }

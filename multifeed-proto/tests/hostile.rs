@@ -22,7 +22,7 @@ fn ready() -> Peer {
 /// A session that is ready, with a feed's channel open on both sides: token 1, the remote's id 2.
 fn with_channel() -> Peer {
     let mut peer = ready();
-    peer.session.open_channel(Token(1), key(1));
+    peer.session.open_channel(Token(1), key(1)).unwrap();
     peer.open(2, key(1)).unwrap();
     assert_eq!(peer.events(), [Event::Opened { token: Token(1) }]);
     peer.frames();
@@ -199,7 +199,7 @@ fn unknown_types_and_closed_channels_are_ignored_to_a_bound() {
     let mut config = Config::default();
     config.limits.stray_messages = 20;
     let mut peer = Peer::ready(Role::Responder, config);
-    peer.session.open_channel(Token(1), key(1));
+    peer.session.open_channel(Token(1), key(1)).unwrap();
     peer.open(2, key(1)).unwrap();
     for kind in 11..15 {
         peer.frame(2, kind, b"whatever").unwrap();
@@ -265,7 +265,7 @@ fn a_root_key_known_by_its_discovery_key_only() {
 #[test]
 fn an_initiator_waits_for_the_responders_open_but_not_for_long() {
     let mut peer = Peer::connect(Role::Initiator, Config::default());
-    peer.session.open_channel(Token(1), key(1));
+    peer.session.open_channel(Token(1), key(1)).unwrap();
     assert!(peer.frames().is_empty());
     let wake = peer.session.poll_timeout().unwrap();
     assert_eq!(wake, Duration::from_millis(100));
@@ -278,7 +278,7 @@ fn an_initiator_waits_for_the_responders_open_but_not_for_long() {
     assert_eq!(peer.frames().len(), 1, "the handshake");
 
     let mut peer = Peer::connect(Role::Initiator, Config::default());
-    peer.session.open_channel(Token(1), key(1));
+    peer.session.open_channel(Token(1), key(1)).unwrap();
     peer.open(1, DEFAULT_ROOT_KEY).unwrap();
     let kinds: Vec<_> = peer.frames().iter().map(|frame| (frame.channel, frame.kind)).collect();
     assert_eq!(kinds, [(1, kind::OPEN), (0, kind::OPTIONS), (2, kind::OPEN)]);
@@ -288,7 +288,7 @@ fn an_initiator_waits_for_the_responders_open_but_not_for_long() {
 fn a_feed_without_its_capability() {
     // We opened first: fatal.
     let mut peer = ready();
-    peer.session.open_channel(Token(1), key(1));
+    peer.session.open_channel(Token(1), key(1)).unwrap();
     let result = peer.open_with(2, key(1), Some(&[7; 32]));
     assert_eq!(ends(&mut peer, result), SessionError::Capability(key(1).discovery_key()));
 
@@ -297,12 +297,12 @@ fn a_feed_without_its_capability() {
     peer.open_with(2, key(1), None).unwrap();
     peer.frame(2, kind::HAVE, &[8, 1]).unwrap();
     assert!(peer.events().is_empty());
-    peer.session.open_channel(Token(1), key(1));
+    peer.session.open_channel(Token(1), key(1)).unwrap();
     assert_eq!(peer.events(), [Event::ChannelClosed { token: Token(1) }]);
     let frames = peer.frames();
     assert_eq!((frames.len(), frames[0].channel, frames[0].kind), (1, 2, kind::CLOSE));
     assert_eq!(frames[0].body, open_body(key(1), None));
-    peer.session.open_channel(Token(1), key(1));
+    peer.session.open_channel(Token(1), key(1)).unwrap();
     peer.open(3, key(1)).unwrap();
     assert_eq!(peer.events(), [Event::Opened { token: Token(1) }]);
     assert_eq!(peer.frames()[0].channel, 3);
@@ -399,7 +399,7 @@ fn a_remote_that_makes_us_answer_and_does_not_read() {
     config.limits.reply_bytes = 10_000;
     config.limits.events = 1_000_000;
     let mut peer = Peer::ready(Role::Responder, config);
-    peer.session.request_feeds(Root::FIRST, &[]);
+    peer.session.request_feeds(Root::FIRST, &[]).unwrap();
     let mut sent = 0;
     let requests = wire(0, kind::EXTENSION, b"\x03[]").repeat(100);
     while peer.session.recv_buf().is_some() {

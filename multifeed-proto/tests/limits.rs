@@ -58,7 +58,7 @@ impl Flood {
     /// With a feed's channel open on both sides: token 1, the remote's id 2.
     fn with_channel(config: Config) -> Self {
         let mut peer = Peer::ready(Role::Responder, config);
-        peer.session.open_channel(Token(1), key(1));
+        peer.session.open_channel(Token(1), key(1)).unwrap();
         peer.open(2, key(1)).unwrap();
         peer.events();
         peer.frames();
@@ -186,8 +186,8 @@ fn events_that_are_not_polled() {
         ];
         for (name, act) in acts {
             let mut flood = unpolled(Flood::with_channel(Config::default()));
-            flood.peer.session.offer_feeds(Root::FIRST, &keys);
-            flood.peer.session.request_feeds(Root::FIRST, &[]);
+            flood.peer.session.offer_feeds(Root::FIRST, &keys).unwrap();
+            flood.peer.session.request_feeds(Root::FIRST, &[]).unwrap();
             flood.peer.frames();
             let (_, peak, _) = measure(|| {
                 for _ in 0..100_000 {
@@ -324,8 +324,8 @@ fn a_remote_that_never_reads() {
         let keys: Vec<_> = (0..20_000u32).map(numbered).collect();
         let request = wire(0, kind::EXTENSION, &[b"\x03", json_list(&keys).as_bytes()].concat());
         let mut flood = Flood::ready(config);
-        flood.peer.session.offer_feeds(Root::FIRST, &keys);
-        flood.peer.session.request_feeds(Root::FIRST, &[]);
+        flood.peer.session.offer_feeds(Root::FIRST, &keys).unwrap();
+        flood.peer.session.request_feeds(Root::FIRST, &[]).unwrap();
         flood.peer.frames();
         let (_, peak, _) = measure(|| (0..1000).any(|_| !flood.send(&request)));
         assert!(flood.paused);
@@ -428,7 +428,7 @@ fn each_multifeed_and_each_channel_with_an_extension_has_its_own_bounds() {
         config.idle_timeout = None;
         let mut peer = Peer::connect(Role::Responder, config);
         for n in 2..=ROOTS as u8 {
-            peer.session.open_root(Root(n.into()), RootConfig::new(key(n)));
+            peer.session.open_root(Root(n.into()), RootConfig::new(key(n))).unwrap();
         }
         for n in 1..=ROOTS {
             peer.open(n, key(n as u8)).unwrap();
@@ -462,8 +462,8 @@ fn each_multifeed_and_each_channel_with_an_extension_has_its_own_bounds() {
         const CHANNELS: u32 = 50;
         let mut peer = Peer::ready(Role::Responder, Config::default());
         for n in 0..CHANNELS {
-            peer.session.open_channel(Token(n.into()), key(n as u8));
-            peer.session.register_extension(Scope::Channel(Token(n.into())), "x");
+            peer.session.open_channel(Token(n.into()), key(n as u8)).unwrap();
+            peer.session.register_extension(Scope::Channel(Token(n.into())), "x").unwrap();
             peer.open(n + 2, key(n as u8)).unwrap();
         }
         peer.events();

@@ -16,7 +16,7 @@ const MISSING: Duration = Duration::from_secs(21);
 fn with_roots(role: Role, roots: &[u8]) -> Session {
     let mut session = session(role, Config::new(key(roots[0])));
     for (at, n) in roots.iter().enumerate().skip(1) {
-        session.open_root(Root(at as u32), RootConfig::new(key(*n)));
+        session.open_root(Root(at as u32), RootConfig::new(key(*n))).unwrap();
     }
     session
 }
@@ -81,13 +81,13 @@ fn lists_of_different_multifeeds_do_not_mix() {
     pair.run_until(Duration::from_secs(1));
     // The same multifeeds under different names: 0 here is 1 there.
     let Pair { a, b, .. } = &mut pair;
-    a.session.offer_feeds(Root(0), &[key(10), key(11)]);
-    a.session.offer_feeds(Root(1), &[key(20)]);
-    b.session.offer_feeds(Root(0), &[]);
-    b.session.request_feeds(Root(1), &[key(10), key(20)]);
-    b.session.request_feeds(Root(0), &[key(11), key(20)]);
-    a.session.request_feeds(Root(0), &[]);
-    a.session.request_feeds(Root(1), &[]);
+    a.session.offer_feeds(Root(0), &[key(10), key(11)]).unwrap();
+    a.session.offer_feeds(Root(1), &[key(20)]).unwrap();
+    b.session.offer_feeds(Root(0), &[]).unwrap();
+    b.session.request_feeds(Root(1), &[key(10), key(20)]).unwrap();
+    b.session.request_feeds(Root(0), &[key(11), key(20)]).unwrap();
+    a.session.request_feeds(Root(0), &[]).unwrap();
+    a.session.request_feeds(Root(1), &[]).unwrap();
     pair.run();
     let has = |side: &Side, event: Event| assert!(side.events.contains(&event), "{event:?} in {:?}", side.events);
     has(&pair.b, Event::Manifest { root: Root(1), keys: vec![key(10), key(11)], fields: None });
@@ -97,8 +97,8 @@ fn lists_of_different_multifeeds_do_not_mix() {
     has(&pair.b, Event::Replicate { root: Root(1), keys: vec![key(10)], origin: Origin::Remote });
     has(&pair.b, Event::Replicate { root: Root(0), keys: vec![key(20)], origin: Origin::Remote });
     // One channel for a feed, whoever's it is.
-    pair.a.session.open_channel(Token(1), key(10));
-    pair.b.session.open_channel(Token(2), key(10));
+    pair.a.session.open_channel(Token(1), key(10)).unwrap();
+    pair.b.session.open_channel(Token(2), key(10)).unwrap();
     pair.run();
     has(&pair.a, Event::Opened { token: Token(1) });
     has(&pair.b, Event::Opened { token: Token(2) });
@@ -113,7 +113,7 @@ fn said(peer: &mut Peer, keys: &[FeedKey]) -> Vec<(u8, u32, Option<FeedKey>)> {
 
 fn join(peer: &mut Peer, roots: &[u8]) {
     for (at, n) in roots.iter().enumerate() {
-        peer.session.open_root(Root(at as u32 + 1), RootConfig::new(key(*n)));
+        peer.session.open_root(Root(at as u32 + 1), RootConfig::new(key(*n))).unwrap();
     }
 }
 
@@ -152,7 +152,7 @@ fn a_responder_with_several_waits_to_be_told_which() {
     config.authenticate = true;
     let mut peer = Peer::connect(Role::Responder, config);
     join(&mut peer, &[1, 2, 3]);
-    peer.session.accept();
+    peer.session.accept().unwrap();
     let keys = [1, 2, 3].map(key);
     peer.session.handle_timeout(Duration::from_secs(5));
     assert_eq!(said(&mut peer, &keys), []);
@@ -168,7 +168,7 @@ fn the_only_root_key_may_come_after_others() {
         peer.events();
         // A responder opens what it is asked to open behind its root key, whatever the remote does.
         let held: &[FeedKey] = if role == Role::Initiator { &[key(5)] } else { &[] };
-        held.iter().for_each(|key| peer.session.open_channel(Token(1), *key));
+        held.iter().for_each(|key| peer.session.open_channel(Token(1), *key).unwrap());
         peer.open(1, key(2)).unwrap();
         peer.open(2, key(3)).unwrap();
         greet_on_channel(&mut peer, 1);
@@ -225,7 +225,7 @@ fn a_corestore_multifeed_is_answered_on_its_channel() {
         let json = std::str::from_utf8(&handshake.body[1..]).unwrap();
         assert_eq!(json, r#"{"client":"MULTIFEED","version":"4.0.0","live":false}"#);
 
-        peer.session.offer_feeds(Root::FIRST, &[key(5)]);
+        peer.session.offer_feeds(Root::FIRST, &[key(5)]).unwrap();
         let manifest = format!(r#"{{"keys":["{}"]}}"#, key(5));
         let frames = peer.frames();
         assert_eq!(frames.len(), 1);
@@ -236,7 +236,7 @@ fn a_corestore_multifeed_is_answered_on_its_channel() {
         // Its lists went over that channel, so they end with it.
         peer.session.close_root(Root::FIRST);
         peer.frames();
-        peer.session.offer_feeds(Root::FIRST, &[key(6)]);
+        peer.session.offer_feeds(Root::FIRST, &[key(6)]).unwrap();
         assert_eq!(peer.frames(), []);
         peer.frame(1, kind::CLOSE, &[]).unwrap();
         assert_eq!(peer.events(), [Event::RootClosed { root: Root::FIRST, error: None }]);
@@ -250,7 +250,7 @@ fn a_root_key_can_be_opened_again_once_its_channel_and_so_its_lists_ended() {
     greet_on_channel(&mut peer, 1);
     peer.frame(1, kind::CLOSE, &[]).unwrap();
     assert_eq!(peer.events().last(), Some(&Event::RootClosed { root: Root::FIRST, error: None }));
-    peer.session.open_root(Root(9), RootConfig::new(DEFAULT_ROOT_KEY));
+    peer.session.open_root(Root(9), RootConfig::new(DEFAULT_ROOT_KEY)).unwrap();
     peer.open(1, DEFAULT_ROOT_KEY).unwrap();
     greet_on_channel(&mut peer, 1);
     let events = peer.events();
@@ -270,7 +270,7 @@ fn a_multifeed_6_is_answered_on_channel_0_also_where_we_have_several() {
     let frames = peer.frames();
     assert_eq!(frames.iter().map(|frame| (frame.channel, frame.kind)).collect::<Vec<_>>(), [(0, 15)]);
     assert!(matches!(peer.events().last(), Some(Event::Ready { root: Root(1), .. })));
-    peer.session.offer_feeds(Root(1), &[key(5)]);
+    peer.session.offer_feeds(Root(1), &[key(5)]).unwrap();
     assert_eq!(peer.frames()[0].channel, 0);
     peer.extension(1, &format!(r#"{{"keys":["{}"]}}"#, key(7))).unwrap();
     assert_eq!(peer.events(), [Event::Manifest { root: Root(1), keys: vec![key(7)], fields: None }]);
@@ -281,8 +281,8 @@ fn another_version_ends_one_of_several() {
     let mut a = RootConfig::new(key(2));
     a.version = "5.0.0".into();
     let mut pair = Pair::new(Config::new(key(1)), Config::new(key(1)));
-    pair.a.session.open_root(Root(7), a);
-    pair.b.session.open_root(Root(8), RootConfig::new(key(2)));
+    pair.a.session.open_root(Root(7), a).unwrap();
+    pair.b.session.open_root(Root(8), RootConfig::new(key(2))).unwrap();
     pair.run_until(Duration::from_secs(60));
     for (side, root, us, them) in [(&pair.a, 7, "5.0.0", "4.0.0"), (&pair.b, 8, "4.0.0", "5.0.0")] {
         assert_eq!(ready(side), [0]);
@@ -302,15 +302,16 @@ fn one_of_several_can_be_closed_and_opened_again() {
     let closed = BTreeMap::from([(1, None)]);
     assert_eq!((root_closed(&pair.a), root_closed(&pair.b)), (closed.clone(), closed));
     // A name is used once; the key is free.
-    pair.a.session.open_root(Root(1), RootConfig::new(key(2)));
+    let used = pair.a.session.open_root(Root(1), RootConfig::new(key(2)));
+    assert_eq!(used, Err(ApiMisuse::RootInUse(Root(1))));
     pair.run();
     assert_eq!(ready(&pair.a), [0, 1]);
-    pair.a.session.open_root(Root(5), RootConfig::new(key(2)));
-    pair.b.session.open_root(Root(6), RootConfig::new(key(2)));
+    pair.a.session.open_root(Root(5), RootConfig::new(key(2))).unwrap();
+    pair.b.session.open_root(Root(6), RootConfig::new(key(2))).unwrap();
     pair.run();
     assert_eq!((ready(&pair.a), ready(&pair.b)), (vec![0, 1, 5], vec![0, 1, 6]));
     // The other one never noticed.
-    pair.a.session.offer_feeds(Root(0), &[key(9)]);
+    pair.a.session.offer_feeds(Root(0), &[key(9)]).unwrap();
     pair.run();
     assert_eq!(pair.b.events.last(), Some(&Event::Manifest { root: Root(0), keys: vec![key(9)], fields: None }));
 }
@@ -319,19 +320,19 @@ fn one_of_several_can_be_closed_and_opened_again() {
 fn one_that_leaves_takes_its_feeds_along_and_the_remote_is_told() {
     let mut pair = Pair::new(Config::plain(), Config::plain());
     for side in [&mut pair.a, &mut pair.b] {
-        side.session.open_root(Root(1), RootConfig::new(key(1)));
+        side.session.open_root(Root(1), RootConfig::new(key(1))).unwrap();
     }
     pair.run_until(Duration::from_secs(1));
     // One alone on each side speaks on its own channel too, so that its Close can tell that it leaves.
     for (side, root) in [(&mut pair.a, Root(2)), (&mut pair.b, Root(3))] {
-        side.session.open_root(root, RootConfig::new(key(2)));
-        side.session.open_channel(Token::new(Root(1), 7), key(10));
-        side.session.open_channel(Token::new(root, 7), key(20));
-        side.session.open_channel(Token::new(root, u32::MAX), key(30));
+        side.session.open_root(root, RootConfig::new(key(2))).unwrap();
+        side.session.open_channel(Token::new(Root(1), 7), key(10)).unwrap();
+        side.session.open_channel(Token::new(root, 7), key(20)).unwrap();
+        side.session.open_channel(Token::new(root, u32::MAX), key(30)).unwrap();
     }
     pair.run();
     assert_eq!((ready(&pair.a), ready(&pair.b)), (vec![1, 2], vec![1, 3]));
-    pair.b.session.offer_feeds(Root(3), &[key(9)]);
+    pair.b.session.offer_feeds(Root(3), &[key(9)]).unwrap();
     pair.a.session.leave_root(Root(2), Token::all(Root(2)));
     assert!(pair.a.session.root_is_over(Root(2)) && !pair.a.session.root_is_over(Root(1)));
     let told = pair.a.events.len();
@@ -342,11 +343,11 @@ fn one_that_leaves_takes_its_feeds_along_and_the_remote_is_told() {
     assert_eq!(told, [Event::RootClosed { root: Root(3), error: None }, closed(7), closed(u32::MAX)]);
     assert!(pair.b.session.root_is_over(Root(3)));
     // The other one goes on, and the key can come back.
-    pair.a.session.offer_feeds(Root(1), &[key(10)]);
+    pair.a.session.offer_feeds(Root(1), &[key(10)]).unwrap();
     let have = Message::Have(Have { start: 3, length: 1, bitfield: None, ack: false });
     pair.a.session.send(Token::new(Root(1), 7), &have);
-    pair.a.session.open_root(Root(4), RootConfig::new(key(2)));
-    pair.b.session.open_root(Root(5), RootConfig::new(key(2)));
+    pair.a.session.open_root(Root(4), RootConfig::new(key(2))).unwrap();
+    pair.b.session.open_root(Root(5), RootConfig::new(key(2))).unwrap();
     pair.run();
     assert!(pair.b.events.contains(&Event::Manifest { root: Root(1), keys: vec![key(10)], fields: None }));
     assert!(pair.b.events.contains(&Event::Message { token: Token::new(Root(1), 7), message: have }));
@@ -356,14 +357,14 @@ fn one_that_leaves_takes_its_feeds_along_and_the_remote_is_told() {
 #[test]
 fn nothing_that_waited_is_told_of_one_that_left() {
     let mut peer = Peer::ready(Role::Responder, Config::default());
-    peer.session.open_channel(Token(1), key(5));
+    peer.session.open_channel(Token(1), key(5)).unwrap();
     peer.open(5, key(5)).unwrap();
     peer.events();
     peer.extension(1, r#"{"keys":[]}"#).unwrap();
     peer.frame(5, kind::HAVE, &[8, 1]).unwrap();
     peer.frame(5, kind::CLOSE, b"").unwrap();
     peer.session.leave_root(Root::FIRST, Token(0)..=Token(9));
-    peer.session.open_channel(Token(1), key(6));
+    peer.session.open_channel(Token(1), key(6)).unwrap();
     assert_eq!(peer.events(), []);
     peer.open(6, key(6)).unwrap();
     assert_eq!(peer.events(), [Event::Opened { token: Token(1) }]);
@@ -375,7 +376,7 @@ fn the_only_one_can_leave_before_the_remote_opens_it() {
         let mut peer = Peer::connect(Role::Responder, Config::new(key(1)));
         peer.session.leave_root(Root::FIRST, Token(0)..=Token(9));
         peer.open(1, came_as).unwrap();
-        peer.session.open_channel(Token(1), key(6));
+        peer.session.open_channel(Token(1), key(6)).unwrap();
         peer.open(2, key(6)).unwrap();
         assert_eq!(peer.events().last(), Some(&Event::Opened { token: Token(1) }));
         peer.session.handle_eof();
@@ -389,12 +390,12 @@ fn two_that_left_before_noise_was_done_keep_nobody_waiting() {
     for (left, joins) in [(0, 2), (1, 1)] {
         let mut pair = Pair::new(Config::plain(), Config::plain());
         for n in 1..=2 {
-            pair.b.session.open_root(Root(n), RootConfig::new(key(n as u8)));
+            pair.b.session.open_root(Root(n), RootConfig::new(key(n as u8))).unwrap();
         }
         for n in 1..=2 - left {
             pair.b.session.leave_root(Root(n), Token::all(Root(n)));
         }
-        pair.b.session.open_channel(Token(3), key(10));
+        pair.b.session.open_channel(Token(3), key(10)).unwrap();
         pair.run_until(Duration::from_secs(1));
         let discovered = pair.a.events.iter().filter(|event| matches!(event, Event::Discovered { .. })).count();
         assert_eq!(discovered, if joins == 2 { 1 } else { 2 }, "{:?}", pair.a.events);
@@ -410,9 +411,9 @@ fn extensions_from_the_start_are_known_when_a_multifeed_on_its_own_channel_is_re
     for (a, b) in [(Config::new(key(1)), Config::plain()), (Config::plain(), Config::plain())] {
         let mut pair = Pair::new(config(a.clone()), config(b));
         if a.root.is_none() {
-            pair.a.session.open_root(Root(0), RootConfig::new(key(1)));
+            pair.a.session.open_root(Root(0), RootConfig::new(key(1))).unwrap();
         }
-        pair.b.session.open_root(Root(0), RootConfig::new(key(1)));
+        pair.b.session.open_root(Root(0), RootConfig::new(key(1))).unwrap();
         pair.run_until(Duration::from_secs(1));
         for side in [&pair.a, &pair.b] {
             let names = side.events.iter().find_map(|event| match event {
@@ -428,11 +429,11 @@ fn extensions_from_the_start_are_known_when_a_multifeed_on_its_own_channel_is_re
 fn one_that_leaves_before_anything_was_said_leaves_nothing_behind() {
     let mut pair = Pair::new(Config::plain(), Config::plain());
     let root = Root(1);
-    pair.a.session.open_root(root, RootConfig::new(key(1)));
-    pair.a.session.open_channel(Token::new(root, 0), key(10));
+    pair.a.session.open_root(root, RootConfig::new(key(1))).unwrap();
+    pair.a.session.open_channel(Token::new(root, 0), key(10)).unwrap();
     pair.a.session.leave_root(root, Token::all(root));
     pair.a.session.leave_root(root, Token::all(root));
-    pair.b.session.open_channel(Token(3), key(10));
+    pair.b.session.open_channel(Token(3), key(10)).unwrap();
     pair.run_until(Duration::from_secs(1));
     assert!(matches!(pair.a.events[..], [Event::Connected { .. }, Event::Discovered { .. }]), "{:?}", pair.a.events);
     assert!(matches!(pair.b.events[..], [Event::Connected { .. }]), "{:?}", pair.b.events);
@@ -444,7 +445,7 @@ fn a_multifeed_joins_a_stream_that_others_use() {
         let mut peer = Peer::connect(role, Config::plain());
         assert!(matches!(peer.events()[..], [Event::Connected { .. }]));
         // Other channels, before any root key's.
-        peer.session.open_channel(Token(3), key(3));
+        peer.session.open_channel(Token(3), key(3)).unwrap();
         peer.open(1, key(4)).unwrap();
         peer.open(2, key(5)).unwrap();
         let discovered = |n| Event::Discovered { discovery_key: key(n).discovery_key() };
@@ -453,17 +454,17 @@ fn a_multifeed_joins_a_stream_that_others_use() {
         peer.session.refuse_channel(key(5).discovery_key());
         let frames = peer.frames();
         assert_eq!((frames[0].kind, &frames[0].body[2..]), (kind::CLOSE, &key(5).discovery_key().as_bytes()[..]));
-        peer.session.open_channel(Token(4), key(4));
+        peer.session.open_channel(Token(4), key(4)).unwrap();
         assert_eq!(peer.events(), [Event::Opened { token: Token(4) }]);
 
         peer.open(9, DEFAULT_ROOT_KEY).unwrap();
-        peer.session.open_root(Root(2), RootConfig::new(DEFAULT_ROOT_KEY));
+        peer.session.open_root(Root(2), RootConfig::new(DEFAULT_ROOT_KEY)).unwrap();
         peer.options().unwrap();
         peer.extension(0, HANDSHAKE).unwrap();
         assert!(matches!(peer.events().last(), Some(Event::Ready { root: Root(2), .. })));
         // One that the remote has not ends by itself.
         peer.session.handle_timeout(Duration::from_secs(9));
-        peer.session.open_root(Root(3), RootConfig::new(key(8)));
+        peer.session.open_root(Root(3), RootConfig::new(key(8))).unwrap();
         peer.session.handle_timeout(Duration::from_secs(19));
         peer.raw(&[0]).unwrap();
         peer.session.handle_timeout(Duration::from_secs(28));
@@ -479,16 +480,16 @@ fn a_multifeed_joins_a_stream_that_others_use() {
 fn a_multifeed_that_joined_later_has_its_own_time() {
     let mut pair = Pair::new(Config::plain(), Config::plain());
     pair.run_until(Duration::from_secs(100));
-    pair.a.session.open_root(Root(1), RootConfig::new(key(1)));
+    pair.a.session.open_root(Root(1), RootConfig::new(key(1))).unwrap();
     pair.run_until(Duration::from_secs(119));
     assert_eq!(root_closed(&pair.a), BTreeMap::new());
     pair.run_until(Duration::from_secs(121));
     assert_eq!(root_closed(&pair.a), BTreeMap::from([(1, Some(SessionError::Timeout(Phase::Exchange)))]));
     // The remote that comes too late finds nobody; one that comes in time does.
-    pair.b.session.open_root(Root(1), RootConfig::new(key(1)));
+    pair.b.session.open_root(Root(1), RootConfig::new(key(1))).unwrap();
     pair.run_until(Duration::from_secs(130));
     assert!(ready(&pair.b).is_empty());
-    pair.a.session.open_root(Root(2), RootConfig::new(key(1)));
+    pair.a.session.open_root(Root(2), RootConfig::new(key(1))).unwrap();
     pair.run_until(Duration::from_secs(131));
     assert_eq!((ready(&pair.a), ready(&pair.b)), (vec![2], vec![1]));
     assert!(pair.a.closed().is_none() && pair.b.closed().is_none());
@@ -522,10 +523,10 @@ fn a_root_key_known_by_its_discovery_key_only_ends_one_of_several() {
 #[test]
 fn a_root_key_that_is_a_feeds_too() {
     let mut pair = Pair::new(Config::plain(), Config::plain());
-    pair.a.session.open_channel(Token(1), key(1));
-    pair.a.session.open_root(Root(1), RootConfig::new(key(1)));
-    pair.a.session.open_root(Root(2), RootConfig::new(key(2)));
-    pair.a.session.open_channel(Token(2), key(2));
+    pair.a.session.open_channel(Token(1), key(1)).unwrap();
+    pair.a.session.open_root(Root(1), RootConfig::new(key(1))).unwrap();
+    pair.a.session.open_root(Root(2), RootConfig::new(key(2))).unwrap();
+    pair.a.session.open_channel(Token(2), key(2)).unwrap();
     pair.run_until(Duration::from_secs(1));
     assert!(pair.a.closed().is_none());
     let closed = root_closed(&pair.a);
@@ -563,11 +564,11 @@ fn a_remote_that_cannot_decide_on_a_dialect_is_greeted_once_in_each() {
     assert_eq!(count, 2);
     // Whatever it said last is what it hears.
     peer.extension(0, HANDSHAKE).unwrap();
-    peer.session.offer_feeds(Root::FIRST, &[]);
+    peer.session.offer_feeds(Root::FIRST, &[]).unwrap();
     assert_eq!(peer.frames()[0].channel, 0);
     // Once it understood us, that is how it stays.
     peer.frame(1, kind::OPTIONS, &options_body()).unwrap();
-    peer.session.offer_feeds(Root::FIRST, &[]);
+    peer.session.offer_feeds(Root::FIRST, &[]).unwrap();
     assert_eq!(peer.frames()[0].channel, 0);
 }
 
@@ -589,7 +590,7 @@ fn lists_of_one_multifeed_on_the_channel_of_another() {
     assert_eq!(peer.events(), [told(0, key(30)), told(1, key(40))]);
     // And nobody's on the channel of a feed, or on none.
     peer.open(3, key(9)).unwrap();
-    peer.session.open_channel(Token(0), key(9));
+    peer.session.open_channel(Token(0), key(9)).unwrap();
     peer.frame(3, kind::EXTENSION, &[&[1], manifest(50).as_bytes()].concat()).unwrap();
     peer.frame(77, kind::EXTENSION, &[&[1], manifest(50).as_bytes()].concat()).unwrap();
     assert!(!peer.events().iter().any(|event| matches!(event, Event::Manifest { .. })));

@@ -197,7 +197,7 @@ fn the_output_goes_without_a_copy_where_there_is_room_for_it() {
     let message = data(0, Bytes::from(vec![7; 100_000]));
     let command = Command::Send { token, message };
     let size = command.size();
-    pair.a.session.apply(command);
+    pair.a.session.apply(command).unwrap();
     let used = credit - pair.a.session.send_credit();
     assert!(used <= size && size < used + 32, "{used} and {size}");
     let (mut empty, mut full) = (BytesMut::new(), BytesMut::from(&b"x"[..]));
@@ -213,10 +213,10 @@ fn the_output_goes_without_a_copy_where_there_is_room_for_it() {
 fn commands_before_the_handshake_and_after_the_end() {
     let mut pair = Pair::new(Config::default(), Config::default());
     for side in [&mut pair.a, &mut pair.b] {
-        side.session.offer_feeds(Root::FIRST, &[key(1)]);
-        side.session.request_feeds(Root::FIRST, &[key(1)]);
-        side.session.open_channel(Token(1), key(1));
-        side.session.open_channel(Token(2), key(2));
+        side.session.offer_feeds(Root::FIRST, &[key(1)]).unwrap();
+        side.session.request_feeds(Root::FIRST, &[key(1)]).unwrap();
+        side.session.open_channel(Token(1), key(1)).unwrap();
+        side.session.open_channel(Token(2), key(2)).unwrap();
         side.session.close_channel(Token(2));
         side.session.send(Token(1), &have(3));
         side.session.send(Token(9), &have(3));
@@ -234,9 +234,9 @@ fn commands_before_the_handshake_and_after_the_end() {
         side.session.abort(SessionError::Local("more than enough".into()));
         let mut out = BytesMut::new();
         side.session.poll_output(&mut out);
-        side.session.offer_feeds(Root::FIRST, &[key(1)]);
-        side.session.request_feeds(Root::FIRST, &[key(1)]);
-        side.session.open_channel(Token(5), key(5));
+        side.session.offer_feeds(Root::FIRST, &[key(1)]).unwrap();
+        side.session.request_feeds(Root::FIRST, &[key(1)]).unwrap();
+        side.session.open_channel(Token(5), key(5)).unwrap();
         side.session.send(Token(1), &have(3));
         side.session.close_channel(Token(1));
         side.session.close_root(Root::FIRST);
@@ -256,9 +256,10 @@ fn a_channels_key_and_token_are_used_once() {
     let mut pair = Pair::offering(&[key(1)], &[]);
     pair.run();
     let before = pair.a.events.len();
-    pair.a.session.open_channel(Token(7), key(1));
-    pair.a.session.open_channel(Token(8), DEFAULT_ROOT_KEY);
-    pair.a.session.open_channel(pair.a.token(key(1)), key(2));
+    pair.a.session.open_channel(Token(7), key(1)).unwrap();
+    pair.a.session.open_channel(Token(8), DEFAULT_ROOT_KEY).unwrap();
+    let used = pair.a.token(key(1));
+    assert_eq!(pair.a.session.open_channel(used, key(2)), Err(ApiMisuse::TokenInUse(used)));
     pair.run();
     assert_eq!(
         pair.a.events[before..],
@@ -267,8 +268,8 @@ fn a_channels_key_and_token_are_used_once() {
     // Closed, it can be opened again, under any token.
     pair.a.session.close_channel(pair.a.token(key(1)));
     pair.run();
-    pair.b.session.open_channel(Token(3), key(1));
-    pair.a.session.open_channel(Token(4), key(1));
+    pair.b.session.open_channel(Token(3), key(1)).unwrap();
+    pair.a.session.open_channel(Token(4), key(1)).unwrap();
     pair.run();
     assert_eq!(pair.a.events.last(), Some(&Event::Opened { token: Token(4) }));
     assert_eq!(pair.b.events.last(), Some(&Event::Opened { token: Token(3) }));
@@ -352,7 +353,7 @@ fn a_remote_that_only_keeps_the_stream_alive_ends_a_session_that_asks_for_more()
     let mut peer = Peer::ready(Role::Responder, stalling(60));
     only_keep_alives(&mut peer, 1..50);
     // What is said puts it off, and so does what is heard.
-    peer.session.offer_feeds(Root::FIRST, &[]);
+    peer.session.offer_feeds(Root::FIRST, &[]).unwrap();
     only_keep_alives(&mut peer, 50..109);
     assert_eq!(peer.events(), []);
     peer.extension(1, r#"{"keys":[]}"#).unwrap();
@@ -467,7 +468,7 @@ fn an_end_is_told_after_what_came_before_it() {
     let mut config = Config::default();
     config.limits.events = 2;
     let mut peer = Peer::ready(Role::Initiator, config);
-    peer.session.open_channel(Token(1), key(1));
+    peer.session.open_channel(Token(1), key(1)).unwrap();
     peer.open(5, key(1)).unwrap();
     let haves: Vec<u8> = (0..10u8).flat_map(|index| wire(5, 3, &[8, index])).collect();
     peer.raw(&haves).unwrap();
@@ -479,7 +480,7 @@ fn an_end_is_told_after_what_came_before_it() {
 #[test]
 fn a_message_that_takes_long_is_reported_while_it_arrives() {
     let mut peer = Peer::ready(Role::Initiator, Config::default());
-    peer.session.open_channel(Token(1), key(1));
+    peer.session.open_channel(Token(1), key(1)).unwrap();
     peer.open(5, key(1)).unwrap();
     peer.events();
     // Index 0 and a value of 5,000 bytes.
@@ -516,7 +517,7 @@ fn a_message_that_takes_long_is_reported_while_it_arrives() {
 #[test]
 fn blocks_that_are_told_of_too_late() {
     let mut peer = Peer::ready(Role::Initiator, Config::default());
-    peer.session.open_channel(Token(1), key(1));
+    peer.session.open_channel(Token(1), key(1)).unwrap();
     peer.open(5, key(1)).unwrap();
     assert_eq!(peer.events(), [Event::Opened { token: Token(1) }]);
     let have = |start| wire(5, 3, &[8, start, 16, 3]);
@@ -538,7 +539,7 @@ fn blocks_that_are_told_of_too_late() {
 #[test]
 fn last_bytes_are_flushed_after_an_error() {
     let mut peer = Peer::ready(Role::Initiator, Config::default());
-    peer.session.open_channel(Token(1), key(1));
+    peer.session.open_channel(Token(1), key(1)).unwrap();
     peer.session.send(Token(1), &have(1));
     assert!(peer.frame(1, 0, b"\x0a\x01\x01").is_err());
     assert!(!peer.session.output_finished());

@@ -96,7 +96,7 @@ fn a_feeds_channel_or_the_callers_word_are_proof_as_well() {
     for _ in 0..10 {
         peer.frame(0, kind::EXTENSION, &vec![0x7f; LIMIT]).unwrap();
     }
-    peer.session.open_channel(Token(1), key(1));
+    peer.session.open_channel(Token(1), key(1)).unwrap();
     peer.open(2, key(1)).unwrap();
     assert!(peer.session.is_proven());
     large(&mut peer).unwrap();
@@ -104,15 +104,15 @@ fn a_feeds_channel_or_the_callers_word_are_proof_as_well() {
     let mut config = Config::plain();
     config.authenticate = true;
     let mut peer = stranger(config.clone());
-    peer.session.accept();
+    peer.session.accept().unwrap();
     large(&mut peer).unwrap();
 
     // Who is let in without a word for it stays a stranger.
     let mut peer = stranger(config.clone());
-    peer.session.admit();
+    peer.session.admit().unwrap();
     assert_eq!(limit(large(&mut peer)), "unproven_message_bytes");
     let mut peer = stranger(config);
-    peer.session.admit();
+    peer.session.admit().unwrap();
     let results: Vec<_> = (0..5).map(|_| peer.frame(0, kind::EXTENSION, &vec![0x7f; LIMIT])).collect();
     assert!(results[..3].iter().all(Result::is_ok), "{results:?}");
     assert_eq!(limit(results[4].clone()), "unproven_bytes");
@@ -172,7 +172,7 @@ fn time_in_which_the_session_is_paused_does_not_count() {
     let mut config = Config::default();
     config.limits.events = 3;
     let mut peer = Peer::ready(Role::Responder, config);
-    peer.session.register_extension(Scope::Stream, "x");
+    peer.session.register_extension(Scope::Stream, "x").unwrap();
     let names = wire(0, kind::OPTIONS, &[&options_body()[..], &[0x0a, 1, b'x']].concat());
     peer.raw(&names).unwrap();
     let message = wire(0, kind::EXTENSION, &[4, 1, 2, 3]);

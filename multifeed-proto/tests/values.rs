@@ -9,7 +9,7 @@ use multifeed_proto::*;
 
 fn with_channel() -> Peer {
     let mut peer = Peer::ready(Role::Responder, Config::default());
-    peer.session.open_channel(Token(1), key(1));
+    peer.session.open_channel(Token(1), key(1)).unwrap();
     peer.open(2, key(1)).unwrap();
     peer.events();
     peer.frames();
@@ -80,7 +80,7 @@ fn numbers_near_2_to_the_53_and_2_to_the_64() {
 fn channel_ids_up_to_the_last() {
     let last = (1 << 27) - 1;
     let mut peer = Peer::ready(Role::Responder, Config::default());
-    peer.session.open_channel(Token(1), key(1));
+    peer.session.open_channel(Token(1), key(1)).unwrap();
     peer.open(last, key(1)).unwrap();
     peer.frame(last, kind::HAVE, &[8, 1]).unwrap();
     assert_eq!(
@@ -98,13 +98,13 @@ fn a_capability_for_another_key() {
             let mut peer = Peer::ready(Role::Responder, Config::default());
             let capability = peer.split.capability(&other);
             if opened_first {
-                peer.session.open_channel(Token(1), key(1));
+                peer.session.open_channel(Token(1), key(1)).unwrap();
                 let result = peer.open_with(2, key(1), Some(&capability));
                 assert_eq!(result, Err(SessionError::Capability(key(1).discovery_key())));
                 assert_eq!(peer.session.recv_buf(), None);
             } else {
                 peer.open_with(2, key(1), Some(&capability)).unwrap();
-                peer.session.open_channel(Token(1), key(1));
+                peer.session.open_channel(Token(1), key(1)).unwrap();
                 assert_eq!(peer.events(), [Event::ChannelClosed { token: Token(1) }]);
                 // What it says on that id is nobody's.
                 peer.frame(2, kind::HAVE, &[8, 1]).unwrap();
@@ -123,7 +123,7 @@ fn a_wrong_capability_is_remembered_at_no_size() {
         varint::encode(size as u64, &mut body);
         body.resize(body.len() + size, 7);
         peer.frame(2, kind::OPEN, &body).unwrap();
-        peer.session.open_channel(Token(1), key(1));
+        peer.session.open_channel(Token(1), key(1)).unwrap();
         assert_eq!(peer.events(), [Event::ChannelClosed { token: Token(1) }], "{size}");
     }
 }
@@ -135,7 +135,7 @@ fn messages_before_open_after_close_and_for_ids_never_opened() {
     peer.frame(2, kind::HAVE, &[8, 1]).unwrap();
     peer.open(3, key(3)).unwrap();
     peer.frame(3, kind::HAVE, &[8, 1]).unwrap();
-    peer.session.open_channel(Token(1), key(1));
+    peer.session.open_channel(Token(1), key(1)).unwrap();
     peer.frame(2, kind::REQUEST, &[8, 1]).unwrap();
     peer.open(2, key(1)).unwrap();
     peer.frame(2, kind::HAVE, &[8, 2]).unwrap();
@@ -220,7 +220,7 @@ fn keys_in_the_wrong_case_and_twice() {
     peer.extension(1, &format!(r#"{{"keys":["{upper}","{other}","{lower}","{mixed}","{other}"]}}"#)).unwrap();
     assert_eq!(peer.events(), [Event::Manifest { root: Root::FIRST, keys: vec![key(0xab), key(0xcd)], fields: None }]);
     // Each of them is the same feed to whom it was offered.
-    peer.session.offer_feeds(Root::FIRST, &[key(0xab)]);
+    peer.session.offer_feeds(Root::FIRST, &[key(0xab)]).unwrap();
     peer.extension(3, &format!(r#"["{upper}","{lower}"]"#)).unwrap();
     assert_eq!(peer.events(), [Event::Replicate { root: Root::FIRST, keys: vec![key(0xab)], origin: Origin::Local }]);
 }
@@ -228,8 +228,8 @@ fn keys_in_the_wrong_case_and_twice() {
 #[test]
 fn lists_that_are_repeated_change_nothing() {
     let mut peer = Peer::ready(Role::Responder, Config::default());
-    peer.session.offer_feeds(Root::FIRST, &[key(1)]);
-    peer.session.request_feeds(Root::FIRST, &[key(2)]);
+    peer.session.offer_feeds(Root::FIRST, &[key(1)]).unwrap();
+    peer.session.request_feeds(Root::FIRST, &[key(2)]).unwrap();
     for _ in 0..3 {
         peer.extension(3, &format!(r#"["{}"]"#, key(1))).unwrap();
         peer.extension(2, &format!(r#"["{}"]"#, key(2))).unwrap();
@@ -238,7 +238,7 @@ fn lists_that_are_repeated_change_nothing() {
     let both = [replicate(1, Origin::Local), replicate(2, Origin::Remote)];
     assert_eq!(peer.events(), [both.clone(), both.clone(), both].concat());
     // A channel is one channel nevertheless.
-    peer.session.open_channel(Token(1), key(1));
-    peer.session.open_channel(Token(2), key(1));
+    peer.session.open_channel(Token(1), key(1)).unwrap();
+    peer.session.open_channel(Token(2), key(1)).unwrap();
     assert_eq!(peer.events(), [Event::ChannelClosed { token: Token(2) }]);
 }

@@ -94,9 +94,11 @@ fn replay(role: Role) {
         push(&mut session, chunk).unwrap();
         while let Some(event) = session.poll_event() {
             match &event {
-                Event::Ready { .. } => session.offer_feeds(Root::FIRST, &[feed]),
-                Event::Manifest { root: Root::FIRST, keys, .. } => session.request_feeds(Root::FIRST, keys),
-                Event::Replicate { origin: Origin::Remote, keys, .. } => session.open_channel(Token(7), keys[0]),
+                Event::Ready { .. } => session.offer_feeds(Root::FIRST, &[feed]).unwrap(),
+                Event::Manifest { root: Root::FIRST, keys, .. } => session.request_feeds(Root::FIRST, keys).unwrap(),
+                Event::Replicate { origin: Origin::Remote, keys, .. } => {
+                    session.open_channel(Token(7), keys[0]).unwrap()
+                }
                 _ => {}
             }
             events.push(event);

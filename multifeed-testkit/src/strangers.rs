@@ -17,6 +17,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a listener that does not read is waited for.
 const STUCK: Duration = Duration::from_secs(1);
 
+/// What holds of every call here: it is no mistake after those before it.
+const FITS: &str = "the call fits";
+
 /// A session with the root key, on a stream of its own.
 struct Dialled {
     stream: TcpStream,
@@ -106,10 +109,14 @@ impl StuckReader {
         let mut dialled = Dialled::connect(from, address, Some(root_key))?;
         dialled.until(|session, event| {
             match event {
-                Event::Ready { .. } => session.offer_feeds(Root::FIRST, &[]),
-                Event::Manifest { keys, .. } => session.request_feeds(Root::FIRST, keys.get(..1).unwrap_or_default()),
+                Event::Ready { .. } => session.offer_feeds(Root::FIRST, &[]).expect(FITS),
+                Event::Manifest { keys, .. } => {
+                    session.request_feeds(Root::FIRST, keys.get(..1).unwrap_or_default()).expect(FITS)
+                }
                 Event::Replicate { keys, .. } => {
-                    keys.iter().take(1).for_each(|key| session.open_channel(Token::new(Root::FIRST, 0), *key));
+                    if let Some(key) = keys.first() {
+                        session.open_channel(Token::new(Root::FIRST, 0), *key).expect(FITS);
+                    }
                 }
                 Event::Opened { token } => {
                     for index in blocks.clone() {
@@ -156,7 +163,7 @@ impl Hoarder {
         kept: usize,
     ) -> Result<Self> {
         let mut dialled = Dialled::connect(from, address, root_key)?;
-        dialled.session.register_extension(Scope::Stream, "hoard");
+        dialled.session.register_extension(Scope::Stream, "hoard").expect(FITS);
         dialled.until(|_, event| match event {
             Event::Connected { .. } if root_key.is_none() => Some(()),
             Event::Ready { .. } => Some(()),
@@ -164,7 +171,7 @@ impl Hoarder {
         })?;
         let Dialled { stream, mut session, mut out, .. } = dialled;
         if size > 0 {
-            session.send_extension(Scope::Stream, "hoard", &vec![7; size]);
+            session.send_extension(Scope::Stream, "hoard", &vec![7; size]).expect(FITS);
             while session.poll_output(&mut out) {}
         }
         let mut hoarder = Self { stream, rest: out, sent: 0 };

@@ -106,12 +106,12 @@ impl Stream {
 
     /// Requests a feed and asks for its first block, whose bytes come back.
     fn first_block(&mut self, root: Root, token: Token, key: FeedKey) -> Result<Vec<u8>> {
-        self.session.request_feeds(root, &[key]);
+        self.session.request_feeds(root, &[key]).unwrap();
         self.until(
             "Replicate",
             |event| matches!(event, Event::Replicate { root: at, keys, .. } if *at == root && keys.contains(&key)),
         )?;
-        self.session.open_channel(token, key);
+        self.session.open_channel(token, key).unwrap();
         self.until("Opened", |event| *event == Event::Opened { token })?;
         self.session.send(token, &Message::Request(Request { index: 0, bytes: 0, hash: false, nodes: 0 }));
         let is_it =
@@ -160,13 +160,13 @@ fn several(role: Role, ours: &[u8]) -> Result<()> {
     config.handshake_timeout = Some(Duration::from_secs(3));
     let mut stream = Stream::join(&mut js, role, config)?;
     for (at, n) in (0..).zip(ours).skip(1) {
-        stream.session.open_root(Root(at), RootConfig::new(key(*n)));
+        stream.session.open_root(Root(at), RootConfig::new(key(*n))).unwrap();
     }
     for (at, n) in (0..).zip(ours) {
         let root = Root(at);
         let Some(writer) = writers.get(n) else { continue };
         stream.ready(root)?;
-        stream.session.offer_feeds(root, &[]);
+        stream.session.offer_feeds(root, &[]).unwrap();
         ensure!(stream.manifest(root)? == [*writer], "the manifest of {n}: {:?}", stream.events);
         let block = stream.first_block(root, Token(at.into()), *writer)?;
         ensure!(block == format!("a block of {n}").as_bytes(), "{block:?}");
@@ -197,9 +197,9 @@ fn peer_id_with_multifeed_6() -> Result<()> {
     for role in ROLES {
         let mut js = JsPeer::spawn(&["--live", "--extension", "peer-id"])?;
         let mut stream = Stream::join(&mut js, role, Config::default())?;
-        stream.session.register_extension(Scope::Stream, "peer-id");
+        stream.session.register_extension(Scope::Stream, "peer-id").unwrap();
         let ours = Json::new(r#"{"id":"ours"}"#).context("JSON")?;
-        stream.session.send_extension(Scope::Stream, "peer-id", ours.as_str().as_bytes());
+        stream.session.send_extension(Scope::Stream, "peer-id", ours.as_str().as_bytes()).unwrap();
         stream.ready(Root::FIRST)?;
         ensure!(stream.session.remote_speaks(Scope::Stream, "peer-id"), "it says so in its Options");
         stream.run(Duration::from_millis(50))?;
@@ -225,16 +225,16 @@ fn an_extension_on_a_feeds_channel() -> Result<()> {
             let writer: FeedKey = js.append("writer", 1, 10, 1)?.parse()?;
             let mut stream = Stream::join(&mut js, role, Config::default())?;
             stream.ready(Root::FIRST)?;
-            stream.session.offer_feeds(Root::FIRST, &[]);
+            stream.session.offer_feeds(Root::FIRST, &[]).unwrap();
             ensure!(stream.manifest(Root::FIRST)? == [writer], "{:?}", stream.events);
-            stream.session.request_feeds(Root::FIRST, &[writer]);
+            stream.session.request_feeds(Root::FIRST, &[writer]).unwrap();
             stream
                 .until("Replicate", |event| matches!(event, Event::Replicate { keys, .. } if keys.contains(&writer)))?;
             let scope = Scope::Channel(Token(4));
-            stream.session.open_channel(Token(4), writer);
-            stream.session.register_extension(scope, "typing");
+            stream.session.open_channel(Token(4), writer).unwrap();
+            stream.session.register_extension(scope, "typing").unwrap();
             stream.until("Opened", |event| *event == Event::Opened { token: Token(4) })?;
-            stream.session.send_extension(scope, "typing", b"\x00bytes");
+            stream.session.send_extension(scope, "typing", b"\x00bytes").unwrap();
             let is_options = |event: &Event| matches!(event, Event::Message { message: Message::Options(_), .. });
             stream.until("Options", is_options)?;
             ensure!(stream.session.remote_speaks(scope, "typing"), "it says so in its Options");
@@ -260,9 +260,9 @@ fn a_multifeed_joins_a_stream_that_runs() -> Result<()> {
         let root = DEFAULT_ROOT_KEY.discovery_key();
         stream.until("Discovered", |event| *event == Event::Discovered { discovery_key: root })?;
         ensure!(!stream.events.iter().any(|event| matches!(event, Event::Ready { .. })), "{:?}", stream.events);
-        stream.session.open_root(Root(5), RootConfig::new(DEFAULT_ROOT_KEY));
+        stream.session.open_root(Root(5), RootConfig::new(DEFAULT_ROOT_KEY)).unwrap();
         stream.ready(Root(5))?;
-        stream.session.offer_feeds(Root(5), &[]);
+        stream.session.offer_feeds(Root(5), &[]).unwrap();
         ensure!(stream.manifest(Root(5))? == [writer], "{:?}", stream.events);
         ensure!(stream.first_block(Root(5), Token(0), writer)?.len() == 10);
         js.close()?;
@@ -282,10 +282,10 @@ fn a_remote_is_judged_by_its_key() -> Result<()> {
             stream.run(Duration::from_millis(200))?;
             ensure!(stream.events.len() == 1, "{:?}", stream.events);
             if accepted {
-                stream.session.accept();
+                stream.session.accept().unwrap();
                 stream.ready(Root::FIRST)?;
             } else {
-                stream.session.refuse();
+                stream.session.refuse().unwrap();
                 stream.until(
                     "Closed",
                     |event| matches!(event, Event::Closed(Err(error)) if error.code() == "ERR_REFUSED"),

@@ -82,7 +82,8 @@ impl Side {
 
     fn tell(&mut self, told: &Told) {
         if self.closed || self.finished {
-            return self.session.apply(told.command());
+            let _ = self.session.apply(told.command());
+            return;
         }
         let mut command = told.command();
         self.watch.told(&command);
@@ -120,7 +121,8 @@ impl Side {
             Command::Send { message: Message::Extension { id, .. }, .. } => *id >>= 8,
             _ => {}
         }
-        self.session.apply(command);
+        // It may be a mistake, which does nothing.
+        let _ = self.session.apply(command);
     }
 
     fn poll(&mut self, remote: &Model) -> bool {

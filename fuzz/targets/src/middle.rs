@@ -92,13 +92,14 @@ impl Side {
         let Some(event) = self.session.poll_event() else { return false };
         self.watch.event(&event);
         match event {
-            Event::Ready { root, .. } => self.session.offer_feeds(root, &self.offers),
-            Event::Manifest { root, keys, .. } => self.session.request_feeds(root, &keys),
+            Event::Ready { root, .. } => self.session.offer_feeds(root, &self.offers).expect("it is ready"),
+            Event::Manifest { root, keys, .. } => self.session.request_feeds(root, &keys).expect("it is ready"),
             Event::Replicate { keys, .. } => {
                 for key in keys {
                     if !self.opened.contains(&key) {
                         // Tokens of the caller's own calls are below 8.
-                        self.session.open_channel(Token(8 + self.opened.len() as u64), key);
+                        let opened = self.session.open_channel(Token(8 + self.opened.len() as u64), key);
+                        opened.expect("a token of its own");
                         self.opened.push(key);
                     }
                 }
@@ -154,7 +155,8 @@ pub fn middle(data: &[u8]) {
             let side = if *first { &mut a } else { &mut b };
             let command = told.command();
             side.watch.told(&command);
-            side.session.apply(command);
+            // It may be a mistake, which does nothing.
+            let _ = side.session.apply(command);
         } else if now < Duration::from_secs(60) {
             // What was made longer is waited for until the time is over.
             now += Duration::from_secs(5);

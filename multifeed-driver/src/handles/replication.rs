@@ -67,12 +67,16 @@ impl Replication {
 
     /// Accepts the remote's static key, which [`SyncEvent::Connected`] reported: for sessions that
     /// [authenticate](multifeed_proto::Config::authenticate) it. Nothing is said before.
+    ///
+    /// If the session does not wait for that, it means nothing.
     pub fn accept(&self) {
         self.hub.command(Command::Accept);
     }
 
     /// Refuses the remote's static key: the session ends with [`SessionError::Refused`](multifeed_proto::SessionError::Refused), and
     /// so does the stream.
+    ///
+    /// Before the remote's key is known it means nothing.
     pub fn refuse(&self) {
         self.hub.command(Command::Refuse);
     }

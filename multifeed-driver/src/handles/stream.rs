@@ -87,11 +87,15 @@ impl ProtocolStream {
     }
 
     /// Accepts the remote's static key: see [`Config::authenticate`].
+    ///
+    /// If the session does not wait for that, it means nothing.
     pub fn accept(&self) {
         self.hub.command(Command::Accept);
     }
 
     /// Refuses the remote's static key: the stream ends with [`SessionError::Refused`].
+    ///
+    /// Before the remote's key is known it means nothing.
     pub fn refuse(&self) {
         self.hub.command(Command::Refuse);
     }

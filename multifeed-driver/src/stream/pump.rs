@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use futures_io::{AsyncRead, AsyncWrite};
 use multifeed_core::log::log;
-use multifeed_proto::{Command, Event, Message, Root, Scope, Session, SessionError, Token};
+use multifeed_proto::{ApiMisuse, Command, Event, Message, Root, Scope, Session, SessionError, Token};
 
 use crate::budget::Share;
 use crate::clock::Clock;
@@ -205,13 +205,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
         // Multifeeds that joined before the remote was let in are known when the first root key is opened.
         let lets_in = |command: &Command| matches!(command, Command::Accept | Command::Admit);
         let let_in = commands.iter().position(lets_in).map(|at| commands.remove(at));
+        // The handle looked at what can be looked at there. What it asks of a stream that waits for no such word means nothing.
         for command in commands.drain(..) {
-            session.apply(command);
+            let _ = session.apply(command);
         }
         for join in std::mem::take(&mut self.joins) {
             self.join(join);
         }
-        let_in.into_iter().for_each(|command| self.session.apply(command));
+        let_in.into_iter().for_each(|command| _ = self.session.apply(command));
         if self.wishes.closing && self.stage == Stage::Running {
             self.end(None, now);
             return true;
@@ -239,7 +240,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
         let mut member = Member::new(join.link, key);
         self.connected.iter().for_each(|event| member.push(event.clone()));
         if let Subject::Multifeed(config) = join.subject {
-            self.session.open_root(member.root, config);
+            call(&mut self.session, |session| session.open_root(member.root, config));
         }
         // Names were given in order, but may come in another.
         let at = self.members.partition_point(|other| other.root < member.root);
@@ -267,7 +268,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, R: Runtime> Pump<T, R> {
                 match command {
                     Command::Finish => end = end.or(Some(Ok(()))),
                     Command::Abort(error) => end = end.or(Some(Err(error))),
-                    command => self.session.apply(command),
+                    command => call(&mut self.session, |session| session.apply(command)),
                 }
             }
             if asks {
@@ -570,5 +571,12 @@ fn is_asking(command: &Command) -> bool {
         Command::Send { message, .. } => matches!(message, Message::Request(_) | Message::Want { .. }),
         Command::Open { .. } => true,
         _ => false,
+    }
+}
+
+/// Makes a call that must fit those before it: if it does not, the stream ends with that.
+fn call(session: &mut Session, call: impl FnOnce(&mut Session) -> Result<(), ApiMisuse>) {
+    if let Err(misuse) = call(session) {
+        session.abort(misuse.into());
     }
 }

@@ -77,8 +77,8 @@ impl rand_core::TryCryptoRng for Counter {}
 pub extern "C" fn multifeed_no_std_check() -> u32 {
     let session = |role, seed| Session::new(role, Config::default(), Duration::ZERO, &mut Counter(seed));
     let (mut a, mut b) = (session(Role::Initiator, 1), session(Role::Responder, 100));
-    a.offer_feeds(Root::FIRST, &[DEFAULT_ROOT_KEY]);
-    b.open_channel(Token(1), DEFAULT_ROOT_KEY);
+    a.offer_feeds(Root::FIRST, &[DEFAULT_ROOT_KEY]).unwrap();
+    b.open_channel(Token(1), DEFAULT_ROOT_KEY).unwrap();
     let mut events = 0;
     for _ in 0..8 {
         pass(&mut a, &mut b);

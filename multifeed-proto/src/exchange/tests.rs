@@ -56,7 +56,8 @@ fn key(n: u8) -> FeedKey {
 }
 
 fn list(keys: &[FeedKey]) -> Vec<u8> {
-    format!("{keys:?}").replace('[', "[\"").replace(']', "\"]").replace(", ", "\",\"").replace("\"\"", "").into_bytes()
+    let keys = keys.iter().map(|key| format!("\"{key}\"")).collect::<Vec<_>>();
+    format!("[{}]", keys.join(",")).into_bytes()
 }
 
 fn manifest(keys: &[FeedKey]) -> Vec<u8> {

@@ -32,6 +32,7 @@ use crate::identity::Role;
 use crate::ids::{Root, Token};
 use crate::key::FeedKey;
 use crate::machine::Machine;
+use crate::misuse::ApiMisuse;
 use crate::roots::Roots;
 use crate::trace::Tracer;
 use events::Events;
@@ -48,7 +49,8 @@ use waiting::Waiting;
 /// [`poll_event`](Self::poll_event) until there is none, and [`poll_output`](Self::poll_output) to write; it calls
 /// [`handle_timeout`](Self::handle_timeout) when [`poll_timeout`](Self::poll_timeout) has come. Any order of calls is safe, and
 /// none is lost: what the caller does not take makes the session pause, not drop. Errors stick: after one, every
-/// call tells the same, and the last event is [`Event::Closed`].
+/// call tells the same, and the last event is [`Event::Closed`]. A call that does not fit those before it does nothing, and returns an
+/// [`ApiMisuse`].
 pub struct Session {
     role: Role,
     state: State,
@@ -315,21 +317,41 @@ impl Session {
         }
     }
 
-    /// Accepts the remote's static key: the session goes on, if [`Config::authenticate`] made it wait. The time that multifeeds
+    /// Accepts the remote's static key: the session goes on, as [`Config::authenticate`] made it wait. The time that multifeeds
     /// have to become ready begins anew.
-    pub fn accept(&mut self) {
-        if self.phase == Phase::Held {
+    ///
+    /// # Errors
+    ///
+    /// [`ApiMisuse::WrongPhase`] if the session does not wait for that: before [`Event::Connected`], after an earlier call, and without
+    /// [`Config::authenticate`].
+    pub fn accept(&mut self) -> Result<(), ApiMisuse> {
+        if self.is_held("accept")? {
             self.proven = true;
             self.go_on();
         }
+        Ok(())
     }
 
     /// Goes on as after [`accept`](Self::accept), with a remote that stays a stranger until it proves that it knows a key of ours. The caller only
     /// knows who it says it is. [`Limits::unproven_bytes`](crate::Limits::unproven_bytes) bounds it also if [`Config::root`] named no root key.
-    pub fn admit(&mut self) {
-        if self.phase == Phase::Held {
+    ///
+    /// # Errors
+    ///
+    /// As [`accept`](Self::accept).
+    pub fn admit(&mut self) -> Result<(), ApiMisuse> {
+        if self.is_held("admit")? {
             self.admitted = true;
             self.go_on();
+        }
+        Ok(())
+    }
+
+    /// Whether the session waits for the caller's word on the remote's key; not after its end.
+    fn is_held(&self, call: &'static str) -> Result<bool, ApiMisuse> {
+        match self.phase {
+            _ if self.closed.is_some() => Ok(false),
+            Phase::Held => Ok(true),
+            phase => Err(ApiMisuse::WrongPhase { call, phase }),
         }
     }
 
@@ -338,45 +360,78 @@ impl Session {
         self.begin();
     }
 
-    /// Refuses the remote's static key: the session ends with [`SessionError::Refused`]. The remote hears nothing else. Before
-    /// [`Event::Connected`] there is nothing to refuse, and the call does nothing.
-    pub fn refuse(&mut self) {
-        if let Some(remote_public_key) = self.remote_public_key {
-            self.fail(SessionError::Refused { remote_public_key });
+    /// Refuses the remote's static key: the session ends with [`SessionError::Refused`]. The remote hears nothing else.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiMisuse::WrongPhase`] before [`Event::Connected`]: there is nothing to refuse.
+    pub fn refuse(&mut self) -> Result<(), ApiMisuse> {
+        match self.remote_public_key {
+            _ if self.closed.is_some() => {}
+            Some(remote_public_key) => self.fail(SessionError::Refused { remote_public_key }),
+            None => return Err(ApiMisuse::WrongPhase { call: "refuse", phase: self.phase }),
         }
+        Ok(())
     }
 
     /// Syncs one more multifeed over this stream, with an exchange of its own; corestore-multifeed does so. [`Event::Ready`]
     /// tells when the remote proved that it knows the root key, [`Event::RootClosed`] if it does not in the time that
-    /// [`Config::handshake_timeout`] gives: the others, and the stream, go on. A name used before, or a key that is open already, is
-    /// the caller's mistake, and the call does nothing.
-    pub fn open_root(&mut self, root: Root, config: RootConfig) {
-        let deadline = self.patience.map(|timeout| self.timers.now().saturating_add(timeout));
-        if self.closed.is_none() && self.roots.add(root, config, deadline, &self.io.limits) {
+    /// [`Config::handshake_timeout`] gives: the others, and the stream, go on.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiMisuse::RootInUse`] for a name that was used before, also of one that is over; [`ApiMisuse::RootKeyInUse`] for a key that is
+    /// open.
+    pub fn open_root(&mut self, root: Root, config: RootConfig) -> Result<(), ApiMisuse> {
+        if self.closed.is_none() {
+            let deadline = self.patience.map(|timeout| self.timers.now().saturating_add(timeout));
+            self.roots.add(root, config, deadline, &self.io.limits)?;
             self.open_roots();
         }
+        Ok(())
     }
 
     /// Offers feeds of a multifeed to the remote (MANIFEST), once that is ready. An empty offer is sent too. What was offered
     /// once can be requested until the end.
-    pub fn offer_feeds(&mut self, root: Root, keys: &[FeedKey]) {
-        self.offer_feeds_with(root, keys, None);
+    ///
+    /// # Errors
+    ///
+    /// [`ApiMisuse::UnknownRoot`] if no such multifeed was ever opened here.
+    pub fn offer_feeds(&mut self, root: Root, keys: &[FeedKey]) -> Result<(), ApiMisuse> {
+        self.offer_feeds_with(root, keys, None)
     }
 
     /// As [`offer_feeds`](Self::offer_feeds), with what the remote's application gets to know of the feeds. A list that takes several
     /// messages has it in each.
-    pub fn offer_feeds_with(&mut self, root: Root, keys: &[FeedKey], fields: Option<&ManifestFields>) {
+    ///
+    /// # Errors
+    ///
+    /// As [`offer_feeds`](Self::offer_feeds).
+    pub fn offer_feeds_with(
+        &mut self,
+        root: Root,
+        keys: &[FeedKey],
+        fields: Option<&ManifestFields>,
+    ) -> Result<(), ApiMisuse> {
         if self.closed.is_none() {
-            self.with_voice(root, |exchange, voice| exchange.offer(keys, fields, voice));
+            let offered = self.with_voice(root, |exchange, voice| exchange.offer(keys, fields, voice));
+            offered.ok_or(ApiMisuse::UnknownRoot(root))?;
         }
+        Ok(())
     }
 
     /// Requests feeds that the remote offered (REQUEST_FEEDS). An empty request is sent too: JS peers wait for it, and
     /// so does our own answer to a remote that requests nothing.
-    pub fn request_feeds(&mut self, root: Root, keys: &[FeedKey]) {
+    ///
+    /// # Errors
+    ///
+    /// As [`offer_feeds`](Self::offer_feeds).
+    pub fn request_feeds(&mut self, root: Root, keys: &[FeedKey]) -> Result<(), ApiMisuse> {
         if self.closed.is_none() {
-            self.with_voice(root, |exchange, voice| exchange.request(keys, voice));
+            let requested = self.with_voice(root, |exchange, voice| exchange.request(keys, voice));
+            requested.ok_or(ApiMisuse::UnknownRoot(root))?;
         }
+        Ok(())
     }
 
     /// Sends a keep-alive now, whenever the next one would be due. There are none during the handshake.
@@ -447,32 +502,40 @@ impl Session {
     }
 
     /// Does what a command says.
-    pub fn apply(&mut self, command: Command) {
+    ///
+    /// # Errors
+    ///
+    /// As the method of that name.
+    pub fn apply(&mut self, command: Command) -> Result<(), ApiMisuse> {
         match command {
-            Command::Accept => self.accept(),
-            Command::Admit => self.admit(),
-            Command::Refuse => self.refuse(),
-            Command::OpenRoot { root, config } => self.open_root(root, config),
-            Command::Offer { root, keys, fields } => self.offer_feeds_with(root, &keys, fields.as_ref()),
-            Command::Request { root, keys } => self.request_feeds(root, &keys),
-            Command::Open { token, key } => self.open_channel(token, key),
+            Command::Accept => self.accept()?,
+            Command::Admit => self.admit()?,
+            Command::Refuse => self.refuse()?,
+            Command::OpenRoot { root, config } => self.open_root(root, config)?,
+            Command::Offer { root, keys, fields } => self.offer_feeds_with(root, &keys, fields.as_ref())?,
+            Command::Request { root, keys } => self.request_feeds(root, &keys)?,
+            Command::Open { token, key } => self.open_channel(token, key)?,
             Command::Send { token, message } => self.send(token, &message),
             Command::Close { token } => self.close_channel(token),
             Command::RefuseChannel { discovery_key } => self.refuse_channel(discovery_key),
-            Command::RegisterExtension { scope, name } => self.register_extension(scope, &name),
-            Command::SendExtension { scope, name, body } => self.send_extension(scope, &name, &body),
+            Command::RegisterExtension { scope, name } => self.register_extension(scope, &name)?,
+            Command::SendExtension { scope, name, body } => self.send_extension(scope, &name, &body)?,
             Command::Ping => self.ping(),
             Command::CloseRoot { root } => self.close_root(root),
             Command::LeaveRoot { root, feeds } => self.leave_root(root, feeds),
             Command::Finish => self.finish(),
             Command::Abort(error) => self.abort(error),
         }
+        Ok(())
     }
 
-    fn wait(&mut self, command: Command) {
-        if self.closed.is_none() {
-            self.waiting.push(command);
-        }
+    /// Whether commands for channels wait: until those may be opened, and behind the ones that wait.
+    fn must_wait(&self) -> bool {
+        !self.roots.others_may_follow() || !self.waiting.is_empty()
+    }
+
+    fn wait(&mut self, command: Command) -> Result<(), ApiMisuse> {
+        if self.closed.is_some() { Ok(()) } else { self.waiting.push(command, &self.io.limits) }
     }
 
     fn set_time(&mut self, now: Duration) {

@@ -80,7 +80,8 @@ impl Session {
         }
         if !self.waiting.is_empty() && self.roots.others_may_follow() && !self.roots.is_doubtful() {
             for command in self.waiting.take() {
-                self.apply(command);
+                // It was looked at when it came.
+                let _ = self.apply(command);
             }
         }
     }

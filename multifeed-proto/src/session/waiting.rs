@@ -1,10 +1,14 @@
 //! The caller's commands that came before channels may be opened.
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::ops::RangeInclusive;
 
 use crate::event::Command;
+use crate::extension::Extensions;
 use crate::ids::Token;
+use crate::limits::Limits;
+use crate::misuse::ApiMisuse;
 use crate::trace::Scope;
 
 /// Commands in the order in which they came.
@@ -12,12 +16,34 @@ use crate::trace::Scope;
 pub(super) struct Waiting {
     commands: Vec<Command>,
     bytes: usize,
+    /// The channels that are open once all is done, with the extensions that are registered on them.
+    channels: BTreeMap<Token, Extensions>,
 }
 
 impl Waiting {
-    pub(super) fn push(&mut self, command: Command) {
+    /// Takes a command, unless it does not fit those before it.
+    pub(super) fn push(&mut self, command: Command, limits: &Limits) -> Result<(), ApiMisuse> {
+        match &command {
+            Command::Open { token, .. } if self.channels.contains_key(token) => {
+                return Err(ApiMisuse::TokenInUse(*token));
+            }
+            Command::Open { token, .. } => _ = self.channels.insert(*token, Extensions::default()),
+            Command::Close { token } => _ = self.channels.remove(token),
+            Command::RegisterExtension { scope: Scope::Channel(token), name } => {
+                if let Some(extensions) = self.channels.get_mut(token) {
+                    extensions.register(name, limits)?;
+                }
+            }
+            _ => {}
+        }
         self.bytes += command.size();
         self.commands.push(command);
+        Ok(())
+    }
+
+    /// Returns the extensions of a channel that will be open.
+    pub(super) fn get(&self, token: Token) -> Option<&Extensions> {
+        self.channels.get(&token)
     }
 
     /// All of them, to be done now.
@@ -27,6 +53,7 @@ impl Waiting {
 
     /// Those for channels that will not be opened any more are nobody's.
     pub(super) fn forget(&mut self, feeds: &RangeInclusive<Token>) {
+        self.channels.retain(|token, _| !feeds.contains(token));
         self.commands.retain(|command| !token(command).is_some_and(|token| feeds.contains(&token)));
         self.bytes = self.commands.iter().map(Command::size).sum();
     }
@@ -57,13 +84,13 @@ mod tests {
 
     #[test]
     fn what_is_forgotten_is_not_counted() {
-        let mut waiting = Waiting::default();
+        let (mut waiting, limits) = (Waiting::default(), Limits::default());
         let body = bytes::Bytes::from_static(&[0; 100]);
         for n in 0..3 {
             let scope = Scope::Channel(Token(n));
-            waiting.push(Command::SendExtension { scope, name: "x".into(), body: body.clone() });
+            waiting.push(Command::SendExtension { scope, name: "x".into(), body: body.clone() }, &limits).unwrap();
         }
-        waiting.push(Command::Ping);
+        waiting.push(Command::Ping, &limits).unwrap();
         let all = waiting.bytes();
         waiting.forget(&(Token(1)..=Token(2)));
         assert!(waiting.bytes() < all - 200 && waiting.bytes() > 100);

@@ -92,12 +92,12 @@ impl Side {
     fn react(&mut self, event: &Event) {
         let Some(offers) = &self.offers else { return };
         match event {
-            Event::Ready { root, .. } => self.session.offer_feeds(*root, offers),
-            Event::Manifest { root, keys, .. } => self.session.request_feeds(*root, keys),
+            Event::Ready { root, .. } => self.session.offer_feeds(*root, offers).unwrap(),
+            Event::Manifest { root, keys, .. } => self.session.request_feeds(*root, keys).unwrap(),
             Event::Replicate { keys, .. } => {
                 for key in keys {
                     if !self.opened.contains(key) {
-                        self.session.open_channel(Token(self.opened.len() as u64), *key);
+                        self.session.open_channel(Token(self.opened.len() as u64), *key).unwrap();
                         self.opened.push(*key);
                     }
                 }

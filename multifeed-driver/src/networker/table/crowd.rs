@@ -435,9 +435,9 @@ impl World {
             match order {
                 Order::Open(root) => self.open(at, end, root),
                 Order::Close(root) => self.leave(end, root, Ok(())),
-                Order::Listen | Order::Admit => end.session.apply(Command::Admit),
+                Order::Listen | Order::Admit => end.session.apply(Command::Admit).unwrap(),
                 Order::Refuse => {
-                    end.session.apply(Command::Refuse);
+                    end.session.apply(Command::Refuse).unwrap();
                     self.finish(end);
                 }
                 Order::End => self.finish(end),
@@ -464,7 +464,7 @@ impl World {
         if let Some(connected) = &end.connected {
             node.store.handle(session, connected.clone(), self.now);
         }
-        end.session.open_root(name, config.root.unwrap());
+        end.session.open_root(name, config.root.unwrap()).unwrap();
         end.carried.insert(root, Carried { root: name, session, granted: 0, left: false });
     }
 
@@ -578,7 +578,7 @@ impl World {
                     _ if carried.left => {}
                     Command::Finish => result = result.or(Some(Ok(()))),
                     Command::Abort(error) => result = result.or(Some(Err(error))),
-                    command => end.session.apply(command),
+                    command => end.session.apply(command).unwrap(),
                 }
             }
             if let Some(result) = result {
