@@ -154,7 +154,7 @@ async fn offer(mut socket: TcpStream, roots: u32) {
                     for n in 0..roots {
                         let mut key = [7; 32];
                         key[..4].copy_from_slice(&n.to_le_bytes());
-                        session.open_channel(Token(n.into()), FeedKey::new(key));
+                        session.open_channel(Token(n.into()), FeedKey::new(key)).unwrap();
                     }
                 }
                 Event::Opened { .. } | Event::Message { .. } => panic!("a stranger learns something: {event:?}"),
