@@ -157,10 +157,28 @@ pub enum MultifeedEvent {
 
 /// Many feeds, stored together and synced with remotes.
 ///
-/// It has one owner, and does nothing by itself: it reads no clock, opens no socket and starts no thread. Sessions are driven with
-/// [`connect`](Self::connect), then for each batch of a session's events [`handle`](Self::handle) and [`commit`](Self::commit); what is
-/// to be sent comes from [`poll_ready`](Self::poll_ready) and [`poll_command`](Self::poll_command), within what
-/// [`grant`](Self::grant) allowed. Any order of calls is safe.
+/// It has one owner, and does nothing by itself: it reads no clock, opens no socket and starts no thread. A driver turns this wheel:
+///
+/// 1. **Events in.** [`connect`](Self::connect) adds a session; then [`handle`](Self::handle) takes each event of its stream. After a batch,
+///    and after appends, [`commit`](Self::commit) writes what came and announces it.
+/// 2. **Commands out.** [`poll_ready`](Self::poll_ready) names the next session that has something, and
+///    [`poll_command`](Self::poll_command) returns its commands, within what [`grant`](Self::grant) allowed. A block that is larger than what is
+///    left waits: [`room_needed`](Self::room_needed) returns its bytes, and [`give_room`](Self::give_room) lets it go.
+/// 3. **Reports out.** Each has a queue of its own, to be taken until it is empty: the table below.
+/// 4. **Time.** [`handle_timeout`](Self::handle_timeout) is due at [`poll_timeout`](Self::poll_timeout), on the clock of the `now` that calls are
+///    given. It gives up remotes that are late, fsyncs what is due, and looks whether a full disk has room. Ask again after each batch of calls.
+/// 5. **The end.** [`finish`](Self::finish) ends a session cleanly; [`disconnect`](Self::disconnect) forgets it, after its last event.
+///    [`close`](Self::close) writes and fsyncs what is left.
+///
+/// | queue | what it returns | what is not taken |
+/// |---|---|---|
+/// | [`poll_event`](Self::poll_event) | what happened to the store: feeds, blocks, conflicts | waits |
+/// | [`poll_peer_event`](Self::poll_peer_event) | what happened on one session; [`poll_ready`](Self::poll_ready) names that session | waits |
+/// | [`poll_want`](Self::poll_want) | how each [`want`](Self::want) ended, once | waits; [`Limits::wants`](crate::Limits::wants) bounds the wants |
+/// | [`poll_feed_event`](Self::poll_feed_event) | what happened to a feed that is [watched](Self::watch) | the oldest goes, past [`Limits::feed_events`](crate::Limits::feed_events) |
+/// | [`poll_extension`](Self::poll_extension) | messages of registered extensions | new ones are lost, past [`Limits::extension_messages`](crate::Limits::extension_messages) |
+///
+/// Any order of calls is safe. Queues change in any call that takes `&mut self`, so look at them after each batch.
 #[derive(Debug)]
 pub struct Multifeed<S> {
     /// Which store the ids are of.

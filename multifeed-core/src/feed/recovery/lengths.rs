@@ -5,14 +5,11 @@ use multifeed_proto::Node;
 use super::is_known;
 use crate::cores::journal::Checkpoint;
 use crate::error::StoreError;
-use crate::feed::files::{Files, HEADER, SIGNATURE, signature_offset};
+use crate::feed::files::{Files, HEADER, SIGNATURE, SIGNATURES_AT_ONCE, signature_offset};
 use crate::feed::{Cursor, Feed};
 use crate::limits::{MAX_FEED_BLOCKS, MAX_FEED_BYTES};
 use crate::merkle::{self, index as flat};
 use crate::storage::{FileKind, Storage};
-
-/// Signatures that are read at once when a signed length is searched for.
-pub(super) const SIGNATURES_AT_ONCE: u64 = 1024;
 
 impl Feed {
     pub(in crate::feed) fn set_roots(&mut self, roots: Vec<Node>) {

@@ -14,13 +14,10 @@ use crate::bitfield::Bitfield;
 use crate::cores::journal::Checkpoint;
 use crate::error::StoreError;
 use crate::feed::Feed;
-use crate::feed::files::{Files, HEADER, SIGNATURE};
+use crate::feed::files::{Files, HEADER, SIGNATURE, SIGNATURES_AT_ONCE};
 use crate::limits::MAX_FEED_BLOCKS;
 use crate::merkle::{self, index as flat};
 use crate::storage::{FileKind, Storage};
-
-/// Signatures that are read at once.
-const SIGNATURES_AT_ONCE: u64 = 1024;
 
 impl Feed {
     /// Proves all that is marked and not known, or unmarks it.

@@ -3,13 +3,14 @@
 use multifeed_proto::Node;
 
 use super::is_known;
-use super::lengths::SIGNATURES_AT_ONCE;
 use super::remake::InData;
 use super::report::Recovered;
 use crate::cores::journal::Checkpoint;
 use crate::error::StoreError;
 use crate::feed::Feed;
-use crate::feed::files::{BLOCKS_OF_A_PAGE, Files, HEADER, SIGNATURE, node_offset, signature_offset};
+use crate::feed::files::{
+    BLOCKS_OF_A_PAGE, Files, HEADER, SIGNATURE, SIGNATURES_AT_ONCE, node_offset, signature_offset,
+};
 use crate::limits::MAX_FEED_BLOCKS;
 use crate::merkle::{self, index as flat};
 use crate::storage::{FileKind, Storage};
