@@ -408,7 +408,7 @@ mod mux {
                 while let Some(event) = ends[side].poll_event() {
                     moved = true;
                     if let Some(command) = on(side, event) {
-                        ends[side].apply(command);
+                        ends[side].apply(command).unwrap();
                     }
                 }
                 let mut wire = bytes::BytesMut::new();
