@@ -435,7 +435,8 @@ impl World {
             match order {
                 Order::Open(root) => self.open(at, end, root),
                 Order::Close(root) => self.leave(end, root, Ok(())),
-                Order::Listen | Order::Admit => end.session.apply(Command::Admit).unwrap(),
+                // One that is listened to was let in by that.
+                Order::Listen | Order::Admit => _ = end.session.apply(Command::Admit),
                 Order::Refuse => {
                     end.session.apply(Command::Refuse).unwrap();
                     self.finish(end);
