@@ -302,7 +302,7 @@ Examples:
     /// can see that somebody syncs this root key, and cannot see the root key. Several root keys are synced side by side, as by `serve`.
     ///
     /// Ends when this store is in sync with all peers that were found, and neither a peer nor a block came for 3 seconds; not before the first peer. One that was found
-    /// and cannot be reached is not waited for; one that --peer names is. With --live it goes on until Ctrl-C, and follows changes of the network.
+    /// and cannot be reached is tried once, which takes up to 30 s on the DHT, and then not waited for; one that --peer names is. With --live it goes on until Ctrl-C, and follows changes of the network.
     ///
     /// With --json: the events of `serve` for several root keys; all that is about a peer names it by "peer":{"id","address"}; "id" is its static key, which is another one each time that it is started.
     /// {"event":"listening","address"}; {"event":"peer-found","found","by"}, where "found" is its number, its address is how it is reached, and "id" null if it is
@@ -534,7 +534,7 @@ pub(crate) struct Swarm {
 
     /// A node of the DHT to begin with, as HOST:PORT, instead of the public network's; may be given more than once
     ///
-    /// Implies --dht. One that answers is enough. `multifeed testnet` starts some.
+    /// Implies --dht. One that answers is enough. `multifeed testnet` starts some. The DHT has no IPv6.
     #[arg(long, value_name = "ADDR", value_parser = address)]
     pub(crate) bootstrap: Vec<String>,
 

@@ -330,3 +330,31 @@ fn a_store_that_takes_nothing_any_more_ends_a_swarm_that_is_not_live() -> Result
     std::fs::rename(&moved, a.path())?;
     Ok(())
 }
+
+#[test]
+fn people_read_that_each_peer_is_in_sync() -> Result<()> {
+    let network = free_port()?;
+    let (a, b) = (store("a")?, store("b")?);
+    let (server, address) = a.serve(&["--once"])?;
+    b.sync(address, &[])?.ended(0)?;
+    server.ended(0)?;
+    // Both hold the same from the start.
+    let people = |store: &Store| {
+        let all = ["--key", &key(), "swarm", "--live", "--loopback", &network];
+        let mut command = crate::common::command(&[&store.option()[..], &all].concat());
+        Ok::<_, anyhow::Error>(command.stdout(std::process::Stdio::piped()).spawn()?)
+    };
+    let mut both = [people(&a)?, people(&b)?];
+    for one in &mut both {
+        let lines = std::io::BufRead::lines(std::io::BufReader::new(one.stdout.take().context("no stdout")?));
+        let mut lines = lines.map_while(std::result::Result::ok);
+        ensure!(lines.any(|line| line.contains("in sync; ")), "it ended without a word");
+        // Its reader stays until the other one was heard.
+        std::mem::forget(lines);
+    }
+    for mut one in both {
+        one.kill()?;
+        one.wait()?;
+    }
+    Ok(())
+}

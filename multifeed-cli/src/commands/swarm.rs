@@ -163,6 +163,8 @@ impl From<HyperswarmError> for CliError {
 struct Said {
     found: Vec<String>,
     in_sync: bool,
+    /// How it was found when people were last told that it is in sync.
+    told: Option<Vec<String>>,
 }
 
 /// Whether a swarm that is not live is done, as far as it goes.
@@ -328,7 +330,15 @@ impl Roots<'_> {
                     _ => "other",
                 };
                 let name = PeerName { id: of(key), address: None };
-                self.output.about(&name).print_object(&Event::PeerLost { found: peer.number(), reason })
+                let event = Event::PeerLost { found: peer.number(), reason };
+                if reason != "given-up" {
+                    return self.output.about(&name).print_object(&event);
+                }
+                let who = who(name.id.as_deref());
+                let people = || {
+                    format!("{who}one that was found cannot be reached, or has none of these root keys: it is given up")
+                };
+                self.output.about(&name).print(people, &event)
             }
             SwarmEvent::Trouble { engine, message } => {
                 self.output.warn(&format!("{engine}: {message}"));
@@ -357,13 +367,14 @@ impl Roots<'_> {
             let mut found: Vec<_> =
                 peer.found.iter().map(|found| format!("{} at {}", found.engine, found.route)).collect();
             found.sort();
-            let now = Said { found, in_sync };
             let before = said.entry(key).or_default();
+            let is_new = in_sync && before.told.as_ref() != Some(&found);
+            let told = if is_new { Some(found.clone()) } else { before.told.clone() };
+            let now = Said { found, in_sync, told };
             if *before == now {
                 continue;
             }
             let text = hex::encode(key);
-            let is_new = in_sync && before.found != now.found || !before.in_sync && in_sync && before.found.is_empty();
             if self.output.is_json() {
                 let mut rates = Moved::default();
                 for on in &ours {

@@ -60,7 +60,7 @@ pub enum HyperswarmError {
     #[error("no bootstrap node is given: name one as host:port")]
     NoBootstrap,
     /// A bootstrap node is not `host:port`.
-    #[error("`{0}` is no bootstrap node: name it as host:port")]
+    #[error("`{0}` is no bootstrap node: name it as host:port, with an IPv4 address or a name")]
     Bootstrap(String),
     /// No socket, thread or runtime could be made.
     #[error("the DHT cannot be started: {0}")]
@@ -221,12 +221,13 @@ impl fmt::Debug for Hyperswarm {
     }
 }
 
-/// The address, or name, and port of a bootstrap node.
+/// The address, or name, and port of a bootstrap node. Hyperswarm's DHT has no IPv6.
 fn split(node: &str) -> Option<(&str, u16)> {
     let (host, port) = node.rsplit_once(':')?;
     // JS writes the address before the name: `88.99.3.86@node1.hyperdht.org`.
     let host = host.split_once('@').map_or(host, |(address, _)| address);
-    Some((host, port.parse().ok().filter(|port| *port > 0)?)).filter(|(host, _)| !host.is_empty())
+    Some((host, port.parse().ok().filter(|port| *port > 0)?))
+        .filter(|(host, _)| !host.is_empty() && !host.contains(':'))
 }
 
 /// Looks up the addresses of a bootstrap node.
@@ -246,7 +247,16 @@ mod tests {
             Hyperswarm::start(HyperswarmOptions { bootstrap, ..HyperswarmOptions::default() })
         };
         assert_eq!(start(&[]).await.err(), Some(HyperswarmError::NoBootstrap));
-        for wrong in ["example.org", "example.org:", "example.org:0", ":7", "example.org:70000"] {
+        for wrong in [
+            "example.org",
+            "example.org:",
+            "example.org:0",
+            ":7",
+            "example.org:70000",
+            "::1:7",
+            "[::1]:7",
+            "[::ffff:127.0.0.1]:7",
+        ] {
             let error = start(&["127.0.0.1:7", wrong]).await.err();
             assert_eq!(error, Some(HyperswarmError::Bootstrap(wrong.to_owned())));
         }
