@@ -256,6 +256,25 @@ fn a_sector_that_is_lost_comes_again() {
     assert!(gave_up * 10 > count, "{gave_up}");
 }
 
+/// Of a writer there may be no other copy: what stands beside a sector that is lost, and fits its blocks, is kept.
+#[test]
+fn a_writer_alone_loses_no_more_than_the_sector_told_of() {
+    for (size, at) in [512, 4096].into_iter().flat_map(|size| [512, 4096, 8192, 12288].map(|at| (size, at))) {
+        let mut rotten = Case::new((0..400).map(|index| vec![Bytes::from(format!("line {index}"))]), 0);
+        rotten.rot(FileKind::Tree, at, &vec![0; size as usize]);
+        let mut store = Multifeed::open(rotten.disks[0].clone(), Options::default()).unwrap();
+        let id = store.feeds().next().unwrap();
+        repair(&mut store, id, 1000);
+        // A leaf each 80 bytes, and one beside each end.
+        let told_of = size / 80 + 4;
+        let held = store.info(id).unwrap().downloaded;
+        assert!(held >= 400 - told_of, "{size} bytes at {at}: {held}");
+        for index in (0..400).filter(|&index| store.has(id, index)) {
+            assert_eq!(store.get(id, index).unwrap().unwrap(), format!("line {index}"), "{size} bytes at {at}");
+        }
+    }
+}
+
 /// A copy that lacks some blocks, and whose tree rotted: a session writes what it brings over no block that is held, and past no end.
 #[test]
 fn a_sync_without_a_repair_writes_over_no_block() {

@@ -6,6 +6,7 @@ use std::ops::Range;
 use multifeed_proto::Node;
 
 use super::Feed;
+use super::covered::Cover;
 use super::files::{Files, NODE, SIGNATURE, node_offset};
 use super::verify::{LEAF_COST, NODE_COST, SIGNATURE_COST};
 use crate::error::StoreError;
@@ -21,6 +22,10 @@ pub struct RepairCursor {
     passed: Vec<u64>,
     /// Whether anything is wrong with the tree or a block. If nothing is, all blocks are where the nodes say.
     damaged: bool,
+    /// Some node is not what those below it make: parts of the tree may be in the wrong place. Otherwise, what is lost is lost, and the rest is right.
+    misfits: bool,
+    /// A node was given up of a feed that is written here: others may have told by it alone where their blocks begin.
+    given_up: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -132,6 +137,7 @@ impl Feed {
                     cursor.position = 0;
                     cursor.stage = match cursor.stage {
                         Stage::Proven => Stage::Blocks,
+                        Stage::Nodes if std::mem::take(&mut cursor.given_up) => Stage::Nodes,
                         Stage::Nodes if cursor.damaged => Stage::Placed,
                         Stage::Nodes => Stage::Unmarked,
                         Stage::Unmarked => Stage::Signatures,
@@ -205,8 +211,18 @@ impl Feed {
             (None, None) => return Ok(None),
         };
         match cursor.stage {
-            Stage::Proven => cursor.damaged |= self.mend_node(storage, node, step)?,
-            _ => cursor.damaged |= !self.keep_if_covered(storage, node, step, erased)?,
+            Stage::Proven => {
+                let stored = self.marked_readable_node(storage, node)?;
+                let is_wrong = self.mend_node(storage, node, step)?;
+                cursor.damaged |= is_wrong;
+                cursor.misfits |= is_wrong && stored.is_some() && !self.is_beside_lost(storage, node)?;
+            }
+            _ => {
+                let dropped = step.nodes_dropped;
+                let keeps_ours = self.writable() && !cursor.misfits;
+                cursor.damaged |= !self.keep_if_covered(storage, node, keeps_ours, step, erased)?;
+                cursor.given_up |= self.writable() && step.nodes_dropped > dropped;
+            }
         }
         Ok(Some(NODE_COST))
     }
@@ -242,6 +258,7 @@ impl Feed {
         &mut self,
         storage: &mut S,
         index: u64,
+        keeps_ours: bool,
         step: &mut Repair,
         erased: &mut Vec<u64>,
     ) -> Result<bool, StoreError> {
@@ -251,12 +268,43 @@ impl Feed {
         {
             return Ok(true);
         }
+        if let Some(stored) = stored
+            && keeps_ours
+            && self.fits_its_blocks(storage, stored)?
+        {
+            return Ok(false);
+        }
         match self.made_of_children(storage, index)? {
-            Some(made) if self.is_covered(storage, made)? => self.make_again(&made, step),
+            Some(made) if self.is_covered(storage, made)? || (keeps_ours && self.fits_its_blocks(storage, made)?) => {
+                self.make_again(&made, step);
+            }
             _ => {
                 self.bitfield.clear_node(index);
                 step.nodes_dropped += 1;
                 erased.push(index);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether a node fits blocks that are held below it, and nothing around it says otherwise: what could prove it is lost. Of a feed that is written here
+    /// there may be no other copy of these blocks. What was fetched comes again.
+    fn fits_its_blocks<S: Storage + ?Sized>(&mut self, storage: &mut S, node: Node) -> Result<bool, StoreError> {
+        if !matches!(self.cover(storage, node)?, Cover::Unknown) {
+            return Ok(false);
+        }
+        match flat::children(node.index) {
+            Some(_) => Ok(self.made_of_children(storage, node.index)? == Some(node)),
+            None => Ok(self.has(node.index / 2) && self.is_found_within(storage, node.index / 2)?),
+        }
+    }
+
+    /// Whether a node, or one of those that make it, stands beside one that is lost: of a sector's last node and its first a part is lost.
+    fn is_beside_lost<S: Storage + ?Sized>(&mut self, storage: &mut S, index: u64) -> Result<bool, StoreError> {
+        let below = flat::children(index).into_iter().flat_map(|(left, right)| [left, right]);
+        for node in below.chain([index]).flat_map(|node| [node.saturating_sub(1), node + 1]) {
+            if self.bitfield.node(node) && self.marked_readable_node(storage, node)?.is_none() {
+                return Ok(true);
             }
         }
         Ok(false)
