@@ -3,7 +3,7 @@
 use multifeed::{Multifeed, Options, Replicate, Role, SyncEvent};
 use tokio::net::TcpStream;
 
-/// Appends a block to a folder's writer, and syncs the folder with whatever multifeed listens at an address.
+/// Appends a block to a folder's writer, and syncs the folder with the peer that listens at an address.
 pub async fn sync(address: &str, folder: &str) -> Result<(), Box<dyn std::error::Error>> {
     let multi = Multifeed::open(folder, Options::default()).await?;
     let writer = multi.writer("local").await?; // found, or made
@@ -16,7 +16,7 @@ pub async fn sync(address: &str, folder: &str) -> Result<(), Box<dyn std::error:
             println!("a feed that is new here: {key}");
         }
     }
-    let totals = sync.finish().await?; // what moved, or a typed error
+    let totals = sync.finish().await?; // both sides hold the same, or a typed error
     println!("{} blocks received", totals.moved.blocks_received);
 
     for feed in multi.feeds() {

@@ -2,8 +2,11 @@
 //! wire and on the same disk format.
 //!
 //! A *feed* is a list of blocks (any bytes, up to a little under 8 MiB each) that one writer extends and signs. A [`Multifeed`] is a set of feeds:
-//! your own writers', and those of others, which come from any peer that has them. Every block is held against its writer's signature before it is
-//! stored. Peers that know the same *root key* sync with each other.
+//! your own writers', and those of others, which come from any peer that has them. Every block is checked against its writer's signature before it is
+//! stored. Peers that know the same *root key* sync with each other: it is the secret of a set, and whoever knows it can fetch all feeds of the set and
+//! add some. [`Options::new`] takes it; `Options::default()` has the one that everyone knows, as in JS.
+//!
+//! Once, until both hold the same:
 //!
 //! ```no_run
 //! use multifeed::{Multifeed, Options, Replicate, Role};
@@ -27,6 +30,44 @@
 //! # }
 //! ```
 //!
+//! For as long as the program runs, with any number of peers that come, and one that is dialled:
+//!
+//! ```no_run
+//! use multifeed::{Feed, FeedKey, Multifeed, Networker, NetworkerOptions, Options, ReadOptions, Replicate, Role};
+//! use tokio::net::{TcpListener, TcpStream};
+//!
+//! # #[cfg(feature = "tokio")]
+//! # async fn example() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+//! let root: FeedKey = std::env::var("ROOT_KEY")?.parse()?; // 64 hex digits, as `multifeed keygen` makes them
+//! let multi = Multifeed::open("./db", Options::new(root)).await?;
+//! let networker = Networker::new(NetworkerOptions::default())?;
+//! networker.join(&multi, Replicate::live())?;
+//! networker.dial(|| TcpStream::connect("192.0.2.7:7000"))?; // and again, if it breaks
+//!
+//! let mut feeds = multi.all_feeds(); // each once: those on disk, and those to come
+//! tokio::spawn(async move {
+//!     while let Some(feed) = feeds.next().await {
+//!         tokio::spawn(print_all(feed));
+//!     }
+//! });
+//! let listener = TcpListener::bind("0.0.0.0:7000").await?;
+//! loop {
+//!     let (stream, _) = listener.accept().await?;
+//!     networker.connect(stream, Role::Responder)?;
+//! }
+//! # }
+//!
+//! /// Prints a feed's blocks in order, and those to come.
+//! async fn print_all(feed: Feed) {
+//!     let mut blocks = feed.stream(ReadOptions::live());
+//!     while let Some(Ok(block)) = blocks.next().await {
+//!         println!("{}", String::from_utf8_lossy(&block));
+//!     }
+//! }
+//! ```
+//!
+//! `Multifeed`, `Feed` and `Networker` are handles: clones are cheap, can be sent to other tasks, and are the same thing.
+//!
 //! # Where to go on
 //!
 //! | to | see |
@@ -42,19 +83,24 @@
 //! | choose what is offered, fetched and served | [`Policy`] |
 //! | send messages of your own beside the feeds | [`Replication::register_extension`], [`Feed::register_extension`] |
 //!
-//! `examples/` has a chat, two root keys on one connection, an extension, a policy and a progress bar.
+//! `examples/` has a chat, several root keys on one connection, an extension, a policy, a progress bar and a corestore.
+//!
+//! # If two peers do not sync
+//!
+//! `RUST_LOG=multifeed=debug` and a subscriber such as `tracing-subscriber` show what happens on each connection. The usual reasons: the root keys differ
+//! (`ERR_ROOT_KEY_MISMATCH`), both sides have the same [`Role`], or one side is not live and has ended.
 //!
 //! # Features
 //!
-//! One runtime has to be on. Its types are at the root of this crate; tokio's if several are.
+//! One runtime has to be on. The root of this crate has its types. If several runtimes are on, the root has tokio's.
 //!
 //! | feature | module | brings |
 //! |---|---|---|
-//! | `tokio` (default) | [`multifeed::tokio`](self) | streams, tasks and timers of tokio |
+//! | `tokio` (default) | the root | streams, tasks and timers of tokio |
 //! | `smol` | `multifeed::smol` | streams of futures-io, tasks and timers of smol |
 //! | `async-std` | `multifeed::async_std` | the same with async-std, which is discontinued (RUSTSEC-2025-0052): prefer smol. If `smol` is on as well, `replicate` uses smol |
 //! | `swarm` | `multifeed::swarm` | peers are found on the local network, or given by address |
-//! | `hyperswarm` | `multifeed::swarm` | and by hyperswarm's DHT |
+//! | `hyperswarm` | `multifeed::swarm` | peers are also found by hyperswarm's DHT |
 //! | `tracing` (default) | | what happens is recorded for subscribers of `tracing`, with targets `multifeed::store`, `session`, `feed`, `stream`, `networker` |
 //! | `serde` | | keys (as hex), states and totals are serialized |
 //!
