@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use indicatif::{HumanCount, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use serde::Serialize;
 
 pub(crate) use self::lines::{
@@ -20,6 +20,9 @@ use crate::line_queue::{LineQueue, Worth};
 
 /// How long a command that a signal ended waits for a reader of its lines that takes none.
 const LAST_LINES: Duration = Duration::from_secs(2);
+
+/// How long something goes on before a time that is left is said.
+const GUESSES_AFTER: Duration = Duration::from_secs(3);
 
 /// The streams that a command writes to. In both forms stdout has the results, and stderr the failures, except that a failure's
 /// JSON object is a result.
@@ -174,7 +177,9 @@ impl Output {
     /// Reports a failure. What cannot be written (stdout and stderr are gone) is dropped: the exit code still says it.
     pub(crate) fn fail(&self, error: &CliError) {
         match self.json {
-            true => _ = self.to_stdout(error_object(error), Worth::Event),
+            // Somebody has to hear of it, if only that stdout takes nothing.
+            true if self.to_stdout(error_object(error), Worth::Event).is_err() => self.to_stderr(error_object(error)),
+            true => {}
             false => self.to_stderr(error_text(error)),
         }
     }
@@ -268,8 +273,8 @@ impl Unit {
 
     fn bar(self) -> ProgressStyle {
         style(match self {
-            Unit::Blocks => "{bar:30} {human_pos}/{human_len} blocks  {rate}  {eta} left",
-            Unit::Bytes => "{bar:30} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left",
+            Unit::Blocks => "{bar:30} {human_pos}/{human_len} blocks  {rate}  {left}",
+            Unit::Bytes => "{bar:30} {bytes}/{total_bytes}  {bytes_per_sec}  {left}",
         })
     }
 }
@@ -340,7 +345,14 @@ fn style(template: &str) -> ProgressStyle {
     let rate = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
         let _ = write!(out, "{}/s", HumanCount(state.per_sec() as u64));
     };
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).with_key("rate", rate)
+    // At first nobody knows.
+    let left = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+        if state.elapsed() >= GUESSES_AFTER && state.per_sec() > 0.0 {
+            let _ = write!(out, "{:#} left", HumanDuration(state.eta()));
+        }
+    };
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    style.with_key("rate", rate).with_key("left", left)
 }
 
 #[cfg(test)]

@@ -975,3 +975,40 @@ fn a_server_that_others_reach_is_warned_of_the_key_that_everyone_knows() -> Resu
     }
     Ok(())
 }
+
+#[test]
+fn what_comes_to_nothing_makes_no_store() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("store");
+    let store = path.to_str().context("not UTF-8")?;
+    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+    for (args, expected) in [
+        (&["sync", &port][..], "ERR_CONNECT"),
+        (&["ban", "nosuch"], "ERR_FEED_NOT_FOUND"),
+        (&["unban", "nosuch"], "ERR_FEED_NOT_FOUND"),
+    ] {
+        let (code, message) = run(&[&["--json", "--store", store], args].concat(), b"")?.failure()?;
+        ensure!(code == expected && !path.exists(), "{code}: {message}");
+    }
+    // A whole key can be banned from the start, and unbanned by how it starts.
+    let key = "5a".repeat(32);
+    run(&["--store", store, "ban", &key], b"")?.ok()?;
+    run(&["--store", store, "unban", "5A5a"], b"")?.ok()?;
+    let listed = run(&["--store", store, "--json", "feeds"], b"")?.ok()?;
+    ensure!(listed.objects()?.is_empty(), "{listed:?}");
+    Ok(())
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_failure_of_stdout_is_said_on_stderr() -> Result<()> {
+    let store = Store::new()?;
+    for json in [&["--json"][..], &[]] {
+        let mut append = command(&[&store.option()[..], json, &["append", "w", "one"]].concat());
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full")?;
+        let output = append.stdout(full).output()?;
+        ensure!(output.status.code() == Some(1), "{output:?}");
+        ensure!(String::from_utf8_lossy(&output.stderr).contains("No space left"), "{output:?}");
+    }
+    Ok(())
+}

@@ -5,7 +5,7 @@ use multifeed_tokio::{FeedKey, Multifeed, Options};
 use super::find;
 use super::opening::{close, open};
 use crate::args::{Ban, Global};
-use crate::error::CliError;
+use crate::error::{CliError, code};
 use crate::output::{BannedLine, Output};
 
 pub(super) async fn run(
@@ -15,6 +15,12 @@ pub(super) async fn run(
     options: Options,
     output: &Output,
 ) -> Result<(), CliError> {
+    // A whole key may be banned before there is a store; nothing else means anything then.
+    let whole = args.feed.parse::<FeedKey>();
+    if whole.is_err() && matches!(global.store.try_exists(), Ok(false)) {
+        let message = format!("no feed {}: there is no store at {}", args.feed, global.store.display());
+        return Err(CliError::new(code::FEED, message));
+    }
     let multi = open(global, options, output).await?;
     let result = set(&multi, &args.feed, bans, output).await;
     close(&multi, result, output).await
@@ -24,7 +30,12 @@ async fn set(multi: &Multifeed, text: &str, bans: bool, output: &Output) -> Resu
     // A whole key need not be of a feed that is here.
     let key = match text.parse::<FeedKey>() {
         Ok(key) => key,
-        Err(_) => find(multi, text)?.key(),
+        Err(_) if bans => find(multi, text)?.key(),
+        // It need not be here any more.
+        Err(_) => match banned_as(&multi.banned().await?, text)? {
+            Some(key) => key,
+            None => find(multi, text)?.key(),
+        },
     };
     let changed = if bans { multi.ban(key).await? } else { multi.unban(key).await? };
     let line = BannedLine { key: key.to_string(), banned: bans };
@@ -35,4 +46,16 @@ async fn set(multi: &Multifeed, text: &str, bans: bool, output: &Output) -> Resu
         (false, false) => format!("feed {key} was not banned"),
     };
     output.print(people, &line)
+}
+
+/// The only key of these that starts like this.
+fn banned_as(banned: &[FeedKey], text: &str) -> Result<Option<FeedKey>, CliError> {
+    let start = text.to_ascii_lowercase();
+    let mut starting = banned.iter().filter(|key| !start.is_empty() && key.to_string().starts_with(&start));
+    match (starting.next(), starting.next()) {
+        (Some(_), Some(_)) => {
+            Err(CliError::new(code::AMBIGUOUS, format!("the keys of several banned feeds start with {text}")))
+        }
+        (first, _) => Ok(first.copied()),
+    }
 }

@@ -151,6 +151,8 @@ pub(super) struct Roots<'a> {
     /// How each sync stood when that was printed last.
     stood: BTreeMap<(ConnectionId, FeedKey), Standing>,
     lines: LineLimit,
+    /// Why the last connection that was dialled came to nothing.
+    came_to_nothing: Option<String>,
     /// The address that is dialled, if there is only one.
     dialled: Option<String>,
     pub(super) output: &'a Output,
@@ -223,6 +225,7 @@ impl<'a> Roots<'a> {
             peers: BTreeMap::new(),
             stood: BTreeMap::new(),
             lines: LineLimit::default(),
+            came_to_nothing: None,
             dialled: None,
             output,
         }
@@ -433,9 +436,12 @@ impl<'a> Roots<'a> {
                 // Who was dialled is no stranger, and what is tried again failed for some reason.
                 let is_dialled = connected.from.is_none() && self.says_of_strangers;
                 if is_stranger && is_dialled {
-                    let why =
-                        || reason.and_then(in_words).unwrap_or("it ended before it proved one of these root keys");
-                    message.get_or_insert_with(|| why().to_owned());
+                    let why = || {
+                        reason.and_then(in_words).unwrap_or(
+                            "it ended before it proved one of these root keys, and may have been given another --key",
+                        )
+                    };
+                    self.came_to_nothing = Some(message.get_or_insert_with(|| why().to_owned()).clone());
                 }
                 let not_shared = self.keys.iter().filter(|key| !connected.ended.shared.contains(key));
                 let not_shared = not_shared.map(named_root).collect();
@@ -457,8 +463,9 @@ impl<'a> Roots<'a> {
             }
             NetworkerEvent::Redial { after, error, .. } => {
                 let seconds = after.as_secs_f64();
-                let why = error.clone().map_or_else(String::new, |error| format!(": {error}"));
-                let event = Event::Redial { seconds, message: error };
+                let before = self.came_to_nothing.take();
+                let why = error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
+                let event = Event::Redial { seconds, message: error.or(before) };
                 let output = self.output.about(&PeerName { id: None, address: self.dialled.clone() });
                 output.print(|| format!("connecting again in {seconds:.1} s{why}"), &event)?;
             }

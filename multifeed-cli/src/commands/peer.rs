@@ -93,6 +93,7 @@ pub(super) async fn follow(
     let mut stopped = None;
     let mut leaves: Option<(Leave, Instant)> = None;
     let mut waiting: Option<Standing> = None;
+    let mut newest: Option<Standing> = None;
     let mut next_progress = Instant::now();
     if live || peer.takes_nothing {
         // From now on it is known what the peer lacks, and has. If the session is over already, its end reports that.
@@ -109,7 +110,7 @@ pub(super) async fn follow(
                         let done = moved.blocks_received + moved.blocks_sent;
                         output.set_bar(Unit::Blocks, done, if moved.missing > 0 { done + moved.missing } else { 0 });
                     }
-                    waiting = Some(standing);
+                    (waiting, newest) = (Some(standing), Some(standing));
                 }
                 Ok(Some(event)) => {
                     if let SyncEvent::Connected { remote_public_key, .. } = &event {
@@ -163,7 +164,17 @@ pub(super) async fn follow(
     if let Some((why, _)) = leaves {
         return Err(why.error(peer.is_proven()));
     }
-    let totals = result.map_err(|error| explain(error, peer))?;
+    let totals = result.map_err(|error| {
+        let error = explain(error, peer);
+        // What came is kept, however it ended.
+        match newest.map(|standing| standing.moved) {
+            Some(moved) if moved.blocks_received > 0 || moved.missing > 0 => {
+                let (came, missing) = (count(moved.blocks_received, "block"), count(moved.missing, "block"));
+                error.after(&format!("{came} received before that, {missing} still missing; sync again"))
+            }
+            _ => error,
+        }
+    })?;
     let outcome = Outcome::of(live, alike, peer.apart, totals.moved);
     if peer.may_say_end() {
         let closed = Event::Closed { done: outcome.done(), in_sync: outcome.is_in_sync() };

@@ -1,7 +1,7 @@
 //! `multifeed sync`: connect to a peer, and sync with it.
 
 use multifeed_swarm::tcp::tune;
-use multifeed_tokio::{Options, Replicate, Role};
+use multifeed_tokio::{Multifeed, Options, Replicate, Role};
 use tokio::net::TcpStream;
 
 use super::control::{Control, Place};
@@ -17,32 +17,48 @@ use crate::stop::Stop;
 pub(super) async fn run(args: Sync, global: &Global, options: Options, mut output: Output) -> Result<(), CliError> {
     let mut stop = Stop::listen()?;
     let place = Place::new(&root_key(&options), global);
+    // No store is made for a peer that is not there.
+    let early = match global.store.try_exists() {
+        Ok(false) => Some(connect(&args, &mut stop).await?),
+        Ok(true) | Err(_) => None,
+    };
     let multi = open(global, options, &output).await?;
     let control = if args.live { Control::listen(&global.store, vec![(place, multi.clone())]) } else { None };
     let whereabouts = Whereabouts::of(global);
     output.start_bar(Unit::Blocks);
     output.queue_lines();
-    let result = connect_and_sync(&multi, &args, &mut stop, &output).await;
+    let stream = match early {
+        Some(stream) => Ok(stream),
+        None => connect(&args, &mut stop).await,
+    };
+    let result = match stream {
+        Ok(stream) => sync(&multi, stream, &args, &mut stop, &output).await,
+        Err(error) => Err(error),
+    };
     output.end_bar();
     let result = result.and(control.map_or(Ok(()), Control::end)).and_then(|()| whereabouts.check());
     close(&multi, result, &output).await
 }
 
-async fn connect_and_sync(
-    multi: &multifeed_tokio::Multifeed,
-    args: &Sync,
-    stop: &mut Stop,
-    output: &Output,
-) -> Result<(), CliError> {
+async fn connect(args: &Sync, stop: &mut Stop) -> Result<TcpStream, CliError> {
     let stream = tokio::select! {
         stream = TcpStream::connect(&args.address) => stream,
         signal = stop.wait() => {
             return Err(CliError::new(code::INTERRUPTED, "interrupted before it was connected").with_exit(signal.exit()));
         }
     };
-    let stream = stream
+    stream
         .and_then(|stream| tune(&stream).map(|()| stream))
-        .map_err(|error| CliError::new(code::CONNECT, format!("cannot connect to {}: {error}", args.address)))?;
+        .map_err(|error| CliError::new(code::CONNECT, format!("cannot connect to {}: {error}", args.address)))
+}
+
+async fn sync(
+    multi: &Multifeed,
+    stream: TcpStream,
+    args: &Sync,
+    stop: &mut Stop,
+    output: &Output,
+) -> Result<(), CliError> {
     let replicate = if args.live { Replicate::live() } else { Replicate::default() };
     let sync = multi.replicate(stream, Role::Initiator, replicate);
     let name = PeerName { id: None, address: Some(args.address.clone()) };

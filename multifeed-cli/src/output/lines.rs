@@ -424,7 +424,8 @@ impl Standing {
         for (blocks, bytes, doing) in
             [(blocks_received, bytes_received, "receiving"), (blocks_sent, bytes_sent, "sending")]
         {
-            if blocks > 0 || bytes > 0 {
+            // What moved is not moving any more.
+            if !self.in_sync && (blocks > 0 || bytes > 0) {
                 let _ = write!(text, ", {doing} {}/s ({}/s)", HumanCount(blocks), HumanBytes(bytes));
             }
         }
