@@ -307,7 +307,7 @@ Examples:
     /// With --json: the events of `serve` for several root keys; all that is about a peer names it by "peer":{"id","address"}; "id" is its static key, which is another one each time that it is started.
     /// {"event":"listening","address"}; {"event":"peer-found","found","by"}, where "found" is its number, its address is how it is reached, and "id" null if it is
     /// known by that alone; {"event":"peer-unreachable","found","seconds","message"} before each further try;
-    /// {"event":"peer-lost","found","reason"}; and {"event":"peer-status","found":[{"by","at","seconds"},…],"came","seconds","in_sync",
+    /// {"event":"peer-lost","found","reason"}, where "reason" is gone, given-up, left, gave-way or same; and {"event":"peer-status","found":[{"by","at","seconds"},…],"came","seconds","in_sync",
     /// "per_second":{…}} when one of them is connected, in sync, or found in another way: since when each is known, and by what it came, if it did.
     #[command(after_help = "\
 Examples:

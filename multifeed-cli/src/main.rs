@@ -28,7 +28,7 @@ fn main() -> ExitCode {
     let output = Output::new(args.global.json);
     let log = output.clone();
     tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn")))
+        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error")))
         .with_writer(move || -> Box<dyn io::Write> {
             match log.stderr_queue() {
                 Some(queue) => Box::new(queue.clone()),
