@@ -1,11 +1,14 @@
 //! Why a session ended, and whose fault it was.
 
+mod misuse;
+
 use alloc::string::{String, ToString};
 use core::time::Duration;
 
 use crate::key::{DiscoveryKey, FeedKey};
 use crate::machine::Machine;
-use crate::misuse::ApiMisuse;
+
+pub use misuse::ApiMisuse;
 
 /// Why a session ended before its time. Sticky: once a session failed, every call tells the same error.
 ///

@@ -6,9 +6,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 
+use crate::error::ApiMisuse;
 use crate::exchange::Kind;
 use crate::limits::Limits;
-use crate::misuse::ApiMisuse;
 
 /// What the names of this project's own extensions begin with.
 const NAMESPACE: &str = "multifeed/";

@@ -161,14 +161,13 @@ mod key;
 mod limits;
 #[doc(hidden)]
 pub mod machine;
-mod misuse;
 mod roots;
 mod session;
 mod trace;
 pub mod wire;
 
 pub use config::{Config, RootConfig};
-pub use error::{ExchangeError, Fault, FrameError, HandshakeError, MessageError, Phase, SessionError};
+pub use error::{ApiMisuse, ExchangeError, Fault, FrameError, HandshakeError, MessageError, Phase, SessionError};
 pub use event::{Command, Event, Origin, RemoteHandshake};
 pub use exchange::ManifestFields;
 pub use identity::{Role, StaticKeyPair};
@@ -176,7 +175,6 @@ pub use ids::{Root, Token};
 pub use json::Json;
 pub use key::{DEFAULT_ROOT_KEY, DiscoveryKey, FeedKey, HandshakeHash, KeyLengthError, ParseKeyError};
 pub use limits::Limits;
-pub use misuse::ApiMisuse;
 pub use session::{Session, Totals};
 pub use trace::{Direction, Record, Scope, Tracer};
 pub use wire::message::{Data, Have, Message, Node, Options, Request};

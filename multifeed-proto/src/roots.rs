@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::config::RootConfig;
+use crate::error::ApiMisuse;
 use crate::exchange::{Exchange, Kind, Stage};
 use crate::extension::Extensions;
 use crate::identity::Role;
@@ -13,7 +14,6 @@ use crate::ids::Root;
 use crate::key::{DiscoveryKey, FeedKey};
 use crate::limits::Limits;
 use crate::machine::Machine;
-use crate::misuse::ApiMisuse;
 
 /// The multifeeds of a stream.
 #[derive(Debug)]

@@ -98,3 +98,35 @@ fn files(folder: &Path) -> Vec<String> {
     let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     files.filter_map(|name| Some(name.strip_suffix(".rs")?.to_owned())).collect()
 }
+
+/// Every code that an error has stands in docs/errors.md, and no other.
+#[test]
+fn every_code_is_explained() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let codes = |text: &str, quote: char| -> std::collections::BTreeSet<String> {
+        let is_code = |word: &&str| {
+            word.len() > 4 && word.starts_with("ERR_") && word.chars().all(|c| c.is_ascii_uppercase() || c == '_')
+        };
+        text.split(quote).skip(1).step_by(2).filter(is_code).map(str::to_owned).collect()
+    };
+    let explained = codes(&fs::read_to_string(root.join("docs/errors.md")).unwrap(), '`');
+    let mut given = std::collections::BTreeSet::new();
+    for name in ["cli", "core", "driver", "proto", "swarm"] {
+        for file in sources(&root.join(format!("multifeed-{name}/src"))) {
+            let text = fs::read_to_string(file).unwrap();
+            let product = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+            // Each line alone: a quote may stand in a comment.
+            given.extend(product.lines().flat_map(|line| codes(line, '"')));
+        }
+    }
+    // How the command recognises those of the store, and what its own tests make up.
+    given.retain(|code| !["ERR_STORE", "ERR_X"].contains(&code.as_str()));
+    assert!(given.len() > 60, "{given:?}");
+    assert_eq!(explained.difference(&given).collect::<Vec<_>>(), Vec::<&String>::new(), "explained, and not given");
+    assert_eq!(given.difference(&explained).collect::<Vec<_>>(), Vec::<&String>::new(), "given, and not explained");
+}
+
+fn sources(folder: &Path) -> Vec<std::path::PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] }).collect()
+}

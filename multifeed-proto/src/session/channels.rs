@@ -1,13 +1,13 @@
 //! What is opened, closed and sent on a session's channels, and the extensions that are spoken there.
 
 use crate::channel::{LocalOpen, Owner};
+use crate::error::ApiMisuse;
 use crate::error::SessionError;
 use crate::event::{Command, Event};
 use crate::exchange::{Kind, Sink};
 use crate::extension::Extensions;
 use crate::ids::Token;
 use crate::key::{DiscoveryKey, FeedKey};
-use crate::misuse::ApiMisuse;
 use crate::roots::Dialect;
 use crate::trace::Scope;
 use crate::wire::message::Message;

@@ -24,6 +24,7 @@ use crate::crypto::capability::Split;
 #[cfg(feature = "fuzzing")]
 use crate::crypto::noise::Established;
 use crate::crypto::noise::Handshake;
+use crate::error::ApiMisuse;
 use crate::error::{self, Phase, SessionError};
 use crate::event::{Command, Event};
 use crate::exchange::{Kind, ManifestFields};
@@ -32,7 +33,6 @@ use crate::identity::Role;
 use crate::ids::{Root, Token};
 use crate::key::FeedKey;
 use crate::machine::Machine;
-use crate::misuse::ApiMisuse;
 use crate::roots::Roots;
 use crate::trace::Tracer;
 use events::Events;

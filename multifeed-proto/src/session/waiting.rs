@@ -4,11 +4,11 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::ops::RangeInclusive;
 
+use crate::error::ApiMisuse;
 use crate::event::Command;
 use crate::extension::Extensions;
 use crate::ids::Token;
 use crate::limits::Limits;
-use crate::misuse::ApiMisuse;
 use crate::trace::Scope;
 
 /// Commands in the order in which they came.

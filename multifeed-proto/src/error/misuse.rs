@@ -2,7 +2,7 @@
 
 use alloc::string::String;
 
-use crate::error::{Fault, Phase};
+use super::{Fault, Phase};
 use crate::ids::{Root, Token};
 use crate::key::DiscoveryKey;
 
