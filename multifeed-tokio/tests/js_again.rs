@@ -67,10 +67,20 @@ async fn several_at_once(role: Role) {
             let stream = another(&mut peer, role, None).await;
             syncs.push(multi.replicate(stream, role, Replicate::default()));
         }
+        let mut in_sync = 0;
         for sync in syncs {
+            in_sync += usize::from(timeout(PATIENCE, sync.in_sync()).await.expect("it hangs").is_ok());
             timeout(PATIENCE, sync.finish()).await.expect("it hangs").unwrap();
         }
-        assert_eq!(facts(&multi).await, js_facts(&js(|| peer.feeds())));
+        if facts(&multi).await != js_facts(&js(|| peer.feeds())) {
+            // Seen once, on a busy machine: JS says on each connection that it downloads no more while it still waits for blocks of
+            // another one. No session says then that both hold the same, and the next one brings the rest.
+            assert_eq!(in_sync, 0, "of {connections} sessions");
+            let stream = another(&mut peer, role, None).await;
+            let last = multi.replicate(stream, role, Replicate::default());
+            timeout(PATIENCE, last.finish()).await.expect("it hangs").unwrap();
+            assert_eq!(facts(&multi).await, js_facts(&js(|| peer.feeds())));
+        }
     }
 }
 

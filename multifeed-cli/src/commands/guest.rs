@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use multifeed_swarm::tcp::Tuned;
 use multifeed_tokio::{Admission, AdmissionLimits, Admitted, Full, Network, SyncEvent};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -102,7 +103,7 @@ impl House {
 impl Guest {
     /// The stream, which this guest can cut.
     pub(super) fn stream(&self, stream: TcpStream) -> Cuttable {
-        Cuttable { stream, cut: self.cut.clone() }
+        Cuttable { stream: Tuned::new(stream), cut: self.cut.clone() }
     }
 
     /// Cuts the stream, the next time that it is read or written.
@@ -181,7 +182,7 @@ impl Leave {
 
 /// A stream that can be cut from elsewhere. Closing it cleanly would wait for the other side.
 pub(super) struct Cuttable {
-    stream: TcpStream,
+    stream: Tuned,
     cut: Arc<AtomicBool>,
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use multifeed_swarm::tcp::tune;
+use multifeed_swarm::tcp::Tuned;
 use multifeed_tokio::{
     ConnectionId, EndReason, FeedKey, Multifeed, MultifeedEvent, Network, Networker, NetworkerError, NetworkerEvent,
     NetworkerOptions, Options, PeerKey, Replicate, Role, RootState, SyncError,
@@ -271,9 +271,9 @@ impl<'a> Roots<'a> {
         let there =
             self.peers.values().filter(|peer| peer.from.is_some_and(|from| Network::from(from.ip()) == network));
         let connected = if there.count() < args.max_per_address {
-            // Only latency is at stake.
-            let _ = tune(&stream);
-            self.networker.connect_from(stream, Role::Responder, network.to_string()).map_err(CliError::from)
+            self.networker
+                .connect_from(Tuned::new(stream), Role::Responder, network.to_string())
+                .map_err(CliError::from)
         } else {
             Err(CliError::new(code::NO_PLACE, "turned away: too many connections of this address"))
         };
@@ -292,10 +292,7 @@ impl<'a> Roots<'a> {
         let address = args.address.clone();
         let connect = move || {
             let address = address.clone();
-            async move {
-                let stream = TcpStream::connect(&address).await?;
-                tune(&stream).map(|()| stream)
-            }
+            async move { TcpStream::connect(&address).await.map(Tuned::new) }
         };
         if args.retry {
             self.networker.dial(connect)?;

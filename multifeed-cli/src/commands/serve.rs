@@ -3,7 +3,6 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use multifeed_swarm::tcp::tune;
 use multifeed_tokio::{AdmissionLimits, DEFAULT_ROOT_KEY, Full, Multifeed, Options, Replicate, Role};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinSet};
@@ -232,8 +231,6 @@ async fn sync_with(
     mut stop: Stop,
     output: Output,
 ) -> (Peer, Result<(), CliError>) {
-    // Only latency is at stake.
-    let _ = tune(&stream);
     let live = replicate.live;
     let result = match &peer.guest {
         Some(guest) => {

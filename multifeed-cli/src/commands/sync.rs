@@ -1,6 +1,6 @@
 //! `multifeed sync`: connect to a peer, and sync with it.
 
-use multifeed_swarm::tcp::tune;
+use multifeed_swarm::tcp::Tuned;
 use multifeed_tokio::{Multifeed, Options, Replicate, Role};
 use tokio::net::TcpStream;
 
@@ -40,7 +40,7 @@ pub(super) async fn run(args: Sync, global: &Global, options: Options, mut outpu
     close(&multi, result, &output).await
 }
 
-async fn connect(args: &Sync, stop: &mut Stop) -> Result<TcpStream, CliError> {
+async fn connect(args: &Sync, stop: &mut Stop) -> Result<Tuned, CliError> {
     let stream = tokio::select! {
         stream = TcpStream::connect(&args.address) => stream,
         signal = stop.wait() => {
@@ -48,17 +48,11 @@ async fn connect(args: &Sync, stop: &mut Stop) -> Result<TcpStream, CliError> {
         }
     };
     stream
-        .and_then(|stream| tune(&stream).map(|()| stream))
+        .map(Tuned::new)
         .map_err(|error| CliError::new(code::CONNECT, format!("cannot connect to {}: {error}", args.address)))
 }
 
-async fn sync(
-    multi: &Multifeed,
-    stream: TcpStream,
-    args: &Sync,
-    stop: &mut Stop,
-    output: &Output,
-) -> Result<(), CliError> {
+async fn sync(multi: &Multifeed, stream: Tuned, args: &Sync, stop: &mut Stop, output: &Output) -> Result<(), CliError> {
     let replicate = if args.live { Replicate::live() } else { Replicate::default() };
     let sync = multi.replicate(stream, Role::Initiator, replicate);
     let name = PeerName { id: None, address: Some(args.address.clone()) };
