@@ -449,6 +449,7 @@ fn wrong_command_lines() -> Result<()> {
         (&["serve", "127.0.0.1:0", "--max-per-address", "0"], 2, "1 or more"),
         (&["--durability", "interval:0", "feeds"], 2, "longer than 0 seconds"),
         (&["nonsense"], 2, "nonsense"),
+        (&["--corestore", "--namespace", "", "feeds"], 2, "--namespace"),
         (&["--key", "abc", "feeds"], 2, "64 hex digits"),
         (&["--key", &key, "--key-file", file, "feeds"], 2, "64 hex digits"),
         (&["--key-file", file, "feeds"], 2, "64 hex digits"),

@@ -1,6 +1,7 @@
 //! A store that is in a corestore.
 
 use clap::Args as ClapArgs;
+use clap::builder::NonEmptyStringValueParser;
 use multifeed_tokio::Namespace;
 
 #[derive(ClapArgs, Debug)]
@@ -13,7 +14,15 @@ pub(crate) struct Corestore {
     pub(crate) corestore: bool,
 
     /// The namespace of the corestore that the multifeed is in, if it is in one; nested ones are joined by `:`
-    #[arg(long, global = true, help_heading = "Options of every command", value_name = "NAME")]
+    ///
+    /// It has a name: JS takes another one each time for an empty name.
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Options of every command",
+        value_name = "NAME",
+        value_parser = NonEmptyStringValueParser::new()
+    )]
     pub(crate) namespace: Option<String>,
 }
 
