@@ -225,7 +225,8 @@ fn a_pipe_that_does_not_end_is_appended_as_it_comes() -> Result<()> {
             std::thread::sleep(std::time::Duration::from_millis(50));
         }
         pipe.write_all(b"three\nfo")?;
-        std::thread::sleep(std::time::Duration::from_millis(200));
+        // Less than a second of quiet.
+        std::thread::sleep(std::time::Duration::from_millis(700));
         ensure!(Command::new("kill").arg("-INT").arg(append.id().to_string()).status()?.success());
         let done = append.wait_with_output()?;
         let line: serde_json::Value = serde_json::from_slice(&done.stdout)?;
@@ -244,7 +245,8 @@ fn an_append_beside_a_stopped_process_can_be_interrupted() -> Result<()> {
     let (server, _) = store.serve(&["--live"])?;
     server.signal("STOP")?;
     let append = Running::start(&[&store.option()[..], &["--json", "append", "w", "two"]].concat())?;
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    // Until it listens for signals.
+    std::thread::sleep(std::time::Duration::from_secs(1));
     append.signal("TERM")?;
     let lines = append.ended(143)?;
     server.signal("CONT")?;

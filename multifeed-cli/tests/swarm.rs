@@ -345,16 +345,30 @@ fn people_read_that_each_peer_is_in_sync() -> Result<()> {
         Ok::<_, anyhow::Error>(command.stdout(std::process::Stdio::piped()).spawn()?)
     };
     let mut both = [people(&a)?, people(&b)?];
-    for one in &mut both {
-        let lines = std::io::BufRead::lines(std::io::BufReader::new(one.stdout.take().context("no stdout")?));
-        let mut lines = lines.map_while(std::result::Result::ok);
-        ensure!(lines.any(|line| line.contains("in sync; ")), "it ended without a word");
-        // Its reader stays until the other one was heard.
-        std::mem::forget(lines);
+    let (says, said) = std::sync::mpsc::channel();
+    for (at, one) in both.iter_mut().enumerate() {
+        let (stdout, says) = (one.stdout.take().context("no stdout")?, says.clone());
+        // It reads on: whoever writes to nobody ends.
+        std::thread::spawn(move || {
+            for line in std::io::BufRead::lines(std::io::BufReader::new(stdout)).map_while(std::result::Result::ok) {
+                if line.contains("in sync; ") {
+                    let _ = says.send(at);
+                }
+            }
+        });
+    }
+    let mut heard = std::collections::BTreeSet::new();
+    let deadline = std::time::Instant::now() + crate::common::TIMEOUT;
+    while heard.len() < 2 {
+        match said.recv_timeout(deadline.saturating_duration_since(std::time::Instant::now())) {
+            Ok(at) => _ = heard.insert(at),
+            Err(_) => break,
+        }
     }
     for mut one in both {
         one.kill()?;
         one.wait()?;
     }
+    ensure!(heard.len() == 2, "{heard:?}");
     Ok(())
 }
