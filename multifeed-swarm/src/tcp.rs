@@ -130,3 +130,56 @@ pub(crate) fn poll_accept(listener: &TcpListener, cx: &mut Context<'_>) -> Poll<
         route: None,
     })
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    trait Both: AsyncRead + AsyncWrite + Unpin {}
+
+    impl<T: AsyncRead + AsyncWrite + Unpin> Both for T {}
+
+    /// Bytes that a socket sent, and that are not acknowledged.
+    fn unacknowledged(socket: &TcpStream) -> u64 {
+        let (own, remote) = (socket.local_addr().unwrap().port(), socket.peer_addr().unwrap().port());
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let (own, remote) = (format!(":{own:04X}"), format!(":{remote:04X}"));
+        let line = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let line = line.into_iter().find(|line| line[1].ends_with(&own) && line[2].ends_with(&remote)).unwrap();
+        u64::from_str_radix(line[4].split(':').next().unwrap(), 16).unwrap()
+    }
+
+    /// How often what a peer sent, and what asks for no answer, was acknowledged when it was read.
+    async fn acknowledged(tuned: bool) -> usize {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (ours, _) = listener.accept().await.unwrap();
+        ours.set_nodelay(true).unwrap();
+        let mut ours: Box<dyn Both> = if tuned { Box::new(Tuned::new(ours)) } else { Box::new(ours) };
+        let mut buffer = [0; 64];
+        let mut at_once = 0;
+        for _ in 0..40 {
+            // Requests and answers: the system then expects an answer to all that comes, and puts acknowledgements off.
+            for _ in 0..4 {
+                peer.write_all(b"request").await.unwrap();
+                let read = ours.read(&mut buffer).await.unwrap();
+                ours.write_all(&buffer[..read]).await.unwrap();
+                peer.read_exact(&mut buffer[..read]).await.unwrap();
+            }
+            peer.write_all(b"no answer").await.unwrap();
+            ours.read_exact(&mut buffer[..9]).await.unwrap();
+            at_once += usize::from(unacknowledged(&peer) == 0);
+        }
+        at_once
+    }
+
+    #[tokio::test]
+    async fn what_is_read_is_acknowledged_at_once() {
+        assert_eq!(acknowledged(true).await, 40);
+        let plain = acknowledged(false).await;
+        assert!(plain < 40, "the system puts nothing off here: this shows nothing");
+    }
+}

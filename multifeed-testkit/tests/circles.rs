@@ -227,7 +227,7 @@ fn a_circle_is_found_however_it_is_written() {
         "use crate::{x, b::{self, B}};",
         "use super::b::*;",
         "use crate::B;",
-        "fn a() -> crate::b::B { todo!() }",
+        "fn a(b: crate::b::B) {}",
         "mod inner { use super::super::b::B; }",
         "mod inner { fn a(b: crate::B) {} }",
     ] {

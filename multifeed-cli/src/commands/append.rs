@@ -87,7 +87,7 @@ impl Writer {
         match self {
             Writer::Here(feed) => feed.append_bytes(batch).await.map(drop).map_err(CliError::from),
             Writer::Beside(remote) => {
-                let unknown = format!("whether {} may be there is not known", count(batch.len() as u64, "block"));
+                let unknown = format!("it is not known whether {} more came in", count(batch.len() as u64, "block"));
                 answer(remote.append(&batch), stop).await.map_err(|error| error.explained(&unknown))?
             }
         }

@@ -51,10 +51,13 @@ impl Form {
             Form::Files(folder) => {
                 // So that they sort as they are numbered.
                 let path = folder.join(format!("{index:08}"));
-                let written = fs::create_dir_all(folder)
-                    .and_then(|()| OpenOptions::new().write(true).create_new(true).open(&path))
-                    .and_then(|mut file| file.write_all(block));
-                written.map_err(|error| CliError::new(code::IO, format!("{}: {error}", path.display())))
+                let failed = |error| CliError::new(code::IO, format!("{}: {error}", path.display()));
+                let mut file = OpenOptions::new().write(true).create_new(true).open(&path).map_err(failed)?;
+                file.write_all(block).map_err(|error| {
+                    // Half a block is none.
+                    let _ = fs::remove_file(&path);
+                    failed(error)
+                })
             }
         }
     }
@@ -76,6 +79,12 @@ pub(super) async fn run(args: Cat, global: &Global, options: Options, output: &O
         Ok(range) => range,
         Err(error) => return close_read(&reading.multi, Err(error), output).await,
     };
+    if let Form::Files(folder) = &form
+        && let Err(error) = fs::create_dir_all(folder)
+    {
+        let error = CliError::new(code::IO, format!("{}: {error}", folder.display()));
+        return close_read(&reading.multi, Err(error), output).await;
+    }
     let mut next = range.start;
     let mut failed: Option<(u64, String)> = None;
     loop {
@@ -99,7 +108,7 @@ pub(super) async fn run(args: Cat, global: &Global, options: Options, output: &O
 
 /// Whether the failure is of the store, and not of what was asked for.
 fn is_damage(error: &CliError) -> bool {
-    ![code::FEED, code::AMBIGUOUS, code::NOT_HELD].contains(&error.code())
+    ![code::FEED, code::AMBIGUOUS, code::NOT_HELD, code::IO].contains(&error.code())
 }
 
 /// Writes the blocks of a feed from `next` on, which says how far that went.
