@@ -2,6 +2,7 @@
 // The JS side of the benchmarks, one process for each role, disk to disk over loopback TCP:
 //   node bench.js make DIR FEEDS COUNT SIZE     a store of FEEDS feeds with COUNT blocks of SIZE bytes each
 //   node bench.js append DIR COUNT SIZE BATCH   the same for one feed, timed, in batches of BATCH blocks
+//   node bench.js calls DIR COUNT               single appends and gets of one feed, each awaited: microseconds a call
 //   node bench.js open DIR                      opens the store until it is ready, and closes it
 //   node bench.js serve DIR [HOST:PORT]         prints {"event":"listening","address"}, serves until blocks went out, exits
 //   node bench.js pull DIR HOST:PORT            syncs into DIR, exits
@@ -30,6 +31,23 @@ const roles = {
     const start = performance.now()
     await appendAll(feed, Number(count), Number(size), Number(batch), 1)
     await finish(multi, start)
+  },
+
+  async calls (dir, count) {
+    count = Number(count)
+    const multi = await open(dir)
+    const feed = await promise((cb) => multi.writer('writer', cb))
+    const timed = async (call) => {
+      const start = performance.now()
+      for (let i = 0; i < count; i++) await call(i)
+      return (performance.now() - start) * 1000 / count
+    }
+    const append = await timed((i) => promise((cb) => feed.append(Buffer.alloc(100, i), cb)))
+    const get = (index) => promise((cb) => feed.get(index, cb))
+    const inOrder = await timed(get)
+    const atRandom = await timed(() => get(Math.floor(Math.random() * count)))
+    await promise((cb) => multi.close(cb))
+    print({ event: 'done', append, in_order: inOrder, at_random: atRandom })
   },
 
   async open (dir) {

@@ -138,8 +138,9 @@ impl StoreShared {
 
     async fn ask<T>(&self, holder: Holder, call: impl FnOnce(Answer<T>) -> Call) -> Result<T, Error> {
         let (answer, waiting) = oneshot::channel();
+        let looks = self.mailbox.is_looking();
         self.mailbox.call(holder, call(answer)).await?;
-        waiting.await.map_err(|_| Error::Closed)
+        waiting.looking(looks).await.map_err(|_| Error::Closed)
     }
 }
 
@@ -254,8 +255,9 @@ impl Guard {
         let Shared { store, set, .. } = &*self.0;
         let ticket = Ticket { set: *set, number: store.tickets.fetch_add(1, Ordering::Relaxed) };
         let (answer, waiting) = oneshot::channel();
+        let looks = store.mailbox.is_looking();
         store.mailbox.call(Holder::Multifeed(*set), call(ticket, answer)).await?;
-        Ok(Waiting::new(self.clone(), ticket, waiting))
+        Ok(Waiting::new(self.clone(), ticket, waiting.looking(looks)))
     }
 }
 
