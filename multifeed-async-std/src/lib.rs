@@ -1,4 +1,4 @@
-//! Multifeed on `futures-io` streams: sets of signed append-only feeds that sync as one, with npm's `multifeed` 6.0.0 too.
+//! Multifeed on `futures-io` streams: append-only signed feeds from many writers, synced also with npm's `multifeed` 6.0.0.
 //!
 //! Tasks and timers are smol's (feature `smol`, the default) or async-std's (feature `async-std`; async-std is discontinued, see RUSTSEC-2025-0052).
 //! If both features are on, [`Multifeed::replicate`] uses smol's. [`Multifeed::replicate_on`] names the runtime.
@@ -30,7 +30,7 @@
 //! [`multifeed-driver`](multifeed_driver)'s, re-exported here.
 
 #[cfg(not(any(feature = "async-std", feature = "smol")))]
-compile_error!("one of the features `async-std` and `smol` has to be on");
+compile_error!("enable at least one of the features `async-std` and `smol`");
 
 mod half_close;
 
@@ -48,7 +48,7 @@ use half_close::HalfClose;
 pub use multifeed_driver as driver;
 pub use multifeed_driver::*;
 
-/// A set of feeds that syncs as one; see [`multifeed_driver::Multifeed`], whose methods it has.
+/// A set of feeds, ours and other people's, that syncs as one; see [`multifeed_driver::Multifeed`], whose methods it has.
 #[derive(Debug, Clone)]
 pub struct Multifeed(multifeed_driver::Multifeed);
 
@@ -165,7 +165,7 @@ impl Deref for Multifeed {
 /// let networker = Networker::new(NetworkerOptions::default())?;
 /// networker.join(&notes, Replicate::live())?;
 /// networker.connect(socket, Role::Responder)?;
-/// networker.join(&chat, Replicate::live())?; // starts on the connections that are there
+/// networker.join(&chat, Replicate::live())?; // starts on the existing connections
 /// # Ok(())
 /// # }
 /// ```
@@ -181,7 +181,8 @@ impl Networker {
         multifeed_driver::Networker::new(options).map(Self)
     }
 
-    /// Takes a connection, and serves it in a task of the runtime; see [`multifeed_driver::Networker::connect_on`].
+    /// Takes a stream that is connected already, accepted or dialled, and serves it in a task of the runtime; see
+    /// [`multifeed_driver::Networker::connect_on`].
     ///
     /// # Errors
     /// As there.
@@ -219,7 +220,8 @@ impl Networker {
         self.0.connect_on::<R>(HalfClose::new(stream), role, source)
     }
 
-    /// Keeps a connection, in a task of the runtime; see [`multifeed_driver::Networker::dial_on`].
+    /// Connects and keeps the connection, in a task of the runtime: retries until connected, and reconnects. The returned [`Dial`] may be dropped; see
+    /// [`multifeed_driver::Networker::dial_on`].
     ///
     /// # Errors
     /// As there.

@@ -57,7 +57,7 @@ pub use networker::{
     RootState, RootStatus,
 };
 pub use options::{Options, PumpOptions};
-pub use randomness::generate_key_pair;
+pub use randomness::{generate_key_pair, generate_root_key};
 pub use runtime::Runtime;
 pub use shared::feed_events::FeedEvent;
 pub use shared::inbox::FeedMessage;

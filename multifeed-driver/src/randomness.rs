@@ -1,8 +1,9 @@
 //! Keys, and what else must not be guessed, from the system's randomness.
 
 use multifeed_core::{KeyPair, MasterKey};
-use rand::SeedableRng;
+use multifeed_proto::FeedKey;
 use rand::rngs::{StdRng, SysRng};
+use rand::{Rng, SeedableRng};
 
 use crate::error::Error;
 
@@ -12,6 +13,17 @@ use crate::error::Error;
 /// [`Error::Random`].
 pub fn generate_key_pair() -> Result<KeyPair, Error> {
     Ok(KeyPair::generate(&mut system_rng()?))
+}
+
+/// Makes a new root key, from the system's randomness. Everyone who is to sync with the multifeed needs it; anyone who has it can read every feed and
+/// add feeds, so share it as a password.
+///
+/// # Errors
+/// [`Error::Random`].
+pub fn generate_root_key() -> Result<FeedKey, Error> {
+    let mut bytes = [0; 32];
+    system_rng()?.fill_bytes(&mut bytes);
+    Ok(FeedKey::new(bytes))
 }
 
 /// A new master key, for a corestore that has none.

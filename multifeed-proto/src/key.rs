@@ -55,10 +55,23 @@ impl DiscoveryKey {
     }
 }
 
-/// A text is not 64 hex digits.
+/// A text is not a key. The text is not part of the error: it may be a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a key is written as 64 hex digits")]
-pub struct ParseKeyError;
+#[non_exhaustive]
+pub enum ParseKeyError {
+    /// It is too short or too long.
+    #[error("a key has 64 hex digits, and this text has {characters} characters")]
+    Length {
+        /// How many characters it has.
+        characters: usize,
+    },
+    /// A character of it is no hex digit.
+    #[error("a key has 64 hex digits, and character {place} of this text is not one")]
+    Digit {
+        /// The place of the first such character; the text's first character is 1.
+        place: usize,
+    },
+}
 
 /// Bytes are not a key: a key has 32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -70,8 +83,18 @@ pub struct KeyLengthError(
 
 fn parse(text: &[u8]) -> Result<[u8; 32], ParseKeyError> {
     let mut bytes = [0; 32];
-    hex::decode_to_slice(text, &mut bytes).map_err(|_| ParseKeyError)?;
+    hex::decode_to_slice(text, &mut bytes).map_err(|_| wrong_in(text))?;
     Ok(bytes)
+}
+
+/// What keeps a text from being a key.
+fn wrong_in(text: &[u8]) -> ParseKeyError {
+    // Each character has one byte that does not continue another.
+    let characters = || text.iter().filter(|byte| **byte & 0xc0 != 0x80);
+    match characters().position(|byte| !byte.is_ascii_hexdigit()) {
+        Some(at) if characters().count() == 64 => ParseKeyError::Digit { place: at + 1 },
+        _ => ParseKeyError::Length { characters: characters().count() },
+    }
 }
 
 /// Writes the first four bytes of a key or a hash, as 8 hex digits and a mark that they are not all.
@@ -203,17 +226,31 @@ impl fmt::Debug for HandshakeHash {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::borrow::ToOwned;
     use alloc::format;
-    use alloc::string::ToString;
+    use alloc::string::{String, ToString};
 
     #[test]
     fn text_forms_round_trip_in_either_case() {
         let text = "bee80ff3a4ee5e727dc44197cb9d25bf8f19d50b0f3ad2984cfe5b7d14e75de7";
         assert_eq!(DEFAULT_ROOT_KEY.to_string(), text);
         assert_eq!(text.to_uppercase().parse(), Ok(DEFAULT_ROOT_KEY));
-        assert_eq!(text[1..].parse::<FeedKey>(), Err(ParseKeyError));
-        assert_eq!(text.replace('b', "x").parse::<FeedKey>(), Err(ParseKeyError));
         assert_eq!(format!("{DEFAULT_ROOT_KEY:x}"), text);
+    }
+
+    #[test]
+    fn a_text_that_is_no_key_is_described_and_not_repeated() {
+        let text = DEFAULT_ROOT_KEY.to_string();
+        for (wrong, expected) in [
+            (text[1..].to_owned(), "a key has 64 hex digits, and this text has 63 characters"),
+            (format!("{text}\n"), "a key has 64 hex digits, and this text has 65 characters"),
+            (String::new(), "a key has 64 hex digits, and this text has 0 characters"),
+            (text.replace('f', "x"), "a key has 64 hex digits, and character 6 of this text is not one"),
+            (text.replacen('b', "ß", 1), "a key has 64 hex digits, and character 1 of this text is not one"),
+            (text.replacen("be", "ß", 1), "a key has 64 hex digits, and this text has 63 characters"),
+        ] {
+            assert_eq!(wrong.parse::<FeedKey>().map_err(|error| error.to_string()), Err(expected.into()), "{wrong}");
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Multifeed on tokio: sets of signed append-only feeds that sync as one, with npm's `multifeed` 6.0.0 too, over any tokio stream.
+//! Multifeed on tokio: append-only signed feeds from many writers, synced over any tokio stream, also with npm's `multifeed` 6.0.0.
 //!
 //! ```no_run
 //! use multifeed_tokio::{Multifeed, Options, Replicate, Role};
@@ -38,7 +38,7 @@ use tokio_util::compat::TokioAsyncReadCompatExt;
 pub use multifeed_driver as driver;
 pub use multifeed_driver::*;
 
-/// A set of feeds that syncs as one; see [`multifeed_driver::Multifeed`], whose methods it has.
+/// A set of feeds, ours and other people's, that syncs as one; see [`multifeed_driver::Multifeed`], whose methods it has.
 ///
 /// It can be opened and used on any executor; [`replicate`](Self::replicate) has to be called inside a tokio runtime.
 #[derive(Debug, Clone)]
@@ -142,8 +142,8 @@ impl Deref for Multifeed {
 /// # async fn example(notes: Multifeed, chat: Multifeed) -> Result<(), Box<dyn std::error::Error>> {
 /// let networker = Networker::new(NetworkerOptions::default())?;
 /// networker.join(&notes, Replicate::live())?;
-/// networker.dial(|| TcpStream::connect("192.0.2.7:7000"))?; // kept, and dialled again
-/// networker.join(&chat, Replicate::live())?; // starts on the connections that are there
+/// networker.dial(|| TcpStream::connect("192.0.2.7:7000"))?; // retries until connected, and reconnects when the connection drops
+/// networker.join(&chat, Replicate::live())?; // starts on the existing connections
 /// let listener = TcpListener::bind("0.0.0.0:7000").await?;
 /// loop {
 ///     let (socket, address) = listener.accept().await?;
@@ -166,7 +166,8 @@ impl Networker {
         multifeed_driver::Networker::new(options).map(Self)
     }
 
-    /// Takes a connection, and serves it in a task of this runtime; see [`multifeed_driver::Networker::connect_on`].
+    /// Takes a stream that is connected already, accepted or dialled, and serves it in a task of this runtime; see
+    /// [`multifeed_driver::Networker::connect_on`].
     ///
     /// # Errors
     /// As there.
@@ -197,7 +198,8 @@ impl Networker {
         self.0.connect_on::<Tokio>(stream.compat(), role, Some(source.into()))
     }
 
-    /// Keeps a connection, in a task of this runtime; see [`multifeed_driver::Networker::dial_on`].
+    /// Connects and keeps the connection, in a task of this runtime: retries until connected, and reconnects. The returned [`Dial`] may be dropped; see
+    /// [`multifeed_driver::Networker::dial_on`].
     ///
     /// # Errors
     /// As there.

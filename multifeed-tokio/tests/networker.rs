@@ -227,6 +227,44 @@ fn hostile_peers_stay_inside_the_limits_and_others_go_on() {
     });
 }
 
+/// JS has another root key: that is reported, whichever side connects. JS's multifeed 6 ends the stream, or waits.
+#[test]
+fn another_root_key_of_js_is_reported() {
+    run(async {
+        let (ours, theirs) = (root(1), root(2).to_string());
+        let networker = Networker::new(fast()).unwrap();
+        let mut here = networker.events();
+        let multi = memory(1).await;
+        multi.writer("ours").await.unwrap().append("a block").await.unwrap();
+        networker.join(&multi, Replicate::live()).unwrap();
+        assert_eq!(multi.root_key(), ours);
+        let is_mismatch = |event: &NetworkerEvent| matches!(event, NetworkerEvent::RootKeyMismatch { .. });
+        // JS connects.
+        let mut peer = js(|| JsPeer::spawn(&["--key", &theirs, "--live"]));
+        js(|| peer.append("theirs", 1, 10, 1));
+        let address = listen(&networker).await;
+        js(|| peer.connect(address));
+        let event = until(&mut here, is_mismatch).await;
+        let NetworkerEvent::RootKeyMismatch { dial: None, theirs: them, .. } = event else { panic!("{event:?}") };
+        assert_eq!(them, root(2).discovery_key());
+        js(|| peer.close());
+        // We do, and each new connection says so.
+        let (peer, address) = js(|| JsPeer::listen(&["--key", &theirs, "--live"]));
+        let dial = networker.dial(move || TcpStream::connect(address)).unwrap();
+        for _ in 0..2 {
+            let event = until(&mut here, is_mismatch).await;
+            let NetworkerEvent::RootKeyMismatch { dial: of, theirs: them, connection, .. } = event else {
+                panic!("{event:?}")
+            };
+            assert_eq!((of, them), (Some(dial.id()), root(2).discovery_key()));
+            networker.disconnect(connection);
+        }
+        assert_eq!(multi.feeds().len(), 1, "a feed came over");
+        networker.close().await;
+        js(|| peer.close());
+    });
+}
+
 /// Root keys that join on either side while the stream is open, a peer that breaks the connection, and one root key that JS has alone: JS ends the
 /// stream over that, and the shared ones go on after it.
 #[test]

@@ -23,7 +23,7 @@ pub async fn chat(
     let networker = Networker::new(NetworkerOptions::default())?;
     networker.join(&multi, Replicate::live())?;
     for peer in peers {
-        networker.dial(move || TcpStream::connect(peer.clone()))?; // and again, if it breaks
+        networker.dial(move || TcpStream::connect(peer.clone()))?; // retries until connected, and reconnects when the connection drops
     }
     let accepting = networker.clone();
     let accepts = tokio::spawn(async move {

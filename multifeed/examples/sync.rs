@@ -3,20 +3,20 @@
 use multifeed::{Multifeed, Options, Replicate, Role, SyncEvent};
 use tokio::net::TcpStream;
 
-/// Appends a block to a folder's writer, and syncs the folder with the peer that listens at an address.
+/// Appends a block to our own feed in `folder`, then syncs with the peer listening at `address`.
 pub async fn sync(address: &str, folder: &str) -> Result<(), Box<dyn std::error::Error>> {
     let multi = Multifeed::open(folder, Options::default()).await?;
-    let writer = multi.writer("local").await?; // found, or made
+    let writer = multi.writer("local").await?; // our own feed of that name, created if there is none
     writer.append("foo").await?;
 
     let stream = TcpStream::connect(address).await?;
     let mut sync = multi.replicate(stream, Role::Initiator, Replicate::default());
     while let Some(event) = sync.next().await {
         if let SyncEvent::Feed { key, .. } = event {
-            println!("a feed that is new here: {key}");
+            println!("new feed: {key}");
         }
     }
-    let totals = sync.finish().await?; // both sides hold the same, or a typed error
+    let totals = sync.finish().await?; // Ok: both sides now have the same blocks. Err: a typed error
     println!("{} blocks received", totals.moved.blocks_received);
 
     for feed in multi.feeds() {

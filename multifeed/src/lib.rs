@@ -1,12 +1,21 @@
-//! Append-only signed feeds of many writers that sync as one set: npm's [multifeed](https://github.com/kappa-db/multifeed) 6 in Rust, on the same
-//! wire and on the same disk format.
+//! Append-only signed feeds from many writers, stored in one folder and synced between peers: a Rust implementation of npm's
+//! [multifeed](https://github.com/kappa-db/multifeed) 6, compatible with its wire protocol and on-disk format.
 //!
-//! A *feed* is a list of blocks (any bytes, up to a little under 8 MiB each) that one writer extends and signs. A [`Multifeed`] is a set of feeds:
-//! your own writers', and those of others, which come from any peer that has them. Every block is checked against its writer's signature before it is
-//! stored. Peers that know the same *root key* sync with each other: it is the secret of a set, and whoever knows it can fetch all feeds of the set and
-//! add some. [`Options::new`] takes it; `Options::default()` has the one that everyone knows, as in JS.
+//! - A *feed* is an append-only list of blocks (any bytes, just under 8 MiB each at most) signed by one writer.
+//! - A [`Multifeed`] is a set of feeds: yours (you may have several, each with a local name) and other people's. Every block is checked against its
+//!   writer's signature before it is stored, so any peer that has a feed can pass it on.
+//! - A *store* is the folder that a multifeed is kept in.
+//! - The *root key* is the multifeed's shared secret: any 32 random bytes, made by [`generate_root_key`] or `multifeed keygen`. Peers with the same root key
+//!   sync with each other, and anyone who knows it can read every feed and add feeds. [`Options::new`] takes it. `Options::default()` uses multifeed's
+//!   public default key, so that multifeed is not private. A root key has the same type as a feed key, [`FeedKey`].
 //!
-//! Once, until both hold the same:
+//! ```toml
+//! [dependencies]
+//! multifeed = { path = "…/multifeed" } # or git = "…": there is no release on crates.io yet
+//! tokio = { version = "1", features = ["macros", "net", "rt-multi-thread", "signal"] } # for the examples
+//! ```
+//!
+//! Once, until both sides have the same blocks:
 //!
 //! ```no_run
 //! use multifeed::{Multifeed, Options, Replicate, Role};
@@ -15,12 +24,12 @@
 //! # #[cfg(feature = "tokio")]
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let multi = Multifeed::open("./db", Options::default()).await?;
-//! let writer = multi.writer("local").await?; // found, or made
+//! let writer = multi.writer("local").await?; // our own feed of that name, created if there is none
 //! writer.append("foo").await?;
 //!
 //! let stream = TcpStream::connect("192.0.2.7:7000").await?;
 //! let sync = multi.replicate(stream, Role::Initiator, Replicate::default());
-//! let totals = sync.finish().await?; // both sides hold the same, or a typed error
+//! let totals = sync.finish().await?; // Ok: both sides now have the same blocks. Err: a typed error
 //! println!("{} blocks received", totals.moved.blocks_received);
 //! for feed in multi.feeds() {
 //!     println!("{} {} {:?}", feed.key(), feed.len(), feed.head().await?);
@@ -30,21 +39,34 @@
 //! # }
 //! ```
 //!
-//! For as long as the program runs, with any number of peers that come, and one that is dialled:
+//! Continuously, accepting any number of incoming peers and dialling one:
 //!
 //! ```no_run
-//! use multifeed::{Feed, FeedKey, Multifeed, Networker, NetworkerOptions, Options, ReadOptions, Replicate, Role};
+//! use multifeed::{
+//!     Feed, FeedKey, Multifeed, Networker, NetworkerEvent, NetworkerOptions, Options, ReadOptions, Replicate, Role,
+//! };
 //! use tokio::net::{TcpListener, TcpStream};
 //!
 //! # #[cfg(feature = "tokio")]
 //! # async fn example() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-//! let root: FeedKey = std::env::var("ROOT_KEY")?.parse()?; // 64 hex digits, as `multifeed keygen` makes them
+//! let root: FeedKey = std::env::var("ROOT_KEY")?.parse()?; // 64 hex digits, as `multifeed keygen` prints them
 //! let multi = Multifeed::open("./db", Options::new(root)).await?;
 //! let networker = Networker::new(NetworkerOptions::default())?;
 //! networker.join(&multi, Replicate::live())?;
-//! networker.dial(|| TcpStream::connect("192.0.2.7:7000"))?; // and again, if it breaks
+//! networker.dial(|| TcpStream::connect("192.0.2.7:7000"))?; // retries until connected, and reconnects when the connection drops
 //!
-//! let mut feeds = multi.all_feeds(); // each once: those on disk, and those to come
+//! let mut events = networker.events();
+//! tokio::spawn(async move {
+//!     while let Some(event) = events.next().await {
+//!         match event {
+//!             NetworkerEvent::Redial { error: Some(error), after, .. } => eprintln!("{error}: dialling again in {after:?}"),
+//!             NetworkerEvent::RootKeyMismatch { .. } => eprintln!("a peer has another root key"),
+//!             NetworkerEvent::RootOver { result: Err(error), .. } => eprintln!("a session failed: {error}"),
+//!             _ => {}
+//!         }
+//!     }
+//! });
+//! let mut feeds = multi.all_feeds(); // each feed once, ours included: those in the store, then each new one
 //! tokio::spawn(async move {
 //!     while let Some(feed) = feeds.next().await {
 //!         tokio::spawn(print_all(feed));
@@ -52,61 +74,94 @@
 //! });
 //! let listener = TcpListener::bind("0.0.0.0:7000").await?;
 //! loop {
-//!     let (stream, _) = listener.accept().await?;
-//!     networker.connect(stream, Role::Responder)?;
+//!     tokio::select! {
+//!         accepted = listener.accept() => {
+//!             let (stream, address) = accepted?;
+//!             // Fails if there are too many connections. The stream is dropped, and the others go on.
+//!             if let Err(error) = networker.connect(stream, Role::Responder) {
+//!                 eprintln!("{address}: {error}");
+//!             }
+//!         }
+//!         _ = tokio::signal::ctrl_c() => break,
+//!     }
 //! }
+//! networker.close().await; // ends every session cleanly; the multifeed stays open
+//! multi.close().await?; // fsyncs, and ends the live streams
+//! # Ok(())
 //! # }
 //!
-//! /// Prints a feed's blocks in order, and those to come.
+//! /// Prints a feed's blocks in order, then each new one.
 //! async fn print_all(feed: Feed) {
+//!     let name = if feed.writable() { "me".into() } else { format!("{:?}", feed.key()) }; // the key's first 8 digits
 //!     let mut blocks = feed.stream(ReadOptions::live());
-//!     while let Some(Ok(block)) = blocks.next().await {
-//!         println!("{}", String::from_utf8_lossy(&block));
+//!     while let Some(block) = blocks.next().await {
+//!         match block {
+//!             Ok(block) => println!("{name}: {}", String::from_utf8_lossy(&block)),
+//!             Err(error) => eprintln!("{name}: {error}"),
+//!         }
 //!     }
 //! }
 //! ```
 //!
-//! `Multifeed`, `Feed` and `Networker` are handles: clones are cheap, can be sent to other tasks, and are the same thing.
+//! # Good to know
+//!
+//! - `Multifeed`, `Feed` and `Networker` are handles. Cloning one is cheap; clones can be sent to other tasks and all refer to the same underlying object.
+//! - Sessions fetch every block of every feed, unless they are [sparse](Options::with_sparse).
+//! - A live stream waits for blocks that are missing or not written yet. It ends (`None`) when the multifeed is closed. `ReadOptions::default()` ends at the
+//!   feed's present length.
+//! - Blocks are ordered within a feed only. Put a timestamp, or links to other feeds' blocks, into the blocks if you need more.
+//! - A writer's name is local: peers see only its key. `{}` prints a key in full, `{:?}` its first eight digits.
+//! - The root key is not stored in the folder. Opened with another root key, the store shows the same feeds, and offers them to that key's peers.
+//! - Once `append` returns, its blocks survive if the process is killed. By default, blocks are fsynced only by [`Multifeed::close`] and
+//!   [`Multifeed::sync_to_disk`], so a power cut may take those written since the last of these; [`Durability`] changes that.
+//! - `Networker::connect` takes a stream that is connected already, whoever connected it: the side that did is the initiator. `Networker::dial` connects
+//!   itself, and keeps on if the first try fails. The returned [`Dial`] is only for stopping it, and may be dropped.
+//! - Only one process at a time can open a store for writing.
 //!
 //! # Where to go on
 //!
 //! | to | see |
 //! |---|---|
-//! | write blocks, and read them | [`Multifeed::writer`], [`Feed::append`], [`Feed::get`], [`Feed::stream`] |
-//! | hear of each feed, those on disk and new ones | [`Multifeed::all_feeds`], [`Multifeed::events`] |
-//! | sync over one stream, live or until both hold the same | [`Multifeed::replicate`], [`Replicate`], [`Replication`] |
-//! | know how far a sync is | [`Replication::state`], [`Multifeed::in_sync`], [`SyncEvent::Progress`] |
-//! | run several root keys over one stream | [`open_stream`], [`Multifeed::replicate_over`] |
-//! | keep many connections, and dial again | [`Networker`] |
+//! | write blocks and read them | [`Multifeed::writer`], [`Feed::append`], [`Feed::get`], [`Feed::stream`] |
+//! | be notified of every feed | [`Multifeed::all_feeds`], [`Multifeed::events`] |
+//! | sync over one stream, live or once | [`Multifeed::replicate`], [`Replicate`], [`Replication`] |
+//! | track sync progress | [`Replication::state`], [`Multifeed::in_sync`], [`SyncEvent::Progress`] |
+//! | sync several multifeeds over one stream | [`open_stream`], [`Multifeed::replicate_over`] |
+//! | keep many connections, and reconnect | [`Networker`] |
 //! | have peers find each other | the feature `swarm`, or `hyperswarm` with its DHT |
 //! | store many multifeeds in one folder, as corestore does | [`Corestore`], [`Multifeed::in_corestore`] |
-//! | choose what is offered, fetched and served | [`Policy`] |
-//! | send messages of your own beside the feeds | [`Replication::register_extension`], [`Feed::register_extension`] |
+//! | choose which feeds are offered, fetched and served | [`Policy`] |
+//! | send custom messages (extensions) | [`Replication::register_extension`], [`Feed::register_extension`] |
 //!
 //! `examples/` has a chat, several root keys on one connection, an extension, a policy, a progress bar and a corestore.
 //!
 //! # If two peers do not sync
 //!
-//! `RUST_LOG=multifeed=debug` and a subscriber such as `tracing-subscriber` show what happens on each connection. The usual reasons: the root keys differ
-//! (`ERR_ROOT_KEY_MISMATCH`), both sides have the same [`Role`], or one side is not live and has ended.
+//! The usual reasons:
+//!
+//! - The root keys differ: [`NetworkerEvent::RootKeyMismatch`], or the error `ERR_ROOT_KEY_MISMATCH` of a session on a stream of its own.
+//! - Both sides have the same [`Role`].
+//! - One side used a one-shot `Replicate::default()` and has already finished.
+//!
+//! With a subscriber such as `tracing-subscriber`, `RUST_LOG=multifeed=debug` shows what happens on each connection.
 //!
 //! # Features
 //!
-//! One runtime has to be on. The root of this crate has its types. If several runtimes are on, the root has tokio's.
+//! Enable at least one runtime feature. The crate root re-exports that runtime's types; if several are enabled, tokio's.
 //!
-//! | feature | module | brings |
+//! | feature | module | provides |
 //! |---|---|---|
-//! | `tokio` (default) | the root | streams, tasks and timers of tokio |
-//! | `smol` | `multifeed::smol` | streams of futures-io, tasks and timers of smol |
-//! | `async-std` | `multifeed::async_std` | the same with async-std, which is discontinued (RUSTSEC-2025-0052): prefer smol. If `smol` is on as well, `replicate` uses smol |
-//! | `swarm` | `multifeed::swarm` | peers are found on the local network, or given by address |
-//! | `hyperswarm` | `multifeed::swarm` | peers are also found by hyperswarm's DHT |
-//! | `tracing` (default) | | what happens is recorded for subscribers of `tracing`, with targets `multifeed::store`, `session`, `feed`, `stream`, `networker` |
-//! | `serde` | | keys (as hex), states and totals are serialized |
+//! | `tokio` (default) | the root | tokio streams, tasks and timers |
+//! | `smol` | `multifeed::smol` | futures-io streams, smol tasks and timers |
+//! | `async-std` | `multifeed::async_std` | the same for async-std, which is discontinued (RUSTSEC-2025-0052): prefer smol. If `smol` is enabled too, `replicate` uses smol |
+//! | `swarm` | `multifeed::swarm` | finds peers on the local network, or takes their addresses |
+//! | `hyperswarm` | `multifeed::swarm` | also finds peers through hyperswarm's DHT |
+//! | `tracing` (default) | | emits `tracing` events, with targets `multifeed::store`, `session`, `feed`, `stream` and `networker` |
+//! | `serde` | | serializes keys (as hex), states and totals |
 //!
 //! # Debug builds
 //!
-//! Hashing and ciphers are many times slower without optimisation. Have cargo optimise the dependencies alone:
+//! Debug builds are slow, because hashing and encryption are unoptimised. Add this to your `Cargo.toml`:
 //!
 //! ```toml
 //! [profile.dev.package."*"]
@@ -118,9 +173,11 @@
 //! [`Multifeed::events`]: driver::Multifeed::events
 //! [`Multifeed::in_sync`]: driver::Multifeed::in_sync
 //! [`Multifeed::replicate_over`]: driver::Multifeed::replicate_over
+//! [`Multifeed::close`]: driver::Multifeed::close
+//! [`Multifeed::sync_to_disk`]: driver::Multifeed::sync_to_disk
 
 #[cfg(not(any(feature = "tokio", feature = "smol", feature = "async-std")))]
-compile_error!("one of the features `tokio`, `smol` and `async-std` has to be on");
+compile_error!("enable at least one of the features `tokio`, `smol` and `async-std`");
 
 #[cfg(feature = "async-std")]
 #[doc(no_inline)]

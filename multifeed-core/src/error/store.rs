@@ -1,5 +1,6 @@
 //! What can go wrong with a store.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,8 +20,9 @@ use crate::storage::{FileError, FileId, FileKind, Found, Slot};
 
 /// The store failed, or what it holds is not what a feed should be. Never a peer's fault.
 ///
-/// Cloning is cheap, so that one failure can be reported to everyone who waits.
-#[derive(Debug, Clone, Error)]
+/// Cloning is cheap, so that one failure can be reported to everyone who waits. `Debug` prints the code and the text, as that is what a `main` that returns
+/// an error shows.
+#[derive(Clone, Error)]
 #[non_exhaustive]
 pub enum StoreError {
     /// Reading or writing failed.
@@ -313,6 +315,12 @@ pub enum StoreError {
     },
 }
 
+impl fmt::Debug for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {self}", self.code())
+    }
+}
+
 impl StoreError {
     /// Returns a name for the kind of failure, in the style of the JS error codes.
     pub fn code(&self) -> &'static str {
@@ -593,4 +601,15 @@ pub(crate) fn is_unreadable(error: &io::Error) -> bool {
 fn raw_os_error(error: &io::Error) -> Option<i32> {
     let told = error.get_ref().and_then(|inner| inner.downcast_ref::<FileError>());
     error.raw_os_error().or_else(|| told?.raw_os_error())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_is_what_a_person_can_read() {
+        let error = StoreError::Locked { slot: None, file: None, path: Some("db/multifeed.lock".into()) };
+        assert_eq!(format!("{:?}", Some(&error)), format!("Some(ERR_STORE_LOCKED: {error})"));
+    }
 }

@@ -58,7 +58,7 @@ impl Stream for AllFeeds {
 }
 
 impl Multifeed {
-    /// Yields every feed, once: those that are here, then each that is new (JS's `feed` events after `ready`).
+    /// Yields every feed once, ours included: those in the store, then each new one (JS's `feed` events after `ready`). [`Feed::writable`] tells ours apart.
     pub fn all_feeds(&self) -> AllFeeds {
         // Subscribed before the list is made, so that none falls between.
         let events = self.events();

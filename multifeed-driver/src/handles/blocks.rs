@@ -22,14 +22,14 @@ pub struct ReadOptions {
     pub start: u64,
     /// One past the last block; by default as `live` and `snapshot` say.
     pub end: Option<u64>,
-    /// Without an end, goes on with what is new, for ever.
+    /// Without an `end`, waits for new blocks at the feed's end, until the multifeed is closed.
     pub live: bool,
     /// Begins with the block after the last that the feed has now.
     pub tail: bool,
     /// Without an end and not live: ends at the length that the feed has now (the default), or at the one that it has
     /// when the stream comes there.
     pub snapshot: bool,
-    /// How long to wait for each block that is not held; `None`: not at all. By default for as long as it takes.
+    /// How long to wait for each missing block; `None`: not at all. By default for as long as it takes.
     pub wait: Option<Wait>,
 }
 
@@ -40,7 +40,7 @@ impl Default for ReadOptions {
 }
 
 impl ReadOptions {
-    /// Takes all blocks, and those to come.
+    /// Yields all blocks, then each new one. The stream waits for new blocks, and ends when the multifeed is closed.
     pub fn live() -> Self {
         Self { live: true, ..Self::default() }
     }
@@ -50,6 +50,9 @@ type Reading = Pin<Box<dyn Future<Output = Result<Vec<Bytes>, Error>> + Send>>;
 
 /// The blocks of a feed in order. It reads no further than it is taken from, apart from what one read of the store gives (at most
 /// 128 blocks and about 256 KiB). It ends after an error.
+///
+/// If the application closes the multifeed, a live stream without an end is over, without an error. Any other stream that has not come to its end
+/// yields [`Error::Closed`], so that what was cut off is never taken for the whole.
 #[must_use = "a stream does nothing unless it is polled"]
 pub struct Blocks {
     feed: Feed,
@@ -140,6 +143,10 @@ impl Blocks {
             self.reading = None;
             match read {
                 Ok(blocks) => self.ready.extend(blocks),
+                // Nothing more comes, and the application knows why.
+                Err(Error::Closed) if matches!(self.end, End::Never) && self.feed.guard.0.is_closed_by_call() => {
+                    self.over = true;
+                }
                 Err(error) => {
                     self.over = true;
                     return Poll::Ready(Some(Err(error)));

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_io::{AsyncRead, AsyncWrite};
+use multifeed_core::log::{Short, log};
 use multifeed_core::{SyncError, SyncState, SyncTotals};
 use multifeed_proto::{Command, Fault, FeedKey, Role, SessionError};
 
@@ -16,7 +17,7 @@ use crate::handles::replication::Replication;
 use crate::handles::stream::ProtocolStream;
 use crate::networker::events::{NetworkerEvent, PeerMessage};
 use crate::networker::ids::{ConnectionId, DialId, PeerKey};
-use crate::networker::orders::Order;
+use crate::networker::orders::{Mismatch, Order};
 use crate::networker::shared::Shared;
 use crate::runtime::Runtime;
 use crate::shared::inbox::Inbox;
@@ -94,6 +95,7 @@ impl<R: Runtime> Connection<R> {
         }
         for (root, in_sync, result) in over {
             self.sessions.remove(&root);
+            let result = self.why(root, result);
             self.shared.over(self.id, root, in_sync);
             self.shared.publish(&NetworkerEvent::RootOver { connection: self.id, root, in_sync, result });
         }
@@ -132,9 +134,32 @@ impl<R: Runtime> Connection<R> {
                     self.stream.close();
                 }
                 Order::End => self.stream.close(),
+                Order::Mismatch(mismatch) => self.report(mismatch),
             }
         }
         moved
+    }
+
+    /// The root keys differ.
+    fn report(&self, Mismatch { theirs, is_new }: Mismatch) {
+        let Some(peer) = self.peer else { return };
+        if is_new {
+            log!(WARN, "networker", "ERR_ROOT_KEY_MISMATCH: the peer has another root key, and none of ours", peer = ?Short(&peer), theirs = ?theirs, dial = ?self.dial);
+        }
+        self.shared.publish(&NetworkerEvent::RootKeyMismatch { connection: self.id, peer, dial: self.dial, theirs });
+    }
+
+    /// What a session came to. If the remote did not answer, and it is known that it has another root key, that is why.
+    fn why(&self, root: FeedKey, result: Result<SyncTotals, SyncError>) -> Result<SyncTotals, SyncError> {
+        match result {
+            Err(SyncError::Session(error @ SessionError::Timeout(_))) => {
+                let us = root.discovery_key();
+                let them = self.shared.with(|table, _| table.other_root(self.id));
+                let error = them.map_or(error, |them| SessionError::RootKeyMismatch { us, them });
+                Err(SyncError::Session(error))
+            }
+            result => result,
+        }
     }
 
     fn open_root(&mut self, root: FeedKey) {
@@ -229,6 +254,7 @@ impl<R: Runtime> Connection<R> {
         }
         self.sessions.clear();
         let Some(ended) = self.shared.ended(self.id) else { return };
+        ended.mismatch.into_iter().for_each(|mismatch| self.report(mismatch));
         let error = self.result.take().and_then(Result::err);
         self.shared.publish(&NetworkerEvent::Disconnected {
             connection: self.id,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_core::Stream;
 use multifeed_core::{SyncError, SyncTotals};
-use multifeed_proto::{FeedKey, SessionError};
+use multifeed_proto::{DiscoveryKey, FeedKey, SessionError};
 
 use crate::networker::ids::{ConnectionId, DialId, PeerKey};
 use crate::networker::orders::EndReason;
@@ -37,6 +37,19 @@ pub enum NetworkerEvent {
         /// The root key.
         root: FeedKey,
     },
+    /// The root keys differ: the peer opened one that we have not joined, and none of ours, for a second or until it ended the connection. The connection
+    /// stays for [`unshared_time`](crate::NetworkerLimits::unshared_time), in case a shared root key joins. Reported once for each connection, and logged as
+    /// a warning once for each peer.
+    RootKeyMismatch {
+        /// The connection.
+        connection: ConnectionId,
+        /// The peer's static key.
+        peer: PeerKey,
+        /// The dial that keeps the connection, if one does.
+        dial: Option<DialId>,
+        /// The discovery key of the peer's root key; of the first one, if it has several.
+        theirs: DiscoveryKey,
+    },
     /// What the session of a root key on a connection reports. Left out are who is there, how far it is
     /// ([`Networker::status`](crate::Networker::status)), which feeds the peer named, and which are new
     /// ([`MultifeedEvent::Feed`](crate::MultifeedEvent::Feed)). These take half of the room for events at most.
@@ -56,8 +69,8 @@ pub enum NetworkerEvent {
         root: FeedKey,
         /// Both sides held the same at its end.
         in_sync: bool,
-        /// What it moved, and what still keeps the two apart; or why it ended before its time: [`SessionError::Timeout`] if the peer does not have the
-        /// root key.
+        /// What it moved, and what still keeps the two apart; or why it ended before its time: [`SessionError::RootKeyMismatch`] if the peer has none of
+        /// our root keys, and another one; [`SessionError::Timeout`] if it does not have this one.
         result: Result<SyncTotals, SyncError>,
     },
     /// A connection is over.

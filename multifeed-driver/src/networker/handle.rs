@@ -36,7 +36,7 @@ use crate::runtime::Runtime;
 /// otherwise the one that it began. The other side holds the newer one until then, for [`merge_time`](crate::NetworkerLimits::merge_time) at most. What was
 /// under way on the one that ends is asked for again on the other.
 ///
-/// Clones are the same networker. It closes when the last of them is dropped, or by [`close`](Self::close).
+/// Cloning is cheap, and all clones refer to the same networker. It closes when the last of them is dropped, or by [`close`](Self::close).
 #[derive(Clone)]
 pub struct Networker {
     shared: Arc<Shared>,
@@ -69,13 +69,14 @@ impl Networker {
         self.shared.public_key()
     }
 
-    /// Takes a connection, and serves it in the background, on this runtime. The two ends of a stream must have different roles: by custom the side
-    /// that connected is the initiator. The adapters' `connect` is this, with their runtime and their streams.
+    /// Takes a stream that is connected already, accepted or dialled by the application, and serves it in the background, on this runtime. The two ends of a
+    /// stream must have different roles: by custom the side that connected is the initiator, and the side that accepted is the responder. The adapters'
+    /// `connect` is this, with their runtime and their streams.
     ///
     /// `source` names who the peer is, such as its address, to sum up what it brings: see [`Replicate::source`].
     ///
     /// # Errors
-    /// [`NetworkerError::Full`] and [`NetworkerError::Closed`]; the stream is dropped.
+    /// [`NetworkerError::Full`] and [`NetworkerError::Closed`]: the stream is dropped, and other connections go on. A listener can go on after `Full`.
     pub fn connect_on<R: Runtime>(
         &self,
         io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -87,8 +88,9 @@ impl Networker {
         Ok(id)
     }
 
-    /// Keeps a connection to a peer, in the background, on this runtime: connects by `connector`, as the initiator, and again after each end. The adapters'
-    /// `dial` is this, with their runtime and their streams.
+    /// Keeps a connection to a peer, in the background, on this runtime: connects by `connector`, as the initiator, retries until that works, and reconnects
+    /// when the connection ends. The returned [`Dial`] is needed only to stop that, and may be dropped. The adapters' `dial` is this, with their runtime and
+    /// their streams.
     ///
     /// After a failure it waits for 1 s, then twice as long each time, up to 5 minutes ([`BackoffOptions`](crate::BackoffOptions)); each time between
     /// half of that and all of it. A connection that served for 8 s, or that ended in sync, resets that. While its peer is connected
@@ -244,8 +246,8 @@ impl Networker {
         self.shared.with(|table, _| table.banned())
     }
 
-    /// Stops all dials, ends all connections cleanly, and waits until all of that is over: no task, stream or session is left. The multifeeds
-    /// stay open. It takes as long as an ending stream may at most ([`PumpOptions::linger`](crate::PumpOptions::linger) and
+    /// Stops all dials, ends all connections cleanly, and waits until all of that is over: no task, stream or session is left. It cannot fail. The multifeeds
+    /// stay open: close them afterwards. It takes as long as an ending stream may at most ([`PumpOptions::linger`](crate::PumpOptions::linger) and
     /// [`farewell`](crate::PumpOptions::farewell)).
     pub async fn close(&self) {
         self.shared.close();

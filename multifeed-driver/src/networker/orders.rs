@@ -1,6 +1,6 @@
 //! What a table has the task of a connection do, how far a root key is there, and why either ends.
 
-use multifeed_proto::FeedKey;
+use multifeed_proto::{DiscoveryKey, FeedKey};
 
 /// Why this side ended a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -20,7 +20,8 @@ pub enum EndReason {
     TooManyToPeer,
     /// As many connections as may be are there, and this one had proven nothing, or had nothing to do.
     GaveWay,
-    /// No root key was shared in [`NetworkerLimits::unshared_time`](crate::NetworkerLimits::unshared_time).
+    /// No root key was shared in [`NetworkerLimits::unshared_time`](crate::NetworkerLimits::unshared_time). If the remote opened another root key, that was
+    /// reported before, as [`NetworkerEvent::RootKeyMismatch`](crate::NetworkerEvent::RootKeyMismatch).
     NothingShared,
     /// Every session on it has ended, and none of them was live.
     Done,
@@ -59,6 +60,17 @@ pub(crate) enum Order {
     Refuse,
     /// End cleanly.
     End,
+    /// Report that the root keys differ.
+    Mismatch(Mismatch),
+}
+
+/// The remote of a connection opened a root key, and none of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mismatch {
+    /// The discovery key of the remote's.
+    pub(crate) theirs: DiscoveryKey,
+    /// It is the first time for this peer.
+    pub(crate) is_new: bool,
 }
 
 /// How far a root key is on a connection.

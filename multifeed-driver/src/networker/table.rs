@@ -13,7 +13,7 @@ use crate::networker::dials::{Dials, Step};
 use crate::networker::ids::{ConnectionId, DialId, PeerKey};
 use crate::networker::left_out::{LeftOut, Whom};
 use crate::networker::limits::NetworkerLimits;
-use crate::networker::orders::{EndReason, NotTaken, Order, RootState};
+use crate::networker::orders::{EndReason, Mismatch, NotTaken, Order, RootState};
 
 /// The sessions on a stream that ends are over so long before it at most: what its pump waits for the remote.
 const END_TIME: Duration = Duration::from_secs(6);
@@ -33,6 +33,9 @@ pub(crate) struct Table {
     banned: BTreeSet<PeerKey>,
     pub(crate) dials: Dials,
     closing: bool,
+    /// Which root keys of remotes were logged as others than ours, by dial. Many remotes that were not dialled draw a new static key for each stream, so these are
+    /// known by their root key alone.
+    mismatched: BTreeSet<(Option<DialId>, DiscoveryKey)>,
     /// Connections that have new orders.
     touched: BTreeSet<ConnectionId>,
 }
@@ -53,6 +56,10 @@ struct Connection {
     since: Duration,
     /// A root key was shared on it: bytes moved both ways, and the remote is no stranger.
     served: bool,
+    /// The first channel that the remote opened and that was no root key of ours, and since when that may mean that the root keys differ.
+    unknown: Option<(DiscoveryKey, Duration)>,
+    /// It was reported that the root keys differ.
+    mismatch: bool,
     roots: BTreeMap<FeedKey, OnConnection>,
     orders: Vec<Order>,
 }
@@ -107,6 +114,8 @@ pub(crate) struct Ended {
     pub(crate) dial: Option<(DialId, Duration)>,
     /// Every session that was there ended in sync.
     pub(crate) in_sync: bool,
+    /// That the root keys differ, if it was not reported before.
+    pub(crate) mismatch: Option<Mismatch>,
 }
 
 impl Table {
@@ -122,6 +131,7 @@ impl Table {
             banned: BTreeSet::new(),
             dials: Dials::new(backoff),
             closing: false,
+            mismatched: BTreeSet::new(),
             touched: BTreeSet::new(),
             limits,
         }
@@ -161,6 +171,8 @@ impl Table {
             peer: None,
             since: now,
             served: false,
+            unknown: None,
+            mismatch: false,
             roots: BTreeMap::new(),
             orders: Vec::new(),
         };
@@ -291,6 +303,8 @@ impl Table {
     pub(crate) fn ended(&mut self, id: ConnectionId, now: Duration) -> Option<Ended> {
         self.release(id, now);
         self.touched.remove(&id);
+        // Many end the stream as soon as they see that the root keys differ.
+        let mismatch = self.mismatch(id);
         let connection = self.connections.remove(&id)?;
         let reason = match connection.stage {
             Stage::Ending(reason) => Some(reason),
@@ -322,7 +336,7 @@ impl Table {
             let delay = if is_merged { Some(Duration::ZERO) } else { None };
             Some((dial, self.dials.ended(dial, outcome, delay, now)?))
         });
-        Some(Ended { peer: connection.peer, reason, unanswered, dial, in_sync })
+        Some(Ended { peer: connection.peer, reason, unanswered, dial, in_sync, mismatch })
     }
 
     /// When to call [`expire`](Self::expire) for a connection.
@@ -333,8 +347,9 @@ impl Table {
             Stage::Open => {
                 let unshared = connection.since.saturating_add(self.limits.unshared_time);
                 let unshared = Some(unshared).filter(|_| !connection.served);
+                let mismatch = self.may_mismatch(connection).map(|(_, due)| due);
                 let reopening = |on: &OnConnection| Some(on.at).filter(|_| on.state == RootState::Reopening);
-                connection.roots.values().filter_map(reopening).chain(unshared).min()
+                connection.roots.values().filter_map(reopening).chain(unshared).chain(mismatch).min()
             }
             Stage::Handshake | Stage::Ending(_) => None,
         }
@@ -344,6 +359,13 @@ impl Table {
     pub(crate) fn expire(&mut self, id: ConnectionId, now: Duration) {
         if self.due(id).is_none_or(|due| due > now) {
             return;
+        }
+        let is_due = |connection: &Connection| self.may_mismatch(connection).is_some_and(|(_, due)| due <= now);
+        if self.connections.get(&id).is_some_and(is_due)
+            && let Some(mismatch) = self.mismatch(id)
+            && let Some(connection) = self.connections.get_mut(&id)
+        {
+            connection.orders.push(Order::Mismatch(mismatch));
         }
         let Some(connection) = self.connections.get_mut(&id) else { return };
         match (connection.stage, connection.peer) {
@@ -435,6 +457,11 @@ impl Table {
     pub(crate) fn discovered(&mut self, id: ConnectionId, discovery_key: DiscoveryKey, now: Duration) {
         if let Some(root) = self.discovery_keys.get(&discovery_key) {
             self.reopen(id, *root, now);
+        } else if let Some(connection) = self.connections.get_mut(&id)
+            && connection.unknown.is_none()
+        {
+            connection.unknown = Some((discovery_key, now));
+            self.touched.insert(id);
         }
     }
 
@@ -471,6 +498,8 @@ impl Table {
         // A peer that did not answer it before may have it now.
         self.left_out.forget(root);
         for (id, connection) in self.connections.iter_mut().filter(|(_, found)| found.stage == Stage::Open) {
+            // The remote may have this one too.
+            connection.unknown = connection.unknown.map(|(theirs, _)| (theirs, now));
             match connection.roots.get_mut(&root) {
                 None => {
                     connection.open(root, now);
@@ -561,6 +590,7 @@ impl Table {
     pub(crate) fn remove_dial(&mut self, dial: DialId) {
         self.dials.remove(dial);
         self.left_out.forget_dial(dial);
+        self.mismatched.retain(|(of, _)| *of != Some(dial));
     }
 
     pub(crate) fn is_closing(&self) -> bool {
@@ -642,6 +672,8 @@ impl OnConnection {
         Self { state, at, was_ready: false, ended_in_sync: false, again: false, unanswered: None }
     }
 }
+
+mod mismatch;
 
 #[cfg(test)]
 mod crowd;

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use futures_lite::future::zip;
 use multifeed_driver::{
-    Corestore, Error, FeedKey, Multifeed, Namespace, Options, Replicate, Role, StreamOptions, generate_key_pair,
+    Corestore, Error, FeedKey, Multifeed, Namespace, Options, ReadOptions, Replicate, Role, StreamOptions,
+    generate_key_pair,
 };
 
 use super::{Adapter, assert_same, connect, ends, filled, memory_with};
@@ -139,7 +140,9 @@ pub async fn closing_one_multifeed_of_a_corestore<A: Adapter>() {
     let of_notes = memory_with(Options::new(NOTES)).await;
     let theirs = of_notes.writer("theirs").await.unwrap();
     let (waits, ends) = (notes.add(theirs.key()).await.unwrap(), chat.add(theirs.key()).await.unwrap());
-    let (closed, held) = zip(ends.fetch(0), async {
+    let mut live = ends.stream(ReadOptions::live());
+    let ending = zip(ends.fetch(0), live.next());
+    let ((closed, end), held) = zip(ending, async {
         chat.close().await.unwrap();
         let block = zip(waits.fetch(0), async {
             theirs.append("a block").await.unwrap();
@@ -149,6 +152,7 @@ pub async fn closing_one_multifeed_of_a_corestore<A: Adapter>() {
     })
     .await;
     assert!(matches!(closed, Err(Error::Closed)), "{closed:?}");
+    assert!(end.is_none(), "{end:?}");
     assert_eq!(held.unwrap(), "a block");
 }
 

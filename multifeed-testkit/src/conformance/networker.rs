@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use futures_lite::future::zip;
 use multifeed_driver::{
@@ -125,6 +126,39 @@ pub async fn a_networker_carries_what_both_sides_have<A: Adapter>() {
     assert!(matches!(late, Err(NetworkerError::Closed)));
     // The multifeeds go on.
     assert_eq!(shared.append("more").await.unwrap(), 10);
+}
+
+/// Both sides report root keys that differ, and go on: one that joins later is synced on the same connection.
+pub async fn root_keys_that_differ_are_reported<A: Adapter>() {
+    let mut options = NetworkerOptions::default();
+    options.session.handshake_timeout = Some(Duration::from_secs(3));
+    let (ours, theirs) = (Networker::new(options).unwrap(), networker(2));
+    let (mut here, mut there) = (ours.events(), theirs.events());
+    let (a, b) = (memory(1).await, memory(2).await);
+    let feed = filled(&a, "a", 1, 5, 100).await;
+    ours.join(&a, Replicate::live()).unwrap();
+    theirs.join(&b, Replicate::live()).unwrap();
+    connect::<A>(&ours, &theirs);
+    let is_mismatch = |event: &NetworkerEvent| matches!(event, NetworkerEvent::RootKeyMismatch { .. });
+    for (events, expected, them) in [(&mut here, theirs.public_key(), 2), (&mut there, ours.public_key(), 1)] {
+        let event = until(events, is_mismatch).await;
+        let NetworkerEvent::RootKeyMismatch { peer, dial: None, theirs, .. } = event else { panic!("{event:?}") };
+        assert_eq!((peer, theirs), (expected, root(them).discovery_key()));
+    }
+    // What was not answered ends for that reason.
+    let over = until(&mut here, |event| matches!(event, NetworkerEvent::RootOver { .. })).await;
+    let NetworkerEvent::RootOver { result: Err(error), .. } = over else { panic!("{over:?}") };
+    let keys = [1, 2].map(|n| Some(root(n).discovery_key().to_string()));
+    assert_eq!((error.code(), [error.us(), error.them()]), ("ERR_ROOT_KEY_MISMATCH", keys));
+    let late = memory(1).await;
+    theirs.join(&late, Replicate::live()).unwrap();
+    held(&late, feed.key(), 5).await;
+    assert!(b.feeds().is_empty());
+    zip(ours.close(), theirs.close()).await;
+    // Once a connection, and no more once something is shared.
+    while let Some(event) = here.next().await {
+        assert!(!is_mismatch(&event), "{event:?}");
+    }
 }
 
 /// From both sides at one time, and over a connection that carries something: one stays, and nothing is lost.

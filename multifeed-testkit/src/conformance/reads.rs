@@ -199,6 +199,30 @@ pub async fn streams_of_blocks<A: Adapter>() {
     leave(left, right).await;
 }
 
+/// A live stream ends when the application closes its multifeed, whether it waits for a block or is asked for one later. What has an end yields an error
+/// instead, so that a part is never taken for the whole.
+pub async fn live_streams_end_with_their_multifeed<A: Adapter>() {
+    let multi = memory().await;
+    let feed = filled(&multi, "a", 1, 3, 10).await;
+    let mut live = feed.stream(ReadOptions::live());
+    for index in 0..3 {
+        assert_eq!(live.next().await.unwrap().unwrap(), block(1, index, 10));
+    }
+    let mut asked_later = feed.stream(ReadOptions::live());
+    let mut waits = feed.blocks(3..5);
+    let mut cut = feed.blocks(..);
+    let mut all_feeds = multi.all_feeds();
+    assert_eq!(all_feeds.next().await, Some(feed.clone()));
+    // Both wait in the store while it is closed.
+    let (end, (error, closed)) = zip(live.next(), zip(waits.next(), multi.close())).await;
+    closed.unwrap();
+    assert!(end.is_none() && live.next().await.is_none());
+    assert!(matches!(error, Some(Err(Error::Closed))), "{error:?}");
+    assert!(asked_later.next().await.is_none());
+    assert!(matches!(cut.next().await, Some(Err(Error::Closed))) && cut.next().await.is_none());
+    assert!(all_feeds.next().await.is_none());
+}
+
 /// A stream that nobody takes from fetches nothing ahead.
 pub async fn a_stream_waits_for_its_reader<A: Adapter>() {
     let (a, b) = (memory().await, sparse().await);

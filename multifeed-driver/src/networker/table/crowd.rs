@@ -442,6 +442,7 @@ impl World {
                     self.finish(end);
                 }
                 Order::End => self.finish(end),
+                Order::Mismatch(_) => {}
             }
         }
         moved

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::mismatch::MISMATCHES_LOGGED;
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -220,6 +221,101 @@ fn a_root_key_that_is_opened_and_closed_for_ever_is_opened_once_a_second() {
     }
     assert!((9..=11).contains(&opened), "{opened}");
     assert_eq!(table.connections.values().map(|found| found.roots.len()).sum::<usize>(), 1);
+}
+
+/// The reports of an order that the root keys differ; whether each is the first one of its peer.
+fn mismatches(table: &mut Table, id: ConnectionId, now: Duration) -> Vec<(DiscoveryKey, bool)> {
+    table.expire(id, now);
+    let orders = table.take_orders(id);
+    let reports = orders.into_iter().filter_map(|order| match order {
+        Order::Mismatch(Mismatch { theirs, is_new }) => Some((theirs, is_new)),
+        _ => None,
+    });
+    reports.collect()
+}
+
+#[test]
+fn root_keys_that_differ_are_reported_once_a_connection_and_logged_once_a_peer() {
+    let theirs = root(9).discovery_key();
+    let mut table = table(5);
+    let id = meet(&mut table, false, 1, secs(1));
+    table.discovered(id, theirs, secs(2));
+    table.discovered(id, root(8).discovery_key(), secs(2));
+    assert_eq!(table.due(id), Some(secs(3)));
+    assert_eq!(mismatches(&mut table, id, secs(3) - Duration::from_nanos(1)), []);
+    assert_eq!(mismatches(&mut table, id, secs(3)), [(theirs, true)]);
+    assert_eq!(mismatches(&mut table, id, secs(4)), []);
+    // It stays as long as any other on which nothing is shared.
+    assert_eq!((table.due(id), reason(&table, id)), (Some(secs(31)), None));
+    assert_eq!(table.ended(id, secs(5)).unwrap().mismatch, None);
+    // The next connection, with another static key: the remote ends it at once.
+    let id = meet(&mut table, false, 2, secs(6));
+    table.discovered(id, theirs, secs(6));
+    assert_eq!(table.ended(id, secs(6)).unwrap().mismatch, Some(Mismatch { theirs, is_new: false }));
+    // A dial is a peer of its own.
+    let dial = table.dials.add(None, 1, secs(6));
+    for is_new in [true, false] {
+        let id = table.enter(true, Some(dial), secs(7)).unwrap();
+        table.connected(id, [3; 32], true, secs(7));
+        table.discovered(id, theirs, secs(7));
+        assert_eq!(table.ended(id, secs(7)).unwrap().mismatch, Some(Mismatch { theirs, is_new }));
+    }
+    // What this side ends differs in nothing.
+    let id = meet(&mut table, false, 4, secs(9));
+    table.discovered(id, theirs, secs(9));
+    table.end(id, EndReason::Disconnected, secs(9));
+    assert_eq!(table.ended(id, secs(9)).unwrap().mismatch, None);
+}
+
+#[test]
+fn root_keys_do_not_differ_if_one_is_shared_or_may_be() {
+    let theirs = root(9).discovery_key();
+    // The remote has several.
+    let mut several = table(5);
+    let id = meet(&mut several, false, 1, secs(1));
+    several.discovered(id, theirs, secs(2));
+    several.ready(id, root(1), secs(2));
+    assert_eq!((mismatches(&mut several, id, secs(40)), several.other_root(id)), (vec![], None));
+    assert_eq!(several.ended(id, secs(40)).unwrap().mismatch, None);
+    // The remote's joins here later; or another one, which the remote has a second for.
+    for (joins, is_theirs) in [(root(9), true), (root(2), false)] {
+        let mut late = table(5);
+        let id = meet(&mut late, false, 1, secs(1));
+        late.discovered(id, theirs, secs(2));
+        assert!(late.join(joins, true, secs(2)));
+        assert_eq!(mismatches(&mut late, id, secs(3) - Duration::from_nanos(1)), []);
+        assert_eq!(mismatches(&mut late, id, secs(3)).is_empty(), is_theirs);
+    }
+    // Nothing is joined here: nothing differs.
+    let mut none = Table::new([5; 32], NetworkerLimits::default(), BackoffOptions::default());
+    let id = meet(&mut none, false, 1, secs(1));
+    none.discovered(id, theirs, secs(1));
+    assert_eq!(mismatches(&mut none, id, secs(20)), []);
+    assert!(none.join(root(9), true, secs(20)));
+    assert_eq!(mismatches(&mut none, id, secs(25)), []);
+    // Nor while another connection to the same peer is used.
+    let mut held = table(1);
+    let used = meet(&mut held, true, 5, secs(1));
+    let waits = meet(&mut held, false, 5, secs(2));
+    held.discovered(waits, theirs, secs(2));
+    assert_eq!(mismatches(&mut held, waits, secs(4)), []);
+    held.ended(used, secs(5)).unwrap();
+    assert_eq!(mismatches(&mut held, waits, secs(6) - Duration::from_nanos(1)), []);
+    assert_eq!(mismatches(&mut held, waits, secs(6)), [(theirs, true)]);
+}
+
+#[test]
+fn peers_whose_root_keys_differ_are_not_logged_without_end() {
+    let mut table = table(5);
+    let mut logged = 0;
+    for n in 0..2000_u32 {
+        let id = meet(&mut table, false, 1, secs(1));
+        let mut theirs = [0; 32];
+        theirs[..4].copy_from_slice(&n.to_le_bytes());
+        table.discovered(id, DiscoveryKey::new(theirs), secs(1));
+        logged += usize::from(table.ended(id, secs(1)).unwrap().mismatch.unwrap().is_new);
+    }
+    assert_eq!((logged, table.mismatched.len()), (MISMATCHES_LOGGED, MISMATCHES_LOGGED));
 }
 
 #[test]
@@ -457,7 +553,7 @@ impl World {
                             self.close(link, side, root, true);
                             self.after(10, Event::Closed(link, 1 - side, root));
                         }
-                        Order::Listen => {}
+                        Order::Listen | Order::Mismatch(_) => {}
                         Order::Admit => {
                             end.admitted = true;
                             for root in std::mem::take(&mut end.unread) {

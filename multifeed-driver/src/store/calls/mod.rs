@@ -162,6 +162,11 @@ impl Shared {
         self.closing.store(true, Ordering::Release);
     }
 
+    /// Whether the application closed it, or is closing it: its thread did not fail.
+    pub(crate) fn is_closed_by_call(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
     /// Whether it is closed, or is being closed.
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Acquire) || self.closed.is_closed()

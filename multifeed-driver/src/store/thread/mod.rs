@@ -541,8 +541,9 @@ impl<S: Storage> Store<S> {
     /// No more calls; the sessions end, and take their time for it, which each of them bounds.
     fn begin_closing(&mut self) {
         self.closing = true;
-        self.holders.store.mailbox.close();
+        // Said first: what the mailbox refuses from now on was closed, and did not fail.
         self.holders.multifeeds.values().for_each(|opened| opened.shared.set_closing());
+        self.holders.store.mailbox.close();
         // Everyone who waits for a peer hears that the multifeed is closed.
         self.waits = Waits::default();
         self.in_sync = InSync::default();
