@@ -52,7 +52,7 @@ pub struct SyncState {
     pub bytes_in_flight: u64,
     /// Blocks that the remote asked for and that were not sent yet.
     pub requested: u64,
-    /// Whether both sides hold the same, as [`Multifeed::in_sync`](crate::Multifeed::in_sync) defines it.
+    /// Whether both sides hold the same blocks, as [`Multifeed::in_sync`](crate::Multifeed::in_sync) defines it.
     pub in_sync: bool,
 }
 

@@ -84,7 +84,7 @@ impl Multifeed {
     /// may be at the other end. There is no root key and no list: both sides name the feed by its key. One that is new here has its
     /// place in the store from then on.
     ///
-    /// A session that is not live ends when both sides hold the same; a live one when the remote closes the feed's channel, or the
+    /// A session that is not live ends when both sides hold the same blocks; a live one when the remote closes the feed's channel, or the
     /// stream. It fails with [`SessionError::NoFeed`] if the remote does not have the feed, or, unless live, has not
     /// opened it in [`request_timeout`](multifeed_core::Limits::request_timeout); and with [`SessionError::Local`] if the stream is over, or that
     /// key is synced over it already. If a multifeed on the same stream has the feed too, whichever opens it first syncs it there.

@@ -1,4 +1,4 @@
-//! How far a sync is, and waiting until both sides hold the same.
+//! How far a sync is, and waiting until both sides hold the same blocks.
 
 use std::future::Future;
 
@@ -24,7 +24,7 @@ impl Replication {
         self.guard().ask(|answer| Call::State(StateCall::Session { link, answer })).await?
     }
 
-    /// Waits until the remote and we hold the same, as [`core::Multifeed::in_sync`](multifeed_core::Multifeed::in_sync) defines it.
+    /// Waits until the remote and we hold the same blocks, as [`core::Multifeed::in_sync`](multifeed_core::Multifeed::in_sync) defines it.
     ///
     /// In short: of every feed that both sides agreed to sync, we hold what the remote has, written to the storage. The remote holds what we
     /// have, or was sent it.
@@ -60,7 +60,7 @@ impl Multifeed {
         self.guard().ask(|answer| Call::State(StateCall::Store { answer })).await
     }
 
-    /// Waits until every peer and we hold the same: all sessions that are there, at the same time, are [`in_sync`](crate::Replication::in_sync). While
+    /// Waits until every peer and we hold the same blocks: all sessions that are there, at the same time, are [`in_sync`](crate::Replication::in_sync). While
     /// there is no session it waits for one.
     ///
     /// # Errors

@@ -67,7 +67,7 @@ pub enum NetworkerEvent {
         connection: ConnectionId,
         /// The root key.
         root: FeedKey,
-        /// Both sides held the same at its end.
+        /// Both sides held the same blocks at its end.
         in_sync: bool,
         /// What it moved, and what still keeps the two apart; or why it ended before its time: [`SessionError::RootKeyMismatch`] if the peer has none of
         /// our root keys, and another one; [`SessionError::Timeout`] if it does not have this one.

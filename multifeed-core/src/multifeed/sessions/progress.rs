@@ -108,7 +108,7 @@ impl<S: Storage> Multifeed<S> {
         store
     }
 
-    /// Returns whether a session's remote and we hold the same, of every feed that the session syncs. Known only once it is
+    /// Returns whether a session's remote and we hold the same blocks, of every feed that the session syncs. Known only once it is
     /// [observed](Self::observe).
     ///
     /// That is so once both feed lists were exchanged and answered, and of each feed whose channel is open:

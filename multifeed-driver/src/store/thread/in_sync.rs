@@ -1,4 +1,4 @@
-//! How far a sync is, and who waits until both sides hold the same, on the store's thread.
+//! How far a sync is, and who waits until both sides hold the same blocks, on the store's thread.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
