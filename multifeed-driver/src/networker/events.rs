@@ -30,7 +30,7 @@ pub enum NetworkerEvent {
         /// The dial that keeps the connection, if one does.
         dial: Option<DialId>,
     },
-    /// The peer has a root key too: it is synced on this connection.
+    /// Both sides have this root key: its multifeed syncs on this connection from now on.
     Ready {
         /// The connection.
         connection: ConnectionId,
@@ -50,18 +50,18 @@ pub enum NetworkerEvent {
         /// The discovery key of the peer's root key; of the first one, if it has several.
         theirs: DiscoveryKey,
     },
-    /// What the session of a root key on a connection reports. Left out are who is there, how far it is
-    /// ([`Networker::status`](crate::Networker::status)), which feeds the peer named, and which are new
-    /// ([`MultifeedEvent::Feed`](crate::MultifeedEvent::Feed)). These take half of the room for events at most.
+    /// An event of a root key's session on a connection. Not included are its progress ([`Networker::status`](crate::Networker::status)), new feeds
+    /// ([`MultifeedEvent::Feed`](crate::MultifeedEvent::Feed)), the feeds that the peer named, and who the peer is. At most half of the
+    /// [`events`](crate::NetworkerLimits::events) that may wait are of this kind.
     Sync {
         /// The connection.
         connection: ConnectionId,
         /// The root key.
         root: FeedKey,
-        /// What.
+        /// The event.
         event: SyncEvent,
     },
-    /// A root key's session on a connection is over. The connection goes on, unless [`Disconnected`](Self::Disconnected) follows.
+    /// A root key's session on a connection has ended. The connection goes on, unless [`Disconnected`](Self::Disconnected) follows.
     RootOver {
         /// The connection.
         connection: ConnectionId,
@@ -69,11 +69,11 @@ pub enum NetworkerEvent {
         root: FeedKey,
         /// Both sides held the same blocks at its end.
         in_sync: bool,
-        /// What it moved, and what still keeps the two apart; or why it ended before its time: [`SessionError::RootKeyMismatch`] if the peer has none of
+        /// What it moved, and what keeps the two sides from being in sync; or why it failed: [`SessionError::RootKeyMismatch`] if the peer has none of
         /// our root keys, and another one; [`SessionError::Timeout`] if it does not have this one.
         result: Result<SyncTotals, SyncError>,
     },
-    /// A connection is over.
+    /// A connection has ended.
     Disconnected {
         /// The connection.
         connection: ConnectionId,
@@ -85,22 +85,21 @@ pub enum NetworkerEvent {
         reason: Option<EndReason>,
         /// What went wrong with the stream.
         error: Option<SessionError>,
-        /// Every root key that was shared ended in sync.
+        /// The sessions of all shared root keys ended in sync.
         in_sync: bool,
-        /// The root keys that are left out of the next connection to this peer, until it opens them, as it ended this connection while they were
-        /// unanswered.
+        /// The peer ended this connection while these root keys were unanswered. They are left out of the next connection to it, until it opens them.
         unanswered: Vec<FeedKey>,
     },
-    /// A dial came to nothing, or its connection is over. It tries again.
+    /// A dial failed, or its connection ended. It is tried again.
     Redial {
         /// The dial.
         dial: DialId,
         /// How long it waits.
         after: Duration,
-        /// Why no connection came about, if none did.
+        /// Why the dial failed; `None` if there was a connection, which [`Disconnected`](Self::Disconnected) reported.
         error: Option<String>,
     },
-    /// More than [`NetworkerLimits::events`](crate::NetworkerLimits::events) events waited, and some were dropped.
+    /// More than [`NetworkerLimits::events`](crate::NetworkerLimits::events) events were waiting, and some were dropped.
     Lagged,
 }
 
@@ -116,7 +115,7 @@ pub struct PeerMessage {
     pub body: Bytes,
 }
 
-/// The events of a networker from the time on when this was made; it ends when the networker is closed.
+/// The events of a networker since this was made. The stream ends when the networker is closed.
 #[derive(Debug)]
 pub struct NetworkerEvents(pub(crate) Arc<EventQueue>);
 
