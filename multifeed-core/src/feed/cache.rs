@@ -10,7 +10,7 @@ use crate::error::StoreError;
 use crate::storage::{FileKind, Slot, Storage};
 
 /// Nodes that are read at once: neighbours are wanted together.
-const PAGE_NODES: u64 = 128;
+pub(super) const PAGE_NODES: u64 = 128;
 /// Pages that are kept: a proof's path touches one on each high level.
 const MAX_PAGES: usize = 32;
 /// Blocks of a window that are known to be checked.
@@ -33,6 +33,8 @@ struct Page {
     used: u64,
     /// A bit for each node that was proven up to a root, as it is in `bytes`.
     proven: [u64; 2],
+    /// Whether nodes in or near it do not fit each other, if that was looked for.
+    misfits: Option<bool>,
 }
 
 impl Page {
@@ -94,6 +96,20 @@ impl NodeCache {
         }
     }
 
+    /// Whether nodes near one do not fit each other, if that was looked for since it was read.
+    pub(super) fn misfits_near(&mut self, index: u64) -> Option<bool> {
+        let position = self.position(index / PAGE_NODES)?;
+        self.pages.get(position)?.misfits
+    }
+
+    pub(super) fn note_misfits(&mut self, index: u64, found: bool) {
+        if let Some(position) = self.position(index / PAGE_NODES)
+            && let Some(page) = self.pages.get_mut(position)
+        {
+            page.misfits = Some(found);
+        }
+    }
+
     /// A node was written to the file. It was proven before.
     pub(super) fn wrote(&mut self, index: u64, node: &[u8; NODE]) {
         let Some(position) = self.position(index / PAGE_NODES) else { return };
@@ -125,7 +141,7 @@ impl NodeCache {
         if count < PAGE_NODES as usize * NODE {
             bytes.shrink_to_fit();
         }
-        let page = Page { number, bytes, used: self.clock, proven: [0; 2] };
+        let page = Page { number, bytes, used: self.clock, proven: [0; 2], misfits: None };
         let oldest = self.pages.iter().enumerate().min_by_key(|(_, page)| page.used).map(|(position, _)| position);
         match oldest {
             Some(oldest) if self.pages.len() >= MAX_PAGES => {

@@ -110,7 +110,7 @@ impl Feed {
     }
 
     /// Of a block that has the hash of its leaf, why it is not the one that belongs there: the leaf, or nodes that tell where it begins, do not fit those above
-    /// them. What was lost above them does not count. One read in order begins where the one before it, which was looked at, ends.
+    /// them. What was lost above them does not count, if no node near it is wrong. One read in order begins where the one before it, which was looked at, ends.
     fn misplaced<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
@@ -131,7 +131,7 @@ impl Feed {
                 self.nodes.proved(leaf.index);
                 (place != start).then_some(cover)
             }
-            Cover::Unknown => None,
+            Cover::Unknown => self.misfits_near(storage, leaf.index)?.then_some(cover),
             Cover::Misfit { .. } => Some(cover),
         })
     }

@@ -1,9 +1,12 @@
 //! Which nodes a signature of the writer covers. Of these alone it is certain where blocks begin: a hash tells what a block is, and if bytes repeat, blocks
 //! have their hashes in wrong places too. So a sector of `tree` that was written to the wrong place may fit the blocks that it leads to.
 
+use std::ops::Range;
+
 use multifeed_proto::Node;
 
 use super::Feed;
+use super::cache::PAGE_NODES;
 use crate::error::StoreError;
 use crate::merkle::{self, index as flat};
 use crate::storage::{FileKind, Storage};
@@ -12,6 +15,8 @@ use crate::storage::{FileKind, Storage};
 const MOST_CHECKED: usize = 4;
 /// Lengths whose signatures are looked for.
 const MOST_LENGTHS: usize = 256;
+/// Nodes on either side of one that nothing proves that are looked at: 40 KiB of `tree`, several pages of a disk.
+const NEAR: u64 = 1024;
 
 /// What a node that is held is found to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +77,64 @@ impl Feed {
     /// As [`cover`](Self::cover).
     pub(super) fn is_covered<S: Storage + ?Sized>(&mut self, storage: &mut S, node: Node) -> Result<bool, StoreError> {
         Ok(matches!(self.cover(storage, node)?, Cover::Signed { .. }))
+    }
+
+    /// Whether one of the nodes near this one in `tree`, or on its way to a root, is not what the two below it make. Then parts of `tree` may be in the wrong
+    /// place, with nodes of their own that fit each other. Otherwise, what is lost is lost, and the rest is right.
+    pub(super) fn misfits_near<S: Storage + ?Sized>(&mut self, storage: &mut S, node: u64) -> Result<bool, StoreError> {
+        let found = match self.nodes.misfits_near(node) {
+            Some(found) => found,
+            None => {
+                let page = node - node % PAGE_NODES;
+                let found =
+                    self.misfits_in(storage, page.saturating_sub(NEAR)..page.saturating_add(PAGE_NODES + NEAR))?;
+                self.nodes.note_misfits(node, found);
+                found
+            }
+        };
+        let mut top = node;
+        while !found && self.roots.iter().all(|root| root.index != top) && flat::right_span(top) < 2 * self.length {
+            if self.is_misfit(storage, top)? || self.is_misfit(storage, flat::sibling(top))? {
+                return Ok(true);
+            }
+            top = flat::parent(top);
+        }
+        Ok(found)
+    }
+
+    fn misfits_in<S: Storage + ?Sized>(&mut self, storage: &mut S, nodes: Range<u64>) -> Result<bool, StoreError> {
+        let mut next = nodes.start;
+        while let Some(node) = self.bitfield.next_node(next, nodes.end) {
+            next = node + 1;
+            let above = flat::parent(node);
+            if self.is_misfit(storage, node)? || (!nodes.contains(&above) && self.is_misfit(storage, above)?) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether a node is another one than the root, or than the two below it make, if these are there, and no part of one of them was lost.
+    pub(super) fn is_misfit<S: Storage + ?Sized>(&mut self, storage: &mut S, index: u64) -> Result<bool, StoreError> {
+        let Some(stored) = self.marked_readable_node(storage, index)? else { return Ok(false) };
+        let fits = match self.roots.iter().find(|root| root.index == index) {
+            Some(root) => *root == stored,
+            None => {
+                self.children(storage, index)?.is_none_or(|(left, right)| merkle::parent(&left, &right) == Some(stored))
+            }
+        };
+        Ok(!fits && !self.is_beside_lost(storage, index)?)
+    }
+
+    /// Whether a node, or one of those that make it, stands beside one that is lost: of a sector's last node and its first a part is lost.
+    fn is_beside_lost<S: Storage + ?Sized>(&mut self, storage: &mut S, index: u64) -> Result<bool, StoreError> {
+        let below = flat::children(index).into_iter().flat_map(|(left, right)| [left, right]);
+        for node in below.chain([index]).flat_map(|node| [node.saturating_sub(1), node + 1]) {
+            if self.bitfield.node(node) && self.marked_readable_node(storage, node)?.is_none() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The node beside one, with which it makes the one above them, if that can be had.

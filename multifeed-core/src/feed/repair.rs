@@ -212,10 +212,8 @@ impl Feed {
         };
         match cursor.stage {
             Stage::Proven => {
-                let stored = self.marked_readable_node(storage, node)?;
-                let is_wrong = self.mend_node(storage, node, step)?;
-                cursor.damaged |= is_wrong;
-                cursor.misfits |= is_wrong && stored.is_some() && !self.is_beside_lost(storage, node)?;
+                cursor.misfits |= self.is_misfit(storage, node)?;
+                cursor.damaged |= self.mend_node(storage, node, step)?;
             }
             _ => {
                 let dropped = step.nodes_dropped;
@@ -299,24 +297,13 @@ impl Feed {
         }
     }
 
-    /// Whether a node, or one of those that make it, stands beside one that is lost: of a sector's last node and its first a part is lost.
-    fn is_beside_lost<S: Storage + ?Sized>(&mut self, storage: &mut S, index: u64) -> Result<bool, StoreError> {
-        let below = flat::children(index).into_iter().flat_map(|(left, right)| [left, right]);
-        for node in below.chain([index]).flat_map(|node| [node.saturating_sub(1), node + 1]) {
-            if self.bitfield.node(node) && self.marked_readable_node(storage, node)?.is_none() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
     fn make_again(&mut self, node: &Node, step: &mut Repair) {
         self.staged.put_node(node);
         step.nodes_made += 1;
     }
 
     /// The two nodes below one, if both are held and there.
-    fn children<S: Storage + ?Sized>(
+    pub(super) fn children<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
         index: u64,
