@@ -296,7 +296,11 @@ impl Feed {
             }
             // Somebody's zeros are a block like any other. Those of a hole cost nobody anything, and are hashed all the same.
             if piece.iter().all(|byte| *byte == 0) {
-                let hole = files.hole_at(FileKind::Data, at, end)?;
+                // The bytes are there, whether the disk says what of them is a hole or not.
+                let hole = match files.hole_at(FileKind::Data, at, end) {
+                    Err(error) if error.is_unreadable() => wanted,
+                    hole => hole?,
+                };
                 if holes + hole > MAX_HOLES {
                     return Ok(None);
                 }
