@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use multifeed_proto::{Config, Role, Session};
+use multifeed_proto::{Config, Event, Role, Session};
 use rand_core::CryptoRng;
 
 use crate::ids::SessionId;
 use crate::multifeed::Multifeed;
+use crate::prepared::prepare_events;
 use crate::replication::replicate::{PeerEvent, Replicate};
 use crate::storage::Storage;
 
@@ -19,6 +20,8 @@ use crate::storage::Storage;
 pub struct Connection {
     session: Session,
     peer: SessionId,
+    /// Kept for its memory.
+    events: Vec<Event>,
 }
 
 impl Connection {
@@ -33,7 +36,7 @@ impl Connection {
     ) -> Self {
         options.configure(&mut config);
         let peer = multifeed.connect(options);
-        Self { session: Session::new(role, config, now, rng), peer }
+        Self { session: Session::new(role, config, now, rng), peer, events: Vec::new() }
     }
 
     /// Joins a stream whose Noise handshake is done, so that simulators need not wait for it.
@@ -49,7 +52,7 @@ impl Connection {
     ) -> Self {
         options.configure(&mut config);
         let peer = multifeed.connect(options);
-        Self { session: Session::past_noise(role, config, now, established), peer }
+        Self { session: Session::past_noise(role, config, now, established), peer, events: Vec::new() }
     }
 
     /// Returns the session: for its buffers, timers, totals and end of stream.
@@ -74,7 +77,8 @@ impl Connection {
         let mut moved = false;
         loop {
             let mut turn = false;
-            while let Some(event) = self.session.poll_event() {
+            self.events.extend(std::iter::from_fn(|| self.session.poll_event()));
+            for event in prepare_events(&mut self.events) {
                 multifeed.handle(self.peer, event, now);
                 turn = true;
             }

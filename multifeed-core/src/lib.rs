@@ -43,7 +43,7 @@ pub use keys::key_pair::{KeyPair, KeyPairError};
 pub use limits::{Limits, PeerLimits, message_cost};
 pub use multifeed::feed_events::{FeedEvent, FeedNews};
 pub use multifeed::{ExtensionError, FeedInfo, FeedMessage, Multifeed, MultifeedEvent, Options, Rearranged};
-pub use prepared::{PreparedData, prepare};
+pub use prepared::{PreparedData, PreparedEvent, prepare, prepare_events};
 pub use replication::missing_ranges::FeedHoles;
 pub use replication::peer::PeerInfo;
 pub use replication::policy::{Policy, Remote};

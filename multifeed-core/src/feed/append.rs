@@ -10,7 +10,7 @@ use super::cache::{Window, encode};
 use super::files::{Files, NODE, node_offset, signature_offset};
 use crate::error::{AppendError, StoreError};
 use crate::limits::{MAX_BLOCK_BYTES, MAX_FEED_BLOCKS, MAX_FEED_BYTES};
-use crate::merkle::{self, MAX_HASHED_TOGETHER, index};
+use crate::merkle::{self, index};
 use crate::storage::{FileKind, Storage};
 
 /// Blocks of a batch are written together up to this many bytes.
@@ -80,6 +80,7 @@ impl Feed {
         }
         self.append_failed = false;
         self.window = Window::default();
+        self.large.forget_ready();
         self.length = end;
         self.byte_length = bytes;
         self.roots = grown.roots;
@@ -188,15 +189,7 @@ struct Grown {
 impl Grown {
     fn new(roots: &[Node], start: u64, blocks: &[Bytes]) -> Self {
         let mut hashes = Vec::with_capacity(blocks.len());
-        for group in blocks.chunk_by(|a, b| (a.len() <= MAX_HASHED_TOGETHER) == (b.len() <= MAX_HASHED_TOGETHER)) {
-            match group {
-                [block] => hashes.push(merkle::leaf_hash(block)),
-                [first, ..] if first.len() <= MAX_HASHED_TOGETHER => {
-                    merkle::leaf_hashes(group.iter().map(|block| &block[..]), &mut hashes);
-                }
-                _ => hashes.extend(group.iter().map(|block| merkle::leaf_hash(block))),
-            }
-        }
+        merkle::leaf_hashes(blocks.iter().map(|block| &block[..]), &mut hashes);
         let leaves = hashes.into_iter().zip(blocks).map(|(hash, block)| (hash, block.len() as u64));
         Self::from_leaves(roots, start, blocks.len(), leaves)
     }

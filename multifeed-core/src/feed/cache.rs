@@ -188,8 +188,13 @@ pub(super) fn encode(node: &Node) -> [u8; NODE] {
 }
 
 /// A stretch of `data` that was read ahead of blocks read in order, and which blocks of it have the hashes of their leaves.
+///
+/// A feed that rests has none.
 #[derive(Debug, Default)]
-pub(super) struct Window {
+pub(super) struct Window(Option<Box<Stretch>>);
+
+#[derive(Debug, Default)]
+struct Stretch {
     start: u64,
     bytes: Bytes,
     /// The offset in `bytes` of the first block that was checked, and its number.
@@ -201,28 +206,42 @@ pub(super) struct Window {
 
 impl Window {
     pub(super) fn new(start: u64, bytes: Bytes) -> Self {
-        Self { start, bytes, ..Self::default() }
+        Self(Some(Box::new(Stretch { start, bytes, ..Stretch::default() })))
     }
 
     pub(super) fn get(&self, offset: u64, size: usize) -> Option<Bytes> {
-        Some(self.bytes.slice(self.within(offset, size)?))
+        let stretch = self.0.as_ref()?;
+        Some(stretch.bytes.slice(stretch.within(offset, size)?))
     }
 
     /// A block that was checked, and the offset of its end in `data`.
     pub(super) fn checked(&self, block: u64) -> Option<(Bytes, u64)> {
-        let number = usize::try_from(block.checked_sub(self.first)?).ok()?;
-        let end = *self.ends.get(number)?;
-        let start = number.checked_sub(1).map_or(self.checked_from, |before| self.ends[before]);
-        Some((self.bytes.slice(start..end), self.start + end as u64))
+        let stretch = self.0.as_ref()?;
+        let number = usize::try_from(block.checked_sub(stretch.first)?).ok()?;
+        let end = *stretch.ends.get(number)?;
+        let start = number.checked_sub(1).map_or(stretch.checked_from, |before| stretch.ends[before]);
+        Some((stretch.bytes.slice(start..end), stretch.start + end as u64))
     }
 
     /// Whether the block before this one was the last that was checked.
     pub(super) fn follows(&self, block: u64) -> bool {
-        !self.ends.is_empty() && block == self.first + self.ends.len() as u64
+        self.0.as_ref().is_some_and(|stretch| stretch.follows(block))
     }
 
     /// Notes that a block was checked, at this offset in `data`.
     pub(super) fn check(&mut self, block: u64, offset: u64, size: usize) {
+        if let Some(stretch) = &mut self.0 {
+            stretch.check(block, offset, size);
+        }
+    }
+}
+
+impl Stretch {
+    fn follows(&self, block: u64) -> bool {
+        !self.ends.is_empty() && block == self.first + self.ends.len() as u64
+    }
+
+    fn check(&mut self, block: u64, offset: u64, size: usize) {
         let Some(Range { start, end }) = self.within(offset, size) else { return };
         let next = self.ends.last() == Some(&start) && self.follows(block);
         if !next || self.ends.len() >= MAX_CHECKED {
@@ -265,7 +284,7 @@ mod tests {
         assert_eq!(checked(&window), [None, block(b"c", 103), None, None, None, None]);
         for block in 8..8 + 2 * MAX_CHECKED as u64 {
             window.check(block, 103, 0);
-            assert!(window.checked(block).is_some() && window.ends.len() <= MAX_CHECKED);
+            assert!(window.checked(block).is_some() && window.0.as_ref().unwrap().ends.len() <= MAX_CHECKED);
         }
     }
 

@@ -12,7 +12,7 @@ use super::files::SIGNATURE;
 use super::{Cursor, Feed};
 use crate::cores::journal::VerifiedSignature;
 use crate::error::StoreError;
-use crate::merkle::{self, MAX_HASHED_TOGETHER, index as flat};
+use crate::merkle::{self, index as flat};
 use crate::storage::{FileKind, Storage};
 
 /// Blocks of a window that are checked together: as many as are hashed at a time.
@@ -77,12 +77,12 @@ impl Feed {
         let mut run = Vec::with_capacity(CHECKED_TOGETHER);
         run.push((leaf, block.clone()));
         // One that follows another in the window is read in order, and so will be those after it.
-        if cached && block.len() <= MAX_HASHED_TOGETHER && self.window.follows(index) {
+        if cached && self.window.follows(index) {
             self.read_neighbours(storage, &mut place, &mut run)?;
         }
         let mut hashes = Vec::with_capacity(run.len());
         match &run[..] {
-            [(_, block)] => hashes.push(merkle::leaf_hash(block)),
+            [(leaf, block)] if self.large.knows(leaf, block) => hashes.push(leaf.hash),
             run => merkle::leaf_hashes(run.iter().map(|(_, block)| &block[..]), &mut hashes),
         }
         let fits = hashes.iter().zip(&run).take_while(|(hash, (leaf, _))| **hash == leaf.hash).count();
@@ -96,6 +96,7 @@ impl Feed {
             self.read_cursor = Cursor::default();
             return Err(self.uncovered(leaf.index, cover));
         }
+        self.large.know(&leaf, &block);
         if cached {
             let mut offset = start;
             for (at, (leaf, block)) in run[..fits].iter().enumerate() {
@@ -111,7 +112,7 @@ impl Feed {
 
     /// Of a block that has the hash of its leaf, why it is not the one that belongs there: the leaf, or nodes that tell where it begins, do not fit those above
     /// them. What was lost above them does not count, if no node near it is wrong. One read in order begins where the one before it, which was looked at, ends.
-    fn misplaced<S: Storage + ?Sized>(
+    pub(super) fn misplaced<S: Storage + ?Sized>(
         &mut self,
         storage: &mut S,
         leaf: Node,
@@ -147,7 +148,7 @@ impl Feed {
 
     /// A block that is held, from the cache, if it was checked there.
     pub(super) fn checked_block(&mut self, index: u64) -> Option<Bytes> {
-        let (block, end) = self.window.checked(index)?;
+        let (block, end) = self.window.checked(index).or_else(|| self.large.take(index))?;
         self.read_cursor = Cursor { block: index + 1, offset: end };
         Some(block)
     }
@@ -162,7 +163,7 @@ impl Feed {
         while run.len() < CHECKED_TOGETHER && self.has(place.block) {
             // Whoever asks for a block whose leaf was lost has it made again.
             let Some(leaf) = self.find_node(storage, 2 * place.block)? else { break };
-            let size = usize::try_from(leaf.size).ok().filter(|size| *size <= MAX_HASHED_TOGETHER);
+            let size = usize::try_from(leaf.size).ok();
             let Some(block) = size.and_then(|size| self.window.get(place.offset, size)) else { break };
             *place = Cursor { block: place.block + 1, offset: place.offset.saturating_add(leaf.size) };
             run.push((leaf, block));

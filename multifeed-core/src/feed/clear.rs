@@ -221,6 +221,7 @@ impl Feed {
 
     fn forget_reads(&mut self) {
         self.window = Window::default();
+        self.large.forget_ready();
         self.read_cursor = Cursor::default();
     }
 }

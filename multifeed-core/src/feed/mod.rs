@@ -11,6 +11,7 @@ mod files;
 mod join;
 mod key_files;
 mod known;
+mod large;
 pub(crate) mod local_name;
 mod oversized;
 mod put;
@@ -30,6 +31,7 @@ use cache::{NodeCache, Window};
 use cleared::Cleared;
 use ed25519_dalek::VerifyingKey;
 use files::{Files, SIGNATURE, signature_offset};
+use large::Large;
 use multifeed_proto::{DiscoveryKey, FeedKey, Node};
 use recovery::Refused;
 use staging::Staged;
@@ -77,6 +79,7 @@ pub struct Feed {
     staged: Staged,
     nodes: NodeCache,
     window: Window,
+    large: Large,
     /// The places of the block after the one last read, and after the one last put.
     read_cursor: Cursor,
     put_cursor: Cursor,
@@ -378,6 +381,7 @@ impl Feed {
             staged: Staged::default(),
             nodes: NodeCache::default(),
             window: Window::default(),
+            large: Large::default(),
             read_cursor: Cursor::default(),
             put_cursor: Cursor::default(),
             recovered: None,
@@ -491,6 +495,7 @@ impl Feed {
     pub fn trim(&mut self) {
         self.nodes = NodeCache::default();
         self.window = Window::default();
+        self.large = Large::default();
         self.verifying = OnceCell::new();
         if let Some(pair) = &mut self.key_pair {
             pair.rest();

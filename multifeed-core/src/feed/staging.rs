@@ -163,6 +163,7 @@ impl Feed {
         if !staged.data.is_empty() {
             // It may have been read before these blocks were there.
             self.window = Window::default();
+            self.large.forget_ready();
         }
         Ok(())
     }

@@ -211,9 +211,11 @@ impl Feed {
 
     /// Lets `read` find nothing that was read before; the caches are then as they were. Nothing may be written to `data` or `tree` meanwhile.
     pub(super) fn without_caches<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> T {
-        let cached = (mem::take(&mut self.nodes), mem::take(&mut self.window), mem::take(&mut self.read_cursor));
+        let blocks = (mem::take(&mut self.window), mem::take(&mut self.large));
+        let cached = (mem::take(&mut self.nodes), mem::take(&mut self.read_cursor));
         let result = read(self);
-        (self.nodes, self.window, self.read_cursor) = cached;
+        (self.window, self.large) = blocks;
+        (self.nodes, self.read_cursor) = cached;
         result
     }
 

@@ -1,10 +1,11 @@
 //! The tree over a feed's blocks: positions in it, hashes of it, proofs and digests from it.
 
+mod hasher;
 pub mod index;
 mod node;
 mod proof;
 
-pub(crate) use node::{LeafHasher, MAX_HASHED_TOGETHER, leaf_hashes, parent_of};
+pub(crate) use node::{LeafHasher, leaf_hashes, parent_of};
 pub use node::{leaf_hash, parent, root_hash, signable};
 pub use proof::{Proof, digest, length, proof, verified_by};
 

@@ -1,9 +1,10 @@
 //! Hashes of blocks, nodes and roots (hypercore-crypto's `data`, `parent`, `tree` and `signable`).
 
-use blake2b_simd::many::{HashManyJob, hash_many};
-use blake2b_simd::{Hash, Params, State};
+use blake2b_simd::State;
+use blake2b_simd::many::{HashManyJob, hash_many, update_many};
 use multifeed_proto::Node;
 
+use super::hasher::{Hasher, bytes, hash, params};
 use super::index;
 use crate::limits::MAX_FEED_BYTES;
 
@@ -12,22 +13,8 @@ const LEAF: u8 = 0;
 const PARENT: u8 = 1;
 const ROOT: u8 = 2;
 
-/// Blocks up to this size are hashed several at a time: beyond it there is nothing left to gain.
-pub(crate) const MAX_HASHED_TOGETHER: usize = 4096;
-
-fn params() -> Params {
-    let mut params = Params::new();
-    params.hash_length(32);
-    params
-}
-
-fn bytes(hash: Hash) -> [u8; 32] {
-    let mut bytes = [0; 32];
-    for (to, from) in bytes.iter_mut().zip(hash.as_bytes()) {
-        *to = *from;
-    }
-    bytes
-}
+/// Blocks up to this size are copied together to be hashed: less than it costs to begin with each where it lies.
+const MAX_COPIED: usize = 4096;
 
 /// Returns a block's hash: BLAKE2b-256 of 0, its length as u64 BE, and the block.
 pub fn leaf_hash(block: &[u8]) -> [u8; 32] {
@@ -38,20 +25,24 @@ pub fn leaf_hash(block: &[u8]) -> [u8; 32] {
         let mut whole = [0; 256];
         whole[..9].copy_from_slice(&head);
         whole[9..9 + block.len()].copy_from_slice(block);
-        return bytes(params().hash(&whole[..9 + block.len()]));
+        return hash(&whole[..9 + block.len()]);
     }
-    bytes(params().to_state().update(&head).update(block).finalize())
+    let mut hasher = Hasher::new();
+    hasher.update(&head);
+    hasher.update(block);
+    hasher.finish()
 }
 
 /// [`leaf_hash`] of a block that comes in pieces.
-pub(crate) struct LeafHasher(State);
+pub(crate) struct LeafHasher(Hasher);
 
 impl LeafHasher {
     /// Of a block of so many bytes.
     pub(crate) fn new(size: u64) -> Self {
-        let mut state = params().to_state();
-        state.update(&[LEAF]).update(&size.to_be_bytes());
-        Self(state)
+        let mut hasher = Hasher::new();
+        hasher.update(&[LEAF]);
+        hasher.update(&size.to_be_bytes());
+        Self(hasher)
     }
 
     pub(crate) fn update(&mut self, piece: &[u8]) {
@@ -59,39 +50,64 @@ impl LeafHasher {
     }
 
     pub(crate) fn finish(self) -> [u8; 32] {
-        bytes(self.0.finalize())
+        self.0.finish()
     }
 }
 
-/// The hashes of many small blocks, several at a time.
-pub(crate) fn leaf_hashes<'a>(blocks: impl Iterator<Item = &'a [u8]> + Clone, hashes: &mut Vec<[u8; 32]>) {
+/// The hashes of many blocks, several at a time.
+pub(crate) fn leaf_hashes<'a>(mut blocks: impl Iterator<Item = &'a [u8]>, hashes: &mut Vec<[u8; 32]>) {
     const LANES: usize = 16;
-    let params = params();
-    let room = blocks.clone().take(LANES).map(|block| 9 + block.len()).sum();
-    let mut preimages = Vec::with_capacity(room);
-    let mut ends = Vec::with_capacity(LANES);
-    let mut blocks = blocks.peekable();
-    while blocks.peek().is_some() {
-        preimages.clear();
-        ends.clear();
-        for block in blocks.by_ref().take(LANES) {
-            preimages.push(LEAF);
-            preimages.extend_from_slice(&(block.len() as u64).to_be_bytes());
-            preimages.extend_from_slice(block);
-            ends.push(preimages.len());
+    let mut preimages = Vec::new();
+    loop {
+        let group: [Option<&[u8]>; LANES] = std::array::from_fn(|_| blocks.next());
+        let group: Vec<&[u8]> = group.into_iter().flatten().collect();
+        match &group[..] {
+            [] => return,
+            // Two at a time take as long as one after the other.
+            [_] | [_, _] => hashes.extend(group.iter().map(|block| leaf_hash(block))),
+            group if group.iter().all(|block| block.len() <= MAX_COPIED) => {
+                small_leaf_hashes(group, &mut preimages, hashes);
+            }
+            group => large_leaf_hashes(group, hashes),
         }
-        let mut start = 0;
-        let mut jobs: Vec<HashManyJob<'_>> = ends
-            .iter()
-            .map(|&end| {
-                let job = HashManyJob::new(&params, &preimages[start..end]);
-                start = end;
-                job
-            })
-            .collect();
-        hash_many(jobs.iter_mut());
-        hashes.extend(jobs.iter().map(|job| bytes(job.to_hash())));
     }
+}
+
+/// Each in one piece with what stands in front of it.
+fn small_leaf_hashes(blocks: &[&[u8]], preimages: &mut Vec<u8>, hashes: &mut Vec<[u8; 32]>) {
+    preimages.clear();
+    preimages.reserve(blocks.iter().map(|block| 9 + block.len()).sum());
+    let params = params();
+    for block in blocks {
+        preimages.push(LEAF);
+        preimages.extend_from_slice(&(block.len() as u64).to_be_bytes());
+        preimages.extend_from_slice(block);
+    }
+    let mut rest = &preimages[..];
+    let mut jobs: Vec<HashManyJob<'_>> = blocks
+        .iter()
+        .map(|block| {
+            let (preimage, after) = rest.split_at(9 + block.len());
+            rest = after;
+            HashManyJob::new(&params, preimage)
+        })
+        .collect();
+    hash_many(jobs.iter_mut());
+    hashes.extend(jobs.iter().map(|job| bytes(job.to_hash())));
+}
+
+/// Where they lie.
+fn large_leaf_hashes(blocks: &[&[u8]], hashes: &mut Vec<[u8; 32]>) {
+    let mut states: Vec<State> = blocks
+        .iter()
+        .map(|block| {
+            let mut state = params().to_state();
+            state.update(&[LEAF]).update(&(block.len() as u64).to_be_bytes());
+            state
+        })
+        .collect();
+    update_many(states.iter_mut().zip(blocks));
+    hashes.extend(states.iter().map(|state| bytes(state.finalize())));
 }
 
 /// Returns the node above two siblings, left one first: BLAKE2b-256 of 1, their summed size as u64 BE, and both hashes.
@@ -103,7 +119,7 @@ pub fn parent(left: &Node, right: &Node) -> Option<Node> {
     preimage[1..9].copy_from_slice(&size.to_be_bytes());
     preimage[9..41].copy_from_slice(&left.hash);
     preimage[41..].copy_from_slice(&right.hash);
-    Some(Node { index: index::parent(left.index), hash: bytes(params().hash(&preimage)), size })
+    Some(Node { index: index::parent(left.index), hash: hash(&preimage), size })
 }
 
 /// The node above two siblings, in any order.
@@ -113,12 +129,14 @@ pub(crate) fn parent_of(one: Node, other: Node) -> Option<Node> {
 
 /// Returns the hash of a whole tree: BLAKE2b-256 of 2, and each root's hash, index and size as u64 BE.
 pub fn root_hash(roots: &[Node]) -> [u8; 32] {
-    let mut state = params().to_state();
-    state.update(&[ROOT]);
+    let mut hasher = Hasher::new();
+    hasher.update(&[ROOT]);
     for root in roots {
-        state.update(&root.hash).update(&root.index.to_be_bytes()).update(&root.size.to_be_bytes());
+        hasher.update(&root.hash);
+        hasher.update(&root.index.to_be_bytes());
+        hasher.update(&root.size.to_be_bytes());
     }
-    bytes(state.finalize())
+    hasher.finish()
 }
 
 /// Returns what the writer signs: the root hash, and the length in blocks as u64 BE.
@@ -135,7 +153,8 @@ mod tests {
 
     #[test]
     fn many_at_a_time_are_as_one_by_one() {
-        let blocks: Vec<Vec<u8>> = (0..50usize).map(|i| vec![i as u8; i * 37 % 600]).collect();
+        let blocks: Vec<Vec<u8>> =
+            (0..50usize).map(|i| vec![i as u8; if i < 40 { i * 37 % 600 } else { i * 911 }]).collect();
         let mut hashes = Vec::new();
         leaf_hashes(blocks.iter().map(Vec::as_slice), &mut hashes);
         let single: Vec<_> = blocks.iter().map(|block| leaf_hash(block)).collect();

@@ -23,6 +23,7 @@ use crate::ids::{FeedId, SessionId};
 use crate::limits::{Limits, MAX_BLOCK_BYTES};
 use crate::log::{Short, log};
 use crate::multifeed::feed_events::FeedEvent;
+use crate::prepared::PreparedEvent;
 use crate::replication::peer::{FeedChannel, PeerFault, Sent, TooLarge, Work};
 use crate::replication::peer_session::{Channel, PeerSession};
 use crate::replication::reconcile::EXTENSION;
@@ -55,7 +56,14 @@ impl<S: Storage> Multifeed<S> {
 
     /// Takes an event of a session. It never fails: a fault of the remote's, or of our storage, ends that session by a
     /// [`Command::Abort`], and [`PeerEvent::Closed`] reports it.
-    pub fn handle(&mut self, id: SessionId, event: Event, now: Duration) {
+    ///
+    /// An event is taken as it is, or [prepared](crate::prepare_events) with others.
+    pub fn handle(&mut self, id: SessionId, event: impl Into<PreparedEvent>, now: Duration) {
+        let PreparedEvent { event, leaf } = event.into();
+        self.handle_event(id, event, leaf, now);
+    }
+
+    fn handle_event(&mut self, id: SessionId, event: Event, leaf: Option<[u8; 32]>, now: Duration) {
         self.now = self.now.max(now);
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let _session = session.span.enter();
@@ -109,7 +117,7 @@ impl<S: Storage> Multifeed<S> {
                 Some(Channel::Closed(_)) | None => {}
             },
             Event::Message { token, message } => match self.channel(id, token) {
-                Some(Channel::Feed(feed)) => self.message(id, feed, message),
+                Some(Channel::Feed(feed)) => self.message(id, feed, message, leaf),
                 Some(Channel::Offer(key)) => self.offer_heard(id, key, Some(&message)),
                 Some(Channel::Closed(feed)) => {
                     if let Message::Have(Have { start, length, bitfield: None, ack: false }) = message {
@@ -328,10 +336,11 @@ impl<S: Storage> Multifeed<S> {
         }
     }
 
-    fn message(&mut self, id: SessionId, feed: FeedId, message: Message) {
+    fn message(&mut self, id: SessionId, feed: FeedId, message: Message, leaf: Option<[u8; 32]>) {
         let mut effect = crate::replication::peer::Effect::default();
         let tells = matches!(message, Message::Have(_));
         let spare = self.lend(id, feed, |peer, work| {
+            work.leaf = leaf;
             effect = peer.handle(message, work)?;
             Ok(())
         });
@@ -616,6 +625,7 @@ pub(super) fn work<'a, S>(
         room: u64::MAX,
         paced: false,
         now,
+        leaf: None,
         stays: false,
         stayed: false,
         too_large: Vec::new(),

@@ -10,7 +10,7 @@ use super::{ANOTHER_HISTORY, Effect, FeedChannel, PeerFault, TooLarge, Work};
 use crate::error::{ProofError, PutError};
 use crate::feed::{Compared, Put};
 use crate::log::log;
-use crate::prepared::prepare;
+use crate::prepared::{PreparedData, prepare};
 use crate::storage::Storage;
 
 impl FeedChannel {
@@ -93,7 +93,11 @@ impl FeedChannel {
         let index = data.index;
         let block = data.value.is_some();
         let len = work.feed.len();
-        match work.feed.put_within(work.storage, prepare(data), work.limits.feed_size()) {
+        let prepared = match work.leaf.take() {
+            Some(leaf) if block => PreparedData { data, leaf: Some(leaf) },
+            _ => prepare(data),
+        };
+        match work.feed.put_within(work.storage, prepared, work.limits.feed_size()) {
             Ok(Put::Unplaced) if self.download.asks_in_full(work.feed, index, work.now) => {
                 self.ask_in_full(index, work);
                 Ok(None)

@@ -306,6 +306,10 @@ impl Upload {
             self.waits = Waits::Acks;
             return Ok(None);
         }
+        if !request.hash {
+            let next = self.requests.iter().skip(at + 1).filter(|request| !request.hash && request.bytes == 0);
+            work.feed.check_ahead(work.storage, request.index, next.map(|request| request.index));
+        }
         let answer = work.feed.answer_within(work.storage, &request, work.room);
         if let Ok(Answer::NoRoom { size }) = answer {
             self.waits = Waits::Room(size);

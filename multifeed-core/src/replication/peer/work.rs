@@ -80,6 +80,8 @@ pub(crate) struct Work<'a, S> {
     /// No block may be sent before the remote acknowledges others.
     pub(crate) paced: bool,
     pub(crate) now: Duration,
+    /// The leaf hash of the block that came, if it was computed with others'.
+    pub(crate) leaf: Option<[u8; 32]>,
     /// The channel stays open if it is through, and whether it was.
     pub(crate) stays: bool,
     pub(crate) stayed: bool,

@@ -445,7 +445,7 @@ impl<S: Storage> Store<S> {
         if !self.events.is_empty() {
             let now = self.now();
             let mut events = std::mem::take(&mut self.events);
-            for event in events.drain(..) {
+            for event in multifeed_core::prepare_events(&mut events) {
                 self.multi.handle(peer, event, now);
                 self.pass_messages();
             }
