@@ -1,6 +1,7 @@
 //! What goes to stdout and stderr: readable lines for people, or one JSON object a line for programs.
 
 mod lines;
+mod relay;
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal};
@@ -10,11 +11,14 @@ use std::time::Duration;
 
 use indicatif::{HumanCount, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use serde::Serialize;
+use tokio::sync::mpsc::UnboundedReceiver;
 
 pub(crate) use self::lines::{
     AppendLine, BannedLine, BlockLine, ClearedLine, Done, Event, FeedLine, FoundBy, Hole, KeyLine, Moved, Rates,
     Standing,
 };
+pub(crate) use self::relay::Part;
+use self::relay::Relay;
 use crate::error::CliError;
 use crate::line_queue::{LineQueue, Worth};
 
@@ -34,6 +38,8 @@ pub(crate) struct Output {
     queues: Arc<OnceLock<[LineQueue; 2]>>,
     /// Whom all that is printed is about.
     about: Option<Arc<About>>,
+    /// The way to the process that asked, if another one did: all goes there.
+    relay: Option<Relay>,
 }
 
 /// A peer, as programs see it: by its static key, once that is known, and by where it is reached or came from, if that is known.
@@ -69,7 +75,30 @@ struct OfPeer<'a, T: Serialize> {
 
 impl Output {
     pub(crate) fn new(json: bool) -> Self {
-        Output { json, bar: ProgressBar::hidden(), queues: Arc::default(), about: None }
+        Output { json, bar: ProgressBar::hidden(), queues: Arc::default(), about: None, relay: None }
+    }
+
+    /// One for what another process asked for, and what there is to send there.
+    pub(crate) fn to_relay(json: bool) -> (Self, UnboundedReceiver<Part>) {
+        let (relay, parts) = Relay::new();
+        (Output { relay: Some(relay), ..Self::new(json) }, parts)
+    }
+
+    /// The way to the process that asked, if another one did.
+    pub(crate) fn relay(&self) -> Option<&Relay> {
+        self.relay.as_ref()
+    }
+
+    /// Prints what another process printed for this one.
+    ///
+    /// # Errors
+    /// If stdout failed.
+    pub(crate) fn relayed(&self, text: String, to_stderr: bool) -> Result<(), CliError> {
+        if to_stderr {
+            self.to_stderr(text);
+            return Ok(());
+        }
+        self.to_stdout(text, Worth::Event).map_err(|error| CliError::stdio("stdout", &error))
     }
 
     /// The same output, whose objects name a peer that they are about.
@@ -127,6 +156,10 @@ impl Output {
     }
 
     fn to_stdout(&self, line: String, worth: Worth) -> io::Result<()> {
+        if let Some(relay) = &self.relay {
+            relay.push(Part::Text { text: line, to_stderr: false });
+            return Ok(());
+        }
         match self.queues.get() {
             Some([stdout, _]) => stdout.push(line, worth),
             None => self.bar.suspend(|| write_line(&mut io::stdout().lock(), &line)),
@@ -134,6 +167,9 @@ impl Output {
     }
 
     fn to_stderr(&self, line: String) {
+        if let Some(relay) = &self.relay {
+            return relay.push(Part::Text { text: line, to_stderr: true });
+        }
         let _ = match self.queues.get() {
             Some([_, stderr]) => stderr.push(line, Worth::Event),
             None => self.bar.suspend(|| write_line(&mut io::stderr().lock(), &line)),
@@ -228,6 +264,9 @@ impl Output {
 
     /// Moves the bar. A `total` of 0 is one that is not known.
     pub(crate) fn set_bar(&self, unit: Unit, done: u64, total: u64) {
+        if let Some(relay) = &self.relay {
+            return relay.push(Part::Bar { done, total });
+        }
         if total > 0 && self.bar.length() != Some(total) {
             if self.bar.length().is_none() {
                 self.bar.set_style(unit.bar());

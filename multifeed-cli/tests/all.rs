@@ -22,5 +22,6 @@ mod odd_disks;
 mod odd_stores;
 mod readme;
 mod swarm;
+mod through;
 mod unread;
 mod unwritable;

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
+use serde::{Deserialize, Serialize};
 
 use super::BlockRange;
 
@@ -65,7 +66,8 @@ Examples:
   multifeed cat notes 7          block 7 alone
   multifeed cat notes -n 10 --lines   the last ten blocks, a line each
   multifeed cat photos --to dir  a file for each block
-  multifeed cat notes 7..        from block 7 to the end")]
+  multifeed cat notes 7..        from block 7 to the end
+  multifeed cat notes -n 10 -f   the last ten, and each that comes")]
 pub(crate) struct Cat {
     /// The feed: its key, its name, or the start of its key where no other key starts so (a name wins over a start)
     pub(crate) feed: String,
@@ -77,6 +79,12 @@ pub(crate) struct Cat {
     /// The last COUNT blocks
     #[arg(short = 'n', long, value_name = "COUNT", conflicts_with = "range")]
     pub(crate) last: Option<u64>,
+
+    /// Go on as blocks come, until Ctrl-C; a block that is not here yet is waited for
+    ///
+    /// Also while no process serves the store: its files are then looked at every second.
+    #[arg(short = 'f', long)]
+    pub(crate) follow: bool,
 
     /// A newline after each block, as on a terminal
     #[arg(long, group = "form")]
@@ -99,7 +107,7 @@ pub(crate) struct Cat {
 ///
 /// With --json: {"key","start","end","cleared","downloaded"}: how many blocks were held until now, and how many of the feed are held
 /// after it.
-#[derive(ClapArgs, Debug)]
+#[derive(ClapArgs, Debug, Clone, Serialize, Deserialize)]
 #[command(after_help = "\
 Examples:
   multifeed clear 5af3 0..1000            the first 1000 blocks of the feed whose key starts with 5af3

@@ -1,6 +1,7 @@
 //! The commands about feeds, and about the store as a whole.
 
 use clap::Args as ClapArgs;
+use serde::{Deserialize, Serialize};
 
 /// Remove a feed from this store: its folder is gone
 ///
@@ -8,7 +9,7 @@ use clap::Args as ClapArgs;
 /// that is gone, and with it the feed its name, where that is a number.
 ///
 /// With --json: the feed as it was, as `feeds` prints it.
-#[derive(ClapArgs, Debug)]
+#[derive(ClapArgs, Debug, Clone, Serialize, Deserialize)]
 #[command(after_help = "\
 Examples:
   multifeed remove 5af3 --ban       the feed whose key starts with 5af3, for good
@@ -26,7 +27,7 @@ pub(crate) struct Remove {
     pub(crate) writer: bool,
 }
 
-#[derive(ClapArgs, Debug)]
+#[derive(ClapArgs, Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Ban {
     /// The feed: a whole key, whether the feed is here or not; or, of one that is here, its name or the start of its key
     pub(crate) feed: String,
@@ -42,7 +43,7 @@ pub(crate) struct Ban {
 /// {"event":"damaged","key","name","block","message"}, where what is not known is null; with --repair before them
 /// {"event":"made-again","key","name","nodes","signatures"} and {"event":"given-up","key","name","blocks":[A,B,…],"nodes","signatures"} for each
 /// feed of which that was done; with --rebuild-list {"event":"list-rebuilt","feeds"} if the list was.
-#[derive(ClapArgs, Debug)]
+#[derive(ClapArgs, Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Verify {
     /// Give up damaged blocks, so that the next sync with a peer that has them brings them back
     #[arg(long)]

@@ -2,8 +2,10 @@
 
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 /// Which blocks `cat` writes: from `start` up to, and without, `end`; to the feed's end if that is `None`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct BlockRange {
     pub(crate) start: u64,
     pub(crate) end: Option<u64>,

@@ -1,23 +1,17 @@
 //! `multifeed append`: blocks for a writer.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use multifeed_tokio::{Durability, Feed, Options};
-use tokio::time::timeout;
 
-use super::control::{self, Place, Remote, Request};
-use super::opening::{close, open, root_key};
+use super::control::{self, Appending, Ask, Remote, Request, answered, interrupted};
+use super::opening::{close, open};
 use super::whereabouts::Whereabouts;
 use super::writers::open_writer;
 use crate::args::{Append, Global};
 use crate::error::{CliError, code};
 use crate::input::{Batch, Input};
 use crate::output::{AppendLine, Output, Unit, count, one_line};
-use crate::stop::{Signal, Stop};
-
-/// How long the process that has the store open has for an answer.
-const ANSWER_TIME: Duration = Duration::from_secs(60);
+use crate::stop::Stop;
 
 pub(super) async fn run(args: Append, global: &Global, options: Options, mut output: Output) -> Result<(), CliError> {
     let mut stop = Stop::listen()?;
@@ -29,21 +23,21 @@ pub(super) async fn run(args: Append, global: &Global, options: Options, mut out
         return Err(interrupted(signal));
     }
     before.check()?;
-    let place = Place::new(&root_key(&options), global);
     let sync_each = global.durability == Durability::Always;
-    let request = Request { writer: args.writer, new_key: args.new_key, sync_each, place };
+    let appending = Appending { writer: args.writer, new_key: args.new_key, sync_each };
+    let request = Request::new(Ask::Append(appending.clone()), global, &options);
     // On a disk without locks nothing else keeps this process from opening the store beside the one that listens.
-    let (multi, writer) = match answer(control::connect(&global.store, &request), &mut stop).await? {
+    let (multi, writer) = match answer(control::connect(&request), &mut stop).await? {
         Some(remote) => (None, Ok(Writer::Beside(remote?))),
         None => match open(global, options, &output).await {
             // The process that has it may listen only now.
             Err(locked) if locked.code() == code::LOCKED => {
-                let remote = answer(control::connect(&global.store, &request), &mut stop).await?;
+                let remote = answer(control::connect(&request), &mut stop).await?;
                 (None, Ok(Writer::Beside(remote.ok_or(locked)??)))
             }
             opened => {
                 let multi = opened?;
-                let writer = open_writer(&multi, &request.writer, request.new_key).await;
+                let writer = open_writer(&multi, &appending.writer, appending.new_key).await;
                 (Some(multi), writer.map(Writer::Here))
             }
         },
@@ -142,17 +136,10 @@ async fn append(
     Ok(writer.line(start))
 }
 
-fn interrupted(signal: Signal) -> CliError {
-    CliError::new(code::INTERRUPTED, "interrupted").with_exit(signal.exit())
-}
-
 /// Waits for the process that has the store open. It may be stopped.
 async fn answer<T>(asked: impl Future<Output = T>, stop: &mut Stop) -> Result<T, CliError> {
     tokio::select! {
-        answered = timeout(ANSWER_TIME, asked) => answered.map_err(|_| {
-            let seconds = ANSWER_TIME.as_secs();
-            CliError::new(code::NO_ANSWER, format!("the process that has the store open did not answer within {seconds} s"))
-        }),
+        answered = answered(asked) => answered,
         signal = stop.wait() => Err(interrupted(signal)),
     }
 }

@@ -26,7 +26,7 @@ pub(super) async fn run(
     close(&multi, result, output).await
 }
 
-async fn set(multi: &Multifeed, text: &str, bans: bool, output: &Output) -> Result<(), CliError> {
+pub(super) async fn set(multi: &Multifeed, text: &str, bans: bool, output: &Output) -> Result<(), CliError> {
     // A whole key need not be of a feed that is here.
     let key = match text.parse::<FeedKey>() {
         Ok(key) => key,

@@ -17,7 +17,7 @@ pub(super) async fn run(args: Clear, global: &Global, options: Options, output: 
     close(&multi, result, output).await
 }
 
-async fn clear(multi: &Multifeed, args: &Clear, output: &Output) -> Result<(), CliError> {
+pub(super) async fn clear(multi: &Multifeed, args: &Clear, output: &Output) -> Result<(), CliError> {
     let feed = find(multi, &args.feed)?;
     let (key, length) = (feed.key(), feed.len());
     let (start, end) = (args.range.start, args.range.end.unwrap_or(length));

@@ -1,36 +1,87 @@
-//! The control socket of a store that is served or synced live: `append` beside the running process goes through it.
+//! The control socket of a store that is served or synced live: commands beside the running process go through it, and print what they print
+//! without it.
 //!
-//! Only the user who runs the process can use it. A connection is one request: a line of JSON, then batches of blocks. Each batch is answered by a line
-//! of JSON; an empty one ends the request, and is answered after all of it was synced to the disk. A batch is its number of blocks, and for each
-//! block its length and its bytes; numbers have 4 bytes, big-endian.
+//! Only the user who runs the process can use it. A connection is one request, a line of JSON. What the other process prints for it comes back, and in
+//! the end how it went. `append` is followed by batches of blocks: each is answered by a line of JSON; an empty one ends the request, and is answered
+//! after all of it was synced to the disk. A batch is its number of blocks, and for each block its length and its bytes; numbers have 4 bytes,
+//! big-endian.
 
-use std::borrow::Cow;
+#[cfg_attr(not(unix), allow(dead_code))]
+mod answer;
+#[cfg(unix)]
+mod socket;
+#[cfg(not(unix))]
+#[path = "control/no_socket.rs"]
+mod socket;
+mod wire;
+
+use std::path::PathBuf;
+use std::time::Duration;
 
 use bytes::Bytes;
-use multifeed_tokio::FeedKey;
-use multifeed_tokio::driver::core::limits::MAX_BLOCK_BYTES;
+use multifeed_tokio::{FeedKey, Options};
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncBufRead, AsyncWriteExt};
+use tokio::time::timeout;
 
-use crate::args::Global;
+use super::opening::root_key;
+use crate::args::{Ban, Clear, Global, Remove, Verify};
 use crate::error::{CliError, code};
-use crate::input::{BATCH_BYTES, LEAST_BLOCK};
+use crate::output::{Output, Unit};
+use crate::stop::{Signal, Stop};
 
-use unix::Stream;
-pub(super) use unix::{Control, connect, is_served};
+use self::wire::{Reply, read_bytes, read_line, write_batch, write_line};
 
-/// Bytes of a line, at the most.
-const MOST_LINE: u64 = 64 * 1024;
+use self::socket::Stream;
+pub(super) use self::socket::{Control, is_served};
 
-/// What an append is about.
+/// How long the process that has the store open has for an answer.
+const ANSWER_TIME: Duration = Duration::from_secs(60);
+
+/// What the process that has the store open is asked for.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Request {
+    /// Which multifeed of a corestore is meant.
+    place: Place,
+    /// The store's path, as the user gave it.
+    store: PathBuf,
+    /// Whether objects are printed.
+    json: bool,
+    ask: Ask,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) enum Ask {
+    Append(Appending),
+    Feeds,
+    Cat(Blocks),
+    Remove(Remove),
+    Ban(Ban),
+    Unban(Ban),
+    Clear(Clear),
+    Verify(Verify),
+}
+
+/// What is appended to.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Appending {
     pub(super) writer: String,
     pub(super) new_key: bool,
     /// Each batch is synced to the disk before it is answered.
     pub(super) sync_each: bool,
-    /// Which multifeed of a corestore is meant.
-    pub(super) place: Place,
+}
+
+/// Blocks that are read.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Blocks {
+    pub(super) feed: String,
+    /// The first; if it is `None`, `last` counts from the end.
+    pub(super) start: Option<u64>,
+    /// Up to this one, without it; `None` is the end of the feed.
+    pub(super) end: Option<u64>,
+    pub(super) last: u64,
+    /// Blocks that come later are read too.
+    pub(super) follow: bool,
 }
 
 /// A multifeed of a corestore.
@@ -48,23 +99,11 @@ impl Place {
     }
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum Reply {
-    /// The writer is open.
-    Open {
-        key: String,
-        name: String,
-        length: u64,
-    },
-    /// A batch was appended, or all is on the disk.
-    Done {
-        length: u64,
-    },
-    Failed {
-        code: String,
-        message: String,
-    },
+impl Request {
+    pub(super) fn new(ask: Ask, global: &Global, options: &Options) -> Self {
+        let place = Place::new(&root_key(options), global);
+        Self { place, store: global.store.clone(), json: global.json, ask }
+    }
 }
 
 /// A writer of a store that another process has open.
@@ -75,16 +114,16 @@ pub(super) struct Remote {
     pub(super) length: u64,
 }
 
+/// Opens a writer of a store that another process has open; `None` if no process listens there.
+pub(super) async fn connect(request: &Request) -> Option<Result<Remote, CliError>> {
+    let stream = socket::connect(&request.store).await?;
+    Some(Remote::open(stream, request).await)
+}
+
 impl Remote {
     /// Opens the writer over there.
     async fn open(mut stream: Stream, request: &Request) -> Result<Self, CliError> {
-        let sent = write_line(&mut stream, request).await;
-        // Who is refused may have been answered before it asked.
-        let answer = match (reply(&mut stream).await, sent) {
-            (Err(error), Err(unsent)) if error.code() == code::IO => return Err(lost(unsent)),
-            (answer, _) => answer?,
-        };
-        match answer {
+        match ask(&mut stream, request).await? {
             Reply::Open { key, name, length } => Ok(Self { stream, key, name, length }),
             _ => Err(unexpected()),
         }
@@ -92,8 +131,8 @@ impl Remote {
 
     /// Appends a batch.
     pub(super) async fn append(&mut self, blocks: &[Bytes]) -> Result<(), CliError> {
-        write_batch(&mut self.stream, blocks).await.map_err(lost)?;
-        match reply(&mut self.stream).await? {
+        write_batch(&mut self.stream, blocks).await.map_err(lost_append)?;
+        match reply(&mut self.stream, lost_append).await? {
             Reply::Done { length } => self.length = length,
             _ => return Err(unexpected()),
         }
@@ -110,273 +149,153 @@ impl Remote {
     }
 }
 
-async fn reply(stream: &mut (impl AsyncBufRead + Unpin)) -> Result<Reply, CliError> {
+/// Runs a command in the process that has the store open, if one listens; else here.
+pub(super) async fn anywhere(
+    ask: Ask,
+    global: &Global,
+    options: &Options,
+    output: &Output,
+    here: impl Future<Output = Result<(), CliError>>,
+) -> Result<(), CliError> {
+    let request = Request::new(ask, global, options);
+    if let Some(done) = through(&request, output, &mut NoBlocks).await {
+        return done;
+    }
+    match here.await {
+        // The process that has it may listen only now.
+        Err(locked) if locked.code() == code::LOCKED => {
+            through(&request, output, &mut NoBlocks).await.unwrap_or(Err(locked))
+        }
+        done => done,
+    }
+}
+
+/// What takes the blocks of a feed that is read.
+pub(super) trait TakeBlocks {
+    fn block(&mut self, key: &str, index: u64, block: &[u8]) -> Result<(), CliError>;
+
+    /// Nothing more comes for now.
+    fn flush(&mut self) -> Result<(), CliError>;
+}
+
+/// Of a command that reads none.
+struct NoBlocks;
+
+impl TakeBlocks for NoBlocks {
+    fn block(&mut self, _key: &str, _index: u64, _block: &[u8]) -> Result<(), CliError> {
+        Err(unexpected())
+    }
+
+    fn flush(&mut self) -> Result<(), CliError> {
+        Ok(())
+    }
+}
+
+/// Runs a command in the process that has the store open, and prints what it prints. `None` if no process listens there. A signal ends the wait for it.
+pub(super) async fn through(
+    request: &Request,
+    output: &Output,
+    blocks: &mut impl TakeBlocks,
+) -> Option<Result<(), CliError>> {
+    let mut stream = socket::connect(&request.store).await?;
+    let mut stop = match Stop::listen() {
+        Ok(stop) => stop,
+        Err(error) => return Some(Err(error.into())),
+    };
+    let mut output = output.clone();
+    let done = tokio::select! {
+        done = relay(&mut stream, request, &mut output, blocks) => done,
+        signal = stop.wait() => Err(interrupted(signal)),
+    };
+    output.end_bar();
+    Some(done)
+}
+
+async fn relay(
+    stream: &mut Stream,
+    request: &Request,
+    output: &mut Output,
+    blocks: &mut impl TakeBlocks,
+) -> Result<(), CliError> {
+    match answered(ask(stream, request)).await?? {
+        Reply::Accepted => {}
+        _ => return Err(unexpected()),
+    }
+    loop {
+        match reply(stream, lost).await? {
+            Reply::Text { to_stderr, bytes } => {
+                let text = read_bytes(stream, bytes).await.map_err(lost)?;
+                output.relayed(String::from_utf8_lossy(&text).into_owned(), to_stderr)?;
+            }
+            Reply::Block { key, index, bytes } => {
+                let block = read_bytes(stream, bytes).await.map_err(lost)?;
+                blocks.block(&key, index, &block)?;
+            }
+            Reply::Bar { done, total } => {
+                if !output.shows_bar() {
+                    output.start_bar(Unit::Blocks);
+                }
+                output.set_bar(Unit::Blocks, done, total);
+            }
+            Reply::Flush => blocks.flush()?,
+            Reply::End => return blocks.flush(),
+            _ => return Err(unexpected()),
+        }
+    }
+}
+
+/// Waits for the process that has the store open, for as long as it has for an answer.
+pub(super) async fn answered<T>(asked: impl Future<Output = T>) -> Result<T, CliError> {
+    timeout(ANSWER_TIME, asked).await.map_err(|_| {
+        let seconds = ANSWER_TIME.as_secs();
+        CliError::new(code::NO_ANSWER, format!("the process that has the store open did not answer within {seconds} s"))
+    })
+}
+
+pub(super) fn interrupted(signal: Signal) -> CliError {
+    CliError::new(code::INTERRUPTED, "interrupted").with_exit(signal.exit())
+}
+
+/// A signal is the right end of what has no other.
+pub(super) fn unless_interrupted(error: CliError) -> Result<(), CliError> {
+    if error.code() == code::INTERRUPTED { Ok(()) } else { Err(error) }
+}
+
+/// Sends a request, and returns its first answer.
+async fn ask(stream: &mut Stream, request: &Request) -> Result<Reply, CliError> {
+    let sent = async {
+        write_line(stream, request).await?;
+        stream.flush().await
+    };
+    let sent = sent.await;
+    // Who is refused may have been answered before it asked.
+    match (reply(stream, lost).await, sent) {
+        (Err(error), Err(unsent)) if error.code() == code::NO_ANSWER => Err(lost(unsent)),
+        (answer, _) => answer,
+    }
+}
+
+async fn reply(
+    stream: &mut (impl AsyncBufRead + Unpin),
+    lost: fn(std::io::Error) -> CliError,
+) -> Result<Reply, CliError> {
     match read_line(stream).await.map_err(lost)? {
-        Some(Reply::Failed { code, message }) => Err(CliError::new(Cow::Owned(code), message)),
+        Some(Reply::Failed(failed)) => Err(failed.into()),
         Some(reply) => Ok(reply),
         None => Err(lost(std::io::ErrorKind::UnexpectedEof.into())),
     }
 }
 
+/// The other process ended, or closed the connection.
 fn lost(error: std::io::Error) -> CliError {
+    CliError::new(code::NO_ANSWER, format!("the process that has the store open did not answer to the end: {error}"))
+}
+
+fn lost_append(error: std::io::Error) -> CliError {
     let why = "the process that has the store open did not answer, so the last blocks may be appended or not";
     CliError::new(code::IO, format!("{why}: {error}"))
 }
 
 fn unexpected() -> CliError {
     CliError::new(code::IO, "the process that has the store open is of another version: end it, and try again")
-}
-
-async fn write_line(stream: &mut (impl AsyncWrite + Unpin), value: &impl Serialize) -> std::io::Result<()> {
-    let mut line = serde_json::to_vec(value)?;
-    line.push(b'\n');
-    stream.write_all(&line).await?;
-    stream.flush().await
-}
-
-/// Reads a line; `None` at the end.
-async fn read_line<T: for<'a> Deserialize<'a>>(stream: &mut (impl AsyncBufRead + Unpin)) -> std::io::Result<Option<T>> {
-    let mut line = Vec::new();
-    if stream.take(MOST_LINE).read_until(b'\n', &mut line).await? == 0 {
-        return Ok(None);
-    }
-    Ok(Some(serde_json::from_slice(&line)?))
-}
-
-async fn write_batch(stream: &mut (impl AsyncWrite + Unpin), blocks: &[Bytes]) -> std::io::Result<()> {
-    let number = |number: usize| u32::try_from(number).map_err(|_| std::io::ErrorKind::InvalidInput);
-    stream.write_u32(number(blocks.len())?).await?;
-    for block in blocks {
-        stream.write_u32(number(block.len())?).await?;
-        stream.write_all(block).await?;
-    }
-    stream.flush().await
-}
-
-/// Reads a batch. It has the bounds that [`Input`](crate::input::Input) keeps.
-async fn read_batch(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<Vec<Bytes>> {
-    let too_much = || std::io::Error::new(std::io::ErrorKind::InvalidData, "a batch of more bytes than one may have");
-    let mut left = BATCH_BYTES + MAX_BLOCK_BYTES;
-    let mut blocks = Vec::new();
-    for _ in 0..stream.read_u32().await? {
-        let size = stream.read_u32().await? as usize;
-        left = left.checked_sub(size.max(LEAST_BLOCK)).ok_or_else(too_much)?;
-        let mut block = Vec::new();
-        if stream.take(size as u64).read_to_end(&mut block).await? < size {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
-        }
-        blocks.push(block.into());
-    }
-    Ok(blocks)
-}
-
-mod unix {
-    use std::fs::{self, File, Permissions};
-    use std::io;
-    use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-    use std::path::{Path, PathBuf};
-    use std::sync::{Arc, OnceLock};
-
-    use multifeed_tokio::{Error, Multifeed, StoreError};
-    use tokio::io::BufStream;
-    use tokio::net::{UnixListener, UnixStream};
-    use tokio::sync::Semaphore;
-    use tokio::task::{JoinHandle, JoinSet};
-
-    use super::{CliError, Place, Remote, Reply, Request, code, read_batch, read_line, write_line};
-    use crate::commands::writers::open_writer;
-
-    /// The socket's name beside the numbered folders. JS does not look at it.
-    const SOCKET: &str = "multifeed.socket";
-
-    /// Requests at once; each may hold a batch in memory.
-    const AT_ONCE: usize = 8;
-
-    /// The socket of a store that this process has open. It goes with this.
-    pub(in crate::commands) struct Control {
-        path: PathBuf,
-        serving: JoinHandle<()>,
-        /// What an append failed with that found the store moved.
-        moved: Arc<OnceLock<CliError>>,
-        /// The path leads through it.
-        _folder: File,
-    }
-
-    impl Control {
-        /// Listens for other commands. `None` if the disk holds no sockets; those commands then say that the store is locked.
-        pub(in crate::commands) fn listen(store: &Path, served: Vec<(Place, Multifeed)>) -> Option<Self> {
-            match Self::try_listen(store, served) {
-                Ok(control) => Some(control),
-                Err(error) => {
-                    tracing::info!("no control socket in {}: {error}", store.display());
-                    None
-                }
-            }
-        }
-
-        fn try_listen(store: &Path, served: Vec<(Place, Multifeed)>) -> io::Result<Self> {
-            let (folder, path) = path_in(store)?;
-            // The lock of the store is ours: what is there is left over, unless the disk has no locks.
-            match fs::symlink_metadata(&path) {
-                Ok(meta) if meta.file_type().is_socket() && std::os::unix::net::UnixStream::connect(&path).is_err() => {
-                    fs::remove_file(&path)?;
-                }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Ok(_) => return Err(io::ErrorKind::AlreadyExists.into()),
-                Err(error) => return Err(error),
-            }
-            let listener = UnixListener::bind(&path)?;
-            fs::set_permissions(&path, Permissions::from_mode(0o600))?;
-            let moved = Arc::new(OnceLock::new());
-            let serving = tokio::spawn(serve(listener, served.into(), moved.clone()));
-            Ok(Self { path, serving, moved, _folder: folder })
-        }
-
-        /// Ends listening. Fails if an append failed meanwhile because the store, or a feed's folder, was moved. A program that looks at this
-        /// command's exit code alone has to see it too.
-        pub(in crate::commands) fn end(self) -> Result<(), CliError> {
-            self.moved.get().map_or(Ok(()), |error| Err(error.clone()))
-        }
-    }
-
-    impl Drop for Control {
-        fn drop(&mut self) {
-            self.serving.abort();
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-
-    /// The store's folder, and the socket's path. On Linux that leads through the open folder: a path of a socket has 107 bytes at the most, and a
-    /// store that is moved takes its socket along.
-    fn path_in(store: &Path) -> io::Result<(File, PathBuf)> {
-        let folder = File::open(store)?;
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        let place = PathBuf::from(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&folder)));
-        #[cfg(not(any(target_os = "linux", target_os = "android")))]
-        let place = store.to_path_buf();
-        Ok((folder, place.join(SOCKET)))
-    }
-
-    /// Whether the process at the other end is of the same user, or of root.
-    fn is_of_us(stream: &UnixStream) -> bool {
-        let us = rustix::process::geteuid().as_raw();
-        stream.peer_cred().is_ok_and(|peer| peer.uid() == us || peer.uid() == 0)
-    }
-
-    async fn serve(listener: UnixListener, served: Served, moved: Arc<OnceLock<CliError>>) {
-        let places = Arc::new(Semaphore::new(AT_ONCE));
-        let mut requests = JoinSet::new();
-        while let Ok(permit) = places.clone().acquire_owned().await {
-            let stream = match listener.accept().await {
-                Ok((stream, _)) if is_of_us(&stream) => stream,
-                Ok((stream, _)) => {
-                    // It fits into what the system keeps of a new stream; nobody is waited for.
-                    let _ = stream.try_write(&refusal());
-                    continue;
-                }
-                // No file handle is left, say.
-                Err(_) => {
-                    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-                    continue;
-                }
-            };
-            let (served, moved) = (served.clone(), moved.clone());
-            requests.spawn(async move {
-                let _permit = permit;
-                let mut stream = BufStream::new(stream);
-                if let Err(Failure::Cli(error)) = answer(&mut stream, &served).await {
-                    // Noted first: a client that hears of it may end this process.
-                    if error.code() == code::MOVED {
-                        let _ = moved.set(error.clone());
-                    }
-                    let failed = Reply::Failed { code: error.code().to_owned(), message: error.message().to_owned() };
-                    let _ = write_line(&mut stream, &failed).await;
-                }
-            });
-            while requests.try_join_next().is_some() {}
-        }
-    }
-
-    /// What another user's process is answered, whatever it asked for.
-    fn refusal() -> Vec<u8> {
-        let message = "the store is served by another user, who alone can append to it".to_owned();
-        let failed = Reply::Failed { code: code::NOT_PERMITTED.to_owned(), message };
-        let mut line = serde_json::to_vec(&failed).unwrap_or_default();
-        line.push(b'\n');
-        line
-    }
-
-    /// Why a request ends.
-    enum Failure {
-        /// The other end has left, or says what makes no sense.
-        Gone,
-        Cli(CliError),
-    }
-
-    impl From<io::Error> for Failure {
-        fn from(_: io::Error) -> Self {
-            Failure::Gone
-        }
-    }
-
-    impl<E: Into<CliError>> From<(E,)> for Failure {
-        fn from((error,): (E,)) -> Self {
-            Failure::Cli(error.into())
-        }
-    }
-
-    /// The multifeeds that this process has open.
-    type Served = Arc<[(Place, Multifeed)]>;
-
-    async fn answer(stream: &mut BufStream<UnixStream>, served: &Served) -> Result<(), Failure> {
-        let Some(Request { writer, new_key, sync_each, place }) = read_line(stream).await? else {
-            return Err(Failure::Gone);
-        };
-        // A folder that is a multifeed itself is meant whatever the root key of its sessions is.
-        let meant = served.iter().find(|(served, multi)| *served == place || !multi.is_in_corestore());
-        let Some((_, multi)) = meant else {
-            let message = "the process that has the corestore open serves another multifeed of it, with another root key or namespace: end it, and try again";
-            return Err(Failure::Cli(CliError::new(code::LOCKED, message)));
-        };
-        let feed = open_writer(multi, &writer, new_key).await.map_err(Failure::Cli)?;
-        let open = Reply::Open { key: feed.key().to_string(), name: feed.name(), length: feed.len() };
-        write_line(stream, &open).await?;
-        loop {
-            let batch = read_batch(stream).await?;
-            let is_last = batch.is_empty();
-            if !is_last {
-                feed.append_bytes(batch).await.map_err(|error| (error,))?;
-            }
-            if is_last || sync_each {
-                match feed.sync_to_disk().await {
-                    // The journal is full, not a file of the feed: the blocks are synced, and opening finds them without it. Reported as a failure, they
-                    // would be appended twice.
-                    Err(Error::Store(StoreError::Full { slot: None, .. })) => {}
-                    synced => synced.map_err(|error| (error,))?,
-                }
-            }
-            write_line(stream, &Reply::Done { length: feed.len() }).await?;
-            if is_last {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Whether another process listens at a store: it has that open, whatever its lock says.
-    pub(in crate::commands) async fn is_served(store: &Path) -> bool {
-        let Ok((_folder, path)) = path_in(store) else { return false };
-        let is_socket = fs::symlink_metadata(&path).is_ok_and(|meta| meta.file_type().is_socket());
-        is_socket && UnixStream::connect(&path).await.is_ok()
-    }
-
-    /// What a request goes through.
-    pub(in crate::commands) type Stream = BufStream<UnixStream>;
-
-    /// Opens a writer of a store that another process has open; `None` if no process listens there.
-    pub(in crate::commands) async fn connect(store: &Path, request: &Request) -> Option<Result<Remote, CliError>> {
-        let (_folder, path) = path_in(store).ok()?;
-        fs::symlink_metadata(&path).ok().filter(|meta| meta.file_type().is_socket())?;
-        let stream = UnixStream::connect(&path).await.ok().filter(is_of_us)?;
-        Some(Remote::open(BufStream::new(stream), request).await)
-    }
 }

@@ -1,8 +1,9 @@
 //! `multifeed feeds`: what the store holds.
 
-use multifeed_tokio::{FeedKey, Options};
+use multifeed_tokio::{FeedKey, Multifeed, Options};
 
 use super::feed_line;
+use super::opening::problems;
 use super::reading::{self, Reading, close_read, open_to_read};
 use crate::args::Global;
 use crate::error::{CliError, code};
@@ -14,8 +15,21 @@ pub(super) async fn run(global: &Global, options: Options, output: &Output) -> R
         return output.say(&format!("no feeds: there is no store at {}", global.store.display()));
     };
     let Reading { multi, problems, changed, .. } = reading;
+    let result = print(&multi, &problems, output).await;
+    close_read(&multi, result, output).await?;
+    check(&problems, &changed)
+}
+
+/// Of a store that this process has open.
+pub(super) async fn of_open(multi: &Multifeed, output: &Output) -> Result<(), CliError> {
+    let problems = problems(multi);
+    print(multi, &problems, output).await?;
+    check(&problems, &[])
+}
+
+async fn print(multi: &Multifeed, problems: &[String], output: &Output) -> Result<(), CliError> {
     let feeds: Vec<FeedLine> = multi.feeds().iter().map(feed_line).collect();
-    let result = match multi.banned().await {
+    match multi.banned().await {
         Ok(banned) if feeds.is_empty() && !problems.is_empty() => {
             output.say("no feed can be opened").and_then(|()| list(&feeds, &banned, output))
         }
@@ -25,13 +39,15 @@ pub(super) async fn run(global: &Global, options: Options, output: &Output) -> R
         }
         Ok(banned) => output.say(&table(&feeds)).and_then(|()| list(&feeds, &banned, output)),
         Err(error) => Err(error.into()),
-    };
-    close_read(&multi, result, output).await?;
+    }
+}
+
+fn check(problems: &[String], changed: &[String]) -> Result<(), CliError> {
     match (problems.is_empty(), changed.is_empty()) {
         (true, true) => Ok(()),
-        (true, false) => Err(reading::changed(&in_a_line(&changed))),
+        (true, false) => Err(reading::changed(&in_a_line(changed))),
         (false, _) => {
-            let message = format!("not all of this store is sound: {}", in_a_line(&problems));
+            let message = format!("not all of this store is sound: {}", in_a_line(problems));
             Err(CliError::new(code::DAMAGED, message))
         }
     }

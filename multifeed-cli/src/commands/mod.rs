@@ -4,10 +4,6 @@ mod append;
 mod ban;
 mod cat;
 mod clear;
-#[cfg(unix)]
-mod control;
-#[cfg(not(unix))]
-#[path = "no_control.rs"]
 mod control;
 mod crowd;
 mod demo;
@@ -32,6 +28,7 @@ mod writers;
 
 use multifeed_tokio::{DEFAULT_ROOT_KEY, Feed, FeedKey, Multifeed, Options};
 
+use self::control::Ask;
 use crate::args::{Args, Command, Global, KEY_VARIABLE};
 use crate::error::{CliError, EXIT_USAGE, code};
 use crate::output::{FeedLine, Output};
@@ -59,19 +56,43 @@ pub(crate) async fn run(args: Args, output: Output) -> Result<(), CliError> {
             Err(CliError::new(code::USAGE, message).with_exit(EXIT_USAGE))
         }
         Command::Append(args) => append::run(args, &global, options, output).await,
-        Command::Feeds => feeds::run(&global, options, &output).await,
         Command::Cat(args) => cat::run(args, &global, options, &output).await,
-        Command::Remove(args) => remove::run(args, &global, options, &output).await,
-        Command::Ban(args) => ban::run(&args, true, &global, options, &output).await,
-        Command::Unban(args) => ban::run(&args, false, &global, options, &output).await,
-        Command::Clear(args) => clear::run(args, &global, options, &output).await,
+        command @ (Command::Feeds
+        | Command::Remove(_)
+        | Command::Ban(_)
+        | Command::Unban(_)
+        | Command::Clear(_)
+        | Command::Verify(_)) => on_store(command, &global, options, &output).await,
         Command::Serve(args) => serve::run(args, &global, options, output).await,
         Command::Sync(args) => sync::run(args, &global, options, output).await,
-        Command::Verify(args) => verify::run(&args, &global, options, output).await,
         Command::Demo => demo::run(options, &output).await,
         Command::Keygen(args) => keygen::run(&args, &output),
         Command::Testnet(args) => testnet::run(&args, &output).await,
     }
+}
+
+/// Runs a command on the store, in the process that has it open if one listens there.
+async fn on_store(command: Command, global: &Global, options: Options, output: &Output) -> Result<(), CliError> {
+    let ask = match &command {
+        Command::Remove(args) => Ask::Remove(args.clone()),
+        Command::Ban(args) => Ask::Ban(args.clone()),
+        Command::Unban(args) => Ask::Unban(args.clone()),
+        Command::Clear(args) => Ask::Clear(args.clone()),
+        Command::Verify(args) => Ask::Verify(args.clone()),
+        _ => Ask::Feeds,
+    };
+    let given = options.clone();
+    let here = async {
+        match command {
+            Command::Remove(args) => remove::run(args, global, given, output).await,
+            Command::Ban(args) => ban::run(&args, true, global, given, output).await,
+            Command::Unban(args) => ban::run(&args, false, global, given, output).await,
+            Command::Clear(args) => clear::run(args, global, given, output).await,
+            Command::Verify(args) => verify::run(&args, global, given, output.clone()).await,
+            _ => feeds::run(global, given, output).await,
+        }
+    };
+    control::anywhere(ask, global, &options, output, here).await
 }
 
 /// The options of the command line, with the first of the root keys that are given, and these; the default one if none is.

@@ -1,5 +1,6 @@
 //! Opening a store, what is said of it then, and closing it.
 
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use multifeed_tokio::{
@@ -121,6 +122,10 @@ pub(super) fn cannot_open(error: Error, global: &Global) -> CliError {
 
 /// Warns of what the disk does not support, once.
 pub(super) fn warn_unsupported(multi: &Multifeed, output: &Output) {
+    if output.relay().is_some() {
+        // To another process nothing was said yet.
+        return multi.unsupported().warnings().for_each(|warning| output.warn(warning));
+    }
     static SAID: Mutex<Option<Unsupported>> = Mutex::new(None);
     let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
     let now = multi.unsupported();
@@ -164,7 +169,13 @@ pub(super) fn problems(multi: &Multifeed) -> Vec<String> {
 pub(super) fn warn(multi: &Multifeed, global: &Global, repaired: Repaired, output: &Output) {
     warn_of(&problems(multi), output);
     warn_of(&repairs(multi, repaired), output);
-    warn_lasting(multi, global, output);
+    warn_lasting(multi, &global.store, output);
+}
+
+/// As [`warn`], of a store that is open already: what that repaired was said then.
+pub(super) fn warn_open(multi: &Multifeed, store: &Path, output: &Output) {
+    warn_of(&problems(multi), output);
+    warn_lasting(multi, store, output);
 }
 
 /// Warns of all that opening several multifeeds of one store found, which any of them reports.
@@ -175,7 +186,7 @@ pub(super) fn warn_of_store(multis: &[Multifeed], global: &Global, output: &Outp
 }
 
 /// Warns of what was so before, and stays so.
-pub(super) fn warn_lasting(multi: &Multifeed, global: &Global, output: &Output) {
+pub(super) fn warn_lasting(multi: &Multifeed, store: &Path, output: &Output) {
     warn_unsupported(multi, output);
     let feeds = multi.feeds();
     let unreachable = feeds.iter().filter(|feed| feed.writable() && is_object_property(&feed.name())).map(|feed| {
@@ -194,7 +205,7 @@ pub(super) fn warn_lasting(multi: &Multifeed, global: &Global, output: &Output) 
     }
     let found = multi.conflicts_kept() as u64;
     if found > 0 {
-        let evidence = global.store.join("multifeed.conflicts");
+        let evidence = store.join("multifeed.conflicts");
         let (found, evidence) = (count(found, "time"), evidence.display());
         output.warn(&format!(
             "{found} a peer had another history of a feed, signed by its writer as well: {evidence} is the evidence"

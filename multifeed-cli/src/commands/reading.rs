@@ -70,8 +70,13 @@ pub(super) async fn open_to_read(
     }
     warn_of(&reading.problems, output);
     warn_of(&reading.repairs, output);
-    warn_lasting(&reading.multi, global, output);
+    warn_lasting(&reading.multi, &global.store, output);
     Ok(Some(reading))
+}
+
+/// Opens the store without a lock and without a word.
+pub(super) async fn open_beside(global: &Global, options: Options) -> Result<Multifeed, CliError> {
+    Ok(open_unwritten(global, options, Unwritten::Beside).await?)
 }
 
 impl Reading {
@@ -80,6 +85,12 @@ impl Reading {
         let lost = multi.recovered().into_iter().filter(Recovered::is_loss);
         let lost = lost.map(|recovered| (recovered.key, recovered.to_string())).collect();
         Self { multi, problems, changed: Vec::new(), repairs, lost, how }
+    }
+
+    /// Of a store that this process has open.
+    pub(super) fn of_open(multi: &Multifeed) -> Self {
+        let (repairs, lost) = (Vec::new(), BTreeMap::new());
+        Self { multi: multi.clone(), problems: problems(multi), changed: Vec::new(), repairs, lost, how: Unwritten::ReadOnly }
     }
 
     /// Whether opening it found nothing that another process may be the cause of.

@@ -17,7 +17,7 @@ pub(super) async fn run(args: Remove, global: &Global, options: Options, output:
     close(&multi, result, output).await
 }
 
-async fn remove(multi: &Multifeed, args: &Remove, output: &Output) -> Result<(), CliError> {
+pub(super) async fn remove(multi: &Multifeed, args: &Remove, output: &Output) -> Result<(), CliError> {
     let found = find(multi, &args.feed);
     if let Some((key, line)) = missing(multi, &args.feed).filter(|_| found.is_err() || args.writer) {
         if !args.writer {

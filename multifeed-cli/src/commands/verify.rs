@@ -34,12 +34,26 @@ pub(super) async fn run(args: &Verify, global: &Global, options: Options, mut ou
     };
     let mut stop = Stop::listen()?;
     output.start_bar(Unit::Blocks);
+    let again = async |reading: &Reading| reading.again(global, options.clone(), &output).await;
     let result = tokio::select! {
-        result = verify(&mut reading, global, options, &output) => result,
+        result = verify(&mut reading, again, &output) => result,
         signal = stop.wait() => Err(CliError::new(code::INTERRUPTED, "interrupted").with_exit(signal.exit())),
     };
     output.end_bar();
     close_read(&reading.multi, result, &output).await
+}
+
+/// Of a store that this process has open.
+pub(super) async fn of_open(multi: &Multifeed, args: &Verify, output: &Output) -> Result<(), CliError> {
+    if args.rebuild_list {
+        rebuild_list(multi, output).await?;
+    }
+    if args.repair {
+        repair(multi, output).await?;
+    }
+    // A block that was being changed is looked at again.
+    let again = async |reading: &Reading| Ok(Reading::of_open(&reading.multi));
+    verify(&mut Reading::of_open(multi), again, output).await
 }
 
 /// Makes a list of feeds anew that is lost for good.
@@ -107,7 +121,11 @@ struct Doubtful {
     wrong: Vec<Wrong>,
 }
 
-async fn verify(reading: &mut Reading, global: &Global, options: Options, output: &Output) -> Result<(), CliError> {
+async fn verify(
+    reading: &mut Reading,
+    again: impl AsyncFn(&Reading) -> Result<Reading, CliError>,
+    output: &Output,
+) -> Result<(), CliError> {
     let feeds = reading.multi.feeds();
     let total = feeds.iter().map(Feed::downloaded).sum();
     let (mut done, mut damaged) = (0, 0);
@@ -140,7 +158,7 @@ async fn verify(reading: &mut Reading, global: &Global, options: Options, output
         done += feed.downloaded();
     }
     if !doubtful.is_empty() {
-        *reading = reading.again(global, options, output).await?;
+        *reading = again(reading).await?;
         for Doubtful { key, wrong: before } in doubtful {
             let feeds = reading.multi.feeds();
             let Some(feed) = feeds.iter().find(|feed| feed.key() == key) else {

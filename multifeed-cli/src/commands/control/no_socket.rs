@@ -1,0 +1,36 @@
+//! There is no control socket on this system: a store that another process has open is locked.
+
+use std::path::Path;
+
+use multifeed_tokio::Multifeed;
+use tokio::io::{BufStream, DuplexStream};
+
+use super::Place;
+use crate::error::CliError;
+
+/// What a request goes through.
+pub(in crate::commands) type Stream = BufStream<DuplexStream>;
+
+pub(in crate::commands) struct Control;
+
+impl Control {
+    pub(in crate::commands) fn listen(_store: &Path, _served: Vec<(Place, Multifeed)>) -> Option<Self> {
+        None
+    }
+
+    pub(in crate::commands) fn end(self) -> Result<(), CliError> {
+        Ok(())
+    }
+}
+
+/// Finds no process that listens.
+#[allow(clippy::unused_async)] // As on systems with sockets.
+pub(in crate::commands) async fn is_served(_store: &Path) -> bool {
+    false
+}
+
+/// Finds no process that listens.
+#[allow(clippy::unused_async)]
+pub(super) async fn connect(_store: &Path) -> Option<Stream> {
+    None
+}

@@ -1,0 +1,243 @@
+//! Commands beside a process that serves the store: they go through it, and print what they print without it.
+
+#![cfg(unix)]
+
+use crate::common;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use common::{Done, Running, Store, command};
+use serde_json::Value;
+
+fn all_of(done: &Done) -> (Option<i32>, String, String) {
+    (done.code, done.text(), done.stderr.clone())
+}
+
+/// Each command, in both forms, beside a process and without one.
+#[test]
+fn what_is_printed_is_the_same_beside_a_process() -> Result<()> {
+    let store = Store::new()?;
+    let notes = store.append("notes", &["one", "two", "three"])?;
+    store.append("bytes", &[&b"\xff\0"[..], b""])?;
+    store.run(&["ban", &"ab".repeat(32)])?.ok()?;
+    store.run(&["clear", "--writer", "notes", "1"])?.ok()?;
+    let reads: [&[&str]; 11] = [
+        &["feeds"],
+        &["cat", "bytes"],
+        &["cat", "bytes", "-0"],
+        &["cat", "bytes", "1"],
+        &["cat", "notes", "-n", "1", "--lines"],
+        // Block 1 is not held, and there is no block 7.
+        &["cat", "notes"],
+        &["cat", "notes", "7"],
+        &["cat", "nosuch"],
+        &["verify"],
+        &["remove", "notes"],
+        &["clear", "notes", ".."],
+    ];
+    let look = || {
+        let mut seen = Vec::new();
+        for read in reads {
+            seen.push(all_of(&store.run(read)?));
+            seen.push(all_of(&store.run(&[&["--json"], read].concat())?));
+        }
+        Ok::<_, anyhow::Error>(seen)
+    };
+    let without = look()?;
+    let (serving, _) = store.serve(&["--live"])?;
+    let beside = look()?;
+    for (at, (without, beside)) in without.iter().zip(&beside).enumerate() {
+        ensure!(without == beside, "{:?}: {without:?}, and beside a process {beside:?}", reads[at / 2]);
+    }
+    let files = tempfile::tempdir()?;
+    let folder = files.path().join("blocks");
+    store.run(&["cat", "bytes", "--to", folder.to_str().context("a path")?])?.ok()?;
+    assert_eq!((fs::read(folder.join("00000000"))?, fs::read(folder.join("00000001"))?), (b"\xff\0".to_vec(), vec![]));
+    serving.signal("TERM")?;
+    serving.ended(0)?;
+    ensure!(store.checked()?.iter().any(|feed| feed.key == notes));
+    Ok(())
+}
+
+/// What a command changes is changed in the process that serves, and goes to its peers.
+#[test]
+fn what_is_changed_is_changed_in_the_process_that_serves() -> Result<()> {
+    let (store, reader) = (Store::new()?, Store::new()?);
+    let (notes, more) = (store.append("notes", &["one", "two"])?, store.append("more", &["three"])?);
+    let (serving, address) = store.serve(&["--live"])?;
+    let other = Store::new()?;
+    let theirs = other.append("theirs", &["four", "five"])?;
+    other.sync(address, &[])?.ended(0)?;
+    let object = |args: &[&str]| store.run(&[&["--json"], args].concat())?.one_object(0);
+    let cleared = object(&["clear", &theirs, "0"])?;
+    ensure!(cleared["cleared"] == 1 && cleared["downloaded"] == 1, "{cleared}");
+    ensure!(object(&["ban", &theirs])?["banned"] == true);
+    ensure!(object(&["remove", "more", "--writer"])?["key"] == more.as_str());
+    reader.sync(address, &[])?.ended(0)?;
+    assert_eq!(reader.facts()?.iter().map(|feed| &feed.key).collect::<Vec<_>>(), [&notes]);
+    ensure!(object(&["unban", &theirs])?["banned"] == false);
+    // A block that was cleared comes back with the next sync, which the writer that was removed keeps from being in sync.
+    other.sync(address, &[])?.ended(3)?;
+    assert_eq!(store.run(&["cat", &theirs])?.ok()?.text(), "fourfive");
+    serving.signal("TERM")?;
+    serving.ended(0)?;
+    let keys: Vec<String> = store.checked()?.into_iter().map(|feed| feed.key).collect();
+    ensure!(keys.len() == 2 && !keys.contains(&more), "{keys:?}");
+    Ok(())
+}
+
+/// Damage that a process comes upon is repaired through it.
+#[test]
+fn verify_repairs_through_the_process_that_serves() -> Result<()> {
+    use std::os::unix::fs::FileExt;
+    let (store, other) = (Store::new()?, Store::new()?);
+    let key = other.append("notes", &["one", "two", "three"])?;
+    let (serving, address) = other.serve(&["--live"])?;
+    store.sync(address, &[])?.ended(0)?;
+    let (live, _) = store.serve(&["--live"])?;
+    fs::OpenOptions::new().write(true).open(store.path().join("0/data"))?.write_all_at(b"X", 3)?;
+    let done = store.run(&["--json", "verify"])?.ended(1)?;
+    ensure!(done.objects()?.iter().any(|line| line["event"] == "damaged" && line["block"] == 1), "{}", done.text());
+    let done = store.run(&["--json", "verify", "--repair"])?.ok()?;
+    ensure!(done.objects()?[0]["blocks"] == serde_json::json!([1]), "{}", done.text());
+    live.signal("TERM")?;
+    live.ended(0)?;
+    store.sync(address, &[])?.ended(0)?;
+    assert_eq!(store.run(&["cat", &key])?.ok()?.text(), "onetwothree");
+    serving.kill()?;
+    store.checked()?;
+    Ok(())
+}
+
+fn text_of(running: &mut Running, text: &str) -> Result<Value> {
+    running.wait_for(text, |line| line["text"] == text)
+}
+
+/// Blocks come as they are appended: through a process, without one, and as one comes and goes.
+#[test]
+fn cat_follows_a_feed_whoever_has_the_store_open() -> Result<()> {
+    let store = Store::new()?;
+    let key = store.append("notes", &["zero", "one"])?;
+    let mut following = Running::start(&[&store.option()[..], &["--json", "cat", "notes", "-n", "1", "-f"]].concat())?;
+    text_of(&mut following, "one")?;
+    store.append("notes", &["two"])?;
+    text_of(&mut following, "two")?;
+    let (serving, _) = store.serve(&["--live"])?;
+    store.append("notes", &["three"])?;
+    text_of(&mut following, "three")?;
+    // One that begins while it is served has no other way.
+    let mut second = Running::start(&[&store.option()[..], &["--json", "cat", &key, "2..6", "--follow"]].concat())?;
+    text_of(&mut second, "three")?;
+    store.append("notes", &["four"])?;
+    for one in [&mut following, &mut second] {
+        text_of(one, "four")?;
+    }
+    serving.kill()?;
+    store.append("notes", &["five", "six"])?;
+    text_of(&mut following, "six")?;
+    let (serving, _) = store.serve(&["--live"])?;
+    // A range that has an end ends.
+    let texts = |lines: Vec<Value>| lines.iter().map(|line| line["text"].clone()).collect::<Vec<_>>();
+    assert_eq!(texts(second.ended(0)?), ["two", "three", "four", "five"]);
+    following.signal("INT")?;
+    assert_eq!(texts(following.ended(0)?), ["one", "two", "three", "four", "five", "six"]);
+    serving.signal("TERM")?;
+    serving.ended(0)?;
+    let (code, _) = failure_on_stderr(&store.run(&["--json", "cat", "nosuch", "-f"])?)?;
+    ensure!(code == "ERR_FEED_NOT_FOUND", "{code}");
+    store.checked()?;
+    Ok(())
+}
+
+fn failure_on_stderr(done: &Done) -> Result<(String, String)> {
+    ensure!(done.code == Some(1), "{done:?}");
+    common::failure_of(&serde_json::from_str(done.stderr.lines().last().context("nothing on stderr")?)?)
+}
+
+/// A feed that is removed ends what follows it; one of a peer comes block by block.
+#[test]
+fn what_follows_a_feed_ends_with_it() -> Result<()> {
+    let (store, other) = (Store::new()?, Store::new()?);
+    let key = other.append("theirs", &["one"])?;
+    let (serving, address) = store.serve(&["--live"])?;
+    let mut syncing = other.sync(address, &["--live"])?;
+    syncing.wait_for("in sync", |event| event["in_sync"] == true)?;
+    let mut following = Running::start(&[&store.option()[..], &["--json", "cat", &key, "-f"]].concat())?;
+    text_of(&mut following, "one")?;
+    other.append("theirs", &["two"])?;
+    text_of(&mut following, "two")?;
+    store.run(&["remove", &key, "--ban"])?.ok()?;
+    following.ended(1)?;
+    serving.signal("TERM")?;
+    serving.ended(0)?;
+    Ok(())
+}
+
+/// A disk that holds no sockets: the socket is in a folder of the user's, which a file in the store names.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_store_whose_disk_holds_no_socket_is_served_elsewhere() -> Result<()> {
+    let can = Command::new("strace").args(["-o", "/dev/null", "true"]).stderr(Stdio::null()).status();
+    if !can.is_ok_and(|status| status.success()) {
+        println!("left out: it needs `strace`");
+        return Ok(());
+    }
+    let (store, runtime) = (Store::new()?, tempfile::tempdir()?);
+    store.append("notes", &["one"])?;
+    let serve = |fails: &str| {
+        let ours = command(&[&store.option()[..], &["--json", "serve", "127.0.0.1:0", "--live"]].concat());
+        let mut traced = Command::new("strace");
+        traced.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=bind", "-e", fails]);
+        traced.arg(ours.get_program()).args(ours.get_args()).env("XDG_RUNTIME_DIR", runtime.path());
+        let mut running = Running::start_command(traced)?;
+        running.event("listening")?;
+        Ok::<_, anyhow::Error>(running)
+    };
+    let run = |store: &Store, args: &[&str]| {
+        let output = command(&[&store.option()[..], &["--json"], args].concat())
+            .env("XDG_RUNTIME_DIR", runtime.path())
+            .stdin(Stdio::null())
+            .output()?;
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        Ok::<_, anyhow::Error>(Done { code: output.status.code(), stdout: output.stdout, stderr })
+    };
+    let serving = serve("inject=bind:error=EPERM:when=1")?;
+    let named = store.path().join("multifeed.socket");
+    ensure!(fs::symlink_metadata(&named)?.is_file());
+    let mode = |path: &std::path::Path| Ok::<_, anyhow::Error>(fs::symlink_metadata(path)?.permissions().mode() & 0o777);
+    let folder = fs::read_dir(runtime.path())?.next().context("no folder")??.path();
+    assert_eq!((mode(&named)?, mode(&folder)?, mode(&folder.join("multifeed.socket"))?), (0o600, 0o700, 0o600));
+    let line = run(&store, &["append", "notes", "two"])?.one_object(0)?;
+    ensure!(line["length"] == 2, "{line}");
+    // A copy of the store is another one.
+    let copy = Store::new()?;
+    for entry in ["0/key", "0/secret_key", "0/tree", "0/signatures", "0/bitfield", "0/data", "0/localname", "multifeed.socket"] {
+        let to = copy.path().join(entry);
+        fs::create_dir_all(to.parent().context("a parent")?)?;
+        fs::copy(store.path().join(entry), to)?;
+    }
+    run(&copy, &["append", "notes", "three"])?.one_object(0)?;
+    assert_eq!(run(&store, &["feeds"])?.one_object(0)?["length"], 2);
+    // What a kill left is in nobody's way. Killed, strace lets its child go on.
+    let kill = |serving: Running| {
+        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", serving.id()))?;
+        let child = children.split_whitespace().next().context("no child")?;
+        ensure!(Command::new("kill").args(["-KILL", child]).status()?.success());
+        serving.ended_with_one_of(&[137]).map(drop).or(Ok::<_, anyhow::Error>(()))
+    };
+    kill(serving)?;
+    ensure!(named.exists());
+    let line = run(&store, &["append", "notes", "three"])?.one_object(0)?;
+    ensure!(line["length"] == 3, "{line}");
+    // Nor is a file of that name taken away that is somebody else's.
+    fs::write(&named, "mine")?;
+    let serving = serve("inject=bind:error=EPERM:when=5")?;
+    assert_eq!(fs::read(&named)?, b"mine");
+    let done = run(&store, &["append", "notes", "four"])?;
+    assert_eq!(done.failure()?.0, "ERR_STORE_LOCKED");
+    kill(serving)?;
+    Ok(())
+}
