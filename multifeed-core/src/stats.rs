@@ -43,9 +43,13 @@ pub struct SyncState {
     /// Blocks that the remote has and that it has to bring: in a sparse session those that were requested. What it did not bring in time counts
     /// until it comes.
     pub missing_here: u64,
+    /// About as many bytes, by the mean size of each feed's blocks, which its newest signature proves; 0 for a feed of which none came.
+    pub bytes_missing_here: u64,
     /// Blocks that we hold and the remote lacks, as far as it told what it has. What it was sent counts until it acknowledges it, if the session is
     /// observed from its start; otherwise until it is sent.
     pub missing_there: u64,
+    /// About as many bytes.
+    pub bytes_missing_there: u64,
     /// Blocks that were requested and did not come yet.
     pub in_flight: u64,
     /// About as many bytes, by the mean size of each feed's blocks; 0 for a feed of which none is known.

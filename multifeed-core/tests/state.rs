@@ -126,15 +126,23 @@ fn a_live_session_comes_in_sync_and_falls_out_of_it_and_comes_back() {
     stores[1].append(ids[1], &blocks(0, 40, 100)).unwrap();
     let mut link = observed(&mut stores, live());
     assert_eq!(in_sync(&stores, &link), [false, false], "nothing was told yet");
-    let mut turns = 0;
+    let (mut turns, mut told_bytes) = (0, false);
     while in_sync(&stores, &link) != [true, true] {
         assert!(link.turn(&mut stores, START), "it comes to rest and is not in sync");
         for (side, in_sync) in in_sync(&stores, &link).into_iter().enumerate() {
-            assert!(!in_sync || state(&stores, &link, side, START).missing_there == 0);
+            let now = state(&stores, &link, side, START);
+            assert!(!in_sync || now.missing_there == 0);
+            // A signature that came tells how many bytes a feed has.
+            for (blocks, bytes) in
+                [(now.missing_here, now.bytes_missing_here), (now.missing_there, now.bytes_missing_there)]
+            {
+                assert!(bytes == 100 * blocks || bytes == 0, "{now:?}");
+                told_bytes |= bytes > 0;
+            }
         }
         turns += 1;
     }
-    assert!(turns > 3 && hold_the_same(&mut stores));
+    assert!(turns > 3 && told_bytes && hold_the_same(&mut stores));
     run(&mut stores, std::slice::from_mut(&mut link), START);
     assert_eq!(in_sync(&stores, &link), [true, true]);
 

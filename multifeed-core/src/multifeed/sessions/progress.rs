@@ -94,6 +94,8 @@ impl<S: Storage> Multifeed<S> {
             store.all.feeds_in_sync += state.feeds_in_sync;
             store.all.missing_here += state.missing_here;
             store.all.missing_there += state.missing_there;
+            store.all.bytes_missing_here = store.all.bytes_missing_here.wrapping_add(state.bytes_missing_here);
+            store.all.bytes_missing_there = store.all.bytes_missing_there.wrapping_add(state.bytes_missing_there);
             store.all.in_flight += state.in_flight;
             store.all.bytes_in_flight += state.bytes_in_flight;
             store.all.requested += state.requested;

@@ -17,6 +17,8 @@ pub(crate) struct PeerProgress {
     pub(crate) given_up: u64,
     /// Blocks that it lacks and we hold, as far as it told.
     pub(crate) missing_there: u64,
+    /// Bytes of what is missing here, given up or not, and there, by the mean of the feed.
+    pub(crate) bytes_missing: [u64; 2],
     /// Blocks that it was asked for.
     pub(crate) in_flight: u64,
     /// Their bytes, by the mean of the feed.
@@ -87,6 +89,9 @@ impl PeerProgress {
         self.missing_here += other.missing_here;
         self.given_up += other.given_up;
         self.missing_there += other.missing_there;
+        for (sum, bytes) in self.bytes_missing.iter_mut().zip(other.bytes_missing) {
+            *sum = sum.wrapping_add(bytes);
+        }
         self.in_flight += other.in_flight;
         self.bytes_in_flight += other.bytes_in_flight;
         self.cost += other.cost;
@@ -99,6 +104,9 @@ impl PeerProgress {
         self.missing_here -= other.missing_here;
         self.given_up -= other.given_up;
         self.missing_there -= other.missing_there;
+        for (sum, bytes) in self.bytes_missing.iter_mut().zip(other.bytes_missing) {
+            *sum = sum.wrapping_sub(bytes);
+        }
         self.in_flight -= other.in_flight;
         self.bytes_in_flight -= other.bytes_in_flight;
         self.cost -= other.cost;
@@ -126,10 +134,13 @@ impl FeedChannel {
     /// How things stand now.
     pub(crate) fn assess<S: Storage>(&mut self, work: &mut Work<'_, S>) -> PeerProgress {
         let in_flight = self.download.in_flight() as u64;
+        let (missing_here, given_up, missing_there) =
+            (self.missing(), self.given_up(work.feed), self.missing_there());
         PeerProgress {
-            missing_here: self.missing(),
-            given_up: self.given_up(work.feed),
-            missing_there: self.missing_there(),
+            missing_here,
+            given_up,
+            missing_there,
+            bytes_missing: [bytes_of(work.feed, missing_here + given_up), bytes_of(work.feed, missing_there)],
             in_flight,
             bytes_in_flight: bytes_of(work.feed, in_flight),
             cost: work.share.cost(mean_size(work.feed)).saturating_mul(in_flight),
@@ -341,7 +352,10 @@ impl FeedChannel {
     }
 }
 
-/// About as many bytes as these blocks have.
+/// About as many bytes as these blocks have; of all of them, exactly as many.
 fn bytes_of(feed: &Feed, blocks: u64) -> u64 {
-    mean_size(feed).unwrap_or(0).saturating_mul(blocks)
+    let bytes = u128::from(feed.byte_len()) * u128::from(blocks);
+    let mean = bytes.checked_div(u128::from(feed.len())).unwrap_or(0);
+    // The sum of many feeds whose writers claim absurd sizes still fits.
+    u64::try_from(mean).unwrap_or(u64::MAX).min(1 << 46)
 }

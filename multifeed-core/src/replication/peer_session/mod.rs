@@ -625,7 +625,7 @@ impl PeerSession {
     /// How it stands.
     pub(crate) fn state(&self, clean: bool, now: Duration) -> SyncState {
         let PeerProgress {
-            missing_here, given_up, missing_there, in_flight, bytes_in_flight, requested, in_sync, ..
+            missing_here, given_up, missing_there, bytes_missing, in_flight, bytes_in_flight, requested, in_sync, ..
         } = self.sums;
         let totals = &self.totals;
         let all_in_sync = clean && self.is_in_sync();
@@ -650,10 +650,12 @@ impl PeerSession {
             },
             per_second: self.meter.per_second(now),
             missing_here: missing_here + given_up + self.given_up.blocks(),
+            bytes_missing_here: bytes_missing[0],
             missing_there: missing_there
                 + self.not_taken.blocks()
                 + self.deserted.missing_there()
                 + self.unwanted_blocks,
+            bytes_missing_there: bytes_missing[1],
             in_flight,
             bytes_in_flight,
             requested,
