@@ -5,6 +5,7 @@ mod corestore;
 mod feeds;
 mod global;
 mod keys;
+mod live;
 mod network;
 mod range;
 
@@ -14,6 +15,7 @@ pub(crate) use self::blocks::{Append, Cat, Clear};
 pub(crate) use self::feeds::{Ban, Remove, Verify};
 pub(crate) use self::global::Global;
 pub(crate) use self::keys::{KEY_VARIABLE, Keygen};
+pub(crate) use self::live::{Conflicts, Status, Watch};
 pub(crate) use self::network::{Bounds, Serve, Swarm, Sync, Testnet};
 pub(crate) use self::range::BlockRange;
 
@@ -43,16 +45,17 @@ Examples:
 
 Exit codes:
   0    done: `sync` is in sync, or the peer was sent all that it asked for; a feed that is banned
-       here does not count; also when Ctrl-C or SIGTERM ended `serve`, `sync --live` or
-       `swarm --live`
+       here does not count; also when Ctrl-C or SIGTERM ended `serve`, `swarm --live`, `watch`,
+       `status --watch` or `cat --follow`, or `sync --live` while both sides held the same
   1    it failed: the message says why, and --json gives a code for it; also when a `sync` ended
        early (ERR_ENDED_EARLY, ERR_GIVEN_UP), and the next one can bring the rest
   2    the command line is wrong
   3    `sync` is done, and not in sync: the peer did not take all that it was offered, as it does
-       not want more or what it bans, or cannot (ERR_NOT_TAKEN); or damage, two histories of a
-       feed or a bound, as reported before, keep the two apart, or the peer has more than a store
+       not want more or what it bans, or cannot (ERR_NOT_TAKEN); or a feed has two histories
+       (ERR_CONFLICT); or damage or a bound, as reported before, keep the two apart, or the peer has more than a store
        that can only be read takes (ERR_NOT_IN_SYNC)
-  130  Ctrl-C ended it before it was done (143: SIGTERM did); what was received is on disk
+  130  Ctrl-C ended it before it was done, or a `sync --live` while the two were not in sync
+       (143: SIGTERM did); what was received is on disk
 
 The variable RUST_LOG (for example RUST_LOG=multifeed=debug) writes a log to stderr.";
 
@@ -99,6 +102,12 @@ pub(crate) enum Command {
     Cat(Cat),
 
     Clear(Clear),
+
+    Status(Status),
+
+    Watch(Watch),
+
+    Conflicts(Conflicts),
 
     Serve(Serve),
 

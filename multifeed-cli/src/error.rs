@@ -34,6 +34,8 @@ pub(crate) mod code {
     pub(crate) const ENDED_EARLY: &str = "ERR_ENDED_EARLY";
     /// A sync is done, and something that was reported keeps the two from holding the same.
     pub(crate) const NOT_IN_SYNC: &str = "ERR_NOT_IN_SYNC";
+    /// The peer has another history of a feed.
+    pub(crate) const CONFLICT: &str = "ERR_CONFLICT";
     /// The peer did not take all that it was offered.
     pub(crate) const NOT_TAKEN: &str = "ERR_NOT_TAKEN";
     /// The peer does not have a root key that was to be synced with it.

@@ -1,29 +1,38 @@
 //! What goes to stdout and stderr: readable lines for people, or one JSON object a line for programs.
 
+mod board;
 mod lines;
 mod relay;
+mod standing;
+mod status;
+mod terminal;
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
+use console::{Term, is_dumb};
 use indicatif::{HumanCount, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use serde::Serialize;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-pub(crate) use self::lines::{
-    AppendLine, BannedLine, BlockLine, ClearedLine, Done, Event, FeedLine, FoundBy, Hole, KeyLine, Moved, Rates,
-    Standing,
-};
+pub(crate) use self::board::{Board, Seat};
+pub(crate) use self::lines::{AppendLine, BannedLine, BlockLine, ClearedLine, Event, FeedLine, KeyLine};
 pub(crate) use self::relay::Part;
 use self::relay::Relay;
+pub(crate) use self::standing::{Done, FoundBy, Hole, Moved, Rates, Standing};
+pub(crate) use self::status::{ConflictLine, StatusLine, StatusPeer};
+use self::terminal::OneLine;
 use crate::error::CliError;
 use crate::line_queue::{LineQueue, Worth};
 
 /// How long a command that a signal ended waits for a reader of its lines that takes none.
 const LAST_LINES: Duration = Duration::from_secs(2);
+
+/// How often a bar is drawn, at the most.
+const DRAWN_PER_SECOND: u8 = 20;
 
 /// How long something goes on before a time that is left is said.
 const GUESSES_AFTER: Duration = Duration::from_secs(3);
@@ -40,6 +49,10 @@ pub(crate) struct Output {
     about: Option<Arc<About>>,
     /// The way to the process that asked, if another one did: all goes there.
     relay: Option<Relay>,
+    /// The peers of this process.
+    board: Board,
+    /// Since when it is known how many bytes are missing.
+    since: Arc<Mutex<Option<Instant>>>,
 }
 
 /// A peer, as programs see it: by its static key, once that is known, and by where it is reached or came from, if that is known.
@@ -75,7 +88,15 @@ struct OfPeer<'a, T: Serialize> {
 
 impl Output {
     pub(crate) fn new(json: bool) -> Self {
-        Output { json, bar: ProgressBar::hidden(), queues: Arc::default(), about: None, relay: None }
+        Output {
+            json,
+            bar: ProgressBar::hidden(),
+            queues: Arc::default(),
+            about: None,
+            relay: None,
+            board: Board::default(),
+            since: Arc::default(),
+        }
     }
 
     /// One for what another process asked for, and what there is to send there.
@@ -109,6 +130,11 @@ impl Output {
     /// The same output, whose objects name a peer and a root key that they are about.
     pub(crate) fn about_root(&self, peer: &PeerName, root: String) -> Self {
         Output { about: Some(Arc::new(About { peer: peer.clone(), root: Some(root) })), ..self.clone() }
+    }
+
+    /// The peers of this process, as they stand.
+    pub(crate) fn board(&self) -> &Board {
+        &self.board
     }
 
     /// What an object is for programs.
@@ -256,10 +282,43 @@ impl Output {
         if self.json {
             return;
         }
-        // A target on stderr draws nothing if stderr is not a terminal.
-        self.bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        let term = Term::buffered_stderr();
+        if !term.is_term() || is_dumb() {
+            return;
+        }
+        let target = ProgressDrawTarget::term_like_with_hz(Box::new(OneLine::new(term)), DRAWN_PER_SECOND);
+        self.bar = ProgressBar::with_draw_target(None, target);
         self.bar.set_style(unit.spinner());
         self.bar.enable_steady_tick(Duration::from_millis(200));
+    }
+
+    /// Moves the bar of a sync that has an end.
+    pub(crate) fn set_progress(&self, standing: &Standing) {
+        let all = standing.bytes();
+        if all > 0 {
+            if self.bar.length().is_none() {
+                self.bar.set_style(style("{bar:30} {wide_msg}"));
+            }
+            self.bar.set_length(all);
+            self.bar.set_position(standing.moved.bytes_received + standing.moved.bytes_sent);
+        } else if self.bar.length().is_some() || self.bar.message().is_empty() {
+            self.bar.unset_length();
+            self.bar.set_style(style("{spinner} {wide_msg}"));
+        }
+        self.bar.set_message(standing.progress() + &self.left(standing));
+    }
+
+    /// The time that is left, once that can be said.
+    fn left(&self, standing: &Standing) -> String {
+        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(left) = standing.time_left() else {
+            *since = None;
+            return String::new();
+        };
+        match since.get_or_insert_with(Instant::now).elapsed() >= GUESSES_AFTER {
+            true => format!(", {:#} left", HumanDuration(left)),
+            false => String::new(),
+        }
     }
 
     /// Moves the bar. A `total` of 0 is one that is not known.
@@ -285,9 +344,9 @@ impl Output {
     pub(crate) fn set_standing(&self, standing: &Standing) {
         if self.bar.length().is_some() || self.bar.message().is_empty() {
             self.bar.unset_length();
-            self.bar.set_style(style("{spinner} {msg}"));
+            self.bar.set_style(style("{spinner} {wide_msg}"));
         }
-        self.bar.set_message(standing.text());
+        self.bar.set_message(standing.text() + &self.left(standing));
     }
 
     pub(crate) fn end_bar(&self) {

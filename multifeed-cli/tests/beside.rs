@@ -137,6 +137,8 @@ fn a_store_is_read_beside_what_comes_in() -> Result<()> {
     let key = other.append("theirs", &[block(0)])?;
     store.append("notes", &["one", "two"])?;
     let (serving, address) = store.serve(&["--live"])?;
+    // Without its socket nothing goes through it.
+    std::fs::remove_file(store.path().join("multifeed.socket"))?;
     let mut following = other.sync(address, &["--live"])?;
     following.received(2)?;
     let mut next = 1;
@@ -148,7 +150,8 @@ fn a_store_is_read_beside_what_comes_in() -> Result<()> {
     })?;
     for (store, running) in [(&other, following), (&store, serving)] {
         running.signal("TERM")?;
-        running.ended(0)?;
+        // What was appended last may be on its way.
+        running.ended_with_one_of(&[0, 143])?;
         store.checked()?;
     }
     Ok(())

@@ -344,11 +344,23 @@ fn two_histories_of_a_writer_are_told() -> Result<()> {
     let mut client = reader.sync(address, &[])?;
     let told = client.event("conflict")?;
     ensure!(told["key"] == *key && told["lengths"] == json!([5, 7]), "{told}");
-    client.ended(3)?;
+    assert_eq!(failure_of(client.ended(3)?.last().expect("an error"))?.0, "ERR_CONFLICT");
     // It may hear of it from the other before it finds it out.
     server.ended_with_one_of(&[1, 3])?;
     let done = reader.run(&["verify"])?.ok()?;
-    ensure!(done.stderr.contains("multifeed.conflicts"), "{done:?}");
+    ensure!(done.stderr.contains("multifeed.conflicts") && done.stderr.contains(&key), "{done:?}");
+    let fork = json!({"key": key, "name": "0", "lengths": [5, 7]});
+    assert_eq!(reader.run(&["--json", "conflicts"])?.one_object(0)?, fork);
+    // What was given up is not said again.
+    reader.run(&["remove", &key, "--ban"])?.ok()?;
+    ensure!(reader.run(&["verify"])?.ok()?.stderr.is_empty(), "it is gone");
+    let (live, _) = reader.serve(&["--live"])?;
+    let fork = json!({"key": key, "name": null, "lengths": [5, 7]});
+    assert_eq!(reader.run(&["--json", "conflicts", "--clear"])?.one_object(0)?, fork);
+    ensure!(reader.run(&["--json", "conflicts"])?.ok()?.stdout.is_empty());
+    live.signal("TERM")?;
+    live.ended(0)?;
+    assert_eq!(reader.run(&["conflicts"])?.ok()?.text(), "no forks are on record\n");
     // The two of them, too, when they meet.
     let (server, address) = first.serve(&["--once"])?;
     let mut client = second.sync(address, &[])?;
@@ -392,8 +404,8 @@ fn a_store_in_use_is_locked() -> Result<()> {
     let store = Store::new()?;
     store.run(&["append", "w", "a"])?.ok()?;
     let (server, _) = store.serve(&[])?;
-    // Reading it and appending to it are another matter: see odd_stores.rs.
-    for args in [&["ban", "w"][..], &["remove", "w"], &["sync", "127.0.0.1:1"], &["serve", "127.0.0.1:0"]] {
+    // All else goes through the process that has it: see through.rs.
+    for args in [&["sync", "127.0.0.1:1"][..], &["serve", "127.0.0.1:0"]] {
         let (code, message) = store.run(&[&["--json"], args].concat())?.failure()?;
         ensure!(code == "ERR_STORE_LOCKED" && message.contains(store.text()), "{args:?}: {code}: {message}");
     }

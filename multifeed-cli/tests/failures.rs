@@ -375,8 +375,9 @@ fn a_signal_while_connecting_listening_or_reading() -> Result<()> {
     let (mut stream, _) = listener.accept()?;
     stream.read_exact(&mut [0])?;
     ours.signal("INT")?;
-    let events = ours.ended(0)?;
-    ensure!(events.last().is_none_or(|event| event["event"] == "closed"), "{events:?}");
+    // The two were not in sync.
+    let events = ours.ended(130)?;
+    ensure!(events.last().is_some_and(|event| event["code"] == "ERR_INTERRUPTED"), "{events:?}");
 
     let (server, _) = store.serve(&["--once"])?;
     server.signal("INT")?;
@@ -412,6 +413,7 @@ fn two_rust_processes() -> Result<()> {
         client.received(300)?;
         server.received(200)?;
         if !live.is_empty() {
+            client.in_sync()?;
             client.signal("INT")?;
         }
         client.ended(0)?;
@@ -457,6 +459,8 @@ fn events_of_a_sync_have_their_fields() -> Result<()> {
         [
             "blocks_received",
             "blocks_sent",
+            "bytes_missing",
+            "bytes_missing_there",
             "bytes_received",
             "bytes_sent",
             "event",

@@ -87,6 +87,7 @@ impl Case {
                 0 => ours.event("remote-feeds")?,
                 _ => ours.received(from_js)?,
             };
+            ours.in_sync()?;
             ours.signal("INT")?;
         }
         js_ended_cleanly(&mut js)?;
@@ -317,6 +318,7 @@ fn late(initiator: Initiator) -> Result<()> {
     ensure!(common::fields(&event) == ["event", "key", "name", "peer"], "the fields of {event}");
     ours.received(19)?;
 
+    ours.in_sync()?;
     ours.signal("INT")?;
     js_ended_cleanly(&mut js)?;
     ours.ended(0)?;
@@ -476,6 +478,7 @@ fn corestore(initiator: Initiator, live: bool, from_rust: u64, from_js: u64) -> 
         if from_js > 0 {
             ours.received(from_js)?;
         }
+        ours.in_sync()?;
         ours.signal("INT")?;
     }
     js_ended_cleanly(&mut js)?;

@@ -207,14 +207,17 @@ fn a_store_whose_disk_holds_no_socket_is_served_elsewhere() -> Result<()> {
     let serving = serve("inject=bind:error=EPERM:when=1")?;
     let named = store.path().join("multifeed.socket");
     ensure!(fs::symlink_metadata(&named)?.is_file());
-    let mode = |path: &std::path::Path| Ok::<_, anyhow::Error>(fs::symlink_metadata(path)?.permissions().mode() & 0o777);
+    let mode =
+        |path: &std::path::Path| Ok::<_, anyhow::Error>(fs::symlink_metadata(path)?.permissions().mode() & 0o777);
     let folder = fs::read_dir(runtime.path())?.next().context("no folder")??.path();
     assert_eq!((mode(&named)?, mode(&folder)?, mode(&folder.join("multifeed.socket"))?), (0o600, 0o700, 0o600));
     let line = run(&store, &["append", "notes", "two"])?.one_object(0)?;
     ensure!(line["length"] == 2, "{line}");
     // A copy of the store is another one.
     let copy = Store::new()?;
-    for entry in ["0/key", "0/secret_key", "0/tree", "0/signatures", "0/bitfield", "0/data", "0/localname", "multifeed.socket"] {
+    for entry in
+        ["0/key", "0/secret_key", "0/tree", "0/signatures", "0/bitfield", "0/data", "0/localname", "multifeed.socket"]
+    {
         let to = copy.path().join(entry);
         fs::create_dir_all(to.parent().context("a parent")?)?;
         fs::copy(store.path().join(entry), to)?;

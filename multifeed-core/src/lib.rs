@@ -28,6 +28,7 @@ pub mod storage;
 pub use bitfield::Bitfield;
 pub use connection::Connection;
 pub use cores::durability::Durability;
+pub use cores::evidence::KeptConflict;
 pub use cores::report::ExposedKey;
 pub use corestore::{
     Core, CoreFiles, CoreInfo, Corestore, CorestoreOptions, FeedList, MasterKey, NamedFeed, Namespace,

@@ -71,9 +71,10 @@ pub use multifeed_proto as proto;
 
 pub use multifeed_core::{
     AppendError, Audit, Conflict, CoreList, CorestoreError, Durability, ExposedKey, ExtensionError, FeedHoles,
-    FeedSyncState, FileStorage, FileStorageOptions, Found, KeyPair, ListedCore, MemoryStorage, Moved, Namespace,
-    PeerLimits, Place, Policy, Rearranged, Recovered, Remote, Repair, RepairedInMemory, Replicate, Storage, StoreError,
-    StoreSyncState, SyncError, SyncState, SyncTotals, Unsupported, VerifyStep, WantError, is_object_property,
+    FeedSyncState, FileStorage, FileStorageOptions, Found, KeptConflict, KeyPair, ListedCore, MemoryStorage, Moved,
+    Namespace, PeerLimits, Place, Policy, Rearranged, Recovered, Remote, Repair, RepairedInMemory, Replicate, Storage,
+    StoreError, StoreSyncState, SyncError, SyncState, SyncTotals, Unsupported, VerifyStep, WantError,
+    is_object_property,
 };
 pub use multifeed_proto::{
     DEFAULT_ROOT_KEY, DiscoveryKey, Fault, FeedKey, HandshakeHash, Json, KeyLengthError, ManifestFields, Node,

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use multifeed_tokio::{Feed, Multifeed, Options};
 use tokio::time::{Instant, sleep};
 
-use super::control::{self, Ask, Blocks, Request, TakeBlocks, unless_interrupted};
+use super::control::{self, Ask, Blocks, LOOK_SHARE, Request, TakeBlocks, unless_interrupted};
 use super::find;
 use super::reading::{changed, close_read, open_beside, open_to_read};
 use crate::args::{BlockRange, Cat, Global};
@@ -21,9 +21,8 @@ use crate::stop::Stop;
 /// Bytes gathered for one write to stdout.
 const WRITE_BYTES: usize = 1 << 18;
 
-/// How often a store that no process serves is looked at for new blocks, at the most, and how much longer than a look takes at the least.
+/// How often a store that no process serves is looked at for new blocks, at the most.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-const LOOK_SHARE: u32 = 10;
 
 /// How blocks are written.
 enum Form {

@@ -25,7 +25,7 @@ use tokio::io::{AsyncBufRead, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::opening::root_key;
-use crate::args::{Ban, Clear, Global, Remove, Verify};
+use crate::args::{Ban, Clear, Conflicts, Global, Remove, Verify};
 use crate::error::{CliError, code};
 use crate::output::{Output, Unit};
 use crate::stop::{Signal, Stop};
@@ -37,6 +37,9 @@ pub(super) use self::socket::{Control, is_served};
 
 /// How long the process that has the store open has for an answer.
 const ANSWER_TIME: Duration = Duration::from_secs(60);
+
+/// How much longer than a look at its files a store that no process serves is left alone, at the least.
+pub(super) const LOOK_SHARE: u32 = 10;
 
 /// What the process that has the store open is asked for.
 #[derive(Debug, Serialize, Deserialize)]
@@ -60,6 +63,9 @@ pub(super) enum Ask {
     Unban(Ban),
     Clear(Clear),
     Verify(Verify),
+    Status,
+    Watch,
+    Conflicts(Conflicts),
 }
 
 /// What is appended to.
@@ -179,7 +185,7 @@ pub(super) trait TakeBlocks {
 }
 
 /// Of a command that reads none.
-struct NoBlocks;
+pub(super) struct NoBlocks;
 
 impl TakeBlocks for NoBlocks {
     fn block(&mut self, _key: &str, _index: u64, _block: &[u8]) -> Result<(), CliError> {

@@ -4,6 +4,7 @@ mod append;
 mod ban;
 mod cat;
 mod clear;
+mod conflicts;
 mod control;
 mod crowd;
 mod demo;
@@ -19,10 +20,12 @@ mod peer;
 mod reading;
 mod remove;
 mod serve;
+mod status;
 mod swarm;
 mod sync;
 mod testnet;
 mod verify;
+mod watch;
 mod whereabouts;
 mod writers;
 
@@ -57,12 +60,15 @@ pub(crate) async fn run(args: Args, output: Output) -> Result<(), CliError> {
         }
         Command::Append(args) => append::run(args, &global, options, output).await,
         Command::Cat(args) => cat::run(args, &global, options, &output).await,
+        Command::Status(args) => status::run(&args, &global, options, &output).await,
+        Command::Watch(_) => watch::run(&global, options, &output).await,
         command @ (Command::Feeds
         | Command::Remove(_)
         | Command::Ban(_)
         | Command::Unban(_)
         | Command::Clear(_)
-        | Command::Verify(_)) => on_store(command, &global, options, &output).await,
+        | Command::Verify(_)
+        | Command::Conflicts(_)) => on_store(command, &global, options, &output).await,
         Command::Serve(args) => serve::run(args, &global, options, output).await,
         Command::Sync(args) => sync::run(args, &global, options, output).await,
         Command::Demo => demo::run(options, &output).await,
@@ -79,6 +85,7 @@ async fn on_store(command: Command, global: &Global, options: Options, output: &
         Command::Unban(args) => Ask::Unban(args.clone()),
         Command::Clear(args) => Ask::Clear(args.clone()),
         Command::Verify(args) => Ask::Verify(args.clone()),
+        Command::Conflicts(args) => Ask::Conflicts(args.clone()),
         _ => Ask::Feeds,
     };
     let given = options.clone();
@@ -88,6 +95,7 @@ async fn on_store(command: Command, global: &Global, options: Options, output: &
             Command::Ban(args) => ban::run(&args, true, global, given, output).await,
             Command::Unban(args) => ban::run(&args, false, global, given, output).await,
             Command::Clear(args) => clear::run(args, global, given, output).await,
+            Command::Conflicts(args) => conflicts::run(&args, global, given, output).await,
             Command::Verify(args) => verify::run(&args, global, given, output.clone()).await,
             _ => feeds::run(global, given, output).await,
         }

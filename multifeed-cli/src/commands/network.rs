@@ -24,7 +24,7 @@ use super::whereabouts::Whereabouts;
 use crate::args::{Global, Serve, Sync};
 use crate::error::{CliError, EXIT_NOT_IN_SYNC, code};
 use crate::line_limit::{LineLimit, SUM_UP_EVERY};
-use crate::output::{Event, Output, PeerName, Standing, Unit};
+use crate::output::{Event, Output, PeerName, Seat, Standing, Unit};
 use crate::stop::Stop;
 
 /// How long to wait after the system refused to accept, before the next try.
@@ -46,7 +46,7 @@ pub(super) async fn serve(
     let options = bounded(options, &args.bounds);
     let mut stop = Stop::listen()?;
     let (multis, only_reads) = open_all_to_serve(global, options, keys, &output).await?;
-    let control = if only_reads { None } else { Control::listen(&global.store, places(&multis, global)) };
+    let control = if only_reads { None } else { Control::listen(&global.store, places(&multis, global), &output) };
     let whereabouts = Whereabouts::of(global);
     output.start_bar(Unit::Blocks);
     output.queue_lines();
@@ -72,7 +72,7 @@ pub(super) async fn sync(
 ) -> Result<(), CliError> {
     let mut stop = Stop::listen()?;
     let multis = open_all(global, options, keys, &output).await?;
-    let control = if args.live { Control::listen(&global.store, places(&multis, global)) } else { None };
+    let control = if args.live { Control::listen(&global.store, places(&multis, global), &output) } else { None };
     let whereabouts = Whereabouts::of(global);
     output.start_bar(Unit::Blocks);
     output.queue_lines();
@@ -148,8 +148,8 @@ pub(super) struct Roots<'a> {
     /// Nothing is said of those who have none of the root keys, whatever became of them.
     says_of_strangers: bool,
     peers: BTreeMap<ConnectionId, Connected>,
-    /// How each sync stood when that was printed last.
-    stood: BTreeMap<(ConnectionId, FeedKey), Standing>,
+    /// How each sync stood when that was said last, and its seat for `status`.
+    stood: BTreeMap<(ConnectionId, FeedKey), (Standing, Seat)>,
     lines: LineLimit,
     /// Why the last connection that was dialled came to nothing.
     came_to_nothing: Option<String>,
@@ -316,7 +316,11 @@ impl<'a> Roots<'a> {
                 signal = stop.wait() => {
                     let message = "interrupted before it was done";
                     let error = CliError::new(code::INTERRUPTED, message).with_exit(signal.exit());
-                    return if args.live { Ok(()) } else { Err(error) };
+                    return match args.live {
+                        true if self.is_in_sync() => Ok(()),
+                        true => Err(peer::not_in_sync(signal)),
+                        false => Err(error),
+                    };
                 }
                 event = self.events.next() => {
                     let Some(event) = event else { return Ok(()) };
@@ -332,6 +336,16 @@ impl<'a> Roots<'a> {
                 Some((root, event)) = self.feeds.recv() => self.say_of_feed(root, &event)?,
             }
         }
+    }
+
+    /// Whether a peer is there for each root key, and all of them are in sync.
+    fn is_in_sync(&self) -> bool {
+        self.keys.iter().all(|root| {
+            let status = self.networker.status(root);
+            let peers = status.as_ref().map(|status| &status.peers[..]).unwrap_or_default();
+            let mut ready = peers.iter().filter(|peer| peer.state == RootState::Ready).peekable();
+            ready.peek().is_some() && ready.all(|peer| peer.sync.in_sync)
+        })
     }
 
     /// What the command's end says of a sync with one peer.
@@ -370,7 +384,7 @@ impl<'a> Roots<'a> {
                 connected.ended.shared.insert(root);
                 let who_syncs = format!("{}root {}: ", who(connected), short(&root));
                 let apart = Apart::of_damage(self.damaged.contains(&root));
-                let sync = Peer { who: who_syncs, apart, ..Peer::default() };
+                let sync = Peer { who: who_syncs, apart, live: self.live, ..Peer::default() };
                 connected.syncs.insert(root, sync);
                 let (who, peer) = (who(connected), connected.name(self.dialled.as_ref()));
                 if is_first && self.may_say(connection, now) {
@@ -473,17 +487,17 @@ impl<'a> Roots<'a> {
 
     /// Prints how each sync stands with each peer, if that changed. People see all of it together, at the bottom of the terminal.
     pub(super) fn print_progress(&mut self) -> Result<(), CliError> {
-        if !self.output.is_json() {
-            return Ok(());
-        }
         for root in &self.keys {
             let Some(status) = self.networker.status(root) else { continue };
             for found in status.peers.into_iter().filter(|found| found.state == RootState::Ready) {
                 let standing = Standing::from(found.sync);
-                let before = self.stood.entry((found.connection, *root)).or_default();
+                let stood = self.stood.entry((found.connection, *root));
+                let (before, seat) = stood.or_insert_with(|| (Standing::default(), self.output.board().seat()));
                 if std::mem::replace(before, standing) != standing {
                     let name = self.peers.get(&found.connection).map(|on| on.name(self.dialled.as_ref()));
-                    let output = self.output.about_root(&name.unwrap_or_default(), named_root(root));
+                    let name = name.unwrap_or_default();
+                    seat.set(&name, Some(&named_root(root)), standing);
+                    let output = self.output.about_root(&name, named_root(root));
                     output.print_progress(&Event::RootProgress(standing))?;
                 }
             }

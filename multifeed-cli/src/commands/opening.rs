@@ -4,14 +4,14 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use multifeed_tokio::{
-    Corestore, DEFAULT_ROOT_KEY, Error, FeedKey, FileStorage, FileStorageOptions, Multifeed, Options, PeerLimits,
+    Corestore, DEFAULT_ROOT_KEY, Error, Feed, FeedKey, FileStorage, FileStorageOptions, Multifeed, Options, PeerLimits,
     Rearranged, StoreError, Unsupported, is_object_property,
 };
 
 use super::{control, holder};
 use crate::args::{Bounds, Global};
 use crate::error::{CliError, EXIT_USAGE, code};
-use crate::output::{Output, count};
+use crate::output::{Output, count, one_line};
 use crate::problems::warn_of;
 
 /// Opens the store, and makes it if there is none. Reports feeds in it that cannot be opened on stderr; the
@@ -19,7 +19,7 @@ use crate::problems::warn_of;
 pub(super) async fn open(global: &Global, options: Options, output: &Output) -> Result<Multifeed, CliError> {
     check_unserved(global).await?;
     let multi = open_either(global, options).await.map_err(|error| cannot_open(error, global))?;
-    warn(&multi, global, Repaired::OnDisk, output);
+    warn(&multi, global, Repaired::OnDisk, output).await?;
     Ok(multi)
 }
 
@@ -34,7 +34,7 @@ pub(super) async fn open_all(
         return Ok(vec![open(global, options, output).await?]);
     }
     let multis = open_several(global, options, keys).await?;
-    warn_of_store(&multis, global, output);
+    warn_of_store(&multis, global, output).await?;
     Ok(multis)
 }
 
@@ -166,27 +166,33 @@ pub(super) fn problems(multi: &Multifeed) -> Vec<String> {
 }
 
 /// Warns of all that opening a store found.
-pub(super) fn warn(multi: &Multifeed, global: &Global, repaired: Repaired, output: &Output) {
+pub(super) async fn warn(
+    multi: &Multifeed,
+    global: &Global,
+    repaired: Repaired,
+    output: &Output,
+) -> Result<(), CliError> {
     warn_of(&problems(multi), output);
     warn_of(&repairs(multi, repaired), output);
-    warn_lasting(multi, &global.store, output);
+    warn_lasting(multi, &global.store, output).await
 }
 
 /// As [`warn`], of a store that is open already: what that repaired was said then.
-pub(super) fn warn_open(multi: &Multifeed, store: &Path, output: &Output) {
+pub(super) async fn warn_open(multi: &Multifeed, store: &Path, output: &Output) -> Result<(), CliError> {
     warn_of(&problems(multi), output);
-    warn_lasting(multi, store, output);
+    warn_lasting(multi, store, output).await
 }
 
 /// Warns of all that opening several multifeeds of one store found, which any of them reports.
-pub(super) fn warn_of_store(multis: &[Multifeed], global: &Global, output: &Output) {
-    if let Some(multi) = multis.last() {
-        warn(multi, global, Repaired::OnDisk, output);
+pub(super) async fn warn_of_store(multis: &[Multifeed], global: &Global, output: &Output) -> Result<(), CliError> {
+    match multis.last() {
+        Some(multi) => warn(multi, global, Repaired::OnDisk, output).await,
+        None => Ok(()),
     }
 }
 
 /// Warns of what was so before, and stays so.
-pub(super) fn warn_lasting(multi: &Multifeed, store: &Path, output: &Output) {
+pub(super) async fn warn_lasting(multi: &Multifeed, store: &Path, output: &Output) -> Result<(), CliError> {
     warn_unsupported(multi, output);
     let feeds = multi.feeds();
     let unreachable = feeds.iter().filter(|feed| feed.writable() && is_object_property(&feed.name())).map(|feed| {
@@ -203,14 +209,22 @@ pub(super) fn warn_lasting(multi: &Multifeed, store: &Path, output: &Output) {
         let others = if others > 0 { format!("; so can {} more", count(others, "key")) } else { String::new() };
         output.warn(&format!("{first}{others}"));
     }
-    let found = multi.conflicts_kept() as u64;
-    if found > 0 {
-        let evidence = store.join("multifeed.conflicts");
-        let (found, evidence) = (count(found, "time"), evidence.display());
+    // What is said of a feed that is gone is not said for ever.
+    let mut forked: Vec<Feed> = Vec::new();
+    for conflict in multi.conflicts().await? {
+        forked.extend(multi.feed(conflict.key).filter(|feed| !forked.contains(feed)));
+    }
+    if let Some(first) = forked.first() {
+        let others = forked.len() as u64 - 1;
+        let others = if others > 0 { format!(", and {} more", count(others, "feed")) } else { String::new() };
         output.warn(&format!(
-            "{found} a peer had another history of a feed, signed by its writer as well: {evidence} is the evidence"
+            "feed {}, named {}{others}: a peer had another history, signed by the writer as well: {} is the evidence (`multifeed conflicts`)",
+            first.key(),
+            one_line(&first.name()),
+            store.join("multifeed.conflicts").display()
         ));
     }
+    Ok(())
 }
 
 /// As [`open`], for commands that add nothing: `None` if there is no store, and none is made.

@@ -43,6 +43,7 @@ impl Apart {
 /// | in sync | both hold the same | | 0 |
 /// | unwanted | the peer lacks blocks that it never asked for, as a JS peer that is sparse | | 0 |
 /// | ended early | blocks did not come that the peer has, or it is not known that both hold the same | `ERR_ENDED_EARLY` | 1 |
+/// | two histories | all is done that can be, and the peer has another history of a feed | `ERR_CONFLICT` | 3 |
 /// | not taken | the peer did not take all that it was offered | `ERR_NOT_TAKEN` | 3 |
 /// | unfetched | the peer has blocks that a store which can only be read does not take | `ERR_NOT_IN_SYNC` | 3 |
 /// | apart | all is done that can be; what keeps the two apart was reported | `ERR_NOT_IN_SYNC` | 3 |
@@ -60,6 +61,7 @@ pub(super) struct Outcome {
 enum Kind {
     InSync,
     Unwanted,
+    Forked,
     EndedEarly,
     NotTaken,
     Unfetched,
@@ -72,6 +74,7 @@ impl Outcome {
         // A block of another history is not to come, nor one that a bound keeps out.
         let early = if apart.conflict || apart.bounded { 0 } else { totals.missing };
         let kind = match (early, totals.not_taken) {
+            (0, _) if apart.conflict => Kind::Forked,
             (0, 0) if totals.unfetched > 0 => Kind::Unfetched,
             (0, 0) if alike => Kind::InSync,
             (0, 0) if totals.unwanted > 0 => Kind::Unwanted,
@@ -84,7 +87,7 @@ impl Outcome {
     }
 
     pub(super) fn is_in_sync(&self) -> bool {
-        self.alike && self.totals.not_taken == 0 && self.totals.unfetched == 0
+        self.alike && self.totals.not_taken == 0 && self.totals.unfetched == 0 && self.kind != Kind::Forked
     }
 
     /// Its numbers, for programs.
@@ -100,6 +103,7 @@ impl Outcome {
             Kind::InSync => "in sync",
             Kind::Unwanted => "done, and the peer asked for no more",
             Kind::NotTaken | Kind::Unfetched | Kind::Apart => "done, and not in sync",
+            Kind::Forked => "done, but for a feed of two histories",
             Kind::EndedEarly => "ended early",
         };
         format!("{state}: {}", Moved::from(&self.totals).text(self.totals.in_step))
@@ -151,6 +155,11 @@ impl Outcome {
                 let message = "the sync is done, and the two stores do not hold the same: what keeps them apart was reported before";
                 Err(CliError::new(code::NOT_IN_SYNC, message).with_exit(EXIT_NOT_IN_SYNC))
             }
+            Kind::Forked => {
+                let message = "the two stores have two histories of a feed, both signed by its writer, which no sync brings together: all else is done \
+                               (`multifeed conflicts` lists them; `remove FEED --ban` gives one up)";
+                Err(CliError::new(code::CONFLICT, message).with_exit(EXIT_NOT_IN_SYNC))
+            }
             Kind::EndedEarly if self.early > 0 => {
                 let blocks = count(self.early, "block");
                 let message = format!("the session ended before {blocks} came that the peer has; sync again");
@@ -158,7 +167,7 @@ impl Outcome {
             }
             Kind::EndedEarly => {
                 let message = "the session is over, and the two stores are not known to hold the same: the peer may have had no place for it, be \
-                               shutting down, or have another history of a feed, or its disk may have failed; sync again";
+                               shutting down, or its disk may have failed; sync again";
                 Err(CliError::new(code::ENDED_EARLY, message))
             }
         }
@@ -192,6 +201,15 @@ mod tests {
             }
             assert_eq!(exit(live, false, [0, 1, 0, 0], true), expected(3, code::NOT_TAKEN));
             assert_eq!(exit(live, true, [0, 0, 1, 1], false), expected(3, code::NOT_IN_SYNC));
+        }
+        for live in [false, true] {
+            for numbers in [[0; 4], [5, 1, 0, 0]] {
+                let mut totals = SyncTotals::default();
+                (totals.missing, totals.not_taken) = (numbers[0], numbers[1]);
+                let forked = Apart { any: true, conflict: true, bounded: false };
+                let error = Outcome::of(live, false, forked, totals).result().unwrap_err();
+                assert_eq!((error.exit(), error.code()), (3, code::CONFLICT));
+            }
         }
         assert_eq!(exit(false, false, [0; 4], true), (3, code::NOT_IN_SYNC.to_owned()));
         assert_eq!(exit(true, false, [0; 4], true), (1, code::ENDED_EARLY.to_owned()));

@@ -11,9 +11,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use super::guest::{FAREWELL, Guest, Leave};
 use super::outcome::{Apart, Outcome};
 use crate::error::{CliError, code};
-use crate::output::{Event, Output, PeerName, Standing, Unit, count};
+use crate::output::{Event, Output, PeerName, Standing, count};
 use crate::problems::Found;
-use crate::stop::Stop;
+use crate::stop::{Signal, Stop};
 
 /// How often progress is reported, at the most. What came between is not lost: the newest is reported at the end.
 pub(super) const PROGRESS_EVERY: Duration = Duration::from_millis(100);
@@ -38,6 +38,8 @@ pub(super) struct Peer {
     pub(super) apart: Apart,
     /// The store can only be read: nothing is fetched from the peer.
     pub(super) takes_nothing: bool,
+    /// This side stays in sync with it.
+    pub(super) live: bool,
 }
 
 impl Peer {
@@ -95,6 +97,7 @@ pub(super) async fn follow(
     let mut waiting: Option<Standing> = None;
     let mut newest: Option<Standing> = None;
     let mut next_progress = Instant::now();
+    let seat = output.board().seat();
     if live || peer.takes_nothing {
         // From now on it is known what the peer lacks, and has. If the session is over already, its end reports that.
         let _ = sync.state().await;
@@ -106,10 +109,9 @@ pub(super) async fn follow(
                 Ok(Some(SyncEvent::Progress(progress))) => {
                     let standing = Standing::from(progress);
                     if !live {
-                        let moved = &standing.moved;
-                        let done = moved.blocks_received + moved.blocks_sent;
-                        output.set_bar(Unit::Blocks, done, if moved.missing > 0 { done + moved.missing } else { 0 });
+                        output.set_progress(&standing);
                     }
+                    seat.set(&peer.name, None, standing);
                     (waiting, newest) = (Some(standing), Some(standing));
                 }
                 Ok(Some(event)) => {
@@ -186,10 +188,17 @@ pub(super) async fn follow(
         Some(signal) if !live => {
             Err(CliError::new(code::INTERRUPTED, "interrupted before it was done").with_exit(signal.exit()))
         }
+        Some(signal) if peer.guest.is_none() && !outcome.is_in_sync() => Err(not_in_sync(signal)),
         // A peer that comes to a server takes what it likes, and goes when it likes, except the one peer of `--once`.
         None if peer.guest.as_ref().is_none_or(Guest::is_first) => outcome.result(),
         _ => Ok(()),
     }
+}
+
+/// What a live sync fails with that a signal ended while both sides did not hold the same.
+pub(super) fn not_in_sync(signal: Signal) -> CliError {
+    let message = "interrupted while the two were not in sync; sync again";
+    CliError::new(code::INTERRUPTED, message).with_exit(signal.exit())
 }
 
 /// Says of a peer that ended the connection at once what may be behind it.
@@ -251,7 +260,8 @@ fn limit(error: &SessionError) -> String {
 pub(super) fn print(event: &SyncEvent, peer: &mut Peer, output: &Output) -> Result<(), CliError> {
     // How many feeds a peer brings is bounded, so all of them are said; each other line counts.
     let counts = match event {
-        SyncEvent::Proven | SyncEvent::Ready(_) => false,
+        SyncEvent::Ready(remote) => peer.live && remote.live == Some(false),
+        SyncEvent::Proven => false,
         SyncEvent::Feed { .. } => !peer.is_proven(),
         _ => true,
     };
@@ -267,6 +277,10 @@ pub(super) fn print(event: &SyncEvent, peer: &mut Peer, output: &Output) -> Resu
     let who = &peer.who;
     match event {
         SyncEvent::Connected { .. } => output.print(|| format!("{who}connected"), &Event::Connected),
+        SyncEvent::Ready(remote) if peer.live && remote.live == Some(false) => {
+            let people = || format!("{who}the peer is not live: it leaves once both hold the same");
+            output.print(people, &Event::PeerNotLive)
+        }
         SyncEvent::Feed { key, name } => {
             let key = key.to_string();
             output.print(|| format!("{who}new feed {key}, named {name}"), &Event::Feed { key: key.clone(), name })

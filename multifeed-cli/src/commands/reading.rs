@@ -70,7 +70,7 @@ pub(super) async fn open_to_read(
     }
     warn_of(&reading.problems, output);
     warn_of(&reading.repairs, output);
-    warn_lasting(&reading.multi, &global.store, output);
+    warn_lasting(&reading.multi, &global.store, output).await?;
     Ok(Some(reading))
 }
 
@@ -90,7 +90,14 @@ impl Reading {
     /// Of a store that this process has open.
     pub(super) fn of_open(multi: &Multifeed) -> Self {
         let (repairs, lost) = (Vec::new(), BTreeMap::new());
-        Self { multi: multi.clone(), problems: problems(multi), changed: Vec::new(), repairs, lost, how: Unwritten::ReadOnly }
+        Self {
+            multi: multi.clone(),
+            problems: problems(multi),
+            changed: Vec::new(),
+            repairs,
+            lost,
+            how: Unwritten::ReadOnly,
+        }
     }
 
     /// Whether opening it found nothing that another process may be the cause of.
@@ -185,7 +192,7 @@ pub(super) async fn open_to_serve(
         }
         opened => (opened.map_err(|error| cannot_open(error, global))?, false),
     };
-    warn(&multi, global, if only_reads { Repaired::InMemory } else { Repaired::OnDisk }, output);
+    warn(&multi, global, if only_reads { Repaired::InMemory } else { Repaired::OnDisk }, output).await?;
     Ok((multi, only_reads))
 }
 
@@ -212,7 +219,7 @@ pub(super) async fn open_all_to_serve(
         opened => (opened.map_err(|error| cannot_open(error, global))?, false),
     };
     let multis = in_corestore(&store, global, keys).await?;
-    warn_of_store(&multis, global, output);
+    warn_of_store(&multis, global, output).await?;
     Ok((multis, only_reads))
 }
 

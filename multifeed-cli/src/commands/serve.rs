@@ -40,7 +40,7 @@ pub(super) async fn run(args: Serve, global: &Global, options: Options, mut outp
     let stop = Stop::listen()?;
     let place = Place::new(&root_key(&options), global);
     let (multi, only_reads) = open_to_serve(global, options, &output).await?;
-    let control = if only_reads { None } else { Control::listen(&global.store, vec![(place, multi.clone())]) };
+    let control = if only_reads { None } else { Control::listen(&global.store, vec![(place, multi.clone())], &output) };
     let whereabouts = Whereabouts::of(global);
     if args.once || args.live {
         output.start_bar(Unit::Blocks);
@@ -92,7 +92,15 @@ async fn serve(
     let let_in = |peers: &mut JoinSet<_>, Caller { stream, from }, guest| {
         let apart = Apart::of_damage(!multi.problems().is_empty());
         let (who, name) = (format!("{from}: "), from.into());
-        let peer = Peer { who, name, guest: Some(guest), apart, takes_nothing: only_reads, ..Peer::default() };
+        let peer = Peer {
+            who,
+            name,
+            guest: Some(guest),
+            apart,
+            takes_nothing: only_reads,
+            live: args.live,
+            ..Peer::default()
+        };
         peers.spawn(sync_with(multi.clone(), stream, peer, replicate.clone(), stopped.clone(), output.clone()));
     };
     let mut listener = Some(listener);

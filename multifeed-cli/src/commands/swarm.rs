@@ -60,7 +60,7 @@ pub(super) async fn run(
              --bootstrap ADDR, nothing is announced there",
         );
     }
-    let control = if only_reads { None } else { Control::listen(&global.store, places(&multis, global)) };
+    let control = if only_reads { None } else { Control::listen(&global.store, places(&multis, global), &output) };
     let whereabouts = Whereabouts::of(global);
     output.start_bar(Unit::Blocks);
     output.queue_lines();

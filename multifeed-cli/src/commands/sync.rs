@@ -23,7 +23,7 @@ pub(super) async fn run(args: Sync, global: &Global, options: Options, mut outpu
         Ok(true) | Err(_) => None,
     };
     let multi = open(global, options, &output).await?;
-    let control = if args.live { Control::listen(&global.store, vec![(place, multi.clone())]) } else { None };
+    let control = if args.live { Control::listen(&global.store, vec![(place, multi.clone())], &output) } else { None };
     let whereabouts = Whereabouts::of(global);
     output.start_bar(Unit::Blocks);
     output.queue_lines();
@@ -56,7 +56,8 @@ async fn sync(multi: &Multifeed, stream: Tuned, args: &Sync, stop: &mut Stop, ou
     let replicate = if args.live { Replicate::live() } else { Replicate::default() };
     let sync = multi.replicate(stream, Role::Initiator, replicate);
     let name = PeerName { id: None, address: Some(args.address.clone()) };
-    let mut peer = Peer { apart: Apart::of_damage(!multi.problems().is_empty()), name, ..Peer::default() };
+    let apart = Apart::of_damage(!multi.problems().is_empty());
+    let mut peer = Peer { apart, name, live: args.live, ..Peer::default() };
     let followed = peer::follow(sync, args.live, &mut peer, stop, output);
     if args.live { peer::show(std::slice::from_ref(multi), output, followed).await } else { followed.await }
 }

@@ -318,6 +318,33 @@ impl Running {
         }
     }
 
+    /// Waits until it says that both sides hold the same, if that is not the last that it said.
+    pub fn in_sync(&mut self) -> Result<()> {
+        let is_progress = |event: &&Value| event["event"] == "progress" || event["event"] == "root-progress";
+        while self.seen.iter().rev().find(is_progress).is_none_or(|event| event["in_sync"] != true) {
+            self.wait_for("in sync", |event| event["in_sync"] == true)?;
+        }
+        Ok(())
+    }
+
+    /// As [`wait_for`](Self::wait_for), for half a second at the most.
+    pub fn wait_a_moment(&mut self, wanted: impl Fn(&Value) -> bool) -> Result<Option<Value>> {
+        let until = Instant::now() + Duration::from_millis(500);
+        loop {
+            while let Some(event) = self.seen.get(self.passed) {
+                self.passed += 1;
+                if wanted(event) {
+                    return Ok(Some(event.clone()));
+                }
+            }
+            match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(line) => self.seen.push(serde_json::from_str(&line).with_context(|| format!("no JSON: {line}"))?),
+                Err(RecvTimeoutError::Timeout) => return Ok(None),
+                Err(RecvTimeoutError::Disconnected) => bail!("it ended: {}", self.stderr()),
+            }
+        }
+    }
+
     /// Waits until a sync says that it has received this many blocks.
     pub fn received(&mut self, blocks: u64) -> Result<Value> {
         let what = format!("progress of {blocks} blocks");

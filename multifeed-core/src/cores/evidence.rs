@@ -15,6 +15,18 @@ const MAX_OF_A_FEED: usize = 4;
 /// More than [`Limits::conflicts`](crate::Limits::conflicts) lines take at their largest, in bytes for each.
 const MAX_LINE: usize = 1024;
 
+/// A second history of a feed that was found, of which the evidence is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KeptConflict {
+    /// The feed.
+    pub key: FeedKey,
+    /// The length in blocks of the history that is not here.
+    pub length: u64,
+    /// That of the history that was held here when the other one was found.
+    pub held_length: u64,
+}
+
 /// The evidence that is kept: a JSON object a line, with the feed's key, both lengths, root hashes and signatures, and the first
 /// tree node found to differ. Hashes, keys and signatures are in hex.
 ///
@@ -35,6 +47,21 @@ impl Evidence {
     /// How many second histories are kept.
     pub(crate) fn len(&self) -> usize {
         self.lines.as_ref().map_or(0, Vec::len)
+    }
+
+    /// What is kept, as far as it can be read.
+    pub(crate) fn list(&self) -> Vec<KeptConflict> {
+        self.lines.iter().flatten().filter_map(|line| kept(line)).collect()
+    }
+
+    /// Forgets all of it. Returns how much there was.
+    pub(crate) fn clear<S: Storage>(&mut self, storage: &mut S) -> Result<usize, StoreError> {
+        let count = self.len();
+        if count > 0 {
+            replace(storage, &[])?;
+            self.lines = Some(Vec::new());
+        }
+        Ok(count)
     }
 
     /// Keeps a second history of a feed. Returns whether it was kept before; one that finds no room counts as new.
@@ -82,8 +109,7 @@ fn read<S: Storage>(storage: &mut S, max: usize) -> Result<Vec<String>, StoreErr
 }
 
 fn replace<S: Storage>(storage: &mut S, lines: &[String]) -> Result<(), StoreError> {
-    let mut text = lines.join("\n");
-    text.push('\n');
+    let text: String = lines.iter().flat_map(|line| [line, "\n"]).collect();
     storage.replace(FILE, text.as_bytes()).map_err(|error| StoreError::from_file(FILE, "write", error))
 }
 
@@ -101,6 +127,17 @@ fn line(key: &FeedKey, conflict: &Conflict) -> (String, String) {
         hex(held_root_hash)
     );
     (start, line)
+}
+
+/// What a line of the file says.
+fn kept(line: &str) -> Option<KeptConflict> {
+    let rest = line.strip_prefix(r#"{"key":""#)?;
+    let key = rest.get(..64)?.parse().ok()?;
+    let number = |name: &str| {
+        let (_, after) = line.split_once(&format!(r#""{name}":"#))?;
+        after.split([',', '}']).next()?.parse().ok()
+    };
+    Some(KeptConflict { key, length: number("length")?, held_length: number("held_length")? })
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use multifeed_core::{
-    ExposedKey, FileStorage, KeyPair, MemoryStorage, Namespace, Rearranged, Recovered, SetId, Storage, StoreError,
-    Unsupported,
+    ExposedKey, FileStorage, KeptConflict, KeyPair, MemoryStorage, Namespace, Rearranged, Recovered, SetId, Storage,
+    StoreError, Unsupported,
 };
 use multifeed_proto::{DEFAULT_ROOT_KEY, DiscoveryKey, FeedKey};
 
@@ -271,9 +271,21 @@ impl Multifeed {
         self.guard.ask(|answer| Call::CloseIdleFiles { answer }).await
     }
 
-    /// Returns how many second histories were kept as evidence when the store was opened, in `multifeed.conflicts` beside the feeds.
-    pub fn conflicts_kept(&self) -> usize {
-        self.shared().store.found().conflicts
+    /// Returns the second histories that were found, of this multifeed's feeds and others, also of such as were removed since. The evidence is in
+    /// `multifeed.conflicts` beside the feeds.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn conflicts(&self) -> Result<Vec<KeptConflict>, Error> {
+        self.guard.ask(|answer| Call::Conflicts { answer }).await
+    }
+
+    /// Removes the evidence of all second histories. One that a peer shows again is reported, and kept, anew.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if the file cannot be written; [`Error::Closed`].
+    pub async fn clear_conflicts(&self) -> Result<usize, Error> {
+        self.guard.ask(|answer| Call::ClearConflicts { answer }).await?
     }
 
     /// Ends all sessions, cleanly, writes what is not written, and releases the store, if no other multifeed of the same corestore and no

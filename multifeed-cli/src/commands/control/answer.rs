@@ -13,9 +13,9 @@ use super::wire::{Reply, read_batch, read_line, write_line};
 use super::{Appending, Ask, Place, Request};
 use crate::commands::opening::warn_open;
 use crate::commands::writers::open_writer;
-use crate::commands::{ban, cat, clear, feeds, remove, verify};
+use crate::commands::{ban, cat, clear, conflicts, feeds, remove, status, verify, watch};
 use crate::error::{CliError, code};
-use crate::output::{Output, Part};
+use crate::output::{Board, Output, Part};
 
 /// The multifeeds that this process has open.
 pub(super) type Served = Arc<[(Place, Multifeed)]>;
@@ -46,6 +46,7 @@ impl<E: Into<CliError>> From<(E,)> for Failure {
 pub(super) async fn answer(
     stream: &mut (impl AsyncBufRead + AsyncWrite + Unpin),
     served: &Served,
+    board: &Board,
 ) -> Result<(), Failure> {
     let Some(Request { place, store, json, ask }) = read_line(stream).await? else { return Err(Failure::Gone) };
     // A folder that is a multifeed itself is meant whatever the root key of its sessions is.
@@ -56,7 +57,7 @@ pub(super) async fn answer(
     };
     match ask {
         Ask::Append(appending) => append(stream, multi, &appending).await,
-        ask => relayed(stream, multi, &store, json, ask).await,
+        ask => relayed(stream, (multi, board), &store, json, ask).await,
     }
 }
 
@@ -105,7 +106,7 @@ fn synced(result: Result<(), Error>) -> Result<(), CliError> {
 /// Runs a command, and sends what it prints.
 async fn relayed(
     stream: &mut (impl AsyncBufRead + AsyncWrite + Unpin),
-    multi: &Multifeed,
+    (multi, board): (&Multifeed, &Board),
     store: &Path,
     json: bool,
     ask: Ask,
@@ -114,7 +115,7 @@ async fn relayed(
     stream.flush().await?;
     let (mut reader, mut writer) = tokio::io::split(stream);
     let (output, mut parts) = Output::to_relay(json);
-    let mut work = pin!(run(multi, store, ask, &output));
+    let mut work = pin!(run((multi, board), store, ask, &output));
     let done = loop {
         tokio::select! {
             biased;
@@ -157,8 +158,11 @@ async fn write_part(writer: &mut (impl AsyncWrite + Unpin), part: Part) -> io::R
     }
 }
 
-async fn run(multi: &Multifeed, store: &Path, ask: Ask, output: &Output) -> Result<(), CliError> {
-    warn_open(multi, store, output);
+async fn run((multi, board): (&Multifeed, &Board), store: &Path, ask: Ask, output: &Output) -> Result<(), CliError> {
+    // What is asked over and over is answered without a word.
+    if !matches!(ask, Ask::Status | Ask::Watch) {
+        warn_open(multi, store, output).await?;
+    }
     match ask {
         // It is answered elsewhere.
         Ask::Append(_) => return Ok(()),
@@ -169,6 +173,9 @@ async fn run(multi: &Multifeed, store: &Path, ask: Ask, output: &Output) -> Resu
         Ask::Unban(args) => ban::set(multi, &args.feed, false, output).await?,
         Ask::Clear(args) => clear::clear(multi, &args, output).await?,
         Ask::Verify(args) => return verify::of_open(multi, &args, output).await,
+        Ask::Status => return status::of_open(multi, board, output).await,
+        Ask::Watch => return watch::of_open(multi, output).await,
+        Ask::Conflicts(args) => conflicts::of_open(multi, &args, output).await?,
     }
     // As closing the store does.
     synced(multi.sync_to_disk().await)

@@ -7,6 +7,7 @@ use tokio::io::{BufStream, DuplexStream};
 
 use super::Place;
 use crate::error::CliError;
+use crate::output::Output;
 
 /// What a request goes through.
 pub(in crate::commands) type Stream = BufStream<DuplexStream>;
@@ -14,7 +15,11 @@ pub(in crate::commands) type Stream = BufStream<DuplexStream>;
 pub(in crate::commands) struct Control;
 
 impl Control {
-    pub(in crate::commands) fn listen(_store: &Path, _served: Vec<(Place, Multifeed)>) -> Option<Self> {
+    pub(in crate::commands) fn listen(
+        _store: &Path,
+        _served: Vec<(Place, Multifeed)>,
+        _output: &Output,
+    ) -> Option<Self> {
         None
     }
 

@@ -16,6 +16,7 @@ use super::Place;
 use super::answer::{Failure, Served, answer};
 use super::wire::{Failed, Reply, write_line};
 use crate::error::{CliError, code};
+use crate::output::{Board, Output};
 
 /// The socket's name beside the numbered folders. JS does not look at it.
 const SOCKET: &str = "multifeed.socket";
@@ -46,8 +47,8 @@ pub(in crate::commands) struct Control {
 
 impl Control {
     /// Listens for other commands. `None` if there can be no socket; those commands then say that the store is locked.
-    pub(in crate::commands) fn listen(store: &Path, served: Vec<(Place, Multifeed)>) -> Option<Self> {
-        match Self::try_listen(store, served) {
+    pub(in crate::commands) fn listen(store: &Path, served: Vec<(Place, Multifeed)>, output: &Output) -> Option<Self> {
+        match Self::try_listen(store, served, output.board().clone()) {
             Ok(control) => Some(control),
             Err(error) => {
                 tracing::info!("no control socket in {}: {error}", store.display());
@@ -56,7 +57,7 @@ impl Control {
         }
     }
 
-    fn try_listen(store: &Path, served: Vec<(Place, Multifeed)>) -> io::Result<Self> {
+    fn try_listen(store: &Path, served: Vec<(Place, Multifeed)>, board: Board) -> io::Result<Self> {
         let (folder, path) = path_in(store)?;
         // The lock of the store is ours: what is there is left over, unless the disk has no locks.
         match fs::symlink_metadata(&path) {
@@ -85,7 +86,7 @@ impl Control {
             }
         };
         let moved = Arc::new(OnceLock::new());
-        let serving = tokio::spawn(serve(listener, served.into(), moved.clone()));
+        let serving = tokio::spawn(serve(listener, served.into(), board, moved.clone()));
         Ok(Self { path, elsewhere, serving, moved, _folder: folder })
     }
 
@@ -191,7 +192,7 @@ fn is_of_us(stream: &UnixStream) -> bool {
     stream.peer_cred().is_ok_and(|peer| peer.uid() == us || peer.uid() == 0)
 }
 
-async fn serve(listener: UnixListener, served: Served, moved: Arc<OnceLock<CliError>>) {
+async fn serve(listener: UnixListener, served: Served, board: Board, moved: Arc<OnceLock<CliError>>) {
     let places = Arc::new(Semaphore::new(AT_ONCE));
     let mut requests = JoinSet::new();
     while let Ok(permit) = places.clone().acquire_owned().await {
@@ -208,11 +209,11 @@ async fn serve(listener: UnixListener, served: Served, moved: Arc<OnceLock<CliEr
                 continue;
             }
         };
-        let (served, moved) = (served.clone(), moved.clone());
+        let (served, board, moved) = (served.clone(), board.clone(), moved.clone());
         requests.spawn(async move {
             let _permit = permit;
             let mut stream = BufStream::new(stream);
-            if let Err(Failure::Cli(error)) = answer(&mut stream, &served).await {
+            if let Err(Failure::Cli(error)) = answer(&mut stream, &served, &board).await {
                 // Noted first: a client that hears of it may end this process.
                 if error.code() == code::MOVED {
                     let _ = moved.set(error.clone());

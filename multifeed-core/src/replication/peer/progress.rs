@@ -134,8 +134,7 @@ impl FeedChannel {
     /// How things stand now.
     pub(crate) fn assess<S: Storage>(&mut self, work: &mut Work<'_, S>) -> PeerProgress {
         let in_flight = self.download.in_flight() as u64;
-        let (missing_here, given_up, missing_there) =
-            (self.missing(), self.given_up(work.feed), self.missing_there());
+        let (missing_here, given_up, missing_there) = (self.missing(), self.given_up(work.feed), self.missing_there());
         PeerProgress {
             missing_here,
             given_up,

@@ -625,7 +625,15 @@ impl PeerSession {
     /// How it stands.
     pub(crate) fn state(&self, clean: bool, now: Duration) -> SyncState {
         let PeerProgress {
-            missing_here, given_up, missing_there, bytes_missing, in_flight, bytes_in_flight, requested, in_sync, ..
+            missing_here,
+            given_up,
+            missing_there,
+            bytes_missing,
+            in_flight,
+            bytes_in_flight,
+            requested,
+            in_sync,
+            ..
         } = self.sums;
         let totals = &self.totals;
         let all_in_sync = clean && self.is_in_sync();

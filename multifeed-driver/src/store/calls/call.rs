@@ -5,8 +5,8 @@ use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use multifeed_core::{
-    Audit, CoreList, FeedId, FeedSyncState, KeyPair, Namespace, PeerInfo, Place, Repair, RepairCursor, SignatureSearch,
-    StoreError, StoreSyncState, SyncState, VerifyCursor, VerifyStep, Want,
+    Audit, CoreList, FeedId, FeedSyncState, KeptConflict, KeyPair, Namespace, PeerInfo, Place, Repair, RepairCursor,
+    SignatureSearch, StoreError, StoreSyncState, SyncState, VerifyCursor, VerifyStep, Want,
 };
 
 use multifeed_proto::{FeedKey, Node};
@@ -67,6 +67,12 @@ pub(crate) enum Call {
         key: FeedKey,
         bans: bool,
         answer: Answer<Result<bool, Error>>,
+    },
+    Conflicts {
+        answer: Answer<Vec<KeptConflict>>,
+    },
+    ClearConflicts {
+        answer: Answer<Result<usize, Error>>,
     },
     /// Lets a new writer have the name of a missing one.
     ReleaseName {

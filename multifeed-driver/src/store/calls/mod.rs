@@ -53,7 +53,6 @@ pub(crate) struct Found {
     pub(crate) recovered: Vec<Recovered>,
     pub(crate) exposed: Vec<ExposedKey>,
     pub(crate) rearranged: Vec<Rearranged>,
-    pub(crate) conflicts: usize,
 }
 
 /// What the handles of one multifeed and the thread share.
@@ -126,7 +125,6 @@ impl StoreShared {
             recovered: multi.recovered().to_vec(),
             exposed: multi.exposed_keys().to_vec(),
             rearranged: multi.rearranged().to_vec(),
-            conflicts: multi.conflicts_kept(),
         };
         self.note_unsupported(multi.unsupported());
     }

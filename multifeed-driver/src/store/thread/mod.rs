@@ -357,6 +357,11 @@ impl<S: Storage> Store<S> {
                 let changed = if bans { self.multi.ban(key) } else { self.multi.unban(key) };
                 answer.send(changed.map_err(|error| self.failed(error)));
             }
+            Call::Conflicts { answer } => answer.send(self.multi.conflicts()),
+            Call::ClearConflicts { answer } => {
+                let cleared = self.multi.clear_conflicts();
+                answer.send(cleared.map_err(|error| self.failed(error)));
+            }
             Call::ReleaseName { name, answer } => answer.send(self.multi.release_missing_name(&name)),
             Call::GiveUp { key, answer } => {
                 let given_up = self.multi.give_up_missing(&key);
