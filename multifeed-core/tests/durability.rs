@@ -382,6 +382,16 @@ fn a_secret_key_on_two_devices_ends_in_a_conflict_and_not_in_loss() {
         let link = sync(&mut reader, &mut second, plain());
         ended_well(&link);
         assert_eq!((link.conflicts(0), conflicts(&mut reader), evidence(&reader).len()), (1, 0, 1), "{case}");
+        let listed = reader.conflicts();
+        assert_eq!(
+            (listed.len(), listed[0].key, listed[0].held_length),
+            (1, pair(1).public_key(), shared + first_more)
+        );
+        assert_eq!(kept[0]["length"], listed[0].length);
+        // Forgotten, it is reported and kept anew.
+        assert_eq!((reader.clear_conflicts().unwrap(), evidence(&reader).len()), (1, 0));
+        ended_well(&sync(&mut reader, &mut second, plain()));
+        assert_eq!((conflicts(&mut reader), evidence(&reader).len(), reader.conflicts()), (1, 1, listed));
         let mut cursor = VerifyCursor::default();
         assert_eq!(reader.verify_step(also, &mut cursor, usize::MAX).unwrap().findings, []);
     }

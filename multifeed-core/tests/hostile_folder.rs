@@ -844,8 +844,10 @@ fn evidence_that_is_no_evidence_is_not_read_and_not_lost() {
     store.close().unwrap();
     assert_eq!(fs::metadata(&at).unwrap().len(), 300 << 10);
     fs::write(&at, "one\ntwo\n").unwrap();
-    let store = Multifeed::open(FileStorage::open(place.store()).unwrap(), Options::default()).unwrap();
-    assert_eq!((store.problems().len(), store.conflicts_kept()), (0, 2));
+    let mut store = Multifeed::open(FileStorage::open(place.store()).unwrap(), Options::default()).unwrap();
+    assert_eq!((store.problems().len(), store.conflicts_kept(), store.conflicts()), (0, 2, vec![]));
+    assert_eq!(store.clear_conflicts().unwrap(), 2);
+    assert_eq!((fs::read(&at).unwrap(), store.conflicts_kept()), (Vec::new(), 0));
 }
 
 #[test]

@@ -125,7 +125,9 @@ pub(super) async fn run(args: Cat, global: &Global, options: Options, output: &O
             None => here(&wanted, &mut writing, global, options, output).await,
         }
     };
-    result.and(writing.flush())
+    // What was read is written, also before a failure.
+    let flushed = writing.out.flush().map_err(|error| CliError::stdio("stdout", &error));
+    result.and(flushed)
 }
 
 /// Writes the blocks of a feed as they come, whoever has the store open.

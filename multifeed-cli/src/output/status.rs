@@ -56,7 +56,7 @@ impl StatusLine {
             }
         }
         let Some(process) = self.process else {
-            return text + "\nno process serves it, or has it open in `sync --live` or `swarm`";
+            return text + "\nnot live: no `serve`, `sync --live` or `swarm` has it open";
         };
         let _ = write!(text, "\nopen in process {process}, with {}", count(self.peers.len() as u64, "peer"));
         for StatusPeer { name, standing } in &self.peers {
