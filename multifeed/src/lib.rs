@@ -111,7 +111,8 @@
 //!   feed's present length.
 //! - Blocks are ordered within a feed only. Put a timestamp, or links to other feeds' blocks, into the blocks if you need more.
 //! - A writer's name is local: peers see only its key. `{}` prints a key in full, `{:?}` its first eight digits.
-//! - The root key is not stored in the folder. Opened with another root key, the store shows the same feeds, and offers them to that key's peers.
+//! - The root key is not part of the folder's format, as in JS. Opened with another root key, the store shows the same feeds, and offers them to the peers
+//!   of that key.
 //! - Once `append` returns, its blocks survive if the process is killed. By default, blocks are fsynced only by [`Multifeed::close`] and
 //!   [`Multifeed::sync_to_disk`], so a power cut may take those written since the last of these; [`Durability`] changes that.
 //! - `Networker::connect` takes a stream that is connected already, whoever connected it: the side that did is the initiator. `Networker::dial` connects
