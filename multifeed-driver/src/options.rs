@@ -85,7 +85,8 @@ pub struct PumpOptions {
 }
 
 impl Options {
-    /// Returns the defaults, with this root key.
+    /// Returns the default options with this root key, the multifeed's shared secret: any 32 random bytes, as [`generate_root_key`](crate::generate_root_key) makes
+    /// them.
     pub fn new(root_key: FeedKey) -> Self {
         Self { session: Config::new(root_key), ..Self::default() }
     }
@@ -96,7 +97,8 @@ impl Options {
         self
     }
 
-    /// Returns these options, sparse or not: whether sessions fetch only those blocks that the application asks for.
+    /// Returns these options, sparse or not: whether sessions fetch only the blocks that the application asks for. By default they fetch every block of every
+    /// feed.
     pub fn with_sparse(mut self, sparse: bool) -> Self {
         self.multifeed.sparse = sparse;
         self
@@ -121,6 +123,7 @@ impl Options {
     }
 }
 
+/// Uses multifeed's public default root key, so the set is not private.
 impl Default for Options {
     fn default() -> Self {
         Self {

@@ -19,35 +19,35 @@ pub const STALL_TIMEOUT: Duration = Duration::from_secs(600);
 /// How to replicate over one session.
 #[derive(Debug, Clone, Default)]
 pub struct Replicate {
-    /// Goes on after both sides have everything, with what is new; ended by either side. By default the session ends when
-    /// there is nothing left to move. If the sides differ, the session ends as if neither were live.
+    /// Whether the session goes on after both sides have everything, and exchanges new blocks until either side ends it. By default it ends when there is
+    /// nothing left to exchange. If only one side is live, it ends as if neither were.
     ///
-    /// One that is not live fails with [`SessionError::Stalled`] if for [`Config::stall_timeout`], by default [`STALL_TIMEOUT`], nothing but
-    /// keep-alives came and went on a stream of its own. It would wait without end for what got lost. A live one has no such bound.
+    /// A session that is not live and has a stream of its own fails with [`SessionError::Stalled`] if nothing but keep-alives is exchanged for
+    /// [`Config::stall_timeout`], by default [`STALL_TIMEOUT`]: it would wait for ever for what got lost. A live one has no such limit.
     pub live: bool,
-    /// Whether to fetch blocks. By default those of every feed that is not written here, as hypercore does.
+    /// Whether to fetch blocks. By default, those of every feed except our own, as hypercore does.
     pub download: Option<bool>,
     /// Whether to serve blocks. By default yes.
     pub upload: Option<bool>,
-    /// Whether only those blocks are fetched that the application asks for. By default as the store's
-    /// [`Options::sparse`](crate::Options::sparse) says. Unless live, such a session ends when what is asked for is there.
+    /// Whether to fetch only the blocks that the application asks for. By default as the store's [`Options::sparse`](crate::Options::sparse) says. Unless
+    /// live, such a session ends when it has the blocks that were asked for.
     pub sparse: Option<bool>,
-    /// Whether to find out first, with a remote that does so too, which feeds differ, and to speak of those alone (see
-    /// [`reconcile`](crate::reconcile)). By default yes, unless nothing is served. JS peers do not notice.
+    /// Whether to find out first which feeds differ, and to exchange only those, if the remote does so too (see [`reconcile`](crate::reconcile)). By default
+    /// yes, unless nothing is served. JS peers do not notice.
     pub reconcile: Option<bool>,
-    /// What this session tells and takes, in place of what the store's [`Options::policy`](crate::Options::policy) says.
+    /// What this session offers and accepts, instead of the store's [`Options::policy`](crate::Options::policy).
     pub policy: Option<Arc<dyn Policy>>,
-    /// What the multifeed handshake says to the remote's application.
+    /// Data for the remote's application, sent in the multifeed handshake (JS's `userData`).
     pub user_data: Option<Json>,
-    /// The feeds that are offered, and that what the remote brings joins. By default every feed of the store.
+    /// The feeds that are offered; feeds that the remote brings are added to them. By default every feed of the store.
     pub set: SetId,
-    /// Names who the remote is, such as its address, to sum up what it brings: all sessions of one name share
-    /// [`PeerLimits`](crate::PeerLimits), as long as the store is open. By default each session is on its own.
+    /// A name for the remote, such as its address. All sessions with the same name share [`PeerLimits`](crate::PeerLimits), as long as the store is open. By
+    /// default each session has limits of its own.
     pub source: Option<String>,
 }
 
 impl Replicate {
-    /// Makes a replication that goes on until one side ends it.
+    /// Returns options for a session that goes on until one side ends it.
     pub fn live() -> Self {
         Self { live: true, ..Self::default() }
     }
@@ -67,12 +67,12 @@ impl Replicate {
         Self { policy: Some(Arc::new(policy)), ..self }
     }
 
-    /// Sets whether only those blocks are fetched that the application asks for, whatever the store's options say. The other options stay.
+    /// Sets whether to fetch only the blocks that the application asks for, whatever the store's options say. The other options stay.
     pub fn with_sparse(self, sparse: bool) -> Self {
         Self { sparse: Some(sparse), ..self }
     }
 
-    /// Sets what the multifeed handshake says to the remote's application (JS's `userData`). The other options stay.
+    /// Sets the data for the remote's application in the multifeed handshake (JS's `userData`). The other options stay.
     pub fn with_user_data(self, user_data: Json) -> Self {
         Self { user_data: Some(user_data), ..self }
     }
