@@ -22,106 +22,105 @@ impl std::fmt::Display for SyncId {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum SyncEvent {
-    /// Noise's handshake is done.
+    /// The Noise handshake is done.
     Connected {
         /// The remote's static key. Anyone can have made one up: compare it if identity matters.
         remote_public_key: [u8; 32],
         /// Equal on both sides of this stream and nowhere else (for channel binding).
         handshake_hash: HandshakeHash,
     },
-    /// The remote has proven that it knows the root key, or another key of ours on the stream. It is no stranger; [`Ready`](Self::Ready) follows if
-    /// it speaks a version of multifeed that we do.
+    /// The remote has proven that it knows the root key, or another key of ours on the stream. [`Ready`](Self::Ready) follows if its version of
+    /// multifeed is compatible.
     Proven,
-    /// The remote knows the root key, and speaks a version of multifeed that we do.
+    /// The remote knows the root key, and its version of multifeed is compatible.
     Ready(RemoteHandshake),
-    /// The remote's list of what it will replicate of what we asked for arrived (JS's `remote-feeds`). It may be empty.
+    /// The remote sent the list of those feeds that it will replicate, of the ones we requested (JS's `remote-feeds`). It may be empty.
     RemoteFeeds {
         /// The feeds.
         keys: Vec<FeedKey>,
     },
-    /// A feed that was not known before came with this session: its first block did, or in a sparse session its length. One that is only
-    /// offered has no place in the multifeed.
+    /// This session brought a new feed: its first block, or in a sparse session its length. A feed that is only offered is not part of the
+    /// multifeed yet.
     Feed {
         /// Its key.
         key: FeedKey,
         /// Its name in this multifeed.
         name: String,
     },
-    /// The remote offered more feeds than it may: these were not requested. Those that wait untaken are added up.
+    /// The remote offered more feeds than it may, and these were not requested. Until the event is taken, further ones are added to its count.
     OffersRefused {
         /// How many.
         feeds: u64,
         /// [`Limits::feeds_offered`](multifeed_core::Limits::feeds_offered).
         limit: usize,
     },
-    /// The remote brought as much as it may ([`PeerLimits`](crate::PeerLimits)): nothing more that this bound is for is fetched from it, and
-    /// the session goes on. Once for each bound.
+    /// The remote reached one of its [`PeerLimits`](crate::PeerLimits): nothing more that counts towards it is fetched from this remote, and the
+    /// session goes on. Once for each limit.
     LimitReached(SessionError),
-    /// The disk of the store is full, or has less free than it is to keep: nothing new is fetched on any session, and the rest goes on. Once, until
-    /// [`SpaceFreed`](Self::SpaceFreed).
+    /// The store's disk is full, or has less free space than it must keep: nothing new is fetched in any session, and everything else goes on. Once,
+    /// until [`SpaceFreed`](Self::SpaceFreed).
     DiskFull {
         /// What is full, and what to do.
         reason: String,
     },
-    /// There is room again. A live session fetches what is missing; what another one left out comes with the next, and it ends with the
-    /// disk's error.
+    /// There is space again. A live session fetches what is missing. Any other session ends with the disk's error, and the next one fetches what
+    /// it left out.
     SpaceFreed,
-    /// A block that is too large for any message was asked for, and not sent.
+    /// The remote requested a block that is too large for any message. It was not sent.
     TooLarge {
         /// The feed.
         key: FeedKey,
         /// The block's index.
         index: u64,
-        /// Its bytes.
+        /// Its size in bytes.
         size: u64,
     },
-    /// A block is about to be sent that takes 10 s or longer at the rate that the stream takes bytes, and the remote is not one of ours. A JS peer
-    /// ends its stream if an answer takes longer than 20 s.
-    /// If the rate is not known yet, as of a session's first block, it is reported a few seconds after
-    /// sending began. Once for each feed of a session.
+    /// Sending a block takes 10 s or longer at the present rate of the stream, and the remote is not one of ours: a JS peer ends its stream if an
+    /// answer takes longer than 20 s. Reported before the block is sent, or a few seconds after sending began if the rate was not known, as for a
+    /// session's first block. Once for each feed of a session.
     SlowBlock {
         /// The feed.
         key: FeedKey,
         /// The block's index.
         index: u64,
-        /// Its bytes.
+        /// Its size in bytes.
         size: u64,
         /// The measured rate, in bytes a second.
         per_second: u64,
     },
-    /// The feed's files are damaged, which showed when the remote asked for something of it, or brought something. Its channel closes, and the session
-    /// goes on. [`Feed::repair`](crate::Feed::repair) makes it again, or gives it up so that it can come again. Or the feed cannot be taken, as the list of
-    /// feeds of its multifeed is lost (`ERR_LIST_LOST`).
+    /// The feed's files are damaged, as a request of the remote or a received block showed. The feed's channel closes, and the session goes on.
+    /// [`Feed::repair`](crate::Feed::repair) restores what is damaged, or gives it up so that it can be fetched again. With the code `ERR_LIST_LOST`: the feed
+    /// cannot be accepted, because the list of feeds of its multifeed is lost.
     Damaged {
         /// The feed.
         key: FeedKey,
-        /// The block that the remote asked for; `None` if not one block alone is concerned. Other blocks of the feed are still served.
+        /// The block that the remote requested; `None` if more than one block is affected. Other blocks of the feed are still served.
         block: Option<u64>,
         /// What is wrong with which file.
         reason: String,
         /// A name for the kind of failure, as [`StoreError::code`](crate::StoreError::code) gives it.
         code: &'static str,
     },
-    /// A feed's writer signed two histories, and the remote holds the other one: nothing more of it is fetched, the session goes on.
+    /// A feed's writer signed two histories, and the remote holds the other one. Nothing more of the feed is fetched, and the session goes on.
     Conflict {
         /// The feed.
         key: FeedKey,
         /// Both signed roots.
         conflict: Box<Conflict>,
     },
-    /// The remote proved that a feed that is written here is longer than what was held of it. This store is an old copy, or the key is on
-    /// another device too. The missing blocks are fetched if the session is not sparse, and appends go after them.
+    /// The remote proved that a feed of ours is longer than it is here. This store is an old copy, or the feed's key is on another device too. The
+    /// missing blocks are fetched if the session is not sparse, and appends continue after them.
     WriterBehind {
         /// The feed.
         key: FeedKey,
-        /// The length that was held to be all of it, in blocks.
+        /// The length that it had here, in blocks.
         held: u64,
         /// The length that was proven, in blocks.
         len: u64,
     },
-    /// How the session stands: after blocks were sent, or came and were written, so that the feeds' handles show them; and, once
-    /// [`Replication::state`](crate::Replication::state) or [`Replication::in_sync`](crate::Replication::in_sync) was called, after any other change of it.
-    /// Only the newest is kept until it is taken.
+    /// The session's progress, after blocks were sent, or received and written: the feeds' handles show them by then. Once
+    /// [`Replication::state`](crate::Replication::state) or [`Replication::in_sync`](crate::Replication::in_sync) was called, also after any other change of it.
+    /// Only the newest one is kept until it is taken.
     Progress(SyncState),
 }
 
@@ -132,7 +131,7 @@ pub enum SyncEvent {
 pub struct Totals {
     /// Feeds and blocks.
     pub moved: SyncTotals,
-    /// Bytes and messages on the stream, both ways: all of them, if others share it, up to this session's end.
+    /// Bytes and messages on the stream in both directions until this session's end, including those of other sessions on it.
     pub stream: multifeed_proto::Totals,
 }
 
