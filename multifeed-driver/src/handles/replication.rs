@@ -18,7 +18,7 @@ use crate::stream::hub::StreamShared;
 ///
 /// Dropping it ends the session, cleanly and in the background; what was received stays.
 #[derive(Debug)]
-#[must_use = "dropping a Sync ends its session"]
+#[must_use = "dropping a `Replication` ends its session"]
 pub struct Replication {
     link: Arc<Link>,
     hub: Arc<StreamShared>,

@@ -92,9 +92,9 @@ impl Networker {
     /// when the connection ends. The returned [`Dial`] is needed only to stop that, and may be dropped. The adapters' `dial` is this, with their runtime and
     /// their streams.
     ///
-    /// After a failure it waits for 1 s, then twice as long each time, up to 5 minutes ([`BackoffOptions`](crate::BackoffOptions)); each time between
-    /// half of that and all of it. A connection that served for 8 s, or that ended in sync, resets that. While its peer is connected
-    /// otherwise, it waits for the end of that connection. What happens is reported as [`NetworkerEvent::Redial`](crate::NetworkerEvent::Redial).
+    /// After a failure it waits for 1 s, then twice as long each time, up to 5 minutes ([`BackoffOptions`](crate::BackoffOptions)); each wait is a random
+    /// time between half of that and all of it. A connection that served for 8 s, or that ended in sync, resets the wait. While the peer is connected in
+    /// another way, nothing is dialled. [`NetworkerEvent::Redial`](crate::NetworkerEvent::Redial) reports each failure and wait.
     ///
     /// # Errors
     /// [`NetworkerError::TooManyDials`], [`NetworkerError::Closed`], [`NetworkerError::Random`].
@@ -121,11 +121,11 @@ impl Networker {
         Ok(Dial { shared: self.shared.clone(), id })
     }
 
-    /// Syncs a multifeed on every connection whose remote has its root key too, now and later. The networker keeps it open until it
-    /// [leaves](Self::leave); one that is closed leaves by itself. What each peer has is asked of it from the start, as by
+    /// Syncs a multifeed on every connection, present and future, whose remote has its root key too. The networker keeps a handle to the multifeed until it
+    /// [leaves](Self::leave); a multifeed that is closed leaves by itself. The progress of each peer is known from the start, as after
     /// [`Replication::state`](crate::Replication::state).
     ///
-    /// With sessions that are not [live](Replicate::live) alone, a connection ends when the last of them did.
+    /// If none of the joined multifeeds is [live](Replicate::live), a connection ends when its last session has ended.
     ///
     /// # Errors
     /// [`NetworkerError::Joined`], [`NetworkerError::TooManyRoots`], [`NetworkerError::Closed`].
@@ -146,8 +146,8 @@ impl Networker {
         }))
     }
 
-    /// Ends the sessions of a root key on all connections, cleanly, and waits until they are over. The connections stay. `false` if no multifeed of that
-    /// root key had joined. Dropping the future changes nothing.
+    /// Ends the sessions of a root key on all connections, cleanly, and waits until they have ended. The connections stay. Returns `false` if no multifeed
+    /// with that root key had joined. Dropping the future does not undo it.
     pub async fn leave(&self, root: &FeedKey) -> bool {
         let left = self.shared.leave(root);
         // One that joined again meanwhile is none of ours.
@@ -161,7 +161,7 @@ impl Networker {
         self.shared.with(|table, _| table.roots().collect())
     }
 
-    /// Returns the peers that are connected, without those that have not done their handshake and those that wait.
+    /// Returns the connected peers, without those whose handshake is not done and those that wait to be merged.
     pub fn peers(&self) -> Vec<Peer> {
         let streams = self.shared.streams();
         let (views, now) = self.shared.with(|table, now| (table.open().collect::<Vec<_>>(), now));
@@ -180,7 +180,7 @@ impl Networker {
         peers.collect()
     }
 
-    /// Returns how many connections there are, with those that peers does not list.
+    /// Returns how many connections there are, including those that [`peers`](Self::peers) does not list.
     pub fn connections(&self) -> usize {
         self.shared.with(|table, _| table.connections())
     }
@@ -191,7 +191,7 @@ impl Networker {
         pump.receive_budget.used() + pump.send_budget.used()
     }
 
-    /// Returns how a root key stands: in sync with whom, what is missing, how fast it moves. `None` if no multifeed of it is joined.
+    /// Returns the state of a root key: who is in sync, how much is missing, and at which rate it is transferred. `None` if no multifeed with it is joined.
     pub fn status(&self, root: &FeedKey) -> Option<RootStatus> {
         let views = self.shared.with(|table, _| {
             let is_joined = table.roots().any(|joined| joined == *root);
