@@ -44,6 +44,14 @@ pub(crate) mod code {
     pub(crate) const OTHER_STORE: &str = "ERR_OTHER_STORE";
     /// The peer cannot be reached, or refused the connection.
     pub(crate) const CONNECT: &str = "ERR_CONNECT";
+    /// The store was used with another root key.
+    pub(crate) const OTHER_ROOT_KEY: &str = "ERR_OTHER_ROOT_KEY";
+    /// The folder holds other things, and no store.
+    pub(crate) const NOT_A_STORE: &str = "ERR_NOT_A_STORE";
+    /// A file of the store cannot be read or written.
+    pub(crate) const STORE_IO: &str = "ERR_STORE_IO";
+    /// A link, a pipe or a folder stands where a file has to be.
+    pub(crate) const NOT_REGULAR: &str = "ERR_STORE_NOT_REGULAR";
     /// There is no store at the path.
     pub(crate) const NO_STORE: &str = "ERR_NO_STORE";
     /// Something of the store is not as it was written.

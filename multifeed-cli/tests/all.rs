@@ -21,6 +21,7 @@ mod network;
 mod odd_disks;
 mod odd_stores;
 mod readme;
+mod root_keys;
 mod status;
 mod swarm;
 mod through;

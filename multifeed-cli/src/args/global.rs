@@ -37,6 +37,18 @@ pub(crate) struct Global {
     #[arg(long, global = true, help_heading = "Options of every command", value_name = "FILE")]
     pub(crate) key_file: Vec<PathBuf>,
 
+    /// Use the store with another root key than it was used with
+    ///
+    /// `serve`, `sync`, `swarm` and `append` remember in the store with which root keys they were used (by their discovery keys, in `multifeed.roots`), and
+    /// refuse another one, so that a key that was forgotten does not give a private store to others. A store is used with one of its own from
+    /// the first time that one is given. Commands that only read need none. A corestore refuses no key that is given, only that none is.
+    #[arg(long, global = true, help_heading = "Options of every command")]
+    pub(crate) other_key: bool,
+
+    /// Make the store also in a folder that holds other things
+    #[arg(long, global = true, help_heading = "Options of every command")]
+    pub(crate) init: bool,
+
     /// Follow links in the store: a feed's folder or a file that is kept elsewhere on purpose
     ///
     /// By default a link below --store is not followed, but reported, so that a store from somebody else cannot reach any other file of

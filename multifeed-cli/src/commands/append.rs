@@ -5,6 +5,7 @@ use multifeed_tokio::{Durability, Feed, Options};
 
 use super::control::{self, Appending, Ask, Remote, Request, answered, interrupted};
 use super::opening::{close, open};
+use super::root_keys;
 use super::whereabouts::Whereabouts;
 use super::writers::open_writer;
 use crate::args::{Append, Global};
@@ -37,6 +38,7 @@ pub(super) async fn run(args: Append, global: &Global, options: Options, mut out
             }
             opened => {
                 let multi = opened?;
+                root_keys::remember(std::slice::from_ref(&multi), global, &output);
                 let writer = open_writer(&multi, &appending.writer, appending.new_key).await;
                 (Some(multi), writer.map(Writer::Here))
             }

@@ -14,12 +14,15 @@ mod guest;
 mod holder;
 mod keygen;
 mod network;
+mod new_store;
 mod opening;
 mod outcome;
 mod peer;
 mod reading;
 mod remove;
+mod root_keys;
 mod serve;
+mod side_file;
 mod status;
 mod swarm;
 mod sync;
@@ -46,6 +49,8 @@ pub(crate) async fn run(args: Args, output: Output) -> Result<(), CliError> {
     let (options, keys) = options(&global, &output)?;
     if !matches!(command, Command::Demo | Command::Testnet(_) | Command::Keygen(_)) {
         opening::check_corestore(&global, keys.len())?;
+        new_store::check(&command, &global)?;
+        root_keys::check(&command, &global, &keys)?;
     }
     match command {
         Command::Serve(args) if keys.len() > 1 => network::serve(args, &global, options, &keys, output).await,

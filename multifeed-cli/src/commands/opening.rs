@@ -8,7 +8,7 @@ use multifeed_tokio::{
     Rearranged, StoreError, Unsupported, is_object_property,
 };
 
-use super::{control, holder};
+use super::{control, holder, root_keys};
 use crate::args::{Bounds, Global};
 use crate::error::{CliError, EXIT_USAGE, code};
 use crate::output::{Output, count, one_line};
@@ -31,9 +31,12 @@ pub(super) async fn open_all(
     output: &Output,
 ) -> Result<Vec<Multifeed>, CliError> {
     if let [_] = keys {
-        return Ok(vec![open(global, options, output).await?]);
+        let multi = open(global, options, output).await?;
+        root_keys::remember(std::slice::from_ref(&multi), global, output);
+        return Ok(vec![multi]);
     }
     let multis = open_several(global, options, keys).await?;
+    root_keys::remember(&multis, global, output);
     warn_of_store(&multis, global, output).await?;
     Ok(multis)
 }
@@ -82,6 +85,12 @@ pub(super) async fn open_either(global: &Global, options: Options) -> Result<Mul
     let root_key = root_key(&options);
     let store = Corestore::open(&global.store, options).await?;
     Multifeed::in_corestore(&store, &global.corestore.namespace(), root_key).await
+}
+
+/// Whether the folder is a corestore, or becomes one.
+pub(super) fn is_corestore(global: &Global) -> bool {
+    let found = || FileStorage::open_beside_with(&global.store, FileStorageOptions::default());
+    global.corestore.corestore || matches!(found(), Err(StoreError::IsCorestore { .. }))
 }
 
 /// Several root keys, and a namespace, need a corestore. None is made unless that was said.

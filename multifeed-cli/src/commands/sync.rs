@@ -8,6 +8,7 @@ use super::control::{Control, Place};
 use super::opening::{close, open, root_key};
 use super::outcome::Apart;
 use super::peer::{self, Peer};
+use super::root_keys;
 use super::whereabouts::Whereabouts;
 use crate::args::{Global, Sync};
 use crate::error::{CliError, code};
@@ -23,6 +24,7 @@ pub(super) async fn run(args: Sync, global: &Global, options: Options, mut outpu
         Ok(true) | Err(_) => None,
     };
     let multi = open(global, options, &output).await?;
+    root_keys::remember(std::slice::from_ref(&multi), global, &output);
     let control = if args.live { Control::listen(&global.store, vec![(place, multi.clone())], &output) } else { None };
     let whereabouts = Whereabouts::of(global);
     output.start_bar(Unit::Blocks);
