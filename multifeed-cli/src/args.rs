@@ -8,16 +8,18 @@ mod keys;
 mod live;
 mod network;
 mod range;
+mod shell;
 
 use clap::{Parser, Subcommand};
 
 pub(crate) use self::blocks::{Append, Cat, Clear};
-pub(crate) use self::feeds::{Ban, Remove, Verify};
+pub(crate) use self::feeds::{Ban, Feeds, Name, Remove, Verify};
 pub(crate) use self::global::Global;
-pub(crate) use self::keys::{KEY_VARIABLE, Keygen};
+pub(crate) use self::keys::{KEY_VARIABLE, Key, KeyCommand, KeyExport, KeyImport, Keygen};
 pub(crate) use self::live::{Conflicts, Status, Watch};
 pub(crate) use self::network::{Bounds, Serve, Swarm, Sync, Testnet};
 pub(crate) use self::range::BlockRange;
+pub(crate) use self::shell::{Completions, Man};
 
 const ABOUT: &str = "Append-only feeds of many writers, in one folder, in sync with peers";
 
@@ -75,12 +77,7 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     Append(Append),
 
-    /// List the feeds: key, name, length, bytes, blocks held, writable
-    ///
-    /// With --json, for each feed: {"key","name","length","bytes","downloaded","writable"}. A length is in blocks, and
-    /// `downloaded` counts those that this store holds. Writers have the name that they were made with; feeds
-    /// from peers are named by a number. A writer whose folder is missing is reported on stderr, and the exit code is then 1. After them, for each feed that is banned: {"key","banned":true}.
-    Feeds,
+    Feeds(Feeds),
 
     Remove(Remove),
 
@@ -98,6 +95,8 @@ pub(crate) enum Command {
     /// With --json: {"key","banned":false}.
     #[command(alias = "unblock")]
     Unban(Ban),
+
+    Name(Name),
 
     Cat(Cat),
 
@@ -117,6 +116,8 @@ pub(crate) enum Command {
 
     Keygen(Keygen),
 
+    Key(Key),
+
     Testnet(Testnet),
 
     Verify(Verify),
@@ -125,6 +126,43 @@ pub(crate) enum Command {
     ///
     /// The stores are in a temporary folder, which is removed at the end. --store is not touched.
     Demo,
+
+    Completions(Completions),
+
+    Man(Man),
+}
+
+impl Command {
+    /// Whether it is about a store.
+    pub(crate) fn has_store(&self) -> bool {
+        !matches!(
+            self,
+            Command::Demo | Command::Testnet(_) | Command::Keygen(_) | Command::Completions(_) | Command::Man(_)
+        )
+    }
+
+    /// Whether stdin and stdout are a peer's.
+    pub(crate) fn is_on_stdio(&self) -> bool {
+        match self {
+            Command::Serve(args) => args.stdio,
+            Command::Sync(args) => args.stdio,
+            _ => false,
+        }
+    }
+
+    /// The feed that it is about.
+    pub(crate) fn feed_mut(&mut self) -> Option<&mut String> {
+        match self {
+            Command::Cat(Cat { feed, .. })
+            | Command::Clear(Clear { feed, .. })
+            | Command::Remove(Remove { feed, .. })
+            | Command::Ban(Ban { feed, .. })
+            | Command::Unban(Ban { feed, .. })
+            | Command::Name(Name { feed, .. })
+            | Command::Key(Key { command: KeyCommand::Export(KeyExport { feed, .. }) }) => Some(feed),
+            _ => None,
+        }
+    }
 }
 
 #[cfg(test)]

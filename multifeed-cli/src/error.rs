@@ -48,6 +48,18 @@ pub(crate) mod code {
     pub(crate) const OTHER_ROOT_KEY: &str = "ERR_OTHER_ROOT_KEY";
     /// The folder holds other things, and no store.
     pub(crate) const NOT_A_STORE: &str = "ERR_NOT_A_STORE";
+    /// A feed is not written here.
+    pub(crate) const READ_ONLY: &str = "ERR_READ_ONLY";
+    /// A name is another feed's.
+    pub(crate) const NAME_TAKEN: &str = "ERR_NAME_TAKEN";
+    /// Nothing can be named so.
+    pub(crate) const BAD_NAME: &str = "ERR_BAD_NAME";
+    /// What a writer signed is not all here.
+    pub(crate) const WRITER_OLDER: &str = "ERR_WRITER_OLDER";
+    /// A feed is here already.
+    pub(crate) const OCCUPIED: &str = "ERR_STORE_OCCUPIED";
+    /// A key pair is none, or another feed's.
+    pub(crate) const KEY_MISMATCH: &str = "ERR_KEY_MISMATCH";
     /// A file of the store cannot be read or written.
     pub(crate) const STORE_IO: &str = "ERR_STORE_IO";
     /// A link, a pipe or a folder stands where a file has to be.

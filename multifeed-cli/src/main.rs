@@ -3,6 +3,7 @@
 mod args;
 mod commands;
 mod error;
+mod help;
 mod input;
 mod line_limit;
 mod line_queue;
@@ -13,6 +14,7 @@ mod stop;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use tracing_subscriber::EnvFilter;
 
@@ -21,11 +23,21 @@ use crate::error::{CliError, code};
 use crate::output::Output;
 
 fn main() -> ExitCode {
-    let args = match Args::try_parse() {
+    if let Some(words) = help_in_json() {
+        return print(&help::help(&Args::command(), words.into_iter()));
+    }
+    let mut args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => return wrong_command_line(&error),
     };
-    let output = Output::new(args.global.json);
+    let output = Output::new(args.global.json).off_stdout(args.command.is_on_stdio());
+    // The environment is changed by that: before there are threads.
+    if let Command::Serve(serve) = &mut args.command
+        && let Err(error) = serve.take_socket()
+    {
+        output.fail(&error);
+        return ExitCode::from(error.exit());
+    }
     let log = output.clone();
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error")))
@@ -71,6 +83,30 @@ fn tell(output: &Output, error: &CliError, stdout_has_blocks: bool) {
     }
 }
 
+/// What is said on the command line before `--`.
+fn words() -> impl Iterator<Item = String> {
+    let said = std::env::args_os().skip(1).take_while(|arg| arg != "--");
+    said.map(|arg| arg.to_string_lossy().into_owned())
+}
+
+/// The command that `help --json` is about, if it is that.
+fn help_in_json() -> Option<Vec<String>> {
+    let is_help = words().find(|word| !word.starts_with('-')).is_some_and(|word| word == "help");
+    (is_help && words().any(|word| word == "--json"))
+        .then(|| words().filter(|word| !word.starts_with('-')).skip(1).collect())
+}
+
+fn print(object: &impl serde::Serialize) -> ExitCode {
+    let output = Output::new(true);
+    match output.print_object(object) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output.fail(&error);
+            ExitCode::from(error.exit())
+        }
+    }
+}
+
 /// Whether a command line that is wrong is one of `cat`.
 fn is_cat() -> bool {
     let matches = Args::command().ignore_errors(true).try_get_matches();
@@ -80,7 +116,13 @@ fn is_cat() -> bool {
 /// Prints what clap has to say: help that was asked for, or what is wrong with the command line.
 fn wrong_command_line(error: &clap::Error) -> ExitCode {
     // It could not be parsed, so whether it says --json has to be looked for.
-    let json = std::env::args_os().skip(1).take_while(|arg| arg != "--").any(|arg| arg == "--json");
+    let json = words().any(|word| word == "--json");
+    if json && error.kind() == ErrorKind::DisplayVersion {
+        return print(&help::version());
+    }
+    if json && error.kind() == ErrorKind::DisplayHelp {
+        return print(&help::help(&Args::command(), words()));
+    }
     if json && error.use_stderr() {
         let message = error.to_string();
         let message = message.trim_end().trim_start_matches("error: ");

@@ -5,9 +5,9 @@ mod lines;
 mod relay;
 mod standing;
 mod status;
+mod table;
 mod terminal;
 
-use std::fmt::Write as _;
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -19,11 +19,14 @@ use serde::Serialize;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 pub(crate) use self::board::{Board, Seat};
-pub(crate) use self::lines::{AppendLine, BannedLine, BlockLine, ClearedLine, Event, FeedLine, KeyLine};
+pub(crate) use self::lines::{
+    AliasLine, AppendLine, BannedLine, BlockLine, ClearedLine, Event, FeedLine, KeyLine, WriterLine,
+};
 pub(crate) use self::relay::Part;
 use self::relay::Relay;
 pub(crate) use self::standing::{Done, FoundBy, Hole, Moved, Rates, Standing};
 pub(crate) use self::status::{ConflictLine, StatusLine, StatusPeer};
+pub(crate) use self::table::{narrow_table, table};
 use self::terminal::OneLine;
 use crate::error::CliError;
 use crate::line_queue::{LineQueue, Worth};
@@ -53,6 +56,8 @@ pub(crate) struct Output {
     board: Board,
     /// Since when it is known how many bytes are missing.
     since: Arc<Mutex<Option<Instant>>>,
+    /// Stdout is a peer's: all goes to stderr.
+    off_stdout: bool,
 }
 
 /// A peer, as programs see it: by its static key, once that is known, and by where it is reached or came from, if that is known.
@@ -96,6 +101,7 @@ impl Output {
             relay: None,
             board: Board::default(),
             since: Arc::default(),
+            off_stdout: false,
         }
     }
 
@@ -120,6 +126,11 @@ impl Output {
             return Ok(());
         }
         self.to_stdout(text, Worth::Event).map_err(|error| CliError::stdio("stdout", &error))
+    }
+
+    /// The same output, all of which goes to stderr, if stdout is a peer's.
+    pub(crate) fn off_stdout(self, off_stdout: bool) -> Self {
+        Output { off_stdout, ..self }
     }
 
     /// The same output, whose objects name a peer that they are about.
@@ -184,6 +195,10 @@ impl Output {
     fn to_stdout(&self, line: String, worth: Worth) -> io::Result<()> {
         if let Some(relay) = &self.relay {
             relay.push(Part::Text { text: line, to_stderr: false });
+            return Ok(());
+        }
+        if self.off_stdout {
+            self.to_stderr(line);
             return Ok(());
         }
         match self.queues.get() {
@@ -380,21 +395,6 @@ impl Unit {
 /// "1 block", "2,000 blocks".
 pub(crate) fn count(number: u64, what: &str) -> String {
     format!("{} {what}{}", HumanCount(number), if number == 1 { "" } else { "s" })
-}
-
-/// A table of feeds for people, its columns aligned; with what to say if there are none.
-pub(crate) fn table(feeds: &[FeedLine]) -> String {
-    if feeds.is_empty() {
-        return "no feeds".to_owned();
-    }
-    let name = feeds.iter().map(|feed| one_line(&feed.name).chars().count()).max().unwrap_or(0).max("NAME".len());
-    let mut out = format!("{:64}  {:name$}  {:>10}  {:>14}  {:>10}", "KEY", "NAME", "BLOCKS", "BYTES", "HELD");
-    for feed in feeds {
-        let FeedLine { key, name: own, length, bytes, downloaded, writable } = feed;
-        let (own, writer) = (one_line(own), if *writable { "  writable" } else { "" });
-        let _ = write!(out, "\n{key:64}  {own:name$}  {length:>10}  {bytes:>14}  {downloaded:>10}{writer}");
-    }
-    out
 }
 
 /// A name in a line, with escapes for newlines and tabs.

@@ -3,6 +3,7 @@
 
 mod common;
 
+mod about;
 mod beside;
 mod bounds;
 mod commands;
@@ -17,6 +18,7 @@ mod interop;
 mod library;
 mod log;
 mod lost_writers;
+mod names;
 mod network;
 mod odd_disks;
 mod odd_stores;
@@ -27,3 +29,5 @@ mod swarm;
 mod through;
 mod unread;
 mod unwritable;
+mod ways;
+mod writer_keys;

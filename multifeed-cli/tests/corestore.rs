@@ -42,7 +42,7 @@ fn every_command_opens_a_corestore_of_js() -> Result<()> {
     // Served to a folder of ours. What is appended beside it has to be for the same multifeed.
     let (server, address) = store.serve(&["--key", &key])?;
     store.run(&["--key", &key, "append", "alice", "six"])?.ok()?;
-    for other in [&["--key", &"18".repeat(32)][..], &[], &["--key", &key, "--namespace", "x"]] {
+    for other in [&["--key", &"18".repeat(32)][..], &["--other-key"], &["--key", &key, "--namespace", "x"]] {
         let (code, said) = store.run(&[&["--json", "append", "alice", "lost"], other].concat())?.failure()?;
         ensure!(code == "ERR_STORE_LOCKED" && said.contains("another multifeed"), "{code}: {said}");
     }

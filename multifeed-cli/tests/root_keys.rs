@@ -164,3 +164,28 @@ fn what_is_no_list_of_root_keys_is_named_and_left_alone() -> Result<()> {
     ensure!(std::fs::read(&path)? == whole && !store.path().join("multifeed.roots.new").exists());
     Ok(())
 }
+
+/// No store grows among other things by mistake.
+#[test]
+fn a_folder_of_other_things_becomes_a_store_only_if_asked_for() -> Result<()> {
+    let store = Store::new()?;
+    std::fs::create_dir(store.path().join("photos"))?;
+    std::fs::write(store.path().join(".hidden"), "")?;
+    let whole = "57".repeat(32);
+    for command in [&["append", "w", "one"][..], &SERVE, &SYNC, &SWARM, &["ban", &whole]] {
+        let error = refused(&store, command)?;
+        ensure!(error["code"] == "ERR_NOT_A_STORE", "{command:?}: {error}");
+        let said = error["message"].as_str().unwrap_or_default();
+        ensure!(said.contains("photos") && said.contains("--init") && !said.contains("hidden"), "{said}");
+    }
+    ensure!(store.path().read_dir()?.count() == 2, "something was made");
+    store.run(&["--init", "append", "w", "one"])?.ok()?;
+    // It is a store from then on, and so is one of JS's, and a new disk.
+    store.run(&["append", "w", "two"])?.ok()?;
+    store.checked()?;
+    let new = Store::new()?;
+    std::fs::create_dir(new.path().join("lost+found"))?;
+    std::fs::write(new.path().join(".hidden"), "")?;
+    new.run(&["append", "w", "one"])?.ok()?;
+    Ok(())
+}

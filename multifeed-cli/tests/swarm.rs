@@ -335,8 +335,8 @@ fn a_store_that_takes_nothing_any_more_ends_a_swarm_that_is_not_live() -> Result
 fn people_read_that_each_peer_is_in_sync() -> Result<()> {
     let network = free_port()?;
     let (a, b) = (store("a")?, store("b")?);
-    let (server, address) = a.serve(&["--once"])?;
-    b.sync(address, &[])?.ended(0)?;
+    let (server, address) = a.serve(&["--once", "--key", &key()])?;
+    b.sync(address, &["--key", &key()])?.ended(0)?;
     server.ended(0)?;
     // Both hold the same from the start.
     let people = |store: &Store| {

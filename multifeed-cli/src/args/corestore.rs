@@ -4,7 +4,7 @@ use clap::Args as ClapArgs;
 use clap::builder::NonEmptyStringValueParser;
 use multifeed_tokio::Namespace;
 
-#[derive(ClapArgs, Debug)]
+#[derive(ClapArgs, Debug, Clone)]
 pub(crate) struct Corestore {
     /// Make the store as a corestore, as corestore-multifeed does, if it is new
     ///

@@ -3,6 +3,18 @@
 use clap::Args as ClapArgs;
 use serde::{Deserialize, Serialize};
 
+/// List the feeds: key, name, length, bytes, blocks held, writable
+///
+/// With --json, for each feed: {"key","name","length","bytes","downloaded","writable"}, and "alias" if `name` gave it one. A length is in blocks, and
+/// `downloaded` counts those that this store holds. Writers have the name that they were made with; feeds
+/// from peers are named by a number. A writer whose folder is missing is reported on stderr, and the exit code is then 1. After them, for each feed that is banned: {"key","banned":true}.
+#[derive(ClapArgs, Debug)]
+pub(crate) struct Feeds {
+    /// Whole keys and names also on a terminal, which otherwise has the starts of keys, in 80 columns
+    #[arg(short, long)]
+    pub(crate) long: bool,
+}
+
 /// Remove a feed from this store: its folder is gone
 ///
 /// A peer that has the feed brings it again with the next sync, unless it is banned too. The last folder takes the number of the one
@@ -55,4 +67,28 @@ pub(crate) struct Verify {
     /// no other multifeed of the corestore lists.
     #[arg(long)]
     pub(crate) rebuild_list: bool,
+}
+
+/// Give a feed a name of your own, which other commands take where they take a feed
+///
+/// It is known in this store alone, and stands beside the feeds in `multifeed.names`; JavaScript does not look at it. One that a writer has, or that a
+/// key begins with, is refused. A feed has one such name, which wins over names of writers that come later.
+///
+/// With --json: {"key","alias"}, where "alias" is null if there is none now.
+#[derive(ClapArgs, Debug)]
+#[command(after_help = "\
+Examples:
+  multifeed name 5af3 alice       `multifeed cat alice` is that feed from now on
+  multifeed name alice --remove   and no longer")]
+pub(crate) struct Name {
+    /// The feed: its key, its name, or the start of its key
+    pub(crate) feed: String,
+
+    /// The new name
+    #[arg(value_name = "NAME", required_unless_present = "remove", conflicts_with = "remove")]
+    pub(crate) alias: Option<String>,
+
+    /// Take its name away
+    #[arg(long)]
+    pub(crate) remove: bool,
 }

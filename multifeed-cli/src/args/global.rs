@@ -10,7 +10,7 @@ use super::corestore;
 use super::keys::Secret;
 
 /// What every command takes.
-#[derive(ClapArgs, Debug)]
+#[derive(ClapArgs, Debug, Clone)]
 pub(crate) struct Global {
     /// The folder with the feeds; made if it is not there
     #[arg(

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use clap::Args as ClapArgs;
+use clap::{Args as ClapArgs, Subcommand};
 use multifeed_tokio::FeedKey;
 
 use super::Global;
@@ -47,6 +47,58 @@ pub(crate) struct Keygen {
     /// A file that is not there yet
     #[arg(value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
+}
+
+/// Take a writer to another store: its key to a file, or from one
+#[derive(ClapArgs, Debug)]
+#[command(after_help = "\
+Examples:
+  multifeed key export notes notes.key                on the old machine, where nothing is appended any more
+  multifeed sync old:7000                             on the new one, so that it has all blocks
+  multifeed key import notes.key                      and then goes on in the same feed")]
+pub(crate) struct Key {
+    #[command(subcommand)]
+    pub(crate) command: KeyCommand,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum KeyCommand {
+    /// Write the key of a writer of this store to a new file, which only you can read
+    ///
+    /// Whoever has it can write the feed. Append at one place alone: if two append to one feed apart, they sign two histories, and peers refuse both.
+    ///
+    /// With --json: {"key","name","length"}; "length" is the feed's, in blocks.
+    Export(KeyExport),
+
+    /// Make a feed one that is written here, by the file that `key export` wrote
+    ///
+    /// The feed has to be here, with all the blocks that it had when its key was exported, and with no more: what is appended would else be a second
+    /// history. A corestore takes none, as the keys of its writers are derived from its `master_key` and their names; one that was exported
+    /// from a corestore can go on in another store, and the corestore still has it.
+    ///
+    /// With --json: {"key","name","length"}.
+    Import(KeyImport),
+}
+
+#[derive(ClapArgs, Debug)]
+pub(crate) struct KeyExport {
+    /// The writer: its name, its key, or the start of its key
+    pub(crate) feed: String,
+
+    /// A file that is not there yet
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+}
+
+#[derive(ClapArgs, Debug)]
+pub(crate) struct KeyImport {
+    /// The file
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+
+    /// Another name for the writer than it had
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
 }
 
 impl Global {

@@ -1,7 +1,13 @@
 //! The commands that sync with peers.
 
+use std::net::TcpListener;
+use std::path::{MAIN_SEPARATOR, Path, PathBuf};
+use std::time::Duration;
+
 use bytesize::ByteSize;
 use clap::Args as ClapArgs;
+
+use crate::error::{CliError, EXIT_USAGE, code};
 
 /// Accept peers, and sync with each of them
 ///
@@ -25,11 +31,24 @@ use clap::Args as ClapArgs;
 Examples:
   multifeed serve 127.0.0.1:7000            each peer until both sides have everything
   multifeed serve 127.0.0.1:7000 --live     each peer for as long as it stays, news included
-  multifeed serve 127.0.0.1:0 --once        one peer, on a port that the system picks")]
+  multifeed serve 127.0.0.1:0 --once        one peer, on a port that the system picks
+  ssh host multifeed serve --stdio          one peer, at the other end of the pipe")]
 pub(crate) struct Serve {
     /// Where to listen, as HOST:PORT; port 0 takes a free one
+    ///
+    /// Without it, the listening TCP socket that systemd passes (LISTEN_FDS) is taken, the first one.
     #[arg(value_name = "ADDR", value_parser = address)]
-    pub(crate) address: String,
+    pub(crate) address: Option<String>,
+
+    /// Sync with one peer over stdin and stdout, as over ssh; what is said goes to stderr
+    ///
+    /// The other end is `sync --stdio`, or whatever connects as a peer does that dials.
+    #[arg(long, conflicts_with_all = ["address", "once"])]
+    pub(crate) stdio: bool,
+
+    /// The socket that was passed on.
+    #[arg(skip)]
+    pub(crate) inherited: Option<TcpListener>,
 
     /// Stay in sync with each peer until it leaves
     #[arg(long)]
@@ -104,11 +123,23 @@ Examples:
   multifeed sync 127.0.0.1:7000             fetch and give what is missing, then end
   multifeed sync example.org:7000 --live    until Ctrl-C
   multifeed sync example.org:7000 --live --retry                 and again if the connection breaks
-  multifeed sync example.org:7000 --key-file a --key-file b      two multifeeds of a corestore")]
+  multifeed sync example.org:7000 --key-file a --key-file b      two multifeeds of a corestore
+  multifeed sync /media/stick/notes         another store of this machine
+  socat EXEC:'multifeed sync --stdio' EXEC:'ssh host multifeed serve --stdio'    over ssh")]
 pub(crate) struct Sync {
-    /// The peer, as HOST:PORT
-    #[arg(value_name = "ADDR", value_parser = address)]
-    pub(crate) address: String,
+    /// The peer, as HOST:PORT; or the folder of another store, with a slash in it or one that is there
+    ///
+    /// Another store is opened and locked as well, and has all afterwards that is here. If there is none, --init makes it.
+    #[arg(value_name = "ADDR|DIR", value_parser = target, required_unless_present = "stdio")]
+    pub(crate) address: Option<String>,
+
+    /// Sync with the peer at the other end of stdin and stdout, which is `serve --stdio`; what is said goes to stderr
+    #[arg(long, conflicts_with_all = ["address", "retry"])]
+    pub(crate) stdio: bool,
+
+    /// How long to wait for an answer when connecting
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) timeout: u64,
 
     /// Stay in sync until the peer leaves
     #[arg(long)]
@@ -191,6 +222,43 @@ pub(crate) struct Testnet {
     pub(crate) port: u16,
 }
 
+impl Serve {
+    /// Takes the socket that systemd passed, if there is no address; `ERR_USAGE` without either.
+    pub(crate) fn take_socket(&mut self) -> Result<(), CliError> {
+        if self.address.is_some() || self.stdio {
+            return Ok(());
+        }
+        let usage = |message: String| CliError::new(code::USAGE, message).with_exit(EXIT_USAGE);
+        #[cfg(unix)]
+        {
+            let socket = listenfd::ListenFd::from_env().take_tcp_listener(0);
+            self.inherited =
+                socket.map_err(|error| usage(format!("what LISTEN_FDS passes cannot be listened on: {error}")))?;
+        }
+        match self.inherited {
+            Some(_) => Ok(()),
+            None => Err(usage("give an address to listen on, as HOST:PORT, or --stdio".to_owned())),
+        }
+    }
+}
+
+impl Sync {
+    /// The peer's address.
+    pub(crate) fn address(&self) -> &str {
+        self.address.as_deref().unwrap_or_default()
+    }
+
+    /// The folder of the other store, if one is meant.
+    pub(crate) fn folder(&self) -> Option<PathBuf> {
+        self.address.as_ref().filter(|text| is_folder(text)).map(PathBuf::from)
+    }
+
+    /// How long connecting may take.
+    pub(crate) fn time(&self) -> Duration {
+        Duration::from_secs(self.timeout)
+    }
+}
+
 impl Swarm {
     /// Whether the DHT is used.
     pub(crate) fn is_on_dht(&self) -> bool {
@@ -204,6 +272,15 @@ fn one_or_more(text: &str) -> Result<usize, String> {
         Ok(number) => Ok(number),
         Err(error) => Err(format!("{text:?} is not a number: {error}")),
     }
+}
+
+fn is_folder(text: &str) -> bool {
+    text.contains(['/', MAIN_SEPARATOR]) || (address(text).is_err() && Path::new(text).is_dir())
+}
+
+fn target(text: &str) -> Result<String, String> {
+    let or_folder = |error| format!("{error}; a folder is one that is there, or has a slash in it");
+    if is_folder(text) { Ok(text.to_owned()) } else { address(text).map_err(or_folder) }
 }
 
 fn address(text: &str) -> Result<String, String> {
@@ -240,6 +317,17 @@ mod tests {
         for bad in ["", "-1", "much", "5 parsecs"] {
             assert!(bounds(&["--keep-free", bad]).is_err(), "{bad:?} was taken");
         }
+    }
+
+    #[test]
+    fn folders_and_addresses() {
+        for folder in ["/media/stick", "./a:7000", "a/b", "."] {
+            assert!(is_folder(folder) && target(folder).is_ok(), "{folder}");
+        }
+        for text in ["127.0.0.1:7000", "nowhere", "a:b"] {
+            assert!(!is_folder(text), "{text}");
+        }
+        assert!(target("nowhere").is_err_and(|error| error.contains("slash")));
     }
 
     #[test]

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufRead, AsyncWriteExt};
 use tokio::time::timeout;
 
+use super::feeds::Listing;
 use super::opening::root_key;
 use crate::args::{Ban, Clear, Conflicts, Global, Remove, Verify};
 use crate::error::{CliError, code};
@@ -56,7 +57,7 @@ pub(super) struct Request {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) enum Ask {
     Append(Appending),
-    Feeds,
+    Feeds(Listing),
     Cat(Blocks),
     Remove(Remove),
     Ban(Ban),

@@ -19,6 +19,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
 use super::crowd::Crowd;
+use crate::args::Serve;
 use crate::error::{CliError, code};
 use crate::output::{Event, Output};
 
@@ -39,9 +40,17 @@ const OURS: usize = 24;
 const TRIED: usize = 8;
 
 /// Listens, and says where.
-pub(super) async fn listen(address: &str, output: &Output) -> Result<TcpListener, CliError> {
+pub(super) async fn listen(args: &Serve, output: &Output) -> Result<TcpListener, CliError> {
+    let address = args.address.as_deref().unwrap_or("the socket that was passed");
     let cannot = |error| CliError::new(code::LISTEN, format!("cannot listen on {address}: {error}"));
-    let listener = TcpListener::bind(address).await.map_err(cannot)?;
+    let listener = match &args.inherited {
+        Some(socket) => socket
+            .try_clone()
+            .and_then(|socket| socket.set_nonblocking(true).map(|()| socket))
+            .and_then(TcpListener::from_std),
+        None => TcpListener::bind(address).await,
+    };
+    let listener = listener.map_err(cannot)?;
     // The system's own bound is lower, or it is this. If it refuses, connections wait a little longer under a flood.
     let _ = socket2::SockRef::from(&listener).listen(BACKLOG);
     let address = listener.local_addr().map_err(cannot)?.to_string();

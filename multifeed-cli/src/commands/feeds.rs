@@ -1,34 +1,65 @@
 //! `multifeed feeds`: what the store holds.
 
-use multifeed_tokio::{FeedKey, Multifeed, Options};
+use std::io::{self, IsTerminal};
+use std::path::Path;
 
-use super::feed_line;
+use multifeed_tokio::{FeedKey, Multifeed, Options};
+use serde::{Deserialize, Serialize};
+
 use super::opening::problems;
 use super::reading::{self, Reading, close_read, open_to_read};
-use crate::args::Global;
+use super::{feed_line, names};
+use crate::args::{Feeds, Global};
 use crate::error::{CliError, code};
-use crate::output::{BannedLine, FeedLine, Output, table};
+use crate::output::{BannedLine, FeedLine, Output, narrow_table, table};
 use crate::problems::in_a_line;
 
-pub(super) async fn run(global: &Global, options: Options, output: &Output) -> Result<(), CliError> {
+/// How feeds are listed.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Listing {
+    /// In the columns of a terminal.
+    narrow: bool,
+    follow_links: bool,
+}
+
+impl Listing {
+    pub(super) fn new(args: &Feeds, global: &Global) -> Self {
+        Self { narrow: !args.long && io::stdout().is_terminal(), follow_links: global.follow_links }
+    }
+}
+
+pub(super) async fn run(listing: Listing, global: &Global, options: Options, output: &Output) -> Result<(), CliError> {
     let Some(reading) = open_to_read(global, options, output).await? else {
         return output.say(&format!("no feeds: there is no store at {}", global.store.display()));
     };
     let Reading { multi, problems, changed, .. } = reading;
-    let result = print(&multi, &problems, output).await;
+    let result = print(&multi, &problems, listing, &global.store, output).await;
     close_read(&multi, result, output).await?;
     check(&problems, &changed)
 }
 
 /// Of a store that this process has open.
-pub(super) async fn of_open(multi: &Multifeed, output: &Output) -> Result<(), CliError> {
+pub(super) async fn of_open(
+    multi: &Multifeed,
+    listing: Listing,
+    store: &Path,
+    output: &Output,
+) -> Result<(), CliError> {
     let problems = problems(multi);
-    print(multi, &problems, output).await?;
+    print(multi, &problems, listing, store, output).await?;
     check(&problems, &[])
 }
 
-async fn print(multi: &Multifeed, problems: &[String], output: &Output) -> Result<(), CliError> {
-    let feeds: Vec<FeedLine> = multi.feeds().iter().map(feed_line).collect();
+async fn print(
+    multi: &Multifeed,
+    problems: &[String],
+    listing: Listing,
+    store: &Path,
+    output: &Output,
+) -> Result<(), CliError> {
+    let mut feeds: Vec<FeedLine> = multi.feeds().iter().map(feed_line).collect();
+    names::note(&mut feeds, store, listing.follow_links, output);
+    let shown = if listing.narrow { narrow_table } else { table };
     match multi.banned().await {
         Ok(banned) if feeds.is_empty() && !problems.is_empty() => {
             output.say("no feed can be opened").and_then(|()| list(&feeds, &banned, output))
@@ -37,7 +68,7 @@ async fn print(multi: &Multifeed, problems: &[String], output: &Output) -> Resul
             let hint = "the corestore has no feeds of this root key and namespace (--key, --key-file, --namespace)";
             output.say(hint).and_then(|()| list(&feeds, &banned, output))
         }
-        Ok(banned) => output.say(&table(&feeds)).and_then(|()| list(&feeds, &banned, output)),
+        Ok(banned) => output.say(&shown(&feeds)).and_then(|()| list(&feeds, &banned, output)),
         Err(error) => Err(error.into()),
     }
 }

@@ -5,6 +5,7 @@ mod ban;
 mod cat;
 mod clear;
 mod conflicts;
+mod connecting;
 mod control;
 mod crowd;
 mod demo;
@@ -12,16 +13,21 @@ mod door;
 mod feeds;
 mod guest;
 mod holder;
+mod key;
 mod keygen;
+mod local;
+mod names;
 mod network;
 mod new_store;
 mod opening;
 mod outcome;
 mod peer;
+mod pipes;
 mod reading;
 mod remove;
 mod root_keys;
 mod serve;
+mod shell;
 mod side_file;
 mod status;
 mod swarm;
@@ -32,10 +38,12 @@ mod watch;
 mod whereabouts;
 mod writers;
 
-use multifeed_tokio::{DEFAULT_ROOT_KEY, Feed, FeedKey, Multifeed, Options};
+use multifeed_tokio::{DEFAULT_ROOT_KEY, Feed, FeedKey, Multifeed, Options, Role};
 
 use self::control::Ask;
-use crate::args::{Args, Command, Global, KEY_VARIABLE};
+use self::feeds::Listing;
+use self::opening::bounded;
+use crate::args::{Args, Command, Global, KEY_VARIABLE, Key, KeyCommand};
 use crate::error::{CliError, EXIT_USAGE, code};
 use crate::output::{FeedLine, Output};
 
@@ -44,30 +52,41 @@ const KEY_DIGITS: usize = 64;
 
 /// Does what the command line says.
 pub(crate) async fn run(args: Args, output: Output) -> Result<(), CliError> {
-    let Args { global, command } = args;
+    let Args { global, mut command } = args;
     // Each command reports a wrong root key, also by those that need none.
     let (options, keys) = options(&global, &output)?;
-    if !matches!(command, Command::Demo | Command::Testnet(_) | Command::Keygen(_)) {
+    if command.has_store() {
         opening::check_corestore(&global, keys.len())?;
         new_store::check(&command, &global)?;
         root_keys::check(&command, &global, &keys)?;
+        names::resolve(&mut command, &global, &output)?;
     }
     match command {
-        Command::Serve(args) if keys.len() > 1 => network::serve(args, &global, options, &keys, output).await,
-        Command::Sync(args) if keys.len() > 1 || args.retry => {
+        Command::Serve(args) if args.stdio && keys.len() == 1 => {
+            pipes::run(Role::Responder, args.live, &global, bounded(options, &args.bounds), output).await
+        }
+        Command::Sync(args) if args.stdio && keys.len() == 1 => {
+            pipes::run(Role::Initiator, args.live, &global, options, output).await
+        }
+        Command::Sync(args) if args.folder().is_some() && keys.len() == 1 => {
+            local::run(&args, &global, options, output).await
+        }
+        Command::Serve(args) if keys.len() > 1 && !args.stdio => {
+            network::serve(args, &global, options, &keys, output).await
+        }
+        Command::Sync(args) if !args.stdio && args.folder().is_none() && (keys.len() > 1 || args.retry) => {
             network::sync(args, &global, options, &keys, output).await
         }
         Command::Swarm(args) => swarm::run(args, &global, options, &keys, output).await,
         _ if keys.len() > 1 => {
-            let message =
-                "only `serve`, `sync` and `swarm` take several root keys: give the one of the multifeed that is meant";
+            let message = "only `serve`, `sync` and `swarm` take several root keys, and those with an address: give the one of the multifeed that is meant";
             Err(CliError::new(code::USAGE, message).with_exit(EXIT_USAGE))
         }
         Command::Append(args) => append::run(args, &global, options, output).await,
         Command::Cat(args) => cat::run(args, &global, options, &output).await,
         Command::Status(args) => status::run(&args, &global, options, &output).await,
         Command::Watch(_) => watch::run(&global, options, &output).await,
-        command @ (Command::Feeds
+        command @ (Command::Feeds(_)
         | Command::Remove(_)
         | Command::Ban(_)
         | Command::Unban(_)
@@ -77,6 +96,11 @@ pub(crate) async fn run(args: Args, output: Output) -> Result<(), CliError> {
         Command::Serve(args) => serve::run(args, &global, options, output).await,
         Command::Sync(args) => sync::run(args, &global, options, output).await,
         Command::Demo => demo::run(options, &output).await,
+        Command::Name(args) => names::run(args, &global, options, &output).await,
+        Command::Key(Key { command: KeyCommand::Export(args) }) => key::export(&args, &global, options, &output).await,
+        Command::Key(Key { command: KeyCommand::Import(args) }) => key::import(args, &global, options, &output).await,
+        Command::Completions(args) => shell::completions(&args),
+        Command::Man(args) => shell::man(&args),
         Command::Keygen(args) => keygen::run(&args, &output),
         Command::Testnet(args) => testnet::run(&args, &output).await,
     }
@@ -91,7 +115,8 @@ async fn on_store(command: Command, global: &Global, options: Options, output: &
         Command::Clear(args) => Ask::Clear(args.clone()),
         Command::Verify(args) => Ask::Verify(args.clone()),
         Command::Conflicts(args) => Ask::Conflicts(args.clone()),
-        _ => Ask::Feeds,
+        Command::Feeds(args) => Ask::Feeds(Listing::new(args, global)),
+        _ => return Ok(()),
     };
     let given = options.clone();
     let here = async {
@@ -102,7 +127,8 @@ async fn on_store(command: Command, global: &Global, options: Options, output: &
             Command::Clear(args) => clear::run(args, global, given, output).await,
             Command::Conflicts(args) => conflicts::run(&args, global, given, output).await,
             Command::Verify(args) => verify::run(&args, global, given, output.clone()).await,
-            _ => feeds::run(global, given, output).await,
+            Command::Feeds(args) => feeds::run(Listing::new(&args, global), global, given, output).await,
+            _ => Ok(()),
         }
     };
     control::anywhere(ask, global, &options, output, here).await
@@ -129,6 +155,7 @@ fn feed_line(feed: &Feed) -> FeedLine {
         bytes: feed.byte_len(),
         downloaded: feed.downloaded(),
         writable: feed.writable(),
+        alias: None,
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use super::connecting;
 use super::control::{Control, Place};
 use super::door::listen;
 use super::opening::{bounded, close, open_all};
@@ -238,7 +239,7 @@ impl<'a> Roots<'a> {
 
     /// Takes connections until a signal; with `once` until the first peer that has one of the root keys is gone.
     async fn accept(&mut self, args: &Serve, stop: &mut Stop) -> Result<(), CliError> {
-        let listener = listen(&args.address, self.output).await?;
+        let listener = listen(args, self.output).await?;
         let start = tokio::time::Instant::now();
         let mut sums = tokio::time::interval(SUM_UP_EVERY);
         let mut looks = tokio::time::interval(PROGRESS_EVERY);
@@ -288,11 +289,11 @@ impl<'a> Roots<'a> {
 
     /// Connects, and again if that was asked for, until the sync is done or a signal comes.
     async fn dial(&mut self, args: &Sync, stop: &mut Stop) -> Result<(), CliError> {
-        self.dialled = Some(args.address.clone());
-        let address = args.address.clone();
+        self.dialled = args.address.clone();
+        let (address, time) = (args.address().to_owned(), args.time());
         let connect = move || {
             let address = address.clone();
-            async move { TcpStream::connect(&address).await.map(Tuned::new) }
+            async move { connecting::connect(&address, time).await }
         };
         if args.retry {
             self.networker.dial(connect)?;
@@ -304,7 +305,7 @@ impl<'a> Roots<'a> {
                     return Err(CliError::new(code::INTERRUPTED, message).with_exit(signal.exit()));
                 }
             };
-            let cannot = |error| CliError::new(code::CONNECT, format!("cannot connect to {}: {error}", args.address));
+            let cannot = |error| CliError::new(code::CONNECT, format!("cannot connect to {}: {error}", args.address()));
             let id = self.networker.connect(stream.map_err(cannot)?, Role::Initiator)?;
             // It may end before anybody was there.
             self.peers.insert(id, Connected::new(None));

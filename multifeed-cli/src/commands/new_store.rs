@@ -5,14 +5,19 @@ use std::path::Path;
 
 use multifeed_tokio::{FileStorage, FileStorageOptions};
 
-use crate::args::{Command, Global};
+use crate::args::{Command, Global, Key, KeyCommand};
 use crate::error::{CliError, EXIT_USAGE, code};
 
 /// Fails if the command would make a store in a folder that holds other things.
 pub(super) fn check(command: &Command, global: &Global) -> Result<(), CliError> {
     let makes = matches!(
         command,
-        Command::Append(_) | Command::Serve(_) | Command::Sync(_) | Command::Swarm(_) | Command::Ban(_)
+        Command::Append(_)
+            | Command::Serve(_)
+            | Command::Sync(_)
+            | Command::Swarm(_)
+            | Command::Ban(_)
+            | Command::Key(Key { command: KeyCommand::Import(_) })
     );
     if makes { check_folder(global) } else { Ok(()) }
 }

@@ -62,8 +62,15 @@ fn missing(multi: &Multifeed, text: &str) -> Option<(FeedKey, FeedLine)> {
         | StoreError::CoreMissing { key, name, blocks } => {
             let is_it = name.as_deref() == Some(text) || (!start.is_empty() && key.to_string().starts_with(&start));
             let name = name.unwrap_or_default();
-            let line =
-                FeedLine { key: key.to_string(), name, length: blocks, bytes: 0, downloaded: 0, writable: false };
+            let line = FeedLine {
+                key: key.to_string(),
+                name,
+                length: blocks,
+                bytes: 0,
+                downloaded: 0,
+                writable: false,
+                alias: None,
+            };
             is_it.then_some((key, line))
         }
         _ => None,

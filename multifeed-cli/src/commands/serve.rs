@@ -61,7 +61,7 @@ async fn serve(
     mut stop: Stop,
     output: &Output,
 ) -> Result<(), CliError> {
-    let listener = listen(&args.address, output).await?;
+    let listener = listen(args, output).await?;
     let is_beyond = listener.local_addr().is_ok_and(|address| !address.ip().is_loopback());
     if is_beyond && multi.root_key() == DEFAULT_ROOT_KEY {
         output.warn(

@@ -17,11 +17,11 @@ pub(super) struct SideFile {
 
 impl SideFile {
     pub(super) fn of(global: &Global, name: &str) -> Self {
-        Self { path: global.store.join(name), follow_links: global.follow_links }
+        Self::new(&global.store, global.follow_links, name)
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.path
+    pub(super) fn new(store: &Path, follow_links: bool, name: &str) -> Self {
+        Self { path: store.join(name), follow_links }
     }
 
     /// Returns the text; `None` if there is no such file.

@@ -2,14 +2,13 @@
 
 use multifeed_swarm::tcp::Tuned;
 use multifeed_tokio::{Multifeed, Options, Replicate, Role};
-use tokio::net::TcpStream;
 
 use super::control::{Control, Place};
 use super::opening::{close, open, root_key};
 use super::outcome::Apart;
 use super::peer::{self, Peer};
-use super::root_keys;
 use super::whereabouts::Whereabouts;
+use super::{connecting, root_keys};
 use crate::args::{Global, Sync};
 use crate::error::{CliError, code};
 use crate::output::{Output, PeerName, Unit};
@@ -44,20 +43,18 @@ pub(super) async fn run(args: Sync, global: &Global, options: Options, mut outpu
 
 async fn connect(args: &Sync, stop: &mut Stop) -> Result<Tuned, CliError> {
     let stream = tokio::select! {
-        stream = TcpStream::connect(&args.address) => stream,
+        stream = connecting::connect(args.address(), args.time()) => stream,
         signal = stop.wait() => {
             return Err(CliError::new(code::INTERRUPTED, "interrupted before it was connected").with_exit(signal.exit()));
         }
     };
-    stream
-        .map(Tuned::new)
-        .map_err(|error| CliError::new(code::CONNECT, format!("cannot connect to {}: {error}", args.address)))
+    stream.map_err(|error| CliError::new(code::CONNECT, format!("cannot connect to {}: {error}", args.address())))
 }
 
 async fn sync(multi: &Multifeed, stream: Tuned, args: &Sync, stop: &mut Stop, output: &Output) -> Result<(), CliError> {
     let replicate = if args.live { Replicate::live() } else { Replicate::default() };
     let sync = multi.replicate(stream, Role::Initiator, replicate);
-    let name = PeerName { id: None, address: Some(args.address.clone()) };
+    let name = PeerName { id: None, address: args.address.clone() };
     let apart = Apart::of_damage(!multi.problems().is_empty());
     let mut peer = Peer { apart, name, live: args.live, ..Peer::default() };
     let followed = peer::follow(sync, args.live, &mut peer, stop, output);

@@ -13,6 +13,24 @@ pub(crate) struct FeedLine {
     pub(crate) bytes: u64,
     pub(crate) downloaded: u64,
     pub(crate) writable: bool,
+    /// What its user named it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) alias: Option<String>,
+}
+
+/// A writer whose key was exported or imported.
+#[derive(Serialize)]
+pub(crate) struct WriterLine {
+    pub(crate) key: String,
+    pub(crate) name: String,
+    pub(crate) length: u64,
+}
+
+/// The name that the user gave a feed.
+#[derive(Serialize)]
+pub(crate) struct AliasLine {
+    pub(crate) key: String,
+    pub(crate) alias: Option<String>,
 }
 
 /// A feed that is banned, or is not any more.

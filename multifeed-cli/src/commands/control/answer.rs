@@ -166,7 +166,7 @@ async fn run((multi, board): (&Multifeed, &Board), store: &Path, ask: Ask, outpu
     match ask {
         // It is answered elsewhere.
         Ask::Append(_) => return Ok(()),
-        Ask::Feeds => return feeds::of_open(multi, output).await,
+        Ask::Feeds(listing) => return feeds::of_open(multi, listing, store, output).await,
         Ask::Cat(blocks) => return cat::of_open(multi, &blocks, output).await,
         Ask::Remove(args) => remove::remove(multi, &args, output).await?,
         Ask::Ban(args) => ban::set(multi, &args.feed, true, output).await?,
