@@ -273,6 +273,11 @@ impl Output {
         }
     }
 
+    /// Says on stderr, in either form, what is neither a failure nor a warning.
+    pub(crate) fn note(&self, message: &str, object: &Event<'_>) {
+        self.to_stderr(if self.json { self.object(object) } else { printable(&format!("multifeed: {message}")) });
+    }
+
     /// Reports on stderr, in either form, what is no failure of the command.
     pub(crate) fn warn(&self, message: &str) {
         self.warn_object(message, &Event::Warning { message });

@@ -959,7 +959,8 @@ fn a_root_key_is_made_for_its_owner_alone() -> Result<()> {
         assert_eq!(path.metadata()?.permissions().mode() & 0o777, 0o600);
     }
     let store = Store::new()?;
-    ensure!(store.run(&["--key-file", file, "append", "w", "one"])?.ok()?.stderr.is_empty());
+    let said = store.run(&["--key-file", file, "append", "w", "one"])?.ok()?.stderr;
+    ensure!(said.lines().count() == 1 && said.contains("new writer"), "{said}");
     // It is not written over.
     let before = std::fs::read(&path)?;
     run(&["keygen", file], b"")?.ended(1)?;

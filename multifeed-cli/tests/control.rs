@@ -255,3 +255,30 @@ fn an_append_beside_a_stopped_process_can_be_interrupted() -> Result<()> {
     ensure!(lines[0]["code"] == "ERR_INTERRUPTED", "{lines:?}");
     Ok(())
 }
+
+/// A name that was mistyped is another author: that one was made is said, whichever process makes it.
+#[test]
+fn a_new_writer_is_said_also_by_a_process_that_serves() -> Result<()> {
+    let store = Store::new()?;
+    let made = |done: &common::Done| -> Result<Option<(String, String)>> {
+        let lines =
+            done.stderr.lines().map(serde_json::from_str::<serde_json::Value>).collect::<Result<Vec<_>, _>>()?;
+        let mut new = lines.iter().filter(|line| line["event"] == "new-writer");
+        Ok(new.next().map(|line| (line["key"].to_string(), line["name"].to_string())))
+    };
+    let append = |name: &str| -> Result<bool> {
+        let done = store.run(&["--json", "append", name, "x"])?.ok()?;
+        let new = made(&done)?;
+        let line = done.one_object(0)?;
+        ensure!(new.iter().all(|new| *new == (line["key"].to_string(), line["name"].to_string())), "{new:?} {line}");
+        Ok(new.is_some())
+    };
+    assert_eq!((append("notes")?, append("notes")?), (true, false));
+    let said = store.run(&["append", "people", "x"])?.ok()?.stderr;
+    ensure!(said.starts_with("multifeed: a new writer people, ") && said.lines().count() == 1, "{said}");
+    let (serving, _) = store.serve(&["--live"])?;
+    assert_eq!((append("more")?, append("more")?, append("notes")?), (true, false, false));
+    serving.signal("TERM")?;
+    serving.ended(0)?;
+    Ok(())
+}

@@ -14,7 +14,7 @@ use super::BlockRange;
 /// 16 MiB is a batch for each 16 MiB. Of lines of stdin that come slowly, a batch is appended once none came for a second, and at Ctrl-C. A block that peers could not be sent (a little under 8 MiB) is refused.
 ///
 /// With --json: {"key","name","start","length"}: the index of the first block appended, and the feed's length in
-/// blocks after it.
+/// blocks after it. If the writer was made: {"event":"new-writer","key","name"} on stderr.
 ///
 /// While `serve`, `sync --live` or `swarm` of the same user has the store open, the blocks go through it, and so to its peers at once.
 #[derive(ClapArgs, Debug)]

@@ -1,17 +1,17 @@
 //! `multifeed append`: blocks for a writer.
 
 use bytes::Bytes;
-use multifeed_tokio::{Durability, Feed, Options};
+use multifeed_tokio::{Durability, Options};
 
 use super::control::{self, Appending, Ask, Remote, Request, answered, interrupted};
 use super::opening::{close, open};
 use super::root_keys;
 use super::whereabouts::Whereabouts;
-use super::writers::open_writer;
+use super::writers::{OpenWriter, open_writer};
 use crate::args::{Append, Global};
 use crate::error::{CliError, code};
 use crate::input::{Batch, Input};
-use crate::output::{AppendLine, Output, Unit, count, one_line};
+use crate::output::{AppendLine, Event, Output, Unit, count, one_line};
 use crate::stop::Stop;
 
 pub(super) async fn run(args: Append, global: &Global, options: Options, mut output: Output) -> Result<(), CliError> {
@@ -45,6 +45,7 @@ pub(super) async fn run(args: Append, global: &Global, options: Options, mut out
         },
     };
     let whereabouts = Whereabouts::of(global);
+    writer.iter().for_each(|writer| writer.say_if_new(&output));
     output.start_bar(Unit::Bytes);
     let result = match writer {
         Ok(mut writer) => append(&mut writer, (input, first), &mut stop, &whereabouts, &output).await,
@@ -66,7 +67,7 @@ pub(super) async fn run(args: Append, global: &Global, options: Options, mut out
 /// A writer that blocks are appended to.
 enum Writer {
     /// Of a store that this process has open.
-    Here(Feed),
+    Here(OpenWriter),
     /// Of one that another process has open.
     Beside(Remote),
 }
@@ -74,14 +75,14 @@ enum Writer {
 impl Writer {
     fn len(&self) -> u64 {
         match self {
-            Writer::Here(feed) => feed.len(),
+            Writer::Here(writer) => writer.feed.len(),
             Writer::Beside(remote) => remote.length,
         }
     }
 
     async fn append(&mut self, batch: Vec<Bytes>, stop: &mut Stop) -> Result<(), CliError> {
         match self {
-            Writer::Here(feed) => feed.append_bytes(batch).await.map(drop).map_err(CliError::from),
+            Writer::Here(writer) => writer.feed.append_bytes(batch).await.map(drop).map_err(CliError::from),
             Writer::Beside(remote) => {
                 let unknown = format!("it is not known whether {} more came in", count(batch.len() as u64, "block"));
                 answer(remote.append(&batch), stop).await.map_err(|error| error.explained(&unknown))?
@@ -97,9 +98,24 @@ impl Writer {
         }
     }
 
+    /// Says that it was made: a name that was mistyped is another author.
+    fn say_if_new(&self, output: &Output) {
+        let is_new = match self {
+            Writer::Here(writer) => writer.is_new,
+            Writer::Beside(remote) => remote.is_new,
+        };
+        if is_new {
+            let AppendLine { key, name, .. } = self.line(0);
+            output.note(
+                &format!("a new writer {}, {key}", one_line(&name)),
+                &Event::NewWriter { key: &key, name: &name },
+            );
+        }
+    }
+
     fn line(&self, start: u64) -> AppendLine {
         let (key, name) = match self {
-            Writer::Here(feed) => (feed.key().to_string(), feed.name()),
+            Writer::Here(OpenWriter { feed, .. }) => (feed.key().to_string(), feed.name()),
             Writer::Beside(remote) => (remote.key.clone(), remote.name.clone()),
         };
         AppendLine { key, name, start, length: self.len() }

@@ -119,6 +119,7 @@ pub(super) struct Remote {
     pub(super) key: String,
     pub(super) name: String,
     pub(super) length: u64,
+    pub(super) is_new: bool,
 }
 
 /// Opens a writer of a store that another process has open; `None` if no process listens there.
@@ -131,7 +132,7 @@ impl Remote {
     /// Opens the writer over there.
     async fn open(mut stream: Stream, request: &Request) -> Result<Self, CliError> {
         match ask(&mut stream, request).await? {
-            Reply::Open { key, name, length } => Ok(Self { stream, key, name, length }),
+            Reply::Open { key, name, length, is_new } => Ok(Self { stream, key, name, length, is_new }),
             _ => Err(unexpected()),
         }
     }

@@ -138,6 +138,11 @@ pub(crate) enum Event<'a> {
     },
     /// It is again.
     SpaceFreed,
+    /// `append` made the writer.
+    NewWriter {
+        key: &'a str,
+        name: &'a str,
+    },
     /// Nodes of the tree and signatures that were made again.
     MadeAgain {
         key: String,
@@ -277,6 +282,7 @@ mod tests {
         for (event, expected) in [
             (Event::Listening { address: "127.0.0.1:7".into() }, r#"{"event":"listening","address":"127.0.0.1:7"}"#),
             (Event::Connected, r#"{"event":"connected"}"#),
+            (Event::NewWriter { key: "aa", name }, r#"{"event":"new-writer","key":"aa","name":"n"}"#),
             (Event::Feed { key: key.clone(), name }, r#"{"event":"feed","key":"aa","name":"n"}"#),
             (Event::PeerFound { found: 7, by: "lan" }, r#"{"event":"peer-found","found":7,"by":"lan"}"#),
             (

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use super::wire::{Reply, read_batch, read_line, write_line};
 use super::{Appending, Ask, Place, Request};
 use crate::commands::opening::warn_open;
-use crate::commands::writers::open_writer;
+use crate::commands::writers::{OpenWriter, open_writer};
 use crate::commands::{ban, cat, clear, conflicts, feeds, remove, status, verify, watch};
 use crate::error::{CliError, code};
 use crate::output::{Board, Output, Part};
@@ -67,8 +67,8 @@ async fn append(
     Appending { writer, new_key, sync_each }: &Appending,
 ) -> Result<(), Failure> {
     static PLACES: Semaphore = Semaphore::const_new(BATCHES);
-    let feed = open_writer(multi, writer, *new_key).await.map_err(Failure::Cli)?;
-    let open = Reply::Open { key: feed.key().to_string(), name: feed.name(), length: feed.len() };
+    let OpenWriter { feed, is_new } = open_writer(multi, writer, *new_key).await.map_err(Failure::Cli)?;
+    let open = Reply::Open { key: feed.key().to_string(), name: feed.name(), length: feed.len(), is_new };
     write_line(stream, &open).await?;
     stream.flush().await?;
     loop {

@@ -23,6 +23,7 @@ pub(super) enum Reply {
         key: String,
         name: String,
         length: u64,
+        is_new: bool,
     },
     /// A batch was appended, or all is on the disk.
     Done {
