@@ -1,13 +1,15 @@
 //! What every command takes.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args as ClapArgs;
-use multifeed_tokio::Durability;
+use multifeed_tokio::{Durability, FeedKey};
 
 use super::corestore;
-use super::keys::Secret;
+use super::keys::{self, Secret};
+use crate::error::CliError;
 
 /// What every command takes.
 #[derive(ClapArgs, Debug, Clone)]
@@ -82,6 +84,16 @@ pub(crate) struct Global {
     /// them by {"event":"more-problems","problems"}, their number.
     #[arg(long, global = true, help_heading = "Options of every command")]
     pub(crate) json: bool,
+}
+
+impl Global {
+    /// The root keys that were given, as [`keys::root_keys`] finds them.
+    ///
+    /// # Errors
+    /// `ERR_KEY`.
+    pub(crate) fn root_keys(&self, variable: Option<OsString>) -> Result<(Vec<FeedKey>, Vec<String>), CliError> {
+        keys::root_keys(&self.key, &self.key_file, variable)
+    }
 }
 
 fn durability(text: &str) -> Result<Durability, String> {

@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use clap::{Args as ClapArgs, Subcommand};
 use multifeed_tokio::FeedKey;
 
-use super::Global;
 use crate::error::{CliError, EXIT_USAGE, code};
 
 /// The variable that holds the root key where neither `--key` nor `--key-file` is given.
@@ -101,32 +100,34 @@ pub(crate) struct KeyImport {
     pub(crate) name: Option<String>,
 }
 
-impl Global {
-    /// The root keys that were given, each once, those of `--key` first, or that of the variable if there are none; none for the one that everyone knows.
-    /// `variable` is what `MULTIFEED_KEY` holds. With them come warnings, if others can read a key file.
-    ///
-    /// # Errors
-    ///
-    /// `ERR_KEY`, naming the source, where that is not 64 hex digits or cannot be read. The key itself is not in the
-    /// message: it may be all but right.
-    pub(crate) fn root_keys(&self, variable: Option<OsString>) -> Result<(Vec<FeedKey>, Vec<String>), CliError> {
-        let (mut keys, mut warnings) = (Vec::new(), Vec::new());
-        for Secret(text) in &self.key {
-            keys.push(parse_key(text, "--key")?);
-        }
-        for path in &self.key_file {
-            let (key, warning) = read_key(path)?;
-            keys.push(key);
-            warnings.extend(warning);
-        }
-        // `MULTIFEED_KEY= multifeed …` is how a shell user says "without it".
-        if let Some(text) = variable.filter(|text| keys.is_empty() && !text.is_empty()) {
-            keys.push(parse_key(&text.to_string_lossy(), &format!("the variable {KEY_VARIABLE}"))?);
-        }
-        let mut seen = HashSet::new();
-        keys.retain(|key| seen.insert(*key));
-        Ok((keys, warnings))
+/// The root keys that were given, each once, those of `--key` first, or that of the variable if there are none; none for the one that everyone knows.
+/// `variable` is what `MULTIFEED_KEY` holds. With them come warnings, if others can read a key file.
+///
+/// # Errors
+///
+/// `ERR_KEY`, naming the source, where that is not 64 hex digits or cannot be read. The key itself is not in the
+/// message: it may be all but right.
+pub(super) fn root_keys(
+    given: &[Secret],
+    files: &[PathBuf],
+    variable: Option<OsString>,
+) -> Result<(Vec<FeedKey>, Vec<String>), CliError> {
+    let (mut keys, mut warnings) = (Vec::new(), Vec::new());
+    for Secret(text) in given {
+        keys.push(parse_key(text, "--key")?);
     }
+    for path in files {
+        let (key, warning) = read_key(path)?;
+        keys.push(key);
+        warnings.extend(warning);
+    }
+    // `MULTIFEED_KEY= multifeed …` is how a shell user says "without it".
+    if let Some(text) = variable.filter(|text| keys.is_empty() && !text.is_empty()) {
+        keys.push(parse_key(&text.to_string_lossy(), &format!("the variable {KEY_VARIABLE}"))?);
+    }
+    let mut seen = HashSet::new();
+    keys.retain(|key| seen.insert(*key));
+    Ok((keys, warnings))
 }
 
 fn read_key(path: &Path) -> Result<(FeedKey, Option<String>), CliError> {
@@ -175,7 +176,7 @@ fn parse_key(text: &str, source: &str) -> Result<FeedKey, CliError> {
 mod tests {
     use clap::Parser;
 
-    use super::super::Args;
+    use super::super::{Args, Global};
     use super::*;
 
     fn global(args: &[&str]) -> Global {

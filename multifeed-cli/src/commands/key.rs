@@ -9,7 +9,8 @@ use multifeed_tokio::{Feed, FeedKey, FileStorage, KeyPair, Multifeed, Options, S
 use serde::{Deserialize, Serialize};
 
 use super::find;
-use super::opening::{close, is_corestore, open};
+use super::folder::is_corestore;
+use super::opening::{close, open};
 use super::reading::{close_read, open_to_read};
 use crate::args::{Global, KeyExport, KeyImport};
 use crate::error::{CliError, code};

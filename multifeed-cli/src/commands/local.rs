@@ -3,11 +3,11 @@
 use multifeed_tokio::{Options, Replicate, Role};
 use tokio::io::duplex;
 
-use super::opening::{close, open};
+use super::opening::{close, open, root_key};
 use super::outcome::Apart;
 use super::peer::{self, Peer};
 use super::whereabouts::Whereabouts;
-use super::{new_store, root_keys};
+use super::{folder, root_keys};
 use crate::args::{Global, Sync};
 use crate::error::{CliError, EXIT_USAGE, code};
 use crate::output::{Output, PeerName, Unit};
@@ -26,7 +26,7 @@ pub(super) async fn run(args: &Sync, global: &Global, options: Options, output: 
     let mut stop = Stop::listen()?;
     let there = Global { store: args.folder().unwrap_or_default(), ..global.clone() };
     check(&there, global)?;
-    root_keys::check_store(&there, &[super::opening::root_key(&options)])?;
+    root_keys::check_store(&there, &[root_key(&options)])?;
     let ours = open(global, options.clone(), &output).await?;
     let theirs = match open(&there, options, &output).await {
         Ok(theirs) => theirs,
@@ -67,6 +67,6 @@ fn check(there: &Global, here: &Global) -> Result<(), CliError> {
         (Err(_), _) if !there.init => {
             wrong(code::NO_STORE, format!("there is no store at {path}: --init makes one there"))
         }
-        _ => new_store::check_folder(there),
+        _ => folder::check_folder(there),
     }
 }

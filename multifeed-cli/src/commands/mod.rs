@@ -11,6 +11,7 @@ mod crowd;
 mod demo;
 mod door;
 mod feeds;
+mod folder;
 mod guest;
 mod holder;
 mod key;
@@ -18,7 +19,6 @@ mod keygen;
 mod local;
 mod names;
 mod network;
-mod new_store;
 mod opening;
 mod outcome;
 mod peer;
@@ -57,7 +57,7 @@ pub(crate) async fn run(args: Args, output: Output) -> Result<(), CliError> {
     let (options, keys) = options(&global, &output)?;
     if command.has_store() {
         opening::check_corestore(&global, keys.len())?;
-        new_store::check(&command, &global)?;
+        folder::check(&command, &global)?;
         root_keys::check(&command, &global, &keys)?;
         names::resolve(&mut command, &global, &output)?;
     }

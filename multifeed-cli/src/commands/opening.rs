@@ -87,12 +87,6 @@ pub(super) async fn open_either(global: &Global, options: Options) -> Result<Mul
     Multifeed::in_corestore(&store, &global.corestore.namespace(), root_key).await
 }
 
-/// Whether the folder is a corestore, or becomes one.
-pub(super) fn is_corestore(global: &Global) -> bool {
-    let found = || FileStorage::open_beside_with(&global.store, FileStorageOptions::default());
-    global.corestore.corestore || matches!(found(), Err(StoreError::IsCorestore { .. }))
-}
-
 /// Several root keys, and a namespace, need a corestore. None is made unless that was said.
 pub(super) fn check_corestore(global: &Global, keys: usize) -> Result<(), CliError> {
     let (code, what) = match &global.corestore.namespace {

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use multifeed_tokio::{DEFAULT_ROOT_KEY, FeedKey, Multifeed};
 
-use super::opening::is_corestore;
+use super::folder::is_corestore;
 use super::side_file::SideFile;
 use crate::args::{Command, Global};
 use crate::error::{CliError, EXIT_USAGE, code};

@@ -1,12 +1,18 @@
-//! Commands that make a store if there is none do not make one among other things, unless that is asked for.
+//! What the folder of a store is: a corestore, or of something else, in which no command makes a store unless that is asked for.
 
 use std::fs;
 use std::path::Path;
 
-use multifeed_tokio::{FileStorage, FileStorageOptions};
+use multifeed_tokio::{FileStorage, FileStorageOptions, StoreError};
 
 use crate::args::{Command, Global, Key, KeyCommand};
 use crate::error::{CliError, EXIT_USAGE, code};
+
+/// Whether the folder is a corestore, or becomes one.
+pub(super) fn is_corestore(global: &Global) -> bool {
+    let found = || FileStorage::open_beside_with(&global.store, FileStorageOptions::default());
+    global.corestore.corestore || matches!(found(), Err(StoreError::IsCorestore { .. }))
+}
 
 /// Fails if the command would make a store in a folder that holds other things.
 pub(super) fn check(command: &Command, global: &Global) -> Result<(), CliError> {
