@@ -33,8 +33,8 @@ use crate::stop::{Signal, Stop};
 
 use self::wire::{Reply, read_bytes, read_line, write_batch, write_line};
 
+pub(super) use self::socket::Control;
 use self::socket::Stream;
-pub(super) use self::socket::{Control, is_served};
 
 /// How long the process that has the store open has for an answer.
 const ANSWER_TIME: Duration = Duration::from_secs(60);

@@ -16,6 +16,11 @@ mod guest;
 mod holder;
 mod key;
 mod keygen;
+#[cfg(unix)]
+mod listener;
+#[cfg(not(unix))]
+#[path = "no_listener.rs"]
+mod listener;
 mod local;
 mod names;
 mod network;

@@ -8,7 +8,7 @@ use multifeed_tokio::{
     Rearranged, StoreError, Unsupported, is_object_property,
 };
 
-use super::{control, holder, root_keys};
+use super::{holder, listener, root_keys};
 use crate::args::{Bounds, Global};
 use crate::error::{CliError, EXIT_USAGE, code};
 use crate::output::{Output, count, one_line};
@@ -65,7 +65,7 @@ pub(super) async fn in_corestore(
 
 /// Fails if another process listens at the store: on a disk without locks nothing else says that it is open.
 pub(super) async fn check_unserved(global: &Global) -> Result<(), CliError> {
-    match control::is_served(&global.store).await {
+    match listener::is_served(&global.store).await {
         true => {
             let path = Some(global.store.clone());
             Err(cannot_open(Error::Store(StoreError::Locked { slot: None, file: None, path }), global))

@@ -29,12 +29,6 @@ impl Control {
 }
 
 /// Finds no process that listens.
-#[allow(clippy::unused_async)] // As on systems with sockets.
-pub(in crate::commands) async fn is_served(_store: &Path) -> bool {
-    false
-}
-
-/// Finds no process that listens.
 #[allow(clippy::unused_async)]
 pub(super) async fn connect(_store: &Path) -> Option<Stream> {
     None
