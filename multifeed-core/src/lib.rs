@@ -41,6 +41,7 @@ pub use feed::{
 };
 pub use ids::{FeedId, SessionId, SetId};
 pub use keys::key_pair::{KeyPair, KeyPairError};
+pub use keys::signer::{Signer, Signers};
 pub use limits::{Limits, PeerLimits, message_cost};
 pub use multifeed::feed_events::{FeedEvent, FeedNews};
 pub use multifeed::{ExtensionError, FeedInfo, FeedMessage, Multifeed, MultifeedEvent, Options, Rearranged};

@@ -58,6 +58,7 @@ mod replicate;
 mod scale;
 mod sets;
 mod sharing;
+mod signer;
 mod silent_remote;
 mod slow_block;
 mod state;

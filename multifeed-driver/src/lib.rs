@@ -72,8 +72,8 @@ pub use multifeed_proto as proto;
 pub use multifeed_core::{
     AppendError, Audit, Conflict, CoreList, CorestoreError, Durability, ExposedKey, ExtensionError, FeedHoles,
     FeedSyncState, FileStorage, FileStorageOptions, Found, KeptConflict, KeyPair, ListedCore, MemoryStorage, Moved,
-    Namespace, PeerLimits, Place, Policy, Rearranged, Recovered, Remote, Repair, RepairedInMemory, Replicate, Storage,
-    StoreError, StoreSyncState, SyncError, SyncState, SyncTotals, Unsupported, VerifyStep, WantError,
+    Namespace, PeerLimits, Place, Policy, Rearranged, Recovered, Remote, Repair, RepairedInMemory, Replicate, Signer,
+    Storage, StoreError, StoreSyncState, SyncError, SyncState, SyncTotals, Unsupported, VerifyStep, WantError,
     is_object_property,
 };
 pub use multifeed_proto::{

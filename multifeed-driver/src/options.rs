@@ -116,6 +116,14 @@ impl Options {
         self
     }
 
+    /// Returns these options with a signer: it signs for the feed of its public key, whose secret key the application keeps. Several can be added. Without its
+    /// signer such a feed is read and synced, and nothing can be appended to it. A feed is made with one by
+    /// [`Multifeed::writer_with_signer`](crate::Multifeed::writer_with_signer).
+    pub fn with_signer(mut self, signer: impl multifeed_core::Signer + 'static) -> Self {
+        self.multifeed.signers.add(signer);
+        self
+    }
+
     /// Returns these options with this policy: what sessions offer and take, if they have no policy of their own.
     pub fn with_policy(mut self, policy: impl multifeed_core::Policy + 'static) -> Self {
         self.multifeed.policy = Some(std::sync::Arc::new(policy));

@@ -17,6 +17,7 @@ mod js_options;
 mod js_policy;
 mod js_reads;
 mod js_removal;
+mod js_signer;
 mod js_slow_crowd;
 mod js_slow_links;
 mod js_state;

@@ -16,6 +16,7 @@ use self::journal::Journal;
 use self::report::Report;
 use crate::error::StoreError;
 use crate::ids::FeedId;
+use crate::keys::signer::Signers;
 use crate::limits::Limits;
 use crate::storage::{FileId, FileKind, Slot, Storage};
 
@@ -30,6 +31,8 @@ pub(crate) struct Cores<S> {
     /// Whether the disk takes anything new.
     pub(crate) disk: Disk,
     pub(crate) durability: Durability,
+    /// Who signs for writers whose secret keys are not in the store.
+    pub(crate) signers: Signers,
     /// Feeds with changes that the journal does not know of.
     pub(crate) unsynced: BTreeSet<FeedId>,
     /// When to fsync them.
@@ -38,7 +41,12 @@ pub(crate) struct Cores<S> {
 
 impl<S: Storage> Cores<S> {
     /// Reads the journal and the evidence. No core is opened.
-    pub(crate) fn open(mut storage: S, limits: &Limits, durability: Durability) -> Result<Self, StoreError> {
+    pub(crate) fn open(
+        mut storage: S,
+        limits: &Limits,
+        durability: Durability,
+        signers: Signers,
+    ) -> Result<Self, StoreError> {
         // What the disk does not give of it is damage that the journal tells.
         let (mut journal, _) = Journal::read_as_far(&mut storage, limits)?;
         journal.index_writers();
@@ -56,6 +64,7 @@ impl<S: Storage> Cores<S> {
             report,
             disk: Disk::default(),
             durability,
+            signers,
             unsynced: BTreeSet::new(),
             next_sync: None,
         })

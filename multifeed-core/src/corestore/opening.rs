@@ -10,6 +10,7 @@ use crate::KeyPair;
 use crate::cores::journal::{Checkpoint, Journal};
 use crate::error::{CorestoreError, StoreError};
 use crate::feed::{Feed, Opening};
+use crate::keys::signer::Signers;
 use crate::merkle;
 use crate::storage::other_store::OtherStore;
 use crate::storage::{CoreFile, CoreStorage, FileId, FileKind, Slot, Storage};
@@ -276,7 +277,7 @@ impl<S: CoreStorage> Corestore<S> {
     }
 
     fn open_feed(&mut self, slot: Slot, secret: &mut SecretKey, journal: &Journal) -> Result<Feed, StoreError> {
-        let mut opening = Opening::new(&self.limits);
+        let mut opening = Opening::new(&self.limits, &Signers::default());
         let feed = Feed::open_known(&mut self.keyed(slot, secret), HERE, journal, &mut opening)?;
         opening.unread.pop().map_or(Ok(feed), Err)
     }

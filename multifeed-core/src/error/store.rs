@@ -13,8 +13,8 @@ mod corestore;
 pub use corestore::CorestoreError;
 
 use super::words::{
-    TO_CATCH_UP, advice, blocks_were, core, core_of, home, how_many, js_sees, lost_list, old_place, place, put_back,
-    writer_of,
+    TO_CATCH_UP, advice, blocks_were, core, core_of, home, how_many, js_sees, key_in_use, lost_list, old_place, place,
+    put_back, writer_of,
 };
 use crate::storage::{FileError, FileId, FileKind, Found, Slot};
 
@@ -162,6 +162,39 @@ pub enum StoreError {
     /// A feed was to be created with a key pair of another key.
     #[error("the key pair is not that of feed {key}")]
     KeyMismatch {
+        /// The feed's key.
+        key: FeedKey,
+    },
+    /// A writer was to be made with a key pair, or a signer, of a feed that is here.
+    #[error("{}", key_in_use(.key, .name, *.written))]
+    KeyInUse {
+        /// The feed's folder.
+        slot: Slot,
+        /// The feed's key.
+        key: FeedKey,
+        /// The feed's name: its writer's, or the number of its folder.
+        name: String,
+        /// Whether it is written here.
+        written: bool,
+    },
+    /// The signer of a feed did not sign, or what it gave is no signature of its. Nothing was written. The application's fault, or its key store's.
+    #[error("the signer of feed {key} did not sign: {source}")]
+    Signer {
+        /// The feed's folder.
+        slot: Slot,
+        /// The feed's key.
+        key: FeedKey,
+        /// What the signer said.
+        source: Arc<dyn std::error::Error + Send + Sync>,
+    },
+    /// A feed is signed by a signer of the application's, which was not given. It is read and served; nothing is appended to it, and nothing of it is
+    /// repaired.
+    #[error(
+        "feed {key} is signed by a signer that was not given: nothing can be appended to it, or repaired of it. Open the store with the signer"
+    )]
+    NoSigner {
+        /// The feed's folder.
+        slot: Slot,
         /// The feed's key.
         key: FeedKey,
     },
@@ -338,6 +371,9 @@ impl StoreError {
             StoreError::ListOfFeeds { .. } => "ERR_LIST_OF_FEEDS",
             StoreError::UnknownFeed => "ERR_UNKNOWN_FEED",
             StoreError::KeyMismatch { .. } => "ERR_KEY_MISMATCH",
+            StoreError::KeyInUse { .. } => "ERR_KEY_IN_USE",
+            StoreError::Signer { .. } => "ERR_SIGNER",
+            StoreError::NoSigner { .. } => "ERR_NO_SIGNER",
             StoreError::MissingWriter { .. } | StoreError::CoreMissing { .. } => "ERR_WRITER_MISSING",
             StoreError::ListLost { .. } => "ERR_LIST_LOST",
             StoreError::OlderWriter { .. } => "ERR_WRITER_OLDER",
@@ -356,7 +392,12 @@ impl StoreError {
     pub(crate) fn is_of_one_folder(&self) -> bool {
         let of_a_folder = matches!(
             self,
-            StoreError::Io { .. } | StoreError::Full { .. } | StoreError::NotRegular { .. } | StoreError::Locked { .. }
+            StoreError::Io { .. }
+                | StoreError::Full { .. }
+                | StoreError::NotRegular { .. }
+                | StoreError::Locked { .. }
+                | StoreError::Signer { .. }
+                | StoreError::NoSigner { .. }
         );
         of_a_folder && self.slot().is_some()
     }
@@ -403,13 +444,13 @@ impl StoreError {
 
     /// Whether a file that makes a feed a writer's is missing, or cannot be read.
     pub(crate) fn is_of_a_writer(&self) -> bool {
-        let (StoreError::Io { file: Some(file), .. }
-        | StoreError::NotRegular { file: Some(file), .. }
-        | StoreError::Damaged { file, .. }) = self
-        else {
-            return false;
-        };
-        matches!(file, FileKind::SecretKey | FileKind::LocalName)
+        match self {
+            StoreError::NoSigner { .. } => true,
+            StoreError::Io { file: Some(file), .. }
+            | StoreError::NotRegular { file: Some(file), .. }
+            | StoreError::Damaged { file, .. } => matches!(file, FileKind::SecretKey | FileKind::LocalName),
+            _ => false,
+        }
     }
 
     /// Whether a writer may be missing because of this, whatever its name.
@@ -453,6 +494,9 @@ impl StoreError {
             | StoreError::OlderWriter { slot, .. }
             | StoreError::OlderCopy { slot, .. }
             | StoreError::ForkedWriter { slot, .. }
+            | StoreError::KeyInUse { slot, .. }
+            | StoreError::Signer { slot, .. }
+            | StoreError::NoSigner { slot, .. }
             | StoreError::Occupied { slot }
             | StoreError::SecondFolder { slot, .. }
             | StoreError::NameTaken { slot, .. } => Some(*slot),
@@ -497,6 +541,9 @@ impl StoreError {
             | StoreError::OlderWriter { slot, .. }
             | StoreError::OlderCopy { slot, .. }
             | StoreError::ForkedWriter { slot, .. }
+            | StoreError::KeyInUse { slot, .. }
+            | StoreError::Signer { slot, .. }
+            | StoreError::NoSigner { slot, .. }
             | StoreError::Occupied { slot }
             | StoreError::SecondFolder { slot, .. }
             | StoreError::NameTaken { slot, .. } => *slot = to,
@@ -512,7 +559,10 @@ impl StoreError {
                 *name = name.take().or_else(|| called.map(str::to_owned));
                 return self;
             }
-            StoreError::OlderCopy { slot, .. } => {
+            StoreError::OlderCopy { slot, .. }
+            | StoreError::KeyInUse { slot, .. }
+            | StoreError::Signer { slot, .. }
+            | StoreError::NoSigner { slot, .. } => {
                 *slot = Slot::NOWHERE;
                 return self;
             }

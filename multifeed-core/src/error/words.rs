@@ -115,3 +115,16 @@ pub(super) fn advice(found: Found) -> &'static str {
         _ => "not used: move it away",
     }
 }
+
+/// Which feed has a key pair that was given for a new writer, and what helps.
+pub(super) fn key_in_use(key: &FeedKey, name: &str, written: bool) -> String {
+    match written {
+        true => {
+            format!("feed {key} has that key: it is the writer \"{name}\" here, which can be asked for by that name")
+        }
+        false => format!(
+            "feed {key} has that key: it came from a peer, and is here as \"{name}\". To write it here, remove it and make the writer; or give its signer when \
+             the store is opened"
+        ),
+    }
+}

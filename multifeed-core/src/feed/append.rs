@@ -31,7 +31,7 @@ impl Feed {
         storage: &mut S,
         blocks: &[Bytes],
     ) -> Result<Range<u64>, AppendError> {
-        let Some(pair) = &self.key_pair else {
+        let Some(writer_key) = &self.writer_key else {
             return Err(AppendError::ReadOnly { key: self.key });
         };
         if let Some(older) = self.older_copy() {
@@ -53,7 +53,7 @@ impl Feed {
         }
 
         let grown = Grown::new(&self.roots, start, blocks);
-        let signature = pair.sign(&merkle::signable(&merkle::root_hash(&grown.roots), end));
+        let signature = writer_key.sign(self.slot, &merkle::signable(&merkle::root_hash(&grown.roots), end))?;
         self.flush(storage)?;
         if self.append_failed {
             self.cut_signatures(storage)?;

@@ -6,7 +6,7 @@ use super::Opening;
 use super::local_name::is_key_name;
 use crate::bitfield::{Bitfield, DEFAULT_PAGE_BYTES};
 use crate::error::StoreError;
-use crate::keys::key_pair::KeyPair;
+use crate::keys::signer::WriterKey;
 use crate::limits::MAX_FEED_BLOCKS;
 use crate::storage::{FileId, FileKind, Slot, Storage};
 
@@ -65,7 +65,7 @@ impl<S: Storage + ?Sized> Files<'_, S> {
     pub(super) fn make(
         &mut self,
         key: &FeedKey,
-        key_pair: Option<&KeyPair>,
+        writer_key: Option<&WriterKey>,
         name: Option<&str>,
     ) -> Result<(), StoreError> {
         let slot = self.slot;
@@ -78,14 +78,14 @@ impl<S: Storage + ?Sized> Files<'_, S> {
         if let Some(name) = name {
             self.replace(FileKind::LocalName, name.as_bytes())?;
         }
-        if let Some(pair) = key_pair {
+        if let Some(pair) = writer_key.and_then(WriterKey::key_pair) {
             self.replace(FileKind::SecretKey, &*pair.secret_key())?;
         }
         for (kind, header) in headers(DEFAULT_PAGE_BYTES) {
             self.write(kind, 0, &header)?;
         }
         // A lost copy is fetched again; a lost writer is not, and it is worth the wait for the disk.
-        match key_pair {
+        match writer_key {
             Some(_) => self.replace(FileKind::Key, key.as_bytes()),
             None => self.write(FileKind::Key, 0, key.as_bytes()),
         }

@@ -1,4 +1,4 @@
-//! `key` and `secret_key` of a folder: whose feed it is, also if one of them rotted.
+//! `key` and `secret_key` of a folder: whose feed it is, also if one of them rotted, and who signs it.
 //!
 //! The secret key is a seed and the public key that is made of it, and `key` is that once more. What two of the three say is written again over the third;
 //! if that is another whole key, the journal has to know the feed by the secret key's. A seed that rotted is gone: the feed is read then, and not written.
@@ -9,27 +9,32 @@ use zeroize::Zeroizing;
 
 use super::Opening;
 use super::files::Files;
-use crate::cores::journal::Journal;
+use crate::cores::journal::{Checkpoint, Journal};
 use crate::error::StoreError;
 use crate::keys::key_pair::KeyPair;
+use crate::keys::signer::WriterKey;
 use crate::storage::{FileKind, Storage};
 
 /// What is said of a secret key that is none of the feed.
 const UNUSABLE: &str = "the feed can be read, and nothing can be appended to it before the file is put back";
 
 impl<S: Storage + ?Sized> Files<'_, S> {
-    /// The key pair of a writer, whose public key is then in `key`. `None` if there is no secret key. What was written again is added to `opening`.
+    /// What signs for a writer, whose public key is then in `key`. `None` if that is nowhere. What was written again is added to `opening`.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] with [`FileKind::SecretKey`] if that is not the one of `key`; else the storage's error.
-    pub(super) fn key_pair(&mut self, journal: &Journal, opening: &mut Opening) -> Result<Option<KeyPair>, StoreError> {
+    /// [`StoreError::Damaged`] with [`FileKind::SecretKey`] if that is not the one of `key`; [`StoreError::NoSigner`]; else the storage's error.
+    pub(super) fn writer_key(
+        &mut self,
+        journal: &Journal,
+        opening: &mut Opening,
+    ) -> Result<Option<WriterKey>, StoreError> {
         let slot = self.slot;
         let unusable = |why: &str| StoreError::damaged(slot, FileKind::SecretKey, format!("{why}: {UNUSABLE}"));
         let secret = match self.len(FileKind::SecretKey)? {
             Some(len) if len != 64 => return Err(unusable(&format!("it has {len} bytes where 64 belong"))),
             _ => self.read_exactly::<64>(FileKind::SecretKey)?.map(Zeroizing::new),
         };
-        let Some(secret) = secret else { return Ok(None) };
+        let Some(secret) = secret else { return self.signer(journal, opening) };
         let there = match self.len(FileKind::Key)?.unwrap_or(0) {
             // A crash in the middle of a creation, or a lost file: the secret key tells it.
             0 => None,
@@ -62,7 +67,25 @@ impl<S: Storage + ?Sized> Files<'_, S> {
             }
             Some(_) => return Err(unusable("it is not that of `key`")),
         }
-        Ok(Some(pair))
+        Ok(Some(WriterKey::Here(pair)))
+    }
+
+    /// The signer of a feed without a secret key, if it was given.
+    fn signer(&mut self, journal: &Journal, opening: &mut Opening) -> Result<Option<WriterKey>, StoreError> {
+        let slot = self.slot;
+        let is_whole = |len: Option<u64>| len == Some(32);
+        // Of ten thousand feeds that were fetched nothing is read for this.
+        let may_be = !opening.signers.is_empty() || journal.is_signed_elsewhere(slot);
+        if !may_be || !is_whole(self.len(FileKind::Key)?) {
+            return Ok(None);
+        }
+        let key = self.readers_key(journal, opening)?;
+        match opening.signers.find(&key) {
+            None if journal.mark(slot, &key).is_some_and(Checkpoint::is_signed_elsewhere) => {
+                Err(StoreError::NoSigner { slot, key })
+            }
+            signer => Ok(signer),
+        }
     }
 
     /// The key of a feed that was fetched. If one byte of it is another one than the journal knows, the right one is written again, and what was wrong

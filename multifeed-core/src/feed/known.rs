@@ -5,6 +5,7 @@ use super::cache::encode;
 use super::files::{BLOCKS_OF_A_PAGE, Files};
 use crate::cores::journal::{Checkpoint, VerifiedSignature, Writer};
 use crate::error::StoreError;
+use crate::keys::signer::WriterKey;
 use crate::merkle;
 use crate::storage::{FileKind, Storage};
 
@@ -48,11 +49,10 @@ impl Feed {
         let mut mark = Checkpoint::new(&self.key, self.length, &merkle::root_hash(&self.roots));
         mark.synced = synced;
         mark.writer_behind = self.is_writer_behind();
-        mark.seal =
-            self.verified.filter(|(length, _)| *length == self.length).map(|(_, signature)| VerifiedSignature {
-                signature,
-                secret: self.key_pair.as_ref().map_or([0; 8], |pair| VerifiedSignature::checksum(&pair.secret_key())),
-            });
+        mark.seal = self
+            .verified
+            .filter(|(length, _)| *length == self.length)
+            .map(|(_, signature)| VerifiedSignature { signature, secret: self.secret_checksum() });
         match self.writable() {
             true => {
                 mark.writer = Some(Box::new(Writer { key: self.key, name: self.local_name.clone() }));
@@ -60,10 +60,19 @@ impl Feed {
             }
             false => {
                 mark.pages = self.bitfield.marks();
-                mark.writer.clone_from(&self.unread_writer);
+                mark.writer = self.unread_writer.as_ref().map(|unread| Box::new(unread.0.clone()));
             }
         }
         mark
+    }
+
+    /// What stands for the secret key in the journal.
+    fn secret_checksum(&self) -> [u8; 8] {
+        match self.writer_key.as_deref() {
+            Some(WriterKey::Here(pair)) => VerifiedSignature::checksum(&pair.secret_key()),
+            Some(WriterKey::Elsewhere(_)) => VerifiedSignature::ELSEWHERE,
+            None => self.unread_writer.as_ref().map_or([0; 8], |unread| unread.1),
+        }
     }
 
     /// Its roots as `tree` has them, if they may lie far apart.

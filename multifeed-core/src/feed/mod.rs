@@ -42,6 +42,7 @@ use crate::error::StoreError;
 use crate::feed::local_name::is_key_name;
 use crate::keys::key_pair::KeyPair;
 use crate::keys::signatures;
+use crate::keys::signer::{Signers, WriterKey};
 use crate::limits::{Limits, MAX_FEED_BLOCKS};
 use crate::merkle;
 use crate::storage::{FileKind, RepairedInMemory, Slot, Storage};
@@ -63,7 +64,8 @@ pub use verify::{Finding, Problem, VerifyCursor, VerifyStep};
 pub struct Feed {
     slot: Slot,
     key: FeedKey,
-    key_pair: Option<Box<KeyPair>>,
+    /// What signs for it, if it is written here.
+    writer_key: Option<Box<WriterKey>>,
     local_name: Option<String>,
     /// `None` inside if the key is no point on the curve: no signature is then valid.
     verifying: OnceCell<Option<Box<VerifyingKey>>>,
@@ -112,8 +114,9 @@ pub struct Feed {
     key_synced: bool,
     /// Whether its files were, when it was opened, as the journal had them.
     unchanged: bool,
-    /// Which writer the journal says it is, if the secret key is there and the disk does not give it.
-    unread_writer: Option<Box<Writer>>,
+    /// Which writer the journal says it is, and the checksum of its secret key, if that is there and the disk does not give it, or its signer was not
+    /// given.
+    unread_writer: Option<Box<(Writer, [u8; 8])>>,
 }
 
 /// What opening the feeds of a store shares.
@@ -125,11 +128,13 @@ pub(crate) struct Opening {
     pub(crate) unread: Vec<StoreError>,
     /// It had a name that is another writer's now, and is named by its key.
     pub(crate) renamed: bool,
+    /// Who signs for feeds that have no secret key.
+    pub(crate) signers: Signers,
 }
 
 impl Opening {
-    pub(crate) fn new(limits: &Limits) -> Self {
-        Self { zeros: limits.opening_zeros, unread: Vec::new(), renamed: false }
+    pub(crate) fn new(limits: &Limits, signers: &Signers) -> Self {
+        Self { zeros: limits.opening_zeros, unread: Vec::new(), renamed: false, signers: signers.clone() }
     }
 }
 
@@ -159,8 +164,19 @@ impl Feed {
         if key_pair.is_some_and(|pair| pair.public_key() != key) {
             return Err(StoreError::KeyMismatch { key });
         }
-        Files { storage, slot }.make(&key, key_pair, name)?;
-        Ok(Self::new(slot, key, key_pair.cloned(), name.map(str::to_owned), Bitfield::new()))
+        Self::create_as(storage, slot, key, key_pair.cloned().map(WriterKey::Here), name)
+    }
+
+    /// As [`create`](Self::create), of a writer that may have its secret key elsewhere.
+    pub(crate) fn create_as<S: Storage + ?Sized>(
+        storage: &mut S,
+        slot: Slot,
+        key: FeedKey,
+        writer_key: Option<WriterKey>,
+        name: Option<&str>,
+    ) -> Result<Feed, StoreError> {
+        Files { storage, slot }.make(&key, writer_key.as_ref(), name)?;
+        Ok(Self::new(slot, key, writer_key, name.map(str::to_owned), Bitfield::new()))
     }
 
     /// A feed of which nothing is held, and that has no folder: what is put into it stays staged until it has
@@ -247,7 +263,7 @@ impl Feed {
     /// [`StoreError::Damaged`] if the keys or headers are not what they must be, with the folder untouched;
     /// [`StoreError::Locked`] if a JS hypercore has it; else the storage's error.
     pub fn open<S: Storage + ?Sized>(storage: &mut S, slot: Slot) -> Result<Feed, StoreError> {
-        let mut opening = Opening::new(&Limits::default());
+        let mut opening = Opening::new(&Limits::default(), &Signers::default());
         let feed = Self::open_known(storage, slot, &Journal::default(), &mut opening)?;
         let refusal = feed.refusal().cloned();
         opening.unread.pop().or(refusal).map_or(Ok(feed), Err)
@@ -265,11 +281,12 @@ impl Feed {
         journal: &Journal,
         opening: &mut Opening,
     ) -> Result<Feed, StoreError> {
-        match (Files { storage, slot }).key_pair(journal, opening) {
-            Ok(pair) => Self::open_as(storage, slot, pair, journal, opening),
+        match (Files { storage, slot }).writer_key(journal, opening) {
+            Ok(writer_key) => Self::open_as(storage, slot, writer_key, journal, opening),
             Err(unread)
                 if unread.is_of_a_writer()
-                    && (unread.is_of_the_disk() || matches!(unread, StoreError::Damaged { .. })) =>
+                    && (unread.is_of_the_disk()
+                        || matches!(unread, StoreError::Damaged { .. } | StoreError::NoSigner { .. })) =>
             {
                 let mut untouched = RepairedInMemory::new(storage);
                 let told = opening.unread.len();
@@ -281,8 +298,7 @@ impl Feed {
                             && feed.older_copy().is_none()
                             && (unread.is_of_the_disk() || may_be(&feed)) =>
                     {
-                        let known = journal.mark(slot, &feed.key).and_then(|mark| mark.writer.clone());
-                        feed.unread_writer = known;
+                        feed.unread_writer = journal.mark(slot, &feed.key).and_then(Checkpoint::as_unread_writer);
                         opening.unread.push(unread);
                         Ok(feed)
                     }
@@ -299,16 +315,16 @@ impl Feed {
     fn open_as<S: Storage + ?Sized>(
         storage: &mut S,
         slot: Slot,
-        key_pair: Option<KeyPair>,
+        writer_key: Option<WriterKey>,
         journal: &Journal,
         opening: &mut Opening,
     ) -> Result<Feed, StoreError> {
         let mut files = Files { storage, slot };
-        let key = match &key_pair {
-            Some(pair) => pair.public_key(),
+        let key = match &writer_key {
+            Some(writer_key) => writer_key.public_key(),
             None => files.readers_key(journal, opening)?,
         };
-        let mark = match key_pair {
+        let mark = match writer_key {
             Some(_) => journal.mark_of_writer(slot, &key),
             None => journal.mark(slot, &key),
         };
@@ -323,7 +339,7 @@ impl Feed {
                 // It was being named by its key, if it is: nothing rots to that.
                 let is_right =
                     |known: &String| name.as_ref().is_some_and(|name| name == known || is_key_name(name, &key));
-                match known.filter(|known| key_pair.is_some() && !is_right(known)) {
+                match known.filter(|known| writer_key.is_some() && !is_right(known)) {
                     Some(known) => {
                         opening.renamed = is_key_name(&known, &key);
                         opening.unread.extend(files.write_name_again(name.as_deref(), &known, &key));
@@ -334,14 +350,14 @@ impl Feed {
             }
         };
         // A remote feed's folder can hold the name of a writer that stood there before; JS would believe it.
-        let local_name = local_name.filter(|name| key_pair.is_some() || is_key_name(name, &key));
-        if let Some(mark) = mark.filter(|_| key_pair.is_none() && !journal.is_unclean())
+        let local_name = local_name.filter(|name| writer_key.is_some() || is_key_name(name, &key));
+        if let Some(mark) = mark.filter(|_| writer_key.is_none() && !journal.is_unclean())
             && let Some(feed) = Self::open_unchanged(storage, slot, key, &local_name, mark)?
         {
             return Ok(feed);
         }
         let (bitfield, missing) = Files { storage, slot }.load_bitfield(opening)?;
-        let mut feed = Self::new(slot, key, key_pair, local_name, bitfield);
+        let mut feed = Self::new(slot, key, writer_key, local_name, bitfield);
         if let Some(other) = journal.mark_of_another(slot, &key) {
             feed.check_key(storage, other)?;
         }
@@ -362,14 +378,14 @@ impl Feed {
     fn new(
         slot: Slot,
         key: FeedKey,
-        key_pair: Option<KeyPair>,
+        writer_key: Option<WriterKey>,
         local_name: Option<String>,
         bitfield: Bitfield,
     ) -> Feed {
         Feed {
             slot,
             key,
-            key_pair: key_pair.map(Box::new),
+            writer_key: writer_key.map(Box::new),
             local_name,
             verifying: OnceCell::new(),
             roots: Vec::new(),
@@ -418,9 +434,9 @@ impl Feed {
         self.slot
     }
 
-    /// Returns whether the secret key is here.
+    /// Returns whether it is written here: its secret key is here, or a signer was given.
     pub fn writable(&self) -> bool {
-        self.key_pair.is_some()
+        self.writer_key.is_some()
     }
 
     /// Whether a feed that is written here was found to be longer than what was held of it, as an old copy is, and not all of it is here yet.
@@ -434,6 +450,11 @@ impl Feed {
         self.length > 0 && !self.writable() && !is_verified && !self.is_static()
     }
 
+    /// Whether the journal knows it as a writer, and what signs for it was not given, or cannot be read.
+    pub(crate) fn is_unread_writer(&self) -> bool {
+        self.unread_writer.is_some()
+    }
+
     /// Whether what opening it found missing is all there now; that is said once.
     pub(crate) fn was_mended(&mut self) -> bool {
         let is_mended = self.incomplete && self.newer_mark().is_none() && !self.lacks_signature();
@@ -441,9 +462,9 @@ impl Feed {
         is_mended
     }
 
-    /// Returns the key pair, if the feed is writable.
+    /// Returns the key pair, if the feed is writable, and no signer signs for it.
     pub fn key_pair(&self) -> Option<&KeyPair> {
-        self.key_pair.as_deref()
+        self.writer_key.as_ref()?.key_pair()
     }
 
     /// Returns the writer's local name; a remote feed has none, unless it had to be named by its key.
@@ -497,8 +518,8 @@ impl Feed {
         self.window = Window::default();
         self.large = Large::default();
         self.verifying = OnceCell::new();
-        if let Some(pair) = &mut self.key_pair {
-            pair.rest();
+        if let Some(writer_key) = &mut self.writer_key {
+            writer_key.rest();
         }
         self.roots.shrink_to_fit();
         self.bitfield.shrink();

@@ -389,10 +389,10 @@ impl Feed {
                 return Ok(Some(SIGNATURE_COST));
             }
         }
-        match &self.key_pair {
+        match &self.writer_key {
             // The newest signature covers these roots: it was signed here before, and is the same signature.
-            Some(pair) => {
-                let signature = pair.sign(&merkle::signable(&root_hash, length));
+            Some(writer_key) => {
+                let signature = writer_key.sign(self.slot, &merkle::signable(&root_hash, length))?;
                 self.staged.put_signature(position, signature);
                 step.signatures_made += 1;
             }

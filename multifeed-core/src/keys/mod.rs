@@ -2,3 +2,4 @@
 
 pub(crate) mod key_pair;
 pub(crate) mod signatures;
+pub(crate) mod signer;

@@ -358,7 +358,8 @@ impl<S: Storage> Multifeed<S> {
         let is_stamped = feed.was_unchanged() && known.is_some_and(|mark| mark.stamp.is_some());
         // What the journal knows more than is here it knew of other files.
         let is_less = feed.older_copy().is_some();
-        let Some(known) = known.filter(|_| !feed.writable() && !is_stamped && !is_less) else { return };
+        let is_ours = feed.writable() || feed.is_unread_writer();
+        let Some(known) = known.filter(|_| !is_ours && !is_stamped && !is_less) else { return };
         let mut mark = feed.mark(known.synced);
         mark.synced &= mark.is_same_as(known);
         let roots = feed.scattered_roots();

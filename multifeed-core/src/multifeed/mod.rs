@@ -42,6 +42,7 @@ use crate::feed::local_name::is_object_property;
 use crate::feed::{Feed, Recovered, VerifyCursor, VerifyStep};
 use crate::ids::{FeedId, SessionId, SetId, StoreNumber};
 use crate::keys::key_pair::KeyPair;
+use crate::keys::signer::{Signer, Signers, WriterKey};
 use crate::limits::Limits;
 use crate::log::log;
 use crate::multifeed::feed_events::FeedNews;
@@ -62,6 +63,8 @@ pub struct Options {
     pub durability: Durability,
     /// What sessions tell and take, if they have no policy of their own. By default everything, as in JS.
     pub policy: Option<Arc<dyn Policy>>,
+    /// Who signs for feeds of this store whose secret keys the application keeps. A folder that has a `secret_key` is signed by that.
+    pub signers: Signers,
 }
 
 /// What a feed is and holds.
@@ -298,36 +301,87 @@ impl<S: Storage> Multifeed<S> {
     /// - the key pair is of a [banned](Self::ban) feed;
     /// - writing fails.
     pub fn writer(&mut self, name: Option<&str>, key_pair: impl FnOnce() -> KeyPair) -> Result<FeedId, StoreError> {
-        if let Some(name) = name {
-            if name.is_empty() || name.len() > self.limits.name_bytes {
-                return Err(StoreError::BadName { size: name.len(), max: self.limits.name_bytes });
+        if let Some(id) = self.named_writer(name)? {
+            return Ok(id);
+        }
+        self.new_writer(name, WriterKey::Here(key_pair()))
+    }
+
+    /// Returns the feed that a signer of the application's signs for: found by name or by the signer's key, or created. No secret key is in its folder.
+    /// When the store is opened again the signer has to be among [`Options::signers`], or the feed is only read.
+    ///
+    /// # Errors
+    ///
+    /// As [`writer`](Self::writer), and
+    /// - [`StoreError::KeyMismatch`] if the feed of that name has another key;
+    /// - [`StoreError::KeyInUse`] if the feed of that key has another name, or came from a remote;
+    /// - [`StoreError::NoSigner`] if the store was opened without the signer of a feed that it has.
+    pub fn writer_with_signer(
+        &mut self,
+        name: Option<&str>,
+        signer: impl Signer + 'static,
+    ) -> Result<FeedId, StoreError> {
+        let key = signer.public_key();
+        if let Some(id) = self.named_writer(name)? {
+            let found = self.slot(id).feed.key();
+            return if found == key { Ok(id) } else { Err(StoreError::KeyMismatch { key: found }) };
+        }
+        if let Some(id) = self.members.catalog.find(&key).filter(|_| name.is_none()) {
+            let feed = &self.slot(id).feed;
+            if feed.writable() {
+                return Ok(id);
             }
-            if let Some(id) = self.members.catalog.named(name) {
-                let feed = &self.slot(id).feed;
-                let taken = || StoreError::NameTaken { name: name.to_owned(), slot: feed.slot() };
-                return if feed.writable() { Ok(id) } else { Err(taken()) };
-            }
-            if self.members.catalog.lost_writer(name).is_some() {
-                self.take_back_missing();
-                if let Some(id) = self.members.catalog.named(name) {
-                    return Ok(id);
-                }
-            }
-            if let Some(why) = self.members.catalog.lost_writer(name) {
-                return Err(why.clone());
-            }
-            if is_object_property(name) {
-                return Err(StoreError::ReservedName { name: name.to_owned() });
+            if feed.is_unread_writer() {
+                return Err(StoreError::NoSigner { slot: feed.slot(), key });
             }
         }
-        let key_pair = key_pair();
-        if let Some(id) = self.members.catalog.find(&key_pair.public_key()) {
-            return Err(StoreError::Occupied { slot: self.feeds[id.0 as usize].feed.slot() });
+        self.cores.signers.add(signer);
+        let writer_key = self.cores.signers.find(&key).ok_or(StoreError::KeyMismatch { key })?;
+        self.new_writer(name, writer_key)
+    }
+
+    /// The writer of a name, if there is one.
+    fn named_writer(&mut self, name: Option<&str>) -> Result<Option<FeedId>, StoreError> {
+        let Some(name) = name else { return Ok(None) };
+        if name.is_empty() || name.len() > self.limits.name_bytes {
+            return Err(StoreError::BadName { size: name.len(), max: self.limits.name_bytes });
+        }
+        if let Some(id) = self.members.catalog.named(name) {
+            let feed = &self.slot(id).feed;
+            let taken = || StoreError::NameTaken { name: name.to_owned(), slot: feed.slot() };
+            return if feed.writable() { Ok(Some(id)) } else { Err(taken()) };
+        }
+        if self.members.catalog.lost_writer(name).is_some() {
+            self.take_back_missing();
+            if let Some(id) = self.members.catalog.named(name) {
+                return Ok(Some(id));
+            }
+        }
+        if let Some(why) = self.members.catalog.lost_writer(name) {
+            return Err(why.clone());
+        }
+        if is_object_property(name) {
+            return Err(StoreError::ReservedName { name: name.to_owned() });
+        }
+        Ok(None)
+    }
+
+    /// Makes a writer, whose name nobody has.
+    fn new_writer(&mut self, name: Option<&str>, writer_key: WriterKey) -> Result<FeedId, StoreError> {
+        let key = writer_key.public_key();
+        if let Some(id) = self.members.catalog.find(&key) {
+            let feed = &self.slot(id).feed;
+            return Err(StoreError::KeyInUse {
+                slot: feed.slot(),
+                key,
+                name: feed_name(feed),
+                written: feed.writable(),
+            });
         }
         if let Some(name) = name.filter(|name| self.members.catalog.is_released(name)) {
             self.rename_missing(name)?;
         }
-        self.create(key_pair.public_key(), Some(&key_pair), None, name)
+        self.create(key, Some(writer_key), None, name)
     }
 
     /// Returns the feed of a key: found, or given its folder now, before anything of it came. Without this a feed of somebody else's is here
@@ -499,7 +553,7 @@ impl<S: Storage> Multifeed<S> {
     fn create(
         &mut self,
         key: FeedKey,
-        key_pair: Option<&KeyPair>,
+        writer_key: Option<WriterKey>,
         core_name: Option<&[u8]>,
         name: Option<&str>,
     ) -> Result<FeedId, StoreError> {
@@ -512,13 +566,14 @@ impl<S: Storage> Multifeed<S> {
             self.make_way(name)?;
         }
         let numbered = self.cores.storage.is_numbered();
-        let mut feed = self.find_folder(&key, key_pair.is_some(), core_name, |storage, slot, instead| {
-            let number = key_pair.filter(|_| numbered).map(|_| slot.to_string());
-            Feed::create(storage, slot, key, key_pair, name.or(instead).or(number.as_deref()))
+        let ours = writer_key.is_some();
+        let mut feed = self.find_folder(&key, ours, core_name, |storage, slot, instead| {
+            let number = (ours && numbered).then(|| slot.to_string());
+            Feed::create_as(storage, slot, key, writer_key.clone(), name.or(instead).or(number.as_deref()))
         })?;
         // Its key pair was here before: what it signed then has to come back first.
         let signed = self.cores.journal.mark(feed.slot(), &key).filter(|mark| mark.length > 0);
-        if let Some(signed) = signed.filter(|_| key_pair.is_some()) {
+        if let Some(signed) = signed.filter(|_| ours) {
             feed.stay_older_than(signed);
             self.cores.report.found_missing(&key);
             feed.older_copy().into_iter().for_each(|older| self.note_problem(older));
@@ -534,7 +589,7 @@ impl<S: Storage> Multifeed<S> {
             None => self.insert(feed),
         };
         self.index(id);
-        if self.cores.durability.syncs() && key_pair.is_some() {
+        if self.cores.durability.syncs() && ours {
             self.feeds[id.0 as usize].feed.serve(Some(0));
         }
         self.created(id, key, name);

@@ -37,7 +37,7 @@ impl<S: Storage> Multifeed<S> {
     ///
     /// If the store as a whole can't be read.
     pub fn open(storage: S, options: Options) -> Result<Self, StoreError> {
-        let mut cores = Cores::open(storage, &options.limits, options.durability)?;
+        let mut cores = Cores::open(storage, &options.limits, options.durability, options.signers)?;
         let (banned, damage) = Banned::read(&mut cores.storage, &options.limits)?;
         cores.report.problems.extend(damage);
         let (removed, damage) = match cores.storage.is_numbered() {
@@ -46,7 +46,7 @@ impl<S: Storage> Multifeed<S> {
         };
         cores.report.problems.extend(damage);
         let journal_damage = cores.journal.damage();
-        let mut opening = Opening::new(&options.limits);
+        let mut opening = Opening::new(&options.limits, &cores.signers);
         let mut multifeed = Self {
             number: StoreNumber::next(),
             limits: options.limits,
@@ -205,7 +205,9 @@ impl<S: Storage> Multifeed<S> {
                 error @ (StoreError::Locked { .. }
                 | StoreError::Io { .. }
                 | StoreError::Full { .. }
-                | StoreError::NotRegular { .. }),
+                | StoreError::NotRegular { .. }
+                | StoreError::Signer { .. }
+                | StoreError::NoSigner { .. }),
             ) => return Err(error),
             Err(error) => {
                 let keyless = matches!(error, StoreError::Damaged { file: FileKind::Key, .. });
@@ -238,7 +240,7 @@ impl<S: Storage> Multifeed<S> {
 
     pub(super) fn look_at_permissions(&mut self, feed: &Feed) -> Result<(), StoreError> {
         let file = FileId::new(feed.slot(), FileKind::SecretKey);
-        if feed.writable() {
+        if feed.key_pair().is_some() {
             let mode =
                 self.cores.storage.permissions(file).map_err(|error| StoreError::from_file(file, "look at", error))?;
             let exposed = mode.filter(|mode| mode & 0o077 != 0);

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use multifeed_core::{
-    ExposedKey, FileStorage, KeptConflict, KeyPair, MemoryStorage, Namespace, Rearranged, Recovered, SetId, Storage,
-    StoreError, Unsupported,
+    ExposedKey, FileStorage, KeptConflict, KeyPair, MemoryStorage, Namespace, Rearranged, Recovered, SetId, Signer,
+    Storage, StoreError, Unsupported,
 };
 use multifeed_proto::{DEFAULT_ROOT_KEY, DiscoveryKey, FeedKey};
 
@@ -15,7 +15,7 @@ use crate::handles::corestore::Corestore;
 use crate::handles::events::Events;
 use crate::handles::feed::Feed;
 use crate::options::Options;
-use crate::store::calls::call::Call;
+use crate::store::calls::call::{Call, NewWriter};
 use crate::store::calls::{Guard, Holder, Shared, StoreShared};
 use crate::store::thread::{self, Store};
 
@@ -97,19 +97,65 @@ impl Multifeed {
     /// # Errors
     /// [`Error::Store`], [`Error::Random`], [`Error::Closed`].
     pub async fn writer<'a>(&self, name: impl Into<Option<&'a str>>) -> Result<Feed, Error> {
-        self.writer_of(name.into().map(str::to_owned), None).await
+        self.writer_of(name.into().map(str::to_owned), NewWriter::Random).await
     }
 
     /// Finds the writer of this name, or makes it with this key pair.
     ///
     /// # Errors
-    /// As [`writer`](Self::writer).
+    /// As [`writer`](Self::writer), and [`StoreError::KeyInUse`], which names the feed that has the key pair, if that is not the writer of this name.
     pub async fn writer_with<'a>(&self, name: impl Into<Option<&'a str>>, key_pair: KeyPair) -> Result<Feed, Error> {
-        self.writer_of(name.into().map(str::to_owned), Some(Box::new(key_pair))).await
+        self.writer_of(name.into().map(str::to_owned), NewWriter::Pair(Box::new(key_pair))).await
     }
 
-    async fn writer_of(&self, name: Option<String>, key_pair: Option<Box<KeyPair>>) -> Result<Feed, Error> {
-        let state = self.guard.ask(|answer| Call::Writer { name, key_pair, answer }).await??;
+    /// Finds the writer that this signer signs for, by the name or by the signer's key, or makes it. Its secret key is the application's alone: none is in the
+    /// folder. Give the signer to [`Options::with_signer`] whenever the store is opened.
+    ///
+    /// The store's other feeds wait while it signs, once for each batch: see [`Signer`].
+    ///
+    /// # Errors
+    /// As [`writer`](Self::writer). [`Error::Store`] with
+    /// - [`KeyMismatch`](StoreError::KeyMismatch) if the writer of that name has another key, or the multifeed is in a corestore, which derives keys;
+    /// - [`KeyInUse`](StoreError::KeyInUse) if the feed of that key has another name;
+    /// - [`NoSigner`](StoreError::NoSigner) if the feed is here, and the store was opened without its signer.
+    ///
+    /// ```
+    /// use std::error::Error;
+    /// use multifeed_driver::{FeedKey, KeyPair, Signer};
+    ///
+    /// /// Stands for the system's keychain.
+    /// struct Keychain(KeyPair);
+    ///
+    /// impl Signer for Keychain {
+    ///     fn public_key(&self) -> FeedKey {
+    ///         self.0.public_key()
+    ///     }
+    ///
+    ///     fn sign(&self, message: &[u8]) -> Result<[u8; 64], Box<dyn Error + Send + Sync>> {
+    ///         Ok(self.0.sign(message)) // or an error: it is locked, the person said no
+    ///     }
+    /// }
+    ///
+    /// # use std::sync::Arc;
+    /// # use multifeed_driver::{Multifeed, Options};
+    /// # async fn example(keychain: Keychain) -> Result<(), Box<dyn Error>> {
+    /// let keychain = Arc::new(keychain);
+    /// let multi = Multifeed::open("./db", Options::default().with_signer(keychain.clone())).await?;
+    /// let writer = multi.writer_with_signer("local", keychain).await?;
+    /// writer.append("signed elsewhere").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn writer_with_signer<'a>(
+        &self,
+        name: impl Into<Option<&'a str>>,
+        signer: impl Signer + 'static,
+    ) -> Result<Feed, Error> {
+        self.writer_of(name.into().map(str::to_owned), NewWriter::Signer(Box::new(signer))).await
+    }
+
+    async fn writer_of(&self, name: Option<String>, writer: NewWriter) -> Result<Feed, Error> {
+        let state = self.guard.ask(|answer| Call::Writer { name, writer, answer }).await??;
         Ok(Feed::new(state, self.guard.clone()))
     }
 

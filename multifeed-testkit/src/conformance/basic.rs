@@ -1,6 +1,11 @@
 //! Syncs that end by themselves, and what handles do.
 
-use multifeed_driver::{DiscoveryKey, Error, Json, KeyPair, Multifeed, Options, Replicate, StoreError, SyncEvent};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use multifeed_driver::{
+    DiscoveryKey, Error, FeedKey, Json, KeyPair, Multifeed, Options, Replicate, Signer, StoreError, SyncEvent,
+};
 
 use super::{Adapter, assert_same, connect, connect_with, ends, fill, filled, hang_up, held, memory, sync};
 use crate::blocks::block;
@@ -103,6 +108,36 @@ pub async fn own_key_pairs<A: Adapter>() {
     fill(&feed, 6, 3, 10).await;
     sync::<A>(&a, &b).await;
     assert_same(&feed, &b).await;
+}
+
+/// A writer whose secret key the application keeps. While that does not sign nothing is appended, and the feed is as it was.
+pub async fn a_key_that_the_application_keeps<A: Adapter>() {
+    struct Keychain(KeyPair, AtomicBool);
+
+    impl Signer for Keychain {
+        fn public_key(&self) -> FeedKey {
+            self.0.public_key()
+        }
+
+        fn sign(&self, message: &[u8]) -> Result<[u8; 64], Box<dyn std::error::Error + Send + Sync>> {
+            if self.1.load(Ordering::Relaxed) { Err("it is locked".into()) } else { Ok(self.0.sign(message)) }
+        }
+    }
+
+    let (a, b) = (memory().await, memory().await);
+    let keychain = Arc::new(Keychain(KeyPair::from_seed(&[9; 32]), AtomicBool::new(false)));
+    let feed = a.writer_with_signer("mine", keychain.clone()).await.unwrap();
+    fill(&feed, 6, 3, 10).await;
+    keychain.1.store(true, Ordering::Relaxed);
+    let refused = feed.append("not signed").await.unwrap_err();
+    assert_eq!((refused.code(), feed.len(), feed.writable()), ("ERR_SIGNER", 3, true));
+    sync::<A>(&a, &b).await;
+    assert_same(&feed, &b).await;
+    keychain.1.store(false, Ordering::Relaxed);
+    feed.append("signed").await.unwrap();
+    let taken = a.writer_with("another", KeyPair::from_seed(&[9; 32])).await.unwrap_err();
+    assert_eq!(taken.code(), "ERR_KEY_IN_USE");
+    assert!(feed.key_pair().await.unwrap().is_none());
 }
 
 /// What is not held is `None`; what cannot be done is an error.

@@ -80,7 +80,7 @@ pub fn run<A: Adapter>(scenario: impl Future<Output = ()> + Send + 'static) {
 macro_rules! conformance {
     ($adapter:ty) => {
         $crate::conformance!($adapter, basic: two_empty_ones_end_with_nothing, one_writer, both_write, blocks_of_0_bytes_to_4_mib,
-            thousands_of_blocks, feeds_are_found_by_key_and_name, writers_are_found_again, own_key_pairs, reads_and_errors, files_outlive_their_multifeed, sync_twice, equal_ones_say_next_to_nothing, user_data_arrives);
+            thousands_of_blocks, feeds_are_found_by_key_and_name, writers_are_found_again, own_key_pairs, a_key_that_the_application_keeps, reads_and_errors, files_outlive_their_multifeed, sync_twice, equal_ones_say_next_to_nothing, user_data_arrives);
         $crate::conformance!($adapter, corestores: multifeeds_of_one_corestore, a_corestore_is_held_by_each_of_its_handles, closing_one_multifeed_of_a_corestore, plain_cores_of_a_corestore);
         $crate::conformance!($adapter, live: late_writers_and_late_blocks, gossip_over_a_middle, events_tell_of_feeds_and_blocks, every_feed_is_listed_once, one_live_side);
         $crate::conformance!($adapter, networker: a_networker_carries_what_both_sides_have, root_keys_that_differ_are_reported, two_connections_to_one_peer_become_one);

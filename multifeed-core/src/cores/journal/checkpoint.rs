@@ -54,11 +54,14 @@ pub(crate) struct Writer {
 pub(crate) struct VerifiedSignature {
     /// A checksum of the signature of its length.
     pub(crate) signature: [u8; 8],
-    /// Of a feed that is written here, a checksum of its secret key. It tells less of that than the public key.
+    /// Of a feed that is written here, a checksum of its secret key, which tells less of that than the public key; or [`ELSEWHERE`](Self::ELSEWHERE).
     pub(crate) secret: [u8; 8],
 }
 
 impl VerifiedSignature {
+    /// Stands for the secret key of a writer that a signer of the application's signs for.
+    pub(crate) const ELSEWHERE: [u8; 8] = *b"a signer";
+
     /// Whether this is the signature that was verified.
     pub(crate) fn is_over(&self, signature: &[u8; 64]) -> bool {
         self.signature == Self::checksum(signature)
@@ -100,6 +103,17 @@ impl Checkpoint {
     /// Whether the feed was written here when its newest signature was verified.
     pub(crate) fn is_of_a_writer(&self) -> bool {
         self.writer.is_some() || self.seal.is_some_and(|seal| seal.secret != [0; 8])
+    }
+
+    /// Which writer it is, and what stands for its secret key.
+    pub(crate) fn as_unread_writer(&self) -> Option<Box<(Writer, [u8; 8])>> {
+        let secret = self.seal.map_or([0; 8], |seal| seal.secret);
+        self.writer.as_ref().map(|writer| Box::new(((**writer).clone(), secret)))
+    }
+
+    /// Whether a signer of the application's signs for it.
+    pub(crate) fn is_signed_elsewhere(&self) -> bool {
+        self.seal.is_some_and(|seal| seal.secret == VerifiedSignature::ELSEWHERE)
     }
 
     pub(crate) fn has_root(&self, root_hash: &[u8; 32]) -> bool {

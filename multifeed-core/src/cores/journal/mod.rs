@@ -225,6 +225,11 @@ impl Journal {
         self.marks.get(&slot).filter(|mark| !mark.is_of(key))
     }
 
+    /// Whether a folder is known to be of a writer that a signer of the application's signs for.
+    pub(crate) fn is_signed_elsewhere(&self, slot: Slot) -> bool {
+        self.marks.get(&slot).is_some_and(Checkpoint::is_signed_elsewhere)
+    }
+
     /// Whether a secret key in a folder is the one that was held against its public half before the store was closed.
     pub(crate) fn knows_secret(&self, slot: Slot, secret: &[u8; 64]) -> bool {
         let seal = self.marks.get(&slot).filter(|_| !self.unclean).and_then(|mark| mark.seal);

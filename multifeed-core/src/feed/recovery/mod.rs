@@ -84,6 +84,7 @@ mod tests {
     use crate::feed::Opening;
     use crate::feed::files::{HEADER, SIGNATURE};
     use crate::keys::key_pair::KeyPair;
+    use crate::keys::signer::Signers;
     use crate::limits::Limits;
     use crate::storage::{FileId, FileKind, MemoryStorage, Slot};
 
@@ -103,7 +104,13 @@ mod tests {
         let reopen = |mark: Checkpoint| {
             let mut journal = Journal::default();
             journal.note(slot, mark);
-            Feed::open_known(&mut disk.clone(), slot, &journal, &mut Opening::new(&Limits::default())).unwrap()
+            Feed::open_known(
+                &mut disk.clone(),
+                slot,
+                &journal,
+                &mut Opening::new(&Limits::default(), &Signers::default()),
+            )
+            .unwrap()
         };
         assert_eq!(reopen(sealed.clone()).recovered(), None);
         let others = [

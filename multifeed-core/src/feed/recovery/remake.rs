@@ -225,7 +225,7 @@ impl Feed {
                 Ok(Some(false))
             }
             None if self.writable() => {
-                self.set_signed_roots(length, roots);
+                self.set_signed_roots(length, roots)?;
                 Ok(Some(true))
             }
             None => {
@@ -236,13 +236,14 @@ impl Feed {
     }
 
     /// Takes roots of a writable feed that are known to be signed, and signs them again: that gives the same signature.
-    pub(super) fn set_signed_roots(&mut self, length: u64, roots: Vec<Node>) {
-        if let (Some(pair), Some(last)) = (&self.key_pair, length.checked_sub(1)) {
-            let signature = pair.sign(&merkle::signable(&merkle::root_hash(&roots), length));
+    pub(super) fn set_signed_roots(&mut self, length: u64, roots: Vec<Node>) -> Result<(), StoreError> {
+        if let (Some(writer_key), Some(last)) = (&self.writer_key, length.checked_sub(1)) {
+            let signature = writer_key.sign(self.slot, &merkle::signable(&merkle::root_hash(&roots), length))?;
             self.staged.put_signature(last, signature);
             self.verified(length, &signature);
         }
         self.set_roots(roots);
+        Ok(())
     }
 
     /// Whether `data` has the leaf's block at this offset.

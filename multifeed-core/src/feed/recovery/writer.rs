@@ -112,12 +112,12 @@ impl Feed {
         length: u64,
         known: Option<&Checkpoint>,
     ) -> Result<bool, StoreError> {
-        if length == 0 || self.key_pair.is_none() {
+        if length == 0 || !self.writable() {
             return Ok(false);
         }
         let Some(held) = self.roots_of(storage, length)? else { return Ok(false) };
         if is_known(known, length, &merkle::root_hash(&held)) {
-            self.set_signed_roots(length, held);
+            self.set_signed_roots(length, held)?;
             return Ok(true);
         }
         let mut roots: Vec<Node> = Vec::new();
@@ -133,7 +133,7 @@ impl Feed {
         if roots != held {
             return Ok(false);
         }
-        self.set_signed_roots(length, roots);
+        self.set_signed_roots(length, roots)?;
         Ok(true)
     }
 
@@ -166,9 +166,10 @@ impl Feed {
             Some(signature) => self.signature_is_valid(&root_hash, known.length, &signature),
             None => known.length == 0,
         };
-        if !valid && let Some(pair) = &self.key_pair {
+        if !valid && let Some(writer_key) = &self.writer_key {
             // The root is known to be that of the history that was signed: so the same signature.
-            self.staged.put_signature(known.length - 1, pair.sign(&merkle::signable(&root_hash, known.length)));
+            let signature = writer_key.sign(self.slot, &merkle::signable(&root_hash, known.length))?;
+            self.staged.put_signature(known.length - 1, signature);
             report.signed_again = true;
         }
         let before = self.bitfield.clone();
@@ -195,7 +196,7 @@ impl Feed {
         marked: u64,
         report: &mut Recovered,
     ) -> Result<u64, StoreError> {
-        let Some(pair) = self.key_pair.clone() else { return Ok(0) };
+        let Some(writer_key) = self.writer_key.clone() else { return Ok(0) };
         let mut files = Files { storage, slot: self.slot };
         let stored =
             files.len(FileKind::Signatures)?.unwrap_or(0).saturating_sub(HEADER as u64).div_ceil(SIGNATURE as u64);
@@ -226,13 +227,14 @@ impl Feed {
             offset += leaf.size;
             climb(&mut roots, leaf, |node| pending.push(node));
             let root_hash = merkle::root_hash(&roots);
-            let sign = || pair.sign(&merkle::signable(&root_hash, block + 1));
+            let slot = self.slot;
+            let sign = || writer_key.sign(slot, &merkle::signable(&root_hash, block + 1));
             match self.stored_signature(storage, block + 1)? {
                 Some(signature) if self.signature_is_valid(&root_hash, block + 1, &signature) => {}
                 _ if unread.is_some() => continue,
-                stored if block + 1 == marked => torn.push((block, sign(), stored.is_some())),
+                stored if block + 1 == marked => torn.push((block, sign()?, stored.is_some())),
                 Some(_) => {
-                    torn.push((block, sign(), true));
+                    torn.push((block, sign()?, true));
                     continue;
                 }
                 None => continue,

@@ -120,7 +120,8 @@ impl<S: Storage> Multifeed<S> {
             written.map_err(|error| StoreError::from_file(file, "write", error))?;
         }
         let (recovered, problems) = (self.cores.report.recovered.len(), self.cores.report.problems.len());
-        self.open_folder(slot, &mut Opening::new(&self.limits), &mut Vec::new())?;
+        let mut opening = Opening::new(&self.limits, &self.cores.signers);
+        self.open_folder(slot, &mut opening, &mut Vec::new())?;
         // JS made a writer anew that was removed here.
         if let Some((removed, _)) = self.cores.journal.signed(key).filter(|(at, _)| *at >= REMOVED)
             && self.cores.journal.mark(slot, key).is_none()

@@ -17,6 +17,7 @@ use crate::corestore::{FeedList, Namespace};
 use crate::error::{AppendError, StoreError};
 use crate::feed::Feed;
 use crate::ids::{FeedId, SessionId, SetId};
+use crate::keys::signer::WriterKey;
 use crate::multifeed::Multifeed;
 use crate::storage::{Slot, Storage};
 
@@ -260,7 +261,7 @@ impl<S: Storage> Multifeed<S> {
             return Ok(None);
         }
         let Some((core_name, pair)) = list.derive_listed(&self.cores.storage, key) else { return Ok(None) };
-        let id = self.create(*key, Some(&pair), Some(&core_name), None)?;
+        let id = self.create(*key, Some(WriterKey::Here(pair)), Some(&core_name), None)?;
         self.include_in(set, id, Some(session));
         Ok(Some(id))
     }

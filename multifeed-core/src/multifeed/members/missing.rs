@@ -80,7 +80,7 @@ impl<S: Storage> Multifeed<S> {
                 continue;
             }
             let mut untouched = RepairedInMemory::new(&mut self.cores.storage);
-            let mut opening = Opening::new(&self.limits);
+            let mut opening = Opening::new(&self.limits, &self.cores.signers);
             let opened = Feed::open_known(&mut untouched, slot, &self.cores.journal, &mut opening);
             let Ok(feed) = opened else { continue };
             let is_whole = feed.writable() && feed.older_copy().is_none() && !untouched.is_repaired();

@@ -10,6 +10,7 @@ use super::cores::CoreName;
 use crate::KeyPair;
 use crate::error::{CorestoreError, StoreError};
 use crate::ids::{FeedId, SetId};
+use crate::keys::signer::WriterKey;
 use crate::multifeed::Multifeed;
 use crate::storage::Storage;
 use crate::storage::core_list::CoreList;
@@ -137,7 +138,7 @@ impl<S: Storage> Multifeed<S> {
                 if name.is_some() {
                     self.cores.storage.check_master_key()?;
                 }
-                self.create(key, Some(pair), name, None)
+                self.create(key, Some(WriterKey::Here(pair.clone())), name, None)
             }
         }
     }

@@ -1,12 +1,13 @@
 //! The application's calls, as the store's thread gets them.
 
+use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use multifeed_core::{
     Audit, CoreList, FeedId, FeedSyncState, KeptConflict, KeyPair, Namespace, PeerInfo, Place, Repair, RepairCursor,
-    SignatureSearch, StoreError, StoreSyncState, SyncState, VerifyCursor, VerifyStep, Want,
+    SignatureSearch, Signer, StoreError, StoreSyncState, SyncState, VerifyCursor, VerifyStep, Want,
 };
 
 use multifeed_proto::{FeedKey, Node};
@@ -26,7 +27,7 @@ use crate::store::calls::waiting::{Ticket, Wait};
 pub(crate) enum Call {
     Writer {
         name: Option<String>,
-        key_pair: Option<Box<KeyPair>>,
+        writer: NewWriter,
         answer: Answer<Result<Arc<FeedState>, Error>>,
     },
     Add {
@@ -260,6 +261,22 @@ pub(crate) enum ReadCall {
         queue: Weak<FeedQueue>,
         answer: Answer<Result<(), Error>>,
     },
+}
+
+/// Who signs for a writer, if it has to be made.
+pub(crate) enum NewWriter {
+    /// A new key pair.
+    Random,
+    /// This key pair.
+    Pair(Box<KeyPair>),
+    /// The application.
+    Signer(Box<dyn Signer>),
+}
+
+impl fmt::Debug for NewWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("NewWriter")
+    }
 }
 
 /// A call about how far syncing is.

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use multifeed_core::log::{Span, log};
 use multifeed_core::{
-    AppendError, Durability, FeedId, KeyPair, Multifeed, SessionId, SetId, Storage, StoreError, SyncError, SyncTotals,
+    AppendError, Durability, FeedId, Multifeed, SessionId, SetId, Storage, StoreError, SyncError, SyncTotals,
     Unsupported,
 };
 use multifeed_proto::{Command, Event, SessionError};
@@ -25,7 +25,7 @@ use crate::randomness::generate_key_pair;
 use crate::shared::feed_table::FeedState;
 use crate::shared::link::Link;
 use crate::shared::session_events::{SyncId, Totals};
-use crate::store::calls::call::Call;
+use crate::store::calls::call::{Call, NewWriter};
 use crate::store::calls::mailbox::Mail;
 use crate::store::calls::{Holder, StoreShared};
 use crate::store::thread::extensions::FeedInboxes;
@@ -288,8 +288,8 @@ impl<S: Storage> Store<S> {
         };
         match call {
             _ if self.closing => {}
-            Call::Writer { name, key_pair, answer } => {
-                let result = self.writer(set, name.as_deref(), key_pair.map(|pair| *pair));
+            Call::Writer { name, writer, answer } => {
+                let result = self.writer(set, name.as_deref(), writer);
                 let result = result.map_err(|error| match error {
                     Error::Store(error) => self.failed(error),
                     error => error,
@@ -408,18 +408,23 @@ impl<S: Storage> Store<S> {
         }
     }
 
-    fn writer(&mut self, set: SetId, name: Option<&str>, key_pair: Option<KeyPair>) -> Result<Arc<FeedState>, Error> {
-        let feed = match key_pair {
-            None if set != SetId::ALL => self.multi.writer_in(set, name)?,
-            Some(key_pair) if set != SetId::ALL => {
+    fn writer(&mut self, set: SetId, name: Option<&str>, writer: NewWriter) -> Result<Arc<FeedState>, Error> {
+        let feed = match writer {
+            NewWriter::Random if set != SetId::ALL => self.multi.writer_in(set, name)?,
+            NewWriter::Signer(_) if set != SetId::ALL => {
+                let key = self.multi.writer_key_in(set, name)?;
+                return Err(Error::Store(StoreError::KeyMismatch { key }));
+            }
+            NewWriter::Pair(key_pair) if set != SetId::ALL => {
                 let key = self.multi.writer_key_in(set, name)?;
                 if key != key_pair.public_key() {
                     return Err(Error::Store(StoreError::KeyMismatch { key }));
                 }
                 self.multi.writer_in(set, name)?
             }
-            Some(key_pair) => self.multi.writer(name, || key_pair)?,
-            None => {
+            NewWriter::Pair(key_pair) => self.multi.writer(name, || *key_pair)?,
+            NewWriter::Signer(signer) => self.multi.writer_with_signer(name, signer)?,
+            NewWriter::Random => {
                 let key_pair = generate_key_pair()?;
                 self.multi.writer(name, || key_pair)?
             }
