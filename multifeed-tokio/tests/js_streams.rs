@@ -25,6 +25,8 @@ fn extensions_with_js() {
             let unheard = sync.register_extension("unheard").unwrap();
             peer_id.send_json(&Json::new(r#"{"id":"ours"}"#).unwrap()).await.unwrap();
             unheard.send("dropped, as in JS").await.unwrap();
+            peer_id.ready().await.unwrap();
+            assert!(peer_id.is_spoken() && !unheard.is_spoken());
             let theirs = held(&multi, &key, 3).await;
             js(|| peer.wait(2, 4, TIMEOUT));
             let heard = js(|| peer.event("extension"));
@@ -35,16 +37,17 @@ fn extensions_with_js() {
             for feed in [theirs, ours] {
                 let key = feed.key().to_string();
                 let mut typing = feed.register_extension("typing").await.unwrap();
-                // It goes out as soon as both have the channel open.
-                while typing.broadcast([0, 1, 2]).await.unwrap() == 0 {
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                }
+                assert_eq!(typing.ready().await.unwrap(), sync.id());
+                assert!(typing.spoken_by(sync.id()).await.unwrap());
+                assert_eq!(typing.broadcast([0, 1, 2]).await.unwrap(), 1);
                 let heard = js(|| peer.event("feed-extension"));
                 assert_eq!((&heard["key"], &heard["data"]), (&json!(key), &json!("AAEC")));
                 let data = json!({"cmd": "feed-extension", "key": key, "name": "typing", "data": "aGk="});
                 js(|| peer.call(data));
                 let message = typing.next().await.unwrap();
                 assert_eq!((message.from, &message.body[..]), (sync.id(), &b"hi"[..]));
+                let unheard = feed.register_extension("unheard").await.unwrap();
+                assert_eq!(unheard.broadcast("dropped, as in JS").await.unwrap(), 0);
             }
             sync.close();
             sync.finish().await.unwrap();

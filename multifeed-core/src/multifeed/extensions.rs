@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use multifeed_proto::{Command, Scope};
+use multifeed_proto::{Command, FeedKey, Scope};
 
 use super::Multifeed;
 use crate::ids::{FeedId, SessionId};
 use crate::limits::{MAX_MESSAGE_BYTES, message_cost};
+use crate::multifeed::feed_events::FeedEvent;
 use crate::storage::Storage;
 
 /// Bytes of a message's own name and id, at the most, before its body.
@@ -16,6 +17,9 @@ const HEADER_BYTES: usize = 8;
 
 /// The longest name: as many as [`Limits::extensions`](crate::Limits::extensions) of them fit into the one message that tells them all.
 const NAME_BYTES: usize = 256;
+
+/// Bytes of names that a remote says it speaks on a feed's channel, and that are kept though no extension is registered there: as many as the session keeps.
+const NAMES_KEPT: usize = 256;
 
 /// Why an extension cannot be registered, or a message of it not be sent. Always the caller's side: a remote drops what it does not
 /// understand, and nobody hears of it, as in JS.
@@ -106,6 +110,8 @@ pub struct FeedMessage {
 #[derive(Debug, Default)]
 pub(super) struct Extensions {
     names: BTreeMap<FeedId, BTreeSet<Arc<str>>>,
+    /// What remotes say that they speak on feeds' channels, if it is anything.
+    spoken: BTreeMap<(SessionId, FeedKey), Box<[String]>>,
     /// What came and was not taken. Each body is its own memory, not a part of the buffer that it was read into.
     messages: VecDeque<FeedMessage>,
     bytes: usize,
@@ -118,6 +124,16 @@ impl Extensions {
         let messages = std::mem::take(&mut self.messages);
         self.messages = messages.into_iter().filter(|message| message.feed != feed).collect();
         self.bytes = self.messages.iter().map(|message| message_cost(message.body.len())).sum();
+    }
+
+    /// A feed's channel is closed.
+    pub(super) fn forget_channel(&mut self, session: SessionId, key: &FeedKey) {
+        self.spoken.remove(&(session, *key));
+    }
+
+    /// A session is over.
+    pub(super) fn forget_session(&mut self, session: SessionId) {
+        self.spoken.retain(|(of, _), _| *of != session);
     }
 }
 
@@ -193,6 +209,34 @@ impl<S: Storage> Multifeed<S> {
             peer.is_some_and(|peer| peer.is_opened())
         };
         subscribers.iter().filter(is_open).copied().collect()
+    }
+
+    /// Returns the peers that have a feed's channel open and said that they speak an extension which is registered here. A remote says so when it registers
+    /// its own: [`FeedEvent::Extensions`] reports that.
+    pub fn extension_speakers(&self, feed: FeedId, name: &str) -> Vec<SessionId> {
+        if !self.extensions.names.get(&feed).is_some_and(|names| names.contains(name)) {
+            return Vec::new();
+        }
+        let mut peers = self.extension_peers(feed);
+        let Some(key) = self.entry(feed).map(|entry| entry.feed.key()) else { return Vec::new() };
+        let spoken = &self.extensions.spoken;
+        peers.retain(|peer| spoken.get(&(*peer, key)).is_some_and(|names| names.iter().any(|spoken| spoken == name)));
+        peers
+    }
+
+    /// The remote said which extensions it speaks on a feed's channel, in place of what it said before.
+    pub(super) fn note_spoken(&mut self, peer: SessionId, key: FeedKey, names: &[String]) {
+        let feed = self.members.catalog.find(&key);
+        let size: usize = names.iter().map(String::len).sum();
+        let is_registered = feed.is_some_and(|feed| self.extensions.names.contains_key(&feed));
+        let names = if is_registered || size <= NAMES_KEPT { names } else { &[] };
+        let before = match names {
+            [] => self.extensions.spoken.remove(&(peer, key)),
+            names => self.extensions.spoken.insert((peer, key), names.into()),
+        };
+        if let Some(feed) = feed.filter(|_| before.as_deref().unwrap_or_default() != names) {
+            self.tell(feed, FeedEvent::Extensions { peer });
+        }
     }
 
     /// Returns the next message of an extension that was registered.

@@ -48,6 +48,11 @@ pub enum FeedEvent<P = SessionId> {
         /// The session.
         peer: P,
     },
+    /// The remote of a session said which extensions it speaks on the feed's channel (`remote-extensions`), or said it anew.
+    Extensions {
+        /// The session.
+        peer: P,
+    },
     /// Events were not taken in time, and are lost. The feed itself tells how things stand.
     Lagged {
         /// How many.
@@ -75,6 +80,7 @@ impl<P> FeedEvent<P> {
             Self::RemoteUpdate { peer, len } => FeedEvent::RemoteUpdate { peer: name(peer), len },
             Self::Clear { blocks } => FeedEvent::Clear { blocks },
             Self::PeerOpen { peer } => FeedEvent::PeerOpen { peer: name(peer) },
+            Self::Extensions { peer } => FeedEvent::Extensions { peer: name(peer) },
             Self::PeerClose { peer } => FeedEvent::PeerClose { peer: name(peer) },
             Self::Lagged { missed } => FeedEvent::Lagged { missed },
         }

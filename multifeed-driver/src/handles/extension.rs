@@ -72,8 +72,24 @@ impl StreamExtension {
         &self.name
     }
 
+    /// Returns whether the remote says that it speaks the extension: it registered it, and this was heard here.
+    pub fn is_spoken(&self) -> bool {
+        self.hub.remote_speaks(&self.name)
+    }
+
+    /// Waits until the remote says that it speaks the extension. What is sent from then on comes to its handler.
+    ///
+    /// JS says on a stream what it registered there when it next sends anything on it: at the start, and then with messages of extensions alone. It is not
+    /// ready if it registers one later, and only listens.
+    ///
+    /// # Errors
+    /// [`ExtensionError::Gone`] if the stream is over.
+    pub async fn ready(&self) -> Result<(), ExtensionError> {
+        poll_fn(|cx| self.hub.poll_spoken(cx, &self.name)).await
+    }
+
     /// Sends a message, which may be any bytes; waits while too much waits to be sent. A remote that does not speak the extension drops
-    /// it, as in JS.
+    /// it, as in JS, also one that registers it a moment later: wait until it is [`ready`](Self::ready), if that matters.
     ///
     /// # Errors
     /// If the stream is over, or no peer would take a message of that size.
@@ -141,8 +157,36 @@ impl FeedExtension {
         &self.name
     }
 
+    /// Returns the sessions whose remote has the feed's channel open, and says that it speaks the extension: it registered it, and this was heard here.
+    /// [`FeedEvent::Extensions`](crate::FeedEvent::Extensions) reports each change.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn speakers(&self) -> Result<Vec<SyncId>, Error> {
+        let (feed, name) = (self.feed.state.id, self.name.clone());
+        self.feed.guard.ask(|answer| Call::Extension(ExtensionCall::Speakers { feed, name, answer })).await
+    }
+
+    /// Returns whether the remote of a session is among the [`speakers`](Self::speakers).
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn spoken_by(&self, session: SyncId) -> Result<bool, Error> {
+        Ok(self.speakers().await?.contains(&session))
+    }
+
+    /// Waits until the remote of some session speaks the extension, and returns which. What is sent to it from then on comes to its handler.
+    ///
+    /// # Errors
+    /// [`Error::Extension`] with [`ExtensionError::Gone`] if the feed is removed; [`Error::Closed`].
+    pub async fn ready(&self) -> Result<SyncId, Error> {
+        let (feed, name) = (self.feed.state.id, self.name.clone());
+        let call = |ticket, answer| Call::Extension(ExtensionCall::Ready { feed, name, ticket, answer });
+        self.feed.guard.ask_waiting(call).await
+    }
+
     /// Sends a message, which may be any bytes, to the feed's peer on one session. A remote that does not speak the extension drops it, as
-    /// in JS.
+    /// in JS, also one that registers it a moment later: see [`ready`](Self::ready).
     ///
     /// # Errors
     /// [`Error::Extension`] if that session has not the feed's channel open, the message is too large, or too much waits for that
@@ -151,8 +195,8 @@ impl FeedExtension {
         self.send_to(Some(to), body.as_ref()).await.map(drop)
     }
 
-    /// Sends a message to every peer that has the feed's channel open, and returns how many that were. A peer for which too much waits is
-    /// left out.
+    /// Sends a message to every peer that has the feed's channel open, and returns how many of them say that they speak the extension. A peer for
+    /// which too much waits is left out.
     ///
     /// # Errors
     /// [`Error::Extension`] if the message is too large; [`Error::Closed`].

@@ -221,6 +221,7 @@ impl<R: Runtime> Connection<R> {
                 StreamEvent::Discovered { discovery_key } => {
                     self.shared.with(|table, now| table.discovered(self.id, discovery_key, now));
                 }
+                StreamEvent::Spoken { .. } => {}
                 StreamEvent::Lagged => self.shared.with(|table, now| table.discovered_some(self.id, now)),
             }
         }

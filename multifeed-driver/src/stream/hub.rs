@@ -36,6 +36,11 @@ pub enum StreamEvent {
         /// The channel's.
         discovery_key: DiscoveryKey,
     },
+    /// The remote says that it speaks an extension which is registered here on the stream.
+    Spoken {
+        /// The extension's name.
+        name: Arc<str>,
+    },
     /// More than 1,024 events waited, and some were dropped.
     Lagged,
 }
@@ -205,6 +210,14 @@ impl StreamShared {
         self.state.with(|state| state.extensions.get(name).is_some_and(|spoken| spoken.by_remote))
     }
 
+    /// Waits until the remote says that it speaks an extension of ours.
+    pub(crate) fn poll_spoken(&self, cx: &Context<'_>, name: &str) -> Poll<Result<(), ExtensionError>> {
+        self.wait(cx, |state| match state.extensions.get(name).is_some_and(|spoken| spoken.by_remote) {
+            true => Some(Ok(())),
+            false => state.end.is_some().then_some(Err(ExtensionError::Gone)),
+        })
+    }
+
     /// Accepts a message of an extension, if there is room for it now.
     pub(crate) fn try_send(&self, name: &Arc<str>, body: &Bytes) -> bool {
         matches!(self.poll_send(&Context::from_waker(Waker::noop()), name, body), Poll::Ready(Ok(())))
@@ -249,9 +262,15 @@ impl StreamShared {
     ) -> HandleRequests {
         let (requests, waiters) = self.state.watch(cx, |state| {
             state.totals = session.totals();
+            let mut heard = Vec::new();
             for (name, spoken) in &mut state.extensions {
-                spoken.by_remote = session.remote_speaks(Scope::Stream, name);
+                let before = std::mem::replace(&mut spoken.by_remote, session.remote_speaks(Scope::Stream, name));
+                if spoken.by_remote && !before {
+                    heard.push(StreamEvent::Spoken { name: name.clone() });
+                }
             }
+            let is_news = !heard.is_empty();
+            heard.into_iter().for_each(|event| state.push(event));
             joins.append(&mut state.joins);
             commands.append(&mut state.commands);
             let mut free = session.send_credit();
@@ -265,7 +284,8 @@ impl StreamShared {
                 }
                 commands.push(message);
             }
-            let waiters = if state.messages.len() < sent { state.waiters.take() } else { Waiters::default() };
+            let waiters =
+                if is_news || state.messages.len() < sent { state.waiters.take() } else { Waiters::default() };
             (HandleRequests { is_held: state.handles > 0, closing: state.closing }, waiters)
         });
         waiters.wake();
@@ -283,11 +303,7 @@ impl StreamShared {
 
     pub(crate) fn push(&self, event: StreamEvent) {
         let waiters = self.state.with(|state| {
-            if state.events.len() < EVENTS_WAITING {
-                state.events.push_back(event);
-            } else if state.events.back() != Some(&StreamEvent::Lagged) {
-                state.events.push_back(StreamEvent::Lagged);
-            }
+            state.push(event);
             state.waiters.take()
         });
         waiters.wake();
@@ -304,6 +320,16 @@ impl StreamShared {
         });
         joins.into_iter().for_each(|join| join.refuse(end.clone().err()));
         waiters.wake();
+    }
+}
+
+impl State {
+    fn push(&mut self, event: StreamEvent) {
+        if self.events.len() < EVENTS_WAITING {
+            self.events.push_back(event);
+        } else if self.events.back() != Some(&StreamEvent::Lagged) {
+            self.events.push_back(StreamEvent::Lagged);
+        }
     }
 }
 

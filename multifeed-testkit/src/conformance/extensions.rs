@@ -1,7 +1,8 @@
 //! Extensions of the application's own, with stores behind them; and what else a session offers beside its feeds.
 
 use multifeed_driver::{
-    Error, ExtensionError, Json, Options, Replicate, Role, StaticKeyPair, StreamOptions, SyncEvent,
+    Error, ExtensionError, FeedEvent, Json, Options, Replicate, Role, StaticKeyPair, StreamEvent, StreamOptions,
+    SyncEvent,
 };
 
 use super::{Adapter, assert_same, connect, ends, filled, hang_up, held, memory, memory_with};
@@ -90,6 +91,63 @@ pub async fn extensions_on_a_feeds_channel<A: Adapter>() {
     to_left.unwrap();
     from_left.unwrap();
     assert_eq!(ours.next().await, None);
+}
+
+/// Each side learns that the other speaks an extension, on the stream and on a feed's channel. What is sent from then on is heard.
+pub async fn what_is_sent_once_both_speak_it_is_heard<A: Adapter>() {
+    let (a, b) = (memory().await, memory().await);
+    let feed = filled(&a, "a", 1, 3, 10).await;
+    let mut of_feed = feed.events().await.unwrap();
+    let (left, right) = A::pair();
+    let mut stream = A::open_stream(A::stream(left), Role::Initiator, StreamOptions::default());
+    let ours = a.replicate_over(&stream, Replicate::live());
+    let theirs = A::replicate(&b, A::stream(right), Role::Responder, Replicate::live());
+    let copy = held(&b, feed.key(), 3).await;
+    let (on_stream, alone) = (stream.register_extension("x").unwrap(), stream.register_extension("alone").unwrap());
+    let (on_feed, alone_there) =
+        (feed.register_extension("x").await.unwrap(), feed.register_extension("alone").await.unwrap());
+    assert!(!on_stream.is_spoken() && on_feed.speakers().await.unwrap().is_empty());
+
+    let mut their_stream = theirs.register_extension("x").unwrap();
+    let mut their_feed = copy.register_extension("x").await.unwrap();
+    on_stream.ready().await.unwrap();
+    on_stream.send("the first").await.unwrap();
+    assert_eq!(their_stream.next().await.unwrap(), "the first");
+    assert_eq!(on_feed.ready().await.unwrap(), ours.id());
+    assert!(on_feed.spoken_by(ours.id()).await.unwrap());
+    assert_eq!(on_feed.broadcast("the first").await.unwrap(), 1);
+    assert_eq!(their_feed.next().await.unwrap().body, "the first");
+    their_stream.ready().await.unwrap();
+    assert_eq!(their_feed.ready().await.unwrap(), theirs.id());
+    // Nobody speaks the other ones.
+    assert!(!alone.is_spoken());
+    assert_eq!(alone_there.broadcast("is anybody there").await.unwrap(), 0);
+    assert!(!alone_there.spoken_by(ours.id()).await.unwrap());
+
+    // Both are events too.
+    while of_feed.next().await.expect("it is open") != (FeedEvent::Extensions { peer: Some(ours.id()) }) {}
+    let name = std::sync::Arc::from("x");
+    while stream.next().await.expect("it is open") != (StreamEvent::Spoken { name: std::sync::Arc::clone(&name) }) {}
+
+    // Who waits hears of the end.
+    let removes = async {
+        copy.remove().await.unwrap();
+    };
+    let unspoken = copy.register_extension("unspoken").await.unwrap();
+    let waited = futures_lite::future::zip(unspoken.ready(), removes).await.0;
+    assert!(matches!(waited, Err(Error::Extension(ExtensionError::Gone))), "{waited:?}");
+    ours.close();
+    let (ours, theirs) = ends(ours, theirs).await;
+    ours.unwrap();
+    theirs.unwrap();
+    stream.finish().await.unwrap();
+    assert_eq!(alone.ready().await, Err(ExtensionError::Gone));
+    assert!(on_feed.speakers().await.unwrap().is_empty());
+    let closes = async {
+        a.close().await.unwrap();
+    };
+    let waited = futures_lite::future::zip(on_feed.ready(), closes).await.0;
+    assert!(matches!(waited, Err(Error::Closed)), "{waited:?}");
 }
 
 /// Names that are taken, messages that nobody would take.

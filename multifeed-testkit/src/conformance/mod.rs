@@ -95,7 +95,7 @@ macro_rules! conformance {
         $crate::conformance!($adapter, streams: several_multifeeds_on_one_stream, equal_ones_share_a_stream, a_root_key_that_one_side_lacks_ends_alone, late_joins_and_leaves,
             a_stream_of_ones_own_meets_a_shared_one, a_stuck_store_holds_up_others_for_a_while, a_store_that_is_behind_catches_up, a_failing_store_fails_alone, joining_what_cannot_be_joined,
             remotes_are_judged_by_their_key, a_stream_that_is_watched, one_feed_alone, a_feed_that_the_remote_lacks);
-        $crate::conformance!($adapter, extensions: extensions_on_a_stream, extensions_on_a_feeds_channel, extensions_fail_by_typed_errors, messages_that_nobody_takes, a_session_judges_its_remote);
+        $crate::conformance!($adapter, extensions: extensions_on_a_stream, extensions_on_a_feeds_channel, what_is_sent_once_both_speak_it_is_heard, extensions_fail_by_typed_errors, messages_that_nobody_takes, a_session_judges_its_remote);
         $crate::conformance!($adapter, removal: a_removed_feed_is_gone_until_somebody_brings_it, removals_change_numbers_and_order, banned_feeds_are_not_synced, own_writers_are_removed_by_name);
         $crate::conformance!($adapter, ends: peers_vanish_and_come_back, another_root_key, another_version, another_client,
             dropping_a_sync_ends_it, closing_during_a_sync, closing_twice, garbage_instead_of_a_handshake, silence_instead_of_a_handshake, silence_later, replicating_when_closed, dropping_all_handles_closes);

@@ -14,6 +14,7 @@ impl<S: Storage> Multifeed<S> {
     pub(in crate::multifeed) fn drop_peer(&mut self, id: SessionId, feed: FeedId) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let slot = &mut self.feeds[feed.0 as usize];
+        self.extensions.forget_channel(id, &slot.feed.key());
         slot.is_outgrown |= session.note_left(feed, &slot.feed);
         if let Some(peer) = session.remove(feed) {
             log!(DEBUG, "feed", in session.span, "the channel is closed", key = ?slot.feed.key(),

@@ -117,8 +117,18 @@ impl<S: Storage> Multifeed<S> {
                 Some(Channel::Closed(_)) | None => {}
             },
             Event::Message { token, message } => match self.channel(id, token) {
-                Some(Channel::Feed(feed)) => self.message(id, feed, message, leaf),
-                Some(Channel::Offer(key)) => self.offer_heard(id, key, Some(&message)),
+                Some(Channel::Feed(feed)) => {
+                    if let Message::Options(options) = &message {
+                        self.note_spoken(id, self.slot(feed).feed.key(), &options.extensions);
+                    }
+                    self.message(id, feed, message, leaf);
+                }
+                Some(Channel::Offer(key)) => {
+                    if let Message::Options(options) = &message {
+                        self.note_spoken(id, key, &options.extensions);
+                    }
+                    self.offer_heard(id, key, Some(&message));
+                }
                 Some(Channel::Closed(feed)) => {
                     if let Message::Have(Have { start, length, bitfield: None, ack: false }) = message {
                         self.heard_of_more(id, feed, start..start.saturating_add(length.max(1)));
@@ -147,6 +157,7 @@ impl<S: Storage> Multifeed<S> {
                         self.drop_peer(id, feed);
                     }
                     Some(Channel::Offer(key)) => {
+                        self.extensions.forget_channel(id, &key);
                         if let Some(session) = self.sessions.get_mut(&id) {
                             session.quiet_closed_by_remote(&key);
                         }
@@ -171,6 +182,7 @@ impl<S: Storage> Multifeed<S> {
                 self.mind_unwritten(id);
                 let Some(session) = self.sessions.get(&id).filter(|session| !session.is_over()) else { return };
                 let state = session.state(self.is_clean(), self.now);
+                self.extensions.forget_session(id);
                 self.drop_peers(id);
                 let Some(session) = self.sessions.get(&id) else { return };
                 let (holes, missing) = (self.holes(id, session), self.missing(session));
@@ -326,6 +338,7 @@ impl<S: Storage> Multifeed<S> {
     /// Forgets a session. What it was asked for can be asked of others.
     pub fn disconnect(&mut self, id: SessionId) {
         self.drop_peers(id);
+        self.extensions.forget_session(id);
         self.sessions.remove(&id);
         self.give_up_unavailable();
     }

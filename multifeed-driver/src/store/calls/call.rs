@@ -146,7 +146,20 @@ pub(crate) enum ExtensionCall {
         name: Arc<str>,
         answer: Answer<Result<Arc<Inbox<FeedMessage>>, Error>>,
     },
-    /// To the peer on one session, or to all: how many it went to.
+    /// The sessions whose remote speaks it.
+    Speakers {
+        feed: FeedId,
+        name: Arc<str>,
+        answer: Answer<Vec<SyncId>>,
+    },
+    /// Waits until a remote speaks it.
+    Ready {
+        feed: FeedId,
+        name: Arc<str>,
+        ticket: Ticket,
+        answer: Answer<Result<SyncId, Error>>,
+    },
+    /// To the peer on one session, or to all: how many of those that it went to speak it.
     Send {
         feed: FeedId,
         to: Option<SyncId>,

@@ -139,6 +139,7 @@ impl<S: Storage> Store<S> {
         {
             self.waits.close(set).into_iter().for_each(|want| _ = self.multi.unwant(want));
             self.in_sync.close(set);
+            self.inboxes.close(set);
             self.peers.values().filter(|peer| peer.link.options.set == set).for_each(|peer| peer.link.cancel());
         }
     }

@@ -192,6 +192,7 @@ impl<S: Storage> Store<S> {
             self.hand_out();
             self.tell();
             self.answer_in_sync();
+            self.answer_ready();
             self.excuse();
         }
         self.close();
@@ -248,9 +249,10 @@ impl<S: Storage> Store<S> {
 
     /// Waits no longer for what nobody waits for.
     fn give_up(&mut self) {
-        let (waits, in_sync, multi) = (&mut self.waits, &mut self.in_sync, &mut self.multi);
+        let (waits, in_sync, inboxes) = (&mut self.waits, &mut self.in_sync, &mut self.inboxes);
+        let multi = &mut self.multi;
         self.mail.given_up.retain(|&ticket| match waits.give_up(ticket) {
-            _ if in_sync.give_up(ticket) => false,
+            _ if in_sync.give_up(ticket) || inboxes.give_up(ticket) => false,
             Some(want) => {
                 multi.unwant(want);
                 false
@@ -557,6 +559,7 @@ impl<S: Storage> Store<S> {
         // Everyone who waits for a peer hears that the multifeed is closed.
         self.waits = Waits::default();
         self.in_sync = InSync::default();
+        self.inboxes.close_all();
         self.peers.values().for_each(|connected| connected.link.cancel());
     }
 
