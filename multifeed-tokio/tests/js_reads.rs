@@ -18,7 +18,9 @@ fn blocks_are_fetched_from_js() {
         let multi = sparse().await;
         let sync = join_js(&multi, address, Replicate::live()).await;
         let feed = held(&multi, &key, 0).await;
-        assert_eq!(feed.len(), 500);
+        assert_eq!((feed.len(), feed.downloaded()), (500, 0));
+        // The newest block first.
+        assert_eq!(feed.head().await.unwrap().unwrap(), block(1, 499, 100));
         assert_eq!(feed.fetch(321).await.unwrap(), block(1, 321, 100));
         assert_eq!(feed.fetch_with(500, Wait::if_available()).await.unwrap_err().code(), "ERR_UNAVAILABLE");
         feed.download(100..140).await.unwrap().await.unwrap();

@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::shared::feed_table::FeedState;
 use crate::store::calls::Guard;
 use crate::store::calls::call::Call;
+use crate::store::calls::waiting::Wait;
 
 /// One feed of a multifeed: an append-only log of blocks, that only the holder of its secret key extends. Clones are the
 /// same feed.
@@ -138,14 +139,20 @@ impl Feed {
         self.guard.ask(|answer| Call::Get { feed: self.state.id, index, answer }).await?
     }
 
-    /// Returns the newest block's bytes; `None` if the feed is empty, or that block is not held.
+    /// Returns the newest block's bytes, of the length that is known. If it is not held, as in a sparse session, those sessions that are there are asked for it, as
+    /// JS does. `None` if the feed is empty, or none of them has the block.
     ///
     /// # Errors
     /// As [`get`](Self::get).
     pub async fn head(&self) -> Result<Option<Bytes>, Error> {
-        match self.len().checked_sub(1) {
-            Some(index) => self.get(index).await,
-            None => Ok(None),
+        let Some(index) = self.len().checked_sub(1) else { return Ok(None) };
+        if let Some(block) = self.get(index).await? {
+            return Ok(Some(block));
+        }
+        match self.fetch_with(index, Wait::if_available()).await {
+            Ok(block) => Ok(Some(block)),
+            Err(Error::Unavailable | Error::Cleared { .. } | Error::Cancelled) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 

@@ -151,6 +151,13 @@ pub async fn reads_and_errors<A: Adapter>() {
     assert_eq!((feed.len(), feed.byte_len(), feed.downloaded()), (4, 36, 4));
     sync::<A>(&a, &b).await;
     let copy = b.feed(feed.key()).unwrap();
+    copy.clear(3..).await.unwrap();
+    assert_eq!(copy.head().await.unwrap(), None, "nobody is there who has it");
+    let (left, right) = connect::<A>(&a, &b, &Replicate::live().with_sparse(true));
+    assert_eq!(copy.head().await.unwrap().unwrap(), block(7, 3, 9));
+    hang_up(left, right).await;
+    feed.clear(3..).await.unwrap();
+    assert_eq!(feed.head().await.unwrap(), None, "it was cleared");
     let refused = copy.append("not ours").await;
     assert!(matches!(&refused, Err(Error::Append(_))), "{refused:?}");
     assert_eq!(refused.unwrap_err().code(), "ERR_READ_ONLY");
