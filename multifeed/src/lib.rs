@@ -132,6 +132,7 @@
 //! | have peers find each other | the feature `swarm`, or `hyperswarm` with its DHT |
 //! | store many multifeeds in one folder, as corestore does | [`Corestore`], [`Multifeed::in_corestore`] |
 //! | choose which feeds are offered, fetched and served | [`Policy`] |
+//! | keep a writer's secret key in a keychain or an HSM | [`Signer`], [`Multifeed::writer_with_signer`] |
 //! | send custom messages (extensions) | [`Replication::register_extension`], [`Feed::register_extension`] |
 //!
 //! `examples/` has a chat, several root keys on one connection, an extension, a policy, a progress bar and a corestore.
@@ -170,6 +171,7 @@
 //! ```
 //!
 //! [`Multifeed::writer`]: driver::Multifeed::writer
+//! [`Multifeed::writer_with_signer`]: driver::Multifeed::writer_with_signer
 //! [`Multifeed::all_feeds`]: driver::Multifeed::all_feeds
 //! [`Multifeed::events`]: driver::Multifeed::events
 //! [`Multifeed::in_sync`]: driver::Multifeed::in_sync
