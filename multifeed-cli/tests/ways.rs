@@ -107,24 +107,25 @@ fn a_folder_on_a_stick_is_synced_and_locked() -> Result<()> {
 #[cfg(unix)]
 #[test]
 fn a_socket_that_was_passed_on_is_served() -> Result<()> {
-    use std::os::fd::AsRawFd;
+    use std::os::fd::OwnedFd;
     let (store, copy) = (Store::new()?, Store::new()?);
     store.run(&["append", "a", "one", "two"])?.ok()?;
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
-    rustix::io::fcntl_setfd(&listener, rustix::io::FdFlags::empty())?;
-    let script = format!("export LISTEN_FDS=1 LISTEN_PID=$$; exec \"$0\" \"$@\" 3<&{0} {0}<&-", listener.as_raw_fd());
+    let script = "export LISTEN_FDS=1 LISTEN_PID=$$; exec \"$0\" \"$@\" 3<&0 </dev/null";
     let mut command = Command::new("sh");
-    command
-        .args(["-c", &script, env!("CARGO_BIN_EXE_multifeed")])
-        .args(store.option())
-        .args(["--json", "serve", "--once"]);
-    command.env_remove("MULTIFEED_KEY").env_remove("MULTIFEED_STORE").env_remove("RUST_LOG");
-    let mut server = Running::start_command(command)?;
-    drop(listener);
-    ensure!(server.event("listening")?["address"] == address.to_string());
-    copy.sync(address, &[])?.ended(0)?;
-    server.ended(0)?;
+    command.args(["-c", script, env!("CARGO_BIN_EXE_multifeed")]).args(store.option());
+    command.args(["--json", "serve", "--once"]).env_remove("MULTIFEED_KEY").env_remove("RUST_LOG");
+    let mut server = command.stdin(Stdio::from(OwnedFd::from(listener))).stdout(Stdio::piped()).spawn()?;
+    if let Err(error) = copy.sync(address, &[])?.ended(0) {
+        server.kill()?;
+        return Err(error);
+    }
+    let done = server.wait_with_output()?;
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    let listening: Value = serde_json::from_str(said.lines().next().unwrap_or_default())?;
+    ensure!(done.status.success() && listening["event"] == "listening", "{}: {said}", done.status);
+    ensure!(listening["address"] == address.to_string(), "{said}");
     ensure!(copy.facts()? == store.facts()?);
 
     // Without one, and without an address, there is nothing to listen on; and a file is no socket.
