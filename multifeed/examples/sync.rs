@@ -16,7 +16,7 @@ pub async fn sync(address: &str, folder: &str) -> Result<(), Box<dyn std::error:
             println!("new feed: {key}");
         }
     }
-    let totals = sync.finish().await?; // Ok: both sides now have the same blocks. Err: a typed error
+    let totals = sync.finish().await?; // Ok means that both sides now have the same blocks
     println!("{} blocks received", totals.moved.blocks_received);
 
     for feed in multi.feeds() {

@@ -6,8 +6,8 @@
 //!   writer's signature before it is stored, so any peer that has a feed can pass it on.
 //! - A *store* is the folder that a multifeed is kept in.
 //! - The *root key* is the multifeed's shared secret: any 32 random bytes, made by [`generate_root_key`] or `multifeed keygen`. Peers with the same root key
-//!   sync with each other, and anyone who knows it can read every feed and add feeds. [`Options::new`] takes it. `Options::default()` uses multifeed's
-//!   public default key, so that multifeed is not private. A root key has the same type as a feed key, [`FeedKey`].
+//!   sync with each other, and anyone who knows it can read every feed and add feeds. [`Options::new`] takes it. `Options::default()` uses a
+//!   publicly known key: anyone can join, so such a set is not private. A root key has the same type as a feed key, [`FeedKey`].
 //!
 //! ```toml
 //! [dependencies]
@@ -29,7 +29,7 @@
 //!
 //! let stream = TcpStream::connect("192.0.2.7:7000").await?;
 //! let sync = multi.replicate(stream, Role::Initiator, Replicate::default());
-//! let totals = sync.finish().await?; // Ok: both sides now have the same blocks. Err: a typed error
+//! let totals = sync.finish().await?; // Ok means that both sides now have the same blocks
 //! println!("{} blocks received", totals.moved.blocks_received);
 //! for feed in multi.feeds() {
 //!     println!("{} {} {:?}", feed.key(), feed.len(), feed.head().await?);
@@ -53,9 +53,9 @@
 //! let multi = Multifeed::open("./db", Options::new(root)).await?;
 //! let networker = Networker::new(NetworkerOptions::default())?;
 //! networker.join(&multi, Replicate::live())?;
+//! let mut events = networker.events(); // what happens from now on
 //! networker.dial(|| TcpStream::connect("192.0.2.7:7000"))?; // retries until connected, and reconnects when the connection drops
 //!
-//! let mut events = networker.events();
 //! tokio::spawn(async move {
 //!     while let Some(event) = events.next().await {
 //!         match event {
@@ -92,7 +92,7 @@
 //!
 //! /// Prints a feed's blocks in order, then each new one.
 //! async fn print_all(feed: Feed) {
-//!     let name = if feed.writable() { "me".into() } else { format!("{:?}", feed.key()) }; // the key's first 8 digits
+//!     let name = if feed.writable() { "me".into() } else { format!("{:?}", feed.key()) }; // such as "06893efb…"
 //!     let mut blocks = feed.stream(ReadOptions::live());
 //!     while let Some(block) = blocks.next().await {
 //!         match block {
@@ -106,17 +106,19 @@
 //! # Good to know
 //!
 //! - `Multifeed`, `Feed` and `Networker` are handles. Cloning one is cheap; clones can be sent to other tasks and all refer to the same underlying object.
-//! - Sessions fetch every block of every feed, unless they are [sparse](Options::with_sparse).
-//! - A live stream waits for blocks that are missing or not written yet. It ends (`None`) when the multifeed is closed. `ReadOptions::default()` ends at the
-//!   feed's present length.
+//! - Every block of every feed is fetched, unless the multifeed is opened as [sparse](Options::with_sparse).
+//! - A live stream waits for blocks that are missing or not written yet, and ends (`None`) when the multifeed is closed. With `ReadOptions::default()` it
+//!   also waits for missing blocks, and ends at the feed's present length. After an error a stream ends.
 //! - Blocks are ordered within a feed only. Put a timestamp, or links to other feeds' blocks, into the blocks if you need more.
-//! - A writer's name is local: peers see only its key. `{}` prints a key in full, `{:?}` its first eight digits.
-//! - The root key is not part of the folder's format, as in JS. Opened with another root key, the store shows the same feeds, and offers them to the peers
-//!   of that key.
-//! - Once `append` returns, its blocks survive if the process is killed. By default, blocks are fsynced only by [`Multifeed::close`] and
+//! - A writer's name is local: peers see only its key. `{}` prints a key in full, `{:?}` its first eight digits and an ellipsis. A root key
+//!   is printed the same way: do not log it with `{}`.
+//! - The folder does not record its root key (nor does JS's). Opening it with another key is not an error: the same feeds are then offered to that key's
+//!   peers.
+//! - Once `append(…).await` has returned, its blocks survive if the process is killed. By default, blocks are fsynced only by [`Multifeed::close`] and
 //!   [`Multifeed::sync_to_disk`], so a power cut may take those written since the last of these; [`Durability`] changes that.
-//! - `Networker::connect` takes a stream that is connected already, whoever connected it: the side that did is the initiator. `Networker::dial` connects
-//!   itself, and keeps on if the first try fails. The returned [`Dial`] is only for stopping it, and may be dropped.
+//! - `Networker::connect` takes an already connected stream, incoming or outgoing. The side that opened the connection passes `Role::Initiator`, the other
+//!   `Role::Responder`. `Networker::dial` opens the connection for you, and keeps retrying even if the first attempt fails. What `join`, `connect` and
+//!   `dial` return may be dropped.
 //! - Only one process at a time can open a store for writing.
 //!
 //! # Where to go on
@@ -127,7 +129,7 @@
 //! | be notified of every feed | [`Multifeed::all_feeds`], [`Multifeed::events`] |
 //! | sync over one stream, live or once | [`Multifeed::replicate`], [`Replicate`], [`Replication`] |
 //! | track sync progress | [`Replication::state`], [`Multifeed::in_sync`], [`SyncEvent::Progress`] |
-//! | sync several multifeeds over one stream | [`open_stream`], [`Multifeed::replicate_over`] |
+//! | sync several root keys over one connection | [`open_stream`], [`Multifeed::replicate_over`] |
 //! | keep many connections, and reconnect | [`Networker`] |
 //! | have peers find each other | the feature `swarm`, or `hyperswarm` with its DHT |
 //! | store many multifeeds in one folder, as corestore does | [`Corestore`], [`Multifeed::in_corestore`] |
@@ -141,7 +143,8 @@
 //!
 //! The usual reasons:
 //!
-//! - The root keys differ: [`NetworkerEvent::RootKeyMismatch`], or the error `ERR_ROOT_KEY_MISMATCH` of a session on a stream of its own.
+//! - The root keys differ: [`NetworkerEvent::RootKeyMismatch`], or, with `Multifeed::replicate`, an error whose `code()` is
+//!   `ERR_ROOT_KEY_MISMATCH`.
 //! - Both sides have the same [`Role`].
 //! - One side used a one-shot `Replicate::default()` and has already finished.
 //!
